@@ -1,0 +1,59 @@
+"""The one hierarchy of errors. A message is one line: the culprit, what is wrong with it, and the way out."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class AtelierError(Exception):
+    """Base of everything Atelier raises on purpose. `exit_code` is what the command line exits with."""
+
+    exit_code = 1
+
+
+class BadInput(AtelierError):
+    """The caller's input cannot be used: a value, a name, a file or a folder. Command line: exit 2; HTTP: 4xx."""
+
+    exit_code = 2
+
+
+class UnknownName(BadInput):
+    """A name that is in no registry; the message offers the nearest ones."""
+
+    def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
+        self.kind, self.name, self.known = kind, name, tuple(known)
+        super().__init__(f"unknown {kind} {name!r}: {_suggest(name, self.known)}")
+
+
+class BadFile(BadInput):
+    """A file or folder that cannot be used; `path` is the culprit."""
+
+    def __init__(self, path: object, problem: str) -> None:
+        self.path, self.problem = str(path), problem
+        super().__init__(f"{self.path}: {problem}")
+
+
+class StorageFull(BadInput):
+    """The disk refused a write; nothing half-written is left behind."""
+
+
+class NotFinite(AtelierError):
+    """NaN or infinity where numbers should be; names the step and the quantity."""
+
+    exit_code = 3
+
+
+class Interrupted(AtelierError):
+    """The user asked to stop."""
+
+    exit_code = 130
+
+
+def _suggest(name: str, known: tuple[str, ...]) -> str:
+    by_folded = {k.casefold(): k for k in known}
+    near = [by_folded[k] for k in difflib.get_close_matches(name.casefold(), by_folded, n=3, cutoff=0.4)]
+    if near:
+        return f"did you mean {' or '.join(near)}?"
+    shown = ", ".join(known[:12]) + (", …" if len(known) > 12 else "")
+    return f"choose one of {shown}"

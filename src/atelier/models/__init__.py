@@ -1,0 +1,1 @@
+"""Networks only: a frozen spec, the modules, and forward. No files, no devices, no schedules."""

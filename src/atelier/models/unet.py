@@ -1,0 +1,178 @@
+"""The denoising U-Net of latent diffusion (Rombach 2022, section 3), as published in Stable Diffusion 1.x."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from atelier.nn.attention import SpatialTransformer
+from atelier.nn.conv import Downsample, ResBlock, Upsample
+from atelier.nn.embeddings import timestep_embedding
+from atelier.nn.ports import NOTHING, Conditioning, Ports
+
+EPS = 1e-5
+
+
+@dataclass(frozen=True, slots=True)
+class UNetSpec:
+    """Everything that shapes a U-Net. The defaults are Stable Diffusion 1.x.
+
+    widths: channels per level; depth: transformer blocks per level (0 = no attention there); heads: attention heads
+    per level; context: width of the text states; linear_proj: Linear instead of 1x1 convolution around transformers.
+    """
+
+    in_channels: int = 4
+    out_channels: int = 4
+    widths: tuple[int, ...] = (320, 640, 1280, 1280)
+    blocks: int = 2
+    depth: tuple[int, ...] = (1, 1, 1, 0)
+    mid_depth: int = 1
+    heads: tuple[int, ...] = (8, 8, 8, 8)
+    context: int = 768
+    linear_proj: bool = False
+    groups: int = 32
+
+    @property
+    def time(self) -> int:
+        """Width of the time embedding."""
+        return 4 * self.widths[0]
+
+    def transformer(self, level: int, depth: int, path: str) -> SpatialTransformer:
+        return SpatialTransformer(
+            self.widths[level],
+            self.heads[level],
+            depth,
+            self.context,
+            linear=self.linear_proj,
+            groups=self.groups,
+            path=path,
+        )
+
+    def resnet(self, inputs: int, outputs: int) -> ResBlock:
+        return ResBlock(inputs, outputs, groups=self.groups, eps=EPS, time=self.time)
+
+
+class TimeEmbedding(nn.Module):
+    def __init__(self, inputs: int, width: int) -> None:
+        super().__init__()
+        self.linear1 = nn.Linear(inputs, width)
+        self.linear2 = nn.Linear(width, width)
+
+    def forward(self, x: Float[Tensor, "b c"]) -> Float[Tensor, "b e"]:
+        return self.linear2(F.silu(self.linear1(x)))
+
+
+class DownLevel(nn.Module):
+    def __init__(self, spec: UNetSpec, level: int) -> None:
+        super().__init__()
+        width = spec.widths[level]
+        first = spec.widths[max(level - 1, 0)]
+        depth = spec.depth[level]
+        self.resnets = nn.ModuleList(spec.resnet(first if j == 0 else width, width) for j in range(spec.blocks))
+        self.attentions = nn.ModuleList(
+            spec.transformer(level, depth, f"down.{level}.attentions.{j}") for j in range(spec.blocks if depth else 0)
+        )
+        last = level == len(spec.widths) - 1
+        self.downsample = None if last else Downsample(width, asymmetric=False)
+
+    def forward(self, x: Tensor, time: Tensor, context: Tensor, ports: Ports) -> Iterator[Tensor]:
+        """Yields each feature map that becomes a skip connection; the last one goes on to the next level."""
+        for j, resnet in enumerate(self.resnets):
+            x = resnet(x, time)
+            if len(self.attentions):
+                x = self.attentions[j](x, context, ports)
+            yield x
+        if self.downsample is not None:
+            yield self.downsample(x)
+
+
+class Middle(nn.Module):
+    def __init__(self, spec: UNetSpec) -> None:
+        super().__init__()
+        width = spec.widths[-1]
+        self.resnet1 = spec.resnet(width, width)
+        self.attention = spec.transformer(-1, spec.mid_depth, "middle.attention")
+        self.resnet2 = spec.resnet(width, width)
+
+    def forward(self, x: Tensor, time: Tensor, context: Tensor, ports: Ports) -> Tensor:
+        return self.resnet2(self.attention(self.resnet1(x, time), context, ports), time)
+
+
+class UpLevel(nn.Module):
+    """Level `index` of the way up, in order of execution; it has one block more than its counterpart below."""
+
+    def __init__(self, spec: UNetSpec, index: int) -> None:
+        super().__init__()
+        level = len(spec.widths) - 1 - index
+        width, depth = spec.widths[level], spec.depth[level]
+        below = spec.widths[min(level + 1, len(spec.widths) - 1)]
+        beside = spec.widths[max(level - 1, 0)]
+        count = spec.blocks + 1
+        self.resnets = nn.ModuleList(
+            spec.resnet((below if j == 0 else width) + (beside if j == count - 1 else width), width)
+            for j in range(count)
+        )
+        self.attentions = nn.ModuleList(
+            spec.transformer(level, depth, f"up.{index}.attentions.{j}") for j in range(count if depth else 0)
+        )
+        self.upsample = None if level == 0 else Upsample(width)
+
+    def forward(self, x: Tensor, skips: list[Tensor], time: Tensor, context: Tensor, ports: Ports) -> Tensor:
+        for j, resnet in enumerate(self.resnets):
+            x = resnet(torch.cat([x, skips.pop()], dim=1), time)
+            if len(self.attentions):
+                x = self.attentions[j](x, context, ports)
+        if self.upsample is not None:
+            x = self.upsample(x, (skips[-1].shape[-2], skips[-1].shape[-1]))
+        return x
+
+
+class UNet(nn.Module):
+    """Predicts the training target from a noised latent, a timestep and a conditioning."""
+
+    def __init__(self, spec: UNetSpec) -> None:
+        super().__init__()
+        self.spec = spec
+        levels = range(len(spec.widths))
+        self.time_embedding = TimeEmbedding(spec.widths[0], spec.time)
+        self.conv_in = nn.Conv2d(spec.in_channels, spec.widths[0], 3, padding=1)
+        self.down = nn.ModuleList(DownLevel(spec, i) for i in levels)
+        self.middle = Middle(spec)
+        self.up = nn.ModuleList(UpLevel(spec, i) for i in levels)
+        self.norm_out = nn.GroupNorm(spec.groups, spec.widths[0], eps=EPS)
+        self.conv_out = nn.Conv2d(spec.widths[0], spec.out_channels, 3, padding=1)
+
+    def forward(
+        self, x: Float[Tensor, "b c h w"], t: Float[Tensor, " b"], cond: Conditioning, ports: Ports = NOTHING
+    ) -> Float[Tensor, "b o h w"]:
+        """x: scaled noised latent; t: timesteps in [0, 999], fractions allowed; any h and w.
+
+        The feature patch of a level sees what that level hands on ("down.0", "middle", "up.3").
+        """
+        if cond.channels is not None:
+            x = torch.cat([x, cond.channels], dim=1)
+        time = F.silu(self.time_embedding(timestep_embedding(t, self.spec.widths[0]).to(x.dtype)))
+        x = self.conv_in(x)
+        skips = [x]
+        for i, level in enumerate(self.down):
+            for features in level(skips[-1], time, cond.tokens, ports):
+                skips.append(features)
+            skips[-1] = _patched(ports, f"down.{i}", skips[-1])
+        x = _patched(ports, "middle", self.middle(skips[-1], time, cond.tokens, ports))
+        if ports.residuals:
+            *residuals, last = ports.residuals
+            skips = [skip + residual for skip, residual in zip(skips, residuals, strict=True)]
+            x = x + last
+        for i, level in enumerate(self.up):
+            x = _patched(ports, f"up.{i}", level(x, skips, time, cond.tokens, ports))
+        return self.conv_out(F.silu(self.norm_out(x)))
+
+
+def _patched(ports: Ports, path: str, features: Tensor) -> Tensor:
+    patch = ports.features.get(path)
+    return features if patch is None else patch(features)

@@ -1,0 +1,155 @@
+"""The KL autoencoder between pictures and latents (Rombach 2022, section 3.1; CompVis' AutoencoderKL)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from atelier.nn.attention import SingleHeadAttention
+from atelier.nn.conv import Downsample, ResBlock, Upsample
+
+EPS = 1e-6
+
+
+@dataclass(frozen=True, slots=True)
+class VaeSpec:
+    """Everything that shapes an autoencoder. The defaults are Stable Diffusion 1.x (factor 8, 4 channels)."""
+
+    in_channels: int = 3
+    out_channels: int = 3
+    latent: int = 4
+    widths: tuple[int, ...] = (128, 256, 512, 512)
+    blocks: int = 2
+    groups: int = 32
+    quant_conv: bool = True
+    mid_attention: bool = True
+
+    @property
+    def factor(self) -> int:
+        """Pixels per latent position along one side."""
+        return 2 ** (len(self.widths) - 1)
+
+    def resnet(self, inputs: int, outputs: int) -> ResBlock:
+        return ResBlock(inputs, outputs, groups=self.groups, eps=EPS)
+
+
+@dataclass(frozen=True, slots=True)
+class Gaussian:
+    """Diagonal Gaussian over latents; mean and logvar: (B, C, h, w)."""
+
+    mean: Tensor
+    logvar: Tensor
+
+    def mode(self) -> Tensor:
+        return self.mean
+
+    def sample(self, noise: Tensor) -> Tensor:
+        """noise: unit normal of the shape of the mean."""
+        return self.mean + torch.exp(0.5 * self.logvar) * noise
+
+    def kl(self) -> Tensor:
+        """KL divergence to the unit Gaussian, summed over each latent: (B,)."""
+        return 0.5 * (self.mean.square() + self.logvar.exp() - 1.0 - self.logvar).flatten(1).sum(1)
+
+
+class EncoderLevel(nn.Module):
+    def __init__(self, spec: VaeSpec, level: int) -> None:
+        super().__init__()
+        width, first = spec.widths[level], spec.widths[max(level - 1, 0)]
+        self.resnets = nn.ModuleList(spec.resnet(first if j == 0 else width, width) for j in range(spec.blocks))
+        last = level == len(spec.widths) - 1
+        self.downsample = None if last else Downsample(width, asymmetric=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for resnet in self.resnets:
+            x = resnet(x)
+        return x if self.downsample is None else self.downsample(x)
+
+
+class DecoderLevel(nn.Module):
+    """Level `index` of the decoder, in order of execution."""
+
+    def __init__(self, spec: VaeSpec, index: int) -> None:
+        super().__init__()
+        level = len(spec.widths) - 1 - index
+        width, first = spec.widths[level], spec.widths[min(level + 1, len(spec.widths) - 1)]
+        self.resnets = nn.ModuleList(spec.resnet(first if j == 0 else width, width) for j in range(spec.blocks + 1))
+        self.upsample = None if level == 0 else Upsample(width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for resnet in self.resnets:
+            x = resnet(x)
+        return x if self.upsample is None else self.upsample(x)
+
+
+class Middle(nn.Module):
+    def __init__(self, spec: VaeSpec) -> None:
+        super().__init__()
+        width = spec.widths[-1]
+        self.resnet1 = spec.resnet(width, width)
+        self.attention = SingleHeadAttention(width, spec.groups) if spec.mid_attention else None
+        self.resnet2 = spec.resnet(width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.resnet1(x)
+        return self.resnet2(x if self.attention is None else self.attention(x))
+
+
+class Encoder(nn.Module):
+    def __init__(self, spec: VaeSpec) -> None:
+        super().__init__()
+        self.conv_in = nn.Conv2d(spec.in_channels, spec.widths[0], 3, padding=1)
+        self.down = nn.ModuleList(EncoderLevel(spec, i) for i in range(len(spec.widths)))
+        self.middle = Middle(spec)
+        self.norm_out = nn.GroupNorm(spec.groups, spec.widths[-1], eps=EPS)
+        self.conv_out = nn.Conv2d(spec.widths[-1], 2 * spec.latent, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.conv_in(x)
+        for level in self.down:
+            x = level(x)
+        return self.conv_out(F.silu(self.norm_out(self.middle(x))))
+
+
+class Decoder(nn.Module):
+    def __init__(self, spec: VaeSpec) -> None:
+        super().__init__()
+        self.conv_in = nn.Conv2d(spec.latent, spec.widths[-1], 3, padding=1)
+        self.middle = Middle(spec)
+        self.up = nn.ModuleList(DecoderLevel(spec, i) for i in range(len(spec.widths)))
+        self.norm_out = nn.GroupNorm(spec.groups, spec.widths[0], eps=EPS)
+        self.conv_out = nn.Conv2d(spec.widths[0], spec.out_channels, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.middle(self.conv_in(x))
+        for level in self.up:
+            x = level(x)
+        return self.conv_out(F.silu(self.norm_out(x)))
+
+
+class AutoencoderKL(nn.Module):
+    """Pictures in [-1, 1] to a Gaussian over latents and back. The latent scale is not applied here."""
+
+    def __init__(self, spec: VaeSpec) -> None:
+        super().__init__()
+        self.spec = spec
+        self.encoder = Encoder(spec)
+        self.decoder = Decoder(spec)
+        self.quant_conv = nn.Conv2d(2 * spec.latent, 2 * spec.latent, 1) if spec.quant_conv else None
+        self.post_quant_conv = nn.Conv2d(spec.latent, spec.latent, 1) if spec.quant_conv else None
+
+    def encode(self, image: Float[Tensor, "b 3 H W"]) -> Gaussian:
+        """image: values in [-1, 1], sides divisible by the factor."""
+        moments = self.encoder(image)
+        if self.quant_conv is not None:
+            moments = self.quant_conv(moments)
+        mean, logvar = moments.chunk(2, dim=1)
+        return Gaussian(mean, logvar.clamp(-30.0, 20.0))
+
+    def decode(self, latent: Float[Tensor, "b c h w"]) -> Float[Tensor, "b 3 H W"]:
+        """The picture in about [-1, 1], not clamped."""
+        return self.decoder(latent if self.post_quant_conv is None else self.post_quant_conv(latent))

@@ -1,0 +1,1 @@
+"""Building blocks of networks, and the typed ports through which adapters reach them."""

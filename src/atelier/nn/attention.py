@@ -1,0 +1,143 @@
+"""Attention and transformer blocks over token sequences (B, T, C)."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from atelier.nn.ports import NOTHING, Ports
+
+
+def split_heads(x: Float[Tensor, "b t c"], heads: int) -> Float[Tensor, "b heads t d"]:
+    return x.unflatten(-1, (heads, -1)).transpose(1, 2)
+
+
+def merge_heads(x: Float[Tensor, "b heads t d"]) -> Float[Tensor, "b t c"]:
+    return x.transpose(1, 2).flatten(2)
+
+
+class Attention(nn.Module):
+    """Multi-head attention; self-attention when no context is given. `path` is its name for the attention port."""
+
+    def __init__(self, width: int, heads: int, *, context: int | None = None, bias: bool = False, path: str = "") -> None:
+        super().__init__()
+        source = width if context is None else context
+        self.heads, self.path = heads, path
+        self.to_q = nn.Linear(width, width, bias=bias)
+        self.to_k = nn.Linear(source, width, bias=bias)
+        self.to_v = nn.Linear(source, width, bias=bias)
+        self.to_out = nn.Linear(width, width)
+
+    def forward(
+        self,
+        x: Float[Tensor, "b t c"],
+        context: Float[Tensor, "b s k"] | None = None,
+        *,
+        causal: bool = False,
+        ports: Ports = NOTHING,
+    ) -> Float[Tensor, "b t c"]:
+        source = x if context is None else context
+        query = split_heads(self.to_q(x), self.heads)
+        key, value = split_heads(self.to_k(source), self.heads), split_heads(self.to_v(source), self.heads)
+        attended = merge_heads(F.scaled_dot_product_attention(query, key, value, is_causal=causal))
+        patch = ports.attention.get(self.path)
+        if patch is not None:
+            attended = patch(x, query, attended)
+        return self.to_out(attended)
+
+
+class GatedFeedForward(nn.Module):
+    """GEGLU feed-forward: project to 2 x 4 widths, one half gates the other (Shazeer 2020, eq. 6)."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.proj_in = nn.Linear(width, 8 * width)
+        self.proj_out = nn.Linear(4 * width, width)
+
+    def forward(self, x: Float[Tensor, "b t c"]) -> Float[Tensor, "b t c"]:
+        value, gate = self.proj_in(x).chunk(2, dim=-1)
+        return self.proj_out(value * F.gelu(gate))
+
+
+class TransformerBlock(nn.Module):
+    """Self-attention, cross-attention to the conditioning and a feed-forward, each pre-normed and residual."""
+
+    def __init__(self, width: int, heads: int, context: int, path: str) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(width)
+        self.attn1 = Attention(width, heads, path=f"{path}.attn1")
+        self.norm2 = nn.LayerNorm(width)
+        self.attn2 = Attention(width, heads, context=context, path=f"{path}.attn2")
+        self.norm3 = nn.LayerNorm(width)
+        self.ff = GatedFeedForward(width)
+
+    def forward(self, x: Float[Tensor, "b t c"], context: Float[Tensor, "b s k"], ports: Ports) -> Tensor:
+        x = x + self.attn1(self.norm1(x), ports=ports)
+        x = x + self.attn2(self.norm2(x), context, ports=ports)
+        return x + self.ff(self.norm3(x))
+
+
+class SpatialTransformer(nn.Module):
+    """Transformer blocks over the positions of a feature map, with a residual around them.
+
+    `linear` chooses whether the projections in and out are Linear (SD 2, XL) or 1x1 convolutions (SD 1).
+    """
+
+    def __init__(
+        self, width: int, heads: int, depth: int, context: int, *, linear: bool, groups: int, path: str
+    ) -> None:
+        super().__init__()
+        self.linear = linear
+        self.norm = nn.GroupNorm(groups, width, eps=1e-6)
+        self.proj_in = nn.Linear(width, width) if linear else nn.Conv2d(width, width, 1)
+        self.blocks = nn.ModuleList(
+            TransformerBlock(width, heads, context, f"{path}.blocks.{k}") for k in range(depth)
+        )
+        self.proj_out = nn.Linear(width, width) if linear else nn.Conv2d(width, width, 1)
+
+    def forward(
+        self, x: Float[Tensor, "b c h w"], context: Float[Tensor, "b s k"], ports: Ports
+    ) -> Float[Tensor, "b c h w"]:
+        height, width = x.shape[-2:]
+        tokens = _to_tokens(self.norm(x))
+        tokens = _project(self.proj_in, tokens)
+        for block in self.blocks:
+            tokens = block(tokens, context, ports)
+        tokens = _project(self.proj_out, tokens)
+        return x + _to_map(tokens, height, width)
+
+
+def _project(layer: nn.Module, tokens: Tensor) -> Tensor:
+    """A 1x1 convolution is a linear map of the channels: both kinds of weight run as one matrix product."""
+    weight, bias = layer.get_parameter("weight"), layer.get_parameter("bias")
+    return F.linear(tokens, weight.flatten(1), bias)
+
+
+def _to_tokens(x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b t c"]:
+    return x.permute(0, 2, 3, 1).flatten(1, 2)
+
+
+def _to_map(tokens: Float[Tensor, "b t c"], height: int, width: int) -> Float[Tensor, "b c h w"]:
+    return tokens.unflatten(1, (height, width)).permute(0, 3, 1, 2)
+
+
+class SingleHeadAttention(nn.Module):
+    """The autoencoder's attention: one head over all positions, normed and residual."""
+
+    def __init__(self, width: int, groups: int) -> None:
+        super().__init__()
+        self.norm = nn.GroupNorm(groups, width, eps=1e-6)
+        self.to_q, self.to_k, self.to_v, self.to_out = (nn.Linear(width, width) for _ in range(4))
+
+    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+        tokens = _to_tokens(self.norm(x))
+        query, key, value = (f(tokens).unsqueeze(1) for f in (self.to_q, self.to_k, self.to_v))
+        attended = F.scaled_dot_product_attention(query, key, value).squeeze(1)
+        return x + _to_map(self.to_out(attended), *x.shape[-2:])
+
+
+def quick_gelu(x: Tensor) -> Tensor:
+    """x * sigmoid(1.702 x), the activation of OpenAI's CLIP."""
+    return x * torch.sigmoid(1.702 * x)

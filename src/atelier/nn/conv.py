@@ -1,0 +1,53 @@
+"""Convolutional blocks shared by the autoencoder and the U-Net."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+
+class ResBlock(nn.Module):
+    """Two normed 3x3 convolutions with a residual; the time embedding, if any, is added between them."""
+
+    def __init__(self, inputs: int, outputs: int, *, groups: int, eps: float, time: int | None = None) -> None:
+        super().__init__()
+        self.norm1 = nn.GroupNorm(groups, inputs, eps=eps)
+        self.conv1 = nn.Conv2d(inputs, outputs, 3, padding=1)
+        self.time_proj = None if time is None else nn.Linear(time, outputs)
+        self.norm2 = nn.GroupNorm(groups, outputs, eps=eps)
+        self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1)
+        self.shortcut = None if inputs == outputs else nn.Conv2d(inputs, outputs, 1)
+
+    def forward(self, x: Float[Tensor, "b c h w"], time: Float[Tensor, "b e"] | None = None) -> Tensor:
+        """time: the embedding after its activation."""
+        hidden = self.conv1(F.silu(self.norm1(x)))
+        if self.time_proj is not None and time is not None:
+            hidden = hidden + self.time_proj(time)[:, :, None, None]
+        hidden = self.conv2(F.silu(self.norm2(hidden)))
+        return (x if self.shortcut is None else self.shortcut(x)) + hidden
+
+
+class Downsample(nn.Module):
+    """3x3 convolution of stride 2. The autoencoder pads on the right and bottom only, the U-Net all around."""
+
+    def __init__(self, width: int, *, asymmetric: bool) -> None:
+        super().__init__()
+        self.asymmetric = asymmetric
+        self.conv = nn.Conv2d(width, width, 3, stride=2, padding=0 if asymmetric else 1)
+
+    def forward(self, x: Float[Tensor, "b c h w"]) -> Tensor:
+        return self.conv(F.pad(x, (0, 1, 0, 1)) if self.asymmetric else x)
+
+
+class Upsample(nn.Module):
+    """Nearest-neighbour upsampling to `size` (twice the input when None), then a 3x3 convolution."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(width, width, 3, padding=1)
+
+    def forward(self, x: Float[Tensor, "b c h w"], size: tuple[int, int] | None = None) -> Tensor:
+        if size is None:
+            size = (2 * x.shape[-2], 2 * x.shape[-1])
+        return self.conv(F.interpolate(x, size=size, mode="nearest"))

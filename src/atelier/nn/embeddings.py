@@ -1,0 +1,20 @@
+"""Sinusoidal embedding of timesteps."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+
+def timestep_embedding(t: Float[Tensor, " b"], width: int, max_period: float = 10_000.0) -> Float[Tensor, "b width"]:
+    """Cosines first, then sines, of t at `width`/2 geometric frequencies (Vaswani 2017; DDPM's U-Net).
+
+    Computed in float32 whatever the network's dtype, since 999 does not survive in bfloat16.
+    """
+    half = width // 2
+    rates = torch.exp(torch.arange(half, dtype=torch.float32, device=t.device) * (-math.log(max_period) / half))
+    angles = t.float()[:, None] * rates[None]
+    return torch.cat([angles.cos(), angles.sin()], dim=-1)
