@@ -1,0 +1,1 @@
+"""Pure maths on tensors: levels of noise, parameterizations, noise streams, schedules, samplers, guidance."""
