@@ -1,0 +1,264 @@
+"""Emoji scenes: pictures of one or two things with captions, each a pure function of (seed, index).
+
+Lengths inside a scene are in cells: a picture is 64 cells wide, whatever its size in pixels.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib.resources import files
+from types import MappingProxyType
+from typing import Literal, TypedDict, TypeVar, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from atelier.train.data import art
+
+T = TypeVar("T")
+Split = Literal["train", "held_out"]
+Kind = Literal["full", "small", "pair"]
+
+CELLS = 64
+SHARE_FULL, SHARE_SMALL = 0.40, 0.25
+HELD_OUT_PAIRS, HELD_OUT_COLOURS = 0.08, 0.05
+
+BACKGROUNDS: Mapping[str, tuple[int, int, int]] = MappingProxyType(
+    {
+        "white": (255, 255, 255),
+        "black": (0, 0, 0),
+        "gray": (128, 128, 128),
+        "red": (215, 35, 40),
+        "orange": (255, 140, 0),
+        "yellow": (255, 225, 60),
+        "green": (30, 150, 65),
+        "blue": (35, 80, 220),
+        "purple": (125, 55, 180),
+        "pink": (255, 165, 205),
+        "brown": (115, 70, 35),
+        "cyan": (60, 205, 225),
+    }
+)
+"""Name -> RGB of the flat backgrounds, 0 to 255."""
+
+PLACES: Mapping[str, tuple[int, int]] = MappingProxyType(
+    {
+        "in the top left": (-1, -1),
+        "at the top": (0, -1),
+        "in the top right": (1, -1),
+        "on the left": (-1, 0),
+        "on the right": (1, 0),
+        "in the bottom left": (-1, 1),
+        "at the bottom": (0, 1),
+        "in the bottom right": (1, 1),
+    }
+)
+"""Named places of a small thing -> direction from the centre (x to the right, y down)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Concept:
+    """A thing that can be painted: its CLDR short name in lower case, its emoji, its category, its article or ""."""
+
+    name: str
+    emoji: str
+    category: str
+    article: str
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """A concept in a scene: centre and length of the longer side, in cells."""
+
+    name: str
+    x: float
+    y: float
+    extent: float
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """What a picture shows and the caption that says so; the objects of a pair from left to right."""
+
+    kind: Kind
+    objects: tuple[Placed, ...]
+    background: str
+    caption: str
+
+
+class _Table(TypedDict):
+    concepts: list[dict[str, str]]
+
+
+@functools.cache
+def concepts() -> tuple[Concept, ...]:
+    """Everything that scenes are made of, in the order of the packaged table."""
+    text = (files("atelier") / "data" / "emoji" / "concepts.json").read_text(encoding="utf-8")
+    return tuple(Concept(**row) for row in cast("_Table", json.loads(text))["concepts"])
+
+
+@functools.cache
+def by_name() -> Mapping[str, Concept]:
+    """Concepts by name."""
+    return MappingProxyType({c.name: c for c in concepts()})
+
+
+def is_held_out_pair(left: str, right: str) -> bool:
+    """Whether `left` beside `right`, in this order, is kept from training: a function of the two names alone."""
+    return _hash("pair", left, right) < HELD_OUT_PAIRS
+
+
+def is_held_out_colour(name: str, background: str) -> bool:
+    """Whether `name` on `background` is kept from training: a function of the two names alone."""
+    return _hash("colour", name, background) < HELD_OUT_COLOURS
+
+
+@functools.cache
+def held_out_pairs() -> tuple[tuple[str, str], ...]:
+    """All (left, right) pairs of different concepts that are kept from training."""
+    names = [c.name for c in concepts()]
+    return tuple((a, b) for a in names for b in names if a != b and is_held_out_pair(a, b))
+
+
+@functools.cache
+def held_out_colours() -> tuple[tuple[str, str], ...]:
+    """All (concept, background) combinations that are kept from training."""
+    return tuple((c.name, b) for c in concepts() for b in BACKGROUNDS if is_held_out_colour(c.name, b))
+
+
+def scene(seed: int, index: int, split: Split = "train") -> Scene:
+    """Scene number `index` (>= 0) of the endless sequence `seed` (>= 0).
+
+    "train" never shows a held-out pair or a held-out concept and background; "held_out" shows nothing else: its pairs
+    are held-out pairs, its single things stand on held-out backgrounds.
+    """
+    random = np.random.Generator(np.random.Philox(key=np.array([seed, index], dtype=np.uint64)))
+    share = random.random()
+    if share < SHARE_FULL:
+        return _full(random, split)
+    if share < SHARE_FULL + SHARE_SMALL:
+        return _small(random, split)
+    return _pair(random, split)
+
+
+def render(scene: Scene, size: int = CELLS) -> NDArray[np.uint8]:
+    """The picture of `scene`: uint8 RGB (size, size, 3). Nothing is cut off at the border, pairs do not overlap."""
+    picture = np.empty((size, size, 3), np.uint8)
+    picture[:] = BACKGROUNDS[scene.background]
+    pair = len(scene.objects) == 2
+    for number, placed in enumerate(scene.objects):
+        room = (number * size // 2, (number + 1) * size // 2) if pair else (0, size)
+        _paste(picture, placed, room)
+    return picture
+
+
+def _full(random: np.random.Generator, split: Split) -> Scene:
+    name, background = _single(random, split)
+    placed = Placed(name, 32 + random.uniform(-4, 4), 32 + random.uniform(-4, 4), random.uniform(46, 54))
+    style = random.random()
+    phrase = with_article(name, "large") if style < 0.15 else name if style < 0.25 else with_article(name)
+    return Scene("full", (placed,), background, phrase + _ground(random, background))
+
+
+def _small(random: np.random.Generator, split: Split) -> Scene:
+    name, background = _single(random, split)
+    phrase = f"small {name}" if random.random() < 0.1 else with_article(name, "small")
+    if random.random() < 0.4:
+        place = tuple(PLACES)[random.integers(len(PLACES))]
+        x, y = (32 + 14 * d + random.uniform(-2, 2) for d in PLACES[place])
+        placed, phrase = Placed(name, x, y, random.uniform(28, 32)), f"{phrase} {place}"
+    else:
+        placed = Placed(name, 32 + random.uniform(-8, 8), 32 + random.uniform(-8, 8), random.uniform(28, 34))
+    return Scene("small", (placed,), background, phrase + _ground(random, background))
+
+
+def _pair(random: np.random.Generator, split: Split) -> Scene:
+    left, right, background = _two(random, split)
+    objects = tuple(
+        Placed(name, x + random.uniform(-0.5, 0.5), 32 + random.uniform(-5, 5), random.uniform(28, 31))
+        for name, x in ((left, 16), (right, 48))
+    )
+    first, second, side = (left, right, "left") if random.random() < 0.6 else (right, left, "right")
+    style = random.random()
+    if style < 0.1:
+        phrases = first, second
+    else:
+        phrases = with_article(first, "small" if style < 0.3 else ""), with_article(second)
+    caption = f"{phrases[0]} to the {side} of {phrases[1]}" + _ground(random, background)
+    return Scene("pair", objects, background, caption)
+
+
+def with_article(name: str, adjective: str = "") -> str:
+    """ "a red apple", "a large red apple", "grapes": the concept with its article and an adjective before it."""
+    article = by_name()[name].article
+    words = (article and ("a" if adjective else article), adjective, name)
+    return " ".join(word for word in words if word)
+
+
+def _ground(random: np.random.Generator, background: str) -> str:
+    """How the caption says the background; in a seventh of the scenes it does not."""
+    if random.random() >= 0.85:
+        return ""
+    return f" on {'an' if background[0] in 'aeiou' else 'a'} {background} background"
+
+
+def _single(random: np.random.Generator, split: Split) -> tuple[str, str]:
+    if split == "held_out":
+        combinations = held_out_colours()
+        return combinations[random.integers(len(combinations))]
+    names, grounds = concepts(), tuple(BACKGROUNDS)
+    return _until(
+        lambda: (names[random.integers(len(names))].name, grounds[random.integers(len(grounds))]),
+        lambda drawn: not is_held_out_colour(*drawn),
+    )
+
+
+def _two(random: np.random.Generator, split: Split) -> tuple[str, str, str]:
+    names, grounds = concepts(), tuple(BACKGROUNDS)
+    if split == "held_out":
+        pairs = held_out_pairs()
+        return (*pairs[random.integers(len(pairs))], grounds[random.integers(len(grounds))])
+
+    def draw() -> tuple[str, str, str]:
+        left, right = (names[i].name for i in random.integers(len(names), size=2))
+        return left, right, grounds[random.integers(len(grounds))]
+
+    return _until(draw, lambda drawn: _trainable(*drawn))
+
+
+def _trainable(left: str, right: str, background: str) -> bool:
+    colours_known = not (is_held_out_colour(left, background) or is_held_out_colour(right, background))
+    return left != right and colours_known and not is_held_out_pair(left, right)
+
+
+def _until(draw: Callable[[], T], accept: Callable[[T], bool]) -> T:
+    while not accept(drawn := draw()):
+        pass
+    return drawn
+
+
+@functools.cache
+def _hash(*words: str) -> float:
+    """A number in [0, 1) that depends on the words alone, the same on every machine."""
+    digest = hashlib.blake2b("\0".join(words).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") / 2**64
+
+
+def _paste(picture: NDArray[np.uint8], placed: Placed, room: tuple[int, int]) -> None:
+    """Composites one object over `picture`, moved where necessary into the columns `room` and the picture's rows."""
+    cell = len(picture) / CELLS
+    sprite = art.sprite(by_name()[placed.name].emoji, min(round(placed.extent * cell), room[1] - room[0]))
+    height, width = sprite.shape[:2]
+    top = _inside(round(placed.y * cell - height / 2), 0, len(picture) - height)
+    left = _inside(round(placed.x * cell - width / 2), room[0], room[1] - width)
+    region = picture[top : top + height, left : left + width]
+    veiled = region.astype(np.uint16) * (255 - sprite[..., 3:].astype(np.uint16))
+    region[:] = np.minimum(sprite[..., :3] + (veiled + 127) // 255, 255)
+
+
+def _inside(value: int, low: int, high: int) -> int:
+    return max(low, min(value, high))
