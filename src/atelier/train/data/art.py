@@ -55,10 +55,15 @@ def glyph(emoji: str, font: Path | None = None) -> Image.Image:
     return canvas.crop(box).convert("RGBa")
 
 
+@functools.cache
+def _glyph(emoji: str) -> Image.Image:
+    return glyph(emoji)
+
+
 @functools.lru_cache(maxsize=8192)
 def sprite(emoji: str, pixels: int) -> NDArray[np.uint8]:
     """`emoji` with its longer side `pixels` long: uint8 (h, w, 4), premultiplied RGB and alpha. Cached, read-only."""
-    picture = glyph(emoji)
+    picture = _glyph(emoji)
     ratio = pixels / max(picture.size)
     width, height = (max(1, round(side * ratio)) for side in picture.size)
     small = np.array(picture.resize((width, height), Image.Resampling.LANCZOS))

@@ -224,8 +224,8 @@ def _two(random: np.random.Generator, split: Split) -> tuple[str, str, str]:
         return (*pairs[random.integers(len(pairs))], grounds[random.integers(len(grounds))])
 
     def draw() -> tuple[str, str, str]:
-        left, right = (names[i].name for i in random.integers(len(names), size=2))
-        return left, right, grounds[random.integers(len(grounds))]
+        left, right, ground = (int(random.integers(n)) for n in (len(names), len(names), len(grounds)))
+        return names[left].name, names[right].name, grounds[ground]
 
     return _until(draw, lambda drawn: _trainable(*drawn))
 

@@ -1,0 +1,87 @@
+"""`atelier data`: what the embedded model was trained on, and how scenes look."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from atelier.train.data.dataset import Dataset
+    from atelier.train.data.listing import DataList
+
+app = typer.Typer(help="Training data: list what it holds, preview scenes.", no_args_is_help=True)
+
+COLUMNS = 6
+
+
+@app.command("list")
+def list_(
+    *, as_json: Annotated[bool, typer.Option("--json", help="Print everything, held-out pairs too, as JSON.")] = False
+) -> None:
+    """Print the concepts and backgrounds that the embedded model was trained on, and what was held out."""
+    import json
+
+    from atelier.train.data.listing import data_list
+
+    data = data_list()
+    typer.echo(json.dumps(data, ensure_ascii=False) if as_json else _table(data))
+
+
+@app.command()
+def preview(
+    seed: Annotated[int, typer.Option(min=0, help="Which endless sequence of scenes.")] = 0,
+    count: Annotated[int, typer.Option(min=1, max=600, help="How many pictures.")] = 24,
+    size: Annotated[int, typer.Option(min=16, max=1024, help="Width and height of a picture in pixels.")] = 64,
+    output: Annotated[Path, typer.Option(help="Where the sheet is written (PNG).")] = Path("outputs/data-preview.png"),
+    folder: Annotated[
+        Path | None, typer.Option("--data", help="A folder of pictures with .txt captions instead of the scenes.")
+    ] = None,
+    *,
+    held_out: Annotated[bool, typer.Option("--held-out", help="Scenes that training never shows.")] = False,
+) -> None:
+    """Write a sheet of training pictures with their captions."""
+    from atelier.train.data.dataset import open_dataset
+
+    _check_name(output)
+    dataset = open_dataset(folder, seed=seed, split="held_out" if held_out else "train", size=size)
+    _write_sheet(dataset, min(count, dataset.length or count), output)
+    typer.echo(str(output))
+
+
+def _table(data: DataList) -> str:
+    from atelier.train.data.scenes import concepts
+
+    by_category: dict[str, list[str]] = {}
+    for concept in concepts():
+        by_category.setdefault(concept.category, []).append(concept.name)
+    lines = [f"{category} ({len(names)}): {', '.join(names)}" for category, names in by_category.items()]
+    pairs, colours = (len(data["held_out"][key]) for key in ("pairs", "concept_backgrounds"))
+    return "\n".join(
+        (
+            f"{len(data['concepts'])} concepts",
+            *lines,
+            f"{len(data['backgrounds'])} backgrounds: {', '.join(data['backgrounds'])}",
+            f"held out of training: {pairs} ordered pairs, {colours} concepts on a background",
+        )
+    )
+
+
+def _check_name(output: Path) -> None:
+    from atelier.errors import BadInput
+
+    if output.suffix.lower() != ".png":
+        raise BadInput(f"{output}: the sheet is written as PNG: use {output.with_suffix('.png')}")
+
+
+def _write_sheet(dataset: Dataset, count: int, output: Path) -> None:
+    import io
+
+    from atelier.runtime import store
+    from atelier.train.data.sheet import sheet
+
+    page = sheet([dataset.image(i) for i in range(count)], [dataset.caption(i) for i in range(count)], COLUMNS)
+    buffer = io.BytesIO()
+    page.save(buffer, format="PNG")
+    store.write(output, buffer.getvalue())

@@ -1,0 +1,67 @@
+"""Captioned pictures by number: the interface, and emoji scenes behind it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from atelier.train.data import art, scenes
+from atelier.train.data.scenes import Split
+
+
+class Dataset(Protocol):
+    """Captioned pictures, each a pure function of its index."""
+
+    @property
+    def size(self) -> int:
+        """Width and height of every picture, in pixels."""
+        ...
+
+    @property
+    def length(self) -> int | None:
+        """How many there are, None when endless; indices beyond wrap around."""
+        ...
+
+    def image(self, index: int) -> NDArray[np.uint8]:
+        """Picture number `index` (>= 0): uint8 RGB (size, size, 3)."""
+        ...
+
+    def caption(self, index: int) -> str:
+        """What picture number `index` shows, in words."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class SceneDataset:
+    """The endless emoji scenes of one seed and split."""
+
+    seed: int
+    split: Split = "train"
+    size: int = scenes.CELLS
+
+    @property
+    def length(self) -> None:
+        return None
+
+    def image(self, index: int) -> NDArray[np.uint8]:
+        return scenes.render(scenes.scene(self.seed, index, self.split), self.size)
+
+    def caption(self, index: int) -> str:
+        return scenes.scene(self.seed, index, self.split).caption
+
+
+def open_dataset(folder: Path | None, *, seed: int, split: Split = "train", size: int = scenes.CELLS) -> Dataset:
+    """The pictures of `folder`, or the emoji scenes where it is None (a folder is not split: it is its own `split`).
+
+    Raises BadInput for an unusable folder and where the emoji font is missing.
+    """
+    if folder is None:
+        art.font_path()
+        return SceneDataset(seed, split, size)
+    from atelier.train.data.folder import FolderDataset
+
+    return FolderDataset.open(folder, size)

@@ -1,0 +1,109 @@
+"""A folder of pictures, each with its caption in a text file of the same name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from atelier.errors import BadFile
+
+PICTURES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif"})
+CAPTIONS = (".txt", ".caption")
+BROKEN = (OSError, UnidentifiedImageError, Image.DecompressionBombError, ValueError, SyntaxError)
+"""What Pillow raises for a damaged file, by format."""
+
+
+@dataclass(frozen=True, slots=True)
+class FolderDataset:
+    """Pictures of a folder and its subfolders, in order of their names, cut square around the centre.
+
+    Transparent parts become white; a photograph's orientation mark is obeyed.
+    """
+
+    pictures: tuple[Path, ...]
+    captions: tuple[str, ...]
+    size: int
+
+    @classmethod
+    def open(cls, folder: Path, size: int) -> FolderDataset:
+        """Reads all captions and all picture headers.
+
+        Raises BadFile naming the folder without pictures, the picture without a caption, the broken picture.
+        """
+        pictures = _pictures(folder)
+        for path in pictures:
+            _check(path)
+        return cls(pictures, tuple(_caption(path) for path in pictures), size)
+
+    @property
+    def length(self) -> int:
+        return len(self.pictures)
+
+    def image(self, index: int) -> NDArray[np.uint8]:
+        """Picture `index` modulo the length: uint8 RGB (size, size, 3). Raises BadFile if it cannot be decoded."""
+        path = self.pictures[index % self.length]
+        try:
+            with Image.open(path) as opened:
+                upright = ImageOps.exif_transpose(opened)
+                square = ImageOps.fit(_flat(upright), (self.size, self.size), Image.Resampling.LANCZOS)
+        except BROKEN as error:
+            raise _broken(path, error) from error
+        return np.asarray(square)
+
+    def caption(self, index: int) -> str:
+        return self.captions[index % self.length]
+
+
+def _pictures(folder: Path) -> tuple[Path, ...]:
+    if not folder.is_dir():
+        raise BadFile(folder, "no such folder: give a folder of pictures with .txt captions")
+    found = tuple(sorted(p for p in folder.rglob("*") if p.suffix.lower() in PICTURES and p.is_file()))
+    if not found:
+        raise BadFile(folder, f"holds no pictures ({', '.join(sorted(PICTURES))})")
+    return found
+
+
+def _check(path: Path) -> None:
+    try:
+        with Image.open(path):
+            pass
+    except BROKEN as error:
+        raise _broken(path, error) from error
+
+
+def _caption(picture: Path) -> str:
+    for suffix in CAPTIONS:
+        path = picture.with_suffix(suffix)
+        if path.is_file():
+            return _text(path)
+    raise BadFile(
+        picture, f"has no caption: write what it shows into {picture.with_suffix(CAPTIONS[0]).name} beside it"
+    )
+
+
+def _text(path: Path) -> str:
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadFile(path, f"cannot be read as UTF-8 text ({error}): save the caption again") from error
+    words = " ".join(text.split())
+    if not words:
+        raise BadFile(path, "is empty: write what the picture shows into it")
+    return words
+
+
+def _flat(picture: Image.Image) -> Image.Image:
+    """RGB; transparent parts over white."""
+    if not picture.has_transparency_data:
+        return picture.convert("RGB")
+    layers = picture.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", layers.size, "white"), layers).convert("RGB")
+
+
+def _broken(path: Path, error: Exception) -> BadFile:
+    reason = "not a picture" if isinstance(error, UnidentifiedImageError) else str(error)
+    return BadFile(path, f"broken picture ({reason}): replace or remove it")
