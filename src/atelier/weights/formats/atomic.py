@@ -1,0 +1,129 @@
+"""Files and folders that appear complete or not at all, also when the power fails or the disk is full."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import uuid
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from atelier.errors import BadFile, StorageFull
+
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
+
+
+@contextmanager
+def new_file(path: Path, *, replace: bool = True) -> Generator[BinaryIO]:
+    """A binary file for writing that takes the name `path`, replacing what was there, once it is complete and synced.
+
+    Without `replace`, raises FileExistsError where a file of that name stands. Raises StorageFull when the disk refuses the bytes and BadFile when the place cannot be written; whatever ends the
+    block early, nothing is left behind and an earlier file of that name is untouched.
+    """
+    temporary = _beside(path)
+    try:
+        with _named(path):
+            with temporary.open("xb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            if replace:
+                temporary.replace(path)
+            else:
+                _name_once(temporary, path)
+            _sync(path.parent)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+@contextmanager
+def new_folder(path: Path, *, overwrite: bool = False) -> Generator[Path]:
+    """A folder to fill that takes the name `path` once the block ends; the files in it should come from `new_file`.
+
+    Raises BadFile when `path` exists and is not an empty folder, unless `overwrite` lets it be replaced.
+    """
+    temporary = _beside(path)
+    if not overwrite and _occupied(path):
+        raise BadFile(path, "exists already; choose another name or remove it first")
+    try:
+        with _named(path):
+            temporary.mkdir()
+            yield temporary
+            for folder, _, _ in os.walk(temporary, topdown=False):
+                _sync(Path(folder))
+            _take_place(temporary, path)
+            _sync(path.parent)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+
+
+def _take_place(temporary: Path, path: Path) -> None:
+    if not path.exists():
+        temporary.rename(path)
+        return
+    old = _beside(path)
+    path.rename(old)
+    try:
+        temporary.rename(path)
+    except BaseException:
+        old.rename(path)
+        raise
+    shutil.rmtree(old) if old.is_dir() else old.unlink()
+
+
+def _name_once(temporary: Path, path: Path) -> None:
+    """Two writers never take one name: a link fails where there is a file. Not every file system has links."""
+    try:
+        path.hardlink_to(temporary)
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        if path.exists():
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path)) from error
+        temporary.rename(path)
+    else:
+        temporary.unlink()
+
+
+def _occupied(path: Path) -> bool:
+    return path.is_symlink() or path.is_file() or (path.is_dir() and any(path.iterdir()))
+
+
+def _beside(path: Path) -> Path:
+    return path.absolute().parent / f".tmp-{uuid.uuid4().hex}"
+
+
+@contextmanager
+def _named(path: Path) -> Generator[None]:
+    """Turns the operating system's refusals into one line about `path`."""
+    try:
+        yield
+    except FileExistsError:
+        raise
+    except FileNotFoundError as error:
+        raise BadFile(path, f"cannot be written: the folder {path.absolute().parent} does not exist") from error
+    except OSError as error:
+        if error.errno in _FULL:
+            raise StorageFull(f"{path}: the disk is full; free some space or choose another place") from error
+        raise BadFile(path, f"cannot be written ({error.strerror or error})") from error
+
+
+def _sync(folder: Path) -> None:
+    """Makes the names in a folder durable; file systems that cannot sync folders are left alone."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError:
+        return
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno in _FULL:
+            raise
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,350 @@
+"""The safetensors format, checked before anything is believed: https://github.com/huggingface/safetensors.
+
+Eight bytes of header length, a JSON header of names, dtypes, shapes and offsets, then the tensors without gaps. The
+header alone is read without torch; tensors are mapped from the file, so that loading copies nothing until it is used.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import mmap
+import os
+import stat
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from io import FileIO
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, NoReturn, cast
+
+from atelier.errors import BadFile
+from atelier.weights.formats.atomic import new_file
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+_KINDS = (
+    ("BOOL", "bool", 1),
+    ("U8", "uint8", 1),
+    ("I8", "int8", 1),
+    ("F8_E4M3", "float8_e4m3fn", 1),
+    ("F8_E5M2", "float8_e5m2", 1),
+    ("U16", "uint16", 2),
+    ("I16", "int16", 2),
+    ("F16", "float16", 2),
+    ("BF16", "bfloat16", 2),
+    ("U32", "uint32", 4),
+    ("I32", "int32", 4),
+    ("F32", "float32", 4),
+    ("U64", "uint64", 8),
+    ("I64", "int64", 8),
+    ("F64", "float64", 8),
+)
+TORCH_NAMES: Mapping[str, str] = MappingProxyType({kind: name for kind, name, _ in _KINDS})
+"""What torch calls each dtype that is read."""
+ITEM_BYTES: Mapping[str, int] = MappingProxyType({kind: size for kind, _, size in _KINDS})
+FLOATS = frozenset({"F8_E4M3", "F8_E5M2", "F16", "BF16", "F32", "F64"})
+MAX_HEADER = 100_000_000
+MAX_TENSORS = 100_000
+MAX_DIMENSIONS = 32
+MAX_EXTENT = 2**40
+
+_ONLY = "only safetensors files are read"
+_FOREIGN: tuple[tuple[bytes | tuple[bytes, ...], str], ...] = (
+    (b"PK\x03\x04", f"a zip archive, probably a pickled .ckpt or .pt; {_ONLY}"),
+    ((b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"), f"a Python pickle; {_ONLY}"),
+    (b"GGUF", f"a GGUF file; {_ONLY}"),
+    (b"version ", "a git-lfs pointer, not the weights themselves; fetch the file with git lfs"),
+    ((b"<!DOCTYP", b"<!doctyp", b"<html", b"<HTML"), "a web page, not weights; download the file again"),
+    ((b"\x89PNG", b"\xff\xd8\xff"), "a picture, not weights"),
+    ((b"7z\xbc\xaf", b"Rar!", b"\x1f\x8b"), "a compressed archive, not weights; unpack it first"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class TensorInfo:
+    """One tensor as the header declares it; `start` and `end` are byte offsets into the data that follow the header."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    start: int
+    end: int
+
+    @property
+    def count(self) -> int:
+        """Number of elements."""
+        return math.prod(self.shape)
+
+    @property
+    def bytes(self) -> int:
+        return self.end - self.start
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """A checked header: every offset lies inside the file, every size agrees with its dtype and shape."""
+
+    path: Path
+    tensors: Mapping[str, TensorInfo]
+    metadata: Mapping[str, str]
+    data_start: int
+
+
+def read_header(path: str | Path) -> Header:
+    """Reads and checks the header of a file, nothing else. Raises BadFile with one line that says what is wrong."""
+    path = Path(path)
+    with _opened(path) as file:
+        return _header(path, file)
+
+
+def load(
+    header: Header, names: Iterable[str] | None = None, *, dtype: torch.dtype | None = None, mapped: bool = True
+) -> dict[str, Tensor]:
+    """The tensors called `names` (all of them when None), floating ones as `dtype` if it is given.
+
+    What needs no cast is mapped: private pages of the file, writable without changing it, read when first touched. A
+    mapped file must not be truncated while it is used; `mapped=False` reads into memory of our own instead, as casts
+    do. Raises BadFile when the file is no longer the one whose header was read.
+    """
+    chosen = list(header.tensors if names is None else names)
+    with _opened(header.path) as file:
+        if _header(header.path, file) != header:
+            raise BadFile(header.path, "changed since it was opened; open it again")
+        source = _Source(file, header, mapped=mapped)
+        return {name: source.tensor(header.tensors[name], dtype) for name in chosen}
+
+
+def save(path: str | Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
+    """Writes a file atomically: the same tensors and metadata always give the same bytes.
+
+    Wider items come first, so that every tensor lies aligned. Raises StorageFull or BadFile; an earlier file of that
+    name survives every failure.
+    """
+    kinds = {name: _dtype_name(name, tensor) for name, tensor in tensors.items()}
+    order = sorted(tensors, key=lambda name: (-ITEM_BYTES[kinds[name]], name))
+    header: dict[str, object] = {"__metadata__": dict(sorted(metadata.items()))} if metadata else {}
+    end = 0
+    for name in order:
+        start, end = end, end + tensors[name].numel() * ITEM_BYTES[kinds[name]]
+        header[name] = {"dtype": kinds[name], "shape": list(tensors[name].shape), "data_offsets": [start, end]}
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    with new_file(Path(path)) as file:
+        file.write(len(text).to_bytes(8, "little"))
+        file.write(text)
+        for name in order:
+            file.write(tensor_bytes(tensors[name]))
+
+
+def tensor_bytes(tensor: Tensor) -> memoryview:
+    """The elements of a tensor in order, as they stand in a file (little-endian machines only)."""
+    import torch
+
+    flat = tensor.detach().cpu().contiguous().reshape(-1)
+    return memoryview(cast("Any", flat.view(torch.uint8).numpy()))
+
+
+def shown(name: str) -> str:
+    """A name from a file, safe to print: control characters escaped, long ones shortened."""
+    safe = name if name.isprintable() else ascii(name)[1:-1]
+    return safe if len(safe) <= 80 else f"{safe[:77]}..."
+
+
+class _Source:
+    """One open file, mapped at most once."""
+
+    def __init__(self, file: FileIO, header: Header, *, mapped: bool) -> None:
+        self.file, self.header, self.mapped = file, header, mapped
+        self.map: mmap.mmap | None = None
+
+    def tensor(self, info: TensorInfo, dtype: torch.dtype | None) -> Tensor:
+        import torch
+
+        stored = cast("torch.dtype", getattr(torch, TORCH_NAMES[info.dtype]))
+        cast_to = stored if dtype is None or info.dtype not in FLOATS else dtype
+        offset = self.header.data_start + info.start
+        if info.count == 0:
+            return torch.empty(info.shape, dtype=cast_to)
+        if self.mapped and cast_to == stored and offset % ITEM_BYTES[info.dtype] == 0:
+            return torch.frombuffer(self._map(), dtype=stored, count=info.count, offset=offset).reshape(info.shape)
+        return self._read(offset, info.bytes).view(stored).reshape(info.shape).to(cast_to)
+
+    def _map(self) -> mmap.mmap:
+        if self.map is None:
+            self.map = mmap.mmap(self.file.fileno(), 0, access=mmap.ACCESS_COPY)
+        return self.map
+
+    def _read(self, offset: int, size: int) -> Tensor:
+        import torch
+
+        data = torch.empty(size, dtype=torch.uint8)
+        view, done = memoryview(cast("Any", data.numpy())), 0
+        self.file.seek(offset)
+        while done < size:
+            count = self.file.readinto(view[done:])
+            if not count:
+                raise BadFile(self.header.path, "shrank while it was being read")
+            done += count
+        return data
+
+
+def _opened(path: Path) -> FileIO:
+    """Opens a regular file for reading; a FIFO or device is refused before an open could hang on it."""
+    try:
+        mode = path.stat().st_mode
+        if stat.S_ISDIR(mode):
+            raise BadFile(path, "is a folder, not a safetensors file")
+        if not stat.S_ISREG(mode):
+            raise BadFile(path, "is not a regular file")
+        return path.open("rb", buffering=0)
+    except FileNotFoundError as error:
+        raise BadFile(path, "does not exist") from error
+    except (OSError, ValueError) as error:
+        raise BadFile(path, f"cannot be read ({getattr(error, 'strerror', None) or error})") from error
+
+
+def _header(path: Path, file: FileIO) -> Header:
+    total = os.fstat(file.fileno()).st_size
+    first = _exactly(path, file, min(total, 8))
+    if total < 8:
+        raise BadFile(path, "is empty" if total == 0 else f"is no safetensors file: only {total} bytes")
+    length = int.from_bytes(first, "little")
+    start = 8 + length
+    if length > MAX_HEADER or start > total or length < 2:
+        _refuse(path, first, length, total)
+    text = _exactly(path, file, length)
+    if not text.startswith(b"{"):
+        _refuse(path, first, length, total)
+    if text.count(b'"data_offsets"') > MAX_TENSORS:
+        raise BadFile(path, f"declares more than {MAX_TENSORS:,} tensors, which no checkpoint has")
+    tensors, metadata = _parsed(path, text)
+    _check_offsets(path, tensors, total - start)
+    return Header(path, MappingProxyType(tensors), MappingProxyType(metadata), start)
+
+
+def _exactly(path: Path, file: FileIO, size: int) -> bytes:
+    parts: list[bytes] = []
+    while size > 0:
+        part = file.read(size)
+        if not part:
+            raise BadFile(path, "shrank while it was being read")
+        parts.append(part)
+        size -= len(part)
+    return b"".join(parts)
+
+
+def _refuse(path: Path, first: bytes, length: int, total: int) -> NoReturn:
+    for magic, what in _FOREIGN:
+        if first.startswith(magic):
+            raise BadFile(path, f"is {what}")
+    if 2 <= length <= MAX_HEADER and 8 + length > total:
+        raise BadFile(path, f"is truncated inside its header ({total:,} bytes of at least {8 + length:,}), or foreign")
+    raise BadFile(path, "is no safetensors file: it does not begin with a header length and a JSON header")
+
+
+def _parsed(path: Path, text: bytes) -> tuple[dict[str, TensorInfo], dict[str, str]]:
+    try:
+        root = cast("object", json.loads(text.decode(), object_pairs_hook=_unique, parse_int=_size, parse_constant=_no))
+    except UnicodeDecodeError as error:
+        raise BadFile(path, "has a header that is not UTF-8") from error
+    except RecursionError as error:
+        raise BadFile(path, "has a header nested too deeply") from error
+    except ValueError as error:
+        raise BadFile(path, f"has a header that is not valid JSON: {shown(str(error))}") from error
+    if not isinstance(root, dict):
+        raise BadFile(path, "has a header that is no JSON object")
+    entries = cast("dict[str, object]", root)
+    metadata = _metadata(path, entries.pop("__metadata__", {}))
+    return {name: _info(path, name, entry) for name, entry in entries.items()}, metadata
+
+
+def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    found: dict[str, object] = {}
+    for key, value in pairs:
+        if key in found:
+            raise ValueError(f"the key {shown(key)} occurs twice")
+        found[key] = value
+    return found
+
+
+def _size(digits: str) -> int:
+    if not digits.isdigit() or len(digits) > 19:
+        raise ValueError(f"{digits[:20]} is no size")
+    return int(digits)
+
+
+def _no(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is no JSON number")
+
+
+def _metadata(path: Path, found: object) -> dict[str, str]:
+    if not isinstance(found, dict):
+        raise BadFile(path, "has a __metadata__ that is no JSON object")
+    entries = cast("dict[str, object]", found)
+    for key, value in entries.items():
+        if not isinstance(value, str):
+            raise BadFile(path, f"has metadata that is not text: {shown(key)}")
+        if not (_encodable(key) and _encodable(value)):
+            raise BadFile(path, f"has metadata that is not valid Unicode: {shown(key)}")
+    return cast("dict[str, str]", entries)
+
+
+def _encodable(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _info(path: Path, name: str, found: object) -> TensorInfo:
+    entry = cast("dict[str, object]", found) if isinstance(found, dict) else {}
+    if not name.isprintable():
+        raise BadFile(path, f"names a tensor with control characters: {shown(name)}")
+    if entry.keys() != {"dtype", "shape", "data_offsets"}:
+        raise BadFile(path, f"declares {shown(name)} without exactly dtype, shape and data_offsets")
+    dtype, shape, offsets = entry["dtype"], _sizes(entry["shape"]), _sizes(entry["data_offsets"])
+    if not isinstance(dtype, str) or dtype not in ITEM_BYTES:
+        raise BadFile(path, f"declares {shown(name)} with the unknown dtype {shown(str(dtype))}")
+    if shape is None or len(shape) > MAX_DIMENSIONS or any(extent > MAX_EXTENT for extent in shape):
+        raise BadFile(path, f"declares {shown(name)} with an impossible shape")
+    if offsets is None or len(offsets) != 2 or offsets[0] > offsets[1]:
+        raise BadFile(path, f"declares {shown(name)} with impossible data_offsets")
+    info = TensorInfo(dtype, shape, offsets[0], offsets[1])
+    if info.bytes != info.count * ITEM_BYTES[dtype]:
+        needed = info.count * ITEM_BYTES[dtype]
+        raise BadFile(path, f"gives {shown(name)} {info.bytes:,} bytes, but its shape and dtype need {needed:,}")
+    return info
+
+
+def _sizes(found: object) -> tuple[int, ...] | None:
+    if not isinstance(found, list):
+        return None
+    items = cast("list[object]", found)
+    if not all(isinstance(item, int) and not isinstance(item, bool) for item in items):
+        return None
+    return tuple(cast("list[int]", items))
+
+
+def _check_offsets(path: Path, tensors: Mapping[str, TensorInfo], size: int) -> None:
+    """The tensors must tile the data exactly: no gap, no overlap, nothing after the last."""
+    end = 0
+    for name, info in sorted(tensors.items(), key=lambda item: (item[1].start, item[1].end)):
+        if info.start != end:
+            kind = "overlaps the tensor before it" if info.start < end else f"leaves a gap of {info.start - end} bytes"
+            raise BadFile(path, f"is malformed: {shown(name)} {kind}")
+        end = info.end
+    if end > size:
+        raise BadFile(path, f"is truncated: {size:,} of {end:,} bytes of tensors are there; fetch it again")
+    if end < size:
+        raise BadFile(path, f"has {size - end:,} bytes after its last tensor, which no safetensors file has")
+
+
+def _dtype_name(name: str, tensor: Tensor) -> str:
+    torch_name = str(tensor.dtype).removeprefix("torch.")
+    for kind, found in TORCH_NAMES.items():
+        if found == torch_name:
+            return kind
+    raise TypeError(f"{name}: the dtype {tensor.dtype} has no name in safetensors files")

@@ -1,0 +1,96 @@
+"""Hashes that identify models: of files as the community quotes them, and of contents."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+from atelier.errors import AtelierError, BadFile
+from atelier.weights.formats.atomic import new_file
+from atelier.weights.formats.safetensors import tensor_bytes
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+SHORT = 10
+
+
+class HashCache:
+    """SHA-256 of files, remembered by path, size and modification time, in memory and in a JSON file if one is named.
+
+    An unreadable cache file counts as empty, and one that cannot be written is not an error: hashes are only slower.
+    """
+
+    def __init__(self, path: Path | None = None) -> None:
+        self.path = path
+        self._known: dict[str, str] = {} if path is None else _read_cache(path)
+
+    def sha256(self, file: Path) -> str:
+        """64 hex digits. Raises BadFile."""
+        try:
+            state = file.stat()
+        except OSError as error:
+            raise BadFile(file, f"cannot be read ({error.strerror})") from error
+        key = f"{file.absolute()}|{state.st_size}|{state.st_mtime_ns}"
+        if key not in self._known:
+            self._known[key] = file_sha256(file)
+            self._write()
+        return self._known[key]
+
+    def _write(self) -> None:
+        if self.path is None:
+            return
+        try:
+            with new_file(self.path) as file:
+                file.write(json.dumps(self._known, indent=0, sort_keys=True).encode())
+        except AtelierError:
+            return
+
+
+def file_sha256(path: Path) -> str:
+    """64 hex digits of a whole file. Raises BadFile."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise BadFile(path, f"cannot be read ({error.strerror})") from error
+
+
+def files_sha256(files: Iterable[Path], root: Path, cache: HashCache) -> str:
+    """64 hex digits for a model of several files: over each one's path below `root` and its own hash, sorted.
+
+    A single file is hashed plainly, so that its first ten digits are the hash that A1111 and Civitai quote.
+    """
+    paths = sorted(files)
+    if len(paths) == 1 and paths[0] == root:
+        return cache.sha256(root)
+    lines = (f"{os.path.relpath(path, root)} {cache.sha256(path)}\n" for path in paths)
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def short(digest: str) -> str:
+    """The model hash of infotexts: ten hex digits."""
+    return digest[:SHORT]
+
+
+def content_sha256(tensors: Mapping[str, Tensor]) -> str:
+    """64 hex digits over names, dtypes, shapes and bytes, whatever file or order they came in."""
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        digest.update(f"{len(name)} {name} {tensor.dtype} {list(tensor.shape)}\n".encode())
+        digest.update(tensor_bytes(tensor))
+    return digest.hexdigest()
+
+
+def _read_cache(path: Path) -> dict[str, str]:
+    try:
+        found = cast("object", json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError):
+        return {}
+    entries = cast("dict[str, object]", found) if isinstance(found, dict) else {}
+    return {key: value for key, value in entries.items() if isinstance(value, str)}

@@ -1,0 +1,139 @@
+"""From stored tensors to modules: strict, and every complaint names its tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from atelier.errors import BadFile
+from atelier.weights.archive import Archive
+from atelier.weights.formats.safetensors import shown
+from atelier.weights.names.name import Layout, Name
+
+M = TypeVar("M", bound=nn.Module)
+
+Tolerated = Callable[[str], bool]
+
+
+def _nothing(_: str) -> bool:
+    return False
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """One part of a checkpoint as it lies on disk: the tensors of `archive` whose names begin with `prefix`.
+
+    tolerated: which of them (without the prefix) may be left unread.
+    """
+
+    archive: Archive
+    layout: Layout
+    prefix: str = ""
+    tolerated: Tolerated = field(default=_nothing)
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shapes by name without the prefix, tolerated ones left out."""
+        cut = len(self.prefix)
+        names = (name[cut:] for name in self.archive.tensors if name.startswith(self.prefix))
+        return {n: self.archive.tensors[self.prefix + n].shape for n in names if not self.tolerated(n)}
+
+
+def read(
+    stored: Stored, names: Iterable[Name], *, dtype: torch.dtype | None = None, mapped: bool = True
+) -> dict[str, Tensor]:
+    """The tensors of one network under our names, rearranged as the names say, floating ones as `dtype`.
+
+    Raises BadFile when a tensor is missing or left over.
+    """
+    found = match(stored, names)
+    tensors = stored.archive.load((stored.prefix + spelling for spelling in found.values()), dtype=dtype, mapped=mapped)
+    return {name.ours: arrange(tensors[stored.prefix + spelling], name) for name, spelling in found.items()}
+
+
+def match(stored: Stored, names: Iterable[Name]) -> dict[Name, str]:
+    """Each name's spelling in the file, without the prefix. Reads nothing. Raises BadFile as `read` does."""
+    shapes, layout = stored.shapes(), stored.layout
+    found: dict[Name, str] = {}
+    missing: list[str] = []
+    for name in names:
+        spelling = next((s for s in name.spellings(layout) if s in shapes), None)
+        if spelling is None:
+            missing.append(stored.prefix + name.stored(layout))
+        else:
+            found[name] = spelling
+    surplus = shapes.keys() - found.values()
+    if missing:
+        raise BadFile(stored.archive.path, f"lacks {counted(missing)}")
+    if surplus:
+        raise BadFile(stored.archive.path, f"has {counted([stored.prefix + s for s in surplus])} that no module takes")
+    return found
+
+
+def arrange(tensor: Tensor, name: Name) -> Tensor:
+    """A stored tensor in the shape our module keeps."""
+    return tensor if name.rule is None else _pointwise(tensor, name.rule.ours)
+
+
+def arrange_for(tensor: Tensor, name: Name, layout: Layout) -> Tensor:
+    """One of our tensors in the shape that `layout` keeps."""
+    return tensor if name.rule is None else _pointwise(tensor, name.rule.dimensions(layout))
+
+
+def _pointwise(tensor: Tensor, dimensions: int) -> Tensor:
+    if tensor.ndim == 4 and dimensions == 2 and tensor.shape[2:] == (1, 1):
+        return tensor[:, :, 0, 0]
+    if tensor.ndim == 2 and dimensions == 4:
+        return tensor[:, :, None, None]
+    return tensor
+
+
+def load_into(
+    build: Callable[[], M],
+    tensors: Mapping[str, Tensor],
+    *,
+    dtype: torch.dtype | None = None,
+    source: object = "weights",
+) -> M:
+    """Builds a module without memory and gives it `tensors`, by our names, floating ones as `dtype`.
+
+    Returned in evaluation mode and without gradients. Nothing is copied unless it is cast: the parameters are the
+    tensors. Raises BadFile about `source` for missing, surplus and misshapen tensors.
+    """
+    with torch.device("meta"):
+        module = build()
+    expected = {name: tensor.shape for name, tensor in module.state_dict().items()}
+    _agree(source, expected, {name: tensor.shape for name, tensor in tensors.items()})
+    given = {n: t.to(dtype) if dtype is not None and t.is_floating_point() else t for n, t in tensors.items()}
+    module.load_state_dict(given, strict=True, assign=True)
+    forgotten = [name for name, tensor in (*module.named_parameters(), *module.named_buffers()) if tensor.is_meta]
+    if forgotten:
+        raise TypeError(f"{type(module).__name__} keeps {counted(forgotten)} outside its state")
+    return module.eval().requires_grad_(requires_grad=False)
+
+
+def _agree(source: object, expected: Mapping[str, torch.Size], given: Mapping[str, torch.Size]) -> None:
+    missing, surplus = expected.keys() - given.keys(), given.keys() - expected.keys()
+    if missing:
+        raise BadFile(source, f"lacks {counted(missing)}")
+    if surplus:
+        raise BadFile(source, f"has {counted(surplus)} that no module takes")
+    wrong = [name for name in expected if expected[name] != given[name]]
+    if wrong:
+        name = wrong[0]
+        shapes = f"{name} is {_shape(given[name])} where {_shape(expected[name])} is needed"
+        raise BadFile(source, f"has {counted(wrong)} of the wrong shape: {shapes}")
+
+
+def counted(names: Collection[str]) -> str:
+    """As in "3 tensors (a, b, c)": the count and the first three names."""
+    first = [shown(name) for name in sorted(names)[:3]]
+    listed = ", ".join(first) + (", …" if len(names) > 3 else "")
+    return f"{len(names)} tensor{'' if len(names) == 1 else 's'} ({listed})"
+
+
+def _shape(shape: torch.Size) -> str:
+    return "x".join(str(extent) for extent in shape) or "scalar"

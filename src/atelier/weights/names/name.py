@@ -1,0 +1,57 @@
+"""One tensor's three names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+Layout = Literal["ldm", "diffusers"]
+
+
+@dataclass(frozen=True, slots=True)
+class Pointwise:
+    """A weight that mixes channels, (out, in): a linear layer has 2 dimensions, a 1x1 convolution 4.
+
+    The numbers say how many each side keeps. Either is accepted on reading, since converted files mix them.
+    """
+
+    ours: int
+    ldm: int
+    diffusers: int
+
+    def dimensions(self, layout: Layout) -> int:
+        return self.ldm if layout == "ldm" else self.diffusers
+
+
+@dataclass(frozen=True, slots=True)
+class Name:
+    """ours: parameter of our module; ldm, diffusers: the published names, without the prefix of the part.
+
+    rule: how the tensor is rearranged between them (None: not at all); also: older spellings accepted on reading.
+    """
+
+    ours: str
+    ldm: str
+    diffusers: str
+    rule: Pointwise | None = None
+    also: tuple[str, ...] = ()
+
+    def stored(self, layout: Layout) -> str:
+        """The name that is written in `layout`."""
+        return self.ldm if layout == "ldm" else self.diffusers
+
+    def spellings(self, layout: Layout) -> tuple[str, ...]:
+        """The names that are read in `layout`, the usual one first."""
+        return (self.stored(layout), *self.also)
+
+
+def both(ours: str, ldm: str, diffusers: str, *, rule: Pointwise | None = None) -> Iterator[Name]:
+    """The weight and the bias of one layer; `rule` is the weight's."""
+    yield weight(ours, ldm, diffusers, rule=rule)
+    yield Name(f"{ours}.bias", f"{ldm}.bias", f"{diffusers}.bias")
+
+
+def weight(ours: str, ldm: str, diffusers: str, *, rule: Pointwise | None = None) -> Name:
+    """The weight of a layer without bias."""
+    return Name(f"{ours}.weight", f"{ldm}.weight", f"{diffusers}.weight", rule)
