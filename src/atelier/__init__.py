@@ -1,0 +1,35 @@
+"""Atelier: a complete Stable Diffusion.
+
+>>> import atelier
+>>> atelier.generate("a red apple on a blue background", seed=7)[0].save("apple.png")
+
+Importing this loads nothing heavy; torch comes with the first picture.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from atelier.compose import Picture as Picture
+    from atelier.compose import Studio as Studio
+    from atelier.compose import generate as generate
+    from atelier.request.model import Request as Request
+
+__version__ = "0.1.0"
+__all__ = ["Picture", "Request", "Studio", "__version__", "generate"]
+
+_HOMES = {
+    "Picture": "atelier.compose",
+    "Studio": "atelier.compose",
+    "generate": "atelier.compose",
+    "Request": "atelier.request.model",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(_HOMES[name]), name)

@@ -1,0 +1,1 @@
+"""What somebody asks for, as frozen data; and what happens then, as events. No torch in here."""

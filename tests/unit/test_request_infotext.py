@@ -1,0 +1,91 @@
+"""The text that A1111 and its readers expect."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from atelier.request.infotext import infotext, joined, quoted
+from atelier.request.model import ModelRef, Resolved
+
+REQUEST = Resolved(
+    prompt="a red apple",
+    negative_prompt="",
+    model=ModelRef("v1-5-pruned-emaonly", "somewhere", "6ce0161689b3853acaa03779ec93eafe75a02f4ced659bee03f50797806fa2fa"),
+    steps=20,
+    sampler="DPM++ 2M",
+    scheduler="Karras",
+    cfg_scale=7.0,
+    seeds=(1, 2),
+    width=512,
+    height=768,
+    batch_size=1,
+    output=None,
+)
+LINE = (
+    "Steps: 20, Sampler: DPM++ 2M, Schedule type: Karras, CFG scale: 7.0, Seed: 1, Size: 512x768, "
+    "Model hash: 6ce0161689, Model: v1-5-pruned-emaonly, "
+)
+
+
+def test_prompt_then_line():
+    first, line = infotext(REQUEST, 0, "0.1.0").split("\n")
+    assert first == "a red apple"
+    assert line.startswith(LINE)
+    assert line.endswith(", Version: atelier-0.1.0")
+
+
+def test_each_picture_has_its_own_seed():
+    assert "Seed: 2," in infotext(REQUEST, 1, "0.1.0")
+
+
+def test_the_negative_prompt_has_a_line_of_its_own():
+    lines = infotext(replace(REQUEST, negative_prompt="blurry\ndark"), 0, "0").split("\n")
+    assert lines[:3] == ["a red apple", "Negative prompt: blurry", "dark"]
+
+
+def test_without_prompts_the_line_is_all():
+    assert infotext(replace(REQUEST, prompt=""), 0, "0").startswith("Steps: 20")
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ("abc", "abc"),
+        ("a,b", '"a,b"'),
+        ("a:b", '"a:b"'),
+        ("a\nb", '"a\\nb"'),
+        ('a"b', 'a"b'),
+        ('a "b", c', '"a \\"b\\", c"'),
+        ("é,ü", '"é,ü"'),
+        ("Latent (nearest-exact)", "Latent (nearest-exact)"),
+        (7.0, "7.0"),
+        (7, "7"),
+    ],
+)
+def test_quoting(value: object, text: str):
+    assert quoted(value) == text
+
+
+def test_pairs_without_a_value_are_left_out_and_equal_ones_stand_bare():
+    assert joined([("A", 1), ("B", None), ("C", "C")]) == "A: 1, C"
+
+
+PAIR = re.compile(r'\s*(\w[\w \-/]+):\s*("(?:\\.|[^\\"])+"|[^,]*)(?:,|$)')
+"""The reader of the format, from its description: a key, a colon, a quoted or comma-free value."""
+
+
+@given(st.text(min_size=1).map(str.strip).filter(lambda t: t and not t.startswith('"') and t.isprintable()))
+def test_any_model_name_is_read_back(name: str):
+    request = replace(REQUEST, prompt="p", model=replace(REQUEST.model, name=name))
+    line = infotext(request, 0, "0").split("\n")[-1]
+    read = dict(PAIR.findall(line))
+    value = read["Model"]
+    assert (json.loads(value) if value.startswith('"') else value.strip()) == name
+    assert read["Seed"] == "1"
+    assert read["Size"] == "512x768"
