@@ -19,10 +19,11 @@ _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.E
 
 @contextmanager
 def new_file(path: Path, *, replace: bool = True) -> Generator[BinaryIO]:
-    """A binary file for writing that takes the name `path`, replacing what was there, once it is complete and synced.
+    """A binary file for writing that takes the name `path` once it is complete and synced.
 
-    Without `replace`, raises FileExistsError where a file of that name stands. Raises StorageFull when the disk refuses the bytes and BadFile when the place cannot be written; whatever ends the
-    block early, nothing is left behind and an earlier file of that name is untouched.
+    A file that has the name already is replaced, or with `replace=False` kept, and FileExistsError raised. Raises
+    StorageFull when the disk refuses the bytes and BadFile when the place cannot be written; whatever ends the block
+    early, nothing is left behind and an earlier file of that name is untouched.
     """
     temporary = _beside(path)
     try:
