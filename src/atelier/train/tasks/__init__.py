@@ -1,0 +1,1 @@
+"""The three trainings of a latent diffusion model, each a `Task` of the loop."""

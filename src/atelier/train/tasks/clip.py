@@ -1,0 +1,205 @@
+"""Training CLIP: text and vision towers that meet in one space, and the vocabulary they read."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from atelier.models.clip import ClipText, ClipVision, Layer, TextSpec, VisionSpec
+from atelier.train.data.dataset import Dataset
+from atelier.train.loop import Machine, Validation
+from atelier.train.optimizers import adamw, clipped
+from atelier.train.recipe import ClipRecipe, digest
+from atelier.train.tasks.images import Order, dataset, stack
+from atelier.train.vocabulary import learn
+from atelier.weights.tokenizer import ClipTokenizer
+
+MEAN = (0.48145466, 0.4578275, 0.40821073)
+DEVIATION = (0.26862954, 0.26130258, 0.27577711)
+RETRIEVAL = 150
+
+
+def text_spec(recipe: ClipRecipe, vocabulary: ClipTokenizer) -> TextSpec:
+    m = recipe.model
+    return TextSpec(
+        vocab=vocabulary.size,
+        width=m.width,
+        layers=m.layers,
+        heads=m.heads,
+        mlp=4 * m.width,
+        positions=m.positions,
+        projection=m.embedding,
+        eos=vocabulary.eos,
+    )
+
+
+def vision_spec(recipe: ClipRecipe) -> VisionSpec:
+    m = recipe.model
+    return VisionSpec(
+        image=recipe.data.size,
+        patch=m.patch,
+        width=m.vision_width,
+        layers=m.vision_layers,
+        heads=m.vision_heads,
+        mlp=4 * m.vision_width,
+        projection=m.embedding,
+    )
+
+
+def initialise(tower: ClipText | ClipVision) -> None:
+    """CLIP's initialisation: branches shrink with the number of layers (Radford 2021, section 2.5)."""
+    width, layers = tower.spec.width, tower.spec.layers
+    into, out = width**-0.5, width**-0.5 * (2 * layers) ** -0.5
+    if isinstance(tower, ClipText):
+        nn.init.normal_(tower.token_embedding.weight, std=0.02)
+    else:
+        nn.init.normal_(tower.class_embedding, std=into)
+    nn.init.normal_(tower.position_embedding.weight, std=0.01)
+    for layer in tower.layers:
+        assert isinstance(layer, Layer)
+        for projection in (layer.attn.to_q, layer.attn.to_k, layer.attn.to_v):
+            nn.init.normal_(projection.weight, std=into)
+            nn.init.zeros_(projection.bias)
+        nn.init.normal_(layer.attn.to_out.weight, std=out)
+        nn.init.normal_(layer.mlp.fc1.weight, std=(2 * width) ** -0.5)
+        nn.init.normal_(layer.mlp.fc2.weight, std=out)
+    assert tower.projection is not None
+    nn.init.normal_(tower.projection.weight, std=into)
+
+
+class Clip(nn.Module):
+    """Both towers and the learned temperature of their similarity."""
+
+    def __init__(self, text: TextSpec, vision: VisionSpec) -> None:
+        super().__init__()
+        self.text, self.vision = ClipText(text), ClipVision(vision)
+        self.logit_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
+
+    def embed_text(self, tokens: Tensor) -> Tensor:
+        return F.normalize(self.text(tokens).pooled.float(), dim=-1)
+
+    def embed_image(self, image: Tensor) -> Tensor:
+        embedding = self.vision(image).embedding
+        assert embedding is not None
+        return F.normalize(embedding.float(), dim=-1)
+
+
+def contrastive_loss(texts: Tensor, images: Tensor, scale: Tensor) -> Tensor:
+    """Symmetric cross-entropy over the similarities of a batch of unit vectors (B, E)."""
+    logits = scale * images @ texts.T
+    own = torch.arange(len(logits), device=logits.device)
+    return (F.cross_entropy(logits, own) + F.cross_entropy(logits.T, own)) / 2
+
+
+def normalised(pixels: NDArray[np.uint8], device: torch.device) -> Tensor:
+    """uint8 (B, H, W, 3) to what the vision tower reads: (B, 3, H, W) with CLIP's mean and deviation removed."""
+    image = torch.from_numpy(pixels).to(device).float() / 255
+    return ((image - torch.tensor(MEAN, device=device)) / torch.tensor(DEVIATION, device=device)).permute(0, 3, 1, 2)
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    pixels: NDArray[np.uint8]
+    tokens: NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Maker:
+    data: Dataset
+    order: Order
+    vocabulary: Path
+
+    def __call__(self, step: int) -> Batch:
+        indices = self.order.indices(step)
+        return batch_of(self.data, indices, ClipTokenizer.from_folder(self.vocabulary))
+
+
+def batch_of(data: Dataset, indices: list[int], vocabulary: ClipTokenizer) -> Batch:
+    tokens = np.array([vocabulary.ids(data.caption(i)) for i in indices], np.int64)
+    return Batch(stack(data, indices), tokens)
+
+
+class ClipTask:
+    """`folder` receives the learned vocabulary (as a CLIP tokenizer), once."""
+
+    def __init__(self, recipe: ClipRecipe, machine: Machine, folder: Path) -> None:
+        self.recipe, self.machine = recipe, machine
+        self._data, self._held_out = dataset(recipe.data, "train"), dataset(recipe.data, "held_out")
+        self._folder = folder / "tokenizer"
+        if not self._folder.is_dir():
+            length = self._data.length or recipe.model.captions
+            captions = (self._data.caption(i) for i in range(min(length, recipe.model.captions)))
+            learn(captions, recipe.model.vocab, recipe.model.positions).save(self._folder)
+        self.vocabulary = ClipTokenizer.from_folder(self._folder)
+        torch.manual_seed(recipe.run.seed)
+        self.clip = Clip(text_spec(recipe, self.vocabulary), vision_spec(recipe))
+        initialise(self.clip.text)
+        initialise(self.clip.vision)
+        self.clip = self.clip.to(machine.device)
+        self._optimizer = adamw([self.clip], recipe.optim)
+
+    @property
+    def nets(self) -> Mapping[str, nn.Module]:
+        return {"clip": self.clip}
+
+    @property
+    def aids(self) -> Mapping[str, nn.Module]:
+        return {}
+
+    @property
+    def optimizers(self) -> Mapping[str, torch.optim.Optimizer]:
+        return {"clip": self._optimizer}
+
+    @property
+    def digest(self) -> str:
+        return digest(self.recipe)
+
+    @property
+    def maker(self) -> Callable[[int], Batch]:
+        order = Order(self._data.length, self.recipe.run.batch, self.recipe.run.seed)
+        return Maker(self._data, order, self._folder)
+
+    def update(self, step: int, batch: Batch) -> Mapping[str, Tensor]:
+        tokens = torch.from_numpy(batch.tokens).to(self.machine.device)
+        with self.machine.autocast():
+            texts = self.clip.embed_text(tokens)
+            images = self.clip.embed_image(normalised(batch.pixels, self.machine.device))
+        loss = contrastive_loss(texts, images, self.clip.logit_scale.exp())
+        self._optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        norm = clipped([self.clip], self.recipe.optim.clip)
+        self._optimizer.step()
+        with torch.no_grad():
+            self.clip.logit_scale.clamp_(0, math.log(100))
+        return {"loss": loss.detach(), "norm": norm, "temperature": self.clip.logit_scale.detach().exp()}
+
+    def validate(self, step: int) -> Validation:
+        return Validation({"r@1": retrieval(self.clip, self._held_out, self.vocabulary, self.machine.device)}, {})
+
+    def extra(self) -> Mapping[str, Any]:
+        return {}
+
+
+@torch.no_grad()
+def retrieval(clip: Clip, data: Dataset, vocabulary: ClipTokenizer, device: torch.device) -> float:
+    """R@1: the share of 150 pictures with different captions whose own caption is the most similar of all."""
+    chosen: dict[str, int] = {}
+    index = 0
+    limit = data.length or 100 * RETRIEVAL
+    while len(chosen) < RETRIEVAL and index < limit:
+        chosen.setdefault(data.caption(index), index)
+        index += 1
+    batch = batch_of(data, list(chosen.values()), vocabulary)
+    texts = clip.embed_text(torch.from_numpy(batch.tokens).to(device))
+    images = clip.embed_image(normalised(batch.pixels, device))
+    best = (images @ texts.T).argmax(1)
+    return float((best == torch.arange(len(best), device=device)).float().mean())
