@@ -16,12 +16,15 @@ from atelier.request.model import ModelRef, Resolved
 REQUEST = Resolved(
     prompt="a red apple",
     negative_prompt="",
-    model=ModelRef("v1-5-pruned-emaonly", "somewhere", "6ce0161689b3853acaa03779ec93eafe75a02f4ced659bee03f50797806fa2fa"),
+    model=ModelRef(
+        "v1-5-pruned-emaonly", "somewhere", "6ce0161689b3853acaa03779ec93eafe75a02f4ced659bee03f50797806fa2fa"
+    ),
     steps=20,
     sampler="DPM++ 2M",
     scheduler="Karras",
     cfg_scale=7.0,
     seeds=(1, 2),
+    rng="cpu",
     width=512,
     height=768,
     batch_size=1,
@@ -37,7 +40,7 @@ def test_prompt_then_line():
     first, line = infotext(REQUEST, 0, "0.1.0").split("\n")
     assert first == "a red apple"
     assert line.startswith(LINE)
-    assert line.endswith(", Version: atelier-0.1.0")
+    assert line.endswith("RNG: CPU, Version: atelier-0.1.0")
 
 
 def test_each_picture_has_its_own_seed():

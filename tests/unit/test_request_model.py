@@ -47,6 +47,7 @@ def test_limits_hold_on_both_sides(name: str):
         ({"prompt": "a \udcff"}, ("prompt", "'\\udcff'", "position 2")),
         ({"negative_prompt": "\0"}, ("negative_prompt", "'\\x00'")),
         ({"prompt": 7}, ("prompt 7",)),
+        ({"rng": "dice"}, ("rng 'dice'", "'portable', 'cpu' or 'nv'")),
         ({"negative_prompt": "x" * 500_000, "steps": 0}, ("steps 0",)),
     ],
 )

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
-from atelier.request.model import Resolved
+from atelier.request.model import Resolved, Rng
 
-NOISE_SOURCE = "CPU"
-"""Value of the key RNG: every noise is drawn by a generator on the CPU, whatever device computes."""
+RNG_VALUES: Mapping[Rng, str] = {"portable": "portable", "cpu": "CPU", "nv": "NV"}
+"""Values of the key RNG. A1111 knows CPU and NV; without the key it draws on the device that computes."""
 
 
 def infotext(request: Resolved, picture: int, version: str) -> str:
@@ -41,6 +41,6 @@ def _pairs(request: Resolved, picture: int, version: str) -> tuple[tuple[str, ob
         ("Size", f"{request.width}x{request.height}"),
         ("Model hash", request.model.sha256[:10]),
         ("Model", request.model.name),
-        ("RNG", NOISE_SOURCE),
+        ("RNG", RNG_VALUES[request.rng]),
         ("Version", f"atelier-{version}"),
     )

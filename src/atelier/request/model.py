@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, ModelWrapValidatorHandler, ValidationError, model_validator
 
@@ -19,6 +19,8 @@ class Limits(NamedTuple):
 
 
 SIDE_STEP = 8
+Rng = Literal["portable", "cpu", "nv"]
+"""Where noise comes from: the same on every machine; torch's CPU generator; what an NVIDIA card draws."""
 LIMITS: Mapping[str, Limits] = {
     "steps": Limits(1, 1000),
     "cfg_scale": Limits(0, 100),
@@ -51,6 +53,7 @@ class Request(BaseModel):
     scheduler: str | None = Field(default=None, description="Name of a schedule; the sampler's own if not given.")
     cfg_scale: float | None = _limited("cfg_scale", None, "How strongly to follow the prompt; 1 is no guidance.")
     seed: int | None = _limited("seed", None, "Of the first picture, the next have the next; -1 or nothing: drawn.")
+    rng: Rng = Field(default="portable", description="Where noise comes from; cpu and nv as in other programs.")
     width: int | None = _limited("width", None, "In pixels, a multiple of 8.")
     height: int | None = _limited("height", None, "In pixels, a multiple of 8.")
     batch_size: int = _limited("batch_size", 1, "Pictures in a batch; it never changes a picture.")
@@ -96,6 +99,7 @@ class Resolved:
     scheduler: str
     cfg_scale: float
     seeds: tuple[int, ...]
+    rng: Rng
     width: int
     height: int
     batch_size: int

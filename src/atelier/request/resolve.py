@@ -68,6 +68,7 @@ def resolve(request: Request, offer: Offer, draw: random.Random | None = None) -
         scheduler=scheduler,
         cfg_scale=own.cfg_scale if request.cfg_scale is None else request.cfg_scale,
         seeds=_seeds(request, draw or random.SystemRandom()),
+        rng=request.rng,
         width=width,
         height=height,
         batch_size=request.batch_size,

@@ -1,0 +1,106 @@
+"""Which device computes, in which precision and memory layout. The only place that asks the machine."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from atelier.errors import BadInput, UnknownName
+
+DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+KINDS = ("cpu", "cuda", "mps")
+BF16_FLAGS = frozenset({"avx512_bf16", "amx_bf16", "bf16"})
+SMALL_NET = 50_000_000
+"""Networks of fewer parameters run in fp32: their time goes into overhead, and every CPU paints the same picture."""
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """Where and how networks run.
+
+    dtype: of the U-Net and the text encoder; vae_dtype: of the autoencoder, whose activations leave fp16's range in
+    many published files; together: pictures per network call (one on the CPU, where a larger batch is no faster and
+    would change the last bits of a picture; None: a whole batch); small_dtype: of small networks, if they differ.
+    """
+
+    torch_device: torch.device
+    dtype: torch.dtype
+    vae_dtype: torch.dtype
+    together: int | None
+    channels_last: bool = True
+    small_dtype: torch.dtype | None = None
+
+    def for_net(self, parameters: int) -> torch.dtype:
+        """The precision of a network of that many parameters."""
+        return self.small_dtype if self.small_dtype is not None and parameters < SMALL_NET else self.dtype
+
+    def __str__(self) -> str:
+        name = next(n for n, d in DTYPES.items() if d is self.dtype)
+        return f"{self.torch_device} ({name})"
+
+
+def pick(device: str | None = None, dtype: str | None = None) -> Device:
+    """The device named (cpu, cuda, cuda:1, mps), else the fastest there is; the precision named, else the fastest that
+    is safe there. Raises BadInput for what this machine has not."""
+    chosen = torch.device(_best()) if device is None else _named(device)
+    if dtype is not None and dtype not in DTYPES:
+        raise UnknownName("precision", dtype, DTYPES)
+    forced = None if dtype is None else DTYPES[dtype]
+    match chosen.type:
+        case "cuda":
+            has_bf16 = torch.cuda.get_device_capability(chosen) >= (8, 0)
+            fast = torch.bfloat16 if has_bf16 else torch.float16
+            return Device(chosen, forced or fast, forced or (fast if has_bf16 else torch.float32), None)
+        case "mps":
+            return Device(chosen, forced or torch.float16, forced or torch.float32, None, channels_last=False)
+        case _:
+            fast = torch.bfloat16 if cpu_has_bf16() else torch.float32
+            return Device(chosen, forced or fast, forced or fast, 1, small_dtype=forced or torch.float32)
+
+
+def from_environment() -> Device:
+    """`pick` with ATELIER_DEVICE and ATELIER_DTYPE."""
+    return pick(os.environ.get("ATELIER_DEVICE") or None, os.environ.get("ATELIER_DTYPE") or None)
+
+
+def cpu_has_bf16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
+    """Whether the CPU multiplies bfloat16 in hardware; without that, bfloat16 is many times slower than float32."""
+    try:
+        text = cpuinfo.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return False
+    return any(
+        BF16_FLAGS & set(line.partition(":")[2].split())
+        for line in text.splitlines()
+        if line.lower().startswith(("flags", "features"))
+    )
+
+
+def use_granted_cores(cpu_max: Path = Path("/sys/fs/cgroup/cpu.max")) -> None:
+    """Lowers torch's thread count to the cores that a container was granted; torch sees only those of the machine."""
+    try:
+        quota, period = cpu_max.read_text(encoding="ascii").split()
+        cores = max(1, int(quota) // int(period))
+    except (OSError, ValueError):
+        return
+    if cores < torch.get_num_threads():
+        torch.set_num_threads(cores)
+
+
+def _best() -> str:
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def _named(name: str) -> torch.device:
+    kind, _, index = name.partition(":")
+    if kind not in KINDS or (index and not index.isdigit()):
+        raise UnknownName("device", name, KINDS)
+    there = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}[kind]
+    if int(index or 0) >= there:
+        raise BadInput(f"device {name}: this machine has {there or 'none'} of that kind: use {_best()}")
+    return torch.device(name)

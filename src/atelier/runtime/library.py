@@ -1,0 +1,89 @@
+"""The models on disk: found by name or path, told apart by the hash of their weights."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+
+from atelier.errors import BadFile, UnknownName
+from atelier.weights.hashes import HashCache, files_sha256
+
+EMBEDDED = "embedded"
+SINGLE_FILE = ".safetensors"
+FOLDER_MARK = "model_index.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A model on disk: a single file or a diffusers folder. `name` is what infotexts call it."""
+
+    name: str
+    path: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Library:
+    """The embedded model, and what lies in `folders` (searched in order, with subfolders).
+
+    hashes: the file that remembers the hash of each weights file, so that it is read once only; None remembers nothing.
+    """
+
+    folders: tuple[Path, ...] = ()
+    hashes: Path | None = None
+
+    def models(self) -> tuple[Model, ...]:
+        """All models, the embedded one first, then by name; the first folder wins where two hold the same name."""
+        found = {EMBEDDED: Model(EMBEDDED, embedded_folder())}
+        for folder in self.folders:
+            for path in sorted(_candidates(folder)):
+                found.setdefault(_name(path), Model(_name(path), path))
+        first, *others = found.values()
+        return (first, *sorted(others, key=lambda m: m.name.casefold()))
+
+    def find(self, name: str | None = None) -> Model:
+        """By path, or by name ignoring case; None is the embedded model.
+
+        Raises UnknownName with the nearest names, BadFile for a path that leads nowhere.
+        """
+        if name is None:
+            return Model(EMBEDDED, embedded_folder())
+        for model in self.models():
+            if model.name.casefold() == name.casefold():
+                return model
+        path = Path(name).expanduser()
+        if path.exists():
+            return Model(_name(path.resolve()), path)
+        if os.sep in name or path.suffix == SINGLE_FILE:
+            raise BadFile(name, "there is no such file or folder; `atelier models list` shows the models by name")
+        raise UnknownName("model", name, (m.name for m in self.models()))
+
+    def sha256(self, model: Model) -> str:
+        """64 hex digits: of a single file what everybody quotes, of a folder a hash over its weights files."""
+        weights = [model.path] if model.path.is_file() else list(model.path.rglob(f"*{SINGLE_FILE}"))
+        if not weights:
+            raise BadFile(model.path, f"holds no {SINGLE_FILE} file: give a checkpoint or a diffusers folder")
+        return files_sha256(weights, model.path, HashCache(self.hashes))
+
+
+def embedded_folder() -> Path:
+    """The model that comes with the package."""
+    return Path(str(files("atelier"))) / "data" / "embedded"
+
+
+def _candidates(folder: Path) -> Iterator[Path]:
+    """Model files and folders at or below `folder`; a model folder is not searched for more."""
+    if not folder.is_dir():
+        return
+    for root, folders, names in os.walk(folder):
+        if FOLDER_MARK in names:
+            folders.clear()
+            yield Path(root)
+        else:
+            yield from (Path(root, name) for name in names if name.endswith(SINGLE_FILE))
+
+
+def _name(path: Path) -> str:
+    return path.stem if path.is_file() else path.name

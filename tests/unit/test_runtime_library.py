@@ -1,0 +1,81 @@
+"""Models are found by name or path and known by their hash."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import pytest
+
+from atelier.errors import BadFile, UnknownName
+from atelier.runtime.library import EMBEDDED, Library, Model, embedded_folder
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "photo.safetensors").write_bytes(b"photo")
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "Anime v2.safetensors").write_bytes(b"anime")
+    (tmp_path / "sub" / "notes.txt").touch()
+    model = tmp_path / "folder-model"
+    (model / "unet").mkdir(parents=True)
+    (model / "model_index.json").write_text("{}")
+    (model / "unet" / "diffusion_pytorch_model.safetensors").write_bytes(b"unet")
+    return tmp_path
+
+
+def test_models_are_the_embedded_one_and_what_lies_in_the_folders(folder: Path):
+    models = Library((folder, folder / "missing")).models()
+    assert [m.name for m in models] == [EMBEDDED, "Anime v2", "folder-model", "photo"]
+    assert models[0].path == embedded_folder()
+
+
+def test_the_first_folder_wins(folder: Path, tmp_path_factory: pytest.TempPathFactory):
+    other = tmp_path_factory.mktemp("other")
+    (other / "photo.safetensors").write_bytes(b"other")
+    assert Library((other, folder)).find("photo").path.parent == other
+
+
+def test_finding(folder: Path):
+    library = Library((folder,))
+    assert library.find(None).name == library.find("Embedded").name == EMBEDDED
+    assert library.find("PHOTO").path == folder / "photo.safetensors"
+    assert library.find(str(folder / "folder-model")) == Model("folder-model", folder / "folder-model")
+    assert library.find(str(folder / "sub" / "Anime v2.safetensors")).name == "Anime v2"
+
+
+@pytest.mark.parametrize(
+    ("name", "error", "words"),
+    [
+        ("phto", UnknownName, "photo"),
+        ("nowhere/at/all", BadFile, "nowhere/at/all"),
+        ("missing.safetensors", BadFile, "missing.safetensors"),
+    ],
+)
+def test_what_is_not_there(folder: Path, name: str, error: type[Exception], words: str):
+    with pytest.raises(error, match=words) as caught:
+        Library((folder,)).find(name)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_has_the_hash_that_everybody_quotes(folder: Path):
+    library = Library((folder,), hashes=folder / "hashes.json")
+    photo = library.find("photo")
+    assert library.sha256(photo) == hashlib.sha256(b"photo").hexdigest()
+    photo.path.write_bytes(b"changed")
+    assert library.sha256(photo) == hashlib.sha256(b"changed").hexdigest()
+
+
+def test_a_folder_has_a_hash_of_its_weights(folder: Path):
+    library = Library((folder,))
+    model = library.find("folder-model")
+    before = library.sha256(model)
+    (model.path / "README.md").write_text("words")
+    assert library.sha256(model) == before
+    (model.path / "unet" / "diffusion_pytorch_model.safetensors").write_bytes(b"other")
+    assert library.sha256(model) != before
+
+
+def test_a_folder_without_weights_is_named(tmp_path: Path):
+    with pytest.raises(BadFile, match="safetensors"):
+        Library().sha256(Model("empty", tmp_path))
