@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, cast
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, cast
 from atelier.errors import BadFile
 from atelier.weights.formats import safetensors
 from atelier.weights.formats.safetensors import Header, TensorInfo, shown
+from atelier.weights.names.name import Layout
 
 if TYPE_CHECKING:
     import torch
@@ -69,6 +70,41 @@ def open_index(path: Path) -> Archive:
     if missing:
         raise BadFile(path, f"places {shown(missing[0])} in {shown(placed[missing[0]])}, which does not hold it")
     return Archive(path, headers, MappingProxyType(tensors))
+
+
+Tolerated = Callable[[str], bool]
+
+
+def _nothing(_: str) -> bool:
+    return False
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """One part of a checkpoint as it lies on disk: the tensors of `archive` whose names begin with `prefix`.
+
+    tolerated: which of them, by full name, may be left unread.
+    """
+
+    archive: Archive
+    layout: Layout
+    prefix: str = ""
+    tolerated: Tolerated = field(default=_nothing)
+
+    def infos(self) -> dict[str, TensorInfo]:
+        """What the headers say of each tensor, by name without the prefix, tolerated ones left out."""
+        cut, tensors = len(self.prefix), self.archive.tensors
+        return {n[cut:]: tensors[n] for n in tensors if n.startswith(self.prefix) and not self.tolerated(n)}
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        return {name: info.shape for name, info in self.infos().items()}
+
+
+def counted(names: Collection[str]) -> str:
+    """As in "3 tensors (a, b, c)": the count and the first three names."""
+    first = [shown(name) for name in sorted(names)[:3]]
+    listed = ", ".join(first) + (", …" if len(names) > 3 else "")
+    return f"{len(names)} tensor{'' if len(names) == 1 else 's'} ({listed})"
 
 
 def _weight_map(path: Path) -> dict[str, str]:

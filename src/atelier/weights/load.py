@@ -2,44 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
 from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from atelier.errors import BadFile
-from atelier.weights.archive import Archive
-from atelier.weights.formats.safetensors import shown
+from atelier.weights.archive import Stored, counted
 from atelier.weights.names.name import Layout, Name
 
 M = TypeVar("M", bound=nn.Module)
-
-Tolerated = Callable[[str], bool]
-
-
-def _nothing(_: str) -> bool:
-    return False
-
-
-@dataclass(frozen=True, slots=True)
-class Stored:
-    """One part of a checkpoint as it lies on disk: the tensors of `archive` whose names begin with `prefix`.
-
-    tolerated: which of them (without the prefix) may be left unread.
-    """
-
-    archive: Archive
-    layout: Layout
-    prefix: str = ""
-    tolerated: Tolerated = field(default=_nothing)
-
-    def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Shapes by name without the prefix, tolerated ones left out."""
-        cut = len(self.prefix)
-        names = (name[cut:] for name in self.archive.tensors if name.startswith(self.prefix))
-        return {n: self.archive.tensors[self.prefix + n].shape for n in names if not self.tolerated(n)}
 
 
 def read(
@@ -126,13 +99,6 @@ def _agree(source: object, expected: Mapping[str, torch.Size], given: Mapping[st
         name = wrong[0]
         shapes = f"{name} is {_shape(given[name])} where {_shape(expected[name])} is needed"
         raise BadFile(source, f"has {counted(wrong)} of the wrong shape: {shapes}")
-
-
-def counted(names: Collection[str]) -> str:
-    """As in "3 tensors (a, b, c)": the count and the first three names."""
-    first = [shown(name) for name in sorted(names)[:3]]
-    listed = ", ".join(first) + (", …" if len(names) > 3 else "")
-    return f"{len(names)} tensor{'' if len(names) == 1 else 's'} ({listed})"
 
 
 def _shape(shape: torch.Size) -> str:
