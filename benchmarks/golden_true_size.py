@@ -15,7 +15,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
-from reference import ours_text, ours_unet, ours_vae, randomise, text_of, unet_of, vae_of
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
@@ -24,6 +23,7 @@ from atelier.models.clip import TextSpec
 from atelier.models.unet import UNetSpec
 from atelier.models.vae import VaeSpec
 from atelier.nn.ports import Conditioning
+from reference import ours_text, ours_unet, ours_vae, randomise, text_of, unet_of, vae_of
 
 BOUND = 1e-4
 COUNTS = {"CLIP text": 123_060_480, "U-Net": 859_520_964, "autoencoder": 83_653_863}

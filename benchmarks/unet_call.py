@@ -11,13 +11,13 @@ from __future__ import annotations
 import argparse
 
 import torch
-from harness import Call, interleaved, report, row, waiter
-from reference import ours_unet, randomise, unet_of
 from torch import Tensor
 
 from atelier.models.unet import UNet, UNetSpec
 from atelier.nn.ports import Conditioning
 from atelier.runtime.device import cpu_has_bf16, use_granted_cores
+from harness import Call, interleaved, report, row, waiter
+from reference import ours_unet, randomise, unet_of
 
 TINY = UNetSpec(widths=(32, 64), depth=(1, 0), heads=(4, 4), context=32, groups=8)
 BOUNDS = {"fp32": 1.0, "bf16": 0.65}
