@@ -1,0 +1,229 @@
+r"""Weights in brackets: (x) [x] (x:1.3), and the escapes \( \) \[ \] \\.
+
+The grammar is A1111's (reference: webui.md 1.2). Round and square brackets are two separate stacks and may overlap, so
+what is read is a list of weighted texts and not a tree.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from decimal import Decimal
+
+from atelier.prompt.text import Warn, clamped, silent, words
+
+ROUND = 1.1
+SQUARE = 1 / 1.1
+BREAK = "BREAK"
+
+_TOKEN = re.compile(r"[^\\()\[\]:]++|\\[()\[\]\\]?+|[()\[\]:]")
+_CLOSING_WEIGHT = re.compile(r":\s*+([+-]?+[.\d]++)\s*+\)")
+_EXACT = 64
+"""Up to this depth factors are multiplied from the inside out, as A1111 does, so that equal weights stay equal."""
+
+
+@dataclass(frozen=True, slots=True)
+class Weighted:
+    """A text and how strongly it counts (1 is plain)."""
+
+    text: str
+    weight: float = 1.0
+
+    @property
+    def is_break(self) -> bool:
+        """Whether this is no text but the end of a chunk."""
+        return self.text == BREAK and self.weight == -1
+
+
+def parse_attention(text: str, warn: Warn = silent) -> tuple[Weighted, ...]:
+    """The text as weighted pieces, neighbours of equal weight joined; at least one, never raises, linear time.
+
+    BREAK, as a word outside of weights, becomes Weighted("BREAK", -1). A weight that is no number, as in (a:1.5.3), is
+    literal text (A1111 fails on it).
+    """
+    scanner = _Scanner(warn)
+    at = 0
+    while at < len(text):
+        at = scanner.read(text, at)
+    return _joined(scanner.weighted()) or (Weighted(""),)
+
+
+def print_attention(items: Iterable[Weighted]) -> str:
+    """The shortest plain way to write the items: parse_attention gives back the same items if no two neighbours have
+    equal weights."""
+    items = tuple(items)
+    return "".join(_printed(items, i) for i in range(len(items)))
+
+
+def number_text(weight: float) -> str:
+    """The weight in digits, without an exponent, exactly."""
+    text = f"{Decimal(repr(weight)):f}"
+    return text.removesuffix(".0")
+
+
+class _Bracket:
+    __slots__ = ("closed", "factor", "parent", "total")
+
+    def __init__(self, parent: _Bracket | None) -> None:
+        self.parent = parent
+        self.factor = 1.0
+        self.closed = 0
+        self.total = 1.0
+
+
+_Around = tuple[_Bracket | None, _Bracket | None]
+"""The innermost round and the innermost square bracket around a piece of text."""
+
+
+class _Scanner:
+    """Reads tokens; keeps for each piece of text the innermost round and the innermost square bracket around it."""
+
+    def __init__(self, warn: Warn) -> None:
+        self.warn = warn
+        self.pieces: list[tuple[str, float, _Around]] = []
+        self.brackets: list[_Bracket] = []
+        self.round: _Bracket | None = None
+        self.square: _Bracket | None = None
+        self.clock = 0
+
+    def read(self, text: str, at: int) -> int:
+        """Reads the token at `at`, returns where the next one starts."""
+        character = text[at]
+        if character == ":" and (end := self._closing_weight(text, at)):
+            return end
+        found = _TOKEN.match(text, at)
+        assert found is not None  # every character starts a token
+        token = found.group()
+        if character == "\\":
+            self._put(token[1:])
+        elif character == "(":
+            self.round = self._opened(self.round)
+        elif character == "[":
+            self.square = self._opened(self.square)
+        elif character == ")" and self.round:
+            self.round = self._closed(self.round, ROUND)
+        elif character == "]" and self.square:
+            self.square = self._closed(self.square, SQUARE)
+        else:
+            self._put_words(token)
+        return found.end()
+
+    def weighted(self) -> list[Weighted]:
+        """All pieces with their weights; brackets that are still open are closed here, the round ones first."""
+        for bracket, factor in ((self.round, ROUND), (self.square, SQUARE)):
+            self.clock += 1
+            while bracket:
+                bracket.factor, bracket.closed = factor, self.clock
+                bracket = bracket.parent  # noqa: PLW2901 - walks up
+        for bracket in self.brackets:  # parents come before their children
+            outer = bracket.parent.total if bracket.parent else 1.0
+            bracket.total = clamped(outer * bracket.factor)
+        products: dict[_Around, float] = {}
+        for _, _, around in self.pieces:
+            if around not in products:
+                products[around] = clamped(_product(*around), self.warn)
+        return [Weighted(text, weight * products[around]) for text, weight, around in self.pieces]
+
+    def _closing_weight(self, text: str, at: int) -> int:
+        found = _CLOSING_WEIGHT.match(text, at)
+        if found is None:
+            return 0
+        if self.round is None:
+            self._put_words(found.group())
+            return found.end()
+        try:
+            factor = float(found.group(1))
+        except ValueError:
+            return 0
+        self.round = self._closed(self.round, clamped(factor, self.warn))
+        return found.end()
+
+    def _opened(self, parent: _Bracket | None) -> _Bracket:
+        bracket = _Bracket(parent)
+        self.brackets.append(bracket)
+        return bracket
+
+    def _closed(self, bracket: _Bracket, factor: float) -> _Bracket | None:
+        self.clock += 1
+        bracket.factor, bracket.closed = factor, self.clock
+        return bracket.parent
+
+    def _put(self, text: str, weight: float = 1.0) -> None:
+        self.pieces.append((text, weight, (self.round, self.square)))
+
+    def _put_words(self, text: str) -> None:
+        at = 0
+        for found in words(text, BREAK):
+            self._put(text[at:found].rstrip())
+            self._put(BREAK, -1.0)
+            at = found + len(BREAK)
+            while at < len(text) and text[at].isspace():
+                at += 1
+        self._put(text[at:])
+
+
+def _product(round_: _Bracket | None, square: _Bracket | None) -> float:
+    """All factors around a piece: the first ones in the order in which the brackets were closed."""
+    product = 1.0
+    for _ in range(_EXACT):
+        if round_ and (square is None or round_.closed < square.closed):
+            product, round_ = product * round_.factor, round_.parent
+        elif square:
+            product, square = product * square.factor, square.parent
+        else:
+            return product
+    rest = (round_.total if round_ else 1.0) * (square.total if square else 1.0)
+    return product * rest
+
+
+def _joined(items: list[Weighted]) -> tuple[Weighted, ...]:
+    joined: list[Weighted] = []
+    run: list[str] = []
+    for i, item in enumerate(items):
+        run.append(item.text)
+        if i + 1 == len(items) or items[i + 1].weight != item.weight:
+            joined.append(Weighted("".join(run), item.weight))
+            run = []
+    return tuple(joined)
+
+
+def _printed(items: tuple[Weighted, ...], i: int) -> str:
+    item = items[i]
+    if item.is_break and _plain_break(items, i):
+        return f" {BREAK} "
+    if not item.text:
+        return "" if _vanishes(items, i) else f"(\\:{number_text(item.weight)})"
+    text = _escaped(item.text)
+    if item.weight == 1:
+        return text
+    short = ":" not in text and "|" not in text
+    if short and item.weight == ROUND:
+        return f"({text})"
+    if short and item.weight == SQUARE:
+        return f"[{text}]"
+    return f"({text}:{number_text(item.weight)})"
+
+
+def _escaped(text: str) -> str:
+    escaped = re.sub(r"[\\()\[\]]", r"\\\g<0>", text)
+    for at in reversed(list(words(escaped, BREAK))):
+        escaped = f"{escaped[: at + 2]}\\{escaped[at + 2 :]}"
+    return escaped
+
+
+def _plain_break(items: tuple[Weighted, ...], i: int) -> bool:
+    """Whether BREAK can be written between its neighbours as a word: it takes plain text, and eats space around it."""
+    if not 0 < i < len(items) - 1:
+        return False
+    before, after = items[i - 1], items[i + 1]
+    plain = before.weight == after.weight == 1
+    return plain and before.text == before.text.rstrip() and after.text == after.text.lstrip()
+
+
+def _vanishes(items: tuple[Weighted, ...], i: int) -> bool:
+    """Whether empty text is read here when nothing is written."""
+    if items[i].weight != 1:
+        return False
+    beside = [j for j in (i - 1, i + 1) if 0 <= j < len(items)]
+    return len(items) == 1 or any(items[j].is_break and _plain_break(items, j) for j in beside)
