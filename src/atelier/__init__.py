@@ -11,19 +11,21 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from atelier.compose import Picture as Picture
-    from atelier.compose import Studio as Studio
     from atelier.compose import generate as generate
+    from atelier.compose import studio as studio
     from atelier.request.model import Request as Request
+    from atelier.runtime.studio import Picture as Picture
+    from atelier.runtime.studio import Studio as Studio
 
 __version__ = "0.1.0"
-__all__ = ["Picture", "Request", "Studio", "__version__", "generate"]
+__all__ = ["Picture", "Request", "Studio", "__version__", "generate", "studio"]
 
 _HOMES = {
-    "Picture": "atelier.compose",
-    "Studio": "atelier.compose",
-    "generate": "atelier.compose",
+    "Picture": "atelier.runtime.studio",
     "Request": "atelier.request.model",
+    "Studio": "atelier.runtime.studio",
+    "generate": "atelier.compose",
+    "studio": "atelier.compose",
 }
 
 

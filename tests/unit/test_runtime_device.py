@@ -9,7 +9,7 @@ import torch
 
 from atelier.errors import BadInput, UnknownName
 from atelier.runtime import device
-from atelier.runtime.device import SMALL_NET, cpu_has_bf16, pick, use_granted_cores
+from atelier.runtime.device import SMALL_NET, choose_device, cpu_has_bf16, pick, training_dtype, use_granted_cores
 
 INTEL = "processor\t: 0\nflags\t\t: fpu avx2 avx512f avx512_bf16 amx_tile\n"
 OLDER = "processor\t: 0\nflags\t\t: fpu avx2 avx512f\nbugs : avx512_bf16\n"
@@ -62,7 +62,7 @@ def test_a_named_precision_is_taken_whatever_the_size():
 
 @pytest.mark.parametrize(("name", "dtype"), [("tpu", None), ("cuda:x", None), ("cpu", "int4")])
 def test_unknown_names(name: str, dtype: str | None):
-    with pytest.raises(UnknownName, match="choose|mean"):
+    with pytest.raises(UnknownName, match=r"choose|mean"):
         pick(name, dtype)
 
 
@@ -70,12 +70,17 @@ def test_a_device_that_is_not_there(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     with pytest.raises(BadInput, match=r"device cuda: this machine has none of that kind: use \w+"):
         pick("cuda")
+    assert choose_device("cpu") == torch.device("cpu")
 
 
-def test_the_environment_chooses(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv("ATELIER_DEVICE", "cpu")
-    monkeypatch.setenv("ATELIER_DTYPE", "fp32")
-    assert str(device.from_environment()) == "cpu (fp32)"
+def test_training_takes_bf16_only_from_hardware(monkeypatch: pytest.MonkeyPatch):
+    cpu, cuda, mps = (torch.device(kind) for kind in ("cpu", "cuda", "mps"))
+    for has in (True, False):
+        monkeypatch.setattr(device, "cpu_has_bf16", lambda has=has: has)
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _, has=has: (8, 0) if has else (7, 5))
+        best = torch.bfloat16 if has else torch.float32
+        assert [training_dtype(d) for d in (cpu, cuda, mps)] == [best, best, torch.float32]
+    assert training_dtype(mps, "bf16") == torch.bfloat16
 
 
 @pytest.mark.parametrize(("text", "threads"), [("150000 100000", 1), ("250000 100000", 2), ("max 100000", 8), ("", 8)])

@@ -1,8 +1,7 @@
-"""Models are found by name or path and known by their hash."""
+"""Models are found by name or path."""
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
 import pytest
@@ -56,26 +55,3 @@ def test_what_is_not_there(folder: Path, name: str, error: type[Exception], word
     with pytest.raises(error, match=words) as caught:
         Library((folder,)).find(name)
     assert "\n" not in str(caught.value)
-
-
-def test_a_file_has_the_hash_that_everybody_quotes(folder: Path):
-    library = Library((folder,), hashes=folder / "hashes.json")
-    photo = library.find("photo")
-    assert library.sha256(photo) == hashlib.sha256(b"photo").hexdigest()
-    photo.path.write_bytes(b"changed")
-    assert library.sha256(photo) == hashlib.sha256(b"changed").hexdigest()
-
-
-def test_a_folder_has_a_hash_of_its_weights(folder: Path):
-    library = Library((folder,))
-    model = library.find("folder-model")
-    before = library.sha256(model)
-    (model.path / "README.md").write_text("words")
-    assert library.sha256(model) == before
-    (model.path / "unet" / "diffusion_pytorch_model.safetensors").write_bytes(b"other")
-    assert library.sha256(model) != before
-
-
-def test_a_folder_without_weights_is_named(tmp_path: Path):
-    with pytest.raises(BadFile, match="safetensors"):
-        Library().sha256(Model("empty", tmp_path))

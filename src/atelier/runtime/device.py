@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 from atelier.errors import BadInput, UnknownName
+from atelier.weights.cast import PRECISIONS, precision
 
-DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+AUTO = "auto"
 KINDS = ("cpu", "cuda", "mps")
 BF16_FLAGS = frozenset({"avx512_bf16", "amx_bf16", "bf16"})
 SMALL_NET = 50_000_000
@@ -38,20 +38,20 @@ class Device:
         return self.small_dtype if self.small_dtype is not None and parameters < SMALL_NET else self.dtype
 
     def __str__(self) -> str:
-        name = next(n for n, d in DTYPES.items() if d is self.dtype)
+        name = next(n for n, d in PRECISIONS.items() if d is self.dtype)
         return f"{self.torch_device} ({name})"
 
 
 def pick(device: str | None = None, dtype: str | None = None) -> Device:
-    """The device named (cpu, cuda, cuda:1, mps), else the fastest there is; the precision named, else the fastest that
-    is safe there. Raises BadInput for what this machine has not."""
-    chosen = torch.device(_best()) if device is None else _named(device)
-    if dtype is not None and dtype not in DTYPES:
-        raise UnknownName("precision", dtype, DTYPES)
-    forced = None if dtype is None else DTYPES[dtype]
+    """The device named (see `choose_device`) with the precision named, else with the fastest that is safe there.
+
+    Raises BadInput for what this machine has not.
+    """
+    chosen = choose_device(device or AUTO)
+    forced = None if dtype is None else precision(dtype)
     match chosen.type:
         case "cuda":
-            has_bf16 = torch.cuda.get_device_capability(chosen) >= (8, 0)
+            has_bf16 = _cuda_has_bf16(chosen)
             fast = torch.bfloat16 if has_bf16 else torch.float16
             return Device(chosen, forced or fast, forced or (fast if has_bf16 else torch.float32), None)
         case "mps":
@@ -61,9 +61,25 @@ def pick(device: str | None = None, dtype: str | None = None) -> Device:
             return Device(chosen, forced or fast, forced or fast, 1, small_dtype=forced or torch.float32)
 
 
-def from_environment() -> Device:
-    """`pick` with ATELIER_DEVICE and ATELIER_DTYPE."""
-    return pick(os.environ.get("ATELIER_DEVICE") or None, os.environ.get("ATELIER_DTYPE") or None)
+def choose_device(name: str = AUTO) -> torch.device:
+    """cpu, cuda, cuda:1, mps; auto is the fastest there is. Raises BadInput for what this machine has not."""
+    if name == AUTO:
+        return torch.device(_best())
+    kind, _, index = name.partition(":")
+    if kind not in KINDS or (index and not index.isdigit()):
+        raise UnknownName("device", name, (AUTO, *KINDS))
+    there = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}[kind]
+    if int(index or 0) >= there:
+        raise BadInput(f"device {name}: this machine has {there or 'none'} of that kind: use {_best()}")
+    return torch.device(name)
+
+
+def training_dtype(device: torch.device, wanted: str = AUTO) -> torch.dtype:
+    """The precision of matrix products in training: what is wanted, or bf16 where the hardware has it, else fp32."""
+    if wanted != AUTO:
+        return precision(wanted)
+    has_bf16 = _cuda_has_bf16(device) if device.type == "cuda" else device.type == "cpu" and cpu_has_bf16()
+    return torch.bfloat16 if has_bf16 else torch.float32
 
 
 def cpu_has_bf16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
@@ -96,11 +112,6 @@ def _best() -> str:
     return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
-def _named(name: str) -> torch.device:
-    kind, _, index = name.partition(":")
-    if kind not in KINDS or (index and not index.isdigit()):
-        raise UnknownName("device", name, KINDS)
-    there = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}[kind]
-    if int(index or 0) >= there:
-        raise BadInput(f"device {name}: this machine has {there or 'none'} of that kind: use {_best()}")
-    return torch.device(name)
+def _cuda_has_bf16(device: torch.device) -> bool:
+    """From Ampere on; before, torch emulates it."""
+    return torch.cuda.get_device_capability(device) >= (8, 0)

@@ -1,4 +1,4 @@
-"""The models on disk: found by name or path, told apart by the hash of their weights."""
+"""The models on disk, by name and by path."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from importlib.resources import files
 from pathlib import Path
 
 from atelier.errors import BadFile, UnknownName
-from atelier.weights.hashes import HashCache, files_sha256
 
 EMBEDDED = "embedded"
 SINGLE_FILE = ".safetensors"
@@ -26,13 +25,9 @@ class Model:
 
 @dataclass(frozen=True, slots=True)
 class Library:
-    """The embedded model, and what lies in `folders` (searched in order, with subfolders).
-
-    hashes: the file that remembers the hash of each weights file, so that it is read once only; None remembers nothing.
-    """
+    """The embedded model, and what lies in `folders` (searched in order, with subfolders)."""
 
     folders: tuple[Path, ...] = ()
-    hashes: Path | None = None
 
     def models(self) -> tuple[Model, ...]:
         """All models, the embedded one first, then by name; the first folder wins where two hold the same name."""
@@ -59,13 +54,6 @@ class Library:
         if os.sep in name or path.suffix == SINGLE_FILE:
             raise BadFile(name, "there is no such file or folder; `atelier models list` shows the models by name")
         raise UnknownName("model", name, (m.name for m in self.models()))
-
-    def sha256(self, model: Model) -> str:
-        """64 hex digits: of a single file what everybody quotes, of a folder a hash over its weights files."""
-        weights = [model.path] if model.path.is_file() else list(model.path.rglob(f"*{SINGLE_FILE}"))
-        if not weights:
-            raise BadFile(model.path, f"holds no {SINGLE_FILE} file: give a checkpoint or a diffusers folder")
-        return files_sha256(weights, model.path, HashCache(self.hashes))
 
 
 def embedded_folder() -> Path:

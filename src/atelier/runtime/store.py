@@ -6,6 +6,7 @@ import io
 import os
 import re
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -56,8 +57,7 @@ class Destination:
                 self.folder, f"cannot be used for pictures ({error.strerror}): choose another folder"
             ) from error
         probe = self.folder / f".tmp-{os.urandom(16).hex()}"
-        with new_file(probe) as file:
-            file.write(b"\0")
+        write(probe, b"\0")
         probe.unlink()
 
     def save(self, image: Image, infotext: str, *, picture: int, pictures: int, seed: int) -> Path:
@@ -67,9 +67,15 @@ class Destination:
             return _write_numbered(self.folder, f"-{seed}{SUFFIX}", data)
         name = Path(self.file)
         path = self.folder / (self.file if pictures == 1 else f"{name.stem}-{picture + 1}{name.suffix}")
-        with new_file(path) as file:
-            file.write(data)
+        write(path, data)
         return path
+
+
+def write(path: Path, data: bytes) -> None:
+    """Writes a whole file, replacing what stood there, or nothing; makes its folder. Raises BadFile or StorageFull."""
+    _make(path.parent)
+    with new_file(path) as file:
+        file.write(data)
 
 
 def png(image: Image, infotext: str) -> bytes:
@@ -96,16 +102,29 @@ def _write_numbered(folder: Path, ending: str, data: bytes) -> Path:
             return path
 
 
-def _next_number(folder: Path) -> int:
+def _make(folder: Path) -> None:
     try:
-        names = os.listdir(folder)
+        folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise BadFile(folder, f"cannot be read ({error.strerror})") from error
-    return 1 + max((int(found[1]) for name in names if (found := NUMBERED.match(name))), default=0)
+        raise BadFile(folder, f"cannot be made a folder ({error.strerror}): choose another place") from error
+
+
+def _next_number(folder: Path) -> int:
+    numbers = (int(found[1]) for path in _entries(folder) if (found := NUMBERED.match(path.name)))
+    return 1 + max(numbers, default=0)
 
 
 def _sweep(folder: Path) -> None:
     """Removes what a process that was killed left half-written."""
-    for entry in folder.iterdir():
-        if LEFT_OVER.fullmatch(entry.name) and time.time() - entry.stat().st_mtime > STALE_SECONDS:
-            entry.unlink(missing_ok=True)
+    for path in _entries(folder):
+        if LEFT_OVER.fullmatch(path.name):
+            with suppress(OSError):
+                if time.time() - path.stat().st_mtime > STALE_SECONDS:
+                    path.unlink()
+
+
+def _entries(folder: Path) -> list[Path]:
+    try:
+        return list(folder.iterdir())
+    except OSError as error:
+        raise BadFile(folder, f"cannot be read ({error.strerror}): choose another folder") from error

@@ -1,0 +1,106 @@
+"""`atelier`: the commands, and what the command line does with errors."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Annotated, NamedTuple, cast
+
+import typer
+
+from atelier import __version__
+from atelier.cli.generate import generate
+from atelier.cli.info import info
+from atelier.errors import AtelierError, Interrupted
+
+TRACEBACK = "ATELIER_TRACEBACK"
+
+
+class Group(NamedTuple):
+    """Commands of a module that exports `app`; it is imported when one of them is asked for, so that help is fast."""
+
+    module: str
+    help: str
+
+
+GROUPS = {
+    "models": Group("atelier.cli.models", "List, inspect and convert models."),
+    "data": Group("atelier.cli.data", "Show what models are trained on."),
+    "train": Group("atelier.cli.train", "Train a model from nothing: autoencoder, text encoder, denoiser."),
+    "evaluate": Group("atelier.cli.evaluate", "Measure the quality of a model."),
+}
+
+
+def application(asked: str | None = None) -> typer.Typer:
+    """The whole command line; of the groups, only the one called `asked` is more than a name and a line of help."""
+    app = typer.Typer(
+        help="A complete Stable Diffusion: paint pictures from words, and train the model that paints them.",
+        add_completion=False,
+        pretty_exceptions_enable=False,
+    )
+    app.callback(invoke_without_command=True)(_root)
+    app.command()(generate)
+    for name, group in GROUPS.items():
+        if name == asked:
+            _mount(app, name, group)
+        else:
+            app.add_typer(typer.Typer(help=group.help), name=name)
+    app.command()(info)
+    return app
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Runs a command; returns the exit code. An error is one line on stderr, whatever went wrong."""
+    try:
+        asked = next((a for a in arguments if not a.startswith("-")), None)
+        result: object = application(asked)(arguments, prog_name="atelier", standalone_mode=False)
+    except typer.TyperException as error:
+        return _ended(_usage(error), error.exit_code)
+    except AtelierError as error:
+        return _ended(str(error), error.exit_code)
+    except (KeyboardInterrupt, typer.Abort):
+        return _ended("stopped", Interrupted.exit_code)
+    except Exception as error:
+        if os.environ.get(TRACEBACK):
+            raise
+        what = (str(error).splitlines() or [""])[0]
+        return _ended(f"{type(error).__name__}: {what} (a fault of Atelier's own; {TRACEBACK}=1 shows where)", 1)
+    return result if isinstance(result, int) else 0
+
+
+def main() -> None:
+    """The console script."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def _mount(app: typer.Typer, name: str, group: Group) -> None:
+    commands = cast("typer.Typer", import_module(group.module).app)
+    only, *others = commands.registered_commands or [None]
+    if only is None or others or commands.registered_groups or commands.registered_callback:
+        app.add_typer(commands, name=name, help=group.help)
+    else:
+        assert only.callback is not None
+        app.command(name, help=only.help)(only.callback)
+
+
+def _root(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Show the version and exit.")] = False,
+) -> None:
+    if version:
+        typer.echo(f"atelier {__version__}")
+    elif context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+def _usage(error: typer.TyperException) -> str:
+    message = " ".join(error.format_message().split())
+    return f"{message} (see `atelier --help`)" if message else ""
+
+
+def _ended(message: str, exit_code: int) -> int:
+    if message:
+        typer.echo(f"atelier: {message}", err=True)
+    return exit_code

@@ -1,0 +1,101 @@
+"""The composition root: puts the parts together as the environment says, for the command line and for Python.
+
+ATELIER_DEVICE (cpu, cuda, cuda:1, mps) and ATELIER_DTYPE (fp32, fp16, bf16) overrule what the machine is best at;
+ATELIER_MODELS lists the folders of models. Nothing heavy is imported before it is needed.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from atelier import __version__
+
+if TYPE_CHECKING:
+    from atelier.request.model import Rng
+    from atelier.runtime.library import Library
+    from atelier.runtime.studio import Picture, Studio
+    from atelier.weights.hashes import HashCache
+
+
+def generate(
+    prompt: str,
+    *,
+    negative_prompt: str = "",
+    model: str | None = None,
+    steps: int | None = None,
+    sampler: str | None = None,
+    scheduler: str | None = None,
+    cfg_scale: float | None = None,
+    seed: int | None = None,
+    rng: Rng = "portable",
+    width: int | None = None,
+    height: int | None = None,
+    batch_size: int = 1,
+    batch_count: int = 1,
+    output: str | os.PathLike[str] | None = None,
+) -> list[Picture]:
+    """Paints pictures from words; the fields are those of `Request`. Raises BadInput and other AtelierErrors.
+
+    Every call loads the model; `atelier.studio()` gives a Studio that keeps it.
+    """
+    from atelier.request.model import Request
+
+    request = Request(
+        prompt=prompt,
+        negative_prompt=negative_prompt,
+        model=model,
+        steps=steps,
+        sampler=sampler,
+        scheduler=scheduler,
+        cfg_scale=cfg_scale,
+        seed=seed,
+        rng=rng,
+        width=width,
+        height=height,
+        batch_size=batch_size,
+        batch_count=batch_count,
+        output=None if output is None else os.fspath(output),
+    )
+    return studio(keep=False).paint(request)
+
+
+def studio(*, device: str | None = None, dtype: str | None = None, keep: bool = True) -> Studio:
+    """A Studio on the device and in the precision named, else those of the environment, else the machine's best."""
+    from atelier.runtime.device import pick
+    from atelier.runtime.studio import Studio
+
+    chosen = pick(device or os.environ.get("ATELIER_DEVICE") or None, dtype or os.environ.get("ATELIER_DTYPE") or None)
+    return Studio(chosen, library(), _hashes(), version=__version__, keep=keep)
+
+
+def library() -> Library:
+    """The models of ATELIER_MODELS, else of ./models and of the user's own folder."""
+    from atelier.runtime.library import Library
+
+    named = os.environ.get("ATELIER_MODELS")
+    if named:
+        return Library(tuple(Path(folder).expanduser() for folder in named.split(os.pathsep) if folder))
+    own = _below_home("XDG_DATA_HOME", ".local/share")
+    return Library((Path("models"), *(() if own is None else (own / "models",))))
+
+
+def _hashes() -> HashCache:
+    from atelier.weights.hashes import HashCache
+
+    folder = _below_home("XDG_CACHE_HOME", ".cache")
+    if folder is None:
+        return HashCache()
+    with suppress(OSError):
+        folder.mkdir(parents=True, exist_ok=True)
+    return HashCache(folder / "hashes.json")
+
+
+def _below_home(variable: str, otherwise: str) -> Path | None:
+    """Atelier's own folder of a kind; None for a user without a home."""
+    try:
+        return Path(os.environ.get(variable) or Path.home() / otherwise) / "atelier"
+    except RuntimeError:
+        return None

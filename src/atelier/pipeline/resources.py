@@ -1,0 +1,58 @@
+"""What a run needs of the machine, as a protocol; `runtime` implements it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Generic, Literal, Protocol, TypeVar
+
+import torch
+from PIL.Image import Image
+
+from atelier.families.checkpoint import Checkpoint
+from atelier.models.unet import UNet
+from atelier.models.vae import AutoencoderKL
+from atelier.nn.ports import Conditioning
+from atelier.request.model import ModelRef
+
+T_co = TypeVar("T_co", covariant=True)
+
+TextEncoder = Callable[[Sequence[str]], Conditioning]
+"""Texts -> one row of conditioning each."""
+
+
+@dataclass(frozen=True, slots=True)
+class PartOf(Generic[T_co]):
+    """Names a part of a model that can be borrowed, and its type."""
+
+    name: Literal["text", "unet", "vae"]
+
+
+TEXT: PartOf[TextEncoder] = PartOf("text")
+UNET: PartOf[UNet] = PartOf("unet")
+VAE: PartOf[AutoencoderKL] = PartOf("vae")
+
+T = TypeVar("T")
+
+
+class Resources(Protocol):
+    """The models, the device and the disk, as far as a run sees them."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where networks compute."""
+        ...
+
+    def checkpoint(self, model: ModelRef) -> Checkpoint:
+        """What is known of a model without reading its tensors. Raises BadFile."""
+        ...
+
+    def borrow(self, model: ModelRef, part: PartOf[T], /) -> AbstractContextManager[T]:
+        """A part on the device, ready to compute, held in memory until the context ends. Raises BadFile."""
+        ...
+
+    def save(self, image: Image, infotext: str, *, output: str, picture: int, pictures: int, seed: int) -> Path:
+        """Writes a whole picture and returns where it lies. Raises BadFile or StorageFull, leaving nothing behind."""
+        ...
