@@ -4,7 +4,7 @@ Every parameterization is a line in (x, output): clean = skip(sigma) x + out(sig
 x = signal(sigma) clean + sigma noise, with the network looking at scale(sigma) x. So `target` is the inverse of
 `denoised` by construction.
 
-Sources: Karras et al. 2022 (arXiv:2206.00364), section 5 and table 1; velocity: Salimans and Ho 2022 (arXiv:2202.00512),
+Sources: Karras et al. 2022 (arXiv:2206.00364), section 5, table 1; velocity: Salimans and Ho 2022 (arXiv:2202.00512),
 appendix D; flow: Lipman et al. 2023 (arXiv:2210.02747), Esser et al. 2024 (arXiv:2403.03206).
 """
 

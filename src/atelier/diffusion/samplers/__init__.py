@@ -1,0 +1,1 @@
+"""The samplers, a module each; `atelier.diffusion.catalogue` finds them by their SPECS."""

@@ -1,0 +1,46 @@
+"""Denoising diffusion implicit models."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+from torch import Tensor
+
+from atelier.diffusion.sampling import DEFAULTS, Options, SamplerSpec, ancestral, eta_of, intervals, level
+from atelier.diffusion.types import Denoiser, NoiseSource, Sampler, Step
+
+
+def ddim(options: Options = DEFAULTS) -> Sampler:
+    """Song et al. 2021 (arXiv:2010.02502), equation 12, divided by the signal's scale 1 / sqrt(1 + sigma^2).
+
+    A schedule that ends above 0 leaves a variance-preserving latent, as the original's ends at its first timestep: the
+    last x is divided by sqrt(1 + sigma^2). Noise is drawn at each step, of whatever eta, as A1111 does.
+    """
+    eta = eta_of(options, 0.0)
+
+    def sample(denoise: Denoiser, x: Tensor, sigmas: Tensor, noise: NoiseSource) -> Iterator[Step]:
+        for at in intervals(sigmas):
+            clean = denoise(x, level(at.sigma, x)).clean
+            down, up = ancestral(at.sigma, at.target, eta)
+            x = clean + (x - clean) / at.sigma * down
+            if at.target > 0:
+                x = x + noise(level(at.sigma, x), level(at.target, x)) * (options.s_noise * up)
+            if at.index == at.total - 1:
+                x = x / math.sqrt(1 + at.target**2)
+            yield Step(at.index, at.total, x, clean)
+
+    return sample
+
+
+SPECS = (
+    SamplerSpec(
+        "DDIM",
+        ddim,
+        aliases=("DDIMScheduler",),
+        schedule="Timesteps",
+        noise="fresh",
+        uses=frozenset({"eta", "s_noise"}),
+        start="unit",
+    ),
+)

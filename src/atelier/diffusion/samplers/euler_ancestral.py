@@ -1,0 +1,38 @@
+"""Euler steps with fresh noise: the ancestral sampler of DDPM in sigma space."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from torch import Tensor
+
+from atelier.diffusion.sampling import ANCESTRAL, DEFAULTS, Options, SamplerSpec, ancestral, eta_of, intervals, level
+from atelier.diffusion.types import Denoiser, NoiseSource, Sampler, Step
+
+
+def euler_ancestral(options: Options = DEFAULTS) -> Sampler:
+    """Song et al. 2021 (arXiv:2010.02502), equation 12, divided by the signal's scale: x = clean + down * direction."""
+    eta = eta_of(options)
+
+    def sample(denoise: Denoiser, x: Tensor, sigmas: Tensor, noise: NoiseSource) -> Iterator[Step]:
+        for at in intervals(sigmas):
+            clean = denoise(x, level(at.sigma, x)).clean
+            down, up = ancestral(at.sigma, at.target, eta)
+            x = x + (x - clean) / at.sigma * (down - at.sigma)
+            if at.target > 0:
+                x = x + noise(level(at.sigma, x), level(at.target, x)) * (options.s_noise * up)
+            yield Step(at.index, at.total, x, clean)
+
+    return sample
+
+
+SPECS = (
+    SamplerSpec(
+        "Euler a",
+        euler_ancestral,
+        aliases=("k_euler_a", "k_euler_ancestral", "euler_ancestral", "EulerAncestralDiscreteScheduler"),
+        noise="fresh",
+        uses=ANCESTRAL,
+        ensd=True,
+    ),
+)

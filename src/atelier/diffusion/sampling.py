@@ -1,0 +1,135 @@
+"""What every sampler shares: its entry in the catalogue, its options, and the few formulas that recur in the papers.
+
+Inside a sampler a level is a Python float: the arithmetic of coefficients is done in double precision and never waits
+for a device. Only what the denoiser and the noise source are handed is a tensor (on the CPU, of shape ()).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Literal, cast
+
+import torch
+from torch import Tensor
+
+from atelier.diffusion.types import NoiseSource, Sampler
+from atelier.errors import BadInput
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """The knobs of all samplers; a sampler reads those that its spec lists in `uses` and ignores the others.
+
+    eta: share of the noise that a step renews, 0 = none; None = the sampler's own default.
+    s_churn, s_tmin, s_tmax: noise added before a step, and between which levels (Karras et al. 2022, algorithm 2).
+    s_noise: factor on all noise added on the way. order: history that a multistep solver uses; None = its own default.
+    """
+
+    eta: float | None = None
+    s_churn: float = 0.0
+    s_tmin: float = 0.0
+    s_tmax: float = math.inf
+    s_noise: float = 1.0
+    order: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("eta", "s_churn", "s_tmin", "s_noise"):
+            value = getattr(self, name)
+            if value is not None and not (math.isfinite(value) and value >= 0):
+                raise BadInput(f"sampler option {name} is {value}: use a number of 0 or more")
+        if math.isnan(self.s_tmax):
+            raise BadInput("sampler option s_tmax is not a number: leave it out for no limit")
+
+
+DEFAULTS = Options()
+
+
+@dataclass(frozen=True, slots=True)
+class SamplerSpec:
+    """A sampler's entry: its names, what it costs, what noise it takes, and how to make it.
+
+    order: of convergence to the exact solution where no noise is added. schedule: what "Automatic" means.
+    noise: "fresh" = a new draw each time, "brownian" = increments of a path. calls: network calls a step, rounded.
+    discards: the next-to-last sigma is left out. ensd: A1111's eta noise seed delta applies.
+    start: "sigma" = noise * sigma, "unit" = noise * sqrt(1 + sigma^2), as samplers that count in timesteps begin.
+    unguided: reads Prediction.unguided. cfg: factor on the CFG scale. flow: its formulas hold on a flow path as well.
+    """
+
+    name: str
+    make: Callable[[Options], Sampler]
+    aliases: tuple[str, ...] = ()
+    order: int = 1
+    schedule: str = "Uniform"
+    noise: Literal["none", "fresh", "brownian"] = "none"
+    uses: frozenset[str] = frozenset()
+    calls: int = 1
+    discards: bool = False
+    ensd: bool = False
+    start: Literal["sigma", "unit"] = "sigma"
+    unguided: bool = False
+    cfg: float = 1.0
+    flow: bool = False
+
+    def begin(self, noise: Tensor, sigma: float) -> Tensor:
+        """The latent a sampler starts from when there is no picture yet: unit noise at level `sigma`."""
+        return noise * (math.sqrt(1 + sigma**2) if self.start == "unit" else sigma)
+
+
+CHURN = frozenset({"s_churn", "s_tmin", "s_tmax", "s_noise"})
+ANCESTRAL = frozenset({"eta", "s_noise"})
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """Step `index` of `total`, from level `sigma` to `target`."""
+
+    index: int
+    total: int
+    sigma: float
+    target: float
+
+
+def intervals(sigmas: Tensor) -> Iterator[Interval]:
+    """The transitions of a schedule (n+1,)."""
+    values = levels_of(sigmas)
+    for i in range(len(values) - 1):
+        yield Interval(i, len(values) - 1, values[i], values[i + 1])
+
+
+def levels_of(sigmas: Tensor) -> list[float]:
+    """A schedule as Python floats."""
+    return cast("list[float]", sigmas.tolist())
+
+
+def level(sigma: float, like: Tensor) -> Tensor:
+    """A level as the tensor of shape () that denoisers and noise sources take: float32, or float64 where x is."""
+    return torch.tensor(sigma, dtype=torch.float64 if like.dtype == torch.float64 else torch.float32)
+
+
+def eta_of(options: Options, default: float = 1.0) -> float:
+    return default if options.eta is None else options.eta
+
+
+def churned(at: Interval, x: Tensor, options: Options, noise: NoiseSource) -> tuple[Tensor, float]:
+    """x raised to a higher level by fresh noise, and that level (Karras et al. 2022, algorithm 2, lines 4-6).
+
+    With churn on, noise is drawn at every step, also outside [s_tmin, s_tmax], as k-diffusion does.
+    """
+    if not options.s_churn:
+        return x, at.sigma
+    drawn = noise(level(at.sigma, x), level(at.target, x))
+    if not options.s_tmin <= at.sigma <= options.s_tmax:
+        return x, at.sigma
+    raised = at.sigma * (1 + min(options.s_churn / at.total, math.sqrt(2) - 1))
+    return x + drawn * (options.s_noise * math.sqrt(raised**2 - at.sigma**2)), raised
+
+
+def ancestral(sigma: float, target: float, eta: float) -> tuple[float, float]:
+    """(down, up): go down to `down`, then add noise of standard deviation `up` to be at `target`.
+
+    eta = 1 is the posterior of DDPM (Ho et al. 2020, equation 7), eta = 0 adds nothing (DDIM, equation 16).
+    """
+    up = min(target, eta * math.sqrt(max(target**2 * (sigma**2 - target**2) / sigma**2, 0.0)))
+    return math.sqrt(target**2 - up**2), up

@@ -1,0 +1,140 @@
+"""Samplers and schedules against k-diffusion, on the same network with the same noise."""
+
+from __future__ import annotations
+
+import importlib
+import itertools
+import math
+import sys
+from collections.abc import Callable, Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+from unittest import mock
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from atelier.diffusion.brownian import brownian
+from atelier.diffusion.catalogue import samplers, schedules
+from atelier.diffusion.levels import scaled_linear
+from atelier.diffusion.sampling import Options
+from atelier.diffusion.scheduling import ScheduleOptions, run_sigmas
+from atelier.diffusion.types import NoiseSource
+from diffusion_support import Mixture, distance, last, noise_for, start
+
+pytest.importorskip("torchsde")
+
+
+@pytest.fixture(scope="module")
+def kd() -> Iterator[ModuleType]:
+    """k_diffusion.sampling alone: the package itself wants torchvision and others that its samplers never use."""
+    found = find_spec("k_diffusion")
+    if found is None or found.origin is None:
+        pytest.skip("k-diffusion is not installed")
+    package = ModuleType("k_diffusion")
+    package.__path__ = [str(Path(found.origin).parent)]
+    fakes = {name: mock.MagicMock() for name in ("torchvision", "torchvision.transforms")}
+    with mock.patch.dict(sys.modules, {"k_diffusion": package, **fakes}):
+        yield importlib.import_module("k_diffusion.sampling")
+
+
+def _sigmas(n: int, dtype: torch.dtype) -> Tensor:
+    return run_sigmas(schedules()["Karras"].make(ScheduleOptions()), scaled_linear(), n).to(dtype)
+
+
+def _theirs(
+    kd: ModuleType, function: str, x: Tensor, sigmas: Tensor, noise: NoiseSource | None, **options: Any
+) -> Tensor:
+    denoise = Mixture().denoiser()
+
+    def model(x: Tensor, sigma: Tensor) -> Tensor:
+        return denoise(x, sigma).clean
+
+    if noise is not None:
+        options["noise_sampler"] = noise
+    return getattr(kd, function)(model, x, sigmas, disable=True, **options)
+
+
+CASES: list[tuple[str, str, Options, dict[str, Any]]] = [
+    ("Euler", "sample_euler", Options(), {}),
+    ("Heun", "sample_heun", Options(), {}),
+    ("DPM++ 2M", "sample_dpmpp_2m", Options(), {}),
+    ("Euler a", "sample_euler_ancestral", Options(), {}),
+    ("Euler a", "sample_euler_ancestral", Options(eta=0.5, s_noise=1.03), {"eta": 0.5, "s_noise": 1.03}),
+    ("Euler a", "sample_euler_ancestral", Options(eta=0.0), {"eta": 0.0}),
+    ("DPM++ SDE", "sample_dpmpp_sde", Options(), {}),
+    ("DPM++ SDE", "sample_dpmpp_sde", Options(eta=0.4, s_noise=0.97), {"eta": 0.4, "s_noise": 0.97}),
+]
+NOISELESS = {"sample_euler", "sample_heun", "sample_dpmpp_2m", "sample_lms", "sample_dpm_2"}
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-9), (torch.float32, 1e-5)], ids=["fp64", "fp32"])
+@pytest.mark.parametrize("steps", [1, 2, 3, 10, 30])
+@pytest.mark.parametrize(("name", "function", "options", "theirs"), CASES)
+def test_samplers(
+    kd: ModuleType,
+    name: str,
+    function: str,
+    options: Options,
+    theirs: dict[str, Any],
+    steps: int,
+    dtype: torch.dtype,
+    tolerance: float,
+) -> None:
+    sigmas = _sigmas(steps, dtype)
+    x = start(14.6146, dtype=dtype)
+    ours = last(samplers()[name].make(options)(Mixture().denoiser(), x, sigmas, noise_for(x)))
+    noise = None if function in NOISELESS else noise_for(x)
+    assert distance(ours, _theirs(kd, function, x, sigmas, noise, **theirs)) < tolerance
+
+
+@pytest.mark.parametrize(("name", "function"), [("Euler", "sample_euler"), ("Heun", "sample_heun")])
+@pytest.mark.parametrize("window", [(0.0, math.inf), (0.3, 5.0)])
+def test_churn(kd: ModuleType, name: str, function: str, window: tuple[float, float]) -> None:
+    sigmas, x = _sigmas(12, torch.float64), start(14.6146)
+    churn = {"s_churn": 6.0, "s_tmin": window[0], "s_tmax": window[1], "s_noise": 1.007}
+    ours = last(samplers()[name].make(Options(**churn))(Mixture().denoiser(), x, sigmas, noise_for(x)))
+    drawn = noise_for(x)
+    with mock.patch.object(torch, "randn_like", side_effect=lambda _: drawn(sigmas[0], sigmas[1])):
+        theirs = _theirs(kd, function, x, sigmas, None, **churn)
+    assert distance(ours, theirs) < 1e-9
+    assert distance(ours, _theirs(kd, function, x, sigmas, None)) > 1e-3
+
+
+@pytest.mark.parametrize("steps", [2, 10, 37])
+def test_schedules(kd: ModuleType, steps: int) -> None:
+    levels = scaled_linear()
+    ends = {"sigma_min": levels.sigma_min, "sigma_max": levels.sigma_max}
+    cases: list[tuple[str, ScheduleOptions, Callable[[], Tensor]]] = [
+        ("Karras", ScheduleOptions(), lambda: kd.get_sigmas_karras(steps, **ends)),
+        ("Karras", ScheduleOptions(0.1, 10.0, 5.0), lambda: kd.get_sigmas_karras(steps, 0.1, 10.0, 5.0)),
+        ("Exponential", ScheduleOptions(), lambda: kd.get_sigmas_exponential(steps, **ends)),
+        ("Polyexponential", ScheduleOptions(rho=1.7), lambda: kd.get_sigmas_polyexponential(steps, **ends, rho=1.7)),
+    ]
+    for name, options, theirs in cases:
+        assert torch.allclose(run_sigmas(schedules()[name].make(options), levels, steps), theirs(), rtol=2e-5)
+
+
+@pytest.mark.parametrize("source", ["cpu", "nv"])
+def test_brownian_noise_is_that_of_the_brownian_tree(kd: ModuleType, source: str) -> None:
+    """A1111 replaces torchsde's draws by those of its noise source; for torch's CPU generator they are the same."""
+    import torchsde
+
+    from atelier.diffusion.rng import stream
+
+    x = torch.zeros(2, 4, 6, 5)
+    low, high, seeds = 0.0291671582, 14.6146412, [1234567, 2**33 + 5]
+
+    def randn(size: tuple[int, ...], dtype: torch.dtype, device: torch.device, seed: np.uint32) -> Tensor:
+        return stream(int(seed), source).normal(size).to(dtype)
+
+    with mock.patch.object(torchsde._brownian.brownian_interval, "_randn", randn):
+        theirs = kd.BrownianTreeNoiseSampler(x, torch.tensor(low), torch.tensor(high), seeds)
+        ours = brownian(seeds, x, low, high, source)
+        sigmas = _sigmas(10, torch.float32)[:-1]
+        for a, b in [*itertools.pairwise(sigmas), (sigmas[3], sigmas[5]), (sigmas[0], sigmas[-1])]:
+            assert torch.allclose(ours(a, b), theirs(a, b), atol=2e-5)
