@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import isqrt
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from atelier.errors import BadFile
 from atelier.families.facts import Facts
@@ -65,7 +65,7 @@ def unet(shapes: Shapes, facts: Facts) -> UNetSpec:
     """Raises BadFile where the shapes are no U-Net's, or the facts do not fit them."""
     from atelier.models.unet import UNetSpec
 
-    grid = _unet_grid(shapes)
+    grid, ends = _unet_grid(shapes), unet_ends(shapes)
     widths = tuple(shapes.shape(grid.conv(level), 4)[0] for level in range(grid.levels))
     heads = facts.unet_heads * grid.levels if len(facts.unet_heads) == 1 else facts.unet_heads
     if len(heads) != grid.levels:
@@ -74,14 +74,14 @@ def unet(shapes: Shapes, facts: Facts) -> UNetSpec:
         shapes.divides(facts.unet_groups, width, "groups")
         shapes.divides(count, width, "heads")
     return UNetSpec(
-        in_channels=shapes.shape(grid.conv_in, 4)[1],
-        out_channels=shapes.shape(grid.conv_out, 4)[0],
+        in_channels=ends.in_channels,
+        out_channels=ends.out_channels,
         widths=widths,
         blocks=grid.blocks,
         depth=tuple(shapes.count(grid.attention(level) + "transformer_blocks.{}.") for level in range(grid.levels)),
         mid_depth=shapes.count(grid.middle + "transformer_blocks.{}."),
         heads=heads,
-        context=shapes.shape(grid.middle + "transformer_blocks.0.attn2.to_k.weight", 2)[1],
+        context=ends.context,
         linear_proj=len(shapes.shape(grid.middle + "proj_in.weight", 2, 4)) == 2,
         groups=facts.unet_groups,
     )
@@ -130,6 +130,21 @@ def _unet_grid(shapes: Shapes) -> _Grid:
     if grid.levels < 1 or grid.blocks < 1:
         raise BadFile(shapes.source, "holds no U-Net: it has no blocks on the way down")
     return grid
+
+
+class UNetEnds(NamedTuple):
+    """What goes into a U-Net and comes out, in channels; context: width of the text states."""
+
+    in_channels: int
+    out_channels: int
+    context: int
+
+
+def unet_ends(shapes: Shapes) -> UNetEnds:
+    """Without importing torch. Raises BadFile where the shapes are no U-Net's."""
+    grid = _unet_grid(shapes)
+    context = shapes.shape(grid.middle + "transformer_blocks.0.attn2.to_k.weight", 2)[1]
+    return UNetEnds(shapes.shape(grid.conv_in, 4)[1], shapes.shape(grid.conv_out, 4)[0], context)
 
 
 def vae_levels(shapes: Shapes) -> int:

@@ -1,0 +1,193 @@
+"""`atelier models`: what models there are, what they are, and converting between the public layouts."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from atelier.families.checkpoint import Checkpoint
+    from atelier.families.report import Report
+    from atelier.runtime.library import Library
+
+app = typer.Typer(help="List, inspect and convert models.", no_args_is_help=True)
+
+SINGLE_FILE = ".safetensors"
+
+
+class Layout(StrEnum):
+    LDM = "ldm"
+    DIFFUSERS = "diffusers"
+
+
+class Precision(StrEnum):
+    FP32 = "fp32"
+    FP16 = "fp16"
+    BF16 = "bf16"
+
+
+Folders = Annotated[
+    list[Path] | None,
+    typer.Option("--models-dir", envvar="ATELIER_MODELS_DIR", help="A folder with models; may be given several times."),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Named = Annotated[str, typer.Argument(help="A file, a diffusers folder, or the name of a model.", show_default=False)]
+
+
+@app.command("list")
+def list_(*, models_dir: Folders = None, as_json: Json = False) -> None:
+    """List the models: the embedded one and those in the models folders."""
+    import json
+
+    entries = [_entry(model.name, model.path) for model in _library(models_dir).models()]
+    typer.echo(json.dumps(entries, ensure_ascii=False, indent=1) if as_json else _table(entries))
+
+
+@app.command()
+def inspect(
+    model: Named,
+    *,
+    models_dir: Folders = None,
+    with_hash: Annotated[bool, typer.Option("--hash", help="Also read the whole model, for its hash.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Say what a model is, reading its headers only."""
+    import json
+
+    from atelier.families.report import report
+
+    checkpoint = _opened(model, models_dir)
+    found, digest = report(checkpoint), checkpoint.sha256() if with_hash else None
+    if as_json:
+        typer.echo(json.dumps({**found.json(), "sha256": digest}, ensure_ascii=False, indent=1))
+    else:
+        typer.echo(_description(found, digest))
+
+
+@app.command()
+def convert(
+    source: Named,
+    target: Annotated[Path, typer.Argument(help="The file or folder to write.", show_default=False)],
+    *,
+    layout: Annotated[
+        Layout | None,
+        typer.Option(help="One file (ldm) or a diffusers folder.", show_default="ldm for a .safetensors target"),
+    ] = None,
+    dtype: Annotated[Precision | None, typer.Option(help="Precision.", show_default="as it is")] = None,
+    variant: Annotated[
+        str | None, typer.Option(help="Which weights of a folder to read, such as fp16.", show_default="the plain ones")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")] = False,
+    models_dir: Folders = None,
+) -> None:
+    """Write a model in another layout or precision; it appears complete or not at all."""
+    chosen = layout or (Layout.LDM if target.suffix == SINGLE_FILE else Layout.DIFFUSERS)
+    _check_target(target, chosen, overwrite=overwrite)
+    checkpoint = _opened(source, models_dir, variant)
+    _write(checkpoint, target, chosen, dtype, overwrite=overwrite)
+    written = _opened(str(target), None)
+    typer.echo(f"wrote {target}: {written.family.title}, {written.layout} layout, {written.dtype}, {_size(target)}")
+    if checkpoint.ignored:
+        from atelier.weights.archive import counted
+
+        typer.echo(f"left out {counted(checkpoint.ignored)}: leftovers of training that no model needs")
+
+
+def _write(checkpoint: Checkpoint, target: Path, layout: Layout, dtype: Precision | None, *, overwrite: bool) -> None:
+    from atelier.families.write import write_diffusers, write_ldm
+    from atelier.weights.cast import precision
+
+    torch_dtype = None if dtype is None else precision(dtype.value)
+    if layout is Layout.LDM:
+        write_ldm(checkpoint, target, torch_dtype)
+    else:
+        write_diffusers(checkpoint, target, torch_dtype, overwrite=overwrite)
+
+
+def _check_target(target: Path, layout: Layout, *, overwrite: bool) -> None:
+    from atelier.errors import BadFile
+
+    if layout is Layout.LDM and target.suffix != SINGLE_FILE:
+        raise BadFile(target, f"is no name for a single file; let it end in {SINGLE_FILE}")
+    if layout is Layout.LDM and target.is_dir():
+        raise BadFile(target, "is a folder; name a file")
+    if target.exists() and not overwrite and not (target.is_dir() and not any(target.iterdir())):
+        raise BadFile(target, "exists already; choose another name, or add --overwrite")
+
+
+def _library(folders: list[Path] | None) -> Library:
+    from atelier.runtime.library import Library
+
+    return Library(tuple(folders or ()))
+
+
+def _opened(name: str, folders: list[Path] | None, variant: str | None = None) -> Checkpoint:
+    """A path that exists is meant before any name."""
+    from atelier.families.checkpoint import open_checkpoint
+
+    path = Path(name).expanduser()
+    return open_checkpoint(path if path.exists() else _library(folders).find(name).path, variant=variant)
+
+
+def _entry(name: str, path: Path) -> dict[str, object]:
+    """One model of the list; a file that is no model says why."""
+    from atelier.errors import BadFile
+    from atelier.families.checkpoint import open_checkpoint
+    from atelier.families.report import report
+
+    try:
+        found = report(open_checkpoint(path))
+    except BadFile as error:
+        return {"name": name, "path": str(path), "problem": error.problem}
+    keys = ("family", "title", "layout", "dtype", "prediction", "size", "parameters", "bytes")
+    values = found.json()
+    return {"name": name, "path": str(path), **{key: values[key] for key in keys}}
+
+
+def _table(entries: list[dict[str, object]]) -> str:
+    width = max(len(str(entry["name"])) for entry in entries)
+    return "\n".join(f"{entry['name']!s:{width}}  {_line(entry)}" for entry in entries)
+
+
+def _line(entry: dict[str, object]) -> str:
+    if "problem" in entry:
+        return f"unusable: it {entry['problem']}"
+    size = _megabytes(int(str(entry["bytes"])))
+    return f"{entry['title']}, {entry['size']} px, {entry['layout']}, {entry['dtype']}, {size}"
+
+
+def _description(found: Report, digest: str | None) -> str:
+    lines = {
+        "name": found.name,
+        "path": found.path,
+        "family": found.title,
+        "layout": found.layout,
+        "dtype": found.dtype,
+        "prediction": found.prediction,
+        "size": f"{found.size} px",
+        "channels": f"{found.in_channels} into the U-Net, text states {found.context} wide",
+        "latent": f"{found.latent_channels} channels, factor {found.latent_factor}, scale {found.latent_scale:g}",
+        "parameters": f"{found.parameters:,}",
+    }
+    for name, part in found.parts.items():
+        dtypes = ", ".join(part.dtypes)
+        lines[f"  {name}"] = f"{part.parameters:,} in {part.tensors} tensors, {_megabytes(part.bytes)}, {dtypes}"
+    lines["on disk"] = _megabytes(found.bytes)
+    if found.ignored:
+        lines["unused"] = f"{len(found.ignored)} tensors left over from training, such as {found.ignored[0]}"
+    if digest is not None:
+        lines["hash"] = f"{digest[:10]} (sha256 {digest})"
+    width = max(map(len, lines))
+    return "\n".join(f"{key:{width}}  {value}" for key, value in lines.items())
+
+
+def _size(path: Path) -> str:
+    files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
+    return _megabytes(sum(file.stat().st_size for file in files))
+
+
+def _megabytes(count: int) -> str:
+    return f"{count / 1e6:,.1f} MB"
