@@ -80,7 +80,11 @@ class VaeLoss(Part):
 
 
 class VaeRecipe(Part):
+    """begin: run folder of a finished autoencoder to go on from; learn: "decoder" leaves its latents as they are."""
+
     kind: Literal["vae"]
+    begin: str = ""
+    learn: Literal["all", "decoder"] = "all"
     data: Data = Data()
     run: Run
     optim: Optim

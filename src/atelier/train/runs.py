@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from atelier.errors import BadFile
@@ -19,6 +17,7 @@ from atelier.models.clip import ClipText, TextSpec, VisionSpec
 from atelier.models.unet import UNet
 from atelier.models.vae import AutoencoderKL, VaeSpec
 from atelier.train import checkpoint
+from atelier.train.parts import WEIGHTS, part_settings, part_weights, write_part
 from atelier.train.recipe import ClipRecipe, DenoiserRecipe, VaeRecipe
 from atelier.train.tasks.clip import Clip, text_spec, vision_spec
 from atelier.train.tasks import denoiser
@@ -27,7 +26,7 @@ from atelier.train.tasks.images import dataset
 from atelier.train.tasks.vae import latent_scale, spec_of
 from atelier.weights.tokenizer import ClipTokenizer
 
-SETTINGS, WEIGHTS, TOKENIZER, MODEL = "part.json", "part.safetensors", "tokenizer", "model"
+TOKENIZER, MODEL = "tokenizer", "model"
 
 
 def export_vae(run: Path, recipe: VaeRecipe) -> Path:
@@ -36,22 +35,22 @@ def export_vae(run: Path, recipe: VaeRecipe) -> Path:
     vae = AutoencoderKL(spec)
     vae.load_state_dict(dict(tensors))
     scale = latent_scale(vae.eval(), dataset(recipe.data, "train"))
-    return _write(run, tensors, {"kind": "vae", "spec": asdict(spec), "latent_scale": scale})
+    return write_part(run, tensors, {"kind": "vae", "spec": asdict(spec), "latent_scale": scale})
 
 
 def export_clip(run: Path, recipe: ClipRecipe) -> Path:
     """Writes the averaged towers of the newest checkpoint; the vocabulary already lies beside them."""
     vocabulary = ClipTokenizer.from_folder(run / TOKENIZER)
     specs = {"text": asdict(text_spec(recipe, vocabulary)), "vision": asdict(vision_spec(recipe))}
-    return _write(run, _averaged(run, "clip"), {"kind": "clip", **specs})
+    return write_part(run, _averaged(run, "clip"), {"kind": "clip", **specs})
 
 
 def frozen(vae_run: Path, clip_run: Path) -> Frozen:
     """What the denoiser's training takes from the first two. Raises BadFile naming the training that is missing."""
-    settings = _settings(vae_run, "vae")
+    settings = part_settings(vae_run, "vae")
     clip = load_clip(clip_run)
     vae = AutoencoderKL(VaeSpec(**_tuples(settings["spec"])))
-    vae.load_state_dict(load_file(vae_run / WEIGHTS))
+    vae.load_state_dict(part_weights(vae_run))
     return Frozen(vae, vae_run / WEIGHTS, float(settings["latent_scale"]), clip.text, clip_run / TOKENIZER)
 
 
@@ -77,9 +76,9 @@ def export_model(run: Path, recipe: DenoiserRecipe) -> Path:
 
 
 def load_clip(run: Path) -> Clip:
-    settings = _settings(run, "clip")
+    settings = part_settings(run, "clip")
     clip = Clip(TextSpec(**settings["text"]), VisionSpec(**settings["vision"]))
-    clip.load_state_dict(load_file(run / WEIGHTS))
+    clip.load_state_dict(part_weights(run))
     return clip.eval()
 
 
@@ -88,22 +87,6 @@ def _averaged(run: Path, name: str) -> Mapping[str, Tensor]:
     if newest is None:
         raise BadFile(run, "holds no whole checkpoint; train first")
     return checkpoint.load(newest).tensors[f"{name}.ema"]
-
-
-def _write(run: Path, tensors: Mapping[str, Tensor], settings: Mapping[str, Any]) -> Path:
-    save_file({name: tensor.to(torch.float32) for name, tensor in tensors.items()}, run / WEIGHTS)
-    (run / SETTINGS).write_text(json.dumps(settings, indent=1))
-    return run / WEIGHTS
-
-
-def _settings(run: Path, kind: str) -> dict[str, Any]:
-    try:
-        settings = json.loads((run / SETTINGS).read_text())
-    except (OSError, ValueError):
-        raise BadFile(run, f"holds no finished training; run `atelier train {kind} --out {run}` first") from None
-    if settings.get("kind") != kind:
-        raise BadFile(run, f"holds a training of {settings.get('kind')}, not of {kind}")
-    return settings
 
 
 def _tuples(spec: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,24 +21,43 @@ from atelier.train.data.dataset import Dataset
 from atelier.train.data.sheet import sheet
 from atelier.train.loop import Machine, Validation
 from atelier.train.optimizers import adamw, clipped
+from atelier.train.parts import part_settings, part_weights
 from atelier.train.recipe import VaeRecipe, digest
 from atelier.train.tasks.images import Order, dataset, psnr, stack, to_image, to_pixels
 
 
 def spec_of(recipe: VaeRecipe) -> VaeSpec:
     m = recipe.model
-    return VaeSpec(
-        latent=m.latent, widths=m.widths, blocks=m.blocks, groups=m.groups, mid_attention=m.mid_attention
-    )
+    return VaeSpec(latent=m.latent, widths=m.widths, blocks=m.blocks, groups=m.groups, mid_attention=m.mid_attention)
 
 
-def initialise(net: nn.Module) -> None:
-    """Residual branches begin at zero, so that the network begins near a linear map of each patch."""
-    for module in net.modules():
+def initialise(net: AutoencoderKL, offset: float = 8.0) -> None:
+    """Begins near a linear map that keeps absolute colour.
+
+    Residual branches begin at zero and the layers between them keep variance. A group norm forgets the level of a flat
+    picture, so the channels before both last norms carry a large constant of alternating sign: next to it the norm
+    changes little, and its own weight and bias take the constant away again.
+    """
+    for name, module in net.named_modules():
+        if isinstance(module, nn.Conv2d) and not name.endswith(("conv1", "conv2")):
+            nn.init.normal_(module.weight, std=module.weight[0].numel() ** -0.5)
+            nn.init.zeros_(module.bias) if module.bias is not None else None
         if isinstance(module, ResBlock):
             nn.init.zeros_(module.conv2.weight)
         if isinstance(module, SingleHeadAttention):
             nn.init.zeros_(module.to_out.weight)
+    last_up = net.decoder.up[-1].get_submodule("resnets")[-1]
+    _pass_level(net.encoder.norm_out, net.encoder.middle.resnet2, offset)
+    _pass_level(net.decoder.norm_out, last_up, offset)
+
+
+@torch.no_grad()
+def _pass_level(norm: nn.GroupNorm, before: nn.Module, offset: float) -> None:
+    constant = torch.full((norm.num_channels,), offset)
+    constant[1::2] = -offset
+    before.get_parameter("conv2.bias").copy_(constant)
+    norm.weight.fill_(offset)
+    norm.bias.copy_(-constant)
 
 
 class PatchDiscriminator(nn.Module):
@@ -76,7 +96,15 @@ class VaeTask:
         self._data, self._held_out = dataset(recipe.data, "train"), dataset(recipe.data, "held_out")
         torch.manual_seed(recipe.run.seed)
         self.vae = AutoencoderKL(spec_of(recipe))
-        initialise(self.vae)
+        if recipe.begin:
+            part_settings(Path(recipe.begin), "vae")
+            self.vae.load_state_dict(part_weights(Path(recipe.begin)))
+        else:
+            initialise(self.vae)
+        if recipe.learn == "decoder":
+            self.vae.encoder.requires_grad_(False)
+            if self.vae.quant_conv is not None:
+                self.vae.quant_conv.requires_grad_(False)
         self.vae = self.vae.to(machine.device, memory_format=torch.channels_last)
         self.critic = PatchDiscriminator(recipe.loss.gan_width).to(machine.device, memory_format=torch.channels_last)
         self._painter = adamw([self.vae], recipe.optim)
