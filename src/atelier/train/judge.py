@@ -29,11 +29,11 @@ Kind = Literal["full", "small", "left", "right"]
 Floats = NDArray[np.float32]
 Complex = NDArray[np.complex64]
 
-BLUR, EDGES = 0.7, 2.0
+BLUR, EDGES = 1.0, 1.0
 """In pixels of a picture 64 wide."""
-FINALISTS = 12
+FINALISTS = 8
 EXTENTS: dict[Kind, tuple[int, ...]] = {
-    "full": (45, 48, 51, 54),
+    "full": (47, 50, 53),
     "small": (27, 30, 33),
     "left": (27, 30),
     "right": (27, 30),
@@ -80,26 +80,27 @@ class Judge:
         nearest = order[:FINALISTS]
         wanted = [(int(i), EXTENTS[kind][by_concept[i].argmin()] + more) for i in nearest for more in (-1, 0, 1)]
         second = _distances(difference, colour, _references(wanted, 1), ROOM[kind]).reshape(FINALISTS, -1).min(1)
-        ranking = (*nearest[np.argsort(second, kind="stable")], *order[FINALISTS:])
-        names = tuple(scenes.concepts()[i].name for i in ranking)
+        ranking = np.concatenate((nearest[np.argsort(second, kind="stable")], order[FINALISTS:]))
+        names = tuple(scenes.concepts()[int(i)].name for i in ranking)
         return Verdict(names[0], float(second.min()), names)
 
     def _reduced(self, image: NDArray[np.uint8]) -> Floats:
         """The picture 64 pixels wide, 0 to 1."""
         if image.shape != (self.size, self.size, 3) or self.size % scenes.CELLS:
             raise ValueError(f"picture {image.shape}: expected ({self.size}, {self.size}, 3), a multiple of 64")
-        return _averaged(image.astype(np.float32) / 255, self.size // scenes.CELLS)
+        return _averaged(image.astype(np.float32) / np.float32(255), self.size // scenes.CELLS)
 
 
 @dataclass(frozen=True, slots=True)
 class _References:
     """N references at the top left of a canvas of n pixels: premultiplied RGB and alpha.
 
-    spectra: (N, 4, n, n // 2 + 1). own: energies of R, G, B, alpha (N, 4); shared: inner products of R, G, B with alpha
-    (N, 3). sides: height and width of each in pixels (N, 2).
+    conjugates: of their spectra, (n * (n // 2 + 1), N, 4), so that one matrix product a frequency compares all.
+    own: energies of R, G, B and alpha (N, 4); shared: inner products of R, G and B with alpha (N, 3). sides: height and
+    width of each in pixels (N, 2).
     """
 
-    spectra: Complex
+    conjugates: Complex
     own: Floats
     shared: Floats
     sides: NDArray[np.int64]
@@ -114,11 +115,11 @@ def _references(wanted: Sequence[tuple[int, int]], factor: int) -> _References:
         height, width = sprite.shape[:2]
         canvas[:height, :width] = sprite / np.float32(255)
         sides.append((-(-height // factor), -(-width // factor)))
-    spectra = _spectra(_averaged(canvases, factor))
-    weight = _energy_weight(scenes.CELLS // factor)
-    own = np.einsum("kchw,kchw,hw->kc", spectra, spectra.conj(), weight, optimize=True).real
-    shared = np.einsum("kchw,khw,hw->kc", spectra[:, :3], spectra[:, 3].conj(), weight, optimize=True).real
-    return _References(spectra, own.astype(np.float32), shared.astype(np.float32), np.array(sides))
+    conjugates = np.ascontiguousarray(_spectra(_averaged(canvases, factor)).conj())
+    weight = _energy_weight(scenes.CELLS // factor).reshape(-1)
+    own = np.einsum("fkc,f->kc", np.abs(conjugates) ** 2, weight)
+    shared = np.einsum("fkc,fk,f->kc", conjugates[..., :3], conjugates[..., 3].conj(), weight, optimize=True).real
+    return _References(conjugates, own, shared.astype(np.float32), np.array(sides))
 
 
 @functools.cache
@@ -131,14 +132,13 @@ def _distances(difference: Floats, colour: Floats, references: _References, room
     """d of each reference at its best position: (N,). difference: (n, n, 3); colour: (3,), the background."""
     count = len(difference)
     seen = np.concatenate((difference, -(difference @ colour)[..., None]), axis=-1)
-    spectrum = _spectra(seen[None])[0]
-    weight = _weight(count)
-    product = np.einsum("kchw,chw->khw", references.spectra.conj(), spectrum * weight, optimize=True)
-    overlap = np.fft.irfft2(product, s=(count, count))
-    overlap[~_allowed(references.sides, count, room)] = -np.inf
-    energy = float(np.sum(np.abs(spectrum[:3]) ** 2 * _energy_weight(count)))
+    spectrum = _spectra(seen[None])[:, 0]
+    product = references.conjugates @ (spectrum * _weight(count).reshape(-1, 1))[..., None]
+    overlap = np.fft.irfft2(product[..., 0].T.reshape(-1, count, count // 2 + 1), s=(count, count))
+    best = np.where(_allowed(references.sides, count, room), overlap, -np.inf).max(axis=(1, 2))
+    energy = float(np.sum(np.abs(spectrum[:, :3]) ** 2 * _energy_weight(count).reshape(-1, 1)))
     own = references.own[:, :3].sum(1) - 2 * references.shared @ colour + references.own[:, 3] * (colour @ colour)
-    return 2 - 4 * overlap.max(axis=(1, 2)) / (own + energy + NOTHING)
+    return 2 - 4 * best / (own + energy + NOTHING)
 
 
 def _allowed(sides: NDArray[np.int64], count: int, room: tuple[int, int]) -> NDArray[np.bool_]:
@@ -151,8 +151,10 @@ def _allowed(sides: NDArray[np.int64], count: int, room: tuple[int, int]) -> NDA
 
 
 def _spectra(pictures: Floats) -> Complex:
-    """Real Fourier transforms of (N, n, n, C): (N, C, n, n // 2 + 1)."""
-    return np.fft.rfft2(pictures.transpose(0, 3, 1, 2)).astype(np.complex64)
+    """Real Fourier transforms of (N, n, n, C), frequencies first: (n * (n // 2 + 1), N, C)."""
+    transformed = np.fft.rfft2(pictures, axes=(1, 2)).astype(np.complex64)
+    number, down, across, channels = transformed.shape
+    return transformed.transpose(1, 2, 0, 3).reshape(down * across, number, channels)
 
 
 @functools.cache

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import io
 from pathlib import Path
 
 import numpy as np
@@ -35,8 +36,9 @@ def font_path() -> Path:
 
 @functools.cache
 def _font(path: Path) -> ImageFont.FreeTypeFont:
+    """Opened from its bytes: given a name, Pillow would replace a broken file by any other font of that name."""
     try:
-        return ImageFont.truetype(path, STRIKE, layout_engine=ImageFont.Layout.BASIC)
+        return ImageFont.truetype(io.BytesIO(path.read_bytes()), STRIKE, layout_engine=ImageFont.Layout.BASIC)
     except OSError as error:
         raise BadInput(f"{path}: no bitmap emoji font ({error}): install {PACKAGE} again") from error
 

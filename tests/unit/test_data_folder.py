@@ -1,0 +1,125 @@
+"""A folder of pictures with captions as training data, and what is said about bad ones."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from atelier.errors import BadFile
+from atelier.train.data.dataset import Dataset, SceneDataset, open_dataset
+from atelier.train.data.folder import FolderDataset
+from atelier.train.data.scenes import render, scene
+
+
+def _picture(path: Path, colour: tuple[int, ...], size: tuple[int, int] = (90, 60), mode: str = "RGB") -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new(mode, size, colour).save(path)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    _picture(tmp_path / "b.png", (0, 0, 200))
+    _picture(tmp_path / "a.jpg", (200, 0, 0))
+    _picture(tmp_path / "more" / "c.webp", (0, 200, 0))
+    (tmp_path / "a.txt").write_text("a red\nwall \n", encoding="utf-8")
+    (tmp_path / "b.caption").write_text("a blue wall", encoding="utf-8-sig")
+    (tmp_path / "more" / "c.txt").write_text("une façade verte", encoding="utf-8")
+    (tmp_path / "notes.md").write_text("not a picture", encoding="utf-8")
+    return tmp_path
+
+
+def test_pictures_and_captions_in_order_of_names(folder: Path) -> None:
+    dataset = open_dataset(folder, seed=0, size=32)
+    assert dataset.length == 3
+    assert [dataset.caption(i) for i in range(4)] == ["a red wall", "a blue wall", "une façade verte", "a red wall"]
+    for index, colour in enumerate([(200, 0, 0), (0, 0, 200), (0, 200, 0)]):
+        picture = dataset.image(index + 3)
+        assert picture.shape == (32, 32, 3)
+        assert picture.dtype == np.uint8
+        assert np.abs(picture.astype(int) - colour).max() < 12
+
+
+def test_the_middle_is_kept_and_transparency_is_white(folder: Path) -> None:
+    wide = Image.new("RGBA", (120, 40), (0, 0, 0, 0))
+    wide.paste((255, 0, 0, 255), (50, 0, 70, 40))
+    wide.save(folder / "a0.png")
+    (folder / "a0.txt").write_text("a stripe", encoding="utf-8")
+    picture = FolderDataset.open(folder, 40).image(1)
+    assert tuple(picture[20, 20]) == (255, 0, 0)
+    assert tuple(picture[20, 2]) == (255, 255, 255)
+
+
+def test_the_orientation_mark_is_obeyed(tmp_path: Path) -> None:
+    lying = Image.new("RGB", (40, 40), (255, 255, 255))
+    lying.paste((0, 0, 0), (0, 0, 40, 10))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    lying.save(tmp_path / "p.png", exif=exif)
+    (tmp_path / "p.txt").write_text("an edge", encoding="utf-8")
+    picture = FolderDataset.open(tmp_path, 40).image(0)
+    assert picture[:, 35:].mean() < 10
+    assert picture[:5, :20].mean() > 245
+
+
+@pytest.mark.parametrize("mode", ["L", "P", "LA", "CMYK", "1"])
+def test_other_modes_become_rgb(tmp_path: Path, mode: str) -> None:
+    Image.new("RGB", (20, 20), (255, 255, 255)).convert(mode).save(tmp_path / "p.tif")
+    (tmp_path / "p.txt").write_text("paper", encoding="utf-8")
+    assert (FolderDataset.open(tmp_path, 16).image(0) > 250).all()
+
+
+def test_scenes_behind_the_same_interface() -> None:
+    dataset: Dataset = open_dataset(None, seed=3, split="held_out", size=64)
+    assert dataset == SceneDataset(3, "held_out", 64)
+    assert dataset.length is None
+    assert dataset.caption(9) == scene(3, 9, "held_out").caption
+    np.testing.assert_array_equal(dataset.image(9), render(scene(3, 9, "held_out")))
+
+
+def _one_line(folder: Path, *parts: str) -> None:
+    with pytest.raises(BadFile) as caught:
+        FolderDataset.open(folder, 32).image(0)
+    message = str(caught.value)
+    assert "\n" not in message
+    assert all(part in message for part in parts), message
+
+
+def test_no_such_folder(tmp_path: Path) -> None:
+    _one_line(tmp_path / "nowhere", "nowhere", "no such folder")
+
+
+def test_no_pictures(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("words alone", encoding="utf-8")
+    _one_line(tmp_path, tmp_path.name, "no pictures", ".png")
+
+
+def test_a_missing_caption(folder: Path) -> None:
+    (folder / "b.caption").unlink()
+    _one_line(folder, "b.png", "b.txt")
+
+
+def test_an_empty_caption(folder: Path) -> None:
+    (folder / "a.txt").write_text(" \n", encoding="utf-8")
+    _one_line(folder, "a.txt", "empty")
+
+
+def test_a_caption_in_another_encoding(folder: Path) -> None:
+    (folder / "a.txt").write_bytes("façade".encode("latin-1"))
+    _one_line(folder, "a.txt", "UTF-8")
+
+
+def test_a_file_that_is_no_picture(folder: Path) -> None:
+    (folder / "a.jpg").write_bytes(b"plain words")
+    _one_line(folder, "a.jpg", "not a picture")
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp"])
+def test_a_truncated_picture(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"p{suffix}"
+    Image.effect_noise((80, 80), 90).save(path)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    path.with_suffix(".txt").write_text("noise", encoding="utf-8")
+    _one_line(tmp_path, path.name, "broken picture")
