@@ -89,15 +89,15 @@ class Layer(nn.Module):
         self.norm2 = nn.LayerNorm(width)
         self.mlp = Mlp(width, mlp, act)
 
-    def forward(self, x: Tensor, causal: bool) -> Tensor:
+    def forward(self, x: Tensor, *, causal: bool) -> Tensor:
         x = x + self.attn(self.norm1(x), causal=causal)
         return x + self.mlp(self.norm2(x))
 
 
-def _run(layers: nn.ModuleList, x: Tensor, causal: bool) -> tuple[Tensor, ...]:
+def _run(layers: nn.ModuleList, x: Tensor, *, causal: bool) -> tuple[Tensor, ...]:
     hidden = [x]
     for layer in layers:
-        hidden.append(layer(hidden[-1], causal))
+        hidden.append(layer(hidden[-1], causal=causal))
     return tuple(hidden)
 
 

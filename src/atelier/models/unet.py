@@ -160,8 +160,7 @@ class UNet(nn.Module):
         x = self.conv_in(x)
         skips = [x]
         for i, level in enumerate(self.down):
-            for features in level(skips[-1], time, cond.tokens, ports):
-                skips.append(features)
+            skips.extend(level(skips[-1], time, cond.tokens, ports))
             skips[-1] = _patched(ports, f"down.{i}", skips[-1])
         x = _patched(ports, "middle", self.middle(skips[-1], time, cond.tokens, ports))
         if ports.residuals:

@@ -11,7 +11,7 @@ from atelier.nn.ports import NOTHING, Ports
 
 
 def split_heads(x: Float[Tensor, "b t c"], heads: int) -> Float[Tensor, "b heads t d"]:
-    return x.unflatten(-1, (heads, -1)).transpose(1, 2)
+    return x.reshape(*x.shape[:2], heads, -1).transpose(1, 2)
 
 
 def merge_heads(x: Float[Tensor, "b heads t d"]) -> Float[Tensor, "b t c"]:
@@ -21,7 +21,9 @@ def merge_heads(x: Float[Tensor, "b heads t d"]) -> Float[Tensor, "b t c"]:
 class Attention(nn.Module):
     """Multi-head attention; self-attention when no context is given. `path` is its name for the attention port."""
 
-    def __init__(self, width: int, heads: int, *, context: int | None = None, bias: bool = False, path: str = "") -> None:
+    def __init__(
+        self, width: int, heads: int, *, context: int | None = None, bias: bool = False, path: str = ""
+    ) -> None:
         super().__init__()
         source = width if context is None else context
         self.heads, self.path = heads, path
@@ -92,9 +94,7 @@ class SpatialTransformer(nn.Module):
         self.linear = linear
         self.norm = nn.GroupNorm(groups, width, eps=1e-6)
         self.proj_in = nn.Linear(width, width) if linear else nn.Conv2d(width, width, 1)
-        self.blocks = nn.ModuleList(
-            TransformerBlock(width, heads, context, f"{path}.blocks.{k}") for k in range(depth)
-        )
+        self.blocks = nn.ModuleList(TransformerBlock(width, heads, context, f"{path}.blocks.{k}") for k in range(depth))
         self.proj_out = nn.Linear(width, width) if linear else nn.Conv2d(width, width, 1)
 
     def forward(
@@ -120,7 +120,7 @@ def _to_tokens(x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b t c"]:
 
 
 def _to_map(tokens: Float[Tensor, "b t c"], height: int, width: int) -> Float[Tensor, "b c h w"]:
-    return tokens.unflatten(1, (height, width)).permute(0, 3, 1, 2)
+    return tokens.reshape(len(tokens), height, width, -1).permute(0, 3, 1, 2)
 
 
 class SingleHeadAttention(nn.Module):
