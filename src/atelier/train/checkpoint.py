@@ -50,12 +50,16 @@ def save(folder: Path, snapshot: Snapshot, keep: int) -> Path:
     except OSError as error:
         shutil.rmtree(partial, ignore_errors=True)
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise StorageFull(f"{final}: no space for this checkpoint; free some and resume (earlier ones are intact)") from error
+            raise StorageFull(
+                f"{final}: no space for this checkpoint; free some and resume (earlier ones are intact)"
+            ) from error
         raise BadFile(final, f"cannot be written: {error.strerror}") from error
     except Exception as error:
         shutil.rmtree(partial, ignore_errors=True)
         if "No space left" in str(error):
-            raise StorageFull(f"{final}: no space for this checkpoint; free some and resume (earlier ones are intact)") from error
+            raise StorageFull(
+                f"{final}: no space for this checkpoint; free some and resume (earlier ones are intact)"
+            ) from error
         raise
     for old in sorted(_named(folder))[:-keep]:
         shutil.rmtree(old)

@@ -98,7 +98,9 @@ class Resumed:
 Event = Stepped | Validated | Saved | Resumed
 
 
-def train(task: Task, run: Run, optim: Optim, folder: Path, stop: Callable[[], bool] = lambda: False) -> Iterator[Event]:
+def train(
+    task: Task, run: Run, optim: Optim, folder: Path, stop: Callable[[], bool] = lambda: False
+) -> Iterator[Event]:
     """Trains from the newest whole checkpoint in `folder` (or from nothing) to run.steps.
 
     Yields an event after every step, validation and save. `stop` is asked between steps; when it says so, the run
@@ -193,7 +195,9 @@ def _snapshot(task: Task, averages: Mapping[str, Ema], step: int) -> checkpoint.
 def _restore(task: Task, averages: Mapping[str, Ema], path: Path) -> int:
     snapshot = checkpoint.load(path)
     if snapshot.state["recipe"] != task.digest:
-        raise BadInput(f"{path.parent.parent}: holds a run of another recipe; give another --out, or the recipe it began with")
+        raise BadInput(
+            f"{path.parent.parent}: holds a run of another recipe; give another --out, or the recipe it began with"
+        )
     for name, net in {**task.nets, **task.aids}.items():
         net.load_state_dict(snapshot.tensors[name])
     for name, ema in averages.items():

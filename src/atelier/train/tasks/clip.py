@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from atelier.families.checkpoint import Checkpoint
 from atelier.models.clip import ClipText, ClipVision, Layer, TextSpec, VisionSpec
 from atelier.train.data.dataset import Dataset
 from atelier.train.loop import Machine, Validation
@@ -187,6 +188,21 @@ class ClipTask:
 
     def extra(self) -> Mapping[str, Any]:
         return {}
+
+
+def assembled(checkpoint: Checkpoint) -> Clip | None:
+    """CLIP from the parts of a model that carries its vision tower and projection; None for one that does not."""
+    projection, vision = checkpoint.tensors("projection", torch.float32), checkpoint.vision_spec
+    if vision is None or not projection:
+        return None
+    width = projection["text_projection.weight"].shape[0]
+    clip = Clip(replace(checkpoint.text_spec, projection=width), vision)
+    clip.text.load_state_dict(
+        {**checkpoint.tensors("text", torch.float32), "projection.weight": projection["text_projection.weight"]}
+    )
+    clip.vision.load_state_dict(checkpoint.tensors("vision", torch.float32))
+    clip.logit_scale.data = projection["logit_scale"]
+    return clip.eval()
 
 
 @torch.no_grad()

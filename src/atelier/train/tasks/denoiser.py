@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from atelier.diffusion.denoise import denoiser
-from atelier.diffusion.guidance.cfg import guided
+from atelier.diffusion.guidance.cfg import Guidance, cfg
 from atelier.diffusion.levels import scaled_linear
 from atelier.diffusion.parameterization import parameterization
 from atelier.diffusion.samplers.euler import euler
 from atelier.diffusion.schedules.uniform import uniform
+from atelier.diffusion.scheduling import ScheduleOptions
 from atelier.models.clip import ClipText
 from atelier.models.unet import UNet, UNetSpec
 from atelier.models.vae import AutoencoderKL
@@ -184,15 +185,15 @@ class DenoiserTask:
         tokens = torch.tensor([self._vocabulary.ids(c) for c in captions], device=device)
         positive = self._text(tokens).last
         negative = self._text(self._empty[None]).last.expand_as(positive)
-        states = torch.cat([positive, negative])
+        states = torch.cat([negative, positive])
 
         def net(x: Tensor, t: Tensor) -> Tensor:
             return self.unet(x, t, Conditioning(states))
 
         size = self.recipe.data.size // self._vae.spec.factor
-        sigmas = uniform(self.levels, STEPS)
+        sigmas = uniform(ScheduleOptions())(self.levels, STEPS)
         noise = randomness.normal((len(captions), self._vae.spec.latent, size, size), 0, "validation").to(device)
-        denoise = guided(denoiser(net, self.parameterization, self.levels), SCALE)
+        denoise = cfg(Guidance(SCALE))(denoiser(net, self.parameterization, self.levels))
         x = noise * sigmas[0]
         for moment in euler()(denoise, x, sigmas.to(device), lambda *_: noise):
             x = moment.x
