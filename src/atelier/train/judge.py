@@ -29,8 +29,8 @@ Kind = Literal["full", "small", "left", "right"]
 Floats = NDArray[np.float32]
 Complex = NDArray[np.complex64]
 
-BLUR, EDGES = 1.0, 1.0
-"""In pixels of a picture 64 wide."""
+BLUR, EDGES = 1.2, 0.5
+"""In pixels of a picture 64 wide. More weight on edges punishes things that are painted well but slightly bent."""
 FINALISTS = 8
 EXTENTS: dict[Kind, tuple[int, ...]] = {
     "full": (47, 50, 53),
@@ -82,7 +82,7 @@ class Judge:
         second = _distances(difference, colour, _references(wanted, 1), ROOM[kind]).reshape(FINALISTS, -1).min(1)
         ranking = np.concatenate((nearest[np.argsort(second, kind="stable")], order[FINALISTS:]))
         names = tuple(scenes.concepts()[int(i)].name for i in ranking)
-        return Verdict(names[0], float(second.min()), names)
+        return Verdict(names[0], max(0.0, float(second.min())), names)
 
     def _reduced(self, image: NDArray[np.uint8]) -> Floats:
         """The picture 64 pixels wide, 0 to 1."""
