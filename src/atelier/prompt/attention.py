@@ -17,9 +17,10 @@ ROUND = 1.1
 SQUARE = 1 / 1.1
 BREAK = "BREAK"
 
-_TOKEN = re.compile(r"[^\\()\[\]:]++|\\[()\[\]\\]?+|[()\[\]:]")
-_CLOSING_WEIGHT = re.compile(r":\s*+([+-]?+[.\d]++)\s*+\)")
-_EXACT = 64
+_NUMBER = r"[+-]?+(?:\d++(?:\.\d*+)?+|\.\d++)"
+_CLOSING = rf":\s*+{_NUMBER}\s*+\)"
+_TOKEN = re.compile(rf"(?:[^\\()\[\]:]++|:(?!\s*+{_NUMBER}\s*+\)))++|{_CLOSING}|\\[()\[\]\\]?+|[()\[\]]")
+_EXACT = 24
 """Up to this depth factors are multiplied from the inside out, as A1111 does, so that equal weights stay equal."""
 
 
@@ -43,9 +44,8 @@ def parse_attention(text: str, warn: Warn = silent) -> tuple[Weighted, ...]:
     literal text (A1111 fails on it).
     """
     scanner = _Scanner(warn)
-    at = 0
-    while at < len(text):
-        at = scanner.read(text, at)
+    for found in _TOKEN.finditer(text):
+        scanner.read(found.group())
     return _joined(scanner.weighted()) or (Weighted(""),)
 
 
@@ -63,6 +63,8 @@ def number_text(weight: float) -> str:
 
 
 class _Bracket:
+    """A bracket that was opened: what it multiplies by, when it was closed, and the product of it and all around it."""
+
     __slots__ = ("closed", "factor", "parent", "total")
 
     def __init__(self, parent: _Bracket | None) -> None:
@@ -87,27 +89,22 @@ class _Scanner:
         self.square: _Bracket | None = None
         self.clock = 0
 
-    def read(self, text: str, at: int) -> int:
-        """Reads the token at `at`, returns where the next one starts."""
-        character = text[at]
-        if character == ":" and (end := self._closing_weight(text, at)):
-            return end
-        found = _TOKEN.match(text, at)
-        assert found is not None  # every character starts a token
-        token = found.group()
-        if character == "\\":
-            self._put(token[1:])
-        elif character == "(":
+    def read(self, token: str) -> None:
+        """Takes the next token."""
+        if token == "(":
             self.round = self._opened(self.round)
-        elif character == "[":
+        elif token == "[":
             self.square = self._opened(self.square)
-        elif character == ")" and self.round:
+        elif token == ")" and self.round:
             self.round = self._closed(self.round, ROUND)
-        elif character == "]" and self.square:
+        elif token == "]" and self.square:
             self.square = self._closed(self.square, SQUARE)
+        elif token[0] == "\\":
+            self.pieces.append((token[1:], 1.0, (self.round, self.square)))
+        elif token[0] == ":" and token[-1] == ")" and self.round:
+            self.round = self._closed(self.round, clamped(float(token[1:-1]), self.warn))
         else:
             self._put_words(token)
-        return found.end()
 
     def weighted(self) -> list[Weighted]:
         """All pieces with their weights; brackets that are still open are closed here, the round ones first."""
@@ -125,20 +122,6 @@ class _Scanner:
                 products[around] = clamped(_product(*around), self.warn)
         return [Weighted(text, weight * products[around]) for text, weight, around in self.pieces]
 
-    def _closing_weight(self, text: str, at: int) -> int:
-        found = _CLOSING_WEIGHT.match(text, at)
-        if found is None:
-            return 0
-        if self.round is None:
-            self._put_words(found.group())
-            return found.end()
-        try:
-            factor = float(found.group(1))
-        except ValueError:
-            return 0
-        self.round = self._closed(self.round, clamped(factor, self.warn))
-        return found.end()
-
     def _opened(self, parent: _Bracket | None) -> _Bracket:
         bracket = _Bracket(parent)
         self.brackets.append(bracket)
@@ -149,18 +132,14 @@ class _Scanner:
         bracket.factor, bracket.closed = factor, self.clock
         return bracket.parent
 
-    def _put(self, text: str, weight: float = 1.0) -> None:
-        self.pieces.append((text, weight, (self.round, self.square)))
-
     def _put_words(self, text: str) -> None:
-        at = 0
+        around, at = (self.round, self.square), 0
         for found in words(text, BREAK):
-            self._put(text[at:found].rstrip())
-            self._put(BREAK, -1.0)
+            self.pieces += (text[at:found].rstrip(), 1.0, around), (BREAK, -1.0, around)
             at = found + len(BREAK)
             while at < len(text) and text[at].isspace():
                 at += 1
-        self._put(text[at:])
+        self.pieces.append((text[at:], 1.0, around))
 
 
 def _product(round_: _Bracket | None, square: _Bracket | None) -> float:

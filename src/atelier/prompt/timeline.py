@@ -7,7 +7,10 @@ starts a, a, b, a.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from dataclasses import dataclass
+from itertools import chain
+from math import lcm
 
 from atelier.prompt.tree import Cycle, Node, Switch, Text, Tree, When
 
@@ -70,48 +73,43 @@ class Timeline:
 
 def timeline(tree: Tree, clock: Clock) -> Timeline:
     """The timeline of a tree. A boundary at which nothing changes stays a boundary, as in A1111."""
-    ends = {clock.length}
-    _collect(tree, clock, ends)
-    known: dict[str, str] = {}
+    switches, period = _collect(tree, clock)
+    ends = {*switches, clock.length, *(range(1, clock.length + 1) if period else ())}
+    known: dict[tuple[int, int], str] = {}
     spans: list[Span] = []
     for end in sorted(ends):
-        pieces: list[str] = []
-        _write(tree, end, clock, pieces)
-        text = "".join(pieces)
-        spans.append(Span(end, known.setdefault(text, text)))
+        state = bisect_left(switches, end), end % (period or 1)
+        if state not in known:
+            pieces: list[str] = []
+            _write(tree, end, clock, pieces)
+            known[state] = "".join(pieces)
+        spans.append(Span(end, known[state]))
     return Timeline(tuple(spans))
 
 
-def _collect(tree: Tree, clock: Clock, ends: set[int]) -> None:
-    for node in tree:
-        match node:
+def _collect(tree: Tree, clock: Clock) -> tuple[list[int], int]:
+    """(steps at which something is switched, ascending; after how many steps all cycles begin again, 0 without any)."""
+    steps: set[int] = set()
+    cycles: set[int] = set()
+    waiting: list[Node] = list(tree)
+    while waiting:
+        match waiting.pop():
             case Text():
                 pass
             case Switch(before, after, when):
-                step = clock.step(when)
-                if step >= 1:
-                    ends.add(step)
-                _collect(before or (), clock, ends)
-                _collect(after, clock, ends)
+                steps.add(clock.step(when))
+                waiting += (*(before or ()), *after)
             case Cycle(options):
-                ends.update(range(1, clock.length + 1))
-                for option in options:
-                    _collect(option, clock, ends)
+                cycles.add(len(options))
+                waiting += chain.from_iterable(options)
+    return sorted(step for step in steps if step >= 1), lcm(*cycles) if cycles else 0
 
 
 def _write(tree: Tree, step: int, clock: Clock, out: list[str]) -> None:
     for node in tree:
         if isinstance(node, Text):
             out.append(node.text)
+        elif isinstance(node, Cycle):
+            _write(node.options[(step - 1) % len(node.options)], step, clock, out)
         else:
-            _write(_active(node, step, clock), step, clock, out)
-
-
-def _active(node: Node, step: int, clock: Clock) -> Tree:
-    match node:
-        case Switch(before, after, when):
-            return (before or ()) if step <= clock.step(when) else after
-        case Cycle(options):
-            return options[(step - 1) % len(options)]
-        case Text():
-            return (node,)
+            _write((node.before or ()) if step <= clock.step(node.when) else node.after, step, clock, out)

@@ -10,8 +10,7 @@ ambiguous); here what is complete always counts.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
-from itertools import groupby, pairwise
+from itertools import pairwise
 
 from atelier.prompt.text import MAX_DEPTH, Warn, silent
 from atelier.prompt.tree import Cycle, Node, Switch, Text, Tree, When
@@ -40,107 +39,103 @@ class _Literal(Exception):
         self.reason = reason
 
 
-@dataclass(slots=True)
 class _Open:
-    """An open bracket: where it and the separators directly inside it are among the items read so far."""
+    """An open bracket: where it is among the items, where its separators begin among all, how deep it nests."""
 
-    bracket: str
-    at: int
-    colons: list[int] = field(default_factory=list[int])
-    pipes: list[int] = field(default_factory=list[int])
+    __slots__ = ("at", "depth", "separators")
+
+    def __init__(self, at: int, separators: int) -> None:
+        self.at = at
+        self.separators = separators
+        self.depth = 0
 
 
 class _Parser:
-    """items: what was read so far, text as str, finished switches and cycles as nodes; depths: how deep each nests."""
+    """items: what was read so far, text as str, finished switches and cycles as nodes; separators: where among them the
+    : and | directly inside the open brackets are, those of the innermost last."""
 
     def __init__(self) -> None:
         self.items: list[str | Node] = []
-        self.depths: list[int] = []
+        self.separators: list[int] = []
         self.open: list[_Open] = []
 
     def parse(self, text: str) -> Tree:
         for found in _TOKEN.finditer(text):
-            self._read(found.group())
+            token = found.group()
+            if token in "[(":
+                self.open.append(_Open(len(self.items), len(self.separators)))
+                self.items.append(token)
+            elif token in ":|":
+                self._separate(token)
+            elif token in ")]":
+                self._close(token)
+            elif token == "\\":
+                raise _Literal
+            else:
+                self.items.append(token)
         self._give_up_open()
         return _tree(self.items)
 
-    def _read(self, token: str) -> None:
-        match token:
-            case "[" | "(":
-                self.open.append(_Open(token, len(self.items)))
-                self._put(token)
-            case ":" | "|":
-                self._separate(token)
-            case "]":
-                self._close_square()
-            case ")":
-                self._close_round()
-            case "\\":
-                raise _Literal
-            case _:
-                self._put(token)
-
-    def _put(self, item: str | Node, depth: int = 0) -> None:
-        self.items.append(item)
-        self.depths.append(depth)
-
     def _separate(self, token: str) -> None:
         if self.open:
-            inner = self.open[-1]
-            (inner.colons if token == ":" else inner.pipes).append(len(self.items))
+            self.separators.append(len(self.items))
         elif token == "|":
             raise _Literal
-        self._put(token)
+        self.items.append(token)
 
-    def _close_round(self) -> None:
+    def _close(self, token: str) -> None:
         inner = self.open[-1] if self.open else None
-        if inner and inner.bracket == "(" and len(inner.colons) <= 1 and not inner.pipes:
-            self.open.pop()
-        else:
-            self._give_up_open()
-        self._put(")")
-
-    def _close_square(self) -> None:
-        inner = self.open[-1] if self.open else None
-        if inner is None or inner.bracket == "(" or (inner.colons and inner.pipes):
-            self._give_up_open()
-            self._put("]")
-        elif inner.pipes:
-            self._close_cycle(self.open.pop())
-        elif inner.colons:
+        if inner is None or self.items[inner.at] != ("(" if token == ")" else "["):
+            self._close_nothing(token)
+            return
+        signs = "".join(str(self.items[at]) for at in self.separators[inner.separators :])
+        if not signs or (signs == ":" and token == ")"):
+            self._leave(inner)
+            self.items.append(token)
+        elif token == "]" and not signs.strip("|"):
+            self._close_cycle(inner)
+        elif token == "]" and signs in (":", "::"):
             self._close_switch(inner)
         else:
-            self.open.pop()
-            self._put("]")
+            self._close_nothing(token)
+
+    def _close_nothing(self, token: str) -> None:
+        self._give_up_open()
+        self.items.append(token)
 
     def _close_cycle(self, inner: _Open) -> None:
-        edges = [inner.at, *inner.pipes, len(self.items)]
+        edges = [inner.at, *self.separators[inner.separators :], len(self.items)]
         options = tuple(_tree(self.items[a + 1 : b]) for a, b in pairwise(edges))
-        self._replace(inner.at, Cycle(options))
+        self._replace(inner, Cycle(options))
 
     def _close_switch(self, inner: _Open) -> None:
-        when = _number(self.items[inner.colons[-1] + 1 :])
-        if when is None or len(inner.colons) > 2:
-            self._give_up_open()
-            self._put("]")
+        when = _number(self.items[self.separators[-1] + 1 :])
+        if when is None:
+            self._close_nothing("]")
             return
-        self.open.pop()
-        edges = [inner.at, *inner.colons]
+        edges = [inner.at, *self.separators[inner.separators :]]
         *before, after = (_tree(self.items[a + 1 : b]) for a, b in pairwise(edges))
-        self._replace(inner.at, Switch(before[0] if before else None, after, When(when)))
+        self._replace(inner, Switch(before[0] if before else None, after, When(when)))
 
-    def _replace(self, at: int, node: Node) -> None:
-        depth = 1 + max(self.depths[at:])
-        if depth > MAX_DEPTH:
+    def _replace(self, inner: _Open, node: Node) -> None:
+        inner.depth += 1
+        if inner.depth > MAX_DEPTH:
             raise _Literal(f"brackets are nested more than {MAX_DEPTH} deep: the prompt is read as plain text")
-        del self.items[at:], self.depths[at:]
-        self._put(node, depth)
+        self._leave(inner)
+        self.items[inner.at :] = [node]
+
+    def _leave(self, inner: _Open) -> None:
+        self.open.pop()
+        del self.separators[inner.separators :]
+        if self.open:
+            self.open[-1].depth = max(self.open[-1].depth, inner.depth)
 
     def _give_up_open(self) -> None:
         """Makes every open bracket literal: one that is incomplete inside cannot be part of anything."""
-        if any(bracket.pipes for bracket in self.open):
+        if any(self.items[at] == "|" for at in self.separators):
             raise _Literal
         self.open.clear()
+        self.separators.clear()
 
 
 def _number(items: list[str | Node]) -> str | None:
@@ -150,9 +145,15 @@ def _number(items: list[str | Node]) -> str | None:
 
 def _tree(items: list[str | Node]) -> Tree:
     nodes: list[Node] = []
-    for is_text, run in groupby(items, key=lambda item: isinstance(item, str)):
-        if is_text:
-            nodes.append(Text("".join(item for item in run if isinstance(item, str))))
-        else:
-            nodes += [item for item in run if not isinstance(item, str)]
+    run: list[str] = []
+    for item in items:
+        if isinstance(item, str):
+            run.append(item)
+            continue
+        if run:
+            nodes.append(Text("".join(run)))
+            run = []
+        nodes.append(item)
+    if run:
+        nodes.append(Text("".join(run)))
     return tuple(nodes)

@@ -5,11 +5,11 @@ The syntax is that of the Dynamic Prompts extension. Braces without | or $$ are 
 
 from __future__ import annotations
 
-import itertools
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from itertools import pairwise
 from typing import TypeAlias
 
 from atelier.errors import BadInput
@@ -177,35 +177,30 @@ def _check_cycles(expansion: _Expansion, pieces: Pieces) -> None:
                 waiting += [(n, True) for n in expansion.named_by(name)]
 
 
-@dataclass(slots=True)
 class _Open:
-    """An open bracket: where it and the bars directly inside it are among the items, and where its $$ are."""
+    """An open bracket: where it is among the items, where its bars begin among all, where its $$ are, its depth."""
 
-    bracket: str
-    at: int
-    bars: list[int]
-    dollars: list[int]
+    __slots__ = ("at", "bars", "depth", "dollars", "sign")
 
-
-@dataclass(frozen=True, slots=True)
-class _Sign:
-    """A character or two that may have a meaning."""
-
-    text: str
-
-
-_Item: TypeAlias = "str | Wild | Choice | _Sign"
+    def __init__(self, sign: str, at: int, bars: int) -> None:
+        self.sign = sign
+        self.at = at
+        self.bars = bars
+        self.dollars: tuple[int, ...] = ()
+        self.depth = 0
 
 
 class _TooDeep(Exception):
-    pass
+    """The text is taken as it stands."""
 
 
 class _Parser:
+    """items: text as str, and what is finished; bars: where among them the | of the open brackets are."""
+
     def __init__(self, warn: Warn) -> None:
         self.warn = warn
-        self.items: list[_Item] = []
-        self.depths: list[int] = []
+        self.items: list[Piece] = []
+        self.bars: list[int] = []
         self.open: list[_Open] = []
 
     def parse(self, text: str) -> Pieces:
@@ -219,81 +214,79 @@ class _Parser:
     def _read_all(self, text: str) -> None:
         at = 0
         while found := _TOKEN.search(text, at):
-            self._put(text[at : found.start()])
-            at = found.end()
-            if found.group() == "__" and (name := _wildcard(text, at)):
-                self._put(Wild(name))
+            start, end = found.span()
+            if start > at:
+                self.items.append(text[at:start])
+            at = end
+            sign = found.group()
+            if sign == "__" and (name := _wildcard(text, at)):
+                self.items.append(Wild(name))
                 at += len(name) + 2
             else:
-                self._sign(found.group())
-        self._put(text[at:])
-
-    def _put(self, item: _Item, depth: int = 0) -> None:
-        if item != "":
-            self.items.append(item)
-            self.depths.append(depth)
+                self._sign(sign)
+        if at < len(text):
+            self.items.append(text[at:])
 
     def _sign(self, sign: str) -> None:
-        match sign:
-            case "{" | "[":
-                self.open.append(_Open(sign, len(self.items), [], []))
-            case "|" if self.open:
-                self.open[-1].bars.append(len(self.items))
-            case "$$" if self.open and self.open[-1].bracket == "{" and not self.open[-1].bars:
-                self.open[-1].dollars.append(len(self.items))
-            case "]" if self.open and self.open[-1].bracket == "[":
-                self.open.pop()
-            case "}":
-                self._close()
-                return
-            case _:
-                pass
-        self._put(_Sign(sign))
+        inner = self.open[-1] if self.open else None
+        if sign == "{" or (sign == "[" and inner):
+            self.open.append(_Open(sign, len(self.items), len(self.bars)))
+        elif inner is None:
+            pass
+        elif sign == "|":
+            self.bars.append(len(self.items))
+        elif sign == "$$" and inner.sign == "{" and len(self.bars) == inner.bars and len(inner.dollars) < 2:
+            inner.dollars += (len(self.items),)
+        elif sign == "]" and inner.sign == "[":
+            self._leave(self.open.pop())
+        elif sign == "}":
+            self._close()
+            return
+        self.items.append(sign)
 
     def _close(self) -> None:
-        unclosed: list[_Open] = []
-        while self.open and self.open[-1].bracket == "[":
-            unclosed.append(self.open.pop())
-        if not self.open:
-            self._put(_Sign("}"))
-            return
+        while self.open[-1].sign == "[":  # never closed: its bars are those of what is around it
+            square = self.open.pop()
+            self.open[-1].depth = max(self.open[-1].depth, square.depth)
         brace = self.open.pop()
-        for square in reversed(unclosed):
-            brace.bars += square.bars
         choice = self._choice(brace)
         if choice is None:
-            self._put(_Sign("}"))
-            return
-        depth = 1 + max(self.depths[brace.at :], default=0)
-        if depth > MAX_DEPTH:
+            self.items.append("}")
+        else:
+            brace.depth += 1
+            self.items[brace.at :] = [choice]
+        if brace.depth > MAX_DEPTH:
             raise _TooDeep
-        del self.items[brace.at :], self.depths[brace.at :]
-        self._put(choice, depth)
+        self._leave(brace)
+
+    def _leave(self, inner: _Open) -> None:
+        del self.bars[inner.bars :]
+        if self.open:
+            self.open[-1].depth = max(self.open[-1].depth, inner.depth)
 
     def _choice(self, brace: _Open) -> Choice | None:
-        start, low, high, joiner = self._counts(brace)
-        if start == brace.at and not brace.bars:
+        bars = self.bars[brace.bars :]
+        start, low, high, joiner = self._counts(brace, len(bars) + 1)
+        if start == brace.at and not bars:
             return None
-        edges = [start, *brace.bars, len(self.items)]
-        options = tuple(_option(_pieces(self.items[a + 1 : b])) for a, b in itertools.pairwise(edges))
+        edges = [start, *bars, len(self.items)]
+        options = tuple(_option(_pieces(self.items[a + 1 : b])) for a, b in pairwise(edges))
         return Choice(options, low, high, joiner)
 
-    def _counts(self, brace: _Open) -> tuple[int, int, int, str]:
+    def _counts(self, brace: _Open, options: int) -> tuple[int, int, int, str]:
         """(where the first option begins, at least, at most, joiner) from what stands before $$."""
         if not brace.dollars:
             return brace.at, 1, 1, _JOINER
-        first = brace.dollars[0]
+        first, *second = brace.dollars
         count = _COUNT.fullmatch(_text(self.items[brace.at + 1 : first]))
         if count is None or not (count[1] or count[3]):
             return brace.at, 1, 1, _JOINER
-        options = len(brace.bars) + 1
         low = int(count[1] or 0)
         high = int(count[3] or options) if count[2] else low
         low, high = min(low, high), max(low, high)
-        if len(brace.dollars) == 1:
+        if not second:
             return first, low, high, _JOINER
-        second = brace.dollars[1]
-        return second, low, high, _text(self.items[first + 1 : second])
+        return second[0], low, high, _text(self.items[first + 1 : second[0]])
 
 
 def _wildcard(text: str, at: int) -> str:
@@ -312,12 +305,12 @@ def _option(pieces: Pieces) -> tuple[float, Pieces]:
     return float(found[1]), (rest, *pieces[1:]) if rest else pieces[1:]
 
 
-def _pieces(items: Sequence[_Item]) -> Pieces:
+def _pieces(items: Sequence[Piece]) -> Pieces:
     pieces: list[Piece] = []
     run: list[str] = []
     for item in items:
-        if isinstance(item, str | _Sign):
-            run.append(item if isinstance(item, str) else item.text)
+        if isinstance(item, str):
+            run.append(item)
             continue
         if run:
             pieces.append("".join(run))
@@ -326,5 +319,5 @@ def _pieces(items: Sequence[_Item]) -> Pieces:
     return (*pieces, "".join(run)) if run else tuple(pieces)
 
 
-def _text(items: Sequence[_Item]) -> str:
-    return "".join(p for p in _pieces(items) if isinstance(p, str))
+def _text(items: Sequence[Piece]) -> str:
+    return "".join(p for p in items if isinstance(p, str))
