@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from atelier.models.clip import ClipText, ClipVision, Layer, TextSpec, VisionSpe
 from atelier.train.data.dataset import Dataset
 from atelier.train.loop import Machine, Validation
 from atelier.train.optimizers import adamw, clipped
+from atelier.train.parts import part_settings, part_weights
 from atelier.train.recipe import ClipRecipe, digest
 from atelier.train.tasks.images import Order, dataset, stack
 from atelier.train.vocabulary import learn
@@ -136,6 +138,8 @@ class ClipTask:
         self.recipe, self.machine = recipe, machine
         self._data, self._held_out = dataset(recipe.data, "train"), dataset(recipe.data, "held_out")
         self._folder = folder / "tokenizer"
+        if recipe.begin and not self._folder.is_dir():
+            shutil.copytree(Path(recipe.begin) / "tokenizer", self._folder)
         if not self._folder.is_dir():
             length = self._data.length or recipe.model.captions
             captions = (self._data.caption(i) for i in range(min(length, recipe.model.captions)))
@@ -145,8 +149,18 @@ class ClipTask:
         self.clip = Clip(text_spec(recipe, self.vocabulary), vision_spec(recipe))
         initialise(self.clip.text)
         initialise(self.clip.vision)
+        if recipe.begin:
+            self._keep_text(Path(recipe.begin))
         self.clip = self.clip.to(machine.device)
         self._optimizer = adamw([self.clip], recipe.optim)
+
+    def _keep_text(self, run: Path) -> None:
+        part_settings(run, "clip")
+        weights = part_weights(run)
+        own = {name.removeprefix("text."): w for name, w in weights.items() if name.startswith("text.")}
+        self.clip.text.load_state_dict(own)
+        self.clip.text.requires_grad_(False)
+        self.clip.logit_scale.data = weights["logit_scale"]
 
     @property
     def nets(self) -> Mapping[str, nn.Module]:
