@@ -68,7 +68,8 @@ def run(arguments: Sequence[str]) -> int:
             raise
         what = (str(error).splitlines() or [""])[0]
         return _ended(f"{type(error).__name__}: {what} (a fault of Atelier's own; {TRACEBACK}=1 shows where)", 1)
-    return result if isinstance(result, int) else 0
+    code = result if isinstance(result, int) else 0
+    return _ended("stopped", code) if code == Interrupted.exit_code else code
 
 
 def main() -> None:

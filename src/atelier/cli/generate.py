@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from contextlib import closing
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
 if TYPE_CHECKING:
     from atelier.request.events import Event
-    from atelier.request.model import Request
+    from atelier.request.model import Request, Rng
 
 OUTPUTS = "outputs"
 PREVIEW_SECONDS = 0.5
@@ -31,6 +31,7 @@ def generate(
     seed: Annotated[
         int | None, typer.Option(help="Of the first picture; the next one has the next.", show_default="random")
     ] = None,
+    rng: Annotated[str, typer.Option(help="Where noise comes from: portable, cpu or nv.")] = "portable",
     width: Annotated[int | None, typer.Option(help="In pixels, a multiple of 8.", show_default="the model's")] = None,
     height: Annotated[int | None, typer.Option(help="In pixels, a multiple of 8.", show_default="the model's")] = None,
     batch_size: Annotated[int, typer.Option(help="Pictures in a batch.")] = 1,
@@ -61,6 +62,7 @@ def generate(
         scheduler=scheduler,
         cfg_scale=cfg_scale,
         seed=seed,
+        rng=cast("Rng", rng),
         width=width,
         height=height,
         batch_size=batch_size,

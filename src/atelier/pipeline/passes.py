@@ -17,7 +17,7 @@ from atelier.diffusion.rng import Stream, draw, fresh, silent, streams
 from atelier.diffusion.sampling import Options, SamplerSpec
 from atelier.diffusion.scheduling import ScheduleOptions, run_sigmas
 from atelier.diffusion.types import Denoiser, NoiseSource, Step
-from atelier.errors import BadInput, NotFinite
+from atelier.errors import NotFinite
 from atelier.families.checkpoint import Checkpoint
 from atelier.families.facts import LatentFormat
 from atelier.models.unet import UNet
@@ -44,14 +44,9 @@ def diffuse(
     """Samples the pictures of `stage` together, one step at a time; x (B, C, h, w), float32.
 
     Every picture has its own stream of noise, keyed by its seed. Raises NotFinite at the first step that leaves the
-    finite numbers, BadInput for a model that needs more than a latent.
+    finite numbers.
     """
     latent = model.latent
-    if model.unet_spec.in_channels != latent.channels:
-        raise BadInput(
-            f"{model.name} expects {model.unet_spec.in_channels} channels, a picture to work on among them: "
-            "choose a model that paints from text alone"
-        )
     spec, seeds = samplers()[stage.sampler], [slot.seed for slot in stage.slots]
     schedule = schedules()[stage.scheduler].make(ScheduleOptions())
     sigmas = run_sigmas(schedule, model.levels, stage.steps, discard=spec.discards)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from atelier.diffusion.catalogue import resolve_sampler
+from atelier.errors import BadInput
 from atelier.families.checkpoint import Checkpoint
 from atelier.pipeline.plan import plan
 from atelier.pipeline.run import run
@@ -64,6 +65,7 @@ class Studio:
         """Leaves nothing of a request open. Raises BadInput for what cannot be painted, before any work is done."""
         found = self.library.find(request.model)
         model = self._machine.open(found.path)
+        _check_paints_from_text(model)
         reference = ModelRef(found.name, str(found.path), model.sha256(self._hashes))
         resolved = resolve(request, Offer(_method, reference, _defaults(model)))
         if resolved.output is not None:
@@ -92,6 +94,15 @@ class Studio:
                     case _:
                         pass
         return pictures
+
+
+def _check_paints_from_text(model: Checkpoint) -> None:
+    expected, given = model.unet_spec.in_channels, model.latent.channels
+    if expected != given:
+        raise BadInput(
+            f"{model.path}: expects {expected} channels where a latent has {given} (it works on a given picture): "
+            "choose a model that paints from text alone"
+        )
 
 
 def _method(sampler: str, scheduler: str | None) -> tuple[str, str]:

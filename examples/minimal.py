@@ -1,0 +1,50 @@
+"""Paints a picture with weights, families and diffusion alone: no pipeline, no command line.
+
+    python examples/minimal.py "a red apple on a blue background" apple.png [MODEL]
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+import atelier
+from atelier.diffusion.denoise import denoiser
+from atelier.diffusion.guidance.cfg import Guidance, cfg
+from atelier.diffusion.rng import draw, silent, streams
+from atelier.diffusion.samplers.dpmpp_2m import dpmpp_2m
+from atelier.diffusion.schedules.karras import karras
+from atelier.diffusion.scheduling import ScheduleOptions
+from atelier.families.checkpoint import open_checkpoint
+
+EMBEDDED = Path(atelier.__file__).parent / "data" / "embedded"
+
+
+def paint(prompt: str, path: Path, *, steps: int = 20, scale: float = 7.0, seed: int = 0) -> Image.Image:
+    model = open_checkpoint(path)
+    text = model.family.encode(model.load_text(torch.float32), model.tokenizer, ["", prompt])
+    unet, vae = model.load_unet(torch.float32), model.load_vae(torch.float32)
+
+    def net(x: Tensor, t: Tensor) -> Tensor:
+        return unet(x, t, text)
+
+    denoise = cfg(Guidance(scale))(denoiser(net, model.parameterization, model.levels))
+    sigmas = karras(ScheduleOptions())(model.levels, steps)
+    side = model.size // model.latent.factor
+    x = draw(streams([seed]), (model.latent.channels, side, side)) * sigmas[0]
+    for step in dpmpp_2m()(denoise, x, sigmas, silent):
+        print(f"step {step.index + 1} of {step.total}")
+        x = step.x
+
+    image = vae.decode(model.latent.unscaled(x))[0]
+    values = ((image / 2 + 0.5).clamp(0, 1) * 255).round().to(torch.uint8)
+    return Image.fromarray(values.permute(1, 2, 0).numpy())
+
+
+if __name__ == "__main__":
+    prompt, output, *model = sys.argv[1:]
+    paint(prompt, Path(*model) if model else EMBEDDED).save(output)

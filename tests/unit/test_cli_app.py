@@ -1,0 +1,131 @@
+"""The command line: help, errors, exit codes."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from atelier import __version__
+from atelier.cli import app
+from atelier.cli.app import GROUPS, run
+from atelier.errors import AtelierError, NotFinite, StorageFull
+
+
+def atelier(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "atelier", *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | environment,
+    )
+
+
+@pytest.mark.parametrize("arguments", [(), ("--help",)])
+def test_help_lists_every_command(arguments: tuple[str, ...], capsys: pytest.CaptureFixture[str]):
+    assert run(arguments) == 0
+    shown = capsys.readouterr().out
+    assert all(name in shown for name in (*GROUPS, "generate", "info"))
+
+
+def test_help_is_fast_and_without_torch():
+    code = (
+        "import sys, time; start = time.process_time()\n"
+        "from atelier.cli.app import run\n"
+        "assert run(['--help']) == 0\n"
+        "assert not {'torch', 'numpy', 'PIL', 'atelier.compose', 'atelier.cli.train'} & set(sys.modules)\n"
+        "print(time.process_time() - start, file=sys.stderr)"
+    )
+    seconds = [
+        float(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stderr)
+        for _ in range(3)
+    ]
+    assert min(seconds) <= 0.4
+
+
+def test_the_version_is_the_packages():
+    import tomllib
+
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
+    assert project["version"] == __version__
+    done = atelier("--version")
+    assert (done.returncode, done.stdout) == (0, f"atelier {__version__}\n")
+
+
+@pytest.mark.parametrize("name", GROUPS)
+def test_every_group_answers_help(name: str, capsys: pytest.CaptureFixture[str]):
+    assert run([name, "--help"]) == 0
+    assert "Usage" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("generte",), "generte"),
+        (("generate",), "prompt"),
+        (("generate", "x", "--stepps", "3"), "--stepps"),
+        (("generate", "x", "--steps", "many"), "--steps"),
+        (("--nothing",), "--nothing"),
+        (("models", "nothing"), "nothing"),
+    ],
+)
+def test_wrong_usage_is_one_line(arguments: tuple[str, ...], words: str, capsys: pytest.CaptureFixture[str]):
+    assert run(arguments) == 2
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert shown.err.startswith("atelier: ")
+    assert words in shown.err
+    assert shown.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("raised", "code", "line"),
+    [
+        (AtelierError("e"), 1, "atelier: e\n"),
+        (StorageFull("full"), 2, "atelier: full\n"),
+        (NotFinite("step 3"), 3, "atelier: step 3\n"),
+        (KeyboardInterrupt(), 130, "atelier: stopped\n"),
+        (
+            ValueError("one\ntwo"),
+            1,
+            "atelier: ValueError: one (a fault of Atelier's own; ATELIER_TRACEBACK=1 shows where)\n",
+        ),
+    ],
+)
+def test_whatever_is_raised_is_one_line_and_a_code(
+    raised: BaseException, code: int, line: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    def fails() -> None:
+        raise raised
+
+    monkeypatch.setattr(app, "generate", fails)
+    monkeypatch.delenv(app.TRACEBACK, raising=False)
+    assert run(["fails"]) == code
+    assert capsys.readouterr().err == line
+
+
+def test_a_traceback_can_be_had(monkeypatch: pytest.MonkeyPatch):
+    def fails() -> None:
+        raise ValueError("here")
+
+    monkeypatch.setattr(app, "generate", fails)
+    monkeypatch.setenv(app.TRACEBACK, "1")
+    with pytest.raises(ValueError, match="here"):
+        run(["fails"])
+
+
+def test_a_reader_that_leaves_is_no_traceback():
+    process = subprocess.Popen(
+        [sys.executable, "-m", "atelier", "--help"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout
+    assert process.stderr
+    process.stdout.close()
+    time.sleep(0.1)
+    _, error = process.communicate()
+    assert "Traceback" not in error

@@ -1,0 +1,275 @@
+"""Runs on a tiny random model: what they tell, what they leave, and that nothing but the request makes a picture."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from atelier.errors import AtelierError, BadInput, NotFinite, StorageFull
+from atelier.pipeline.resources import PartOf, T
+from atelier.request import events
+from atelier.request.model import ModelRef, Request
+from atelier.runtime import store
+from atelier.runtime.device import Device
+from atelier.runtime.library import Library
+from atelier.runtime.resources import Machine
+from atelier.runtime.studio import Studio
+from atelier.weights.hashes import HashCache
+
+CPU = Device(torch.device("cpu"), torch.float32, torch.float32, together=1)
+STEPS = 3
+
+
+@pytest.fixture(scope="module")
+def studio(tiny_folder: Path) -> Studio:
+    return Studio(CPU, Library((tiny_folder.parent,)), HashCache(), version="1")
+
+
+def request(**fields: object) -> Request:
+    return Request(**{"prompt": "a red cat", "model": "tiny", "steps": STEPS, "seed": 7} | fields)  # pyright: ignore
+
+
+def pixels(studio: Studio, **fields: object) -> list[bytes]:
+    return [picture.image.tobytes() for picture in studio.paint(request(**fields))]
+
+
+@pytest.mark.parametrize("sampler", ["DPM++ 2M", "Euler a", "DPM++ SDE"])
+def test_a_batch_is_its_pictures_bit_for_bit(studio: Studio, sampler: str):
+    batch = pixels(studio, sampler=sampler, batch_size=4)
+    alone = [pixels(studio, sampler=sampler, seed=7 + i)[0] for i in range(4)]
+    assert batch == alone
+    assert len(set(batch)) == 4
+    assert pixels(studio, sampler=sampler, batch_count=2, batch_size=2) == batch
+
+
+@pytest.mark.parametrize("sampler", ["Euler a", "DPM++ SDE"])
+def test_together_is_alone_but_for_rounding(tiny_folder: Path, studio: Studio, sampler: str):
+    """What a GPU does, on the CPU: one call for the whole batch."""
+    device = Device(torch.device("cpu"), torch.float32, torch.float32, together=None)
+    together = Studio(device, studio.library, HashCache(), version="1")
+    theirs = together.paint(request(sampler=sampler, batch_size=3))
+    ours = studio.paint(request(sampler=sampler, batch_size=3))
+    for a, b in zip(theirs, ours, strict=True):
+        difference = torch.frombuffer(bytearray(a.image.tobytes()), dtype=torch.uint8).int() - torch.frombuffer(
+            bytearray(b.image.tobytes()), dtype=torch.uint8
+        )
+        assert int(difference.abs().max()) <= 1
+
+
+def test_what_is_asked_for_matters(studio: Studio):
+    """Each field changes the picture; fields that should not, do not."""
+    plain = pixels(studio)[0]
+    for fields in (
+        {"prompt": "a dog"},
+        {"negative_prompt": "a dog"},
+        {"steps": STEPS + 1},
+        {"sampler": "Euler"},
+        {"scheduler": "Uniform"},
+        {"cfg_scale": 3.0},
+        {"seed": 8},
+        {"rng": "cpu"},
+        {"width": 128},
+    ):
+        assert pixels(studio, **fields)[0] != plain, fields
+    assert pixels(studio, cfg_scale=1, negative_prompt="a dog") == pixels(studio, cfg_scale=1)
+    assert pixels(studio) == [plain]
+
+
+def test_both_layouts_paint_the_same(studio: Studio, tiny_file: Path):
+    assert pixels(studio, model=str(tiny_file)) == pixels(studio)
+
+
+def test_events_come_in_order(studio: Studio, tmp_path: Path):
+    happened = list(studio.events(request(batch_size=2, output=str(tmp_path))))
+    assert happened[0] == events.Started(2, 2 * STEPS)
+    assert isinstance(happened[-1], events.Finished)
+    progress = [e for e in happened if isinstance(e, events.Progress)]
+    assert [(p.done, p.total, p.picture) for p in progress] == [
+        (i + 1, 2 * STEPS, i // STEPS) for i in range(2 * STEPS)
+    ]
+    kinds = [type(e) for e in happened[1:-1]]
+    assert kinds == ([events.Progress] * STEPS + [events.PictureReady, events.Saved]) * 2
+    for ready, saved in zip(
+        (e for e in happened if isinstance(e, events.PictureReady)),
+        (e for e in happened if isinstance(e, events.Saved)),
+        strict=True,
+    ):
+        with Image.open(saved.path) as image:
+            assert image.tobytes() == ready.image.tobytes()
+            assert image.info["parameters"] == ready.infotext
+        assert saved.path.name == f"{ready.picture + 1:05d}-{ready.seed}.png"
+
+
+def test_the_infotext_is_true(studio: Studio):
+    (picture,) = studio.paint(request(negative_prompt="blurry", width=72))
+    digest = studio.resolve(request()).model.sha256[:10]
+    assert picture.infotext == (
+        "a red cat\nNegative prompt: blurry\n"
+        f"Steps: {STEPS}, Sampler: DPM++ 2M, Schedule type: Karras, CFG scale: 7.0, Seed: 7, Size: 72x64, "
+        f"Model hash: {digest}, Model: tiny, RNG: portable, Version: atelier-1"
+    )
+    assert picture.image.size == (72, 64)
+
+
+def test_previews_change_nothing(studio: Studio):
+    happened = list(studio.events(request(), previews=0.0))
+    previews = [e for e in happened if isinstance(e, events.Preview)]
+    assert previews
+    assert all(p.picture == 0 and p.image.size == (64, 64) for p in previews)
+    assert [e.image.tobytes() for e in happened if isinstance(e, events.PictureReady)] == pixels(studio)
+
+
+def test_previews_of_large_pictures_are_small(studio: Studio):
+    happened = list(studio.events(request(width=256, height=192), previews=0.0))
+    assert {e.image.size for e in happened if isinstance(e, events.Preview)} == {(64, 48)}
+
+
+def test_closing_cancels_between_two_steps(tiny_folder: Path, tmp_path: Path):
+    studio = Studio(CPU, Library((tiny_folder.parent,)), HashCache(), version="1", keep=False)
+    calls = counted(studio)
+    running = studio.events(request(steps=50, batch_size=2, output=str(tmp_path)), previews=0.0)
+    for event in running:
+        if isinstance(event, events.Progress) and event.done == 2:
+            break
+    before = len(calls)
+    running.close()
+    assert len(calls) == before
+    assert list(tmp_path.iterdir()) == []
+    assert held(studio) == set()
+
+
+def test_parts_leave_memory_with_their_last_stage(tiny_folder: Path):
+    studio = Studio(CPU, Library((tiny_folder.parent,)), HashCache(), version="1", keep=False)
+    seen: dict[type, set[str]] = {}
+    for event in studio.events(request(batch_size=2)):
+        seen.setdefault(type(event), held(studio))
+    assert seen[events.Progress] == {"unet"}
+    assert seen[events.PictureReady] == {"unet", "vae"}
+    assert seen[events.Finished] == set()
+
+
+def test_a_studio_keeps_the_last_model(tiny_folder: Path, tiny_file: Path):
+    studio = Studio(CPU, Library((tiny_folder.parent,)), HashCache(), version="1")
+    studio.paint(request())
+    assert held(studio) == {"text", "unet", "vae"}
+    kept = parts(studio)
+    studio.paint(request())
+    assert parts(studio) == kept
+    studio.paint(request(model=str(tiny_file)))
+    assert {path for path, _ in parts(studio)} == {str(tiny_file)}
+
+
+def test_numbers_that_are_none_are_named(tiny_folder: Path, monkeypatch: pytest.MonkeyPatch):
+    studio = Studio(CPU, Library((tiny_folder.parent,)), HashCache(), version="1")
+    spoil(studio, "unet", monkeypatch)
+    happened = list(studio.events(request()))
+    assert isinstance(happened[-1], events.Failed)
+    error = happened[-1].error
+    assert isinstance(error, NotFinite)
+    assert "step 1 of 3" in str(error)
+
+
+def test_a_broken_decoder_is_named(tiny_folder: Path, monkeypatch: pytest.MonkeyPatch):
+    studio = Studio(CPU, Library((tiny_folder.parent,)), HashCache(), version="1")
+    spoil(studio, "vae", monkeypatch)
+    with pytest.raises(NotFinite, match="decoded picture"):
+        studio.paint(request())
+
+
+@pytest.mark.parametrize(
+    ("raised", "told"),
+    [
+        (StorageFull("full"), StorageFull),
+        (MemoryError(), BadInput),
+        (RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory"), BadInput),
+        (torch.OutOfMemoryError("CUDA out of memory"), BadInput),
+    ],
+)
+def test_what_goes_wrong_is_the_last_event(
+    studio: Studio, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, raised: Exception, told: type[AtelierError]
+):
+    def fails(*_: object, **__: object) -> Path:
+        raise raised
+
+    monkeypatch.setattr(store.Destination, "save", fails)
+    happened = list(studio.events(request(output=str(tmp_path))))
+    assert isinstance(happened[-1], events.Failed)
+    assert type(happened[-1].error) is told
+    assert "\n" not in str(happened[-1].error)
+
+
+def test_faults_of_our_own_are_not_hidden(studio: Studio, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def fails(*_: object, **__: object) -> Path:
+        raise RuntimeError("a fault")
+
+    monkeypatch.setattr(store.Destination, "save", fails)
+    with pytest.raises(RuntimeError, match="a fault"):
+        list(studio.events(request(output=str(tmp_path))))
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"sampler": "Eular"}, "Euler"),
+        ({"scheduler": "Karas"}, "Karras"),
+        ({"model": "tyni"}, "tiny"),
+        ({"model": "no/such/file.safetensors"}, "no/such/file.safetensors"),
+        ({"output": "cat.jpg"}, "cat.png"),
+    ],
+)
+def test_bad_requests_are_refused_at_the_call(studio: Studio, fields: dict[str, str], words: str):
+    with pytest.raises(BadInput, match=words) as caught:
+        studio.events(request(**fields))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_model_that_needs_a_picture_says_so(tmp_path: Path, studio: Studio):
+    import tiny
+
+    path = tiny.single_file(tmp_path / "inpaint.safetensors", in_channels=9)
+    with pytest.raises(BadInput, match="9 channels"):
+        studio.events(request(model=str(path)))
+
+
+def held(studio: Studio) -> set[str]:
+    return {name for _, name in parts(studio)}
+
+
+def parts(studio: Studio) -> dict[tuple[str, str], object]:
+    return dict(studio._machine._parts)
+
+
+def counted(studio: Studio) -> list[str]:
+    """Every call of a network from now on."""
+    calls: list[str] = []
+    real = studio._machine.borrow
+
+    @contextmanager
+    def borrow(model: ModelRef, part: PartOf[T], /) -> Iterator[T]:
+        with real(model, part) as network:
+            if isinstance(network, nn.Module):
+                network.register_forward_hook(lambda *_: calls.append(part.name))
+            yield network
+
+    studio._machine.borrow = borrow  # pyright: ignore[reportAttributeAccessIssue]
+    return calls
+
+
+def spoil(studio: Studio, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Makes a network of the studio return what is no number."""
+    real = Machine.borrow
+
+    @contextmanager
+    def borrow(self: Machine, model: ModelRef, part: PartOf[T], /) -> Iterator[T]:
+        with real(self, model, part) as network:
+            if part.name == name and isinstance(network, nn.Module):
+                list(network.parameters())[-1].data.fill_(float("nan"))
+            yield network
+
+    monkeypatch.setattr(Machine, "borrow", borrow)
