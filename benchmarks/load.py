@@ -64,13 +64,17 @@ def ours(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def reference(options: argparse.Namespace) -> dict[str, Any]:
+    """In fp32, diffusers' default; said aloud, because with recent transformers a folder in fp16 is loaded mixed."""
+    import torch
     from diffusers import StableDiffusionPipeline
 
     begun = time.perf_counter()
     if options.settings:
-        pipe = StableDiffusionPipeline.from_single_file(options.model, config=options.settings)
+        pipe = StableDiffusionPipeline.from_single_file(
+            options.model, config=options.settings, torch_dtype=torch.float32
+        )
     else:
-        pipe = StableDiffusionPipeline.from_pretrained(options.model)
+        pipe = StableDiffusionPipeline.from_pretrained(options.model, torch_dtype=torch.float32)
     pipe.to(options.device)
     wait(options.device)
     return {"seconds": time.perf_counter() - begun}

@@ -76,21 +76,25 @@ def checkpoint(folder: str | None, keep: str | None) -> Iterator[tuple[str, str]
 
 
 def ours(options: argparse.Namespace) -> dict[str, Any]:
-    from atelier.compose import Studio
+    from atelier.compose import studio as make_studio
     from atelier.request.model import Request
 
-    studio = Studio(keep=False, device=options.device, dtype=options.dtype)
+    studio = make_studio(keep=False, device=options.device, dtype=options.dtype)
     picture = studio.paint(Request(prompt=PROMPT, model=options.model, steps=options.steps, seed=0))[0]
     return {"size": picture.image.size, "computed_on": str(studio.device)}
 
 
 def reference(options: argparse.Namespace) -> dict[str, Any]:
+    """In fp32, diffusers' default; said aloud, because with recent transformers a folder in fp16 is loaded mixed."""
+    import torch
     from diffusers import StableDiffusionPipeline
 
     if options.settings:
-        pipe = StableDiffusionPipeline.from_single_file(options.model, config=options.settings)
+        pipe = StableDiffusionPipeline.from_single_file(
+            options.model, config=options.settings, torch_dtype=torch.float32
+        )
     else:
-        pipe = StableDiffusionPipeline.from_pretrained(options.model)
+        pipe = StableDiffusionPipeline.from_pretrained(options.model, torch_dtype=torch.float32)
     pipe = pipe.to(options.device)
     pipe.set_progress_bar_config(disable=True)
     picture = pipe(PROMPT, num_inference_steps=options.steps).images[0]
