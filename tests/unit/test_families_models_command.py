@@ -1,0 +1,123 @@
+"""`atelier models` on small checkpoints."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from test_families_sd1 import model
+from typer.testing import CliRunner, Result
+
+from atelier.cli.models import app
+from atelier.errors import AtelierError, BadFile, StorageFull, UnknownName
+from atelier.families.checkpoint import open_checkpoint
+from atelier.families.write import write_diffusers, write_ldm
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def problem(*arguments: object) -> AtelierError:
+    """What the command line prints in one line."""
+    error = run(*arguments).exception
+    assert isinstance(error, AtelierError)
+    assert error.exit_code == 2
+    assert str(error).isprintable()
+    return error
+
+
+@pytest.fixture
+def shelf(tmp_path: Path) -> Path:
+    """A models folder with a single file, a diffusers folder in a subfolder, and something else."""
+    shelf = tmp_path / "models"
+    (shelf / "more").mkdir(parents=True)
+    write_ldm(model(prediction="velocity", size=32), shelf / "single.safetensors")
+    write_diffusers(model(size=32), shelf / "more" / "folder", torch.float16)
+    (shelf / "broken.safetensors").write_bytes(b"PK\x03\x04" + b"\0" * 30)
+    return shelf
+
+
+def test_list_shows_what_is_there_and_what_is_wrong_with_it(shelf: Path) -> None:
+    found = {entry["name"]: entry for entry in json.loads(run("list", "--models-dir", shelf, "--json").stdout)}
+    assert {"embedded", "single", "folder", "broken"} == found.keys()
+    assert (found["single"]["layout"], found["single"]["prediction"], found["single"]["size"]) == (
+        "ldm",
+        "velocity",
+        32,
+    )
+    assert (found["folder"]["layout"], found["folder"]["dtype"]) == ("diffusers", "fp16")
+    assert "zip archive" in found["broken"]["problem"]
+    lines = run("list", "--models-dir", shelf).stdout.splitlines()
+    assert len(lines) == 4
+    assert any(line.startswith("single") and "Stable Diffusion 1.x, 32 px, ldm, fp32" in line for line in lines)
+
+
+def test_inspect_reads_headers_and_hashes_when_asked(shelf: Path) -> None:
+    path = shelf / "single.safetensors"
+    found = json.loads(run("inspect", path, "--json").stdout)
+    assert (found["family"], found["sha256"], found["bytes"]) == ("sd1", None, path.stat().st_size)
+    assert found["parts"]["unet"]["parameters"] == sum(p.numel() for p in model().unet.parameters())
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    assert json.loads(run("inspect", "single", "--models-dir", shelf, "--hash", "--json").stdout)["sha256"] == digest
+    text = run("inspect", path, "--hash").stdout
+    assert digest[:10] in text
+    assert "velocity" in text
+    assert "1 tensors left over" in text
+
+
+def test_convert_there_and_back_keeps_every_bit(shelf: Path, tmp_path: Path) -> None:
+    source, back = shelf / "single.safetensors", tmp_path / "back.safetensors"
+    assert "diffusers layout, fp32" in run("convert", source, tmp_path / "folder").stdout
+    assert "ldm layout" in run("convert", tmp_path / "folder", back).stdout
+    assert back.read_bytes() == source.read_bytes()
+
+
+def test_convert_changes_precision(shelf: Path, tmp_path: Path) -> None:
+    target = tmp_path / "half.safetensors"
+    result = run("convert", "single", target, "--layout", "ldm", "--dtype", "bf16", "--models-dir", shelf)
+    assert "bf16" in result.stdout
+    assert {t.dtype for n, t in load_file(target).items() if n != "v_pred"} == {torch.bfloat16}
+    assert open_checkpoint(target).tensors("unet", torch.float32)["conv_in.weight"].dtype == torch.float32
+
+
+def test_what_is_there_is_not_replaced_unasked(shelf: Path, tmp_path: Path) -> None:
+    for target in (tmp_path / "out.safetensors", tmp_path / "out"):
+        run("convert", shelf / "single.safetensors", target)
+        assert "exists already" in str(problem("convert", shelf / "more" / "folder", target))
+        assert open_checkpoint(target).dtype == "fp32"
+        assert run("convert", shelf / "more" / "folder", target, "--overwrite").exit_code == 0
+        assert open_checkpoint(target).dtype == "fp16"
+
+
+def test_bad_input_is_one_line(shelf: Path, tmp_path: Path) -> None:
+    assert isinstance(problem("inspect", shelf / "broken.safetensors"), BadFile)
+    near = problem("inspect", "singel", "--models-dir", shelf)
+    assert isinstance(near, UnknownName)
+    assert "did you mean single" in str(near)
+    assert "no such file" in str(problem("inspect", tmp_path / "absent.safetensors"))
+    source = shelf / "single.safetensors"
+    assert "let it end in .safetensors" in str(problem("convert", source, tmp_path / "a", "--layout", "ldm"))
+    assert "does not exist" in str(problem("convert", source, tmp_path / "absent" / "a.safetensors"))
+    assert run("convert", source, tmp_path / "a", "--layout", "onnx").exit_code == 2
+    assert run("convert", source, tmp_path / "a", "--dtype", "fp8").exit_code == 2
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["models"]
+
+
+@pytest.mark.parametrize("name", ["out.safetensors", "out"])
+def test_a_full_disk_leaves_nothing(name: str, shelf: Path, tmp_path: Path) -> None:
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))
+    try:
+        error = problem("convert", shelf / "single.safetensors", tmp_path / name)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert isinstance(error, StorageFull)
+    assert "the disk is full" in str(error)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["models"]

@@ -1,0 +1,290 @@
+"""Recognising, opening and refusing checkpoints; settings; what is said of a model."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from atelier.errors import BadFile, BadInput
+from atelier.families import sd1
+from atelier.families.checkpoint import families, open_checkpoint
+from atelier.families.config import Config
+from atelier.families.facts import Facts, LatentFormat
+from atelier.families.foreign import describe
+from atelier.families.infer import Shapes
+from atelier.families.report import report
+from atelier.families.write import Modules, write_diffusers, write_ldm
+from atelier.models.clip import ClipText, TextSpec
+from atelier.models.unet import UNet, UNetSpec
+from atelier.models.vae import AutoencoderKL, VaeSpec
+from atelier.weights.tokenizer import ClipTokenizer
+from weights_support import published
+
+TOKENIZER = ClipTokenizer.from_merges([("c", "a")], positions=6)
+
+
+def model(**facts: Any) -> Modules:
+    torch.manual_seed(1)
+    return Modules(
+        unet=UNet(UNetSpec(widths=(8, 16), depth=(1, 0), heads=(2, 2), context=8, groups=4, blocks=1)),
+        vae=AutoencoderKL(VaeSpec(widths=(8, 8), groups=4, blocks=1)),
+        text=ClipText(TextSpec(TOKENIZER.size, 8, 1, 2, 8, 6, eos=TOKENIZER.eos)),
+        tokenizer=TOKENIZER,
+        facts=Facts(**facts),
+    )
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("folder") / "small"
+    write_diffusers(model(size=32), path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def single(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("single") / "small.safetensors"
+    write_ldm(model(size=32), path)
+    return path
+
+
+@pytest.fixture
+def copied(folder: Path, tmp_path: Path) -> Path:
+    import shutil
+
+    return Path(shutil.copytree(folder, tmp_path / "small"))
+
+
+def changed(path: Path, **values: object) -> None:
+    path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
+
+
+def test_opening_and_reporting_import_no_torch(single: Path, folder: Path) -> None:
+    code = (
+        "import sys\n"
+        "from atelier.families.checkpoint import open_checkpoint\n"
+        "from atelier.families.report import report\n"
+        f"[report(open_checkpoint(p)) for p in ({str(single)!r}, {str(folder)!r})]\n"
+        "sys.exit(any(m in sys.modules for m in ('torch', 'numpy', 'tokenizers')))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_both_layouts_say_the_same(single: Path, folder: Path) -> None:
+    one, other = report(open_checkpoint(single)).json(), report(open_checkpoint(folder)).json()
+    differ = {key for key in one if one[key] != other[key]}
+    assert differ == {"path", "layout", "bytes"}
+    assert (one["name"], one["family"], one["dtype"], one["size"]) == ("small", "sd1", "fp32", 32)
+    assert one["parameters"] == sum(
+        p.numel() for n in ("unet", "vae", "text") for p in getattr(model(), n).parameters()
+    )
+    assert open_checkpoint(single).defaults == sd1.defaults(32)
+
+
+def test_a_published_file_without_metadata_has_the_facts_of_sd15(tmp_path: Path) -> None:
+    names = published("sd1_ldm_required")
+    tiny = {name: torch.zeros([1] * len(shape)) for name, shape in names.items()}
+    path = tmp_path / "v1-5.safetensors"
+    save_file(tiny, path)
+    found = open_checkpoint(path)
+    assert (found.family.name, found.facts, found.size) == ("sd1", Facts(), 512)
+    assert (found.latent.scale, found.latent.factor) == (0.18215, 8)
+    assert round(found.levels.sigma_max, 4) == 14.6146
+    save_file({**tiny, "v_pred": torch.empty(0), "ztsnr": torch.empty(0)}, path)
+    found = open_checkpoint(path)
+    assert (found.parameterization.name, found.levels.sigma_max > 4000) == ("velocity", True)
+    save_file(tiny, path, {"modelspec.prediction_type": "v", "modelspec.resolution": "768x512"})
+    assert (open_checkpoint(path).facts.prediction, open_checkpoint(path).size) == ("velocity", 768)
+    with pytest.raises(BadFile, match="1 channels, which 32 groups do not divide"):
+        open_checkpoint(path).load_unet()
+
+
+@pytest.mark.parametrize(
+    "spec", ["{", "[]", '{"prediction": "v"}', '{"unet_heads": [0]}', '{"more": 1}', '{"size": 1.5}']
+)
+def test_metadata_that_lies_is_refused(spec: str, single: Path, tmp_path: Path) -> None:
+    save_file(load_file(single), tmp_path / "a.safetensors", {"atelier.spec": spec})
+    with pytest.raises(BadFile) as caught:
+        open_checkpoint(tmp_path / "a.safetensors")
+    assert str(caught.value).isprintable()
+
+
+def test_facts_survive_json() -> None:
+    facts = Facts(prediction="velocity", size=64, latent_shift=-0.1, unet_heads=(1, 2), text_act="gelu", zero_snr=True)
+    assert Facts.from_json(facts.to_json(), Path("file")) == facts
+    assert Facts.from_json("{}", Path("file")) == Facts()
+
+
+def test_latents_are_scaled_and_back() -> None:
+    form, z = LatentFormat(scale=1.5, shift=0.25, factor=8, channels=4), torch.randn(3)
+    assert torch.allclose(form.unscaled(form.scaled(z)), z)
+    assert torch.allclose(form.scaled(torch.tensor([0.25, 1.25])), torch.tensor([0.0, 1.5]))
+
+
+@pytest.mark.parametrize("part", ["model.diffusion_model.", "first_stage_model.", "cond_stage_model."])
+def test_a_missing_part_is_named(part: str, single: Path, tmp_path: Path) -> None:
+    save_file({n: t for n, t in load_file(single).items() if not n.startswith(part)}, tmp_path / "a.safetensors")
+    with pytest.raises(BadFile) as caught:
+        open_checkpoint(tmp_path / "a.safetensors")
+    assert str(caught.value).isprintable()
+    assert "a.safetensors" in str(caught.value)
+
+
+def test_missing_surplus_and_misshapen_tensors_are_named(single: Path, tmp_path: Path) -> None:
+    tensors, path = load_file(single), tmp_path / "a.safetensors"
+    metadata = {"atelier.spec": open_checkpoint(single).facts.to_json()}
+    conv = "model.diffusion_model.middle_block.0.in_layers.2.weight"
+
+    def opened(changes: dict[str, torch.Tensor | None]) -> Any:
+        found = {**tensors, **changes}
+        save_file({name: tensor for name, tensor in found.items() if tensor is not None}, path, metadata)
+        return open_checkpoint(path)
+
+    with pytest.raises(BadFile, match=rf"lacks 1 tensor \({conv}\)"):
+        opened({conv: None}).load_unet()
+    with pytest.raises(BadFile, match=r"has 1 tensor \(first_stage_model\.extra\) that no module takes"):
+        opened({"first_stage_model.extra": torch.ones(1)}).load_vae()
+    with pytest.raises(BadFile, match=r"middle\.resnet1\.conv1\.weight is 16x16x1x1 where 16x16x3x3 is needed"):
+        opened({conv: torch.ones(16, 16, 1, 1)}).load_unet()
+    with pytest.raises(BadFile, match=r"has 1 tensor \(surprise\) that belong to no part"):
+        opened({"surprise": torch.ones(1)})
+    found = opened({"model_ema.decay": torch.ones(()), "alphas_cumprod": torch.ones(9)})
+    assert found.ignored == ("alphas_cumprod", "model_ema.decay")
+    assert found.load_unet().spec == model().unet.spec
+
+
+def test_a_tokenizer_larger_than_the_text_encoder_is_refused(single: Path, tmp_path: Path) -> None:
+    save_file(load_file(single), tmp_path / "a.safetensors")
+    with pytest.raises(BadFile, match="tokenizer of 49408 tokens and a text encoder for 515"):
+        _ = open_checkpoint(tmp_path / "a.safetensors").tokenizer
+
+
+def _remove(name: str) -> Callable[[Path], None]:
+    return lambda place: (place / name).unlink()
+
+
+def _write(name: str, content: str) -> Callable[[Path], None]:
+    return lambda place: _written(place / name, content)
+
+
+def _written(path: Path, content: str) -> None:
+    path.write_text(content)
+
+
+def _set(name: str, **values: object) -> Callable[[Path], None]:
+    return lambda place: changed(place / name, **values)
+
+
+SPOILT: dict[str, tuple[Callable[[Path], None], str]] = {
+    "no index": (_remove("model_index.json"), "a diffusers folder has a model_index.json"),
+    "broken index": (_write("model_index.json", "{"), "not valid JSON"),
+    "another pipeline": (_set("model_index.json", _class_name="FluxPipeline"), "holds FluxPipeline"),
+    "SD 2": (_set("unet/config.json", cross_attention_dim=1024), "of a family that cannot be read yet"),
+    "no settings": (_remove("vae/config.json"), "config.json: does not exist"),
+    "no weights": (_remove("unet/diffusion_pytorch_model.safetensors"), "unet: holds no weights"),
+    "truncated": (_write("text_encoder/model.safetensors", "xxxxxxxxxxxxxxxx"), "no safetensors file"),
+    "another activation": (_set("unet/config.json", act_fn="mish"), 'act_fn is "mish"; "silu" or "swish"'),
+    "class embedding": (_set("unet/config.json", class_embed_type="timestep"), "class_embed_type"),
+    "widths that differ": (
+        _set("unet/config.json", block_out_channels=[320, 640]),
+        r"block_out_channels is \[320, 640\], but the weights have \[8, 16\]",
+    ),
+    "input that differs": (_set("unet/config.json", in_channels=9), "in_channels is 9, but the weights have 4"),
+    "a vocabulary that differs": (_set("text_encoder/config.json", vocab_size=7), "vocab_size is 7, but"),
+    "heads of text": (_set("unet/config.json", attention_head_dim="eight"), "attention_head_dim is .eight.; whole"),
+    "an unknown prediction": (_set("scheduler/scheduler_config.json", prediction_type="sample"), "prediction_type"),
+    "an unknown schedule": (_set("scheduler/scheduler_config.json", beta_schedule="x"), 'beta_schedule is "x"'),
+    "trained betas": (_set("scheduler/scheduler_config.json", trained_betas=[0.1]), "trained_betas"),
+    "a scale of zero": (_set("vae/config.json", scaling_factor=0), "scaling_factor is 0"),
+    "a true number": (_set("vae/config.json", norm_num_groups=True), "norm_num_groups is true"),
+    "an unknown text activation": (_set("text_encoder/config.json", hidden_act="relu"), "hidden_act"),
+}
+
+
+@pytest.mark.parametrize(("spoil", "problem"), SPOILT.values(), ids=SPOILT)
+def test_a_spoilt_folder_gives_one_line(spoil: Callable[[Path], None], problem: str, copied: Path) -> None:
+    spoil(copied)
+    with pytest.raises(BadFile, match=problem) as caught:
+        open_checkpoint(copied)
+    assert str(caught.value).isprintable()
+
+
+def test_pickled_weights_are_named_and_not_read(copied: Path) -> None:
+    weights = copied / "unet" / "diffusion_pytorch_model.safetensors"
+    weights.rename(weights.with_suffix(".bin"))
+    with pytest.raises(BadFile, match=r"diffusion_pytorch_model\.bin is pickled"):
+        open_checkpoint(copied)
+
+
+def test_variants_are_chosen_by_name(copied: Path) -> None:
+    with pytest.raises(BadFile, match="no weights of the variant fp16"):
+        open_checkpoint(copied, variant="fp16")
+    for file in list(copied.rglob("*.safetensors")):
+        save_file({name: t.half() for name, t in load_file(file).items()}, file.with_suffix(".fp16.safetensors"))
+    assert (open_checkpoint(copied).dtype, open_checkpoint(copied, variant="fp16").dtype) == ("fp32", "fp16")
+
+
+def test_code_in_a_folder_is_never_imported(copied: Path) -> None:
+    (copied / "unet" / "custom.py").write_text("raise SystemExit")
+    changed(copied / "unet" / "config.json", auto_map={"AutoModel": "custom.Net"})
+    changed(copied / "model_index.json", custom_pipeline="custom")
+    assert open_checkpoint(copied).load_unet().spec == model().unet.spec
+
+
+def test_a_layout_that_diffusers_cannot_say_is_refused(tmp_path: Path) -> None:
+    odd = model()
+    spec = UNetSpec(widths=(8, 16), depth=(1, 1), mid_depth=2, heads=(2, 2), context=8, groups=4, blocks=1)
+    with pytest.raises(BadInput, match="write the ldm layout"):
+        write_diffusers(Modules(UNet(spec), odd.vae, odd.text, TOKENIZER, Facts()), tmp_path / "a")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_every_family_knows_its_own_files_only(single: Path, folder: Path) -> None:
+    for family in families().values():
+        assert family.in_file(open_checkpoint(single).parts["unet"].archive) == (family.name == "sd1")
+        assert family.in_folder(Config.read(folder / "model_index.json")) == (family.name == "sd1")
+
+
+@pytest.mark.parametrize(
+    ("names", "what"),
+    [
+        (["cond_stage_model.model.ln_final.weight", "model.diffusion_model.out.0.bias"], "Stable Diffusion 2.x"),
+        (
+            ["conditioner.embedders.0.transformer.x", "conditioner.embedders.1.model.x"],
+            "Stable Diffusion XL checkpoint",
+        ),
+        (["conditioner.embedders.0.model.ln_final.bias"], "refiner"),
+        (["model.diffusion_model.joint_blocks.0.x"], "Stable Diffusion 3"),
+        (["double_blocks.0.img_attn.norm"], "Flux"),
+        (["lora_unet_down_blocks_0.lora_down.weight"], "is a LoRA"),
+        (["unet.down_blocks.0.attentions.0.to_q.lora_A.weight"], "is a LoRA"),
+        (["lora_unet_mid_block.hada_w1_a"], "LyCORIS"),
+        (["control_model.zero_convs.0.0.weight"], "ControlNet"),
+        (["encoder.conv_in.weight", "decoder.conv_in.weight"], "autoencoder alone"),
+        (["model.diffusion_model.out.0.bias"], "without text encoder"),
+        (["weight"], "no checkpoint of a known family"),
+        ([], "holds no tensors"),
+    ],
+)
+def test_other_files_are_recognised(names: list[str], what: str, tmp_path: Path) -> None:
+    assert what in describe(names)
+    save_file({name: torch.ones(1) for name in names}, tmp_path / "a.safetensors")
+    with pytest.raises(BadFile, match=what):
+        open_checkpoint(tmp_path / "a.safetensors")
+
+
+def test_shapes_that_cannot_be_are_refused() -> None:
+    shapes = Shapes("file", "ldm", {"a": (0, 4), "b": (4,)})
+    for name, problem in {"a": "impossible shape", "b": "impossible shape", "c": "file: lacks c"}.items():
+        with pytest.raises(BadFile, match=problem):
+            shapes.shape(name, 2)
+    with pytest.raises(BadFile, match="lacks d"):
+        shapes.ending("d")
