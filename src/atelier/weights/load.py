@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from atelier.errors import BadFile
 from atelier.weights.archive import Stored, counted
 from atelier.weights.names.name import Layout, Name
 
 M = TypeVar("M", bound=nn.Module)
+
+INITIALIZERS = frozenset({nn.init.normal_, nn.init.uniform_, nn.init.kaiming_uniform_})
+"""What torch's own layers fill their weights with."""
 
 
 def read(
@@ -76,7 +80,7 @@ def load_into(
     Returned in evaluation mode and without gradients. Nothing is copied unless it is cast: the parameters are the
     tensors. Raises BadFile about `source` for missing, surplus and misshapen tensors.
     """
-    with torch.device("meta"):
+    with torch.device("meta"), _NoInitialization():
         module = build()
     expected = {name: tensor.shape for name, tensor in module.state_dict().items()}
     _agree(source, expected, {name: tensor.shape for name, tensor in tensors.items()})
@@ -86,6 +90,22 @@ def load_into(
     if forgotten:
         raise TypeError(f"{type(module).__name__} keeps {counted(forgotten)} outside its state")
     return module.eval().requires_grad_(requires_grad=False)
+
+
+class _NoInitialization(TorchFunctionMode):
+    """Leaves out the INITIALIZERS: there is nothing to fill, and on the meta device normal_ loads torch's compiler."""
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        _types: object,
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:  # noqa: ANN401 - whatever torch's function returns
+        named = dict(kwargs or {})
+        if func in INITIALIZERS:
+            return args[0] if args else named["tensor"]
+        return func(*args, **named)
 
 
 def _agree(source: object, expected: Mapping[str, torch.Size], given: Mapping[str, torch.Size]) -> None:
