@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 
 class AtelierError(Exception):
@@ -23,7 +23,10 @@ class UnknownName(BadInput):
 
     def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
         self.kind, self.name, self.known = kind, name, tuple(known)
-        super().__init__(f"unknown {kind} {name!r}: {_suggest(name, self.known)}")
+        super().__init__(f"unknown {kind} {name!r}: {nearest(name, self.known)}")
+
+    def __reduce__(self) -> tuple[type[UnknownName], tuple[str, str, tuple[str, ...]]]:
+        return UnknownName, (self.kind, self.name, self.known)
 
 
 class BadFile(BadInput):
@@ -32,6 +35,10 @@ class BadFile(BadInput):
     def __init__(self, path: object, problem: str) -> None:
         self.path, self.problem = str(path), problem
         super().__init__(f"{self.path}: {problem}")
+
+    def __reduce__(self) -> tuple[type[BadFile], tuple[str, str]]:
+        """Errors travel from worker processes, whose pickles would call the class with the whole message."""
+        return BadFile, (self.path, self.problem)
 
 
 class StorageFull(BadInput):
@@ -50,7 +57,8 @@ class Interrupted(AtelierError):
     exit_code = 130
 
 
-def _suggest(name: str, known: tuple[str, ...]) -> str:
+def nearest(name: str, known: Sequence[str]) -> str:
+    """The end of a message about an unknown name: the names it may have been meant to be, else the first dozen."""
     by_folded = {k.casefold(): k for k in known}
     near = [by_folded[k] for k in difflib.get_close_matches(name.casefold(), by_folded, n=3, cutoff=0.4)]
     if near:

@@ -1,119 +1,111 @@
 """Checkpoints of a training run: a directory that exists whole or not at all.
 
-A checkpoint is written to a temporary name, each file synced, MANIFEST.json (names, sizes and SHA-256 of the files)
-written last, then renamed and the parent synced. The loader trusts only directories whose manifest holds.
+A checkpoint is written under a temporary name, each file synced, MANIFEST.json (SHA-256 of the files) last, then
+renamed and the parent synced. The loader trusts only directories whose manifest holds.
 """
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
-import os
+import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from atelier.errors import BadFile, StorageFull
+from atelier.weights.formats import safetensors
+from atelier.weights.formats.atomic import new_file, new_folder
 
-MANIFEST = "MANIFEST.json"
-STATE = "state.json"
+FOLDER = "checkpoints"
+MANIFEST, STATE, SUFFIX = "MANIFEST.json", "state.json", ".safetensors"
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """tensors: file stem -> name -> tensor; state: small JSON values (step, recipe digest, optimizer scalars)."""
+    """tensors: file stem -> name -> tensor; state: small JSON values (recipe digest, what the task adds)."""
 
     step: int
     tensors: Mapping[str, Mapping[str, Tensor]]
     state: Mapping[str, Any]
 
 
-def save(folder: Path, snapshot: Snapshot, keep: int) -> Path:
-    """Writes `folder`/step-NNNNNNNN, then deletes all but the newest `keep` checkpoints. Raises StorageFull."""
+def save(folder: Path, snapshot: Snapshot, keep: int, spare: int | None = None) -> Path:
+    """Writes `folder`/step-NNNNNNNN, then deletes the checkpoints before it but for the newest `keep` and step `spare`.
+
+    Raises StorageFull, with every earlier checkpoint intact.
+    """
     final = folder / f"step-{snapshot.step:08d}"
-    partial = folder / f".{final.name}.{os.getpid()}.partial"
+    folder.mkdir(parents=True, exist_ok=True)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir()
-        _write(partial, snapshot)
-        if final.exists():
-            shutil.rmtree(final)
-        partial.rename(final)
-        _sync(folder)
-    except OSError as error:
-        shutil.rmtree(partial, ignore_errors=True)
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise StorageFull(
-                f"{final}: no space for this checkpoint; free some and resume (earlier ones are intact)"
-            ) from error
-        raise BadFile(final, f"cannot be written: {error.strerror}") from error
-    except Exception as error:
-        shutil.rmtree(partial, ignore_errors=True)
-        if "No space left" in str(error):
-            raise StorageFull(
-                f"{final}: no space for this checkpoint; free some and resume (earlier ones are intact)"
-            ) from error
-        raise
-    for old in sorted(_named(folder))[:-keep]:
-        shutil.rmtree(old)
+        with new_folder(final, overwrite=True) as place:
+            _write(place, snapshot)
+    except StorageFull as error:
+        raise StorageFull(
+            f"{final}: no space for this checkpoint; free some and run again (earlier ones are intact)"
+        ) from error
+    older = [path for step, path in _numbered(folder) if step <= snapshot.step and step != spare]
+    for path in older[:-keep]:
+        shutil.rmtree(path)
     return final
 
 
 def newest(folder: Path) -> Path | None:
     """The newest whole checkpoint, passing over damaged ones."""
-    return next((path for path in sorted(_named(folder), reverse=True) if whole(path)), None)
+    return next((path for _, path in reversed(_numbered(folder)) if whole(path)), None)
+
+
+def after(folder: Path, path: Path | None) -> tuple[Path, ...]:
+    """The checkpoints newer than `path` (all of them for None): those that `newest` passed over."""
+    paths = [p for _, p in _numbered(folder)]
+    return tuple(paths if path is None else paths[paths.index(path) + 1 :])
 
 
 def whole(path: Path) -> bool:
     """Whether the manifest is there and every file matches it."""
     try:
-        manifest = json.loads((path / MANIFEST).read_text())
-        return all(_digest(path / name) == digest for name, digest in manifest["sha256"].items())
-    except (OSError, ValueError, KeyError):
+        listed = json.loads((path / MANIFEST).read_text())["sha256"]
+        return STATE in listed and all(_digest(path / name) == digest for name, digest in listed.items())
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return False
 
 
 def load(path: Path) -> Snapshot:
     """Reads a checkpoint back. Raises BadFile when it is damaged."""
     if not whole(path):
-        raise BadFile(path, "is no whole checkpoint; resume from another one")
+        raise BadFile(path, "is no whole checkpoint; go on from another one")
     state = json.loads((path / STATE).read_text())
-    tensors = {file.stem: load_file(file) for file in sorted(path.glob("*.safetensors"))}
-    return Snapshot(state.pop("step"), tensors, state)
+    files = sorted(name for name in json.loads((path / MANIFEST).read_text())["sha256"] if name.endswith(SUFFIX))
+    return Snapshot(state.pop("step"), {name.removesuffix(SUFFIX): _tensors(path / name) for name in files}, state)
 
 
-def _named(folder: Path) -> Iterator[Path]:
-    return (p for p in folder.glob("step-*") if p.is_dir())
+def _numbered(folder: Path) -> list[tuple[int, Path]]:
+    """Checkpoints, whole or not, from the oldest step to the newest."""
+    named = ((re.fullmatch(r"step-(\d+)", path.name), path) for path in folder.glob("step-*"))
+    return sorted((int(match[1]), path) for match, path in named if match and path.is_dir())
 
 
-def _write(path: Path, snapshot: Snapshot) -> None:
+def _write(place: Path, snapshot: Snapshot) -> None:
     for stem, tensors in snapshot.tensors.items():
-        save_file({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, path / f"{stem}.safetensors")
-    (path / STATE).write_text(json.dumps({"step": snapshot.step, **snapshot.state}, indent=1))
-    files = sorted(p for p in path.iterdir())
-    for file in files:
-        _sync(file)
-    manifest = {"step": snapshot.step, "sha256": {file.name: _digest(file) for file in files}}
-    (path / MANIFEST).write_text(json.dumps(manifest, indent=1))
-    _sync(path / MANIFEST)
-    _sync(path)
+        safetensors.save(place / (stem + SUFFIX), tensors)
+    _write_json(place / STATE, {"step": snapshot.step, **snapshot.state})
+    digests = {file.name: _digest(file) for file in sorted(place.iterdir())}
+    _write_json(place / MANIFEST, {"step": snapshot.step, "sha256": digests})
+
+
+def _write_json(path: Path, content: Mapping[str, Any]) -> None:
+    with new_file(path) as file:
+        file.write(json.dumps(content, indent=1).encode())
+
+
+def _tensors(path: Path) -> dict[str, Tensor]:
+    return safetensors.load(safetensors.read_header(path), mapped=False)
 
 
 def _digest(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import cast
+
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
+
+Blend = Callable[[list[Tensor], list[Tensor], None], None]
 
 
 class Ema:
-    """Keeps `average`, the moving average of a network's parameters, with the usual warm-up of the decay.
+    """Keeps `average`, the moving average of a network's parameters by name, with the usual warm-up of the decay.
 
     The decay at update n is min(decay, (1 + n) / (10 + n)), as in CompVis' LitEma.
     """
@@ -18,8 +24,9 @@ class Ema:
 
     @torch.no_grad()
     def update(self, net: nn.Module, step: int) -> None:
-        decay = min(self.decay, (1 + step) / (10 + step))
+        """Moves towards the network's present weights; `step` counts from 0."""
         named = dict(net.named_parameters())
         average: list[Tensor] = list(self.average.values())
         current: list[Tensor] = [named[name].detach() for name in self.average]
-        torch._foreach_lerp_(average, current, 1.0 - decay)
+        blend = cast("Blend", get_ema_multi_avg_fn(min(self.decay, (1 + step) / (10 + step))))
+        blend(average, current, None)

@@ -10,10 +10,11 @@ import torch
 from numpy.typing import NDArray
 
 from atelier.models.vae import AutoencoderKL
+from atelier.train.batches import stack
 from atelier.train.data import scenes
 from atelier.train.data.dataset import SceneDataset
 from atelier.train.judge import Judge, Kind
-from atelier.train.tasks.images import psnr, stack, to_image
+from atelier.train.tasks.images import psnr, to_image
 
 Paint = Callable[[str, int], NDArray[np.uint8]]
 """(prompt, seed) -> picture, uint8 RGB (size, size, 3)."""
@@ -98,7 +99,7 @@ def reconstruction(vae: AutoencoderKL, size: int, count: int = SCENES) -> float:
     """Mean PSNR in dB of `count` held-out scenes through the autoencoder."""
     device = next(vae.parameters()).device
     images = to_image(stack(SceneDataset(SEED, "held_out", size), range(count)), device)
-    values = [psnr(vae.decode(vae.encode(chunk).mode()), chunk) for chunk in images.split(32)]
+    values = [psnr(vae.decode(vae.encode(chunk).mode()), chunk) for chunk in torch.split(images, 32)]
     return float(torch.cat(values).mean())
 
 

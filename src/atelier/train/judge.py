@@ -31,10 +31,10 @@ Complex = NDArray[np.complex64]
 
 BLUR, EDGES = 1.2, 0.5
 """In pixels of a picture 64 wide. More weight on edges punishes things that are painted well but slightly bent."""
-FINALISTS = 8
+FINALISTS = 6
 EXTENTS: dict[Kind, tuple[int, ...]] = {
-    "full": (47, 50, 53),
-    "small": (27, 30, 33),
+    "full": (48, 52),
+    "small": (29, 33),
     "left": (27, 30),
     "right": (27, 30),
 }

@@ -1,31 +1,56 @@
-"""The pool of latents a denoiser learns from: encoded once by worker processes, kept on disk, checked by content."""
+"""The pool of latents a denoiser learns from: encoded once by worker processes, kept on disk, named by its content."""
 
 from __future__ import annotations
 
 import functools
 import hashlib
-import os
-from dataclasses import dataclass
+import time
+import zipfile
+import zlib
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import load_file
 
-from atelier.errors import BadFile
+from atelier.errors import NotFinite
 from atelier.models.vae import AutoencoderKL, VaeSpec
+from atelier.nn.conv import channels_last
+from atelier.train.batches import Order, stack, token_rows
 from atelier.train.data.dataset import Dataset
-from atelier.train.randomness import normal, permutation
-from atelier.train.tasks.images import stack, to_image
+from atelier.train.folder import locked, writing
+from atelier.train.parts import content, part_weights
+from atelier.train.randomness import normal
+from atelier.train.sources import fingerprint
+from atelier.train.tasks.images import to_image
+from atelier.weights.formats.atomic import new_file
+from atelier.weights.load import load_into
 from atelier.weights.tokenizer import ClipTokenizer
+
+CHUNK = 64
+"""Pictures encoded at once."""
+DAMAGED = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error)
+"""What numpy raises for a damaged file."""
+
+Shard = tuple[NDArray[np.float16], NDArray[np.uint16]]
+
+
+@dataclass(frozen=True, slots=True)
+class Latents:
+    """A batch for the denoiser: latents (B, C, h, w) and the ids of their captions (B, T)."""
+
+    latents: NDArray[np.float16]
+    tokens: NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
 class Pool:
-    """`length` scenes in shards of `shard`; latents are scaled posterior samples in float16, tokens are int16 ids.
+    """`length` scenes in files of `shard`; latents are scaled posterior samples in float16, tokens are ids.
 
-    folder: where shards are kept, named by the digest of all that made them; a shard that is not there is made.
+    vae: run folder of the autoencoder; folder: where the files are. Those that are not there, or are damaged, are made.
     """
 
     data: Dataset
@@ -38,95 +63,118 @@ class Pool:
     shard: int
     seed: int
 
-    def rows(self, indices: list[int]) -> tuple[NDArray[np.float16], NDArray[np.int64]]:
-        """Latents (B, C, h, w) and tokens (B, T) of the scenes."""
-        latents: list[NDArray[np.float16]] = []
-        tokens: list[NDArray[np.int64]] = []
-        for index in indices:
-            part, row = divmod(index, self.shard)
-            stored = _shard(self, part)
-            latents.append(stored[0][row])
-            tokens.append(stored[1][row].astype(np.int64))
-        return np.stack(latents), np.stack(tokens)
+    def named(self, vae: AutoencoderKL) -> Pool:
+        """The same pool in a folder below, called after all that its latents and tokens come from."""
+        parts = (fingerprint(self.data), encoder_digest(vae), self.scale, self.shard, self.length, self.seed)
+        digest = hashlib.sha256("\0".join(str(part) for part in parts).encode())
+        digest.update((self.vocabulary / "merges.txt").read_bytes())
+        return replace(self, folder=self.folder / digest.hexdigest()[:16])
 
     @property
-    def count(self) -> int:
+    def files(self) -> int:
         return -(-self.length // self.shard)
 
     def path(self, part: int) -> Path:
-        return self.folder / _digest(self) / f"{part:05d}.npz"
+        return self.folder / f"{part:05d}.npz"
+
+    def rows(self, indices: list[int]) -> Latents:
+        """The scenes of these numbers. Raises NotFinite, BadFile and StorageFull where they have to be made."""
+        rows = [(_shard(self, index // self.shard), index % self.shard) for index in indices]
+        latents = np.stack([latents[row] for (latents, _), row in rows])
+        return Latents(latents, np.stack([tokens[row] for (_, tokens), row in rows]).astype(np.int64))
 
 
 @dataclass(frozen=True, slots=True)
-class PoolOrder:
-    """Scenes are independent draws, so the first epoch takes them as they come; later epochs are shuffled."""
+class PoolBatches:
+    """Makes a step's latents."""
 
-    length: int
-    batch: int
-    seed: int
-    shuffle_first: bool
+    pool: Pool
+    order: Order
 
-    def indices(self, step: int) -> list[int]:
-        first = step * self.batch
-        return [self._place(n) for n in range(first, first + self.batch)]
-
-    def _place(self, number: int) -> int:
-        epoch, place = divmod(number, self.length)
-        if epoch == 0 and not self.shuffle_first:
-            return place
-        return int(_shuffled(self.length, self.seed, epoch)[place])
+    def __call__(self, step: int) -> Latents:
+        return self.pool.rows(self.order.indices(step))
 
 
-@functools.lru_cache(maxsize=2)
-def _shuffled(length: int, seed: int, epoch: int) -> NDArray[np.int64]:
-    return permutation(length, seed, "order", epoch).numpy()
+def encoder_digest(vae: AutoencoderKL) -> str:
+    """Names what makes latents of pictures: all of the autoencoder but its decoder."""
+    made_by = ("encoder.", "quant_conv.")
+    return content(vae.spec, {name: t for name, t in vae.state_dict().items() if name.startswith(made_by)})
+
+
+def _shard(pool: Pool, part: int) -> Shard:
+    path = pool.path(part)
+    while True:
+        try:
+            return _loaded(path)
+        except FileNotFoundError:
+            _make_next(pool, part)
+        except DAMAGED:
+            path.unlink()
 
 
 @functools.lru_cache(maxsize=512)
-def _shard(pool: Pool, part: int) -> tuple[NDArray[np.float16], NDArray[np.int16]]:
-    path = pool.path(part)
-    if not path.exists():
-        _make(pool, part, path)
-    try:
-        with np.load(path, allow_pickle=False) as stored:
-            latents, tokens = stored["latents"], stored["tokens"]
-    except (OSError, ValueError, KeyError) as error:
-        raise BadFile(path, f"is a damaged latent cache ({error}); delete it, it is made again") from None
-    if not np.isfinite(latents).all():
-        raise BadFile(path, "holds latents that are not finite; delete it and check the autoencoder")
-    return latents, tokens
+def _loaded(path: Path) -> Shard:
+    with np.load(path, allow_pickle=False) as stored:
+        return stored["latents"], stored["tokens"]
 
 
-@functools.lru_cache(maxsize=1)
-def _encoder(path: Path, spec: VaeSpec) -> AutoencoderKL:
-    torch.set_num_threads(1)
-    net = AutoencoderKL(spec)
-    net.load_state_dict(load_file(path))
-    return net.eval().to(memory_format=torch.channels_last)
+def _make_next(pool: Pool, part: int) -> None:
+    """Makes this part; or, where another worker is at it already, the first that is missing after it."""
+    with writing(pool.folder):
+        pool.folder.mkdir(parents=True, exist_ok=True)
+        for missing in (n for n in range(part, pool.files) if not pool.path(n).exists()):
+            with _claimed(pool.path(missing)) as mine:
+                if mine and not pool.path(missing).exists():
+                    _make(pool, missing)
+                if mine:
+                    return
+    time.sleep(0.1)
+
+
+@contextmanager
+def _claimed(path: Path) -> Generator[bool]:
+    """Whether this process alone is to make the file."""
+    claim = path.with_name(f".tmp-{path.stem}")
+    with claim.open("wb") as file:
+        mine = locked(file.fileno())
+        try:
+            yield mine
+        finally:
+            if mine:
+                claim.unlink(missing_ok=True)
 
 
 @torch.no_grad()
-def _make(pool: Pool, part: int, path: Path) -> None:
+def _make(pool: Pool, part: int) -> None:
     indices = range(part * pool.shard, min((part + 1) * pool.shard, pool.length))
-    vae, vocabulary = _encoder(pool.vae, pool.spec), ClipTokenizer.from_folder(pool.vocabulary)
-    latents: list[NDArray[np.float16]] = []
-    for first in range(indices.start, indices.stop, 64):
-        chunk = range(first, min(first + 64, indices.stop))
-        posterior = vae.encode(to_image(stack(pool.data, chunk)))
-        sample = posterior.sample(normal(posterior.mean.shape, pool.seed, "posterior", first)) * pool.scale
-        latents.append(sample.contiguous().half().numpy())
-    tokens = np.array([vocabulary.ids(pool.data.caption(i)) for i in indices], np.int16)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(f".{os.getpid()}.partial")
-    with partial.open("wb") as file:
-        np.savez(file, latents=np.concatenate(latents), tokens=tokens)
-    partial.replace(path)
+    chunks = [indices[i : i + CHUNK] for i in range(0, len(indices), CHUNK)]
+    with _one_thread():
+        latents = np.concatenate([_encoded(pool, chunk) for chunk in chunks])
+    tokens = token_rows(pool.data, indices, ClipTokenizer.from_folder(pool.vocabulary)).astype(np.uint16)
+    with new_file(pool.path(part)) as file:
+        np.savez(file, latents=latents, tokens=tokens)
 
 
-@functools.lru_cache(maxsize=4)
-def _digest(pool: Pool) -> str:
-    parts = [repr(pool.data), repr(pool.spec), repr(pool.scale), repr(pool.shard), repr(pool.length), repr(pool.seed)]
-    content = hashlib.sha256("\0".join(parts).encode())
-    content.update(pool.vae.read_bytes())
-    content.update((pool.vocabulary / "merges.txt").read_bytes())
-    return content.hexdigest()[:16]
+def _encoded(pool: Pool, chunk: range) -> NDArray[np.float16]:
+    posterior = _encoder(pool.vae, pool.spec).encode(to_image(stack(pool.data, chunk)))
+    sample = posterior.sample(normal(posterior.mean.shape, pool.seed, "posterior", chunk.start)) * pool.scale
+    latents = sample.contiguous().half().numpy()
+    if not np.isfinite(latents).all():
+        raise NotFinite(f"{pool.vae}: its latents of pictures {chunk.start} to {chunk.stop - 1} are not finite")
+    return latents
+
+
+@functools.lru_cache(maxsize=1)
+def _encoder(vae: Path, spec: VaeSpec) -> AutoencoderKL:
+    return channels_last(load_into(lambda: AutoencoderKL(spec), part_weights(vae), source=vae))
+
+
+@contextmanager
+def _one_thread() -> Generator[None]:
+    """The same bits in a worker and in the training process, and no more than the worker's share of the cores."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -2,26 +2,44 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from atelier.weights.formats.atomic import new_file
+
+Row = dict[str, float]
+
+LOG, CURVES, SAMPLES, BOARD = "log.jsonl", "curves.png", "samples", "tensorboard"
+COLUMNS = 3
+
 
 class Logbook:
-    """log.jsonl, curves/, samples/ and, where TensorBoard is installed, tensorboard/ inside the run's folder."""
+    """log.jsonl, curves.png, samples/ and, where TensorBoard is installed, tensorboard/ inside the run's folder.
+
+    Beginning at `step` cuts off what the log says of later steps: they will be made again.
+    """
 
     def __init__(self, folder: Path, step: int) -> None:
         self.folder = folder
-        self.path = folder / "log.jsonl"
-        (folder / "samples").mkdir(parents=True, exist_ok=True)
+        self.path = folder / LOG
+        (folder / SAMPLES).mkdir(parents=True, exist_ok=True)
         self.rows = [row for row in _rows(self.path) if row["step"] <= step]
-        self.path.write_text("".join(json.dumps(row) + "\n" for row in self.rows))
-        self._board: Any = _board(folder / "tensorboard", step)
+        with new_file(self.path) as file:
+            file.write("".join(json.dumps(row) + "\n" for row in self.rows).encode())
+        self._board = _board(folder / BOARD, step)
+
+    @property
+    def seconds(self) -> float:
+        """What training took until now, after the last validation."""
+        return next((row["seconds"] for row in reversed(self.rows) if "seconds" in row), 0.0)
 
     def add(self, step: int, numbers: Mapping[str, float]) -> None:
         row = {"step": step, **{name: round(value, 7) for name, value in numbers.items()}}
@@ -33,13 +51,16 @@ class Logbook:
                 self._board.add_scalar(name, value, step)
 
     def picture(self, step: int, name: str, image: Image.Image) -> None:
-        image.save(self.folder / "samples" / f"{name}-{step:08d}.png")
+        buffer = io.BytesIO()
+        image.save(buffer, format="PNG")
+        with new_file(self.folder / SAMPLES / f"{name}-{step:08d}.png") as file:
+            file.write(buffer.getvalue())
         if self._board is not None:
             pixels: NDArray[np.uint8] = np.asarray(image.convert("RGB"))
             self._board.add_image(name, pixels, step, dataformats="HWC")
 
     def curves(self) -> None:
-        """Draws every number of the log over the steps into curves.png; needs matplotlib, else does nothing."""
+        """Draws every number of the log over the steps; needs matplotlib, else does nothing."""
         try:
             from matplotlib.figure import Figure
         except ImportError:
@@ -47,33 +68,47 @@ class Logbook:
         names = sorted({name for row in self.rows for name in row} - {"step"})
         if not names:
             return
-        figure = Figure(figsize=(5 * min(len(names), 3), 3 * -(-len(names) // 3)), layout="constrained")
-        for i, name in enumerate(names):
-            axes: Any = figure.add_subplot(-(-len(names) // 3), min(len(names), 3), i + 1)
+        lines, columns = -(-len(names) // COLUMNS), min(len(names), COLUMNS)
+        figure = Figure(figsize=(5 * columns, 3 * lines), layout="constrained")
+        for place, name in enumerate(names, start=1):
+            axes: Any = figure.add_subplot(lines, columns, place)
             points = [(row["step"], row[name]) for row in self.rows if name in row]
             axes.plot(*zip(*points, strict=True), linewidth=1)
             axes.set_title(name, fontsize=9)
             axes.grid(alpha=0.3)
-        figure.savefig(self.folder / "curves.png", dpi=80)
+        buffer = io.BytesIO()
+        figure.savefig(buffer, dpi=80, format="png")
+        with new_file(self.folder / CURVES) as file:
+            file.write(buffer.getvalue())
 
     def close(self) -> None:
         if self._board is not None:
-            self._board.close()
+            with contextlib.suppress(OSError):  # the last events do not fit: the log has their numbers
+                self._board.close()
 
 
-def _rows(path: Path) -> list[dict[str, float]]:
-    if not path.exists():
-        return []
-    rows: list[dict[str, float]] = []
-    for line in path.read_text().splitlines():
+def missing_extras() -> list[str]:
+    """Which of the packages that draw are not installed."""
+    from importlib.util import find_spec
+
+    return [name for name in ("tensorboard", "matplotlib") if find_spec(name) is None]
+
+
+def _rows(path: Path) -> list[Row]:
+    """All rows up to the first that is torn."""
+    rows: list[Row] = []
+    for line in path.read_text().splitlines() if path.exists() else ():
         try:
-            rows.append(json.loads(line))
+            row: object = json.loads(line)
         except ValueError:
             break
+        if not isinstance(row, dict) or "step" not in row:
+            break
+        rows.append(cast("Row", row))
     return rows
 
 
-def _board(folder: Path, step: int) -> object | None:
+def _board(folder: Path, step: int) -> Any | None:  # noqa: ANN401 - TensorBoard is untyped
     try:
         from torch.utils.tensorboard.writer import SummaryWriter
     except ImportError:

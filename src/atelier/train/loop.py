@@ -4,24 +4,27 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import torch
 from PIL import Image
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from atelier.errors import BadInput, NotFinite
+from atelier.errors import BadFile, BadInput, NotFinite
 from atelier.train import checkpoint
 from atelier.train.ema import Ema
+from atelier.train.folder import refuse_changes, writing
 from atelier.train.logbook import Logbook
 from atelier.train.pace import Pace
 from atelier.train.prefetch import Prefetch
 from atelier.train.recipe import Optim, Run
+
+B = TypeVar("B")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +46,8 @@ class Validation:
     pictures: Mapping[str, Image.Image]
 
 
-class Task(Protocol):
-    """What is being trained. `nets` are saved and averaged; `aids` (a discriminator) are saved only."""
+class Task(Protocol[B]):
+    """What is being trained, on batches of type B. `nets` are saved and averaged; `aids` (a critic) are saved only."""
 
     @property
     def nets(self) -> Mapping[str, nn.Module]: ...
@@ -53,20 +56,25 @@ class Task(Protocol):
     @property
     def optimizers(self) -> Mapping[str, Optimizer]: ...
     @property
-    def digest(self) -> str: ...
+    def identity(self) -> str:
+        """Names what must not change while a run goes on."""
+        ...
+
     @property
-    def maker(self) -> Callable[[int], Any]:
+    def maker(self) -> Callable[[int], B]:
         """Picklable and pure: the batch of a step."""
         ...
 
-    def update(self, step: int, batch: Any) -> Mapping[str, Tensor]:
-        """One step of every optimizer; returns the losses."""
+    def update(self, step: int, batch: B, /) -> Mapping[str, Tensor]:
+        """One step of every optimizer; returns the losses, scalars, "loss" among them."""
         ...
 
-    def validate(self, step: int) -> Validation: ...
+    def validate(self) -> Validation:
+        """Measures the networks as they are, without gradients."""
+        ...
 
     def extra(self) -> Mapping[str, Any]:
-        """Small JSON values that belong in the checkpoint."""
+        """Small JSON values that are kept in the checkpoint and must be the same when the run goes on."""
         ...
 
 
@@ -91,57 +99,118 @@ class Saved:
 
 @dataclass(frozen=True, slots=True)
 class Resumed:
+    """passed_over: newer checkpoints that are damaged."""
+
     step: int
     path: Path
+    passed_over: tuple[Path, ...] = ()
 
 
 Event = Stepped | Validated | Saved | Resumed
 
 
 def train(
-    task: Task, run: Run, optim: Optim, folder: Path, stop: Callable[[], bool] = lambda: False
+    task: Task[Any],
+    run: Run,
+    optim: Optim,
+    folder: Path,
+    stop: Callable[[], bool] = lambda: False,
+    *,
+    accept_changes: bool = False,
 ) -> Iterator[Event]:
     """Trains from the newest whole checkpoint in `folder` (or from nothing) to run.steps.
 
-    Yields an event after every step, validation and save. `stop` is asked between steps; when it says so, the run
-    saves a checkpoint and ends. Raises NotFinite at a loss that is not a number, BadInput when the folder holds a run
-    of another recipe, StorageFull when a checkpoint does not fit (earlier ones stay).
+    Yields an event after every step, validation and save. `stop` is asked between steps and while a step waits for its
+    data; when it says so, the run saves a checkpoint and ends. Raises NotFinite at a loss that is not a number,
+    BadInput when the folder holds a run of another recipe and its changes are not accepted, StorageFull when a
+    checkpoint does not fit (earlier ones stay), BadFile.
     """
-    pace = Pace(run.steps, optim.warmup, int(run.steps * optim.cooldown))
-    averages = {name: Ema(net, optim.ema) for name, net in task.nets.items()}
-    saved = checkpoint.newest(folder / "checkpoints")
-    first = 0
-    if saved is not None:
-        first = _restore(task, averages, saved)
-        yield Resumed(first, saved)
-    log = Logbook(folder, first)
-    with Prefetch(task.maker, first, run.workers) as batches:
-        started = time.monotonic()
-        for step in range(first, run.steps):
-            _set_rates(task, pace.factor(step))
-            losses = _checked(step, task.update(step, batches.take()), saved)
-            for name, average in averages.items():
-                average.update(task.nets[name], step)
-            done = step + 1
-            yield Stepped(done, run.steps, losses)
-            if done % run.log_every == 0 or done == run.steps:
-                log.add(done, losses)
-            if done % run.validate_every == 0 or done == run.steps:
-                numbers = {**_validated(task, averages, done, log), "seconds": time.monotonic() - started}
-                log.add(done, numbers)
-                yield Validated(done, numbers)
-            ending = stop()
-            if done % run.checkpoint_every == 0 or done == run.steps or ending:
-                saved = checkpoint.save(folder / "checkpoints", _snapshot(task, averages, done), run.keep)
-                log.curves()
-                yield Saved(done, saved)
-            if ending:
+    course = _Course(task, run, optim, folder)
+    with writing(folder):
+        if (resumed := course.resume(accept_changes=accept_changes)) is not None:
+            yield resumed
+        with closing(Logbook(folder, course.done)) as log, Prefetch(task.maker, course.done, run.workers) as batches:
+            yield from course.events(batches, log, stop)
+
+
+class _Course:
+    """One training under way: `done` steps are made, `saved` is the checkpoint to go back to."""
+
+    def __init__(self, task: Task[Any], run: Run, optim: Optim, folder: Path) -> None:
+        self.task, self.run, self.folder = task, run, folder
+        self.pace = Pace(run.steps, optim.warmup, int(run.steps * optim.cooldown))
+        self.averages = {name: Ema(net, optim.ema) for name, net in task.nets.items()}
+        self.done, self.kept = 0, 0
+        self.saved: Path | None = None
+
+    def resume(self, *, accept_changes: bool) -> Resumed | None:
+        checkpoints = self.folder / checkpoint.FOLDER
+        self.saved = checkpoint.newest(checkpoints)
+        if self.saved is None:
+            return None
+        self.done = self.kept = _restore(self.task, self.averages, self.saved, accept_changes=accept_changes)
+        return Resumed(self.done, self.saved, checkpoint.after(checkpoints, self.saved))
+
+    def events(self, batches: Prefetch[Any], log: Logbook, stop: Callable[[], bool]) -> Iterator[Event]:
+        started = time.monotonic() - log.seconds
+        while self.done < self.run.steps and not stop():
+            batch = batches.take(stop)
+            if batch is None:
                 break
-    log.close()
+            losses = self._step(batch)
+            yield Stepped(self.done, self.run.steps, losses)
+            if self._due(self.run.log_every):
+                log.add(self.done, losses)
+            if self._due(self.run.validate_every):
+                numbers = {**self._validated(log), "seconds": time.monotonic() - started}
+                log.add(self.done, numbers)
+                yield Validated(self.done, numbers)
+            if self._due(self.run.checkpoint_every) or self.done == self.pace.constant_until:
+                yield self._save(log)
+        if self.done > self.kept:
+            yield self._save(log)
+
+    def _due(self, every: int) -> bool:
+        return self.done % every == 0 or self.done == self.run.steps
+
+    def _step(self, batch: object) -> dict[str, float]:
+        for optimizer in self.task.optimizers.values():
+            for group in optimizer.param_groups:
+                group["lr"] = group["full_rate"] * self.pace.factor(self.done)
+        losses = {name: float(value) for name, value in self.task.update(self.done, batch).items()}
+        for name, value in losses.items():
+            if not math.isfinite(value):
+                raise NotFinite(f"step {self.done + 1}: {name} is {value}; {self._way_back()}")
+        for name, average in self.averages.items():
+            average.update(self.task.nets[name], self.done)
+        self.done += 1
+        return losses
+
+    def _way_back(self) -> str:
+        if self.saved is None:
+            return "there is no checkpoint yet: start again with a lower optim.rate"
+        return f"the last good checkpoint is {self.saved}: go on from it with a lower optim.rate and --accept-changes"
+
+    def _validated(self, log: Logbook) -> Mapping[str, float]:
+        with averaged(self.task, self.averages), torch.no_grad():
+            result = self.task.validate()
+        for name, picture in result.pictures.items():
+            log.picture(self.done, name, picture)
+        return result.numbers
+
+    def _save(self, log: Logbook) -> Saved:
+        """The checkpoint before the cool-down stays: from there the run can be made longer."""
+        snapshot = _snapshot(self.task, self.averages, self.done)
+        self.saved = checkpoint.save(
+            self.folder / checkpoint.FOLDER, snapshot, self.run.keep, spare=self.pace.constant_until
+        )
+        self.kept = self.done
+        log.curves()
+        return Saved(self.done, self.saved)
 
 
 @contextmanager
-def averaged(task: Task, averages: Mapping[str, Ema]) -> Iterator[None]:
+def averaged(task: Task[Any], averages: Mapping[str, Ema]) -> Generator[None]:
     """Inside, the networks carry their averaged weights."""
     own: list[tuple[Tensor, Tensor]] = []
     for name, net in task.nets.items():
@@ -158,30 +227,7 @@ def averaged(task: Task, averages: Mapping[str, Ema]) -> Iterator[None]:
             net.train()
 
 
-def _set_rates(task: Task, factor: float) -> None:
-    for optimizer in task.optimizers.values():
-        for group in optimizer.param_groups:
-            group["lr"] = group["full_rate"] * factor
-
-
-def _checked(step: int, losses: Mapping[str, Tensor], saved: Path | None) -> dict[str, float]:
-    numbers = {name: float(value) for name, value in losses.items()}
-    for name, value in numbers.items():
-        if not math.isfinite(value):
-            way = f"resume from {saved} with a lower optim.rate" if saved else "start again with a lower optim.rate"
-            raise NotFinite(f"step {step + 1}: {name} is {value}; {way}")
-    return numbers
-
-
-def _validated(task: Task, averages: Mapping[str, Ema], step: int, log: Logbook) -> Mapping[str, float]:
-    with averaged(task, averages), torch.no_grad():
-        result = task.validate(step)
-    for name, picture in result.pictures.items():
-        log.picture(step, name, picture)
-    return result.numbers
-
-
-def _snapshot(task: Task, averages: Mapping[str, Ema], step: int) -> checkpoint.Snapshot:
+def _snapshot(task: Task[Any], averages: Mapping[str, Ema], step: int) -> checkpoint.Snapshot:
     tensors: dict[str, Mapping[str, Tensor]] = {}
     for name, net in {**task.nets, **task.aids}.items():
         tensors[name] = net.state_dict()
@@ -189,23 +235,46 @@ def _snapshot(task: Task, averages: Mapping[str, Ema], step: int) -> checkpoint.
         tensors[f"{name}.ema"] = ema.average
     for name, optimizer in task.optimizers.items():
         tensors[f"{name}.optimizer"] = _optimizer_tensors(optimizer)
-    return checkpoint.Snapshot(step, tensors, {"recipe": task.digest, **task.extra()})
+    return checkpoint.Snapshot(step, tensors, {"recipe": task.identity, **task.extra()})
 
 
-def _restore(task: Task, averages: Mapping[str, Ema], path: Path) -> int:
-    snapshot = checkpoint.load(path)
-    if snapshot.state["recipe"] != task.digest:
-        raise BadInput(
-            f"{path.parent.parent}: holds a run of another recipe; give another --out, or the recipe it began with"
-        )
+def _restore(task: Task[Any], averages: Mapping[str, Ema], path: Path, *, accept_changes: bool) -> int:
+    snapshot, folder = checkpoint.load(path), path.parent.parent
+    if not accept_changes:
+        _refuse_another_run(folder, str(snapshot.state.get("recipe")), task.identity)
+        _refuse_other_parts(folder, snapshot.state, task.extra())
     for name, net in {**task.nets, **task.aids}.items():
-        net.load_state_dict(snapshot.tensors[name])
+        _fill(path, name, net.state_dict(), snapshot)
     for name, ema in averages.items():
-        for key, average in ema.average.items():
-            average.copy_(snapshot.tensors[f"{name}.ema"][key])
+        _fill(path, f"{name}.ema", ema.average, snapshot)
     for name, optimizer in task.optimizers.items():
-        _restore_optimizer(optimizer, snapshot.tensors[f"{name}.optimizer"])
+        _restore_optimizer(path, optimizer, snapshot.tensors.get(f"{name}.optimizer", {}))
     return snapshot.step
+
+
+def _refuse_another_run(folder: Path, stored: str, own: str) -> None:
+    if stored != own:
+        same_recipe = stored.partition("-")[0] == own.partition("-")[0]
+        refuse_changes(folder, ["its pictures were others" if same_recipe else f"digest {stored}, not {own}"])
+
+
+def _refuse_other_parts(folder: Path, state: Mapping[str, Any], extra: Mapping[str, Any]) -> None:
+    for name, value in extra.items():
+        if state.get(name, value) != value:
+            raise BadInput(
+                f"{folder}: {name} is no longer what this run began with: give another --out, put the earlier one "
+                "back, or --accept-changes to go on"
+            )
+
+
+def _fill(path: Path, stem: str, own: Mapping[str, Tensor], snapshot: checkpoint.Snapshot) -> None:
+    """Copies a checkpoint's tensors into `own`, which keep their place and layout. Raises BadFile unless all fit."""
+    stored = snapshot.tensors.get(stem, {})
+    if {name: t.shape for name, t in own.items()} != {name: t.shape for name, t in stored.items()}:
+        raise BadFile(path, f"holds no {stem} of this recipe's shape; give another --out")
+    with torch.no_grad():
+        for name, tensor in own.items():
+            tensor.copy_(stored[name])
 
 
 def _optimizer_tensors(optimizer: Optimizer) -> dict[str, Tensor]:
@@ -213,11 +282,14 @@ def _optimizer_tensors(optimizer: Optimizer) -> dict[str, Tensor]:
     return {f"{index}.{key}": value for index, values in state.items() for key, value in values.items()}
 
 
-def _restore_optimizer(optimizer: Optimizer, tensors: Mapping[str, Tensor]) -> None:
-    """Into tensors laid out like the parameters: a fused step reads both in memory order."""
-    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+def _restore_optimizer(path: Path, optimizer: Optimizer, tensors: Mapping[str, Tensor]) -> None:
+    """Into tensors that lie like the parameters: a fused step reads both in memory order, on one device."""
+    parameters: list[Tensor] = [p for group in optimizer.param_groups for p in group["params"]]
     for name, value in tensors.items():
         index, _, key = name.partition(".")
-        parameter = parameters[int(index)]
-        shaped = value if value.shape != parameter.shape else torch.empty_like(parameter).copy_(value)
-        optimizer.state[parameter][key] = shaped
+        parameter = parameters[int(index)] if int(index) < len(parameters) else None
+        if parameter is None or value.shape not in {(), parameter.shape}:
+            raise BadFile(path, "holds the optimizer of other parameters; give another --out")
+        alike = value.shape == parameter.shape
+        here = torch.empty_like(parameter).copy_(value) if alike else value.to(parameter.device)
+        optimizer.state[parameter][key] = here

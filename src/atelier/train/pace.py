@@ -18,10 +18,15 @@ class Pace:
     warmup: int
     cooldown: int
 
+    @property
+    def constant_until(self) -> int:
+        """How many steps are made before the cool-down."""
+        return self.steps - self.cooldown
+
     def factor(self, step: int) -> float:
         """What to multiply the recipe's rate with at `step`, in [0, 1]."""
         up = min(1.0, (step + 1) / max(self.warmup, 1))
-        past = step - (self.steps - self.cooldown)
+        past = step - self.constant_until
         if past < 0:
             return up
         return up * max(0.0, 1.0 - math.sqrt((past + 1) / (self.cooldown + 1)))

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 
 def key(*parts: int | str) -> int:
@@ -16,16 +18,27 @@ def key(*parts: int | str) -> int:
 
 def generator(*parts: int | str) -> torch.Generator:
     """A CPU generator of its own for the named draw."""
+    import torch
+
     return torch.Generator().manual_seed(key(*parts))
 
 
 def normal(shape: tuple[int, ...] | torch.Size, *parts: int | str) -> Tensor:
+    """Unit normal numbers, float32."""
+    import torch
+
     return torch.randn(shape, generator=generator(*parts))
 
 
 def uniform(shape: tuple[int, ...] | torch.Size, *parts: int | str) -> Tensor:
+    """Numbers in [0, 1), float32."""
+    import torch
+
     return torch.rand(shape, generator=generator(*parts))
 
 
 def permutation(count: int, *parts: int | str) -> Tensor:
+    """0 to count - 1 in random order, int64."""
+    import torch
+
     return torch.randperm(count, generator=generator(*parts))

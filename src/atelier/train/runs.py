@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,24 +16,24 @@ from atelier.models.clip import ClipText, TextSpec, VisionSpec
 from atelier.models.unet import UNet
 from atelier.models.vae import AutoencoderKL, VaeSpec
 from atelier.train import checkpoint
-from atelier.train.parts import WEIGHTS, part_settings, part_weights, write_part
+from atelier.train.parts import SETTINGS, part_settings, part_weights, spec_in, write_part
 from atelier.train.recipe import ClipRecipe, DenoiserRecipe, VaeRecipe
-from atelier.train.tasks.clip import Clip, text_spec, vision_spec
+from atelier.train.sources import dataset
 from atelier.train.tasks import denoiser
+from atelier.train.tasks.clip import TOKENIZER, Clip, text_spec, vision_spec
 from atelier.train.tasks.denoiser import Frozen
-from atelier.train.tasks.images import dataset
 from atelier.train.tasks.vae import latent_scale, spec_of
+from atelier.weights.load import load_into
 from atelier.weights.tokenizer import ClipTokenizer
 
-TOKENIZER, MODEL = "tokenizer", "model"
+MODEL = "model"
 
 
 def export_vae(run: Path, recipe: VaeRecipe) -> Path:
     """Writes the averaged autoencoder of the newest checkpoint, with its measured latent scale."""
     spec, tensors = spec_of(recipe), _averaged(run, "vae")
-    vae = AutoencoderKL(spec)
-    vae.load_state_dict(dict(tensors))
-    scale = latent_scale(vae.eval(), dataset(recipe.data, "train"))
+    vae = load_into(lambda: AutoencoderKL(spec), tensors, source=run)
+    scale = latent_scale(vae, dataset(recipe.data, "train"))
     return write_part(run, tensors, {"kind": "vae", "spec": asdict(spec), "latent_scale": scale})
 
 
@@ -47,20 +46,21 @@ def export_clip(run: Path, recipe: ClipRecipe) -> Path:
 
 def frozen(vae_run: Path, clip_run: Path) -> Frozen:
     """What the denoiser's training takes from the first two. Raises BadFile naming the training that is missing."""
-    settings = part_settings(vae_run, "vae")
-    clip = load_clip(clip_run)
-    vae = AutoencoderKL(VaeSpec(**_tuples(settings["spec"])))
-    vae.load_state_dict(part_weights(vae_run))
-    return Frozen(vae, vae_run / WEIGHTS, float(settings["latent_scale"]), clip.text, clip_run / TOKENIZER)
+    settings, clip = part_settings(vae_run, "vae"), load_clip(clip_run)
+    spec, scale = spec_in(vae_run, settings, "spec", VaeSpec), settings.get("latent_scale")
+    if not isinstance(scale, float):
+        raise BadFile(vae_run / SETTINGS, "is damaged (latent_scale); run the same training again")
+    vae = load_into(lambda: AutoencoderKL(spec), part_weights(vae_run), source=vae_run)
+    return Frozen(vae, vae_run, scale, clip.text, clip_run / TOKENIZER)
 
 
 def export_model(run: Path, recipe: DenoiserRecipe) -> Path:
     """Writes the whole model as a diffusers folder: the averaged U-Net with the networks it was trained upon."""
     parts, clip = frozen(Path(recipe.vae), Path(recipe.clip)), load_clip(Path(recipe.clip))
-    unet = UNet(denoiser.spec_of(recipe, parts.vae.spec.latent, clip.text.spec.width))
-    unet.load_state_dict(dict(_averaged(run, "unet")))
-    text = ClipText(replace(clip.text.spec, projection=None))
-    text.load_state_dict({n: t for n, t in clip.text.state_dict().items() if not n.startswith("projection.")})
+    spec = denoiser.spec_of(recipe, parts.vae.spec.latent, clip.text.spec.width)
+    unet = load_into(lambda: UNet(spec), _averaged(run, "unet"), source=run)
+    states = {n: t for n, t in clip.text.state_dict().items() if not n.startswith("projection.")}
+    text = load_into(lambda: ClipText(replace(clip.text.spec, projection=None)), states)
     assert clip.text.projection is not None
     model = Modules(
         unet=unet,
@@ -76,18 +76,17 @@ def export_model(run: Path, recipe: DenoiserRecipe) -> Path:
 
 
 def load_clip(run: Path) -> Clip:
+    """The finished towers of a run folder. Raises BadFile."""
     settings = part_settings(run, "clip")
-    clip = Clip(TextSpec(**settings["text"]), VisionSpec(**settings["vision"]))
-    clip.load_state_dict(part_weights(run))
-    return clip.eval()
+    text, vision = spec_in(run, settings, "text", TextSpec), spec_in(run, settings, "vision", VisionSpec)
+    return load_into(lambda: Clip(text, vision), part_weights(run), source=run)
 
 
 def _averaged(run: Path, name: str) -> Mapping[str, Tensor]:
-    newest = checkpoint.newest(run / "checkpoints")
+    newest = checkpoint.newest(run / checkpoint.FOLDER)
     if newest is None:
         raise BadFile(run, "holds no whole checkpoint; train first")
-    return checkpoint.load(newest).tensors[f"{name}.ema"]
-
-
-def _tuples(spec: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: tuple(value) if isinstance(value, list) else value for key, value in spec.items()}
+    tensors = checkpoint.load(newest).tensors
+    if f"{name}.ema" not in tensors:
+        raise BadFile(newest, f"holds no {name}: a run of another kind")
+    return tensors[f"{name}.ema"]

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,20 +14,26 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from atelier.errors import BadFile
 from atelier.families.checkpoint import Checkpoint
 from atelier.models.clip import ClipText, ClipVision, Layer, TextSpec, VisionSpec
+from atelier.train import checkpoint
+from atelier.train.batches import Captioned, CaptionedPictures, Order, captioned
 from atelier.train.data.dataset import Dataset
+from atelier.train.folder import writing
 from atelier.train.loop import Machine, Validation
 from atelier.train.optimizers import adamw, clipped
-from atelier.train.parts import part_settings, part_weights
-from atelier.train.recipe import ClipRecipe, digest
-from atelier.train.tasks.images import Order, dataset, stack
+from atelier.train.parts import part_settings, part_weights, spec_in
+from atelier.train.recipe import ClipRecipe
+from atelier.train.sources import dataset, identity
 from atelier.train.vocabulary import learn
+from atelier.weights.formats.atomic import new_folder
 from atelier.weights.tokenizer import ClipTokenizer
 
 MEAN = (0.48145466, 0.4578275, 0.40821073)
 DEVIATION = (0.26862954, 0.26130258, 0.27577711)
 RETRIEVAL = 150
+TOKENIZER = "tokenizer"
 
 
 def text_spec(recipe: ClipRecipe, vocabulary: ClipTokenizer) -> TextSpec:
@@ -109,42 +114,13 @@ def normalised(pixels: NDArray[np.uint8], device: torch.device) -> Tensor:
     return ((image - torch.tensor(MEAN, device=device)) / torch.tensor(DEVIATION, device=device)).permute(0, 3, 1, 2)
 
 
-@dataclass(frozen=True, slots=True)
-class Batch:
-    pixels: NDArray[np.uint8]
-    tokens: NDArray[np.int64]
-
-
-@dataclass(frozen=True, slots=True)
-class Maker:
-    data: Dataset
-    order: Order
-    vocabulary: Path
-
-    def __call__(self, step: int) -> Batch:
-        indices = self.order.indices(step)
-        return batch_of(self.data, indices, ClipTokenizer.from_folder(self.vocabulary))
-
-
-def batch_of(data: Dataset, indices: list[int], vocabulary: ClipTokenizer) -> Batch:
-    tokens = np.array([vocabulary.ids(data.caption(i)) for i in indices], np.int64)
-    return Batch(stack(data, indices), tokens)
-
-
 class ClipTask:
-    """`folder` receives the learned vocabulary (as a CLIP tokenizer), once."""
+    """Both towers on captioned pictures. A new run writes its vocabulary into `folder`/tokenizer first."""
 
     def __init__(self, recipe: ClipRecipe, machine: Machine, folder: Path) -> None:
         self.recipe, self.machine = recipe, machine
         self._data, self._held_out = dataset(recipe.data, "train"), dataset(recipe.data, "held_out")
-        self._folder = folder / "tokenizer"
-        if recipe.begin and not self._folder.is_dir():
-            shutil.copytree(Path(recipe.begin) / "tokenizer", self._folder)
-        if not self._folder.is_dir():
-            length = self._data.length or recipe.model.captions
-            captions = (self._data.caption(i) for i in range(min(length, recipe.model.captions)))
-            learn(captions, recipe.model.vocab, recipe.model.positions).save(self._folder)
-        self.vocabulary = ClipTokenizer.from_folder(self._folder)
+        self.vocabulary = _vocabulary(recipe, self._data, folder)
         torch.manual_seed(recipe.run.seed)
         self.clip = Clip(text_spec(recipe, self.vocabulary), vision_spec(recipe))
         initialise(self.clip.text)
@@ -155,11 +131,13 @@ class ClipTask:
         self._optimizer = adamw([self.clip], recipe.optim)
 
     def _keep_text(self, run: Path) -> None:
-        part_settings(run, "clip")
+        if spec_in(run, part_settings(run, "clip"), "text", TextSpec) != self.clip.text.spec:
+            raise BadFile(run, "holds a text tower of another shape than [model]; give the same numbers")
         weights = part_weights(run)
         own = {name.removeprefix("text."): w for name, w in weights.items() if name.startswith("text.")}
         self.clip.text.load_state_dict(own)
-        self.clip.text.requires_grad_(False)
+        for parameter in self.clip.text.parameters():
+            parameter.requires_grad = False
         self.clip.logit_scale.data = weights["logit_scale"]
 
     @property
@@ -175,15 +153,15 @@ class ClipTask:
         return {"clip": self._optimizer}
 
     @property
-    def digest(self) -> str:
-        return digest(self.recipe)
+    def identity(self) -> str:
+        return identity(self.recipe, self._data)
 
     @property
-    def maker(self) -> Callable[[int], Batch]:
+    def maker(self) -> Callable[[int], Captioned]:
         order = Order(self._data.length, self.recipe.run.batch, self.recipe.run.seed)
-        return Maker(self._data, order, self._folder)
+        return CaptionedPictures(self._data, order, self.vocabulary)
 
-    def update(self, step: int, batch: Batch) -> Mapping[str, Tensor]:
+    def update(self, _: int, batch: Captioned, /) -> Mapping[str, Tensor]:
         tokens = torch.from_numpy(batch.tokens).to(self.machine.device)
         with self.machine.autocast():
             texts = self.clip.embed_text(tokens)
@@ -197,24 +175,46 @@ class ClipTask:
             self.clip.logit_scale.clamp_(0, math.log(100))
         return {"loss": loss.detach(), "norm": norm, "temperature": self.clip.logit_scale.detach().exp()}
 
-    def validate(self, step: int) -> Validation:
+    def validate(self) -> Validation:
+        """Retrieval among held-out pictures."""
         return Validation({"r@1": retrieval(self.clip, self._held_out, self.vocabulary, self.machine.device)}, {})
 
     def extra(self) -> Mapping[str, Any]:
         return {}
 
 
-def assembled(checkpoint: Checkpoint) -> Clip | None:
+def _vocabulary(recipe: ClipRecipe, data: Dataset, folder: Path) -> ClipTokenizer:
+    """The run's vocabulary. As long as it has no checkpoint it is learned, or taken from where the run begins."""
+    place = folder / TOKENIZER
+    if checkpoint.newest(folder / checkpoint.FOLDER) is None:
+        vocabulary = (
+            ClipTokenizer.from_folder(Path(recipe.begin) / TOKENIZER) if recipe.begin else _learned(recipe, data)
+        )
+        with writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            with new_folder(place, overwrite=True) as fresh:
+                vocabulary.save(fresh)
+    elif not place.is_dir():
+        raise BadFile(folder, f"holds checkpoints without {TOKENIZER}/: a run of another kind? Give another --out")
+    return ClipTokenizer.from_folder(place)
+
+
+def _learned(recipe: ClipRecipe, data: Dataset) -> ClipTokenizer:
+    count = min(data.length or recipe.model.captions, recipe.model.captions)
+    return learn((data.caption(i) for i in range(count)), recipe.model.vocab, recipe.model.positions)
+
+
+def assembled(model: Checkpoint) -> Clip | None:
     """CLIP from the parts of a model that carries its vision tower and projection; None for one that does not."""
-    projection, vision = checkpoint.tensors("projection", torch.float32), checkpoint.vision_spec
+    projection, vision = model.tensors("projection", torch.float32), model.vision_spec
     if vision is None or not projection:
         return None
     width = projection["text_projection.weight"].shape[0]
-    clip = Clip(replace(checkpoint.text_spec, projection=width), vision)
+    clip = Clip(replace(model.text_spec, projection=width), vision)
     clip.text.load_state_dict(
-        {**checkpoint.tensors("text", torch.float32), "projection.weight": projection["text_projection.weight"]}
+        {**model.tensors("text", torch.float32), "projection.weight": projection["text_projection.weight"]}
     )
-    clip.vision.load_state_dict(checkpoint.tensors("vision", torch.float32))
+    clip.vision.load_state_dict(model.tensors("vision", torch.float32))
     clip.logit_scale.data = projection["logit_scale"]
     return clip.eval()
 
@@ -228,7 +228,7 @@ def retrieval(clip: Clip, data: Dataset, vocabulary: ClipTokenizer, device: torc
     while len(chosen) < RETRIEVAL and index < limit:
         chosen.setdefault(data.caption(index), index)
         index += 1
-    batch = batch_of(data, list(chosen.values()), vocabulary)
+    batch = captioned(data, list(chosen.values()), vocabulary)
     texts = clip.embed_text(torch.from_numpy(batch.tokens).to(device))
     images = clip.embed_image(normalised(batch.pixels, device))
     best = (images @ texts.T).argmax(1)

@@ -19,19 +19,23 @@ from atelier.diffusion.parameterization import parameterization
 from atelier.diffusion.samplers.euler import euler
 from atelier.diffusion.schedules.uniform import uniform
 from atelier.diffusion.scheduling import ScheduleOptions
+from atelier.errors import BadInput
 from atelier.models.clip import ClipText
 from atelier.models.unet import UNet, UNetSpec
 from atelier.models.vae import AutoencoderKL
 from atelier.nn.attention import SpatialTransformer
-from atelier.nn.conv import ResBlock
+from atelier.nn.conv import ResBlock, channels_last
 from atelier.nn.ports import Conditioning
 from atelier.train import objective, randomness
+from atelier.train.batches import Order, stack, token_rows
 from atelier.train.data.sheet import sheet
-from atelier.train.latents import Pool, PoolOrder
+from atelier.train.latents import CHUNK, Latents, Pool, PoolBatches, encoder_digest
 from atelier.train.loop import Machine, Validation
 from atelier.train.optimizers import adamw, clipped
-from atelier.train.recipe import DenoiserRecipe, digest
-from atelier.train.tasks.images import dataset, to_pixels
+from atelier.train.parts import content
+from atelier.train.recipe import DenoiserRecipe
+from atelier.train.sources import dataset, identity
+from atelier.train.tasks.images import to_image, to_pixels
 from atelier.weights.tokenizer import ClipTokenizer
 
 SHOWN, STEPS, SCALE = 16, 20, 4.0
@@ -42,7 +46,7 @@ class Frozen:
     """The two networks trained before: what makes latents and what reads captions."""
 
     vae: AutoencoderKL
-    vae_weights: Path
+    vae_run: Path
     latent_scale: float
     text: ClipText
     vocabulary: Path
@@ -73,48 +77,52 @@ def initialise(net: UNet) -> None:
     nn.init.zeros_(net.conv_out.weight)
 
 
-@dataclass(frozen=True, slots=True)
-class Batch:
-    latents: NDArray[np.float16]
-    tokens: NDArray[np.int64]
+def _check_size(recipe: DenoiserRecipe, frozen: Frozen) -> None:
+    size, factor = recipe.data.size, frozen.vae.spec.factor
+    if size % factor:
+        raise BadInput(f"data.size = {size}: not divisible by {factor}, the factor of the autoencoder {frozen.vae_run}")
 
 
-@dataclass(frozen=True, slots=True)
-class Maker:
-    pool: Pool
-    order: PoolOrder
-
-    def __call__(self, step: int) -> Batch:
-        return Batch(*self.pool.rows(self.order.indices(step)))
+def _no_noise(sigma: Tensor, following: Tensor) -> Tensor:
+    raise AssertionError(f"Euler's method asks for noise between {sigma} and {following}")
 
 
 class DenoiserTask:
+    """A U-Net on latents of the pool, which worker processes make in `cache`."""
+
     def __init__(self, recipe: DenoiserRecipe, machine: Machine, frozen: Frozen, cache: Path) -> None:
-        self.recipe, self.machine = recipe, machine
+        _check_size(recipe, frozen)
+        self.recipe, self.machine, self._frozen = recipe, machine, frozen
         self.parameterization, self.levels = parameterization(recipe.loss.prediction), scaled_linear()
-        data, self._held_out = dataset(recipe.data, "train"), dataset(recipe.data, "held_out")
-        self._finite = data.length is not None
+        self._data, self._held_out = dataset(recipe.data, "train"), dataset(recipe.data, "held_out")
         self._pool = Pool(
-            data=data,
-            vae=frozen.vae_weights,
+            data=self._data,
+            vae=frozen.vae_run,
             spec=frozen.vae.spec,
             scale=frozen.latent_scale,
             vocabulary=frozen.vocabulary,
             folder=cache,
-            length=data.length or recipe.pool,
+            length=self._data.length or recipe.pool,
             shard=recipe.shard,
             seed=recipe.data.seed,
-        )
+        ).named(frozen.vae)
         self._vocabulary = ClipTokenizer.from_folder(frozen.vocabulary)
-        self._vae = frozen.vae.to(machine.device, memory_format=torch.channels_last).eval()
+        self._extra = {
+            "latent_scale": frozen.latent_scale,
+            "autoencoder": encoder_digest(frozen.vae),
+            "text_encoder": content(
+                frozen.text.spec, {n: t for n, t in frozen.text.state_dict().items() if not n.startswith("projection.")}
+            ),
+        }
+        self._vae = channels_last(frozen.vae.to(machine.device)).eval()
         self._text = frozen.text.to(machine.device).eval()
-        self._scale = frozen.latent_scale
         torch.manual_seed(recipe.run.seed)
         self.unet = UNet(spec_of(recipe, frozen.vae.spec.latent, frozen.text.spec.width))
         initialise(self.unet)
-        self.unet = self.unet.to(machine.device, memory_format=torch.channels_last)
+        self.unet = channels_last(self.unet.to(machine.device))
         self._optimizer = adamw([self.unet], recipe.optim)
         self._empty = torch.tensor(self._vocabulary.ids(""), device=machine.device)
+        self._measured: tuple[Tensor, Tensor] | None = None
 
     @property
     def nets(self) -> Mapping[str, nn.Module]:
@@ -129,15 +137,15 @@ class DenoiserTask:
         return {"unet": self._optimizer}
 
     @property
-    def digest(self) -> str:
-        return digest(self.recipe)
+    def identity(self) -> str:
+        return identity(self.recipe, self._data)
 
     @property
-    def maker(self) -> Callable[[int], Batch]:
-        run = self.recipe.run
-        return Maker(self._pool, PoolOrder(self._pool.length, run.batch, run.seed, self._finite))
+    def maker(self) -> Callable[[int], Latents]:
+        run, endless = self.recipe.run, self._data.length is None
+        return PoolBatches(self._pool, Order(self._pool.length, run.batch, run.seed, first_in_turn=endless))
 
-    def update(self, step: int, batch: Batch) -> Mapping[str, Tensor]:
+    def update(self, step: int, batch: Latents, /) -> Mapping[str, Tensor]:
         device, seed = self.machine.device, self.recipe.run.seed
         clean = torch.from_numpy(batch.latents).to(device).float().contiguous(memory_format=torch.channels_last)
         noise = randomness.normal(clean.shape, seed, "noise", step).to(device)
@@ -146,22 +154,20 @@ class DenoiserTask:
         tokens = self._dropped(step, torch.from_numpy(batch.tokens).to(device))
         with torch.no_grad():
             states = self._text(tokens).last
-        with self.machine.autocast():
-            losses = objective.loss(
-                lambda x, time: self.unet(x, time, Conditioning(states)),
-                self.parameterization,
-                self.levels,
-                clean,
-                noise,
-                t,
-                self.recipe.loss.snr_gamma,
-            )
-        loss = losses.mean()
+        loss = self._losses(clean, noise, t, states).mean()
         self._optimizer.zero_grad(set_to_none=True)
         loss.backward()
         norm = clipped([self.unet], self.recipe.optim.clip)
         self._optimizer.step()
         return {"loss": loss.detach(), "norm": norm}
+
+    def _losses(self, clean: Tensor, noise: Tensor, t: Tensor, states: Tensor) -> Tensor:
+        def net(x: Tensor, time: Tensor) -> Tensor:
+            return self.unet(x, time, Conditioning(states))
+
+        gamma = self.recipe.loss.snr_gamma
+        with self.machine.autocast():
+            return objective.loss(net, self.parameterization, self.levels, clean, noise, t, gamma)
 
     def _strata(self, step: int, count: int) -> Tensor:
         """Times spread evenly over [0, 1) in random order: uniform each, with less variance together."""
@@ -173,10 +179,31 @@ class DenoiserTask:
         draw = randomness.uniform((len(tokens), 1), self.recipe.run.seed, "drop", step).to(tokens.device)
         return torch.where(draw < self.recipe.loss.drop, self._empty, tokens)
 
-    def validate(self, step: int) -> Validation:
+    def validate(self) -> Validation:
+        """The loss of held-out pictures, and what is painted of their captions."""
         captions = [self._held_out.caption(i) for i in range(SHOWN)]
         pictures = self.paint(captions)
-        return Validation({}, {"pictures": sheet(list(pictures), captions, columns=8)})
+        return Validation({"held_out": self._held_out_loss()}, {"pictures": sheet(list(pictures), captions, columns=8)})
+
+    def _held_out_loss(self) -> float:
+        """The training loss of held-out pictures, without dropped captions, at the same noise and times always."""
+        if self._measured is None:
+            count = min(self.recipe.data.validation, self._held_out.length or self.recipe.data.validation)
+            self._measured = self._encoded(range(count))
+        clean, states = self._measured
+        noise = randomness.normal(clean.shape, "validation", "noise").to(clean.device)
+        t = (torch.arange(len(clean), device=clean.device) + 0.5) / len(clean) * len(self.levels.sigmas)
+        parts = zip(*(torch.split(x, self.recipe.run.batch) for x in (clean, noise, t.long(), states)), strict=True)
+        return float(torch.cat([self._losses(*part) for part in parts]).mean())
+
+    def _encoded(self, indices: range) -> tuple[Tensor, Tensor]:
+        """Latents and text states of held-out pictures."""
+        device = self.machine.device
+        chunks = [indices[i : i + CHUNK] for i in range(0, len(indices), CHUNK)]
+        images = (to_image(stack(self._held_out, chunk), device) for chunk in chunks)
+        clean = torch.cat([self._vae.encode(image).mode() for image in images]) * self._frozen.latent_scale
+        tokens = torch.from_numpy(token_rows(self._held_out, indices, self._vocabulary)).to(device)
+        return clean, self._text(tokens).last
 
     @torch.no_grad()
     def paint(self, captions: list[str]) -> NDArray[np.uint8]:
@@ -194,10 +221,10 @@ class DenoiserTask:
         sigmas = uniform(ScheduleOptions())(self.levels, STEPS)
         noise = randomness.normal((len(captions), self._vae.spec.latent, size, size), 0, "validation").to(device)
         denoise = cfg(Guidance(SCALE))(denoiser(net, self.parameterization, self.levels))
-        x = noise * sigmas[0]
-        for moment in euler()(denoise, x, sigmas.to(device), lambda *_: noise):
+        x = noise
+        for moment in euler()(denoise, noise * sigmas[0], sigmas.to(device), _no_noise):
             x = moment.x
-        return to_pixels(self._vae.decode(x / self._scale))
+        return to_pixels(self._vae.decode(x / self._frozen.latent_scale))
 
     def extra(self) -> Mapping[str, Any]:
-        return {"latent_scale": self._scale}
+        return self._extra

@@ -2,25 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-
-from atelier.train.data.dataset import Dataset, open_dataset
-from atelier.train.data.scenes import Split
-from atelier.train.randomness import permutation
-from atelier.train.recipe import Data
-
-
-def dataset(data: Data, split: Split) -> Dataset:
-    """The recipe's pictures; validation scenes come from another seed than training scenes."""
-    folder = None if data.source == "emoji" else Path(data.source)
-    return open_dataset(folder, seed=data.seed + (split == "held_out"), split=split, size=data.size)
 
 
 def to_image(pixels: NDArray[np.uint8], device: torch.device | None = None) -> Tensor:
@@ -32,28 +17,6 @@ def to_pixels(image: Tensor) -> NDArray[np.uint8]:
     """The inverse of `to_image`, clamped and rounded."""
     scaled = ((image.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
     return scaled.permute(0, 2, 3, 1).contiguous().cpu().numpy()
-
-
-@dataclass(frozen=True, slots=True)
-class Order:
-    """Which pictures a step sees. Endless data comes in its own order; finite data is shuffled anew every epoch."""
-
-    length: int | None
-    batch: int
-    seed: int
-
-    def indices(self, step: int) -> list[int]:
-        first = step * self.batch
-        numbers = range(first, first + self.batch)
-        if self.length is None:
-            return list(numbers)
-        epochs = {n // self.length for n in numbers}
-        shuffled = {epoch: permutation(self.length, self.seed, "order", epoch) for epoch in epochs}
-        return [int(shuffled[n // self.length][n % self.length]) for n in numbers]
-
-
-def stack(data: Dataset, indices: Sequence[int]) -> NDArray[np.uint8]:
-    return np.stack([data.image(i) for i in indices])
 
 
 def psnr(one: Tensor, other: Tensor) -> Tensor:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +13,20 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from atelier.errors import BadFile, NotFinite
 from atelier.models.vae import AutoencoderKL, VaeSpec
 from atelier.nn.attention import SingleHeadAttention
-from atelier.nn.conv import ResBlock
+from atelier.nn.conv import ResBlock, channels_last
 from atelier.train import randomness
+from atelier.train.batches import Order, Pictures, stack
 from atelier.train.data.dataset import Dataset
 from atelier.train.data.sheet import sheet
 from atelier.train.loop import Machine, Validation
 from atelier.train.optimizers import adamw, clipped
-from atelier.train.parts import part_settings, part_weights
-from atelier.train.recipe import VaeRecipe, digest
-from atelier.train.tasks.images import Order, dataset, psnr, stack, to_image, to_pixels
+from atelier.train.parts import part_settings, part_weights, spec_in
+from atelier.train.recipe import VaeRecipe
+from atelier.train.sources import dataset, identity
+from atelier.train.tasks.images import psnr, to_image, to_pixels
 
 
 def spec_of(recipe: VaeRecipe) -> VaeSpec:
@@ -38,15 +41,17 @@ def initialise(net: AutoencoderKL, offset: float = 8.0) -> None:
     picture, so the channels before both last norms carry a large constant of alternating sign: next to it the norm
     changes little, and its own weight and bias take the constant away again.
     """
-    for name, module in net.named_modules():
-        if isinstance(module, nn.Conv2d) and not name.endswith(("conv1", "conv2")):
+    branches = {c for block in net.modules() if isinstance(block, ResBlock) for c in (block.conv1, block.conv2)}
+    for module in net.modules():
+        if isinstance(module, nn.Conv2d) and module not in branches:
             nn.init.normal_(module.weight, std=module.weight[0].numel() ** -0.5)
-            nn.init.zeros_(module.bias) if module.bias is not None else None
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
         if isinstance(module, ResBlock):
             nn.init.zeros_(module.conv2.weight)
         if isinstance(module, SingleHeadAttention):
             nn.init.zeros_(module.to_out.weight)
-    last_up = net.decoder.up[-1].get_submodule("resnets")[-1]
+    last_up = net.decoder.get_submodule(f"up.{len(net.decoder.up) - 1}.resnets.{net.spec.blocks}")
     _pass_level(net.encoder.norm_out, net.encoder.middle.resnet2, offset)
     _pass_level(net.decoder.norm_out, last_up, offset)
 
@@ -81,34 +86,50 @@ class PatchDiscriminator(nn.Module):
         return self.net(image)
 
 
-@dataclass(frozen=True, slots=True)
-class Maker:
-    data: Dataset
-    order: Order
+def _begun(recipe: VaeRecipe) -> AutoencoderKL:
+    """The autoencoder to train, from nothing or from a finished training; what does not learn has no gradients."""
+    vae = AutoencoderKL(spec_of(recipe))
+    if recipe.begin:
+        run = Path(recipe.begin)
+        if spec_in(run, part_settings(run, "vae"), "spec", VaeSpec) != vae.spec:
+            raise BadFile(run, "holds an autoencoder of another shape than [model]; give the same numbers")
+        vae.load_state_dict(part_weights(run))
+    else:
+        initialise(vae)
+    if recipe.learn == "decoder":
+        for name, parameter in vae.named_parameters():
+            parameter.requires_grad = not name.startswith(("encoder.", "quant_conv."))
+    return vae
 
-    def __call__(self, step: int) -> NDArray[np.uint8]:
-        return stack(self.data, self.order.indices(step))
+
+class _Critic:
+    """The patch discriminator and its optimizer."""
+
+    def __init__(self, recipe: VaeRecipe, machine: Machine) -> None:
+        self.net = channels_last(PatchDiscriminator(recipe.loss.gan_width).to(machine.device))
+        self.optimizer = adamw([self.net], recipe.optim, recipe.loss.gan_rate)
+        self._limit = recipe.optim.clip
+
+    def taught(self, real: Tensor, painted: Tensor) -> Tensor:
+        """One step on the hinge loss (Lim and Ye 2017, arXiv:1705.02894, section 3), which is returned."""
+        loss = 0.5 * (F.relu(1 - self.net(real)).mean() + F.relu(1 + self.net(painted)).mean())
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        clipped([self.net], self._limit)
+        self.optimizer.step()
+        return loss
 
 
 class VaeTask:
+    """Reconstruction, gradients and KL; where loss.gan is not 0, a critic that is taught in turn."""
+
     def __init__(self, recipe: VaeRecipe, machine: Machine) -> None:
         self.recipe, self.machine = recipe, machine
         self._data, self._held_out = dataset(recipe.data, "train"), dataset(recipe.data, "held_out")
         torch.manual_seed(recipe.run.seed)
-        self.vae = AutoencoderKL(spec_of(recipe))
-        if recipe.begin:
-            part_settings(Path(recipe.begin), "vae")
-            self.vae.load_state_dict(part_weights(Path(recipe.begin)))
-        else:
-            initialise(self.vae)
-        if recipe.learn == "decoder":
-            self.vae.encoder.requires_grad_(False)
-            if self.vae.quant_conv is not None:
-                self.vae.quant_conv.requires_grad_(False)
-        self.vae = self.vae.to(machine.device, memory_format=torch.channels_last)
-        self.critic = PatchDiscriminator(recipe.loss.gan_width).to(machine.device, memory_format=torch.channels_last)
+        self.vae = channels_last(_begun(recipe).to(machine.device))
         self._painter = adamw([self.vae], recipe.optim)
-        self._judge = adamw([self.critic], recipe.optim, recipe.loss.gan_rate)
+        self._critic = _Critic(recipe, machine) if recipe.loss.gan else None
 
     @property
     def nets(self) -> Mapping[str, nn.Module]:
@@ -116,21 +137,21 @@ class VaeTask:
 
     @property
     def aids(self) -> Mapping[str, nn.Module]:
-        return {"critic": self.critic} if self.recipe.loss.gan else {}
+        return {} if self._critic is None else {"critic": self._critic.net}
 
     @property
     def optimizers(self) -> Mapping[str, torch.optim.Optimizer]:
-        return {"vae": self._painter, "critic": self._judge} if self.recipe.loss.gan else {"vae": self._painter}
+        return {"vae": self._painter, **({} if self._critic is None else {"critic": self._critic.optimizer})}
 
     @property
-    def digest(self) -> str:
-        return digest(self.recipe)
+    def identity(self) -> str:
+        return identity(self.recipe, self._data)
 
     @property
     def maker(self) -> Callable[[int], NDArray[np.uint8]]:
-        return Maker(self._data, Order(self._data.length, self.recipe.run.batch, self.recipe.run.seed))
+        return Pictures(self._data, Order(self._data.length, self.recipe.run.batch, self.recipe.run.seed))
 
-    def update(self, step: int, batch: NDArray[np.uint8]) -> Mapping[str, Tensor]:
+    def update(self, step: int, batch: NDArray[np.uint8], /) -> Mapping[str, Tensor]:
         image = to_image(batch, self.machine.device)
         weights = self.recipe.loss
         with self.machine.autocast():
@@ -142,40 +163,32 @@ class VaeTask:
         kl = posterior.kl().float().mean() / image[0].numel()
         total = weights.l1 * l1 + weights.gradient * gradient + weights.kl * kl
         losses = {"l1": l1, "gradient": gradient, "kl": kl}
-        adversarial = weights.gan > 0 and step >= weights.gan_start
-        if adversarial:
-            fooled = -self.critic(painted).mean()
+        critic = self._critic if step >= weights.gan_start else None
+        if critic is not None:
+            fooled = -critic.net(painted).mean()
             total = total + self._balance(total, fooled) * fooled
             losses["fooled"] = fooled
         self._painter.zero_grad(set_to_none=True)
         total.backward()
         losses["norm"] = clipped([self.vae], self.recipe.optim.clip)
         self._painter.step()
-        if adversarial:
-            losses["critic"] = self._teach_critic(image, painted.detach())
+        if critic is not None:
+            losses["critic"] = critic.taught(image, painted.detach())
         return {"loss": total.detach(), **{name: loss.detach() for name, loss in losses.items()}}
 
     def _balance(self, rest: Tensor, fooled: Tensor) -> Tensor:
         """The adaptive weight: both terms pull equally on the last layer (Esser 2021, eq. 7), times loss.gan."""
         last = self.vae.decoder.conv_out.weight
-        pulls = [torch.autograd.grad(term, last, retain_graph=True)[0].norm() for term in (rest, fooled)]
+        pulls: list[Tensor] = [torch.autograd.grad(term, last, retain_graph=True)[0].norm() for term in (rest, fooled)]
         return (pulls[0] / (pulls[1] + 1e-4)).clamp(0, 1e4).detach() * self.recipe.loss.gan
 
-    def _teach_critic(self, real: Tensor, painted: Tensor) -> Tensor:
-        loss = 0.5 * (F.relu(1 - self.critic(real)).mean() + F.relu(1 + self.critic(painted)).mean())
-        self._judge.zero_grad(set_to_none=True)
-        loss.backward()
-        clipped([self.critic], self.recipe.optim.clip)
-        self._judge.step()
-        return loss
-
-    def validate(self, step: int) -> Validation:
-        images = to_image(stack(self._held_out, range(self.recipe.data.validation)), self.machine.device)
-        painted: list[Tensor] = []
-        for chunk in images.split(64):
-            painted.append(self.vae.decode(self.vae.encode(chunk).mode()))
-        quality = psnr(torch.cat(painted), images).mean()
-        pairs = [p for pair in zip(to_pixels(images[:16]), to_pixels(painted[0][:16]), strict=True) for p in pair]
+    def validate(self) -> Validation:
+        """PSNR in dB of the held-out pictures, and a sheet of some beside what became of them."""
+        count = min(self.recipe.data.validation, self._held_out.length or self.recipe.data.validation)
+        images = to_image(stack(self._held_out, range(count)), self.machine.device)
+        painted = torch.cat([self.vae.decode(self.vae.encode(chunk).mode()) for chunk in torch.split(images, 64)])
+        quality = psnr(painted, images).mean()
+        pairs = [p for pair in zip(to_pixels(images[:16]), to_pixels(painted[:16]), strict=True) for p in pair]
         return Validation({"psnr": float(quality)}, {"reconstructions": sheet(pairs, [""] * len(pairs), columns=8)})
 
     def extra(self) -> Mapping[str, Any]:
@@ -191,9 +204,14 @@ def gradient_loss(painted: Tensor, image: Tensor) -> Tensor:
 
 @torch.no_grad()
 def latent_scale(vae: AutoencoderKL, data: Dataset, count: int = 1024) -> float:
-    """1 / standard deviation of the latents of `count` pictures: what makes them unit variance for the denoiser."""
-    device = next(vae.parameters()).device
-    latents = [
-        vae.encode(to_image(stack(data, range(i, min(i + 64, count))), device)).mode() for i in range(0, count, 64)
-    ]
-    return float(1.0 / torch.cat(latents).float().std())
+    """1 / standard deviation of the latents of `count` pictures: what makes them unit variance for the denoiser.
+
+    Raises NotFinite when there is no such number.
+    """
+    count, device = min(count, data.length or count), next(vae.parameters()).device
+    chunks = [range(i, min(i + 64, count)) for i in range(0, count, 64)]
+    latents = torch.cat([vae.encode(to_image(stack(data, chunk), device)).mode() for chunk in chunks])
+    scale = float(1.0 / latents.float().std())
+    if not math.isfinite(scale):
+        raise NotFinite(f"the autoencoder's latents have scale {scale}: train it again with a lower optim.rate")
+    return scale

@@ -1,0 +1,89 @@
+"""Which pictures a step sees, and what worker processes make of them. Without torch, so that workers start fast."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from atelier.train.data.dataset import Dataset
+from atelier.train.randomness import permutation
+from atelier.weights.tokenizer import ClipTokenizer
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """Which of the data a step sees, `batch` of them. Endless data (length None) comes as it is numbered.
+
+    Finite data is shuffled anew every epoch, with the first epoch as it is numbered if `first_in_turn`.
+    """
+
+    length: int | None
+    batch: int
+    seed: int
+    first_in_turn: bool = False
+
+    def indices(self, step: int) -> list[int]:
+        first = step * self.batch
+        return [self._place(number) for number in range(first, first + self.batch)]
+
+    def _place(self, number: int) -> int:
+        if self.length is None:
+            return number
+        epoch, place = divmod(number, self.length)
+        if epoch == 0 and self.first_in_turn:
+            return place
+        return int(_shuffled(self.length, self.seed, epoch)[place])
+
+
+@functools.lru_cache(maxsize=2)
+def _shuffled(length: int, seed: int, epoch: int) -> NDArray[np.int64]:
+    return permutation(length, seed, "order", epoch).numpy()
+
+
+def stack(data: Dataset, indices: Sequence[int]) -> NDArray[np.uint8]:
+    """Pictures (B, H, W, 3)."""
+    return np.stack([data.image(i) for i in indices])
+
+
+def token_rows(data: Dataset, indices: Sequence[int], vocabulary: ClipTokenizer) -> NDArray[np.int64]:
+    """Ids of the captions (B, T)."""
+    return np.array([vocabulary.ids(data.caption(i)) for i in indices], np.int64)
+
+
+@dataclass(frozen=True, slots=True)
+class Pictures:
+    """Makes a step's pictures: uint8 (B, H, W, 3)."""
+
+    data: Dataset
+    order: Order
+
+    def __call__(self, step: int) -> NDArray[np.uint8]:
+        return stack(self.data, self.order.indices(step))
+
+
+@dataclass(frozen=True, slots=True)
+class Captioned:
+    """Pictures (B, H, W, 3) and the ids of their captions (B, T)."""
+
+    pixels: NDArray[np.uint8]
+    tokens: NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class CaptionedPictures:
+    """Makes a step's pictures with their captions."""
+
+    data: Dataset
+    order: Order
+    vocabulary: ClipTokenizer
+
+    def __call__(self, step: int) -> Captioned:
+        return captioned(self.data, self.order.indices(step), self.vocabulary)
+
+
+def captioned(data: Dataset, indices: Sequence[int], vocabulary: ClipTokenizer) -> Captioned:
+    return Captioned(stack(data, indices), token_rows(data, indices, vocabulary))

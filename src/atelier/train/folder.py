@@ -1,0 +1,100 @@
+"""The folder of a run: one recipe's, one process's at a time, cleared of what a killed run left half-written."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import shutil
+import sys
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, cast
+
+from atelier.errors import BadFile, BadInput, StorageFull
+from atelier.train import checkpoint
+from atelier.train.recipe import Recipe, differences
+from atelier.weights.formats.atomic import new_file
+
+RECIPE = "recipe.json"
+HALF_WRITTEN = ".tmp-*"
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+
+
+@contextmanager
+def claimed(folder: Path, recipe: Recipe, *, accept_changes: bool = False) -> Generator[None]:
+    """Inside, the folder exists, holds this recipe's run or none, and no other process is told that it may train there.
+
+    The recipe is written into it. Raises BadInput when another process trains there or when it holds a run of another
+    recipe (unless its changes are accepted), BadFile when it cannot be used, StorageFull.
+    """
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        with _held(folder):
+            for left in folder.rglob(HALF_WRITTEN):
+                shutil.rmtree(left) if left.is_dir() else left.unlink()
+            before = _recorded(folder)
+            if before is not None and not accept_changes and checkpoint.newest(folder / checkpoint.FOLDER):
+                refuse_changes(folder, differences(before, recipe))
+            with new_file(folder / RECIPE) as file:
+                file.write(recipe.model_dump_json(indent=1).encode())
+            yield
+
+
+def refuse_changes(folder: Path, changes: list[str]) -> None:
+    """Raises BadInput unless there are none."""
+    if changes:
+        named = ", ".join(changes[:3]) + (", …" if len(changes) > 3 else "")
+        raise BadInput(
+            f"{folder}: holds a run of another recipe ({named}): give another --out, the recipe it began with, or "
+            "--accept-changes to go on with this one"
+        )
+
+
+@contextmanager
+def writing(place: Path) -> Generator[None]:
+    """Turns what the operating system refuses inside into one line: StorageFull or BadFile."""
+    try:
+        yield
+    except OSError as error:
+        culprit = error.filename or place
+        if error.errno in FULL:
+            raise StorageFull(f"{culprit}: the disk is full; free some space and run again") from error
+        raise BadFile(culprit, f"cannot be used ({error.strerror or error})") from error
+
+
+def locked(descriptor: int) -> bool:
+    """Locks an open file or folder until it is closed; False when another process has it locked."""
+    if sys.platform != "win32":
+        import fcntl
+
+        with contextlib.suppress(OSError):  # a file system without locks: nobody is kept out
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return False
+    return True
+
+
+@contextmanager
+def _held(folder: Path) -> Generator[None]:
+    if sys.platform == "win32":  # folders cannot be opened there
+        yield
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        if not locked(descriptor):
+            raise BadInput(f"{folder}: another process trains there; wait for it, or give another --out")
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _recorded(folder: Path) -> Mapping[str, Any] | None:
+    try:
+        table: object = json.loads((folder / RECIPE).read_text())
+    except (OSError, ValueError):
+        return None
+    return cast("dict[str, Any]", table) if isinstance(table, dict) else None
