@@ -2,50 +2,106 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from atelier import __version__
 from atelier.errors import BadFile
 
+if TYPE_CHECKING:
+    from atelier.request.infotext import Infotext
+
+TEXT_SUFFIXES = frozenset({".txt", ".json"})
+
 
 def info(
-    picture: Annotated[Path | None, typer.Argument(help="A picture painted by this or a like program.")] = None,
+    picture: Annotated[
+        Path | None, typer.Argument(help="A picture by this or another program, or its infotext in a .txt file.")
+    ] = None,
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Show how a picture was made, or, without one, this installation."""
-    typer.echo(_installation() if picture is None else _parameters(picture))
+    import json
+
+    if picture is None:
+        lines = _installation()
+        typer.echo(json.dumps(lines) if as_json else "\n".join(f"{key:8} {value}" for key, value in lines.items()))
+        return
+    found = _infotext(picture)
+    typer.echo(json.dumps(_data(found), ensure_ascii=False) if as_json else "\n".join(_lines(found)))
 
 
-def _parameters(picture: Path) -> str:
-    from PIL import Image, UnidentifiedImageError
+def _infotext(picture: Path) -> Infotext:
+    from atelier.request.infotext import read
+    from atelier.request.infotext_image import Unreadable, read_picture
 
-    from atelier.runtime.store import TEXT_KEY
-
+    data = _bytes(picture)
+    if picture.suffix.lower() in TEXT_SUFFIXES:
+        return read(data.decode("utf-8-sig", "replace"))
     try:
-        with Image.open(picture) as image:
-            image.load()
-            text = image.info.get(TEXT_KEY)
-    except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
-        raise BadFile(picture, f"is no picture that can be read ({_reason(error)})") from error
-    if not isinstance(text, str):
-        raise BadFile(picture, f"carries no text {TEXT_KEY!r}: it was not painted by Atelier, or was saved again")
-    return text
+        found = read_picture(data)
+    except Unreadable as error:
+        raise BadFile(picture, str(error)) from error
+    if found is None:
+        raise BadFile(picture, "carries no infotext: it was not painted by a program that writes one, or saved again")
+    return found
 
 
-def _reason(error: Exception) -> str:
-    return error.strerror if isinstance(error, OSError) and error.strerror else type(error).__name__
+def _bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise BadFile(path, f"cannot be read ({error.strerror})") from error
 
 
-def _installation() -> str:
+def _data(found: Infotext) -> dict[str, object]:
+    """dialect; prompts; parameters as they were found; settings, typed; request, if the numbers allow one."""
+    from atelier.errors import BadInput
+    from atelier.request.infotext import interpret, to_request
+
+    reading = interpret(found)
+    try:
+        request = to_request(found).model_dump(exclude_none=True)
+    except BadInput:
+        request = None
+    return {
+        "dialect": found.dialect,
+        "prompt": found.prompt,
+        "negative_prompt": found.negative_prompt,
+        "parameters": dict(found.pairs),
+        "settings": {name: value for name, value in reading.settings.said().items() if name != "extras"},
+        "request": request,
+        "source": dict(found.source),
+        "warnings": [*reading.warnings, *reading.lies],
+    }
+
+
+def _lines(found: Infotext) -> Iterator[str]:
+    from atelier.request.infotext import interpret
+
+    yield found.prompt
+    if found.negative_prompt:
+        yield f"Negative prompt: {found.negative_prompt}"
+    yield ""
+    width = max((len(key) for key, _ in found.pairs), default=0)
+    yield from (f"{key:{width}}  {value}" for key, value in found.pairs)
+    yield f"{'(written by)':{width}}  {found.dialect}"
+    reading = interpret(found)
+    yield from (f"note: {warning}" for warning in (*reading.warnings, *reading.lies))
+
+
+def _installation() -> dict[str, str]:
     import platform
 
     import torch
 
     from atelier import compose
 
-    lines = {
+    return {
         "atelier": __version__,
         "python": platform.python_version(),
         "torch": torch.__version__,
@@ -53,4 +109,3 @@ def _installation() -> str:
         "threads": str(torch.get_num_threads()),
         "models": ", ".join(str(folder) for folder in compose.library().folders),
     }
-    return "\n".join(f"{key:8} {value}" for key, value in lines.items())

@@ -1,0 +1,83 @@
+"""The dictionary that A1111 makes of an infotext: its own keys, defaults filled in, sizes as two entries.
+
+What its API (`/sdapi/v1/png-info`) and its paste button show (reference: webui.md 5.3).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from atelier.request.infotext_keys import Settings
+from atelier.request.infotext_read import read_lines
+from atelier.request.infotext_record import Infotext
+from atelier.request.infotext_settings import settings_of
+
+DEFAULTS: Mapping[str, object] = {
+    "Clip skip": "1",
+    "Hires resize-1": 0,
+    "Hires resize-2": 0,
+    "Hires sampler": "Use same sampler",
+    "Hires schedule type": "Use same scheduler",
+    "Hires checkpoint": "Use same checkpoint",
+    "Hires prompt": "",
+    "Hires negative prompt": "",
+    "Mask mode": "Inpaint masked",
+    "Masked content": "original",
+    "Inpaint area": "Whole picture",
+    "Masked area padding": 32,
+    "RNG": "GPU",
+    "Schedule type": "Automatic",
+    "Schedule max sigma": 0,
+    "Schedule min sigma": 0,
+    "Schedule rho": 0,
+    "VAE Encoder": "Full",
+    "VAE Decoder": "Full",
+    "FP8 weight": "Disable",
+    "Refiner switch by sampling steps": False,
+}
+"""What A1111 1.10 assumes where an infotext says nothing."""
+_FLAGS: Mapping[str, str] = {
+    "old_timelines": "Old prompt editing timelines",
+    "pad_conds_v0": "Pad conds v0",
+    "downcast_alphas": "Downcast alphas_cumprod",
+    "refiner_by_steps": "Refiner switch by sampling steps",
+}
+_SIDES = re.compile(r"(\d+)x(\d+)")
+
+
+def said(text: str) -> dict[str, str]:
+    """The pairs of a text by key, prompts too; WxH as key-1 and key-2; later pairs come before earlier ones."""
+    found = read_lines(text)
+    pairs = {"Prompt": found.prompt, "Negative prompt": found.negative_prompt}
+    for key, value in found.pairs:
+        sides = _SIDES.fullmatch(value)
+        if sides:
+            pairs |= {f"{key}-1": sides[1], f"{key}-2": sides[2]}
+        else:
+            pairs[key] = value
+    return pairs
+
+
+def filled(text: str) -> dict[str, object]:
+    """`said`, with A1111's defaults, and its older ways said in today's keys."""
+    found = read_lines(text)
+    settings = settings_of(found).settings
+    fields: dict[str, object] = {**DEFAULTS, **said(text), "Prompt": settings.prompt}
+    if "First pass size-1" in fields:
+        fields |= _old_sizes(settings)
+    if fields["FP8 weight"] != "Disable":
+        fields.setdefault("Cache FP16 weight for LoRA", False)
+    if _uses_emphasis(found):
+        fields.setdefault("Emphasis", "Original")
+    flags = {key: True for field, key in _FLAGS.items() if getattr(settings, field) is True}
+    return fields | flags
+
+
+def _old_sizes(settings: Settings) -> dict[str, object]:
+    sizes = {"Size": settings.size or (0, 0), "Hires resize": settings.hires_resize or (0, 0)}
+    return {f"{key}-{i}": str(side) for key, size in sizes.items() for i, side in enumerate(size, start=1)}
+
+
+def _uses_emphasis(found: Infotext) -> bool:
+    return any(sign in text for text in (found.prompt, found.negative_prompt) for sign in "([")

@@ -1,0 +1,299 @@
+"""Dialects that are JSON or command lines: Fooocus, InvokeAI, NovelAI, Draw Things, SwarmUI, in A1111's words.
+
+Each reader takes the fields of one dialect and gives the same record that a text in A1111's form gives. A field that
+has no word there keeps its own name.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from collections.abc import Callable, Iterator, Mapping
+from typing import cast
+
+from atelier.request.infotext_record import Infotext, Pairs
+from atelier.request.infotext_sampler import OTHER_NAMES
+
+Fields = Mapping[str, object]
+
+
+def as_fields(value: object) -> dict[str, object]:
+    """A JSON object; one written as text is read; {} for anything else."""
+    if isinstance(value, str):
+        try:
+            value = cast("object", json.loads(value, strict=False))
+        except (ValueError, RecursionError):
+            return {}
+    return {str(k): v for k, v in cast("dict[object, object]", value).items()} if isinstance(value, dict) else {}
+
+
+def read_fields(found: Fields) -> Infotext | None:
+    """The record of a JSON object in a dialect that is known; None for others."""
+    for marks, reader in _READERS:
+        if marks <= found.keys():
+            return reader(found)
+    return None
+
+
+def read_dream(text: str) -> Infotext | None:
+    """The record of InvokeAI's old command line: `"prompt [negative]" -s 50 -S 1 -W 512 -H 512 -C 7.5 -A k_lms`."""
+    text = text.strip()
+    if not re.search(r"\s-[sSWHCA]\s*\S", text):
+        return None
+    try:
+        words = shlex.split(text)
+    except ValueError:
+        return None
+    quoted = text.startswith('"')
+    first = next((i for i, word in enumerate(words) if i and re.fullmatch(r"-[a-zA-Z_]+", word)), len(words))
+    prompt, negative = _bracketed(words[0] if quoted else " ".join(words[:first]))
+    flags = dict(_flags(words[1 if quoted else first :]))
+    if not {"s", "S"} <= flags.keys():
+        return None
+    size = f"{flags['W']}x{flags['H']}" if {"W", "H"} <= flags.keys() else None
+    pairs = _pairs(
+        {name: flags.get(flag) for flag, name in _DREAM.items()} | {"Size": size, "Sampler": _sampler(flags.get("A"))}
+    )
+    return Infotext(prompt, negative, pairs, "invokeai", flags)
+
+
+_DREAM = {"s": "Steps", "S": "Seed", "C": "CFG scale", "f": "Denoising strength"}
+
+
+def _flags(words: list[str]) -> Iterator[tuple[str, str]]:
+    name, values = "", list[str]()
+    for word in words:
+        if re.fullmatch(r"-{1,2}[a-zA-Z_]+", word):
+            if name:
+                yield name, " ".join(values)
+            name, values = word.lstrip("-"), []
+        elif found := re.fullmatch(r"-([sSWHCAGUf])([\w.]+)", word):
+            yield found[1], found[2]
+        else:
+            values.append(word)
+    if name:
+        yield name, " ".join(values)
+
+
+def _fooocus(found: Fields) -> Infotext:
+    size = re.findall(r"\d+", str(found.get("resolution", "")))
+    refiner = _text(found.get("refiner_model"))
+    known = {
+        "Steps": found.get("steps"),
+        "Sampler": found.get("sampler"),
+        "Schedule type": found.get("scheduler"),
+        "CFG scale": found.get("guidance_scale"),
+        "Seed": found.get("seed"),
+        "Size": "x".join(size) if len(size) == 2 else None,
+        "Model hash": found.get("base_model_hash"),
+        "Model": found.get("base_model"),
+        "Clip skip": found.get("clip_skip"),
+        "Refiner": refiner if refiner != "None" else None,
+        "Refiner switch at": found.get("refiner_switch") if refiner not in {None, "None"} else None,
+    }
+    used = {
+        "steps",
+        "sampler",
+        "scheduler",
+        "guidance_scale",
+        "seed",
+        "resolution",
+        "base_model_hash",
+        "base_model",
+        "clip_skip",
+        "refiner_model",
+        "refiner_switch",
+        "full_prompt",
+        "full_negative_prompt",
+    }
+    return _record("fooocus", found, known, used | {"version"}, last={"Version": found.get("version")})
+
+
+def _invoke_metadata(found: Fields) -> Infotext:
+    model, vae = as_fields(found.get("model")), as_fields(found.get("vae"))
+    known = {
+        "Steps": found.get("steps"),
+        "Sampler": _sampler(found.get("scheduler")),
+        "Schedule type": _invoke_schedule(found.get("scheduler")),
+        "CFG scale": found.get("cfg_scale"),
+        "CFG rescale": found.get("cfg_rescale_multiplier"),
+        "Seed": found.get("seed"),
+        "Size": _size(found),
+        "Model hash": _hash(model.get("hash")),
+        "Model": model.get("model_name") or model.get("name"),
+        "VAE": vae.get("model_name") or vae.get("name"),
+        "Denoising strength": found.get("strength"),
+        "Clip skip": _plus_one(found.get("clip_skip")),
+        "RNG": "CPU" if found.get("rand_device") == "cpu" else None,
+    }
+    used = {"steps", "scheduler", "cfg_scale", "cfg_rescale_multiplier", "seed", "width", "height", "model", "vae"}
+    used |= {"strength", "clip_skip", "rand_device", "app_version"}
+    prompts = ("positive_prompt", "negative_prompt")
+    last = {"Version": found.get("app_version")}
+    return _record("invokeai", found, known, used, prompts=prompts, last=last)
+
+
+def _invoke_sd_metadata(found: Fields) -> Infotext:
+    image = as_fields(found.get("image"))
+    prompt, negative = _bracketed(_invoke_prompt(image.get("prompt")))
+    known = {
+        "Steps": image.get("steps"),
+        "Sampler": _sampler(image.get("sampler")),
+        "CFG scale": image.get("cfg_scale"),
+        "Seed": image.get("seed"),
+        "Size": _size(image),
+        "Model hash": _hash(found.get("model_hash")),
+        "Model": found.get("model_weights") or found.get("model"),
+        "Denoising strength": image.get("strength"),
+        "Tiling": "True" if image.get("seamless") is True else None,
+    }
+    last = {"Version": found.get("app_version")}
+    return Infotext(prompt, negative, (*_pairs(known), *_pairs(last)), "invokeai", dict(found))
+
+
+def _invoke_prompt(value: object) -> str:
+    if not isinstance(value, list):
+        return str(value or "")
+    items = cast("list[object]", value)
+    return " ".join(str(as_fields(item).get("prompt", "")) or str(item) for item in items)
+
+
+def _novelai(found: Fields) -> Infotext:
+    comment = as_fields(found.get("Comment"))
+    known = {
+        "Steps": comment.get("steps"),
+        "Sampler": _sampler(comment.get("sampler")),
+        "Schedule type": _schedule(comment.get("noise_schedule")),
+        "CFG scale": comment.get("scale"),
+        "CFG rescale": comment.get("cfg_rescale"),
+        "Seed": comment.get("seed"),
+        "Size": _size(comment),
+        "Model": found.get("Source"),
+        "Clip skip": 2,
+        "ENSD": 31337,
+    }
+    used = {"steps", "sampler", "noise_schedule", "scale", "cfg_rescale", "seed", "width", "height", "uc", "prompt"}
+    extras = {k: v for k, v in comment.items() if k not in used}
+    prompt = comment.get("prompt") or found.get("Description")
+    pairs = (*_pairs(known), *_pairs(extras))
+    return Infotext(str(prompt or ""), str(comment.get("uc") or ""), pairs, "novelai", {**found, **comment})
+
+
+def _novelai_comment(found: Fields) -> Infotext:
+    return _novelai({"Comment": dict(found)})
+
+
+def _draw_things(found: Fields) -> Infotext:
+    v2 = as_fields(found.get("v2"))
+    strength = found.get("strength")
+    known = {
+        "Steps": found.get("steps"),
+        "Sampler": found.get("sampler"),
+        "CFG scale": found.get("scale"),
+        "Distilled CFG Scale": v2.get("guidanceEmbed"),
+        "Shift": found.get("shift"),
+        "Seed": found.get("seed"),
+        "Size": found.get("size"),
+        "Model": found.get("model"),
+        "Denoising strength": strength if strength != 1 else None,
+        "Clip skip": v2.get("clipSkip"),
+        "Mask blur": found.get("mask_blur"),
+    }
+    used = {"steps", "sampler", "scale", "shift", "seed", "size", "model", "strength", "mask_blur", "profile", "v2"}
+    return _record("draw-things", found, known, used, prompts=("c", "uc"))
+
+
+def _swarm(found: Fields) -> Infotext:
+    inner = as_fields(found.get("sui_image_params"))
+    known = {
+        "Steps": inner.get("steps"),
+        "Sampler": inner.get("sampler"),
+        "Schedule type": inner.get("scheduler"),
+        "CFG scale": inner.get("cfgscale"),
+        "Seed": inner.get("seed"),
+        "Size": _size(inner),
+        "Model": inner.get("model"),
+        "VAE": inner.get("vae"),
+    }
+    used = {"steps", "sampler", "scheduler", "cfgscale", "seed", "width", "height", "model", "vae", "swarm_version"}
+    last = {"Version": inner.get("swarm_version")}
+    return _record("swarmui", inner, known, used, prompts=("prompt", "negativeprompt"), last=last)
+
+
+_READERS: tuple[tuple[frozenset[str], Callable[[Fields], Infotext]], ...] = (
+    (frozenset({"sui_image_params"}), _swarm),
+    (frozenset({"guidance_scale", "base_model"}), _fooocus),
+    (frozenset({"generation_mode", "scheduler"}), _invoke_metadata),
+    (frozenset({"positive_prompt", "scheduler"}), _invoke_metadata),
+    (frozenset({"image", "app_id"}), _invoke_sd_metadata),
+    (frozenset({"Software", "Comment"}), _novelai),
+    (frozenset({"uc", "sampler", "steps", "scale", "v2"}), _draw_things),
+    (frozenset({"c", "sampler", "steps", "scale"}), _draw_things),
+    (frozenset({"uc", "sampler", "steps", "scale"}), _novelai_comment),
+)
+"""(fields that a dialect always has, its reader), the first that fits is taken."""
+
+
+def _sampler(value: object) -> str | None:
+    if not isinstance(value, str) or not value:
+        return None
+    return OTHER_NAMES.get(value) or OTHER_NAMES.get(value.removesuffix("_k")) or value
+
+
+def _invoke_schedule(value: object) -> str | None:
+    return "Karras" if isinstance(value, str) and value.endswith("_k") else None
+
+
+def _schedule(value: object) -> str | None:
+    return {"karras": "Karras", "exponential": "Exponential", "polyexponential": "Polyexponential"}.get(str(value))
+
+
+def _bracketed(prompt: str) -> tuple[str, str]:
+    """InvokeAI before 3.0 writes what to avoid in square brackets inside the prompt."""
+    negative = [found.strip() for found in re.findall(r"\[([^\[\]]*)\]", prompt)]
+    if not negative:
+        return prompt.strip(), ""
+    return re.sub(r"\s*\[[^\[\]]*\]", "", prompt).strip(), ", ".join(negative)
+
+
+def _record(
+    dialect: str,
+    found: Fields,
+    known: Fields,
+    used: set[str],
+    *,
+    prompts: tuple[str, str] = ("prompt", "negative_prompt"),
+    last: Fields | None = None,
+) -> Infotext:
+    extras = {k: v for k, v in found.items() if k not in used and k not in prompts}
+    prompt, negative = (str(found.get(name) or "") for name in prompts)
+    pairs = (*_pairs(known), *_pairs(extras), *_pairs(last or {}))
+    return Infotext(prompt, negative, pairs, dialect, dict(found))
+
+
+def _pairs(found: Fields) -> Pairs:
+    """Fields as pairs of text; those without a value are left out."""
+    return tuple((key, text) for key, value in found.items() if (text := _text(value)))
+
+
+def _text(value: object) -> str | None:
+    if value is None or value == "":
+        return None
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _size(found: Fields) -> str | None:
+    width, height = found.get("width"), found.get("height")
+    return f"{width}x{height}" if isinstance(width, int) and isinstance(height, int) else None
+
+
+def _plus_one(value: object) -> int | None:
+    """InvokeAI counts the layers that are left out, A1111 from 1."""
+    return value + 1 if isinstance(value, int) and value > 0 else None
+
+
+def _hash(value: object) -> str | None:
+    """The first ten digits of a SHA-256; other kinds of hash are none that a model could be found by."""
+    text = str(value).removeprefix("sha256:") if isinstance(value, str) else ""
+    return text[:10] if re.fullmatch(r"[0-9a-fA-F]{64}", text) else None

@@ -1,0 +1,160 @@
+"""Where pictures carry their infotext: PNG text chunks, EXIF UserComment in JPEG, WebP and AVIF, GIF comments, XMP, and
+the lowest bits of pixels. Bytes come in; nothing is opened here."""
+
+from __future__ import annotations
+
+import io
+import re
+import warnings
+from collections.abc import Iterator, Mapping
+from html import unescape
+from typing import TYPE_CHECKING
+
+from atelier.errors import BadInput
+from atelier.request.infotext_foreign import as_fields, read_dream, read_fields
+from atelier.request.infotext_read import read, read_object
+from atelier.request.infotext_record import Infotext
+from atelier.request.infotext_stealth import stealth_text
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+TEXT_KEY = "parameters"
+EXIF_IFD, USER_COMMENT = 0x8769, 0x9286
+MAX_TEXT = 16_000_000
+_CODES: Mapping[bytes, str] = {b"ASCII\0\0\0": "utf-8", b"JIS\0\0\0\0\0": "iso2022_jp", b"\0" * 8: "utf-8"}
+_XMP = re.compile(r"<exif:UserComment>(.*?)</exif:UserComment>", re.DOTALL)
+_XMP_ITEM = re.compile(r"<rdf:li[^>]*>(.*?)</rdf:li>", re.DOTALL)
+
+
+class Unreadable(BadInput):
+    """Bytes that are no picture, or one that cannot be decoded."""
+
+
+def read_picture(data: bytes) -> Infotext | None:
+    """The infotext that a picture carries; None if it carries none. Raises Unreadable."""
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with warnings.catch_warnings(), Image.open(io.BytesIO(data)) as image:
+            warnings.simplefilter("ignore")
+            return _carried(image)
+    except (OSError, UnidentifiedImageError, Image.DecompressionBombError, SyntaxError, ValueError) as error:
+        raise Unreadable(f"is no picture that can be read ({_reason(error)})") from error
+
+
+def user_comment(text: str) -> bytes:
+    """The EXIF block whose UserComment is the text, for JPEG, WebP and AVIF: UNICODE and UTF-16, big endian."""
+    comment = b"UNICODE\0" + text.encode("utf-16-be", "surrogatepass")
+    head = b"MM\0*\0\0\0\x08"
+    first = _directory(EXIF_IFD, 4, 1, 26)
+    return b"Exif\0\0" + head + first + _directory(USER_COMMENT, 7, len(comment), 44) + comment
+
+
+def save_options(image_format: str, text: str) -> dict[str, object]:
+    """What Pillow's `save` is given so that a picture of that format (PNG, JPEG, WEBP, AVIF, GIF) carries the text.
+
+    Raises BadInput for other formats.
+    """
+    match image_format.upper():
+        case "PNG":
+            from PIL.PngImagePlugin import PngInfo
+
+            chunks = PngInfo()
+            chunks.add_text(TEXT_KEY, text)
+            return {"pnginfo": chunks}
+        case "JPEG" | "WEBP" | "AVIF":
+            return {"exif": user_comment(text)}
+        case "GIF":
+            return {"comment": text.encode()}
+        case _:
+            raise BadInput(f"{image_format} cannot carry an infotext: save as PNG, JPEG, WebP, AVIF or GIF")
+
+
+def decode_comment(raw: bytes) -> str:
+    """The text of a UserComment: after its eight bytes of code, in either byte order, or plain UTF-8."""
+    if raw.startswith(b"UNICODE\0"):
+        return _utf16(raw[8:])
+    for code, name in _CODES.items():
+        if raw.startswith(code):
+            return raw[8:].decode(name, "replace").strip("\0")
+    return raw.decode("utf-8", "replace").strip("\0")
+
+
+def _carried(image: Image) -> Infotext | None:
+    info = {str(k): v for k, v in image.info.items() if isinstance(v, str)}
+    found = _from_chunks(info)
+    comment = _exif_comment(image)
+    if comment.strip():
+        return _better(found, read(comment))
+    return found or _from_xmp(image) or _from_pixels(image) or _from_comment(image)
+
+
+def _better(chunks: Infotext | None, comment: Infotext) -> Infotext:
+    """A UserComment comes before the chunks (A1111's order), unless it is a bare text beside parameters."""
+    return chunks if chunks is not None and comment.dialect == "text" and chunks.dialect != "text" else comment
+
+
+def _from_chunks(info: Mapping[str, str]) -> Infotext | None:
+    """The infotext of the text chunks of a PNG: A1111's, then those of other programs."""
+    if info.get(TEXT_KEY, "").strip():
+        return read(info[TEXT_KEY])
+    if info.get("Software") == "NovelAI" and (found := read_fields(info)):
+        return found
+    for found in _from_json(info):
+        if found is not None:
+            return found
+    return read_dream(info["Dream"]) if "Dream" in info else None
+
+
+def _from_json(info: Mapping[str, str]) -> Iterator[Infotext | None]:
+    for key in ("invokeai_metadata", "sd-metadata", "Comment", "UserComment", "prompt"):
+        yield read_object(as_fields(info[key])) if key in info else None
+
+
+def _exif_comment(image: Image) -> str:
+    raw = image.getexif().get_ifd(EXIF_IFD).get(USER_COMMENT, b"")
+    return decode_comment(raw) if isinstance(raw, bytes) else str(raw)
+
+
+def _from_xmp(image: Image) -> Infotext | None:
+    raw = image.info.get("xmp") or image.info.get("XML:com.adobe.xmp") or ""
+    text = raw.decode("utf-8", "replace") if isinstance(raw, bytes) else str(raw)
+    found = _XMP.search(text[:MAX_TEXT])
+    if found is None:
+        return None
+    item = _XMP_ITEM.search(found[1])
+    return read(unescape(item[1] if item else found[1]))
+
+
+def _from_pixels(image: Image) -> Infotext | None:
+    text = stealth_text(image) if image.format == "PNG" else None
+    return read(text) if text else None
+
+
+def _from_comment(image: Image) -> Infotext | None:
+    raw = image.info.get("comment", b"")
+    text = raw.decode("utf-8", "replace") if isinstance(raw, bytes) else str(raw)
+    return read(text) if text.strip() else None
+
+
+def _utf16(raw: bytes) -> str:
+    """Whichever byte order makes more Latin of it; big endian, the usual one, where neither does."""
+    big, little = (raw.decode(f"utf-16-{order}", "replace").strip("\0") for order in ("be", "le"))
+    return little if _latin(little) > _latin(big) else big.removeprefix("\ufeff")
+
+
+def _latin(text: str) -> int:
+    return sum(character < "\u0250" for character in text)
+
+
+def _directory(tag: int, kind: int, count: int, value: int) -> bytes:
+    """An EXIF directory of one entry, and no other behind it."""
+    return b"".join(
+        n.to_bytes(size, "big") for n, size in ((1, 2), (tag, 2), (kind, 2), (count, 4), (value, 4), (0, 4))
+    )
+
+
+def _reason(error: Exception) -> str:
+    text = (str(error).splitlines() or [""])[0]
+    return "its format is not known" if "cannot identify" in text else text[:80] or type(error).__name__

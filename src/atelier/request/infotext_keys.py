@@ -1,0 +1,298 @@
+"""Every key of an infotext: what it is called, what kind of value it has, which field of Settings it fills.
+
+One table, read from left to right when an infotext is written and from right to left when one is read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Literal, NamedTuple
+
+Kind = Literal["int", "float", "text", "flag", "size"]
+Value = int | float | str | bool | tuple[int, int]
+
+
+class Size(NamedTuple):
+    """Pixels."""
+
+    width: int
+    height: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What an infotext says, typed. None: it says nothing, or what is the neutral value anyhow.
+
+    extras: the pairs that no field takes, in order, as text.
+    """
+
+    prompt: str = ""
+    negative_prompt: str = ""
+    steps: int | None = None
+    sampler: str | None = None
+    scheduler: str | None = None
+    cfg_scale: float | None = None
+    distilled_cfg_scale: float | None = None
+    image_cfg_scale: float | None = None
+    cfg_rescale: float | None = None
+    shift: float | None = None
+    seed: int | None = None
+    face_restoration: str | None = None
+    size: tuple[int, int] | None = None
+    model_hash: str | None = None
+    model: str | None = None
+    fp8_weight: str | None = None
+    fp16_lora_cache: bool | None = None
+    vae_hash: str | None = None
+    vae: str | None = None
+    variation_seed: int | None = None
+    variation_strength: float | None = None
+    seed_resize: tuple[int, int] | None = None
+    denoising_strength: float | None = None
+    conditional_mask_weight: float | None = None
+    clip_skip: int | None = None
+    ensd: int | None = None
+    token_merging_ratio: float | None = None
+    token_merging_ratio_hires: float | None = None
+    init_image_hash: str | None = None
+    rng: str | None = None
+    ngms: float | None = None
+    tiling: bool | None = None
+    hires_checkpoint: str | None = None
+    hires_sampler: str | None = None
+    hires_scheduler: str | None = None
+    hires_prompt: str | None = None
+    hires_negative_prompt: str | None = None
+    hires_upscale: float | None = None
+    hires_resize: tuple[int, int] | None = None
+    hires_steps: int | None = None
+    hires_upscaler: str | None = None
+    hires_cfg_scale: float | None = None
+    hires_denoising_strength: float | None = None
+    mask_mode: str | None = None
+    mask_blur: float | None = None
+    inpaint_area: str | None = None
+    masked_area_padding: int | None = None
+    masked_content: str | None = None
+    soft_inpainting: bool | None = None
+    soft_inpainting_schedule_bias: float | None = None
+    soft_inpainting_preservation_strength: float | None = None
+    soft_inpainting_transition_contrast_boost: float | None = None
+    soft_inpainting_mask_influence: float | None = None
+    soft_inpainting_difference_threshold: float | None = None
+    soft_inpainting_difference_contrast: float | None = None
+    noise_multiplier: float | None = None
+    extra_noise: float | None = None
+    eta: float | None = None
+    eta_ddim: float | None = None
+    s_churn: float | None = None
+    s_tmin: float | None = None
+    s_tmax: float | None = None
+    s_noise: float | None = None
+    sigma_min: float | None = None
+    sigma_max: float | None = None
+    rho: float | None = None
+    discard_penultimate_sigma: bool | None = None
+    sgm_noise_multiplier: bool | None = None
+    beta_alpha: float | None = None
+    beta_beta: float | None = None
+    unipc_variant: str | None = None
+    unipc_skip_type: str | None = None
+    unipc_order: int | None = None
+    unipc_lower_order_final: bool | None = None
+    ngms_all_steps: bool | None = None
+    skip_early_cfg: float | None = None
+    pad_conds: bool | None = None
+    pad_conds_v0: bool | None = None
+    emphasis: str | None = None
+    old_timelines: bool | None = None
+    downcast_alphas: bool | None = None
+    noise_schedule: str | None = None
+    refiner: str | None = None
+    refiner_switch_at: float | None = None
+    hires_refiner: str | None = None
+    refiner_by_steps: bool | None = None
+    vae_encoder: str | None = None
+    vae_decoder: str | None = None
+    hypertile: bool | None = None
+    hypertile_second_pass: bool | None = None
+    hypertile_vae: bool | None = None
+    upscale_overlap: int | None = None
+    upscaler: str | None = None
+    final_denoising_strength: float | None = None
+    denoising_curve: str | None = None
+    script: str | None = None
+    x_type: str | None = None
+    x_values: str | None = None
+    fixed_x_values: str | None = None
+    y_type: str | None = None
+    y_values: str | None = None
+    fixed_y_values: str | None = None
+    z_type: str | None = None
+    z_values: str | None = None
+    fixed_z_values: str | None = None
+    lora_hashes: str | None = None
+    ti_hashes: str | None = None
+    template: str | None = None
+    negative_template: str | None = None
+    batch_size: int | None = None
+    batch_position: int | None = None
+    dtype: str | None = None
+    device: str | None = None
+    libraries: str | None = None
+    pixel_hash: str | None = None
+    extras: tuple[tuple[str, str], ...] = ()
+    version: str | None = None
+    user: str | None = None
+
+    def said(self) -> dict[str, object]:
+        """The fields that say something, by name."""
+        found = {name: getattr(self, name) for name in self.__slots__}
+        return {name: value for name, value in found.items() if value not in (None, "", ())}
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """One key. neutral: the value that is the same as none, and is not written; low, high: what numbers may be.
+
+    aliases: what other programs, and versions with a slip of the pen, call it.
+    """
+
+    name: str
+    field: str
+    kind: Kind = "text"
+    neutral: Value | None = None
+    low: float | None = None
+    high: float | None = None
+    aliases: tuple[str, ...] = ()
+
+
+MAX_SIDE = 65_536
+
+KEYS: tuple[Key, ...] = (
+    Key("Steps", "steps", "int", low=1, high=1000),
+    Key("Sampler", "sampler"),
+    Key("Schedule type", "scheduler", aliases=("Sampler sigma",)),
+    Key("CFG scale", "cfg_scale", "float", low=0, high=100, aliases=("Guidance Scale", "Guidance")),
+    Key("Distilled CFG Scale", "distilled_cfg_scale", "float", low=0, high=100),
+    Key("Image CFG scale", "image_cfg_scale", "float", low=0, high=100),
+    Key("CFG rescale", "cfg_rescale", "float", 0.0, low=0, high=1, aliases=("Guidance rescale",)),
+    Key("Shift", "shift", "float", low=0, high=100),
+    Key("Seed", "seed", "int", low=-(2**63), high=2**64 - 1),
+    Key("Face restoration", "face_restoration"),
+    Key("Size", "size", "size", low=1, high=MAX_SIDE),
+    Key("Model hash", "model_hash"),
+    Key("Model", "model"),
+    Key("FP8 weight", "fp8_weight", neutral="Disable"),
+    Key("Cache FP16 weight for LoRA", "fp16_lora_cache", "flag", neutral=False),
+    Key("VAE hash", "vae_hash"),
+    Key("VAE", "vae"),
+    Key("Variation seed", "variation_seed", "int", low=-(2**63), high=2**64 - 1),
+    Key("Variation seed strength", "variation_strength", "float", 0.0, low=0, high=1, aliases=("Variation strength",)),
+    Key("Seed resize from", "seed_resize", "size", low=1, high=MAX_SIDE),
+    Key("Denoising strength", "denoising_strength", "float", low=0, high=1),
+    Key("Conditional mask weight", "conditional_mask_weight", "float", low=0, high=1),
+    Key("Clip skip", "clip_skip", "int", 1, low=1, high=12, aliases=("Clip Skip", "CLIP skip")),
+    Key("ENSD", "ensd", "int", 0, low=-(2**63), high=2**63),
+    Key("Token merging ratio", "token_merging_ratio", "float", 0.0, low=0, high=1),
+    Key("Token merging ratio hr", "token_merging_ratio_hires", "float", 0.0, low=0, high=1),
+    Key("Init image hash", "init_image_hash"),
+    Key("RNG", "rng", neutral="GPU"),
+    Key("NGMS", "ngms", "float", 0.0, low=0, high=1000),
+    Key("Tiling", "tiling", "flag", neutral=False),
+    Key("Hires checkpoint", "hires_checkpoint", neutral="Use same checkpoint"),
+    Key("Hires sampler", "hires_sampler", neutral="Use same sampler"),
+    Key("Hires prompt", "hires_prompt"),
+    Key("Hires negative prompt", "hires_negative_prompt"),
+    Key("Hires schedule type", "hires_scheduler", neutral="Use same scheduler"),
+    Key("Hires upscale", "hires_upscale", "float", low=1, high=16, aliases=("Hires scale",)),
+    Key("Hires resize", "hires_resize", "size", (0, 0), low=0, high=MAX_SIDE),
+    Key("Hires steps", "hires_steps", "int", 0, low=0, high=1000),
+    Key("Hires upscaler", "hires_upscaler"),
+    Key("Hires CFG Scale", "hires_cfg_scale", "float", low=0, high=100, aliases=("Hires CFG scale",)),
+    Key("Hires strength", "hires_denoising_strength", "float", low=0, high=1),
+    Key("Mask mode", "mask_mode", neutral="Inpaint masked"),
+    Key("Mask blur", "mask_blur", "float", low=0, high=4096),
+    Key("Inpaint area", "inpaint_area", neutral="Whole picture"),
+    Key("Masked area padding", "masked_area_padding", "int", low=0, high=MAX_SIDE),
+    Key("Masked content", "masked_content", neutral="original"),
+    Key("Soft inpainting enabled", "soft_inpainting", "flag", neutral=False),
+    Key("Soft inpainting schedule bias", "soft_inpainting_schedule_bias", "float"),
+    Key("Soft inpainting preservation strength", "soft_inpainting_preservation_strength", "float"),
+    Key("Soft inpainting transition contrast boost", "soft_inpainting_transition_contrast_boost", "float"),
+    Key("Soft inpainting mask influence", "soft_inpainting_mask_influence", "float"),
+    Key("Soft inpainting difference threshold", "soft_inpainting_difference_threshold", "float"),
+    Key("Soft inpainting difference contrast", "soft_inpainting_difference_contrast", "float"),
+    Key("Noise multiplier", "noise_multiplier", "float", 1.0, low=0, high=100),
+    Key("Extra noise", "extra_noise", "float", 0.0, low=0, high=100),
+    Key("Eta", "eta", "float", low=0, high=100),
+    Key("Eta DDIM", "eta_ddim", "float", 0.0, low=0, high=100),
+    Key("Sigma churn", "s_churn", "float", 0.0, low=0, high=1000),
+    Key("Sigma tmin", "s_tmin", "float", 0.0, low=0, high=1000),
+    Key("Sigma tmax", "s_tmax", "float", 0.0, low=0),
+    Key("Sigma noise", "s_noise", "float", 1.0, low=0, high=100),
+    Key("Schedule min sigma", "sigma_min", "float", 0.0, low=0, high=1000),
+    Key("Schedule max sigma", "sigma_max", "float", 0.0, low=0, high=1000),
+    Key("Schedule rho", "rho", "float", 0.0, low=0, high=100),
+    Key("Discard penultimate sigma", "discard_penultimate_sigma", "flag", neutral=False),
+    Key("SGM noise multiplier", "sgm_noise_multiplier", "flag", neutral=False, aliases=("SGM noise multplier",)),
+    Key("Beta schedule alpha", "beta_alpha", "float", low=0, high=100, aliases=("Beta scheduler alpha",)),
+    Key("Beta schedule beta", "beta_beta", "float", low=0, high=100, aliases=("Beta scheduler beta",)),
+    Key("UniPC variant", "unipc_variant"),
+    Key("UniPC skip type", "unipc_skip_type"),
+    Key("UniPC order", "unipc_order", "int", low=1, high=50),
+    Key("UniPC lower order final", "unipc_lower_order_final", "flag"),
+    Key("NGMS all steps", "ngms_all_steps", "flag", neutral=False),
+    Key("Skip Early CFG", "skip_early_cfg", "float", 0.0, low=0, high=1),
+    Key("Pad conds", "pad_conds", "flag", neutral=False),
+    Key("Pad conds v0", "pad_conds_v0", "flag", neutral=False),
+    Key("Emphasis", "emphasis", neutral="Original"),
+    Key("Old prompt editing timelines", "old_timelines", "flag", neutral=False),
+    Key("Downcast alphas_cumprod", "downcast_alphas", "flag", neutral=False),
+    Key("Noise Schedule", "noise_schedule", neutral="Default"),
+    Key("Refiner", "refiner"),
+    Key("Refiner switch at", "refiner_switch_at", "float", low=0, high=1),
+    Key("Hires refiner", "hires_refiner", neutral="second pass"),
+    Key("Refiner switch by sampling steps", "refiner_by_steps", "flag", neutral=False),
+    Key("VAE Encoder", "vae_encoder", neutral="Full"),
+    Key("VAE Decoder", "vae_decoder", neutral="Full"),
+    Key("Hypertile U-Net", "hypertile", "flag", neutral=False),
+    Key("Hypertile U-Net second pass", "hypertile_second_pass", "flag", neutral=False),
+    Key("Hypertile VAE", "hypertile_vae", "flag", neutral=False),
+    Key("SD upscale overlap", "upscale_overlap", "int", low=0, high=MAX_SIDE),
+    Key("SD upscale upscaler", "upscaler"),
+    Key("Final denoising strength", "final_denoising_strength", "float", low=0, high=1),
+    Key("Denoising curve", "denoising_curve"),
+    Key("Script", "script"),
+    Key("X Type", "x_type"),
+    Key("X Values", "x_values"),
+    Key("Fixed X Values", "fixed_x_values"),
+    Key("Y Type", "y_type"),
+    Key("Y Values", "y_values"),
+    Key("Fixed Y Values", "fixed_y_values"),
+    Key("Z Type", "z_type"),
+    Key("Z Values", "z_values"),
+    Key("Fixed Z Values", "fixed_z_values"),
+    Key("Lora hashes", "lora_hashes"),
+    Key("TI hashes", "ti_hashes"),
+    Key("Template", "template"),
+    Key("Negative Template", "negative_template"),
+    Key("Batch size", "batch_size", "int", 1, low=1, high=10_000),
+    Key("Batch pos", "batch_position", "int", 0, low=0, high=10_000),
+    Key("Dtype", "dtype"),
+    Key("Device", "device"),
+    Key("Libraries", "libraries"),
+    Key("Pixel hash", "pixel_hash"),
+)
+"""In the order in which they are written; Dtype to Pixel hash are Atelier's own."""
+LAST_KEYS: tuple[Key, ...] = (Key("Version", "version"), Key("User", "user"))
+"""Written behind everything, unknown keys too."""
+ALL_KEYS = KEYS + LAST_KEYS
+
+BY_NAME: Mapping[str, Key] = MappingProxyType(
+    {name.casefold(): key for key in reversed(ALL_KEYS) for name in (*key.aliases, key.name)}
+)
+"""Keys by folded name and alias."""
+NAMES = frozenset(key.name for key in ALL_KEYS)

@@ -1,0 +1,91 @@
+"""Reading an infotext of any dialect."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from atelier.request.infotext_comfy import as_graph, read_graph
+from atelier.request.infotext_foreign import as_fields, read_dream, read_fields
+from atelier.request.infotext_keys import NAMES
+from atelier.request.infotext_pairs import Pair
+from atelier.request.infotext_record import Infotext, Pairs
+from atelier.request.infotext_text import Parts, split_text
+
+_HASHES = re.compile(r"[\w. +/\-()\[\]]+:\s*[0-9a-fA-F]{6,64}(?:\s*,\s*[\w. +/\-()\[\]]+:\s*[0-9a-fA-F]{6,64})*")
+
+
+def read(text: str) -> Infotext:
+    """The infotext that a text is: JSON or a command line of another program, or lines in A1111's form; a text without
+    any of this is a prompt. Never raises, linear time."""
+    stripped = text.strip()
+    if stripped.startswith("{") and (found := read_object(as_fields(stripped))):
+        return found
+    found = read_lines(text)
+    return found if found.pairs else read_dream(stripped) or found
+
+
+def read_object(fields: Mapping[str, object]) -> Infotext | None:
+    """The infotext of a JSON object in a dialect that is known; None for others."""
+    graph = as_graph(fields)
+    return read_graph(graph) if graph else read_fields(fields)
+
+
+def read_lines(text: str) -> Infotext:
+    """The infotext of a text in A1111's form, whoever wrote it."""
+    parts = split_text(text)
+    pairs = tuple(_known(parts.pairs))
+    return Infotext(parts.prompt, parts.negative_prompt, _renamed(pairs), _dialect(pairs, parts))
+
+
+def _known(pairs: tuple[Pair, ...]) -> list[tuple[str, str]]:
+    """The pairs with a value; a text without a key is one if it is itself a key, or is a list of hashes that has lost
+    its key (Civitai's copy button drops it)."""
+    kept: list[tuple[str, str]] = []
+    for pair in pairs:
+        is_bare = pair.key == pair.value and not pair.was_quoted
+        if not pair.key:
+            if _HASHES.fullmatch(pair.value):
+                kept.append(("Lora hashes", pair.value))
+        elif pair.value and (not is_bare or pair.key in NAMES):
+            kept.append((pair.key, pair.value))
+    return kept
+
+
+def _renamed(pairs: Pairs) -> Pairs:
+    """Draw Things calls the denoising strength Strength, and writes it for pictures from nothing too, as 1."""
+    if "Guidance Scale" not in dict(pairs):
+        return pairs
+    kept = (("Denoising strength" if k == "Strength" else k, v) for k, v in pairs)
+    return tuple((k, v) for k, v in kept if k != "Denoising strength" or v not in {"1", "1.0"})
+
+
+def _dialect(pairs: Pairs, parts: Parts) -> str:
+    """Whose text it is, as far as it shows."""
+    found = dict(pairs)
+    if not found:
+        return "text"
+    version = found.get("Version", "")
+    for name, shows in (
+        ("atelier", version.startswith("atelier")),
+        ("sdnext", found.get("App") == "SD.Next" or ("Parser" in found and "Operations" in found)),
+        ("forge-neo", version.startswith("neo")),
+        ("forge", re.match(r"f\d", version) is not None),
+        ("comfyui", "ComfyUI" in version),
+        ("civitai", "Civitai resources" in found or "Civitai metadata" in found),
+        ("draw-things", "Guidance Scale" in found and "CFG scale" not in found),
+        ("krita", re.search(r" - \w+$", found.get("Sampler", "")) is not None),
+        ("civitai-copy", _is_copied(tuple(found), parts)),
+        ("dynamic-prompts", "Template" in found),
+    ):
+        if shows:
+            return name
+    return "a1111"
+
+
+def _is_copied(keys: tuple[str, ...], parts: Parts) -> bool:
+    """Whether Civitai put the pairs in its own order, or dropped a key."""
+    if any(not p.key and p.was_quoted for p in parts.pairs):
+        return True
+    order = [keys.index(k) for k in ("Sampler", "Size") if k in keys]
+    return len(order) == 2 and order[0] > order[1]

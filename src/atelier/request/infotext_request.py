@@ -1,0 +1,80 @@
+"""From what an infotext says to a request that can be painted."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+
+from atelier.request.infotext_keys import Settings
+from atelier.request.infotext_record import Infotext
+from atelier.request.infotext_sampler import method
+from atelier.request.infotext_settings import Reading, settings_of
+from atelier.request.infotext_version import version_of
+from atelier.request.model import SIDE_STEP, Request
+
+RNGS: Mapping[str, str] = {"cpu": "cpu", "nv": "nv", "gpu": "nv", "portable": "portable"}
+"""The key RNG, folded, to the request's noise source. What a graphics card drew, most often one of NVIDIA's, is drawn
+again by its software twin."""
+DIALECT_RNGS: Mapping[str, str] = {
+    **dict.fromkeys(("a1111", "forge", "forge-neo", "sdnext", "civitai", "civitai-copy", "dynamic-prompts"), "nv"),
+    **dict.fromkeys(("comfyui", "fooocus", "krita", "invokeai", "swarmui"), "cpu"),
+}
+"""Where the noise of a dialect comes from when its text says nothing."""
+_TITLE_HASH = re.compile(r"\s*\[[0-9a-fA-F]{6,64}\]$")
+"""What A1111 puts behind the name of a model in lists."""
+NOT_ASKED = frozenset({"batch_size", "size", "extras", "version", "user"})
+"""Fields of settings that say how a picture came about and are not asked for when it is painted again."""
+
+
+def interpret(found: Infotext) -> Reading:
+    """The typed settings of an infotext, samplers and sizes in today's terms: the sampler and its schedule apart, the
+    RNG one of ours, the seed not negative, sides cut to multiples of 8 as latents are."""
+    reading = settings_of(found)
+    said = reading.settings
+    sampler, scheduler = method(said.sampler, said.scheduler, version_of(said.version))
+    hires_sampler, hires_scheduler = method(said.hires_sampler, said.hires_scheduler, version_of(said.version))
+    changed = replace(
+        said,
+        sampler=sampler,
+        scheduler=scheduler,
+        hires_sampler=hires_sampler,
+        hires_scheduler=hires_scheduler if said.hires_sampler or said.hires_scheduler else None,
+        seed=_seed(said.seed),
+        variation_seed=_seed(said.variation_seed),
+        rng=_rng(said, found.dialect),
+    )
+    return replace(reading, settings=changed)
+
+
+def to_request(found: Infotext, **changes: object) -> Request:
+    """The request that an infotext is, with some fields changed.
+
+    Raises BadInput if its numbers are out of range, or if the request cannot be made of it.
+    """
+    settings = interpret(found).checked()
+    fields = {
+        name: value
+        for name in Request.model_fields
+        if name not in NOT_ASKED and (value := getattr(settings, name, None)) is not None
+    }
+    if settings.model is not None:
+        fields["model"] = _TITLE_HASH.sub("", settings.model)
+    if settings.size is not None:
+        fields |= {"width": _side(settings.size[0]), "height": _side(settings.size[1])}
+    return Request.model_validate({**fields, **changes})
+
+
+def _seed(seed: int | None) -> int | None:
+    """torch takes a negative seed as the unsigned number with the same bits; -1 is drawn anew."""
+    return seed % 2**64 if seed is not None and seed < -1 else seed
+
+
+def _side(side: int) -> int:
+    return max(side - side % SIDE_STEP, SIDE_STEP)
+
+
+def _rng(said: Settings, dialect: str) -> str | None:
+    if said.rng is None:
+        return DIALECT_RNGS.get(dialect)
+    return RNGS.get(said.rng.casefold())

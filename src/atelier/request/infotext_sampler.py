@@ -1,0 +1,116 @@
+"""The names of samplers in infotexts: with the schedule in them, as A1111 wrote before 1.9, and of other programs.
+
+Policy for texts without a schedule of their own: a name that ends in a schedule has that schedule; any other had the
+uniform one where the text is known to be older than A1111 1.9, and has the sampler's own where it is not (A1111 itself
+takes the sampler's own always, so that its old pictures come out differently).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from atelier.request.infotext_version import Version
+
+AUTOMATIC, UNIFORM = "Automatic", "Uniform"
+
+_SCHEDULES: Mapping[str, str] = {
+    "align your steps gits": "Align Your Steps GITS",
+    "align your steps": "Align Your Steps",
+    "ays": "Align Your Steps",
+    "polyexponential": "Polyexponential",
+    "exponential": "Exponential",
+    "karras": "Karras",
+    "sgm uniform": "SGM Uniform",
+    "sgmuniform": "SGM Uniform",
+    "sgm_uniform": "SGM Uniform",
+    "trailing": "SGM Uniform",
+    "ddim_uniform": "DDIM",
+    "linear_quadratic": "Linear quadratic",
+    "kl_optimal": "KL Optimal",
+    "kl optimal": "KL Optimal",
+    "uniform": "Uniform",
+    "automatic": "Automatic",
+    "simple": "Simple",
+    "normal": "Normal",
+    "turbo": "Turbo",
+    "beta": "Beta",
+}
+"""What a schedule is called, folded, to its label; longer names stand before those that they end in."""
+
+OTHER_NAMES: Mapping[str, str] = {
+    "euler": "Euler",
+    "euler_a": "Euler a",
+    "heun": "Heun",
+    "lms": "LMS",
+    "ddim": "DDIM",
+    "ddim_v3": "DDIM",
+    "ddpm": "DDPM",
+    "deis": "DEIS",
+    "plms": "PLMS",
+    "pndm": "PLMS",
+    "unipc": "UniPC",
+    "lcm": "LCM",
+    "tcd": "TCD",
+    "kdpm_2": "DPM2",
+    "kdpm_2_a": "DPM2 a",
+    "k_lms": "LMS",
+    "k_heun": "Heun",
+    "k_euler": "Euler",
+    "k_euler_a": "Euler a",
+    "k_euler_ancestral": "Euler a",
+    "k_dpm_2": "DPM2",
+    "k_dpm_2_a": "DPM2 a",
+    "k_dpm_2_ancestral": "DPM2 a",
+    "k_dpm_fast": "DPM fast",
+    "k_dpm_adaptive": "DPM adaptive",
+    "k_dpmpp_2": "DPM++ 2M",
+    "k_dpmpp_2_a": "DPM++ 2S a",
+    "k_dpmpp_2m": "DPM++ 2M",
+    "k_dpmpp_2m_sde": "DPM++ 2M SDE",
+    "k_dpmpp_2s_ancestral": "DPM++ 2S a",
+    "k_dpmpp_sde": "DPM++ SDE",
+    "dpmpp_2s": "DPM++ 2S a",
+    "dpmpp_2m": "DPM++ 2M",
+    "dpmpp_2m_sde": "DPM++ 2M SDE",
+    "dpmpp_3m": "DPM++ 3M SDE",
+    "dpmpp_sde": "DPM++ SDE",
+}
+"""InvokeAI's and NovelAI's names; a trailing _k in InvokeAI's is the Karras schedule."""
+
+_NO_SCHEDULE = frozenset({"default", "none"})
+_LAST_WITHOUT_TYPE = Version((1, 9, 0))
+
+
+def method(name: str | None, schedule: str | None, version: Version | None) -> tuple[str | None, str | None]:
+    """(sampler, schedule label) of a text by `version` of A1111 or a fork (None: not known), without a schedule in the
+    name. A schedule in the name comes before one given apart, as in A1111. None: the text says nothing."""
+    said = None if schedule is None or schedule.casefold() in _NO_SCHEDULE else schedule
+    label = said and _SCHEDULES.get(said.casefold(), said)
+    if name is None:
+        return None, label
+    bare, inside = split_name(name)
+    if inside or label:
+        return bare, inside or label
+    if schedule is None and version is not None and version < _LAST_WITHOUT_TYPE:
+        return bare, UNIFORM
+    return bare, None
+
+
+def split_name(name: str) -> tuple[str, str | None]:
+    """A sampler's name without the schedule at its end, and the label of that schedule."""
+    name = _without_id(name.strip())
+    folded = name.casefold()
+    for suffix, label in _SCHEDULES.items():
+        if folded.endswith(f" {suffix}"):
+            return name[: -len(suffix) - 1].rstrip(), label
+    for suffix, label in (("_ka", "Karras"), ("_exp", "Exponential"), ("_karras", "Karras")):
+        if folded.endswith(suffix):
+            bare = name[: -len(suffix)]
+            return OTHER_NAMES.get(bare, bare), label
+    return OTHER_NAMES.get(name, name), None
+
+
+def _without_id(name: str) -> str:
+    """Krita's plugin writes `Euler - euler_a`: a title of its own, and the sampler's name."""
+    title, dash, known = name.rpartition(" - ")
+    return known if dash and title and known.replace("_", "").isalnum() and known == known.casefold() else name
