@@ -36,7 +36,7 @@ def discover(package: ModuleType, kind: type[S]) -> Mapping[str, S]:
                 raise TypeError(f"{module.__name__}.SPECS holds {spec!r}, which is no {kind.__name__}")
             names = {n.casefold() for n in (spec.name, *spec.aliases)}
             if names & taken:
-                raise ValueError(f"{module.__name__}: duplicate {kind.__name__} name {sorted(names & taken)[0]!r}")
+                raise ValueError(f"{module.__name__}: duplicate {kind.__name__} name {min(names & taken)!r}")
             taken |= names
             found[spec.name] = spec
     return MappingProxyType(found)

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from atelier.compose import Studio
     from atelier.families.checkpoint import Checkpoint
+    from atelier.runtime.studio import Studio
     from atelier.train.evaluate import Outcome, Paint, Trial
 
 app = typer.Typer(help="Measure the quality of a model.")
@@ -26,17 +26,15 @@ def evaluate(
     """Paints every concept large and small and held-out pairs, and lets an independent judge look at them."""
     import json
 
-    from atelier.compose import Studio
+    from atelier.compose import studio as make_studio
     from atelier.families.checkpoint import open_checkpoint
     from atelier.train import evaluate as measures
 
-    studio = Studio()
+    studio = make_studio()
     found = studio.library.find(model)
     checkpoint = open_checkpoint(found.path)
     paint = _painter(studio, str(found.path), steps)
-    numbers: dict[str, float] = {
-        "vae_psnr": measures.reconstruction(checkpoint.load_vae(_fp32()), checkpoint.size)
-    }
+    numbers: dict[str, float] = {"vae_psnr": measures.reconstruction(checkpoint)}
     retrieved = _retrieval(checkpoint)
     if retrieved is not None:
         numbers["clip_r_at_1"] = retrieved
@@ -60,12 +58,6 @@ def evaluate(
     else:
         for name, value in numbers.items():
             typer.echo(f"{name:24} {value:.2f} dB" if name == "vae_psnr" else f"{name:24} {100 * value:.1f} %")
-
-
-def _fp32() -> object:
-    import torch
-
-    return torch.float32
 
 
 def _painter(studio: Studio, model: str, steps: int) -> Paint:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from atelier.models.vae import AutoencoderKL
+from atelier.families.checkpoint import Checkpoint
 from atelier.train.batches import stack
 from atelier.train.data import scenes
 from atelier.train.data.dataset import SceneDataset
@@ -95,10 +95,10 @@ def background_accuracy(outcomes: Sequence[Outcome]) -> float:
 
 
 @torch.no_grad()
-def reconstruction(vae: AutoencoderKL, size: int, count: int = SCENES) -> float:
-    """Mean PSNR in dB of `count` held-out scenes through the autoencoder."""
-    device = next(vae.parameters()).device
-    images = to_image(stack(SceneDataset(SEED, "held_out", size), range(count)), device)
+def reconstruction(checkpoint: Checkpoint, count: int = SCENES) -> float:
+    """Mean PSNR in dB of `count` held-out scenes through the autoencoder, in float32."""
+    vae = checkpoint.load_vae(torch.float32)
+    images = to_image(stack(SceneDataset(SEED, "held_out", checkpoint.size), range(count)))
     values = [psnr(vae.decode(vae.encode(chunk).mode()), chunk) for chunk in torch.split(images, 32)]
     return float(torch.cat(values).mean())
 
