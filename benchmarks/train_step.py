@@ -21,12 +21,13 @@ from torch.nn import functional as F
 
 from atelier.models.clip import ClipText, TextSpec
 from atelier.models.vae import AutoencoderKL
-from atelier.runtime.device import pick, use_granted_cores
+from atelier.runtime.device import choose_device, training_dtype, use_granted_cores
 from atelier.train.ema import Ema
+from atelier.train.latents import Latents
 from atelier.train.loop import Machine
 from atelier.train.recipe import ClipRecipe, DenoiserRecipe, VaeRecipe, read
 from atelier.train.tasks import vae as vae_task
-from atelier.train.tasks.denoiser import Batch, DenoiserTask, Frozen
+from atelier.train.tasks.denoiser import DenoiserTask, Frozen
 from atelier.weights.tokenizer import standard
 from harness import Call, interleaved, report, row, waiter
 from reference import unet_of
@@ -80,12 +81,13 @@ def untrained(folder: Path) -> Frozen:
     model = read("clip", ClipRecipe).model
     text = ClipText(TextSpec(width=model.width, layers=model.layers, heads=model.heads, mlp=4 * model.width))
     vae = AutoencoderKL(vae_task.spec_of(read("vae", VaeRecipe)))
-    return Frozen(vae, folder / "vae.safetensors", 1.0, text, folder)
+    return Frozen(vae, folder, 1.0, text, folder)
 
 
 def our_task(recipe: DenoiserRecipe, frozen: Frozen, folder: Path, device: str) -> DenoiserTask:
-    chosen = pick(device)
-    return DenoiserTask(recipe, Machine(chosen.torch_device, chosen.dtype), frozen, folder / "latents")
+    chosen = choose_device(device)
+    machine = Machine(chosen, training_dtype(chosen, recipe.run.dtype))
+    return DenoiserTask(recipe, machine, frozen, folder / "latents")
 
 
 class Batches:
@@ -96,13 +98,13 @@ class Batches:
         self.side = recipe.data.size // frozen.vae.spec.factor
         self.steps = {"ours": 0, "reference": 0}
 
-    def next(self, contestant: str) -> tuple[int, Batch]:
+    def next(self, contestant: str) -> tuple[int, Latents]:
         step = self.steps[contestant]
         self.steps[contestant] += 1
         generator = torch.Generator().manual_seed(step)
         latents = torch.randn(self.count, self.channels, self.side, self.side, generator=generator)
         tokens = torch.randint(0, 1000, (self.count, 77), generator=generator)
-        return step, Batch(latents.half().numpy(), tokens.numpy())
+        return step, Latents(latents.half().numpy(), tokens.numpy())
 
 
 class Reference:
@@ -129,7 +131,7 @@ class Reference:
         )
         self.average = EMAModel(self.unet.parameters(), decay=optim.ema)
 
-    def update(self, _step: int, batch: Batch) -> None:
+    def update(self, _step: int, batch: Latents) -> None:
         clean = torch.from_numpy(batch.latents).to(self.device).float()
         tokens = torch.from_numpy(batch.tokens).to(self.device)
         kept = torch.rand(len(clean), 1, device=self.device) >= self.recipe.loss.drop

@@ -15,9 +15,11 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 from packaging.version import Version
+from pydantic import BaseModel
 
 import atelier
 from atelier.cli import app as front
+from atelier.train.recipe import ClipRecipe, DenoiserRecipe, VaeRecipe
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -83,6 +85,22 @@ def test_links_resolve(document: Path) -> None:
 def test_quoted_paths_exist(document: Path) -> None:
     missing = [path for path in QUOTED_PATH.findall(document.read_text(encoding="utf-8")) if not (ROOT / path).exists()]
     assert not missing
+
+
+@pytest.mark.parametrize("recipe", [VaeRecipe, ClipRecipe, DenoiserRecipe])
+def test_every_key_of_a_recipe_is_explained(recipe: type[BaseModel]) -> None:
+    text = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
+    quoted = {word.rpartition(".")[2] for word in re.findall(r"`([\w.]+)`", text)}
+    assert set(keys(recipe)) - {"kind"} <= quoted
+
+
+def keys(model: type[BaseModel]) -> Iterator[str]:
+    """The names of the values in a model and in the models inside it."""
+    for name, field in model.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from keys(field.annotation)
+        else:
+            yield name
 
 
 def test_every_decision_is_listed() -> None:

@@ -1,0 +1,71 @@
+"""The benchmarks run, at a tiny size; their timing is tested with calls of known length."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+
+
+@pytest.fixture(scope="module")
+def harness() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("benchmark_harness", BENCHMARKS / "harness.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def result(script: str, *arguments: str) -> dict[str, Any]:
+    command = [sys.executable, str(BENCHMARKS / script), *arguments]
+    return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+
+def test_rounds_are_interleaved_and_take_turns(harness: ModuleType) -> None:
+    called: list[str] = []
+    calls = {name: lambda name=name: called.append(name) for name in ("ours", "theirs")}
+    timing = harness.interleaved(calls, 2, warmup=1)
+    assert called == ["theirs", "ours", "ours", "theirs", "theirs", "ours"]
+    assert [len(seconds) for seconds in timing.rounds.values()] == [2, 2]
+
+
+def test_the_ratio_is_the_median_of_the_pairs(harness: ModuleType) -> None:
+    """A machine that becomes ten times slower in the last round changes the medians, not the ratio."""
+    timing = harness.Timing({"ours": (1.0, 2.0, 20.0), "theirs": (2.0, 4.0, 40.0)})
+    assert timing.ratio("ours", "theirs") == 0.5
+    assert harness.row("call", timing, "ours", "theirs", 0.4)["within"] is False
+    assert harness.row("call", timing, "ours", "theirs", 0.5)["within"] is True
+
+
+def test_peak_memory_sees_what_was_held(harness: ModuleType) -> None:
+    before = harness.peak_memory()
+    held = bytearray(before + 50_000_000)
+    held[::4096] = b"x" * len(held[::4096])
+    assert harness.peak_memory() - before >= 45_000_000
+
+
+def test_unet_call() -> None:
+    measured = result("unet_call.py", "--tiny", "--rounds", "1")
+    assert measured["fp32_difference"] < 1e-4
+    assert measured["results"][0]["what"] == "fp32"
+    assert measured["results"][0]["ours_seconds"] > 0
+
+
+def test_train_step() -> None:
+    measured = result("train_step.py", "--tiny", "--rounds", "1", "--batch", "2")
+    assert measured["parameters"]["ours"] == measured["parameters"]["reference"]
+    assert measured["results"][0]["reference_seconds"] > 0
+
+
+def test_true_size_comparison_at_a_tiny_size() -> None:
+    subprocess.run([sys.executable, str(BENCHMARKS / "golden_true_size.py"), "--tiny"], check=True, capture_output=True)
