@@ -1,6 +1,6 @@
 """Paints a picture with weights, families and diffusion alone: no pipeline, no command line.
 
-    python examples/minimal.py "a red apple on a blue background" apple.png [MODEL]
+python examples/minimal.py "a red apple on a blue background" apple.png [MODEL]
 """
 
 from __future__ import annotations

@@ -30,9 +30,7 @@ def modules(prediction: str = "velocity", in_channels: int = 4) -> Modules:
         TextSpec(vocab=words.size, width=32, layers=2, heads=2, mlp=64, positions=words.positions, eos=words.eos)
     )
     unet = UNet(
-        UNetSpec(
-            in_channels=in_channels, widths=(32, 64), blocks=1, depth=(1, 1), heads=(2, 2), context=32, groups=8
-        )
+        UNetSpec(in_channels=in_channels, widths=(32, 64), blocks=1, depth=(1, 1), heads=(2, 2), context=32, groups=8)
     )
     vae = AutoencoderKL(VaeSpec(widths=(16, 16, 32), blocks=1, groups=8))
     for number, network in enumerate((text, unet, vae)):

@@ -32,7 +32,7 @@ def studio(tiny_folder: Path) -> Studio:
 
 
 def request(**fields: object) -> Request:
-    return Request(**{"prompt": "a red cat", "model": "tiny", "steps": STEPS, "seed": 7} | fields)  # pyright: ignore
+    return Request.model_validate({"prompt": "a red cat", "model": "tiny", "steps": STEPS, "seed": 7} | fields)
 
 
 def pixels(studio: Studio, **fields: object) -> list[bytes]:
@@ -60,6 +60,19 @@ def test_together_is_alone_but_for_rounding(tiny_folder: Path, studio: Studio, s
             bytearray(b.image.tobytes()), dtype=torch.uint8
         )
         assert int(difference.abs().max()) <= 1
+
+
+def test_samplers_that_choose_their_steps_keep_pictures_apart(tiny_folder: Path, studio: Studio):
+    device = Device(torch.device("cpu"), torch.float32, torch.float32, together=None)
+    together = Studio(device, studio.library, HashCache(), version="1")
+    adaptive = {"sampler": "DPM adaptive", "cfg_scale": 1}
+    assert pixels(together, batch_size=2, **adaptive)[1:] == pixels(together, seed=8, **adaptive)
+
+
+def test_levels_by_hand(studio: Studio):
+    happened = list(studio.events(request(sampler="Euler", scheduler="14.6, 7, 3, 1, 0", steps=20)))
+    progress = [e for e in happened if isinstance(e, events.Progress)]
+    assert [(p.done, p.total) for p in progress] == [(i + 1, 4) for i in range(4)]
 
 
 def test_what_is_asked_for_matters(studio: Studio):

@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from atelier.diffusion.brownian import brownian
-from atelier.diffusion.catalogue import samplers, schedules
+from atelier.diffusion.catalogue import resolve_sampler
 from atelier.diffusion.denoise import denoiser
 from atelier.diffusion.guidance.cfg import Guidance, cfg
 from atelier.diffusion.rng import Stream, draw, fresh, silent, streams
@@ -47,14 +47,15 @@ def diffuse(
     finite numbers.
     """
     latent = model.latent
-    spec, seeds = samplers()[stage.sampler], [slot.seed for slot in stage.slots]
-    schedule = schedules()[stage.scheduler].make(ScheduleOptions())
-    sigmas = run_sigmas(schedule, model.levels, stage.steps, discard=spec.discards)
+    spec, schedule = resolve_sampler(stage.sampler, stage.scheduler)
+    sigmas = run_sigmas(schedule.make(ScheduleOptions()), model.levels, stage.steps, discard=spec.discards)
+    seeds = [slot.seed for slot in stage.slots]
     drawn = streams(seeds, stage.rng)
     noise = draw(drawn, (latent.channels, stage.height // latent.factor, stage.width // latent.factor)).to(device)
     x = spec.begin(noise, float(sigmas[0]))
     denoise = _guided(unet, model, conditioning, spec, stage.cfg_scale, len(seeds))
-    for step in spec.make(Options())(denoise, x, sigmas, _source(spec, seeds, drawn, x, sigmas, stage.rng)):
+    noises = _source(spec, seeds, drawn, x, sigmas, stage.rng)
+    for step in spec.make(Options(levels=model.levels))(denoise, x, sigmas, noises):
         if not bool(step.x.isfinite().all()):
             raise NotFinite(
                 f"step {step.index + 1} of {step.total}: the latent is not finite; "

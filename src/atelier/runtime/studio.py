@@ -10,7 +10,7 @@ from math import lcm
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from atelier.diffusion.catalogue import resolve_sampler
+from atelier.diffusion.catalogue import DEFAULT_SAMPLER, resolve_sampler, samplers
 from atelier.errors import BadInput
 from atelier.families.checkpoint import Checkpoint
 from atelier.pipeline.plan import plan
@@ -26,9 +26,6 @@ from atelier.weights.hashes import HashCache
 
 if TYPE_CHECKING:
     from PIL.Image import Image
-
-SAMPLER = "DPM++ 2M"
-"""Of requests that name none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +75,9 @@ class Studio:
         previews: seconds between previews, None for none. Raises BadInput, at the call, for a request that cannot be
         painted; what fails later is the event Failed.
         """
-        stages = plan(self.resolve(request), version=self._version, together=self.device.together)
+        resolved = self.resolve(request)
+        together = 1 if samplers()[resolved.sampler].alone else self.device.together
+        stages = plan(resolved, version=self._version, together=together)
         return run(stages, self._machine, previews=previews)
 
     def paint(self, request: Request) -> list[Picture]:
@@ -112,4 +111,6 @@ def _method(sampler: str, scheduler: str | None) -> tuple[str, str]:
 
 def _defaults(model: Checkpoint) -> Defaults:
     own = model.defaults
-    return Defaults(SAMPLER, own.steps, own.cfg_scale, own.width, own.height, lcm(SIDE_STEP, model.latent.factor))
+    return Defaults(
+        DEFAULT_SAMPLER, own.steps, own.cfg_scale, own.width, own.height, lcm(SIDE_STEP, model.latent.factor)
+    )
