@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from test_families_sd1 import model
 from typer.testing import CliRunner, Result
 
@@ -16,6 +18,7 @@ from atelier.cli.models import app
 from atelier.errors import AtelierError, BadFile, StorageFull, UnknownName
 from atelier.families.checkpoint import open_checkpoint
 from atelier.families.write import write_diffusers, write_ldm
+from atelier.weights.formats.safetensors import read_header
 
 
 def run(*arguments: object) -> Result:
@@ -67,7 +70,22 @@ def test_inspect_reads_headers_and_hashes_when_asked(shelf: Path) -> None:
     text = run("inspect", path, "--hash").stdout
     assert digest[:10] in text
     assert "velocity" in text
-    assert "1 tensors left over" in text
+    save_file({**load_file(path), "betas": torch.ones(3)}, path, dict(read_header(path).metadata))
+    assert "1 tensor (betas), left over from training" in run("inspect", path).stdout
+    assert "left out 1 tensor (betas)" in run("convert", path, shelf / "out").stdout
+
+
+def test_inspect_and_list_import_no_torch(shelf: Path) -> None:
+    code = (
+        "import sys\n"
+        "from atelier.cli.models import app\n"
+        "app(sys.argv[1:], standalone_mode=False)\n"
+        "sys.exit(any(name in sys.modules for name in ('torch', 'numpy', 'tokenizers')))"
+    )
+    for arguments in (["inspect", str(shelf / "single.safetensors")], ["list", "--models-dir", str(shelf)]):
+        done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert "Stable Diffusion 1.x" in done.stdout
 
 
 def test_convert_there_and_back_keeps_every_bit(shelf: Path, tmp_path: Path) -> None:

@@ -262,7 +262,7 @@ def _mutants(seed: int, count: int) -> Iterator[bytes]:
 
 def test_what_is_accepted_the_library_accepts_and_reads_alike(tmp_path: Path) -> None:
     path, accepted = tmp_path / "mutant", 0
-    for content in _mutants(seed=5, count=1000):
+    for content in _mutants(seed=5, count=1500):
         path.write_bytes(content)
         header = _ours(path)
         if header is None:

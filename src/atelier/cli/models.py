@@ -31,7 +31,11 @@ class Precision(StrEnum):
 
 Folders = Annotated[
     list[Path] | None,
-    typer.Option("--models-dir", envvar="ATELIER_MODELS_DIR", help="A folder with models; may be given several times."),
+    typer.Option(
+        "--models-dir",
+        help="A folder with models; may be given several times.",
+        show_default="those of ATELIER_MODELS, else ./models and the user's own",
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Named = Annotated[str, typer.Argument(help="A file, a diffusers folder, or the name of a model.", show_default=False)]
@@ -84,6 +88,8 @@ def convert(
     models_dir: Folders = None,
 ) -> None:
     """Write a model in another layout or precision; it appears complete or not at all."""
+    from atelier.weights.archive import counted
+
     chosen = layout or (Layout.LDM if target.suffix == SINGLE_FILE else Layout.DIFFUSERS)
     _check_target(target, chosen, overwrite=overwrite)
     checkpoint = _opened(source, models_dir, variant)
@@ -91,8 +97,6 @@ def convert(
     written = _opened(str(target), None)
     typer.echo(f"wrote {target}: {written.family.title}, {written.layout} layout, {written.dtype}, {_size(target)}")
     if checkpoint.ignored:
-        from atelier.weights.archive import counted
-
         typer.echo(f"left out {counted(checkpoint.ignored)}: leftovers of training that no model needs")
 
 
@@ -119,9 +123,10 @@ def _check_target(target: Path, layout: Layout, *, overwrite: bool) -> None:
 
 
 def _library(folders: list[Path] | None) -> Library:
+    from atelier import compose
     from atelier.runtime.library import Library
 
-    return Library(tuple(folders or ()))
+    return Library(tuple(folders)) if folders else compose.library()
 
 
 def _opened(name: str, folders: list[Path] | None, variant: str | None = None) -> Checkpoint:
@@ -160,6 +165,8 @@ def _line(entry: dict[str, object]) -> str:
 
 
 def _description(found: Report, digest: str | None) -> str:
+    from atelier.weights.archive import counted
+
     lines = {
         "name": found.name,
         "path": found.path,
@@ -177,7 +184,7 @@ def _description(found: Report, digest: str | None) -> str:
         lines[f"  {name}"] = f"{part.parameters:,} in {part.tensors} tensors, {_megabytes(part.bytes)}, {dtypes}"
     lines["on disk"] = _megabytes(found.bytes)
     if found.ignored:
-        lines["unused"] = f"{len(found.ignored)} tensors left over from training, such as {found.ignored[0]}"
+        lines["unused"] = f"{counted(found.ignored)}, left over from training"
     if digest is not None:
         lines["hash"] = f"{digest[:10]} (sha256 {digest})"
     width = max(map(len, lines))

@@ -237,12 +237,11 @@ def _open_single(path: Path) -> Checkpoint:
     for part in ("unet", "vae", "text"):
         if part not in parts:
             raise BadFile(path, f"lacks its {PART_TITLES[part]}: no tensor is called {family.prefixes[part]}*")
-    ignored = tuple(sorted(name for name in archive.tensors if family.tolerated(name)))
-    claimed = (*family.prefixes.values(),)
+    claimed = tuple(family.prefixes.values())
     surplus = [name for name in archive.tensors if not name.startswith(claimed) and not family.tolerated(name)]
     if surplus:
         raise BadFile(path, f"has {counted(surplus)} that belong to no part of a {family.title} checkpoint")
-    facts = family.file_facts(archive)
+    facts, ignored = family.file_facts(archive), _ignored(family, archive)
     return Checkpoint(path, family, "ldm", facts, MappingProxyType(parts), ignored, carried(archive.metadata))
 
 
@@ -258,10 +257,15 @@ def _open_folder(path: Path, variant: str | None) -> Checkpoint:
     parts: dict[Part, Stored] = {
         part: Stored(archive, "diffusers", "", family.tolerated) for part, archive in archives.items()
     }
-    ignored = tuple(sorted(name for archive in archives.values() for name in archive.tensors if family.tolerated(name)))
+    ignored = _ignored(family, *archives.values())
     facts = family.folder_facts(path, archives)
     metadata = carried(archives["unet"].metadata)
     return Checkpoint(path, family, "diffusers", facts, MappingProxyType(parts), ignored, metadata)
+
+
+def _ignored(family: Family, *archives: Archive) -> tuple[str, ...]:
+    names = (name for archive in archives for name in archive.tensors)
+    return tuple(sorted(name for name in names if family.tolerated(name) and name not in family.markers))
 
 
 PART_TITLES: Mapping[Part, str] = MappingProxyType(

@@ -31,14 +31,16 @@ class Encode(Protocol):
 @dataclass(frozen=True, slots=True)
 class Family:
     """prefixes: what each part's tensors begin with in a single file; tolerated: full names in a single file that may
-    be left unread; in_file, in_folder: whether it is one of ours, from the names or from the model_index; file_facts,
-    folder_facts: what the shapes do not say; defaults: of a model trained at `size` pixels."""
+    be left unread; markers: those among them that say something by being there; in_file, in_folder: whether it is one
+    of ours, from the names or from the model_index; file_facts, folder_facts: what the shapes do not say; defaults: of
+    a model trained at `size` pixels."""
 
     name: str
     title: str
     aliases: tuple[str, ...]
     prefixes: Mapping[Part, str]
     tolerated: Callable[[str], bool]
+    markers: frozenset[str]
     in_file: Callable[[Archive], bool]
     in_folder: Callable[[Config], bool]
     file_facts: Callable[[Archive], Facts]

@@ -30,11 +30,14 @@ LEFTOVERS = frozenset(
         *("betas", "alphas_cumprod", "alphas_cumprod_prev", "sqrt_alphas_cumprod", "sqrt_one_minus_alphas_cumprod"),
         *("log_one_minus_alphas_cumprod", "sqrt_recip_alphas_cumprod", "sqrt_recipm1_alphas_cumprod"),
         *("posterior_variance", "posterior_log_variance_clipped", "posterior_mean_coef1", "posterior_mean_coef2"),
-        *("logvar", "lvlb_weights", "scale_factor", "denoiser.sigmas", "v_pred", "ztsnr"),
+        *("logvar", "lvlb_weights", "scale_factor", "denoiser.sigmas"),
         *("cond_stage_model.logit_scale", "cond_stage_model.transformer.logit_scale"),
     }
 )
-"""Buffers of training that files may carry: all of them can be computed, or say something that is read otherwise."""
+"""Buffers of training that files may carry; all of them can be computed."""
+
+MARKERS = frozenset({"v_pred", "ztsnr"})
+"""Empty tensors whose name says what the model predicts, and that its last noise level has no signal."""
 
 LEFTOVER_PREFIXES = ("model_ema.", "first_stage_model.loss.", "first_stage_model.model_ema.")
 LEFTOVER_ENDING = "embeddings.position_ids"
@@ -54,7 +57,7 @@ SD2_CONTEXT = 1024
 
 def tolerated(name: str) -> bool:
     """Whether a tensor of a single file may be left unread."""
-    return name in LEFTOVERS or name.startswith(LEFTOVER_PREFIXES) or name.endswith(LEFTOVER_ENDING)
+    return name in LEFTOVERS or name in MARKERS or name.startswith(LEFTOVER_PREFIXES) or name.endswith(LEFTOVER_ENDING)
 
 
 def in_file(archive: Archive) -> bool:
@@ -102,6 +105,7 @@ SPECS = (
         aliases=("sd15", "stable-diffusion-v1"),
         prefixes=PREFIXES,
         tolerated=tolerated,
+        markers=MARKERS,
         in_file=in_file,
         in_folder=in_folder,
         file_facts=file_facts,
