@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -60,11 +61,15 @@ def test_every_option_arrives(place: Path, capsys: pytest.CaptureFixture[str]):
     assert pictures(place) == [f"cats/cat-{i}.png" for i in (1, 2, 3, 4)]
     assert capsys.readouterr().out.split() == pictures(place)
     for number, name in enumerate(pictures(place)):
-        assert run(["info", name]) == 0
-        told = capsys.readouterr().out
-        assert told.startswith("a red cat\nNegative prompt: a dog\nSteps: 2, Sampler: Euler a, ")
-        assert "Schedule type: Exponential, CFG scale: 3.5, " in told
-        assert f"Seed: {7 + number}, Size: 72x80" in told
+        assert run(["info", name, "--json"]) == 0
+        told = json.loads(capsys.readouterr().out)
+        assert (told["prompt"], told["negative_prompt"]) == ("a red cat", "a dog")
+        assert (
+            told["parameters"] | {"Sampler": "Euler a", "Schedule type": "Exponential", "CFG scale": "3.5"}
+            == told["parameters"]
+        )
+        assert told["request"]["seed"] == 7 + number
+        assert (told["request"]["width"], told["request"]["height"], told["request"]["steps"]) == (72, 80, 2)
     assert atelier.generate(
         "a red cat", negative_prompt="a dog", model="tiny", steps=2, sampler="Euler a", scheduler="Exponential",
         cfg_scale=3.5, seed=9, width=72, height=80,
