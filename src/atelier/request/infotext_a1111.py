@@ -49,7 +49,7 @@ _SIDES = re.compile(r"(\d+)x(\d+)")
 def said(text: str) -> dict[str, str]:
     """The pairs of a text by key, prompts too; WxH as key-1 and key-2; later pairs come before earlier ones."""
     found = read_lines(text)
-    pairs = {"Prompt": found.prompt, "Negative prompt": found.negative_prompt}
+    pairs = {"Prompt": _stripped(found.prompt), "Negative prompt": _stripped(found.negative_prompt)}
     for key, value in found.pairs:
         sides = _SIDES.fullmatch(value)
         if sides:
@@ -63,7 +63,7 @@ def filled(text: str) -> dict[str, object]:
     """`said`, with A1111's defaults, and its older ways said in today's keys."""
     found = read_lines(text)
     settings = settings_of(found).settings
-    fields: dict[str, object] = {**DEFAULTS, **said(text), "Prompt": settings.prompt}
+    fields: dict[str, object] = {**DEFAULTS, **said(text), "Prompt": _stripped(settings.prompt)}
     if "First pass size-1" in fields:
         fields |= _old_sizes(settings)
     if fields["FP8 weight"] != "Disable":
@@ -72,6 +72,10 @@ def filled(text: str) -> dict[str, object]:
         fields.setdefault("Emphasis", "Original")
     flags = {key: True for field, key in _FLAGS.items() if getattr(settings, field) is True}
     return fields | flags
+
+
+def _stripped(text: str) -> str:
+    return "\n".join(map(str.strip, text.split("\n")))
 
 
 def _old_sizes(settings: Settings) -> dict[str, object]:

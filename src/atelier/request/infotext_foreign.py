@@ -159,8 +159,10 @@ def _invoke_prompt(value: object) -> str:
     return " ".join(str(as_fields(item).get("prompt", "")) or str(item) for item in items)
 
 
-def _novelai(found: Fields) -> Infotext:
+def _novelai(found: Fields) -> Infotext | None:
     comment = as_fields(found.get("Comment"))
+    if "steps" not in comment:
+        return None
     known = {
         "Steps": comment.get("steps"),
         "Sampler": _sampler(comment.get("sampler")),
@@ -180,7 +182,7 @@ def _novelai(found: Fields) -> Infotext:
     return Infotext(str(prompt or ""), str(comment.get("uc") or ""), pairs, "novelai", {**found, **comment})
 
 
-def _novelai_comment(found: Fields) -> Infotext:
+def _novelai_comment(found: Fields) -> Infotext | None:
     return _novelai({"Comment": dict(found)})
 
 
@@ -221,7 +223,7 @@ def _swarm(found: Fields) -> Infotext:
     return _record("swarmui", inner, known, used, prompts=("prompt", "negativeprompt"), last=last)
 
 
-_READERS: tuple[tuple[frozenset[str], Callable[[Fields], Infotext]], ...] = (
+_READERS: tuple[tuple[frozenset[str], Callable[[Fields], Infotext | None]], ...] = (
     (frozenset({"sui_image_params"}), _swarm),
     (frozenset({"guidance_scale", "base_model"}), _fooocus),
     (frozenset({"generation_mode", "scheduler"}), _invoke_metadata),

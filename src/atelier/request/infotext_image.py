@@ -140,8 +140,8 @@ def _from_comment(image: Image) -> Infotext | None:
 
 def _utf16(raw: bytes) -> str:
     """Whichever byte order makes more Latin of it; big endian, the usual one, where neither does."""
-    big, little = (raw.decode(f"utf-16-{order}", "replace").strip("\0") for order in ("be", "le"))
-    return little if _latin(little) > _latin(big) else big.removeprefix("\ufeff")
+    big, little = (raw.decode(f"utf-16-{order}", "replace").strip("\0\ufeff") for order in ("be", "le"))
+    return little if _latin(little) > _latin(big) else big
 
 
 def _latin(text: str) -> int:

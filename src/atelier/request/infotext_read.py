@@ -21,8 +21,8 @@ def read(text: str) -> Infotext:
     stripped = text.strip()
     if stripped.startswith("{") and (found := read_object(as_fields(stripped))):
         return found
-    found = read_lines(text)
-    return found if found.pairs else read_dream(stripped) or found
+    parts = split_text(text)
+    return (None if parts.has_line else read_dream(stripped)) or _record(parts)
 
 
 def read_object(fields: Mapping[str, object]) -> Infotext | None:
@@ -33,7 +33,10 @@ def read_object(fields: Mapping[str, object]) -> Infotext | None:
 
 def read_lines(text: str) -> Infotext:
     """The infotext of a text in A1111's form, whoever wrote it."""
-    parts = split_text(text)
+    return _record(split_text(text))
+
+
+def _record(parts: Parts) -> Infotext:
     pairs = tuple(_known(parts.pairs))
     return Infotext(parts.prompt, parts.negative_prompt, _renamed(pairs), _dialect(pairs, parts))
 
@@ -85,7 +88,7 @@ def _dialect(pairs: Pairs, parts: Parts) -> str:
 
 def _is_copied(keys: tuple[str, ...], parts: Parts) -> bool:
     """Whether Civitai put the pairs in its own order, or dropped a key."""
-    if any(not p.key and p.was_quoted for p in parts.pairs):
+    if "Created Date" in keys or any(not p.key and p.was_quoted for p in parts.pairs):
         return True
     order = [keys.index(k) for k in ("Sampler", "Size") if k in keys]
     return len(order) == 2 and order[0] > order[1]

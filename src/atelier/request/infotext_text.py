@@ -27,13 +27,12 @@ _TRIES = 4
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What a text says. flattened: its line breaks were dots; glued: no line break before the parameters."""
+    """What a text says. has_line: it has a parameter line."""
 
     prompt: str
     negative_prompt: str
     pairs: tuple[Pair, ...]
-    flattened: bool = False
-    glued: bool = False
+    has_line: bool = False
 
 
 def split_text(text: str) -> Parts:
@@ -47,20 +46,24 @@ def split_text(text: str) -> Parts:
     text = text[flat.end() :] if flat else text
     found = _lines(text) or _glued(text)
     if found is None:
-        return Parts(*_prompts(text), (), flattened=flat is not None)
+        return Parts(*_prompts(text), ())
     head, line, tail, glued = found
     if glued and head.endswith("."):
         head = head.rstrip(".")
     prompt, negative = _prompts(_unfenced(head), glued=glued or flat is not None)
     pairs = split_pairs(line)
-    exact = {p.key: p.value for p in pairs if p.was_quoted}
     return Parts(
-        exact.get(PROMPT_KEY, prompt),
-        exact.get(NEGATIVE_KEY, negative),
-        (*(p for p in pairs if p.key not in {PROMPT_KEY, NEGATIVE_KEY} or not p.was_quoted), *_tails(tail)),
-        flattened=flat is not None,
-        glued=glued,
+        _said(PROMPT_KEY, pairs, prompt),
+        _said(NEGATIVE_KEY, pairs, negative),
+        (*(p for p in pairs if p.key not in {PROMPT_KEY, NEGATIVE_KEY}), *_tails(tail)),
+        has_line=True,
     )
+
+
+def _said(key: str, pairs: tuple[Pair, ...], in_lines: str) -> str:
+    """A prompt: of a pair in quotes, else of the lines, else of a pair without quotes."""
+    found = [p for p in pairs if p.key == key and (p.was_quoted or not in_lines)]
+    return found[-1].value if found else in_lines
 
 
 def is_parameter_line(line: str) -> bool:
@@ -106,19 +109,19 @@ def _glued(text: str) -> tuple[str, str, str, bool] | None:
 
 
 def _prompts(head: str, *, glued: bool = False) -> tuple[str, str]:
-    """Prompt and negative prompt; every line is stripped, empty ones at the ends are dropped."""
+    """Prompt and negative prompt, without space at their ends. Inside, lines stay as they are (A1111 strips each)."""
     if glued and not any(line.strip().startswith(NEGATIVE) for line in head.split("\n")):
         before, _, behind = head.partition(NEGATIVE)
         return _unglued(before), behind.strip().rstrip(".") if before.endswith(".") else behind.strip()
     prompt: list[str] = []
     negative: list[str] = []
     lines = prompt
-    for line in map(str.strip, head.split("\n")):
-        said = line
-        if line.startswith(NEGATIVE):
-            lines, said = negative, line.removeprefix(NEGATIVE).strip()
-        lines.append(said)
-    return _without_prefix("\n".join(prompt).strip("\n"), prefixed=bool(negative)), "\n".join(negative).strip("\n")
+    for line in head.split("\n"):
+        bare = line.strip()
+        if bare.startswith(NEGATIVE):
+            lines, line = negative, bare.removeprefix(NEGATIVE).lstrip()  # noqa: PLW2901 - what is said in it
+        lines.append(line)
+    return _without_prefix("\n".join(prompt).strip(), prefixed=bool(negative)), "\n".join(negative).strip()
 
 
 def _unglued(prompt: str) -> str:

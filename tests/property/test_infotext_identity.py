@@ -1,0 +1,228 @@
+"""What is written is read back, whatever the prompts hold; and no text makes a reader fail or slow."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from test_prompt_linear import lines_run
+
+from atelier.request.infotext import Infotext, infotext, interpret, read, to_request, write
+from atelier.request.infotext_a1111 import filled
+from atelier.request.infotext_foreign import read_dream
+from atelier.request.infotext_image import decode_comment, user_comment
+from atelier.request.infotext_keys import ALL_KEYS, BY_NAME, Key, Settings
+from atelier.request.infotext_pairs import joined, quoted, split_pairs
+from atelier.request.infotext_resources import resources
+from atelier.request.infotext_settings import settings_of
+from atelier.request.model import ModelRef, Request, Resolved
+
+NASTY = (
+    *"abc ,:\"'\\\n\r\t{}[]()<>|-/.#",
+    "\u2028",
+    "é",
+    "猫",
+    "🐈",
+    "Steps: 20, Sampler: Euler a, CFG scale: 7, Seed: 1, Size: 64x64",
+    "\nSteps: 20, Sampler: Euler a, CFG scale: 7",
+    "Negative prompt: ",
+    "\nNegative prompt: no",
+    "\nTemplate: x",
+    "Steps: 3,",
+    '"quoted, text"',
+    'Prompt: "x", Negative prompt: "y"',
+    "Prompt: x",
+    "```\n",
+    '{"sui_image_params": {}}',
+    '"a" -s 5 -S 6',
+    "Parameters    : ",
+    "<lora:x:1>",
+    "\\n",
+    "  ",
+)
+TEXTS = st.lists(st.sampled_from(NASTY), max_size=8).map("".join) | st.text(max_size=20)
+
+
+def nasty(draw: random.Random) -> str:
+    return "".join(draw.choice(NASTY) for _ in range(draw.randint(0, 7)))
+
+
+def some(key: Key, draw: random.Random) -> object:
+    low = 0.0 if key.low is None else key.low
+    high = low + 1 if key.high is None else key.high
+    match key.kind:
+        case "int":
+            return draw.randint(int(low), int(min(high, 2**63)))
+        case "float":
+            return draw.choice([low, high, draw.uniform(low, high), round(draw.uniform(low, high), 2)])
+        case "flag":
+            return draw.choice([True, False])
+        case "size":
+            return draw.randint(1, 9999), draw.randint(1, 9999)
+        case "text":
+            return nasty(draw) or "x"
+
+
+def some_settings(draw: random.Random) -> Settings:
+    fields = {key.field: some(key, draw) for key in ALL_KEYS if key.field != "version" and draw.random() < 0.05}
+    fields = {k: v for k, v in fields.items() if v != _neutral(k) and not _says_nothing(v)}
+    extras = tuple((name, text) for name in ("Some Key", "ControlNet 0") if (text := nasty(draw)))
+    return Settings(prompt=nasty(draw), negative_prompt=nasty(draw), extras=extras, **fields)
+
+
+def _neutral(field: str) -> object:
+    return next(key.neutral for key in ALL_KEYS if key.field == field)
+
+
+def _says_nothing(value: object) -> bool:
+    return isinstance(value, str) and not value.strip()
+
+
+def test_10000_settings_are_read_back_as_they_were_written() -> None:
+    draw = random.Random(1)
+    for number in range(10_000):
+        wanted = some_settings(draw)
+        reading = settings_of(read(write(wanted)))
+        assert reading.settings == wanted, number
+        assert not reading.lies, number
+
+
+def test_requests_are_read_back_as_they_were_painted() -> None:
+    draw = random.Random(2)
+    for _ in range(1_000):
+        wanted = some_request(draw)
+        text = infotext(wanted, 1, "0.1.0")
+        got = to_request(read(text))
+        assert got == Request(
+            prompt=wanted.prompt,
+            negative_prompt=wanted.negative_prompt,
+            model=wanted.model.name,
+            steps=wanted.steps,
+            sampler=wanted.sampler,
+            scheduler=wanted.scheduler,
+            cfg_scale=wanted.cfg_scale,
+            seed=wanted.seeds[1],
+            rng=wanted.rng,
+            width=wanted.width,
+            height=wanted.height,
+        )
+        assert interpret(read(text)).settings.model_hash == wanted.model.sha256[:10]
+
+
+def some_request(draw: random.Random) -> Resolved:
+    return Resolved(
+        prompt=nasty(draw),
+        negative_prompt=nasty(draw),
+        model=ModelRef(f"m{nasty(draw).strip()}m", "somewhere", f"{draw.getrandbits(256):064x}"),
+        steps=draw.randint(1, 1000),
+        sampler=draw.choice(["Euler a", "DPM++ 2M", "DDIM", "DPM++ 2M SDE Heun"]),
+        scheduler=draw.choice(["Karras", "Uniform", "Automatic", "SGM Uniform"]),
+        cfg_scale=draw.choice([7.0, 1.0, round(draw.uniform(0, 100), 3)]),
+        seeds=(1, draw.randrange(2**64)),
+        rng=draw.choice(["portable", "cpu", "nv"]),
+        width=8 * draw.randint(8, 512),
+        height=8 * draw.randint(8, 512),
+        batch_size=2,
+        output=None,
+    )
+
+
+@settings(max_examples=300, deadline=None)
+@given(TEXTS, TEXTS)
+@example("", "")
+@example(" a ", "b\n")
+@example('{"c": 1, "sampler": 2, "steps": 3, "scale": 4}', "")
+def test_any_prompts_are_read_back(prompt: str, negative: str) -> None:
+    wanted = Settings(prompt=prompt, negative_prompt=negative, steps=20, sampler="Euler", seed=1)
+    assert settings_of(read(write(wanted))).settings == wanted
+    alone = Settings(prompt=prompt, negative_prompt=negative)
+    found = read(write(alone))
+    assert (found.prompt, found.negative_prompt) == (prompt, negative)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.tuples(st.from_regex(r"\A[a-zA-Z][a-z0-9 /\-]{1,12}\Z"), TEXTS.filter(str.strip)), max_size=5))
+def test_any_pairs_are_read_back(pairs: list[tuple[str, str]]) -> None:
+    text = joined((key, value) for key, value in pairs)
+    found = [(p.key, p.value) for p in split_pairs(text)]
+    assert found == [(key, value) for key, value in pairs]
+
+
+@settings(max_examples=200, deadline=None)
+@given(TEXTS)
+def test_quoting_changes_nothing_that_is_read(text: str) -> None:
+    (pair,) = split_pairs(f"Key: {quoted(text or 'x')}")
+    assert pair.value == (text or "x")
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.text(st.characters(exclude_categories=("Cs",)), max_size=30).map(lambda t: f"Steps {t}"))
+def test_user_comments_are_read_back(text: str) -> None:
+    assert decode_comment(user_comment(text)[44 + 6 :]).strip("\0\ufeff") == text.strip("\0\ufeff")
+
+
+@settings(max_examples=300, deadline=None)
+@given(TEXTS)
+@example("a\nSteps: 1, Sampler: x, Seed: [,")
+@example('{"Software": 1, "Comment": [[')
+def test_no_text_makes_a_reader_fail(text: str) -> None:
+    found = read(text)
+    assert isinstance(found, Infotext)
+    interpret(found)
+    filled(text)
+    resources(found)
+    read_dream(text)
+    assert settings_of(read(write(settings_of(found).settings))).settings == settings_of(found).settings
+
+
+HOSTILE: dict[str, Callable[[int], str]] = {
+    "keys": lambda n: "ab: c, " * (n // 7),
+    "colons": lambda n: "Steps: 1, Sampler: x, " + ":" * n,
+    "quotes": lambda n: 'Steps: 1, Sampler: x, aa: "' + '\\"' * (n // 2),
+    "open quotes": lambda n: "Steps: 1, Sampler: x, " + 'aa:"' * (n // 4),
+    "brackets": lambda n: "Steps: 1, Sampler: x, aa: " + "[" * n,
+    "many brackets": lambda n: "Steps: 1, Sampler: x, " + "aa:[[1," * (n // 7),
+    "objects": lambda n: "Steps: 1, Sampler: x, " + 'aa: {"a":' * (n // 9),
+    "lines": lambda n: "\n" * n + "x",
+    "comma lines": lambda n: "Steps: 1, Seed: 2, Size: 3,\nx\n" * (n // 30) + "x",
+    "glued": lambda n: "x Steps: 1, Seed: 2 " * (n // 20),
+    "negatives": lambda n: "Negative prompt: a\n" * (n // 19),
+    "templates": lambda n: "Steps: 1, Seed: 2, Size: 3\n" + "Template: x\n" * (n // 12),
+    "spaces": lambda n: "Steps:" + " " * n + "1, Seed: 2",
+    "words": lambda n: "a " * (n // 2) + ": x, Steps: 1",
+    "dashes": lambda n: "Steps: 1, Seed: 2, Size: 3, " + "- " * (n // 2) + ":",
+    "dream": lambda n: '"' + "a [" * (n // 3) + '" -s 5 -S 6',
+    "backslashes": lambda n: 'Steps: 1, Seed: 2, Size: 3, aa: "' + "\\" * n,
+    "digits": lambda n: "Steps: " + "1" * n + ", Seed: 2, Size: 3x" + "4" * n,
+}
+
+
+def everything(text: str) -> None:
+    found = read(text)
+    interpret(found)
+    filled(text)
+    write(settings_of(found).settings)
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_twice_the_text_takes_at_most_two_and_a_half_times_the_work(kind: str) -> None:
+    make = HOSTILE[kind]
+    small, large = lines_run(everything, make(3_000)), lines_run(everything, make(6_000))
+    assert large <= 2.5 * small + 2_000
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_20000_characters_raise_nothing(kind: str) -> None:
+    everything(HOSTILE[kind](20_000))
+
+
+def test_the_name_of_every_key_finds_it() -> None:
+    assert all(BY_NAME[key.name.casefold()] is key for key in ALL_KEYS)
+
+
+def test_settings_do_not_share_what_they_hold() -> None:
+    assert replace(Settings(prompt="a"), steps=1) == Settings(prompt="a", steps=1)
