@@ -64,7 +64,7 @@ def ours(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def reference(options: argparse.Namespace) -> dict[str, Any]:
-    """In fp32, diffusers' default; said aloud, because with recent transformers a folder in fp16 is loaded mixed."""
+    """diffusers' default, which is fp32; said aloud for a folder, which recent transformers would load mixed."""
     import torch
     from diffusers import StableDiffusionPipeline
 
