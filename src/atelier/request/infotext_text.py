@@ -139,12 +139,11 @@ def _unfenced(head: str) -> str:
 
 def _tails(tail: str) -> tuple[Pair, ...]:
     """The lines behind the parameter line as pairs."""
-    pairs: list[Pair] = []
-    for line in tail.split("\n"):
-        started = next((t for t in TAILS if line.strip().startswith(t)), None)
+    found: list[tuple[str, list[str]]] = []
+    for line in map(str.strip, tail.split("\n")):
+        started = next((t for t in TAILS if line.startswith(t)), None)
         if started:
-            pairs.append(Pair(started.removesuffix(":"), line.strip().removeprefix(started).strip()))
-        elif pairs:
-            last = pairs.pop()
-            pairs.append(Pair(last.key, f"{last.value}\n{line.strip()}"))
-    return tuple(Pair(p.key, p.value.strip()) for p in pairs)
+            found.append((started.removesuffix(":"), [line.removeprefix(started)]))
+        elif found:
+            found[-1][1].append(line)
+    return tuple(Pair(key, "\n".join(lines).strip()) for key, lines in found)
