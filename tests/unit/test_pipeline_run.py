@@ -56,10 +56,7 @@ def test_together_is_alone_but_for_rounding(tiny_folder: Path, studio: Studio, s
     theirs = together.paint(request(sampler=sampler, batch_size=3))
     ours = studio.paint(request(sampler=sampler, batch_size=3))
     for a, b in zip(theirs, ours, strict=True):
-        difference = torch.frombuffer(bytearray(a.image.tobytes()), dtype=torch.uint8).int() - torch.frombuffer(
-            bytearray(b.image.tobytes()), dtype=torch.uint8
-        )
-        assert int(difference.abs().max()) <= 1
+        assert float((values(a.image) - values(b.image)).abs().max()) <= 1
 
 
 def test_samplers_that_choose_their_steps_keep_pictures_apart(tiny_folder: Path, studio: Studio):
@@ -67,6 +64,16 @@ def test_samplers_that_choose_their_steps_keep_pictures_apart(tiny_folder: Path,
     together = Studio(device, studio.library, HashCache(), version="1")
     adaptive = {"sampler": "DPM adaptive", "cfg_scale": 1}
     assert pixels(together, batch_size=2, **adaptive)[1:] == pixels(together, seed=8, **adaptive)
+
+
+@pytest.mark.parametrize(("dtype", "bound"), [(torch.bfloat16, 4.0), (torch.float16, 0.5)])
+def test_half_precision_is_the_networks_own_affair(studio: Studio, dtype: torch.dtype, bound: float):
+    """Latents stay in fp32 between calls: the picture is about the one of full precision."""
+    device = Device(torch.device("cpu"), dtype, dtype, together=1, small_dtype=dtype)
+    (half,) = Studio(device, studio.library, HashCache(), version="1").paint(request(sampler="Euler a"))
+    (full,) = studio.paint(request(sampler="Euler a"))
+    difference = values(half.image) - values(full.image)
+    assert 0 < float(difference.abs().mean()) < bound
 
 
 def test_levels_by_hand(studio: Studio):
@@ -248,6 +255,10 @@ def test_a_model_that_needs_a_picture_says_so(tmp_path: Path, studio: Studio):
     path = tiny.single_file(tmp_path / "inpaint.safetensors", in_channels=9)
     with pytest.raises(BadInput, match="9 channels"):
         studio.events(request(model=str(path)))
+
+
+def values(image: Image.Image) -> torch.Tensor:
+    return torch.frombuffer(bytearray(image.tobytes()), dtype=torch.uint8).float()
 
 
 def held(studio: Studio) -> set[str]:
