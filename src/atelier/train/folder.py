@@ -30,6 +30,8 @@ def claimed(folder: Path, recipe: Recipe, *, accept_changes: bool = False) -> Ge
     The recipe is written into it. Raises BadInput when another process trains there or when it holds a run of another
     recipe (unless its changes are accepted), BadFile when it cannot be used, StorageFull.
     """
+    if folder.exists() and not folder.is_dir():
+        raise BadFile(folder, "is a file: --out is the folder of a run")
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         with _held(folder):
@@ -40,7 +42,10 @@ def claimed(folder: Path, recipe: Recipe, *, accept_changes: bool = False) -> Ge
                 refuse_changes(folder, differences(before, recipe))
             with new_file(folder / RECIPE) as file:
                 file.write(recipe.model_dump_json(indent=1).encode())
-            yield
+            try:
+                yield
+            finally:
+                _forget_if_nothing_came_of_it(folder)
 
 
 def refuse_changes(folder: Path, changes: list[str]) -> None:
@@ -90,6 +95,12 @@ def _held(folder: Path) -> Generator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+def _forget_if_nothing_came_of_it(folder: Path) -> None:
+    if [path.name for path in folder.iterdir()] == [RECIPE]:
+        (folder / RECIPE).unlink()
+        folder.rmdir()
 
 
 def _recorded(folder: Path) -> Mapping[str, Any] | None:

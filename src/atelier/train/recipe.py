@@ -229,6 +229,8 @@ def digest(recipe: Recipe) -> str:
 
 def differences(before: Mapping[str, Any], now: Recipe) -> list[str]:
     """What keeps `now` from going on with a run of the recipe `before` (a table): "optim.rate was 1, is 2", …"""
+    if before.get("kind") != now.kind:
+        return [f"{before.get('kind')}, not {now.kind}"]
     old, new = (dict(_flat(_fixed(table))) for table in (before, now.model_dump(mode="json")))
     return [
         f"{key} was {json.dumps(old.get(key))}, is {json.dumps(new.get(key))}"
@@ -290,6 +292,8 @@ def _complaint(error: ErrorDetails, kind: type[BaseModel]) -> str:
         return f"{key} is no key of a recipe: {nearest(key, _keys(kind))}"
     if error["type"] == "missing":
         return f"{key} is missing"
+    if error["type"] == "model_type":
+        return f"{key} is a table of keys, not {json.dumps(error['input'], default=str)}"
     if error["type"] == "value_error":
         return error["msg"].removeprefix("Value error, ")
     return f"{key} = {json.dumps(error['input'], default=str)}: {error['msg'][0].lower()}{error['msg'][1:]}"

@@ -1,0 +1,262 @@
+"""Tiny trainings for the tests of train/, and a process that runs them in children which can be killed."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from atelier.train.loop import Machine, Task
+    from atelier.train.recipe import Recipe
+
+KINDS = ("vae", "clip", "denoiser")
+COLOURS = {"red": (220, 30, 40), "green": (30, 160, 60), "blue": (40, 70, 220), "yellow": (250, 220, 50)}
+SHAPES = ("square", "bar", "frame")
+
+RUN = {
+    "data.size": 16,
+    "data.validation": 4,
+    "run.steps": 9,
+    "run.batch": 4,
+    "run.checkpoint_every": 3,
+    "run.keep": 2,
+    "run.validate_every": 6,
+    "run.log_every": 1,
+    "run.workers": 0,
+    "run.dtype": "fp32",
+    "optim.warmup": 3,
+    "optim.ema": 0.9,
+}
+MODELS: Mapping[str, dict[str, Any]] = {
+    "vae": {
+        "model.widths": [8, 16],
+        "model.latent": 4,
+        "loss.gan": 0.1,
+        "loss.gan_start": 4,
+        "loss.gan_width": 4,
+    },
+    "clip": {
+        "model.vocab": 600,
+        "model.positions": 16,
+        "model.width": 16,
+        "model.layers": 1,
+        "model.heads": 2,
+        "model.vision_width": 16,
+        "model.vision_layers": 1,
+        "model.vision_heads": 2,
+        "model.embedding": 8,
+        "model.captions": 100,
+    },
+    "denoiser": {
+        "pool": 40,
+        "shard": 16,
+        "model.widths": [8, 16],
+        "model.depth": [0, 1],
+        "model.heads": [1, 2],
+        "model.groups": 4,
+    },
+}
+
+
+def draw_pictures(folder: Path, count: int = 24, size: int = 20) -> Path:
+    """A folder of plain shapes on grounds of another colour, with captions."""
+    import numpy as np
+    from PIL import Image
+
+    folder.mkdir(parents=True, exist_ok=True)
+    pairs = [(a, b) for a, b in itertools.product(COLOURS, COLOURS) if a != b]
+    for number in range(count):
+        (colour, ground), shape = pairs[number % len(pairs)], SHAPES[number % len(SHAPES)]
+        pixels = np.empty((size, size, 3), np.uint8)
+        pixels[:] = COLOURS[ground]
+        edge = size // 4
+        pixels[edge:-edge, (0 if shape == "bar" else edge) : (size if shape == "bar" else -edge)] = COLOURS[colour]
+        if shape == "frame":
+            pixels[edge + 2 : -edge - 2, edge + 2 : -edge - 2] = COLOURS[ground]
+        Image.fromarray(pixels).save(folder / f"{number:03d}.png")
+        (folder / f"{number:03d}.txt").write_text(f"a {colour} {shape} on a {ground} ground")
+    return folder
+
+
+def recipe(kind: str, changes: Mapping[str, Any] | None = None) -> Any:
+    """A recipe of a fraction of a second, on the emoji scenes unless data.source says otherwise."""
+    from atelier.train.recipe import ClipRecipe, DenoiserRecipe, VaeRecipe, read
+
+    kinds: dict[str, Any] = {"vae": VaeRecipe, "clip": ClipRecipe, "denoiser": DenoiserRecipe}
+    return read(kind, kinds[kind], {**RUN, **MODELS[kind], **(changes or {})})
+
+
+def machine() -> Machine:
+    import torch
+
+    from atelier.train.loop import Machine
+
+    return Machine(torch.device("cpu"), torch.float32)
+
+
+def task(recipe: Recipe, folder: Path) -> Task[Any]:
+    from atelier.train.recipe import ClipRecipe, VaeRecipe
+    from atelier.train.runs import frozen
+    from atelier.train.tasks.clip import ClipTask
+    from atelier.train.tasks.denoiser import DenoiserTask
+    from atelier.train.tasks.vae import VaeTask
+
+    if isinstance(recipe, VaeRecipe):
+        return VaeTask(recipe, machine())
+    if isinstance(recipe, ClipRecipe):
+        return ClipTask(recipe, machine(), folder)
+    return DenoiserTask(recipe, machine(), frozen(Path(recipe.vae), Path(recipe.clip)), folder / "latents")
+
+
+def events(recipe: Any, folder: Path, **options: Any) -> Iterator[Any]:
+    from atelier.train.loop import train
+
+    return train(task(recipe, folder), recipe.run, recipe.optim, folder, **options)
+
+
+def trained(recipe: Any, folder: Path, **options: Any) -> list[Any]:
+    """All events of a training in this process."""
+    return list(events(recipe, folder, **options))
+
+
+def losses(happened: list[Any], name: str = "loss") -> list[float]:
+    from atelier.train.loop import Stepped
+
+    return [event.losses[name] for event in happened if isinstance(event, Stepped)]
+
+
+def finished_parts(folder: Path, source: str) -> dict[str, str]:
+    """Run folders of a tiny autoencoder and a tiny CLIP, as a denoiser's recipe names them."""
+    from atelier.train.runs import export_clip, export_vae
+
+    few = {"data.source": source, "run.steps": 2, "run.checkpoint_every": 2, "run.validate_every": 9}
+    vae, clip = recipe("vae", few), recipe("clip", few)
+    trained(vae, folder / "vae")
+    export_vae(folder / "vae", vae)
+    trained(clip, folder / "clip")
+    export_clip(folder / "clip", clip)
+    return {"vae": str(folder / "vae"), "clip": str(folder / "clip")}
+
+
+def result(folder: Path) -> dict[str, str]:
+    """SHA-256 of every file of the newest checkpoint: weights, averages, optimizers and state, bit by bit."""
+    from atelier.train import checkpoint
+
+    newest = checkpoint.newest(folder / checkpoint.FOLDER)
+    assert newest is not None
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(newest.iterdir())}
+
+
+def log(folder: Path) -> list[dict[str, float]]:
+    """The log without what the clock says."""
+    rows = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    return [{key: value for key, value in row.items() if key != "seconds"} for row in rows]
+
+
+class Nursery:
+    """A process that has loaded torch and runs each training in a child of its own, until the child is killed."""
+
+    def __enter__(self) -> Nursery:
+        path = os.pathsep.join([str(Path(__file__).parent), str(Path(__file__).parents[1] / "src")])
+        environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
+        self.process = subprocess.Popen(
+            [sys.executable, __file__],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            env=environment,
+        )
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.communicate()
+
+    def train(self, kind: str, changes: Mapping[str, Any], folder: Path, **death: Any) -> int:
+        """Trains; returns the exit status, -9 after a kill.
+
+        after_step and seconds: SIGKILL so long after that step; fsync: SIGKILL at that sync of a file in a save.
+        """
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        job = {"kind": kind, "changes": dict(changes), "folder": str(folder), "death": death}
+        self.process.stdin.write(json.dumps(job) + "\n")
+        self.process.stdin.flush()
+        return int(self.process.stdout.readline())
+
+
+def _main() -> None:
+    import torch
+    from torch.utils.tensorboard.writer import SummaryWriter  # noqa: F401 - imported once, for all children
+
+    from atelier.train import runs  # noqa: F401
+
+    torch.set_num_threads(1)
+    for line in sys.stdin:
+        print(_in_a_child(json.loads(line)), flush=True)
+
+
+def _in_a_child(job: dict[str, Any]) -> int:
+    death = job["death"]
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(reader)
+        with os.fdopen(writer, "w") as told:
+            _exit_code(lambda: _train(job, told))
+    os.close(writer)
+    with os.fdopen(reader) as heard:
+        for line in heard:
+            if int(line) == death.get("after_step"):
+                time.sleep(death.get("seconds", 0.0))
+                os.kill(child, signal.SIGKILL)
+                break
+        status = os.waitpid(child, 0)[1]
+    return os.waitstatus_to_exitcode(status)
+
+
+def _exit_code(work: Callable[[], None]) -> None:
+    try:
+        work()
+    except BaseException as error:  # noqa: BLE001 - nothing may leave the child
+        os._exit(getattr(error, "exit_code", 1))
+    os._exit(0)
+
+
+def _train(job: dict[str, Any], told: IO[str]) -> None:
+    from atelier.train.loop import Stepped
+
+    if "fsync" in job["death"]:
+        _die_at_fsync(job["death"]["fsync"])
+    told.write("0\n")
+    told.flush()
+    for event in events(recipe(job["kind"], job["changes"]), Path(job["folder"])):
+        if isinstance(event, Stepped):
+            told.write(f"{event.step}\n")
+            told.flush()
+
+
+def _die_at_fsync(number: int) -> None:
+    """Kills this process in the midst of a save: with some files of the checkpoint on the disk and some not."""
+    calls, sync = itertools.count(1), os.fsync
+
+    def counted(descriptor: int) -> None:
+        inside = "/checkpoints" in os.readlink(f"/proc/self/fd/{descriptor}")
+        if inside and next(calls) == number:
+            os.kill(os.getpid(), signal.SIGKILL)
+        sync(descriptor)
+
+    os.fsync = counted
+
+
+if __name__ == "__main__":
+    _main()

@@ -1,0 +1,253 @@
+"""A killed training goes on as if nothing had happened, bit by bit."""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import training_support as support
+
+from atelier.errors import BadFile, BadInput
+from atelier.train import checkpoint
+from atelier.train.data import art
+from atelier.train.folder import claimed
+from atelier.train.loop import Resumed, Saved, Stepped
+
+STEPS, EVERY = 9, 3
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return support.draw_pictures(tmp_path_factory.mktemp("data") / "pictures")
+
+
+@pytest.fixture(scope="module")
+def source(pictures: Path) -> str:
+    """Emoji scenes, whose workers start fastest; pictures drawn here where the font is not installed."""
+    try:
+        art.font_path()
+    except BadInput:
+        return str(pictures)
+    return "emoji"
+
+
+@pytest.fixture(scope="module")
+def parts(tmp_path_factory: pytest.TempPathFactory, source: str) -> dict[str, str]:
+    return support.finished_parts(tmp_path_factory.mktemp("parts"), source)
+
+
+@pytest.fixture(scope="module")
+def nursery() -> Iterator[support.Nursery]:
+    with support.Nursery() as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def unbroken(
+    nursery: support.Nursery, source: str, parts: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Path]:
+    """A run of every kind that nobody disturbed, without workers."""
+    folders = {kind: tmp_path_factory.mktemp("unbroken") / kind for kind in support.KINDS}
+    for kind, folder in folders.items():
+        assert nursery.train(kind, _changes(kind, source, parts), folder) == 0
+    return folders
+
+
+def _changes(kind: str, source: str, parts: dict[str, str], **more: Any) -> dict[str, Any]:
+    return {"data.source": source, **(parts if kind == "denoiser" else {}), **more}
+
+
+def _deaths(dice: random.Random) -> Iterator[dict[str, Any]]:
+    """Five moments: at the start, after two random steps, and twice in the midst of a save."""
+    yield {"after_step": 0, "seconds": dice.uniform(0, 0.3)}
+    yield {"fsync": dice.randint(1, 12)}
+    yield {"after_step": dice.randint(2, EVERY + 1), "seconds": dice.uniform(0, 0.05)}
+    yield {"fsync": dice.randint(13, 24)}
+    yield {"after_step": dice.randint(EVERY + 1, STEPS), "seconds": dice.uniform(0, 0.05)}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="children are made by fork, saves are watched in /proc")
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("kind", support.KINDS)
+def test_killed_five_times_is_the_unbroken_run(
+    kind: str,
+    workers: int,
+    nursery: support.Nursery,
+    unbroken: dict[str, Path],
+    source: str,
+    parts: dict[str, str],
+    tmp_path: Path,
+) -> None:
+    run, changes = tmp_path / kind, _changes(kind, source, parts, **{"run.workers": workers})
+    dice = random.Random(f"{kind} {workers}")
+    ends = [nursery.train(kind, changes, run, **death) for death in _deaths(dice)]
+    assert ends.count(-9) >= 4, "the run was over before it was killed"
+    assert nursery.train(kind, changes, run) == 0
+    assert support.result(run) == support.result(unbroken[kind])
+    assert support.log(run) == support.log(unbroken[kind])
+    with claimed(run, support.recipe(kind, changes)):
+        assert not list(run.rglob(".tmp-*")), "what a killed save left is cleared at the next start"
+
+
+def test_what_the_unbroken_run_left(unbroken: dict[str, Path]) -> None:
+    for kind, folder in unbroken.items():
+        steps = [path.name for path in sorted((folder / "checkpoints").iterdir())]
+        assert steps == ["step-00000006", "step-00000009"] or steps[-2:] == ["step-00000006", "step-00000009"]
+        averaged, net = ("vae", "clip", "unet")[support.KINDS.index(kind)] + ".ema.safetensors", None
+        assert averaged in support.result(folder), net
+        assert [row["step"] for row in support.log(folder)] == [1, 2, 3, 4, 5, 6, 6, 7, 8, 9, 9]
+        assert list((folder / "samples").glob("*-00000009.png")) or kind == "clip"
+    assert {"critic.safetensors", "critic.optimizer.safetensors"} <= support.result(unbroken["vae"]).keys()
+
+
+def test_a_damaged_newest_checkpoint_is_passed_over(unbroken: dict[str, Path], source: str, tmp_path: Path) -> None:
+    run = shutil.copytree(unbroken["vae"], tmp_path / "run")
+    newest = run / "checkpoints" / "step-00000009"
+    weights = bytearray((newest / "vae.safetensors").read_bytes())
+    weights[-1] ^= 1
+    (newest / "vae.safetensors").write_bytes(weights)
+    first, *others = support.trained(support.recipe("vae", {"data.source": source}), run)
+    assert first == Resumed(6, run / "checkpoints" / "step-00000006", (newest,))
+    assert [event.step for event in others if isinstance(event, Stepped)] == [7, 8, 9]
+    assert support.result(run) == support.result(unbroken["vae"])
+    assert support.log(run) == support.log(unbroken["vae"])
+
+
+@pytest.mark.parametrize("kind", ["vae", "denoiser"])
+def test_made_longer_from_before_the_cool_down(
+    kind: str, unbroken: dict[str, Path], source: str, parts: dict[str, str], tmp_path: Path
+) -> None:
+    """Nine steps of which the last are a cool-down; five are the same whether it ends at nine or at six."""
+    nine = support.recipe(kind, _changes(kind, source, parts, **{"optim.cooldown": 0.4}))
+    support.trained(nine, tmp_path / "nine")
+    shorter = _changes(kind, source, parts, **{"optim.cooldown": 0.2, "run.steps": 6, "run.keep": 1})
+    saves = [e.step for e in support.trained(support.recipe(kind, shorter), tmp_path / "run") if isinstance(e, Saved)]
+    assert saves == [3, 5, 6]
+    left = sorted(path.name for path in (tmp_path / "run" / "checkpoints").iterdir())
+    assert left == ["step-00000005", "step-00000006"], "the one before the cool-down stays"
+    shutil.rmtree(tmp_path / "run" / "checkpoints" / "step-00000006")
+    support.trained(nine, tmp_path / "run")
+    assert support.result(tmp_path / "run") == support.result(tmp_path / "nine")
+    assert support.log(tmp_path / "run")[-1] == support.log(tmp_path / "nine")[-1]
+
+
+def test_stopping_saves_and_ends(unbroken: dict[str, Path], source: str, tmp_path: Path) -> None:
+    chosen, steps = support.recipe("vae", {"data.source": source}), 0
+    happened: list[Any] = []
+    for event in support.events(chosen, tmp_path, stop=lambda: steps >= 4):
+        happened.append(event)
+        steps += isinstance(event, Stepped)
+    assert happened[-1] == Saved(4, tmp_path / "checkpoints" / "step-00000004")
+    support.trained(chosen, tmp_path)
+    assert support.result(tmp_path) == support.result(unbroken["vae"])
+
+
+def test_stopping_while_waiting_for_data_needs_no_step(source: str, tmp_path: Path) -> None:
+    chosen = support.recipe("vae", {"data.source": source, "run.workers": 1})
+    assert support.trained(chosen, tmp_path, stop=lambda: True) == []
+    assert not (tmp_path / "checkpoints").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"optim.rate": 5e-4}, "digest"),
+        ({"run.batch": 5}, "digest"),
+        ({"data.seed": 1}, "digest"),
+    ],
+)
+def test_a_changed_recipe_is_refused(
+    change: dict[str, Any], told: str, unbroken: dict[str, Path], source: str, tmp_path: Path
+) -> None:
+    run = shutil.copytree(unbroken["vae"], tmp_path / "run")
+    before = support.result(run)
+    with pytest.raises(BadInput, match=f"holds a run of another recipe .*{told}.*--accept-changes"):
+        support.trained(support.recipe("vae", {"data.source": source, **change}), run)
+    assert support.result(run) == before
+
+
+def test_the_recorded_recipe_says_what_changed(unbroken: dict[str, Path], source: str, tmp_path: Path) -> None:
+    run = shutil.copytree(unbroken["vae"], tmp_path / "run")
+    with claimed(run, support.recipe("vae", {"data.source": source})):
+        pass
+    with pytest.raises(BadInput, match=r"\(optim.rate was 0.001, is 0.0005\)"):
+        with claimed(run, support.recipe("vae", {"data.source": source, "optim.rate": 5e-4})):
+            pytest.fail("the folder was given away")
+    with pytest.raises(BadInput, match=r"\(vae, not clip\)"):
+        with claimed(run, support.recipe("clip", {"data.source": source})):
+            pytest.fail("the folder was given away")
+    longer = {"data.source": source, "run.steps": 12, "run.keep": 5, "optim.cooldown": 0.1}
+    with claimed(run, support.recipe("vae", longer)):
+        assert json.loads((run / "recipe.json").read_text())["run"]["steps"] == 12
+
+
+def test_accepted_changes_go_on(unbroken: dict[str, Path], source: str, tmp_path: Path) -> None:
+    run = shutil.copytree(unbroken["vae"], tmp_path / "run")
+    slower = support.recipe("vae", {"data.source": source, "optim.rate": 1e-5, "run.steps": 10})
+    happened = support.trained(slower, run, accept_changes=True)
+    assert [event.step for event in happened if isinstance(event, Stepped)] == [10]
+    assert checkpoint.load(run / "checkpoints" / "step-00000010").state["recipe"] != "", "and are recorded"
+    with pytest.raises(BadInput, match="another recipe"):
+        support.trained(support.recipe("vae", {"data.source": source, "run.steps": 11}), run)
+
+
+def test_accepted_changes_cannot_change_shapes(unbroken: dict[str, Path], source: str, tmp_path: Path) -> None:
+    run = shutil.copytree(unbroken["vae"], tmp_path / "run")
+    wider = support.recipe("vae", {"data.source": source, "model.widths": [8, 32]})
+    with pytest.raises(BadFile, match="holds no vae of this recipe's shape"):
+        support.trained(wider, run, accept_changes=True)
+
+
+def test_a_run_of_another_kind_is_refused(unbroken: dict[str, Path], source: str, tmp_path: Path) -> None:
+    run = shutil.copytree(unbroken["vae"], tmp_path / "run")
+    with pytest.raises(BadFile, match="a run of another kind"):
+        support.trained(support.recipe("clip", {"data.source": source}), run)
+    assert not (run / "tokenizer").exists(), "nothing was written into it"
+
+
+def test_changed_pictures_are_refused(pictures: Path, tmp_path: Path) -> None:
+    own = shutil.copytree(pictures, tmp_path / "pictures")
+    chosen = support.recipe("vae", {"data.source": str(own)})
+    support.trained(chosen, tmp_path / "run")
+    (own / "003.txt").write_text("something else")
+    with pytest.raises(BadInput, match="its pictures were others"):
+        support.trained(support.recipe("vae", {"data.source": str(own), "run.steps": 12}), tmp_path / "run")
+
+
+def test_another_autoencoder_under_a_denoiser_is_refused(
+    unbroken: dict[str, Path], source: str, parts: dict[str, str], tmp_path: Path
+) -> None:
+    run = shutil.copytree(unbroken["denoiser"], tmp_path / "run")
+    state = run / "checkpoints" / "step-00000009" / "state.json"
+    table = json.loads(state.read_text())
+    state.write_text(state.read_text().replace(table["autoencoder"], "0123456789abcdef"))
+    manifest = state.parent / "MANIFEST.json"
+    digests = json.loads(manifest.read_text())
+    digests["sha256"]["state.json"] = support.result(run / "..")["x"] if False else checkpoint._digest(state)
+    manifest.write_text(json.dumps(digests))
+    with pytest.raises(BadInput, match="autoencoder is no longer what this run began with"):
+        support.trained(support.recipe("denoiser", _changes("denoiser", source, parts)), run)
+
+
+def test_one_process_at_a_time(source: str, tmp_path: Path) -> None:
+    chosen = support.recipe("vae", {"data.source": source})
+    with claimed(tmp_path / "run", chosen):
+        with pytest.raises(BadInput, match="another process trains there"):
+            with claimed(tmp_path / "run", chosen):
+                pytest.fail("the folder was given away twice")
+    assert not (tmp_path / "run").exists(), "nothing came of it, nothing is left"
