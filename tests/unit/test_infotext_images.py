@@ -67,8 +67,9 @@ def test_the_exif_block_is_what_piexif_writes() -> None:
         b"ASCII\0\0\0" + TEXT.encode(),
         b"\0" * 8 + TEXT.encode(),
         TEXT.encode(),
+        b"UNICODE\0" + TEXT.encode(),
     ],
-    ids=["big endian", "little endian", "with a mark", "ascii", "undefined", "bare"],
+    ids=["big endian", "little endian", "with a mark", "ascii", "undefined", "bare", "called unicode"],
 )
 def test_user_comments_of_all_codes(raw: bytes) -> None:
     assert decode_comment(raw) == TEXT
@@ -147,6 +148,11 @@ def test_chunks_of_other_programs() -> None:
     assert found is not None
     assert (found.prompt, found.negative_prompt, found.get("Size")) == ("a cat", "dog", "512x768")
     assert (found.get("Steps"), found.get("Sampler")) == ("50", "Euler a")
+    found = read_picture(chunk(Dream="a cat's life -s 30 -S7 -Ak_lms -C 7.5"))
+    assert found is None
+    found = read_picture(chunk(Dream="a cat -s 30 -S7 -Ak_lms -cf 0.75"))
+    assert found is not None
+    assert (found.prompt, dict(found.pairs)) == ("a cat", {"Steps": "30", "Seed": "7", "Sampler": "LMS"})
 
 
 def test_xmp_of_draw_things() -> None:

@@ -64,6 +64,9 @@ def test_every_key_is_written_and_read(key: Key) -> None:
         ("DPM++ 2M AYS", None, None, ("DPM++ 2M", "Align Your Steps")),
         ("k_dpmpp_2m_ka", None, None, ("DPM++ 2M", "Karras")),
         ("k_euler_ancestral", None, None, ("Euler a", None)),
+        ("dpmpp_2m_sde_karras", None, None, ("DPM++ 2M SDE", "Karras")),
+        ("euler_ancestral_normal", None, None, ("euler_ancestral", "Normal")),
+        ("euler_sgm_uniform", None, None, ("euler", "SGM Uniform")),
         ("Euler - euler_a", None, None, ("Euler a", None)),
         ("dpmpp_2m_sde_gpu", "karras", None, ("dpmpp_2m_sde_gpu", "Karras")),
         ("Euler", "sgm_uniform", None, ("Euler", "SGM Uniform")),
@@ -165,6 +168,16 @@ def test_changes_come_before_what_the_text_says() -> None:
         "steps": 3,
         "prompt": "q",
     }
+
+
+def test_line_breaks_of_windows() -> None:
+    found = read("a,\r\nb\r\nNegative prompt: c\r\nSteps: 20, Sampler: Euler, Seed: 5\r\n")
+    assert (found.prompt, found.negative_prompt, found.get("Seed")) == ("a,\nb", "c", "5")
+
+
+def test_a_schedule_by_another_key() -> None:
+    assert to_request(read(line("Scheduler: karras"))).scheduler == "Karras"
+    assert to_request(read(line("Scheduler: DPMSolverSDEScheduler"))).scheduler is None
 
 
 def test_a_batch_is_not_painted_again() -> None:

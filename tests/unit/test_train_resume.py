@@ -19,6 +19,7 @@ from atelier.train import checkpoint
 from atelier.train.data import art
 from atelier.train.folder import claimed
 from atelier.train.loop import Resumed, Saved, Stepped
+from atelier.train.parts import part_weights, write_part
 
 STEPS, EVERY = 9, 3
 
@@ -106,10 +107,11 @@ def test_killed_five_times_is_the_unbroken_run(
 
 def test_what_the_unbroken_run_left(unbroken: dict[str, Path]) -> None:
     for kind, folder in unbroken.items():
-        steps = [path.name for path in sorted((folder / "checkpoints").iterdir())]
-        assert steps == ["step-00000006", "step-00000009"] or steps[-2:] == ["step-00000006", "step-00000009"]
-        averaged, net = ("vae", "clip", "unet")[support.KINDS.index(kind)] + ".ema.safetensors", None
-        assert averaged in support.result(folder), net
+        kept = [path.name for path in sorted((folder / "checkpoints").iterdir())]
+        assert kept[-2:] == ["step-00000006", "step-00000009"]
+        net = {"vae": "vae", "clip": "clip", "denoiser": "unet"}[kind]
+        files = {f"{net}.safetensors", f"{net}.ema.safetensors", f"{net}.optimizer.safetensors", "state.json"}
+        assert files <= support.result(folder).keys()
         assert [row["step"] for row in support.log(folder)] == [1, 2, 3, 4, 5, 6, 6, 7, 8, 9, 9]
         assert list((folder / "samples").glob("*-00000009.png")) or kind == "clip"
     assert {"critic.safetensors", "critic.optimizer.safetensors"} <= support.result(unbroken["vae"]).keys()
@@ -233,13 +235,16 @@ def test_another_autoencoder_under_a_denoiser_is_refused(
     unbroken: dict[str, Path], source: str, parts: dict[str, str], tmp_path: Path
 ) -> None:
     run = shutil.copytree(unbroken["denoiser"], tmp_path / "run")
-    state = run / "checkpoints" / "step-00000009" / "state.json"
-    table = json.loads(state.read_text())
-    state.write_text(state.read_text().replace(table["autoencoder"], "0123456789abcdef"))
-    manifest = state.parent / "MANIFEST.json"
-    digests = json.loads(manifest.read_text())
-    digests["sha256"]["state.json"] = support.result(run / "..")["x"] if False else checkpoint._digest(state)
-    manifest.write_text(json.dumps(digests))
+    vae = shutil.copytree(parts["vae"], tmp_path / "vae")
+    task = support.task(support.recipe("denoiser", _changes("denoiser", source, parts)), run)
+    tensors = part_weights(vae)
+    tensors["encoder.conv_in.bias"] += 1
+    write_part(vae, tensors, json.loads((vae / "part.json").read_text()))
+    other = support.task(support.recipe("denoiser", {"data.source": source, **parts, "vae": str(vae)}), tmp_path)
+    assert {key for key, value in task.extra().items() if other.extra()[key] != value} == {"autoencoder"}
+    newest = checkpoint.load(run / "checkpoints" / "step-00000009")
+    began = checkpoint.Snapshot(10, newest.tensors, {**newest.state, **other.extra()})
+    checkpoint.save(run / "checkpoints", began, keep=9)
     with pytest.raises(BadInput, match="autoencoder is no longer what this run began with"):
         support.trained(support.recipe("denoiser", _changes("denoiser", source, parts)), run)
 

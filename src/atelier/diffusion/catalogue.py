@@ -1,17 +1,29 @@
-"""The samplers and schedules there are, and what the names of other programs mean."""
+"""The samplers and schedules there are, and what the names that other programs write mean."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from functools import cache
+from functools import cache, partial
+from types import MappingProxyType
+from typing import Literal
 
 import atelier.diffusion.samplers as sampler_modules
 import atelier.diffusion.schedules as schedule_modules
 from atelier.diffusion.sampling import SamplerSpec
-from atelier.diffusion.scheduling import ScheduleSpec
+from atelier.diffusion.scheduling import ScheduleOptions, ScheduleSpec, by_hand
+from atelier.diffusion.types import Schedule
+from atelier.errors import BadInput, UnknownName
 from atelier.registry import discover, resolve
 
 AUTOMATIC = "Automatic"
+DEFAULT_SAMPLER = "DPM++ 2M"
+
+Dialect = Literal["a1111", "a1111 before 1.9", "comfy"]
+
+_ENDINGS = {"_exp_ka": "Karras", "_ka": "Karras", "_k": "Karras", "_exp": "Exponential"}
+_COMFY_SAMPLERS = {"ddim": "Euler"}
+_COMFY_SCHEDULES = {"beta": "Beta in time", "kl_optimal": "KL Optimal to zero"}
 
 
 @cache
@@ -26,8 +38,83 @@ def schedules() -> Mapping[str, ScheduleSpec]:
     return discover(schedule_modules, ScheduleSpec)
 
 
-def resolve_sampler(name: str, schedule: str | None = None) -> tuple[SamplerSpec, ScheduleSpec]:
-    """Placeholder of what follows."""
-    spec = resolve(samplers(), "sampler", name)
-    chosen = schedule if schedule and schedule.casefold() != AUTOMATIC.casefold() else spec.schedule
-    return spec, resolve(schedules(), "schedule", chosen)
+def resolve_sampler(
+    name: str | None, schedule: str | None = None, dialect: Dialect = "a1111"
+) -> tuple[SamplerSpec, ScheduleSpec]:
+    """The sampler and the schedule that somebody means by these names, whatever their case.
+
+    `name` may be a display name of A1111 (also an old one with the schedule in it, which then wins over `schedule`), an
+    alias of A1111's, InvokeAI's or ComfyUI's, or the class of a diffusers scheduler; None is DPM++ 2M. `schedule` may
+    be a name, a list of sigmas as text ("14.6, 7, 3, 0"), or None or "Automatic" for the sampler's own.
+
+    dialect: where the names were written, where that matters. Before 1.9, A1111's name without a schedule meant the
+    uniform one. ComfyUI's ddim is Euler's method, and its beta and kl_optimal differ from A1111's.
+    Raises UnknownName with the nearest names, BadInput for a list of sigmas that is none.
+    """
+    sampler, written = _split((name or DEFAULT_SAMPLER).strip(), dialect)
+    wanted = written or schedule
+    if not wanted or wanted.strip().casefold() == AUTOMATIC.casefold():
+        own = "Uniform" if dialect == "a1111 before 1.9" and sampler.start == "sigma" else sampler.schedule
+        return sampler, schedules()[own]
+    return sampler, resolve_schedule(wanted, dialect)
+
+
+def resolve_schedule(name: str, dialect: Dialect = "a1111") -> ScheduleSpec:
+    """A schedule by its name or alias, or a list of sigmas as text. Raises UnknownName, BadInput."""
+    key = name.strip()
+    if "," in key:
+        return _listed(key)
+    if dialect == "comfy":
+        key = _COMFY_SCHEDULES.get(key.casefold(), key)
+    return resolve(schedules(), "schedule", key)
+
+
+def schedule_label(sampler: SamplerSpec, schedule: ScheduleSpec) -> str:
+    """What A1111 calls the schedule: "Automatic" where it is the sampler's own."""
+    return AUTOMATIC if schedule.name == sampler.schedule else schedule.name
+
+
+def _split(name: str, dialect: Dialect) -> tuple[SamplerSpec, str | None]:
+    """The sampler, and the schedule that its name ends with, if any."""
+    if dialect == "comfy" and name.casefold() in _COMFY_SAMPLERS:
+        return samplers()[_COMFY_SAMPLERS[name.casefold()]], None
+    folded, known = name.casefold(), _by_name()
+    if folded in known:
+        return known[folded], None
+    for ending, schedule in _endings().items():
+        if folded.endswith(ending) and folded.removesuffix(ending) in known:
+            return known[folded.removesuffix(ending)], schedule
+    ended = next((e for e in _endings() if e.startswith(" ") and folded.endswith(e)), "")
+    raise UnknownName("sampler", name[: len(name) - len(ended)], samplers())
+
+
+@cache
+def _by_name() -> Mapping[str, SamplerSpec]:
+    return MappingProxyType({n.casefold(): s for s in samplers().values() for n in (s.name, *s.aliases)})
+
+
+@cache
+def _endings() -> Mapping[str, str]:
+    """What a sampler's name may end with, the longest first, and the schedule it stands for."""
+    spelled = {f" {n.casefold()}": s.name for s in schedules().values() for n in (s.name, *s.aliases)}
+    return MappingProxyType(
+        dict(
+            sorted(
+                {**spelled, f" {AUTOMATIC.casefold()}": AUTOMATIC, **_ENDINGS}.items(), key=lambda item: -len(item[0])
+            )
+        )
+    )
+
+
+def _listed(text: str) -> ScheduleSpec:
+    try:
+        values = [float(part) for part in text.split(",") if part.strip()]
+    except ValueError:
+        raise BadInput(f"schedule {text!r} is no list of sigmas: write numbers with commas between them") from None
+    schedule = by_hand(values)
+    exact = math.isclose(values[-1], 0)
+    return ScheduleSpec(text, partial(_given, schedule), exact=False, to_zero=exact)
+
+
+def _given(schedule: Schedule, _options: ScheduleOptions) -> Schedule:
+    return schedule

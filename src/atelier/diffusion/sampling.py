@@ -14,7 +14,8 @@ from typing import Literal, cast
 import torch
 from torch import Tensor
 
-from atelier.diffusion.types import NoiseSource, Sampler
+from atelier.diffusion.levels import scaled_linear
+from atelier.diffusion.types import Levels, NoiseSource, Sampler
 from atelier.errors import BadInput
 
 
@@ -25,6 +26,7 @@ class Options:
     eta: share of the noise that a step renews, 0 = none; None = the sampler's own default.
     s_churn, s_tmin, s_tmax: noise added before a step, and between which levels (Karras et al. 2022, algorithm 2).
     s_noise: factor on all noise added on the way. order: history that a multistep solver uses; None = its own default.
+    levels: the model's, for samplers that speak of its timesteps; None = Stable Diffusion's.
     """
 
     eta: float | None = None
@@ -33,6 +35,7 @@ class Options:
     s_tmax: float = math.inf
     s_noise: float = 1.0
     order: int | None = None
+    levels: Levels | None = None
 
     def __post_init__(self) -> None:
         for name in ("eta", "s_churn", "s_tmin", "s_noise"):
@@ -41,6 +44,13 @@ class Options:
                 raise BadInput(f"sampler option {name} is {value}: use a number of 0 or more")
         if math.isnan(self.s_tmax):
             raise BadInput("sampler option s_tmax is not a number: leave it out for no limit")
+        if self.order is not None and not 1 <= self.order <= 4:
+            raise BadInput(f"sampler option order is {self.order}: use 1 to 4")
+
+    @property
+    def table(self) -> Levels:
+        """The model's levels, or Stable Diffusion's."""
+        return self.levels or scaled_linear()
 
 
 DEFAULTS = Options()
@@ -50,11 +60,13 @@ DEFAULTS = Options()
 class SamplerSpec:
     """A sampler's entry: its names, what it costs, what noise it takes, and how to make it.
 
-    order: of convergence to the exact solution where no noise is added. schedule: what "Automatic" means.
+    order: of convergence to the exact solution where no noise is added, 0 = it follows none.
+    schedule: what "Automatic" means.
     noise: "fresh" = a new draw each time, "brownian" = increments of a path. calls: network calls a step, rounded.
     discards: the next-to-last sigma is left out. ensd: A1111's eta noise seed delta applies.
     start: "sigma" = noise * sigma, "unit" = noise * sqrt(1 + sigma^2), as samplers that count in timesteps begin.
     unguided: reads Prediction.unguided. cfg: factor on the CFG scale. flow: its formulas hold on a flow path as well.
+    alone: the pictures of a batch would influence each other's steps; to be run one picture at a time.
     """
 
     name: str
@@ -71,10 +83,14 @@ class SamplerSpec:
     unguided: bool = False
     cfg: float = 1.0
     flow: bool = False
+    alone: bool = False
 
-    def begin(self, noise: Tensor, sigma: float) -> Tensor:
-        """The latent a sampler starts from when there is no picture yet: unit noise at level `sigma`."""
-        return noise * (math.sqrt(1 + sigma**2) if self.start == "unit" else sigma)
+    def begin(self, noise: Tensor, sigma: float, *, unit: bool = False) -> Tensor:
+        """The latent a sampler starts from when there is no picture yet: unit noise at level `sigma`.
+
+        unit: start every sampler as those that count in timesteps (A1111's "SGM noise multiplier"; ComfyUI does).
+        """
+        return noise * (math.sqrt(1 + sigma**2) if unit or self.start == "unit" else sigma)
 
 
 CHURN = frozenset({"s_churn", "s_tmin", "s_tmax", "s_noise"})
@@ -106,6 +122,14 @@ def levels_of(sigmas: Tensor) -> list[float]:
 def level(sigma: float, like: Tensor) -> Tensor:
     """A level as the tensor of shape () that denoisers and noise sources take: float32, or float64 where x is."""
     return torch.tensor(sigma, dtype=torch.float64 if like.dtype == torch.float64 else torch.float32)
+
+
+def settled(x: Tensor, at: Interval) -> Tensor:
+    """What a sampler that counts in timesteps leaves: after a last step that ends above 0, x in its own scale.
+
+    Such samplers keep x / sqrt(1 + sigma^2), of variance 1, and stop at the table's first level.
+    """
+    return x / math.sqrt(1 + at.target**2) if at.index == at.total - 1 else x
 
 
 def eta_of(options: Options, default: float = 1.0) -> float:

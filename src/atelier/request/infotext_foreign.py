@@ -64,14 +64,13 @@ _DREAM = {"s": "Steps", "S": "Seed", "C": "CFG scale", "f": "Denoising strength"
 def _flags(words: list[str]) -> Iterator[tuple[str, str]]:
     name, values = "", list[str]()
     for word in words:
-        if re.fullmatch(r"-{1,2}[a-zA-Z_]+", word):
-            if name:
-                yield name, " ".join(values)
-            name, values = word.lstrip("-"), []
-        elif found := re.fullmatch(r"-([sSWHCAGUf])([\w.]+)", word):
-            yield found[1], found[2]
-        else:
+        found = re.fullmatch(r"-(cf|[a-zA-Z])(.*)", word)
+        if found is None:
             values.append(word)
+            continue
+        if name:
+            yield name, " ".join(values)
+        name, values = found[1], [found[2]] if found[2] else []
     if name:
         yield name, " ".join(values)
 

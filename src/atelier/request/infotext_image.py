@@ -23,6 +23,8 @@ TEXT_KEY = "parameters"
 EXIF_IFD, USER_COMMENT = 0x8769, 0x9286
 MAX_TEXT = 16_000_000
 _CODES: Mapping[bytes, str] = {b"ASCII\0\0\0": "utf-8", b"JIS\0\0\0\0\0": "iso2022_jp", b"\0" * 8: "utf-8"}
+_ASCII_MARKS = (b"Steps: ", b'{"')
+"""What stands in infotexts; in UTF-16 it has zero bytes. Some programs write UTF-8 and call it UNICODE."""
 _XMP = re.compile(r"<exif:UserComment>(.*?)</exif:UserComment>", re.DOTALL)
 _XMP_ITEM = re.compile(r"<rdf:li[^>]*>(.*?)</rdf:li>", re.DOTALL)
 
@@ -74,7 +76,8 @@ def save_options(image_format: str, text: str) -> dict[str, object]:
 def decode_comment(raw: bytes) -> str:
     """The text of a UserComment: after its eight bytes of code, in either byte order, or plain UTF-8."""
     if raw.startswith(b"UNICODE\0"):
-        return _utf16(raw[8:])
+        is_utf8 = b"\0" not in raw[8:] and any(mark in raw for mark in _ASCII_MARKS)
+        return raw[8:].decode("utf-8", "replace") if is_utf8 else _utf16(raw[8:])
     for code, name in _CODES.items():
         if raw.startswith(code):
             return raw[8:].decode(name, "replace").strip("\0")

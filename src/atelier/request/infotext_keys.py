@@ -175,7 +175,7 @@ KEYS: tuple[Key, ...] = (
     Key("Steps", "steps", "int", low=1, high=1000),
     Key("Sampler", "sampler"),
     Key("Schedule type", "scheduler", aliases=("Sampler sigma",)),
-    Key("CFG scale", "cfg_scale", "float", low=0, high=100, aliases=("Guidance Scale", "Guidance")),
+    Key("CFG scale", "cfg_scale", "float", low=0, high=100, aliases=("Guidance Scale",)),
     Key("Distilled CFG Scale", "distilled_cfg_scale", "float", low=0, high=100),
     Key("Image CFG scale", "image_cfg_scale", "float", low=0, high=100),
     Key("CFG rescale", "cfg_rescale", "float", 0.0, low=0, high=1, aliases=("Guidance rescale",)),

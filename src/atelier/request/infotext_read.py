@@ -10,6 +10,7 @@ from atelier.request.infotext_foreign import as_fields, read_dream, read_fields
 from atelier.request.infotext_keys import NAMES
 from atelier.request.infotext_pairs import Pair
 from atelier.request.infotext_record import Infotext, Pairs
+from atelier.request.infotext_sampler import is_schedule
 from atelier.request.infotext_text import Parts, split_text
 
 _HASHES = re.compile(r"[\w. +/\-()\[\]]+:\s*[0-9a-fA-F]{6,64}(?:\s*,\s*[\w. +/\-()\[\]]+:\s*[0-9a-fA-F]{6,64})*")
@@ -56,8 +57,12 @@ def _known(pairs: tuple[Pair, ...]) -> list[tuple[str, str]]:
 
 
 def _renamed(pairs: Pairs) -> Pairs:
-    """Draw Things calls the denoising strength Strength, and writes it for pictures from nothing too, as 1."""
-    if "Guidance Scale" not in dict(pairs):
+    """Draw Things calls the denoising strength Strength, and writes it for pictures from nothing too, as 1. Saver nodes
+    of ComfyUI call the schedule Scheduler (SD.Next calls a class so)."""
+    found = dict(pairs)
+    if "Schedule type" not in found and is_schedule(found.get("Scheduler", "")):
+        pairs = tuple(("Schedule type" if k == "Scheduler" else k, v) for k, v in pairs)
+    if "Guidance Scale" not in found:
         return pairs
     kept = (("Denoising strength" if k == "Strength" else k, v) for k, v in pairs)
     return tuple((k, v) for k, v in kept if k != "Denoising strength" or v not in {"1", "1.0"})

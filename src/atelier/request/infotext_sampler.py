@@ -77,6 +77,18 @@ OTHER_NAMES: Mapping[str, str] = {
 }
 """InvokeAI's and NovelAI's names; a trailing _k in InvokeAI's is the Karras schedule."""
 
+_WIRED: Mapping[str, str] = {
+    "_ka": "Karras",
+    "_exp": "Exponential",
+    "_karras": "Karras",
+    "_exponential": "Exponential",
+    "_sgm_uniform": "SGM Uniform",
+    "_ddim_uniform": "DDIM",
+    "_normal": "Normal",
+    "_simple": "Simple",
+    "_beta": "Beta",
+}
+"""What A1111's aliases, and saver nodes of ComfyUI, put behind names in lower case."""
 _NO_SCHEDULE = frozenset({"default", "none"})
 _LAST_WITHOUT_TYPE = Version((1, 9, 0))
 
@@ -96,6 +108,11 @@ def method(name: str | None, schedule: str | None, version: Version | None) -> t
     return bare, None
 
 
+def is_schedule(name: str) -> bool:
+    """Whether a name is that of a schedule."""
+    return name.strip().casefold() in _SCHEDULES
+
+
 def split_name(name: str) -> tuple[str, str | None]:
     """A sampler's name without the schedule at its end, and the label of that schedule."""
     name = _without_id(name.strip())
@@ -103,8 +120,8 @@ def split_name(name: str) -> tuple[str, str | None]:
     for suffix, label in _SCHEDULES.items():
         if folded.endswith(f" {suffix}"):
             return name[: -len(suffix) - 1].rstrip(), label
-    for suffix, label in (("_ka", "Karras"), ("_exp", "Exponential"), ("_karras", "Karras")):
-        if folded.endswith(suffix):
+    for suffix, label in _WIRED.items():
+        if folded.endswith(suffix) and folded != suffix:
             bare = name[: -len(suffix)]
             return OTHER_NAMES.get(bare, bare), label
     return OTHER_NAMES.get(name, name), None

@@ -41,7 +41,7 @@ def split_text(text: str) -> Parts:
     The pairs Prompt and Negative prompt, in quotes, come before what the lines say: that is how prompts are written
     that the lines alone cannot carry.
     """
-    text = text.strip()
+    text = text.replace("\r\n", "\n").strip().strip("\0\ufeff")
     flat = _FLATTENED.match(text)
     text = text[flat.end() :] if flat else text
     found = _lines(text) or _glued(text)

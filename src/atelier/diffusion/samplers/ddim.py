@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 
 from torch import Tensor
 
-from atelier.diffusion.sampling import DEFAULTS, Options, SamplerSpec, ancestral, eta_of, intervals, level
+from atelier.diffusion.sampling import DEFAULTS, Options, SamplerSpec, ancestral, eta_of, intervals, level, settled
 from atelier.diffusion.types import Denoiser, NoiseSource, Sampler, Step
 
 
@@ -26,8 +25,7 @@ def ddim(options: Options = DEFAULTS) -> Sampler:
             x = clean + (x - clean) / at.sigma * down
             if at.target > 0:
                 x = x + noise(level(at.sigma, x), level(at.target, x)) * (options.s_noise * up)
-            if at.index == at.total - 1:
-                x = x / math.sqrt(1 + at.target**2)
+            x = settled(x, at)
             yield Step(at.index, at.total, x, clean)
 
     return sample
@@ -37,7 +35,7 @@ SPECS = (
     SamplerSpec(
         "DDIM",
         ddim,
-        aliases=("DDIMScheduler",),
+        aliases=("DDIMScheduler", "DDIMParallelScheduler"),
         schedule="Timesteps",
         noise="fresh",
         uses=frozenset({"eta", "s_noise"}),

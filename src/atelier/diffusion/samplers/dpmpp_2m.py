@@ -1,45 +1,57 @@
-"""DPM-Solver++(2M)."""
+"""DPM-Solver++(2M), and the same in the manner of CFG++."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
 
 from torch import Tensor
 
 from atelier.diffusion.sampling import DEFAULTS, Options, SamplerSpec, intervals, level
+from atelier.diffusion.solving import log_ratio, unguided
 from atelier.diffusion.types import Denoiser, NoiseSource, Sampler, Step
 
 
-def dpmpp_2m(_options: Options = DEFAULTS) -> Sampler:
+def dpmpp_2m(_options: Options = DEFAULTS, *, cfg_pp: bool = False) -> Sampler:
     """Lu et al. 2022 (arXiv:2211.01095), algorithm 2, with lambda = -ln sigma and h the step in it.
 
     The clean latent is extrapolated along the last two predictions; the first and the last step are of first order.
+    cfg_pp: x moves from the unguided prediction to the guided one, and the extrapolation leaves the last unguided one
+    (Chung et al. 2024, arXiv:2406.08070, as ComfyUI applies it to this sampler).
     """
 
     def sample(denoise: Denoiser, x: Tensor, sigmas: Tensor, _noise: NoiseSource) -> Iterator[Step]:
         previous: Tensor | None = None
         last_h = 0.0
         for at in intervals(sigmas):
-            clean = denoise(x, level(at.sigma, x)).clean
-            ratio = at.target / at.sigma
-            h = -math.log(ratio) if ratio else math.inf
-            ahead = clean
+            seen = denoise(x, level(at.sigma, x))
+            origin = unguided(seen) if cfg_pp else seen.clean
+            ratio, h = at.target / at.sigma, log_ratio(at.sigma, at.target)
+            x = seen.clean + ratio * (x - origin)
             if previous is not None and at.target > 0:
-                ahead = clean + (clean - previous) * (h / (2 * last_h))
-            x = ratio * x + (1 - ratio) * ahead
-            previous, last_h = clean, h
-            yield Step(at.index, at.total, x, clean)
+                x = x + (1 - ratio) * h / (2 * last_h) * (seen.clean - previous)
+            previous, last_h = origin, h
+            yield Step(at.index, at.total, x, seen.clean)
 
     return sample
 
 
+_PLAIN = SamplerSpec(
+    "DPM++ 2M",
+    dpmpp_2m,
+    aliases=("k_dpmpp_2m", "dpmpp_2m", "DPMSolverMultistepScheduler", "EDMDPMSolverMultistepScheduler"),
+    order=2,
+    schedule="Karras",
+)
+
 SPECS = (
-    SamplerSpec(
-        "DPM++ 2M",
-        dpmpp_2m,
-        aliases=("k_dpmpp_2m", "dpmpp_2m", "DPMSolverMultistepScheduler"),
-        order=2,
-        schedule="Karras",
+    _PLAIN,
+    replace(
+        _PLAIN,
+        name="DPM++ 2M CFG++",
+        make=partial(dpmpp_2m, cfg_pp=True),
+        aliases=("dpmpp_2m_cfg_pp",),
+        unguided=True,
     ),
 )

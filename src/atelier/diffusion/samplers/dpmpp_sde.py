@@ -41,7 +41,7 @@ SPECS = (
     SamplerSpec(
         "DPM++ SDE",
         dpmpp_sde,
-        aliases=("k_dpmpp_sde", "dpmpp_sde", "dpmpp_sde_gpu", "DPMSolverSDEScheduler"),
+        aliases=("k_dpmpp_sde", "dpmpp_sde", "dpmpp_sde_gpu", "DPM SDE", "DPMSolverSDEScheduler"),
         order=2,
         schedule="Karras",
         noise="brownian",

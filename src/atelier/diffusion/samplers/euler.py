@@ -27,7 +27,7 @@ SPECS = (
     SamplerSpec(
         "Euler",
         euler,
-        aliases=("k_euler", "EulerDiscreteScheduler", "FlowMatchEulerDiscreteScheduler"),
+        aliases=("k_euler", "EulerDiscreteScheduler", "EDMEulerScheduler", "FlowMatchEulerDiscreteScheduler"),
         noise="fresh",
         uses=CHURN,
         flow=True,

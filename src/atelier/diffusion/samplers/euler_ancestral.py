@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from torch import Tensor
 
@@ -11,7 +12,10 @@ from atelier.diffusion.types import Denoiser, NoiseSource, Sampler, Step
 
 
 def euler_ancestral(options: Options = DEFAULTS) -> Sampler:
-    """Song et al. 2021 (arXiv:2010.02502), equation 12, divided by the signal's scale: x = clean + down * direction."""
+    """Song et al. 2021 (arXiv:2010.02502), equation 12, divided by the signal's scale: x = clean + down * direction.
+
+    eta = 1 is the ancestral step of DDPM (Ho et al. 2020, arXiv:2006.11239, algorithm 2).
+    """
     eta = eta_of(options)
 
     def sample(denoise: Denoiser, x: Tensor, sigmas: Tensor, noise: NoiseSource) -> Iterator[Step]:
@@ -30,9 +34,17 @@ SPECS = (
     SamplerSpec(
         "Euler a",
         euler_ancestral,
-        aliases=("k_euler_a", "k_euler_ancestral", "euler_ancestral", "EulerAncestralDiscreteScheduler"),
+        aliases=("k_euler_a", "k_euler_ancestral", "euler_ancestral", "euler_a", "EulerAncestralDiscreteScheduler"),
         noise="fresh",
         uses=ANCESTRAL,
         ensd=True,
+    ),
+    SamplerSpec(
+        "DDPM",
+        lambda options: euler_ancestral(replace(options, eta=1.0)),
+        aliases=("DDPMScheduler", "DDPMParallelScheduler"),
+        order=0,
+        noise="fresh",
+        uses=frozenset({"s_noise"}),
     ),
 )

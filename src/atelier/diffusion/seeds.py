@@ -1,0 +1,107 @@
+"""What the first noise of a picture is made of: seed, variation, resize; and the stream that goes on after it.
+
+The rules are A1111's (modules/rng.py of version 1.10), so that its pictures come out again.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from atelier.diffusion.rng import DEFAULT_SOURCE, Stream, stream
+from atelier.errors import BadInput
+
+_ALIKE = 0.9995
+
+
+@dataclass(frozen=True, slots=True)
+class Seed:
+    """One picture's seed and how it is varied.
+
+    strength: 0 to 1, from the seed's noise to the subseed's. resized_from: (height, width) in latent cells of the
+    picture whose layout is to be kept. delta: added to the seed for all noise after the first (A1111's ENSD).
+    """
+
+    seed: int
+    subseed: int = 0
+    strength: float = 0.0
+    resized_from: tuple[int, int] | None = None
+    delta: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.strength <= 1:
+            raise BadInput(f"variation strength is {self.strength}: use 0 to 1")
+        if self.resized_from is not None and min(self.resized_from) < 1:
+            raise BadInput("the size to resize the seed from must be at least one latent cell each way")
+
+
+def batch(first: Seed, count: int) -> tuple[Seed, ...]:
+    """The seeds of `count` pictures: seed + i; with variation, one seed for all and subseed + i."""
+    shared = first.strength > 0
+    return tuple(
+        replace(first, seed=first.seed + (0 if shared else i), subseed=first.subseed + i) for i in range(count)
+    )
+
+
+def first_noise(seed: Seed, shape: Sequence[int], source: str = DEFAULT_SOURCE) -> tuple[Tensor, Stream]:
+    """A picture's first noise, float32 (C, h, w) on the CPU, and its stream for what follows.
+
+    The stream goes on from there; with a delta it is a new one, of seed + delta.
+    """
+    of, full = stream(seed.seed, source), tuple(shape)
+    size = full if seed.resized_from is None else (full[0], *seed.resized_from)
+    noise = (of if size == full else stream(seed.seed, source)).normal(size)
+    if seed.strength:
+        noise = slerp(noise, stream(seed.subseed, source).normal(size), seed.strength)
+    if size != full:
+        noise = pasted(noise, of.normal(full))
+    return noise, stream(seed.seed + seed.delta, source) if seed.delta else of
+
+
+def first_noises(
+    seeds: Sequence[Seed], shape: Sequence[int], source: str = DEFAULT_SOURCE
+) -> tuple[Tensor, tuple[Stream, ...]]:
+    """The same for a batch: noise (B, C, h, w) and a stream per picture."""
+    noises, streams = zip(*(first_noise(seed, shape, source) for seed in seeds), strict=True)
+    return torch.stack(noises), streams
+
+
+def slerp(low: Tensor, high: Tensor, share: float) -> Tensor:
+    """From low to high (C, h, w) along the sphere, column by column: angles are measured along the height, as A1111 does.
+
+    Tensors that are all but equal are mixed in a straight line, as there with the shares exchanged.
+    """
+    if share == 1:
+        return high
+    a, b = low.double(), high.double()
+    dot = (a / a.norm(dim=1, keepdim=True) * (b / b.norm(dim=1, keepdim=True))).sum(1, keepdim=True)
+    if float(dot.mean()) > _ALIKE:
+        return (a * share + b * (1 - share)).float()
+    angle = dot.clamp(-1, 1).acos()
+    straight = angle.sin() < 1e-6
+    sine = angle.sin().clamp(min=1e-6)
+    near = torch.where(straight, 1 - share, ((1 - share) * angle).sin() / sine)
+    far = torch.where(straight, share, (share * angle).sin() / sine)
+    return (near * a + far * b).float()
+
+
+def pasted(small: Tensor, onto: Tensor) -> Tensor:
+    """`onto` (C, h, w) with `small` (C, h', w') at its centre, cut where it is larger."""
+    (top, from_top, height), (left, from_left, width) = (
+        _overlap(small.shape[axis], onto.shape[axis]) for axis in (1, 2)
+    )
+    result = onto.clone()
+    result[:, top : top + height, left : left + width] = small[
+        :, from_top : from_top + height, from_left : from_left + width
+    ]
+    return result
+
+
+def _overlap(small: int, full: int) -> tuple[int, int, int]:
+    """(where it goes, where it is taken from, how much) along one axis."""
+    gap = math.floor((full - small) / 2)
+    return max(gap, 0), max(-gap, 0), min(small, full)

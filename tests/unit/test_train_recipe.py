@@ -1,0 +1,127 @@
+"""Recipes: every key is known, every number is checked before anything is trained."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from atelier.errors import BadFile, BadInput
+from atelier.train.recipe import ClipRecipe, DenoiserRecipe, VaeRecipe, differences, digest, read
+
+KINDS: dict[str, Any] = {"vae": VaeRecipe, "clip": ClipRecipe, "denoiser": DenoiserRecipe}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_embedded_recipes_are_read(kind: str) -> None:
+    recipe = read(kind, KINDS[kind])
+    assert recipe.kind == kind
+    assert recipe.data.source == "emoji"
+    assert recipe.data.size == 64
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_a_run_records_is_a_recipe(kind: str, tmp_path: Path) -> None:
+    recipe = read(kind, KINDS[kind], {"run.steps": 7})
+    (tmp_path / "recipe.json").write_text(recipe.model_dump_json())
+    assert read(str(tmp_path / "recipe.json"), KINDS[kind]) == recipe
+
+
+FREE = {
+    "run.steps": 99,
+    "run.checkpoint_every": 7,
+    "run.keep": 9,
+    "run.validate_every": 9,
+    "run.log_every": 3,
+    "run.workers": 5,
+    "run.threads": 2,
+    "optim.cooldown": 0.9,
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_length_and_the_pace_of_saving_may_change(kind: str) -> None:
+    recipe = read(kind, KINDS[kind])
+    for key, value in FREE.items():
+        other = read(kind, KINDS[kind], {key: value})
+        assert other != recipe
+        assert digest(other) == digest(recipe), key
+        assert differences(recipe.model_dump(mode="json"), other) == []
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("optim.rate", 0.5), ("run.batch", 5), ("run.seed", 1), ("data.size", 128), ("optim.ema", 0.5)]
+)
+def test_nothing_else_may_change(key: str, value: float) -> None:
+    recipe, other = read("vae", VaeRecipe), read("vae", VaeRecipe, {key: value})
+    assert digest(other) != digest(recipe)
+    old = recipe.model_dump(mode="json")
+    part, name = key.split(".")
+    assert differences(old, other) == [f"{key} was {json.dumps(old[part][name])}, is {json.dumps(value)}"]
+
+
+def test_another_kind_is_the_only_difference_named() -> None:
+    assert differences(read("vae", VaeRecipe).model_dump(mode="json"), read("clip", ClipRecipe)) == ["vae, not clip"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "changes", "told"),
+    [
+        ("vae", {"run.stepz": 5}, r"run\.stepz is no key of a recipe: did you mean run\.steps"),
+        ("vae", {"los.gan": 1}, r"los is no key of a recipe"),
+        ("vae", {"run.steps": 0}, r"run\.steps = 0: input should be greater than 0"),
+        ("vae", {"run.steps": "many"}, r'run\.steps = "many": input should be a valid integer'),
+        ("vae", {"optim.rate": float("nan")}, r"optim\.rate = NaN: input should be a finite number"),
+        ("vae", {"optim.betas": [0.9, 1.0]}, r"optim\.betas\.1 = 1\.0: input should be less than 1"),
+        ("vae", {"run": 3}, r"run is a table of keys, not 3"),
+        ("vae", {"data.size": 62}, r"data\.size: 62 is not divisible by the autoencoder's factor, 4"),
+        ("vae", {"model.widths": [24, 50]}, r"model\.widths: 50 is not divisible by model\.groups, 4"),
+        ("vae", {"model.widths": []}, r"model\.widths = \[\]"),
+        ("vae", {"loss.gan_width": 6}, r"loss\.gan_width = 6: input should be a multiple of 4"),
+        ("vae", {"learn": "decoder"}, r'learn = "decoder" needs begin'),
+        ("clip", {"data.size": 60}, r"data\.size: 60 is not divisible by model\.patch, 8"),
+        ("clip", {"model.heads": 7}, r"model\.width: 160 is not divisible by model\.heads, 7"),
+        ("clip", {"model.vocab": 100}, r"model\.vocab = 100: input should be greater than or equal to 514"),
+        ("clip", {"model.positions": 2}, r"model\.positions = 2"),
+        ("denoiser", {"model.depth": [0, 1]}, r"model\.widths, model\.depth and model\.heads need one number"),
+        ("denoiser", {"model.depth": [0, 1, 2]}, r"model\.depth must end in 0 or model\.mid_depth \(1\)"),
+        ("denoiser", {"model.heads": [2, 3, 8]}, r"model\.widths: 128 is not divisible by model\.heads, 3"),
+        ("denoiser", {"loss.prediction": "noise"}, r'loss\.prediction = "noise": input should be'),
+        ("denoiser", {"loss.snr_gamma": 0}, r"loss\.snr_gamma = 0: input should be greater than 0"),
+    ],
+)
+def test_bad_numbers_are_named(kind: str, changes: dict[str, Any], told: str) -> None:
+    with pytest.raises(BadFile, match=told) as caught:
+        read(kind, KINDS[kind], changes)
+    assert str(caught.value).startswith(f"{kind}: ")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_key_below_a_number_is_refused() -> None:
+    with pytest.raises(BadInput, match=r"kind\.x: kind is no table of the recipe"):
+        read("vae", VaeRecipe, {"kind.x": 1})
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"kind = ", "is no recipe: "),
+        (b"\xff\xfe", "is no recipe: "),
+        (b'kind = "vae"', "run is missing"),
+        (b'kind = "clip"', "is a recipe of kind 'clip', not 'vae'"),
+        (b"steps = 3", "is a recipe of kind None, not 'vae'"),
+    ],
+)
+def test_a_bad_file_is_named(content: bytes, told: str, tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_bytes(content)
+    with pytest.raises(BadFile, match=told) as caught:
+        read(str(path), VaeRecipe)
+    assert str(caught.value).startswith(str(path))
+
+
+def test_no_such_recipe_names_the_embedded_ones() -> None:
+    with pytest.raises(BadFile, match=r"mine\.toml: no such recipe: give a TOML file, or one of vae, clip, denoiser"):
+        read("mine.toml", VaeRecipe)
