@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
     from atelier.train.loop import Machine, Task
@@ -165,7 +165,7 @@ def log(folder: Path) -> list[dict[str, float]]:
 class Nursery:
     """A process that has loaded torch and runs each training in a child of its own, until the child is killed."""
 
-    def __enter__(self) -> Nursery:
+    def __enter__(self) -> Self:
         path = os.pathsep.join([str(Path(__file__).parent), str(Path(__file__).parents[1] / "src")])
         environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
         self.process = subprocess.Popen(
@@ -196,11 +196,12 @@ class Nursery:
 
 def _main() -> None:
     import torch
-    from torch.utils.tensorboard.writer import SummaryWriter  # noqa: F401 - imported once, for all children
 
-    from atelier.train import runs  # noqa: F401
+    from atelier.train import runs  # noqa: F401 - imported once, for all children
 
     torch.set_num_threads(1)
+    for module in ("torch.utils.tensorboard.writer", "matplotlib.figure"):
+        sys.modules[module] = None  # what takes long to load and draw
     for line in sys.stdin:
         print(_in_a_child(json.loads(line)), flush=True)
 
@@ -250,7 +251,7 @@ def _die_at_fsync(number: int) -> None:
     calls, sync = itertools.count(1), os.fsync
 
     def counted(descriptor: int) -> None:
-        inside = "/checkpoints" in os.readlink(f"/proc/self/fd/{descriptor}")
+        inside = "/checkpoints" in str(Path(f"/proc/self/fd/{descriptor}").readlink())
         if inside and next(calls) == number:
             os.kill(os.getpid(), signal.SIGKILL)
         sync(descriptor)

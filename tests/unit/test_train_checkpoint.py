@@ -145,16 +145,18 @@ def test_a_full_disk_at_any_moment_leaves_the_earlier_ones(
             sync(descriptor)
 
         monkeypatch.setattr(os, "fsync", refused)
+        told = ""
         try:
             checkpoint.save(tmp_path, snapshot(2), keep=3)
         except StorageFull as error:
-            assert "step-00000002: no space for this checkpoint" in str(error)
-            assert "earlier ones are intact" in str(error)
-            whole = [path for path in names(tmp_path) if checkpoint.whole(tmp_path / path)]
-            assert whole[0] == "step-00000001"
-            assert names(tmp_path) == whole, "nothing half-written is left"
-        else:
+            told = str(error)
+        whole = [path for path in names(tmp_path) if checkpoint.whole(tmp_path / path)]
+        assert whole[0] == "step-00000001"
+        assert names(tmp_path) == whole, "nothing half-written is left"
+        if not told:
             break
+        assert "step-00000002: no space for this checkpoint" in told
+        assert "earlier ones are intact" in told
     assert number > 8
     assert names(tmp_path) == ["step-00000001", "step-00000002"]
 

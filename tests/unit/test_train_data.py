@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-import training_support as support
 
+import training_support as support
 from atelier.errors import AtelierError, BadFile, NotFinite, StorageFull, UnknownName
 from atelier.train import latents
 from atelier.train.batches import Order, Pictures

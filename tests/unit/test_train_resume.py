@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 import torch
-import training_support as support
 
+import training_support as support
 from atelier.errors import BadFile, BadInput
 from atelier.train import checkpoint
 from atelier.train.data import art
@@ -251,8 +251,7 @@ def test_another_autoencoder_under_a_denoiser_is_refused(
 
 def test_one_process_at_a_time(source: str, tmp_path: Path) -> None:
     chosen = support.recipe("vae", {"data.source": source})
-    with claimed(tmp_path / "run", chosen):
-        with pytest.raises(BadInput, match="another process trains there"):
-            with claimed(tmp_path / "run", chosen):
-                pytest.fail("the folder was given away twice")
+    with claimed(tmp_path / "run", chosen), pytest.raises(BadInput, match="another process trains there"):
+        with claimed(tmp_path / "run", chosen):
+            pytest.fail("the folder was given away twice")
     assert not (tmp_path / "run").exists(), "nothing came of it, nothing is left"

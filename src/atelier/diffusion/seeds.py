@@ -71,14 +71,14 @@ def first_noises(
 
 
 def slerp(low: Tensor, high: Tensor, share: float) -> Tensor:
-    """From low to high (C, h, w) along the sphere, column by column: angles are measured along the height, as A1111 does.
+    """From low to high (C, h, w) along the sphere, column by column: angles are along the height, as in A1111.
 
     Tensors that are all but equal are mixed in a straight line, as there with the shares exchanged.
     """
     if share == 1:
         return high
     a, b = low.double(), high.double()
-    dot = (a / a.norm(dim=1, keepdim=True) * (b / b.norm(dim=1, keepdim=True))).sum(1, keepdim=True)
+    dot = (_unit(a) * _unit(b)).sum(1, keepdim=True)
     if float(dot.mean()) > _ALIKE:
         return (a * share + b * (1 - share)).float()
     angle = dot.clamp(-1, 1).acos()
@@ -87,6 +87,10 @@ def slerp(low: Tensor, high: Tensor, share: float) -> Tensor:
     near = torch.where(straight, 1 - share, ((1 - share) * angle).sin() / sine)
     far = torch.where(straight, share, (share * angle).sin() / sine)
     return (near * a + far * b).float()
+
+
+def _unit(x: Tensor) -> Tensor:
+    return x / x.square().sum(1, keepdim=True).sqrt()
 
 
 def pasted(small: Tensor, onto: Tensor) -> Tensor:
