@@ -140,7 +140,8 @@ DIFFUSERS = [
     "UniPCMultistepScheduler",
 ]
 
-OLD = """DPM++ 2M Karras|DPM++ SDE Karras|DPM++ 2M SDE Exponential|DPM++ 2M SDE Karras|Euler a|Euler|LMS|Heun|DPM2|DPM2 a|
+OLD = """DPM++ 2M Karras|DPM++ SDE Karras|DPM++ 2M SDE Exponential|DPM++ 2M SDE Karras|Euler a|Euler|LMS|Heun|DPM2|
+DPM2 a|
 DPM++ 2S a|DPM++ 2M|DPM++ SDE|DPM++ 2M SDE|DPM++ 2M SDE Heun|DPM++ 2M SDE Heun Karras|DPM++ 2M SDE Heun Exponential|
 DPM++ 3M SDE|DPM++ 3M SDE Karras|DPM++ 3M SDE Exponential|DPM fast|DPM adaptive|LMS Karras|DPM2 Karras|DPM2 a Karras|
 DPM++ 2S a Karras|Restart|DDIM|PLMS|UniPC|LCM""".replace("\n", "").split("|")

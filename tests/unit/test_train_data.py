@@ -179,7 +179,7 @@ def test_an_error_of_a_worker_arrives_at_its_item(error: str, kind: type[Excepti
 
 
 def test_a_dead_worker_is_noticed() -> None:
-    with Prefetch(Squares(deadly=1), first=0, workers=1) as batches:
+    with Prefetch(Squares(deadly=1), first=0, workers=1) as batches:  # noqa: SIM117
         with pytest.raises(AtelierError, match=r"making batch \d ended with code -9.*fewer run.workers"):
             some(batches, 2)
 
