@@ -179,17 +179,17 @@ def test_an_error_of_a_worker_arrives_at_its_item(error: str, kind: type[Excepti
 
 
 def test_a_dead_worker_is_noticed() -> None:
-    with Prefetch(Squares(deadly=1), first=0, workers=1) as batches:  # noqa: SIM117
-        with pytest.raises(AtelierError, match=r"making batch \d ended with code -9.*fewer run.workers"):
-            some(batches, 2)
+    told = r"making batch \d ended with code -9.*fewer run.workers"
+    with Prefetch(Squares(deadly=1), first=0, workers=1) as batches, pytest.raises(AtelierError, match=told):
+        some(batches, 2)
 
 
 def test_waiting_ends_when_asked_and_slow_workers_are_ended() -> None:
-    started = time.monotonic()
     with Prefetch(Squares(slow=1), first=0, workers=1) as batches:
         assert batches.take() == 0
+        started = time.monotonic()
         assert batches.take(lambda: True) is None
-    assert time.monotonic() - started < 30
+    assert time.monotonic() - started < 30, "it would sleep for a minute"
 
 
 def test_a_signal_to_the_group_is_left_to_the_parent() -> None:

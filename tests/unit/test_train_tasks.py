@@ -1,0 +1,628 @@
+"""What the three trainings compute, against closed forms and against transformers; and that they learn."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+import training_support as support
+from atelier.diffusion.levels import scaled_linear
+from atelier.diffusion.parameterization import EPSILON, VELOCITY
+from atelier.errors import BadFile, BadInput, NotFinite
+from atelier.models.clip import TextSpec, VisionSpec
+from atelier.models.vae import AutoencoderKL, VaeSpec
+from atelier.nn.conv import channels_last
+from atelier.train import objective
+from atelier.train.batches import captioned, stack
+from atelier.train.ema import Ema
+from atelier.train.loop import Stepped, Validated, averaged
+from atelier.train.optimizers import adamw, clipped
+from atelier.train.pace import Pace
+from atelier.train.parts import part_settings, part_weights
+from atelier.train.recipe import Data, Optim
+from atelier.train.runs import export_clip, export_model, export_vae, frozen, load_clip
+from atelier.train.sources import dataset
+from atelier.train.tasks.clip import Clip, ClipTask, contrastive_loss, normalised, retrieval
+from atelier.train.tasks.denoiser import DenoiserTask
+from atelier.train.tasks.images import psnr, to_image, to_pixels
+from atelier.train.tasks.vae import VaeTask, gradient_loss, latent_scale
+from atelier.train.vocabulary import learn
+from atelier.weights.names import clip as clip_names
+from atelier.weights.tokenizer import BOS, END_OF_WORD, EOS, ClipTokenizer, byte_letters
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(support.draw_pictures(tmp_path_factory.mktemp("data") / "pictures", 48))
+
+
+@pytest.fixture(scope="module")
+def parts(tmp_path_factory: pytest.TempPathFactory, source: str) -> dict[str, str]:
+    return support.finished_parts(tmp_path_factory.mktemp("parts"), source)
+
+
+# The objective
+
+
+def test_velocity_is_its_closed_form() -> None:
+    """v = sqrt(abar) noise - sqrt(1 - abar) clean (Salimans and Ho 2022, section 4)."""
+    clean, noise = torch.randn(2, 6, 3, 4, 4, dtype=torch.float64)
+    sigma = scaled_linear().sigmas[[0, 1, 300, 600, 900, 999]].double()
+    abar = (1 / (1 + sigma**2))[:, None, None, None]
+    x = VELOCITY.noised(clean, noise, sigma)
+    assert torch.allclose(VELOCITY.target(clean, x, sigma), abar.sqrt() * noise - (1 - abar).sqrt() * clean, atol=1e-10)
+    assert torch.allclose(VELOCITY.scale_in(x, sigma), abar.sqrt() * clean + (1 - abar).sqrt() * noise)
+    assert torch.allclose(EPSILON.target(clean, EPSILON.noised(clean, noise, sigma), sigma), noise, atol=1e-10)
+
+
+def test_min_snr_is_its_closed_form() -> None:
+    """min(SNR, 5) / SNR for epsilon, min(SNR, 5) / (SNR + 1) for velocity (Hang 2023, section 3.4)."""
+    sigma = torch.tensor([0.0292, 0.2, 5**-0.5, 1.0, 3.0, 14.6146], dtype=torch.float64)
+    for s, epsilon, velocity in zip(
+        sigma.tolist(),
+        objective.min_snr(EPSILON, sigma, 5.0).tolist(),
+        objective.min_snr(VELOCITY, sigma, 5.0).tolist(),
+        strict=True,
+    ):
+        snr = 1 / s**2
+        assert epsilon == pytest.approx(min(snr, 5) / snr)
+        assert velocity == pytest.approx(min(snr, 5) / (snr + 1))
+    weight = objective.min_snr(VELOCITY, sigma, 1e9)
+    assert weight[0] == pytest.approx(1, abs=1e-3), "without a bound it is the plain error of the velocity"
+
+
+@pytest.mark.parametrize("parameterization", [EPSILON, VELOCITY], ids=lambda p: p.name)
+def test_the_loss_is_the_weighted_error_of_the_clean_latent(parameterization: Any) -> None:
+    levels, t = scaled_linear(), torch.tensor([0, 250, 700, 999])
+    clean, noise, output = torch.randn(3, 4, 2, 4, 4)
+    asked: list[tuple[torch.Tensor, torch.Tensor]] = []
+
+    def net(x: torch.Tensor, time: torch.Tensor) -> torch.Tensor:
+        asked.append((x, time))
+        return output
+
+    found = objective.loss(net, parameterization, levels, clean, noise, t, 5.0)
+    sigma = levels.sigmas[t]
+    x = clean + sigma[:, None, None, None] * noise
+    denoised = parameterization.denoised(output, x, sigma)
+    expected = (sigma**-2).clamp_max(5) * (denoised - clean).square().flatten(1).mean(1)
+    assert torch.allclose(found, expected, rtol=2e-3)
+    assert torch.equal(asked[0][1], t.float())
+    assert torch.allclose(asked[0][0], x / (1 + sigma**2).sqrt()[:, None, None, None])
+    perfect = objective.loss(
+        lambda *_: parameterization.target(clean, x, sigma), parameterization, levels, clean, noise, t, 5.0
+    )
+    assert perfect.abs().max() < 1e-10
+
+
+def test_the_pace_warms_up_stays_and_cools_down() -> None:
+    pace = Pace(steps=100, warmup=10, cooldown=20)
+    factors = [pace.factor(step) for step in range(100)]
+    assert factors[:10] == pytest.approx([n / 10 for n in range(1, 11)])
+    assert factors[9:80] == [1.0] * 71
+    assert factors[80:] == pytest.approx([1 - math.sqrt(n / 21) for n in range(1, 21)])
+    assert 0 < factors[-1] < 0.03
+    assert Pace(1000, 10, 200).factor(50) == 1.0, "a longer run is the same until its cool-down"
+    assert Pace(100, 0, 0).factor(0) == Pace(100, 0, 0).factor(99) == 1.0
+
+
+def test_the_average_warms_up() -> None:
+    net = torch.nn.Linear(3, 2)
+    ema, expected = Ema(net, 0.5), {name: p.detach().clone() for name, p in net.named_parameters()}
+    for step in range(20):
+        with torch.no_grad():
+            for parameter in net.parameters():
+                parameter.add_(torch.randn_like(parameter))
+        ema.update(net, step)
+        decay = min(0.5, (1 + step) / (10 + step))
+        for name, parameter in net.named_parameters():
+            expected[name] = decay * expected[name] + (1 - decay) * parameter.detach()
+    assert all(torch.allclose(ema.average[name], value, atol=1e-6) for name, value in expected.items())
+
+
+def test_decay_is_for_matrices_and_the_norm_is_of_all() -> None:
+    net = torch.nn.Sequential(torch.nn.Conv2d(1, 2, 3), torch.nn.GroupNorm(1, 2))
+    optimizer = adamw([net], Optim(rate=1e-3, weight_decay=0.1))
+    assert [(g["weight_decay"], len(g["params"])) for g in optimizer.param_groups] == [(0.1, 1), (0.0, 3)]
+    for parameter in net.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    count = sum(p.numel() for p in net.parameters())
+    assert float(clipped([net], 0.5)) == pytest.approx(count**0.5)
+    total = sum(float(p.grad.square().sum()) for p in net.parameters() if p.grad is not None)
+    assert total**0.5 == pytest.approx(0.5, rel=1e-4)
+
+
+# The autoencoder
+
+
+def vae_task(source: str, **changes: Any) -> VaeTask:
+    task = support.task(support.recipe("vae", {"data.source": source, **changes}), Path())
+    assert isinstance(task, VaeTask)
+    return task
+
+
+def weights(task: VaeTask) -> dict[str, torch.Tensor]:
+    return {name: tensor.clone() for name, tensor in task.vae.state_dict().items()}
+
+
+def test_pixels_there_and_back(source: str) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 5, 7, 3), np.uint8)
+    image = to_image(pixels)
+    assert (image.shape, float(image.min()) >= -1, float(image.max()) <= 1) == ((2, 3, 5, 7), True, True)
+    assert np.array_equal(to_pixels(image), pixels)
+    assert np.array_equal(
+        to_pixels(image * 3),
+        np.clip((image.permute(0, 2, 3, 1).numpy() * 3 + 1) * 127.5 + 0.5, 0, 255).astype(np.uint8),
+    )
+
+
+def test_psnr_and_gradients_are_their_closed_forms() -> None:
+    one, other = torch.zeros(2, 3, 4, 4), torch.zeros(2, 3, 4, 4)
+    other[0] += 0.2
+    other[1, :, :, 2:] = 0.5
+    assert psnr(one, other)[0] == pytest.approx(20, abs=1e-3)
+    assert gradient_loss(other[:1], one[:1]) == 0
+    assert gradient_loss(other[1:], one[1:]) == pytest.approx(0.5 / 3), "one column of three differences across"
+
+
+def test_a_flat_picture_keeps_its_colour_at_the_start(source: str) -> None:
+    """What `initialise` is for: latents of flat pictures are a linear function of their colour."""
+    vae = vae_task(source).vae.eval()
+    levels = torch.linspace(-1, 1, 5)
+    with torch.no_grad():
+        latents = vae.encode(levels[:, None, None, None].expand(5, 3, 16, 16)).mode()[..., 4, 4]
+    steps = (latents[1:] - latents[:-1]).norm(dim=1)
+    assert steps.min() > 0.3 * steps.max() > 0.05
+
+
+def test_the_adversarial_term_changes_the_weights_from_its_first_step(source: str) -> None:
+    with_it, without = vae_task(source, **{"loss.gan_start": 1}), vae_task(source, **{"loss.gan": 0.0})
+    assert all(torch.equal(a, b) for a, b in zip(weights(with_it).values(), weights(without).values(), strict=True))
+    for step in range(2):
+        batch = with_it.maker(step)
+        names = [set(task.update(step, batch)) for task in (with_it, without)]
+        same = all(torch.equal(a, b) for a, b in zip(weights(with_it).values(), weights(without).values(), strict=True))
+        assert same == (step == 0)
+        assert names[0] - names[1] == (set() if step == 0 else {"fooled", "critic"})
+
+
+def test_without_the_adversarial_term_there_is_no_critic(source: str) -> None:
+    task = vae_task(source, **{"loss.gan": 0.0})
+    assert task.aids == {}
+    assert task.optimizers.keys() == {"vae"}
+    adversarial = vae_task(source)
+    assert adversarial.aids.keys() == {"critic"}
+    assert adversarial.optimizers.keys() == {"vae", "critic"}
+
+
+def test_the_critic_learns_to_tell(source: str) -> None:
+    """Taught on two fixed batches, its hinge loss falls from about 1 to nearly nothing."""
+    task = vae_task(source, **{"loss.gan_rate": 1e-2})
+    assert task._critic is not None
+    real = to_image(task.maker(0))
+    told = [float(task._critic.taught(real, -real)) for _ in range(40)]
+    assert told[0] > 0.7
+    assert told[-1] < 0.2
+
+
+def test_latents_have_unit_deviation_at_the_measured_scale(source: str, parts: dict[str, str]) -> None:
+    vae, data = frozen(Path(parts["vae"]), Path(parts["clip"])).vae, dataset(Data(source=source, size=16), "train")
+    scale = latent_scale(vae, data)
+    assert data.length is not None
+    with torch.no_grad():
+        latents = vae.encode(to_image(stack(data, range(data.length)))).mode() * scale
+    assert float(latents.std()) == pytest.approx(1, abs=1e-4)
+    assert part_settings(Path(parts["vae"]), "vae")["latent_scale"] == pytest.approx(scale)
+    with torch.no_grad():
+        vae.get_parameter("quant_conv.weight").zero_()
+        vae.get_parameter("quant_conv.bias").zero_()
+    with pytest.raises(NotFinite, match="latents have scale inf"):
+        latent_scale(vae, data)
+
+
+def test_only_the_decoder_learns_when_asked(source: str, parts: dict[str, str]) -> None:
+    begun = vae_task(source, begin=parts["vae"], learn="decoder")
+    before = weights(begun)
+    for step in range(3):
+        begun.update(step, begun.maker(step))
+    changed = {name for name, tensor in weights(begun).items() if not torch.equal(tensor, before[name])}
+    assert changed
+    assert all(name.startswith(("decoder.", "post_quant_conv.")) for name in changed)
+    assert all(torch.equal(before[name], tensor) for name, tensor in part_weights(Path(parts["vae"])).items())
+    with pytest.raises(BadFile, match="an autoencoder of another shape"):
+        vae_task(source, begin=parts["vae"], **{"model.widths": [8, 32]})
+
+
+# CLIP
+
+
+def test_the_contrastive_loss_is_that_of_transformers(tmp_path: Path) -> None:
+    from transformers import CLIPConfig, CLIPModel, CLIPTextConfig, CLIPVisionConfig
+
+    text = TextSpec(vocab=90, width=24, layers=2, heads=3, mlp=48, positions=12, projection=10, eos=89)
+    vision = VisionSpec(image=16, patch=8, width=20, layers=2, heads=2, mlp=40, projection=10)
+    torch.manual_seed(3)
+    ours = Clip(text, vision).eval()
+    torch.nn.init.normal_(ours.vision.class_embedding)
+    theirs = CLIPModel(
+        CLIPConfig(
+            text_config=CLIPTextConfig(
+                vocab_size=90,
+                hidden_size=24,
+                intermediate_size=48,
+                num_hidden_layers=2,
+                num_attention_heads=3,
+                max_position_embeddings=12,
+                eos_token_id=89,
+                bos_token_id=88,
+                pad_token_id=89,
+            ).to_dict(),
+            vision_config=CLIPVisionConfig(
+                hidden_size=20,
+                intermediate_size=40,
+                num_hidden_layers=2,
+                num_attention_heads=2,
+                image_size=16,
+                patch_size=8,
+            ).to_dict(),
+            projection_dim=10,
+        )
+    ).eval()
+    state = {name.diffusers: ours.text.state_dict()[name.ours] for name in clip_names.names(text)}
+    state |= {name.diffusers: ours.vision.state_dict()[name.ours] for name in clip_names.vision_names(vision)}
+    missing = theirs.load_state_dict({**state, "logit_scale": ours.logit_scale.data}, strict=False)
+    assert not missing.unexpected_keys
+    assert all(key.endswith("position_ids") for key in missing.missing_keys)
+    tokens = torch.randint(0, 88, (5, 12))
+    tokens[torch.arange(5), torch.tensor([3, 5, 7, 9, 11])] = 89
+    pixels = np.random.default_rng(1).integers(0, 256, (5, 16, 16, 3), np.uint8)
+    image = normalised(pixels, torch.device("cpu"))
+    with torch.no_grad():
+        expected = theirs(input_ids=tokens, pixel_values=image, return_loss=True)
+        texts, images = ours.embed_text(tokens), ours.embed_image(image)
+        found = contrastive_loss(texts, images, ours.logit_scale.exp())
+    assert torch.allclose(texts, expected.text_embeds, atol=1e-5)
+    assert torch.allclose(images, expected.image_embeds, atol=1e-5)
+    assert float(found) == pytest.approx(float(expected.loss), abs=1e-5)
+
+
+def test_pictures_are_normalised_as_clip_does() -> None:
+    from transformers import CLIPImageProcessor
+
+    pixels = np.random.default_rng(2).integers(0, 256, (2, 16, 16, 3), np.uint8)
+    processor = CLIPImageProcessor(do_resize=False, do_center_crop=False)
+    expected = processor(list(pixels), return_tensors="pt", input_data_format="channels_last")["pixel_values"]
+    assert torch.allclose(normalised(pixels, torch.device("cpu")), expected, atol=1e-5)
+
+
+THINGS = ("cat", "café", "teapot")
+CAPTIONS = [
+    f"a {size} {colour} {thing}, it's on a table"
+    for size in ("big", "small")
+    for colour in support.COLOURS
+    for thing in THINGS
+]
+
+
+def test_a_learned_vocabulary_has_the_layout_of_clip() -> None:
+    vocabulary = learn(CAPTIONS, 600, 16)
+    tokens = sorted(vocabulary.vocabulary, key=lambda token: vocabulary.vocabulary[token])
+    letters = list(byte_letters())
+    assert tokens[:256] == letters
+    assert tokens[256:512] == [letter + END_OF_WORD for letter in letters]
+    assert tokens[512:-2] == ["".join(merge) for merge in vocabulary.merges]
+    assert tokens[-2:] == [BOS, EOS]
+    assert 540 < vocabulary.size <= 600
+    assert list(vocabulary.vocabulary.values()) == list(range(vocabulary.size))
+    assert [tokens[i] for i in vocabulary.encode("a small teapot")] == ["a</w>", "small</w>", "teapot</w>"]
+    assert learn(CAPTIONS, 600, 16).merges == vocabulary.merges, "learned the same every time"
+    assert learn(CAPTIONS, 514, 16).merges == ()
+    assert learn(CAPTIONS, 520, 16).merges == vocabulary.merges[:6]
+
+
+def test_transformers_reads_a_learned_vocabulary(tmp_path: Path) -> None:
+    from transformers import CLIPTokenizer
+
+    vocabulary = learn(CAPTIONS, 600, 16)
+    vocabulary.save(tmp_path / "tokenizer")
+    theirs = CLIPTokenizer.from_pretrained(str(tmp_path / "tokenizer"))
+    for text in (*CAPTIONS[:3], "Unseen words, 12 émigrés!", "", "cat " * 30):
+        expected = theirs(text, padding="max_length", truncation=True, max_length=16).input_ids
+        assert vocabulary.ids(text) == expected, text
+    assert ClipTokenizer.from_folder(tmp_path / "tokenizer").same_as(vocabulary)
+
+
+def test_a_new_clip_run_learns_its_vocabulary_anew(source: str, tmp_path: Path) -> None:
+    """What an earlier start without a checkpoint left, or half of it, is not taken for this recipe's."""
+    learn(CAPTIONS, 514, 9).save(tmp_path / "tokenizer")
+    (tmp_path / "tokenizer" / "vocab.json").unlink()
+    task = support.task(support.recipe("clip", {"data.source": source}), tmp_path)
+    assert isinstance(task, ClipTask)
+    assert task.vocabulary.positions == 16
+    assert task.vocabulary.merges
+    assert task.vocabulary.same_as(ClipTokenizer.from_folder(tmp_path / "tokenizer"))
+
+
+def test_a_new_vision_tower_for_a_finished_text_tower(source: str, parts: dict[str, str], tmp_path: Path) -> None:
+    chosen = support.recipe("clip", {"data.source": source, "begin": parts["clip"], "model.vision_width": 24})
+    support.trained(chosen, tmp_path)
+    export_clip(tmp_path, chosen)
+    before, after = load_clip(Path(parts["clip"])), load_clip(tmp_path)
+    assert after.vision.spec.width == 24
+    for name, tensor in before.text.state_dict().items():
+        assert torch.equal(after.text.state_dict()[name], tensor)
+    with pytest.raises(BadFile, match="a text tower of another shape"):
+        support.task(
+            support.recipe("clip", {"data.source": source, "begin": parts["clip"], "model.layers": 2}), tmp_path / "x"
+        )
+
+
+# The denoiser
+
+
+def denoiser_task(source: str, parts: dict[str, str], folder: Path, **changes: Any) -> DenoiserTask:
+    task = support.task(support.recipe("denoiser", {"data.source": source, **parts, **changes}), folder)
+    assert isinstance(task, DenoiserTask)
+    return task
+
+
+def test_times_are_spread_and_captions_dropped(source: str, parts: dict[str, str], tmp_path: Path) -> None:
+    task = denoiser_task(source, parts, tmp_path, **{"loss.drop": 0.25})
+    for step in range(20):
+        strata = torch.sort(task._strata(step, 8)).values
+        assert torch.equal((strata * 8).floor(), torch.arange(8.0)), "one in every eighth"
+        assert not torch.equal(task._strata(step, 8), task._strata(step + 1, 8))
+    tokens = torch.full((400, 16), 7)
+    emptied = (task._dropped(3, tokens) == task._empty).all(1)
+    assert 0.15 < float(emptied.float().mean()) < 0.35
+    assert torch.equal(task._dropped(3, tokens)[~emptied], tokens[~emptied])
+    assert torch.equal(task._dropped(3, tokens), task._dropped(3, tokens))
+
+
+def test_at_the_start_the_velocity_is_nothing(source: str, parts: dict[str, str], tmp_path: Path) -> None:
+    """The last layer begins at zero (Ho 2020): the first loss is the weighted power of the target itself."""
+    task = denoiser_task(source, parts, tmp_path)
+    first = float(task.update(0, task.maker(0))["loss"])
+    held_out = task.validate().numbers["held_out"]
+    again = denoiser_task(source, parts, tmp_path)
+    assert float(again.update(0, again.maker(0))["loss"]) == first
+    assert 0.2 < first < 1.5
+    assert 0.2 < held_out < 1.5
+
+
+def test_an_autoencoder_that_does_not_divide_the_size(source: str, parts: dict[str, str], tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=r"data\.size = 17: not divisible by 2, the factor of the autoencoder"):
+        denoiser_task(source, parts, tmp_path, **{"data.size": 17})
+
+
+def _settings(content: object) -> Callable[[Path], object]:
+    return lambda run: (run / "part.json").write_text(json.dumps(content))
+
+
+SPOILED: dict[str, tuple[Callable[[Path], object], str]] = {
+    "no settings": (lambda run: (run / "part.json").unlink(), "no finished training; run `atelier train vae --out"),
+    "settings of another": (_settings({"kind": "clip"}), "holds a training of clip, not of vae"),
+    "no spec": (_settings({"kind": "vae", "latent_scale": 1.0, "spec": 3}), "lacks|has"),
+    "a foreign spec": (_settings({"kind": "vae", "spec": {"depth": 3}}), r"is damaged \(spec"),
+    "no weights": (lambda run: (run / "part.safetensors").unlink(), "does not exist"),
+    "foreign weights": (lambda run: (run / "part.safetensors").write_bytes(b"1234"), "is no safetensors file"),
+}
+
+
+@pytest.mark.parametrize(("spoil", "told"), SPOILED.values(), ids=SPOILED)
+def test_an_unusable_part_is_named(spoil: Any, told: str, parts: dict[str, str], tmp_path: Path) -> None:
+    import shutil
+
+    run = Path(shutil.copytree(parts["vae"], tmp_path / "vae"))
+    spoil(run)
+    with pytest.raises(BadFile, match=told) as caught:
+        frozen(run, Path(parts["clip"]))
+    assert str(run) in str(caught.value)
+
+
+# Learning
+
+
+def falls(kind: str, source: str, folder: Path, **changes: Any) -> tuple[float, float]:
+    """The mean loss of the first and of the last five steps."""
+    happened = support.trained(
+        support.recipe(
+            kind, {"data.source": source, "run.validate_every": 999, "run.checkpoint_every": 999, **changes}
+        ),
+        folder,
+    )
+    steps = support.losses(happened)
+    return sum(steps[:5]) / 5, sum(steps[-5:]) / 5
+
+
+def test_the_autoencoder_learns(source: str, tmp_path: Path) -> None:
+    changes = {"run.steps": 120, "run.batch": 8, "optim.rate": 4e-3, "loss.gan": 0.0}
+    first, last = falls("vae", source, tmp_path, **changes)
+    assert last < 0.35 * first
+    numbers = support.log(tmp_path)[-1]
+    assert numbers["psnr"] > 15
+
+
+def test_clip_learns(source: str, tmp_path: Path) -> None:
+    changes = {"run.steps": 100, "run.batch": 12, "optim.rate": 4e-3}
+    first, last = falls("clip", source, tmp_path, **changes)
+    assert first > 0.8 * math.log(12)
+    assert last < 0.6 * first
+
+
+def test_the_denoiser_learns(source: str, parts: dict[str, str], tmp_path: Path) -> None:
+    changes = {**parts, "run.steps": 120, "run.batch": 8, "optim.rate": 4e-3}
+    first, last = falls("denoiser", source, tmp_path, **changes)
+    assert last < 0.75 * first
+    chosen = support.recipe("denoiser", {"data.source": source, **changes})
+    model = export_model(tmp_path, chosen)
+    index = json.loads((model / "model_index.json").read_text())
+    assert index["_class_name"] == "StableDiffusionPipeline"
+    assert {"unet", "vae", "text_encoder", "tokenizer", "image_encoder", "projection"} <= {
+        p.name for p in model.iterdir()
+    }
+
+
+def test_retrieval_of_perfect_and_of_useless_towers(source: str, parts: dict[str, str]) -> None:
+    class Oracle(torch.nn.Module):
+        def __init__(self, right: bool) -> None:
+            super().__init__()
+            self.right = right
+
+        def embed_text(self, tokens: torch.Tensor) -> torch.Tensor:
+            return torch.eye(len(tokens))
+
+        def embed_image(self, image: torch.Tensor) -> torch.Tensor:
+            return torch.eye(len(image)) if self.right else torch.eye(len(image)).roll(1, 0)
+
+    data = dataset(Data(source=source, size=16), "train")
+    vocabulary = ClipTokenizer.from_folder(Path(parts["clip"]) / "tokenizer")
+    for right in (True, False):
+        tower: Any = Oracle(right)
+        assert retrieval(tower, data, vocabulary, torch.device("cpu")) == float(right)
+
+
+# The loop around them
+
+
+def test_validation_sees_the_averaged_weights_and_gives_the_own_back(source: str) -> None:
+    task = vae_task(source)
+    averages = {"vae": Ema(task.vae, 0.9)}
+    began = weights(task)
+    for step in range(2):
+        task.update(step, task.maker(step))
+    own = weights(task)
+    with averaged(task, averages):
+        assert all(torch.equal(tensor, began[name]) for name, tensor in weights(task).items())
+        assert not task.vae.training
+    assert all(torch.equal(tensor, own[name]) for name, tensor in weights(task).items())
+    assert task.vae.training
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_a_loss_that_is_no_number_names_the_step_and_the_way_back(
+    bad: float, source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen = support.recipe("vae", {"data.source": source})
+    update = VaeTask.update
+
+    def poisoned(self: VaeTask, step: int, batch: Any) -> Any:
+        if step == 4:
+            batch = batch.copy()
+            with torch.no_grad():
+                self.vae.get_parameter("decoder.conv_out.bias").fill_(bad)
+        return update(self, step, batch)
+
+    monkeypatch.setattr(VaeTask, "update", poisoned)
+    with pytest.raises(NotFinite) as caught:
+        support.trained(chosen, tmp_path)
+    last = tmp_path / "checkpoints" / "step-00000003"
+    assert str(caught.value).startswith(f"step 5: l1 is {bad}") or str(caught.value).startswith("step 5: loss is ")
+    assert f"the last good checkpoint is {last}: go on from it with a lower optim.rate" in str(caught.value)
+    assert caught.value.exit_code == 3
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == [last.name]
+    monkeypatch.setattr(VaeTask, "update", update)
+    slower = support.recipe("vae", {"data.source": source, "optim.rate": 1e-4})
+    happened = support.trained(slower, tmp_path, accept_changes=True)
+    assert [event.step for event in happened if isinstance(event, Stepped)] == list(range(4, 10))
+
+
+def test_without_a_checkpoint_the_way_is_a_new_start(
+    source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(VaeTask, "update", lambda *_: {"loss": torch.tensor(float("nan"))})
+    with pytest.raises(NotFinite, match="step 1: loss is nan; there is no checkpoint yet: start again"):
+        support.trained(support.recipe("vae", {"data.source": source}), tmp_path)
+
+
+def test_without_tensorboard_and_matplotlib_the_log_remains(
+    source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    few = {"data.source": source, "run.steps": 2, "run.validate_every": 2}
+    for module in ("torch.utils.tensorboard.writer", "tensorboard", "matplotlib.figure", "matplotlib"):
+        monkeypatch.setitem(sys.modules, module, None)
+    support.trained(support.recipe("vae", few), tmp_path / "without")
+    monkeypatch.undo()
+    support.trained(support.recipe("vae", few), tmp_path / "with")
+    left = {path.name for path in (tmp_path / "without").iterdir()}
+    assert left == {"checkpoints", "samples", "log.jsonl"}
+    assert {path.name for path in (tmp_path / "with").iterdir()} - left == {"tensorboard", "curves.png"}
+    assert support.log(tmp_path / "without") == support.log(tmp_path / "with")
+    assert support.result(tmp_path / "without") == support.result(tmp_path / "with")
+
+
+def test_the_clock_of_a_run_goes_on(source: str, tmp_path: Path) -> None:
+    (tmp_path / "log.jsonl").write_text('{"step": 0, "seconds": 5000.0}\n{"step": 3, "lo')
+    happened = support.trained(support.recipe("vae", {"data.source": source, "run.steps": 1}), tmp_path)
+    (validated,) = (event for event in happened if isinstance(event, Validated))
+    assert 5000 < validated.numbers["seconds"] < 5600
+
+
+def test_kernels_channel_last_change_no_number() -> None:
+    torch.manual_seed(0)
+    vae = AutoencoderKL(VaeSpec(latent=4, widths=(8, 16), blocks=1, groups=4)).eval()
+    before = {name: tensor.clone() for name, tensor in vae.state_dict().items()}
+    image = torch.randn(1, 3, 16, 16)
+    with torch.no_grad():
+        expected = vae.decode(vae.encode(image).mode())
+        found = channels_last(vae).decode(vae.encode(image).mode())
+    assert vae.get_parameter("encoder.conv_in.weight").is_contiguous(memory_format=torch.channels_last)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in vae.state_dict().items())
+    assert F.mse_loss(found, expected) < 1e-10
+
+
+def test_batches_of_captioned_pictures(source: str) -> None:
+    data, vocabulary = dataset(Data(source=source, size=16), "train"), learn(CAPTIONS, 520, 16)
+    batch = captioned(data, [3, 1], vocabulary)
+    assert np.array_equal(batch.pixels[0], data.image(3))
+    assert batch.tokens.tolist() == [vocabulary.ids(data.caption(i)) for i in (3, 1)]
+
+
+def test_exports_name_what_is_missing(source: str, parts: dict[str, str], tmp_path: Path) -> None:
+    chosen = support.recipe("vae", {"data.source": source})
+    with pytest.raises(BadFile, match="holds no whole checkpoint; train first"):
+        export_vae(tmp_path, chosen)
+    with pytest.raises(BadFile, match="holds no vae: a run of another kind"):
+        export_vae(Path(parts["clip"]), chosen)
+
+
+def test_an_export_that_does_not_fit_leaves_no_half_of_it(
+    source: str, parts: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import errno
+    import os
+    import shutil
+
+    from atelier.errors import StorageFull
+
+    run, chosen = Path(shutil.copytree(parts["vae"], tmp_path / "vae")), support.recipe("vae", {"data.source": source})
+
+    def refused(_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", refused)
+        with pytest.raises(StorageFull, match="the disk is full"):
+            export_vae(run, chosen)
+    assert not list(run.rglob(".tmp-*"))
+    with pytest.raises(BadFile, match="holds no finished training"):
+        part_settings(run, "vae")
+    export_vae(run, chosen)
+    assert frozen(run, Path(parts["clip"])).latent_scale > 0
