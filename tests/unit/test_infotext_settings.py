@@ -66,7 +66,7 @@ def test_every_key_is_written_and_read(key: Key) -> None:
         ("k_euler_ancestral", None, None, ("Euler a", None)),
         ("dpmpp_2m_sde_karras", None, None, ("DPM++ 2M SDE", "Karras")),
         ("euler_ancestral_normal", None, None, ("euler_ancestral", "Normal")),
-        ("euler_sgm_uniform", None, None, ("euler", "SGM Uniform")),
+        ("euler_sgm_uniform", None, None, ("Euler", "SGM Uniform")),
         ("Euler - euler_a", None, None, ("Euler a", None)),
         ("dpmpp_2m_sde_gpu", "karras", None, ("dpmpp_2m_sde_gpu", "Karras")),
         ("Euler", "sgm_uniform", None, ("Euler", "SGM Uniform")),
