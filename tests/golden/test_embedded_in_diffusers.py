@@ -19,7 +19,7 @@ diffusers = pytest.importorskip("diffusers", reason="the reference extra is not 
 PROMPT, NEGATIVE, SEED, STEPS, SCALE = "a red apple on a blue background", "a white background", 11, 10, 4.0
 
 SAMPLERS = [
-    ("DDIM", "Leading", "DDIMScheduler", {}),
+    ("DDIM", "Leading", "DDIMScheduler", {"set_alpha_to_one": True}),
     ("Euler", "Uniform", "EulerDiscreteScheduler", {"timestep_spacing": "linspace"}),
     ("DPM++ 2M", "Karras", "DPMSolverMultistepScheduler", {"use_karras_sigmas": True, "timestep_spacing": "linspace"}),
 ]
