@@ -24,7 +24,8 @@ LEVELS = scaled_linear()
 WORLD = Mixture()
 every = pytest.mark.parametrize("spec", samplers().values(), ids=samplers().keys())
 GIVEN_ENDS = {"DPM fast", "DPM adaptive"}  # they stop at the last positive level
-ILL_MATCHED = {  # finite, but no picture: a last positive level of 5 to stop at; steps that grow where weights want equal ones  # noqa: E501
+# finite, but no picture: a last positive level of 5 to stop at; steps that grow where the weights want equal ones
+ILL_MATCHED = {
     ("DPM fast", "Linear Quadratic"),
     ("DPM adaptive", "Linear Quadratic"),
     ("IPNDM_V", "Linear Quadratic"),

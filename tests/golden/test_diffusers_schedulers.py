@@ -257,7 +257,7 @@ def test_sa_solver(steps: int, stochastic: bool) -> None:
 
 @pytest.mark.parametrize("steps", [3, 12])
 def test_ipndm(steps: int) -> None:
-    """Its scheduler has a process of its own, x = cos clean + sin noise, and wants (noise - sin x) / cos of a network."""  # noqa: E501
+    """Its scheduler has a process of its own, x = cos clean + sin noise, and a network says (noise - sin x) / cos."""
     scheduler = diffusers.IPNDMScheduler()
     scheduler.set_timesteps(steps)
     angle = torch.linspace(0.94, 0.1, steps + 1) * math.pi / 2

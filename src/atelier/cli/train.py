@@ -85,6 +85,7 @@ def denoiser(
     accept_changes: AcceptOption = False,
 ) -> None:
     """Train the U-Net on latents, and write the whole model as a diffusers folder."""
+    from atelier.train.folder import LATENTS
     from atelier.train.recipe import DenoiserRecipe, read
     from atelier.train.runs import export_model, frozen
     from atelier.train.tasks.denoiser import DenoiserTask
@@ -94,7 +95,7 @@ def denoiser(
     parts = frozen(Path(chosen.vae), Path(chosen.clip))
 
     def build(machine: Machine) -> DenoiserTask:
-        return DenoiserTask(chosen, machine, parts, out / "latents")
+        return DenoiserTask(chosen, machine, parts, out / LATENTS)
 
     _run(chosen, build, lambda: export_model(out, chosen), out, device, accept_changes=accept_changes)
 

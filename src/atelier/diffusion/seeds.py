@@ -81,11 +81,11 @@ def slerp(low: Tensor, high: Tensor, share: float) -> Tensor:
     dot = (_unit(a) * _unit(b)).sum(1, keepdim=True)
     if float(dot.mean()) > _ALIKE:
         return (a * share + b * (1 - share)).float()
-    angle = dot.clamp(-1, 1).acos()
-    straight = angle.sin() < 1e-6
-    sine = angle.sin().clamp(min=1e-6)
-    near = torch.where(straight, 1 - share, ((1 - share) * angle).sin() / sine)
-    far = torch.where(straight, share, (share * angle).sin() / sine)
+    angle: Tensor = torch.acos(dot.clamp(-1, 1))
+    sine = torch.sin(angle).clamp(min=1e-6)
+    straight = sine <= 1e-6
+    near = torch.where(straight, 1 - share, torch.sin((1 - share) * angle) / sine)
+    far = torch.where(straight, share, torch.sin(share * angle) / sine)
     return (near * a + far * b).float()
 
 

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import json
 import os
+import re
 import shutil
 import sys
 from collections.abc import Generator, Mapping
@@ -19,7 +20,10 @@ from atelier.train.recipe import Recipe, differences
 from atelier.weights.formats.atomic import new_file
 
 RECIPE = "recipe.json"
-HALF_WRITTEN = ".tmp-*"
+LATENTS = "latents"
+WRITTEN_INTO = (checkpoint.FOLDER, "samples", f"{LATENTS}/*")
+HALF_WRITTEN = re.compile(r"\.tmp-([0-9a-f]{32}|\d{5,})")
+"""What `new_file` and `new_folder` call things that are not finished, and what claims of latents are called."""
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
@@ -35,8 +39,7 @@ def claimed(folder: Path, recipe: Recipe, *, accept_changes: bool = False) -> Ge
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         with _held(folder):
-            for left in folder.rglob(HALF_WRITTEN):
-                shutil.rmtree(left) if left.is_dir() else left.unlink()
+            _clear(folder)
             before = _recorded(folder)
             if before is not None and not accept_changes and checkpoint.newest(folder / checkpoint.FOLDER):
                 refuse_changes(folder, differences(before, recipe))
@@ -97,10 +100,19 @@ def _held(folder: Path) -> Generator[None]:
         os.close(descriptor)
 
 
+def _clear(folder: Path) -> None:
+    """Removes what a killed run left half-written, where it writes and nowhere else."""
+    for place in (folder, *(place for pattern in WRITTEN_INTO for place in folder.glob(pattern))):
+        for left in place.glob(".tmp-*"):
+            if HALF_WRITTEN.fullmatch(left.name):
+                shutil.rmtree(left) if left.is_dir() and not left.is_symlink() else left.unlink()
+
+
 def _forget_if_nothing_came_of_it(folder: Path) -> None:
-    if [path.name for path in folder.iterdir()] == [RECIPE]:
-        (folder / RECIPE).unlink()
-        folder.rmdir()
+    with contextlib.suppress(OSError):
+        if [path.name for path in folder.iterdir()] == [RECIPE]:
+            (folder / RECIPE).unlink()
+            folder.rmdir()
 
 
 def _recorded(folder: Path) -> Mapping[str, Any] | None:

@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from atelier.errors import BadFile, BadInput, NotFinite
+from atelier.errors import AtelierError, BadFile, BadInput, NotFinite
 from atelier.train import checkpoint
 from atelier.train.ema import Ema
 from atelier.train.folder import refuse_changes, writing
@@ -177,7 +177,12 @@ class _Course:
         for optimizer in self.task.optimizers.values():
             for group in optimizer.param_groups:
                 group["lr"] = group["full_rate"] * self.pace.factor(self.done)
-        losses = {name: float(value) for name, value in self.task.update(self.done, batch).items()}
+        try:
+            losses = {name: float(value) for name, value in self.task.update(self.done, batch).items()}
+        except torch.OutOfMemoryError as error:
+            raise AtelierError(
+                f"step {self.done + 1}: the device's memory is full; train with a smaller run.batch or model"
+            ) from error
         for name, value in losses.items():
             if not math.isfinite(value):
                 raise NotFinite(f"step {self.done + 1}: {name} is {value}; {self._way_back()}")

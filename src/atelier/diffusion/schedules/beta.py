@@ -15,8 +15,8 @@ from atelier.diffusion.types import Levels, Schedule
 Doubles = NDArray[np.float64]
 
 ALPHA = BETA = 0.6
-_TERMS = 40
-_HALVINGS = 60
+_TERMS = 24
+_HALVINGS = 55
 
 
 def beta(options: ScheduleOptions) -> Schedule:
@@ -55,19 +55,19 @@ def quantile(p: Doubles) -> Doubles:
 def distribution(x: Doubles, a: float, b: float) -> Doubles:
     """The regularised incomplete beta function I_x(a, b), 0 < x < 1, mirrored to where its fraction converges."""
     mirrored = x > (a + 1) / (a + b + 2)
-    here, there = _fraction(np.where(mirrored, 0.5, x), a, b), _fraction(np.where(mirrored, 1 - x, 0.5), b, a)
-    return np.where(mirrored, 1 - there, here)
+    scale = math.exp(math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b))
+    part = scale * _fraction(np.where(mirrored, 1 - x, x), np.where(mirrored, b, a), np.where(mirrored, a, b))
+    return np.where(mirrored, 1 - part, part)
 
 
-def _fraction(x: Doubles, a: float, b: float) -> Doubles:
+def _fraction(x: Doubles, a: Doubles, b: Doubles) -> Doubles:
     """The continued fraction DLMF 8.17.22, from its end."""
     value = np.zeros_like(x)
     for m in range(_TERMS, 0, -1):
         even = m * (b - m) / ((a + 2 * m - 1) * (a + 2 * m))
         odd = (a + m) * (a + b + m) / ((a + 2 * m) * (a + 2 * m + 1))
         value = even * x / (1 - odd * x / (1 + value))
-    scale = math.exp(math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b)) / a
-    return scale * x**a * (1 - x) ** b / (1 - (a + b) / (a + 1) * x / (1 + value))
+    return x**a * (1 - x) ** b / a / (1 - (a + b) / (a + 1) * x / (1 + value))
 
 
 SPECS = (
