@@ -25,7 +25,7 @@ from atelier.train import objective
 from atelier.train.batches import captioned, stack
 from atelier.train.ema import Ema
 from atelier.train.loop import Stepped, Validated, averaged
-from atelier.train.optimizers import adamw, clipped
+from atelier.train.optimizers import Muon, adamw, clipped, optimizers, orthogonal
 from atelier.train.pace import Pace
 from atelier.train.parts import part_settings, part_weights
 from atelier.train.recipe import Data, Optim
@@ -72,19 +72,20 @@ def test_velocity_is_its_closed_form() -> None:
     assert torch.allclose(EPSILON.target(clean, EPSILON.noised(clean, noise, sigma), sigma), noise, atol=1e-10)
 
 
-def test_min_snr_is_its_closed_form() -> None:
-    """min(SNR, 5) / SNR for epsilon, min(SNR, 5) / (SNR + 1) for velocity (Hang 2023, section 3.4)."""
+def test_the_weight_is_its_closed_form() -> None:
+    """min(SNR, 5) / SNR for epsilon, min(SNR, 5) / (SNR + 1) for velocity (Hang 2023, section 3.4), with a floor."""
     sigma = torch.tensor([0.0292, 0.2, 5**-0.5, 1.0, 3.0, 14.6146], dtype=torch.float64)
-    for s, epsilon, velocity in zip(
-        sigma.tolist(),
-        objective.min_snr(EPSILON, sigma, 5.0).tolist(),
-        objective.min_snr(VELOCITY, sigma, 5.0).tolist(),
-        strict=True,
-    ):
-        snr = 1 / s**2
-        assert epsilon == pytest.approx(min(snr, 5) / snr)
-        assert velocity == pytest.approx(min(snr, 5) / (snr + 1))
-    weight = objective.min_snr(VELOCITY, sigma, 1e9)
+    for floor in (0.0, 1.0):
+        for s, epsilon, velocity in zip(
+            sigma.tolist(),
+            objective.weight(EPSILON, sigma, floor, 5.0).tolist(),
+            objective.weight(VELOCITY, sigma, floor, 5.0).tolist(),
+            strict=True,
+        ):
+            snr = 1 / s**2
+            assert epsilon == pytest.approx(max(min(snr, 5), floor) / snr)
+            assert velocity == pytest.approx(max(min(snr, 5), floor) / (snr + 1))
+    weight = objective.weight(VELOCITY, sigma, 0.0, 1e9)
     assert weight[0] == pytest.approx(1, abs=1e-3), "without a bound it is the plain error of the velocity"
 
 
@@ -98,7 +99,7 @@ def test_the_loss_is_the_weighted_error_of_the_clean_latent(parameterization: An
         asked.append((x, time))
         return output
 
-    found = objective.loss(net, parameterization, levels, clean, noise, t, 5.0)
+    found = objective.loss(net, parameterization, levels, clean, noise, t, (0.0, 5.0))
     sigma = levels.sigmas[t]
     x = clean + sigma[:, None, None, None] * noise
     denoised = parameterization.denoised(output, x, sigma)
@@ -107,7 +108,7 @@ def test_the_loss_is_the_weighted_error_of_the_clean_latent(parameterization: An
     assert torch.equal(asked[0][1], t.float())
     assert torch.allclose(asked[0][0], x / (1 + sigma**2).sqrt()[:, None, None, None])
     perfect = objective.loss(
-        lambda *_: parameterization.target(clean, x, sigma), parameterization, levels, clean, noise, t, 5.0
+        lambda *_: parameterization.target(clean, x, sigma), parameterization, levels, clean, noise, t, (0.0, 5.0)
     )
     assert perfect.abs().max() < 1e-10
 
@@ -147,6 +148,40 @@ def test_decay_is_for_matrices_and_the_norm_is_of_all() -> None:
     assert float(clipped([net], 0.5)) == pytest.approx(count**0.5)
     total = sum(float(p.grad.square().sum()) for p in net.parameters() if p.grad is not None)
     assert total**0.5 == pytest.approx(0.5, rel=1e-4)
+
+
+@pytest.mark.parametrize("shape", [(16, 16), (8, 200), (200, 8), (64, 96)])
+def test_orthogonal_keeps_the_directions_and_evens_their_lengths(shape: tuple[int, int]) -> None:
+    matrix = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    left, _, right = torch.linalg.svd(matrix, full_matrices=False)
+    made = left.T @ orthogonal(matrix) @ right.T
+    evened = made.diagonal()
+    assert torch.allclose(made, torch.diag(evened), atol=1e-4)
+    assert evened.min() > 0.6
+    assert evened.max() < 1.35
+    assert orthogonal(torch.zeros(shape)).abs().max() == 0
+
+
+def test_muon_moves_matrices_and_kernels_and_adamw_the_rest() -> None:
+    torch.manual_seed(0)
+    net = torch.nn.Sequential(
+        torch.nn.Conv2d(2, 4, 3).to(memory_format=torch.channels_last),
+        torch.nn.Conv2d(4, 6, 3),
+        torch.nn.Conv2d(6, 2, 1),
+    )
+    muon, adam = optimizers(net, Optim(rate=1e-2, matrices="muon", weight_decay=0.1), outer=("0.",))
+    assert isinstance(muon, Muon)
+    names = {id(p): name for name, p in net.named_parameters()}
+    assert [names[id(p)] for g in muon.param_groups for p in g["params"]] == ["1.weight", "2.weight"]
+    assert {names[id(p)] for g in adam.param_groups for p in g["params"]} == {"0.weight", "0.bias", "1.bias", "2.bias"}
+    before = net[1].weight.detach().clone()
+    net(torch.randn(1, 2, 9, 9)).square().sum().backward()
+    muon.step()
+    gradient = net[1].weight.grad
+    assert gradient is not None
+    step = 0.2 * 36**0.5 * orthogonal(gradient.reshape(6, 36)).view(gradient.shape)
+    assert torch.allclose(net[1].weight, before * (1 - 1e-2 * 0.1) - 1e-2 * step, atol=1e-5)
+    assert len(optimizers(net, Optim(rate=1e-2), outer=("0.",))) == 1
 
 
 # The autoencoder

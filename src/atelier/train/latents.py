@@ -114,7 +114,7 @@ def _shard(pool: Pool, part: int) -> Shard:
 
 @functools.lru_cache(maxsize=512)
 def _loaded(path: Path) -> Shard:
-    with np.load(path, allow_pickle=False) as stored:
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
         return stored["latents"], stored["tokens"]
 
 

@@ -19,20 +19,24 @@ def loss(
     clean: Tensor,
     noise: Tensor,
     t: Tensor,
-    snr_gamma: float,
+    snr: tuple[float, float],
 ) -> Tensor:
-    """Mean squared error of the network's output at times t (int64, (B,)), min-SNR weighted: (B,).
+    """Mean squared error of the network's output at times t (int64, (B,)), weighted by `weight`: (B,).
 
-    clean, noise: (B, C, h, w). Source: Ho 2020 (arXiv:2006.11239), eq. 14; Hang 2023 (arXiv:2303.09556), eq. 8.
+    clean, noise: (B, C, h, w); snr: the least and the largest weight. Source: Ho 2020 (arXiv:2006.11239), eq. 14.
     """
     sigma = levels.sigmas.to(clean.device)[t]
     x = parameterization.noised(clean, noise, sigma)
     output = net(parameterization.scale_in(x, sigma), t.float())
     error = (output.float() - parameterization.target(clean, x, sigma)).square().flatten(1).mean(1)
-    return min_snr(parameterization, sigma, snr_gamma) * error
+    return weight(parameterization, sigma, *snr) * error
 
 
-def min_snr(parameterization: Parameterization, sigma: Tensor, gamma: float) -> Tensor:
-    """The weight that makes the loss min(SNR, gamma) times the error of the clean latent; sigma (B,)."""
+def weight(parameterization: Parameterization, sigma: Tensor, floor: float, gamma: float) -> Tensor:
+    """What makes the loss clamp(SNR, floor, gamma) times the error of the clean latent; sigma (B,).
+
+    gamma keeps the nearly clean times from outweighing the rest; a floor does the same for the noisy ones, at which is
+    decided what a picture shows. Sources: Hang 2023 (arXiv:2303.09556), eq. 8; Salimans 2022 (arXiv:2202.00512), 4.
+    """
     snr = sigma**-2
-    return snr.clamp_max(gamma) / (snr + 1 if parameterization.name == "velocity" else snr)
+    return snr.clamp(floor, gamma) / (snr + 1 if parameterization.name == "velocity" else snr)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from atelier.errors import BadFile
+from atelier.train import checkpoint
 from atelier.weights.formats import safetensors
 from atelier.weights.formats.atomic import new_file
 
@@ -64,3 +65,14 @@ def content(spec: object, tensors: Mapping[str, Tensor]) -> str:
 def part_weights(run: Path) -> dict[str, Tensor]:
     """The averaged weights by our names, float32. Raises BadFile."""
     return safetensors.load(safetensors.read_header(run / WEIGHTS), mapped=False)
+
+
+def averaged_weights(run: Path, name: str) -> Mapping[str, Tensor]:
+    """The averaged network `name` of a run's newest checkpoint. Raises BadFile."""
+    newest = checkpoint.newest(run / checkpoint.FOLDER)
+    if newest is None:
+        raise BadFile(run, "holds no whole checkpoint; train first")
+    tensors = checkpoint.load(newest).tensors
+    if f"{name}.ema" not in tensors:
+        raise BadFile(newest, f"holds no {name}: a run of another kind")
+    return tensors[f"{name}.ema"]

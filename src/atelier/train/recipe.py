@@ -61,9 +61,11 @@ class Run(Part):
 
 
 class Optim(Part):
-    """AdamW; clip bounds the norm of all gradients together; cooldown is a share of the steps."""
+    """AdamW, or Muon for a denoiser's matrices and kernels (rate is for both); clip bounds the norm of all gradients
+    together; cooldown is a share of the steps."""
 
     rate: Rate
+    matrices: Literal["adamw", "muon"] = "adamw"
     betas: tuple[Decay, Decay] = (0.9, 0.99)
     weight_decay: Weight = 0.0
     eps: Rate = 1e-8
@@ -164,17 +166,25 @@ class UNetModel(Part):
 
 
 class DenoiserLoss(Part):
-    """prediction: what the network learns to say; snr_gamma: min-SNR bound; drop: share of captions emptied."""
+    """prediction: what the network learns to say; drop: share of captions emptied.
+
+    The error of the clean latent weighs as much as its signal-to-noise ratio, snr_floor at least and snr_gamma at most.
+    """
 
     prediction: Literal["velocity", "epsilon"] = "velocity"
+    snr_floor: Weight = 0.0
     snr_gamma: Rate = 5.0
     drop: Share = 0.1
 
 
 class DenoiserRecipe(Part):
-    """vae, clip: run folders of the first two trainings; pool: scenes whose latents are kept, `shard` to a file."""
+    """vae, clip: run folders of the first two trainings; pool: scenes whose latents are kept, `shard` to a file.
+
+    begin: run folder of a denoiser with the same model, whose averaged weights are gone on from.
+    """
 
     kind: Literal["denoiser"]
+    begin: str = ""
     vae: str
     clip: str
     pool: Positive = 65_536
@@ -188,6 +198,8 @@ class DenoiserRecipe(Part):
     @model_validator(mode="after")
     def _fits(self) -> Self:
         m = self.model
+        if self.loss.snr_floor > self.loss.snr_gamma:
+            raise ValueError(f"loss.snr_floor: {self.loss.snr_floor} is more than loss.snr_gamma")
         if not len(m.widths) == len(m.depth) == len(m.heads):
             raise ValueError("model.widths, model.depth and model.heads need one number for every level each")
         if m.depth[-1] not in {0, m.mid_depth}:

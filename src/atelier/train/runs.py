@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from atelier.errors import BadFile
 from atelier.families.facts import Facts
@@ -15,8 +13,7 @@ from atelier.families.write import Modules, write_diffusers
 from atelier.models.clip import ClipText, TextSpec, VisionSpec
 from atelier.models.unet import UNet
 from atelier.models.vae import AutoencoderKL, VaeSpec
-from atelier.train import checkpoint
-from atelier.train.parts import SETTINGS, part_settings, part_weights, spec_in, write_part
+from atelier.train.parts import SETTINGS, averaged_weights, part_settings, part_weights, spec_in, write_part
 from atelier.train.recipe import ClipRecipe, DenoiserRecipe, VaeRecipe
 from atelier.train.sources import dataset
 from atelier.train.tasks import denoiser
@@ -31,7 +28,7 @@ MODEL = "model"
 
 def export_vae(run: Path, recipe: VaeRecipe) -> Path:
     """Writes the averaged autoencoder of the newest checkpoint, with its measured latent scale."""
-    spec, tensors = spec_of(recipe), _averaged(run, "vae")
+    spec, tensors = spec_of(recipe), averaged_weights(run, "vae")
     vae = load_into(lambda: AutoencoderKL(spec), tensors, source=run)
     scale = latent_scale(vae, dataset(recipe.data, "train"))
     return write_part(run, tensors, {"kind": "vae", "spec": asdict(spec), "latent_scale": scale})
@@ -41,7 +38,7 @@ def export_clip(run: Path, recipe: ClipRecipe) -> Path:
     """Writes the averaged towers of the newest checkpoint; the vocabulary already lies beside them."""
     vocabulary = ClipTokenizer.from_folder(run / TOKENIZER)
     specs = {"text": asdict(text_spec(recipe, vocabulary)), "vision": asdict(vision_spec(recipe))}
-    return write_part(run, _averaged(run, "clip"), {"kind": "clip", **specs})
+    return write_part(run, averaged_weights(run, "clip"), {"kind": "clip", **specs})
 
 
 def frozen(vae_run: Path, clip_run: Path) -> Frozen:
@@ -58,7 +55,7 @@ def export_model(run: Path, recipe: DenoiserRecipe) -> Path:
     """Writes the whole model as a diffusers folder: the averaged U-Net with the networks it was trained upon."""
     parts, clip = frozen(Path(recipe.vae), Path(recipe.clip)), load_clip(Path(recipe.clip))
     spec = denoiser.spec_of(recipe, parts.vae.spec.latent, clip.text.spec.width)
-    unet = load_into(lambda: UNet(spec), _averaged(run, "unet"), source=run)
+    unet = load_into(lambda: UNet(spec), averaged_weights(run, "unet"), source=run)
     states = {n: t for n, t in clip.text.state_dict().items() if not n.startswith("projection.")}
     text = load_into(lambda: ClipText(replace(clip.text.spec, projection=None)), states)
     assert clip.text.projection is not None
@@ -80,13 +77,3 @@ def load_clip(run: Path) -> Clip:
     settings = part_settings(run, "clip")
     text, vision = spec_in(run, settings, "text", TextSpec), spec_in(run, settings, "vision", VisionSpec)
     return load_into(lambda: Clip(text, vision), part_weights(run), source=run)
-
-
-def _averaged(run: Path, name: str) -> Mapping[str, Tensor]:
-    newest = checkpoint.newest(run / checkpoint.FOLDER)
-    if newest is None:
-        raise BadFile(run, "holds no whole checkpoint; train first")
-    tensors = checkpoint.load(newest).tensors
-    if f"{name}.ema" not in tensors:
-        raise BadFile(newest, f"holds no {name}: a run of another kind")
-    return tensors[f"{name}.ema"]

@@ -31,8 +31,8 @@ from atelier.train.batches import Order, stack, token_rows
 from atelier.train.data.sheet import sheet
 from atelier.train.latents import CHUNK, Latents, Pool, PoolBatches, encoder_digest
 from atelier.train.loop import Machine, Validation
-from atelier.train.optimizers import adamw, clipped
-from atelier.train.parts import content
+from atelier.train.optimizers import clipped, optimizers
+from atelier.train.parts import averaged_weights, content
 from atelier.train.recipe import DenoiserRecipe
 from atelier.train.sources import dataset, identity
 from atelier.train.tasks.images import to_image, to_pixels
@@ -77,6 +77,14 @@ def initialise(net: UNet) -> None:
     nn.init.zeros_(net.conv_out.weight)
 
 
+def fill(net: UNet, run: Path) -> None:
+    """Gives `net` the averaged weights of a run. Raises BadFile, BadInput."""
+    stored = averaged_weights(run, "unet")
+    if {name: t.shape for name, t in net.state_dict().items()} != {name: t.shape for name, t in stored.items()}:
+        raise BadInput(f"begin = {run}: its denoiser has another shape; give the same [model], vae and clip")
+    net.load_state_dict(stored)
+
+
 def _check_size(recipe: DenoiserRecipe, frozen: Frozen) -> None:
     size, factor = recipe.data.size, frozen.vae.spec.factor
     if size % factor:
@@ -119,8 +127,11 @@ class DenoiserTask:
         torch.manual_seed(recipe.run.seed)
         self.unet = UNet(spec_of(recipe, frozen.vae.spec.latent, frozen.text.spec.width))
         initialise(self.unet)
+        if recipe.begin:
+            fill(self.unet, Path(recipe.begin))
         self.unet = channels_last(self.unet.to(machine.device))
-        self._optimizer = adamw([self.unet], recipe.optim)
+        made = optimizers(self.unet, recipe.optim, outer=("conv_in.", "conv_out."))
+        self._optimizers = dict(zip(("unet", "unet.vectors"), made, strict=False))
         self._empty = torch.tensor(self._vocabulary.ids(""), device=machine.device)
         self._measured: tuple[Tensor, Tensor] | None = None
 
@@ -134,7 +145,7 @@ class DenoiserTask:
 
     @property
     def optimizers(self) -> Mapping[str, torch.optim.Optimizer]:
-        return {"unet": self._optimizer}
+        return self._optimizers
 
     @property
     def identity(self) -> str:
@@ -155,19 +166,20 @@ class DenoiserTask:
         with torch.no_grad():
             states = self._text(tokens).last
         loss = self._losses(clean, noise, t, states).mean()
-        self._optimizer.zero_grad(set_to_none=True)
+        self.unet.zero_grad(set_to_none=True)
         loss.backward()
         norm = clipped([self.unet], self.recipe.optim.clip)
-        self._optimizer.step()
+        for optimizer in self._optimizers.values():
+            optimizer.step()
         return {"loss": loss.detach(), "norm": norm}
 
     def _losses(self, clean: Tensor, noise: Tensor, t: Tensor, states: Tensor) -> Tensor:
         def net(x: Tensor, time: Tensor) -> Tensor:
             return self.unet(x, time, Conditioning(states))
 
-        gamma = self.recipe.loss.snr_gamma
+        snr = self.recipe.loss.snr_floor, self.recipe.loss.snr_gamma
         with self.machine.autocast():
-            return objective.loss(net, self.parameterization, self.levels, clean, noise, t, gamma)
+            return objective.loss(net, self.parameterization, self.levels, clean, noise, t, snr)
 
     def _strata(self, step: int, count: int) -> Tensor:
         """Times spread evenly over [0, 1) in random order: uniform each, with less variance together."""
