@@ -113,7 +113,7 @@ def test_a_random_seed_is_told_and_makes_the_same_picture(place: Path):
         (("--batch-size", "0"), ("batch_size 0",)),
         (("--rng", "dice"), ("rng 'dice'", "portable")),
         (("--batch-count", "-1"), ("batch_count -1",)),
-        (("--output", "cat.jpg"), ("cat.jpg", "cat.png")),
+        (("--output", "cat.gif"), ("cat.gif", "cat.png")),
         (("--output", "/proc/nothing/here"), ("/proc/nothing",)),
     ],
 )

@@ -240,7 +240,7 @@ def test_faults_of_our_own_are_not_hidden(studio: Studio, tmp_path: Path, monkey
         ({"scheduler": "Karas"}, "Karras"),
         ({"model": "tyni"}, "tiny"),
         ({"model": "no/such/file.safetensors"}, "no/such/file.safetensors"),
-        ({"output": "cat.jpg"}, "cat.png"),
+        ({"output": "cat.gif"}, "cat.png"),
     ],
 )
 def test_bad_requests_are_refused_at_the_call(studio: Studio, fields: dict[str, str], words: str):
