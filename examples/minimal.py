@@ -26,7 +26,8 @@ EMBEDDED = Path(atelier.__file__).parent / "data" / "embedded"
 
 def paint(prompt: str, path: Path, *, steps: int = 20, scale: float = 7.0, seed: int = 0) -> Image.Image:
     model = open_checkpoint(path)
-    text = model.family.encode(model.load_text(torch.float32), model.tokenizer, ["", prompt])
+    rows = [model.tokenizer.ids(text) for text in ("", prompt)]
+    text = model.family.encode(model.load_text(torch.float32), rows)
     unet, vae = model.load_unet(torch.float32), model.load_vae(torch.float32)
 
     def net(x: Tensor, t: Tensor) -> Tensor:

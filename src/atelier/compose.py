@@ -1,7 +1,8 @@
 """The composition root: puts the parts together as the environment says, for the command line and for Python.
 
 ATELIER_DEVICE (cpu, cuda, cuda:1, mps) and ATELIER_DTYPE (fp32, fp16, bf16) overrule what the machine is best at;
-ATELIER_MODELS lists the folders of models. Nothing heavy is imported before it is needed.
+ATELIER_MODELS lists the folders of models; ATELIER_STYLES is the file of saved styles, ATELIER_WILDCARDS the folder of
+wildcards. Nothing heavy is imported before it is needed.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 from atelier import __version__
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from atelier.request.model import Rng
     from atelier.runtime.library import Library
     from atelier.runtime.studio import Picture, Studio
+    from atelier.runtime.words import Words
     from atelier.weights.hashes import HashCache
 
 
@@ -36,9 +38,11 @@ def generate(
     batch_size: int = 1,
     batch_count: int = 1,
     output: str | os.PathLike[str] | None = None,
+    **more: object,
 ) -> list[Picture]:
-    """Paints pictures from words; the fields are those of `Request`. Raises BadInput and other AtelierErrors.
+    """Paints pictures from words; the fields, also those in `more`, are those of `Request`.
 
+    Raises BadInput and other AtelierErrors.
     Every call loads the model; `atelier.studio()` gives a Studio that keeps it.
     """
     from atelier.request.model import Request
@@ -58,17 +62,23 @@ def generate(
         batch_size=batch_size,
         batch_count=batch_count,
         output=None if output is None else os.fspath(output),
+        **cast("Any", more),
     )
     return studio(keep=False).paint(request)
 
 
-def studio(*, device: str | None = None, dtype: str | None = None, keep: bool = True) -> Studio:
-    """A Studio on the device and in the precision named, else those of the environment, else the machine's best."""
+def studio(
+    *, device: str | None = None, dtype: str | None = None, keep: bool = True, vocabulary: Words | None = None
+) -> Studio:
+    """A Studio on the device and in the precision named, else those of the environment, else the machine's best.
+
+    vocabulary: styles and wildcards, else those of the environment.
+    """
     from atelier.runtime.device import pick
     from atelier.runtime.studio import Studio
 
     chosen = pick(device or os.environ.get("ATELIER_DEVICE") or None, dtype or os.environ.get("ATELIER_DTYPE") or None)
-    return Studio(chosen, library(), _hashes(), version=__version__, keep=keep)
+    return Studio(chosen, library(), _hashes(), version=__version__, keep=keep, words=vocabulary or words())
 
 
 def library() -> Library:
@@ -80,6 +90,19 @@ def library() -> Library:
         return Library(tuple(Path(folder).expanduser() for folder in named.split(os.pathsep) if folder))
     own = _below_home("XDG_DATA_HOME", ".local/share")
     return Library((Path("models"), *(() if own is None else (own / "models",))))
+
+
+def words(styles_file: Path | None = None, wildcard_folder: Path | None = None) -> Words:
+    """Those given, else of ATELIER_STYLES and ATELIER_WILDCARDS, else ./styles.csv and ./wildcards. Raises BadFile."""
+    from atelier.errors import BadFile
+    from atelier.runtime.words import Words
+
+    if wildcard_folder is not None and not wildcard_folder.is_dir():
+        raise BadFile(wildcard_folder, "is no folder: name the one that holds the .txt files of wildcards")
+    return Words(
+        styles_file or Path(os.environ.get("ATELIER_STYLES") or "styles.csv").expanduser(),
+        wildcard_folder or Path(os.environ.get("ATELIER_WILDCARDS") or "wildcards").expanduser(),
+    )
 
 
 def _hashes() -> HashCache:

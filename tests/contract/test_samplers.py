@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Iterator
+from dataclasses import fields
 from itertools import islice, pairwise
 
 import numpy as np
@@ -15,9 +16,10 @@ from torch import Tensor
 from atelier.diffusion.catalogue import samplers, schedules
 from atelier.diffusion.levels import scaled_linear
 from atelier.diffusion.rng import fresh, silent, streams
-from atelier.diffusion.sampling import Options, SamplerSpec
+from atelier.diffusion.sampling import MAX_ORDER, Options, SamplerSpec
 from atelier.diffusion.scheduling import ScheduleOptions, run_sigmas
 from atelier.diffusion.types import Denoiser, NoiseSource, Prediction, Step
+from atelier.errors import BadInput
 from diffusion_support import Mixture, distance, last, paint, start
 
 LEVELS = scaled_linear()
@@ -163,18 +165,44 @@ def test_it_takes_noise_only_if_it_says_so(spec: SamplerSpec) -> None:
             assert float(sigma) >= float(target)
 
 
-CHANGED = {"eta": 0.4, "s_churn": 6.0, "s_noise": 1.2, "order": 2}
+CHANGED = {
+    "eta": 0.4,
+    "s_churn": 6.0,
+    "s_tmin": 2.0,
+    "s_tmax": 5.0,
+    "s_noise": 1.2,
+    "order": 2,
+    "variant": "vary_coeff",
+    "lower_order_final": False,
+}
+NEEDS_NOISE = {"s_noise": {"s_churn": 6.0, "eta": 0.5}, "s_tmin": {"s_churn": 6.0}, "s_tmax": {"s_churn": 6.0}}
 
 
 @every
 def test_the_options_it_uses_have_an_effect_and_no_other(spec: SamplerSpec) -> None:
+    assert {*CHANGED, "levels"} == {field.name for field in fields(Options)}
     sigmas = sigmas_of("Karras", 24)
-    plain = run(spec, sigmas)
     for option, value in CHANGED.items():
-        base = {"s_churn": 6.0, "eta": 0.5} if option == "s_noise" else {}
+        base = NEEDS_NOISE.get(option, {})
         changed = run(spec, sigmas, Options(**{**base, option: value}))
-        same = torch.equal(changed, run(spec, sigmas, Options(**base)) if base else plain)
+        same = torch.equal(changed, run(spec, sigmas, Options(**base)))
         assert same != (option in spec.uses), option
+
+
+@every
+def test_any_order_that_can_be_asked_for_is_finite(spec: SamplerSpec) -> None:
+    if "order" not in spec.uses:
+        pytest.skip("it has no order")
+    for order in (1, 2, 4, 7, 12, MAX_ORDER):
+        for steps in (1, 5, 30, 60):
+            final = run(spec, sigmas_of(spec.schedule, steps), Options(order=order))
+            assert bool(final.isfinite().all()), (order, steps)
+
+
+def test_options_out_of_range_are_named() -> None:
+    for wrong in ({"order": 0}, {"order": MAX_ORDER + 1}, {"variant": "bh3"}, {"eta": -1.0}, {"s_tmax": math.nan}):
+        with pytest.raises(BadInput, match=next(iter(wrong))):
+            Options(**wrong)
 
 
 @every

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
+
 import numpy as np
 import pytest
 import torch
@@ -56,11 +58,14 @@ def test_its_options_have_an_effect_and_no_other(spec: ScheduleSpec) -> None:
         "sigma_max": ScheduleOptions(sigma_max=9.0),
         "rho": ScheduleOptions(rho=4.0),
         "table": ScheduleOptions(table="sdxl"),
+        "alpha": ScheduleOptions(alpha=0.9),
+        "beta": ScheduleOptions(beta=1.3),
     }
+    assert set(changed) == {field.name for field in fields(ScheduleOptions)}
     for option, options in changed.items():
         sigmas = run_sigmas(spec.make(options), LEVELS, 12)
         assert torch.equal(sigmas, plain) != (option in spec.uses), option
-        if option == "sigma_min" and option in spec.uses:
+        if option == "sigma_min" and option in spec.uses and spec.name != "SGM Uniform":  # it leaves its end out
             assert float(sigmas[sigmas > 0][-1]) == pytest.approx(0.1)
         if option == "sigma_max" and option in spec.uses:
             assert float(sigmas[0]) == pytest.approx(9.0)
@@ -112,10 +117,62 @@ def test_the_quantiles_of_the_beta_distribution_are_scipys() -> None:
     from atelier.diffusion.schedules.beta import distribution, quantile
 
     p = np.array([0.0, 1e-6, 0.01, 0.3, 0.5, 0.77, 0.999, 1.0])
-    assert quantile(p).tolist() == pytest.approx(stats.beta.ppf(p, 0.6, 0.6).tolist(), rel=1e-9, abs=1e-15)
-    for a, b in ((2.0, 3.5), (0.5, 8.0), (0.6, 0.6)):
+    for a, b in ((0.6, 0.6), (2.0, 3.5), (0.5, 8.0), (0.01, 3.0), (1.0, 1.0), (100.0, 0.02), (60.0, 100.0)):
+        assert quantile(p, a, b).tolist() == pytest.approx(stats.beta.ppf(p, a, b).tolist(), rel=1e-9, abs=1e-15)
         x = np.array([1e-5, 0.1, 0.5, 0.9, 1 - 1e-5])
         assert distribution(x, a, b).tolist() == pytest.approx(stats.beta.cdf(x, a, b).tolist(), rel=1e-10)
+
+
+@pytest.mark.parametrize(("alpha", "beta"), [(0.6, 0.6), (0.8, 0.4), (1.0, 1.0), (2.5, 0.3)])
+@pytest.mark.parametrize("steps", [2, 9, 30])
+def test_the_shapes_of_beta_are_those_of_a1111_and_comfyui(alpha: float, beta: float, steps: int) -> None:
+    """A1111 lays the quantiles over sigma between its two ends, ComfyUI over the timesteps."""
+    ppf = pytest.importorskip("scipy.stats").beta.ppf
+    options = ScheduleOptions(0.05, 11.0, alpha=alpha, beta=beta)
+    wanted = [0.05 + ppf(1 - i / (steps - 1), alpha, beta) * (11.0 - 0.05) for i in range(steps)]
+    found = run_sigmas(schedules()["Beta"].make(options), LEVELS, steps)
+    assert found.tolist() == pytest.approx([*wanted, 0.0], rel=1e-6)
+    times = dict.fromkeys(round(ppf(1 - i / steps, alpha, beta) * 999) for i in range(steps))
+    found = run_sigmas(schedules()["Beta in time"].make(options), LEVELS, steps)
+    assert found.tolist() == [*(float(LEVELS.sigmas[t]) for t in times), 0.0]
+
+
+def test_extreme_shapes_of_beta_still_descend() -> None:
+    for alpha, beta in ((0.01, 0.01), (0.01, 100.0), (100.0, 0.01), (100.0, 100.0)):
+        for name in ("Beta", "Beta in time"):
+            sigmas = run_sigmas(schedules()[name].make(ScheduleOptions(alpha=alpha, beta=beta)), LEVELS, 30)
+            assert bool((sigmas[:-1] > sigmas[1:]).all()), (name, alpha, beta)
+            assert float(sigmas[0]) == pytest.approx(LEVELS.sigma_max)
+
+
+def test_uniform_steps_in_time_within_a_range() -> None:
+    """A1111: linspace between the times of the two levels; SGM Uniform one more of it without the last."""
+    options = ScheduleOptions(0.1, 9.0)
+    high, low = (float(LEVELS.t(torch.tensor(s))) for s in (9.0, 0.1))
+    for name, count in (("Normal", 8), ("SGM Uniform", 9)):
+        wanted = LEVELS.sigma(torch.linspace(high, low, count, dtype=torch.float64)[:8])
+        found = run_sigmas(schedules()[name].make(options), LEVELS, 8)
+        assert found.tolist() == pytest.approx([*wanted.tolist(), 0.0], rel=1e-6)
+    wide = ScheduleOptions(1e-4, 200.0)
+    assert run_sigmas(schedules()["Normal"].make(wide), LEVELS, 8).tolist() == pytest.approx(
+        run_sigmas(schedules()["Normal"].make(ScheduleOptions()), LEVELS, 8).tolist()
+    )
+
+
+def test_the_skip_types_of_unipc() -> None:
+    """t from 1 to 1/1000 in equal steps of t, of its square root, of log sigma; level i is that of t = (i + 1)/1000."""
+    tables = {
+        "time_uniform": torch.linspace(1, 0.001, 11, dtype=torch.float64),
+        "time_quadratic": torch.linspace(1, 0.001**0.5, 11, dtype=torch.float64) ** 2,
+    }
+    log_signal = -0.5 * np.log1p(LEVELS.sigmas.double().numpy() ** 2)
+    for name, times in tables.items():
+        at = np.interp(times.numpy() * 1000 - 1, np.arange(1000), log_signal)
+        found = run_sigmas(resolve_schedule(name).make(ScheduleOptions()), LEVELS, 10)
+        assert found.tolist() == pytest.approx(np.sqrt(np.expm1(-2 * at)).tolist(), rel=1e-5)
+    logs = run_sigmas(resolve_schedule("logSNR").make(ScheduleOptions()), LEVELS, 10).log()
+    assert torch.allclose(logs[1:] - logs[:-1], (logs[1] - logs[0]).expand(10), atol=1e-5)
+    assert logs[[0, -1]].exp().tolist() == pytest.approx([LEVELS.sigma_max, LEVELS.sigma_min])
 
 
 def test_linear_quadratic_is_that_of_its_paper() -> None:
@@ -143,7 +200,17 @@ def test_a_list_by_hand_is_taken_as_it_is_or_refused() -> None:
         resolve_schedule("14, fish, 0")
 
 
-@pytest.mark.parametrize("options", [{"sigma_min": -1.0}, {"rho": 0.0}, {"sigma_max": float("inf")}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"sigma_min": -1.0},
+        {"rho": 0.0},
+        {"sigma_max": float("inf")},
+        {"alpha": 0.0},
+        {"beta": float("nan")},
+        {"beta": 101.0},
+    ],
+)
 def test_options_out_of_range_are_named(options: dict[str, float]) -> None:
     with pytest.raises(BadInput, match=next(iter(options))):
         ScheduleOptions(**options)

@@ -122,10 +122,11 @@ def test_clip_skip_takes_an_earlier_layer_through_the_final_norm() -> None:
     spec = TextSpec(vocab=tokenizer.size, width=16, layers=3, heads=2, mlp=16, positions=8, eos=tokenizer.eos)
     net = ClipText(spec).eval()
     with torch.no_grad():
-        states = net(torch.tensor([tokenizer.ids("a cat"), tokenizer.ids("")]))
+        rows = [tokenizer.ids("a cat"), tokenizer.ids("")]
+        states = net(torch.tensor(rows))
         for skip in (1, 2, 3):
-            tokens = clip_states(net, tokenizer, ["a cat", ""], clip_skip=skip).tokens
+            tokens = clip_states(net, rows, clip_skip=skip).tokens
             assert torch.equal(tokens, net.final_norm(states.hidden[-skip]))
     for skip in (0, 4):
         with pytest.raises(BadInput, match="3 layers"):
-            clip_states(net, tokenizer, [""], clip_skip=skip)
+            clip_states(net, rows, clip_skip=skip)

@@ -11,7 +11,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from test_prompt_linear import lines_run
 
-from atelier.request.infotext import Infotext, infotext, interpret, read, to_request, write
+from atelier.request.infotext import Infotext, interpret, read, to_request, write
+from atelier.request.infotext import settings as infotext_settings
 from atelier.request.infotext_a1111 import filled
 from atelier.request.infotext_foreign import read_dream
 from atelier.request.infotext_image import decode_comment, user_comment
@@ -19,7 +20,7 @@ from atelier.request.infotext_keys import ALL_KEYS, BY_NAME, Key, Settings
 from atelier.request.infotext_pairs import joined, quoted, split_pairs
 from atelier.request.infotext_resources import resources
 from atelier.request.infotext_settings import settings_of
-from atelier.request.model import ModelRef, Request, Resolved
+from atelier.request.model import Maker, ModelRef, Request, Resolved
 
 NASTY = (
     *"abc ,:\"'\\\n\r\t{}[]()<>|-/.#",
@@ -95,7 +96,8 @@ def test_requests_are_read_back_as_they_were_painted() -> None:
     draw = random.Random(2)
     for _ in range(1_000):
         wanted = some_request(draw)
-        text = infotext(wanted, 1, "0.1.0")
+        words = wanted.prompt, wanted.negative_prompt
+        text = write(infotext_settings(wanted, 1, words, Maker("0.1.0", "fp32", "cpu", "torch 2.13.0")))
         got = to_request(read(text))
         assert got == Request(
             prompt=wanted.prompt,
@@ -106,28 +108,32 @@ def test_requests_are_read_back_as_they_were_painted() -> None:
             scheduler=wanted.scheduler,
             cfg_scale=wanted.cfg_scale,
             seed=wanted.seeds[1],
-            rng=wanted.rng,
+            rng=wanted.asked.rng,
             width=wanted.width,
             height=wanted.height,
+            choices=False,
         )
         assert interpret(read(text)).settings.model_hash == wanted.model.sha256[:10]
 
 
 def some_request(draw: random.Random) -> Resolved:
+    prompt, negative_prompt = nasty(draw), nasty(draw)
+    rng = draw.choice(["portable", "cpu", "nv"])
     return Resolved(
-        prompt=nasty(draw),
-        negative_prompt=nasty(draw),
+        asked=Request.model_validate(
+            {"prompt": prompt, "negative_prompt": negative_prompt, "rng": rng, "batch_size": 2}
+        ),
+        prompt=prompt,
+        negative_prompt=negative_prompt,
         model=ModelRef(f"m{nasty(draw).strip()}m", "somewhere", f"{draw.getrandbits(256):064x}"),
         steps=draw.randint(1, 1000),
         sampler=draw.choice(["Euler a", "DPM++ 2M", "DDIM", "DPM++ 2M SDE Heun"]),
         scheduler=draw.choice(["Karras", "Uniform", "Automatic", "SGM Uniform"]),
         cfg_scale=draw.choice([7.0, 1.0, round(draw.uniform(0, 100), 3)]),
         seeds=(1, draw.randrange(2**64)),
-        rng=draw.choice(["portable", "cpu", "nv"]),
+        variation_seeds=(0, 0),
         width=8 * draw.randint(8, 512),
         height=8 * draw.randint(8, 512),
-        batch_size=2,
-        output=None,
     )
 
 

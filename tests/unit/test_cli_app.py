@@ -33,19 +33,14 @@ def test_help_lists_every_command(arguments: tuple[str, ...], capsys: pytest.Cap
     assert all(name in shown for name in (*GROUPS, "generate", "info"))
 
 
-def test_help_is_fast_and_without_torch():
+def test_help_imports_nothing_heavy():
     code = (
-        "import sys, time; start = time.process_time()\n"
+        "import sys\n"
         "from atelier.cli.app import run\n"
         "assert run(['--help']) == 0\n"
-        "assert not {'torch', 'numpy', 'PIL', 'atelier.compose', 'atelier.cli.train'} & set(sys.modules)\n"
-        "print(time.process_time() - start, file=sys.stderr)"
+        "sys.exit(bool({'torch', 'numpy', 'PIL', 'atelier.compose', 'atelier.cli.train'} & set(sys.modules)))"
     )
-    seconds = [
-        float(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stderr)
-        for _ in range(3)
-    ]
-    assert min(seconds) <= 0.4
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode == 0
 
 
 def test_the_version_is_the_packages():
@@ -67,7 +62,10 @@ def test_every_group_answers_help(name: str, capsys: pytest.CaptureFixture[str])
     ("arguments", "words"),
     [
         (("generte",), "generte"),
-        (("generate",), "prompt"),
+        (("generate",), "nothing to paint"),
+        (("generate", "--verify"), "--from"),
+        (("generate", "x", "--set", "eta"), "NAME=VALUE"),
+        (("generate", "x", "--set", "etta=1"), "did you mean eta"),
         (("generate", "x", "--stepps", "3"), "--stepps"),
         (("generate", "x", "--steps", "many"), "--steps"),
         (("--nothing",), "--nothing"),

@@ -11,15 +11,18 @@ import torch
 from PIL import Image
 from torch import nn
 
-from atelier.errors import AtelierError, BadInput, NotFinite, StorageFull
+from atelier.errors import AtelierError, BadFile, BadInput, NotFinite, StorageFull, UnknownName
+from atelier.models.clip import ClipText, TextStates
 from atelier.pipeline.resources import PartOf, T
 from atelier.request import events
+from atelier.request.infotext import pixel_hash, read, to_request
 from atelier.request.model import ModelRef, Request
 from atelier.runtime import store
 from atelier.runtime.device import Device
 from atelier.runtime.library import Library
 from atelier.runtime.resources import Machine
 from atelier.runtime.studio import Studio
+from atelier.runtime.words import Words
 from atelier.weights.hashes import HashCache
 
 CPU = Device(torch.device("cpu"), torch.float32, torch.float32, together=1)
@@ -95,10 +98,105 @@ def test_what_is_asked_for_matters(studio: Studio):
         {"seed": 8},
         {"rng": "cpu"},
         {"width": 128},
+        {"prompt": "(a red:1.5) cat"},
+        {"prompt": "a [red:blue:0.5] cat"},
+        {"prompt": "a red cat AND a dog"},
+        {"prompt": "a red cat BREAK a dog"},
+        {"clip_skip": 2},
+        {"variation_strength": 0.2, "variation_seed": 3},
+        {"seed_resize": (64, 96)},
+        {"cfg_rescale": 0.7},
+        {"skip_early_cfg": 0.4},
+        {"ngms": 100.0},
+        {"sigma_min": 1.0},
+        {"sigma_max": 10.0},
+        {"rho": 3.0},
+        {"discard_penultimate_sigma": True},
+        {"sgm_noise_multiplier": True},
     ):
         assert pixels(studio, **fields)[0] != plain, fields
     assert pixels(studio, cfg_scale=1, negative_prompt="a dog") == pixels(studio, cfg_scale=1)
     assert pixels(studio) == [plain]
+    assert pixels(studio, lenient=True, choices=False, ensd=3, eta=0.5, prompt="a red cat ") == [plain]
+
+
+@pytest.mark.parametrize(
+    ("sampler", "fields"),
+    [
+        ("Euler a", {"eta": 0.5}),
+        ("Euler a", {"s_noise": 1.1}),
+        ("Euler a", {"ensd": 31337}),
+        ("Euler", {"s_churn": 10.0}),
+        ("Euler", {"s_churn": 10.0, "s_tmin": 3.0}),
+        ("Euler", {"s_churn": 10.0, "s_tmax": 3.0}),
+        ("DDIM", {"eta_ddim": 1.0}),
+        ("DDIM", {"eta": 1.0}),
+    ],
+)
+def test_what_a_sampler_is_told_matters(studio: Studio, sampler: str, fields: dict[str, object]):
+    asked = {"s_churn": 10.0} if len(fields) > 1 else {}
+    assert pixels(studio, sampler=sampler, **fields) != pixels(studio, sampler=sampler, **asked)
+
+
+def test_weights_of_one_and_an_empty_part_of_the_timeline_change_nothing(studio: Studio):
+    assert pixels(studio, prompt="(a red cat:1)") == pixels(studio)
+    assert pixels(studio, prompt="[a dog:a red cat:0]") == pixels(studio)
+    assert pixels(studio, prompt="a red cat :1") == pixels(studio)
+    assert pixels(studio, prompt="(a red:1.5) cat", emphasis="Ignore") == pixels(studio)
+
+
+def test_prompts_of_different_lengths_are_painted_together(tiny_folder: Path, studio: Studio):
+    """A long prompt beside a short negative one, and pictures whose choices differ in length."""
+    long = "a red cat" + ", a red dog" * 30
+    device = Device(torch.device("cpu"), torch.float32, torch.float32, together=None)
+    together = Studio(device, studio.library, HashCache(), version="1")
+    wanted = {"prompt": "{" + long + "|a red cat}", "batch_size": 6}
+    theirs, ours = together.paint(request(**wanted)), studio.paint(request(**wanted))
+    for a, b in zip(theirs, ours, strict=True):
+        assert float((values(a.image) - values(b.image)).abs().max()) <= 1
+    assert {"red dog" in picture.infotext.partition("Template")[0] for picture in ours} == {True, False}
+    again = studio.paint(to_request(read(ours[2].infotext)))
+    assert again[0].image.tobytes() == ours[2].image.tobytes()
+
+
+def test_each_distinct_text_is_encoded_once(studio: Studio, monkeypatch: pytest.MonkeyPatch):
+    encoded: list[int] = []
+
+    def counted(self: ClipText, tokens: torch.Tensor) -> TextStates:
+        encoded.append(len(tokens))
+        return forward(self, tokens)
+
+    forward = ClipText.forward
+    monkeypatch.setattr(ClipText, "forward", counted)
+    studio.paint(request(prompt="[a cat|a dog] AND a [bird:fish:0.5]", negative_prompt="[a cat:a dog:1]", batch_size=3))
+    assert encoded == [1] * 4, "a cat, a dog, a bird, a fish"
+
+
+def test_notes_come_first(studio: Studio):
+    happened = list(studio.events(request(prompt="a red <lora:x:1>cat", lenient=True, hires_steps=3)))
+    assert happened[0] == events.Warned("lora 'x' is not there: painted without it")
+    assert isinstance(happened[1], events.Warned)
+    assert "hires_steps: there is no second pass yet" in happened[1].message
+    assert isinstance(happened[2], events.Started)
+    lost = list(studio.events(request(model="nobody's", lenient=True)))
+    assert isinstance(lost[0], events.Warned)
+    assert "unknown model" in lost[0].message
+
+
+def test_styles_and_wildcards_come_from_files(tiny_folder: Path, studio: Studio, tmp_path: Path):
+    (tmp_path / "styles.csv").write_text('name,prompt,negative_prompt\nbig,"{prompt}, huge",tiny\n')
+    (tmp_path / "animals.txt").write_text("cat\n")
+    words = Words(tmp_path / "styles.csv", tmp_path)
+    styled = Studio(CPU, studio.library, HashCache(), version="1", words=words)
+    (picture,) = styled.paint(request(prompt="a red __animals__", styles=("big",)))
+    assert picture.infotext.startswith("a red cat, huge\nNegative prompt: tiny\n")
+    assert picture.image.tobytes() == pixels(studio, prompt="a red cat, huge", negative_prompt="tiny")[0]
+    with pytest.raises(UnknownName, match="style 'bigg': did you mean big"):
+        styled.paint(request(styles=("bigg",)))
+    with pytest.raises(BadFile, match=r"styles\.csv: cannot be read"):
+        Studio(CPU, studio.library, HashCache(), version="1", words=Words(tmp_path / "no" / "styles.csv")).paint(
+            request(styles=("big",))
+        )
 
 
 def test_both_layouts_paint_the_same(studio: Studio, tiny_file: Path):
@@ -132,7 +230,8 @@ def test_the_infotext_is_true(studio: Studio):
     assert picture.infotext == (
         "a red cat\nNegative prompt: blurry\n"
         f"Steps: {STEPS}, Sampler: DPM++ 2M, Schedule type: Karras, CFG scale: 7.0, Seed: 7, Size: 72x64, "
-        f"Model hash: {digest}, Model: tiny, RNG: portable, Version: atelier-1"
+        f"Model hash: {digest}, Model: tiny, RNG: portable, Dtype: fp32, Device: cpu, "
+        f"Libraries: torch {torch.__version__}, Pixel hash: {pixel_hash(picture.image)}, Version: atelier-1"
     )
     assert picture.image.size == (72, 64)
 

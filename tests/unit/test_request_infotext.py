@@ -10,10 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from atelier.request.infotext import infotext, joined, quoted
-from atelier.request.model import ModelRef, Resolved
+from atelier.request.infotext import joined, quoted, settings, write
+from atelier.request.model import Maker, ModelRef, Request, Resolved
 
 REQUEST = Resolved(
+    asked=Request(prompt="a red apple", rng="cpu"),
     prompt="a red apple",
     negative_prompt="",
     model=ModelRef(
@@ -24,11 +25,9 @@ REQUEST = Resolved(
     scheduler="Karras",
     cfg_scale=7.0,
     seeds=(1, 2),
-    rng="cpu",
+    variation_seeds=(0, 0),
     width=512,
     height=768,
-    batch_size=1,
-    output=None,
 )
 LINE = (
     "Steps: 20, Sampler: DPM++ 2M, Schedule type: Karras, CFG scale: 7.0, Seed: 1, Size: 512x768, "
@@ -36,11 +35,16 @@ LINE = (
 )
 
 
+def infotext(request: Resolved, picture: int, version: str) -> str:
+    words = request.prompt, request.negative_prompt
+    return write(settings(request, picture, words, Maker(version, "fp32", "cpu", "torch 2.13.0")))
+
+
 def test_prompt_then_line():
     first, line = infotext(REQUEST, 0, "0.1.0").split("\n")
     assert first == "a red apple"
     assert line.startswith(LINE)
-    assert line.endswith("RNG: CPU, Version: atelier-0.1.0")
+    assert line.endswith("RNG: CPU, Dtype: fp32, Device: cpu, Libraries: torch 2.13.0, Version: atelier-0.1.0")
 
 
 def test_each_picture_has_its_own_seed():
@@ -92,3 +96,25 @@ def test_any_model_name_is_read_back(name: str):
     assert (json.loads(value) if value.startswith('"') else value.strip()) == name
     assert read["Seed"] == "1"
     assert read["Size"] == "512x768"
+
+
+def test_every_option_is_said_and_read_back():
+    from atelier.request.infotext import read, to_request
+
+    asked = Request(
+        prompt="a {b|c}", negative_prompt="d", emphasis="No norm", clip_skip=2, old_timelines=True,
+        variation_strength=0.25, seed_resize=(512, 640), ensd=31337, cfg_rescale=0.7, skip_early_cfg=0.1, ngms=1.5,
+        ngms_all_steps=True, eta=0.5, eta_ddim=0.25, s_churn=10, s_tmin=0.5, s_tmax=20, s_noise=1.01, sigma_min=0.05,
+        sigma_max=12, rho=5, discard_penultimate_sigma=True, sgm_noise_multiplier=True, denoising_strength=0.6,
+        hires_upscale=1.75, hires_steps=10, hires_upscaler="R-ESRGAN 4x+", hires_resize=(1024, 1024), hires_prompt="x",
+        hires_sampler="Euler", hires_scheduler="Karras", hires_cfg_scale=4, rng="nv",
+    )  # fmt: skip
+    request = replace(REQUEST, asked=asked, prompt=asked.prompt, negative_prompt="d", variation_seeds=(5, 6))
+    maker = Maker("1", "fp32", "cpu", "torch 2.13.0")
+    text = write(settings(request, 1, ("a b", "d"), maker))
+    found = to_request(read(text))
+    left = {"prompt", "model", "seed", "variation_seed", "choices", "steps", "sampler", "scheduler", "cfg_scale"}
+    left |= {"width", "height"}
+    assert found.model_dump(exclude=left) == asked.model_dump(exclude=left)
+    assert (found.prompt, found.seed, found.variation_seed, found.choices) == ("a b", 2, 6, False)
+    assert "Template: a {b|c}" in text

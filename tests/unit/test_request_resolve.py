@@ -30,7 +30,7 @@ OFFER = Offer(
 def test_the_model_fills_what_is_left_open():
     done = resolve(Request(prompt="a cat"), OFFER)
     assert (done.sampler, done.scheduler, done.steps, done.cfg_scale) == ("DPM++ 2M", "Karras", 20, 5.0)
-    assert (done.width, done.height, done.model, done.output) == (64, 96, OFFER.model, None)
+    assert (done.width, done.height, done.model) == (64, 96, OFFER.model)
 
 
 def test_what_was_asked_for_stays():
@@ -40,7 +40,7 @@ def test_what_was_asked_for_stays():
     )  # fmt: skip
     done = resolve(asked, OFFER)
     assert (done.sampler, done.scheduler, done.steps, done.cfg_scale) == ("Euler a", "Karras", 3, 0)
-    assert (done.seeds, done.width, done.height, done.batch_size, done.output) == ((9, 10), 128, 72, 2, "x")
+    assert (done.seeds, done.width, done.height) == ((9, 10), 128, 72)
 
 
 def test_unknown_names_are_told():
@@ -66,3 +66,12 @@ def test_seeds_are_drawn_once_and_count_up():
 def test_the_largest_seed_is_followed_by_the_smallest():
     request = Request(prompt="", seed=ALL_SEEDS - 1, batch_size=2)
     assert resolve(request, OFFER).seeds == (ALL_SEEDS - 1, 0)
+
+
+def test_a_variation_shares_the_seed_and_counts_the_variation_seeds():
+    request = Request(prompt="", seed=5, variation_seed=9, variation_strength=0.1, batch_size=3)
+    done = resolve(request, OFFER)
+    assert (done.seeds, done.variation_seeds) == ((5, 5, 5), (9, 10, 11))
+    drawn = resolve(Request(prompt="", seed=5, variation_strength=0.1), OFFER, random.Random(1)).variation_seeds
+    assert drawn == resolve(Request(prompt="", seed=5, variation_strength=0.1), OFFER, random.Random(1)).variation_seeds
+    assert resolve(Request(prompt="", seed=5, variation_seed=9, batch_size=2), OFFER).variation_seeds == (0, 0)

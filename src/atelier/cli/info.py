@@ -9,12 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from atelier import __version__
-from atelier.errors import BadFile
+from atelier.cli.repaint import Original
 
 if TYPE_CHECKING:
     from atelier.request.infotext import Infotext
-
-TEXT_SUFFIXES = frozenset({".txt", ".json"})
 
 
 def info(
@@ -31,31 +29,8 @@ def info(
         lines = _installation()
         typer.echo(json.dumps(lines) if as_json else "\n".join(f"{key:8} {value}" for key, value in lines.items()))
         return
-    found = _infotext(picture)
+    found = Original.read(picture).said
     typer.echo(json.dumps(_data(found), ensure_ascii=False) if as_json else "\n".join(_lines(found)))
-
-
-def _infotext(picture: Path) -> Infotext:
-    from atelier.request.infotext import read
-    from atelier.request.infotext_image import Unreadable, read_picture
-
-    data = _bytes(picture)
-    if picture.suffix.lower() in TEXT_SUFFIXES:
-        return read(data.decode("utf-8-sig", "replace"))
-    try:
-        found = read_picture(data)
-    except Unreadable as error:
-        raise BadFile(picture, str(error)) from error
-    if found is None:
-        raise BadFile(picture, "carries no infotext: it was not painted by a program that writes one, or saved again")
-    return found
-
-
-def _bytes(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise BadFile(path, f"cannot be read ({error.strerror})") from error
 
 
 def _data(found: Infotext) -> dict[str, object]:

@@ -15,7 +15,7 @@ from rich.text import Text
 
 from atelier.cli import preview as terminal
 from atelier.errors import BadInput
-from atelier.request.events import Event, Failed, Finished, PictureReady, Preview, Saved, Started
+from atelier.request.events import Event, Failed, Finished, PictureReady, Preview, Saved, Started, Warned
 from atelier.request.events import Progress as Progressed
 
 if TYPE_CHECKING:
@@ -45,18 +45,22 @@ class Display:
     console: Console
     draw: terminal.Draw | None
 
-    def follow(self, events: Iterable[Event]) -> None:
-        """Shows what happens, then prints to stdout where the pictures lie. Raises the error of Failed."""
+    def follow(self, events: Iterable[Event]) -> list[PictureReady]:
+        """Shows what happens, then prints to stdout where the pictures lie; returns them. Raises Failed's error."""
         saved: list[Path] = []
+        painted: list[PictureReady] = []
         try:
             with self._bar() as bar:
                 view = _View(bar, _Frame(self.console, self.draw), saved)
                 for event in events:
                     view.show(event)
+                    if isinstance(event, PictureReady):
+                        painted.append(event)
             self.console.print(view.summary, highlight=False)
         finally:
             for path in saved:
                 typer.echo(path)
+        return painted
 
     def _bar(self) -> Progress:
         return Progress(
@@ -99,6 +103,8 @@ class _View:
 
     def show(self, event: Event) -> None:
         match event:
+            case Warned(message):
+                self.bar.console.print(f"note: {message}", highlight=False, markup=False)
             case Started(pictures, steps):
                 self.pictures = pictures
                 self.bar.update(self.task, total=steps, refresh=True)

@@ -9,7 +9,6 @@ import typer
 
 if TYPE_CHECKING:
     from atelier.prompt.explain import Encoder
-    from atelier.prompt.styles import Style
 
 app = typer.Typer(help="Prompts: show what they mean.", no_args_is_help=True)
 
@@ -34,12 +33,12 @@ def explain(
     emphasis: Annotated[str, typer.Option(help="Original, No norm, Ignore, None or Comfy.")] = "Original",
     seed: Annotated[int, typer.Option(min=0, help="What choices and wildcards are drawn from.")] = 0,
     wildcards: Annotated[
-        Path | None, typer.Option(help="A folder of wildcard files (.txt).", show_default=False)
+        Path | None, typer.Option(help="A folder of wildcard files (.txt).", show_default="wildcards")
     ] = None,
     style: Annotated[
         list[str] | None, typer.Option(help="Name of a style; may be repeated.", show_default=False)
     ] = None,
-    styles_file: Annotated[Path, typer.Option(help="Where styles are kept.")] = Path("styles.csv"),
+    styles_file: Annotated[Path | None, typer.Option(help="Where styles are kept.", show_default="styles.csv")] = None,
     embedding: Annotated[
         list[str] | None, typer.Option(help="A textual inversion as name=vectors; may be repeated.", show_default=False)
     ] = None,
@@ -50,19 +49,20 @@ def explain(
     """Show weights, what is active when, parts, networks, and tokens in chunks."""
     import json
 
+    from atelier.compose import words
     from atelier.prompt import Clock
     from atelier.prompt import emphasis as emphasis_mode
     from atelier.prompt.explain import explain as explained
     from atelier.prompt.explain import report
-    from atelier.prompt.styles import apply_styles
 
     clock = Clock(hires_steps or steps, steps if hires_steps else None, old_timeline)
+    known = words(styles_file, wildcards)
     explanation = explained(
-        apply_styles(text, [s.prompt for s in _styles(styles_file, style or [])]),
+        known.styled(text, "", style or ())[0],
         clock,
         mode=emphasis_mode(emphasis),
         seed=seed,
-        files=_wildcards(wildcards),
+        files=known.wildcards(),
         encoder=_encoder(embedding or []),
     )
     typer.echo(json.dumps(explanation.data(), ensure_ascii=False) if as_json else report(explanation, clock))
@@ -74,7 +74,7 @@ def _encoder(embeddings: list[str]) -> Encoder:
     from atelier.weights.tokenizer import standard
 
     tokenizer = standard()
-    marks = Marks(tokenizer.bos, tokenizer.eos, tokenizer.pad, tokenizer.encode(",")[0], tokenizer.positions - 2)
+    marks = Marks(tokenizer.bos, tokenizer.eos, tokenizer.pad, tokenizer.comma, tokenizer.positions - 2)
     return Encoder(tokenizer.encode, marks, dict(_embedding(e) for e in embeddings))
 
 
@@ -85,39 +85,3 @@ def _embedding(text: str) -> tuple[str, int]:
     if not name or not vectors.isdecimal() or not 0 < len(vectors) <= 4:
         raise BadInput(f"--embedding {text!r}: write it as name=vectors, for example easynegative=8")
     return name, int(vectors)
-
-
-def _wildcards(folder: Path | None) -> dict[str, tuple[str, ...]]:
-    from atelier.errors import BadFile
-    from atelier.prompt.wildcards import read_wildcard
-
-    if folder is None:
-        return {}
-    if not folder.is_dir():
-        raise BadFile(folder, "is no folder: --wildcards names the folder that holds the .txt files")
-    files = sorted(folder.rglob("*.txt"))
-    return {f.relative_to(folder).with_suffix("").as_posix(): read_wildcard(_read(f)) for f in files}
-
-
-def _styles(file: Path, names: list[str]) -> list[Style]:
-    from atelier.errors import UnknownName
-    from atelier.prompt.styles import read_styles
-
-    if not names:
-        return []
-    known = {s.name: s for s in read_styles(_read(file))}
-    for name in names:
-        if name not in known:
-            raise UnknownName("style", name, known)
-    return [known[name] for name in names]
-
-
-def _read(file: Path) -> str:
-    from atelier.errors import BadFile
-
-    try:
-        return file.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise BadFile(file, f"cannot be read ({error.strerror})") from error
-    except UnicodeDecodeError as error:
-        raise BadFile(file, "is not UTF-8 text") from error

@@ -49,7 +49,8 @@ class Checkpoint:
 
     The specs raise BadFile where the shapes are no such network's. The `load_*` methods are strict: they raise BadFile
     for every tensor missing, left over or misshapen, and give floating tensors as `dtype` (None: as they are stored).
-    `mapped` says whether tensors that need no cast stay in the file until they are touched.
+    `mapped` says whether tensors that need no change stay in the file until they are touched; `channels_last` lays out
+    kernels as convolutions of the CPU and of CUDA prefer them.
     """
 
     path: Path
@@ -150,18 +151,22 @@ class Checkpoint:
         """64 hex digits: of the file itself, or over all weights files of a folder."""
         return files_sha256(self.files, self.path, cache or HashCache())
 
-    def load_unet(self, dtype: torch.dtype | None = None, *, mapped: bool = True) -> UNet:
+    def load_unet(self, dtype: torch.dtype | None = None, *, mapped: bool = True, channels_last: bool = False) -> UNet:
         from atelier.models.unet import UNet
         from atelier.weights.load import load_into
 
-        spec, tensors = self.unet_spec, self.tensors("unet", dtype, mapped=mapped)
+        spec = self.unet_spec
+        tensors = self.tensors("unet", dtype, mapped=mapped, channels_last=channels_last)
         return load_into(lambda: UNet(spec), tensors, source=self._source("unet"))
 
-    def load_vae(self, dtype: torch.dtype | None = None, *, mapped: bool = True) -> AutoencoderKL:
+    def load_vae(
+        self, dtype: torch.dtype | None = None, *, mapped: bool = True, channels_last: bool = False
+    ) -> AutoencoderKL:
         from atelier.models.vae import AutoencoderKL
         from atelier.weights.load import load_into
 
-        spec, tensors = self.vae_spec, self.tensors("vae", dtype, mapped=mapped)
+        spec = self.vae_spec
+        tensors = self.tensors("vae", dtype, mapped=mapped, channels_last=channels_last)
         return load_into(lambda: AutoencoderKL(spec), tensors, source=self._source("vae"))
 
     def load_text(self, dtype: torch.dtype | None = None, *, mapped: bool = True) -> ClipText:
@@ -184,7 +189,9 @@ class Checkpoint:
         tensors = self.tensors("vision", dtype, mapped=mapped)
         return load_into(lambda: ClipVision(spec), tensors, source=self._source("vision"))
 
-    def tensors(self, part: Part, dtype: torch.dtype | None = None, *, mapped: bool = True) -> dict[str, Tensor]:
+    def tensors(
+        self, part: Part, dtype: torch.dtype | None = None, *, mapped: bool = True, channels_last: bool = False
+    ) -> dict[str, Tensor]:
         """One part's tensors by our names; those of `projection` by their own, none where it is not there."""
         from atelier.weights.load import read
         from atelier.weights.names import clip, unet, vae
@@ -202,7 +209,7 @@ class Checkpoint:
             "text": lambda: clip.names(self.text_spec),
             "vision": lambda: clip.vision_names(vision) if vision is not None else iter(()),
         }[part]()
-        return read(stored, names, dtype=dtype, mapped=mapped)
+        return read(stored, names, dtype=dtype, mapped=mapped, channels_last=channels_last)
 
     def _shapes(self, part: Part) -> Shapes:
         return Shapes.of(self.parts[part])

@@ -14,17 +14,14 @@ from atelier.weights.archive import Archive
 if TYPE_CHECKING:
     from atelier.models.clip import ClipText
     from atelier.nn.ports import Conditioning
-    from atelier.weights.tokenizer import ClipTokenizer
 
 Part = Literal["unet", "vae", "text", "vision", "projection"]
 """The networks of a model; `projection` is the pair of tensors with which CLIP's towers meet."""
 
 
 class Encode(Protocol):
-    def __call__(
-        self, text_model: ClipText, tokenizer: ClipTokenizer, texts: Sequence[str], clip_skip: int = 1
-    ) -> Conditioning:
-        """What the U-Net attends to, one row per text; see the family's own function."""
+    def __call__(self, text_model: ClipText, rows: Sequence[Sequence[int]], clip_skip: int = 1) -> Conditioning:
+        """What the U-Net attends to, for each row of token ids; see the family's own function."""
         ...
 
 

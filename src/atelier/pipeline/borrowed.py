@@ -53,8 +53,8 @@ def _needs(stage: Stage, *, previews: bool) -> list[Key]:
     match stage:
         case Encode(model):
             return [(model, TEXT)]
-        case Diffuse(model):
-            return [(model, UNET), (model, VAE)] if previews else [(model, UNET)]
+        case Diffuse(request):
+            return [(request.model, UNET), (request.model, VAE)] if previews else [(request.model, UNET)]
         case Decode(model):
             return [(model, VAE)]
         case _:

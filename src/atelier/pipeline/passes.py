@@ -1,8 +1,10 @@
-"""One pass of each kind: texts to conditioning, noise to latents, latents to pictures. Nothing here knows of events."""
+"""One pass of each kind: noise to latents, latents to pictures. Nothing here knows of events."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -12,50 +14,41 @@ from torch import Tensor
 from atelier.diffusion.brownian import brownian
 from atelier.diffusion.catalogue import resolve_sampler
 from atelier.diffusion.denoise import denoiser
-from atelier.diffusion.guidance.cfg import Guidance, cfg
-from atelier.diffusion.rng import Stream, draw, fresh, silent, streams
+from atelier.diffusion.guidance.cfg import Guidance, cfg, level_at
+from atelier.diffusion.rng import Stream, fresh, silent
 from atelier.diffusion.sampling import Options, SamplerSpec
 from atelier.diffusion.scheduling import ScheduleOptions, run_sigmas
-from atelier.diffusion.types import Denoiser, NoiseSource, Step
+from atelier.diffusion.seeds import Seed, first_noises
+from atelier.diffusion.types import Denoiser, NoiseSource, Prediction, Step
 from atelier.errors import NotFinite
 from atelier.families.checkpoint import Checkpoint
 from atelier.families.facts import LatentFormat
 from atelier.models.unet import UNet
 from atelier.models.vae import AutoencoderKL
-from atelier.nn.ports import Conditioning
-from atelier.pipeline.resources import TextEncoder
-from atelier.pipeline.stages import Diffuse, Encode
-
-UNCONDITIONAL, CONDITIONAL = 0, 1
-"""Rows of the conditioning that `encode` returns."""
+from atelier.pipeline.conditioning import Guide, States
+from atelier.pipeline.stages import Diffuse, Slot
+from atelier.request.model import Request, Resolved
 
 THUMBNAIL = 16
 """Latent positions along the longer side of what is decoded for a preview."""
 
 
-def encode(stage: Encode, encoder: TextEncoder) -> Conditioning:
-    """Two rows: of the negative prompt, then of the prompt."""
-    return encoder([stage.negative_prompt, stage.prompt])
-
-
-def diffuse(
-    stage: Diffuse, unet: UNet, model: Checkpoint, conditioning: Conditioning, device: torch.device
-) -> Iterator[Step]:
+def diffuse(stage: Diffuse, unet: UNet, model: Checkpoint, states: States, device: torch.device) -> Iterator[Step]:
     """Samples the pictures of `stage` together, one step at a time; x (B, C, h, w), float32.
 
     Every picture has its own stream of noise, keyed by its seed. Raises NotFinite at the first step that leaves the
     finite numbers.
     """
-    latent = model.latent
-    spec, schedule = resolve_sampler(stage.sampler, stage.scheduler)
-    sigmas = run_sigmas(schedule.make(ScheduleOptions()), model.levels, stage.steps, discard=spec.discards)
-    seeds = [slot.seed for slot in stage.slots]
-    drawn = streams(seeds, stage.rng)
-    noise = draw(drawn, (latent.channels, stage.height // latent.factor, stage.width // latent.factor)).to(device)
-    x = spec.begin(noise, float(sigmas[0]))
-    denoise = _guided(unet, model, conditioning, spec, stage.cfg_scale, len(seeds))
-    noises = _source(spec, seeds, drawn, x, sigmas, stage.rng)
-    for step in spec.make(Options(levels=model.levels))(denoise, x, sigmas, noises):
+    request, asked, latent = stage.request, stage.request.asked, model.latent
+    spec, schedule = resolve_sampler(request.sampler, request.scheduler)
+    discard = spec.discards or asked.discard_penultimate_sigma
+    sigmas = run_sigmas(schedule.make(_schedule_options(asked)), model.levels, request.steps, discard=discard)
+    shape = (latent.channels, request.height // latent.factor, request.width // latent.factor)
+    noise, drawn = first_noises([_seed(slot, asked, latent) for slot in stage.slots], shape, asked.rng)
+    x = spec.begin(noise.to(device), float(sigmas[0]), unit=asked.sgm_noise_multiplier)
+    denoise = _guided(request, spec, sigmas, model, Guide(stage.slots, states, unet))
+    noises = _source(spec, [slot.seed for slot in stage.slots], drawn, x, sigmas, asked.rng)
+    for step in spec.make(_options(asked, spec, model))(denoise, x, sigmas, noises):
         if not bool(step.x.isfinite().all()):
             raise NotFinite(
                 f"step {step.index + 1} of {step.total}: the latent is not finite; "
@@ -80,29 +73,54 @@ def thumbnail(clean: Tensor, vae: AutoencoderKL, format_: LatentFormat) -> Image
     return decode(F.avg_pool2d(clean, shrink, ceil_mode=True), vae, format_)
 
 
-def _guided(
-    unet: UNet, model: Checkpoint, conditioning: Conditioning, spec: SamplerSpec, scale: float, pictures: int
-) -> Denoiser:
-    def branch(*rows: int) -> Denoiser:
-        chosen = _rows(conditioning, [row for row in rows for _ in range(pictures)], unet)
-
-        def net(x: Tensor, t: Tensor) -> Tensor:
-            return unet(x.to(chosen.tokens.dtype), t, chosen)
-
-        return denoiser(net, model.parameterization, model.levels)
-
-    guidance = Guidance(scale=scale * spec.cfg)
-    return cfg(guidance, conditional=branch(CONDITIONAL), unguided=spec.unguided)(branch(UNCONDITIONAL, CONDITIONAL))
+def _seed(slot: Slot, asked: Request, latent: LatentFormat) -> Seed:
+    """A resize of nothing, or to one side only, is none."""
+    width, height = asked.seed_resize or (0, 0)
+    resized = (height // latent.factor, width // latent.factor) if min(width, height) >= latent.factor else None
+    return Seed(slot.seed, slot.variation_seed, asked.variation_strength, resized, asked.ensd)
 
 
-def _rows(conditioning: Conditioning, rows: list[int], unet: UNet) -> Conditioning:
-    weight = next(unet.parameters())
-    pooled = conditioning.pooled
-    return Conditioning(conditioning.tokens[rows].to(weight), None if pooled is None else pooled[rows].to(weight))
+def _schedule_options(asked: Request) -> ScheduleOptions:
+    return ScheduleOptions(sigma_min=asked.sigma_min or None, sigma_max=asked.sigma_max or None, rho=asked.rho or None)
+
+
+def _options(asked: Request, spec: SamplerSpec, model: Checkpoint) -> Options:
+    return Options(
+        eta=asked.eta_ddim if spec.name.startswith("DDIM") and asked.eta_ddim is not None else asked.eta,
+        s_churn=asked.s_churn,
+        s_tmin=asked.s_tmin,
+        s_tmax=asked.s_tmax or math.inf,
+        s_noise=asked.s_noise,
+        levels=model.levels,
+    )
+
+
+def _guided(request: Resolved, spec: SamplerSpec, sigmas: Tensor, model: Checkpoint, guide: Guide) -> Denoiser:
+    """The denoiser under guidance; each call of it is the next moment of the prompts' timelines."""
+    asked = request.asked
+    guidance = Guidance(
+        scale=request.cfg_scale * spec.cfg,
+        weights=guide.slots[0].wording.weights,
+        rescale=asked.cfg_rescale,
+        start=level_at(sigmas, asked.skip_early_cfg),
+        end=asked.ngms,
+        alternate=not asked.ngms_all_steps,
+    )
+    both, conditional = (
+        denoiser(partial(guide.net, guided=guided), model.parameterization, model.levels) for guided in (True, False)
+    )
+    wrap = cfg(guidance, conditional=conditional, rescaled_as=model.parameterization, unguided=spec.unguided)
+    guided = wrap(both)
+
+    def denoise(x: Tensor, sigma: Tensor, /) -> Prediction:
+        guide.call += 1
+        return guided(x, sigma)
+
+    return denoise
 
 
 def _source(
-    spec: SamplerSpec, seeds: list[int], drawn: tuple[Stream, ...], x: Tensor, sigmas: Tensor, rng: str
+    spec: SamplerSpec, seeds: Sequence[int], drawn: tuple[Stream, ...], x: Tensor, sigmas: Tensor, rng: str
 ) -> NoiseSource:
     match spec.noise:
         case "fresh":

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from atelier.errors import AtelierError, BadInput
-from atelier.nn.ports import Conditioning
 from atelier.pipeline import passes
 from atelier.pipeline.borrowed import Borrowed
+from atelier.pipeline.conditioning import States, encode
 from atelier.pipeline.resources import TEXT, UNET, VAE, Resources
 from atelier.pipeline.stages import Decode, Diffuse, Encode, Save, Stage
 from atelier.request.events import Event, Failed, Finished, PictureReady, Preview, Progress, Saved, Started
+from atelier.request.infotext import pixel_hash, write
+from atelier.request.model import ModelRef
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -32,7 +35,7 @@ def run(stages: Sequence[Stage], have: Resources, *, previews: float | None = No
     started = time.monotonic()
     diffusing = [stage for stage in stages if isinstance(stage, Diffuse)]
     pictures = sum(len(stage.slots) for stage in diffusing)
-    yield Started(pictures, sum(stage.steps for stage in diffusing))
+    yield Started(pictures, sum(stage.request.steps for stage in diffusing))
     try:
         with Borrowed(have, stages, previews=previews is not None) as parts:
             work = _Work(have, parts, len(diffusing), None if previews is None else _Pace(previews))
@@ -60,14 +63,14 @@ class _Work:
     def __init__(self, have: Resources, parts: Borrowed, groups: int, pace: _Pace | None) -> None:
         self.have, self.parts, self.groups, self.pace = have, parts, groups, pace
         self.done = 0
-        self.conditioning: Conditioning | None = None
+        self.states: States = {}
         self.latents: Sequence[Tensor] = ()
-        self.images: Sequence[Image] = ()
+        self.painted: Sequence[tuple[Image, str]] = ()
 
     def perform(self, stage: Stage) -> Iterator[Event]:
         match stage:
             case Encode():
-                self.conditioning = passes.encode(stage, self.parts.take(stage.model, TEXT))
+                self.states = encode(stage, self.parts.take(stage.model, TEXT))
             case Diffuse():
                 yield from self._diffuse(stage)
             case Decode():
@@ -76,39 +79,35 @@ class _Work:
                 yield from self._save(stage)
 
     def _diffuse(self, stage: Diffuse) -> Iterator[Event]:
-        assert self.conditioning is not None
-        model, first = self.have.checkpoint(stage.model), stage.slots[0].picture
-        unet = self.parts.take(stage.model, UNET)
-        for step in passes.diffuse(stage, unet, model, self.conditioning, self.have.device):
+        reference, first = stage.request.model, stage.slots[0].picture
+        model, unet = self.have.checkpoint(reference), self.parts.take(reference, UNET)
+        for step in passes.diffuse(stage, unet, model, self.states, self.have.device):
             self.done += 1
             self.latents = step.x.unbind()
             yield Progress(self.done, self.groups * step.total, first)
             if self.pace is not None and step.index < step.total - 1:
                 clean = step.clean[0]
-                image = self.pace.maybe(lambda: self._thumbnail(stage, clean))  # noqa: B023 - called at once
+                image = self.pace.maybe(lambda: self._thumbnail(reference, clean))  # noqa: B023 - called at once
                 if image is not None:
                     yield Preview(first, image)
 
-    def _thumbnail(self, stage: Diffuse, clean: Tensor) -> Image:
-        return passes.thumbnail(clean, self.parts.take(stage.model, VAE), self.have.checkpoint(stage.model).latent)
+    def _thumbnail(self, model: ModelRef, clean: Tensor) -> Image:
+        return passes.thumbnail(clean, self.parts.take(model, VAE), self.have.checkpoint(model).latent)
 
     def _decode(self, stage: Decode) -> Iterator[Event]:
         model, vae = self.have.checkpoint(stage.model), self.parts.take(stage.model, VAE)
-        images: list[Image] = []
+        painted: list[tuple[Image, str]] = []
         for slot, latent in zip(stage.slots, self.latents, strict=True):
-            images.append(passes.decode(latent, vae, model.latent))
-            yield PictureReady(slot.picture, slot.seed, images[-1], slot.infotext)
-        self.images, self.latents = images, ()
+            image = passes.decode(latent, vae, model.latent)
+            infotext = write(replace(slot.settings, pixel_hash=pixel_hash(image)))
+            painted.append((image, infotext))
+            yield PictureReady(slot.picture, slot.seed, image, infotext)
+        self.painted, self.latents = painted, ()
 
     def _save(self, stage: Save) -> Iterator[Event]:
-        for slot, image in zip(stage.slots, self.images, strict=True):
+        for slot, (image, infotext) in zip(stage.slots, self.painted, strict=True):
             path = self.have.save(
-                image,
-                slot.infotext,
-                output=stage.output,
-                picture=slot.picture,
-                pictures=stage.pictures,
-                seed=slot.seed,
+                image, infotext, output=stage.output, picture=slot.picture, pictures=stage.pictures, seed=slot.seed
             )
             yield Saved(slot.picture, path)
 

@@ -4,40 +4,42 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from atelier.request.model import ModelRef, Rng
+from atelier.pipeline.wording import Wording
+from atelier.request.infotext import Settings
+from atelier.request.model import ModelRef, Resolved
 
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """One picture of a request: its place (0-based), its seed and the text that makes it again."""
+    """One picture of a request: its place (0-based), its seeds, its words, and what its infotext will say."""
 
     picture: int
     seed: int
-    infotext: str
+    variation_seed: int
+    wording: Wording
+    settings: Settings
 
 
 @dataclass(frozen=True, slots=True)
 class Encode:
-    """Turns the prompts into what the denoiser attends to."""
+    """Turns texts into what the denoiser attends to.
+
+    groups: texts that are encoded together, those of one prompt's timeline, because Original emphasis evens out the
+    mean over all of them.
+    """
 
     model: ModelRef
-    prompt: str
-    negative_prompt: str
+    groups: tuple[tuple[str, ...], ...]
+    emphasis: str
+    clip_skip: int
 
 
 @dataclass(frozen=True, slots=True)
 class Diffuse:
-    """Paints latents from noise, all of these pictures at once. width and height in pixels."""
+    """Paints latents from noise, all of these pictures at once; their prompts have the same weights of AND."""
 
-    model: ModelRef
+    request: Resolved
     slots: tuple[Slot, ...]
-    sampler: str
-    scheduler: str
-    steps: int
-    cfg_scale: float
-    rng: Rng
-    width: int
-    height: int
 
 
 @dataclass(frozen=True, slots=True)

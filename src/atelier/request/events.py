@@ -1,4 +1,4 @@
-"""What a run tells about itself, in order: Started, then Progress, Preview, PictureReady and Saved, then one of
+"""What a run tells about itself, in order: Warned, Started, then Progress, Preview, PictureReady and Saved, then one of
 Finished and Failed."""
 
 from __future__ import annotations
@@ -11,6 +11,13 @@ from atelier.errors import AtelierError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+
+
+@dataclass(frozen=True, slots=True)
+class Warned:
+    """One line about something in the request that is probably not meant, or not done."""
+
+    message: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,4 +78,4 @@ class Failed:
     error: AtelierError
 
 
-Event = Started | Progress | Preview | PictureReady | Saved | Finished | Failed
+Event = Warned | Started | Progress | Preview | PictureReady | Saved | Finished | Failed

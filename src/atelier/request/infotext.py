@@ -6,7 +6,10 @@ through it in opposite directions.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from atelier.request.infotext_keys import Settings, Size
 from atelier.request.infotext_pairs import joined, quoted
@@ -14,29 +17,64 @@ from atelier.request.infotext_read import read
 from atelier.request.infotext_record import Infotext
 from atelier.request.infotext_request import interpret, to_request
 from atelier.request.infotext_write import write
-from atelier.request.model import Resolved, Rng
+from atelier.request.model import Maker, Request, Resolved, Rng
 
-__all__ = ["Infotext", "Settings", "infotext", "interpret", "joined", "quoted", "read", "to_request", "write"]
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+__all__ = [
+    "Infotext",
+    "Settings",
+    "interpret",
+    "joined",
+    "pixel_hash",
+    "quoted",
+    "read",
+    "settings",
+    "to_request",
+    "write",
+]
 
 RNG_VALUES: Mapping[Rng, str] = {"portable": "portable", "cpu": "CPU", "nv": "NV"}
 """Values of the key RNG. A1111 knows CPU and NV; without the key it draws on the device that computes."""
 
 
-def infotext(request: Resolved, picture: int, version: str) -> str:
-    """The text of picture `picture` (0-based) of a request painted by release `version` of Atelier."""
-    return write(
-        Settings(
-            prompt=request.prompt,
-            negative_prompt=request.negative_prompt,
-            steps=request.steps,
-            sampler=request.sampler,
-            scheduler=request.scheduler,
-            cfg_scale=request.cfg_scale,
-            seed=request.seeds[picture],
-            size=Size(request.width, request.height),
-            model_hash=request.model.sha256[:10],
-            model=request.model.name,
-            rng=RNG_VALUES[request.rng],
-            version=f"atelier-{version}",
-        )
+COPIED = frozenset(Settings.__slots__) & frozenset(Request.model_fields) - {"prompt", "negative_prompt", "model", "rng"}
+"""Fields that mean the same in a request and in an infotext."""
+
+
+def settings(request: Resolved, picture: int, words: tuple[str, str], maker: Maker) -> Settings:
+    """What the infotext of picture `picture` (0-based) says, but for the hash of its pixels.
+
+    words: its prompt and negative prompt, with the choices made; where they differ from the request's these are kept
+    as templates.
+    """
+    asked, (prompt, negative_prompt) = request.asked, words
+    varied = asked.variation_strength > 0
+    return replace(
+        Settings(**{name: getattr(asked, name) for name in COPIED}),
+        prompt=prompt,
+        negative_prompt=negative_prompt,
+        template=request.prompt if prompt != request.prompt else None,
+        negative_template=request.negative_prompt if negative_prompt != request.negative_prompt else None,
+        steps=request.steps,
+        sampler=request.sampler,
+        scheduler=request.scheduler,
+        cfg_scale=request.cfg_scale,
+        seed=request.seeds[picture],
+        variation_seed=request.variation_seeds[picture] if varied else None,
+        size=Size(request.width, request.height),
+        model_hash=request.model.sha256[:10],
+        model=request.model.name,
+        rng=RNG_VALUES[asked.rng],
+        dtype=maker.dtype,
+        device=maker.device,
+        libraries=maker.libraries,
+        version=f"atelier-{maker.version}",
     )
+
+
+def pixel_hash(image: Image) -> str:
+    """SHA-256 (hex) of a picture's size and RGB values: equal for equal pixels, whatever the file."""
+    rgb = image.convert("RGB")
+    return hashlib.sha256(f"{rgb.width}x{rgb.height}:".encode() + rgb.tobytes()).hexdigest()

@@ -48,7 +48,7 @@ def interpret(found: Infotext) -> Reading:
 
 
 def to_request(found: Infotext, **changes: object) -> Request:
-    """The request that an infotext is, with some fields changed.
+    """The request that an infotext is, with some fields changed. Its prompt has its choices made.
 
     Raises BadInput if its numbers are out of range, or if the request cannot be made of it.
     """
@@ -62,7 +62,7 @@ def to_request(found: Infotext, **changes: object) -> Request:
         fields["model"] = _TITLE_HASH.sub("", settings.model)
     if settings.size is not None:
         fields |= {"width": _side(settings.size[0]), "height": _side(settings.size[1])}
-    return Request.model_validate({**fields, **changes})
+    return Request.model_validate({**fields, "choices": False, **changes})
 
 
 def _seed(seed: int | None) -> int | None:

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, ModelWrapValidatorHandler, ValidationError, model_validator
 
-from atelier.errors import BadInput
+from atelier.errors import BadInput, nearest
 
 
 class Limits(NamedTuple):
     """The smallest and the largest value of a field."""
 
-    low: int
-    high: int
+    low: float
+    high: float
 
 
 SIDE_STEP = 8
@@ -29,10 +29,35 @@ LIMITS: Mapping[str, Limits] = {
     "height": Limits(64, 4096),
     "batch_size": Limits(1, 64),
     "batch_count": Limits(1, 1000),
+    "clip_skip": Limits(1, 12),
+    "cfg_rescale": Limits(0, 1),
+    "skip_early_cfg": Limits(0, 1),
+    "ngms": Limits(0, 1000),
+    "variation_seed": Limits(-1, 2**64 - 1),
+    "variation_strength": Limits(0, 1),
+    "ensd": Limits(-(2**63), 2**63),
+    "eta": Limits(0, 100),
+    "eta_ddim": Limits(0, 100),
+    "s_churn": Limits(0, 1000),
+    "s_tmin": Limits(0, 1000),
+    "s_tmax": Limits(0, 10**9),
+    "s_noise": Limits(0, 100),
+    "sigma_min": Limits(0, 1000),
+    "sigma_max": Limits(0, 1000),
+    "rho": Limits(0, 100),
+    "denoising_strength": Limits(0, 1),
+    "hires_upscale": Limits(1, 16),
+    "hires_steps": Limits(0, 1000),
+    "hires_cfg_scale": Limits(0, 100),
+    "hires_denoising_strength": Limits(0, 1),
 }
+MAX_SIDE = 65_536
+
+Sides = tuple[Annotated[int, Field(ge=0, le=MAX_SIDE)], Annotated[int, Field(ge=0, le=MAX_SIDE)]]
+"""(width, height) in pixels; (0, 0) says nothing."""
 
 
-def _limited(name: str, default: int | None, description: str) -> Any:  # noqa: ANN401 - pydantic's Field is typed so
+def _limited(name: str, default: float | None, description: str) -> Any:  # noqa: ANN401 - pydantic's Field is typed so
     low, high = LIMITS[name]
     return Field(default=default, ge=low, le=high, allow_inf_nan=False, description=description)
 
@@ -59,6 +84,51 @@ class Request(BaseModel):
     batch_size: int = _limited("batch_size", 1, "Pictures in a batch; it never changes a picture.")
     batch_count: int = _limited("batch_count", 1, "Batches.")
     output: str | None = Field(default=None, description="File or folder to save in; nothing: pictures stay in memory.")
+
+    styles: tuple[str, ...] = Field(default=(), description="Saved styles to put around the prompts, by name.")
+    choices: bool = Field(default=True, description="Whether {a|b} and __name__ in prompts are drawn from the seed.")
+    emphasis: str = Field(
+        default="Original", description="How (word:1.2) is read: Original, No norm, Ignore, None, Comfy."
+    )
+    clip_skip: int | None = _limited("clip_skip", None, "Which of the last layers of CLIP is read; 1 is the last.")
+    old_timelines: bool = Field(default=False, description="Count [a:b:when] as A1111 did before 1.6.")
+    lenient: bool = Field(default=False, description="What is not there (networks, a model of an infotext) only warns.")
+
+    variation_seed: int | None = _limited("variation_seed", None, "Seed of the variation; -1 or nothing: drawn.")
+    variation_strength: float = _limited("variation_strength", 0.0, "From the seed's noise to that of the variation.")
+    seed_resize: Sides | None = Field(default=None, description="Size of the picture whose noise is to be kept.")
+    ensd: int = _limited("ensd", 0, "Added to the seed for all noise after the first (eta noise seed delta).")
+
+    cfg_rescale: float = _limited("cfg_rescale", 0.0, "How far contrast is brought back to that without guidance.")
+    skip_early_cfg: float = _limited("skip_early_cfg", 0.0, "Share of the steps at the start without guidance.")
+    ngms: float = _limited("ngms", 0.0, "Below this level of noise every other step is without guidance.")
+    ngms_all_steps: bool = Field(default=False, description="ngms leaves guidance out of all those steps.")
+
+    eta: float | None = _limited("eta", None, "Share of the noise that a step renews; the sampler's own if not given.")
+    eta_ddim: float | None = _limited("eta_ddim", None, "The same for DDIM.")
+    s_churn: float = _limited("s_churn", 0.0, "Noise added before steps.")
+    s_tmin: float = _limited("s_tmin", 0.0, "The lowest level at which it is.")
+    s_tmax: float = _limited("s_tmax", 0.0, "The highest; 0 is no limit.")
+    s_noise: float = _limited("s_noise", 1.0, "Factor on all noise that is added on the way.")
+    sigma_min: float = _limited("sigma_min", 0.0, "The schedule's smallest level above 0; 0 is the model's.")
+    sigma_max: float = _limited("sigma_max", 0.0, "The schedule's largest level; 0 is the model's.")
+    rho: float = _limited("rho", 0.0, "The schedule's exponent; 0 is its own.")
+    discard_penultimate_sigma: bool = Field(default=False, description="Leave out the next-to-last level.")
+    sgm_noise_multiplier: bool = Field(default=False, description="Begin with noise scaled as ComfyUI does.")
+
+    denoising_strength: float | None = _limited("denoising_strength", None, "How much of a picture is painted anew.")
+    hires_upscale: float | None = _limited("hires_upscale", None, "Second pass: how much larger.")
+    hires_resize: Sides | None = Field(default=None, description="Second pass: size in pixels.")
+    hires_steps: int | None = _limited("hires_steps", None, "Second pass: steps; 0 is as many as in the first.")
+    hires_upscaler: str | None = Field(default=None, description="Second pass: what enlarges.")
+    hires_sampler: str | None = Field(default=None, description="Second pass: sampler.")
+    hires_scheduler: str | None = Field(default=None, description="Second pass: schedule.")
+    hires_prompt: str | None = Field(default=None, description="Second pass: prompt.")
+    hires_negative_prompt: str | None = Field(default=None, description="Second pass: negative prompt.")
+    hires_cfg_scale: float | None = _limited("hires_cfg_scale", None, "Second pass: CFG scale.")
+    hires_denoising_strength: float | None = _limited(
+        "hires_denoising_strength", None, "Second pass: denoising strength."
+    )
 
     @model_validator(mode="wrap")
     @classmethod
@@ -88,9 +158,11 @@ class ModelRef:
 class Resolved:
     """A request with nothing left open and nothing random: the same Resolved is the same pictures.
 
-    sampler and scheduler are registry names; seeds holds one seed per picture, in order.
+    asked: what was asked for, where nothing had to be decided; its styles are in the prompts here. sampler and
+    scheduler are registry names; seeds and variation_seeds hold one per picture, in order.
     """
 
+    asked: Request
     prompt: str
     negative_prompt: str
     model: ModelRef
@@ -99,11 +171,19 @@ class Resolved:
     scheduler: str
     cfg_scale: float
     seeds: tuple[int, ...]
-    rng: Rng
+    variation_seeds: tuple[int, ...]
     width: int
     height: int
-    batch_size: int
-    output: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Maker:
+    """Who paints: the release of Atelier, the dtype and the device of the network, the libraries that compute."""
+
+    version: str
+    dtype: str
+    device: str
+    libraries: str
 
 
 def check_side(name: str, side: int, step: int) -> None:
@@ -128,7 +208,7 @@ def _one_line(error: ValidationError) -> str:
     name = str(first["loc"][0]) if first["loc"] else "request"
     match first["type"]:
         case "extra_forbidden":
-            return f"unknown field {name!r}: the fields are {', '.join(Request.model_fields)}"
+            return f"unknown field {name!r}: {nearest(name, tuple(Request.model_fields))}"
         case "missing":
             return f"{name} is missing"
         case _:
@@ -138,9 +218,12 @@ def _one_line(error: ValidationError) -> str:
 def _way_out(name: str, message: str) -> str:
     if name in LIMITS:
         low, high = LIMITS[name]
-        kind = "a number" if name == "cfg_scale" else "a whole number"
-        return f"must be {kind} from {low} to {high}"
+        return f"must be {_kind(name)} from {low} to {high}"
     return message[:1].lower() + message[1:]
+
+
+def _kind(name: str) -> str:
+    return "a number" if "float" in str(Request.model_fields[name].annotation) else "a whole number"
 
 
 def _shown(value: object) -> str:

@@ -41,7 +41,9 @@ class Offer:
 
 
 def resolve(request: Request, offer: Offer, draw: random.Random | None = None) -> Resolved:
-    """The request made total. `draw` gives the seed that was left open (a fresh one if None).
+    """The request made total. `draw` gives the seeds that were left open (fresh ones if None).
+
+    With a variation all pictures share the seed and each has the next variation seed, as in A1111.
 
     Raises UnknownName for a sampler or schedule that is not there, BadInput for a size that the model cannot paint.
     """
@@ -50,7 +52,11 @@ def resolve(request: Request, offer: Offer, draw: random.Random | None = None) -
     width, height = request.width or own.width, request.height or own.height
     for name, side in (("width", width), ("height", height)):
         check_side(name, side, own.side_step)
+    source = draw or random.SystemRandom()
+    count, first = request.batch_size * request.batch_count, _seed(request.seed, source)
+    varied = request.variation_strength > 0
     return Resolved(
+        asked=request,
         prompt=request.prompt,
         negative_prompt=request.negative_prompt,
         model=offer.model,
@@ -58,16 +64,16 @@ def resolve(request: Request, offer: Offer, draw: random.Random | None = None) -
         sampler=sampler,
         scheduler=scheduler,
         cfg_scale=own.cfg_scale if request.cfg_scale is None else request.cfg_scale,
-        seeds=_seeds(request, draw or random.SystemRandom()),
-        rng=request.rng,
+        seeds=(first,) * count if varied else _following(first, count),
+        variation_seeds=_following(_seed(request.variation_seed, source), count) if varied else (0,) * count,
         width=width,
         height=height,
-        batch_size=request.batch_size,
-        output=request.output,
     )
 
 
-def _seeds(request: Request, draw: random.Random) -> tuple[int, ...]:
-    first = draw.randrange(DRAWN_SEEDS) if request.seed in {None, -1} else request.seed
-    assert first is not None
-    return tuple((first + i) % ALL_SEEDS for i in range(request.batch_size * request.batch_count))
+def _seed(asked: int | None, draw: random.Random) -> int:
+    return draw.randrange(DRAWN_SEEDS) if asked is None or asked == -1 else asked
+
+
+def _following(first: int, count: int) -> tuple[int, ...]:
+    return tuple((first + i) % ALL_SEEDS for i in range(count))

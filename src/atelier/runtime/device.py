@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from atelier.errors import BadInput, UnknownName
-from atelier.weights.cast import PRECISIONS, precision
+from atelier.weights.cast import precision, precision_name
 
 AUTO = "auto"
 KINDS = ("cpu", "cuda", "mps")
@@ -38,8 +38,7 @@ class Device:
         return self.small_dtype if self.small_dtype is not None and parameters < SMALL_NET else self.dtype
 
     def __str__(self) -> str:
-        name = next(n for n, d in PRECISIONS.items() if d is self.dtype)
-        return f"{self.torch_device} ({name})"
+        return f"{self.torch_device} ({precision_name(self.dtype)})"
 
 
 def pick(device: str | None = None, dtype: str | None = None) -> Device:

@@ -5,22 +5,27 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 from typing import TypeVar, cast
 
 import torch
 from PIL.Image import Image
-from torch import nn
+from torch import Tensor, nn
 
 from atelier.families.checkpoint import Checkpoint, open_checkpoint
+from atelier.families.family import Family
+from atelier.models.clip import ClipText
 from atelier.models.unet import UNet
 from atelier.models.vae import AutoencoderKL
-from atelier.nn.ports import Conditioning
 from atelier.pipeline.resources import PartOf, T, TextEncoder
+from atelier.prompt import Marks
 from atelier.request.model import ModelRef
 from atelier.runtime.device import Device
 from atelier.runtime.store import Destination
+from atelier.weights.cast import precision_name
+from atelier.weights.tokenizer import ClipTokenizer
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -71,6 +76,10 @@ class Machine:
                 if not self._keep and not self._users[key]:
                     del self._parts[key]
 
+    def dtype(self, model: ModelRef) -> str:
+        """The precision that the model's denoiser computes in: fp32, fp16 or bf16."""
+        return precision_name(_dtype(self.checkpoint(model), self._device))
+
     def save(self, image: Image, infotext: str, *, output: str, picture: int, pictures: int, seed: int) -> Path:
         destination = Destination.of(output)
         return destination.save(image, infotext, picture=picture, pictures=pictures, seed=seed)
@@ -81,22 +90,38 @@ class Machine:
             del self._parts[key]
 
 
+@dataclass(frozen=True, slots=True)
+class _Text:
+    """A `TextEncoder`: a family's way to read rows, its tower and its tokenizer."""
+
+    family: Family
+    tower: ClipText
+    tokenizer: ClipTokenizer
+
+    @property
+    def marks(self) -> Marks:
+        own = self.tokenizer
+        return Marks(own.bos, own.eos, own.pad, own.comma, own.positions - 2)
+
+    def tokenize(self, text: str, /) -> list[int]:
+        return self.tokenizer.encode(text)
+
+    def states(self, rows: Sequence[Sequence[int]], clip_skip: int, /) -> Tensor:
+        return self.family.encode(self.tower, rows, clip_skip).tokens
+
+
 def _text(model: Checkpoint, device: Device) -> TextEncoder:
-    tower, tokenizer = _placed(model.load_text(_dtype(model, device)), device), model.tokenizer
-
-    def encode(texts: Sequence[str]) -> Conditioning:
-        return model.family.encode(tower, tokenizer, texts)
-
-    return encode
+    return _Text(model.family, _placed(model.load_text(_dtype(model, device)), device), model.tokenizer)
 
 
 def _unet(model: Checkpoint, device: Device) -> UNet:
-    return _placed(model.load_unet(_dtype(model, device)), device)
+    return _placed(model.load_unet(_dtype(model, device), channels_last=_lays_out(device)), device)
 
 
 def _vae(model: Checkpoint, device: Device) -> AutoencoderKL:
     dtype = _dtype(model, device)
-    return _placed(model.load_vae(device.vae_dtype if dtype == device.dtype else dtype), device)
+    dtype = device.vae_dtype if dtype == device.dtype else dtype
+    return _placed(model.load_vae(dtype, channels_last=_lays_out(device)), device)
 
 
 LOADERS: Mapping[str, Callable[[Checkpoint, Device], object]] = {"text": _text, "unet": _unet, "vae": _vae}
@@ -104,6 +129,11 @@ LOADERS: Mapping[str, Callable[[Checkpoint, Device], object]] = {"text": _text, 
 
 def _dtype(model: Checkpoint, device: Device) -> torch.dtype:
     return device.for_net(sum(prod(shape) for shape in model.parts["unet"].shapes().values()))
+
+
+def _lays_out(device: Device) -> bool:
+    """Whether kernels are laid out while they are read, in one pass; other devices do it faster on their own side."""
+    return device.channels_last and device.torch_device.type == "cpu"
 
 
 def _placed(module: M, device: Device) -> M:

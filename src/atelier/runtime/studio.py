@@ -5,23 +5,27 @@ from __future__ import annotations
 import os
 from collections.abc import Generator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import lcm
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import torch
+
 from atelier.diffusion.catalogue import DEFAULT_SAMPLER, resolve_sampler, samplers
 from atelier.errors import BadInput
 from atelier.families.checkpoint import Checkpoint
-from atelier.pipeline.plan import plan
+from atelier.pipeline.plan import NO_FILES, plan
 from atelier.pipeline.run import run
-from atelier.request.events import Event, Failed, PictureReady
-from atelier.request.model import SIDE_STEP, ModelRef, Request, Resolved
+from atelier.prompt import Warn, silent
+from atelier.request.events import Event, Failed, PictureReady, Warned
+from atelier.request.model import SIDE_STEP, Maker, ModelRef, Request, Resolved
 from atelier.request.resolve import Defaults, Offer, resolve
 from atelier.runtime.device import Device
-from atelier.runtime.library import Library
+from atelier.runtime.library import EMBEDDED, Library, Model
 from atelier.runtime.resources import Machine
 from atelier.runtime.store import Destination
+from atelier.runtime.words import Words
 from atelier.weights.hashes import HashCache
 
 if TYPE_CHECKING:
@@ -37,9 +41,10 @@ class Picture:
     infotext: str
 
     def save(self, path: str | os.PathLike[str]) -> Path:
-        """Writes a PNG that carries the infotext: to a file, or under a numbered name into a folder.
+        """Writes the picture with its infotext: to a file, or as a PNG under a numbered name into a folder.
 
-        Returns where it lies. Raises BadFile or StorageFull, leaving nothing half-written.
+        A file is a PNG, JPEG, WebP (lossless) or AVIF by its suffix. Returns where it lies. Raises BadFile,
+        StorageFull or BadInput, leaving nothing half-written.
         """
         destination = Destination.of(os.fspath(path))
         destination.prepare()
@@ -49,25 +54,35 @@ class Picture:
 class Studio:
     """Paints with the models of one library on one device.
 
-    keep: the model that was used last stays in memory for the next request. hashes: remembers what files hash to.
-    version: of Atelier, for the infotexts.
+    hashes: remembers what files hash to. version: of Atelier, for the infotexts. keep: the model that was used last
+    stays in memory for the next request. words: where styles and wildcards are.
     """
 
-    def __init__(self, device: Device, library: Library, hashes: HashCache, *, version: str, keep: bool = True) -> None:
-        self.device, self.library = device, library
+    def __init__(
+        self,
+        device: Device,
+        library: Library,
+        hashes: HashCache,
+        *,
+        version: str,
+        keep: bool = True,
+        words: Words | None = None,
+    ) -> None:
+        self.device, self.library, self.words = device, library, words or Words()
         self._hashes, self._version = hashes, version
         self._machine = Machine(device, keep=keep)
 
-    def resolve(self, request: Request) -> Resolved:
+    def resolve(self, request: Request, warn: Warn = silent) -> Resolved:
         """Leaves nothing of a request open. Raises BadInput for what cannot be painted, before any work is done."""
-        found = self.library.find(request.model)
+        found = self._find(request, warn)
         model = self._machine.open(found.path)
         _check_paints_from_text(model)
         reference = ModelRef(found.name, str(found.path), model.sha256(self._hashes))
         resolved = resolve(request, Offer(_method, reference, _defaults(model)))
-        if resolved.output is not None:
-            Destination.of(resolved.output).prepare()
-        return resolved
+        if request.output is not None:
+            Destination.of(request.output).prepare()
+        prompt, negative_prompt = self.words.styled(request.prompt, request.negative_prompt, request.styles)
+        return replace(resolved, prompt=prompt, negative_prompt=negative_prompt)
 
     def events(self, request: Request, *, previews: float | None = None) -> Generator[Event]:
         """Paints a request as a stream of events; closing it stops between two steps.
@@ -75,10 +90,14 @@ class Studio:
         previews: seconds between previews, None for none. Raises BadInput, at the call, for a request that cannot be
         painted; what fails later is the event Failed.
         """
-        resolved = self.resolve(request)
+        warnings: list[str] = []
+        resolved = self.resolve(request, warnings.append)
         together = 1 if samplers()[resolved.sampler].alone else self.device.together
-        stages = plan(resolved, version=self._version, together=together)
-        return run(stages, self._machine, previews=previews)
+        has_wildcards = request.choices and "__" in resolved.prompt + resolved.negative_prompt
+        files = self.words.wildcards() if has_wildcards else NO_FILES
+        stages = plan(resolved, self._maker(resolved), together=together, files=files, warn=warnings.append)
+        warnings += _without_effect(request)
+        return self._told(warnings, run(stages, self._machine, previews=previews))
 
     def paint(self, request: Request) -> list[Picture]:
         """Paints a request. Raises AtelierError."""
@@ -93,6 +112,30 @@ class Studio:
                     case _:
                         pass
         return pictures
+
+    def _find(self, request: Request, warn: Warn) -> Model:
+        try:
+            return self.library.find(request.model)
+        except BadInput as error:
+            if not request.lenient:
+                raise
+            warn(f"{error}; painted with the model {EMBEDDED!r}")
+            return self.library.find()
+
+    def _maker(self, resolved: Resolved) -> Maker:
+        dtype = self._machine.dtype(resolved.model)
+        return Maker(self._version, dtype, str(self.device.torch_device), f"torch {torch.__version__}")
+
+    @staticmethod
+    def _told(warnings: list[str], events: Generator[Event]) -> Generator[Event]:
+        yield from map(Warned, dict.fromkeys(warnings))
+        yield from events
+
+
+def _without_effect(request: Request) -> list[str]:
+    """What a request may say and nothing does yet."""
+    asked = sorted(name for name in request.model_fields_set if name.startswith("hires_"))
+    return [f"{', '.join(asked)}: there is no second pass yet, only the first is painted"] if asked else []
 
 
 def _check_paints_from_text(model: Checkpoint) -> None:

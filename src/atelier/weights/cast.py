@@ -21,6 +21,11 @@ def precision(name: str) -> torch.dtype:
     return PRECISIONS[name]
 
 
+def precision_name(dtype: torch.dtype) -> str:
+    """fp32, fp16 or bf16."""
+    return next(name for name, known in PRECISIONS.items() if known is dtype)
+
+
 def cast(tensors: Mapping[str, Tensor], dtype: torch.dtype | None) -> dict[str, Tensor]:
     """Floating tensors as `dtype`, others as they are; None changes nothing.
 

@@ -133,6 +133,11 @@ class ClipTokenizer:
     def pad(self) -> int:
         return self.vocabulary[self.pad_token]
 
+    @property
+    def comma(self) -> int:
+        """The id of a comma, behind which long prompts are cut."""
+        return self.encode(",")[0]
+
     def same_as(self, other: ClipTokenizer) -> bool:
         """Whether both give the same rows for every text."""
         return (self.merges, self.positions, self.pad_token) == (

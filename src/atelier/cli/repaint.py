@@ -1,0 +1,120 @@
+"""Painting a picture again from what it carries, and comparing the two."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from atelier.errors import BadFile, BadInput
+from atelier.request.infotext import Infotext, Settings, interpret, pixel_hash, read, to_request
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from atelier.request.events import PictureReady
+    from atelier.request.model import Request
+
+TEXT_SUFFIXES = frozenset({".txt", ".json"})
+LOSSY = frozenset({".jpg", ".jpeg", ".webp", ".avif"})
+SAME_PICTURE = ("prompt", "negative_prompt", "steps", "sampler", "scheduler", "cfg_scale", "seed", "size", "rng")
+"""Fields that make it another picture."""
+SAME_BITS = ("model_hash", "dtype", "device", "libraries", "version")
+"""Fields that may change its last bits, or, the model's hash, all of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Original:
+    """A picture, or the text of one, and what it says."""
+
+    path: Path
+    said: Infotext
+
+    @classmethod
+    def read(cls, path: Path) -> Original:
+        """Raises BadFile for what cannot be read or carries no infotext."""
+        from atelier.request.infotext_image import Unreadable, read_picture
+
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise BadFile(path, f"cannot be read ({error.strerror})") from error
+        if path.suffix.lower() in TEXT_SUFFIXES:
+            return cls(path, read(data.decode("utf-8-sig", "replace")))
+        try:
+            found = read_picture(data)
+        except Unreadable as error:
+            raise BadFile(path, str(error)) from error
+        if found is None:
+            raise BadFile(path, "carries no infotext: it was not painted by a program that writes one, or saved again")
+        return cls(path, found)
+
+    def request(self, changes: Mapping[str, object]) -> Request:
+        """What to paint. Raises BadInput for numbers out of range."""
+        return to_request(self.said, **changes)
+
+
+def verify(original: Original, painted: Sequence[PictureReady]) -> bool:
+    """Says whether the picture painted again is equal to the last bit, and if not what differs and why."""
+    same, lines = compare(original, painted)
+    typer.echo("\n".join(lines))
+    return same
+
+
+def compare(original: Original, painted: Sequence[PictureReady]) -> tuple[bool, list[str]]:
+    """(equal to the last bit, lines that say so). Raises BadInput for a request of several pictures."""
+    if len(painted) != 1:
+        raise BadInput(f"--verify compares one picture, and {len(painted)} were painted: use batches of 1")
+    made = painted[0]
+    before, now = interpret(original.said).settings, interpret(read(made.infotext)).settings
+    hashed, found = pixel_hash(made.image), _pixels(original.path)
+    if found is not None and pixel_hash(found) == hashed:
+        return True, [f"equal: every pixel is that of {original.path}"]
+    if found is None and before.pixel_hash == hashed:
+        return True, [f"equal: the pixels have the hash that {original.path} says"]
+    return False, ["differs", *(f"  {line}" for line in _reasons(original, found, made.image, before, now))]
+
+
+def _reasons(original: Original, found: Image | None, made: Image, before: Settings, now: Settings) -> Iterator[str]:
+    if found is not None:
+        yield _distance(found, made)
+        if before.pixel_hash is not None and before.pixel_hash != pixel_hash(found):
+            lossy = original.path.suffix.lower() in LOSSY
+            yield "the file's pixels are no longer those that were painted" + (": its format is lossy" if lossy else "")
+        if before.pixel_hash is not None and before.pixel_hash == pixel_hash(made):
+            yield "what is painted now is what was painted then"
+    for name in (*SAME_PICTURE, *SAME_BITS):
+        was, is_ = getattr(before, name), getattr(now, name)
+        if was != is_:
+            yield f"{name.replace('_', ' ')}: {_shown(was)} then, {_shown(is_)} now"
+    if original.said.dialect != "a1111" or not str(before.version or "").startswith("atelier"):
+        yield f"it was painted by another program ({original.said.dialect})"
+
+
+def _shown(value: object) -> str:
+    return "not said" if value is None else repr(value)
+
+
+def _distance(found: Image, made: Image) -> str:
+    from PIL import ImageChops
+
+    if found.size != made.size:
+        return f"size {found.width}x{found.height} then, {made.width}x{made.height} now"
+    difference = ImageChops.difference(found.convert("RGB"), made)
+    histogram = difference.histogram()
+    counts = [sum(histogram[channel * 256 + level] for channel in range(3)) for level in range(256)]
+    largest = max(level for level, count in enumerate(counts) if count)
+    changed = 1 - counts[0] / sum(counts)
+    return f"{changed:.1%} of the values differ, by {largest} of 255 at most"
+
+
+def _pixels(path: Path) -> Image | None:
+    from PIL import Image
+
+    if path.suffix.lower() in TEXT_SUFFIXES:
+        return None
+    with Image.open(path) as image:
+        return image.convert("RGB")

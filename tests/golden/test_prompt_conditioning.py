@@ -1,0 +1,156 @@
+"""What a prompt becomes, against the rules written out by hand through transformers' CLIP at its true size."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from atelier.families.text import clip_states
+from atelier.models.clip import ClipText, TextSpec
+from atelier.pipeline.conditioning import States, encode
+from atelier.pipeline.stages import Encode
+from atelier.pipeline.wording import wording
+from atelier.prompt import Clock, Marks
+from atelier.request.model import ModelRef, Request
+from atelier.weights.load import load_into
+from atelier.weights.names.clip import names
+from atelier.weights.tokenizer import ClipTokenizer, standard
+
+MODEL = ModelRef("m", "m", "0" * 64)
+BOS, EOS, COMMA = 49406, 49407, 267
+LONG = ", a tall green tree by the river" * 14
+PROMPT = f"a (red:1.4) [apple:ripe pizza:0.5] on (a table:0.8){LONG} BREAK [[dark]]"
+BY_HAND = {
+    fruit: [("a ", 1.0), ("red", 1.4), (f" {fruit} on ", 1.0), ("a table", 0.8), (LONG, 1.0), None, ("dark", 1 / 1.21)]
+    for fruit in ("apple", "ripe pizza")
+}
+"""What each text of the timeline means; None is BREAK."""
+
+
+class Encoder:
+    def __init__(self, net: ClipText, tokenizer: ClipTokenizer) -> None:
+        self.net, self.tokenizer, self.calls = net, tokenizer, 0
+
+    @property
+    def marks(self) -> Marks:
+        return Marks()
+
+    def tokenize(self, text: str, /) -> list[int]:
+        return self.tokenizer.encode(text)
+
+    def states(self, rows: Any, clip_skip: int, /) -> torch.Tensor:
+        self.calls += 1
+        return clip_states(self.net, rows, clip_skip).tokens
+
+
+@pytest.fixture(scope="module")
+def towers(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Any, ClipText]:
+    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+    torch.manual_seed(0)
+    config = CLIPTextConfig(
+        vocab_size=49408,
+        hidden_size=768,
+        intermediate_size=3072,
+        num_hidden_layers=12,
+        num_attention_heads=12,
+        eos_token_id=EOS,
+        bos_token_id=BOS,
+        pad_token_id=EOS,
+    )
+    theirs = CLIPTextModel(config).eval()
+    tensors = theirs.state_dict()
+    prefix = "" if "text_model.final_layer_norm.weight" in tensors else "text_model."
+    ours = load_into(
+        lambda: ClipText(TextSpec()), {n.ours: tensors[n.diffusers.removeprefix(prefix)] for n in names(TextSpec())}
+    )
+    folder: Path = tmp_path_factory.mktemp("tokenizer")
+    standard().save(folder)
+    return CLIPTokenizer.from_pretrained(folder), theirs, ours
+
+
+def chunks_by_hand(tokenizer: Any, pieces: list[tuple[str, float] | None]) -> list[tuple[list[int], list[float]]]:
+    """Chunks of 75 tokens; a full chunk gives what stands behind its last comma, 20 tokens at most, to the next."""
+    done: list[tuple[list[int], list[float]]] = []
+    ids: list[int] = []
+    weights: list[float] = []
+    comma = -1
+    for piece in pieces:
+        if piece is None:
+            done.append((ids, weights))
+            ids, weights, comma = [], [], -1
+            continue
+        for token in tokenizer(piece[0], add_special_tokens=False).input_ids:
+            if token == COMMA:
+                comma = len(ids)
+            elif len(ids) == 75 and comma != -1 and len(ids) - comma <= 20:
+                rest = ids[comma + 1 :], weights[comma + 1 :]
+                done.append((ids[: comma + 1], weights[: comma + 1]))
+                (ids, weights), comma = rest, -1
+            if len(ids) == 75:
+                done.append((ids, weights))
+                ids, weights, comma = [], [], -1
+            ids.append(token)
+            weights.append(piece[1])
+    done.append((ids, weights))
+    return [([BOS, *i, *[EOS] * (76 - len(i))], [1.0, *w, *[1.0] * (76 - len(w))]) for i, w in done]
+
+
+def by_hand(tokenizer: Any, clip: Any, mode: str) -> list[torch.Tensor]:
+    chunked = [chunks_by_hand(tokenizer, pieces) for pieces in BY_HAND.values()]
+    assert [len(chunks) for chunks in chunked] == [3, 3]
+    columns: list[torch.Tensor] = []
+    for column in range(3):
+        ids = torch.tensor([chunks[column][0] for chunks in chunked])
+        weights = torch.tensor([chunks[column][1] for chunks in chunked])[..., None]
+        z = clip(ids).last_hidden_state
+        if mode == "Original":
+            heavier = z * weights
+            z = heavier * (z.mean() / heavier.mean())
+        elif mode == "No norm":
+            z = z * weights
+        columns.append(z)
+    return list(torch.cat(columns, dim=1))
+
+
+def encoded(encoder: Encoder, prompt: str, mode: str) -> tuple[States, tuple[tuple[str, ...], ...]]:
+    asked = Request(prompt=prompt, emphasis=mode)
+    words = wording(prompt, "", asked, 0, Clock(20), {}, lambda _: None)
+    return encode(Encode(MODEL, words.groups, mode, 1), encoder), words.groups
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("mode", ["Original", "No norm", "Ignore"])
+def test_a_weighted_scheduled_chunked_prompt(towers: tuple[Any, Any, ClipText], mode: str) -> None:
+    tokenizer, theirs, ours = towers
+    encoder = Encoder(ours, standard())
+    states, (_, group) = encoded(encoder, PROMPT, mode)
+    assert encoder.calls == 3, "two texts and the empty negative prompt"
+    for expected, text in zip(by_hand(tokenizer, theirs, mode), group, strict=True):
+        found = states[group][text]
+        assert found.shape == (3 * 77, 768)
+        assert float((found - expected).abs().max()) <= 1e-5 * float(expected.abs().max())
+
+
+@torch.no_grad()
+def test_comfy_weights_go_from_the_empty_prompt(towers: tuple[Any, Any, ClipText]) -> None:
+    tokenizer, theirs, ours = towers
+    states, (_, group) = encoded(Encoder(ours, standard()), "a (red:1.4) apple", "Comfy")
+    ids = tokenizer(["a red apple", ""], padding="max_length", max_length=77).input_ids
+    z, empty = theirs(torch.tensor(ids)).last_hidden_state
+    weights = torch.ones(77, 1)
+    weights[2] = 1.4
+    expected = empty + (z - empty) * weights
+    assert float((states[group][group[0]] - expected).abs().max()) <= 1e-5 * float(expected.abs().max())
+
+
+@torch.no_grad()
+def test_a_short_text_of_a_timeline_is_as_long_as_the_others(towers: tuple[Any, Any, ClipText]) -> None:
+    tokenizer, theirs, ours = towers
+    states, (_, group) = encoded(Encoder(ours, standard()), f"[cat{LONG}:dog:0.5]", "Original")
+    ids = tokenizer(["dog", ""], padding="max_length", max_length=77).input_ids
+    expected = torch.cat(list(theirs(torch.tensor(ids)).last_hidden_state[[0, 1]]))
+    assert float((states[group]["dog"] - expected).abs().max()) <= 1e-5 * float(expected.abs().max())

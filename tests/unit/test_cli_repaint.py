@@ -1,0 +1,117 @@
+"""`atelier generate --from`: a picture painted again, and what is said where it differs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from atelier.cli.app import run
+from atelier.request.infotext import pixel_hash, read
+
+LINES = (
+    (
+        "(stare, realistic, lips, eyelashes:0.75), 1girl [:(detailed face:1.2):0.2], <lora:stLouisLuxuriousWheels_v1:1>,"
+        "st. louis \\(luxurious wheels\\) \\(azur lane\\)\nNegative prompt: (worst quality:1.4), bad\n"
+        "Steps: 4, Sampler: DPM++ SDE Karras, CFG scale: 7, Seed: 2555331127, Size: 128x192, Model hash: b4201c7c37, "
+        "Denoising strength: 0.6, ENSD: 31337, Hires upscale: 1.75, Hires steps: 10, Hires upscaler: R-ESRGAN 4x+"
+    ),
+    (
+        "a cat [:(detailed face:1.2):0.2], <lora:x:1>\n"
+        "Steps: 4, Sampler: DPM++ 2M Karras, CFG scale: 7, Seed: 3534095324, Size: 192x128, Model hash: 95afa0d9ea, "
+        "Model: chilloutmix_NiPrunedFp32, Denoising strength: 0.5, Hires upscale: 2, Hires steps: 20, "
+        "Hires upscaler: Latent"
+    ),
+)
+
+
+@pytest.fixture
+def painted(tmp_path: Path, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ATELIER_MODELS", str(tiny_folder.parent))
+    assert run(["generate", "a {red|blue} (cat:1.3)", "--model", "tiny", "--steps", "3", "--seed", "5",
+                "--sampler", "Euler a", "--set", "eta=0.5", "--set", "variation-strength=0.2",
+                "--set", "seed_resize=64x96", "-o", "cat.png"]) == 0  # fmt: skip
+    return tmp_path / "cat.png"
+
+
+def said(path: Path) -> str:
+    with Image.open(path) as image:
+        return image.info["parameters"]
+
+
+def test_a_picture_is_painted_again_to_the_last_bit(painted: Path, capsys: pytest.CaptureFixture[str]):
+    assert run(["generate", "--from", "cat.png", "--verify", "-o", "again.png"]) == 0
+    assert "equal: every pixel is that of cat.png" in capsys.readouterr().out
+    with Image.open(painted) as before, Image.open("again.png") as now:
+        assert before.tobytes() == now.tobytes()
+        assert read(said(painted)).get("Pixel hash") == pixel_hash(now)
+
+
+def test_a_text_is_painted_again_and_compared_by_its_hash(painted: Path, capsys: pytest.CaptureFixture[str]):
+    Path("cat.txt").write_text(said(painted), encoding="utf-8")
+    assert run(["generate", "--from", "cat.txt", "--verify", "-o", "again.png"]) == 0
+    assert "equal: the pixels have the hash" in capsys.readouterr().out
+
+
+def test_what_is_said_replaces_what_the_picture_says(painted: Path, capsys: pytest.CaptureFixture[str]):
+    assert run(["generate", "a dog", "--from", "cat.png", "--verify", "--steps", "4", "-o", "dog.png"]) == 1
+    out = capsys.readouterr().out
+    assert "differs" in out
+    assert "of the values differ" in out
+    assert "steps: 3 then, 4 now" in out
+    assert "then, 'a dog' now" in out
+    assert "what is painted now is what was painted then" not in out
+    assert said(Path("dog.png")).startswith("a dog\n")
+
+
+def test_a_lossy_copy_is_told_from_another_picture(painted: Path, capsys: pytest.CaptureFixture[str]):
+    from atelier.request.infotext_image import save_options
+
+    with Image.open(painted) as image:
+        image.save("cat.jpg", quality=60, **save_options("JPEG", said(painted)))
+    assert run(["generate", "--from", "cat.jpg", "--verify", "-o", "again.png"]) == 1
+    out = capsys.readouterr().out
+    assert "its format is lossy" in out
+    assert "what is painted now is what was painted then" in out
+
+
+@pytest.mark.parametrize("line", LINES)
+def test_lines_from_the_web_are_painted(line: str, painted: Path, capsys: pytest.CaptureFixture[str]):
+    """With the model at hand standing in for theirs."""
+    Path("line.txt").write_text(line, encoding="utf-8")
+    assert run(["generate", "--from", "line.txt", "-o", "x.png", "--model", "tiny"]) == 2
+    assert "is not there: take <lora:" in capsys.readouterr().err
+    assert run(["generate", "--from", "line.txt", "-o", "x.png", "--model", "tiny", "--lenient"]) == 0
+    told = capsys.readouterr().err
+    assert "painted without it" in told
+    assert "there is no second pass yet" in told
+    again = read(said(Path("x.png")))
+    before = read(line)
+    assert (again.prompt, again.negative_prompt) == (before.prompt, before.negative_prompt)
+    for key in ("Steps", "Seed", "Size", "Denoising strength", "ENSD", "Hires upscale", "Hires steps"):
+        assert (again.get(key) or "").removesuffix(".0") == (before.get(key) or ""), key
+    assert again.get("Hires upscaler") == before.get("Hires upscaler")
+    assert (again.get("Sampler"), again.get("Schedule type")) == ((before.get("Sampler") or "")[:-7], "Karras")
+
+
+@pytest.mark.parametrize(
+    ("make", "told"),
+    [
+        (lambda: None, "cannot be read"),
+        (lambda: Image.new("RGB", (8, 8)).save("no.png"), "carries no infotext"),
+        (lambda: Path("no.png").write_bytes(b"GIF89a"), "no.png"),
+        (lambda: Path("no.txt").write_text("a\nSteps: 99999, Sampler: Euler, CFG scale: 7"), "out of range"),
+    ],
+)
+def test_what_cannot_be_painted_again_is_one_line(
+    make: object, told: str, painted: Path, capsys: pytest.CaptureFixture[str]
+):
+    make()  # type: ignore[operator]
+    name = "no.txt" if Path("no.txt").exists() else "no.png"
+    assert run(["generate", "--from", name, "-o", "x.png"]) == 2
+    shown = capsys.readouterr().err
+    assert told in shown
+    assert shown.count("\n") == 1
+    assert not Path("x.png").exists()
