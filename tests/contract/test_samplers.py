@@ -193,8 +193,8 @@ def test_the_options_it_uses_have_an_effect_and_no_other(spec: SamplerSpec) -> N
 def test_any_order_that_can_be_asked_for_is_finite(spec: SamplerSpec) -> None:
     if "order" not in spec.uses:
         pytest.skip("it has no order")
-    for order in (1, 2, 4, 7, 12, MAX_ORDER):
-        for steps in (1, 5, 30, 60):
+    for order in (1, 4, 7, MAX_ORDER):
+        for steps in (1, 5, 60):
             final = run(spec, sigmas_of(spec.schedule, steps), Options(order=order))
             assert bool(final.isfinite().all()), (order, steps)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Literal, cast
+from typing import Literal, cast, get_args
 
 import torch
 from torch import Tensor
@@ -18,6 +18,11 @@ from atelier.diffusion.levels import scaled_linear
 from atelier.diffusion.types import Levels, NoiseSource, Sampler
 from atelier.errors import BadInput
 
+Variant = Literal["bh1", "bh2", "vary_coeff"]
+VARIANTS: tuple[Variant, ...] = get_args(Variant)
+MAX_ORDER = 12
+"""UniPC's; above, its weights are beyond double precision (A1111 offers up to 50). Others have weights for 3 or 4."""
+
 
 @dataclass(frozen=True, slots=True)
 class Options:
@@ -25,7 +30,9 @@ class Options:
 
     eta: share of the noise that a step renews, 0 = none; None = the sampler's own default.
     s_churn, s_tmin, s_tmax: noise added before a step, and between which levels (Karras et al. 2022, algorithm 2).
-    s_noise: factor on all noise added on the way. order: history that a multistep solver uses; None = its own default.
+    s_noise: factor on all noise added on the way. order: history that a multistep solver uses, at most what it has
+    weights for; None = its own default. variant, lower_order_final: UniPC's form, None = the sampler's own, and whether
+    its order falls towards the end.
     levels: the model's, for samplers that speak of its timesteps; None = Stable Diffusion's.
     """
 
@@ -36,6 +43,8 @@ class Options:
     s_noise: float = 1.0
     order: int | None = None
     levels: Levels | None = None
+    variant: Variant | None = None
+    lower_order_final: bool = True
 
     def __post_init__(self) -> None:
         for name in ("eta", "s_churn", "s_tmin", "s_noise"):
@@ -44,8 +53,10 @@ class Options:
                 raise BadInput(f"sampler option {name} is {value}: use a number of 0 or more")
         if math.isnan(self.s_tmax):
             raise BadInput("sampler option s_tmax is not a number: leave it out for no limit")
-        if self.order is not None and not 1 <= self.order <= 4:
-            raise BadInput(f"sampler option order is {self.order}: use 1 to 4")
+        if self.order is not None and not 1 <= self.order <= MAX_ORDER:
+            raise BadInput(f"sampler option order is {self.order}: use 1 to {MAX_ORDER}")
+        if self.variant is not None and self.variant not in VARIANTS:
+            raise BadInput(f"sampler option variant is {self.variant!r}: use {', '.join(VARIANTS)}")
 
     @property
     def table(self) -> Levels:

@@ -15,6 +15,7 @@ from atelier.diffusion.types import Levels, Schedule
 from atelier.errors import BadInput
 
 MAX_STEPS = 10_000
+MIN_SHAPE, MAX_SHAPE = 0.01, 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,19 +23,25 @@ class ScheduleOptions:
     """The knobs of all schedules; a schedule reads those that its spec lists in `uses` and ignores the others.
 
     sigma_min, sigma_max: the range, None = the model's. rho: the exponent, None = the schedule's own.
-    table: which family's table, for schedules that are tables.
+    alpha, beta: the shape of the beta distribution, 0.01 to 100. table: which family's table, for schedules that are
+    tables.
     """
 
     sigma_min: float | None = None
     sigma_max: float | None = None
     rho: float | None = None
     table: Literal["sd1", "sdxl"] = "sd1"
+    alpha: float = 0.6
+    beta: float = 0.6
 
     def __post_init__(self) -> None:
         for name in ("sigma_min", "sigma_max", "rho"):
             value = getattr(self, name)
             if value is not None and not (math.isfinite(value) and value > 0):
                 raise BadInput(f"schedule option {name} is {value}: use a positive number, or leave it out")
+        for name in ("alpha", "beta"):
+            if not MIN_SHAPE <= getattr(self, name) <= MAX_SHAPE:
+                raise BadInput(f"schedule option {name} is {getattr(self, name)}: use {MIN_SHAPE} to {MAX_SHAPE}")
 
     def span(self, levels: Levels) -> tuple[float, float]:
         """(largest, smallest) sigma. Raises BadInput if they are not in that order."""
@@ -64,6 +71,7 @@ class ScheduleSpec:
 
 
 RANGE = frozenset({"sigma_min", "sigma_max"})
+SHAPE = frozenset({"alpha", "beta"})
 
 
 def run_sigmas(schedule: Schedule, levels: Levels, steps: int, *, discard: bool = False) -> Tensor:
@@ -85,6 +93,12 @@ def to_zero(sigmas: Tensor) -> Tensor:
 def ramp(start: float, end: float, count: int) -> Tensor:
     """`count` equally spaced numbers from start to end, float64; of one, the start."""
     return torch.linspace(start, end, count, dtype=torch.float64)
+
+
+def time_span(options: ScheduleOptions, levels: Levels) -> tuple[float, float]:
+    """The times of the largest and of the smallest level, within the model's table."""
+    high, low = (float(levels.t(torch.tensor(sigma))) for sigma in options.span(levels))
+    return high, low
 
 
 def at_times(levels: Levels, times: Tensor) -> Tensor:

@@ -48,7 +48,7 @@ def deis(options: Options = DEFAULTS, *, variable: Variable = TIME) -> Sampler:
 
     C_j is the integral over sigma of the Lagrange polynomials in `variable` of the last slopes; order 3 by default.
     """
-    order = options.order or 3
+    order = min(options.order or 3, 4)
 
     def sample(denoise: Denoiser, x: Tensor, sigmas: Tensor, _noise: NoiseSource) -> Iterator[Step]:
         levels, slopes = levels_of(sigmas), deque[Tensor](maxlen=order)

@@ -17,7 +17,7 @@ def lms(options: Options = DEFAULTS) -> Sampler:
 
     Source: Hairer, Norsett and Wanner, Solving Ordinary Differential Equations I, section III.5; order 4 by default.
     """
-    order = options.order or 4
+    order = min(options.order or 4, 4)
 
     def sample(denoise: Denoiser, x: Tensor, sigmas: Tensor, _noise: NoiseSource) -> Iterator[Step]:
         levels, slopes = levels_of(sigmas), deque[Tensor](maxlen=order)

@@ -22,7 +22,7 @@ WEIGHTS = (
 
 def ipndm(options: Options = DEFAULTS) -> Sampler:
     """Zhang and Chen 2022 (arXiv:2204.13902), section 4: the multistep of PNDM without its costly start."""
-    order = options.order or 4
+    order = min(options.order or 4, 4)
 
     def sample(denoise: Denoiser, x: Tensor, sigmas: Tensor, _noise: NoiseSource) -> Iterator[Step]:
         slopes = deque[Tensor](maxlen=order)
@@ -43,7 +43,7 @@ def ipndm_v(options: Options = DEFAULTS) -> Sampler:
     steps differ, which leaves the method of first order. They are kept, because pictures were painted with them; `LMS`
     has the exact weights.
     """
-    order = options.order or 4
+    order = min(options.order or 4, 4)
 
     def sample(denoise: Denoiser, x: Tensor, sigmas: Tensor, _noise: NoiseSource) -> Iterator[Step]:
         levels, slopes = levels_of(sigmas), deque[Tensor](maxlen=order)

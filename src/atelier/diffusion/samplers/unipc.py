@@ -7,26 +7,23 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Literal
 
 import numpy as np
 from torch import Tensor
 
-from atelier.diffusion.sampling import DEFAULTS, Options, SamplerSpec, intervals, level, settled
+from atelier.diffusion.sampling import DEFAULTS, Options, SamplerSpec, Variant, intervals, level, settled
 from atelier.diffusion.solving import combine, log_ratio, phi
 from atelier.diffusion.types import Denoiser, NoiseSource, Sampler, Step
 
-Variant = Literal["bh1", "bh2"]
 
-
-def unipc(options: Options = DEFAULTS, *, variant: Variant = "bh1", lower_order_final: bool = True) -> Sampler:
+def unipc(options: Options = DEFAULTS, *, default: Variant = "bh1") -> Sampler:
     """Zhao et al. 2023 (arXiv:2302.04867), algorithms 1 and 2 in data prediction (appendix E.5), B(h) = h or e^h - 1.
 
     Order 3 by default, growing at the start and, with lower_order_final, falling at the end. The prediction at the next
     level serves twice: to correct the step that led there, and to predict the one after. It counts in timesteps: see
-    `settled`.
+    `settled`. variant vary_coeff: see `_varying`.
     """
-    order = options.order or 3
+    order, variant = options.order or 3, options.variant or default
 
     def sample(denoise: Denoiser, x: Tensor, sigmas: Tensor, _noise: NoiseSource) -> Iterator[Step]:
         cleans, levels = deque[Tensor](maxlen=order + 1), deque[float](maxlen=order + 1)
@@ -38,7 +35,7 @@ def unipc(options: Options = DEFAULTS, *, variant: Variant = "bh1", lower_order_
             if used:
                 x = _advance(origin, list(cleans)[1 : used + 1], list(levels)[1 : used + 1], at.sigma, variant, clean)
             left = at.total - at.index
-            used = min(order, at.index + 1, left if lower_order_final or at.target == 0 else order)
+            used = min(order, at.index + 1, left if options.lower_order_final or at.target == 0 else order)
             origin = x
             x = clean if at.target == 0 else _advance(x, list(cleans)[:used], list(levels)[:used], at.target, variant)
             x = settled(x, at)
@@ -64,6 +61,8 @@ def _advance(
     moved = math.exp(-h) * x - math.expm1(-h) * cleans[0]
     if not changes:
         return moved
+    if variant == "vary_coeff":
+        return moved + h * combine(_varying(ratios, h, corrects=new is not None), changes)
     scale = -h if variant == "bh1" else math.expm1(-h)
     return moved - scale * combine(_weights(ratios, h, scale, simple=len(ratios) == 1), changes)
 
@@ -77,13 +76,29 @@ def _weights(ratios: Sequence[float], h: float, scale: float, *, simple: bool) -
     return [float(a) for a in np.linalg.solve(np.array(rows), np.array(right))]
 
 
+def _varying(ratios: Sequence[float], h: float, *, corrects: bool) -> list[float]:
+    """Weights of the changes without B(h) (appendix C): of the predictor, the polynomial through all, integrated.
+
+    The corrector's are those of the authors' program, which leaves parts of the sum out (all of the last derivative but
+    the newest change, with the weight of the derivative before; of the others the newest change) and is of first order
+    for that. They are kept, because pictures were painted with them.
+    """
+    count = len(ratios)
+    inverse = np.linalg.inv([[r**k / math.factorial(k + 1) for k in range(count)] for r in ratios])
+    moments = np.array([phi(k + 2, -h) for k in range(count)])
+    if not corrects:
+        return [float(w) for w in moments @ inverse]
+    older = moments[:-1] @ inverse[:-1, :-1]
+    return [*(float(w) for w in older), float(moments[-1] * inverse[max(count - 2, 0), -1])]
+
+
 _BH1 = SamplerSpec(
     "UniPC",
     unipc,
     aliases=("uni_pc",),
     order=2,
     schedule="Time Uniform",
-    uses=frozenset({"order"}),
+    uses=frozenset({"order", "variant", "lower_order_final"}),
     start="unit",
 )
 
@@ -92,7 +107,7 @@ SPECS = (
     replace(
         _BH1,
         name="UniPC BH2",
-        make=partial(unipc, variant="bh2"),
+        make=partial(unipc, default="bh2"),
         aliases=("uni_pc_bh2", "UniPCMultistepScheduler"),
     ),
 )

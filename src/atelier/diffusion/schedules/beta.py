@@ -9,45 +9,53 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from atelier.diffusion.scheduling import RANGE, ScheduleOptions, ScheduleSpec, to_zero
+from atelier.diffusion.scheduling import RANGE, SHAPE, ScheduleOptions, ScheduleSpec, to_zero
 from atelier.diffusion.types import Levels, Schedule
 
 Doubles = NDArray[np.float64]
 
-ALPHA = BETA = 0.6
-_TERMS = 24
 _HALVINGS = 55
 
 
 def beta(options: ScheduleOptions) -> Schedule:
-    """Quantiles of Beta(0.6, 0.6), laid over sigma itself, then 0: A1111's reading of the paper below."""
+    """Quantiles of Beta(alpha, beta), laid over sigma itself, then 0: A1111's reading of the paper below.
+
+    Levels that float32 cannot tell apart, at shapes far from the default, are taken once.
+    """
 
     def sigmas(levels: Levels, steps: int) -> Tensor:
         high, low = options.span(levels)
-        return to_zero(torch.from_numpy(low + quantile(1 - np.linspace(0, 1, steps)) * (high - low)))
+        places = torch.from_numpy(quantile(1 - np.linspace(0, 1, steps), options.alpha, options.beta))
+        laid: Tensor = (low + places * (high - low)).float()
+        return to_zero(laid[torch.cat([torch.tensor([True]), laid[1:] < laid[:-1]])])
 
     return sigmas
 
 
-def beta_in_time(_options: ScheduleOptions) -> Schedule:
-    """Lee et al. 2024 (arXiv:2407.12173): quantiles of Beta(0.6, 0.6), laid over the timesteps, then 0: ComfyUI's.
+def beta_in_time(options: ScheduleOptions) -> Schedule:
+    """Lee et al. 2024 (arXiv:2407.12173): quantiles of Beta(alpha, beta), laid over the timesteps, then 0: ComfyUI's.
 
     Times that round to the same are taken once.
     """
 
     def sigmas(levels: Levels, steps: int) -> Tensor:
-        places = quantile(1 - np.linspace(0, 1, steps, endpoint=False)) * (len(levels.sigmas) - 1)
-        return to_zero(levels.sigmas[torch.from_numpy(np.unique(np.rint(places).astype(np.int64))[::-1].copy())])
+        shares = quantile(1 - np.linspace(0, 1, steps, endpoint=False), options.alpha, options.beta)
+        places = np.rint(shares * (len(levels.sigmas) - 1)).astype(np.int64)
+        return to_zero(levels.sigmas[torch.from_numpy(np.unique(places)[::-1].copy())])
 
     return sigmas
 
 
-def quantile(p: Doubles) -> Doubles:
-    """The x at which the distribution function of Beta(0.6, 0.6) is p, by bisection; any shape."""
+def quantile(p: Doubles, a: float, b: float) -> Doubles:
+    """The x at which the distribution function of Beta(a, b) is p, by bisection from the nearer end; any shape."""
+    return np.where(p > 0.5, 1 - _lower_quantile(1 - p, b, a), _lower_quantile(p, a, b))
+
+
+def _lower_quantile(p: Doubles, a: float, b: float) -> Doubles:
     low, high = np.zeros_like(p), np.ones_like(p)
     for _ in range(_HALVINGS):
         middle = (low + high) / 2
-        below = distribution(middle, ALPHA, BETA) < p
+        below = distribution(middle, a, b) < p
         low, high = np.where(below, middle, low), np.where(below, high, middle)
     return (low + high) / 2
 
@@ -61,9 +69,10 @@ def distribution(x: Doubles, a: float, b: float) -> Doubles:
 
 
 def _fraction(x: Doubles, a: Doubles, b: Doubles) -> Doubles:
-    """The continued fraction DLMF 8.17.22, from its end."""
+    """The continued fraction DLMF 8.17.22, from its end; it takes some square root of the shape to converge."""
     value = np.zeros_like(x)
-    for m in range(_TERMS, 0, -1):
+    terms = 20 + round(4 * math.sqrt(max(a.max(), b.max())))
+    for m in range(terms, 0, -1):
         even = m * (b - m) / ((a + 2 * m - 1) * (a + 2 * m))
         odd = (a + m) * (a + b + m) / ((a + 2 * m) * (a + 2 * m + 1))
         value = even * x / (1 - odd * x / (1 + value))
@@ -71,6 +80,6 @@ def _fraction(x: Doubles, a: Doubles, b: Doubles) -> Doubles:
 
 
 SPECS = (
-    ScheduleSpec("Beta", beta, uses=RANGE),
-    ScheduleSpec("Beta in time", beta_in_time, exact=False),
+    ScheduleSpec("Beta", beta, uses=RANGE | SHAPE),
+    ScheduleSpec("Beta in time", beta_in_time, uses=SHAPE, exact=False),
 )
