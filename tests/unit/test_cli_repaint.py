@@ -12,8 +12,9 @@ from atelier.request.infotext import pixel_hash, read
 
 LINES = (
     (
-        "(stare, realistic, lips, eyelashes:0.75), 1girl [:(detailed face:1.2):0.2], <lora:stLouisLuxuriousWheels_v1:1>,"
-        "st. louis \\(luxurious wheels\\) \\(azur lane\\)\nNegative prompt: (worst quality:1.4), bad\n"
+        "(stare, realistic, lips, eyelashes:0.75), 1girl [:(detailed face:1.2):0.2], "
+        "<lora:stLouisLuxuriousWheels_v1:1>,st. louis \\(luxurious wheels\\) \\(azur lane\\)\n"
+        "Negative prompt: (worst quality:1.4), bad\n"
         "Steps: 4, Sampler: DPM++ SDE Karras, CFG scale: 7, Seed: 2555331127, Size: 128x192, Model hash: b4201c7c37, "
         "Denoising strength: 0.6, ENSD: 31337, Hires upscale: 1.75, Hires steps: 10, Hires upscaler: R-ESRGAN 4x+"
     ),

@@ -169,7 +169,9 @@ def test_muon_moves_matrices_and_kernels_and_adamw_the_rest() -> None:
         torch.nn.Conv2d(4, 6, 3),
         torch.nn.Conv2d(6, 2, 1),
     )
-    muon, adam = optimizers(net, Optim(rate=1e-2, matrices="muon", weight_decay=0.1), outer=("0.",))
+    made = optimizers("net", net, Optim(rate=1e-2, matrices="muon", weight_decay=0.1), outer=("0.",))
+    assert list(made) == ["net", "net.vectors"]
+    muon, adam = made.values()
     assert isinstance(muon, Muon)
     names = {id(p): name for name, p in net.named_parameters()}
     assert [names[id(p)] for g in muon.param_groups for p in g["params"]] == ["1.weight", "2.weight"]
@@ -181,7 +183,7 @@ def test_muon_moves_matrices_and_kernels_and_adamw_the_rest() -> None:
     assert gradient is not None
     step = 0.2 * 36**0.5 * orthogonal(gradient.reshape(6, 36)).view(gradient.shape)
     assert torch.allclose(net[1].weight, before * (1 - 1e-2 * 0.1) - 1e-2 * step, atol=1e-5)
-    assert len(optimizers(net, Optim(rate=1e-2), outer=("0.",))) == 1
+    assert list(optimizers("net", net, Optim(rate=1e-2), outer=("0.",))) == ["net"]
 
 
 # The autoencoder

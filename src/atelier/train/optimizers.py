@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -32,14 +33,19 @@ def adamw(nets: Iterable[nn.Module], optim: Optim, rate: float | None = None) ->
     return _adamw([p for net in nets for p in net.parameters() if p.requires_grad], optim, rate)
 
 
-def optimizers(net: nn.Module, optim: Optim, outer: Sequence[str]) -> tuple[Optimizer, ...]:
-    """What the recipe asks for. Muon moves matrices and kernels, and AdamW the rest: vectors and the `outer` layers."""
+def optimizers(name: str, net: nn.Module, optim: Optim, outer: Sequence[str]) -> dict[str, Optimizer]:
+    """What the recipe asks for, by the name under which checkpoints keep it.
+
+    Muon moves matrices and kernels; AdamW, as `name`.vectors, the rest: vectors, and the layers whose names begin as
+    one of `outer`, which stand between the network and the world.
+    """
     if optim.matrices == "adamw":
-        return (adamw([net], optim),)
-    inner = [p for name, p in net.named_parameters() if p.ndim >= 2 and not name.startswith(tuple(outer))]
+        return {name: adamw([net], optim)}
+    learning = [(key, p) for key, p in net.named_parameters() if p.requires_grad]
+    inner = [p for key, p in learning if p.ndim >= 2 and not key.startswith(tuple(outer))]
     chosen = set(map(id, inner))
-    rest = [p for p in net.parameters() if id(p) not in chosen]
-    return Muon(inner, optim.rate, weight_decay=optim.weight_decay), _adamw(rest, optim)
+    rest = [p for _, p in learning if id(p) not in chosen]
+    return {name: Muon(inner, optim.rate, weight_decay=optim.weight_decay), f"{name}.vectors": _adamw(rest, optim)}
 
 
 def _adamw(parameters: Sequence[Tensor], optim: Optim, rate: float | None = None) -> torch.optim.AdamW:
@@ -64,7 +70,7 @@ class Muon(Optimizer):
         super().__init__(parameters, {"lr": rate, "full_rate": rate, "momentum": momentum, "decay": weight_decay})
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> None:
+    def step(self, closure: Callable[[], float] | None = None) -> None:  # pyright: ignore[reportIncompatibleMethodOverride] - only closures have a loss
         if closure is not None:
             raise TypeError("Muon takes no closure")
         for group in self.param_groups:
@@ -93,15 +99,26 @@ def orthogonal(matrix: Tensor) -> Tensor:
     """
     if matrix.shape[0] > matrix.shape[1]:
         return orthogonal(matrix.T).T
-    x = matrix / matrix.norm().mul(1.01).clamp_min(1e-12)
-    gram: Tensor = x @ x.T
+    x = F.normalize(matrix.flatten(), dim=0).view(matrix.shape) / 1.01
+    gram = torch.mm(x, x.T)
     total = unit = torch.eye(len(x), dtype=x.dtype, device=x.device)
     for a, b, c in POLYNOMIALS:
-        factor: Tensor = a * unit + b * gram + c * (gram @ gram)
-        gram, total = factor @ gram @ factor, factor @ total
-    return total @ x
+        factor = torch.addmm(unit * a + gram * b, gram, gram, alpha=c)
+        gram = torch.mm(factor, torch.mm(gram, factor))
+        total = torch.mm(factor, total)
+    return torch.mm(total, x)
 
 
 def clipped(nets: Iterable[nn.Module], limit: float) -> torch.Tensor:
     """Scales all gradients together to a norm of at most `limit`; returns the norm before."""
     return nn.utils.clip_grad_norm_([p for net in nets for p in net.parameters()], limit)
+
+
+def stepped(optimizers: Mapping[str, Optimizer], net: nn.Module, loss: torch.Tensor, limit: float) -> torch.Tensor:
+    """One step of all optimizers of `net` down the loss; returns the norm of the gradients before they were clipped."""
+    net.zero_grad(set_to_none=True)
+    loss.backward()
+    norm = clipped([net], limit)
+    for optimizer in optimizers.values():
+        optimizer.step()
+    return norm

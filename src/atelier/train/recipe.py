@@ -61,7 +61,7 @@ class Run(Part):
 
 
 class Optim(Part):
-    """AdamW, or Muon for a denoiser's matrices and kernels (rate is for both); clip bounds the norm of all gradients
+    """AdamW, or Muon for matrices and kernels (rate is for both); clip bounds the norm of all gradients
     together; cooldown is a share of the steps."""
 
     rate: Rate

@@ -22,7 +22,7 @@ from atelier.train.batches import Captioned, CaptionedPictures, Order, captioned
 from atelier.train.data.dataset import Dataset
 from atelier.train.folder import writing
 from atelier.train.loop import Machine, Validation
-from atelier.train.optimizers import adamw, clipped
+from atelier.train.optimizers import optimizers, stepped
 from atelier.train.parts import part_settings, part_weights, spec_in
 from atelier.train.recipe import ClipRecipe
 from atelier.train.sources import dataset, identity
@@ -114,6 +114,9 @@ def normalised(pixels: NDArray[np.uint8], device: torch.device) -> Tensor:
     return ((image - torch.tensor(MEAN, device=device)) / torch.tensor(DEVIATION, device=device)).permute(0, 3, 1, 2)
 
 
+OUTER = ("text.token_embedding", "text.position_embedding", "vision.patch_embedding", "vision.position_embedding")
+
+
 class ClipTask:
     """Both towers on captioned pictures. A new run writes its vocabulary into `folder`/tokenizer first."""
 
@@ -128,7 +131,7 @@ class ClipTask:
         if recipe.begin:
             self._keep_text(Path(recipe.begin))
         self.clip = self.clip.to(machine.device)
-        self._optimizer = adamw([self.clip], recipe.optim)
+        self._optimizers = optimizers("clip", self.clip, recipe.optim, OUTER)
 
     def _keep_text(self, run: Path) -> None:
         if spec_in(run, part_settings(run, "clip"), "text", TextSpec) != self.clip.text.spec:
@@ -150,7 +153,7 @@ class ClipTask:
 
     @property
     def optimizers(self) -> Mapping[str, torch.optim.Optimizer]:
-        return {"clip": self._optimizer}
+        return self._optimizers
 
     @property
     def identity(self) -> str:
@@ -167,10 +170,7 @@ class ClipTask:
             texts = self.clip.embed_text(tokens)
             images = self.clip.embed_image(normalised(batch.pixels, self.machine.device))
         loss = contrastive_loss(texts, images, self.clip.logit_scale.exp())
-        self._optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        norm = clipped([self.clip], self.recipe.optim.clip)
-        self._optimizer.step()
+        norm = stepped(self._optimizers, self.clip, loss, self.recipe.optim.clip)
         with torch.no_grad():
             self.clip.logit_scale.clamp_(0, math.log(100))
         return {"loss": loss.detach(), "norm": norm, "temperature": self.clip.logit_scale.detach().exp()}

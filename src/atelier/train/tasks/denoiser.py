@@ -31,7 +31,7 @@ from atelier.train.batches import Order, stack, token_rows
 from atelier.train.data.sheet import sheet
 from atelier.train.latents import CHUNK, Latents, Pool, PoolBatches, encoder_digest
 from atelier.train.loop import Machine, Validation
-from atelier.train.optimizers import clipped, optimizers
+from atelier.train.optimizers import optimizers, stepped
 from atelier.train.parts import averaged_weights, content
 from atelier.train.recipe import DenoiserRecipe
 from atelier.train.sources import dataset, identity
@@ -130,8 +130,7 @@ class DenoiserTask:
         if recipe.begin:
             fill(self.unet, Path(recipe.begin))
         self.unet = channels_last(self.unet.to(machine.device))
-        made = optimizers(self.unet, recipe.optim, outer=("conv_in.", "conv_out."))
-        self._optimizers = dict(zip(("unet", "unet.vectors"), made, strict=False))
+        self._optimizers = optimizers("unet", self.unet, recipe.optim, outer=("conv_in.", "conv_out."))
         self._empty = torch.tensor(self._vocabulary.ids(""), device=machine.device)
         self._measured: tuple[Tensor, Tensor] | None = None
 
@@ -166,11 +165,7 @@ class DenoiserTask:
         with torch.no_grad():
             states = self._text(tokens).last
         loss = self._losses(clean, noise, t, states).mean()
-        self.unet.zero_grad(set_to_none=True)
-        loss.backward()
-        norm = clipped([self.unet], self.recipe.optim.clip)
-        for optimizer in self._optimizers.values():
-            optimizer.step()
+        norm = stepped(self._optimizers, self.unet, loss, self.recipe.optim.clip)
         return {"loss": loss.detach(), "norm": norm}
 
     def _losses(self, clean: Tensor, noise: Tensor, t: Tensor, states: Tensor) -> Tensor:

@@ -22,7 +22,7 @@ from atelier.train.batches import Order, Pictures, stack
 from atelier.train.data.dataset import Dataset
 from atelier.train.data.sheet import sheet
 from atelier.train.loop import Machine, Validation
-from atelier.train.optimizers import adamw, clipped
+from atelier.train.optimizers import adamw, optimizers, stepped
 from atelier.train.parts import part_settings, part_weights, spec_in
 from atelier.train.recipe import VaeRecipe
 from atelier.train.sources import dataset, identity
@@ -113,11 +113,8 @@ class _Critic:
     def taught(self, real: Tensor, painted: Tensor) -> Tensor:
         """One step on the hinge loss (Lim and Ye 2017, arXiv:1705.02894, section 3), which is returned."""
         loss = 0.5 * (F.relu(1 - self.net(real)).mean() + F.relu(1 + self.net(painted)).mean())
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        clipped([self.net], self._limit)
-        self.optimizer.step()
-        return loss
+        stepped({"critic": self.optimizer}, self.net, loss, self._limit)
+        return loss.detach()
 
 
 class VaeTask:
@@ -128,7 +125,8 @@ class VaeTask:
         self._data, self._held_out = dataset(recipe.data, "train"), dataset(recipe.data, "held_out")
         torch.manual_seed(recipe.run.seed)
         self.vae = channels_last(_begun(recipe).to(machine.device))
-        self._painter = adamw([self.vae], recipe.optim)
+        outer = ("encoder.conv_in.", "decoder.conv_out.")
+        self._painters = optimizers("vae", self.vae, recipe.optim, outer)
         self._critic = _Critic(recipe, machine) if recipe.loss.gan else None
 
     @property
@@ -141,7 +139,7 @@ class VaeTask:
 
     @property
     def optimizers(self) -> Mapping[str, torch.optim.Optimizer]:
-        return {"vae": self._painter, **({} if self._critic is None else {"critic": self._critic.optimizer})}
+        return {**self._painters, **({} if self._critic is None else {"critic": self._critic.optimizer})}
 
     @property
     def identity(self) -> str:
@@ -168,10 +166,7 @@ class VaeTask:
             fooled = -critic.net(painted).mean()
             total = total + self._balance(total, fooled) * fooled
             losses["fooled"] = fooled
-        self._painter.zero_grad(set_to_none=True)
-        total.backward()
-        losses["norm"] = clipped([self.vae], self.recipe.optim.clip)
-        self._painter.step()
+        losses["norm"] = stepped(self._painters, self.vae, total, self.recipe.optim.clip)
         if critic is not None:
             losses["critic"] = critic.taught(image, painted.detach())
         return {"loss": total.detach(), **{name: loss.detach() for name, loss in losses.items()}}
