@@ -131,10 +131,15 @@ def test_what_is_asked_for_matters(studio: Studio):
         ("Euler", {"s_churn": 10.0, "s_tmax": 3.0}),
         ("DDIM", {"eta_ddim": 1.0}),
         ("DDIM", {"eta": 1.0}),
+        ("UniPC", {"unipc_order": 1}),
+        ("UniPC", {"unipc_variant": "bh2"}),
+        ("UniPC", {"unipc_lower_order_final": False}),
+        ("Euler", {"scheduler": "Beta", "beta_alpha": 0.9}),
+        ("Euler", {"scheduler": "Beta", "beta_beta": 0.9}),
     ],
 )
 def test_what_a_sampler_is_told_matters(studio: Studio, sampler: str, fields: dict[str, object]):
-    asked = {"s_churn": 10.0} if len(fields) > 1 else {}
+    asked = {name: fields[name] for name in ("s_churn", "scheduler") if len(fields) > 1 and name in fields}
     assert pixels(studio, sampler=sampler, **fields) != pixels(studio, sampler=sampler, **asked)
 
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from atelier.request.infotext import joined, quoted, settings, write
+from atelier.request.infotext import joined, quoted, read, settings, to_request, write
 from atelier.request.model import Maker, ModelRef, Request, Resolved
 
 REQUEST = Resolved(
@@ -98,9 +98,13 @@ def test_any_model_name_is_read_back(name: str):
     assert read["Size"] == "512x768"
 
 
-def test_every_option_is_said_and_read_back():
-    from atelier.request.infotext import read, to_request
+def test_unipc_is_painted_as_it_was():
+    text = "x\nSteps: 20, Sampler: UniPC, Seed: 1, UniPC variant: bh2, UniPC skip type: logSNR, UniPC order: 2"
+    found = to_request(read(text))
+    assert (found.scheduler, found.unipc_variant, found.unipc_order) == ("logSNR", "bh2", 2)
 
+
+def test_every_option_is_said_and_read_back():
     asked = Request(
         prompt="a {b|c}", negative_prompt="d", emphasis="No norm", clip_skip=2, old_timelines=True,
         variation_strength=0.25, seed_resize=(512, 640), ensd=31337, cfg_rescale=0.7, skip_early_cfg=0.1, ngms=1.5,

@@ -16,8 +16,8 @@ from atelier.diffusion.catalogue import resolve_sampler
 from atelier.diffusion.denoise import denoiser
 from atelier.diffusion.guidance.cfg import Guidance, cfg, level_at
 from atelier.diffusion.rng import Stream, fresh, silent
-from atelier.diffusion.sampling import Options, SamplerSpec
-from atelier.diffusion.scheduling import ScheduleOptions, run_sigmas
+from atelier.diffusion.sampling import MAX_ORDER, Options, SamplerSpec
+from atelier.diffusion.scheduling import DEFAULTS, ScheduleOptions, run_sigmas
 from atelier.diffusion.seeds import Seed, first_noises
 from atelier.diffusion.types import Denoiser, NoiseSource, Prediction, Step
 from atelier.errors import NotFinite
@@ -81,7 +81,15 @@ def _seed(slot: Slot, asked: Request, latent: LatentFormat) -> Seed:
 
 
 def _schedule_options(asked: Request) -> ScheduleOptions:
-    return ScheduleOptions(sigma_min=asked.sigma_min or None, sigma_max=asked.sigma_max or None, rho=asked.rho or None)
+    shape = DEFAULTS.alpha if asked.beta_alpha is None else asked.beta_alpha
+    other = DEFAULTS.beta if asked.beta_beta is None else asked.beta_beta
+    return ScheduleOptions(
+        sigma_min=asked.sigma_min or None,
+        sigma_max=asked.sigma_max or None,
+        rho=asked.rho or None,
+        alpha=shape,
+        beta=other,
+    )
 
 
 def _options(asked: Request, spec: SamplerSpec, model: Checkpoint) -> Options:
@@ -91,6 +99,9 @@ def _options(asked: Request, spec: SamplerSpec, model: Checkpoint) -> Options:
         s_tmin=asked.s_tmin,
         s_tmax=asked.s_tmax or math.inf,
         s_noise=asked.s_noise,
+        order=None if asked.unipc_order is None else min(asked.unipc_order, MAX_ORDER),
+        variant=asked.unipc_variant,
+        lower_order_final=asked.unipc_lower_order_final is not False,
         levels=model.levels,
     )
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from atelier.request.infotext_keys import Settings
 from atelier.request.infotext_record import Infotext
-from atelier.request.infotext_sampler import method
+from atelier.request.infotext_sampler import AUTOMATIC, method
 from atelier.request.infotext_settings import Reading, settings_of
 from atelier.request.infotext_version import version_of
 from atelier.request.model import SIDE_STEP, Request
@@ -62,6 +62,8 @@ def to_request(found: Infotext, **changes: object) -> Request:
         fields["model"] = _TITLE_HASH.sub("", settings.model)
     if settings.size is not None:
         fields |= {"width": _side(settings.size[0]), "height": _side(settings.size[1])}
+    if settings.unipc_skip_type is not None and settings.scheduler in {None, AUTOMATIC}:
+        fields["scheduler"] = settings.unipc_skip_type  # a schedule here, by this name
     return Request.model_validate({**fields, "choices": False, **changes})
 
 

@@ -45,6 +45,9 @@ LIMITS: Mapping[str, Limits] = {
     "sigma_min": Limits(0, 1000),
     "sigma_max": Limits(0, 1000),
     "rho": Limits(0, 100),
+    "beta_alpha": Limits(0.01, 100),
+    "beta_beta": Limits(0.01, 100),
+    "unipc_order": Limits(1, 50),
     "denoising_strength": Limits(0, 1),
     "hires_upscale": Limits(1, 16),
     "hires_steps": Limits(0, 1000),
@@ -115,6 +118,12 @@ class Request(BaseModel):
     rho: float = _limited("rho", 0.0, "The schedule's exponent; 0 is its own.")
     discard_penultimate_sigma: bool = Field(default=False, description="Leave out the next-to-last level.")
     sgm_noise_multiplier: bool = Field(default=False, description="Begin with noise scaled as ComfyUI does.")
+
+    beta_alpha: float | None = _limited("beta_alpha", None, "Shape of the beta schedules; 0.6 if not given.")
+    beta_beta: float | None = _limited("beta_beta", None, "The other end's; 0.6 if not given.")
+    unipc_variant: Literal["bh1", "bh2", "vary_coeff"] | None = Field(default=None, description="UniPC's form.")
+    unipc_order: int | None = _limited("unipc_order", None, "UniPC's order, at most 12 is used.")
+    unipc_lower_order_final: bool | None = Field(default=None, description="Whether its order falls towards the end.")
 
     denoising_strength: float | None = _limited("denoising_strength", None, "How much of a picture is painted anew.")
     hires_upscale: float | None = _limited("hires_upscale", None, "Second pass: how much larger.")
