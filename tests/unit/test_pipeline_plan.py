@@ -120,6 +120,12 @@ def test_networks_are_refused_or_left_out():
     assert said == ["lora 'x' is not there: painted without it"]
 
 
+def test_weights_out_of_bounds_are_clamped_with_a_note():
+    said: list[str] = []
+    plan(asking("(a:1" + "0" * 400 + ")"), MAKER, warn=said.append)
+    assert said == ["weight inf is clamped to 1e+06"]
+
+
 @pytest.mark.parametrize(
     ("prompt", "fields", "told"),
     [

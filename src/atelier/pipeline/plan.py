@@ -9,7 +9,7 @@ from types import MappingProxyType
 from atelier.diffusion.catalogue import samplers
 from atelier.pipeline.stages import Decode, Diffuse, Encode, Save, Slot, Stage
 from atelier.pipeline.wording import Wording, wording
-from atelier.prompt import Clock, Warn, emphasis, silent
+from atelier.prompt import Clock, Warn, emphasis, silent, weighted
 from atelier.prompt.wildcards import Files
 from atelier.request.infotext import settings
 from atelier.request.model import Maker, Resolved
@@ -35,6 +35,8 @@ def plan(
         words[seed] = wording(request.prompt, request.negative_prompt, asked, seed, clock, files, warn)
     slots = tuple(_slots(request, words, maker))
     groups = tuple(dict.fromkeys(group for w in words.values() for group in w.groups))
+    for text in dict.fromkeys(text for group in groups for text in group):
+        weighted(text, mode, warn)
     return tuple(_stages(request, slots, Encode(request.model, groups, mode.name, asked.clip_skip or 1), together))
 
 

@@ -1,0 +1,92 @@
+"""The prompt language on the embedded model: what is written has the effect that is meant."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+import atelier
+from atelier.request.model import Request
+from atelier.runtime.studio import Studio
+from atelier.train.judge import Judge
+
+Pictures = list[NDArray[np.uint8]]
+JUDGE = Judge(64)
+APPLE, PIZZA = "a red apple on a white background", "a pizza on a white background"
+
+
+@pytest.fixture(scope="module")
+def studio() -> Studio:
+    return atelier.studio(device="cpu", dtype="fp32")
+
+
+def paint(studio: Studio, prompt: str, seeds: Iterable[int] = range(6), **fields: object) -> Pictures:
+    request = {"prompt": prompt, "steps": 20, "cfg_scale": 4.0, "sampler": "Euler"} | fields
+    made = [studio.paint(Request.model_validate({**request, "seed": seed}))[0] for seed in seeds]
+    return [np.asarray(picture.image) for picture in made]
+
+
+def apart(some: Pictures, others: Pictures) -> float:
+    """Mean distance of pictures with equal seeds, in levels of 255."""
+    pairs = zip(some, others, strict=True)
+    return float(np.mean([np.sqrt(np.square(a.astype(float) - b).mean()) for a, b in pairs]))
+
+
+def covered(pictures: Pictures) -> float:
+    """Mean share of the picture that is not background."""
+    shares: list[float] = []
+    for picture in pictures:
+        values = picture.astype(float)
+        ground = np.median(np.concatenate([values[:3].reshape(-1, 3), values[-3:].reshape(-1, 3)]), axis=0)
+        shares.append(float((np.abs(values - ground).max(-1) > 40).mean()))
+    return float(np.mean(shares))
+
+
+def places(pictures: Pictures, concept: str) -> float:
+    """Mean place of a concept in the judge's ranking of all, 0 being the nearest."""
+    return float(np.mean([JUDGE.concept(picture).ranking.index(concept) for picture in pictures]))
+
+
+def on(pictures: Pictures, background: str) -> int:
+    return sum(JUDGE.background(picture) == background for picture in pictures)
+
+
+def test_editing_goes_from_one_prompt_to_the_other(studio: Studio) -> None:
+    apple, pizza = paint(studio, APPLE), paint(studio, PIZZA)
+    early, half, late = (
+        paint(studio, f"[a red apple:a pizza:{when}] on a white background") for when in (0.1, 0.3, 0.5)
+    )
+    assert 0 < apart(half, apple) < apart(pizza, apple), "it began as an apple"
+    assert 0 < apart(half, pizza) < apart(apple, pizza), "it ended as a pizza"
+    assert apart(late, apple) < apart(half, apple) < apart(early, apple)
+    assert paint(studio, "[a red apple:a pizza:0] on a white background")[0].tobytes() == pizza[0].tobytes()
+
+
+def test_a_weight_makes_a_word_stronger_or_weaker(studio: Studio) -> None:
+    weak, plain, strong = (
+        covered(paint(studio, f"a (small:{weight}) red apple on a white background")) for weight in (0.4, 1, 1.4)
+    )
+    assert weak > 1.1 * plain
+    assert plain > 1.1 * strong
+
+
+def test_and_paints_both(studio: Studio) -> None:
+    cat, dog, both = (paint(studio, prompt) for prompt in ("a cat", "a dog", "a cat AND a dog"))
+    assert places(both, "cat") < places(dog, "cat")
+    assert places(both, "dog") < places(cat, "dog")
+
+
+def test_and_adds_what_the_other_part_says(studio: Studio) -> None:
+    alone, both = paint(studio, "a red apple"), paint(studio, "a red apple AND a blue background")
+    assert on(both, "blue") == len(both) > on(alone, "blue")
+
+
+def test_a_negative_prompt_keeps_a_colour_away(studio: Studio) -> None:
+    seeds = range(16)
+    free = paint(studio, "a pizza", seeds)
+    without = paint(studio, "a pizza", seeds, negative_prompt="a blue background")
+    assert on(free, "blue") > 0
+    assert on(without, "blue") < on(free, "blue")
