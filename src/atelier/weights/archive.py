@@ -37,13 +37,20 @@ class Archive:
     def files(self) -> tuple[Path, ...]:
         return tuple(header.path for header in self.headers)
 
-    def load(self, names: Iterable[str], *, dtype: torch.dtype | None = None, mapped: bool = True) -> dict[str, Tensor]:
+    def load(
+        self,
+        names: Iterable[str],
+        *,
+        dtype: torch.dtype | None = None,
+        mapped: bool = True,
+        channels_last: bool = False,
+    ) -> dict[str, Tensor]:
         """The named tensors, floating ones cast to `dtype`; see `safetensors.load`."""
         wanted = set(names)
         loaded: dict[str, Tensor] = {}
         for header in self.headers:
             here = [name for name in header.tensors if name in wanted]
-            loaded |= safetensors.load(header, here, dtype=dtype, mapped=mapped)
+            loaded |= safetensors.load(header, here, dtype=dtype, mapped=mapped, channels_last=channels_last)
         return loaded
 
 

@@ -20,14 +20,20 @@ INITIALIZERS = frozenset({nn.init.normal_, nn.init.uniform_, nn.init.kaiming_uni
 
 
 def read(
-    stored: Stored, names: Iterable[Name], *, dtype: torch.dtype | None = None, mapped: bool = True
+    stored: Stored,
+    names: Iterable[Name],
+    *,
+    dtype: torch.dtype | None = None,
+    mapped: bool = True,
+    channels_last: bool = False,
 ) -> dict[str, Tensor]:
     """The tensors of one network under our names, rearranged as the names say, floating ones as `dtype`.
 
-    Raises BadFile when a tensor is missing or left over.
+    `mapped` and `channels_last` are those of `safetensors.load`. Raises BadFile when a tensor is missing or left over.
     """
     found = match(stored, names)
-    tensors = stored.archive.load((stored.prefix + spelling for spelling in found.values()), dtype=dtype, mapped=mapped)
+    spellings = (stored.prefix + spelling for spelling in found.values())
+    tensors = stored.archive.load(spellings, dtype=dtype, mapped=mapped, channels_last=channels_last)
     return {name.ours: arrange(tensors[stored.prefix + spelling], name) for name, spelling in found.items()}
 
 

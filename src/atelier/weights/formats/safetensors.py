@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 from atelier.errors import BadFile
 from atelier.weights.formats.atomic import new_file
+from atelier.weights.formats.room import Room
 
 if TYPE_CHECKING:
     import torch
@@ -50,6 +51,8 @@ MAX_HEADER = 100_000_000
 MAX_TENSORS = 100_000
 MAX_DIMENSIONS = 32
 MAX_EXTENT = 2**40
+PIECE = 2**20
+"""Bytes of a file that are cast at a time: few enough to stay in the processor's cache."""
 
 _ONLY = "only safetensors files are read"
 _FOREIGN: tuple[tuple[bytes | tuple[bytes, ...], str], ...] = (
@@ -100,20 +103,28 @@ def read_header(path: str | Path) -> Header:
 
 
 def load(
-    header: Header, names: Iterable[str] | None = None, *, dtype: torch.dtype | None = None, mapped: bool = True
+    header: Header,
+    names: Iterable[str] | None = None,
+    *,
+    dtype: torch.dtype | None = None,
+    mapped: bool = True,
+    channels_last: bool = False,
 ) -> dict[str, Tensor]:
     """The tensors called `names` (all of them when None), floating ones as `dtype` if it is given.
 
-    What needs no cast is mapped: private pages of the file, writable without changing it, read when first touched. A
-    mapped file must not be truncated while it is used; `mapped=False` reads into memory of our own instead, as casts
-    do. Raises BadFile when the file is no longer the one whose header was read.
+    channels_last: kernels, which have 4 dimensions, lie channel last in memory. What needs no change is mapped: private
+    pages of the file, writable without changing it, read when first touched. A mapped file must not be truncated while
+    it is used; `mapped=False` reads into memory of our own instead, as changes do. Nothing is in memory twice: a file
+    is read and changed in small pieces. Memory of our own is freed when the last of its tensors is.
+
+    Raises BadFile when the file is no longer the one whose header was read.
     """
-    chosen = list(header.tensors if names is None else names)
+    infos = {name: header.tensors[name] for name in (header.tensors if names is None else names)}
     with _opened(header.path) as file:
         if _header(header.path, file) != header:
             raise BadFile(header.path, "changed since it was opened; open it again")
-        source = _Source(file, header, mapped=mapped)
-        return {name: source.tensor(header.tensors[name], dtype) for name in chosen}
+        source = _Source(file, header, _Wanted(dtype, mapped=mapped, channels_last=channels_last), infos.values())
+        return {name: source.tensor(info) for name, info in infos.items()}
 
 
 def save(path: str | Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
@@ -152,42 +163,96 @@ def shown(name: str) -> str:
     return safe if len(safe) <= 80 else f"{safe[:77]}..."
 
 
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """How the caller of `load` wants its tensors."""
+
+    dtype: torch.dtype | None
+    mapped: bool
+    channels_last: bool
+
+    def as_stored(self, info: TensorInfo) -> bool:
+        return self.cast_to(info) == _torch_dtype(info) and not self.kernel(info)
+
+    def cast_to(self, info: TensorInfo) -> torch.dtype:
+        return _torch_dtype(info) if self.dtype is None or info.dtype not in FLOATS else self.dtype
+
+    def kernel(self, info: TensorInfo) -> bool:
+        """Whether the tensor is to be laid out channels last."""
+        return self.channels_last and len(info.shape) == 4
+
+
 class _Source:
-    """One open file, mapped at most once."""
+    """One open file, mapped at most once, and the memory for those of `infos` that are not mapped."""
 
-    def __init__(self, file: FileIO, header: Header, *, mapped: bool) -> None:
-        self.file, self.header, self.mapped = file, header, mapped
+    def __init__(self, file: FileIO, header: Header, wanted: _Wanted, infos: Iterable[TensorInfo]) -> None:
+        self.file, self.header, self.wanted = file, header, wanted
         self.map: mmap.mmap | None = None
+        self.scratch: Tensor | None = None
+        own = [info for info in infos if not self._mappable(info)]
+        self.room = Room(info.count * wanted.cast_to(info).itemsize for info in own)
 
-    def tensor(self, info: TensorInfo, dtype: torch.dtype | None) -> Tensor:
+    def tensor(self, info: TensorInfo) -> Tensor:
         import torch
 
-        stored = cast("torch.dtype", getattr(torch, TORCH_NAMES[info.dtype]))
-        cast_to = stored if dtype is None or info.dtype not in FLOATS else dtype
-        offset = self.header.data_start + info.start
+        dtype = self.wanted.cast_to(info)
         if info.count == 0:
-            return torch.empty(info.shape, dtype=cast_to)
-        if self.mapped and cast_to == stored and offset % ITEM_BYTES[info.dtype] == 0:
-            return torch.frombuffer(self._map(), dtype=stored, count=info.count, offset=offset).reshape(info.shape)
-        return self._read(offset, info.bytes).view(stored).reshape(info.shape).to(cast_to)
+            return torch.empty(info.shape, dtype=dtype)
+        if self._mappable(info):
+            flat = torch.frombuffer(self._map(), dtype=dtype, count=info.count, offset=self._offset(info))
+            return flat.view(info.shape)
+        tensor = self.room.tensor(info.shape, dtype, channels_last=self.wanted.kernel(info))
+        self._fill(tensor, info)
+        return tensor
+
+    def _mappable(self, info: TensorInfo) -> bool:
+        aligned = self._offset(info) % ITEM_BYTES[info.dtype] == 0
+        return self.wanted.mapped and aligned and self.wanted.as_stored(info)
+
+    def _offset(self, info: TensorInfo) -> int:
+        return self.header.data_start + info.start
 
     def _map(self) -> mmap.mmap:
         if self.map is None:
             self.map = mmap.mmap(self.file.fileno(), 0, access=mmap.ACCESS_COPY)
         return self.map
 
-    def _read(self, offset: int, size: int) -> Tensor:
+    def _fill(self, tensor: Tensor, info: TensorInfo) -> None:
+        """Reads a tensor: straight into its place, or piece by piece (whole output channels of a kernel)."""
         import torch
 
-        data = torch.empty(size, dtype=torch.uint8)
-        view, done = memoryview(cast("Any", data.numpy())), 0
-        self.file.seek(offset)
-        while done < size:
+        self.file.seek(self._offset(info))
+        if self.wanted.as_stored(info):
+            self._read(tensor.view(-1).view(torch.uint8))
+            return
+        rows = tensor if self.wanted.kernel(info) else tensor.view(-1)
+        row_bytes = info.bytes // len(rows)
+        for place in rows.split(max(1, PIECE // row_bytes)):
+            piece = self._scratch(len(place) * row_bytes)
+            self._read(piece)
+            place.copy_(piece.view(_torch_dtype(info)).view(place.shape))
+
+    def _scratch(self, size: int) -> Tensor:
+        import torch
+
+        if self.scratch is None or len(self.scratch) < size:
+            self.scratch = torch.empty(max(size, PIECE), dtype=torch.uint8)
+        return self.scratch[:size]
+
+    def _read(self, into: Tensor) -> None:
+        """Fills a tensor of bytes with what follows in the file."""
+        view, done = memoryview(cast("Any", into.numpy())), 0
+        while done < len(view):
             count = self.file.readinto(view[done:])
             if not count:
                 raise BadFile(self.header.path, "shrank while it was being read")
             done += count
-        return data
+
+
+def _torch_dtype(info: TensorInfo) -> torch.dtype:
+    import torch
+
+    return cast("torch.dtype", getattr(torch, TORCH_NAMES[info.dtype]))
 
 
 def _opened(path: Path) -> FileIO:
