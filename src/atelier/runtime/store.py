@@ -78,7 +78,7 @@ class Destination:
             return cls(path, None, _known(suffix))
         ending = path.suffix.lower()
         if ending in OTHER_FORMATS:
-            raise BadInput(f"{output}: pictures are written as PNG, JPEG, WebP or AVIF: say {path.with_suffix(SUFFIX)}")
+            raise BadInput(f"{output}: pictures are written as PNG, JPEG, WebP or AVIF: use {path.with_suffix(SUFFIX)}")
         return cls(path.parent, path.name, _known(ending)) if ending in FORMATS else cls(path, None, _known(suffix))
 
     def prepare(self) -> None:
