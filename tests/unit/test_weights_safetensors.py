@@ -17,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
 from atelier.errors import BadFile
-from atelier.weights.formats import safetensors
+from atelier.weights.formats import room, safetensors
 from atelier.weights.formats.safetensors import load, read_header, save
 
 
@@ -210,6 +210,36 @@ def test_a_mapped_file_may_be_replaced_and_deleted(tmp_path: Path) -> None:
     save(path, {"a": torch.zeros(1)})
     path.unlink()
     assert torch.equal(found, torch.arange(5000.0))
+
+
+@pytest.mark.parametrize("dtype", [None, torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("piece", [1, 100, safetensors.PIECE])
+def test_kernels_are_cast_and_laid_out_in_one_pass_as_in_two(
+    dtype: torch.dtype | None, piece: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(safetensors, "PIECE", piece)
+    shapes = {"kernel": (7, 5, 3, 3), "pointwise": (7, 5, 1, 1), "matrix": (9, 11), "bias": (13,), "scale": ()}
+    tensors = {name: torch.randn(shape).half() for name, shape in shapes.items()} | {"none": torch.empty(0, 2, 3, 3)}
+    save(tmp_path / "a", tensors)
+    found = load(read_header(tmp_path / "a"), dtype=dtype, channels_last=True)
+    for name, tensor in tensors.items():
+        expected = tensor if dtype is None else tensor.to(dtype)
+        assert torch.equal(found[name], expected)
+        assert found[name].dtype == expected.dtype
+        if tensor.ndim == 4 and tensor.numel():
+            assert found[name].stride() == expected.to(memory_format=torch.channels_last).stride()
+        else:
+            assert found[name].is_contiguous()
+
+
+def test_tensors_in_memory_of_our_own_are_aligned_and_apart(tmp_path: Path) -> None:
+    tensors = {str(i): torch.full((i,), float(i)) for i in range(1, 40)}
+    save(tmp_path / "a", tensors)
+    found = load(read_header(tmp_path / "a"), mapped=False)
+    assert {tensor.data_ptr() % room.ALIGNED for tensor in found.values()} == {0}
+    assert all(tensor.untyped_storage().nbytes() == 4 * len(tensor) for tensor in found.values())
+    found["20"] += 1
+    assert all(torch.equal(found[name], tensors[name] + (name == "20")) for name in tensors)
 
 
 def test_chosen_tensors_are_cast_and_integers_are_not(tmp_path: Path) -> None:

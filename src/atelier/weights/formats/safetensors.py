@@ -227,7 +227,9 @@ class _Source:
             return
         rows = tensor if self.wanted.kernel(info) else tensor.view(-1)
         row_bytes = info.bytes // len(rows)
-        for place in rows.split(max(1, PIECE // row_bytes)):
+        step = max(1, PIECE // row_bytes)
+        for start in range(0, len(rows), step):
+            place = rows[start : start + step]
             piece = self._scratch(len(place) * row_bytes)
             self._read(piece)
             place.copy_(piece.view(_torch_dtype(info)).view(place.shape))
