@@ -23,6 +23,7 @@ from atelier.pipeline.resources import PartOf, T, TextEncoder
 from atelier.prompt import Marks
 from atelier.request.model import ModelRef
 from atelier.runtime.device import Device
+from atelier.runtime.heap import settle_heap
 from atelier.runtime.store import Destination
 from atelier.weights.cast import precision_name
 from atelier.weights.tokenizer import ClipTokenizer
@@ -137,5 +138,6 @@ def _lays_out(device: Device) -> bool:
 
 
 def _placed(module: M, device: Device) -> M:
+    settle_heap()
     module.to(device.torch_device)
     return module.to(memory_format=torch.channels_last) if device.channels_last else module  # pyright: ignore[reportCallIssue, reportUnknownVariableType] - an overload that torch's stubs lack
