@@ -104,7 +104,10 @@ class Middle(nn.Module):
 
 
 class UpLevel(nn.Module):
-    """Level `index` of the way up, in order of execution; it has one block more than its counterpart below."""
+    """Level `index` of the way up, in order of execution; it has one block more than its counterpart below.
+
+    It takes its input from the end of `skips`, so that nobody else holds on to the largest maps of the network.
+    """
 
     def __init__(self, spec: UNetSpec, index: int) -> None:
         super().__init__()
@@ -122,7 +125,8 @@ class UpLevel(nn.Module):
         )
         self.upsample = None if level == 0 else Upsample(width)
 
-    def forward(self, x: Tensor, skips: list[Tensor], time: Tensor, context: Tensor, ports: Ports) -> Tensor:
+    def forward(self, skips: list[Tensor], time: Tensor, context: Tensor, ports: Ports) -> Tensor:
+        x = skips.pop()
         for j, resnet in enumerate(self.resnets):
             x = resnet(torch.cat([x, skips.pop()], dim=1), time)
             if len(self.attentions):
@@ -167,9 +171,11 @@ class UNet(nn.Module):
             *residuals, last = ports.residuals
             skips = [skip + residual for skip, residual in zip(skips, residuals, strict=True)]
             x = x + last
+        skips.append(x)
+        del x
         for i, level in enumerate(self.up):
-            x = _patched(ports, f"up.{i}", level(x, skips, time, cond.tokens, ports))
-        return self.conv_out(F.silu(self.norm_out(x)))
+            skips.append(_patched(ports, f"up.{i}", level(skips, time, cond.tokens, ports)))
+        return self.conv_out(F.silu(self.norm_out(skips.pop())))
 
 
 def _patched(ports: Ports, path: str, features: Tensor) -> Tensor:

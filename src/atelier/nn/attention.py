@@ -60,7 +60,10 @@ class GatedFeedForward(nn.Module):
 
     def forward(self, x: Float[Tensor, "b t c"]) -> Float[Tensor, "b t c"]:
         value, gate = self.proj_in(x).chunk(2, dim=-1)
-        return self.proj_out(value * F.gelu(gate))
+        gated = F.gelu(gate)
+        gated *= value
+        del value, gate
+        return self.proj_out(gated)
 
 
 class TransformerBlock(nn.Module):
