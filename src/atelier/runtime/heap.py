@@ -10,7 +10,7 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 """Parameters of mallopt(3)."""
 OWN_PAGES = 8 * 2**20
 """Bytes from which an allocation has pages of its own, which go back to the system when it is freed."""
-KEPT = 16 * 2**20
+KEPT = 64 * 2**20
 """Bytes that may stay free at the heap's end."""
 
 
