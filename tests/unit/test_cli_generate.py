@@ -199,6 +199,7 @@ def test_ctrl_c_leaves_whole_pictures_and_130(place: Path):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # noqa: PLW1509 - one thread here
     )
     deadline = time.monotonic() + 300
     while not pictures(place) and process.poll() is None and time.monotonic() < deadline:

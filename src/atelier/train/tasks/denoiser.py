@@ -192,6 +192,7 @@ class DenoiserTask:
         pictures = self.paint(captions)
         return Validation({"held_out": self._held_out_loss()}, {"pictures": sheet(list(pictures), captions, columns=8)})
 
+    @torch.no_grad()
     def _held_out_loss(self) -> float:
         """The training loss of held-out pictures, without dropped captions, at the same noise and times always."""
         if self._measured is None:
