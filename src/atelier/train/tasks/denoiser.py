@@ -69,12 +69,15 @@ def spec_of(recipe: DenoiserRecipe, latent: int, context: int) -> UNetSpec:
 
 def initialise(net: UNet) -> None:
     """Residual branches and the output begin at zero (Ho 2020; Dhariwal 2021)."""
+    ends: list[nn.Conv2d | nn.Linear] = [net.conv_out]
     for module in net.modules():
         if isinstance(module, ResBlock):
-            nn.init.zeros_(module.conv2.weight)
+            ends.append(module.conv2)
         if isinstance(module, SpatialTransformer):
-            nn.init.zeros_(module.proj_out.get_parameter("weight"))
-    nn.init.zeros_(net.conv_out.weight)
+            ends.append(module.proj_out)
+    for layer in ends:
+        nn.init.zeros_(layer.weight)
+        nn.init.zeros_(layer.get_parameter("bias"))
 
 
 def fill(net: UNet, run: Path) -> None:
