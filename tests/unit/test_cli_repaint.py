@@ -64,6 +64,7 @@ def test_what_is_said_replaces_what_the_picture_says(painted: Path, capsys: pyte
     assert "steps: 3 then, 4 now" in out
     assert "then, 'a dog' now" in out
     assert "what is painted now is what was painted then" not in out
+    assert "another program" not in out
     assert said(Path("dog.png")).startswith("a dog\n")
 
 
@@ -116,3 +117,53 @@ def test_what_cannot_be_painted_again_is_one_line(
     assert told in shown
     assert shown.count("\n") == 1
     assert not Path("x.png").exists()
+
+
+def test_a_picture_is_compared_with_what_it_was_before_it_was_replaced(
+    painted: Path, capsys: pytest.CaptureFixture[str]
+):
+    assert run(["generate", "--from", "cat.png", "--verify", "--set", "eta=0.25", "-o", "cat.png"]) == 1
+    out = capsys.readouterr().out
+    assert "eta: 0.5 then, 0.25 now" in out
+    assert "sampler" not in out
+
+
+def test_what_cannot_be_done_again_is_told_in_a_line_each(painted: Path, capsys: pytest.CaptureFixture[str]):
+    text = "a cat\nSteps: 2, Sampler: Euler, Seed: 5, Size: 64x64, Tiling: True, Model hash: b4201c7c37, Refiner: r"
+    Path("other.txt").write_text(f"{text}, Denoising strength: 0.4", encoding="utf-8")
+    assert run(["generate", "--from", "other.txt", "-o", "x.png"]) == 0
+    notes = [line for line in capsys.readouterr().err.splitlines() if line.startswith("note: ")]
+    assert len(notes) == 3
+    assert "Tiling, Refiner: not done yet" in notes[0]
+    assert "the model with the hash b4201c7c37 is not what paints: 'embedded'" in notes[1]
+    assert "denoising_strength: there is no second pass yet" in notes[2]
+    assert run(["generate", "--from", "other.txt", "-o", "x.png", "--model", "tiny"]) == 0
+    assert "b4201c7c37" not in capsys.readouterr().err
+
+
+def test_a_list_of_sigmas_says_how_many_steps_there_are(painted: Path, capsys: pytest.CaptureFixture[str]):
+    asked = ["generate", "a", "--model", "tiny", "--seed", "1", "--scheduler", "9, 4, 2, 0.5, 0", "-o", "x.png"]
+    assert run([*asked, "--steps", "7", "--sampler", "DPM2"]) == 0
+    assert "7 steps are not what is painted: the list of sigmas has 4" in capsys.readouterr().err
+    assert read(said(Path("x.png"))).get("Steps") == "4"
+    assert run(["generate", "--from", "x.png", "--verify", "-o", "y.png"]) == 0
+
+
+def test_comments_are_gone_before_choices_are_made(painted: Path, capsys: pytest.CaptureFixture[str]):
+    asked = ["--model", "tiny", "--steps", "2", "--seed", "3", "-o", "x.png"]
+    assert run(["generate", "a cat # {red|blue} __nothing__", *asked]) == 0
+    assert "nothing" not in capsys.readouterr().err
+    found = read(said(Path("x.png")))
+    assert (found.prompt.strip(), found.get("Template")) == ("a cat", None)
+
+
+def test_levels_of_old_versions_are_those_that_are_used(painted: Path):
+    asked = ["generate", "a", "--model", "tiny", "--steps", "2", "--seed", "3", "--sampler", "Euler"]
+    pictures: set[bytes] = set()
+    for number, change in enumerate(
+        ("downcast_alphas=false", "downcast_alphas=true", "noise_schedule=Zero Terminal SNR")
+    ):
+        assert run([*asked, "--set", change, "--set", "sigma_max=0", "-o", f"{number}.png"]) == 0
+        with Image.open(f"{number}.png") as image:
+            pictures.add(image.tobytes())
+    assert len(pictures) == 3

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from atelier.diffusion.catalogue import resolve_sampler, resolve_schedule, samplers, schedule_label, schedules
+from atelier.diffusion.catalogue import resolve_sampler, resolve_schedule, samplers, schedules
 from atelier.errors import BadInput, UnknownName
 
 # webui.md, section 2.1: (sampler, schedule) -> (sampler, schedule as shown)
@@ -150,7 +150,7 @@ DPM++ 2S a Karras|Restart|DDIM|PLMS|UniPC|LCM""".replace("\n", "").split("|")
 @pytest.mark.parametrize(("name", "schedule", "sampler", "shown"), A1111)
 def test_names_resolve_as_in_a1111(name: str | None, schedule: str | None, sampler: str, shown: str) -> None:
     spec, found = resolve_sampler(name, schedule)
-    assert (spec.name, schedule_label(spec, found)) == (sampler, shown)
+    assert (spec.name, "Automatic" if found.name == spec.schedule else found.name) == (sampler, shown)
 
 
 @pytest.mark.parametrize("name", [*COMFY, *A1111_ALIASES, *DIFFUSERS, *OLD])
@@ -186,15 +186,6 @@ def test_the_samplers_defaults_are_those_of_a1111() -> None:
     assert {s.name for s in samplers().values() if s.noise == "brownian"} == brownian
 
 
-def test_where_a_name_was_written_matters() -> None:
-    assert resolve_sampler("DPM++ 2M", dialect="a1111 before 1.9")[1].name == "Uniform"
-    assert resolve_sampler("DPM++ 2M Karras", dialect="a1111 before 1.9")[1].name == "Karras"
-    assert resolve_sampler("DDIM", dialect="a1111 before 1.9")[1].name == "Timesteps"
-    assert resolve_sampler("ddim", "ddim_uniform", dialect="comfy")[0].name == "Euler"
-    assert resolve_sampler("euler", "beta", dialect="comfy")[1].name == "Beta in time"
-    assert resolve_sampler("euler", "kl_optimal", dialect="comfy")[1].name == "KL Optimal to zero"
-
-
 def test_suffixes_of_other_programs() -> None:
     assert resolve_sampler("k_dpmpp_2m_sde_exp")[1].name == "Exponential"
     assert resolve_sampler("dpmpp_2m_k")[1].name == "Karras"
@@ -221,3 +212,8 @@ def test_the_documents_name_them_all() -> None:
     text = (Path(__file__).parents[2] / "docs" / "samplers.md").read_text(encoding="utf-8")
     for name in (*samplers(), *schedules()):
         assert f"| {name} |" in text, name
+
+
+def test_a_list_of_sigmas_has_its_own_number_of_steps() -> None:
+    assert resolve_schedule("14.6, 7, 1.5, 0").steps == 3
+    assert {schedule.steps for schedule in schedules().values()} == {None}

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from atelier.diffusion.rng import SOURCES, stream
-from atelier.diffusion.seeds import Seed, batch, first_noise, first_noises, pasted, slerp
+from atelier.diffusion.seeds import Seed, first_noise, first_noises, pasted, slerp
 from atelier.errors import BadInput
 
 SHAPE = (4, 8, 6)
@@ -69,13 +69,8 @@ def test_a_seed_resized_from_larger_is_cut_at_its_centre() -> None:
     assert torch.equal(pasted(large, torch.zeros(1, 4, 12))[:, :, 1:11], large[:, 3:7])
 
 
-def test_seeds_of_a_batch_count_up_but_share_the_seed_in_variation() -> None:
-    assert [(s.seed, s.subseed) for s in batch(Seed(10, 50), 3)] == [(10, 50), (11, 51), (12, 52)]
-    assert [(s.seed, s.subseed) for s in batch(Seed(10, 50, 0.2), 3)] == [(10, 50), (10, 51), (10, 52)]
-
-
 def test_a_picture_of_a_batch_is_the_picture_alone() -> None:
-    seeds = batch(Seed(10, 50, 0.2, (4, 4), 3), 3)
+    seeds = [Seed(10, 50 + i, 0.2, (4, 4), 3) for i in range(3)]
     noise, streams = first_noises(seeds, SHAPE)
     alone, after = first_noise(seeds[1], SHAPE)
     assert torch.equal(noise[1], alone)

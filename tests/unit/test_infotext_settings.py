@@ -7,7 +7,7 @@ from dataclasses import fields
 import pytest
 
 from atelier.errors import BadInput
-from atelier.request.infotext import Settings, interpret, read, to_request, write
+from atelier.request.infotext import Settings, interpret, read, to_request, without_effect, write
 from atelier.request.infotext_keys import ALL_KEYS, BY_NAME, Key
 from atelier.request.infotext_sampler import method
 from atelier.request.infotext_settings import settings_of
@@ -61,6 +61,9 @@ def test_every_key_is_written_and_read(key: Key) -> None:
         ("DPM++ 2M", None, "v1.9.0", ("DPM++ 2M", None)),
         ("DPM++ 2M", None, "f2.0.1v1.10.1-previous-1-gabc", ("DPM++ 2M", None)),
         ("DDIM", None, None, ("DDIM", None)),
+        ("DDIM", None, "v1.8.0", ("DDIM", None)),
+        ("UniPC", None, "v1.5.1", ("UniPC", None)),
+        ("Restart", None, "v1.6.0", ("Restart", None)),
         ("DPM++ 2M AYS", None, None, ("DPM++ 2M", "Align Your Steps")),
         ("k_dpmpp_2m_ka", None, None, ("DPM++ 2M", "Karras")),
         ("k_euler_ancestral", None, None, ("Euler a", None)),
@@ -219,6 +222,48 @@ def test_swarm_and_old_invoke_objects() -> None:
     assert (invoke.prompt, invoke.negative_prompt) == ("a cat", "dog")
     settings = interpret(invoke).settings
     assert (settings.sampler, settings.size, settings.tiling, settings.model) == ("DPM++ 2S a", (512, 768), True, "m")
+
+
+@pytest.mark.parametrize(
+    ("pairs", "want"),
+    [
+        ("Sampler: UniPC, Schedule type: Karras, Version: v1.9.4", ("UniPC", None)),
+        ("Sampler: DDIM, Schedule type: Karras, Version: f2.0.1v1.10.1-previous-1-gabc", ("DDIM", None)),
+        ("Sampler: DDIM, Schedule type: Karras, Version: atelier-0.1.0", ("DDIM", "Karras")),
+        ("Sampler: Euler, Schedule type: Karras, Version: v1.9.4", ("Euler", "Karras")),
+    ],
+)
+def test_a1111_ignores_the_schedule_of_samplers_that_count_in_timesteps(pairs: str, want: tuple[str, str]) -> None:
+    settings = interpret(read(f"x\nSteps: 5, {pairs}")).settings
+    assert (settings.sampler, settings.scheduler) == want
+
+
+COMFY = (
+    '{"3": {"class_type": "KSampler", "inputs": {"seed": 5, "steps": 12, "cfg": 8.0, "sampler_name": "%s",'
+    ' "scheduler": "%s", "denoise": 1, "positive": ["6", 0], "negative": ["6", 0]}},'
+    ' "6": {"class_type": "CLIPTextEncode", "inputs": {"text": "(a:1.2)"}}}'
+)
+
+
+@pytest.mark.parametrize(
+    ("names", "want"),
+    [
+        (("ddim", "ddim_uniform"), ("Euler", "DDIM", False)),
+        (("euler", "beta"), ("Euler", "Beta in time", False)),
+        (("euler", "kl_optimal"), ("Euler", "KL Optimal to zero", False)),
+        (("uni_pc", "normal"), ("uni_pc", "Normal", True)),
+    ],
+)
+def test_comfy_means_other_things_by_some_names(names: tuple[str, str], want: tuple[str, str, bool]) -> None:
+    asked = to_request(read(COMFY % names))
+    assert (asked.sampler, asked.scheduler, asked.discard_penultimate_sigma) == want
+    assert (asked.emphasis, asked.sgm_noise_multiplier) == ("Comfy", True)
+
+
+def test_keys_that_no_request_can_say_are_told() -> None:
+    text = "x\nSteps: 5, Sampler: Euler, Refiner: r, Tiling: True, VAE hash: abc, Version: v1.6.0"
+    assert without_effect(read(text)) == ("Tiling", "Refiner", "Refiner switch by sampling steps")
+    assert without_effect(read("x\nSteps: 5, Sampler: Euler, Seed: 1, Size: 64x64, Eta: 0.5")) == ()
 
 
 def test_a_comfy_graph() -> None:

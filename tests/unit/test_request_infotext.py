@@ -112,13 +112,14 @@ def test_every_option_is_said_and_read_back():
         sigma_max=12, rho=5, discard_penultimate_sigma=True, sgm_noise_multiplier=True, denoising_strength=0.6,
         hires_upscale=1.75, hires_steps=10, hires_upscaler="R-ESRGAN 4x+", hires_resize=(1024, 1024), hires_prompt="x",
         hires_sampler="Euler", hires_scheduler="Karras", hires_cfg_scale=4, rng="nv",
+        downcast_alphas=True, noise_schedule="Zero Terminal SNR",
     )  # fmt: skip
     request = replace(REQUEST, asked=asked, prompt=asked.prompt, negative_prompt="d", variation_seeds=(5, 6))
     maker = Maker("1", "fp32", "cpu", "torch 2.13.0")
     text = write(settings(request, 1, ("a b", "d"), maker))
     found = to_request(read(text))
     left = {"prompt", "model", "seed", "variation_seed", "choices", "steps", "sampler", "scheduler", "cfg_scale"}
-    left |= {"width", "height"}
+    left |= {"width", "height", "model_hash"}
     assert found.model_dump(exclude=left) == asked.model_dump(exclude=left)
     assert (found.prompt, found.seed, found.variation_seed, found.choices) == ("a b", 2, 6, False)
     assert "Template: a {b|c}" in text

@@ -122,7 +122,8 @@ def generate(
     seen = None if original is None else repaint.Original.read(original)
     request = _request(fields, seen)
     display = progress.display(preview=preview)
-    with closing(_events(request, styles_file, wildcards, shows=display.draw is not None)) as events:
+    notes = () if seen is None else seen.notes()
+    with closing(_events(request, styles_file, wildcards, notes, shows=display.draw is not None)) as events:
         painted = display.follow(events)
     if verify and seen is not None and not repaint.verify(seen, painted):
         raise typer.Exit(1)
@@ -151,11 +152,15 @@ def _value(text: str) -> object:
     return (int(width), int(height)) if times and width.isdecimal() and height.isdecimal() else text
 
 
-def _events(request: Request, styles_file: Path | None, wildcards: Path | None, *, shows: bool) -> Generator[Event]:
+def _events(
+    request: Request, styles_file: Path | None, wildcards: Path | None, notes: Sequence[str], *, shows: bool
+) -> Generator[Event]:
     """Imports torch at the first event, so that the progress bar is there before."""
     from atelier.compose import studio, words
+    from atelier.request.events import Warned
     from atelier.runtime.device import use_granted_cores
 
+    yield from map(Warned, notes)
     use_granted_cores()
     studio_ = studio(keep=False, vocabulary=words(styles_file, wildcards))
     yield from studio_.events(request, previews=PREVIEW_SECONDS if shows else None)

@@ -104,7 +104,7 @@ class _View:
     def show(self, event: Event) -> None:
         match event:
             case Warned(message):
-                self.bar.console.print(f"note: {message}", highlight=False, markup=False)
+                self.bar.console.print(f"note: {message}", highlight=False, markup=False, soft_wrap=True)
             case Started(pictures, steps):
                 self.pictures = pictures
                 self.bar.update(self.task, total=steps, refresh=True)

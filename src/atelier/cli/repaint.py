@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 
 from atelier.errors import BadFile, BadInput
-from atelier.request.infotext import Infotext, Settings, interpret, pixel_hash, read, to_request
+from atelier.request.infotext import Infotext, Settings, interpret, pixel_hash, read, to_request, without_effect
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -20,18 +21,17 @@ if TYPE_CHECKING:
 
 TEXT_SUFFIXES = frozenset({".txt", ".json"})
 LOSSY = frozenset({".jpg", ".jpeg", ".webp", ".avif"})
-SAME_PICTURE = ("prompt", "negative_prompt", "steps", "sampler", "scheduler", "cfg_scale", "seed", "size", "rng")
-"""Fields that make it another picture."""
-SAME_BITS = ("model_hash", "dtype", "device", "libraries", "version")
-"""Fields that may change its last bits, or, the model's hash, all of it."""
+NO_REASON = frozenset({"pixel_hash", "batch_size", "batch_position", "template", "negative_template", "extras", "user"})
+"""Fields that never change a picture."""
 
 
 @dataclass(frozen=True, slots=True)
 class Original:
-    """A picture, or the text of one, and what it says."""
+    """A picture, or the text of one, and what it says. data: its bytes as they were before anything was painted."""
 
     path: Path
     said: Infotext
+    data: bytes = field(repr=False)
 
     @classmethod
     def read(cls, path: Path) -> Original:
@@ -43,18 +43,36 @@ class Original:
         except OSError as error:
             raise BadFile(path, f"cannot be read ({error.strerror})") from error
         if path.suffix.lower() in TEXT_SUFFIXES:
-            return cls(path, read(data.decode("utf-8-sig", "replace")))
+            return cls(path, read(data.decode("utf-8-sig", "replace")), data)
         try:
             found = read_picture(data)
         except Unreadable as error:
             raise BadFile(path, str(error)) from error
         if found is None:
             raise BadFile(path, "carries no infotext: it was not painted by a program that writes one, or saved again")
-        return cls(path, found)
+        return cls(path, found, data)
 
     def request(self, changes: Mapping[str, object]) -> Request:
         """What to paint. Raises BadInput for numbers out of range."""
         return to_request(self.said, **changes)
+
+    def notes(self) -> tuple[str, ...]:
+        """What was done to the picture and is not done yet, and values that could not be read."""
+        missing = ", ".join(without_effect(self.said))
+        notes = interpret(self.said).warnings
+        return (*notes, f"{missing}: not done yet, so this is another picture") if missing else notes
+
+    def pixels(self) -> Image | None:
+        """The picture, None for a text. Raises BadFile."""
+        from PIL import Image
+
+        if self.path.suffix.lower() in TEXT_SUFFIXES:
+            return None
+        try:
+            with Image.open(BytesIO(self.data)) as image:
+                return image.convert("RGB")
+        except (OSError, SyntaxError, ValueError) as error:
+            raise BadFile(self.path, "its pixels cannot be read: the file is damaged") from error
 
 
 def verify(original: Original, painted: Sequence[PictureReady]) -> bool:
@@ -70,7 +88,7 @@ def compare(original: Original, painted: Sequence[PictureReady]) -> tuple[bool, 
         raise BadInput(f"--verify compares one picture, and {len(painted)} were painted: use batches of 1")
     made = painted[0]
     before, now = interpret(original.said).settings, interpret(read(made.infotext)).settings
-    hashed, found = pixel_hash(made.image), _pixels(original.path)
+    hashed, found = pixel_hash(made.image), original.pixels()
     if found is not None and pixel_hash(found) == hashed:
         return True, [f"equal: every pixel is that of {original.path}"]
     if found is None and before.pixel_hash == hashed:
@@ -86,11 +104,11 @@ def _reasons(original: Original, found: Image | None, made: Image, before: Setti
             yield "the file's pixels are no longer those that were painted" + (": its format is lossy" if lossy else "")
         if before.pixel_hash is not None and before.pixel_hash == pixel_hash(made):
             yield "what is painted now is what was painted then"
-    for name in (*SAME_PICTURE, *SAME_BITS):
+    for name in Settings.__slots__:
         was, is_ = getattr(before, name), getattr(now, name)
-        if was != is_:
+        if was != is_ and name not in NO_REASON:
             yield f"{name.replace('_', ' ')}: {_shown(was)} then, {_shown(is_)} now"
-    if original.said.dialect != "a1111" or not str(before.version or "").startswith("atelier"):
+    if original.said.dialect != "atelier":
         yield f"it was painted by another program ({original.said.dialect})"
 
 
@@ -109,12 +127,3 @@ def _distance(found: Image, made: Image) -> str:
     largest = max(level for level, count in enumerate(counts) if count)
     changed = 1 - counts[0] / sum(counts)
     return f"{changed:.1%} of the values differ, by {largest} of 255 at most"
-
-
-def _pixels(path: Path) -> Image | None:
-    from PIL import Image
-
-    if path.suffix.lower() in TEXT_SUFFIXES:
-        return None
-    with Image.open(path) as image:
-        return image.convert("RGB")

@@ -6,7 +6,6 @@ import math
 from collections.abc import Mapping
 from functools import cache, partial
 from types import MappingProxyType
-from typing import Literal
 
 import atelier.diffusion.samplers as sampler_modules
 import atelier.diffusion.schedules as schedule_modules
@@ -19,11 +18,7 @@ from atelier.registry import discover, resolve
 AUTOMATIC = "Automatic"
 DEFAULT_SAMPLER = "DPM++ 2M"
 
-Dialect = Literal["a1111", "a1111 before 1.9", "comfy"]
-
 _ENDINGS = {"_exp_ka": "Karras", "_ka": "Karras", "_k": "Karras", "_exp": "Exponential"}
-_COMFY_SAMPLERS = {"ddim": "Euler"}
-_COMFY_SCHEDULES = {"beta": "Beta in time", "kl_optimal": "KL Optimal to zero"}
 
 
 @cache
@@ -38,46 +33,34 @@ def schedules() -> Mapping[str, ScheduleSpec]:
     return discover(schedule_modules, ScheduleSpec)
 
 
-def resolve_sampler(
-    name: str | None, schedule: str | None = None, dialect: Dialect = "a1111"
-) -> tuple[SamplerSpec, ScheduleSpec]:
+def resolve_sampler(name: str | None, schedule: str | None = None) -> tuple[SamplerSpec, ScheduleSpec]:
     """The sampler and the schedule that somebody means by these names, whatever their case.
 
     `name` may be a display name of A1111 (also an old one with the schedule in it, which then wins over `schedule`), an
     alias of A1111's, InvokeAI's or ComfyUI's, or the class of a diffusers scheduler; None is DPM++ 2M. `schedule` may
     be a name, a list of sigmas as text ("14.6, 7, 3, 0"), or None or "Automatic" for the sampler's own.
 
-    dialect: where the names were written, where that matters. Before 1.9, A1111's name without a schedule meant the
-    uniform one. ComfyUI's ddim is Euler's method, and its beta and kl_optimal differ from A1111's.
+    What means something else in A1111 is meant as there; `request.infotext_sampler` reads names of other ages and
+    programs.
     Raises UnknownName with the nearest names, BadInput for a list of sigmas that is none.
     """
-    sampler, written = _split((name or DEFAULT_SAMPLER).strip(), dialect)
+    sampler, written = _split((name or DEFAULT_SAMPLER).strip())
     wanted = written or schedule
     if not wanted or wanted.strip().casefold() == AUTOMATIC.casefold():
-        own = "Uniform" if dialect == "a1111 before 1.9" and sampler.start == "sigma" else sampler.schedule
-        return sampler, schedules()[own]
-    return sampler, resolve_schedule(wanted, dialect)
+        return sampler, schedules()[sampler.schedule]
+    return sampler, resolve_schedule(wanted)
 
 
-def resolve_schedule(name: str, dialect: Dialect = "a1111") -> ScheduleSpec:
+def resolve_schedule(name: str) -> ScheduleSpec:
     """A schedule by its name or alias, or a list of sigmas as text. Raises UnknownName, BadInput."""
     key = name.strip()
     if "," in key:
         return _listed(key)
-    if dialect == "comfy":
-        key = _COMFY_SCHEDULES.get(key.casefold(), key)
     return resolve(schedules(), "schedule", key)
 
 
-def schedule_label(sampler: SamplerSpec, schedule: ScheduleSpec) -> str:
-    """What A1111 calls the schedule: "Automatic" where it is the sampler's own."""
-    return AUTOMATIC if schedule.name == sampler.schedule else schedule.name
-
-
-def _split(name: str, dialect: Dialect) -> tuple[SamplerSpec, str | None]:
+def _split(name: str) -> tuple[SamplerSpec, str | None]:
     """The sampler, and the schedule that its name ends with, if any."""
-    if dialect == "comfy" and name.casefold() in _COMFY_SAMPLERS:
-        return samplers()[_COMFY_SAMPLERS[name.casefold()]], None
     folded, known = name.casefold(), _by_name()
     if folded in known:
         return known[folded], None
@@ -113,7 +96,7 @@ def _listed(text: str) -> ScheduleSpec:
         raise BadInput(f"schedule {text!r} is no list of sigmas: write numbers with commas between them") from None
     schedule = by_hand(values)
     exact = math.isclose(values[-1], 0)
-    return ScheduleSpec(text, partial(_given, schedule), exact=False, to_zero=exact)
+    return ScheduleSpec(text, partial(_given, schedule), exact=False, to_zero=exact, steps=len(values) - 1)
 
 
 def _given(schedule: Schedule, _options: ScheduleOptions) -> Schedule:

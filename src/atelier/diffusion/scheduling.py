@@ -59,7 +59,8 @@ class ScheduleSpec:
     """A schedule's entry: its names, the options it reads, and how to make it.
 
     exact: n steps give n+1 sigmas; otherwise the number may differ, as in the program it comes from.
-    to_zero: the last sigma is 0; otherwise it is the model's smallest.
+    to_zero: the last sigma is 0; otherwise it is the model's smallest. steps: how many there are whatever is asked for,
+    of a list of sigmas given by hand.
     """
 
     name: str
@@ -68,6 +69,7 @@ class ScheduleSpec:
     uses: frozenset[str] = frozenset()
     exact: bool = True
     to_zero: bool = True
+    steps: int | None = None
 
 
 RANGE = frozenset({"sigma_min", "sigma_max"})

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -37,14 +37,6 @@ class Seed:
             raise BadInput(f"variation strength is {self.strength}: use 0 to 1")
         if self.resized_from is not None and min(self.resized_from) < 1:
             raise BadInput("the size to resize the seed from must be at least one latent cell each way")
-
-
-def batch(first: Seed, count: int) -> tuple[Seed, ...]:
-    """The seeds of `count` pictures: seed + i; with variation, one seed for all and subseed + i."""
-    shared = first.strength > 0
-    return tuple(
-        replace(first, seed=first.seed + (0 if shared else i), subseed=first.subseed + i) for i in range(count)
-    )
 
 
 def first_noise(seed: Seed, shape: Sequence[int], source: str = DEFAULT_SOURCE) -> tuple[Tensor, Stream]:

@@ -15,11 +15,13 @@ from atelier.diffusion.brownian import brownian
 from atelier.diffusion.catalogue import resolve_sampler
 from atelier.diffusion.denoise import denoiser
 from atelier.diffusion.guidance.cfg import Guidance, cfg, level_at
+from atelier.diffusion.levels import downcast, zero_terminal
+from atelier.diffusion.parameterization import Parameterization
 from atelier.diffusion.rng import Stream, fresh, silent
 from atelier.diffusion.sampling import MAX_ORDER, Options, SamplerSpec
 from atelier.diffusion.scheduling import DEFAULTS, ScheduleOptions, run_sigmas
 from atelier.diffusion.seeds import Seed, first_noises
-from atelier.diffusion.types import Denoiser, NoiseSource, Prediction, Step
+from atelier.diffusion.types import Denoiser, Levels, NoiseSource, Prediction, Step
 from atelier.errors import NotFinite
 from atelier.families.checkpoint import Checkpoint
 from atelier.families.facts import LatentFormat
@@ -41,14 +43,15 @@ def diffuse(stage: Diffuse, unet: UNet, model: Checkpoint, states: States, devic
     """
     request, asked, latent = stage.request, stage.request.asked, model.latent
     spec, schedule = resolve_sampler(request.sampler, request.scheduler)
-    discard = spec.discards or asked.discard_penultimate_sigma
-    sigmas = run_sigmas(schedule.make(_schedule_options(asked)), model.levels, request.steps, discard=discard)
+    discard = schedule.steps is None and (spec.discards or asked.discard_penultimate_sigma)
+    table = _levels(asked, model)
+    sigmas = run_sigmas(schedule.make(_schedule_options(asked)), table, request.steps, discard=discard)
     shape = (latent.channels, request.height // latent.factor, request.width // latent.factor)
     noise, drawn = first_noises([_seed(slot, asked, latent) for slot in stage.slots], shape, asked.rng)
     x = spec.begin(noise.to(device), float(sigmas[0]), unit=asked.sgm_noise_multiplier)
-    denoise = _guided(request, spec, sigmas, model, Guide(stage.slots, states, unet))
+    denoise = _guided(request, spec, sigmas, (model.parameterization, table), Guide(stage.slots, states, unet))
     noises = _source(spec, [slot.seed for slot in stage.slots], drawn, x, sigmas, asked.rng)
-    for step in spec.make(_options(asked, spec, model))(denoise, x, sigmas, noises):
+    for step in spec.make(_options(asked, spec, table))(denoise, x, sigmas, noises):
         if not bool(step.x.isfinite().all()):
             raise NotFinite(
                 f"step {step.index + 1} of {step.total}: the latent is not finite; "
@@ -80,6 +83,12 @@ def _seed(slot: Slot, asked: Request, latent: LatentFormat) -> Seed:
     return Seed(slot.seed, slot.variation_seed, asked.variation_strength, resized, asked.ensd)
 
 
+def _levels(asked: Request, model: Checkpoint) -> Levels:
+    """The model's table of levels, as the request wants it."""
+    table = downcast(model.levels) if asked.downcast_alphas else model.levels
+    return zero_terminal(table) if asked.noise_schedule == "Zero Terminal SNR" else table
+
+
 def _schedule_options(asked: Request) -> ScheduleOptions:
     shape = DEFAULTS.alpha if asked.beta_alpha is None else asked.beta_alpha
     other = DEFAULTS.beta if asked.beta_beta is None else asked.beta_beta
@@ -92,7 +101,7 @@ def _schedule_options(asked: Request) -> ScheduleOptions:
     )
 
 
-def _options(asked: Request, spec: SamplerSpec, model: Checkpoint) -> Options:
+def _options(asked: Request, spec: SamplerSpec, levels: Levels) -> Options:
     return Options(
         eta=asked.eta_ddim if spec.name.startswith("DDIM") and asked.eta_ddim is not None else asked.eta,
         s_churn=asked.s_churn,
@@ -102,13 +111,15 @@ def _options(asked: Request, spec: SamplerSpec, model: Checkpoint) -> Options:
         order=None if asked.unipc_order is None else min(asked.unipc_order, MAX_ORDER),
         variant=asked.unipc_variant,
         lower_order_final=asked.unipc_lower_order_final is not False,
-        levels=model.levels,
+        levels=levels,
     )
 
 
-def _guided(request: Resolved, spec: SamplerSpec, sigmas: Tensor, model: Checkpoint, guide: Guide) -> Denoiser:
+def _guided(
+    request: Resolved, spec: SamplerSpec, sigmas: Tensor, kind: tuple[Parameterization, Levels], guide: Guide
+) -> Denoiser:
     """The denoiser under guidance; each call of it is the next moment of the prompts' timelines."""
-    asked = request.asked
+    asked, (parameterization, levels) = request.asked, kind
     guidance = Guidance(
         scale=request.cfg_scale * spec.cfg,
         weights=guide.slots[0].wording.weights,
@@ -118,9 +129,9 @@ def _guided(request: Resolved, spec: SamplerSpec, sigmas: Tensor, model: Checkpo
         alternate=not asked.ngms_all_steps,
     )
     both, conditional = (
-        denoiser(partial(guide.net, guided=guided), model.parameterization, model.levels) for guided in (True, False)
+        denoiser(partial(guide.net, guided=guided), parameterization, levels) for guided in (True, False)
     )
-    wrap = cfg(guidance, conditional=conditional, rescaled_as=model.parameterization, unguided=spec.unguided)
+    wrap = cfg(guidance, conditional=conditional, rescaled_as=parameterization, unguided=spec.unguided)
     guided = wrap(both)
 
     def denoise(x: Tensor, sigma: Tensor, /) -> Prediction:

@@ -79,7 +79,7 @@ def explain(
     """
     warnings: list[str] = []
     chosen = expand(without_comments(checked(text)), seed, files, warnings.append)
-    phrase = parse(checked(chosen), warnings.append)
+    phrase = parse(without_comments(checked(chosen)), warnings.append)
     _warn_of_networks(phrase.networks, warnings)
     bare = "AND".join(part.text + part.tail for part in phrase.parts)
     timelines = tuple(part.timeline(clock) for part in phrase.parts)

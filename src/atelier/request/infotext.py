@@ -15,7 +15,7 @@ from atelier.request.infotext_keys import Settings, Size
 from atelier.request.infotext_pairs import joined, quoted
 from atelier.request.infotext_read import read
 from atelier.request.infotext_record import Infotext
-from atelier.request.infotext_request import interpret, to_request
+from atelier.request.infotext_request import interpret, to_request, without_effect
 from atelier.request.infotext_write import write
 from atelier.request.model import Maker, Request, Resolved, Rng
 
@@ -32,6 +32,7 @@ __all__ = [
     "read",
     "settings",
     "to_request",
+    "without_effect",
     "write",
 ]
 

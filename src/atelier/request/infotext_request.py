@@ -6,9 +6,9 @@ import re
 from collections.abc import Mapping
 from dataclasses import replace
 
-from atelier.request.infotext_keys import Settings
+from atelier.request.infotext_keys import ALL_KEYS, Settings
 from atelier.request.infotext_record import Infotext
-from atelier.request.infotext_sampler import AUTOMATIC, method
+from atelier.request.infotext_sampler import AUTOMATIC, TIMESTEP_SAMPLERS, comfy_method, method
 from atelier.request.infotext_settings import Reading, settings_of
 from atelier.request.infotext_version import version_of
 from atelier.request.model import SIDE_STEP, Request
@@ -23,17 +23,29 @@ DIALECT_RNGS: Mapping[str, str] = {
 """Where the noise of a dialect comes from when its text says nothing."""
 _TITLE_HASH = re.compile(r"\s*\[[0-9a-fA-F]{6,64}\]$")
 """What A1111 puts behind the name of a model in lists."""
+A1111_KIN = frozenset({"a1111", "forge", "civitai-copy", "dynamic-prompts"})
 NOT_ASKED = frozenset({"batch_size", "size", "extras", "version", "user"})
 """Fields of settings that say how a picture came about and are not asked for when it is painted again."""
+NOT_PAINTED = NOT_ASKED | {
+    *("batch_position", "template", "negative_template", "dtype", "device", "libraries", "pixel_hash"),
+    *("vae_hash", "lora_hashes", "ti_hashes", "init_image_hash", "fp16_lora_cache", "unipc_skip_type"),
+    *("hypertile", "hypertile_second_pass", "hypertile_vae"),
+}
+"""Fields without a place in a request that change no picture by themselves, or are asked for under another name."""
 
 
 def interpret(found: Infotext) -> Reading:
-    """The typed settings of an infotext, samplers and sizes in today's terms: the sampler and its schedule apart, the
-    RNG one of ours, the seed not negative, sides cut to multiples of 8 as latents are."""
+    """The typed settings of an infotext in today's terms: the sampler and its schedule apart, the RNG one of ours, the
+    seed not negative, what ComfyUI does without saying so said."""
     reading = settings_of(found)
     said = reading.settings
     sampler, scheduler = method(said.sampler, said.scheduler, version_of(said.version))
     hires_sampler, hires_scheduler = method(said.hires_sampler, said.hires_scheduler, version_of(said.version))
+    if found.dialect in A1111_KIN and sampler in TIMESTEP_SAMPLERS:
+        scheduler = None
+    if found.dialect == "comfyui":
+        said = _comfy(said)
+        sampler, scheduler = comfy_method(sampler, scheduler)
     changed = replace(
         said,
         sampler=sampler,
@@ -64,7 +76,30 @@ def to_request(found: Infotext, **changes: object) -> Request:
         fields |= {"width": _side(settings.size[0]), "height": _side(settings.size[1])}
     if settings.unipc_skip_type is not None and settings.scheduler in {None, AUTOMATIC}:
         fields["scheduler"] = settings.unipc_skip_type  # a schedule here, by this name
+    if "model" in changes:
+        fields.pop("model_hash", None)
     return Request.model_validate({**fields, "choices": False, **changes})
+
+
+def without_effect(found: Infotext) -> tuple[str, ...]:
+    """The keys of an infotext that changed the picture and that no request can say yet, in the order of the table."""
+    said = interpret(found).settings.said()
+    missing = said.keys() - Request.model_fields.keys() - NOT_PAINTED
+    return tuple(key.name for key in ALL_KEYS if key.field in missing)
+
+
+def _comfy(said: Settings) -> Settings:
+    """ComfyUI weighs words its own way, begins at noise * sqrt(1 + sigma^2), and leaves out a sigma for UniPC."""
+    return replace(
+        said,
+        emphasis=said.emphasis or "Comfy",
+        sgm_noise_multiplier=True,
+        discard_penultimate_sigma=_is_unipc(said.sampler) or said.discard_penultimate_sigma,
+    )
+
+
+def _is_unipc(sampler: str | None) -> bool:
+    return (sampler or "").casefold().replace("_", "").startswith("unipc")
 
 
 def _seed(seed: int | None) -> int | None:

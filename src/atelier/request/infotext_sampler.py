@@ -89,6 +89,13 @@ _WIRED: Mapping[str, str] = {
     "_beta": "Beta",
 }
 """What A1111's aliases, and saver nodes of ComfyUI, put behind names in lower case."""
+TIMESTEP_SAMPLERS = frozenset({"DDIM", "DDIM CFG++", "PLMS", "UniPC"})
+"""Those for which A1111 ignores the schedule, though it writes the one that was chosen."""
+_WITH_OWN = TIMESTEP_SAMPLERS | {"LCM", "Restart"}
+"""Those that never had the uniform schedule."""
+_COMFY_SAMPLERS: Mapping[str, str] = {"ddim": "Euler"}
+_COMFY_SCHEDULES: Mapping[str, str] = {"beta": "Beta in time", "kl optimal": "KL Optimal to zero"}
+"""ComfyUI's, folded, that are not what A1111 calls so."""
 _NO_SCHEDULE = frozenset({"default", "none"})
 _LAST_WITHOUT_TYPE = Version((1, 9, 0))
 
@@ -103,9 +110,17 @@ def method(name: str | None, schedule: str | None, version: Version | None) -> t
     bare, inside = split_name(name)
     if inside or label:
         return bare, inside or label
-    if schedule is None and version is not None and version < _LAST_WITHOUT_TYPE:
+    if schedule is None and version is not None and version < _LAST_WITHOUT_TYPE and bare not in _WITH_OWN:
         return bare, UNIFORM
     return bare, None
+
+
+def comfy_method(sampler: str | None, schedule: str | None) -> tuple[str | None, str | None]:
+    """The same for a text of ComfyUI, whose names `method` has read: without a schedule it is Normal."""
+    if sampler is None:
+        return None, schedule
+    label = schedule or "Normal"
+    return _COMFY_SAMPLERS.get(sampler.casefold(), sampler), _COMFY_SCHEDULES.get(label.casefold(), label)
 
 
 def is_schedule(name: str) -> bool:

@@ -76,6 +76,7 @@ class Request(BaseModel):
     prompt: str = Field(description="What to paint.")
     negative_prompt: str = Field(default="", description="What to keep away from.")
     model: str | None = Field(default=None, description="Name or path of a model; the embedded one if not given.")
+    model_hash: str | None = Field(default=None, description="What its SHA-256 begins with; another one is told.")
     steps: int | None = _limited("steps", None, "Steps of the sampler.")
     sampler: str | None = Field(default=None, description="Name of a sampler.")
     scheduler: str | None = Field(default=None, description="Name of a schedule; the sampler's own if not given.")
@@ -117,6 +118,10 @@ class Request(BaseModel):
     sigma_max: float = _limited("sigma_max", 0.0, "The schedule's largest level; 0 is the model's.")
     rho: float = _limited("rho", 0.0, "The schedule's exponent; 0 is its own.")
     discard_penultimate_sigma: bool = Field(default=False, description="Leave out the next-to-last level.")
+    downcast_alphas: bool = Field(default=False, description="Levels in half precision, as A1111 before 1.7 had them.")
+    noise_schedule: Literal["Default", "Zero Terminal SNR"] = Field(
+        default="Default", description="Zero Terminal SNR: levels rescaled to end without signal."
+    )
     sgm_noise_multiplier: bool = Field(default=False, description="Begin with noise scaled as ComfyUI does.")
 
     beta_alpha: float | None = _limited("beta_alpha", None, "Shape of the beta schedules; 0.6 if not given.")

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from atelier.diffusion.catalogue import DEFAULT_SAMPLER, resolve_sampler, samplers
+from atelier.diffusion.catalogue import DEFAULT_SAMPLER, resolve_sampler, resolve_schedule, samplers
 from atelier.errors import BadInput
 from atelier.families.checkpoint import Checkpoint
 from atelier.pipeline.plan import NO_FILES, plan
 from atelier.pipeline.run import run
-from atelier.prompt import Warn, silent
+from atelier.prompt import Warn, silent, without_comments
 from atelier.request.events import Event, Failed, PictureReady, Warned
-from atelier.request.model import SIDE_STEP, Maker, ModelRef, Request, Resolved
+from atelier.request.model import LIMITS, SIDE_STEP, Maker, ModelRef, Request, Resolved
 from atelier.request.resolve import Defaults, Offer, resolve
 from atelier.runtime.device import Device
 from atelier.runtime.library import EMBEDDED, Library, Model
@@ -30,6 +30,9 @@ from atelier.weights.hashes import HashCache
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+
+HASH_DIGITS = 10
+"""Of a model's SHA-256 in infotexts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +84,11 @@ class Studio:
         resolved = resolve(request, Offer(_method, reference, _defaults(model)))
         if request.output is not None:
             Destination.of(request.output).prepare()
-        prompt, negative_prompt = self.words.styled(request.prompt, request.negative_prompt, request.styles)
-        return replace(resolved, prompt=prompt, negative_prompt=negative_prompt)
+        _check_hash(request, reference, warn)
+        styled = self.words.styled(request.prompt, request.negative_prompt, request.styles)
+        prompt, negative_prompt = map(without_comments, styled)
+        steps = _steps(request, resolved, warn)
+        return replace(resolved, prompt=prompt, negative_prompt=negative_prompt, steps=steps)
 
     def events(self, request: Request, *, previews: float | None = None) -> Generator[Event]:
         """Paints a request as a stream of events; closing it stops between two steps.
@@ -134,8 +140,29 @@ class Studio:
 
 def _without_effect(request: Request) -> list[str]:
     """What a request may say and nothing does yet."""
-    asked = sorted(name for name in request.model_fields_set if name.startswith("hires_"))
+    names = request.model_fields_set
+    asked = sorted(name for name in names if name.startswith("hires_") or name == "denoising_strength")
     return [f"{', '.join(asked)}: there is no second pass yet, only the first is painted"] if asked else []
+
+
+def _steps(request: Request, resolved: Resolved, warn: Warn) -> int:
+    """The steps of a run: those of a list of sigmas given by hand, else those asked for. Raises BadInput."""
+    listed = resolve_schedule(resolved.scheduler).steps
+    if listed is None:
+        return resolved.steps
+    if listed > LIMITS["steps"].high:
+        raise BadInput(f"the list of sigmas has {listed} steps: the limit is {LIMITS['steps'].high:g}")
+    if request.steps not in {None, listed}:
+        warn(f"{request.steps} steps are not what is painted: the list of sigmas has {listed}")
+    return listed
+
+
+def _check_hash(request: Request, model: ModelRef, warn: Warn) -> None:
+    """Tells where a model is not the one whose hash is wanted. Hashes of before 2023 (8 digits) cannot be compared."""
+    wanted = (request.model_hash or "").lower()
+    comparable = len(wanted) >= HASH_DIGITS or request.model is None
+    if wanted and comparable and not model.sha256.startswith(wanted):
+        warn(f"the model with the hash {wanted} is not what paints: {model.name!r} has {model.sha256[:HASH_DIGITS]}")
 
 
 def _check_paints_from_text(model: Checkpoint) -> None:
