@@ -76,12 +76,8 @@ def _check_name(output: Path) -> None:
 
 
 def _write_sheet(dataset: Dataset, count: int, output: Path) -> None:
-    import io
-
     from atelier.runtime import store
     from atelier.train.data.sheet import sheet
 
     page = sheet([dataset.image(i) for i in range(count)], [dataset.caption(i) for i in range(count)], COLUMNS)
-    buffer = io.BytesIO()
-    page.save(buffer, format="PNG")
-    store.write(output, buffer.getvalue())
+    store.write_png(output, page)

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from atelier.families.checkpoint import Checkpoint
     from atelier.runtime.studio import Studio
     from atelier.train.evaluate import Outcome, Paint, Trial
+    from atelier.train.judge import Judge
 
 app = typer.Typer(help="Measure the quality of a model.")
 
@@ -18,7 +19,7 @@ app = typer.Typer(help="Measure the quality of a model.")
 @app.command()
 def evaluate(
     model: Annotated[str | None, typer.Option(help="Name or path; the embedded model if not given.")] = None,
-    steps: Annotated[int, typer.Option(min=1, help="Steps of each picture.")] = 30,
+    steps: Annotated[int, typer.Option(min=1, max=1000, help="Steps of each picture.")] = 30,
     limit: Annotated[int, typer.Option(min=0, help="At most so many pictures of each kind; 0 = all.")] = 0,
     sheets: Annotated[Path | None, typer.Option(help="Folder for sheets of the pictures that were judged.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON only.")] = False,
@@ -28,36 +29,39 @@ def evaluate(
 
     from atelier.compose import studio as make_studio
     from atelier.families.checkpoint import open_checkpoint
+    from atelier.runtime.store import Destination
     from atelier.train import evaluate as measures
 
     studio = make_studio()
-    found = studio.library.find(model)
-    checkpoint = open_checkpoint(found.path)
-    paint = _painter(studio, str(found.path), steps)
-    numbers: dict[str, float] = {"vae_psnr": measures.reconstruction(checkpoint)}
-    retrieved = _retrieval(checkpoint)
-    if retrieved is not None:
-        numbers["clip_r_at_1"] = retrieved
-    rounds = {
-        "full": measures.concept_trials("full"),
-        "small": measures.concept_trials("small"),
-        "pairs": measures.pair_trials(),
-    }
+    checkpoint = open_checkpoint(studio.library.find(model).path)
+    judge = measures.judge_of(checkpoint)
+    if sheets is not None:
+        Destination(sheets).prepare()
+    parts = _parts(checkpoint)
+    paint = _painter(studio, str(checkpoint.path), steps)
     outcomes = {
-        name: _judged(name, _limited(trials, limit), paint, checkpoint.size, quiet=as_json)
-        for name, trials in rounds.items()
+        name: _judged(name, _limited(trials, limit), paint, judge, quiet=as_json)
+        for name, trials in measures.rounds().items()
     }
-    numbers["concept_accuracy_full"] = measures.concept_accuracy(outcomes["full"])
-    numbers["concept_accuracy_small"] = measures.concept_accuracy(outcomes["small"])
-    numbers["background_accuracy"] = measures.background_accuracy(outcomes["full"] + outcomes["small"])
-    numbers["pair_accuracy_held_out"] = measures.concept_accuracy(outcomes["pairs"])
+    numbers = {**parts, **measures.accuracies(outcomes)}
+    typer.echo(json.dumps(numbers) if as_json else _table(numbers))
     if sheets is not None:
         _write_sheets(sheets, outcomes)
-    if as_json:
-        typer.echo(json.dumps(numbers))
-    else:
-        for name, value in numbers.items():
-            typer.echo(f"{name:24} {value:.2f} dB" if name == "vae_psnr" else f"{name:24} {100 * value:.1f} %")
+
+
+def _parts(checkpoint: Checkpoint) -> dict[str, float]:
+    """What is measured of single networks: the autoencoder, and CLIP where the model carries both towers."""
+    from atelier.train.evaluate import reconstruction
+
+    retrieved = _retrieval(checkpoint)
+    return {"vae_psnr": reconstruction(checkpoint), **({} if retrieved is None else {"clip_r_at_1": retrieved})}
+
+
+def _table(numbers: dict[str, float]) -> str:
+    return "\n".join(
+        f"{name:24} {value:.2f} dB" if name == "vae_psnr" else f"{name:24} {100 * value:.1f} %"
+        for name, value in numbers.items()
+    )
 
 
 def _painter(studio: Studio, model: str, steps: int) -> Paint:
@@ -75,14 +79,13 @@ def _limited(trials: list[Trial], limit: int) -> list[Trial]:
     return trials if not limit or limit >= len(trials) else [trials[i * len(trials) // limit] for i in range(limit)]
 
 
-def _judged(name: str, trials: list[Trial], paint: Paint, size: int, *, quiet: bool) -> list[Outcome]:
+def _judged(name: str, trials: list[Trial], paint: Paint, judge: Judge, *, quiet: bool) -> list[Outcome]:
     from rich.console import Console
     from rich.progress import track
 
     from atelier.train.evaluate import judged
-    from atelier.train.judge import Judge
 
-    stream = judged(trials, paint, Judge(size))
+    stream = judged(trials, paint, judge)
     return list(track(stream, name, len(trials), console=Console(stderr=True), disable=quiet))
 
 
@@ -102,9 +105,9 @@ def _retrieval(checkpoint: Checkpoint) -> float | None:
 
 
 def _write_sheets(folder: Path, outcomes: dict[str, list[Outcome]]) -> None:
+    from atelier.runtime.store import write_png
     from atelier.train.data.sheet import sheet
 
-    folder.mkdir(parents=True, exist_ok=True)
     for name, group in outcomes.items():
         captions = [f"{'' if o.right else '✗ '}{o.trial.prompt}" for o in group]
-        sheet([o.picture for o in group], captions, columns=12).save(folder / f"{name}.png")
+        write_png(folder / f"{name}.png", sheet([o.picture for o in group], captions, columns=12))

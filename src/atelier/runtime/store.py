@@ -115,6 +115,13 @@ def write(path: Path, data: bytes) -> None:
         file.write(data)
 
 
+def write_png(path: Path, image: Image) -> None:
+    """Writes a picture without an infotext, as `write` does."""
+    buffer = io.BytesIO()
+    image.save(buffer, format="PNG")
+    write(path, buffer.getvalue())
+
+
 def encoded(image: Image, infotext: str, suffix: str = SUFFIX) -> bytes:
     """The bytes of a picture file that carries the text: PNG in its chunk `parameters` (tEXt for Latin-1, iTXt beyond),
     the other formats in the EXIF UserComment.

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from atelier.errors import BadFile
 from atelier.families.checkpoint import Checkpoint
 from atelier.train.batches import stack
 from atelier.train.data import scenes
@@ -76,6 +77,21 @@ def pair_trials(count: int = PAIRS) -> list[Trial]:
     ]
 
 
+def rounds() -> dict[str, list[Trial]]:
+    """All trials by what they ask for: "full", "small", "pairs"."""
+    return {"full": concept_trials("full"), "small": concept_trials("small"), "pairs": pair_trials()}
+
+
+def judge_of(checkpoint: Checkpoint) -> Judge:
+    """Looks at pictures of the model's own size. Raises BadFile where that is no multiple of the references' size."""
+    size, step = checkpoint.size, scenes.CELLS
+    if size % step:
+        raise BadFile(
+            checkpoint.path, f"paints {size} pixels; the judge sees multiples of {step}: choose a model of such a size"
+        )
+    return Judge(size)
+
+
 def judged(trials: Sequence[Trial], paint: Paint, judge: Judge) -> Iterator[Outcome]:
     """Paints and judges, one outcome after another."""
     for trial in trials:
@@ -92,6 +108,16 @@ def concept_accuracy(outcomes: Sequence[Outcome]) -> float:
 def background_accuracy(outcomes: Sequence[Outcome]) -> float:
     """Share of the pictures on the right background."""
     return float(np.mean([outcome.background == outcome.trial.background for outcome in outcomes]))
+
+
+def accuracies(outcomes: Mapping[str, Sequence[Outcome]]) -> dict[str, float]:
+    """Shares of the pictures that are right, of the outcomes of `rounds`; backgrounds count in single things."""
+    return {
+        "concept_accuracy_full": concept_accuracy(outcomes["full"]),
+        "concept_accuracy_small": concept_accuracy(outcomes["small"]),
+        "background_accuracy": background_accuracy([*outcomes["full"], *outcomes["small"]]),
+        "pair_accuracy_held_out": concept_accuracy(outcomes["pairs"]),
+    }
 
 
 @torch.no_grad()
