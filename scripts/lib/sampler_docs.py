@@ -14,12 +14,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from atelier.diffusion.catalogue import Dialect, resolve_sampler, resolve_schedule, samplers, schedules
+from atelier.diffusion.catalogue import resolve_sampler, samplers, schedules
 from atelier.diffusion.levels import scaled_linear
 from atelier.diffusion.rng import fresh, streams
 from atelier.diffusion.sampling import Options, SamplerSpec
 from atelier.diffusion.scheduling import ScheduleOptions, ScheduleSpec, run_sigmas
 from atelier.diffusion.types import Prediction
+from atelier.request.infotext_sampler import comfy_method, method
 
 PAGE = Path(__file__).parents[2] / "docs" / "samplers.md"
 STEPS = 20
@@ -143,7 +144,7 @@ def in_order(registry: Iterable[str], *first: Sequence[str]) -> list[str]:
 
 
 def sampler_row(spec: SamplerSpec) -> Sequence[str]:
-    comfy = [name for name in COMFY if resolve_sampler(name, dialect="comfy")[0] is spec]
+    comfy = [name for name in COMFY if resolve_sampler(*in_comfy(name))[0] is spec]
     web = [a for a in spec.aliases if a.startswith("k_")]
     program = "yes" if spec.name in A1111 else "Forge" if spec.name in FORGE else "-"
     own = f"{spec.schedule}{', penultimate discarded' if spec.discards else ''}"
@@ -159,6 +160,11 @@ def sampler_row(spec: SamplerSpec) -> Sequence[str]:
         ", ".join(sorted(spec.uses)) or "-",
         own,
     )
+
+
+def in_comfy(sampler: str, schedule: str | None = None) -> tuple[str | None, str | None]:
+    """What names of ComfyUI mean, as its infotexts are read."""
+    return comfy_method(*method(sampler, schedule, None))
 
 
 def drawn(spec: SamplerSpec) -> str:
@@ -197,11 +203,8 @@ def schedule_table() -> str:
 
 
 def schedule_row(spec: ScheduleSpec) -> Sequence[str]:
-    def means(name: str, dialect: Dialect) -> bool:
-        return resolve_schedule(name, dialect) is spec
-
     program = "yes" if spec.name in A1111_SCHEDULES else "Forge" if spec.name in FORGE_SCHEDULES else "-"
-    comfy = [name for name in COMFY_SCHEDULES if means(name, "comfy")]
+    comfy = [name for name in COMFY_SCHEDULES if resolve_sampler(*in_comfy("euler", name))[1] is spec]
     return (
         spec.name,
         program,

@@ -233,6 +233,8 @@ def _way_out(name: str, message: str) -> str:
     if name in LIMITS:
         low, high = LIMITS[name]
         return f"must be {_kind(name)} from {low} to {high}"
+    if name in {"seed_resize", "hires_resize"}:
+        return f"write a size such as 512x768, each side from 0 to {MAX_SIDE}"
     return message[:1].lower() + message[1:]
 
 
