@@ -137,5 +137,23 @@ def test_a_full_disk_leaves_nothing(name: str, shelf: Path, tmp_path: Path) -> N
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert isinstance(error, StorageFull)
-    assert "the disk is full" in str(error)
+    assert str(error).startswith(f"{tmp_path / name}: the disk is full"), "what was asked for, and no temporary name"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["models"]
+
+
+def test_convert_keeps_its_hands_off_folders_that_are_no_models(shelf: Path, tmp_path: Path) -> None:
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    (photos / "holiday.jpg").write_bytes(b"dear")
+    error = problem("convert", shelf / "single.safetensors", photos, "--layout", "diffusers", "--overwrite")
+    assert str(error).startswith(f"{photos}: ")
+    assert (photos / "holiday.jpg").read_bytes() == b"dear"
+
+
+def test_convert_refuses_what_could_not_be_painted_with(shelf: Path, tmp_path: Path) -> None:
+    tensors = load_file(shelf / "single.safetensors")
+    name = next(name for name in tensors if name.endswith("input_blocks.1.0.emb_layers.1.weight"))
+    metadata = read_header(shelf / "single.safetensors").metadata
+    save_file({**tensors, name: torch.zeros(7, 7)}, tmp_path / "bent.safetensors", dict(metadata))
+    assert "7x7" in str(problem("convert", tmp_path / "bent.safetensors", tmp_path / "new"))
+    assert not (tmp_path / "new").exists()

@@ -93,6 +93,7 @@ def convert(
     chosen = layout or (Layout.LDM if target.suffix == SINGLE_FILE else Layout.DIFFUSERS)
     _check_target(target, chosen, overwrite=overwrite)
     checkpoint = _opened(source, models_dir, variant)
+    _check_whole(checkpoint)
     _write(checkpoint, target, chosen, dtype, overwrite=overwrite)
     written = _opened(str(target), None)
     typer.echo(f"wrote {target}: {written.family.title}, {written.layout} layout, {written.dtype}, {_size(target)}")
@@ -111,15 +112,27 @@ def _write(checkpoint: Checkpoint, target: Path, layout: Layout, dtype: Precisio
         write_diffusers(checkpoint, target, torch_dtype, overwrite=overwrite)
 
 
+def _check_whole(checkpoint: Checkpoint) -> None:
+    """Builds the networks without reading their tensors: what could not be painted with is not written either."""
+    checkpoint.load_unet()
+    checkpoint.load_vae()
+    checkpoint.load_text()
+
+
 def _check_target(target: Path, layout: Layout, *, overwrite: bool) -> None:
     from atelier.errors import BadFile
+    from atelier.runtime.library import FOLDER_MARK
 
     if layout is Layout.LDM and target.suffix != SINGLE_FILE:
         raise BadFile(target, f"is no name for a single file; let it end in {SINGLE_FILE}")
     if layout is Layout.LDM and target.is_dir():
         raise BadFile(target, "is a folder; name a file")
-    if target.exists() and not overwrite and not (target.is_dir() and not any(target.iterdir())):
+    if not target.exists() or (target.is_dir() and not any(target.iterdir())):
+        return
+    if not overwrite:
         raise BadFile(target, "exists already; choose another name, or add --overwrite")
+    if target.is_dir() and not (target / FOLDER_MARK).is_file():
+        raise BadFile(target, "holds something else than a model, which would be lost; choose another name")
 
 
 def _library(folders: list[Path] | None) -> Library:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from atelier.errors import BadInput
+from atelier.errors import BadInput, StorageFull
 from atelier.families.facts import Facts
 from atelier.families.family import Part
 from atelier.families.folder import INDEX, PLACES
@@ -129,20 +129,27 @@ def write_diffusers(
     It appears complete or not at all. Raises BadFile where it exists and may not be overwritten, and BadInput or
     StorageFull.
     """
+    try:
+        with new_folder(Path(folder), overwrite=overwrite) as place:
+            _fill(place, source, dtype)
+    except StorageFull as error:
+        raise StorageFull(f"{folder}: the disk is full; free some space or choose another place") from error
+
+
+def _fill(place: Path, source: Source, dtype: torch.dtype | None) -> None:
     from atelier.weights.cast import cast
 
-    with new_folder(Path(folder), overwrite=overwrite) as place:
-        for part, (name, stem) in PLACES.items():
-            tensors = cast(_stored(source, part, "diffusers", ""), dtype)
-            if tensors:
-                (place / name).mkdir()
-                metadata = {**(source.metadata if part == "unet" else {}), "format": "pt"}
-                safetensors.save(place / name / f"{stem}.safetensors", tensors, metadata)
-        for name, config in _configs(source).items():
-            (place / name).parent.mkdir(exist_ok=True)
-            with new_file(place / name) as file:
-                file.write((json.dumps(config, indent=2, sort_keys=True) + "\n").encode())
-        source.tokenizer.save(place / "tokenizer")
+    for part, (name, stem) in PLACES.items():
+        tensors = cast(_stored(source, part, "diffusers", ""), dtype)
+        if tensors:
+            (place / name).mkdir()
+            metadata = {**(source.metadata if part == "unet" else {}), "format": "pt"}
+            safetensors.save(place / name / f"{stem}.safetensors", tensors, metadata)
+    for name, config in _configs(source).items():
+        (place / name).parent.mkdir(exist_ok=True)
+        with new_file(place / name) as file:
+            file.write((json.dumps(config, indent=2, sort_keys=True) + "\n").encode())
+    source.tokenizer.save(place / "tokenizer")
 
 
 def _stored(source: Source, part: Part, layout: Layout, prefix: str) -> dict[str, Tensor]:
