@@ -89,6 +89,11 @@ def test_wrong_usage_is_one_line(arguments: tuple[str, ...], words: str, capsys:
         (NotFinite("step 3"), 3, "atelier: step 3\n"),
         (KeyboardInterrupt(), 130, "atelier: stopped\n"),
         (
+            OSError(28, "No space left"),
+            2,
+            "atelier: standard output: the disk is full; free some space and run again\n",
+        ),
+        (
             ValueError("one\ntwo"),
             1,
             "atelier: ValueError: one (a fault of Atelier's own; ATELIER_TRACEBACK=1 shows where)\n",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Sequence
@@ -13,7 +14,7 @@ import typer
 from atelier import __version__
 from atelier.cli.generate import generate
 from atelier.cli.info import info
-from atelier.errors import AtelierError, Interrupted
+from atelier.errors import AtelierError, Interrupted, StorageFull
 
 TRACEBACK = "ATELIER_TRACEBACK"
 
@@ -66,6 +67,9 @@ def run(arguments: Sequence[str]) -> int:
     except Exception as error:
         if os.environ.get(TRACEBACK):
             raise
+        if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}:
+            place = error.filename or "standard output"
+            return _ended(f"{place}: the disk is full; free some space and run again", StorageFull.exit_code)
         what = (str(error).splitlines() or [""])[0]
         return _ended(f"{type(error).__name__}: {what} (a fault of Atelier's own; {TRACEBACK}=1 shows where)", 1)
     code = result if isinstance(result, int) else 0
