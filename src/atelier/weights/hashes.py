@@ -1,4 +1,4 @@
-"""Hashes that identify models: of files as the community quotes them, and of contents."""
+"""Hashes that identify models, of files as the community quotes them."""
 
 from __future__ import annotations
 
@@ -7,14 +7,10 @@ import json
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 from atelier.errors import AtelierError, BadFile
 from atelier.weights.formats.atomic import new_file
-from atelier.weights.formats.safetensors import tensor_bytes
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 SHORT = 10
 
@@ -75,16 +71,6 @@ def files_sha256(files: Iterable[Path], root: Path, cache: HashCache) -> str:
 def short(digest: str) -> str:
     """The model hash of infotexts: ten hex digits."""
     return digest[:SHORT]
-
-
-def content_sha256(tensors: Mapping[str, Tensor]) -> str:
-    """64 hex digits over names, dtypes, shapes and bytes, whatever file or order they came in."""
-    digest = hashlib.sha256()
-    for name in sorted(tensors):
-        tensor = tensors[name]
-        digest.update(f"{len(name)} {name} {tensor.dtype} {list(tensor.shape)}\n".encode())
-        digest.update(tensor_bytes(tensor))
-    return digest.hexdigest()
 
 
 def _read_cache(path: Path) -> dict[str, str]:
