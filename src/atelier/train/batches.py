@@ -86,4 +86,5 @@ class CaptionedPictures:
 
 
 def captioned(data: Dataset, indices: Sequence[int], vocabulary: ClipTokenizer) -> Captioned:
+    """The pictures and captions of these numbers."""
     return Captioned(stack(data, indices), token_rows(data, indices, vocabulary))

@@ -80,6 +80,8 @@ class Task(Protocol[B]):
 
 @dataclass(frozen=True, slots=True)
 class Stepped:
+    """Optimizer step `step` of `total` was made."""
+
     step: int
     total: int
     losses: Mapping[str, float]
@@ -87,19 +89,23 @@ class Stepped:
 
 @dataclass(frozen=True, slots=True)
 class Validated:
+    """The averaged networks were measured after `step` steps."""
+
     step: int
     numbers: Mapping[str, float]
 
 
 @dataclass(frozen=True, slots=True)
 class Saved:
+    """The checkpoint of `step` lies whole at `path`."""
+
     step: int
     path: Path
 
 
 @dataclass(frozen=True, slots=True)
 class Resumed:
-    """passed_over: newer checkpoints that are damaged."""
+    """The run goes on after `step` steps. passed_over: newer checkpoints that are damaged."""
 
     step: int
     path: Path

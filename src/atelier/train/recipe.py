@@ -30,6 +30,8 @@ FREE = ("steps", "checkpoint_every", "keep", "validate_every", "log_every", "wor
 
 
 class Part(BaseModel):
+    """A table of a recipe: unknown keys and numbers that are none are errors."""
+
     model_config = ConfigDict(extra="forbid", frozen=True, strict=False, allow_inf_nan=False)
 
 

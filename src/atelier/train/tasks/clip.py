@@ -37,6 +37,7 @@ TOKENIZER = "tokenizer"
 
 
 def text_spec(recipe: ClipRecipe, vocabulary: ClipTokenizer) -> TextSpec:
+    """The shape of the recipe's text tower for that vocabulary."""
     m = recipe.model
     return TextSpec(
         vocab=vocabulary.size,
@@ -51,6 +52,7 @@ def text_spec(recipe: ClipRecipe, vocabulary: ClipTokenizer) -> TextSpec:
 
 
 def vision_spec(recipe: ClipRecipe) -> VisionSpec:
+    """The shape of the recipe's vision tower."""
     m = recipe.model
     return VisionSpec(
         image=recipe.data.size,

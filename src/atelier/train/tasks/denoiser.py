@@ -53,6 +53,7 @@ class Frozen:
 
 
 def spec_of(recipe: DenoiserRecipe, latent: int, context: int) -> UNetSpec:
+    """The shape of the recipe's U-Net for latents of `latent` channels and text states of width `context`."""
     m = recipe.model
     return UNetSpec(
         in_channels=latent,

@@ -30,6 +30,7 @@ from atelier.train.tasks.images import psnr, to_image, to_pixels
 
 
 def spec_of(recipe: VaeRecipe) -> VaeSpec:
+    """The shape of the recipe's autoencoder."""
     m = recipe.model
     return VaeSpec(latent=m.latent, widths=m.widths, blocks=m.blocks, groups=m.groups, mid_attention=m.mid_attention)
 
