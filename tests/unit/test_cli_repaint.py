@@ -105,6 +105,7 @@ def test_lines_from_the_web_are_painted(line: str, painted: Path, capsys: pytest
         (lambda: Image.new("RGB", (8, 8)).save("no.png"), "carries no infotext"),
         (lambda: Path("no.png").write_bytes(b"GIF89a"), "no.png"),
         (lambda: Path("no.txt").write_text("a\nSteps: 99999, Sampler: Euler, CFG scale: 7"), "out of range"),
+        (lambda: Path("no.txt").write_text(f"a\nSteps: 9, Sampler: Euler, Seed: {'9' * 28}"), "out of range"),
     ],
 )
 def test_what_cannot_be_painted_again_is_one_line(
@@ -167,3 +168,12 @@ def test_levels_of_old_versions_are_those_that_are_used(painted: Path):
         with Image.open(f"{number}.png") as image:
             pictures.add(image.tobytes())
     assert len(pictures) == 3
+
+
+def test_options_that_nothing_reads_are_told(painted: Path, capsys: pytest.CaptureFixture[str]):
+    asked = ["generate", "a", "--model", "tiny", "--steps", "2", "--seed", "3", "-o", "x.png"]
+    options = ["--set", "eta=0.5", "--set", "rho=5", "--set", "s_churn=1"]
+    assert run([*asked, *options, "--sampler", "Euler", "--scheduler", "Uniform"]) == 0
+    assert "note: eta, rho: Euler with Uniform has no such option\n" in capsys.readouterr().err
+    assert run([*asked, *options[:4], "--sampler", "Euler a", "--scheduler", "Karras"]) == 0
+    assert "no such option" not in capsys.readouterr().err

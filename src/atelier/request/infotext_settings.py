@@ -112,7 +112,7 @@ def number(text: str) -> int | float | None:
 
 def _whole(text: str) -> int | None:
     value = number(text)
-    return int(value) if value is not None and abs(value) < 1e25 else None
+    return None if value is None else int(value)
 
 
 def _flag(text: str) -> bool | None:

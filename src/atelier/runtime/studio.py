@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, replace
 from math import lcm
@@ -31,6 +31,15 @@ from atelier.weights.hashes import HashCache
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+OPTIONS: Mapping[str, str] = {
+    **{name: name for name in ("eta", "s_churn", "s_tmin", "s_tmax", "s_noise", "sigma_min", "sigma_max", "rho")},
+    "beta_alpha": "alpha",
+    "beta_beta": "beta",
+    "unipc_order": "order",
+    "unipc_variant": "variant",
+    "unipc_lower_order_final": "lower_order_final",
+}
+"""Fields of a request that only some samplers and schedules read, and what those call them."""
 HASH_DIGITS = 10
 """Of a model's SHA-256 in infotexts."""
 
@@ -102,7 +111,7 @@ class Studio:
         has_wildcards = request.choices and "__" in resolved.prompt + resolved.negative_prompt
         files = self.words.wildcards() if has_wildcards else NO_FILES
         stages = plan(resolved, self._maker(resolved), together=together, files=files, warn=warnings.append)
-        warnings += _without_effect(request)
+        warnings += [*_without_effect(request), *_unread(resolved)]
         return self._told(warnings, run(stages, self._machine, previews=previews))
 
     def paint(self, request: Request) -> list[Picture]:
@@ -143,6 +152,13 @@ def _without_effect(request: Request) -> list[str]:
     names = request.model_fields_set
     asked = sorted(name for name in names if name.startswith("hires_") or name == "denoising_strength")
     return [f"{', '.join(asked)}: there is no second pass yet, only the first is painted"] if asked else []
+
+
+def _unread(resolved: Resolved) -> list[str]:
+    """The options asked for that neither the sampler nor the schedule reads."""
+    read = samplers()[resolved.sampler].uses | resolve_schedule(resolved.scheduler).uses
+    asked = sorted(n for n in resolved.asked.model_fields_set & OPTIONS.keys() if OPTIONS[n] not in read)
+    return [f"{', '.join(asked)}: {resolved.sampler} with {resolved.scheduler} has no such option"] if asked else []
 
 
 def _steps(request: Request, resolved: Resolved, warn: Warn) -> int:
