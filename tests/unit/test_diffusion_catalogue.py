@@ -217,3 +217,10 @@ def test_the_documents_name_them_all() -> None:
 def test_a_list_of_sigmas_has_its_own_number_of_steps() -> None:
     assert resolve_schedule("14.6, 7, 1.5, 0").steps == 3
     assert {schedule.steps for schedule in schedules().values()} == {None}
+
+
+@pytest.mark.parametrize("sampler", ["DPM fast", "DPM adaptive"])
+def test_a_schedule_that_a_sampler_cannot_use(sampler: str) -> None:
+    with pytest.raises(BadInput, match=f"{sampler} cannot use the schedule Beta: it chooses its own levels"):
+        resolve_sampler(sampler, "Beta")
+    assert {resolve_sampler(sampler, schedule)[1].name for schedule in (None, "Automatic", "Karras")} == {"Karras"}

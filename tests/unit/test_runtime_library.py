@@ -29,6 +29,23 @@ def test_models_are_the_embedded_one_and_what_lies_in_the_folders(folder: Path):
     assert models[0].path == embedded_folder()
 
 
+def test_of_a_training_only_what_it_made_is_a_model(folder: Path):
+    run = folder / "run"
+    (run / "checkpoints" / "step-00000009").mkdir(parents=True)
+    (run / "checkpoints" / "step-00000009" / "unet.safetensors").touch()
+    (run / "recipe.json").touch()
+    (run / "part.safetensors").touch()
+    (run / "model").mkdir()
+    (run / "model" / "model_index.json").touch()
+    assert [m.name for m in Library((folder,)).models()] == [EMBEDDED, "Anime v2", "folder-model", "model", "photo"]
+
+
+def test_a_path_that_exists_comes_before_a_name(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(folder / "sub")
+    Path("photo").mkdir()
+    assert Library((folder,)).find("photo").path == Path("photo")
+
+
 def test_the_first_folder_wins(folder: Path, tmp_path_factory: pytest.TempPathFactory):
     other = tmp_path_factory.mktemp("other")
     (other / "photo.safetensors").write_bytes(b"other")

@@ -80,13 +80,21 @@ def test_older_spellings_and_either_shape_are_read(tmp_path: Path) -> None:
 def test_missing_and_surplus_tensors_are_counted_and_named(tmp_path: Path) -> None:
     written = stored_as(state(), NAMES, "ldm", "net.")
     part = file_of({"net.c": written["net.c"]}, tmp_path, "ldm", "net.")
-    with pytest.raises(BadFile, match=r"net.safetensors: lacks 3 tensors \(net.a.b, net.a.w, net.n\)$"):
+    with pytest.raises(BadFile, match=r"net.safetensors: lacks 3 tensors \(net.a.b, net.a.w, net.n\); it is damaged"):
         match(part, NAMES)
     part = file_of({**written, **{f"net.x{i}": torch.ones(1) for i in range(5)}}, tmp_path, "ldm", "net.")
     with pytest.raises(BadFile, match=r"has 5 tensors \(net.x0, net.x1, net.x2, …\) that no module takes"):
         match(part, NAMES)
     tolerant = Stored(part.archive, "ldm", "net.", lambda name: name.startswith("net.x"))
     assert read(tolerant, NAMES).keys() == {name.ours for name in NAMES}
+
+
+def test_numbers_that_are_not_floating_are_named() -> None:
+    whole = {**state(), "first.weight": torch.ones(2, 3, dtype=torch.int8)}
+    with pytest.raises(
+        BadFile, match=r"int8.safetensors: has 1 tensor \(first.weight\) that are not floating .* \(.*int8\)"
+    ):
+        load_into(Net, whole, source="int8.safetensors")
 
 
 def test_what_a_module_does_not_take_is_named() -> None:

@@ -143,11 +143,9 @@ def _library(folders: list[Path] | None) -> Library:
 
 
 def _opened(name: str, folders: list[Path] | None, variant: str | None = None) -> Checkpoint:
-    """A path that exists is meant before any name."""
     from atelier.families.checkpoint import open_checkpoint
 
-    path = Path(name).expanduser()
-    return open_checkpoint(path if path.exists() else _library(folders).find(name).path, variant=variant)
+    return open_checkpoint(_library(folders).find(name).path, variant=variant)
 
 
 def _entry(name: str, path: Path) -> dict[str, object]:

@@ -78,6 +78,7 @@ class SamplerSpec:
     start: "sigma" = noise * sigma, "unit" = noise * sqrt(1 + sigma^2), as samplers that count in timesteps begin.
     unguided: reads Prediction.unguided. cfg: factor on the CFG scale. flow: its formulas hold on a flow path as well.
     alone: the pictures of a batch would influence each other's steps; to be run one picture at a time.
+    own_levels: it chooses its levels itself, between the ends of its own schedule; another one would be for nothing.
     """
 
     name: str
@@ -95,6 +96,7 @@ class SamplerSpec:
     cfg: float = 1.0
     flow: bool = False
     alone: bool = False
+    own_levels: bool = False
 
     def begin(self, noise: Tensor, sigma: float, *, unit: bool = False) -> Tensor:
         """The latent a sampler starts from when there is no picture yet: unit noise at level `sigma`.

@@ -129,7 +129,10 @@ class Checkpoint:
         else:
             found = standard()
         if found.size > spec.vocab:
-            raise BadFile(self.path, f"has a tokenizer of {found.size} tokens and a text encoder for {spec.vocab}")
+            raise BadFile(
+                self.path,
+                f"has a tokenizer of {found.size} tokens and a text encoder for {spec.vocab}: they are of two models",
+            )
         return replace(found, positions=min(found.positions, spec.positions))
 
     @property

@@ -112,7 +112,7 @@ class Config:
         """Refuses keys that nobody reads."""
         for key in self.values:
             if key not in keys:
-                raise BadFile(self.path, f"has a setting that is not known: {shown(key)}")
+                raise BadFile(self.path, f"has a setting that is not known: {shown(key)}; take it out")
 
     def wrong(self, key: str, needed: str) -> BadFile:
         return BadFile(self.path, f"says {key} is {self._said(key)}; {needed} is what can be used here")

@@ -37,7 +37,7 @@ class Shapes:
         """The shape of a tensor that has to be there, with one of so many `dimensions`. Raises BadFile."""
         shape = self.found.get(name)
         if shape is None:
-            raise BadFile(self.source, f"lacks {name}, from which the network's size is read")
+            raise BadFile(self.source, f"lacks {name}, from which the network's size is read: get it again")
         if len(shape) not in dimensions or 0 in shape:
             raise BadFile(self.source, f"has {name} of the impossible shape {list(shape)}")
         return shape
@@ -54,11 +54,14 @@ class Shapes:
         for name in self.found:
             if name.endswith(ending):
                 return name.removesuffix(ending)
-        raise BadFile(self.source, f"lacks {ending}, from which the network's size is read")
+        raise BadFile(self.source, f"lacks {ending}, from which the network's size is read: get it again")
 
     def divides(self, parts: int, width: int, what: str) -> None:
         if width % parts:
-            raise BadFile(self.source, f"has {width} channels, which {parts} {what} do not divide")
+            raise BadFile(
+                self.source,
+                f"has {width} channels, which {parts} {what} do not divide: the settings beside it are another model's",
+            )
 
 
 def unet(shapes: Shapes, facts: Facts) -> UNetSpec:

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from atelier.request.infotext_keys import ALL_KEYS, Settings
 from atelier.request.infotext_record import Infotext
-from atelier.request.infotext_sampler import AUTOMATIC, TIMESTEP_SAMPLERS, comfy_method, method
+from atelier.request.infotext_sampler import AUTOMATIC, TIMESTEP_SAMPLERS, chooses_levels, comfy_method, method
 from atelier.request.infotext_settings import Reading, settings_of
 from atelier.request.infotext_version import version_of
 from atelier.request.model import SIDE_STEP, Request
@@ -41,7 +41,7 @@ def interpret(found: Infotext) -> Reading:
     said = reading.settings
     sampler, scheduler = method(said.sampler, said.scheduler, version_of(said.version))
     hires_sampler, hires_scheduler = method(said.hires_sampler, said.hires_scheduler, version_of(said.version))
-    if found.dialect in A1111_KIN and sampler in TIMESTEP_SAMPLERS:
+    if chooses_levels(sampler) or (found.dialect in A1111_KIN and sampler in TIMESTEP_SAMPLERS):
         scheduler = None
     if found.dialect == "comfyui":
         said = _comfy(said)

@@ -91,7 +91,8 @@ _WIRED: Mapping[str, str] = {
 """What A1111's aliases, and saver nodes of ComfyUI, put behind names in lower case."""
 TIMESTEP_SAMPLERS = frozenset({"DDIM", "DDIM CFG++", "PLMS", "UniPC"})
 """Those for which A1111 ignores the schedule, though it writes the one that was chosen."""
-_WITH_OWN = TIMESTEP_SAMPLERS | {"LCM", "Restart"}
+_OWN_LEVELS = frozenset({"DPM fast", "DPM adaptive"})
+_WITH_OWN = TIMESTEP_SAMPLERS | _OWN_LEVELS | {"LCM", "Restart"}
 """Those that never had the uniform schedule."""
 _COMFY_SAMPLERS: Mapping[str, str] = {"ddim": "Euler"}
 _COMFY_SCHEDULES: Mapping[str, str] = {"beta": "Beta in time", "kl optimal": "KL Optimal to zero"}
@@ -119,8 +120,15 @@ def comfy_method(sampler: str | None, schedule: str | None) -> tuple[str | None,
     """The same for a text of ComfyUI, whose names `method` has read: without a schedule it is Normal."""
     if sampler is None:
         return None, schedule
+    if chooses_levels(sampler):
+        return sampler, None
     label = schedule or "Normal"
     return _COMFY_SAMPLERS.get(sampler.casefold(), sampler), _COMFY_SCHEDULES.get(label.casefold(), label)
+
+
+def chooses_levels(sampler: str | None) -> bool:
+    """Whether a sampler, by A1111's or ComfyUI's name, chooses its levels itself, so that a schedule says nothing."""
+    return (sampler or "").casefold().replace("_", " ") in {name.casefold() for name in _OWN_LEVELS}
 
 
 def is_schedule(name: str) -> bool:

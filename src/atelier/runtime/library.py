@@ -13,6 +13,7 @@ from atelier.errors import BadFile, UnknownName
 EMBEDDED = "embedded"
 SINGLE_FILE = ".safetensors"
 FOLDER_MARK = "model_index.json"
+TRAINING_MARK, TRAINED = "recipe.json", "model"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,18 +40,18 @@ class Library:
         return (first, *sorted(others, key=lambda m: m.name.casefold()))
 
     def find(self, name: str | None = None) -> Model:
-        """By path, or by name ignoring case; None is the embedded model.
+        """By path, or by name ignoring case; a path that exists is meant before any name. None is the embedded model.
 
         Raises UnknownName with the nearest names, BadFile for a path that leads nowhere.
         """
         if name is None:
             return Model(EMBEDDED, embedded_folder())
-        for model in self.models():
-            if model.name.casefold() == name.casefold():
-                return model
         path = Path(name).expanduser()
         if path.exists():
             return Model(_name(path.resolve()), path)
+        for model in self.models():
+            if model.name.casefold() == name.casefold():
+                return model
         if os.sep in name or path.suffix == SINGLE_FILE:
             raise BadFile(name, "there is no such file or folder; `atelier models list` shows the models by name")
         raise UnknownName("model", name, (m.name for m in self.models()))
@@ -62,13 +63,16 @@ def embedded_folder() -> Path:
 
 
 def _candidates(folder: Path) -> Iterator[Path]:
-    """Model files and folders at or below `folder`; a model folder is not searched for more."""
+    """Model files and folders at or below `folder`; a model folder is not searched for more, and of a training's folder
+    only what it made."""
     if not folder.is_dir():
         return
     for root, folders, names in os.walk(folder):
         if FOLDER_MARK in names:
             folders.clear()
             yield Path(root)
+        elif TRAINING_MARK in names:
+            folders[:] = [name for name in folders if name == TRAINED]
         else:
             yield from (Path(root, name) for name in names if name.endswith(SINGLE_FILE))
 

@@ -19,6 +19,10 @@ INITIALIZERS = frozenset({nn.init.normal_, nn.init.uniform_, nn.init.kaiming_uni
 """What torch's own layers fill their weights with."""
 
 
+WAY_OUT = "it is damaged or of another kind: get it again, or choose another"
+QUANTISED = "quantised weights cannot be read: get them in fp16, bf16 or fp32"
+
+
 def read(
     stored: Stored,
     names: Iterable[Name],
@@ -50,9 +54,11 @@ def match(stored: Stored, names: Iterable[Name]) -> dict[Name, str]:
             found[name] = spelling
     surplus = shapes.keys() - found.values()
     if missing:
-        raise BadFile(stored.archive.path, f"lacks {counted(missing)}")
+        raise BadFile(stored.archive.path, f"lacks {counted(missing)}; {WAY_OUT}")
     if surplus:
-        raise BadFile(stored.archive.path, f"has {counted([stored.prefix + s for s in surplus])} that no module takes")
+        raise BadFile(
+            stored.archive.path, f"has {counted([stored.prefix + s for s in surplus])} that no module takes; {WAY_OUT}"
+        )
     return found
 
 
@@ -88,8 +94,9 @@ def load_into(
     """
     with torch.device("meta"), _NoInitialization():
         module = build()
-    expected = {name: tensor.shape for name, tensor in module.state_dict().items()}
-    _agree(source, expected, {name: tensor.shape for name, tensor in tensors.items()})
+    own = module.state_dict()
+    _agree(source, {name: t.shape for name, t in own.items()}, {name: t.shape for name, t in tensors.items()})
+    _agree_in_kind(source, own, tensors)
     given = {n: t.to(dtype) if dtype is not None and t.is_floating_point() else t for n, t in tensors.items()}
     module.load_state_dict(given, strict=True, assign=True)
     forgotten = [name for name, tensor in (*module.named_parameters(), *module.named_buffers()) if tensor.is_meta]
@@ -117,14 +124,21 @@ class _NoInitialization(TorchFunctionMode):
 def _agree(source: object, expected: Mapping[str, torch.Size], given: Mapping[str, torch.Size]) -> None:
     missing, surplus = expected.keys() - given.keys(), given.keys() - expected.keys()
     if missing:
-        raise BadFile(source, f"lacks {counted(missing)}")
+        raise BadFile(source, f"lacks {counted(missing)}; {WAY_OUT}")
     if surplus:
-        raise BadFile(source, f"has {counted(surplus)} that no module takes")
+        raise BadFile(source, f"has {counted(surplus)} that no module takes; {WAY_OUT}")
     wrong = [name for name in expected if expected[name] != given[name]]
     if wrong:
         name = wrong[0]
         shapes = f"{name} is {_shape(given[name])} where {_shape(expected[name])} is needed"
-        raise BadFile(source, f"has {counted(wrong)} of the wrong shape: {shapes}")
+        raise BadFile(source, f"has {counted(wrong)} of the wrong shape: {shapes}; {WAY_OUT}")
+
+
+def _agree_in_kind(source: object, own: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> None:
+    wrong = [name for name in own if own[name].is_floating_point() != given[name].is_floating_point()]
+    if wrong:
+        kinds = f"{wrong[0]} is {str(given[wrong[0]].dtype).removeprefix('torch.')}"
+        raise BadFile(source, f"has {counted(wrong)} that are not floating numbers ({kinds}); {QUANTISED}")
 
 
 def _shape(shape: torch.Size) -> str:

@@ -87,6 +87,7 @@ SPECS = (
         uses=ANCESTRAL,
         calls=3,
         ensd=True,
+        own_levels=True,
         alone=True,
     ),
 )

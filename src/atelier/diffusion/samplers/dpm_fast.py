@@ -54,5 +54,6 @@ SPECS = (
         noise="fresh",
         uses=ANCESTRAL,
         ensd=True,
+        own_levels=True,
     ),
 )

@@ -63,7 +63,7 @@ def _pictures(folder: Path) -> tuple[Path, ...]:
         raise BadFile(folder, "no such folder: give a folder of pictures with .txt captions")
     found = tuple(sorted(p for p in folder.rglob("*") if p.suffix.lower() in PICTURES and p.is_file()))
     if not found:
-        raise BadFile(folder, f"holds no pictures ({', '.join(sorted(PICTURES))})")
+        raise BadFile(folder, f"holds no pictures ({', '.join(sorted(PICTURES))}): give the folder that does")
     return found
 
 

@@ -276,7 +276,9 @@ def _header(path: Path, file: FileIO) -> Header:
     total = os.fstat(file.fileno()).st_size
     first = _exactly(path, file, min(total, 8))
     if total < 8:
-        raise BadFile(path, "is empty" if total == 0 else f"is no safetensors file: only {total} bytes")
+        raise BadFile(
+            path, ("is empty" if total == 0 else f"is no safetensors file: only {total} bytes") + ": get it again"
+        )
     length = int.from_bytes(first, "little")
     start = 8 + length
     if length > MAX_HEADER or start > total or length < 2:
