@@ -177,6 +177,16 @@ def test_each_distinct_text_is_encoded_once(studio: Studio, monkeypatch: pytest.
     assert encoded == [1] * 4, "a cat, a dog, a bird, a fish"
 
 
+def test_a_model_is_found_by_its_hash(tiny_file: Path, studio: Studio):
+    """Once it was hashed; A1111's infotexts often say nothing else."""
+    here = Studio(CPU, Library((tiny_file.parent,)), HashCache(), version="1")
+    digest = here.resolve(request(model=str(tiny_file))).model.sha256
+    for asked in ({"model": None}, {"model": "its old name"}):
+        assert here.resolve(request(model_hash=digest[:10], **asked)).model.sha256 == digest
+    with pytest.raises(UnknownName):
+        here.resolve(request(model="its old name", model_hash="0" * 10))
+
+
 def test_notes_come_first(studio: Studio):
     happened = list(studio.events(request(prompt="a red <lora:x:1>cat", lenient=True, hires_steps=3)))
     assert happened[0] == events.Warned("lora 'x' is not there: painted without it")

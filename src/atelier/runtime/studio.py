@@ -129,13 +129,22 @@ class Studio:
         return pictures
 
     def _find(self, request: Request, warn: Warn) -> Model:
+        """By name or path; where that is not said, or not there, by the hash, among files that were hashed before."""
         try:
-            return self.library.find(request.model)
+            return (None if request.model else self._hashed(request)) or self.library.find(request.model)
         except BadInput as error:
+            found = self._hashed(request)
+            if found is not None:
+                return found
             if not request.lenient:
                 raise
             warn(f"{error}; painted with the model {EMBEDDED!r}")
             return self.library.find()
+
+    def _hashed(self, request: Request) -> Model | None:
+        wanted = (request.model_hash or "").lower()
+        files = (model for model in self.library.models() if wanted and model.path.is_file())
+        return next((m for m in files if (self._hashes.known(m.path) or "").startswith(wanted)), None)
 
     def _maker(self, resolved: Resolved) -> Maker:
         dtype = self._machine.dtype(resolved.model)

@@ -27,15 +27,15 @@ class HashCache:
 
     def sha256(self, file: Path) -> str:
         """64 hex digits. Raises BadFile."""
-        try:
-            state = file.stat()
-        except OSError as error:
-            raise BadFile(file, f"cannot be read ({error.strerror})") from error
-        key = f"{file.absolute()}|{state.st_size}|{state.st_mtime_ns}"
+        key = _key(file)
         if key not in self._known:
             self._known[key] = file_sha256(file)
             self._write()
         return self._known[key]
+
+    def known(self, file: Path) -> str | None:
+        """The same where it is remembered, without reading the file. Raises BadFile."""
+        return self._known.get(_key(file))
 
     def _write(self) -> None:
         if self.path is None:
@@ -45,6 +45,14 @@ class HashCache:
                 file.write(json.dumps(self._known, indent=0, sort_keys=True).encode())
         except AtelierError:
             return
+
+
+def _key(file: Path) -> str:
+    try:
+        state = file.stat()
+    except OSError as error:
+        raise BadFile(file, f"cannot be read ({error.strerror})") from error
+    return f"{file.absolute()}|{state.st_size}|{state.st_mtime_ns}"
 
 
 def file_sha256(path: Path) -> str:
