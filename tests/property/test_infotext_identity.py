@@ -103,6 +103,7 @@ def test_requests_are_read_back_as_they_were_painted() -> None:
             prompt=wanted.prompt,
             negative_prompt=wanted.negative_prompt,
             model=wanted.model.name,
+            model_hash=wanted.model.sha256[:10],
             steps=wanted.steps,
             sampler=wanted.sampler,
             scheduler=wanted.scheduler,
