@@ -2,10 +2,10 @@
 
     python benchmarks/train_step.py [--device cpu|cuda] [--rounds N] [--batch N] [--tiny]
 
-Both sides: text states from the same frozen tower, caption dropout, noise, velocity target, min-SNR loss, backward,
-gradient clipping, AdamW, moving average of the weights; in bf16 where training uses it. Ours is the task that
-`atelier train denoiser` runs; the other side is UNet2DConditionModel, DDPMScheduler and EMAModel as diffusers' own
-training scripts use them. Ours must take at most 0.9 of the time.
+Both sides: text states from the same frozen tower, caption dropout, noise, velocity target, SNR-weighted loss,
+backward, gradient clipping, the recipe's optimizers (ours on both sides), moving average of the weights; in bf16 where
+training uses it. Ours is the task that `atelier train denoiser` runs; the other side is UNet2DConditionModel,
+DDPMScheduler and EMAModel as diffusers' own training scripts use them. Ours must take at most 0.9 of the time.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from atelier.runtime.device import choose_device, training_dtype, use_granted_co
 from atelier.train.ema import Ema
 from atelier.train.latents import Latents
 from atelier.train.loop import Machine
+from atelier.train.optimizers import optimizers
 from atelier.train.recipe import ClipRecipe, DenoiserRecipe, VaeRecipe, read
 from atelier.train.tasks import vae as vae_task
 from atelier.train.tasks.denoiser import DenoiserTask, Frozen
@@ -125,11 +126,8 @@ class Reference:
             beta_schedule="scaled_linear",
             prediction_type="v_prediction" if recipe.loss.prediction == "velocity" else "epsilon",
         )
-        optim = recipe.optim
-        self.optimizer = torch.optim.AdamW(
-            self.unet.parameters(), lr=optim.rate, betas=optim.betas, weight_decay=optim.weight_decay
-        )
-        self.average = EMAModel(self.unet.parameters(), decay=optim.ema)
+        self.optimizers = optimizers("unet", self.unet, recipe.optim, outer=("conv_in.", "conv_out."))
+        self.average = EMAModel(self.unet.parameters(), decay=recipe.optim.ema)
 
     def update(self, _step: int, batch: Latents) -> None:
         clean = torch.from_numpy(batch.latents).to(self.device).float()
@@ -146,8 +144,9 @@ class Reference:
         loss = (self.weights(t) * self.errors(output, clean, noise, t)).mean()
         loss.backward()
         nn.utils.clip_grad_norm_(self.unet.parameters(), self.recipe.optim.clip)
-        self.optimizer.step()
-        self.optimizer.zero_grad()
+        for optimizer in self.optimizers.values():
+            optimizer.step()
+        self.unet.zero_grad()
         self.average.step(self.unet.parameters())
         loss.item()
 
@@ -160,7 +159,7 @@ class Reference:
         from diffusers.training_utils import compute_snr
 
         snr = compute_snr(self.scheduler, t)
-        bound = snr.clamp(max=self.recipe.loss.snr_gamma)
+        bound = snr.clamp(self.recipe.loss.snr_floor, self.recipe.loss.snr_gamma)
         return bound / (snr + 1 if self.recipe.loss.prediction == "velocity" else snr)
 
 

@@ -20,12 +20,14 @@ POLYNOMIALS = (
     (3.9487, -2.9089, 0.5518),
     (3.3184, -2.4885, 0.5100),
     (2.3007, -1.6689, 0.4188),
-    (1.8750, -1.2500, 0.3750),
 )
 """Odd polynomials a x + b x^3 + c x^5 that, one after another, bring singular values of 0.001 to 1 near 1.
 
 Source: Amsel 2025 (arXiv:2505.16932), "Polar Express".
 """
+
+LONGER = 1.5
+"""From this ratio of its sides on, a matrix is cheaper to iterate on its Gram matrix."""
 
 
 def adamw(nets: Iterable[nn.Module], optim: Optim, rate: float | None = None) -> torch.optim.AdamW:
@@ -94,19 +96,30 @@ class Muon(Optimizer):
 def orthogonal(matrix: Tensor) -> Tensor:
     """The nearest matrix with singular values near 1: (m, n) -> (m, n).
 
-    The iteration runs on the smaller Gram matrix, which costs a fraction of running it on the matrix where the other
-    side is longer.
+    Where one side is longer, the iteration runs on the Gram matrix of the other, which costs a fraction.
     """
     if matrix.shape[0] > matrix.shape[1]:
         return orthogonal(matrix.T).T
     x = F.normalize(matrix.flatten(), dim=0).view(matrix.shape) / 1.01
+    unit = torch.eye(len(x), dtype=x.dtype, device=x.device)
+    if x.shape[1] < LONGER * len(x):
+        for polynomial in POLYNOMIALS:
+            x = torch.mm(_factor(unit, torch.mm(x, x.T), polynomial), x)
+        return x
     gram = torch.mm(x, x.T)
-    total = unit = torch.eye(len(x), dtype=x.dtype, device=x.device)
-    for a, b, c in POLYNOMIALS:
-        factor = torch.addmm(unit * a + gram * b, gram, gram, alpha=c)
+    total = _factor(unit, gram, POLYNOMIALS[0])
+    factor = total
+    for polynomial in POLYNOMIALS[1:]:
         gram = torch.mm(factor, torch.mm(gram, factor))
+        factor = _factor(unit, gram, polynomial)
         total = torch.mm(factor, total)
     return torch.mm(total, x)
+
+
+def _factor(unit: Tensor, gram: Tensor, polynomial: tuple[float, float, float]) -> Tensor:
+    """What one polynomial multiplies a matrix with that has this Gram matrix."""
+    a, b, c = polynomial
+    return torch.addmm(unit * a + gram * b, gram, gram, alpha=c)
 
 
 def clipped(nets: Iterable[nn.Module], limit: float) -> torch.Tensor:
