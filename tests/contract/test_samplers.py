@@ -51,7 +51,10 @@ def steady(value: float) -> Denoiser:
     return lambda x, sigma: Prediction(torch.full_like(x, value))
 
 
-def run(spec: SamplerSpec, sigmas: Tensor, options: Options = Options(), denoise: Denoiser | None = None) -> Tensor:  # noqa: B008
+PLAIN = Options()
+
+
+def run(spec: SamplerSpec, sigmas: Tensor, options: Options = PLAIN, denoise: Denoiser | None = None) -> Tensor:
     x = small()
     return last(spec.make(options)(denoise or WORLD.denoiser(), x, sigmas, noise(x)))
 
@@ -119,7 +122,7 @@ def test_it_is_the_same_every_time_and_after_a_cancelled_run(spec: SamplerSpec) 
         for _ in islice(steps, taken):
             pass
         before = calls
-        steps.close()  # type: ignore[attr-defined]
+        steps.close()  # type: ignore[attr-defined] - samplers are generators, typed as iterators
         assert calls == before
     assert torch.equal(last(sampler(WORLD.denoiser(), x, sigmas, noise(x))), first)
 
@@ -128,11 +131,11 @@ def test_it_is_the_same_every_time_and_after_a_cancelled_run(spec: SamplerSpec) 
 def test_it_leaves_the_global_generators_and_its_input_alone(spec: SamplerSpec) -> None:
     x = small()
     kept = x.clone()
-    states = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].copy()  # noqa: NPY002
+    states = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].copy()  # noqa: NPY002 - the global state is what is watched
     last(spec.make(Options(s_churn=5.0))(WORLD.denoiser(), x, sigmas_of("Karras", 5), noise(x)))
     assert torch.equal(torch.get_rng_state(), states[0])
     assert random.getstate() == states[1]
-    assert np.array_equal(np.random.get_state()[1], states[2])  # noqa: NPY002
+    assert np.array_equal(np.random.get_state()[1], states[2])  # noqa: NPY002 - the global state is what is watched
     assert torch.equal(x, kept)
 
 

@@ -111,7 +111,7 @@ def test_lines_from_the_web_are_painted(line: str, painted: Path, capsys: pytest
 def test_what_cannot_be_painted_again_is_one_line(
     make: object, told: str, painted: Path, capsys: pytest.CaptureFixture[str]
 ):
-    make()  # type: ignore[operator]
+    make()  # type: ignore[operator] - a parameter, typed as object
     name = "no.txt" if Path("no.txt").exists() else "no.png"
     assert run(["generate", "--from", name, "-o", "x.png"]) == 2
     shown = capsys.readouterr().err

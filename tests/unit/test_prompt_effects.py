@@ -81,7 +81,7 @@ def test_and_paints_both(studio: Studio) -> None:
 
 def test_and_adds_what_the_other_part_says(studio: Studio) -> None:
     alone, both = paint(studio, "a red apple"), paint(studio, "a red apple AND a blue background")
-    assert on(both, "blue") > on(alone, "blue")
+    assert on(both, "blue") >= on(alone, "blue") + 3, "of six; the weights shipped first gave 4 and 0"
 
 
 def test_a_negative_prompt_keeps_a_colour_away(studio: Studio) -> None:
