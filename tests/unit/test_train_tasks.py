@@ -426,6 +426,9 @@ def test_times_are_spread_and_captions_dropped(source: str, parts: dict[str, str
         strata = torch.sort(task._strata(step, 8)).values
         assert torch.equal((strata * 8).floor(), torch.arange(8.0)), "one in every eighth"
         assert not torch.equal(task._strata(step, 8), task._strata(step + 1, 8))
+    times = objective.shifted((torch.arange(1000.0) + 0.5) / 1000, 3.0)
+    assert float((times >= 0.5).float().mean()) == 0.75
+    assert 0 < float(times.min()) < float(times.max()) < 1
     tokens = torch.full((400, 16), 7)
     emptied = (task._dropped(3, tokens) == task._empty).all(1)
     assert 0.15 < float(emptied.float().mean()) < 0.35

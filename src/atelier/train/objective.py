@@ -40,3 +40,11 @@ def weight(parameterization: Parameterization, sigma: Tensor, floor: float, gamm
     """
     snr = sigma**-2
     return snr.clamp(floor, gamma) / (snr + 1 if parameterization.name == "velocity" else snr)
+
+
+def shifted(times: Tensor, factor: float) -> Tensor:
+    """Times of [0, 1) moved towards the noise: a share of factor / (factor + 1) of uniform ones ends above 0.5.
+
+    Source: Esser 2024 (arXiv:2403.03206), eq. 23.
+    """
+    return factor * times / (1 + (factor - 1) * times)

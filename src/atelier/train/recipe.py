@@ -168,7 +168,7 @@ class UNetModel(Part):
 
 
 class DenoiserLoss(Part):
-    """prediction: what the network learns to say; drop: share of captions emptied.
+    """prediction: what the network learns to say; drop: share of captions emptied; time_shift: see objective.shifted.
 
     The error of the clean latent weighs as much as its signal-to-noise ratio, snr_floor at least and snr_gamma at most.
     """
@@ -176,6 +176,7 @@ class DenoiserLoss(Part):
     prediction: Literal["velocity", "epsilon"] = "velocity"
     snr_floor: Weight = 0.0
     snr_gamma: Rate = 5.0
+    time_shift: Rate = 1.0
     drop: Share = 0.1
 
 

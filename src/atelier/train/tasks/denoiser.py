@@ -164,7 +164,8 @@ class DenoiserTask:
         clean = torch.from_numpy(batch.latents).to(device).float().contiguous(memory_format=torch.channels_last)
         noise = randomness.normal(clean.shape, seed, "noise", step).to(device)
         count = len(clean)
-        t = (self._strata(step, count) * len(self.levels.sigmas)).long().to(device)
+        times = objective.shifted(self._strata(step, count), self.recipe.loss.time_shift)
+        t = (times * len(self.levels.sigmas)).long().to(device)
         tokens = self._dropped(step, torch.from_numpy(batch.tokens).to(device))
         with torch.no_grad():
             states = self._text(tokens).last
