@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from atelier import __version__
-from atelier.cli.repaint import Original
 
 if TYPE_CHECKING:
     from atelier.request.infotext import Infotext
@@ -24,6 +23,8 @@ def info(
 ) -> None:
     """Show how a picture was made, or, without one, this installation."""
     import json
+
+    from atelier.cli.repaint import Original
 
     if picture is None:
         lines = _installation()
