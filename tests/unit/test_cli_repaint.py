@@ -104,6 +104,7 @@ def test_lines_from_the_web_are_painted(line: str, painted: Path, capsys: pytest
         (lambda: None, "cannot be read"),
         (lambda: Image.new("RGB", (8, 8)).save("no.png"), "carries no infotext"),
         (lambda: Path("no.png").write_bytes(b"GIF89a"), "no.png"),
+        (lambda: Path("no.txt").write_text(" \n"), "is empty"),
         (lambda: Path("no.txt").write_text("a\nSteps: 99999, Sampler: Euler, CFG scale: 7"), "out of range"),
         (lambda: Path("no.txt").write_text(f"a\nSteps: 9, Sampler: Euler, Seed: {'9' * 28}"), "out of range"),
     ],

@@ -43,7 +43,10 @@ class Original:
         except OSError as error:
             raise BadFile(path, f"cannot be read ({error.strerror})") from error
         if path.suffix.lower() in TEXT_SUFFIXES:
-            return cls(path, read(data.decode("utf-8-sig", "replace")), data)
+            text = data.decode("utf-8-sig", "replace")
+            if not text.strip():
+                raise BadFile(path, "is empty: it should hold the prompt and the line of parameters of a picture")
+            return cls(path, read(text), data)
         try:
             found = read_picture(data)
         except Unreadable as error:
