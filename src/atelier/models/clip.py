@@ -68,6 +68,8 @@ class VisionStates:
 
 
 class Mlp(nn.Module):
+    """Two linear layers with an activation between them, position by position."""
+
     def __init__(self, width: int, inner: int, act: Activation) -> None:
         super().__init__()
         self.quick = act == "quick_gelu"
@@ -102,6 +104,8 @@ def _run(layers: nn.ModuleList, x: Tensor, *, causal: bool) -> tuple[Tensor, ...
 
 
 class ClipText(nn.Module):
+    """Token ids to text states; causal, pre-norm."""
+
     def __init__(self, spec: TextSpec) -> None:
         super().__init__()
         self.spec = spec
@@ -126,6 +130,8 @@ class ClipText(nn.Module):
 
 
 class ClipVision(nn.Module):
+    """Pictures to patches to states and, with a projection, an embedding; a class token goes first."""
+
     def __init__(self, spec: VisionSpec) -> None:
         super().__init__()
         self.spec = spec

@@ -43,6 +43,7 @@ class UNetSpec:
         return 4 * self.widths[0]
 
     def transformer(self, level: int, depth: int, path: str) -> SpatialTransformer:
+        """What attends to the text after a residual block of `level`; path: its name for the ports."""
         return SpatialTransformer(
             self.widths[level],
             self.heads[level],
@@ -54,10 +55,13 @@ class UNetSpec:
         )
 
     def resnet(self, inputs: int, outputs: int) -> ResBlock:
+        """A residual block that reads the time."""
         return ResBlock(inputs, outputs, groups=self.groups, eps=EPS, time=self.time)
 
 
 class TimeEmbedding(nn.Module):
+    """Two linear layers over the sinusoids of the timestep."""
+
     def __init__(self, inputs: int, width: int) -> None:
         super().__init__()
         self.linear1 = nn.Linear(inputs, width)
@@ -68,6 +72,8 @@ class TimeEmbedding(nn.Module):
 
 
 class DownLevel(nn.Module):
+    """A level of the way down: residual blocks, attention, and half the resolution at its end."""
+
     def __init__(self, spec: UNetSpec, level: int) -> None:
         super().__init__()
         width = spec.widths[level]
@@ -92,6 +98,8 @@ class DownLevel(nn.Module):
 
 
 class Middle(nn.Module):
+    """The lowest resolution: residual block, attention, residual block."""
+
     def __init__(self, spec: UNetSpec) -> None:
         super().__init__()
         width = spec.widths[-1]

@@ -34,6 +34,7 @@ class VaeSpec:
         return 2 ** (len(self.widths) - 1)
 
     def resnet(self, inputs: int, outputs: int) -> ResBlock:
+        """A residual block without time."""
         return ResBlock(inputs, outputs, groups=self.groups, eps=EPS)
 
 
@@ -45,6 +46,7 @@ class Gaussian:
     logvar: Tensor
 
     def mode(self) -> Tensor:
+        """The most probable latent, (B, C, h, w)."""
         return self.mean
 
     def sample(self, noise: Tensor) -> Tensor:
@@ -57,6 +59,8 @@ class Gaussian:
 
 
 class EncoderLevel(nn.Module):
+    """Residual blocks, and half the resolution at their end, but for the last level."""
+
     def __init__(self, spec: VaeSpec, level: int) -> None:
         super().__init__()
         width, first = spec.widths[level], spec.widths[max(level - 1, 0)]
@@ -87,6 +91,8 @@ class DecoderLevel(nn.Module):
 
 
 class Middle(nn.Module):
+    """The lowest resolution: residual block, attention if there is any, residual block."""
+
     def __init__(self, spec: VaeSpec) -> None:
         super().__init__()
         width = spec.widths[-1]
@@ -100,6 +106,8 @@ class Middle(nn.Module):
 
 
 class Encoder(nn.Module):
+    """(B, 3, H, W) to the means and log variances of the latents, (B, 2 C, H / factor, W / factor)."""
+
     def __init__(self, spec: VaeSpec) -> None:
         super().__init__()
         self.conv_in = nn.Conv2d(spec.in_channels, spec.widths[0], 3, padding=1)
@@ -116,6 +124,8 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
+    """(B, C, h, w) to (B, 3, h * factor, w * factor)."""
+
     def __init__(self, spec: VaeSpec) -> None:
         super().__init__()
         self.conv_in = nn.Conv2d(spec.latent, spec.widths[-1], 3, padding=1)

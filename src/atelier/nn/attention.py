@@ -11,10 +11,12 @@ from atelier.nn.ports import NOTHING, Ports
 
 
 def split_heads(x: Float[Tensor, "b t c"], heads: int) -> Float[Tensor, "b heads t d"]:
+    """Equal parts of the channels, one for each head."""
     return x.reshape(*x.shape[:2], heads, -1).transpose(1, 2)
 
 
 def merge_heads(x: Float[Tensor, "b heads t d"]) -> Float[Tensor, "b t c"]:
+    """The inverse of `split_heads`."""
     return x.transpose(1, 2).flatten(2)
 
 
@@ -40,6 +42,7 @@ class Attention(nn.Module):
         causal: bool = False,
         ports: Ports = NOTHING,
     ) -> Float[Tensor, "b t c"]:
+        """context: what keys and values are made of; causal: a position sees none after it."""
         source = x if context is None else context
         query = split_heads(self.to_q(x), self.heads)
         key, value = split_heads(self.to_k(source), self.heads), split_heads(self.to_v(source), self.heads)
