@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import subprocess
 import sys
@@ -171,8 +172,21 @@ def test_nothing_is_cut_off_and_pairs_do_not_overlap(size: int) -> None:
 
 def test_sizes_are_those_of_the_kinds() -> None:
     for scene in TRAIN:
-        low, high = {"full": (46, 54), "small": (28, 34), "pair": (28, 31)}[scene.kind]
-        assert all(low <= o.extent <= high for o in scene.objects)
+        assert {o.extent for o in scene.objects} == {scenes.FULL if scene.kind == "full" else scenes.SMALL}
+
+
+@pytest.mark.parametrize("size", [64, 128])
+def test_a_thing_looks_the_same_a_step_away(size: int) -> None:
+    """To the last value, so that it is the same in latents too; corners are on the grid."""
+    step, grid = scenes.STEP * size // scenes.CELLS, scenes.GRID * size // scenes.CELLS
+    for concept in scenes.concepts()[::23]:
+        shown = [
+            scenes.render(Scene("small", (Placed(concept.name, x, y, scenes.SMALL),), "black", ""), size)
+            for x, y in ((32, 32), (48, 16))
+        ]
+        assert np.array_equal(shown[1], np.roll(shown[0], (-step, step), (0, 1)))
+        rows, columns = np.nonzero(shown[0].any(-1))
+        assert max(rows.min() % grid, columns.min() % grid) <= size // scenes.CELLS, "but for edges too faint to see"
 
 
 def test_compositing_is_that_of_straight_alpha() -> None:
@@ -180,7 +194,7 @@ def test_compositing_is_that_of_straight_alpha() -> None:
     scene = Scene("full", (Placed("red apple", 32, 32, 50),), "blue", "")
     sprite = art.sprite(scenes.by_name()["red apple"].emoji, 50).astype(float)
     height, width = sprite.shape[:2]
-    top, left = round(32 - height / 2), round(32 - width / 2)
+    top, left = (math.floor((32 - side / 2) / 4 + 0.5) * 4 for side in (height, width))
     alpha = sprite[..., 3:] / 255
     colour = np.divide(sprite[..., :3], alpha, out=np.zeros_like(sprite[..., :3]), where=alpha > 0)
     expected = colour * alpha + np.array(BACKGROUNDS["blue"]) * (1 - alpha)

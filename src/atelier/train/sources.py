@@ -14,6 +14,9 @@ from atelier.train.data.scenes import Split
 from atelier.train.randomness import key
 from atelier.train.recipe import EMOJI, Data, Recipe, digest
 
+SHOWN = 32
+"""Scenes whose pictures and words stand for how all of them are made."""
+
 
 def dataset(data: Data, split: Split) -> Dataset:
     """The recipe's pictures for training, or those held out from it.
@@ -62,3 +65,5 @@ def _scenes(data: Dataset) -> Iterator[bytes]:
     yield repr(data).encode()
     yield (files("atelier") / "data" / "emoji" / "concepts.json").read_bytes()
     yield art.font_path().read_bytes()
+    for index in range(SHOWN):
+        yield data.caption(index).encode() + data.image(index).tobytes()

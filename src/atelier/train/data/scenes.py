@@ -1,6 +1,9 @@
 """Emoji scenes: pictures of one or two things with captions, each a pure function of (seed, index).
 
-Lengths inside a scene are in cells: a picture is 64 cells wide, whatever its size in pixels.
+Lengths inside a scene are in cells: a picture is 64 cells wide, whatever its size in pixels. What the caption leaves
+open is always the same, and places are STEP cells apart: a whole number of positions on every level of an autoencoder
+and a U-Net that halve the resolution four times. So a thing looks the same in the latents wherever it stands, and a
+small network can learn many things; placed freely, it would have to learn each in every fraction of a position.
 """
 
 from __future__ import annotations
@@ -8,6 +11,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.resources import files
@@ -25,6 +29,10 @@ Kind = Literal["full", "small", "pair"]
 
 CELLS = 64
 SHARE_FULL, SHARE_SMALL = 0.40, 0.25
+FULL, SMALL = 50, 30
+"""Length of a thing's longer side, alone and large, and small or beside another."""
+MIDDLE, STEP, GRID = 32, 16, 4
+"""Where a thing stands unless it is said, how far from there a named place is, and what a corner is a multiple of."""
 HELD_OUT_PAIRS, HELD_OUT_COLOURS = 0.08, 0.05
 
 BACKGROUNDS: Mapping[str, tuple[int, int, int]] = MappingProxyType(
@@ -158,30 +166,25 @@ def render(scene: Scene, size: int = CELLS) -> NDArray[np.uint8]:
 
 def _full(random: np.random.Generator, split: Split) -> Scene:
     name, background = _single(random, split)
-    placed = Placed(name, 32 + random.uniform(-4, 4), 32 + random.uniform(-4, 4), random.uniform(46, 54))
     style = random.random()
     phrase = with_article(name, "large") if style < 0.15 else name if style < 0.25 else with_article(name)
-    return Scene("full", (placed,), background, phrase + _ground(random, background))
+    return Scene("full", (Placed(name, MIDDLE, MIDDLE, FULL),), background, phrase + _ground(random, background))
 
 
 def _small(random: np.random.Generator, split: Split) -> Scene:
     name, background = _single(random, split)
     phrase = f"small {name}" if random.random() < 0.1 else with_article(name, "small")
+    x = y = MIDDLE
     if random.random() < 0.4:
         place = tuple(PLACES)[random.integers(len(PLACES))]
-        x, y = (32 + 14 * d + random.uniform(-2, 2) for d in PLACES[place])
-        placed, phrase = Placed(name, x, y, random.uniform(28, 32)), f"{phrase} {place}"
-    else:
-        placed = Placed(name, 32 + random.uniform(-8, 8), 32 + random.uniform(-8, 8), random.uniform(28, 34))
-    return Scene("small", (placed,), background, phrase + _ground(random, background))
+        x, y = (MIDDLE + STEP * direction for direction in PLACES[place])
+        phrase = f"{phrase} {place}"
+    return Scene("small", (Placed(name, x, y, SMALL),), background, phrase + _ground(random, background))
 
 
 def _pair(random: np.random.Generator, split: Split) -> Scene:
     left, right, background = _two(random, split)
-    objects = tuple(
-        Placed(name, x + random.uniform(-0.5, 0.5), 32 + random.uniform(-5, 5), random.uniform(28, 31))
-        for name, x in ((left, 16), (right, 48))
-    )
+    objects = Placed(left, MIDDLE - STEP, MIDDLE, SMALL), Placed(right, MIDDLE + STEP, MIDDLE, SMALL)
     first, second, side = (left, right, "left") if random.random() < 0.6 else (right, left, "right")
     style = random.random()
     if style < 0.1:
@@ -253,12 +256,14 @@ def _paste(picture: NDArray[np.uint8], placed: Placed, room: tuple[int, int]) ->
     cell = len(picture) / CELLS
     sprite = art.sprite(by_name()[placed.name].emoji, min(round(placed.extent * cell), room[1] - room[0]))
     height, width = sprite.shape[:2]
-    top = _inside(round(placed.y * cell - height / 2), 0, len(picture) - height)
-    left = _inside(round(placed.x * cell - width / 2), room[0], room[1] - width)
+    grid = max(1, round(GRID * cell))
+    top = _inside(placed.y * cell - height / 2, 0, len(picture) - height, grid)
+    left = _inside(placed.x * cell - width / 2, room[0], room[1] - width, grid)
     region = picture[top : top + height, left : left + width]
     veiled = region.astype(np.uint16) * (255 - sprite[..., 3:].astype(np.uint16))
     region[:] = np.minimum(sprite[..., :3] + (veiled + 127) // 255, 255)
 
 
-def _inside(value: int, low: int, high: int) -> int:
-    return max(low, min(value, high))
+def _inside(value: float, low: int, high: int, grid: int) -> int:
+    """The multiple of `grid` nearest to `value` that is at most `high`, or else `low`."""
+    return max(low, min(math.floor(value / grid + 0.5), high // grid) * grid)
