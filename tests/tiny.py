@@ -35,7 +35,7 @@ def modules(prediction: str = "velocity", in_channels: int = 4) -> Modules:
     vae = AutoencoderKL(VaeSpec(widths=(16, 16, 32), blocks=1, groups=8))
     for number, network in enumerate((text, unet, vae)):
         randomize(network, number)
-    facts = Facts(prediction=prediction, size=SIZE, latent_scale=0.5)  # pyright: ignore[reportArgumentType]
+    facts = Facts(prediction=prediction, size=SIZE, latent_scale=0.5)
     return Modules(unet=unet, vae=vae, text=text, tokenizer=words, facts=facts)
 
 
@@ -53,11 +53,11 @@ def randomize(network: nn.Module, seed: int) -> None:
 
 def folder(path: Path, **how: object) -> Path:
     """A diffusers folder at `path`."""
-    write_diffusers(modules(**how), path)  # pyright: ignore[reportArgumentType]
+    write_diffusers(modules(**how), path)
     return path
 
 
 def single_file(path: Path, **how: object) -> Path:
     """A single file at `path`."""
-    write_ldm(modules(**how), path)  # pyright: ignore[reportArgumentType]
+    write_ldm(modules(**how), path)
     return path

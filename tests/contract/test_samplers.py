@@ -122,7 +122,7 @@ def test_it_is_the_same_every_time_and_after_a_cancelled_run(spec: SamplerSpec) 
         for _ in islice(steps, taken):
             pass
         before = calls
-        steps.close()  # type: ignore[attr-defined] - samplers are generators, typed as iterators
+        steps.close()
         assert calls == before
     assert torch.equal(last(sampler(WORLD.denoiser(), x, sigmas, noise(x))), first)
 

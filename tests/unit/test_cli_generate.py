@@ -53,10 +53,9 @@ def test_a_picture_lands_in_outputs_and_its_path_is_told(place: Path, capsys: py
 
 
 def test_every_option_arrives(place: Path, capsys: pytest.CaptureFixture[str]):
-    code = generate(
-        "--negative", "a dog", "--sampler", "euler a", "--scheduler", "exponential", "--cfg-scale", "3.5", "--width",
-        "72", "--height", "80", "--batch-size", "2", "--batch-count", "2", "--output", "cats/cat.png", "--no-preview",
-    )  # fmt: skip
+    options = "--scheduler exponential --cfg-scale 3.5 --width 72 --height 80 --batch-size 2 --batch-count 2"
+    names = ("--negative", "a dog", "--sampler", "euler a", "--output", "cats/cat.png", "--no-preview")
+    code = generate(*options.split(), *names)
     assert code == 0
     assert pictures(place) == [f"cats/cat-{i}.png" for i in (1, 2, 3, 4)]
     assert capsys.readouterr().out.split() == pictures(place)
@@ -70,10 +69,9 @@ def test_every_option_arrives(place: Path, capsys: pytest.CaptureFixture[str]):
         )
         assert told["request"]["seed"] == 7 + number
         assert (told["request"]["width"], told["request"]["height"], told["request"]["steps"]) == (72, 80, 2)
-    assert atelier.generate(
-        "a red cat", negative_prompt="a dog", model="tiny", steps=2, sampler="Euler a", scheduler="Exponential",
-        cfg_scale=3.5, seed=9, width=72, height=80,
-    )[0].image.tobytes() == Image.open("cats/cat-3.png").tobytes()  # fmt: skip
+    look = {"sampler": "Euler a", "scheduler": "Exponential", "cfg_scale": 3.5, "seed": 9, "width": 72, "height": 80}
+    painted = atelier.generate("a red cat", negative_prompt="a dog", model="tiny", steps=2, **look)
+    assert painted[0].image.tobytes() == Image.open("cats/cat-3.png").tobytes()
 
 
 def test_the_python_api(place: Path):

@@ -39,8 +39,16 @@ def test_kitty_gets_the_picture_in_chunks_under_one_id():
     assert len(commands) > 1, "a picture of this size needs several chunks"
     controls = [dict(pair.split("=") for pair in control.split(",")) for control, _ in commands]
     assert controls[0] | {"m": ""} == {
-        "a": "T", "f": "100", "i": "7", "p": "1", "q": "2", "C": "1", "c": "20", "r": "8", "m": "",
-    }  # fmt: skip
+        "a": "T",
+        "f": "100",
+        "i": "7",
+        "p": "1",
+        "q": "2",
+        "C": "1",
+        "c": "20",
+        "r": "8",
+        "m": "",
+    }
     assert [control["m"] for control in controls] == ["1"] * (len(commands) - 1) + ["0"]
     assert all(len(data) <= 4096 for _, data in commands)
     assert _same(base64.b64decode("".join(data for _, data in commands)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -31,9 +32,9 @@ LINES = (
 def painted(tmp_path: Path, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("ATELIER_MODELS", str(tiny_folder.parent))
-    assert run(["generate", "a {red|blue} (cat:1.3)", "--model", "tiny", "--steps", "3", "--seed", "5",
-                "--sampler", "Euler a", "--set", "eta=0.5", "--set", "variation-strength=0.2",
-                "--set", "seed_resize=64x96", "-o", "cat.png"]) == 0  # fmt: skip
+    options = "--model tiny --steps 3 --seed 5 --set eta=0.5 --set variation-strength=0.2 --set seed_resize=64x96"
+    words = ["generate", "a {red|blue} (cat:1.3)", *options.split(), "--sampler", "Euler a", "-o", "cat.png"]
+    assert run(words) == 0
     return tmp_path / "cat.png"
 
 
@@ -110,9 +111,9 @@ def test_lines_from_the_web_are_painted(line: str, painted: Path, capsys: pytest
     ],
 )
 def test_what_cannot_be_painted_again_is_one_line(
-    make: object, told: str, painted: Path, capsys: pytest.CaptureFixture[str]
+    make: Callable[[], object], told: str, painted: Path, capsys: pytest.CaptureFixture[str]
 ):
-    make()  # type: ignore[operator] - a parameter, typed as object
+    make()
     name = "no.txt" if Path("no.txt").exists() else "no.png"
     assert run(["generate", "--from", name, "-o", "x.png"]) == 2
     shown = capsys.readouterr().err

@@ -65,7 +65,7 @@ def test_bad_input_is_told_before_torch_is_asked():
 def test_the_package_offers_what_it_says():
     assert all(getattr(atelier, name) is not None for name in atelier.__all__)
     with pytest.raises(AttributeError, match="nothing"):
-        _ = atelier.nothing  # pyright: ignore[reportAttributeAccessIssue] - the fault under test
+        _ = atelier.nothing
 
 
 def test_painting_leaves_the_global_generator_alone(tiny_folder: Path):

@@ -94,7 +94,7 @@ def hidden(text: str, mode: str, signature: str, packed: bool) -> bytes:
     pixels = image.load()
     assert pixels is not None
     for bit, (x, y, channel) in zip(bits, places, strict=False):
-        values: list[int] = list(pixels[x, y])  # type: ignore[arg-type]
+        values: list[int] = list(pixels[x, y])
         values[channel] = values[channel] & ~1 | bit
         pixels[x, y] = tuple(values)
     buffer = io.BytesIO()

@@ -193,7 +193,7 @@ def test_versions_in_order() -> None:
     texts = ["v1.5.1", "1.8.0-RC", "v1.8.0", "v1.8.0-3-gabc", "v1.9", "v1.9.1", "f2.0.1v1.10.1-previous-9-gabc"]
     found = [version_of(text) for text in texts]
     assert None not in found
-    assert found == sorted(found)  # type: ignore[type-var]
+    assert found == sorted(found)
     assert [version_of(t) for t in ("cb0eb55", "neo", "atelier-0.1.0", None, "ComfyUI")] == [None] * 5
 
 

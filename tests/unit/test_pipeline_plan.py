@@ -74,7 +74,7 @@ def test_the_same_request_is_the_same_plan():
 
 def texts(request: Resolved, **options: object) -> list[list[list[tuple[int, str]]]]:
     """Of every picture, of every part: what is active up to which step."""
-    stages = plan(request, MAKER, **options)  # type: ignore[arg-type] - options by name, typed as object
+    stages = plan(request, MAKER, **options)
     slots = [slot for stage in stages if isinstance(stage, Diffuse) for slot in stage.slots]
     return [[[(s.end, s.text) for s in part.spans] for part in slot.wording.parts] for slot in slots]
 

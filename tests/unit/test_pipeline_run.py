@@ -395,7 +395,7 @@ def counted(studio: Studio) -> list[str]:
                 network.register_forward_hook(lambda *_: calls.append(part.name))
             yield network
 
-    studio._machine.borrow = borrow  # pyright: ignore[reportAttributeAccessIssue]
+    studio._machine.borrow = borrow
     return calls
 
 

@@ -62,13 +62,13 @@ def test_bad_values_are_one_line_that_names_them(fields: dict[str, object], word
 
 def test_the_prompt_is_needed():
     with pytest.raises(BadInput, match="prompt is missing"):
-        Request()  # pyright: ignore[reportCallIssue] - the fault under test
+        Request()
 
 
 def test_a_request_does_not_change():
     request = Request(prompt="a cat")
     with pytest.raises(ValidationError):
-        request.steps = 3  # pyright: ignore[reportAttributeAccessIssue] - the fault under test
+        request.steps = 3
 
 
 def test_its_schema_carries_the_limits():

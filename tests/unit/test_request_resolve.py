@@ -35,9 +35,18 @@ def test_the_model_fills_what_is_left_open():
 
 def test_what_was_asked_for_stays():
     asked = Request(
-        prompt="p", negative_prompt="n", sampler="euler A", scheduler="karras", steps=3, cfg_scale=0, seed=9, width=128,
-        height=72, batch_size=2, output="x",
-    )  # fmt: skip
+        prompt="p",
+        negative_prompt="n",
+        sampler="euler A",
+        scheduler="karras",
+        steps=3,
+        cfg_scale=0,
+        seed=9,
+        width=128,
+        height=72,
+        batch_size=2,
+        output="x",
+    )
     done = resolve(asked, OFFER)
     assert (done.sampler, done.scheduler, done.steps, done.cfg_scale) == ("Euler a", "Karras", 3, 0)
     assert (done.seeds, done.width, done.height) == ((9, 10), 128, 72)

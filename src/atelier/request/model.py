@@ -146,7 +146,7 @@ class Request(BaseModel):
 
     @model_validator(mode="wrap")
     @classmethod
-    def _in_one_line(cls, data: Any, handler: ModelWrapValidatorHandler[Request]) -> Request:  # noqa: ANN401 - whatever came
+    def _in_one_line(cls, data: object, handler: ModelWrapValidatorHandler[Request]) -> Request:
         try:
             request = handler(data)
         except ValidationError as error:
