@@ -25,7 +25,7 @@ from atelier.train import objective
 from atelier.train.batches import captioned, stack
 from atelier.train.ema import Ema
 from atelier.train.loop import Stepped, Validated, averaged
-from atelier.train.optimizers import Muon, adamw, clipped, optimizers, orthogonal
+from atelier.train.optimizers import Muon, adamw, clipped, optimizers, orthogonal, whitening
 from atelier.train.pace import Pace
 from atelier.train.parts import part_settings, part_weights
 from atelier.train.recipe import Data, Optim
@@ -184,6 +184,31 @@ def test_muon_moves_matrices_and_kernels_and_adamw_the_rest() -> None:
     step = 0.2 * 36**0.5 * orthogonal(gradient.reshape(6, 36)).view(gradient.shape)
     assert torch.allclose(net[1].weight, before * (1 - 1e-2 * 0.1) - 1e-2 * step, atol=1e-5)
     assert list(optimizers("net", net, Optim(rate=1e-2), outer=("0.",))) == ["net"]
+
+
+def test_whitening_evens_what_a_layer_reads() -> None:
+    generator = torch.Generator().manual_seed(0)
+    spread = torch.tensor([10.0, 1.0, 0.1, 0.0])
+    inputs = torch.randn(50, 40, 4, generator=generator) * spread @ torch.linalg.qr(torch.randn(4, 4))[0]
+    rows = (inputs @ whitening(inputs, 3.0)).flatten(0, 1)
+    squares = rows.T @ rows / len(rows)
+    assert torch.allclose(squares[1:, 1:], 9 * torch.eye(3), atol=1e-2)
+    assert squares[0, 0] < 1e-3, "what is not there is not made large"
+
+
+def test_muon_moves_a_matrix_with_a_basis_as_if_it_read_in_it() -> None:
+    """The same function of the same inputs, written in the basis, is moved to the same function."""
+    generator = torch.Generator().manual_seed(0)
+    basis, inputs, target = (torch.randn(shape, generator=generator) for shape in ((5, 5), (30, 5), (30, 3)))
+    plain = torch.nn.Parameter(torch.randn(3, 5, generator=generator))
+    there = torch.nn.Parameter(torch.linalg.solve(basis, plain.detach().T).T.contiguous())
+    for parameter, read, bases in ((plain, inputs, {plain: basis}), (there, inputs @ basis, {})):
+        muon = Muon([parameter], 0.1, bases=bases)
+        for _ in range(3):
+            muon.zero_grad()
+            (read @ parameter.T - target).square().mean().backward()
+            muon.step()
+    assert torch.allclose(inputs @ plain.T, inputs @ basis @ there.T, rtol=1e-3, atol=1e-4)
 
 
 # The autoencoder
@@ -418,6 +443,23 @@ def denoiser_task(source: str, parts: dict[str, str], folder: Path, **changes: A
     task = support.task(support.recipe("denoiser", {"data.source": source, **parts, **changes}), folder)
     assert isinstance(task, DenoiserTask)
     return task
+
+
+def test_text_gain_is_for_the_layers_that_read_text(source: str, parts: dict[str, str], tmp_path: Path) -> None:
+    moved: dict[float, dict[str, torch.Tensor]] = {}
+    for gain in (0.0, 8.0):
+        task = denoiser_task(source, parts, tmp_path, **{"optim.matrices": "muon", "optim.text_gain": gain})
+        before = {name: p.detach().clone() for name, p in task.unet.named_parameters()}
+        for step in range(3):
+            task.update(step, task.maker(step))
+        moved[gain] = {name: (p.detach() - before[name]).norm() for name, p in task.unet.named_parameters()}
+    ratio = {name: float(moved[8.0][name] / moved[0.0][name].clamp_min(1e-12)) for name in moved[0.0]}
+    readers = {name for name in ratio if ".attn2.to_" in name and name.split(".")[-2] in {"to_k", "to_v"}}
+    assert readers
+    assert min(ratio[name] for name in readers) > 3
+    assert all(0.5 < ratio[name] < 2 for name in ratio if name not in readers and moved[0.0][name] > 1e-4)
+    with pytest.raises(BadInput, match="text_gain"):
+        support.recipe("denoiser", {"data.source": source, **parts, "optim.text_gain": 8.0, "optim.matrices": "adamw"})
 
 
 def test_times_are_spread_and_captions_dropped(source: str, parts: dict[str, str], tmp_path: Path) -> None:

@@ -26,6 +26,8 @@ POLYNOMIALS = (
 Source: Amsel 2025 (arXiv:2505.16932), "Polar Express".
 """
 
+FAINT = 0.004
+"""What is fainter than this in the inputs of a layer is not worth a larger step."""
 LONGER = 1.5
 """From this ratio of its sides on, a matrix is cheaper to iterate on its Gram matrix."""
 
@@ -35,11 +37,13 @@ def adamw(nets: Iterable[nn.Module], optim: Optim, rate: float | None = None) ->
     return _adamw([p for net in nets for p in net.parameters() if p.requires_grad], optim, rate)
 
 
-def optimizers(name: str, net: nn.Module, optim: Optim, outer: Sequence[str]) -> dict[str, Optimizer]:
+def optimizers(
+    name: str, net: nn.Module, optim: Optim, outer: Sequence[str], bases: Mapping[str, Tensor] | None = None
+) -> dict[str, Optimizer]:
     """What the recipe asks for, by the name under which checkpoints keep it.
 
     Muon moves matrices and kernels; AdamW, as `name`.vectors, the rest: vectors, and the layers whose names begin as
-    one of `outer`, which stand between the network and the world.
+    one of `outer`, which stand between the network and the world. `bases` are Muon's, by parameter name.
     """
     if optim.matrices == "adamw":
         return {name: adamw([net], optim)}
@@ -47,7 +51,9 @@ def optimizers(name: str, net: nn.Module, optim: Optim, outer: Sequence[str]) ->
     inner = [p for key, p in learning if p.ndim >= 2 and not key.startswith(tuple(outer))]
     chosen = set(map(id, inner))
     rest = [p for _, p in learning if id(p) not in chosen]
-    return {name: Muon(inner, optim.rate, weight_decay=optim.weight_decay), f"{name}.vectors": _adamw(rest, optim)}
+    named = {net.get_parameter(key): basis for key, basis in (bases or {}).items()}
+    muon = Muon(inner, optim.rate, weight_decay=optim.weight_decay, bases=named)
+    return {name: muon, f"{name}.vectors": _adamw(rest, optim)}
 
 
 def _adamw(parameters: Sequence[Tensor], optim: Optim, rate: float | None = None) -> torch.optim.AdamW:
@@ -64,12 +70,21 @@ class Muon(Optimizer):
 
     Matrices (out, in) and kernels (out, in, h, w), the latter as (out, in h w). Decay is AdamW's. Sources: Jordan 2024
     (kellerjordan.github.io/posts/muon); Liu 2025 (arXiv:2502.16982) for the step's size.
+
+    A matrix with a basis, (in, in), is moved as if its inputs x came as x @ basis: see `whitening`.
     """
 
     def __init__(
-        self, parameters: Iterable[Tensor], rate: float, *, momentum: float = 0.95, weight_decay: float = 0.0
+        self,
+        parameters: Iterable[Tensor],
+        rate: float,
+        *,
+        momentum: float = 0.95,
+        weight_decay: float = 0.0,
+        bases: Mapping[Tensor, Tensor] | None = None,
     ) -> None:
         super().__init__(parameters, {"lr": rate, "full_rate": rate, "momentum": momentum, "decay": weight_decay})
+        self._bases = dict(bases or {})
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # pyright: ignore[reportIncompatibleMethodOverride] - only closures have a loss
@@ -89,8 +104,21 @@ class Muon(Optimizer):
         direction = gradient.lerp(momentum, group["momentum"])
         rows = direction.movedim(1, -1)
         matrix = rows.reshape(len(rows), -1)
-        step = orthogonal(matrix).mul_(SPREAD * max(matrix.shape) ** 0.5).view(rows.shape).movedim(-1, 1)
+        basis = self._bases.get(parameter)
+        step = orthogonal(matrix) if basis is None else orthogonal(matrix @ basis) @ basis.T
+        step = step.mul_(SPREAD * max(matrix.shape) ** 0.5).view(rows.shape).movedim(-1, 1)
         parameter.mul_(1 - group["lr"] * group["decay"]).add_(step, alpha=-group["lr"])
+
+
+def whitening(inputs: Tensor, gain: float) -> Tensor:
+    """The basis (n, n) in which inputs (..., n) have a mean square of gain squared in every direction.
+
+    Directions with less than FAINT of the largest one's root mean square count as if they had that much.
+    """
+    rows = inputs.flatten(0, -2).double()
+    squares, directions = torch.linalg.eigh(rows.T @ rows / len(rows))
+    rms = squares.clamp_min(0).sqrt()
+    return (directions * (gain / rms.clamp_min(FAINT * float(rms[-1])))).to(inputs.dtype)
 
 
 def orthogonal(matrix: Tensor) -> Tensor:

@@ -77,6 +77,14 @@ class Optim(Part):
     ema: Share = 0.999
 
 
+class DenoiserOptim(Optim):
+    """text_gain: how strongly Muon moves the layers that read the text, against all others; 0: as any layer.
+
+    Above 0, their steps are equal in all directions of the text states rather than largest where these are."""
+
+    text_gain: Weight = 0.0
+
+
 class VaeModel(Part):
     """widths: channels per level, each level half the size of the one before; groups: of the group norms."""
 
@@ -194,13 +202,15 @@ class DenoiserRecipe(Part):
     shard: Positive = 512
     data: Data = Data()
     run: Run
-    optim: Optim
+    optim: DenoiserOptim
     model: UNetModel
     loss: DenoiserLoss = DenoiserLoss()
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
         m = self.model
+        if self.optim.text_gain and self.optim.matrices != "muon":
+            raise ValueError('optim.text_gain needs optim.matrices = "muon"')
         if self.loss.snr_floor > self.loss.snr_gamma:
             raise ValueError(f"loss.snr_floor: {self.loss.snr_floor} is more than loss.snr_gamma")
         if not len(m.widths) == len(m.depth) == len(m.heads):

@@ -31,13 +31,17 @@ from atelier.train.batches import Order, stack, token_rows
 from atelier.train.data.sheet import sheet
 from atelier.train.latents import CHUNK, Latents, Pool, PoolBatches, encoder_digest
 from atelier.train.loop import Machine, Validation
-from atelier.train.optimizers import optimizers, stepped
+from atelier.train.optimizers import optimizers, stepped, whitening
 from atelier.train.parts import averaged_weights, content
 from atelier.train.recipe import DenoiserRecipe
 from atelier.train.sources import dataset, identity
 from atelier.train.tasks.images import to_image, to_pixels
 from atelier.weights.tokenizer import ClipTokenizer
 
+SURVEYED = 512
+"""Captions whose states stand for those of all."""
+READERS = (".attn2.to_k.weight", ".attn2.to_v.weight")
+"""The layers of a U-Net that read the text."""
 SHOWN, STEPS, SCALE = 16, 20, 4.0
 
 
@@ -134,9 +138,20 @@ class DenoiserTask:
         if recipe.begin:
             fill(self.unet, Path(recipe.begin))
         self.unet = channels_last(self.unet.to(machine.device))
-        self._optimizers = optimizers("unet", self.unet, recipe.optim, outer=("conv_in.", "conv_out."))
+        self._optimizers = optimizers("unet", self.unet, recipe.optim, ("conv_in.", "conv_out."), self._bases())
         self._empty = torch.tensor(self._vocabulary.ids(""), device=machine.device)
         self._measured: tuple[Tensor, Tensor] | None = None
+
+    @torch.no_grad()
+    def _bases(self) -> dict[str, Tensor]:
+        """For the layers that read the text: in which basis of its states they learn."""
+        gain = self.recipe.optim.text_gain
+        if not gain:
+            return {}
+        captions = [self._data.caption(i) for i in range(min(SURVEYED, self._data.length or SURVEYED))]
+        tokens = torch.tensor([self._vocabulary.ids(c) for c in captions], device=self.machine.device)
+        basis = whitening(torch.cat([self._text(part).last for part in tokens.split(CHUNK)]), gain)
+        return {name: basis for name, _ in self.unet.named_parameters() if name.endswith(READERS)}
 
     @property
     def nets(self) -> Mapping[str, nn.Module]:
