@@ -445,6 +445,16 @@ def denoiser_task(source: str, parts: dict[str, str], folder: Path, **changes: A
     return task
 
 
+def test_a_time_that_is_rounded_up_to_one_is_the_last_level(
+    source: str, parts: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = denoiser_task(source, parts, tmp_path, **{"loss.time_shift": 4.0})
+    largest = torch.nextafter(torch.ones(1), torch.zeros(1))
+    monkeypatch.setattr("atelier.train.randomness.uniform", lambda shape, *_: largest.expand(shape))
+    assert float(task._strata(0, 48).max()) == 1.0, "48 of them are where float32 rounds up"
+    assert int(task._times(0, 48).max()) == len(task.levels.sigmas) - 1
+
+
 def test_text_gain_is_for_the_layers_that_read_text(source: str, parts: dict[str, str], tmp_path: Path) -> None:
     moved: dict[float, dict[str, torch.Tensor]] = {}
     for gain in (0.0, 8.0):

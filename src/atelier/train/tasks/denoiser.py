@@ -178,9 +178,7 @@ class DenoiserTask:
         device, seed = self.machine.device, self.recipe.run.seed
         clean = torch.from_numpy(batch.latents).to(device).float().contiguous(memory_format=torch.channels_last)
         noise = randomness.normal(clean.shape, seed, "noise", step).to(device)
-        count = len(clean)
-        times = objective.shifted(self._strata(step, count), self.recipe.loss.time_shift)
-        t = (times * len(self.levels.sigmas)).long().to(device)
+        t = self._times(step, len(clean)).to(device)
         tokens = self._dropped(step, torch.from_numpy(batch.tokens).to(device))
         with torch.no_grad():
             states = self._text(tokens).last
@@ -195,6 +193,12 @@ class DenoiserTask:
         snr = self.recipe.loss.snr_floor, self.recipe.loss.snr_gamma
         with self.machine.autocast():
             return objective.loss(net, self.parameterization, self.levels, clean, noise, t, snr)
+
+    def _times(self, step: int, count: int) -> Tensor:
+        """Indices of noise levels (count,)."""
+        times = objective.shifted(self._strata(step, count), self.recipe.loss.time_shift)
+        levels = len(self.levels.sigmas)
+        return (times * levels).long().clamp_max(levels - 1)  # rounding may have made a time 1
 
     def _strata(self, step: int, count: int) -> Tensor:
         """Times spread evenly over [0, 1) in random order: uniform each, with less variance together."""
