@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -51,7 +51,7 @@ def optimizers(
     inner = [p for key, p in learning if p.ndim >= 2 and not key.startswith(tuple(outer))]
     chosen = set(map(id, inner))
     rest = [p for _, p in learning if id(p) not in chosen]
-    named = {net.get_parameter(key): basis for key, basis in (bases or {}).items()}
+    named: dict[Tensor, Tensor] = {net.get_parameter(key): basis for key, basis in (bases or {}).items()}
     muon = Muon(inner, optim.rate, weight_decay=optim.weight_decay, bases=named)
     return {name: muon, f"{name}.vectors": _adamw(rest, optim)}
 
@@ -116,7 +116,7 @@ def whitening(inputs: Tensor, gain: float) -> Tensor:
     Directions with less than FAINT of the largest one's root mean square count as if they had that much.
     """
     rows = inputs.flatten(0, -2).double()
-    squares, directions = torch.linalg.eigh(rows.T @ rows / len(rows))
+    squares, directions = cast("tuple[Tensor, Tensor]", torch.linalg.eigh(rows.T @ rows / len(rows)))
     rms = squares.clamp_min(0).sqrt()
     return (directions * (gain / rms.clamp_min(FAINT * float(rms[-1])))).to(inputs.dtype)
 

@@ -150,7 +150,7 @@ class DenoiserTask:
             return {}
         captions = [self._data.caption(i) for i in range(min(SURVEYED, self._data.length or SURVEYED))]
         tokens = torch.tensor([self._vocabulary.ids(c) for c in captions], device=self.machine.device)
-        basis = whitening(torch.cat([self._text(part).last for part in tokens.split(CHUNK)]), gain)
+        basis = whitening(torch.cat([self._text(part).last for part in torch.split(tokens, CHUNK)]), gain)
         return {name: basis for name, _ in self.unet.named_parameters() if name.endswith(READERS)}
 
     @property
