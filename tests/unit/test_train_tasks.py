@@ -189,7 +189,11 @@ def test_muon_moves_matrices_and_kernels_and_adamw_the_rest() -> None:
 def test_whitening_evens_what_a_layer_reads() -> None:
     generator = torch.Generator().manual_seed(0)
     spread = torch.tensor([10.0, 1.0, 0.1, 0.0])
-    inputs = torch.randn(50, 40, 4, generator=generator) * spread @ torch.linalg.qr(torch.randn(4, 4))[0]
+    inputs = (
+        torch.randn(50, 40, 4, generator=generator)
+        * spread
+        @ torch.linalg.qr(torch.randn(4, 4, generator=generator))[0]
+    )
     rows = (inputs @ whitening(inputs, 3.0)).flatten(0, 1)
     squares = rows.T @ rows / len(rows)
     assert torch.allclose(squares[1:, 1:], 9 * torch.eye(3), atol=1e-2)

@@ -28,6 +28,7 @@ Source: Amsel 2025 (arXiv:2505.16932), "Polar Express".
 
 FAINT = 0.004
 """What is fainter than this in the inputs of a layer is not worth a larger step."""
+
 LONGER = 1.5
 """From this ratio of its sides on, a matrix is cheaper to iterate on its Gram matrix."""
 
