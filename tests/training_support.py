@@ -200,7 +200,7 @@ def _main() -> None:
     from atelier.train import runs  # noqa: F401 - imported once, for all children
 
     torch.set_num_threads(1)
-    for module in ("torch.utils.tensorboard.writer", "matplotlib.figure"):
+    for module in ("tensorboard", "matplotlib.figure"):
         sys.modules[module] = None  # what takes long to load and draw
     for line in sys.stdin:
         print(_in_a_child(json.loads(line)), flush=True)

@@ -34,7 +34,7 @@ def arguments(kind: str, out: Path, source: str, **more: Any) -> list[str]:
 
 @pytest.fixture
 def no_extras(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in ("torch.utils.tensorboard.writer", "matplotlib.figure"):
+    for module in ("tensorboard", "matplotlib.figure"):
         monkeypatch.setitem(sys.modules, module, None)
 
 

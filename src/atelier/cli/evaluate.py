@@ -101,7 +101,7 @@ def _retrieval(checkpoint: Checkpoint) -> float | None:
     if towers is None:
         return None
     data = SceneDataset(SEED, "held_out", checkpoint.size)
-    return retrieval(towers, data, checkpoint.tokenizer, torch.device("cpu"))
+    return retrieval(towers, data, checkpoint.tokenizer, torch.device("cpu")).r_at_1
 
 
 def _write_sheets(folder: Path, outcomes: dict[str, list[Outcome]]) -> None:

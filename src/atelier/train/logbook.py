@@ -9,10 +9,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
-import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
+from atelier.train.board import Board
 from atelier.weights.formats.atomic import new_file
 
 Row = dict[str, float]
@@ -48,7 +47,7 @@ class Logbook:
             file.write(json.dumps(row) + "\n")
         if self._board is not None:
             for name, value in numbers.items():
-                self._board.add_scalar(name, value, step)
+                self._board.number(step, name, value)
 
     def picture(self, step: int, name: str, image: Image.Image) -> None:
         buffer = io.BytesIO()
@@ -56,8 +55,7 @@ class Logbook:
         with new_file(self.folder / SAMPLES / f"{name}-{step:08d}.png") as file:
             file.write(buffer.getvalue())
         if self._board is not None:
-            pixels: NDArray[np.uint8] = np.asarray(image.convert("RGB"))
-            self._board.add_image(name, pixels, step, dataformats="HWC")
+            self._board.picture(step, name, buffer.getvalue(), image.size)
 
     def curves(self) -> None:
         """Draws every number of the log over the steps; needs matplotlib, else does nothing."""
@@ -108,9 +106,8 @@ def _rows(path: Path) -> list[Row]:
     return rows
 
 
-def _board(folder: Path, step: int) -> Any | None:  # noqa: ANN401 - TensorBoard is untyped
+def _board(folder: Path, step: int) -> Board | None:
     try:
-        from torch.utils.tensorboard.writer import SummaryWriter
+        return Board(folder, step)
     except ImportError:
         return None
-    return SummaryWriter(str(folder), purge_step=step + 1)

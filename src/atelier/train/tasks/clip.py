@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor, nn
 
 from atelier.errors import BadFile
@@ -20,6 +21,7 @@ from atelier.models.clip import ClipText, ClipVision, Layer, TextSpec, VisionSpe
 from atelier.train import checkpoint
 from atelier.train.batches import Captioned, CaptionedPictures, Order, captioned
 from atelier.train.data.dataset import Dataset
+from atelier.train.data.sheet import sheet
 from atelier.train.folder import writing
 from atelier.train.loop import Machine, Validation
 from atelier.train.optimizers import optimizers, stepped
@@ -32,7 +34,7 @@ from atelier.weights.tokenizer import ClipTokenizer
 
 MEAN = (0.48145466, 0.4578275, 0.40821073)
 DEVIATION = (0.26862954, 0.26130258, 0.27577711)
-RETRIEVAL = 150
+RETRIEVAL, SHOWN = 150, 24
 TOKENIZER = "tokenizer"
 
 
@@ -179,7 +181,8 @@ class ClipTask:
 
     def validate(self) -> Validation:
         """Retrieval among held-out pictures."""
-        return Validation({"r@1": retrieval(self.clip, self._held_out, self.vocabulary, self.machine.device)}, {})
+        found = retrieval(self.clip, self._held_out, self.vocabulary, self.machine.device)
+        return Validation({"r@1": found.r_at_1}, {"retrieval": found.page(SHOWN)})
 
     def extra(self) -> Mapping[str, Any]:
         return {}
@@ -221,9 +224,29 @@ def assembled(model: Checkpoint) -> Clip | None:
     return clip.eval()
 
 
+@dataclass(frozen=True, slots=True)
+class Retrieval:
+    """Pictures uint8 (N, H, W, 3) of different captions, and for each which caption is the most similar of all."""
+
+    pixels: NDArray[np.uint8]
+    captions: tuple[str, ...]
+    nearest: tuple[int, ...]
+
+    @property
+    def r_at_1(self) -> float:
+        """The share of the pictures whose own caption is the most similar."""
+        return sum(own == found for own, found in enumerate(self.nearest)) / len(self.nearest)
+
+    def page(self, count: int) -> Image.Image:
+        """The first `count` pictures, each with the caption that was found, and the right one where that was wrong."""
+        found = [self.captions[number] for number in self.nearest]
+        words = [a if a == b else f"WRONG: {a} (is: {b})" for a, b in zip(found, self.captions, strict=True)]
+        return sheet(list(self.pixels[:count]), words[:count], columns=8)
+
+
 @torch.no_grad()
-def retrieval(clip: Clip, data: Dataset, vocabulary: ClipTokenizer, device: torch.device) -> float:
-    """R@1: the share of 150 pictures with different captions whose own caption is the most similar of all."""
+def retrieval(clip: Clip, data: Dataset, vocabulary: ClipTokenizer, device: torch.device) -> Retrieval:
+    """Looks for the captions of 150 pictures among all of theirs."""
     chosen: dict[str, int] = {}
     index = 0
     limit = data.length or 100 * RETRIEVAL
@@ -233,5 +256,5 @@ def retrieval(clip: Clip, data: Dataset, vocabulary: ClipTokenizer, device: torc
     batch = captioned(data, list(chosen.values()), vocabulary)
     texts = clip.embed_text(torch.from_numpy(batch.tokens).to(device))
     images = clip.embed_image(normalised(batch.pixels, device))
-    best = (images @ texts.T).argmax(1)
-    return float((best == torch.arange(len(best), device=device)).float().mean())
+    nearest = (images @ texts.T).argmax(1).tolist()
+    return Retrieval(batch.pixels, tuple(chosen), tuple(nearest))
