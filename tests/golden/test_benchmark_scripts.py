@@ -1,4 +1,4 @@
-"""The benchmarks run, at a tiny size; their timing is tested with calls of known length."""
+"""Benchmarks that have a tiny size run at it; the timing is tested with calls of known length."""
 
 from __future__ import annotations
 

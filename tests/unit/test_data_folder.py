@@ -9,9 +9,11 @@ import pytest
 from PIL import Image
 
 from atelier.errors import BadFile
-from atelier.train.data.dataset import Dataset, SceneDataset, open_dataset
+from atelier.train.data.dataset import Dataset, SceneDataset
 from atelier.train.data.folder import FolderDataset
 from atelier.train.data.scenes import render, scene
+from atelier.train.recipe import Data
+from atelier.train.sources import dataset
 
 
 def _picture(path: Path, colour: tuple[int, ...], size: tuple[int, int] = (90, 60), mode: str = "RGB") -> None:
@@ -32,11 +34,11 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_pictures_and_captions_in_order_of_names(folder: Path) -> None:
-    dataset = open_dataset(folder, seed=0, size=32)
-    assert dataset.length == 3
-    assert [dataset.caption(i) for i in range(4)] == ["a red wall", "a blue wall", "une façade verte", "a red wall"]
+    opened = FolderDataset.open(folder, 32)
+    assert opened.length == 3
+    assert [opened.caption(i) for i in range(4)] == ["a red wall", "a blue wall", "une façade verte", "a red wall"]
     for index, colour in enumerate([(200, 0, 0), (0, 0, 200), (0, 200, 0)]):
-        picture = dataset.image(index + 3)
+        picture = opened.image(index + 3)
         assert picture.shape == (32, 32, 3)
         assert picture.dtype == np.uint8
         assert np.abs(picture.astype(int) - colour).max() < 12
@@ -72,11 +74,11 @@ def test_other_modes_become_rgb(tmp_path: Path, mode: str) -> None:
 
 
 def test_scenes_behind_the_same_interface() -> None:
-    dataset: Dataset = open_dataset(None, seed=3, split="held_out", size=64)
-    assert dataset == SceneDataset(3, "held_out", 64)
-    assert dataset.length is None
-    assert dataset.caption(9) == scene(3, 9, "held_out").caption
-    np.testing.assert_array_equal(dataset.image(9), render(scene(3, 9, "held_out")))
+    opened: Dataset = dataset(Data(seed=2), "held_out")
+    assert opened == SceneDataset(3, "held_out", 64)
+    assert opened.length is None
+    assert opened.caption(9) == scene(3, 9, "held_out").caption
+    np.testing.assert_array_equal(opened.image(9), render(scene(3, 9, "held_out")))
 
 
 def _one_line(folder: Path, *parts: str) -> None:

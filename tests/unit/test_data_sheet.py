@@ -103,6 +103,22 @@ def test_preview_of_a_folder_shows_each_picture_once(tmp_path: Path) -> None:
     assert _pixels(output).shape[1] == 128 + 2 * MARGIN
 
 
+def test_preview_of_a_folder_shows_what_training_shows_and_what_it_never_does(tmp_path: Path) -> None:
+    for number in range(20):
+        Image.new("RGB", (20, 20), (10 * number, 0, 0)).save(tmp_path / f"{number}.png")
+        (tmp_path / f"{number}.txt").write_text("red", encoding="utf-8")
+    shades: dict[str, set[int]] = {}
+    for option in ("--no-held-out", "--held-out"):
+        output = tmp_path / "out" / f"{option}.png"
+        more = [option] if option == "--held-out" else []
+        assert run(app, ["preview", "--data", str(tmp_path), "--size", "20", "--output", str(output), *more]).exit_code == 0
+        page = _pixels(output)
+        shades[option] = {int(r) for r, g, b in page.reshape(-1, 3) if g == b == 0 and r % 10 == 0}
+    assert len(shades["--held-out"]) == 2
+    assert len(shades["--no-held-out"] | shades["--held-out"]) == 20
+    assert not shades["--no-held-out"] & shades["--held-out"]
+
+
 def test_preview_refuses_other_formats_and_bad_folders(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"sheet\.png"):
         run(app, ["preview", "--output", str(tmp_path / "sheet.jpg")], catch_exceptions=False)
@@ -116,8 +132,10 @@ def test_the_scenes_need_no_torch() -> None:
         "import sys\n"
         "import atelier.cli.data\n"
         "assert 'numpy' not in sys.modules and 'PIL' not in sys.modules\n"
-        "from atelier.train.data import dataset, folder, listing, sheet\n"
-        "dataset.open_dataset(None, seed=0).image(0)\n"
+        "from atelier.train import sources\n"
+        "from atelier.train.data import folder, listing, sheet\n"
+        "from atelier.train.recipe import Data\n"
+        "sources.dataset(Data(), 'train').image(0)\n"
         "assert 'torch' not in sys.modules\n"
     )
     source = Path(scenes.__file__).parents[3]

@@ -118,6 +118,7 @@ def test_bad_input_is_one_line(shelf: Path, tmp_path: Path) -> None:
     assert isinstance(near, UnknownName)
     assert "did you mean single" in str(near)
     assert "no such file" in str(problem("inspect", tmp_path / "absent.safetensors"))
+    assert "there is none of that name" in str(problem("list", "--models-dir", tmp_path / "absent"))
     source = shelf / "single.safetensors"
     assert "let it end in .safetensors" in str(problem("convert", source, tmp_path / "a", "--layout", "ldm"))
     assert "does not exist" in str(problem("convert", source, tmp_path / "absent" / "a.safetensors"))

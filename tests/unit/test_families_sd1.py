@@ -154,7 +154,7 @@ def test_missing_surplus_and_misshapen_tensors_are_named(single: Path, tmp_path:
         opened({"first_stage_model.extra": torch.ones(1)}).load_vae()
     with pytest.raises(BadFile, match=r"middle\.resnet1\.conv1\.weight is 16x16x1x1 where 16x16x3x3 is needed"):
         opened({conv: torch.ones(16, 16, 1, 1)}).load_unet()
-    with pytest.raises(BadFile, match=r"has 1 tensor \(surprise\) that belong to no part"):
+    with pytest.raises(BadFile, match=r"has 1 tensor \(surprise\) beside the parts of a"):
         opened({"surprise": torch.ones(1)})
     found = opened({"model_ema.decay": torch.ones(()), "alphas_cumprod": torch.ones(9)})
     assert found.ignored == ("alphas_cumprod", "model_ema.decay")
@@ -224,8 +224,20 @@ def test_pickled_weights_are_named_and_not_read(copied: Path) -> None:
         open_checkpoint(copied)
 
 
+@pytest.mark.parametrize("betas", [{"beta_start": 0.9, "beta_end": 0.1}, {"num_train_timesteps": 1}, {"beta_end": 1.5}])
+def test_an_impossible_schedule_names_the_model_and_its_numbers(copied: Path, betas: dict[str, float]) -> None:
+    changed(copied / "scheduler" / "scheduler_config.json", **betas)
+    model = open_checkpoint(copied)
+    with pytest.raises(BadFile, match="its noise schedule is impossible") as caught:
+        _ = model.levels
+    assert caught.value.path == str(copied)
+    for value in betas.values():
+        assert f"{value:g}" in str(caught.value)
+
+
 def test_variants_are_chosen_by_name(copied: Path) -> None:
-    with pytest.raises(BadFile, match="no weights of the variant fp16"):
+    lacking = r"variant fp16: diffusion_pytorch_model\.fp16\.safetensors is not there; diffusion_pytorch_model\.safetensors is"
+    with pytest.raises(BadFile, match=lacking):
         open_checkpoint(copied, variant="fp16")
     for file in list(copied.rglob("*.safetensors")):
         save_file({name: t.half() for name, t in load_file(file).items()}, file.with_suffix(".fp16.safetensors"))

@@ -40,6 +40,20 @@ def test_of_a_training_only_what_it_made_is_a_model(folder: Path):
     assert [m.name for m in Library((folder,)).models()] == [EMBEDDED, "Anime v2", "folder-model", "model", "photo"]
 
 
+def test_what_is_half_written_is_no_model(folder: Path):
+    half = folder / f".tmp-{'a' * 32}"
+    (half / "unet").mkdir(parents=True)
+    (half / "unet" / "diffusion_pytorch_model.safetensors").touch()
+    (half / "model_index.json").touch()
+    (folder / ".hidden.safetensors").touch()
+    assert [m.name for m in Library((folder,)).models()] == [EMBEDDED, "Anime v2", "folder-model", "photo"]
+
+
+def test_a_text_that_can_be_no_file_is_an_unknown_name(folder: Path):
+    with pytest.raises(UnknownName, match="unknown model 'xxx"):
+        Library((folder,)).find("x" * 300)
+
+
 def test_a_path_that_exists_comes_before_a_name(folder: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(folder / "sub")
     Path("photo").mkdir()

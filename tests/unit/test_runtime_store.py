@@ -15,7 +15,8 @@ import pytest
 from PIL import Image
 
 from atelier.errors import BadFile, StorageFull
-from atelier.runtime.store import STALE_SECONDS, Destination, encoded
+from atelier.runtime.store import Destination, encoded
+from atelier.weights.formats.atomic import STALE_SECONDS
 
 PICTURE = Image.effect_noise((64, 48), 80).convert("RGB")
 TEXT = "a cat\nSteps: 1, Seed: 7, Size: 64x48"
@@ -84,6 +85,22 @@ def test_prepare_refuses_what_is_no_folder(tmp_path: Path):
     with pytest.raises(BadFile, match="file") as caught:
         Destination.of(str(tmp_path / "file" / "sub")).prepare()
     assert "\n" not in str(caught.value)
+
+
+def test_what_refuses_pictures_is_the_folder_that_was_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def refused(*_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "open", refused)
+        with pytest.raises(BadFile) as caught:
+            Destination.of(str(folder)).prepare()
+    assert str(caught.value) == f"{folder}: cannot be written (Read-only file system): choose another folder"
+    for name in ("x" * 300, "x" * 300 + ".png"):
+        with pytest.raises(BadFile, match="File name too long"):
+            Destination.of(str(tmp_path / name))
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import resource
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -14,7 +15,7 @@ import torch
 
 from atelier.errors import BadFile, StorageFull
 from atelier.weights.formats import atomic
-from atelier.weights.formats.atomic import new_file, new_folder
+from atelier.weights.formats.atomic import STALE_SECONDS, new_file, new_folder, sweep
 from atelier.weights.formats.safetensors import save
 
 
@@ -151,3 +152,37 @@ def test_a_folder_that_is_there_is_kept_unless_it_may_be_replaced(tmp_path: Path
         write(place / "b", b"2")
     assert [path.name for path in target.iterdir()] == ["b"]
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+def test_what_is_replaced_steps_aside_under_a_name_that_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    target = tmp_path / "model"
+    with new_folder(target) as place:
+        write(place / "a", b"1")
+    rename = Path.rename
+
+    def killed_after(self: Path, other: Path) -> Path:
+        moved = rename(self, other)
+        stale = time.time() - STALE_SECONDS - 1
+        os.utime(moved, (stale, stale))
+        sweep(tmp_path)
+        assert (moved / "a").read_bytes() == b"1", "the only good copy is not swept"
+        assert moved.name.startswith("model.old-")
+        raise SystemExit(9)
+
+    monkeypatch.setattr(Path, "rename", killed_after)
+    with pytest.raises(SystemExit), new_folder(target, overwrite=True) as place:
+        write(place / "b", b"2")
+
+
+def test_sweeping_takes_old_leftovers_of_both_kinds_and_nothing_else(tmp_path: Path) -> None:
+    stale = time.time() - STALE_SECONDS - 1
+    old, fresh, foreign = (tmp_path / name for name in (f".tmp-{'a' * 32}", f".tmp-{'b' * 32}", ".tmp-mine"))
+    for folder in (old, fresh, foreign):
+        folder.mkdir()
+        (folder / "weights").write_bytes(b"1")
+    file = tmp_path / f".tmp-{'c' * 32}"
+    file.write_bytes(b"1")
+    for path in (old, foreign, file):
+        os.utime(path, (stale, stale))
+    sweep(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {fresh.name, foreign.name}

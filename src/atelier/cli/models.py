@@ -89,11 +89,14 @@ def convert(
 ) -> None:
     """Write a model in another layout or precision; it appears complete or not at all."""
     from atelier.weights.archive import counted
+    from atelier.weights.formats.atomic import sweep
 
     chosen = layout or (Layout.LDM if target.suffix == SINGLE_FILE else Layout.DIFFUSERS)
     _check_target(target, chosen, overwrite=overwrite)
     checkpoint = _opened(source, models_dir, variant)
     _check_whole(checkpoint)
+    if target.parent.is_dir():
+        sweep(target.parent)
     _write(checkpoint, target, chosen, dtype, overwrite=overwrite)
     written = _opened(str(target), None)
     typer.echo(f"wrote {target}: {written.family.title}, {written.layout} layout, {written.dtype}, {_size(target)}")
@@ -137,8 +140,12 @@ def _check_target(target: Path, layout: Layout, *, overwrite: bool) -> None:
 
 def _library(folders: list[Path] | None) -> Library:
     from atelier import compose
+    from atelier.errors import BadFile
     from atelier.runtime.library import Library
 
+    for folder in folders or ():
+        if not folder.is_dir():
+            raise BadFile(folder, "is no folder with models: there is none of that name")
     return Library(tuple(folders)) if folders else compose.library()
 
 

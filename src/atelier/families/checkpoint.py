@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import atelier.families
-from atelier.errors import BadFile
+from atelier.errors import BadFile, BadInput
 from atelier.families import folder as folders
 from atelier.families import infer
 from atelier.families.config import Config
@@ -19,7 +19,7 @@ from atelier.families.family import Family, Part
 from atelier.families.foreign import describe
 from atelier.families.infer import Shapes
 from atelier.registry import discover
-from atelier.weights.archive import Archive, Stored, counted, open_file
+from atelier.weights.archive import WAY_OUT, Archive, Stored, counted, open_file
 from atelier.weights.formats.safetensors import FLOATS, TORCH_NAMES
 from atelier.weights.hashes import HashCache, files_sha256
 from atelier.weights.names.name import Layout
@@ -109,12 +109,16 @@ class Checkpoint:
         from atelier.diffusion import levels
 
         facts = self.facts
-        if facts.beta_schedule == "squaredcos_cap_v2":
-            table = levels.cosine(facts.timesteps)
-        else:
-            make = levels.scaled_linear if facts.beta_schedule == "scaled_linear" else levels.linear
-            table = make(facts.timesteps, facts.beta_start, facts.beta_end)
-        return levels.zero_terminal(table) if facts.zero_snr else table
+        try:
+            if facts.beta_schedule == "squaredcos_cap_v2":
+                table = levels.cosine(facts.timesteps)
+            else:
+                make = levels.scaled_linear if facts.beta_schedule == "scaled_linear" else levels.linear
+                table = make(facts.timesteps, facts.beta_start, facts.beta_end)
+            return levels.zero_terminal(table) if facts.zero_snr else table
+        except BadInput as error:
+            said = f"{facts.timesteps} timesteps, beta_start {facts.beta_start:g}, beta_end {facts.beta_end:g}"
+            raise BadFile(self.path, f"its noise schedule is impossible ({said}); {WAY_OUT}") from error
 
     @property
     def tokenizer(self) -> ClipTokenizer:
@@ -246,11 +250,12 @@ def _open_single(path: Path) -> Checkpoint:
             parts[part] = Stored(archive, "ldm", prefix, family.tolerated)
     for part in ("unet", "vae", "text"):
         if part not in parts:
-            raise BadFile(path, f"lacks its {PART_TITLES[part]}: no tensor is called {family.prefixes[part]}*")
+            named = f"no tensor is called {family.prefixes[part]}*"
+            raise BadFile(path, f"lacks its {PART_TITLES[part]}: {named}; {WAY_OUT}")
     claimed = tuple(family.prefixes.values())
     surplus = [name for name in archive.tensors if not name.startswith(claimed) and not family.tolerated(name)]
     if surplus:
-        raise BadFile(path, f"has {counted(surplus)} that belong to no part of a {family.title} checkpoint")
+        raise BadFile(path, f"has {counted(surplus)} beside the parts of a {family.title} checkpoint; {WAY_OUT}")
     facts, ignored = family.file_facts(archive), _ignored(family, archive)
     return Checkpoint(path, family, "ldm", facts, MappingProxyType(parts), ignored, carried(archive.metadata))
 

@@ -90,7 +90,10 @@ def archive_in(folder: Path, stem: str, variant: str | None = None) -> Archive:
     sort = "" if variant is None else f" of the variant {variant}"
     pickled = [path.name for path in sorted(folder.glob("*")) if path.suffix in PICKLED]
     also = f"; {pickled[0]} is pickled, and only safetensors files are read" if pickled else ""
-    raise BadFile(folder, f"holds no weights{sort}: {stem}.safetensors is not there{also}")
+    missing = _spellings(folder, stem, variant)[0].name
+    others = sorted(path.name for path in folder.glob(f"{stem}*.safetensors"))
+    also = f"; {', '.join(others[:3])} {'is' if len(others) == 1 else 'are'} there" if others else also
+    raise BadFile(folder, f"holds no weights{sort}: {missing} is not there{also}")
 
 
 def _spellings(folder: Path, stem: str, variant: str | None) -> tuple[Path, ...]:

@@ -23,23 +23,24 @@ HEAD_WIDTH = 64
 
 @dataclass(frozen=True, slots=True)
 class Shapes:
-    """The shapes of one part; `source` is the file to name in messages."""
+    """The shapes of one part; `source` is the file to name in messages, `prefix` what stands before its names there."""
 
     source: object
     layout: Layout
     found: Mapping[str, tuple[int, ...]]
+    prefix: str = ""
 
     @classmethod
     def of(cls, stored: Stored) -> Shapes:
-        return cls(stored.archive.path, stored.layout, stored.shapes())
+        return cls(stored.archive.path, stored.layout, stored.shapes(), stored.prefix)
 
     def shape(self, name: str, *dimensions: int) -> tuple[int, ...]:
         """The shape of a tensor that has to be there, with one of so many `dimensions`. Raises BadFile."""
         shape = self.found.get(name)
         if shape is None:
-            raise BadFile(self.source, f"lacks {name}, from which the network's size is read: get it again")
+            raise BadFile(self.source, f"lacks {self.prefix}{name}, from which the network's size is read: get it again")
         if len(shape) not in dimensions or 0 in shape:
-            raise BadFile(self.source, f"has {name} of the impossible shape {list(shape)}")
+            raise BadFile(self.source, f"has {self.prefix}{name} of the impossible shape {list(shape)}")
         return shape
 
     def count(self, pattern: str) -> int:
@@ -54,7 +55,7 @@ class Shapes:
         for name in self.found:
             if name.endswith(ending):
                 return name.removesuffix(ending)
-        raise BadFile(self.source, f"lacks {ending}, from which the network's size is read: get it again")
+        raise BadFile(self.source, f"lacks {self.prefix}…{ending}, from which the network's size is read: get it again")
 
     def divides(self, parts: int, width: int, what: str) -> None:
         if width % parts:

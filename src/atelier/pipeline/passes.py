@@ -53,10 +53,7 @@ def diffuse(stage: Diffuse, unet: UNet, model: Checkpoint, states: States, devic
     noises = _source(spec, [slot.seed for slot in stage.slots], drawn, x, sigmas, asked.rng)
     for step in spec.make(_options(asked, spec, table))(denoise, x, sigmas, noises):
         if not bool(step.x.isfinite().all()):
-            raise NotFinite(
-                f"step {step.index + 1} of {step.total}: the latent is not finite; "
-                "ATELIER_DTYPE=fp32 computes in full precision"
-            )
+            raise _not_finite(f"step {step.index + 1} of {step.total}: the latent", next(unet.parameters()))
         yield step
 
 
@@ -65,9 +62,15 @@ def decode(latents: Tensor, vae: AutoencoderKL, format_: LatentFormat) -> Image.
     weight = next(vae.parameters())
     image = vae.decode(format_.unscaled(latents[None]).to(weight))[0].float()
     if not bool(image.isfinite().all()):
-        raise NotFinite("the decoded picture is not finite; ATELIER_DTYPE=fp32 computes in full precision")
+        raise _not_finite("the decoded picture", weight)
     values = ((image / 2 + 0.5).clamp(0, 1) * 255).round().to(torch.uint8)
     return Image.fromarray(values.permute(1, 2, 0).contiguous().cpu().numpy())
+
+
+def _not_finite(what: str, weight: Tensor) -> NotFinite:
+    full = weight.dtype == torch.float32
+    way = "the model's weights are damaged" if full else "ATELIER_DTYPE=fp32 computes in full precision"
+    return NotFinite(f"{what} is not finite; {way}")
 
 
 def thumbnail(clean: Tensor, vae: AutoencoderKL, format_: LatentFormat) -> Image.Image:

@@ -47,7 +47,7 @@ class Library:
         if name is None:
             return Model(EMBEDDED, embedded_folder())
         path = Path(name).expanduser()
-        if path.exists():
+        if _is_there(path):
             return Model(_name(path.resolve()), path)
         for model in self.models():
             if model.name.casefold() == name.casefold():
@@ -68,13 +68,22 @@ def _candidates(folder: Path) -> Iterator[Path]:
     if not folder.is_dir():
         return
     for root, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]  # half-written ones begin so
         if FOLDER_MARK in names:
             folders.clear()
             yield Path(root)
         elif TRAINING_MARK in names:
             folders[:] = [name for name in folders if name == TRAINED]
         else:
-            yield from (Path(root, name) for name in names if name.endswith(SINGLE_FILE))
+            yield from (Path(root, name) for name in names if name.endswith(SINGLE_FILE) and name[0] != ".")
+
+
+def _is_there(path: Path) -> bool:
+    """Also for what is no name of a file at all: too long a text, say."""
+    try:
+        return path.exists()
+    except OSError:
+        return False
 
 
 def _name(path: Path) -> str:

@@ -5,17 +5,15 @@ from __future__ import annotations
 import io
 import os
 import re
-import time
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from atelier.errors import BadFile, BadInput
+from atelier.errors import BadFile, BadInput, StorageFull
 from atelier.request.infotext_image import save_options
-from atelier.weights.formats.atomic import new_file
+from atelier.weights.formats.atomic import new_file, reachable, sweep
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -49,8 +47,6 @@ edges of saturated colours are what subsampling spoils first; AVIF's speed 8 of 
 
 OTHER_FORMATS = frozenset({".gif", ".bmp", ".tif", ".tiff", ".jxl", ".jp2", ".heic", ".ico", ".tga", ".ppm"})
 NUMBERED = re.compile(r"(\d{5,})\b.*\.(?:png|jpe?g|webp|avif)", re.IGNORECASE)
-LEFT_OVER = re.compile(r"\.tmp-[0-9a-f]{32}")
-STALE_SECONDS = 3600
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,10 +67,10 @@ class Destination:
         """A name that ends in .png, .jpg, .jpeg, .webp or .avif is a file of that format, any other a folder.
 
         suffix: how the pictures of a folder are written. Raises BadInput for other picture formats, and for one that
-        this Pillow cannot write.
+        this Pillow cannot write, BadFile for a name that the system refuses.
         """
         path = Path(output).expanduser()
-        if path.is_dir() or output.endswith(("/", os.sep)):
+        if reachable(path).is_dir() or output.endswith(("/", os.sep)):
             return cls(path, None, _known(suffix))
         ending = path.suffix.lower()
         if ending in OTHER_FORMATS:
@@ -85,13 +81,18 @@ class Destination:
         """Makes the folder and proves that a file can be written there. Raises BadFile or StorageFull."""
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            _sweep(self.folder)
+            sweep(self.folder)
         except OSError as error:
             raise BadFile(
                 self.folder, f"cannot be used for pictures ({error.strerror}): choose another folder"
             ) from error
         probe = self.folder / f".tmp-{os.urandom(16).hex()}"
-        write(probe, b"\0")
+        try:
+            write(probe, b"\0")
+        except StorageFull as error:
+            raise StorageFull(f"{self.folder}: the disk is full; free some space or choose another folder") from error
+        except BadFile as error:
+            raise BadFile(self.folder, f"{error.problem}: choose another folder") from error
         probe.unlink()
 
     def save(self, image: Image, infotext: str, *, picture: int, pictures: int, seed: int) -> Path:
@@ -187,15 +188,6 @@ def _make(folder: Path) -> None:
 def _next_number(folder: Path) -> int:
     numbers = (int(found[1]) for path in _entries(folder) if (found := NUMBERED.match(path.name)))
     return 1 + max(numbers, default=0)
-
-
-def _sweep(folder: Path) -> None:
-    """Removes what a process that was killed left half-written."""
-    for path in _entries(folder):
-        if LEFT_OVER.fullmatch(path.name):
-            with suppress(OSError):
-                if time.time() - path.stat().st_mtime > STALE_SECONDS:
-                    path.unlink()
 
 
 def _entries(folder: Path) -> list[Path]:

@@ -17,13 +17,13 @@ from typing import Any, cast
 from atelier.errors import BadFile, BadInput, StorageFull
 from atelier.train import checkpoint
 from atelier.train.recipe import Recipe, differences
-from atelier.weights.formats.atomic import new_file
+from atelier.weights.formats.atomic import LEFT_OVER, new_file
 
 RECIPE = "recipe.json"
 LATENTS = "latents"
 WRITTEN_INTO = (checkpoint.FOLDER, "samples", f"{LATENTS}/*")
-HALF_WRITTEN = re.compile(r"\.tmp-([0-9a-f]{32}|\d{5,})")
-"""What `new_file` and `new_folder` call things that are not finished, and what claims of latents are called."""
+CLAIM = re.compile(r"\.tmp-\d{5,}")
+"""What claims of latents are called."""
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
@@ -104,7 +104,7 @@ def _clear(folder: Path) -> None:
     """Removes what a killed run left half-written, where it writes and nowhere else."""
     for place in (folder, *(place for pattern in WRITTEN_INTO for place in folder.glob(pattern))):
         for left in place.glob(".tmp-*"):
-            if HALF_WRITTEN.fullmatch(left.name):
+            if LEFT_OVER.fullmatch(left.name) or CLAIM.fullmatch(left.name):
                 shutil.rmtree(left) if left.is_dir() and not left.is_symlink() else left.unlink()
 
 

@@ -116,10 +116,10 @@ def whitening(inputs: Tensor, gain: float) -> Tensor:
 
     Directions with less than FAINT of the largest one's root mean square count as if they had that much.
     """
-    rows = inputs.flatten(0, -2).double()
+    rows = inputs.flatten(0, -2).cpu().double()  # not every device has double precision
     squares, directions = cast("tuple[Tensor, Tensor]", torch.linalg.eigh(rows.T @ rows / len(rows)))
     rms = squares.clamp_min(0).sqrt()
-    return (directions * (gain / rms.clamp_min(FAINT * float(rms[-1])))).to(inputs.dtype)
+    return (directions * (gain / rms.clamp_min(FAINT * float(rms[-1])))).to(inputs)
 
 
 def orthogonal(matrix: Tensor) -> Tensor:

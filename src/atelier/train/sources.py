@@ -8,7 +8,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from atelier.train.data import art
-from atelier.train.data.dataset import Dataset, open_dataset
+from atelier.train.data.dataset import Dataset, SceneDataset
 from atelier.train.data.folder import FolderDataset
 from atelier.train.data.scenes import Split
 from atelier.train.randomness import key
@@ -22,17 +22,19 @@ def dataset(data: Data, split: Split) -> Dataset:
     """The recipe's pictures for training, or those held out from it.
 
     Held-out scenes show what training never does, and come from another seed. Of a folder one picture in ten is held
-    out, data.validation at most and one at least, chosen by name; a folder of one picture is both. Raises BadInput.
+    out, data.validation at most and one at least, chosen by name; a folder of one picture is both. Raises BadInput for an
+    unusable folder and where the emoji font is missing.
     """
     if data.source == EMOJI:
-        return open_dataset(None, seed=data.seed + (split == "held_out"), split=split, size=data.size)
+        art.font_path()
+        return SceneDataset(data.seed + (split == "held_out"), split, data.size)
     whole = FolderDataset.open(Path(data.source), data.size)
     return whole if whole.length == 1 else _part(whole, data, split)
 
 
 def identity(recipe: Recipe, data: Dataset) -> str:
-    """What must not change between the parts of one run: the recipe up to its length, and a folder's pictures."""
-    return f"{digest(recipe)}-{fingerprint(data)}" if isinstance(data, FolderDataset) else digest(recipe)
+    """What must not change between the parts of one run: the recipe up to its length, and the pictures."""
+    return f"{digest(recipe)}-{fingerprint(data)}"
 
 
 def fingerprint(data: Dataset) -> str:

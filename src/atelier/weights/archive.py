@@ -107,6 +107,9 @@ class Stored:
         return {name: info.shape for name, info in self.infos().items()}
 
 
+WAY_OUT = "it is damaged or of another kind: get it again, or choose another"
+
+
 def counted(names: Collection[str]) -> str:
     """As in "3 tensors (a, b, c)": the count and the first three names."""
     first = [shown(name) for name in sorted(names)[:3]]

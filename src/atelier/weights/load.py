@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from atelier.errors import BadFile
-from atelier.weights.archive import Stored, counted
+from atelier.weights.archive import WAY_OUT, Stored, counted
 from atelier.weights.names.name import Layout, Name
 
 M = TypeVar("M", bound=nn.Module)
@@ -19,7 +19,6 @@ INITIALIZERS = frozenset({nn.init.normal_, nn.init.uniform_, nn.init.kaiming_uni
 """What torch's own layers fill their weights with."""
 
 
-WAY_OUT = "it is damaged or of another kind: get it again, or choose another"
 QUANTISED = "quantised weights cannot be read: get them in fp16, bf16 or fp32"
 
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from atelier.train.data import art, scenes
+from atelier.train.data import scenes
 from atelier.train.data.scenes import Split
 
 
@@ -52,16 +51,3 @@ class SceneDataset:
 
     def caption(self, index: int) -> str:
         return scenes.scene(self.seed, index, self.split).caption
-
-
-def open_dataset(folder: Path | None, *, seed: int, split: Split = "train", size: int = scenes.CELLS) -> Dataset:
-    """The pictures of `folder`, or the emoji scenes where it is None (a folder is not split: it is its own `split`).
-
-    Raises BadInput for an unusable folder and where the emoji font is missing.
-    """
-    if folder is None:
-        art.font_path()
-        return SceneDataset(seed, split, size)
-    from atelier.train.data.folder import FolderDataset
-
-    return FolderDataset.open(folder, size)

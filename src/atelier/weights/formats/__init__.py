@@ -1,1 +1,1 @@
-"""File formats: the only place, with the store and training, where files are opened."""
+"""File formats of weights, and the one way in which files are written: whole or not at all."""

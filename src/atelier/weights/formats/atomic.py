@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import shutil
+import time
 import uuid
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
@@ -14,6 +16,9 @@ from typing import BinaryIO
 from atelier.errors import BadFile, StorageFull
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+LEFT_OVER = re.compile(r"\.tmp-[0-9a-f]{32}")
+"""What `new_file` and `new_folder` call things that are not finished."""
+STALE_SECONDS = 3600
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
 
 
@@ -65,11 +70,33 @@ def new_folder(path: Path, *, overwrite: bool = False) -> Generator[Path]:
         raise
 
 
+def reachable(path: Path) -> Path:
+    """The path, if the system can look for it at all. Raises BadFile for a name that is too long, say."""
+    try:
+        path.exists()
+    except OSError as error:
+        raise BadFile(path, f"cannot be used ({error.strerror or error})") from error
+    return path
+
+
+def sweep(folder: Path) -> None:
+    """Removes from `folder` what processes that were killed an hour ago or earlier left half-written.
+
+    What cannot be removed stays. Raises OSError when the folder cannot be read.
+    """
+    for path in folder.iterdir():
+        if LEFT_OVER.fullmatch(path.name):
+            with suppress(OSError):
+                if time.time() - path.stat().st_mtime > STALE_SECONDS:
+                    shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+
+
 def _take_place(temporary: Path, path: Path) -> None:
+    """What stood there steps aside under a name that is never swept: between two renames it is the only good copy."""
     if not path.exists():
         temporary.rename(path)
         return
-    old = _beside(path)
+    old = path.with_name(f"{path.name}.old-{uuid.uuid4().hex}")
     path.rename(old)
     try:
         temporary.rename(path)
@@ -108,9 +135,10 @@ def _named(path: Path) -> Generator[None]:
         yield
     except FileExistsError:
         raise
-    except FileNotFoundError as error:
-        raise BadFile(path, f"cannot be written: the folder {path.absolute().parent} does not exist") from error
     except OSError as error:
+        folder = path.absolute().parent
+        if error.errno == errno.ENOENT and not folder.is_dir():
+            raise BadFile(path, f"cannot be written: the folder {folder} does not exist") from error
         if error.errno in _FULL:
             raise StorageFull(f"{path}: the disk is full; free some space or choose another place") from error
         raise BadFile(path, f"cannot be written ({error.strerror or error})") from error
