@@ -22,6 +22,11 @@ class Named(Protocol):
 S = TypeVar("S", bound=Named)
 
 
+def folded(name: str) -> str:
+    """What two spellings of a name have in common: neither case nor which of space, hyphen and underscore divides it."""
+    return " ".join(name.casefold().replace("-", " ").replace("_", " ").split())
+
+
 def discover(package: ModuleType, kind: type[S]) -> Mapping[str, S]:
     """Imports every module of `package` and returns name -> spec for all objects in their SPECS, in module order.
 
@@ -34,7 +39,7 @@ def discover(package: ModuleType, kind: type[S]) -> Mapping[str, S]:
         for spec in cast("Iterable[object]", getattr(module, "SPECS", ())):
             if not isinstance(spec, kind):
                 raise TypeError(f"{module.__name__}.SPECS holds {spec!r}, which is no {kind.__name__}")
-            names = {n.casefold() for n in (spec.name, *spec.aliases)}
+            names = {folded(n) for n in (spec.name, *spec.aliases)}
             if names & taken:
                 raise ValueError(f"{module.__name__}: duplicate {kind.__name__} name {min(names & taken)!r}")
             taken |= names
@@ -43,9 +48,8 @@ def discover(package: ModuleType, kind: type[S]) -> Mapping[str, S]:
 
 
 def resolve(registry: Mapping[str, S], kind: str, name: str) -> S:
-    """The spec whose name or alias is `name`, ignoring case. Raises UnknownName with the nearest names."""
-    folded = name.strip().casefold()
+    """The spec whose name or alias is `name`, as `folded` compares. Raises UnknownName with the nearest names."""
     for spec in registry.values():
-        if folded in (n.casefold() for n in (spec.name, *spec.aliases)):
+        if folded(name) in map(folded, (spec.name, *spec.aliases)):
             return spec
     raise UnknownName(kind, name, registry)

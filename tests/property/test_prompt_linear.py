@@ -25,6 +25,7 @@ from atelier.prompt.wildcards import parse_choices
 
 HOSTILE: dict[str, Callable[[int], str]] = {
     "open brackets": lambda n: "([" * (n // 2),
+    "closing brackets": lambda n: ")" * n,
     "nested weights": lambda n: "(" * (n // 2) + ")" * (n // 2),
     "nested squares": lambda n: "[" * (n // 2) + "]" * (n // 2),
     "nested switches": lambda n: "[a:" * (n // 6) + ":1]" * (n // 6),

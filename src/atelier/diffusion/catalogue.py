@@ -13,12 +13,12 @@ from atelier.diffusion.sampling import SamplerSpec
 from atelier.diffusion.scheduling import ScheduleOptions, ScheduleSpec, by_hand
 from atelier.diffusion.types import Schedule
 from atelier.errors import BadInput, UnknownName
-from atelier.registry import discover, resolve
+from atelier.registry import discover, folded, resolve
 
 AUTOMATIC = "Automatic"
 DEFAULT_SAMPLER = "DPM++ 2M"
 
-_ENDINGS = {"_exp_ka": "Karras", "_ka": "Karras", "_k": "Karras", "_exp": "Exponential"}
+_ENDINGS = {" exp ka": "Karras", " ka": "Karras", " k": "Karras", " exp": "Exponential"}
 
 
 @cache
@@ -65,25 +65,25 @@ def resolve_schedule(name: str) -> ScheduleSpec:
 
 def _split(name: str) -> tuple[SamplerSpec, str | None]:
     """The sampler, and the schedule that its name ends with, if any."""
-    folded, known = name.casefold(), _by_name()
-    if folded in known:
-        return known[folded], None
+    spelled, known = folded(name), _by_name()
+    if spelled in known:
+        return known[spelled], None
     for ending, schedule in _endings().items():
-        if folded.endswith(ending) and folded.removesuffix(ending) in known:
-            return known[folded.removesuffix(ending)], schedule
-    ended = next((e for e in _endings() if e.startswith(" ") and folded.endswith(e)), "")
+        if spelled.endswith(ending) and spelled.removesuffix(ending) in known:
+            return known[spelled.removesuffix(ending)], schedule
+    ended = next((e for e in _endings() if spelled.endswith(e)), "")
     raise UnknownName("sampler", name[: len(name) - len(ended)], samplers())
 
 
 @cache
 def _by_name() -> Mapping[str, SamplerSpec]:
-    return MappingProxyType({n.casefold(): s for s in samplers().values() for n in (s.name, *s.aliases)})
+    return MappingProxyType({folded(n): s for s in samplers().values() for n in (s.name, *s.aliases)})
 
 
 @cache
 def _endings() -> Mapping[str, str]:
     """What a sampler's name may end with, the longest first, and the schedule it stands for."""
-    spelled = {f" {n.casefold()}": s.name for s in schedules().values() for n in (s.name, *s.aliases)}
+    spelled = {f" {folded(n)}": s.name for s in schedules().values() for n in (s.name, *s.aliases)}
     return MappingProxyType(
         dict(
             sorted(

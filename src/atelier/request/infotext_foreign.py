@@ -31,9 +31,28 @@ def as_fields(value: object) -> dict[str, object]:
 def read_fields(found: Fields) -> Infotext | None:
     """The record of a JSON object in a dialect that is known; None for others."""
     for marks, reader in _READERS:
-        if marks <= found.keys():
-            return reader(found)
-    return None
+        if marks <= found.keys() and (read := reader(found)):
+            return read
+    return _generic(found)
+
+
+def read_civitai(found: Fields, graph: Infotext | None) -> Infotext | None:
+    """The record of what Civitai's own site wrote beside its graph, which knows what it does not say; None if it is none."""
+    if "prompt" not in found:
+        return None
+    known = {
+        "Steps": found.get("steps"),
+        "Sampler": found.get("sampler"),
+        "CFG scale": found.get("cfgScale"),
+        "Seed": found.get("seed"),
+        "Size": _size(found),
+        "Clip skip": found.get("clipSkip"),
+    }
+    used = {"prompt", "negativePrompt", "steps", "sampler", "cfgScale", "seed", "width", "height", "clipSkip"}
+    own = (*_pairs(known), *_pairs({key: value for key, value in found.items() if key not in used}))
+    more = [pair for pair in (graph.pairs if graph else ()) if pair[0] in {"Size", "Model"} - dict(own).keys()]
+    prompts = (str(found.get(name) or "") for name in ("prompt", "negativePrompt"))
+    return Infotext(*prompts, (*own, *more), "civitai", dict(found))
 
 
 def read_dream(text: str) -> Infotext | None:
@@ -52,9 +71,8 @@ def read_dream(text: str) -> Infotext | None:
     if not {"s", "S"} <= flags.keys():
         return None
     size = f"{flags['W']}x{flags['H']}" if {"W", "H"} <= flags.keys() else None
-    pairs = _pairs(
-        {name: flags.get(flag) for flag, name in _DREAM.items()} | {"Size": size, "Sampler": _sampler(flags.get("A"))}
-    )
+    more = {"Size": size, "Sampler": _sampler(flags.get("A"))}
+    pairs = _pairs({name: flags.get(flag) for flag, name in _DREAM.items()} | more)
     return Infotext(prompt, negative, pairs, "invokeai", flags)
 
 
@@ -64,7 +82,7 @@ _DREAM = {"s": "Steps", "S": "Seed", "C": "CFG scale", "f": "Denoising strength"
 def _flags(words: list[str]) -> Iterator[tuple[str, str]]:
     name, values = "", list[str]()
     for word in words:
-        found = re.fullmatch(r"-(cf|[a-zA-Z])(.*)", word)
+        found = re.fullmatch(r"-(-[\w-]+|cf|[a-zA-Z])(.*)", word)
         if found is None:
             values.append(word)
             continue
@@ -124,17 +142,20 @@ def _invoke_metadata(found: Fields) -> Infotext:
         "VAE": vae.get("model_name") or vae.get("name"),
         "Denoising strength": found.get("strength"),
         "Clip skip": _plus_one(found.get("clip_skip")),
-        "RNG": "CPU" if found.get("rand_device") == "cpu" else None,
+        "Distilled CFG Scale": found.get("guidance"),
+        "RNG": {None: None, "cpu": "CPU"}.get(cast("str | None", found.get("rand_device")), "GPU"),
     }
     used = {"steps", "scheduler", "cfg_scale", "cfg_rescale_multiplier", "seed", "width", "height", "model", "vae"}
-    used |= {"strength", "clip_skip", "rand_device", "app_version"}
+    used |= {"strength", "clip_skip", "rand_device", "app_version", "guidance"}
     prompts = ("positive_prompt", "negative_prompt")
     last = {"Version": found.get("app_version")}
     return _record("invokeai", found, known, used, prompts=prompts, last=last)
 
 
 def _invoke_sd_metadata(found: Fields) -> Infotext:
-    image = as_fields(found.get("image"))
+    several = found.get("images")
+    first: object = cast("list[object]", several)[:1] if isinstance(several, list) else []
+    image = as_fields(found.get("image")) or as_fields(next(iter(cast("list[object]", first)), None))
     prompt, negative = _bracketed(_invoke_prompt(image.get("prompt")))
     known = {
         "Steps": image.get("steps"),
@@ -207,28 +228,71 @@ def _draw_things(found: Fields) -> Infotext:
 
 def _swarm(found: Fields) -> Infotext:
     inner = as_fields(found.get("sui_image_params"))
+    vae, layer = str(inner.get("vae") or ""), inner.get("clipstopatlayer")
     known = {
         "Steps": inner.get("steps"),
-        "Sampler": inner.get("sampler"),
-        "Schedule type": inner.get("scheduler"),
+        "Sampler": inner.get("sampler") or inner.get("comfyuisampler"),
+        "Schedule type": inner.get("scheduler") or inner.get("comfyuischeduler"),
         "CFG scale": inner.get("cfgscale"),
         "Seed": inner.get("seed"),
         "Size": _size(inner),
         "Model": inner.get("model"),
-        "VAE": inner.get("vae"),
+        "VAE": vae if vae not in {"None", "Automatic"} else None,
+        "Clip skip": -layer if isinstance(layer, int) and layer < -1 else None,
+        "Variation seed": inner.get("variationseed"),
+        "Variation seed strength": inner.get("variationseedstrength"),
+        "Denoising strength": inner.get("initimagecreativity"),
     }
     used = {"steps", "sampler", "scheduler", "cfgscale", "seed", "width", "height", "model", "vae", "swarm_version"}
+    used |= {"comfyuisampler", "comfyuischeduler", "clipstopatlayer", "variationseed", "variationseedstrength"}
+    used |= {"initimagecreativity"}
     last = {"Version": inner.get("swarm_version")}
     return _record("swarmui", inner, known, used, prompts=("prompt", "negativeprompt"), last=last)
+
+
+_GENERIC: Mapping[str, tuple[str, ...]] = {
+    "prompt": ("prompt", "positiveprompt", "positive"),
+    "negative": ("negativeprompt", "negative", "uc"),
+    "Steps": ("steps", "numinferencesteps", "samplingsteps"),
+    "Sampler": ("sampler", "samplername"),
+    "Schedule type": ("scheduler", "scheduletype"),
+    "CFG scale": ("cfgscale", "guidancescale", "cfg", "guidance"),
+    "Seed": ("seed",),
+    "width": ("width",),
+    "height": ("height",),
+    "size": ("resolution", "size"),
+    "Model": ("model", "modelname", "basemodel", "usestablediffusionmodel", "checkpoint"),
+    "Clip skip": ("clipskip",),
+    "Denoising strength": ("denoisingstrength", "promptstrength"),
+}
+"""What programs that have no reader here call things: letters and digits of a field's name, folded."""
+
+
+def _generic(found: Fields) -> Infotext | None:
+    """The record of a JSON object that has a prompt, and steps or a seed, under names that say so."""
+    folded = {re.sub(r"[\W_]", "", name).casefold(): name for name in reversed(found)}
+    names = {key: folded[n] for key, ways in _GENERIC.items() if (n := next((w for w in ways if w in folded), None))}
+    if "prompt" not in names or not {"Steps", "Seed"} & names.keys() or not isinstance(found[names["prompt"]], str):
+        return None
+    values = {key: found[name] for key, name in names.items()}
+    sides = re.findall(r"\d{1,9}", str(values.get("size", "")))
+    known = {key: value for key, value in values.items() if key[0].isupper() and isinstance(value, str | int | float)}
+    known["Sampler"] = _sampler(known.get("Sampler"))
+    known["Size"] = _size(values) or ("x".join(sides) if len(sides) == 2 else None)
+    extras = {name: value for name, value in found.items() if name not in names.values()}
+    prompts = (str(values.get(name) or "") for name in ("prompt", "negative"))
+    return Infotext(*prompts, (*_pairs(known), *_pairs(extras)), "json", dict(found))
 
 
 _READERS: tuple[tuple[frozenset[str], Callable[[Fields], Infotext | None]], ...] = (
     (frozenset({"sui_image_params"}), _swarm),
     (frozenset({"guidance_scale", "base_model"}), _fooocus),
     (frozenset({"generation_mode", "scheduler"}), _invoke_metadata),
+    (frozenset({"generation_mode", "positive_prompt"}), _invoke_metadata),
     (frozenset({"positive_prompt", "scheduler"}), _invoke_metadata),
     (frozenset({"image", "app_id"}), _invoke_sd_metadata),
-    (frozenset({"Software", "Comment"}), _novelai),
+    (frozenset({"images", "app_id"}), _invoke_sd_metadata),
+    (frozenset({"Comment"}), _novelai),
     (frozenset({"uc", "sampler", "steps", "scale", "v2"}), _draw_things),
     (frozenset({"c", "sampler", "steps", "scale"}), _draw_things),
     (frozenset({"uc", "sampler", "steps", "scale"}), _novelai_comment),
@@ -255,7 +319,8 @@ def _bracketed(prompt: str) -> tuple[str, str]:
     negative = [found.strip() for found in re.findall(r"\[([^\[\]]*)\]", prompt)]
     if not negative:
         return prompt.strip(), ""
-    return re.sub(r"\s*\[[^\[\]]*\]", "", prompt).strip(), ", ".join(negative)
+    *before, last = re.split(r"\[[^\[\]]*\]", prompt)
+    return "".join((*map(str.rstrip, before), last)).strip(), ", ".join(negative)
 
 
 def _record(

@@ -4,7 +4,6 @@ the lowest bits of pixels. Bytes come in; nothing is opened here."""
 from __future__ import annotations
 
 import io
-import re
 import warnings
 from collections.abc import Iterator, Mapping
 from html import unescape
@@ -25,8 +24,9 @@ MAX_TEXT = 16_000_000
 _CODES: Mapping[bytes, str] = {b"ASCII\0\0\0": "utf-8", b"JIS\0\0\0\0\0": "iso2022_jp", b"\0" * 8: "utf-8"}
 _ASCII_MARKS = (b"Steps: ", b'{"')
 """What stands in infotexts; in UTF-16 it has zero bytes. Some programs write UTF-8 and call it UNICODE."""
-_XMP = re.compile(r"<exif:UserComment>(.*?)</exif:UserComment>", re.DOTALL)
-_XMP_ITEM = re.compile(r"<rdf:li[^>]*>(.*?)</rdf:li>", re.DOTALL)
+_GRAPH_TAGS = (0x0110, 0x010F, 0x010E)
+"""Model, Make and ImageDescription, where ComfyUI's savers of WebP and JPEG write `prompt:{…}`."""
+_GRAPH = "prompt:"
 
 
 class Unreadable(BadInput):
@@ -85,23 +85,32 @@ def decode_comment(raw: bytes) -> str:
 
 
 def _carried(image: Image) -> Infotext | None:
-    info = {str(k): v for k, v in image.info.items() if isinstance(v, str)}
-    found = _from_chunks(info)
-    comment = _exif_comment(image)
-    if comment.strip():
-        return _better(found, read(comment))
-    return found or _from_xmp(image) or _from_pixels(image) or _from_comment(image)
+    """A UserComment comes before the chunks (A1111's order). Text that is no more than text counts in `parameters` only:
+    anybody writes comments."""
+    found = _said(_exif_comment(image)) or _from_chunks(_texts(image)) or _from_exif(image) or _from_xmp(image)
+    if found is None and image.format == "PNG":
+        image.load()  # chunks behind the pixels are read with them
+        found = _from_chunks(_texts(image)) or _said(stealth_text(image) or "")
+    return found or _from_comment(image)
 
 
-def _better(chunks: Infotext | None, comment: Infotext) -> Infotext:
-    """A UserComment comes before the chunks (A1111's order), unless it is a bare text beside parameters."""
-    return chunks if chunks is not None and comment.dialect == "text" and chunks.dialect != "text" else comment
+def _said(text: str) -> Infotext | None:
+    """The infotext that a text is, unless it is text alone."""
+    found = read(text) if text.strip() else None
+    return None if found is None or found.dialect == "text" else found
+
+
+def _texts(image: Image) -> dict[str, str]:
+    return {str(key): value for key, value in image.info.items() if isinstance(value, str)}
 
 
 def _from_chunks(info: Mapping[str, str]) -> Infotext | None:
     """The infotext of the text chunks of a PNG: A1111's, then those of other programs."""
-    if info.get(TEXT_KEY, "").strip():
-        return read(info[TEXT_KEY])
+    text = info.get(TEXT_KEY, "")
+    if text.strip() and not as_fields(text.strip()):
+        return read(text)
+    if found := _said(text):
+        return found
     if info.get("Software") == "NovelAI" and (found := read_fields(info)):
         return found
     for found in _from_json(info):
@@ -116,29 +125,39 @@ def _from_json(info: Mapping[str, str]) -> Iterator[Infotext | None]:
 
 
 def _exif_comment(image: Image) -> str:
-    raw = image.getexif().get_ifd(EXIF_IFD).get(USER_COMMENT, b"")
+    """Fooocus and some savers put the UserComment into the main directory."""
+    exif = image.getexif()
+    raw = exif.get_ifd(EXIF_IFD).get(USER_COMMENT) or exif.get(USER_COMMENT, b"")
     return decode_comment(raw) if isinstance(raw, bytes) else str(raw)
+
+
+def _from_exif(image: Image) -> Infotext | None:
+    exif = image.getexif()
+    for text in (str(exif.get(tag, "")) for tag in _GRAPH_TAGS):
+        if text[: len(_GRAPH)].casefold() == _GRAPH and (found := read_object(as_fields(text[len(_GRAPH) :]))):
+            return found
+    return None
 
 
 def _from_xmp(image: Image) -> Infotext | None:
     raw = image.info.get("xmp") or image.info.get("XML:com.adobe.xmp") or ""
     text = raw.decode("utf-8", "replace") if isinstance(raw, bytes) else str(raw)
-    found = _XMP.search(text[:MAX_TEXT])
-    if found is None:
-        return None
-    item = _XMP_ITEM.search(found[1])
-    return read(unescape(item[1] if item else found[1]))
+    comment = _between(text[:MAX_TEXT], "<exif:UserComment", "</exif:UserComment>")
+    return _said(unescape(_between(comment, "<rdf:li", "</rdf:li>") or comment))
 
 
-def _from_pixels(image: Image) -> Infotext | None:
-    text = stealth_text(image) if image.format == "PNG" else None
-    return read(text) if text else None
+def _between(text: str, opening: str, closing: str) -> str:
+    """What stands in the first element that begins so; linear in the text."""
+    start = text.find(opening)
+    begin = text.find(">", start) + 1 if start >= 0 else 0
+    end = text.find(closing, begin) if begin else -1
+    return text[begin:end] if end >= 0 else ""
 
 
 def _from_comment(image: Image) -> Infotext | None:
     raw = image.info.get("comment", b"")
     text = raw.decode("utf-8", "replace") if isinstance(raw, bytes) else str(raw)
-    return read(text) if text.strip() else None
+    return _said(text)
 
 
 def _utf16(raw: bytes) -> str:

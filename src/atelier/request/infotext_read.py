@@ -6,14 +6,14 @@ import re
 from collections.abc import Mapping
 
 from atelier.request.infotext_comfy import as_graph, read_graph
-from atelier.request.infotext_foreign import as_fields, read_dream, read_fields
+from atelier.request.infotext_foreign import as_fields, read_civitai, read_dream, read_fields
 from atelier.request.infotext_keys import NAMES
 from atelier.request.infotext_pairs import Pair
 from atelier.request.infotext_record import Infotext, Pairs
 from atelier.request.infotext_sampler import is_schedule
 from atelier.request.infotext_text import Parts, split_text
 
-_HASHES = re.compile(r"[\w. +/\-()\[\]]+:\s*[0-9a-fA-F]{6,64}(?:\s*,\s*[\w. +/\-()\[\]]+:\s*[0-9a-fA-F]{6,64})*")
+_HASH = re.compile(r"[\w. +/\-()\[\]]+:\s*[0-9a-fA-F]{6,64}")
 
 
 def read(text: str) -> Infotext:
@@ -29,7 +29,10 @@ def read(text: str) -> Infotext:
 def read_object(fields: Mapping[str, object]) -> Infotext | None:
     """The infotext of a JSON object in a dialect that is known; None for others."""
     graph = as_graph(fields)
-    return read_graph(graph) if graph else read_fields(fields)
+    found = read_graph(graph) if graph else None
+    if "extraMetadata" in fields and (site := read_civitai(as_fields(fields["extraMetadata"]), found)):
+        return site
+    return found or read_fields(fields)
 
 
 def read_lines(text: str) -> Infotext:
@@ -49,7 +52,7 @@ def _known(pairs: tuple[Pair, ...]) -> list[tuple[str, str]]:
     for pair in pairs:
         is_bare = pair.key == pair.value and not pair.was_quoted
         if not pair.key:
-            if _HASHES.fullmatch(pair.value):
+            if all(_HASH.fullmatch(part.strip()) for part in pair.value.split(",")):
                 kept.append(("Lora hashes", pair.value))
         elif pair.value and (not is_bare or pair.key in NAMES):
             kept.append((pair.key, pair.value))
@@ -76,6 +79,8 @@ def _dialect(pairs: Pairs, parts: Parts) -> str:
     version = found.get("Version", "")
     for name, shows in (
         ("atelier", version.startswith("atelier")),
+        ("fooocus", version.startswith("Fooocus")),
+        ("stable-diffusion.cpp", version.startswith("stable-diffusion.cpp")),
         ("sdnext", found.get("App") == "SD.Next" or ("Parser" in found and "Operations" in found)),
         ("forge-neo", version.startswith("neo")),
         ("forge", re.match(r"f\d", version) is not None),

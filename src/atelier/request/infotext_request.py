@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import replace
 
+from atelier.errors import BadInput
 from atelier.request.infotext_keys import ALL_KEYS, Settings
 from atelier.request.infotext_record import Infotext
 from atelier.request.infotext_sampler import AUTOMATIC, TIMESTEP_SAMPLERS, chooses_levels, comfy_method, method
@@ -13,15 +14,15 @@ from atelier.request.infotext_settings import Reading, settings_of
 from atelier.request.infotext_version import version_of
 from atelier.request.model import SIDE_STEP, Request
 
-RNGS: Mapping[str, str] = {"cpu": "cpu", "nv": "nv", "gpu": "nv", "portable": "portable"}
+RNGS: Mapping[str, str] = {"cpu": "cpu", "nv": "nv", "gpu": "nv", "cuda": "nv", "portable": "portable"}
 """The key RNG, folded, to the request's noise source. What a graphics card drew, most often one of NVIDIA's, is drawn
 again by its software twin."""
 DIALECT_RNGS: Mapping[str, str] = {
     **dict.fromkeys(("a1111", "forge", "forge-neo", "sdnext", "civitai", "civitai-copy", "dynamic-prompts"), "nv"),
-    **dict.fromkeys(("comfyui", "fooocus", "krita", "invokeai", "swarmui"), "cpu"),
+    **dict.fromkeys(("comfyui", "fooocus", "krita", "invokeai", "swarmui", "stable-diffusion.cpp"), "cpu"),
 }
 """Where the noise of a dialect comes from when its text says nothing."""
-_TITLE_HASH = re.compile(r"\s*\[[0-9a-fA-F]{6,64}\]$")
+_TITLE_HASH = re.compile(r"\[[0-9a-fA-F]{6,64}\]$")
 """What A1111 puts behind the name of a model in lists."""
 A1111_KIN = frozenset({"a1111", "forge", "civitai-copy", "dynamic-prompts"})
 NOT_ASKED = frozenset({"batch_size", "size", "extras", "version", "user"})
@@ -54,16 +55,21 @@ def interpret(found: Infotext) -> Reading:
         hires_scheduler=hires_scheduler if said.hires_sampler or said.hires_scheduler else None,
         seed=_seed(said.seed),
         variation_seed=_seed(said.variation_seed),
-        rng=_rng(said, found.dialect),
+        rng=_rng(said, found),
     )
-    return replace(reading, settings=changed)
+    warnings = reading.warnings
+    if said.rng is not None and said.rng.casefold() not in RNGS:
+        warnings += (f"RNG: {said.rng!r} is left out, one of CPU, NV, GPU, portable is needed",)
+    return replace(reading, settings=changed, warnings=warnings)
 
 
 def to_request(found: Infotext, **changes: object) -> Request:
-    """The request that an infotext is, with some fields changed. Its prompt has its choices made.
+    """The request that an infotext is, with some fields changed. Its prompt has its choices made, one of `changes` not.
 
-    Raises BadInput if its numbers are out of range, or if the request cannot be made of it.
+    Raises BadInput if it says nothing, if its numbers are out of range, or if the request cannot be made of it.
     """
+    if not found.prompt and not found.pairs and "prompt" not in changes:
+        raise BadInput(f"infotext: nothing that can be painted was found in it ({found.dialect}); give a prompt")
     settings = interpret(found).checked()
     fields = {
         name: value
@@ -71,14 +77,14 @@ def to_request(found: Infotext, **changes: object) -> Request:
         if name not in NOT_ASKED and (value := getattr(settings, name, None)) is not None
     }
     if settings.model is not None:
-        fields["model"] = _TITLE_HASH.sub("", settings.model)
+        fields["model"] = _TITLE_HASH.sub("", settings.model).rstrip()
     if settings.size is not None:
         fields |= {"width": _side(settings.size[0]), "height": _side(settings.size[1])}
     if settings.unipc_skip_type is not None and settings.scheduler in {None, AUTOMATIC}:
         fields["scheduler"] = settings.unipc_skip_type  # a schedule here, by this name
     if "model" in changes:
         fields.pop("model_hash", None)
-    return Request.model_validate({**fields, "choices": False, **changes})
+    return Request.model_validate({**fields, "choices": "prompt" in changes, **changes})
 
 
 def without_effect(found: Infotext) -> tuple[str, ...]:
@@ -111,7 +117,7 @@ def _side(side: int) -> int:
     return max(side - side % SIDE_STEP, SIDE_STEP)
 
 
-def _rng(said: Settings, dialect: str) -> str | None:
-    if said.rng is None:
-        return DIALECT_RNGS.get(dialect)
-    return RNGS.get(said.rng.casefold())
+def _rng(said: Settings, found: Infotext) -> str | None:
+    """InvokeAI before 3.0 drew where the model was; since then on the CPU, or it says where."""
+    is_old = found.dialect == "invokeai" and "positive_prompt" not in found.source
+    return RNGS.get((said.rng or found.get("RNG") or "").casefold(), "nv" if is_old else DIALECT_RNGS.get(found.dialect))

@@ -7,6 +7,7 @@ takes the sampler's own always, so that its old pictures come out differently).
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 from atelier.request.infotext_version import Version
@@ -24,7 +25,9 @@ _SCHEDULES: Mapping[str, str] = {
     "sgmuniform": "SGM Uniform",
     "sgm_uniform": "SGM Uniform",
     "trailing": "SGM Uniform",
+    "ddim uniform": "DDIM",
     "ddim_uniform": "DDIM",
+    "linear quadratic": "Linear quadratic",
     "linear_quadratic": "Linear quadratic",
     "kl_optimal": "KL Optimal",
     "kl optimal": "KL Optimal",
@@ -33,6 +36,8 @@ _SCHEDULES: Mapping[str, str] = {
     "simple": "Simple",
     "normal": "Normal",
     "turbo": "Turbo",
+    "sgm": "SGM Uniform",
+    "edm": "Karras",
     "beta": "Beta",
 }
 """What a schedule is called, folded, to its label; longer names stand before those that they end in."""
@@ -51,6 +56,9 @@ OTHER_NAMES: Mapping[str, str] = {
     "unipc": "UniPC",
     "lcm": "LCM",
     "tcd": "TCD",
+    "dpm++2s_a": "DPM++ 2S a",
+    "dpm++2m": "DPM++ 2M",
+    "ddim_trailing": "DDIM",
     "kdpm_2": "DPM2",
     "kdpm_2_a": "DPM2 a",
     "k_lms": "LMS",
@@ -75,7 +83,7 @@ OTHER_NAMES: Mapping[str, str] = {
     "dpmpp_3m": "DPM++ 3M SDE",
     "dpmpp_sde": "DPM++ SDE",
 }
-"""InvokeAI's and NovelAI's names; a trailing _k in InvokeAI's is the Karras schedule."""
+"""InvokeAI's, NovelAI's and stable-diffusion.cpp's names; a trailing _k in InvokeAI's is the Karras schedule."""
 
 _WIRED: Mapping[str, str] = {
     "_ka": "Karras",
@@ -97,6 +105,8 @@ _WITH_OWN = TIMESTEP_SAMPLERS | _OWN_LEVELS | {"LCM", "Restart"}
 _COMFY_SAMPLERS: Mapping[str, str] = {"ddim": "Euler"}
 _COMFY_SCHEDULES: Mapping[str, str] = {"beta": "Beta in time", "kl optimal": "KL Optimal to zero"}
 """ComfyUI's, folded, that are not what A1111 calls so."""
+_NO_SAMPLER = frozenset({"default", "same as primary", "none"})
+"""SD.Next's and stable-diffusion.cpp's words for the sampler of their own choice."""
 _NO_SCHEDULE = frozenset({"default", "none"})
 _LAST_WITHOUT_TYPE = Version((1, 9, 0))
 
@@ -106,7 +116,7 @@ def method(name: str | None, schedule: str | None, version: Version | None) -> t
     name. A schedule in the name comes before one given apart, as in A1111. None: the text says nothing."""
     said = None if schedule is None or schedule.casefold() in _NO_SCHEDULE else schedule
     label = said and _SCHEDULES.get(said.casefold(), said)
-    if name is None:
+    if name is None or name.strip().casefold() in _NO_SAMPLER:
         return None, label
     bare, inside = split_name(name)
     if inside or label:
@@ -137,12 +147,15 @@ def is_schedule(name: str) -> bool:
 
 
 def split_name(name: str) -> tuple[str, str | None]:
-    """A sampler's name without the schedule at its end, and the label of that schedule."""
+    """A sampler's name without the schedule at its end, and the label of that schedule. SD.Next says DPM2++, and
+    FlowMatch where the model is one."""
     name = _without_id(name.strip())
+    name = re.sub(r"^DPM2\+\+ | FlowMatch$", lambda found: "DPM++ " if found[0][0] == "D" else "", name)
     folded = name.casefold()
     for suffix, label in _SCHEDULES.items():
         if folded.endswith(f" {suffix}"):
-            return name[: -len(suffix) - 1].rstrip(), label
+            bare = name[: -len(suffix) - 1].rstrip()
+            return OTHER_NAMES.get(bare, bare), label
     for suffix, label in _WIRED.items():
         if folded.endswith(suffix) and folded != suffix:
             bare = name[: -len(suffix)]

@@ -66,7 +66,7 @@ SPECS = (
     SamplerSpec(
         "DPM2",
         dpm2,
-        aliases=("k_dpm_2", "dpm_2", "kdpm_2", "KDPM2DiscreteScheduler"),
+        aliases=("k_dpm_2", "dpm_2", "kdpm_2", "KDPM2", "KDPM2DiscreteScheduler"),
         order=2,
         schedule="Karras",
         noise="fresh",
@@ -78,7 +78,7 @@ SPECS = (
     SamplerSpec(
         "DPM2 a",
         dpm2_ancestral,
-        aliases=("k_dpm_2_a", "k_dpm_2_ancestral", "dpm_2_ancestral", "kdpm_2_a", "KDPM2AncestralDiscreteScheduler"),
+        aliases=("k_dpm_2_a", "k_dpm_2_ancestral", "dpm_2_ancestral", "kdpm_2_a", "KDPM2 a", "KDPM2AncestralDiscreteScheduler"),
         order=2,
         schedule="Karras",
         noise="fresh",

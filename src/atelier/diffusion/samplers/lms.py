@@ -35,7 +35,7 @@ SPECS = (
     SamplerSpec(
         "LMS",
         lms,
-        aliases=("k_lms", "LMSDiscreteScheduler"),
+        aliases=("k_lms", "LMSD", "LMSDiscreteScheduler"),
         order=2,
         uses=frozenset({"order"}),
         flow=True,

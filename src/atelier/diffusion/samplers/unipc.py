@@ -95,7 +95,7 @@ def _varying(ratios: Sequence[float], h: float, *, corrects: bool) -> list[float
 _BH1 = SamplerSpec(
     "UniPC",
     unipc,
-    aliases=("uni_pc",),
+    aliases=("uni_pc", "UniPC bh1", "UniPC (bh1)"),
     order=2,
     schedule="Time Uniform",
     uses=frozenset({"order", "variant", "lower_order_final"}),
@@ -108,6 +108,6 @@ SPECS = (
         _BH1,
         name="UniPC BH2",
         make=partial(unipc, default="bh2"),
-        aliases=("uni_pc_bh2", "UniPCMultistepScheduler"),
+        aliases=("uni_pc_bh2", "UniPC (bh2)", "UniPCMultistepScheduler"),
     ),
 )

@@ -1,0 +1,61 @@
+"""How long the parsers take on hostile texts, and how that grows.
+
+    python benchmarks/parsers.py
+
+Every generator of the tests of linear time (tests/property) makes texts of 8,000 and 16,000 characters. A parser may take
+50 ms of processor time for the longer one, and at most 2.5 times as long as for the shorter. The best of several runs
+counts; times under a millisecond are not compared. Prints one JSON object.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from harness import machine
+
+TESTS = Path(__file__).parents[1] / "tests" / "property"
+LENGTHS = 8_000, 16_000
+ROUNDS = 5
+BOUND_SECONDS, BOUND_RATIO, TOO_SHORT = 0.050, 2.5, 0.001
+
+
+def main() -> None:
+    sys.path[:0] = [str(TESTS), str(TESTS.parent)]
+    import test_infotext_identity as infotexts
+    import test_prompt_linear as prompts
+
+    parsers = [(name, parse, infotexts.HOSTILE) for name, parse in infotexts.PARSERS.items()]
+    parsers += [(name, parse, prompts.HOSTILE) for name, parse in prompts.PARSERS.items()]
+    rows = [measured(name, kind, parse, make) for name, parse, kinds in parsers for kind, make in kinds.items()]
+    rows.sort(key=lambda row: -float(str(row["seconds"])))
+    result = {"benchmark": "parsers", "machine": machine("cpu"), "rows": rows, "within": all(r["within"] for r in rows)}
+    print(json.dumps(result, indent=1))
+
+
+def measured(parser: str, kind: str, parse: Callable[[str], object], make: Callable[[int], str]) -> dict[str, object]:
+    short, long = (best(parse, make(length)) for length in LENGTHS)
+    ratio = long / short if long > TOO_SHORT else None
+    within = long <= BOUND_SECONDS and (ratio is None or ratio <= BOUND_RATIO)
+    return {
+        "what": f"{parser}: {kind}",
+        "seconds": round(long, 5),
+        "ratio": None if ratio is None else round(ratio, 2),
+        "within": within,
+    }
+
+
+def best(parse: Callable[[str], object], text: str) -> float:
+    seconds: list[float] = []
+    for _ in range(ROUNDS):
+        begun = time.process_time()
+        parse(text)
+        seconds.append(time.process_time() - begun)
+    return min(seconds)
+
+
+if __name__ == "__main__":
+    main()
