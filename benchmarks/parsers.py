@@ -2,9 +2,9 @@
 
     python benchmarks/parsers.py
 
-Every generator of the tests of linear time (tests/property) makes texts of 8,000 and 16,000 characters. A parser may take
-50 ms of processor time for the longer one, and at most 2.5 times as long as for the shorter. The best of several runs
-counts; times under a millisecond are not compared. Prints one JSON object.
+Every generator of the tests of linear time (tests/property) makes texts of 8,000 and 16,000 characters. A parser may
+take 50 ms of processor time for the longer one, and at most 2.5 times as long as for the shorter. The best of several
+runs counts; times under a millisecond are not compared. Prints one JSON object.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ S = TypeVar("S", bound=Named)
 
 
 def folded(name: str) -> str:
-    """What two spellings of a name have in common: neither case nor which of space, hyphen and underscore divides it."""
+    """What spellings of a name have in common: neither case nor which of space, hyphen and underscore divides it."""
     return " ".join(name.casefold().replace("-", " ").replace("_", " ").split())
 
 

@@ -111,7 +111,10 @@ def test_preview_of_a_folder_shows_what_training_shows_and_what_it_never_does(tm
     for option in ("--no-held-out", "--held-out"):
         output = tmp_path / "out" / f"{option}.png"
         more = [option] if option == "--held-out" else []
-        assert run(app, ["preview", "--data", str(tmp_path), "--size", "20", "--output", str(output), *more]).exit_code == 0
+        assert (
+            run(app, ["preview", "--data", str(tmp_path), "--size", "20", "--output", str(output), *more]).exit_code
+            == 0
+        )
         page = _pixels(output)
         shades[option] = {int(r) for r, g, b in page.reshape(-1, 3) if g == b == 0 and r % 10 == 0}
     assert len(shades["--held-out"]) == 2

@@ -236,7 +236,8 @@ def test_an_impossible_schedule_names_the_model_and_its_numbers(copied: Path, be
 
 
 def test_variants_are_chosen_by_name(copied: Path) -> None:
-    lacking = r"variant fp16: diffusion_pytorch_model\.fp16\.safetensors is not there; diffusion_pytorch_model\.safetensors is"
+    name = "diffusion_pytorch_model"
+    lacking = rf"variant fp16: {name}\.fp16\.safetensors is not there; {name}\.safetensors is"
     with pytest.raises(BadFile, match=lacking):
         open_checkpoint(copied, variant="fp16")
     for file in list(copied.rglob("*.safetensors")):

@@ -49,8 +49,13 @@ def said(found: Infotext) -> tuple[str, str, dict[str, str]]:
 
 
 PLAIN = {
-    **{"Steps": "20", "Sampler": "euler", "Schedule type": "karras", "CFG scale": "6.5", "Seed": "7"},
-    **{"Size": "512x768", "Model": "v1-5"},
+    "Steps": "20",
+    "Sampler": "euler",
+    "Schedule type": "karras",
+    "CFG scale": "6.5",
+    "Seed": "7",
+    "Size": "512x768",
+    "Model": "v1-5",
 }
 
 
@@ -91,7 +96,10 @@ def custom(guider: dict[str, object]) -> dict[str, dict[str, object]]:
     return {
         "_1": node(
             "SamplerCustomAdvanced",
-            **{"noise": ["2", 0], "guider": ["8", 0], "sampler": ["9", 0], "sigmas": ["10", 0]},
+            noise=["2", 0],
+            guider=["8", 0],
+            sampler=["9", 0],
+            sigmas=["10", 0],
             latent_image=["5", 0],
         ),
         "_2": node("RandomNoise", noise_seed=4),
@@ -132,8 +140,16 @@ def test_a_custom_sampler_with_levels_of_one_kind() -> None:
 def test_the_first_pass_is_what_is_read_wherever_it_stands() -> None:
     second = node(
         "KSampler",
-        **{"seed": 1, "steps": 8, "cfg": 3.0, "sampler_name": "lcm", "scheduler": "simple", "denoise": 0.5},
-        **{"model": ["4", 0], "positive": ["6", 0], "negative": ["7", 0], "latent_image": ["13", 0]},
+        seed=1,
+        steps=8,
+        cfg=3.0,
+        sampler_name="lcm",
+        scheduler="simple",
+        denoise=0.5,
+        model=["4", 0],
+        positive=["6", 0],
+        negative=["7", 0],
+        latent_image=["13", 0],
     )
     upscale = node("LatentUpscale", width=1152, height=1152, samples=["3", 0])
     detailer = node("FaceDetailer", image=["15", 0], seed=2, steps=4, positive=["6", 0], negative=["7", 0])
@@ -152,7 +168,9 @@ def test_loaders_that_hold_everything() -> None:
 
 def test_networks_and_skipped_layers_are_kept() -> None:
     nodes = core(model=["21", 0])
-    nodes["_20"] = node("LoraLoader", lora_name="ink.safetensors", strength_model=0.8, strength_clip=0.5, model=["4", 0])
+    nodes["_20"] = node(
+        "LoraLoader", lora_name="ink.safetensors", strength_model=0.8, strength_clip=0.5, model=["4", 0]
+    )
     power = {"lora_1": {"on": True, "lora": "wool.safetensors", "strength": 0.3}, "lora_2": {"on": False, "lora": "no"}}
     nodes["_21"] = node("Power Lora Loader (rgthree)", model=["20", 0], **power)
     nodes["_22"] = node("CLIPSetLastLayer", stop_at_clip_layer=-2, clip=["4", 1])
@@ -239,11 +257,27 @@ def test_novelai_in_an_envelope() -> None:
     ("fields", "expected"),
     [
         (
-            {"Prompt": "p", "Negative": "n", "steps": 30, "cfg": 8, "width": 64, "height": 32, "seed": 5, "sampler_name": "x"},
+            {
+                "Prompt": "p",
+                "Negative": "n",
+                "steps": 30,
+                "cfg": 8,
+                "width": 64,
+                "height": 32,
+                "seed": 5,
+                "sampler_name": "x",
+            },
             ("p", "n", {"Steps": "30", "Sampler": "x", "CFG scale": "8", "Seed": "5", "Size": "64x32"}),
         ),
         (
-            {"prompt": "p", "num_inference_steps": 9, "guidance_scale": 2.5, "seed": 1, "resolution": "(64, 48)", "lcm": 1},
+            {
+                "prompt": "p",
+                "num_inference_steps": 9,
+                "guidance_scale": 2.5,
+                "seed": 1,
+                "resolution": "(64, 48)",
+                "lcm": 1,
+            },
             ("p", "", {"Steps": "9", "CFG scale": "2.5", "Seed": "1", "Size": "64x48", "lcm": "1"}),
         ),
     ],
@@ -287,12 +321,16 @@ def test_names_of_sdnext(name: str, expected: tuple[str | None, str | None]) -> 
         resolve_sampler(found.sampler, found.scheduler)
 
 
-@pytest.mark.parametrize("name", ["SA-Solver", "sa solver", "UniPC bh1", "UniPC (bh2)", "UniPC BH2", "dpmpp-2m", "LMSD"])
+@pytest.mark.parametrize(
+    "name", ["SA-Solver", "sa solver", "UniPC bh1", "UniPC (bh2)", "UniPC BH2", "dpmpp-2m", "LMSD"]
+)
 def test_names_are_found_however_they_are_divided(name: str) -> None:
     assert resolve_sampler(name)[0].name == resolve_sampler(name.replace("-", "_"))[0].name
 
 
-@pytest.mark.parametrize("name", ["DDIM uniform", "ddim_uniform", "SGM Uniform", "sgm_uniform", "kl-optimal", "Linear quadratic"])
+@pytest.mark.parametrize(
+    "name", ["DDIM uniform", "ddim_uniform", "SGM Uniform", "sgm_uniform", "kl-optimal", "Linear quadratic"]
+)
 def test_schedules_are_found_however_they_are_divided(name: str) -> None:
     assert resolve_schedule(name).name in {"DDIM", "SGM Uniform", "KL Optimal", "Linear Quadratic"}
 

@@ -31,7 +31,9 @@ def list_(
 
 @app.command()
 def preview(
-    seed: Annotated[int, typer.Option(min=0, help="Which endless sequence of scenes, or which part of a folder is held out.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, help="Which endless sequence of scenes, or which part of a folder is held out.")
+    ] = 0,
     count: Annotated[int, typer.Option(min=1, max=600, help="How many pictures.")] = 24,
     size: Annotated[int, typer.Option(min=16, max=1024, help="Width and height of a picture in pixels.")] = 64,
     output: Annotated[Path, typer.Option(help="Where the sheet is written (PNG).")] = Path("outputs/data-preview.png"),
@@ -39,7 +41,9 @@ def preview(
         Path | None, typer.Option("--data", help="A folder of pictures with .txt captions instead of the scenes.")
     ] = None,
     *,
-    held_out: Annotated[bool, typer.Option("--held-out", help="What training never shows: other scenes, or a tenth of the folder.")] = False,
+    held_out: Annotated[
+        bool, typer.Option("--held-out", help="What training never shows: other scenes, or a tenth of the folder.")
+    ] = False,
 ) -> None:
     """Write a sheet of training pictures with their captions."""
     from atelier.train.recipe import EMOJI, Data

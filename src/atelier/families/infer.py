@@ -38,7 +38,9 @@ class Shapes:
         """The shape of a tensor that has to be there, with one of so many `dimensions`. Raises BadFile."""
         shape = self.found.get(name)
         if shape is None:
-            raise BadFile(self.source, f"lacks {self.prefix}{name}, from which the network's size is read: get it again")
+            raise BadFile(
+                self.source, f"lacks {self.prefix}{name}, from which the network's size is read: get it again"
+            )
         if len(shape) not in dimensions or 0 in shape:
             raise BadFile(self.source, f"has {self.prefix}{name} of the impossible shape {list(shape)}")
         return shape

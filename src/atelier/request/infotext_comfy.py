@@ -1,7 +1,7 @@
 """ComfyUI's graph (the PNG chunk `prompt`): what its sampler was given, found by following the wires back.
 
-A wire is [node, number of output]. Widgets that have become wires (a seed, a text, a number of steps) are followed to the
-node that holds the value.
+A wire is [node, number of output]. Widgets that have become wires (a seed, a text, a number of steps) are followed to
+the node that holds the value.
 """
 
 from __future__ import annotations
@@ -69,10 +69,10 @@ Graph = Mapping[str, Node]
 
 
 def as_graph(found: Mapping[str, object]) -> Graph | None:
-    """The nodes by number, if that is what a JSON object is; None for others. Civitai puts its own fields beside them."""
+    """The nodes by number, if a JSON object has any; else None. Civitai puts fields of its own beside them."""
     nodes: dict[str, Node] = {}
     for number, value in found.items():
-        fields = cast("Mapping[str, object]", value) if isinstance(value, dict) else {}
+        fields = _fields(value)
         inputs = fields.get("inputs")
         if isinstance(inputs, dict) and isinstance(fields.get("class_type"), str):
             nodes[number] = Node(str(fields["class_type"]), cast("dict[str, object]", inputs))
@@ -206,7 +206,7 @@ def _loras(graph: Graph, node: Node) -> Iterator[str]:
         weights = [weight for weight in (text if text is not None else unet, unet) if weight is not None]
         yield f"<lora:{':'.join(str(part) for part in (_stem(name), *dict.fromkeys(weights)))}>"
     for entry in node.inputs.values():
-        fields = cast("Mapping[str, object]", entry) if isinstance(entry, dict) else {}
+        fields = _fields(entry)
         if fields.get("on") is True and isinstance(fields.get("lora"), str):  # rgthree's Power Lora Loader
             yield f"<lora:{_stem(fields['lora'])}:{fields.get('strength', 1)}>"
 
@@ -221,6 +221,10 @@ def _upstream(graph: Graph, wire: Wire | None) -> Iterator[Wire]:
         seen.add(at.node)
         yield at
         waiting += [further for value in graph[at.node].inputs.values() if (further := _wire(value))]
+
+
+def _fields(value: object) -> Mapping[str, object]:
+    return cast("dict[str, object]", value) if isinstance(value, dict) else {}
 
 
 def _wire(value: object) -> Wire | None:

@@ -37,7 +37,7 @@ def read_fields(found: Fields) -> Infotext | None:
 
 
 def read_civitai(found: Fields, graph: Infotext | None) -> Infotext | None:
-    """The record of what Civitai's own site wrote beside its graph, which knows what it does not say; None if it is none."""
+    """The record of what Civitai's own site writes beside its graph, which knows what is not said here; else None."""
     if "prompt" not in found:
         return None
     known = {
@@ -51,8 +51,8 @@ def read_civitai(found: Fields, graph: Infotext | None) -> Infotext | None:
     used = {"prompt", "negativePrompt", "steps", "sampler", "cfgScale", "seed", "width", "height", "clipSkip"}
     own = (*_pairs(known), *_pairs({key: value for key, value in found.items() if key not in used}))
     more = [pair for pair in (graph.pairs if graph else ()) if pair[0] in {"Size", "Model"} - dict(own).keys()]
-    prompts = (str(found.get(name) or "") for name in ("prompt", "negativePrompt"))
-    return Infotext(*prompts, (*own, *more), "civitai", dict(found))
+    prompt, negative = (str(found.get(name) or "") for name in ("prompt", "negativePrompt"))
+    return Infotext(prompt, negative, (*own, *more), "civitai", dict(found))
 
 
 def read_dream(text: str) -> Infotext | None:
@@ -154,8 +154,8 @@ def _invoke_metadata(found: Fields) -> Infotext:
 
 def _invoke_sd_metadata(found: Fields) -> Infotext:
     several = found.get("images")
-    first: object = cast("list[object]", several)[:1] if isinstance(several, list) else []
-    image = as_fields(found.get("image")) or as_fields(next(iter(cast("list[object]", first)), None))
+    first = cast("list[object]", several)[:1] if isinstance(several, list) else []
+    image = as_fields(found.get("image")) or as_fields(next(iter(first), None))
     prompt, negative = _bracketed(_invoke_prompt(image.get("prompt")))
     known = {
         "Steps": image.get("steps"),
@@ -270,18 +270,20 @@ _GENERIC: Mapping[str, tuple[str, ...]] = {
 
 def _generic(found: Fields) -> Infotext | None:
     """The record of a JSON object that has a prompt, and steps or a seed, under names that say so."""
-    folded = {re.sub(r"[\W_]", "", name).casefold(): name for name in reversed(found)}
+    folded = {re.sub(r"[\W_]", "", name).casefold(): name for name in reversed(tuple(found))}
     names = {key: folded[n] for key, ways in _GENERIC.items() if (n := next((w for w in ways if w in folded), None))}
     if "prompt" not in names or not {"Steps", "Seed"} & names.keys() or not isinstance(found[names["prompt"]], str):
         return None
     values = {key: found[name] for key, name in names.items()}
     sides = re.findall(r"\d{1,9}", str(values.get("size", "")))
-    known = {key: value for key, value in values.items() if key[0].isupper() and isinstance(value, str | int | float)}
+    known: dict[str, object] = {
+        key: value for key, value in values.items() if key[0].isupper() and isinstance(value, str | int | float)
+    }
     known["Sampler"] = _sampler(known.get("Sampler"))
     known["Size"] = _size(values) or ("x".join(sides) if len(sides) == 2 else None)
     extras = {name: value for name, value in found.items() if name not in names.values()}
-    prompts = (str(values.get(name) or "") for name in ("prompt", "negative"))
-    return Infotext(*prompts, (*_pairs(known), *_pairs(extras)), "json", dict(found))
+    prompt, negative = (str(values.get(name) or "") for name in ("prompt", "negative"))
+    return Infotext(prompt, negative, (*_pairs(known), *_pairs(extras)), "json", dict(found))
 
 
 _READERS: tuple[tuple[frozenset[str], Callable[[Fields], Infotext | None]], ...] = (

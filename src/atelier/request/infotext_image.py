@@ -85,7 +85,7 @@ def decode_comment(raw: bytes) -> str:
 
 
 def _carried(image: Image) -> Infotext | None:
-    """A UserComment comes before the chunks (A1111's order). Text that is no more than text counts in `parameters` only:
+    """A UserComment comes before the chunks (A1111's order). What is no more than text counts in `parameters` alone:
     anybody writes comments."""
     found = _said(_exif_comment(image)) or _from_chunks(_texts(image)) or _from_exif(image) or _from_xmp(image)
     if found is None and image.format == "PNG":

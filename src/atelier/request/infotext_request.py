@@ -120,4 +120,6 @@ def _side(side: int) -> int:
 def _rng(said: Settings, found: Infotext) -> str | None:
     """InvokeAI before 3.0 drew where the model was; since then on the CPU, or it says where."""
     is_old = found.dialect == "invokeai" and "positive_prompt" not in found.source
-    return RNGS.get((said.rng or found.get("RNG") or "").casefold(), "nv" if is_old else DIALECT_RNGS.get(found.dialect))
+    return RNGS.get(
+        (said.rng or found.get("RNG") or "").casefold(), "nv" if is_old else DIALECT_RNGS.get(found.dialect)
+    )

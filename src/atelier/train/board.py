@@ -1,4 +1,4 @@
-"""TensorBoard's event files, written by the thread that asks, so that what the disk refuses is raised where it happens."""
+"""TensorBoard's event files, written by the thread that asks: what the disk refuses is raised where it happens."""
 
 from __future__ import annotations
 
@@ -23,7 +23,9 @@ class Board:
         from tensorboard.summary.writer.record_writer import RecordWriter
 
         events: Any = event_pb2
-        self._event, self._summary = events.Event, summary_pb2.Summary
+        summaries: Any = summary_pb2
+        self._event: Any = events.Event
+        self._summary: Any = summaries.Summary
         folder.mkdir(parents=True, exist_ok=True)
         name = f"events.out.tfevents.{time.time_ns()}.{socket.gethostname()}.{os.getpid()}"
         self._file: Any = RecordWriter((folder / name).open("xb"))

@@ -22,8 +22,8 @@ def dataset(data: Data, split: Split) -> Dataset:
     """The recipe's pictures for training, or those held out from it.
 
     Held-out scenes show what training never does, and come from another seed. Of a folder one picture in ten is held
-    out, data.validation at most and one at least, chosen by name; a folder of one picture is both. Raises BadInput for an
-    unusable folder and where the emoji font is missing.
+    out, data.validation at most and one at least, chosen by name; a folder of one picture is both. Raises BadInput for
+    an unusable folder and where the emoji font is missing.
     """
     if data.source == EMOJI:
         art.font_path()

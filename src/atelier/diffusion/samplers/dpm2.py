@@ -78,7 +78,14 @@ SPECS = (
     SamplerSpec(
         "DPM2 a",
         dpm2_ancestral,
-        aliases=("k_dpm_2_a", "k_dpm_2_ancestral", "dpm_2_ancestral", "kdpm_2_a", "KDPM2 a", "KDPM2AncestralDiscreteScheduler"),
+        aliases=(
+            "k_dpm_2_a",
+            "k_dpm_2_ancestral",
+            "dpm_2_ancestral",
+            "kdpm_2_a",
+            "KDPM2 a",
+            "KDPM2AncestralDiscreteScheduler",
+        ),
         order=2,
         schedule="Karras",
         noise="fresh",

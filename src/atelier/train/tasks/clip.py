@@ -256,5 +256,5 @@ def retrieval(clip: Clip, data: Dataset, vocabulary: ClipTokenizer, device: torc
     batch = captioned(data, list(chosen.values()), vocabulary)
     texts = clip.embed_text(torch.from_numpy(batch.tokens).to(device))
     images = clip.embed_image(normalised(batch.pixels, device))
-    nearest = (images @ texts.T).argmax(1).tolist()
-    return Retrieval(batch.pixels, tuple(chosen), tuple(nearest))
+    nearest = tuple(int(number) for number in (images @ texts.T).argmax(1))
+    return Retrieval(batch.pixels, tuple(chosen), nearest)
