@@ -299,5 +299,5 @@ def test_shapes_that_cannot_be_are_refused() -> None:
     for name, problem in {"a": "impossible shape", "b": "impossible shape", "c": "file: lacks c"}.items():
         with pytest.raises(BadFile, match=problem):
             shapes.shape(name, 2)
-    with pytest.raises(BadFile, match="lacks d"):
+    with pytest.raises(BadFile, match="lacks …d"):
         shapes.ending("d")

@@ -248,13 +248,14 @@ COMFY = (
 @pytest.mark.parametrize(
     ("names", "want"),
     [
-        (("ddim", "ddim_uniform"), ("Euler", "DDIM", False)),
-        (("euler", "beta"), ("Euler", "Beta in time", False)),
-        (("euler", "kl_optimal"), ("Euler", "KL Optimal to zero", False)),
+        (("ddim", "ddim_uniform"), ("Euler", "DDIM", None)),
+        (("euler", "beta"), ("Euler", "Beta in time", None)),
+        (("euler", "kl_optimal"), ("Euler", "KL Optimal to zero", None)),
+        (("dpmpp_3m_sde_gpu", "karras"), ("dpmpp_3m_sde_gpu", "Karras", False)),
         (("uni_pc", "normal"), ("uni_pc", "Normal", True)),
     ],
 )
-def test_comfy_means_other_things_by_some_names(names: tuple[str, str], want: tuple[str, str, bool]) -> None:
+def test_comfy_means_other_things_by_some_names(names: tuple[str, str], want: tuple[str, str, bool | None]) -> None:
     asked = to_request(read(COMFY % names))
     assert (asked.sampler, asked.scheduler, asked.discard_penultimate_sigma) == want
     assert (asked.emphasis, asked.sgm_noise_multiplier) == ("Comfy", True)

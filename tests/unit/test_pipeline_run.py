@@ -129,6 +129,7 @@ def test_what_is_asked_for_matters(studio: Studio):
         ("Euler", {"s_churn": 10.0}),
         ("Euler", {"s_churn": 10.0, "s_tmin": 3.0}),
         ("Euler", {"s_churn": 10.0, "s_tmax": 3.0}),
+        ("DPM2", {"discard_penultimate_sigma": False}),
         ("DDIM", {"eta_ddim": 1.0}),
         ("DDIM", {"eta": 1.0}),
         ("UniPC", {"unipc_order": 1}),

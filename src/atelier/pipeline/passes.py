@@ -43,7 +43,8 @@ def diffuse(stage: Diffuse, unet: UNet, model: Checkpoint, states: States, devic
     """
     request, asked, latent = stage.request, stage.request.asked, model.latent
     spec, schedule = resolve_sampler(request.sampler, request.scheduler)
-    discard = schedule.steps is None and (spec.discards or asked.discard_penultimate_sigma)
+    said = asked.discard_penultimate_sigma
+    discard = schedule.steps is None and (spec.discards if said is None else said)
     table = _levels(asked, model)
     sigmas = run_sigmas(schedule.make(_schedule_options(asked)), table, request.steps, discard=discard)
     shape = (latent.channels, request.height // latent.factor, request.width // latent.factor)

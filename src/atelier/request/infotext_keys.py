@@ -236,7 +236,7 @@ KEYS: tuple[Key, ...] = (
     Key("Schedule min sigma", "sigma_min", "float", 0.0, low=0, high=1000),
     Key("Schedule max sigma", "sigma_max", "float", 0.0, low=0, high=1000),
     Key("Schedule rho", "rho", "float", 0.0, low=0, high=100),
-    Key("Discard penultimate sigma", "discard_penultimate_sigma", "flag", neutral=False),
+    Key("Discard penultimate sigma", "discard_penultimate_sigma", "flag"),
     Key("SGM noise multiplier", "sgm_noise_multiplier", "flag", neutral=False, aliases=("SGM noise multplier",)),
     Key("Beta schedule alpha", "beta_alpha", "float", low=0, high=100, aliases=("Beta scheduler alpha",)),
     Key("Beta schedule beta", "beta_beta", "float", low=0, high=100, aliases=("Beta scheduler beta",)),

@@ -95,17 +95,16 @@ def without_effect(found: Infotext) -> tuple[str, ...]:
 
 
 def _comfy(said: Settings) -> Settings:
-    """ComfyUI weighs words its own way, begins at noise * sqrt(1 + sigma^2), and leaves out a sigma for UniPC."""
+    """ComfyUI weighs words its own way, begins at noise * sqrt(1 + sigma^2), and leaves out a sigma for UniPC but none
+    for DPM++ 3M SDE."""
+    name = re.sub(r"[\W_]", "", said.sampler or "").casefold()
+    discards = True if name.startswith("unipc") else False if name.startswith("dpmpp3msde") else None
     return replace(
         said,
         emphasis=said.emphasis or "Comfy",
         sgm_noise_multiplier=True,
-        discard_penultimate_sigma=_is_unipc(said.sampler) or said.discard_penultimate_sigma,
+        discard_penultimate_sigma=said.discard_penultimate_sigma if discards is None else discards,
     )
-
-
-def _is_unipc(sampler: str | None) -> bool:
-    return (sampler or "").casefold().replace("_", "").startswith("unipc")
 
 
 def _seed(seed: int | None) -> int | None:

@@ -117,7 +117,9 @@ class Request(BaseModel):
     sigma_min: float = _limited("sigma_min", 0.0, "The schedule's smallest level above 0; 0 is the model's.")
     sigma_max: float = _limited("sigma_max", 0.0, "The schedule's largest level; 0 is the model's.")
     rho: float = _limited("rho", 0.0, "The schedule's exponent; 0 is its own.")
-    discard_penultimate_sigma: bool = Field(default=False, description="Leave out the next-to-last level.")
+    discard_penultimate_sigma: bool | None = Field(
+        default=None, description="Whether to leave out the next-to-last level, instead of as the sampler does."
+    )
     downcast_alphas: bool = Field(default=False, description="Levels in half precision, as A1111 before 1.7 had them.")
     noise_schedule: Literal["Default", "Zero Terminal SNR"] = Field(
         default="Default", description="Zero Terminal SNR: levels rescaled to end without signal."
