@@ -102,7 +102,7 @@ def modules() -> Modules:
         vae=AutoencoderKL(VaeSpec(widths=(8, 16, 16), groups=4)),
         text=ClipText(TextSpec(tokenizer.size, 24, 2, 2, 48, POSITIONS, eos=tokenizer.eos)),
         tokenizer=tokenizer,
-        facts=Facts(prediction="velocity", size=64, latent_scale=0.75),
+        facts=Facts(prediction="velocity", size=64, latent_scale=0.75, cfg_scale=2.5),
         vision=ClipVision(VisionSpec(16, 8, 24, 2, 3, 48, "gelu", 20)),
         projection={"text_projection.weight": torch.randn(20, 24), "logit_scale": torch.tensor(4.6)},
         metadata={"modelspec.title": "Small"},

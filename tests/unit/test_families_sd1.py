@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -119,8 +120,22 @@ def test_metadata_that_lies_is_refused(spec: str, single: Path, tmp_path: Path) 
 
 def test_facts_survive_json() -> None:
     facts = Facts(prediction="velocity", size=64, latent_shift=-0.1, unet_heads=(1, 2), text_act="gelu", zero_snr=True)
+    facts = replace(facts, cfg_scale=3.5)
     assert Facts.from_json(facts.to_json(), Path("file")) == facts
     assert Facts.from_json("{}", Path("file")) == Facts()
+
+
+def test_the_scale_a_model_was_made_for_is_its_default(tmp_path: Path) -> None:
+    write_diffusers(model(size=32, cfg_scale=2.5), tmp_path / "a")
+    write_ldm(open_checkpoint(tmp_path / "a"), tmp_path / "b.safetensors")
+    for path in (tmp_path / "a", tmp_path / "b.safetensors"):
+        assert open_checkpoint(path).defaults.cfg_scale == 2.5
+    changed(tmp_path / "a" / "model_index.json", _cfg_scale=None)
+    assert open_checkpoint(tmp_path / "a").defaults.cfg_scale == 7.0
+    for wrong in (-1, 101, "3"):
+        changed(tmp_path / "a" / "model_index.json", _cfg_scale=wrong)
+        with pytest.raises(BadFile, match=r"model_index\.json: says _cfg_scale is"):
+            open_checkpoint(tmp_path / "a")
 
 
 def test_latents_are_scaled_and_back() -> None:

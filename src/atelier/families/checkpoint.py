@@ -96,7 +96,8 @@ class Checkpoint:
 
     @property
     def defaults(self) -> Defaults:
-        return self.family.defaults(self.size)
+        own, said = self.family.defaults(self.size), self.facts.cfg_scale
+        return own if said is None else replace(own, cfg_scale=said)
 
     @property
     def parameterization(self) -> Parameterization:

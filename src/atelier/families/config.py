@@ -16,6 +16,7 @@ T = TypeVar("T", bound=str)
 
 MAX_CONFIG = 5_000_000
 MAX_WHOLE = 10_000_000
+MAX_SCALE = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +80,13 @@ class Config:
         if isinstance(found, bool) or not isinstance(found, (int, float)) or not low <= found < math.inf:
             raise self.wrong(key, f"a number of at least {low:g}")
         return float(found)
+
+    def scale(self, key: str) -> float | None:
+        """A number from 0 to 100, or None."""
+        value = None if self.values.get(key) is None else self.number(key, 0.0, low=0.0)
+        if value is not None and value > MAX_SCALE:
+            raise self.wrong(key, f"a number of at most {MAX_SCALE}")
+        return value
 
     def choice(self, key: str, choices: tuple[T, ...]) -> T:
         """One of `choices`; the first is the default."""

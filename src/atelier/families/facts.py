@@ -30,7 +30,7 @@ class Facts:
     size: side in pixels of the pictures it was trained on, None where nobody says; latent: (z - shift) * scale is what
     the U-Net sees; beta_*, timesteps, zero_snr: the noise levels; unet_heads: attention heads, one number for all
     levels or one for each; *_groups: of the group norms; heads None: one for 64 channels; eos: the id that is pooled,
-    None for CLIP's own.
+    None for CLIP's own; cfg_scale: what it was made to be painted with, None where nobody says.
     """
 
     prediction: Prediction = "epsilon"
@@ -50,6 +50,7 @@ class Facts:
     text_eos: int | None = None
     vision_heads: int | None = None
     vision_act: Activation = "quick_gelu"
+    cfg_scale: float | None = None
 
     def to_json(self) -> str:
         """For the metadata of a single file; what is None is left out."""
@@ -78,6 +79,7 @@ class Facts:
             text_eos=config.optional("text_eos"),
             vision_heads=config.optional("vision_heads"),
             vision_act=config.choice("vision_act", ACTIVATIONS),
+            cfg_scale=config.scale("cfg_scale"),
         )
 
 

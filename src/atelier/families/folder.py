@@ -26,6 +26,8 @@ PLACES: Mapping[Part, tuple[str, str]] = MappingProxyType(
 
 REQUIRED = frozenset({"unet", "vae", "text"})
 INDEX = "model_index.json"
+CFG_SCALE = "_cfg_scale"
+"""Ours, in the index; diffusers passes over keys that begin so."""
 VARIANTS = ("fp16", "bf16", "fp32", "non_ema")
 PICKLED = (".bin", ".ckpt", ".pt")
 LEGACY_EOS = 2
@@ -118,7 +120,8 @@ def archives(folder: Path, variant: str | None = None) -> dict[Part, Archive]:
 
 def facts(folder: Path, found: Mapping[Part, Archive]) -> Facts:
     """What the configurations say. Raises BadFile for what cannot be built here, or does not agree with the weights."""
-    known = _with_schedule(Facts(), Config.read(folder / "scheduler" / "scheduler_config.json"))
+    index = Facts(cfg_scale=Config.read(folder / INDEX).scale(CFG_SCALE))
+    known = _with_schedule(index, Config.read(folder / "scheduler" / "scheduler_config.json"))
     vae = Config.read(folder / "vae" / "config.json")
     known = _with_vae(known, vae, found["vae"])
     known = _with_unet(known, Config.read(folder / "unet" / "config.json"), found["unet"], _factor(vae))

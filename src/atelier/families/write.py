@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 from atelier.errors import BadInput, StorageFull
 from atelier.families.facts import Facts
 from atelier.families.family import Part
-from atelier.families.folder import INDEX, PLACES
+from atelier.families.folder import CFG_SCALE, INDEX, PLACES
 from atelier.families.sd1 import PREFIXES
 from atelier.weights.formats import safetensors
 from atelier.weights.formats.atomic import new_file, new_folder
@@ -200,9 +200,11 @@ def _configs(source: Source) -> dict[str, dict[str, object]]:
 
 def _index(source: Source) -> dict[str, object]:
     vision = ["transformers", "CLIPVisionModelWithProjection"] if source.vision_spec is not None else [None, None]
+    scale = source.facts.cfg_scale
     return {
         "_class_name": "StableDiffusionPipeline",
         "_diffusers_version": WRITTEN_FOR,
+        **({} if scale is None else {CFG_SCALE: scale}),
         "feature_extractor": [None, None],
         "image_encoder": vision,
         "requires_safety_checker": False,

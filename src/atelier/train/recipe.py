@@ -191,7 +191,8 @@ class DenoiserLoss(Part):
 class DenoiserRecipe(Part):
     """vae, clip: run folders of the first two trainings; pool: scenes whose latents are kept, `shard` to a file.
 
-    begin: run folder of a denoiser with the same model, whose averaged weights are gone on from.
+    begin: run folder of a denoiser with the same model, whose averaged weights are gone on from. cfg_scale: of the
+    samples, and of pictures by the finished model where nobody says another.
     """
 
     kind: Literal["denoiser"]
@@ -200,6 +201,7 @@ class DenoiserRecipe(Part):
     clip: str
     pool: Positive = 65_536
     shard: Positive = 512
+    cfg_scale: Annotated[float, Field(ge=0, le=100)] = 4.0
     data: Data = Data()
     run: Run
     optim: DenoiserOptim

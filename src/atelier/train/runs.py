@@ -64,7 +64,12 @@ def export_model(run: Path, recipe: DenoiserRecipe) -> Path:
         vae=parts.vae,
         text=text,
         tokenizer=ClipTokenizer.from_folder(parts.vocabulary),
-        facts=Facts(prediction=recipe.loss.prediction, size=recipe.data.size, latent_scale=parts.latent_scale),
+        facts=Facts(
+            prediction=recipe.loss.prediction,
+            size=recipe.data.size,
+            latent_scale=parts.latent_scale,
+            cfg_scale=recipe.cfg_scale,
+        ),
         vision=clip.vision,
         projection={"text_projection.weight": clip.text.projection.weight.data, "logit_scale": clip.logit_scale.data},
     )

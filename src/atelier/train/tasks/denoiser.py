@@ -42,7 +42,7 @@ SURVEYED = 512
 """Captions whose states stand for those of all."""
 READERS = (".attn2.to_k.weight", ".attn2.to_v.weight")
 """The layers of a U-Net that read the text."""
-SHOWN, STEPS, SCALE = 16, 20, 4.0
+SHOWN, STEPS = 16, 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,7 +239,7 @@ class DenoiserTask:
 
     @torch.no_grad()
     def paint(self, captions: list[str]) -> NDArray[np.uint8]:
-        """Pictures of the captions with the weights as they are: 20 Euler steps, CFG scale 4."""
+        """Pictures of the captions with the weights as they are: 20 Euler steps, the recipe's CFG scale."""
         device = self.machine.device
         tokens = torch.tensor([self._vocabulary.ids(c) for c in captions], device=device)
         positive = self._text(tokens).last
@@ -252,7 +252,7 @@ class DenoiserTask:
         size = self.recipe.data.size // self._vae.spec.factor
         sigmas = uniform(ScheduleOptions())(self.levels, STEPS)
         noise = randomness.normal((len(captions), self._vae.spec.latent, size, size), 0, "validation").to(device)
-        denoise = cfg(Guidance(SCALE))(denoiser(net, self.parameterization, self.levels))
+        denoise = cfg(Guidance(self.recipe.cfg_scale))(denoiser(net, self.parameterization, self.levels))
         x = noise
         for moment in euler()(denoise, noise * sigmas[0], sigmas.to(device), _no_noise):
             x = moment.x
