@@ -104,16 +104,17 @@ def test_preview_of_a_folder_shows_each_picture_once(tmp_path: Path) -> None:
 
 
 def test_preview_of_a_folder_shows_what_training_shows_and_what_it_never_does(tmp_path: Path) -> None:
+    source = tmp_path / "pictures"
+    source.mkdir()
     for number in range(20):
-        Image.new("RGB", (20, 20), (10 * number, 0, 0)).save(tmp_path / f"{number}.png")
-        (tmp_path / f"{number}.txt").write_text("red", encoding="utf-8")
+        Image.new("RGB", (20, 20), (10 * number, 0, 0)).save(source / f"{number}.png")
+        (source / f"{number}.txt").write_text("red", encoding="utf-8")
     shades: dict[str, set[int]] = {}
     for option in ("--no-held-out", "--held-out"):
         output = tmp_path / "out" / f"{option}.png"
         more = [option] if option == "--held-out" else []
         assert (
-            run(app, ["preview", "--data", str(tmp_path), "--size", "20", "--output", str(output), *more]).exit_code
-            == 0
+            run(app, ["preview", "--data", str(source), "--size", "20", "--output", str(output), *more]).exit_code == 0
         )
         page = _pixels(output)
         shades[option] = {int(r) for r, g, b in page.reshape(-1, 3) if g == b == 0 and r % 10 == 0}
