@@ -134,7 +134,7 @@ class Squares:
         if index == self.deadly:
             os.kill(os.getpid(), signal.SIGKILL)
         if index == self.slow:
-            time.sleep(60)
+            time.sleep(86_400)
         if index == self.broken:
             raise self._error()
         return index * index
@@ -187,9 +187,7 @@ def test_a_dead_worker_is_noticed() -> None:
 def test_waiting_ends_when_asked_and_slow_workers_are_ended() -> None:
     with Prefetch(Squares(slow=1), first=0, workers=1) as batches:
         assert batches.take() == 0
-        started = time.monotonic()
         assert batches.take(lambda: True) is None
-    assert time.monotonic() - started < 30, "it would sleep for a minute"
 
 
 def test_a_signal_to_the_group_is_left_to_the_parent() -> None:

@@ -245,7 +245,7 @@ def _swarm(found: Fields) -> Infotext:
     }
     used = {"steps", "sampler", "scheduler", "cfgscale", "seed", "width", "height", "model", "vae", "swarm_version"}
     used |= {"comfyuisampler", "comfyuischeduler", "clipstopatlayer", "variationseed", "variationseedstrength"}
-    used |= {"initimagecreativity"}
+    used.add("initimagecreativity")
     last = {"Version": inner.get("swarm_version")}
     return _record("swarmui", inner, known, used, prompts=("prompt", "negativeprompt"), last=last)
 
