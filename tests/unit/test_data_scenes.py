@@ -96,6 +96,10 @@ def test_shares_of_the_kinds() -> None:
     assert share["full"] == pytest.approx(0.40, abs=0.03)
     assert share["small"] == pytest.approx(0.25, abs=0.03)
     assert share["pair"] == pytest.approx(0.35, abs=0.03)
+    assert {scenes.scene(0, i, shares=(0, 3, 0)).kind for i in range(50)} == {"small"}
+    few = [scenes.scene(0, i, shares=(1, 0, 3)).kind for i in range(MANY)]
+    assert few.count("small") == 0
+    assert few.count("pair") / MANY == pytest.approx(0.75, abs=0.03)
 
 
 @pytest.mark.parametrize("made", [TRAIN, HELD_OUT], ids=["train", "held_out"])

@@ -96,6 +96,9 @@ def test_scenes_held_out_are_of_another_seed() -> None:
     except BadInput as error:
         pytest.skip(str(error))
     assert (train, held_out) == (SceneDataset(4, "train"), SceneDataset(5, "held_out"))
+    pairs = dataset(Data(seed=4, shares=(0, 0, 1)), "held_out")
+    assert all(" to the " in pairs.caption(i) for i in range(20))
+    assert fingerprint(pairs) != fingerprint(held_out)
 
 
 def test_the_fingerprint_changes_with_every_file(pictures: Path, tmp_path: Path) -> None:

@@ -81,6 +81,8 @@ def test_another_kind_is_the_only_difference_named() -> None:
         ("vae", {"model.widths": []}, r"model\.widths = \[\]"),
         ("vae", {"loss.gan_width": 6}, r"loss\.gan_width = 6: input should be a multiple of 4"),
         ("vae", {"learn": "decoder"}, r'learn = "decoder" needs begin'),
+        ("vae", {"data.shares": [0, 0, 0]}, r"data\.shares = \[0\.0, 0\.0, 0\.0\]: no scene is left"),
+        ("vae", {"data.shares": [1, -1, 1]}, r"data\.shares\.1 = -1: input should be greater"),
         ("clip", {"data.size": 60}, r"data\.size: 60 is not divisible by model\.patch, 8"),
         ("clip", {"model.heads": 7}, r"model\.width: 160 is not divisible by model\.heads, 7"),
         ("clip", {"model.vocab": 100}, r"model\.vocab = 100: input should be greater than or equal to 514"),

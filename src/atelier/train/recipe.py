@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from pydantic_core import ErrorDetails
 
 from atelier.errors import BadFile, BadInput, nearest
+from atelier.train.data.scenes import SHARES
 
 Positive = Annotated[int, Field(gt=0)]
 NotNegative = Annotated[int, Field(ge=0)]
@@ -38,13 +39,21 @@ class Part(BaseModel):
 class Data(Part):
     """source: "emoji" or a folder of pictures with captions; size: side of the training pictures in pixels.
 
-    validation: how many pictures are held out, a tenth of a folder at most.
+    validation: how many pictures are held out, a tenth of a folder at most; shares: how many of the emoji scenes show
+    one thing large, one thing small, and a pair, in proportion; the pictures of a folder all count alike.
     """
 
     source: str = EMOJI
     size: Positive = 64
     seed: NotNegative = 0
     validation: Positive = 256
+    shares: tuple[Weight, Weight, Weight] = SHARES
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if not sum(self.shares):
+            raise ValueError(f"data.shares = {list(self.shares)}: no scene is left; give one of the three a share")
+        return self
 
 
 class Run(Part):

@@ -27,7 +27,7 @@ def dataset(data: Data, split: Split) -> Dataset:
     """
     if data.source == EMOJI:
         art.font_path()
-        return SceneDataset(data.seed + (split == "held_out"), split, data.size)
+        return SceneDataset(data.seed + (split == "held_out"), split, data.size, data.shares)
     whole = FolderDataset.open(Path(data.source), data.size)
     return whole if whole.length == 1 else _part(whole, data, split)
 

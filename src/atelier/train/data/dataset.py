@@ -36,18 +36,22 @@ class Dataset(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class SceneDataset:
-    """The endless emoji scenes of one seed and split."""
+    """The endless emoji scenes of one seed and split; `shares` are those of large things, small things and pairs."""
 
     seed: int
     split: Split = "train"
     size: int = scenes.CELLS
+    shares: tuple[float, float, float] = scenes.SHARES
 
     @property
     def length(self) -> None:
         return None
 
     def image(self, index: int) -> NDArray[np.uint8]:
-        return scenes.render(scenes.scene(self.seed, index, self.split), self.size)
+        return scenes.render(self._scene(index), self.size)
 
     def caption(self, index: int) -> str:
-        return scenes.scene(self.seed, index, self.split).caption
+        return self._scene(index).caption
+
+    def _scene(self, index: int) -> scenes.Scene:
+        return scenes.scene(self.seed, index, self.split, self.shares)

@@ -28,7 +28,8 @@ Split = Literal["train", "held_out"]
 Kind = Literal["full", "small", "pair"]
 
 CELLS = 64
-SHARE_FULL, SHARE_SMALL = 0.40, 0.25
+SHARES = (0.40, 0.25, 0.35)
+"""How many scenes show one thing large, one thing small, and a pair, unless a recipe says otherwise."""
 FULL, SMALL = 50, 30
 """Length of a thing's longer side, alone and large, and small or beside another."""
 MIDDLE, STEP, GRID = 32, 16, 4
@@ -138,17 +139,17 @@ def held_out_colours() -> tuple[tuple[str, str], ...]:
     return tuple((c.name, b) for c in concepts() for b in BACKGROUNDS if is_held_out_colour(c.name, b))
 
 
-def scene(seed: int, index: int, split: Split = "train") -> Scene:
-    """Scene number `index` (>= 0) of the endless sequence `seed` (>= 0).
+def scene(seed: int, index: int, split: Split = "train", shares: tuple[float, float, float] = SHARES) -> Scene:
+    """Scene number `index` (>= 0) of the endless sequence `seed` (>= 0), of a kind that is drawn with these `shares`.
 
     "train" never shows a held-out pair or a held-out concept and background; "held_out" shows nothing else: its pairs
     are held-out pairs, its single things stand on held-out backgrounds.
     """
     random = np.random.Generator(np.random.Philox(key=np.array([seed, index], dtype=np.uint64)))
-    share = random.random()
-    if share < SHARE_FULL:
+    share = random.random() * sum(shares)
+    if share < shares[0]:
         return _full(random, split)
-    if share < SHARE_FULL + SHARE_SMALL:
+    if share < shares[0] + shares[1]:
         return _small(random, split)
     return _pair(random, split)
 
