@@ -18,7 +18,9 @@ import re
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from datetime import UTC, datetime
+from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -70,12 +72,16 @@ CFG_PP = 1 / 12.5
 def main() -> None:
     options = _options()
     rows: list[dict[str, Any]] = []
-    studio, trials = _studio(options.device), _trials(options.limit)
-    model = _model(studio, options.model)
-    for spec in _chosen(options.samplers):
-        rows.append(measured(studio, spec, trials, model["path"], options.steps))
-        print(line(rows[-1]), file=sys.stderr, flush=True)
-    result = _result(rows, options.device or "cpu", model, len(trials))
+    model = _model(_studio(options.device), options.model)
+    with ProcessPoolExecutor(options.workers, get_context("spawn")) as processes:
+        asked = [
+            processes.submit(_row, name, model["path"], options.limit, options.steps, options.device, options.workers)
+            for name in _chosen(options.samplers)
+        ]
+        for row in asked:
+            rows.append(row.result())
+            print(line(rows[-1]), file=sys.stderr, flush=True)
+    result = _result(rows, options.device or "cpu", model, len(_trials(options.limit)))
     text = markdown(result)
     if options.write:
         PAGE.write_text(_replaced(PAGE.read_text(encoding="utf-8"), text), encoding="utf-8")
@@ -83,6 +89,16 @@ def main() -> None:
         print(text if options.markdown else "\n".join(map(line, ranked(rows))))
     if not options.markdown:
         print(json.dumps(result, indent=1))
+
+
+def _row(sampler: str, model: str, limit: int, steps: int | None, device: str | None, workers: int) -> dict[str, Any]:
+    """In a process of its own, one of `workers`: the row of one sampler."""
+    import torch
+
+    from atelier.diffusion.catalogue import resolve_sampler
+
+    torch.set_num_threads(max(1, torch.get_num_threads() // workers))
+    return measured(_studio(device), resolve_sampler(sampler)[0], _trials(limit), model, steps)
 
 
 def measured(
@@ -232,10 +248,10 @@ def _trials(limit: int) -> list[Trial]:
     return trials if not 0 < limit < len(trials) else [trials[i * len(trials) // limit] for i in range(limit)]
 
 
-def _chosen(names: str | None) -> list[SamplerSpec]:
+def _chosen(names: str | None) -> list[str]:
     from atelier.diffusion.catalogue import resolve_sampler
 
-    return [resolve_sampler(name)[0] for name in (names.split(",") if names else STEPS)]
+    return [resolve_sampler(name)[0].name for name in (names.split(",") if names else STEPS)]
 
 
 def _options() -> argparse.Namespace:
@@ -245,6 +261,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--steps", type=int, help="instead of each sampler's usual number")
     parser.add_argument("--model", help="name or path; the embedded model if not given")
     parser.add_argument("--device", help="cpu, cuda; the machine's best if not given")
+    parser.add_argument("--workers", type=int, default=1, help="processes, which share the cores; one sampler in each")
     parser.add_argument("--json", action="store_true", help="print JSON only")
     parser.add_argument("--markdown", action="store_true", help="print the section of docs/samplers.md only")
     parser.add_argument("--write", action="store_true", help="put that section into docs/samplers.md")
