@@ -55,14 +55,26 @@ make_venv() {
     "$python" -m venv --clear "$venv"
 }
 
-# What an installation depends on: the project's metadata and the pins.
+# Is there a whole virtual environment, made for this place and by PYTHON where that is set? A moved one has scripts that
+# point to where it was.
+usable_venv() {
+    "$venv/bin/python" -m pip --version >/dev/null 2>&1 && grep -qF -- "$venv" "$venv/pyvenv.cfg" &&
+        [[ -z "${PYTHON:-}" || "$(version_of "$PYTHON")" == "$(version_of "$venv/bin/python")" ]]
+}
+
+version_of() {
+    "$1" -c 'import sys; print(sys.version)' 2>/dev/null || printf 'none: %s\n' "$1"
+}
+
+# What an installation depends on: the place, the project's metadata and the pins.
 fingerprint() {
-    cat "$root/pyproject.toml" "$root/constraints.txt" | cksum
+    printf '%s\n' "$root" | cat - "$root/pyproject.toml" "$root/constraints.txt" | cksum
 }
 
 # installed NAME: is the installation NAME there and up to date?
 installed() {
-    [[ -x "$venv/bin/python" && -f "$venv/.installed-$1" && "$(<"$venv/.installed-$1")" == "$(fingerprint)" ]]
+    [[ -x "$venv/bin/python" && -f "$venv/.installed-$1" && "$(<"$venv/.installed-$1")" == "$(fingerprint)" ]] &&
+        { [[ -z "${PYTHON:-}" ]] || usable_venv; }
 }
 
 # With pip's progress bars where somebody watches.
@@ -76,7 +88,7 @@ pip_install() {
 # install NAME TARGET: torch first and alone, then TARGET ("." or ".[extras]"); writes the stamp last.
 install() {
     local name="$1" target="$2" torch
-    "$venv/bin/python" -c '' 2>/dev/null || make_venv
+    usable_venv || make_venv
     torch="$(grep -m1 '^torch==' "$root/constraints.txt")"
     say "Installing $torch (the largest download) and the rest; this happens once"
     pip_install "$torch"
