@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -125,3 +126,28 @@ def test_a_truncated_picture(tmp_path: Path, suffix: str) -> None:
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     path.with_suffix(".txt").write_text("noise", encoding="utf-8")
     _one_line(tmp_path, path.name, "broken picture")
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+def test_pictures_of_16_bits_keep_their_brightness(suffix: str, tmp_path: Path) -> None:
+    ramp = np.linspace(0, 65535, 32 * 32).reshape(32, 32).astype(np.uint16)
+    Image.fromarray(ramp).save(tmp_path / f"ramp.{suffix}")
+    (tmp_path / "ramp.txt").write_text("a ramp")
+    picture = FolderDataset.open(tmp_path, 32).image(0).astype(int)
+    assert np.abs(picture[..., 0] - ramp / 257).max() <= 1
+
+
+def test_numbers_without_a_range_are_refused(tmp_path: Path) -> None:
+    Image.new("F", (8, 8), 0.5).save(tmp_path / "float.tif")
+    (tmp_path / "float.txt").write_text("a float")
+    with pytest.raises(BadFile, match=r"float\.tif: broken picture .*mode F"):
+        FolderDataset.open(tmp_path, 8).image(0)
+
+
+def test_whatever_a_decoder_raises_names_the_picture(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def damaged(_: Image.Image) -> Image.Image:
+        raise struct.error("required argument is not an integer")
+
+    monkeypatch.setattr("PIL.ImageOps.exif_transpose", damaged)
+    with pytest.raises(BadFile, match=r"a\.jpg: broken picture"):
+        FolderDataset.open(folder, 8).image(0)

@@ -213,6 +213,15 @@ def test_a_picture_at_128_shows_the_same_as_at_64() -> None:
         assert np.abs(fine - scenes.render(scene)).mean() < 12
 
 
+def test_a_user_without_a_home_has_the_fonts_of_the_system(monkeypatch: pytest.MonkeyPatch) -> None:
+    def homeless() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    everywhere = art.font_folders()
+    monkeypatch.setattr(Path, "home", homeless)
+    assert art.font_folders() == everywhere[:3]
+
+
 def test_a_missing_font_is_named_with_its_package(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(art, "font_folders", lambda: (tmp_path,))
     art.font_path.cache_clear()

@@ -127,3 +127,13 @@ def test_a_bad_file_is_named(content: bytes, told: str, tmp_path: Path) -> None:
 def test_no_such_recipe_names_the_embedded_ones() -> None:
     with pytest.raises(BadFile, match=r"mine\.toml: no such recipe: give a TOML file, or one of vae, clip, denoiser"):
         read("mine.toml", VaeRecipe)
+
+
+def test_a_run_whose_recipe_is_damaged_differs() -> None:
+    assert differences({"kind": "vae", "run": 5}, read("vae", VaeRecipe))
+
+
+def test_a_recipe_too_deep_to_read_is_named(tmp_path: Path) -> None:
+    (tmp_path / "deep.json").write_text("[" * 100_000)
+    with pytest.raises(BadFile, match=r"deep\.json: is no recipe"):
+        read(str(tmp_path / "deep.json"), VaeRecipe)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -305,6 +306,7 @@ def test_latents_have_unit_deviation_at_the_measured_scale(source: str, parts: d
 
 def test_only_the_decoder_learns_when_asked(source: str, parts: dict[str, str]) -> None:
     begun = vae_task(source, begin=parts["vae"], learn="decoder")
+    begun.begin()
     before = weights(begun)
     for step in range(3):
         begun.update(step, begun.maker(step))
@@ -313,7 +315,25 @@ def test_only_the_decoder_learns_when_asked(source: str, parts: dict[str, str]) 
     assert all(name.startswith(("decoder.", "post_quant_conv.")) for name in changed)
     assert all(torch.equal(before[name], tensor) for name, tensor in part_weights(Path(parts["vae"])).items())
     with pytest.raises(BadFile, match="an autoencoder of another shape"):
-        vae_task(source, begin=parts["vae"], **{"model.widths": [8, 32]})
+        vae_task(source, begin=parts["vae"], **{"model.widths": [8, 32]}).begin()
+
+
+@pytest.mark.parametrize("kind", ["vae", "denoiser"])
+def test_what_a_run_began_from_is_not_needed_to_go_on(
+    kind: str, source: str, parts: dict[str, str], tmp_path: Path
+) -> None:
+    few = {"data.source": source, **(parts if kind == "denoiser" else {})}
+    first, second = tmp_path / "first", tmp_path / "second"
+    if kind == "vae":
+        shutil.copytree(parts["vae"], first)
+    else:
+        support.trained(support.recipe(kind, {**few, "run.steps": 2}), first)
+    begun = {**few, "begin": str(first)}
+    support.trained(support.recipe(kind, {**begun, "run.steps": 1}), second)
+    first.rename(tmp_path / "elsewhere")
+    support.trained(support.recipe(kind, {**begun, "run.steps": 2}), second)
+    with pytest.raises(BadFile, match="first"):
+        support.trained(support.recipe(kind, {**begun, "run.steps": 2}), tmp_path / "third")
 
 
 # CLIP
@@ -674,8 +694,9 @@ def test_without_tensorboard_and_matplotlib_the_log_remains(
     assert support.result(tmp_path / "without") == support.result(tmp_path / "with")
 
 
-def test_the_clock_of_a_run_goes_on(source: str, tmp_path: Path) -> None:
-    (tmp_path / "log.jsonl").write_text('{"step": 0, "seconds": 5000.0}\n{"step": 3, "lo')
+@pytest.mark.parametrize("torn", [b'{"step": 3, "lo', b"\xff\xfe", b'{"step": "3"}', b"[" * 100_000, b'{"loss": 1}'])
+def test_the_clock_of_a_run_goes_on(torn: bytes, source: str, tmp_path: Path) -> None:
+    (tmp_path / "log.jsonl").write_bytes(b'{"step": 0, "seconds": 5000.0}\n' + torn)
     happened = support.trained(support.recipe("vae", {"data.source": source, "run.steps": 1}), tmp_path)
     (validated,) = (event for event in happened if isinstance(event, Validated))
     assert 5000 < validated.numbers["seconds"] < 5600

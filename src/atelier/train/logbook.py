@@ -95,14 +95,15 @@ def missing_extras() -> list[str]:
 def _rows(path: Path) -> list[Row]:
     """All rows up to the first that is torn."""
     rows: list[Row] = []
-    for line in path.read_text().splitlines() if path.exists() else ():
+    for line in path.read_bytes().splitlines() if path.exists() else ():
         try:
             row: object = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             break
-        if not isinstance(row, dict) or "step" not in row:
+        numbers = cast("dict[str, object]", row) if isinstance(row, dict) else {}
+        if "step" not in numbers or not all(isinstance(number, int | float) for number in numbers.values()):
             break
-        rows.append(cast("Row", row))
+        rows.append(cast("Row", numbers))
     return rows
 
 

@@ -65,6 +65,10 @@ class Task(Protocol[B]):
         """Picklable and pure: the batch of a step."""
         ...
 
+    def begin(self) -> None:
+        """Before the first step of all: fills the networks with what the recipe goes on from. Raises BadInput."""
+        ...
+
     def update(self, step: int, batch: B, /) -> Mapping[str, Tensor]:
         """One step of every optimizer; returns the losses, scalars, "loss" among them."""
         ...
@@ -131,8 +135,8 @@ def train(
     BadInput when the folder holds a run of another recipe and its changes are not accepted, StorageFull when a
     checkpoint does not fit (earlier ones stay), BadFile.
     """
-    course = _Course(task, run, optim, folder)
     with writing(folder):
+        course = _Course(task, run, optim, folder)
         if (resumed := course.resume(accept_changes=accept_changes)) is not None:
             yield resumed
         with closing(Logbook(folder, course.done)) as log, Prefetch(task.maker, course.done, run.workers) as batches:
@@ -145,17 +149,17 @@ class _Course:
     def __init__(self, task: Task[Any], run: Run, optim: Optim, folder: Path) -> None:
         self.task, self.run, self.folder = task, run, folder
         self.pace = Pace(run.steps, optim.warmup, int(run.steps * optim.cooldown))
+        self.saved = checkpoint.newest(folder / checkpoint.FOLDER)
+        if self.saved is None:
+            task.begin()
         self.averages = {name: Ema(net, optim.ema) for name, net in task.nets.items()}
         self.done, self.kept = 0, 0
-        self.saved: Path | None = None
 
     def resume(self, *, accept_changes: bool) -> Resumed | None:
-        checkpoints = self.folder / checkpoint.FOLDER
-        self.saved = checkpoint.newest(checkpoints)
         if self.saved is None:
             return None
         self.done = self.kept = _restore(self.task, self.averages, self.saved, accept_changes=accept_changes)
-        return Resumed(self.done, self.saved, checkpoint.after(checkpoints, self.saved))
+        return Resumed(self.done, self.saved, checkpoint.after(self.folder / checkpoint.FOLDER, self.saved))
 
     def events(self, batches: Prefetch[Any], log: Logbook, stop: Callable[[], bool]) -> Iterator[Event]:
         started = time.monotonic() - log.seconds

@@ -276,9 +276,14 @@ def differences(before: Mapping[str, Any], now: Recipe) -> list[str]:
 
 
 def _fixed(table: Mapping[str, Any]) -> dict[str, Any]:
-    run = {key: value for key, value in table.get("run", {}).items() if key not in FREE}
-    optim = {key: value for key, value in table.get("optim", {}).items() if key != "cooldown"}
-    return {**table, "run": run, "optim": optim}
+    return {**table, "run": _without(table.get("run"), FREE), "optim": _without(table.get("optim"), ("cooldown",))}
+
+
+def _without(part: object, keys: tuple[str, ...]) -> object:
+    """A table but for some of its keys; what is no table stays as it is."""
+    if not isinstance(part, dict):
+        return part
+    return {key: value for key, value in cast("dict[str, Any]", part).items() if key not in keys}
 
 
 def _flat(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -299,7 +304,7 @@ def _parsed(path: Path) -> dict[str, Any]:
     try:
         text = path.read_text(encoding="utf-8")
         table = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, RecursionError) as error:
         raise BadFile(path, f"is no recipe: {error}") from None
     if not isinstance(table, dict):
         raise BadFile(path, "is no recipe: it holds no table")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import io
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -19,9 +20,11 @@ STRIKE = 109
 
 
 def font_folders() -> tuple[Path, ...]:
-    """Where fonts are looked for, the system's folders first."""
-    home = Path.home()
-    return (Path("/usr/share/fonts"), Path("/usr/local/share/fonts"), home / ".local/share/fonts", home / ".fonts")
+    """Where fonts are looked for, the system's folders first; a user without a home has none of their own."""
+    own: tuple[Path, ...] = ()
+    with suppress(RuntimeError):
+        own = tuple(Path.home() / name for name in (".local/share/fonts", ".fonts", "Library/Fonts"))
+    return (Path("/usr/share/fonts"), Path("/usr/local/share/fonts"), Path("/Library/Fonts"), *own)
 
 
 @functools.cache

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,8 +14,20 @@ from atelier.errors import BadFile
 
 PICTURES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif"})
 CAPTIONS = (".txt", ".caption")
-BROKEN = (OSError, UnidentifiedImageError, Image.DecompressionBombError, ValueError, SyntaxError)
+BROKEN = (
+    OSError,
+    Image.DecompressionBombError,
+    ValueError,
+    SyntaxError,
+    struct.error,
+    RuntimeError,
+    EOFError,
+    TypeError,
+    LookupError,
+)
 """What Pillow raises for a damaged file, by format."""
+DEEP = ("I", "F")
+"""Modes of whole and of broken numbers that nobody says the range of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +61,8 @@ class FolderDataset:
         path = self.pictures[index % self.length]
         try:
             with Image.open(path) as opened:
-                upright = ImageOps.exif_transpose(opened)
-                square = ImageOps.fit(_flat(upright), (self.size, self.size), Image.Resampling.LANCZOS)
+                flat = _flat(ImageOps.exif_transpose(opened))
+                square = ImageOps.fit(flat, (self.size, self.size), Image.Resampling.LANCZOS)
         except BROKEN as error:
             raise _broken(path, error) from error
         return np.asarray(square)
@@ -97,7 +110,11 @@ def _text(path: Path) -> str:
 
 
 def _flat(picture: Image.Image) -> Image.Image:
-    """RGB; transparent parts over white."""
+    """RGB; transparent parts over white; of 16 bits the upper eight. Raises ValueError for numbers without a range."""
+    if picture.mode.startswith("I;16") or (picture.mode == "I" and picture.format == "PNG"):
+        return Image.fromarray((np.asarray(picture).astype(np.uint32) // 257).astype(np.uint8)).convert("RGB")
+    if picture.mode in DEEP:
+        raise ValueError(f"its numbers are of mode {picture.mode}, whose white nobody knows; save it with 8 or 16 bits")
     if not picture.has_transparency_data:
         return picture.convert("RGB")
     layers = picture.convert("RGBA")

@@ -147,6 +147,9 @@ class ClipTask:
             parameter.requires_grad = False
         self.clip.logit_scale.data = weights["logit_scale"]
 
+    def begin(self) -> None:
+        """Nothing: a text tower that stays as it is is read whenever the task is made."""
+
     @property
     def nets(self) -> Mapping[str, nn.Module]:
         return {"clip": self.clip}

@@ -135,8 +135,6 @@ class DenoiserTask:
         torch.manual_seed(recipe.run.seed)
         self.unet = UNet(spec_of(recipe, frozen.vae.spec.latent, frozen.text.spec.width))
         initialise(self.unet)
-        if recipe.begin:
-            fill(self.unet, Path(recipe.begin))
         self.unet = channels_last(self.unet.to(machine.device))
         self._optimizers = optimizers("unet", self.unet, recipe.optim, ("conv_in.", "conv_out."), self._bases())
         self._empty = torch.tensor(self._vocabulary.ids(""), device=machine.device)
@@ -152,6 +150,10 @@ class DenoiserTask:
         tokens = torch.tensor([self._vocabulary.ids(c) for c in captions], device=self.machine.device)
         basis = whitening(torch.cat([self._text(part).last for part in torch.split(tokens, CHUNK)]), gain)
         return {name: basis for name, _ in self.unet.named_parameters() if name.endswith(READERS)}
+
+    def begin(self) -> None:
+        if self.recipe.begin:
+            fill(self.unet, Path(self.recipe.begin))
 
     @property
     def nets(self) -> Mapping[str, nn.Module]:

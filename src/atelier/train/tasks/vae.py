@@ -87,16 +87,10 @@ class PatchDiscriminator(nn.Module):
         return self.net(image)
 
 
-def _begun(recipe: VaeRecipe) -> AutoencoderKL:
-    """The autoencoder to train, from nothing or from a finished training; what does not learn has no gradients."""
+def _new(recipe: VaeRecipe) -> AutoencoderKL:
+    """The autoencoder to train, from nothing; what does not learn has no gradients."""
     vae = AutoencoderKL(spec_of(recipe))
-    if recipe.begin:
-        run = Path(recipe.begin)
-        if spec_in(run, part_settings(run, "vae"), "spec", VaeSpec) != vae.spec:
-            raise BadFile(run, "holds an autoencoder of another shape than [model]; give the same numbers")
-        vae.load_state_dict(part_weights(run))
-    else:
-        initialise(vae)
+    initialise(vae)
     if recipe.learn == "decoder":
         for name, parameter in vae.named_parameters():
             parameter.requires_grad = not name.startswith(("encoder.", "quant_conv."))
@@ -125,10 +119,18 @@ class VaeTask:
         self.recipe, self.machine = recipe, machine
         self._data, self._held_out = dataset(recipe.data, "train"), dataset(recipe.data, "held_out")
         torch.manual_seed(recipe.run.seed)
-        self.vae = channels_last(_begun(recipe).to(machine.device))
+        self.vae = channels_last(_new(recipe).to(machine.device))
         outer = ("encoder.conv_in.", "decoder.conv_out.")
         self._painters = optimizers("vae", self.vae, recipe.optim, outer)
         self._critic = _Critic(recipe, machine) if recipe.loss.gan else None
+
+    def begin(self) -> None:
+        if not self.recipe.begin:
+            return
+        run = Path(self.recipe.begin)
+        if spec_in(run, part_settings(run, "vae"), "spec", VaeSpec) != self.vae.spec:
+            raise BadFile(run, "holds an autoencoder of another shape than [model]; give the same numbers")
+        self.vae.load_state_dict(part_weights(run))
 
     @property
     def nets(self) -> Mapping[str, nn.Module]:
