@@ -151,6 +151,16 @@ def test_convert_keeps_its_hands_off_folders_that_are_no_models(shelf: Path, tmp
     assert (photos / "holiday.jpg").read_bytes() == b"dear"
 
 
+def test_convert_replaces_a_model_and_nothing_beside_it(shelf: Path, tmp_path: Path) -> None:
+    source, target = shelf / "single.safetensors", tmp_path / "there"
+    assert run("convert", source, target).exit_code == 0
+    assert run("convert", source, target, "--overwrite").exit_code == 0
+    moved = source.rename(target / "base.safetensors")
+    error = problem("convert", moved, target, "--overwrite")
+    assert "(base.safetensors)" in str(error)
+    assert moved.is_file()
+
+
 def test_convert_refuses_what_could_not_be_painted_with(shelf: Path, tmp_path: Path) -> None:
     tensors = load_file(shelf / "single.safetensors")
     name = next(name for name in tensors if name.endswith("input_blocks.1.0.emb_layers.1.weight"))

@@ -14,6 +14,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+import tiny
 from atelier.errors import BadFile, BadInput
 from atelier.families import sd1
 from atelier.families.checkpoint import families, open_checkpoint
@@ -219,6 +220,7 @@ SPOILT: dict[str, tuple[Callable[[Path], None], str]] = {
     "an unknown schedule": (_set("scheduler/scheduler_config.json", beta_schedule="x"), 'beta_schedule is "x"'),
     "trained betas": (_set("scheduler/scheduler_config.json", trained_betas=[0.1]), "trained_betas"),
     "a scale of zero": (_set("vae/config.json", scaling_factor=0), "scaling_factor is 0"),
+    "a number beyond all": (_set("vae/config.json", scaling_factor=10**400), "scaling_factor is 1000"),
     "a true number": (_set("vae/config.json", norm_num_groups=True), "norm_num_groups is true"),
     "an unknown text activation": (_set("text_encoder/config.json", hidden_act="relu"), "hidden_act"),
 }
@@ -316,3 +318,27 @@ def test_shapes_that_cannot_be_are_refused() -> None:
             shapes.shape(name, 2)
     with pytest.raises(BadFile, match="lacks …d"):
         shapes.ending("d")
+
+
+@pytest.mark.parametrize(
+    ("channels", "pipeline"), [(9, "StableDiffusionInpaintPipeline"), (8, "StableDiffusionInstructPix2PixPipeline")]
+)
+def test_models_that_work_on_a_picture_keep_their_pipeline(channels: int, pipeline: str, tmp_path: Path) -> None:
+    write_diffusers(tiny.modules(in_channels=channels), tmp_path / "a")
+    assert json.loads((tmp_path / "a" / "model_index.json").read_text())["_class_name"] == pipeline
+    assert open_checkpoint(tmp_path / "a").unet_spec.in_channels == channels
+
+
+def test_a_model_of_a_pipeline_that_is_not_known_is_no_folder(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=r"7 channels for a latent of 4.*write one file"):
+        write_diffusers(tiny.modules(in_channels=7), tmp_path / "a")
+    assert not (tmp_path / "a").exists()
+
+
+def test_a_projection_of_one_number_is_named(tmp_path: Path) -> None:
+    write_ldm(model(), tmp_path / "a.safetensors")
+    tensors = load_file(tmp_path / "a.safetensors")
+    tensors["cond_stage_model.transformer.text_projection.weight"] = torch.tensor(1.0)
+    save_file(tensors, tmp_path / "a.safetensors")
+    with pytest.raises(BadFile, match="text_projection"):
+        _ = open_checkpoint(tmp_path / "a.safetensors").text_spec

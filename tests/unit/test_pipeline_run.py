@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 from torch import nn
 
+import tiny
 from atelier.errors import AtelierError, BadFile, BadInput, NotFinite, StorageFull, UnknownName
 from atelier.models.clip import ClipText, TextStates
 from atelier.pipeline.resources import PartOf, T
@@ -40,6 +41,19 @@ def request(**fields: object) -> Request:
 
 def pixels(studio: Studio, **fields: object) -> list[bytes]:
     return [picture.image.tobytes() for picture in studio.paint(request(**fields))]
+
+
+@pytest.mark.parametrize("keep", [True, False])
+def test_a_model_that_was_replaced_is_read_again(keep: bool, tmp_path: Path):
+    path = tmp_path / "a.safetensors"
+    tiny.single_file(path)
+    studio = Studio(CPU, Library(), HashCache(), version="1", keep=keep)
+    before = studio.paint(request(model=str(path)))[0]
+    tiny.single_file(path, prediction="epsilon")
+    after = studio.paint(request(model=str(path)))[0]
+    anew = Studio(CPU, Library(), HashCache(), version="1").paint(request(model=str(path)))[0]
+    assert (after.infotext, after.image.tobytes()) == (anew.infotext, anew.image.tobytes())
+    assert after.image.tobytes() != before.image.tobytes()
 
 
 @pytest.mark.parametrize("sampler", ["DPM++ 2M", "Euler a", "DPM++ SDE"])

@@ -89,10 +89,10 @@ def convert(
 ) -> None:
     """Write a model in another layout or precision; it appears complete or not at all."""
     from atelier.weights.archive import counted
-    from atelier.weights.formats.atomic import sweep
+    from atelier.weights.formats.atomic import reachable, sweep
 
     chosen = layout or (Layout.LDM if target.suffix == SINGLE_FILE else Layout.DIFFUSERS)
-    _check_target(target, chosen, overwrite=overwrite)
+    _check_target(reachable(target), chosen, overwrite=overwrite)
     checkpoint = _opened(source, models_dir, variant)
     _check_whole(checkpoint)
     if target.parent.is_dir():
@@ -124,6 +124,7 @@ def _check_whole(checkpoint: Checkpoint) -> None:
 
 def _check_target(target: Path, layout: Layout, *, overwrite: bool) -> None:
     from atelier.errors import BadFile
+    from atelier.families.write import WRITTEN
     from atelier.runtime.library import FOLDER_MARK
 
     if layout is Layout.LDM and target.suffix != SINGLE_FILE:
@@ -134,8 +135,10 @@ def _check_target(target: Path, layout: Layout, *, overwrite: bool) -> None:
         return
     if not overwrite:
         raise BadFile(target, "exists already; choose another name, or add --overwrite")
-    if target.is_dir() and not (target / FOLDER_MARK).is_file():
-        raise BadFile(target, "holds something else than a model, which would be lost; choose another name")
+    others = sorted(path.name for path in target.iterdir() if path.name not in WRITTEN) if target.is_dir() else []
+    if others or (target.is_dir() and not (target / FOLDER_MARK).is_file()):
+        lost = others[0] if others else "all that it holds"
+        raise BadFile(target, f"holds something else than a model, which would be lost ({lost}); choose another name")
 
 
 def _library(folders: list[Path] | None) -> Library:

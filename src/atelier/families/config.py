@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import math
+import sys
 from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,7 +77,7 @@ class Config:
         found = self.values.get(key)
         if found is None:
             return default
-        if isinstance(found, bool) or not isinstance(found, (int, float)) or not low <= found < math.inf:
+        if isinstance(found, bool) or not isinstance(found, (int, float)) or not low <= found <= sys.float_info.max:
             raise self.wrong(key, f"a number of at least {low:g}")
         return float(found)
 

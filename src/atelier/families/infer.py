@@ -192,7 +192,7 @@ def text(shapes: Shapes, facts: Facts) -> TextSpec:
     vocabulary, width = shapes.shape(f"{root}embeddings.token_embedding.weight", 2)
     heads = facts.text_heads or max(1, width // HEAD_WIDTH)
     shapes.divides(heads, width, "heads")
-    projection = next((s[0] for name, s in shapes.found.items() if name.endswith("text_projection.weight")), None)
+    projection = next((name for name in shapes.found if name.endswith("text_projection.weight")), None)
     return TextSpec(
         vocab=vocabulary,
         width=width,
@@ -201,7 +201,7 @@ def text(shapes: Shapes, facts: Facts) -> TextSpec:
         mlp=shapes.shape(f"{root}encoder.layers.0.mlp.fc1.weight", 2)[0],
         positions=shapes.shape(f"{root}embeddings.position_embedding.weight", 2)[0],
         act=facts.text_act,
-        projection=projection,
+        projection=None if projection is None else shapes.shape(projection, 2)[0],
         eos=facts.text_eos or min(vocabulary, CLIP_VOCABULARY) - 1,
     )
 
@@ -215,7 +215,7 @@ def vision(shapes: Shapes, facts: Facts) -> VisionSpec:
     places = shapes.shape(f"{root}embeddings.position_embedding.weight", 2)[0] - 1
     heads = facts.vision_heads or max(1, width // HEAD_WIDTH)
     shapes.divides(heads, width, "heads")
-    projection = shapes.found.get("visual_projection.weight")
+    projection = "visual_projection.weight"
     return VisionSpec(
         image=isqrt(places) * patch,
         patch=patch,
@@ -224,5 +224,5 @@ def vision(shapes: Shapes, facts: Facts) -> VisionSpec:
         heads=heads,
         mlp=shapes.shape(f"{root}encoder.layers.0.mlp.fc1.weight", 2)[0],
         act=facts.vision_act,
-        projection=None if projection is None else projection[0],
+        projection=shapes.shape(projection, 2)[0] if projection in shapes.found else None,
     )

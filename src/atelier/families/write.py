@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 WRITTEN_FOR = "0.30.0"
 """The oldest diffusers that is promised to read what is written."""
+WRITTEN = frozenset({INDEX, "scheduler", "tokenizer", *(folder for folder, _ in PLACES.values())})
+"""What `write_diffusers` puts into a folder."""
 
 
 class Source(Protocol):
@@ -198,11 +200,25 @@ def _configs(source: Source) -> dict[str, dict[str, object]]:
     return configs if vision is None else {**configs, "image_encoder/config.json": _vision(vision)}
 
 
+def _pipeline(source: Source) -> str:
+    """The class of diffusers that knows what the U-Net is given beside the latent: nothing, a masked picture, a
+    picture."""
+    latent = source.vae_spec.latent
+    beside = source.unet_spec.in_channels - latent
+    names = {0: "", latent + 1: "Inpaint", latent: "InstructPix2Pix"}
+    if beside not in names:
+        raise BadInput(
+            f"a U-Net of {beside + latent} channels for a latent of {latent}: diffusers' folder of such a model is not "
+            "known here; write one file, which keeps it as it is"
+        )
+    return f"StableDiffusion{names[beside]}Pipeline"
+
+
 def _index(source: Source) -> dict[str, object]:
     vision = ["transformers", "CLIPVisionModelWithProjection"] if source.vision_spec is not None else [None, None]
     scale = source.facts.cfg_scale
     return {
-        "_class_name": "StableDiffusionPipeline",
+        "_class_name": _pipeline(source),
         "_diffusers_version": WRITTEN_FOR,
         **({} if scale is None else {CFG_SCALE: scale}),
         "feature_extractor": [None, None],

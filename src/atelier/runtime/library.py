@@ -65,8 +65,6 @@ def embedded_folder() -> Path:
 def _candidates(folder: Path) -> Iterator[Path]:
     """Model files and folders at or below `folder`; a model folder is not searched for more, and of a training's folder
     only what it made."""
-    if not folder.is_dir():
-        return
     for root, folders, names in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith(".")]  # half-written ones begin so
         if FOLDER_MARK in names:

@@ -14,6 +14,7 @@ import torch
 from PIL.Image import Image
 from torch import Tensor, nn
 
+from atelier.errors import BadFile
 from atelier.families.checkpoint import Checkpoint, open_checkpoint
 from atelier.families.family import Family
 from atelier.models.clip import ClipText
@@ -26,9 +27,12 @@ from atelier.runtime.device import Device
 from atelier.runtime.heap import settle_heap
 from atelier.runtime.store import Destination
 from atelier.weights.cast import precision_name
+from atelier.weights.hashes import HashCache
 from atelier.weights.tokenizer import ClipTokenizer
 
 M = TypeVar("M", bound=nn.Module)
+Stamp = tuple[tuple[str, int, int], ...]
+"""Name, size and time of change of each file."""
 
 
 class Machine:
@@ -41,30 +45,41 @@ class Machine:
     def __init__(self, device: Device, *, keep: bool) -> None:
         self._device, self._keep = device, keep
         self._lock = threading.RLock()
-        self._checkpoints: dict[str, Checkpoint] = {}
-        self._parts: dict[tuple[str, str], object] = {}
-        self._users: dict[tuple[str, str], int] = {}
+        self._opened: dict[Path, tuple[Stamp, Checkpoint]] = {}
+        self._checkpoints: dict[ModelRef, Checkpoint] = {}
+        self._parts: dict[tuple[ModelRef, str], object] = {}
+        self._users: dict[tuple[ModelRef, str], int] = {}
 
     @property
     def device(self) -> torch.device:
         return self._device.torch_device
 
     def checkpoint(self, model: ModelRef) -> Checkpoint:
-        return self.open(Path(model.path))
+        """What `refer` named so. Raises BadFile."""
+        with self._lock:
+            return self._checkpoints.get(model) or self.open(Path(model.path))
 
     def open(self, path: Path) -> Checkpoint:
-        """The headers of the model at `path`, read once. Raises BadFile."""
+        """The headers of the model at `path`, read again where a file of it has changed. Raises BadFile."""
+        stamp = _stamp(path)
         with self._lock:
-            if str(path) not in self._checkpoints:
-                self._checkpoints[str(path)] = open_checkpoint(path)
-            return self._checkpoints[str(path)]
+            if path not in self._opened or self._opened[path][0] != stamp:
+                self._opened[path] = stamp, open_checkpoint(path)
+            return self._opened[path][1]
+
+    def refer(self, name: str, model: Checkpoint, hashes: HashCache) -> ModelRef:
+        """Names the model by its weights, so that a run has the same ones to its end. Raises BadFile."""
+        reference = ModelRef(name, str(model.path), model.sha256(hashes))
+        with self._lock:
+            self._checkpoints[reference] = model
+        return reference
 
     @contextmanager
     def borrow(self, model: ModelRef, part: PartOf[T], /) -> Generator[T]:
-        key = (model.path, part.name)
+        key = (model, part.name)
         with self._lock:
             if key not in self._parts:
-                self._drop_others(model.path)
+                self._drop_others(model)
                 self._parts[key] = LOADERS[part.name](self.checkpoint(model), self._device)
             self._users[key] = self._users.get(key, 0) + 1
             borrowed = cast("T", self._parts[key])
@@ -85,10 +100,20 @@ class Machine:
         destination = Destination.of(output)
         return destination.save(image, infotext, picture=picture, pictures=pictures, seed=seed)
 
-    def _drop_others(self, path: str) -> None:
+    def _drop_others(self, model: ModelRef) -> None:
         """Forgets the parts of other models that nobody uses now."""
-        for key in [k for k in self._parts if k[0] != path and not self._users.get(k)]:
+        for key in [k for k in self._parts if k[0] != model and not self._users.get(k)]:
             del self._parts[key]
+
+
+def _stamp(path: Path) -> Stamp:
+    """What changes with the files of a model. Raises BadFile."""
+    try:
+        files = sorted(path.rglob("*")) if path.is_dir() else [path]
+        states = [(str(file), file.stat()) for file in files]
+    except OSError as error:
+        raise BadFile(path, f"cannot be read ({error.strerror})") from error
+    return tuple((name, state.st_size, state.st_mtime_ns) for name, state in states)
 
 
 @dataclass(frozen=True, slots=True)

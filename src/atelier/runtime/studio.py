@@ -89,7 +89,7 @@ class Studio:
         found = self._find(request, warn)
         model = self._machine.open(found.path)
         _check_paints_from_text(model)
-        reference = ModelRef(found.name, str(found.path), model.sha256(self._hashes))
+        reference = self._machine.refer(found.name, model, self._hashes)
         resolved = resolve(request, Offer(_method, reference, _defaults(model)))
         if request.output is not None:
             Destination.of(request.output).prepare()
@@ -143,7 +143,9 @@ class Studio:
 
     def _hashed(self, request: Request) -> Model | None:
         wanted = (request.model_hash or "").lower()
-        files = (model for model in self.library.models() if wanted and model.path.is_file())
+        if not wanted:
+            return None
+        files = (model for model in self.library.models() if model.path.is_file())
         return next((m for m in files if (self._hashes.known(m.path) or "").startswith(wanted)), None)
 
     def _maker(self, resolved: Resolved) -> Maker:
