@@ -27,7 +27,7 @@ def generate(
         str | None, typer.Option(help="Name or path of a model.", show_default="the embedded model")
     ] = None,
     steps: Annotated[int | None, typer.Option(help="Steps of the sampler.", show_default="the model's")] = None,
-    sampler: Annotated[str | None, typer.Option(help="Name of the sampler.", show_default="the model's")] = None,
+    sampler: Annotated[str | None, typer.Option(help="Name of the sampler.", show_default="DPM++ 2M")] = None,
     scheduler: Annotated[
         str | None, typer.Option(help="Name of the schedule, or levels: 14.6,7,3,0.", show_default="the sampler's")
     ] = None,
