@@ -57,6 +57,12 @@ def test_a_text_is_painted_again_and_compared_by_its_hash(painted: Path, capsys:
     assert "equal: the pixels have the hash" in capsys.readouterr().out
 
 
+def test_several_pictures_are_not_compared_and_not_painted(painted: Path, capsys: pytest.CaptureFixture[str]):
+    assert run(["generate", "--from", "cat.png", "--verify", "--batch-size", "2", "-o", "two.png"]) == 2
+    assert "compares one picture, and 2 are asked for" in capsys.readouterr().err
+    assert not list(painted.parent.glob("two*"))
+
+
 def test_what_is_said_replaces_what_the_picture_says(painted: Path, capsys: pytest.CaptureFixture[str]):
     assert run(["generate", "a dog", "--from", "cat.png", "--verify", "--steps", "4", "-o", "dog.png"]) == 1
     out = capsys.readouterr().out

@@ -158,6 +158,11 @@ def test_what_a_sampler_is_told_matters(studio: Studio, sampler: str, fields: di
     assert pixels(studio, sampler=sampler, **fields) != pixels(studio, sampler=sampler, **asked)
 
 
+def test_prompts_of_the_second_pass_have_the_same_limit(studio: Studio):
+    with pytest.raises(BadInput, match="hires_prompt has 16,001 characters"):
+        studio.paint(request(hires_prompt="a" * 16_001))
+
+
 def test_weights_of_one_and_an_empty_part_of_the_timeline_change_nothing(studio: Studio):
     assert pixels(studio, prompt="(a red cat:1)") == pixels(studio)
     assert pixels(studio, prompt="[a dog:a red cat:0]") == pixels(studio)

@@ -146,8 +146,8 @@ def test_padding_to_equal_length() -> None:
 
 def test_2000_tokens_are_the_limit() -> None:
     assert chunk([Weighted("1 " * 2000)], tokenize).count == 2000
-    with pytest.raises(BadInput, match="2,001 tokens: the limit is 2,000"):
-        chunk([Weighted("1 " * 2001)], tokenize)
+    with pytest.raises(BadInput, match=r"2,001 tokens: the limit is 2,000, shorten .* with '7 1 1"):
+        chunk([Weighted("7 " + "1 " * 2000)], tokenize)
     with pytest.raises(BadInput, match="more than 2,000 tokens"):
         chunk(parse_attention("BREAK " * 2600), tokenize)
 

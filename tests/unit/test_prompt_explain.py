@@ -103,6 +103,7 @@ def test_an_explanation_without_a_tokenizer_says_nothing_of_tokens() -> None:
         (["x " * 2001], "2,001 tokens: the limit is 2,000"),
         (["x", "--emphasis", "loud"], "unknown emphasis mode 'loud'"),
         (["x", "--embedding", "y"], "write it as name=vectors"),
+        (["x", "--embedding", "y=0"], "write it as name=vectors"),
         (["x", "--wildcards", "/nowhere"], "is no folder"),
         (["x", "--style", "y", "--styles-file", "/nowhere.csv"], "cannot be read"),
     ],

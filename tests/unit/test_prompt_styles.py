@@ -54,6 +54,8 @@ def test_extracting() -> None:
     assert extract_style("masterpiece, {prompt}", "masterpiece, 1girl") == "1girl"
     assert extract_style("masterpiece, {prompt}", "x, 1girl") is None
     assert extract_style("aXb{prompt}Xb", "aXb") is None
+    assert extract_style("masterpiece", "1girl, masterpiece ") == "1girl"
+    assert extract_style("oil, {prompt}", " oil, 1girl\n") == "1girl"
 
 
 def test_extracting_needs_both_texts() -> None:

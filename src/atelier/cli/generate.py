@@ -121,6 +121,8 @@ def generate(
         )
     seen = None if original is None else repaint.Original.read(original)
     request = _request(fields, seen)
+    if verify and request.batch_size * request.batch_count != 1:
+        raise BadInput(f"--verify compares one picture, and {request.batch_size * request.batch_count} are asked for")
     display = progress.display(preview=preview)
     notes = () if seen is None else seen.notes()
     with closing(_events(request, styles_file, wildcards, notes, shows=display.draw is not None)) as events:

@@ -82,6 +82,6 @@ def _embedding(text: str) -> tuple[str, int]:
     from atelier.errors import BadInput
 
     name, _, vectors = text.rpartition("=")
-    if not name or not vectors.isdecimal() or not 0 < len(vectors) <= 4:
+    if not name or not vectors.isdecimal() or not 0 < len(vectors) <= 4 or not int(vectors):
         raise BadInput(f"--embedding {text!r}: write it as name=vectors, for example easynegative=8")
     return name, int(vectors)

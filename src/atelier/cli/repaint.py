@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from atelier.errors import BadFile, BadInput
+from atelier.errors import BadFile
 from atelier.request.infotext import Infotext, Settings, interpret, pixel_hash, read, to_request, without_effect
 
 if TYPE_CHECKING:
@@ -80,16 +80,14 @@ class Original:
 
 def verify(original: Original, painted: Sequence[PictureReady]) -> bool:
     """Says whether the picture painted again is equal to the last bit, and if not what differs and why."""
-    same, lines = compare(original, painted)
+    (picture,) = painted
+    same, lines = compare(original, picture)
     typer.echo("\n".join(lines))
     return same
 
 
-def compare(original: Original, painted: Sequence[PictureReady]) -> tuple[bool, list[str]]:
-    """(equal to the last bit, lines that say so). Raises BadInput for a request of several pictures."""
-    if len(painted) != 1:
-        raise BadInput(f"--verify compares one picture, and {len(painted)} were painted: use batches of 1")
-    made = painted[0]
+def compare(original: Original, made: PictureReady) -> tuple[bool, list[str]]:
+    """(equal to the last bit, lines that say so)."""
     before, now = interpret(original.said).settings, interpret(read(made.infotext)).settings
     hashed, found = pixel_hash(made.image), original.pixels()
     if found is not None and pixel_hash(found) == hashed:

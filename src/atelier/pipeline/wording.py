@@ -34,6 +34,8 @@ def wording(
     Raises BadInput for a prompt over the limits, wildcards that include themselves, and, unless the request is
     lenient, for networks.
     """
+    for what in ("hires_prompt", "hires_negative_prompt"):
+        checked(getattr(asked, what) or "", what)
     said = _chosen(prompt, "prompt", asked, seed, files, warn)
     unsaid = _chosen(negative_prompt, "negative prompt", asked, seed, files, warn)
     phrase = parse(without_comments(said), warn)

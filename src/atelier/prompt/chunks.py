@@ -15,6 +15,8 @@ from atelier.prompt.text import MAX_TOKENS
 
 BACKTRACK = 20
 """A chunk gives away at most this many tokens after its last comma; 0: none ever."""
+SHOWN = 40
+"""Characters by which a prompt that is too long is told from the others of a request."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +79,8 @@ def chunk(
     An inversion that does not fit into the rest of a chunk starts the next one; one of more than `length` vectors goes
     on in the chunks after that (A1111 fails on it). Raises BadInput beyond MAX_TOKENS tokens.
     """
-    writer = _Writer(marks, backtrack)
+    items = list(items)
+    writer = _Writer(marks, backtrack, items[0].text[:SHOWN] if items else "")
     for item in items:
         if item.is_break:
             writer.finish()
@@ -109,8 +112,9 @@ class _Place:
 class _Writer:
     """The chunk being filled, its last comma, and the finished chunks."""
 
-    def __init__(self, marks: Marks, backtrack: int) -> None:
+    def __init__(self, marks: Marks, backtrack: int, opening: str) -> None:
         self.marks = marks
+        self.opening = opening
         self.backtrack = backtrack
         self.places: list[_Place] = []
         self.comma = -1
@@ -149,15 +153,19 @@ class _Writer:
         """Ends the chunk."""
         self.finished.append(_chunk(self.places, self.marks))
         if len(self.finished) * self.marks.length > MAX_TOKENS + self.marks.length:
-            raise BadInput(f"prompt has more than {MAX_TOKENS:,} tokens: shorten it")
+            raise self._too_long(f"more than {MAX_TOKENS:,}")
         self.places = []
         self.comma = -1
+
+    def _too_long(self, count: str) -> BadInput:
+        said = f"prompt has {count} tokens: the limit is {MAX_TOKENS:,}"
+        return BadInput(f"{said}, shorten the one that begins with {self.opening!r}")
 
     def done(self) -> Chunks:
         """Everything; the count adds whole chunks, and of the last one what it holds."""
         count = len(self.finished) * self.marks.length + len(self.places)
         if count > MAX_TOKENS:
-            raise BadInput(f"prompt has {count:,} tokens: the limit is {MAX_TOKENS:,}, shorten it")
+            raise self._too_long(f"{count:,}")
         if not self.places and self.finished:
             return Chunks(tuple(self.finished), count)
         self.finish()

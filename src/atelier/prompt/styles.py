@@ -66,7 +66,7 @@ def apply_styles(prompt: str, texts: Iterable[str]) -> str:
 
 def extract_style(text: str, prompt: str) -> str | None:
     """The prompt without a style's text, None if it is not in there: the inverse of applying it."""
-    text = text.strip()
+    text, prompt = text.strip(), prompt.strip()
     if PLACEHOLDER in text:
         left, _, right = text.partition(PLACEHOLDER)
         fits = len(prompt) >= len(left) + len(right) and prompt.startswith(left) and prompt.endswith(right)
