@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from atelier.request.infotext_comfy import as_graph, read_graph
+from atelier.request.infotext_comfy import read_graph
 from atelier.request.infotext_foreign import as_fields, read_civitai, read_dream, read_fields
+from atelier.request.infotext_graph import as_graph
 from atelier.request.infotext_keys import NAMES
 from atelier.request.infotext_pairs import Pair
 from atelier.request.infotext_record import Infotext, Pairs

@@ -55,7 +55,7 @@ def settings_of(found: Infotext) -> Reading:
         extras=tuple(reader.extras),
         **cast("dict[str, int | str | None]", values),  # pyright: ignore[reportArgumentType] - checked by kind
     )
-    return Reading(settings, tuple(reader.warnings), tuple(reader.lies))
+    return Reading(settings, (*found.warnings, *reader.warnings), tuple(reader.lies))
 
 
 class _Reader:
