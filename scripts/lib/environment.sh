@@ -58,7 +58,8 @@ make_venv() {
 # Is there a whole virtual environment, made for this place and by PYTHON where that is set? A moved one has scripts that
 # point to where it was.
 usable_venv() {
-    "$venv/bin/python" -m pip --version >/dev/null 2>&1 && grep -qF -- "$venv" "$venv/pyvenv.cfg" &&
+    "$venv/bin/python" -m pip --version >/dev/null 2>&1 &&
+        grep -qF -e "$venv" -e "$(cd "$venv" && pwd -P)" "$venv/pyvenv.cfg" &&
         [[ -z "${PYTHON:-}" || "$(version_of "$PYTHON")" == "$(version_of "$venv/bin/python")" ]]
 }
 
