@@ -71,7 +71,7 @@ class Logbook:
         for place, name in enumerate(names, start=1):
             axes: Any = figure.add_subplot(lines, columns, place)
             points = [(row["step"], row[name]) for row in self.rows if name in row]
-            axes.plot(*zip(*points, strict=True), linewidth=1)
+            axes.plot(*zip(*points, strict=True), linewidth=1, marker="." if len(points) == 1 else None)
             axes.set_title(name, fontsize=9)
             axes.grid(alpha=0.3)
         buffer = io.BytesIO()
