@@ -285,6 +285,61 @@ def test_json_that_names_things_plainly(fields: dict[str, Any], expected: tuple[
     assert pairs_of(fields) == ("json", *expected)
 
 
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({"scheduler": "EulerAncestralDiscreteScheduler"}, {"Sampler": "EulerAncestralDiscreteScheduler"}),
+        ({"scheduler": "karras"}, {"Schedule type": "karras"}),
+        ({"sampler": "x", "scheduler": "y"}, {"Sampler": "x", "Schedule type": "y"}),
+        ({"sampler_name": "euler", "scheduler_name": "karras"}, {"Sampler": "Euler", "Schedule type": "karras"}),
+        ({"distilled_guidance_scale": 3.5, "clip_skip": True}, {"Distilled CFG Scale": "3.5", "Clip skip": "2"}),
+        ({"clip_skip": False}, {}),
+        ({"num_steps": 8, "img_width": 64, "img_height": 32}, {"Steps": "8", "Size": "64x32"}),
+        ({"width": "64", "height": "32"}, {"Size": "64x32"}),
+        (
+            {"enable_hr": True, "hr_scale": 2, "hr_upscaler": "Latent", "denoising_strength": 0.5},
+            {"Denoising strength": "0.5", "Hires upscale": "2", "Hires upscaler": "Latent"},
+        ),
+        ({"enable_hr": False, "hr_scale": 2, "hr_upscaler": "Latent", "denoising_strength": 0.5}, {}),
+        (
+            {"enable_hr": False, "init_images": ["…"], "denoising_strength": 0.5},
+            {"Denoising strength": "0.5", "init_images": '["…"]'},
+        ),
+        ({"subseed": 3, "subseed_strength": 0.2}, {"Variation seed": "3", "Variation seed strength": "0.2"}),
+        ({"subseed": 3, "subseed_strength": 0}, {}),
+        ({"sd_model_hash": "6ce0161689", "sd_model_name": "v1-5"}, {"Model hash": "6ce0161689", "Model": "v1-5"}),
+        ({"base_model_name": "x", "base_model_hash": "ab" * 32}, {"Model hash": "ababababab", "Model": "x"}),
+        (
+            {"baseModel": {"modelFileName": "x", "hash": "6CE0161689"}, "samplerName": "Euler a", "clipSkip": 2},
+            {"Sampler": "Euler a", "Model hash": "6CE0161689", "Model": "x", "Clip skip": "2"},
+        ),
+    ],
+)
+def test_names_that_programs_give_to_things(fields: dict[str, Any], expected: dict[str, str]) -> None:
+    found = interpret(read(json.dumps({"prompt": "p", "seed": 1, **fields})))
+    assert pairs_of({"prompt": "p", "seed": 1, **fields}) == ("json", "p", "", {"Seed": "1", **expected})
+    assert not found.warnings
+    assert not found.lies
+
+
+def test_a_pipeline_of_diffusers_is_painted() -> None:
+    fields = {"prompt": "x", "num_inference_steps": 2, "guidance_scale": 7.5, "seed": 1, "width": 64, "height": 64}
+    request = to_request(read(json.dumps({**fields, "scheduler": "EulerAncestralDiscreteScheduler"})))
+    assert (request.steps, request.cfg_scale, request.width, request.scheduler) == (2, 7.5, 64, None)
+    assert request.sampler is not None
+    assert resolve_sampler(request.sampler, None)[0].name == "Euler a"
+
+
+def test_sizes_of_fooocus_and_old_swarmui() -> None:
+    fooocus = {"prompt": "p", "guidance_scale": 4, "base_model": "x", "steps": 3, "seed": 1}
+    for size in ({"width": 64, "height": 32}, {"resolution": "(64, 32)"}, {"resolution": "64x32"}):
+        dialect, _, _, pairs = pairs_of({**fooocus, **size})
+        assert (dialect, pairs["Size"]) == ("fooocus", "64x32")
+        assert not {"width", "height", "resolution"} & pairs.keys()
+    pairs = pairs_of({"sui_image_params": {"prompt": "p", "seed": 1, "steps": 3, "resolution": "64x32"}})[3]
+    assert pairs == {"Seed": "1", "Steps": "3", "Size": "64x32"}
+
+
 def test_fooocus_and_stable_diffusion_cpp_are_not_a1111() -> None:
     line = "Steps: 30, Sampler: DPM++ 2M SDE Karras, Seed: 12, Size: 512x512, CFG scale: 4, Sharpness: 2, Version: "
     found = read(f"p\n{line}Fooocus v2.5.5")

@@ -6,26 +6,14 @@ has no word there keeps its own name.
 
 from __future__ import annotations
 
-import json
 import re
 import shlex
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import cast
 
-from atelier.request.infotext_record import Infotext, Pairs
-from atelier.request.infotext_sampler import OTHER_NAMES
-
-Fields = Mapping[str, object]
-
-
-def as_fields(value: object) -> dict[str, object]:
-    """A JSON object; one written as text is read; {} for anything else."""
-    if isinstance(value, str):
-        try:
-            value = cast("object", json.loads(value, strict=False))
-        except (ValueError, RecursionError):
-            return {}
-    return {str(k): v for k, v in cast("dict[object, object]", value).items()} if isinstance(value, dict) else {}
+from atelier.request.infotext_fields import Fields, as_fields, hash_of, pairs_of, sampler_of, size_of, text_of
+from atelier.request.infotext_plain import read_plain
+from atelier.request.infotext_record import Infotext
 
 
 def read_fields(found: Fields) -> Infotext | None:
@@ -33,7 +21,7 @@ def read_fields(found: Fields) -> Infotext | None:
     for marks, reader in _READERS:
         if marks <= found.keys() and (read := reader(found)):
             return read
-    return _generic(found)
+    return read_plain(found)
 
 
 def read_civitai(found: Fields, graph: Infotext | None) -> Infotext | None:
@@ -45,11 +33,11 @@ def read_civitai(found: Fields, graph: Infotext | None) -> Infotext | None:
         "Sampler": found.get("sampler"),
         "CFG scale": found.get("cfgScale"),
         "Seed": found.get("seed"),
-        "Size": _size(found),
+        "Size": size_of(found),
         "Clip skip": found.get("clipSkip"),
     }
     used = {"prompt", "negativePrompt", "steps", "sampler", "cfgScale", "seed", "width", "height", "clipSkip"}
-    own = (*_pairs(known), *_pairs({key: value for key, value in found.items() if key not in used}))
+    own = (*pairs_of(known), *pairs_of({key: value for key, value in found.items() if key not in used}))
     more = [pair for pair in (graph.pairs if graph else ()) if pair[0] in {"Size", "Model"} - dict(own).keys()]
     prompt, negative = (str(found.get(name) or "") for name in ("prompt", "negativePrompt"))
     return Infotext(prompt, negative, (*own, *more), "civitai", dict(found))
@@ -71,8 +59,8 @@ def read_dream(text: str) -> Infotext | None:
     if not {"s", "S"} <= flags.keys():
         return None
     size = f"{flags['W']}x{flags['H']}" if {"W", "H"} <= flags.keys() else None
-    more = {"Size": size, "Sampler": _sampler(flags.get("A"))}
-    pairs = _pairs({name: flags.get(flag) for flag, name in _DREAM.items()} | more)
+    more = {"Size": size, "Sampler": sampler_of(flags.get("A"))}
+    pairs = pairs_of({name: flags.get(flag) for flag, name in _DREAM.items()} | more)
     return Infotext(prompt, negative, pairs, "invokeai", flags)
 
 
@@ -94,15 +82,14 @@ def _flags(words: list[str]) -> Iterator[tuple[str, str]]:
 
 
 def _fooocus(found: Fields) -> Infotext:
-    size = re.findall(r"\d+", str(found.get("resolution", "")))
-    refiner = _text(found.get("refiner_model"))
+    refiner = text_of(found.get("refiner_model"))
     known = {
         "Steps": found.get("steps"),
         "Sampler": found.get("sampler"),
         "Schedule type": found.get("scheduler"),
         "CFG scale": found.get("guidance_scale"),
         "Seed": found.get("seed"),
-        "Size": "x".join(size) if len(size) == 2 else None,
+        "Size": size_of(found),
         "Model hash": found.get("base_model_hash"),
         "Model": found.get("base_model"),
         "Clip skip": found.get("clip_skip"),
@@ -116,6 +103,8 @@ def _fooocus(found: Fields) -> Infotext:
         "guidance_scale",
         "seed",
         "resolution",
+        "width",
+        "height",
         "base_model_hash",
         "base_model",
         "clip_skip",
@@ -131,13 +120,13 @@ def _invoke_metadata(found: Fields) -> Infotext:
     model, vae = as_fields(found.get("model")), as_fields(found.get("vae"))
     known = {
         "Steps": found.get("steps"),
-        "Sampler": _sampler(found.get("scheduler")),
+        "Sampler": sampler_of(found.get("scheduler")),
         "Schedule type": _invoke_schedule(found.get("scheduler")),
         "CFG scale": found.get("cfg_scale"),
         "CFG rescale": found.get("cfg_rescale_multiplier"),
         "Seed": found.get("seed"),
-        "Size": _size(found),
-        "Model hash": _hash(model.get("hash")),
+        "Size": size_of(found),
+        "Model hash": hash_of(model.get("hash")),
         "Model": model.get("model_name") or model.get("name"),
         "VAE": vae.get("model_name") or vae.get("name"),
         "Denoising strength": found.get("strength"),
@@ -159,17 +148,17 @@ def _invoke_sd_metadata(found: Fields) -> Infotext:
     prompt, negative = _bracketed(_invoke_prompt(image.get("prompt")))
     known = {
         "Steps": image.get("steps"),
-        "Sampler": _sampler(image.get("sampler")),
+        "Sampler": sampler_of(image.get("sampler")),
         "CFG scale": image.get("cfg_scale"),
         "Seed": image.get("seed"),
-        "Size": _size(image),
-        "Model hash": _hash(found.get("model_hash")),
+        "Size": size_of(image),
+        "Model hash": hash_of(found.get("model_hash")),
         "Model": found.get("model_weights") or found.get("model"),
         "Denoising strength": image.get("strength"),
         "Tiling": "True" if image.get("seamless") is True else None,
     }
     last = {"Version": found.get("app_version")}
-    return Infotext(prompt, negative, (*_pairs(known), *_pairs(last)), "invokeai", dict(found))
+    return Infotext(prompt, negative, (*pairs_of(known), *pairs_of(last)), "invokeai", dict(found))
 
 
 def _invoke_prompt(value: object) -> str:
@@ -185,12 +174,12 @@ def _novelai(found: Fields) -> Infotext | None:
         return None
     known = {
         "Steps": comment.get("steps"),
-        "Sampler": _sampler(comment.get("sampler")),
+        "Sampler": sampler_of(comment.get("sampler")),
         "Schedule type": _schedule(comment.get("noise_schedule")),
         "CFG scale": comment.get("scale"),
         "CFG rescale": comment.get("cfg_rescale"),
         "Seed": comment.get("seed"),
-        "Size": _size(comment),
+        "Size": size_of(comment),
         "Model": found.get("Source"),
         "Clip skip": 2,
         "ENSD": 31337,
@@ -198,7 +187,7 @@ def _novelai(found: Fields) -> Infotext | None:
     used = {"steps", "sampler", "noise_schedule", "scale", "cfg_rescale", "seed", "width", "height", "uc", "prompt"}
     extras = {k: v for k, v in comment.items() if k not in used}
     prompt = comment.get("prompt") or found.get("Description")
-    pairs = (*_pairs(known), *_pairs(extras))
+    pairs = (*pairs_of(known), *pairs_of(extras))
     return Infotext(str(prompt or ""), str(comment.get("uc") or ""), pairs, "novelai", {**found, **comment})
 
 
@@ -235,7 +224,7 @@ def _swarm(found: Fields) -> Infotext:
         "Schedule type": inner.get("scheduler") or inner.get("comfyuischeduler"),
         "CFG scale": inner.get("cfgscale"),
         "Seed": inner.get("seed"),
-        "Size": _size(inner),
+        "Size": size_of(inner),
         "Model": inner.get("model"),
         "VAE": vae if vae not in {"None", "Automatic"} else None,
         "Clip skip": -layer if isinstance(layer, int) and layer < -1 else None,
@@ -245,45 +234,9 @@ def _swarm(found: Fields) -> Infotext:
     }
     used = {"steps", "sampler", "scheduler", "cfgscale", "seed", "width", "height", "model", "vae", "swarm_version"}
     used |= {"comfyuisampler", "comfyuischeduler", "clipstopatlayer", "variationseed", "variationseedstrength"}
-    used.add("initimagecreativity")
+    used |= {"initimagecreativity"} | ({"resolution"} if known["Size"] else set())
     last = {"Version": inner.get("swarm_version")}
     return _record("swarmui", inner, known, used, prompts=("prompt", "negativeprompt"), last=last)
-
-
-_GENERIC: Mapping[str, tuple[str, ...]] = {
-    "prompt": ("prompt", "positiveprompt", "positive"),
-    "negative": ("negativeprompt", "negative", "uc"),
-    "Steps": ("steps", "numinferencesteps", "samplingsteps"),
-    "Sampler": ("sampler", "samplername"),
-    "Schedule type": ("scheduler", "scheduletype"),
-    "CFG scale": ("cfgscale", "guidancescale", "cfg", "guidance"),
-    "Seed": ("seed",),
-    "width": ("width",),
-    "height": ("height",),
-    "size": ("resolution", "size"),
-    "Model": ("model", "modelname", "basemodel", "usestablediffusionmodel", "checkpoint"),
-    "Clip skip": ("clipskip",),
-    "Denoising strength": ("denoisingstrength", "promptstrength"),
-}
-"""What programs that have no reader here call things: letters and digits of a field's name, folded."""
-
-
-def _generic(found: Fields) -> Infotext | None:
-    """The record of a JSON object that has a prompt, and steps or a seed, under names that say so."""
-    folded = {re.sub(r"[\W_]", "", name).casefold(): name for name in reversed(tuple(found))}
-    names = {key: folded[n] for key, ways in _GENERIC.items() if (n := next((w for w in ways if w in folded), None))}
-    if "prompt" not in names or not {"Steps", "Seed"} & names.keys() or not isinstance(found[names["prompt"]], str):
-        return None
-    values = {key: found[name] for key, name in names.items()}
-    sides = re.findall(r"\d{1,9}", str(values.get("size", "")))
-    known: dict[str, object] = {
-        key: value for key, value in values.items() if key[0].isupper() and isinstance(value, str | int | float)
-    }
-    known["Sampler"] = _sampler(known.get("Sampler"))
-    known["Size"] = _size(values) or ("x".join(sides) if len(sides) == 2 else None)
-    extras = {name: value for name, value in found.items() if name not in names.values()}
-    prompt, negative = (str(values.get(name) or "") for name in ("prompt", "negative"))
-    return Infotext(prompt, negative, (*_pairs(known), *_pairs(extras)), "json", dict(found))
 
 
 _READERS: tuple[tuple[frozenset[str], Callable[[Fields], Infotext | None]], ...] = (
@@ -300,12 +253,6 @@ _READERS: tuple[tuple[frozenset[str], Callable[[Fields], Infotext | None]], ...]
     (frozenset({"uc", "sampler", "steps", "scale"}), _novelai_comment),
 )
 """(fields that a dialect always has, its reader), the first that fits is taken."""
-
-
-def _sampler(value: object) -> str | None:
-    if not isinstance(value, str) or not value:
-        return None
-    return OTHER_NAMES.get(value) or OTHER_NAMES.get(value.removesuffix("_k")) or value
 
 
 def _invoke_schedule(value: object) -> str | None:
@@ -336,32 +283,10 @@ def _record(
 ) -> Infotext:
     extras = {k: v for k, v in found.items() if k not in used and k not in prompts}
     prompt, negative = (str(found.get(name) or "") for name in prompts)
-    pairs = (*_pairs(known), *_pairs(extras), *_pairs(last or {}))
+    pairs = (*pairs_of(known), *pairs_of(extras), *pairs_of(last or {}))
     return Infotext(prompt, negative, pairs, dialect, dict(found))
-
-
-def _pairs(found: Fields) -> Pairs:
-    """Fields as pairs of text; those without a value are left out."""
-    return tuple((key, text) for key, value in found.items() if (text := _text(value)))
-
-
-def _text(value: object) -> str | None:
-    if value is None or value == "":
-        return None
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-
-
-def _size(found: Fields) -> str | None:
-    width, height = found.get("width"), found.get("height")
-    return f"{width}x{height}" if isinstance(width, int) and isinstance(height, int) else None
 
 
 def _plus_one(value: object) -> int | None:
     """InvokeAI counts the layers that are left out, A1111 from 1."""
     return value + 1 if isinstance(value, int) and value > 0 else None
-
-
-def _hash(value: object) -> str | None:
-    """The first ten digits of a SHA-256; other kinds of hash are none that a model could be found by."""
-    text = str(value).removeprefix("sha256:") if isinstance(value, str) else ""
-    return text[:10] if re.fullmatch(r"[0-9a-fA-F]{64}", text) else None

@@ -10,7 +10,8 @@ from html import unescape
 from typing import TYPE_CHECKING
 
 from atelier.errors import BadInput
-from atelier.request.infotext_foreign import as_fields, read_dream, read_fields
+from atelier.request.infotext_fields import as_fields
+from atelier.request.infotext_foreign import read_dream, read_fields
 from atelier.request.infotext_read import read, read_object
 from atelier.request.infotext_record import Infotext
 from atelier.request.infotext_stealth import stealth_text

@@ -6,12 +6,13 @@ import re
 from collections.abc import Mapping
 
 from atelier.request.infotext_comfy import read_graph
-from atelier.request.infotext_foreign import as_fields, read_civitai, read_dream, read_fields
+from atelier.request.infotext_fields import as_fields
+from atelier.request.infotext_foreign import read_civitai, read_dream, read_fields
 from atelier.request.infotext_graph import as_graph
 from atelier.request.infotext_keys import NAMES
 from atelier.request.infotext_pairs import Pair
 from atelier.request.infotext_record import Infotext, Pairs
-from atelier.request.infotext_sampler import is_schedule
+from atelier.request.infotext_sampler import is_schedule, is_titled
 from atelier.request.infotext_text import Parts, split_text
 
 _HASH = re.compile(r"[\w. +/\-()\[\]]+:\s*[0-9a-fA-F]{6,64}")
@@ -19,17 +20,18 @@ _HASH = re.compile(r"[\w. +/\-()\[\]]+:\s*[0-9a-fA-F]{6,64}")
 
 def read(text: str) -> Infotext:
     """The infotext that a text is: JSON or a command line of another program, or lines in A1111's form; a text without
-    any of this is a prompt. Never raises, linear time."""
+    any of this is a prompt, JSON in which nothing is known is nothing. Never raises, linear time."""
     stripped = text.strip()
-    if stripped.startswith("{") and (found := read_object(as_fields(stripped))):
-        return found
+    if stripped.startswith("{") and (fields := as_fields(stripped)):
+        return read_object(fields) or Infotext(source=fields)
     parts = split_text(text)
     return (None if parts.has_line else read_dream(stripped)) or _record(parts)
 
 
 def read_object(fields: Mapping[str, object]) -> Infotext | None:
-    """The infotext of a JSON object in a dialect that is known; None for others."""
-    graph = as_graph(fields)
+    """The infotext of a JSON object in a dialect that is known; None for others. What is sent to ComfyUI has the graph
+    in its field `prompt`."""
+    graph = as_graph(fields) or as_graph(as_fields(fields.get("prompt")))
     found = read_graph(graph) if graph else None
     if "extraMetadata" in fields and (site := read_civitai(as_fields(fields["extraMetadata"]), found)):
         return site
@@ -48,22 +50,28 @@ def _record(parts: Parts) -> Infotext:
 
 def _known(pairs: tuple[Pair, ...]) -> list[tuple[str, str]]:
     """The pairs with a value; a text without a key is one if it is itself a key, or is a list of hashes that has lost
-    its key (Civitai's copy button drops it)."""
+    its key (Civitai's copy button drops it; several such lists are one)."""
     kept: list[tuple[str, str]] = []
+    hashes: list[str] = []
+    place = 0
     for pair in pairs:
         is_bare = pair.key == pair.value and not pair.was_quoted
         if not pair.key:
             if all(_HASH.fullmatch(part.strip()) for part in pair.value.split(",")):
-                kept.append(("Lora hashes", pair.value))
+                if not hashes:
+                    place = len(kept)
+                hashes.append(pair.value)
         elif pair.value and (not is_bare or pair.key in NAMES):
             kept.append((pair.key, pair.value))
-    return kept
+    return [*kept[:place], ("Lora hashes", ", ".join(hashes)), *kept[place:]] if hashes else kept
 
 
 def _renamed(pairs: Pairs) -> Pairs:
-    """Draw Things calls the denoising strength Strength, and writes it for pictures from nothing too, as 1. Saver nodes
+    """stable-diffusion.cpp calls the distilled guidance Guidance. Draw Things calls the denoising strength Strength, and writes it for pictures from nothing too, as 1. Saver nodes
     of ComfyUI call the schedule Scheduler (SD.Next calls a class so)."""
     found = dict(pairs)
+    if found.get("Version", "").startswith("stable-diffusion.cpp"):
+        pairs = tuple(("Distilled CFG Scale" if k == "Guidance" else k, v) for k, v in pairs)
     if "Schedule type" not in found and is_schedule(found.get("Scheduler", "")):
         pairs = tuple(("Schedule type" if k == "Scheduler" else k, v) for k, v in pairs)
     if "Guidance Scale" not in found:
@@ -88,7 +96,7 @@ def _dialect(pairs: Pairs, parts: Parts) -> str:
         ("comfyui", "ComfyUI" in version),
         ("civitai", "Civitai resources" in found or "Civitai metadata" in found),
         ("draw-things", "Guidance Scale" in found and "CFG scale" not in found),
-        ("krita", re.search(r" - \w+$", found.get("Sampler", "")) is not None),
+        ("krita", is_titled(found.get("Sampler", ""))),
         ("civitai-copy", _is_copied(tuple(found), parts)),
         ("dynamic-prompts", "Template" in found),
     ):

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import cast
 
-from atelier.request.infotext_foreign import as_fields
+from atelier.request.infotext_fields import as_fields
 from atelier.request.infotext_record import Infotext
 
 CIVITAI = "Civitai resources"

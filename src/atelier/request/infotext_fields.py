@@ -1,0 +1,60 @@
+"""Fields of JSON objects, and what they say in A1111's words."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from typing import cast
+
+from atelier.request.infotext_record import Pairs
+from atelier.request.infotext_sampler import OTHER_NAMES
+
+Fields = Mapping[str, object]
+
+
+def as_fields(value: object) -> dict[str, object]:
+    """A JSON object; one written as text is read; {} for anything else."""
+    if isinstance(value, str):
+        try:
+            value = cast("object", json.loads(value, strict=False))
+        except (ValueError, RecursionError):
+            return {}
+    return {str(k): v for k, v in cast("dict[object, object]", value).items()} if isinstance(value, dict) else {}
+
+
+def sampler_of(value: object) -> str | None:
+    if not isinstance(value, str) or not value:
+        return None
+    return OTHER_NAMES.get(value) or OTHER_NAMES.get(value.removesuffix("_k")) or value
+
+
+def pairs_of(found: Fields) -> Pairs:
+    """Fields as pairs of text; those without a value are left out."""
+    return tuple((key, text) for key, value in found.items() if (text := text_of(value)))
+
+
+def text_of(value: object) -> str | None:
+    if value is None or value == "":
+        return None
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def size_of(found: Fields) -> str | None:
+    """Width and height as WIDTHxHEIGHT, or the resolution if it says both sides; None if a side is not known."""
+    sides = [side for name in ("width", "height") if (side := _side(found.get(name)))]
+    if len(sides) != 2:
+        sides = re.findall(r"\d{1,9}", str(found.get("resolution", ""))[:100])
+    return "x".join(sides) if len(sides) == 2 else None
+
+
+def _side(value: object) -> str | None:
+    text = str(value)
+    is_number = isinstance(value, int | str) and text.isascii() and text.isdecimal()
+    return text if is_number and len(text) < 10 else None
+
+
+def hash_of(value: object) -> str | None:
+    """The first ten digits of a SHA-256; other kinds of hash are none that a model could be found by."""
+    text = str(value).removeprefix("sha256:") if isinstance(value, str) else ""
+    return text[:10] if re.fullmatch(r"[0-9a-fA-F]{64}", text) else None
