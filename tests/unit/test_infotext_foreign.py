@@ -430,6 +430,65 @@ def png(**texts: str) -> bytes:
     return buffer.getvalue()
 
 
+def test_chunks_of_one_field_each() -> None:
+    fields = {"prompt": "a cat", "negative_prompt": "bad", "seed": "5", "num_inference_steps": "9", "clip_skip": "True"}
+    fields |= {"guidance_scale": "7.5", "width": "64", "height": "32", "use_stable_diffusion_model": "x"}
+    found = read_picture(_chunks({**fields, "sampler_name": "euler_a", "use_vae_model": "None"}))
+    assert found is not None
+    assert said(found)[:2] == ("a cat", "bad")
+    wanted = {"Steps": "9", "Sampler": "Euler a", "CFG scale": "7.5", "Seed": "5", "Size": "64x32", "Model": "x"}
+    assert dict(found.pairs) == {**wanted, "Clip skip": "2"}
+    assert read_picture(_chunks({"prompt": "a cat", "Title": "x"})) is None
+
+
+@pytest.mark.parametrize("end", ["", "\0", "\0\0"])
+def test_a_chunk_of_data(end: str) -> None:
+    fields = {"prompt": "a cat", "negativePrompt": "bad", "steps": 9, "seed": "5", "cfgScale": 7, "sdVae": "Automatic"}
+    found = read_picture(_chunks({"generation_data": json.dumps(fields) + end}))
+    assert found is not None
+    assert said(found)[:2] == ("a cat", "bad")
+    assert (found.get("Steps"), found.get("Seed"), found.get("CFG scale")) == ("9", "5", "7")
+
+
+def test_fields_alone_in_exif() -> None:
+    exif = Image.Exif()
+    exif[0x0110] = json.dumps({"sui_image_params": {"prompt": "p", "seed": 1, "steps": 3}})
+    found = read_picture(jpeg(exif=exif))
+    assert found is not None
+    assert (found.dialect, found.prompt) == ("swarmui", "p")
+    exif[0x0110] = "Canon EOS 5D {"
+    assert read_picture(jpeg(exif=exif)) is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a cat -s50 -S123 -W512 -H512 -C7.5 -Ak_lms",
+        "a cat -Ak_lms -s 50 -S 123 -W 512 -H512 -C 7.5",
+        'dream> "a cat" -s50 -S123 -W512 -H512 -C7.5 -Ak_lms',
+        "invoke> a cat --seamless -s50 -S123 -W512 -H512 -C7.5 -Ak_lms",
+    ],
+)
+def test_command_lines_of_invokeai(text: str) -> None:
+    wanted = {"Steps": "50", "Seed": "123", "CFG scale": "7.5", "Size": "512x512", "Sampler": "LMS"}
+    for found in (read(text), read_picture(_chunks({"Dream": text}))):
+        assert found is not None
+        assert said(found) == ("a cat", "", wanted)
+
+
+def test_a_dash_before_a_word_is_no_flag() -> None:
+    found = read("a well -known cat -s50 -S123")
+    assert found.prompt == "a well -known cat"
+
+
+def _chunks(texts: Mapping[str, str]) -> bytes:
+    info, buffer = PngInfo(), io.BytesIO()
+    for key, value in texts.items():
+        info.add_text(key, value)
+    Image.new("RGB", (16, 16)).save(buffer, format="PNG", pnginfo=info)
+    return buffer.getvalue()
+
+
 def test_a_text_behind_the_pixels() -> None:
     chunk = b"tEXtparameters\0" + TEXT.encode()
     late = struct.pack(">I", len(chunk) - 4) + chunk + struct.pack(">I", zlib.crc32(chunk))

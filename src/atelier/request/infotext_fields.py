@@ -14,10 +14,10 @@ Fields = Mapping[str, object]
 
 
 def as_fields(value: object) -> dict[str, object]:
-    """A JSON object; one written as text is read; {} for anything else."""
+    """A JSON object; one written as text (and closed as in C) is read; {} for anything else."""
     if isinstance(value, str):
         try:
-            value = cast("object", json.loads(value, strict=False))
+            value = cast("object", json.loads(value.rstrip("\0"), strict=False))
         except (ValueError, RecursionError):
             return {}
     return {str(k): v for k, v in cast("dict[object, object]", value).items()} if isinstance(value, dict) else {}

@@ -44,8 +44,9 @@ def read_civitai(found: Fields, graph: Infotext | None) -> Infotext | None:
 
 
 def read_dream(text: str) -> Infotext | None:
-    """The record of InvokeAI's old command line: `"prompt [negative]" -s 50 -S 1 -W 512 -H 512 -C 7.5 -A k_lms`."""
-    text = text.strip()
+    """The record of InvokeAI's old command line: `"prompt [negative]" -s 50 -S 1 -W 512 -H 512 -C 7.5 -A k_lms`, with
+    or without the quotes, the space before values, and `dream>` before it all."""
+    text = re.sub(r"^(?:dream|invoke)>\s*", "", text.strip())
     if not re.search(r"\s-[sSWHCA]\s*\S", text):
         return None
     try:
@@ -53,7 +54,7 @@ def read_dream(text: str) -> Infotext | None:
     except ValueError:
         return None
     quoted = text.startswith('"')
-    first = next((i for i, word in enumerate(words) if i and re.fullmatch(r"-[a-zA-Z_]+", word)), len(words))
+    first = next((i for i, word in enumerate(words) if i and _FLAG.fullmatch(word)), len(words))
     prompt, negative = _bracketed(words[0] if quoted else " ".join(words[:first]))
     flags = dict(_flags(words[1 if quoted else first :]))
     if not {"s", "S"} <= flags.keys():
@@ -64,6 +65,7 @@ def read_dream(text: str) -> Infotext | None:
     return Infotext(prompt, negative, pairs, "invokeai", flags)
 
 
+_FLAG = re.compile(r"-(?:[a-zA-Z][\d.]*|cf|A[a-z]\w*|-[a-z][\w-]*)")
 _DREAM = {"s": "Steps", "S": "Seed", "C": "CFG scale", "f": "Denoising strength"}
 
 

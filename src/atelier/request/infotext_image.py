@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from atelier.errors import BadInput
 from atelier.request.infotext_fields import as_fields
 from atelier.request.infotext_foreign import read_dream, read_fields
+from atelier.request.infotext_plain import read_chunks
 from atelier.request.infotext_read import read, read_object
 from atelier.request.infotext_record import Infotext
 from atelier.request.infotext_stealth import stealth_text
@@ -26,7 +27,8 @@ _CODES: Mapping[bytes, str] = {b"ASCII\0\0\0": "utf-8", b"JIS\0\0\0\0\0": "iso20
 _ASCII_MARKS = (b"Steps: ", b'{"')
 """What stands in infotexts; in UTF-16 it has zero bytes. Some programs write UTF-8 and call it UNICODE."""
 _GRAPH_TAGS = (0x0110, 0x010F, 0x010E)
-"""Model, Make and ImageDescription, where ComfyUI's savers of WebP and JPEG write `prompt:{…}`."""
+"""Model, Make and ImageDescription, where ComfyUI's savers of WebP and JPEG write `prompt:{…}`, and
+SwarmUI's the object alone."""
 _GRAPH = "prompt:"
 
 
@@ -106,7 +108,7 @@ def _texts(image: Image) -> dict[str, str]:
 
 
 def _from_chunks(info: Mapping[str, str]) -> Infotext | None:
-    """The infotext of the text chunks of a PNG: A1111's, then those of other programs."""
+    """The infotext of the text chunks of a PNG: A1111's, then those of other programs, then one field in each."""
     text = info.get(TEXT_KEY, "")
     if text.strip() and not as_fields(text.strip()):
         return read(text)
@@ -117,11 +119,12 @@ def _from_chunks(info: Mapping[str, str]) -> Infotext | None:
     for found in _from_json(info):
         if found is not None:
             return found
-    return read_dream(info["Dream"]) if "Dream" in info else None
+    dream = read_dream(info["Dream"]) if "Dream" in info else None
+    return dream or read_chunks(info)
 
 
 def _from_json(info: Mapping[str, str]) -> Iterator[Infotext | None]:
-    for key in ("invokeai_metadata", "sd-metadata", "Comment", "UserComment", "prompt"):
+    for key in ("invokeai_metadata", "sd-metadata", "Comment", "UserComment", "generation_data", "prompt"):
         yield read_object(as_fields(info[key])) if key in info else None
 
 
@@ -135,7 +138,8 @@ def _exif_comment(image: Image) -> str:
 def _from_exif(image: Image) -> Infotext | None:
     exif = image.getexif()
     for text in (str(exif.get(tag, "")) for tag in _GRAPH_TAGS):
-        if text[: len(_GRAPH)].casefold() == _GRAPH and (found := read_object(as_fields(text[len(_GRAPH) :]))):
+        is_named = text[: len(_GRAPH)].casefold() == _GRAPH
+        if found := read_object(as_fields(text[len(_GRAPH) :] if is_named else text)):
             return found
     return None
 

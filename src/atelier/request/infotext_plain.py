@@ -105,7 +105,12 @@ def _second_pass(values: Fields, known: Fields) -> dict[str, object]:
 
 def _clip_skip(value: object) -> object:
     """Easy Diffusion says whether the last layer is left out."""
-    return (2 if value else None) if isinstance(value, bool) else value
+    return {"True": 2, "False": None}.get(str(value), value)
+
+
+def read_chunks(chunks: Mapping[str, str]) -> Infotext | None:
+    """The record of text chunks that hold a field each, as Easy Diffusion writes them; None for others."""
+    return read_plain({name: text for name, text in chunks.items() if text != "None"})
 
 
 def _model_hash(value: object) -> str | None:
