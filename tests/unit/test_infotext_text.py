@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from atelier.request.infotext import interpret, read, write
+from atelier.cli.repaint import Original
+from atelier.errors import BadFile
+from atelier.request.infotext import interpret, read, to_request, without_effect, write
 from atelier.request.infotext_record import Infotext
 from atelier.request.infotext_settings import settings_of
 
@@ -72,3 +76,128 @@ def test_parameters_on_lines_of_their_own_or_with_bars_between(end: str, fence: 
 @pytest.mark.parametrize("text", ["a\nSteps: 25\nSeed: 1", "a | b: c | d", "Model: a\nVAE: b\nClip skip: 2"])
 def test_fewer_than_three_are_prompt(text: str):
     assert read_back(text).prompt == text
+
+
+@pytest.mark.parametrize(
+    ("name", "sampler", "schedule"),
+    [
+        ("Default - DPM++ 2M", "DPM++ 2M", "Karras"),
+        ("Fast - UniPC BH2", "UniPC BH2", "Align Your Steps GITS"),
+        ("Alternative - Euler A", "Euler a", "Normal"),
+        ("Creative - DPM++ 2M SDE", "DPM++ 2M SDE", "Karras"),
+        ("My own - Euler A", "Euler a", None),
+    ],
+)
+def test_titles_of_krita_are_samplers(name: str, sampler: str, schedule: str | None):
+    found = read(f"p\n{LINE.replace('Euler a', name)}")
+    settings = interpret(found).settings
+    assert (found.dialect, settings.sampler, settings.scheduler) == ("krita", sampler, schedule)
+
+
+def test_a_dash_makes_no_title():
+    found = read(f"p\n{LINE.replace('Euler a', 'Some - Thing 5')}")
+    assert (found.dialect, interpret(found).settings.sampler) == ("a1111", "Some - Thing 5")
+
+
+CPP = (
+    "p\nSteps: 20, CFG scale: 7.000000, SLG scale: 7.000000, Skip layers: [7, 8, 9, ], Guidance: 3.500000, "
+    "Eta: 0.000000, Seed: 42, Size: 512x512, Model: m.gguf, RNG: std_default, Sampler: {}, "
+    "Version: stable-diffusion.cpp"
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "sampler", "schedule", "eta"),
+    [
+        ("euler_a discrete", "Euler a", "Uniform", None),
+        ("lcm discrete", "LCM", "Uniform", None),
+        ("dpm++2mv2 karras", "DPM++ 2M", "Karras", None),
+        ("dpm2 gits", "DPM2", "Align Your Steps GITS", None),
+        ("ddim_trailing discrete", "DDIM", "Turbo", 0.0),
+        ("ddim_trailing", "DDIM", "Turbo", 0.0),
+        ("tcd discrete", "TCD", None, 0.0),
+    ],
+)
+def test_stable_diffusion_cpp(name: str, sampler: str, schedule: str | None, eta: float | None):
+    found = read_back(CPP.format(name))
+    reading = interpret(found)
+    settings = reading.settings
+    assert (settings.sampler, settings.scheduler, settings.eta) == (sampler, schedule, eta)
+    assert (settings.distilled_cfg_scale, found.get("Skip layers"), reading.warnings) == (3.5, "[7, 8, 9, ]", ())
+    assert "Distilled CFG Scale" not in without_effect(found)
+
+
+@pytest.mark.parametrize(
+    ("name", "sampler", "schedule"),
+    [
+        ("dpmpp_3m", "DPM++ 3M", None),
+        ("dpmpp_2s", "DPM++ 2S", None),
+        ("DPM++ SDE Trailing", "DPM++ SDE", "Turbo"),
+        ("DPM++ 2M Align Your Steps 32", "DPM++ 2M", "Align Your Steps"),
+        ("DPM++ 2M, Schedule type: Align Your Steps 11", "DPM++ 2M", "Align Your Steps"),
+    ],
+)
+def test_names_of_samplers(name: str, sampler: str, schedule: str | None):
+    settings = interpret(read(f"p\n{LINE.replace('Euler a', name)}")).settings
+    assert (settings.sampler, settings.scheduler) == (sampler, schedule)
+
+
+def test_several_lists_of_hashes_without_a_key_are_one():
+    found = read_back(f'p\n{LINE}, "foo: 1234567890ab", "easynegative: c74b4e810b03", Version: v1.9.0')
+    assert found.get("Lora hashes") == "foo: 1234567890ab, easynegative: c74b4e810b03"
+    assert found.pairs[-1] == ("Version", "v1.9.0")
+
+
+@pytest.mark.parametrize(("name", "sampler"), [("nai_smea_dyn", "Euler a"), ("k_dpmpp_2m", "DPM++ 2M")])
+def test_novelai_draws_on_a_graphics_card_with_a_sampler_that_is_known(name: str, sampler: str):
+    comment = f'{{"prompt": "a", "steps": 28, "sampler": "{name}", "scale": 5, "seed": 1, "uc": "b"}}'
+    found = read(comment)
+    assert (found.dialect, to_request(found).sampler, to_request(found).rng) == ("novelai", sampler, "nv")
+
+
+@pytest.mark.parametrize(
+    ("mode", "rng"), [("NVIDIA GPU Compatible", "nv"), ("Torch CPU Compatible", "cpu"), ("Scale Alike", None)]
+)
+def test_draw_things_says_how_it_draws(mode: str, rng: str | None):
+    found = read(f"mist.Steps: 30, Sampler: DPM++ 2M AYS, Guidance Scale: 5, Seed: 1, Size: 64x64, Seed Mode: {mode}")
+    assert (found.dialect, interpret(found).settings.rng) == ("draw-things", rng)
+
+
+GRAPH = (
+    '{"1": {"class_type": "KSampler", "inputs": {"steps": 3, "seed": 1, "positive": ["2", 0]}}, '
+    '"2": {"class_type": "CLIPTextEncode", "inputs": {"text": "a cat"}}}'
+)
+
+
+def test_what_is_sent_to_comfyui_is_its_graph():
+    found = read(f'{{"prompt": {GRAPH}, "workflow": {{"nodes": []}}}}')
+    assert (found.dialect, found.prompt, found.get("Steps")) == ("comfyui", "a cat", "3")
+
+
+@pytest.mark.parametrize("text", ['{"nodes": [{"id": 1}], "links": []}', '{"prompt": "a", "params": {"models": []}}'])
+def test_json_in_which_nothing_is_known_is_nothing(text: str):
+    found = read(text)
+    assert (found.dialect, found.prompt, found.pairs) == ("text", "", ())
+    assert read(write(settings_of(Infotext(prompt=text)).settings)).prompt == text
+
+
+@pytest.mark.parametrize(
+    ("data", "problem"),
+    [
+        (
+            b'{"nodes": [{"id": 1}], "links": []}',
+            "is JSON in which no prompt with its settings is found: it is the wor",
+        ),
+        (b'[{"a": 1}]', "is JSON in which no prompt with its settings is found"),
+        (b"{}", "is JSON in which no prompt with its settings is found"),
+        (b"a \0 cat", "is no text: it has a character of code 0"),
+        (b"a \xff cat", "is no text in UTF-8 (byte 2)"),
+    ],
+)
+def test_a_file_that_says_nothing_is_refused(data: bytes, problem: str, tmp_path: Path):
+    path = tmp_path / "x.json"
+    path.write_bytes(data)
+    with pytest.raises(BadFile) as caught:
+        Original.read(path)
+    assert str(caught.value).startswith(f"{path}: {problem}")
+    assert "\n" not in str(caught.value)

@@ -12,6 +12,7 @@ import typer
 
 from atelier.errors import BadFile
 from atelier.request.infotext import Infotext, Settings, interpret, pixel_hash, read, to_request, without_effect
+from atelier.request.infotext_changes import changes
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 TEXT_SUFFIXES = frozenset({".txt", ".json"})
 LOSSY = frozenset({".jpg", ".jpeg", ".webp", ".avif"})
 NO_REASON = frozenset({"pixel_hash", "batch_size", "batch_position", "template", "negative_template", "extras", "user"})
-"""Fields that never change a picture."""
+"""Fields that never change a picture; of extras those that do are told apart from them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,10 +44,7 @@ class Original:
         except OSError as error:
             raise BadFile(path, f"cannot be read ({error.strerror})") from error
         if path.suffix.lower() in TEXT_SUFFIXES:
-            text = data.decode("utf-8-sig", "replace")
-            if not text.strip():
-                raise BadFile(path, "is empty: it should hold the prompt and the line of parameters of a picture")
-            return cls(path, read(text), data)
+            return cls(path, _said(path, data), data)
         try:
             found = read_picture(data)
         except Unreadable as error:
@@ -76,6 +74,40 @@ class Original:
                 return image.convert("RGB")
         except (OSError, SyntaxError, ValueError) as error:
             raise BadFile(self.path, "its pixels cannot be read: the file is damaged") from error
+
+
+def _said(path: Path, data: bytes) -> Infotext:
+    """What a text says. Raises BadFile for bytes that are no text, and for JSON in which nothing is known."""
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise BadFile(path, f"is no text in UTF-8 (byte {error.start}): save it as UTF-8") from error
+    if "\0" in text:
+        raise BadFile(path, "is no text: it has a character of code 0")
+    if not text.strip():
+        raise BadFile(path, "is empty: it should hold the prompt and the line of parameters of a picture")
+    said = read(text)
+    if said.dialect == "text" and _is_json(text):
+        raise BadFile(path, f"is JSON in which no prompt with its settings is found{_advice(said)}")
+    return said
+
+
+def _is_json(text: str) -> bool:
+    """Whether a text is a JSON list or object."""
+    import json
+
+    if not text.lstrip().startswith(("{", "[")):
+        return False
+    try:
+        json.loads(text, strict=False)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
+def _advice(said: Infotext) -> str:
+    is_workflow = {"nodes", "links"} <= said.source.keys()
+    return ": it is the workflow of ComfyUI's editor, export it in the API format" if is_workflow else ""
 
 
 def verify(original: Original, painted: Sequence[PictureReady]) -> bool:
@@ -109,6 +141,8 @@ def _reasons(original: Original, found: Image | None, made: Image, before: Setti
         was, is_ = getattr(before, name), getattr(now, name)
         if was != is_ and name not in NO_REASON:
             yield f"{name.replace('_', ' ')}: {_shown(was)} then, {_shown(is_)} now"
+    if undone := ", ".join(changes(before.extras)):
+        yield f"{undone}: done then, not now"
     if original.said.dialect != "atelier":
         yield f"it was painted by another program ({original.said.dialect})"
 

@@ -15,6 +15,8 @@ _SIGN = re.compile(r"[,:\"]")
 _KEY = re.compile(r"\w[\w \-/]++")
 _STRING = re.compile(r'"(?:\\.|[^\\"])*+"', re.DOTALL)
 _END = re.compile(r"[^\S\n]*+(?:[,\n]|\Z)")
+_LIST = re.compile(r"\[[\w\s.+\-,]*+\]")
+"""A list of numbers or words without quotes, which may end in a comma."""
 _SPACE = re.compile(r"\s*+")
 _DECODER = json.JSONDecoder()
 _MAX_FAILED = 20
@@ -129,8 +131,9 @@ class _Reader:
             _, end = _DECODER.raw_decode(self.text, at)
         except (ValueError, RecursionError):
             self.failed += 1
-            return 0
-        return end if _END.match(self.text, end) else 0
+            found = _LIST.match(self.text, at)
+            end = found.end() if found else 0
+        return end if end and _END.match(self.text, end) else 0
 
     def _past_comma(self, at: int) -> int:
         found = _END.match(self.text, at)

@@ -67,8 +67,9 @@ def _known(pairs: tuple[Pair, ...]) -> list[tuple[str, str]]:
 
 
 def _renamed(pairs: Pairs) -> Pairs:
-    """stable-diffusion.cpp calls the distilled guidance Guidance. Draw Things calls the denoising strength Strength, and writes it for pictures from nothing too, as 1. Saver nodes
-    of ComfyUI call the schedule Scheduler (SD.Next calls a class so)."""
+    """stable-diffusion.cpp calls distilled guidance Guidance. Draw Things calls the denoising strength Strength, and
+    writes it for pictures from nothing too, as 1. Saver nodes of ComfyUI call the schedule Scheduler (SD.Next calls a
+    class so)."""
     found = dict(pairs)
     if found.get("Version", "").startswith("stable-diffusion.cpp"):
         pairs = tuple(("Distilled CFG Scale" if k == "Guidance" else k, v) for k, v in pairs)

@@ -7,21 +7,42 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from atelier.errors import BadInput
+from atelier.request.infotext_changes import changes as changes_of
 from atelier.request.infotext_keys import ALL_KEYS, Settings
 from atelier.request.infotext_record import Infotext
-from atelier.request.infotext_sampler import AUTOMATIC, TIMESTEP_SAMPLERS, chooses_levels, comfy_method, method
+from atelier.request.infotext_sampler import (
+    AUTOMATIC,
+    TIMESTEP_SAMPLERS,
+    chooses_levels,
+    comfy_method,
+    method,
+    novelai_sampler,
+)
 from atelier.request.infotext_settings import Reading, settings_of
 from atelier.request.infotext_version import version_of
 from atelier.request.model import SIDE_STEP, Request
 
-RNGS: Mapping[str, str] = {"cpu": "cpu", "nv": "nv", "gpu": "nv", "cuda": "nv", "portable": "portable"}
+RNGS: Mapping[str, str] = {
+    "cpu": "cpu",
+    "nv": "nv",
+    "gpu": "nv",
+    "cuda": "nv",
+    "portable": "portable",
+    "std_default": "cpu",
+}
 """The key RNG, folded, to the request's noise source. What a graphics card drew, most often one of NVIDIA's, is drawn
-again by its software twin."""
+again by its software twin. std_default, of C++, nobody draws here; the CPU's is what the program's others look like."""
 DIALECT_RNGS: Mapping[str, str] = {
     **dict.fromkeys(("a1111", "forge", "forge-neo", "sdnext", "civitai", "civitai-copy", "dynamic-prompts"), "nv"),
+    "novelai": "nv",
     **dict.fromkeys(("comfyui", "fooocus", "krita", "invokeai", "swarmui", "stable-diffusion.cpp"), "cpu"),
 }
 """Where the noise of a dialect comes from when its text says nothing."""
+_SEED_MODES: Mapping[str, str] = {"nvidia gpu": "nv", "torch cpu": "cpu"}
+"""What Draw Things' seed modes that draw as others do begin with, folded; the others are its own."""
+_WITH_ETA = frozenset({"DDIM", "TCD"})
+"""Those of stable-diffusion.cpp that use the eta which it writes for all."""
+_CPP = "stable-diffusion.cpp"
 _TITLE_HASH = re.compile(r"\[[0-9a-fA-F]{6,64}\]$")
 """What A1111 puts behind the name of a model in lists."""
 A1111_KIN = frozenset({"a1111", "forge", "civitai-copy", "dynamic-prompts"})
@@ -47,6 +68,10 @@ def interpret(found: Infotext) -> Reading:
     if found.dialect == "comfyui":
         said = _comfy(said)
         sampler, scheduler = comfy_method(sampler, scheduler)
+    if found.dialect == "novelai":
+        sampler = novelai_sampler(sampler)
+    if found.dialect == _CPP and sampler not in _WITH_ETA:
+        said = replace(said, eta=None)
     changed = replace(
         said,
         sampler=sampler,
@@ -88,10 +113,14 @@ def to_request(found: Infotext, **changes: object) -> Request:
 
 
 def without_effect(found: Infotext) -> tuple[str, ...]:
-    """The keys of an infotext that changed the picture and that no request can say yet, in the order of the table."""
-    said = interpret(found).settings.said()
+    """The keys of an infotext that changed the picture and that no request can say yet, in the order of the table, then
+    those that no field takes."""
+    settings = interpret(found).settings
+    said = settings.said()
     missing = said.keys() - Request.model_fields.keys() - NOT_PAINTED
-    return tuple(key.name for key in ALL_KEYS if key.field in missing)
+    if found.dialect == _CPP:
+        missing.discard("distilled_cfg_scale")  # written for all models, used by none that takes no distilled guidance
+    return (*(key.name for key in ALL_KEYS if key.field in missing), *changes_of(settings.extras))
 
 
 def _comfy(said: Settings) -> Settings:
@@ -117,8 +146,9 @@ def _side(side: int) -> int:
 
 
 def _rng(said: Settings, found: Infotext) -> str | None:
-    """InvokeAI before 3.0 drew where the model was; since then on the CPU, or it says where."""
+    """InvokeAI before 3.0 drew where the model was; since then on the CPU, or it says where. Draw Things has modes."""
+    mode = (found.get("Seed Mode") or "").strip().casefold()
+    alike = next((rng for name, rng in _SEED_MODES.items() if mode.startswith(name)), None)
     is_old = found.dialect == "invokeai" and "positive_prompt" not in found.source
-    return RNGS.get(
-        (said.rng or found.get("RNG") or "").casefold(), "nv" if is_old else DIALECT_RNGS.get(found.dialect)
-    )
+    usual = "nv" if is_old else DIALECT_RNGS.get(found.dialect)
+    return RNGS.get((said.rng or found.get("RNG") or "").casefold(), alike or usual)

@@ -16,6 +16,8 @@ AUTOMATIC, UNIFORM = "Automatic", "Uniform"
 
 _SCHEDULES: Mapping[str, str] = {
     "align your steps gits": "Align Your Steps GITS",
+    "align your steps 11": "Align Your Steps",
+    "align your steps 32": "Align Your Steps",
     "align your steps": "Align Your Steps",
     "ays": "Align Your Steps",
     "polyexponential": "Polyexponential",
@@ -24,13 +26,14 @@ _SCHEDULES: Mapping[str, str] = {
     "sgm uniform": "SGM Uniform",
     "sgmuniform": "SGM Uniform",
     "sgm_uniform": "SGM Uniform",
-    "trailing": "SGM Uniform",
+    "trailing": "Turbo",
     "ddim uniform": "DDIM",
     "ddim_uniform": "DDIM",
     "linear quadratic": "Linear quadratic",
     "linear_quadratic": "Linear quadratic",
     "kl_optimal": "KL Optimal",
     "kl optimal": "KL Optimal",
+    "discrete": "Uniform",
     "uniform": "Uniform",
     "automatic": "Automatic",
     "simple": "Simple",
@@ -39,6 +42,8 @@ _SCHEDULES: Mapping[str, str] = {
     "sgm": "SGM Uniform",
     "edm": "Karras",
     "beta": "Beta",
+    "gits": "Align Your Steps GITS",
+    "lcm": "LCM",
 }
 """What a schedule is called, folded, to its label; longer names stand before those that they end in."""
 
@@ -58,6 +63,9 @@ OTHER_NAMES: Mapping[str, str] = {
     "tcd": "TCD",
     "dpm++2s_a": "DPM++ 2S a",
     "dpm++2m": "DPM++ 2M",
+    "dpm++2mv2": "DPM++ 2M",
+    "dpm2": "DPM2",
+    "ipndm": "IPNDM",
     "ddim_trailing": "DDIM",
     "kdpm_2": "DPM2",
     "kdpm_2_a": "DPM2 a",
@@ -77,13 +85,34 @@ OTHER_NAMES: Mapping[str, str] = {
     "k_dpmpp_2m_sde": "DPM++ 2M SDE",
     "k_dpmpp_2s_ancestral": "DPM++ 2S a",
     "k_dpmpp_sde": "DPM++ SDE",
-    "dpmpp_2s": "DPM++ 2S a",
+    "dpmpp_2s": "DPM++ 2S",
     "dpmpp_2m": "DPM++ 2M",
     "dpmpp_2m_sde": "DPM++ 2M SDE",
-    "dpmpp_3m": "DPM++ 3M SDE",
+    "dpmpp_3m": "DPM++ 3M",
     "dpmpp_sde": "DPM++ SDE",
 }
 """InvokeAI's, NovelAI's and stable-diffusion.cpp's names; a trailing _k in InvokeAI's is the Karras schedule."""
+
+_FIXED: Mapping[str, str | None] = {"ddim_trailing": "Turbo", "tcd": None}
+"""stable-diffusion.cpp's that do not use the schedule they are written with, and which they use (None: their own)."""
+PRESETS: Mapping[str, tuple[str, str]] = {
+    "default - dpm++ 2m": ("DPM++ 2M", "Karras"),
+    "alternative - euler a": ("Euler a", "Normal"),
+    "creative - dpm++ 2m sde": ("DPM++ 2M SDE", "Karras"),
+    "fast - unipc bh2": ("UniPC BH2", "Align Your Steps GITS"),
+    "turbo/lightning merge - dpm++ sde": ("DPM++ SDE", "Karras"),
+    "lightning merge - euler a uniform": ("Euler a", "SGM Uniform"),
+    "realtime - hyper": ("Euler", "SGM Uniform"),
+    "realtime - lcm": ("LCM", "SGM Uniform"),
+    "realtime - lightning": ("Euler", "SGM Uniform"),
+    "sd3 - dpm++ 2m uniform": ("DPM++ 2M", "SGM Uniform"),
+    "flux - euler simple": ("Euler", "Simple"),
+    "flux - turbo": ("Euler", "Simple"),
+}
+"""What comes with Krita's plugin, folded: sampler and schedule."""
+_KNOWN: Mapping[str, str] = {
+    name.casefold(): name for name in (*OTHER_NAMES.values(), "UniPC BH2", "DPM++ 2M SDE Heun")
+}
 
 _WIRED: Mapping[str, str] = {
     "_ka": "Karras",
@@ -146,24 +175,37 @@ def is_schedule(name: str) -> bool:
     return name.strip().casefold() in _SCHEDULES
 
 
+def novelai_sampler(name: str | None) -> str | None:
+    """NovelAI's sampler, whose name `method` has read: what nobody knows is Euler a, as in A1111."""
+    return name if name is None or name.casefold() in _KNOWN else "Euler a"
+
+
+def is_titled(name: str) -> bool:
+    """Whether a name is Krita's: a title, and what it stands for."""
+    return name.strip().casefold() in PRESETS or _without_title(name.strip()) != name.strip()
+
+
 def split_name(name: str) -> tuple[str, str | None]:
     """A sampler's name without the schedule at its end, and the label of that schedule. SD.Next says DPM2++, and
     FlowMatch where the model is one."""
-    name = _without_id(name.strip())
+    if preset := PRESETS.get(name.strip().casefold()):
+        return preset
+    name = _without_title(name.strip())
     name = re.sub(r"^DPM2\+\+ | FlowMatch$", lambda found: "DPM++ " if found[0][0] == "D" else "", name)
     folded = name.casefold()
     for suffix, label in _SCHEDULES.items():
         if folded.endswith(f" {suffix}"):
             bare = name[: -len(suffix) - 1].rstrip()
-            return OTHER_NAMES.get(bare, bare), label
+            return OTHER_NAMES.get(bare, bare), _FIXED.get(bare, label)
     for suffix, label in _WIRED.items():
         if folded.endswith(suffix) and folded != suffix:
             bare = name[: -len(suffix)]
             return OTHER_NAMES.get(bare, bare), label
-    return OTHER_NAMES.get(name, name), None
+    return OTHER_NAMES.get(name, name), _FIXED.get(name)
 
 
-def _without_id(name: str) -> str:
-    """Krita's plugin writes `Euler - euler_a`: a title of its own, and the sampler's name."""
+def _without_title(name: str) -> str:
+    """Krita's plugin writes `Euler - euler_a`, `Mine - DPM++ 2M`: a title of the user's, and the sampler's name."""
     title, dash, known = name.rpartition(" - ")
-    return known if dash and title and known.replace("_", "").isalnum() and known == known.casefold() else name
+    is_id = known.replace("_", "").isalnum() and known == known.casefold()
+    return _KNOWN.get(known.casefold(), known) if dash and title and (is_id or known.casefold() in _KNOWN) else name

@@ -42,7 +42,9 @@ def gits(options: ScheduleOptions) -> Schedule:
     return tabled(GITS[options.table])
 
 
+_AYS = ("align_your_steps", "AYS", "Align Your Steps 11", "Align Your Steps 32")
+
 SPECS = (
-    ScheduleSpec("Align Your Steps", align_your_steps, aliases=("align_your_steps", "AYS"), uses=frozenset({"table"})),
+    ScheduleSpec("Align Your Steps", align_your_steps, aliases=_AYS, uses=frozenset({"table"})),
     ScheduleSpec("Align Your Steps GITS", gits, aliases=("align_your_steps_GITS", "GITS"), uses=frozenset({"table"})),
 )
