@@ -150,6 +150,16 @@ def test_what_cannot_be_done_again_is_told_in_a_line_each(painted: Path, capsys:
     assert "b4201c7c37" not in capsys.readouterr().err
 
 
+def test_what_extensions_did_is_told(painted: Path, capsys: pytest.CaptureFixture[str]):
+    extensions = 'VAE: Automatic, ControlNet 0: "Module: canny, Weight: 1", ADetailer model: face.pt'
+    text = said(painted).replace(", Version:", f", {extensions}, Version:")
+    Path("other.txt").write_text(text, encoding="utf-8")
+    assert run(["generate", "--from", "other.txt", "--verify", "--steps", "2", "-o", "x.png"]) == 1
+    shown = capsys.readouterr()
+    assert "ControlNet 0, ADetailer model: not done yet" in shown.err
+    assert "  ControlNet 0, ADetailer model: done then, not now" in shown.out
+
+
 def test_a_list_of_sigmas_says_how_many_steps_there_are(painted: Path, capsys: pytest.CaptureFixture[str]):
     asked = ["generate", "a", "--model", "tiny", "--seed", "1", "--scheduler", "9, 4, 2, 0.5, 0", "-o", "x.png"]
     assert run([*asked, "--steps", "7", "--sampler", "DPM2"]) == 0

@@ -252,6 +252,20 @@ def test_novelai_in_an_envelope() -> None:
     assert pairs_of({"Comment": json.dumps(comment)})[:3] == ("novelai", "a cat", "bad")
 
 
+def test_characters_of_novelai() -> None:
+    comment = {"steps": 28, "sampler": "k_euler", "seed": 3, "scale": 5.0, "uc": "bad", "prompt": "a park"}
+    people = [{"char_caption": "a girl", "centers": [{"x": 0.5, "y": 0.5}]}, {"char_caption": " "}, {"char_caption": 4}]
+    captions = {"base_caption": "a park", "char_captions": [*people, {"char_caption": "a boy"}]}
+    comment |= {"v4_prompt": {"caption": captions, "use_coords": False}}
+    comment |= {"v4_negative_prompt": {"caption": {"base_caption": "bad", "char_captions": [{"char_caption": "hat"}]}}}
+    found = ("novelai", "a park BREAK a girl BREAK a boy", "bad BREAK hat")
+    assert pairs_of({"Comment": json.dumps(comment)})[:3] == found
+    del comment["prompt"]
+    assert pairs_of({"Comment": json.dumps(comment)})[:3] == found
+    for odd in (None, [], "x", {"caption": []}, {"caption": {"char_captions": "x"}}):
+        assert pairs_of({"Comment": json.dumps({**comment, "prompt": "p", "v4_prompt": odd})})[1] == "p"
+
+
 @pytest.mark.parametrize(
     ("fields", "expected"),
     [

@@ -267,6 +267,31 @@ def test_keys_that_no_request_can_say_are_told() -> None:
     assert without_effect(read("x\nSteps: 5, Sampler: Euler, Seed: 1, Size: 64x64, Eta: 0.5")) == ()
 
 
+@pytest.mark.parametrize(
+    ("pairs", "told"),
+    [
+        ('ControlNet 0: "Module: canny, Weight: 1", ControlNet 1: "Module: depth"', ("ControlNet 0",)),
+        ("ADetailer model: face.pt, ADetailer confidence: 0.3, ADetailer version: 24.3", ("ADetailer model",)),
+        (
+            'Tiled Diffusion: {"a": 1}, Dynamic thresholding enabled: True',
+            ("Tiled Diffusion", "Dynamic thresholding enabled"),
+        ),
+        ("Dynamic thresholding enabled: False, Mimic scale: 7", ()),
+        ("RP Active: False, RP Ratios: 1", ()),
+        ("RP Active: True, RP Ratios: 1", ("RP Active",)),
+        ("freeu_enabled: True, kohya_hrfix_block_number: 3", ("freeu_enabled", "kohya_hrfix_block_number")),
+        ("LoRAs: <lora:x:1>, Tiling: True", ("Tiling", "LoRAs")),
+        ("loras: [], Hashes: {}, Some Future Key: 42", ()),
+        ("VAE: Automatic", ()),
+        ("VAE: None", ()),
+        ("VAE: Default (model)", ()),
+        ("VAE: sdxl.vae", ("VAE",)),
+    ],
+)
+def test_what_changed_a_picture_is_told(pairs: str, told: tuple[str, ...]) -> None:
+    assert without_effect(read(f"x\nSteps: 5, Sampler: Euler, Seed: 1, {pairs}")) == told
+
+
 def test_a_comfy_graph() -> None:
     found = read(
         '{"3": {"class_type": "KSampler", "inputs": {"seed": 5, "steps": 12, "cfg": 8.0, "sampler_name": "euler",'

@@ -188,9 +188,20 @@ def _novelai(found: Fields) -> Infotext | None:
     }
     used = {"steps", "sampler", "noise_schedule", "scale", "cfg_rescale", "seed", "width", "height", "uc", "prompt"}
     extras = {k: v for k, v in comment.items() if k not in used}
-    prompt = comment.get("prompt") or found.get("Description")
+    prompt = _with_characters(comment.get("prompt") or found.get("Description"), comment.get("v4_prompt"))
+    negative = _with_characters(comment.get("uc"), comment.get("v4_negative_prompt"))
     pairs = (*pairs_of(known), *pairs_of(extras))
-    return Infotext(str(prompt or ""), str(comment.get("uc") or ""), pairs, "novelai", {**found, **comment})
+    return Infotext(prompt, negative, pairs, "novelai", {**found, **comment})
+
+
+def _with_characters(prompt: object, v4: object) -> str:
+    """A prompt of NovelAI, and behind it what it says of single characters since version 4, divided by BREAK: NovelAI
+    reads each by itself."""
+    caption = as_fields(as_fields(v4).get("caption"))
+    several = caption.get("char_captions")
+    items = cast("list[object]", several) if isinstance(several, list) else []
+    texts = [str(prompt or caption.get("base_caption") or ""), *(as_fields(i).get("char_caption") for i in items)]
+    return " BREAK ".join(text for text in texts if isinstance(text, str) and text.strip())
 
 
 def _novelai_comment(found: Fields) -> Infotext | None:

@@ -17,6 +17,8 @@ _SIZE = re.compile(r"\s*(-?\d{1,9})\s*[x×]\s*(-?\d{1,9})\s*")
 _NUMBER = re.compile(r"[+-]?(?:\d{1,30}(?:\.\d{0,400})?|\.\d{1,400})(?:[eE][+-]?\d{1,4})?")
 _NOTHING = frozenset({"", "undefined", "unknown", "null", "[object object]"})
 """What programs write, folded, where they have no value."""
+_OWN_VAE = frozenset({"automatic", "none", "default", "default (model)", "baked vae"})
+"""Names of a VAE, folded, that ask for the model's own."""
 _OLD_PIXELS = 512 * 512
 _OLD_STEP = 64
 
@@ -74,7 +76,7 @@ class _Reader:
             self.other[name] = text
         elif key is None:
             self.extras.append((name, text))
-        elif text.strip().casefold() not in _NOTHING:
+        elif text.strip().casefold() not in (_NOTHING | _OWN_VAE if key.field == "vae" else _NOTHING):
             self._take_value(key, name, text)
 
     def _take_value(self, key: Key, name: str, text: str) -> None:

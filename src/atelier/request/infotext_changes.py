@@ -1,0 +1,72 @@
+"""What was done to a picture, as keys of extensions and fields of other programs say it, and cannot be done yet."""
+
+from __future__ import annotations
+
+from atelier.request.infotext_record import Pairs
+
+_BEGINNINGS = (
+    *("controlnet", "adetailer", "tiled diffusion", "tiled vae", "multidiffusion", "dynamic thresholding", "cutoff"),
+    *(
+        "rp ",
+        "regional prompter",
+        "latent couple",
+        "freeu",
+        "kohya hrfix",
+        "kohya hires",
+        "addnet",
+        "ultimate sd upscale",
+    ),
+    *("ipadapter", "ip adapter", "ip-adapter", "t2iadapter", "t2i adapter", "pag ", "perturbed attention", "sag "),
+    *("self attention guidance", "negpip", "lora block weight", "lora ", "module ", "animatediff", "reactor", "roop"),
+    *("composable lora", "postprocess ", "layerdiffusion", "layerdiffuse", "style aligned", "stylealign", "refiner"),
+    *(
+        "latentmodifier",
+        "latent modifier",
+        "cfg zero",
+        "epsilon scaling",
+        "mahiro",
+        "instantid",
+        "seamless",
+        "hidiffusion",
+    ),
+)
+"""What the keys of extensions begin with, folded."""
+_WHOLE = frozenset(
+    {
+        *("lora", "loras", "lyco", "control layers", "controllayers", "styles", "prompt expansion", "sharpness"),
+        *("adm guidance", "use controlnet model", "use lora model", "use hypernetwork model", "use upscale"),
+        *(
+            "use face correction",
+            "use embeddings model",
+            "init image",
+            "init images",
+            "initimage",
+            "mask",
+            "mask image",
+        ),
+        *("maskimage", "hrf enabled", "reference image multiple", "refine", "face restoration model", "upscale model"),
+    }
+)
+"""Keys and fields that are nothing else, folded."""
+_SWITCHES = ("enabled", "active")
+_OFF = frozenset({"", "none", "false", "off", "no", "0", "0.0", "[]", "{}", "null", "disabled", "use same choices"})
+"""Values, folded, by which nothing is done."""
+
+
+def changes(pairs: Pairs) -> tuple[str, ...]:
+    """The keys, among pairs that no field takes, that say how a picture was changed: the first of each extension."""
+    found: dict[str, str] = {}
+    switched_off: set[str] = set()
+    for name, value in pairs:
+        folded, is_off = name.casefold().replace("_", " "), value.strip().casefold() in _OFF
+        owner = _owner(folded)
+        if owner and is_off and folded.endswith(_SWITCHES):
+            switched_off.add(owner)
+        elif owner and not is_off:
+            found.setdefault(owner, name)
+    return tuple(name for owner, name in found.items() if owner not in switched_off)
+
+
+def _owner(name: str) -> str | None:
+    """What a folded key belongs to; None if it changes nothing."""
+    return name if name in _WHOLE else next((owner for owner in _BEGINNINGS if name.startswith(owner)), None)
