@@ -141,3 +141,20 @@ def test_graphs_that_double_a_text_over_and_over_end() -> None:
     found = plain(positive=["100", 0]) | {str(100 + i): one for i, one in enumerate(combine)}
     assert interpret(read(json.dumps(found))).warnings
     assert time.process_time() - start < 2
+
+
+@pytest.mark.parametrize("kind", ["Concat", "ConditioningCombine", "ShowText", "Reroute"])
+def test_long_rows_of_nodes_are_told(kind: str) -> None:
+    name = {"Concat": "text_a", "ConditioningCombine": "conditioning_1", "ShowText": "text", "Reroute": ""}[kind]
+    also = {"conditioning_2": ["8", 0]} if kind == "ConditioningCombine" else {}
+    row = {str(i): node(kind, **{name: [str(i + 1), 0], **also}) for i in range(100, 1100)}
+    assert interpret(read(json.dumps(plain(positive=["100", 0]) | row))).warnings
+
+
+@pytest.mark.parametrize("odd", [None, 3, True, {"a": 1}, [], ["6"], ["6", "x"], [["6"], 0], "\0", [True, 0], 1e400])
+@pytest.mark.parametrize("name", ["text", "text_a", "select", "conditioning_1", "positive", "delimiter", "prompt"])
+def test_odd_values_raise_nothing(name: str, odd: object) -> None:
+    for kind in ("CLIPTextEncode", "Text Concatenate", "ConditioningCombine", "Switch", "Efficient Loader"):
+        for more in ({}, {"text_b": ["8", 0], "conditioning_2": ["8", 0], "conditioning_to": "x", "tidy_tags": []}):
+            nodes = plain(seed=["6", 0], sampler_name=odd) | {"6": node(kind, **{**more, name: odd})}
+            interpret(read(json.dumps(nodes)))

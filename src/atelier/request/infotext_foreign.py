@@ -134,7 +134,7 @@ def _invoke_metadata(found: Fields) -> Infotext:
         "Denoising strength": found.get("strength"),
         "Clip skip": _plus_one(found.get("clip_skip")),
         "Distilled CFG Scale": found.get("guidance"),
-        "RNG": {None: None, "cpu": "CPU"}.get(cast("str | None", found.get("rand_device")), "GPU"),
+        "RNG": {"None": None, "cpu": "CPU"}.get(str(found.get("rand_device")), "GPU"),
     }
     used = {"steps", "scheduler", "cfg_scale", "cfg_rescale_multiplier", "seed", "width", "height", "model", "vae"}
     used |= {"strength", "clip_skip", "rand_device", "app_version", "guidance"}

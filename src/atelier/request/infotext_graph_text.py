@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from atelier.request.infotext_graph import Graph, Node, Wire, as_wire, held
+from atelier.request.infotext_graph import MAX_HOPS, Graph, Node, Wire, as_wire, held
 
 _MAX_VISITS = 200
 _TEXTS = ("populated_text", "text", "text_g", "prompt", "t5xxl", "clip_l", "string", "value", "wildcard_text")
@@ -24,7 +24,7 @@ _PIECE = re.compile(r"(?:text|string|str|prompt|input|any)_?(?:[a-f]|\d{1,2})", 
 _JOINS = re.compile(r"concat|append|join|combine", re.IGNORECASE)
 _DELIMITERS = ("delimiter", "separator")
 _CHOICES = ("select", "Input", "index", "input")
-_YES = frozenset({"yes", "true", "True", True})
+_YES = ("yes", "true", "True", True)
 
 
 def prompt_of(graph: Graph, wire: Wire | None, side: str) -> tuple[str, tuple[str, ...]]:
@@ -36,21 +36,28 @@ def prompt_of(graph: Graph, wire: Wire | None, side: str) -> tuple[str, tuple[st
 
 
 class _Reader:
-    """unread: nodes without a text that could be read. visits: how many nodes may still be looked at, so that graphs
-    in circles, and those that double a text over and over, come to an end."""
+    """unread: nodes without a text that could be read. visits: how many nodes may still be looked at, hops: how many
+    wires lead here, so that graphs in circles, and those that double a text over and over, come to an end."""
 
     def __init__(self, graph: Graph, asked: str) -> None:
         self.graph = graph
         self.asked = asked
         self.visits = _MAX_VISITS
+        self.hops = 0
         self.unread: list[str] = []
 
     def wired(self, wire: Wire, side: str) -> str:
         """What the node says that a wire comes from."""
         node = self.graph.get(wire.node)
-        self.visits -= 1
-        if node is None or self.visits < 0:
+        if node is None or self.visits <= 0 or self.hops >= MAX_HOPS:
             return self._lost(wire)
+        self.visits -= 1
+        self.hops += 1
+        text = self._text(wire, node, side)
+        self.hops -= 1
+        return text
+
+    def _text(self, wire: Wire, node: Node, side: str) -> str:
         own = "" if node.kind == _NO_TEXT else node.inputs.get(side)
         if isinstance(own, str):
             return own
@@ -99,9 +106,11 @@ class _Reader:
         texts: list[str] = []
         for wire in (wire for name, wire in node.wires() if _SIDE.fullmatch(name)):
             further = self.graph.get(wire.node)
-            self.visits -= 1
-            if further and further.kind == node.kind and self.visits > 0:
+            if further and further.kind == node.kind and self.visits > 0 and self.hops < MAX_HOPS:
+                self.visits -= 1
+                self.hops += 1
                 texts += self._sides(further, side)
+                self.hops -= 1
             else:
                 texts.append(self.wired(wire, side))
         return [text for text in texts if text]
