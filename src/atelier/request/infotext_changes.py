@@ -4,48 +4,32 @@ from __future__ import annotations
 
 from atelier.request.infotext_record import Pairs
 
-_BEGINNINGS = (
-    *("controlnet", "adetailer", "tiled diffusion", "tiled vae", "multidiffusion", "dynamic thresholding", "cutoff"),
-    *(
-        "rp ",
-        "regional prompter",
-        "latent couple",
-        "freeu",
-        "kohya hrfix",
-        "kohya hires",
-        "addnet",
-        "ultimate sd upscale",
-    ),
-    *("ipadapter", "ip adapter", "ip-adapter", "t2iadapter", "t2i adapter", "pag ", "perturbed attention", "sag "),
-    *("self attention guidance", "negpip", "lora block weight", "lora ", "module ", "animatediff", "reactor", "roop"),
-    *("composable lora", "postprocess ", "layerdiffusion", "layerdiffuse", "style aligned", "stylealign", "refiner"),
-    *(
-        "latentmodifier",
-        "latent modifier",
-        "cfg zero",
-        "epsilon scaling",
-        "mahiro",
-        "instantid",
-        "seamless",
-        "hidiffusion",
-    ),
+
+def _names(text: str) -> tuple[str, ...]:
+    """Names between commas; a low line at the end of one is a space."""
+    return tuple(name.replace("_", " ") for name in " ".join(text.split()).split(", "))
+
+
+_BEGINNINGS = _names(
+    """
+    controlnet, adetailer, tiled diffusion, tiled vae, multidiffusion, dynamic thresholding, cutoff, rp_, regional
+    prompter, latent couple, freeu, kohya hrfix, kohya hires, addnet, ultimate sd upscale, ipadapter, ip adapter,
+    ip-adapter, t2iadapter, t2i adapter, pag_, perturbed attention, sag_, self attention guidance, negpip, lora
+    block weight, lora_, module_, animatediff, reactor, roop, composable lora, postprocess_, layerdiffusion,
+    layerdiffuse, style aligned, stylealign, refiner, latentmodifier, latent modifier, cfg zero, epsilon scaling,
+    mahiro, instantid, seamless, hidiffusion
+    """
 )
 """What the keys of extensions begin with, folded."""
 _WHOLE = frozenset(
-    {
-        *("lora", "loras", "lyco", "control layers", "controllayers", "styles", "prompt expansion", "sharpness"),
-        *("adm guidance", "use controlnet model", "use lora model", "use hypernetwork model", "use upscale"),
-        *(
-            "use face correction",
-            "use embeddings model",
-            "init image",
-            "init images",
-            "initimage",
-            "mask",
-            "mask image",
-        ),
-        *("maskimage", "hrf enabled", "reference image multiple", "refine", "face restoration model", "upscale model"),
-    }
+    _names(
+        """
+        adm guidance, control layers, controllayers, face restoration model, hrf enabled, init image, init images,
+        initimage, lora, loras, lyco, mask, mask image, maskimage, prompt expansion, reference image multiple, refine,
+        sharpness, styles, upscale model, use controlnet model, use embeddings model, use face correction, use
+        hypernetwork model, use lora model, use upscale
+        """
+    )
 )
 """Keys and fields that are nothing else, folded."""
 _SWITCHES = ("enabled", "active")
