@@ -316,7 +316,7 @@ def test_a_studio_keeps_the_last_model(tiny_folder: Path, tiny_file: Path):
     studio.paint(request())
     assert parts(studio) == kept
     studio.paint(request(model=str(tiny_file)))
-    assert {path for path, _ in parts(studio)} == {str(tiny_file)}
+    assert {model.path for model, _ in parts(studio)} == {str(tiny_file)}
 
 
 def test_numbers_that_are_none_are_named(tiny_folder: Path, monkeypatch: pytest.MonkeyPatch):
@@ -399,7 +399,7 @@ def held(studio: Studio) -> set[str]:
     return {name for _, name in parts(studio)}
 
 
-def parts(studio: Studio) -> dict[tuple[str, str], object]:
+def parts(studio: Studio) -> dict[tuple[ModelRef, str], object]:
     return dict(studio._machine._parts)
 
 

@@ -71,11 +71,13 @@ def test_editing_goes_from_one_prompt_to_the_other(studio: Studio) -> None:
 
 
 def test_a_weight_makes_a_word_stronger_or_weaker(studio: Studio) -> None:
-    weak, plain, strong = (
-        covered(paint(studio, f"a (small:{weight}) pizza on a white background")) for weight in (0.4, 1, 1.4)
-    )
+    weak, plain = (covered(paint(studio, f"a (small:{weight}) pizza on a white background")) for weight in (0.4, 1))
     assert weak > 1.5 * plain
-    assert plain > strong, "what is small already becomes a little smaller"
+    painted = [paint(studio, f"a (pizza:{weight}) cat on a white background") for weight in (0.6, 1, 1.4)]
+    weak, plain, strong = (places(pictures, "pizza") for pictures in painted)
+    assert weak > plain + 5 > strong + 5, "the pizza comes forward"
+    weak, plain, strong = (places(pictures, "cat") for pictures in painted)
+    assert weak + 5 < plain < strong - 5, "and the cat goes back"
 
 
 def test_and_paints_both(studio: Studio) -> None:
