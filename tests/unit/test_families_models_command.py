@@ -75,6 +75,16 @@ def test_inspect_reads_headers_and_hashes_when_asked(shelf: Path) -> None:
     assert "left out 1 tensor (betas)" in run("convert", path, shelf / "out").stdout
 
 
+def test_convert_names_the_folders_that_it_leaves_out(shelf: Path) -> None:
+    folder = shelf / "more" / "folder"
+    assert "left out" not in run("convert", folder, shelf / "plain").stdout
+    for name in ("safety_checker", "feature_extractor", ".cache"):
+        (folder / name).mkdir()
+    said = run("convert", folder, shelf / "out.safetensors").stdout
+    assert "left out feature_extractor, safety_checker: nothing here uses them" in said
+    assert "left out" not in run("convert", shelf / "out.safetensors", shelf / "back").stdout
+
+
 def test_inspect_and_list_import_no_torch(shelf: Path) -> None:
     code = (
         "import sys\n"

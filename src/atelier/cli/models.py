@@ -102,6 +102,8 @@ def convert(
     typer.echo(f"wrote {target}: {written.family.title}, {written.layout} layout, {written.dtype}, {_size(target)}")
     if checkpoint.ignored:
         typer.echo(f"left out {counted(checkpoint.ignored)}: leftovers of training that no model needs")
+    if others := _others(checkpoint.path):
+        typer.echo(f"left out {', '.join(others)}: nothing here uses them")
 
 
 def _write(checkpoint: Checkpoint, target: Path, layout: Layout, dtype: Precision | None, *, overwrite: bool) -> None:
@@ -113,6 +115,14 @@ def _write(checkpoint: Checkpoint, target: Path, layout: Layout, dtype: Precisio
         write_ldm(checkpoint, target, torch_dtype)
     else:
         write_diffusers(checkpoint, target, torch_dtype, overwrite=overwrite)
+
+
+def _others(path: Path) -> list[str]:
+    """The folders of a model that are no part of one, such as safety_checker."""
+    from atelier.families.write import WRITTEN
+
+    inside = path.iterdir() if path.is_dir() else ()
+    return sorted(at.name for at in inside if at.is_dir() and at.name not in WRITTEN and not at.name.startswith("."))
 
 
 def _check_whole(checkpoint: Checkpoint) -> None:
