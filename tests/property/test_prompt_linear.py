@@ -50,8 +50,11 @@ def _timeline(text: str) -> None:
     timeline(parse_tree(text), Clock(20))
 
 
-def _printed(text: str) -> None:
+def _phrase_printed(text: str) -> None:
     str(parse(text))
+
+
+def _attention_printed(text: str) -> None:
     print_attention(parse_attention(text))
 
 
@@ -67,7 +70,8 @@ PARSERS: dict[str, Callable[[str], Any]] = {
     "choices": parse_choices,
     "expand": _expanded,
     "comments": without_comments,
-    "printers": _printed,
+    "phrase, printed": _phrase_printed,
+    "attention, printed": _attention_printed,
 }
 
 

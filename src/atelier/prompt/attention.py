@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 from decimal import Decimal
+from typing import NamedTuple
 
 from atelier.prompt.text import Warn, clamped, silent, words
 
@@ -20,12 +20,13 @@ BREAK = "BREAK"
 _NUMBER = r"[+-]?+(?:\d++(?:\.\d*+)?+|\.\d++)"
 _CLOSING = rf":\s*+{_NUMBER}\s*+\)"
 _TOKEN = re.compile(rf"(?:[^\\()\[\]:]++|:(?!\s*+{_NUMBER}\s*+\)))++|{_CLOSING}|\\[()\[\]\\]?+|[()\[\]]")
+_ESCAPES = str.maketrans({sign: f"\\{sign}" for sign in "\\()[]"})
+_BREAK = re.compile(rf"\b{BREAK}\b")
 _EXACT = 24
 """Up to this depth factors are multiplied from the inside out, as A1111 does, so that equal weights stay equal."""
 
 
-@dataclass(frozen=True, slots=True)
-class Weighted:
+class Weighted(NamedTuple):
     """A text and how strongly it counts (1 is plain)."""
 
     text: str
@@ -58,7 +59,9 @@ def print_attention(items: Iterable[Weighted]) -> str:
 
 def number_text(weight: float) -> str:
     """The weight in digits, without an exponent, exactly."""
-    text = f"{Decimal(repr(weight)):f}"
+    text = repr(weight)
+    if "e" in text:
+        text = f"{Decimal(text):f}"
     return text.removesuffix(".0")
 
 
@@ -79,11 +82,13 @@ _Around = tuple[_Bracket | None, _Bracket | None]
 
 
 class _Scanner:
-    """Reads tokens; keeps for each piece of text the innermost round and the innermost square bracket around it."""
+    """Reads tokens; keeps for each piece of text the innermost round and the innermost square bracket around it. `run`
+    is the piece that is being read; a bracket ends it."""
 
     def __init__(self, warn: Warn) -> None:
         self.warn = warn
-        self.pieces: list[tuple[str, float, _Around]] = []
+        self.pieces: list[tuple[list[str], float, _Around]] = []
+        self.run: list[str] | None = None
         self.brackets: list[_Bracket] = []
         self.round: _Bracket | None = None
         self.square: _Bracket | None = None
@@ -100,11 +105,13 @@ class _Scanner:
         elif token == "]" and self.square:
             self.square = self._closed(self.square, SQUARE)
         elif token[0] == "\\":
-            self.pieces.append((token[1:], 1.0, (self.round, self.square)))
+            self._put(token[1:])
         elif token[0] == ":" and token[-1] == ")" and self.round:
             self.round = self._closed(self.round, clamped(float(token[1:-1]), self.warn))
-        else:
+        elif BREAK in token:
             self._put_words(token)
+        else:
+            self._put(token)
 
     def weighted(self) -> list[Weighted]:
         """All pieces with their weights; brackets that are still open are closed here, the round ones first."""
@@ -120,26 +127,36 @@ class _Scanner:
         for _, _, around in self.pieces:
             if around not in products:
                 products[around] = clamped(_product(*around), self.warn)
-        return [Weighted(text, weight * products[around]) for text, weight, around in self.pieces]
+        return [Weighted("".join(run), weight * products[around]) for run, weight, around in self.pieces]
 
     def _opened(self, parent: _Bracket | None) -> _Bracket:
+        self.run = None
         bracket = _Bracket(parent)
         self.brackets.append(bracket)
         return bracket
 
     def _closed(self, bracket: _Bracket, factor: float) -> _Bracket | None:
+        self.run = None
         self.clock += 1
         bracket.factor, bracket.closed = factor, self.clock
         return bracket.parent
 
     def _put_words(self, text: str) -> None:
-        around, at = (self.round, self.square), 0
+        at = 0
         for found in words(text, BREAK):
-            self.pieces += (text[at:found].rstrip(), 1.0, around), (BREAK, -1.0, around)
+            self._put(text[at:found].rstrip())
+            self.pieces.append(([BREAK], -1.0, (self.round, self.square)))
+            self.run = None
             at = found + len(BREAK)
             while at < len(text) and text[at].isspace():
                 at += 1
-        self.pieces.append((text[at:], 1.0, around))
+        self._put(text[at:])
+
+    def _put(self, text: str) -> None:
+        if self.run is None:
+            self.run = []
+            self.pieces.append((self.run, 1.0, (self.round, self.square)))
+        self.run.append(text)
 
 
 def _product(round_: _Bracket | None, square: _Bracket | None) -> float:
@@ -185,10 +202,8 @@ def _printed(items: tuple[Weighted, ...], i: int) -> str:
 
 
 def _escaped(text: str) -> str:
-    escaped = re.sub(r"[\\()\[\]]", r"\\\g<0>", text)
-    for at in reversed(list(words(escaped, BREAK))):
-        escaped = f"{escaped[: at + 2]}\\{escaped[at + 2 :]}"
-    return escaped
+    escaped = text.translate(_ESCAPES)
+    return _BREAK.sub(r"BR\\EAK", escaped) if BREAK in escaped else escaped
 
 
 def _plain_break(items: tuple[Weighted, ...], i: int) -> bool:

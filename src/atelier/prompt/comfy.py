@@ -34,19 +34,16 @@ class _Parser:
 
     def parse(self) -> tuple[Weighted, ...]:
         found: list[Weighted] = []
-        waiting = [(0, len(self.text), 1.0)]
+        waiting = [(0, len(self.text), 1.0, True)]
         while waiting:
-            start, end, weight = waiting.pop()
-            inner: list[tuple[int, int, float]] = []
-            for a, b in self._pieces(start, end):
-                if self._is_group(a, b):
-                    inner.append(self._group(a + 1, b - 1, weight))
-                else:
-                    inner.append((a, b, weight))
-            if len(inner) == 1 and inner[0] == (start, end, weight):
+            start, end, weight, is_group = waiting.pop()
+            if not is_group:
                 found.append(Weighted(self._unescaped(start, end), weight))
-            else:
-                waiting += reversed(inner)
+                continue
+            waiting += [
+                (*self._group(a + 1, b - 1, weight), True) if is_inner else (a, b, weight, False)
+                for a, b, is_inner in reversed(list(self._pieces(start, end)))
+            ]
         return tuple(found)
 
     def _pair(self) -> None:
@@ -62,8 +59,8 @@ class _Parser:
                 elif opened:
                     self.partner[opened.pop()] = at
 
-    def _pieces(self, start: int, end: int) -> Iterator[tuple[int, int]]:
-        """Cuts a range at the brackets of its outermost level."""
+    def _pieces(self, start: int, end: int) -> Iterator[tuple[int, int, bool]]:
+        """Cuts a range at the brackets of its outermost level; says which pieces stand in brackets."""
         depth, piece, i = 0, start, bisect_left(self.brackets, start)
         while i < len(self.brackets) and (at := self.brackets[i]) < end:
             i += 1
@@ -73,21 +70,21 @@ class _Parser:
                 depth += 1
             else:
                 if at > piece:
-                    yield piece, at
+                    yield piece, at, False
                 closing = self.partner.get(at, end)
                 piece, depth = at, 0
                 if closing >= end:
                     break
-                yield at, closing + 1
+                yield at, closing + 1, True
                 piece = closing + 1
                 i = bisect_right(self.brackets, closing)
         if piece < end:
-            yield piece, end
+            yield piece, end, self._is_group(piece, end - 1)
 
-    def _is_group(self, start: int, end: int) -> bool:
-        last = end - 1
-        opens = self.text[start] == "(" and self._is_bracket(start)
-        return opens and last > start and self.text[last] == ")" and self._is_bracket(last)
+    def _is_group(self, first: int, last: int) -> bool:
+        """Whether there are brackets at both places; they need not be a pair."""
+        opens = self.text[first] == "(" and self._is_bracket(first)
+        return opens and self.text[last] == ")" and self._is_bracket(last)
 
     def _is_bracket(self, at: int) -> bool:
         i = bisect_left(self.brackets, at)

@@ -40,13 +40,15 @@ class _Literal(Exception):
 
 
 class _Open:
-    """An open bracket: where it is among the items, where its separators begin among all, how deep it nests."""
+    """An open bracket: where it is among the items, where its separators begin among all, what these are, how deep it
+    nests."""
 
-    __slots__ = ("at", "depth", "separators")
+    __slots__ = ("at", "depth", "separators", "signs")
 
     def __init__(self, at: int, separators: int) -> None:
         self.at = at
         self.separators = separators
+        self.signs = ""
         self.depth = 0
 
 
@@ -79,6 +81,7 @@ class _Parser:
     def _separate(self, token: str) -> None:
         if self.open:
             self.separators.append(len(self.items))
+            self.open[-1].signs += token
         elif token == "|":
             raise _Literal
         self.items.append(token)
@@ -88,7 +91,7 @@ class _Parser:
         if inner is None or self.items[inner.at] != ("(" if token == ")" else "["):
             self._close_nothing(token)
             return
-        signs = "".join(str(self.items[at]) for at in self.separators[inner.separators :])
+        signs = inner.signs
         if not signs or (signs == ":" and token == ")"):
             self._leave(inner)
             self.items.append(token)
@@ -100,7 +103,8 @@ class _Parser:
             self._close_nothing(token)
 
     def _close_nothing(self, token: str) -> None:
-        self._give_up_open()
+        if self.open:
+            self._give_up_open()
         self.items.append(token)
 
     def _close_cycle(self, inner: _Open) -> None:
@@ -139,8 +143,9 @@ class _Parser:
 
 
 def _number(items: list[str | Node]) -> str | None:
-    text = "".join(i for i in items if isinstance(i, str))
-    return text if _NUMBER.fullmatch(text) and all(isinstance(i, str) for i in items) else None
+    texts = [i for i in items if isinstance(i, str)]
+    text = "".join(texts)
+    return text if _NUMBER.fullmatch(text) and len(texts) == len(items) else None
 
 
 def _tree(items: list[str | Node]) -> Tree:

@@ -9,9 +9,12 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
-_SIGN = re.compile(r"[,:\"]")
+_TO_SIGN = re.compile(r"(?:[\w \-/]*+[^\w \-/,:]++|(?<![\w \-/]):)*+([\w \-/]*+)([,:]|\Z)")
+"""Up to the next comma, or the next colon that a key may stand before: (what may be the key, the sign)."""
+_QUOTE = re.compile(r'\s*+"')
+_PLAIN = re.compile(r'\s*+(?!["\[{])([^,]*+),?+')
 _KEY = re.compile(r"\w[\w \-/]++")
 _STRING = re.compile(r'"(?:\\.|[^\\"])*+"', re.DOTALL)
 _END = re.compile(r"[^\S\n]*+(?:[,\n]|\Z)")
@@ -23,8 +26,7 @@ _MAX_FAILED = 20
 """So many broken JSON values are tried in one text before brackets count as plain characters."""
 
 
-@dataclass(frozen=True, slots=True)
-class Pair:
+class Pair(NamedTuple):
     """One pair. `at` is where its key begins in the line; a quoted value without a key has the key ""."""
 
     key: str
@@ -38,7 +40,12 @@ def split_pairs(text: str) -> tuple[Pair, ...]:
 
     A bare text between commas (a pair whose value is its key is written so) comes as key and value.
     """
-    return tuple(_Reader(text).pairs())
+    return tuple(each_pair(text))
+
+
+def each_pair(text: str) -> Iterator[Pair]:
+    """`split_pairs`, one pair after the other: for those who need only the first few."""
+    return _Reader(text).pairs()
 
 
 def joined(pairs: Iterable[tuple[str, object]]) -> str:
@@ -78,45 +85,36 @@ class _Reader:
     def pairs(self) -> Iterator[Pair]:
         """Every pair; `start` is where the piece between commas begins that is being read."""
         start = at = 0
-        while found := _SIGN.search(self.text, at):
-            sign, at = found.group(), found.end()
-            if sign == ",":
-                yield from self._bare(start, found.start())
+        while start < len(self.text):
+            if at == start and (quote := _QUOTE.match(self.text, at)) and (end := self._string_end(quote.end() - 1)):
+                begin = quote.end() - 1
+                yield Pair("", unquoted(self.text[begin:end]), begin, was_quoted=True)
+                start = at = self._past_comma(end)
+                continue
+            found = _TO_SIGN.match(self.text, at)
+            run, sign = found.groups() if found else ("", "")
+            at = found.end() if found else len(self.text)
+            key = run.lstrip(" -/")
+            if sign != ":":
+                yield from self._bare(start, at - len(sign))
                 start = at
-            elif sign == '"' and not self.text[start : found.start()].strip():
-                if end := self._string_end(found.start()):
-                    yield Pair("", unquoted(self.text[found.start() : end]), found.start(), was_quoted=True)
-                    start = at = self._past_comma(end)
-            elif sign == ":" and (key := self._key(start, found.start())):
+            elif len(key) > 1:
                 pair, start = self._pair(key, at)
                 at = start
                 yield pair
-        yield from self._bare(start, len(self.text))
 
-    def _key(self, start: int, colon: int) -> tuple[int, str] | None:
-        """(where it begins, key) of the key that ends at the colon: as much as can be one, from `start` on."""
-        at = colon
-        while at > start and (self.text[at - 1].isalnum() or self.text[at - 1] in "_ -/"):
-            at -= 1
-        found = re.search(r"\w", self.text[at:colon])
-        if found is None:
-            return None
-        key = self.text[at + found.start() : colon]
-        return (at + found.start(), key) if len(key) > 1 else None
-
-    def _pair(self, key: tuple[int, str], at: int) -> tuple[Pair, int]:
-        """The pair whose value begins behind `at`, and where the next piece begins."""
+    def _pair(self, key: str, at: int) -> tuple[Pair, int]:
+        """The pair whose value begins behind `at`, and where the next piece begins. Its key ends before `at` - 1."""
+        key_at = at - 1 - len(key)
+        if plain := _PLAIN.match(self.text, at):
+            return Pair(key, plain[1].rstrip(), key_at), plain.end()
         space = _SPACE.match(self.text, at)
         begin = space.end() if space else at
         end = self._string_end(begin)
         if end:
-            value = unquoted(self.text[begin:end])
-            return Pair(key[1], value, key[0], was_quoted=True), self._past_comma(end)
-        end = self._json_end(begin)
-        if not end:
-            comma = self.text.find(",", begin)
-            end = len(self.text) if comma < 0 else comma
-        return Pair(key[1], self.text[begin:end].strip(), key[0]), self._past_comma(end)
+            return Pair(key, unquoted(self.text[begin:end]), key_at, was_quoted=True), self._past_comma(end)
+        end = self._json_end(begin) or self._comma(begin)
+        return Pair(key, self.text[begin:end].strip(), key_at), self._past_comma(end)
 
     def _string_end(self, at: int) -> int:
         """Where the JSON string ends that begins at `at` and is a whole value; 0 if there is none."""
@@ -134,6 +132,10 @@ class _Reader:
             found = _LIST.match(self.text, at)
             end = found.end() if found else 0
         return end if end and _END.match(self.text, end) else 0
+
+    def _comma(self, at: int) -> int:
+        comma = self.text.find(",", at)
+        return len(self.text) if comma < 0 else comma
 
     def _past_comma(self, at: int) -> int:
         found = _END.match(self.text, at)

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from atelier.request.infotext_keys import BY_NAME
-from atelier.request.infotext_pairs import Pair, split_pairs
+from atelier.request.infotext_pairs import Pair, each_pair, split_pairs
 
 NEGATIVE = "Negative prompt:"
 PROMPT_KEY, NEGATIVE_KEY = "Prompt", "Negative prompt"
@@ -80,14 +80,19 @@ def is_parameter_line(line: str) -> bool:
     line = line.strip()
     if ":" not in line or line.startswith(NEGATIVE):
         return False
-    pairs = [p for p in split_pairs(line) if p.key != p.value]
-    if not pairs or pairs[0].at > 0 or pairs[0].key.endswith(" Steps"):
-        return False
-    if _quotes_prompts(pairs):
-        return True
-    if not any(p.key in CORE_KEYS for p in pairs):
-        return False
-    return len(pairs) >= 3 or (len(pairs) == 2 and pairs[0].key == "Steps" and pairs[0].value.isdecimal())
+    pairs: list[Pair] = []
+    is_core = False
+    for pair in each_pair(line):
+        if pair.key == pair.value:
+            continue
+        pairs.append(pair)
+        is_core = is_core or pair.key in CORE_KEYS
+        if pairs[0].at > 0 or pairs[0].key.endswith(" Steps"):
+            return False
+        if is_core and len(pairs) >= 3:
+            return True
+    starts = is_core and len(pairs) == 2 and pairs[0].key == "Steps" and pairs[0].value.isdecimal()
+    return starts or _quotes_prompts(pairs)
 
 
 def _quotes_prompts(pairs: Iterable[Pair]) -> bool:
@@ -116,13 +121,15 @@ def _parted(lines: list[str], start: int, end: int) -> tuple[str, str, str, bool
 def _start(lines: list[str], at: int) -> int:
     """Where the parameters begin that line `at` belongs to: those before it that end in a comma are theirs too, unless
     the line quotes the prompts, as it does where the lines before it are misleading."""
-    is_whole = _quotes_prompts(split_pairs(lines[at]))
-    while at and not is_whole and not _STARTED.match(lines[at].strip()):
-        above = lines[at - 1].strip()
+    start = at
+    while start and not _STARTED.match(lines[start].strip()):
+        above = lines[start - 1].strip()
         if not above.endswith(",") or not is_parameter_line(above):
             break
-        at -= 1
-    return at
+        if start == at and _quotes_prompts(each_pair(lines[at])):
+            break
+        start -= 1
+    return start
 
 
 def _end(lines: list[str], start: int) -> int:
