@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from atelier.request.infotext import interpret, read
+from atelier.request.infotext import interpret, read, without_effect
 from atelier.request.infotext_record import Infotext
 
 Nodes = dict[str, dict[str, object]]
@@ -158,3 +158,106 @@ def test_odd_values_raise_nothing(name: str, odd: object) -> None:
         for more in ({}, {"text_b": ["8", 0], "conditioning_2": ["8", 0], "conditioning_to": "x", "tidy_tags": []}):
             nodes = plain(seed=["6", 0], sampler_name=odd) | {"6": node(kind, **{**more, name: odd})}
             interpret(read(json.dumps(nodes)))
+
+
+STACK = {"lora_name_1": "x/a.safetensors", "lora_name_2": "b.safetensors", "lora_name_3": "None"}
+EASY = {"lora_1_name": "a.safetensors", "lora_1_strength": 0.5, "lora_1_model_strength": 1, "lora_2_name": "b"}
+MANAGED = [{"name": "a", "strength": "0.7", "active": True}, {"name": "b", "strength": 1, "active": False}]
+
+
+@pytest.mark.parametrize(
+    ("stack", "expected"),
+    [
+        (
+            {"model_weight_1": 0.8, "clip_weight_1": 0.5, "switch_1": "On", "switch_2": "Off", "model_weight_2": 1},
+            "<lora:a:0.5:0.8>",
+        ),
+        ({"input_mode": "simple", "lora_wt_1": 0.7, "model_str_1": 1, "lora_wt_2": 1, "lora_count": 1}, "<lora:a:0.7>"),
+        ({"input_mode": "advanced", "model_str_1": 1, "clip_str_1": 0, "model_str_2": 2}, "<lora:a:0:1>, <lora:b:2>"),
+        ({"lora_wt_1": 0.7, "lora_wt_2": 1, "lora_count": ["30", 0]}, "<lora:a:0.7>"),
+        ({**EASY, "toggle": True, "mode": "simple", "num_loras": 1}, "<lora:a:0.5>"),
+        ({**EASY, "toggle": True, "mode": "advanced", "num_loras": 1, "lora_1_clip_strength": 0}, "<lora:a:0:1>"),
+        ({**EASY, "toggle": False}, None),
+        ({"lora_01": "a.safetensors", "strength_01": 0.3, "lora_02": "None", "strength_02": 1}, "<lora:a:0.3>"),
+        ({"lora_name": {"content": "a.safetensors", "image": None}, "strength_model": 2}, "<lora:a:2>"),
+        ({"lora_1": {"on": True, "lora": "a", "strength": 0.8, "strengthTwo": 0}}, "<lora:a:0:0.8>"),
+        ({"lora_1": {"on": False, "lora": "a", "strength": 0.8}}, None),
+        ({"loras": {"__value__": MANAGED}}, "<lora:a:0.7>"),
+        ({"loras": MANAGED}, "<lora:a:0.7>"),
+    ],
+)
+def test_networks_of_a_stack(stack: dict[str, object], expected: str | None) -> None:
+    found = plain(model=["20", 0])
+    found["20"] = node("CR Apply LoRA Stack", model=["4", 0], clip=["4", 1], lora_stack=["21", 0])
+    found["21"] = node(
+        "Stack", **(STACK if not {*stack} & {*EASY, "lora_01", "lora_name", "lora_1", "loras"} else {}), **stack
+    )
+    found["30"] = node("PrimitiveInt", value=1)
+    record = read(json.dumps(found))
+    assert record.get("LoRAs") == expected
+    assert without_effect(record) == (("LoRAs",) if expected else ())
+
+
+CHANGES = (
+    *("ControlNetApplyAdvanced", "ACN_AdvancedControlNetApply", "CR Apply Multi-ControlNet", "IPAdapterAdvanced"),
+    *("ApplyInstantID", "unCLIPConditioning", "StyleModelApply", "GLIGENTextBoxApply", "InstructPixToPixConditioning"),
+    *("ConditioningSetArea", "ConditioningSetTimestepRange", "ConditioningAverage", "ModelMergeSimple", "FreeU_V2"),
+    *("RescaleCFG", "HyperTile", "TomePatchModel", "SelfAttentionGuidance", "PerturbedAttentionGuidance"),
+    *("PerturbedAttention", "PatchModelAddDownscale", "DynamicThresholdingFull", "ModelSamplingDiscrete"),
+    *("LatentComposite", "LatentBlend", "ADE_AnimateDiffLoaderGen1", "AnimateDiffLoaderV1", "ApplyPulid"),
+)
+
+
+@pytest.mark.parametrize("kind", CHANGES)
+@pytest.mark.parametrize("wire", ["model", "positive", "negative", "latent_image"])
+def test_nodes_that_change_the_picture_are_told(kind: str, wire: str) -> None:
+    before = {"model": "4", "positive": "6", "negative": "7", "latent_image": "5"}[wire]
+    found = plain(**{wire: ["20", 0]})
+    found["20"] = node(kind, **{wire: [before, 0], "control_net": ["21", 0]})
+    found["21"] = node("ControlNetLoader", control_net_name="x/canny.pth")
+    record = read(json.dumps(found))
+    assert record.get(f"Node {kind}") == "canny.pth"
+    assert without_effect(record) == (f"Node {kind}",)
+    assert record.get("Model") == "v1-5"
+
+
+def test_nodes_that_change_nothing_are_not_told() -> None:
+    levels = node("ModelSamplingDiscrete", model=["4", 0], sampling="eps", zsnr=False)
+    found = plain(model=["20", 0], positive=["21", 0]) | {"20": levels, "21": node("Reroute", any=["6", 0])}
+    assert without_effect(read(json.dumps(found))) == ()
+    levels["inputs"] = {"model": ["4", 0], "sampling": "eps", "zsnr": True}
+    assert without_effect(read(json.dumps(found))) == ("Node ModelSamplingDiscrete",)
+
+
+def test_a_motion_module_is_no_checkpoint() -> None:
+    found = plain(model=["20", 0])
+    found["20"] = node("ADE_AnimateDiffLoaderGen1", model=["4", 0], model_name="mm_sd_v15.ckpt")
+    record = read(json.dumps(found))
+    assert (record.get("Model"), record.get("Node ADE_AnimateDiffLoaderGen1")) == ("v1-5", "mm_sd_v15")
+
+
+def test_further_passes_and_parts_of_the_steps_are_told() -> None:
+    found = plain() | {"30": node("KSamplerAdvanced", **{**dict(plain()["3"]["inputs"]), "latent_image": ["31", 0]})}  # type: ignore[call-overload]
+    found["31"] = node("LatentUpscale", samples=["3", 0], width=1024, height=1536)
+    record = read(json.dumps(found))
+    assert record.get("Node KSamplerAdvanced") == "a further pass"
+    assert record.get("Size") == "512x768"
+    part = plain(start_at_step=5, end_at_step=10)
+    assert read(json.dumps(part)).get("Node KSampler") == "steps 5 to 10 alone"
+    assert read(json.dumps(plain(start_at_step=0, end_at_step=10000))).get("Node KSampler") is None
+
+
+def test_a_vae_of_its_own() -> None:
+    found = plain() | {"30": node("VAEDecode", samples=["3", 0], vae=["31", 0])}
+    assert read(json.dumps(found)).get("VAE") is None
+    assert read(json.dumps(found | {"31": node("VAELoader", vae_name="x/ft.safetensors")})).get("VAE") == "ft"
+
+
+def test_rings_of_nodes_are_read_at_once() -> None:
+    names = ("control_net_name", "ipadapter_file", "gligen_name", "style_model_name", "model", "lora_name", "vae")
+    start = time.process_time()
+    for kind in ("FreeU", "ControlNet", "LoraLoader", "Foo", "VAEDecode"):
+        ring = {str(20 + i): node(kind, **{key: [str(20 + (i + 1) % 50), 0] for key in names}) for i in range(50)}
+        found = plain(**{key: ["20", 0] for key in ("positive", "negative", "model", "latent_image")}) | ring
+        interpret(read(json.dumps(found)))
+    assert time.process_time() - start < 1

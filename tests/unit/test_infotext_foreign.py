@@ -153,7 +153,9 @@ def test_the_first_pass_is_what_is_read_wherever_it_stands() -> None:
     upscale = node("LatentUpscale", width=1152, height=1152, samples=["3", 0])
     detailer = node("FaceDetailer", image=["15", 0], seed=2, steps=4, positive=["6", 0], negative=["7", 0])
     decoded = node("VAEDecode", samples=["3", 0], vae=["4", 2])
-    assert said(graph(_1=second, _13=upscale, _14=detailer, _15=decoded, **core())) == ("a cat", "blurry", PLAIN)
+    told = {"Node KSampler": "a further pass", "Node FaceDetailer": "a further pass"}
+    found = said(graph(_1=second, _13=upscale, _14=detailer, _15=decoded, **core()))
+    assert found == ("a cat", "blurry", {**PLAIN, **told})
 
 
 def test_loaders_that_hold_everything() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from atelier.cli.repaint import Original
 from atelier.errors import BadFile
-from atelier.request.infotext import interpret, read, to_request, without_effect, write
+from atelier.request.infotext import Settings, interpret, read, to_request, without_effect, write
 from atelier.request.infotext_record import Infotext
 from atelier.request.infotext_settings import settings_of
 
@@ -201,3 +201,26 @@ def test_a_file_that_says_nothing_is_refused(data: bytes, problem: str, tmp_path
         Original.read(path)
     assert str(caught.value).startswith(f"{path}: {problem}")
     assert "\n" not in str(caught.value)
+
+
+def test_lines_above_a_line_that_quotes_the_prompts_are_none_of_its_own() -> None:
+    prompt = "Seed: 1, Steps: 2, Size: 3x3,"
+    text = write(Settings(prompt=prompt, seed=7, sampler="Euler"))
+    assert prompt in text.split("\n")
+    found = settings_of(read(text)).settings
+    assert (found.prompt, found.seed, found.steps, found.size) == (prompt, 7, None, None)
+
+
+@pytest.mark.parametrize(
+    "more", ["Batch index: 0, Batch size: 4", "Lora_0 Model name: a.safetensors", "Embedding_1 hash: ab"]
+)
+def test_texts_of_a_saver_of_comfyui_are_known_by_its_keys(more: str) -> None:
+    found = read(f"p\nNegative prompt: n\n{LINE}, Clip skip: 2, {more}, Hashes: {{}}")
+    assert (found.dialect, to_request(found).rng) == ("comfyui", "cpu")
+    assert read(f"p\n{LINE}, {more}, Version: v1.10.1").dialect == "a1111"
+
+
+def test_two_pairs_are_parameters_only_behind_a_number_of_steps() -> None:
+    assert read("cat\nSteps: 20, Sampler: Euler a").get("Sampler") == "Euler a"
+    text = "cat\nSteps: to heaven, Size: big"
+    assert (read(text).prompt, read(text).pairs) == (text, ())

@@ -135,6 +135,26 @@ def test_what_a1111_reads(text: str, want: dict[str, str]) -> None:
     assert said(text) == want
 
 
+@pytest.mark.parametrize(
+    ("text", "want"),
+    [
+        ("cat\nSteps: 20, Sampler: Euler a", {"Prompt": "cat\nSteps: 20, Sampler: Euler a", "Negative prompt": ""}),
+        ("aa: b, cc: d, ee: ee", {"Prompt": "", "Negative prompt": "", "aa": "b", "cc": "d", "ee": "ee"}),
+        ("aa, bb, cc: d", {"Prompt": "aa, bb, cc: d", "Negative prompt": ""}),
+        (
+            "p\n aa: 1, bb: 2, cc: 3\nTemplate: x",
+            {"Prompt": "p\naa: 1, bb: 2, cc: 3\nTemplate: x", "Negative prompt": ""},
+        ),
+        (
+            " p \nNegative prompt: a\n b\nNegative prompt:c\naa: 1, bb: , cc: 3, dd",
+            {"Prompt": "p", "Negative prompt": "a\nb\nc", "aa": "1", "cc": "3"},
+        ),
+    ],
+)
+def test_a1111_counts_pairs_and_nothing_else(text: str, want: dict[str, str]) -> None:
+    assert said(text) == want
+
+
 def test_a_second_negative_prompt_is_appended() -> None:
     assert read("p\nNegative prompt: a\nNegative prompt: b\nSteps: 1, Seed: 5, Size: 64x64").negative_prompt == "a\nb"
 

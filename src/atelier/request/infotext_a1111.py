@@ -1,6 +1,7 @@
 """The dictionary that A1111 makes of an infotext: its own keys, defaults filled in, sizes as two entries.
 
-What its API (`/sdapi/v1/png-info`) and its paste button show (reference: webui.md 5.3).
+What its API (`/sdapi/v1/png-info`) and its paste button show (reference: webui.md 5.3). By its own rule: the last line
+is the parameters if it has three things that look like pairs, whatever they are, else it is prompt.
 """
 
 from __future__ import annotations
@@ -9,9 +10,10 @@ import re
 from collections.abc import Mapping
 
 from atelier.request.infotext_keys import Settings
-from atelier.request.infotext_read import read_lines
+from atelier.request.infotext_pairs import split_pairs
 from atelier.request.infotext_record import Infotext
 from atelier.request.infotext_settings import settings_of
+from atelier.request.infotext_text import NEGATIVE
 
 DEFAULTS: Mapping[str, object] = {
     "Clip skip": "1",
@@ -43,13 +45,33 @@ _FLAGS: Mapping[str, str] = {
     "downcast_alphas": "Downcast alphas_cumprod",
     "refiner_by_steps": "Refiner switch by sampling steps",
 }
+_MIN_PAIRS = 3
 _SIDES = re.compile(r"(\d+)x(\d+)")
 
 
 def said(text: str) -> dict[str, str]:
     """The pairs of a text by key, prompts too; WxH as key-1 and key-2; later pairs come before earlier ones."""
-    found = read_lines(text)
-    pairs = {"Prompt": _stripped(found.prompt), "Negative prompt": _stripped(found.negative_prompt)}
+    return _said(_read(text))
+
+
+def _read(text: str) -> Infotext:
+    *lines, last = text.strip().split("\n")
+    pairs = [pair for pair in split_pairs(last) if pair.key and last[pair.at + len(pair.key) :].startswith(":")]
+    if len(pairs) < _MIN_PAIRS:
+        lines, pairs = [*lines, last], []
+    prompt: list[str] = []
+    negative: list[str] = []
+    side = prompt
+    for line in map(str.strip, lines):
+        if line.startswith(NEGATIVE):
+            side = negative
+        side.append(line.removeprefix(NEGATIVE).strip())
+    kept = tuple((pair.key, pair.value) for pair in pairs if pair.value)
+    return Infotext("\n".join(prompt), "\n".join(negative), kept, "a1111")
+
+
+def _said(found: Infotext) -> dict[str, str]:
+    pairs = {"Prompt": found.prompt, "Negative prompt": found.negative_prompt}
     for key, value in found.pairs:
         sides = _SIDES.fullmatch(value)
         if sides:
@@ -61,9 +83,9 @@ def said(text: str) -> dict[str, str]:
 
 def filled(text: str) -> dict[str, object]:
     """`said`, with A1111's defaults, and its older ways said in today's keys."""
-    found = read_lines(text)
+    found = _read(text)
     settings = settings_of(found).settings
-    fields: dict[str, object] = {**DEFAULTS, **said(text), "Prompt": _stripped(settings.prompt)}
+    fields: dict[str, object] = {**DEFAULTS, **_said(found), "Prompt": settings.prompt}
     if "First pass size-1" in fields:
         fields |= _old_sizes(settings)
     if fields["FP8 weight"] != "Disable":
@@ -72,10 +94,6 @@ def filled(text: str) -> dict[str, object]:
         fields.setdefault("Emphasis", "Original")
     flags = {key: True for field, key in _FLAGS.items() if getattr(settings, field) is True}
     return fields | flags
-
-
-def _stripped(text: str) -> str:
-    return "\n".join(map(str.strip, text.split("\n")))
 
 
 def _old_sizes(settings: Settings) -> dict[str, object]:

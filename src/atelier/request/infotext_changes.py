@@ -32,6 +32,8 @@ _WHOLE = frozenset(
     )
 )
 """Keys and fields that are nothing else, folded."""
+NODE = "Node "
+"""What the key of a node of ComfyUI that changes a picture begins with; its kind follows."""
 _SWITCHES = ("enabled", "active")
 _OFF = frozenset({"", "none", "false", "off", "no", "0", "0.0", "[]", "{}", "null", "disabled", "use same choices"})
 """Values, folded, by which nothing is done."""
@@ -53,4 +55,6 @@ def changes(pairs: Pairs) -> tuple[str, ...]:
 
 def _owner(name: str) -> str | None:
     """What a folded key belongs to; None if it changes nothing."""
-    return name if name in _WHOLE else next((owner for owner in _BEGINNINGS if name.startswith(owner)), None)
+    if name in _WHOLE or name.startswith(NODE.casefold()):
+        return name
+    return next((owner for owner in _BEGINNINGS if name.startswith(owner)), None)

@@ -1,15 +1,16 @@
 """ComfyUI's graph (the PNG chunk `prompt`): what its sampler was given, found by following the wires back.
 
-Widgets that have become wires (a seed, a text, a number of steps) are followed to
-the node that holds the value.
+Widgets that have become wires (a seed, a text, a number of steps) are followed to the node that holds the value.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from types import MappingProxyType
 
-from atelier.request.infotext_graph import Graph, Node, Scalar, Wire, along, as_object, first, upstream
+from atelier.request.infotext_changes import NODE
+from atelier.request.infotext_graph import Graph, Node, Scalar, Wire, along, first, stem, upstream
+from atelier.request.infotext_graph_adds import changes_of, networks_of, parts_of_steps, vae_of
 from atelier.request.infotext_graph_text import prompt_of
 from atelier.request.infotext_record import Infotext
 
@@ -50,7 +51,10 @@ def read_graph(graph: Graph) -> Infotext:
     samplers = [number for number, node in graph.items() if _paints(node)]
     first = next((number for number in samplers if not _behind(graph, number, samplers)), None)
     source = {number: dict(node.inputs) for number, node in graph.items()}
-    return Infotext(dialect="comfyui", source=source) if first is None else _sampler(graph, first, source)
+    if first is None:
+        return Infotext(dialect="comfyui", source=source)
+    later = [graph[number] for number in samplers if _behind(graph, number, [first])]
+    return _sampler(graph, first, later, source)
 
 
 def _paints(node: Node) -> bool:
@@ -64,7 +68,7 @@ def _behind(graph: Graph, number: str, samplers: list[str]) -> bool:
     return any(at in samplers and at != number for at in upstream(graph, start))
 
 
-def _sampler(graph: Graph, number: str, source: Mapping[str, object]) -> Infotext:
+def _sampler(graph: Graph, number: str, later: list[Node], source: Mapping[str, object]) -> Infotext:
     node = graph[number]
     noise, guider, sigmas = (_follow(graph, node, name) for name in ("noise", "guider", "sigmas"))
     sampler = graph.get(wire.node) if (wire := node.wire("sampler")) else None
@@ -84,10 +88,14 @@ def _sampler(graph: Graph, number: str, source: Mapping[str, object]) -> Infotex
         "Distilled CFG Scale": along(graph, positive, ("guidance",)),
         "Seed": seed,
         "Size": _size(graph, node),
-        "Model": next((_stem(value) for at in chain if (value := first(graph, (at,), _MODELS))), None),
+        "Model": _model(graph, chain),
+        "VAE": vae_of(graph, number),
         "Clip skip": _clip_skip(along(graph, positive, _LAYERS)),
         "Denoising strength": None if denoise in {None, 1} else denoise,
-        "LoRAs": ", ".join(tag for at in chain for tag in _loras(graph, at)) or None,
+        "LoRAs": ", ".join(tag for at in chain for tag in networks_of(graph, at)) or None,
+        **changes_of(graph, (model, positive, negative, node.wire(*_LATENTS))),
+        **parts_of_steps(node),
+        **{f"{NODE}{further.kind}": "a further pass" for further in later},
     }
     return Infotext(
         prompt=prompt,
@@ -114,6 +122,13 @@ def _method(graph: Graph, nodes: tuple[Node | None, ...], what: str) -> Scalar |
     return first(graph, nodes, (name,), (what, f"{what}_name"))
 
 
+def _model(graph: Graph, chain: list[Node]) -> str | None:
+    """The checkpoint: what a node up the wire of the model loads; one through which the wire passes loads another kind
+    of model."""
+    loaders = (at for at in chain if not at.wire("model"))
+    return next((stem(value) for at in loaders if (value := first(graph, (at,), _MODELS))), None)
+
+
 def _size(graph: Graph, node: Node) -> str | None:
     start = node.wire(*_LATENTS)
     width, height = (
@@ -125,22 +140,3 @@ def _size(graph: Graph, node: Node) -> str | None:
 def _clip_skip(layer: object) -> int | None:
     """ComfyUI counts the layers from the end, -1 being the last; some loaders count as A1111 does."""
     return abs(layer) if isinstance(layer, int) and abs(layer) > 1 else None
-
-
-def _loras(graph: Graph, node: Node) -> Iterator[str]:
-    """Networks that a node adds, as A1111 would write them in a prompt."""
-    name = first(graph, (node,), ("lora_name",))
-    if isinstance(name, str) and name != "None":
-        unet = first(graph, (node,), ("strength_model", "lora_model_strength"))
-        text = first(graph, (node,), ("strength_clip", "lora_clip_strength"))
-        weights = [weight for weight in (text if text is not None else unet, unet) if weight is not None]
-        yield f"<lora:{':'.join(str(part) for part in (_stem(name), *dict.fromkeys(weights)))}>"
-    for entry in node.inputs.values():
-        fields = as_object(entry)
-        if fields.get("on") is True and isinstance(fields.get("lora"), str):  # rgthree's Power Lora Loader
-            yield f"<lora:{_stem(fields['lora'])}:{fields.get('strength', 1)}>"
-
-
-def _stem(value: object) -> str:
-    name = str(value).replace("\\", "/").rpartition("/")[2]
-    return name.removesuffix(".safetensors").removesuffix(".ckpt")

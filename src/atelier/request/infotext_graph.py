@@ -54,6 +54,12 @@ def as_object(value: object) -> Mapping[str, object]:
     return cast("dict[str, object]", value) if isinstance(value, dict) else {}
 
 
+def stem(value: object) -> str:
+    """The name of a file without its folders and the ending of a checkpoint."""
+    name = str(value).replace("\\", "/").rpartition("/")[2]
+    return name.removesuffix(".safetensors").removesuffix(".ckpt")
+
+
 def as_wire(value: object) -> Wire | None:
     """The wire that a list of two is; None for anything else."""
     items = cast("list[object]", value) if isinstance(value, list) else []

@@ -17,6 +17,9 @@ from atelier.request.infotext_text import Parts, split_text
 
 _HASH = re.compile(r"[\w. +/\-()\[\]]+:\s*[0-9a-fA-F]{6,64}")
 
+_COMFY_KEY = re.compile(r"Batch index|(?:Lora|Embedding)_\d+ (?:name|hash|Model name|Model hash)")
+"""Keys of ComfyUI's node Save Image With MetaData."""
+
 
 def read(text: str) -> Infotext:
     """The infotext that a text is: JSON or a command line of another program, or lines in A1111's form; a text without
@@ -36,11 +39,6 @@ def read_object(fields: Mapping[str, object]) -> Infotext | None:
     if "extraMetadata" in fields and (site := read_civitai(as_fields(fields["extraMetadata"]), found)):
         return site
     return found or read_fields(fields)
-
-
-def read_lines(text: str) -> Infotext:
-    """The infotext of a text in A1111's form, whoever wrote it."""
-    return _record(split_text(text))
 
 
 def _record(parts: Parts) -> Infotext:
@@ -94,7 +92,7 @@ def _dialect(pairs: Pairs, parts: Parts) -> str:
         ("sdnext", found.get("App") == "SD.Next" or ("Parser" in found and "Operations" in found)),
         ("forge-neo", version.startswith("neo")),
         ("forge", re.match(r"f\d", version) is not None),
-        ("comfyui", "ComfyUI" in version),
+        ("comfyui", "ComfyUI" in version or (not version and any(map(_COMFY_KEY.fullmatch, found)))),
         ("civitai", "Civitai resources" in found or "Civitai metadata" in found),
         ("draw-things", "Guidance Scale" in found and "CFG scale" not in found),
         ("krita", is_titled(found.get("Sampler", ""))),
