@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from decimal import Decimal
+from itertools import groupby
+from operator import itemgetter
 from typing import NamedTuple
 
 from atelier.prompt.text import Warn, clamped, silent, words
@@ -174,14 +176,8 @@ def _product(round_: _Bracket | None, square: _Bracket | None) -> float:
 
 
 def _joined(items: list[Weighted]) -> tuple[Weighted, ...]:
-    joined: list[Weighted] = []
-    run: list[str] = []
-    for i, item in enumerate(items):
-        run.append(item.text)
-        if i + 1 == len(items) or items[i + 1].weight != item.weight:
-            joined.append(Weighted("".join(run), item.weight))
-            run = []
-    return tuple(joined)
+    runs = groupby(items, itemgetter(1))
+    return tuple(Weighted("".join([text for text, _ in run]), weight) for weight, run in runs)
 
 
 def _printed(items: tuple[Weighted, ...], i: int) -> str:

@@ -149,6 +149,8 @@ def _number(items: list[str | Node]) -> str | None:
 
 
 def _tree(items: list[str | Node]) -> Tree:
+    if len(items) == 1 and isinstance(items[0], str):
+        return (Text(items[0]),)
     nodes: list[Node] = []
     run: list[str] = []
     for item in items:
