@@ -190,12 +190,19 @@ def markdown(result: Mapping[str, Any]) -> str:
 
 def _head(result: Mapping[str, Any], best: float) -> Iterator[str]:
     count, model = result["concepts"], result["model"]
-    chance = 100 * math.sqrt(best * (1 - best) / count)
+    chance = 100 * spread(best, count)
     yield f"Measured on {result['date']} with {count} concepts and the weights {model['sha256'][:10]}"
     yield f"({model['name']}); the standard deviation of chance at the best value is {chance:.1f} points."
     yield ""
     yield "| sampler | schedule | steps | deterministic | concepts | backgrounds | points behind the best |"
     yield "| --- | --- | --- | --- | --- | --- | --- |"
+
+
+def spread(share: float, count: int) -> float:
+    """The standard deviation of a share of `count` trials, as Agresti 1998 (The American Statistician 52) estimates it:
+    of four trials more, half of them right. So it is not 0 where all or none were."""
+    near = (share * count + 2) / (count + 4)
+    return math.sqrt(near * (1 - near) / (count + 4))
 
 
 def _result(rows: Sequence[dict[str, Any]], device: str, model: Mapping[str, str], concepts: int) -> dict[str, Any]:

@@ -106,3 +106,8 @@ def test_the_section_ranks_and_replaces(bench: ModuleType, made: Painter) -> Non
     assert bench._replaced(bench.PAGE.read_text(encoding="utf-8"), text).count("<!-- accuracy -->") == 1
     with pytest.raises(ValueError, match="no marks"):
         bench._replaced("nothing", text)
+
+
+def test_chance_is_not_nothing_where_all_are_right(bench: ModuleType) -> None:
+    assert bench.spread(1, 32) == pytest.approx(0.03818, abs=1e-4)
+    assert bench.spread(0.5, 96) == pytest.approx(0.05)
