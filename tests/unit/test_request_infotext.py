@@ -7,7 +7,7 @@ import re
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from atelier.request.infotext import joined, quoted, read, settings, to_request, write
@@ -88,14 +88,17 @@ PAIR = re.compile(r'\s*(\w[\w \-/]+):\s*("(?:\\.|[^\\"])+"|[^,]*)(?:,|$)')
 
 
 @given(st.text(min_size=1).map(str.strip).filter(lambda t: t and not t.startswith('"') and t.isprintable()))
+@example("Model")
+@example("sd [0123456789]")
 def test_any_model_name_is_read_back(name: str):
     request = replace(REQUEST, prompt="p", model=replace(REQUEST.model, name=name))
-    line = infotext(request, 0, "0").split("\n")[-1]
-    read = dict(PAIR.findall(line))
-    value = read["Model"]
+    text = infotext(request, 0, "0")
+    assert to_request(read(text)).model == name
+    pairs = dict(PAIR.findall(text.split("\n")[-1]))
+    value = pairs.get("Model", "Model")  # a value that is its key stands alone, as A1111 writes it
     assert (json.loads(value) if value.startswith('"') else value.strip()) == name
-    assert read["Seed"] == "1"
-    assert read["Size"] == "512x768"
+    assert pairs["Seed"] == "1"
+    assert pairs["Size"] == "512x768"
 
 
 def test_unipc_is_painted_as_it_was():

@@ -102,7 +102,8 @@ def to_request(found: Infotext, **changes: object) -> Request:
         if name not in NOT_ASKED and (value := getattr(settings, name, None)) is not None
     }
     if settings.model is not None:
-        fields["model"] = _TITLE_HASH.sub("", settings.model).rstrip()
+        is_own = found.dialect == "atelier"
+        fields["model"] = settings.model if is_own else _TITLE_HASH.sub("", settings.model).rstrip()
     if settings.size is not None:
         fields |= {"width": _side(settings.size[0]), "height": _side(settings.size[1])}
     if settings.unipc_skip_type is not None and settings.scheduler in {None, AUTOMATIC}:
