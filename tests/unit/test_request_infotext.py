@@ -89,6 +89,7 @@ PAIR = re.compile(r'\s*(\w[\w \-/]+):\s*("(?:\\.|[^\\"])+"|[^,]*)(?:,|$)')
 
 @given(st.text(min_size=1).map(str.strip).filter(lambda t: t and not t.startswith('"') and t.isprintable()))
 @example("Model")
+@example("NULL")
 @example("sd [0123456789]")
 def test_any_model_name_is_read_back(name: str):
     request = replace(REQUEST, prompt="p", model=replace(REQUEST.model, name=name))

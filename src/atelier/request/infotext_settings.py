@@ -44,7 +44,7 @@ def settings_of(found: Infotext) -> Reading:
     A value that is no number, or out of range, is left out and reported. What old versions of A1111 said otherwise is
     said in today's words: the size of the first pass, hypernetworks, the schedule in the sampler's name.
     """
-    reader = _Reader()
+    reader = _Reader(is_own=found.dialect == "atelier")
     for name, text in found.pairs:
         reader.take(name, text)
     values = reader.values
@@ -61,9 +61,11 @@ def settings_of(found: Infotext) -> Reading:
 
 
 class _Reader:
-    """Takes pairs; other: keys of old versions that become something else."""
+    """Takes pairs; other: keys of old versions that become something else. is_own: this program wrote them, which
+    leaves out what has no value, so that any word is one."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_own: bool) -> None:
+        self.is_own = is_own
         self.values: dict[str, Value | None] = {}
         self.other: dict[str, str] = {}
         self.extras: list[tuple[str, str]] = []
@@ -76,7 +78,7 @@ class _Reader:
             self.other[name] = text
         elif key is None:
             self.extras.append((name, text))
-        elif text.strip().casefold() not in (_NOTHING | _OWN_VAE if key.field == "vae" else _NOTHING):
+        elif self.is_own or text.strip().casefold() not in (_NOTHING | _OWN_VAE if key.field == "vae" else _NOTHING):
             self._take_value(key, name, text)
 
     def _take_value(self, key: Key, name: str, text: str) -> None:
