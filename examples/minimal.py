@@ -24,7 +24,7 @@ from atelier.families.checkpoint import open_checkpoint
 EMBEDDED = Path(atelier.__file__).parent / "data" / "embedded"
 
 
-def paint(prompt: str, path: Path, *, steps: int = 20, scale: float = 7.0, seed: int = 0) -> Image.Image:
+def paint(prompt: str, path: Path, *, steps: int = 20, seed: int = 0) -> Image.Image:
     model = open_checkpoint(path)
     rows = [model.tokenizer.ids(text) for text in ("", prompt)]
     text = model.family.encode(model.load_text(torch.float32), rows)
@@ -33,7 +33,7 @@ def paint(prompt: str, path: Path, *, steps: int = 20, scale: float = 7.0, seed:
     def net(x: Tensor, t: Tensor) -> Tensor:
         return unet(x, t, text)
 
-    denoise = cfg(Guidance(scale))(denoiser(net, model.parameterization, model.levels))
+    denoise = cfg(Guidance(model.defaults.cfg_scale))(denoiser(net, model.parameterization, model.levels))
     sigmas = karras(ScheduleOptions())(model.levels, steps)
     side = model.size // model.latent.factor
     x = draw(streams([seed]), (model.latent.channels, side, side)) * sigmas[0]
@@ -47,5 +47,7 @@ def paint(prompt: str, path: Path, *, steps: int = 20, scale: float = 7.0, seed:
 
 
 if __name__ == "__main__":
+    if not 3 <= len(sys.argv) <= 4:
+        sys.exit('usage: python examples/minimal.py "PROMPT" PICTURE [MODEL]')
     prompt, output, *model = sys.argv[1:]
     paint(prompt, Path(*model) if model else EMBEDDED).save(output)
