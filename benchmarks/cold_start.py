@@ -31,7 +31,7 @@ from diffusers import StableDiffusionPipeline
 pipe = StableDiffusionPipeline.from_pretrained(sys.argv[1], torch_dtype=torch.float32, safety_checker=None)
 pipe = pipe.to(sys.argv[2])
 pipe.set_progress_bar_config(disable=True)
-pipe(sys.argv[3], num_inference_steps=int(sys.argv[4]), guidance_scale=4.0).images[0].save(sys.argv[5])
+pipe(sys.argv[3], num_inference_steps=int(sys.argv[4]), guidance_scale=3.0).images[0].save(sys.argv[5])
 """
 
 

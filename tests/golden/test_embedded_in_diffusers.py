@@ -16,10 +16,10 @@ from atelier.runtime.library import embedded_folder
 
 diffusers = pytest.importorskip("diffusers", reason="the reference extra is not installed")
 
-PROMPT, NEGATIVE, SEED, STEPS, SCALE = "a red apple on a blue background", "a white background", 11, 10, 4.0
+PROMPT, NEGATIVE, SEED, STEPS, SCALE = "a red apple on a blue background", "a white background", 11, 10, 3.0
 
 SAMPLERS = [
-    ("DDIM", "Leading", "DDIMScheduler", {"set_alpha_to_one": True}),
+    ("DDIM", "Leading", "DDIMScheduler", {}),
     ("Euler", "Uniform", "EulerDiscreteScheduler", {"timestep_spacing": "linspace"}),
     ("DPM++ 2M", "Karras", "DPMSolverMultistepScheduler", {"use_karras_sigmas": True, "timestep_spacing": "linspace"}),
 ]

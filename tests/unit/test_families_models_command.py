@@ -178,3 +178,20 @@ def test_convert_refuses_what_could_not_be_painted_with(shelf: Path, tmp_path: P
     save_file({**tensors, name: torch.zeros(7, 7)}, tmp_path / "bent.safetensors", dict(metadata))
     assert "7x7" in str(problem("convert", tmp_path / "bent.safetensors", tmp_path / "new"))
     assert not (tmp_path / "new").exists()
+
+
+def test_convert_names_the_weights_as_a_variant(shelf: Path) -> None:
+    diffusers = pytest.importorskip("diffusers", reason="the reference extra is not installed")
+    single, target = shelf / "single.safetensors", shelf / "half"
+    assert "--as-variant" in str(problem("convert", single, target, "--as-variant"))
+    assert "--as-variant" in str(problem("convert", single, shelf / "x.safetensors", "--dtype", "fp16", "--as-variant"))
+    assert run("convert", single, target, "--dtype", "fp16", "--as-variant").exit_code == 0
+    assert sorted(path.name for path in target.glob("*/*.safetensors")) == [
+        "diffusion_pytorch_model.fp16.safetensors",
+        "diffusion_pytorch_model.fp16.safetensors",
+        "model.fp16.safetensors",
+    ]
+    loaded = diffusers.UNet2DConditionModel.from_pretrained(target / "unet", variant="fp16")
+    assert sum(p.numel() for p in loaded.parameters()) == sum(p.numel() for p in model().unet.parameters())
+    back = run("convert", target, shelf / "back.safetensors", "--variant", "fp16")
+    assert back.exit_code == 0

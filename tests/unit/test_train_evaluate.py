@@ -9,11 +9,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 import tiny
 from atelier.cli.app import run
+from atelier.compose import studio
 from atelier.errors import BadFile
 from atelier.families.checkpoint import open_checkpoint
+from atelier.request.model import Request
 from atelier.runtime.library import embedded_folder
 from atelier.train import evaluate
 from atelier.train.data import scenes
@@ -122,6 +125,27 @@ def test_other_sizes_than_the_references_multiples_are_refused(tmp_path: Path):
 def test_reconstruction_tells_a_trained_autoencoder_from_a_random_one(tmp_path: Path):
     trained = evaluate.reconstruction(open_checkpoint(embedded_folder()), 8)
     assert trained > 20 > evaluate.reconstruction(open_checkpoint(tiny.folder(tmp_path / "model")), 8)
+
+
+def test_the_embedded_model_is_as_good_as_its_card_says():
+    """Eight trials of each kind: one may go wrong, where the card says one in fifty; of pairs half (one in five)."""
+    checkpoint, painter = open_checkpoint(embedded_folder()), studio()
+    judge = evaluate.judge_of(checkpoint)
+
+    def paint(prompt: str, seed: int) -> NDArray[np.uint8]:
+        return np.asarray(painter.paint(Request(prompt=prompt, seed=seed, steps=20))[0].image)
+
+    found = {
+        name: list(evaluate.judged(_spread(trials, 8)[:8], paint, judge)) for name, trials in evaluate.rounds().items()
+    }
+    right = {name: sum(outcome.right for outcome in outcomes) for name, outcomes in found.items()}
+    grounds = sum(o.background == o.trial.background for name in ("full", "small") for o in found[name])
+    assert right["full"] >= 7
+    assert right["small"] >= 7
+    assert right["pairs"] >= 4
+    assert grounds >= 14
+    assert evaluate.reconstruction(checkpoint, 32) > 27
+    assert sum(path.stat().st_size for path in embedded_folder().rglob("*") if path.is_file()) <= 40_000_000
 
 
 def test_the_command_prints_every_number_and_writes_the_sheets(tmp_path: Path, capsys: pytest.CaptureFixture[str]):

@@ -217,6 +217,26 @@ def test_accepted_changes_cannot_change_shapes(unbroken: dict[str, Path], source
         support.trained(wider, run, accept_changes=True)
 
 
+def test_a_refused_change_leaves_the_recipe_that_the_run_began_with(
+    unbroken: dict[str, Path], source: str, tmp_path: Path
+) -> None:
+    run = shutil.copytree(unbroken["vae"], tmp_path / "run")
+    first = support.recipe("vae", {"data.source": source})
+    with claimed(run, first, accept_changes=True):
+        pass
+    before = (run / "recipe.json").read_bytes()
+    wider = support.recipe("vae", {"data.source": source, "model.widths": [8, 32]})
+    with pytest.raises(BadFile), claimed(run, wider, accept_changes=True):
+        support.trained(wider, run, accept_changes=True)
+    assert (run / "recipe.json").read_bytes() == before
+    with claimed(run, first):
+        pass
+    slower = support.recipe("vae", {"data.source": source, "optim.rate": 1e-5, "run.steps": 10})
+    with pytest.raises(KeyboardInterrupt), claimed(run, slower, accept_changes=True):
+        raise KeyboardInterrupt
+    assert (run / "recipe.json").read_bytes() != before, "what was accepted stays"
+
+
 def test_a_run_of_another_kind_is_refused(unbroken: dict[str, Path], source: str, tmp_path: Path) -> None:
     run = shutil.copytree(unbroken["vae"], tmp_path / "run")
     with pytest.raises(BadFile, match="a run of another kind"):

@@ -84,20 +84,27 @@ def convert(
     variant: Annotated[
         str | None, typer.Option(help="Which weights of a folder to read, such as fp16.", show_default="the plain ones")
     ] = None,
+    as_variant: Annotated[
+        bool,
+        typer.Option("--as-variant", help="Call the weights of a folder after --dtype, as diffusers' variants are."),
+    ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")] = False,
     models_dir: Folders = None,
 ) -> None:
     """Write a model in another layout or precision; it appears complete or not at all."""
+    from atelier.errors import BadInput
     from atelier.weights.archive import counted
     from atelier.weights.formats.atomic import reachable, sweep
 
     chosen = layout or (Layout.LDM if target.suffix == SINGLE_FILE else Layout.DIFFUSERS)
     _check_target(reachable(target), chosen, overwrite=overwrite)
+    if as_variant and (chosen is Layout.LDM or dtype is None):
+        raise BadInput("--as-variant: it needs a folder (--layout diffusers) and a precision, such as --dtype fp16")
     checkpoint = _opened(source, models_dir, variant)
     _check_whole(checkpoint)
     if target.parent.is_dir():
         sweep(target.parent)
-    _write(checkpoint, target, chosen, dtype, overwrite=overwrite)
+    _write(checkpoint, target, chosen, dtype, as_variant=as_variant, overwrite=overwrite)
     written = _opened(str(target), None)
     typer.echo(f"wrote {target}: {written.family.title}, {written.layout} layout, {written.dtype}, {_size(target)}")
     if checkpoint.ignored:
@@ -106,7 +113,9 @@ def convert(
         typer.echo(f"left out {', '.join(others)}: nothing here uses them")
 
 
-def _write(checkpoint: Checkpoint, target: Path, layout: Layout, dtype: Precision | None, *, overwrite: bool) -> None:
+def _write(
+    checkpoint: Checkpoint, target: Path, layout: Layout, dtype: Precision | None, *, as_variant: bool, overwrite: bool
+) -> None:
     from atelier.families.write import write_diffusers, write_ldm
     from atelier.weights.cast import precision
 
@@ -114,7 +123,8 @@ def _write(checkpoint: Checkpoint, target: Path, layout: Layout, dtype: Precisio
     if layout is Layout.LDM:
         write_ldm(checkpoint, target, torch_dtype)
     else:
-        write_diffusers(checkpoint, target, torch_dtype, overwrite=overwrite)
+        variant = dtype.value if dtype is not None and as_variant else None
+        write_diffusers(checkpoint, target, torch_dtype, variant=variant, overwrite=overwrite)
 
 
 def _others(path: Path) -> list[str]:

@@ -124,21 +124,27 @@ def write_ldm(source: Source, path: str | Path, dtype: torch.dtype | None = None
 
 
 def write_diffusers(
-    source: Source, folder: str | Path, dtype: torch.dtype | None = None, *, overwrite: bool = False
+    source: Source,
+    folder: str | Path,
+    dtype: torch.dtype | None = None,
+    *,
+    variant: str | None = None,
+    overwrite: bool = False,
 ) -> None:
     """A folder that diffusers' StableDiffusionPipeline.from_pretrained opens, floating tensors as `dtype`.
 
-    It appears complete or not at all. Raises BadFile where it exists and may not be overwritten, and BadInput or
+    variant: what the weights are called after, as in `from_pretrained(folder, variant="fp16")`; None: plain names. The
+    folder appears complete or not at all. Raises BadFile where it exists and may not be overwritten, and BadInput or
     StorageFull.
     """
     try:
         with new_folder(Path(folder), overwrite=overwrite) as place:
-            _fill(place, source, dtype)
+            _fill(place, source, dtype, "" if variant is None else f".{variant}")
     except StorageFull as error:
         raise StorageFull(f"{folder}: the disk is full; free some space or choose another place") from error
 
 
-def _fill(place: Path, source: Source, dtype: torch.dtype | None) -> None:
+def _fill(place: Path, source: Source, dtype: torch.dtype | None, variant: str) -> None:
     from atelier.weights.cast import cast
 
     for part, (name, stem) in PLACES.items():
@@ -146,7 +152,7 @@ def _fill(place: Path, source: Source, dtype: torch.dtype | None) -> None:
         if tensors:
             (place / name).mkdir()
             metadata = {**(source.metadata if part == "unet" else {}), "format": "pt"}
-            safetensors.save(place / name / f"{stem}.safetensors", tensors, metadata)
+            safetensors.save(place / name / f"{stem}{variant}.safetensors", tensors, metadata)
     for name, config in _configs(source).items():
         (place / name).parent.mkdir(exist_ok=True)
         with new_file(place / name) as file:
@@ -349,7 +355,7 @@ def _scheduler(facts: Facts) -> dict[str, object]:
         "num_train_timesteps": facts.timesteps,
         "prediction_type": "v_prediction" if facts.prediction == "velocity" else "epsilon",
         "rescale_betas_zero_snr": facts.zero_snr,
-        "set_alpha_to_one": False,
+        "set_alpha_to_one": True,
         "steps_offset": 1,
         "timestep_spacing": "leading",
     }

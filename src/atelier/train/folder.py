@@ -31,8 +31,9 @@ FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 def claimed(folder: Path, recipe: Recipe, *, accept_changes: bool = False) -> Generator[None]:
     """Inside, the folder exists, holds this recipe's run or none, and no other process is told that it may train there.
 
-    The recipe is written into it. Raises BadInput when another process trains there or when it holds a run of another
-    recipe (unless its changes are accepted), BadFile when it cannot be used, StorageFull.
+    The recipe is written into it, and taken back where a changed one is refused before it has trained. Raises BadInput
+    when another process trains there or when it holds a run of another recipe (unless its changes are accepted),
+    BadFile when it cannot be used, StorageFull.
     """
     if folder.exists() and not folder.is_dir():
         raise BadFile(folder, "is a file: --out is the folder of a run")
@@ -40,13 +41,19 @@ def claimed(folder: Path, recipe: Recipe, *, accept_changes: bool = False) -> Ge
         folder.mkdir(parents=True, exist_ok=True)
         with _held(folder):
             _clear(folder)
-            before = _recorded(folder)
-            if before is not None and not accept_changes and checkpoint.newest(folder / checkpoint.FOLDER):
+            before, reached = _recorded(folder), checkpoint.newest(folder / checkpoint.FOLDER)
+            if before is not None and not accept_changes and reached:
                 refuse_changes(folder, differences(before, recipe))
+            said = (folder / RECIPE).read_bytes() if before is not None and reached else None
             with new_file(folder / RECIPE) as file:
                 file.write(recipe.model_dump_json(indent=1).encode())
             try:
                 yield
+            except (BadFile, BadInput):
+                if said is not None and checkpoint.newest(folder / checkpoint.FOLDER) == reached:
+                    with new_file(folder / RECIPE) as file:
+                        file.write(said)
+                raise
             finally:
                 _forget_if_nothing_came_of_it(folder)
 

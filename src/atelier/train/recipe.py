@@ -210,7 +210,7 @@ class DenoiserRecipe(Part):
     clip: str
     pool: Positive = 65_536
     shard: Positive = 512
-    cfg_scale: Annotated[float, Field(ge=0, le=100)] = 4.0
+    cfg_scale: Annotated[float, Field(ge=0, le=100)] = 3.0
     data: Data = Data()
     run: Run
     optim: DenoiserOptim

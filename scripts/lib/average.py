@@ -1,0 +1,42 @@
+"""The mean of the denoisers of two models, weight by weight, as a model. See scripts/average."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import torch
+
+from atelier.errors import AtelierError, BadInput
+from atelier.families.checkpoint import open_checkpoint
+from atelier.families.write import Modules, write_diffusers
+from atelier.weights.cast import precision
+
+
+def averaged(model: Path, other: Path, share: float, target: Path) -> None:
+    """Writes `share` of the denoiser of `model` and the rest of that of `other`, with the other parts of `model` and
+    its precision. Raises BadInput where the two have not the same shape, or the share is not from 0 to 1."""
+    first, second = open_checkpoint(model), open_checkpoint(other)
+    if first.unet_spec != second.unet_spec:
+        raise BadInput(f"{other}: its denoiser has another shape than that of {model}")
+    if not 0 <= share <= 1:
+        raise BadInput(f"share {share:g}: it is from 0 to 1")
+    unet, rest = first.load_unet(torch.float32, mapped=False), second.load_unet(torch.float32).state_dict()
+    unet.load_state_dict({name: share * mine + (1 - share) * rest[name] for name, mine in unet.state_dict().items()})
+    made = Modules(
+        unet,
+        first.load_vae(torch.float32),
+        first.load_text(torch.float32),
+        first.tokenizer,
+        first.facts,
+        first.load_vision(torch.float32) if first.vision_spec is not None else None,
+        first.tensors("projection", torch.float32),
+    )
+    write_diffusers(made, target, precision(first.dtype))
+
+
+if __name__ == "__main__":
+    try:
+        averaged(Path(sys.argv[1]), Path(sys.argv[2]), float(sys.argv[3]), Path(sys.argv[4]))
+    except (AtelierError, ValueError) as error:
+        sys.exit(f"average: {error}")

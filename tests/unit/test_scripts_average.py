@@ -1,0 +1,48 @@
+"""scripts/average: the mean of two denoisers is a model."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+
+import tiny
+from atelier.families.checkpoint import open_checkpoint
+from atelier.families.write import write_diffusers
+
+SCRIPT = Path(__file__).parents[2] / "scripts" / "lib" / "average.py"
+UNET = "unet/diffusion_pytorch_model.safetensors"
+
+
+def average(*arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(SCRIPT), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_every_weight_is_the_mean_and_the_rest_is_the_first_ones(tmp_path: Path) -> None:
+    for name, seed in (("one", 1), ("two", 2)):
+        parts = tiny.modules()
+        tiny.randomize(parts.unet, seed)
+        tiny.randomize(parts.vae, seed)
+        write_diffusers(parts, tmp_path / name, torch.float16)
+    done = average(tmp_path / "one", tmp_path / "two", 0.75, tmp_path / "mean")
+    assert done.returncode == 0, done.stderr
+    one, two, mean = (load_file(tmp_path / name / UNET) for name in ("one", "two", "mean"))
+    assert any((one[name] != two[name]).any() for name in one)
+    for name, tensor in mean.items():
+        assert torch.equal(tensor, (0.75 * one[name].float() + 0.25 * two[name].float()).half()), name
+    vae = "vae/diffusion_pytorch_model.safetensors"
+    assert (tmp_path / "mean" / vae).read_bytes() == (tmp_path / "one" / vae).read_bytes()
+    assert open_checkpoint(tmp_path / "mean").facts == open_checkpoint(tmp_path / "one").facts
+
+
+def test_models_of_other_shapes_and_shares_beyond_1_are_refused(tmp_path: Path) -> None:
+    one, nine = tiny.folder(tmp_path / "one"), tiny.folder(tmp_path / "nine", in_channels=9)
+    for other, share, said in ((one, 2, "share 2"), (tmp_path / "none", 0.5, "none"), (nine, 0.5, "another shape")):
+        done = average(one, other, share, tmp_path / "mean")
+        assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+        assert said in done.stderr
+        assert not (tmp_path / "mean").exists()
