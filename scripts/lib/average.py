@@ -15,12 +15,10 @@ from atelier.weights.cast import precision
 
 def averaged(model: Path, other: Path, share: float, target: Path) -> None:
     """Writes `share` of the denoiser of `model` and the rest of that of `other`, with the other parts of `model` and
-    its precision. Raises BadInput where the two have not the same shape, or the share is not from 0 to 1."""
+    its precision. Raises BadInput where the two have not the same shape."""
     first, second = open_checkpoint(model), open_checkpoint(other)
     if first.unet_spec != second.unet_spec:
         raise BadInput(f"{other}: its denoiser has another shape than that of {model}")
-    if not 0 <= share <= 1:
-        raise BadInput(f"share {share:g}: it is from 0 to 1")
     unet, rest = first.load_unet(torch.float32, mapped=False), second.load_unet(torch.float32).state_dict()
     unet.load_state_dict({name: share * mine + (1 - share) * rest[name] for name, mine in unet.state_dict().items()})
     made = Modules(
@@ -35,8 +33,20 @@ def averaged(model: Path, other: Path, share: float, target: Path) -> None:
     write_diffusers(made, target, precision(first.dtype))
 
 
+def _share(text: str) -> float:
+    """Raises BadInput for what is no number from 0 to 1."""
+    try:
+        share = float(text)
+    except ValueError:
+        share = -1.0
+    if not 0 <= share <= 1:
+        raise BadInput(f"share {text!r}: a number from 0 to 1 is needed")
+    return share
+
+
 if __name__ == "__main__":
     try:
-        averaged(Path(sys.argv[1]), Path(sys.argv[2]), float(sys.argv[3]), Path(sys.argv[4]))
-    except (AtelierError, ValueError) as error:
-        sys.exit(f"average: {error}")
+        averaged(Path(sys.argv[1]), Path(sys.argv[2]), _share(sys.argv[3]), Path(sys.argv[4]))
+    except AtelierError as error:
+        print(f"average: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)

@@ -10,7 +10,6 @@ from dataclasses import replace
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from test_prompt_linear import lines_run
 
 from atelier.errors import BadInput
 from atelier.request.infotext import Infotext, interpret, read, to_request, write
@@ -23,6 +22,7 @@ from atelier.request.infotext_pairs import joined, quoted, split_pairs
 from atelier.request.infotext_resources import resources
 from atelier.request.infotext_settings import settings_of
 from atelier.request.model import Maker, ModelRef, Request, Resolved
+from counting import lines_run
 
 NASTY = (
     *"abc ,:\"'\\\n\r\t{}[]()<>|-/.#",

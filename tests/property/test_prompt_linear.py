@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
-from types import FrameType
 from typing import Any
 
 import pytest
@@ -22,6 +20,7 @@ from atelier.prompt import (
 )
 from atelier.prompt.comfy import parse_comfy
 from atelier.prompt.wildcards import parse_choices
+from counting import lines_run
 
 HOSTILE: dict[str, Callable[[int], str]] = {
     "open brackets": lambda n: "([" * (n // 2),
@@ -73,24 +72,6 @@ PARSERS: dict[str, Callable[[str], Any]] = {
     "phrase, printed": _phrase_printed,
     "attention, printed": _attention_printed,
 }
-
-
-def lines_run(call: Callable[[str], object], text: str) -> int:
-    """How many lines of Python run in `call(text)`."""
-    count = 0
-
-    def trace(frame: FrameType, event: str, argument: object) -> Any:
-        nonlocal count
-        count += event == "line"
-        return trace
-
-    before = sys.gettrace()
-    sys.settrace(trace)
-    try:
-        call(text)
-    finally:
-        sys.settrace(before)
-    return count
 
 
 @pytest.mark.parametrize("parser", PARSERS)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-import time
 
 import pytest
 
 from atelier.request.infotext import interpret, read, without_effect
 from atelier.request.infotext_record import Infotext
+from counting import lines_run
 
+MOST_LINES = 200_000
+"""Of Python, for a graph of 16,000 characters: about 20 ms."""
 Nodes = dict[str, dict[str, object]]
 
 
@@ -136,11 +138,10 @@ def test_graphs_that_double_a_text_over_and_over_end() -> None:
     combine = [
         node("ConditioningCombine", conditioning_1=[str(i), 0], conditioning_2=[str(i), 0]) for i in range(101, 160)
     ]
-    start = time.process_time()
     assert wired(*nodes, node("PrimitiveString", value="cat")).prompt.replace("cat", "") == ""
     found = plain(positive=["100", 0]) | {str(100 + i): one for i, one in enumerate(combine)}
     assert interpret(read(json.dumps(found))).warnings
-    assert time.process_time() - start < 2
+    assert lines_run(read, json.dumps(found)) < MOST_LINES
 
 
 @pytest.mark.parametrize("kind", ["Concat", "ConditioningCombine", "ShowText", "Reroute"])
@@ -237,7 +238,8 @@ def test_a_motion_module_is_no_checkpoint() -> None:
 
 
 def test_further_passes_and_parts_of_the_steps_are_told() -> None:
-    found = plain() | {"30": node("KSamplerAdvanced", **{**dict(plain()["3"]["inputs"]), "latent_image": ["31", 0]})}  # type: ignore[call-overload]
+    wires = {"model": ["4", 0], "positive": ["6", 0], "negative": ["7", 0], "latent_image": ["31", 0]}
+    found = plain() | {"30": node("KSamplerAdvanced", steps=20, **wires)}
     found["31"] = node("LatentUpscale", samples=["3", 0], width=1024, height=1536)
     record = read(json.dumps(found))
     assert record.get("Node KSamplerAdvanced") == "a further pass"
@@ -255,9 +257,7 @@ def test_a_vae_of_its_own() -> None:
 
 def test_rings_of_nodes_are_read_at_once() -> None:
     names = ("control_net_name", "ipadapter_file", "gligen_name", "style_model_name", "model", "lora_name", "vae")
-    start = time.process_time()
     for kind in ("FreeU", "ControlNet", "LoraLoader", "Foo", "VAEDecode"):
         ring = {str(20 + i): node(kind, **{key: [str(20 + (i + 1) % 50), 0] for key in names}) for i in range(50)}
         found = plain(**{key: ["20", 0] for key in ("positive", "negative", "model", "latent_image")}) | ring
-        interpret(read(json.dumps(found)))
-    assert time.process_time() - start < 1
+        assert lines_run(read, json.dumps(found)) < MOST_LINES, kind

@@ -41,8 +41,14 @@ def test_every_weight_is_the_mean_and_the_rest_is_the_first_ones(tmp_path: Path)
 
 def test_models_of_other_shapes_and_shares_beyond_1_are_refused(tmp_path: Path) -> None:
     one, nine = tiny.folder(tmp_path / "one"), tiny.folder(tmp_path / "nine", in_channels=9)
-    for other, share, said in ((one, 2, "share 2"), (tmp_path / "none", 0.5, "none"), (nine, 0.5, "another shape")):
+    wrong = (
+        (one, 2, "share '2'"),
+        (one, "x", "share 'x'"),
+        (tmp_path / "none", 0.5, "none"),
+        (nine, 0.5, "another shape"),
+    )
+    for other, share, said in wrong:
         done = average(one, other, share, tmp_path / "mean")
-        assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+        assert (done.returncode, done.stderr.count("\n")) == (2, 1)
         assert said in done.stderr
         assert not (tmp_path / "mean").exists()

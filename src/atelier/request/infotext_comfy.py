@@ -10,7 +10,7 @@ from types import MappingProxyType
 
 from atelier.request.infotext_changes import NODE
 from atelier.request.infotext_graph import Graph, Node, Scalar, Wire, along, first, stem, upstream
-from atelier.request.infotext_graph_adds import changes_of, networks_of, parts_of_steps, vae_of
+from atelier.request.infotext_graph_adds import changing_nodes, networks_of, parts_of_steps, vae_of
 from atelier.request.infotext_graph_text import prompt_of
 from atelier.request.infotext_record import Infotext
 
@@ -93,7 +93,7 @@ def _sampler(graph: Graph, number: str, later: list[Node], source: Mapping[str, 
         "Clip skip": _clip_skip(along(graph, positive, _LAYERS)),
         "Denoising strength": None if denoise in {None, 1} else denoise,
         "LoRAs": ", ".join(tag for at in chain for tag in networks_of(graph, at)) or None,
-        **changes_of(graph, (model, positive, negative, node.wire(*_LATENTS))),
+        **changing_nodes(graph, (model, positive, negative, node.wire(*_LATENTS))),
         **parts_of_steps(node),
         **{f"{NODE}{further.kind}": "a further pass" for further in later},
     }

@@ -29,7 +29,7 @@ _COUNTS = ("lora_count", "num_loras")
 _NO_NAMES = frozenset({"", "None"})
 
 
-def changes_of(graph: Graph, wires: tuple[Wire | None, ...]) -> dict[str, str]:
+def changing_nodes(graph: Graph, wires: tuple[Wire | None, ...]) -> dict[str, str]:
     """Nodes up these wires that change the picture: their kinds, each with a file that it uses."""
     found: dict[str, str] = {}
     for at in (at for wire in wires for at in upstream(graph, wire)):
