@@ -250,7 +250,8 @@ def test_further_passes_and_parts_of_the_steps_are_told() -> None:
 
 
 def test_a_vae_of_its_own() -> None:
-    found = plain() | {"30": node("VAEDecode", samples=["3", 0], vae=["31", 0])}
+    other = {"28": node("VAEDecode", samples=["5", 0], vae=["29", 0]), "29": node("VAELoader", vae_name="other.pt")}
+    found = plain() | other | {"30": node("VAEDecode", samples=["3", 0], vae=["31", 0])}
     assert read(json.dumps(found)).get("VAE") is None
     assert read(json.dumps(found | {"31": node("VAELoader", vae_name="x/ft.safetensors")})).get("VAE") == "ft"
 
