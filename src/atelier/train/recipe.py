@@ -105,11 +105,15 @@ class VaeModel(Part):
 
 
 class VaeLoss(Part):
-    """Weights of the terms; the adversarial one starts at step gan_start and is off at weight 0."""
+    """Weights of the terms; the adversarial one starts at step gan_start and is off at weight 0.
+
+    noise: the decoder reads latents with noise of up to this share of their standard deviation.
+    """
 
     l1: Weight = 1.0
     gradient: Weight = 1.0
     kl: Weight = 1e-6
+    noise: Weight = 0.0
     gan: Weight = 0.0
     gan_start: NotNegative = 0
     gan_rate: Rate = 2e-4
