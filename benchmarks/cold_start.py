@@ -68,7 +68,7 @@ def painted(command: list[str], path: Path, environment: Mapping[str, str]) -> N
 
 
 def embedded() -> Path:
-    from atelier.runtime.library import embedded_folder
+    from atelier.families.embedded import embedded_folder
 
     return embedded_folder()
 

@@ -5,7 +5,7 @@
 measures all 30 samplers on every concept with the embedded model and puts the table into docs/samplers.md; --limit 8
 --samplers "Euler a,DPM++ 2M" is a quick look. Each concept is painted once, large, on a plain background, with the seed
 and the prompt of `atelier evaluate`, along the sampler's own schedule at the model's own CFG scale (CFG++ samplers: a
-12.5th of it), and judged by `atelier.train.judge`, which learns nothing. LCM and TCD want a distilled model and are
+12.5th of it), and judged by `atelier.train.strict`, which learns nothing. LCM and TCD want a distilled model and are
 left out. Prints a table, then one JSON object; the progress goes to stderr. It needs the font Noto Color Emoji.
 """
 
@@ -105,7 +105,7 @@ def measured(
     studio: Studio, spec: SamplerSpec, trials: Sequence[Trial], model: str, steps: int | None
 ) -> dict[str, Any]:
     """One sampler's row: shares of the right concepts and backgrounds, and seconds a picture."""
-    from atelier.train.evaluate import background_accuracy, concept_accuracy, judged
+    from atelier.train.evaluate import judged, share
     from atelier.train.judge import Judge
 
     count = steps or STEPS.get(spec.name, OTHER_STEPS)
@@ -116,8 +116,8 @@ def measured(
         "schedule": spec.schedule,
         "steps": count,
         "deterministic": deterministic(spec),
-        "concept_accuracy": round(concept_accuracy(outcomes), 4),
-        "background_accuracy": round(background_accuracy(outcomes), 4),
+        "concept_accuracy": round(share(o.strictly_right for o in outcomes), 4),
+        "background_accuracy": round(share(o.ground == o.trial.scene.background for o in outcomes), 4),
         "seconds": round((time.perf_counter() - begun) / len(trials), 3),
     }
 
@@ -249,9 +249,9 @@ def _size(studio: Studio, model: str) -> int:
 
 def _trials(limit: int) -> list[Trial]:
     """Of all concepts, evenly spread."""
-    from atelier.train.evaluate import concept_trials
+    from atelier.train.evaluate import rounds
 
-    trials = concept_trials("full")
+    trials = rounds()["large"]
     return trials if not 0 < limit < len(trials) else [trials[i * len(trials) // limit] for i in range(limit)]
 
 

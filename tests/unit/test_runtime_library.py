@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from atelier.errors import BadFile, UnknownName
-from atelier.runtime.library import EMBEDDED, Library, Model, embedded_folder
+from atelier.families.embedded import EMBEDDED, embedded_folder
+from atelier.runtime.library import Library, Model
 
 
 @pytest.fixture

@@ -19,12 +19,17 @@ app = typer.Typer(help="Measure the quality of a model.")
 @app.command()
 def evaluate(
     model: Annotated[str | None, typer.Option(help="Name or path; the embedded model if not given.")] = None,
-    steps: Annotated[int, typer.Option(min=1, max=1000, help="Steps of each picture.")] = 30,
-    limit: Annotated[int, typer.Option(min=0, help="At most so many pictures of each kind; 0 = all.")] = 0,
-    sheets: Annotated[Path | None, typer.Option(help="Folder for sheets of the pictures that were judged.")] = None,
+    steps: Annotated[int, typer.Option(min=1, max=1000, help="Steps of each image.")] = 30,
+    cfg: Annotated[float | None, typer.Option(min=0, max=100, help="CFG scale; the model's own if not given.")] = None,
+    limit: Annotated[int, typer.Option(min=0, help="At most so many images of each kind; 0 = all.")] = 0,
+    sheets: Annotated[Path | None, typer.Option(help="Folder for sheets of the images that were judged.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON only.")] = False,
 ) -> None:
-    """Paints every concept large and small and held-out pairs, and lets an independent judge look at them."""
+    """Generate every concept large and small, pairs and what training never showed, and measure the images.
+
+    fidelity: PSNR against the one right image; strict, tolerant: how often a judge that forgives little, or much, names
+    every thing right; worst: the mean of the worst tenth.
+    """
     import json
 
     from atelier.compose import studio as make_studio
@@ -38,12 +43,12 @@ def evaluate(
     if sheets is not None:
         Destination(sheets).prepare()
     parts = _parts(checkpoint)
-    paint = _painter(studio, str(checkpoint.path), steps)
+    paint = _painter(studio, str(checkpoint.path), steps, cfg)
     outcomes = {
         name: _judged(name, _limited(trials, limit), paint, judge, quiet=as_json)
         for name, trials in measures.rounds().items()
     }
-    numbers = {**parts, **measures.accuracies(outcomes)}
+    numbers = {**parts, **measures.numbers(outcomes)}
     typer.echo(json.dumps(numbers) if as_json else _table(numbers))
     if sheets is not None:
         _write_sheets(sheets, outcomes)
@@ -54,23 +59,26 @@ def _parts(checkpoint: Checkpoint) -> dict[str, float]:
     from atelier.train.evaluate import reconstruction
 
     retrieved = _retrieval(checkpoint)
-    return {"vae_psnr": reconstruction(checkpoint), **({} if retrieved is None else {"clip_r_at_1": retrieved})}
+    return {"vae_psnr_db": reconstruction(checkpoint), **({} if retrieved is None else {"clip_r_at_1": retrieved})}
 
 
 def _table(numbers: dict[str, float]) -> str:
-    return "\n".join(
-        f"{name:24} {value:.2f} dB" if name == "vae_psnr" else f"{name:24} {100 * value:.1f} %"
-        for name, value in numbers.items()
-    )
+    return "\n".join(f"{name.removesuffix('_db'):34} {_shown(name, value)}" for name, value in numbers.items())
 
 
-def _painter(studio: Studio, model: str, steps: int) -> Paint:
+def _shown(name: str, value: float) -> str:
+    if name.endswith("_db"):
+        return f"{value:.2f} dB"
+    return f"{value:.2f} of 255" if name in {"background_deviation", "background_bias"} else f"{100 * value:.1f} %"
+
+
+def _painter(studio: Studio, model: str, steps: int, cfg: float | None) -> Paint:
     import numpy as np
 
     from atelier.request.model import Request
 
     return lambda prompt, seed: np.asarray(
-        studio.paint(Request(prompt=prompt, model=model, steps=steps, seed=seed))[0].image
+        studio.paint(Request(prompt=prompt, model=model, steps=steps, seed=seed, cfg_scale=cfg))[0].image
     )
 
 
@@ -95,13 +103,14 @@ def _retrieval(checkpoint: Checkpoint) -> float | None:
 
     from atelier.train.data.dataset import SceneDataset
     from atelier.train.evaluate import SEED
+    from atelier.train.starts import towers_of
     from atelier.train.tasks.clip import assembled, retrieval
 
-    towers = assembled(checkpoint)
-    if towers is None:
+    if not {"vision", "projection"} <= checkpoint.parts.keys():
         return None
-    data = SceneDataset(SEED, "held_out", checkpoint.size)
-    return retrieval(towers, data, checkpoint.tokenizer, torch.device("cpu")).r_at_1
+    towers = towers_of(checkpoint)
+    data = SceneDataset(SEED, "held_out", towers.vision.image)
+    return retrieval(assembled(towers), data, checkpoint.tokenizer, torch.device("cpu")).r_at_1
 
 
 def _write_sheets(folder: Path, outcomes: dict[str, list[Outcome]]) -> None:
@@ -109,5 +118,5 @@ def _write_sheets(folder: Path, outcomes: dict[str, list[Outcome]]) -> None:
     from atelier.train.data.sheet import sheet
 
     for name, group in outcomes.items():
-        captions = [f"{'' if o.right else '✗ '}{o.trial.prompt}" for o in group]
-        write_png(folder / f"{name}.png", sheet([o.picture for o in group], captions, columns=12))
+        captions = [f"{'' if o.strictly_right else '✗ '}{o.trial.scene.caption}" for o in group]
+        write_png(folder / f"{name}.png", sheet([o.image for o in group], captions, columns=12))

@@ -357,5 +357,5 @@ def _scheduler(facts: Facts) -> dict[str, object]:
         "rescale_betas_zero_snr": facts.zero_snr,
         "set_alpha_to_one": True,
         "steps_offset": 1,
-        "timestep_spacing": "leading",
+        "timestep_spacing": "trailing" if facts.zero_snr else "leading",
     }

@@ -20,6 +20,18 @@ def merge_heads(x: Float[Tensor, "b heads t d"]) -> Float[Tensor, "b t c"]:
     return x.transpose(1, 2).flatten(2)
 
 
+def attend(query: Tensor, key: Tensor, value: Tensor, *, causal: bool = False) -> Tensor:
+    """Scaled dot-product attention of (..., t, d) on (..., s, d): Vaswani 2017 (arXiv:1706.03762), equation 1.
+
+    Where gradients are wanted on a CPU it is written out: the backward pass of torch's fused kernel is slower there than
+    the matrix products, in bfloat16 several times.
+    """
+    if causal or query.device.type != "cpu" or not (torch.is_grad_enabled() and query.requires_grad):
+        return F.scaled_dot_product_attention(query, key, value, is_causal=causal)
+    scores = query * query.shape[-1] ** -0.5 @ key.transpose(-2, -1)
+    return scores.softmax(dim=-1) @ value
+
+
 class Attention(nn.Module):
     """Multi-head attention; self-attention when no context is given. `path` is its name for the attention port."""
 
@@ -46,7 +58,7 @@ class Attention(nn.Module):
         source = x if context is None else context
         query = split_heads(self.to_q(x), self.heads)
         key, value = split_heads(self.to_k(source), self.heads), split_heads(self.to_v(source), self.heads)
-        attended = merge_heads(F.scaled_dot_product_attention(query, key, value, is_causal=causal))
+        attended = merge_heads(attend(query, key, value, causal=causal))
         patch = ports.attention.get(self.path)
         if patch is not None:
             attended = patch(x, query, attended)
@@ -140,7 +152,7 @@ class SingleHeadAttention(nn.Module):
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         tokens = _to_tokens(self.norm(x))
         query, key, value = (f(tokens).unsqueeze(1) for f in (self.to_q, self.to_k, self.to_v))
-        attended = F.scaled_dot_product_attention(query, key, value).squeeze(1)
+        attended = attend(query, key, value).squeeze(1)
         return x + _to_map(self.to_out(attended), *x.shape[-2:])
 
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 
 from atelier.errors import BadFile, UnknownName
+from atelier.families.embedded import EMBEDDED, embedded_folder
 
-EMBEDDED = "embedded"
 SINGLE_FILE = ".safetensors"
 FOLDER_MARK = "model_index.json"
 TRAINING_MARK, TRAINED = "recipe.json", "model"
@@ -55,11 +54,6 @@ class Library:
         if os.sep in name or path.suffix == SINGLE_FILE:
             raise BadFile(name, "there is no such file or folder; `atelier models list` shows the models by name")
         raise UnknownName("model", name, (m.name for m in self.models()))
-
-
-def embedded_folder() -> Path:
-    """The model that comes with the package."""
-    return Path(str(files("atelier"))) / "data" / "embedded"
 
 
 def _candidates(folder: Path) -> Iterator[Path]:

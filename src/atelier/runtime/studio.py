@@ -22,7 +22,8 @@ from atelier.request.events import Event, Failed, PictureReady, Warned
 from atelier.request.model import LIMITS, SIDE_STEP, Maker, ModelRef, Request, Resolved
 from atelier.request.resolve import Defaults, Offer, resolve
 from atelier.runtime.device import Device
-from atelier.runtime.library import EMBEDDED, Library, Model
+from atelier.families.embedded import EMBEDDED
+from atelier.runtime.library import Library, Model
 from atelier.runtime.resources import Machine
 from atelier.runtime.store import Destination
 from atelier.runtime.words import Words

@@ -22,9 +22,10 @@ from atelier.nn.conv import channels_last
 from atelier.train.batches import Order, stack, token_rows
 from atelier.train.data.dataset import Dataset
 from atelier.train.folder import locked, writing
-from atelier.train.parts import content, part_weights
+from atelier.train.parts import content
 from atelier.train.randomness import normal
 from atelier.train.sources import fingerprint
+from atelier.train.starts import vae_at
 from atelier.train.tasks.images import to_image
 from atelier.weights.formats.atomic import new_file
 from atelier.weights.load import load_into
@@ -166,7 +167,7 @@ def _encoded(pool: Pool, chunk: range) -> NDArray[np.float16]:
 
 @functools.lru_cache(maxsize=1)
 def _encoder(vae: Path, spec: VaeSpec) -> AutoencoderKL:
-    return channels_last(load_into(lambda: AutoencoderKL(spec), part_weights(vae), source=vae))
+    return channels_last(load_into(lambda: AutoencoderKL(spec), vae_at(vae).tensors, source=vae))
 
 
 @contextmanager

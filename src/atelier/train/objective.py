@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import torch.nn.functional as F
 from torch import Tensor
 
 from atelier.diffusion.levels import DiscreteLevels
@@ -20,16 +21,27 @@ def loss(
     noise: Tensor,
     t: Tensor,
     snr: tuple[float, float],
+    detail: float = 0.0,
 ) -> Tensor:
     """Mean squared error of the network's output at times t (int64, (B,)), weighted by `weight`: (B,).
 
-    clean, noise: (B, C, h, w); snr: the least and the largest weight. Source: Ho 2020 (arXiv:2006.11239), eq. 14.
+    clean, noise: (B, C, h, w), h and w even; snr: the least and the largest weight; detail: how much more what is finer
+    than 2x2 positions weighs. Source: Ho 2020 (arXiv:2006.11239), eq. 14.
     """
     sigma = levels.sigmas.to(clean.device)[t]
     x = parameterization.noised(clean, noise, sigma)
     output = net(parameterization.scale_in(x, sigma), t.float())
-    error = (output.float() - parameterization.target(clean, x, sigma)).square().flatten(1).mean(1)
-    return weight(parameterization, sigma, *snr) * error
+    error = output.float() - parameterization.target(clean, x, sigma)
+    return weight(parameterization, sigma, *snr) * (_power(error) + detail * _power(fine(error)))
+
+
+def fine(x: Tensor) -> Tensor:
+    """x (B, C, h, w) minus the mean of every 2x2 positions: what halving the resolution would lose."""
+    return x - F.interpolate(F.avg_pool2d(x, 2), scale_factor=2.0, mode="nearest")
+
+
+def _power(x: Tensor) -> Tensor:
+    return x.square().flatten(1).mean(1)
 
 
 def weight(parameterization: Parameterization, sigma: Tensor, floor: float, gamma: float) -> Tensor:

@@ -121,7 +121,7 @@ class VaeLoss(Part):
 
 
 class VaeRecipe(Part):
-    """begin: run folder of a finished autoencoder to go on from; learn: "decoder" leaves its latents as they are."""
+    """begin: a finished autoencoder to go on from, a run folder or a model; learn: "decoder" leaves its latents as they are."""
 
     kind: Literal["vae"]
     begin: str = ""
@@ -138,7 +138,7 @@ class VaeRecipe(Part):
         for width in self.model.widths:
             _divides("model.widths", width, "model.groups", self.model.groups)
         if self.learn == "decoder" and not self.begin:
-            raise ValueError('learn = "decoder" needs begin, the run folder whose latents are kept')
+            raise ValueError('learn = "decoder" needs begin, the run or model whose latents are kept')
         return self
 
 
@@ -159,7 +159,7 @@ class ClipModel(Part):
 
 
 class ClipRecipe(Part):
-    """begin: run folder of a finished CLIP whose text tower and vocabulary are kept as they are; only a new vision
+    """begin: a finished CLIP, a run folder or a model, whose text tower and vocabulary are kept as they are; only a new vision
     tower is learned (Zhai 2022, arXiv:2111.07991, with the towers' parts exchanged)."""
 
     kind: Literal["clip"]
@@ -191,20 +191,24 @@ class UNetModel(Part):
 class DenoiserLoss(Part):
     """prediction: what the network learns to say; drop: share of captions emptied; time_shift: see objective.shifted.
 
-    The error of the clean latent weighs as much as its signal-to-noise ratio, snr_floor at least and snr_gamma at most.
+    The error of the clean latent weighs as much as its signal-to-noise ratio, snr_floor at least and snr_gamma at most;
+    detail: how much more its fine half weighs, see objective.loss. zero_snr: the last level of noise has no signal.
     """
 
     prediction: Literal["velocity", "epsilon"] = "velocity"
+    zero_snr: bool = False
     snr_floor: Weight = 0.0
     snr_gamma: Rate = 5.0
+    detail: Weight = 0.0
     time_shift: Rate = 1.0
     drop: Share = 0.1
 
 
 class DenoiserRecipe(Part):
-    """vae, clip: run folders of the first two trainings; pool: scenes whose latents are kept, `shard` to a file.
+    """vae, clip: the first two trainings, each a run folder or a model; pool: scenes whose latents are kept, `shard` to a file.
 
-    begin: run folder of a denoiser with the same model, whose averaged weights are gone on from. cfg_scale: of the
+    begin: a run folder (its averaged weights) or a model, with a denoiser of the same shape to go on from; "embedded" is
+    the model of this package, here as for vae and clip. cfg_scale: of the
     samples, and of pictures by the finished model where nobody says another.
     """
 
@@ -226,6 +230,8 @@ class DenoiserRecipe(Part):
         m = self.model
         if self.optim.text_gain and self.optim.matrices != "muon":
             raise ValueError('optim.text_gain needs optim.matrices = "muon"')
+        if self.loss.zero_snr and self.loss.prediction == "epsilon":
+            raise ValueError('loss.zero_snr needs loss.prediction = "velocity": pure noise says nothing about epsilon')
         if self.loss.snr_floor > self.loss.snr_gamma:
             raise ValueError(f"loss.snr_floor: {self.loss.snr_floor} is more than loss.snr_gamma")
         if not len(m.widths) == len(m.depth) == len(m.heads):

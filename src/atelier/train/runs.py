@@ -7,17 +7,17 @@ from pathlib import Path
 
 import torch
 
-from atelier.errors import BadFile
 from atelier.families.facts import Facts
 from atelier.families.write import Modules, write_diffusers
-from atelier.models.clip import ClipText, TextSpec, VisionSpec
+from atelier.models.clip import ClipText
 from atelier.models.unet import UNet
-from atelier.models.vae import AutoencoderKL, VaeSpec
-from atelier.train.parts import SETTINGS, averaged_weights, part_settings, part_weights, spec_in, write_part
+from atelier.models.vae import AutoencoderKL
+from atelier.train.parts import averaged_weights, write_part
 from atelier.train.recipe import ClipRecipe, DenoiserRecipe, VaeRecipe
 from atelier.train.sources import dataset
+from atelier.train.starts import TOKENIZER, towers_at, vae_at
 from atelier.train.tasks import denoiser
-from atelier.train.tasks.clip import TOKENIZER, Clip, text_spec, vision_spec
+from atelier.train.tasks.clip import assembled, text_spec, vision_spec
 from atelier.train.tasks.denoiser import Frozen
 from atelier.train.tasks.vae import latent_scale, spec_of
 from atelier.weights.load import load_into
@@ -42,18 +42,18 @@ def export_clip(run: Path, recipe: ClipRecipe) -> Path:
 
 
 def frozen(vae_run: Path, clip_run: Path) -> Frozen:
-    """What the denoiser's training takes from the first two. Raises BadFile naming the training that is missing."""
-    settings, clip = part_settings(vae_run, "vae"), load_clip(clip_run)
-    spec, scale = spec_in(vae_run, settings, "spec", VaeSpec), settings.get("latent_scale")
-    if not isinstance(scale, float):
-        raise BadFile(vae_run / SETTINGS, "is damaged (latent_scale); run the same training again")
-    vae = load_into(lambda: AutoencoderKL(spec), part_weights(vae_run), source=vae_run)
-    return Frozen(vae, vae_run, scale, clip.text, clip_run / TOKENIZER)
+    """What the denoiser's training takes from the first two, each a run or a model.
+
+    Raises BadFile naming the training that is missing.
+    """
+    start, towers = vae_at(vae_run), towers_at(clip_run)
+    vae = load_into(lambda: AutoencoderKL(start.spec), start.tensors, source=vae_run)
+    return Frozen(vae, vae_run, start.latent_scale, assembled(towers).text, towers.vocabulary)
 
 
 def export_model(run: Path, recipe: DenoiserRecipe) -> Path:
     """Writes the whole model as a diffusers folder: the averaged U-Net with the networks it was trained upon."""
-    parts, clip = frozen(Path(recipe.vae), Path(recipe.clip)), load_clip(Path(recipe.clip))
+    parts, clip = frozen(Path(recipe.vae), Path(recipe.clip)), assembled(towers_at(Path(recipe.clip)))
     spec = denoiser.spec_of(recipe, parts.vae.spec.latent, clip.text.spec.width)
     unet = load_into(lambda: UNet(spec), averaged_weights(run, "unet"), source=run)
     states = {n: t for n, t in clip.text.state_dict().items() if not n.startswith("projection.")}
@@ -69,16 +69,10 @@ def export_model(run: Path, recipe: DenoiserRecipe) -> Path:
             size=recipe.data.size,
             latent_scale=parts.latent_scale,
             cfg_scale=recipe.cfg_scale,
+            zero_snr=recipe.loss.zero_snr,
         ),
         vision=clip.vision,
         projection={"text_projection.weight": clip.text.projection.weight.data, "logit_scale": clip.logit_scale.data},
     )
     write_diffusers(model, run / MODEL, torch.float16, overwrite=True)
     return run / MODEL
-
-
-def load_clip(run: Path) -> Clip:
-    """The finished towers of a run folder. Raises BadFile."""
-    settings = part_settings(run, "clip")
-    text, vision = spec_in(run, settings, "text", TextSpec), spec_in(run, settings, "vision", VisionSpec)
-    return load_into(lambda: Clip(text, vision), part_weights(run), source=run)

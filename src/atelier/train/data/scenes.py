@@ -165,6 +165,30 @@ def render(scene: Scene, size: int = CELLS) -> NDArray[np.uint8]:
     return picture
 
 
+def large(name: str, background: str) -> Scene:
+    """One thing alone, as large as it gets, in the plainest words."""
+    return Scene("full", (Placed(name, MIDDLE, MIDDLE, FULL),), background, with_article(name) + on(background))
+
+
+def small(name: str, background: str, place: str | None = None) -> Scene:
+    """One small thing, in the middle or at one of PLACES, in the plainest words."""
+    across, down = (0, 0) if place is None else PLACES[place]
+    placed = Placed(name, MIDDLE + STEP * across, MIDDLE + STEP * down, SMALL)
+    words = with_article(name, "small") + (f" {place}" if place else "")
+    return Scene("small", (placed,), background, words + on(background))
+
+
+def pair(left: str, right: str, background: str) -> Scene:
+    """Two things side by side, in the plainest words."""
+    words = f"{with_article(left)} to the left of {with_article(right)}"
+    return Scene("pair", _beside(left, right), background, words + on(background))
+
+
+def on(background: str) -> str:
+    """How a caption says the background, with a space before it."""
+    return f" on {'an' if background[0] in 'aeiou' else 'a'} {background} background"
+
+
 def _full(random: np.random.Generator, split: Split) -> Scene:
     name, background = _single(random, split)
     style = random.random()
@@ -185,7 +209,6 @@ def _small(random: np.random.Generator, split: Split) -> Scene:
 
 def _pair(random: np.random.Generator, split: Split) -> Scene:
     left, right, background = _two(random, split)
-    objects = Placed(left, MIDDLE - STEP, MIDDLE, SMALL), Placed(right, MIDDLE + STEP, MIDDLE, SMALL)
     first, second, side = (left, right, "left") if random.random() < 0.6 else (right, left, "right")
     style = random.random()
     if style < 0.1:
@@ -193,7 +216,11 @@ def _pair(random: np.random.Generator, split: Split) -> Scene:
     else:
         phrases = with_article(first, "small" if style < 0.3 else ""), with_article(second)
     caption = f"{phrases[0]} to the {side} of {phrases[1]}" + _ground(random, background)
-    return Scene("pair", objects, background, caption)
+    return Scene("pair", _beside(left, right), background, caption)
+
+
+def _beside(left: str, right: str) -> tuple[Placed, Placed]:
+    return Placed(left, MIDDLE - STEP, MIDDLE, SMALL), Placed(right, MIDDLE + STEP, MIDDLE, SMALL)
 
 
 def with_article(name: str, adjective: str = "") -> str:
@@ -205,9 +232,7 @@ def with_article(name: str, adjective: str = "") -> str:
 
 def _ground(random: np.random.Generator, background: str) -> str:
     """How the caption says the background; in a seventh of the scenes it does not."""
-    if random.random() >= 0.85:
-        return ""
-    return f" on {'an' if background[0] in 'aeiou' else 'a'} {background} background"
+    return "" if random.random() >= 0.85 else on(background)
 
 
 def _single(random: np.random.Generator, split: Split) -> tuple[str, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,6 @@ from PIL import Image
 from torch import Tensor, nn
 
 from atelier.errors import BadFile
-from atelier.families.checkpoint import Checkpoint
 from atelier.models.clip import ClipText, ClipVision, Layer, TextSpec, VisionSpec
 from atelier.train import checkpoint
 from atelier.train.batches import Captioned, CaptionedPictures, Order, captioned
@@ -25,17 +24,17 @@ from atelier.train.data.sheet import sheet
 from atelier.train.folder import writing
 from atelier.train.loop import Machine, Validation
 from atelier.train.optimizers import optimizers, stepped
-from atelier.train.parts import part_settings, part_weights, spec_in
 from atelier.train.recipe import ClipRecipe
 from atelier.train.sources import dataset, identity
+from atelier.train.starts import TOKENIZER, Towers, towers_at
 from atelier.train.vocabulary import learn
 from atelier.weights.formats.atomic import new_folder
+from atelier.weights.load import load_into
 from atelier.weights.tokenizer import ClipTokenizer
 
 MEAN = (0.48145466, 0.4578275, 0.40821073)
 DEVIATION = (0.26862954, 0.26130258, 0.27577711)
 RETRIEVAL, SHOWN = 150, 24
-TOKENIZER = "tokenizer"
 
 
 def text_spec(recipe: ClipRecipe, vocabulary: ClipTokenizer) -> TextSpec:
@@ -133,19 +132,20 @@ class ClipTask:
         initialise(self.clip.text)
         initialise(self.clip.vision)
         if recipe.begin:
-            self._keep_text(Path(recipe.begin))
+            self._keep_text(towers_at(Path(recipe.begin)))
         self.clip = self.clip.to(machine.device)
         self._optimizers = optimizers("clip", self.clip, recipe.optim, OUTER)
 
-    def _keep_text(self, run: Path) -> None:
-        if spec_in(run, part_settings(run, "clip"), "text", TextSpec) != self.clip.text.spec:
-            raise BadFile(run, "holds a text tower of another shape than [model]; give the same numbers")
-        weights = part_weights(run)
-        own = {name.removeprefix("text."): w for name, w in weights.items() if name.startswith("text.")}
+    def _keep_text(self, start: Towers) -> None:
+        if start.text != self.clip.text.spec:
+            raise BadFile(
+                self.recipe.begin, "holds a text tower of another shape than [model]; give the same numbers"
+            )
+        own = {name.removeprefix("text."): w for name, w in start.tensors.items() if name.startswith("text.")}
         self.clip.text.load_state_dict(own)
         for parameter in self.clip.text.parameters():
             parameter.requires_grad = False
-        self.clip.logit_scale.data = weights["logit_scale"]
+        self.clip.logit_scale.data = start.tensors["logit_scale"].clone()
 
     def begin(self) -> None:
         """Nothing: a text tower that stays as it is is read whenever the task is made."""
@@ -196,7 +196,9 @@ def _vocabulary(recipe: ClipRecipe, data: Dataset, folder: Path) -> ClipTokenize
     place = folder / TOKENIZER
     if checkpoint.newest(folder / checkpoint.FOLDER) is None:
         vocabulary = (
-            ClipTokenizer.from_folder(Path(recipe.begin) / TOKENIZER) if recipe.begin else _learned(recipe, data)
+            ClipTokenizer.from_folder(towers_at(Path(recipe.begin)).vocabulary)
+            if recipe.begin
+            else _learned(recipe, data)
         )
         with writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
@@ -212,19 +214,9 @@ def _learned(recipe: ClipRecipe, data: Dataset) -> ClipTokenizer:
     return learn((data.caption(i) for i in range(count)), recipe.model.vocab, recipe.model.positions)
 
 
-def assembled(model: Checkpoint) -> Clip | None:
-    """CLIP from the parts of a model that carries its vision tower and projection; None for one that does not."""
-    projection, vision = model.tensors("projection", torch.float32), model.vision_spec
-    if vision is None or not projection:
-        return None
-    width = projection["text_projection.weight"].shape[0]
-    clip = Clip(replace(model.text_spec, projection=width), vision)
-    clip.text.load_state_dict(
-        {**model.tensors("text", torch.float32), "projection.weight": projection["text_projection.weight"]}
-    )
-    clip.vision.load_state_dict(model.tensors("vision", torch.float32))
-    clip.logit_scale.data = projection["logit_scale"]
-    return clip.eval()
+def assembled(towers: Towers) -> Clip:
+    """CLIP of these towers, for use."""
+    return load_into(lambda: Clip(towers.text, towers.vision), towers.tensors).eval()
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from atelier.diffusion.denoise import denoiser
 from atelier.diffusion.guidance.cfg import Guidance, cfg
-from atelier.diffusion.levels import scaled_linear
+from atelier.diffusion.levels import scaled_linear, zero_terminal
 from atelier.diffusion.parameterization import parameterization
 from atelier.diffusion.samplers.euler import euler
 from atelier.diffusion.schedules.uniform import uniform
@@ -32,9 +32,10 @@ from atelier.train.data.sheet import sheet
 from atelier.train.latents import CHUNK, Latents, Pool, PoolBatches, encoder_digest
 from atelier.train.loop import Machine, Validation
 from atelier.train.optimizers import optimizers, stepped, whitening
-from atelier.train.parts import averaged_weights, content
+from atelier.train.parts import content
 from atelier.train.recipe import DenoiserRecipe
 from atelier.train.sources import dataset, identity
+from atelier.train.starts import unet_at
 from atelier.train.tasks.images import to_image, to_pixels
 from atelier.weights.tokenizer import ClipTokenizer
 
@@ -86,8 +87,8 @@ def initialise(net: UNet) -> None:
 
 
 def fill(net: UNet, run: Path) -> None:
-    """Gives `net` the averaged weights of a run. Raises BadFile, BadInput."""
-    stored = averaged_weights(run, "unet")
+    """Gives `net` the averaged weights of a run, or a model's. Raises BadFile, BadInput."""
+    stored = unet_at(run)
     if {name: t.shape for name, t in net.state_dict().items()} != {name: t.shape for name, t in stored.items()}:
         raise BadInput(f"begin = {run}: its denoiser has another shape; give the same [model], vae and clip")
     net.load_state_dict(stored)
@@ -109,7 +110,8 @@ class DenoiserTask:
     def __init__(self, recipe: DenoiserRecipe, machine: Machine, frozen: Frozen, cache: Path) -> None:
         _check_size(recipe, frozen)
         self.recipe, self.machine, self._frozen = recipe, machine, frozen
-        self.parameterization, self.levels = parameterization(recipe.loss.prediction), scaled_linear()
+        self.parameterization = parameterization(recipe.loss.prediction)
+        self.levels = zero_terminal(scaled_linear()) if recipe.loss.zero_snr else scaled_linear()
         self._data, self._held_out = dataset(recipe.data, "train"), dataset(recipe.data, "held_out")
         self._pool = Pool(
             data=self._data,
@@ -192,9 +194,10 @@ class DenoiserTask:
         def net(x: Tensor, time: Tensor) -> Tensor:
             return self.unet(x, time, Conditioning(states))
 
-        snr = self.recipe.loss.snr_floor, self.recipe.loss.snr_gamma
+        weights = self.recipe.loss
+        snr = weights.snr_floor, weights.snr_gamma
         with self.machine.autocast():
-            return objective.loss(net, self.parameterization, self.levels, clean, noise, t, snr)
+            return objective.loss(net, self.parameterization, self.levels, clean, noise, t, snr, weights.detail)
 
     def _times(self, step: int, count: int) -> Tensor:
         """Indices of noise levels (count,)."""

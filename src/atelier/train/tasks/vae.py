@@ -23,9 +23,9 @@ from atelier.train.data.dataset import Dataset
 from atelier.train.data.sheet import sheet
 from atelier.train.loop import Machine, Validation
 from atelier.train.optimizers import adamw, optimizers, stepped
-from atelier.train.parts import part_settings, part_weights, spec_in
 from atelier.train.recipe import VaeRecipe
 from atelier.train.sources import dataset, identity
+from atelier.train.starts import vae_at
 from atelier.train.tasks.images import psnr, to_image, to_pixels
 
 
@@ -127,10 +127,12 @@ class VaeTask:
     def begin(self) -> None:
         if not self.recipe.begin:
             return
-        run = Path(self.recipe.begin)
-        if spec_in(run, part_settings(run, "vae"), "spec", VaeSpec) != self.vae.spec:
-            raise BadFile(run, "holds an autoencoder of another shape than [model]; give the same numbers")
-        self.vae.load_state_dict(part_weights(run))
+        start = vae_at(Path(self.recipe.begin))
+        if start.spec != self.vae.spec:
+            raise BadFile(
+                self.recipe.begin, "holds an autoencoder of another shape than [model]; give the same numbers"
+            )
+        self.vae.load_state_dict(start.tensors)
 
     @property
     def nets(self) -> Mapping[str, nn.Module]:

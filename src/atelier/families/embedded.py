@@ -1,0 +1,14 @@
+"""The model that comes with the package."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from pathlib import Path
+
+EMBEDDED = "embedded"
+"""Its name, wherever a model is named."""
+
+
+def embedded_folder() -> Path:
+    """Where it lies: a model in the diffusers layout."""
+    return Path(str(files("atelier"))) / "data" / "embedded"

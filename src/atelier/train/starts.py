@@ -1,0 +1,90 @@
+"""What a training starts from: the run folder of an earlier training, or a model in the diffusers layout."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from atelier.errors import BadFile
+from atelier.families.checkpoint import Checkpoint, open_checkpoint
+from atelier.families.embedded import EMBEDDED, embedded_folder
+from atelier.families.folder import INDEX
+from atelier.models.clip import TextSpec, VisionSpec
+from atelier.models.vae import VaeSpec
+from atelier.train.parts import SETTINGS, averaged_weights, part_settings, part_weights, spec_in
+
+TOKENIZER = "tokenizer"
+"""The folder of the vocabulary, in a run and in a model."""
+
+
+@dataclass(frozen=True, slots=True)
+class Vae:
+    """An autoencoder: its shape, its weights in float32, and what its latents are multiplied with."""
+
+    spec: VaeSpec
+    tensors: Mapping[str, Tensor]
+    latent_scale: float
+
+
+@dataclass(frozen=True, slots=True)
+class Towers:
+    """Both towers of a CLIP, each with its projection: shapes, weights of `Clip` in float32, folder of the tokenizer."""
+
+    text: TextSpec
+    vision: VisionSpec
+    tensors: Mapping[str, Tensor]
+    vocabulary: Path
+
+
+def vae_at(source: Path) -> Vae:
+    """The autoencoder of a run or of a model. Raises BadFile naming what has to be trained first."""
+    model = _model(source)
+    if model is not None:
+        return Vae(model.vae_spec, model.tensors("vae", torch.float32, mapped=False), model.facts.latent_scale)
+    settings = part_settings(source, "vae")
+    spec, scale = spec_in(source, settings, "spec", VaeSpec), settings.get("latent_scale")
+    if not isinstance(scale, float):
+        raise BadFile(source / SETTINGS, "is damaged (latent_scale); run the same training again")
+    return Vae(spec, part_weights(source), scale)
+
+
+def towers_at(source: Path) -> Towers:
+    """The towers of a run or of a model. Raises BadFile, also for a model that has no image encoder."""
+    model = _model(source)
+    if model is not None:
+        return towers_of(model)
+    settings = part_settings(source, "clip")
+    text, vision = spec_in(source, settings, "text", TextSpec), spec_in(source, settings, "vision", VisionSpec)
+    return Towers(text, vision, part_weights(source), source / TOKENIZER)
+
+
+def towers_of(model: Checkpoint) -> Towers:
+    """The towers of a model that carries both and what they meet in. Raises BadFile for one that does not."""
+    projection, vision = model.tensors("projection", torch.float32), model.vision_spec
+    if vision is None or not projection:
+        raise BadFile(model.path, "has no image encoder, or no projection of the text into its space")
+    joint = projection["text_projection.weight"]
+    tensors = {
+        **{f"text.{name}": tensor for name, tensor in model.tensors("text", torch.float32, mapped=False).items()},
+        "text.projection.weight": joint,
+        **{f"vision.{name}": tensor for name, tensor in model.tensors("vision", torch.float32, mapped=False).items()},
+        "logit_scale": projection["logit_scale"],
+    }
+    return Towers(replace(model.text_spec, projection=len(joint)), vision, tensors, model.path / TOKENIZER)
+
+
+def unet_at(source: Path) -> Mapping[str, Tensor]:
+    """The denoiser of a run (the averaged weights) or of a model, in float32. Raises BadFile."""
+    model = _model(source)
+    return averaged_weights(source, "unet") if model is None else model.tensors("unet", torch.float32, mapped=False)
+
+
+def _model(source: Path) -> Checkpoint | None:
+    """The model that lies at `source`; None where that is the folder of a run."""
+    if source == Path(EMBEDDED) and not source.exists():
+        source = embedded_folder()
+    return open_checkpoint(source) if (source / INDEX).is_file() else None
