@@ -10,9 +10,9 @@ import torch
 
 from atelier.compose import studio
 from atelier.families.checkpoint import open_checkpoint
+from atelier.families.embedded import embedded_folder
 from atelier.families.write import write_diffusers
 from atelier.request.model import Request
-from atelier.families.embedded import embedded_folder
 
 diffusers = pytest.importorskip("diffusers", reason="the reference extra is not installed")
 

@@ -16,12 +16,13 @@ from atelier.cli.app import run
 from atelier.compose import studio
 from atelier.errors import BadFile
 from atelier.families.checkpoint import open_checkpoint
-from atelier.request.model import Request
 from atelier.families.embedded import embedded_folder
+from atelier.request.model import Request
 from atelier.train import evaluate
 from atelier.train.data import scenes
 from atelier.train.evaluate import Trial
 from atelier.train.judge import Judge
+
 
 def _spread(trials: list[Trial], count: int = 6) -> list[Trial]:
     return trials[:: len(trials) // count]
@@ -116,7 +117,9 @@ def test_the_worst_is_the_mean_of_the_worst_tenth():
 @pytest.mark.parametrize("name", ["large", "small"])
 def test_every_concept_is_asked_for_once_with_another_seed_on_backgrounds_of_training(name):
     trials = evaluate.rounds()[name]
-    assert [[placed.name for placed in trial.scene.objects] for trial in trials] == [[c.name] for c in scenes.concepts()]
+    assert [[placed.name for placed in trial.scene.objects] for trial in trials] == [
+        [c.name] for c in scenes.concepts()
+    ]
     assert len({trial.seed for trial in trials}) == len(trials)
     counts = Counter(trial.scene.background for trial in trials)
     assert counts.keys() == scenes.BACKGROUNDS.keys()
@@ -198,7 +201,9 @@ def test_the_command_prints_every_number_and_writes_the_sheets(tmp_path: Path, c
     numbers = json.loads(capsys.readouterr().out)
     rounds = ("large", "small", "pairs", "held_out_pairs", "held_out_grounds")
     assert {f"{what}_{name}" for what in ("strict", "tolerant") for name in rounds} <= numbers.keys()
-    assert {f"fidelity_{name}_{of}_db" for name in ("training", *rounds) for of in ("median", "worst")} <= numbers.keys()
+    assert {
+        f"fidelity_{name}_{of}_db" for name in ("training", *rounds) for of in ("median", "worst")
+    } <= numbers.keys()
     assert {"vae_psnr_db", "clip_r_at_1", "background_deviation", "background_bias"} <= numbers.keys()
     assert sorted(path.name for path in sheets.iterdir()) == sorted(f"{name}.png" for name in rounds)
 

@@ -19,6 +19,7 @@ import training_support as support
 from atelier.diffusion.levels import scaled_linear
 from atelier.diffusion.parameterization import EPSILON, VELOCITY
 from atelier.errors import BadFile, BadInput, NotFinite
+from atelier.families.embedded import embedded_folder
 from atelier.models.clip import TextSpec, VisionSpec
 from atelier.models.vae import AutoencoderKL, VaeSpec
 from atelier.nn.conv import channels_last
@@ -30,12 +31,13 @@ from atelier.train.optimizers import Muon, adamw, clipped, optimizers, orthogona
 from atelier.train.pace import Pace
 from atelier.train.parts import part_settings, part_weights
 from atelier.train.recipe import Data, Optim
-from atelier.train.runs import export_clip, export_model, export_vae, frozen, load_clip
+from atelier.train.runs import export_clip, export_model, export_vae, frozen
 from atelier.train.sources import dataset
-from atelier.train.tasks.clip import Clip, ClipTask, contrastive_loss, normalised, retrieval
+from atelier.train.starts import towers_at, unet_at, vae_at
+from atelier.train.tasks.clip import Clip, ClipTask, assembled, contrastive_loss, normalised, retrieval
 from atelier.train.tasks.denoiser import DenoiserTask
 from atelier.train.tasks.images import psnr, to_image, to_pixels
-from atelier.train.tasks.vae import VaeTask, gradient_loss, latent_scale
+from atelier.train.tasks.vae import VaeTask, disturbed, gradient_loss, latent_scale
 from atelier.train.vocabulary import learn
 from atelier.weights.names import clip as clip_names
 from atelier.weights.tokenizer import BOS, END_OF_WORD, EOS, ClipTokenizer, byte_letters
@@ -112,6 +114,26 @@ def test_the_loss_is_the_weighted_error_of_the_clean_latent(parameterization: An
         lambda *_: parameterization.target(clean, x, sigma), parameterization, levels, clean, noise, t, (0.0, 5.0)
     )
     assert perfect.abs().max() < 1e-10
+
+
+def test_detail_weighs_what_halving_the_resolution_would_lose() -> None:
+    """A checkerboard of error is all detail, a flat one none."""
+    levels, clean = scaled_linear(), torch.zeros(1, 1, 4, 4)
+    t = torch.tensor([500])
+    board = torch.tensor([[1.0, -1.0], [-1.0, 1.0]]).repeat(2, 2)[None, None]
+    plain = {}
+    for name, error in (("board", board), ("flat", torch.ones(1, 1, 4, 4))):
+        for detail in (0.0, 2.0):
+            arguments = (EPSILON, levels, clean, torch.zeros(1, 1, 4, 4), t, (0.0, 5.0), detail)
+            plain[name, detail] = float(objective.loss(lambda x, _, e=error: e, *arguments))
+    assert plain["board", 2.0] == pytest.approx(3 * plain["board", 0.0])
+    assert plain["flat", 2.0] == pytest.approx(plain["flat", 0.0])
+
+
+def test_what_is_finer_than_two_positions_also_of_odd_sides() -> None:
+    x = torch.arange(9.0).reshape(1, 1, 3, 3)
+    expected = torch.tensor([[-2.0, -1.0, -1.5], [1.0, 2.0, 1.5], [-0.5, 0.5, 0.0]])
+    assert torch.equal(objective.fine(x)[0, 0], expected)
 
 
 def test_the_pace_warms_up_stays_and_cools_down() -> None:
@@ -336,6 +358,27 @@ def test_what_a_run_began_from_is_not_needed_to_go_on(
         support.trained(support.recipe(kind, {**begun, "run.steps": 2}), tmp_path / "third")
 
 
+def test_disturbed_latents_differ_by_their_own_share_of_the_deviation() -> None:
+    latent = (3 * torch.randn(400, 4, 8, 8, generator=torch.Generator().manual_seed(0))).requires_grad_()
+    assert torch.equal(disturbed(latent, 0.0, 0, 0), latent)
+    noise = disturbed(latent, 0.5, 0, 7) - latent
+    shares = noise.detach().flatten(1).std(1) / 3
+    assert float(shares.max()) < 0.6
+    assert float(shares.mean()) == pytest.approx(0.25, abs=0.02)
+    assert float(shares.std()) == pytest.approx(0.5 / 12**0.5, abs=0.02)
+    disturbed(latent, 0.5, 0, 7).sum().backward()
+    assert latent.grad is not None
+    assert torch.equal(latent.grad, torch.ones_like(latent)), "the deviation is no way to a smaller loss"
+
+
+def test_the_decoder_is_taught_on_disturbed_latents(source: str) -> None:
+    losses = {
+        share: vae_task(source, **{"loss.noise": share, "loss.gan": 0.0}).update(0, vae_task(source).maker(0))["l1"]
+        for share in (0.0, 2.0)
+    }
+    assert float(losses[0.0]) != float(losses[2.0])
+
+
 # CLIP
 
 
@@ -450,7 +493,7 @@ def test_a_new_vision_tower_for_a_finished_text_tower(source: str, parts: dict[s
     chosen = support.recipe("clip", {"data.source": source, "begin": parts["clip"], "model.vision_width": 24})
     support.trained(chosen, tmp_path)
     export_clip(tmp_path, chosen)
-    before, after = load_clip(Path(parts["clip"])), load_clip(tmp_path)
+    before, after = assembled(towers_at(Path(parts["clip"]))), assembled(towers_at(tmp_path))
     assert after.vision.spec.width == 24
     for name, tensor in before.text.state_dict().items():
         assert torch.equal(after.text.state_dict()[name], tensor)
@@ -477,6 +520,67 @@ def test_a_time_that_is_rounded_up_to_one_is_the_last_level(
     monkeypatch.setattr("atelier.train.randomness.uniform", lambda shape, *_: largest.expand(shape))
     assert float(task._strata(0, 48).max()) == 1.0, "48 of them are where float32 rounds up"
     assert int(task._times(0, 48).max()) == len(task.levels.sigmas) - 1
+
+
+def test_a_zero_terminal_denoiser_is_trained_and_exported_as_one(
+    source: str, parts: dict[str, str], tmp_path: Path
+) -> None:
+    """Lin 2023 (arXiv:2305.08891): no signal at the last level, and diffusers begins its steps there."""
+    chosen = support.recipe("denoiser", {"data.source": source, **parts, "run.steps": 1})
+    support.trained(chosen, tmp_path)
+    task = support.task(chosen, tmp_path)
+    assert isinstance(task, DenoiserTask)
+    assert task.levels.sigma_max == pytest.approx(4518.8, rel=1e-3)
+    assert task.levels.sigma_min == pytest.approx(0.02917, rel=1e-3)
+    scheduler = json.loads((export_model(tmp_path, chosen) / "scheduler/scheduler_config.json").read_text())
+    assert scheduler["rescale_betas_zero_snr"] is True
+    assert scheduler["timestep_spacing"] == "trailing"
+    plain = support.recipe("denoiser", {"data.source": source, **parts, "loss.zero_snr": False})
+    unchanged = support.task(plain, tmp_path / "plain")
+    assert isinstance(unchanged, DenoiserTask)
+    assert unchanged.levels.sigma_max == pytest.approx(14.6146, rel=1e-4)
+    with pytest.raises(BadFile, match="pure noise says nothing about epsilon"):
+        support.recipe("denoiser", {**parts, "loss.prediction": "epsilon"})
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory, source: str, parts: dict[str, str]) -> Path:
+    """A whole model, made of one step."""
+    folder = tmp_path_factory.mktemp("model")
+    chosen = support.recipe("denoiser", {"data.source": source, **parts, "run.steps": 1})
+    support.trained(chosen, folder)
+    return export_model(folder, chosen)
+
+
+def test_a_training_starts_from_a_model_as_from_the_runs_that_made_it(
+    model: Path, source: str, parts: dict[str, str], tmp_path: Path
+) -> None:
+    """But for the half precision in which a model is written."""
+    run = model.parent
+    vae, of_run = vae_at(model), vae_at(Path(parts["vae"]))
+    assert vae.spec == of_run.spec
+    assert vae.latent_scale == of_run.latent_scale
+    towers, of_runs = towers_at(model), towers_at(Path(parts["clip"]))
+    assert (towers.text, towers.vision) == (of_runs.text, of_runs.vision)
+    pairs = ((vae.tensors, of_run.tensors), (towers.tensors, of_runs.tensors), (unet_at(model), unet_at(run)))
+    for ours, theirs in pairs:
+        assert ours.keys() == theirs.keys()
+        for name, tensor in ours.items():
+            assert tensor.dtype == torch.float32
+            assert torch.allclose(tensor, theirs[name], rtol=1e-3, atol=1e-6), name
+    begun = denoiser_task(source, {"vae": str(model), "clip": str(model)}, tmp_path, begin=str(model))
+    begun.begin()
+    assert all(torch.equal(p, unet_at(model)[name]) for name, p in begun.unet.named_parameters())
+    assert math.isfinite(float(begun.update(0, begun.maker(0))["loss"]))
+    assert vae_task(source, begin=str(model), learn="decoder").begin() is None
+    clip = support.task(support.recipe("clip", {"data.source": source, "begin": str(model)}), tmp_path / "clip")
+    assert isinstance(clip, ClipTask)
+    assert clip.vocabulary.same_as(ClipTokenizer.from_folder(towers.vocabulary))
+
+
+def test_the_embedded_model_is_a_start_by_name() -> None:
+    assert vae_at(Path("embedded")).spec == vae_at(embedded_folder()).spec
+    assert towers_at(Path("embedded")).vocabulary == embedded_folder() / "tokenizer"
 
 
 def test_text_gain_is_for_the_layers_that_read_text(source: str, parts: dict[str, str], tmp_path: Path) -> None:
@@ -514,9 +618,9 @@ def test_times_are_spread_and_captions_dropped(source: str, parts: dict[str, str
 
 def test_at_the_start_the_velocity_is_nothing(source: str, parts: dict[str, str], tmp_path: Path) -> None:
     """The last layer begins at zero (Ho 2020): the first loss is the weighted power of the target itself."""
-    task = denoiser_task(source, parts, tmp_path)
+    task = denoiser_task(source, parts, tmp_path, **{"loss.detail": 0.0})
     first = float(task.update(0, task.maker(0))["loss"])
-    again = denoiser_task(source, parts, tmp_path)
+    again = denoiser_task(source, parts, tmp_path, **{"loss.detail": 0.0})
     held_out = again.validate().numbers["held_out"]
     assert float(again.update(0, again.maker(0))["loss"]) == first
     task.unet.forward = lambda x, t, conditioning: torch.zeros_like(x)

@@ -23,8 +23,8 @@ def merge_heads(x: Float[Tensor, "b heads t d"]) -> Float[Tensor, "b t c"]:
 def attend(query: Tensor, key: Tensor, value: Tensor, *, causal: bool = False) -> Tensor:
     """Scaled dot-product attention of (..., t, d) on (..., s, d): Vaswani 2017 (arXiv:1706.03762), equation 1.
 
-    Where gradients are wanted on a CPU it is written out: the backward pass of torch's fused kernel is slower there than
-    the matrix products, in bfloat16 several times.
+    Where gradients are wanted on a CPU it is written out: the backward pass of torch's fused kernel is slower there
+    than the matrix products, in bfloat16 several times.
     """
     if causal or query.device.type != "cpu" or not (torch.is_grad_enabled() and query.requires_grad):
         return F.scaled_dot_product_attention(query, key, value, is_causal=causal)

@@ -15,6 +15,7 @@ import torch
 from atelier.diffusion.catalogue import DEFAULT_SAMPLER, resolve_sampler, resolve_schedule, samplers
 from atelier.errors import BadInput
 from atelier.families.checkpoint import Checkpoint
+from atelier.families.embedded import EMBEDDED
 from atelier.pipeline.plan import NO_FILES, plan
 from atelier.pipeline.run import run
 from atelier.prompt import Warn, silent, without_comments
@@ -22,7 +23,6 @@ from atelier.request.events import Event, Failed, PictureReady, Warned
 from atelier.request.model import LIMITS, SIDE_STEP, Maker, ModelRef, Request, Resolved
 from atelier.request.resolve import Defaults, Offer, resolve
 from atelier.runtime.device import Device
-from atelier.families.embedded import EMBEDDED
 from atelier.runtime.library import Library, Model
 from atelier.runtime.resources import Machine
 from atelier.runtime.store import Destination

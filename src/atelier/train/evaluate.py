@@ -25,7 +25,7 @@ from atelier.train.tasks.images import psnr, to_image
 Paint = Callable[[str, int], NDArray[np.uint8]]
 """(prompt, seed) -> image, uint8 RGB (size, size, 3)."""
 Round = str
-"""What is asked for: "large", "small" and "pairs" as in training, "held_out_pairs" and "held_out_grounds" never there."""
+"""What is asked for: "large", "small" and "pairs" as in training; "held_out_pairs" and "held_out_grounds"."""
 
 SCENES, PAIRS, GROUNDS, SEED = 256, 200, 100, 1_000
 TRAINING: tuple[Round, ...] = ("large", "small", "pairs")
@@ -53,8 +53,8 @@ class Outcome:
     """What was measured in a trial's image.
 
     seen: what the tolerant judge sees in place of each object; recognised: what the strict one does; ground: the
-    background's name as the judge has it; fidelity: PSNR against the rendering in dB; deviation and bias: of the border's
-    colour, 0 to 255, see `border`.
+    background's name as the judge has it; fidelity: PSNR against the rendering in dB; deviation and bias: of the
+    border's colour, 0 to 255, see `border`.
     """
 
     trial: Trial
@@ -82,16 +82,16 @@ class Outcome:
 
 
 def rounds() -> dict[Round, list[Trial]]:
-    """All trials. Every concept once large and once small, at its places in turn; pairs; and what training never showed:
-    pairs, and single things on a background. Backgrounds come in turn."""
-    made = {
+    """All trials: every concept once large and once small, in all places; pairs; and, of what training never showed,
+    pairs and single things on a background. Backgrounds come in turn."""
+    made: dict[Round, list[Scene]] = {
         "large": [scenes.large(name, ground) for name, ground in _known_grounds()],
         "small": [
             scenes.small(name, ground, (None, *scenes.PLACES)[number % (1 + len(scenes.PLACES))])
             for number, (name, ground) in enumerate(_known_grounds())
         ],
         "pairs": [
-            scenes.pair(*(placed.name for placed in drawn.objects), drawn.background)
+            scenes.pair(drawn.objects[0].name, drawn.objects[1].name, drawn.background)
             for drawn in (scenes.scene(SEED, number, shares=(0, 0, 1)) for number in range(PAIRS))
         ],
         "held_out_pairs": [

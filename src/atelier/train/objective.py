@@ -25,7 +25,7 @@ def loss(
 ) -> Tensor:
     """Mean squared error of the network's output at times t (int64, (B,)), weighted by `weight`: (B,).
 
-    clean, noise: (B, C, h, w), h and w even; snr: the least and the largest weight; detail: how much more what is finer
+    clean, noise: (B, C, h, w); snr: the least and the largest weight; detail: how much more what is finer
     than 2x2 positions weighs. Source: Ho 2020 (arXiv:2006.11239), eq. 14.
     """
     sigma = levels.sigmas.to(clean.device)[t]
@@ -37,7 +37,8 @@ def loss(
 
 def fine(x: Tensor) -> Tensor:
     """x (B, C, h, w) minus the mean of every 2x2 positions: what halving the resolution would lose."""
-    return x - F.interpolate(F.avg_pool2d(x, 2), scale_factor=2.0, mode="nearest")
+    coarse = F.avg_pool2d(x, 2, ceil_mode=True, count_include_pad=False)
+    return x - F.interpolate(coarse, scale_factor=2.0, mode="nearest")[..., : x.shape[-2], : x.shape[-1]]
 
 
 def _power(x: Tensor) -> Tensor:

@@ -121,7 +121,8 @@ class VaeLoss(Part):
 
 
 class VaeRecipe(Part):
-    """begin: a finished autoencoder to go on from, a run folder or a model; learn: "decoder" leaves its latents as they are."""
+    """begin: a finished autoencoder to go on from, a run folder or a model; learn: "decoder" leaves its latents as they
+    are."""
 
     kind: Literal["vae"]
     begin: str = ""
@@ -159,8 +160,8 @@ class ClipModel(Part):
 
 
 class ClipRecipe(Part):
-    """begin: a finished CLIP, a run folder or a model, whose text tower and vocabulary are kept as they are; only a new vision
-    tower is learned (Zhai 2022, arXiv:2111.07991, with the towers' parts exchanged)."""
+    """begin: a finished CLIP, a run folder or a model, whose text tower and vocabulary are kept as they are; only a new
+    vision tower is learned (Zhai 2022, arXiv:2111.07991, with the towers' parts exchanged)."""
 
     kind: Literal["clip"]
     begin: str = ""
@@ -205,11 +206,12 @@ class DenoiserLoss(Part):
 
 
 class DenoiserRecipe(Part):
-    """vae, clip: the first two trainings, each a run folder or a model; pool: scenes whose latents are kept, `shard` to a file.
+    """vae, clip: the first two trainings, each a run folder or a model; pool: scenes whose latents are kept, `shard` to a
+    file.
 
-    begin: a run folder (its averaged weights) or a model, with a denoiser of the same shape to go on from; "embedded" is
-    the model of this package, here as for vae and clip. cfg_scale: of the
-    samples, and of pictures by the finished model where nobody says another.
+    begin: a run folder (its averaged weights) or a model, with a denoiser of the same shape to go on from; "embedded"
+    is the model of this package, here as for vae and clip. cfg_scale: of the samples, and of images by the finished
+    model where nobody says another.
     """
 
     kind: Literal["denoiser"]

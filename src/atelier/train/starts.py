@@ -32,7 +32,7 @@ class Vae:
 
 @dataclass(frozen=True, slots=True)
 class Towers:
-    """Both towers of a CLIP, each with its projection: shapes, weights of `Clip` in float32, folder of the tokenizer."""
+    """Both towers of a CLIP, each with its projection: shapes, weights of `Clip` in float32, the tokenizer's folder."""
 
     text: TextSpec
     vision: VisionSpec

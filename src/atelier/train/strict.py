@@ -1,7 +1,7 @@
 """Which concept an image shows to an eye that forgives little: nothing is blurred, and almost nothing may be shifted.
 
 The foreground, all that differs from the image's own background colour, is compared with the rendering of every concept
-at the very place and size, on that colour. With J the foreground minus the background colour and F a rendering minus it,
+at the very place and size, on that colour. With J the foreground minus that colour and F a rendering minus it,
 
     d(J, F) = |J - F|^2 / ((|J|^2 + |F|^2) / 2)
 

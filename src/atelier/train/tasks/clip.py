@@ -138,9 +138,7 @@ class ClipTask:
 
     def _keep_text(self, start: Towers) -> None:
         if start.text != self.clip.text.spec:
-            raise BadFile(
-                self.recipe.begin, "holds a text tower of another shape than [model]; give the same numbers"
-            )
+            raise BadFile(self.recipe.begin, "holds a text tower of another shape than [model]; give the same numbers")
         own = {name.removeprefix("text."): w for name, w in start.tensors.items() if name.startswith("text.")}
         self.clip.text.load_state_dict(own)
         for parameter in self.clip.text.parameters():

@@ -199,10 +199,9 @@ class VaeTask:
 def disturbed(latent: Tensor, share: float, seed: int, step: int) -> Tensor:
     """The latents (B, C, h, w) with normal noise of U(0, share) standard deviations, one draw a latent.
 
-    What the decoder cannot tell from noise is worth nothing to it, so the encoder gives fine detail as much amplitude as
-    coarse shape. A denoiser learns what stands out of its noise; of latents trained without, it never learned the fine
-    half. Source: Zheng 2025
-    (arXiv:2510.11690), noise-augmented decoding.
+    What the decoder cannot tell from noise is worth nothing to it, so the encoder gives fine detail as much amplitude
+    as coarse shape. A denoiser learns what stands out of its noise; of latents trained without, it never learned the
+    fine half. Source: Zheng 2025 (arXiv:2510.11690), noise-augmented decoding.
     """
     strength = randomness.uniform((len(latent), 1, 1, 1), seed, "strength", step).to(latent) * share
     noise = randomness.normal(latent.shape, seed, "disturbance", step).to(latent)
