@@ -206,8 +206,8 @@ class DenoiserLoss(Part):
 
 
 class DenoiserRecipe(Part):
-    """vae, clip: the first two trainings, each a run folder or a model; pool: scenes whose latents are kept, `shard` to a
-    file.
+    """vae, clip: the first two trainings, each a run folder or a model; pool: scenes whose latents are kept; shard: how
+    many of them lie in a file.
 
     begin: a run folder (its averaged weights) or a model, with a denoiser of the same shape to go on from; "embedded"
     is the model of this package, here as for vae and clip. cfg_scale: of the samples, and of images by the finished
