@@ -50,12 +50,12 @@ def ours(options: argparse.Namespace) -> dict[str, Any]:
     from atelier.pipeline.resources import TEXT, UNET, VAE
     from atelier.request.model import ModelRef
     from atelier.runtime.device import pick
-    from atelier.runtime.resources import Machine
+    from atelier.runtime.resources import ModelCache
 
     device = pick(options.device, options.dtype)
     model = ModelRef(Path(options.model).stem, options.model, "")
     begun = time.perf_counter()
-    machine = Machine(device, keep=True)
+    machine = ModelCache(device, keep=True)
     for part in (TEXT, UNET, VAE):
         with machine.borrow(model, part):
             pass

@@ -76,12 +76,12 @@ def checkpoint(folder: str | None, keep: str | None) -> Iterator[tuple[str, str]
 
 
 def ours(options: argparse.Namespace) -> dict[str, Any]:
-    from atelier.compose import studio as make_studio
+    from atelier.compose import engine as make_engine
     from atelier.request.model import Request
 
-    studio = make_studio(keep=False, device=options.device, dtype=options.dtype)
-    picture = studio.paint(Request(prompt=PROMPT, model=options.model, steps=options.steps, seed=0))[0]
-    return {"size": picture.image.size, "computed_on": str(studio.device)}
+    engine = make_engine(keep=False, device=options.device, dtype=options.dtype)
+    picture = engine.generate(Request(prompt=PROMPT, model=options.model, steps=options.steps, seed=0))[0]
+    return {"size": picture.image.size, "computed_on": str(engine.device)}
 
 
 def reference(options: argparse.Namespace) -> dict[str, Any]:

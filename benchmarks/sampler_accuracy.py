@@ -28,7 +28,7 @@ from harness import machine
 
 if TYPE_CHECKING:
     from atelier.diffusion.sampling import SamplerSpec
-    from atelier.runtime.studio import Studio
+    from atelier.runtime.engine import Engine
     from atelier.train.evaluate import Trial
 
 PAGE = Path(__file__).parents[1] / "docs" / "samplers.md"
@@ -72,7 +72,7 @@ CFG_PP = 1 / 12.5
 def main() -> None:
     options = _options()
     rows: list[dict[str, Any]] = []
-    model = _model(_studio(options.device), options.model)
+    model = _model(_engine(options.device), options.model)
     with ProcessPoolExecutor(options.workers, get_context("spawn")) as processes:
         asked = [
             processes.submit(_row, name, model["path"], options.limit, options.steps, options.device, options.workers)
@@ -98,19 +98,19 @@ def _row(sampler: str, model: str, limit: int, steps: int | None, device: str | 
     from atelier.diffusion.catalogue import resolve_sampler
 
     torch.set_num_threads(max(1, torch.get_num_threads() // workers))
-    return measured(_studio(device), resolve_sampler(sampler)[0], _trials(limit), model, steps)
+    return measured(_engine(device), resolve_sampler(sampler)[0], _trials(limit), model, steps)
 
 
 def measured(
-    studio: Studio, spec: SamplerSpec, trials: Sequence[Trial], model: str, steps: int | None
+    engine: Engine, spec: SamplerSpec, trials: Sequence[Trial], model: str, steps: int | None
 ) -> dict[str, Any]:
     """One sampler's row: shares of the right concepts and backgrounds, and seconds a picture."""
     from atelier.train.evaluate import judged, share
     from atelier.train.judge import Judge
 
     count = steps or STEPS.get(spec.name, OTHER_STEPS)
-    begun, judge = time.perf_counter(), Judge(_size(studio, model))
-    outcomes = list(judged(trials, _Painter(studio, spec, model, count), judge))
+    begun, judge = time.perf_counter(), Judge(_size(engine, model))
+    outcomes = list(judged(trials, _Painter(engine, spec, model, count), judge))
     return {
         "sampler": spec.name,
         "schedule": spec.schedule,
@@ -125,9 +125,9 @@ def measured(
 class _Painter:
     """(prompt, seed) -> picture, by one sampler."""
 
-    def __init__(self, studio: Studio, spec: SamplerSpec, model: str, steps: int) -> None:
-        self._studio, self._spec, self._model, self._steps = studio, spec, model, steps
-        scale = _defaults(studio, model).cfg_scale
+    def __init__(self, engine: Engine, spec: SamplerSpec, model: str, steps: int) -> None:
+        self._engine, self._spec, self._model, self._steps = engine, spec, model, steps
+        scale = _defaults(engine, model).cfg_scale
         self._scale = scale * CFG_PP if spec.unguided and spec.cfg == 1 else scale
 
     def __call__(self, prompt: str, seed: int) -> Any:
@@ -143,7 +143,7 @@ class _Painter:
             cfg_scale=self._scale,
             model=self._model,
         )
-        return np.asarray(self._studio.paint(request)[0].image)
+        return np.asarray(self._engine.generate(request)[0].image)
 
 
 def deterministic(spec: SamplerSpec) -> bool:
@@ -224,27 +224,27 @@ def _replaced(page: str, body: str) -> str:
     return made
 
 
-def _studio(device: str | None) -> Studio:
-    from atelier.compose import studio
+def _engine(device: str | None) -> Engine:
+    from atelier.compose import engine
 
-    return studio(device=device)
+    return engine(device=device)
 
 
-def _model(studio: Studio, name: str | None) -> dict[str, str]:
+def _model(engine: Engine, name: str | None) -> dict[str, str]:
     from atelier.request.model import Request
 
-    found = studio.resolve(Request(prompt="", model=name)).model
+    found = engine.resolve(Request(prompt="", model=name)).model
     return {"name": found.name, "path": found.path, "sha256": found.sha256}
 
 
-def _defaults(studio: Studio, model: str) -> Any:
+def _defaults(engine: Engine, model: str) -> Any:
     from atelier.families.checkpoint import open_checkpoint
 
-    return open_checkpoint(studio.library.find(model).path).defaults
+    return open_checkpoint(engine.library.find(model).path).defaults
 
 
-def _size(studio: Studio, model: str) -> int:
-    return _defaults(studio, model).width
+def _size(engine: Engine, model: str) -> int:
+    return _defaults(engine, model).width
 
 
 def _trials(limit: int) -> list[Trial]:

@@ -24,7 +24,7 @@ from atelier.models.vae import AutoencoderKL
 from atelier.runtime.device import choose_device, training_dtype, use_granted_cores
 from atelier.train.ema import Ema
 from atelier.train.latents import Latents
-from atelier.train.loop import Machine
+from atelier.train.loop import Placement
 from atelier.train.optimizers import optimizers
 from atelier.train.recipe import ClipRecipe, DenoiserRecipe, VaeRecipe, read
 from atelier.train.tasks import vae as vae_task
@@ -71,7 +71,7 @@ def main() -> None:
         ("torch", "diffusers"),
         batch=recipe.run.batch,
         parameters={"ours": count(task.unet), "reference": count(theirs.unet)},
-        dtype=str(task.machine.dtype),
+        dtype=str(task.placement.dtype),
         tiny=options.tiny,
     )
 
@@ -87,8 +87,8 @@ def untrained(folder: Path) -> Frozen:
 
 def our_task(recipe: DenoiserRecipe, frozen: Frozen, folder: Path, device: str) -> DenoiserTask:
     chosen = choose_device(device)
-    machine = Machine(chosen, training_dtype(chosen, recipe.run.dtype))
-    return DenoiserTask(recipe, machine, frozen, folder / "latents")
+    placement = Placement(chosen, training_dtype(chosen, recipe.run.dtype))
+    return DenoiserTask(recipe, placement, frozen, folder / "latents")
 
 
 class Batches:
@@ -119,7 +119,7 @@ class Reference:
         self.unet = unet_of(task.unet.spec).to(device).train()
         self.text = text
         self.empty = torch.tensor(standard().ids(""), device=device)
-        self.autocast = task.machine.autocast
+        self.autocast = task.placement.autocast
         self.scheduler = DDPMScheduler(
             beta_start=0.00085,
             beta_end=0.012,

@@ -24,7 +24,7 @@ from atelier.families.checkpoint import open_checkpoint
 EMBEDDED = Path(atelier.__file__).parent / "data" / "embedded"
 
 
-def paint(prompt: str, path: Path, *, steps: int = 20, seed: int = 0) -> Image.Image:
+def generate(prompt: str, path: Path, *, steps: int = 20, seed: int = 0) -> Image.Image:
     model = open_checkpoint(path)
     rows = [model.tokenizer.ids(text) for text in ("", prompt)]
     text = model.family.encode(model.load_text(torch.float32), rows)
@@ -50,4 +50,4 @@ if __name__ == "__main__":
     if not 3 <= len(sys.argv) <= 4:
         sys.exit('usage: python examples/minimal.py "PROMPT" PICTURE [MODEL]')
     prompt, output, *model = sys.argv[1:]
-    paint(prompt, Path(*model) if model else EMBEDDED).save(output)
+    generate(prompt, Path(*model) if model else EMBEDDED).save(output)

@@ -67,7 +67,7 @@ def last(steps: Iterator[Step]) -> Tensor:
     return final
 
 
-def paint(sampler: Sampler, x: Tensor, sigmas: Tensor, mixture: Mixture = Mixture(), seed: int = 100) -> Tensor:
+def generate(sampler: Sampler, x: Tensor, sigmas: Tensor, mixture: Mixture = Mixture(), seed: int = 100) -> Tensor:
     return last(sampler(mixture.denoiser(), x, sigmas, noise_for(x, seed)))
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
-    from atelier.train.loop import Machine, Task
+    from atelier.train.loop import Placement, Task
     from atelier.train.recipe import Recipe
 
 KINDS = ("vae", "clip", "denoiser")
@@ -95,12 +95,12 @@ def recipe(kind: str, changes: Mapping[str, Any] | None = None) -> Any:
     return read(kind, kinds[kind], {**RUN, **MODELS[kind], **(changes or {})})
 
 
-def machine() -> Machine:
+def placement() -> Placement:
     import torch
 
-    from atelier.train.loop import Machine
+    from atelier.train.loop import Placement
 
-    return Machine(torch.device("cpu"), torch.float32)
+    return Placement(torch.device("cpu"), torch.float32)
 
 
 def task(recipe: Recipe, folder: Path) -> Task[Any]:
@@ -111,10 +111,10 @@ def task(recipe: Recipe, folder: Path) -> Task[Any]:
     from atelier.train.tasks.vae import VaeTask
 
     if isinstance(recipe, VaeRecipe):
-        return VaeTask(recipe, machine())
+        return VaeTask(recipe, placement())
     if isinstance(recipe, ClipRecipe):
-        return ClipTask(recipe, machine(), folder)
-    return DenoiserTask(recipe, machine(), frozen(Path(recipe.vae), Path(recipe.clip)), folder / "latents")
+        return ClipTask(recipe, placement(), folder)
+    return DenoiserTask(recipe, placement(), frozen(Path(recipe.vae), Path(recipe.clip)), folder / "latents")
 
 
 def events(recipe: Any, folder: Path, **options: Any) -> Iterator[Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from atelier.compose import studio
+from atelier.compose import engine
 from atelier.request.model import Request
 from atelier.train.data.sheet import sheet
 
@@ -41,9 +41,9 @@ COLUMNS, STEPS = 6, 30
 def main() -> None:
     output = Path(sys.argv[1])
     output.parent.mkdir(parents=True, exist_ok=True)
-    here = studio()
+    here = engine()
     requests = (Request(prompt=prompt, seed=seed, steps=STEPS) for seed, prompt in enumerate(PROMPTS))
-    pictures = [here.paint(request)[0].image for request in requests]
+    pictures = [here.generate(request)[0].image for request in requests]
     sheet(pictures, PROMPTS, COLUMNS).save(output, optimize=True)
     print(output)
 

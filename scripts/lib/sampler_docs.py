@@ -20,7 +20,7 @@ from atelier.diffusion.rng import fresh, streams
 from atelier.diffusion.sampling import Options, SamplerSpec
 from atelier.diffusion.scheduling import ScheduleOptions, ScheduleSpec, run_sigmas
 from atelier.diffusion.types import Prediction
-from atelier.request.infotext_sampler import comfy_method, method
+from atelier.request.infotext.sampler import comfy_method, method
 
 PAGE = Path(__file__).parents[2] / "docs" / "samplers.md"
 STEPS = 20

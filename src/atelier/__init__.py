@@ -11,21 +11,21 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from atelier.compose import engine as engine
     from atelier.compose import generate as generate
-    from atelier.compose import studio as studio
     from atelier.request.model import Request as Request
-    from atelier.runtime.studio import Picture as Picture
-    from atelier.runtime.studio import Studio as Studio
+    from atelier.runtime.engine import Engine as Engine
+    from atelier.runtime.engine import GeneratedImage as GeneratedImage
 
 __version__ = "0.1.0"
-__all__ = ["Picture", "Request", "Studio", "__version__", "generate", "studio"]
+__all__ = ["Engine", "GeneratedImage", "Request", "__version__", "engine", "generate"]
 
 _HOMES = {
-    "Picture": "atelier.runtime.studio",
+    "GeneratedImage": "atelier.runtime.engine",
     "Request": "atelier.request.model",
-    "Studio": "atelier.runtime.studio",
+    "Engine": "atelier.runtime.engine",
     "generate": "atelier.compose",
-    "studio": "atelier.compose",
+    "engine": "atelier.compose",
 }
 
 

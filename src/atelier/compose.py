@@ -16,8 +16,8 @@ from atelier import __version__
 
 if TYPE_CHECKING:
     from atelier.request.model import Rng
+    from atelier.runtime.engine import Engine, GeneratedImage
     from atelier.runtime.library import Library
-    from atelier.runtime.studio import Picture, Studio
     from atelier.runtime.words import Words
     from atelier.weights.hashes import HashCache
 
@@ -39,11 +39,11 @@ def generate(
     batch_count: int = 1,
     output: str | os.PathLike[str] | None = None,
     **more: object,
-) -> list[Picture]:
+) -> list[GeneratedImage]:
     """Paints pictures from words; the fields, also those in `more`, are those of `Request`.
 
     Raises BadInput and other AtelierErrors.
-    Every call loads the model; `atelier.studio()` gives a Studio that keeps it.
+    Every call loads the model; `atelier.engine()` gives a Engine that keeps it.
     """
     from atelier.request.model import Request
 
@@ -64,21 +64,21 @@ def generate(
         output=None if output is None else os.fspath(output),
         **cast("Any", more),
     )
-    return studio(keep=False).paint(request)
+    return engine(keep=False).generate(request)
 
 
-def studio(
+def engine(
     *, device: str | None = None, dtype: str | None = None, keep: bool = True, vocabulary: Words | None = None
-) -> Studio:
-    """A Studio on the device and in the precision named, else those of the environment, else the machine's best.
+) -> Engine:
+    """A Engine on the device and in the precision named, else those of the environment, else the machine's best.
 
     vocabulary: styles and wildcards, else those of the environment.
     """
     from atelier.runtime.device import pick
-    from atelier.runtime.studio import Studio
+    from atelier.runtime.engine import Engine
 
     chosen = pick(device or os.environ.get("ATELIER_DEVICE") or None, dtype or os.environ.get("ATELIER_DTYPE") or None)
-    return Studio(chosen, library(), _hashes(), version=__version__, keep=keep, words=vocabulary or words())
+    return Engine(chosen, library(), _hashes(), version=__version__, keep=keep, words=vocabulary or words())
 
 
 def library() -> Library:

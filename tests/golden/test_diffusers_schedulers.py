@@ -88,7 +88,7 @@ def from_list(draws: list[Tensor]) -> NoiseSource:
     return lambda _a, _b: next(left)
 
 
-def paint(
+def generate(
     name: str,
     unit: Tensor,
     sigmas: Tensor,

@@ -11,8 +11,8 @@ import torch
 from atelier.families.text import clip_states
 from atelier.models.clip import ClipText, TextSpec
 from atelier.pipeline.conditioning import States, encode
+from atelier.pipeline.prepared import prepared
 from atelier.pipeline.stages import Encode
-from atelier.pipeline.wording import wording
 from atelier.prompt import Clock, Marks
 from atelier.request.model import ModelRef, Request
 from atelier.weights.load import load_into
@@ -118,7 +118,7 @@ def by_hand(tokenizer: Any, clip: Any, mode: str) -> list[torch.Tensor]:
 
 def encoded(encoder: Encoder, prompt: str, mode: str) -> tuple[States, tuple[tuple[str, ...], ...]]:
     asked = Request(prompt=prompt, emphasis=mode)
-    words = wording(prompt, "", asked, 0, Clock(20), {}, lambda _: None)
+    words = prepared(prompt, "", asked, 0, Clock(20), {}, lambda _: None)
     return encode(Encode(MODEL, words.groups, mode, 1), encoder), words.groups
 
 

@@ -14,14 +14,14 @@ from hypothesis import strategies as st
 from atelier.errors import BadInput
 from atelier.request.infotext import Infotext, interpret, read, to_request, write
 from atelier.request.infotext import settings as infotext_settings
-from atelier.request.infotext_a1111 import filled
-from atelier.request.infotext_foreign import read_dream
-from atelier.request.infotext_image import decode_comment, user_comment
-from atelier.request.infotext_keys import ALL_KEYS, BY_NAME, Key, Settings
-from atelier.request.infotext_pairs import joined, quoted, split_pairs
-from atelier.request.infotext_resources import resources
-from atelier.request.infotext_settings import settings_of
-from atelier.request.model import Maker, ModelRef, Request, Resolved
+from atelier.request.infotext.a1111 import filled
+from atelier.request.infotext.foreign import read_dream
+from atelier.request.infotext.image import decode_comment, user_comment
+from atelier.request.infotext.keys import ALL_KEYS, BY_NAME, Key, Settings
+from atelier.request.infotext.pairs import joined, quoted, split_pairs
+from atelier.request.infotext.resources import resources
+from atelier.request.infotext.settings import settings_of
+from atelier.request.model import ModelRef, Provenance, Request, Resolved
 from counting import lines_run
 
 NASTY = (
@@ -102,7 +102,7 @@ def test_requests_are_read_back_as_they_were_painted() -> None:
     for _ in range(1_000):
         wanted = some_request(draw)
         words = wanted.prompt, wanted.negative_prompt
-        text = write(infotext_settings(wanted, 1, words, Maker("0.1.0", "fp32", "cpu", "torch 2.13.0")))
+        text = write(infotext_settings(wanted, 1, words, Provenance("0.1.0", "fp32", "cpu", "torch 2.13.0")))
         got = to_request(read(text))
         assert got == Request(
             prompt=wanted.prompt,

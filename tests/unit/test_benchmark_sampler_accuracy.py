@@ -35,12 +35,12 @@ def bench() -> ModuleType:
 
 
 class Painter:
-    """A studio that pastes the emoji of the prompt's concept on its background, for the samplers in `able`."""
+    """A engine that pastes the emoji of the prompt's concept on its background, for the samplers in `able`."""
 
     def __init__(self, able: set[str]) -> None:
         self.able, self.requests = able, list[Request]()
 
-    def paint(self, request: Request) -> list[Any]:
+    def generate(self, request: Request) -> list[Any]:
         self.requests.append(request)
         wanted = max((c for c in scenes.concepts() if c.name in request.prompt), key=lambda c: len(c.name))
         colour = next(v for k, v in scenes.BACKGROUNDS.items() if f"{k} background" in request.prompt)

@@ -18,8 +18,8 @@ from PIL import Image
 import atelier
 from atelier.cli.app import run
 from atelier.runtime.device import Device
+from atelier.runtime.engine import Engine
 from atelier.runtime.library import Library
-from atelier.runtime.studio import Studio
 from atelier.weights.hashes import HashCache
 
 
@@ -76,16 +76,16 @@ def test_every_option_arrives(place: Path, capsys: pytest.CaptureFixture[str]):
 
 def test_the_python_api(place: Path):
     first, second = atelier.generate("a red cat", model="tiny", steps=2, seed=7, batch_size=2)
-    assert isinstance(first, atelier.Picture)
+    assert isinstance(first, atelier.GeneratedImage)
     assert (first.seed, second.seed) == (7, 8)
     assert first.save("mine.png") == Path("mine.png")
     assert second.save(place / "folder") == place / "folder" / "00001-8.png"
     with Image.open("mine.png") as image:
         assert image.info["parameters"] == first.infotext
         assert image.tobytes() == first.image.tobytes()
-    studio = atelier.studio()
+    engine = atelier.engine()
     request = atelier.Request(prompt="a red cat", model="tiny", steps=2, seed=8)
-    assert studio.paint(request)[0].image.tobytes() == second.image.tobytes()
+    assert engine.generate(request)[0].image.tobytes() == second.image.tobytes()
 
 
 def test_a_random_seed_is_told_and_makes_the_same_picture(place: Path):
@@ -237,8 +237,8 @@ def test_the_example_paints_the_same_picture(place: Path, tiny_folder: Path):
     subprocess.run(
         [sys.executable, str(example), "a red cat", "example.png", str(tiny_folder)], check=True, capture_output=True
     )
-    plain = Device(torch.device("cpu"), torch.float32, torch.float32, together=1, channels_last=False)
-    studio = Studio(plain, Library((tiny_folder.parent,)), HashCache(), version="1")
-    (picture,) = studio.paint(atelier.Request(prompt="a red cat", model="tiny", seed=0, steps=20, cfg_scale=7))
+    plain = Device(torch.device("cpu"), torch.float32, torch.float32, max_batch=1, channels_last=False)
+    engine = Engine(plain, Library((tiny_folder.parent,)), HashCache(), version="1")
+    (picture,) = engine.generate(atelier.Request(prompt="a red cat", model="tiny", seed=0, steps=20, cfg_scale=7))
     with Image.open("example.png") as image:
         assert image.tobytes() == picture.image.tobytes()

@@ -24,7 +24,7 @@ def happening(pictures: int = 2, steps: int = 3) -> Iterator[events.Event]:
         for step in range(steps):
             yield events.Progress(picture * steps + step + 1, pictures * steps, picture)
             yield events.Preview(picture, PICTURE)
-        yield events.PictureReady(picture, 7 + picture, PICTURE, "text")
+        yield events.ImageReady(picture, 7 + picture, PICTURE, "text")
         yield events.Saved(picture, Path(f"outputs/{picture}.png"))
     yield events.Finished(pictures, 1.25)
 

@@ -76,7 +76,7 @@ def test_what_is_said_replaces_what_the_picture_says(painted: Path, capsys: pyte
 
 
 def test_a_lossy_copy_is_told_from_another_picture(painted: Path, capsys: pytest.CaptureFixture[str]):
-    from atelier.request.infotext_image import save_options
+    from atelier.request.infotext.image import save_options
 
     with Image.open(painted) as image:
         image.save("cat.jpg", quality=60, **save_options("JPEG", said(painted)))

@@ -29,32 +29,32 @@ def test_nobody_needs_a_home(monkeypatch: pytest.MonkeyPatch, tiny_folder: Path)
     for name in ("ATELIER_MODELS", "XDG_DATA_HOME", "XDG_CACHE_HOME"):
         monkeypatch.delenv(name, raising=False)
     assert compose.library().folders == (Path("models"),)
-    assert compose.studio().resolve(atelier.Request(prompt="", model=str(tiny_folder))).model.name == "tiny"
+    assert compose.engine().resolve(atelier.Request(prompt="", model=str(tiny_folder))).model.name == "tiny"
 
 
 def test_hashes_are_remembered(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, tiny_folder: Path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     request = atelier.Request(prompt="", model=str(tiny_folder))
-    first = compose.studio().resolve(request).model
+    first = compose.engine().resolve(request).model
     assert (tmp_path / "atelier" / "hashes.json").is_file()
     monkeypatch.setattr("atelier.weights.hashes.file_sha256", lambda _: pytest.fail("read again"))
-    assert compose.studio().resolve(request).model == first
+    assert compose.engine().resolve(request).model == first
 
 
 def test_a_cache_that_cannot_be_written_is_no_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, tiny_folder: Path):
     (tmp_path / "file").touch()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
-    assert compose.studio().resolve(atelier.Request(prompt="", model=str(tiny_folder))).model.sha256
+    assert compose.engine().resolve(atelier.Request(prompt="", model=str(tiny_folder))).model.sha256
 
 
 def test_arguments_come_before_the_environment(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("ATELIER_DEVICE", "cpu")
     monkeypatch.setenv("ATELIER_DTYPE", "bf16")
-    assert str(compose.studio().device) == "cpu (bf16)"
-    assert str(compose.studio(dtype="fp32").device) == "cpu (fp32)"
+    assert str(compose.engine().device) == "cpu (bf16)"
+    assert str(compose.engine(dtype="fp32").device) == "cpu (fp32)"
     monkeypatch.setenv("ATELIER_DTYPE", "int4")
     with pytest.raises(UnknownName, match="int4"):
-        compose.studio()
+        compose.engine()
 
 
 def test_bad_input_is_told_before_torch_is_asked():

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from atelier.request.infotext import interpret, read, without_effect
-from atelier.request.infotext_record import Infotext
+from atelier.request.infotext.record import Infotext
 from counting import lines_run
 
 MOST_LINES = 200_000

@@ -16,8 +16,8 @@ from PIL.PngImagePlugin import PngInfo
 from atelier.diffusion.catalogue import resolve_sampler, resolve_schedule
 from atelier.errors import BadInput
 from atelier.request.infotext import interpret, read, to_request
-from atelier.request.infotext_image import read_picture
-from atelier.request.infotext_record import Infotext
+from atelier.request.infotext.image import read_picture
+from atelier.request.infotext.record import Infotext
 
 TEXT = "a cat\nNegative prompt: dog\nSteps: 20, Sampler: Euler a, CFG scale: 7, Seed: 5, Size: 64x64"
 

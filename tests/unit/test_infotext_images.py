@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from atelier.cli.info import info
 from atelier.errors import BadFile, BadInput
 from atelier.request.infotext import Infotext, read
-from atelier.request.infotext_image import decode_comment, read_picture, save_options, user_comment
+from atelier.request.infotext.image import decode_comment, read_picture, save_options, user_comment
 
 TEXT = "a cat, 猫 and 🐈\nNegative prompt: dog\nSteps: 20, Sampler: Euler a, CFG scale: 7, Seed: 5, Size: 64x64"
 WANT = read(TEXT)

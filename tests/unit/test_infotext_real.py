@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from atelier.request.infotext import Infotext, interpret, read, to_request, write
-from atelier.request.infotext_image import read_picture
-from atelier.request.infotext_resources import resources
-from atelier.request.infotext_settings import settings_of
+from atelier.request.infotext.image import read_picture
+from atelier.request.infotext.resources import resources
+from atelier.request.infotext.settings import settings_of
 
 HERE = Path(os.environ.get("ATELIER_FACTS", Path(__file__).parents[3] / "shared" / "facts")) / "infotext.json"
 if not HERE.is_file():

@@ -8,10 +8,10 @@ import pytest
 
 from atelier.errors import BadInput
 from atelier.request.infotext import Settings, interpret, read, to_request, without_effect, write
-from atelier.request.infotext_keys import ALL_KEYS, BY_NAME, Key
-from atelier.request.infotext_sampler import method
-from atelier.request.infotext_settings import settings_of
-from atelier.request.infotext_version import version_of
+from atelier.request.infotext.keys import ALL_KEYS, BY_NAME, Key
+from atelier.request.infotext.sampler import method
+from atelier.request.infotext.settings import settings_of
+from atelier.request.infotext.version import version_of
 
 
 def line(pairs: str) -> str:

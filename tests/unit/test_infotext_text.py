@@ -9,8 +9,8 @@ import pytest
 from atelier.cli.repaint import Original
 from atelier.errors import BadFile
 from atelier.request.infotext import Settings, interpret, read, to_request, without_effect, write
-from atelier.request.infotext_record import Infotext
-from atelier.request.infotext_settings import settings_of
+from atelier.request.infotext.record import Infotext
+from atelier.request.infotext.settings import settings_of
 
 LINE = "Steps: 20, Sampler: Euler a, CFG scale: 7, Seed: 1993765611, Size: 768x512"
 

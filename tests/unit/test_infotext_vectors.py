@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from atelier.request.infotext import interpret, read, to_request
-from atelier.request.infotext_a1111 import filled, said
-from atelier.request.infotext_keys import Size
-from atelier.request.infotext_version import version_of
+from atelier.request.infotext.a1111 import filled, said
+from atelier.request.infotext.keys import Size
+from atelier.request.infotext.version import version_of
 
 FIRST = (
     "Steps: 40, Sampler: DPM++ SDE Karras, CFG scale: 7, Seed: 2555331127, Size: 512x768, Model hash: b4201c7c37, "

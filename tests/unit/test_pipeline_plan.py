@@ -9,7 +9,7 @@ import pytest
 from atelier.errors import BadInput
 from atelier.pipeline.plan import plan
 from atelier.pipeline.stages import Decode, Diffuse, Encode, Save
-from atelier.request.model import Maker, ModelRef, Request, Resolved
+from atelier.request.model import ModelRef, Provenance, Request, Resolved
 
 ASKED = Request(prompt="a cat", negative_prompt="a dog", batch_size=3, output="outputs")
 REQUEST = Resolved(
@@ -26,7 +26,7 @@ REQUEST = Resolved(
     width=64,
     height=96,
 )
-MAKER = Maker("1", "fp32", "cpu", "torch 2.13.0")
+MAKER = Provenance("1", "fp32", "cpu", "torch 2.13.0")
 
 
 def asking(prompt: str, seeds: tuple[int, ...] = (7,), **fields: object) -> Resolved:
@@ -41,25 +41,25 @@ def test_one_picture():
     assert encode == Encode(REQUEST.model, (("a dog",), ("a cat",)), "Original", 1)
     assert isinstance(diffuse, Diffuse)
     assert diffuse.request == request
-    assert decode == Decode(REQUEST.model, diffuse.slots)
-    assert save == Save(diffuse.slots, 1, "outputs")
-    (slot,) = diffuse.slots
-    assert (slot.picture, slot.seed, slot.settings.seed) == (0, 7, 7)
+    assert decode == Decode(REQUEST.model, diffuse.samples)
+    assert save == Save(diffuse.samples, 1, "outputs")
+    (sample,) = diffuse.samples
+    assert (sample.picture, sample.seed, sample.settings.seed) == (0, 7, 7)
 
 
 @pytest.mark.parametrize(
     ("together", "groups"), [(None, [3, 3]), (1, [1] * 6), (2, [2, 1, 2, 1]), (3, [3, 3]), (8, [3, 3])]
 )
-def test_groups_are_within_batches_and_within_what_fits(together: int | None, groups: list[int]):
-    stages = plan(REQUEST, MAKER, together=together)
+def test_groups_are_within_batches_and_within_what_fits(max_batch: int | None, groups: list[int]):
+    stages = plan(REQUEST, MAKER, max_batch=together)
     diffusing = [stage for stage in stages if isinstance(stage, Diffuse)]
-    assert [len(stage.slots) for stage in diffusing] == groups
-    slots = [slot for stage in diffusing for slot in stage.slots]
-    assert [(slot.picture, slot.seed) for slot in slots] == list(enumerate(REQUEST.seeds))
+    assert [len(stage.samples) for stage in diffusing] == groups
+    samples = [sample for stage in diffusing for sample in stage.samples]
+    assert [(sample.picture, sample.seed) for sample in samples] == list(enumerate(REQUEST.seeds))
 
 
 def test_each_group_is_finished_before_the_next_begins():
-    stages = plan(REQUEST, MAKER, together=1)
+    stages = plan(REQUEST, MAKER, max_batch=1)
     assert [type(stage) for stage in stages] == [Encode] + [Diffuse, Decode, Save] * 6
 
 
@@ -75,8 +75,8 @@ def test_the_same_request_is_the_same_plan():
 def texts(request: Resolved, **options: object) -> list[list[list[tuple[int, str]]]]:
     """Of every picture, of every part: what is active up to which step."""
     stages = plan(request, MAKER, **options)
-    slots = [slot for stage in stages if isinstance(stage, Diffuse) for slot in stage.slots]
-    return [[[(s.end, s.text) for s in part.spans] for part in slot.wording.parts] for slot in slots]
+    samples = [sample for stage in stages if isinstance(stage, Diffuse) for sample in stage.samples]
+    return [[[(s.end, s.text) for s in part.spans] for part in sample.prepared.parts] for sample in samples]
 
 
 def test_timelines_count_the_calls_of_the_sampler():
@@ -94,15 +94,15 @@ def test_choices_are_drawn_for_each_picture():
     assert texts(asking("a {red|blue} cat", choices=False)) == [[[(3, "a {red|blue} cat")]]]
     files = {"colour": ("green",)}
     assert texts(asking("a __colour__ cat"), files=files) == [[[(3, "a green cat")]]]
-    (slot,) = next(s for s in plan(asking("a {red|red} cat"), MAKER) if isinstance(s, Diffuse)).slots
-    assert (slot.settings.prompt, slot.settings.template) == ("a red cat", "a {red|red} cat")
+    (sample,) = next(s for s in plan(asking("a {red|red} cat"), MAKER) if isinstance(s, Diffuse)).samples
+    assert (sample.settings.prompt, sample.settings.template) == ("a red cat", "a {red|red} cat")
 
 
 def test_pictures_of_other_weights_are_painted_apart():
     request = asking("{a AND b|c}", tuple(range(7, 27)))
     diffusing = [stage for stage in plan(request, MAKER) if isinstance(stage, Diffuse)]
-    assert all(len({slot.wording.weights for slot in stage.slots}) == 1 for stage in diffusing)
-    assert [slot.seed for stage in diffusing for slot in stage.slots] == list(request.seeds)
+    assert all(len({sample.prepared.weights for sample in stage.samples}) == 1 for stage in diffusing)
+    assert [sample.seed for stage in diffusing for sample in stage.samples] == list(request.seeds)
     assert 1 < len(diffusing) < 20
 
 

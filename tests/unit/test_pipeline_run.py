@@ -20,88 +20,88 @@ from atelier.request.infotext import pixel_hash, read, to_request
 from atelier.request.model import ModelRef, Request
 from atelier.runtime import store
 from atelier.runtime.device import Device
+from atelier.runtime.engine import Engine
 from atelier.runtime.library import Library
-from atelier.runtime.resources import Machine
-from atelier.runtime.studio import Studio
+from atelier.runtime.resources import ModelCache
 from atelier.runtime.words import Words
 from atelier.weights.hashes import HashCache
 
-CPU = Device(torch.device("cpu"), torch.float32, torch.float32, together=1)
+CPU = Device(torch.device("cpu"), torch.float32, torch.float32, max_batch=1)
 STEPS = 3
 
 
 @pytest.fixture(scope="module")
-def studio(tiny_folder: Path) -> Studio:
-    return Studio(CPU, Library((tiny_folder.parent,)), HashCache(), version="1")
+def engine(tiny_folder: Path) -> Engine:
+    return Engine(CPU, Library((tiny_folder.parent,)), HashCache(), version="1")
 
 
 def request(**fields: object) -> Request:
     return Request.model_validate({"prompt": "a red cat", "model": "tiny", "steps": STEPS, "seed": 7} | fields)
 
 
-def pixels(studio: Studio, **fields: object) -> list[bytes]:
-    return [picture.image.tobytes() for picture in studio.paint(request(**fields))]
+def pixels(engine: Engine, **fields: object) -> list[bytes]:
+    return [picture.image.tobytes() for picture in engine.generate(request(**fields))]
 
 
 @pytest.mark.parametrize("keep", [True, False])
 def test_a_model_that_was_replaced_is_read_again(keep: bool, tmp_path: Path):
     path = tmp_path / "a.safetensors"
     tiny.single_file(path)
-    studio = Studio(CPU, Library(), HashCache(), version="1", keep=keep)
-    before = studio.paint(request(model=str(path)))[0]
+    engine = Engine(CPU, Library(), HashCache(), version="1", keep=keep)
+    before = engine.generate(request(model=str(path)))[0]
     tiny.single_file(path, prediction="epsilon")
-    after = studio.paint(request(model=str(path)))[0]
-    anew = Studio(CPU, Library(), HashCache(), version="1").paint(request(model=str(path)))[0]
+    after = engine.generate(request(model=str(path)))[0]
+    anew = Engine(CPU, Library(), HashCache(), version="1").generate(request(model=str(path)))[0]
     assert (after.infotext, after.image.tobytes()) == (anew.infotext, anew.image.tobytes())
     assert after.image.tobytes() != before.image.tobytes()
 
 
 @pytest.mark.parametrize("sampler", ["DPM++ 2M", "Euler a", "DPM++ SDE"])
-def test_a_batch_is_its_pictures_bit_for_bit(studio: Studio, sampler: str):
-    batch = pixels(studio, sampler=sampler, batch_size=4)
-    alone = [pixels(studio, sampler=sampler, seed=7 + i)[0] for i in range(4)]
+def test_a_batch_is_its_pictures_bit_for_bit(engine: Engine, sampler: str):
+    batch = pixels(engine, sampler=sampler, batch_size=4)
+    alone = [pixels(engine, sampler=sampler, seed=7 + i)[0] for i in range(4)]
     assert batch == alone
     assert len(set(batch)) == 4
-    assert pixels(studio, sampler=sampler, batch_count=2, batch_size=2) == batch
+    assert pixels(engine, sampler=sampler, batch_count=2, batch_size=2) == batch
 
 
 @pytest.mark.parametrize("sampler", ["Euler a", "DPM++ SDE"])
-def test_together_is_alone_but_for_rounding(tiny_folder: Path, studio: Studio, sampler: str):
+def test_together_is_alone_but_for_rounding(tiny_folder: Path, engine: Engine, sampler: str):
     """What a GPU does, on the CPU: one call for the whole batch."""
-    device = Device(torch.device("cpu"), torch.float32, torch.float32, together=None)
-    together = Studio(device, studio.library, HashCache(), version="1")
-    theirs = together.paint(request(sampler=sampler, batch_size=3))
-    ours = studio.paint(request(sampler=sampler, batch_size=3))
+    device = Device(torch.device("cpu"), torch.float32, torch.float32, max_batch=None)
+    together = Engine(device, engine.library, HashCache(), version="1")
+    theirs = together.generate(request(sampler=sampler, batch_size=3))
+    ours = engine.generate(request(sampler=sampler, batch_size=3))
     for a, b in zip(theirs, ours, strict=True):
         assert float((values(a.image) - values(b.image)).abs().max()) <= 1
 
 
-def test_samplers_that_choose_their_steps_keep_pictures_apart(tiny_folder: Path, studio: Studio):
-    device = Device(torch.device("cpu"), torch.float32, torch.float32, together=None)
-    together = Studio(device, studio.library, HashCache(), version="1")
+def test_samplers_that_choose_their_steps_keep_pictures_apart(tiny_folder: Path, engine: Engine):
+    device = Device(torch.device("cpu"), torch.float32, torch.float32, max_batch=None)
+    together = Engine(device, engine.library, HashCache(), version="1")
     adaptive = {"sampler": "DPM adaptive", "cfg_scale": 1}
     assert pixels(together, batch_size=2, **adaptive)[1:] == pixels(together, seed=8, **adaptive)
 
 
 @pytest.mark.parametrize(("dtype", "bound"), [(torch.bfloat16, 4.0), (torch.float16, 0.5)])
-def test_half_precision_is_the_networks_own_affair(studio: Studio, dtype: torch.dtype, bound: float):
+def test_half_precision_is_the_networks_own_affair(engine: Engine, dtype: torch.dtype, bound: float):
     """Latents stay in fp32 between calls: the picture is about the one of full precision."""
-    device = Device(torch.device("cpu"), dtype, dtype, together=1, small_dtype=dtype)
-    (half,) = Studio(device, studio.library, HashCache(), version="1").paint(request(sampler="Euler a"))
-    (full,) = studio.paint(request(sampler="Euler a"))
+    device = Device(torch.device("cpu"), dtype, dtype, max_batch=1, small_dtype=dtype)
+    (half,) = Engine(device, engine.library, HashCache(), version="1").generate(request(sampler="Euler a"))
+    (full,) = engine.generate(request(sampler="Euler a"))
     difference = values(half.image) - values(full.image)
     assert 0 < float(difference.abs().mean()) < bound
 
 
-def test_levels_by_hand(studio: Studio):
-    happened = list(studio.events(request(sampler="Euler", scheduler="14.6, 7, 3, 1, 0", steps=20)))
+def test_levels_by_hand(engine: Engine):
+    happened = list(engine.events(request(sampler="Euler", scheduler="14.6, 7, 3, 1, 0", steps=20)))
     progress = [e for e in happened if isinstance(e, events.Progress)]
     assert [(p.done, p.total) for p in progress] == [(i + 1, 4) for i in range(4)]
 
 
-def test_what_is_asked_for_matters(studio: Studio):
+def test_what_is_asked_for_matters(engine: Engine):
     """Each field changes the picture; fields that should not, do not."""
-    plain = pixels(studio)[0]
+    plain = pixels(engine)[0]
     for fields in (
         {"prompt": "a dog"},
         {"negative_prompt": "a dog"},
@@ -128,10 +128,10 @@ def test_what_is_asked_for_matters(studio: Studio):
         {"discard_penultimate_sigma": True},
         {"sgm_noise_multiplier": True},
     ):
-        assert pixels(studio, **fields)[0] != plain, fields
-    assert pixels(studio, cfg_scale=1, negative_prompt="a dog") == pixels(studio, cfg_scale=1)
-    assert pixels(studio) == [plain]
-    assert pixels(studio, lenient=True, choices=False, ensd=3, eta=0.5, prompt="a red cat ") == [plain]
+        assert pixels(engine, **fields)[0] != plain, fields
+    assert pixels(engine, cfg_scale=1, negative_prompt="a dog") == pixels(engine, cfg_scale=1)
+    assert pixels(engine) == [plain]
+    assert pixels(engine, lenient=True, choices=False, ensd=3, eta=0.5, prompt="a red cat ") == [plain]
 
 
 @pytest.mark.parametrize(
@@ -153,38 +153,38 @@ def test_what_is_asked_for_matters(studio: Studio):
         ("Euler", {"scheduler": "Beta", "beta_beta": 0.9}),
     ],
 )
-def test_what_a_sampler_is_told_matters(studio: Studio, sampler: str, fields: dict[str, object]):
+def test_what_a_sampler_is_told_matters(engine: Engine, sampler: str, fields: dict[str, object]):
     asked = {name: fields[name] for name in ("s_churn", "scheduler") if len(fields) > 1 and name in fields}
-    assert pixels(studio, sampler=sampler, **fields) != pixels(studio, sampler=sampler, **asked)
+    assert pixels(engine, sampler=sampler, **fields) != pixels(engine, sampler=sampler, **asked)
 
 
-def test_prompts_of_the_second_pass_have_the_same_limit(studio: Studio):
+def test_prompts_of_the_second_pass_have_the_same_limit(engine: Engine):
     with pytest.raises(BadInput, match="hires_prompt has 16,001 characters"):
-        studio.paint(request(hires_prompt="a" * 16_001))
+        engine.generate(request(hires_prompt="a" * 16_001))
 
 
-def test_weights_of_one_and_an_empty_part_of_the_timeline_change_nothing(studio: Studio):
-    assert pixels(studio, prompt="(a red cat:1)") == pixels(studio)
-    assert pixels(studio, prompt="[a dog:a red cat:0]") == pixels(studio)
-    assert pixels(studio, prompt="a red cat :1") == pixels(studio)
-    assert pixels(studio, prompt="(a red:1.5) cat", emphasis="Ignore") == pixels(studio)
+def test_weights_of_one_and_an_empty_part_of_the_timeline_change_nothing(engine: Engine):
+    assert pixels(engine, prompt="(a red cat:1)") == pixels(engine)
+    assert pixels(engine, prompt="[a dog:a red cat:0]") == pixels(engine)
+    assert pixels(engine, prompt="a red cat :1") == pixels(engine)
+    assert pixels(engine, prompt="(a red:1.5) cat", emphasis="Ignore") == pixels(engine)
 
 
-def test_prompts_of_different_lengths_are_painted_together(tiny_folder: Path, studio: Studio):
+def test_prompts_of_different_lengths_are_painted_together(tiny_folder: Path, engine: Engine):
     """A long prompt beside a short negative one, and pictures whose choices differ in length."""
     long = "a red cat" + ", a red dog" * 30
-    device = Device(torch.device("cpu"), torch.float32, torch.float32, together=None)
-    together = Studio(device, studio.library, HashCache(), version="1")
+    device = Device(torch.device("cpu"), torch.float32, torch.float32, max_batch=None)
+    together = Engine(device, engine.library, HashCache(), version="1")
     wanted = {"prompt": "{" + long + "|a red cat}", "batch_size": 6}
-    theirs, ours = together.paint(request(**wanted)), studio.paint(request(**wanted))
+    theirs, ours = together.generate(request(**wanted)), engine.generate(request(**wanted))
     for a, b in zip(theirs, ours, strict=True):
         assert float((values(a.image) - values(b.image)).abs().max()) <= 1
     assert {"red dog" in picture.infotext.partition("Template")[0] for picture in ours} == {True, False}
-    again = studio.paint(to_request(read(ours[2].infotext)))
+    again = engine.generate(to_request(read(ours[2].infotext)))
     assert again[0].image.tobytes() == ours[2].image.tobytes()
 
 
-def test_each_distinct_text_is_encoded_once(studio: Studio, monkeypatch: pytest.MonkeyPatch):
+def test_each_distinct_text_is_encoded_once(engine: Engine, monkeypatch: pytest.MonkeyPatch):
     encoded: list[int] = []
 
     def counted(self: ClipText, tokens: torch.Tensor) -> TextStates:
@@ -193,13 +193,15 @@ def test_each_distinct_text_is_encoded_once(studio: Studio, monkeypatch: pytest.
 
     forward = ClipText.forward
     monkeypatch.setattr(ClipText, "forward", counted)
-    studio.paint(request(prompt="[a cat|a dog] AND a [bird:fish:0.5]", negative_prompt="[a cat:a dog:1]", batch_size=3))
+    engine.generate(
+        request(prompt="[a cat|a dog] AND a [bird:fish:0.5]", negative_prompt="[a cat:a dog:1]", batch_size=3)
+    )
     assert encoded == [1] * 4, "a cat, a dog, a bird, a fish"
 
 
-def test_a_model_is_found_by_its_hash(tiny_file: Path, studio: Studio):
+def test_a_model_is_found_by_its_hash(tiny_file: Path, engine: Engine):
     """Once it was hashed; A1111's infotexts often say nothing else."""
-    here = Studio(CPU, Library((tiny_file.parent,)), HashCache(), version="1")
+    here = Engine(CPU, Library((tiny_file.parent,)), HashCache(), version="1")
     digest = here.resolve(request(model=str(tiny_file))).model.sha256
     for asked in ({"model": None}, {"model": "its old name"}):
         assert here.resolve(request(model_hash=digest[:10], **asked)).model.sha256 == digest
@@ -207,39 +209,39 @@ def test_a_model_is_found_by_its_hash(tiny_file: Path, studio: Studio):
         here.resolve(request(model="its old name", model_hash="0" * 10))
 
 
-def test_notes_come_first(studio: Studio):
-    happened = list(studio.events(request(prompt="a red <lora:x:1>cat", lenient=True, hires_steps=3)))
+def test_notes_come_first(engine: Engine):
+    happened = list(engine.events(request(prompt="a red <lora:x:1>cat", lenient=True, hires_steps=3)))
     assert happened[0] == events.Warned("lora 'x' is not there: painted without it")
     assert isinstance(happened[1], events.Warned)
     assert "hires_steps: there is no second pass yet" in happened[1].message
     assert isinstance(happened[2], events.Started)
-    lost = list(studio.events(request(model="nobody's", lenient=True)))
+    lost = list(engine.events(request(model="nobody's", lenient=True)))
     assert isinstance(lost[0], events.Warned)
     assert "unknown model" in lost[0].message
 
 
-def test_styles_and_wildcards_come_from_files(tiny_folder: Path, studio: Studio, tmp_path: Path):
+def test_styles_and_wildcards_come_from_files(tiny_folder: Path, engine: Engine, tmp_path: Path):
     (tmp_path / "styles.csv").write_text('name,prompt,negative_prompt\nbig,"{prompt}, huge",tiny\n')
     (tmp_path / "animals.txt").write_text("cat\n")
     words = Words(tmp_path / "styles.csv", tmp_path)
-    styled = Studio(CPU, studio.library, HashCache(), version="1", words=words)
-    (picture,) = styled.paint(request(prompt="a red __animals__", styles=("big",)))
+    styled = Engine(CPU, engine.library, HashCache(), version="1", words=words)
+    (picture,) = styled.generate(request(prompt="a red __animals__", styles=("big",)))
     assert picture.infotext.startswith("a red cat, huge\nNegative prompt: tiny\n")
-    assert picture.image.tobytes() == pixels(studio, prompt="a red cat, huge", negative_prompt="tiny")[0]
+    assert picture.image.tobytes() == pixels(engine, prompt="a red cat, huge", negative_prompt="tiny")[0]
     with pytest.raises(UnknownName, match="style 'bigg': did you mean big"):
-        styled.paint(request(styles=("bigg",)))
+        styled.generate(request(styles=("bigg",)))
     with pytest.raises(BadFile, match=r"styles\.csv: cannot be read"):
-        Studio(CPU, studio.library, HashCache(), version="1", words=Words(tmp_path / "no" / "styles.csv")).paint(
+        Engine(CPU, engine.library, HashCache(), version="1", words=Words(tmp_path / "no" / "styles.csv")).generate(
             request(styles=("big",))
         )
 
 
-def test_both_layouts_paint_the_same(studio: Studio, tiny_file: Path):
-    assert pixels(studio, model=str(tiny_file)) == pixels(studio)
+def test_both_layouts_paint_the_same(engine: Engine, tiny_file: Path):
+    assert pixels(engine, model=str(tiny_file)) == pixels(engine)
 
 
-def test_events_come_in_order(studio: Studio, tmp_path: Path):
-    happened = list(studio.events(request(batch_size=2, output=str(tmp_path))))
+def test_events_come_in_order(engine: Engine, tmp_path: Path):
+    happened = list(engine.events(request(batch_size=2, output=str(tmp_path))))
     assert happened[0] == events.Started(2, 2 * STEPS)
     assert isinstance(happened[-1], events.Finished)
     progress = [e for e in happened if isinstance(e, events.Progress)]
@@ -247,9 +249,9 @@ def test_events_come_in_order(studio: Studio, tmp_path: Path):
         (i + 1, 2 * STEPS, i // STEPS) for i in range(2 * STEPS)
     ]
     kinds = [type(e) for e in happened[1:-1]]
-    assert kinds == ([events.Progress] * STEPS + [events.PictureReady, events.Saved]) * 2
+    assert kinds == ([events.Progress] * STEPS + [events.ImageReady, events.Saved]) * 2
     for ready, saved in zip(
-        (e for e in happened if isinstance(e, events.PictureReady)),
+        (e for e in happened if isinstance(e, events.ImageReady)),
         (e for e in happened if isinstance(e, events.Saved)),
         strict=True,
     ):
@@ -259,9 +261,9 @@ def test_events_come_in_order(studio: Studio, tmp_path: Path):
         assert saved.path.name == f"{ready.picture + 1:05d}-{ready.seed}.png"
 
 
-def test_the_infotext_is_true(studio: Studio):
-    (picture,) = studio.paint(request(negative_prompt="blurry", width=72))
-    digest = studio.resolve(request()).model.sha256[:10]
+def test_the_infotext_is_true(engine: Engine):
+    (picture,) = engine.generate(request(negative_prompt="blurry", width=72))
+    digest = engine.resolve(request()).model.sha256[:10]
     assert picture.infotext == (
         "a red cat\nNegative prompt: blurry\n"
         f"Steps: {STEPS}, Sampler: DPM++ 2M, Schedule type: Karras, CFG scale: 7.0, Seed: 7, Size: 72x64, "
@@ -271,23 +273,23 @@ def test_the_infotext_is_true(studio: Studio):
     assert picture.image.size == (72, 64)
 
 
-def test_previews_change_nothing(studio: Studio):
-    happened = list(studio.events(request(), previews=0.0))
+def test_previews_change_nothing(engine: Engine):
+    happened = list(engine.events(request(), previews=0.0))
     previews = [e for e in happened if isinstance(e, events.Preview)]
     assert previews
     assert all(p.picture == 0 and p.image.size == (64, 64) for p in previews)
-    assert [e.image.tobytes() for e in happened if isinstance(e, events.PictureReady)] == pixels(studio)
+    assert [e.image.tobytes() for e in happened if isinstance(e, events.ImageReady)] == pixels(engine)
 
 
-def test_previews_of_large_pictures_are_small(studio: Studio):
-    happened = list(studio.events(request(width=256, height=192), previews=0.0))
+def test_previews_of_large_pictures_are_small(engine: Engine):
+    happened = list(engine.events(request(width=256, height=192), previews=0.0))
     assert {e.image.size for e in happened if isinstance(e, events.Preview)} == {(64, 48)}
 
 
 def test_closing_cancels_between_two_steps(tiny_folder: Path, tmp_path: Path):
-    studio = Studio(CPU, Library((tiny_folder.parent,)), HashCache(), version="1", keep=False)
-    calls = counted(studio)
-    running = studio.events(request(steps=50, batch_size=2, output=str(tmp_path)), previews=0.0)
+    engine = Engine(CPU, Library((tiny_folder.parent,)), HashCache(), version="1", keep=False)
+    calls = counted(engine)
+    running = engine.events(request(steps=50, batch_size=2, output=str(tmp_path)), previews=0.0)
     for event in running:
         if isinstance(event, events.Progress) and event.done == 2:
             break
@@ -295,34 +297,34 @@ def test_closing_cancels_between_two_steps(tiny_folder: Path, tmp_path: Path):
     running.close()
     assert len(calls) == before
     assert list(tmp_path.iterdir()) == []
-    assert held(studio) == set()
+    assert held(engine) == set()
 
 
 def test_parts_leave_memory_with_their_last_stage(tiny_folder: Path):
-    studio = Studio(CPU, Library((tiny_folder.parent,)), HashCache(), version="1", keep=False)
+    engine = Engine(CPU, Library((tiny_folder.parent,)), HashCache(), version="1", keep=False)
     seen: dict[type, set[str]] = {}
-    for event in studio.events(request(batch_size=2)):
-        seen.setdefault(type(event), held(studio))
+    for event in engine.events(request(batch_size=2)):
+        seen.setdefault(type(event), held(engine))
     assert seen[events.Progress] == {"unet"}
-    assert seen[events.PictureReady] == {"unet", "vae"}
+    assert seen[events.ImageReady] == {"unet", "vae"}
     assert seen[events.Finished] == set()
 
 
 def test_a_studio_keeps_the_last_model(tiny_folder: Path, tiny_file: Path):
-    studio = Studio(CPU, Library((tiny_folder.parent,)), HashCache(), version="1")
-    studio.paint(request())
-    assert held(studio) == {"text", "unet", "vae"}
-    kept = parts(studio)
-    studio.paint(request())
-    assert parts(studio) == kept
-    studio.paint(request(model=str(tiny_file)))
-    assert {model.path for model, _ in parts(studio)} == {str(tiny_file)}
+    engine = Engine(CPU, Library((tiny_folder.parent,)), HashCache(), version="1")
+    engine.generate(request())
+    assert held(engine) == {"text", "unet", "vae"}
+    kept = parts(engine)
+    engine.generate(request())
+    assert parts(engine) == kept
+    engine.generate(request(model=str(tiny_file)))
+    assert {model.path for model, _ in parts(engine)} == {str(tiny_file)}
 
 
 def test_numbers_that_are_none_are_named(tiny_folder: Path, monkeypatch: pytest.MonkeyPatch):
-    studio = Studio(CPU, Library((tiny_folder.parent,)), HashCache(), version="1")
-    spoil(studio, "unet", monkeypatch)
-    happened = list(studio.events(request()))
+    engine = Engine(CPU, Library((tiny_folder.parent,)), HashCache(), version="1")
+    spoil(engine, "unet", monkeypatch)
+    happened = list(engine.events(request()))
     assert isinstance(happened[-1], events.Failed)
     error = happened[-1].error
     assert isinstance(error, NotFinite)
@@ -330,10 +332,10 @@ def test_numbers_that_are_none_are_named(tiny_folder: Path, monkeypatch: pytest.
 
 
 def test_a_broken_decoder_is_named(tiny_folder: Path, monkeypatch: pytest.MonkeyPatch):
-    studio = Studio(CPU, Library((tiny_folder.parent,)), HashCache(), version="1")
-    spoil(studio, "vae", monkeypatch)
+    engine = Engine(CPU, Library((tiny_folder.parent,)), HashCache(), version="1")
+    spoil(engine, "vae", monkeypatch)
     with pytest.raises(NotFinite, match="decoded picture"):
-        studio.paint(request())
+        engine.generate(request())
 
 
 @pytest.mark.parametrize(
@@ -346,25 +348,25 @@ def test_a_broken_decoder_is_named(tiny_folder: Path, monkeypatch: pytest.Monkey
     ],
 )
 def test_what_goes_wrong_is_the_last_event(
-    studio: Studio, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, raised: Exception, told: type[AtelierError]
+    engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, raised: Exception, told: type[AtelierError]
 ):
     def fails(*_: object, **__: object) -> Path:
         raise raised
 
     monkeypatch.setattr(store.Destination, "save", fails)
-    happened = list(studio.events(request(output=str(tmp_path))))
+    happened = list(engine.events(request(output=str(tmp_path))))
     assert isinstance(happened[-1], events.Failed)
     assert type(happened[-1].error) is told
     assert "\n" not in str(happened[-1].error)
 
 
-def test_faults_of_our_own_are_not_hidden(studio: Studio, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_faults_of_our_own_are_not_hidden(engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     def fails(*_: object, **__: object) -> Path:
         raise RuntimeError("a fault")
 
     monkeypatch.setattr(store.Destination, "save", fails)
     with pytest.raises(RuntimeError, match="a fault"):
-        list(studio.events(request(output=str(tmp_path))))
+        list(engine.events(request(output=str(tmp_path))))
 
 
 @pytest.mark.parametrize(
@@ -377,36 +379,36 @@ def test_faults_of_our_own_are_not_hidden(studio: Studio, tmp_path: Path, monkey
         ({"output": "cat.gif"}, "cat.png"),
     ],
 )
-def test_bad_requests_are_refused_at_the_call(studio: Studio, fields: dict[str, str], words: str):
+def test_bad_requests_are_refused_at_the_call(engine: Engine, fields: dict[str, str], words: str):
     with pytest.raises(BadInput, match=words) as caught:
-        studio.events(request(**fields))
+        engine.events(request(**fields))
     assert "\n" not in str(caught.value)
 
 
-def test_a_model_that_needs_a_picture_says_so(tmp_path: Path, studio: Studio):
+def test_a_model_that_needs_a_picture_says_so(tmp_path: Path, engine: Engine):
     import tiny
 
     path = tiny.single_file(tmp_path / "inpaint.safetensors", in_channels=9)
     with pytest.raises(BadInput, match="9 channels"):
-        studio.events(request(model=str(path)))
+        engine.events(request(model=str(path)))
 
 
 def values(image: Image.Image) -> torch.Tensor:
     return torch.frombuffer(bytearray(image.tobytes()), dtype=torch.uint8).float()
 
 
-def held(studio: Studio) -> set[str]:
-    return {name for _, name in parts(studio)}
+def held(engine: Engine) -> set[str]:
+    return {name for _, name in parts(engine)}
 
 
-def parts(studio: Studio) -> dict[tuple[ModelRef, str], object]:
-    return dict(studio._machine._parts)
+def parts(engine: Engine) -> dict[tuple[ModelRef, str], object]:
+    return dict(engine._machine._parts)
 
 
-def counted(studio: Studio) -> list[str]:
+def counted(engine: Engine) -> list[str]:
     """Every call of a network from now on."""
     calls: list[str] = []
-    real = studio._machine.borrow
+    real = engine._machine.borrow
 
     @contextmanager
     def borrow(model: ModelRef, part: PartOf[T], /) -> Iterator[T]:
@@ -415,19 +417,19 @@ def counted(studio: Studio) -> list[str]:
                 network.register_forward_hook(lambda *_: calls.append(part.name))
             yield network
 
-    studio._machine.borrow = borrow
+    engine._machine.borrow = borrow
     return calls
 
 
-def spoil(studio: Studio, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Makes a network of the studio return what is no number."""
-    real = Machine.borrow
+def spoil(engine: Engine, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Makes a network of the engine return what is no number."""
+    real = ModelCache.borrow
 
     @contextmanager
-    def borrow(self: Machine, model: ModelRef, part: PartOf[T], /) -> Iterator[T]:
+    def borrow(self: ModelCache, model: ModelRef, part: PartOf[T], /) -> Iterator[T]:
         with real(self, model, part) as network:
             if part.name == name and isinstance(network, nn.Module):
                 list(network.parameters())[-1].data.fill_(float("nan"))
             yield network
 
-    monkeypatch.setattr(Machine, "borrow", borrow)
+    monkeypatch.setattr(ModelCache, "borrow", borrow)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 import atelier
 from atelier.request.model import Request
-from atelier.runtime.studio import Studio
+from atelier.runtime.engine import Engine
 from atelier.train.judge import Judge
 
 Pictures = list[NDArray[np.uint8]]
@@ -20,13 +20,13 @@ APPLE, PIZZA = "a red apple on a white background", "a pizza on a white backgrou
 
 
 @pytest.fixture(scope="module")
-def studio() -> Studio:
-    return atelier.studio(device="cpu", dtype="fp32")
+def engine() -> Engine:
+    return atelier.engine(device="cpu", dtype="fp32")
 
 
-def paint(studio: Studio, prompt: str, seeds: Iterable[int] = range(6), **fields: object) -> Pictures:
+def generate(engine: Engine, prompt: str, seeds: Iterable[int] = range(6), **fields: object) -> Pictures:
     request = {"prompt": prompt, "steps": 20, "cfg_scale": 4.0, "sampler": "Euler"} | fields
-    made = [studio.paint(Request.model_validate({**request, "seed": seed}))[0] for seed in seeds]
+    made = [engine.generate(Request.model_validate({**request, "seed": seed}))[0] for seed in seeds]
     return [np.asarray(picture.image) for picture in made]
 
 
@@ -59,47 +59,47 @@ def _a(colour: str) -> str:
     return f"an {colour}" if colour[0] in "aeiou" else f"a {colour}"
 
 
-def test_editing_goes_from_one_prompt_to_the_other(studio: Studio) -> None:
-    apple, pizza = paint(studio, APPLE), paint(studio, PIZZA)
+def test_editing_goes_from_one_prompt_to_the_other(engine: Engine) -> None:
+    apple, pizza = paint(engine, APPLE), paint(engine, PIZZA)
     early, half, late = (
-        paint(studio, f"[a red apple:a pizza:{when}] on a white background") for when in (0.1, 0.3, 0.5)
+        paint(engine, f"[a red apple:a pizza:{when}] on a white background") for when in (0.1, 0.3, 0.5)
     )
     assert 0 < apart(half, apple) < apart(pizza, apple), "it began as an apple"
     assert 0 < apart(half, pizza) < apart(apple, pizza), "it ended as a pizza"
     assert apart(late, apple) < apart(half, apple) < apart(early, apple)
-    assert paint(studio, "[a red apple:a pizza:0] on a white background")[0].tobytes() == pizza[0].tobytes()
+    assert paint(engine, "[a red apple:a pizza:0] on a white background")[0].tobytes() == pizza[0].tobytes()
 
 
-def test_a_weight_makes_a_word_stronger_or_weaker(studio: Studio) -> None:
-    weak, plain = (covered(paint(studio, f"a (small:{weight}) pizza on a white background")) for weight in (0.4, 1))
+def test_a_weight_makes_a_word_stronger_or_weaker(engine: Engine) -> None:
+    weak, plain = (covered(paint(engine, f"a (small:{weight}) pizza on a white background")) for weight in (0.4, 1))
     assert weak > 1.5 * plain
-    painted = [paint(studio, f"a (pizza:{weight}) cat on a white background") for weight in (0.6, 1, 1.4)]
+    painted = [paint(engine, f"a (pizza:{weight}) cat on a white background") for weight in (0.6, 1, 1.4)]
     weak, plain, strong = (places(pictures, "pizza") for pictures in painted)
     assert weak > plain + 5 > strong + 5, "the pizza comes forward"
     weak, _, strong = (places(pictures, "cat") for pictures in painted)
     assert weak + 5 < strong, "and the cat goes back"
 
 
-def test_and_paints_both(studio: Studio) -> None:
-    cat, dog, both = (paint(studio, prompt) for prompt in ("a cat", "a dog", "a cat AND a dog"))
+def test_and_paints_both(engine: Engine) -> None:
+    cat, dog, both = (paint(engine, prompt) for prompt in ("a cat", "a dog", "a cat AND a dog"))
     assert places(both, "cat") < places(dog, "cat")
     assert places(both, "dog") < places(cat, "dog")
 
 
-def test_and_adds_what_the_other_part_says(studio: Studio) -> None:
+def test_and_adds_what_the_other_part_says(engine: Engine) -> None:
     before = after = 0
     for thing in ("a red apple", "a pizza"):
-        alone = paint(studio, thing)
+        alone = paint(engine, thing)
         for colour in COLOURS:
             before += on(alone, colour)
-            after += on(paint(studio, f"{thing} AND {_a(colour)} background"), colour)
+            after += on(paint(engine, f"{thing} AND {_a(colour)} background"), colour)
     assert before <= 8, "of 48"
     assert after >= before + 18
 
 
-def test_a_negative_prompt_keeps_a_colour_away(studio: Studio) -> None:
+def test_a_negative_prompt_keeps_a_colour_away(engine: Engine) -> None:
     seeds = range(16)
-    free = paint(studio, "a pizza", seeds)
-    without = paint(studio, "a pizza", seeds, negative_prompt="a blue background")
+    free = paint(engine, "a pizza", seeds)
+    without = paint(engine, "a pizza", seeds, negative_prompt="a blue background")
     assert on(free, "blue") > 0
     assert on(without, "blue") < on(free, "blue")

@@ -11,7 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from atelier.request.infotext import joined, quoted, read, settings, to_request, write
-from atelier.request.model import Maker, ModelRef, Request, Resolved
+from atelier.request.model import ModelRef, Provenance, Request, Resolved
 
 REQUEST = Resolved(
     asked=Request(prompt="a red apple", rng="cpu"),
@@ -37,7 +37,7 @@ LINE = (
 
 def infotext(request: Resolved, picture: int, version: str) -> str:
     words = request.prompt, request.negative_prompt
-    return write(settings(request, picture, words, Maker(version, "fp32", "cpu", "torch 2.13.0")))
+    return write(settings(request, picture, words, Provenance(version, "fp32", "cpu", "torch 2.13.0")))
 
 
 def test_prompt_then_line():
@@ -147,8 +147,8 @@ def test_every_option_is_said_and_read_back():
         noise_schedule="Zero Terminal SNR",
     )
     request = replace(REQUEST, asked=asked, prompt=asked.prompt, negative_prompt="d", variation_seeds=(5, 6))
-    maker = Maker("1", "fp32", "cpu", "torch 2.13.0")
-    text = write(settings(request, 1, ("a b", "d"), maker))
+    provenance = Provenance("1", "fp32", "cpu", "torch 2.13.0")
+    text = write(settings(request, 1, ("a b", "d"), provenance))
     found = to_request(read(text))
     left = {"prompt", "model", "seed", "variation_seed", "choices", "steps", "sampler", "scheduler", "cfg_scale"}
     left |= {"width", "height", "model_hash"}

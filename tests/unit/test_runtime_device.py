@@ -33,7 +33,7 @@ def test_a_cpu_paints_one_picture_at_a_time_in_what_it_is_fast_at(
 ):
     monkeypatch.setattr(device, "cpu_has_bf16", lambda: has)
     chosen = pick("cpu")
-    assert (chosen.torch_device.type, chosen.together, chosen.for_net(SMALL_NET)) == ("cpu", 1, dtype)
+    assert (chosen.torch_device.type, chosen.max_batch, chosen.for_net(SMALL_NET)) == ("cpu", 1, dtype)
     assert chosen.for_net(SMALL_NET - 1) == torch.float32
 
 
@@ -48,7 +48,7 @@ def test_cuda_takes_bf16_where_it_is_native(
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: capability)
     chosen = pick()
-    assert (chosen.torch_device.type, chosen.together, chosen.dtype, chosen.vae_dtype) == ("cuda", None, dtype, vae)
+    assert (chosen.torch_device.type, chosen.max_batch, chosen.dtype, chosen.vae_dtype) == ("cuda", None, dtype, vae)
     assert chosen.for_net(1) == dtype
     assert str(pick("cuda:1", "fp32")) == "cuda:1 (fp32)"
     with pytest.raises(BadInput, match="cuda:2"):

@@ -13,9 +13,8 @@ from PIL import Image, ImageDraw
 
 from atelier.errors import BadInput, StorageFull
 from atelier.request.infotext import read
-from atelier.request.infotext_image import read_picture
+from atelier.request.infotext.image import read_picture
 from atelier.runtime.store import FORMATS, Destination, encoded
-from atelier.runtime.studio import Picture
 
 PARAMETERS = "Steps: 20, Sampler: Euler a, CFG scale: 7, Seed: 5, Size: 64x64"
 TEXTS = {
@@ -162,5 +161,5 @@ def test_a_full_disk_leaves_nothing_in_any_format(tmp_path: Path, monkeypatch: p
 
 @pytest.mark.parametrize("suffix", FORMATS)
 def test_a_picture_of_the_python_interface_saves_itself(tmp_path: Path, suffix: str) -> None:
-    path = Picture(scene(), 7, TEXTS["other scripts"]).save(tmp_path / f"a{suffix}")
+    path = GeneratedImage(scene(), 7, TEXTS["other scripts"]).save(tmp_path / f"a{suffix}")
     assert read_picture(path.read_bytes()) == read(TEXTS["other scripts"])

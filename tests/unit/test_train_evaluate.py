@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 import tiny
 from atelier.cli.app import run
-from atelier.compose import studio
+from atelier.compose import engine
 from atelier.errors import BadFile
 from atelier.families.checkpoint import open_checkpoint
 from atelier.families.embedded import embedded_folder
@@ -179,11 +179,11 @@ def test_reconstruction_tells_a_trained_autoencoder_from_a_random_one(tmp_path: 
 
 def test_the_embedded_model_is_as_good_as_its_card_says():
     """Six trials of each kind against the model card, with what so few of them may differ by."""
-    checkpoint, painter = open_checkpoint(embedded_folder()), studio()
+    checkpoint, painter = open_checkpoint(embedded_folder()), engine()
     judge = evaluate.judge_of(checkpoint)
 
-    def paint(prompt: str, seed: int) -> NDArray[np.uint8]:
-        return np.asarray(painter.paint(Request(prompt=prompt, seed=seed, steps=20))[0].image)
+    def generate(prompt: str, seed: int) -> NDArray[np.uint8]:
+        return np.asarray(painter.generate(Request(prompt=prompt, seed=seed, steps=20))[0].image)
 
     found = {name: list(evaluate.judged(trials[:6], paint, judge)) for name, trials in TRIALS.items()}
     numbers = evaluate.numbers(found)
@@ -216,7 +216,7 @@ def test_a_folder_that_cannot_hold_sheets_is_said_before_anything_is_painted(
     def paints(*_: object) -> None:
         raise AssertionError("painted")
 
-    monkeypatch.setattr("atelier.runtime.studio.Studio.paint", paints)
+    monkeypatch.setattr("atelier.runtime.engine.Engine.generate", paints)
     assert run(["evaluate", "--sheets", str(tmp_path / "file")]) == 2
     assert str(tmp_path / "file") in capsys.readouterr().err
 

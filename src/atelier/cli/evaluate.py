@@ -9,7 +9,7 @@ import typer
 
 if TYPE_CHECKING:
     from atelier.families.checkpoint import Checkpoint
-    from atelier.runtime.studio import Studio
+    from atelier.runtime.engine import Engine
     from atelier.train.evaluate import Outcome, Paint, Trial
     from atelier.train.judge import Judge
 
@@ -32,18 +32,18 @@ def evaluate(
     """
     import json
 
-    from atelier.compose import studio as make_studio
+    from atelier.compose import engine as make_engine
     from atelier.families.checkpoint import open_checkpoint
     from atelier.runtime.store import Destination
     from atelier.train import evaluate as measures
 
-    studio = make_studio()
-    checkpoint = open_checkpoint(studio.library.find(model).path)
+    engine = make_engine()
+    checkpoint = open_checkpoint(engine.library.find(model).path)
     judge = measures.judge_of(checkpoint)
     if sheets is not None:
         Destination(sheets).prepare()
     parts = _parts(checkpoint)
-    paint = _painter(studio, str(checkpoint.path), steps, cfg)
+    paint = _painter(engine, str(checkpoint.path), steps, cfg)
     outcomes = {
         name: _judged(name, _limited(trials, limit), paint, judge, quiet=as_json)
         for name, trials in measures.rounds().items()
@@ -72,13 +72,13 @@ def _shown(name: str, value: float) -> str:
     return f"{value:.2f} of 255" if name in {"background_deviation", "background_bias"} else f"{100 * value:.1f} %"
 
 
-def _painter(studio: Studio, model: str, steps: int, cfg: float | None) -> Paint:
+def _painter(engine: Engine, model: str, steps: int, cfg: float | None) -> Paint:
     import numpy as np
 
     from atelier.request.model import Request
 
     return lambda prompt, seed: np.asarray(
-        studio.paint(Request(prompt=prompt, model=model, steps=steps, seed=seed, cfg_scale=cfg))[0].image
+        engine.generate(Request(prompt=prompt, model=model, steps=steps, seed=seed, cfg_scale=cfg))[0].image
     )
 
 

@@ -158,11 +158,11 @@ def _events(
     request: Request, styles_file: Path | None, wildcards: Path | None, notes: Sequence[str], *, shows: bool
 ) -> Generator[Event]:
     """Imports torch at the first event, so that the progress bar is there before."""
-    from atelier.compose import studio, words
+    from atelier.compose import engine, words
     from atelier.request.events import Warned
     from atelier.runtime.device import use_granted_cores
 
     yield from map(Warned, notes)
     use_granted_cores()
-    studio_ = studio(keep=False, vocabulary=words(styles_file, wildcards))
-    yield from studio_.events(request, previews=PREVIEW_SECONDS if shows else None)
+    engine_ = engine(keep=False, vocabulary=words(styles_file, wildcards))
+    yield from engine_.events(request, previews=PREVIEW_SECONDS if shows else None)

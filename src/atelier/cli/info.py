@@ -81,7 +81,7 @@ def _installation() -> dict[str, str]:
         "atelier": __version__,
         "python": platform.python_version(),
         "torch": torch.__version__,
-        "device": str(compose.studio().device),
+        "device": str(compose.engine().device),
         "threads": str(torch.get_num_threads()),
         "models": ", ".join(str(folder) for folder in compose.library().folders),
     }

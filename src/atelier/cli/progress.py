@@ -15,7 +15,7 @@ from rich.text import Text
 
 from atelier.cli import preview as terminal
 from atelier.errors import BadInput
-from atelier.request.events import Event, Failed, Finished, PictureReady, Preview, Saved, Started, Warned
+from atelier.request.events import Event, Failed, Finished, ImageReady, Preview, Saved, Started, Warned
 from atelier.request.events import Progress as Progressed
 
 if TYPE_CHECKING:
@@ -45,16 +45,16 @@ class Display:
     console: Console
     draw: terminal.Draw | None
 
-    def follow(self, events: Iterable[Event]) -> list[PictureReady]:
+    def follow(self, events: Iterable[Event]) -> list[ImageReady]:
         """Shows what happens, then prints to stdout where the pictures lie; returns them. Raises Failed's error."""
         saved: list[Path] = []
-        painted: list[PictureReady] = []
+        painted: list[ImageReady] = []
         try:
             with self._bar() as bar:
                 view = _View(bar, _Frame(self.console, self.draw), saved)
                 for event in events:
                     view.show(event)
-                    if isinstance(event, PictureReady):
+                    if isinstance(event, ImageReady):
                         painted.append(event)
             self.console.print(view.summary, highlight=False)
         finally:
@@ -110,7 +110,7 @@ class _View:
                 self.bar.update(self.task, total=steps, refresh=True)
             case Progressed(done, total, picture):
                 self.bar.update(self.task, description=self._doing(picture), completed=done, total=total, refresh=True)
-            case Preview(_, image) | PictureReady(image=image):
+            case Preview(_, image) | ImageReady(image=image):
                 self.frame.show(image)
             case Saved(_, path):
                 self.saved.append(path)

@@ -12,12 +12,12 @@ import typer
 
 from atelier.errors import BadFile
 from atelier.request.infotext import Infotext, Settings, interpret, pixel_hash, read, to_request, without_effect
-from atelier.request.infotext_changes import changes
+from atelier.request.infotext.changes import changes
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from atelier.request.events import PictureReady
+    from atelier.request.events import ImageReady
     from atelier.request.model import Request
 
 TEXT_SUFFIXES = frozenset({".txt", ".json"})
@@ -37,7 +37,7 @@ class Original:
     @classmethod
     def read(cls, path: Path) -> Original:
         """Raises BadFile for what cannot be read or carries no infotext."""
-        from atelier.request.infotext_image import Unreadable, read_picture
+        from atelier.request.infotext.image import Unreadable, read_picture
 
         try:
             data = path.read_bytes()
@@ -110,7 +110,7 @@ def _advice(said: Infotext) -> str:
     return ": it is the workflow of ComfyUI's editor, export it in the API format" if is_workflow else ""
 
 
-def verify(original: Original, painted: Sequence[PictureReady]) -> bool:
+def verify(original: Original, painted: Sequence[ImageReady]) -> bool:
     """Says whether the picture painted again is equal to the last bit, and if not what differs and why."""
     (picture,) = painted
     same, lines = compare(original, picture)
@@ -118,7 +118,7 @@ def verify(original: Original, painted: Sequence[PictureReady]) -> bool:
     return same
 
 
-def compare(original: Original, made: PictureReady) -> tuple[bool, list[str]]:
+def compare(original: Original, made: ImageReady) -> tuple[bool, list[str]]:
     """(equal to the last bit, lines that say so)."""
     before, now = interpret(original.said).settings, interpret(read(made.infotext)).settings
     hashed, found = pixel_hash(made.image), original.pixels()

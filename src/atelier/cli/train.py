@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress, TaskID
 
-    from atelier.train.loop import Event, Machine, Task
+    from atelier.train.loop import Event, Placement, Task
     from atelier.train.recipe import Recipe, Run
 
 app = typer.Typer(help="Train a latent diffusion model from nothing: first vae, then clip, then denoiser.")
@@ -47,8 +47,8 @@ def vae(
 
     chosen = read(recipe, VaeRecipe, changes(change))
 
-    def build(machine: Machine) -> VaeTask:
-        return VaeTask(chosen, machine)
+    def build(placement: Placement) -> VaeTask:
+        return VaeTask(chosen, placement)
 
     _run(chosen, build, lambda: export_vae(out, chosen), out, device, accept_changes=accept_changes)
 
@@ -68,8 +68,8 @@ def clip(
 
     chosen = read(recipe, ClipRecipe, changes(change))
 
-    def build(machine: Machine) -> ClipTask:
-        return ClipTask(chosen, machine, out)
+    def build(placement: Placement) -> ClipTask:
+        return ClipTask(chosen, placement, out)
 
     _run(chosen, build, lambda: export_clip(out, chosen), out, device, accept_changes=accept_changes)
 
@@ -94,8 +94,8 @@ def denoiser(
     chosen = read(recipe, DenoiserRecipe, {**changes(change), **given})
     parts = frozen(Path(chosen.vae), Path(chosen.clip))
 
-    def build(machine: Machine) -> DenoiserTask:
-        return DenoiserTask(chosen, machine, parts, out / LATENTS)
+    def build(placement: Placement) -> DenoiserTask:
+        return DenoiserTask(chosen, placement, parts, out / LATENTS)
 
     _run(chosen, build, lambda: export_model(out, chosen), out, device, accept_changes=accept_changes)
 
@@ -120,7 +120,7 @@ def changes(pairs: list[str] | None) -> dict[str, object]:
 
 def _run(
     recipe: Recipe,
-    build: Callable[[Machine], Task[Any]],
+    build: Callable[[Placement], Task[Any]],
     export: Callable[[], Path],
     out: Path,
     device: str,
@@ -135,10 +135,10 @@ def _run(
     from atelier.train.loop import train
 
     console = Console(stderr=True, soft_wrap=True, highlight=False)
-    machine = _machine(device, recipe.run)
+    placement = _machine(device, recipe.run)
     with claimed(out, recipe, accept_changes=accept_changes):
         _say_what_is_missing(console)
-        task = build(machine)
+        task = build(placement)
         with _asked_to_stop(console) as asked:
             events = train(task, recipe.run, recipe.optim, out, stop=asked, accept_changes=accept_changes)
             last = _follow(events, recipe.run.steps, console)
@@ -147,18 +147,18 @@ def _run(
         typer.echo(str(export()))
 
 
-def _machine(device: str, run: Run) -> Machine:
+def _machine(device: str, run: Run) -> Placement:
     import torch
 
     from atelier.runtime.device import choose_device, training_dtype, use_granted_cores
-    from atelier.train.loop import Machine
+    from atelier.train.loop import Placement
 
     if run.threads:
         torch.set_num_threads(run.threads)
     else:
         use_granted_cores()
     chosen = choose_device(device)
-    return Machine(chosen, training_dtype(chosen, run.dtype))
+    return Placement(chosen, training_dtype(chosen, run.dtype))
 
 
 def _say_what_is_missing(console: Console) -> None:

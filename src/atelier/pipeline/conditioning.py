@@ -11,7 +11,7 @@ from torch import Tensor
 from atelier.models.unet import UNet
 from atelier.nn.ports import Conditioning
 from atelier.pipeline.resources import TextEncoder
-from atelier.pipeline.stages import Encode, Slot
+from atelier.pipeline.stages import Encode, Sample
 from atelier.prompt import Chunk, Timeline, chunk, emphasis, weighted
 from atelier.prompt.emphasis import Effect
 
@@ -92,7 +92,7 @@ def _emphasised(states: Tensor, weights: Tensor, effect: Effect, encoded: Mappin
 class Guide:
     """What the U-Net attends to at the present call, for one group of pictures. `call` counts from 0."""
 
-    slots: Sequence[Slot]
+    samples: Sequence[Sample]
     states: States
     unet: UNet
     call: int = -1
@@ -119,8 +119,8 @@ class Guide:
         return self._known[key]
 
     def _lines(self, *, guided: bool) -> list[Timeline]:
-        negative = [slot.wording.negative for slot in self.slots] if guided else []
-        parts = zip(*(slot.wording.parts for slot in self.slots), strict=True)
+        negative = [sample.prepared.negative for sample in self.samples] if guided else []
+        parts = zip(*(sample.prepared.parts for sample in self.samples), strict=True)
         return negative + [line for part in parts for line in part]
 
     def _assembled(self, rows: Sequence[Tensor]) -> list[tuple[Tensor, Conditioning]]:

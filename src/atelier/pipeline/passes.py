@@ -28,7 +28,7 @@ from atelier.families.facts import LatentFormat
 from atelier.models.unet import UNet
 from atelier.models.vae import AutoencoderKL
 from atelier.pipeline.conditioning import Guide, States
-from atelier.pipeline.stages import Diffuse, Slot
+from atelier.pipeline.stages import Diffuse, Sample
 from atelier.request.model import Request, Resolved
 
 THUMBNAIL = 16
@@ -48,10 +48,10 @@ def diffuse(stage: Diffuse, unet: UNet, model: Checkpoint, states: States, devic
     table = _levels(asked, model)
     sigmas = run_sigmas(schedule.make(_schedule_options(asked)), table, request.steps, discard=discard)
     shape = (latent.channels, request.height // latent.factor, request.width // latent.factor)
-    noise, drawn = first_noises([_seed(slot, asked, latent) for slot in stage.slots], shape, asked.rng)
+    noise, drawn = first_noises([_seed(sample, asked, latent) for sample in stage.samples], shape, asked.rng)
     x = spec.begin(noise.to(device), float(sigmas[0]), unit=asked.sgm_noise_multiplier)
-    denoise = _guided(request, spec, sigmas, (model.parameterization, table), Guide(stage.slots, states, unet))
-    noises = _source(spec, [slot.seed for slot in stage.slots], drawn, x, sigmas, asked.rng)
+    denoise = _guided(request, spec, sigmas, (model.parameterization, table), Guide(stage.samples, states, unet))
+    noises = _source(spec, [sample.seed for sample in stage.samples], drawn, x, sigmas, asked.rng)
     for step in spec.make(_options(asked, spec, table))(denoise, x, sigmas, noises):
         if not bool(step.x.isfinite().all()):
             raise _not_finite(f"step {step.index + 1} of {step.total}: the latent", next(unet.parameters()))
@@ -80,11 +80,11 @@ def thumbnail(clean: Tensor, vae: AutoencoderKL, format_: LatentFormat) -> Image
     return decode(F.avg_pool2d(clean, shrink, ceil_mode=True), vae, format_)
 
 
-def _seed(slot: Slot, asked: Request, latent: LatentFormat) -> Seed:
+def _seed(sample: Sample, asked: Request, latent: LatentFormat) -> Seed:
     """A resize of nothing, or to one side only, is none."""
     width, height = asked.seed_resize or (0, 0)
     resized = (height // latent.factor, width // latent.factor) if min(width, height) >= latent.factor else None
-    return Seed(slot.seed, slot.variation_seed, asked.variation_strength, resized, asked.ensd)
+    return Seed(sample.seed, sample.variation_seed, asked.variation_strength, resized, asked.ensd)
 
 
 def _levels(asked: Request, model: Checkpoint) -> Levels:
@@ -126,7 +126,7 @@ def _guided(
     asked, (parameterization, levels) = request.asked, kind
     guidance = Guidance(
         scale=request.cfg_scale * spec.cfg,
-        weights=guide.slots[0].wording.weights,
+        weights=guide.samples[0].prepared.weights,
         rescale=asked.cfg_rescale,
         start=level_at(sigmas, asked.skip_early_cfg),
         end=asked.ngms,

@@ -7,37 +7,42 @@ from dataclasses import replace
 from types import MappingProxyType
 
 from atelier.diffusion.catalogue import samplers
-from atelier.pipeline.stages import Decode, Diffuse, Encode, Save, Slot, Stage
-from atelier.pipeline.wording import Wording, wording
+from atelier.pipeline.prepared import PreparedPrompt, prepared
+from atelier.pipeline.stages import Decode, Diffuse, Encode, Sample, Save, Stage
 from atelier.prompt import Clock, Warn, emphasis, silent, weighted
 from atelier.prompt.wildcards import Files
 from atelier.request.infotext import settings
-from atelier.request.model import Maker, Resolved
+from atelier.request.model import Provenance, Resolved
 
 NO_FILES: Files = MappingProxyType({})
 
 
 def plan(
-    request: Resolved, maker: Maker, *, together: int | None = None, files: Files = NO_FILES, warn: Warn = silent
+    request: Resolved,
+    provenance: Provenance,
+    *,
+    max_batch: int | None = None,
+    files: Files = NO_FILES,
+    warn: Warn = silent,
 ) -> tuple[Stage, ...]:
     """What to do, in order. A pure function but for `warn`.
 
-    together: at most so many pictures in one network call, a whole batch if None. Each group of pictures is finished
-    before the next one is begun. maker: for the infotexts. files: lines of wildcards by name. Raises BadInput for
+    max_batch: at most so many pictures in one network call, a whole batch if None. Each group of pictures is finished
+    before the next one is begun. provenance: for the infotexts. files: lines of wildcards by name. Raises BadInput for
     words that cannot be painted, UnknownName for an emphasis mode that is not there.
     """
     asked, spec = request.asked, samplers()[request.sampler]
     mode = emphasis(asked.emphasis)
     clock = Clock(request.steps * (1 if spec.alone else spec.calls), old=asked.old_timelines)
     request = replace(request, asked=asked.model_copy(update={"emphasis": mode.name}))
-    words: dict[int, Wording] = {}
+    words: dict[int, PreparedPrompt] = {}
     for seed in dict.fromkeys(_drawn_from(request)):
-        words[seed] = wording(request.prompt, request.negative_prompt, asked, seed, clock, files, warn)
-    slots = tuple(_slots(request, words, maker))
+        words[seed] = prepared(request.prompt, request.negative_prompt, asked, seed, clock, files, warn)
+    samples = tuple(_samples(request, words, provenance))
     groups = tuple(dict.fromkeys(group for w in words.values() for group in w.groups))
     for text in dict.fromkeys(text for group in groups for text in group):
         weighted(text, mode, warn)
-    return tuple(_stages(request, slots, Encode(request.model, groups, mode.name, asked.clip_skip or 1), together))
+    return tuple(_stages(request, samples, Encode(request.model, groups, mode.name, asked.clip_skip or 1), max_batch))
 
 
 def _drawn_from(request: Resolved) -> tuple[int, ...]:
@@ -45,34 +50,34 @@ def _drawn_from(request: Resolved) -> tuple[int, ...]:
     return request.variation_seeds if request.asked.variation_strength > 0 else request.seeds
 
 
-def _slots(request: Resolved, words: Mapping[int, Wording], maker: Maker) -> Iterator[Slot]:
+def _samples(request: Resolved, words: Mapping[int, PreparedPrompt], provenance: Provenance) -> Iterator[Sample]:
     for i, drawn_from in enumerate(_drawn_from(request)):
         word = words[drawn_from]
-        said = settings(request, i, (word.prompt, word.negative_prompt), maker)
-        yield Slot(i, request.seeds[i], request.variation_seeds[i], word, said)
+        said = settings(request, i, (word.prompt, word.negative_prompt), provenance)
+        yield Sample(i, request.seeds[i], request.variation_seeds[i], word, said)
 
 
-def _stages(request: Resolved, slots: Sequence[Slot], encode: Encode, together: int | None) -> Iterator[Stage]:
+def _stages(request: Resolved, samples: Sequence[Sample], encode: Encode, max_batch: int | None) -> Iterator[Stage]:
     yield encode
     asked = request.asked
-    for batch in _chunks(slots, asked.batch_size):
+    for batch in _chunks(samples, asked.batch_size):
         for alike in _alike(batch):
-            for group in _chunks(alike, together or asked.batch_size):
+            for group in _chunks(alike, max_batch or asked.batch_size):
                 yield Diffuse(request, group)
                 yield Decode(request.model, group)
                 if asked.output is not None:
-                    yield Save(group, len(slots), asked.output)
+                    yield Save(group, len(samples), asked.output)
 
 
-def _alike(slots: Sequence[Slot]) -> Iterator[tuple[Slot, ...]]:
+def _alike(samples: Sequence[Sample]) -> Iterator[tuple[Sample, ...]]:
     """Neighbours whose prompts have the same parts, which guidance can take together."""
     start = 0
-    for i in range(1, len(slots) + 1):
-        if i == len(slots) or slots[i].wording.weights != slots[start].wording.weights:
-            yield tuple(slots[start:i])
+    for i in range(1, len(samples) + 1):
+        if i == len(samples) or samples[i].prepared.weights != samples[start].prepared.weights:
+            yield tuple(samples[start:i])
             start = i
 
 
-def _chunks(slots: Sequence[Slot], length: int) -> Iterator[tuple[Slot, ...]]:
-    for start in range(0, len(slots), length):
-        yield tuple(slots[start : start + length])
+def _chunks(samples: Sequence[Sample], length: int) -> Iterator[tuple[Sample, ...]]:
+    for start in range(0, len(samples), length):
+        yield tuple(samples[start : start + length])

@@ -16,7 +16,7 @@ from atelier.pipeline.borrowed import Borrowed
 from atelier.pipeline.conditioning import States, encode
 from atelier.pipeline.resources import TEXT, UNET, VAE, Resources
 from atelier.pipeline.stages import Decode, Diffuse, Encode, Save, Stage
-from atelier.request.events import Event, Failed, Finished, PictureReady, Preview, Progress, Saved, Started
+from atelier.request.events import Event, Failed, Finished, ImageReady, Preview, Progress, Saved, Started
 from atelier.request.infotext import pixel_hash, write
 from atelier.request.model import ModelRef
 
@@ -34,7 +34,7 @@ def run(stages: Sequence[Stage], have: Resources, *, previews: float | None = No
     """
     started = time.monotonic()
     diffusing = [stage for stage in stages if isinstance(stage, Diffuse)]
-    pictures = sum(len(stage.slots) for stage in diffusing)
+    pictures = sum(len(stage.samples) for stage in diffusing)
     yield Started(pictures, sum(stage.request.steps for stage in diffusing))
     try:
         with Borrowed(have, stages, previews=previews is not None) as parts:
@@ -79,7 +79,7 @@ class _Work:
                 yield from self._save(stage)
 
     def _diffuse(self, stage: Diffuse) -> Iterator[Event]:
-        reference, first = stage.request.model, stage.slots[0].picture
+        reference, first = stage.request.model, stage.samples[0].picture
         model, unet = self.have.checkpoint(reference), self.parts.take(reference, UNET)
         for step in passes.diffuse(stage, unet, model, self.states, self.have.device):
             self.done += 1
@@ -97,19 +97,19 @@ class _Work:
     def _decode(self, stage: Decode) -> Iterator[Event]:
         model, vae = self.have.checkpoint(stage.model), self.parts.take(stage.model, VAE)
         painted: list[tuple[Image, str]] = []
-        for slot, latent in zip(stage.slots, self.latents, strict=True):
+        for sample, latent in zip(stage.samples, self.latents, strict=True):
             image = passes.decode(latent, vae, model.latent)
-            infotext = write(replace(slot.settings, pixel_hash=pixel_hash(image)))
+            infotext = write(replace(sample.settings, pixel_hash=pixel_hash(image)))
             painted.append((image, infotext))
-            yield PictureReady(slot.picture, slot.seed, image, infotext)
+            yield ImageReady(sample.picture, sample.seed, image, infotext)
         self.painted, self.latents = painted, ()
 
     def _save(self, stage: Save) -> Iterator[Event]:
-        for slot, (image, infotext) in zip(stage.slots, self.painted, strict=True):
+        for sample, (image, infotext) in zip(stage.samples, self.painted, strict=True):
             path = self.have.save(
-                image, infotext, output=stage.output, picture=slot.picture, pictures=stage.pictures, seed=slot.seed
+                image, infotext, output=stage.output, picture=sample.picture, pictures=stage.pictures, seed=sample.seed
             )
-            yield Saved(slot.picture, path)
+            yield Saved(sample.picture, path)
 
 
 class _Pace:

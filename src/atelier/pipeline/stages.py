@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from atelier.pipeline.wording import Wording
+from atelier.pipeline.prepared import PreparedPrompt
 from atelier.request.infotext import Settings
 from atelier.request.model import ModelRef, Resolved
 
 
 @dataclass(frozen=True, slots=True)
-class Slot:
+class Sample:
     """One picture of a request: its place (0-based), its seeds, its words, and what its infotext will say."""
 
     picture: int
     seed: int
     variation_seed: int
-    wording: Wording
+    prepared: PreparedPrompt
     settings: Settings
 
 
@@ -39,7 +39,7 @@ class Diffuse:
     """Paints latents from noise, all of these pictures at once; their prompts have the same weights of AND."""
 
     request: Resolved
-    slots: tuple[Slot, ...]
+    samples: tuple[Sample, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,14 +47,14 @@ class Decode:
     """Turns latents into pictures."""
 
     model: ModelRef
-    slots: tuple[Slot, ...]
+    samples: tuple[Sample, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Save:
     """Writes pictures to `output`; `pictures`: how many the whole request has."""
 
-    slots: tuple[Slot, ...]
+    samples: tuple[Sample, ...]
     pictures: int
     output: str
 

@@ -1,4 +1,4 @@
-"""What a run tells about itself, in order: Warned, Started, then Progress, Preview, PictureReady and Saved, then one of
+"""What a run tells about itself, in order: Warned, Started, then Progress, Preview, ImageReady and Saved, then one of
 Finished and Failed."""
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Preview:
 
 
 @dataclass(frozen=True, slots=True)
-class PictureReady:
+class ImageReady:
     """A finished picture and the text that makes it again."""
 
     picture: int
@@ -78,4 +78,4 @@ class Failed:
     error: AtelierError
 
 
-Event = Warned | Started | Progress | Preview | PictureReady | Saved | Finished | Failed
+Event = Warned | Started | Progress | Preview | ImageReady | Saved | Finished | Failed

@@ -193,7 +193,7 @@ class Resolved:
 
 
 @dataclass(frozen=True, slots=True)
-class Maker:
+class Provenance:
     """Who paints: the release of Atelier, the dtype and the device of the network, the libraries that compute."""
 
     version: str

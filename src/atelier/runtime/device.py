@@ -22,14 +22,14 @@ class Device:
     """Where and how networks run.
 
     dtype: of the U-Net and the text encoder; vae_dtype: of the autoencoder, whose activations leave fp16's range in
-    many published files; together: pictures per network call (one on the CPU, where a larger batch is no faster and
+    many published files; max_batch: pictures per network call (one on the CPU, where a larger batch is no faster and
     would change the last bits of a picture; None: a whole batch); small_dtype: of small networks, if they differ.
     """
 
     torch_device: torch.device
     dtype: torch.dtype
     vae_dtype: torch.dtype
-    together: int | None
+    max_batch: int | None
     channels_last: bool = True
     small_dtype: torch.dtype | None = None
 

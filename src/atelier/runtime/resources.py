@@ -35,7 +35,7 @@ Stamp = tuple[tuple[str, int, int], ...]
 """Name, size and time of change of each file."""
 
 
-class Machine:
+class ModelCache:
     """Implements `pipeline.resources.Resources`. Threads may share one.
 
     keep: whether the parts of the model that was used last stay in memory for the next run; without it a part leaves

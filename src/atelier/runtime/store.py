@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from atelier.errors import BadFile, BadInput, StorageFull
-from atelier.request.infotext_image import save_options
+from atelier.request.infotext.image import save_options
 from atelier.weights.formats.atomic import new_file, reachable, sweep
 
 if TYPE_CHECKING:

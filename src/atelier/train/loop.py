@@ -28,7 +28,7 @@ B = TypeVar("B")
 
 
 @dataclass(frozen=True, slots=True)
-class Machine:
+class Placement:
     """Where the arithmetic runs. dtype: of the matrix products; weights stay in float32."""
 
     device: torch.device

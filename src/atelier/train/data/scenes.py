@@ -272,7 +272,7 @@ def _until(draw: Callable[[], T], accept: Callable[[T], bool]) -> T:
 
 @functools.cache
 def _hash(*words: str) -> float:
-    """A number in [0, 1) that depends on the words alone, the same on every machine."""
+    """A number in [0, 1) that depends on the words alone, the same on every placement."""
     digest = hashlib.blake2b("\0".join(words).encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") / 2**64
 

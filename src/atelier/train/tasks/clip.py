@@ -22,7 +22,7 @@ from atelier.train.batches import Captioned, CaptionedPictures, Order, captioned
 from atelier.train.data.dataset import Dataset
 from atelier.train.data.sheet import sheet
 from atelier.train.folder import writing
-from atelier.train.loop import Machine, Validation
+from atelier.train.loop import Placement, Validation
 from atelier.train.optimizers import optimizers, stepped
 from atelier.train.recipe import ClipRecipe
 from atelier.train.sources import dataset, identity
@@ -123,8 +123,8 @@ OUTER = ("text.token_embedding", "text.position_embedding", "vision.patch_embedd
 class ClipTask:
     """Both towers on captioned pictures. A new run writes its vocabulary into `folder`/tokenizer first."""
 
-    def __init__(self, recipe: ClipRecipe, machine: Machine, folder: Path) -> None:
-        self.recipe, self.machine = recipe, machine
+    def __init__(self, recipe: ClipRecipe, placement: Placement, folder: Path) -> None:
+        self.recipe, self.placement = recipe, placement
         self._data, self._held_out = dataset(recipe.data, "train"), dataset(recipe.data, "held_out")
         self.vocabulary = _vocabulary(recipe, self._data, folder)
         torch.manual_seed(recipe.run.seed)
@@ -133,7 +133,7 @@ class ClipTask:
         initialise(self.clip.vision)
         if recipe.begin:
             self._keep_text(towers_at(Path(recipe.begin)))
-        self.clip = self.clip.to(machine.device)
+        self.clip = self.clip.to(placement.device)
         self._optimizers = optimizers("clip", self.clip, recipe.optim, OUTER)
 
     def _keep_text(self, start: Towers) -> None:
@@ -170,10 +170,10 @@ class ClipTask:
         return CaptionedPictures(self._data, order, self.vocabulary)
 
     def update(self, _: int, batch: Captioned, /) -> Mapping[str, Tensor]:
-        tokens = torch.from_numpy(batch.tokens).to(self.machine.device)
-        with self.machine.autocast():
+        tokens = torch.from_numpy(batch.tokens).to(self.placement.device)
+        with self.placement.autocast():
             texts = self.clip.embed_text(tokens)
-            images = self.clip.embed_image(normalised(batch.pixels, self.machine.device))
+            images = self.clip.embed_image(normalised(batch.pixels, self.placement.device))
         loss = contrastive_loss(texts, images, self.clip.logit_scale.exp())
         norm = stepped(self._optimizers, self.clip, loss, self.recipe.optim.clip)
         with torch.no_grad():
@@ -182,7 +182,7 @@ class ClipTask:
 
     def validate(self) -> Validation:
         """Retrieval among held-out pictures."""
-        found = retrieval(self.clip, self._held_out, self.vocabulary, self.machine.device)
+        found = retrieval(self.clip, self._held_out, self.vocabulary, self.placement.device)
         return Validation({"r@1": found.r_at_1}, {"retrieval": found.page(SHOWN)})
 
     def extra(self) -> Mapping[str, Any]:

@@ -30,7 +30,7 @@ from atelier.train import objective, randomness
 from atelier.train.batches import Order, stack, token_rows
 from atelier.train.data.sheet import sheet
 from atelier.train.latents import CHUNK, Latents, Pool, PoolBatches, encoder_digest
-from atelier.train.loop import Machine, Validation
+from atelier.train.loop import Placement, Validation
 from atelier.train.optimizers import optimizers, stepped, whitening
 from atelier.train.parts import content
 from atelier.train.recipe import DenoiserRecipe
@@ -107,9 +107,9 @@ def _no_noise(sigma: Tensor, following: Tensor) -> Tensor:
 class DenoiserTask:
     """A U-Net on latents of the pool, which worker processes make in `cache`."""
 
-    def __init__(self, recipe: DenoiserRecipe, machine: Machine, frozen: Frozen, cache: Path) -> None:
+    def __init__(self, recipe: DenoiserRecipe, placement: Placement, frozen: Frozen, cache: Path) -> None:
         _check_size(recipe, frozen)
-        self.recipe, self.machine, self._frozen = recipe, machine, frozen
+        self.recipe, self.placement, self._frozen = recipe, placement, frozen
         self.parameterization = parameterization(recipe.loss.prediction)
         self.levels = zero_terminal(scaled_linear()) if recipe.loss.zero_snr else scaled_linear()
         self._data, self._held_out = dataset(recipe.data, "train"), dataset(recipe.data, "held_out")
@@ -132,14 +132,14 @@ class DenoiserTask:
                 frozen.text.spec, {n: t for n, t in frozen.text.state_dict().items() if not n.startswith("projection.")}
             ),
         }
-        self._vae = channels_last(frozen.vae.to(machine.device)).eval()
-        self._text = frozen.text.to(machine.device).eval()
+        self._vae = channels_last(frozen.vae.to(placement.device)).eval()
+        self._text = frozen.text.to(placement.device).eval()
         torch.manual_seed(recipe.run.seed)
         self.unet = UNet(spec_of(recipe, frozen.vae.spec.latent, frozen.text.spec.width))
         initialise(self.unet)
-        self.unet = channels_last(self.unet.to(machine.device))
+        self.unet = channels_last(self.unet.to(placement.device))
         self._optimizers = optimizers("unet", self.unet, recipe.optim, ("conv_in.", "conv_out."), self._bases())
-        self._empty = torch.tensor(self._vocabulary.ids(""), device=machine.device)
+        self._empty = torch.tensor(self._vocabulary.ids(""), device=placement.device)
         self._measured: tuple[Tensor, Tensor] | None = None
 
     @torch.no_grad()
@@ -149,7 +149,7 @@ class DenoiserTask:
         if not gain:
             return {}
         captions = [self._data.caption(i) for i in range(min(SURVEYED, self._data.length or SURVEYED))]
-        tokens = torch.tensor([self._vocabulary.ids(c) for c in captions], device=self.machine.device)
+        tokens = torch.tensor([self._vocabulary.ids(c) for c in captions], device=self.placement.device)
         basis = whitening(torch.cat([self._text(part).last for part in torch.split(tokens, CHUNK)]), gain)
         return {name: basis for name, _ in self.unet.named_parameters() if name.endswith(READERS)}
 
@@ -179,7 +179,7 @@ class DenoiserTask:
         return PoolBatches(self._pool, Order(self._pool.length, run.batch, run.seed, first_in_turn=endless))
 
     def update(self, step: int, batch: Latents, /) -> Mapping[str, Tensor]:
-        device, seed = self.machine.device, self.recipe.run.seed
+        device, seed = self.placement.device, self.recipe.run.seed
         clean = torch.from_numpy(batch.latents).to(device).float().contiguous(memory_format=torch.channels_last)
         noise = randomness.normal(clean.shape, seed, "noise", step).to(device)
         t = self._times(step, len(clean)).to(device)
@@ -196,7 +196,7 @@ class DenoiserTask:
 
         weights = self.recipe.loss
         snr = weights.snr_floor, weights.snr_gamma
-        with self.machine.autocast():
+        with self.placement.autocast():
             return objective.loss(net, self.parameterization, self.levels, clean, noise, t, snr, weights.detail)
 
     def _times(self, step: int, count: int) -> Tensor:
@@ -218,7 +218,7 @@ class DenoiserTask:
     def validate(self) -> Validation:
         """The loss of held-out pictures, and what is painted of their captions."""
         captions = [self._held_out.caption(i) for i in range(SHOWN)]
-        pictures = self.paint(captions)
+        pictures = self.generate(captions)
         return Validation({"held_out": self._held_out_loss()}, {"pictures": sheet(list(pictures), captions, columns=8)})
 
     @torch.no_grad()
@@ -235,7 +235,7 @@ class DenoiserTask:
 
     def _encoded(self, indices: range) -> tuple[Tensor, Tensor]:
         """Latents and text states of held-out pictures."""
-        device = self.machine.device
+        device = self.placement.device
         chunks = [indices[i : i + CHUNK] for i in range(0, len(indices), CHUNK)]
         images = (to_image(stack(self._held_out, chunk), device) for chunk in chunks)
         clean = torch.cat([self._vae.encode(image).mode() for image in images]) * self._frozen.latent_scale
@@ -243,9 +243,9 @@ class DenoiserTask:
         return clean, self._text(tokens).last
 
     @torch.no_grad()
-    def paint(self, captions: list[str]) -> NDArray[np.uint8]:
+    def generate(self, captions: list[str]) -> NDArray[np.uint8]:
         """Pictures of the captions with the weights as they are: 20 Euler steps, the recipe's CFG scale."""
-        device = self.machine.device
+        device = self.placement.device
         tokens = torch.tensor([self._vocabulary.ids(c) for c in captions], device=device)
         positive = self._text(tokens).last
         negative = self._text(self._empty[None]).last.expand_as(positive)

@@ -21,7 +21,7 @@ from atelier.train import randomness
 from atelier.train.batches import Order, Pictures, stack
 from atelier.train.data.dataset import Dataset
 from atelier.train.data.sheet import sheet
-from atelier.train.loop import Machine, Validation
+from atelier.train.loop import Placement, Validation
 from atelier.train.optimizers import adamw, optimizers, stepped
 from atelier.train.recipe import VaeRecipe
 from atelier.train.sources import dataset, identity
@@ -100,8 +100,8 @@ def _new(recipe: VaeRecipe) -> AutoencoderKL:
 class _Critic:
     """The patch discriminator and its optimizer."""
 
-    def __init__(self, recipe: VaeRecipe, machine: Machine) -> None:
-        self.net = channels_last(PatchDiscriminator(recipe.loss.gan_width).to(machine.device))
+    def __init__(self, recipe: VaeRecipe, placement: Placement) -> None:
+        self.net = channels_last(PatchDiscriminator(recipe.loss.gan_width).to(placement.device))
         self.optimizer = adamw([self.net], recipe.optim, recipe.loss.gan_rate)
         self._limit = recipe.optim.clip
 
@@ -115,14 +115,14 @@ class _Critic:
 class VaeTask:
     """Reconstruction, gradients and KL; where loss.gan is not 0, a critic that is taught in turn."""
 
-    def __init__(self, recipe: VaeRecipe, machine: Machine) -> None:
-        self.recipe, self.machine = recipe, machine
+    def __init__(self, recipe: VaeRecipe, placement: Placement) -> None:
+        self.recipe, self.placement = recipe, placement
         self._data, self._held_out = dataset(recipe.data, "train"), dataset(recipe.data, "held_out")
         torch.manual_seed(recipe.run.seed)
-        self.vae = channels_last(_new(recipe).to(machine.device))
+        self.vae = channels_last(_new(recipe).to(placement.device))
         outer = ("encoder.conv_in.", "decoder.conv_out.")
         self._painters = optimizers("vae", self.vae, recipe.optim, outer)
-        self._critic = _Critic(recipe, machine) if recipe.loss.gan else None
+        self._critic = _Critic(recipe, placement) if recipe.loss.gan else None
 
     def begin(self) -> None:
         if not self.recipe.begin:
@@ -155,9 +155,9 @@ class VaeTask:
         return Pictures(self._data, Order(self._data.length, self.recipe.run.batch, self.recipe.run.seed))
 
     def update(self, step: int, batch: NDArray[np.uint8], /) -> Mapping[str, Tensor]:
-        image = to_image(batch, self.machine.device)
+        image = to_image(batch, self.placement.device)
         weights, seed = self.recipe.loss, self.recipe.run.seed
-        with self.machine.autocast():
+        with self.placement.autocast():
             posterior = self.vae.encode(image)
             noise = randomness.normal(posterior.mean.shape, seed, "posterior", step)
             latent = disturbed(posterior.sample(noise.to(image.device)), weights.noise, seed, step)
@@ -186,7 +186,7 @@ class VaeTask:
     def validate(self) -> Validation:
         """PSNR in dB of the held-out pictures, and a sheet of some beside what became of them."""
         count = min(self.recipe.data.validation, self._held_out.length or self.recipe.data.validation)
-        images = to_image(stack(self._held_out, range(count)), self.machine.device)
+        images = to_image(stack(self._held_out, range(count)), self.placement.device)
         painted = torch.cat([self.vae.decode(self.vae.encode(chunk).mode()) for chunk in torch.split(images, 64)])
         quality = psnr(painted, images).mean()
         pairs = [p for pair in zip(to_pixels(images[:16]), to_pixels(painted[:16]), strict=True) for p in pair]

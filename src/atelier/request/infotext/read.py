@@ -5,15 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from atelier.request.infotext_comfy import read_graph
-from atelier.request.infotext_fields import as_fields
-from atelier.request.infotext_foreign import read_civitai, read_dream, read_fields
-from atelier.request.infotext_graph import as_graph
-from atelier.request.infotext_keys import NAMES
-from atelier.request.infotext_pairs import Pair
-from atelier.request.infotext_record import Infotext, Pairs
-from atelier.request.infotext_sampler import is_schedule, is_titled
-from atelier.request.infotext_text import Parts, split_text
+from atelier.request.infotext.comfy import read_graph
+from atelier.request.infotext.fields import as_fields
+from atelier.request.infotext.foreign import read_civitai, read_dream, read_fields
+from atelier.request.infotext.graph import as_graph
+from atelier.request.infotext.keys import NAMES
+from atelier.request.infotext.pairs import Pair
+from atelier.request.infotext.record import Infotext, Pairs
+from atelier.request.infotext.sampler import is_schedule, is_titled
+from atelier.request.infotext.text import Parts, split_text
 
 _HASH = re.compile(r"[\w. +/\-()\[\]]+:\s*[0-9a-fA-F]{6,64}")
 

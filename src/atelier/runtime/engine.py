@@ -19,12 +19,12 @@ from atelier.families.embedded import EMBEDDED
 from atelier.pipeline.plan import NO_FILES, plan
 from atelier.pipeline.run import run
 from atelier.prompt import Warn, silent, without_comments
-from atelier.request.events import Event, Failed, PictureReady, Warned
-from atelier.request.model import LIMITS, SIDE_STEP, Maker, ModelRef, Request, Resolved
+from atelier.request.events import Event, Failed, ImageReady, Warned
+from atelier.request.model import LIMITS, SIDE_STEP, ModelRef, Provenance, Request, Resolved
 from atelier.request.resolve import Defaults, Offer, resolve
 from atelier.runtime.device import Device
 from atelier.runtime.library import Library, Model
-from atelier.runtime.resources import Machine
+from atelier.runtime.resources import ModelCache
 from atelier.runtime.store import Destination
 from atelier.runtime.words import Words
 from atelier.weights.hashes import HashCache
@@ -46,7 +46,7 @@ HASH_DIGITS = 10
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
+class GeneratedImage:
     """A painted picture: a PIL image, the seed that makes it again, and A1111's text of parameters."""
 
     image: Image
@@ -64,7 +64,7 @@ class Picture:
         return destination.save(self.image, self.infotext, picture=0, pictures=1, seed=self.seed)
 
 
-class Studio:
+class Engine:
     """Paints with the models of one library on one device.
 
     hashes: remembers what files hash to. version: of Atelier, for the infotexts. keep: the model that was used last
@@ -83,14 +83,14 @@ class Studio:
     ) -> None:
         self.device, self.library, self.words = device, library, words or Words()
         self._hashes, self._version = hashes, version
-        self._machine = Machine(device, keep=keep)
+        self._cache = ModelCache(device, keep=keep)
 
     def resolve(self, request: Request, warn: Warn = silent) -> Resolved:
         """Leaves nothing of a request open. Raises BadInput for what cannot be painted, before any work is done."""
         found = self._find(request, warn)
-        model = self._machine.open(found.path)
+        model = self._cache.open(found.path)
         _check_paints_from_text(model)
-        reference = self._machine.refer(found.name, model, self._hashes)
+        reference = self._cache.refer(found.name, model, self._hashes)
         resolved = resolve(request, Offer(_method, reference, _defaults(model)))
         if request.output is not None:
             Destination.of(request.output).prepare()
@@ -108,21 +108,21 @@ class Studio:
         """
         warnings: list[str] = []
         resolved = self.resolve(request, warnings.append)
-        together = 1 if samplers()[resolved.sampler].alone else self.device.together
+        max_batch = 1 if samplers()[resolved.sampler].alone else self.device.max_batch
         has_wildcards = request.choices and "__" in resolved.prompt + resolved.negative_prompt
         files = self.words.wildcards() if has_wildcards else NO_FILES
-        stages = plan(resolved, self._maker(resolved), together=together, files=files, warn=warnings.append)
+        stages = plan(resolved, self._provenance(resolved), max_batch=max_batch, files=files, warn=warnings.append)
         warnings += [*_without_effect(request), *_unread(resolved)]
-        return self._told(warnings, run(stages, self._machine, previews=previews))
+        return self._told(warnings, run(stages, self._cache, previews=previews))
 
-    def paint(self, request: Request) -> list[Picture]:
+    def generate(self, request: Request) -> list[GeneratedImage]:
         """Paints a request. Raises AtelierError."""
-        pictures: list[Picture] = []
+        pictures: list[GeneratedImage] = []
         with closing(self.events(request)) as events:
             for event in events:
                 match event:
-                    case PictureReady(_, seed, image, infotext):
-                        pictures.append(Picture(image, seed, infotext))
+                    case ImageReady(_, seed, image, infotext):
+                        pictures.append(GeneratedImage(image, seed, infotext))
                     case Failed(error):
                         raise error
                     case _:
@@ -149,9 +149,9 @@ class Studio:
         files = (model for model in self.library.models() if model.path.is_file())
         return next((m for m in files if (self._hashes.known(m.path) or "").startswith(wanted)), None)
 
-    def _maker(self, resolved: Resolved) -> Maker:
-        dtype = self._machine.dtype(resolved.model)
-        return Maker(self._version, dtype, str(self.device.torch_device), f"torch {torch.__version__}")
+    def _provenance(self, resolved: Resolved) -> Provenance:
+        dtype = self._cache.dtype(resolved.model)
+        return Provenance(self._version, dtype, str(self.device.torch_device), f"torch {torch.__version__}")
 
     @staticmethod
     def _told(warnings: list[str], events: Generator[Event]) -> Generator[Event]:

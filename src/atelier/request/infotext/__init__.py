@@ -1,6 +1,6 @@
 """What makes a picture again, as text: written for every picture, read from pictures of every kind.
 
-The form is A1111's, which the field's tools read. Keys and fields are one table, `infotext_keys`; `write` and `read` go
+The form is A1111's, which the field's tools read. Keys and fields are one table, `keys`; `write` and `read` go
 through it in opposite directions.
 """
 
@@ -11,13 +11,13 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from atelier.request.infotext_keys import Settings, Size
-from atelier.request.infotext_pairs import joined, quoted
-from atelier.request.infotext_read import read
-from atelier.request.infotext_record import Infotext
-from atelier.request.infotext_request import interpret, to_request, without_effect
-from atelier.request.infotext_write import write
-from atelier.request.model import Maker, Request, Resolved, Rng
+from atelier.request.infotext.keys import Settings, Size
+from atelier.request.infotext.pairs import joined, quoted
+from atelier.request.infotext.read import read
+from atelier.request.infotext.record import Infotext
+from atelier.request.infotext.request import interpret, to_request, without_effect
+from atelier.request.infotext.write import write
+from atelier.request.model import Provenance, Request, Resolved, Rng
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -44,7 +44,7 @@ COPIED = frozenset(Settings.__slots__) & frozenset(Request.model_fields) - {"pro
 """Fields that mean the same in a request and in an infotext."""
 
 
-def settings(request: Resolved, picture: int, words: tuple[str, str], maker: Maker) -> Settings:
+def settings(request: Resolved, picture: int, words: tuple[str, str], provenance: Provenance) -> Settings:
     """What the infotext of picture `picture` (0-based) says, but for the hash of its pixels.
 
     words: its prompt and negative prompt, with the choices made; where they differ from the request's these are kept
@@ -68,10 +68,10 @@ def settings(request: Resolved, picture: int, words: tuple[str, str], maker: Mak
         model_hash=request.model.sha256[:10],
         model=request.model.name,
         rng=RNG_VALUES[asked.rng],
-        dtype=maker.dtype,
-        device=maker.device,
-        libraries=maker.libraries,
-        version=f"atelier-{maker.version}",
+        dtype=provenance.dtype,
+        device=provenance.device,
+        libraries=provenance.libraries,
+        version=f"atelier-{provenance.version}",
     )
 
 

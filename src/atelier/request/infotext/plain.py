@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from atelier.request.infotext_fields import Fields, as_fields, pairs_of, sampler_of, size_of
-from atelier.request.infotext_record import Infotext
-from atelier.request.infotext_sampler import is_schedule
+from atelier.request.infotext.fields import Fields, as_fields, pairs_of, sampler_of, size_of
+from atelier.request.infotext.record import Infotext
+from atelier.request.infotext.sampler import is_schedule
 
 _NAMES: Mapping[str, tuple[str, ...]] = {
     "prompt": ("prompt", "positiveprompt", "positive"),

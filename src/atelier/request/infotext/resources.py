@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import cast
 
-from atelier.request.infotext_fields import as_fields
-from atelier.request.infotext_record import Infotext
+from atelier.request.infotext.fields import as_fields
+from atelier.request.infotext.record import Infotext
 
 CIVITAI = "Civitai resources"
 LORAS = frozenset({"lora", "lycoris", "locon", "dora"})

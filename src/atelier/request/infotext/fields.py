@@ -7,8 +7,8 @@ import re
 from collections.abc import Mapping
 from typing import cast
 
-from atelier.request.infotext_record import Pairs
-from atelier.request.infotext_sampler import OTHER_NAMES
+from atelier.request.infotext.record import Pairs
+from atelier.request.infotext.sampler import OTHER_NAMES
 
 Fields = Mapping[str, object]
 

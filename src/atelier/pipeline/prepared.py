@@ -11,7 +11,7 @@ from atelier.request.model import Request
 
 
 @dataclass(frozen=True, slots=True)
-class Wording:
+class PreparedPrompt:
     """prompt, negative_prompt: as infotexts say them. parts: a timeline for each side of AND, with their weights."""
 
     prompt: str
@@ -26,9 +26,9 @@ class Wording:
         return (self.negative.texts, *(part.texts for part in self.parts))
 
 
-def wording(
+def prepared(
     prompt: str, negative_prompt: str, asked: Request, seed: int, clock: Clock, files: Files, warn: Warn
-) -> Wording:
+) -> PreparedPrompt:
     """The words of a picture with this seed.
 
     Raises BadInput for a prompt over the limits, wildcards that include themselves, and, unless the request is
@@ -41,7 +41,7 @@ def wording(
     phrase = parse(without_comments(said), warn)
     for network in phrase.networks:
         _refuse(network, warn if asked.lenient else None)
-    return Wording(
+    return PreparedPrompt(
         prompt=said,
         negative_prompt=unsaid,
         parts=tuple(part.timeline(clock) for part in phrase.parts),

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from atelier.request.infotext_version import Version
+from atelier.request.infotext.version import Version
 
 AUTOMATIC, UNIFORM = "Automatic", "Uniform"
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from atelier.request.infotext_keys import KEYS, LAST_KEYS, Key, Settings
-from atelier.request.infotext_pairs import joined, json_text, quoted
-from atelier.request.infotext_read import read
-from atelier.request.infotext_text import NEGATIVE, NEGATIVE_KEY, PROMPT_KEY
+from atelier.request.infotext.keys import KEYS, LAST_KEYS, Key, Settings
+from atelier.request.infotext.pairs import joined, json_text, quoted
+from atelier.request.infotext.read import read
+from atelier.request.infotext.text import NEGATIVE, NEGATIVE_KEY, PROMPT_KEY
 
 
 def write(settings: Settings) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from atelier.request.infotext_graph import MAX_HOPS, Graph, Node, Wire, as_wire, held
+from atelier.request.infotext.graph import MAX_HOPS, Graph, Node, Wire, as_wire, held
 
 _MAX_VISITS = 200
 _TEXTS = ("populated_text", "text", "text_g", "prompt", "t5xxl", "clip_l", "string", "value", "wildcard_text")

@@ -10,12 +10,12 @@ from html import unescape
 from typing import TYPE_CHECKING
 
 from atelier.errors import BadInput
-from atelier.request.infotext_fields import as_fields
-from atelier.request.infotext_foreign import read_dream, read_fields
-from atelier.request.infotext_plain import read_chunks
-from atelier.request.infotext_read import read, read_object
-from atelier.request.infotext_record import Infotext
-from atelier.request.infotext_stealth import stealth_text
+from atelier.request.infotext.fields import as_fields
+from atelier.request.infotext.foreign import read_dream, read_fields
+from atelier.request.infotext.plain import read_chunks
+from atelier.request.infotext.read import read, read_object
+from atelier.request.infotext.record import Infotext
+from atelier.request.infotext.stealth import stealth_text
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -11,9 +11,9 @@ import shlex
 from collections.abc import Callable, Iterator
 from typing import cast
 
-from atelier.request.infotext_fields import Fields, as_fields, hash_of, pairs_of, sampler_of, size_of, text_of
-from atelier.request.infotext_plain import read_plain
-from atelier.request.infotext_record import Infotext
+from atelier.request.infotext.fields import Fields, as_fields, hash_of, pairs_of, sampler_of, size_of, text_of
+from atelier.request.infotext.plain import read_plain
+from atelier.request.infotext.record import Infotext
 
 
 def read_fields(found: Fields) -> Infotext | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from atelier.request.infotext_record import Pairs
+from atelier.request.infotext.record import Pairs
 
 
 def _names(text: str) -> tuple[str, ...]:

@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterator
 from typing import cast
 
-from atelier.request.infotext_changes import NODE
-from atelier.request.infotext_graph import Graph, Node, Scalar, Wire, as_object, first, held, stem, upstream
+from atelier.request.infotext.changes import NODE
+from atelier.request.infotext.graph import Graph, Node, Scalar, Wire, as_object, first, held, stem, upstream
 
 _CHANGES = re.compile(
     "controlnet|ipadapter|t2iadapter|instantid|pulid|photomaker|faceid|gligen|unclip|stylemodel|instructpixtopix|"

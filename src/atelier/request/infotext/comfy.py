@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from atelier.request.infotext_changes import NODE
-from atelier.request.infotext_graph import Graph, Node, Scalar, Wire, along, first, stem, upstream
-from atelier.request.infotext_graph_adds import changing_nodes, networks_of, parts_of_steps, vae_of
-from atelier.request.infotext_graph_text import prompt_of
-from atelier.request.infotext_record import Infotext
+from atelier.request.infotext.changes import NODE
+from atelier.request.infotext.graph import Graph, Node, Scalar, Wire, along, first, stem, upstream
+from atelier.request.infotext.graph_adds import changing_nodes, networks_of, parts_of_steps, vae_of
+from atelier.request.infotext.graph_text import prompt_of
+from atelier.request.infotext.record import Infotext
 
 _SEEDS = ("seed", "noise_seed")
 _MODELS = ("ckpt_name", "unet_name", "model_name")

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from atelier.errors import BadInput
-from atelier.request.infotext_changes import changes as changes_of
-from atelier.request.infotext_keys import ALL_KEYS, Settings
-from atelier.request.infotext_record import Infotext
-from atelier.request.infotext_sampler import (
+from atelier.request.infotext.changes import changes as changes_of
+from atelier.request.infotext.keys import ALL_KEYS, Settings
+from atelier.request.infotext.record import Infotext
+from atelier.request.infotext.sampler import (
     AUTOMATIC,
     TIMESTEP_SAMPLERS,
     chooses_levels,
@@ -18,8 +18,8 @@ from atelier.request.infotext_sampler import (
     method,
     novelai_sampler,
 )
-from atelier.request.infotext_settings import Reading, settings_of
-from atelier.request.infotext_version import version_of
+from atelier.request.infotext.settings import Reading, settings_of
+from atelier.request.infotext.version import version_of
 from atelier.request.model import SIDE_STEP, Request
 
 RNGS: Mapping[str, str] = {

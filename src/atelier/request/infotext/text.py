@@ -11,8 +11,8 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from atelier.request.infotext_keys import BY_NAME
-from atelier.request.infotext_pairs import Pair, each_pair, split_pairs
+from atelier.request.infotext.keys import BY_NAME
+from atelier.request.infotext.pairs import Pair, each_pair, split_pairs
 
 NEGATIVE = "Negative prompt:"
 PROMPT_KEY, NEGATIVE_KEY = "Prompt", "Negative prompt"
