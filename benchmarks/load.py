@@ -48,7 +48,7 @@ def ours(options: argparse.Namespace) -> dict[str, Any]:
     from pathlib import Path
 
     from atelier.pipeline.resources import TEXT, UNET, VAE
-    from atelier.request.model import ModelRef
+    from atelier.request.resolved import ModelRef
     from atelier.runtime.device import pick
     from atelier.runtime.resources import ModelCache
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 from atelier import __version__
 
 if TYPE_CHECKING:
-    from atelier.request.model import Rng
+    from atelier.request.resolved import Rng
     from atelier.runtime.engine import Engine, GeneratedImage
     from atelier.runtime.library import Library
     from atelier.runtime.words import Words

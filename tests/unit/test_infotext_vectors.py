@@ -6,7 +6,7 @@ import pytest
 
 from atelier.request.infotext import interpret, read, to_request
 from atelier.request.infotext.a1111 import filled, said
-from atelier.request.infotext.keys import Size
+from atelier.request.resolved import Size
 from atelier.request.infotext.version import version_of
 
 FIRST = (

@@ -28,34 +28,33 @@ MAX_ORDER = 12
 class Options:
     """The knobs of all samplers; a sampler reads those that its spec lists in `uses` and ignores the others.
 
-    eta: share of the noise that a step renews, 0 = none; None = the sampler's own default.
+    eta: share of the noise that a step renews, 0 = none.
     s_churn, s_tmin, s_tmax: noise added before a step, and between which levels (Karras et al. 2022, algorithm 2).
     s_noise: factor on all noise added on the way. order: history that a multistep solver uses, at most what it has
-    weights for; None = its own default. variant, lower_order_final: UniPC's form, None = the sampler's own, and whether
-    its order falls towards the end.
+    weights for. variant, lower_order_final: UniPC's form, and whether its order falls towards the end.
     levels: the model's, for samplers that speak of its timesteps; None = Stable Diffusion's.
     """
 
-    eta: float | None = None
+    eta: float = 1.0
     s_churn: float = 0.0
     s_tmin: float = 0.0
     s_tmax: float = math.inf
     s_noise: float = 1.0
-    order: int | None = None
+    order: int = 1
     levels: Levels | None = None
-    variant: Variant | None = None
+    variant: Variant = "bh1"
     lower_order_final: bool = True
 
     def __post_init__(self) -> None:
         for name in ("eta", "s_churn", "s_tmin", "s_noise"):
             value = getattr(self, name)
-            if value is not None and not (math.isfinite(value) and value >= 0):
+            if not (math.isfinite(value) and value >= 0):
                 raise BadInput(f"sampler option {name} is {value}: use a number of 0 or more")
         if math.isnan(self.s_tmax):
             raise BadInput("sampler option s_tmax is not a number: leave it out for no limit")
-        if self.order is not None and not 1 <= self.order <= MAX_ORDER:
+        if not 1 <= self.order <= MAX_ORDER:
             raise BadInput(f"sampler option order is {self.order}: use 1 to {MAX_ORDER}")
-        if self.variant is not None and self.variant not in VARIANTS:
+        if self.variant not in VARIANTS:
             raise BadInput(f"sampler option variant is {self.variant!r}: use {', '.join(VARIANTS)}")
 
     @property
@@ -65,6 +64,7 @@ class Options:
 
 
 DEFAULTS = Options()
+"""Of a sampler that names no others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +78,7 @@ class SamplerSpec:
     start: "sigma" = noise * sigma, "unit" = noise * sqrt(1 + sigma^2), as samplers that count in timesteps begin.
     unguided: reads Prediction.unguided. cfg: factor on the CFG scale. flow: its formulas hold on a flow path as well.
     alone: the pictures of a batch would influence each other's steps; to be run one picture at a time.
+    own: its options where nobody says others.
     own_levels: it chooses its levels itself, between the ends of its own schedule; another one would be for nothing.
     """
 
@@ -97,6 +98,7 @@ class SamplerSpec:
     flow: bool = False
     alone: bool = False
     own_levels: bool = False
+    own: Options = DEFAULTS
 
     def begin(self, noise: Tensor, sigma: float, *, unit: bool = False) -> Tensor:
         """The latent a sampler starts from when there is no picture yet: unit noise at level `sigma`.
@@ -143,10 +145,6 @@ def settled(x: Tensor, at: Interval) -> Tensor:
     Such samplers keep x / sqrt(1 + sigma^2), of variance 1, and stop at the table's first level.
     """
     return x / math.sqrt(1 + at.target**2) if at.index == at.total - 1 else x
-
-
-def eta_of(options: Options, default: float = 1.0) -> float:
-    return default if options.eta is None else options.eta
 
 
 def churned(at: Interval, x: Tensor, options: Options, noise: NoiseSource) -> tuple[Tensor, float]:

@@ -60,7 +60,7 @@ class ScheduleSpec:
 
     exact: n steps give n+1 sigmas; otherwise the number may differ, as in the program it comes from.
     to_zero: the last sigma is 0; otherwise it is the model's smallest. steps: how many there are whatever is asked for,
-    of a list of sigmas given by hand.
+    of a list of sigmas given by hand. rho: the exponent where nobody says another.
     """
 
     name: str
@@ -70,6 +70,7 @@ class ScheduleSpec:
     exact: bool = True
     to_zero: bool = True
     steps: int | None = None
+    rho: float = 1.0
 
 
 RANGE = frozenset({"sigma_min", "sigma_max"})

@@ -9,7 +9,7 @@ from typing import Self, cast
 
 from atelier.pipeline.resources import TEXT, UNET, VAE, PartOf, Resources, T
 from atelier.pipeline.stages import Decode, Diffuse, Encode, Stage
-from atelier.request.model import ModelRef
+from atelier.request.resolved import ModelRef
 
 Key = tuple[ModelRef, PartOf[object]]
 
@@ -53,8 +53,8 @@ def _needs(stage: Stage, *, previews: bool) -> list[Key]:
     match stage:
         case Encode(model):
             return [(model, TEXT)]
-        case Diffuse(request):
-            return [(request.model, UNET), (request.model, VAE)] if previews else [(request.model, UNET)]
+        case Diffuse(resolved):
+            return [(resolved.model, UNET), (resolved.model, VAE)] if previews else [(resolved.model, UNET)]
         case Decode(model):
             return [(model, VAE)]
         case _:

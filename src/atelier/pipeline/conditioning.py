@@ -89,7 +89,7 @@ def _emphasised(states: Tensor, weights: Tensor, effect: Effect, encoded: Mappin
 
 
 @dataclass(slots=True)
-class Guide:
+class PromptedNet:
     """What the U-Net attends to at the present call, for one group of pictures. `call` counts from 0."""
 
     samples: Sequence[Sample]
@@ -119,8 +119,8 @@ class Guide:
         return self._known[key]
 
     def _lines(self, *, guided: bool) -> list[Timeline]:
-        negative = [sample.prepared.negative for sample in self.samples] if guided else []
-        parts = zip(*(sample.prepared.parts for sample in self.samples), strict=True)
+        negative = [sample.prompt.negative for sample in self.samples] if guided else []
+        parts = zip(*(sample.prompt.parts for sample in self.samples), strict=True)
         return negative + [line for part in parts for line in part]
 
     def _assembled(self, rows: Sequence[Tensor]) -> list[tuple[Tensor, Conditioning]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from functools import partial
 
@@ -19,7 +18,7 @@ from atelier.diffusion.levels import downcast, zero_terminal
 from atelier.diffusion.parameterization import Parameterization
 from atelier.diffusion.rng import Stream, fresh, silent
 from atelier.diffusion.sampling import MAX_ORDER, Options, SamplerSpec
-from atelier.diffusion.scheduling import DEFAULTS, ScheduleOptions, run_sigmas
+from atelier.diffusion.scheduling import ScheduleOptions, run_sigmas
 from atelier.diffusion.seeds import Seed, first_noises
 from atelier.diffusion.types import Denoiser, Levels, NoiseSource, Prediction, Step
 from atelier.errors import NotFinite
@@ -27,9 +26,9 @@ from atelier.families.checkpoint import Checkpoint
 from atelier.families.facts import LatentFormat
 from atelier.models.unet import UNet
 from atelier.models.vae import AutoencoderKL
-from atelier.pipeline.conditioning import Guide, States
+from atelier.pipeline.conditioning import PromptedNet, States
 from atelier.pipeline.stages import Diffuse, Sample
-from atelier.request.model import Request, Resolved
+from atelier.request.resolved import Resolved, ResolvedNoise, ResolvedSampling
 
 THUMBNAIL = 16
 """Latent positions along the longer side of what is decoded for a preview."""
@@ -41,18 +40,19 @@ def diffuse(stage: Diffuse, unet: UNet, model: Checkpoint, states: States, devic
     Every picture has its own stream of noise, keyed by its seed. Raises NotFinite at the first step that leaves the
     finite numbers.
     """
-    request, asked, latent = stage.request, stage.request.asked, model.latent
-    spec, schedule = resolve_sampler(request.sampler, request.scheduler)
-    said = asked.discard_penultimate_sigma
-    discard = schedule.steps is None and (spec.discards if said is None else said)
-    table = _levels(asked, model)
-    sigmas = run_sigmas(schedule.make(_schedule_options(asked)), table, request.steps, discard=discard)
-    shape = (latent.channels, request.height // latent.factor, request.width // latent.factor)
-    noise, drawn = first_noises([_seed(sample, asked, latent) for sample in stage.samples], shape, asked.rng)
-    x = spec.begin(noise.to(device), float(sigmas[0]), unit=asked.sgm_noise_multiplier)
-    denoise = _guided(request, spec, sigmas, (model.parameterization, table), Guide(stage.samples, states, unet))
-    noises = _source(spec, [sample.seed for sample in stage.samples], drawn, x, sigmas, asked.rng)
-    for step in spec.make(_options(asked, spec, table))(denoise, x, sigmas, noises):
+    resolved, latent = stage.resolved, model.latent
+    sampling, noise = resolved.sampling, resolved.noise
+    spec, schedule = resolve_sampler(sampling.sampler, sampling.scheduler)
+    table = _levels(sampling, model)
+    make = schedule.make(_schedule_options(sampling))
+    sigmas = run_sigmas(make, table, sampling.steps, discard=sampling.discard_penultimate)
+    shape = (latent.channels, resolved.size.height // latent.factor, resolved.size.width // latent.factor)
+    first, drawn = first_noises([_seed(sample, noise, latent, shape) for sample in stage.samples], shape, noise.source)
+    x = spec.begin(first.to(device), float(sigmas[0]), unit=noise.unit_start)
+    guide = PromptedNet(stage.samples, states, unet)
+    denoise = _guided(resolved, spec, sigmas, (model.parameterization, table), guide)
+    noises = _source(spec, [sample.seed for sample in stage.samples], drawn, x, sigmas, noise.source)
+    for step in spec.make(_options(sampling, table))(denoise, x, sigmas, noises):
         if not bool(step.x.isfinite().all()):
             raise _not_finite(f"step {step.index + 1} of {step.total}: the latent", next(unet.parameters()))
         yield step
@@ -80,55 +80,53 @@ def thumbnail(clean: Tensor, vae: AutoencoderKL, format_: LatentFormat) -> Image
     return decode(F.avg_pool2d(clean, shrink, ceil_mode=True), vae, format_)
 
 
-def _seed(sample: Sample, asked: Request, latent: LatentFormat) -> Seed:
-    """A resize of nothing, or to one side only, is none."""
-    width, height = asked.seed_resize or (0, 0)
-    resized = (height // latent.factor, width // latent.factor) if min(width, height) >= latent.factor else None
-    return Seed(sample.seed, sample.variation_seed, asked.variation_strength, resized, asked.ensd)
+def _seed(sample: Sample, noise: ResolvedNoise, latent: LatentFormat, shape: tuple[int, int, int]) -> Seed:
+    width, height = noise.resized_from
+    cells = height // latent.factor, width // latent.factor
+    resized = None if cells == shape[1:] else cells
+    return Seed(sample.seed, sample.variation_seed, noise.variation_strength, resized, noise.seed_delta)
 
 
-def _levels(asked: Request, model: Checkpoint) -> Levels:
-    """The model's table of levels, as the request wants it."""
-    table = downcast(model.levels) if asked.downcast_alphas else model.levels
-    return zero_terminal(table) if asked.noise_schedule == "Zero Terminal SNR" else table
+def _levels(sampling: ResolvedSampling, model: Checkpoint) -> Levels:
+    """The model's table of levels, changed as the request wants it."""
+    table = downcast(model.levels) if sampling.downcast else model.levels
+    return zero_terminal(table) if sampling.zero_terminal else table
 
 
-def _schedule_options(asked: Request) -> ScheduleOptions:
-    shape = DEFAULTS.alpha if asked.beta_alpha is None else asked.beta_alpha
-    other = DEFAULTS.beta if asked.beta_beta is None else asked.beta_beta
+def _schedule_options(sampling: ResolvedSampling) -> ScheduleOptions:
     return ScheduleOptions(
-        sigma_min=asked.sigma_min or None,
-        sigma_max=asked.sigma_max or None,
-        rho=asked.rho or None,
-        alpha=shape,
-        beta=other,
+        sigma_min=sampling.sigma_min,
+        sigma_max=sampling.sigma_max,
+        rho=sampling.rho,
+        alpha=sampling.alpha,
+        beta=sampling.beta,
     )
 
 
-def _options(asked: Request, spec: SamplerSpec, levels: Levels) -> Options:
+def _options(sampling: ResolvedSampling, levels: Levels) -> Options:
     return Options(
-        eta=asked.eta_ddim if spec.name.startswith("DDIM") and asked.eta_ddim is not None else asked.eta,
-        s_churn=asked.s_churn,
-        s_tmin=asked.s_tmin,
-        s_tmax=asked.s_tmax or math.inf,
-        s_noise=asked.s_noise,
-        order=None if asked.unipc_order is None else min(asked.unipc_order, MAX_ORDER),
-        variant=asked.unipc_variant,
-        lower_order_final=asked.unipc_lower_order_final is not False,
+        eta=sampling.eta,
+        s_churn=sampling.s_churn,
+        s_tmin=sampling.s_tmin,
+        s_tmax=sampling.s_tmax,
+        s_noise=sampling.s_noise,
+        order=min(sampling.order, MAX_ORDER),
+        variant=sampling.variant,
+        lower_order_final=sampling.lower_order_final,
         levels=levels,
     )
 
 
 def _guided(
-    request: Resolved, spec: SamplerSpec, sigmas: Tensor, kind: tuple[Parameterization, Levels], guide: Guide
+    resolved: Resolved, spec: SamplerSpec, sigmas: Tensor, kind: tuple[Parameterization, Levels], guide: PromptedNet
 ) -> Denoiser:
     """The denoiser under guidance; each call of it is the next moment of the prompts' timelines."""
-    asked, (parameterization, levels) = request.asked, kind
+    asked, (parameterization, levels) = resolved.guidance, kind
     guidance = Guidance(
-        scale=request.cfg_scale * spec.cfg,
-        weights=guide.samples[0].prepared.weights,
-        rescale=asked.cfg_rescale,
-        start=level_at(sigmas, asked.skip_early_cfg),
+        scale=asked.scale * spec.cfg,
+        weights=guide.samples[0].prompt.weights,
+        rescale=asked.rescale,
+        start=level_at(sigmas, asked.skip_early),
         end=asked.ngms,
         alternate=not asked.ngms_all_steps,
     )

@@ -2,78 +2,71 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
-from types import MappingProxyType
+from collections.abc import Iterator, Sequence
 
 from atelier.diffusion.catalogue import samplers
-from atelier.pipeline.prepared import PreparedPrompt, prepared
+from atelier.pipeline.prepared import PreparedPrompt, prepare
 from atelier.pipeline.stages import Decode, Diffuse, Encode, Sample, Save, Stage
 from atelier.prompt import Clock, Warn, emphasis, silent, weighted
-from atelier.prompt.wildcards import Files
 from atelier.request.infotext import settings
-from atelier.request.model import Provenance, Resolved
-
-NO_FILES: Files = MappingProxyType({})
+from atelier.request.model import Provenance
+from atelier.request.resolved import Resolved, ResolvedSampling, SampleSettings
 
 
 def plan(
-    request: Resolved,
+    resolved: Resolved,
+    own: ResolvedSampling,
     provenance: Provenance,
     *,
     max_batch: int | None = None,
-    files: Files = NO_FILES,
     warn: Warn = silent,
 ) -> tuple[Stage, ...]:
     """What to do, in order. A pure function but for `warn`.
 
-    max_batch: at most so many pictures in one network call, a whole batch if None. Each group of pictures is finished
-    before the next one is begun. provenance: for the infotexts. files: lines of wildcards by name. Raises BadInput for
-    words that cannot be painted, UnknownName for an emphasis mode that is not there.
+    max_batch: at most so many images in one network call, a whole batch if None. Each group of images is finished
+    before the next one is begun. own, provenance: for the infotexts. Raises BadInput for prompts that cannot be read.
     """
-    asked, spec = request.asked, samplers()[request.sampler]
-    mode = emphasis(asked.emphasis)
-    clock = Clock(request.steps * (1 if spec.alone else spec.calls), old=asked.old_timelines)
-    request = replace(request, asked=asked.model_copy(update={"emphasis": mode.name}))
-    words: dict[int, PreparedPrompt] = {}
-    for seed in dict.fromkeys(_drawn_from(request)):
-        words[seed] = prepared(request.prompt, request.negative_prompt, asked, seed, clock, files, warn)
-    samples = tuple(_samples(request, words, provenance))
-    groups = tuple(dict.fromkeys(group for w in words.values() for group in w.groups))
+    mode, clock = emphasis(resolved.prompting.emphasis), _clock(resolved)
+    prepared: dict[SampleSettings, PreparedPrompt] = {}
+    for sample in dict.fromkeys(map(_words, resolved.samples)):
+        prepared[sample] = prepare(sample.prompt, sample.negative_prompt, clock, warn)
+    samples = tuple(
+        Sample(i, s.seed, s.variation_seed, prepared[_words(s)], settings(resolved, i, own, provenance))
+        for i, s in enumerate(resolved.samples)
+    )
+    groups = tuple(dict.fromkeys(group for prompt in prepared.values() for group in prompt.groups))
     for text in dict.fromkeys(text for group in groups for text in group):
         weighted(text, mode, warn)
-    return tuple(_stages(request, samples, Encode(request.model, groups, mode.name, asked.clip_skip or 1), max_batch))
+    encode = Encode(resolved.model, groups, mode.name, resolved.prompting.clip_skip)
+    return tuple(_stages(resolved, samples, encode, max_batch))
 
 
-def _drawn_from(request: Resolved) -> tuple[int, ...]:
-    """The seed of each picture's choices: what tells it from the others."""
-    return request.variation_seeds if request.asked.variation_strength > 0 else request.seeds
+def _clock(resolved: Resolved) -> Clock:
+    spec, steps = samplers()[resolved.sampling.sampler], resolved.sampling.steps
+    return Clock(steps * (1 if spec.alone else spec.calls), old=resolved.prompting.old_timelines)
 
 
-def _samples(request: Resolved, words: Mapping[int, PreparedPrompt], provenance: Provenance) -> Iterator[Sample]:
-    for i, drawn_from in enumerate(_drawn_from(request)):
-        word = words[drawn_from]
-        said = settings(request, i, (word.prompt, word.negative_prompt), provenance)
-        yield Sample(i, request.seeds[i], request.variation_seeds[i], word, said)
+def _words(sample: SampleSettings) -> SampleSettings:
+    """What a sample's prompts depend on."""
+    return sample.model_copy(update={"seed": 0, "variation_seed": 0})
 
 
-def _stages(request: Resolved, samples: Sequence[Sample], encode: Encode, max_batch: int | None) -> Iterator[Stage]:
+def _stages(resolved: Resolved, samples: Sequence[Sample], encode: Encode, max_batch: int | None) -> Iterator[Stage]:
     yield encode
-    asked = request.asked
-    for batch in _chunks(samples, asked.batch_size):
+    for batch in _chunks(samples, resolved.batch_size):
         for alike in _alike(batch):
-            for group in _chunks(alike, max_batch or asked.batch_size):
-                yield Diffuse(request, group)
-                yield Decode(request.model, group)
-                if asked.output is not None:
-                    yield Save(group, len(samples), asked.output)
+            for group in _chunks(alike, max_batch or resolved.batch_size):
+                yield Diffuse(resolved, group)
+                yield Decode(resolved.model, group)
+                for folder in resolved.output.folders:
+                    yield Save(group, len(samples), folder)
 
 
 def _alike(samples: Sequence[Sample]) -> Iterator[tuple[Sample, ...]]:
     """Neighbours whose prompts have the same parts, which guidance can take together."""
     start = 0
     for i in range(1, len(samples) + 1):
-        if i == len(samples) or samples[i].prepared.weights != samples[start].prepared.weights:
+        if i == len(samples) or samples[i].prompt.weights != samples[start].prompt.weights:
             yield tuple(samples[start:i])
             start = i
 

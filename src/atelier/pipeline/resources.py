@@ -16,7 +16,7 @@ from atelier.families.checkpoint import Checkpoint
 from atelier.models.unet import UNet
 from atelier.models.vae import AutoencoderKL
 from atelier.prompt import Marks
-from atelier.request.model import ModelRef
+from atelier.request.resolved import ModelRef
 
 T_co = TypeVar("T_co", covariant=True)
 

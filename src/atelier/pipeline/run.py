@@ -18,7 +18,7 @@ from atelier.pipeline.resources import TEXT, UNET, VAE, Resources
 from atelier.pipeline.stages import Decode, Diffuse, Encode, Save, Stage
 from atelier.request.events import Event, Failed, Finished, ImageReady, Preview, Progress, Saved, Started
 from atelier.request.infotext import pixel_hash, write
-from atelier.request.model import ModelRef
+from atelier.request.resolved import ModelRef
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -35,7 +35,7 @@ def run(stages: Sequence[Stage], have: Resources, *, previews: float | None = No
     started = time.monotonic()
     diffusing = [stage for stage in stages if isinstance(stage, Diffuse)]
     pictures = sum(len(stage.samples) for stage in diffusing)
-    yield Started(pictures, sum(stage.request.steps for stage in diffusing))
+    yield Started(pictures, sum(stage.resolved.sampling.steps for stage in diffusing))
     try:
         with Borrowed(have, stages, previews=previews is not None) as parts:
             work = _Work(have, parts, len(diffusing), None if previews is None else _Pace(previews))
@@ -79,7 +79,7 @@ class _Work:
                 yield from self._save(stage)
 
     def _diffuse(self, stage: Diffuse) -> Iterator[Event]:
-        reference, first = stage.request.model, stage.samples[0].picture
+        reference, first = stage.resolved.model, stage.samples[0].picture
         model, unet = self.have.checkpoint(reference), self.parts.take(reference, UNET)
         for step in passes.diffuse(stage, unet, model, self.states, self.have.device):
             self.done += 1

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from atelier.pipeline.prepared import PreparedPrompt
 from atelier.request.infotext import Settings
-from atelier.request.model import ModelRef, Resolved
+from atelier.request.resolved import ModelRef, Resolved
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,7 +16,7 @@ class Sample:
     picture: int
     seed: int
     variation_seed: int
-    prepared: PreparedPrompt
+    prompt: PreparedPrompt
     settings: Settings
 
 
@@ -38,7 +38,7 @@ class Encode:
 class Diffuse:
     """Paints latents from noise, all of these pictures at once; their prompts have the same weights of AND."""
 
-    request: Resolved
+    resolved: Resolved
     samples: tuple[Sample, ...]
 
 

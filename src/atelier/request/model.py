@@ -1,4 +1,4 @@
-"""The request: everything that can be asked of a picture, and what it becomes when nothing is left open."""
+"""The request: everything that can be asked of an image."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 from pydantic import BaseModel, ConfigDict, Field, ModelWrapValidatorHandler, ValidationError, model_validator
 
 from atelier.errors import BadInput, nearest
+from atelier.request.resolved import Rng
 
 
 class Limits(NamedTuple):
@@ -19,8 +20,6 @@ class Limits(NamedTuple):
 
 
 SIDE_STEP = 8
-Rng = Literal["portable", "cpu", "nv"]
-"""Where noise comes from: the same on every machine; torch's CPU generator; what an NVIDIA card draws."""
 LIMITS: Mapping[str, Limits] = {
     "steps": Limits(1, 1000),
     "cfg_scale": Limits(0, 100),
@@ -159,37 +158,6 @@ class Request(BaseModel):
         for name, text in (("prompt", request.prompt), ("negative_prompt", request.negative_prompt)):
             _check_text(name, text)
         return request
-
-
-@dataclass(frozen=True, slots=True)
-class ModelRef:
-    """A model, found: its name, where it lies, and the SHA-256 of its weights (hex)."""
-
-    name: str
-    path: str
-    sha256: str
-
-
-@dataclass(frozen=True, slots=True)
-class Resolved:
-    """A request with nothing left open and nothing random: the same Resolved is the same pictures.
-
-    asked: what was asked for, where nothing had to be decided; its styles are in the prompts here. sampler and
-    scheduler are registry names; seeds and variation_seeds hold one per picture, in order.
-    """
-
-    asked: Request
-    prompt: str
-    negative_prompt: str
-    model: ModelRef
-    steps: int
-    sampler: str
-    scheduler: str
-    cfg_scale: float
-    seeds: tuple[int, ...]
-    variation_seeds: tuple[int, ...]
-    width: int
-    height: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,78 +1,193 @@
-"""From a request to one with nothing left open: names looked up, defaults filled in, the seed drawn."""
+"""From a request to one with nothing left open: names looked up, defaults filled in, seeds and choices drawn."""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
-from atelier.request.model import ModelRef, Request, Resolved, check_side
+from atelier.errors import BadInput
+from atelier.request.model import LIMITS, Request, check_side
+from atelier.request.resolved import (
+    ModelRef,
+    Resolved,
+    ResolvedGuidance,
+    ResolvedNoise,
+    ResolvedOutput,
+    ResolvedPrompting,
+    ResolvedSampling,
+    SampleSettings,
+    Size,
+)
 
 DRAWN_SEEDS = 2**32
 ALL_SEEDS = 2**64
+NO_LIMIT = 10.0**9
+"""A sigma above every model's: where s_tmax says nothing."""
 
-Method = Callable[[str, str | None], tuple[str, str]]
-"""(sampler, schedule) as somebody calls them -> their names in the registries; without a schedule, the sampler's own.
-Raises UnknownName."""
+OPTIONS: Mapping[str, str] = {
+    **{name: name for name in ("eta", "s_churn", "s_tmin", "s_tmax", "s_noise", "sigma_min", "sigma_max", "rho")},
+    "beta_alpha": "alpha",
+    "beta_beta": "beta",
+    "unipc_order": "order",
+    "unipc_variant": "variant",
+    "unipc_lower_order_final": "lower_order_final",
+}
+"""Fields of a request that only some samplers and schedules read, and what those and ResolvedSampling call them."""
+
+Draw = Callable[[str, str, int], str]
+"""(a prompt, what it is called, a seed) -> the prompt with its choices made."""
 
 
 @dataclass(frozen=True, slots=True)
-class Defaults:
-    """What a model paints with where a request leaves it open.
+class Method:
+    """A sampler with a schedule.
 
-    side_step: pixels that each side must be a multiple of.
+    own: its sampling where a request leaves everything open, for the levels that it was looked up for; reads: those of
+    the values of OPTIONS that it reads; steps: how many there are whatever is asked for, of a list of sigmas; ddim:
+    whether eta_ddim is its eta.
     """
 
-    sampler: str
+    own: ResolvedSampling
+    reads: frozenset[str]
+    steps: int | None = None
+    ddim: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RequestDefaults:
+    """What a request has where it leaves it open. side_step: pixels that each side must be a multiple of; latent_step:
+    pixels of one position of the latents."""
+
     steps: int
     cfg_scale: float
     width: int
     height: int
     side_step: int
+    latent_step: int
 
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """What there is to choose from: samplers and schedules, and the model that the request named."""
+    """What there is to choose from, for the model that the request named.
 
-    method: Method
-    model: ModelRef
-    defaults: Defaults
-
-
-def resolve(request: Request, offer: Offer, draw: random.Random | None = None) -> Resolved:
-    """The request made total. `draw` gives the seeds that were left open (fresh ones if None).
-
-    With a variation all pictures share the seed and each has the next variation seed, as in A1111.
-
-    Raises UnknownName for a sampler or schedule that is not there, BadInput for a size that the model cannot paint.
+    method, emphasis: what the request's names mean; draw: makes the choices of a prompt.
     """
-    own = offer.defaults
-    sampler, scheduler = offer.method(request.sampler or own.sampler, request.scheduler)
-    width, height = request.width or own.width, request.height or own.height
-    for name, side in (("width", width), ("height", height)):
-        check_side(name, side, own.side_step)
-    source = draw or random.SystemRandom()
-    count, first = request.batch_size * request.batch_count, _seed(request.seed, source)
-    varied = request.variation_strength > 0
-    return Resolved(
-        asked=request,
+
+    model: ModelRef
+    defaults: RequestDefaults
+    method: Method
+    emphasis: str
+    draw: Draw
+
+
+def resolve(request: Request, offer: Offer, random_: random.Random | None = None) -> Resolved:
+    """The request made total. Its styles must be in its prompts already. `random_` gives the seeds that were left open
+    (fresh ones if None).
+
+    Raises BadInput for a size that the model cannot generate, and for too many steps.
+    """
+    size = _size(request, offer.defaults)
+    prompting = ResolvedPrompting(
         prompt=request.prompt,
         negative_prompt=request.negative_prompt,
+        emphasis=offer.emphasis,
+        clip_skip=request.clip_skip or 1,
+        old_timelines=request.old_timelines,
+    )
+    return Resolved(
         model=offer.model,
-        steps=request.steps or own.steps,
-        sampler=sampler,
-        scheduler=scheduler,
-        cfg_scale=own.cfg_scale if request.cfg_scale is None else request.cfg_scale,
-        seeds=(first,) * count if varied else _following(first, count),
-        variation_seeds=_following(_seed(request.variation_seed, source), count) if varied else (0,) * count,
-        width=width,
-        height=height,
+        size=size,
+        batch_size=request.batch_size,
+        samples=tuple(_samples(request, offer.draw, random_ or random.SystemRandom())),
+        prompting=prompting,
+        noise=_noise(request, size, offer.defaults.latent_step),
+        sampling=_sampling(request, offer.method, offer.defaults),
+        guidance=_guidance(request, offer.defaults),
+        output=ResolvedOutput(folders=() if request.output is None else (request.output,)),
     )
 
 
-def _seed(asked: int | None, draw: random.Random) -> int:
-    return draw.randrange(DRAWN_SEEDS) if asked is None or asked == -1 else asked
+def ignored(request: Request, method: Method) -> list[str]:
+    """The options asked for that neither the sampler nor the schedule reads, by their names in a request."""
+    asked = request.model_fields_set & OPTIONS.keys()
+    return sorted(name for name in asked if OPTIONS[name] not in method.reads)
+
+
+def _size(request: Request, own: RequestDefaults) -> Size:
+    size = Size(request.width or own.width, request.height or own.height)
+    for name, side in zip(("width", "height"), size, strict=True):
+        check_side(name, side, own.side_step)
+    return size
+
+
+def _samples(request: Request, draw: Draw, random_: random.Random) -> Iterator[SampleSettings]:
+    """With a variation all images share the seed and each has the next variation seed, as in A1111."""
+    count, first = request.batch_size * request.batch_count, _seed(request.seed, random_)
+    varied = request.variation_strength > 0
+    seeds = (first,) * count if varied else _following(first, count)
+    variations = _following(_seed(request.variation_seed, random_), count) if varied else (0,) * count
+    drawn: dict[int, tuple[str, str]] = {}
+    for seed, variation in zip(seeds, variations, strict=True):
+        of = variation if varied else seed
+        if of not in drawn:
+            texts = (request.prompt, "prompt"), (request.negative_prompt, "negative prompt")
+            prompts = [draw(text, what, of) if request.choices else text for text, what in texts]
+            drawn[of] = prompts[0], prompts[1]
+        prompt, negative = drawn[of]
+        yield SampleSettings(seed=seed, variation_seed=variation, prompt=prompt, negative_prompt=negative)
+
+
+def _noise(request: Request, size: Size, latent_step: int) -> ResolvedNoise:
+    """A resize of nothing, or to less than one position of the latents, is none."""
+    resized = Size(*(request.seed_resize or size))
+    return ResolvedNoise(
+        source=request.rng,
+        variation_strength=request.variation_strength,
+        resized_from=resized if min(resized) >= latent_step else size,
+        seed_delta=request.ensd,
+        unit_start=request.sgm_noise_multiplier,
+    )
+
+
+def _sampling(request: Request, method: Method, own: RequestDefaults) -> ResolvedSampling:
+    eta = request.eta_ddim if method.ddim and request.eta_ddim is not None else request.eta
+    asked = {
+        "eta": eta,
+        "s_churn": request.s_churn,
+        "s_tmin": request.s_tmin,
+        "s_tmax": request.s_tmax or NO_LIMIT,
+        "s_noise": request.s_noise,
+        "sigma_min": request.sigma_min or None,
+        "sigma_max": request.sigma_max or None,
+        "rho": request.rho or None,
+        "alpha": request.beta_alpha,
+        "beta": request.beta_beta,
+        "order": request.unipc_order,
+        "variant": request.unipc_variant,
+        "lower_order_final": request.unipc_lower_order_final,
+    }
+    changed = {name: value for name, value in asked.items() if value is not None and name in method.reads}
+    if request.discard_penultimate_sigma is not None and method.steps is None:
+        changed["discard_penultimate"] = request.discard_penultimate_sigma
+    changed["steps"] = method.steps or request.steps or own.steps
+    if changed["steps"] > LIMITS["steps"].high:
+        raise BadInput(f"the list of sigmas has {changed['steps']} steps: the limit is {LIMITS['steps'].high:g}")
+    return method.own.model_copy(update=changed)
+
+
+def _guidance(request: Request, own: RequestDefaults) -> ResolvedGuidance:
+    return ResolvedGuidance(
+        scale=own.cfg_scale if request.cfg_scale is None else request.cfg_scale,
+        rescale=request.cfg_rescale,
+        skip_early=request.skip_early_cfg,
+        ngms=request.ngms,
+        ngms_all_steps=request.ngms_all_steps,
+    )
+
+
+def _seed(asked: int | None, random_: random.Random) -> int:
+    return random_.randrange(DRAWN_SEEDS) if asked is None or asked == -1 else asked
 
 
 def _following(first: int, count: int) -> tuple[int, ...]:

@@ -3,27 +3,28 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Generator, Mapping
+from collections.abc import Generator
 from contextlib import closing
-from dataclasses import dataclass, replace
-from math import lcm
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 
-from atelier.diffusion.catalogue import DEFAULT_SAMPLER, resolve_sampler, resolve_schedule, samplers
+from atelier.diffusion.catalogue import samplers
 from atelier.errors import BadInput
 from atelier.families.checkpoint import Checkpoint
 from atelier.families.embedded import EMBEDDED
-from atelier.pipeline.plan import NO_FILES, plan
+from atelier.pipeline.plan import plan
 from atelier.pipeline.run import run
-from atelier.prompt import Warn, silent, without_comments
+from atelier.prompt import Warn, checked, emphasis, silent, without_comments
 from atelier.request.events import Event, Failed, ImageReady, Warned
-from atelier.request.model import LIMITS, SIDE_STEP, ModelRef, Provenance, Request, Resolved
-from atelier.request.resolve import Defaults, Offer, resolve
+from atelier.request.model import Provenance, Request
+from atelier.request.resolve import Method, Offer, ignored, resolve
+from atelier.request.resolved import ModelRef, Resolved
 from atelier.runtime.device import Device
 from atelier.runtime.library import Library, Model
+from atelier.runtime.offer import check_networks, defaults_of, drawing, method_of
 from atelier.runtime.resources import ModelCache
 from atelier.runtime.store import Destination
 from atelier.runtime.words import Words
@@ -32,15 +33,7 @@ from atelier.weights.hashes import HashCache
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-OPTIONS: Mapping[str, str] = {
-    **{name: name for name in ("eta", "s_churn", "s_tmin", "s_tmax", "s_noise", "sigma_min", "sigma_max", "rho")},
-    "beta_alpha": "alpha",
-    "beta_beta": "beta",
-    "unipc_order": "order",
-    "unipc_variant": "variant",
-    "unipc_lower_order_final": "lower_order_final",
-}
-"""Fields of a request that only some samplers and schedules read, and what those call them."""
+PROMPTS = ("prompt", "negative_prompt", "hires_prompt", "hires_negative_prompt")
 HASH_DIGITS = 10
 """Of a model's SHA-256 in infotexts."""
 
@@ -86,34 +79,45 @@ class Engine:
         self._cache = ModelCache(device, keep=keep)
 
     def resolve(self, request: Request, warn: Warn = silent) -> Resolved:
-        """Leaves nothing of a request open. Raises BadInput for what cannot be painted, before any work is done."""
+        """Leaves nothing of a request open. Raises BadInput for what cannot be generated, before any work is done."""
+        return self._settled(request, warn)[0]
+
+    def events(self, request: Request, *, previews: float | None = None) -> Generator[Event]:
+        """Generates a request as a stream of events; closing it stops between two steps.
+
+        previews: seconds between previews, None for none. Raises BadInput, at the call, for a request that cannot be
+        generated; what fails later is the event Failed.
+        """
+        warnings: list[str] = []
+        resolved, method = self._settled(request, warnings.append)
+        max_batch = 1 if samplers()[resolved.sampling.sampler].alone else self.device.max_batch
+        provenance = self._provenance(resolved)
+        stages = plan(resolved, method.own, provenance, max_batch=max_batch, warn=warnings.append)
+        warnings += [*_without_effect(request), *_unread(request, method)]
+        return self._told(warnings, run(stages, self._cache, previews=previews))
+
+    def _settled(self, request: Request, warn: Warn) -> tuple[Resolved, Method]:
+        """The request resolved, and the method that it was resolved with."""
         found = self._find(request, warn)
         model = self._cache.open(found.path)
         _check_paints_from_text(model)
         reference = self._cache.refer(found.name, model, self._hashes)
-        resolved = resolve(request, Offer(_method, reference, _defaults(model)))
         if request.output is not None:
             Destination.of(request.output).prepare()
         _check_hash(request, reference, warn)
         styled = self.words.styled(request.prompt, request.negative_prompt, request.styles)
         prompt, negative_prompt = map(without_comments, styled)
-        steps = _steps(request, resolved, warn)
-        return replace(resolved, prompt=prompt, negative_prompt=negative_prompt, steps=steps)
-
-    def events(self, request: Request, *, previews: float | None = None) -> Generator[Event]:
-        """Paints a request as a stream of events; closing it stops between two steps.
-
-        previews: seconds between previews, None for none. Raises BadInput, at the call, for a request that cannot be
-        painted; what fails later is the event Failed.
-        """
-        warnings: list[str] = []
-        resolved = self.resolve(request, warnings.append)
-        max_batch = 1 if samplers()[resolved.sampler].alone else self.device.max_batch
-        has_wildcards = request.choices and "__" in resolved.prompt + resolved.negative_prompt
-        files = self.words.wildcards() if has_wildcards else NO_FILES
-        stages = plan(resolved, self._provenance(resolved), max_batch=max_batch, files=files, warn=warnings.append)
-        warnings += [*_without_effect(request), *_unread(resolved)]
-        return self._told(warnings, run(stages, self._cache, previews=previews))
+        request = request.model_copy(update={"prompt": prompt, "negative_prompt": negative_prompt})
+        for what in PROMPTS:
+            checked(getattr(request, what) or "", what)
+        method = method_of(model, request)
+        mode = emphasis(request.emphasis).name
+        offer = Offer(reference, defaults_of(model), method, mode, drawing(self.words.wildcards, warn))
+        resolved = resolve(request, offer)
+        check_networks(request, resolved, warn)
+        if request.steps not in {None, resolved.sampling.steps}:
+            warn(f"{request.steps} steps are not what is painted: the list of sigmas has {resolved.sampling.steps}")
+        return resolved, method
 
     def generate(self, request: Request) -> list[GeneratedImage]:
         """Paints a request. Raises AtelierError."""
@@ -166,23 +170,10 @@ def _without_effect(request: Request) -> list[str]:
     return [f"{', '.join(asked)}: there is no second pass yet, only the first is painted"] if asked else []
 
 
-def _unread(resolved: Resolved) -> list[str]:
+def _unread(request: Request, method: Method) -> list[str]:
     """The options asked for that neither the sampler nor the schedule reads."""
-    read = samplers()[resolved.sampler].uses | resolve_schedule(resolved.scheduler).uses
-    asked = sorted(n for n in resolved.asked.model_fields_set & OPTIONS.keys() if OPTIONS[n] not in read)
-    return [f"{', '.join(asked)}: {resolved.sampler} with {resolved.scheduler} has no such option"] if asked else []
-
-
-def _steps(request: Request, resolved: Resolved, warn: Warn) -> int:
-    """The steps of a run: those of a list of sigmas given by hand, else those asked for. Raises BadInput."""
-    listed = resolve_schedule(resolved.scheduler).steps
-    if listed is None:
-        return resolved.steps
-    if listed > LIMITS["steps"].high:
-        raise BadInput(f"the list of sigmas has {listed} steps: the limit is {LIMITS['steps'].high:g}")
-    if request.steps not in {None, listed}:
-        warn(f"{request.steps} steps are not what is painted: the list of sigmas has {listed}")
-    return listed
+    asked, own = ignored(request, method), method.own
+    return [f"{', '.join(asked)}: {own.sampler} with {own.scheduler} has no such option"] if asked else []
 
 
 def _check_hash(request: Request, model: ModelRef, warn: Warn) -> None:
@@ -200,15 +191,3 @@ def _check_paints_from_text(model: Checkpoint) -> None:
             f"{model.path}: expects {expected} channels where a latent has {given} (it works on a given picture): "
             "choose a model that paints from text alone"
         )
-
-
-def _method(sampler: str, scheduler: str | None) -> tuple[str, str]:
-    spec, schedule = resolve_sampler(sampler, scheduler)
-    return spec.name, schedule.name
-
-
-def _defaults(model: Checkpoint) -> Defaults:
-    own = model.defaults
-    return Defaults(
-        DEFAULT_SAMPLER, own.steps, own.cfg_scale, own.width, own.height, lcm(SIDE_STEP, model.latent.factor)
-    )

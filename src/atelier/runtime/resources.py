@@ -22,7 +22,7 @@ from atelier.models.unet import UNet
 from atelier.models.vae import AutoencoderKL
 from atelier.pipeline.resources import PartOf, T, TextEncoder
 from atelier.prompt import Marks
-from atelier.request.model import ModelRef
+from atelier.request.resolved import ModelRef
 from atelier.runtime.device import Device
 from atelier.runtime.heap import settle_heap
 from atelier.runtime.store import Destination
@@ -69,7 +69,7 @@ class ModelCache:
 
     def refer(self, name: str, model: Checkpoint, hashes: HashCache) -> ModelRef:
         """Names the model by its weights, so that a run has the same ones to its end. Raises BadFile."""
-        reference = ModelRef(name, str(model.path), model.sha256(hashes))
+        reference = ModelRef(name=name, path=str(model.path), sha256=model.sha256(hashes))
         with self._lock:
             self._checkpoints[reference] = model
         return reference

@@ -13,7 +13,6 @@ from atelier.diffusion.sampling import (
     Options,
     SamplerSpec,
     ancestral,
-    eta_of,
     intervals,
     level,
     settled,
@@ -21,10 +20,12 @@ from atelier.diffusion.sampling import (
 from atelier.diffusion.solving import unguided
 from atelier.diffusion.types import Denoiser, NoiseSource, Sampler, Step
 
+OWN = Options(eta=0.0)
+
 
 def euler_ancestral_cfg_pp(options: Options = DEFAULTS) -> Sampler:
     """Chung et al. 2024 (arXiv:2406.08070), algorithm 2: x' = clean + down * (x - unguided) / sigma, and noise up."""
-    eta = eta_of(options)
+    eta = options.eta
 
     def sample(denoise: Denoiser, x: Tensor, sigmas: Tensor, noise: NoiseSource) -> Iterator[Step]:
         for at in intervals(sigmas):
@@ -43,9 +44,9 @@ def euler_cfg_pp(options: Options = DEFAULTS) -> Sampler:
     return euler_ancestral_cfg_pp(replace(options, eta=0.0))
 
 
-def ddim_cfg_pp(options: Options = DEFAULTS) -> Sampler:
+def ddim_cfg_pp(options: Options = OWN) -> Sampler:
     """The same as A1111 counts it: in timesteps (see `settled`), with a draw a step, and a CFG scale of 1/12.5."""
-    eta = eta_of(options, 0.0)
+    eta = options.eta
 
     def sample(denoise: Denoiser, x: Tensor, sigmas: Tensor, noise: NoiseSource) -> Iterator[Step]:
         for at in intervals(sigmas):
@@ -87,5 +88,6 @@ SPECS = (
         schedule="Timesteps",
         start="unit",
         cfg=1 / 12.5,
+        own=OWN,
     ),
 )

@@ -6,17 +6,19 @@ from collections.abc import Iterator
 
 from torch import Tensor
 
-from atelier.diffusion.sampling import DEFAULTS, Options, SamplerSpec, ancestral, eta_of, intervals, level, settled
+from atelier.diffusion.sampling import Options, SamplerSpec, ancestral, intervals, level, settled
 from atelier.diffusion.types import Denoiser, NoiseSource, Sampler, Step
 
+OWN = Options(eta=0.0)
 
-def ddim(options: Options = DEFAULTS) -> Sampler:
+
+def ddim(options: Options = OWN) -> Sampler:
     """Song et al. 2021 (arXiv:2010.02502), equation 12, divided by the signal's scale 1 / sqrt(1 + sigma^2).
 
     A schedule that ends above 0 leaves a variance-preserving latent, as the original's ends at its first timestep: the
     last x is divided by sqrt(1 + sigma^2). Noise is drawn at each step, of whatever eta, as A1111 does.
     """
-    eta = eta_of(options, 0.0)
+    eta = options.eta
 
     def sample(denoise: Denoiser, x: Tensor, sigmas: Tensor, noise: NoiseSource) -> Iterator[Step]:
         for at in intervals(sigmas):
@@ -40,5 +42,6 @@ SPECS = (
         noise="fresh",
         uses=frozenset({"eta", "s_noise"}),
         start="unit",
+        own=OWN,
     ),
 )

@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 
 from torch import Tensor
 
-from atelier.diffusion.sampling import DEFAULTS, Options, SamplerSpec, intervals, level, levels_of
+from atelier.diffusion.sampling import Options, SamplerSpec, intervals, level, levels_of
 from atelier.diffusion.solving import adams, combine
 from atelier.diffusion.types import Denoiser, NoiseSource, Sampler, Step
 
@@ -25,6 +25,8 @@ class Variable(NamedTuple):
 _LOW, _HIGH, _EPSILON = 0.002, 80.0, 1e-3
 _GROWTH: Final = 2 * (math.log1p(_LOW**2) / _EPSILON - math.log1p(_HIGH**2)) / (_EPSILON - 1)
 _FLOOR: Final = math.log1p(_HIGH**2) - _GROWTH / 2
+
+OWN = Options(order=3)
 
 
 def _time(sigma: float) -> float:
@@ -43,12 +45,12 @@ LOG_SIGMA = Variable(math.log, math.exp)
 """log-rho: what diffusers uses."""
 
 
-def deis(options: Options = DEFAULTS, *, variable: Variable = TIME) -> Sampler:
+def deis(options: Options = OWN, *, variable: Variable = TIME) -> Sampler:
     """Zhang and Chen 2022 (arXiv:2204.13902), equation 15 (tAB-DEIS) in sigma space: x' = x + sum_j C_j slope_j.
 
     C_j is the integral over sigma of the Lagrange polynomials in `variable` of the last slopes; order 3 by default.
     """
-    order = min(options.order or 3, 4)
+    order = min(options.order, 4)
 
     def sample(denoise: Denoiser, x: Tensor, sigmas: Tensor, _noise: NoiseSource) -> Iterator[Step]:
         levels, slopes = levels_of(sigmas), deque[Tensor](maxlen=order)
@@ -68,7 +70,7 @@ def deis(options: Options = DEFAULTS, *, variable: Variable = TIME) -> Sampler:
 
 
 SPECS = (
-    SamplerSpec("DEIS", deis, order=2, uses=frozenset({"order"}), flow=True),
+    SamplerSpec("DEIS", deis, order=2, uses=frozenset({"order"}), flow=True, own=OWN),
     SamplerSpec(
         "DEIS log-rho",
         partial(deis, variable=LOG_SIGMA),
@@ -76,5 +78,6 @@ SPECS = (
         order=2,
         uses=frozenset({"order"}),
         flow=True,
+        own=OWN,
     ),
 )

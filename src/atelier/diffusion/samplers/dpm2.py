@@ -15,7 +15,6 @@ from atelier.diffusion.sampling import (
     SamplerSpec,
     ancestral,
     churned,
-    eta_of,
     intervals,
     level,
 )
@@ -48,7 +47,7 @@ def dpm2(options: Options = DEFAULTS) -> Sampler:
 
 def dpm2_ancestral(options: Options = DEFAULTS) -> Sampler:
     """The midpoint step down to below the target, then noise up to it."""
-    eta = eta_of(options)
+    eta = options.eta
 
     def sample(denoise: Denoiser, x: Tensor, sigmas: Tensor, noise: NoiseSource) -> Iterator[Step]:
         for at in intervals(sigmas):

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from atelier.diffusion.dpm_solver import Singlestep, lower
-from atelier.diffusion.sampling import ANCESTRAL, DEFAULTS, Options, SamplerSpec, eta_of, level, levels_of
+from atelier.diffusion.sampling import ANCESTRAL, DEFAULTS, Options, SamplerSpec, level, levels_of
 from atelier.diffusion.types import Denoiser, NoiseSource, Sampler, Step
 from atelier.errors import NotFinite
 
@@ -34,7 +34,7 @@ def dpm_adaptive(options: Options = DEFAULTS, *, tolerance: Tolerance = Toleranc
     yielded, with an estimate of how many there will be. The next step is this one times 1 + atan(error^(-1/order) - 1),
     of order 1.5 with noise. Raises NotFinite if the error is no number or the steps do not end.
     """
-    eta = eta_of(options)
+    eta = options.eta
     power = -1 / (1.5 if eta else tolerance.order)
 
     def sample(denoise: Denoiser, x: Tensor, sigmas: Tensor, noise: NoiseSource) -> Iterator[Step]:

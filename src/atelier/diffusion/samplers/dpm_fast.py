@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from torch import Tensor
 
 from atelier.diffusion.dpm_solver import Singlestep, lower
-from atelier.diffusion.sampling import ANCESTRAL, DEFAULTS, Options, SamplerSpec, eta_of, level, levels_of
+from atelier.diffusion.sampling import ANCESTRAL, DEFAULTS, Options, SamplerSpec, level, levels_of
 from atelier.diffusion.types import Denoiser, NoiseSource, Sampler, Step
 
 
@@ -24,7 +24,7 @@ def dpm_fast(options: Options = DEFAULTS) -> Sampler:
     Of the schedule only these ends and the number of its steps, which is the number of calls, matter. With noise, a
     step goes down to below its target, and up again.
     """
-    eta = eta_of(options)
+    eta = options.eta
 
     def sample(denoise: Denoiser, x: Tensor, sigmas: Tensor, noise: NoiseSource) -> Iterator[Step]:
         positive = [s for s in levels_of(sigmas) if s > 0]

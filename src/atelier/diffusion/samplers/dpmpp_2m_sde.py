@@ -10,7 +10,7 @@ from typing import Literal
 
 from torch import Tensor
 
-from atelier.diffusion.sampling import ANCESTRAL, DEFAULTS, Options, SamplerSpec, eta_of, intervals, level
+from atelier.diffusion.sampling import ANCESTRAL, DEFAULTS, Options, SamplerSpec, intervals, level
 from atelier.diffusion.solving import log_ratio, phi
 from atelier.diffusion.types import Denoiser, NoiseSource, Sampler, Step
 
@@ -21,7 +21,7 @@ def dpmpp_2m_sde(options: Options = DEFAULTS, *, variant: Literal["midpoint", "h
     `midpoint` and `heun` weigh the difference of the last two predictions by half of 1 - e^(-h(1+eta)), or by the exact
     integral of the straight line through them.
     """
-    eta = eta_of(options)
+    eta = options.eta
 
     def sample(denoise: Denoiser, x: Tensor, sigmas: Tensor, noise: NoiseSource) -> Iterator[Step]:
         previous: Tensor | None = None

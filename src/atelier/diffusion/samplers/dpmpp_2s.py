@@ -15,7 +15,6 @@ from atelier.diffusion.sampling import (
     Options,
     SamplerSpec,
     ancestral,
-    eta_of,
     intervals,
     level,
 )
@@ -29,7 +28,7 @@ def dpmpp_2s_ancestral(options: Options = DEFAULTS, *, cfg_pp: bool = False) -> 
     cfg_pp: the whole step is made with the unguided prediction, and the difference that guidance makes is added at its
     end (Chung et al. 2024, arXiv:2406.08070, as ComfyUI applies it to this sampler).
     """
-    eta = eta_of(options)
+    eta = options.eta
 
     def sample(denoise: Denoiser, x: Tensor, sigmas: Tensor, noise: NoiseSource) -> Iterator[Step]:
         for at in intervals(sigmas):

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from torch import Tensor
 
-from atelier.diffusion.sampling import ANCESTRAL, DEFAULTS, Options, SamplerSpec, eta_of, intervals, level
+from atelier.diffusion.sampling import ANCESTRAL, DEFAULTS, Options, SamplerSpec, intervals, level
 from atelier.diffusion.solving import log_ratio, phi
 from atelier.diffusion.types import Denoiser, NoiseSource, Sampler, Step
 
@@ -20,7 +20,7 @@ def dpmpp_3m_sde(options: Options = DEFAULTS) -> Sampler:
     The clean latent is a parabola in lambda through the last three predictions, whose derivatives are weighed by
     phi_2 and phi_3 of -h(1 + eta).
     """
-    eta = eta_of(options)
+    eta = options.eta
 
     def sample(denoise: Denoiser, x: Tensor, sigmas: Tensor, noise: NoiseSource) -> Iterator[Step]:
         cleans, lengths = deque[Tensor](maxlen=3), deque[float](maxlen=2)

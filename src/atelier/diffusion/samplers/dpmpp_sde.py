@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from torch import Tensor
 
-from atelier.diffusion.sampling import ANCESTRAL, DEFAULTS, Options, SamplerSpec, ancestral, eta_of, intervals, level
+from atelier.diffusion.sampling import ANCESTRAL, DEFAULTS, Options, SamplerSpec, ancestral, intervals, level
 from atelier.diffusion.types import Denoiser, NoiseSource, Sampler, Step
 
 
@@ -16,7 +16,7 @@ def dpmpp_sde(options: Options = DEFAULTS, *, r: float = 0.5) -> Sampler:
 
     r places the stage between the ends, in lambda = -ln sigma.
     """
-    eta = eta_of(options)
+    eta = options.eta
 
     def advance(x: Tensor, clean: Tensor, sigma: float, target: float, noise: NoiseSource) -> Tensor:
         down, up = ancestral(sigma, target, eta)

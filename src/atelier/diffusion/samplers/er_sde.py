@@ -9,11 +9,9 @@ from torch import Tensor
 
 from atelier.diffusion.sampling import (
     ANCESTRAL,
-    DEFAULTS,
     Interval,
     Options,
     SamplerSpec,
-    eta_of,
     intervals,
     level,
     levels_of,
@@ -22,14 +20,16 @@ from atelier.diffusion.types import Denoiser, NoiseSource, Sampler, Step
 
 POINTS = 200
 
+OWN = Options(order=3)
 
-def er_sde(options: Options = DEFAULTS) -> Sampler:
+
+def er_sde(options: Options = OWN) -> Sampler:
     """Cui et al. 2023 (arXiv:2309.06169), algorithm 3 (VE ER-SDE-Solver-3), phi(s) = s (exp(s^0.3) + 10)^eta.
 
     eta = 1 is the paper's fifth noise scale, eta = 0 the probability flow ODE. The integrals are the authors' sums over
     200 points. Stages 1 to 3 (`order`, 3 by default) add the first two derivatives of the clean latent in sigma.
     """
-    eta, stages = eta_of(options), min(options.order or 3, 3)
+    eta, stages = options.eta, min(options.order, 3)
 
     def scale(s: float) -> float:
         return s * (math.exp(s**0.3) + 10) ** eta
@@ -72,4 +72,6 @@ def _derivatives(clean: Tensor, history: Sequence[Tensor], levels: Sequence[floa
     return found
 
 
-SPECS = (SamplerSpec("ER SDE", er_sde, aliases=("er_sde",), order=2, noise="fresh", uses=ANCESTRAL | {"order"}),)
+SPECS = (
+    SamplerSpec("ER SDE", er_sde, aliases=("er_sde",), order=2, noise="fresh", uses=ANCESTRAL | {"order"}, own=OWN),
+)

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from torch import Tensor
 
-from atelier.diffusion.sampling import ANCESTRAL, DEFAULTS, Options, SamplerSpec, ancestral, eta_of, intervals, level
+from atelier.diffusion.sampling import ANCESTRAL, DEFAULTS, Options, SamplerSpec, ancestral, intervals, level
 from atelier.diffusion.types import Denoiser, NoiseSource, Sampler, Step
 
 
@@ -16,7 +16,7 @@ def euler_ancestral(options: Options = DEFAULTS) -> Sampler:
 
     eta = 1 is the ancestral step of DDPM (Ho et al. 2020, arXiv:2006.11239, algorithm 2).
     """
-    eta = eta_of(options)
+    eta = options.eta
 
     def sample(denoise: Denoiser, x: Tensor, sigmas: Tensor, noise: NoiseSource) -> Iterator[Step]:
         for at in intervals(sigmas):

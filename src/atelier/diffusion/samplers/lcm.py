@@ -7,8 +7,10 @@ from dataclasses import replace
 
 from torch import Tensor
 
-from atelier.diffusion.sampling import DEFAULTS, Options, SamplerSpec, eta_of, intervals, level
+from atelier.diffusion.sampling import DEFAULTS, Options, SamplerSpec, intervals, level
 from atelier.diffusion.types import Denoiser, NoiseSource, Sampler, Step
+
+OWN = Options(eta=0.3)
 
 
 def lcm(options: Options = DEFAULTS) -> Sampler:
@@ -28,12 +30,12 @@ def lcm(options: Options = DEFAULTS) -> Sampler:
     return sample
 
 
-def tcd(options: Options = DEFAULTS) -> Sampler:
+def tcd(options: Options = OWN) -> Sampler:
     """Zheng et al. 2024 (arXiv:2402.19159), algorithm 4: down to timestep (1 - eta) of the next t, then noise up to it.
 
     eta is the paper's gamma: 0.3 by default, 0 = no noise, 1 = LCM.
     """
-    eta, table = eta_of(options, 0.3), options.table
+    eta, table = options.eta, options.table
 
     def sample(denoise: Denoiser, x: Tensor, sigmas: Tensor, noise: NoiseSource) -> Iterator[Step]:
         for at in intervals(sigmas):
@@ -69,5 +71,6 @@ SPECS = (
         aliases=("TCDScheduler",),
         order=1,
         uses=frozenset({"eta", "s_noise"}),
+        own=OWN,
     ),
 )

@@ -7,17 +7,19 @@ from collections.abc import Iterator
 
 from torch import Tensor
 
-from atelier.diffusion.sampling import DEFAULTS, Options, SamplerSpec, intervals, level, levels_of
+from atelier.diffusion.sampling import Options, SamplerSpec, intervals, level, levels_of
 from atelier.diffusion.solving import adams, combine
 from atelier.diffusion.types import Denoiser, NoiseSource, Sampler, Step
 
+OWN = Options(order=4)
 
-def lms(options: Options = DEFAULTS) -> Sampler:
+
+def lms(options: Options = OWN) -> Sampler:
     """Adams and Bashforth's method with steps of any length: the last slopes' polynomial in sigma, integrated.
 
     Source: Hairer, Norsett and Wanner, Solving Ordinary Differential Equations I, section III.5; order 4 by default.
     """
-    order = min(options.order or 4, 4)
+    order = min(options.order, 4)
 
     def sample(denoise: Denoiser, x: Tensor, sigmas: Tensor, _noise: NoiseSource) -> Iterator[Step]:
         levels, slopes = levels_of(sigmas), deque[Tensor](maxlen=order)
@@ -39,5 +41,6 @@ SPECS = (
         order=2,
         uses=frozenset({"order"}),
         flow=True,
+        own=OWN,
     ),
 )

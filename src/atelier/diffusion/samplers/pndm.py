@@ -19,10 +19,12 @@ WEIGHTS = (
     (55 / 24, -59 / 24, 37 / 24, -9 / 24),
 )
 
+OWN = Options(order=4)
 
-def ipndm(options: Options = DEFAULTS) -> Sampler:
+
+def ipndm(options: Options = OWN) -> Sampler:
     """Zhang and Chen 2022 (arXiv:2204.13902), section 4: the multistep of PNDM without its costly start."""
-    order = min(options.order or 4, 4)
+    order = min(options.order, 4)
 
     def sample(denoise: Denoiser, x: Tensor, sigmas: Tensor, _noise: NoiseSource) -> Iterator[Step]:
         slopes = deque[Tensor](maxlen=order)
@@ -36,14 +38,14 @@ def ipndm(options: Options = DEFAULTS) -> Sampler:
     return sample
 
 
-def ipndm_v(options: Options = DEFAULTS) -> Sampler:
+def ipndm_v(options: Options = OWN) -> Sampler:
     """The same with weights for steps of different length, as published with GITS (Chen et al. 2024, arXiv:2405.11326).
 
     As published, a parenthesis of the third weight and a quotient of the fourth (h1/h2 for h2/h3) stand wrong where
     steps differ, which leaves the method of first order. They are kept, because pictures were painted with them; `LMS`
     has the exact weights.
     """
-    order = min(options.order or 4, 4)
+    order = min(options.order, 4)
 
     def sample(denoise: Denoiser, x: Tensor, sigmas: Tensor, _noise: NoiseSource) -> Iterator[Step]:
         levels, slopes = levels_of(sigmas), deque[Tensor](maxlen=order)
@@ -106,6 +108,6 @@ def plms(_options: Options = DEFAULTS) -> Sampler:
 
 SPECS = (
     SamplerSpec("PLMS", plms, aliases=("PNDM", "PNDMScheduler"), order=2, schedule="Timesteps", start="unit"),
-    SamplerSpec("IPNDM", ipndm, aliases=("IPNDMScheduler",), order=2, uses=frozenset({"order"}), flow=True),
-    SamplerSpec("IPNDM_V", ipndm_v, order=1, uses=frozenset({"order"}), flow=True),
+    SamplerSpec("IPNDM", ipndm, aliases=("IPNDMScheduler",), order=2, uses=frozenset({"order"}), flow=True, own=OWN),
+    SamplerSpec("IPNDM_V", ipndm_v, order=1, uses=frozenset({"order"}), flow=True, own=OWN),
 )

@@ -15,7 +15,6 @@ from atelier.diffusion.sampling import (
     Options,
     SamplerSpec,
     ancestral,
-    eta_of,
     intervals,
     level,
     levels_of,
@@ -31,7 +30,7 @@ def res_multistep(options: Options = DEFAULTS, *, cfg_pp: bool = False) -> Sampl
     where the last step went down to, as ComfyUI does. cfg_pp: from the unguided prediction to the guided one
     (arXiv:2406.08070).
     """
-    eta = eta_of(options)
+    eta = options.eta
 
     def sample(denoise: Denoiser, x: Tensor, sigmas: Tensor, noise: NoiseSource) -> Iterator[Step]:
         levels, previous, landed = levels_of(sigmas), None, 0.0

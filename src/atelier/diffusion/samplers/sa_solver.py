@@ -11,7 +11,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from atelier.diffusion.sampling import ANCESTRAL, DEFAULTS, Options, SamplerSpec, eta_of, intervals, level, levels_of
+from atelier.diffusion.sampling import ANCESTRAL, DEFAULTS, Options, SamplerSpec, intervals, level, levels_of
 from atelier.diffusion.solving import adams, combine, log_ratio
 from atelier.diffusion.types import Denoiser, NoiseSource, Sampler, Step
 
@@ -107,7 +107,7 @@ def _noise(sigma: float, target: float, tau: float, noise: NoiseSource, x: Tenso
 
 def _middle(options: Options) -> Callable[[float, float], float]:
     """eta where the target lies within the middle 60 % of the timesteps, as ComfyUI has it; 0 elsewhere."""
-    eta, last = eta_of(options), len(options.table.sigmas) - 1
+    eta, last = options.eta, len(options.table.sigmas) - 1
     low, high = (float(options.table.sigma(torch.tensor(last * part))) for part in (0.2, 0.8))
     return lambda _sigma, target: eta if low <= target <= high else 0.0
 

@@ -9,7 +9,7 @@ from functools import partial
 
 from torch import Tensor
 
-from atelier.diffusion.sampling import ANCESTRAL, DEFAULTS, Options, SamplerSpec, eta_of, intervals, level
+from atelier.diffusion.sampling import ANCESTRAL, DEFAULTS, Options, SamplerSpec, intervals, level
 from atelier.diffusion.solving import log_ratio, phi
 from atelier.diffusion.types import Denoiser, NoiseSource, Sampler, Step
 
@@ -37,7 +37,7 @@ def seeds_2(options: Options = DEFAULTS, *, r: float = 0.5, exact: bool = False)
 
     exact: weigh the stages by phi_2 (exponential Runge-Kutta, Hochbruck and Ostermann 2010) instead of by 1/(2r).
     """
-    eta = eta_of(options)
+    eta = options.eta
 
     def sample(denoise: Denoiser, x: Tensor, sigmas: Tensor, noise: NoiseSource) -> Iterator[Step]:
         for at in intervals(sigmas):
@@ -59,7 +59,7 @@ def seeds_2(options: Options = DEFAULTS, *, r: float = 0.5, exact: bool = False)
 
 def seeds_3(options: Options = DEFAULTS, *, r1: float = 1 / 3, r2: float = 2 / 3) -> Sampler:
     """Gonzalez et al. 2023 (arXiv:2305.14267), SEEDS-3 in data prediction; stages at r1 and r2 of the step."""
-    eta = eta_of(options)
+    eta = options.eta
 
     def sample(denoise: Denoiser, x: Tensor, sigmas: Tensor, noise: NoiseSource) -> Iterator[Step]:
         for at in intervals(sigmas):

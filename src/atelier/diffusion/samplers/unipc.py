@@ -6,24 +6,25 @@ import math
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from functools import partial
 
 import numpy as np
 from torch import Tensor
 
-from atelier.diffusion.sampling import DEFAULTS, Options, SamplerSpec, Variant, intervals, level, settled
+from atelier.diffusion.sampling import Options, SamplerSpec, Variant, intervals, level, settled
 from atelier.diffusion.solving import combine, log_ratio, phi
 from atelier.diffusion.types import Denoiser, NoiseSource, Sampler, Step
 
+OWN = Options(order=3)
 
-def unipc(options: Options = DEFAULTS, *, default: Variant = "bh1") -> Sampler:
+
+def unipc(options: Options = OWN) -> Sampler:
     """Zhao et al. 2023 (arXiv:2302.04867), algorithms 1 and 2 in data prediction (appendix E.5), B(h) = h or e^h - 1.
 
     Order 3 by default, growing at the start and, with lower_order_final, falling at the end. The prediction at the next
     level serves twice: to correct the step that led there, and to predict the one after. It counts in timesteps: see
     `settled`. variant vary_coeff: see `_varying`.
     """
-    order, variant = options.order or 3, options.variant or default
+    order, variant = options.order, options.variant
 
     def sample(denoise: Denoiser, x: Tensor, sigmas: Tensor, _noise: NoiseSource) -> Iterator[Step]:
         cleans, levels = deque[Tensor](maxlen=order + 1), deque[float](maxlen=order + 1)
@@ -100,6 +101,7 @@ _BH1 = SamplerSpec(
     schedule="Time Uniform",
     uses=frozenset({"order", "variant", "lower_order_final"}),
     start="unit",
+    own=OWN,
 )
 
 SPECS = (
@@ -107,7 +109,7 @@ SPECS = (
     replace(
         _BH1,
         name="UniPC BH2",
-        make=partial(unipc, default="bh2"),
         aliases=("uni_pc_bh2", "UniPC (bh2)", "UniPCMultistepScheduler"),
+        own=replace(OWN, variant="bh2"),
     ),
 )

@@ -7,10 +7,13 @@ from torch import Tensor
 from atelier.diffusion.scheduling import RANGE, ScheduleOptions, ScheduleSpec, ramp, to_zero
 from atelier.diffusion.types import Levels, Schedule
 
+RHO = 7.0
+"""The paper's."""
+
 
 def karras(options: ScheduleOptions) -> Schedule:
     """Karras et al. 2022 (arXiv:2206.00364), equation 5: equal steps in sigma^(1/rho), rho = 7; then 0."""
-    rho = options.rho or 7.0
+    rho = options.rho or RHO
 
     def sigmas(levels: Levels, steps: int) -> Tensor:
         high, low = options.span(levels)
@@ -19,4 +22,4 @@ def karras(options: ScheduleOptions) -> Schedule:
     return sigmas
 
 
-SPECS = (ScheduleSpec("Karras", karras, uses=RANGE | {"rho"}),)
+SPECS = (ScheduleSpec("Karras", karras, uses=RANGE | {"rho"}, rho=RHO),)

@@ -9,18 +9,21 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
-from atelier.request.infotext.keys import Settings, Size
+from atelier.request.infotext.keys import Settings
 from atelier.request.infotext.pairs import joined, quoted
 from atelier.request.infotext.read import read
 from atelier.request.infotext.record import Infotext
 from atelier.request.infotext.request import interpret, to_request, without_effect
 from atelier.request.infotext.write import write
-from atelier.request.model import Provenance, Request, Resolved, Rng
+from atelier.request.model import Provenance
+from atelier.request.resolved import Resolved, ResolvedSampling, Rng
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+
+T = TypeVar("T")
 
 __all__ = [
     "Infotext",
@@ -36,43 +39,87 @@ __all__ = [
     "write",
 ]
 
+HASH_DIGITS = 10
+"""Of a model's SHA-256, as A1111 writes it."""
 RNG_VALUES: Mapping[Rng, str] = {"portable": "portable", "cpu": "CPU", "nv": "NV"}
 """Values of the key RNG. A1111 knows CPU and NV; without the key it draws on the device that computes."""
 
 
-COPIED = frozenset(Settings.__slots__) & frozenset(Request.model_fields) - {"prompt", "negative_prompt", "model", "rng"}
-"""Fields that mean the same in a request and in an infotext."""
+def settings(resolved: Resolved, index: int, own: ResolvedSampling, provenance: Provenance) -> Settings:
+    """What the infotext of image `index` (0-based) says, but for the hash of its pixels.
 
-
-def settings(request: Resolved, picture: int, words: tuple[str, str], provenance: Provenance) -> Settings:
-    """What the infotext of picture `picture` (0-based) says, but for the hash of its pixels.
-
-    words: its prompt and negative prompt, with the choices made; where they differ from the request's these are kept
-    as templates.
+    own: the sampling that nobody had to ask for; only what differs from it is said. Prompts from which choices were
+    drawn are kept as templates.
     """
-    asked, (prompt, negative_prompt) = request.asked, words
-    varied = asked.variation_strength > 0
+    sample, prompting, noise, guidance = (
+        resolved.samples[index],
+        resolved.prompting,
+        resolved.noise,
+        resolved.guidance,
+    )
     return replace(
-        Settings(**{name: getattr(asked, name) for name in COPIED}),
-        prompt=prompt,
-        negative_prompt=negative_prompt,
-        template=request.prompt if prompt != request.prompt else None,
-        negative_template=request.negative_prompt if negative_prompt != request.negative_prompt else None,
-        steps=request.steps,
-        sampler=request.sampler,
-        scheduler=request.scheduler,
-        cfg_scale=request.cfg_scale,
-        seed=request.seeds[picture],
-        variation_seed=request.variation_seeds[picture] if varied else None,
-        size=Size(request.width, request.height),
-        model_hash=request.model.sha256[:10],
-        model=request.model.name,
-        rng=RNG_VALUES[asked.rng],
+        _sampling(resolved.sampling, own),
+        prompt=sample.prompt,
+        negative_prompt=sample.negative_prompt,
+        template=_unless(prompting.prompt, sample.prompt),
+        negative_template=_unless(prompting.negative_prompt, sample.negative_prompt),
+        cfg_scale=guidance.scale,
+        cfg_rescale=guidance.rescale,
+        skip_early_cfg=guidance.skip_early,
+        ngms=guidance.ngms,
+        ngms_all_steps=guidance.ngms_all_steps,
+        seed=sample.seed,
+        variation_seed=sample.variation_seed if noise.variation_strength > 0 else None,
+        variation_strength=noise.variation_strength,
+        seed_resize=_unless(noise.resized_from, resolved.size),
+        ensd=noise.seed_delta,
+        rng=RNG_VALUES[noise.source],
+        sgm_noise_multiplier=noise.unit_start,
+        emphasis=prompting.emphasis,
+        clip_skip=prompting.clip_skip,
+        old_timelines=prompting.old_timelines,
+        size=resolved.size,
+        batch_size=resolved.batch_size,
+        model_hash=resolved.model.sha256[:HASH_DIGITS],
+        model=resolved.model.name,
         dtype=provenance.dtype,
         device=provenance.device,
         libraries=provenance.libraries,
         version=f"atelier-{provenance.version}",
     )
+
+
+def _sampling(sampling: ResolvedSampling, own: ResolvedSampling) -> Settings:
+    """What is said of the sampler and its schedule. A1111 has a key of its own for the eta of the DDIM kind."""
+    eta = _unless(sampling.eta, own.eta)
+    is_ddim = sampling.sampler.startswith("DDIM")
+    return Settings(
+        steps=sampling.steps,
+        sampler=sampling.sampler,
+        scheduler=sampling.scheduler,
+        eta=None if is_ddim else eta,
+        eta_ddim=eta if is_ddim else None,
+        s_churn=sampling.s_churn,
+        s_tmin=sampling.s_tmin,
+        s_tmax=_unless(sampling.s_tmax, own.s_tmax),
+        s_noise=sampling.s_noise,
+        sigma_min=_unless(sampling.sigma_min, own.sigma_min),
+        sigma_max=_unless(sampling.sigma_max, own.sigma_max),
+        rho=_unless(sampling.rho, own.rho),
+        beta_alpha=_unless(sampling.alpha, own.alpha),
+        beta_beta=_unless(sampling.beta, own.beta),
+        unipc_order=_unless(sampling.order, own.order),
+        unipc_variant=_unless(sampling.variant, own.variant),
+        unipc_lower_order_final=_unless(sampling.lower_order_final, own.lower_order_final),
+        discard_penultimate_sigma=_unless(sampling.discard_penultimate, own.discard_penultimate),
+        downcast_alphas=sampling.downcast,
+        noise_schedule="Zero Terminal SNR" if sampling.zero_terminal else None,
+    )
+
+
+def _unless(value: T, usual: T) -> T | None:
+    """The value where it is not the usual one."""
+    return None if value == usual else value
 
 
 def pixel_hash(image: Image) -> str:

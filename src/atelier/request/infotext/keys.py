@@ -8,17 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Literal, NamedTuple
+from typing import Literal
 
 Kind = Literal["int", "float", "text", "flag", "size"]
 Value = int | float | str | bool | tuple[int, int]
-
-
-class Size(NamedTuple):
-    """Pixels."""
-
-    width: int
-    height: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from typing import cast
 
 from atelier.errors import BadInput
-from atelier.request.infotext.keys import BY_NAME, Key, Settings, Size, Value
+from atelier.request.infotext.keys import BY_NAME, Key, Settings, Value
 from atelier.request.infotext.record import Infotext
 from atelier.request.infotext.version import Version, version_of
+from atelier.request.resolved import Size
 
 _SIZE = re.compile(r"\s*(-?\d{1,9})\s*[x×]\s*(-?\d{1,9})\s*")
 _NUMBER = re.compile(r"[+-]?(?:\d{1,30}(?:\.\d{0,400})?|\.\d{1,400})(?:[eE][+-]?\d{1,4})?")

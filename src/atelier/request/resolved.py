@@ -1,0 +1,145 @@
+"""A request with nothing left open: what is put in a queue, stored, and generated again.
+
+Every value is one that the sampler, the model and the prompt language can use as it is: there is no None, no value that
+stands for another, nothing to be drawn. Its JSON form read back is equal to it.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, NamedTuple
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Rng = Literal["portable", "cpu", "nv"]
+"""Where noise comes from: the same on every machine; torch's CPU generator; what an NVIDIA card draws."""
+UniPcVariant = Literal["bh1", "bh2", "vary_coeff"]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+
+
+class Value(BaseModel):
+    """Frozen and complete: unknown keys and missing ones are errors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Size(NamedTuple):
+    """Pixels."""
+
+    width: int
+    height: int
+
+
+class ModelRef(Value):
+    """A model, found: its name, where it lies, and the SHA-256 of its weights (hex)."""
+
+    name: str
+    path: str
+    sha256: str
+
+
+class SampleSettings(Value):
+    """One image of a request: its seeds, and its prompts with their choices made."""
+
+    seed: int
+    variation_seed: int
+    prompt: str
+    negative_prompt: str
+
+
+class ResolvedPrompting(Value):
+    """How prompts are read.
+
+    prompt, negative_prompt: with the styles around them, before any choice was made; emphasis: the mode's name;
+    clip_skip: 1 reads the last layer of the text encoder; old_timelines: see `prompt.Clock`.
+    """
+
+    prompt: str
+    negative_prompt: str
+    emphasis: str
+    clip_skip: int
+    old_timelines: bool
+
+
+class ResolvedNoise(Value):
+    """The first noise of every image, and what goes on from it.
+
+    variation_strength: 0 to 1, from the noise of the seed to that of the variation seed; resized_from: the size in
+    pixels whose noise is kept, that of the image where nothing is resized; seed_delta: added to the seed for all noise
+    after the first; unit_start: begin at noise * sqrt(1 + sigma^2) whatever the sampler.
+    """
+
+    source: Rng
+    variation_strength: Finite
+    resized_from: Size
+    seed_delta: int
+    unit_start: bool
+
+
+class ResolvedSampling(Value):
+    """The sampler, its schedule, and what both read; names as in the registries (a list of sigmas stays one).
+
+    What neither reads has the sampler's own value. s_churn, s_tmin, s_tmax, s_noise: Karras 2022, algorithm 2.
+    sigma_min, sigma_max, rho, alpha, beta: of the schedule. discard_penultimate: the next-to-last sigma is left out.
+    downcast, zero_terminal: how the model's levels are changed.
+    """
+
+    steps: int
+    sampler: str
+    scheduler: str
+    eta: Finite
+    s_churn: Finite
+    s_tmin: Finite
+    s_tmax: Finite
+    s_noise: Finite
+    order: int
+    variant: UniPcVariant
+    lower_order_final: bool
+    sigma_min: Finite
+    sigma_max: Finite
+    rho: Finite
+    alpha: Finite
+    beta: Finite
+    discard_penultimate: bool
+    downcast: bool
+    zero_terminal: bool
+
+
+class ResolvedGuidance(Value):
+    """scale: the CFG scale as the user says it; rescale: 0 to 1; skip_early: the share of the steps at the start
+    without guidance; ngms: the sigma below which calls are without guidance, every other one or all of them."""
+
+    scale: Finite
+    rescale: Finite
+    skip_early: Finite
+    ngms: Finite
+    ngms_all_steps: bool
+
+
+class ResolvedOutput(Value):
+    """folders: where images are saved, files or folders; empty: images stay in memory."""
+
+    folders: tuple[str, ...]
+
+
+class Resolved(Value):
+    """The same Resolved is the same images. samples: one for each image, in order; batch_size: how many of them are
+    generated at once, which changes none of them."""
+
+    model: ModelRef
+    size: Size
+    batch_size: int
+    samples: tuple[SampleSettings, ...]
+    prompting: ResolvedPrompting
+    noise: ResolvedNoise
+    sampling: ResolvedSampling
+    guidance: ResolvedGuidance
+    output: ResolvedOutput
+
+    def to_json(self) -> str:
+        """Its JSON form, on one line."""
+        return self.model_dump_json()
+
+    @classmethod
+    def from_json(cls, text: str) -> Resolved:
+        """The inverse of `to_json`. Raises pydantic's ValidationError for anything else."""
+        return cls.model_validate_json(text)

@@ -1,0 +1,98 @@
+"""What a model and the registries offer to a request that is being resolved."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
+from math import lcm
+
+from atelier.diffusion.catalogue import resolve_sampler
+from atelier.diffusion.levels import DiscreteLevels, downcast, zero_terminal
+from atelier.diffusion.sampling import SamplerSpec
+from atelier.diffusion.scheduling import DEFAULTS, ScheduleSpec
+from atelier.errors import BadInput
+from atelier.families.checkpoint import Checkpoint
+from atelier.prompt import Network, Warn, checked, expand, parse
+from atelier.request.model import SIDE_STEP, Request
+from atelier.request.resolve import NO_LIMIT, Draw, Method, RequestDefaults
+from atelier.request.resolved import Resolved, ResolvedSampling
+
+
+def method_of(model: Checkpoint, request: Request) -> Method:
+    """The sampler and the schedule that the request names, with what they do on this model. Raises UnknownName."""
+    spec, schedule = resolve_sampler(request.sampler, request.scheduler)
+    is_downcast, is_zero_terminal = request.downcast_alphas, request.noise_schedule == "Zero Terminal SNR"
+    levels = changed_levels(model, is_downcast=is_downcast, is_zero_terminal=is_zero_terminal)
+    own = ResolvedSampling(
+        steps=schedule.steps or model.defaults.steps,
+        sampler=spec.name,
+        scheduler=schedule.name,
+        eta=spec.own.eta,
+        s_churn=spec.own.s_churn,
+        s_tmin=spec.own.s_tmin,
+        s_tmax=NO_LIMIT,
+        s_noise=spec.own.s_noise,
+        order=spec.own.order,
+        variant=spec.own.variant,
+        lower_order_final=spec.own.lower_order_final,
+        sigma_min=levels.sigma_min,
+        sigma_max=levels.sigma_max,
+        rho=schedule.rho,
+        alpha=DEFAULTS.alpha,
+        beta=DEFAULTS.beta,
+        discard_penultimate=_discards(spec, schedule),
+        downcast=is_downcast,
+        zero_terminal=is_zero_terminal,
+    )
+    return Method(own, spec.uses | schedule.uses, schedule.steps, ddim=spec.name.startswith("DDIM"))
+
+
+def changed_levels(model: Checkpoint, *, is_downcast: bool, is_zero_terminal: bool) -> DiscreteLevels:
+    """The model's table of levels, changed as a request may want it."""
+    table = downcast(model.levels) if is_downcast else model.levels
+    return zero_terminal(table) if is_zero_terminal else table
+
+
+def defaults_of(model: Checkpoint) -> RequestDefaults:
+    """What a request that leaves it open has with this model."""
+    own, factor = model.defaults, model.latent.factor
+    return RequestDefaults(
+        steps=own.steps,
+        cfg_scale=own.cfg_scale,
+        width=own.width,
+        height=own.height,
+        side_step=lcm(SIDE_STEP, factor),
+        latent_step=factor,
+    )
+
+
+def drawing(wildcards: Callable[[], Mapping[str, Sequence[str]]], warn: Warn) -> Draw:
+    """Makes the choices of prompts; wildcards are read only for a prompt that may name one."""
+
+    read, none = cache(wildcards), dict[str, Sequence[str]]()
+
+    def draw(text: str, what: str, seed: int) -> str:
+        files = read() if "__" in text else none
+        return checked(expand(checked(text, what), seed, files, warn), what)
+
+    return draw
+
+
+def check_networks(request: Request, resolved: Resolved, warn: Warn) -> None:
+    """Refuses networks that prompts name and nothing can load yet, or warns where the request is lenient."""
+    prompts = dict.fromkeys(sample.prompt for sample in resolved.samples)
+    found = dict.fromkeys(network for prompt in prompts for network in parse(prompt).networks)
+    for network in found:
+        _refuse(network, warn if request.lenient else None)
+
+
+def _refuse(network: Network, warn: Warn | None) -> None:
+    name = f"{network.type} {network.name!r}"
+    if warn is None:
+        raise BadInput(f"prompt: {name} is not there: take {network} out, or paint without it with --lenient")
+    warn(f"{name} is not there: painted without it")
+
+
+def _discards(spec: SamplerSpec, schedule: ScheduleSpec) -> bool:
+    """A list of sigmas given by hand is used as it is."""
+    return schedule.steps is None and spec.discards
