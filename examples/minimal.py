@@ -13,12 +13,13 @@ from PIL import Image
 from torch import Tensor
 
 import atelier
-from atelier.diffusion.denoise import denoiser
+from atelier.diffusion.denoise import denoiser, timed
 from atelier.diffusion.guidance.cfg import Guidance, cfg
 from atelier.diffusion.rng import draw, silent, streams
 from atelier.diffusion.samplers.dpmpp_2m import dpmpp_2m
 from atelier.diffusion.schedules.karras import karras
 from atelier.diffusion.scheduling import ScheduleOptions
+from atelier.diffusion.types import Moment
 from atelier.families.checkpoint import open_checkpoint
 
 EMBEDDED = Path(atelier.__file__).parent / "data" / "embedded"
@@ -30,10 +31,11 @@ def generate(prompt: str, path: Path, *, steps: int = 20, seed: int = 0) -> Imag
     text = model.family.encode(model.load_text(torch.float32), rows)
     unet, vae = model.load_unet(torch.float32), model.load_vae(torch.float32)
 
-    def net(x: Tensor, t: Tensor) -> Tensor:
+    def net(x: Tensor, t: Tensor, _: Moment) -> Tensor:
         return unet(x, t, text)
 
-    denoise = cfg(Guidance(model.defaults.cfg_scale))(denoiser(net, model.parameterization, model.levels))
+    both = denoiser(net, model.parameterization, model.levels)
+    denoise = timed(cfg(both, Guidance(model.defaults.cfg_scale)), steps)
     sigmas = karras(ScheduleOptions())(model.levels, steps)
     side = model.size // model.latent.factor
     x = draw(streams([seed]), (model.latent.channels, side, side)) * sigmas[0]

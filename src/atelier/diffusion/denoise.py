@@ -1,4 +1,4 @@
-"""From a network to a denoiser."""
+"""From a network to a denoiser, and from a denoiser to what a sampler sees."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from collections.abc import Callable
 from torch import Tensor
 
 from atelier.diffusion.parameterization import Parameterization
-from atelier.diffusion.types import Denoiser, Levels, Prediction
+from atelier.diffusion.types import Denoiser, Levels, Model, Moment, Prediction
 
-Net = Callable[[Tensor, Tensor], Tensor]
-"""(what the network sees (B, C, h, w), time t float32 (B,)) -> output (B, C, h, w)."""
+Net = Callable[[Tensor, Tensor, Moment], Tensor]
+"""(what the network sees (B, C, h, w), time t float32 (B,), the moment) -> output (B, C, h, w)."""
 
 
 def denoiser(net: Net, parameterization: Parameterization, levels: Levels) -> Denoiser:
@@ -19,9 +19,22 @@ def denoiser(net: Net, parameterization: Parameterization, levels: Levels) -> De
     The result has x's dtype, whatever precision the network computes in.
     """
 
-    def denoise(x: Tensor, sigma: Tensor, /) -> Prediction:
+    def denoise(x: Tensor, sigma: Tensor, moment: Moment, /) -> Prediction:
         t = levels.t(sigma).to(x.device).expand(x.shape[0])
-        output = net(parameterization.scale_in(x, sigma), t).to(x.dtype)
+        output = net(parameterization.scale_in(x, sigma), t, moment).to(x.dtype)
         return Prediction(parameterization.denoised(output, x, sigma))
 
     return denoise
+
+
+def timed(denoise: Denoiser, calls: int) -> Model:
+    """The denoiser as a sampler sees it: counts the calls, of which `calls` are expected. Nothing else counts."""
+    done = 0
+
+    def model(x: Tensor, sigma: Tensor) -> Prediction:
+        nonlocal done
+        moment = Moment(done, min(done / max(calls, 1), 1.0))
+        done += 1
+        return denoise(x, sigma, moment)
+
+    return model

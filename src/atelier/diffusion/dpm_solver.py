@@ -9,7 +9,7 @@ from torch import Tensor
 
 from atelier.diffusion.sampling import ancestral, level
 from atelier.diffusion.solving import phi
-from atelier.diffusion.types import Denoiser
+from atelier.diffusion.types import Model
 
 
 @dataclass(slots=True)
@@ -19,7 +19,7 @@ class Singlestep:
     It lives for one step; what it has asked of the denoiser is kept, so that two orders cost no more than the higher.
     """
 
-    denoise: Denoiser
+    denoise: Model
     x: Tensor
     t: float
     clean: Tensor = field(init=False)

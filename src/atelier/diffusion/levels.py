@@ -142,3 +142,9 @@ def downcast(levels: DiscreteLevels) -> DiscreteLevels:
     alphas = (1 / (1 + levels.sigmas.double() ** 2)).half().double()
     sigmas = ((1 - alphas) / alphas).sqrt()
     return DiscreteLevels((sigmas * (1 + 1e-7 * torch.arange(len(sigmas)))).float())
+
+
+def changed(levels: DiscreteLevels, *, is_downcast: bool, is_zero_terminal: bool) -> DiscreteLevels:
+    """The table as a request wants it: downcast first, then rescaled to end without signal, as A1111 does."""
+    table = downcast(levels) if is_downcast else levels
+    return zero_terminal(table) if is_zero_terminal else table

@@ -21,10 +21,29 @@ class Prediction:
     unguided: Tensor | None = None
 
 
-class Denoiser(Protocol):
-    """E[clean | x, sigma] for x (B, C, h, w) and sigma () or (B,)."""
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """When a denoiser is called: what prompts, guidance and adapters may depend on.
 
-    def __call__(self, x: Tensor, sigma: Tensor, /) -> Prediction: ...
+    call: how many calls of the sampler came before; progress: their share of all that are expected, 0 to 1.
+    """
+
+    call: int
+    progress: float
+
+
+class Denoiser(Protocol):
+    """E[clean | x, sigma] for x (B, C, h, w) and sigma () or (B,), as composed: of a network, guidance, masks, tiles.
+
+    A combinator takes denoisers and gives one; it hands the moment that it was given to those inside.
+    """
+
+    def __call__(self, x: Tensor, sigma: Tensor, moment: Moment, /) -> Prediction: ...
+
+
+Model = Callable[[Tensor, Tensor], Prediction]
+"""What a sampler sees: (x, sigma) -> prediction."""
+Combinator = Callable[[Denoiser], Denoiser]
 
 
 NoiseSource = Callable[[Tensor, Tensor], Tensor]
@@ -44,10 +63,8 @@ class Step:
     clean: Tensor
 
 
-Sampler = Callable[[Denoiser, Tensor, Tensor, NoiseSource], Iterator[Step]]
-"""(denoiser, x at the first level, descending sigmas (n+1,), noise) -> one Step per transition."""
-
-Wrap = Callable[[Denoiser], Denoiser]
+Sampler = Callable[[Model, Tensor, Tensor, NoiseSource], Iterator[Step]]
+"""(model, x at the first level, descending sigmas (n+1,), noise) -> one Step per transition."""
 
 
 class Levels(Protocol):

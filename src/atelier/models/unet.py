@@ -159,6 +159,16 @@ class UNet(nn.Module):
         self.norm_out = nn.GroupNorm(spec.groups, spec.widths[0], eps=EPS)
         self.conv_out = nn.Conv2d(spec.widths[0], spec.out_channels, 3, padding=1)
 
+    @property
+    def device(self) -> torch.device:
+        """Where its weights are."""
+        return self.conv_in.weight.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What its weights are."""
+        return self.conv_in.weight.dtype
+
     def forward(
         self, x: Float[Tensor, "b c h w"], t: Float[Tensor, " b"], cond: Conditioning, ports: Ports = NOTHING
     ) -> Float[Tensor, "b o h w"]:

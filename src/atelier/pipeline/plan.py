@@ -6,7 +6,13 @@ from collections.abc import Iterator, Sequence
 
 from atelier.diffusion.catalogue import samplers
 from atelier.pipeline.prepared import PreparedPrompt, prepare
-from atelier.pipeline.stages import Decode, Diffuse, Encode, Sample, Save, Stage
+from atelier.pipeline.sample import Sample
+from atelier.pipeline.stage import Stage
+from atelier.pipeline.stages.decode import Decode
+from atelier.pipeline.stages.diffuse import Diffuse
+from atelier.pipeline.stages.encode import Encode
+from atelier.pipeline.stages.save import Save
+from atelier.pipeline.values import IMAGES, LATENTS, STATES
 from atelier.prompt import Clock, Warn, emphasis, silent, weighted
 from atelier.request.infotext import settings
 from atelier.request.model import Provenance
@@ -19,12 +25,14 @@ def plan(
     provenance: Provenance,
     *,
     max_batch: int | None = None,
+    previews: bool = False,
     warn: Warn = silent,
 ) -> tuple[Stage, ...]:
     """What to do, in order. A pure function but for `warn`.
 
     max_batch: at most so many images in one network call, a whole batch if None. Each group of images is finished
-    before the next one is begun. own, provenance: for the infotexts. Raises BadInput for prompts that cannot be read.
+    before the next one is begun. previews: whether to show some. own, provenance: for the infotexts. Raises BadInput
+    for prompts that cannot be read.
     """
     mode, clock = emphasis(resolved.prompting.emphasis), _clock(resolved)
     prepared: dict[SampleSettings, PreparedPrompt] = {}
@@ -37,8 +45,8 @@ def plan(
     groups = tuple(dict.fromkeys(group for prompt in prepared.values() for group in prompt.groups))
     for text in dict.fromkeys(text for group in groups for text in group):
         weighted(text, mode, warn)
-    encode = Encode(resolved.model, groups, mode.name, resolved.prompting.clip_skip)
-    return tuple(_stages(resolved, samples, encode, max_batch))
+    encode = Encode(resolved.model, groups, mode.name, resolved.prompting.clip_skip, STATES)
+    return (encode, *_stages(resolved, samples, max_batch, previews=previews))
 
 
 def _clock(resolved: Resolved) -> Clock:
@@ -51,15 +59,28 @@ def _words(sample: SampleSettings) -> SampleSettings:
     return sample.model_copy(update={"seed": 0, "variation_seed": 0})
 
 
-def _stages(resolved: Resolved, samples: Sequence[Sample], encode: Encode, max_batch: int | None) -> Iterator[Stage]:
-    yield encode
+def _stages(resolved: Resolved, samples: Sequence[Sample], max_batch: int | None, *, previews: bool) -> Iterator[Stage]:
     for batch in _chunks(samples, resolved.batch_size):
         for alike in _alike(batch):
             for group in _chunks(alike, max_batch or resolved.batch_size):
-                yield Diffuse(resolved, group)
-                yield Decode(resolved.model, group)
-                for folder in resolved.output.folders:
-                    yield Save(group, len(samples), folder)
+                yield _diffuse(resolved, group, previews=previews)
+                yield Decode(resolved.model, group, LATENTS, IMAGES)
+                for output in resolved.output.folders:
+                    yield Save(group, len(samples), output, IMAGES)
+
+
+def _diffuse(resolved: Resolved, group: tuple[Sample, ...], *, previews: bool) -> Diffuse:
+    return Diffuse(
+        model=resolved.model,
+        samples=group,
+        size=resolved.size,
+        sampling=resolved.sampling,
+        guidance=resolved.guidance,
+        noise=resolved.noise,
+        states=STATES,
+        out=LATENTS,
+        previews=previews,
+    )
 
 
 def _alike(samples: Sequence[Sample]) -> Iterator[tuple[Sample, ...]]:

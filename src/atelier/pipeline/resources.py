@@ -13,8 +13,8 @@ from PIL.Image import Image
 from torch import Tensor
 
 from atelier.families.checkpoint import Checkpoint
-from atelier.models.unet import UNet
 from atelier.models.vae import AutoencoderKL
+from atelier.nn.net import Net
 from atelier.prompt import Marks
 from atelier.request.resolved import ModelRef
 
@@ -44,7 +44,7 @@ class PartOf(Generic[T_co]):
 
 
 TEXT: PartOf[TextEncoder] = PartOf("text")
-UNET: PartOf[UNet] = PartOf("unet")
+UNET: PartOf[Net] = PartOf("unet")
 VAE: PartOf[AutoencoderKL] = PartOf("vae")
 
 T = TypeVar("T")
@@ -66,6 +66,10 @@ class Resources(Protocol):
         """A part on the device, ready to compute, held in memory until the context ends. Raises BadFile."""
         ...
 
-    def save(self, image: Image, infotext: str, *, output: str, picture: int, pictures: int, seed: int) -> Path:
-        """Writes a whole picture and returns where it lies. Raises BadFile or StorageFull, leaving nothing behind."""
+    def image(self, path: Path) -> Image:
+        """The image in a file, upright, RGB or RGBA. Raises BadFile."""
+        ...
+
+    def save(self, image: Image, infotext: str, *, output: str, index: int, count: int, seed: int) -> Path:
+        """Writes a whole image and returns where it lies. Raises BadFile or StorageFull, leaving nothing behind."""
         ...

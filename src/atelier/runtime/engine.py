@@ -54,7 +54,7 @@ class GeneratedImage:
         """
         destination = Destination.of(os.fspath(path))
         destination.prepare()
-        return destination.save(self.image, self.infotext, picture=0, pictures=1, seed=self.seed)
+        return destination.save(self.image, self.infotext, index=0, count=1, seed=self.seed)
 
 
 class Engine:
@@ -92,7 +92,8 @@ class Engine:
         resolved, method = self._settled(request, warnings.append)
         max_batch = 1 if samplers()[resolved.sampling.sampler].alone else self.device.max_batch
         provenance = self._provenance(resolved)
-        stages = plan(resolved, method.own, provenance, max_batch=max_batch, warn=warnings.append)
+        shows = previews is not None
+        stages = plan(resolved, method.own, provenance, max_batch=max_batch, previews=shows, warn=warnings.append)
         warnings += [*_without_effect(request), *_unread(request, method)]
         return self._told(warnings, run(stages, self._cache, previews=previews))
 

@@ -7,7 +7,7 @@ from functools import cache
 from math import lcm
 
 from atelier.diffusion.catalogue import resolve_sampler
-from atelier.diffusion.levels import DiscreteLevels, downcast, zero_terminal
+from atelier.diffusion.levels import changed
 from atelier.diffusion.sampling import SamplerSpec
 from atelier.diffusion.scheduling import DEFAULTS, ScheduleSpec
 from atelier.errors import BadInput
@@ -22,7 +22,7 @@ def method_of(model: Checkpoint, request: Request) -> Method:
     """The sampler and the schedule that the request names, with what they do on this model. Raises UnknownName."""
     spec, schedule = resolve_sampler(request.sampler, request.scheduler)
     is_downcast, is_zero_terminal = request.downcast_alphas, request.noise_schedule == "Zero Terminal SNR"
-    levels = changed_levels(model, is_downcast=is_downcast, is_zero_terminal=is_zero_terminal)
+    levels = changed(model.levels, is_downcast=is_downcast, is_zero_terminal=is_zero_terminal)
     own = ResolvedSampling(
         steps=schedule.steps or model.defaults.steps,
         sampler=spec.name,
@@ -45,12 +45,6 @@ def method_of(model: Checkpoint, request: Request) -> Method:
         zero_terminal=is_zero_terminal,
     )
     return Method(own, spec.uses | schedule.uses, schedule.steps, ddim=spec.name.startswith("DDIM"))
-
-
-def changed_levels(model: Checkpoint, *, is_downcast: bool, is_zero_terminal: bool) -> DiscreteLevels:
-    """The model's table of levels, changed as a request may want it."""
-    table = downcast(model.levels) if is_downcast else model.levels
-    return zero_terminal(table) if is_zero_terminal else table
 
 
 def defaults_of(model: Checkpoint) -> RequestDefaults:

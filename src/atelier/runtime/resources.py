@@ -25,7 +25,7 @@ from atelier.prompt import Marks
 from atelier.request.resolved import ModelRef
 from atelier.runtime.device import Device
 from atelier.runtime.heap import settle_heap
-from atelier.runtime.store import Destination
+from atelier.runtime.store import Destination, read_image
 from atelier.weights.cast import precision_name
 from atelier.weights.hashes import HashCache
 from atelier.weights.tokenizer import ClipTokenizer
@@ -96,9 +96,11 @@ class ModelCache:
         """The precision that the model's denoiser computes in: fp32, fp16 or bf16."""
         return precision_name(_dtype(self.checkpoint(model), self._device))
 
-    def save(self, image: Image, infotext: str, *, output: str, picture: int, pictures: int, seed: int) -> Path:
-        destination = Destination.of(output)
-        return destination.save(image, infotext, picture=picture, pictures=pictures, seed=seed)
+    def image(self, path: Path) -> Image:
+        return read_image(path)
+
+    def save(self, image: Image, infotext: str, *, output: str, index: int, count: int, seed: int) -> Path:
+        return Destination.of(output).save(image, infotext, index=index, count=count, seed=seed)
 
     def _drop_others(self, model: ModelRef) -> None:
         """Forgets the parts of other models that nobody uses now."""

@@ -95,8 +95,8 @@ class Destination:
             raise BadFile(self.folder, f"{error.problem}: choose another folder") from error
         probe.unlink()
 
-    def save(self, image: Image, infotext: str, *, picture: int, pictures: int, seed: int) -> Path:
-        """Writes picture `picture` (0-based) of `pictures`; returns where it lies.
+    def save(self, image: Image, infotext: str, *, index: int, count: int, seed: int) -> Path:
+        """Writes image `index` (0-based) of `count`; returns where it lies.
 
         Raises BadFile or StorageFull, and BadInput as `encoded` does; nothing is left half-written.
         """
@@ -104,7 +104,7 @@ class Destination:
         if self.file is None:
             return _write_numbered(self.folder, f"-{seed}{self.suffix}", data)
         name = Path(self.file)
-        path = self.folder / (self.file if pictures == 1 else f"{name.stem}-{picture + 1}{name.suffix}")
+        path = self.folder / (self.file if count == 1 else f"{name.stem}-{index + 1}{name.suffix}")
         write(path, data)
         return path
 
@@ -114,6 +114,23 @@ def write(path: Path, data: bytes) -> None:
     _make(path.parent)
     with new_file(path) as file:
         file.write(data)
+
+
+def read_image(path: Path) -> Image:
+    """The image in a file, upright as its EXIF orientation says, in RGB, or RGBA where it has transparency.
+
+    Raises BadFile for what is missing, damaged or no image.
+    """
+    from PIL import Image, ImageOps, UnidentifiedImageError
+
+    try:
+        with Image.open(path) as opened:
+            upright = ImageOps.exif_transpose(opened)
+            return upright.convert("RGBA" if upright.has_transparency_data else "RGB")
+    except UnidentifiedImageError as error:
+        raise BadFile(path, "is no image that can be read") from error
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise BadFile(path, f"cannot be read as an image ({error})") from error
 
 
 def write_png(path: Path, image: Image) -> None:

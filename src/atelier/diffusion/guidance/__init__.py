@@ -1,1 +1,1 @@
-"""Guidance: wraps that turn the predictions of several conditionings into one."""
+"""Guidance: combinators that turn the predictions of several conditionings into one."""

@@ -1,4 +1,4 @@
-"""Classifier-free guidance."""
+"""Classifier-free guidance, as a combinator."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from atelier.diffusion.parameterization import Parameterization
-from atelier.diffusion.types import Denoiser, Prediction, Wrap
+from atelier.diffusion.types import Denoiser, Moment, Prediction
 from atelier.errors import BadInput
 
 
@@ -46,46 +46,40 @@ class Guidance:
 
 
 def cfg(
+    both: Denoiser,
     guidance: Guidance,
     *,
     conditional: Denoiser | None = None,
     rescaled_as: Parameterization | None = None,
     unguided: bool = False,
-) -> Wrap:
+) -> Denoiser:
     """Ho and Salimans 2022 (arXiv:2207.12598), equation 6, on clean predictions, with several weighted branches:
     clean = u + scale * sum_k weights[k] (c_k - u).
 
-    The wrapped denoiser is called once with x repeated branch by branch, (1 + K) * B of them: unconditional first, then
-    the K conditional branches. `conditional` answers for the K conditional ones alone and saves the unconditional where
-    there is no guidance; without it both are evaluated always. `unguided` asks for Prediction.unguided at every level
+    `both` is called once with x repeated branch by branch, (1 + K) * B of them: unconditional first, then the K
+    conditional branches. `conditional` answers for the K conditional ones alone and saves the unconditional where there
+    is no guidance; without it both are evaluated always. `unguided` asks for Prediction.unguided at every level
     (samplers of the CFG++ kind). `rescaled_as`: the network's parameterization; contrast is measured on its output, as
     diffusers does, instead of on the clean latent.
     """
-    skips = conditional is not None and not unguided
+    alone = None if unguided else conditional
+    count = len(guidance.weights)
 
-    def wrap(both: Denoiser) -> Denoiser:
-        calls = 0
+    def guided(x: Tensor, sigma: Tensor, moment: Moment, /) -> Prediction:
+        scale = guidance.scale_at(float(sigma.max()), odd=moment.call % 2 == 1)
+        if scale is None and alone is not None:
+            cond = _branches(alone, x, sigma, moment, count)
+            return Prediction(_compose(cond[0], cond, guidance.weights, 1.0))
+        uncond, *cond = _branches(both, x, sigma, moment, 1 + count)
+        if scale is None:
+            return Prediction(_compose(cond[0], cond, guidance.weights, 1.0), uncond)
+        clean = _compose(uncond, cond, guidance.weights, scale)
+        if guidance.rescale:
+            plain = _compose(uncond, cond, guidance.weights, 1.0)
+            clean = _rescaled(clean, plain, x, sigma, guidance.rescale, rescaled_as)
+        return Prediction(clean, uncond)
 
-        def guided(x: Tensor, sigma: Tensor, /) -> Prediction:
-            nonlocal calls
-            scale = guidance.scale_at(float(sigma.max()), odd=calls % 2 == 1)
-            calls += 1
-            if scale is not None or not skips or conditional is None:
-                uncond, *cond = _branches(both, x, sigma, 1 + len(guidance.weights))
-            else:
-                uncond, cond = None, _branches(conditional, x, sigma, len(guidance.weights))
-            if scale is None:
-                return Prediction(_compose(cond[0], cond, guidance.weights, 1.0), uncond)
-            assert uncond is not None
-            clean = _compose(uncond, cond, guidance.weights, scale)
-            if guidance.rescale:
-                plain = _compose(uncond, cond, guidance.weights, 1.0)
-                clean = _rescaled(clean, plain, x, sigma, guidance.rescale, rescaled_as)
-            return Prediction(clean, uncond)
-
-        return guided
-
-    return wrap
+    return guided
 
 
 def level_at(sigmas: Tensor, fraction: float) -> float:
@@ -99,9 +93,9 @@ def level_at(sigmas: Tensor, fraction: float) -> float:
     return float(sigmas[index])
 
 
-def _branches(denoise: Denoiser, x: Tensor, sigma: Tensor, count: int) -> tuple[Tensor, ...]:
+def _branches(denoise: Denoiser, x: Tensor, sigma: Tensor, moment: Moment, count: int) -> tuple[Tensor, ...]:
     repeated = sigma.repeat(count) if sigma.ndim else sigma
-    return denoise(torch.cat([x] * count), repeated).clean.chunk(count)
+    return denoise(torch.cat([x] * count), repeated, moment).clean.chunk(count)
 
 
 def _compose(base: Tensor, cond: Sequence[Tensor], weights: tuple[float, ...], scale: float) -> Tensor:

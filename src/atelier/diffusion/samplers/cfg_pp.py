@@ -18,7 +18,7 @@ from atelier.diffusion.sampling import (
     settled,
 )
 from atelier.diffusion.solving import unguided
-from atelier.diffusion.types import Denoiser, NoiseSource, Sampler, Step
+from atelier.diffusion.types import Model, NoiseSource, Sampler, Step
 
 OWN = Options(eta=0.0)
 
@@ -27,7 +27,7 @@ def euler_ancestral_cfg_pp(options: Options = DEFAULTS) -> Sampler:
     """Chung et al. 2024 (arXiv:2406.08070), algorithm 2: x' = clean + down * (x - unguided) / sigma, and noise up."""
     eta = options.eta
 
-    def sample(denoise: Denoiser, x: Tensor, sigmas: Tensor, noise: NoiseSource) -> Iterator[Step]:
+    def sample(denoise: Model, x: Tensor, sigmas: Tensor, noise: NoiseSource) -> Iterator[Step]:
         for at in intervals(sigmas):
             seen = denoise(x, level(at.sigma, x))
             down, up = ancestral(at.sigma, at.target, eta)
@@ -48,7 +48,7 @@ def ddim_cfg_pp(options: Options = OWN) -> Sampler:
     """The same as A1111 counts it: in timesteps (see `settled`), with a draw a step, and a CFG scale of 1/12.5."""
     eta = options.eta
 
-    def sample(denoise: Denoiser, x: Tensor, sigmas: Tensor, noise: NoiseSource) -> Iterator[Step]:
+    def sample(denoise: Model, x: Tensor, sigmas: Tensor, noise: NoiseSource) -> Iterator[Step]:
         for at in intervals(sigmas):
             seen = denoise(x, level(at.sigma, x))
             down, up = ancestral(at.sigma, at.target, eta)

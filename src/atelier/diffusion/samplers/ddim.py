@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from torch import Tensor
 
 from atelier.diffusion.sampling import Options, SamplerSpec, ancestral, intervals, level, settled
-from atelier.diffusion.types import Denoiser, NoiseSource, Sampler, Step
+from atelier.diffusion.types import Model, NoiseSource, Sampler, Step
 
 OWN = Options(eta=0.0)
 
@@ -20,7 +20,7 @@ def ddim(options: Options = OWN) -> Sampler:
     """
     eta = options.eta
 
-    def sample(denoise: Denoiser, x: Tensor, sigmas: Tensor, noise: NoiseSource) -> Iterator[Step]:
+    def sample(denoise: Model, x: Tensor, sigmas: Tensor, noise: NoiseSource) -> Iterator[Step]:
         for at in intervals(sigmas):
             clean = denoise(x, level(at.sigma, x)).clean
             down, up = ancestral(at.sigma, at.target, eta)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from atelier.diffusion.sampling import Options, SamplerSpec, intervals, level, levels_of
 from atelier.diffusion.solving import adams, combine
-from atelier.diffusion.types import Denoiser, NoiseSource, Sampler, Step
+from atelier.diffusion.types import Model, NoiseSource, Sampler, Step
 
 
 class Variable(NamedTuple):
@@ -52,7 +52,7 @@ def deis(options: Options = OWN, *, variable: Variable = TIME) -> Sampler:
     """
     order = min(options.order, 4)
 
-    def sample(denoise: Denoiser, x: Tensor, sigmas: Tensor, _noise: NoiseSource) -> Iterator[Step]:
+    def sample(denoise: Model, x: Tensor, sigmas: Tensor, _noise: NoiseSource) -> Iterator[Step]:
         levels, slopes = levels_of(sigmas), deque[Tensor](maxlen=order)
         for at in intervals(sigmas):
             clean = denoise(x, level(at.sigma, x)).clean

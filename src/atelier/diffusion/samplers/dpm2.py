@@ -18,10 +18,10 @@ from atelier.diffusion.sampling import (
     intervals,
     level,
 )
-from atelier.diffusion.types import Denoiser, NoiseSource, Sampler, Step
+from atelier.diffusion.types import Model, NoiseSource, Sampler, Step
 
 
-def _midpoint(denoise: Denoiser, x: Tensor, clean: Tensor, sigma: float, target: float) -> Tensor:
+def _midpoint(denoise: Model, x: Tensor, clean: Tensor, sigma: float, target: float) -> Tensor:
     """A step of DPM-Solver-2 (Lu et al. 2022, arXiv:2206.00927, algorithm 1, r1 = 1/2) as a midpoint rule in sigma."""
     slope = (x - clean) / sigma
     if target == 0:
@@ -35,7 +35,7 @@ def _midpoint(denoise: Denoiser, x: Tensor, clean: Tensor, sigma: float, target:
 def dpm2(options: Options = DEFAULTS) -> Sampler:
     """The midpoint step above, with the churn of Karras et al. 2022 (arXiv:2206.00364), algorithm 2."""
 
-    def sample(denoise: Denoiser, x: Tensor, sigmas: Tensor, noise: NoiseSource) -> Iterator[Step]:
+    def sample(denoise: Model, x: Tensor, sigmas: Tensor, noise: NoiseSource) -> Iterator[Step]:
         for at in intervals(sigmas):
             x, sigma = churned(at, x, options, noise)
             clean = denoise(x, level(sigma, x)).clean
@@ -49,7 +49,7 @@ def dpm2_ancestral(options: Options = DEFAULTS) -> Sampler:
     """The midpoint step down to below the target, then noise up to it."""
     eta = options.eta
 
-    def sample(denoise: Denoiser, x: Tensor, sigmas: Tensor, noise: NoiseSource) -> Iterator[Step]:
+    def sample(denoise: Model, x: Tensor, sigmas: Tensor, noise: NoiseSource) -> Iterator[Step]:
         for at in intervals(sigmas):
             clean = denoise(x, level(at.sigma, x)).clean
             down, up = ancestral(at.sigma, at.target, eta)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from atelier.diffusion.dpm_solver import Singlestep, lower
 from atelier.diffusion.sampling import ANCESTRAL, DEFAULTS, Options, SamplerSpec, level, levels_of
-from atelier.diffusion.types import Denoiser, NoiseSource, Sampler, Step
+from atelier.diffusion.types import Model, NoiseSource, Sampler, Step
 from atelier.errors import NotFinite
 
 
@@ -37,7 +37,7 @@ def dpm_adaptive(options: Options = DEFAULTS, *, tolerance: Tolerance = Toleranc
     eta = options.eta
     power = -1 / (1.5 if eta else tolerance.order)
 
-    def sample(denoise: Denoiser, x: Tensor, sigmas: Tensor, noise: NoiseSource) -> Iterator[Step]:
+    def sample(denoise: Model, x: Tensor, sigmas: Tensor, noise: NoiseSource) -> Iterator[Step]:
         positive = [s for s in levels_of(sigmas) if s > 0]
         start, end = -math.log(positive[0]), -math.log(positive[-1])
         if len(positive) == 1:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from atelier.diffusion.dpm_solver import Singlestep, lower
 from atelier.diffusion.sampling import ANCESTRAL, DEFAULTS, Options, SamplerSpec, level, levels_of
-from atelier.diffusion.types import Denoiser, NoiseSource, Sampler, Step
+from atelier.diffusion.types import Model, NoiseSource, Sampler, Step
 
 
 def orders_of(calls: int) -> list[int]:
@@ -26,7 +26,7 @@ def dpm_fast(options: Options = DEFAULTS) -> Sampler:
     """
     eta = options.eta
 
-    def sample(denoise: Denoiser, x: Tensor, sigmas: Tensor, noise: NoiseSource) -> Iterator[Step]:
+    def sample(denoise: Model, x: Tensor, sigmas: Tensor, noise: NoiseSource) -> Iterator[Step]:
         positive = [s for s in levels_of(sigmas) if s > 0]
         orders = orders_of(len(sigmas) - 1) if len(positive) > 1 else [0]
         start, end = -math.log(positive[0]), -math.log(positive[-1])

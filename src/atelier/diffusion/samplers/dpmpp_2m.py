@@ -10,7 +10,7 @@ from torch import Tensor
 
 from atelier.diffusion.sampling import DEFAULTS, Options, SamplerSpec, intervals, level
 from atelier.diffusion.solving import log_ratio, unguided
-from atelier.diffusion.types import Denoiser, NoiseSource, Sampler, Step
+from atelier.diffusion.types import Model, NoiseSource, Sampler, Step
 
 
 def dpmpp_2m(_options: Options = DEFAULTS, *, cfg_pp: bool = False) -> Sampler:
@@ -21,7 +21,7 @@ def dpmpp_2m(_options: Options = DEFAULTS, *, cfg_pp: bool = False) -> Sampler:
     (Chung et al. 2024, arXiv:2406.08070, as ComfyUI applies it to this sampler).
     """
 
-    def sample(denoise: Denoiser, x: Tensor, sigmas: Tensor, _noise: NoiseSource) -> Iterator[Step]:
+    def sample(denoise: Model, x: Tensor, sigmas: Tensor, _noise: NoiseSource) -> Iterator[Step]:
         previous: Tensor | None = None
         last_h = 0.0
         for at in intervals(sigmas):

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from atelier.diffusion.sampling import ANCESTRAL, DEFAULTS, Options, SamplerSpec, intervals, level
 from atelier.diffusion.solving import log_ratio, phi
-from atelier.diffusion.types import Denoiser, NoiseSource, Sampler, Step
+from atelier.diffusion.types import Model, NoiseSource, Sampler, Step
 
 
 def dpmpp_2m_sde(options: Options = DEFAULTS, *, variant: Literal["midpoint", "heun"] = "midpoint") -> Sampler:
@@ -23,7 +23,7 @@ def dpmpp_2m_sde(options: Options = DEFAULTS, *, variant: Literal["midpoint", "h
     """
     eta = options.eta
 
-    def sample(denoise: Denoiser, x: Tensor, sigmas: Tensor, noise: NoiseSource) -> Iterator[Step]:
+    def sample(denoise: Model, x: Tensor, sigmas: Tensor, noise: NoiseSource) -> Iterator[Step]:
         previous: Tensor | None = None
         last_h = 0.0
         for at in intervals(sigmas):

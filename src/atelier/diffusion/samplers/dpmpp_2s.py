@@ -19,7 +19,7 @@ from atelier.diffusion.sampling import (
     level,
 )
 from atelier.diffusion.solving import unguided
-from atelier.diffusion.types import Denoiser, NoiseSource, Sampler, Step
+from atelier.diffusion.types import Model, NoiseSource, Sampler, Step
 
 
 def dpmpp_2s_ancestral(options: Options = DEFAULTS, *, cfg_pp: bool = False) -> Sampler:
@@ -30,7 +30,7 @@ def dpmpp_2s_ancestral(options: Options = DEFAULTS, *, cfg_pp: bool = False) -> 
     """
     eta = options.eta
 
-    def sample(denoise: Denoiser, x: Tensor, sigmas: Tensor, noise: NoiseSource) -> Iterator[Step]:
+    def sample(denoise: Model, x: Tensor, sigmas: Tensor, noise: NoiseSource) -> Iterator[Step]:
         for at in intervals(sigmas):
             seen = denoise(x, level(at.sigma, x))
             drift = unguided(seen) if cfg_pp else seen.clean
@@ -54,7 +54,7 @@ def dpmpp_2s(_options: Options = DEFAULTS) -> Sampler:
     """The same without noise: two calls a step."""
     steps = dpmpp_2s_ancestral(Options(eta=0.0))
 
-    def sample(denoise: Denoiser, x: Tensor, sigmas: Tensor, _noise: NoiseSource) -> Iterator[Step]:
+    def sample(denoise: Model, x: Tensor, sigmas: Tensor, _noise: NoiseSource) -> Iterator[Step]:
         return steps(denoise, x, sigmas, lambda _a, _b: x.new_zeros(()))
 
     return sample

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from atelier.diffusion.sampling import ANCESTRAL, DEFAULTS, Options, SamplerSpec, intervals, level
 from atelier.diffusion.solving import log_ratio, phi
-from atelier.diffusion.types import Denoiser, NoiseSource, Sampler, Step
+from atelier.diffusion.types import Model, NoiseSource, Sampler, Step
 
 
 def dpmpp_3m_sde(options: Options = DEFAULTS) -> Sampler:
@@ -22,7 +22,7 @@ def dpmpp_3m_sde(options: Options = DEFAULTS) -> Sampler:
     """
     eta = options.eta
 
-    def sample(denoise: Denoiser, x: Tensor, sigmas: Tensor, noise: NoiseSource) -> Iterator[Step]:
+    def sample(denoise: Model, x: Tensor, sigmas: Tensor, noise: NoiseSource) -> Iterator[Step]:
         cleans, lengths = deque[Tensor](maxlen=3), deque[float](maxlen=2)
         for at in intervals(sigmas):
             clean = denoise(x, level(at.sigma, x)).clean

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from torch import Tensor
 
 from atelier.diffusion.sampling import ANCESTRAL, DEFAULTS, Options, SamplerSpec, ancestral, intervals, level
-from atelier.diffusion.types import Denoiser, NoiseSource, Sampler, Step
+from atelier.diffusion.types import Model, NoiseSource, Sampler, Step
 
 
 def dpmpp_sde(options: Options = DEFAULTS, *, r: float = 0.5) -> Sampler:
@@ -23,7 +23,7 @@ def dpmpp_sde(options: Options = DEFAULTS, *, r: float = 0.5) -> Sampler:
         x = down / sigma * x + (1 - down / sigma) * clean
         return x + noise(level(sigma, x), level(target, x)) * (options.s_noise * up) if up else x
 
-    def sample(denoise: Denoiser, x: Tensor, sigmas: Tensor, noise: NoiseSource) -> Iterator[Step]:
+    def sample(denoise: Model, x: Tensor, sigmas: Tensor, noise: NoiseSource) -> Iterator[Step]:
         for at in intervals(sigmas):
             clean = denoise(x, level(at.sigma, x)).clean
             if at.target == 0:

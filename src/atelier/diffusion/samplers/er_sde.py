@@ -16,7 +16,7 @@ from atelier.diffusion.sampling import (
     level,
     levels_of,
 )
-from atelier.diffusion.types import Denoiser, NoiseSource, Sampler, Step
+from atelier.diffusion.types import Model, NoiseSource, Sampler, Step
 
 POINTS = 200
 
@@ -45,7 +45,7 @@ def er_sde(options: Options = OWN) -> Sampler:
             x = x + (span ** (k + 1) / (k + 1) + integral(at, k) * reach) * slope
         return x
 
-    def sample(denoise: Denoiser, x: Tensor, sigmas: Tensor, noise: NoiseSource) -> Iterator[Step]:
+    def sample(denoise: Model, x: Tensor, sigmas: Tensor, noise: NoiseSource) -> Iterator[Step]:
         levels, history = levels_of(sigmas), list[Tensor]()
         for at in intervals(sigmas):
             clean = denoise(x, level(at.sigma, x)).clean

@@ -8,7 +8,7 @@ from dataclasses import replace
 from torch import Tensor
 
 from atelier.diffusion.sampling import ANCESTRAL, DEFAULTS, Options, SamplerSpec, ancestral, intervals, level
-from atelier.diffusion.types import Denoiser, NoiseSource, Sampler, Step
+from atelier.diffusion.types import Model, NoiseSource, Sampler, Step
 
 
 def euler_ancestral(options: Options = DEFAULTS) -> Sampler:
@@ -18,7 +18,7 @@ def euler_ancestral(options: Options = DEFAULTS) -> Sampler:
     """
     eta = options.eta
 
-    def sample(denoise: Denoiser, x: Tensor, sigmas: Tensor, noise: NoiseSource) -> Iterator[Step]:
+    def sample(denoise: Model, x: Tensor, sigmas: Tensor, noise: NoiseSource) -> Iterator[Step]:
         for at in intervals(sigmas):
             clean = denoise(x, level(at.sigma, x)).clean
             down, up = ancestral(at.sigma, at.target, eta)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from atelier.diffusion.sampling import DEFAULTS, Options, SamplerSpec, intervals, level
 from atelier.diffusion.solving import unguided
-from atelier.diffusion.types import Denoiser, NoiseSource, Sampler, Step
+from atelier.diffusion.types import Model, NoiseSource, Sampler, Step
 
 
 def gradient_estimation(_options: Options = DEFAULTS, *, gamma: float = 2.0, cfg_pp: bool = False) -> Sampler:
@@ -19,7 +19,7 @@ def gradient_estimation(_options: Options = DEFAULTS, *, gamma: float = 2.0, cfg
     cfg_pp: the slope is that of the unguided prediction, from the guided one (arXiv:2406.08070).
     """
 
-    def sample(denoise: Denoiser, x: Tensor, sigmas: Tensor, _noise: NoiseSource) -> Iterator[Step]:
+    def sample(denoise: Model, x: Tensor, sigmas: Tensor, _noise: NoiseSource) -> Iterator[Step]:
         last: Tensor | None = None
         for at in intervals(sigmas):
             seen = denoise(x, level(at.sigma, x))

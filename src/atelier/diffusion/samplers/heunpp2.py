@@ -8,7 +8,7 @@ from torch import Tensor
 
 from atelier.diffusion.sampling import CHURN, DEFAULTS, Options, SamplerSpec, churned, intervals, level, levels_of
 from atelier.diffusion.solving import combine
-from atelier.diffusion.types import Denoiser, NoiseSource, Sampler, Step
+from atelier.diffusion.types import Model, NoiseSource, Sampler, Step
 
 
 def heunpp2(options: Options = DEFAULTS) -> Sampler:
@@ -19,7 +19,7 @@ def heunpp2(options: Options = DEFAULTS) -> Sampler:
     before looks one step ahead.
     """
 
-    def sample(denoise: Denoiser, x: Tensor, sigmas: Tensor, noise: NoiseSource) -> Iterator[Step]:
+    def sample(denoise: Model, x: Tensor, sigmas: Tensor, noise: NoiseSource) -> Iterator[Step]:
         levels = levels_of(sigmas)
         for at in intervals(sigmas):
             x, sigma = churned(at, x, options, noise)

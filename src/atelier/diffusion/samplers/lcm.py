@@ -8,7 +8,7 @@ from dataclasses import replace
 from torch import Tensor
 
 from atelier.diffusion.sampling import DEFAULTS, Options, SamplerSpec, intervals, level
-from atelier.diffusion.types import Denoiser, NoiseSource, Sampler, Step
+from atelier.diffusion.types import Model, NoiseSource, Sampler, Step
 
 OWN = Options(eta=0.3)
 
@@ -19,7 +19,7 @@ def lcm(options: Options = DEFAULTS) -> Sampler:
     The boundary condition of the consistency function (c_skip below 1e-5 at every level in use) is left out.
     """
 
-    def sample(denoise: Denoiser, x: Tensor, sigmas: Tensor, noise: NoiseSource) -> Iterator[Step]:
+    def sample(denoise: Model, x: Tensor, sigmas: Tensor, noise: NoiseSource) -> Iterator[Step]:
         for at in intervals(sigmas):
             clean = denoise(x, level(at.sigma, x)).clean
             x = clean
@@ -37,7 +37,7 @@ def tcd(options: Options = OWN) -> Sampler:
     """
     eta, table = options.eta, options.table
 
-    def sample(denoise: Denoiser, x: Tensor, sigmas: Tensor, noise: NoiseSource) -> Iterator[Step]:
+    def sample(denoise: Model, x: Tensor, sigmas: Tensor, noise: NoiseSource) -> Iterator[Step]:
         for at in intervals(sigmas):
             clean = denoise(x, level(at.sigma, x)).clean
             slope, x = (x - clean) / at.sigma, clean

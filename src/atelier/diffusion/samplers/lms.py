@@ -9,7 +9,7 @@ from torch import Tensor
 
 from atelier.diffusion.sampling import Options, SamplerSpec, intervals, level, levels_of
 from atelier.diffusion.solving import adams, combine
-from atelier.diffusion.types import Denoiser, NoiseSource, Sampler, Step
+from atelier.diffusion.types import Model, NoiseSource, Sampler, Step
 
 OWN = Options(order=4)
 
@@ -21,7 +21,7 @@ def lms(options: Options = OWN) -> Sampler:
     """
     order = min(options.order, 4)
 
-    def sample(denoise: Denoiser, x: Tensor, sigmas: Tensor, _noise: NoiseSource) -> Iterator[Step]:
+    def sample(denoise: Model, x: Tensor, sigmas: Tensor, _noise: NoiseSource) -> Iterator[Step]:
         levels, slopes = levels_of(sigmas), deque[Tensor](maxlen=order)
         for at in intervals(sigmas):
             clean = denoise(x, level(at.sigma, x)).clean

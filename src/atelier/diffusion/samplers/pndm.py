@@ -10,7 +10,7 @@ from torch import Tensor
 
 from atelier.diffusion.sampling import DEFAULTS, Options, SamplerSpec, intervals, level, levels_of, settled
 from atelier.diffusion.solving import combine
-from atelier.diffusion.types import Denoiser, NoiseSource, Sampler, Step
+from atelier.diffusion.types import Model, NoiseSource, Sampler, Step
 
 WEIGHTS = (
     (1.0,),
@@ -26,7 +26,7 @@ def ipndm(options: Options = OWN) -> Sampler:
     """Zhang and Chen 2022 (arXiv:2204.13902), section 4: the multistep of PNDM without its costly start."""
     order = min(options.order, 4)
 
-    def sample(denoise: Denoiser, x: Tensor, sigmas: Tensor, _noise: NoiseSource) -> Iterator[Step]:
+    def sample(denoise: Model, x: Tensor, sigmas: Tensor, _noise: NoiseSource) -> Iterator[Step]:
         slopes = deque[Tensor](maxlen=order)
         for at in intervals(sigmas):
             clean = denoise(x, level(at.sigma, x)).clean
@@ -47,7 +47,7 @@ def ipndm_v(options: Options = OWN) -> Sampler:
     """
     order = min(options.order, 4)
 
-    def sample(denoise: Denoiser, x: Tensor, sigmas: Tensor, _noise: NoiseSource) -> Iterator[Step]:
+    def sample(denoise: Model, x: Tensor, sigmas: Tensor, _noise: NoiseSource) -> Iterator[Step]:
         levels, slopes = levels_of(sigmas), deque[Tensor](maxlen=order)
         for at in intervals(sigmas):
             clean = denoise(x, level(at.sigma, x)).clean
@@ -91,7 +91,7 @@ def plms(_options: Options = DEFAULTS) -> Sampler:
     It counts in timesteps: see `settled`.
     """
 
-    def sample(denoise: Denoiser, x: Tensor, sigmas: Tensor, _noise: NoiseSource) -> Iterator[Step]:
+    def sample(denoise: Model, x: Tensor, sigmas: Tensor, _noise: NoiseSource) -> Iterator[Step]:
         slopes = deque[Tensor](maxlen=4)
         for at in intervals(sigmas):
             clean = denoise(x, level(at.sigma, x)).clean

@@ -20,7 +20,7 @@ from atelier.diffusion.sampling import (
     levels_of,
 )
 from atelier.diffusion.solving import log_ratio, phi, unguided
-from atelier.diffusion.types import Denoiser, NoiseSource, Sampler, Step
+from atelier.diffusion.types import Model, NoiseSource, Sampler, Step
 
 
 def res_multistep(options: Options = DEFAULTS, *, cfg_pp: bool = False) -> Sampler:
@@ -32,7 +32,7 @@ def res_multistep(options: Options = DEFAULTS, *, cfg_pp: bool = False) -> Sampl
     """
     eta = options.eta
 
-    def sample(denoise: Denoiser, x: Tensor, sigmas: Tensor, noise: NoiseSource) -> Iterator[Step]:
+    def sample(denoise: Model, x: Tensor, sigmas: Tensor, noise: NoiseSource) -> Iterator[Step]:
         levels, previous, landed = levels_of(sigmas), None, 0.0
         for at in intervals(sigmas):
             seen = denoise(x, level(at.sigma, x))

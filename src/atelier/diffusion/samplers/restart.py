@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from torch import Tensor
 
 from atelier.diffusion.sampling import DEFAULTS, Options, SamplerSpec, level, levels_of
-from atelier.diffusion.types import Denoiser, NoiseSource, Sampler, Step
+from atelier.diffusion.types import Model, NoiseSource, Sampler, Step
 
 LOW, HIGH = 0.1, 2.0
 
@@ -22,7 +22,7 @@ def restart(options: Options = DEFAULTS) -> Sampler:
     the schedule.
     """
 
-    def sample(denoise: Denoiser, x: Tensor, sigmas: Tensor, noise: NoiseSource) -> Iterator[Step]:
+    def sample(denoise: Model, x: Tensor, sigmas: Tensor, noise: NoiseSource) -> Iterator[Step]:
         plan = transitions(levels_of(sigmas))
         reached = plan[0][0]
         for i, (sigma, target) in enumerate(plan):

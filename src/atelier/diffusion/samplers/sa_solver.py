@@ -13,7 +13,7 @@ from torch import Tensor
 
 from atelier.diffusion.sampling import ANCESTRAL, DEFAULTS, Options, SamplerSpec, intervals, level, levels_of
 from atelier.diffusion.solving import adams, combine, log_ratio
-from atelier.diffusion.types import Denoiser, NoiseSource, Sampler, Step
+from atelier.diffusion.types import Model, NoiseSource, Sampler, Step
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ def sa_solver(options: Options = DEFAULTS, *, adams_: Adams = Adams()) -> Sample
     """
     tau_of = adams_.tau or _middle(options)
 
-    def sample(denoise: Denoiser, x: Tensor, sigmas: Tensor, noise: NoiseSource) -> Iterator[Step]:
+    def sample(denoise: Model, x: Tensor, sigmas: Tensor, noise: NoiseSource) -> Iterator[Step]:
         levels, total = levels_of(sigmas), len(sigmas) - 1
         cleans = deque[Tensor](maxlen=max(adams_.predictor, adams_.corrector))
         origin, tau, added = x, 0.0, torch.zeros((), dtype=x.dtype, device=x.device)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from atelier.diffusion.sampling import ANCESTRAL, DEFAULTS, Options, SamplerSpec, intervals, level
 from atelier.diffusion.solving import log_ratio, phi
-from atelier.diffusion.types import Denoiser, NoiseSource, Sampler, Step
+from atelier.diffusion.types import Model, NoiseSource, Sampler, Step
 
 
 class _Walk:
@@ -39,7 +39,7 @@ def seeds_2(options: Options = DEFAULTS, *, r: float = 0.5, exact: bool = False)
     """
     eta = options.eta
 
-    def sample(denoise: Denoiser, x: Tensor, sigmas: Tensor, noise: NoiseSource) -> Iterator[Step]:
+    def sample(denoise: Model, x: Tensor, sigmas: Tensor, noise: NoiseSource) -> Iterator[Step]:
         for at in intervals(sigmas):
             clean = denoise(x, level(at.sigma, x)).clean
             if at.target == 0:
@@ -61,7 +61,7 @@ def seeds_3(options: Options = DEFAULTS, *, r1: float = 1 / 3, r2: float = 2 / 3
     """Gonzalez et al. 2023 (arXiv:2305.14267), SEEDS-3 in data prediction; stages at r1 and r2 of the step."""
     eta = options.eta
 
-    def sample(denoise: Denoiser, x: Tensor, sigmas: Tensor, noise: NoiseSource) -> Iterator[Step]:
+    def sample(denoise: Model, x: Tensor, sigmas: Tensor, noise: NoiseSource) -> Iterator[Step]:
         for at in intervals(sigmas):
             clean = denoise(x, level(at.sigma, x)).clean
             if at.target == 0:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from atelier.diffusion.sampling import Options, SamplerSpec, Variant, intervals, level, settled
 from atelier.diffusion.solving import combine, log_ratio, phi
-from atelier.diffusion.types import Denoiser, NoiseSource, Sampler, Step
+from atelier.diffusion.types import Model, NoiseSource, Sampler, Step
 
 OWN = Options(order=3)
 
@@ -26,7 +26,7 @@ def unipc(options: Options = OWN) -> Sampler:
     """
     order, variant = options.order, options.variant
 
-    def sample(denoise: Denoiser, x: Tensor, sigmas: Tensor, _noise: NoiseSource) -> Iterator[Step]:
+    def sample(denoise: Model, x: Tensor, sigmas: Tensor, _noise: NoiseSource) -> Iterator[Step]:
         cleans, levels = deque[Tensor](maxlen=order + 1), deque[float](maxlen=order + 1)
         origin, used = x, 0
         for at in intervals(sigmas):

@@ -12,13 +12,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from atelier.diffusion.denoise import denoiser
+from atelier.diffusion.denoise import denoiser, timed
 from atelier.diffusion.guidance.cfg import Guidance, cfg
 from atelier.diffusion.levels import scaled_linear, zero_terminal
 from atelier.diffusion.parameterization import parameterization
 from atelier.diffusion.samplers.euler import euler
 from atelier.diffusion.schedules.uniform import uniform
 from atelier.diffusion.scheduling import ScheduleOptions
+from atelier.diffusion.types import Moment
 from atelier.errors import BadInput
 from atelier.models.clip import ClipText
 from atelier.models.unet import UNet, UNetSpec
@@ -251,16 +252,17 @@ class DenoiserTask:
         negative = self._text(self._empty[None]).last.expand_as(positive)
         states = torch.cat([negative, positive])
 
-        def net(x: Tensor, t: Tensor) -> Tensor:
+        def net(x: Tensor, t: Tensor, _: Moment) -> Tensor:
             return self.unet(x, t, Conditioning(states))
 
         size = self.recipe.data.size // self._vae.spec.factor
         sigmas = uniform(ScheduleOptions())(self.levels, STEPS)
         noise = randomness.normal((len(captions), self._vae.spec.latent, size, size), 0, "validation").to(device)
-        denoise = cfg(Guidance(self.recipe.cfg_scale))(denoiser(net, self.parameterization, self.levels))
+        both = denoiser(net, self.parameterization, self.levels)
+        model = timed(cfg(both, Guidance(self.recipe.cfg_scale)), STEPS)
         x = noise
-        for moment in euler()(denoise, noise * sigmas[0], sigmas.to(device), _no_noise):
-            x = moment.x
+        for step in euler()(model, noise * sigmas[0], sigmas.to(device), _no_noise):
+            x = step.x
         return to_pixels(self._vae.decode(x / self._frozen.latent_scale))
 
     def extra(self) -> Mapping[str, Any]:

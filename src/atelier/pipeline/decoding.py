@@ -1,0 +1,38 @@
+"""From latents to images."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+
+from atelier.errors import NotFinite
+from atelier.families.facts import LatentFormat
+from atelier.models.vae import AutoencoderKL
+
+THUMBNAIL = 16
+"""Latent positions along the longer side of what is decoded for a preview."""
+
+
+def decode(latent: Tensor, vae: AutoencoderKL, format_: LatentFormat) -> Image.Image:
+    """One image from its latent (C, h, w). Raises NotFinite."""
+    weight = next(vae.parameters())
+    pixels = vae.decode(format_.unscaled(latent[None]).to(weight))[0].float()
+    if not bool(pixels.isfinite().all()):
+        raise not_finite("the decoded image", weight.dtype)
+    values = ((pixels / 2 + 0.5).clamp(0, 1) * 255).round().to(torch.uint8)
+    return Image.fromarray(values.permute(1, 2, 0).contiguous().cpu().numpy())
+
+
+def thumbnail(clean: Tensor, vae: AutoencoderKL, format_: LatentFormat) -> Image.Image:
+    """A small image of a latent (C, h, w), decoded from at most THUMBNAIL x THUMBNAIL positions of it."""
+    shrink = max(1, -(-max(clean.shape[1:]) // THUMBNAIL))
+    return decode(F.avg_pool2d(clean, shrink, ceil_mode=True), vae, format_)
+
+
+def not_finite(what: str, dtype: torch.dtype) -> NotFinite:
+    """The error that says what left the finite numbers in a network of that precision, and the way out."""
+    full = dtype == torch.float32
+    way = "the model's weights are damaged" if full else "ATELIER_DTYPE=fp32 computes in full precision"
+    return NotFinite(f"{what} is not finite; {way}")

@@ -1,0 +1,92 @@
+"""What is composed around a network, and the noise that a sampler takes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from atelier.diffusion.brownian import brownian
+from atelier.diffusion.denoise import denoiser
+from atelier.diffusion.guidance.cfg import Guidance, cfg, level_at
+from atelier.diffusion.parameterization import Parameterization
+from atelier.diffusion.rng import Stream, fresh, silent
+from atelier.diffusion.sampling import MAX_ORDER, Options, SamplerSpec
+from atelier.diffusion.scheduling import ScheduleOptions
+from atelier.diffusion.seeds import Seed
+from atelier.diffusion.types import Denoiser, Levels, NoiseSource
+from atelier.pipeline.prompted import PromptedNet
+from atelier.pipeline.sample import Sample
+from atelier.request.resolved import ResolvedGuidance, ResolvedNoise, ResolvedSampling
+
+
+def guided(
+    net: PromptedNet,
+    asked: ResolvedGuidance,
+    spec: SamplerSpec,
+    sigmas: Tensor,
+    parameterization: Parameterization,
+    levels: Levels,
+) -> Denoiser:
+    """The network as a denoiser under guidance, as the request and the sampler want it."""
+    guidance = Guidance(
+        scale=asked.scale * spec.cfg,
+        weights=net.samples[0].prompt.weights,
+        rescale=asked.rescale,
+        start=level_at(sigmas, asked.skip_early),
+        end=asked.ngms,
+        alternate=not asked.ngms_all_steps,
+    )
+    return cfg(
+        denoiser(net.both, parameterization, levels),
+        guidance,
+        conditional=denoiser(net.conditional, parameterization, levels),
+        rescaled_as=parameterization,
+        unguided=spec.unguided,
+    )
+
+
+def seed_of(sample: Sample, noise: ResolvedNoise, factor: int, shape: tuple[int, int, int]) -> Seed:
+    """What the first noise of a sample is made of; shape: of its latent (C, h, w); factor: pixels of one position."""
+    cells = noise.resized_from.height // factor, noise.resized_from.width // factor
+    resized = None if cells == shape[1:] else cells
+    return Seed(sample.seed, sample.variation_seed, noise.variation_strength, resized, noise.seed_delta)
+
+
+def schedule_options(sampling: ResolvedSampling) -> ScheduleOptions:
+    """What the schedule reads."""
+    return ScheduleOptions(
+        sigma_min=sampling.sigma_min,
+        sigma_max=sampling.sigma_max,
+        rho=sampling.rho,
+        alpha=sampling.alpha,
+        beta=sampling.beta,
+    )
+
+
+def sampler_options(sampling: ResolvedSampling, levels: Levels) -> Options:
+    """What the sampler reads."""
+    return Options(
+        eta=sampling.eta,
+        s_churn=sampling.s_churn,
+        s_tmin=sampling.s_tmin,
+        s_tmax=sampling.s_tmax,
+        s_noise=sampling.s_noise,
+        order=min(sampling.order, MAX_ORDER),
+        variant=sampling.variant,
+        lower_order_final=sampling.lower_order_final,
+        levels=levels,
+    )
+
+
+def noise_source(
+    spec: SamplerSpec, seeds: Sequence[int], drawn: tuple[Stream, ...], x: Tensor, sigmas: Tensor, source: str
+) -> NoiseSource:
+    """The noise that the sampler adds on its way: `drawn` goes on where the first noises ended."""
+    match spec.noise:
+        case "fresh":
+            return fresh(drawn, x)
+        case "brownian":
+            return brownian(seeds, x, float(sigmas[sigmas > 0].min()), float(sigmas.max()), source)
+        case "none":
+            return silent

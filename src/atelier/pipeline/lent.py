@@ -1,0 +1,109 @@
+"""What a run lends its stages: parts of models, each from the first stage that takes it to the last that needs it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Generic, Protocol, Self, cast
+
+import torch
+from PIL.Image import Image
+
+from atelier.families.checkpoint import Checkpoint
+from atelier.pipeline.resources import PartOf, Resources, T
+from atelier.request.resolved import ModelRef
+
+PREVIEW_SHARE = 0.1
+"""Previews take no more than about this share of the time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Need(Generic[T]):
+    """A part of a model that a stage uses."""
+
+    model: ModelRef
+    part: PartOf[T]
+
+
+class Needing(Protocol):
+    def needs(self) -> Sequence[Need[object]]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    part: object
+    context: ExitStack
+
+
+class Lent:
+    """The resources of a run as its stages see them: a context that gives everything back however it ends.
+
+    previews: seconds between two previews, at least; None: nobody wants any.
+    """
+
+    def __init__(self, have: Resources, stages: Sequence[Needing], *, previews: float | None = None) -> None:
+        self._have = have
+        self._last = {need: index for index, stage in enumerate(stages) for need in stage.needs()}
+        self._held: dict[Need[object], _Held] = {}
+        self._pace = None if previews is None else _Pace(previews)
+
+    @property
+    def device(self) -> torch.device:
+        """Where networks compute."""
+        return self._have.device
+
+    def checkpoint(self, model: ModelRef) -> Checkpoint:
+        """What is known of a model without reading its tensors. Raises BadFile."""
+        return self._have.checkpoint(model)
+
+    def take(self, need: Need[T]) -> T:
+        """The part, borrowed now if it is not held already. Raises BadFile."""
+        key = cast("Need[object]", need)
+        if key not in self._held:
+            context = ExitStack()
+            self._held[key] = _Held(context.enter_context(self._have.borrow(need.model, need.part)), context)
+        return cast("T", self._held[key].part)
+
+    def image(self, path: Path) -> Image:
+        """The image in a file, upright, RGB or RGBA. Raises BadFile."""
+        return self._have.image(path)
+
+    def save(self, image: Image, infotext: str, *, output: str, index: int, count: int, seed: int) -> Path:
+        """Writes a whole image and returns where it lies. Raises BadFile or StorageFull, leaving nothing behind."""
+        return self._have.save(image, infotext, output=output, index=index, count=count, seed=seed)
+
+    def preview(self, make: Callable[[], Image]) -> Image | None:
+        """What `make` makes, if somebody wants it and it is time for it."""
+        return None if self._pace is None else self._pace.maybe(make)
+
+    def finish(self, stage: int) -> None:
+        """Gives back what no stage after this one (by its index) needs."""
+        for key in [key for key in self._held if self._last.get(key, stage) <= stage]:
+            self._held.pop(key).context.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        while self._held:
+            self._held.popitem()[1].context.close()
+
+
+class _Pace:
+    """Makes previews neither too often nor too dear."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self.due = time.monotonic() + seconds
+
+    def maybe(self, make: Callable[[], Image]) -> Image | None:
+        start = time.monotonic()
+        if start < self.due:
+            return None
+        image = make()
+        end = time.monotonic()
+        self.due = end + max(self.seconds, (end - start) / PREVIEW_SHARE)
+        return image

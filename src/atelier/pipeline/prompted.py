@@ -1,0 +1,99 @@
+"""A network with the prompts of several samples: which of them acts when, and in how many calls."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from atelier.diffusion.types import Moment
+from atelier.nn.net import Net
+from atelier.nn.ports import NOTHING, Conditioning, Ports
+from atelier.pipeline.conditioning import States
+from atelier.pipeline.sample import Sample
+from atelier.prompt import Timeline
+
+REMEMBERED = 16
+"""How many combinations of texts are kept assembled: a cycle [a|b] comes back to a few."""
+
+
+class PortAdapter(Protocol):
+    """What enters a network beside the prompts: ControlNet, IP-Adapter, FreeU, PAG."""
+
+    def ports(self, x: Tensor, t: Tensor, moment: Moment, cond: Conditioning, /) -> Ports:
+        """For one call of the network: x (B, C, h, w) and t (B,) as it is given them."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class NoPorts:
+    """No adapter."""
+
+    def ports(self, x: Tensor, t: Tensor, moment: Moment, cond: Conditioning, /) -> Ports:  # noqa: ARG002 - needs none
+        return NOTHING
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """One call of the network: which rows of x it takes, and what they attend to."""
+
+    rows: Tensor
+    cond: Conditioning
+
+
+@dataclass(frozen=True, slots=True)
+class PromptedNet:
+    """`net` for the branches of guidance: the negative prompts first, then the prompts part by part."""
+
+    net: Net
+    samples: Sequence[Sample]
+    states: States
+    adapter: PortAdapter = field(default_factory=NoPorts)
+    _known: dict[tuple[str, ...], list[_Call]] = field(default_factory=dict[tuple[str, ...], "list[_Call]"])
+
+    def both(self, x: Tensor, t: Tensor, moment: Moment) -> Tensor:
+        """x ((1 + parts) * samples, C, h, w), the negative prompts' rows first."""
+        return self._evaluated([*(s.prompt.negative for s in self.samples), *self._parts()], x, t, moment)
+
+    def conditional(self, x: Tensor, t: Tensor, moment: Moment) -> Tensor:
+        """x (parts * samples, C, h, w), without the negative prompts."""
+        return self._evaluated(self._parts(), x, t, moment)
+
+    def _parts(self) -> list[Timeline]:
+        return [line for part in zip(*(s.prompt.parts for s in self.samples), strict=True) for line in part]
+
+    def _evaluated(self, lines: Sequence[Timeline], x: Tensor, t: Tensor, moment: Moment) -> Tensor:
+        calls = self._calls(lines, moment.call)
+        if len(calls) == 1:
+            return self._called(calls[0].cond, x, t, moment)
+        made = [self._called(call.cond, x[call.rows], t[call.rows], moment) for call in calls]
+        return torch.cat(made)[torch.cat([call.rows for call in calls]).argsort()]
+
+    def _called(self, cond: Conditioning, x: Tensor, t: Tensor, moment: Moment) -> Tensor:
+        x = x.to(self.net.dtype)
+        return self.net(x, t, cond, self.adapter.ports(x, t, moment, cond))
+
+    def _calls(self, lines: Sequence[Timeline], call: int) -> list[_Call]:
+        """One call of the network for each length of conditioning."""
+        active = [(line, line.active(call)) for line in lines]
+        key = tuple(text for _, text in active)
+        if key not in self._known:
+            if len(self._known) == REMEMBERED:
+                self._known.clear()
+            self._known[key] = self._assembled([self.states[line.texts][text] for line, text in active])
+        return self._known[key]
+
+    def _assembled(self, rows: Sequence[Tensor]) -> list[_Call]:
+        device, dtype = self.net.device, self.net.dtype
+        lengths = dict.fromkeys(len(row) for row in rows)
+        picked = [[i for i, row in enumerate(rows) if len(row) == length] for length in lengths]
+        return [
+            _Call(
+                torch.tensor(indices, device=device),
+                Conditioning(torch.stack([rows[i] for i in indices]).to(device, dtype)),
+            )
+            for indices in picked
+        ]

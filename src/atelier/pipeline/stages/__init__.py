@@ -1,0 +1,1 @@
+"""The steps of generating images, as data that performs itself: one kind to a file."""

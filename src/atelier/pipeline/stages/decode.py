@@ -1,0 +1,43 @@
+"""Turning latents into images."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from atelier.pipeline.decoding import decode
+from atelier.pipeline.lent import Lent, Need
+from atelier.pipeline.resources import VAE
+from atelier.pipeline.sample import Sample
+from atelier.pipeline.stage import Stage
+from atelier.pipeline.values import Finished, Images, Key, Latents, Values
+from atelier.request.events import Event, ImageReady
+from atelier.request.infotext import pixel_hash, write
+from atelier.request.resolved import ModelRef
+
+
+@dataclass(frozen=True, slots=True)
+class Decode(Stage):
+    """Takes the latents of `source` and leaves the images under `out`, each with the text that makes it again."""
+
+    model: ModelRef
+    samples: tuple[Sample, ...]
+    source: Key[Latents]
+    out: Key[Images]
+
+    def needs(self) -> tuple[Need[object], ...]:
+        return (Need(self.model, VAE),)
+
+    @property
+    def images(self) -> int:
+        return len(self.samples)
+
+    def perform(self, have: Lent, values: Values) -> Iterator[Event]:
+        vae, latents = have.take(Need(self.model, VAE)), values.take(self.source)
+        made: dict[int, Finished] = {}
+        for sample in self.samples:
+            image = decode(latents[sample.index], vae, have.checkpoint(self.model).latent)
+            infotext = write(replace(sample.settings, pixel_hash=pixel_hash(image)))
+            made[sample.index] = Finished(image, infotext)
+            yield ImageReady(sample.index, sample.seed, image, infotext)
+        values.put(self.out, made)

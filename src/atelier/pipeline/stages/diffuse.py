@@ -1,0 +1,114 @@
+"""Sampling latents."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+
+from PIL.Image import Image
+from torch import Tensor
+
+from atelier.diffusion.catalogue import resolve_sampler
+from atelier.diffusion.denoise import timed
+from atelier.diffusion.levels import changed
+from atelier.diffusion.sampling import SamplerSpec
+from atelier.diffusion.scheduling import run_sigmas
+from atelier.diffusion.seeds import first_noises
+from atelier.diffusion.types import Combinator, NoiseSource, Step
+from atelier.families.checkpoint import Checkpoint
+from atelier.nn.net import Net
+from atelier.pipeline.conditioning import States
+from atelier.pipeline.decoding import not_finite, thumbnail
+from atelier.pipeline.denoising import guided, noise_source, sampler_options, schedule_options, seed_of
+from atelier.pipeline.lent import Lent, Need
+from atelier.pipeline.prompted import NoPorts, PortAdapter, PromptedNet
+from atelier.pipeline.resources import UNET, VAE
+from atelier.pipeline.sample import Sample
+from atelier.pipeline.stage import Stage
+from atelier.pipeline.starts import FromNoise, Start
+from atelier.pipeline.values import Key, Latents, Values
+from atelier.request.events import Event, Preview, Progress
+from atelier.request.resolved import ModelRef, ResolvedGuidance, ResolvedNoise, ResolvedSampling, Size
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Diffuse(Stage):
+    """Samples the latents of all these samples at once, and leaves them under `out`.
+
+    Every sample has its own stream of noise, keyed by its seed; their prompts have the same weights of AND. start:
+    where sampling starts from; combine: what is composed around the guided network, from the inside out; adapter: what
+    enters the network beside the prompts; states: where the encoded prompts are; previews: whether to show some.
+    """
+
+    model: ModelRef
+    samples: tuple[Sample, ...]
+    size: Size
+    sampling: ResolvedSampling
+    guidance: ResolvedGuidance
+    noise: ResolvedNoise
+    states: Key[States]
+    out: Key[Latents]
+    start: Start = field(default_factory=FromNoise)
+    combine: tuple[Combinator, ...] = ()
+    adapter: PortAdapter = field(default_factory=NoPorts)
+    previews: bool = False
+
+    def needs(self) -> tuple[Need[object], ...]:
+        return (Need(self.model, UNET), *((Need(self.model, VAE),) if self.previews else ()))
+
+    @property
+    def steps(self) -> int:
+        return self.sampling.steps
+
+    def perform(self, have: Lent, values: Values) -> Iterator[Event]:
+        """Raises NotFinite at the first step that leaves the finite numbers."""
+        net, latents = have.take(Need(self.model, UNET)), None
+        for step in self._sampled(net, have, values):
+            if not bool(step.x.isfinite().all()):
+                raise not_finite(f"step {step.index + 1} of {step.total}: the latent", net.dtype)
+            latents = step.x
+            yield Progress(step.index + 1, step.total, self.samples[0].index)
+            if step.index < step.total - 1:
+                yield from self._previewed(step, have)
+        values.put(self.out, self._by_index(latents))
+
+    def _sampled(self, net: Net, have: Lent, values: Values) -> Iterator[Step]:
+        model, sampling = have.checkpoint(self.model), self.sampling
+        spec, schedule = resolve_sampler(sampling.sampler, sampling.scheduler)
+        levels = changed(model.levels, is_downcast=sampling.downcast, is_zero_terminal=sampling.zero_terminal)
+        whole = run_sigmas(
+            schedule.make(schedule_options(sampling)), levels, sampling.steps, discard=sampling.discard_penultimate
+        )
+        x, sigmas, noises = self._begun(spec, whole, model, have, values)
+        prompted = PromptedNet(net, self.samples, values.read(self.states), self.adapter)
+        denoise = guided(prompted, self.guidance, spec, whole, model.parameterization, levels)
+        for combinator in self.combine:
+            denoise = combinator(denoise)
+        calls = (len(sigmas) - 1) * spec.calls
+        return spec.make(sampler_options(sampling, levels))(timed(denoise, calls), x, sigmas, noises)
+
+    def _begun(
+        self, spec: SamplerSpec, whole: Tensor, model: Checkpoint, have: Lent, values: Values
+    ) -> tuple[Tensor, Tensor, NoiseSource]:
+        """(x at the first sigma, the sigmas to run through, the noise that comes on the way)."""
+        latent, noise = model.latent, self.noise
+        shape = (latent.channels, self.size.height // latent.factor, self.size.width // latent.factor)
+        seeds = [seed_of(sample, noise, latent.factor, shape) for sample in self.samples]
+        first, drawn = first_noises(seeds, shape, noise.source)
+        raised = partial(spec.begin, unit=noise.unit_start)
+        x, sigmas = self.start.begin(first.to(have.device), whole, raised, values)
+        plain = [sample.seed for sample in self.samples]
+        return x, sigmas, noise_source(spec, plain, drawn, x, sigmas, noise.source)
+
+    def _previewed(self, step: Step, have: Lent) -> Iterator[Event]:
+        image = have.preview(partial(self._thumbnail, step.clean[0], have)) if self.previews else None
+        if image is not None:
+            yield Preview(self.samples[0].index, image)
+
+    def _thumbnail(self, clean: Tensor, have: Lent) -> Image:
+        return thumbnail(clean, have.take(Need(self.model, VAE)), have.checkpoint(self.model).latent)
+
+    def _by_index(self, latents: Tensor | None) -> Mapping[int, Tensor]:
+        rows = () if latents is None else latents.unbind()
+        return {sample.index: row for sample, row in zip(self.samples, rows, strict=True)}

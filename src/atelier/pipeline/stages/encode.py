@@ -1,0 +1,37 @@
+"""Turning texts into what the denoiser attends to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from atelier.pipeline.conditioning import States, encode
+from atelier.pipeline.lent import Lent, Need
+from atelier.pipeline.resources import TEXT
+from atelier.pipeline.stage import Stage
+from atelier.pipeline.values import Key, Values
+from atelier.request.events import Event
+from atelier.request.resolved import ModelRef
+
+
+@dataclass(frozen=True, slots=True)
+class Encode(Stage):
+    """Encodes every text once; leaves the states of all of them under `out`.
+
+    groups: texts that are encoded together, those of one prompt's timeline, because Original emphasis evens out the
+    mean over all of them.
+    """
+
+    model: ModelRef
+    groups: tuple[tuple[str, ...], ...]
+    emphasis: str
+    clip_skip: int
+    out: Key[States]
+
+    def needs(self) -> tuple[Need[object], ...]:
+        return (Need(self.model, TEXT),)
+
+    def perform(self, have: Lent, values: Values) -> Iterator[Event]:
+        encoder = have.take(Need(self.model, TEXT))
+        values.put(self.out, encode(self.groups, encoder, self.emphasis, self.clip_skip))
+        yield from ()

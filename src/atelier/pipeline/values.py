@@ -1,0 +1,58 @@
+"""What stages hand to each other, by typed keys."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Generic, TypeVar, cast
+
+from PIL.Image import Image
+from torch import Tensor
+
+from atelier.pipeline.conditioning import States
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Key(Generic[T]):
+    """Names a value and its type. Two keys of one name are the same key."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """A decoded image and its infotext."""
+
+    image: Image
+    infotext: str
+
+
+Latents = Mapping[int, Tensor]
+"""Index of a sample -> its latent (C, h, w), float32."""
+Images = Mapping[int, Finished]
+"""Index of a sample -> what became of it."""
+
+STATES: Key[States] = Key("states")
+LATENTS: Key[Latents] = Key("latents")
+IMAGES: Key[Images] = Key("images")
+
+
+class Values:
+    """The values of a run, put by one stage and read or taken by others."""
+
+    def __init__(self) -> None:
+        self._stored: dict[Key[object], object] = {}
+
+    def put(self, key: Key[T], value: T) -> None:
+        """Keeps a value in place of one of the same key."""
+        self._stored[cast("Key[object]", key)] = value
+
+    def read(self, key: Key[T]) -> T:
+        """The value of `key`. Raises KeyError where no stage has put one: the plan is wrong."""
+        return cast("T", self._stored[cast("Key[object]", key)])
+
+    def take(self, key: Key[T]) -> T:
+        """The value of `key`, which is kept no longer. Raises KeyError as `read` does."""
+        return cast("T", self._stored.pop(cast("Key[object]", key)))
