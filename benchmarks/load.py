@@ -50,12 +50,12 @@ def ours(options: argparse.Namespace) -> dict[str, Any]:
     from atelier.pipeline.resources import TEXT, UNET, VAE
     from atelier.request.resolved import ModelRef
     from atelier.runtime.device import pick
-    from atelier.runtime.resources import ModelCache
+    from atelier.runtime.resources import LocalResources
 
     device = pick(options.device, options.dtype)
-    model = ModelRef(Path(options.model).stem, options.model, "")
+    model = ModelRef(name=Path(options.model).stem, path=options.model, sha256="")
     begun = time.perf_counter()
-    machine = ModelCache(device, keep=True)
+    machine = LocalResources(device, budget=2**40)
     for part in (TEXT, UNET, VAE):
         with machine.borrow(model, part):
             pass

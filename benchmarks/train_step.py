@@ -21,7 +21,8 @@ from torch.nn import functional as F
 
 from atelier.models.clip import ClipText, TextSpec
 from atelier.models.vae import AutoencoderKL
-from atelier.runtime.device import choose_device, training_dtype, use_granted_cores
+from atelier.runtime.device import choose_device, training_dtype
+from atelier.runtime.threads import use_granted_cores
 from atelier.train.ema import Ema
 from atelier.train.latents import Latents
 from atelier.train.loop import Placement

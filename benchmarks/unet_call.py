@@ -15,7 +15,8 @@ from torch import Tensor
 
 from atelier.models.unet import UNet, UNetSpec
 from atelier.nn.ports import Conditioning
-from atelier.runtime.device import cpu_has_bf16, use_granted_cores
+from atelier.runtime.device import cpu_has_bf16
+from atelier.runtime.threads import use_granted_cores
 from harness import Call, interleaved, report, row, waiter
 from reference import ours_unet, randomise, unet_of
 

@@ -72,13 +72,15 @@ def engine(
 ) -> Engine:
     """A Engine on the device and in the precision named, else those of the environment, else the machine's best.
 
-    vocabulary: styles and wildcards, else those of the environment.
+    keep: whether networks stay in memory between requests, within half of the device's memory. vocabulary: styles and
+    wildcards, else those of the environment.
     """
-    from atelier.runtime.device import pick
+    from atelier.runtime.device import memory_of, pick
     from atelier.runtime.engine import Engine
 
     chosen = pick(device or os.environ.get("ATELIER_DEVICE") or None, dtype or os.environ.get("ATELIER_DTYPE") or None)
-    return Engine(chosen, library(), _hashes(), version=__version__, keep=keep, words=vocabulary or words())
+    budget = memory_of(chosen.torch_device) // 2 if keep else 0
+    return Engine(chosen, library(), _hashes(), version=__version__, budget=budget, words=vocabulary or words())
 
 
 def library() -> Library:

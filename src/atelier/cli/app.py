@@ -15,6 +15,7 @@ from atelier import __version__
 from atelier.cli.generate import generate
 from atelier.cli.info import info
 from atelier.errors import AtelierError, Interrupted, StorageFull
+from atelier.runtime.threads import wait_passively
 
 TRACEBACK = "ATELIER_TRACEBACK"
 
@@ -78,6 +79,7 @@ def run(arguments: Sequence[str]) -> int:
 
 def main() -> None:
     """The console script."""
+    wait_passively(os.environ)
     sys.exit(run(sys.argv[1:]))
 
 

@@ -160,9 +160,9 @@ def _events(
     """Imports torch at the first event, so that the progress bar is there before."""
     from atelier.compose import engine, words
     from atelier.request.events import Warned
-    from atelier.runtime.device import use_granted_cores
+    from atelier.runtime.threads import settle_process
 
     yield from map(Warned, notes)
-    use_granted_cores()
+    settle_process()
     engine_ = engine(keep=False, vocabulary=words(styles_file, wildcards))
     yield from engine_.events(request, previews=PREVIEW_SECONDS if shows else None)

@@ -15,7 +15,7 @@ from rich.text import Text
 
 from atelier.cli import preview as terminal
 from atelier.errors import BadInput
-from atelier.request.events import Event, Failed, Finished, ImageReady, Preview, Saved, Started, Warned
+from atelier.request.events import Event, Failed, Finished, ImageReady, Loading, Preview, Saved, Started, Warned
 from atelier.request.events import Progress as Progressed
 
 if TYPE_CHECKING:
@@ -91,6 +91,10 @@ def rate(speed: float) -> str:
     return f"{speed:.1f} step/s" if speed >= 1 else f"{1 / speed:.1f} s/step"
 
 
+PARTS = {"text": "text encoder", "unet": "denoiser", "vae": "autoencoder"}
+"""What people call the parts of a model."""
+
+
 class _View:
     """The bar, the frame above it, and what was saved so far."""
 
@@ -108,6 +112,8 @@ class _View:
             case Started(pictures, steps):
                 self.pictures = pictures
                 self.bar.update(self.task, total=steps, refresh=True)
+            case Loading(_, part):
+                self.bar.update(self.task, description=f"loading {PARTS.get(part, part)}", refresh=True)
             case Progressed(done, total, picture):
                 self.bar.update(self.task, description=self._doing(picture), completed=done, total=total, refresh=True)
             case Preview(_, image) | ImageReady(image=image):

@@ -150,9 +150,12 @@ def _run(
 def _machine(device: str, run: Run) -> Placement:
     import torch
 
-    from atelier.runtime.device import choose_device, training_dtype, use_granted_cores
+    from atelier.runtime.device import choose_device, training_dtype
+    from atelier.runtime.heap import settle_heap
+    from atelier.runtime.threads import use_granted_cores
     from atelier.train.loop import Placement
 
+    settle_heap()
     if run.threads:
         torch.set_num_threads(run.threads)
     else:

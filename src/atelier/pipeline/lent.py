@@ -67,6 +67,10 @@ class Lent:
             self._held[key] = _Held(context.enter_context(self._have.borrow(need.model, need.part)), context)
         return cast("T", self._held[key].part)
 
+    def is_ready(self, need: Need[T]) -> bool:
+        """Whether taking it reads no file."""
+        return need in self._held or self._have.is_loaded(need.model, need.part)
+
     def image(self, path: Path) -> Image:
         """The image in a file, upright, RGB or RGBA. Raises BadFile."""
         return self._have.image(path)

@@ -66,6 +66,10 @@ class Resources(Protocol):
         """A part on the device, ready to compute, held in memory until the context ends. Raises BadFile."""
         ...
 
+    def is_loaded(self, model: ModelRef, part: PartOf[T], /) -> bool:
+        """Whether borrowing it reads no file."""
+        ...
+
     def image(self, path: Path) -> Image:
         """The image in a file, upright, RGB or RGBA. Raises BadFile."""
         ...

@@ -13,7 +13,7 @@ from atelier.pipeline.lent import Lent
 from atelier.pipeline.resources import Resources
 from atelier.pipeline.stage import Stage
 from atelier.pipeline.values import Values
-from atelier.request.events import Event, Failed, Finished, Progress, Started
+from atelier.request.events import Event, Failed, Finished, Loading, Progress, Started
 
 
 def run(stages: Sequence[Stage], have: Resources, *, previews: float | None = None) -> Generator[Event]:
@@ -44,6 +44,7 @@ def _performed(stages: Sequence[Stage], lent: Lent) -> Iterator[Event]:
     planned = [stage.steps for stage in stages]
     for index, stage in enumerate(stages):
         here = 0
+        yield from _loaded(stage, lent)
         for event in stage.perform(lent, values):
             if not isinstance(event, Progress):
                 yield event
@@ -52,6 +53,14 @@ def _performed(stages: Sequence[Stage], lent: Lent) -> Iterator[Event]:
             yield replace(event, done=done + here, total=sum(planned))
         done += here
         lent.finish(index)
+
+
+def _loaded(stage: Stage, lent: Lent) -> Iterator[Event]:
+    """Takes what the stage needs, and tells before a file is read."""
+    for need in stage.needs():
+        if not lent.is_ready(need):
+            yield Loading(need.model.name, need.part.name)
+        lent.take(need)
 
 
 def _out_of_memory(error: Exception) -> bool:

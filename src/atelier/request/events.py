@@ -29,6 +29,14 @@ class Started:
 
 
 @dataclass(frozen=True, slots=True)
+class Loading:
+    """A network of a model is about to be read; part: "text", "unet", "vae"."""
+
+    model: str
+    part: str
+
+
+@dataclass(frozen=True, slots=True)
 class Progress:
     """done of total sampler steps are behind; `picture` (0-based) is the first of those being painted."""
 
@@ -78,4 +86,4 @@ class Failed:
     error: AtelierError
 
 
-Event = Warned | Started | Progress | Preview | ImageReady | Saved | Finished | Failed
+Event = Warned | Started | Loading | Progress | Preview | ImageReady | Saved | Finished | Failed

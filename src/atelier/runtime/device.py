@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -94,15 +95,12 @@ def cpu_has_bf16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
     )
 
 
-def use_granted_cores(cpu_max: Path = Path("/sys/fs/cgroup/cpu.max")) -> None:
-    """Lowers torch's thread count to the cores that a container was granted; torch sees only those of the machine."""
-    try:
-        quota, period = cpu_max.read_text(encoding="ascii").split()
-        cores = max(1, int(quota) // int(period))
-    except (OSError, ValueError):
-        return
-    if cores < torch.get_num_threads():
-        torch.set_num_threads(cores)
+def memory_of(device: torch.device) -> int:
+    """Bytes of memory that the device has; of the CPU and of Apple's GPUs, which share it, those of the machine."""
+    if device.type == "cuda":
+        _, total = torch.cuda.mem_get_info(device)
+        return total
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def _best() -> str:

@@ -25,7 +25,7 @@ from atelier.request.resolved import ModelRef, Resolved
 from atelier.runtime.device import Device
 from atelier.runtime.library import Library, Model
 from atelier.runtime.offer import check_networks, defaults_of, drawing, method_of
-from atelier.runtime.resources import ModelCache
+from atelier.runtime.resources import LocalResources
 from atelier.runtime.store import Destination
 from atelier.runtime.words import Words
 from atelier.weights.hashes import HashCache
@@ -60,8 +60,8 @@ class GeneratedImage:
 class Engine:
     """Paints with the models of one library on one device.
 
-    hashes: remembers what files hash to. version: of Atelier, for the infotexts. keep: the model that was used last
-    stays in memory for the next request. words: where styles and wildcards are.
+    hashes: remembers what files hash to. version: of Atelier, for the infotexts. budget: bytes of networks that stay in
+    memory between requests. words: where styles and wildcards are.
     """
 
     def __init__(
@@ -71,12 +71,12 @@ class Engine:
         hashes: HashCache,
         *,
         version: str,
-        keep: bool = True,
+        budget: int = 0,
         words: Words | None = None,
     ) -> None:
         self.device, self.library, self.words = device, library, words or Words()
         self._hashes, self._version = hashes, version
-        self._cache = ModelCache(device, keep=keep)
+        self._resources = LocalResources(device, budget)
 
     def resolve(self, request: Request, warn: Warn = silent) -> Resolved:
         """Leaves nothing of a request open. Raises BadInput for what cannot be generated, before any work is done."""
@@ -95,14 +95,14 @@ class Engine:
         shows = previews is not None
         stages = plan(resolved, method.own, provenance, max_batch=max_batch, previews=shows, warn=warnings.append)
         warnings += [*_without_effect(request), *_unread(request, method)]
-        return self._told(warnings, run(stages, self._cache, previews=previews))
+        return self._told(warnings, run(stages, self._resources, previews=previews))
 
     def _settled(self, request: Request, warn: Warn) -> tuple[Resolved, Method]:
         """The request resolved, and the method that it was resolved with."""
         found = self._find(request, warn)
-        model = self._cache.open(found.path)
+        model = self._resources.open(found.path)
         _check_paints_from_text(model)
-        reference = self._cache.refer(found.name, model, self._hashes)
+        reference = self._resources.refer(found.name, model, self._hashes)
         if request.output is not None:
             Destination.of(request.output).prepare()
         _check_hash(request, reference, warn)
@@ -155,7 +155,7 @@ class Engine:
         return next((m for m in files if (self._hashes.known(m.path) or "").startswith(wanted)), None)
 
     def _provenance(self, resolved: Resolved) -> Provenance:
-        dtype = self._cache.dtype(resolved.model)
+        dtype = self._resources.dtype(resolved.model)
         return Provenance(self._version, dtype, str(self.device.torch_device), f"torch {torch.__version__}")
 
     @staticmethod

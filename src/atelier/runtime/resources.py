@@ -23,8 +23,8 @@ from atelier.models.vae import AutoencoderKL
 from atelier.pipeline.resources import PartOf, T, TextEncoder
 from atelier.prompt import Marks
 from atelier.request.resolved import ModelRef
+from atelier.runtime.cache import ModelCache, NetRef
 from atelier.runtime.device import Device
-from atelier.runtime.heap import settle_heap
 from atelier.runtime.store import Destination, read_image
 from atelier.weights.cast import precision_name
 from atelier.weights.hashes import HashCache
@@ -35,20 +35,17 @@ Stamp = tuple[tuple[str, int, int], ...]
 """Name, size and time of change of each file."""
 
 
-class ModelCache:
-    """Implements `pipeline.resources.Resources`. Threads may share one.
+class LocalResources:
+    """Implements `pipeline.resources.Resources` on this machine. Threads may share one.
 
-    keep: whether the parts of the model that was used last stay in memory for the next run; without it a part leaves
-    memory as soon as a run has no more use for it.
+    budget: bytes of networks that stay in memory between runs; 0: each leaves as soon as a run has no more use for it.
     """
 
-    def __init__(self, device: Device, *, keep: bool) -> None:
-        self._device, self._keep = device, keep
-        self._lock = threading.RLock()
+    def __init__(self, device: Device, budget: int) -> None:
+        self._device, self.cache = device, ModelCache(budget)
+        self._lock = threading.Lock()
         self._opened: dict[Path, tuple[Stamp, Checkpoint]] = {}
         self._checkpoints: dict[ModelRef, Checkpoint] = {}
-        self._parts: dict[tuple[ModelRef, str], object] = {}
-        self._users: dict[tuple[ModelRef, str], int] = {}
 
     @property
     def device(self) -> torch.device:
@@ -57,7 +54,8 @@ class ModelCache:
     def checkpoint(self, model: ModelRef) -> Checkpoint:
         """What `refer` named so. Raises BadFile."""
         with self._lock:
-            return self._checkpoints.get(model) or self.open(Path(model.path))
+            known = self._checkpoints.get(model)
+        return known or self.open(Path(model.path))
 
     def open(self, path: Path) -> Checkpoint:
         """The headers of the model at `path`, read again where a file of it has changed. Raises BadFile."""
@@ -76,21 +74,13 @@ class ModelCache:
 
     @contextmanager
     def borrow(self, model: ModelRef, part: PartOf[T], /) -> Generator[T]:
-        key = (model, part.name)
-        with self._lock:
-            if key not in self._parts:
-                self._drop_others(model)
-                self._parts[key] = LOADERS[part.name](self.checkpoint(model), self._device)
-            self._users[key] = self._users.get(key, 0) + 1
-            borrowed = cast("T", self._parts[key])
-        try:
+        load = cast("Callable[[Checkpoint, Device], T]", LOADERS[part.name])
+        checkpoint = self.checkpoint(model)
+        with self.cache.lease(self._ref(model, part), lambda: load(checkpoint, self._device), _bytes) as borrowed:
             yield borrowed
-        finally:
-            del borrowed
-            with self._lock:
-                self._users[key] -= 1
-                if not self._keep and not self._users[key]:
-                    del self._parts[key]
+
+    def is_loaded(self, model: ModelRef, part: PartOf[T], /) -> bool:
+        return self.cache.holds(self._ref(model, part))
 
     def dtype(self, model: ModelRef) -> str:
         """The precision that the model's denoiser computes in: fp32, fp16 or bf16."""
@@ -102,10 +92,16 @@ class ModelCache:
     def save(self, image: Image, infotext: str, *, output: str, index: int, count: int, seed: int) -> Path:
         return Destination.of(output).save(image, infotext, index=index, count=count, seed=seed)
 
-    def _drop_others(self, model: ModelRef) -> None:
-        """Forgets the parts of other models that nobody uses now."""
-        for key in [k for k in self._parts if k[0] != model and not self._users.get(k)]:
-            del self._parts[key]
+    def _ref(self, model: ModelRef, part: PartOf[T]) -> NetRef[T]:
+        return NetRef(model, part.name, self.dtype(model))
+
+
+def _bytes(part: object) -> int:
+    """What a part takes in memory: its parameters and buffers."""
+    module = part.tower if isinstance(part, _Text) else part
+    if not isinstance(module, nn.Module):
+        return 0
+    return sum(t.numel() * t.element_size() for t in (*module.parameters(), *module.buffers()))
 
 
 def _stamp(path: Path) -> Stamp:
@@ -165,6 +161,5 @@ def _lays_out(device: Device) -> bool:
 
 
 def _placed(module: M, device: Device) -> M:
-    settle_heap()
     module.to(device.torch_device)
     return module.to(memory_format=torch.channels_last) if device.channels_last else module  # pyright: ignore[reportCallIssue, reportUnknownVariableType] - an overload that torch's stubs lack

@@ -1,0 +1,70 @@
+"""How many threads a process of ours computes with. For command lines and workers: a library call sets none."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import MutableMapping
+from pathlib import Path
+
+WAIT_POLICY = "OMP_WAIT_POLICY"
+
+
+def wait_passively(environment: MutableMapping[str, str]) -> None:
+    """Makes threads that wait for each other give up their core; to be called before torch is loaded.
+
+    OpenMP's threads spin by default. Beside other busy processes each barrier then waits for a thread that has no core,
+    while the spinning ones take the cores from it: an image of one second takes a minute. Whoever sets the variable
+    themselves is obeyed.
+    """
+    environment.setdefault(WAIT_POLICY, "passive")
+
+
+def use_granted_cores(cpu_max: Path = Path("/sys/fs/cgroup/cpu.max")) -> None:
+    """Lowers torch's threads to the cores that a container was granted; torch sees only those of the machine."""
+    import torch
+
+    granted = _quota(cpu_max)
+    if granted is not None and granted < torch.get_num_threads():
+        torch.set_num_threads(granted)
+
+
+def use_free_cores(cpu_max: Path = Path("/sys/fs/cgroup/cpu.max"), load: Path = Path("/proc/loadavg")) -> None:
+    """Lowers torch's threads to the cores that this process was granted and that no other process is using now."""
+    import torch
+
+    threads = free_cores(torch.get_num_threads(), cpu_max, load)
+    if threads < torch.get_num_threads():
+        torch.set_num_threads(threads)
+
+
+def free_cores(cores: int, cpu_max: Path, load: Path) -> int:
+    """Of `cores`, those within a container's quota that no other process keeps busy; at least 1."""
+    granted = min(cores, _quota(cpu_max) or cores)
+    return max(1, granted - _others_running(load))
+
+
+def _quota(cpu_max: Path) -> int | None:
+    """The cores that a container was granted; None where there is no limit. torch sees only those of the machine."""
+    try:
+        quota, period = cpu_max.read_text(encoding="ascii").split()
+        return max(1, int(quota) // int(period))
+    except (OSError, ValueError):
+        return None
+
+
+def _others_running(load: Path) -> int:
+    """How many threads but this one are running or waiting for a core; 0 where the system does not say."""
+    try:
+        running = load.read_text(encoding="ascii").split()[3].partition("/")[0]
+        return max(0, int(running) - 1)
+    except (OSError, ValueError, IndexError):
+        return 0
+
+
+def settle_process() -> None:
+    """What a program of ours does to its own process once torch is wanted: threads, and memory that goes back."""
+    from atelier.runtime.heap import settle_heap
+
+    if "OMP_NUM_THREADS" not in os.environ:
+        use_free_cores()
+    settle_heap()
