@@ -53,7 +53,7 @@ def ours(options: argparse.Namespace) -> dict[str, Any]:
     from atelier.runtime.resources import ModelCache
 
     device = pick(options.device, options.dtype)
-    model = ModelRef(Path(options.model).stem, options.model, "")
+    model = ModelRef(name=Path(options.model).stem, path=options.model, sha256="")
     begun = time.perf_counter()
     machine = ModelCache(device, keep=True)
     for part in (TEXT, UNET, VAE):

@@ -13,13 +13,13 @@ from torch import Tensor
 from atelier.diffusion.brownian import brownian
 from atelier.diffusion.catalogue import resolve_sampler
 from atelier.diffusion.denoise import denoiser
+from atelier.diffusion.first_noise import Seed, first_noises
 from atelier.diffusion.guidance.cfg import Guidance, cfg, level_at
 from atelier.diffusion.levels import downcast, zero_terminal
 from atelier.diffusion.parameterization import Parameterization
 from atelier.diffusion.rng import Stream, fresh, silent
 from atelier.diffusion.sampling import MAX_ORDER, Options, SamplerSpec
 from atelier.diffusion.scheduling import ScheduleOptions, run_sigmas
-from atelier.diffusion.seeds import Seed, first_noises
 from atelier.diffusion.types import Denoiser, Levels, NoiseSource, Prediction, Step
 from atelier.errors import NotFinite
 from atelier.families.checkpoint import Checkpoint
