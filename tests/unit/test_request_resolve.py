@@ -271,7 +271,7 @@ def test_choices_can_be_left_alone():
     assert (sample.prompt, sample.negative_prompt) == ("{a|b}", "{c|d}")
 
 
-def test_choices_are_drawn_once_for_equal_seeds():
+def test_each_prompt_is_drawn_once_an_image():
     calls: list[tuple[str, str, int]] = []
 
     def told(text: str, what: str, seed: int) -> str:

@@ -142,5 +142,5 @@ class Resolved(Value):
 
     @classmethod
     def from_json(cls, text: str) -> Resolved:
-        """The inverse of `to_json`. Raises ValueError for text that is no JSON, and for missing, unknown and bad values."""
+        """The inverse of `to_json`. Raises ValueError for text that is no JSON, for missing, unknown and bad values."""
         return cls.model_validate(json.loads(text))
