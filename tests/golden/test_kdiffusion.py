@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import itertools
 import math
 import sys
@@ -112,6 +113,21 @@ def test_samplers(kd: ModuleType, name: str, function: str, options: dict[str, f
         ours = last(samplers()[name].make(own(name, **options))(Mixture().denoiser(), x, sigmas, noise_for(x)))
         noise = None if function in NOISELESS else noise_for(x)
         assert distance(ours, _theirs(kd, function, x, sigmas, noise, **theirs)) < tolerance, (dtype, steps)
+
+
+@pytest.mark.parametrize(("name", "function"), dict.fromkeys(case[:2] for case in CASES if not case[3]))
+def test_the_samplers_own_options_are_its_defaults(kd: ModuleType, name: str, function: str) -> None:
+    defaults = {n: p.default for n, p in inspect.signature(getattr(kd, function)).parameters.items()}
+    spec = samplers()[name]
+    for option in spec.uses:
+        assert getattr(spec.own, option) == defaults[option], option
+
+
+def test_the_schedules_own_rho_is_its_default(kd: ModuleType) -> None:
+    assert schedules()["Karras"].rho == inspect.signature(kd.get_sigmas_karras).parameters["rho"].default
+    assert (
+        schedules()["Polyexponential"].rho == inspect.signature(kd.get_sigmas_polyexponential).parameters["rho"].default
+    )
 
 
 @pytest.mark.parametrize("eta", [0.0, 0.7, 1.0])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, get_args, get_origin
 
@@ -15,7 +15,7 @@ from annotated_types import Ge, Le
 from pydantic import BaseModel, ValidationError
 
 from atelier.diffusion.catalogue import samplers, schedules
-from atelier.families.checkpoint import Checkpoint, open_checkpoint
+from atelier.families.checkpoint import open_checkpoint
 from atelier.prompt import EMPHASES
 from atelier.request.model import Request
 from atelier.request.resolve import Offer, resolve
@@ -122,28 +122,27 @@ def check(resolved: Resolved) -> None:
     assert None not in leaves(json.loads(text, parse_constant=refuse))
 
 
+REFERENCE = ModelRef(name="猫", path=os.fsdecode(b"models/\xff.safetensors"), sha256="ab" * 32)
+
+
 @pytest.fixture(scope="module")
-def model(tiny_folder: Path) -> Checkpoint:
-    return open_checkpoint(tiny_folder)
+def offered(tiny_folder: Path) -> Callable[[Request], Offer]:
+    model = open_checkpoint(tiny_folder)
+    defaults, draw = defaults_of(model), drawing(dict, str)
+    return lambda request: Offer(REFERENCE, defaults, method_of(model, request), request.emphasis, draw)
 
 
-def offered(request: Request, model: Checkpoint) -> Offer:
-    path = os.fsdecode(b"models/\xff.safetensors")
-    reference = ModelRef(name="猫", path=path, sha256="ab" * 32)
-    return Offer(reference, defaults_of(model), method_of(model, request), request.emphasis, drawing(dict, str))
-
-
-def test_1000_resolved_requests_are_the_same_after_json(model: Checkpoint) -> None:
+def test_1000_resolved_requests_are_the_same_after_json(offered: Callable[[Request], Offer]) -> None:
     draw = random.Random(1)
     for _ in range(1_000):
         request = some_request(draw, draw.choice([0.0, 0.1, 0.5, 1.0]))
-        check(resolve(request, offered(request, model), draw))
+        check(resolve(request, offered(request), draw))
 
 
 @pytest.mark.parametrize("sampler", samplers())
-def test_so_are_those_of_every_sampler(model: Checkpoint, sampler: str) -> None:
+def test_so_are_those_of_every_sampler(offered: Callable[[Request], Offer], sampler: str) -> None:
     request = Request(prompt="", sampler=sampler)
-    check(resolve(request, offered(request, model)))
+    check(resolve(request, offered(request)))
 
 
 def test_so_are_those_of_an_engine(tiny_folder: Path, tmp_path: Path) -> None:
@@ -157,7 +156,7 @@ def test_so_are_those_of_an_engine(tiny_folder: Path, tmp_path: Path) -> None:
         check(engine.resolve(request))
 
 
-def test_the_form_is_this(model: Checkpoint) -> None:
+def test_the_form_is_this() -> None:
     """What lies in queues and databases: a change here must be able to read what was written before."""
     assert json.loads(changed(RESOLVED, output__folders=("out",), samples=RESOLVED.samples[:1]).to_json()) == {
         "model": {
