@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from atelier.models.unet import UNet
 from atelier.request.infotext import read, to_request
 from atelier.request.model import Request
 from atelier.runtime.device import Device
@@ -29,6 +30,46 @@ def request(**fields: object) -> Request:
 def pixels(engine: Engine, **fields: object) -> bytes:
     (image,) = engine.generate(request(**fields))
     return image.image.tobytes()
+
+
+def first_seen(engine: Engine, monkeypatch: pytest.MonkeyPatch, **fields: object) -> torch.Tensor:
+    """The latent (4, h, w) that the network is shown first, in units of its standard deviation for plain noise."""
+    seen: list[torch.Tensor] = []
+
+    def watched(self: UNet, x: torch.Tensor, *rest: object, **more: object) -> torch.Tensor:
+        seen.append(x.clone())
+        return forward(self, x, *rest, **more)
+
+    forward = UNet.forward
+    with monkeypatch.context() as patch:
+        patch.setattr(UNet, "forward", watched)
+        engine.generate(request(rng="cpu", cfg_scale=1, sampler="Euler", width=64, height=96, **fields))
+    return seen[0][0] / (SIGMA / (1 + SIGMA**2) ** 0.5)
+
+
+def drawn(seed: int, height: int, width: int) -> torch.Tensor:
+    return torch.randn((4, height, width), generator=torch.Generator().manual_seed(seed))
+
+
+SIGMA = 14.6146412
+
+
+def test_the_first_noise_is_that_of_the_seed(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of torch's CPU generator, on latents of 24 rows and 16 columns."""
+    assert torch.allclose(first_seen(engine, monkeypatch), drawn(7, 24, 16), atol=1e-5)
+    varied = first_seen(engine, monkeypatch, variation_seed=9, variation_strength=1)
+    assert torch.allclose(varied, drawn(9, 24, 16), atol=1e-5)
+    unit = first_seen(engine, monkeypatch, sgm_noise_multiplier=True)
+    assert torch.allclose(unit * SIGMA / (1 + SIGMA**2) ** 0.5, drawn(7, 24, 16), atol=1e-5)
+
+
+def test_a_resized_seed_keeps_its_rows_and_columns(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As A1111: 16 rows of 24 columns are cut to 16 columns, and stand in the middle of the 24 rows."""
+    found = first_seen(engine, monkeypatch, seed_resize=(96, 64))
+    assert torch.allclose(found[:, 4:20], drawn(7, 16, 24)[:, :, 4:20], atol=1e-5)
+    around = drawn(7, 24, 16)
+    assert torch.allclose(found[:, :4], around[:, :4], atol=1e-5)
+    assert torch.allclose(found[:, 20:], around[:, 20:], atol=1e-5)
 
 
 def test_the_size_that_a_seed_is_resized_from_is_width_and_height(engine: Engine) -> None:
