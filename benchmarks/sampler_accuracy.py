@@ -148,7 +148,7 @@ class _Painter:
 
 def deterministic(spec: SamplerSpec) -> bool:
     """Whether it adds no noise with its own options: nothing at all, only churn, or an eta that is 0 of itself."""
-    return spec.noise == "none" or "s_churn" in spec.uses or spec.name.startswith("DDIM")
+    return spec.noise == "none" or "s_churn" in spec.uses or spec.own.eta == 0
 
 
 def ranked(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from atelier.diffusion.catalogue import samplers
 from atelier.diffusion.rng import fresh, streams
+from atelier.diffusion.sampling import Options
 from atelier.diffusion.types import Denoiser, NoiseSource, Prediction, Sampler, Step
 
 
@@ -48,6 +51,11 @@ class Mixture:
             below = self.cdf(middle, end) < quantile
             low, high = torch.where(below, middle, low), torch.where(below, high, middle)
         return (low + high) / 2
+
+
+def own(name: str, **changes: Any) -> Options:
+    """A sampler's own options, but for these."""
+    return replace(samplers()[name].own, **changes)
 
 
 def noise_for(x: Tensor, seed: int = 100) -> NoiseSource:

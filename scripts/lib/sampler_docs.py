@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -154,7 +155,7 @@ def sampler_row(spec: SamplerSpec) -> Sequence[str]:
         listed(comfy),
         listed(a for a in spec.aliases if a not in comfy and a not in web),
         str(spec.order) if spec.order else "-",
-        "about 3 a step" if spec.alone else str(counted(spec, Options())[0]),
+        "about 3 a step" if spec.alone else str(counted(spec, spec.own)[0]),
         drawn(spec),
         NOISE.get(spec.name, "none"),
         ", ".join(sorted(spec.uses)) or "-",
@@ -171,7 +172,7 @@ def drawn(spec: SamplerSpec) -> str:
     """Draws of noise with the sampler's own options, and without eta where that makes a difference."""
     if spec.alone:
         return "1 a step"
-    usual, without = (counted(spec, options)[1] for options in (Options(), Options(eta=0.0)))
+    usual, without = (counted(spec, options)[1] for options in (spec.own, replace(spec.own, eta=0.0)))
     if (spec.noise == "none") != (spec.name not in NOISE):
         raise ValueError(f"{spec.name}: say in NOISE when it draws")
     return str(usual) if usual == without else f"{usual}; {without} for eta 0"

@@ -20,7 +20,7 @@ from atelier.diffusion.sampling import MAX_ORDER, Options, SamplerSpec
 from atelier.diffusion.scheduling import ScheduleOptions, run_sigmas
 from atelier.diffusion.types import Denoiser, NoiseSource, Prediction, Step
 from atelier.errors import BadInput
-from diffusion_support import Mixture, distance, last, paint, start
+from diffusion_support import Mixture, distance, generate, last, own, start
 
 LEVELS = scaled_linear()
 WORLD = Mixture()
@@ -51,12 +51,9 @@ def steady(value: float) -> Denoiser:
     return lambda x, sigma: Prediction(torch.full_like(x, value))
 
 
-PLAIN = Options()
-
-
-def run(spec: SamplerSpec, sigmas: Tensor, options: Options = PLAIN, denoise: Denoiser | None = None) -> Tensor:
+def run(spec: SamplerSpec, sigmas: Tensor, options: Options | None = None, denoise: Denoiser | None = None) -> Tensor:
     x = small()
-    return last(spec.make(options)(denoise or WORLD.denoiser(), x, sigmas, noise(x)))
+    return last(spec.make(options or spec.own)(denoise or WORLD.denoiser(), x, sigmas, noise(x)))
 
 
 @every
@@ -65,7 +62,7 @@ def test_it_paints_along_every_schedule_in_any_number_of_steps(spec: SamplerSpec
         for steps in (1, 2, 3, 10, 30):
             sigmas = sigmas_of(name, steps)
             x = spec.begin(start(1.0, (2, 1, 2, 2), torch.float32), float(sigmas[0]))
-            seen = list(spec.make(Options())(WORLD.denoiser(), x, sigmas, noise(x)))
+            seen = list(spec.make(spec.own)(WORLD.denoiser(), x, sigmas, noise(x)))
             assert [s.index for s in seen] == list(range(len(seen))), (name, steps)
             assert seen[-1].total == len(seen), (name, steps)
             for step in seen:
@@ -93,7 +90,7 @@ def test_it_converges_to_the_exact_solution_at_its_order(spec: SamplerSpec) -> N
     counts = (9, 18) if spec.name == "Restart" else (24, 48, 96)
     for n in counts:
         ramp = torch.linspace(5 ** (1 / 3), 0.2 ** (1 / 3), n + 1, dtype=torch.float64) ** 3
-        found = paint(spec.make(Options(eta=0.0)), x, ramp)
+        found = generate(spec.make(own(spec.name, eta=0.0)), x, ramp)
         errors.append(distance(found * math.sqrt(1 + 0.2**2) if counts_time(spec) else found, WORLD.exact(x, 5.0, 0.2)))
     slopes = [math.log2(a / b) for a, b in pairwise(errors)]
     assert sum(slopes) / len(slopes) > spec.order - 0.3
@@ -106,7 +103,7 @@ def counts_time(spec: SamplerSpec) -> bool:
 
 @every
 def test_it_is_the_same_every_time_and_after_a_cancelled_run(spec: SamplerSpec) -> None:
-    sigmas, sampler = sigmas_of("Karras", 6), spec.make(Options())
+    sigmas, sampler = sigmas_of("Karras", 6), spec.make(spec.own)
     x = small()
     first = last(sampler(WORLD.denoiser(), x, sigmas, noise(x)))
     calls = 0
@@ -132,7 +129,7 @@ def test_it_leaves_the_global_generators_and_its_input_alone(spec: SamplerSpec) 
     x = small()
     kept = x.clone()
     states = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].copy()  # noqa: NPY002 - the global state is what is watched
-    last(spec.make(Options(s_churn=5.0))(WORLD.denoiser(), x, sigmas_of("Karras", 5), noise(x)))
+    last(spec.make(own(spec.name, s_churn=5.0))(WORLD.denoiser(), x, sigmas_of("Karras", 5), noise(x)))
     assert torch.equal(torch.get_rng_state(), states[0])
     assert random.getstate() == states[1]
     assert np.array_equal(np.random.get_state()[1], states[2])  # noqa: NPY002 - the global state is what is watched
@@ -144,9 +141,11 @@ def test_a_picture_does_not_depend_on_its_batch(spec: SamplerSpec) -> None:
     if spec.alone:
         pytest.skip("its pictures are run one at a time")
     x, sigmas = start(14.6, (3, 2, 4, 4), torch.float32), sigmas_of("Karras", 8)
-    together = last(spec.make(Options(s_churn=4.0))(WORLD.denoiser(), x, sigmas, noise(x, 10)))
+    together = last(spec.make(own(spec.name, s_churn=4.0))(WORLD.denoiser(), x, sigmas, noise(x, 10)))
     for i in range(3):
-        alone = last(spec.make(Options(s_churn=4.0))(WORLD.denoiser(), x[i : i + 1], sigmas, noise(x[:1], 10 + i)))
+        alone = last(
+            spec.make(own(spec.name, s_churn=4.0))(WORLD.denoiser(), x[i : i + 1], sigmas, noise(x[:1], 10 + i))
+        )
         assert torch.equal(together[i], alone[0])
 
 
@@ -159,7 +158,9 @@ def test_it_takes_noise_only_if_it_says_so(spec: SamplerSpec) -> None:
         drawn.append((sigma, target))
         return source(sigma, target)
 
-    last(spec.make(Options(s_churn=4.0))(WORLD.denoiser(), x, sigmas, silent if spec.noise == "none" else watched))
+    last(
+        spec.make(own(spec.name, s_churn=4.0))(WORLD.denoiser(), x, sigmas, silent if spec.noise == "none" else watched)
+    )
     assert (spec.noise != "none") == bool(drawn)
     for sigma, target in drawn:
         assert sigma.shape == target.shape == ()
@@ -187,8 +188,8 @@ def test_the_options_it_uses_have_an_effect_and_no_other(spec: SamplerSpec) -> N
     sigmas = sigmas_of("Karras", 24)
     for option, value in CHANGED.items():
         base = NEEDS_NOISE.get(option, {})
-        changed = run(spec, sigmas, Options(**{**base, option: value}))
-        same = torch.equal(changed, run(spec, sigmas, Options(**base)))
+        changed = run(spec, sigmas, own(spec.name, **{**base, option: value}))
+        same = torch.equal(changed, run(spec, sigmas, own(spec.name, **base)))
         assert same != (option in spec.uses), option
 
 
@@ -198,7 +199,7 @@ def test_any_order_that_can_be_asked_for_is_finite(spec: SamplerSpec) -> None:
         pytest.skip("it has no order")
     for order in (1, 4, 7, MAX_ORDER):
         for steps in (1, 5, 60):
-            final = run(spec, sigmas_of(spec.schedule, steps), Options(order=order))
+            final = run(spec, sigmas_of(spec.schedule, steps), own(spec.name, order=order))
             assert bool(final.isfinite().all()), (order, steps)
 
 
@@ -225,7 +226,7 @@ def test_with_its_noise_it_draws_from_the_world_it_was_shown(spec: SamplerSpec) 
     if spec.noise == "none" or spec.name == "LCM":
         pytest.skip("the flow is tested by its exact solution; LCM needs a consistency model")
     x = start(14.6146, (1, 1, 72, 72), torch.float32)
-    final = last(spec.make(Options(s_churn=10.0))(WORLD.denoiser(), x, sigmas_of("Karras", 60), noise(x)))
+    final = last(spec.make(own(spec.name, s_churn=10.0))(WORLD.denoiser(), x, sigmas_of("Karras", 60), noise(x)))
     mean = sum(WORLD.means) / 2
     spread = math.sqrt(WORLD.spread**2 + ((WORLD.means[1] - WORLD.means[0]) / 2) ** 2)
     assert abs(float(final.mean()) - mean) < 0.06

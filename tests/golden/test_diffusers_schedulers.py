@@ -17,10 +17,10 @@ from atelier.diffusion.guidance.cfg import Guidance, cfg
 from atelier.diffusion.levels import DiscreteLevels, scaled_linear
 from atelier.diffusion.parameterization import EPSILON, VELOCITY, Parameterization
 from atelier.diffusion.samplers.sa_solver import Adams, sa_solver
-from atelier.diffusion.sampling import DEFAULTS, Options
+from atelier.diffusion.sampling import Options
 from atelier.diffusion.scheduling import ScheduleOptions, by_hand, run_sigmas
 from atelier.diffusion.types import Denoiser, NoiseSource
-from diffusion_support import Mixture, distance, last, start
+from diffusion_support import Mixture, distance, last, own, start
 
 diffusers = pytest.importorskip("diffusers")
 
@@ -92,14 +92,14 @@ def generate(
     name: str,
     unit: Tensor,
     sigmas: Tensor,
-    options: Options = DEFAULTS,
+    options: Options | None = None,
     source: NoiseSource = no_noise,
     predicts: Parameterization = EPSILON,
     scale: float = 7.5,
 ) -> Tensor:
     """From unit noise, variance preserving, as diffusers starts where it counts in timesteps."""
     x = unit * math.sqrt(1 + float(sigmas[0]) ** 2)
-    return last(samplers()[name].make(options)(ours(predicts, scale), x, sigmas, source))
+    return last(samplers()[name].make(options or own(name))(ours(predicts, scale), x, sigmas, source))
 
 
 NOISE = start(1.0, (2, 4, 6, 6), torch.float32)
@@ -116,7 +116,7 @@ def test_ddim(eta: float, predicts: Parameterization) -> None:
     expected = theirs(scheduler, 10, NOISE, predicts, draws=draws if eta else None, eta=eta)
     levels = run_sigmas(schedules()["Leading"].make(ScheduleOptions()), LEVELS, 10)
     levels[-1] = LEVELS.sigma_min  # diffusers ends at the first abar of the table
-    got = paint("DDIM", NOISE, levels, Options(eta=eta), from_list(draws), predicts)
+    got = generate("DDIM", NOISE, levels, own("DDIM", eta=eta), from_list(draws), predicts)
     assert distance(got, expected) < 1e-3
 
 
@@ -130,7 +130,7 @@ def test_euler(spacing: str, steps: int) -> None:
     )
     assert torch.allclose(sigmas, scheduler.sigmas, rtol=1e-3)
     x = NOISE * float(scheduler.init_noise_sigma)
-    assert distance(last(samplers()["Euler"].make(Options())(ours(), x, sigmas, no_noise)), expected) < 1e-3
+    assert distance(last(samplers()["Euler"].make(own("Euler"))(ours(), x, sigmas, no_noise)), expected) < 1e-3
 
 
 @pytest.mark.parametrize("steps", [1, 2, 10, 25])
@@ -139,7 +139,7 @@ def test_dpmpp_2m(steps: int) -> None:
         **SD1, timestep_spacing="leading", steps_offset=1, euler_at_final=False
     )
     expected = theirs(scheduler, steps, NOISE)
-    assert distance(paint("DPM++ 2M", NOISE, sigmas_of(scheduler)), expected) < 1e-3
+    assert distance(generate("DPM++ 2M", NOISE, sigmas_of(scheduler)), expected) < 1e-3
 
 
 def ended_at_the_first_level(scheduler: Any, steps: int) -> Tensor:
@@ -158,11 +158,11 @@ def test_unipc(variant: str, name: str, order: int, steps: int) -> None:
     scheduler = diffusers.UniPCMultistepScheduler(**SD1, **kind)
     if variant == "bh2":  # with bh1, theirs is not a number where it ends at 0
         expected = theirs(scheduler, steps, NOISE)
-        assert distance(paint(name, NOISE, sigmas_of(scheduler), Options(order=order)), expected) < 1e-4
+        assert distance(generate(name, NOISE, sigmas_of(scheduler), own(name, order=order)), expected) < 1e-4
     scheduler = diffusers.UniPCMultistepScheduler(**SD1, **kind, final_sigmas_type="sigma_min")
     expected = theirs(scheduler, steps, NOISE)
     sigmas = ended_at_the_first_level(scheduler, steps)
-    assert distance(paint(name, NOISE, sigmas, Options(order=order)), expected) < 1e-4
+    assert distance(generate(name, NOISE, sigmas, own(name, order=order)), expected) < 1e-4
 
 
 @pytest.mark.parametrize("order", [1, 2, 3])
@@ -173,7 +173,9 @@ def test_deis(order: int, steps: int) -> None:
     )
     expected = theirs(scheduler, steps, NOISE)
     sigmas = ended_at_the_first_level(scheduler, steps)
-    got = paint("DEIS log-rho", NOISE, sigmas, Options(order=order)) / math.sqrt(1 + float(sigmas[-1]) ** 2)
+    got = generate("DEIS log-rho", NOISE, sigmas, own("DEIS log-rho", order=order)) / math.sqrt(
+        1 + float(sigmas[-1]) ** 2
+    )
     assert distance(got, expected) < 1e-4
 
 
@@ -185,7 +187,7 @@ def test_plms(steps: int) -> None:
     expected = theirs(scheduler, steps, NOISE)
     sigmas = run_sigmas(schedules()["Leading"].make(ScheduleOptions()), LEVELS, steps)
     sigmas[-1] = LEVELS.sigma_min
-    assert distance(paint("PLMS", NOISE, sigmas), expected) < 1e-3
+    assert distance(generate("PLMS", NOISE, sigmas), expected) < 1e-3
 
 
 @pytest.mark.parametrize("steps", [2, 10])
@@ -196,7 +198,7 @@ def test_ddpm(steps: int) -> None:
     with mock.patch("diffusers.schedulers.scheduling_ddpm.randn_tensor", side_effect=lambda *_, **__: next(left)):
         expected = theirs(scheduler, steps, NOISE)
     sigmas = run_sigmas(schedules()["Turbo"].make(ScheduleOptions()), LEVELS, steps)
-    assert distance(paint("DDPM", NOISE, sigmas, source=from_list(draws)), expected) < 1e-3
+    assert distance(generate("DDPM", NOISE, sigmas, source=from_list(draws)), expected) < 1e-3
 
 
 @pytest.mark.parametrize("steps", [1, 2, 4, 8])
@@ -207,7 +209,7 @@ def test_lcm(steps: int) -> None:
     with mock.patch("diffusers.schedulers.scheduling_lcm.randn_tensor", side_effect=lambda *_, **__: next(left)):
         expected = theirs(scheduler, steps, NOISE, scale=1.5)
     sigmas = torch.cat([LEVELS.sigmas[scheduler.timesteps], torch.zeros(1)])
-    assert distance(paint("LCM", NOISE, sigmas, source=from_list(draws), scale=1.5), expected) < 1e-4
+    assert distance(generate("LCM", NOISE, sigmas, source=from_list(draws), scale=1.5), expected) < 1e-4
 
 
 @pytest.mark.parametrize("eta", [0.0, 0.3, 1.0])
@@ -220,7 +222,7 @@ def test_tcd(eta: float) -> None:
         theirs(scheduler, 5, NOISE, scale=1.5, reached=reached, eta=eta)
     sigmas = torch.cat([LEVELS.sigmas[scheduler.timesteps], torch.zeros(1)])
     x = NOISE * math.sqrt(1 + float(sigmas[0]) ** 2)
-    steps = list(samplers()["TCD"].make(Options(eta=eta))(ours(scale=1.5), x, sigmas, from_list(draws)))
+    steps = list(samplers()["TCD"].make(own("TCD", eta=eta))(ours(scale=1.5), x, sigmas, from_list(draws)))
     for step, expected, sigma in zip(steps[:-1], reached[:-1], sigmas[1:-1], strict=True):
         assert distance(step.x / torch.sqrt(1 + sigma**2), expected) < 1e-3
 
@@ -232,7 +234,7 @@ def test_dpmpp_2m_sde(steps: int) -> None:
     )
     draws = [start(1.0, NOISE.shape, torch.float32) * (1 + i / 10) for i in range(steps)]
     expected = theirs(scheduler, steps, NOISE, draws=draws)
-    got = paint("DPM++ 2M SDE", NOISE, sigmas_of(scheduler), source=from_list(draws))
+    got = generate("DPM++ 2M SDE", NOISE, sigmas_of(scheduler), source=from_list(draws))
     assert distance(got, expected) < 1e-4
 
 
@@ -251,7 +253,7 @@ def test_sa_solver(steps: int, stochastic: bool) -> None:
     sigmas = ended_at_the_first_level(scheduler, steps)
     kind = Adams(predictor=2, corrector=2, simple=True, tau=lambda _a, _b: strength)
     x = NOISE * math.sqrt(1 + float(sigmas[0]) ** 2)
-    got = last(sa_solver(Options(), adams_=kind)(ours(), x, sigmas, from_list(draws)))
+    got = last(sa_solver(adams_=kind)(ours(), x, sigmas, from_list(draws)))
     assert distance(got / math.sqrt(1 + float(sigmas[-1]) ** 2), expected) < 1e-4
 
 
@@ -269,11 +271,11 @@ def test_ipndm(steps: int) -> None:
         inside = sample / t.cos()
         noise = (inside - world.clean(inside, sigma)) / sigma
         sample = scheduler.step((noise - sample * t.sin()) / t.cos(), t, sample).prev_sample
-    got = last(samplers()["IPNDM"].make(Options())(world.denoiser(), x, sigmas, no_noise))
+    got = last(samplers()["IPNDM"].make(own("IPNDM"))(world.denoiser(), x, sigmas, no_noise))
     assert distance(got * angle[-1].cos(), sample) < 1e-4
 
 
 def test_dpmpp_2m_karras() -> None:
     scheduler = diffusers.DPMSolverMultistepScheduler(**SD1, use_karras_sigmas=True)
     expected = theirs(scheduler, 10, NOISE)
-    assert distance(paint("DPM++ 2M", NOISE, sigmas_of(scheduler)), expected) < 1e-2  # times are rounded there
+    assert distance(generate("DPM++ 2M", NOISE, sigmas_of(scheduler)), expected) < 1e-2  # times are rounded there

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import itertools
 import math
 import sys
@@ -22,10 +23,9 @@ from torch import Tensor
 from atelier.diffusion.brownian import brownian
 from atelier.diffusion.catalogue import samplers, schedules
 from atelier.diffusion.levels import scaled_linear
-from atelier.diffusion.sampling import Options
 from atelier.diffusion.scheduling import ScheduleOptions, run_sigmas
 from atelier.diffusion.types import NoiseSource
-from diffusion_support import Mixture, distance, last, noise_for, start
+from diffusion_support import Mixture, distance, last, noise_for, own, start
 
 pytest.importorskip("torchsde")
 
@@ -71,29 +71,29 @@ def _theirs(
     return getattr(kd, function)(model, x, sigmas, disable=True, **options)
 
 
-CASES: list[tuple[str, str, Options, dict[str, Any]]] = [
-    ("Euler", "sample_euler", Options(), {}),
-    ("Heun", "sample_heun", Options(), {}),
-    ("DPM++ 2M", "sample_dpmpp_2m", Options(), {}),
-    ("Euler a", "sample_euler_ancestral", Options(), {}),
-    ("Euler a", "sample_euler_ancestral", Options(eta=0.5, s_noise=1.03), {"eta": 0.5, "s_noise": 1.03}),
-    ("Euler a", "sample_euler_ancestral", Options(eta=0.0), {"eta": 0.0}),
-    ("DPM++ SDE", "sample_dpmpp_sde", Options(), {}),
-    ("DPM++ SDE", "sample_dpmpp_sde", Options(eta=0.4, s_noise=0.97), {"eta": 0.4, "s_noise": 0.97}),
-    ("LMS", "sample_lms", Options(), {}),
-    ("LMS", "sample_lms", Options(order=2), {"order": 2}),
-    ("DPM2", "sample_dpm_2", Options(), {}),
-    ("DPM2 a", "sample_dpm_2_ancestral", Options(), {}),
-    ("DPM2 a", "sample_dpm_2_ancestral", Options(eta=0.6, s_noise=1.1), {"eta": 0.6, "s_noise": 1.1}),
-    ("DPM++ 2S a", "sample_dpmpp_2s_ancestral", Options(), {}),
-    ("DPM++ 2S a", "sample_dpmpp_2s_ancestral", Options(eta=0.3, s_noise=0.9), {"eta": 0.3, "s_noise": 0.9}),
-    ("DPM++ 2S", "sample_dpmpp_2s_ancestral", Options(), {"eta": 0.0}),
-    ("DPM++ 2M SDE", "sample_dpmpp_2m_sde", Options(), {}),
-    ("DPM++ 2M SDE", "sample_dpmpp_2m_sde", Options(eta=0.5, s_noise=1.02), {"eta": 0.5, "s_noise": 1.02}),
-    ("DPM++ 2M SDE Heun", "sample_dpmpp_2m_sde", Options(), {"solver_type": "heun"}),
-    ("DPM++ 3M SDE", "sample_dpmpp_3m_sde", Options(), {}),
-    ("DPM++ 3M SDE", "sample_dpmpp_3m_sde", Options(eta=0.5, s_noise=1.02), {"eta": 0.5, "s_noise": 1.02}),
-    ("DPM++ 3M", "sample_dpmpp_3m_sde", Options(), {"eta": 0.0}),
+CASES: list[tuple[str, str, dict[str, float], dict[str, Any]]] = [
+    ("Euler", "sample_euler", {}, {}),
+    ("Heun", "sample_heun", {}, {}),
+    ("DPM++ 2M", "sample_dpmpp_2m", {}, {}),
+    ("Euler a", "sample_euler_ancestral", {}, {}),
+    ("Euler a", "sample_euler_ancestral", {"eta": 0.5, "s_noise": 1.03}, {"eta": 0.5, "s_noise": 1.03}),
+    ("Euler a", "sample_euler_ancestral", {"eta": 0.0}, {"eta": 0.0}),
+    ("DPM++ SDE", "sample_dpmpp_sde", {}, {}),
+    ("DPM++ SDE", "sample_dpmpp_sde", {"eta": 0.4, "s_noise": 0.97}, {"eta": 0.4, "s_noise": 0.97}),
+    ("LMS", "sample_lms", {}, {}),
+    ("LMS", "sample_lms", {"order": 2}, {"order": 2}),
+    ("DPM2", "sample_dpm_2", {}, {}),
+    ("DPM2 a", "sample_dpm_2_ancestral", {}, {}),
+    ("DPM2 a", "sample_dpm_2_ancestral", {"eta": 0.6, "s_noise": 1.1}, {"eta": 0.6, "s_noise": 1.1}),
+    ("DPM++ 2S a", "sample_dpmpp_2s_ancestral", {}, {}),
+    ("DPM++ 2S a", "sample_dpmpp_2s_ancestral", {"eta": 0.3, "s_noise": 0.9}, {"eta": 0.3, "s_noise": 0.9}),
+    ("DPM++ 2S", "sample_dpmpp_2s_ancestral", {}, {"eta": 0.0}),
+    ("DPM++ 2M SDE", "sample_dpmpp_2m_sde", {}, {}),
+    ("DPM++ 2M SDE", "sample_dpmpp_2m_sde", {"eta": 0.5, "s_noise": 1.02}, {"eta": 0.5, "s_noise": 1.02}),
+    ("DPM++ 2M SDE Heun", "sample_dpmpp_2m_sde", {}, {"solver_type": "heun"}),
+    ("DPM++ 3M SDE", "sample_dpmpp_3m_sde", {}, {}),
+    ("DPM++ 3M SDE", "sample_dpmpp_3m_sde", {"eta": 0.5, "s_noise": 1.02}, {"eta": 0.5, "s_noise": 1.02}),
+    ("DPM++ 3M", "sample_dpmpp_3m_sde", {}, {"eta": 0.0}),
 ]
 # k-diffusion's own functions fail on a single step.
 UNFIT_FOR_ONE = {"sample_dpmpp_2m_sde", "sample_dpmpp_3m_sde"}
@@ -105,21 +105,36 @@ RUNS = [(torch.float64, 1e-9, n) for n in (1, 2, 3, 10, 30)] + [(torch.float32, 
 
 
 @pytest.mark.parametrize(("name", "function", "options", "theirs"), CASES)
-def test_samplers(kd: ModuleType, name: str, function: str, options: Options, theirs: dict[str, Any]) -> None:
+def test_samplers(kd: ModuleType, name: str, function: str, options: dict[str, float], theirs: dict[str, Any]) -> None:
     for dtype, tolerance, steps in RUNS:
         if steps == 1 and function in UNFIT_FOR_ONE:
             continue
         sigmas, x = _sigmas(steps, dtype), start(14.6146, dtype=dtype)
-        ours = last(samplers()[name].make(options)(Mixture().denoiser(), x, sigmas, noise_for(x)))
+        ours = last(samplers()[name].make(own(name, **options))(Mixture().denoiser(), x, sigmas, noise_for(x)))
         noise = None if function in NOISELESS else noise_for(x)
         assert distance(ours, _theirs(kd, function, x, sigmas, noise, **theirs)) < tolerance, (dtype, steps)
+
+
+@pytest.mark.parametrize(("name", "function"), dict.fromkeys(case[:2] for case in CASES if not case[3]))
+def test_the_samplers_own_options_are_its_defaults(kd: ModuleType, name: str, function: str) -> None:
+    defaults = {n: p.default for n, p in inspect.signature(getattr(kd, function)).parameters.items()}
+    spec = samplers()[name]
+    for option in spec.uses:
+        assert getattr(spec.own, option) == defaults[option], option
+
+
+def test_the_schedules_own_rho_is_its_default(kd: ModuleType) -> None:
+    assert schedules()["Karras"].rho == inspect.signature(kd.get_sigmas_karras).parameters["rho"].default
+    assert (
+        schedules()["Polyexponential"].rho == inspect.signature(kd.get_sigmas_polyexponential).parameters["rho"].default
+    )
 
 
 @pytest.mark.parametrize("eta", [0.0, 0.7, 1.0])
 @pytest.mark.parametrize("calls", [2, 3, 4, 5, 15, 31])
 def test_dpm_fast(kd: ModuleType, calls: int, eta: float) -> None:
     sigmas, x = _sigmas(calls, torch.float64), start(14.6146)
-    ours = last(samplers()["DPM fast"].make(Options(eta=eta))(Mixture().denoiser(), x, sigmas, noise_for(x)))
+    ours = last(samplers()["DPM fast"].make(own("DPM fast", eta=eta))(Mixture().denoiser(), x, sigmas, noise_for(x)))
     denoise = Mixture().denoiser()
     low, high = float(sigmas[-2]), float(sigmas[0])
     with in_double_precision():
@@ -132,7 +147,9 @@ def test_dpm_fast(kd: ModuleType, calls: int, eta: float) -> None:
 @pytest.mark.parametrize("eta", [0.0, 1.0])
 def test_dpm_adaptive(kd: ModuleType, eta: float) -> None:
     sigmas, x = _sigmas(10, torch.float64), start(14.6146)
-    steps = list(samplers()["DPM adaptive"].make(Options(eta=eta))(Mixture().denoiser(), x, sigmas, noise_for(x)))
+    steps = list(
+        samplers()["DPM adaptive"].make(own("DPM adaptive", eta=eta))(Mixture().denoiser(), x, sigmas, noise_for(x))
+    )
     denoise = Mixture().denoiser()
     with in_double_precision():
         theirs, info = kd.sample_dpm_adaptive(
@@ -156,7 +173,7 @@ def test_dpm_adaptive(kd: ModuleType, eta: float) -> None:
 def test_churn(kd: ModuleType, name: str, function: str, window: tuple[float, float]) -> None:
     sigmas, x = _sigmas(12, torch.float64), start(14.6146)
     churn = {"s_churn": 6.0, "s_tmin": window[0], "s_tmax": window[1], "s_noise": 1.007}
-    ours = last(samplers()[name].make(Options(**churn))(Mixture().denoiser(), x, sigmas, noise_for(x)))
+    ours = last(samplers()[name].make(own(name, **churn))(Mixture().denoiser(), x, sigmas, noise_for(x)))
     drawn = noise_for(x)
     with mock.patch.object(torch, "randn_like", side_effect=lambda _: drawn(sigmas[0], sigmas[1])):
         theirs = _theirs(kd, function, x, sigmas, None, **churn)

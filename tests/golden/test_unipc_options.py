@@ -17,7 +17,7 @@ from atelier.diffusion.rng import silent
 from atelier.diffusion.samplers.unipc import unipc
 from atelier.diffusion.sampling import Options, Variant, level
 from atelier.diffusion.scheduling import ScheduleOptions, run_sigmas
-from diffusion_support import Mixture, distance, last, start
+from diffusion_support import Mixture, distance, last, own, start
 
 LEVELS, WORLD = scaled_linear(), Mixture()
 
@@ -87,9 +87,9 @@ def test_varying_coefficients(order: int, steps: int, falling: bool) -> None:
 def test_a_variant_that_is_named_comes_before_the_samplers_own(variant: Variant) -> None:
     sigmas, x = run_sigmas(schedules()["Time Uniform"].make(ScheduleOptions()), LEVELS, 9), start(14.6)
     run = partial(_run, x=x, sigmas=sigmas)
-    assert torch.equal(run("UniPC", Options(variant=variant)), run("UniPC BH2", Options(variant=variant)))
-    assert torch.equal(run("UniPC", Options(variant="bh1")), run("UniPC", Options()))
-    assert torch.equal(run("UniPC BH2", Options(variant="bh2")), run("UniPC BH2", Options()))
+    assert torch.equal(run("UniPC", own("UniPC", variant=variant)), run("UniPC BH2", own("UniPC BH2", variant=variant)))
+    assert torch.equal(run("UniPC", Options(order=3, variant="bh1")), run("UniPC", own("UniPC")))
+    assert torch.equal(run("UniPC BH2", Options(order=3, variant="bh2")), run("UniPC BH2", own("UniPC BH2")))
 
 
 @pytest.mark.parametrize(("name", "kind"), [("UniPC", "bh1"), ("UniPC BH2", "bh2")])
@@ -113,9 +113,9 @@ def test_full_order_to_the_end_is_that_of_diffusers(name: str, kind: str, steps:
     for t, sigma in zip(scheduler.timesteps, sigmas[:-1], strict=True):
         x = scheduler.step(WORLD.clean(x * torch.sqrt(1 + sigma**2), sigma), t, x).prev_sample
     begun = unit * math.sqrt(1 + float(sigmas[0]) ** 2)
-    full = _run(name, Options(lower_order_final=False), begun, sigmas)
+    full = _run(name, own(name, lower_order_final=False), begun, sigmas)
     assert distance(full, x) < 1e-4
-    assert distance(_run(name, Options(), begun, sigmas), x) > 1e-3
+    assert distance(_run(name, own(name), begun, sigmas), x) > 1e-3
 
 
 def test_a_latent_can_begin_as_in_generative_models() -> None:

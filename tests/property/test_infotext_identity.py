@@ -21,8 +21,10 @@ from atelier.request.infotext.keys import ALL_KEYS, BY_NAME, Key, Settings
 from atelier.request.infotext.pairs import joined, quoted, split_pairs
 from atelier.request.infotext.resources import resources
 from atelier.request.infotext.settings import settings_of
-from atelier.request.model import ModelRef, Provenance, Request, Resolved
+from atelier.request.model import Request
+from atelier.request.resolved import ModelRef, Resolved, Size
 from counting import lines_run
+from resolved_support import PROVENANCE, RESOLVED, changed, said
 
 NASTY = (
     *"abc ,:\"'\\\n\r\t{}[]()<>|-/.#",
@@ -101,45 +103,42 @@ def test_requests_are_read_back_as_they_were_painted() -> None:
     draw = random.Random(2)
     for _ in range(1_000):
         wanted = some_request(draw)
-        words = wanted.prompt, wanted.negative_prompt
-        text = write(infotext_settings(wanted, 1, words, Provenance("0.1.0", "fp32", "cpu", "torch 2.13.0")))
+        text = write(infotext_settings(wanted, 1, wanted.sampling, PROVENANCE))
         got = to_request(read(text))
         assert got == Request(
-            prompt=wanted.prompt,
-            negative_prompt=wanted.negative_prompt,
+            prompt=wanted.prompting.prompt,
+            negative_prompt=wanted.prompting.negative_prompt,
             model=wanted.model.name,
             model_hash=wanted.model.sha256[:10],
-            steps=wanted.steps,
-            sampler=wanted.sampler,
-            scheduler=wanted.scheduler,
-            cfg_scale=wanted.cfg_scale,
-            seed=wanted.seeds[1],
-            rng=wanted.asked.rng,
-            width=wanted.width,
-            height=wanted.height,
+            steps=wanted.sampling.steps,
+            sampler=wanted.sampling.sampler,
+            scheduler=wanted.sampling.scheduler,
+            cfg_scale=wanted.guidance.scale,
+            seed=wanted.samples[1].seed,
+            rng=wanted.noise.source,
+            width=wanted.size.width,
+            height=wanted.size.height,
             choices=False,
         )
         assert interpret(read(text)).settings.model_hash == wanted.model.sha256[:10]
 
 
 def some_request(draw: random.Random) -> Resolved:
-    prompt, negative_prompt = nasty(draw), nasty(draw)
-    rng = draw.choice(["portable", "cpu", "nv"])
-    return Resolved(
-        asked=Request.model_validate(
-            {"prompt": prompt, "negative_prompt": negative_prompt, "rng": rng, "batch_size": 2}
-        ),
-        prompt=prompt,
-        negative_prompt=negative_prompt,
-        model=ModelRef(f"m{nasty(draw).strip()}m", "somewhere", f"{draw.getrandbits(256):064x}"),
-        steps=draw.randint(1, 1000),
-        sampler=draw.choice(["Euler a", "DPM++ 2M", "DDIM", "DPM++ 2M SDE Heun"]),
-        scheduler=draw.choice(["Karras", "Uniform", "Automatic", "SGM Uniform"]),
-        cfg_scale=draw.choice([7.0, 1.0, round(draw.uniform(0, 100), 3)]),
-        seeds=(1, draw.randrange(2**64)),
-        variation_seeds=(0, 0),
-        width=8 * draw.randint(8, 512),
-        height=8 * draw.randint(8, 512),
+    size = Size(8 * draw.randint(8, 512), 8 * draw.randint(8, 512))
+    worded = said(RESOLVED, nasty(draw), nasty(draw))
+    samples = worded.samples[0], worded.samples[1].model_copy(update={"seed": draw.randrange(2**64)})
+    return changed(
+        worded,
+        samples=samples,
+        model=ModelRef(name=f"m{nasty(draw).strip()}m", path="somewhere", sha256=f"{draw.getrandbits(256):064x}"),
+        batch_size=2,
+        size=size,
+        noise__source=draw.choice(["portable", "cpu", "nv"]),
+        noise__resized_from=size,
+        sampling__steps=draw.randint(1, 1000),
+        sampling__sampler=draw.choice(["Euler a", "DPM++ 2M", "DDIM", "DPM++ 2M SDE Heun"]),
+        sampling__scheduler=draw.choice(["Karras", "Uniform", "Automatic", "SGM Uniform"]),
+        guidance__scale=draw.choice([7.0, 1.0, round(draw.uniform(0, 100), 3)]),
     )
 
 

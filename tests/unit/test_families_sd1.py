@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import subprocess
 import sys
@@ -275,6 +276,13 @@ def test_a_layout_that_diffusers_cannot_say_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="write the ldm layout"):
         write_diffusers(Modules(UNet(spec), odd.vae, odd.text, TOKENIZER, Facts()), tmp_path / "a")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_hash_of_a_folder_is_over_the_weights_of_every_part(folder: Path) -> None:
+    files = ("text_encoder/model.safetensors", "unet/diffusion_pytorch_model.safetensors")
+    files += ("vae/diffusion_pytorch_model.safetensors",)
+    lines = "".join(f"{name} {hashlib.sha256((folder / name).read_bytes()).hexdigest()}\n" for name in files)
+    assert open_checkpoint(folder).sha256() == hashlib.sha256(lines.encode()).hexdigest()
 
 
 def test_every_family_knows_its_own_files_only(single: Path, folder: Path) -> None:

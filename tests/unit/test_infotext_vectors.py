@@ -6,8 +6,8 @@ import pytest
 
 from atelier.request.infotext import interpret, read, to_request
 from atelier.request.infotext.a1111 import filled, said
-from atelier.request.resolved import Size
 from atelier.request.infotext.version import version_of
+from atelier.request.resolved import Size
 
 FIRST = (
     "Steps: 40, Sampler: DPM++ SDE Karras, CFG scale: 7, Seed: 2555331127, Size: 512x768, Model hash: b4201c7c37, "

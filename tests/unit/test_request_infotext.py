@@ -4,60 +4,48 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import replace
+from collections.abc import Mapping
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from PIL import Image
 
-from atelier.request.infotext import joined, quoted, read, settings, to_request, write
-from atelier.request.model import ModelRef, Provenance, Request, Resolved
+from atelier.request.infotext import joined, pixel_hash, quoted, read, settings, to_request, write
+from atelier.request.model import Provenance
+from atelier.request.resolved import Resolved, SampleSettings, Size
+from resolved_support import PROVENANCE, RESOLVED, SAMPLING, changed, said
 
-REQUEST = Resolved(
-    asked=Request(prompt="a red apple", rng="cpu"),
-    prompt="a red apple",
-    negative_prompt="",
-    model=ModelRef(
-        "v1-5-pruned-emaonly", "somewhere", "6ce0161689b3853acaa03779ec93eafe75a02f4ced659bee03f50797806fa2fa"
-    ),
-    steps=20,
-    sampler="DPM++ 2M",
-    scheduler="Karras",
-    cfg_scale=7.0,
-    seeds=(1, 2),
-    variation_seeds=(0, 0),
-    width=512,
-    height=768,
-)
 LINE = (
     "Steps: 20, Sampler: DPM++ 2M, Schedule type: Karras, CFG scale: 7.0, Seed: 1, Size: 512x768, "
     "Model hash: 6ce0161689, Model: v1-5-pruned-emaonly, "
 )
 
 
-def infotext(request: Resolved, picture: int, version: str) -> str:
-    words = request.prompt, request.negative_prompt
-    return write(settings(request, picture, words, Provenance(version, "fp32", "cpu", "torch 2.13.0")))
+ENDING = "RNG: CPU, Dtype: fp32, Device: cpu, Libraries: torch 2.13.0, Version: atelier-0.1.0"
+
+
+def infotext(resolved: Resolved, index: int = 0, provenance: Provenance = PROVENANCE) -> str:
+    return write(settings(resolved, index, SAMPLING, provenance))
 
 
 def test_prompt_then_line():
-    first, line = infotext(REQUEST, 0, "0.1.0").split("\n")
+    first, line = infotext(RESOLVED).split("\n")
     assert first == "a red apple"
-    assert line.startswith(LINE)
-    assert line.endswith("RNG: CPU, Dtype: fp32, Device: cpu, Libraries: torch 2.13.0, Version: atelier-0.1.0")
+    assert line == LINE + ENDING  # and nothing for what is usual
 
 
 def test_each_picture_has_its_own_seed():
-    assert "Seed: 2," in infotext(REQUEST, 1, "0.1.0")
+    assert "Seed: 2," in infotext(RESOLVED, 1)
 
 
 def test_the_negative_prompt_has_a_line_of_its_own():
-    lines = infotext(replace(REQUEST, negative_prompt="blurry\ndark"), 0, "0").split("\n")
+    lines = infotext(said(RESOLVED, "a red apple", "blurry\ndark")).split("\n")
     assert lines[:3] == ["a red apple", "Negative prompt: blurry", "dark"]
 
 
 def test_without_prompts_the_line_is_all():
-    assert infotext(replace(REQUEST, prompt=""), 0, "0").startswith("Steps: 20")
+    assert infotext(said(RESOLVED, "")).startswith("Steps: 20")
 
 
 @pytest.mark.parametrize(
@@ -92,8 +80,7 @@ PAIR = re.compile(r'\s*(\w[\w \-/]+):\s*("(?:\\.|[^\\"])+"|[^,]*)(?:,|$)')
 @example("NULL")
 @example("sd [0123456789]")
 def test_any_model_name_is_read_back(name: str):
-    request = replace(REQUEST, prompt="p", model=replace(REQUEST.model, name=name))
-    text = infotext(request, 0, "0")
+    text = infotext(changed(RESOLVED, model__name=name))
     assert to_request(read(text)).model == name
     pairs = dict(PAIR.findall(text.split("\n")[-1]))
     value = pairs.get("Model", "Model")  # a value that is its key stands alone, as A1111 writes it
@@ -108,50 +95,171 @@ def test_unipc_is_painted_as_it_was():
     assert (found.scheduler, found.unipc_variant, found.unipc_order) == ("logSNR", "bh2", 2)
 
 
-def test_every_option_is_said_and_read_back():
-    asked = Request(
-        prompt="a {b|c}",
-        negative_prompt="d",
-        emphasis="No norm",
-        clip_skip=2,
-        old_timelines=True,
-        variation_strength=0.25,
-        seed_resize=(512, 640),
-        ensd=31337,
-        cfg_rescale=0.7,
-        skip_early_cfg=0.1,
-        ngms=1.5,
-        ngms_all_steps=True,
-        eta=0.5,
-        eta_ddim=0.25,
-        s_churn=10,
-        s_tmin=0.5,
-        s_tmax=20,
-        s_noise=1.01,
-        sigma_min=0.05,
-        sigma_max=12,
-        rho=5,
-        discard_penultimate_sigma=True,
-        sgm_noise_multiplier=True,
-        denoising_strength=0.6,
-        hires_upscale=1.75,
-        hires_steps=10,
-        hires_upscaler="R-ESRGAN 4x+",
-        hires_resize=(1024, 1024),
-        hires_prompt="x",
-        hires_sampler="Euler",
-        hires_scheduler="Karras",
-        hires_cfg_scale=4,
-        rng="nv",
-        downcast_alphas=True,
-        noise_schedule="Zero Terminal SNR",
+# A1111's keys, and Atelier's own for what A1111 cannot do, as they are written
+SAID = {
+    "sampling__eta": (0.5, "Eta: 0.5"),
+    "sampling__s_churn": (10.0, "Sigma churn: 10.0"),
+    "sampling__s_tmin": (0.5, "Sigma tmin: 0.5"),
+    "sampling__s_tmax": (20.0, "Sigma tmax: 20.0"),
+    "sampling__s_noise": (1.01, "Sigma noise: 1.01"),
+    "sampling__sigma_min": (0.05, "Schedule min sigma: 0.05"),
+    "sampling__sigma_max": (12.0, "Schedule max sigma: 12.0"),
+    "sampling__rho": (5.0, "Schedule rho: 5.0"),
+    "sampling__alpha": (0.8, "Beta schedule alpha: 0.8"),
+    "sampling__beta": (1.4, "Beta schedule beta: 1.4"),
+    "sampling__order": (2, "UniPC order: 2"),
+    "sampling__variant": ("bh2", "UniPC variant: bh2"),
+    "sampling__lower_order_final": (False, "UniPC lower order final: False"),
+    "sampling__discard_penultimate": (True, "Discard penultimate sigma: True"),
+    "sampling__downcast": (True, "Downcast alphas_cumprod: True"),
+    "sampling__zero_terminal": (True, "Noise Schedule: Zero Terminal SNR"),
+    "guidance__rescale": (0.7, "CFG rescale: 0.7"),
+    "guidance__skip_early": (0.1, "Skip Early CFG: 0.1"),
+    "guidance__ngms": (1.5, "NGMS: 1.5"),
+    "guidance__ngms_all_steps": (True, "NGMS all steps: True"),
+    "noise__resized_from": (Size(640, 384), "Seed resize from: 640x384"),
+    "noise__seed_delta": (31337, "ENSD: 31337"),
+    "noise__unit_start": (True, "SGM noise multiplier: True"),
+    "prompting__clip_skip": (2, "Clip skip: 2"),
+    "prompting__emphasis": ("No norm", "Emphasis: No norm"),
+    "prompting__old_timelines": (True, "Old prompt editing timelines: True"),
+    "prompting__prompt": ("a {red|green} apple", "Template: a {red|green} apple"),
+    "prompting__negative_prompt": ("__bad__", "Negative Template: __bad__"),
+    "batch_size": (2, "Batch size: 2"),
+}
+
+
+def pairs(text: str) -> list[str]:
+    return text.rsplit("\n", maxsplit=1)[-1].split(", ")
+
+
+@pytest.mark.parametrize("name", SAID)
+def test_what_is_unusual_is_said_once_under_its_key(name: str):
+    value, pair = SAID[name]
+    found = pairs(infotext(changed(RESOLVED, **{name: value})))
+    usual = pairs(infotext(RESOLVED))
+    assert [p for p in found if p not in usual] == [pair]
+    assert [p for p in found if p != pair] == usual
+
+
+@pytest.mark.parametrize(("source", "said"), [("portable", "RNG: portable"), ("cpu", "RNG: CPU"), ("nv", "RNG: NV")])
+def test_the_source_of_noise_is_said_always(source: str, said: str):
+    assert said in pairs(infotext(changed(RESOLVED, noise__source=source)))
+
+
+@pytest.mark.parametrize("sampler", ["DDIM", "DDIM CFG++"])
+def test_the_eta_of_the_ddim_kind_has_a_key_of_its_own(sampler: str):
+    own = SAMPLING.model_copy(update={"sampler": sampler, "eta": 0.0})
+    asked = changed(RESOLVED, sampling=own.model_copy(update={"eta": 0.3}))
+    found = pairs(write(settings(asked, 0, own, PROVENANCE)))
+    assert "Eta DDIM: 0.3" in found
+    assert not any(p.startswith("Eta: ") for p in found)
+    silent = write(settings(changed(RESOLVED, sampling=own), 0, own, PROVENANCE))
+    assert "Eta" not in silent
+
+
+def test_an_eta_of_0_is_said_where_it_is_unusual():
+    assert "Eta: 0.0" in pairs(infotext(changed(RESOLVED, sampling__eta=0.0)))
+
+
+def test_a_variation_is_said_with_the_seed_of_each_image():
+    samples = tuple(
+        SampleSettings(seed=5, variation_seed=9 + i, prompt="a red apple", negative_prompt="") for i in range(2)
     )
-    request = replace(REQUEST, asked=asked, prompt=asked.prompt, negative_prompt="d", variation_seeds=(5, 6))
-    provenance = Provenance("1", "fp32", "cpu", "torch 2.13.0")
-    text = write(settings(request, 1, ("a b", "d"), provenance))
-    found = to_request(read(text))
-    left = {"prompt", "model", "seed", "variation_seed", "choices", "steps", "sampler", "scheduler", "cfg_scale"}
-    left |= {"width", "height", "model_hash"}
-    assert found.model_dump(exclude=left) == asked.model_dump(exclude=left)
-    assert (found.prompt, found.seed, found.variation_seed, found.choices) == ("a b", 2, 6, False)
-    assert "Template: a {b|c}" in text
+    varied = changed(RESOLVED, samples=samples, noise__variation_strength=0.25)
+    for index, wanted in enumerate(("Variation seed: 9", "Variation seed: 10")):
+        found = pairs(infotext(varied, index))
+        assert [p for p in found if "ariation" in p] == [wanted, "Variation seed strength: 0.25"]
+        assert "Seed: 5" in found
+    assert "ariation" not in infotext(changed(varied, noise__variation_strength=0.0))
+
+
+def test_everything_at_once_is_one_line_in_a1111s_order():
+    everything = changed(RESOLVED, **{name: value for name, (value, _) in SAID.items()})
+    text = infotext(changed(everything, noise__variation_strength=0.25))
+    assert text == (
+        "a red apple\n"
+        "Steps: 20, Sampler: DPM++ 2M, Schedule type: Karras, CFG scale: 7.0, CFG rescale: 0.7, Seed: 1, "
+        "Size: 512x768, Model hash: 6ce0161689, Model: v1-5-pruned-emaonly, Variation seed: 0, "
+        "Variation seed strength: 0.25, Seed resize from: 640x384, Clip skip: 2, ENSD: 31337, RNG: CPU, NGMS: 1.5, "
+        "Eta: 0.5, Sigma churn: 10.0, Sigma tmin: 0.5, Sigma tmax: 20.0, Sigma noise: 1.01, Schedule min sigma: 0.05, "
+        "Schedule max sigma: 12.0, Schedule rho: 5.0, Discard penultimate sigma: True, SGM noise multiplier: True, "
+        "Beta schedule alpha: 0.8, Beta schedule beta: 1.4, UniPC variant: bh2, UniPC order: 2, "
+        "UniPC lower order final: False, NGMS all steps: True, Skip Early CFG: 0.1, Emphasis: No norm, "
+        "Old prompt editing timelines: True, Downcast alphas_cumprod: True, Noise Schedule: Zero Terminal SNR, "
+        "Template: a {red|green} apple, Negative Template: __bad__, Batch size: 2, "
+        "Dtype: fp32, Device: cpu, Libraries: torch 2.13.0, Version: atelier-0.1.0"
+    )
+
+
+# the same lines read: what a request asks for then
+ASKED: Mapping[str, tuple[str, object]] = {
+    "Eta: 0.5": ("eta", 0.5),
+    "Eta DDIM: 0.3": ("eta_ddim", 0.3),
+    "Sigma churn: 10.0": ("s_churn", 10.0),
+    "Sigma tmin: 0.5": ("s_tmin", 0.5),
+    "Sigma tmax: 20.0": ("s_tmax", 20.0),
+    "Sigma noise: 1.01": ("s_noise", 1.01),
+    "Schedule min sigma: 0.05": ("sigma_min", 0.05),
+    "Schedule max sigma: 12.0": ("sigma_max", 12.0),
+    "Schedule rho: 5.0": ("rho", 5.0),
+    "Beta schedule alpha: 0.8": ("beta_alpha", 0.8),
+    "Beta schedule beta: 1.4": ("beta_beta", 1.4),
+    "UniPC order: 2": ("unipc_order", 2),
+    "UniPC variant: bh2": ("unipc_variant", "bh2"),
+    "UniPC lower order final: False": ("unipc_lower_order_final", False),
+    "Discard penultimate sigma: True": ("discard_penultimate_sigma", True),
+    "Downcast alphas_cumprod: True": ("downcast_alphas", True),
+    "Noise Schedule: Zero Terminal SNR": ("noise_schedule", "Zero Terminal SNR"),
+    "CFG rescale: 0.7": ("cfg_rescale", 0.7),
+    "Skip Early CFG: 0.1": ("skip_early_cfg", 0.1),
+    "NGMS: 1.5": ("ngms", 1.5),
+    "NGMS all steps: True": ("ngms_all_steps", True),
+    "Seed resize from: 640x384": ("seed_resize", (640, 384)),
+    "ENSD: 31337": ("ensd", 31337),
+    "SGM noise multiplier: True": ("sgm_noise_multiplier", True),
+    "Clip skip: 2": ("clip_skip", 2),
+    "Emphasis: No norm": ("emphasis", "No norm"),
+    "Old prompt editing timelines: True": ("old_timelines", True),
+    "Variation seed: 9": ("variation_seed", 9),
+    "Variation seed strength: 0.25": ("variation_strength", 0.25),
+    "RNG: CPU": ("rng", "cpu"),
+    "RNG: NV": ("rng", "nv"),
+    "Denoising strength: 0.6": ("denoising_strength", 0.6),
+    "Hires upscale: 1.75": ("hires_upscale", 1.75),
+    "Hires resize: 640x384": ("hires_resize", (640, 384)),
+    "Hires steps: 10": ("hires_steps", 10),
+    "Hires upscaler: R-ESRGAN 4x+": ("hires_upscaler", "R-ESRGAN 4x+"),
+    "Hires sampler: Euler": ("hires_sampler", "Euler"),
+    "Hires prompt: x": ("hires_prompt", "x"),
+    "Hires negative prompt: y": ("hires_negative_prompt", "y"),
+    "Hires CFG Scale: 4.0": ("hires_cfg_scale", 4.0),
+}
+
+
+@pytest.mark.parametrize("pair", ASKED)
+def test_a_key_that_is_read_asks_for_its_field_and_no_other(pair: str):
+    field, value = ASKED[pair]
+    usual, found = (
+        to_request(read(f"x\nSteps: 20, Sampler: Euler, Seed: 1{more}, Version: atelier-1")).model_dump()
+        for more in ("", f", {pair}")
+    )
+    assert found[field] == value
+    assert {name for name in found if found[name] != usual[name]} <= {field}
+
+
+def test_every_option_that_is_said_is_read_back():
+    missing = {pair for _, pair in SAID.values()} - ASKED.keys()
+    assert missing == {"Template: a {red|green} apple", "Negative Template: __bad__", "Batch size: 2"}
+
+
+def test_a_pixel_hash_is_of_size_and_pixels():
+    """Six black pixels, as sha256sum says of the text `2x3:` and 18 zero bytes."""
+    hashes = {
+        (2, 3): "2ecec42c1a2e1f2a41760e6700c904aa871fff151c0c48cb84c513b9f1e9a31b",
+        (3, 2): "543d80cbbc1c30667c1dc9df4e90b058b4b5a9606ace8b9d3fc1085e8e9e5c7d",
+    }
+    for size, wanted in hashes.items():
+        assert pixel_hash(Image.new("RGB", size)) == wanted
+        assert pixel_hash(Image.new("RGBA", size, (0, 0, 0, 255))) == wanted
+    assert pixel_hash(Image.new("RGB", (2, 3), (9, 9, 9))) != hashes[2, 3]

@@ -10,7 +10,6 @@ from types import ModuleType
 import pytest
 
 from atelier.diffusion.catalogue import samplers, schedules
-from atelier.diffusion.sampling import Options
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "lib" / "sampler_docs.py"
 
@@ -48,7 +47,7 @@ def test_every_name_of_other_programs_is_in_the_table(docs: ModuleType) -> None:
 def test_calls_and_draws_are_counted(docs: ModuleType) -> None:
     """20 steps: Heun asks twice but at the last, PLMS takes 19 steps and a call more, Euler a draws at all but one."""
     known = {"Euler": (20, 0), "Heun": (39, 0), "PLMS": (20, 0), "DDIM": (19, 19), "Euler a": (20, 19)}
-    assert {name: docs.counted(samplers()[name], Options()) for name in known} == known
+    assert {name: docs.counted(samplers()[name], samplers()[name].own) for name in known} == known
 
 
 def test_marks_that_are_missing_are_an_error(docs: ModuleType) -> None:

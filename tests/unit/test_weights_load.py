@@ -192,12 +192,30 @@ def test_a_file_is_hashed_once_until_it_changes(tmp_path: Path, monkeypatch: pyt
     assert HashCache(tmp_path / "cache.json").sha256(file) == file_sha256(file)
 
 
+def test_the_hash_of_a_folder_is_of_every_file_and_name(tmp_path: Path) -> None:
+    names = ("a", "b", "sub/c")
+    (tmp_path / "sub").mkdir()
+
+    def hashed(**contents: str) -> str:
+        for name in names:
+            (tmp_path / name).write_text(contents.get(name[-1], "same"))
+        return files_sha256([tmp_path / name for name in names], tmp_path, HashCache())
+
+    found = [hashed(), hashed(a="other"), hashed(b="other"), hashed(c="other")]
+    (tmp_path / "sub" / "c").rename(tmp_path / "sub" / "d")
+    found.append(files_sha256([tmp_path / "a", tmp_path / "b", tmp_path / "sub" / "d"], tmp_path, HashCache()))
+    assert len(set(found)) == 5
+
+
 def test_a_folder_has_one_hash_and_a_lone_file_its_own(tmp_path: Path) -> None:
     for name in ("a", "b"):
         (tmp_path / name).write_bytes(name.encode())
     cache = HashCache()
     both = files_sha256([tmp_path / "b", tmp_path / "a"], tmp_path, cache)
     assert both == files_sha256([tmp_path / "a", tmp_path / "b"], tmp_path, cache)
+    assert (
+        both == "a8f212a65253e4a23524e750541a8e8c20e002d70a2af01be016fdf0f6fb5a6b"
+    )  # sha256sum of what `sha256sum a b` says, names first
     assert files_sha256([tmp_path / "a"], tmp_path / "a", cache) == file_sha256(tmp_path / "a")
     with pytest.raises(BadFile, match="cannot be read"):
         cache.sha256(tmp_path / "absent")

@@ -8,12 +8,12 @@ from torch import Tensor
 
 from atelier.diffusion.brownian import brownian
 from atelier.diffusion.denoise import denoiser
+from atelier.diffusion.first_noise import Seed
 from atelier.diffusion.guidance.cfg import Guidance, cfg, level_at
 from atelier.diffusion.parameterization import Parameterization
 from atelier.diffusion.rng import Stream, fresh, silent
 from atelier.diffusion.sampling import MAX_ORDER, Options, SamplerSpec
 from atelier.diffusion.scheduling import ScheduleOptions
-from atelier.diffusion.seeds import Seed
 from atelier.diffusion.types import Denoiser, Levels, NoiseSource
 from atelier.pipeline.prompted import PromptedNet
 from atelier.pipeline.sample import Sample

@@ -127,14 +127,10 @@ def _samples(request: Request, draw: Draw, random_: random.Random) -> Iterator[S
     varied = request.variation_strength > 0
     seeds = (first,) * count if varied else _following(first, count)
     variations = _following(_seed(request.variation_seed, random_), count) if varied else (0,) * count
-    drawn: dict[int, tuple[str, str]] = {}
+    texts = (request.prompt, "prompt"), (request.negative_prompt, "negative prompt")
     for seed, variation in zip(seeds, variations, strict=True):
         of = variation if varied else seed
-        if of not in drawn:
-            texts = (request.prompt, "prompt"), (request.negative_prompt, "negative prompt")
-            prompts = [draw(text, what, of) if request.choices else text for text, what in texts]
-            drawn[of] = prompts[0], prompts[1]
-        prompt, negative = drawn[of]
+        prompt, negative = (draw(text, what, of) if request.choices else text for text, what in texts)
         yield SampleSettings(seed=seed, variation_seed=variation, prompt=prompt, negative_prompt=negative)
 
 

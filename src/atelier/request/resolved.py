@@ -6,6 +6,7 @@ stands for another, nothing to be drawn. Its JSON form read back is equal to it.
 
 from __future__ import annotations
 
+import json
 from typing import Annotated, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -136,10 +137,10 @@ class Resolved(Value):
     output: ResolvedOutput
 
     def to_json(self) -> str:
-        """Its JSON form, on one line."""
-        return self.model_dump_json()
+        """Its JSON form: one line of ASCII. Paths of any bytes pass through it, which pydantic's own writer refuses."""
+        return json.dumps(self.model_dump(), allow_nan=False, separators=(",", ":"))
 
     @classmethod
     def from_json(cls, text: str) -> Resolved:
-        """The inverse of `to_json`. Raises pydantic's ValidationError for anything else."""
-        return cls.model_validate_json(text)
+        """The inverse of `to_json`. Raises ValueError for text that is no JSON, for missing, unknown and bad values."""
+        return cls.model_validate(json.loads(text))

@@ -11,10 +11,10 @@ from torch import Tensor
 
 from atelier.diffusion.catalogue import resolve_sampler
 from atelier.diffusion.denoise import timed
+from atelier.diffusion.first_noise import first_noises
 from atelier.diffusion.levels import changed
 from atelier.diffusion.sampling import SamplerSpec
 from atelier.diffusion.scheduling import run_sigmas
-from atelier.diffusion.seeds import first_noises
 from atelier.diffusion.types import Combinator, NoiseSource, Step
 from atelier.families.checkpoint import Checkpoint
 from atelier.nn.net import Net

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from atelier.diffusion.first_noise import Seed, first_noise, first_noises, pasted, slerp
 from atelier.diffusion.rng import SOURCES, stream
-from atelier.diffusion.seeds import Seed, first_noise, first_noises, pasted, slerp
 from atelier.errors import BadInput
 
 SHAPE = (4, 8, 6)

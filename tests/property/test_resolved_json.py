@@ -1,0 +1,276 @@
+"""A resolved request is total, and the same again after JSON."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Literal, get_args, get_origin
+
+import pytest
+import torch
+from annotated_types import Ge, Le
+from pydantic import BaseModel, ValidationError
+
+from atelier.diffusion.catalogue import samplers, schedules
+from atelier.families.checkpoint import open_checkpoint
+from atelier.prompt import EMPHASES
+from atelier.request.model import Request
+from atelier.request.resolve import Offer, resolve
+from atelier.request.resolved import ModelRef, Resolved
+from atelier.runtime.device import Device
+from atelier.runtime.engine import Engine
+from atelier.runtime.library import Library
+from atelier.runtime.offer import defaults_of, drawing, method_of
+from atelier.weights.hashes import HashCache
+from resolved_support import RESOLVED, changed
+
+TEXTS = (
+    *("", "a red cat", "{a|b} c", "猫🐈é", "\u2028\u0085\ufeff", "\x01\x7f", 'a "b", \\n', "e\u0301", "null", "a\nb"),
+    *("\U0010ffff", "NaN", "Infinity", "[a:b:0.5] AND (c:1.2)", "x" * 3000),
+)
+PATHS = ("a.png", "out/猫", "C:\\x\\y.png", "/tmp/a b/\n", os.fsdecode(b"bytes-\xff\xfe.png"), '"', "")
+SIGMAS = ("14.6, 7, 3.5, 0", "1e-3, 1e-9", "14.6146412, 0.1, 0.0291671582", "1e300, 1")
+EDGES = (5e-324, 1e-300, 0.1 + 0.2, 1 / 3, 1e17 / 7)
+"""Floats whose text must be exact: the smallest, a subnormal one, those of many digits."""
+
+
+def limits(name: str) -> tuple[float, float]:
+    found = Request.model_fields[name].metadata
+    return next(m.ge for m in found if isinstance(m, Ge)), next(m.le for m in found if isinstance(m, Le))  # pyright: ignore[reportReturnType]
+
+
+def some_number(name: str, draw: random.Random, *, whole: bool) -> int | float:
+    low, high = limits(name)
+    if whole:
+        return draw.choice([int(low), int(high), draw.randint(int(low), int(high))])
+    edges = [edge for edge in EDGES if low <= edge <= high]
+    return draw.choice([low, high, draw.uniform(low, high), *edges])
+
+
+NAMED: Mapping[str, Sequence[object]] = {
+    "sampler": (*samplers(), None),
+    "scheduler": (*schedules(), *SIGMAS, "Automatic", None),
+    "emphasis": tuple(EMPHASES),
+    "width": (64, 72, 512, 4096),
+    "height": (64, 72, 768, 4096),
+    "batch_size": (1, 2, 3),
+    "batch_count": (1, 2),
+    "seed_resize": ((0, 0), (64, 8), (65_536, 512), (3, 512), (512, 640)),
+    "hires_resize": ((0, 0), (1024, 1024)),
+    "styles": ((),),
+    "output": PATHS,
+}
+"""Fields whose values have names, or must not be large here."""
+
+
+def some_value(name: str, draw: random.Random) -> object:
+    kind = Request.model_fields[name].annotation
+    kinds = {kind, *get_args(kind)}
+    choices = [value for k in kinds if get_origin(k) is Literal for value in get_args(k)]
+    if name in NAMED or choices:
+        return draw.choice(NAMED.get(name, choices))
+    if bool in kinds:
+        return draw.choice([True, False])
+    if float in kinds or int in kinds:
+        return some_number(name, draw, whole=float not in kinds)
+    return draw.choice(TEXTS)
+
+
+def some_request(draw: random.Random, share: float) -> Request:
+    """A request that says each field with this chance; names of samplers that choose their levels have no schedule."""
+    said = {name: some_value(name, draw) for name in Request.model_fields if draw.random() < share}
+    spec = samplers().get(str(said.get("sampler")))
+    if spec is not None and spec.own_levels:
+        said.pop("scheduler", None)
+    return Request.model_validate({"prompt": draw.choice(TEXTS), **said})
+
+
+def leaves(value: object) -> Iterator[object]:
+    if isinstance(value, dict):
+        for inner in value.values():
+            yield from leaves(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from leaves(inner)
+    else:
+        yield value
+
+
+def refuse(constant: str) -> float:
+    raise AssertionError(constant)
+
+
+def typed(value: object) -> object:
+    """The value with the type of everything in it, since 1 == 1.0 == True and a named tuple equals a plain one."""
+    if isinstance(value, BaseModel):
+        return type(value), [typed(getattr(value, name)) for name in type(value).model_fields]
+    if isinstance(value, tuple):
+        return type(value), [typed(inner) for inner in value]
+    return type(value), repr(value)
+
+
+def check(resolved: Resolved) -> None:
+    text = resolved.to_json()
+    back = Resolved.from_json(text)
+    assert back == resolved
+    assert typed(back) == typed(resolved)
+    assert back.to_json() == text
+    assert hash(back) == hash(resolved)
+    assert None not in leaves(json.loads(text, parse_constant=refuse))
+
+
+REFERENCE = ModelRef(name="猫", path=os.fsdecode(b"models/\xff.safetensors"), sha256="ab" * 32)
+
+
+@pytest.fixture(scope="module")
+def offered(tiny_folder: Path) -> Callable[[Request], Offer]:
+    model = open_checkpoint(tiny_folder)
+    defaults, draw = defaults_of(model), drawing(dict, str)
+    return lambda request: Offer(REFERENCE, defaults, method_of(model, request), request.emphasis, draw)
+
+
+def test_1000_resolved_requests_are_the_same_after_json(offered: Callable[[Request], Offer]) -> None:
+    draw = random.Random(1)
+    for _ in range(1_000):
+        request = some_request(draw, draw.choice([0.0, 0.1, 0.5, 1.0]))
+        check(resolve(request, offered(request), draw))
+
+
+@pytest.mark.parametrize("sampler", samplers())
+def test_so_are_those_of_every_sampler(offered: Callable[[Request], Offer], sampler: str) -> None:
+    request = Request(prompt="", sampler=sampler)
+    check(resolve(request, offered(request)))
+
+
+def test_so_are_those_of_an_engine(tiny_folder: Path, tmp_path: Path) -> None:
+    device = Device(torch.device("cpu"), torch.float32, torch.float32, max_batch=1)
+    engine = Engine(device, Library((tiny_folder.parent,)), HashCache(), version="1")
+    draw = random.Random(3)
+    for _ in range(25):
+        request = some_request(draw, 0.5).model_copy(
+            update={"model": "tiny", "output": str(tmp_path / "out"), "model_hash": None, "lenient": True}
+        )
+        check(engine.resolve(request))
+
+
+def test_the_form_is_this() -> None:
+    """What lies in queues and databases: a change here must be able to read what was written before."""
+    assert json.loads(changed(RESOLVED, output__folders=("out",), samples=RESOLVED.samples[:1]).to_json()) == {
+        "model": {
+            "name": "v1-5-pruned-emaonly",
+            "path": "models/v1-5-pruned-emaonly.safetensors",
+            "sha256": "6ce0161689b3853acaa03779ec93eafe75a02f4ced659bee03f50797806fa2fa",
+        },
+        "size": [512, 768],
+        "batch_size": 1,
+        "samples": [{"seed": 1, "variation_seed": 0, "prompt": "a red apple", "negative_prompt": ""}],
+        "prompting": {
+            "prompt": "a red apple",
+            "negative_prompt": "",
+            "emphasis": "Original",
+            "clip_skip": 1,
+            "old_timelines": False,
+        },
+        "noise": {
+            "source": "cpu",
+            "variation_strength": 0.0,
+            "resized_from": [512, 768],
+            "seed_delta": 0,
+            "unit_start": False,
+        },
+        "sampling": {
+            "steps": 20,
+            "sampler": "DPM++ 2M",
+            "scheduler": "Karras",
+            "eta": 1.0,
+            "s_churn": 0.0,
+            "s_tmin": 0.0,
+            "s_tmax": 1e9,
+            "s_noise": 1.0,
+            "order": 1,
+            "variant": "bh1",
+            "lower_order_final": True,
+            "sigma_min": 0.0291671582,
+            "sigma_max": 14.6146412,
+            "rho": 7.0,
+            "alpha": 0.6,
+            "beta": 0.6,
+            "discard_penultimate": False,
+            "downcast": False,
+            "zero_terminal": False,
+        },
+        "guidance": {"scale": 7.0, "rescale": 0.0, "skip_early": 0.0, "ngms": 0.0, "ngms_all_steps": False},
+        "output": {"folders": ["out"]},
+    }
+
+
+def test_it_is_one_line_of_ascii() -> None:
+    text = changed(RESOLVED, prompting__prompt="猫\n\u2028", output__folders=PATHS).to_json()
+    assert text.isascii()
+    assert text.isprintable()
+
+
+def groups(value: object, way: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:
+    """The ways to all objects inside."""
+    if isinstance(value, dict):
+        yield way
+        for key, inner in value.items():
+            yield from groups(inner, (*way, key))
+    if isinstance(value, list):
+        for index, inner in enumerate(value):
+            yield from groups(inner, (*way, index))
+
+
+def inside(value: object, way: tuple[str | int, ...]) -> dict[str, object]:
+    for key in way:
+        value = value[key]  # pyright: ignore[reportIndexIssue]
+    assert isinstance(value, dict)
+    return value
+
+
+DATA: Mapping[str, object] = json.loads(RESOLVED.to_json())
+
+
+@pytest.mark.parametrize("way", tuple(groups(DATA)), ids=str)
+def test_a_key_too_few_or_too_many_is_refused(way: tuple[str | int, ...]) -> None:
+    for key in inside(DATA, way):
+        without = json.loads(RESOLVED.to_json())
+        del inside(without, way)[key]
+        with pytest.raises(ValidationError, match=key):
+            Resolved.from_json(json.dumps(without))
+        empty = json.loads(RESOLVED.to_json())
+        inside(empty, way)[key] = None
+        with pytest.raises(ValidationError, match=key):
+            Resolved.from_json(json.dumps(empty))
+    more = json.loads(RESOLVED.to_json())
+    inside(more, way)["another"] = 1
+    with pytest.raises(ValidationError, match="another"):
+        Resolved.from_json(json.dumps(more))
+
+
+@pytest.mark.parametrize("text", ["", "{", "null", "[]", "{}", '"x"', "NaN"])
+def test_what_is_no_resolved_request_is_refused(text: str) -> None:
+    with pytest.raises(ValueError):  # noqa: PT011 - of JSON or of pydantic, whose errors share this one
+        Resolved.from_json(text)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_numbers_that_are_none_are_neither_read_nor_written(value: float) -> None:
+    for name in ("eta", "s_tmax", "sigma_max", "rho"):
+        text = RESOLVED.to_json().replace(f'"{name}":', f'"{name}":{json.dumps(value)},"x":', 1)
+        data = json.loads(text)
+        del data["sampling"]["x"]
+        with pytest.raises(ValidationError, match=name):
+            Resolved.from_json(json.dumps(data))
+        with pytest.raises(ValueError, match="JSON"):
+            changed(RESOLVED, **{f"sampling__{name}": value}).to_json()
+
+
+def test_it_cannot_be_changed() -> None:
+    with pytest.raises(ValidationError, match="frozen"):
+        RESOLVED.batch_size = 2  # pyright: ignore[reportAttributeAccessIssue]
+    with pytest.raises(ValidationError, match="frozen"):
+        RESOLVED.sampling.steps = 2  # pyright: ignore[reportAttributeAccessIssue]

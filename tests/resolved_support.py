@@ -1,0 +1,85 @@
+"""A resolved request written out by hand: DPM++ 2M Karras on Stable Diffusion 1 with nothing unusual."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel
+
+from atelier.request.model import Provenance
+from atelier.request.resolved import (
+    ModelRef,
+    Resolved,
+    ResolvedGuidance,
+    ResolvedNoise,
+    ResolvedOutput,
+    ResolvedPrompting,
+    ResolvedSampling,
+    SampleSettings,
+    Size,
+)
+
+PROVENANCE = Provenance("0.1.0", "fp32", "cpu", "torch 2.13.0")
+SAMPLING = ResolvedSampling(
+    steps=20,
+    sampler="DPM++ 2M",
+    scheduler="Karras",
+    eta=1.0,
+    s_churn=0.0,
+    s_tmin=0.0,
+    s_tmax=1e9,
+    s_noise=1.0,
+    order=1,
+    variant="bh1",
+    lower_order_final=True,
+    sigma_min=0.0291671582,
+    sigma_max=14.6146412,
+    rho=7.0,
+    alpha=0.6,
+    beta=0.6,
+    discard_penultimate=False,
+    downcast=False,
+    zero_terminal=False,
+)
+RESOLVED = Resolved(
+    model=ModelRef(
+        name="v1-5-pruned-emaonly",
+        path="models/v1-5-pruned-emaonly.safetensors",
+        sha256="6ce0161689b3853acaa03779ec93eafe75a02f4ced659bee03f50797806fa2fa",
+    ),
+    size=Size(512, 768),
+    batch_size=1,
+    samples=(
+        SampleSettings(seed=1, variation_seed=0, prompt="a red apple", negative_prompt=""),
+        SampleSettings(seed=2, variation_seed=0, prompt="a red apple", negative_prompt=""),
+    ),
+    prompting=ResolvedPrompting(
+        prompt="a red apple", negative_prompt="", emphasis="Original", clip_skip=1, old_timelines=False
+    ),
+    noise=ResolvedNoise(
+        source="cpu", variation_strength=0.0, resized_from=Size(512, 768), seed_delta=0, unit_start=False
+    ),
+    sampling=SAMPLING,
+    guidance=ResolvedGuidance(scale=7.0, rescale=0.0, skip_early=0.0, ngms=0.0, ngms_all_steps=False),
+    output=ResolvedOutput(folders=()),
+)
+
+
+def changed(resolved: Resolved, **changes: object) -> Resolved:
+    """With these values, each named by its group and its own name (`noise__source="nv"`), or a whole group."""
+    updates: dict[str, object] = {}
+    for name, value in changes.items():
+        group, _, field = name.partition("__")
+        if not field:
+            updates[group] = value
+            continue
+        before = updates.get(group, getattr(resolved, group))
+        assert isinstance(before, BaseModel)
+        assert field in type(before).model_fields
+        updates[group] = before.model_copy(update={field: value})
+    return resolved.model_copy(update=updates)
+
+
+def said(resolved: Resolved, prompt: str, negative_prompt: str = "") -> Resolved:
+    """With these prompts, of the request and of all its images."""
+    words = {"prompt": prompt, "negative_prompt": negative_prompt}
+    samples = tuple(sample.model_copy(update=words) for sample in resolved.samples)
+    return changed(resolved, samples=samples, prompting=resolved.prompting.model_copy(update=words))
