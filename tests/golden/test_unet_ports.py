@@ -175,7 +175,6 @@ def test_a_skip_patched_is_a_skip_with_a_residual(net: UNet, number: int) -> Non
     residuals[number] = _residuals()[number]
     patch = {f"up.{level}.{block}": lambda features, skip: (features, skip + _residuals()[number])}
     assert torch.equal(_output(net, Ports(skips=patch)), _output(net, Ports(residuals=tuple(residuals))))
-    assert not torch.equal(_output(net, Ports(skips=patch)), _output(net))
 
 
 def test_features_from_below_can_be_patched_before_they_are_joined(net: UNet) -> None:
