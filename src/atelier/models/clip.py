@@ -121,7 +121,8 @@ class ClipText(nn.Module):
 
     def encode(self, embedded: Float[Tensor, "b t w"], tokens: Int[Tensor, "b t"]) -> TextStates:
         """The tower above the token embeddings, which textual inversion replaces."""
-        hidden = _run(self.layers, embedded + self.position_embedding.weight[: tokens.shape[1]], causal=True)
+        positions = self.position_embedding(torch.arange(tokens.shape[1], device=tokens.device))
+        hidden = _run(self.layers, embedded + positions, causal=True)
         last = self.final_norm(hidden[-1])
         ends = tokens == self.spec.eos
         end = torch.where(ends.any(1), ends.int().argmax(1), tokens.shape[1] - 1)
@@ -147,7 +148,8 @@ class ClipVision(nn.Module):
         """image: normalised with CLIP's mean and deviation, side spec.image."""
         patches = self.patch_embedding(image).flatten(2).transpose(1, 2)
         first = self.class_embedding.expand(len(image), 1, -1)
-        x = torch.cat([first, patches], dim=1) + self.position_embedding.weight
+        tokens = torch.cat([first, patches], dim=1)
+        x = tokens + self.position_embedding(torch.arange(tokens.shape[1], device=tokens.device))
         hidden = _run(self.layers, self.pre_norm(x), causal=False)
         pooled = self.post_norm(hidden[-1][:, 0])
         return VisionStates(hidden, pooled, None if self.projection is None else self.projection(pooled))

@@ -119,6 +119,7 @@ class UpLevel(nn.Module):
 
     def __init__(self, spec: UNetSpec, index: int) -> None:
         super().__init__()
+        self.index = index
         level = len(spec.widths) - 1 - index
         width, depth = spec.widths[level], spec.depth[level]
         below = spec.widths[min(level + 1, len(spec.widths) - 1)]
@@ -136,7 +137,7 @@ class UpLevel(nn.Module):
     def forward(self, skips: list[Tensor], time: Tensor, context: Tensor, ports: Ports) -> Tensor:
         x = skips.pop()
         for j, resnet in enumerate(self.resnets):
-            x = resnet(torch.cat([x, skips.pop()], dim=1), time)
+            x = resnet(_joined(ports, f"up.{self.index}.{j}", x, skips.pop()), time)
             if len(self.attentions):
                 x = self.attentions[j](x, context, ports)
         if self.upsample is not None:
@@ -174,7 +175,8 @@ class UNet(nn.Module):
     ) -> Float[Tensor, "b o h w"]:
         """x: scaled noised latent; t: timesteps in [0, 999], fractions allowed; any h and w.
 
-        The feature patch of a level sees what that level hands on ("down.0", "middle", "up.3").
+        The feature patch of a level sees what that level hands on ("down.0", "middle", "up.3"); the skip patch of a
+        block on the way up sees the two halves of its input ("up.3.0").
         """
         if cond.channels is not None:
             x = torch.cat([x, cond.channels], dim=1)
@@ -199,3 +201,8 @@ class UNet(nn.Module):
 def _patched(ports: Ports, path: str, features: Tensor) -> Tensor:
     patch = ports.features.get(path)
     return features if patch is None else patch(features)
+
+
+def _joined(ports: Ports, path: str, features: Tensor, skip: Tensor) -> Tensor:
+    patch = ports.skips.get(path)
+    return torch.cat([features, skip] if patch is None else [*patch(features, skip)], dim=1)

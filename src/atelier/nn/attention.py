@@ -7,7 +7,9 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from atelier.nn.ports import NOTHING, Ports
+from atelier.nn.conv import PointwiseConv
+from atelier.nn.ports import NOTHING, AttentionLayer, Ports
+from atelier.nn.tokens import to_map, to_tokens
 
 
 def split_heads(x: Float[Tensor, "b t c"], heads: int) -> Float[Tensor, "b heads t d"]:
@@ -40,7 +42,7 @@ class Attention(nn.Module):
     ) -> None:
         super().__init__()
         source = width if context is None else context
-        self.heads, self.path = heads, path
+        self.heads, self.path, self.is_cross = heads, path, context is not None
         self.to_q = nn.Linear(width, width, bias=bias)
         self.to_k = nn.Linear(source, width, bias=bias)
         self.to_v = nn.Linear(source, width, bias=bias)
@@ -53,15 +55,20 @@ class Attention(nn.Module):
         *,
         causal: bool = False,
         ports: Ports = NOTHING,
+        grid: tuple[int, int] | None = None,
     ) -> Float[Tensor, "b t c"]:
-        """context: what keys and values are made of; causal: a position sees none after it."""
+        """context: what keys and values are made of; causal: a position sees none after it.
+
+        grid: (height, width) of the map that the positions of x are; None for a sequence, which is one row.
+        """
         source = x if context is None else context
         query = split_heads(self.to_q(x), self.heads)
         key, value = split_heads(self.to_k(source), self.heads), split_heads(self.to_v(source), self.heads)
         attended = merge_heads(attend(query, key, value, causal=causal))
         patch = ports.attention.get(self.path)
         if patch is not None:
-            attended = patch(x, query, attended)
+            layer = AttentionLayer(self.path, self.heads, self.is_cross, grid or (1, x.shape[1]))
+            attended = patch(layer, x, query, key, value, attended)
         return self.to_out(attended)
 
 
@@ -93,9 +100,11 @@ class TransformerBlock(nn.Module):
         self.norm3 = nn.LayerNorm(width)
         self.ff = GatedFeedForward(width)
 
-    def forward(self, x: Float[Tensor, "b t c"], context: Float[Tensor, "b s k"], ports: Ports) -> Tensor:
-        x = x + self.attn1(self.norm1(x), ports=ports)
-        x = x + self.attn2(self.norm2(x), context, ports=ports)
+    def forward(
+        self, x: Float[Tensor, "b t c"], context: Float[Tensor, "b s k"], ports: Ports, grid: tuple[int, int]
+    ) -> Float[Tensor, "b t c"]:
+        x = x + self.attn1(self.norm1(x), ports=ports, grid=grid)
+        x = x + self.attn2(self.norm2(x), context, ports=ports, grid=grid)
         return x + self.ff(self.norm3(x))
 
 
@@ -111,34 +120,20 @@ class SpatialTransformer(nn.Module):
         super().__init__()
         self.linear = linear
         self.norm = nn.GroupNorm(groups, width, eps=1e-6)
-        self.proj_in = nn.Linear(width, width) if linear else nn.Conv2d(width, width, 1)
+        self.proj_in = nn.Linear(width, width) if linear else PointwiseConv(width, width)
         self.blocks = nn.ModuleList(TransformerBlock(width, heads, context, f"{path}.blocks.{k}") for k in range(depth))
-        self.proj_out = nn.Linear(width, width) if linear else nn.Conv2d(width, width, 1)
+        self.proj_out = nn.Linear(width, width) if linear else PointwiseConv(width, width)
 
     def forward(
         self, x: Float[Tensor, "b c h w"], context: Float[Tensor, "b s k"], ports: Ports
     ) -> Float[Tensor, "b c h w"]:
-        height, width = x.shape[-2:]
-        tokens = _to_tokens(self.norm(x))
-        tokens = _project(self.proj_in, tokens)
+        grid = (x.shape[-2], x.shape[-1])
+        normed = self.norm(x)
+        tokens = self.proj_in(to_tokens(normed)) if self.linear else to_tokens(self.proj_in(normed))
         for block in self.blocks:
-            tokens = block(tokens, context, ports)
-        tokens = _project(self.proj_out, tokens)
-        return x + _to_map(tokens, height, width)
-
-
-def _project(layer: nn.Module, tokens: Tensor) -> Tensor:
-    """A 1x1 convolution is a linear map of the channels: both kinds of weight run as one matrix product."""
-    weight, bias = layer.get_parameter("weight"), layer.get_parameter("bias")
-    return F.linear(tokens, weight.flatten(1), bias)
-
-
-def _to_tokens(x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b t c"]:
-    return x.permute(0, 2, 3, 1).flatten(1, 2)
-
-
-def _to_map(tokens: Float[Tensor, "b t c"], height: int, width: int) -> Float[Tensor, "b c h w"]:
-    return tokens.reshape(len(tokens), height, width, -1).permute(0, 3, 1, 2)
+            tokens = block(tokens, context, ports, grid)
+        out = to_map(self.proj_out(tokens), grid) if self.linear else self.proj_out(to_map(tokens, grid))
+        return x + out
 
 
 class SingleHeadAttention(nn.Module):
@@ -150,10 +145,10 @@ class SingleHeadAttention(nn.Module):
         self.to_q, self.to_k, self.to_v, self.to_out = (nn.Linear(width, width) for _ in range(4))
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
-        tokens = _to_tokens(self.norm(x))
+        tokens = to_tokens(self.norm(x))
         query, key, value = (f(tokens).unsqueeze(1) for f in (self.to_q, self.to_k, self.to_v))
         attended = attend(query, key, value).squeeze(1)
-        return x + _to_map(self.to_out(attended), *x.shape[-2:])
+        return x + to_map(self.to_out(attended), (x.shape[-2], x.shape[-1]))
 
 
 def quick_gelu(x: Tensor) -> Tensor:

@@ -9,7 +9,23 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from atelier.nn.tokens import to_map, to_tokens
+
 M = TypeVar("M", bound=nn.Module)
+
+
+class PointwiseConv(nn.Conv2d):
+    """A 1x1 convolution, run as one matrix product over the positions, which is faster where tokens are wanted.
+
+    From outside it is a convolution, maps in and out, so that whatever adapts convolutions adapts this one.
+    """
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__(inputs, outputs, 1)
+
+    def forward(self, input: Float[Tensor, "b c h w"]) -> Float[Tensor, "b o h w"]:  # noqa: A002 (torch's own name)
+        tokens = F.linear(to_tokens(input), self.weight.flatten(1), self.bias)
+        return to_map(tokens, (input.shape[-2], input.shape[-1]))
 
 
 class ResBlock(nn.Module):

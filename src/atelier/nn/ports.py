@@ -10,11 +10,32 @@ from typing import Protocol, TypeVar
 from torch import Tensor
 
 
-class AttentionPatch(Protocol):
-    """Changes what one attention layer returns (IP-Adapter adds a second attention over image tokens)."""
+@dataclass(frozen=True, slots=True)
+class AttentionLayer:
+    """The attention that a patch is called in.
 
-    def __call__(self, x: Tensor, query: Tensor, attended: Tensor, /) -> Tensor:
-        """x: (B, T, C) layer input; query: (B, heads, T, D); attended: (B, T, C) before the output projection."""
+    path: its name, as in `Ports.attention`; is_cross: whether keys and values come from the conditioning;
+    grid: (height, width) of the map whose positions are the T queries, row by row.
+    """
+
+    path: str
+    heads: int
+    is_cross: bool
+    grid: tuple[int, int]
+
+
+class AttentionPatch(Protocol):
+    """Changes what one attention layer returns.
+
+    IP-Adapter adds a second attention over image tokens, perturbed-attention guidance takes the values in place of
+    what was attended, regional prompts give each part of the grid an attention of its own.
+    """
+
+    def __call__(
+        self, layer: AttentionLayer, x: Tensor, query: Tensor, key: Tensor, value: Tensor, attended: Tensor, /
+    ) -> Tensor:
+        """x: (B, T, C) layer input; query: (B, heads, T, D); key and value: (B, heads, S, D);
+        attended: (B, T, heads D) before the output projection, same shape returned."""
         ...
 
 
@@ -23,6 +44,14 @@ class FeaturePatch(Protocol):
 
     def __call__(self, features: Tensor, /) -> Tensor:
         """features: (B, C, h, w), same shape returned."""
+        ...
+
+
+class SkipPatch(Protocol):
+    """Changes both halves of a block's input on the way up before they are joined (FreeU)."""
+
+    def __call__(self, features: Tensor, skip: Tensor, /) -> tuple[Tensor, Tensor]:
+        """features: (B, C, h, w) from below; skip: (B, K, h, w) from beside; both returned, in their shapes."""
         ...
 
 
@@ -39,12 +68,14 @@ class Ports:
 
     residuals: tensors added to the skip connections of a U-Net in order of their making, the last one to the middle
     (ControlNet: 12 + 1 for Stable Diffusion 1.x). attention and features: patches by module path, such as
-    "down.0.attentions.1.blocks.0.attn2" and "up.3".
+    "down.0.attentions.1.blocks.0.attn2" and "up.3". skips: patches by level and block on the way up, such as "up.1.2";
+    they see the skip connection with its residual.
     """
 
     residuals: tuple[Tensor, ...] = ()
     attention: Mapping[str, AttentionPatch] = field(default_factory=lambda: _empty(AttentionPatch))
     features: Mapping[str, FeaturePatch] = field(default_factory=lambda: _empty(FeaturePatch))
+    skips: Mapping[str, SkipPatch] = field(default_factory=lambda: _empty(SkipPatch))
 
 
 NOTHING = Ports()
@@ -52,8 +83,11 @@ NOTHING = Ports()
 
 @dataclass(frozen=True, slots=True)
 class Conditioning:
-    """tokens: (B, T, C) text states; pooled: (B, P) vector condition; channels: (B, K, h, w) appended to x."""
+    """tokens: (B, T, C) text states; pooled: (B, P) vector condition; sizes: (B, N) numbers that are embedded as time
+    is (SDXL: height and width of the original, top and left of the crop, height and width of the target);
+    channels: (B, K, h, w) appended to x."""
 
     tokens: Tensor
     pooled: Tensor | None = None
+    sizes: Tensor | None = None
     channels: Tensor | None = None
