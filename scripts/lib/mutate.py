@@ -1,0 +1,320 @@
+"""Puts small faults into the sources, one at a time, and runs the tests of the place. See scripts/mutate.
+
+Works on the repository in the working folder: `src` and `tests` below it, git, pytest.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import queue
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+from mutation.changes import Misused, base, changed, files, named
+from mutation.coverage_map import Mentions, Test, coverage_map, environment, test_files, tests_for
+from mutation.mutants import Mutant, mutants
+
+KILLED, TIMED_OUT, SURVIVED, UNCOVERED = "killed", "timed out", "survived", "not covered by any test"
+SLOWER, GRACE = 10, 20.0
+"""A mutant has SLOWER times the usual time of its tests and GRACE seconds."""
+SETTING_UP = 600.0
+"""Seconds for the imports of all tests."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """A mutant of a file, and the tests that run it."""
+
+    file: str
+    mutant: Mutant
+    tests: Sequence[Test]
+
+    @property
+    def limit(self) -> float:
+        return GRACE + SLOWER * _seconds(self.tests)
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What became of a fault; `by` is the test that noticed it, where one did."""
+
+    fault: Fault
+    outcome: str
+    by: str = ""
+
+    def row(self) -> dict[str, Any]:
+        mutant = self.fault.mutant
+        original, mutated = mutant.shown
+        row = {"file": self.fault.file, "line": mutant.line, "kind": mutant.edit.kind, "outcome": self.outcome}
+        return row | {"original": original, "mutated": mutated, "tests": len(self.fault.tests), "by": self.by}
+
+    def __str__(self) -> str:
+        original, mutated = self.fault.mutant.shown
+        return f"{self.fault.file}:{self.fault.mutant.line}: {original} -> {mutated}"
+
+
+class Worker:
+    """A copy of the repository, and a warm process that runs tests in it."""
+
+    def __init__(self, root: Path, folder: Path) -> None:
+        self.tree = folder / "tree"
+        for name in files(root):
+            (self.tree / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(root / name, self.tree / name)
+        # The cached byte code of a mutant must not be taken for that of the next: caches are compared by content.
+        compiled = [sys.executable, "-m", "compileall", "-q", "--invalidation-mode", "checked-hash", "src"]
+        subprocess.run(compiled, cwd=self.tree, check=False, stdout=subprocess.DEVNULL)
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", str(Path(__file__).parent / "mutation" / "warm.py"), str(folder)],
+            cwd=self.tree,
+            env=environment(self.tree),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def ask(self, **request: object) -> Any:
+        """The answer of the warm process, see mutation/warm.py. Raises OSError where it has ended."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        print(json.dumps(request), file=self._process.stdin, flush=True)
+        line = self._process.stdout.readline()
+        if not line:
+            raise BrokenPipeError("the process that runs the tests has ended")
+        return json.loads(line)
+
+    def warm(self, names: Sequence[str], root: Path) -> None:
+        """Imports what these test files import from elsewhere.
+
+        Raises Misused where they import the sources of the root in place of the copy's.
+        """
+        told = self.ask(tests=names, limit=SETTING_UP, stop=False, collect=True)
+        stray = [name for name, file in told["modules"] if file.startswith(f"{root / 'src'}/")]
+        if stray:
+            raise Misused(f"{stray[0]}: the tests import it from the working tree, not from the copy that is mutated")
+        foreign = [name for name, file in told["modules"] if file and not file.startswith(f"{self.tree}/")]
+        self.ask(modules=[name for name in foreign if not name.startswith("__")])
+
+    def failing(self, tests: Sequence[Test]) -> set[str]:
+        """The tests that fail without a mutant. Raises Misused where they cannot be run."""
+        if not tests:
+            return set()
+        limit = GRACE + SLOWER * _seconds(tests)
+        told = self.ask(tests=[test.id for test in tests], limit=limit, stop=False, collect=False)
+        if told["code"] not in {0, 1}:
+            raise Misused(f"the tests do not run without a mutant: pytest ended with {told['code']}")
+        return set(told["failed"])
+
+    def run(self, fault: Fault) -> Result:
+        """Puts the fault into the copy, runs its tests, and takes it out."""
+        path = self.tree / fault.file
+        path.write_bytes(fault.mutant.data)
+        try:
+            told = self.ask(tests=[test.id for test in fault.tests], limit=fault.limit, stop=True, collect=False)
+        finally:
+            path.write_bytes(fault.mutant.whole)
+        if told["code"] is None:
+            return Result(fault, TIMED_OUT)
+        return Result(fault, KILLED if told["code"] else SURVIVED, next(iter(told["failed"]), ""))
+
+    def close(self) -> None:
+        """Also ends the run in progress."""
+        self._process.terminate()
+        with contextlib.suppress(BrokenPipeError), self._process:
+            pass  # on leaving, it is waited for and its pipes are closed
+
+
+def drawn(made: Sequence[tuple[str, Mutant]], most: int | None, seed: int) -> list[tuple[str, Mutant]]:
+    """At most so many mutants, in an order of which every beginning is spread evenly over the lines."""
+    draw = random.Random(seed)
+    lines: dict[tuple[str, int], list[tuple[str, Mutant]]] = defaultdict(list)
+    for file, mutant in made:
+        lines[file, mutant.line].append((file, mutant))
+    groups = list(lines.values())
+    draw.shuffle(groups)
+    for group in groups:
+        draw.shuffle(group)
+    deepest = max(map(len, groups), default=0)
+    order = (group[depth] for depth in range(deepest) for group in groups if depth < len(group))
+    chosen: list[tuple[str, Mutant]] = []
+    for file, mutant in order:
+        if len(chosen) == most:
+            break
+        if mutant.compiles():
+            chosen.append((file, mutant))
+    return chosen
+
+
+def faults(root: Path, asked: argparse.Namespace) -> list[tuple[str, Mutant]]:
+    """The mutants that the command line asks for. Raises Misused."""
+    lines: dict[str, set[int] | None] = dict.fromkeys(named(root, asked.files))
+    if asked.since or not asked.files:
+        touched = changed(root, asked.since or base(root))
+        lines = {file: touched[file] for file in (lines or touched) if file in touched}
+    made: list[tuple[str, Mutant]] = []
+    for file, wanted in sorted(lines.items()):
+        try:
+            found = mutants((root / file).read_bytes())
+        except SyntaxError as error:
+            raise Misused(f"{file}:{error.lineno}: {error.msg}") from None
+        made += [(file, mutant) for mutant in found if wanted is None or mutant.line in wanted]
+    return drawn(made, asked.most, asked.seed)
+
+
+def judged(
+    root: Path, chosen: Sequence[tuple[str, Mutant]], tests: Sequence[str], asked: argparse.Namespace
+) -> Iterator[Result]:
+    """The results, as they come; `tests` are the files to choose from."""
+    with (
+        tempfile.TemporaryDirectory(prefix="mutate-", ignore_cleanup_errors=True) as folder,
+        contextlib.ExitStack() as stack,
+    ):
+        workers = [Worker(root, Path(folder) / str(number)) for number in range(asked.workers)]
+        for worker in workers:
+            stack.callback(worker.close)
+        known, mentions = coverage_map(root, workers[0].tree, tests, asked.workers), Mentions(root)
+        found = [Fault(file, mutant, tests_for(file, mutant.place, known, mentions)) for file, mutant in chosen]
+        broken = _warmed(workers, found, root)
+        for test in sorted(broken):
+            print(f"left out, fails without a mutant: {test}", file=sys.stderr)
+        found = [Fault(f.file, f.mutant, [test for test in f.tests if test.id not in broken]) for f in found]
+        yield from (Result(fault, UNCOVERED) for fault in found if not fault.tests)
+        yield from _shared(workers, [fault for fault in found if fault.tests], asked.seconds)
+
+
+def _warmed(workers: Sequence[Worker], found: Iterable[Fault], root: Path) -> set[str]:
+    """Warms the workers, and gives the tests that fail without a mutant, which the workers run a share of each."""
+    tests: dict[str, list[Test]] = defaultdict(list)
+    for test in {test.id: test for fault in found for test in fault.tests}.values():
+        tests[test.file].append(test)
+    if not tests:
+        return set()
+    print(f"running {sum(map(len, tests.values()))} tests without a mutant", file=sys.stderr, flush=True)
+    shares: list[list[Test]] = [[] for _ in workers]
+    for group in sorted(tests.values(), key=_seconds, reverse=True):
+        min(shares, key=_seconds).extend(group)
+
+    def warmed(worker: Worker, share: Sequence[Test]) -> set[str]:
+        worker.warm(sorted(tests), root)
+        return worker.failing(share)
+
+    with ThreadPoolExecutor(len(workers)) as pool:
+        return set().union(*pool.map(warmed, workers, shares))
+
+
+def _seconds(tests: Iterable[Test]) -> float:
+    return sum(test.seconds for test in tests)
+
+
+def _shared(workers: Sequence[Worker], found: Sequence[Fault], seconds: float) -> Iterator[Result]:
+    """The workers take the faults from one line, and none begins another after so many seconds."""
+    waiting, results = iter(found), queue.SimpleQueue[Result | Exception | None]()
+    end = time.monotonic() + seconds
+
+    def work(worker: Worker) -> None:
+        try:
+            while time.monotonic() < end and (fault := next(waiting, None)) is not None:
+                results.put(worker.run(fault))
+            results.put(None)
+        except Exception as error:  # noqa: BLE001
+            results.put(error)
+
+    for worker in workers:
+        threading.Thread(target=work, args=(worker,), daemon=True).start()
+    working = len(workers)
+    while working:
+        result = results.get()
+        if isinstance(result, Exception):
+            raise result
+        if result is None:
+            working -= 1
+        else:
+            yield result
+
+
+def report(results: Sequence[Result], chosen: int) -> str:
+    """The survivors, the places that no test runs, and the counts."""
+    counts = Counter(result.outcome for result in results)
+    places = sorted({(r.fault.file, r.fault.mutant.line) for r in results if r.outcome == UNCOVERED})
+    survivors = sorted(
+        (r for r in results if r.outcome == SURVIVED), key=lambda r: (r.fault.file, r.fault.mutant.edit.start)
+    )
+    noticed, ran = counts[KILLED] + counts[TIMED_OUT], len(results) - counts[UNCOVERED]
+    share = f", {100 * noticed / ran:.0f} % of {ran} noticed" if ran else ""
+    late = f", {chosen - len(results)} not run in time" if chosen > len(results) else ""
+    counted = ", ".join(f"{counts[outcome]} {outcome}" for outcome in (KILLED, TIMED_OUT, SURVIVED, UNCOVERED))
+    return "\n".join(
+        (
+            *(f"{file}:{line}: {UNCOVERED}" for file, line in places),
+            *map(str, survivors),
+            f"{chosen} mutants: {counted}{late}{share}",
+        )
+    )
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise Misused(message)
+
+
+def _count(text: str) -> int:
+    if not (text.isdecimal() and int(text)):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1")
+    return int(text)
+
+
+def arguments(words: Sequence[str]) -> argparse.Namespace:
+    """The command line. Raises Misused."""
+    parser = _Parser(prog="scripts/mutate", description="Puts small faults into the sources and runs the tests.")
+    parser.add_argument("files", nargs="*", metavar="FILE", help="files or folders of src (all of the change)")
+    parser.add_argument(
+        "--since",
+        metavar="COMMIT",
+        help="only lines that changed since then (without FILE: HEAD where the sources have changes that are not "
+        "committed, else where the branch left main)",
+    )
+    parser.add_argument("--most", type=_count, metavar="N", help="at most so many mutants, spread over the lines")
+    parser.add_argument("--seconds", type=_count, default=sys.maxsize, metavar="N", help="begin no mutant after that")
+    parser.add_argument("--seed", type=int, default=0, help="which mutants are drawn, and in which order")
+    parser.add_argument("--tests", nargs="+", default=["tests"], metavar="PATH", help="the tests to choose from")
+    parser.add_argument("--workers", type=_count, default=2, metavar="N", help="mutants at a time (2)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="writes all results there")
+    return parser.parse_args(words)
+
+
+def main() -> None:
+    """Prints the report. Raises Misused."""
+    asked, root = arguments(sys.argv[1:]), Path.cwd()
+    tests = test_files(root, asked.tests)
+    chosen = faults(root, asked)
+    results: list[Result] = []
+    for result in judged(root, chosen, tests, asked) if chosen else ():
+        results.append(result)
+        if result.outcome == SURVIVED:
+            print(f"survived ({len(results)} of {len(chosen)} run): {result}", file=sys.stderr, flush=True)
+    if asked.json:
+        asked.json.write_text(json.dumps([result.row() for result in results], indent=1), encoding="utf-8")
+    print(report(results, len(chosen)))
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    try:
+        main()
+    except Misused as error:
+        print(f"mutate: {error}", file=sys.stderr)
+        sys.exit(2)

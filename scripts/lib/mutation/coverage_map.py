@@ -1,0 +1,199 @@
+"""Which tests run which lines, kept on disk, and the choice of the tests for a mutant."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mutation.changes import Misused, files
+from mutation.mutants import Place
+
+LIBRARY = Path(__file__).parents[1]
+MOST_TESTS = 50
+MOST_SECONDS = 60.0
+"""Of tests in a mutant's usual, unmutated run; one test is run even where it takes longer."""
+
+Lines = Mapping[str, int]
+"""File -> lines as the bits of a number."""
+
+
+@dataclass(frozen=True, slots=True)
+class Test:
+    """A test as pytest names it; `seconds` under coverage."""
+
+    id: str
+    seconds: float
+    lines: Lines
+
+    @property
+    def file(self) -> str:
+        return self.id.partition("::")[0]
+
+
+def test_files(root: Path, paths: Iterable[str]) -> list[str]:
+    """The test files among `paths` (files or folders). Raises Misused for a path with none."""
+    every = [name for name in files(root) if Path(name).name.startswith("test_") and name.endswith(".py")]
+    found: set[str] = set()
+    for path in paths:
+        asked = (Path.cwd() / path).resolve()
+        below = [name for name in every if (root / name).resolve().is_relative_to(asked)]
+        if not below:
+            raise Misused(f"{path}: no test file is there")
+        found.update(below)
+    return sorted(found)
+
+
+def environment(tree: Path) -> dict[str, str]:
+    """The environment in which the package and the tests are those of `tree`."""
+    path = os.pathsep.join(map(str, (tree / "src", tree / "tests", LIBRARY)))
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST_", "COVERAGE_"))}
+    return kept | {
+        "PYTHONPATH": path,
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "OMP_NUM_THREADS": "1",
+        "OMP_WAIT_POLICY": "passive",
+        "TOKENIZERS_PARALLELISM": "false",
+    }
+
+
+def coverage_map(root: Path, tree: Path, asked: Sequence[str], processes: int) -> list[Test]:
+    """The tests of the files `asked`, from the folder .mutate, or from a run in `tree` (a copy of the root) where a
+    file, a helper of the tests or the sources that it runs are different by now."""
+    store = root / ".mutate"
+    store.mkdir(exist_ok=True)
+    sources = {name: _hash([root / name]) for name in files(root) if name.startswith("src/") and name.endswith(".py")}
+    helpers = [root / name for name in files(root) if name.startswith("tests/") and name.endswith(".py")]
+    helpers = [path for path in helpers if not path.name.startswith("test_")]
+    keys = {name: _hash([root / name, *helpers]) for name in asked}
+    known = {name: entry for name in asked if (entry := _kept(_entry(store, name), keys[name], sources)) is not None}
+    missing = [name for name in asked if name not in known]
+    if missing:
+        print(f"running {len(missing)} of {len(asked)} test files under coverage", file=sys.stderr, flush=True)
+        tests, failed = _recorded(tree, missing, processes)
+        for test in failed:
+            print(f"left out, fails without a mutant: {test}", file=sys.stderr)
+        for name in missing:
+            known[name] = [test for test in tests if test["id"].partition("::")[0] == name]
+            if not any(test.partition("::")[0] == name for test in failed):
+                used = {file: sources[file] for test in known[name] for file in test["lines"]}
+                done = {"key": keys[name], "sources": used, "tests": known[name]}
+                _entry(store, name).write_text(json.dumps(done), encoding="utf-8")
+    return [_test(entry) for name in asked for entry in known[name]]
+
+
+def _hash(paths: Iterable[Path]) -> str:
+    digest = hashlib.sha256()
+    for path in paths:
+        digest.update(hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()
+
+
+def _entry(store: Path, name: str) -> Path:
+    return store / (name.replace("/", "__") + ".json")
+
+
+def _kept(path: Path, key: str, sources: Mapping[str, str]) -> list[dict] | None:
+    if not path.is_file():
+        return None
+    entry = json.loads(path.read_text(encoding="utf-8"))
+    same = entry["key"] == key and all(sources.get(file) == was for file, was in entry["sources"].items())
+    return entry["tests"] if same else None
+
+
+def _test(entry: dict) -> Test:
+    return Test(entry["id"], entry["seconds"], {file: int(mask, 16) for file, mask in entry["lines"].items()})
+
+
+def _recorded(tree: Path, names: Sequence[str], processes: int) -> tuple[list[dict], list[str]]:
+    """The tests that pass, and the names of those that do not. Raises Misused where none ran."""
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-P", "-m", "pytest", "-q", "-n", str(processes), "--dist", "worksteal", "--tb=line"]
+        command += ["-p", "mutation.recorder", "-p", "no:cacheprovider", "--continue-on-collection-errors"]
+        command += [f"--rootdir={tree}", f"--basetemp={folder}/tests", *names]
+        own = environment(tree)
+        own["PYTHONPATH"] += os.pathsep + str(LIBRARY / "mutation" / "started")
+        own |= {"MUTATE_RECORD": folder, "COVERAGE_CORE": "ctrace"}
+        done = subprocess.run(command, cwd=tree, env=own, capture_output=True, text=True, check=False)
+        parts = [json.loads(path.read_text(encoding="utf-8")) for path in Path(folder).glob("*.json")]
+    tests = [test for part in parts for test in part["tests"]]
+    if not tests:
+        raise Misused(f"no test could be run: {(done.stdout.strip().splitlines() or ['pytest printed nothing'])[-1]}")
+    return tests, sorted({test for part in parts for test in part["failed"]})
+
+
+class Mentions:
+    """Where the sources mention a name, by file."""
+
+    def __init__(self, root: Path) -> None:
+        self._lines: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
+        for name in files(root):
+            if name.startswith("src/") and name.endswith(".py"):
+                for word, line in _words(ast.parse((root / name).read_bytes())):
+                    self._lines[word][name] |= 1 << line
+
+    def of(self, names: Iterable[str]) -> Lines:
+        found: dict[str, int] = defaultdict(int)
+        for name in names:
+            for file, mask in self._lines[name].items():
+                found[file] |= mask
+        return found
+
+
+def _words(tree: ast.AST) -> Iterator[tuple[str, int]]:
+    for node in ast.walk(tree):
+        match node:
+            case ast.Name(id=word) | ast.Attribute(attr=word):
+                yield word, node.lineno
+
+
+def tests_for(file: str, place: Place, tests: Sequence[Test], mentions: Mentions) -> list[Test]:
+    """The tests that run a mutant's statement, the cheapest first, at most MOST_TESTS.
+
+    What runs at import belongs to no test: then those that run a line that mentions what the statement defines, or the
+    function whose head it is, are taken; then those that run the file; then those that run another file's mention.
+    """
+    if not place.at_import:
+        return _chosen([_running(tests, {file: _bits(*place.lines)})])
+    mentioned = dict(mentions.of(place.names))
+    near = mentioned.pop(file, 0) & ~_bits(*place.lines) | _bits(*place.body)
+    return _chosen([_running(tests, {file: near}), _running(tests, {file: -1}), _running(tests, mentioned)])
+
+
+def _bits(first: int, last: int) -> int:
+    return sum(1 << line for line in range(first, last + 1)) if first else 0
+
+
+def _running(tests: Sequence[Test], lines: Lines) -> list[Test]:
+    return [test for test in tests if any(test.lines.get(file, 0) & mask for file, mask in lines.items())]
+
+
+def _chosen(groups: Iterable[Sequence[Test]]) -> list[Test]:
+    """From the first groups first; in a group one of each test function before a second of the same."""
+    chosen: dict[str, Test] = {}
+    seconds = 0.0
+    for test in (test for group in groups for test in _spread(group)):
+        if test.id not in chosen and (not chosen or seconds + test.seconds <= MOST_SECONDS):
+            chosen[test.id] = test
+            seconds += test.seconds
+        if len(chosen) == MOST_TESTS:
+            break
+    return sorted(chosen.values(), key=lambda test: test.seconds)
+
+
+def _spread(tests: Sequence[Test]) -> list[Test]:
+    seen: dict[str, int] = defaultdict(int)
+    ranked: list[tuple[int, Test]] = []
+    for test in sorted(tests, key=lambda test: test.seconds):
+        function = test.id.partition("[")[0]
+        ranked.append((seen[function], test))
+        seen[function] += 1
+    return [test for _, test in sorted(ranked, key=lambda pair: pair[0])]

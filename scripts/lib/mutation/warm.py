@@ -1,0 +1,130 @@
+"""A process that has imported what is slow to import and forks for each run of tests, so that a run costs no start.
+
+Reads requests from stdin and writes answers to stdout, a line of JSON each:
+{"modules": [...]} imports them; {"tests": [...], "limit": seconds, "stop": bool, "collect": bool} runs tests. The
+answer to a run: "code" as pytest gives it (null after the time limit), "failed" tests, and with "collect" the "modules"
+loaded, as [name, file].
+The package under test must not be imported here: each fork imports it anew from the working folder.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import importlib
+import json
+import os
+import resource
+import signal
+import sys
+import time
+import warnings
+from pathlib import Path
+from typing import Any, NoReturn
+
+import psutil
+import pytest
+
+POLL = 0.01
+
+
+class Failures:
+    """Collects the names of the tests that fail."""
+
+    def __init__(self) -> None:
+        self.names: list[str] = []
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.failed and report.nodeid not in self.names:
+            self.names.append(report.nodeid)
+
+
+def load(modules: list[str]) -> None:
+    """Imports what can be imported."""
+    for name in modules:
+        with contextlib.suppress(Exception), warnings.catch_warnings(action="ignore"):
+            importlib.import_module(name)
+    with contextlib.suppress(ImportError):
+        from hypothesis import settings
+
+        # A busy machine must not kill a mutant, and the same mutant meets the same examples.
+        settings.register_profile("mutate", deadline=None, derandomize=True, database=None)
+        settings.load_profile("mutate")
+    gc.collect()
+    gc.freeze()
+
+
+def run(request: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Runs tests in a fork."""
+    answer = folder / "answer.json"
+    answer.unlink(missing_ok=True)
+    child = os.fork()
+    if child == 0:
+        _test(request, folder, answer)
+    try:
+        code = _wait(child, request["limit"])
+    finally:
+        _end(child)
+    told = json.loads(answer.read_text(encoding="utf-8")) if answer.is_file() else {"failed": [], "modules": []}
+    return {"code": code} | told
+
+
+def _test(request: dict[str, Any], folder: Path, answer: Path) -> NoReturn:
+    code = 70
+    try:
+        os.setsid()
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        half = psutil.virtual_memory().total // 2
+        resource.setrlimit(resource.RLIMIT_DATA, (half, resource.getrlimit(resource.RLIMIT_DATA)[1]))
+        log = os.open(folder / "log.txt", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        os.dup2(log, 1)
+        os.dup2(log, 2)
+        failures = Failures()
+        # Rewritten test modules are kept from the first run, whose sources are the unmutated ones.
+        sys.dont_write_bytecode = not request["collect"]
+        options = ["-q", "--tb=line", "-p", "no:cacheprovider", "-W", "ignore::pytest.PytestAssertRewriteWarning"]
+        options += [f"--rootdir={Path.cwd()}", f"--basetemp={folder / 'tests'}"]
+        options += ["-x"] * request["stop"] + ["--collect-only"] * request["collect"]
+        code = int(pytest.main([*options, *request["tests"]], plugins=[failures]))
+        loaded = [[n, getattr(m, "__file__", None) or ""] for n, m in list(sys.modules.items())]
+        told = {"failed": failures.names, "modules": loaded if request["collect"] else []}
+        answer.write_text(json.dumps(told), encoding="utf-8")
+    finally:
+        os._exit(code)
+
+
+def _wait(child: int, limit: float) -> int | None:
+    end = time.monotonic() + limit
+    while time.monotonic() < end:
+        done, status = os.waitpid(child, os.WNOHANG)
+        if done:
+            return os.waitstatus_to_exitcode(status)
+        time.sleep(POLL)
+    return None
+
+
+def _end(child: int) -> None:
+    """Ends a run with all that it started and did not end."""
+    with contextlib.suppress(psutil.Error):
+        for process in psutil.Process(child).children(recursive=True):
+            process.kill()
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(child, signal.SIGKILL)
+    with contextlib.suppress(ChildProcessError):
+        os.waitpid(child, 0)
+
+
+def main() -> None:
+    folder = Path(sys.argv[1])
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    for line in sys.stdin:
+        request = json.loads(line)
+        done = run(request, folder) if "tests" in request else load(request["modules"])
+        print(json.dumps(done), file=answers, flush=True)
+
+
+if __name__ == "__main__":
+    main()

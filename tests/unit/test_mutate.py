@@ -1,0 +1,384 @@
+"""scripts/mutate: which faults it makes, where, which tests it runs for them, and that these decide."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import mutate
+from mutation import changes
+from mutation import coverage_map as maps
+from mutation.mutants import Place, mutants
+
+SCRIPT = Path(__file__).parents[2] / "scripts" / "lib" / "mutate.py"
+
+
+def mutated(source: str) -> list[str]:
+    return [mutant.shown[1] for mutant in mutants(source.encode())]
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ("a < b <= c", ["a <= b <= c", "a < b < c"]),
+        ("a > b", ["a >= b"]),
+        ("a == b", ["a != b"]),
+        ("(a) is  not (b)", ["(a) is (b)"]),
+        ("a not in b", ["a in b"]),
+        ("a + b * c - d", ["a - b * c - d", "a + b / c - d", "a + b * c + d"]),
+        ("a // b ** c", ["a / b ** c", "a // b * c"]),
+        ("a += b", ["a -= b"]),
+        ("a and b and c", ["a or b and c", "a and b or c"]),
+        ("a or b", ["a and b"]),
+        ("not (a)", ["(a)"]),
+        ("-a", ["a"]),
+        ("a = 7", ["a = 8"]),
+        ("a = 1.5", ["a = 3.0"]),
+        ("a = 0.0", ["a = 1.0"]),
+        ("a = True", ["a = False"]),
+        ("a = 'text'", ["a = '~text'"]),
+        ('a = rb"""text"""', ['a = rb"""~text"""']),
+        ("a = f'{b + 1}'", ["a = f'~{b + 1}'"]),
+        ("a = 'é' + b", ["a = '~é' + b"]),
+        ("a = b[c:-1]", ["a = b[c + 1:-1]", "a = b[c:1]", "a = b[c:-2]"]),
+        ("a = b[: c - d]", ["a = b[: (c - d) + 1]", "a = b[: c + d]"]),
+        ("a = min(b, c)", ["a = max(b, c)"]),
+        ("a = torch.amax(b)", ["a = torch.amin(b)"]),
+        ("a = f(b, c, d)", ["a = f(c, b, d)", "a = f(b, d, c)"]),
+        ("a = f(b, c=d, e=g)", ["a = f(b, e=g)", "a = f(b, c=d)"]),
+        ("a = f((b), c=d,)", ["a = f((b),)"]),
+        ("a = f(b=c)", ["a = f()"]),
+        ("a = f(b=c, )", ["a = f( )"]),
+        ("a = b.c.clamp(d)", ["a = b.c"]),
+        ("a = (b @ c).clamp(d)", ["a = (b @ c)"]),
+        ("a = sorted(b)", ["a = (b)"]),
+        ("a = torch.clip(b, c, d)", ["a = torch.clip(c, b, d)", "a = torch.clip(b, d, c)", "a = (b)"]),
+        ("f()", ["pass"]),
+        ("a.b = c", ["pass"]),
+        ("a[b] += c", ["a[b] -= c", "pass"]),
+        ("for a in b: continue", ["for a in b: pass"]),
+        ("if a: b", ["if True: b", "if False: b"]),
+        ("while a: b", ["while False: b"]),
+        ("while True: b", ["while False: b"]),
+        ("a = b if c else d", ["a = b if True else d", "a = b if False else d"]),
+        ("a = [b for b in c if d]", ["a = [b for b in c if True]", "a = [b for b in c if False]"]),
+        ("def f(a=1, *, b=None): return a", ["def f(a=2, *, b=None): return a"]),
+        ("def f() -> int | None: return a", ["def f() -> int | None: return None"]),
+        ("match a:\n    case 1: b", ["case 2: b"]),
+        ("a: int = 3", ["a: int = 4"]),
+    ],
+)
+def test_faults(source: str, expected: list[str]) -> None:
+    assert sorted(mutated(source)) == sorted(expected)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        '"""A text."""',
+        "def f(a: Literal['b'] = c) -> tuple[int, 'd']:\n    '''A text.'''\n    return e",
+        "class A(B):\n    '''A text.'''\n    a: int\n    '''Another.'''",
+        "raise Bad('text', 1)",
+        "raise Bad(f'{a}: text') from b",
+        "assert a == 1",
+        "from a.errors import Bad\nb = Bad('text')",
+        "a = ValueError('text')",
+        "__all__ = ['a']",
+        "class A:\n    __slots__ = ('a', 'b')",
+        "A = Callable[[int, 'B'], None]",
+        "A = dict[str, Literal[1]]",
+        "A = B | None",
+        "a: TypeAlias = 'B | C'",
+        "a = cast('B', b)",
+        "A = TypeVar('A', bound='B')",
+        "if TYPE_CHECKING:\n    a = 1",
+        "if typing.TYPE_CHECKING:\n    a = 1",
+        "if __name__ == '__main__':\n    main()",
+        "@dataclass(frozen=True, slots=True)\nclass A:\n    b: int",
+        "log.debug('text')",
+        "a = open(b, encoding='utf-8')",
+        "a = zip(*b, strict=True)",
+        "a = Option(help='text')",
+        "a = b",
+    ],
+)
+def test_no_faults(source: str) -> None:
+    assert mutated(source) == []
+
+
+def test_the_rest_of_the_file_stays_byte_for_byte() -> None:
+    """Positions count bytes, and neither line ends nor comments nor spaces change."""
+    source = "# Überschrift\r\nz = 'ä'  ;  a = (  'öü' ,b\t<c )  # Ende".encode()
+    by_kind = {mutant.edit.kind: mutant for mutant in mutants(source)}
+    assert by_kind["comparison"].data == "# Überschrift\r\nz = 'ä'  ;  a = (  'öü' ,b\t<=c )  # Ende".encode()
+    assert by_kind["comparison"].line == 2
+
+
+def test_a_fault_in_several_lines_is_shown_on_one() -> None:
+    (mutant,) = mutants(b"f = g(\n    a,\n    b,\n)\n")
+    assert mutant.shown == ("a, b,", "b, a,")
+    assert mutant.data == b"f = g(\n    b,\n    a,\n)\n"
+    assert mutant.line == 2
+
+
+def test_what_is_no_program_is_told() -> None:
+    made = {mutant.shown[1]: mutant.compiles() for mutant in mutants(b"def f():\n    a = g((yield), b)")}
+    assert made == {"a = g((b), yield)": False}
+
+
+def test_places() -> None:
+    source = b"A = 1\n\n@b(2)\ndef f(\n    x=3,\n):\n    if (\n        x > y\n    ):\n        return x + 4\n"
+    places = {mutant.shown[0]: mutant.place for mutant in mutants(source)}
+    assert places["A = 1"] == Place((1, 1), at_import=True, names=frozenset({"A"}))
+    head = Place((3, 6), at_import=True, names=frozenset({"f"}), body=(7, 10))
+    assert (places["@b(2)"], places["x=3,"]) == (head, head)
+    assert places["x > y"] == Place((7, 9), at_import=False)
+    assert places["return x + 4"] == Place((10, 10), at_import=False)
+
+
+def case(name: str, seconds: float, **lines: int) -> maps.Test:
+    """A test that runs one line of each of the files."""
+    return maps.Test(f"test_a.py::{name}", seconds, {f"{file}.py": 1 << line for file, line in lines.items()})
+
+
+class Words(maps.Mentions):
+    def __init__(self, lines: maps.Lines) -> None:
+        self.lines = lines
+
+    def of(self, names: object) -> maps.Lines:
+        return self.lines if names == {"A"} else {}
+
+
+NOTHING = Words({})
+
+
+def chosen(place: Place, tests: list[maps.Test], mentions: maps.Mentions = NOTHING) -> list[str]:
+    return [test.id.removeprefix("test_a.py::") for test in maps.tests_for("a.py", place, tests, mentions)]
+
+
+def test_the_tests_of_a_line_run_cheapest_first() -> None:
+    tests = [case("slow", 3, a=2), case("other", 1, a=4), case("elsewhere", 1, b=2), case("fast", 1, a=3, b=9)]
+    assert chosen(Place((2, 3), at_import=False), tests) == ["fast", "slow"]
+
+
+def test_one_test_of_a_function_before_a_second() -> None:
+    many = [case(f"many[{number}]", 0.001 * number, a=2) for number in range(60)]
+    names = chosen(Place((2, 2), at_import=False), [*many, case("single", 1, a=2)])
+    assert names == [f"many[{number}]" for number in range(49)] + ["single"]
+
+
+def test_slow_tests_are_few_but_one_at_least() -> None:
+    slow = [case("a", 100, a=2), case("b", 101, a=2)]
+    assert chosen(Place((2, 2), at_import=False), slow) == ["a"]
+
+
+def test_what_runs_at_import_is_tested_by_those_that_use_it() -> None:
+    tests = [
+        case("mention", 4, a=7),
+        case("body", 3, a=5),
+        case("file", 2, a=9),
+        case("far", 1, b=3),
+        case("no", 0, c=3),
+    ]
+    place = Place((4, 4), at_import=True, names=frozenset({"A"}), body=(5, 6))
+    mentions = Words({"a.py": 1 << 7 | 1 << 4, "b.py": 1 << 3})
+    assert chosen(place, tests, mentions) == ["far", "file", "body", "mention"]
+
+
+def test_mutants_are_drawn_evenly_over_the_lines() -> None:
+    made = [("a.py", mutant) for mutant in mutants(b"a = 1 < 2 < 3 < 4 < 5\nb = 1\nc = 2\n")]
+    few = mutate.drawn(made, 3, seed=5)
+    assert sorted(mutant.line for _, mutant in few) == [1, 2, 3]
+    assert mutate.drawn(made, 3, seed=5) == few
+    assert mutate.drawn(made, 9, seed=5)[:3] == few
+    assert any(mutate.drawn(made, 3, seed=seed) != few for seed in range(6, 16))
+    assert len(mutate.drawn(made, None, seed=0)) == len(made) == 11
+
+
+SOURCE = """\
+LIMIT = 10
+
+
+def clamped(x: int) -> int:
+    if x > LIMIT:
+        return LIMIT
+    return x
+
+
+def never(x: int) -> int:
+    return -x
+"""
+WEAK = """\
+from package.numbers import clamped
+
+
+def test_clamped():
+    assert clamped(99) <= 99
+    assert clamped(3) == 3
+"""
+STRONG = """\
+import subprocess, sys
+import pytest
+from package.numbers import clamped
+
+
+@pytest.mark.parametrize(("x", "y"), [(9, 9), (10, 10), (12, 10)])
+def test_clamped(x, y):
+    assert clamped(x) == y
+
+
+def test_broken():
+    clamped(0)
+    assert False
+
+
+def test_in_a_process():
+    subprocess.run([sys.executable, "-c", "from package.numbers import never; assert never(1) == -1"], check=True)
+"""
+
+
+def git(root: Path, *words: str) -> None:
+    identity = ["-c", "user.name=a", "-c", "user.email=a@b.example"]
+    subprocess.run(["git", "-C", str(root), *identity, *words], check=True, capture_output=True)
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A repository with a package of one module and tests."""
+    for name, text in {
+        ".gitignore": ".mutate\n",
+        "src/package/__init__.py": "",
+        "src/package/numbers.py": SOURCE,
+        "tests/test_weak.py": WEAK,
+        "tests/test_strong.py": STRONG,
+    }.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    git(tmp_path, "init", "--initial-branch", "main")
+    git(tmp_path, "add", ".")
+    git(tmp_path, "commit", "--message", "Start")
+    return tmp_path
+
+
+def script(root: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, str(SCRIPT), *words], cwd=root, capture_output=True, text=True, check=False)
+
+
+def test_a_weak_test_lets_faults_survive(root: Path) -> None:
+    done = script(root, "src", "--tests", "tests/test_weak.py", "--json", "results.json")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == (
+        "src/package/numbers.py:11: not covered by any test\n"
+        "src/package/numbers.py:1: LIMIT = 10 -> LIMIT = 11\n"
+        "src/package/numbers.py:5: if x > LIMIT: -> if False:\n"
+        "src/package/numbers.py:5: if x > LIMIT: -> if x >= LIMIT:\n"
+        "5 mutants: 1 killed, 0 timed out, 3 survived, 1 not covered by any test, 25 % of 4 noticed\n"
+    )
+    rows = {row["mutated"]: row for row in json.loads((root / "results.json").read_text())}
+    assert rows["if True:"] == {
+        "file": "src/package/numbers.py",
+        "line": 5,
+        "kind": "condition",
+        "outcome": "killed",
+        "original": "if x > LIMIT:",
+        "mutated": "if True:",
+        "tests": 1,
+        "by": "tests/test_weak.py::test_clamped",
+    }
+    assert (root / "src/package/numbers.py").read_text() == SOURCE
+
+
+def test_a_strong_test_kills_them(root: Path) -> None:
+    """At a limit, > and >= give the same: that mutant is equivalent. A test that always fails counts for nothing."""
+    done = script(root, "src/package/numbers.py", "--workers", "1")
+    assert done.stdout == (
+        "src/package/numbers.py:5: if x > LIMIT: -> if x >= LIMIT:\n"
+        "5 mutants: 4 killed, 0 timed out, 1 survived, 0 not covered by any test, 80 % of 5 noticed\n"
+    )
+    assert "left out, fails without a mutant: tests/test_strong.py::test_broken" in done.stderr
+
+
+def test_the_map_is_kept_while_it_is_true(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It is made anew when a source changes that its tests run, not when another one does."""
+    files = ["tests/test_weak.py"]
+    (first,) = maps.coverage_map(root, root, files, 1)
+    assert (first.id, first.lines) == ("tests/test_weak.py::test_clamped", {"src/package/numbers.py": 0b11100000})
+    (root / "src/package/other.py").write_text("a = 1\n")
+    capsys.readouterr()
+    assert maps.coverage_map(root, root, files, 1) == [first]
+    assert capsys.readouterr().err == ""
+    (root / "src/package/numbers.py").write_text("# A comment\n" + SOURCE)
+    (moved,) = maps.coverage_map(root, root, files, 1)
+    assert moved.lines == {"src/package/numbers.py": 0b111000000}
+    assert capsys.readouterr().err == "running 1 of 1 test files under coverage\n"
+
+
+def test_the_lines_of_a_change(root: Path) -> None:
+    numbers = root / "src/package/numbers.py"
+    assert changes.base(root) != "HEAD"
+    assert changes.changed(root, changes.base(root)) == {}
+    numbers.write_text(SOURCE.replace("return LIMIT", "return LIMIT + 0").replace("-x", "x\n\n\nB = 2"))
+    (root / "src/package/new.py").write_text("a = 1\nb = 2\n")
+    assert changes.base(root) == "HEAD"
+    touched = {"src/package/numbers.py": {6, 11, 12, 13, 14}, "src/package/new.py": {1, 2}}
+    assert changes.changed(root, "HEAD") == touched
+    git(root, "switch", "--create", "branch")
+    git(root, "add", ".")
+    git(root, "commit", "--message", "Change")
+    assert changes.changed(root, changes.base(root)) == touched
+
+
+def test_no_change_is_no_mutant(root: Path) -> None:
+    done = script(root)
+    assert done.stdout == "0 mutants: 0 killed, 0 timed out, 0 survived, 0 not covered by any test\n"
+    assert done.returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["src/none.py"], "mutate: src/none.py: no Python file of src/ is there"),
+        (["tests"], "mutate: tests: no Python file of src/ is there"),
+        (["--since", "nothing"], "mutate: nothing: no commit of that name"),
+        (["--tests", "src"], "mutate: src: no test file is there"),
+        (["--most", "0"], "mutate: argument --most: '0' is not a whole number from 1"),
+        (["--colour"], "mutate: unrecognized arguments: --colour"),
+    ],
+)
+def test_wrong_use_is_one_line(root: Path, words: list[str], message: str) -> None:
+    done = script(root, *words)
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", message + "\n")
+
+
+@pytest.fixture
+def worker(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[mutate.Worker]:
+    (root / "tests/test_hangs.py").write_text("import time\n\n\ndef test_hangs():\n    time.sleep(600)\n")
+    (root / "tests/test_dies.py").write_text("import os\n\n\ndef test_dies():\n    os.abort()\n")
+    made = mutate.Worker(root, tmp_path_factory.mktemp("worker"))
+    yield made
+    made.close()
+
+
+def test_a_run_that_hangs_is_ended_and_one_that_dies_is_told(worker: mutate.Worker) -> None:
+    start = time.monotonic()
+    told = worker.ask(tests=["tests/test_hangs.py"], limit=0.5, stop=True, collect=False)
+    assert told == {"code": None, "failed": [], "modules": []}
+    assert time.monotonic() - start < 60
+    assert worker.ask(tests=["tests/test_dies.py"], limit=60, stop=True, collect=False)["code"] not in {0, None}
+    assert worker.ask(tests=["tests/test_weak.py"], limit=60, stop=True, collect=False)["code"] == 0
+
+
+def test_a_fault_is_taken_out_again(worker: mutate.Worker) -> None:
+    data = SOURCE.encode()
+    fatal = next(mutant for mutant in mutants(data) if mutant.shown[1] == "if True:")
+    tests = [maps.Test("tests/test_weak.py::test_clamped", 0.1, {})]
+    result = worker.run(mutate.Fault("src/package/numbers.py", fatal, tests))
+    assert (result.outcome, result.by) == ("killed", "tests/test_weak.py::test_clamped")
+    assert (worker.tree / "src/package/numbers.py").read_bytes() == data
+    assert worker.failing(tests) == set()
