@@ -12,10 +12,11 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from atelier.families.checkpoint import Checkpoint, open_checkpoint
+from atelier.checkpoints.checkpoint import Checkpoint
+from atelier.checkpoints.folder import PLACES
+from atelier.checkpoints.opening import open_checkpoint
+from atelier.checkpoints.write import Modules, write_diffusers, write_ldm
 from atelier.families.facts import Facts
-from atelier.families.folder import PLACES
-from atelier.families.write import Modules, write_diffusers, write_ldm
 from atelier.models.clip import ClipText, ClipVision, TextSpec, VisionSpec
 from atelier.models.unet import UNet, UNetSpec
 from atelier.models.vae import AutoencoderKL, VaeSpec

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from atelier.families.infer import Shapes
+from atelier.families.text import clip_states
 from safetensors.torch import save_file
 
 from atelier.families import infer
 from atelier.families.facts import Facts
-from atelier.families.infer import Shapes
-from atelier.families.text import clip_states
 from atelier.models.clip import ClipText, ClipVision, TextSpec
 from atelier.weights.archive import Stored, open_file
 from atelier.weights.load import load_into, read

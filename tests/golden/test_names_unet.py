@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 import torch
+from atelier.families.infer import Shapes
 
 from atelier.families import infer
 from atelier.families.facts import Facts
-from atelier.families.infer import Shapes
 from atelier.models.unet import UNet, UNetSpec
 from atelier.nn.ports import Conditioning
 from atelier.weights.load import load_into, read

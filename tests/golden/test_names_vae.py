@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 import torch
+from atelier.families.infer import Shapes
 from safetensors.torch import load_file, save_file
 
 from atelier.families import infer
 from atelier.families.facts import Facts
-from atelier.families.infer import Shapes
 from atelier.models.vae import AutoencoderKL, VaeSpec
 from atelier.weights.archive import Stored, open_file
 from atelier.weights.load import load_into, read

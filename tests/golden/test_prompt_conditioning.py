@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 import torch
-
 from atelier.families.text import clip_states
+
 from atelier.models.clip import ClipText, TextSpec
 from atelier.pipeline.conditioning import States, encode
 from atelier.pipeline.prepared import prepared

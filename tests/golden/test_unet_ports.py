@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from atelier.families.infer import Shapes
 from torch import Tensor
 
 from atelier.families import infer
 from atelier.families.facts import Facts
-from atelier.families.infer import Shapes
 from atelier.models.unet import UNet
 from atelier.nn.attention import Attention
 from atelier.nn.ports import NOTHING, Conditioning, Ports

@@ -14,10 +14,10 @@ from safetensors.torch import load_file, save_file
 from test_families_sd1 import model
 from typer.testing import CliRunner, Result
 
+from atelier.checkpoints.opening import open_checkpoint
+from atelier.checkpoints.write import write_diffusers, write_ldm
 from atelier.cli.models import app
 from atelier.errors import AtelierError, BadFile, StorageFull, UnknownName
-from atelier.families.checkpoint import open_checkpoint
-from atelier.families.write import write_diffusers, write_ldm
 from atelier.weights.formats.safetensors import read_header
 
 

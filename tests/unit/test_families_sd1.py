@@ -12,18 +12,18 @@ from typing import Any
 
 import pytest
 import torch
+from atelier.families.infer import Shapes
 from safetensors.torch import load_file, save_file
 
 import tiny
+from atelier.checkpoints.foreign import describe
+from atelier.checkpoints.opening import families, open_checkpoint
+from atelier.checkpoints.report import report
+from atelier.checkpoints.write import Modules, write_diffusers, write_ldm
 from atelier.errors import BadFile, BadInput
 from atelier.families import sd1
-from atelier.families.checkpoint import families, open_checkpoint
 from atelier.families.config import Config
 from atelier.families.facts import Facts, LatentFormat
-from atelier.families.foreign import describe
-from atelier.families.infer import Shapes
-from atelier.families.report import report
-from atelier.families.write import Modules, write_diffusers, write_ldm
 from atelier.models.clip import ClipText, TextSpec
 from atelier.models.unet import UNet, UNetSpec
 from atelier.models.vae import AutoencoderKL, VaeSpec
@@ -72,8 +72,8 @@ def changed(path: Path, **values: object) -> None:
 def test_opening_and_reporting_import_no_torch(single: Path, folder: Path) -> None:
     code = (
         "import sys\n"
-        "from atelier.families.checkpoint import open_checkpoint\n"
-        "from atelier.families.report import report\n"
+        "from atelier.checkpoints.opening import open_checkpoint\n"
+        "from atelier.checkpoints.report import report\n"
         f"[report(open_checkpoint(p)) for p in ({str(single)!r}, {str(folder)!r})]\n"
         "sys.exit(any(m in sys.modules for m in ('torch', 'numpy', 'tokenizers')))"
     )

@@ -10,8 +10,8 @@ import torch
 from safetensors.torch import load_file
 
 import tiny
-from atelier.families.checkpoint import open_checkpoint
-from atelier.families.write import write_diffusers
+from atelier.checkpoints.opening import open_checkpoint
+from atelier.checkpoints.write import write_diffusers
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "lib" / "average.py"
 UNET = "unet/diffusion_pytorch_model.safetensors"

@@ -11,19 +11,19 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
+from atelier.checkpoints.checkpoint import Checkpoint
 from atelier.diffusion.brownian import brownian
 from atelier.diffusion.catalogue import resolve_sampler
 from atelier.diffusion.denoise import denoiser
 from atelier.diffusion.guidance.cfg import Guidance, cfg, level_at
-from atelier.diffusion.levels import downcast, zero_terminal
+from atelier.diffusion.levels import DiscreteLevels, downcast, zero_terminal
 from atelier.diffusion.parameterization import Parameterization
 from atelier.diffusion.rng import Stream, fresh, silent
 from atelier.diffusion.sampling import MAX_ORDER, Options, SamplerSpec
-from atelier.diffusion.scheduling import DEFAULTS, ScheduleOptions, run_sigmas
+from atelier.diffusion.scheduling import DEFAULTS, ScheduleOptions, Table, run_sigmas
 from atelier.diffusion.seeds import Seed, first_noises
 from atelier.diffusion.types import Denoiser, Levels, NoiseSource, Prediction, Step
 from atelier.errors import NotFinite
-from atelier.families.checkpoint import Checkpoint
 from atelier.families.facts import LatentFormat
 from atelier.models.unet import UNet
 from atelier.models.vae import AutoencoderKL
@@ -46,7 +46,9 @@ def diffuse(stage: Diffuse, unet: UNet, model: Checkpoint, states: States, devic
     said = asked.discard_penultimate_sigma
     discard = schedule.steps is None and (spec.discards if said is None else said)
     table = _levels(asked, model)
-    sigmas = run_sigmas(schedule.make(_schedule_options(asked)), table, request.steps, discard=discard)
+    sigmas = run_sigmas(
+        schedule.make(_schedule_options(asked, model.family.table)), table, request.steps, discard=discard
+    )
     shape = (latent.channels, request.height // latent.factor, request.width // latent.factor)
     noise, drawn = first_noises([_seed(sample, asked, latent) for sample in stage.samples], shape, asked.rng)
     x = spec.begin(noise.to(device), float(sigmas[0]), unit=asked.sgm_noise_multiplier)
@@ -88,18 +90,22 @@ def _seed(sample: Sample, asked: Request, latent: LatentFormat) -> Seed:
 
 
 def _levels(asked: Request, model: Checkpoint) -> Levels:
-    """The model's table of levels, as the request wants it."""
-    table = downcast(model.levels) if asked.downcast_alphas else model.levels
+    """The model's levels, as the request wants them; what changes a table changes nothing of levels without one."""
+    table = model.levels
+    if not isinstance(table, DiscreteLevels):
+        return table
+    table = downcast(table) if asked.downcast_alphas else table
     return zero_terminal(table) if asked.noise_schedule == "Zero Terminal SNR" else table
 
 
-def _schedule_options(asked: Request) -> ScheduleOptions:
+def _schedule_options(asked: Request, table: Table | None) -> ScheduleOptions:
     shape = DEFAULTS.alpha if asked.beta_alpha is None else asked.beta_alpha
     other = DEFAULTS.beta if asked.beta_beta is None else asked.beta_beta
     return ScheduleOptions(
         sigma_min=asked.sigma_min or None,
         sigma_max=asked.sigma_max or None,
         rho=asked.rho or None,
+        table=table or DEFAULTS.table,
         alpha=shape,
         beta=other,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Iterable, Mapping
 from contextlib import closing
 from dataclasses import dataclass, replace
 from math import lcm
@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from atelier.diffusion.catalogue import DEFAULT_SAMPLER, resolve_sampler, resolve_schedule, samplers
+from atelier.checkpoints.checkpoint import Checkpoint
+from atelier.checkpoints.embedded import EMBEDDED
+from atelier.diffusion.catalogue import resolve_sampler, resolve_schedule, samplers
 from atelier.errors import BadInput
-from atelier.families.checkpoint import Checkpoint
-from atelier.families.embedded import EMBEDDED
+from atelier.families.family import Family
 from atelier.pipeline.plan import NO_FILES, plan
 from atelier.pipeline.run import run
 from atelier.prompt import Warn, silent, without_comments
@@ -68,7 +69,8 @@ class Engine:
     """Paints with the models of one library on one device.
 
     hashes: remembers what files hash to. version: of Atelier, for the infotexts. keep: the model that was used last
-    stays in memory for the next request. words: where styles and wildcards are.
+    stays in memory for the next request. words: where styles and wildcards are. families: those of the models, None =
+    all there are.
     """
 
     def __init__(
@@ -80,10 +82,11 @@ class Engine:
         version: str,
         keep: bool = True,
         words: Words | None = None,
+        families: Iterable[Family] | None = None,
     ) -> None:
         self.device, self.library, self.words = device, library, words or Words()
         self._hashes, self._version = hashes, version
-        self._cache = ModelCache(device, keep=keep)
+        self._cache = ModelCache(device, keep=keep, families=families)
 
     def resolve(self, request: Request, warn: Warn = silent) -> Resolved:
         """Leaves nothing of a request open. Raises BadInput for what cannot be painted, before any work is done."""
@@ -92,6 +95,7 @@ class Engine:
         _check_paints_from_text(model)
         reference = self._cache.refer(found.name, model, self._hashes)
         resolved = resolve(request, Offer(_method, reference, _defaults(model)))
+        _check_suits(request, resolved, model)
         if request.output is not None:
             Destination.of(request.output).prepare()
         _check_hash(request, reference, warn)
@@ -194,12 +198,26 @@ def _check_hash(request: Request, model: ModelRef, warn: Warn) -> None:
 
 
 def _check_paints_from_text(model: Checkpoint) -> None:
-    expected, given = model.unet_spec.in_channels, model.latent.channels
+    expected, given = model.ends.in_channels, model.latent.channels
     if expected != given:
         raise BadInput(
             f"{model.path}: expects {expected} channels where a latent has {given} (it works on a given picture): "
             "choose a model that paints from text alone"
         )
+
+
+def _check_suits(request: Request, resolved: Resolved, model: Checkpoint) -> None:
+    """Raises BadInput for what this kind of model cannot be sampled with."""
+    flow, title = model.parameterization.flow, model.family.title
+    if flow and not samplers()[resolved.sampler].flow:
+        able = ", ".join(name for name, spec in samplers().items() if spec.flow)
+        raise BadInput(
+            f"the sampler {resolved.sampler} cannot sample flow models such as {title}: choose one of {able}"
+        )
+    if model.family.table is None and "table" in resolve_schedule(resolved.scheduler).uses:
+        raise BadInput(f"the schedule {resolved.scheduler} has no levels for {title}: choose another")
+    if flow and (request.downcast_alphas or request.noise_schedule == "Zero Terminal SNR"):
+        raise BadInput(f"{title} has no table of noise levels: leave out downcast_alphas and noise_schedule")
 
 
 def _method(sampler: str, scheduler: str | None) -> tuple[str, str]:
@@ -209,6 +227,5 @@ def _method(sampler: str, scheduler: str | None) -> tuple[str, str]:
 
 def _defaults(model: Checkpoint) -> Defaults:
     own = model.defaults
-    return Defaults(
-        DEFAULT_SAMPLER, own.steps, own.cfg_scale, own.width, own.height, lcm(SIDE_STEP, model.latent.factor)
-    )
+    step = lcm(SIDE_STEP, model.latent.factor)
+    return Defaults(own.sampler, own.steps, own.cfg_scale, own.width, own.height, step)
