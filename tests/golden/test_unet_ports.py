@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from atelier.families.infer import Shapes
 from torch import Tensor
 
-from atelier.families import infer
-from atelier.families.facts import Facts
+from atelier.families.facts import PartFacts
+from atelier.families.parts import unet
+from atelier.families.shapes import Shapes
 from atelier.models.unet import UNet
 from atelier.nn.attention import Attention
 from atelier.nn.ports import NOTHING, Conditioning, Ports
@@ -35,7 +35,7 @@ def theirs() -> torch.nn.Module:
 @pytest.fixture(scope="module")
 def net(theirs: torch.nn.Module, tmp_path_factory: pytest.TempPathFactory) -> UNet:
     part = stored(theirs, Path(tmp_path_factory.mktemp("unet")))
-    spec = infer.unet(Shapes.of(part), Facts(unet_heads=(2,), unet_groups=8))
+    spec = unet.infer(Shapes.of(part), PartFacts(heads=(2,), groups=8))
     return load_into(lambda: UNet(spec), read(part, names(spec))).requires_grad_(requires_grad=False)
 
 
