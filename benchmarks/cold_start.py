@@ -68,7 +68,7 @@ def painted(command: list[str], path: Path, environment: Mapping[str, str]) -> N
 
 
 def embedded() -> Path:
-    from atelier.families.embedded import embedded_folder
+    from atelier.checkpoints.embedded import embedded_folder
 
     return embedded_folder()
 

@@ -18,8 +18,9 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
+from atelier.checkpoints.write import Modules, write_diffusers, write_ldm
 from atelier.families.facts import Facts
-from atelier.families.write import Modules, write_diffusers, write_ldm
+from atelier.families.sd1 import SD1
 from atelier.models.clip import ClipText, TextSpec
 from atelier.models.unet import UNet, UNetSpec
 from atelier.models.vae import AutoencoderKL, VaeSpec
@@ -34,13 +35,12 @@ def main() -> None:
     folder.mkdir(parents=True, exist_ok=True)
     file, settings = folder / "sd15.safetensors", folder / "sd15"
     if not (file.exists() and settings.exists()):
-        model = Modules(
-            unet=filled(lambda: UNet(UNetSpec()), seed=0),
-            vae=filled(lambda: AutoencoderKL(VaeSpec()), seed=1),
-            text=filled(lambda: ClipText(TextSpec()), seed=2),
-            tokenizer=standard(),
-            facts=Facts(),
-        )
+        networks = {
+            "unet": filled(lambda: UNet(UNetSpec()), seed=0),
+            "vae": filled(lambda: AutoencoderKL(VaeSpec()), seed=1),
+            "text": filled(lambda: ClipText(TextSpec()), seed=2),
+        }
+        model = Modules(SD1, networks, (standard(),), Facts())
         write_ldm(model, file)
         write_settings(model, settings)
     print(json.dumps({"file": str(file), "settings": str(settings)}))

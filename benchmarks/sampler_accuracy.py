@@ -238,7 +238,7 @@ def _model(engine: Engine, name: str | None) -> dict[str, str]:
 
 
 def _defaults(engine: Engine, model: str) -> Any:
-    from atelier.families.checkpoint import open_checkpoint
+    from atelier.checkpoints.opening import open_checkpoint
 
     return open_checkpoint(engine.library.find(model).path).defaults
 

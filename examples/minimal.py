@@ -1,4 +1,4 @@
-"""Paints a picture with weights, families and diffusion alone: no pipeline, no command line.
+"""Generates an image with checkpoints and diffusion alone: no pipeline, no command line.
 
 python examples/minimal.py "a red apple on a blue background" apple.png [MODEL]
 """
@@ -13,6 +13,8 @@ from PIL import Image
 from torch import Tensor
 
 import atelier
+from atelier.checkpoints.opening import open_checkpoint
+from atelier.checkpoints.text import encode, text_encoder
 from atelier.diffusion.denoise import denoiser, timed
 from atelier.diffusion.guidance.cfg import Guidance, cfg
 from atelier.diffusion.rng import draw, silent, streams
@@ -20,16 +22,15 @@ from atelier.diffusion.samplers.dpmpp_2m import dpmpp_2m
 from atelier.diffusion.schedules.karras import karras
 from atelier.diffusion.scheduling import ScheduleOptions
 from atelier.diffusion.types import Moment
-from atelier.families.checkpoint import open_checkpoint
+from atelier.families.parts import UNET, VAE
 
 EMBEDDED = Path(atelier.__file__).parent / "data" / "embedded"
 
 
 def generate(prompt: str, path: Path, *, steps: int = 20, seed: int = 0) -> Image.Image:
     model = open_checkpoint(path)
-    rows = [model.tokenizer.ids(text) for text in ("", prompt)]
-    text = model.family.encode(model.load_text(torch.float32), rows)
-    unet, vae = model.load_unet(torch.float32), model.load_vae(torch.float32)
+    text = encode(text_encoder(model, torch.float32), ["", prompt])
+    unet, vae = model.load(UNET, torch.float32), model.load(VAE, torch.float32)
 
     def net(x: Tensor, t: Tensor, _: Moment) -> Tensor:
         return unet(x, t, text)

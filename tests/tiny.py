@@ -7,8 +7,9 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from atelier.checkpoints.write import Modules, write_diffusers, write_ldm
 from atelier.families.facts import Facts
-from atelier.families.write import Modules, write_diffusers, write_ldm
+from atelier.families.sd1 import SD1
 from atelier.models.clip import ClipText, TextSpec
 from atelier.models.unet import UNet, UNetSpec
 from atelier.models.vae import AutoencoderKL, VaeSpec
@@ -36,7 +37,7 @@ def modules(prediction: str = "velocity", in_channels: int = 4) -> Modules:
     for number, network in enumerate((text, unet, vae)):
         randomize(network, number)
     facts = Facts(prediction=prediction, size=SIZE, latent_scale=0.5)
-    return Modules(unet=unet, vae=vae, text=text, tokenizer=words, facts=facts)
+    return Modules(SD1, {"unet": unet, "vae": vae, "text": text}, (words,), facts)
 
 
 def randomize(network: nn.Module, seed: int) -> None:

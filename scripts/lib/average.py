@@ -7,9 +7,10 @@ from pathlib import Path
 
 import torch
 
+from atelier.checkpoints.opening import open_checkpoint
+from atelier.checkpoints.write import Modules, write_diffusers
 from atelier.errors import AtelierError, BadInput
-from atelier.families.checkpoint import open_checkpoint
-from atelier.families.write import Modules, write_diffusers
+from atelier.families.parts import UNET
 from atelier.weights.cast import precision
 
 
@@ -17,19 +18,13 @@ def averaged(model: Path, other: Path, share: float, target: Path) -> None:
     """Writes `share` of the denoiser of `model` and the rest of that of `other`, with the other parts of `model` and
     its precision. Raises BadInput where the two have not the same shape."""
     first, second = open_checkpoint(model), open_checkpoint(other)
-    if first.unet_spec != second.unet_spec:
+    if first.spec(UNET) != second.spec(UNET):
         raise BadInput(f"{other}: its denoiser has another shape than that of {model}")
-    unet, rest = first.load_unet(torch.float32, mapped=False), second.load_unet(torch.float32).state_dict()
+    unet, rest = first.load(UNET, torch.float32, mapped=False), second.load(UNET, torch.float32).state_dict()
     unet.load_state_dict({name: share * mine + (1 - share) * rest[name] for name, mine in unet.state_dict().items()})
-    made = Modules(
-        unet,
-        first.load_vae(torch.float32),
-        first.load_text(torch.float32),
-        first.tokenizer,
-        first.facts,
-        first.load_vision(torch.float32) if first.vision_spec is not None else None,
-        first.tensors("projection", torch.float32),
-    )
+    others = (part for part in first.family.parts if part is not UNET and first.has(part))
+    networks = {"unet": unet, **{part.name: first.load(part, torch.float32) for part in others}}
+    made = Modules(first.family, networks, first.tokenizers, first.facts)
     write_diffusers(made, target, precision(first.dtype))
 
 

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
+from atelier.checkpoints.embedded import embedded_folder
+from atelier.checkpoints.opening import open_checkpoint
+from atelier.checkpoints.write import write_diffusers
 from atelier.compose import studio
-from atelier.families.checkpoint import open_checkpoint
-from atelier.families.embedded import embedded_folder
-from atelier.families.write import write_diffusers
 from atelier.request.model import Request
 
 diffusers = pytest.importorskip("diffusers", reason="the reference extra is not installed")

@@ -12,11 +12,14 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from atelier.families.checkpoint import Checkpoint, open_checkpoint
+from atelier.checkpoints.checkpoint import Checkpoint
+from atelier.checkpoints.opening import open_checkpoint
+from atelier.checkpoints.text import encode, text_encoder
+from atelier.checkpoints.write import Modules, write_diffusers, write_ldm
 from atelier.families.facts import Facts
-from atelier.families.folder import PLACES
-from atelier.families.write import Modules, write_diffusers, write_ldm
-from atelier.models.clip import ClipText, ClipVision, TextSpec, VisionSpec
+from atelier.families.parts import PROJECTION, TEXT, UNET, VAE, VISION
+from atelier.families.sd1 import SD1
+from atelier.models.clip import ClipJoint, ClipText, ClipVision, JointSpec, TextSpec, VisionSpec
 from atelier.models.unet import UNet, UNetSpec
 from atelier.models.vae import AutoencoderKL, VaeSpec
 from atelier.nn.ports import Conditioning
@@ -97,25 +100,24 @@ def modules() -> Modules:
     """A model in memory with everything the embedded one has: own vocabulary, vision tower, projection."""
     torch.manual_seed(0)
     tokenizer = ClipTokenizer.from_merges(MERGES, POSITIONS)
-    return Modules(
-        unet=UNet(UNetSpec(widths=(16, 32), depth=(1, 2), mid_depth=2, heads=(1, 2), context=24, groups=8)),
-        vae=AutoencoderKL(VaeSpec(widths=(8, 16, 16), groups=4)),
-        text=ClipText(TextSpec(tokenizer.size, 24, 2, 2, 48, POSITIONS, eos=tokenizer.eos)),
-        tokenizer=tokenizer,
-        facts=Facts(prediction="velocity", size=64, latent_scale=0.75, cfg_scale=2.5),
-        vision=ClipVision(VisionSpec(16, 8, 24, 2, 3, 48, "gelu", 20)),
-        projection={"text_projection.weight": torch.randn(20, 24), "logit_scale": torch.tensor(4.6)},
-        metadata={"modelspec.title": "Small"},
-    )
+    networks = {
+        "unet": UNet(UNetSpec(widths=(16, 32), depth=(1, 2), mid_depth=2, heads=(1, 2), context=24, groups=8)),
+        "vae": AutoencoderKL(VaeSpec(widths=(8, 16, 16), groups=4)),
+        "text": ClipText(TextSpec(tokenizer.size, 24, 2, 2, 48, POSITIONS, eos=tokenizer.eos)),
+        "vision": ClipVision(VisionSpec(16, 8, 24, 2, 3, 48, "gelu", 20)),
+        "projection": ClipJoint(JointSpec(24, 20)),
+    }
+    facts = Facts(prediction="velocity", size=64, latent_scale=0.75, cfg_scale=2.5)
+    return Modules(SD1, networks, (tokenizer,), facts, {"modelspec.title": "Small"})
 
 
 def test_a_folder_of_diffusers_opens_with_its_settings(theirs: Path) -> None:
     found = open_checkpoint(theirs)
     assert (found.layout, found.family.name, found.dtype, found.size) == ("diffusers", "sd1", "fp32", 64)
-    assert found.unet_spec == UNetSpec(widths=(16, 32), depth=(1, 0), heads=(2, 2), context=24, groups=8)
-    assert found.vae_spec == VaeSpec(widths=(8, 16, 16), blocks=1, groups=4)
-    tokenizer = found.tokenizer
-    assert found.text_spec == TextSpec(tokenizer.size, 24, 2, 2, 48, POSITIONS, eos=tokenizer.eos)
+    assert found.spec(UNET) == UNetSpec(widths=(16, 32), depth=(1, 0), heads=(2, 2), context=24, groups=8)
+    assert found.spec(VAE) == VaeSpec(widths=(8, 16, 16), blocks=1, groups=4)
+    tokenizer = found.tokenizers[0]
+    assert found.spec(TEXT) == TextSpec(tokenizer.size, 24, 2, 2, 48, POSITIONS, eos=tokenizer.eos)
     assert (found.latent.scale, found.latent.factor, found.latent.channels) == (0.5, 4, 4)
     assert (found.parameterization.name, found.facts.beta_start) == ("velocity", 0.001)
 
@@ -138,13 +140,13 @@ def test_levels_are_those_of_their_scheduler(theirs: Path) -> None:
 def _same_numbers(pipe: Any, found: Checkpoint) -> None:
     texts = ["a cat on a dog", ""]
     rows = pipe.tokenizer(texts, padding="max_length", truncation=True, max_length=POSITIONS).input_ids
-    assert [found.tokenizer.ids(text) for text in texts] == rows
+    assert [found.tokenizers[0].ids(text) for text in texts] == rows
     latent, t = torch.randn(2, 4, 16, 16), torch.tensor([3.0, 900.0])
     with torch.no_grad():
         tokens = pipe.text_encoder(torch.tensor(rows)).last_hidden_state
-        assert_close(found.family.encode(found.load_text(), rows).tokens, tokens)
-        assert_close(found.load_unet()(latent, t, Conditioning(tokens)), pipe.unet(latent, t, tokens).sample)
-        assert_close(found.load_vae().decode(latent), pipe.vae.decode(latent).sample)
+        assert_close(encode(text_encoder(found), texts).tokens, tokens)
+        assert_close(found.load(UNET)(latent, t, Conditioning(tokens)), pipe.unet(latent, t, tokens).sample)
+        assert_close(found.load(VAE).decode(latent), pipe.vae.decode(latent).sample)
 
 
 def test_diffusers_to_ldm_and_back_is_bit_identical(theirs: Path, tmp_path: Path) -> None:
@@ -152,12 +154,8 @@ def test_diffusers_to_ldm_and_back_is_bit_identical(theirs: Path, tmp_path: Path
     write_ldm(first, tmp_path / "one.safetensors")
     second = open_checkpoint(tmp_path / "one.safetensors")
     assert (second.layout, second.facts.prediction, second.size) == ("ldm", "velocity", 64)
-    assert (second.unet_spec, second.vae_spec, second.text_spec) == (
-        first.unet_spec,
-        first.vae_spec,
-        first.text_spec,
-    )
-    assert second.tokenizer.same_as(first.tokenizer)
+    assert [second.spec(part) for part in (UNET, VAE, TEXT)] == [first.spec(part) for part in (UNET, VAE, TEXT)]
+    assert second.tokenizers[0].same_as(first.tokenizers[0])
     write_diffusers(second, tmp_path / "again")
     original = {name.replace("text_encoder/", "text_encoder/text_model."): t for name, t in tensors_of(theirs).items()}
     assert equal(tensors_of(tmp_path / "again"), original)
@@ -195,7 +193,7 @@ def test_ldm_to_diffusers_to_ldm_is_bit_identical(published_like: Path, tmp_path
     original = {name: t for name, t in load_file(published_like).items() if name not in found.ignored}
     assert equal(load_file(tmp_path / "back.safetensors"), original)
     assert back.metadata == {"modelspec.title": "Like SD 1.5"}
-    assert (back.facts.prediction, back.size, back.unet_spec) == ("epsilon", 512, found.unet_spec)
+    assert (back.facts.prediction, back.size, back.spec(UNET)) == ("epsilon", 512, found.spec(UNET))
 
 
 @pytest.fixture
@@ -238,7 +236,7 @@ def test_what_is_written_opens_in_diffusers_without_complaints(
     _same_numbers(pipe, found)
     image = torch.randn(1, 3, 16, 16)
     with torch.no_grad():
-        embedding = found.load_vision()(image).embedding
+        embedding = found.load(VISION)(image).embedding
         assert embedding is not None
         assert_close(embedding, pipe.image_encoder(image).image_embeds)
     assert pipe.scheduler.config.prediction_type == "v_prediction"
@@ -250,8 +248,8 @@ def test_nothing_of_a_model_is_lost_in_a_single_file(modules: Modules, tmp_path:
     write_ldm(open_checkpoint(tmp_path / "model"), tmp_path / "one.safetensors")
     single = open_checkpoint(tmp_path / "one.safetensors")
     assert single.ignored == ()
-    assert single.vision_spec == modules.vision_spec
-    assert equal(single.tensors("projection"), dict(modules.projection))
+    assert single.spec(VISION) == modules.spec(VISION)
+    assert equal(single.tensors(PROJECTION), dict(modules.tensors(PROJECTION)))
     write_diffusers(single, tmp_path / "again")
     for file in (tmp_path / "model").rglob("*"):
         if file.is_file():
@@ -262,14 +260,13 @@ def test_half_precision_and_variants(modules: Modules, tmp_path: Path) -> None:
     write_diffusers(modules, tmp_path / "model", torch.float16)
     found = open_checkpoint(tmp_path / "model")
     assert found.dtype == "fp16"
-    assert found.load_unet(torch.float32).conv_in.weight.dtype == torch.float32
-    for part in ("unet", "vae", "text"):
-        folder, stem = PLACES[part]
-        weights = tmp_path / "model" / folder / f"{stem}.safetensors"
+    assert found.load(UNET, torch.float32).conv_in.weight.dtype == torch.float32
+    for part in (UNET, VAE, TEXT):
+        weights = tmp_path / "model" / part.folder / f"{part.stem}.safetensors"
         weights.rename(weights.with_suffix(".fp16.safetensors"))
     again = open_checkpoint(tmp_path / "model")
     assert again.dtype == "fp16"
-    assert torch.equal(again.load_vae().decoder.conv_in.weight, modules.vae.decoder.conv_in.weight.half())
+    assert torch.equal(again.load(VAE).decoder.conv_in.weight, modules.networks["vae"].decoder.conv_in.weight.half())
 
 
 def test_shards_are_read_as_one(modules: Modules, tmp_path: Path) -> None:
@@ -281,5 +278,5 @@ def test_shards_are_read_as_one(modules: Modules, tmp_path: Path) -> None:
     (unet / "diffusion_pytorch_model.safetensors").unlink(missing_ok=True)
     assert (unet / "diffusion_pytorch_model.safetensors.index.json").is_file()
     found = open_checkpoint(tmp_path / "model")
-    assert len(found.parts["unet"].archive.headers) > 2
-    assert equal(found.tensors("unet"), dict(modules.unet.state_dict()))
+    assert len(found.parts["unet"].archive.files) > 2
+    assert equal(found.tensors(UNET), dict(modules.tensors(UNET)))

@@ -8,11 +8,12 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from atelier.families import infer
-from atelier.families.facts import Facts
-from atelier.families.infer import Shapes
-from atelier.families.text import clip_states
+from atelier.checkpoints.text import ClipTower
+from atelier.families.facts import PartFacts
+from atelier.families.parts import clip
+from atelier.families.shapes import Shapes
 from atelier.models.clip import ClipText, ClipVision, TextSpec
+from atelier.prompt import Weighted, chunk, inversions
 from atelier.weights.archive import Stored, open_file
 from atelier.weights.load import load_into, read
 from atelier.weights.names.clip import names, vision_names
@@ -59,7 +60,7 @@ def test_text_states_are_those_of_transformers(act: str, projection: int | None,
     )
     theirs = fill(CLIPTextModel(config) if projection is None else CLIPTextModelWithProjection(config))
     part = stored(theirs, tmp_path)
-    spec = infer.text(Shapes.of(part), Facts(text_heads=3, text_act="gelu" if act == "gelu" else "quick_gelu"))
+    spec = clip.infer_text(Shapes.of(part), PartFacts(heads=(3,), act="gelu" if act == "gelu" else "quick_gelu"))
     ours = load_into(lambda: ClipText(spec), read(part, names(spec)))
     tokens = torch.randint(0, 97, (2, 16))
     tokens[:, 0], tokens[0, 7], tokens[1, 15] = 97, 98, 98
@@ -86,7 +87,7 @@ def test_vision_embedding_is_that_of_transformers(tmp_path: Path) -> None:
     theirs = fill(CLIPVisionModelWithProjection(config))
     part = stored(theirs, tmp_path)
     tolerant = Stored(part.archive, "diffusers", "", lambda name: name.endswith("position_ids"))
-    spec = infer.vision(Shapes.of(tolerant), Facts(vision_heads=4))
+    spec = clip.infer_vision(Shapes.of(tolerant), PartFacts(heads=(4,)))
     assert (spec.image, spec.patch, spec.projection) == (32, 8, 20)
     ours = load_into(lambda: ClipVision(spec), read(tolerant, vision_names(spec)))
     image = torch.randn(2, 3, 32, 32)
@@ -107,7 +108,7 @@ def test_both_spellings_of_the_text_tower_are_read(tmp_path: Path) -> None:
             path = tmp_path / f"{layout}{level}.safetensors"
             save_file({name: torch.randn(shape) for name, shape in tensors.items()}, path)
             part = Stored(open_file(path), layout)
-            assert infer.text(Shapes.of(part), Facts(text_heads=2)) == TextSpec(**{**_fields(spec), "eos": 19})
+            assert clip.infer_text(Shapes.of(part), PartFacts(heads=(2,))) == TextSpec(**{**_fields(spec), "eos": 19})
             assert read(part, names(spec)).keys() == shapes.keys()
 
 
@@ -121,12 +122,46 @@ def test_clip_skip_takes_an_earlier_layer_through_the_final_norm() -> None:
     tokenizer = ClipTokenizer.from_merges([("c", "a"), ("ca", "t</w>")], positions=8)
     spec = TextSpec(vocab=tokenizer.size, width=16, layers=3, heads=2, mlp=16, positions=8, eos=tokenizer.eos)
     net = ClipText(spec).eval()
+    tower = ClipTower(net, tokenizer)
+    chunks = [chunk([Weighted(text)], tower.tokenize, tower.marks).chunks[0] for text in ("a cat", "")]
+    assert [list(own.tokens) for own in chunks] == [tokenizer.ids("a cat"), tokenizer.ids("")]
     with torch.no_grad():
-        rows = [tokenizer.ids("a cat"), tokenizer.ids("")]
-        states = net(torch.tensor(rows))
+        states = net(torch.tensor([own.tokens for own in chunks]))
         for skip in (1, 2, 3):
-            tokens = clip_states(net, rows, clip_skip=skip).tokens
-            assert torch.equal(tokens, net.final_norm(states.hidden[-skip]))
+            said = tower.encode(chunks, skip)
+            assert torch.equal(said.tokens, net.final_norm(states.hidden[-skip]))
+            assert torch.equal(said.pooled, states.pooled)
+        deep = ClipTower(net, tokenizer, least_skip=2, normed=False)
+        for skip, taken in ((1, 2), (2, 2), (3, 3)):
+            assert torch.equal(deep.encode(chunks, skip).tokens, states.hidden[-taken])
     for skip in (0, 4):
         with pytest.raises(BadInput, match="3 layers"):
-            clip_states(net, rows, clip_skip=skip)
+            tower.encode(chunks, skip)
+
+
+@torch.no_grad()
+def test_vectors_of_an_inversion_stand_where_its_name_stood() -> None:
+    """Vectors that equal the embeddings of two words give what the words give; the states say where they were put."""
+    from atelier.errors import BadInput
+
+    tokenizer = ClipTokenizer.from_merges([("c", "a"), ("ca", "t</w>"), ("d", "o"), ("do", "g</w>")], positions=8)
+    spec = TextSpec(vocab=tokenizer.size, width=16, layers=2, heads=2, mlp=16, positions=8, eos=tokenizer.eos)
+    net = ClipText(spec).eval()
+    tower = ClipTower(net, tokenizer)
+    cat, dog, x = (tokenizer.encode(word)[0] for word in ("cat", "dog", "x"))
+    embedding = net.token_embedding.weight
+    vectors = {"x": torch.stack([embedding[dog], embedding[cat]])}
+
+    known = inversions({"x": 2}, tower.tokenize)
+    (learned,) = chunk([Weighted("cat x cat")], tower.tokenize, tower.marks, known).chunks
+    (words,) = chunk([Weighted("cat dog cat cat")], tower.tokenize, tower.marks).chunks
+    assert words.tokens[1:5] == (cat, dog, cat, cat)
+    assert learned.tokens != words.tokens
+    assert torch.equal(tower.encode([learned, words], 1, vectors).tokens[0], tower.encode([words, words]).tokens[0])
+    assert torch.equal(embedding, net.token_embedding.weight)
+    assert not torch.equal(vectors["x"][0], embedding[x])
+    with pytest.raises(BadInput, match="inversion 'x' is not there"):
+        tower.encode([learned])
+    for wrong in (torch.zeros(1, 16), torch.zeros(2, 17)):
+        with pytest.raises(BadInput, match="inversion 'x' is not for this model"):
+            tower.encode([learned], 1, {"x": wrong})

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import torch
 
-from atelier.families import infer
-from atelier.families.facts import Facts
-from atelier.families.infer import Shapes
+from atelier.families.facts import PartFacts
+from atelier.families.parts import unet
+from atelier.families.shapes import Shapes
 from atelier.models.unet import UNet, UNetSpec
 from atelier.nn.ports import Conditioning
 from atelier.weights.load import load_into, read
@@ -64,8 +64,8 @@ def test_numbers_are_those_of_diffusers(config: dict[str, Any], tmp_path: Path) 
     theirs = fill(UNet2DConditionModel(**config))
     part = stored(theirs, tmp_path)
     heads = config["attention_head_dim"]
-    facts = Facts(unet_heads=heads if isinstance(heads, tuple) else (heads,), unet_groups=config["norm_num_groups"])
-    spec = infer.unet(Shapes.of(part), facts)
+    facts = PartFacts(heads=heads if isinstance(heads, tuple) else (heads,), groups=config["norm_num_groups"])
+    spec = unet.infer(Shapes.of(part), facts)
     assert spec.widths == config["block_out_channels"]
     ours = load_into(lambda: UNet(spec), read(part, names(spec)))
     x = torch.randn(2, spec.in_channels, 16, 24)
@@ -79,8 +79,8 @@ def test_numbers_are_those_of_diffusers(config: dict[str, Any], tmp_path: Path) 
 def test_both_layouts_tell_the_same_spec(spec: UNetSpec) -> None:
     with torch.device("meta"):
         shapes = {name: tuple(tensor.shape) for name, tensor in UNet(spec).state_dict().items()}
-    facts = Facts(unet_heads=spec.heads)
+    facts = PartFacts(heads=spec.heads)
     listed = list(names(spec))
     for layout in ("ldm", "diffusers"):
         found = {name.stored(layout): shapes[name.ours] for name in listed}
-        assert infer.unet(Shapes("file", layout, found), facts) == spec
+        assert unet.infer(Shapes("file", layout, found), facts) == spec

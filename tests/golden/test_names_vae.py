@@ -10,9 +10,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from atelier.families import infer
-from atelier.families.facts import Facts
-from atelier.families.infer import Shapes
+from atelier.families.facts import PartFacts
+from atelier.families.parts import autoencoder
+from atelier.families.shapes import Shapes
 from atelier.models.vae import AutoencoderKL, VaeSpec
 from atelier.weights.archive import Stored, open_file
 from atelier.weights.load import load_into, read
@@ -52,7 +52,7 @@ def _foreign(config: dict[str, Any]) -> Any:
 
 
 def _loaded(part: Stored, groups: int) -> AutoencoderKL:
-    spec = infer.vae(Shapes.of(part), Facts(vae_groups=groups))
+    spec = autoencoder.infer(Shapes.of(part), PartFacts(groups=groups))
     return load_into(lambda: AutoencoderKL(spec), read(part, names(spec)))
 
 

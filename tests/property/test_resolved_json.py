@@ -14,8 +14,8 @@ import torch
 from annotated_types import Ge, Le
 from pydantic import BaseModel, ValidationError
 
+from atelier.checkpoints.opening import open_checkpoint
 from atelier.diffusion.catalogue import samplers, schedules
-from atelier.families.checkpoint import open_checkpoint
 from atelier.prompt import EMPHASES
 from atelier.request.model import Request
 from atelier.request.resolve import Offer, resolve

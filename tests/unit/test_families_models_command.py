@@ -14,10 +14,11 @@ from safetensors.torch import load_file, save_file
 from test_families_sd1 import model
 from typer.testing import CliRunner, Result
 
+from atelier.checkpoints.opening import open_checkpoint
+from atelier.checkpoints.write import write_diffusers, write_ldm
 from atelier.cli.models import app
 from atelier.errors import AtelierError, BadFile, StorageFull, UnknownName
-from atelier.families.checkpoint import open_checkpoint
-from atelier.families.write import write_diffusers, write_ldm
+from atelier.families.parts import UNET
 from atelier.weights.formats.safetensors import read_header
 
 
@@ -64,7 +65,7 @@ def test_inspect_reads_headers_and_hashes_when_asked(shelf: Path) -> None:
     path = shelf / "single.safetensors"
     found = json.loads(run("inspect", path, "--json").stdout)
     assert (found["family"], found["sha256"], found["bytes"]) == ("sd1", None, path.stat().st_size)
-    assert found["parts"]["unet"]["parameters"] == sum(p.numel() for p in model().unet.parameters())
+    assert found["parts"]["unet"]["parameters"] == sum(p.numel() for p in model().networks["unet"].parameters())
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     assert json.loads(run("inspect", "single", "--models-dir", shelf, "--hash", "--json").stdout)["sha256"] == digest
     text = run("inspect", path, "--hash").stdout
@@ -110,7 +111,7 @@ def test_convert_changes_precision(shelf: Path, tmp_path: Path) -> None:
     result = run("convert", "single", target, "--layout", "ldm", "--dtype", "bf16", "--models-dir", shelf)
     assert "bf16" in result.stdout
     assert {t.dtype for n, t in load_file(target).items() if n != "v_pred"} == {torch.bfloat16}
-    assert open_checkpoint(target).tensors("unet", torch.float32)["conv_in.weight"].dtype == torch.float32
+    assert open_checkpoint(target).tensors(UNET, torch.float32)["conv_in.weight"].dtype == torch.float32
 
 
 def test_what_is_there_is_not_replaced_unasked(shelf: Path, tmp_path: Path) -> None:
@@ -192,6 +193,6 @@ def test_convert_names_the_weights_as_a_variant(shelf: Path) -> None:
         "model.fp16.safetensors",
     ]
     loaded = diffusers.UNet2DConditionModel.from_pretrained(target / "unet", variant="fp16")
-    assert sum(p.numel() for p in loaded.parameters()) == sum(p.numel() for p in model().unet.parameters())
+    assert sum(p.numel() for p in loaded.parameters()) == sum(p.numel() for p in model().networks["unet"].parameters())
     back = run("convert", target, shelf / "back.safetensors", "--variant", "fp16")
     assert back.exit_code == 0

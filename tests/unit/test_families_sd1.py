@@ -16,15 +16,15 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import tiny
+from atelier.checkpoints.foreign import describe
+from atelier.checkpoints.opening import open_checkpoint
+from atelier.checkpoints.report import report
+from atelier.checkpoints.write import Modules, write_diffusers, write_ldm
 from atelier.errors import BadFile, BadInput
 from atelier.families import sd1
-from atelier.families.checkpoint import families, open_checkpoint
-from atelier.families.config import Config
-from atelier.families.facts import Facts, LatentFormat
-from atelier.families.foreign import describe
-from atelier.families.infer import Shapes
-from atelier.families.report import report
-from atelier.families.write import Modules, write_diffusers, write_ldm
+from atelier.families.facts import Facts, LatentFormat, PartFacts
+from atelier.families.parts import TEXT, UNET, VAE
+from atelier.families.shapes import Shapes
 from atelier.models.clip import ClipText, TextSpec
 from atelier.models.unet import UNet, UNetSpec
 from atelier.models.vae import AutoencoderKL, VaeSpec
@@ -36,13 +36,12 @@ TOKENIZER = ClipTokenizer.from_merges([("c", "a")], positions=6)
 
 def model(**facts: Any) -> Modules:
     torch.manual_seed(1)
-    return Modules(
-        unet=UNet(UNetSpec(widths=(8, 16), depth=(1, 0), heads=(2, 2), context=8, groups=4, blocks=1)),
-        vae=AutoencoderKL(VaeSpec(widths=(8, 8), groups=4, blocks=1)),
-        text=ClipText(TextSpec(TOKENIZER.size, 8, 1, 2, 8, 6, eos=TOKENIZER.eos)),
-        tokenizer=TOKENIZER,
-        facts=Facts(**facts),
-    )
+    networks = {
+        "unet": UNet(UNetSpec(widths=(8, 16), depth=(1, 0), heads=(2, 2), context=8, groups=4, blocks=1)),
+        "vae": AutoencoderKL(VaeSpec(widths=(8, 8), groups=4, blocks=1)),
+        "text": ClipText(TextSpec(TOKENIZER.size, 8, 1, 2, 8, 6, eos=TOKENIZER.eos)),
+    }
+    return Modules(sd1.SD1, networks, (TOKENIZER,), Facts(**facts))
 
 
 @pytest.fixture(scope="module")
@@ -73,8 +72,8 @@ def changed(path: Path, **values: object) -> None:
 def test_opening_and_reporting_import_no_torch(single: Path, folder: Path) -> None:
     code = (
         "import sys\n"
-        "from atelier.families.checkpoint import open_checkpoint\n"
-        "from atelier.families.report import report\n"
+        "from atelier.checkpoints.opening import open_checkpoint\n"
+        "from atelier.checkpoints.report import report\n"
         f"[report(open_checkpoint(p)) for p in ({str(single)!r}, {str(folder)!r})]\n"
         "sys.exit(any(m in sys.modules for m in ('torch', 'numpy', 'tokenizers')))"
     )
@@ -86,9 +85,7 @@ def test_both_layouts_say_the_same(single: Path, folder: Path) -> None:
     differ = {key for key in one if one[key] != other[key]}
     assert differ == {"path", "layout", "bytes"}
     assert (one["name"], one["family"], one["dtype"], one["size"]) == ("small", "sd1", "fp32", 32)
-    assert one["parameters"] == sum(
-        p.numel() for n in ("unet", "vae", "text") for p in getattr(model(), n).parameters()
-    )
+    assert one["parameters"] == sum(p.numel() for network in model().networks.values() for p in network.parameters())
     assert open_checkpoint(single).defaults == sd1.defaults(32)
 
 
@@ -107,11 +104,23 @@ def test_a_published_file_without_metadata_has_the_facts_of_sd15(tmp_path: Path)
     save_file(tiny, path, {"modelspec.prediction_type": "v", "modelspec.resolution": "768x512"})
     assert (open_checkpoint(path).facts.prediction, open_checkpoint(path).size) == ("velocity", 768)
     with pytest.raises(BadFile, match="1 channels, which 32 groups do not divide"):
-        open_checkpoint(path).load_unet()
+        open_checkpoint(path).load(UNET)
 
 
 @pytest.mark.parametrize(
-    "spec", ["{", "[]", '{"prediction": "v"}', '{"unet_heads": [0]}', '{"more": 1}', '{"size": 1.5}']
+    "spec",
+    [
+        "{",
+        "[]",
+        '{"prediction": "v"}',
+        '{"prediction": "flow"}',
+        '{"parts": {"unet": {"heads": [0]}}}',
+        '{"parts": {"unet": {"more": 1}}}',
+        '{"parts": {"unet": 1}}',
+        '{"parts": 1}',
+        '{"more": 1}',
+        '{"size": 1.5}',
+    ],
 )
 def test_metadata_that_lies_is_refused(spec: str, single: Path, tmp_path: Path) -> None:
     save_file(load_file(single), tmp_path / "a.safetensors", {"atelier.spec": spec})
@@ -121,8 +130,9 @@ def test_metadata_that_lies_is_refused(spec: str, single: Path, tmp_path: Path) 
 
 
 def test_facts_survive_json() -> None:
-    facts = Facts(prediction="velocity", size=64, latent_shift=-0.1, unet_heads=(1, 2), text_act="gelu", zero_snr=True)
-    facts = replace(facts, cfg_scale=3.5)
+    facts = Facts(prediction="velocity", size=64, latent_shift=-0.1, zero_snr=True)
+    facts = replace(facts, cfg_scale=3.5).knowing("unet", PartFacts(heads=(1, 2), groups=4))
+    facts = facts.knowing("text", PartFacts(heads=(3,), act="gelu", eos=7))
     assert Facts.from_json(facts.to_json(), Path("file")) == facts
     assert Facts.from_json("{}", Path("file")) == Facts()
 
@@ -166,22 +176,22 @@ def test_missing_surplus_and_misshapen_tensors_are_named(single: Path, tmp_path:
         return open_checkpoint(path)
 
     with pytest.raises(BadFile, match=rf"lacks 1 tensor \({conv}\)"):
-        opened({conv: None}).load_unet()
+        opened({conv: None}).load(UNET)
     with pytest.raises(BadFile, match=r"has 1 tensor \(first_stage_model\.extra\) that no module takes"):
-        opened({"first_stage_model.extra": torch.ones(1)}).load_vae()
+        opened({"first_stage_model.extra": torch.ones(1)}).load(VAE)
     with pytest.raises(BadFile, match=r"middle\.resnet1\.conv1\.weight is 16x16x1x1 where 16x16x3x3 is needed"):
-        opened({conv: torch.ones(16, 16, 1, 1)}).load_unet()
+        opened({conv: torch.ones(16, 16, 1, 1)}).load(UNET)
     with pytest.raises(BadFile, match=r"has 1 tensor \(surprise\) beside the parts of a"):
         opened({"surprise": torch.ones(1)})
     found = opened({"model_ema.decay": torch.ones(()), "alphas_cumprod": torch.ones(9)})
     assert found.ignored == ("alphas_cumprod", "model_ema.decay")
-    assert found.load_unet().spec == model().unet.spec
+    assert found.load(UNET).spec == model().spec(UNET)
 
 
 def test_a_tokenizer_larger_than_the_text_encoder_is_refused(single: Path, tmp_path: Path) -> None:
     save_file(load_file(single), tmp_path / "a.safetensors")
     with pytest.raises(BadFile, match="tokenizer of 49408 tokens and a text encoder for 515"):
-        _ = open_checkpoint(tmp_path / "a.safetensors").tokenizer
+        _ = open_checkpoint(tmp_path / "a.safetensors").tokenizers
 
 
 def _remove(name: str) -> Callable[[Path], None]:
@@ -267,14 +277,14 @@ def test_code_in_a_folder_is_never_imported(copied: Path) -> None:
     (copied / "unet" / "custom.py").write_text("raise SystemExit")
     changed(copied / "unet" / "config.json", auto_map={"AutoModel": "custom.Net"})
     changed(copied / "model_index.json", custom_pipeline="custom")
-    assert open_checkpoint(copied).load_unet().spec == model().unet.spec
+    assert open_checkpoint(copied).load(UNET).spec == model().spec(UNET)
 
 
 def test_a_layout_that_diffusers_cannot_say_is_refused(tmp_path: Path) -> None:
     odd = model()
     spec = UNetSpec(widths=(8, 16), depth=(1, 1), mid_depth=2, heads=(2, 2), context=8, groups=4, blocks=1)
     with pytest.raises(BadInput, match="write the ldm layout"):
-        write_diffusers(Modules(UNet(spec), odd.vae, odd.text, TOKENIZER, Facts()), tmp_path / "a")
+        write_diffusers(Modules(sd1.SD1, {**odd.networks, "unet": UNet(spec)}, (TOKENIZER,), Facts()), tmp_path / "a")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -283,12 +293,6 @@ def test_the_hash_of_a_folder_is_over_the_weights_of_every_part(folder: Path) ->
     files += ("vae/diffusion_pytorch_model.safetensors",)
     lines = "".join(f"{name} {hashlib.sha256((folder / name).read_bytes()).hexdigest()}\n" for name in files)
     assert open_checkpoint(folder).sha256() == hashlib.sha256(lines.encode()).hexdigest()
-
-
-def test_every_family_knows_its_own_files_only(single: Path, folder: Path) -> None:
-    for family in families().values():
-        assert family.in_file(open_checkpoint(single).parts["unet"].archive) == (family.name == "sd1")
-        assert family.in_folder(Config.read(folder / "model_index.json")) == (family.name == "sd1")
 
 
 @pytest.mark.parametrize(
@@ -334,7 +338,7 @@ def test_shapes_that_cannot_be_are_refused() -> None:
 def test_models_that_work_on_a_picture_keep_their_pipeline(channels: int, pipeline: str, tmp_path: Path) -> None:
     write_diffusers(tiny.modules(in_channels=channels), tmp_path / "a")
     assert json.loads((tmp_path / "a" / "model_index.json").read_text())["_class_name"] == pipeline
-    assert open_checkpoint(tmp_path / "a").unet_spec.in_channels == channels
+    assert open_checkpoint(tmp_path / "a").spec(UNET).in_channels == channels
 
 
 def test_a_model_of_a_pipeline_that_is_not_known_is_no_folder(tmp_path: Path) -> None:
@@ -349,4 +353,4 @@ def test_a_projection_of_one_number_is_named(tmp_path: Path) -> None:
     tensors["cond_stage_model.transformer.text_projection.weight"] = torch.tensor(1.0)
     save_file(tensors, tmp_path / "a.safetensors")
     with pytest.raises(BadFile, match="text_projection"):
-        _ = open_checkpoint(tmp_path / "a.safetensors").text_spec
+        _ = open_checkpoint(tmp_path / "a.safetensors").spec(TEXT)

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from atelier.checkpoints.embedded import EMBEDDED, embedded_folder
 from atelier.errors import BadFile, UnknownName
-from atelier.families.embedded import EMBEDDED, embedded_folder
 from atelier.runtime.library import Library, Model
 
 

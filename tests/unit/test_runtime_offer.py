@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from atelier.checkpoints.checkpoint import Checkpoint
+from atelier.checkpoints.opening import open_checkpoint
 from atelier.diffusion.catalogue import samplers, schedules
 from atelier.errors import BadInput, UnknownName
-from atelier.families.checkpoint import Checkpoint, open_checkpoint
 from atelier.request.model import Request
 from atelier.request.resolve import Method, Offer, ignored, resolve
 from atelier.request.resolved import ResolvedSampling

@@ -10,8 +10,8 @@ import torch
 from safetensors.torch import load_file
 
 import tiny
-from atelier.families.checkpoint import open_checkpoint
-from atelier.families.write import write_diffusers
+from atelier.checkpoints.opening import open_checkpoint
+from atelier.checkpoints.write import write_diffusers
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "lib" / "average.py"
 UNET = "unet/diffusion_pytorch_model.safetensors"
@@ -25,8 +25,8 @@ def average(*arguments: object) -> subprocess.CompletedProcess[str]:
 def test_every_weight_is_the_mean_and_the_rest_is_the_first_ones(tmp_path: Path) -> None:
     for name, seed in (("one", 1), ("two", 2)):
         parts = tiny.modules()
-        tiny.randomize(parts.unet, seed)
-        tiny.randomize(parts.vae, seed)
+        tiny.randomize(parts.networks["unet"], seed)
+        tiny.randomize(parts.networks["vae"], seed)
         write_diffusers(parts, tmp_path / name, torch.float16)
     done = average(tmp_path / "one", tmp_path / "two", 0.75, tmp_path / "mean")
     assert done.returncode == 0, done.stderr

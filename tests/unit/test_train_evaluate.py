@@ -12,11 +12,11 @@ import pytest
 from numpy.typing import NDArray
 
 import tiny
+from atelier.checkpoints.embedded import embedded_folder
+from atelier.checkpoints.opening import open_checkpoint
 from atelier.cli.app import run
 from atelier.compose import engine
 from atelier.errors import BadFile
-from atelier.families.checkpoint import open_checkpoint
-from atelier.families.embedded import embedded_folder
 from atelier.request.model import Request
 from atelier.train import evaluate
 from atelier.train.data import scenes

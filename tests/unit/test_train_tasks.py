@@ -16,10 +16,10 @@ import torch
 import torch.nn.functional as F
 
 import training_support as support
+from atelier.checkpoints.embedded import embedded_folder
 from atelier.diffusion.levels import scaled_linear
 from atelier.diffusion.parameterization import EPSILON, VELOCITY
 from atelier.errors import BadFile, BadInput, NotFinite
-from atelier.families.embedded import embedded_folder
 from atelier.models.clip import TextSpec, VisionSpec
 from atelier.models.vae import AutoencoderKL, VaeSpec
 from atelier.nn.conv import channels_last

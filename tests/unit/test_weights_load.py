@@ -16,7 +16,7 @@ from atelier.weights.cast import cast, precision
 from atelier.weights.formats.safetensors import save
 from atelier.weights.hashes import HashCache, file_sha256, files_sha256, short
 from atelier.weights.load import load_into, match, read
-from atelier.weights.names.name import Layout, Name, Pointwise
+from atelier.weights.names.name import Layout, Name, Pointwise, Rows
 from atelier.weights.save import stored_as
 
 
@@ -130,6 +130,54 @@ def shards(folder: Path, weight_map: object) -> Path:
     path = folder / "s.safetensors.index.json"
     path.write_text(json.dumps({"metadata": {}, "weight_map": weight_map}))
     return path
+
+
+FUSED: frozenset[Layout] = frozenset({"ldm"})
+ATTENTION = (
+    Name("k", "in_proj", "k_proj", Rows(3, 2, 9, FUSED)),
+    Name("q", "in_proj", "q_proj", Rows(0, 3, 9, FUSED)),
+    Name("v", "in_proj", "v_proj", Rows(5, 4, 9, FUSED)),
+    Name("out", "out_proj", "out"),
+)
+"""Query, key and value of unequal sizes, one tensor in ldm; in no order."""
+
+
+def test_a_fused_tensor_is_cut_on_reading_and_joined_on_writing(tmp_path: Path) -> None:
+    whole, out = torch.randn(9, 5), torch.randn(2)
+    found = read(file_of({"net.in_proj": whole, "net.out_proj": out}, tmp_path, "ldm", "net."), ATTENTION)
+    assert {name: tuple(tensor.shape) for name, tensor in found.items()} == {
+        "q": (3, 5),
+        "k": (2, 5),
+        "v": (4, 5),
+        "out": (2,),
+    }
+    assert torch.equal(found["q"], whole[0:3])
+    assert torch.equal(found["k"], whole[3:5])
+    assert torch.equal(found["v"], whole[5:9])
+    back = stored_as(found, ATTENTION, "ldm", "net.")
+    assert back.keys() == {"net.in_proj", "net.out_proj"}
+    assert torch.equal(back["net.in_proj"], whole)
+    apart = stored_as(found, ATTENTION, "diffusers")
+    assert apart.keys() == {"q_proj", "k_proj", "v_proj", "out"}
+    again = read(file_of(apart, tmp_path, "diffusers"), ATTENTION)
+    assert all(torch.equal(again[name], tensor) for name, tensor in found.items())
+
+
+def test_a_fused_tensor_of_another_size_is_refused(tmp_path: Path) -> None:
+    for wrong in (torch.ones(8, 5), torch.ones(10, 5), torch.tensor(1.0)):
+        part = file_of({"in_proj": wrong, "out_proj": torch.ones(2)}, tmp_path)
+        with pytest.raises(BadFile, match=r"has in_proj of the shape \[.*\] where 9 rows are needed"):
+            read(part, ATTENTION)
+
+
+@pytest.mark.parametrize("left", [0, 1, 2])
+def test_names_that_leave_out_rows_write_nothing(left: int) -> None:
+    names = [name for number, name in enumerate(ATTENTION) if number != left]
+    tensors = {name.ours: torch.ones(name.rule.count if name.rule else 2, 5) for name in ATTENTION}
+    with pytest.raises(ValueError, match="in_proj: its rows"):
+        stored_as(tensors, names, "ldm")
+    with pytest.raises(ValueError, match="in_proj: its rows"):
+        stored_as(tensors | {"q": torch.ones(2, 5)}, ATTENTION, "ldm")
 
 
 def test_shards_are_one_archive(tmp_path: Path) -> None:

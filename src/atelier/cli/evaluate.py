@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from atelier.families.checkpoint import Checkpoint
+    from atelier.checkpoints.checkpoint import Checkpoint
     from atelier.runtime.engine import Engine
     from atelier.train.evaluate import Outcome, Paint, Trial
     from atelier.train.judge import Judge
@@ -32,8 +32,8 @@ def evaluate(
     """
     import json
 
+    from atelier.checkpoints.opening import open_checkpoint
     from atelier.compose import engine as make_engine
-    from atelier.families.checkpoint import open_checkpoint
     from atelier.runtime.store import Destination
     from atelier.train import evaluate as measures
 
@@ -101,16 +101,17 @@ def _retrieval(checkpoint: Checkpoint) -> float | None:
     """CLIP's R@1 among 150 captions, for a model that carries both towers."""
     import torch
 
+    from atelier.families.parts import PROJECTION, VISION
     from atelier.train.data.dataset import SceneDataset
     from atelier.train.evaluate import SEED
     from atelier.train.starts import towers_of
     from atelier.train.tasks.clip import assembled, retrieval
 
-    if not {"vision", "projection"} <= checkpoint.parts.keys():
+    if not (checkpoint.has(VISION) and checkpoint.has(PROJECTION)):
         return None
     towers = towers_of(checkpoint)
     data = SceneDataset(SEED, "held_out", towers.vision.image)
-    return retrieval(assembled(towers), data, checkpoint.tokenizer, torch.device("cpu")).r_at_1
+    return retrieval(assembled(towers), data, checkpoint.tokenizers[0], torch.device("cpu")).r_at_1
 
 
 def _write_sheets(folder: Path, outcomes: dict[str, list[Outcome]]) -> None:

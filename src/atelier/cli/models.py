@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from atelier.families.checkpoint import Checkpoint
-    from atelier.families.report import Report
+    from atelier.checkpoints.checkpoint import Checkpoint
+    from atelier.checkpoints.report import Report
     from atelier.runtime.library import Library
 
 app = typer.Typer(help="List, inspect and convert models.", no_args_is_help=True)
@@ -61,7 +61,7 @@ def inspect(
     """Say what a model is, reading its headers only."""
     import json
 
-    from atelier.families.report import report
+    from atelier.checkpoints.report import report
 
     checkpoint = _opened(model, models_dir)
     found, digest = report(checkpoint), checkpoint.sha256() if with_hash else None
@@ -116,7 +116,7 @@ def convert(
 def _write(
     checkpoint: Checkpoint, target: Path, layout: Layout, dtype: Precision | None, *, as_variant: bool, overwrite: bool
 ) -> None:
-    from atelier.families.write import write_diffusers, write_ldm
+    from atelier.checkpoints.write import write_diffusers, write_ldm
     from atelier.weights.cast import precision
 
     torch_dtype = None if dtype is None else precision(dtype.value)
@@ -129,22 +129,22 @@ def _write(
 
 def _others(path: Path) -> list[str]:
     """The folders of a model that are no part of one, such as safety_checker."""
-    from atelier.families.write import WRITTEN
+    from atelier.checkpoints.write import written
 
-    inside = path.iterdir() if path.is_dir() else ()
-    return sorted(at.name for at in inside if at.is_dir() and at.name not in WRITTEN and not at.name.startswith("."))
+    inside, ours = path.iterdir() if path.is_dir() else (), written()
+    return sorted(at.name for at in inside if at.is_dir() and at.name not in ours and not at.name.startswith("."))
 
 
 def _check_whole(checkpoint: Checkpoint) -> None:
     """Builds the networks without reading their tensors: what could not be painted with is not written either."""
-    checkpoint.load_unet()
-    checkpoint.load_vae()
-    checkpoint.load_text()
+    for part in checkpoint.family.parts:
+        if checkpoint.has(part):
+            checkpoint.load(part)
 
 
 def _check_target(target: Path, layout: Layout, *, overwrite: bool) -> None:
+    from atelier.checkpoints.write import written
     from atelier.errors import BadFile
-    from atelier.families.write import WRITTEN
     from atelier.runtime.library import FOLDER_MARK
 
     if layout is Layout.LDM and target.suffix != SINGLE_FILE:
@@ -155,7 +155,7 @@ def _check_target(target: Path, layout: Layout, *, overwrite: bool) -> None:
         return
     if not overwrite:
         raise BadFile(target, "exists already; choose another name, or add --overwrite")
-    others = sorted(path.name for path in target.iterdir() if path.name not in WRITTEN) if target.is_dir() else []
+    others = sorted(path.name for path in target.iterdir() if path.name not in written()) if target.is_dir() else []
     if others or (target.is_dir() and not (target / FOLDER_MARK).is_file()):
         lost = others[0] if others else "all that it holds"
         raise BadFile(target, f"holds something else than a model, which would be lost ({lost}); choose another name")
@@ -173,16 +173,16 @@ def _library(folders: list[Path] | None) -> Library:
 
 
 def _opened(name: str, folders: list[Path] | None, variant: str | None = None) -> Checkpoint:
-    from atelier.families.checkpoint import open_checkpoint
+    from atelier.checkpoints.opening import open_checkpoint
 
     return open_checkpoint(_library(folders).find(name).path, variant=variant)
 
 
 def _entry(name: str, path: Path) -> dict[str, object]:
     """One model of the list; a file that is no model says why."""
+    from atelier.checkpoints.opening import open_checkpoint
+    from atelier.checkpoints.report import report
     from atelier.errors import BadFile
-    from atelier.families.checkpoint import open_checkpoint
-    from atelier.families.report import report
 
     try:
         found = report(open_checkpoint(path))

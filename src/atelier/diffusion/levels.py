@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from atelier.diffusion.types import Levels
 from atelier.errors import BadInput
 
 
@@ -144,7 +145,10 @@ def downcast(levels: DiscreteLevels) -> DiscreteLevels:
     return DiscreteLevels((sigmas * (1 + 1e-7 * torch.arange(len(sigmas)))).float())
 
 
-def changed(levels: DiscreteLevels, *, is_downcast: bool, is_zero_terminal: bool) -> DiscreteLevels:
-    """The table as a request wants it: downcast first, then rescaled to end without signal, as A1111 does."""
+def changed(levels: Levels, *, is_downcast: bool, is_zero_terminal: bool) -> Levels:
+    """The table as a request wants it: downcast first, then rescaled to end without signal, as A1111 does. Levels
+    without a table stay as they are."""
+    if not isinstance(levels, DiscreteLevels):
+        return levels
     table = downcast(levels) if is_downcast else levels
     return zero_terminal(table) if is_zero_terminal else table

@@ -14,6 +14,8 @@ from torch import Tensor
 from atelier.diffusion.types import Levels, Schedule
 from atelier.errors import BadInput
 
+Table = Literal["sd1", "sdxl"]
+"""Families for which schedules were published as tables."""
 MAX_STEPS = 10_000
 MIN_SHAPE, MAX_SHAPE = 0.01, 100
 
@@ -30,7 +32,7 @@ class ScheduleOptions:
     sigma_min: float | None = None
     sigma_max: float | None = None
     rho: float | None = None
-    table: Literal["sd1", "sdxl"] = "sd1"
+    table: Table = "sd1"
     alpha: float = 0.6
     beta: float = 0.6
 

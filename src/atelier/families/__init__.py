@@ -1,4 +1,4 @@
-"""What a checkpoint is: which parts, which facts, which latents. One module per family exports SPECS.
+"""What kinds of models there are, as data: one module per family exports SPECS; `parts` holds what they are made of.
 
-Importing this package never imports torch: headers are enough to say what a file is.
+Importing this package never imports torch.
 """

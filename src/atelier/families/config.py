@@ -105,6 +105,14 @@ class Config:
             raise self.wrong(key, "true or false")
         return found
 
+    def objects(self, key: str) -> dict[str, Config]:
+        """An object whose values are objects; none where the key is absent."""
+        found = self.values.get(key, cast("dict[str, object]", {}))
+        table = cast("dict[str, object]", found) if isinstance(found, dict) else {"": found}
+        if not all(isinstance(value, dict) for value in table.values()):
+            raise self.wrong(key, "an object of objects")
+        return {name: Config(self.path, cast("dict[str, object]", value)) for name, value in table.items()}
+
     def only(self, supported: Mapping[str, tuple[object, ...]]) -> None:
         """Refuses a setting that would change the network in a way it cannot be built here."""
         for key, allowed in supported.items():

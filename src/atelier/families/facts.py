@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast, get_args
 
@@ -13,7 +13,7 @@ from atelier.families.config import Config
 if TYPE_CHECKING:
     from torch import Tensor
 
-Prediction = Literal["epsilon", "velocity"]
+Prediction = Literal["epsilon", "velocity", "flow"]
 BetaSchedule = Literal["linear", "scaled_linear", "squaredcos_cap_v2"]
 """As diffusers calls them; the first is what its schedulers mean where a configuration says nothing."""
 Activation = Literal["quick_gelu", "gelu"]
@@ -24,17 +24,51 @@ ACTIVATIONS: tuple[Activation, ...] = get_args(Activation)
 
 
 @dataclass(frozen=True, slots=True)
+class PartFacts:
+    """What one network's shapes do not say; None is what its architecture takes where nobody says anything.
+
+    heads: attention heads, one number for all levels or one for each; groups: of the group norms; act: of the
+    perceptrons; eos: the token id at which a text tower's state is pooled.
+    """
+
+    heads: tuple[int, ...] | None = None
+    groups: int | None = None
+    act: Activation | None = None
+    eos: int | None = None
+
+    @classmethod
+    def read(cls, config: Config) -> PartFacts:
+        """From one object of the JSON that `Facts.to_json` writes. Raises BadFile."""
+        config.known(cls.__dataclass_fields__)
+        return cls(
+            heads=config.wholes("heads", ()) or None,
+            groups=config.optional("groups"),
+            act=activation(config, "act") if "act" in config.values else None,
+            eos=config.optional("eos"),
+        )
+
+
+NOTHING_SAID = PartFacts()
+
+
+def activation(config: Config, key: str) -> Activation:
+    """Raises BadFile for one that is not known."""
+    return config.choice(key, ACTIVATIONS)
+
+
+@dataclass(frozen=True, slots=True)
 class Facts:
     """The defaults are Stable Diffusion 1.5's.
 
-    size: side in pixels of the pictures it was trained on, None where nobody says; latent: (z - shift) * scale is what
-    the U-Net sees; beta_*, timesteps, zero_snr: the noise levels; unet_heads: attention heads, one number for all
-    levels or one for each; *_groups: of the group norms; heads None: one for 64 channels; eos: the id that is pooled,
-    None for CLIP's own; cfg_scale: what it was made to be painted with, None where nobody says.
+    size: side in pixels of the images it was trained on; latent_side: the same in positions of the latent, where a
+    folder says that; both None where nobody says. latent: (z - shift) * scale is what the denoising network sees;
+    beta_*, timesteps, zero_snr: the noise levels; cfg_scale: what it was made to generate with, None where nobody says;
+    parts: what is known of each network, by the name of the part.
     """
 
     prediction: Prediction = "epsilon"
     size: int | None = None
+    latent_side: int | None = None
     latent_scale: float = 0.18215
     latent_shift: float = 0.0
     beta_schedule: BetaSchedule = "scaled_linear"
@@ -42,19 +76,20 @@ class Facts:
     beta_end: float = 0.012
     timesteps: int = 1000
     zero_snr: bool = False
-    unet_heads: tuple[int, ...] = (8,)
-    unet_groups: int = 32
-    vae_groups: int = 32
-    text_heads: int | None = None
-    text_act: Activation = "quick_gelu"
-    text_eos: int | None = None
-    vision_heads: int | None = None
-    vision_act: Activation = "quick_gelu"
     cfg_scale: float | None = None
+    parts: Mapping[str, PartFacts] = field(default_factory=dict[str, PartFacts])
+
+    def of(self, part: str) -> PartFacts:
+        return self.parts.get(part, NOTHING_SAID)
+
+    def knowing(self, part: str, found: PartFacts) -> Facts:
+        """The same with what was found out about one part."""
+        return replace(self, parts={**self.parts, part: found})
 
     def to_json(self) -> str:
         """For the metadata of a single file; what is None is left out."""
-        return json.dumps({key: value for key, value in asdict(self).items() if value is not None})
+        parts = {name: _said(asdict(facts)) for name, facts in self.parts.items() if facts != NOTHING_SAID}
+        return json.dumps({**_said(asdict(self)), "parts": parts})
 
     @classmethod
     def from_json(cls, text: str, source: Path) -> Facts:
@@ -64,6 +99,7 @@ class Facts:
         return cls(
             prediction=config.choice("prediction", PREDICTIONS),
             size=config.optional("size"),
+            latent_side=config.optional("latent_side"),
             latent_scale=config.number("latent_scale", cls().latent_scale),
             latent_shift=config.number("latent_shift", cls().latent_shift, low=-1e6),
             beta_schedule=config.choice("beta_schedule", ("scaled_linear", *BETA_SCHEDULES)),
@@ -71,21 +107,19 @@ class Facts:
             beta_end=config.number("beta_end", cls().beta_end),
             timesteps=config.whole("timesteps", cls().timesteps),
             zero_snr=config.flag("zero_snr", default=False),
-            unet_heads=config.wholes("unet_heads", cls().unet_heads),
-            unet_groups=config.whole("unet_groups", cls().unet_groups),
-            vae_groups=config.whole("vae_groups", cls().vae_groups),
-            text_heads=config.optional("text_heads"),
-            text_act=config.choice("text_act", ACTIVATIONS),
-            text_eos=config.optional("text_eos"),
-            vision_heads=config.optional("vision_heads"),
-            vision_act=config.choice("vision_act", ACTIVATIONS),
             cfg_scale=config.scale("cfg_scale"),
+            parts={name: PartFacts.read(found) for name, found in config.objects("parts").items()},
         )
+
+
+def _said(values: Mapping[str, object]) -> dict[str, object]:
+    return {key: value for key, value in values.items() if value is not None}
 
 
 @dataclass(frozen=True, slots=True)
 class LatentFormat:
-    """How a family's U-Net sees the autoencoder's latents. factor: pixels per latent position along a side."""
+    """How a family's denoising network sees the autoencoder's latents. factor: pixels per latent position along a
+    side."""
 
     scale: float
     shift: float
@@ -93,7 +127,7 @@ class LatentFormat:
     channels: int
 
     def scaled(self, latent: Tensor) -> Tensor:
-        """From the autoencoder's latents to the U-Net's, about unit variance."""
+        """From the autoencoder's latents to those of the denoising network, about unit variance."""
         return (latent - self.shift) * self.scale
 
     def unscaled(self, latent: Tensor) -> Tensor:
@@ -102,18 +136,14 @@ class LatentFormat:
 
 
 @dataclass(frozen=True, slots=True)
-class Defaults:
-    """What a request leaves open; width and height in pixels."""
+class ModelDefaults:
+    """What a model generates with where a request leaves it open; width and height in pixels."""
 
+    sampler: str
     steps: int
     width: int
     height: int
     cfg_scale: float
-
-
-def carried(metadata: Mapping[str, str]) -> dict[str, str]:
-    """Metadata of a file that stays with the model when it is converted: all but the container's own and ours."""
-    return {key: value for key, value in metadata.items() if key != "format" and not key.startswith("atelier.")}
 
 
 def prediction_named(name: str) -> Prediction | None:

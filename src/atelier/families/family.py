@@ -1,46 +1,121 @@
-"""A family of models as data: how its checkpoints are recognised and what they are made of."""
+"""A family of models as data: how its checkpoints are recognised, and what they are made of."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from atelier.families.config import Config
-from atelier.families.facts import Defaults, Facts
+from atelier.families.facts import Facts, LatentFormat, ModelDefaults, Prediction
+from atelier.families.part import PartSpec
+from atelier.families.shapes import Shapes
 from atelier.weights.archive import Archive
 
 if TYPE_CHECKING:
-    from atelier.models.clip import ClipText
+    from atelier.diffusion.parameterization import Parameterization
+    from atelier.diffusion.scheduling import Table
+    from atelier.diffusion.types import Levels
+    from atelier.models.clip import ClipText, TextSpec
     from atelier.nn.ports import Conditioning
-
-Part = Literal["unet", "vae", "text", "vision", "projection"]
-"""The networks of a model; `projection` is the pair of tensors with which CLIP's towers meet."""
+    from atelier.weights.tokenizer import ClipTokenizer
 
 
-class Encode(Protocol):
-    def __call__(self, text_model: ClipText, rows: Sequence[Sequence[int]], clip_skip: int = 1) -> Conditioning:
-        """What the U-Net attends to, for each row of token ids; see the family's own function."""
-        ...
+class Ends(NamedTuple):
+    """What goes into a denoising network and comes out, in channels; context: width of the text states."""
+
+    in_channels: int
+    out_channels: int
+    context: int
+
+
+@dataclass(frozen=True, slots=True)
+class Tower:
+    """One text encoder of a family and its tokenizer.
+
+    tokenizer: the folder in the diffusers layout; `atelier.` and this is the key in a single file's metadata. standard:
+    the tokenizer of a single file that brings none. least_skip: the smallest clip skip that has an effect, 2 for
+    families that were trained on the states before the last layer. normed: whether the final norm is applied.
+    """
+
+    part: PartSpec[TextSpec, ClipText]
+    tokenizer: str
+    standard: Callable[[], ClipTokenizer]
+    least_skip: int = 1
+    normed: bool = True
+
+
+Join = Callable[[Sequence["Conditioning"]], "Conditioning"]
+"""What each tower says of the same chunks, in the order of the towers -> what the denoising network is told."""
+
+
+@dataclass(frozen=True, slots=True)
+class SingleFile:
+    """How a family keeps a model in one file.
+
+    detect: whether a file is one of ours, from the names in its header; facts: what its metadata and names tell;
+    tolerated: full names that may be left unread; markers: empty tensors that say something by being there, and of
+    which models.
+    """
+
+    detect: Callable[[Archive], bool]
+    facts: Callable[[Archive], Facts]
+    tolerated: Callable[[str], bool]
+    markers: Mapping[str, Callable[[Facts], bool]]
+
+
+@dataclass(frozen=True, slots=True)
+class Folder:
+    """How a family keeps a model in a diffusers folder.
+
+    detect: whether it is one of ours, from the model_index.json (and what lies beside it); pipeline: the class of
+    diffusers that generates with a model of these ends and latent; it raises BadInput where there is none; index: what
+    else the model_index.json says. read, write: the facts of scheduler/scheduler_config.json.
+    """
+
+    detect: Callable[[Config], bool]
+    pipeline: Callable[[Ends, LatentFormat], str]
+    index: Mapping[str, object]
+    read: Callable[[Facts, Config], Facts]
+    write: Callable[[Facts], Mapping[str, object]]
 
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """prefixes: what each part's tensors begin with in a single file; tolerated: full names in a single file that may
-    be left unread; markers: those among them that say something by being there; in_file, in_folder: whether it is one
-    of ours, from the names or from the model_index; file_facts, folder_facts: what the shapes do not say; defaults: of
-    a model trained at `size` pixels."""
+    """What all models of a kind have in common.
+
+    parts: in the order in which they are shown; denoiser, autoencoder: the names of two of them. towers: the text
+    encoders; join: how their states are put together. folder: None where diffusers has no layout for it.
+    predictions: what its models may predict. levels, parameterization: the noise that a model of these facts was
+    trained on, and what its output means; a flow is known by the latter. latent: from the shapes of the autoencoder;
+    ends: from the shapes of the denoiser. defaults: of a model trained at this size in pixels; latent_side: positions
+    along a side of the latent where nobody says the size. table: whose columns of the tabulated schedules (Align Your
+    Steps) are right for it, None where there are none.
+    """
 
     name: str
     title: str
     aliases: tuple[str, ...]
-    prefixes: Mapping[Part, str]
-    tolerated: Callable[[str], bool]
-    markers: frozenset[str]
-    in_file: Callable[[Archive], bool]
-    in_folder: Callable[[Config], bool]
-    file_facts: Callable[[Archive], Facts]
-    folder_facts: Callable[[Path, Mapping[Part, Archive]], Facts]
-    defaults: Callable[[int], Defaults]
-    encode: Encode
+    parts: tuple[PartSpec[Any, Any], ...]
+    denoiser: str
+    autoencoder: str
+    towers: tuple[Tower, ...]
+    join: Join
+    single: SingleFile
+    folder: Folder | None
+    predictions: tuple[Prediction, ...]
+    levels: Callable[[Facts], Levels]
+    parameterization: Callable[[Facts], Parameterization]
+    latent: Callable[[Shapes, Facts], LatentFormat]
+    ends: Callable[[Shapes], Ends]
+    defaults: Callable[[int], ModelDefaults]
+    latent_side: int
+    table: Table | None
+
+    def part(self, name: str) -> PartSpec[Any, Any] | None:
+        return next((part for part in self.parts if part.name == name), None)
+
+    @property
+    def prefixes(self) -> tuple[str, ...]:
+        """What the tensors of all parts begin with in a single file."""
+        return tuple(part.prefix for part in self.parts)

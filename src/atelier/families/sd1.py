@@ -5,25 +5,15 @@ Key lists of published files: prefixes, EMA copies and schedule buffers of CompV
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from types import MappingProxyType
-
-from atelier.families import folder
+from atelier.errors import BadInput
+from atelier.families import discrete
 from atelier.families.config import Config
-from atelier.families.facts import Defaults, Facts, prediction_named
-from atelier.families.family import Family, Part
-from atelier.families.text import clip_states
+from atelier.families.facts import Facts, LatentFormat, ModelDefaults, prediction_named
+from atelier.families.family import Ends, Family, Folder, SingleFile, Tower
+from atelier.families.joining import side_by_side
+from atelier.families.parts import PROJECTION, TEXT, UNET, VAE, VISION, autoencoder, unet
+from atelier.families.parts.clip import clip_l
 from atelier.weights.archive import Archive
-
-PREFIXES: Mapping[Part, str] = MappingProxyType(
-    {
-        "unet": "model.diffusion_model.",
-        "vae": "first_stage_model.",
-        "text": "cond_stage_model.",
-        "vision": "image_encoder.",
-        "projection": "projection.",
-    }
-)
 
 LEFTOVERS = frozenset(
     {
@@ -36,7 +26,7 @@ LEFTOVERS = frozenset(
 )
 """Buffers of training that files may carry; all of them can be computed."""
 
-MARKERS = frozenset({"v_pred", "ztsnr"})
+VELOCITY, ZERO_SNR = "v_pred", "ztsnr"
 """Empty tensors whose name says what the model predicts, and that its last noise level has no signal."""
 
 LEFTOVER_PREFIXES = ("model_ema.", "first_stage_model.loss.", "first_stage_model.model_ema.")
@@ -57,7 +47,12 @@ SD2_CONTEXT = 1024
 
 def tolerated(name: str) -> bool:
     """Whether a tensor of a single file may be left unread."""
-    return name in LEFTOVERS or name in MARKERS or name.startswith(LEFTOVER_PREFIXES) or name.endswith(LEFTOVER_ENDING)
+    return (
+        name in LEFTOVERS
+        or name in {VELOCITY, ZERO_SNR}
+        or name.startswith(LEFTOVER_PREFIXES)
+        or name.endswith(LEFTOVER_ENDING)
+    )
 
 
 def in_file(archive: Archive) -> bool:
@@ -67,30 +62,38 @@ def in_file(archive: Archive) -> bool:
 
 
 def in_folder(index: Config) -> bool:
-    """The same class of diffusers paints with SD 2.x, which only the width of the text states tells apart."""
+    """The same class of diffusers generates with SD 2.x, which only the width of the text states tells apart."""
     if index.values.get("_class_name") not in PIPELINES:
         return False
     return Config.read(index.path.parent / "unet" / "config.json").values.get("cross_attention_dim") != SD2_CONTEXT
 
 
 def file_facts(archive: Archive) -> Facts:
-    """From our own metadata if it is there, or else from the markers and the metadata that the community uses."""
+    """From the markers and the metadata that the community uses."""
     metadata = archive.metadata
-    ours = metadata.get("atelier.spec")
-    if ours is not None:
-        return Facts.from_json(ours, archive.path)
-    marked = (
-        "v_pred" in archive.tensors or prediction_named(metadata.get("modelspec.prediction_type", "")) == "velocity"
-    )
+    named = prediction_named(metadata.get("modelspec.prediction_type", ""))
     return Facts(
-        prediction="velocity" if marked else "epsilon",
+        prediction="velocity" if VELOCITY in archive.tensors or named == "velocity" else "epsilon",
         size=_resolution(metadata.get("modelspec.resolution", "")),
-        zero_snr="ztsnr" in archive.tensors,
+        zero_snr=ZERO_SNR in archive.tensors,
     )
 
 
-def defaults(size: int) -> Defaults:
-    return Defaults(steps=20, width=size, height=size, cfg_scale=7.0)
+def pipeline(ends: Ends, latent: LatentFormat) -> str:
+    """The class of diffusers that knows what the U-Net is given beside the latent: nothing, a masked image, an
+    image."""
+    beside = ends.in_channels - latent.channels
+    names = {0: "", latent.channels + 1: "Inpaint", latent.channels: "InstructPix2Pix"}
+    if beside not in names:
+        raise BadInput(
+            f"a U-Net of {ends.in_channels} channels for a latent of {latent.channels}: diffusers' folder of such a "
+            "model is not known here; write one file, which keeps it as it is"
+        )
+    return f"StableDiffusion{names[beside]}Pipeline"
+
+
+def defaults(size: int) -> ModelDefaults:
+    return ModelDefaults(sampler="DPM++ 2M", steps=20, width=size, height=size, cfg_scale=7.0)
 
 
 def _resolution(text: str) -> int | None:
@@ -98,19 +101,35 @@ def _resolution(text: str) -> int | None:
     return int(side) if side.isascii() and side.isdigit() and 0 < int(side) <= 4096 else None
 
 
-SPECS = (
-    Family(
-        name="sd1",
-        title="Stable Diffusion 1.x",
-        aliases=("sd15", "stable-diffusion-v1"),
-        prefixes=PREFIXES,
+SD1 = Family(
+    name="sd1",
+    title="Stable Diffusion 1.x",
+    aliases=("sd15", "stable-diffusion-v1"),
+    parts=(UNET, VAE, TEXT, VISION, PROJECTION),
+    denoiser=UNET.name,
+    autoencoder=VAE.name,
+    towers=(Tower(TEXT, "tokenizer", clip_l),),
+    join=side_by_side(pooled=0),
+    single=SingleFile(
+        detect=in_file,
+        facts=file_facts,
         tolerated=tolerated,
-        markers=MARKERS,
-        in_file=in_file,
-        in_folder=in_folder,
-        file_facts=file_facts,
-        folder_facts=folder.facts,
-        defaults=defaults,
-        encode=clip_states,
+        markers={VELOCITY: lambda facts: facts.prediction == "velocity", ZERO_SNR: lambda facts: facts.zero_snr},
     ),
+    folder=Folder(
+        detect=in_folder,
+        pipeline=pipeline,
+        index={"feature_extractor": [None, None], "safety_checker": [None, None], "requires_safety_checker": False},
+        read=discrete.read,
+        write=discrete.write,
+    ),
+    predictions=("epsilon", "velocity"),
+    levels=discrete.levels,
+    parameterization=discrete.predicted,
+    latent=autoencoder.latent,
+    ends=unet.ends,
+    defaults=defaults,
+    latent_side=64,
+    table="sd1",
 )
+SPECS = (SD1,)

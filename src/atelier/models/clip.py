@@ -48,6 +48,14 @@ class VisionSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class JointSpec:
+    """width: of the text states; joint: of the space that both towers are projected into."""
+
+    width: int = 768
+    joint: int = 768
+
+
+@dataclass(frozen=True, slots=True)
 class TextStates:
     """hidden: the residual stream before each layer and after the last, no final norm (clip skip n takes hidden[-n]
     and applies the final norm); last: (B, T, W) after the final norm; pooled: at the end-of-text token, projected if
@@ -153,3 +161,20 @@ class ClipVision(nn.Module):
         hidden = _run(self.layers, self.pre_norm(x), causal=False)
         pooled = self.post_norm(hidden[-1][:, 0])
         return VisionStates(hidden, pooled, None if self.projection is None else self.projection(pooled))
+
+
+class ClipJoint(nn.Module):
+    """Where CLIP's towers meet, for models whose text tower is kept without its projection.
+
+    logit_scale: the logarithm of what the cosines of two embeddings are multiplied with, a scalar.
+    """
+
+    def __init__(self, spec: JointSpec) -> None:
+        super().__init__()
+        self.spec = spec
+        self.text_projection = nn.Linear(spec.width, spec.joint, bias=False)
+        self.logit_scale = nn.Parameter(torch.zeros(()))
+
+    def forward(self, pooled: Float[Tensor, "b w"]) -> Float[Tensor, "b j"]:
+        """The embedding of a text from the tower's pooled state."""
+        return self.text_projection(pooled)

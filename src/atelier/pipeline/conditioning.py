@@ -8,53 +8,79 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from atelier.pipeline.resources import TextEncoder
+from atelier.checkpoints.text import TextEncoder, TextTower
+from atelier.nn.ports import Conditioning
 from atelier.prompt import Chunk, chunk, emphasis, weighted
-from atelier.prompt.emphasis import Effect
+from atelier.prompt.emphasis import Effect, Emphasis
 
 Group = tuple[str, ...]
-States = Mapping[Group, Mapping[str, Tensor]]
-"""Group of texts -> text -> its states (T, C): the chunks of the text one after another."""
+States = Mapping[Group, Mapping[str, Conditioning]]
+"""Group of texts -> text -> what the network is told by it: tokens (T, C), the chunks of the text one after another,
+and pooled (P,) of its first chunk."""
+ByText = Mapping[str, Sequence[Chunk]]
 
 
 @dataclass(frozen=True, slots=True)
 class _Encoded:
-    """states: (chunks, positions, C) after the final norm; weights: (chunks, positions, 1)."""
+    """What one tower says of a text: states (chunks, positions, C) before emphasis; pooled (chunks, P); weights
+    (chunks, positions, 1)."""
 
     states: Tensor
+    pooled: Tensor | None
     weights: Tensor
 
 
 def encode(groups: Sequence[Group], encoder: TextEncoder, emphasis_name: str, clip_skip: int) -> States:
-    """The states of all texts of `groups`: the text encoder is called once for every distinct one.
+    """The states of all texts of `groups`: each text encoder is called once for every distinct one.
 
-    Raises BadInput for a text with too many tokens, or a clip skip that the encoder does not have.
+    Raises BadInput for a text with too many tokens, or a clip skip that an encoder does not have.
     """
     mode = emphasis(emphasis_name)
-    chunks = {
-        text: chunk(weighted(text, mode), encoder.tokenize, encoder.marks).chunks
-        for text in dict.fromkeys(text for group in groups for text in group)
+    chunked = [_chunked(groups, tower, mode) for tower in encoder.towers]
+    lengths = {group: max(len(chunks[text]) for chunks in chunked for text in group) for group in groups}
+    said = [
+        _tower(tower, chunks, lengths, mode.effect, clip_skip)
+        for tower, chunks in zip(encoder.towers, chunked, strict=True)
+    ]
+    return {
+        group: {text: _in_a_row(encoder.join([own[group][text] for own in said])) for text in group} for group in groups
     }
-    ragged = any(len({len(chunks[text]) for text in group}) > 1 for group in groups)
-    if ragged or mode.effect == "from-empty":
-        chunks.setdefault("", chunk(weighted(""), encoder.tokenize, encoder.marks).chunks)
-    encoded = {text: _encoded(own, encoder, clip_skip) for text, own in chunks.items()}
-    return {group: _weigh(group, encoded, mode.effect) for group in groups}
 
 
-def _encoded(chunks: Sequence[Chunk], encoder: TextEncoder, clip_skip: int) -> _Encoded:
-    states = encoder.states([c.tokens for c in chunks], clip_skip).float()
-    return _Encoded(states, torch.tensor([c.weights for c in chunks]).to(states)[..., None])
+def _chunked(groups: Sequence[Group], tower: TextTower, mode: Emphasis) -> dict[str, Sequence[Chunk]]:
+    texts = dict.fromkeys(text for group in groups for text in group)
+    return {text: chunk(weighted(text, mode), tower.tokenize, tower.marks).chunks for text in texts}
 
 
-def _weigh(group: Group, encoded: Mapping[str, _Encoded], effect: Effect) -> Mapping[str, Tensor]:
-    """All texts of a group at the length of its longest, empty chunks behind the shorter ones, weights applied."""
-    length = max(len(encoded[text].states) for text in group)
+def _tower(
+    tower: TextTower, chunks: ByText, lengths: Mapping[Group, int], effect: Effect, clip_skip: int
+) -> dict[Group, dict[str, Conditioning]]:
+    """What one tower says of each text, as many chunks as its group has, weights applied."""
+    ragged = any(len(chunks[text]) < length for group, length in lengths.items() for text in group)
+    if "" not in chunks and (ragged or effect == "from-empty"):
+        chunks = {**chunks, "": chunk(weighted(""), tower.tokenize, tower.marks).chunks}
+    encoded = {text: _encoded(own, tower, clip_skip) for text, own in chunks.items()}
+    return {group: _weigh(group, encoded, effect, length) for group, length in lengths.items()}
+
+
+def _encoded(chunks: Sequence[Chunk], tower: TextTower, clip_skip: int) -> _Encoded:
+    said = tower.encode(chunks, clip_skip)
+    states, pooled = said.tokens.float(), None if said.pooled is None else said.pooled.float()
+    return _Encoded(states, pooled, torch.tensor([c.weights for c in chunks]).to(states)[..., None])
+
+
+def _weigh(group: Group, encoded: Mapping[str, _Encoded], effect: Effect, length: int) -> dict[str, Conditioning]:
+    """All texts of a group at one length, empty chunks behind the shorter ones, weights applied."""
     states = torch.stack([_padded(encoded[text].states, encoded, length) for text in group])
     weights = torch.stack([_filled(encoded[text].weights, length) for text in group])
     if bool((weights != 1).any()):
         states = _emphasised(states, weights, effect, encoded)
-    return dict(zip(group, states.flatten(1, 2), strict=True))
+    return {text: Conditioning(own, encoded[text].pooled) for text, own in zip(group, states, strict=True)}
+
+
+def _in_a_row(said: Conditioning) -> Conditioning:
+    """From (chunks, positions, C) to (chunks * positions, C), and the pooled state of the first chunk."""
+    return Conditioning(said.tokens.flatten(0, 1), None if said.pooled is None else said.pooled[0])
 
 
 def _padded(states: Tensor, encoded: Mapping[str, _Encoded], length: int) -> Tensor:

@@ -13,7 +13,7 @@ from atelier.diffusion.guidance.cfg import Guidance, cfg, level_at
 from atelier.diffusion.parameterization import Parameterization
 from atelier.diffusion.rng import Stream, fresh, silent
 from atelier.diffusion.sampling import MAX_ORDER, Options, SamplerSpec
-from atelier.diffusion.scheduling import ScheduleOptions
+from atelier.diffusion.scheduling import DEFAULTS, ScheduleOptions, Table
 from atelier.diffusion.types import Denoiser, Levels, NoiseSource
 from atelier.pipeline.prompted import PromptedNet
 from atelier.pipeline.sample import Sample
@@ -53,12 +53,13 @@ def seed_of(sample: Sample, noise: ResolvedNoise, factor: int, shape: tuple[int,
     return Seed(sample.seed, sample.variation_seed, noise.variation_strength, resized, noise.seed_delta)
 
 
-def schedule_options(sampling: ResolvedSampling) -> ScheduleOptions:
-    """What the schedule reads."""
+def schedule_options(sampling: ResolvedSampling, table: Table | None) -> ScheduleOptions:
+    """What the schedule reads; table: the family's columns of tabulated schedules."""
     return ScheduleOptions(
         sigma_min=sampling.sigma_min,
         sigma_max=sampling.sigma_max,
         rho=sampling.rho,
+        table=table or DEFAULTS.table,
         alpha=sampling.alpha,
         beta=sampling.beta,
     )

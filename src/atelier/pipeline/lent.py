@@ -12,7 +12,7 @@ from typing import Generic, Protocol, Self, cast
 import torch
 from PIL.Image import Image
 
-from atelier.families.checkpoint import Checkpoint
+from atelier.checkpoints.checkpoint import Checkpoint
 from atelier.pipeline.resources import PartOf, Resources, T
 from atelier.request.resolved import ModelRef
 

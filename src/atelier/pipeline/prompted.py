@@ -86,14 +86,19 @@ class PromptedNet:
             self._known[key] = self._assembled([self.states[line.texts][text] for line, text in active])
         return self._known[key]
 
-    def _assembled(self, rows: Sequence[Tensor]) -> list[_Call]:
-        device, dtype = self.net.device, self.net.dtype
-        lengths = dict.fromkeys(len(row) for row in rows)
-        picked = [[i for i, row in enumerate(rows) if len(row) == length] for length in lengths]
+    def _assembled(self, rows: Sequence[Conditioning]) -> list[_Call]:
+        lengths = dict.fromkeys(len(row.tokens) for row in rows)
+        picked = [[i for i, row in enumerate(rows) if len(row.tokens) == length] for length in lengths]
         return [
-            _Call(
-                torch.tensor(indices, device=device),
-                Conditioning(torch.stack([rows[i] for i in indices]).to(device, dtype)),
-            )
+            _Call(torch.tensor(indices, device=self.net.device), _stacked([rows[i] for i in indices], self.net))
             for indices in picked
         ]
+
+
+def _stacked(rows: Sequence[Conditioning], net: Net) -> Conditioning:
+    """One batch of what the network is told of each row, where it computes and in its precision."""
+    pooled = [row.pooled for row in rows if row.pooled is not None]
+    return Conditioning(
+        torch.stack([row.tokens for row in rows]).to(net.device, net.dtype),
+        torch.stack(pooled).to(net.device, net.dtype) if pooled else None,
+    )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,30 +9,14 @@ from typing import Generic, Literal, Protocol, TypeVar
 
 import torch
 from PIL.Image import Image
-from torch import Tensor
 
-from atelier.families.checkpoint import Checkpoint
+from atelier.checkpoints.checkpoint import Checkpoint
+from atelier.checkpoints.text import TextEncoder
 from atelier.models.vae import AutoencoderKL
 from atelier.nn.net import Net
-from atelier.prompt import Marks
 from atelier.request.resolved import ModelRef
 
 T_co = TypeVar("T_co", covariant=True)
-
-
-class TextEncoder(Protocol):
-    """A model's text encoder and its tokenizer."""
-
-    @property
-    def marks(self) -> Marks: ...
-
-    def tokenize(self, text: str, /) -> list[int]:
-        """Ids without marks, as many as it takes."""
-        ...
-
-    def states(self, rows: Sequence[Sequence[int]], clip_skip: int, /) -> Tensor:
-        """Rows of ids (N, T) -> what the denoiser attends to (N, T, C). Raises BadInput for a bad clip_skip."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)

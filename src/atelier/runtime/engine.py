@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from atelier.checkpoints.checkpoint import Checkpoint
+from atelier.checkpoints.embedded import EMBEDDED
 from atelier.diffusion.catalogue import samplers
 from atelier.errors import BadInput
-from atelier.families.checkpoint import Checkpoint
-from atelier.families.embedded import EMBEDDED
+from atelier.families.family import Family
 from atelier.pipeline.plan import plan
 from atelier.pipeline.run import run
 from atelier.prompt import Warn, checked, emphasis, silent, without_comments
@@ -24,7 +25,7 @@ from atelier.request.resolve import Method, Offer, ignored, resolve
 from atelier.request.resolved import ModelRef, Resolved
 from atelier.runtime.device import Device
 from atelier.runtime.library import Library, Model
-from atelier.runtime.offer import check_networks, defaults_of, drawing, method_of
+from atelier.runtime.offer import check_networks, check_suits, defaults_of, drawing, method_of
 from atelier.runtime.resources import LocalResources
 from atelier.runtime.store import Destination
 from atelier.runtime.words import Words
@@ -61,7 +62,7 @@ class Engine:
     """Paints with the models of one library on one device.
 
     hashes: remembers what files hash to. version: of Atelier, for the infotexts. budget: bytes of networks that stay in
-    memory between requests. words: where styles and wildcards are.
+    memory between requests. words: where styles and wildcards are. families: those of the models, None = all there are.
     """
 
     def __init__(
@@ -73,10 +74,11 @@ class Engine:
         version: str,
         budget: int = 0,
         words: Words | None = None,
+        families: Iterable[Family] | None = None,
     ) -> None:
         self.device, self.library, self.words = device, library, words or Words()
         self._hashes, self._version = hashes, version
-        self._resources = LocalResources(device, budget)
+        self._resources = LocalResources(device, budget, families)
 
     def resolve(self, request: Request, warn: Warn = silent) -> Resolved:
         """Leaves nothing of a request open. Raises BadInput for what cannot be generated, before any work is done."""
@@ -115,6 +117,7 @@ class Engine:
         mode = emphasis(request.emphasis).name
         offer = Offer(reference, defaults_of(model), method, mode, drawing(self.words.wildcards, warn))
         resolved = resolve(request, offer)
+        check_suits(resolved, model)
         check_networks(request, resolved, warn)
         if request.steps not in {None, resolved.sampling.steps}:
             warn(f"{request.steps} steps are not what is painted: the list of sigmas has {resolved.sampling.steps}")
@@ -186,7 +189,7 @@ def _check_hash(request: Request, model: ModelRef, warn: Warn) -> None:
 
 
 def _check_paints_from_text(model: Checkpoint) -> None:
-    expected, given = model.unet_spec.in_channels, model.latent.channels
+    expected, given = model.ends.in_channels, model.latent.channels
     if expected != given:
         raise BadInput(
             f"{model.path}: expects {expected} channels where a latent has {given} (it works on a given picture): "

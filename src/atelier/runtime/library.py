@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from atelier.checkpoints.embedded import EMBEDDED, embedded_folder
 from atelier.errors import BadFile, UnknownName
-from atelier.families.embedded import EMBEDDED, embedded_folder
 
 SINGLE_FILE = ".safetensors"
 FOLDER_MARK = "model_index.json"

@@ -6,12 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from math import lcm
 
-from atelier.diffusion.catalogue import resolve_sampler
+from atelier.checkpoints.checkpoint import Checkpoint
+from atelier.diffusion.catalogue import resolve_sampler, resolve_schedule, samplers
 from atelier.diffusion.levels import changed
 from atelier.diffusion.sampling import SamplerSpec
 from atelier.diffusion.scheduling import DEFAULTS, ScheduleSpec
 from atelier.errors import BadInput
-from atelier.families.checkpoint import Checkpoint
 from atelier.prompt import Network, Warn, checked, expand, parse
 from atelier.request.model import SIDE_STEP, Request
 from atelier.request.resolve import NO_LIMIT, Draw, Method, RequestDefaults
@@ -20,7 +20,7 @@ from atelier.request.resolved import Resolved, ResolvedSampling
 
 def method_of(model: Checkpoint, request: Request) -> Method:
     """The sampler and the schedule that the request names, with what they do on this model. Raises UnknownName."""
-    spec, schedule = resolve_sampler(request.sampler, request.scheduler)
+    spec, schedule = resolve_sampler(request.sampler or model.defaults.sampler, request.scheduler)
     is_downcast, is_zero_terminal = request.downcast_alphas, request.noise_schedule == "Zero Terminal SNR"
     levels = changed(model.levels, is_downcast=is_downcast, is_zero_terminal=is_zero_terminal)
     own = ResolvedSampling(
@@ -70,6 +70,20 @@ def drawing(wildcards: Callable[[], Mapping[str, Sequence[str]]], warn: Warn) ->
         return checked(expand(checked(text, what), seed, files, warn), what)
 
     return draw
+
+
+def check_suits(resolved: Resolved, model: Checkpoint) -> None:
+    """Raises BadInput for what this kind of model cannot be sampled with."""
+    sampling, flow, title = resolved.sampling, model.parameterization.flow, model.family.title
+    if flow and not samplers()[sampling.sampler].flow:
+        able = ", ".join(name for name, spec in samplers().items() if spec.flow)
+        raise BadInput(
+            f"the sampler {sampling.sampler} cannot sample flow models such as {title}: choose one of {able}"
+        )
+    if model.family.table is None and "table" in resolve_schedule(sampling.scheduler).uses:
+        raise BadInput(f"the schedule {sampling.scheduler} has no levels for {title}: choose another")
+    if flow and (sampling.downcast or sampling.zero_terminal):
+        raise BadInput(f"{title} has no table of noise levels: leave out downcast_alphas and noise_schedule")
 
 
 def check_networks(request: Request, resolved: Resolved, warn: Warn) -> None:

@@ -3,32 +3,31 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 from typing import TypeVar, cast
 
 import torch
 from PIL.Image import Image
-from torch import Tensor, nn
+from torch import nn
 
+from atelier.checkpoints.checkpoint import Checkpoint
+from atelier.checkpoints.opening import open_checkpoint
+from atelier.checkpoints.text import TextEncoder, TextTowers, text_encoder
 from atelier.errors import BadFile
-from atelier.families.checkpoint import Checkpoint, open_checkpoint
+from atelier.families import parts
 from atelier.families.family import Family
-from atelier.models.clip import ClipText
 from atelier.models.unet import UNet
 from atelier.models.vae import AutoencoderKL
-from atelier.pipeline.resources import PartOf, T, TextEncoder
-from atelier.prompt import Marks
+from atelier.pipeline.resources import PartOf, T
 from atelier.request.resolved import ModelRef
 from atelier.runtime.cache import ModelCache, NetRef
 from atelier.runtime.device import Device
 from atelier.runtime.store import Destination, read_image
 from atelier.weights.cast import precision_name
 from atelier.weights.hashes import HashCache
-from atelier.weights.tokenizer import ClipTokenizer
 
 M = TypeVar("M", bound=nn.Module)
 Stamp = tuple[tuple[str, int, int], ...]
@@ -39,10 +38,12 @@ class LocalResources:
     """Implements `pipeline.resources.Resources` on this machine. Threads may share one.
 
     budget: bytes of networks that stay in memory between runs; 0: each leaves as soon as a run has no more use for it.
+    families: those of the models that are opened, None = all there are.
     """
 
-    def __init__(self, device: Device, budget: int) -> None:
+    def __init__(self, device: Device, budget: int, families: Iterable[Family] | None = None) -> None:
         self._device, self.cache = device, ModelCache(budget)
+        self._families = None if families is None else tuple(families)
         self._lock = threading.Lock()
         self._opened: dict[Path, tuple[Stamp, Checkpoint]] = {}
         self._checkpoints: dict[ModelRef, Checkpoint] = {}
@@ -62,7 +63,7 @@ class LocalResources:
         stamp = _stamp(path)
         with self._lock:
             if path not in self._opened or self._opened[path][0] != stamp:
-                self._opened[path] = stamp, open_checkpoint(path)
+                self._opened[path] = stamp, open_checkpoint(path, known=self._families)
             return self._opened[path][1]
 
     def refer(self, name: str, model: Checkpoint, hashes: HashCache) -> ModelRef:
@@ -97,11 +98,10 @@ class LocalResources:
 
 
 def _bytes(part: object) -> int:
-    """What a part takes in memory: its parameters and buffers."""
-    module = part.tower if isinstance(part, _Text) else part
-    if not isinstance(module, nn.Module):
-        return 0
-    return sum(t.numel() * t.element_size() for t in (*module.parameters(), *module.buffers()))
+    """What a part takes in memory: the parameters and buffers of its networks."""
+    nets = [tower.net for tower in part.towers] if isinstance(part, TextTowers) else [part]
+    modules = [net for net in nets if isinstance(net, nn.Module)]
+    return sum(t.numel() * t.element_size() for m in modules for t in (*m.parameters(), *m.buffers()))
 
 
 def _stamp(path: Path) -> Stamp:
@@ -114,45 +114,25 @@ def _stamp(path: Path) -> Stamp:
     return tuple((name, state.st_size, state.st_mtime_ns) for name, state in states)
 
 
-@dataclass(frozen=True, slots=True)
-class _Text:
-    """A `TextEncoder`: a family's way to read rows, its tower and its tokenizer."""
-
-    family: Family
-    tower: ClipText
-    tokenizer: ClipTokenizer
-
-    @property
-    def marks(self) -> Marks:
-        own = self.tokenizer
-        return Marks(own.bos, own.eos, own.pad, own.comma, own.positions - 2)
-
-    def tokenize(self, text: str, /) -> list[int]:
-        return self.tokenizer.encode(text)
-
-    def states(self, rows: Sequence[Sequence[int]], clip_skip: int, /) -> Tensor:
-        return self.family.encode(self.tower, rows, clip_skip).tokens
-
-
 def _text(model: Checkpoint, device: Device) -> TextEncoder:
-    return _Text(model.family, _placed(model.load_text(_dtype(model, device)), device), model.tokenizer)
+    return text_encoder(model, _dtype(model, device), placed=lambda net: _placed(net, device))
 
 
 def _unet(model: Checkpoint, device: Device) -> UNet:
-    return _placed(model.load_unet(_dtype(model, device), channels_last=_lays_out(device)), device)
+    return _placed(model.load(parts.UNET, _dtype(model, device), channels_last=_lays_out(device)), device)
 
 
 def _vae(model: Checkpoint, device: Device) -> AutoencoderKL:
     dtype = _dtype(model, device)
     dtype = device.vae_dtype if dtype == device.dtype else dtype
-    return _placed(model.load_vae(dtype, channels_last=_lays_out(device)), device)
+    return _placed(model.load(parts.VAE, dtype, channels_last=_lays_out(device)), device)
 
 
 LOADERS: Mapping[str, Callable[[Checkpoint, Device], object]] = {"text": _text, "unet": _unet, "vae": _vae}
 
 
 def _dtype(model: Checkpoint, device: Device) -> torch.dtype:
-    return device.for_net(sum(prod(shape) for shape in model.parts["unet"].shapes().values()))
+    return device.for_net(sum(prod(shape) for shape in model.parts[model.family.denoiser].shapes().values()))
 
 
 def _lays_out(device: Device) -> bool:

@@ -12,8 +12,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from atelier.checkpoints.checkpoint import Checkpoint
 from atelier.errors import BadFile
-from atelier.families.checkpoint import Checkpoint
+from atelier.families.parts import VAE
 from atelier.train.batches import stack
 from atelier.train.data import scenes
 from atelier.train.data.dataset import SceneDataset
@@ -185,7 +186,7 @@ def worst(values: Sequence[float]) -> float:
 @torch.no_grad()
 def reconstruction(checkpoint: Checkpoint, count: int = SCENES) -> float:
     """Mean PSNR in dB of `count` held-out scenes through the autoencoder, in float32."""
-    vae = checkpoint.load_vae(torch.float32)
+    vae = checkpoint.load(VAE, torch.float32)
     images = to_image(stack(SceneDataset(SEED, "held_out", checkpoint.size), range(count)))
     values = [psnr(vae.decode(vae.encode(chunk).mode()), chunk) for chunk in torch.split(images, 32)]
     return float(torch.cat(values).mean())

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import torch
 
+from atelier.checkpoints.write import Modules, write_diffusers
 from atelier.families.facts import Facts
-from atelier.families.write import Modules, write_diffusers
-from atelier.models.clip import ClipText
+from atelier.families.sd1 import SD1
+from atelier.models.clip import ClipJoint, ClipText, JointSpec
 from atelier.models.unet import UNet
 from atelier.models.vae import AutoencoderKL
 from atelier.train.parts import averaged_weights, write_part
@@ -59,11 +60,12 @@ def export_model(run: Path, recipe: DenoiserRecipe) -> Path:
     states = {n: t for n, t in clip.text.state_dict().items() if not n.startswith("projection.")}
     text = load_into(lambda: ClipText(replace(clip.text.spec, projection=None)), states)
     assert clip.text.projection is not None
+    joint = ClipJoint(JointSpec(clip.text.spec.width, clip.text.projection.out_features))
+    joint.load_state_dict({"text_projection.weight": clip.text.projection.weight, "logit_scale": clip.logit_scale})
     model = Modules(
-        unet=unet,
-        vae=parts.vae,
-        text=text,
-        tokenizer=ClipTokenizer.from_folder(parts.vocabulary),
+        family=SD1,
+        networks={"unet": unet, "vae": parts.vae, "text": text, "vision": clip.vision, "projection": joint},
+        tokenizers=(ClipTokenizer.from_folder(parts.vocabulary),),
         facts=Facts(
             prediction=recipe.loss.prediction,
             size=recipe.data.size,
@@ -71,8 +73,6 @@ def export_model(run: Path, recipe: DenoiserRecipe) -> Path:
             cfg_scale=recipe.cfg_scale,
             zero_snr=recipe.loss.zero_snr,
         ),
-        vision=clip.vision,
-        projection={"text_projection.weight": clip.text.projection.weight.data, "logit_scale": clip.logit_scale.data},
     )
     write_diffusers(model, run / MODEL, torch.float16, overwrite=True)
     return run / MODEL

@@ -9,10 +9,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from atelier.checkpoints.checkpoint import Checkpoint
+from atelier.checkpoints.embedded import EMBEDDED, embedded_folder
+from atelier.checkpoints.folder import INDEX
+from atelier.checkpoints.opening import open_checkpoint
 from atelier.errors import BadFile
-from atelier.families.checkpoint import Checkpoint, open_checkpoint
-from atelier.families.embedded import EMBEDDED, embedded_folder
-from atelier.families.folder import INDEX
+from atelier.families.parts import PROJECTION, TEXT, UNET, VAE, VISION
 from atelier.models.clip import TextSpec, VisionSpec
 from atelier.models.vae import VaeSpec
 from atelier.train.parts import SETTINGS, averaged_weights, part_settings, part_weights, spec_in
@@ -44,7 +46,7 @@ def vae_at(source: Path) -> Vae:
     """The autoencoder of a run or of a model. Raises BadFile naming what has to be trained first."""
     model = _model(source)
     if model is not None:
-        return Vae(model.vae_spec, model.tensors("vae", torch.float32, mapped=False), model.facts.latent_scale)
+        return Vae(model.spec(VAE), model.tensors(VAE, torch.float32, mapped=False), model.latent.scale)
     settings = part_settings(source, "vae")
     spec, scale = spec_in(source, settings, "spec", VaeSpec), settings.get("latent_scale")
     if not isinstance(scale, float):
@@ -64,23 +66,23 @@ def towers_at(source: Path) -> Towers:
 
 def towers_of(model: Checkpoint) -> Towers:
     """The towers of a model that carries both and what they meet in. Raises BadFile for one that does not."""
-    projection, vision = model.tensors("projection", torch.float32), model.vision_spec
-    if vision is None or not projection:
+    if not (model.has(VISION) and model.has(PROJECTION)):
         raise BadFile(model.path, "has no image encoder, or no projection of the text into its space")
-    joint = projection["text_projection.weight"]
+    joint = model.load(PROJECTION, torch.float32)
     tensors = {
-        **{f"text.{name}": tensor for name, tensor in model.tensors("text", torch.float32, mapped=False).items()},
-        "text.projection.weight": joint,
-        **{f"vision.{name}": tensor for name, tensor in model.tensors("vision", torch.float32, mapped=False).items()},
-        "logit_scale": projection["logit_scale"],
+        **{f"text.{name}": tensor for name, tensor in model.tensors(TEXT, torch.float32, mapped=False).items()},
+        "text.projection.weight": joint.text_projection.weight,
+        **{f"vision.{name}": tensor for name, tensor in model.tensors(VISION, torch.float32, mapped=False).items()},
+        "logit_scale": joint.logit_scale,
     }
-    return Towers(replace(model.text_spec, projection=len(joint)), vision, tensors, model.path / TOKENIZER)
+    text = replace(model.spec(TEXT), projection=joint.spec.joint)
+    return Towers(text, model.spec(VISION), tensors, model.path / TOKENIZER)
 
 
 def unet_at(source: Path) -> Mapping[str, Tensor]:
     """The denoiser of a run (the averaged weights) or of a model, in float32. Raises BadFile."""
     model = _model(source)
-    return averaged_weights(source, "unet") if model is None else model.tensors("unet", torch.float32, mapped=False)
+    return averaged_weights(source, "unet") if model is None else model.tensors(UNET, torch.float32, mapped=False)
 
 
 def _model(source: Path) -> Checkpoint | None:

@@ -1,4 +1,4 @@
-"""The tensors of one network or checkpoint, whether they lie in one file or in several."""
+"""The tensors of one network or checkpoint, whatever format they lie in, in one file or in several."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Protocol, cast
 
 from atelier.errors import BadFile
 from atelier.weights.formats import safetensors
-from atelier.weights.formats.safetensors import Header, TensorInfo, shown
+from atelier.weights.formats.safetensors import Header, shown
 from atelier.weights.names.name import Layout
 
 if TYPE_CHECKING:
@@ -21,13 +21,68 @@ if TYPE_CHECKING:
 MAX_INDEX = 20_000_000
 
 
+class TensorInfo(Protocol):
+    """What is known of a tensor before it is read. dtype: as safetensors calls it (F16, …)."""
+
+    @property
+    def dtype(self) -> str: ...
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    @property
+    def count(self) -> int:
+        """Number of elements."""
+        ...
+
+    @property
+    def bytes(self) -> int:
+        """Of its elements on disk."""
+        ...
+
+
+class Archive(Protocol):
+    """Tensors on disk, of which only the names, dtypes and shapes have been read. `path`: what to name in messages."""
+
+    @property
+    def path(self) -> Path: ...
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """All files, in an order that does not change."""
+        ...
+
+    @property
+    def tensors(self) -> Mapping[str, TensorInfo]: ...
+
+    @property
+    def metadata(self) -> Mapping[str, str]:
+        """What the file says beside its tensors."""
+        ...
+
+    def load(
+        self,
+        names: Iterable[str],
+        *,
+        dtype: torch.dtype | None = None,
+        mapped: bool = True,
+        channels_last: bool = False,
+    ) -> dict[str, Tensor]:
+        """The named tensors, floating ones cast to `dtype`.
+
+        mapped: what needs no change may stay in the file until it is touched. channels_last: kernels (4 dimensions)
+        lie channel last in memory. Raises BadFile where the files have changed since.
+        """
+        ...
+
+
 @dataclass(frozen=True, slots=True)
-class Archive:
-    """Headers of one or several files read as one. `path` is what to name in messages."""
+class Safetensors:
+    """An `Archive`: headers of one or several safetensors files read as one."""
 
     path: Path
     headers: tuple[Header, ...]
-    tensors: Mapping[str, TensorInfo]
+    tensors: Mapping[str, safetensors.TensorInfo]
 
     @property
     def metadata(self) -> Mapping[str, str]:
@@ -45,7 +100,7 @@ class Archive:
         mapped: bool = True,
         channels_last: bool = False,
     ) -> dict[str, Tensor]:
-        """The named tensors, floating ones cast to `dtype`; see `safetensors.load`."""
+        """See `safetensors.load`."""
         wanted = set(names)
         loaded: dict[str, Tensor] = {}
         for header in self.headers:
@@ -57,7 +112,7 @@ class Archive:
 def open_file(path: Path) -> Archive:
     """Raises BadFile as `read_header` does."""
     header = safetensors.read_header(path)
-    return Archive(path, (header,), header.tensors)
+    return Safetensors(path, (header,), header.tensors)
 
 
 def open_index(path: Path) -> Archive:
@@ -67,7 +122,7 @@ def open_index(path: Path) -> Archive:
     """
     placed = _weight_map(path)
     headers = tuple(safetensors.read_header(path.parent / shard) for shard in sorted(set(placed.values())))
-    tensors: dict[str, TensorInfo] = {}
+    tensors: dict[str, safetensors.TensorInfo] = {}
     for header in headers:
         for name, info in header.tensors.items():
             if placed.get(name) != header.path.name:
@@ -76,7 +131,7 @@ def open_index(path: Path) -> Archive:
     missing = [name for name in placed if name not in tensors]
     if missing:
         raise BadFile(path, f"places {shown(missing[0])} in {shown(placed[missing[0]])}, which does not hold it")
-    return Archive(path, headers, MappingProxyType(tensors))
+    return Safetensors(path, headers, MappingProxyType(tensors))
 
 
 Tolerated = Callable[[str], bool]

@@ -11,7 +11,7 @@ from torch.overrides import TorchFunctionMode
 
 from atelier.errors import BadFile
 from atelier.weights.archive import WAY_OUT, Stored, counted
-from atelier.weights.names.name import Layout, Name
+from atelier.weights.names.name import Layout, Name, Pointwise
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -37,7 +37,8 @@ def read(
     found = match(stored, names)
     spellings = (stored.prefix + spelling for spelling in found.values())
     tensors = stored.archive.load(spellings, dtype=dtype, mapped=mapped, channels_last=channels_last)
-    return {name.ours: arrange(tensors[stored.prefix + spelling], name) for name, spelling in found.items()}
+    layout = stored.layout
+    return {name.ours: arrange(tensors[stored.prefix + spelling], name, layout) for name, spelling in found.items()}
 
 
 def match(stored: Stored, names: Iterable[Name]) -> dict[Name, str]:
@@ -52,23 +53,30 @@ def match(stored: Stored, names: Iterable[Name]) -> dict[Name, str]:
         else:
             found[name] = spelling
     surplus = shapes.keys() - found.values()
+    path = stored.archive.path
     if missing:
-        raise BadFile(stored.archive.path, f"lacks {counted(missing)}; {WAY_OUT}")
+        raise BadFile(path, f"lacks {counted(missing)}; {WAY_OUT}")
     if surplus:
-        raise BadFile(
-            stored.archive.path, f"has {counted([stored.prefix + s for s in surplus])} that no module takes; {WAY_OUT}"
-        )
+        raise BadFile(path, f"has {counted([stored.prefix + s for s in surplus])} that no module takes; {WAY_OUT}")
+    for name, spelling in found.items():
+        rows, shape = name.rows(layout), shapes[spelling]
+        if rows is not None and shape[:1] != (rows.total,):
+            problem = f"has {stored.prefix}{spelling} of the shape {list(shape)} where {rows.total} rows are needed"
+            raise BadFile(path, f"{problem}; {WAY_OUT}")
     return found
 
 
-def arrange(tensor: Tensor, name: Name) -> Tensor:
-    """A stored tensor in the shape our module keeps."""
-    return tensor if name.rule is None else _pointwise(tensor, name.rule.ours)
+def arrange(tensor: Tensor, name: Name, layout: Layout) -> Tensor:
+    """A tensor that `layout` keeps, in the shape our module keeps."""
+    rows = name.rows(layout)
+    if rows is not None:
+        return tensor.narrow(0, rows.start, rows.count)
+    return _pointwise(tensor, name.rule.ours) if isinstance(name.rule, Pointwise) else tensor
 
 
 def arrange_for(tensor: Tensor, name: Name, layout: Layout) -> Tensor:
-    """One of our tensors in the shape that `layout` keeps."""
-    return tensor if name.rule is None else _pointwise(tensor, name.rule.dimensions(layout))
+    """One of our tensors in the shape that `layout` keeps; of a tensor that it keeps in one piece, our rows."""
+    return _pointwise(tensor, name.rule.dimensions(layout)) if isinstance(name.rule, Pointwise) else tensor
 
 
 def _pointwise(tensor: Tensor, dimensions: int) -> Tensor:

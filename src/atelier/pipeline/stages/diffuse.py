@@ -9,6 +9,7 @@ from functools import partial
 from PIL.Image import Image
 from torch import Tensor
 
+from atelier.checkpoints.checkpoint import Checkpoint
 from atelier.diffusion.catalogue import resolve_sampler
 from atelier.diffusion.denoise import timed
 from atelier.diffusion.first_noise import first_noises
@@ -16,7 +17,6 @@ from atelier.diffusion.levels import changed
 from atelier.diffusion.sampling import SamplerSpec
 from atelier.diffusion.scheduling import run_sigmas
 from atelier.diffusion.types import Combinator, NoiseSource, Step
-from atelier.families.checkpoint import Checkpoint
 from atelier.nn.net import Net
 from atelier.pipeline.conditioning import States
 from atelier.pipeline.decoding import not_finite, thumbnail
@@ -77,9 +77,8 @@ class Diffuse(Stage):
         model, sampling = have.checkpoint(self.model), self.sampling
         spec, schedule = resolve_sampler(sampling.sampler, sampling.scheduler)
         levels = changed(model.levels, is_downcast=sampling.downcast, is_zero_terminal=sampling.zero_terminal)
-        whole = run_sigmas(
-            schedule.make(schedule_options(sampling)), levels, sampling.steps, discard=sampling.discard_penultimate
-        )
+        make = schedule.make(schedule_options(sampling, model.family.table))
+        whole = run_sigmas(make, levels, sampling.steps, discard=sampling.discard_penultimate)
         x, sigmas, noises = self._begun(spec, whole, model, have, values)
         prompted = PromptedNet(net, self.samples, values.read(self.states), self.adapter)
         denoise = guided(prompted, self.guidance, spec, whole, model.parameterization, levels)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from atelier.weights.names.name import Name, both, weight
 
 if TYPE_CHECKING:
-    from atelier.models.clip import TextSpec, VisionSpec
+    from atelier.models.clip import JointSpec, TextSpec, VisionSpec
 
 _ATTENTION = (("to_q", "q_proj"), ("to_k", "k_proj"), ("to_v", "v_proj"), ("to_out", "out_proj"))
 
@@ -40,6 +40,12 @@ def vision_names(spec: VisionSpec) -> Iterator[Name]:
     yield from _both("post_norm", "vision_model.post_layernorm")
     if spec.projection is not None:
         yield weight("projection", "visual_projection", "visual_projection")
+
+
+def joint_names(_: JointSpec) -> Iterator[Name]:
+    """Every parameter of `ClipJoint(spec)`; neither layout knows it, so both have our names."""
+    yield weight("text_projection", "text_projection", "text_projection")
+    yield _same("logit_scale", "logit_scale")
 
 
 def _text(spec: TextSpec) -> Iterator[Name]:

@@ -25,33 +25,55 @@ class Pointwise:
 
 
 @dataclass(frozen=True, slots=True)
+class Rows:
+    """Some rows of a tensor that one layout keeps in one piece, such as the query, key and value of an attention.
+
+    start, count: the rows that are ours; total: all rows of the stored tensor. fused: the layouts that keep them
+    together, under one name; in the others the tensor stands alone, under a name of its own.
+    """
+
+    start: int
+    count: int
+    total: int
+    fused: frozenset[Layout]
+
+
+Rule = Pointwise | Rows
+
+
+@dataclass(frozen=True, slots=True)
 class Name:
     """ours: parameter of our module; ldm, diffusers: the published names, without the prefix of the part.
 
-    rule: how the tensor is rearranged between them (None: not at all); also: older spellings accepted on reading.
+    rule: how the tensor is rearranged between them (None: not at all); also: older spellings accepted on reading. Names
+    that are rows of one stored tensor share its stored name.
     """
 
     ours: str
     ldm: str
     diffusers: str
-    rule: Pointwise | None = None
+    rule: Rule | None = None
     also: tuple[str, ...] = ()
 
     def stored(self, layout: Layout) -> str:
         """The name that is written in `layout`."""
         return self.ldm if layout == "ldm" else self.diffusers
 
+    def rows(self, layout: Layout) -> Rows | None:
+        """Which rows of the stored tensor are ours; None where that is all of it."""
+        return self.rule if isinstance(self.rule, Rows) and layout in self.rule.fused else None
+
     def spellings(self, layout: Layout) -> tuple[str, ...]:
         """The names that are read in `layout`, the usual one first."""
         return (self.stored(layout), *self.also)
 
 
-def both(ours: str, ldm: str, diffusers: str, *, rule: Pointwise | None = None) -> Iterator[Name]:
+def both(ours: str, ldm: str, diffusers: str, *, rule: Rule | None = None) -> Iterator[Name]:
     """The weight and the bias of one layer; `rule` is the weight's."""
     yield weight(ours, ldm, diffusers, rule=rule)
     yield Name(f"{ours}.bias", f"{ldm}.bias", f"{diffusers}.bias")
 
 
-def weight(ours: str, ldm: str, diffusers: str, *, rule: Pointwise | None = None) -> Name:
+def weight(ours: str, ldm: str, diffusers: str, *, rule: Rule | None = None) -> Name:
     """The weight of a layer without bias."""
     return Name(f"{ours}.weight", f"{ldm}.weight", f"{diffusers}.weight", rule)

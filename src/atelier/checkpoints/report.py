@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import asdict, dataclass
 
-from atelier.families import infer
-from atelier.families.checkpoint import PRECISIONS, Checkpoint
-from atelier.families.infer import Shapes
+from atelier.checkpoints.checkpoint import PRECISIONS, Checkpoint
 from atelier.weights.archive import Stored
 from atelier.weights.formats.safetensors import TORCH_NAMES
 
@@ -54,7 +52,7 @@ class Report:
 def report(checkpoint: Checkpoint) -> Report:
     """Raises BadFile where the headers already show that a network cannot be built."""
     parts = {part: _part(stored) for part, stored in checkpoint.parts.items()}
-    unet, latent = infer.unet_ends(Shapes.of(checkpoint.parts["unet"])), checkpoint.latent
+    ends, latent = checkpoint.ends, checkpoint.latent
     return Report(
         name=checkpoint.name,
         path=str(checkpoint.path),
@@ -64,15 +62,15 @@ def report(checkpoint: Checkpoint) -> Report:
         dtype=checkpoint.dtype,
         prediction=checkpoint.facts.prediction,
         size=checkpoint.size,
-        in_channels=unet.in_channels,
-        context=unet.context,
+        in_channels=ends.in_channels,
+        context=ends.context,
         latent_channels=latent.channels,
         latent_factor=latent.factor,
         latent_scale=latent.scale,
         latent_shift=latent.shift,
         parameters=sum(part.parameters for part in parts.values()),
         bytes=sum(file.stat().st_size for file in checkpoint.files),
-        parts={str(part): found for part, found in parts.items()},
+        parts=parts,
         ignored=checkpoint.ignored,
         metadata=dict(checkpoint.metadata),
     )

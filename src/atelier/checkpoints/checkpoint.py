@@ -1,0 +1,187 @@
+"""A model on disk, whatever its family: what its headers say, and its networks when they are asked for."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from atelier.errors import BadFile, BadInput
+from atelier.families.facts import Facts, LatentFormat, ModelDefaults
+from atelier.families.family import Ends, Family, Tower
+from atelier.families.part import PartSpec
+from atelier.families.shapes import Shapes
+from atelier.weights.archive import WAY_OUT, Stored
+from atelier.weights.formats.safetensors import FLOATS, TORCH_NAMES
+from atelier.weights.hashes import HashCache, files_sha256
+from atelier.weights.names.name import Layout
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+    from atelier.diffusion.parameterization import Parameterization
+    from atelier.diffusion.types import Levels
+    from atelier.weights.tokenizer import ClipTokenizer
+
+PRECISIONS: Mapping[str, str] = MappingProxyType({"F32": "fp32", "F16": "fp16", "BF16": "bf16"})
+S = TypeVar("S")
+M = TypeVar("M", bound="nn.Module")
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A model on disk, known from its headers and settings; networks are read when they are asked for.
+
+    layout: how it is stored; facts: what the shapes do not say; parts: where each network lies, by the name of the
+    part; ignored: names of the tensors that nothing reads; metadata: what the file says about the model beside its
+    tensors.
+    """
+
+    path: Path
+    family: Family
+    layout: Layout
+    facts: Facts
+    parts: Mapping[str, Stored]
+    ignored: tuple[str, ...]
+    metadata: Mapping[str, str]
+
+    @property
+    def name(self) -> str:
+        """What infotexts call the model: the name of the file or folder."""
+        path = self.path.absolute()
+        return path.stem if self.layout == "ldm" else path.name
+
+    def has(self, part: PartSpec[Any, Any]) -> bool:
+        """Whether the model has this part, as a network of this architecture."""
+        own = self.family.part(part.name)
+        return own is not None and own.network is part.network and part.name in self.parts
+
+    def spec(self, part: PartSpec[S, Any]) -> S:
+        """What shapes the network. A part is known by its name and architecture; where it lies is the family's affair.
+
+        Raises BadFile where the model has no such part, or the shapes are no such network's.
+        """
+        return part.network.infer(Shapes.of(self._stored(part)), self.facts.of(part.name))
+
+    def load(
+        self,
+        part: PartSpec[S, M],
+        dtype: torch.dtype | None = None,
+        *,
+        mapped: bool = True,
+        channels_last: bool = False,
+    ) -> M:
+        """The network, floating tensors as `dtype` (None: as they are stored).
+
+        `mapped` says whether tensors that need no change stay in the file until they are touched; `channels_last` lays
+        out kernels as convolutions of the CPU and of CUDA prefer them. Strict: raises BadFile for every tensor missing,
+        left over or misshapen, and where the model has no such part.
+        """
+        from atelier.weights.load import load_into
+
+        spec = self.spec(part)
+        tensors = self.tensors(part, dtype, mapped=mapped, channels_last=channels_last)
+        return load_into(lambda: part.network.build(spec), tensors, source=self._stored(part).archive.path)
+
+    def tensors(
+        self,
+        part: PartSpec[Any, Any],
+        dtype: torch.dtype | None = None,
+        *,
+        mapped: bool = True,
+        channels_last: bool = False,
+    ) -> dict[str, Tensor]:
+        """The tensors of a network by our names; see `load`."""
+        from atelier.weights.load import read
+
+        names = part.network.names(self.spec(part))
+        return read(self._stored(part), names, dtype=dtype, mapped=mapped, channels_last=channels_last)
+
+    @property
+    def latent(self) -> LatentFormat:
+        return self.family.latent(Shapes.of(self.parts[self.family.autoencoder]), self.facts)
+
+    @property
+    def ends(self) -> Ends:
+        """What goes into the denoising network and comes out. Raises BadFile where the shapes are no such network's."""
+        return self.family.ends(Shapes.of(self.parts[self.family.denoiser]))
+
+    @property
+    def size(self) -> int:
+        """The side in pixels that the model was trained on."""
+        return trained_size(self.family, self.facts, self.latent)
+
+    @property
+    def defaults(self) -> ModelDefaults:
+        own, said = self.family.defaults(self.size), self.facts.cfg_scale
+        return own if said is None else replace(own, cfg_scale=said)
+
+    @property
+    def parameterization(self) -> Parameterization:
+        return self.family.parameterization(self.facts)
+
+    @property
+    def levels(self) -> Levels:
+        """Raises BadFile for a noise schedule that is impossible."""
+        facts = self.facts
+        try:
+            return self.family.levels(facts)
+        except BadInput as error:
+            said = f"{facts.timesteps} timesteps, beta_start {facts.beta_start:g}, beta_end {facts.beta_end:g}"
+            raise BadFile(self.path, f"its noise schedule is impossible ({said}); {WAY_OUT}") from error
+
+    @property
+    def tokenizers(self) -> tuple[ClipTokenizer, ...]:
+        """Each text encoder's own, or else its family's. Raises BadFile where one has more ids than its tower knows."""
+        return tuple(self._tokenizer(tower) for tower in self.family.towers)
+
+    @property
+    def dtype(self) -> str:
+        """The dtype of most bytes: fp32, fp16, bf16, or what the file calls it."""
+        weight: Counter[str] = Counter()
+        for stored in self.parts.values():
+            for info in stored.infos().values():
+                weight[info.dtype] += info.bytes if info.dtype in FLOATS else 0
+        kind = weight.most_common(1)[0][0]
+        return PRECISIONS.get(kind, TORCH_NAMES[kind])
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The weights files, each once."""
+        return tuple(dict.fromkeys(file for stored in self.parts.values() for file in stored.archive.files))
+
+    def sha256(self, cache: HashCache | None = None) -> str:
+        """64 hex digits: of the file itself, or over all weights files of a folder."""
+        return files_sha256(self.files, self.path, cache or HashCache())
+
+    def _stored(self, part: PartSpec[Any, Any]) -> Stored:
+        if not self.has(part):
+            raise BadFile(self.path, f"has no {part.title}")
+        return self.parts[part.name]
+
+    def _tokenizer(self, tower: Tower) -> ClipTokenizer:
+        from atelier.weights.tokenizer import ClipTokenizer
+
+        spec, key = self.spec(tower.part), f"atelier.{tower.tokenizer}"
+        metadata = self._stored(tower.part).archive.metadata
+        if self.layout == "diffusers":
+            found = ClipTokenizer.from_folder(self.path / tower.tokenizer)
+        elif key in metadata:
+            found = ClipTokenizer.from_json(metadata[key], self.path)
+        else:
+            found = tower.standard()
+        if found.size > spec.vocab:
+            raise BadFile(
+                self.path,
+                f"has a tokenizer of {found.size} tokens and a text encoder for {spec.vocab}: they are of two models",
+            )
+        return replace(found, positions=min(found.positions, spec.positions))
+
+
+def trained_size(family: Family, facts: Facts, latent: LatentFormat) -> int:
+    """The side in pixels that a model was trained on: what is said of it, or else what its family was trained on."""
+    return facts.size or (facts.latent_side or family.latent_side) * latent.factor

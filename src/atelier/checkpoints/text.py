@@ -1,0 +1,156 @@
+"""A model's text encoders: from chunks of a prompt to what its denoising network is told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Protocol
+
+from atelier.checkpoints.checkpoint import Checkpoint
+from atelier.errors import BadInput
+from atelier.families.family import Join, Tower
+from atelier.prompt import Chunk, Marks, Patch, Weighted, chunk
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from atelier.models.clip import ClipText
+    from atelier.nn.ports import Conditioning
+    from atelier.weights.tokenizer import ClipTokenizer
+
+Vectors = Mapping[str, "Tensor"]
+"""Of textual inversions, by name: (vectors, width of the tower)."""
+NO_VECTORS: Vectors = MappingProxyType({})
+
+
+class TextTower(Protocol):
+    """One text encoder with its tokenizer."""
+
+    @property
+    def marks(self) -> Marks: ...
+
+    def tokenize(self, text: str, /) -> list[int]:
+        """Ids without marks, as many as it takes."""
+        ...
+
+    def encode(self, chunks: Sequence[Chunk], clip_skip: int = 1, vectors: Vectors = NO_VECTORS, /) -> Conditioning:
+        """The states of N chunks made with these marks, tokens (N, T, C) and pooled (N, P).
+
+        The weights of the chunks are not applied. Raises BadInput for a clip skip that the tower does not have, and for
+        an inversion that is not among `vectors` or has others than the chunks say.
+        """
+        ...
+
+
+class TextEncoder(Protocol):
+    """All text encoders of a model.
+
+    A text is cut into chunks for each tower by itself, with the tower's own marks. Weights of words act on the states
+    of each tower, before they are joined.
+    """
+
+    @property
+    def towers(self) -> tuple[TextTower, ...]: ...
+
+    def join(self, states: Sequence[Conditioning], /) -> Conditioning:
+        """What all towers say of the same text, in their order, each with as many chunks as the others."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ClipTower:
+    """A `TextTower`: CLIP's network, its tokenizer, and how the family reads it."""
+
+    net: ClipText
+    tokenizer: ClipTokenizer
+    least_skip: int = 1
+    normed: bool = True
+
+    @property
+    def marks(self) -> Marks:
+        own = self.tokenizer
+        return Marks(own.bos, own.eos, own.pad, own.comma, own.positions - 2)
+
+    def tokenize(self, text: str, /) -> list[int]:
+        return self.tokenizer.encode(text)
+
+    def encode(self, chunks: Sequence[Chunk], clip_skip: int = 1, vectors: Vectors = NO_VECTORS, /) -> Conditioning:
+        """Clip skip n takes the states n-1 layers before the last, through the same final norm, as A1111 does."""
+        import torch
+
+        from atelier.nn.ports import Conditioning
+
+        layers, embedding = self.net.spec.layers, self.net.token_embedding
+        if not 1 <= clip_skip <= layers:
+            raise BadInput(
+                f"clip skip {clip_skip}: this model's text encoder has {layers} layers, choose 1 to {layers}"
+            )
+        tokens = torch.tensor([c.tokens for c in chunks], dtype=torch.int64, device=embedding.weight.device)
+        states = self.net.encode(_patched(embedding(tokens), chunks, vectors), tokens)
+        skip = max(clip_skip, self.least_skip)
+        if skip == 1 and self.normed:
+            return Conditioning(states.last, states.pooled)
+        hidden = states.hidden[-skip]
+        return Conditioning(self.net.final_norm(hidden) if self.normed else hidden, states.pooled)
+
+
+@dataclass(frozen=True, slots=True)
+class TextTowers:
+    """A `TextEncoder` of several CLIPs, or of one."""
+
+    towers: tuple[ClipTower, ...]
+    joining: Join
+
+    def join(self, states: Sequence[Conditioning], /) -> Conditioning:
+        return self.joining(states)
+
+
+Placed = Callable[["ClipText"], "ClipText"]
+
+
+def text_encoder(
+    model: Checkpoint, dtype: torch.dtype | None = None, *, placed: Placed | None = None, mapped: bool = True
+) -> TextTowers:
+    """The text encoders of a model. placed: puts each network where it is to compute. Raises BadFile as `load` does."""
+
+    def loaded(tower: Tower, tokenizer: ClipTokenizer) -> ClipTower:
+        net = model.load(tower.part, dtype, mapped=mapped)
+        return ClipTower(net if placed is None else placed(net), tokenizer, tower.least_skip, tower.normed)
+
+    towers = zip(model.family.towers, model.tokenizers, strict=True)
+    return TextTowers(tuple(loaded(tower, own) for tower, own in towers), model.family.join)
+
+
+def encode(encoder: TextEncoder, texts: Sequence[str], clip_skip: int = 1) -> Conditioning:
+    """Texts as they stand, brackets and all, each cut to one chunk: tokens (N, T, C), pooled (N, P)."""
+    return encoder.join([tower.encode(_first_chunks(tower, texts), clip_skip) for tower in encoder.towers])
+
+
+def _first_chunks(tower: TextTower, texts: Sequence[str]) -> list[Chunk]:
+    return [chunk([Weighted(text)], tower.tokenize, tower.marks, backtrack=0).chunks[0] for text in texts]
+
+
+def _patched(embedded: Tensor, chunks: Sequence[Chunk], vectors: Vectors) -> Tensor:
+    """Token embeddings (N, T, W) with the vectors of inversions in their places."""
+    if not any(c.patches for c in chunks):
+        return embedded
+    embedded = embedded.clone()
+    for row, own in zip(embedded, chunks, strict=True):
+        for patch in own.patches:
+            row[patch.at : patch.at + patch.count] = _vectors(vectors, patch, row.shape[1]).to(row)
+    return embedded
+
+
+def _vectors(vectors: Vectors, patch: Patch, width: int) -> Tensor:
+    """(count, width). Raises BadInput."""
+    if patch.name not in vectors:
+        raise BadInput(f"the textual inversion {patch.name!r} is not there")
+    found = vectors[patch.name][patch.first : patch.first + patch.count]
+    if tuple(found.shape) != (patch.count, width):
+        raise BadInput(
+            f"the textual inversion {patch.name!r} is not for this model: it has vectors of {list(found.shape)[1:]} "
+            f"where {width} numbers are needed"
+        )
+    return found

@@ -1,0 +1,220 @@
+"""Writing a model in either public layout, whatever its family."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
+
+from atelier.checkpoints.checkpoint import trained_size
+from atelier.checkpoints.folder import CFG_SCALE, CONFIG, INDEX, SCHEDULER
+from atelier.checkpoints.opening import SPEC, families
+from atelier.errors import BadInput, StorageFull
+from atelier.families.facts import Facts, LatentFormat
+from atelier.families.family import Ends, Family
+from atelier.families.part import PartSpec, Surroundings
+from atelier.families.parts.written import WRITTEN_FOR
+from atelier.families.shapes import Shapes
+from atelier.weights.formats import safetensors
+from atelier.weights.formats.atomic import new_file, new_folder
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from atelier.weights.names.name import Layout
+    from atelier.weights.tokenizer import ClipTokenizer
+
+S = TypeVar("S")
+
+
+class Source(Protocol):
+    """A model that can be written: a Checkpoint, or Modules in memory."""
+
+    @property
+    def family(self) -> Family: ...
+    @property
+    def facts(self) -> Facts: ...
+    @property
+    def latent(self) -> LatentFormat: ...
+    @property
+    def ends(self) -> Ends: ...
+    @property
+    def size(self) -> int: ...
+    @property
+    def tokenizers(self) -> tuple[ClipTokenizer, ...]: ...
+    @property
+    def metadata(self) -> Mapping[str, str]: ...
+    def has(self, part: PartSpec[Any, Any]) -> bool: ...
+    def spec(self, part: PartSpec[S, Any]) -> S: ...
+    def tensors(self, part: PartSpec[Any, Any]) -> Mapping[str, Tensor]: ...
+
+
+class Network(Protocol):
+    """A module that knows its spec, as those of `atelier.models` do."""
+
+    @property
+    def spec(self) -> object: ...
+    def state_dict(self) -> dict[str, Any]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Modules:
+    """Networks in memory, by the names of the family's parts, as training has them.
+
+    tokenizers: in the order of the family's towers; facts: those of the single networks are taken from their specs.
+    """
+
+    family: Family
+    networks: Mapping[str, Network]
+    tokenizers: tuple[ClipTokenizer, ...]
+    facts: Facts
+    metadata: Mapping[str, str] = field(default_factory=dict[str, str])
+
+    @property
+    def latent(self) -> LatentFormat:
+        return self.family.latent(self._shapes(self.family.autoencoder), self.facts)
+
+    @property
+    def ends(self) -> Ends:
+        return self.family.ends(self._shapes(self.family.denoiser))
+
+    @property
+    def size(self) -> int:
+        return trained_size(self.family, self.facts, self.latent)
+
+    def has(self, part: PartSpec[Any, Any]) -> bool:
+        return part.name in self.networks
+
+    def spec(self, part: PartSpec[S, Any]) -> S:
+        return cast("S", self.networks[part.name].spec)
+
+    def tensors(self, part: PartSpec[Any, Any]) -> Mapping[str, Tensor]:
+        return self.networks[part.name].state_dict()
+
+    def _shapes(self, name: str) -> Shapes:
+        part = self.family.part(name)
+        assert part is not None
+        tensors = _stored(self, part, "diffusers", "")
+        return Shapes("the networks in memory", "diffusers", {name: tuple(t.shape) for name, t in tensors.items()})
+
+
+def written() -> frozenset[str]:
+    """What `write_diffusers` puts into a folder, of any family."""
+    known = families().values()
+    parts = {part.folder for family in known for part in family.parts}
+    tokenizers = {tower.tokenizer for family in known for tower in family.towers}
+    return frozenset({INDEX, SCHEDULER.parts[0], *parts, *tokenizers})
+
+
+def write_ldm(source: Source, path: str | Path, dtype: torch.dtype | None = None) -> None:
+    """One .safetensors file with ldm names, floating tensors as `dtype` (None: as they are).
+
+    What the shapes do not say stands in the metadata (atelier.spec, and atelier.tokenizer where it is not the family's
+    own), and as the empty tensors that the community knows. Raises BadInput, BadFile or StorageFull.
+    """
+    import torch
+
+    from atelier.weights.cast import cast
+
+    facts, tensors = _complete(source), dict[str, "Tensor"]()
+    for part in _parts(source):
+        tensors |= cast(_stored(source, part, "ldm", part.prefix), dtype)
+    tensors |= {name: torch.empty(0) for name, says in source.family.single.markers.items() if says(facts)}
+    metadata = {**source.metadata, "format": "pt", SPEC: facts.to_json()}
+    for tower, tokenizer in zip(source.family.towers, source.tokenizers, strict=True):
+        if not tokenizer.same_as(tower.standard()):
+            metadata[f"atelier.{tower.tokenizer}"] = tokenizer.to_json()
+    safetensors.save(path, tensors, metadata)
+
+
+def write_diffusers(
+    source: Source,
+    folder: str | Path,
+    dtype: torch.dtype | None = None,
+    *,
+    variant: str | None = None,
+    overwrite: bool = False,
+) -> None:
+    """A folder that the family's pipeline in diffusers opens with `from_pretrained`, floating tensors as `dtype`.
+
+    variant: what the weights are called after, as in `from_pretrained(folder, variant="fp16")`; None: plain names. The
+    folder appears complete or not at all. Raises BadFile where it exists and may not be overwritten, and BadInput or
+    StorageFull.
+    """
+    try:
+        with new_folder(Path(folder), overwrite=overwrite) as place:
+            _fill(place, source, dtype, "" if variant is None else f".{variant}")
+    except StorageFull as error:
+        raise StorageFull(f"{folder}: the disk is full; free some space or choose another place") from error
+
+
+def _fill(place: Path, source: Source, dtype: torch.dtype | None, variant: str) -> None:
+    from atelier.weights.cast import cast
+
+    for part in _parts(source):
+        metadata = {**(source.metadata if part.name == source.family.denoiser else {}), "format": "pt"}
+        tensors = cast(_stored(source, part, "diffusers", ""), dtype)
+        (place / part.folder).mkdir()
+        safetensors.save(place / part.folder / f"{part.stem}{variant}.safetensors", tensors, metadata)
+    for name, config in _configs(source).items():
+        (place / name).parent.mkdir(exist_ok=True)
+        with new_file(place / name) as file:
+            file.write((json.dumps(config, indent=2, sort_keys=True) + "\n").encode())
+    for tower, tokenizer in zip(source.family.towers, source.tokenizers, strict=True):
+        tokenizer.save(place / tower.tokenizer)
+
+
+def _parts(source: Source) -> Iterator[PartSpec[Any, Any]]:
+    return (part for part in source.family.parts if source.has(part))
+
+
+def _stored(source: Source, part: PartSpec[Any, Any], layout: Layout, prefix: str) -> dict[str, Tensor]:
+    """One part's tensors as they are stored."""
+    from atelier.weights.save import stored_as
+
+    return stored_as(source.tensors(part), part.network.names(source.spec(part)), layout, prefix)
+
+
+def _complete(source: Source) -> Facts:
+    """The facts with everything that the specs know and the shapes do not."""
+    known = replace(source.facts, size=source.size, latent_side=None)
+    for part in _parts(source):
+        known = known.knowing(part.name, part.network.facts(source.spec(part)))
+    return known
+
+
+def _configs(source: Source) -> dict[Path, Mapping[str, object]]:
+    """The JSON files of a diffusers folder, by their place in it. Raises BadInput for what has no such layout."""
+    family, facts = source.family, _complete(source)
+    if family.folder is None:
+        raise BadInput(f"a {family.title} model has no diffusers layout; write the ldm layout")
+    tokenizers = {tower.part.name: own for tower, own in zip(family.towers, source.tokenizers, strict=True)}
+    index: dict[str, object] = {
+        "_class_name": family.folder.pipeline(source.ends, source.latent),
+        "_diffusers_version": WRITTEN_FOR,
+        **({} if facts.cfg_scale is None else {CFG_SCALE: facts.cfg_scale}),
+        **family.folder.index,
+        **{tower.tokenizer: ["transformers", "CLIPTokenizer"] for tower in family.towers},
+    }
+    scheduler = family.folder.write(facts)
+    index["scheduler"] = ["diffusers", scheduler["_class_name"]]
+    configs: dict[Path, Mapping[str, object]] = {Path(INDEX): index, SCHEDULER: scheduler}
+    for part in family.parts:
+        settings = part.network.settings
+        if settings is not None and source.has(part):
+            around = Surroundings(facts, source.latent.factor, tokenizers.get(part.name))
+            config = configs[Path(part.folder) / CONFIG] = settings.write(source.spec(part), around)
+            index[part.folder] = _class(config)
+        elif settings is not None:
+            index[part.folder] = [None, None]
+    return configs
+
+
+def _class(config: Mapping[str, object]) -> list[object]:
+    """The library and the class that a network's settings name."""
+    if "_class_name" in config:
+        return ["diffusers", config["_class_name"]]
+    return ["transformers", cast("list[object]", config["architectures"])[0]]

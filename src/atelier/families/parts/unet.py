@@ -1,0 +1,206 @@
+"""The U-Net on disk: its spec from its shapes, and its settings in diffusers' layout."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from atelier.errors import BadFile, BadInput
+from atelier.families.config import Config
+from atelier.families.facts import Facts, PartFacts
+from atelier.families.family import Ends
+from atelier.families.part import Architecture, PartSpec, Settings, Surroundings
+from atelier.families.parts.written import SILU, WRITTEN_FOR
+from atelier.families.shapes import Shapes
+from atelier.weights.names import unet as names
+from atelier.weights.names.name import Layout
+
+if TYPE_CHECKING:
+    from atelier.models.unet import UNet, UNetSpec
+
+HEADS, GROUPS = (8,), 32
+"""Of Stable Diffusion 1.x: so many attention heads on every level, so many groups in the norms."""
+LATENT_SIDE = 64
+"""What diffusers means where a configuration does not say the size."""
+
+SUPPORTED: Mapping[str, tuple[object, ...]] = MappingProxyType(
+    {
+        "_class_name": ("UNet2DConditionModel",),
+        "act_fn": SILU,
+        "addition_embed_type": (None,),
+        "attention_type": ("default",),
+        "center_input_sample": (False,),
+        "class_embed_type": (None,),
+        "conv_in_kernel": (3,),
+        "conv_out_kernel": (3,),
+        "cross_attention_norm": (None,),
+        "downsample_padding": (1,),
+        "dual_cross_attention": (False,),
+        "encoder_hid_dim": (None,),
+        "encoder_hid_dim_type": (None,),
+        "flip_sin_to_cos": (True,),
+        "freq_shift": (0,),
+        "mid_block_scale_factor": (1,),
+        "mid_block_type": ("UNetMidBlock2DCrossAttn", None),
+        "norm_eps": (1e-5,),
+        "num_class_embeds": (None,),
+        "only_cross_attention": (False,),
+        "resnet_out_scale_factor": (1.0,),
+        "resnet_skip_time_act": (False,),
+        "resnet_time_scale_shift": ("default",),
+        "time_cond_proj_dim": (None,),
+        "time_embedding_act_fn": (None,),
+        "time_embedding_dim": (None,),
+        "time_embedding_type": ("positional",),
+        "timestep_post_act": (None,),
+    }
+)
+"""What a U-Net's configuration may say; anything else is another network than ours."""
+
+
+def infer(shapes: Shapes, facts: PartFacts) -> UNetSpec:
+    """Raises BadFile where the shapes are no U-Net's, or the facts do not fit them."""
+    from atelier.models.unet import UNetSpec
+
+    grid, end = _grid(shapes), ends(shapes)
+    said, groups = facts.heads or HEADS, facts.groups or GROUPS
+    widths = tuple(shapes.shape(grid.conv(level), 4)[0] for level in range(grid.levels))
+    heads = said * grid.levels if len(said) == 1 else said
+    if len(heads) != grid.levels:
+        raise BadFile(shapes.source, f"has {grid.levels} levels, but heads for {len(heads)}")
+    for width, count in zip(widths, heads, strict=True):
+        shapes.divides(groups, width, "groups")
+        shapes.divides(count, width, "heads")
+    return UNetSpec(
+        in_channels=end.in_channels,
+        out_channels=end.out_channels,
+        widths=widths,
+        blocks=grid.blocks,
+        depth=tuple(shapes.count(grid.attention(level) + "transformer_blocks.{}.") for level in range(grid.levels)),
+        mid_depth=shapes.count(grid.middle + "transformer_blocks.{}."),
+        heads=heads,
+        context=end.context,
+        linear_proj=len(shapes.shape(grid.middle + "proj_in.weight", 2, 4)) == 2,
+        groups=groups,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Grid:
+    """Where a layout keeps the blocks of a U-Net's way down."""
+
+    layout: Layout
+    levels: int
+    blocks: int
+
+    @property
+    def conv_in(self) -> str:
+        return "input_blocks.0.0.weight" if self.layout == "ldm" else "conv_in.weight"
+
+    @property
+    def conv_out(self) -> str:
+        return "out.2.weight" if self.layout == "ldm" else "conv_out.weight"
+
+    @property
+    def middle(self) -> str:
+        return "middle_block.1." if self.layout == "ldm" else "mid_block.attentions.0."
+
+    def conv(self, level: int) -> str:
+        if self.layout == "ldm":
+            return f"input_blocks.{self._first(level)}.0.out_layers.3.weight"
+        return f"down_blocks.{level}.resnets.0.conv2.weight"
+
+    def attention(self, level: int) -> str:
+        return f"input_blocks.{self._first(level)}.1." if self.layout == "ldm" else f"down_blocks.{level}.attentions.0."
+
+    def _first(self, level: int) -> int:
+        return level * (self.blocks + 1) + 1
+
+
+def _grid(shapes: Shapes) -> _Grid:
+    if shapes.layout == "diffusers":
+        levels = shapes.count("down_blocks.{}.")
+        grid = _Grid("diffusers", levels, shapes.count("down_blocks.0.resnets.{}."))
+    else:
+        rows = shapes.count("input_blocks.{}.")
+        lower = [row for row in range(rows) if f"input_blocks.{row}.0.op.weight" in shapes.found]
+        grid = _Grid("ldm", len(lower) + 1, (lower[0] if lower else rows) - 1)
+    if grid.levels < 1 or grid.blocks < 1:
+        raise BadFile(shapes.source, "holds no U-Net: it has no blocks on the way down")
+    return grid
+
+
+def ends(shapes: Shapes) -> Ends:
+    """Without importing torch. Raises BadFile where the shapes are no U-Net's."""
+    grid = _grid(shapes)
+    context = shapes.shape(grid.middle + "transformer_blocks.0.attn2.to_k.weight", 2)[1]
+    return Ends(shapes.shape(grid.conv_in, 4)[1], shapes.shape(grid.conv_out, 4)[0], context)
+
+
+def _read(known: Facts, part: str, config: Config, shapes: Shapes) -> Facts:
+    """`attention_head_dim` is the number of heads, in spite of its name; newer files have a field for it."""
+    config.only(SUPPORTED)
+    shapes.agrees(config, "in_channels", "conv_in.weight", 1)
+    shapes.agrees(config, "out_channels", "conv_out.weight", 0)
+    context = "mid_block.attentions.0.transformer_blocks.0.attn2.to_k.weight"
+    shapes.agrees(config, "cross_attention_dim", context, 1)
+    shapes.agrees_widths(config, "down_blocks.{}.resnets.0.conv2.weight")
+    heads = config.wholes("num_attention_heads", config.wholes("attention_head_dim", HEADS))
+    known = known.knowing(part, PartFacts(heads=heads, groups=config.whole("norm_num_groups", GROUPS)))
+    return replace(known, latent_side=config.wholes("sample_size", (LATENT_SIDE,))[0])
+
+
+def _write(spec: UNetSpec, around: Surroundings) -> dict[str, object]:
+    down = ["CrossAttnDownBlock2D" if depth else "DownBlock2D" for depth in spec.depth]
+    up = ["CrossAttnUpBlock2D" if depth else "UpBlock2D" for depth in reversed(spec.depth)]
+    heads: object = spec.heads[0] if len(set(spec.heads)) == 1 else list(spec.heads)
+    return {
+        "_class_name": "UNet2DConditionModel",
+        "_diffusers_version": WRITTEN_FOR,
+        "act_fn": "silu",
+        "attention_head_dim": heads,
+        "block_out_channels": list(spec.widths),
+        "center_input_sample": False,
+        "cross_attention_dim": spec.context,
+        "down_block_types": down,
+        "downsample_padding": 1,
+        "flip_sin_to_cos": True,
+        "freq_shift": 0,
+        "in_channels": spec.in_channels,
+        "layers_per_block": spec.blocks,
+        "mid_block_scale_factor": 1,
+        "norm_eps": 1e-5,
+        "norm_num_groups": spec.groups,
+        "out_channels": spec.out_channels,
+        "sample_size": around.size // around.factor,
+        "transformer_layers_per_block": _depths(spec),
+        "up_block_types": up,
+        "use_linear_projection": spec.linear_proj,
+    }
+
+
+def _depths(spec: UNetSpec) -> object:
+    """diffusers takes the depth of the middle from the last level, whether or not that has transformers itself."""
+    if spec.depth[-1] not in {0, spec.mid_depth}:
+        raise BadInput(
+            f"a middle of {spec.mid_depth} transformer blocks under a last level of {spec.depth[-1]} has no diffusers "
+            "layout; write the ldm layout"
+        )
+    depths = [*(depth or 1 for depth in spec.depth[:-1]), spec.mid_depth]
+    return depths[0] if len(set(depths)) == 1 else depths
+
+
+def _facts(spec: UNetSpec) -> PartFacts:
+    return PartFacts(heads=spec.heads, groups=spec.groups)
+
+
+def _build(spec: UNetSpec) -> UNet:
+    from atelier.models.unet import UNet
+
+    return UNet(spec)
+
+
+NETWORK = Architecture(infer, names.names, _build, _facts, Settings(_read, _write))
+UNET = PartSpec("unet", "U-Net", "model.diffusion_model.", "unet", "diffusion_pytorch_model", NETWORK)
