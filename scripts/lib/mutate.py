@@ -255,7 +255,7 @@ def report(results: Sequence[Result], chosen: int) -> str:
     )
     noticed, ran = counts[KILLED] + counts[TIMED_OUT], len(results) - counts[UNCOVERED]
     share = f", {100 * noticed / ran:.0f} % of {ran} noticed" if ran else ""
-    late = f", {chosen - len(results)} not run in time" if chosen > len(results) else ""
+    late = f", {chosen - len(results)} not run" if chosen > len(results) else ""
     counted = ", ".join(f"{counts[outcome]} {outcome}" for outcome in (KILLED, TIMED_OUT, SURVIVED, UNCOVERED))
     return "\n".join(
         (
@@ -302,10 +302,11 @@ def main() -> None:
     tests = test_files(root, asked.tests)
     chosen = faults(root, asked)
     results: list[Result] = []
-    for result in judged(root, chosen, tests, asked) if chosen else ():
-        results.append(result)
-        if result.outcome == SURVIVED:
-            print(f"survived ({len(results)} of {len(chosen)} run): {result}", file=sys.stderr, flush=True)
+    with contextlib.suppress(KeyboardInterrupt):  # what is known by then is reported
+        for result in judged(root, chosen, tests, asked) if chosen else ():
+            results.append(result)
+            if result.outcome == SURVIVED:
+                print(f"survived ({len(results)} of {len(chosen)} run): {result}", file=sys.stderr, flush=True)
     if asked.json:
         asked.json.write_text(json.dumps([result.row() for result in results], indent=1), encoding="utf-8")
     print(report(results, len(chosen)))
