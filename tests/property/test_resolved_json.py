@@ -39,7 +39,7 @@ EDGES = (5e-324, 1e-300, 0.1 + 0.2, 1 / 3, 1e17 / 7)
 
 def limits(name: str) -> tuple[float, float]:
     found = Request.model_fields[name].metadata
-    return next(m.ge for m in found if isinstance(m, Ge)), next(m.le for m in found if isinstance(m, Le))  # pyright: ignore[reportReturnType]
+    return next(m.ge for m in found if isinstance(m, Ge)), next(m.le for m in found if isinstance(m, Le))
 
 
 def some_number(name: str, draw: random.Random, *, whole: bool) -> int | float:
@@ -226,7 +226,7 @@ def groups(value: object, way: tuple[str | int, ...] = ()) -> Iterator[tuple[str
 
 def inside(value: object, way: tuple[str | int, ...]) -> dict[str, object]:
     for key in way:
-        value = value[key]  # pyright: ignore[reportIndexIssue]
+        value = value[key]
     assert isinstance(value, dict)
     return value
 
@@ -271,6 +271,6 @@ def test_numbers_that_are_none_are_neither_read_nor_written(value: float) -> Non
 
 def test_it_cannot_be_changed() -> None:
     with pytest.raises(ValidationError, match="frozen"):
-        RESOLVED.batch_size = 2  # pyright: ignore[reportAttributeAccessIssue]
+        RESOLVED.batch_size = 2
     with pytest.raises(ValidationError, match="frozen"):
-        RESOLVED.sampling.steps = 2  # pyright: ignore[reportAttributeAccessIssue]
+        RESOLVED.sampling.steps = 2

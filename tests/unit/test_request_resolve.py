@@ -30,7 +30,7 @@ OFFER = Offer(
 
 
 def reading(reads: frozenset[str], **method: object) -> Offer:
-    return replace(OFFER, method=Method(SAMPLING, reads, **method))  # pyright: ignore[reportArgumentType]
+    return replace(OFFER, method=Method(SAMPLING, reads, **method))
 
 
 def resolved(offer: Offer = OFFER, **fields: object) -> Resolved:
