@@ -33,7 +33,7 @@ from atelier.train.latents import CHUNK, Latents, Pool, PoolBatches, encoder_dig
 from atelier.train.loop import Placement, Validation
 from atelier.train.optimizers import optimizers, stepped, whitening
 from atelier.train.parts import content
-from atelier.train.recipe import DenoiserRecipe
+from atelier.train.recipes.denoiser import DenoiserRecipe
 from atelier.train.sources import dataset, identity
 from atelier.train.starts import unet_at
 from atelier.train.tasks.images import to_image, to_pixels
@@ -104,6 +104,12 @@ def _no_noise(sigma: Tensor, following: Tensor) -> Tensor:
     raise AssertionError(f"Euler's method asks for noise between {sigma} and {following}")
 
 
+def dropped(tokens: Tensor, empty: Tensor, share: float, seed: int, step: int) -> Tensor:
+    """Rows of tokens (B, T), a share of them replaced by those of the empty caption (T,)."""
+    draw = randomness.uniform((len(tokens), 1), seed, "drop", step).to(tokens.device)
+    return torch.where(draw < share, empty, tokens)
+
+
 class DenoiserTask:
     """A U-Net on latents of the pool, which worker processes make in `cache`."""
 
@@ -111,6 +117,7 @@ class DenoiserTask:
         _check_size(recipe, frozen)
         self.recipe, self.placement, self._frozen = recipe, placement, frozen
         self.parameterization = parameterization(recipe.loss.prediction)
+        self.weighting = recipe.loss.weighting()
         self.levels = zero_terminal(scaled_linear()) if recipe.loss.zero_snr else scaled_linear()
         self._data, self._held_out = dataset(recipe.data, "train"), dataset(recipe.data, "held_out")
         self._pool = Pool(
@@ -182,8 +189,9 @@ class DenoiserTask:
         device, seed = self.placement.device, self.recipe.run.seed
         clean = torch.from_numpy(batch.latents).to(device).float().contiguous(memory_format=torch.channels_last)
         noise = randomness.normal(clean.shape, seed, "noise", step).to(device)
-        t = self._times(step, len(clean)).to(device)
-        tokens = self._dropped(step, torch.from_numpy(batch.tokens).to(device))
+        times = objective.shifted(objective.strata(len(clean), seed, step), self.recipe.loss.time_shift)
+        t = objective.indices(times, len(self.levels.sigmas)).to(device)
+        tokens = dropped(torch.from_numpy(batch.tokens).to(device), self._empty, self.recipe.loss.drop, seed, step)
         with torch.no_grad():
             states = self._text(tokens).last
         loss = self._losses(clean, noise, t, states).mean()
@@ -194,26 +202,9 @@ class DenoiserTask:
         def net(x: Tensor, time: Tensor) -> Tensor:
             return self.unet(x, time, Conditioning(states))
 
-        weights = self.recipe.loss
-        snr = weights.snr_floor, weights.snr_gamma
+        detail = self.recipe.loss.detail
         with self.placement.autocast():
-            return objective.loss(net, self.parameterization, self.levels, clean, noise, t, snr, weights.detail)
-
-    def _times(self, step: int, count: int) -> Tensor:
-        """Indices of noise levels (count,)."""
-        times = objective.shifted(self._strata(step, count), self.recipe.loss.time_shift)
-        levels = len(self.levels.sigmas)
-        return (times * levels).long().clamp_max(levels - 1)  # rounding may have made a time 1
-
-    def _strata(self, step: int, count: int) -> Tensor:
-        """Times spread evenly over [0, 1) in random order: uniform each, with less variance together."""
-        seed = self.recipe.run.seed
-        shift = randomness.uniform((1,), seed, "time", step)
-        return ((torch.arange(count) + shift) / count)[randomness.permutation(count, seed, "turn", step)]
-
-    def _dropped(self, step: int, tokens: Tensor) -> Tensor:
-        draw = randomness.uniform((len(tokens), 1), self.recipe.run.seed, "drop", step).to(tokens.device)
-        return torch.where(draw < self.recipe.loss.drop, self._empty, tokens)
+            return objective.loss(net, self.parameterization, self.levels, clean, noise, t, self.weighting, detail)
 
     def validate(self) -> Validation:
         """The loss of held-out pictures, and what is painted of their captions."""
