@@ -151,6 +151,21 @@ def finished_parts(folder: Path, source: str) -> dict[str, str]:
     return {"vae": str(folder / "vae"), "clip": str(folder / "clip")}
 
 
+def part_tensors(run: Path) -> dict[str, Any]:
+    """The weights of a finished part."""
+    from atelier.train.parts import part_weights
+
+    return part_weights(run)
+
+
+def change_part(run: Path, name: str) -> None:
+    """Adds 1 to a tensor of a finished autoencoder."""
+    from atelier.train.parts import part_settings, part_weights, write_part
+
+    tensors = part_weights(run)
+    write_part(run, {**tensors, name: tensors[name] + 1}, part_settings(run, "vae"))
+
+
 def result(folder: Path) -> dict[str, str]:
     """SHA-256 of every file of the newest checkpoint: weights, averages, optimizers and state, bit by bit."""
     from atelier.train import checkpoint

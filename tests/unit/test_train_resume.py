@@ -20,7 +20,6 @@ from atelier.train import checkpoint
 from atelier.train.data import art
 from atelier.train.folder import claimed
 from atelier.train.loop import train
-from atelier.train.parts import part_weights, write_part
 
 STEPS, EVERY = 9, 3
 
@@ -268,9 +267,7 @@ def test_another_autoencoder_under_a_denoiser_is_refused(
     run = shutil.copytree(unbroken["denoiser"], tmp_path / "run")
     vae = shutil.copytree(parts["vae"], tmp_path / "vae")
     task = support.task(support.recipe("denoiser", _changes("denoiser", source, parts)), run)
-    tensors = part_weights(vae)
-    tensors["encoder.conv_in.bias"] += 1
-    write_part(vae, tensors, json.loads((vae / "part.json").read_text()))
+    support.change_part(vae, "encoder.conv_in.bias")
     other = support.task(support.recipe("denoiser", {"data.source": source, **parts, "vae": str(vae)}), tmp_path)
     assert {key for key, value in task.extra().items() if other.extra()[key] != value} == {"autoencoder"}
     newest = checkpoint.load(run / "checkpoints" / "step-00000009")

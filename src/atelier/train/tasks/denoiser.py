@@ -115,7 +115,7 @@ class DenoiserTask:
 
     def __init__(self, recipe: DenoiserRecipe, placement: Placement, frozen: Frozen, cache: Path) -> None:
         _check_size(recipe, frozen)
-        self.recipe, self.placement, self._frozen = recipe, placement, frozen
+        self.recipe, self.placement, self.frozen = recipe, placement, frozen
         self.parameterization = parameterization(recipe.loss.prediction)
         self.weighting = recipe.loss.weighting()
         self.levels = zero_terminal(scaled_linear()) if recipe.loss.zero_snr else scaled_linear()
@@ -229,7 +229,7 @@ class DenoiserTask:
         device = self.placement.device
         chunks = [indices[i : i + CHUNK] for i in range(0, len(indices), CHUNK)]
         images = (to_image(stack(self._held_out, chunk), device) for chunk in chunks)
-        clean = torch.cat([self._vae.encode(image).mode() for image in images]) * self._frozen.latent_scale
+        clean = torch.cat([self._vae.encode(image).mode() for image in images]) * self.frozen.latent_scale
         tokens = torch.from_numpy(token_rows(self._held_out, indices, self._vocabulary)).to(device)
         return clean, self._text(tokens).last
 
@@ -252,7 +252,7 @@ class DenoiserTask:
         x = noise
         for moment in euler()(denoise, noise * sigmas[0], sigmas.to(device), _no_noise):
             x = moment.x
-        return to_pixels(self._vae.decode(x / self._frozen.latent_scale))
+        return to_pixels(self._vae.decode(x / self.frozen.latent_scale))
 
     def extra(self) -> Mapping[str, Any]:
         return self._extra
