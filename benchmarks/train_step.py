@@ -27,7 +27,10 @@ from atelier.train.ema import Ema
 from atelier.train.latents import Latents
 from atelier.train.loop import Placement
 from atelier.train.optimizers import optimizers
-from atelier.train.recipe import ClipRecipe, DenoiserRecipe, VaeRecipe, read
+from atelier.train.recipes.clip import CLIP
+from atelier.train.recipes.denoiser import DENOISER, DenoiserRecipe
+from atelier.train.recipes.vae import VAE
+from atelier.train.registry import read
 from atelier.train.tasks import vae as vae_task
 from atelier.train.tasks.denoiser import DenoiserTask, Frozen
 from atelier.weights.tokenizer import standard
@@ -49,7 +52,7 @@ def main() -> None:
     changes: dict[str, Any] = dict(TINY) if options.tiny else {}
     if options.batch is not None:
         changes["run.batch"] = options.batch
-    recipe = read("denoiser", DenoiserRecipe, changes)
+    recipe = read("denoiser", DENOISER, changes)
     with tempfile.TemporaryDirectory() as folder:
         frozen = untrained(Path(folder))
         task = our_task(recipe, frozen, Path(folder), options.device)
@@ -80,9 +83,9 @@ def main() -> None:
 def untrained(folder: Path) -> Frozen:
     """The networks that come before the denoiser, in the sizes of their recipes, with CLIP's own vocabulary."""
     standard().save(folder)
-    model = read("clip", ClipRecipe).model
+    model = read("clip", CLIP).model
     text = ClipText(TextSpec(width=model.width, layers=model.layers, heads=model.heads, mlp=4 * model.width))
-    vae = AutoencoderKL(vae_task.spec_of(read("vae", VaeRecipe)))
+    vae = AutoencoderKL(vae_task.spec_of(read("vae", VAE)))
     return Frozen(vae, folder, 1.0, text, folder)
 
 

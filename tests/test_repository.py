@@ -19,7 +19,7 @@ from pydantic import BaseModel
 
 import atelier
 from atelier.cli import app as front
-from atelier.train.recipe import ClipRecipe, DenoiserRecipe, VaeRecipe
+from atelier.train.registry import recipes
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -87,7 +87,7 @@ def test_quoted_paths_exist(document: Path) -> None:
     assert not missing
 
 
-@pytest.mark.parametrize("recipe", [VaeRecipe, ClipRecipe, DenoiserRecipe])
+@pytest.mark.parametrize("recipe", [spec.model for spec in recipes().values()])
 def test_every_key_of_a_recipe_is_explained(recipe: type[BaseModel]) -> None:
     text = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
     quoted = {word.rpartition(".")[2] for word in re.findall(r"`([\w.]+)`", text)}

@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
-    from atelier.train.loop import Placement, Task
+    from atelier.train.loop import Placement
     from atelier.train.recipe import Recipe
+    from atelier.train.registry import Recipes
 
 KINDS = ("vae", "clip", "denoiser")
 COLOURS = {"red": (220, 30, 40), "green": (30, 160, 60), "blue": (40, 70, 220), "yellow": (250, 220, 50)}
@@ -87,12 +88,20 @@ def draw_pictures(folder: Path, count: int = 24, size: int = 20) -> Path:
     return folder
 
 
+def known() -> Recipes:
+    """The recipes of the package, and one from outside of it."""
+    from atelier.train.registry import recipes
+    from outside import trained_line
+
+    return {**recipes(), **{spec.name: spec for spec in trained_line.SPECS}}
+
+
 def recipe(kind: str, changes: Mapping[str, Any] | None = None) -> Any:
     """A recipe of a fraction of a second, on the emoji scenes unless data.source says otherwise."""
-    from atelier.train.recipe import ClipRecipe, DenoiserRecipe, VaeRecipe, read
+    from atelier.train.registry import read
 
-    kinds: dict[str, Any] = {"vae": VaeRecipe, "clip": ClipRecipe, "denoiser": DenoiserRecipe}
-    return read(kind, kinds[kind], {**RUN, **MODELS[kind], **(changes or {})})
+    tiny = {**RUN, **MODELS[kind]} if kind in MODELS else {}
+    return read(kind, known()[kind], {**tiny, **(changes or {})})
 
 
 def placement() -> Placement:
@@ -103,33 +112,28 @@ def placement() -> Placement:
     return Placement(torch.device("cpu"), torch.float32)
 
 
-def task(recipe: Recipe, folder: Path) -> Task[Any]:
-    from atelier.train.recipe import ClipRecipe, VaeRecipe
-    from atelier.train.runs import frozen
-    from atelier.train.tasks.clip import ClipTask
-    from atelier.train.tasks.denoiser import DenoiserTask
-    from atelier.train.tasks.vae import VaeTask
-
-    if isinstance(recipe, VaeRecipe):
-        return VaeTask(recipe, placement())
-    if isinstance(recipe, ClipRecipe):
-        return ClipTask(recipe, placement(), folder)
-    return DenoiserTask(recipe, placement(), frozen(Path(recipe.vae), Path(recipe.clip)), folder / "latents")
+def task(recipe: Recipe, folder: Path) -> Any:
+    return known()[recipe.kind].build(recipe, placement(), folder)
 
 
 def events(recipe: Any, folder: Path, **options: Any) -> Iterator[Any]:
+    """What a training in this process tells. Raises Failed's error."""
+    from atelier.request.events import Failed
     from atelier.train.loop import train
 
-    return train(task(recipe, folder), recipe.run, recipe.optim, folder, **options)
+    for event in train(task(recipe, folder), recipe.run, recipe.optim, folder, **options):
+        if isinstance(event, Failed):
+            raise event.error
+        yield event
 
 
 def trained(recipe: Any, folder: Path, **options: Any) -> list[Any]:
-    """All events of a training in this process."""
+    """All events of a training in this process. Raises Failed's error."""
     return list(events(recipe, folder, **options))
 
 
 def losses(happened: list[Any], name: str = "loss") -> list[float]:
-    from atelier.train.loop import Stepped
+    from atelier.request.events import Stepped
 
     return [event.losses[name] for event in happened if isinstance(event, Stepped)]
 
@@ -145,6 +149,21 @@ def finished_parts(folder: Path, source: str) -> dict[str, str]:
     trained(clip, folder / "clip")
     export_clip(folder / "clip", clip)
     return {"vae": str(folder / "vae"), "clip": str(folder / "clip")}
+
+
+def part_tensors(run: Path) -> dict[str, Any]:
+    """The weights of a finished part."""
+    from atelier.train.parts import part_weights
+
+    return part_weights(run)
+
+
+def change_part(run: Path, name: str) -> None:
+    """Adds 1 to a tensor of a finished autoencoder."""
+    from atelier.train.parts import part_settings, part_weights, write_part
+
+    tensors = part_weights(run)
+    write_part(run, {**tensors, name: tensors[name] + 1}, part_settings(run, "vae"))
 
 
 def result(folder: Path) -> dict[str, str]:
@@ -234,7 +253,7 @@ def _exit_code(work: Callable[[], None]) -> None:
 
 
 def _train(job: dict[str, Any], told: IO[str]) -> None:
-    from atelier.train.loop import Stepped
+    from atelier.request.events import Stepped
 
     if "fsync" in job["death"]:
         _die_at_fsync(job["death"]["fsync"])

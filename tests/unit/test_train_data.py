@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import shutil
 import signal
@@ -139,10 +140,10 @@ class Squares:
         if index == self.slow:
             time.sleep(86_400)
         if index == self.broken:
-            raise self._error()
+            raise self.problem()
         return index * index
 
-    def _error(self) -> Exception:
+    def problem(self) -> Exception:
         match self.error:
             case "file":
                 return BadFile("a.png", "broken picture: replace it")
@@ -196,7 +197,7 @@ def test_waiting_ends_when_asked_and_slow_workers_are_ended() -> None:
 def test_a_signal_to_the_group_is_left_to_the_parent() -> None:
     with Prefetch(Squares(), first=0, workers=1, ahead=1) as batches:
         assert batches.take() == 0
-        (worker,) = batches._processes
+        (worker,) = multiprocessing.active_children()
         assert worker.pid is not None
         for number in (signal.SIGTERM, signal.SIGINT):
             os.kill(worker.pid, number)
@@ -205,9 +206,9 @@ def test_a_signal_to_the_group_is_left_to_the_parent() -> None:
 
 @pytest.fixture
 def pool(parts: dict[str, str], pictures: Path, tmp_path: Path) -> Iterator[Pool]:
-    latents._loaded.cache_clear()
+    latents.stored.cache_clear()
     yield make_pool(parts, pictures, tmp_path)
-    latents._loaded.cache_clear()
+    latents.stored.cache_clear()
 
 
 def make_pool(parts: dict[str, str], pictures: Path, cache: Path, **changes: object) -> Pool:
@@ -242,7 +243,7 @@ def test_latents_are_made_once(pool: Pool) -> None:
     before = pool.rows([0, 21])
     first = files(pool)
     assert list(first) == ["00000.npz", "00002.npz"]
-    latents._loaded.cache_clear()
+    latents.stored.cache_clear()
     again = pool.rows([0, 21])
     assert np.array_equal(before.latents, again.latents)
     assert files(pool) == first
@@ -255,7 +256,7 @@ def test_damaged_latents_are_made_again(damage: str, pool: Pool) -> None:
     content[len(content) // 2] ^= 1
     broken = {"truncated": content[:-30], "flipped": content, "foreign": b"PK\x03\x04 not numbers", "empty": b""}
     path.write_bytes(broken[damage])
-    latents._loaded.cache_clear()
+    latents.stored.cache_clear()
     assert np.array_equal(pool.rows([3]).latents, before.latents)
 
 
@@ -313,13 +314,13 @@ def test_making_latents_leaves_the_number_of_threads(pool: Pool) -> None:
 def test_where_another_worker_is_at_it_the_next_part_is_made(pool: Pool) -> None:
     """So that several workers never encode the same pictures."""
     pool.folder.mkdir(parents=True)
-    with latents._claimed(pool.path(0)) as mine:
+    with latents.claim(pool.path(0)) as mine:
         assert mine
-        latents._make_next(pool, 0)
-        latents._make_next(pool, 0)
+        latents.make_next(pool, 0)
+        latents.make_next(pool, 0)
         assert [name for name in files(pool) if name.endswith(".npz")] == ["00001.npz", "00002.npz"]
-        latents._make_next(pool, 0)
-    latents._make_next(pool, 0)
+        latents.make_next(pool, 0)
+    latents.make_next(pool, 0)
     assert list(files(pool)) == ["00000.npz", "00001.npz", "00002.npz"]
 
 

@@ -14,12 +14,12 @@ import pytest
 import torch
 
 import training_support as support
-from atelier.errors import BadFile, BadInput
+from atelier.errors import BadFile, BadInput, Interrupted
+from atelier.request.events import CheckpointSaved, Failed, Resumed, Stepped
 from atelier.train import checkpoint
 from atelier.train.data import art
 from atelier.train.folder import claimed
-from atelier.train.loop import Resumed, Saved, Stepped
-from atelier.train.parts import part_weights, write_part
+from atelier.train.loop import train
 
 STEPS, EVERY = 9, 3
 
@@ -143,7 +143,11 @@ def test_made_longer_from_before_the_cool_down(
     nine = support.recipe(kind, _changes(kind, source, parts, **{"optim.cooldown": 0.4}))
     support.trained(nine, tmp_path / "nine")
     shorter = _changes(kind, source, parts, **{"optim.cooldown": 0.2, "run.steps": 6, "run.keep": 1})
-    saves = [e.step for e in support.trained(support.recipe(kind, shorter), tmp_path / "run") if isinstance(e, Saved)]
+    saves = [
+        e.step
+        for e in support.trained(support.recipe(kind, shorter), tmp_path / "run")
+        if isinstance(e, CheckpointSaved)
+    ]
     assert saves == [3, 5, 6]
     left = sorted(path.name for path in (tmp_path / "run" / "checkpoints").iterdir())
     assert left == ["step-00000005", "step-00000006"], "the one before the cool-down stays"
@@ -156,15 +160,19 @@ def test_made_longer_from_before_the_cool_down(
 def test_stopping_saves_and_ends(unbroken: dict[str, Path], source: str, tmp_path: Path) -> None:
     chosen = support.recipe("vae", {"data.source": source})
     happened: list[Any] = []
-    happened.extend(support.events(chosen, tmp_path, stop=lambda: len(support.losses(happened)) >= 4))
-    assert happened[-1] == Saved(4, tmp_path / "checkpoints" / "step-00000004")
+    with pytest.raises(Interrupted, match="stopped at step 4; the same command goes on from there"):
+        happened.extend(support.events(chosen, tmp_path, stop=lambda: len(support.losses(happened)) >= 4))
+    assert happened[-1] == CheckpointSaved(4, tmp_path / "checkpoints" / "step-00000004")
     support.trained(chosen, tmp_path)
     assert support.result(tmp_path) == support.result(unbroken["vae"])
 
 
 def test_stopping_while_waiting_for_data_needs_no_step(source: str, tmp_path: Path) -> None:
     chosen = support.recipe("vae", {"data.source": source, "run.workers": 1})
-    assert support.trained(chosen, tmp_path, stop=lambda: True) == []
+    task = support.task(chosen, tmp_path)
+    (only,) = train(task, chosen.run, chosen.optim, tmp_path, stop=lambda: True)
+    assert isinstance(only, Failed)
+    assert isinstance(only.error, Interrupted)
     assert not (tmp_path / "checkpoints").exists()
 
 
@@ -249,7 +257,7 @@ def test_changed_pictures_are_refused(pictures: Path, tmp_path: Path) -> None:
     chosen = support.recipe("vae", {"data.source": str(own)})
     support.trained(chosen, tmp_path / "run")
     (own / "003.txt").write_text("something else")
-    with pytest.raises(BadInput, match="its pictures were others"):
+    with pytest.raises(BadInput, match="the training images changed"):
         support.trained(support.recipe("vae", {"data.source": str(own), "run.steps": 12}), tmp_path / "run")
 
 
@@ -259,9 +267,7 @@ def test_another_autoencoder_under_a_denoiser_is_refused(
     run = shutil.copytree(unbroken["denoiser"], tmp_path / "run")
     vae = shutil.copytree(parts["vae"], tmp_path / "vae")
     task = support.task(support.recipe("denoiser", _changes("denoiser", source, parts)), run)
-    tensors = part_weights(vae)
-    tensors["encoder.conv_in.bias"] += 1
-    write_part(vae, tensors, json.loads((vae / "part.json").read_text()))
+    support.change_part(vae, "encoder.conv_in.bias")
     other = support.task(support.recipe("denoiser", {"data.source": source, **parts, "vae": str(vae)}), tmp_path)
     assert {key for key, value in task.extra().items() if other.extra()[key] != value} == {"autoencoder"}
     newest = checkpoint.load(run / "checkpoints" / "step-00000009")

@@ -23,10 +23,12 @@ from atelier.errors import BadFile, BadInput, NotFinite
 from atelier.models.clip import TextSpec, VisionSpec
 from atelier.models.vae import AutoencoderKL, VaeSpec
 from atelier.nn.conv import channels_last
+from atelier.request.events import Stepped, Validated
 from atelier.train import objective
 from atelier.train.batches import captioned, stack
 from atelier.train.ema import Ema
-from atelier.train.loop import Stepped, Validated, averaged
+from atelier.train.loop import averaged
+from atelier.train.objective import ClampedSnr
 from atelier.train.optimizers import Muon, adamw, clipped, optimizers, orthogonal, whitening
 from atelier.train.pace import Pace
 from atelier.train.parts import part_settings, part_weights
@@ -35,7 +37,8 @@ from atelier.train.runs import export_clip, export_model, export_vae, frozen
 from atelier.train.sources import dataset
 from atelier.train.starts import towers_at, unet_at, vae_at
 from atelier.train.tasks.clip import Clip, ClipTask, assembled, contrastive_loss, normalised, retrieval
-from atelier.train.tasks.denoiser import DenoiserTask
+from atelier.train.tasks.critic import Critic
+from atelier.train.tasks.denoiser import DenoiserTask, dropped
 from atelier.train.tasks.images import psnr, to_image, to_pixels
 from atelier.train.tasks.vae import VaeTask, disturbed, gradient_loss, latent_scale
 from atelier.train.vocabulary import learn
@@ -81,14 +84,14 @@ def test_the_weight_is_its_closed_form() -> None:
     for floor in (0.0, 1.0):
         for s, epsilon, velocity in zip(
             sigma.tolist(),
-            objective.weight(EPSILON, sigma, floor, 5.0).tolist(),
-            objective.weight(VELOCITY, sigma, floor, 5.0).tolist(),
+            objective.weight(EPSILON, ClampedSnr(floor, 5.0), sigma).tolist(),
+            objective.weight(VELOCITY, ClampedSnr(floor, 5.0), sigma).tolist(),
             strict=True,
         ):
             snr = 1 / s**2
             assert epsilon == pytest.approx(max(min(snr, 5), floor) / snr)
             assert velocity == pytest.approx(max(min(snr, 5), floor) / (snr + 1))
-    weight = objective.weight(VELOCITY, sigma, 0.0, 1e9)
+    weight = objective.weight(VELOCITY, ClampedSnr(0.0, 1e9), sigma)
     assert weight[0] == pytest.approx(1, abs=1e-3), "without a bound it is the plain error of the velocity"
 
 
@@ -102,7 +105,7 @@ def test_the_loss_is_the_weighted_error_of_the_clean_latent(parameterization: An
         asked.append((x, time))
         return output
 
-    found = objective.loss(net, parameterization, levels, clean, noise, t, (0.0, 5.0))
+    found = objective.loss(net, parameterization, levels, clean, noise, t, ClampedSnr(0.0, 5.0))
     sigma = levels.sigmas[t]
     x = clean + sigma[:, None, None, None] * noise
     denoised = parameterization.denoised(output, x, sigma)
@@ -111,7 +114,13 @@ def test_the_loss_is_the_weighted_error_of_the_clean_latent(parameterization: An
     assert torch.equal(asked[0][1], t.float())
     assert torch.allclose(asked[0][0], x / (1 + sigma**2).sqrt()[:, None, None, None])
     perfect = objective.loss(
-        lambda *_: parameterization.target(clean, x, sigma), parameterization, levels, clean, noise, t, (0.0, 5.0)
+        lambda *_: parameterization.target(clean, x, sigma),
+        parameterization,
+        levels,
+        clean,
+        noise,
+        t,
+        ClampedSnr(0.0, 5.0),
     )
     assert perfect.abs().max() < 1e-10
 
@@ -124,7 +133,7 @@ def test_detail_weighs_what_halving_the_resolution_would_lose() -> None:
     plain = {}
     for name, error in (("board", board), ("flat", torch.ones(1, 1, 4, 4))):
         for detail in (0.0, 2.0):
-            arguments = (EPSILON, levels, clean, torch.zeros(1, 1, 4, 4), t, (0.0, 5.0), detail)
+            arguments = (EPSILON, levels, clean, torch.zeros(1, 1, 4, 4), t, ClampedSnr(0.0, 5.0), detail)
             plain[name, detail] = float(objective.loss(lambda x, _, e=error: e, *arguments))
     assert plain["board", 2.0] == pytest.approx(3 * plain["board", 0.0])
     assert plain["flat", 2.0] == pytest.approx(plain["flat", 0.0])
@@ -303,10 +312,11 @@ def test_without_the_adversarial_term_there_is_no_critic(source: str) -> None:
 
 def test_the_critic_learns_to_tell(source: str) -> None:
     """Taught on two fixed batches, its hinge loss falls from about 1 to nearly nothing."""
-    task = vae_task(source, **{"loss.gan_rate": 1e-2})
-    assert task._critic is not None
-    real = to_image(task.maker(0))
-    told = [float(task._critic.taught(real, -real)) for _ in range(40)]
+    chosen = support.recipe("vae", {"data.source": source, "loss.gan_rate": 1e-2})
+    real = to_image(vae_task(source).maker(0))
+    torch.manual_seed(0)
+    critic = Critic(chosen, support.placement())
+    told = [float(critic.taught(real, -real)) for _ in range(40)]
     assert told[0] > 0.7
     assert told[-1] < 0.2
 
@@ -500,7 +510,7 @@ def test_a_new_vision_tower_for_a_finished_text_tower(source: str, parts: dict[s
     with pytest.raises(BadFile, match="a text tower of another shape"):
         support.task(
             support.recipe("clip", {"data.source": source, "begin": parts["clip"], "model.layers": 2}), tmp_path / "x"
-        )
+        ).begin()
 
 
 # The denoiser
@@ -512,14 +522,13 @@ def denoiser_task(source: str, parts: dict[str, str], folder: Path, **changes: A
     return task
 
 
-def test_a_time_that_is_rounded_up_to_one_is_the_last_level(
-    source: str, parts: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    task = denoiser_task(source, parts, tmp_path, **{"loss.time_shift": 4.0})
+def test_a_time_that_is_rounded_up_to_one_is_the_last_level(monkeypatch: pytest.MonkeyPatch) -> None:
     largest = torch.nextafter(torch.ones(1), torch.zeros(1))
     monkeypatch.setattr("atelier.train.randomness.uniform", lambda shape, *_: largest.expand(shape))
-    assert float(task._strata(0, 48).max()) == 1.0, "48 of them are where float32 rounds up"
-    assert int(task._times(0, 48).max()) == len(task.levels.sigmas) - 1
+    times = objective.strata(48, 0, 0)
+    assert float(times.max()) == 1.0, "48 of them are where float32 rounds up"
+    assert int(objective.indices(objective.shifted(times, 4.0), 1000).max()) == 999
+    assert objective.indices(torch.tensor([0.0, 0.0009, 0.001, 0.5, 0.9999]), 1000).tolist() == [0, 0, 1, 500, 999]
 
 
 def test_a_zero_terminal_denoiser_is_trained_and_exported_as_one(
@@ -600,20 +609,24 @@ def test_text_gain_is_for_the_layers_that_read_text(source: str, parts: dict[str
         support.recipe("denoiser", {"data.source": source, **parts, "optim.text_gain": 8.0, "optim.matrices": "adamw"})
 
 
-def test_times_are_spread_and_captions_dropped(source: str, parts: dict[str, str], tmp_path: Path) -> None:
-    task = denoiser_task(source, parts, tmp_path, **{"loss.drop": 0.25})
+def test_times_are_spread() -> None:
     for step in range(20):
-        strata = torch.sort(task._strata(step, 8)).values
-        assert torch.equal((strata * 8).floor(), torch.arange(8.0)), "one in every eighth"
-        assert not torch.equal(task._strata(step, 8), task._strata(step + 1, 8))
+        drawn = objective.strata(8, 0, step)
+        assert torch.equal((torch.sort(drawn).values * 8).floor(), torch.arange(8.0)), "one in every eighth"
+        assert not torch.equal(drawn, objective.strata(8, 0, step + 1))
     times = objective.shifted((torch.arange(1000.0) + 0.5) / 1000, 3.0)
     assert float((times >= 0.5).float().mean()) == 0.75
     assert 0 < float(times.min()) < float(times.max()) < 1
-    tokens = torch.full((400, 16), 7)
-    emptied = (task._dropped(3, tokens) == task._empty).all(1)
+
+
+def test_captions_are_dropped() -> None:
+    tokens, empty = torch.full((400, 16), 7), torch.arange(16)
+    found = dropped(tokens, empty, 0.25, 0, 3)
+    emptied = (found == empty).all(1)
     assert 0.15 < float(emptied.float().mean()) < 0.35
-    assert torch.equal(task._dropped(3, tokens)[~emptied], tokens[~emptied])
-    assert torch.equal(task._dropped(3, tokens), task._dropped(3, tokens))
+    assert torch.equal(found[~emptied], tokens[~emptied])
+    assert torch.equal(dropped(tokens, empty, 0.25, 0, 3), found)
+    assert not torch.equal(dropped(tokens, empty, 0.25, 0, 4), found)
 
 
 def test_at_the_start_the_velocity_is_nothing(source: str, parts: dict[str, str], tmp_path: Path) -> None:

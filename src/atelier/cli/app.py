@@ -31,7 +31,7 @@ GROUPS = {
     "models": Group("atelier.cli.models", "List, inspect and convert models."),
     "prompt": Group("atelier.cli.prompt", "Show what a prompt means."),
     "data": Group("atelier.cli.data", "Show what models are trained on."),
-    "train": Group("atelier.cli.train", "Train a model from nothing: autoencoder, text encoder, denoiser."),
+    "train": Group("atelier.cli.train", "Train a model, or one of its parts."),
     "evaluate": Group("atelier.cli.evaluate", "Measure the quality of a model."),
 }
 

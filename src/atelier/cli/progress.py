@@ -120,10 +120,12 @@ class _View:
                 self.frame.show(image)
             case Saved(_, path):
                 self.saved.append(path)
-            case Finished(pictures, seconds):
-                self.summary = f"{_counted(pictures)} in {seconds:.1f} s"
+            case Finished(count, seconds):
+                self.summary = f"{_counted(count)} in {seconds:.1f} s"
             case Failed(error):
                 raise error
+            case _:  # a training's events have a view of their own
+                pass
 
     def _doing(self, picture: int) -> str:
         return "painting" if self.pictures == 1 else f"painting {picture + 1} of {self.pictures}"

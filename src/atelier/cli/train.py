@@ -1,4 +1,4 @@
-"""`atelier train vae | clip | denoiser`: training from nothing, with progress, resumable at any moment."""
+"""`atelier train RECIPE`: any kind of training, with progress, resumable at any moment."""
 
 from __future__ import annotations
 
@@ -7,97 +7,66 @@ import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from atelier.train.registry import Recipes, find, read, recipes
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress, TaskID
 
-    from atelier.train.loop import Event, Placement, Task
-    from atelier.train.recipe import Recipe, Run
+    from atelier.request.events import TrainingEvent
+    from atelier.train.loop import Placement
+    from atelier.train.recipe import Run
 
-app = typer.Typer(help="Train a latent diffusion model from nothing: first vae, then clip, then denoiser.")
-
-RecipeOption = Annotated[str, typer.Option(help="A TOML file, or the name of an embedded recipe.")]
+RecipeArgument = Annotated[str, typer.Argument(metavar="RECIPE", help="The name of a recipe, or a TOML file.")]
 OutOption = Annotated[Path, typer.Option(help="Folder of the run; a run found there goes on.")]
-SetOption = Annotated[list[str] | None, typer.Option("--set", help="Change a number: run.steps=100 (repeatable).")]
+SetOption = Annotated[list[str] | None, typer.Option("--set", help="Change a key: run.steps=100 (repeatable).")]
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
 AcceptOption = Annotated[
-    bool, typer.Option("--accept-changes", help="Go on although the recipe or the pictures have changed.")
+    bool, typer.Option("--accept-changes", help="Go on although the recipe or the training images have changed.")
 ]
 
 LINE_EVERY = 10.0
 """Seconds between lines where there is no terminal to draw a bar in."""
 
 
-@app.command()
-def vae(
-    out: OutOption,
-    recipe: RecipeOption = "vae",
-    change: SetOption = None,
-    device: DeviceOption = "auto",
-    accept_changes: AcceptOption = False,
-) -> None:
-    """Train the autoencoder between pictures and latents."""
-    from atelier.train.recipe import VaeRecipe, read
-    from atelier.train.runs import export_vae
-    from atelier.train.tasks.vae import VaeTask
+def application(known: Recipes) -> typer.Typer:
+    """The command that runs the recipes of `known`."""
+    app = typer.Typer(help="Train a model.")
 
-    chosen = read(recipe, VaeRecipe, changes(change))
+    @app.command("train", help=_help(known))
+    def train(
+        recipe: RecipeArgument,
+        out: OutOption,
+        change: SetOption = None,
+        device: DeviceOption = "auto",
+        accept_changes: AcceptOption = False,
+    ) -> None:
+        spec = find(recipe, known)
+        chosen = read(recipe, spec, changes(change))
+        placement = _placement(device, chosen.run)
 
-    def build(placement: Placement) -> VaeTask:
-        return VaeTask(chosen, placement)
+        from rich.console import Console
 
-    _run(chosen, build, lambda: export_vae(out, chosen), out, device, accept_changes=accept_changes)
+        from atelier.train.runner import run_recipe
 
+        console = Console(stderr=True, soft_wrap=True, highlight=False)
+        _say_what_is_missing(console)
+        with _asked_to_stop(console) as asked:
+            events = run_recipe(spec, chosen, placement, out, asked, accept_changes=accept_changes)
+            _follow(events, chosen.run.steps, console)
 
-@app.command()
-def clip(
-    out: OutOption,
-    recipe: RecipeOption = "clip",
-    change: SetOption = None,
-    device: DeviceOption = "auto",
-    accept_changes: AcceptOption = False,
-) -> None:
-    """Train CLIP's text and vision towers and their vocabulary."""
-    from atelier.train.recipe import ClipRecipe, read
-    from atelier.train.runs import export_clip
-    from atelier.train.tasks.clip import ClipTask
-
-    chosen = read(recipe, ClipRecipe, changes(change))
-
-    def build(placement: Placement) -> ClipTask:
-        return ClipTask(chosen, placement, out)
-
-    _run(chosen, build, lambda: export_clip(out, chosen), out, device, accept_changes=accept_changes)
+    return app
 
 
-@app.command()
-def denoiser(
-    out: OutOption,
-    recipe: RecipeOption = "denoiser",
-    vae: Annotated[Path | None, typer.Option(help="Run folder of the autoencoder (else the recipe's).")] = None,
-    clip: Annotated[Path | None, typer.Option(help="Run folder of CLIP (else the recipe's).")] = None,
-    change: SetOption = None,
-    device: DeviceOption = "auto",
-    accept_changes: AcceptOption = False,
-) -> None:
-    """Train the U-Net on latents, and write the whole model as a diffusers folder."""
-    from atelier.train.folder import LATENTS
-    from atelier.train.recipe import DenoiserRecipe, read
-    from atelier.train.runs import export_model, frozen
-    from atelier.train.tasks.denoiser import DenoiserTask
-
-    given = {name: str(path) for name, path in (("vae", vae), ("clip", clip)) if path is not None}
-    chosen = read(recipe, DenoiserRecipe, {**changes(change), **given})
-    parts = frozen(Path(chosen.vae), Path(chosen.clip))
-
-    def build(placement: Placement) -> DenoiserTask:
-        return DenoiserTask(chosen, placement, parts, out / LATENTS)
-
-    _run(chosen, build, lambda: export_model(out, chosen), out, device, accept_changes=accept_changes)
+def _help(known: Recipes) -> str:
+    lines = (f"{spec.name}: {spec.help}." for spec in known.values())
+    return "\n\n".join(
+        ("Train what a recipe says. A model from nothing takes vae, clip and denoiser, in this order.", *lines)
+    )
 
 
 def changes(pairs: list[str] | None) -> dict[str, object]:
@@ -118,36 +87,7 @@ def changes(pairs: list[str] | None) -> dict[str, object]:
     return table
 
 
-def _run(
-    recipe: Recipe,
-    build: Callable[[Placement], Task[Any]],
-    export: Callable[[], Path],
-    out: Path,
-    device: str,
-    *,
-    accept_changes: bool,
-) -> None:
-    """Trains, shows how it goes, and writes what was learned. Raises Interrupted when it was asked to stop."""
-    from rich.console import Console
-
-    from atelier.errors import Interrupted
-    from atelier.train.folder import claimed
-    from atelier.train.loop import train
-
-    console = Console(stderr=True, soft_wrap=True, highlight=False)
-    placement = _machine(device, recipe.run)
-    with claimed(out, recipe, accept_changes=accept_changes):
-        _say_what_is_missing(console)
-        task = build(placement)
-        with _asked_to_stop(console) as asked:
-            events = train(task, recipe.run, recipe.optim, out, stop=asked, accept_changes=accept_changes)
-            last = _follow(events, recipe.run.steps, console)
-        if last < recipe.run.steps:
-            raise Interrupted(f"stopped at step {last}; the same command goes on from there")
-        typer.echo(str(export()))
-
-
-def _machine(device: str, run: Run) -> Placement:
+def _placement(device: str, run: Run) -> Placement:
     import torch
 
     from atelier.runtime.device import choose_device, training_dtype
@@ -191,8 +131,8 @@ def _asked_to_stop(console: Console) -> Generator[Callable[[], bool]]:
             signal.signal(number, handler)
 
 
-def _follow(events: Iterator[Event], steps: int, console: Console) -> int:
-    """Shows what happens; returns the last step that was made."""
+def _follow(events: Iterator[TrainingEvent], steps: int, console: Console) -> None:
+    """Shows what happens; prints to stdout where what was made lies. Raises Failed's error."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     from atelier.cli.progress import Rate
@@ -202,7 +142,8 @@ def _follow(events: Iterator[Event], steps: int, console: Console) -> int:
         view = _View(bar, console, bar.add_task("waiting for data", total=steps), steps)
         for event in events:
             view.show(event)
-    return view.step
+    if view.path is not None:
+        typer.echo(view.path)
 
 
 class _View:
@@ -211,10 +152,11 @@ class _View:
     def __init__(self, bar: Progress, console: Console, task: TaskID, steps: int) -> None:
         self.bar, self.console, self.task, self.steps = bar, console, task, steps
         self.step, self.first = 0, 0
+        self.path: Path | None = None
         self.started = self.told = time.monotonic()
 
-    def show(self, event: Event) -> None:
-        from atelier.train.loop import Resumed, Saved, Stepped, Validated
+    def show(self, event: TrainingEvent) -> None:
+        from atelier.request.events import CheckpointSaved, Exported, Failed, Finished, Resumed, Stepped, Validated
 
         match event:
             case Resumed(step, path, passed_over):
@@ -226,8 +168,14 @@ class _View:
             case Validated(step, numbers):
                 shown = ", ".join(f"{name} {value:.4g}" for name, value in numbers.items() if name != "seconds")
                 self.console.print(f"step {step}: {shown}")
-            case Saved(_, path):
+            case CheckpointSaved(_, path):
                 self.console.print(f"saved {path}")
+            case Exported(path):
+                self.path = path
+            case Finished():
+                pass
+            case Failed(error):
+                raise error
 
     def _resumed(self, step: int, path: Path, passed_over: tuple[Path, ...]) -> None:
         for damaged in passed_over:
@@ -253,3 +201,6 @@ def _progress(step: int, first: int, steps: int, seconds: float, loss: float) ->
     speed = (step - first) / max(seconds, 1e-9)
     left = timedelta(seconds=round((steps - step) / speed))
     return f"step {step}/{steps}  {rate(speed)}  {left} left  loss {loss:.4f}"
+
+
+app = application(recipes())

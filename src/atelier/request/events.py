@@ -1,16 +1,23 @@
-"""What a run tells about itself, in order: Warned, Started, then Progress, Preview, ImageReady and Saved, then one of
-Finished and Failed."""
+"""What a generation or a training tells about itself: one family of frozen data, each with a JSON form.
+
+A generation: Warned, Started, then Progress, Preview, ImageReady and Saved. A training: Resumed, then Stepped,
+Validated and CheckpointSaved, then Exported. Both end with one of Finished and Failed.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from atelier.errors import AtelierError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+
+Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,10 +79,51 @@ class Saved:
 
 
 @dataclass(frozen=True, slots=True)
-class Finished:
-    """All pictures are painted; wall time in seconds."""
+class Resumed:
+    """A training goes on after `step` steps from the checkpoint `path`. passed_over: newer ones that are damaged."""
 
-    pictures: int
+    step: int
+    path: Path
+    passed_over: tuple[Path, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Stepped:
+    """Optimizer step `step` of `total` was made."""
+
+    step: int
+    total: int
+    losses: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Validated:
+    """The averaged networks were measured after `step` steps."""
+
+    step: int
+    numbers: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointSaved:
+    """The checkpoint of `step` lies complete at `path`."""
+
+    step: int
+    path: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """What a training made lies complete at `path`, in the form that others read."""
+
+    path: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """All is done: `count` images were generated, or the training has made `count` steps; wall time in seconds."""
+
+    count: int
     seconds: float
 
 
@@ -86,4 +134,45 @@ class Failed:
     error: AtelierError
 
 
-Event = Warned | Started | Loading | Progress | Preview | ImageReady | Saved | Finished | Failed
+TrainingEvent = Resumed | Stepped | Validated | CheckpointSaved | Exported | Finished | Failed
+Event = Warned | Started | Loading | Progress | Preview | ImageReady | Saved | TrainingEvent
+
+
+def to_json(event: Event) -> dict[str, Json]:
+    """The fields of an event and its name, {"event": "Progress", "done": 3, ...}, as values that JSON has.
+
+    An image becomes its size, {"width": 512, "height": 512}: the pixels travel another way. A path becomes text, an
+    error its kind, message and exit code, a number that is not finite null.
+    """
+    return {"event": type(event).__name__, **{f.name: _plain(getattr(event, f.name)) for f in fields(event)}}
+
+
+def _plain(value: object) -> Json:
+    match value:
+        case tuple():
+            return [_plain(item) for item in cast("tuple[object, ...]", value)]
+        case Mapping():
+            return {str(key): _plain(item) for key, item in cast("Mapping[object, object]", value).items()}
+        case AtelierError():
+            return {"kind": type(value).__name__, "message": str(value), "exit_code": value.exit_code}
+        case _:
+            return _single(value)
+
+
+def _single(value: object) -> Json:
+    match value:
+        case None | bool() | int() | str():
+            return value
+        case float():
+            return value if math.isfinite(value) else None
+        case Path():
+            return str(value)
+        case _:
+            return _size(value)
+
+
+def _size(image: object) -> Json:
+    from PIL.Image import Image
+
+    assert isinstance(image, Image)
+    return {"width": image.width, "height": image.height}

@@ -13,14 +13,15 @@ Blend = Callable[[list[Tensor], list[Tensor], None], None]
 
 
 class Ema:
-    """Keeps `average`, the moving average of a network's parameters by name, with the usual warm-up of the decay.
+    """Keeps `average`, the moving average of the parameters that a network learns, by name, with the usual warm-up of
+    the decay.
 
     The decay at update n is min(decay, (1 + n) / (10 + n)), as in CompVis' LitEma.
     """
 
     def __init__(self, net: nn.Module, decay: float) -> None:
         self.decay = decay
-        self.average = {name: p.detach().clone() for name, p in net.named_parameters()}
+        self.average = {name: p.detach().clone() for name, p in net.named_parameters() if p.requires_grad}
 
     @torch.no_grad()
     def update(self, net: nn.Module, step: int) -> None:

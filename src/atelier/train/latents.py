@@ -106,25 +106,26 @@ def _shard(pool: Pool, part: int) -> Shard:
     path = pool.path(part)
     while True:
         try:
-            return _loaded(path)
+            return stored(path)
         except FileNotFoundError:
-            _make_next(pool, part)
+            make_next(pool, part)
         except DAMAGED:
             path.unlink()
 
 
 @functools.lru_cache(maxsize=512)
-def _loaded(path: Path) -> Shard:
-    with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
-        return stored["latents"], stored["tokens"]
+def stored(path: Path) -> Shard:
+    """Latents and tokens in a file of the pool. What was read stays in memory. Raises one of DAMAGED."""
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+        return arrays["latents"], arrays["tokens"]
 
 
-def _make_next(pool: Pool, part: int) -> None:
+def make_next(pool: Pool, part: int) -> None:
     """Makes this part; or, where another worker is at it already, the first that is missing after it."""
     with writing(pool.folder):
         pool.folder.mkdir(parents=True, exist_ok=True)
         for missing in (n for n in range(part, pool.files) if not pool.path(n).exists()):
-            with _claimed(pool.path(missing)) as mine:
+            with claim(pool.path(missing)) as mine:
                 if mine and not pool.path(missing).exists():
                     _make(pool, missing)
                 if mine:
@@ -133,7 +134,7 @@ def _make_next(pool: Pool, part: int) -> None:
 
 
 @contextmanager
-def _claimed(path: Path) -> Generator[bool]:
+def claim(path: Path) -> Generator[bool]:
     """Whether this process alone is to make the file."""
     claim = path.with_name(f".tmp-{path.stem}")
     with claim.open("wb") as file:

@@ -15,14 +15,24 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from atelier.errors import AtelierError, BadFile, BadInput, NotFinite
-from atelier.train import checkpoint
+from atelier.errors import AtelierError, Interrupted, NotFinite
+from atelier.request.events import (
+    CheckpointSaved,
+    Failed,
+    Finished,
+    Resumed,
+    Stepped,
+    TrainingEvent,
+    Validated,
+)
+from atelier.train import checkpoint, snapshot
 from atelier.train.ema import Ema
-from atelier.train.folder import refuse_changes, writing
+from atelier.train.folder import writing
 from atelier.train.logbook import Logbook
 from atelier.train.pace import Pace
 from atelier.train.prefetch import Prefetch
 from atelier.train.recipe import Optim, Run
+from atelier.train.trainable import base_digest
 
 B = TypeVar("B")
 
@@ -47,7 +57,10 @@ class Validation:
 
 
 class Task(Protocol[B]):
-    """What is being trained, on batches of type B. `nets` are saved and averaged; `aids` (a critic) are saved only."""
+    """What is being trained, on batches of type B. `nets` are saved and averaged; `aids` (a critic) are saved only.
+
+    Of both, only parameters with requires_grad are trained, and only they (and buffers) are kept in checkpoints.
+    """
 
     @property
     def nets(self) -> Mapping[str, nn.Module]: ...
@@ -66,7 +79,11 @@ class Task(Protocol[B]):
         ...
 
     def begin(self) -> None:
-        """Before the first step of all: fills the networks with what the recipe goes on from. Raises BadInput."""
+        """Fills the networks with what the recipe goes on from. Raises BadInput.
+
+        Called before the first step of all; and, where parts of the networks are not trained, whenever a run goes on,
+        before the trained ones are filled from its checkpoint.
+        """
         ...
 
     def update(self, step: int, batch: B, /) -> Mapping[str, Tensor]:
@@ -82,43 +99,6 @@ class Task(Protocol[B]):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Stepped:
-    """Optimizer step `step` of `total` was made."""
-
-    step: int
-    total: int
-    losses: Mapping[str, float]
-
-
-@dataclass(frozen=True, slots=True)
-class Validated:
-    """The averaged networks were measured after `step` steps."""
-
-    step: int
-    numbers: Mapping[str, float]
-
-
-@dataclass(frozen=True, slots=True)
-class Saved:
-    """The checkpoint of `step` lies whole at `path`."""
-
-    step: int
-    path: Path
-
-
-@dataclass(frozen=True, slots=True)
-class Resumed:
-    """The run goes on after `step` steps. passed_over: newer checkpoints that are damaged."""
-
-    step: int
-    path: Path
-    passed_over: tuple[Path, ...] = ()
-
-
-Event = Stepped | Validated | Saved | Resumed
-
-
 def train(
     task: Task[Any],
     run: Run,
@@ -127,20 +107,31 @@ def train(
     stop: Callable[[], bool] = lambda: False,
     *,
     accept_changes: bool = False,
-) -> Iterator[Event]:
+) -> Iterator[TrainingEvent]:
     """Trains from the newest whole checkpoint in `folder` (or from nothing) to run.steps.
 
-    Yields an event after every step, validation and save. `stop` is asked between steps and while a step waits for its
-    data; when it says so, the run saves a checkpoint and ends. Raises NotFinite at a loss that is not a number,
-    BadInput when the folder holds a run of another recipe and its changes are not accepted, StorageFull when a
-    checkpoint does not fit (earlier ones stay), BadFile.
+    Yields an event after every step, validation and save, and Finished or Failed as the last. `stop` is asked between
+    steps and while a step waits for its data; when it says so, the run saves a checkpoint and fails as Interrupted.
+    Other reasons to fail: NotFinite, a loss that is not a number; BadInput, the folder holds a run of another recipe
+    and its changes are not accepted; StorageFull, a checkpoint does not fit (earlier ones stay); BadFile.
     """
-    with writing(folder):
-        course = _Course(task, run, optim, folder)
-        if (resumed := course.resume(accept_changes=accept_changes)) is not None:
-            yield resumed
-        with closing(Logbook(folder, course.done)) as log, Prefetch(task.maker, course.done, run.workers) as batches:
-            yield from course.events(batches, log, stop)
+    started = time.monotonic()
+    try:
+        with writing(folder):
+            course = _Course(task, run, optim, folder)
+            if (resumed := course.resume(accept_changes=accept_changes)) is not None:
+                yield resumed
+            with (
+                closing(Logbook(folder, course.done)) as log,
+                Prefetch(task.maker, course.done, run.workers) as batches,
+            ):
+                yield from course.events(batches, log, stop)
+        if course.done < run.steps:
+            raise Interrupted(f"stopped at step {course.done}; the same command goes on from there")
+    except AtelierError as error:
+        yield Failed(error)
+    else:
+        yield Finished(course.done, time.monotonic() - started)
 
 
 class _Course:
@@ -150,18 +141,22 @@ class _Course:
         self.task, self.run, self.folder = task, run, folder
         self.pace = Pace(run.steps, optim.warmup, int(run.steps * optim.cooldown))
         self.saved = checkpoint.newest(folder / checkpoint.FOLDER)
-        if self.saved is None:
+        nets = {**task.nets, **task.aids}
+        if self.saved is None or any(not p.requires_grad for net in nets.values() for p in net.parameters()):
             task.begin()
+        self.base = base_digest(nets)
         self.averages = {name: Ema(net, optim.ema) for name, net in task.nets.items()}
         self.done, self.kept = 0, 0
 
     def resume(self, *, accept_changes: bool) -> Resumed | None:
         if self.saved is None:
             return None
-        self.done = self.kept = _restore(self.task, self.averages, self.saved, accept_changes=accept_changes)
+        self.done = self.kept = snapshot.restore(
+            self.task, self.averages, self.base, self.saved, accept_changes=accept_changes
+        )
         return Resumed(self.done, self.saved, checkpoint.after(self.folder / checkpoint.FOLDER, self.saved))
 
-    def events(self, batches: Prefetch[Any], log: Logbook, stop: Callable[[], bool]) -> Iterator[Event]:
+    def events(self, batches: Prefetch[Any], log: Logbook, stop: Callable[[], bool]) -> Iterator[TrainingEvent]:
         started = time.monotonic() - log.seconds
         while self.done < self.run.steps and not stop():
             batch = batches.take(stop)
@@ -213,15 +208,15 @@ class _Course:
             log.picture(self.done, name, picture)
         return result.numbers
 
-    def _save(self, log: Logbook) -> Saved:
+    def _save(self, log: Logbook) -> CheckpointSaved:
         """The checkpoint before the cool-down stays: from there the run can be made longer."""
-        snapshot = _snapshot(self.task, self.averages, self.done)
+        taken = snapshot.take(self.task, self.averages, self.base, self.done)
         self.saved = checkpoint.save(
-            self.folder / checkpoint.FOLDER, snapshot, self.run.keep, spare=self.pace.constant_until
+            self.folder / checkpoint.FOLDER, taken, self.run.keep, spare=self.pace.constant_until
         )
         self.kept = self.done
         log.curves()
-        return Saved(self.done, self.saved)
+        return CheckpointSaved(self.done, self.saved)
 
 
 @contextmanager
@@ -229,9 +224,10 @@ def averaged(task: Task[Any], averages: Mapping[str, Ema]) -> Generator[None]:
     """Inside, the networks carry their averaged weights."""
     own: list[tuple[Tensor, Tensor]] = []
     for name, net in task.nets.items():
-        for key, parameter in net.named_parameters():
+        for key, average in averages[name].average.items():
+            parameter = net.get_parameter(key)
             own.append((parameter, parameter.data))
-            parameter.data = averages[name].average[key]
+            parameter.data = average
         net.eval()
     try:
         yield
@@ -240,71 +236,3 @@ def averaged(task: Task[Any], averages: Mapping[str, Ema]) -> Generator[None]:
             parameter.data = data
         for net in task.nets.values():
             net.train()
-
-
-def _snapshot(task: Task[Any], averages: Mapping[str, Ema], step: int) -> checkpoint.Snapshot:
-    tensors: dict[str, Mapping[str, Tensor]] = {}
-    for name, net in {**task.nets, **task.aids}.items():
-        tensors[name] = net.state_dict()
-    for name, ema in averages.items():
-        tensors[f"{name}.ema"] = ema.average
-    for name, optimizer in task.optimizers.items():
-        tensors[f"{name}.optimizer"] = _optimizer_tensors(optimizer)
-    return checkpoint.Snapshot(step, tensors, {"recipe": task.identity, **task.extra()})
-
-
-def _restore(task: Task[Any], averages: Mapping[str, Ema], path: Path, *, accept_changes: bool) -> int:
-    snapshot, folder = checkpoint.load(path), path.parent.parent
-    if not accept_changes:
-        _refuse_another_run(folder, str(snapshot.state.get("recipe")), task.identity)
-        _refuse_other_parts(folder, snapshot.state, task.extra())
-    for name, net in {**task.nets, **task.aids}.items():
-        _fill(path, name, net.state_dict(), snapshot)
-    for name, ema in averages.items():
-        _fill(path, f"{name}.ema", ema.average, snapshot)
-    for name, optimizer in task.optimizers.items():
-        _restore_optimizer(path, optimizer, snapshot.tensors.get(f"{name}.optimizer", {}))
-    return snapshot.step
-
-
-def _refuse_another_run(folder: Path, stored: str, own: str) -> None:
-    if stored != own:
-        same_recipe = stored.partition("-")[0] == own.partition("-")[0]
-        refuse_changes(folder, ["its pictures were others" if same_recipe else f"digest {stored}, not {own}"])
-
-
-def _refuse_other_parts(folder: Path, state: Mapping[str, Any], extra: Mapping[str, Any]) -> None:
-    for name, value in extra.items():
-        if state.get(name, value) != value:
-            raise BadInput(
-                f"{folder}: {name} is no longer what this run began with: give another --out, put the earlier one "
-                "back, or --accept-changes to go on"
-            )
-
-
-def _fill(path: Path, stem: str, own: Mapping[str, Tensor], snapshot: checkpoint.Snapshot) -> None:
-    """Copies a checkpoint's tensors into `own`, which keep their place and layout. Raises BadFile unless all fit."""
-    stored = snapshot.tensors.get(stem, {})
-    if {name: t.shape for name, t in own.items()} != {name: t.shape for name, t in stored.items()}:
-        raise BadFile(path, f"holds no {stem} of this recipe's shape; give another --out")
-    with torch.no_grad():
-        for name, tensor in own.items():
-            tensor.copy_(stored[name])
-
-
-def _optimizer_tensors(optimizer: Optimizer) -> dict[str, Tensor]:
-    state: Mapping[int, Mapping[str, Tensor]] = optimizer.state_dict()["state"]
-    return {f"{index}.{key}": value for index, values in state.items() for key, value in values.items()}
-
-
-def _restore_optimizer(path: Path, optimizer: Optimizer, tensors: Mapping[str, Tensor]) -> None:
-    """Into tensors that lie like the parameters: a fused step reads both in memory order, on one device."""
-    parameters: list[Tensor] = [p for group in optimizer.param_groups for p in group["params"]]
-    for name, value in tensors.items():
-        index, _, key = name.partition(".")
-        parameter = parameters[int(index)] if int(index) < len(parameters) else None
-        if parameter is None or value.shape not in {(), parameter.shape}:
-            raise BadFile(path, "holds the optimizer of other parameters; give another --out")
-        alike = value.shape == parameter.shape
-        here = torch.empty_like(parameter).copy_(value) if alike else value.to(parameter.device)
-        optimizer.state[parameter][key] = here

@@ -3,14 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from atelier.diffusion.levels import DiscreteLevels
 from atelier.diffusion.parameterization import Parameterization
+from atelier.train import randomness
 
 Net = Callable[[Tensor, Tensor], Tensor]
+Weighting = Callable[[Tensor], Tensor]
+"""Levels of noise sigma (B,) -> what the squared error of the clean latent weighs there (B,), not negative."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClampedSnr:
+    """A weighting: the signal-to-noise ratio 1 / sigma^2, `floor` at least and `gamma` at most.
+
+    gamma keeps the nearly clean times from outweighing the rest; a floor does the same for the noisy ones, at which is
+    decided what a picture shows. Sources: Hang 2023 (arXiv:2303.09556), eq. 8; Salimans 2022 (arXiv:2202.00512), 4.
+    """
+
+    floor: float
+    gamma: float
+
+    def __call__(self, sigma: Tensor) -> Tensor:
+        return (sigma**-2).clamp(self.floor, self.gamma)
 
 
 def loss(
@@ -20,19 +40,19 @@ def loss(
     clean: Tensor,
     noise: Tensor,
     t: Tensor,
-    snr: tuple[float, float],
+    weighting: Weighting,
     detail: float = 0.0,
 ) -> Tensor:
     """Mean squared error of the network's output at times t (int64, (B,)), weighted by `weight`: (B,).
 
-    clean, noise: (B, C, h, w); snr: the least and the largest weight; detail: how much more what is finer
-    than 2x2 positions weighs. Source: Ho 2020 (arXiv:2006.11239), eq. 14.
+    clean, noise: (B, C, h, w); detail: how much more what is finer than 2x2 positions weighs.
+    Source: Ho 2020 (arXiv:2006.11239), eq. 14.
     """
     sigma = levels.sigmas.to(clean.device)[t]
     x = parameterization.noised(clean, noise, sigma)
     output = net(parameterization.scale_in(x, sigma), t.float())
     error = output.float() - parameterization.target(clean, x, sigma)
-    return weight(parameterization, sigma, *snr) * (_power(error) + detail * _power(fine(error)))
+    return weight(parameterization, weighting, sigma) * (_power(error) + detail * _power(fine(error)))
 
 
 def fine(x: Tensor) -> Tensor:
@@ -45,14 +65,28 @@ def _power(x: Tensor) -> Tensor:
     return x.square().flatten(1).mean(1)
 
 
-def weight(parameterization: Parameterization, sigma: Tensor, floor: float, gamma: float) -> Tensor:
-    """What makes the loss clamp(SNR, floor, gamma) times the error of the clean latent; sigma (B,).
+def weight(parameterization: Parameterization, weighting: Weighting, sigma: Tensor) -> Tensor:
+    """What makes the error of the network's output weigh as `weighting` says of the clean latent's; sigma (B,).
 
-    gamma keeps the nearly clean times from outweighing the rest; a floor does the same for the noisy ones, at which is
-    decided what a picture shows. Sources: Hang 2023 (arXiv:2303.09556), eq. 8; Salimans 2022 (arXiv:2202.00512), 4.
+    The clean latent's squared error is that of epsilon over the SNR, and that of the velocity over SNR + 1
+    (Salimans 2022, arXiv:2202.00512, section 4).
     """
     snr = sigma**-2
-    return snr.clamp(floor, gamma) / (snr + 1 if parameterization.name == "velocity" else snr)
+    return weighting(sigma) / (snr + 1 if parameterization.name == "velocity" else snr)
+
+
+def strata(count: int, seed: int, step: int) -> Tensor:
+    """Times spread evenly over [0, 1) in random order: uniform each, with less variance together (count,).
+
+    Rounding may make the last of them 1.
+    """
+    shift = randomness.uniform((1,), seed, "time", step)
+    return ((torch.arange(count) + shift) / count)[randomness.permutation(count, seed, "turn", step)]
+
+
+def indices(times: Tensor, levels: int) -> Tensor:
+    """The places of times in [0, 1] in a table of so many levels of noise: int64, 0 to levels - 1."""
+    return (times * levels).long().clamp_max(levels - 1)
 
 
 def shifted(times: Tensor, factor: float) -> Tensor:

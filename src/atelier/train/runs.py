@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from atelier.checkpoints.write import Modules, write_diffusers
 from atelier.families.facts import Facts
@@ -14,7 +16,9 @@ from atelier.models.clip import ClipJoint, ClipText, JointSpec
 from atelier.models.unet import UNet
 from atelier.models.vae import AutoencoderKL
 from atelier.train.parts import averaged_weights, write_part
-from atelier.train.recipe import ClipRecipe, DenoiserRecipe, VaeRecipe
+from atelier.train.recipes.clip import ClipRecipe
+from atelier.train.recipes.denoiser import DenoiserRecipe
+from atelier.train.recipes.vae import VaeRecipe
 from atelier.train.sources import dataset
 from atelier.train.starts import TOKENIZER, towers_at, vae_at
 from atelier.train.tasks import denoiser
@@ -29,7 +33,8 @@ MODEL = "model"
 
 def export_vae(run: Path, recipe: VaeRecipe) -> Path:
     """Writes the averaged autoencoder of the newest checkpoint, with its measured latent scale."""
-    spec, tensors = spec_of(recipe), averaged_weights(run, "vae")
+    kept: Mapping[str, Tensor] = vae_at(Path(recipe.begin)).tensors if recipe.learn == "decoder" else {}
+    spec, tensors = spec_of(recipe), {**kept, **averaged_weights(run, "vae")}
     vae = load_into(lambda: AutoencoderKL(spec), tensors, source=run)
     scale = latent_scale(vae, dataset(recipe.data, "train"))
     return write_part(run, tensors, {"kind": "vae", "spec": asdict(spec), "latent_scale": scale})
@@ -39,7 +44,8 @@ def export_clip(run: Path, recipe: ClipRecipe) -> Path:
     """Writes the averaged towers of the newest checkpoint; the vocabulary already lies beside them."""
     vocabulary = ClipTokenizer.from_folder(run / TOKENIZER)
     specs = {"text": asdict(text_spec(recipe, vocabulary)), "vision": asdict(vision_spec(recipe))}
-    return write_part(run, averaged_weights(run, "clip"), {"kind": "clip", **specs})
+    kept: Mapping[str, Tensor] = towers_at(Path(recipe.begin)).tensors if recipe.begin else {}
+    return write_part(run, {**kept, **averaged_weights(run, "clip")}, {"kind": "clip", **specs})
 
 
 def frozen(vae_run: Path, clip_run: Path) -> Frozen:

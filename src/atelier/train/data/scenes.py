@@ -22,14 +22,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from atelier.train.data import art
+from atelier.train.data.shares import SHARES
 
 T = TypeVar("T")
 Split = Literal["train", "held_out"]
 Kind = Literal["full", "small", "pair"]
 
 CELLS = 64
-SHARES = (0.40, 0.25, 0.35)
-"""How many scenes show one thing large, one thing small, and a pair, unless a recipe says otherwise."""
 FULL, SMALL = 50, 30
 """Length of a thing's longer side, alone and large, and small or beside another."""
 MIDDLE, STEP, GRID = 32, 16, 4

@@ -24,9 +24,10 @@ from atelier.train.data.sheet import sheet
 from atelier.train.folder import writing
 from atelier.train.loop import Placement, Validation
 from atelier.train.optimizers import optimizers, stepped
-from atelier.train.recipe import ClipRecipe
+from atelier.train.recipes.clip import ClipRecipe
 from atelier.train.sources import dataset, identity
 from atelier.train.starts import TOKENIZER, Towers, towers_at
+from atelier.train.trainable import freeze
 from atelier.train.vocabulary import learn
 from atelier.weights.formats.atomic import new_folder
 from atelier.weights.load import load_into
@@ -120,6 +121,15 @@ def normalised(pixels: NDArray[np.uint8], device: torch.device) -> Tensor:
 OUTER = ("text.token_embedding", "text.position_embedding", "vision.patch_embedding", "vision.position_embedding")
 
 
+TEXT = "text."
+"""How the parameters of the text tower begin."""
+
+
+def text_weights(towers: Towers) -> dict[str, Tensor]:
+    """The weights of the text tower, by its own names."""
+    return {name.removeprefix(TEXT): tensor for name, tensor in towers.tensors.items() if name.startswith(TEXT)}
+
+
 class ClipTask:
     """Both towers on captioned pictures. A new run writes its vocabulary into `folder`/tokenizer first."""
 
@@ -132,21 +142,20 @@ class ClipTask:
         initialise(self.clip.text)
         initialise(self.clip.vision)
         if recipe.begin:
-            self._keep_text(towers_at(Path(recipe.begin)))
+            freeze(self.clip, (TEXT,))
         self.clip = self.clip.to(placement.device)
         self._optimizers = optimizers("clip", self.clip, recipe.optim, OUTER)
 
-    def _keep_text(self, start: Towers) -> None:
+    def begin(self) -> None:
+        """A text tower that is kept as it is, and the temperature that goes with it."""
+        if not self.recipe.begin:
+            return
+        start = towers_at(Path(self.recipe.begin))
         if start.text != self.clip.text.spec:
             raise BadFile(self.recipe.begin, "holds a text tower of another shape than [model]; give the same numbers")
-        own = {name.removeprefix("text."): w for name, w in start.tensors.items() if name.startswith("text.")}
-        self.clip.text.load_state_dict(own)
-        for parameter in self.clip.text.parameters():
-            parameter.requires_grad = False
-        self.clip.logit_scale.data = start.tensors["logit_scale"].clone()
-
-    def begin(self) -> None:
-        """Nothing: a text tower that stays as it is is read whenever the task is made."""
+        self.clip.text.load_state_dict(text_weights(start))
+        with torch.no_grad():
+            self.clip.logit_scale.copy_(start.tensors["logit_scale"])
 
     @property
     def nets(self) -> Mapping[str, nn.Module]:

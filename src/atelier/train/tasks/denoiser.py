@@ -34,7 +34,7 @@ from atelier.train.latents import CHUNK, Latents, Pool, PoolBatches, encoder_dig
 from atelier.train.loop import Placement, Validation
 from atelier.train.optimizers import optimizers, stepped, whitening
 from atelier.train.parts import content
-from atelier.train.recipe import DenoiserRecipe
+from atelier.train.recipes.denoiser import DenoiserRecipe
 from atelier.train.sources import dataset, identity
 from atelier.train.starts import unet_at
 from atelier.train.tasks.images import to_image, to_pixels
@@ -105,13 +105,20 @@ def _no_noise(sigma: Tensor, following: Tensor) -> Tensor:
     raise AssertionError(f"Euler's method asks for noise between {sigma} and {following}")
 
 
+def dropped(tokens: Tensor, empty: Tensor, share: float, seed: int, step: int) -> Tensor:
+    """Rows of tokens (B, T), a share of them replaced by those of the empty caption (T,)."""
+    draw = randomness.uniform((len(tokens), 1), seed, "drop", step).to(tokens.device)
+    return torch.where(draw < share, empty, tokens)
+
+
 class DenoiserTask:
     """A U-Net on latents of the pool, which worker processes make in `cache`."""
 
     def __init__(self, recipe: DenoiserRecipe, placement: Placement, frozen: Frozen, cache: Path) -> None:
         _check_size(recipe, frozen)
-        self.recipe, self.placement, self._frozen = recipe, placement, frozen
+        self.recipe, self.placement, self.frozen = recipe, placement, frozen
         self.parameterization = parameterization(recipe.loss.prediction)
+        self.weighting = recipe.loss.weighting()
         self.levels = zero_terminal(scaled_linear()) if recipe.loss.zero_snr else scaled_linear()
         self._data, self._held_out = dataset(recipe.data, "train"), dataset(recipe.data, "held_out")
         self._pool = Pool(
@@ -183,8 +190,9 @@ class DenoiserTask:
         device, seed = self.placement.device, self.recipe.run.seed
         clean = torch.from_numpy(batch.latents).to(device).float().contiguous(memory_format=torch.channels_last)
         noise = randomness.normal(clean.shape, seed, "noise", step).to(device)
-        t = self._times(step, len(clean)).to(device)
-        tokens = self._dropped(step, torch.from_numpy(batch.tokens).to(device))
+        times = objective.shifted(objective.strata(len(clean), seed, step), self.recipe.loss.time_shift)
+        t = objective.indices(times, len(self.levels.sigmas)).to(device)
+        tokens = dropped(torch.from_numpy(batch.tokens).to(device), self._empty, self.recipe.loss.drop, seed, step)
         with torch.no_grad():
             states = self._text(tokens).last
         loss = self._losses(clean, noise, t, states).mean()
@@ -195,26 +203,9 @@ class DenoiserTask:
         def net(x: Tensor, time: Tensor) -> Tensor:
             return self.unet(x, time, Conditioning(states))
 
-        weights = self.recipe.loss
-        snr = weights.snr_floor, weights.snr_gamma
+        detail = self.recipe.loss.detail
         with self.placement.autocast():
-            return objective.loss(net, self.parameterization, self.levels, clean, noise, t, snr, weights.detail)
-
-    def _times(self, step: int, count: int) -> Tensor:
-        """Indices of noise levels (count,)."""
-        times = objective.shifted(self._strata(step, count), self.recipe.loss.time_shift)
-        levels = len(self.levels.sigmas)
-        return (times * levels).long().clamp_max(levels - 1)  # rounding may have made a time 1
-
-    def _strata(self, step: int, count: int) -> Tensor:
-        """Times spread evenly over [0, 1) in random order: uniform each, with less variance together."""
-        seed = self.recipe.run.seed
-        shift = randomness.uniform((1,), seed, "time", step)
-        return ((torch.arange(count) + shift) / count)[randomness.permutation(count, seed, "turn", step)]
-
-    def _dropped(self, step: int, tokens: Tensor) -> Tensor:
-        draw = randomness.uniform((len(tokens), 1), self.recipe.run.seed, "drop", step).to(tokens.device)
-        return torch.where(draw < self.recipe.loss.drop, self._empty, tokens)
+            return objective.loss(net, self.parameterization, self.levels, clean, noise, t, self.weighting, detail)
 
     def validate(self) -> Validation:
         """The loss of held-out pictures, and what is painted of their captions."""
@@ -239,7 +230,7 @@ class DenoiserTask:
         device = self.placement.device
         chunks = [indices[i : i + CHUNK] for i in range(0, len(indices), CHUNK)]
         images = (to_image(stack(self._held_out, chunk), device) for chunk in chunks)
-        clean = torch.cat([self._vae.encode(image).mode() for image in images]) * self._frozen.latent_scale
+        clean = torch.cat([self._vae.encode(image).mode() for image in images]) * self.frozen.latent_scale
         tokens = torch.from_numpy(token_rows(self._held_out, indices, self._vocabulary)).to(device)
         return clean, self._text(tokens).last
 
@@ -263,7 +254,7 @@ class DenoiserTask:
         x = noise
         for step in euler()(model, noise * sigmas[0], sigmas.to(device), _no_noise):
             x = step.x
-        return to_pixels(self._vae.decode(x / self._frozen.latent_scale))
+        return to_pixels(self._vae.decode(x / self.frozen.latent_scale))
 
     def extra(self) -> Mapping[str, Any]:
         return self._extra

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -22,11 +21,16 @@ from atelier.train.batches import Order, Pictures, stack
 from atelier.train.data.dataset import Dataset
 from atelier.train.data.sheet import sheet
 from atelier.train.loop import Placement, Validation
-from atelier.train.optimizers import adamw, optimizers, stepped
-from atelier.train.recipe import VaeRecipe
+from atelier.train.optimizers import optimizers, stepped
+from atelier.train.recipes.vae import VaeRecipe
 from atelier.train.sources import dataset, identity
 from atelier.train.starts import vae_at
+from atelier.train.tasks.critic import Critic
 from atelier.train.tasks.images import psnr, to_image, to_pixels
+from atelier.train.trainable import freeze
+
+ENCODING = ("encoder.", "quant_conv.")
+"""How the parameters begin that make latents of images."""
 
 
 def spec_of(recipe: VaeRecipe) -> VaeSpec:
@@ -66,50 +70,13 @@ def _pass_level(norm: nn.GroupNorm, before: nn.Module, offset: float) -> None:
     norm.bias.copy_(-constant)
 
 
-class PatchDiscriminator(nn.Module):
-    """Says of each patch whether it is real: three strided convolutions (Isola 2017), with group norm."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.net = nn.Sequential(
-            nn.Conv2d(3, width, 4, 2, 1),
-            nn.LeakyReLU(0.2),
-            nn.Conv2d(width, 2 * width, 4, 2, 1),
-            nn.GroupNorm(8, 2 * width),
-            nn.LeakyReLU(0.2),
-            nn.Conv2d(2 * width, 4 * width, 3, 1, 1),
-            nn.GroupNorm(8, 4 * width),
-            nn.LeakyReLU(0.2),
-            nn.Conv2d(4 * width, 1, 3, 1, 1),
-        )
-
-    def forward(self, image: Tensor) -> Tensor:
-        return self.net(image)
-
-
 def _new(recipe: VaeRecipe) -> AutoencoderKL:
-    """The autoencoder to train, from nothing; what does not learn has no gradients."""
+    """The autoencoder to train, from nothing."""
     vae = AutoencoderKL(spec_of(recipe))
     initialise(vae)
     if recipe.learn == "decoder":
-        for name, parameter in vae.named_parameters():
-            parameter.requires_grad = not name.startswith(("encoder.", "quant_conv."))
+        freeze(vae, ENCODING)
     return vae
-
-
-class _Critic:
-    """The patch discriminator and its optimizer."""
-
-    def __init__(self, recipe: VaeRecipe, placement: Placement) -> None:
-        self.net = channels_last(PatchDiscriminator(recipe.loss.gan_width).to(placement.device))
-        self.optimizer = adamw([self.net], recipe.optim, recipe.loss.gan_rate)
-        self._limit = recipe.optim.clip
-
-    def taught(self, real: Tensor, painted: Tensor) -> Tensor:
-        """One step on the hinge loss (Lim and Ye 2017, arXiv:1705.02894, section 3), which is returned."""
-        loss = 0.5 * (F.relu(1 - self.net(real)).mean() + F.relu(1 + self.net(painted)).mean())
-        stepped({"critic": self.optimizer}, self.net, loss, self._limit)
-        return loss.detach()
 
 
 class VaeTask:
@@ -122,7 +89,7 @@ class VaeTask:
         self.vae = channels_last(_new(recipe).to(placement.device))
         outer = ("encoder.conv_in.", "decoder.conv_out.")
         self._painters = optimizers("vae", self.vae, recipe.optim, outer)
-        self._critic = _Critic(recipe, placement) if recipe.loss.gan else None
+        self._critic = Critic(recipe, placement) if recipe.loss.gan else None
 
     def begin(self) -> None:
         if not self.recipe.begin:

@@ -1,0 +1,1 @@
+"""What somebody else adds to the package, without editing a file of it."""
