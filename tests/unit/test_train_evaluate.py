@@ -182,7 +182,7 @@ def test_the_embedded_model_is_as_good_as_its_card_says():
     checkpoint, painter = open_checkpoint(embedded_folder()), engine()
     judge = evaluate.judge_of(checkpoint)
 
-    def generate(prompt: str, seed: int) -> NDArray[np.uint8]:
+    def paint(prompt: str, seed: int) -> NDArray[np.uint8]:
         return np.asarray(painter.generate(Request(prompt=prompt, seed=seed, steps=20))[0].image)
 
     found = {name: list(evaluate.judged(trials[:6], paint, judge)) for name, trials in TRIALS.items()}
