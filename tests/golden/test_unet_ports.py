@@ -82,7 +82,7 @@ def test_every_attention_answers_to_its_path(net: UNet) -> None:
     assert seen.keys() == paths
     assert {layer.heads for layer in seen.values()} == {2}
     assert {path for path, layer in seen.items() if layer.is_cross} == {p for p in paths if p.endswith("attn2")}
-    assert {path.split(".attention")[0]: layer.grid for path, layer in seen.items()} == GRIDS
+    assert {(path.split(".attention")[0], layer.grid) for path, layer in seen.items()} == set(GRIDS.items())
     assert torch.equal(changed, _output(net))
 
 
