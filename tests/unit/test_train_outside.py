@@ -118,7 +118,7 @@ def tensors(run: Path) -> dict[str, dict[str, torch.Tensor]]:
 
 def test_only_what_is_trained_is_saved(source: str, parts: dict[str, str], tmp_path: Path) -> None:
     """The decoder of a finished autoencoder: killed, gone on with, and exported with the encoder that it belongs to."""
-    few = {"data.source": source, "begin": parts["vae"], "learn": "decoder", "loss.gan": 0.0}
+    few = {"data.source": source, "begin": parts["vae"], "learn": "decoder", "loss.gan": 0.0, "optim.cooldown": 0.0}
     support.trained(support.recipe("vae", {**few, "run.steps": 6}), tmp_path / "run")
     kept = tensors(tmp_path / "run")
     for stem in ("vae", "vae.ema"):
@@ -145,7 +145,7 @@ def test_a_text_tower_that_is_kept_is_not_saved(source: str, parts: dict[str, st
 
 def test_another_base_is_refused(source: str, parts: dict[str, str], tmp_path: Path) -> None:
     start = Path(shutil.copytree(parts["vae"], tmp_path / "start"))
-    few = {"data.source": source, "begin": str(start), "learn": "decoder", "loss.gan": 0.0}
+    few = {"data.source": source, "begin": str(start), "learn": "decoder", "loss.gan": 0.0, "optim.cooldown": 0.0}
     support.trained(support.recipe("vae", {**few, "run.steps": 3}), tmp_path / "run")
     support.change_part(start, "encoder.conv_in.bias")
     with pytest.raises(BadInput, match="base is no longer what this run began with"):
@@ -158,7 +158,7 @@ def test_a_checkpoint_that_holds_the_base_too_is_gone_on_from(
     source: str, parts: dict[str, str], tmp_path: Path
 ) -> None:
     """As checkpoints of version 0.1.0 do."""
-    few = {"data.source": source, "begin": parts["vae"], "learn": "decoder", "loss.gan": 0.0}
+    few = {"data.source": source, "begin": parts["vae"], "learn": "decoder", "loss.gan": 0.0, "optim.cooldown": 0.0}
     support.trained(support.recipe("vae", few), tmp_path / "new")
     support.trained(support.recipe("vae", {**few, "run.steps": 6}), tmp_path / "old")
     newest = checkpoint.load(tmp_path / "old" / "checkpoints" / "step-00000006")

@@ -44,7 +44,7 @@ class Towers:
 
 def vae_at(source: Path) -> Vae:
     """The autoencoder of a run or of a model. Raises BadFile naming what has to be trained first."""
-    model = _model(source)
+    model = model_at(source)
     if model is not None:
         return Vae(model.spec(VAE), model.tensors(VAE, torch.float32, mapped=False), model.latent.scale)
     settings = part_settings(source, "vae")
@@ -56,7 +56,7 @@ def vae_at(source: Path) -> Vae:
 
 def towers_at(source: Path) -> Towers:
     """The towers of a run or of a model. Raises BadFile, also for a model that has no image encoder."""
-    model = _model(source)
+    model = model_at(source)
     if model is not None:
         return towers_of(model)
     settings = part_settings(source, "clip")
@@ -81,12 +81,12 @@ def towers_of(model: Checkpoint) -> Towers:
 
 def unet_at(source: Path) -> Mapping[str, Tensor]:
     """The denoiser of a run (the averaged weights) or of a model, in float32. Raises BadFile."""
-    model = _model(source)
+    model = model_at(source)
     return averaged_weights(source, "unet") if model is None else model.tensors(UNET, torch.float32, mapped=False)
 
 
-def _model(source: Path) -> Checkpoint | None:
-    """The model that lies at `source`; None where that is the folder of a run."""
+def model_at(source: Path) -> Checkpoint | None:
+    """The checkpoint that lies at `source`; None where that is the folder of a run. Raises BadFile."""
     if source == Path(EMBEDDED) and not source.exists():
         source = embedded_folder()
     return open_checkpoint(source) if (source / INDEX).is_file() else None
