@@ -105,8 +105,6 @@ class Engine:
         model = self._resources.open(found.path)
         _check_paints_from_text(model)
         reference = self._resources.refer(found.name, model, self._hashes)
-        if request.output is not None:
-            Destination.of(request.output).prepare()
         _check_hash(request, reference, warn)
         styled = self.words.styled(request.prompt, request.negative_prompt, request.styles)
         prompt, negative_prompt = map(without_comments, styled)
@@ -121,6 +119,8 @@ class Engine:
         check_networks(request, resolved, warn)
         if request.steps not in {None, resolved.sampling.steps}:
             warn(f"{request.steps} steps are not what is painted: the list of sigmas has {resolved.sampling.steps}")
+        for folder in resolved.output.folders:  # last, since it makes folders, and a bad request must leave nothing
+            Destination.of(folder).prepare()
         return resolved, method
 
     def generate(self, request: Request) -> list[GeneratedImage]:
