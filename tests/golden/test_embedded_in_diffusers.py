@@ -11,7 +11,7 @@ import torch
 from atelier.checkpoints.embedded import embedded_folder
 from atelier.checkpoints.opening import open_checkpoint
 from atelier.checkpoints.write import write_diffusers
-from atelier.compose import studio
+from atelier.compose import engine
 from atelier.request.model import Request
 
 diffusers = pytest.importorskip("diffusers", reason="the reference extra is not installed")
@@ -38,7 +38,7 @@ def test_same_picture(
     converted: Path, sampler: str, schedule: str, scheduler: str, settings: dict[str, object]
 ) -> None:
     ours = (
-        studio()
+        engine()
         .paint(
             Request(
                 prompt=PROMPT,

@@ -82,18 +82,15 @@ class ClipTower:
 
         from atelier.nn.ports import Conditioning
 
-        layers, embedding = self.net.spec.layers, self.net.token_embedding
+        net, layers = self.net, self.net.spec.layers
         if not 1 <= clip_skip <= layers:
             raise BadInput(
                 f"clip skip {clip_skip}: this model's text encoder has {layers} layers, choose 1 to {layers}"
             )
-        tokens = torch.tensor([c.tokens for c in chunks], dtype=torch.int64, device=embedding.weight.device)
-        states = self.net.encode(_patched(embedding(tokens), chunks, vectors), tokens)
-        skip = max(clip_skip, self.least_skip)
-        if skip == 1 and self.normed:
-            return Conditioning(states.last, states.pooled)
-        hidden = states.hidden[-skip]
-        return Conditioning(self.net.final_norm(hidden) if self.normed else hidden, states.pooled)
+        tokens = torch.tensor([c.tokens for c in chunks], dtype=torch.int64, device=net.token_embedding.weight.device)
+        said = net.encode(_patched(net.token_embedding(tokens), chunks, vectors), tokens)
+        states = said.hidden[-max(clip_skip, self.least_skip)]
+        return Conditioning(net.final_norm(states) if self.normed else states, said.pooled)
 
 
 @dataclass(frozen=True, slots=True)

@@ -188,33 +188,40 @@ def _complete(source: Source) -> Facts:
 
 def _configs(source: Source) -> dict[Path, Mapping[str, object]]:
     """The JSON files of a diffusers folder, by their place in it. Raises BadInput for what has no such layout."""
-    family, facts = source.family, _complete(source)
-    if family.folder is None:
+    family, facts, layout = source.family, _complete(source), source.family.folder
+    if layout is None:
         raise BadInput(f"a {family.title} model has no diffusers layout; write the ldm layout")
-    tokenizers = {tower.part.name: own for tower, own in zip(family.towers, source.tokenizers, strict=True)}
+    scheduler, networks = layout.write(facts), _settings(source, facts)
     index: dict[str, object] = {
-        "_class_name": family.folder.pipeline(source.ends, source.latent),
+        "_class_name": layout.pipeline(source.ends, source.latent),
         "_diffusers_version": WRITTEN_FOR,
         **({} if facts.cfg_scale is None else {CFG_SCALE: facts.cfg_scale}),
-        **family.folder.index,
+        **layout.index,
+        "scheduler": ["diffusers", scheduler["_class_name"]],
         **{tower.tokenizer: ["transformers", "CLIPTokenizer"] for tower in family.towers},
+        **{folder: _class(config) for folder, config in networks.items()},
     }
-    scheduler = family.folder.write(facts)
-    index["scheduler"] = ["diffusers", scheduler["_class_name"]]
-    configs: dict[Path, Mapping[str, object]] = {Path(INDEX): index, SCHEDULER: scheduler}
-    for part in family.parts:
+    configs = {Path(folder) / CONFIG: config for folder, config in networks.items() if config is not None}
+    return {Path(INDEX): index, SCHEDULER: scheduler, **configs}
+
+
+def _settings(source: Source, facts: Facts) -> dict[str, Mapping[str, object] | None]:
+    """By folder, the settings of each network that diffusers knows; None for one that the model does not have."""
+    towers = zip(source.family.towers, source.tokenizers, strict=True)
+    tokenizers = {tower.part.name: own for tower, own in towers}
+    found: dict[str, Mapping[str, object] | None] = {}
+    for part in source.family.parts:
         settings = part.network.settings
-        if settings is not None and source.has(part):
+        if settings is not None:
             around = Surroundings(facts, source.latent.factor, tokenizers.get(part.name))
-            config = configs[Path(part.folder) / CONFIG] = settings.write(source.spec(part), around)
-            index[part.folder] = _class(config)
-        elif settings is not None:
-            index[part.folder] = [None, None]
-    return configs
+            found[part.folder] = settings.write(source.spec(part), around) if source.has(part) else None
+    return found
 
 
-def _class(config: Mapping[str, object]) -> list[object]:
+def _class(config: Mapping[str, object] | None) -> list[object]:
     """The library and the class that a network's settings name."""
+    if config is None:
+        return [None, None]
     if "_class_name" in config:
         return ["diffusers", config["_class_name"]]
     return ["transformers", cast("list[object]", config["architectures"])[0]]

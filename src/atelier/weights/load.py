@@ -58,12 +58,16 @@ def match(stored: Stored, names: Iterable[Name]) -> dict[Name, str]:
         raise BadFile(path, f"lacks {counted(missing)}; {WAY_OUT}")
     if surplus:
         raise BadFile(path, f"has {counted([stored.prefix + s for s in surplus])} that no module takes; {WAY_OUT}")
+    _check_rows(stored, found, shapes)
+    return found
+
+
+def _check_rows(stored: Stored, found: Mapping[Name, str], shapes: Mapping[str, tuple[int, ...]]) -> None:
     for name, spelling in found.items():
-        rows, shape = name.rows(layout), shapes[spelling]
+        rows, shape = name.rows(stored.layout), shapes[spelling]
         if rows is not None and shape[:1] != (rows.total,):
             problem = f"has {stored.prefix}{spelling} of the shape {list(shape)} where {rows.total} rows are needed"
-            raise BadFile(path, f"{problem}; {WAY_OUT}")
-    return found
+            raise BadFile(stored.archive.path, f"{problem}; {WAY_OUT}")
 
 
 def arrange(tensor: Tensor, name: Name, layout: Layout) -> Tensor:
