@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from atelier.compose import studio
+from atelier.compose import engine
 from atelier.families.checkpoint import open_checkpoint
 from atelier.families.embedded import embedded_folder
 from atelier.families.write import write_diffusers
@@ -38,8 +38,8 @@ def test_same_picture(
     converted: Path, sampler: str, schedule: str, scheduler: str, settings: dict[str, object]
 ) -> None:
     ours = (
-        studio()
-        .paint(
+        engine()
+        .generate(
             Request(
                 prompt=PROMPT,
                 negative_prompt=NEGATIVE,

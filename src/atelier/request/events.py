@@ -1,5 +1,5 @@
-"""What a run tells about itself, in order: Warned, Started, then Progress, Preview, ImageReady and Saved, then one of
-Finished and Failed."""
+"""What a run tells about itself, in order: Warned, Started, then Loading, Progress, Preview, ImageReady and Saved, then
+one of Finished and Failed."""
 
 from __future__ import annotations
 
