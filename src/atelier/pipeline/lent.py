@@ -89,6 +89,10 @@ class Lent:
             self._held.pop(key).context.close()
 
     def __enter__(self) -> Self:
+        """Holds what is in memory already, so that loading one part does not drop another that a later stage needs."""
+        for need in self._last:
+            if self._have.is_loaded(need.model, need.part):
+                self.take(need)
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -1,6 +1,6 @@
 """What a generation or a training tells about itself: one family of frozen data, each with a JSON form.
 
-A generation: Warned, Started, then Progress, Preview, ImageReady and Saved. A training: Resumed, then Stepped,
+A generation: Warned, Started, then Loading, Progress, Preview, ImageReady and Saved. A training: Resumed, then Stepped,
 Validated and CheckpointSaved, then Exported. Both end with one of Finished and Failed.
 """
 

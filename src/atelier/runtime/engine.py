@@ -63,6 +63,7 @@ class Engine:
 
     hashes: remembers what files hash to. version: of Atelier, for the infotexts. budget: bytes of networks that stay in
     memory between requests. words: where styles and wildcards are. families: those of the models, None = all there are.
+    `resources` is what its runs borrow from.
     """
 
     def __init__(
@@ -78,7 +79,7 @@ class Engine:
     ) -> None:
         self.device, self.library, self.words = device, library, words or Words()
         self._hashes, self._version = hashes, version
-        self._resources = LocalResources(device, budget, families)
+        self.resources = LocalResources(device, budget, families)
 
     def resolve(self, request: Request, warn: Warn = silent) -> Resolved:
         """Leaves nothing of a request open. Raises BadInput for what cannot be generated, before any work is done."""
@@ -97,14 +98,14 @@ class Engine:
         shows = previews is not None
         stages = plan(resolved, method.own, provenance, max_batch=max_batch, previews=shows, warn=warnings.append)
         warnings += [*_without_effect(request), *_unread(request, method)]
-        return self._told(warnings, run(stages, self._resources, previews=previews))
+        return self._told(warnings, run(stages, self.resources, previews=previews))
 
     def _settled(self, request: Request, warn: Warn) -> tuple[Resolved, Method]:
         """The request resolved, and the method that it was resolved with."""
         found = self._find(request, warn)
-        model = self._resources.open(found.path)
+        model = self.resources.open(found.path)
         _check_paints_from_text(model)
-        reference = self._resources.refer(found.name, model, self._hashes)
+        reference = self.resources.refer(found.name, model, self._hashes)
         _check_hash(request, reference, warn)
         styled = self.words.styled(request.prompt, request.negative_prompt, request.styles)
         prompt, negative_prompt = map(without_comments, styled)
@@ -158,7 +159,7 @@ class Engine:
         return next((m for m in files if (self._hashes.known(m.path) or "").startswith(wanted)), None)
 
     def _provenance(self, resolved: Resolved) -> Provenance:
-        dtype = self._resources.dtype(resolved.model)
+        dtype = self.resources.dtype(resolved.model)
         return Provenance(self._version, dtype, str(self.device.torch_device), f"torch {torch.__version__}")
 
     @staticmethod

@@ -32,15 +32,17 @@ def use_free_cores(cpu_max: Path = Path("/sys/fs/cgroup/cpu.max"), load: Path = 
     """Lowers torch's threads to the cores that this process was granted and that no other process is using now."""
     import torch
 
-    threads = free_cores(torch.get_num_threads(), cpu_max, load)
+    threads = free_cores(os.cpu_count() or 1, cpu_max, load)
     if threads < torch.get_num_threads():
         torch.set_num_threads(threads)
 
 
 def free_cores(cores: int, cpu_max: Path, load: Path) -> int:
-    """Of `cores`, those within a container's quota that no other process keeps busy; at least 1."""
-    granted = min(cores, _quota(cpu_max) or cores)
-    return max(1, granted - _others_running(load))
+    """Of the machine's `cores`, those within a container's quota that no other process keeps busy; at least 1.
+
+    The load is that of the whole machine, also inside a container.
+    """
+    return max(1, min(_quota(cpu_max) or cores, cores - _others_running(load)))
 
 
 def _quota(cpu_max: Path) -> int | None:

@@ -26,7 +26,7 @@ from atelier.pipeline.prompted import NoPorts, PortAdapter, PromptedNet
 from atelier.pipeline.resources import UNET, VAE
 from atelier.pipeline.sample import Sample
 from atelier.pipeline.stage import Stage
-from atelier.pipeline.starts import FromNoise, Start
+from atelier.pipeline.starts import Beginning, FromNoise, Start
 from atelier.pipeline.values import Key, Latents, Values
 from atelier.request.events import Event, Preview, Progress
 from atelier.request.resolved import ModelRef, ResolvedGuidance, ResolvedNoise, ResolvedSampling, Size
@@ -96,7 +96,7 @@ class Diffuse(Stage):
         seeds = [seed_of(sample, noise, latent.factor, shape) for sample in self.samples]
         first, drawn = first_noises(seeds, shape, noise.source)
         raised = partial(spec.begin, unit=noise.unit_start)
-        x, sigmas = self.start.begin(first.to(have.device), whole, raised, values)
+        x, sigmas = self.start.begin(Beginning(first.to(have.device), whole, raised, self.samples, values))
         plain = [sample.seed for sample in self.samples]
         return x, sigmas, noise_source(spec, plain, drawn, x, sigmas, noise.source)
 
