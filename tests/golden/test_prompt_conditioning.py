@@ -14,6 +14,7 @@ from atelier.pipeline.conditioning import States, encode
 from atelier.pipeline.prepared import prepared
 from atelier.pipeline.stages import Encode
 from atelier.prompt import Clock, Marks
+from atelier.request.groups import Prompting
 from atelier.request.model import ModelRef, Request
 from atelier.weights.load import load_into
 from atelier.weights.names.clip import names
@@ -117,7 +118,7 @@ def by_hand(tokenizer: Any, clip: Any, mode: str) -> list[torch.Tensor]:
 
 
 def encoded(encoder: Encoder, prompt: str, mode: str) -> tuple[States, tuple[tuple[str, ...], ...]]:
-    asked = Request(prompt=prompt, emphasis=mode)
+    asked = Request(prompt=prompt, prompting=Prompting(emphasis=mode))
     words = prepared(prompt, "", asked, 0, Clock(20), {}, lambda _: None)
     return encode(Encode(MODEL, words.groups, mode, 1), encoder), words.groups
 

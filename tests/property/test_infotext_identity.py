@@ -12,6 +12,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from atelier.errors import BadInput
+from atelier.request.groups import Noise, Prompting
 from atelier.request.infotext import Infotext, interpret, read, to_request, write
 from atelier.request.infotext import settings as infotext_settings
 from atelier.request.infotext.a1111 import filled
@@ -22,6 +23,7 @@ from atelier.request.infotext.pairs import joined, quoted, split_pairs
 from atelier.request.infotext.resources import resources
 from atelier.request.infotext.settings import settings_of
 from atelier.request.model import ModelRef, Provenance, Request, Resolved
+from atelier.request.table import request_of
 from counting import lines_run
 
 NASTY = (
@@ -114,10 +116,10 @@ def test_requests_are_read_back_as_they_were_painted() -> None:
             scheduler=wanted.scheduler,
             cfg_scale=wanted.cfg_scale,
             seed=wanted.seeds[1],
-            rng=wanted.asked.rng,
+            noise=Noise(rng=wanted.asked.noise.rng),
             width=wanted.width,
             height=wanted.height,
-            choices=False,
+            prompting=Prompting(choices=False),
         )
         assert interpret(read(text)).settings.model_hash == wanted.model.sha256[:10]
 
@@ -126,9 +128,7 @@ def some_request(draw: random.Random) -> Resolved:
     prompt, negative_prompt = nasty(draw), nasty(draw)
     rng = draw.choice(["portable", "cpu", "nv"])
     return Resolved(
-        asked=Request.model_validate(
-            {"prompt": prompt, "negative_prompt": negative_prompt, "rng": rng, "batch_size": 2}
-        ),
+        asked=request_of({"prompt": prompt, "negative_prompt": negative_prompt, "rng": rng, "batch_size": 2}),
         prompt=prompt,
         negative_prompt=negative_prompt,
         model=ModelRef(f"m{nasty(draw).strip()}m", "somewhere", f"{draw.getrandbits(256):064x}"),

@@ -259,5 +259,5 @@ def test_the_second_reference_string() -> None:
         "hires_steps": 20,
         "hires_upscaler": "Latent",
     }
-    request = to_request(found, model=None)
+    request = to_request(found, {"model": None})
     assert (request.prompt, request.negative_prompt, request.model) == (PROMPT, "lowres", None)

@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 
 from atelier.errors import BadInput, UnknownName
+from atelier.request.groups import Noise
 from atelier.request.model import ModelRef, Request
 from atelier.request.resolve import ALL_SEEDS, Defaults, Offer, resolve
 
@@ -78,9 +79,19 @@ def test_the_largest_seed_is_followed_by_the_smallest():
 
 
 def test_a_variation_shares_the_seed_and_counts_the_variation_seeds():
-    request = Request(prompt="", seed=5, variation_seed=9, variation_strength=0.1, batch_size=3)
+    request = Request(prompt="", seed=5, noise=Noise(variation_seed=9, variation_strength=0.1), batch_size=3)
     done = resolve(request, OFFER)
     assert (done.seeds, done.variation_seeds) == ((5, 5, 5), (9, 10, 11))
-    drawn = resolve(Request(prompt="", seed=5, variation_strength=0.1), OFFER, random.Random(1)).variation_seeds
-    assert drawn == resolve(Request(prompt="", seed=5, variation_strength=0.1), OFFER, random.Random(1)).variation_seeds
-    assert resolve(Request(prompt="", seed=5, variation_seed=9, batch_size=2), OFFER).variation_seeds == (0, 0)
+    drawn = resolve(
+        Request(prompt="", seed=5, noise=Noise(variation_strength=0.1)), OFFER, random.Random(1)
+    ).variation_seeds
+    assert (
+        drawn
+        == resolve(
+            Request(prompt="", seed=5, noise=Noise(variation_strength=0.1)), OFFER, random.Random(1)
+        ).variation_seeds
+    )
+    assert resolve(Request(prompt="", seed=5, noise=Noise(variation_seed=9), batch_size=2), OFFER).variation_seeds == (
+        0,
+        0,
+    )

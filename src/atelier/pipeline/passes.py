@@ -43,15 +43,15 @@ def diffuse(stage: Diffuse, unet: UNet, model: Checkpoint, states: States, devic
     """
     request, asked, latent = stage.request, stage.request.asked, model.latent
     spec, schedule = resolve_sampler(request.sampler, request.scheduler)
-    said = asked.discard_penultimate_sigma
+    said = asked.sampling.discard_penultimate_sigma
     discard = schedule.steps is None and (spec.discards if said is None else said)
     table = _levels(asked, model)
     sigmas = run_sigmas(schedule.make(_schedule_options(asked)), table, request.steps, discard=discard)
     shape = (latent.channels, request.height // latent.factor, request.width // latent.factor)
-    noise, drawn = first_noises([_seed(sample, asked, latent) for sample in stage.samples], shape, asked.rng)
-    x = spec.begin(noise.to(device), float(sigmas[0]), unit=asked.sgm_noise_multiplier)
+    noise, drawn = first_noises([_seed(sample, asked, latent) for sample in stage.samples], shape, asked.noise.rng)
+    x = spec.begin(noise.to(device), float(sigmas[0]), unit=asked.noise.sgm_noise_multiplier)
     denoise = _guided(request, spec, sigmas, (model.parameterization, table), Guide(stage.samples, states, unet))
-    noises = _source(spec, [sample.seed for sample in stage.samples], drawn, x, sigmas, asked.rng)
+    noises = _source(spec, [sample.seed for sample in stage.samples], drawn, x, sigmas, asked.noise.rng)
     for step in spec.make(_options(asked, spec, table))(denoise, x, sigmas, noises):
         if not bool(step.x.isfinite().all()):
             raise _not_finite(f"step {step.index + 1} of {step.total}: the latent", next(unet.parameters()))
@@ -82,24 +82,24 @@ def thumbnail(clean: Tensor, vae: AutoencoderKL, format_: LatentFormat) -> Image
 
 def _seed(sample: Sample, asked: Request, latent: LatentFormat) -> Seed:
     """A resize of nothing, or to one side only, is none."""
-    width, height = asked.seed_resize or (0, 0)
+    width, height = asked.noise.seed_resize or (0, 0)
     resized = (height // latent.factor, width // latent.factor) if min(width, height) >= latent.factor else None
-    return Seed(sample.seed, sample.variation_seed, asked.variation_strength, resized, asked.ensd)
+    return Seed(sample.seed, sample.variation_seed, asked.noise.variation_strength, resized, asked.noise.ensd)
 
 
 def _levels(asked: Request, model: Checkpoint) -> Levels:
     """The model's table of levels, as the request wants it."""
-    table = downcast(model.levels) if asked.downcast_alphas else model.levels
-    return zero_terminal(table) if asked.noise_schedule == "Zero Terminal SNR" else table
+    table = downcast(model.levels) if asked.sampling.downcast_alphas else model.levels
+    return zero_terminal(table) if asked.sampling.noise_schedule == "Zero Terminal SNR" else table
 
 
 def _schedule_options(asked: Request) -> ScheduleOptions:
-    shape = DEFAULTS.alpha if asked.beta_alpha is None else asked.beta_alpha
-    other = DEFAULTS.beta if asked.beta_beta is None else asked.beta_beta
+    shape = DEFAULTS.alpha if asked.sampling.beta_alpha is None else asked.sampling.beta_alpha
+    other = DEFAULTS.beta if asked.sampling.beta_beta is None else asked.sampling.beta_beta
     return ScheduleOptions(
-        sigma_min=asked.sigma_min or None,
-        sigma_max=asked.sigma_max or None,
-        rho=asked.rho or None,
+        sigma_min=asked.sampling.sigma_min or None,
+        sigma_max=asked.sampling.sigma_max or None,
+        rho=asked.sampling.rho or None,
         alpha=shape,
         beta=other,
     )
@@ -107,14 +107,16 @@ def _schedule_options(asked: Request) -> ScheduleOptions:
 
 def _options(asked: Request, spec: SamplerSpec, levels: Levels) -> Options:
     return Options(
-        eta=asked.eta_ddim if spec.name.startswith("DDIM") and asked.eta_ddim is not None else asked.eta,
-        s_churn=asked.s_churn,
-        s_tmin=asked.s_tmin,
-        s_tmax=asked.s_tmax or math.inf,
-        s_noise=asked.s_noise,
-        order=None if asked.unipc_order is None else min(asked.unipc_order, MAX_ORDER),
-        variant=asked.unipc_variant,
-        lower_order_final=asked.unipc_lower_order_final is not False,
+        eta=asked.sampling.eta_ddim
+        if spec.name.startswith("DDIM") and asked.sampling.eta_ddim is not None
+        else asked.sampling.eta,
+        s_churn=asked.sampling.s_churn,
+        s_tmin=asked.sampling.s_tmin,
+        s_tmax=asked.sampling.s_tmax or math.inf,
+        s_noise=asked.sampling.s_noise,
+        order=None if asked.sampling.unipc_order is None else min(asked.sampling.unipc_order, MAX_ORDER),
+        variant=asked.sampling.unipc_variant,
+        lower_order_final=asked.sampling.unipc_lower_order_final is not False,
         levels=levels,
     )
 
@@ -127,10 +129,10 @@ def _guided(
     guidance = Guidance(
         scale=request.cfg_scale * spec.cfg,
         weights=guide.samples[0].prepared.weights,
-        rescale=asked.cfg_rescale,
-        start=level_at(sigmas, asked.skip_early_cfg),
-        end=asked.ngms,
-        alternate=not asked.ngms_all_steps,
+        rescale=asked.guidance.cfg_rescale,
+        start=level_at(sigmas, asked.guidance.skip_early_cfg),
+        end=asked.guidance.ngms,
+        alternate=not asked.guidance.ngms_all_steps,
     )
     both, conditional = (
         denoiser(partial(guide.net, guided=guided), parameterization, levels) for guided in (True, False)

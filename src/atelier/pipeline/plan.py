@@ -32,9 +32,10 @@ def plan(
     words that cannot be painted, UnknownName for an emphasis mode that is not there.
     """
     asked, spec = request.asked, samplers()[request.sampler]
-    mode = emphasis(asked.emphasis)
-    clock = Clock(request.steps * (1 if spec.alone else spec.calls), old=asked.old_timelines)
-    request = replace(request, asked=asked.model_copy(update={"emphasis": mode.name}))
+    mode = emphasis(asked.prompting.emphasis)
+    clock = Clock(request.steps * (1 if spec.alone else spec.calls), old=asked.prompting.old_timelines)
+    prompting = asked.prompting.model_copy(update={"emphasis": mode.name})
+    request = replace(request, asked=asked.model_copy(update={"prompting": prompting}))
     words: dict[int, PreparedPrompt] = {}
     for seed in dict.fromkeys(_drawn_from(request)):
         words[seed] = prepared(request.prompt, request.negative_prompt, asked, seed, clock, files, warn)
@@ -42,12 +43,14 @@ def plan(
     groups = tuple(dict.fromkeys(group for w in words.values() for group in w.groups))
     for text in dict.fromkeys(text for group in groups for text in group):
         weighted(text, mode, warn)
-    return tuple(_stages(request, samples, Encode(request.model, groups, mode.name, asked.clip_skip or 1), max_batch))
+    return tuple(
+        _stages(request, samples, Encode(request.model, groups, mode.name, asked.prompting.clip_skip or 1), max_batch)
+    )
 
 
 def _drawn_from(request: Resolved) -> tuple[int, ...]:
     """The seed of each picture's choices: what tells it from the others."""
-    return request.variation_seeds if request.asked.variation_strength > 0 else request.seeds
+    return request.variation_seeds if request.asked.noise.variation_strength > 0 else request.seeds
 
 
 def _samples(request: Resolved, words: Mapping[int, PreparedPrompt], provenance: Provenance) -> Iterator[Sample]:

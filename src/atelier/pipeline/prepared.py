@@ -34,13 +34,14 @@ def prepared(
     Raises BadInput for a prompt over the limits, wildcards that include themselves, and, unless the request is
     lenient, for networks.
     """
-    for what in ("hires_prompt", "hires_negative_prompt"):
-        checked(getattr(asked, what) or "", what)
+    if asked.hires is not None:
+        checked(asked.hires.prompt or "", "hires_prompt")
+        checked(asked.hires.negative_prompt or "", "hires_negative_prompt")
     said = _chosen(prompt, "prompt", asked, seed, files, warn)
     unsaid = _chosen(negative_prompt, "negative prompt", asked, seed, files, warn)
     phrase = parse(without_comments(said), warn)
     for network in phrase.networks:
-        _refuse(network, warn if asked.lenient else None)
+        _refuse(network, warn if asked.prompting.lenient else None)
     return PreparedPrompt(
         prompt=said,
         negative_prompt=unsaid,
@@ -52,7 +53,7 @@ def prepared(
 
 def _chosen(text: str, what: str, asked: Request, seed: int, files: Files, warn: Warn) -> str:
     checked(text, what)
-    return checked(expand(text, seed, files, warn), what) if asked.choices else text
+    return checked(expand(text, seed, files, warn), what) if asked.prompting.choices else text
 
 
 def _refuse(network: Network, warn: Warn | None) -> None:

@@ -54,7 +54,7 @@ def resolve(request: Request, offer: Offer, draw: random.Random | None = None) -
         check_side(name, side, own.side_step)
     source = draw or random.SystemRandom()
     count, first = request.batch_size * request.batch_count, _seed(request.seed, source)
-    varied = request.variation_strength > 0
+    varied = request.noise.variation_strength > 0
     return Resolved(
         asked=request,
         prompt=request.prompt,
@@ -65,7 +65,7 @@ def resolve(request: Request, offer: Offer, draw: random.Random | None = None) -
         scheduler=scheduler,
         cfg_scale=own.cfg_scale if request.cfg_scale is None else request.cfg_scale,
         seeds=(first,) * count if varied else _following(first, count),
-        variation_seeds=_following(_seed(request.variation_seed, source), count) if varied else (0,) * count,
+        variation_seeds=_following(_seed(request.noise.variation_seed, source), count) if varied else (0,) * count,
         width=width,
         height=height,
     )

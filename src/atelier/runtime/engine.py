@@ -20,8 +20,10 @@ from atelier.pipeline.plan import NO_FILES, plan
 from atelier.pipeline.run import run
 from atelier.prompt import Warn, silent, without_comments
 from atelier.request.events import Event, Failed, ImageReady, Warned
-from atelier.request.model import LIMITS, SIDE_STEP, ModelRef, Provenance, Request, Resolved
+from atelier.request.fields import SIDE_STEP, STEPS
+from atelier.request.model import ModelRef, Provenance, Request, Resolved
 from atelier.request.resolve import Defaults, Offer, resolve
+from atelier.request.table import given
 from atelier.runtime.device import Device
 from atelier.runtime.library import Library, Model
 from atelier.runtime.resources import ModelCache
@@ -95,7 +97,7 @@ class Engine:
         if request.output is not None:
             Destination.of(request.output).prepare()
         _check_hash(request, reference, warn)
-        styled = self.words.styled(request.prompt, request.negative_prompt, request.styles)
+        styled = self.words.styled(request.prompt, request.negative_prompt, request.prompting.styles)
         prompt, negative_prompt = map(without_comments, styled)
         steps = _steps(request, resolved, warn)
         return replace(resolved, prompt=prompt, negative_prompt=negative_prompt, steps=steps)
@@ -109,7 +111,7 @@ class Engine:
         warnings: list[str] = []
         resolved = self.resolve(request, warnings.append)
         max_batch = 1 if samplers()[resolved.sampler].alone else self.device.max_batch
-        has_wildcards = request.choices and "__" in resolved.prompt + resolved.negative_prompt
+        has_wildcards = request.prompting.choices and "__" in resolved.prompt + resolved.negative_prompt
         files = self.words.wildcards() if has_wildcards else NO_FILES
         stages = plan(resolved, self._provenance(resolved), max_batch=max_batch, files=files, warn=warnings.append)
         warnings += [*_without_effect(request), *_unread(resolved)]
@@ -137,7 +139,7 @@ class Engine:
             found = self._hashed(request)
             if found is not None:
                 return found
-            if not request.lenient:
+            if not request.prompting.lenient:
                 raise
             warn(f"{error}; painted with the model {EMBEDDED!r}")
             return self.library.find()
@@ -161,15 +163,14 @@ class Engine:
 
 def _without_effect(request: Request) -> list[str]:
     """What a request may say and nothing does yet."""
-    names = request.model_fields_set
-    asked = sorted(name for name in names if name.startswith("hires_") or name == "denoising_strength")
+    asked = sorted(name for name in given(request) if name.startswith("hires_") or name == "denoising_strength")
     return [f"{', '.join(asked)}: there is no second pass yet, only the first is painted"] if asked else []
 
 
 def _unread(resolved: Resolved) -> list[str]:
     """The options asked for that neither the sampler nor the schedule reads."""
     read = samplers()[resolved.sampler].uses | resolve_schedule(resolved.scheduler).uses
-    asked = sorted(n for n in resolved.asked.model_fields_set & OPTIONS.keys() if OPTIONS[n] not in read)
+    asked = sorted(n for n in given(resolved.asked) & OPTIONS.keys() if OPTIONS[n] not in read)
     return [f"{', '.join(asked)}: {resolved.sampler} with {resolved.scheduler} has no such option"] if asked else []
 
 
@@ -178,8 +179,8 @@ def _steps(request: Request, resolved: Resolved, warn: Warn) -> int:
     listed = resolve_schedule(resolved.scheduler).steps
     if listed is None:
         return resolved.steps
-    if listed > LIMITS["steps"].high:
-        raise BadInput(f"the list of sigmas has {listed} steps: the limit is {LIMITS['steps'].high:g}")
+    if listed > STEPS.high:
+        raise BadInput(f"the list of sigmas has {listed} steps: the limit is {STEPS.high:g}")
     if request.steps not in {None, listed}:
         warn(f"{request.steps} steps are not what is painted: the list of sigmas has {listed}")
     return listed

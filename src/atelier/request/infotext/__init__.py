@@ -9,15 +9,17 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
+from atelier.request.fields import Rng
 from atelier.request.infotext.keys import Settings, Size
 from atelier.request.infotext.pairs import joined, quoted
 from atelier.request.infotext.read import read
 from atelier.request.infotext.record import Infotext
 from atelier.request.infotext.request import interpret, to_request, without_effect
 from atelier.request.infotext.write import write
-from atelier.request.model import Provenance, Request, Resolved, Rng
+from atelier.request.model import Provenance, Resolved
+from atelier.request.table import FIELDS, flat
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -40,7 +42,7 @@ RNG_VALUES: Mapping[Rng, str] = {"portable": "portable", "cpu": "CPU", "nv": "NV
 """Values of the key RNG. A1111 knows CPU and NV; without the key it draws on the device that computes."""
 
 
-COPIED = frozenset(Settings.__slots__) & frozenset(Request.model_fields) - {"prompt", "negative_prompt", "model", "rng"}
+COPIED = frozenset(Settings.__slots__) & FIELDS.keys() - {"prompt", "negative_prompt", "model", "rng"}
 """Fields that mean the same in a request and in an infotext."""
 
 
@@ -51,9 +53,9 @@ def settings(request: Resolved, picture: int, words: tuple[str, str], provenance
     as templates.
     """
     asked, (prompt, negative_prompt) = request.asked, words
-    varied = asked.variation_strength > 0
+    varied = asked.noise.variation_strength > 0
     return replace(
-        Settings(**{name: getattr(asked, name) for name in COPIED}),
+        Settings(**{name: value for name, value in cast("dict[str, Any]", flat(asked)).items() if name in COPIED}),
         prompt=prompt,
         negative_prompt=negative_prompt,
         template=request.prompt if prompt != request.prompt else None,
@@ -67,7 +69,7 @@ def settings(request: Resolved, picture: int, words: tuple[str, str], provenance
         size=Size(request.width, request.height),
         model_hash=request.model.sha256[:10],
         model=request.model.name,
-        rng=RNG_VALUES[asked.rng],
+        rng=RNG_VALUES[asked.noise.rng],
         dtype=provenance.dtype,
         device=provenance.device,
         libraries=provenance.libraries,

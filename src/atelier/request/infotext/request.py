@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import replace
+from types import MappingProxyType
 
 from atelier.errors import BadInput
+from atelier.request.fields import SIDE_STEP
 from atelier.request.infotext.changes import changes as changes_of
 from atelier.request.infotext.keys import ALL_KEYS, Settings
 from atelier.request.infotext.record import Infotext
@@ -20,7 +22,8 @@ from atelier.request.infotext.sampler import (
 )
 from atelier.request.infotext.settings import Reading, settings_of
 from atelier.request.infotext.version import version_of
-from atelier.request.model import SIDE_STEP, Request
+from atelier.request.model import Request
+from atelier.request.table import FIELDS, request_of
 
 RNGS: Mapping[str, str] = {
     "cpu": "cpu",
@@ -56,6 +59,9 @@ NOT_PAINTED = NOT_ASKED | {
 """Fields without a place in a request that change no picture by themselves, or are asked for under another name."""
 
 
+UNCHANGED: Mapping[str, object] = MappingProxyType({})
+
+
 def interpret(found: Infotext) -> Reading:
     """The typed settings of an infotext in today's terms: the sampler and its schedule apart, the RNG one of ours, the
     seed not negative, what ComfyUI does without saying so said."""
@@ -88,7 +94,7 @@ def interpret(found: Infotext) -> Reading:
     return replace(reading, settings=changed, warnings=warnings)
 
 
-def to_request(found: Infotext, **changes: object) -> Request:
+def to_request(found: Infotext, changes: Mapping[str, object] = UNCHANGED) -> Request:
     """The request that an infotext is, with some fields changed. Its prompt has its choices made, one of `changes` not.
 
     Raises BadInput if it says nothing, if its numbers are out of range, or if the request cannot be made of it.
@@ -97,9 +103,7 @@ def to_request(found: Infotext, **changes: object) -> Request:
         raise BadInput(f"infotext: nothing that can be painted was found in it ({found.dialect}); give a prompt")
     settings = interpret(found).checked()
     fields = {
-        name: value
-        for name in Request.model_fields
-        if name not in NOT_ASKED and (value := getattr(settings, name, None)) is not None
+        name: value for name in FIELDS if name not in NOT_ASKED and (value := getattr(settings, name, None)) is not None
     }
     if settings.model is not None:
         is_own = found.dialect == "atelier"
@@ -110,7 +114,7 @@ def to_request(found: Infotext, **changes: object) -> Request:
         fields["scheduler"] = settings.unipc_skip_type  # a schedule here, by this name
     if "model" in changes:
         fields.pop("model_hash", None)
-    return Request.model_validate({**fields, "choices": "prompt" in changes, **changes})
+    return request_of({**fields, "choices": "prompt" in changes, **changes})
 
 
 def without_effect(found: Infotext) -> tuple[str, ...]:
@@ -118,7 +122,7 @@ def without_effect(found: Infotext) -> tuple[str, ...]:
     those that no field takes."""
     settings = interpret(found).settings
     said = settings.said()
-    missing = said.keys() - Request.model_fields.keys() - NOT_PAINTED
+    missing = said.keys() - FIELDS.keys() - NOT_PAINTED
     if found.dialect == _CPP:
         missing.discard("distilled_cfg_scale")  # written for all models, used by none that takes no distilled guidance
     return (*(key.name for key in ALL_KEYS if key.field in missing), *changes_of(settings.extras))
