@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from atelier.request.infotext import interpret, read, to_request
-from atelier.request.infotext.a1111 import filled, said
 from atelier.request.infotext.keys import Size
+from atelier.request.infotext.png_info import filled, said
 from atelier.request.infotext.version import version_of
 
 FIRST = (
