@@ -23,6 +23,7 @@ from atelier.prompt import Marks
 from atelier.request.events import Event
 from atelier.request.model import Provenance, Request
 from atelier.request.resolved import ModelRef
+from atelier.request.table import request_of
 from atelier.runtime.device import Device
 from atelier.runtime.engine import Engine
 from atelier.runtime.library import Library
@@ -41,7 +42,7 @@ def engine_on(folder: Path, *, device: Device = CPU, budget: int = 0, **more: An
 
 
 def request(**fields: object) -> Request:
-    return Request.model_validate({"prompt": "a red cat", "model": "tiny", "steps": 3, "seed": 7} | fields)
+    return request_of({"prompt": "a red cat", "model": "tiny", "steps": 3, "seed": 7} | fields)
 
 
 def planned(engine: Engine, *, previews: bool = False, max_batch: int | None = 1, **fields: object) -> list[Stage]:

@@ -10,61 +10,30 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING
 
 from atelier import __version__
 
 if TYPE_CHECKING:
-    from atelier.request.resolved import Rng
+    from typing import Unpack
+
+    from atelier.request.table import Fields
     from atelier.runtime.engine import Engine, GeneratedImage
     from atelier.runtime.library import Library
     from atelier.runtime.words import Words
     from atelier.weights.hashes import HashCache
 
 
-def generate(
-    prompt: str,
-    *,
-    negative_prompt: str = "",
-    model: str | None = None,
-    steps: int | None = None,
-    sampler: str | None = None,
-    scheduler: str | None = None,
-    cfg_scale: float | None = None,
-    seed: int | None = None,
-    rng: Rng = "portable",
-    width: int | None = None,
-    height: int | None = None,
-    batch_size: int = 1,
-    batch_count: int = 1,
-    output: str | os.PathLike[str] | None = None,
-    **more: object,
-) -> list[GeneratedImage]:
-    """Paints pictures from words; the fields, also those in `more`, are those of `Request`.
+def generate(prompt: str, **fields: Unpack[Fields]) -> list[GeneratedImage]:
+    """Generates images from a prompt.
 
-    Raises BadInput and other AtelierErrors.
-    Every call loads the model; `atelier.engine()` gives a Engine that keeps it.
+    fields: those of a request, also of its groups, by name: `seed=7, steps=20, eta=0.5`. `atelier.request.table.Fields`
+    lists them with their types, docs/cli.md says what they mean. Raises BadInput and other AtelierErrors.
+    Every call loads the model; `atelier.engine()` gives an Engine that keeps it.
     """
-    from atelier.request.model import Request
+    from atelier.request.table import request_of
 
-    request = Request(
-        prompt=prompt,
-        negative_prompt=negative_prompt,
-        model=model,
-        steps=steps,
-        sampler=sampler,
-        scheduler=scheduler,
-        cfg_scale=cfg_scale,
-        seed=seed,
-        rng=rng,
-        width=width,
-        height=height,
-        batch_size=batch_size,
-        batch_count=batch_count,
-        output=None if output is None else os.fspath(output),
-        **cast("Any", more),
-    )
-    return engine(keep=False).generate(request)
+    return engine(keep=False).generate(request_of({"prompt": prompt, **fields}))
 
 
 def engine(

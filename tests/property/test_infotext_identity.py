@@ -8,14 +8,14 @@ from contextlib import suppress
 from dataclasses import replace
 
 import pytest
+from atelier.request.infotext.a1111 import filled
+from atelier.request.infotext.foreign import read_dream
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from atelier.errors import BadInput
 from atelier.request.infotext import Infotext, interpret, read, to_request, write
 from atelier.request.infotext import settings as infotext_settings
-from atelier.request.infotext.a1111 import filled
-from atelier.request.infotext.foreign import read_dream
 from atelier.request.infotext.image import decode_comment, user_comment
 from atelier.request.infotext.keys import ALL_KEYS, BY_NAME, Key, Settings
 from atelier.request.infotext.pairs import joined, quoted, split_pairs

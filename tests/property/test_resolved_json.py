@@ -20,6 +20,7 @@ from atelier.prompt import EMPHASES
 from atelier.request.model import Request
 from atelier.request.resolve import Offer, resolve
 from atelier.request.resolved import ModelRef, Resolved
+from atelier.request.table import request_of
 from atelier.runtime.device import Device
 from atelier.runtime.engine import Engine
 from atelier.runtime.library import Library
@@ -85,7 +86,7 @@ def some_request(draw: random.Random, share: float) -> Request:
     spec = samplers().get(str(said.get("sampler")))
     if spec is not None and spec.own_levels:
         said.pop("scheduler", None)
-    return Request.model_validate({"prompt": draw.choice(TEXTS), **said})
+    return request_of({"prompt": draw.choice(TEXTS), **said})
 
 
 def leaves(value: object) -> Iterator[object]:

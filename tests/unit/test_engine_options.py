@@ -10,6 +10,7 @@ import torch
 from atelier.models.unet import UNet
 from atelier.request.infotext import read, to_request
 from atelier.request.model import Request
+from atelier.request.table import request_of
 from atelier.runtime.device import Device
 from atelier.runtime.engine import Engine
 from atelier.runtime.library import Library
@@ -24,7 +25,7 @@ def engine(tiny_folder: Path) -> Engine:
 
 
 def request(**fields: object) -> Request:
-    return Request.model_validate({"prompt": "a red cat", "model": "tiny", "steps": 3, "seed": 7} | fields)
+    return request_of({"prompt": "a red cat", "model": "tiny", "steps": 3, "seed": 7} | fields)
 
 
 def pixels(engine: Engine, **fields: object) -> bytes:

@@ -21,6 +21,7 @@ from atelier.pipeline.conditioning import encode as states
 from atelier.pipeline.stages import Encode
 from atelier.prompt import Weighted, chunk
 from atelier.request.model import ModelRef, Request
+from atelier.request.table import request_of
 from atelier.runtime.device import Device
 from atelier.runtime.engine import Engine
 from atelier.runtime.library import Library
@@ -48,7 +49,7 @@ def engine(single: Path) -> Engine:
 
 
 def request(**fields: object) -> Request:
-    return Request.model_validate({"prompt": "a red cat", "model": "toy", "steps": 2, "seed": 7} | fields)
+    return request_of({"prompt": "a red cat", "model": "toy", "steps": 2, "seed": 7} | fields)
 
 
 def test_it_is_opened_by_those_who_know_it(single: Path, folder: Path) -> None:

@@ -185,7 +185,7 @@ def test_a_graph_without_a_sampler_is_nothing_to_paint() -> None:
     assert found.dialect == "comfyui"
     with pytest.raises(BadInput, match="nothing that can be painted"):
         to_request(found)
-    assert to_request(found, prompt="a cat").prompt == "a cat"
+    assert to_request(found, {"prompt": "a cat"}).prompt == "a cat"
 
 
 def test_a_graph_in_circles_ends() -> None:
@@ -224,8 +224,8 @@ def test_invokeai_says_where_its_noise_is_drawn() -> None:
     several = {"app_id": "invoke-ai/InvokeAI", "images": [old["image"]]}
     expected = {"cuda": "nv", "cpu": "cpu", None: "cpu"}
     for device, rng in expected.items():
-        assert to_request(read(json.dumps({**new, "rand_device": device}))).rng == rng
-    assert to_request(read(json.dumps(old))).rng == to_request(read('"p" -s 9 -S 1 -A k_euler')).rng == "nv"
+        assert to_request(read(json.dumps({**new, "rand_device": device}))).noise.rng == rng
+    assert to_request(read(json.dumps(old))).noise.rng == to_request(read('"p" -s 9 -S 1 -A k_euler')).noise.rng == "nv"
     assert said(read(json.dumps(several))) == said(read(json.dumps(old)))
 
 
@@ -359,11 +359,11 @@ def test_sizes_of_fooocus_and_old_swarmui() -> None:
 def test_fooocus_and_stable_diffusion_cpp_are_not_a1111() -> None:
     line = "Steps: 30, Sampler: DPM++ 2M SDE Karras, Seed: 12, Size: 512x512, CFG scale: 4, Sharpness: 2, Version: "
     found = read(f"p\n{line}Fooocus v2.5.5")
-    assert (found.dialect, to_request(found).rng) == ("fooocus", "cpu")
+    assert (found.dialect, to_request(found).noise.rng) == ("fooocus", "cpu")
     line = "Steps: 9, CFG scale: 7, Guidance: 3.5, Seed: 4, Size: 64x64, Model: x, RNG: cuda, Sampler: euler_a karras, "
     found = read(f"p\n{line}Version: stable-diffusion.cpp")
     request = to_request(found)
-    assert (found.dialect, request.rng, request.sampler, request.scheduler) == (
+    assert (found.dialect, request.noise.rng, request.sampler, request.scheduler) == (
         *("stable-diffusion.cpp", "nv", "Euler a", "Karras"),
     )
 
@@ -407,8 +407,8 @@ def test_schedules_are_found_however_they_are_divided(name: str) -> None:
 
 def test_choices_of_a_new_prompt_are_made_and_those_of_the_old_are_not() -> None:
     found = read(TEXT)
-    assert not to_request(found).choices
-    assert to_request(found, prompt="a {red|blue} cat").choices
+    assert not to_request(found).prompting.choices
+    assert to_request(found, {"prompt": "a {red|blue} cat"}).prompting.choices
 
 
 # Carriers

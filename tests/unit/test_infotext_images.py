@@ -204,7 +204,7 @@ def test_info_as_json(tmp_path: Path) -> None:
     }
     assert got["settings"]["size"] == [64, 64]
     assert got["request"]["steps"] == 20
-    assert got["request"]["rng"] == "nv"
+    assert got["request"]["noise"]["rng"] == "nv"
     assert got["warnings"] == []
 
 

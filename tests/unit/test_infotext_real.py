@@ -102,7 +102,7 @@ def test_it_is_recognised(record: dict[str, Any]) -> None:
 def test_it_becomes_a_request(record: dict[str, Any]) -> None:
     found = read(record["text"])
     assert not interpret(found).lies
-    request = to_request(found, model=None)
+    request = to_request(found, {"model": None})
     assert request.prompt == interpret(found).settings.prompt
 
 

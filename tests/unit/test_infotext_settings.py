@@ -150,7 +150,7 @@ def test_negative_seeds_are_those_of_torch(said: str, want: int) -> None:
     ],
 )
 def test_where_the_noise_comes_from(pairs: str, want: str) -> None:
-    assert to_request(read(line(pairs))).rng == want
+    assert to_request(read(line(pairs))).noise.rng == want
 
 
 def test_what_programs_write_for_nothing_is_nothing() -> None:
@@ -167,7 +167,9 @@ def test_a_model_in_a_list_loses_its_hash() -> None:
 
 
 def test_changes_come_before_what_the_text_says() -> None:
-    assert to_request(read(line("CFG scale: 7")), steps=3, prompt="q").model_dump(include={"steps", "prompt"}) == {
+    assert to_request(read(line("CFG scale: 7")), {"steps": 3, "prompt": "q"}).model_dump(
+        include={"steps", "prompt"}
+    ) == {
         "steps": 3,
         "prompt": "q",
     }
@@ -257,8 +259,8 @@ COMFY = (
 )
 def test_comfy_means_other_things_by_some_names(names: tuple[str, str], want: tuple[str, str, bool | None]) -> None:
     asked = to_request(read(COMFY % names))
-    assert (asked.sampler, asked.scheduler, asked.discard_penultimate_sigma) == want
-    assert (asked.emphasis, asked.sgm_noise_multiplier) == ("Comfy", True)
+    assert (asked.sampler, asked.scheduler, asked.sampling.discard_penultimate_sigma) == want
+    assert (asked.prompting.emphasis, asked.noise.sgm_noise_multiplier) == ("Comfy", True)
 
 
 def test_keys_that_no_request_can_say_are_told() -> None:

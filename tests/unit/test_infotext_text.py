@@ -152,7 +152,7 @@ def test_several_lists_of_hashes_without_a_key_are_one():
 def test_novelai_draws_on_a_graphics_card_with_a_sampler_that_is_known(name: str, sampler: str):
     comment = f'{{"prompt": "a", "steps": 28, "sampler": "{name}", "scale": 5, "seed": 1, "uc": "b"}}'
     found = read(comment)
-    assert (found.dialect, to_request(found).sampler, to_request(found).rng) == ("novelai", sampler, "nv")
+    assert (found.dialect, to_request(found).sampler, to_request(found).noise.rng) == ("novelai", sampler, "nv")
 
 
 @pytest.mark.parametrize(
@@ -216,7 +216,7 @@ def test_lines_above_a_line_that_quotes_the_prompts_are_none_of_its_own() -> Non
 )
 def test_texts_of_a_saver_of_comfyui_are_known_by_its_keys(more: str) -> None:
     found = read(f"p\nNegative prompt: n\n{LINE}, Clip skip: 2, {more}, Hashes: {{}}")
-    assert (found.dialect, to_request(found).rng) == ("comfyui", "cpu")
+    assert (found.dialect, to_request(found).noise.rng) == ("comfyui", "cpu")
     assert read(f"p\n{LINE}, {more}, Version: v1.10.1").dialect == "a1111"
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from atelier.request.infotext.a1111 import filled, said
 
 from atelier.request.infotext import interpret, read, to_request
-from atelier.request.infotext.a1111 import filled, said
 from atelier.request.infotext.version import version_of
 from atelier.request.resolved import Size
 

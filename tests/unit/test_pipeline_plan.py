@@ -10,6 +10,7 @@ from atelier.errors import BadInput
 from atelier.pipeline.plan import plan
 from atelier.pipeline.stages import Decode, Diffuse, Encode, Save
 from atelier.request.model import ModelRef, Provenance, Request, Resolved
+from atelier.request.table import flat, request_of
 
 ASKED = Request(prompt="a cat", negative_prompt="a dog", batch_size=3, output="outputs")
 REQUEST = Resolved(
@@ -31,7 +32,8 @@ MAKER = Provenance("1", "fp32", "cpu", "torch 2.13.0")
 
 def asking(prompt: str, seeds: tuple[int, ...] = (7,), **fields: object) -> Resolved:
     """REQUEST with another prompt, and other fields of what was asked."""
-    asked = ASKED.model_copy(update={"prompt": prompt, "batch_size": len(seeds), **fields})
+    said = {**flat(ASKED), "prompt": prompt, "batch_size": len(seeds), **fields}
+    asked = request_of(said)
     return replace(REQUEST, asked=asked, prompt=prompt, seeds=seeds, variation_seeds=(0,) * len(seeds))
 
 
@@ -48,10 +50,10 @@ def test_one_picture():
 
 
 @pytest.mark.parametrize(
-    ("together", "groups"), [(None, [3, 3]), (1, [1] * 6), (2, [2, 1, 2, 1]), (3, [3, 3]), (8, [3, 3])]
+    ("max_batch", "groups"), [(None, [3, 3]), (1, [1] * 6), (2, [2, 1, 2, 1]), (3, [3, 3]), (8, [3, 3])]
 )
 def test_groups_are_within_batches_and_within_what_fits(max_batch: int | None, groups: list[int]):
-    stages = plan(REQUEST, MAKER, max_batch=together)
+    stages = plan(REQUEST, MAKER, max_batch=max_batch)
     diffusing = [stage for stage in stages if isinstance(stage, Diffuse)]
     assert [len(stage.samples) for stage in diffusing] == groups
     samples = [sample for stage in diffusing for sample in stage.samples]

@@ -18,6 +18,7 @@ from atelier.pipeline.resources import PartOf, T
 from atelier.request import events
 from atelier.request.infotext import pixel_hash, read, to_request
 from atelier.request.model import ModelRef, Request
+from atelier.request.table import request_of
 from atelier.runtime import store
 from atelier.runtime.device import Device
 from atelier.runtime.engine import Engine
@@ -36,7 +37,7 @@ def engine(tiny_folder: Path) -> Engine:
 
 
 def request(**fields: object) -> Request:
-    return Request.model_validate({"prompt": "a red cat", "model": "tiny", "steps": STEPS, "seed": 7} | fields)
+    return request_of({"prompt": "a red cat", "model": "tiny", "steps": STEPS, "seed": 7} | fields)
 
 
 def pixels(engine: Engine, **fields: object) -> list[bytes]:

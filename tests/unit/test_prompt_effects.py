@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 import atelier
-from atelier.request.model import Request
+from atelier.request.table import request_of
 from atelier.runtime.engine import Engine
 from atelier.train.judge import Judge
 
@@ -26,7 +26,7 @@ def engine() -> Engine:
 
 def generate(engine: Engine, prompt: str, seeds: Iterable[int] = range(6), **fields: object) -> Pictures:
     request = {"prompt": prompt, "steps": 20, "cfg_scale": 4.0, "sampler": "Euler"} | fields
-    made = [engine.generate(Request.model_validate({**request, "seed": seed}))[0] for seed in seeds]
+    made = [engine.generate(request_of({**request, "seed": seed}))[0] for seed in seeds]
     return [np.asarray(picture.image) for picture in made]
 
 

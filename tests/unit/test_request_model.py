@@ -5,12 +5,16 @@ from __future__ import annotations
 import math
 import subprocess
 import sys
+from pathlib import Path
+from typing import get_type_hints
 
 import pytest
 from pydantic import ValidationError
 
 from atelier.errors import BadInput
-from atelier.request.model import LIMITS, Request
+from atelier.request.groups import Guidance, Hires, Noise, Prompting, Sampling, groups_of
+from atelier.request.model import Request
+from atelier.request.table import FIELDS, Fields, flat, given, request_of
 
 
 def test_what_is_not_said_is_left_open():
@@ -19,14 +23,54 @@ def test_what_is_not_said_is_left_open():
     assert (request.batch_size, request.batch_count, request.negative_prompt) == (1, 1, "")
 
 
+LIMITS = {
+    "steps": (1, 1000),
+    "cfg_scale": (0, 100),
+    "seed": (-1, 2**64 - 1),
+    "width": (64, 4096),
+    "height": (64, 4096),
+    "batch_size": (1, 64),
+    "batch_count": (1, 1000),
+    "clip_skip": (1, 12),
+    "cfg_rescale": (0, 1),
+    "skip_early_cfg": (0, 1),
+    "ngms": (0, 1000),
+    "variation_seed": (-1, 2**64 - 1),
+    "variation_strength": (0, 1),
+    "ensd": (-(2**63), 2**63),
+    "eta": (0, 100),
+    "eta_ddim": (0, 100),
+    "s_churn": (0, 1000),
+    "s_tmin": (0, 1000),
+    "s_tmax": (0, 10**9),
+    "s_noise": (0, 100),
+    "sigma_min": (0, 1000),
+    "sigma_max": (0, 1000),
+    "rho": (0, 100),
+    "beta_alpha": (0.01, 100),
+    "beta_beta": (0.01, 100),
+    "unipc_order": (1, 50),
+    "denoising_strength": (0, 1),
+    "hires_upscale": (1, 16),
+    "hires_steps": (0, 1000),
+    "hires_cfg_scale": (0, 100),
+    "hires_denoising_strength": (0, 1),
+}
+"""What numbers may be, typed here once more."""
+
+
+def test_every_number_is_in_the_list_of_this_test():
+    assert {f.name for f in FIELDS.values() if f.kind in {"int", "float"}} == LIMITS.keys()
+
+
 @pytest.mark.parametrize("name", LIMITS)
 def test_limits_hold_on_both_sides(name: str):
     low, high = LIMITS[name]
     for good in (low, high):
-        assert getattr(Request(prompt="", **{name: good}), name) == good
+        assert flat(request_of({"prompt": "", name: good}))[name] == good
     for bad in (low - 1, high + 1):
         with pytest.raises(BadInput) as caught:
-            Request(prompt="", **{name: bad})
+            request_of({"prompt": "", name: bad})
         message = str(caught.value)
         assert message.startswith(f"{name} {bad}: ")
         assert f"from {low} to {high}" in message
@@ -49,20 +93,70 @@ def test_limits_hold_on_both_sides(name: str):
         ({"prompt": 7}, ("prompt 7",)),
         ({"rng": "dice"}, ("rng 'dice'", "'portable', 'cpu' or 'nv'")),
         ({"negative_prompt": "x" * 500_000, "steps": 0}, ("steps 0",)),
+        ({"etta": 0.5}, ("'etta'", "did you mean eta")),
+        ({"sampling": {"eta": 0.5}}, ("'sampling'", "did you mean")),
+        ({"seed_resize": (64, -1)}, ("seed_resize -1", "512x768", "0 to 65536")),
+        ({"hires_resize": "large"}, ("hires_resize 'large'", "512x768")),
+        ({"hires_steps": 2.5}, ("hires_steps 2.5", "whole number from 0 to 1000")),
+        ({"s_noise": math.nan}, ("s_noise nan", "a number from 0 to 100")),
     ],
 )
 def test_bad_values_are_one_line_that_names_them(fields: dict[str, object], words: tuple[str, ...]):
     with pytest.raises(BadInput) as caught:
-        Request(**{"prompt": "a cat", **fields})
+        request_of({"prompt": "a cat", **fields})
     message = str(caught.value)
     assert all(word in message for word in words), message
     assert "\n" not in message
     assert len(message) < 300
 
 
-def test_the_prompt_is_needed():
-    with pytest.raises(BadInput, match="prompt is missing"):
-        Request()
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"eta": 0.5}, "unknown field 'eta': it is a field of the group 'sampling'"),
+        ({"hires_steps": 5}, "unknown field 'hires_steps': it is a field of the group 'hires'"),
+        ({"widht": 5}, "unknown field 'widht': did you mean width"),
+        ({"sampling": {"eta": -1}}, "eta -1: must be a number from 0 to 100"),
+        ({"sampling": {"etta": 1}}, "unknown field 'etta': did you mean eta"),
+        ({"sampling": 3}, "sampling 3: "),
+        ({}, "prompt is missing"),
+    ],
+)
+def test_groups_are_checked_as_the_request_is(fields: dict[str, object], words: str):
+    with pytest.raises(BadInput) as caught:
+        Request.model_validate(fields if not fields else {"prompt": "", **fields})
+    assert str(caught.value).startswith(words)
+
+
+def test_fields_find_their_groups():
+    request = request_of({"prompt": "p", "eta": "0.5", "hires_steps": 5, "styles": ("a",), "rng": "nv", "ngms": 1})
+    assert request == Request(
+        prompt="p",
+        sampling=Sampling(eta=0.5),
+        hires=Hires(steps=5),
+        prompting=Prompting(styles=("a",)),
+        noise=Noise(rng="nv"),
+        guidance=Guidance(ngms=1),
+    )
+    assert given(request) == {"prompt", "eta", "hires_steps", "styles", "rng", "ngms"}
+    assert request_of({"prompt": "p"}).hires is None
+
+
+def test_what_is_flat_is_the_same_request():
+    request = request_of({"prompt": "p", "eta": 0.5, "hires_steps": 5, "seed_resize": (64, 128), "output": Path("x")})
+    assert request_of(flat(request)) == request
+    assert request.output == "x"
+    assert flat(request).keys() == FIELDS.keys()
+
+
+def test_signatures_name_every_field():
+    """`Fields` is what Python users see of the table."""
+    assert ["prompt", *get_type_hints(Fields)] == list(FIELDS)
+    said = get_type_hints(Fields, include_extras=True)
+    for field in FIELDS.values():
+        owner = Request if field.group is None else dict(groups_of(Request))[field.group]
+        if field.name not in {"prompt", "output"}:
+            assert said[field.name] == get_type_hints(owner, include_extras=True)[field.own], field.name
 
 
 def test_a_request_does_not_change():
@@ -71,9 +165,16 @@ def test_a_request_does_not_change():
         request.steps = 3
 
 
-def test_its_schema_carries_the_limits():
-    steps = Request.model_json_schema()["properties"]["steps"]["anyOf"][0]
-    assert (steps["minimum"], steps["maximum"]) == LIMITS["steps"]
+def test_its_schema_carries_the_limits_and_the_help():
+    schema = Request.model_json_schema()
+    steps = schema["properties"]["steps"]
+    assert (steps["anyOf"][0]["minimum"], steps["anyOf"][0]["maximum"]) == (1, 1000)
+    assert steps["description"] == "Steps of the sampler."
+    churn = schema["$defs"]["Sampling"]["properties"]["s_churn"]
+    assert (churn["minimum"], churn["maximum"], churn["default"]) == (0, 1000, 0)
+    groups = (schema, *(schema["$defs"][kind.__name__] for _, kind in groups_of(Request)))
+    own = {name for name, _ in groups_of(Request)}
+    assert all(p.get("description") for g in groups for n, p in g["properties"].items() if n not in own)
 
 
 def test_torch_is_not_imported():

@@ -11,6 +11,7 @@ from atelier.errors import BadInput
 from atelier.request.model import Request
 from atelier.request.resolve import ALL_SEEDS, OPTIONS, Method, Offer, RequestDefaults, ignored, resolve
 from atelier.request.resolved import Resolved, ResolvedOutput, ResolvedSampling, SampleSettings
+from atelier.request.table import request_of
 from resolved_support import RESOLVED, SAMPLING
 
 
@@ -34,7 +35,7 @@ def reading(reads: frozenset[str], **method: object) -> Offer:
 
 
 def resolved(offer: Offer = OFFER, **fields: object) -> Resolved:
-    return resolve(Request.model_validate({"prompt": "p", "seed": 1} | fields), offer)
+    return resolve(request_of({"prompt": "p", "seed": 1} | fields), offer)
 
 
 def test_the_model_fills_what_is_left_open():
@@ -131,14 +132,14 @@ def test_an_option_that_is_read_reaches_its_place_and_another_is_named(field: st
     assert getattr(usual, name) != value
     assert resolved(reading(frozenset({name})), **{field: value}).sampling == usual.model_copy(update={name: value})
     assert resolved(reading(ALL - {name}), **{field: value}).sampling == usual
-    request = Request.model_validate({"prompt": "", field: value})
+    request = request_of({"prompt": "", field: value})
     assert ignored(request, Method(SAMPLING, frozenset({name}))) == []
     assert ignored(request, Method(SAMPLING, ALL - {name})) == [field]
 
 
 def test_every_option_is_in_the_table_above():
     assert {field: name for field, _, name in FIELDS} == OPTIONS
-    asked = Request.model_validate({"prompt": "", **{field: value for field, value, _ in FIELDS}})
+    asked = request_of({"prompt": "", **{field: value for field, value, _ in FIELDS}})
     assert ignored(asked, Method(SAMPLING, NONE)) == sorted(field for field, _, _ in FIELDS)
     assert ignored(Request(prompt=""), Method(SAMPLING, NONE)) == []
 
@@ -242,7 +243,7 @@ def test_a_variation_shares_the_seed_and_counts_the_variation_seeds():
     done = resolved(seed=5, variation_seed=9, variation_strength=0.1, batch_size=3)
     assert (seeds(done), variation_seeds(done)) == ([5, 5, 5], [9, 10, 11])
     assert done.noise.variation_strength == 0.1
-    open_ = Request(prompt="", seed=5, variation_strength=0.1)
+    open_ = request_of({"prompt": "", "seed": 5, "variation_strength": 0.1})
     first, again = (variation_seeds(resolve(open_, OFFER, random.Random(1))) for _ in range(2))
     assert first == again != variation_seeds(resolve(open_, OFFER, random.Random(2)))
 

@@ -13,6 +13,7 @@ from atelier.errors import BadInput, UnknownName
 from atelier.request.model import Request
 from atelier.request.resolve import Method, Offer, ignored, resolve
 from atelier.request.resolved import ResolvedSampling
+from atelier.request.table import request_of
 from atelier.runtime.offer import check_networks, defaults_of, drawing, method_of
 from resolved_support import RESOLVED, said
 
@@ -23,7 +24,7 @@ def model(tiny_folder: Path) -> Checkpoint:
 
 
 def asked(**fields: object) -> Request:
-    return Request.model_validate({"prompt": "p", "seed": 1} | fields)
+    return request_of({"prompt": "p", "seed": 1} | fields)
 
 
 def method(model: Checkpoint, **fields: object) -> Method:
@@ -163,6 +164,6 @@ def test_networks_are_refused_by_name_or_left_out_with_a_warning() -> None:
     named, warnings = said(RESOLVED, "a <lora:b:1>"), list[str]()
     with pytest.raises(BadInput, match="lora 'b' is not there"):
         check_networks(Request(prompt=""), named, pytest.fail)
-    check_networks(Request(prompt="", lenient=True), named, warnings.append)
+    check_networks(request_of({"prompt": "", "lenient": True}), named, warnings.append)
     assert len(warnings) == 1
     assert "lora 'b'" in warnings[0]

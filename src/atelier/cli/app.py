@@ -12,8 +12,6 @@ from typing import Annotated, NamedTuple, cast
 import typer
 
 from atelier import __version__
-from atelier.cli.generate import generate
-from atelier.cli.info import info
 from atelier.errors import AtelierError, Interrupted, StorageFull
 from atelier.runtime.threads import wait_passively
 
@@ -28,6 +26,8 @@ class Group(NamedTuple):
 
 
 GROUPS = {
+    "generate": Group("atelier.cli.generate", "Generate images from a prompt, or generate an image again."),
+    "info": Group("atelier.cli.info", "Show how an image was made, or, without one, this installation."),
     "models": Group("atelier.cli.models", "List, inspect and convert models."),
     "prompt": Group("atelier.cli.prompt", "Show what a prompt means."),
     "data": Group("atelier.cli.data", "Show what models are trained on."),
@@ -39,18 +39,16 @@ GROUPS = {
 def application(asked: str | None = None) -> typer.Typer:
     """The whole command line; of the groups, only the one called `asked` is more than a name and a line of help."""
     app = typer.Typer(
-        help="A complete Stable Diffusion: paint pictures from words, and train the model that paints them.",
+        help="A complete Stable Diffusion: generate images from words, and train the model that does it.",
         add_completion=False,
         pretty_exceptions_enable=False,
     )
     app.callback(invoke_without_command=True)(_root)
-    app.command()(generate)
     for name, group in GROUPS.items():
         if name == asked:
             _mount(app, name, group)
         else:
             app.add_typer(typer.Typer(help=group.help), name=name)
-    app.command()(info)
     return app
 
 

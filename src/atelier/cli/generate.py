@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from atelier.cli.fields import Command
 from atelier.errors import BadInput
 
 if TYPE_CHECKING:
@@ -16,47 +17,28 @@ if TYPE_CHECKING:
     from atelier.request.events import Event
     from atelier.request.model import Request
 
-OUTPUTS = "outputs"
 PREVIEW_SECONDS = 0.5
 
 
-def generate(
-    prompt: Annotated[str | None, typer.Argument(help="What to paint.", show_default=False)] = None,
-    negative: Annotated[str | None, typer.Option(help="What to keep away from.", show_default=False)] = None,
-    model: Annotated[
-        str | None, typer.Option(help="Name or path of a model.", show_default="the embedded model")
+def run(
+    fields: Mapping[str, object],
+    *,
+    styles_file: Annotated[
+        Path | None,
+        typer.Option(help="File of saved styles.", show_default="styles.csv", rich_help_panel="Prompt"),
     ] = None,
-    steps: Annotated[int | None, typer.Option(help="Steps of the sampler.", show_default="the model's")] = None,
-    sampler: Annotated[str | None, typer.Option(help="Name of the sampler.", show_default="DPM++ 2M")] = None,
-    scheduler: Annotated[
-        str | None, typer.Option(help="Name of the schedule, or levels: 14.6,7,3,0.", show_default="the sampler's")
-    ] = None,
-    cfg_scale: Annotated[
-        float | None, typer.Option(help="How strongly to follow the prompt.", show_default="the model's")
-    ] = None,
-    seed: Annotated[
-        int | None, typer.Option(help="Of the first picture; the next one has the next.", show_default="random")
-    ] = None,
-    rng: Annotated[
-        str | None, typer.Option(help="Where noise comes from: portable, cpu or nv.", show_default="portable")
-    ] = None,
-    width: Annotated[int | None, typer.Option(help="In pixels, a multiple of 8.", show_default="the model's")] = None,
-    height: Annotated[int | None, typer.Option(help="In pixels, a multiple of 8.", show_default="the model's")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Pictures in a batch.", show_default="1")] = None,
-    batch_count: Annotated[int | None, typer.Option(help="Batches.", show_default="1")] = None,
-    clip_skip: Annotated[
-        int | None, typer.Option(help="Which of CLIP's last layers is read.", show_default="1")
-    ] = None,
-    emphasis: Annotated[
-        str | None,
-        typer.Option(help="How (word:1.2) is read: Original, No norm, Ignore, None, Comfy.", show_default="Original"),
-    ] = None,
-    style: Annotated[
-        list[str] | None, typer.Option(help="Name of a saved style; may be repeated.", show_default=False)
-    ] = None,
-    styles_file: Annotated[Path | None, typer.Option(help="Where styles are kept.", show_default="styles.csv")] = None,
     wildcards: Annotated[
-        Path | None, typer.Option(help="A folder of wildcard files (.txt).", show_default="wildcards")
+        Path | None,
+        typer.Option(help="Folder of wildcard files (.txt).", show_default="wildcards", rich_help_panel="Prompt"),
+    ] = None,
+    preview: Annotated[
+        bool | None,
+        typer.Option(
+            "--preview/--no-preview",
+            help="Show the image while it is made.",
+            show_default="in terminals that show images",
+            rich_help_panel="Output",
+        ),
     ] = None,
     change: Annotated[
         list[str] | None,
@@ -65,62 +47,37 @@ def generate(
             metavar="NAME=VALUE",
             help="Any other field of a request (eta, s_churn, variation_strength, …; docs/cli.md); may be repeated.",
             show_default=False,
+            rich_help_panel="Other",
         ),
     ] = None,
     original: Annotated[
         Path | None,
-        typer.Option("--from", help="A picture to paint again, with what is said here changed.", show_default=False),
-    ] = None,
-    output: Annotated[str, typer.Option("--output", "-o", help="A folder, or the name of a file.")] = OUTPUTS,
-    *,
-    verify: Annotated[
-        bool, typer.Option("--verify", help="Compare with the picture of --from and say what differs, and why.")
-    ] = False,
-    lenient: Annotated[
-        bool, typer.Option("--lenient", help="Paint without networks, and models of --from, that are not there.")
-    ] = False,
-    preview: Annotated[
-        bool | None,
         typer.Option(
-            "--preview/--no-preview",
-            help="Show the picture as it grows.",
-            show_default="in terminals that show pictures",
+            "--from",
+            help="An image to generate again, with what is said here changed; a .txt with an infotext works too.",
+            show_default=False,
+            rich_help_panel="Other",
         ),
     ] = None,
+    verify: Annotated[
+        bool,
+        typer.Option(
+            "--verify", help="Compare with the image of --from: say what differs, and why.", rich_help_panel="Other"
+        ),
+    ] = False,
 ) -> None:
-    """Paint pictures from a prompt, or paint a picture again.
+    """Generate images from a prompt, or generate an image again.
 
-    Each picture carries everything needed to paint it again.
+    Each image carries everything needed to generate it again.
     """
     from atelier.cli import progress, repaint
 
-    said = {
-        "prompt": prompt,
-        "negative_prompt": negative,
-        "model": model,
-        "steps": steps,
-        "sampler": sampler,
-        "scheduler": scheduler,
-        "cfg_scale": cfg_scale,
-        "seed": seed,
-        "rng": rng,
-        "width": width,
-        "height": height,
-        "batch_size": batch_size,
-        "batch_count": batch_count,
-        "clip_skip": clip_skip,
-        "emphasis": emphasis,
-        "styles": tuple(style) if style else None,
-        "lenient": lenient or None,
-        "output": output,
-    }
-    fields = {**_changes(change or ()), **{name: value for name, value in said.items() if value is not None}}
-    if original is None and (verify or prompt is None):
+    if original is None and (verify or "prompt" not in fields):
         raise BadInput(
             "--verify needs --from PICTURE" if verify else 'nothing to paint: atelier generate "a red apple"'
         )
     seen = None if original is None else repaint.Original.read(original)
-    request = _request(fields, seen)
+    request = _request({**_changes(change or ()), **fields}, seen)
     if verify and request.batch_size * request.batch_count != 1:
         raise BadInput(f"--verify compares one picture, and {request.batch_size * request.batch_count} are asked for")
     display = progress.display(preview=preview)
@@ -131,10 +88,15 @@ def generate(
         raise typer.Exit(1)
 
 
-def _request(fields: Mapping[str, object], original: Original | None) -> Request:
-    from atelier.request.model import Request
+generate = Command(run)
+app = typer.Typer()
+app.command("generate")(generate)
 
-    return Request.model_validate(fields) if original is None else original.request(fields)
+
+def _request(fields: Mapping[str, object], original: Original | None) -> Request:
+    from atelier.request.table import request_of
+
+    return request_of(fields) if original is None else original.request(fields)
 
 
 def _changes(pairs: Sequence[str]) -> dict[str, object]:

@@ -13,7 +13,10 @@ from atelier import __version__
 if TYPE_CHECKING:
     from atelier.request.infotext import Infotext
 
+app = typer.Typer()
 
+
+@app.command()
 def info(
     picture: Annotated[
         Path | None, typer.Argument(help="A picture by this or another program, or its infotext in a .txt file.")

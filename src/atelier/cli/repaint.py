@@ -55,7 +55,7 @@ class Original:
 
     def request(self, changes: Mapping[str, object]) -> Request:
         """What to paint. Raises BadInput for numbers out of range."""
-        return to_request(self.said, **changes)
+        return to_request(self.said, changes)
 
     def notes(self) -> tuple[str, ...]:
         """What was done to the picture and is not done yet, and values that could not be read."""

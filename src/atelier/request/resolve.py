@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from atelier.errors import BadInput
-from atelier.request.model import LIMITS, Request, check_side
+from atelier.request.fields import STEPS
+from atelier.request.model import Request, check_side
 from atelier.request.resolved import (
     ModelRef,
     Resolved,
@@ -19,6 +20,7 @@ from atelier.request.resolved import (
     SampleSettings,
     Size,
 )
+from atelier.request.table import given
 
 DRAWN_SEEDS = 2**32
 ALL_SEEDS = 2**64
@@ -92,8 +94,8 @@ def resolve(request: Request, offer: Offer, random_: random.Random | None = None
         prompt=request.prompt,
         negative_prompt=request.negative_prompt,
         emphasis=offer.emphasis,
-        clip_skip=request.clip_skip or 1,
-        old_timelines=request.old_timelines,
+        clip_skip=request.prompting.clip_skip or 1,
+        old_timelines=request.prompting.old_timelines,
     )
     return Resolved(
         model=offer.model,
@@ -110,7 +112,7 @@ def resolve(request: Request, offer: Offer, random_: random.Random | None = None
 
 def ignored(request: Request, method: Method) -> list[str]:
     """The options asked for that neither the sampler nor the schedule reads, by their names in a request."""
-    asked = request.model_fields_set & OPTIONS.keys()
+    asked = given(request) & OPTIONS.keys()
     return sorted(name for name in asked if OPTIONS[name] not in method.reads)
 
 
@@ -124,61 +126,61 @@ def _size(request: Request, own: RequestDefaults) -> Size:
 def _samples(request: Request, draw: Draw, random_: random.Random) -> Iterator[SampleSettings]:
     """With a variation all images share the seed and each has the next variation seed, as in A1111."""
     count, first = request.batch_size * request.batch_count, _seed(request.seed, random_)
-    varied = request.variation_strength > 0
+    varied = request.noise.variation_strength > 0
     seeds = (first,) * count if varied else _following(first, count)
-    variations = _following(_seed(request.variation_seed, random_), count) if varied else (0,) * count
+    variations = _following(_seed(request.noise.variation_seed, random_), count) if varied else (0,) * count
     texts = (request.prompt, "prompt"), (request.negative_prompt, "negative prompt")
     for seed, variation in zip(seeds, variations, strict=True):
         of = variation if varied else seed
-        prompt, negative = (draw(text, what, of) if request.choices else text for text, what in texts)
+        prompt, negative = (draw(text, what, of) if request.prompting.choices else text for text, what in texts)
         yield SampleSettings(seed=seed, variation_seed=variation, prompt=prompt, negative_prompt=negative)
 
 
 def _noise(request: Request, size: Size, latent_step: int) -> ResolvedNoise:
     """A resize of nothing, or to less than one position of the latents, is none."""
-    resized = Size(*(request.seed_resize or size))
+    resized = Size(*(request.noise.seed_resize or size))
     return ResolvedNoise(
-        source=request.rng,
-        variation_strength=request.variation_strength,
+        source=request.noise.rng,
+        variation_strength=request.noise.variation_strength,
         resized_from=resized if min(resized) >= latent_step else size,
-        seed_delta=request.ensd,
-        unit_start=request.sgm_noise_multiplier,
+        seed_delta=request.noise.ensd,
+        unit_start=request.noise.sgm_noise_multiplier,
     )
 
 
 def _sampling(request: Request, method: Method, own: RequestDefaults) -> ResolvedSampling:
-    eta = request.eta_ddim if method.ddim and request.eta_ddim is not None else request.eta
+    eta = request.sampling.eta_ddim if method.ddim and request.sampling.eta_ddim is not None else request.sampling.eta
     asked = {
         "eta": eta,
-        "s_churn": request.s_churn,
-        "s_tmin": request.s_tmin,
-        "s_tmax": request.s_tmax or NO_LIMIT,
-        "s_noise": request.s_noise,
-        "sigma_min": request.sigma_min or None,
-        "sigma_max": request.sigma_max or None,
-        "rho": request.rho or None,
-        "alpha": request.beta_alpha,
-        "beta": request.beta_beta,
-        "order": request.unipc_order,
-        "variant": request.unipc_variant,
-        "lower_order_final": request.unipc_lower_order_final,
+        "s_churn": request.sampling.s_churn,
+        "s_tmin": request.sampling.s_tmin,
+        "s_tmax": request.sampling.s_tmax or NO_LIMIT,
+        "s_noise": request.sampling.s_noise,
+        "sigma_min": request.sampling.sigma_min or None,
+        "sigma_max": request.sampling.sigma_max or None,
+        "rho": request.sampling.rho or None,
+        "alpha": request.sampling.beta_alpha,
+        "beta": request.sampling.beta_beta,
+        "order": request.sampling.unipc_order,
+        "variant": request.sampling.unipc_variant,
+        "lower_order_final": request.sampling.unipc_lower_order_final,
     }
     changed = {name: value for name, value in asked.items() if value is not None and name in method.reads}
-    if request.discard_penultimate_sigma is not None and method.steps is None:
-        changed["discard_penultimate"] = request.discard_penultimate_sigma
+    if request.sampling.discard_penultimate_sigma is not None and method.steps is None:
+        changed["discard_penultimate"] = request.sampling.discard_penultimate_sigma
     changed["steps"] = method.steps or request.steps or own.steps
-    if changed["steps"] > LIMITS["steps"].high:
-        raise BadInput(f"the list of sigmas has {changed['steps']} steps: the limit is {LIMITS['steps'].high:g}")
+    if changed["steps"] > STEPS.high:
+        raise BadInput(f"the list of sigmas has {changed['steps']} steps: the limit is {STEPS.high:g}")
     return method.own.model_copy(update=changed)
 
 
 def _guidance(request: Request, own: RequestDefaults) -> ResolvedGuidance:
     return ResolvedGuidance(
         scale=own.cfg_scale if request.cfg_scale is None else request.cfg_scale,
-        rescale=request.cfg_rescale,
-        skip_early=request.skip_early_cfg,
-        ngms=request.ngms,
-        ngms_all_steps=request.ngms_all_steps,
+        rescale=request.guidance.cfg_rescale,
+        skip_early=request.guidance.skip_early_cfg,
+        ngms=request.guidance.ngms,
+        ngms_all_steps=request.guidance.ngms_all_steps,
     )
 
 

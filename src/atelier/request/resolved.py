@@ -11,8 +11,8 @@ from typing import Annotated, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
-Rng = Literal["portable", "cpu", "nv"]
-"""Where noise comes from: the same on every machine; torch's CPU generator; what an NVIDIA card draws."""
+from atelier.request.fields import Rng
+
 UniPcVariant = Literal["bh1", "bh2", "vary_coeff"]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 

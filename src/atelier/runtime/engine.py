@@ -23,6 +23,7 @@ from atelier.request.events import Event, Failed, ImageReady, Warned
 from atelier.request.model import Provenance, Request
 from atelier.request.resolve import Method, Offer, ignored, resolve
 from atelier.request.resolved import ModelRef, Resolved
+from atelier.request.table import given
 from atelier.runtime.device import Device
 from atelier.runtime.library import Library, Model
 from atelier.runtime.offer import check_networks, check_suits, defaults_of, drawing, method_of
@@ -34,7 +35,6 @@ from atelier.weights.hashes import HashCache
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-PROMPTS = ("prompt", "negative_prompt", "hires_prompt", "hires_negative_prompt")
 HASH_DIGITS = 10
 """Of a model's SHA-256 in infotexts."""
 
@@ -107,13 +107,12 @@ class Engine:
         _check_paints_from_text(model)
         reference = self.resources.refer(found.name, model, self._hashes)
         _check_hash(request, reference, warn)
-        styled = self.words.styled(request.prompt, request.negative_prompt, request.styles)
+        styled = self.words.styled(request.prompt, request.negative_prompt, request.prompting.styles)
         prompt, negative_prompt = map(without_comments, styled)
         request = request.model_copy(update={"prompt": prompt, "negative_prompt": negative_prompt})
-        for what in PROMPTS:
-            checked(getattr(request, what) or "", what)
+        _check_lengths(request)
         method = method_of(model, request)
-        mode = emphasis(request.emphasis).name
+        mode = emphasis(request.prompting.emphasis).name
         offer = Offer(reference, defaults_of(model), method, mode, drawing(self.words.wildcards, warn))
         resolved = resolve(request, offer)
         check_suits(resolved, model)
@@ -146,7 +145,7 @@ class Engine:
             found = self._hashed(request)
             if found is not None:
                 return found
-            if not request.lenient:
+            if not request.prompting.lenient:
                 raise
             warn(f"{error}; painted with the model {EMBEDDED!r}")
             return self.library.find()
@@ -168,10 +167,18 @@ class Engine:
         yield from events
 
 
+def _check_lengths(request: Request) -> None:
+    """Raises BadInput for a prompt that is too long, also of a second pass."""
+    checked(request.prompt, "prompt")
+    checked(request.negative_prompt, "negative prompt")
+    if request.hires is not None:
+        checked(request.hires.prompt or "", "hires_prompt")
+        checked(request.hires.negative_prompt or "", "hires_negative_prompt")
+
+
 def _without_effect(request: Request) -> list[str]:
     """What a request may say and nothing does yet."""
-    names = request.model_fields_set
-    asked = sorted(name for name in names if name.startswith("hires_") or name == "denoising_strength")
+    asked = sorted(name for name in given(request) if name.startswith("hires_") or name == "denoising_strength")
     return [f"{', '.join(asked)}: there is no second pass yet, only the first is painted"] if asked else []
 
 

@@ -13,7 +13,8 @@ from atelier.diffusion.sampling import SamplerSpec
 from atelier.diffusion.scheduling import DEFAULTS, ScheduleSpec
 from atelier.errors import BadInput
 from atelier.prompt import Network, Warn, checked, expand, parse
-from atelier.request.model import SIDE_STEP, Request
+from atelier.request.fields import SIDE_STEP
+from atelier.request.model import Request
 from atelier.request.resolve import NO_LIMIT, Draw, Method, RequestDefaults
 from atelier.request.resolved import Resolved, ResolvedSampling
 
@@ -21,7 +22,8 @@ from atelier.request.resolved import Resolved, ResolvedSampling
 def method_of(model: Checkpoint, request: Request) -> Method:
     """The sampler and the schedule that the request names, with what they do on this model. Raises UnknownName."""
     spec, schedule = resolve_sampler(request.sampler or model.defaults.sampler, request.scheduler)
-    is_downcast, is_zero_terminal = request.downcast_alphas, request.noise_schedule == "Zero Terminal SNR"
+    is_downcast = request.sampling.downcast_alphas
+    is_zero_terminal = request.sampling.noise_schedule == "Zero Terminal SNR"
     levels = changed(model.levels, is_downcast=is_downcast, is_zero_terminal=is_zero_terminal)
     own = ResolvedSampling(
         steps=schedule.steps or model.defaults.steps,
@@ -91,7 +93,7 @@ def check_networks(request: Request, resolved: Resolved, warn: Warn) -> None:
     prompts = dict.fromkeys(sample.prompt for sample in resolved.samples)
     found = dict.fromkeys(network for prompt in prompts for network in parse(prompt).networks)
     for network in found:
-        _refuse(network, warn if request.lenient else None)
+        _refuse(network, warn if request.prompting.lenient else None)
 
 
 def _refuse(network: Network, warn: Warn | None) -> None:

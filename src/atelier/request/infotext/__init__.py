@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
+from atelier.request.fields import Rng
 from atelier.request.infotext.keys import Settings
 from atelier.request.infotext.pairs import joined, quoted
 from atelier.request.infotext.read import read
@@ -18,7 +19,7 @@ from atelier.request.infotext.record import Infotext
 from atelier.request.infotext.request import interpret, to_request, without_effect
 from atelier.request.infotext.write import write
 from atelier.request.model import Provenance
-from atelier.request.resolved import Resolved, ResolvedSampling, Rng
+from atelier.request.resolved import Resolved, ResolvedSampling
 
 if TYPE_CHECKING:
     from PIL.Image import Image

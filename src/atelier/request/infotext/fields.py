@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from typing import cast
 
-from atelier.request.infotext.record import Pairs
+from atelier.request.infotext.record import Infotext, Pairs
 from atelier.request.infotext.sampler import OTHER_NAMES
 
 Fields = Mapping[str, object]
@@ -58,3 +59,23 @@ def hash_of(value: object) -> str | None:
     """The first ten digits of a SHA-256; other kinds of hash are none that a model could be found by."""
     text = str(value).removeprefix("sha256:") if isinstance(value, str) else ""
     return text[:10] if re.fullmatch(r"[0-9a-fA-F]{64}", text) else None
+
+
+def record_of(
+    dialect: str,
+    found: Fields,
+    known: Fields,
+    used: AbstractSet[str],
+    *,
+    prompts: tuple[str, str] = ("prompt", "negative_prompt"),
+    last: Fields | None = None,
+) -> Infotext:
+    """The record of a JSON object.
+
+    known: what it says in A1111's words; used: the fields that this is made of; the others keep their names, and `last`
+    stands behind them. prompts: the names of the prompt and the negative prompt.
+    """
+    extras = {k: v for k, v in found.items() if k not in used and k not in prompts}
+    prompt, negative = (str(found.get(name) or "") for name in prompts)
+    pairs = (*pairs_of(known), *pairs_of(extras), *pairs_of(last or {}))
+    return Infotext(prompt, negative, pairs, dialect, dict(found))

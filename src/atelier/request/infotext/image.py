@@ -10,9 +10,9 @@ from html import unescape
 from typing import TYPE_CHECKING
 
 from atelier.errors import BadInput
+from atelier.request.infotext.dialects.invokeai import read_command
+from atelier.request.infotext.dialects.plain import read_chunks
 from atelier.request.infotext.fields import as_fields
-from atelier.request.infotext.foreign import read_dream, read_fields
-from atelier.request.infotext.plain import read_chunks
 from atelier.request.infotext.read import read, read_object
 from atelier.request.infotext.record import Infotext
 from atelier.request.infotext.stealth import stealth_text
@@ -114,12 +114,12 @@ def _from_chunks(info: Mapping[str, str]) -> Infotext | None:
         return read(text)
     if found := _said(text):
         return found
-    if info.get("Software") == "NovelAI" and (found := read_fields(info)):
+    if info.get("Software") == "NovelAI" and (found := read_object(info)):
         return found
     for found in _from_json(info):
         if found is not None:
             return found
-    dream = read_dream(info["Dream"]) if "Dream" in info else None
+    dream = read_command(info["Dream"]) if "Dream" in info else None
     return dream or read_chunks(info)
 
 

@@ -1,6 +1,7 @@
 """Every key of an infotext: what it is called, what kind of value it has, which field of Settings it fills.
 
-One table, read from left to right when an infotext is written and from right to left when one is read.
+One table, read from left to right when an infotext is written and from right to left when one is read. What a request
+can say has its key in `request.fields`; the keys of other things are here.
 """
 
 from __future__ import annotations
@@ -8,7 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Literal
+from typing import Literal, cast
+
+from atelier.request.fields import MAX_SIDE
+from atelier.request.table import FIELDS
 
 Kind = Literal["int", "float", "text", "flag", "size"]
 Value = int | float | str | bool | tuple[int, int]
@@ -162,50 +166,66 @@ class Key:
     aliases: tuple[str, ...] = ()
 
 
-MAX_SIDE = 65_536
+def _asked(name: str) -> Key:
+    """The key of a field of a request: what it is called, and what it may hold, is said in `request.fields`."""
+    field = FIELDS[name]
+    said = field.infotext
+    assert said is not None
+    assert field.kind != "texts"
+    limits = said.limits or field.limits
+    return Key(
+        said.key,
+        name,
+        field.kind,
+        neutral=cast("Value | None", field.default) if said.neutral is None else said.neutral,
+        low=None if limits is None else limits.low,
+        high=None if limits is None else limits.high,
+        aliases=said.aliases,
+    )
+
 
 KEYS: tuple[Key, ...] = (
-    Key("Steps", "steps", "int", low=1, high=1000),
-    Key("Sampler", "sampler"),
-    Key("Schedule type", "scheduler", aliases=("Sampler sigma",)),
-    Key("CFG scale", "cfg_scale", "float", low=0, high=100, aliases=("Guidance Scale",)),
+    _asked("steps"),
+    _asked("sampler"),
+    _asked("scheduler"),
+    _asked("cfg_scale"),
     Key("Distilled CFG Scale", "distilled_cfg_scale", "float", low=0, high=100),
     Key("Image CFG scale", "image_cfg_scale", "float", low=0, high=100),
-    Key("CFG rescale", "cfg_rescale", "float", 0.0, low=0, high=1, aliases=("Guidance rescale",)),
+    _asked("cfg_rescale"),
     Key("Shift", "shift", "float", low=0, high=100),
-    Key("Seed", "seed", "int", low=-(2**63), high=2**64 - 1),
+    _asked("seed"),
     Key("Face restoration", "face_restoration"),
     Key("Size", "size", "size", low=1, high=MAX_SIDE),
-    Key("Model hash", "model_hash"),
-    Key("Model", "model"),
+    _asked("model_hash"),
+    _asked("model"),
     Key("FP8 weight", "fp8_weight", neutral="Disable"),
     Key("Cache FP16 weight for LoRA", "fp16_lora_cache", "flag", neutral=False),
     Key("VAE hash", "vae_hash"),
     Key("VAE", "vae"),
-    Key("Variation seed", "variation_seed", "int", low=-(2**63), high=2**64 - 1),
-    Key("Variation seed strength", "variation_strength", "float", 0.0, low=0, high=1, aliases=("Variation strength",)),
-    Key("Seed resize from", "seed_resize", "size", low=1, high=MAX_SIDE),
-    Key("Denoising strength", "denoising_strength", "float", low=0, high=1),
+    _asked("variation_seed"),
+    _asked("variation_strength"),
+    _asked("seed_resize"),
+    _asked("denoising_strength"),
     Key("Conditional mask weight", "conditional_mask_weight", "float", low=0, high=1),
-    Key("Clip skip", "clip_skip", "int", 1, low=1, high=12, aliases=("Clip Skip", "CLIP skip")),
-    Key("ENSD", "ensd", "int", 0, low=-(2**63), high=2**63),
+    _asked("clip_skip"),
+    _asked("ensd"),
     Key("Token merging ratio", "token_merging_ratio", "float", 0.0, low=0, high=1),
     Key("Token merging ratio hr", "token_merging_ratio_hires", "float", 0.0, low=0, high=1),
     Key("Init image hash", "init_image_hash"),
-    Key("RNG", "rng", neutral="GPU"),
-    Key("NGMS", "ngms", "float", 0.0, low=0, high=1000),
+    _asked("rng"),
+    _asked("ngms"),
     Key("Tiling", "tiling", "flag", neutral=False),
     Key("Hires checkpoint", "hires_checkpoint", neutral="Use same checkpoint"),
-    Key("Hires sampler", "hires_sampler", neutral="Use same sampler"),
-    Key("Hires prompt", "hires_prompt"),
-    Key("Hires negative prompt", "hires_negative_prompt"),
-    Key("Hires schedule type", "hires_scheduler", neutral="Use same scheduler"),
-    Key("Hires upscale", "hires_upscale", "float", low=1, high=16, aliases=("Hires scale",)),
-    Key("Hires resize", "hires_resize", "size", (0, 0), low=0, high=MAX_SIDE),
-    Key("Hires steps", "hires_steps", "int", 0, low=0, high=1000),
-    Key("Hires upscaler", "hires_upscaler"),
-    Key("Hires CFG Scale", "hires_cfg_scale", "float", low=0, high=100, aliases=("Hires CFG scale",)),
-    Key("Hires strength", "hires_denoising_strength", "float", low=0, high=1),
+    _asked("hires_sampler"),
+    _asked("hires_prompt"),
+    _asked("hires_negative_prompt"),
+    _asked("hires_scheduler"),
+    _asked("hires_upscale"),
+    _asked("hires_resize"),
+    _asked("hires_steps"),
+    _asked("hires_upscaler"),
+    _asked("hires_cfg_scale"),
+    _asked("hires_denoising_strength"),
     Key("Mask mode", "mask_mode", neutral="Inpaint masked"),
     Key("Mask blur", "mask_blur", "float", low=0, high=4096),
     Key("Inpaint area", "inpaint_area", neutral="Whole picture"),
@@ -220,31 +240,31 @@ KEYS: tuple[Key, ...] = (
     Key("Soft inpainting difference contrast", "soft_inpainting_difference_contrast", "float"),
     Key("Noise multiplier", "noise_multiplier", "float", 1.0, low=0, high=100),
     Key("Extra noise", "extra_noise", "float", 0.0, low=0, high=100),
-    Key("Eta", "eta", "float", low=0, high=100),
-    Key("Eta DDIM", "eta_ddim", "float", 0.0, low=0, high=100),
-    Key("Sigma churn", "s_churn", "float", 0.0, low=0, high=1000),
-    Key("Sigma tmin", "s_tmin", "float", 0.0, low=0, high=1000),
-    Key("Sigma tmax", "s_tmax", "float", 0.0, low=0),
-    Key("Sigma noise", "s_noise", "float", 1.0, low=0, high=100),
-    Key("Schedule min sigma", "sigma_min", "float", 0.0, low=0, high=1000),
-    Key("Schedule max sigma", "sigma_max", "float", 0.0, low=0, high=1000),
-    Key("Schedule rho", "rho", "float", 0.0, low=0, high=100),
-    Key("Discard penultimate sigma", "discard_penultimate_sigma", "flag"),
-    Key("SGM noise multiplier", "sgm_noise_multiplier", "flag", neutral=False, aliases=("SGM noise multplier",)),
-    Key("Beta schedule alpha", "beta_alpha", "float", low=0, high=100, aliases=("Beta scheduler alpha",)),
-    Key("Beta schedule beta", "beta_beta", "float", low=0, high=100, aliases=("Beta scheduler beta",)),
-    Key("UniPC variant", "unipc_variant"),
+    _asked("eta"),
+    _asked("eta_ddim"),
+    _asked("s_churn"),
+    _asked("s_tmin"),
+    _asked("s_tmax"),
+    _asked("s_noise"),
+    _asked("sigma_min"),
+    _asked("sigma_max"),
+    _asked("rho"),
+    _asked("discard_penultimate_sigma"),
+    _asked("sgm_noise_multiplier"),
+    _asked("beta_alpha"),
+    _asked("beta_beta"),
+    _asked("unipc_variant"),
     Key("UniPC skip type", "unipc_skip_type"),
-    Key("UniPC order", "unipc_order", "int", low=1, high=50),
-    Key("UniPC lower order final", "unipc_lower_order_final", "flag"),
-    Key("NGMS all steps", "ngms_all_steps", "flag", neutral=False),
-    Key("Skip Early CFG", "skip_early_cfg", "float", 0.0, low=0, high=1),
+    _asked("unipc_order"),
+    _asked("unipc_lower_order_final"),
+    _asked("ngms_all_steps"),
+    _asked("skip_early_cfg"),
     Key("Pad conds", "pad_conds", "flag", neutral=False),
     Key("Pad conds v0", "pad_conds_v0", "flag", neutral=False),
-    Key("Emphasis", "emphasis", neutral="Original"),
-    Key("Old prompt editing timelines", "old_timelines", "flag", neutral=False),
-    Key("Downcast alphas_cumprod", "downcast_alphas", "flag", neutral=False),
-    Key("Noise Schedule", "noise_schedule", neutral="Default"),
+    _asked("emphasis"),
+    _asked("old_timelines"),
+    _asked("downcast_alphas"),
+    _asked("noise_schedule"),
     Key("Refiner", "refiner"),
     Key("Refiner switch at", "refiner_switch_at", "float", low=0, high=1),
     Key("Hires refiner", "hires_refiner", neutral="second pass"),
@@ -272,7 +292,7 @@ KEYS: tuple[Key, ...] = (
     Key("TI hashes", "ti_hashes"),
     Key("Template", "template"),
     Key("Negative Template", "negative_template"),
-    Key("Batch size", "batch_size", "int", 1, low=1, high=10_000),
+    _asked("batch_size"),
     Key("Batch pos", "batch_position", "int", 0, low=0, high=10_000),
     Key("Dtype", "dtype"),
     Key("Device", "device"),

@@ -5,22 +5,25 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import replace
+from types import MappingProxyType
 
 from atelier.errors import BadInput
+from atelier.request.fields import SIDE_STEP
 from atelier.request.infotext.changes import changes as changes_of
+from atelier.request.infotext.dialect import dialect_of
+from atelier.request.infotext.dialects.stable_diffusion_cpp import NAME as CPP
 from atelier.request.infotext.keys import ALL_KEYS, Settings
 from atelier.request.infotext.record import Infotext
 from atelier.request.infotext.sampler import (
     AUTOMATIC,
     TIMESTEP_SAMPLERS,
     chooses_levels,
-    comfy_method,
     method,
-    novelai_sampler,
 )
 from atelier.request.infotext.settings import Reading, settings_of
 from atelier.request.infotext.version import version_of
-from atelier.request.model import SIDE_STEP, Request
+from atelier.request.model import Request
+from atelier.request.table import FIELDS, request_of
 
 RNGS: Mapping[str, str] = {
     "cpu": "cpu",
@@ -32,20 +35,10 @@ RNGS: Mapping[str, str] = {
 }
 """The key RNG, folded, to the request's noise source. What a graphics card drew, most often one of NVIDIA's, is drawn
 again by its software twin. std_default, of C++, nobody draws here; the CPU's is what the program's others look like."""
-DIALECT_RNGS: Mapping[str, str] = {
-    **dict.fromkeys(("a1111", "forge", "forge-neo", "sdnext", "civitai", "civitai-copy", "dynamic-prompts"), "nv"),
-    "novelai": "nv",
-    **dict.fromkeys(("comfyui", "fooocus", "krita", "invokeai", "swarmui", "stable-diffusion.cpp"), "cpu"),
-}
-"""Where the noise of a dialect comes from when its text says nothing."""
 _SEED_MODES: Mapping[str, str] = {"nvidia gpu": "nv", "torch cpu": "cpu"}
 """What Draw Things' seed modes that draw as others do begin with, folded; the others are its own."""
-_WITH_ETA = frozenset({"DDIM", "TCD"})
-"""Those of stable-diffusion.cpp that use the eta which it writes for all."""
-_CPP = "stable-diffusion.cpp"
 _TITLE_HASH = re.compile(r"\[[0-9a-fA-F]{6,64}\]$")
 """What A1111 puts behind the name of a model in lists."""
-A1111_KIN = frozenset({"a1111", "forge", "civitai-copy", "dynamic-prompts"})
 NOT_ASKED = frozenset({"batch_size", "size", "extras", "version", "user"})
 """Fields of settings that say how a picture came about and are not asked for when it is painted again."""
 NOT_PAINTED = NOT_ASKED | {
@@ -56,6 +49,9 @@ NOT_PAINTED = NOT_ASKED | {
 """Fields without a place in a request that change no picture by themselves, or are asked for under another name."""
 
 
+UNCHANGED: Mapping[str, object] = MappingProxyType({})
+
+
 def interpret(found: Infotext) -> Reading:
     """The typed settings of an infotext in today's terms: the sampler and its schedule apart, the RNG one of ours, the
     seed not negative, what ComfyUI does without saying so said."""
@@ -63,15 +59,9 @@ def interpret(found: Infotext) -> Reading:
     said = reading.settings
     sampler, scheduler = method(said.sampler, said.scheduler, version_of(said.version))
     hires_sampler, hires_scheduler = method(said.hires_sampler, said.hires_scheduler, version_of(said.version))
-    if chooses_levels(sampler) or (found.dialect in A1111_KIN and sampler in TIMESTEP_SAMPLERS):
+    dialect = dialect_of(found)
+    if chooses_levels(sampler) or (dialect.is_a1111 and sampler in TIMESTEP_SAMPLERS):
         scheduler = None
-    if found.dialect == "comfyui":
-        said = _comfy(said)
-        sampler, scheduler = comfy_method(sampler, scheduler)
-    if found.dialect == "novelai":
-        sampler = novelai_sampler(sampler)
-    if found.dialect == _CPP and sampler not in _WITH_ETA:
-        said = replace(said, eta=None)
     changed = replace(
         said,
         sampler=sampler,
@@ -85,10 +75,10 @@ def interpret(found: Infotext) -> Reading:
     warnings = reading.warnings
     if said.rng is not None and said.rng.casefold() not in RNGS:
         warnings += (f"RNG: {said.rng!r} is left out, one of CPU, NV, GPU, portable is needed",)
-    return replace(reading, settings=changed, warnings=warnings)
+    return replace(reading, settings=dialect.settle(changed), warnings=warnings)
 
 
-def to_request(found: Infotext, **changes: object) -> Request:
+def to_request(found: Infotext, changes: Mapping[str, object] = UNCHANGED) -> Request:
     """The request that an infotext is, with some fields changed. Its prompt has its choices made, one of `changes` not.
 
     Raises BadInput if it says nothing, if its numbers are out of range, or if the request cannot be made of it.
@@ -97,9 +87,7 @@ def to_request(found: Infotext, **changes: object) -> Request:
         raise BadInput(f"infotext: nothing that can be painted was found in it ({found.dialect}); give a prompt")
     settings = interpret(found).checked()
     fields = {
-        name: value
-        for name in Request.model_fields
-        if name not in NOT_ASKED and (value := getattr(settings, name, None)) is not None
+        name: value for name in FIELDS if name not in NOT_ASKED and (value := getattr(settings, name, None)) is not None
     }
     if settings.model is not None:
         is_own = found.dialect == "atelier"
@@ -110,7 +98,7 @@ def to_request(found: Infotext, **changes: object) -> Request:
         fields["scheduler"] = settings.unipc_skip_type  # a schedule here, by this name
     if "model" in changes:
         fields.pop("model_hash", None)
-    return Request.model_validate({**fields, "choices": "prompt" in changes, **changes})
+    return request_of({**fields, "choices": "prompt" in changes, **changes})
 
 
 def without_effect(found: Infotext) -> tuple[str, ...]:
@@ -118,23 +106,10 @@ def without_effect(found: Infotext) -> tuple[str, ...]:
     those that no field takes."""
     settings = interpret(found).settings
     said = settings.said()
-    missing = said.keys() - Request.model_fields.keys() - NOT_PAINTED
-    if found.dialect == _CPP:
+    missing = said.keys() - FIELDS.keys() - NOT_PAINTED
+    if found.dialect == CPP:
         missing.discard("distilled_cfg_scale")  # written for all models, used by none that takes no distilled guidance
     return (*(key.name for key in ALL_KEYS if key.field in missing), *changes_of(settings.extras))
-
-
-def _comfy(said: Settings) -> Settings:
-    """ComfyUI weighs words its own way, begins at noise * sqrt(1 + sigma^2), and leaves out a sigma for UniPC but none
-    for DPM++ 3M SDE."""
-    name = re.sub(r"[\W_]", "", said.sampler or "").casefold()
-    discards = True if name.startswith("unipc") else False if name.startswith("dpmpp3msde") else None
-    return replace(
-        said,
-        emphasis=said.emphasis or "Comfy",
-        sgm_noise_multiplier=True,
-        discard_penultimate_sigma=said.discard_penultimate_sigma if discards is None else discards,
-    )
 
 
 def _seed(seed: int | None) -> int | None:
@@ -147,9 +122,7 @@ def _side(side: int) -> int:
 
 
 def _rng(said: Settings, found: Infotext) -> str | None:
-    """InvokeAI before 3.0 drew where the model was; since then on the CPU, or it says where. Draw Things has modes."""
+    """Where the noise comes from: what is said of it, Draw Things' mode of seeds, or what is usual in the dialect."""
     mode = (found.get("Seed Mode") or "").strip().casefold()
     alike = next((rng for name, rng in _SEED_MODES.items() if mode.startswith(name)), None)
-    is_old = found.dialect == "invokeai" and "positive_prompt" not in found.source
-    usual = "nv" if is_old else DIALECT_RNGS.get(found.dialect)
-    return RNGS.get((said.rng or found.get("RNG") or "").casefold(), alike or usual)
+    return RNGS.get((said.rng or found.get("RNG") or "").casefold(), alike or dialect_of(found).rng(found))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
+from atelier.request.infotext.dialect import Dialect, Form, Source
 from atelier.request.infotext.fields import Fields, as_fields, pairs_of, sampler_of, size_of
 from atelier.request.infotext.record import Infotext
 from atelier.request.infotext.sampler import is_schedule
@@ -43,12 +44,29 @@ _MODEL_NAMES = ("modelFileName", "model_name", "name")
 _MODEL_HASH = re.compile(r"[0-9a-fA-F]{8,64}")
 
 
-def read_plain(found: Fields) -> Infotext | None:
-    """The record of a JSON object that has a prompt, and steps or a seed; None for others."""
+def detects(source: Source) -> bool:
+    return is_plain(source.fields)
+
+
+def read(source: Source) -> Infotext:
+    return read_plain(source.fields)
+
+
+def is_plain(found: Fields) -> bool:
+    """Whether a JSON object has a prompt, and steps or a seed."""
+    names = _names(found)
+    return "prompt" in names and bool({"Steps", "Seed"} & names.keys()) and isinstance(found[names["prompt"]], str)
+
+
+def _names(found: Fields) -> dict[str, str]:
+    """The names of fields by what they mean."""
     folded = {re.sub(r"[\W_]", "", name).casefold(): name for name in reversed(tuple(found))}
-    names = {key: folded[n] for key, ways in _NAMES.items() if (n := next((w for w in ways if w in folded), None))}
-    if "prompt" not in names or not {"Steps", "Seed"} & names.keys() or not isinstance(found[names["prompt"]], str):
-        return None
+    return {key: folded[n] for key, ways in _NAMES.items() if (n := next((w for w in ways if w in folded), None))}
+
+
+def read_plain(found: Fields) -> Infotext:
+    """The record of a JSON object for which `is_plain` is true."""
+    names = _names(found)
     values = {key: found[name] for key, name in names.items()}
     known = _known(values)
     used = {name for key, name in names.items() if key in known or key in _READ}
@@ -110,8 +128,12 @@ def _clip_skip(value: object) -> object:
 
 def read_chunks(chunks: Mapping[str, str]) -> Infotext | None:
     """The record of text chunks that hold a field each, as Easy Diffusion writes them; None for others."""
-    return read_plain({name: text for name, text in chunks.items() if text != "None"})
+    fields = {name: text for name, text in chunks.items() if text != "None"}
+    return read_plain(fields) if is_plain(fields) else None
 
 
 def _model_hash(value: object) -> str | None:
     return value[:10] if isinstance(value, str) and _MODEL_HASH.fullmatch(value) else None
+
+
+SPECS = (Dialect("json", (Form(99, detects, read),)),)

@@ -1,18 +1,26 @@
-"""ComfyUI's graph (the PNG chunk `prompt`): what its sampler was given, found by following the wires back.
+"""ComfyUI: its graph (the PNG chunk `prompt`), and texts of its saver nodes in A1111's form.
+
+Of the graph: what its sampler was given, found by following the wires back.
 
 Widgets that have become wires (a seed, a text, a number of steps) are followed to the node that holds the value.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+from dataclasses import replace
 from types import MappingProxyType
 
 from atelier.request.infotext.changes import NODE
-from atelier.request.infotext.graph import Graph, Node, Scalar, Wire, along, first, stem, upstream
+from atelier.request.infotext.dialect import Dialect, Form, Source, rng
+from atelier.request.infotext.fields import Fields, as_fields
+from atelier.request.infotext.graph import Graph, Node, Scalar, Wire, along, as_graph, first, stem, upstream
 from atelier.request.infotext.graph_adds import changing_nodes, networks_of, parts_of_steps, vae_of
 from atelier.request.infotext.graph_text import prompt_of
+from atelier.request.infotext.keys import Settings
 from atelier.request.infotext.record import Infotext
+from atelier.request.infotext.sampler import comfy_method
 
 _SEEDS = ("seed", "noise_seed")
 _MODELS = ("ckpt_name", "unet_name", "model_name")
@@ -44,6 +52,31 @@ _SAMPLERS: Mapping[str, str] = MappingProxyType(
     }
 )
 """Nodes that are one sampler."""
+
+
+_SAVER_KEY = re.compile(r"Batch index|(?:Lora|Embedding)_\d+ (?:name|hash|Model name|Model hash)")
+"""Keys of the node Save Image With MetaData."""
+
+
+def detects(source: Source) -> bool:
+    return graph_of(source.fields) is not None
+
+
+def read(source: Source) -> Infotext:
+    return read_graph(graph_of(source.fields) or {})
+
+
+def detects_text(source: Source) -> bool:
+    return "ComfyUI" in source.version or (not source.version and any(map(_SAVER_KEY.fullmatch, source.said)))
+
+
+def read_text(source: Source) -> Infotext:
+    return source.lines.record("comfyui")
+
+
+def graph_of(fields: Fields) -> Graph | None:
+    """The graph that a JSON object is, or has in its field `prompt`, as what is sent to ComfyUI has; else None."""
+    return as_graph(fields) or as_graph(as_fields(fields.get("prompt")))
 
 
 def read_graph(graph: Graph) -> Infotext:
@@ -140,3 +173,24 @@ def _size(graph: Graph, node: Node) -> str | None:
 def _clip_skip(layer: object) -> int | None:
     """ComfyUI counts the layers from the end, -1 being the last; some loaders count as A1111 does."""
     return abs(layer) if isinstance(layer, int) and abs(layer) > 1 else None
+
+
+def settle(settings: Settings) -> Settings:
+    """ComfyUI weighs words its own way, begins at noise * sqrt(1 + sigma^2), and leaves out a sigma for UniPC but none
+    for DPM++ 3M SDE. Some of its names mean other things."""
+    name = re.sub(r"[\W_]", "", settings.sampler or "").casefold()
+    discards = True if name.startswith("unipc") else False if name.startswith("dpmpp3msde") else None
+    sampler, scheduler = comfy_method(settings.sampler, settings.scheduler)
+    return replace(
+        settings,
+        sampler=sampler,
+        scheduler=scheduler,
+        emphasis=settings.emphasis or "Comfy",
+        sgm_noise_multiplier=True,
+        discard_penultimate_sigma=settings.discard_penultimate_sigma if discards is None else discards,
+    )
+
+
+SPECS = (
+    Dialect("comfyui", (Form(20, detects, read), Form(180, detects_text, read_text)), rng=rng("cpu"), settle=settle),
+)

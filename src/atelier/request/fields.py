@@ -1,0 +1,312 @@
+"""What can be asked for, each thing said once: its type, its limits, its help, its infotext key, its option.
+
+The models in `request.groups` and `request.model` give these types names and defaults; `request.table` lists the
+result by name. Command line, JSON schema, infotexts and docs/cli.md are made from that list.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from annotated_types import Ge, GroupedMetadata, Le
+
+MAX_SIDE = 65_536
+"""Pixels: the largest side of an image that is only spoken of, and not generated here."""
+SIDE_STEP = 8
+"""Pixels: every side is a multiple of this."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits(GroupedMetadata):
+    """The smallest and the largest value of a number, or of each side of a size."""
+
+    low: float
+    high: float
+
+    def __iter__(self) -> Iterator[Ge | Le]:
+        """The limits as pydantic reads them."""
+        yield Ge(self.low)
+        yield Le(self.high)
+
+
+@dataclass(frozen=True, slots=True)
+class Help:
+    """What a field means, as a sentence; unset: what holds where it is not given, if that is more than its default."""
+
+    text: str
+    unset: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Infotext:
+    """How infotexts say a field.
+
+    aliases: what other programs, and versions with a slip of the pen, call the key. neutral: the value that is the same
+    as none and is not written; the field's default where it is None. limits: those of the key, where texts of other
+    programs may hold more than a request.
+    """
+
+    key: str
+    aliases: tuple[str, ...] = ()
+    neutral: float | str | bool | tuple[int, int] | None = None
+    limits: Limits | None = None
+
+
+Panel = Literal["Prompt", "Model and sampling", "Size and number", "Output", "Other"]
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """A field with an option of its own on the command line.
+
+    panel: where its help stands. names: where they are not made of the field's name. default: what the command line
+    takes where the field itself is left open.
+    """
+
+    panel: Panel
+    names: tuple[str, ...] = ()
+    default: str | None = None
+
+
+Rng = Literal["portable", "cpu", "nv"]
+"""Where noise comes from: the same on every machine; torch's CPU generator; what an NVIDIA card draws."""
+Sides = tuple[Annotated[int, Limits(0, MAX_SIDE)], Annotated[int, Limits(0, MAX_SIDE)]]
+"""(width, height) in pixels; (0, 0) says nothing."""
+
+SEED = Limits(-1, 2**64 - 1)
+ANY_SEED = Limits(-(2**63), 2**64 - 1)
+"""Seeds in infotexts: torch takes a negative seed as the unsigned number with the same bits."""
+STEPS = Limits(1, 1000)
+PIXELS = Limits(64, 4096)
+FACTOR = Limits(0, 100)
+SHARE = Limits(0, 1)
+SIGMA = Limits(0, 1000)
+SHAPE = Limits(0.01, 100)
+"""Parameters of a beta distribution: at 0 there is none."""
+
+# What everybody says.
+
+Prompt = Annotated[str, Help("What to generate."), Option("Prompt")]
+NegativePrompt = Annotated[str, Help("What to keep away from.", "nothing"), Option("Prompt", ("--negative",))]
+Model = Annotated[
+    str,
+    Infotext("Model"),
+    Help("Name of a model (`atelier models list`), a .safetensors file, or a diffusers folder.", "the embedded model"),
+    Option("Model and sampling"),
+]
+ModelHash = Annotated[
+    str, Infotext("Model hash"), Help("What the model's SHA-256 begins with; a warning says if it does not.")
+]
+Steps = Annotated[
+    int, STEPS, Infotext("Steps"), Help("Steps of the sampler.", "the model's"), Option("Model and sampling")
+]
+Sampler = Annotated[
+    str,
+    Infotext("Sampler"),
+    Help("Name of a sampler, such as Euler a; DPM++ 2M Karras names a scheduler too.", "DPM++ 2M"),
+    Option("Model and sampling"),
+]
+Scheduler = Annotated[
+    str,
+    Infotext("Schedule type", aliases=("Sampler sigma",)),
+    Help("Name of a scheduler, such as Karras, or levels of noise: 14.6,7,3,0.", "the sampler's"),
+    Option("Model and sampling"),
+]
+CfgScale = Annotated[
+    float,
+    FACTOR,
+    Infotext("CFG scale", aliases=("Guidance Scale",)),
+    Help("How strongly to follow the prompt; 1 is no guidance.", "the model's"),
+    Option("Model and sampling"),
+]
+Seed = Annotated[
+    int,
+    SEED,
+    Infotext("Seed", limits=ANY_SEED),
+    Help("Seed of the first image; each further one has the next. -1 draws one.", "drawn"),
+    Option("Model and sampling"),
+]
+Width = Annotated[int, PIXELS, Help("Width in pixels, a multiple of 8.", "the model's"), Option("Size and number")]
+Height = Annotated[int, PIXELS, Help("Height in pixels, a multiple of 8.", "the model's"), Option("Size and number")]
+BatchSize = Annotated[
+    int,
+    Limits(1, 64),
+    Infotext("Batch size", limits=Limits(1, 10_000)),  # how the image came about; not asked for again
+    Help("Images generated at once; it never changes an image."),
+    Option("Size and number"),
+]
+BatchCount = Annotated[int, Limits(1, 1000), Help("Number of batches."), Option("Size and number")]
+DenoisingStrength = Annotated[
+    float, SHARE, Infotext("Denoising strength"), Help("How much of an image is made anew. Kept, but not used yet.")
+]
+Output = Annotated[
+    str,
+    Help("Folder, or name of a file, to save in.", "images stay in memory"),
+    Option("Output", ("--output", "-o"), default="outputs"),
+]
+
+# Prompting.
+
+Styles = Annotated[
+    tuple[str, ...],
+    Help("Name of a saved style to put around the prompts; may be repeated.", "none"),
+    Option("Prompt", ("--style",)),
+]
+Choices = Annotated[
+    bool, Help("Whether {a|b} and __name__ in prompts are drawn from the seed; else they are plain text.")
+]
+EmphasisMode = Annotated[
+    str,
+    Infotext("Emphasis"),
+    Help("How (word:1.2) is read: Original, No norm, Ignore, None, Comfy."),
+    Option("Prompt"),
+]
+ClipSkip = Annotated[
+    int,
+    Limits(1, 12),
+    Infotext("Clip skip", aliases=("Clip Skip", "CLIP skip"), neutral=1),
+    Help("Which of the text encoder's last layers is read.", "1, the last"),
+    Option("Prompt"),
+]
+OldTimelines = Annotated[
+    bool, Infotext("Old prompt editing timelines"), Help("Count [a:b:when] as A1111 did before 1.6.")
+]
+Lenient = Annotated[
+    bool,
+    Help("Only warn about networks and models that are not there, and generate without them.", "they are an error"),
+    Option("Other"),
+]
+
+# Noise.
+
+NoiseSource = Annotated[
+    Rng,
+    Infotext("RNG", neutral="GPU"),  # A1111's default, which it does not write
+    Help("Where noise comes from: portable is the same on every machine, cpu and nv are as in other programs."),
+    Option("Model and sampling"),
+]
+VariationSeed = Annotated[
+    int,
+    SEED,
+    Infotext("Variation seed", limits=ANY_SEED),
+    Help("Seed of the variation; image i has the variation seed + i, and all have one seed. -1 draws one.", "drawn"),
+]
+VariationStrength = Annotated[
+    float,
+    SHARE,
+    Infotext("Variation seed strength", aliases=("Variation strength",)),
+    Help("How far from the seed's noise to the variation seed's."),
+]
+SeedResize = Annotated[
+    Sides, Infotext("Seed resize from", neutral=(0, 0)), Help("Keep the layout of the noise of this size (512x512).")
+]
+Ensd = Annotated[
+    int,
+    Limits(-(2**63), 2**63),
+    Infotext("ENSD"),
+    Help("Added to the seed for all noise after the first (A1111's eta noise seed delta)."),
+]
+SgmNoiseMultiplier = Annotated[
+    bool,
+    Infotext("SGM noise multiplier", aliases=("SGM noise multplier",)),
+    Help("Begin with noise scaled as in ComfyUI."),
+]
+
+# Sampling.
+
+Eta = Annotated[float, FACTOR, Infotext("Eta"), Help("Share of the noise that a step renews.", "the sampler's")]
+EtaDdim = Annotated[
+    float, FACTOR, Infotext("Eta DDIM", neutral=0.0), Help("The same for DDIM and its kin.", "that of eta")
+]
+Churn = Annotated[float, SIGMA, Infotext("Sigma churn"), Help("Noise added before steps.")]
+ChurnMin = Annotated[float, SIGMA, Infotext("Sigma tmin"), Help("Lowest level of noise at which s_churn acts.")]
+ChurnMax = Annotated[
+    float,
+    Limits(0, 10**9),
+    Infotext("Sigma tmax"),
+    Help("Highest level of noise at which s_churn acts; 0 is no limit."),
+]
+NoiseFactor = Annotated[float, FACTOR, Infotext("Sigma noise"), Help("Factor on all noise that is added on the way.")]
+SigmaMin = Annotated[
+    float, SIGMA, Infotext("Schedule min sigma"), Help("The schedule's smallest level above 0; 0 is the model's.")
+]
+SigmaMax = Annotated[
+    float, SIGMA, Infotext("Schedule max sigma"), Help("The schedule's largest level; 0 is the model's.")
+]
+Rho = Annotated[float, FACTOR, Infotext("Schedule rho"), Help("The schedule's exponent; 0 is its own.")]
+DiscardPenultimateSigma = Annotated[
+    bool, Infotext("Discard penultimate sigma"), Help("Whether to leave out the next-to-last level.", "the sampler's")
+]
+DowncastAlphas = Annotated[
+    bool, Infotext("Downcast alphas_cumprod"), Help("Levels in half precision, as in A1111 before 1.7.")
+]
+NoiseSchedule = Annotated[
+    Literal["Default", "Zero Terminal SNR"],
+    Infotext("Noise Schedule"),
+    Help("Zero Terminal SNR rescales the levels so that the last one has no signal."),
+]
+BetaAlpha = Annotated[
+    float,
+    SHAPE,
+    Infotext("Beta schedule alpha", aliases=("Beta scheduler alpha",)),
+    Help("First shape parameter of the beta schedules.", "0.6"),
+]
+BetaBeta = Annotated[
+    float,
+    SHAPE,
+    Infotext("Beta schedule beta", aliases=("Beta scheduler beta",)),
+    Help("Second shape parameter of the beta schedules.", "0.6"),
+]
+UniPCVariant = Annotated[
+    Literal["bh1", "bh2", "vary_coeff"], Infotext("UniPC variant"), Help("Variant of UniPC.", "the sampler's")
+]
+UniPCOrder = Annotated[
+    int, Limits(1, 50), Infotext("UniPC order"), Help("Order of UniPC; at most 12 is used.", "the sampler's")
+]
+UniPCLowerOrderFinal = Annotated[
+    bool, Infotext("UniPC lower order final"), Help("Whether UniPC's order falls in the last steps.", "yes")
+]
+
+# Guidance.
+
+CfgRescale = Annotated[
+    float,
+    SHARE,
+    Infotext("CFG rescale", aliases=("Guidance rescale",)),
+    Help("How far the contrast is brought back to that without guidance."),
+]
+SkipEarlyCfg = Annotated[
+    float, SHARE, Infotext("Skip Early CFG"), Help("Share of the steps at the start without guidance.")
+]
+Ngms = Annotated[
+    float, SIGMA, Infotext("NGMS"), Help("Below this level of noise every other step is without guidance.")
+]
+NgmsAllSteps = Annotated[
+    bool, Infotext("NGMS all steps"), Help("Leave out guidance at every step below ngms, not at every other.")
+]
+
+# The second pass (hires fix).
+
+HiresUpscale = Annotated[
+    float, Limits(1, 16), Infotext("Hires upscale", aliases=("Hires scale",)), Help("Second pass: how much larger.")
+]
+HiresResize = Annotated[Sides, Infotext("Hires resize", neutral=(0, 0)), Help("Second pass: size in pixels.")]
+HiresSteps = Annotated[
+    int,
+    Limits(0, 1000),
+    Infotext("Hires steps", neutral=0),
+    Help("Second pass: steps; 0 is as many as in the first."),
+]
+HiresUpscaler = Annotated[str, Infotext("Hires upscaler"), Help("Second pass: what enlarges.")]
+HiresSampler = Annotated[str, Infotext("Hires sampler", neutral="Use same sampler"), Help("Second pass: sampler.")]
+HiresScheduler = Annotated[
+    str, Infotext("Hires schedule type", neutral="Use same scheduler"), Help("Second pass: scheduler.")
+]
+HiresPrompt = Annotated[str, Infotext("Hires prompt"), Help("Second pass: prompt.")]
+HiresNegativePrompt = Annotated[str, Infotext("Hires negative prompt"), Help("Second pass: negative prompt.")]
+HiresCfgScale = Annotated[
+    float, FACTOR, Infotext("Hires CFG Scale", aliases=("Hires CFG scale",)), Help("Second pass: CFG scale.")
+]
+HiresDenoisingStrength = Annotated[float, SHARE, Infotext("Hires strength"), Help("Second pass: denoising strength.")]

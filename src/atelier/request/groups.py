@@ -1,0 +1,206 @@
+"""The rare options of a request by theme, and how a bad value becomes one line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cache
+from typing import Any, ClassVar, Self, TypeVar, get_args, get_type_hints
+
+from pydantic import BaseModel, ConfigDict, ModelWrapValidatorHandler, ValidationError, model_validator
+
+from atelier.errors import BadInput, nearest
+from atelier.request import fields as f
+from atelier.request.fields import Help, Limits
+
+T = TypeVar("T")
+
+
+def _with_help(schema: dict[str, Any], model: type[BaseModel]) -> None:
+    """Puts the help of every field into a JSON schema."""
+    for name, property_ in schema["properties"].items():
+        said = said_of(model, name, Help)
+        if said is not None:
+            property_["description"] = said.text
+
+
+class Group(BaseModel):
+    """Fields of a request. A group that exists is within its limits: a bad value raises BadInput, in one line.
+
+    prefix: what the names of its fields begin with where all fields of a request stand side by side.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, json_schema_extra=_with_help)
+    prefix: ClassVar[str] = ""
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _in_one_line(cls, data: object, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        try:
+            return handler(data)
+        except ValidationError as error:
+            raise BadInput(_one_line(cls, error)) from None
+
+
+class Prompting(Group):
+    """How prompts are read."""
+
+    styles: f.Styles = ()
+    choices: f.Choices = True
+    emphasis: f.EmphasisMode = "Original"
+    clip_skip: f.ClipSkip | None = None
+    old_timelines: f.OldTimelines = False
+    lenient: f.Lenient = False
+
+
+class Noise(Group):
+    """Where noise comes from."""
+
+    rng: f.NoiseSource = "portable"
+    variation_seed: f.VariationSeed | None = None
+    variation_strength: f.VariationStrength = 0.0
+    seed_resize: f.SeedResize | None = None
+    ensd: f.Ensd = 0
+    sgm_noise_multiplier: f.SgmNoiseMultiplier = False
+
+
+class Sampling(Group):
+    """Options of samplers and schedules."""
+
+    eta: f.Eta | None = None
+    eta_ddim: f.EtaDdim | None = None
+    s_churn: f.Churn = 0.0
+    s_tmin: f.ChurnMin = 0.0
+    s_tmax: f.ChurnMax = 0.0
+    s_noise: f.NoiseFactor = 1.0
+    sigma_min: f.SigmaMin = 0.0
+    sigma_max: f.SigmaMax = 0.0
+    rho: f.Rho = 0.0
+    discard_penultimate_sigma: f.DiscardPenultimateSigma | None = None
+    downcast_alphas: f.DowncastAlphas = False
+    noise_schedule: f.NoiseSchedule = "Default"
+    beta_alpha: f.BetaAlpha | None = None
+    beta_beta: f.BetaBeta | None = None
+    unipc_variant: f.UniPCVariant | None = None
+    unipc_order: f.UniPCOrder | None = None
+    unipc_lower_order_final: f.UniPCLowerOrderFinal | None = None
+
+
+class Guidance(Group):
+    """Where and how guidance acts, beside its scale."""
+
+    cfg_rescale: f.CfgRescale = 0.0
+    skip_early_cfg: f.SkipEarlyCfg = 0.0
+    ngms: f.Ngms = 0.0
+    ngms_all_steps: f.NgmsAllSteps = False
+
+
+class Hires(Group):
+    """The second pass; kept, and written into infotexts, but not done yet."""
+
+    prefix: ClassVar[str] = "hires_"
+
+    upscale: f.HiresUpscale | None = None
+    resize: f.HiresResize | None = None
+    steps: f.HiresSteps | None = None
+    upscaler: f.HiresUpscaler | None = None
+    sampler: f.HiresSampler | None = None
+    scheduler: f.HiresScheduler | None = None
+    prompt: f.HiresPrompt | None = None
+    negative_prompt: f.HiresNegativePrompt | None = None
+    cfg_scale: f.HiresCfgScale | None = None
+    denoising_strength: f.HiresDenoisingStrength | None = None
+
+
+def bare(annotation: object) -> object:
+    """A type without None: `Steps | None` is `Steps`."""
+    kept = [part for part in get_args(annotation) if part is not type(None)]
+    return kept[0] if len(kept) == 1 and type(None) in get_args(annotation) else annotation
+
+
+def said_of(model: type[BaseModel], name: str, kind: type[T]) -> T | None:
+    """What of a kind (Limits, Help, …) `request.fields` says of a field, or of the numbers in it."""
+    return _found(_annotations(model)[name], kind)
+
+
+@cache
+def _annotations(model: type[BaseModel]) -> dict[str, object]:
+    return get_type_hints(model, include_extras=True)
+
+
+def _found(annotation: object, kind: type[T]) -> T | None:
+    for part in get_args(annotation):
+        found = part if isinstance(part, kind) else _found(part, kind)
+        if found is not None:
+            return found
+    return None
+
+
+def kind_of(model: type[BaseModel], name: str) -> object:
+    """The type of a field, without None and without what is said of it."""
+    return bare(_types(model)[name])
+
+
+@cache
+def _types(model: type[BaseModel]) -> dict[str, object]:
+    return get_type_hints(model)
+
+
+def groups_of(model: type[BaseModel]) -> Iterator[tuple[str, type[Group]]]:
+    """The fields of a model that are groups."""
+    for name, info in model.model_fields.items():
+        kind = bare(info.annotation)
+        if isinstance(kind, type) and issubclass(kind, Group):
+            yield name, kind
+
+
+def flat_names(model: type[Group]) -> tuple[str, ...]:
+    """The names of all fields of a model, those of its groups in place of the groups."""
+    groups = dict(groups_of(model))
+    own = tuple(model.prefix + name for name in model.model_fields if name not in groups)
+    return (*own, *(name for group in groups.values() for name in flat_names(group)))
+
+
+def unknown(name: str, known: tuple[str, ...]) -> BadInput:
+    return BadInput(f"unknown field {name!r}: {nearest(name, known)}")
+
+
+def _one_line(model: type[Group], error: ValidationError) -> str:
+    first = error.errors(include_url=False)[0]
+    if not first["loc"]:
+        return f"{model.__name__.lower()} {_shown(first['input'])}: {_lowered(first['msg'])}"
+    own = str(first["loc"][0])
+    name = model.prefix + own
+    match first["type"]:
+        case "extra_forbidden":
+            return _no_such_field(model, own)
+        case "missing":
+            return f"{name} is missing"
+        case _:
+            return f"{name} {_shown(first['input'])}: {_way_out(model, own, first['msg'])}"
+
+
+def _no_such_field(model: type[Group], name: str) -> str:
+    home = next((group for group, kind in groups_of(model) if name in flat_names(kind)), None)
+    if home is None:
+        return str(unknown(name, flat_names(model)))
+    return f"unknown field {name!r}: it is a field of the group {home!r}"
+
+
+def _way_out(model: type[Group], name: str, message: str) -> str:
+    kind = kind_of(model, name)
+    limits = said_of(model, name, Limits)
+    if limits is None:
+        return _lowered(message)
+    if kind == tuple[int, int]:
+        return f"write a size such as 512x768, each side from {limits.low} to {limits.high}"
+    number = "a number" if kind is float else "a whole number"
+    return f"must be {number} from {limits.low} to {limits.high}"
+
+
+def _lowered(message: str) -> str:
+    return message[:1].lower() + message[1:]
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."

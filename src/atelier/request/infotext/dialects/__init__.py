@@ -1,0 +1,1 @@
+"""Whose infotexts are read: one module for each program, or kin of programs."""

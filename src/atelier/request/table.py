@@ -1,0 +1,170 @@
+"""All fields of a request side by side, by names that are unique over its groups."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from os import PathLike
+from types import MappingProxyType
+from typing import Literal, TypedDict
+
+from pydantic.fields import FieldInfo
+
+from atelier.request import fields as f
+from atelier.request.fields import Help, Infotext, Limits, Option
+from atelier.request.groups import Group, groups_of, kind_of, said_of, unknown
+from atelier.request.model import Request
+
+Kind = Literal["int", "float", "flag", "text", "size", "texts"]
+_KINDS: Mapping[object, Kind] = {
+    int: "int",
+    float: "float",
+    bool: "flag",
+    tuple[int, int]: "size",
+    tuple[str, ...]: "texts",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class RequestField:
+    """One field. group: the attribute of a request that holds it, None for the request itself; own: its name there.
+
+    default: None where it is left open, or needed. limits: of a number, or of each side of a size.
+    """
+
+    name: str
+    group: str | None
+    own: str
+    kind: Kind
+    default: object
+    help: Help
+    limits: Limits | None
+    infotext: Infotext | None
+    option: Option | None
+
+
+class Fields(TypedDict, total=False):
+    """The fields of a request but its prompt, by their names in FIELDS, for signatures."""
+
+    negative_prompt: f.NegativePrompt
+    model: f.Model | None
+    model_hash: f.ModelHash | None
+    steps: f.Steps | None
+    sampler: f.Sampler | None
+    scheduler: f.Scheduler | None
+    cfg_scale: f.CfgScale | None
+    seed: f.Seed | None
+    width: f.Width | None
+    height: f.Height | None
+    batch_size: f.BatchSize
+    batch_count: f.BatchCount
+    output: f.Output | PathLike[str] | None
+    styles: f.Styles
+    choices: f.Choices
+    emphasis: f.EmphasisMode
+    clip_skip: f.ClipSkip | None
+    old_timelines: f.OldTimelines
+    lenient: f.Lenient
+    rng: f.NoiseSource
+    variation_seed: f.VariationSeed | None
+    variation_strength: f.VariationStrength
+    seed_resize: f.SeedResize | None
+    ensd: f.Ensd
+    sgm_noise_multiplier: f.SgmNoiseMultiplier
+    eta: f.Eta | None
+    eta_ddim: f.EtaDdim | None
+    s_churn: f.Churn
+    s_tmin: f.ChurnMin
+    s_tmax: f.ChurnMax
+    s_noise: f.NoiseFactor
+    sigma_min: f.SigmaMin
+    sigma_max: f.SigmaMax
+    rho: f.Rho
+    discard_penultimate_sigma: f.DiscardPenultimateSigma | None
+    downcast_alphas: f.DowncastAlphas
+    noise_schedule: f.NoiseSchedule
+    beta_alpha: f.BetaAlpha | None
+    beta_beta: f.BetaBeta | None
+    unipc_variant: f.UniPCVariant | None
+    unipc_order: f.UniPCOrder | None
+    unipc_lower_order_final: f.UniPCLowerOrderFinal | None
+    cfg_rescale: f.CfgRescale
+    skip_early_cfg: f.SkipEarlyCfg
+    ngms: f.Ngms
+    ngms_all_steps: f.NgmsAllSteps
+    denoising_strength: f.DenoisingStrength | None
+    hires_upscale: f.HiresUpscale | None
+    hires_resize: f.HiresResize | None
+    hires_steps: f.HiresSteps | None
+    hires_upscaler: f.HiresUpscaler | None
+    hires_sampler: f.HiresSampler | None
+    hires_scheduler: f.HiresScheduler | None
+    hires_prompt: f.HiresPrompt | None
+    hires_negative_prompt: f.HiresNegativePrompt | None
+    hires_cfg_scale: f.HiresCfgScale | None
+    hires_denoising_strength: f.HiresDenoisingStrength | None
+
+
+def request_of(fields: Mapping[str, object]) -> Request:
+    """The request of fields by their names in FIELDS: each goes into its group. Raises BadInput."""
+    top: dict[str, object] = {}
+    groups: dict[str, dict[str, object]] = {}
+    for name, value in fields.items():
+        if name not in FIELDS:
+            raise unknown(name, tuple(FIELDS))
+        field = FIELDS[name]
+        (top if field.group is None else groups.setdefault(field.group, {}))[field.own] = value
+    return Request.model_validate({**top, **groups})
+
+
+def flat(fields: Group) -> dict[str, object]:
+    """The values of a request's fields by their names in FIELDS; without those of a group that is None."""
+    found: dict[str, object] = {}
+    groups = dict(groups_of(type(fields)))
+    for name, value in fields:
+        if isinstance(value, Group):
+            found |= flat(value)
+        elif name not in groups:
+            found[fields.prefix + name] = value
+    return found
+
+
+def given(fields: Group) -> frozenset[str]:
+    """The names in FIELDS of the fields that were given, rather than left at their defaults."""
+    names: set[str] = set()
+    for name, value in fields:
+        if isinstance(value, Group):
+            names |= given(value)
+        elif name in fields.model_fields_set:
+            names.add(fields.prefix + name)
+    return frozenset(names)
+
+
+def _all(model: type[Group], group: str | None = None) -> Iterator[RequestField]:
+    groups = dict(groups_of(model))
+    for own, info in model.model_fields.items():
+        if own in groups:
+            yield from _all(groups[own], own)
+        else:
+            yield _field(model, group, own, info)
+
+
+def _field(model: type[Group], group: str | None, own: str, info: FieldInfo) -> RequestField:
+    meaning = said_of(model, own, Help)
+    if meaning is None:
+        raise TypeError(f"{model.__name__}.{own} has no Help")
+    return RequestField(
+        name=model.prefix + own,
+        group=group,
+        own=own,
+        kind=_KINDS.get(kind_of(model, own), "text"),
+        default=None if info.is_required() else info.default,
+        help=meaning,
+        limits=said_of(model, own, Limits),
+        infotext=said_of(model, own, Infotext),
+        option=said_of(model, own, Option),
+    )
+
+
+FIELDS: Mapping[str, RequestField] = MappingProxyType({field.name: field for field in _all(Request)})
+"""By name, in the order of the request."""
