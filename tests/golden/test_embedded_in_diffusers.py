@@ -39,7 +39,7 @@ def test_same_picture(
 ) -> None:
     ours = (
         engine()
-        .paint(
+        .generate(
             Request(
                 prompt=PROMPT,
                 negative_prompt=NEGATIVE,
