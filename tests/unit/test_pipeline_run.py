@@ -403,13 +403,13 @@ def held(engine: Engine) -> set[str]:
 
 
 def parts(engine: Engine) -> dict[tuple[ModelRef, str], object]:
-    return dict(engine._machine._parts)
+    return dict(engine._cache._parts)
 
 
 def counted(engine: Engine) -> list[str]:
     """Every call of a network from now on."""
     calls: list[str] = []
-    real = engine._machine.borrow
+    real = engine._cache.borrow
 
     @contextmanager
     def borrow(model: ModelRef, part: PartOf[T], /) -> Iterator[T]:
@@ -418,7 +418,7 @@ def counted(engine: Engine) -> list[str]:
                 network.register_forward_hook(lambda *_: calls.append(part.name))
             yield network
 
-    engine._machine.borrow = borrow
+    engine._cache.borrow = borrow
     return calls
 
 
