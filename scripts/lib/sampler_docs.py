@@ -6,12 +6,12 @@ of every sampler on a world of Gaussians; only the remarks are written by hand.
 
 from __future__ import annotations
 
-import re
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import torch
+from doc_tables import filled, table
 from torch import Tensor
 
 from atelier.diffusion.catalogue import resolve_sampler, samplers, schedules
@@ -124,14 +124,6 @@ def page(text: str) -> str:
     return filled(filled(text, "samplers", sampler_table()), "schedules", schedule_table())
 
 
-def filled(text: str, name: str, body: str) -> str:
-    """`text` with `body` between the marks <!-- name --> and <!-- /name -->. Raises ValueError without them."""
-    parts = re.split(rf"(<!-- /?{re.escape(name)} -->\n)", text)
-    if len(parts) != 5:
-        raise ValueError(f"the page has no marks <!-- {name} --> and <!-- /{name} -->")
-    return "".join((parts[0], parts[1], "\n", body, "\n", parts[3], parts[4]))
-
-
 def sampler_table() -> str:
     head = names("sampler,A1111,ComfyUI,diffusers and others,order,calls,draws,noise,options,Automatic")
     return table(head, (sampler_row(samplers()[name]) for name in in_order(samplers(), A1111, FORGE)))
@@ -214,15 +206,6 @@ def schedule_row(spec: ScheduleSpec) -> Sequence[str]:
         f"{'' if spec.exact else 'about '}n + 1{'' if spec.to_zero else ', last above 0'}",
         WHAT[spec.name],
     )
-
-
-def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    return "".join(f"{line}\n" for line in _lines(head, rows))
-
-
-def _lines(head: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
-    for cells in (head, ["---"] * len(head), *rows):
-        yield f"| {' | '.join(cells)} |"
 
 
 def listed(found: Iterable[str]) -> str:
