@@ -1,4 +1,4 @@
-"""The vectors of webui.md, section 1: what the original makes of these texts."""
+"""What the original makes of these texts."""
 
 ATTENTION = (
     ("A1", "normal text", (("normal text", 1.0),)),

@@ -6,9 +6,8 @@ of every sampler on a world of Gaussians; only the remarks are written by hand.
 
 from __future__ import annotations
 
-import re
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from atelier.diffusion.sampling import Options, SamplerSpec
 from atelier.diffusion.scheduling import ScheduleOptions, ScheduleSpec, run_sigmas
 from atelier.diffusion.types import Prediction
 from atelier.request.infotext.sampler import comfy_method, method
+from doc_tables import filled, table
 
 PAGE = Path(__file__).parents[2] / "docs" / "samplers.md"
 STEPS = 20
@@ -125,14 +125,6 @@ def page(text: str) -> str:
     return filled(filled(text, "samplers", sampler_table()), "schedules", schedule_table())
 
 
-def filled(text: str, name: str, body: str) -> str:
-    """`text` with `body` between the marks <!-- name --> and <!-- /name -->. Raises ValueError without them."""
-    parts = re.split(rf"(<!-- /?{re.escape(name)} -->\n)", text)
-    if len(parts) != 5:
-        raise ValueError(f"the page has no marks <!-- {name} --> and <!-- /{name} -->")
-    return "".join((parts[0], parts[1], "\n", body, "\n", parts[3], parts[4]))
-
-
 def sampler_table() -> str:
     head = names("sampler,A1111,ComfyUI,diffusers and others,order,calls,draws,noise,options,Automatic")
     return table(head, (sampler_row(samplers()[name]) for name in in_order(samplers(), A1111, FORGE)))
@@ -215,15 +207,6 @@ def schedule_row(spec: ScheduleSpec) -> Sequence[str]:
         f"{'' if spec.exact else 'about '}n + 1{'' if spec.to_zero else ', last above 0'}",
         WHAT[spec.name],
     )
-
-
-def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    return "".join(f"{line}\n" for line in _lines(head, rows))
-
-
-def _lines(head: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
-    for cells in (head, ["---"] * len(head), *rows):
-        yield f"| {' | '.join(cells)} |"
 
 
 def listed(found: Iterable[str]) -> str:

@@ -137,7 +137,7 @@ def test_the_rest_never_raises(text: str, seed: int) -> None:
     st.lists(st.tuples(st.lists(st.sampled_from([1, 2, 267]), max_size=60), WEIGHTS), max_size=8), st.integers(0, 74)
 )
 def test_chunks_follow_the_rules(pieces: list[tuple[list[int], float]], backtrack: int) -> None:
-    """Against the rules of webui.md 1.8, said once more."""
+    """Against the rules of docs/compatibility/prompts.md, said once more."""
     items = [Weighted(" ".join(map(str, tokens)), weight) for tokens, weight in pieces]
     found = chunk(items, lambda text: [int(t) for t in text.split()], backtrack=backtrack)
     got = [list(zip(c.tokens[1 : c.used + 1], c.weights[1 : c.used + 1], strict=True)) for c in found.chunks]

@@ -9,7 +9,7 @@ import pytest
 from atelier.diffusion.catalogue import resolve_sampler, resolve_schedule, samplers, schedules
 from atelier.errors import BadInput, UnknownName
 
-# webui.md, section 2.1: (sampler, schedule) -> (sampler, schedule as shown)
+# A1111's names: (sampler, schedule) -> (sampler, schedule as shown)
 A1111 = [
     ("DPM++ 2M Karras", None, "DPM++ 2M", "Automatic"),
     ("DPM++ SDE Karras", None, "DPM++ SDE", "Automatic"),

@@ -28,7 +28,7 @@ def test_a_delta_starts_a_new_stream_after_the_first_noise() -> None:
 
 
 def reference_slerp(val: float, low: Tensor, high: Tensor) -> Tensor:
-    """webui.md, section 3: normalised along dim 1 of C x H x W."""
+    """A1111: normalised along dim 1 of C x H x W."""
     low_norm, high_norm = low / torch.norm(low, dim=1, keepdim=True), high / torch.norm(high, dim=1, keepdim=True)
     omega = torch.acos((low_norm * high_norm).sum(1))
     shares = torch.sin((1.0 - val) * omega) / torch.sin(omega), torch.sin(val * omega) / torch.sin(omega)

@@ -1,4 +1,4 @@
-"""Every vector of webui.md, section 5."""
+"""Texts as A1111 reads them (docs/compatibility/infotexts.md)."""
 
 from __future__ import annotations
 

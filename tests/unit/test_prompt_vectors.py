@@ -1,4 +1,7 @@
-"""Every vector of webui.md, section 1. The only one that is not kept: A17, where the original raises an error."""
+"""What A1111 makes of prompts (docs/compatibility/prompts.md).
+
+The only vector that is not kept is A17, where the original raises an error.
+"""
 
 from __future__ import annotations
 

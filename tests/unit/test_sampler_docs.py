@@ -16,6 +16,7 @@ SCRIPT = Path(__file__).parents[2] / "scripts" / "lib" / "sampler_docs.py"
 
 @pytest.fixture(scope="module")
 def docs() -> ModuleType:
+    sys.path.insert(0, str(SCRIPT.parent))  # as for a script that is run
     spec = importlib.util.spec_from_file_location("sampler_docs", SCRIPT)
     assert spec is not None
     assert spec.loader is not None

@@ -89,7 +89,7 @@ def run(
 
 
 generate = Command(run)
-app = typer.Typer()
+app = typer.Typer(add_completion=False)
 app.command("generate")(generate)
 
 

@@ -1,7 +1,7 @@
 r"""Weights in brackets: (x) [x] (x:1.3), and the escapes \( \) \[ \] \\.
 
-The grammar is A1111's (reference: webui.md 1.2). Round and square brackets are two separate stacks and may overlap, so
-what is read is a list of weighted texts and not a tree.
+The grammar is A1111's (docs/compatibility/prompts.md). Round and square brackets are two separate stacks and may
+overlap, so what is read is a list of weighted texts and not a tree.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
-"""Chunks: a prompt of any length as pieces of 75 tokens, each between a start and an end mark (webui.md 1.8).
+"""Chunks: a prompt of any length as pieces of 75 tokens, each between a start and an end mark.
 
-A chunk that is full may give everything after its last comma to the next one. BREAK ends a chunk.
+A chunk that is full may give everything after its last comma to the next one. BREAK ends a chunk. The rules are
+A1111's (docs/compatibility/prompts.md).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """When which text of a prompt is active: boundaries in steps, one text up to each.
 
-Quirks of A1111 that every implementation with the same pictures must keep (reference: webui.md 1.5): the entry used is
-the first whose end is not below the number of model calls already made, so `[a:b:5]` paints 6 calls with a, and `[a|b]`
+Quirks of A1111 that every implementation with the same images must keep (docs/compatibility/prompts.md): the entry
+used is the first whose end is not below the number of model calls already made, so `[a:b:5]` takes a for 6 calls, and `[a|b]`
 starts a, a, b, a.
 """
 

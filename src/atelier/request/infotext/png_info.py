@@ -1,7 +1,7 @@
 """The dictionary that A1111 makes of an infotext: its own keys, defaults filled in, sizes as two entries.
 
-What its API (`/sdapi/v1/png-info`) and its paste button show (reference: webui.md 5.3). By its own rule: the last line
-is the parameters if it has three things that look like pairs, whatever they are, else it is prompt.
+What its API (`/sdapi/v1/png-info`) and its paste button show (docs/compatibility/infotexts.md). By its own rule: the
+last line is the parameters if it has three things that look like pairs, whatever they are, else it is prompt.
 """
 
 from __future__ import annotations

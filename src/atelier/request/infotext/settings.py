@@ -170,7 +170,7 @@ def _hypernet(other: Mapping[str, str]) -> str:
 
 def _old_hires(values: dict[str, Value | None], other: Mapping[str, str]) -> None:
     """`First pass size: AxB` (before 2023): Size was that of the finished picture. 0x0 stands for about 512x512 in its
-    proportions, in steps of 64 (reference: webui.md 2.7, 5.3)."""
+    proportions, in steps of 64 (docs/compatibility/infotexts.md)."""
     first, final = _size(other.get("First pass size", "")), values.get("size")
     if first is None or not isinstance(final, tuple) or min(final) < 1:
         return
@@ -181,7 +181,7 @@ def _old_hires(values: dict[str, Value | None], other: Mapping[str, str]) -> Non
 
 
 def _back_compatible(values: dict[str, Value | None], found: Infotext, version: Version | None) -> None:
-    """What a version of A1111 did that later ones do only when told (reference: webui.md 5.3)."""
+    """What a version of A1111 did that later ones do only when told (docs/compatibility/infotexts.md)."""
     if version is None or not version.is_a1111:
         return
     sampler = str(values.get("sampler", ""))

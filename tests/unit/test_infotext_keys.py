@@ -1,0 +1,242 @@
+"""The keys that others read and write, typed here by hand: the table is compared with them, not with itself.
+
+What A1111 writes, and the values beside which it leaves a key out: docs/compatibility/infotexts.md.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from atelier.request.infotext import Settings, read, write
+from atelier.request.infotext.keys import ALL_KEYS, Key
+from atelier.request.infotext.settings import settings_of
+from atelier.request.table import FIELDS
+
+A1111 = (
+    ("steps", 20, "Steps: 20"),
+    ("sampler", "DPM++ 2M", "Sampler: DPM++ 2M"),
+    ("scheduler", "Karras", "Schedule type: Karras"),
+    ("cfg_scale", 7.0, "CFG scale: 7.0"),
+    ("image_cfg_scale", 1.5, "Image CFG scale: 1.5"),
+    ("seed", 1, "Seed: 1"),
+    ("face_restoration", "CodeFormer", "Face restoration: CodeFormer"),
+    ("size", (512, 768), "Size: 512x768"),
+    ("model_hash", "6ce0161689", "Model hash: 6ce0161689"),
+    ("model", "v1-5-pruned-emaonly", "Model: v1-5-pruned-emaonly"),
+    ("fp8_weight", "Enable", "FP8 weight: Enable"),
+    ("fp16_lora_cache", True, "Cache FP16 weight for LoRA: True"),
+    ("vae_hash", "0123456789", "VAE hash: 0123456789"),
+    ("vae", "vae.pt", "VAE: vae.pt"),
+    ("variation_seed", 2, "Variation seed: 2"),
+    ("variation_strength", 0.5, "Variation seed strength: 0.5"),
+    ("seed_resize", (512, 640), "Seed resize from: 512x640"),
+    ("denoising_strength", 0.6, "Denoising strength: 0.6"),
+    ("conditional_mask_weight", 0.5, "Conditional mask weight: 0.5"),
+    ("clip_skip", 2, "Clip skip: 2"),
+    ("ensd", 31337, "ENSD: 31337"),
+    ("token_merging_ratio", 0.5, "Token merging ratio: 0.5"),
+    ("token_merging_ratio_hires", 0.5, "Token merging ratio hr: 0.5"),
+    ("init_image_hash", "ab", "Init image hash: ab"),
+    ("rng", "CPU", "RNG: CPU"),
+    ("ngms", 1.5, "NGMS: 1.5"),
+    ("tiling", True, "Tiling: True"),
+    ("hires_checkpoint", "other", "Hires checkpoint: other"),
+    ("hires_sampler", "Euler", "Hires sampler: Euler"),
+    ("hires_prompt", "a dog", "Hires prompt: a dog"),
+    ("hires_negative_prompt", "a cat", "Hires negative prompt: a cat"),
+    ("hires_scheduler", "Karras", "Hires schedule type: Karras"),
+    ("hires_upscale", 1.75, "Hires upscale: 1.75"),
+    ("hires_resize", (1024, 1536), "Hires resize: 1024x1536"),
+    ("hires_steps", 10, "Hires steps: 10"),
+    ("hires_upscaler", "R-ESRGAN 4x+", "Hires upscaler: R-ESRGAN 4x+"),
+    ("mask_mode", "Inpaint not masked", "Mask mode: Inpaint not masked"),
+    ("mask_blur", 4, "Mask blur: 4"),
+    ("inpaint_area", "Only masked", "Inpaint area: Only masked"),
+    ("masked_area_padding", 32, "Masked area padding: 32"),
+    ("masked_content", "fill", "Masked content: fill"),
+    ("noise_multiplier", 0.9, "Noise multiplier: 0.9"),
+    ("extra_noise", 0.1, "Extra noise: 0.1"),
+    ("eta", 0.5, "Eta: 0.5"),
+    ("eta_ddim", 0.25, "Eta DDIM: 0.25"),
+    ("s_churn", 10, "Sigma churn: 10"),
+    ("s_tmin", 0.5, "Sigma tmin: 0.5"),
+    ("s_tmax", 20, "Sigma tmax: 20"),
+    ("s_noise", 1.01, "Sigma noise: 1.01"),
+    ("sigma_min", 0.05, "Schedule min sigma: 0.05"),
+    ("sigma_max", 12, "Schedule max sigma: 12"),
+    ("rho", 5, "Schedule rho: 5"),
+    ("discard_penultimate_sigma", True, "Discard penultimate sigma: True"),
+    ("sgm_noise_multiplier", True, "SGM noise multiplier: True"),
+    ("beta_alpha", 0.5, "Beta schedule alpha: 0.5"),
+    ("beta_beta", 0.7, "Beta schedule beta: 0.7"),
+    ("unipc_variant", "bh2", "UniPC variant: bh2"),
+    ("unipc_skip_type", "logSNR", "UniPC skip type: logSNR"),
+    ("unipc_order", 2, "UniPC order: 2"),
+    ("unipc_lower_order_final", False, "UniPC lower order final: False"),
+    ("pad_conds", True, "Pad conds: True"),
+    ("pad_conds_v0", True, "Pad conds v0: True"),
+    ("emphasis", "No norm", "Emphasis: No norm"),
+    ("ti_hashes", "e", "TI hashes: e"),
+    ("lora_hashes", "x", "Lora hashes: x"),
+    ("refiner", "sdxl", "Refiner: sdxl"),
+    ("refiner_switch_at", 0.8, "Refiner switch at: 0.8"),
+    ("hires_refiner", "both passes", "Hires refiner: both passes"),
+    ("refiner_by_steps", True, "Refiner switch by sampling steps: True"),
+    ("vae_encoder", "TAESD", "VAE Encoder: TAESD"),
+    ("vae_decoder", "TAESD", "VAE Decoder: TAESD"),
+    ("noise_schedule", "Zero Terminal SNR", "Noise Schedule: Zero Terminal SNR"),
+    ("downcast_alphas", True, "Downcast alphas_cumprod: True"),
+    ("old_timelines", True, "Old prompt editing timelines: True"),
+    ("ngms_all_steps", True, "NGMS all steps: True"),
+    ("skip_early_cfg", 0.1, "Skip Early CFG: 0.1"),
+    ("soft_inpainting", True, "Soft inpainting enabled: True"),
+    ("soft_inpainting_schedule_bias", 1, "Soft inpainting schedule bias: 1"),
+    ("soft_inpainting_preservation_strength", 0.5, "Soft inpainting preservation strength: 0.5"),
+    ("soft_inpainting_transition_contrast_boost", 4, "Soft inpainting transition contrast boost: 4"),
+    ("soft_inpainting_mask_influence", 0, "Soft inpainting mask influence: 0"),
+    ("soft_inpainting_difference_threshold", 0.5, "Soft inpainting difference threshold: 0.5"),
+    ("soft_inpainting_difference_contrast", 2, "Soft inpainting difference contrast: 2"),
+    ("hypertile", True, "Hypertile U-Net: True"),
+    ("hypertile_second_pass", True, "Hypertile U-Net second pass: True"),
+    ("hypertile_vae", True, "Hypertile VAE: True"),
+    ("upscale_overlap", 64, "SD upscale overlap: 64"),
+    ("upscaler", "Lanczos", "SD upscale upscaler: Lanczos"),
+    ("final_denoising_strength", 0.5, "Final denoising strength: 0.5"),
+    ("denoising_curve", "Linear", "Denoising curve: Linear"),
+    ("script", "X/Y/Z plot", "Script: X/Y/Z plot"),
+    ("x_type", "Steps", "X Type: Steps"),
+    ("x_values", "1", "X Values: 1"),
+    ("fixed_x_values", "1", "Fixed X Values: 1"),
+    ("y_type", "Seed", "Y Type: Seed"),
+    ("y_values", "1", "Y Values: 1"),
+    ("fixed_y_values", "1", "Fixed Y Values: 1"),
+    ("z_type", "Nothing", "Z Type: Nothing"),
+    ("z_values", "1", "Z Values: 1"),
+    ("fixed_z_values", "1", "Fixed Z Values: 1"),
+    ("version", "v1.10.1", "Version: v1.10.1"),
+    ("user", "me", "User: me"),
+    ("batch_size", 2, "Batch size: 2"),
+    ("batch_position", 1, "Batch pos: 1"),
+)
+OTHERS = (
+    ("distilled_cfg_scale", 3.5, "Distilled CFG Scale: 3.5"),  # Forge
+    ("shift", 3, "Shift: 3"),  # Forge, Draw Things
+    ("hires_cfg_scale", 4.5, "Hires CFG Scale: 4.5"),  # Forge
+    ("cfg_rescale", 0.7, "CFG rescale: 0.7"),  # SD.Next
+    ("hires_denoising_strength", 0.4, "Hires strength: 0.4"),  # SD.Next
+    ("template", "a", "Template: a"),  # Dynamic Prompts
+    ("negative_template", "b", "Negative Template: b"),
+    ("dtype", "fp32", "Dtype: fp32"),  # Atelier, from here on
+    ("device", "cpu", "Device: cpu"),
+    ("libraries", "torch 2.13.0", "Libraries: torch 2.13.0"),
+    ("pixel_hash", "ab", "Pixel hash: ab"),
+)
+ALIASES = {
+    "Sampler sigma": "scheduler",
+    "Guidance Scale": "cfg_scale",
+    "Guidance rescale": "cfg_rescale",
+    "Variation strength": "variation_strength",
+    "Clip Skip": "clip_skip",
+    "CLIP skip": "clip_skip",
+    "Hires scale": "hires_upscale",
+    "Hires CFG scale": "hires_cfg_scale",
+    "SGM noise multplier": "sgm_noise_multiplier",
+    "Beta scheduler alpha": "beta_alpha",
+    "Beta scheduler beta": "beta_beta",
+}
+LEFT_OUT = {
+    "cfg_rescale": 0.0,
+    "fp8_weight": "Disable",
+    "fp16_lora_cache": False,
+    "variation_strength": 0.0,
+    "seed_resize": (0, 0),
+    "clip_skip": 1,
+    "ensd": 0,
+    "token_merging_ratio": 0.0,
+    "token_merging_ratio_hires": 0.0,
+    "rng": "GPU",
+    "ngms": 0.0,
+    "tiling": False,
+    "hires_checkpoint": "Use same checkpoint",
+    "hires_sampler": "Use same sampler",
+    "hires_scheduler": "Use same scheduler",
+    "hires_resize": (0, 0),
+    "hires_steps": 0,
+    "mask_mode": "Inpaint masked",
+    "inpaint_area": "Whole picture",
+    "masked_content": "original",
+    "soft_inpainting": False,
+    "noise_multiplier": 1.0,
+    "extra_noise": 0.0,
+    "eta_ddim": 0.0,
+    "s_churn": 0.0,
+    "s_tmin": 0.0,
+    "s_tmax": 0.0,
+    "s_noise": 1.0,
+    "sigma_min": 0.0,
+    "sigma_max": 0.0,
+    "rho": 0.0,
+    "sgm_noise_multiplier": False,
+    "ngms_all_steps": False,
+    "skip_early_cfg": 0.0,
+    "pad_conds": False,
+    "pad_conds_v0": False,
+    "emphasis": "Original",
+    "old_timelines": False,
+    "downcast_alphas": False,
+    "noise_schedule": "Default",
+    "hires_refiner": "second pass",
+    "refiner_by_steps": False,
+    "vae_encoder": "Full",
+    "vae_decoder": "Full",
+    "hypertile": False,
+    "hypertile_second_pass": False,
+    "hypertile_vae": False,
+    "batch_size": 1,
+    "batch_position": 0,
+}
+WITHOUT_KEY = {
+    *("prompt", "negative_prompt", "width", "height", "batch_count", "output"),  # said otherwise, or not at all
+    *("styles", "choices", "lenient"),
+}
+
+
+def test_every_key_is_typed_here():
+    assert sorted(field for field, _, _ in (*A1111, *OTHERS)) == sorted(key.field for key in ALL_KEYS)
+    assert {f.name for f in FIELDS.values() if f.infotext is None} == WITHOUT_KEY
+
+
+@pytest.mark.parametrize(("field", "value", "text"), [*A1111, *OTHERS])
+def test_it_is_written_and_read_as_others_do(field: str, value: object, text: str):
+    core = {"steps": 20, "sampler": "Euler", "seed": 3}
+    line = write(Settings(**{"prompt": "p", **core, field: value})).split("\n")[1]
+    assert text in line.split(", ")
+    reading = settings_of(read(f"p\nSteps: 20, Sampler: Euler, Seed: 3, {text}"))
+    assert (getattr(reading.settings, field), reading.lies, reading.warnings) == (value, (), ())
+
+
+def test_the_keys_stand_in_the_order_of_a1111():
+    """As docs/compatibility/infotexts.md has it, for those that a request most often writes."""
+    names = [key.name for key in ALL_KEYS]
+    order = "Steps,Sampler,Schedule type,CFG scale,Seed,Size,Model hash,Model,VAE hash,VAE,Variation seed,"
+    order += (
+        "Variation seed strength,Seed resize from,Denoising strength,Clip skip,ENSD,RNG,NGMS,Hires upscale,Eta,Version"
+    )
+    assert sorted(order.split(","), key=names.index) == order.split(",")
+
+
+def test_other_names_of_keys_are_read():
+    assert {alias: key.field for key in ALL_KEYS for alias in key.aliases} == ALIASES
+
+
+def test_what_is_as_usual_is_left_out():
+    assert {key.field: key.neutral for key in ALL_KEYS if key.neutral is not None} == LEFT_OUT
+
+
+@pytest.mark.parametrize(
+    ("key", "low", "high"),
+    [("Seed", -(2**63), 2**64 - 1), ("Variation seed", -(2**63), 2**64 - 1), ("Batch size", 1, 10_000)],
+)
+def test_texts_may_hold_more_than_a_request(key: str, low: float, high: float):
+    found: Key = next(k for k in ALL_KEYS if k.name == key)
+    assert (found.low, found.high) == (low, high)
