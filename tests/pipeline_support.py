@@ -117,7 +117,7 @@ class Watched:
 
     net: Callable[..., Tensor] | None = None
     calls: list[Call] = field(default_factory=list[Call])
-    device: torch.device = torch.device("cpu")
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     dtype: torch.dtype = torch.float32
 
     def __call__(self, x: Tensor, t: Tensor, cond: Conditioning, ports: Ports = NOTHING) -> Tensor:
