@@ -13,7 +13,7 @@ from torch import Tensor
 from atelier.diffusion.catalogue import samplers
 from atelier.diffusion.rng import fresh, streams
 from atelier.diffusion.sampling import Options
-from atelier.diffusion.types import Denoiser, NoiseSource, Prediction, Sampler, Step
+from atelier.diffusion.types import Model, NoiseSource, Prediction, Sampler, Step
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Mixture:
         share = torch.softmax(-((x - means) ** 2) / (2 * variance), 0)
         return (share * (means + self.spread**2 / variance * (x - means))).sum(0)
 
-    def denoiser(self) -> Denoiser:
+    def model(self) -> Model:
         def denoise(x: Tensor, sigma: Tensor, /) -> Prediction:
             at = sigma.to(x.dtype).reshape(-1, *([1] * (x.ndim - 1))) if sigma.ndim else sigma.to(x.dtype)
             return Prediction(self.clean(x, at))
@@ -76,7 +76,7 @@ def last(steps: Iterator[Step]) -> Tensor:
 
 
 def generate(sampler: Sampler, x: Tensor, sigmas: Tensor, mixture: Mixture = Mixture(), seed: int = 100) -> Tensor:
-    return last(sampler(mixture.denoiser(), x, sigmas, noise_for(x, seed)))
+    return last(sampler(mixture.model(), x, sigmas, noise_for(x, seed)))
 
 
 def distance(a: Tensor, b: Tensor) -> float:

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from atelier.families.checkpoint import Checkpoint
 from PIL.Image import Image
 from torch import Tensor
 
+from atelier.checkpoints.checkpoint import Checkpoint
 from atelier.nn.ports import NOTHING, Conditioning, Ports
 from atelier.pipeline.plan import plan
 from atelier.pipeline.resources import PartOf, Resources, T
@@ -118,7 +118,7 @@ class Watched:
 
     net: Callable[..., Tensor] | None = None
     calls: list[Call] = field(default_factory=list[Call])
-    device: torch.device = torch.device("cpu")
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     dtype: torch.dtype = torch.float32
 
     def __call__(self, x: Tensor, t: Tensor, cond: Conditioning, ports: Ports = NOTHING) -> Tensor:

@@ -18,7 +18,7 @@ from atelier.diffusion.levels import scaled_linear
 from atelier.diffusion.rng import fresh, silent, streams
 from atelier.diffusion.sampling import MAX_ORDER, Options, SamplerSpec
 from atelier.diffusion.scheduling import ScheduleOptions, run_sigmas
-from atelier.diffusion.types import Denoiser, NoiseSource, Prediction, Step
+from atelier.diffusion.types import Model, NoiseSource, Prediction, Step
 from atelier.errors import BadInput
 from diffusion_support import Mixture, distance, generate, last, own, start
 
@@ -47,13 +47,13 @@ def small() -> Tensor:
     return start(14.6, (2, 1, 2, 2), torch.float32)
 
 
-def steady(value: float) -> Denoiser:
+def steady(value: float) -> Model:
     return lambda x, sigma: Prediction(torch.full_like(x, value))
 
 
-def run(spec: SamplerSpec, sigmas: Tensor, options: Options | None = None, denoise: Denoiser | None = None) -> Tensor:
+def run(spec: SamplerSpec, sigmas: Tensor, options: Options | None = None, denoise: Model | None = None) -> Tensor:
     x = small()
-    return last(spec.make(options or spec.own)(denoise or WORLD.denoiser(), x, sigmas, noise(x)))
+    return last(spec.make(options or spec.own)(denoise or WORLD.model(), x, sigmas, noise(x)))
 
 
 @every
@@ -62,7 +62,7 @@ def test_it_paints_along_every_schedule_in_any_number_of_steps(spec: SamplerSpec
         for steps in (1, 2, 3, 10, 30):
             sigmas = sigmas_of(name, steps)
             x = spec.begin(start(1.0, (2, 1, 2, 2), torch.float32), float(sigmas[0]))
-            seen = list(spec.make(spec.own)(WORLD.denoiser(), x, sigmas, noise(x)))
+            seen = list(spec.make(spec.own)(WORLD.model(), x, sigmas, noise(x)))
             assert [s.index for s in seen] == list(range(len(seen))), (name, steps)
             assert seen[-1].total == len(seen), (name, steps)
             for step in seen:
@@ -105,13 +105,13 @@ def counts_time(spec: SamplerSpec) -> bool:
 def test_it_is_the_same_every_time_and_after_a_cancelled_run(spec: SamplerSpec) -> None:
     sigmas, sampler = sigmas_of("Karras", 6), spec.make(spec.own)
     x = small()
-    first = last(sampler(WORLD.denoiser(), x, sigmas, noise(x)))
+    first = last(sampler(WORLD.model(), x, sigmas, noise(x)))
     calls = 0
 
     def counting(x: Tensor, sigma: Tensor, /) -> Prediction:
         nonlocal calls
         calls += 1
-        return WORLD.denoiser()(x, sigma)
+        return WORLD.model()(x, sigma)
 
     total = len(list(sampler(counting, x, sigmas, noise(x))))
     for taken in range(total + 1):
@@ -121,7 +121,7 @@ def test_it_is_the_same_every_time_and_after_a_cancelled_run(spec: SamplerSpec) 
         before = calls
         steps.close()
         assert calls == before
-    assert torch.equal(last(sampler(WORLD.denoiser(), x, sigmas, noise(x))), first)
+    assert torch.equal(last(sampler(WORLD.model(), x, sigmas, noise(x))), first)
 
 
 @every
@@ -129,7 +129,7 @@ def test_it_leaves_the_global_generators_and_its_input_alone(spec: SamplerSpec) 
     x = small()
     kept = x.clone()
     states = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].copy()  # noqa: NPY002 - the global state is what is watched
-    last(spec.make(own(spec.name, s_churn=5.0))(WORLD.denoiser(), x, sigmas_of("Karras", 5), noise(x)))
+    last(spec.make(own(spec.name, s_churn=5.0))(WORLD.model(), x, sigmas_of("Karras", 5), noise(x)))
     assert torch.equal(torch.get_rng_state(), states[0])
     assert random.getstate() == states[1]
     assert np.array_equal(np.random.get_state()[1], states[2])  # noqa: NPY002 - the global state is what is watched
@@ -141,11 +141,9 @@ def test_a_picture_does_not_depend_on_its_batch(spec: SamplerSpec) -> None:
     if spec.alone:
         pytest.skip("its pictures are run one at a time")
     x, sigmas = start(14.6, (3, 2, 4, 4), torch.float32), sigmas_of("Karras", 8)
-    together = last(spec.make(own(spec.name, s_churn=4.0))(WORLD.denoiser(), x, sigmas, noise(x, 10)))
+    together = last(spec.make(own(spec.name, s_churn=4.0))(WORLD.model(), x, sigmas, noise(x, 10)))
     for i in range(3):
-        alone = last(
-            spec.make(own(spec.name, s_churn=4.0))(WORLD.denoiser(), x[i : i + 1], sigmas, noise(x[:1], 10 + i))
-        )
+        alone = last(spec.make(own(spec.name, s_churn=4.0))(WORLD.model(), x[i : i + 1], sigmas, noise(x[:1], 10 + i)))
         assert torch.equal(together[i], alone[0])
 
 
@@ -158,9 +156,7 @@ def test_it_takes_noise_only_if_it_says_so(spec: SamplerSpec) -> None:
         drawn.append((sigma, target))
         return source(sigma, target)
 
-    last(
-        spec.make(own(spec.name, s_churn=4.0))(WORLD.denoiser(), x, sigmas, silent if spec.noise == "none" else watched)
-    )
+    last(spec.make(own(spec.name, s_churn=4.0))(WORLD.model(), x, sigmas, silent if spec.noise == "none" else watched))
     assert (spec.noise != "none") == bool(drawn)
     for sigma, target in drawn:
         assert sigma.shape == target.shape == ()
@@ -212,7 +208,7 @@ def test_options_out_of_range_are_named() -> None:
 @every
 def test_it_reads_the_unguided_prediction_only_if_it_says_so(spec: SamplerSpec) -> None:
     def with_unguided(x: Tensor, sigma: Tensor, /) -> Prediction:
-        clean = WORLD.denoiser()(x, sigma).clean
+        clean = WORLD.model()(x, sigma).clean
         return Prediction(clean, clean * 0.9)
 
     sigmas = sigmas_of("Karras", 8)
@@ -226,7 +222,7 @@ def test_with_its_noise_it_draws_from_the_world_it_was_shown(spec: SamplerSpec) 
     if spec.noise == "none" or spec.name == "LCM":
         pytest.skip("the flow is tested by its exact solution; LCM needs a consistency model")
     x = start(14.6146, (1, 1, 72, 72), torch.float32)
-    final = last(spec.make(own(spec.name, s_churn=10.0))(WORLD.denoiser(), x, sigmas_of("Karras", 60), noise(x)))
+    final = last(spec.make(own(spec.name, s_churn=10.0))(WORLD.model(), x, sigmas_of("Karras", 60), noise(x)))
     mean = sum(WORLD.means) / 2
     spread = math.sqrt(WORLD.spread**2 + ((WORLD.means[1] - WORLD.means[0]) / 2) ** 2)
     assert abs(float(final.mean()) - mean) < 0.06

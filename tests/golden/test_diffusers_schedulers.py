@@ -12,14 +12,14 @@ import torch
 from torch import Tensor
 
 from atelier.diffusion.catalogue import samplers, schedules
-from atelier.diffusion.denoise import denoiser
+from atelier.diffusion.denoise import denoiser, timed
 from atelier.diffusion.guidance.cfg import Guidance, cfg
 from atelier.diffusion.levels import DiscreteLevels, scaled_linear
 from atelier.diffusion.parameterization import EPSILON, VELOCITY, Parameterization
 from atelier.diffusion.samplers.sa_solver import Adams, sa_solver
 from atelier.diffusion.sampling import Options
 from atelier.diffusion.scheduling import ScheduleOptions, by_hand, run_sigmas
-from atelier.diffusion.types import Denoiser, NoiseSource
+from atelier.diffusion.types import Model, Moment, NoiseSource
 from diffusion_support import Mixture, distance, last, own, start
 
 diffusers = pytest.importorskip("diffusers")
@@ -49,8 +49,13 @@ def net(predicts: Parameterization, levels: DiscreteLevels = LEVELS) -> Net:
     return forward
 
 
-def ours(predicts: Parameterization = EPSILON, scale: float = 7.5, **more: Any) -> Denoiser:
-    return cfg(Guidance(scale=scale), **more)(denoiser(net(predicts), predicts, LEVELS))
+def ours(predicts: Parameterization = EPSILON, scale: float = 7.5, **more: Any) -> Model:
+    model = net(predicts)
+
+    def untimed(x: Tensor, t: Tensor, _: Moment) -> Tensor:
+        return model(x, t)
+
+    return timed(cfg(denoiser(untimed, predicts, LEVELS), Guidance(scale=scale), **more), 1)
 
 
 def theirs(
@@ -271,7 +276,7 @@ def test_ipndm(steps: int) -> None:
         inside = sample / t.cos()
         noise = (inside - world.clean(inside, sigma)) / sigma
         sample = scheduler.step((noise - sample * t.sin()) / t.cos(), t, sample).prev_sample
-    got = last(samplers()["IPNDM"].make(own("IPNDM"))(world.denoiser(), x, sigmas, no_noise))
+    got = last(samplers()["IPNDM"].make(own("IPNDM"))(world.model(), x, sigmas, no_noise))
     assert distance(got * angle[-1].cos(), sample) < 1e-4
 
 

@@ -61,7 +61,7 @@ def _sigmas(n: int, dtype: torch.dtype) -> Tensor:
 def _theirs(
     kd: ModuleType, function: str, x: Tensor, sigmas: Tensor, noise: NoiseSource | None, **options: Any
 ) -> Tensor:
-    denoise = Mixture().denoiser()
+    denoise = Mixture().model()
 
     def model(x: Tensor, sigma: Tensor) -> Tensor:
         return denoise(x, sigma).clean
@@ -110,7 +110,7 @@ def test_samplers(kd: ModuleType, name: str, function: str, options: dict[str, f
         if steps == 1 and function in UNFIT_FOR_ONE:
             continue
         sigmas, x = _sigmas(steps, dtype), start(14.6146, dtype=dtype)
-        ours = last(samplers()[name].make(own(name, **options))(Mixture().denoiser(), x, sigmas, noise_for(x)))
+        ours = last(samplers()[name].make(own(name, **options))(Mixture().model(), x, sigmas, noise_for(x)))
         noise = None if function in NOISELESS else noise_for(x)
         assert distance(ours, _theirs(kd, function, x, sigmas, noise, **theirs)) < tolerance, (dtype, steps)
 
@@ -134,8 +134,8 @@ def test_the_schedules_own_rho_is_its_default(kd: ModuleType) -> None:
 @pytest.mark.parametrize("calls", [2, 3, 4, 5, 15, 31])
 def test_dpm_fast(kd: ModuleType, calls: int, eta: float) -> None:
     sigmas, x = _sigmas(calls, torch.float64), start(14.6146)
-    ours = last(samplers()["DPM fast"].make(own("DPM fast", eta=eta))(Mixture().denoiser(), x, sigmas, noise_for(x)))
-    denoise = Mixture().denoiser()
+    ours = last(samplers()["DPM fast"].make(own("DPM fast", eta=eta))(Mixture().model(), x, sigmas, noise_for(x)))
+    denoise = Mixture().model()
     low, high = float(sigmas[-2]), float(sigmas[0])
     with in_double_precision():
         theirs = kd.sample_dpm_fast(
@@ -148,9 +148,9 @@ def test_dpm_fast(kd: ModuleType, calls: int, eta: float) -> None:
 def test_dpm_adaptive(kd: ModuleType, eta: float) -> None:
     sigmas, x = _sigmas(10, torch.float64), start(14.6146)
     steps = list(
-        samplers()["DPM adaptive"].make(own("DPM adaptive", eta=eta))(Mixture().denoiser(), x, sigmas, noise_for(x))
+        samplers()["DPM adaptive"].make(own("DPM adaptive", eta=eta))(Mixture().model(), x, sigmas, noise_for(x))
     )
-    denoise = Mixture().denoiser()
+    denoise = Mixture().model()
     with in_double_precision():
         theirs, info = kd.sample_dpm_adaptive(
             lambda x, s: denoise(x, s).clean,
@@ -173,7 +173,7 @@ def test_dpm_adaptive(kd: ModuleType, eta: float) -> None:
 def test_churn(kd: ModuleType, name: str, function: str, window: tuple[float, float]) -> None:
     sigmas, x = _sigmas(12, torch.float64), start(14.6146)
     churn = {"s_churn": 6.0, "s_tmin": window[0], "s_tmax": window[1], "s_noise": 1.007}
-    ours = last(samplers()[name].make(own(name, **churn))(Mixture().denoiser(), x, sigmas, noise_for(x)))
+    ours = last(samplers()[name].make(own(name, **churn))(Mixture().model(), x, sigmas, noise_for(x)))
     drawn = noise_for(x)
     with mock.patch.object(torch, "randn_like", side_effect=lambda _: drawn(sigmas[0], sigmas[1])):
         theirs = _theirs(kd, function, x, sigmas, None, **churn)

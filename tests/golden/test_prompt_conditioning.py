@@ -7,20 +7,16 @@ from typing import Any
 
 import pytest
 import torch
+from atelier.families.text import clip_states
 
-from atelier.checkpoints.text import ClipTower
 from atelier.models.clip import ClipText, TextSpec
-from atelier.nn.ports import Conditioning
 from atelier.pipeline.conditioning import States, encode
-from atelier.pipeline.prepared import prepared
-from atelier.pipeline.stages import Encode
-from atelier.prompt import Clock
-from atelier.request.model import ModelRef, Request
+from atelier.pipeline.prepared import prepare
+from atelier.prompt import Clock, Marks
 from atelier.weights.load import load_into
 from atelier.weights.names.clip import names
 from atelier.weights.tokenizer import ClipTokenizer, standard
 
-MODEL = ModelRef("m", "m", "0" * 64)
 BOS, EOS, COMMA = 49406, 49407, 267
 LONG = ", a tall green tree by the river" * 14
 PROMPT = f"a (red:1.4) [apple:ripe pizza:0.5] on (a table:0.8){LONG} BREAK [[dark]]"
@@ -32,22 +28,19 @@ BY_HAND = {
 
 
 class Encoder:
-    """One tower, whose calls are counted."""
-
     def __init__(self, net: ClipText, tokenizer: ClipTokenizer) -> None:
-        self.tower, self.calls = ClipTower(net, tokenizer), 0
-        self.marks, self.tokenize = self.tower.marks, self.tower.tokenize
+        self.net, self.tokenizer, self.calls = net, tokenizer, 0
 
     @property
-    def towers(self) -> tuple[Encoder]:
-        return (self,)
+    def marks(self) -> Marks:
+        return Marks()
 
-    def encode(self, chunks: Any, clip_skip: int, /) -> Conditioning:
+    def tokenize(self, text: str, /) -> list[int]:
+        return self.tokenizer.encode(text)
+
+    def states(self, rows: Any, clip_skip: int, /) -> torch.Tensor:
         self.calls += 1
-        return self.tower.encode(chunks, clip_skip)
-
-    def join(self, states: Any, /) -> Conditioning:
-        return states[0]
+        return clip_states(self.net, rows, clip_skip).tokens
 
 
 @pytest.fixture(scope="module")
@@ -68,6 +61,9 @@ def towers(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Any, ClipText
     theirs = CLIPTextModel(config).eval()
     tensors = theirs.state_dict()
     prefix = "" if "text_model.final_layer_norm.weight" in tensors else "text_model."
+    # Without a bias the mean of normed states is rounding noise, and Original emphasis a quotient of two such means.
+    bias = torch.linspace(-0.5, 1.5, 768)
+    tensors[f"{prefix}final_layer_norm.bias"].copy_(bias)
     ours = load_into(
         lambda: ClipText(TextSpec()), {n.ours: tensors[n.diffusers.removeprefix(prefix)] for n in names(TextSpec())}
     )
@@ -121,9 +117,8 @@ def by_hand(tokenizer: Any, clip: Any, mode: str) -> list[torch.Tensor]:
 
 
 def encoded(encoder: Encoder, prompt: str, mode: str) -> tuple[States, tuple[tuple[str, ...], ...]]:
-    asked = Request(prompt=prompt, emphasis=mode)
-    words = prepared(prompt, "", asked, 0, Clock(20), {}, lambda _: None)
-    return encode(Encode(MODEL, words.groups, mode, 1), encoder), words.groups
+    groups = prepare(prompt, "", Clock(20), pytest.fail).groups
+    return encode(groups, encoder, mode, 1), groups
 
 
 @torch.no_grad()
@@ -134,9 +129,27 @@ def test_a_weighted_scheduled_chunked_prompt(towers: tuple[Any, Any, ClipText], 
     states, (_, group) = encoded(encoder, PROMPT, mode)
     assert encoder.calls == 3, "two texts and the empty negative prompt"
     for expected, text in zip(by_hand(tokenizer, theirs, mode), group, strict=True):
-        found = states[group][text].tokens
+        found = states[group][text]
         assert found.shape == (3 * 77, 768)
         assert float((found - expected).abs().max()) <= 1e-5 * float(expected.abs().max())
+
+
+@torch.no_grad()
+def test_original_emphasis_keeps_the_mean_of_a_whole_timeline(towers: tuple[Any, Any, ClipText]) -> None:
+    """One factor for each column of chunks, over both texts, all positions and all channels; the texts differ."""
+    tokenizer, theirs, ours = towers
+    states, (_, group) = encoded(Encoder(ours, standard()), "[(apple:1.9):a (ripe:1.2) pizza:0.5]", "Original")
+    ids = tokenizer(["apple", "a ripe pizza"], padding="max_length", max_length=77).input_ids
+    weights = torch.ones(2, 77, 1)
+    weights[0, 1], weights[1, 2] = 1.9, 1.2
+    z = theirs(torch.tensor(ids)).last_hidden_state
+    factor = float(z.mean() / (z * weights).mean())
+    assert 0.9 < factor < 0.99, "the mean is no rounding noise, and the factor is felt"
+    for text, expected in zip(group, z * weights * factor, strict=True):
+        assert float((states[group][text] - expected).abs().max()) <= 1e-5 * float(expected.abs().max())
+    for dims in ((1,), (2,), (1, 2), (0,), (0, 1), (0, 2)):
+        wrong = z * weights * (z.mean(dims, keepdim=True) / (z * weights).mean(dims, keepdim=True))
+        assert float((wrong - z * weights * factor).abs().max()) > 1e-3, f"a mean over {dims} is told apart"
 
 
 @torch.no_grad()
@@ -148,7 +161,7 @@ def test_comfy_weights_go_from_the_empty_prompt(towers: tuple[Any, Any, ClipText
     weights = torch.ones(77, 1)
     weights[2] = 1.4
     expected = empty + (z - empty) * weights
-    assert float((states[group][group[0]].tokens - expected).abs().max()) <= 1e-5 * float(expected.abs().max())
+    assert float((states[group][group[0]] - expected).abs().max()) <= 1e-5 * float(expected.abs().max())
 
 
 @torch.no_grad()
@@ -157,4 +170,4 @@ def test_a_short_text_of_a_timeline_is_as_long_as_the_others(towers: tuple[Any, 
     states, (_, group) = encoded(Encoder(ours, standard()), f"[cat{LONG}:dog:0.5]", "Original")
     ids = tokenizer(["dog", ""], padding="max_length", max_length=77).input_ids
     expected = torch.cat(list(theirs(torch.tensor(ids)).last_hidden_state[[0, 1]]))
-    assert float((states[group]["dog"].tokens - expected).abs().max()) <= 1e-5 * float(expected.abs().max())
+    assert float((states[group]["dog"] - expected).abs().max()) <= 1e-5 * float(expected.abs().max())

@@ -78,7 +78,7 @@ def test_varying_coefficients(order: int, steps: int, falling: bool) -> None:
     sigmas = run_sigmas(schedules()["Time Uniform"].make(ScheduleOptions()), LEVELS, steps)
     x = start(14.6)
     options = Options(order=order, variant="vary_coeff", lower_order_final=falling)
-    found = last(unipc(options)(WORLD.denoiser(), x, sigmas, silent)) * math.sqrt(1 + float(sigmas[-1]) ** 2)
+    found = last(unipc(options)(WORLD.model(), x, sigmas, silent)) * math.sqrt(1 + float(sigmas[-1]) ** 2)
     expected = restated(x, sigmas.double().tolist(), order, falling=falling)
     assert distance(found, expected) < 1e-9
 
@@ -138,4 +138,4 @@ def test_the_penultimate_sigma_is_left_out_as_in_a1111(name: str) -> None:
 
 
 def _run(name: str, options: Options, x: Tensor, sigmas: Tensor) -> Tensor:
-    return last(samplers()[name].make(options)(WORLD.denoiser(), x, sigmas, silent))
+    return last(samplers()[name].make(options)(WORLD.model(), x, sigmas, silent))

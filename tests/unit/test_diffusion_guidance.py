@@ -10,7 +10,7 @@ from torch import Tensor
 
 from atelier.diffusion.guidance.cfg import Guidance, cfg, level_at
 from atelier.diffusion.parameterization import EPSILON, VELOCITY, Parameterization
-from atelier.diffusion.types import Denoiser, Prediction
+from atelier.diffusion.types import Denoiser, Moment, Prediction
 from atelier.errors import BadInput
 
 X = torch.randn(2, 3, 4, 4, generator=torch.Generator().manual_seed(0))
@@ -21,7 +21,8 @@ def branches(*which: int) -> tuple[Denoiser, list[int]]:
     """A denoiser that answers for these of BRANCHES, one after the other, and the sizes of the batches it saw."""
     seen = list[int]()
 
-    def denoise(x: Tensor, sigma: Tensor, /) -> Prediction:
+    def denoise(x: Tensor, sigma: Tensor, moment: Moment, /) -> Prediction:
+        assert moment is NOW[0]
         seen.append(len(x))
         assert torch.equal(x, torch.cat([X] * len(which)))
         return Prediction(torch.cat([BRANCHES[i] for i in which]))
@@ -33,9 +34,19 @@ def at(sigma: float) -> Tensor:
     return torch.tensor(sigma)
 
 
+def asked(denoise: Denoiser, sigma: float, call: int = 0) -> Prediction:
+    """The prediction at X, at that level, in the sampler's call of that number."""
+    NOW[0] = Moment(call, 0.5)
+    return denoise(X, at(sigma), NOW[0])
+
+
+NOW = [Moment(0, 0.0)]
+"""The moment of the call that is being made: it arrives inside as it was given."""
+
+
 def test_it_goes_beyond_the_conditional_in_one_call() -> None:
     both, seen = branches(0, 1)
-    found = cfg(Guidance(7.5))(both)(X, at(1.0))
+    found = asked(cfg(both, Guidance(7.5)), 1.0)
     uncond, cond = BRANCHES[0], BRANCHES[1]
     assert torch.allclose(found.clean, uncond + 7.5 * (cond - uncond), atol=1e-5)
     assert found.unguided is not None
@@ -45,16 +56,16 @@ def test_it_goes_beyond_the_conditional_in_one_call() -> None:
 
 def test_several_conditionals_are_weighed() -> None:
     both, _ = branches(0, 1, 2)
-    found = cfg(Guidance(5.0, weights=(1.0, -0.4)))(both)(X, at(1.0)).clean
+    found = asked(cfg(both, Guidance(5.0, weights=(1.0, -0.4))), 1.0).clean
     u, a, b = BRANCHES
     assert torch.allclose(found, u + 5 * (a - u) - 2 * (b - u), atol=1e-5)
 
 
 def test_scale_one_is_the_conditional_bit_for_bit() -> None:
     both, _ = branches(0, 1)
-    assert torch.equal(cfg(Guidance(1.0))(both)(X, at(1.0)).clean, BRANCHES[1])
+    assert torch.equal(asked(cfg(both, Guidance(1.0)), 1.0).clean, BRANCHES[1])
     alone, seen = branches(1)
-    found = cfg(Guidance(1.0), conditional=alone)(both)(X, at(1.0))
+    found = asked(cfg(both, Guidance(1.0), conditional=alone), 1.0)
     assert torch.equal(found.clean, BRANCHES[1])
     assert found.unguided is None
     assert seen == [2]
@@ -63,43 +74,59 @@ def test_scale_one_is_the_conditional_bit_for_bit() -> None:
 def test_a_sampler_that_needs_the_unguided_prediction_gets_it_at_every_scale() -> None:
     both, seen = branches(0, 1)
     alone, unasked = branches(1)
-    found = cfg(Guidance(1.0), conditional=alone, unguided=True)(both)(X, at(1.0))
+    found = asked(cfg(both, Guidance(1.0), conditional=alone, unguided=True), 1.0)
     assert found.unguided is not None
     assert torch.equal(found.unguided, BRANCHES[0])
     assert (seen, unasked) == ([4], [])
 
 
 def test_outside_its_levels_the_unconditional_is_not_asked() -> None:
-    both, asked = branches(0, 1)
+    both, full = branches(0, 1)
     alone, saved = branches(1)
-    guided = cfg(Guidance(7.0, start=10.0, end=0.5), conditional=alone)(both)
+    guided = cfg(both, Guidance(7.0, start=10.0, end=0.5), conditional=alone)
     for sigma, off in ((14.0, True), (10.0, False), (1.0, False), (0.5, False), (0.4, True)):
-        assert torch.equal(guided(X, at(sigma)).clean, BRANCHES[1]) == off
-    assert (len(asked), len(saved)) == (3, 2)
+        assert torch.equal(asked(guided, sigma).clean, BRANCHES[1]) == off
+    assert (len(full), len(saved)) == (3, 2)
 
 
-def test_below_its_end_every_other_call_may_be_saved() -> None:
-    both, asked = branches(0, 1)
+@pytest.mark.parametrize(
+    ("alternate", "unguided_calls"), [(True, [3, 5]), (False, [2, 3, 4, 5])], ids=["alternate", "all"]
+)
+def test_below_its_end_every_other_call_may_be_saved(alternate: bool, unguided_calls: list[int]) -> None:
+    """The odd ones, by the sampler's own number: A1111's NGMS."""
+    both, _ = branches(0, 1)
     alone, saved = branches(1)
-    guided = cfg(Guidance(7.0, end=5.0, alternate=True), conditional=alone)(both)
-    for sigma in (9.0, 8.0, 4.0, 3.0, 2.0, 1.0):
-        guided(X, at(sigma))
-    assert (len(asked), len(saved)) == (4, 2)
+    guided = cfg(both, Guidance(7.0, end=5.0, alternate=alternate), conditional=alone)
+    found: list[int] = []
+    for call, sigma in enumerate((9.0, 8.0, 4.0, 3.0, 2.0, 1.0)):
+        before = len(saved)
+        asked(guided, sigma, call)
+        found += [call] * (len(saved) - before)
+    assert found == unguided_calls
+
+
+def test_guidance_counts_nothing_itself() -> None:
+    both, full = branches(0, 1)
+    alone, saved = branches(1)
+    guided = cfg(both, Guidance(7.0, end=5.0, alternate=True), conditional=alone)
+    for _ in range(4):
+        asked(guided, 1.0, call=6)
+    assert (len(full), len(saved)) == (4, 0)
 
 
 @pytest.mark.parametrize("output", [None, EPSILON, VELOCITY], ids=["clean", "epsilon", "velocity"])
 def test_rescale_brings_back_the_contrast_of_the_conditional(output: Parameterization | None) -> None:
     both, _ = branches(0, 1)
-    sigma = at(2.0)
+    level, sigma = 2.0, at(2.0)
 
     def seen(clean: Tensor) -> Tensor:
         return clean if output is None else output.target(clean, X, sigma)
 
-    plain = cfg(Guidance(7.5))(both)(X, sigma).clean
-    full = cfg(Guidance(7.5, rescale=1.0), rescaled_as=output)(both)(X, sigma).clean
+    plain = asked(cfg(both, Guidance(7.5)), level).clean
+    full = asked(cfg(both, Guidance(7.5, rescale=1.0), rescaled_as=output), level).clean
     dims = (1, 2, 3)
     assert torch.allclose(seen(full).std(dims), seen(BRANCHES[1]).std(dims), rtol=1e-3)
-    part = cfg(Guidance(7.5, rescale=0.7), rescaled_as=output)(both)(X, sigma).clean
+    part = asked(cfg(both, Guidance(7.5, rescale=0.7), rescaled_as=output), level).clean
     assert torch.allclose(seen(part), 0.7 * seen(full) + 0.3 * seen(plain), atol=1e-4)
 
 

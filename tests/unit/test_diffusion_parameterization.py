@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from atelier.diffusion.denoise import denoiser
+from atelier.diffusion.denoise import denoiser, timed
 from atelier.diffusion.levels import (
     DiscreteLevels,
     EdmLevels,
@@ -26,6 +26,7 @@ from atelier.diffusion.parameterization import (
     Parameterization,
     parameterization,
 )
+from atelier.diffusion.types import Moment, Prediction
 from atelier.errors import BadInput, UnknownName
 
 
@@ -112,17 +113,35 @@ def test_a_table_that_is_none_is_refused(table: list[float]) -> None:
 
 @pytest.mark.parametrize("sigma", [torch.tensor(2.0), torch.tensor([0.5, 2.0])])
 def test_a_denoiser_asks_the_network_at_its_own_time_and_scale(sigma: Tensor) -> None:
-    levels, asked = scaled_linear(), list[tuple[Tensor, Tensor]]()
+    levels, now, asked = scaled_linear(), Moment(3, 0.5), list[tuple[Tensor, Tensor]]()
 
-    def net(x: Tensor, t: Tensor) -> Tensor:
+    def net(x: Tensor, t: Tensor, moment: Moment) -> Tensor:
+        assert moment is now
         asked.append((x, t))
         return torch.ones_like(x)
 
     x = torch.full((2, 4, 3, 3), 5.0)
-    clean = denoiser(net, EPSILON, levels)(x, sigma).clean
+    clean = denoiser(net, EPSILON, levels)(x, sigma, now).clean
     seen, t = asked[0]
     full = sigma.expand(2)
     assert t.shape == (2,)
     assert torch.allclose(t, levels.t(full))
     assert torch.allclose(seen[:, 0, 0, 0], 5 / (1 + full**2).sqrt())
     assert torch.allclose(clean[:, 0, 0, 0], 5 - full)
+
+
+def test_only_the_outermost_counts_and_only_calls() -> None:
+    """Of 4 expected calls; whoever makes more is at the end."""
+    moments: list[Moment] = []
+
+    def denoise(x: Tensor, _: Tensor, moment: Moment, /) -> Prediction:
+        moments.append(moment)
+        return Prediction(x)
+
+    model = timed(denoise, 4)
+    for _ in range(6):
+        model(torch.zeros(1, 1, 1, 1), torch.tensor(1.0))
+    assert moments == [Moment(i, min(i / 4, 1.0)) for i in range(6)]
+    assert [moment.progress for moment in moments] == [0, 0.25, 0.5, 0.75, 1, 1]
+    timed(denoise, 0)(torch.zeros(1, 1, 1, 1), torch.tensor(1.0))
+    assert moments[-1] == Moment(0, 0.0)

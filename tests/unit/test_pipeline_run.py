@@ -1,54 +1,46 @@
-"""Runs on a tiny random model: what they tell, what they leave, and that nothing but the request makes a picture."""
+"""Runs on a tiny random model: what they tell, what they leave, and that nothing but the request makes an image."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 import torch
 from PIL import Image
-from torch import nn
+from torch import Tensor
 
 import tiny
 from atelier.errors import AtelierError, BadFile, BadInput, NotFinite, StorageFull, UnknownName
-from atelier.models.clip import ClipText, TextStates
-from atelier.pipeline.resources import PartOf, T
+from atelier.nn.ports import Conditioning
+from atelier.pipeline.resources import TextEncoder
+from atelier.pipeline.run import run
 from atelier.request import events
 from atelier.request.infotext import pixel_hash, read, to_request
-from atelier.request.model import ModelRef, Request
-from atelier.request.table import request_of
 from atelier.runtime import store
 from atelier.runtime.device import Device
 from atelier.runtime.engine import Engine
 from atelier.runtime.library import Library
-from atelier.runtime.resources import ModelCache
 from atelier.runtime.words import Words
 from atelier.weights.hashes import HashCache
+from pipeline_support import CPU, PLENTY, TOGETHER, Lending, Watched, engine_on, happened, planned, request
 
-CPU = Device(torch.device("cpu"), torch.float32, torch.float32, max_batch=1)
 STEPS = 3
 
 
 @pytest.fixture(scope="module")
 def engine(tiny_folder: Path) -> Engine:
-    return Engine(CPU, Library((tiny_folder.parent,)), HashCache(), version="1")
-
-
-def request(**fields: object) -> Request:
-    return request_of({"prompt": "a red cat", "model": "tiny", "steps": STEPS, "seed": 7} | fields)
+    return engine_on(tiny_folder, budget=PLENTY)
 
 
 def pixels(engine: Engine, **fields: object) -> list[bytes]:
     return [picture.image.tobytes() for picture in engine.generate(request(**fields))]
 
 
-@pytest.mark.parametrize("keep", [True, False])
-def test_a_model_that_was_replaced_is_read_again(keep: bool, tmp_path: Path):
+@pytest.mark.parametrize("budget", [PLENTY, 0])
+def test_a_model_that_was_replaced_is_read_again(budget: int, tmp_path: Path):
     path = tmp_path / "a.safetensors"
     tiny.single_file(path)
-    engine = Engine(CPU, Library(), HashCache(), version="1", keep=keep)
+    engine = Engine(CPU, Library(), HashCache(), version="1", budget=budget)
     before = engine.generate(request(model=str(path)))[0]
     tiny.single_file(path, prediction="epsilon")
     after = engine.generate(request(model=str(path)))[0]
@@ -69,8 +61,7 @@ def test_a_batch_is_its_pictures_bit_for_bit(engine: Engine, sampler: str):
 @pytest.mark.parametrize("sampler", ["Euler a", "DPM++ SDE"])
 def test_together_is_alone_but_for_rounding(tiny_folder: Path, engine: Engine, sampler: str):
     """What a GPU does, on the CPU: one call for the whole batch."""
-    device = Device(torch.device("cpu"), torch.float32, torch.float32, max_batch=None)
-    together = Engine(device, engine.library, HashCache(), version="1")
+    together = engine_on(tiny_folder, device=TOGETHER)
     theirs = together.generate(request(sampler=sampler, batch_size=3))
     ours = engine.generate(request(sampler=sampler, batch_size=3))
     for a, b in zip(theirs, ours, strict=True):
@@ -78,8 +69,7 @@ def test_together_is_alone_but_for_rounding(tiny_folder: Path, engine: Engine, s
 
 
 def test_samplers_that_choose_their_steps_keep_pictures_apart(tiny_folder: Path, engine: Engine):
-    device = Device(torch.device("cpu"), torch.float32, torch.float32, max_batch=None)
-    together = Engine(device, engine.library, HashCache(), version="1")
+    together = engine_on(tiny_folder, device=TOGETHER)
     adaptive = {"sampler": "DPM adaptive", "cfg_scale": 1}
     assert pixels(together, batch_size=2, **adaptive)[1:] == pixels(together, seed=8, **adaptive)
 
@@ -95,8 +85,8 @@ def test_half_precision_is_the_networks_own_affair(engine: Engine, dtype: torch.
 
 
 def test_levels_by_hand(engine: Engine):
-    happened = list(engine.events(request(sampler="Euler", scheduler="14.6, 7, 3, 1, 0", steps=20)))
-    progress = [e for e in happened if isinstance(e, events.Progress)]
+    told = list(engine.events(request(sampler="Euler", scheduler="14.6, 7, 3, 1, 0", steps=20)))
+    progress = [e for e in told if isinstance(e, events.Progress)]
     assert [(p.done, p.total) for p in progress] == [(i + 1, 4) for i in range(4)]
 
 
@@ -174,8 +164,7 @@ def test_weights_of_one_and_an_empty_part_of_the_timeline_change_nothing(engine:
 def test_prompts_of_different_lengths_are_painted_together(tiny_folder: Path, engine: Engine):
     """A long prompt beside a short negative one, and pictures whose choices differ in length."""
     long = "a red cat" + ", a red dog" * 30
-    device = Device(torch.device("cpu"), torch.float32, torch.float32, max_batch=None)
-    together = Engine(device, engine.library, HashCache(), version="1")
+    together = engine_on(tiny_folder, device=TOGETHER)
     wanted = {"prompt": "{" + long + "|a red cat}", "batch_size": 6}
     theirs, ours = together.generate(request(**wanted)), engine.generate(request(**wanted))
     for a, b in zip(theirs, ours, strict=True):
@@ -185,19 +174,30 @@ def test_prompts_of_different_lengths_are_painted_together(tiny_folder: Path, en
     assert again[0].image.tobytes() == ours[2].image.tobytes()
 
 
-def test_each_distinct_text_is_encoded_once(engine: Engine, monkeypatch: pytest.MonkeyPatch):
-    encoded: list[int] = []
+class Counted:
+    """A text encoder that counts the chunks that it is given."""
 
-    def counted(self: ClipText, tokens: torch.Tensor) -> TextStates:
-        encoded.append(len(tokens))
-        return forward(self, tokens)
+    def __init__(self, encoder: TextEncoder) -> None:
+        self.encoder, self.marks, self.seen = encoder, encoder.marks, list[int]()
 
-    forward = ClipText.forward
-    monkeypatch.setattr(ClipText, "forward", counted)
-    engine.generate(
-        request(prompt="[a cat|a dog] AND a [bird:fish:0.5]", negative_prompt="[a cat:a dog:1]", batch_size=3)
-    )
-    assert encoded == [1] * 4, "a cat, a dog, a bird, a fish"
+    def tokenize(self, text: str, /) -> list[int]:
+        return self.encoder.tokenize(text)
+
+    def states(self, rows: list[list[int]], clip_skip: int, /) -> Tensor:
+        self.seen.append(len(rows))
+        return self.encoder.states(rows, clip_skip)
+
+
+def test_each_distinct_text_is_encoded_once(engine: Engine):
+    made: list[Counted] = []
+
+    def counted(encoder: TextEncoder) -> Counted:
+        made.append(Counted(encoder))
+        return made[-1]
+
+    prompts = {"prompt": "[a cat|a dog] AND a [bird:fish:0.5]", "negative_prompt": "[a cat:a dog:1]"}
+    happened(planned(engine, **prompts, batch_size=3), Lending(engine.resources, {"text": counted}))
+    assert [encoder.seen for encoder in made] == [[1] * 4], "a cat, a dog, a bird, a fish"
 
 
 def test_a_model_is_found_by_its_hash(tiny_file: Path, engine: Engine):
@@ -211,11 +211,11 @@ def test_a_model_is_found_by_its_hash(tiny_file: Path, engine: Engine):
 
 
 def test_notes_come_first(engine: Engine):
-    happened = list(engine.events(request(prompt="a red <lora:x:1>cat", lenient=True, hires_steps=3)))
-    assert happened[0] == events.Warned("lora 'x' is not there: painted without it")
-    assert isinstance(happened[1], events.Warned)
-    assert "hires_steps: there is no second pass yet" in happened[1].message
-    assert isinstance(happened[2], events.Started)
+    told = list(engine.events(request(prompt="a red <lora:x:1>cat", lenient=True, hires_steps=3)))
+    assert told[0] == events.Warned("lora 'x' is not there: painted without it")
+    assert isinstance(told[1], events.Warned)
+    assert "hires_steps: there is no second pass yet" in told[1].message
+    assert isinstance(told[2], events.Started)
     lost = list(engine.events(request(model="nobody's", lenient=True)))
     assert isinstance(lost[0], events.Warned)
     assert "unknown model" in lost[0].message
@@ -241,25 +241,33 @@ def test_both_layouts_paint_the_same(engine: Engine, tiny_file: Path):
     assert pixels(engine, model=str(tiny_file)) == pixels(engine)
 
 
-def test_events_come_in_order(engine: Engine, tmp_path: Path):
-    happened = list(engine.events(request(batch_size=2, output=str(tmp_path))))
-    assert happened[0] == events.Started(2, 2 * STEPS)
-    assert isinstance(happened[-1], events.Finished)
-    progress = [e for e in happened if isinstance(e, events.Progress)]
+def test_events_come_in_order(tiny_folder: Path, tmp_path: Path):
+    engine, ready_and_saved = engine_on(tiny_folder, budget=PLENTY), [events.ImageReady, events.Saved]
+    told = list(engine.events(request(batch_size=2, output=str(tmp_path))))
+    assert told[0] == events.Started(2, 2 * STEPS)
+    assert isinstance(told[-1], events.Finished)
+    progress = [e for e in told if isinstance(e, events.Progress)]
     assert [(p.done, p.total, p.picture) for p in progress] == [
         (i + 1, 2 * STEPS, i // STEPS) for i in range(2 * STEPS)
     ]
-    kinds = [type(e) for e in happened[1:-1]]
-    assert kinds == ([events.Progress] * STEPS + [events.ImageReady, events.Saved]) * 2
+    kinds = [type(e) for e in told[1:-1]]
+    loading = [events.Loading] * 2
+    painting = [events.Progress] * STEPS
+    assert kinds == [*loading, *painting, events.Loading, *ready_and_saved, *painting, *ready_and_saved]
+    assert [e for e in told if isinstance(e, events.Loading)] == [
+        events.Loading("tiny", part) for part in ("text", "unet", "vae")
+    ]
     for ready, saved in zip(
-        (e for e in happened if isinstance(e, events.ImageReady)),
-        (e for e in happened if isinstance(e, events.Saved)),
+        (e for e in told if isinstance(e, events.ImageReady)),
+        (e for e in told if isinstance(e, events.Saved)),
         strict=True,
     ):
         with Image.open(saved.path) as image:
             assert image.tobytes() == ready.image.tobytes()
             assert image.info["parameters"] == ready.infotext
         assert saved.path.name == f"{ready.picture + 1:05d}-{ready.seed}.png"
+    again = list(engine.events(request(batch_size=2)))
+    assert not [e for e in again if isinstance(e, events.Loading)], "all of it is in memory"
 
 
 def test_the_infotext_is_true(engine: Engine):
@@ -275,34 +283,36 @@ def test_the_infotext_is_true(engine: Engine):
 
 
 def test_previews_change_nothing(engine: Engine):
-    happened = list(engine.events(request(), previews=0.0))
-    previews = [e for e in happened if isinstance(e, events.Preview)]
+    told = list(engine.events(request(), previews=0.0))
+    previews = [e for e in told if isinstance(e, events.Preview)]
     assert previews
     assert all(p.picture == 0 and p.image.size == (64, 64) for p in previews)
-    assert [e.image.tobytes() for e in happened if isinstance(e, events.ImageReady)] == pixels(engine)
+    assert [e.image.tobytes() for e in told if isinstance(e, events.ImageReady)] == pixels(engine)
 
 
 def test_previews_of_large_pictures_are_small(engine: Engine):
-    happened = list(engine.events(request(width=256, height=192), previews=0.0))
-    assert {e.image.size for e in happened if isinstance(e, events.Preview)} == {(64, 48)}
+    told = list(engine.events(request(width=256, height=192), previews=0.0))
+    assert {e.image.size for e in told if isinstance(e, events.Preview)} == {(64, 48)}
 
 
-def test_closing_cancels_between_two_steps(tiny_folder: Path, tmp_path: Path):
-    engine = Engine(CPU, Library((tiny_folder.parent,)), HashCache(), version="1", keep=False)
-    calls = counted(engine)
-    running = engine.events(request(steps=50, batch_size=2, output=str(tmp_path)), previews=0.0)
+@pytest.mark.parametrize("budget", [PLENTY, 0])
+def test_closing_cancels_between_two_steps(tiny_folder: Path, budget: int):
+    engine, net = engine_on(tiny_folder, budget=budget), Watched()
+    have = Lending(engine.resources, {"unet": net.around})
+    running = run(planned(engine, steps=50, batch_size=2, output="outputs", previews=True), have, previews=0.0)
     for event in running:
         if isinstance(event, events.Progress) and event.done == 2:
             break
-    before = len(calls)
+    before = len(net.calls)
     running.close()
-    assert len(calls) == before
-    assert list(tmp_path.iterdir()) == []
-    assert held(engine) == set()
+    assert before == len(net.calls) == 2
+    assert have.saved == []
+    assert sorted(have.log) == ["+text", "+unet", "+vae", "-text", "-unet", "-vae"]
+    assert held(engine) == (set() if budget == 0 else {"text", "unet", "vae"})
 
 
 def test_parts_leave_memory_with_their_last_stage(tiny_folder: Path):
-    engine = Engine(CPU, Library((tiny_folder.parent,)), HashCache(), version="1", keep=False)
+    engine = engine_on(tiny_folder)
     seen: dict[type, set[str]] = {}
     for event in engine.events(request(batch_size=2)):
         seen.setdefault(type(event), held(engine))
@@ -311,36 +321,68 @@ def test_parts_leave_memory_with_their_last_stage(tiny_folder: Path):
     assert seen[events.Finished] == set()
 
 
-def test_a_studio_keeps_the_last_model(tiny_folder: Path, tiny_file: Path):
-    engine = Engine(CPU, Library((tiny_folder.parent,)), HashCache(), version="1")
+def test_each_part_is_lent_once_and_given_back_after_its_last_stage(tiny_folder: Path):
+    engine = engine_on(tiny_folder)
+    have = Lending(engine.resources)
+    happened(planned(engine, batch_size=3, output="outputs"), have)
+    assert have.log == ["+text", "-text", "+unet", "+vae", "-unet", "-vae"]
+
+
+def test_an_engine_keeps_what_fits(tiny_folder: Path, tiny_file: Path):
+    roomy, tight = engine_on(tiny_folder, budget=PLENTY), engine_on(tiny_folder, budget=1)
+    for engine, both in ((roomy, 6), (tight, 0)):
+        engine.generate(request())
+        engine.generate(request(model=str(tiny_file)))
+        assert len(engine.resources.cache.held()) == both
+
+
+def test_loading_one_part_does_not_drop_another_of_the_same_request(tiny_folder: Path, tiny_file: Path):
+    """The budget holds one model, about as large as its file; the next plan begins with a part of another one."""
+    engine = engine_on(tiny_folder, budget=tiny_file.stat().st_size)
     engine.generate(request())
     assert held(engine) == {"text", "unet", "vae"}
-    kept = parts(engine)
-    engine.generate(request())
-    assert parts(engine) == kept
-    engine.generate(request(model=str(tiny_file)))
-    assert {model.path for model, _ in parts(engine)} == {str(tiny_file)}
+    stages = planned(engine)
+    other = planned(engine, model=str(tiny_file))[0]
+    told = happened([other, *stages], engine.resources)
+    assert [event for event in told if isinstance(event, events.Loading)] == [events.Loading("tiny", "text")]
 
 
-def test_numbers_that_are_none_are_named(tiny_folder: Path, monkeypatch: pytest.MonkeyPatch):
-    engine = Engine(CPU, Library((tiny_folder.parent,)), HashCache(), version="1")
-    spoil(engine, "unet", monkeypatch)
-    happened = list(engine.events(request()))
-    assert isinstance(happened[-1], events.Failed)
-    error = happened[-1].error
+def test_numbers_that_are_none_are_named(engine: Engine):
+    def broken(x: Tensor, t: Tensor, cond: Conditioning, ports: object) -> Tensor:
+        del t, cond, ports
+        return x * float("nan")
+
+    told = happened(planned(engine), Lending(engine.resources, {"unet": lambda _: Watched(broken)}))
+    assert isinstance(told[-1], events.Failed)
+    error = told[-1].error
     assert isinstance(error, NotFinite)
     assert "step 1 of 3" in str(error)
+    assert "the model's weights are damaged" in str(error)
 
 
-def test_a_broken_decoder_is_named(tiny_folder: Path, monkeypatch: pytest.MonkeyPatch):
-    engine = Engine(CPU, Library((tiny_folder.parent,)), HashCache(), version="1")
-    spoil(engine, "vae", monkeypatch)
-    with pytest.raises(NotFinite, match="decoded picture"):
-        engine.generate(request())
+def test_a_broken_decoder_is_named(tiny_folder: Path):
+    engine = engine_on(tiny_folder)
+
+    def spoiled(vae: torch.nn.Module) -> torch.nn.Module:
+        list(vae.parameters())[-1].data.fill_(float("nan"))
+        return vae
+
+    told = happened(planned(engine), Lending(engine.resources, {"vae": spoiled}))
+    assert isinstance(told[-1], events.Failed)
+    assert "the decoded image is not finite" in str(told[-1].error)
+
+
+def test_each_image_is_saved_under_its_own_number(engine: Engine):
+    have = Lending(engine.resources)
+    told = happened(planned(engine, batch_size=3, max_batch=2, output="cats"), have)
+    made = [(e.image, e.infotext, "cats", e.picture, 3, e.seed) for e in told if isinstance(e, events.ImageReady)]
+    assert have.saved == made
+    assert [(index, seed) for *_, index, _, seed in made] == [(0, 7), (1, 8), (2, 9)]
+    assert [e.picture for e in told if isinstance(e, events.Saved)] == [0, 1, 2]
 
 
 @pytest.mark.parametrize(
-    ("raised", "told"),
+    ("raised", "expected"),
     [
         (StorageFull("full"), StorageFull),
         (MemoryError(), BadInput),
@@ -349,16 +391,16 @@ def test_a_broken_decoder_is_named(tiny_folder: Path, monkeypatch: pytest.Monkey
     ],
 )
 def test_what_goes_wrong_is_the_last_event(
-    engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, raised: Exception, told: type[AtelierError]
+    engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, raised: Exception, expected: type[AtelierError]
 ):
     def fails(*_: object, **__: object) -> Path:
         raise raised
 
     monkeypatch.setattr(store.Destination, "save", fails)
-    happened = list(engine.events(request(output=str(tmp_path))))
-    assert isinstance(happened[-1], events.Failed)
-    assert type(happened[-1].error) is told
-    assert "\n" not in str(happened[-1].error)
+    told = list(engine.events(request(output=str(tmp_path))))
+    assert isinstance(told[-1], events.Failed)
+    assert type(told[-1].error) is expected
+    assert "\n" not in str(told[-1].error)
 
 
 def test_faults_of_our_own_are_not_hidden(engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -387,8 +429,6 @@ def test_bad_requests_are_refused_at_the_call(engine: Engine, fields: dict[str, 
 
 
 def test_a_model_that_needs_a_picture_says_so(tmp_path: Path, engine: Engine):
-    import tiny
-
     path = tiny.single_file(tmp_path / "inpaint.safetensors", in_channels=9)
     with pytest.raises(BadInput, match="9 channels"):
         engine.events(request(model=str(path)))
@@ -399,38 +439,4 @@ def values(image: Image.Image) -> torch.Tensor:
 
 
 def held(engine: Engine) -> set[str]:
-    return {name for _, name in parts(engine)}
-
-
-def parts(engine: Engine) -> dict[tuple[ModelRef, str], object]:
-    return dict(engine._cache._parts)
-
-
-def counted(engine: Engine) -> list[str]:
-    """Every call of a network from now on."""
-    calls: list[str] = []
-    real = engine._cache.borrow
-
-    @contextmanager
-    def borrow(model: ModelRef, part: PartOf[T], /) -> Iterator[T]:
-        with real(model, part) as network:
-            if isinstance(network, nn.Module):
-                network.register_forward_hook(lambda *_: calls.append(part.name))
-            yield network
-
-    engine._cache.borrow = borrow
-    return calls
-
-
-def spoil(engine: Engine, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Makes a network of the engine return what is no number."""
-    real = ModelCache.borrow
-
-    @contextmanager
-    def borrow(self: ModelCache, model: ModelRef, part: PartOf[T], /) -> Iterator[T]:
-        with real(self, model, part) as network:
-            if part.name == name and isinstance(network, nn.Module):
-                list(network.parameters())[-1].data.fill_(float("nan"))
-            yield network
-
-    monkeypatch.setattr(ModelCache, "borrow", borrow)
+    return {key.part for key in engine.resources.cache.held()}

@@ -9,7 +9,7 @@ import torch
 
 from atelier.errors import BadInput, UnknownName
 from atelier.runtime import device
-from atelier.runtime.device import SMALL_NET, choose_device, cpu_has_bf16, pick, training_dtype, use_granted_cores
+from atelier.runtime.device import SMALL_NET, choose_device, cpu_has_bf16, pick, training_dtype
 
 INTEL = "processor\t: 0\nflags\t\t: fpu avx2 avx512f avx512_bf16 amx_tile\n"
 OLDER = "processor\t: 0\nflags\t\t: fpu avx2 avx512f\nbugs : avx512_bf16\n"
@@ -81,16 +81,3 @@ def test_training_takes_bf16_only_from_hardware(monkeypatch: pytest.MonkeyPatch)
         best = torch.bfloat16 if has else torch.float32
         assert [training_dtype(d) for d in (cpu, cuda, mps)] == [best, best, torch.float32]
     assert training_dtype(mps, "bf16") == torch.bfloat16
-
-
-@pytest.mark.parametrize(("text", "threads"), [("150000 100000", 1), ("250000 100000", 2), ("max 100000", 8), ("", 8)])
-def test_threads_are_no_more_than_the_granted_cores(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, threads: int
-):
-    path = tmp_path / "cpu.max"
-    path.write_text(text)
-    set_to = [8]
-    monkeypatch.setattr(torch, "get_num_threads", lambda: set_to[-1])
-    monkeypatch.setattr(torch, "set_num_threads", set_to.append)
-    use_granted_cores(path)
-    assert set_to[-1] == threads

@@ -1,0 +1,228 @@
+"""Networks in memory: loaded once, kept while leased, forgotten in order."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Generator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+
+import pytest
+
+from atelier.request.resolved import ModelRef
+from atelier.runtime.cache import ModelCache, NetRef
+
+PATIENCE = 60
+"""Seconds after which a test that waits for another thread gives up."""
+
+
+def ref(name: str, part: str = "unet") -> NetRef[str]:
+    return NetRef(ModelRef(name=name, path=f"{name}.safetensors", sha256=name * 64), part, "fp32")
+
+
+class Shelf:
+    """A cache of texts that are as large as they are long, and what was loaded into it."""
+
+    def __init__(self, budget: int) -> None:
+        self.cache, self.loaded = ModelCache(budget), list[str]()
+
+    @contextmanager
+    def lease(self, name: str, size: int = 1, load: Callable[[], str] | None = None) -> Generator[str]:
+        def usual() -> str:
+            self.loaded.append(name)
+            return name * size
+
+        with self.cache.lease(ref(name), load or usual, len) as text:
+            yield text
+
+    def use(self, name: str, size: int = 1) -> None:
+        with self.lease(name, size):
+            pass
+
+    @property
+    def held(self) -> str:
+        return "".join(key.model.name for key in self.cache.held())
+
+
+def test_what_is_kept_is_not_loaded_again() -> None:
+    shelf = Shelf(10)
+    assert not shelf.cache.holds(ref("a"))
+    with shelf.lease("a", 3) as first:
+        assert shelf.cache.holds(ref("a"))
+    with shelf.lease("a", 3) as second:
+        assert first is second
+    assert shelf.loaded == ["a"]
+
+
+def test_whatever_tells_two_networks_apart_makes_them_two() -> None:
+    shelf = Shelf(100)
+    plain = ref("a")
+    others = (
+        replace(plain, part="vae"),
+        replace(plain, dtype="bf16"),
+        replace(plain, adapters=(("x", 0.5),)),
+        replace(plain, backend="compiled"),
+        ref("b"),
+    )
+    for key in (plain, *others):
+        with shelf.cache.lease(key, lambda: "text", len):
+            pass
+        assert shelf.cache.holds(key)
+    assert len(shelf.cache.held()) == 6
+
+
+def test_the_least_recently_used_goes_first() -> None:
+    shelf = Shelf(3)
+    for name in "abc":
+        shelf.use(name)
+    assert shelf.held == "abc"
+    shelf.use("a")
+    shelf.use("d")
+    assert shelf.held == "cad"
+    shelf.use("e", 2)
+    assert shelf.held == "de"
+    assert shelf.loaded == ["a", "b", "c", "d", "e"]
+
+
+def test_the_budget_is_in_bytes_and_may_be_filled() -> None:
+    shelf = Shelf(6)
+    shelf.use("a", 3)
+    shelf.use("b", 3)
+    assert shelf.held == "ab"
+    shelf.use("c", 1)
+    assert shelf.held == "bc"
+    shelf.use("d", 7)
+    assert shelf.held == "", "it is larger than all the budget"
+
+
+def test_what_is_leased_is_never_dropped() -> None:
+    shelf = Shelf(2)
+    with shelf.lease("a"), shelf.lease("b"):
+        with shelf.lease("c"):
+            assert set(shelf.held) == set("abc"), "they are over the budget together"
+        assert set(shelf.held) == set("ab"), "only what nobody uses makes room"
+        with shelf.lease("a"):
+            pass
+        assert shelf.cache.holds(ref("a")), "another still has it"
+    assert shelf.loaded == ["a", "b", "c"]
+    assert set(shelf.held) == set("ab")
+
+
+def test_without_a_budget_it_leaves_with_its_last_lease() -> None:
+    shelf = Shelf(0)
+    with ExitStack() as inner:
+        with shelf.lease("a"):
+            inner.enter_context(shelf.lease("a"))
+        assert shelf.held == "a"
+    assert shelf.held == ""
+    assert shelf.loaded == ["a"]
+
+
+def test_a_failed_load_is_told_leaves_nothing_and_is_tried_again() -> None:
+    shelf = Shelf(9)
+
+    def fails() -> str:
+        raise OSError("broken")
+
+    for _ in range(2):
+        with pytest.raises(OSError, match="broken"), shelf.lease("a", load=fails):
+            pytest.fail("there is nothing to lease")
+        assert shelf.held == ""
+        assert not shelf.cache.holds(ref("a"))
+    shelf.use("a")
+    assert shelf.held == "a"
+
+
+def test_a_fault_of_the_one_who_leases_gives_it_back() -> None:
+    shelf = Shelf(0)
+    with pytest.raises(ValueError, match="mine"), shelf.lease("a"):
+        raise ValueError("mine")
+    assert shelf.held == ""
+
+
+def test_threads_that_ask_for_one_network_load_it_once() -> None:
+    shelf, begun, go = Shelf(0), threading.Event(), threading.Event()
+    both_have_it = threading.Barrier(2)
+
+    def slow() -> str:
+        shelf.loaded.append("a")
+        begun.set()
+        assert go.wait(PATIENCE)
+        return "a"
+
+    def ask() -> int:
+        with shelf.lease("a", load=slow) as text:
+            both_have_it.wait(PATIENCE)
+            return id(text)
+
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(ask)
+        assert begun.wait(PATIENCE)
+        second = pool.submit(ask)
+        go.set()
+        assert first.result(PATIENCE) == second.result(PATIENCE)
+    assert shelf.loaded == ["a"]
+    assert shelf.held == ""
+
+
+def test_loading_one_network_keeps_nobody_from_another() -> None:
+    shelf, both_load = Shelf(9), threading.Barrier(2)
+
+    def slow() -> str:
+        both_load.wait(PATIENCE)
+        return "x"
+
+    def ask(name: str) -> None:
+        with shelf.lease(name, load=slow):
+            pass
+
+    with ThreadPoolExecutor(2) as pool:
+        for done in [pool.submit(ask, name) for name in "ab"]:
+            done.result(PATIENCE)
+    assert set(shelf.held) == set("ab")
+
+
+def test_while_one_loads_others_are_told_what_is_there() -> None:
+    shelf, begun, go = Shelf(9), threading.Event(), threading.Event()
+    shelf.use("a")
+
+    def slow() -> str:
+        begun.set()
+        assert go.wait(PATIENCE)
+        return "b"
+
+    def ask() -> None:
+        with shelf.lease("b", load=slow):
+            pass
+
+    with ThreadPoolExecutor(1) as pool:
+        done = pool.submit(ask)
+        assert begun.wait(PATIENCE)
+        assert (shelf.held, shelf.cache.holds(ref("b"))) == ("a", False)
+        shelf.use("a")
+        go.set()
+        done.result(PATIENCE)
+    assert shelf.held == "ab"
+
+
+def test_the_thread_that_waited_tries_again_where_the_first_failed() -> None:
+    shelf, begun, go = Shelf(9), threading.Event(), threading.Event()
+
+    def fails() -> str:
+        begun.set()
+        assert go.wait(PATIENCE)
+        raise OSError("broken")
+
+    def first() -> None:
+        with pytest.raises(OSError, match="broken"), shelf.lease("a", load=fails):
+            pass
+
+    with ThreadPoolExecutor(2) as pool:
+        failed = pool.submit(first)
+        assert begun.wait(PATIENCE)
+        waited = pool.submit(shelf.use, "a")
+        go.set()
+        failed.result(PATIENCE)
+        waited.result(PATIENCE)
+    assert (shelf.loaded, shelf.held) == (["a"], "a")

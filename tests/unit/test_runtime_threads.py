@@ -1,0 +1,143 @@
+"""How many threads, and what they do while they wait."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import atelier
+from atelier.runtime.threads import free_cores, use_free_cores, use_granted_cores, wait_passively
+
+NO_LIMIT = "max 100000\n"
+
+
+@pytest.mark.parametrize(
+    ("cores", "quota", "load", "free"),
+    [
+        (8, NO_LIMIT, "0.10 0.05 0.01 1/523 12345\n", 8),
+        (8, NO_LIMIT, "2.10 1.05 0.51 3/523 12345\n", 6),
+        (2, NO_LIMIT, "2.10 1.05 0.51 3/523 12345\n", 1),
+        (8, NO_LIMIT, "90.00 80.00 70.00 91/999 12345\n", 1),
+        (8, NO_LIMIT, "0.00 0.00 0.00 0/523 12345\n", 8),
+        (8, "200000 100000\n", "0.10 0.05 0.01 1/523 12345\n", 2),
+        (8, "200000 100000\n", "5.00 5.00 5.00 6/523 12345\n", 2),
+        (8, "200000 100000\n", "7.00 7.00 7.00 8/523 12345\n", 1),
+        (8, "150000 100000\n", "0.10 0.05 0.01 1/523 12345\n", 1),
+        (8, "50000 100000\n", "0.10 0.05 0.01 1/523 12345\n", 1),
+        (8, "", "", 8),
+        (8, "nonsense", "0.1 0.2", 8),
+    ],
+)
+def test_free_cores_are_those_that_nobody_else_uses(
+    tmp_path: Path, cores: int, quota: str, load: str, free: int
+) -> None:
+    """/proc/loadavg: three averages, then the threads that run now (this one too) of all, then the last process."""
+    (tmp_path / "cpu.max").write_text(quota)
+    (tmp_path / "loadavg").write_text(load)
+    assert free_cores(cores, tmp_path / "cpu.max", tmp_path / "loadavg") == free
+
+
+def test_a_system_that_says_nothing_has_all_cores_free(tmp_path: Path) -> None:
+    assert free_cores(4, tmp_path / "none", tmp_path / "none") == 4
+
+
+@pytest.fixture
+def threads(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """What torch's threads were set to, at last; 8 of them to begin with, on a machine of 8 cores."""
+    set_to = [8]
+    monkeypatch.setattr(torch, "get_num_threads", lambda: set_to[-1])
+    monkeypatch.setattr(torch, "set_num_threads", set_to.append)
+    monkeypatch.setattr(os, "cpu_count", lambda: 8)
+    return set_to
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("150000 100000", 1), ("250000 100000", 2), ("max 100000", 8), ("", 8), ("1600000 100000", 8)],
+)
+def test_threads_are_no_more_than_the_granted_cores(
+    tmp_path: Path, threads: list[int], text: str, expected: int
+) -> None:
+    (tmp_path / "cpu.max").write_text(text)
+    use_granted_cores(tmp_path / "cpu.max")
+    assert threads[-1] == expected
+
+
+@pytest.mark.parametrize(("load", "expected"), [("1/9 1", 8), ("4/9 1", 5), ("99/999 1", 1)])
+def test_threads_are_no_more_than_the_free_cores(tmp_path: Path, threads: list[int], load: str, expected: int) -> None:
+    (tmp_path / "loadavg").write_text(f"0.0 0.0 0.0 {load}\n")
+    use_free_cores(tmp_path / "none", tmp_path / "loadavg")
+    assert threads[-1] == expected
+
+
+def test_threads_are_never_raised(tmp_path: Path, threads: list[int]) -> None:
+    threads.append(3)
+    (tmp_path / "loadavg").write_text("0.0 0.0 0.0 1/9 1\n")
+    use_free_cores(tmp_path / "none", tmp_path / "loadavg")
+    assert threads[-1] == 3
+
+
+def test_waiting_is_passive_unless_somebody_said_otherwise() -> None:
+    for before, after in (({}, "passive"), ({"OMP_WAIT_POLICY": "active"}, "active")):
+        environment = dict(before)
+        wait_passively(environment)
+        assert environment == {"OMP_WAIT_POLICY": after}
+
+
+SPY = """
+import importlib.abc, os, sys
+
+class Spy(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name == "torch":
+            sys.meta_path.remove(self)
+            print("torch sees", os.environ.get("OMP_WAIT_POLICY"), flush=True)
+            os._exit(0)
+
+sys.meta_path.insert(0, Spy())
+"""
+COMMAND_LINE = """
+sys.argv = ["atelier", "generate", "a red cat"]
+from atelier.cli.app import main
+main()
+"""
+LIBRARY = """
+import atelier
+atelier.generate("a red cat")
+"""
+
+
+def torch_sees(program: str, cwd: Path, policy: str | None) -> str:
+    """What the variable is when a child first asks for torch, which ends it."""
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+    environment |= {} if policy is None else {"OMP_WAIT_POLICY": policy}
+    environment["PYTHONPATH"] = str(Path(atelier.__file__).parents[1])
+    made = subprocess.run(
+        [sys.executable, "-c", SPY + program], env=environment, cwd=cwd, capture_output=True, text=True, check=True
+    )
+    return made.stdout
+
+
+@pytest.mark.parametrize(
+    ("program", "policy", "seen"),
+    [
+        (COMMAND_LINE, None, "passive"),
+        (COMMAND_LINE, "active", "active"),
+        (LIBRARY, None, "None"),
+    ],
+    ids=["command line", "an own setting", "library"],
+)
+def test_torch_is_loaded_after_the_policy_is_set(tmp_path: Path, program: str, policy: str | None, seen: str) -> None:
+    assert torch_sees(program, tmp_path, policy) == f"torch sees {seen}\n"
+
+
+def test_a_library_call_leaves_its_process_as_it_was(tiny_folder: Path) -> None:
+    before = torch.get_num_threads(), torch.get_num_interop_threads(), dict(os.environ)
+    atelier.generate("a red cat", model=str(tiny_folder), steps=1, seed=1)
+    atelier.engine().generate(atelier.Request(prompt="a red cat", model=str(tiny_folder), steps=1, seed=1))
+    assert (torch.get_num_threads(), torch.get_num_interop_threads(), dict(os.environ)) == before
