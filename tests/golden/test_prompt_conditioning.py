@@ -7,12 +7,13 @@ from typing import Any
 
 import pytest
 import torch
-from atelier.families.text import clip_states
 
+from atelier.checkpoints.text import ClipTower
 from atelier.models.clip import ClipText, TextSpec
+from atelier.nn.ports import Conditioning
 from atelier.pipeline.conditioning import States, encode
 from atelier.pipeline.prepared import prepare
-from atelier.prompt import Clock, Marks
+from atelier.prompt import Clock
 from atelier.weights.load import load_into
 from atelier.weights.names.clip import names
 from atelier.weights.tokenizer import ClipTokenizer, standard
@@ -28,19 +29,22 @@ BY_HAND = {
 
 
 class Encoder:
+    """One tower, whose calls are counted."""
+
     def __init__(self, net: ClipText, tokenizer: ClipTokenizer) -> None:
-        self.net, self.tokenizer, self.calls = net, tokenizer, 0
+        self.tower, self.calls = ClipTower(net, tokenizer), 0
+        self.marks, self.tokenize = self.tower.marks, self.tower.tokenize
 
     @property
-    def marks(self) -> Marks:
-        return Marks()
+    def towers(self) -> tuple[Encoder]:
+        return (self,)
 
-    def tokenize(self, text: str, /) -> list[int]:
-        return self.tokenizer.encode(text)
-
-    def states(self, rows: Any, clip_skip: int, /) -> torch.Tensor:
+    def encode(self, chunks: Any, clip_skip: int, /) -> Conditioning:
         self.calls += 1
-        return clip_states(self.net, rows, clip_skip).tokens
+        return self.tower.encode(chunks, clip_skip)
+
+    def join(self, states: Any, /) -> Conditioning:
+        return states[0]
 
 
 @pytest.fixture(scope="module")
@@ -129,7 +133,7 @@ def test_a_weighted_scheduled_chunked_prompt(towers: tuple[Any, Any, ClipText], 
     states, (_, group) = encoded(encoder, PROMPT, mode)
     assert encoder.calls == 3, "two texts and the empty negative prompt"
     for expected, text in zip(by_hand(tokenizer, theirs, mode), group, strict=True):
-        found = states[group][text]
+        found = states[group][text].tokens
         assert found.shape == (3 * 77, 768)
         assert float((found - expected).abs().max()) <= 1e-5 * float(expected.abs().max())
 
@@ -146,7 +150,7 @@ def test_original_emphasis_keeps_the_mean_of_a_whole_timeline(towers: tuple[Any,
     factor = float(z.mean() / (z * weights).mean())
     assert 0.9 < factor < 0.99, "the mean is no rounding noise, and the factor is felt"
     for text, expected in zip(group, z * weights * factor, strict=True):
-        assert float((states[group][text] - expected).abs().max()) <= 1e-5 * float(expected.abs().max())
+        assert float((states[group][text].tokens - expected).abs().max()) <= 1e-5 * float(expected.abs().max())
     for dims in ((1,), (2,), (1, 2), (0,), (0, 1), (0, 2)):
         wrong = z * weights * (z.mean(dims, keepdim=True) / (z * weights).mean(dims, keepdim=True))
         assert float((wrong - z * weights * factor).abs().max()) > 1e-3, f"a mean over {dims} is told apart"
@@ -161,7 +165,7 @@ def test_comfy_weights_go_from_the_empty_prompt(towers: tuple[Any, Any, ClipText
     weights = torch.ones(77, 1)
     weights[2] = 1.4
     expected = empty + (z - empty) * weights
-    assert float((states[group][group[0]] - expected).abs().max()) <= 1e-5 * float(expected.abs().max())
+    assert float((states[group][group[0]].tokens - expected).abs().max()) <= 1e-5 * float(expected.abs().max())
 
 
 @torch.no_grad()
@@ -170,4 +174,4 @@ def test_a_short_text_of_a_timeline_is_as_long_as_the_others(towers: tuple[Any, 
     states, (_, group) = encoded(Encoder(ours, standard()), f"[cat{LONG}:dog:0.5]", "Original")
     ids = tokenizer(["dog", ""], padding="max_length", max_length=77).input_ids
     expected = torch.cat(list(theirs(torch.tensor(ids)).last_hidden_state[[0, 1]]))
-    assert float((states[group]["dog"] - expected).abs().max()) <= 1e-5 * float(expected.abs().max())
+    assert float((states[group]["dog"].tokens - expected).abs().max()) <= 1e-5 * float(expected.abs().max())

@@ -8,17 +8,18 @@ from contextlib import suppress
 from dataclasses import replace
 
 import pytest
-from atelier.request.infotext.a1111 import filled
-from atelier.request.infotext.foreign import read_dream
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from atelier.errors import BadInput
+from atelier.request.groups import Noise, Prompting
 from atelier.request.infotext import Infotext, interpret, read, to_request, write
 from atelier.request.infotext import settings as infotext_settings
+from atelier.request.infotext.dialects.invokeai import read_command
 from atelier.request.infotext.image import decode_comment, user_comment
 from atelier.request.infotext.keys import ALL_KEYS, BY_NAME, Key, Settings
 from atelier.request.infotext.pairs import joined, quoted, split_pairs
+from atelier.request.infotext.png_info import filled
 from atelier.request.infotext.resources import resources
 from atelier.request.infotext.settings import settings_of
 from atelier.request.model import Request
@@ -115,10 +116,10 @@ def test_requests_are_read_back_as_they_were_painted() -> None:
             scheduler=wanted.sampling.scheduler,
             cfg_scale=wanted.guidance.scale,
             seed=wanted.samples[1].seed,
-            rng=wanted.noise.source,
+            noise=Noise(rng=wanted.noise.source),
             width=wanted.size.width,
             height=wanted.size.height,
-            choices=False,
+            prompting=Prompting(choices=False),
         )
         assert interpret(read(text)).settings.model_hash == wanted.model.sha256[:10]
 
@@ -186,7 +187,7 @@ def test_no_text_makes_a_reader_fail(text: str) -> None:
     interpret(found)
     filled(text)
     resources(found)
-    read_dream(text)
+    read_command(text)
     assert settings_of(read(write(settings_of(found).settings))).settings == settings_of(found).settings
 
 

@@ -18,16 +18,14 @@ from atelier.diffusion.levels import FlowLevels
 from atelier.errors import BadFile, BadInput
 from atelier.families.parts import TEXT, UNET, VISION
 from atelier.pipeline.conditioning import encode as states
-from atelier.pipeline.stages import Encode
 from atelier.prompt import Weighted, chunk
-from atelier.request.model import ModelRef, Request
+from atelier.request.model import Request
 from atelier.request.table import request_of
 from atelier.runtime.device import Device
 from atelier.runtime.engine import Engine
 from atelier.runtime.library import Library
 from atelier.weights.hashes import HashCache
 
-MODEL = ModelRef("toy", "toy", "0" * 64)
 CPU = Device(torch.device("cpu"), torch.float32, torch.float32, max_batch=1)
 
 
@@ -154,7 +152,7 @@ def test_emphasis_acts_on_each_encoder_before_they_are_joined(single: Path) -> N
     """Original emphasis keeps the mean of each encoder's own states; the pooled state knows no weights."""
     encoder = text_encoder(open_checkpoint(single, known=(toy.FAMILY,)))
     group = ("a (red:1.5) cat",)
-    said = states(Encode(MODEL, (group,), "Original", 1), encoder)[group][group[0]]
+    said = states((group,), encoder, "Original", 1)[group][group[0]]
     plain = encode(encoder, ["a red cat"])
     expected = []
     for tower, width in zip(encoder.towers, (slice(0, 32), slice(32, 80)), strict=True):
@@ -172,7 +170,7 @@ def test_emphasis_acts_on_each_encoder_before_they_are_joined(single: Path) -> N
 def test_a_text_that_is_longer_for_one_encoder_is_as_long_for_the_other(single: Path) -> None:
     encoder = text_encoder(open_checkpoint(single, known=(toy.FAMILY,)))
     group = ("dog dog dog dog",)
-    said = states(Encode(MODEL, (group,), "Original", 1), encoder)[group][group[0]]
+    said = states((group,), encoder, "Original", 1)[group][group[0]]
     first = encode(encoder, [group[0], ""]).tokens[..., :32]
     assert said.tokens.shape == (24, 80)
     assert torch.equal(said.tokens[:12, :32], first[0])

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from atelier.request.infotext.a1111 import filled, said
 
 from atelier.request.infotext import interpret, read, to_request
+from atelier.request.infotext.png_info import filled, said
 from atelier.request.infotext.version import version_of
 from atelier.request.resolved import Size
 
@@ -259,5 +259,5 @@ def test_the_second_reference_string() -> None:
         "hires_steps": 20,
         "hires_upscaler": "Latent",
     }
-    request = to_request(found, model=None)
+    request = to_request(found, {"model": None})
     assert (request.prompt, request.negative_prompt, request.model) == (PROMPT, "lowres", None)
