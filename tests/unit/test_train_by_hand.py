@@ -149,7 +149,7 @@ def same(found: Mapping[str, Tensor], expected: Mapping[str, Tensor], began: Nam
     """Equal but for rounding: a part in two hundred of the way that a tensor went."""
     assert found.keys() == expected.keys()
     ways = {name: float((tensor - began[name]).abs().max()) for name, tensor in expected.items()}
-    assert sum(way > 1e-5 for way in ways.values()) > 0.9 * len(ways), "nearly all were moved"
+    assert sum(way > 1e-5 for way in ways.values()) > 0.8 * len(ways), "most of them were moved"
     for name, tensor in expected.items():
         rounding = 4e-7 * max(1.0, float(tensor.abs().max()))
         assert float((found[name] - tensor).abs().max()) < 5e-3 * ways[name] + rounding, name
