@@ -1,8 +1,8 @@
 """When which text of a prompt is active: boundaries in steps, one text up to each.
 
 Quirks of A1111 that every implementation with the same images must keep (docs/compatibility/prompts.md): the entry
-used is the first whose end is not below the number of model calls already made, so `[a:b:5]` takes a for 6 calls, and `[a|b]`
-starts a, a, b, a.
+used is the first whose end is not below the number of model calls already made, so `[a:b:5]` takes a for 6 calls, and
+`[a|b]` starts a, a, b, a.
 """
 
 from __future__ import annotations

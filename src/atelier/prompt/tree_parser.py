@@ -2,9 +2,9 @@ r"""The parser of trees: one pass over the text with a stack of open brackets, i
 
 The language is A1111's (docs/compatibility/prompts.md). A pair of brackets is a switch, a cycle or a weight only if
 all that is inside is complete; otherwise its characters are literal, and so are those of all brackets around it. Where
-a bare `|`, or a backslash with nothing to escape, is left over, A1111 gives up on the whole text: it is literal from end to
-end. Where literal brackets stand beside complete ones, A1111's own result changes from run to run (its grammar is
-ambiguous); here what is complete always counts.
+a bare `|`, or a backslash with nothing to escape, is left over, A1111 gives up on the whole text: it is literal from
+end to end. Where literal brackets stand beside complete ones, A1111's own result changes from run to run (its grammar
+is ambiguous); here what is complete always counts.
 """
 
 from __future__ import annotations
