@@ -20,51 +20,58 @@ if TYPE_CHECKING:
 PREVIEW_SECONDS = 0.5
 
 
+StylesFile = Annotated[
+    Path | None, typer.Option(help="File of saved styles.", show_default="styles.csv", rich_help_panel="Prompt")
+]
+Wildcards = Annotated[
+    Path | None,
+    typer.Option(help="Folder of wildcard files (.txt).", show_default="wildcards", rich_help_panel="Prompt"),
+]
+Preview = Annotated[
+    bool | None,
+    typer.Option(
+        "--preview/--no-preview",
+        help="Show the image while it is made.",
+        show_default="in terminals that show images",
+        rich_help_panel="Output",
+    ),
+]
+Changes = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="NAME=VALUE",
+        help="Any other field of a request (eta, s_churn, variation_strength, …; docs/cli.md); may be repeated.",
+        show_default=False,
+        rich_help_panel="Other",
+    ),
+]
+From = Annotated[
+    Path | None,
+    typer.Option(
+        "--from",
+        help="An image to generate again, with what is said here changed; a .txt with an infotext works too.",
+        show_default=False,
+        rich_help_panel="Other",
+    ),
+]
+Verify = Annotated[
+    bool,
+    typer.Option(
+        "--verify", help="Compare with the image of --from: say what differs, and why.", rich_help_panel="Other"
+    ),
+]
+
+
 def run(
     fields: Mapping[str, object],
     *,
-    styles_file: Annotated[
-        Path | None,
-        typer.Option(help="File of saved styles.", show_default="styles.csv", rich_help_panel="Prompt"),
-    ] = None,
-    wildcards: Annotated[
-        Path | None,
-        typer.Option(help="Folder of wildcard files (.txt).", show_default="wildcards", rich_help_panel="Prompt"),
-    ] = None,
-    preview: Annotated[
-        bool | None,
-        typer.Option(
-            "--preview/--no-preview",
-            help="Show the image while it is made.",
-            show_default="in terminals that show images",
-            rich_help_panel="Output",
-        ),
-    ] = None,
-    change: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set",
-            metavar="NAME=VALUE",
-            help="Any other field of a request (eta, s_churn, variation_strength, …; docs/cli.md); may be repeated.",
-            show_default=False,
-            rich_help_panel="Other",
-        ),
-    ] = None,
-    original: Annotated[
-        Path | None,
-        typer.Option(
-            "--from",
-            help="An image to generate again, with what is said here changed; a .txt with an infotext works too.",
-            show_default=False,
-            rich_help_panel="Other",
-        ),
-    ] = None,
-    verify: Annotated[
-        bool,
-        typer.Option(
-            "--verify", help="Compare with the image of --from: say what differs, and why.", rich_help_panel="Other"
-        ),
-    ] = False,
+    styles_file: StylesFile = None,
+    wildcards: Wildcards = None,
+    preview: Preview = None,
+    change: Changes = None,
+    original: From = None,
+    verify: Verify = False,
 ) -> None:
     """Generate images from a prompt, or generate an image again.
 
