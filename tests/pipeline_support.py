@@ -19,7 +19,7 @@ from atelier.pipeline.resources import PartOf, Resources, T
 from atelier.pipeline.run import run
 from atelier.pipeline.stage import Stage
 from atelier.pipeline.stages.diffuse import Diffuse
-from atelier.prompt import Marks
+from atelier.prompt import Chunk, Marks
 from atelier.request.events import Event
 from atelier.request.model import Provenance, Request
 from atelier.request.resolved import ModelRef
@@ -140,17 +140,25 @@ class Watched:
 
 
 class Letters:
-    """A text encoder whose states say which letters they are of."""
+    """A text encoder of one tower whose states say which letters they are of."""
 
     marks = Marks()
 
     def __init__(self, _: object = None) -> None: ...
 
+    @property
+    def towers(self) -> tuple[Letters]:
+        return (self,)
+
     def tokenize(self, text: str, /) -> list[int]:
         return [ord(letter) for letter in text if letter != " "]
 
-    def states(self, rows: Sequence[Sequence[int]], clip_skip: int, /) -> Tensor:
-        return torch.tensor(rows, dtype=torch.float32)[..., None].repeat(1, 1, 32)
+    def encode(self, chunks: Sequence[Chunk], clip_skip: int, /) -> Conditioning:
+        rows = torch.tensor([chunk.tokens for chunk in chunks], dtype=torch.float32)
+        return Conditioning(rows[..., None].repeat(1, 1, 32))
+
+    def join(self, states: Sequence[Conditioning], /) -> Conditioning:
+        return states[0]
 
 
 def _text(row: Tensor) -> str:

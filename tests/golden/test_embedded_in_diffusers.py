@@ -12,6 +12,7 @@ from atelier.checkpoints.embedded import embedded_folder
 from atelier.checkpoints.opening import open_checkpoint
 from atelier.checkpoints.write import write_diffusers
 from atelier.compose import engine
+from atelier.request.groups import Noise
 from atelier.request.model import Request
 
 diffusers = pytest.importorskip("diffusers", reason="the reference extra is not installed")
@@ -49,7 +50,7 @@ def test_same_picture(
                 steps=STEPS,
                 cfg_scale=SCALE,
                 seed=SEED,
-                rng="cpu",
+                noise=Noise(rng="cpu"),
             )
         )[0]
         .image

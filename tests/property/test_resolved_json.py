@@ -7,11 +7,9 @@ import os
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Literal, get_args, get_origin
 
 import pytest
 import torch
-from annotated_types import Ge, Le
 from pydantic import BaseModel, ValidationError
 
 from atelier.checkpoints.opening import open_checkpoint
@@ -20,7 +18,7 @@ from atelier.prompt import EMPHASES
 from atelier.request.model import Request
 from atelier.request.resolve import Offer, resolve
 from atelier.request.resolved import ModelRef, Resolved
-from atelier.request.table import request_of
+from atelier.request.table import FIELDS, flat, request_of
 from atelier.runtime.device import Device
 from atelier.runtime.engine import Engine
 from atelier.runtime.library import Library
@@ -39,8 +37,9 @@ EDGES = (5e-324, 1e-300, 0.1 + 0.2, 1 / 3, 1e17 / 7)
 
 
 def limits(name: str) -> tuple[float, float]:
-    found = Request.model_fields[name].metadata
-    return next(m.ge for m in found if isinstance(m, Ge)), next(m.le for m in found if isinstance(m, Le))
+    found = FIELDS[name].limits
+    assert found is not None, name
+    return found.low, found.high
 
 
 def some_number(name: str, draw: random.Random, *, whole: bool) -> int | float:
@@ -63,26 +62,28 @@ NAMED: Mapping[str, Sequence[object]] = {
     "hires_resize": ((0, 0), (1024, 1024)),
     "styles": ((),),
     "output": PATHS,
+    "rng": ("portable", "cpu", "nv"),
+    "noise_schedule": ("Default", "Zero Terminal SNR"),
+    "unipc_variant": ("bh1", "bh2", "vary_coeff", None),
 }
 """Fields whose values have names, or must not be large here."""
 
 
 def some_value(name: str, draw: random.Random) -> object:
-    kind = Request.model_fields[name].annotation
-    kinds = {kind, *get_args(kind)}
-    choices = [value for k in kinds if get_origin(k) is Literal for value in get_args(k)]
-    if name in NAMED or choices:
-        return draw.choice(NAMED.get(name, choices))
-    if bool in kinds:
-        return draw.choice([True, False])
-    if float in kinds or int in kinds:
-        return some_number(name, draw, whole=float not in kinds)
-    return draw.choice(TEXTS)
+    if name in NAMED:
+        return draw.choice(NAMED[name])
+    match FIELDS[name].kind:
+        case "flag":
+            return draw.choice([True, False])
+        case "int" | "float" as kind:
+            return some_number(name, draw, whole=kind == "int")
+        case _:
+            return draw.choice(TEXTS)
 
 
 def some_request(draw: random.Random, share: float) -> Request:
     """A request that says each field with this chance; names of samplers that choose their levels have no schedule."""
-    said = {name: some_value(name, draw) for name in Request.model_fields if draw.random() < share}
+    said = {name: some_value(name, draw) for name in FIELDS if name != "prompt" and draw.random() < share}
     spec = samplers().get(str(said.get("sampler")))
     if spec is not None and spec.own_levels:
         said.pop("scheduler", None)
@@ -130,7 +131,7 @@ REFERENCE = ModelRef(name="猫", path=os.fsdecode(b"models/\xff.safetensors"), s
 def offered(tiny_folder: Path) -> Callable[[Request], Offer]:
     model = open_checkpoint(tiny_folder)
     defaults, draw = defaults_of(model), drawing(dict, str)
-    return lambda request: Offer(REFERENCE, defaults, method_of(model, request), request.emphasis, draw)
+    return lambda request: Offer(REFERENCE, defaults, method_of(model, request), request.prompting.emphasis, draw)
 
 
 def test_1000_resolved_requests_are_the_same_after_json(offered: Callable[[Request], Offer]) -> None:
@@ -151,10 +152,8 @@ def test_so_are_those_of_an_engine(tiny_folder: Path, tmp_path: Path) -> None:
     engine = Engine(device, Library((tiny_folder.parent,)), HashCache(), version="1")
     draw = random.Random(3)
     for _ in range(25):
-        request = some_request(draw, 0.5).model_copy(
-            update={"model": "tiny", "output": str(tmp_path / "out"), "model_hash": None, "lenient": True}
-        )
-        check(engine.resolve(request))
+        where = {"model": "tiny", "output": str(tmp_path / "out"), "model_hash": None, "lenient": True}
+        check(engine.resolve(request_of({**flat(some_request(draw, 0.5)), **where})))
 
 
 def test_the_form_is_this() -> None:

@@ -14,10 +14,22 @@ from atelier.cli.fields import Command
 from atelier.request.table import FIELDS, flat, request_of
 
 EXPECTED = {
-    **{"--negative": "negative_prompt", "--style": "styles", "--output": "output", "--lenient": "lenient"},
-    **{"--model": "model", "--steps": "steps", "--sampler": "sampler", "--scheduler": "scheduler"},
-    **{"--cfg-scale": "cfg_scale", "--seed": "seed", "--rng": "rng", "--width": "width", "--height": "height"},
-    **{"--batch-size": "batch_size", "--batch-count": "batch_count", "--clip-skip": "clip_skip"},
+    "--negative": "negative_prompt",
+    "--style": "styles",
+    "--output": "output",
+    "--lenient": "lenient",
+    "--model": "model",
+    "--steps": "steps",
+    "--sampler": "sampler",
+    "--scheduler": "scheduler",
+    "--cfg-scale": "cfg_scale",
+    "--seed": "seed",
+    "--rng": "rng",
+    "--width": "width",
+    "--height": "height",
+    "--batch-size": "batch_size",
+    "--batch-count": "batch_count",
+    "--clip-skip": "clip_skip",
     "--emphasis": "emphasis",
 }
 VALUES = {"int": ("64", 64), "float": ("0.5", 0.5), "text": ("nv", "nv")}

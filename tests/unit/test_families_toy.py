@@ -118,7 +118,7 @@ def test_what_no_flow_model_can_do_is_refused_by_name(engine: Engine) -> None:
     for fields in ({"downcast_alphas": True}, {"noise_schedule": "Zero Terminal SNR"}):
         with pytest.raises(BadInput, match="no table of noise levels"):
             engine.resolve(request(**fields))
-    assert engine.resolve(request(sampler="Heun", scheduler="Karras")).sampler == "Heun"
+    assert engine.resolve(request(sampler="Heun", scheduler="Karras")).sampling.sampler == "Heun"
 
 
 def test_a_family_that_predicts_otherwise_is_refused(single: Path, tmp_path: Path) -> None:

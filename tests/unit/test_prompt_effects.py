@@ -24,7 +24,7 @@ def engine() -> Engine:
     return atelier.engine(device="cpu", dtype="fp32")
 
 
-def generate(engine: Engine, prompt: str, seeds: Iterable[int] = range(6), **fields: object) -> Pictures:
+def paint(engine: Engine, prompt: str, seeds: Iterable[int] = range(6), **fields: object) -> Pictures:
     request = {"prompt": prompt, "steps": 20, "cfg_scale": 4.0, "sampler": "Euler"} | fields
     made = [engine.generate(request_of({**request, "seed": seed}))[0] for seed in seeds]
     return [np.asarray(picture.image) for picture in made]

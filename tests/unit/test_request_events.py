@@ -18,6 +18,7 @@ IMAGE = Image.new("RGB", (8, 6))
 TABLE: list[tuple[Event, dict[str, Any]]] = [
     (events.Warned("so many steps"), {"event": "Warned", "message": "so many steps"}),
     (events.Started(2, 40), {"event": "Started", "pictures": 2, "steps": 40}),
+    (events.Loading("tiny", "unet"), {"event": "Loading", "model": "tiny", "part": "unet"}),
     (events.Progress(3, 40, 1), {"event": "Progress", "done": 3, "total": 40, "picture": 1}),
     (events.Preview(1, IMAGE), {"event": "Preview", "picture": 1, "image": {"width": 8, "height": 6}}),
     (
