@@ -62,8 +62,7 @@ def towers(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Any, ClipText
     tensors = theirs.state_dict()
     prefix = "" if "text_model.final_layer_norm.weight" in tensors else "text_model."
     # Without a bias the mean of normed states is rounding noise, and Original emphasis a quotient of two such means.
-    bias = torch.linspace(-0.5, 1.5, 768)
-    tensors[f"{prefix}final_layer_norm.bias"].copy_(bias)
+    tensors["text_model.final_layer_norm.bias".removeprefix(prefix)].copy_(torch.linspace(-0.5, 1.5, 768))
     ours = load_into(
         lambda: ClipText(TextSpec()), {n.ours: tensors[n.diffusers.removeprefix(prefix)] for n in names(TextSpec())}
     )
