@@ -3,9 +3,9 @@
     scripts/accept busy [--rounds N] [--processes N] [--cores N] [--json]
 
 Runs `atelier generate` as a process of its own, alone and beside busy loops, in turn, `--rounds` times each; both keep
-to `--cores` cores where the system can do that. Prints the seconds of each run, the medians and their ratio. The machine
-should have nothing else to do: what else runs makes "alone" slower, and the ratio look better than it is. The load that
-was there before is printed for that.
+to `--cores` cores where the system can do that. Prints the seconds of each run and the ratio of the medians. Nothing
+else should run: it would make "alone" slower, and the ratio look better than it is. The load that was there before is
+printed for that.
 
 Exit code 0: the ratio is at most 5; 1: it is more.
 """
