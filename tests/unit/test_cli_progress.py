@@ -48,6 +48,32 @@ def test_a_terminal_sees_every_step(capsys: pytest.CaptureFixture[str]):
     assert capsys.readouterr().out.split() == ["outputs/0.png", "outputs/1.png"]
 
 
+def test_a_terminal_sees_what_is_loaded(capsys: pytest.CaptureFixture[str]):
+    def loading() -> Iterator[events.Event]:
+        first, *rest = happening(1)
+        yield first
+        yield from (events.Loading("a model", part) for part in ("text", "unet", "vae", "other"))
+        yield from rest
+
+    shown = follow(loading(), terminal=True)
+    for words in ("loading text encoder", "loading denoiser", "loading autoencoder", "loading other"):
+        assert words in shown
+    capsys.readouterr()
+    assert "loading" not in follow(loading(), terminal=False)
+
+
+def test_a_total_that_changes_on_the_way_is_shown(capsys: pytest.CaptureFixture[str]):
+    def two_passes() -> Iterator[events.Event]:
+        yield events.Started(1, 10)
+        yield events.Progress(5, 10, 0)
+        yield events.Progress(6, 8, 0)
+        yield events.Finished(1, 1.0)
+
+    shown = follow(two_passes(), terminal=True)
+    assert all(text in shown for text in ("5/10", "6/8"))
+    capsys.readouterr()
+
+
 def test_a_file_sees_only_the_end(capsys: pytest.CaptureFixture[str]):
     assert follow(happening(1), terminal=False).split("\n") == ["1 picture in 1.2 s", ""]
     assert capsys.readouterr().out.split() == ["outputs/0.png"]

@@ -10,10 +10,11 @@ from PIL import Image
 from torch import Tensor
 
 import tiny
+from atelier.checkpoints.text import TextEncoder
 from atelier.errors import AtelierError, BadFile, BadInput, NotFinite, StorageFull, UnknownName
 from atelier.nn.ports import Conditioning
-from atelier.pipeline.resources import TextEncoder
 from atelier.pipeline.run import run
+from atelier.prompt import Chunk
 from atelier.request import events
 from atelier.request.infotext import pixel_hash, read, to_request
 from atelier.runtime import store
@@ -175,17 +176,25 @@ def test_prompts_of_different_lengths_are_painted_together(tiny_folder: Path, en
 
 
 class Counted:
-    """A text encoder that counts the chunks that it is given."""
+    """A text encoder of one tower that counts the chunks that it is given."""
 
     def __init__(self, encoder: TextEncoder) -> None:
-        self.encoder, self.marks, self.seen = encoder, encoder.marks, list[int]()
+        (self.tower,) = encoder.towers
+        self.encoder, self.marks, self.seen = encoder, self.tower.marks, list[int]()
+
+    @property
+    def towers(self) -> tuple[Counted]:
+        return (self,)
 
     def tokenize(self, text: str, /) -> list[int]:
-        return self.encoder.tokenize(text)
+        return self.tower.tokenize(text)
 
-    def states(self, rows: list[list[int]], clip_skip: int, /) -> Tensor:
-        self.seen.append(len(rows))
-        return self.encoder.states(rows, clip_skip)
+    def encode(self, chunks: list[Chunk], clip_skip: int, /) -> Conditioning:
+        self.seen.append(len(chunks))
+        return self.tower.encode(chunks, clip_skip)
+
+    def join(self, states: list[Conditioning], /) -> Conditioning:
+        return self.encoder.join(states)
 
 
 def test_each_distinct_text_is_encoded_once(engine: Engine):

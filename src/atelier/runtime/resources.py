@@ -62,9 +62,13 @@ class LocalResources:
         """The headers of the model at `path`, read again where a file of it has changed. Raises BadFile."""
         stamp = _stamp(path)
         with self._lock:
-            if path not in self._opened or self._opened[path][0] != stamp:
-                self._opened[path] = stamp, open_checkpoint(path, known=self._families)
-            return self._opened[path][1]
+            known = self._opened.get(path)
+        if known is not None and known[0] == stamp:
+            return known[1]
+        opened = open_checkpoint(path, known=self._families)
+        with self._lock:
+            self._opened[path] = stamp, opened
+        return opened
 
     def refer(self, name: str, model: Checkpoint, hashes: HashCache) -> ModelRef:
         """Names the model by its weights, so that a run has the same ones to its end. Raises BadFile."""
