@@ -54,7 +54,7 @@ def test_every_option_of_a_sampler_has_its_own_value() -> None:
 
 
 def test_every_option_of_a_schedule_has_its_own_value() -> None:
-    found = schedule_options(UNUSUAL)
+    found = schedule_options(UNUSUAL, "sdxl")
     assert (found.sigma_min, found.sigma_max, found.rho, found.alpha, found.beta) == (0.7, 8.0, 9.0, 10.0, 11.0)
 
 
