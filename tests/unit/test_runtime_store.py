@@ -23,7 +23,7 @@ TEXT = "a cat\nSteps: 1, Seed: 7, Size: 64x48"
 
 
 def save(output: Path, **more: int) -> Path:
-    return Destination.of(str(output)).save(PICTURE, TEXT, **{"picture": 0, "pictures": 1, "seed": 7} | more)
+    return Destination.of(str(output)).save(PICTURE, TEXT, **{"index": 0, "count": 1, "seed": 7} | more)
 
 
 def names(folder: Path) -> list[str]:
@@ -57,7 +57,7 @@ def test_a_file_name_is_taken_and_replaced(tmp_path: Path):
 
 
 def test_several_pictures_share_a_file_name(tmp_path: Path):
-    assert save(tmp_path / "cat.png", picture=1, pictures=2) == tmp_path / "cat-2.png"
+    assert save(tmp_path / "cat.png", index=1, count=2) == tmp_path / "cat-2.png"
 
 
 def test_a_folder_may_look_like_a_file(tmp_path: Path):
@@ -120,7 +120,7 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(full_disk: Path):
     (full_disk / "00001-1.png").write_bytes(b"kept")
     for output in (full_disk, full_disk / "cat.png"):
         with pytest.raises(StorageFull, match="full") as caught:
-            Destination.of(str(output)).save(noise, TEXT, picture=0, pictures=1, seed=1)
+            Destination.of(str(output)).save(noise, TEXT, index=0, count=1, seed=1)
         assert "\n" not in str(caught.value)
         assert caught.value.exit_code == 2
         assert names(full_disk) == ["00001-1.png"]
@@ -192,7 +192,7 @@ def test_files_follow_the_umask(tmp_path: Path, mask: str):
     code = (
         f"import os; os.umask(0o{mask})\n"
         "from PIL import Image; from atelier.runtime.store import Destination\n"
-        f"Destination.of({str(tmp_path)!r}).save(Image.new('RGB', (8, 8)), '', picture=0, pictures=1, seed=0)"
+        f"Destination.of({str(tmp_path)!r}).save(Image.new('RGB', (8, 8)), '', index=0, count=1, seed=0)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
     (path,) = tmp_path.iterdir()

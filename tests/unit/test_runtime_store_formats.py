@@ -14,6 +14,7 @@ from PIL import Image, ImageDraw
 from atelier.errors import BadInput, StorageFull
 from atelier.request.infotext import read
 from atelier.request.infotext.image import read_picture
+from atelier.runtime.engine import GeneratedImage
 from atelier.runtime.store import FORMATS, Destination, encoded
 
 PARAMETERS = "Steps: 20, Sampler: Euler a, CFG scale: 7, Seed: 5, Size: 64x64"
@@ -49,7 +50,7 @@ def carried(data: bytes) -> str:
 
 
 def save(output: Path | str, text: str = PARAMETERS, suffix: str = ".png") -> Path:
-    return Destination.of(str(output), suffix).save(scene(), text, picture=0, pictures=1, seed=7)
+    return Destination.of(str(output), suffix).save(scene(), text, index=0, count=1, seed=7)
 
 
 def test_every_suffix_is_tried_here() -> None:
@@ -89,7 +90,7 @@ def test_a_folder_takes_png_unless_told_otherwise(tmp_path: Path) -> None:
 
 
 def test_several_pictures_share_a_file_name(tmp_path: Path) -> None:
-    path = Destination.of(str(tmp_path / "cat.webp")).save(scene(), PARAMETERS, picture=1, pictures=2, seed=1)
+    path = Destination.of(str(tmp_path / "cat.webp")).save(scene(), PARAMETERS, index=1, count=2, seed=1)
     assert path == tmp_path / "cat-2.webp"
 
 
