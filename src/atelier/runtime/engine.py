@@ -94,6 +94,8 @@ class Engine:
         provenance = self._provenance(resolved)
         shows = previews is not None
         stages = plan(resolved, method.own, provenance, max_batch=max_batch, previews=shows, warn=warnings.append)
+        for folder in resolved.output.folders:
+            Destination.of(folder).prepare()
         warnings += [*_without_effect(request), *_unread(request, method)]
         return self._told(warnings, run(stages, self.resources, previews=previews))
 
@@ -103,8 +105,6 @@ class Engine:
         model = self.resources.open(found.path)
         _check_paints_from_text(model)
         reference = self.resources.refer(found.name, model, self._hashes)
-        if request.output is not None:
-            Destination.of(request.output).prepare()
         _check_hash(request, reference, warn)
         styled = self.words.styled(request.prompt, request.negative_prompt, request.styles)
         prompt, negative_prompt = map(without_comments, styled)
