@@ -97,6 +97,8 @@ class Engine:
         provenance = self._provenance(resolved)
         shows = previews is not None
         stages = plan(resolved, method.own, provenance, max_batch=max_batch, previews=shows, warn=warnings.append)
+        for folder in resolved.output.folders:
+            Destination.of(folder).prepare()
         warnings += [*_without_effect(request), *_unread(request, method)]
         return self._told(warnings, run(stages, self.resources, previews=previews))
 
