@@ -2,8 +2,8 @@
 
     python benchmarks/cold_start.py [--device cpu|cuda] [--rounds N]
 
-The other side of the picture is diffusers' StableDiffusionPipeline on the same folder, likewise from process start to
-PNG. Bounds: 6 s for the picture and 0.4 s for the help, on two CPU cores.
+The other side of the image is diffusers' StableDiffusionPipeline on the same folder, likewise from process start to
+PNG. Bounds: 6 s for the image and 0.4 s for the help, on two CPU cores.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def picture(folder: Path, device: str, rounds: int) -> dict[str, Any]:
 
 
 def painted(command: list[str], path: Path, environment: Mapping[str, str]) -> None:
-    """Runs a command that must leave a picture."""
+    """Runs a command that must leave an image."""
     path.unlink(missing_ok=True)
     subprocess.run(command, check=True, capture_output=True, env={**os.environ, **environment})
     if not path.stat().st_size:

@@ -47,17 +47,19 @@ def main() -> None:
 def ours(options: argparse.Namespace) -> dict[str, Any]:
     from pathlib import Path
 
+    from atelier.checkpoints.opening import open_checkpoint
     from atelier.pipeline.resources import TEXT, UNET, VAE
     from atelier.request.resolved import ModelRef
     from atelier.runtime.device import pick
     from atelier.runtime.resources import LocalResources
 
     device = pick(options.device, options.dtype)
-    model = ModelRef(name=Path(options.model).stem, path=options.model, sha256="")
+    path = Path(options.model)
+    model = ModelRef(name=path.stem, path=options.model, sha256=open_checkpoint(path).sha256())
     begun = time.perf_counter()
-    machine = LocalResources(device, budget=2**40)
+    resources = LocalResources(device, budget=2**40)
     for part in (TEXT, UNET, VAE):
-        with machine.borrow(model, part):
+        with resources.borrow(model, part):
             pass
     wait(options.device)
     return {"seconds": time.perf_counter() - begun, "device": str(device)}

@@ -1,10 +1,10 @@
-"""Peak memory of one picture of 512x512 from a 2 GB fp16 file: ours against diffusers' default on the same file.
+"""Peak memory of one image of 512x512 from a 2 GB fp16 file: ours against diffusers' default on the same file.
 
     python benchmarks/memory.py [--device cpu|cuda] [--steps N] [--dtype fp32|bf16] [--model FOLDER] [--keep FOLDER]
 
-Each side paints in a process of its own, which prints the most physical memory that it held (on a GPU also the most
+Each side generates in a process of its own, which prints the most physical memory that it held (on a GPU also the most
 device memory). Ours must stay within 0.6 of diffusers' in bf16; `--dtype` forces a precision, otherwise it is the one
-that painting chooses on this machine. `--model` takes a diffusers folder instead of the file (its own size of picture),
+that generating chooses on this machine. `--model` takes a diffusers folder instead of the file (its own size of image),
 to see that the script runs; `--keep` keeps the fake file there for the next time.
 """
 
@@ -29,7 +29,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--steps", type=int, default=2)
     parser.add_argument("--dtype", choices=("fp32", "bf16"))
-    parser.add_argument("--model", help="a diffusers folder to paint with instead")
+    parser.add_argument("--model", help="a diffusers folder to generate with instead")
     parser.add_argument("--keep", help="folder for the fake file")
     parser.add_argument("--side", choices=("ours", "reference"), help=argparse.SUPPRESS)
     parser.add_argument("--settings", help=argparse.SUPPRESS)
@@ -66,7 +66,7 @@ def compared(key: str, mine: dict[str, Any], theirs: dict[str, Any]) -> dict[str
 
 @contextmanager
 def checkpoint(folder: str | None, keep: str | None) -> Iterator[tuple[str, str]]:
-    """What to paint with: the model, and diffusers' settings for it ("" for a folder)."""
+    """What to generate with: the model, and diffusers' settings for it ("" for a folder)."""
     if folder is not None:
         yield folder, ""
         return

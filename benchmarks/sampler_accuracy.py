@@ -3,8 +3,8 @@
     python benchmarks/sampler_accuracy.py --write
 
 measures all 30 samplers on every concept with the embedded model and puts the table into docs/samplers.md; --limit 8
---samplers "Euler a,DPM++ 2M" is a quick look. Each concept is painted once, large, on a plain background, with the seed
-and the prompt of `atelier evaluate`, along the sampler's own schedule at the model's own CFG scale (CFG++ samplers: a
+--samplers "Euler a,DPM++ 2M" is a quick look. Each concept is generated once, large, on a plain background, with the
+seed and the prompt of `atelier evaluate`, along the sampler's own schedule at the model's own CFG scale (CFG++ samplers: a
 12.5th of it), and judged by `atelier.train.strict`, which learns nothing. LCM and TCD want a distilled model and are
 left out. Prints a table, then one JSON object; the progress goes to stderr. It needs the font Noto Color Emoji.
 """
@@ -104,7 +104,7 @@ def _row(sampler: str, model: str, limit: int, steps: int | None, device: str | 
 def measured(
     engine: Engine, spec: SamplerSpec, trials: Sequence[Trial], model: str, steps: int | None
 ) -> dict[str, Any]:
-    """One sampler's row: shares of the right concepts and backgrounds, and seconds a picture."""
+    """One sampler's row: shares of the right concepts and backgrounds, and seconds an image."""
     from atelier.train.evaluate import judged, share
     from atelier.train.judge import Judge
 
@@ -123,7 +123,7 @@ def measured(
 
 
 class _Painter:
-    """(prompt, seed) -> picture, by one sampler."""
+    """(prompt, seed) -> image, by one sampler."""
 
     def __init__(self, engine: Engine, spec: SamplerSpec, model: str, steps: int) -> None:
         self._engine, self._spec, self._model, self._steps = engine, spec, model, steps

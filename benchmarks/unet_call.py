@@ -66,7 +66,7 @@ def contestants(spec: UNetSpec, side: int, device: str) -> tuple[dict[str, Call]
 
 
 def prepared(net: UNet, device: str) -> UNet:
-    """As painting prepares it."""
+    """As generating prepares it."""
     return net.to(device=device, memory_format=torch.channels_last)
 
 

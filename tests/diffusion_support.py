@@ -59,7 +59,7 @@ def own(name: str, **changes: Any) -> Options:
 
 
 def noise_for(x: Tensor, seed: int = 100) -> NoiseSource:
-    """A new source, one stream per picture; equal seeds give equal noise."""
+    """A new source, one stream per image; equal seeds give equal noise."""
     return fresh(streams(range(seed, seed + x.shape[0])), x)
 
 

@@ -1,4 +1,4 @@
-"""Paints a fixed list of prompts, picture n with seed n, 30 steps: what comes is shown, nothing is chosen."""
+"""Generates a fixed list of prompts, image n with seed n, 30 steps: what comes is shown, nothing is chosen."""
 
 from __future__ import annotations
 

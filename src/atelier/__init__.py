@@ -3,7 +3,7 @@
 >>> import atelier
 >>> atelier.generate("a red apple on a blue background", seed=7)[0].save("apple.png")
 
-Importing this loads nothing heavy; torch comes with the first picture.
+Importing this loads nothing heavy; torch comes with the first image.
 """
 
 from __future__ import annotations

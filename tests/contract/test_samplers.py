@@ -26,7 +26,7 @@ LEVELS = scaled_linear()
 WORLD = Mixture()
 every = pytest.mark.parametrize("spec", samplers().values(), ids=samplers().keys())
 GIVEN_ENDS = {"DPM fast", "DPM adaptive"}  # they stop at the last positive level
-# finite, but no picture: a last positive level of 5 to stop at; steps that grow where the weights want equal ones
+# finite, but no image: a last positive level of 5 to stop at; steps that grow where the weights want equal ones
 ILL_MATCHED = {
     ("DPM fast", "Linear Quadratic"),
     ("DPM adaptive", "Linear Quadratic"),
@@ -139,7 +139,7 @@ def test_it_leaves_the_global_generators_and_its_input_alone(spec: SamplerSpec) 
 @every
 def test_a_picture_does_not_depend_on_its_batch(spec: SamplerSpec) -> None:
     if spec.alone:
-        pytest.skip("its pictures are run one at a time")
+        pytest.skip("its images are run one at a time")
     x, sigmas = start(14.6, (3, 2, 4, 4), torch.float32), sigmas_of("Karras", 8)
     together = last(spec.make(own(spec.name, s_churn=4.0))(WORLD.model(), x, sigmas, noise(x, 10)))
     for i in range(3):

@@ -1,4 +1,4 @@
-"""scripts/accept: its front, the list of requests of `pixels`, and what `pixels` notices. Nothing is painted here but
+"""scripts/accept: its front, the list of requests of `pixels`, and what `pixels` notices. Nothing is generated here but
 one image of the random model."""
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from PIL.PngImagePlugin import PngInfo
 ROOT = Path(__file__).parents[2]
 CHECKS = ROOT / "scripts" / "lib" / "accept"
 COLOURS = {"one": (10, 20, 30), "two": (40, 50, 60)}
-"""What the stand-in for the command line paints for each prompt."""
+"""What the stand-in for the command line generates for each prompt."""
 
 
 @pytest.fixture
@@ -74,7 +74,7 @@ def test_the_random_model_is_the_same_everywhere_and_paints(pixels: ModuleType, 
 
 
 def stand_in(colours: dict[str, tuple[int, int, int]]) -> object:
-    """`generate`, painting one colour for each prompt."""
+    """`generate`, generating one colour for each prompt."""
 
     def generate(arguments: Sequence[str]) -> tuple[int, str]:
         said = dict(pairwise(arguments))
@@ -85,7 +85,7 @@ def stand_in(colours: dict[str, tuple[int, int, int]]) -> object:
         infotext.add_text("parameters", f"{text}\nSteps: 1, Size: 8x8, Pixel hash: 0, Version: 1")
         Path(said["--output"]).mkdir(exist_ok=True)
         Image.new("RGB", (8, 8), colours[text]).save(Path(said["--output"]) / "00001-1.png", pnginfo=infotext)
-        return 0, "1 picture\n"
+        return 0, "1 image\n"
 
     return generate
 

@@ -1,4 +1,4 @@
-"""The benchmark of samplers: which it takes, how it counts and what it writes; the pictures are made up here."""
+"""The benchmark of samplers: which it takes, how it counts and what it writes; the images are made up here."""
 
 from __future__ import annotations
 

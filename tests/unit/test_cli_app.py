@@ -74,7 +74,7 @@ def test_every_group_answers_help(name: str, capsys: pytest.CaptureFixture[str])
     ("arguments", "words"),
     [
         (("generte",), "generte"),
-        (("generate",), "nothing to paint"),
+        (("generate",), "nothing to generate"),
         (("generate", "--verify"), "--from"),
         (("generate", "x", "--set", "eta"), "NAME=VALUE"),
         (("generate", "x", "--set", "etta=1"), "did you mean eta"),

@@ -46,7 +46,7 @@ def test_a_picture_lands_in_outputs_and_its_path_is_told(place: Path, capsys: py
     assert generate() == 0
     shown = capsys.readouterr()
     assert shown.out == "outputs/00001-7.png\n"
-    assert re.fullmatch(r"1 picture in \d+\.\d s\n", shown.err)
+    assert re.fullmatch(r"1 image in \d+\.\d s\n", shown.err)
     with Image.open(place / "outputs" / "00001-7.png") as image:
         assert image.size == (64, 64)
         assert "Seed: 7, Size: 64x64" in image.info["parameters"]
@@ -165,7 +165,7 @@ def test_the_installation_is_told(capsys: pytest.CaptureFixture[str], tiny_folde
     assert told["models"] == str(tiny_folder.parent)
 
 
-@pytest.mark.parametrize("content", [b"", b"no picture"])
+@pytest.mark.parametrize("content", [b"", b"no image"])
 def test_what_is_no_picture_is_named(content: bytes, place: Path, capsys: pytest.CaptureFixture[str]):
     (place / "x.png").write_bytes(content)
     assert run(["info", "x.png"]) == 2
@@ -232,7 +232,7 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(place: Path, capsys: pytest.
 
 
 def test_the_example_paints_the_same_picture(place: Path, tiny_folder: Path):
-    """Weights, families and diffusion alone are all that painting takes."""
+    """Weights, families and diffusion alone are all that generating takes."""
     example = Path(__file__).parents[2] / "examples" / "minimal.py"
     subprocess.run(
         [sys.executable, str(example), "a red cat", "example.png", str(tiny_folder)], check=True, capture_output=True

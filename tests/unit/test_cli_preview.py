@@ -1,4 +1,4 @@
-"""Pictures in terminals, read back the way a terminal reads them."""
+"""Images in terminals, read back the way a terminal reads them."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_kitty_gets_the_picture_in_chunks_under_one_id():
     text = preview.kitty(PICTURE, 20, 8)
     commands = re.findall(r"\x1b_G([^;]*);([A-Za-z0-9+/=]*)\x1b\\", text)
     assert "".join(f"\x1b_G{control};{data}\x1b\\" for control, data in commands) == text
-    assert len(commands) > 1, "a picture of this size needs several chunks"
+    assert len(commands) > 1, "an image of this size needs several chunks"
     controls = [dict(pair.split("=") for pair in control.split(",")) for control, _ in commands]
     assert controls[0] | {"m": ""} == {
         "a": "T",

@@ -42,9 +42,9 @@ def test_a_terminal_sees_every_step(capsys: pytest.CaptureFixture[str]):
     shown = follow(happening(), terminal=True)
     for done in range(7):
         assert f"{done}/6" in shown
-    assert "painting 2 of 2" in shown
+    assert "generating 2 of 2" in shown
     assert "step/s" in shown
-    assert shown.endswith("2 pictures in 1.2 s\n")
+    assert shown.endswith("2 images in 1.2 s\n")
     assert capsys.readouterr().out.split() == ["outputs/0.png", "outputs/1.png"]
 
 
@@ -75,7 +75,7 @@ def test_a_total_that_changes_on_the_way_is_shown(capsys: pytest.CaptureFixture[
 
 
 def test_a_file_sees_only_the_end(capsys: pytest.CaptureFixture[str]):
-    assert follow(happening(1), terminal=False).split("\n") == ["1 picture in 1.2 s", ""]
+    assert follow(happening(1), terminal=False).split("\n") == ["1 image in 1.2 s", ""]
     assert capsys.readouterr().out.split() == ["outputs/0.png"]
 
 
@@ -94,12 +94,12 @@ def test_each_picture_replaces_the_one_before():
 
     def draw(_: Image.Image, columns: int, rows: int) -> str:
         drawn.append((columns, rows))
-        return "<picture>"
+        return "<image>"
 
     shown = follow(happening(), terminal=True, draw=draw)
     assert drawn == [(2 * ROWS, ROWS)] * 8
-    assert shown.count(f"\x1b7\r\x1b[{ROWS}A<picture>\x1b8") == 8
-    before = shown[: shown.index("<picture>")]
+    assert shown.count(f"\x1b7\r\x1b[{ROWS}A<image>\x1b8") == 8
+    before = shown[: shown.index("<image>")]
     assert before.count("\n") >= ROWS, "its rows are made before it is drawn"
 
 

@@ -1,4 +1,4 @@
-"""`atelier generate --from`: a picture painted again, and what is said where it differs."""
+"""`atelier generate --from`: an image generated again, and what is said where it differs."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_a_text_is_painted_again_and_compared_by_its_hash(painted: Path, capsys:
 
 def test_several_pictures_are_not_compared_and_not_painted(painted: Path, capsys: pytest.CaptureFixture[str]):
     assert run(["generate", "--from", "cat.png", "--verify", "--batch-size", "2", "-o", "two.png"]) == 2
-    assert "compares one picture, and 2 are asked for" in capsys.readouterr().err
+    assert "compares one image, and 2 are asked for" in capsys.readouterr().err
     assert not list(painted.parent.glob("two*"))
 
 
@@ -70,7 +70,7 @@ def test_what_is_said_replaces_what_the_picture_says(painted: Path, capsys: pyte
     assert "of the values differ" in out
     assert "steps: 3 then, 4 now" in out
     assert "then, 'a dog' now" in out
-    assert "what is painted now is what was painted then" not in out
+    assert "what is generated now is what was generated then" not in out
     assert "another program" not in out
     assert said(Path("dog.png")).startswith("a dog\n")
 
@@ -83,7 +83,7 @@ def test_a_lossy_copy_is_told_from_another_picture(painted: Path, capsys: pytest
     assert run(["generate", "--from", "cat.jpg", "--verify", "-o", "again.png"]) == 1
     out = capsys.readouterr().out
     assert "its format is lossy" in out
-    assert "what is painted now is what was painted then" in out
+    assert "what is generated now is what was generated then" in out
 
 
 @pytest.mark.parametrize("line", LINES)
@@ -94,7 +94,7 @@ def test_lines_from_the_web_are_painted(line: str, painted: Path, capsys: pytest
     assert "is not there: take <lora:" in capsys.readouterr().err
     assert run(["generate", "--from", "line.txt", "-o", "x.png", "--model", "tiny", "--lenient"]) == 0
     told = capsys.readouterr().err
-    assert "painted without it" in told
+    assert "generated without it" in told
     assert "there is no second pass yet" in told
     again = read(said(Path("x.png")))
     before = read(line)
@@ -146,7 +146,7 @@ def test_what_cannot_be_done_again_is_told_in_a_line_each(painted: Path, capsys:
     notes = [line for line in capsys.readouterr().err.splitlines() if line.startswith("note: ")]
     assert len(notes) == 3
     assert "Tiling, Refiner: not done yet" in notes[0]
-    assert "the model with the hash b4201c7c37 is not what paints: 'embedded'" in notes[1]
+    assert "the model with the hash b4201c7c37 is not what generates: 'embedded'" in notes[1]
     assert "denoising_strength: there is no second pass yet" in notes[2]
     assert run(["generate", "--from", "other.txt", "-o", "x.png", "--model", "tiny"]) == 0
     assert "b4201c7c37" not in capsys.readouterr().err
@@ -165,7 +165,7 @@ def test_what_extensions_did_is_told(painted: Path, capsys: pytest.CaptureFixtur
 def test_a_list_of_sigmas_says_how_many_steps_there_are(painted: Path, capsys: pytest.CaptureFixture[str]):
     asked = ["generate", "a", "--model", "tiny", "--seed", "1", "--scheduler", "9, 4, 2, 0.5, 0", "-o", "x.png"]
     assert run([*asked, "--steps", "7", "--sampler", "DPM2"]) == 0
-    assert "7 steps are not what is painted: the list of sigmas has 4" in capsys.readouterr().err
+    assert "7 steps are not what is generated: the list of sigmas has 4" in capsys.readouterr().err
     assert read(said(Path("x.png"))).get("Steps") == "4"
     assert run(["generate", "--from", "x.png", "--verify", "-o", "y.png"]) == 0
 

@@ -1,4 +1,4 @@
-"""A folder of pictures with captions as training data, and what is said about bad ones."""
+"""A folder of images with captions as training data, and what is said about bad ones."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def folder(tmp_path: Path) -> Path:
     (tmp_path / "a.txt").write_text("a red\nwall \n", encoding="utf-8")
     (tmp_path / "b.caption").write_text("a blue wall", encoding="utf-8-sig")
     (tmp_path / "more" / "c.txt").write_text("une façade verte", encoding="utf-8")
-    (tmp_path / "notes.md").write_text("not a picture", encoding="utf-8")
+    (tmp_path / "notes.md").write_text("not an image", encoding="utf-8")
     return tmp_path
 
 
@@ -96,7 +96,7 @@ def test_no_such_folder(tmp_path: Path) -> None:
 
 def test_no_pictures(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("words alone", encoding="utf-8")
-    _one_line(tmp_path, tmp_path.name, "no pictures", ".png")
+    _one_line(tmp_path, tmp_path.name, "no images", ".png")
 
 
 def test_a_missing_caption(folder: Path) -> None:
@@ -116,7 +116,7 @@ def test_a_caption_in_another_encoding(folder: Path) -> None:
 
 def test_a_file_that_is_no_picture(folder: Path) -> None:
     (folder / "a.jpg").write_bytes(b"plain words")
-    _one_line(folder, "a.jpg", "not a picture")
+    _one_line(folder, "a.jpg", "not an image")
 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp"])
@@ -125,7 +125,7 @@ def test_a_truncated_picture(tmp_path: Path, suffix: str) -> None:
     Image.effect_noise((80, 80), 90).save(path)
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     path.with_suffix(".txt").write_text("noise", encoding="utf-8")
-    _one_line(tmp_path, path.name, "broken picture")
+    _one_line(tmp_path, path.name, "broken image")
 
 
 @pytest.mark.parametrize("suffix", ["png", "tif"])
@@ -140,7 +140,7 @@ def test_pictures_of_16_bits_keep_their_brightness(suffix: str, tmp_path: Path) 
 def test_numbers_without_a_range_are_refused(tmp_path: Path) -> None:
     Image.new("F", (8, 8), 0.5).save(tmp_path / "float.tif")
     (tmp_path / "float.txt").write_text("a float")
-    with pytest.raises(BadFile, match=r"float\.tif: broken picture .*mode F"):
+    with pytest.raises(BadFile, match=r"float\.tif: broken image .*mode F"):
         FolderDataset.open(tmp_path, 8).image(0)
 
 
@@ -149,5 +149,5 @@ def test_whatever_a_decoder_raises_names_the_picture(folder: Path, monkeypatch: 
         raise struct.error("required argument is not an integer")
 
     monkeypatch.setattr("PIL.ImageOps.exif_transpose", damaged)
-    with pytest.raises(BadFile, match=r"a\.jpg: broken picture"):
+    with pytest.raises(BadFile, match=r"a\.jpg: broken image"):
         FolderDataset.open(folder, 8).image(0)

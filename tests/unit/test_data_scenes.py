@@ -159,7 +159,7 @@ def test_the_amount_held_out() -> None:
 
 @pytest.mark.parametrize("size", [64, 128])
 def test_nothing_is_cut_off_and_pairs_do_not_overlap(size: int) -> None:
-    """Visible pixels in the picture are as many as in the whole sprites, each in its half."""
+    """Visible pixels in the image are as many as in the whole sprites, each in its half."""
     for scene in TRAIN[:300]:
         picture = scenes.render(scene, size)
         assert picture.shape == (size, size, 3)

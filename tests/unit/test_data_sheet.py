@@ -126,7 +126,7 @@ def test_preview_of_a_folder_shows_what_training_shows_and_what_it_never_does(tm
 def test_preview_refuses_other_formats_and_bad_folders(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"sheet\.png"):
         run(app, ["preview", "--output", str(tmp_path / "sheet.jpg")], catch_exceptions=False)
-    with pytest.raises(BadFile, match="no pictures"):
+    with pytest.raises(BadFile, match="no images"):
         run(app, ["preview", "--data", str(tmp_path), "--output", str(tmp_path / "s.png")], catch_exceptions=False)
     assert list(tmp_path.iterdir()) == []
 

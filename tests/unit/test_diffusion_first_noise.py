@@ -1,4 +1,4 @@
-"""The first noise of a picture: variation, resize and what is drawn afterwards, against A1111's rules spelled out."""
+"""The first noise of an image: variation, resize and what is drawn afterwards, against A1111's rules spelled out."""
 
 from __future__ import annotations
 

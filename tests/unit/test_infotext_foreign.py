@@ -183,7 +183,7 @@ def test_networks_and_skipped_layers_are_kept() -> None:
 def test_a_graph_without_a_sampler_is_nothing_to_paint() -> None:
     found = graph(_1=node("LoadImage", image="a.png"), _2=node("SaveImage", images=["1", 0]))
     assert found.dialect == "comfyui"
-    with pytest.raises(BadInput, match="nothing that can be painted"):
+    with pytest.raises(BadInput, match="nothing that can be generated"):
         to_request(found)
     assert to_request(found, {"prompt": "a cat"}).prompt == "a cat"
 

@@ -83,7 +83,7 @@ def test_a_user_comment_comes_before_parameters() -> None:
 
 
 def hidden(text: str, mode: str, signature: str, packed: bool) -> bytes:
-    """A picture with the text in its lowest bits, written from the description of the format."""
+    """An image with the text in its lowest bits, written from the description of the format."""
     data = text.encode()
     data = gzip.compress(data) if packed else data
     stream = signature.encode() + struct.pack(">I", 8 * len(data)) + data
@@ -176,7 +176,7 @@ def test_a_picture_without_a_text_carries_none() -> None:
 
 @pytest.mark.parametrize("data", [b"", b"hello", saved("PNG")[:40], b"\x89PNG\r\n\x1a\n" + b"\0" * 40])
 def test_bytes_that_are_no_picture_are_bad_input(data: bytes) -> None:
-    with pytest.raises(BadInput, match="is no picture that can be read"):
+    with pytest.raises(BadInput, match="is no image that can be read"):
         read_picture(data)
 
 
@@ -226,7 +226,7 @@ def test_info_of_a_text_file(tmp_path: Path) -> None:
 def test_info_says_what_is_wrong(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(saved("PNG"))
     (tmp_path / "b.png").write_bytes(b"no")
-    for name, message in (("a.png", "carries no infotext"), ("b.png", "is no picture"), ("c.png", "cannot be read")):
+    for name, message in (("a.png", "carries no infotext"), ("b.png", "is no image"), ("c.png", "cannot be read")):
         with pytest.raises(BadFile, match=message) as caught:
             run(tmp_path / name)
         assert "\n" not in str(caught.value)

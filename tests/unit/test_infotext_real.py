@@ -127,7 +127,7 @@ def test_it_is_found_in_its_picture(record: dict[str, Any]) -> None:
     found = read_picture(base64.b64decode(record["file_base64"]))
     assert found is not None
     text = read(record["text"])
-    if record["kind"] == "invokeai-Dream":  # the picture says more in another chunk
+    if record["kind"] == "invokeai-Dream":  # the image says more in another chunk
         assert found.get("Model") == "deliberateForInvoke_v08"
         assert interpret(found).settings.seed == interpret(text).settings.seed
         assert (found.prompt, found.negative_prompt) == (text.prompt, text.negative_prompt)

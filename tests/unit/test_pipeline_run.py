@@ -77,7 +77,7 @@ def test_samplers_that_choose_their_steps_keep_pictures_apart(tiny_folder: Path,
 
 @pytest.mark.parametrize(("dtype", "bound"), [(torch.bfloat16, 4.0), (torch.float16, 0.5)])
 def test_half_precision_is_the_networks_own_affair(engine: Engine, dtype: torch.dtype, bound: float):
-    """Latents stay in fp32 between calls: the picture is about the one of full precision."""
+    """Latents stay in fp32 between calls: the image is about the one of full precision."""
     device = Device(torch.device("cpu"), dtype, dtype, max_batch=1, small_dtype=dtype)
     (half,) = Engine(device, engine.library, HashCache(), version="1").generate(request(sampler="Euler a"))
     (full,) = engine.generate(request(sampler="Euler a"))
@@ -92,7 +92,7 @@ def test_levels_by_hand(engine: Engine):
 
 
 def test_what_is_asked_for_matters(engine: Engine):
-    """Each field changes the picture; fields that should not, do not."""
+    """Each field changes the image; fields that should not, do not."""
     plain = pixels(engine)[0]
     for fields in (
         {"prompt": "a dog"},
@@ -163,7 +163,7 @@ def test_weights_of_one_and_an_empty_part_of_the_timeline_change_nothing(engine:
 
 
 def test_prompts_of_different_lengths_are_painted_together(tiny_folder: Path, engine: Engine):
-    """A long prompt beside a short negative one, and pictures whose choices differ in length."""
+    """A long prompt beside a short negative one, and images whose choices differ in length."""
     long = "a red cat" + ", a red dog" * 30
     together = engine_on(tiny_folder, device=TOGETHER)
     wanted = {"prompt": "{" + long + "|a red cat}", "batch_size": 6}
@@ -221,7 +221,7 @@ def test_a_model_is_found_by_its_hash(tiny_file: Path, engine: Engine):
 
 def test_notes_come_first(engine: Engine):
     told = list(engine.events(request(prompt="a red <lora:x:1>cat", lenient=True, hires_steps=3)))
-    assert told[0] == events.Warned("lora 'x' is not there: painted without it")
+    assert told[0] == events.Warned("lora 'x' is not there: generated without it")
     assert isinstance(told[1], events.Warned)
     assert "hires_steps: there is no second pass yet" in told[1].message
     assert isinstance(told[2], events.Started)

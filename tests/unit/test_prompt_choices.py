@@ -56,7 +56,7 @@ def test_draws_follow_the_weights() -> None:
 
 
 def test_the_seed_decides() -> None:
-    """Fixed for all time: pictures depend on it."""
+    """Fixed for all time: images depend on it."""
     assert [expand("{a|b|c|d|e|f}", seed) for seed in range(8)] == ["c", "e", "e", "e", "f", "e", "c", "a"]
     assert expand("{3$$a|b|c|d|e|f} {g|h}", 2**64 - 1) == "b, c, d h"
 

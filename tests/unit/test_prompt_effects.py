@@ -32,13 +32,13 @@ def paint(engine: Engine, prompt: str, seeds: range = range(5), negative_prompt:
 
 
 def apart(some: Pictures, others: Pictures) -> float:
-    """Mean distance of pictures with equal seeds, in levels of 255."""
+    """Mean distance of images with equal seeds, in levels of 255."""
     pairs = zip(some, others, strict=True)
     return float(np.mean([np.sqrt(np.square(a.astype(float) - b).mean()) for a, b in pairs]))
 
 
 def covered(pictures: Pictures) -> float:
-    """Mean share of the picture that is not background."""
+    """Mean share of the image that is not background."""
     shares: list[float] = []
     for picture in pictures:
         values = picture.astype(float)

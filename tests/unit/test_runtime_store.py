@@ -1,4 +1,4 @@
-"""Pictures are written whole or not at all."""
+"""Images are written whole or not at all."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(full_disk: Path):
         assert caught.value.exit_code == 2
         assert names(full_disk) == ["00001-1.png"]
     assert (full_disk / "00001-1.png").read_bytes() == b"kept"
-    assert save(full_disk).exists(), "the disk has room for a small picture"
+    assert save(full_disk).exists(), "the disk has room for a small image"
 
 
 CALLS = [(os, "fsync"), (Path, "replace"), (Path, "hardlink_to"), (Path, "open")]
@@ -137,7 +137,7 @@ CALLS = [(os, "fsync"), (Path, "replace"), (Path, "hardlink_to"), (Path, "open")
 def test_any_call_may_fail(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, owner: object, name: str, error: int, file: str
 ):
-    """The n-th call fails for n = 1, 2, … until the picture is saved: a typed error, nothing half-written."""
+    """The n-th call fails for n = 1, 2, … until the image is saved: a typed error, nothing half-written."""
     real, kept = getattr(owner, name), tmp_path / "00001-1.png"
     for nth in range(1, 10):
         kept.write_bytes(b"kept")

@@ -1,4 +1,4 @@
-"""Pictures in every format: what is written can be read again, and what cannot be written is one line."""
+"""Images in every format: what is written can be read again, and what cannot be written is one line."""
 
 from __future__ import annotations
 

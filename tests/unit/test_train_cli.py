@@ -46,7 +46,7 @@ def no_extras(monkeypatch: pytest.MonkeyPatch) -> None:
         ("optim.rate=1e-3", {"optim.rate": 1e-3}),
         ("model.widths=[24, 48]", {"model.widths": [24, 48]}),
         ("model.mid_attention=false", {"model.mid_attention": False}),
-        ("data.source=my pictures", {"data.source": "my pictures"}),
+        ("data.source=my images", {"data.source": "my images"}),
         ("data.source='a=b'", {"data.source": "a=b"}),
         ("vae=", {"vae": ""}),
     ],
@@ -113,7 +113,7 @@ def test_a_picture_without_caption_and_a_broken_one_are_named(
     content = (own / "002.png").read_bytes()
     (own / "002.png").write_bytes(content[: len(content) // 2])
     assert run(arguments("vae", tmp_path / "run", str(own), **{"run.workers": 1})) == 2
-    assert "002.png: broken picture" in capsys.readouterr().err
+    assert "002.png: broken image" in capsys.readouterr().err
 
 
 def test_a_place_that_is_no_folder(source: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,4 +1,4 @@
-"""What reaches a training step: which pictures, made by whom, kept where."""
+"""What reaches a training step: which images, made by whom, kept where."""
 
 from __future__ import annotations
 
@@ -146,7 +146,7 @@ class Squares:
     def problem(self) -> Exception:
         match self.error:
             case "file":
-                return BadFile("a.png", "broken picture: replace it")
+                return BadFile("a.png", "broken image: replace it")
             case "name":
                 return UnknownName("sampler", "Eule", ("Euler", "Heun"))
             case "full":
@@ -168,7 +168,7 @@ def test_items_come_in_order_whatever_the_number_of_workers(workers: int) -> Non
 @pytest.mark.parametrize(
     ("error", "kind", "told"),
     [
-        ("file", BadFile, r"^a\.png: broken picture: replace it$"),
+        ("file", BadFile, r"^a\.png: broken image: replace it$"),
         ("name", UnknownName, r"^unknown sampler 'Eule': did you mean Euler or Heun\?$"),
         ("full", StorageFull, "the disk is full"),
         ("other", RuntimeError, r"^making batch 2: ZeroDivisionError: division by zero\nTraceback"),
@@ -261,7 +261,7 @@ def test_damaged_latents_are_made_again(damage: str, pool: Pool) -> None:
 
 
 def test_stale_latents_are_not_used(pool: Pool, parts: dict[str, str], pictures: Path, tmp_path: Path) -> None:
-    """Another picture, caption, scale, seed, encoder: another folder. Another decoder: the same."""
+    """Another image, caption, scale, seed, encoder: another folder. Another decoder: the same."""
     from atelier.train.parts import part_weights, write_part
 
     own = Path(shutil.copytree(pictures, tmp_path / "own"))
@@ -296,7 +296,7 @@ def test_a_full_disk_leaves_no_half_file(pool: Pool, monkeypatch: pytest.MonkeyP
 
 
 def test_latents_that_are_not_finite_are_refused(pool: Pool) -> None:
-    with pytest.raises(NotFinite, match="its latents of pictures 0 to 7 are not finite"):
+    with pytest.raises(NotFinite, match="its latents of images 0 to 7 are not finite"):
         replace(pool, scale=float("inf")).rows([0])
     assert files(pool) == {}
 
@@ -312,7 +312,7 @@ def test_making_latents_leaves_the_number_of_threads(pool: Pool) -> None:
 
 
 def test_where_another_worker_is_at_it_the_next_part_is_made(pool: Pool) -> None:
-    """So that several workers never encode the same pictures."""
+    """So that several workers never encode the same images."""
     pool.folder.mkdir(parents=True)
     with latents.claim(pool.path(0)) as mine:
         assert mine
@@ -328,7 +328,7 @@ def test_where_another_worker_is_at_it_the_next_part_is_made(pool: Pool) -> None
 def test_the_trace_is_the_same_whatever_the_number_of_workers(
     workers: int, parts: dict[str, str], pictures: Path, tmp_path: Path
 ) -> None:
-    """Latents, tokens and pictures of six steps, made by workers in an empty cache, against those made here."""
+    """Latents, tokens and images of six steps, made by workers in an empty cache, against those made here."""
     plain = make_pool(parts, pictures, tmp_path / "0")
     pooled = make_pool(parts, pictures, tmp_path / str(workers))
     order = Order(22, 4, 0)

@@ -39,7 +39,7 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def source(pictures: Path) -> str:
-    """Emoji scenes, whose workers start fastest; pictures drawn here where the font is not installed."""
+    """Emoji scenes, whose workers start fastest; images drawn here where the font is not installed."""
     try:
         art.font_path()
     except BadInput:

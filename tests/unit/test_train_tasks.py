@@ -281,7 +281,7 @@ def test_psnr_and_gradients_are_their_closed_forms() -> None:
 
 
 def test_a_flat_picture_keeps_its_colour_at_the_start(source: str) -> None:
-    """What `initialise` is for: latents of flat pictures are a linear function of their colour."""
+    """What `initialise` is for: latents of flat images are a linear function of their colour."""
     vae = vae_task(source).vae.eval()
     levels = torch.linspace(-1, 1, 5)
     with torch.no_grad():

@@ -81,7 +81,7 @@ BAD: dict[str, tuple[bytes, str]] = {
     "half a character": (build(b'{"\\ud800":%b}' % json.dumps(entry()).encode(), FOUR), "control characters"),
     "zip": (b"PK\x03\x04" + b"\0" * 60, "a zip archive, probably a pickled .ckpt"),
     "pickle": (b"\x80\x02}q\x00X\x05\x00\x00\x00helloq\x01K\x01s.", "a Python pickle"),
-    "picture": (b"\x89PNG\r\n\x1a\n" + b"\0" * 60, "a picture"),
+    "picture": (b"\x89PNG\r\n\x1a\n" + b"\0" * 60, "an image"),
     "lfs pointer": (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "git-lfs pointer"),
     "web page": (b"<!DOCTYPE html><html><body>Not found</body></html>", "a web page"),
     "GGUF": (b"GGUF\x03\0\0\0" + b"\0" * 60, "a GGUF file"),

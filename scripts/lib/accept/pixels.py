@@ -4,12 +4,12 @@
     scripts/accept pixels compare FILE
 
 The requests are those of `pixels.toml`: infotexts, and options of the command line where an infotext has no key. They
-are painted through the command line only, so that a recording outlives changes of names in Python; with the model of
+are generated through the command line only, so that a recording outlives changes of names in Python; with the model of
 --model (else the embedded one) and a small random one; on the CPU, in fp32, with one thread.
 
 FILE is JSON: the requests, and of each image its size, the SHA-256 of its RGB values and its infotext. The images
-themselves lie beside it, in a folder of the same name. `compare` paints the requests of FILE again, whatever the table
-says by then; an image that differs is kept beside the recorded one as `…-now.png`. Both runs need the same machine and
+themselves lie beside it, in a folder of the same name. `compare` generates the requests of FILE again, whatever the
+table says by then; an image that differs is kept beside the recorded one as `…-now.png`. Both runs need the same machine and
 the same libraries.
 
 Exit code 0: recorded, or all equal; 1: something differs, or a request failed; 2: the arguments cannot be used.
@@ -43,7 +43,7 @@ NOW = "-now.png"
 
 
 class Failed(Exception):
-    """Something that cannot be used or painted, in one line."""
+    """Something that cannot be used or generated, in one line."""
 
 
 @dataclass(frozen=True)
@@ -185,7 +185,7 @@ def paint_all(table: Table, model: str | None) -> Iterator[tuple[Request, list[M
 
 
 def record(path: Path, model: str | None) -> str:
-    """Paints the table and writes the recording; returns what was done.
+    """Generates the table and writes the recording; returns what was done.
 
     Raises Failed where a request fails, where two images are equal (then one of them shows nothing), or where a sampler
     or a schedule is missing.
@@ -226,8 +226,8 @@ def _keep(path: Path, images: Mapping[str, Made]) -> None:
 
 
 def compare(path: Path) -> list[str]:
-    """Paints the requests of a recording again; returns what differs, a line each. Raises Failed for a file that is no
-    recording."""
+    """Generates the requests of a recording again; returns what differs, a line each. Raises Failed for a file that is
+    no recording."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
         table = _table(found["requests"], found["styles"], found["wildcards"])
@@ -310,7 +310,7 @@ def _write(path: Path, content: object) -> None:
 def _arguments(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="scripts/accept pixels", description=(__doc__ or "").partition("\n")[0])
     commands = parser.add_subparsers(dest="command", required=True)
-    for name, help_ in (("record", "paint the requests, write FILE"), ("compare", "paint those of FILE again")):
+    for name, help_ in (("record", "generate the requests, write FILE"), ("compare", "generate those of FILE again")):
         command = commands.add_parser(name, help=help_)
         command.add_argument("file", type=Path, metavar="FILE")
         if name == "record":
@@ -332,7 +332,7 @@ def main(arguments: Sequence[str]) -> int:
     import atelier
 
     asked = _arguments(arguments)
-    print(f"accept pixels: painting with the code in {Path(atelier.__file__).parent}", file=sys.stderr)
+    print(f"accept pixels: generating with the code in {Path(atelier.__file__).parent}", file=sys.stderr)
     torch.set_num_threads(1)
     try:
         if asked.command == "record":

@@ -34,18 +34,18 @@ def preview(
     seed: Annotated[
         int, typer.Option(min=0, help="Which endless sequence of scenes, or which part of a folder is held out.")
     ] = 0,
-    count: Annotated[int, typer.Option(min=1, max=600, help="How many pictures.")] = 24,
-    size: Annotated[int, typer.Option(min=16, max=1024, help="Width and height of a picture in pixels.")] = 64,
+    count: Annotated[int, typer.Option(min=1, max=600, help="How many images.")] = 24,
+    size: Annotated[int, typer.Option(min=16, max=1024, help="Width and height of an image in pixels.")] = 64,
     output: Annotated[Path, typer.Option(help="Where the sheet is written (PNG).")] = Path("outputs/data-preview.png"),
     folder: Annotated[
-        Path | None, typer.Option("--data", help="A folder of pictures with .txt captions instead of the scenes.")
+        Path | None, typer.Option("--data", help="A folder of images with .txt captions instead of the scenes.")
     ] = None,
     *,
     held_out: Annotated[
         bool, typer.Option("--held-out", help="What training never shows: other scenes, or a tenth of the folder.")
     ] = False,
 ) -> None:
-    """Write a sheet of training pictures with their captions."""
+    """Write a sheet of training images with their captions."""
     from atelier.train.recipe import EMOJI, Data
     from atelier.train.sources import dataset as opened
 

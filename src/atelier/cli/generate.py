@@ -81,12 +81,12 @@ def run(
 
     if original is None and (verify or "prompt" not in fields):
         raise BadInput(
-            "--verify needs --from PICTURE" if verify else 'nothing to paint: atelier generate "a red apple"'
+            "--verify needs --from PICTURE" if verify else 'nothing to generate: atelier generate "a red apple"'
         )
     seen = None if original is None else repaint.Original.read(original)
     request = _request({**_changes(change or ()), **fields}, seen)
     if verify and request.batch_size * request.batch_count != 1:
-        raise BadInput(f"--verify compares one picture, and {request.batch_size * request.batch_count} are asked for")
+        raise BadInput(f"--verify compares one image, and {request.batch_size * request.batch_count} are asked for")
     display = progress.display(preview=preview)
     notes = () if seen is None else seen.notes()
     with closing(_events(request, styles_file, wildcards, notes, shows=display.draw is not None)) as events:

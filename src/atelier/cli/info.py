@@ -19,12 +19,12 @@ app = typer.Typer()
 @app.command()
 def info(
     picture: Annotated[
-        Path | None, typer.Argument(help="A picture by this or another program, or its infotext in a .txt file.")
+        Path | None, typer.Argument(help="An image by this or another program, or its infotext in a .txt file.")
     ] = None,
     *,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Show how a picture was made, or, without one, this installation."""
+    """Show how an image was made, or, without one, this installation."""
     import json
 
     from atelier.cli.repaint import Original

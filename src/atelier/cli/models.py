@@ -136,7 +136,7 @@ def _others(path: Path) -> list[str]:
 
 
 def _check_whole(checkpoint: Checkpoint) -> None:
-    """Builds the networks without reading their tensors: what could not be painted with is not written either."""
+    """Builds the networks without reading their tensors: what could not be generated with is not written either."""
     for part in checkpoint.family.parts:
         if checkpoint.has(part):
             checkpoint.load(part)

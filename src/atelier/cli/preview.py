@@ -1,4 +1,4 @@
-"""Pictures in a terminal: kitty's and iTerm2's protocols, and coloured half blocks where there is neither.
+"""Images in a terminal: kitty's and iTerm2's protocols, and coloured half blocks where there is neither.
 
 Sources: https://sw.kovidgoyal.net/kitty/graphics-protocol/, https://iterm2.com/documentation-images.html
 """
@@ -14,14 +14,14 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 Draw = Callable[["Image", int, int], str]
-"""(picture, columns, rows) -> what to write so that it appears at the cursor and below; the cursor's row may change."""
+"""(image, columns, rows) -> what to write so that it appears at the cursor and below; the cursor's row may change."""
 
 KITTY_CHUNK = 4096
 IMAGE_ID = 7
 
 
 def native(environment: Mapping[str, str]) -> Draw | None:
-    """How this terminal draws pictures; None if it has no way that its environment tells of."""
+    """How this terminal draws images; None if it has no way that its environment tells of."""
     if environment.get("TMUX") or environment.get("STY"):
         return None
     program, term = environment.get("TERM_PROGRAM", ""), environment.get("TERM", "")
@@ -33,7 +33,7 @@ def native(environment: Mapping[str, str]) -> Draw | None:
 
 
 def kitty(image: Image, columns: int, rows: int) -> str:
-    """The picture under one fixed id, so that each replaces the one before; the terminal answers nothing."""
+    """The image under one fixed id, so that each replaces the one before; the terminal answers nothing."""
     data = base64.standard_b64encode(_png(image)).decode()
     chunks = [data[i : i + KITTY_CHUNK] for i in range(0, len(data), KITTY_CHUNK)]
     first = f"a=T,f=100,i={IMAGE_ID},p=1,q=2,C=1,c={columns},r={rows},"
@@ -43,7 +43,7 @@ def kitty(image: Image, columns: int, rows: int) -> str:
 
 
 def iterm2(image: Image, columns: int, rows: int) -> str:
-    """The picture as an inline file, scaled to the cells."""
+    """The image as an inline file, scaled to the cells."""
     png = _png(image)
     data = base64.standard_b64encode(png).decode()
     size = f"size={len(png)};width={columns};height={rows}"

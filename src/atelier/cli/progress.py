@@ -1,4 +1,4 @@
-"""What a run looks like in a terminal: one line with rate and time left, and the growing picture above it."""
+"""What a run looks like in a terminal: one line with rate and time left, and the growing image above it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ ROWS = 16
 
 
 def display(*, preview: bool | None) -> Display:
-    """A display on stderr. preview: None shows pictures where the terminal has its own way to; True elsewhere draws
+    """A display on stderr. preview: None shows images where the terminal has its own way to; True elsewhere draws
     with half blocks, and raises BadInput where there is no 24-bit colour."""
     console = Console(stderr=True)
     if preview is False or not console.is_terminal:
@@ -40,13 +40,13 @@ def display(*, preview: bool | None) -> Display:
 
 @dataclass(frozen=True, slots=True)
 class Display:
-    """Shows events in `console`; the bar and the pictures only where that is a terminal."""
+    """Shows events in `console`; the bar and the images only where that is a terminal."""
 
     console: Console
     draw: terminal.Draw | None
 
     def follow(self, events: Iterable[Event]) -> list[ImageReady]:
-        """Shows what happens, then prints to stdout where the pictures lie; returns them. Raises Failed's error."""
+        """Shows what happens, then prints to stdout where the images lie; returns them. Raises Failed's error."""
         saved: list[Path] = []
         painted: list[ImageReady] = []
         try:
@@ -128,16 +128,16 @@ class _View:
                 pass
 
     def _doing(self, picture: int) -> str:
-        return "painting" if self.pictures == 1 else f"painting {picture + 1} of {self.pictures}"
+        return "painting" if self.pictures == 1 else f"generating {picture + 1} of {self.pictures}"
 
 
 def _counted(pictures: int) -> str:
-    return "1 picture" if pictures == 1 else f"{pictures} pictures"
+    return "1 image" if pictures == 1 else f"{pictures} images"
 
 
 @dataclass(slots=True)
 class _Frame:
-    """A place of fixed size above the bar, made when the first picture comes, where each replaces the one before."""
+    """A place of fixed size above the bar, made when the first image comes, where each replaces the one before."""
 
     console: Console
     draw: terminal.Draw | None
@@ -155,6 +155,6 @@ class _Frame:
 
 
 def fitted(aspect: float, columns: int, rows: int) -> tuple[int, int]:
-    """The largest (columns, rows) within those and ROWS for a picture of that width / height; cells are 1:2."""
+    """The largest (columns, rows) within those and ROWS for an image of that width / height; cells are 1:2."""
     high = max(1, min(rows, ROWS, int(columns / (2 * aspect))))
     return max(1, min(columns, round(2 * aspect * high))), high

@@ -7,7 +7,7 @@ had in any order, and 20 and 40 steps follow the same path. Over (sigma, next si
 
 `portable` streams take intervals that are the octaves of sigma, halved ten times: no range needs to be known, and a
 point costs eleven draws. `cpu` and `nv` follow torchsde's BrownianTree over the range of the schedule, draw by draw,
-because A1111 and ComfyUI paint with it.
+because A1111 and ComfyUI generate with it.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from atelier.diffusion.types import NoiseSource
 
 Values = NDArray[np.float64]
 Draw = Callable[[int, int], Values]
-"""(depth, index) of an interval in its tree -> unit normals of one picture."""
+"""(depth, index) of an interval in its tree -> unit normals of one image."""
 
 _TREE = 1
 _DEPTH = 10
@@ -38,7 +38,7 @@ _DIGITS = 6
 
 
 class Path(Protocol):
-    """One picture's path, and the grid its times are rounded to."""
+    """One image's path, and the grid its times are rounded to."""
 
     def snap(self, sigma: float, /) -> float: ...
 
@@ -46,7 +46,7 @@ class Path(Protocol):
 
 
 def brownian(seeds: Sequence[int], like: Tensor, low: float, high: float, source: str = "portable") -> NoiseSource:
-    """A source of unit noise for latents like `like` (B, C, h, w): one path per picture, keyed by its seed.
+    """A source of unit noise for latents like `like` (B, C, h, w): one path per image, keyed by its seed.
 
     `low` and `high` are the smallest positive and the largest sigma of the whole schedule. Queries with equal (or all
     but equal) ends have no increment to show and get zeros from `cpu` and `nv`, fresh noise from `portable`.

@@ -1,6 +1,6 @@
-"""What the first noise of a picture is made of: seed, variation, resize; and the stream that goes on after it.
+"""What the first noise of an image is made of: seed, variation, resize; and the stream that goes on after it.
 
-The rules are A1111's (modules/rng.py of version 1.10), so that its pictures come out again.
+The rules are A1111's (modules/rng.py of version 1.10), so that its images come out again.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ _ALIKE = 0.9995
 
 @dataclass(frozen=True, slots=True)
 class Seed:
-    """One picture's seed and how it is varied.
+    """One image's seed and how it is varied.
 
     strength: 0 to 1, from the seed's noise to the subseed's. resized_from: (height, width) in latent cells of the
-    picture whose layout is to be kept. delta: added to the seed for all noise after the first (A1111's ENSD).
+    image whose layout is to be kept. delta: added to the seed for all noise after the first (A1111's ENSD).
     """
 
     seed: int
@@ -40,7 +40,7 @@ class Seed:
 
 
 def first_noise(seed: Seed, shape: Sequence[int], source: str = DEFAULT_SOURCE) -> tuple[Tensor, Stream]:
-    """A picture's first noise, float32 (C, h, w) on the CPU, and its stream for what follows.
+    """An image's first noise, float32 (C, h, w) on the CPU, and its stream for what follows.
 
     The stream goes on from there; with a delta it is a new one, of seed + delta.
     """
@@ -57,7 +57,7 @@ def first_noise(seed: Seed, shape: Sequence[int], source: str = DEFAULT_SOURCE) 
 def first_noises(
     seeds: Sequence[Seed], shape: Sequence[int], source: str = DEFAULT_SOURCE
 ) -> tuple[Tensor, tuple[Stream, ...]]:
-    """The same for a batch: noise (B, C, h, w) and a stream per picture."""
+    """The same for a batch: noise (B, C, h, w) and a stream per image."""
     noises, streams = zip(*(first_noise(seed, shape, source) for seed in seeds), strict=True)
     return torch.stack(noises), streams
 

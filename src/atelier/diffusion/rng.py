@@ -1,6 +1,6 @@
-"""Streams of noise: one per picture, so that neither batch size nor device ever changes a picture.
+"""Streams of noise: one per image, so that neither batch size nor device ever changes an image.
 
-A stream hands out unit normals, float32, on the CPU, in the exact shape of one picture's latent; they are moved to the
+A stream hands out unit normals, float32, on the CPU, in the exact shape of one image's latent; they are moved to the
 device afterwards. Three sources:
 
 portable  Philox keyed by the seed, counter (element, draw); the same bits on every machine (see `philox`). The default.
@@ -27,7 +27,7 @@ _SEQUENCE = 0  # the third word of the counter says what a draw is for; `brownia
 
 
 class Stream(Protocol):
-    """One picture's noise, in order."""
+    """One image's noise, in order."""
 
     def normal(self, shape: Sequence[int], /) -> Tensor:
         """The next draw: unit normals of this shape, float32, on the CPU."""
@@ -84,24 +84,24 @@ def source_named(name: str) -> str:
 
 
 def stream(seed: int, source: str = DEFAULT_SOURCE) -> Stream:
-    """The stream of one picture. Raises BadInput for a seed outside -2^63 to 2^64 - 1, UnknownName for a source."""
+    """The stream of one image. Raises BadInput for a seed outside -2^63 to 2^64 - 1, UnknownName for a source."""
     if not -(2**63) <= seed < 2**64:
         raise BadInput(f"seed {seed} is out of range: use -2^63 to 2^64 - 1")
     return SOURCES[source_named(source)](seed)
 
 
 def streams(seeds: Sequence[int], source: str = DEFAULT_SOURCE) -> tuple[Stream, ...]:
-    """One stream per picture of a batch."""
+    """One stream per image of a batch."""
     return tuple(stream(seed, source) for seed in seeds)
 
 
 def draw(of: Sequence[Stream], shape: Sequence[int]) -> Tensor:
-    """The next draw of every picture, stacked: float32 (B, *shape) on the CPU; `shape` is one picture's."""
+    """The next draw of every image, stacked: float32 (B, *shape) on the CPU; `shape` is one image's."""
     return torch.stack([s.normal(shape) for s in of])
 
 
 def fresh(of: Sequence[Stream], like: Tensor) -> NoiseSource:
-    """A source that takes each picture's next draw, whatever the levels; for latents like `like` (B, C, h, w)."""
+    """A source that takes each image's next draw, whatever the levels; for latents like `like` (B, C, h, w)."""
 
     def noise(_sigma: Tensor, _following: Tensor) -> Tensor:
         return draw(of, like.shape[1:]).to(like)

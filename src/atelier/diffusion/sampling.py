@@ -77,7 +77,7 @@ class SamplerSpec:
     discards: the next-to-last sigma is left out. ensd: A1111's eta noise seed delta applies.
     start: "sigma" = noise * sigma, "unit" = noise * sqrt(1 + sigma^2), as samplers that count in timesteps begin.
     unguided: reads Prediction.unguided. cfg: factor on the CFG scale. flow: its formulas hold on a flow path as well.
-    alone: the pictures of a batch would influence each other's steps; to be run one picture at a time.
+    alone: the images of a batch would influence each other's steps; to be run one image at a time.
     own: its options where nobody says others.
     own_levels: it chooses its levels itself, between the ends of its own schedule; another one would be for nothing.
     """
@@ -101,7 +101,7 @@ class SamplerSpec:
     own: Options = DEFAULTS
 
     def begin(self, noise: Tensor, sigma: float, *, unit: bool = False) -> Tensor:
-        """The latent a sampler starts from when there is no picture yet: unit noise at level `sigma`.
+        """The latent a sampler starts from when there is no image yet: unit noise at level `sigma`.
 
         unit: start every sampler as those that count in timesteps (A1111's "SGM noise multiplier"; ComfyUI does).
         """

@@ -139,7 +139,7 @@ class ClipText(nn.Module):
 
 
 class ClipVision(nn.Module):
-    """Pictures to patches to states and, with a projection, an embedding; a class token goes first."""
+    """Images to patches to states and, with a projection, an embedding; a class token goes first."""
 
     def __init__(self, spec: VisionSpec) -> None:
         super().__init__()

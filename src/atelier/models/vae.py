@@ -1,4 +1,4 @@
-"""The KL autoencoder between pictures and latents (Rombach 2022, section 3.1; CompVis' AutoencoderKL)."""
+"""The KL autoencoder between images and latents (Rombach 2022, section 3.1; CompVis' AutoencoderKL)."""
 
 from __future__ import annotations
 
@@ -142,7 +142,7 @@ class Decoder(nn.Module):
 
 
 class AutoencoderKL(nn.Module):
-    """Pictures in [-1, 1] to a Gaussian over latents and back. The latent scale is not applied here."""
+    """Images in [-1, 1] to a Gaussian over latents and back. The latent scale is not applied here."""
 
     def __init__(self, spec: VaeSpec) -> None:
         super().__init__()
@@ -161,5 +161,5 @@ class AutoencoderKL(nn.Module):
         return Gaussian(mean, logvar.clamp(-30.0, 20.0))
 
     def decode(self, latent: Float[Tensor, "b c h w"]) -> Float[Tensor, "b 3 H W"]:
-        """The picture in about [-1, 1], not clamped."""
+        """The image in about [-1, 1], not clamped."""
         return self.decoder(latent if self.post_quant_conv is None else self.post_quant_conv(latent))

@@ -1,1 +1,1 @@
-"""From a resolved request to pictures: stages, planned without side effects, then run as a stream of events."""
+"""From a resolved request to images: stages, planned without side effects, then run as a stream of events."""

@@ -29,7 +29,7 @@ class Warned:
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """pictures: how many are painted; steps: sampler steps in all."""
+    """images: how many are generated; steps: sampler steps in all."""
 
     pictures: int
     steps: int
@@ -45,7 +45,7 @@ class Loading:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """done of total sampler steps are behind; `picture` (0-based) is the first of those being painted."""
+    """done of total sampler steps are behind; `image` (0-based) is the first of those being generated."""
 
     done: int
     total: int
@@ -54,7 +54,7 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """What picture `picture` (0-based) looks like so far; small, and not exact."""
+    """What image `image` (0-based) looks like so far; small, and not exact."""
 
     picture: int
     image: Image
@@ -62,7 +62,7 @@ class Preview:
 
 @dataclass(frozen=True, slots=True)
 class ImageReady:
-    """A finished picture and the text that makes it again."""
+    """A finished image and the text that makes it again."""
 
     picture: int
     seed: int
@@ -72,7 +72,7 @@ class ImageReady:
 
 @dataclass(frozen=True, slots=True)
 class Saved:
-    """Picture `picture` lies complete at `path`."""
+    """Image `image` lies complete at `path`."""
 
     picture: int
     path: Path

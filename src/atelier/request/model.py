@@ -63,7 +63,7 @@ class Request(Group):
 
 @dataclass(frozen=True, slots=True)
 class Provenance:
-    """Who paints: the release of Atelier, the dtype and the device of the network, the libraries that compute."""
+    """Who generates: the release of Atelier, the dtype and the device of the network, the libraries that compute."""
 
     version: str
     dtype: str

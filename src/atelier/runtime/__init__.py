@@ -1,1 +1,1 @@
-"""The machine: which device computes, what lies on disk, what is in memory, where pictures go."""
+"""The machine: which device computes, what lies on disk, what is in memory, where images go."""

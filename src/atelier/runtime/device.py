@@ -15,7 +15,7 @@ AUTO = "auto"
 KINDS = ("cpu", "cuda", "mps")
 BF16_FLAGS = frozenset({"avx512_bf16", "amx_bf16", "bf16"})
 SMALL_NET = 50_000_000
-"""Networks of fewer parameters run in fp32: their time goes into overhead, and every CPU paints the same picture."""
+"""Networks of fewer parameters run in fp32: their time goes into overhead, and every CPU generates the same image."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,8 +23,8 @@ class Device:
     """Where and how networks run.
 
     dtype: of the U-Net and the text encoder; vae_dtype: of the autoencoder, whose activations leave fp16's range in
-    many published files; max_batch: pictures per network call (one on the CPU, where a larger batch is no faster and
-    would change the last bits of a picture; None: a whole batch); small_dtype: of small networks, if they differ.
+    many published files; max_batch: images per network call (one on the CPU, where a larger batch is no faster and
+    would change the last bits of an image; None: a whole batch); small_dtype: of small networks, if they differ.
     """
 
     torch_device: torch.device

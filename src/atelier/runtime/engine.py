@@ -1,4 +1,4 @@
-"""Painting requests on this machine."""
+"""Generating requests on this machine."""
 
 from __future__ import annotations
 
@@ -41,14 +41,14 @@ HASH_DIGITS = 10
 
 @dataclass(frozen=True, slots=True)
 class GeneratedImage:
-    """A painted picture: a PIL image, the seed that makes it again, and A1111's text of parameters."""
+    """A generated image: a PIL image, the seed that makes it again, and A1111's text of parameters."""
 
     image: Image
     seed: int
     infotext: str
 
     def save(self, path: str | os.PathLike[str]) -> Path:
-        """Writes the picture with its infotext: to a file, or as a PNG under a numbered name into a folder.
+        """Writes the image with its infotext: to a file, or as a PNG under a numbered name into a folder.
 
         A file is a PNG, JPEG, WebP (lossless) or AVIF by its suffix. Returns where it lies. Raises BadFile,
         StorageFull or BadInput, leaving nothing half-written.
@@ -59,7 +59,7 @@ class GeneratedImage:
 
 
 class Engine:
-    """Paints with the models of one library on one device.
+    """Generates with the models of one library on one device.
 
     hashes: remembers what files hash to. version: of Atelier, for the infotexts. budget: bytes of networks that stay in
     memory between requests. words: where styles and wildcards are. families: those of the models, None = all there are.
@@ -79,7 +79,7 @@ class Engine:
     ) -> None:
         self.device, self.library, self.words = device, library, words or Words()
         self._hashes, self._version = hashes, version
-        self.resources = LocalResources(device, budget, families)
+        self.resources = LocalResources(device, budget, families, hashes)
 
     def resolve(self, request: Request, warn: Warn = silent) -> Resolved:
         """Leaves nothing of a request open. Raises BadInput for what cannot be generated, before any work is done."""
@@ -107,7 +107,7 @@ class Engine:
         found = self._find(request, warn)
         model = self.resources.open(found.path)
         _check_paints_from_text(model)
-        reference = self.resources.refer(found.name, model, self._hashes)
+        reference = self.resources.refer(found.name, model)
         _check_hash(request, reference, warn)
         styled = self.words.styled(request.prompt, request.negative_prompt, request.prompting.styles)
         prompt, negative_prompt = map(without_comments, styled)
@@ -120,13 +120,13 @@ class Engine:
         check_suits(resolved, model)
         check_networks(request, resolved, warn)
         if request.steps not in {None, resolved.sampling.steps}:
-            warn(f"{request.steps} steps are not what is painted: the list of sigmas has {resolved.sampling.steps}")
+            warn(f"{request.steps} steps are not what is generated: the list of sigmas has {resolved.sampling.steps}")
         for folder in resolved.output.folders:  # last, since it makes folders, and a bad request must leave nothing
             Destination.of(folder).prepare()
         return resolved, method
 
     def generate(self, request: Request) -> list[GeneratedImage]:
-        """Paints a request. Raises AtelierError."""
+        """Generates a request. Raises AtelierError."""
         pictures: list[GeneratedImage] = []
         with closing(self.events(request)) as events:
             for event in events:
@@ -149,7 +149,7 @@ class Engine:
                 return found
             if not request.prompting.lenient:
                 raise
-            warn(f"{error}; painted with the model {EMBEDDED!r}")
+            warn(f"{error}; generated with the model {EMBEDDED!r}")
             return self.library.find()
 
     def _hashed(self, request: Request) -> Model | None:
@@ -181,7 +181,7 @@ def _check_lengths(request: Request) -> None:
 def _without_effect(request: Request) -> list[str]:
     """What a request may say and nothing does yet."""
     asked = sorted(name for name in given(request) if name.startswith("hires_") or name == "denoising_strength")
-    return [f"{', '.join(asked)}: there is no second pass yet, only the first is painted"] if asked else []
+    return [f"{', '.join(asked)}: there is no second pass yet, only the first is generated"] if asked else []
 
 
 def _unread(request: Request, method: Method) -> list[str]:
@@ -195,13 +195,13 @@ def _check_hash(request: Request, model: ModelRef, warn: Warn) -> None:
     wanted = (request.model_hash or "").lower()
     comparable = len(wanted) >= HASH_DIGITS or request.model is None
     if wanted and comparable and not model.sha256.startswith(wanted):
-        warn(f"the model with the hash {wanted} is not what paints: {model.name!r} has {model.sha256[:HASH_DIGITS]}")
+        warn(f"the model with the hash {wanted} is not what generates: {model.name!r} has {model.sha256[:HASH_DIGITS]}")
 
 
 def _check_paints_from_text(model: Checkpoint) -> None:
     expected, given = model.ends.in_channels, model.latent.channels
     if expected != given:
         raise BadInput(
-            f"{model.path}: expects {expected} channels where a latent has {given} (it works on a given picture): "
-            "choose a model that paints from text alone"
+            f"{model.path}: expects {expected} channels where a latent has {given} (it works on a given image): "
+            "choose a model that generates from text alone"
         )

@@ -99,8 +99,8 @@ def check_networks(request: Request, resolved: Resolved, warn: Warn) -> None:
 def _refuse(network: Network, warn: Warn | None) -> None:
     name = f"{network.type} {network.name!r}"
     if warn is None:
-        raise BadInput(f"prompt: {name} is not there: take {network} out, or paint without it with --lenient")
-    warn(f"{name} is not there: painted without it")
+        raise BadInput(f"prompt: {name} is not there: take {network} out, or generate without it with --lenient")
+    warn(f"{name} is not there: generated without it")
 
 
 def _discards(spec: SamplerSpec, schedule: ScheduleSpec) -> bool:

@@ -1,4 +1,4 @@
-"""What a run needs, on this machine: parts of models in memory, pictures to disk."""
+"""What a run needs, on this machine: parts of models in memory, images to disk."""
 
 from __future__ import annotations
 
@@ -38,12 +38,15 @@ class LocalResources:
     """Implements `pipeline.resources.Resources` on this machine. Threads may share one.
 
     budget: bytes of networks that stay in memory between runs; 0: each leaves as soon as a run has no more use for it.
-    families: those of the models that are opened, None = all there are.
+    families: those of the models that are opened, None = all there are. hashes: remembers what files hash to.
     """
 
-    def __init__(self, device: Device, budget: int, families: Iterable[Family] | None = None) -> None:
+    def __init__(
+        self, device: Device, budget: int, families: Iterable[Family] | None = None, hashes: HashCache | None = None
+    ) -> None:
         self._device, self.cache = device, ModelCache(budget)
         self._families = None if families is None else tuple(families)
+        self._hashes = hashes or HashCache()
         self._lock = threading.Lock()
         self._opened: dict[Path, tuple[Stamp, Checkpoint]] = {}
         self._checkpoints: dict[ModelRef, Checkpoint] = {}
@@ -53,10 +56,19 @@ class LocalResources:
         return self._device.torch_device
 
     def checkpoint(self, model: ModelRef) -> Checkpoint:
-        """What `refer` named so. Raises BadFile."""
+        """What `refer` named so, or what lies at its path now. Raises BadFile, also where that has other weights."""
         with self._lock:
             known = self._checkpoints.get(model)
-        return known or self.open(Path(model.path))
+        if known is not None:
+            return known
+        found = self.open(Path(model.path))
+        if found.sha256(self._hashes) != model.sha256:
+            raise BadFile(
+                model.path, f"no longer holds the weights {model.sha256[:10]} that were asked for: resolve again"
+            )
+        with self._lock:
+            self._checkpoints[model] = found
+        return found
 
     def open(self, path: Path) -> Checkpoint:
         """The headers of the model at `path`, read again where a file of it has changed. Raises BadFile."""
@@ -70,9 +82,9 @@ class LocalResources:
             self._opened[path] = stamp, opened
         return opened
 
-    def refer(self, name: str, model: Checkpoint, hashes: HashCache) -> ModelRef:
+    def refer(self, name: str, model: Checkpoint) -> ModelRef:
         """Names the model by its weights, so that a run has the same ones to its end. Raises BadFile."""
-        reference = ModelRef(name=name, path=str(model.path), sha256=model.sha256(hashes))
+        reference = ModelRef(name=name, path=str(model.path), sha256=model.sha256(self._hashes))
         with self._lock:
             self._checkpoints[reference] = model
         return reference

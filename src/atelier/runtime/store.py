@@ -1,4 +1,4 @@
-"""Where pictures go: whole or not at all, each under a name of its own, with the text that made it inside."""
+"""Where images go: whole or not at all, each under a name of its own, with the text that made it inside."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SUFFIX = ".png"
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """A way to write pictures. options: what Pillow's `save` is given. side, text: the largest side in pixels and the
+    """A way to write images. options: what Pillow's `save` is given. side, text: the largest side in pixels and the
     longest text in UTF-16 units that its files hold, None = no limit worth naming. alpha: it holds transparency."""
 
     name: str
@@ -42,7 +42,7 @@ FORMATS: Mapping[str, Format] = MappingProxyType(
     {".png": _PNG, ".jpg": _JPEG, ".jpeg": _JPEG, ".webp": _WEBP, ".avif": _AVIF}
 )
 """By suffix. WebP is lossless: its lossy form always halves the resolution of colours, and lossless it is still smaller
-than PNG, so that pictures can be compared to the pixel. JPEG and AVIF keep colours at full resolution (4:4:4), since
+than PNG, so that images can be compared to the pixel. JPEG and AVIF keep colours at full resolution (4:4:4), since
 edges of saturated colours are what subsampling spoils first; AVIF's speed 8 of 10 halves the time of the default."""
 
 OTHER_FORMATS = frozenset({".gif", ".bmp", ".tif", ".tiff", ".jxl", ".jp2", ".heic", ".ico", ".tga", ".ppm"})
@@ -51,11 +51,11 @@ NUMBERED = re.compile(r"(\d{5,})\b.*\.(?:png|jpe?g|webp|avif)", re.IGNORECASE)
 
 @dataclass(frozen=True, slots=True)
 class Destination:
-    """Where the pictures of one request go.
+    """Where the images of one request go.
 
     A folder takes numbered names (00001-SEED.png, counting on from what is there, never replacing a file). A file name
-    takes the picture, replacing what stood there; several pictures are numbered before the suffix (cat-1.png, …).
-    suffix: a key of FORMATS, which says how pictures are written.
+    takes the image, replacing what stood there; several images are numbered before the suffix (cat-1.png, …).
+    suffix: a key of FORMATS, which says how images are written.
     """
 
     folder: Path
@@ -66,7 +66,7 @@ class Destination:
     def of(cls, output: str, suffix: str = SUFFIX) -> Destination:
         """A name that ends in .png, .jpg, .jpeg, .webp or .avif is a file of that format, any other a folder.
 
-        suffix: how the pictures of a folder are written. Raises BadInput for other picture formats, and for one that
+        suffix: how the images of a folder are written. Raises BadInput for other image formats, and for one that
         this Pillow cannot write, BadFile for a name that the system refuses.
         """
         path = Path(output).expanduser()
@@ -74,7 +74,7 @@ class Destination:
             return cls(path, None, _known(suffix))
         ending = path.suffix.lower()
         if ending in OTHER_FORMATS:
-            raise BadInput(f"{output}: pictures are written as PNG, JPEG, WebP or AVIF: use {path.with_suffix(SUFFIX)}")
+            raise BadInput(f"{output}: images are written as PNG, JPEG, WebP or AVIF: use {path.with_suffix(SUFFIX)}")
         return cls(path.parent, path.name, _known(ending)) if ending in FORMATS else cls(path, None, _known(suffix))
 
     def prepare(self) -> None:
@@ -84,7 +84,7 @@ class Destination:
             sweep(self.folder)
         except OSError as error:
             raise BadFile(
-                self.folder, f"cannot be used for pictures ({error.strerror}): choose another folder"
+                self.folder, f"cannot be used for images ({error.strerror}): choose another folder"
             ) from error
         probe = self.folder / f".tmp-{os.urandom(16).hex()}"
         try:
@@ -134,17 +134,17 @@ def read_image(path: Path) -> Image:
 
 
 def write_png(path: Path, image: Image) -> None:
-    """Writes a picture without an infotext, as `write` does."""
+    """Writes an image without an infotext, as `write` does."""
     buffer = io.BytesIO()
     image.save(buffer, format="PNG")
     write(path, buffer.getvalue())
 
 
 def encoded(image: Image, infotext: str, suffix: str = SUFFIX) -> bytes:
-    """The bytes of a picture file that carries the text: PNG in its chunk `parameters` (tEXt for Latin-1, iTXt beyond),
+    """The bytes of an image file that carries the text: PNG in its chunk `parameters` (tEXt for Latin-1, iTXt beyond),
     the other formats in the EXIF UserComment.
 
-    suffix: a key of FORMATS. Raises BadInput for a text or a picture that the format cannot hold: a JPEG holds 64 KiB
+    suffix: a key of FORMATS. Raises BadInput for a text or an image that the format cannot hold: a JPEG holds 64 KiB
     of EXIF, 32,737 characters of most scripts, 65,500 pixels a side and no transparency.
     """
     kind = FORMATS[_known(suffix)]
@@ -160,7 +160,7 @@ def _known(suffix: str) -> str:
 
     key = suffix.lower()
     if key not in FORMATS:
-        raise BadInput(f"pictures are not written as {suffix!r}: use one of {', '.join(FORMATS)}")
+        raise BadInput(f"images are not written as {suffix!r}: use one of {', '.join(FORMATS)}")
     Image.init()
     if FORMATS[key].name.upper() not in Image.SAVE:
         raise BadInput(f"the installed Pillow cannot write {FORMATS[key].name}: use .png, or update Pillow")
@@ -176,10 +176,10 @@ def _check_fits(image: Image, infotext: str, kind: Format) -> None:
         )
     if kind.side is not None and max(image.size) > kind.side:
         raise BadInput(
-            f"a {kind.name} has at most {kind.side} pixels a side, the picture has {max(image.size)}: save as PNG"
+            f"a {kind.name} has at most {kind.side} pixels a side, the image has {max(image.size)}: save as PNG"
         )
     if not kind.alpha and image.mode not in {"RGB", "L"}:
-        raise BadInput(f"a {kind.name} cannot hold a picture of mode {image.mode}: save as PNG, WebP or AVIF")
+        raise BadInput(f"a {kind.name} cannot hold an image of mode {image.mode}: save as PNG, WebP or AVIF")
 
 
 def _write_numbered(folder: Path, ending: str, data: bytes) -> Path:

@@ -1,4 +1,4 @@
-"""Which pictures a step sees, and what worker processes make of them. Without torch, so that workers start fast."""
+"""Which images a step sees, and what worker processes make of them. Without torch, so that workers start fast."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def _shuffled(length: int, seed: int, epoch: int) -> NDArray[np.int64]:
 
 
 def stack(data: Dataset, indices: Sequence[int]) -> NDArray[np.uint8]:
-    """Pictures (B, H, W, 3)."""
+    """Images (B, H, W, 3)."""
     return np.stack([data.image(i) for i in indices])
 
 
@@ -56,7 +56,7 @@ def token_rows(data: Dataset, indices: Sequence[int], vocabulary: ClipTokenizer)
 
 @dataclass(frozen=True, slots=True)
 class Pictures:
-    """Makes a step's pictures: uint8 (B, H, W, 3)."""
+    """Makes a step's images: uint8 (B, H, W, 3)."""
 
     data: Dataset
     order: Order
@@ -67,7 +67,7 @@ class Pictures:
 
 @dataclass(frozen=True, slots=True)
 class Captioned:
-    """Pictures (B, H, W, 3) and the ids of their captions (B, T)."""
+    """Images (B, H, W, 3) and the ids of their captions (B, T)."""
 
     pixels: NDArray[np.uint8]
     tokens: NDArray[np.int64]
@@ -75,7 +75,7 @@ class Captioned:
 
 @dataclass(frozen=True, slots=True)
 class CaptionedPictures:
-    """Makes a step's pictures with their captions."""
+    """Makes a step's images with their captions."""
 
     data: Dataset
     order: Order
@@ -86,5 +86,5 @@ class CaptionedPictures:
 
 
 def captioned(data: Dataset, indices: Sequence[int], vocabulary: ClipTokenizer) -> Captioned:
-    """The pictures and captions of these numbers."""
+    """The images and captions of these numbers."""
     return Captioned(stack(data, indices), token_rows(data, indices, vocabulary))

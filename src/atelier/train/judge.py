@@ -1,14 +1,14 @@
-"""Which concept a picture shows, by comparison with rendered references. Nothing is learned.
+"""Which concept an image shows, by comparison with rendered references. Nothing is learned.
 
-The distance. With J the picture minus its background colour and F a reference on the same background minus that colour,
+The distance. With J the image minus its background colour and F a reference on the same background minus that colour,
 both 64 pixels wide,
 
     d(J, F) = |J - F|^2 / ((|J|^2 + |F|^2) / 2),    |X|^2 = sum over frequencies of W |X^|^2,
     W(w) = exp(-(BLUR |w|)^2) (1 + (EDGES |w|)^2)
 
 which is the mean squared difference of slightly blurred colours plus that of their gradients, relative to how much
-there is to see, so that flat areas do not dominate: 0 for equal pictures, 2 for unrelated ones. A concept's distance is
-the least over all positions where the whole reference lies inside the picture (or its half) and over all sizes of the
+there is to see, so that flat areas do not dominate: 0 for equal images, 2 for unrelated ones. A concept's distance is
+the least over all positions where the whole reference lies inside the image (or its half) and over all sizes of the
 kind. Positions come from one inverse Fourier transform a reference; a first pass at half resolution compares every
 concept, a second one at full resolution the nearest FINALISTS.
 """
@@ -30,7 +30,7 @@ Floats = NDArray[np.float32]
 Complex = NDArray[np.complex64]
 
 BLUR, EDGES = 1.2, 0.5
-"""In pixels of a picture 64 wide. More weight on edges punishes things that are painted well but slightly bent."""
+"""In pixels of an image 64 wide. More weight on edges punishes things that are generated well but slightly bent."""
 FINALISTS = 6
 EXTENTS: dict[Kind, tuple[int, ...]] = {
     "full": (48, 52),
@@ -45,7 +45,7 @@ ROOM: dict[Kind, tuple[int, int]] = {
     "left": (0, scenes.CELLS // 2 + 2),
     "right": (scenes.CELLS // 2 - 2, scenes.CELLS),
 }
-"""The columns that are looked at; halves overlap a little, as painted things may reach over the middle."""
+"""The columns that are looked at; halves overlap a little, as generated things may reach over the middle."""
 BORDER = 3
 NOTHING = 1e-6
 
@@ -60,7 +60,7 @@ class Verdict(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Judge:
-    """Judges pictures of `size` pixels (a multiple of 64)."""
+    """Judges images of `size` pixels (a multiple of 64)."""
 
     size: int = scenes.CELLS
 
@@ -85,9 +85,9 @@ class Judge:
         return Verdict(names[0], max(0.0, float(second.min())), names)
 
     def _reduced(self, image: NDArray[np.uint8]) -> Floats:
-        """The picture 64 pixels wide, 0 to 1."""
+        """The image 64 pixels wide, 0 to 1."""
         if image.shape != (self.size, self.size, 3) or self.size % scenes.CELLS:
-            raise ValueError(f"picture {image.shape}: expected ({self.size}, {self.size}, 3), a multiple of 64")
+            raise ValueError(f"image {image.shape}: expected ({self.size}, {self.size}, 3), a multiple of 64")
         return _averaged(image.astype(np.float32) / np.float32(255), self.size // scenes.CELLS)
 
 

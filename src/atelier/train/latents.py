@@ -32,7 +32,7 @@ from atelier.weights.load import load_into
 from atelier.weights.tokenizer import ClipTokenizer
 
 CHUNK = 64
-"""Pictures encoded at once."""
+"""Images encoded at once."""
 DAMAGED = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error)
 """What numpy raises for a damaged file."""
 
@@ -97,7 +97,7 @@ class PoolBatches:
 
 
 def encoder_digest(vae: AutoencoderKL) -> str:
-    """Names what makes latents of pictures: all of the autoencoder but its decoder."""
+    """Names what makes latents of images: all of the autoencoder but its decoder."""
     made_by = ("encoder.", "quant_conv.")
     return content(vae.spec, {name: t for name, t in vae.state_dict().items() if name.startswith(made_by)})
 
@@ -162,7 +162,7 @@ def _encoded(pool: Pool, chunk: range) -> NDArray[np.float16]:
     sample = posterior.sample(normal(posterior.mean.shape, pool.seed, "posterior", chunk.start)) * pool.scale
     latents = sample.contiguous().half().numpy()
     if not np.isfinite(latents).all():
-        raise NotFinite(f"{pool.vae}: its latents of pictures {chunk.start} to {chunk.stop - 1} are not finite")
+        raise NotFinite(f"{pool.vae}: its latents of images {chunk.start} to {chunk.stop - 1} are not finite")
     return latents
 
 

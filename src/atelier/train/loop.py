@@ -50,7 +50,7 @@ class Placement:
 
 @dataclass(frozen=True, slots=True)
 class Validation:
-    """Numbers and pictures of one validation."""
+    """Numbers and images of one validation."""
 
     numbers: Mapping[str, float]
     pictures: Mapping[str, Image.Image]

@@ -23,7 +23,7 @@ class ClampedSnr:
     """A weighting: the signal-to-noise ratio 1 / sigma^2, `floor` at least and `gamma` at most.
 
     gamma keeps the nearly clean times from outweighing the rest; a floor does the same for the noisy ones, at which is
-    decided what a picture shows. Sources: Hang 2023 (arXiv:2303.09556), eq. 8; Salimans 2022 (arXiv:2202.00512), 4.
+    decided what an image shows. Sources: Hang 2023 (arXiv:2303.09556), eq. 8; Salimans 2022 (arXiv:2202.00512), 4.
     """
 
     floor: float

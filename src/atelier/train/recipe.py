@@ -33,10 +33,10 @@ class Table(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
 
 
 class Data(Table, frozen=True):
-    """source: "emoji" or a folder of pictures with captions; size: side of the training pictures in pixels.
+    """source: "emoji" or a folder of images with captions; size: side of the training images in pixels.
 
-    validation: how many pictures are held out, a tenth of a folder at most; shares: how many of the emoji scenes show
-    one thing large, one thing small, and a pair, in proportion; the pictures of a folder all count alike.
+    validation: how many images are held out, a tenth of a folder at most; shares: how many of the emoji scenes show
+    one thing large, one thing small, and a pair, in proportion; the images of a folder all count alike.
     """
 
     source: str = EMOJI

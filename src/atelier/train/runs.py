@@ -1,4 +1,4 @@
-"""What finished trainings leave for each other and for painting: the averaged weights, and what goes with them."""
+"""What finished trainings leave for each other and for generating: the averaged weights, and what goes with them."""
 
 from __future__ import annotations
 

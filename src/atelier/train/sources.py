@@ -1,4 +1,4 @@
-"""Where a recipe's pictures come from: emoji scenes or a folder, each with a part held out for validation."""
+"""Where a recipe's images come from: emoji scenes or a folder, each with a part held out for validation."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from atelier.train.randomness import key
 from atelier.train.recipe import EMOJI, Data, Recipe, digest
 
 SHOWN = 32
-"""Scenes whose pictures and words stand for how all of them are made."""
+"""Scenes whose images and words stand for how all of them are made."""
 
 
 def dataset(data: Data, split: Split) -> Dataset:
-    """The recipe's pictures for training, or those held out from it.
+    """The recipe's images for training, or those held out from it.
 
-    Held-out scenes show what training never does, and come from another seed. Of a folder one picture in ten is held
-    out, data.validation at most and one at least, chosen by name; a folder of one picture is both. Raises BadInput for
+    Held-out scenes show what training never does, and come from another seed. Of a folder one image in ten is held
+    out, data.validation at most and one at least, chosen by name; a folder of one image is both. Raises BadInput for
     an unusable folder and where the emoji font is missing.
     """
     if data.source == EMOJI:
@@ -33,14 +33,14 @@ def dataset(data: Data, split: Split) -> Dataset:
 
 
 def identity(recipe: Recipe, data: Dataset) -> str:
-    """What must not change between the parts of one run: the recipe up to its length, and the pictures."""
+    """What must not change between the parts of one run: the recipe up to its length, and the images."""
     return f"{digest(recipe)}-{fingerprint(data)}"
 
 
 def fingerprint(data: Dataset) -> str:
     """Sixteen hexadecimal digits that change with the art and words of scenes, and with a folder's files and captions.
 
-    A picture counts as changed when its name, size in bytes or time of modification is another.
+    An image counts as changed when its name, size in bytes or time of modification is another.
     """
     content = hashlib.sha256()
     for part in _folder(data) if isinstance(data, FolderDataset) else _scenes(data):

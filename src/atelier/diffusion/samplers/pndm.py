@@ -42,7 +42,7 @@ def ipndm_v(options: Options = OWN) -> Sampler:
     """The same with weights for steps of different length, as published with GITS (Chen et al. 2024, arXiv:2405.11326).
 
     As published, a parenthesis of the third weight and a quotient of the fourth (h1/h2 for h2/h3) stand wrong where
-    steps differ, which leaves the method of first order. They are kept, because pictures were painted with them; `LMS`
+    steps differ, which leaves the method of first order. They are kept, because images were generated with them; `LMS`
     has the exact weights.
     """
     order = min(options.order, 4)

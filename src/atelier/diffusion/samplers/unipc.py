@@ -82,7 +82,7 @@ def _varying(ratios: Sequence[float], h: float, *, corrects: bool) -> list[float
 
     The corrector's are those of the authors' program, which leaves parts of the sum out (all of the last derivative but
     the newest change, with the weight of the derivative before; of the others the newest change) and is of first order
-    for that. They are kept, because pictures were painted with them.
+    for that. They are kept, because images were generated with them.
     """
     count = len(ratios)
     inverse = np.linalg.inv([[r**k / math.factorial(k + 1) for k in range(count)] for r in ratios])

@@ -1,4 +1,4 @@
-"""What makes a picture again, as text: written for every picture, read from pictures of every kind.
+"""What makes an image again, as text: written for every image, read from images of every kind.
 
 The form is A1111's, which the field's tools read. Keys and fields are one table, `keys`; `write` and `read` go
 through it in opposite directions.
@@ -124,6 +124,6 @@ def _unless(value: T, usual: T) -> T | None:
 
 
 def pixel_hash(image: Image) -> str:
-    """SHA-256 (hex) of a picture's size and RGB values: equal for equal pixels, whatever the file."""
+    """SHA-256 (hex) of an image's size and RGB values: equal for equal pixels, whatever the file."""
     rgb = image.convert("RGB")
     return hashlib.sha256(f"{rgb.width}x{rgb.height}:".encode() + rgb.tobytes()).hexdigest()

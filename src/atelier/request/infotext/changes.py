@@ -1,4 +1,4 @@
-"""What was done to a picture, as keys of extensions and fields of other programs say it, and cannot be done yet."""
+"""What was done to an image, as keys of extensions and fields of other programs say it, and cannot be done yet."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ _WHOLE = frozenset(
 )
 """Keys and fields that are nothing else, folded."""
 NODE = "Node "
-"""What the key of a node of ComfyUI that changes a picture begins with; its kind follows."""
+"""What the key of a node of ComfyUI that changes an image begins with; its kind follows."""
 _SWITCHES = ("enabled", "active")
 _OFF = frozenset({"", "none", "false", "off", "no", "0", "0.0", "[]", "{}", "null", "disabled", "use same choices"})
 """Values, folded, by which nothing is done."""
 
 
 def changes(pairs: Pairs) -> tuple[str, ...]:
-    """The keys, among pairs that no field takes, that say how a picture was changed: the first of each extension."""
+    """The keys, among pairs that no field takes, that say how an image was changed: the first of each extension."""
     found: dict[str, str] = {}
     switched_off: set[str] = set()
     for name, value in pairs:

@@ -1,4 +1,4 @@
-"""What ComfyUI's graph adds to a model: networks, a VAE, and nodes that change the picture in ways of their own."""
+"""What ComfyUI's graph adds to a model: networks, a VAE, and nodes that change the image in ways of their own."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _CHANGES = re.compile(
     "perturbedattention|dynamicthresholding|rescalecfg|hypertile|tomepatch|adddownscale|deepshrink|hypernetwork|"
     "animatediff|layerdiffus|latentcomposite|latentblend"
 )
-"""What is in the kinds of nodes that change a picture: letters and digits alone, folded."""
+"""What is in the kinds of nodes that change an image: letters and digits alone, folded."""
 _FILES = ("control_net_name", "ipadapter_file", "gligen_name", "style_model_name", "model_name", "hypernetwork_name")
 _STACKED = re.compile(r"lora_?(?:name_?)?0*([1-9]\d?)(?:_name)?", re.IGNORECASE)
 """Inputs of nodes that add several networks; beside them stand their weights, under names of these kinds."""
@@ -30,7 +30,7 @@ _NO_NAMES = frozenset({"", "None"})
 
 
 def changing_nodes(graph: Graph, wires: tuple[Wire | None, ...]) -> dict[str, str]:
-    """Nodes up these wires that change the picture: their kinds, each with a file that it uses."""
+    """Nodes up these wires that change the image: their kinds, each with a file that it uses."""
     found: dict[str, str] = {}
     for at in (at for wire in wires for at in upstream(graph, wire)):
         node, key = graph[at], f"{NODE}{graph[at].kind}"
@@ -41,7 +41,7 @@ def changing_nodes(graph: Graph, wires: tuple[Wire | None, ...]) -> dict[str, st
 
 
 def _changes(node: Node) -> bool:
-    """Whether a node changes the picture: one of a kind that does, and no loader, into which nothing leads. Levels that
+    """Whether a node changes the image: one of a kind that does, and no loader, into which nothing leads. Levels that
     are those of most models change nothing."""
     kind = re.sub(r"[\W_]", "", node.kind).casefold()
     if kind == "modelsamplingdiscrete" and node.inputs.get("sampling") == "eps" and not node.inputs.get("zsnr"):
@@ -102,7 +102,7 @@ def _stacked(graph: Graph, node: Node) -> Iterator[str]:
 
 
 def _name(graph: Graph, node: Node, key: str) -> str | None:
-    """The name of a network; some nodes put it into an object with a picture."""
+    """The name of a network; some nodes put it into an object with an image."""
     value = as_object(node.inputs.get(key)).get("content") or first(graph, (node,), (key,))
     return value if isinstance(value, str) and value not in _NO_NAMES else None
 

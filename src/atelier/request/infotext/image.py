@@ -1,4 +1,4 @@
-"""Where pictures carry their infotext: PNG text chunks, EXIF UserComment in JPEG, WebP and AVIF, GIF comments, XMP, and
+"""Where images carry their infotext: PNG text chunks, EXIF UserComment in JPEG, WebP and AVIF, GIF comments, XMP, and
 the lowest bits of pixels. Bytes come in; nothing is opened here."""
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ _GRAPH = "prompt:"
 
 
 class Unreadable(BadInput):
-    """Bytes that are no picture, or one that cannot be decoded."""
+    """Bytes that are no image, or one that cannot be decoded."""
 
 
 def read_picture(data: bytes) -> Infotext | None:
-    """The infotext that a picture carries; None if it carries none. Raises Unreadable."""
+    """The infotext that an image carries; None if it carries none. Raises Unreadable."""
     from PIL import Image, UnidentifiedImageError
 
     try:
@@ -45,7 +45,7 @@ def read_picture(data: bytes) -> Infotext | None:
             warnings.simplefilter("ignore")
             return _carried(image)
     except (OSError, UnidentifiedImageError, Image.DecompressionBombError, SyntaxError, ValueError) as error:
-        raise Unreadable(f"is no picture that can be read ({_reason(error)})") from error
+        raise Unreadable(f"is no image that can be read ({_reason(error)})") from error
 
 
 def user_comment(text: str) -> bytes:
@@ -57,7 +57,7 @@ def user_comment(text: str) -> bytes:
 
 
 def save_options(image_format: str, text: str) -> dict[str, object]:
-    """What Pillow's `save` is given so that a picture of that format (PNG, JPEG, WEBP, AVIF, GIF) carries the text.
+    """What Pillow's `save` is given so that an image of that format (PNG, JPEG, WEBP, AVIF, GIF) carries the text.
 
     Raises BadInput for other formats.
     """

@@ -1,4 +1,4 @@
-"""From what an infotext says to a request that can be painted."""
+"""From what an infotext says to a request that can be generated."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ _SEED_MODES: Mapping[str, str] = {"nvidia gpu": "nv", "torch cpu": "cpu"}
 _TITLE_HASH = re.compile(r"\[[0-9a-fA-F]{6,64}\]$")
 """What A1111 puts behind the name of a model in lists."""
 NOT_ASKED = frozenset({"batch_size", "size", "extras", "version", "user"})
-"""Fields of settings that say how a picture came about and are not asked for when it is painted again."""
+"""Fields of settings that say how an image came about and are not asked for when it is generated again."""
 NOT_PAINTED = NOT_ASKED | {
     *("batch_position", "template", "negative_template", "dtype", "device", "libraries", "pixel_hash"),
     *("vae_hash", "lora_hashes", "ti_hashes", "init_image_hash", "fp16_lora_cache", "unipc_skip_type"),
     *("hypertile", "hypertile_second_pass", "hypertile_vae"),
 }
-"""Fields without a place in a request that change no picture by themselves, or are asked for under another name."""
+"""Fields without a place in a request that change no image by themselves, or are asked for under another name."""
 
 
 UNCHANGED: Mapping[str, object] = MappingProxyType({})
@@ -84,7 +84,7 @@ def to_request(found: Infotext, changes: Mapping[str, object] = UNCHANGED) -> Re
     Raises BadInput if it says nothing, if its numbers are out of range, or if the request cannot be made of it.
     """
     if not found.prompt and not found.pairs and "prompt" not in changes:
-        raise BadInput(f"infotext: nothing that can be painted was found in it ({found.dialect}); give a prompt")
+        raise BadInput(f"infotext: nothing that can be generated was found in it ({found.dialect}); give a prompt")
     settings = interpret(found).checked()
     fields = {
         name: value for name in FIELDS if name not in NOT_ASKED and (value := getattr(settings, name, None)) is not None
@@ -102,7 +102,7 @@ def to_request(found: Infotext, changes: Mapping[str, object] = UNCHANGED) -> Re
 
 
 def without_effect(found: Infotext) -> tuple[str, ...]:
-    """The keys of an infotext that changed the picture and that no request can say yet, in the order of the table, then
+    """The keys of an infotext that changed the image and that no request can say yet, in the order of the table, then
     those that no field takes."""
     settings = interpret(found).settings
     said = settings.said()

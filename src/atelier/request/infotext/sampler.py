@@ -2,7 +2,7 @@
 
 Policy for texts without a schedule of their own: a name that ends in a schedule has that schedule; any other had the
 uniform one where the text is known to be older than A1111 1.9, and has the sampler's own where it is not (A1111 itself
-takes the sampler's own always, so that its old pictures come out differently).
+takes the sampler's own always, so that its old images come out differently).
 """
 
 from __future__ import annotations

@@ -169,7 +169,7 @@ def _hypernet(other: Mapping[str, str]) -> str:
 
 
 def _old_hires(values: dict[str, Value | None], other: Mapping[str, str]) -> None:
-    """`First pass size: AxB` (before 2023): Size was that of the finished picture. 0x0 stands for about 512x512 in its
+    """`First pass size: AxB` (before 2023): Size was that of the finished image. 0x0 stands for about 512x512 in its
     proportions, in steps of 64 (docs/compatibility/infotexts.md)."""
     first, final = _size(other.get("First pass size", "")), values.get("size")
     if first is None or not isinstance(final, tuple) or min(final) < 1:

@@ -1,4 +1,4 @@
-"""Infotexts in the lowest bits of a picture's pixels ("stealth"), as Forge and NovelAI write them.
+"""Infotexts in the lowest bits of an image's pixels ("stealth"), as Forge and NovelAI write them.
 
 Bits run down the columns, from the left: of the alpha channel, or of red, green and blue. First a signature, then the
 length in bits (32 bits, big endian), then the data, packed with gzip for the signatures that end in comp.
@@ -25,7 +25,7 @@ _LENGTH_BITS = 32
 
 
 def stealth_text(image: Image) -> str | None:
-    """The text hidden in the pixels of an RGB or RGBA picture; None if there is none."""
+    """The text hidden in the pixels of an RGB or RGBA image; None if there is none."""
     if image.mode not in {"RGB", "RGBA"}:
         return None
     for channels in ("A", "RGB") if image.mode == "RGBA" else ("RGB",):
@@ -45,7 +45,7 @@ class _Bits:
         self.bits = bytearray()
 
     def data(self, start: int, count: int) -> bytes | None:
-        """`count` bytes from bit `start` on; None if the picture has not so many."""
+        """`count` bytes from bit `start` on; None if the image has not so many."""
         end = start + 8 * count
         while len(self.bits) < end and self.column < self.image.width:
             self.bits += self._column(self.column)

@@ -1,1 +1,1 @@
-"""What training sees: captioned pictures, made from emoji or read from a folder."""
+"""What training sees: captioned images, made from emoji or read from a folder."""

@@ -1,4 +1,4 @@
-"""The art of the emoji scenes: glyphs of Noto Color Emoji as pictures with transparency."""
+"""The art of the emoji scenes: glyphs of Noto Color Emoji as images with transparency."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def _font(path: Path) -> ImageFont.FreeTypeFont:
 
 
 def glyph(emoji: str, font: Path | None = None) -> Image.Image:
-    """The picture of `emoji` cut to its visible part: mode RGBa (colours premultiplied by alpha), at most 136x128.
+    """The image of `emoji` cut to its visible part: mode RGBa (colours premultiplied by alpha), at most 136x128.
 
     Raises BadInput when the font has no such glyph.
     """

@@ -1,4 +1,4 @@
-"""Captioned pictures by number: the interface, and emoji scenes behind it."""
+"""Captioned images by number: the interface, and emoji scenes behind it."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from atelier.train.data.scenes import Split
 
 
 class Dataset(Protocol):
-    """Captioned pictures, each a pure function of its index."""
+    """Captioned images, each a pure function of its index."""
 
     @property
     def size(self) -> int:
-        """Width and height of every picture, in pixels."""
+        """Width and height of every image, in pixels."""
         ...
 
     @property
@@ -26,11 +26,11 @@ class Dataset(Protocol):
         ...
 
     def image(self, index: int) -> NDArray[np.uint8]:
-        """Picture number `index` (>= 0): uint8 RGB (size, size, 3)."""
+        """Image number `index` (>= 0): uint8 RGB (size, size, 3)."""
         ...
 
     def caption(self, index: int) -> str:
-        """What picture number `index` shows, in words."""
+        """What image number `index` shows, in words."""
         ...
 
 

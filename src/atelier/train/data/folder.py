@@ -1,4 +1,4 @@
-"""A folder of pictures, each with its caption in a text file of the same name."""
+"""A folder of images, each with its caption in a text file of the same name."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ DEEP = ("I", "F")
 
 @dataclass(frozen=True, slots=True)
 class FolderDataset:
-    """Pictures of a folder and its subfolders, in order of their names, cut square around the centre.
+    """Images of a folder and its subfolders, in order of their names, cut square around the centre.
 
     Transparent parts become white; a photograph's orientation mark is obeyed.
     """
@@ -43,9 +43,9 @@ class FolderDataset:
 
     @classmethod
     def open(cls, folder: Path, size: int) -> FolderDataset:
-        """Reads all captions and all picture headers.
+        """Reads all captions and all image headers.
 
-        Raises BadFile naming the folder without pictures, the picture without a caption, the broken picture.
+        Raises BadFile naming the folder without images, the image without a caption, the broken image.
         """
         pictures = _pictures(folder)
         for path in pictures:
@@ -57,7 +57,7 @@ class FolderDataset:
         return len(self.pictures)
 
     def image(self, index: int) -> NDArray[np.uint8]:
-        """Picture `index` modulo the length: uint8 RGB (size, size, 3). Raises BadFile if it cannot be decoded."""
+        """Image `index` modulo the length: uint8 RGB (size, size, 3). Raises BadFile if it cannot be decoded."""
         path = self.pictures[index % self.length]
         try:
             with Image.open(path) as opened:
@@ -73,10 +73,10 @@ class FolderDataset:
 
 def _pictures(folder: Path) -> tuple[Path, ...]:
     if not folder.is_dir():
-        raise BadFile(folder, "no such folder: give a folder of pictures with .txt captions")
+        raise BadFile(folder, "no such folder: give a folder of images with .txt captions")
     found = tuple(sorted(p for p in folder.rglob("*") if p.suffix.lower() in PICTURES and p.is_file()))
     if not found:
-        raise BadFile(folder, f"holds no pictures ({', '.join(sorted(PICTURES))}): give the folder that does")
+        raise BadFile(folder, f"holds no images ({', '.join(sorted(PICTURES))}): give the folder that does")
     return found
 
 
@@ -105,7 +105,7 @@ def _text(path: Path) -> str:
         raise BadFile(path, f"cannot be read as UTF-8 text ({error}): save the caption again") from error
     words = " ".join(text.split())
     if not words:
-        raise BadFile(path, "is empty: write what the picture shows into it")
+        raise BadFile(path, "is empty: write what the image shows into it")
     return words
 
 
@@ -122,5 +122,5 @@ def _flat(picture: Image.Image) -> Image.Image:
 
 
 def _broken(path: Path, error: Exception) -> BadFile:
-    reason = "not a picture" if isinstance(error, UnidentifiedImageError) else str(error)
-    return BadFile(path, f"broken picture ({reason}): replace or remove it")
+    reason = "not an image" if isinstance(error, UnidentifiedImageError) else str(error)
+    return BadFile(path, f"broken image ({reason}): replace or remove it")

@@ -1,6 +1,6 @@
-"""Emoji scenes: pictures of one or two things with captions, each a pure function of (seed, index).
+"""Emoji scenes: images of one or two things with captions, each a pure function of (seed, index).
 
-Lengths inside a scene are in cells: a picture is 64 cells wide, whatever its size in pixels. What the caption leaves
+Lengths inside a scene are in cells: an image is 64 cells wide, whatever its size in pixels. What the caption leaves
 open is always the same, and places are STEP cells apart: a whole number of positions on every level of an autoencoder
 and a U-Net that halve the resolution four times. So a thing looks the same in the latents wherever it stands, and a
 small network can learn many things; placed freely, it would have to learn each in every fraction of a position.
@@ -70,7 +70,7 @@ PLACES: Mapping[str, tuple[int, int]] = MappingProxyType(
 
 @dataclass(frozen=True, slots=True)
 class Concept:
-    """A thing that can be painted: its CLDR short name in lower case, its emoji, its category, its article or ""."""
+    """A thing that can be generated: its CLDR short name in lower case, its emoji, its category, its article or ""."""
 
     name: str
     emoji: str
@@ -90,7 +90,7 @@ class Placed:
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """What a picture shows and the caption that says so; the objects of a pair from left to right."""
+    """What an image shows and the caption that says so; the objects of a pair from left to right."""
 
     kind: Kind
     objects: tuple[Placed, ...]
@@ -154,7 +154,7 @@ def scene(seed: int, index: int, split: Split = "train", shares: tuple[float, fl
 
 
 def render(scene: Scene, size: int = CELLS) -> NDArray[np.uint8]:
-    """The picture of `scene`: uint8 RGB (size, size, 3). Nothing is cut off at the border, pairs do not overlap."""
+    """The image of `scene`: uint8 RGB (size, size, 3). Nothing is cut off at the border, pairs do not overlap."""
     picture = np.empty((size, size, 3), np.uint8)
     picture[:] = BACKGROUNDS[scene.background]
     pair = len(scene.objects) == 2
@@ -277,7 +277,7 @@ def _hash(*words: str) -> float:
 
 
 def _paste(picture: NDArray[np.uint8], placed: Placed, room: tuple[int, int]) -> None:
-    """Composites one object over `picture`, moved where necessary into the columns `room` and the picture's rows."""
+    """Composites one object over `image`, moved where necessary into the columns `room` and the image's rows."""
     cell = len(picture) / CELLS
     sprite = art.sprite(by_name()[placed.name].emoji, min(round(placed.extent * cell), room[1] - room[0]))
     height, width = sprite.shape[:2]

@@ -1,4 +1,4 @@
-"""Contact sheets: many pictures on one page, each with its caption beneath."""
+"""Contact sheets: many images on one page, each with its caption beneath."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ MARGIN = 6
 CAPTION_POINTS = 11
 PAPER, INK = (250, 250, 250), (30, 30, 30)
 SMALLEST_SHOWN = 128
-"""Smaller pictures are enlarged by a whole factor to at least this width in pixels, so that captions fit beneath."""
+"""Smaller images are enlarged by a whole factor to at least this width in pixels, so that captions fit beneath."""
 
 
 def sheet(images: Sequence[NDArray[np.uint8] | Image.Image], captions: Sequence[str], columns: int) -> Image.Image:
-    """A page of `images` (uint8 RGB (H, W, 3) or Pillow pictures, all of one size) in rows of `columns`.
+    """A page of `images` (uint8 RGB (H, W, 3) or Pillow images, all of one size) in rows of `columns`.
 
-    One caption each, wrapped to the width of its picture. Raises ValueError for no pictures, columns < 1 or counts that
+    One caption each, wrapped to the width of its image. Raises ValueError for no images, columns < 1 or counts that
     differ.
     """
     if not images or columns < 1 or len(images) != len(captions):
-        raise ValueError(f"{len(images)} pictures, {len(captions)} captions, {columns} columns")
+        raise ValueError(f"{len(images)} images, {len(captions)} captions, {columns} columns")
     pictures = [_shown(image) for image in images]
     width, height = pictures[0].size
     font = ImageFont.load_default(CAPTION_POINTS)

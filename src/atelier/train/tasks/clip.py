@@ -131,7 +131,7 @@ def text_weights(towers: Towers) -> dict[str, Tensor]:
 
 
 class ClipTask:
-    """Both towers on captioned pictures. A new run writes its vocabulary into `folder`/tokenizer first."""
+    """Both towers on captioned images. A new run writes its vocabulary into `folder`/tokenizer first."""
 
     def __init__(self, recipe: ClipRecipe, placement: Placement, folder: Path) -> None:
         self.recipe, self.placement = recipe, placement
@@ -190,7 +190,7 @@ class ClipTask:
         return {"loss": loss.detach(), "norm": norm, "temperature": self.clip.logit_scale.detach().exp()}
 
     def validate(self) -> Validation:
-        """Retrieval among held-out pictures."""
+        """Retrieval among held-out images."""
         found = retrieval(self.clip, self._held_out, self.vocabulary, self.placement.device)
         return Validation({"r@1": found.r_at_1}, {"retrieval": found.page(SHOWN)})
 
@@ -228,7 +228,7 @@ def assembled(towers: Towers) -> Clip:
 
 @dataclass(frozen=True, slots=True)
 class Retrieval:
-    """Pictures uint8 (N, H, W, 3) of different captions, and for each which caption is the most similar of all."""
+    """Images uint8 (N, H, W, 3) of different captions, and for each which caption is the most similar of all."""
 
     pixels: NDArray[np.uint8]
     captions: tuple[str, ...]
@@ -236,11 +236,11 @@ class Retrieval:
 
     @property
     def r_at_1(self) -> float:
-        """The share of the pictures whose own caption is the most similar."""
+        """The share of the images whose own caption is the most similar."""
         return sum(own == found for own, found in enumerate(self.nearest)) / len(self.nearest)
 
     def page(self, count: int) -> Image.Image:
-        """The first `count` pictures, each with the caption that was found, and the right one where that was wrong."""
+        """The first `count` images, each with the caption that was found, and the right one where that was wrong."""
         found = [self.captions[number] for number in self.nearest]
         words = [a if a == b else f"WRONG: {a} (is: {b})" for a, b in zip(found, self.captions, strict=True)]
         return sheet(list(self.pixels[:count]), words[:count], columns=8)
@@ -248,7 +248,7 @@ class Retrieval:
 
 @torch.no_grad()
 def retrieval(clip: Clip, data: Dataset, vocabulary: ClipTokenizer, device: torch.device) -> Retrieval:
-    """Looks for the captions of 150 pictures among all of theirs."""
+    """Looks for the captions of 150 images among all of theirs."""
     chosen: dict[str, int] = {}
     index = 0
     limit = data.length or 100 * RETRIEVAL

@@ -208,14 +208,14 @@ class DenoiserTask:
             return objective.loss(net, self.parameterization, self.levels, clean, noise, t, self.weighting, detail)
 
     def validate(self) -> Validation:
-        """The loss of held-out pictures, and what is painted of their captions."""
+        """The loss of held-out images, and what is generated of their captions."""
         captions = [self._held_out.caption(i) for i in range(SHOWN)]
         pictures = self.generate(captions)
         return Validation({"held_out": self._held_out_loss()}, {"pictures": sheet(list(pictures), captions, columns=8)})
 
     @torch.no_grad()
     def _held_out_loss(self) -> float:
-        """The training loss of held-out pictures, without dropped captions, at the same noise and times always."""
+        """The training loss of held-out images, without dropped captions, at the same noise and times always."""
         if self._measured is None:
             count = min(self.recipe.data.validation, self._held_out.length or self.recipe.data.validation)
             self._measured = self._encoded(range(count))
@@ -226,7 +226,7 @@ class DenoiserTask:
         return float(torch.cat([self._losses(*part) for part in parts]).mean())
 
     def _encoded(self, indices: range) -> tuple[Tensor, Tensor]:
-        """Latents and text states of held-out pictures."""
+        """Latents and text states of held-out images."""
         device = self.placement.device
         chunks = [indices[i : i + CHUNK] for i in range(0, len(indices), CHUNK)]
         images = (to_image(stack(self._held_out, chunk), device) for chunk in chunks)
@@ -236,7 +236,7 @@ class DenoiserTask:
 
     @torch.no_grad()
     def generate(self, captions: list[str]) -> NDArray[np.uint8]:
-        """Pictures of the captions with the weights as they are: 20 Euler steps, the recipe's CFG scale."""
+        """Images of the captions with the weights as they are: 20 Euler steps, the recipe's CFG scale."""
         device = self.placement.device
         tokens = torch.tensor([self._vocabulary.ids(c) for c in captions], device=device)
         positive = self._text(tokens).last

@@ -1,4 +1,4 @@
-"""Between the data's uint8 pictures and the networks' tensors."""
+"""Between the data's uint8 images and the networks' tensors."""
 
 from __future__ import annotations
 
@@ -20,6 +20,6 @@ def to_pixels(image: Tensor) -> NDArray[np.uint8]:
 
 
 def psnr(one: Tensor, other: Tensor) -> Tensor:
-    """Peak signal-to-noise ratio of each picture in dB; values in [-1, 1], range 2: (B,)."""
+    """Peak signal-to-noise ratio of each image in dB; values in [-1, 1], range 2: (B,)."""
     error = ((one.clamp(-1, 1) - other.clamp(-1, 1)) / 2).square().flatten(1).mean(1)
     return -10 * error.clamp_min(1e-12).log10()

@@ -43,7 +43,7 @@ def initialise(net: AutoencoderKL, offset: float = 8.0) -> None:
     """Begins near a linear map that keeps absolute colour.
 
     Residual branches begin at zero and the layers between them keep variance. A group norm forgets the level of a flat
-    picture, so the channels before both last norms carry a large constant of alternating sign: next to it the norm
+    image, so the channels before both last norms carry a large constant of alternating sign: next to it the norm
     changes little, and its own weight and bias take the constant away again.
     """
     branches = {c for block in net.modules() if isinstance(block, ResBlock) for c in (block.conv1, block.conv2)}
@@ -151,7 +151,7 @@ class VaeTask:
         return (pulls[0] / (pulls[1] + 1e-4)).clamp(0, 1e4).detach() * self.recipe.loss.gan
 
     def validate(self) -> Validation:
-        """PSNR in dB of the held-out pictures, and a sheet of some beside what became of them."""
+        """PSNR in dB of the held-out images, and a sheet of some beside what became of them."""
         count = min(self.recipe.data.validation, self._held_out.length or self.recipe.data.validation)
         images = to_image(stack(self._held_out, range(count)), self.placement.device)
         painted = torch.cat([self.vae.decode(self.vae.encode(chunk).mode()) for chunk in torch.split(images, 64)])
@@ -184,7 +184,7 @@ def gradient_loss(painted: Tensor, image: Tensor) -> Tensor:
 
 @torch.no_grad()
 def latent_scale(vae: AutoencoderKL, data: Dataset, count: int = 1024) -> float:
-    """1 / standard deviation of the latents of `count` pictures: what makes them unit variance for the denoiser.
+    """1 / standard deviation of the latents of `count` images: what makes them unit variance for the denoiser.
 
     Raises NotFinite when there is no such number.
     """

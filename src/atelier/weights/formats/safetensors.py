@@ -61,7 +61,7 @@ _FOREIGN: tuple[tuple[bytes | tuple[bytes, ...], str], ...] = (
     (b"GGUF", f"a GGUF file; {_ONLY}"),
     (b"version ", "a git-lfs pointer, not the weights themselves; fetch the file with git lfs"),
     ((b"<!DOCTYP", b"<!doctyp", b"<html", b"<HTML"), "a web page, not weights; download the file again"),
-    ((b"\x89PNG", b"\xff\xd8\xff"), "a picture, not weights"),
+    ((b"\x89PNG", b"\xff\xd8\xff"), "an image, not weights"),
     ((b"7z\xbc\xaf", b"Rar!", b"\x1f\x8b"), "a compressed archive, not weights; unpack it first"),
 )
 

@@ -39,7 +39,7 @@ def _encoder(spec: VaeSpec) -> Iterator[Name]:
 
 
 def _decoder(spec: VaeSpec) -> Iterator[Name]:
-    """Levels count from the narrowest picture in our and diffusers' names, from the widest in ldm's."""
+    """Levels count from the narrowest image in our and diffusers' names, from the widest in ldm's."""
     levels = len(spec.widths)
     yield from both("decoder.conv_in", "decoder.conv_in", "decoder.conv_in")
     yield from _middle(spec, "decoder")
