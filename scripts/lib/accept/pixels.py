@@ -9,8 +9,8 @@ are generated through the command line only, so that a recording outlives change
 
 FILE is JSON: the requests, and of each image its size, the SHA-256 of its RGB values and its infotext. The images
 themselves lie beside it, in a folder of the same name. `compare` generates the requests of FILE again, whatever the
-table says by then; an image that differs is kept beside the recorded one as `…-now.png`. Both runs need the same machine and
-the same libraries.
+table says by then; an image that differs is kept beside the recorded one as `…-now.png`. Both runs need the same
+machine and the same libraries.
 
 Exit code 0: recorded, or all equal; 1: something differs, or a request failed; 2: the arguments cannot be used.
 """
