@@ -5,8 +5,9 @@
 measures all 30 samplers on every concept with the embedded model and puts the table into docs/samplers.md; --limit 8
 --samplers "Euler a,DPM++ 2M" is a quick look. Each concept is generated once, large, on a plain background, with the
 seed and the prompt of `atelier evaluate`, along the sampler's own schedule at the model's own CFG scale (CFG++
-samplers: a 12.5th of it), and judged by `atelier.train.strict`, which learns nothing. LCM and TCD want a distilled model and are
-left out. Prints a table, then one JSON object; the progress goes to stderr. It needs the font Noto Color Emoji.
+samplers: a 12.5th of it), and judged by `atelier.train.strict`, which learns nothing. LCM and TCD want a distilled
+model and are left out. Prints a table, then one JSON object; the progress goes to stderr. It needs the font Noto Color
+Emoji.
 """
 
 from __future__ import annotations
