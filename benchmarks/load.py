@@ -48,7 +48,7 @@ def ours(options: argparse.Namespace) -> dict[str, Any]:
     from pathlib import Path
 
     from atelier.checkpoints.opening import open_checkpoint
-    from atelier.pipeline.resources import TEXT, UNET, VAE
+    from atelier.pipeline.resources import AUTOENCODER, DENOISER, TEXT
     from atelier.request.resolved import ModelRef
     from atelier.runtime.device import pick
     from atelier.runtime.resources import LocalResources
@@ -58,7 +58,7 @@ def ours(options: argparse.Namespace) -> dict[str, Any]:
     model = ModelRef(name=path.stem, path=options.model, sha256=open_checkpoint(path).sha256())
     begun = time.perf_counter()
     resources = LocalResources(device, budget=2**40)
-    for part in (TEXT, UNET, VAE):
+    for part in (TEXT, DENOISER, AUTOENCODER):
         with resources.borrow(model, part):
             pass
     wait(options.device)

@@ -172,5 +172,5 @@ def happened(stages: Sequence[Stage], have: Resources, *, previews: float | None
 def shown(engine: Engine, stages: Sequence[Stage]) -> Watched:
     """What the network is given in a run in which only the texts and the noise are real."""
     net = Watched()
-    happened(stages, Lending(engine.resources, {"text": Letters, "unet": net.alone}))
+    happened(stages, Lending(engine.resources, {"text": Letters, "denoiser": net.alone}))
     return net

@@ -19,7 +19,7 @@ from atelier.models.unet import UNet, UNetSpec
 from atelier.weights.archive import Archive
 from atelier.weights.tokenizer import ClipTokenizer
 
-NET = replace(UNET, prefix="toy.net.")
+NET = replace(UNET, name="net", title="network", prefix="toy.net.")
 FIRST = replace(TEXT, prefix="toy.first.")
 SECOND = replace(
     TEXT, name="text2", title="second text encoder", prefix="toy.second.", folder="text_encoder_2", stem="model"
@@ -44,7 +44,7 @@ FAMILY = Family(
     title="Toy",
     aliases=(),
     parts=(NET, VAE, FIRST, SECOND),
-    denoiser="unet",
+    denoiser="net",
     autoencoder="vae",
     towers=(
         Tower(FIRST, "tokenizer", tiny.tokenizer),
@@ -83,12 +83,12 @@ def modules() -> Modules:
         second.size, width=48, layers=3, heads=3, mlp=64, positions=12, act="gelu", projection=20, eos=second.eos
     )
     networks = {
-        "unet": UNet(UNetSpec(widths=(32, 64), blocks=1, depth=(1, 1), heads=(2, 4), context=80, groups=8)),
+        "net": UNet(UNetSpec(widths=(32, 64), blocks=1, depth=(1, 1), heads=(2, 4), context=80, groups=8)),
         "vae": tiny.modules().networks["vae"],
         "text": ClipText(text),
         "text2": ClipText(text2),
     }
-    for number, name in enumerate(("unet", "text", "text2")):
+    for number, name in enumerate(("net", "text", "text2")):
         tiny.randomize(networks[name], number)
     return Modules(FAMILY, networks, (first, second), Facts(prediction="flow", latent_scale=0.5))
 

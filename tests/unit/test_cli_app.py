@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -141,6 +140,5 @@ def test_a_reader_that_leaves_is_no_traceback():
     assert process.stdout
     assert process.stderr
     process.stdout.close()
-    time.sleep(0.1)
     _, error = process.communicate()
     assert "Traceback" not in error

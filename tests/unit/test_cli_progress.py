@@ -52,7 +52,7 @@ def test_a_terminal_sees_what_is_loaded(capsys: pytest.CaptureFixture[str]):
     def loading() -> Iterator[events.Event]:
         first, *rest = happening(1)
         yield first
-        yield from (events.Loading("a model", part) for part in ("text", "unet", "vae", "other"))
+        yield from (events.Loading("a model", part) for part in ("text", "denoiser", "autoencoder", "other"))
         yield from rest
 
     shown = follow(loading(), terminal=True)

@@ -16,7 +16,7 @@ from atelier.checkpoints.text import encode, text_encoder
 from atelier.checkpoints.write import write_diffusers
 from atelier.diffusion.levels import FlowLevels
 from atelier.errors import BadFile, BadInput
-from atelier.families.parts import TEXT, UNET, VISION
+from atelier.families.parts import TEXT, VISION
 from atelier.pipeline.conditioning import encode as states
 from atelier.prompt import Weighted, chunk
 from atelier.request.model import Request
@@ -60,12 +60,12 @@ def test_it_is_opened_by_those_who_know_it(single: Path, folder: Path) -> None:
         assert float(found.levels.sigma_max) == 1.0
         assert found.ends == (4, 4, 80)
         assert report(found).prediction == "flow"
-        assert list(report(found).parts) == ["unet", "vae", "text", "text2"]
+        assert list(report(found).parts) == ["net", "vae", "text", "text2"]
 
 
 def test_a_part_is_its_name_and_its_architecture(single: Path) -> None:
     found, made = open_checkpoint(single, known=(toy.FAMILY,)), toy.modules()
-    assert found.load(UNET).spec == made.networks["unet"].spec
+    assert found.load(toy.NET).spec == made.networks["net"].spec
     assert found.spec(TEXT) == made.networks["text"].spec
     assert found.spec(toy.SECOND) == made.networks["text2"].spec
     assert not found.has(VISION)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -366,10 +365,8 @@ def worker(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[mut
 
 
 def test_a_run_that_hangs_is_ended_and_one_that_dies_is_told(worker: mutate.Worker) -> None:
-    start = time.monotonic()
     told = worker.ask(tests=["tests/test_hangs.py"], limit=0.5, stop=True, collect=False)
     assert told == {"code": None, "failed": [], "modules": []}
-    assert time.monotonic() - start < 60
     assert worker.ask(tests=["tests/test_dies.py"], limit=60, stop=True, collect=False)["code"] not in {0, None}
     assert worker.ask(tests=["tests/test_weak.py"], limit=60, stop=True, collect=False)["code"] == 0
 

@@ -66,11 +66,15 @@ def test_one_image() -> None:
 
 def test_what_is_borrowed() -> None:
     encode, diffuse, decode, save = planned(saying("a cat"))
-    assert [need.part.name for stage in (encode, diffuse, decode) for need in stage.needs()] == ["text", "unet", "vae"]
+    assert [need.part.name for stage in (encode, diffuse, decode) for need in stage.needs()] == [
+        "text",
+        "denoiser",
+        "autoencoder",
+    ]
     assert {need.model for stage in (encode, diffuse, decode) for need in stage.needs()} == {RESOLVED.model}
     assert save.needs() == ()
     (shows,) = diffusing(planned(saying("a cat"), previews=True))
-    assert [need.part.name for need in shows.needs()] == ["unet", "vae"]
+    assert [need.part.name for need in shows.needs()] == ["denoiser", "autoencoder"]
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from atelier.pipeline.run import run
 from atelier.prompt import Chunk
 from atelier.request import events
 from atelier.request.infotext import pixel_hash, read, to_request
+from atelier.request.resolved import Resolved
 from atelier.runtime import store
 from atelier.runtime.device import Device
 from atelier.runtime.engine import Engine
@@ -256,15 +257,13 @@ def test_events_come_in_order(tiny_folder: Path, tmp_path: Path):
     assert told[0] == events.Started(2, 2 * STEPS)
     assert isinstance(told[-1], events.Finished)
     progress = [e for e in told if isinstance(e, events.Progress)]
-    assert [(p.done, p.total, p.picture) for p in progress] == [
-        (i + 1, 2 * STEPS, i // STEPS) for i in range(2 * STEPS)
-    ]
+    assert [(p.done, p.total, p.index) for p in progress] == [(i + 1, 2 * STEPS, i // STEPS) for i in range(2 * STEPS)]
     kinds = [type(e) for e in told[1:-1]]
     loading = [events.Loading] * 2
     painting = [events.Progress] * STEPS
     assert kinds == [*loading, *painting, events.Loading, *ready_and_saved, *painting, *ready_and_saved]
     assert [e for e in told if isinstance(e, events.Loading)] == [
-        events.Loading("tiny", part) for part in ("text", "unet", "vae")
+        events.Loading("tiny", part) for part in ("text", "denoiser", "autoencoder")
     ]
     for ready, saved in zip(
         (e for e in told if isinstance(e, events.ImageReady)),
@@ -274,7 +273,7 @@ def test_events_come_in_order(tiny_folder: Path, tmp_path: Path):
         with Image.open(saved.path) as image:
             assert image.tobytes() == ready.image.tobytes()
             assert image.info["parameters"] == ready.infotext
-        assert saved.path.name == f"{ready.picture + 1:05d}-{ready.seed}.png"
+        assert saved.path.name == f"{ready.index + 1:05d}-{ready.seed}.png"
     again = list(engine.events(request(batch_size=2)))
     assert not [e for e in again if isinstance(e, events.Loading)], "all of it is in memory"
 
@@ -295,7 +294,7 @@ def test_previews_change_nothing(engine: Engine):
     told = list(engine.events(request(), previews=0.0))
     previews = [e for e in told if isinstance(e, events.Preview)]
     assert previews
-    assert all(p.picture == 0 and p.image.size == (64, 64) for p in previews)
+    assert all(p.index == 0 and p.image.size == (64, 64) for p in previews)
     assert [e.image.tobytes() for e in told if isinstance(e, events.ImageReady)] == pixels(engine)
 
 
@@ -307,7 +306,7 @@ def test_previews_of_large_pictures_are_small(engine: Engine):
 @pytest.mark.parametrize("budget", [PLENTY, 0])
 def test_closing_cancels_between_two_steps(tiny_folder: Path, budget: int):
     engine, net = engine_on(tiny_folder, budget=budget), Watched()
-    have = Lending(engine.resources, {"unet": net.around})
+    have = Lending(engine.resources, {"denoiser": net.around})
     running = run(planned(engine, steps=50, batch_size=2, output="outputs", previews=True), have, previews=0.0)
     for event in running:
         if isinstance(event, events.Progress) and event.done == 2:
@@ -316,8 +315,8 @@ def test_closing_cancels_between_two_steps(tiny_folder: Path, budget: int):
     running.close()
     assert before == len(net.calls) == 2
     assert have.saved == []
-    assert sorted(have.log) == ["+text", "+unet", "+vae", "-text", "-unet", "-vae"]
-    assert held(engine) == (set() if budget == 0 else {"text", "unet", "vae"})
+    assert sorted(have.log) == ["+text", "+denoiser", "+autoencoder", "-text", "-denoiser", "-autoencoder"]
+    assert held(engine) == (set() if budget == 0 else {"text", "denoiser", "autoencoder"})
 
 
 def test_parts_leave_memory_with_their_last_stage(tiny_folder: Path):
@@ -325,8 +324,8 @@ def test_parts_leave_memory_with_their_last_stage(tiny_folder: Path):
     seen: dict[type, set[str]] = {}
     for event in engine.events(request(batch_size=2)):
         seen.setdefault(type(event), held(engine))
-    assert seen[events.Progress] == {"unet"}
-    assert seen[events.ImageReady] == {"unet", "vae"}
+    assert seen[events.Progress] == {"denoiser"}
+    assert seen[events.ImageReady] == {"denoiser", "autoencoder"}
     assert seen[events.Finished] == set()
 
 
@@ -334,7 +333,7 @@ def test_each_part_is_lent_once_and_given_back_after_its_last_stage(tiny_folder:
     engine = engine_on(tiny_folder)
     have = Lending(engine.resources)
     happened(planned(engine, batch_size=3, output="outputs"), have)
-    assert have.log == ["+text", "-text", "+unet", "+vae", "-unet", "-vae"]
+    assert have.log == ["+text", "-text", "+denoiser", "+autoencoder", "-denoiser", "-autoencoder"]
 
 
 def test_an_engine_keeps_what_fits(tiny_folder: Path, tiny_file: Path):
@@ -349,7 +348,7 @@ def test_loading_one_part_does_not_drop_another_of_the_same_request(tiny_folder:
     """The budget holds one model, about as large as its file; the next plan begins with a part of another one."""
     engine = engine_on(tiny_folder, budget=tiny_file.stat().st_size)
     engine.generate(request())
-    assert held(engine) == {"text", "unet", "vae"}
+    assert held(engine) == {"text", "denoiser", "autoencoder"}
     stages = planned(engine)
     other = planned(engine, model=str(tiny_file))[0]
     told = happened([other, *stages], engine.resources)
@@ -361,7 +360,7 @@ def test_numbers_that_are_none_are_named(engine: Engine):
         del t, cond, ports
         return x * float("nan")
 
-    told = happened(planned(engine), Lending(engine.resources, {"unet": lambda _: Watched(broken)}))
+    told = happened(planned(engine), Lending(engine.resources, {"denoiser": lambda _: Watched(broken)}))
     assert isinstance(told[-1], events.Failed)
     error = told[-1].error
     assert isinstance(error, NotFinite)
@@ -376,7 +375,7 @@ def test_a_broken_decoder_is_named(tiny_folder: Path):
         list(vae.parameters())[-1].data.fill_(float("nan"))
         return vae
 
-    told = happened(planned(engine), Lending(engine.resources, {"vae": spoiled}))
+    told = happened(planned(engine), Lending(engine.resources, {"autoencoder": spoiled}))
     assert isinstance(told[-1], events.Failed)
     assert "the decoded image is not finite" in str(told[-1].error)
 
@@ -384,10 +383,10 @@ def test_a_broken_decoder_is_named(tiny_folder: Path):
 def test_each_image_is_saved_under_its_own_number(engine: Engine):
     have = Lending(engine.resources)
     told = happened(planned(engine, batch_size=3, max_batch=2, output="cats"), have)
-    made = [(e.image, e.infotext, "cats", e.picture, 3, e.seed) for e in told if isinstance(e, events.ImageReady)]
+    made = [(e.image, e.infotext, "cats", e.index, 3, e.seed) for e in told if isinstance(e, events.ImageReady)]
     assert have.saved == made
     assert [(index, seed) for *_, index, _, seed in made] == [(0, 7), (1, 8), (2, 9)]
-    assert [e.picture for e in told if isinstance(e, events.Saved)] == [0, 1, 2]
+    assert [e.index for e in told if isinstance(e, events.Saved)] == [0, 1, 2]
 
 
 @pytest.mark.parametrize(
@@ -449,3 +448,36 @@ def values(image: Image.Image) -> torch.Tensor:
 
 def held(engine: Engine) -> set[str]:
     return {key.part for key in engine.resources.cache.held()}
+
+
+def test_a_request_that_was_resolved_and_stored_is_the_same_image(engine: Engine, tiny_folder: Path):
+    """A job in a queue is a Resolved: what its JSON form says is enough, also for another engine."""
+    asked = request(sampler="Euler a", eta=0.5, batch_size=2, prompt="a [red:blue:0.5] cat")
+    wanted = engine.generate(asked)
+    stored = engine.resolve(asked).to_json()
+    other = engine_on(tiny_folder)
+    made = [e for e in other.run(Resolved.from_json(stored)) if isinstance(e, events.ImageReady)]
+    assert [(e.image.tobytes(), e.infotext) for e in made] == [(i.image.tobytes(), i.infotext) for i in wanted]
+
+
+def test_a_resolved_request_is_refused_where_the_weights_have_changed(tmp_path: Path):
+    path = tiny.single_file(tmp_path / "a.safetensors")
+    resolved = Engine(CPU, Library(), HashCache(), version="1").resolve(request(model=str(path)))
+    tiny.single_file(path, prediction="epsilon")
+    with pytest.raises(BadFile, match="has changed since the request was resolved"):
+        Engine(CPU, Library(), HashCache(), version="1").run(resolved)
+
+
+def test_resolving_writes_nothing_and_knows_the_layers_of_the_text_encoder(engine: Engine, tmp_path: Path):
+    engine.resolve(request(output=str(tmp_path / "out")))
+    assert not (tmp_path / "out").exists()
+    with pytest.raises(BadInput, match=r"clip skip 12: this model's text encoder has \d layers"):
+        engine.resolve(request(clip_skip=12))
+
+
+def test_weights_are_said_to_be_hashed_before_they_are_and_only_once(tiny_file: Path):
+    engine = Engine(CPU, Library((tiny_file.parent,)), HashCache(), version="1")
+    asked = request(model=str(tiny_file))
+    assert engine.hashing(asked) == (events.Hashing(tiny_file.stem),)
+    engine.resolve(asked)
+    assert engine.hashing(asked) == ()

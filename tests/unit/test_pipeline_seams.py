@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from atelier.diffusion.types import Combinator, Denoiser, Moment, Prediction
-from atelier.nn.ports import Conditioning, Ports
+from atelier.nn.ports import NOTHING, Conditioning, Ports
 from atelier.pipeline.lent import Lent
 from atelier.pipeline.stage import Stage
 from atelier.pipeline.stages.decode import Decode
@@ -44,14 +44,14 @@ def usual(engine: Engine, **fields: object) -> list[bytes]:
 
 def test_a_network_that_is_no_module_generates(engine: Engine) -> None:
     net = Watched()
-    have = Lending(engine.resources, {"unet": net.around})
+    have = Lending(engine.resources, {"denoiser": net.around})
     assert pixels(happened(planned(engine, **PLAIN), have)) == usual(engine, **PLAIN)
     assert len(net.calls) == 4
 
 
 def test_a_network_gets_its_own_precision(engine: Engine) -> None:
     net = Watched(dtype=torch.bfloat16)
-    told = happened(planned(engine, **PLAIN), Lending(engine.resources, {"unet": net.alone}))
+    told = happened(planned(engine, **PLAIN), Lending(engine.resources, {"denoiser": net.alone}))
     assert len(pixels(told)) == 1
     assert {(call.x.dtype, call.tokens.dtype, call.t.dtype) for call in net.calls} == {
         (torch.bfloat16, torch.bfloat16, torch.float32)
@@ -228,7 +228,7 @@ def test_a_start_decides_where_sampling_begins(engine: Engine) -> None:
     plain = planned(engine, sampler="Euler", steps=5, batch_size=2, max_batch=None)
     net, adapter = Watched(), Residual()
     stages = changed(second_pass(plain, []), lambda stage: replace(stage, adapter=adapter))
-    happened(stages, Lending(engine.resources, {"text": Letters, "unet": net.alone}))
+    happened(stages, Lending(engine.resources, {"text": Letters, "denoiser": net.alone}))
     times = [float(call.t[0]) for call in net.calls]
     assert len(times) == 8
     assert times[5:] == times[2:5]
@@ -255,3 +255,27 @@ def test_previews_are_made_only_where_a_stage_and_a_caller_want_them(engine: Eng
     for wanted, pace in ((True, None), (False, 0.0)):
         told = happened(planned(engine, previews=wanted), engine.resources, previews=pace)
         assert not [event for event in told if isinstance(event, events.Preview)]
+
+
+class Sized(Letters):
+    """A text encoder whose family tells its network sizes and a pooled state as well."""
+
+    def join(self, states: Sequence[Conditioning], /) -> Conditioning:
+        (own,) = states
+        count = len(own.tokens)
+        return Conditioning(own.tokens, torch.full((count, 3), 5.0), torch.full((count, 2), 64.0))
+
+
+def test_pooled_states_and_sizes_reach_the_network(engine: Engine) -> None:
+    seen: list[tuple[list[list[float]], list[list[float]]]] = []
+
+    class Net(Watched):
+        def __call__(self, x: Tensor, t: Tensor, cond: Conditioning, ports: Ports = NOTHING) -> Tensor:
+            assert cond.pooled is not None
+            assert cond.sizes is not None
+            seen.append((cond.pooled.tolist(), cond.sizes.tolist()))
+            return super().__call__(x, t, cond, ports)
+
+    net = Net()
+    happened(planned(engine, prompt="a", steps=1), Lending(engine.resources, {"text": Sized, "denoiser": net.alone}))
+    assert seen == [([[5.0] * 3] * 2, [[64.0] * 2] * 2)], "the negative prompt's row and the prompt's"

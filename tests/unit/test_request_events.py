@@ -17,21 +17,22 @@ from atelier.request.events import Event, to_json
 IMAGE = Image.new("RGB", (8, 6))
 TABLE: list[tuple[Event, dict[str, Any]]] = [
     (events.Warned("so many steps"), {"event": "Warned", "message": "so many steps"}),
-    (events.Started(2, 40), {"event": "Started", "pictures": 2, "steps": 40}),
-    (events.Loading("tiny", "unet"), {"event": "Loading", "model": "tiny", "part": "unet"}),
-    (events.Progress(3, 40, 1), {"event": "Progress", "done": 3, "total": 40, "picture": 1}),
-    (events.Preview(1, IMAGE), {"event": "Preview", "picture": 1, "image": {"width": 8, "height": 6}}),
+    (events.Started(2, 40), {"event": "Started", "images": 2, "steps": 40}),
+    (events.Hashing("tiny"), {"event": "Hashing", "model": "tiny"}),
+    (events.Loading("tiny", "denoiser"), {"event": "Loading", "model": "tiny", "part": "denoiser"}),
+    (events.Progress(3, 40, 1), {"event": "Progress", "done": 3, "total": 40, "index": 1}),
+    (events.Preview(1, IMAGE), {"event": "Preview", "index": 1, "image": {"width": 8, "height": 6}}),
     (
         events.ImageReady(1, 7, IMAGE, "a cat\nSteps: 20"),
         {
             "event": "ImageReady",
-            "picture": 1,
+            "index": 1,
             "seed": 7,
             "image": {"width": 8, "height": 6},
             "infotext": "a cat\nSteps: 20",
         },
     ),
-    (events.Saved(1, Path("out/1.png")), {"event": "Saved", "picture": 1, "path": "out/1.png"}),
+    (events.Saved(1, Path("out/1.png")), {"event": "Saved", "index": 1, "path": "out/1.png"}),
     (
         events.Resumed(6, Path("run/step-6"), (Path("run/step-9"),)),
         {"event": "Resumed", "step": 6, "path": "run/step-6", "passed_over": ["run/step-9"]},

@@ -17,7 +17,7 @@ PATIENCE = 60
 """Seconds after which a test that waits for another thread gives up."""
 
 
-def ref(name: str, part: str = "unet") -> NetRef[str]:
+def ref(name: str, part: str = "denoiser") -> NetRef[str]:
     return NetRef(ModelRef(name=name, path=f"{name}.safetensors", sha256=name * 64), part, "fp32")
 
 
@@ -59,7 +59,7 @@ def test_whatever_tells_two_networks_apart_makes_them_two() -> None:
     shelf = Shelf(100)
     plain = ref("a")
     others = (
-        replace(plain, part="vae"),
+        replace(plain, part="autoencoder"),
         replace(plain, dtype="bf16"),
         replace(plain, adapters=(("x", 0.5),)),
         replace(plain, backend="compiled"),

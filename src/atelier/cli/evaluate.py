@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -35,8 +36,10 @@ def evaluate(
     from atelier.checkpoints.opening import open_checkpoint
     from atelier.compose import engine as make_engine
     from atelier.runtime.store import Destination
+    from atelier.runtime.threads import settle_process
     from atelier.train import evaluate as measures
 
+    settle_process(os.environ)
     engine = make_engine()
     checkpoint = open_checkpoint(engine.library.find(model).path)
     judge = measures.judge_of(checkpoint)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -132,6 +133,7 @@ def _events(
     from atelier.runtime.threads import settle_process
 
     yield from map(Warned, notes)
-    settle_process()
+    settle_process(os.environ)
     engine_ = engine(keep=False, vocabulary=words(styles_file, wildcards))
+    yield from engine_.hashing(request)
     yield from engine_.events(request, previews=PREVIEW_SECONDS if shows else None)

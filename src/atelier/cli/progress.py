@@ -15,7 +15,18 @@ from rich.text import Text
 
 from atelier.cli import preview as terminal
 from atelier.errors import BadInput
-from atelier.request.events import Event, Failed, Finished, ImageReady, Loading, Preview, Saved, Started, Warned
+from atelier.request.events import (
+    Event,
+    Failed,
+    Finished,
+    Hashing,
+    ImageReady,
+    Loading,
+    Preview,
+    Saved,
+    Started,
+    Warned,
+)
 from atelier.request.events import Progress as Progressed
 
 if TYPE_CHECKING:
@@ -91,8 +102,8 @@ def rate(speed: float) -> str:
     return f"{speed:.1f} step/s" if speed >= 1 else f"{1 / speed:.1f} s/step"
 
 
-PARTS = {"text": "text encoder", "unet": "denoiser", "vae": "autoencoder"}
-"""What people call the parts of a model."""
+ROLES = {"text": "text encoder"}
+"""What people call the networks of a model, where that is not the role's name."""
 
 
 class _View:
@@ -100,7 +111,7 @@ class _View:
 
     def __init__(self, bar: Progress, frame: _Frame, saved: list[Path]) -> None:
         self.bar, self.frame, self.saved = bar, frame, saved
-        self.pictures = 0
+        self.images = 0
         self.summary = ""
         self.task = bar.add_task("loading", total=None)
         bar.refresh()
@@ -109,13 +120,15 @@ class _View:
         match event:
             case Warned(message):
                 self.bar.console.print(f"note: {message}", highlight=False, markup=False, soft_wrap=True)
-            case Started(pictures, steps):
-                self.pictures = pictures
+            case Started(images, steps):
+                self.images = images
                 self.bar.update(self.task, total=steps, refresh=True)
+            case Hashing(model):
+                self.bar.update(self.task, description=f"hashing {model}", refresh=True)
             case Loading(_, part):
-                self.bar.update(self.task, description=f"loading {PARTS.get(part, part)}", refresh=True)
-            case Progressed(done, total, picture):
-                self.bar.update(self.task, description=self._doing(picture), completed=done, total=total, refresh=True)
+                self.bar.update(self.task, description=f"loading {ROLES.get(part, part)}", refresh=True)
+            case Progressed(done, total, index):
+                self.bar.update(self.task, description=self._doing(index), completed=done, total=total, refresh=True)
             case Preview(_, image) | ImageReady(image=image):
                 self.frame.show(image)
             case Saved(_, path):
@@ -127,12 +140,12 @@ class _View:
             case _:  # a training's events have a view of their own
                 pass
 
-    def _doing(self, picture: int) -> str:
-        return "painting" if self.pictures == 1 else f"generating {picture + 1} of {self.pictures}"
+    def _doing(self, index: int) -> str:
+        return "generating" if self.images == 1 else f"generating {index + 1} of {self.images}"
 
 
-def _counted(pictures: int) -> str:
-    return "1 image" if pictures == 1 else f"{pictures} images"
+def _counted(images: int) -> str:
+    return "1 image" if images == 1 else f"{images} images"
 
 
 @dataclass(slots=True)

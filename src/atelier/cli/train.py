@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import time
 from collections.abc import Callable, Generator, Iterator
@@ -88,18 +89,11 @@ def changes(pairs: list[str] | None) -> dict[str, object]:
 
 
 def _placement(device: str, run: Run) -> Placement:
-    import torch
-
     from atelier.runtime.device import choose_device, training_dtype
-    from atelier.runtime.heap import settle_heap
-    from atelier.runtime.threads import use_granted_cores
+    from atelier.runtime.threads import settle_process
     from atelier.train.loop import Placement
 
-    settle_heap()
-    if run.threads:
-        torch.set_num_threads(run.threads)
-    else:
-        use_granted_cores()
+    settle_process(os.environ, run.threads, leave_busy_cores=False)
     chosen = choose_device(device)
     return Placement(chosen, training_dtype(chosen, run.dtype))
 

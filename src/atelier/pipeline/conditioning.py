@@ -16,7 +16,7 @@ from atelier.prompt.emphasis import Effect, Emphasis
 Group = tuple[str, ...]
 States = Mapping[Group, Mapping[str, Conditioning]]
 """Group of texts -> text -> what the network is told by it: tokens (T, C), the chunks of the text one after another,
-and pooled (P,) of its first chunk."""
+and, of its first chunk, pooled (P,) and sizes (N,)."""
 ByText = Mapping[str, Sequence[Chunk]]
 
 
@@ -79,8 +79,12 @@ def _weigh(group: Group, encoded: Mapping[str, _Encoded], effect: Effect, length
 
 
 def _in_a_row(said: Conditioning) -> Conditioning:
-    """From (chunks, positions, C) to (chunks * positions, C), and the pooled state of the first chunk."""
-    return Conditioning(said.tokens.flatten(0, 1), None if said.pooled is None else said.pooled[0])
+    """From (chunks, positions, C) to (chunks * positions, C); of the first chunk the pooled state and the sizes."""
+    return Conditioning(said.tokens.flatten(0, 1), _first(said.pooled), _first(said.sizes))
+
+
+def _first(rows: Tensor | None) -> Tensor | None:
+    return None if rows is None else rows[0]
 
 
 def _padded(states: Tensor, encoded: Mapping[str, _Encoded], length: int) -> Tensor:

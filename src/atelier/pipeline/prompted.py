@@ -97,8 +97,13 @@ class PromptedNet:
 
 def _stacked(rows: Sequence[Conditioning], net: Net) -> Conditioning:
     """One batch of what the network is told of each row, where it computes and in its precision."""
-    pooled = [row.pooled for row in rows if row.pooled is not None]
+    tokens = torch.stack([row.tokens for row in rows]).to(net.device, net.dtype)
     return Conditioning(
-        torch.stack([row.tokens for row in rows]).to(net.device, net.dtype),
-        torch.stack(pooled).to(net.device, net.dtype) if pooled else None,
+        tokens, _together([row.pooled for row in rows], tokens), _together([row.sizes for row in rows], tokens)
     )
+
+
+def _together(rows: Sequence[Tensor | None], like: Tensor) -> Tensor | None:
+    """One batch of vectors as `like` is; None where the family has none."""
+    there = [row for row in rows if row is not None]
+    return torch.stack(there).to(like) if there else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic, Literal, Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 import torch
 from PIL.Image import Image
@@ -21,14 +21,14 @@ T_co = TypeVar("T_co", covariant=True)
 
 @dataclass(frozen=True, slots=True)
 class PartOf(Generic[T_co]):
-    """Names a part of a model that can be borrowed, and its type."""
+    """Names the role of a network that can be borrowed, and its type. The family says which of its parts has it."""
 
-    name: Literal["text", "unet", "vae"]
+    name: str
 
 
 TEXT: PartOf[TextEncoder] = PartOf("text")
-UNET: PartOf[Net] = PartOf("unet")
-VAE: PartOf[AutoencoderKL] = PartOf("vae")
+DENOISER: PartOf[Net] = PartOf("denoiser")
+AUTOENCODER: PartOf[AutoencoderKL] = PartOf("autoencoder")
 
 T = TypeVar("T")
 

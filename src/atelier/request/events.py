@@ -1,7 +1,7 @@
 """What a generation or a training tells about itself: one family of frozen data, each with a JSON form.
 
-A generation: Warned, Started, then Loading, Progress, Preview, ImageReady and Saved. A training: Resumed, then Stepped,
-Validated and CheckpointSaved, then Exported. Both end with one of Finished and Failed.
+A generation: Hashing, Warned, Started, then Loading, Progress, Preview, ImageReady and Saved. A training: Resumed, then
+Stepped, Validated and CheckpointSaved, then Exported. Both end with one of Finished and Failed.
 """
 
 from __future__ import annotations
@@ -31,13 +31,20 @@ class Warned:
 class Started:
     """images: how many are generated; steps: sampler steps in all."""
 
-    pictures: int
+    images: int
     steps: int
 
 
 @dataclass(frozen=True, slots=True)
+class Hashing:
+    """The weights of a model, not seen before, are about to be hashed: once, a second for every gigabyte or so."""
+
+    model: str
+
+
+@dataclass(frozen=True, slots=True)
 class Loading:
-    """A network of a model is about to be read; part: "text", "unet", "vae"."""
+    """A network of a model is about to be read; part: its role, "text", "denoiser" or "autoencoder"."""
 
     model: str
     part: str
@@ -45,26 +52,26 @@ class Loading:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """done of total sampler steps are behind; `image` (0-based) is the first of those being generated."""
+    """done of total sampler steps are behind; `index` (0-based) is the first image of those being generated."""
 
     done: int
     total: int
-    picture: int
+    index: int
 
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """What image `image` (0-based) looks like so far; small, and not exact."""
+    """What image `index` (0-based) looks like so far; small, and not exact."""
 
-    picture: int
+    index: int
     image: Image
 
 
 @dataclass(frozen=True, slots=True)
 class ImageReady:
-    """A finished image and the text that makes it again."""
+    """Image `index` (0-based), finished, and the text that makes it again."""
 
-    picture: int
+    index: int
     seed: int
     image: Image
     infotext: str
@@ -72,9 +79,9 @@ class ImageReady:
 
 @dataclass(frozen=True, slots=True)
 class Saved:
-    """Image `image` lies complete at `path`."""
+    """Image `index` (0-based) lies complete at `path`."""
 
-    picture: int
+    index: int
     path: Path
 
 
@@ -135,7 +142,7 @@ class Failed:
 
 
 TrainingEvent = Resumed | Stepped | Validated | CheckpointSaved | Exported | Finished | Failed
-Event = Warned | Started | Loading | Progress | Preview | ImageReady | Saved | TrainingEvent
+Event = Warned | Hashing | Started | Loading | Progress | Preview | ImageReady | Saved | TrainingEvent
 
 
 def to_json(event: Event) -> dict[str, Json]:

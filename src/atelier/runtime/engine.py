@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,14 +19,22 @@ from atelier.families.family import Family
 from atelier.pipeline.plan import plan
 from atelier.pipeline.run import run
 from atelier.prompt import Warn, checked, emphasis, silent, without_comments
-from atelier.request.events import Event, Failed, ImageReady, Warned
+from atelier.request.events import Event, Failed, Hashing, ImageReady, Warned
 from atelier.request.model import Provenance, Request
 from atelier.request.resolve import Method, Offer, ignored, resolve
 from atelier.request.resolved import ModelRef, Resolved
 from atelier.request.table import given
 from atelier.runtime.device import Device
 from atelier.runtime.library import Library, Model
-from atelier.runtime.offer import check_networks, check_suits, defaults_of, drawing, method_of
+from atelier.runtime.offer import (
+    asked_method,
+    check_clip_skip,
+    check_networks,
+    check_suits,
+    defaults_of,
+    drawing,
+    own_sampling,
+)
 from atelier.runtime.resources import LocalResources
 from atelier.runtime.store import Destination
 from atelier.runtime.words import Words
@@ -82,8 +90,14 @@ class Engine:
         self.resources = LocalResources(device, budget, families, hashes)
 
     def resolve(self, request: Request, warn: Warn = silent) -> Resolved:
-        """Leaves nothing of a request open. Raises BadInput for what cannot be generated, before any work is done."""
+        """Leaves nothing of a request open; writes nothing. Raises BadInput for what cannot be generated."""
         return self._settled(request, warn)[0]
+
+    def hashing(self, request: Request) -> tuple[Hashing, ...]:
+        """What to tell before `resolve` or `events`: weights that have to be hashed first, which takes time."""
+        found = self._find(request, silent)
+        unknown = any(self._hashes.known(file) is None for file in self.resources.open(found.path).files)
+        return (Hashing(found.name),) if unknown else ()
 
     def events(self, request: Request, *, previews: float | None = None) -> Generator[Event]:
         """Generates a request as a stream of events; closing it stops between two steps.
@@ -93,51 +107,66 @@ class Engine:
         """
         warnings: list[str] = []
         resolved, method = self._settled(request, warnings.append)
-        max_batch = 1 if samplers()[resolved.sampling.sampler].alone else self.device.max_batch
-        provenance = self._provenance(resolved)
-        shows = previews is not None
-        stages = plan(resolved, method.own, provenance, max_batch=max_batch, previews=shows, warn=warnings.append)
+        warnings += [*_without_effect(request), *_unread(request, method)]
+        return self._told(warnings, resolved, previews)
+
+    def run(self, resolved: Resolved, *, previews: float | None = None) -> Generator[Event]:
+        """The same for a request that was resolved before, here or elsewhere.
+
+        Raises BadInput, at the call, where the model is not there, or is another one now.
+        """
+        return self._told([], resolved, previews)
+
+    def _told(self, warnings: list[str], resolved: Resolved, previews: float | None) -> Generator[Event]:
+        """The events of a resolved request, warnings first."""
+        sampling, model = resolved.sampling, self.resources.checkpoint(resolved.model)
+        stages = plan(
+            resolved,
+            own_sampling(model, sampling),
+            self._provenance(resolved),
+            max_batch=1 if samplers()[sampling.sampler].alone else self.device.max_batch,
+            previews=previews is not None,
+            warn=warnings.append,
+        )
         for folder in resolved.output.folders:
             Destination.of(folder).prepare()
-        warnings += [*_without_effect(request), *_unread(request, method)]
-        return self._told(warnings, run(stages, self.resources, previews=previews))
+        return _after(warnings, run(stages, self.resources, previews=previews))
 
     def _settled(self, request: Request, warn: Warn) -> tuple[Resolved, Method]:
         """The request resolved, and the method that it was resolved with."""
         found = self._find(request, warn)
         model = self.resources.open(found.path)
-        _check_paints_from_text(model)
+        _check_text_to_image(model)
         reference = self.resources.refer(found.name, model)
         _check_hash(request, reference, warn)
         styled = self.words.styled(request.prompt, request.negative_prompt, request.prompting.styles)
         prompt, negative_prompt = map(without_comments, styled)
         request = request.model_copy(update={"prompt": prompt, "negative_prompt": negative_prompt})
         _check_lengths(request)
-        method = method_of(model, request)
+        method = asked_method(model, request)
         mode = emphasis(request.prompting.emphasis).name
         offer = Offer(reference, defaults_of(model), method, mode, drawing(self.words.wildcards, warn))
         resolved = resolve(request, offer)
         check_suits(resolved, model)
+        check_clip_skip(resolved, model)
         check_networks(request, resolved, warn)
         if request.steps not in {None, resolved.sampling.steps}:
             warn(f"{request.steps} steps are not what is generated: the list of sigmas has {resolved.sampling.steps}")
-        for folder in resolved.output.folders:  # last, since it makes folders, and a bad request must leave nothing
-            Destination.of(folder).prepare()
         return resolved, method
 
     def generate(self, request: Request) -> list[GeneratedImage]:
         """Generates a request. Raises AtelierError."""
-        pictures: list[GeneratedImage] = []
+        made: list[GeneratedImage] = []
         with closing(self.events(request)) as events:
             for event in events:
                 match event:
                     case ImageReady(_, seed, image, infotext):
-                        pictures.append(GeneratedImage(image, seed, infotext))
+                        made.append(GeneratedImage(image, seed, infotext))
                     case Failed(error):
                         raise error
                     case _:
                         pass
-        return pictures
+        return made
 
     def _find(self, request: Request, warn: Warn) -> Model:
         """By name or path; where that is not said, or not there, by the hash, among files that were hashed before."""
@@ -163,10 +192,11 @@ class Engine:
         dtype = self.resources.dtype(resolved.model)
         return Provenance(self._version, dtype, str(self.device.torch_device), f"torch {torch.__version__}")
 
-    @staticmethod
-    def _told(warnings: list[str], events: Generator[Event]) -> Generator[Event]:
-        yield from map(Warned, dict.fromkeys(warnings))
-        yield from events
+
+def _after(warnings: Sequence[str], events: Generator[Event]) -> Generator[Event]:
+    """The events of a run behind warnings, each of which is told once."""
+    yield from map(Warned, dict.fromkeys(warnings))
+    yield from events
 
 
 def _check_lengths(request: Request) -> None:
@@ -195,10 +225,10 @@ def _check_hash(request: Request, model: ModelRef, warn: Warn) -> None:
     wanted = (request.model_hash or "").lower()
     comparable = len(wanted) >= HASH_DIGITS or request.model is None
     if wanted and comparable and not model.sha256.startswith(wanted):
-        warn(f"the model with the hash {wanted} is not what generates: {model.name!r} has {model.sha256[:HASH_DIGITS]}")
+        warn(f"model hash {wanted} was asked for; {model.name!r} has {model.sha256[:HASH_DIGITS]}")
 
 
-def _check_paints_from_text(model: Checkpoint) -> None:
+def _check_text_to_image(model: Checkpoint) -> None:
     expected, given = model.ends.in_channels, model.latent.channels
     if expected != given:
         raise BadInput(

@@ -19,11 +19,17 @@ from atelier.request.resolve import NO_LIMIT, Draw, Method, RequestDefaults
 from atelier.request.resolved import Resolved, ResolvedSampling
 
 
-def method_of(model: Checkpoint, request: Request) -> Method:
-    """The sampler and the schedule that the request names, with what they do on this model. Raises UnknownName."""
-    spec, schedule = resolve_sampler(request.sampler or model.defaults.sampler, request.scheduler)
-    is_downcast = request.sampling.downcast_alphas
-    is_zero_terminal = request.sampling.noise_schedule == "Zero Terminal SNR"
+def method_of(
+    model: Checkpoint,
+    sampler: str | None,
+    scheduler: str | None,
+    *,
+    is_downcast: bool = False,
+    is_zero_terminal: bool = False,
+) -> Method:
+    """The sampler and the schedule of these names (None: the model's, the sampler's own), with what they do on this
+    model. Raises UnknownName."""
+    spec, schedule = resolve_sampler(sampler or model.defaults.sampler, scheduler)
     levels = changed(model.levels, is_downcast=is_downcast, is_zero_terminal=is_zero_terminal)
     own = ResolvedSampling(
         steps=schedule.steps or model.defaults.steps,
@@ -47,6 +53,37 @@ def method_of(model: Checkpoint, request: Request) -> Method:
         zero_terminal=is_zero_terminal,
     )
     return Method(own, spec.uses | schedule.uses, schedule.steps, ddim=spec.name.startswith("DDIM"))
+
+
+def asked_method(model: Checkpoint, request: Request) -> Method:
+    """What a request names. Raises UnknownName."""
+    return method_of(
+        model,
+        request.sampler,
+        request.scheduler,
+        is_downcast=request.sampling.downcast_alphas,
+        is_zero_terminal=request.sampling.noise_schedule == "Zero Terminal SNR",
+    )
+
+
+def own_sampling(model: Checkpoint, sampling: ResolvedSampling) -> ResolvedSampling:
+    """What the sampler and the schedule of `sampling` do on this model where nobody asks for anything else."""
+    return method_of(
+        model,
+        sampling.sampler,
+        sampling.scheduler,
+        is_downcast=sampling.downcast,
+        is_zero_terminal=sampling.zero_terminal,
+    ).own
+
+
+def check_clip_skip(resolved: Resolved, model: Checkpoint) -> None:
+    """Raises BadInput for a clip skip that a text encoder of the model does not have."""
+    skip = resolved.prompting.clip_skip
+    for tower in model.family.towers:
+        layers = model.spec(tower.part).layers
+        if skip > layers:
+            raise BadInput(f"clip skip {skip}: this model's text encoder has {layers} layers, choose 1 to {layers}")
 
 
 def defaults_of(model: Checkpoint) -> RequestDefaults:

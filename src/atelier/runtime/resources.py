@@ -7,7 +7,7 @@ from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import contextmanager
 from math import prod
 from pathlib import Path
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import torch
 from PIL.Image import Image
@@ -17,11 +17,11 @@ from atelier.checkpoints.checkpoint import Checkpoint
 from atelier.checkpoints.opening import open_checkpoint
 from atelier.checkpoints.text import TextEncoder, TextTowers, text_encoder
 from atelier.errors import BadFile
-from atelier.families import parts
 from atelier.families.family import Family
-from atelier.models.unet import UNet
+from atelier.families.part import PartSpec
 from atelier.models.vae import AutoencoderKL
-from atelier.pipeline.resources import PartOf, T
+from atelier.nn.net import Net
+from atelier.pipeline.resources import AUTOENCODER, DENOISER, TEXT, PartOf, T
 from atelier.request.resolved import ModelRef
 from atelier.runtime.cache import ModelCache, NetRef
 from atelier.runtime.device import Device
@@ -63,9 +63,7 @@ class LocalResources:
             return known
         found = self.open(Path(model.path))
         if found.sha256(self._hashes) != model.sha256:
-            raise BadFile(
-                model.path, f"no longer holds the weights {model.sha256[:10]} that were asked for: resolve again"
-            )
+            raise BadFile(model.path, "has changed since the request was resolved; resolve it again")
         with self._lock:
             self._checkpoints[model] = found
         return found
@@ -134,17 +132,31 @@ def _text(model: Checkpoint, device: Device) -> TextEncoder:
     return text_encoder(model, _dtype(model, device), placed=lambda net: _placed(net, device))
 
 
-def _unet(model: Checkpoint, device: Device) -> UNet:
-    return _placed(model.load(parts.UNET, _dtype(model, device), channels_last=_lays_out(device)), device)
+def _denoiser(model: Checkpoint, device: Device) -> Net:
+    part = _required(model, model.family.denoiser)
+    return _placed(model.load(part, _dtype(model, device), channels_last=_lays_out(device)), device)
 
 
-def _vae(model: Checkpoint, device: Device) -> AutoencoderKL:
+def _autoencoder(model: Checkpoint, device: Device) -> AutoencoderKL:
     dtype = _dtype(model, device)
     dtype = device.vae_dtype if dtype == device.dtype else dtype
-    return _placed(model.load(parts.VAE, dtype, channels_last=_lays_out(device)), device)
+    part = _required(model, model.family.autoencoder)
+    return _placed(model.load(part, dtype, channels_last=_lays_out(device)), device)
 
 
-LOADERS: Mapping[str, Callable[[Checkpoint, Device], object]] = {"text": _text, "unet": _unet, "vae": _vae}
+def _required(model: Checkpoint, name: str) -> PartSpec[Any, Any]:
+    """A part that the family says its models have."""
+    part = model.family.part(name)
+    assert part is not None, f"the family {model.family.name} has no part {name}"
+    return part
+
+
+LOADERS: Mapping[str, Callable[[Checkpoint, Device], object]] = {
+    TEXT.name: _text,
+    DENOISER.name: _denoiser,
+    AUTOENCODER.name: _autoencoder,
+}
+"""By role."""
 
 
 def _dtype(model: Checkpoint, device: Device) -> torch.dtype:

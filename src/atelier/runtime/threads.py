@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping
 from pathlib import Path
 
 WAIT_POLICY = "OMP_WAIT_POLICY"
@@ -63,10 +63,18 @@ def _others_running(load: Path) -> int:
         return 0
 
 
-def settle_process() -> None:
-    """What a program of ours does to its own process once torch is wanted: threads, and memory that goes back."""
+def settle_process(environment: Mapping[str, str], threads: int = 0, *, leave_busy_cores: bool = True) -> None:
+    """What a program of ours does to its own process once torch is wanted: threads, and memory that goes back.
+
+    threads: that many; 0: what OMP_NUM_THREADS says, or else the granted cores, without those that other processes keep
+    busy now if `leave_busy_cores` (not for what runs for hours).
+    """
+    import torch
+
     from atelier.runtime.heap import settle_heap
 
-    if "OMP_NUM_THREADS" not in os.environ:
-        use_free_cores()
     settle_heap()
+    if threads:
+        torch.set_num_threads(threads)
+    elif "OMP_NUM_THREADS" not in environment:
+        (use_free_cores if leave_busy_cores else use_granted_cores)()

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from atelier.pipeline.decoding import decode
 from atelier.pipeline.lent import Lent, Need
-from atelier.pipeline.resources import VAE
+from atelier.pipeline.resources import AUTOENCODER
 from atelier.pipeline.sample import Sample
 from atelier.pipeline.stage import Stage
 from atelier.pipeline.values import Finished, Images, Key, Latents, Values
@@ -26,14 +26,14 @@ class Decode(Stage):
     out: Key[Images]
 
     def needs(self) -> tuple[Need[object], ...]:
-        return (Need(self.model, VAE),)
+        return (Need(self.model, AUTOENCODER),)
 
     @property
     def images(self) -> int:
         return len(self.samples)
 
     def perform(self, have: Lent, values: Values) -> Iterator[Event]:
-        vae, latents = have.take(Need(self.model, VAE)), values.take(self.source)
+        vae, latents = have.take(Need(self.model, AUTOENCODER)), values.take(self.source)
         made: dict[int, Finished] = {}
         for sample in self.samples:
             image = decode(latents[sample.index], vae, have.checkpoint(self.model).latent)

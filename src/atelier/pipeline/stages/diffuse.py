@@ -23,7 +23,7 @@ from atelier.pipeline.decoding import not_finite, thumbnail
 from atelier.pipeline.denoising import guided, noise_source, sampler_options, schedule_options, seed_of
 from atelier.pipeline.lent import Lent, Need
 from atelier.pipeline.prompted import NoPorts, PortAdapter, PromptedNet
-from atelier.pipeline.resources import UNET, VAE
+from atelier.pipeline.resources import AUTOENCODER, DENOISER
 from atelier.pipeline.sample import Sample
 from atelier.pipeline.stage import Stage
 from atelier.pipeline.starts import Beginning, FromNoise, Start
@@ -55,7 +55,7 @@ class Diffuse(Stage):
     previews: bool = False
 
     def needs(self) -> tuple[Need[object], ...]:
-        return (Need(self.model, UNET), *((Need(self.model, VAE),) if self.previews else ()))
+        return (Need(self.model, DENOISER), *((Need(self.model, AUTOENCODER),) if self.previews else ()))
 
     @property
     def steps(self) -> int:
@@ -63,7 +63,7 @@ class Diffuse(Stage):
 
     def perform(self, have: Lent, values: Values) -> Iterator[Event]:
         """Raises NotFinite at the first step that leaves the finite numbers."""
-        net, latents = have.take(Need(self.model, UNET)), None
+        net, latents = have.take(Need(self.model, DENOISER)), None
         for step in self._sampled(net, have, values):
             if not bool(step.x.isfinite().all()):
                 raise not_finite(f"step {step.index + 1} of {step.total}: the latent", net.dtype)
@@ -106,7 +106,7 @@ class Diffuse(Stage):
             yield Preview(self.samples[0].index, image)
 
     def _thumbnail(self, clean: Tensor, have: Lent) -> Image:
-        return thumbnail(clean, have.take(Need(self.model, VAE)), have.checkpoint(self.model).latent)
+        return thumbnail(clean, have.take(Need(self.model, AUTOENCODER)), have.checkpoint(self.model).latent)
 
     def _by_index(self, latents: Tensor | None) -> Mapping[int, Tensor]:
         rows = () if latents is None else latents.unbind()
