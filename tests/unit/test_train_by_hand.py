@@ -28,7 +28,7 @@ from atelier.train.randomness import normal, permutation, uniform
 from atelier.train.recipe import Data
 from atelier.train.sources import dataset
 from atelier.train.tasks.denoiser import DenoiserTask
-from atelier.train.tasks.images import to_image
+from atelier.train.tasks.images import to_pixels
 
 STEPS, BATCH, SEED = 3, 8, 5
 RATE, BETAS, EPS, DECAY, CLIP, EMA = 0.02, (0.8, 0.95), 1e-2, 0.2, 0.05, 0.22
@@ -165,7 +165,7 @@ def copied(net: nn.Module) -> Named:
 
 def held(data: Dataset, indices: Sequence[int]) -> Tensor:
     """Images (B, 3, H, W) in [-1, 1]."""
-    return to_image(np.stack([data.image(i) for i in indices]))
+    return to_pixels(np.stack([data.image(i) for i in indices]))
 
 
 # The denoiser
@@ -330,7 +330,7 @@ def test_the_autoencoder(matrices: str, source: str, tmp_path: Path) -> None:
     judge, average = Moved(critic, rate=0.03), Averaged(vae)
     for step in range(STEPS):
         painter.step = judge.step = step
-        image = to_image(own.maker(step))
+        image = to_pixels(own.maker(step))
         posterior = vae.encode(image)
         deviation = torch.exp(posterior.logvar / 2)
         latent = posterior.mean + deviation * normal(posterior.mean.shape, SEED, "posterior", step)

@@ -228,10 +228,10 @@ def test_latents_are_scaled_samples_of_the_pictures(pool: Pool, parts: dict[str,
     assert np.array_equal(batch.latents[2], batch.latents[3])
     made = frozen(Path(parts["vae"]), Path(parts["clip"]))
     from atelier.train.randomness import normal
-    from atelier.train.tasks.images import to_image
+    from atelier.train.tasks.images import to_pixels
     from atelier.weights.tokenizer import ClipTokenizer
 
-    images = to_image(np.stack([pool.data.image(i) for i in range(8, 16)]))
+    images = to_pixels(np.stack([pool.data.image(i) for i in range(8, 16)]))
     with torch.no_grad():
         posterior = made.vae.encode(images)
         expected = posterior.sample(normal(posterior.mean.shape, 0, "posterior", 8)) * made.latent_scale

@@ -39,7 +39,7 @@ from atelier.train.starts import towers_at, unet_at, vae_at
 from atelier.train.tasks.clip import Clip, ClipTask, assembled, contrastive_loss, normalised, retrieval
 from atelier.train.tasks.critic import Critic
 from atelier.train.tasks.denoiser import DenoiserTask, dropped
-from atelier.train.tasks.images import psnr, to_image, to_pixels
+from atelier.train.tasks.images import psnr, to_images, to_pixels
 from atelier.train.tasks.vae import VaeTask, disturbed, gradient_loss, latent_scale
 from atelier.train.vocabulary import learn
 from atelier.weights.names import clip as clip_names
@@ -262,11 +262,11 @@ def weights(task: VaeTask) -> dict[str, torch.Tensor]:
 
 def test_pixels_there_and_back(source: str) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (2, 5, 7, 3), np.uint8)
-    image = to_image(pixels)
+    image = to_pixels(pixels)
     assert (image.shape, float(image.min()) >= -1, float(image.max()) <= 1) == ((2, 3, 5, 7), True, True)
-    assert np.array_equal(to_pixels(image), pixels)
+    assert np.array_equal(to_images(image), pixels)
     assert np.array_equal(
-        to_pixels(image * 3),
+        to_images(image * 3),
         np.clip((image.permute(0, 2, 3, 1).numpy() * 3 + 1) * 127.5 + 0.5, 0, 255).astype(np.uint8),
     )
 
@@ -313,7 +313,7 @@ def test_without_the_adversarial_term_there_is_no_critic(source: str) -> None:
 def test_the_critic_learns_to_tell(source: str) -> None:
     """Taught on two fixed batches, its hinge loss falls from about 1 to nearly nothing."""
     chosen = support.recipe("vae", {"data.source": source, "loss.gan_rate": 1e-2})
-    real = to_image(vae_task(source).maker(0))
+    real = to_pixels(vae_task(source).maker(0))
     torch.manual_seed(0)
     critic = Critic(chosen, support.placement())
     told = [float(critic.taught(real, -real)) for _ in range(40)]
@@ -326,7 +326,7 @@ def test_latents_have_unit_deviation_at_the_measured_scale(source: str, parts: d
     scale = latent_scale(vae, data)
     assert data.length is not None
     with torch.no_grad():
-        latents = vae.encode(to_image(stack(data, range(data.length)))).mode() * scale
+        latents = vae.encode(to_pixels(stack(data, range(data.length)))).mode() * scale
     assert float(latents.std()) == pytest.approx(1, abs=1e-4)
     assert part_settings(Path(parts["vae"]), "vae")["latent_scale"] == pytest.approx(scale)
     with torch.no_grad():

@@ -30,7 +30,7 @@ GROUPS = {
     "info": Group("atelier.cli.info", "Show how an image was made, or, without one, this installation."),
     "models": Group("atelier.cli.models", "List, inspect and convert models."),
     "prompt": Group("atelier.cli.prompt", "Show what a prompt means."),
-    "data": Group("atelier.cli.data", "Show what models are trained on."),
+    "data": Group("atelier.cli.data", "Inspect the training data."),
     "train": Group("atelier.cli.train", "Train a model, or one of its parts."),
     "evaluate": Group("atelier.cli.evaluate", "Measure the quality of a model."),
 }

@@ -26,7 +26,7 @@ def evaluate(
     sheets: Annotated[Path | None, typer.Option(help="Folder for sheets of the images that were judged.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON only.")] = False,
 ) -> None:
-    """Generate every concept large and small, pairs and what training never showed, and measure the images.
+    """Generate every concept large and small, pairs, and combinations held out of training, and measure the images.
 
     fidelity: PSNR against the one right image; strict, tolerant: how often a judge that forgives little, or much, names
     every thing right; worst: the mean of the worst tenth.

@@ -20,6 +20,13 @@ def _group() -> None:
     pass
 
 
+Style = Annotated[list[str] | None, typer.Option(help="Name of a style; may be repeated.", show_default=False)]
+Embedding = Annotated[
+    list[str] | None, typer.Option(help="A textual inversion as name=vectors; may be repeated.", show_default=False)
+]
+Wildcards = Annotated[Path | None, typer.Option(help="A folder of wildcard files (.txt).", show_default="wildcards")]
+
+
 @app.command()
 def explain(
     text: Annotated[str, typer.Argument(help="A prompt.", show_default=False)],
@@ -32,16 +39,10 @@ def explain(
     ] = None,
     emphasis: Annotated[str, typer.Option(help="Original, No norm, Ignore, None or Comfy.")] = "Original",
     seed: Annotated[int, typer.Option(min=0, help="What choices and wildcards are drawn from.")] = 0,
-    wildcards: Annotated[
-        Path | None, typer.Option(help="A folder of wildcard files (.txt).", show_default="wildcards")
-    ] = None,
-    style: Annotated[
-        list[str] | None, typer.Option(help="Name of a style; may be repeated.", show_default=False)
-    ] = None,
+    wildcards: Wildcards = None,
+    style: Style = None,
     styles_file: Annotated[Path | None, typer.Option(help="Where styles are kept.", show_default="styles.csv")] = None,
-    embedding: Annotated[
-        list[str] | None, typer.Option(help="A textual inversion as name=vectors; may be repeated.", show_default=False)
-    ] = None,
+    embedding: Embedding = None,
     *,
     old_timeline: Annotated[bool, typer.Option(help="Count moments as A1111 did before 1.6.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
@@ -56,16 +57,10 @@ def explain(
     from atelier.prompt.explain import report
 
     clock = Clock(hires_steps or steps, steps if hires_steps else None, old_timeline)
-    known = words(styles_file, wildcards)
-    explanation = explained(
-        known.styled(text, "", style or ())[0],
-        clock,
-        mode=emphasis_mode(emphasis),
-        seed=seed,
-        files=known.wildcards(),
-        encoder=_encoder(embedding or []),
-    )
-    typer.echo(json.dumps(explanation.data(), ensure_ascii=False) if as_json else report(explanation, clock))
+    known, mode = words(styles_file, wildcards), emphasis_mode(emphasis)
+    styled = known.styled(text, "", style or ())[0]
+    found = explained(styled, clock, mode=mode, seed=seed, files=known.wildcards(), encoder=_encoder(embedding or []))
+    typer.echo(json.dumps(found.data(), ensure_ascii=False) if as_json else report(found, clock))
 
 
 def _encoder(embeddings: list[str]) -> Encoder:

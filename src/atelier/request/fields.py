@@ -89,7 +89,7 @@ SHAPE = Limits(0.01, 100)
 # What everybody says.
 
 Prompt = Annotated[str, Help("What to generate."), Option("Prompt")]
-NegativePrompt = Annotated[str, Help("What to keep away from.", "nothing"), Option("Prompt", ("--negative",))]
+NegativePrompt = Annotated[str, Help("What the image should not show.", "nothing"), Option("Prompt", ("--negative",))]
 Model = Annotated[
     str,
     Infotext("Model"),
@@ -97,7 +97,7 @@ Model = Annotated[
     Option("Model and sampling"),
 ]
 ModelHash = Annotated[
-    str, Infotext("Model hash"), Help("What the model's SHA-256 begins with; a warning says if it does not.")
+    str, Infotext("Model hash"), Help("First digits of the model's SHA-256; you are warned where they differ.")
 ]
 Steps = Annotated[
     int, STEPS, Infotext("Steps"), Help("Steps of the sampler.", "the model's"), Option("Model and sampling")
@@ -216,9 +216,11 @@ SgmNoiseMultiplier = Annotated[
 
 # Sampling.
 
-Eta = Annotated[float, FACTOR, Infotext("Eta"), Help("Share of the noise that a step renews.", "the sampler's")]
+Eta = Annotated[
+    float, FACTOR, Infotext("Eta"), Help("How much fresh noise each step adds; 0 is none.", "the sampler's")
+]
 EtaDdim = Annotated[
-    float, FACTOR, Infotext("Eta DDIM", neutral=0.0), Help("The same for DDIM and its kin.", "that of eta")
+    float, FACTOR, Infotext("Eta DDIM", neutral=0.0), Help("Eta for DDIM samplers; overrides eta.", "that of eta")
 ]
 Churn = Annotated[float, SIGMA, Infotext("Sigma churn"), Help("Noise added before steps.")]
 ChurnMin = Annotated[float, SIGMA, Infotext("Sigma tmin"), Help("Lowest level of noise at which s_churn acts.")]
@@ -275,7 +277,7 @@ CfgRescale = Annotated[
     float,
     SHARE,
     Infotext("CFG rescale", aliases=("Guidance rescale",)),
-    Help("How far the contrast is brought back to that without guidance."),
+    Help("How strongly to reduce the contrast that guidance adds, 0 to 1."),
 ]
 SkipEarlyCfg = Annotated[
     float, SHARE, Infotext("Skip Early CFG"), Help("Share of the steps at the start without guidance.")

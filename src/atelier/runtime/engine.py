@@ -151,7 +151,7 @@ class Engine:
         check_clip_skip(resolved, model)
         check_networks(request, resolved, warn)
         if request.steps not in {None, resolved.sampling.steps}:
-            warn(f"{request.steps} steps are not what is generated: the list of sigmas has {resolved.sampling.steps}")
+            warn(f"{request.steps} steps are ignored: the list of sigmas has {resolved.sampling.steps}")
         return resolved, method
 
     def generate(self, request: Request) -> list[GeneratedImage]:
@@ -232,6 +232,6 @@ def _check_text_to_image(model: Checkpoint) -> None:
     expected, given = model.ends.in_channels, model.latent.channels
     if expected != given:
         raise BadInput(
-            f"{model.path}: expects {expected} channels where a latent has {given} (it works on a given image): "
+            f"{model.path}: expects {expected} channels where a latent has {given} (an inpainting or editing model): "
             "choose a model that generates from text alone"
         )

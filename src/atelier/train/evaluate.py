@@ -21,7 +21,7 @@ from atelier.train.data.dataset import SceneDataset
 from atelier.train.data.scenes import Scene
 from atelier.train.judge import Judge, Kind
 from atelier.train.strict import recognised
-from atelier.train.tasks.images import psnr, to_image
+from atelier.train.tasks.images import psnr, to_pixels
 
 Paint = Callable[[str, int], NDArray[np.uint8]]
 """(prompt, seed) -> image, uint8 RGB (size, size, 3)."""
@@ -187,7 +187,7 @@ def worst(values: Sequence[float]) -> float:
 def reconstruction(checkpoint: Checkpoint, count: int = SCENES) -> float:
     """Mean PSNR in dB of `count` held-out scenes through the autoencoder, in float32."""
     vae = checkpoint.load(VAE, torch.float32)
-    images = to_image(stack(SceneDataset(SEED, "held_out", checkpoint.size), range(count)))
+    images = to_pixels(stack(SceneDataset(SEED, "held_out", checkpoint.size), range(count)))
     values = [psnr(vae.decode(vae.encode(chunk).mode()), chunk) for chunk in torch.split(images, 32)]
     return float(torch.cat(values).mean())
 

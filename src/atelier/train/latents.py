@@ -26,7 +26,7 @@ from atelier.train.parts import content
 from atelier.train.randomness import normal
 from atelier.train.sources import fingerprint
 from atelier.train.starts import vae_at
-from atelier.train.tasks.images import to_image
+from atelier.train.tasks.images import to_pixels
 from atelier.weights.formats.atomic import new_file
 from atelier.weights.load import load_into
 from atelier.weights.tokenizer import ClipTokenizer
@@ -158,7 +158,7 @@ def _make(pool: Pool, part: int) -> None:
 
 
 def _encoded(pool: Pool, chunk: range) -> NDArray[np.float16]:
-    posterior = _encoder(pool.vae, pool.spec).encode(to_image(stack(pool.data, chunk)))
+    posterior = _encoder(pool.vae, pool.spec).encode(to_pixels(stack(pool.data, chunk)))
     sample = posterior.sample(normal(posterior.mean.shape, pool.seed, "posterior", chunk.start)) * pool.scale
     latents = sample.contiguous().half().numpy()
     if not np.isfinite(latents).all():

@@ -52,33 +52,16 @@ def settings(resolved: Resolved, index: int, own: ResolvedSampling, provenance: 
     own: the sampling that nobody had to ask for; only what differs from it is said. Prompts from which choices were
     drawn are kept as templates.
     """
-    sample, prompting, noise, guidance = (
-        resolved.samples[index],
-        resolved.prompting,
-        resolved.noise,
-        resolved.guidance,
-    )
+    sample, guidance = resolved.samples[index], resolved.guidance
     return replace(
-        _sampling(resolved.sampling, own),
-        prompt=sample.prompt,
-        negative_prompt=sample.negative_prompt,
-        template=_unless(prompting.prompt, sample.prompt),
-        negative_template=_unless(prompting.negative_prompt, sample.negative_prompt),
+        _noise(_prompts(_sampling(resolved.sampling, own), resolved, index), resolved),
+        seed=sample.seed,
+        variation_seed=sample.variation_seed if resolved.noise.variation_strength > 0 else None,
         cfg_scale=guidance.scale,
         cfg_rescale=guidance.rescale,
         skip_early_cfg=guidance.skip_early,
         ngms=guidance.ngms,
         ngms_all_steps=guidance.ngms_all_steps,
-        seed=sample.seed,
-        variation_seed=sample.variation_seed if noise.variation_strength > 0 else None,
-        variation_strength=noise.variation_strength,
-        seed_resize=_unless(noise.resized_from, resolved.size),
-        ensd=noise.seed_delta,
-        rng=RNG_VALUES[noise.source],
-        sgm_noise_multiplier=noise.unit_start,
-        emphasis=prompting.emphasis,
-        clip_skip=prompting.clip_skip,
-        old_timelines=prompting.old_timelines,
         size=resolved.size,
         batch_size=resolved.batch_size,
         model_hash=resolved.model.sha256[:HASH_DIGITS],
@@ -87,6 +70,32 @@ def settings(resolved: Resolved, index: int, own: ResolvedSampling, provenance: 
         device=provenance.device,
         libraries=provenance.libraries,
         version=f"atelier-{provenance.version}",
+    )
+
+
+def _prompts(said: Settings, resolved: Resolved, index: int) -> Settings:
+    sample, prompting = resolved.samples[index], resolved.prompting
+    return replace(
+        said,
+        prompt=sample.prompt,
+        negative_prompt=sample.negative_prompt,
+        template=_unless(prompting.prompt, sample.prompt),
+        negative_template=_unless(prompting.negative_prompt, sample.negative_prompt),
+        emphasis=prompting.emphasis,
+        clip_skip=prompting.clip_skip,
+        old_timelines=prompting.old_timelines,
+    )
+
+
+def _noise(said: Settings, resolved: Resolved) -> Settings:
+    noise = resolved.noise
+    return replace(
+        said,
+        variation_strength=noise.variation_strength,
+        seed_resize=_unless(noise.resized_from, resolved.size),
+        ensd=noise.seed_delta,
+        rng=RNG_VALUES[noise.source],
+        sgm_noise_multiplier=noise.unit_start,
     )
 
 

@@ -37,7 +37,7 @@ from atelier.train.parts import content
 from atelier.train.recipes.denoiser import DenoiserRecipe
 from atelier.train.sources import dataset, identity
 from atelier.train.starts import unet_at
-from atelier.train.tasks.images import to_image, to_pixels
+from atelier.train.tasks.images import to_images, to_pixels
 from atelier.weights.tokenizer import ClipTokenizer
 
 SURVEYED = 512
@@ -229,7 +229,7 @@ class DenoiserTask:
         """Latents and text states of held-out images."""
         device = self.placement.device
         chunks = [indices[i : i + CHUNK] for i in range(0, len(indices), CHUNK)]
-        images = (to_image(stack(self._held_out, chunk), device) for chunk in chunks)
+        images = (to_pixels(stack(self._held_out, chunk), device) for chunk in chunks)
         clean = torch.cat([self._vae.encode(image).mode() for image in images]) * self.frozen.latent_scale
         tokens = torch.from_numpy(token_rows(self._held_out, indices, self._vocabulary)).to(device)
         return clean, self._text(tokens).last
@@ -254,7 +254,7 @@ class DenoiserTask:
         x = noise
         for step in euler()(model, noise * sigmas[0], sigmas.to(device), _no_noise):
             x = step.x
-        return to_pixels(self._vae.decode(x / self.frozen.latent_scale))
+        return to_images(self._vae.decode(x / self.frozen.latent_scale))
 
     def extra(self) -> Mapping[str, Any]:
         return self._extra

@@ -8,14 +8,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 
-def to_image(pixels: NDArray[np.uint8], device: torch.device | None = None) -> Tensor:
+def to_pixels(images: NDArray[np.uint8], device: torch.device | None = None) -> Tensor:
     """uint8 (B, H, W, 3) to float (B, 3, H, W) in [-1, 1], channels last in memory."""
-    return torch.from_numpy(pixels).to(device).permute(0, 3, 1, 2).float() / 127.5 - 1
+    return torch.from_numpy(images).to(device).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
-def to_pixels(image: Tensor) -> NDArray[np.uint8]:
-    """The inverse of `to_image`, clamped and rounded."""
-    scaled = ((image.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+def to_images(pixels: Tensor) -> NDArray[np.uint8]:
+    """The inverse of `to_pixels`, clamped and rounded."""
+    scaled = ((pixels.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
     return scaled.permute(0, 2, 3, 1).contiguous().cpu().numpy()
 
 

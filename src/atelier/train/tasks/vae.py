@@ -26,7 +26,7 @@ from atelier.train.recipes.vae import VaeRecipe
 from atelier.train.sources import dataset, identity
 from atelier.train.starts import vae_at
 from atelier.train.tasks.critic import Critic
-from atelier.train.tasks.images import psnr, to_image, to_pixels
+from atelier.train.tasks.images import psnr, to_images, to_pixels
 from atelier.train.trainable import freeze
 
 ENCODING = ("encoder.", "quant_conv.")
@@ -122,7 +122,7 @@ class VaeTask:
         return Pictures(self._data, Order(self._data.length, self.recipe.run.batch, self.recipe.run.seed))
 
     def update(self, step: int, batch: NDArray[np.uint8], /) -> Mapping[str, Tensor]:
-        image = to_image(batch, self.placement.device)
+        image = to_pixels(batch, self.placement.device)
         weights, seed = self.recipe.loss, self.recipe.run.seed
         with self.placement.autocast():
             posterior = self.vae.encode(image)
@@ -153,10 +153,10 @@ class VaeTask:
     def validate(self) -> Validation:
         """PSNR in dB of the held-out images, and a sheet of some beside what became of them."""
         count = min(self.recipe.data.validation, self._held_out.length or self.recipe.data.validation)
-        images = to_image(stack(self._held_out, range(count)), self.placement.device)
+        images = to_pixels(stack(self._held_out, range(count)), self.placement.device)
         painted = torch.cat([self.vae.decode(self.vae.encode(chunk).mode()) for chunk in torch.split(images, 64)])
         quality = psnr(painted, images).mean()
-        pairs = [p for pair in zip(to_pixels(images[:16]), to_pixels(painted[:16]), strict=True) for p in pair]
+        pairs = [p for pair in zip(to_images(images[:16]), to_images(painted[:16]), strict=True) for p in pair]
         return Validation({"psnr": float(quality)}, {"reconstructions": sheet(pairs, [""] * len(pairs), columns=8)})
 
     def extra(self) -> Mapping[str, Any]:
@@ -190,7 +190,7 @@ def latent_scale(vae: AutoencoderKL, data: Dataset, count: int = 1024) -> float:
     """
     count, device = min(count, data.length or count), next(vae.parameters()).device
     chunks = [range(i, min(i + 64, count)) for i in range(0, count, 64)]
-    latents = torch.cat([vae.encode(to_image(stack(data, chunk), device)).mode() for chunk in chunks])
+    latents = torch.cat([vae.encode(to_pixels(stack(data, chunk), device)).mode() for chunk in chunks])
     scale = float(1.0 / latents.float().std())
     if not math.isfinite(scale):
         raise NotFinite(f"the autoencoder's latents have scale {scale}: train it again with a lower optim.rate")
