@@ -19,7 +19,7 @@ from atelier.pipeline.resources import PartOf, Resources, T
 from atelier.pipeline.run import run
 from atelier.pipeline.stage import Stage
 from atelier.pipeline.stages.diffuse import Diffuse
-from atelier.prompt import Chunk, Marks
+from atelier.prompt import Chunk, Inversions, Marks
 from atelier.request.events import Event
 from atelier.request.model import Provenance, Request
 from atelier.request.resolved import ModelRef
@@ -143,6 +143,7 @@ class Letters:
     """A text encoder of one tower whose states say which letters they are of."""
 
     marks = Marks()
+    inversions = Inversions()
 
     def __init__(self, _: object = None) -> None: ...
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -157,11 +158,13 @@ def test_vectors_of_an_inversion_stand_where_its_name_stood() -> None:
     (words,) = chunk([Weighted("cat dog cat cat")], tower.tokenize, tower.marks).chunks
     assert words.tokens[1:5] == (cat, dog, cat, cat)
     assert learned.tokens != words.tokens
-    assert torch.equal(tower.encode([learned, words], 1, vectors).tokens[0], tower.encode([words, words]).tokens[0])
+    taught = replace(tower, vectors=vectors)
+    assert torch.equal(taught.encode([learned, words]).tokens[0], tower.encode([words, words]).tokens[0])
+    assert taught.inversions == known
     assert torch.equal(embedding, net.token_embedding.weight)
     assert not torch.equal(vectors["x"][0], embedding[x])
     with pytest.raises(BadInput, match="inversion 'x' is not there"):
         tower.encode([learned])
     for wrong in (torch.zeros(1, 16), torch.zeros(2, 17)):
         with pytest.raises(BadInput, match="inversion 'x' is not for this model"):
-            tower.encode([learned], 1, {"x": wrong})
+            replace(tower, vectors={"x": wrong}).encode([learned])

@@ -34,6 +34,7 @@ class Encoder:
     def __init__(self, net: ClipText, tokenizer: ClipTokenizer) -> None:
         self.tower, self.calls = ClipTower(net, tokenizer), 0
         self.marks, self.tokenize = self.tower.marks, self.tower.tokenize
+        self.inversions = self.tower.inversions
 
     @property
     def towers(self) -> tuple[Encoder]:

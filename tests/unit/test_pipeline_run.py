@@ -182,6 +182,7 @@ class Counted:
     def __init__(self, encoder: TextEncoder) -> None:
         (self.tower,) = encoder.towers
         self.encoder, self.marks, self.seen = encoder, self.tower.marks, list[int]()
+        self.inversions = self.tower.inversions
 
     @property
     def towers(self) -> tuple[Counted]:

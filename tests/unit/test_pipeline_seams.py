@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from atelier.checkpoints.text import TextTowers
 from atelier.diffusion.types import Combinator, Denoiser, Moment, Prediction
 from atelier.nn.ports import NOTHING, Conditioning, Ports
 from atelier.pipeline.lent import Lent
@@ -279,3 +280,16 @@ def test_pooled_states_and_sizes_reach_the_network(engine: Engine) -> None:
     net = Net()
     happened(planned(engine, prompt="a", steps=1), Lending(engine.resources, {"text": Sized, "denoiser": net.alone}))
     assert seen == [([[5.0] * 3] * 2, [[64.0] * 2] * 2)], "the negative prompt's row and the prompt's"
+
+
+def test_textual_inversions_reach_the_encoder_in_a_run(engine: Engine) -> None:
+    """A name whose vectors are the embeddings of another word means that word."""
+
+    def taught(encoder: TextTowers) -> TextTowers:
+        (tower,) = encoder.towers
+        own = tower.net.token_embedding.weight[tower.tokenize("cat")].detach().clone()
+        return replace(encoder, towers=(replace(tower, vectors={"dog": own}),))
+
+    have = Lending(engine.resources, {"text": taught})
+    assert pixels(happened(planned(engine, prompt="a red dog"), have)) == usual(engine, prompt="a red cat")
+    assert usual(engine, prompt="a red dog") != usual(engine, prompt="a red cat")

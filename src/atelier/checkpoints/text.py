@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Protocol
 
 from atelier.checkpoints.checkpoint import Checkpoint
 from atelier.errors import BadInput
 from atelier.families.family import Join, Tower
-from atelier.prompt import Chunk, Marks, Patch, Weighted, chunk
+from atelier.prompt import Chunk, Inversions, Marks, Patch, Weighted, chunk, inversions
 
 if TYPE_CHECKING:
     import torch
@@ -35,11 +35,16 @@ class TextTower(Protocol):
         """Ids without marks, as many as it takes."""
         ...
 
-    def encode(self, chunks: Sequence[Chunk], clip_skip: int = 1, vectors: Vectors = NO_VECTORS, /) -> Conditioning:
-        """The states of N chunks made with these marks, tokens (N, T, C) and pooled (N, P).
+    @property
+    def inversions(self) -> Inversions:
+        """The textual inversions that it knows, for cutting texts into chunks."""
+        ...
+
+    def encode(self, chunks: Sequence[Chunk], clip_skip: int = 1, /) -> Conditioning:
+        """The states of N chunks made with these marks and inversions, tokens (N, T, C) and pooled (N, P).
 
         The weights of the chunks are not applied. Raises BadInput for a clip skip that the tower does not have, and for
-        an inversion that is not among `vectors` or has others than the chunks say.
+        an inversion that it does not know or that has other vectors than the chunks say.
         """
         ...
 
@@ -61,12 +66,13 @@ class TextEncoder(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ClipTower:
-    """A `TextTower`: CLIP's network, its tokenizer, and how the family reads it."""
+    """A `TextTower`: CLIP's network, its tokenizer, how the family reads it, and textual inversions."""
 
     net: ClipText
     tokenizer: ClipTokenizer
     least_skip: int = 1
     normed: bool = True
+    vectors: Vectors = field(default_factory=lambda: NO_VECTORS)
 
     @property
     def marks(self) -> Marks:
@@ -76,7 +82,11 @@ class ClipTower:
     def tokenize(self, text: str, /) -> list[int]:
         return self.tokenizer.encode(text)
 
-    def encode(self, chunks: Sequence[Chunk], clip_skip: int = 1, vectors: Vectors = NO_VECTORS, /) -> Conditioning:
+    @property
+    def inversions(self) -> Inversions:
+        return inversions({name: len(own) for name, own in self.vectors.items()}, self.tokenize)
+
+    def encode(self, chunks: Sequence[Chunk], clip_skip: int = 1, /) -> Conditioning:
         """Clip skip n takes the states n-1 layers before the last, through the same final norm, as A1111 does."""
         import torch
 
@@ -88,7 +98,7 @@ class ClipTower:
                 f"clip skip {clip_skip}: this model's text encoder has {layers} layers, choose 1 to {layers}"
             )
         tokens = torch.tensor([c.tokens for c in chunks], dtype=torch.int64, device=net.token_embedding.weight.device)
-        said = net.encode(_patched(net.token_embedding(tokens), chunks, vectors), tokens)
+        said = net.encode(_patched(net.token_embedding(tokens), chunks, self.vectors), tokens)
         states = said.hidden[-max(clip_skip, self.least_skip)]
         return Conditioning(net.final_norm(states) if self.normed else states, said.pooled)
 

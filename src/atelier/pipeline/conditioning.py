@@ -49,7 +49,7 @@ def encode(groups: Sequence[Group], encoder: TextEncoder, emphasis_name: str, cl
 
 def _chunked(groups: Sequence[Group], tower: TextTower, mode: Emphasis) -> dict[str, Sequence[Chunk]]:
     texts = dict.fromkeys(text for group in groups for text in group)
-    return {text: chunk(weighted(text, mode), tower.tokenize, tower.marks).chunks for text in texts}
+    return {text: chunk(weighted(text, mode), tower.tokenize, tower.marks, tower.inversions).chunks for text in texts}
 
 
 def _tower(
