@@ -58,7 +58,7 @@ NAMED: Mapping[str, Sequence[object]] = {
     "height": (64, 72, 768, 4096),
     "batch_size": (1, 2, 3),
     "batch_count": (1, 2),
-    "seed_resize": ((0, 0), (64, 8), (65_536, 512), (3, 512), (512, 640)),
+    "seed_resize": ((0, 0), (64, 8), (4096, 512), (3, 512), (512, 640)),
     "hires_resize": ((0, 0), (1024, 1024)),
     "styles": ((),),
     "output": PATHS,
@@ -274,3 +274,19 @@ def test_it_cannot_be_changed() -> None:
         RESOLVED.batch_size = 2
     with pytest.raises(ValidationError, match="frozen"):
         RESOLVED.sampling.steps = 2
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"batch_size": 0}, {"batch_size": -1}, {"samples": []}, {"size": [0, 64]}, {"size": [64]}, {"size": "64x64"}],
+)
+def test_what_no_request_can_become_is_refused(changes: dict[str, object]) -> None:
+    table = json.loads(RESOLVED.to_json())
+    with pytest.raises(ValueError, match=next(iter(changes))):
+        Resolved.from_json(json.dumps({**table, **changes}))
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, "null", "", "{"])
+def test_what_is_no_json_of_a_request_is_a_value_error(text: str) -> None:
+    with pytest.raises(ValueError):  # noqa: PT011 - whatever its words
+        Resolved.from_json(text)

@@ -47,4 +47,4 @@ def test_every_field_is_on_the_page_once(docs: ModuleType) -> None:
 def test_numbers_are_said_as_people_say_them(docs: ModuleType) -> None:
     assert docs.limits(FIELDS["seed"]) == "-1 to 2^64 - 1"
     assert docs.limits(FIELDS["beta_alpha"]) == "0.01 to 100"
-    assert docs.limits(FIELDS["seed_resize"]) == "each side 0 to 65536"
+    assert docs.limits(FIELDS["seed_resize"]) == "each side 0 to 4096"

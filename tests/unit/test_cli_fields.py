@@ -10,7 +10,7 @@ from collections.abc import Mapping
 import pytest
 import typer
 
-from atelier.cli.fields import Command
+from atelier.cli.fields import Command, defaults
 from atelier.request.table import FIELDS, flat, request_of
 
 EXPECTED = {
@@ -50,7 +50,8 @@ def said(*arguments: str) -> Mapping[str, object]:
 
 
 def test_what_is_not_said_is_not_given():
-    assert said() == {"output": "outputs", "more": 0}
+    assert said() == {"more": 0}
+    assert defaults() == {"output": "outputs"}
 
 
 @pytest.mark.parametrize(("option", "name"), EXPECTED.items())

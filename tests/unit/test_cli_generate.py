@@ -242,3 +242,32 @@ def test_the_example_paints_the_same_picture(place: Path, tiny_folder: Path):
     (picture,) = engine.generate(atelier.Request(prompt="a red cat", model="tiny", seed=0, steps=20, cfg_scale=7))
     with Image.open("example.png") as image:
         assert image.tobytes() == picture.image.tobytes()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["a", "--set", "steps=7", "--steps", "1"], "steps is given twice, as an option and with --set"),
+        (["a", "--set", "prompt=b"], "prompt is given twice"),
+        (["a", "--set", "eta=1", "--set", "eta=0.5"], "--set eta is given twice"),
+        (["a", "--set", "model_hash=\x01\x00"], "model_hash holds"),
+        (["a", "--set", f"seed_resize={'9' * 5000}x1"], "seed_resize"),
+        (["a", "--set", "seed_resize=65536x65536"], "seed_resize"),
+        (["a", "--set", "rho=1e-300", "--scheduler", "Karras", "--steps", "2"], "rho is 1e-300: use 0.0001 or more"),
+    ],
+)
+def test_what_cannot_be_meant_is_one_line(
+    arguments: list[str], told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run(["generate", *arguments]) == 2
+    shown = capsys.readouterr().err
+    assert told in shown
+    assert shown.strip().count("\n") == 0
+
+
+def test_an_output_that_is_set_is_where_images_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run(["generate", "a", "--set", "output=there/", "--steps", "1", "--seed", "1", "--no-preview"]) == 0
+    assert len(list((tmp_path / "there").iterdir())) == 1
+    assert not (tmp_path / "outputs").exists()

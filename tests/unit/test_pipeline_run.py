@@ -482,3 +482,9 @@ def test_weights_are_said_to_be_hashed_before_they_are_and_only_once(tiny_file: 
     assert engine.hashing(asked) == (events.Hashing(tiny_file.stem),)
     engine.resolve(asked)
     assert engine.hashing(asked) == ()
+
+
+def test_a_link_that_leads_nowhere_beside_a_model_is_nobodys_business(tmp_path: Path):
+    folder = tiny.folder(tmp_path / "model")
+    (folder / "README.md").symlink_to(tmp_path / "nowhere")
+    assert len(Engine(CPU, Library(), HashCache(), version="1").generate(request(model=str(folder)))) == 1

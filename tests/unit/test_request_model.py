@@ -95,7 +95,7 @@ def test_limits_hold_on_both_sides(name: str):
         ({"negative_prompt": "x" * 500_000, "steps": 0}, ("steps 0",)),
         ({"etta": 0.5}, ("'etta'", "did you mean eta")),
         ({"sampling": {"eta": 0.5}}, ("'sampling'", "did you mean")),
-        ({"seed_resize": (64, -1)}, ("seed_resize -1", "512x768", "0 to 65536")),
+        ({"seed_resize": (64, -1)}, ("seed_resize -1", "512x768", "0 to 4096")),
         ({"hires_resize": "large"}, ("hires_resize 'large'", "512x768")),
         ({"hires_steps": 2.5}, ("hires_steps 2.5", "whole number from 0 to 1000")),
         ({"s_noise": math.nan}, ("s_noise nan", "a number from 0 to 100")),

@@ -43,13 +43,19 @@ def parameter(field: RequestField) -> inspect.Parameter:
     option = field.option
     assert option is not None
     names = option.names or (f"--{field.name.replace('_', '-')}",)
-    shown = unset(field) if option.default is None else True
+    shown = option.default or unset(field)
     if field.name == "prompt":
         said = typer.Argument(help=field.help.text, show_default=False)
     else:
         said = typer.Option(*names, help=field.help.text, show_default=shown, rich_help_panel=option.panel)
     kind = Annotated[TYPES[field.kind] | None, said]
-    return inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=option.default, annotation=kind)
+    return inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=kind)
+
+
+def defaults() -> dict[str, object]:
+    """What the command line takes where a field is left open and the request itself would take nothing."""
+    options = ((name, field.option) for name, field in FIELDS.items())
+    return {name: option.default for name, option in options if option is not None and option.default is not None}
 
 
 def unset(field: RequestField) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from atelier.cli.fields import Command
+from atelier.cli.fields import Command, defaults
 from atelier.errors import BadInput
 
 if TYPE_CHECKING:
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from atelier.request.model import Request
 
 PREVIEW_SECONDS = 0.5
+DIGITS = 9
+"""Of a side in pixels: more are no size."""
 
 
 StylesFile = Annotated[
@@ -85,7 +87,7 @@ def run(
             "--verify needs --from PICTURE" if verify else 'nothing to generate: atelier generate "a red apple"'
         )
     seen = None if original is None else repaint.Original.read(original)
-    request = _request({**_changes(change or ()), **fields}, seen)
+    request = _request(_merged(_changes(change or ()), fields), seen)
     if verify and request.batch_size * request.batch_count != 1:
         raise BadInput(f"--verify compares one image, and {request.batch_size * request.batch_count} are asked for")
     display = progress.display(preview=preview)
@@ -114,14 +116,29 @@ def _changes(pairs: Sequence[str]) -> dict[str, object]:
         name, equals, value = pair.partition("=")
         if not equals:
             raise BadInput(f"--set {pair}: write it as NAME=VALUE, for example eta=0.5")
-        fields[name.strip().replace("-", "_")] = _value(value.strip())
+        key = name.strip().replace("-", "_")
+        if key in fields:
+            raise BadInput(f"--set {key} is given twice: leave one out")
+        fields[key] = _value(value.strip())
     return fields
+
+
+def _merged(changes: Mapping[str, object], fields: Mapping[str, object]) -> dict[str, object]:
+    """The fields of --set and those of options of their own, with what the command line takes where nobody says.
+
+    Raises BadInput for a field that is given both ways.
+    """
+    both = next((name for name in changes if name in fields), None)
+    if both is not None:
+        raise BadInput(f"{both} is given twice, as an option and with --set: leave one out")
+    return {**defaults(), **changes, **fields}
 
 
 def _value(text: str) -> object:
     """A size as two numbers; everything else is left to the request, which knows what it needs."""
     width, times, height = text.partition("x")
-    return (int(width), int(height)) if times and width.isdecimal() and height.isdecimal() else text
+    is_size = times and all(side.isdecimal() and len(side) <= DIGITS for side in (width, height))
+    return (int(width), int(height)) if is_size else text
 
 
 def _events(

@@ -82,9 +82,10 @@ def changes(pairs: list[str] | None) -> dict[str, object]:
         if not equals or not all(key.split(".")):
             raise BadInput(f"--set {pair!r}: write KEY=VALUE, such as run.steps=100")
         try:
-            table[key] = tomllib.loads(f"value = {value}")["value"]
-        except tomllib.TOMLDecodeError:
-            table[key] = value
+            found = tomllib.loads(f"value = {value}")
+        except (ValueError, RecursionError):
+            found = {"value": value}
+        table[key] = found["value"] if len(found) == 1 else value
     return table
 
 

@@ -18,6 +18,8 @@ Table = Literal["sd1", "sdxl"]
 """Families for which schedules were published as tables."""
 MAX_STEPS = 10_000
 MIN_SHAPE, MAX_SHAPE = 0.01, 100
+SMALLEST = 1e-4
+"""Of sigmas and exponents: below, powers and quotients leave the range of numbers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +41,8 @@ class ScheduleOptions:
     def __post_init__(self) -> None:
         for name in ("sigma_min", "sigma_max", "rho"):
             value = getattr(self, name)
-            if value is not None and not (math.isfinite(value) and value > 0):
-                raise BadInput(f"schedule option {name} is {value}: use a positive number, or leave it out")
+            if value is not None and not (math.isfinite(value) and value >= SMALLEST):
+                raise BadInput(f"schedule option {name} is {value}: use {SMALLEST:g} or more, or leave it out")
         for name in ("alpha", "beta"):
             if not MIN_SHAPE <= getattr(self, name) <= MAX_SHAPE:
                 raise BadInput(f"schedule option {name} is {getattr(self, name)}: use {MIN_SHAPE} to {MAX_SHAPE}")

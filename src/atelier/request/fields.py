@@ -74,6 +74,8 @@ Rng = Literal["portable", "cpu", "nv"]
 """Where noise comes from: the same on every machine; torch's CPU generator; what an NVIDIA card draws."""
 Sides = tuple[Annotated[int, Limits(0, MAX_SIDE)], Annotated[int, Limits(0, MAX_SIDE)]]
 """(width, height) in pixels; (0, 0) says nothing."""
+NoiseSides = tuple[Annotated[int, Limits(0, 4096)], Annotated[int, Limits(0, 4096)]]
+"""The same for noise that is drawn, so at most the largest image."""
 
 SEED = Limits(-1, 2**64 - 1)
 ANY_SEED = Limits(-(2**63), 2**64 - 1)
@@ -200,7 +202,9 @@ VariationStrength = Annotated[
     Help("How far from the seed's noise to the variation seed's."),
 ]
 SeedResize = Annotated[
-    Sides, Infotext("Seed resize from", neutral=(0, 0)), Help("Keep the layout of the noise of this size (512x512).")
+    NoiseSides,
+    Infotext("Seed resize from", neutral=(0, 0), limits=Limits(0, MAX_SIDE)),
+    Help("Keep the layout of the noise of this size (512x512)."),
 ]
 Ensd = Annotated[
     int,

@@ -6,13 +6,22 @@ from collections.abc import Iterator
 from functools import cache
 from typing import Any, ClassVar, Self, TypeVar, get_args, get_type_hints
 
-from pydantic import BaseModel, ConfigDict, ModelWrapValidatorHandler, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    ModelWrapValidatorHandler,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from atelier.errors import BadInput, nearest
 from atelier.request import fields as f
 from atelier.request.fields import Help, Limits
 
 T = TypeVar("T")
+PATHS = frozenset({"model", "output"})
 
 
 def _with_help(schema: dict[str, Any], model: type[BaseModel]) -> None:
@@ -32,6 +41,13 @@ class Group(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, json_schema_extra=_with_help)
     prefix: ClassVar[str] = ""
 
+    @field_validator("*")
+    @classmethod
+    def _is_text(cls, value: object, info: ValidationInfo) -> object:
+        if isinstance(value, str):
+            _check_text(cls.prefix + str(info.field_name), value)
+        return value
+
     @model_validator(mode="wrap")
     @classmethod
     def _in_one_line(cls, data: object, handler: ModelWrapValidatorHandler[Self]) -> Self:
@@ -39,6 +55,16 @@ class Group(BaseModel):
             return handler(data)
         except ValidationError as error:
             raise BadInput(_one_line(cls, error)) from None
+
+
+def _check_text(name: str, text: str) -> None:
+    """Refuses what no file of text can hold: half characters (bytes of a command line that are no UTF-8) and NUL.
+
+    In names of files half characters stand for such bytes, and are meant.
+    """
+    for position, character in enumerate(text):
+        if character == "\0" or (name not in PATHS and "\ud800" <= character <= "\udfff"):
+            raise BadInput(f"{name} holds {character!r} at position {position}, which is no character: take it out")
 
 
 class Prompting(Group):

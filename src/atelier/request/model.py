@@ -54,12 +54,6 @@ class Request(Group):
             check_side(str(info.field_name), value, SIDE_STEP)
         return value
 
-    @field_validator("prompt", "negative_prompt")
-    @classmethod
-    def _is_text(cls, value: str, info: ValidationInfo) -> str:
-        _check_text(str(info.field_name), value)
-        return value
-
 
 @dataclass(frozen=True, slots=True)
 class Provenance:
@@ -78,10 +72,3 @@ def check_side(name: str, side: int, step: int) -> None:
     below = side - side % step
     near = [str(s) for s in (below, below + step) if PIXELS.low <= s <= PIXELS.high]
     raise BadInput(f"{name} {side} is not a multiple of {step}: use {' or '.join(near)}")
-
-
-def _check_text(name: str, text: str) -> None:
-    """Refuses what no file of text can hold: half characters (bytes of a command line that are no UTF-8) and NUL."""
-    for position, character in enumerate(text):
-        if character == "\0" or "\ud800" <= character <= "\udfff":
-            raise BadInput(f"{name} holds {character!r} at position {position}, which is no character: take it out")

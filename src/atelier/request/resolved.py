@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from atelier.request.fields import Rng
 
 UniPcVariant = Literal["bh1", "bh2", "vary_coeff"]
+Counted = Annotated[int, Field(ge=1)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 
 
@@ -26,8 +27,8 @@ class Value(BaseModel):
 class Size(NamedTuple):
     """Pixels."""
 
-    width: int
-    height: int
+    width: Counted
+    height: Counted
 
 
 class ModelRef(Value):
@@ -57,7 +58,7 @@ class ResolvedPrompting(Value):
     prompt: str
     negative_prompt: str
     emphasis: str
-    clip_skip: int
+    clip_skip: Counted
     old_timelines: bool
 
 
@@ -84,7 +85,7 @@ class ResolvedSampling(Value):
     downcast, zero_terminal: how the model's levels are changed.
     """
 
-    steps: int
+    steps: Counted
     sampler: str
     scheduler: str
     eta: Finite
@@ -92,7 +93,7 @@ class ResolvedSampling(Value):
     s_tmin: Finite
     s_tmax: Finite
     s_noise: Finite
-    order: int
+    order: Counted
     variant: UniPcVariant
     lower_order_final: bool
     sigma_min: Finite
@@ -128,8 +129,8 @@ class Resolved(Value):
 
     model: ModelRef
     size: Size
-    batch_size: int
-    samples: tuple[SampleSettings, ...]
+    batch_size: Counted
+    samples: Annotated[tuple[SampleSettings, ...], Field(min_length=1)]
     prompting: ResolvedPrompting
     noise: ResolvedNoise
     sampling: ResolvedSampling
@@ -143,4 +144,7 @@ class Resolved(Value):
     @classmethod
     def from_json(cls, text: str) -> Resolved:
         """The inverse of `to_json`. Raises ValueError for text that is no JSON, for missing, unknown and bad values."""
-        return cls.model_validate(json.loads(text))
+        try:
+            return cls.model_validate(json.loads(text))
+        except (RecursionError, TypeError) as error:
+            raise ValueError(f"no resolved request: {error}") from None

@@ -14,6 +14,7 @@ from PIL.Image import Image
 from torch import nn
 
 from atelier.checkpoints.checkpoint import Checkpoint
+from atelier.checkpoints.folder import INDEX
 from atelier.checkpoints.opening import open_checkpoint
 from atelier.checkpoints.text import TextEncoder, TextTowers, text_encoder
 from atelier.errors import BadFile
@@ -119,13 +120,27 @@ def _bytes(part: object) -> int:
 
 
 def _stamp(path: Path) -> Stamp:
-    """What changes with the files of a model. Raises BadFile."""
+    """What changes with the files of a model: of a folder its own and those of its subfolders, which hold the parts.
+
+    What cannot be looked at, such as a link that leads nowhere, is left to those who read it. Raises BadFile for the
+    path itself.
+    """
     try:
-        files = sorted(path.rglob("*")) if path.is_dir() else [path]
-        states = [(str(file), file.stat()) for file in files]
+        state = path.stat()
     except OSError as error:
         raise BadFile(path, f"cannot be read ({error.strerror})") from error
-    return tuple((name, state.st_size, state.st_mtime_ns) for name, state in states)
+    if not path.is_dir() or not (path / INDEX).is_file():
+        return ((str(path), state.st_size, state.st_mtime_ns),)
+    files = sorted((*path.glob("*"), *path.glob("*/*")))
+    return tuple(stamp for file in files for stamp in _stamp_of(file))
+
+
+def _stamp_of(file: Path) -> Stamp:
+    try:
+        state = file.stat()
+    except OSError:
+        return ()
+    return ((str(file), state.st_size, state.st_mtime_ns),)
 
 
 def _text(model: Checkpoint, device: Device) -> TextEncoder:

@@ -15,11 +15,15 @@ from pydantic_core import ErrorDetails
 from atelier.errors import BadFile, BadInput, nearest
 from atelier.train.data.shares import SHARES
 
-Positive = Annotated[int, Field(gt=0)]
-NotNegative = Annotated[int, Field(ge=0)]
+Positive = Annotated[int, Field(gt=0, le=10**9)]
+NotNegative = Annotated[int, Field(ge=0, le=10**9)]
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
+Side = Annotated[int, Field(gt=0, le=8192)]
+"""Pixels of a training image."""
+Threads = Annotated[int, Field(ge=0, le=1024)]
 Share = Annotated[float, Field(ge=0, le=1)]
-Weight = Annotated[float, Field(ge=0)]
-Rate = Annotated[float, Field(gt=0)]
+Weight = Annotated[float, Field(ge=0, le=1e9)]
+Rate = Annotated[float, Field(gt=0, le=1e6)]
 Decay = Annotated[float, Field(ge=0, lt=1)]
 
 EMOJI = "emoji"
@@ -40,8 +44,8 @@ class Data(Table, frozen=True):
     """
 
     source: str = EMOJI
-    size: Positive = 64
-    seed: NotNegative = 0
+    size: Side = 64
+    seed: Seed = 0
     validation: Positive = 256
     shares: tuple[Weight, Weight, Weight] = SHARES
 
@@ -56,14 +60,14 @@ class Run(Table, frozen=True):
     """How long, how often, how many. Steps count optimizer steps; threads 0 takes torch's own choice."""
 
     steps: Positive
-    batch: Positive
-    seed: NotNegative = 0
+    batch: Annotated[int, Field(gt=0, le=2**16)]
+    seed: Seed = 0
     checkpoint_every: Positive = 500
     keep: Positive = 3
     validate_every: Positive = 500
     log_every: Positive = 20
-    workers: NotNegative = 1
-    threads: NotNegative = 0
+    workers: Annotated[int, Field(ge=0, le=256)] = 1
+    threads: Threads = 0
     dtype: Literal["auto", "fp32", "bf16"] = "auto"
 
 
