@@ -253,6 +253,8 @@ def test_the_example_paints_the_same_picture(place: Path, tiny_folder: Path):
         (["a", "--set", "model_hash=\x01\x00"], "model_hash holds"),
         (["a", "--set", f"seed_resize={'9' * 5000}x1"], "seed_resize"),
         (["a", "--set", "seed_resize=65536x65536"], "seed_resize"),
+        (["a", "--set", "guidance=1"], "guidance is a group, name one of its fields (cfg_rescale, "),
+        (["a", "--set", "sampling.eta=1"], "sampling is a group, name one of its fields (eta)"),
         (["a", "--set", "rho=1e-300", "--scheduler", "Karras", "--steps", "2"], "rho is 1e-300: use 0.0001 or more"),
     ],
 )

@@ -87,6 +87,19 @@ def test_a_shift_that_the_tolerant_judge_forgives_is_seen_by_the_strict_one():
     assert numbers["fidelity_large_median_db"] < 20
 
 
+def test_blotches_of_the_right_colours_are_recognised_by_the_tolerant_judge_alone():
+    """What the first embedded model made: every thing as squares of its mean colours."""
+
+    def blotched(image: np.ndarray) -> np.ndarray:
+        squares = image.reshape(SIZE // 8, 8, SIZE // 8, 8, 3).mean((1, 3), keepdims=True)
+        return np.broadcast_to(squares, (SIZE // 8, 8, SIZE // 8, 8, 3)).reshape(image.shape).round().astype(np.uint8)
+
+    numbers = _numbers(_Painter(blotched))
+    assert numbers["tolerant_large"] > 0.8
+    assert numbers["strict_large"] < 0.5
+    assert numbers["strict_pairs"] < 0.2
+
+
 def test_fidelity_is_the_peak_signal_to_noise_ratio():
     """An error of 16 everywhere: 10 log10(255^2 / 16^2) = 24.05 dB."""
     image = np.full((8, 8, 3), 100, np.uint8)

@@ -10,6 +10,7 @@ from typing import Literal, TypedDict
 
 from pydantic.fields import FieldInfo
 
+from atelier.errors import BadInput
 from atelier.request import fields as f
 from atelier.request.fields import Help, Infotext, Limits, Option
 from atelier.request.groups import Group, groups_of, kind_of, said_of, unknown
@@ -111,10 +112,19 @@ def request_of(fields: Mapping[str, object]) -> Request:
     groups: dict[str, dict[str, object]] = {}
     for name, value in fields.items():
         if name not in FIELDS:
-            raise unknown(name, tuple(FIELDS))
+            raise _unknown(name)
         field = FIELDS[name]
         (top if field.group is None else groups.setdefault(field.group, {}))[field.own] = value
     return Request.model_validate({**top, **groups})
+
+
+def _unknown(name: object) -> BadInput:
+    """The error for a name that no field has; a group is told apart."""
+    group, _, own = str(name).partition(".")
+    if group in dict(groups_of(Request)):
+        known = ", ".join(field.name for field in FIELDS.values() if field.group == group)
+        return BadInput(f"{name} is no field: {group} is a group, name one of its fields ({own or known})")
+    return unknown(str(name), tuple(FIELDS))
 
 
 def flat(fields: Group) -> dict[str, object]:
