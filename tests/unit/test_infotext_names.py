@@ -295,9 +295,10 @@ def test_lists_of_hashes_without_a_key_are_one_where_the_first_stood():
     )
 
 
-def test_a_bare_word_does_not_end_the_parameters():
+def test_a_bare_word_ends_no_parameters_and_makes_none():
     found = read("p\nSteps: 20, something, Sampler: Euler, Seed: 5")
     assert (found.prompt, found.get("Sampler"), found.get("Seed")) == ("p", "Euler", "5")
+    assert read("p\nSteps: 20, something, else").prompt == "p\nSteps: 20, something, else"
 
 
 @pytest.mark.parametrize(
@@ -389,6 +390,12 @@ def test_invokeai_before_its_third_version_says_all_of_this():
     }
 
 
+def test_invokeai_may_say_no_weights():
+    found = {"app_id": "invoke-ai/InvokeAI", "model": "stable diffusion", "images": [{"prompt": "a cat", "seed": 9}]}
+    said = read(json.dumps(found))
+    assert (said.prompt, said.pairs) == ("a cat", (("Seed", "9"), ("Model", "stable diffusion")))
+
+
 @pytest.mark.parametrize(
     ("said", "sampler", "schedule"),
     [
@@ -415,6 +422,7 @@ TEXT = "a cat\nNegative prompt: dog\nSteps: 20, Sampler: Euler a, Seed: 5"
         (f"</exif:UserComment><exif:UserComment>{TEXT}</exif:UserComment>", True),
         (f"<exif:UserComment>{TEXT}", False),
         (f"<dc:title>{TEXT}</dc:title>", False),
+        (f"<dc:title>{TEXT}</dc:title></exif:UserComment>", False),
     ],
 )
 def test_xmp_in_a_plain_chunk(packet: str, is_read: bool):
