@@ -195,6 +195,24 @@ LEFT_OUT = {
     "batch_size": 1,
     "batch_position": 0,
 }
+LIMITS = {
+    "Distilled CFG Scale": (0, 100),
+    "Image CFG scale": (0, 100),
+    "Shift": (0, 100),
+    "Size": (1, 65_536),
+    "Conditional mask weight": (0, 1),
+    "Token merging ratio": (0, 1),
+    "Token merging ratio hr": (0, 1),
+    "Mask blur": (0, 4096),
+    "Masked area padding": (0, 65_536),
+    "Noise multiplier": (0, 100),
+    "Extra noise": (0, 100),
+    "Refiner switch at": (0, 1),
+    "SD upscale overlap": (0, 65_536),
+    "Final denoising strength": (0, 1),
+    "Batch pos": (0, 10_000),
+}
+"""Of the keys that say what no request can ask for."""
 WITHOUT_KEY = {
     *("prompt", "negative_prompt", "width", "height", "batch_count", "output"),  # said otherwise, or not at all
     *("styles", "choices", "lenient"),
@@ -231,6 +249,37 @@ def test_other_names_of_keys_are_read():
 
 def test_what_is_as_usual_is_left_out():
     assert {key.field: key.neutral for key in ALL_KEYS if key.neutral is not None} == LEFT_OUT
+
+
+@pytest.mark.parametrize("field", LEFT_OUT)
+def test_what_is_as_usual_is_not_written_and_read_as_nothing(field: str):
+    value, key = LEFT_OUT[field], next(key for key in ALL_KEYS if key.field == field)
+    text = f"{value[0]}x{value[1]}" if isinstance(value, tuple) else str(value)
+    assert isinstance(key.neutral, bool) is isinstance(value, bool)
+    assert key.name not in write(Settings(**{"prompt": "p", "steps": 20, "seed": 3, field: value}))
+    reading = settings_of(read(f"p\nSteps: 20, Sampler: Euler, Seed: 3, {key.name}: {text}"))
+    assert (getattr(reading.settings, field), reading.lies, reading.warnings) == (None, (), ())
+
+
+def test_nothing_is_said_of_itself():
+    empty = Settings()
+    assert (empty.prompt, empty.negative_prompt, empty.extras, empty.said()) == ("", "", (), {})
+    assert {getattr(empty, key.field) for key in ALL_KEYS} == {None}
+
+
+def test_limits():
+    found = {key.name: (key.low, key.high) for key in ALL_KEYS if key.field not in FIELDS}
+    assert {name: limits for name, limits in found.items() if limits != (None, None)} == LIMITS
+
+
+@pytest.mark.parametrize("name", LIMITS)
+def test_what_lies_beyond_the_limits_is_a_lie(name: str):
+    low, high = LIMITS[name]
+    ways = [f"{n}x{n}" if name == "Size" else str(n) for n in (low, high, low - 1, high + 1)]
+    if name == "Size":
+        ways[2] = "64x0"
+    lies = [settings_of(read(f"p\nSteps: 20, Sampler: Euler, Seed: 3, {name}: {text}")).lies for text in ways]
+    assert [len(found) for found in lies] == [0, 0, 1, 1]
 
 
 @pytest.mark.parametrize(
