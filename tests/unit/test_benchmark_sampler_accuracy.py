@@ -8,13 +8,12 @@ from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
-import numpy as np
 import pytest
 from PIL import Image
 
 from atelier.diffusion.catalogue import samplers
 from atelier.request.model import Request
-from atelier.train.data import art, scenes
+from atelier.train.data import scenes
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
@@ -35,7 +34,7 @@ def bench() -> ModuleType:
 
 
 class Painter:
-    """A engine that pastes the emoji of the prompt's concept on its background, for the samplers in `able`."""
+    """An engine that draws what the prompt names, for the samplers in `able`."""
 
     def __init__(self, able: set[str]) -> None:
         self.able, self.requests = able, list[Request]()
@@ -43,16 +42,10 @@ class Painter:
     def generate(self, request: Request) -> list[Any]:
         self.requests.append(request)
         wanted = max((c for c in scenes.concepts() if c.name in request.prompt), key=lambda c: len(c.name))
-        colour = next(v for k, v in scenes.BACKGROUNDS.items() if f"{k} background" in request.prompt)
-        image = Image.new("RGB", (64, 64), tuple(colour))
+        background = next(k for k in scenes.BACKGROUNDS if f"{k} background" in request.prompt)
+        image = Image.new("RGB", (64, 64), tuple(scenes.BACKGROUNDS[background]))
         if request.sampler in self.able:
-            sprite = np.rint(art.sprite(wanted.emoji, 50)).astype(np.float32)
-            ground = np.asarray(image, np.float32).copy()
-            height, width = sprite.shape[:2]
-            under = ground[6 : 6 + height, 6 : 6 + width]
-            under *= 1 - sprite[..., 3:] / 255
-            under += sprite[..., :3]
-            image = Image.fromarray(ground.clip(0, 255).astype(np.uint8))
+            image = Image.fromarray(scenes.render(scenes.large(wanted.name, background), 64))
         return [SimpleNamespace(image=image)]
 
 

@@ -165,7 +165,7 @@ def test_what_extensions_did_is_told(painted: Path, capsys: pytest.CaptureFixtur
 def test_a_list_of_sigmas_says_how_many_steps_there_are(painted: Path, capsys: pytest.CaptureFixture[str]):
     asked = ["generate", "a", "--model", "tiny", "--seed", "1", "--scheduler", "9, 4, 2, 0.5, 0", "-o", "x.png"]
     assert run([*asked, "--steps", "7", "--sampler", "DPM2"]) == 0
-    assert "7 steps are not what is generated: the list of sigmas has 4" in capsys.readouterr().err
+    assert "7 steps are ignored: the list of sigmas has 4" in capsys.readouterr().err
     assert read(said(Path("x.png"))).get("Steps") == "4"
     assert run(["generate", "--from", "x.png", "--verify", "-o", "y.png"]) == 0
 
