@@ -6,7 +6,6 @@ scripts/lib/cli_docs.py --check    # exit code 1 if it is not current
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,19 +15,10 @@ import typer
 from atelier.cli.fields import unset
 from atelier.cli.generate import app
 from atelier.request.table import FIELDS, RequestField
-from doc_tables import filled, table
+from doc_tables import filled, table, write
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "cli.md"
 KINDS = {"int": "N", "float": "X", "flag": "", "text": "TEXT", "size": "WxH", "texts": "TEXT", "path": "PATH"}
-
-
-def main() -> None:
-    text = PAGE.read_text(encoding="utf-8")
-    made = page(text)
-    if "--check" in sys.argv[1:]:
-        sys.exit(None if made == text else f"{PAGE.name} is not current: run scripts/lib/cli_docs.py")
-    PAGE.write_text(made, encoding="utf-8")
-    print(PAGE)
 
 
 def page(text: str) -> str:
@@ -84,4 +74,4 @@ def _number(value: float) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    write(PAGE, page)

@@ -3,7 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+
+def write(path: Path, page: Callable[[str], str]) -> None:
+    """Makes the tables of the page at `path` anew; with --check only exits, with a line where they are not current."""
+    text = path.read_text(encoding="utf-8")
+    made = page(text)
+    if "--check" in sys.argv[1:]:
+        sys.exit(None if made == text else f"{path.name} is not current: run {sys.argv[0]}")
+    path.write_text(made, encoding="utf-8")
+    print(path)
 
 
 def filled(text: str, name: str, body: str) -> str:

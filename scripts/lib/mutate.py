@@ -230,7 +230,7 @@ def _shared(workers: Sequence[Worker], found: Sequence[Fault], seconds: float) -
             while time.monotonic() < end and (fault := next(waiting, None)) is not None:
                 results.put(worker.run(fault))
             results.put(None)
-        except Exception as error:  # noqa: BLE001
+        except Exception as error:  # noqa: BLE001 - raised again by the thread that reads
             results.put(error)
 
     for worker in workers:

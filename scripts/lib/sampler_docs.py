@@ -6,7 +6,6 @@ of every sampler on a world of Gaussians; only the remarks are written by hand.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +20,7 @@ from atelier.diffusion.sampling import Options, SamplerSpec
 from atelier.diffusion.scheduling import ScheduleOptions, ScheduleSpec, run_sigmas
 from atelier.diffusion.types import Prediction
 from atelier.request.infotext.sampler import comfy_method, method
-from doc_tables import filled, table
+from doc_tables import filled, table, write
 
 PAGE = Path(__file__).parents[2] / "docs" / "samplers.md"
 STEPS = 20
@@ -109,15 +108,6 @@ WHAT = {
     "Log SNR": "UniPC's skip type: equal steps in log sigma",
     "LCM": "A1111's for LCM: over the 50 levels of its distillation",
 }
-
-
-def main() -> None:
-    text = PAGE.read_text(encoding="utf-8")
-    made = page(text)
-    if "--check" in sys.argv[1:]:
-        sys.exit(None if made == text else f"{PAGE.name} is not current: run scripts/lib/sampler_docs.py")
-    PAGE.write_text(made, encoding="utf-8")
-    print(PAGE)
 
 
 def page(text: str) -> str:
@@ -218,4 +208,4 @@ def quoted(name: str) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    write(PAGE, page)

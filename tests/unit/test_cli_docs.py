@@ -2,37 +2,18 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
-import sys
-from pathlib import Path
-from types import ModuleType
 
-import pytest
-
+import cli_docs as docs
 from atelier.request.table import FIELDS
 
-SCRIPT = Path(__file__).parents[2] / "scripts" / "lib" / "cli_docs.py"
 
-
-@pytest.fixture(scope="module")
-def docs() -> ModuleType:
-    sys.path.insert(0, str(SCRIPT.parent))  # as for a script that is run
-    spec = importlib.util.spec_from_file_location("cli_docs", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-def test_the_page_is_current(docs: ModuleType) -> None:
+def test_the_page_is_current() -> None:
     text = docs.PAGE.read_text(encoding="utf-8")
     assert docs.page(text) == text, "run scripts/lib/cli_docs.py"
 
 
-def test_every_field_is_on_the_page_once(docs: ModuleType) -> None:
+def test_every_field_is_on_the_page_once() -> None:
     options, fields = docs.option_table(), docs.field_table()
     for field in FIELDS.values():
         option = field.option
@@ -44,7 +25,7 @@ def test_every_field_is_on_the_page_once(docs: ModuleType) -> None:
             assert f"| {docs.plain(field.help.text)} |" in options
 
 
-def test_numbers_are_said_as_people_say_them(docs: ModuleType) -> None:
+def test_numbers_are_said_as_people_say_them() -> None:
     assert docs.limits(FIELDS["seed"]) == "-1 to 2^64 - 1"
     assert docs.limits(FIELDS["beta_alpha"]) == "0.01 to 100"
     assert docs.limits(FIELDS["seed_resize"]) == "each side 0 to 4096"

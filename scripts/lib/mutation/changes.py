@@ -17,7 +17,7 @@ class Misused(Exception):
 
 def git(root: Path, *arguments: str) -> str:
     """What git prints. Raises Misused with the last line of its complaint."""
-    done = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, check=False)  # noqa: S607
+    done = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, check=False)  # noqa: S607 - git of PATH
     if done.returncode:
         raise Misused(f"git {arguments[0]}: {(done.stderr.strip().splitlines() or ['failed'])[-1]}")
     return done.stdout

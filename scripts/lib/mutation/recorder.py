@@ -112,7 +112,7 @@ def empty_caches(sources: Path) -> None:
     for module in list(sys.modules.values()):
         if (getattr(module, "__file__", None) or "").startswith(str(sources)):
             for value in list(vars(module).values()):
-                if isinstance(value, functools._lru_cache_wrapper):  # noqa: SLF001
+                if isinstance(value, functools._lru_cache_wrapper):  # noqa: SLF001 - it has no public name
                     value.cache_clear()
 
 

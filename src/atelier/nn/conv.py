@@ -23,7 +23,7 @@ class PointwiseConv(nn.Conv2d):
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__(inputs, outputs, 1)
 
-    def forward(self, input: Float[Tensor, "b c h w"]) -> Float[Tensor, "b o h w"]:  # noqa: A002 (torch's own name)
+    def forward(self, input: Float[Tensor, "b c h w"]) -> Float[Tensor, "b o h w"]:  # noqa: A002 - torch's own name
         tokens = F.linear(to_tokens(input), self.weight.flatten(1), self.bias)
         return to_map(tokens, (input.shape[-2], input.shape[-1]))
 
