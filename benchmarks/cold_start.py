@@ -50,8 +50,8 @@ def picture(folder: Path, device: str, rounds: int) -> dict[str, Any]:
     ours = [sys.executable, "-m", "atelier", "generate", PROMPT, "--steps", str(STEPS), "--seed", "0", "-o", str(mine)]
     reference = [sys.executable, "-c", REFERENCE, str(embedded()), device, PROMPT, str(STEPS), str(theirs)]
     calls = {
-        "ours": lambda: painted(ours, mine, {"ATELIER_DEVICE": device}),
-        "reference": lambda: painted(reference, theirs, {}),
+        "ours": lambda: generated(ours, mine, {"ATELIER_DEVICE": device}),
+        "reference": lambda: generated(reference, theirs, {}),
     }
     timing = interleaved(calls, rounds)
     seconds = timing.median("ours")
@@ -59,7 +59,7 @@ def picture(folder: Path, device: str, rounds: int) -> dict[str, Any]:
     return {**compared, "bound_seconds": PICTURE_SECONDS, "within": seconds <= PICTURE_SECONDS}
 
 
-def painted(command: list[str], path: Path, environment: Mapping[str, str]) -> None:
+def generated(command: list[str], path: Path, environment: Mapping[str, str]) -> None:
     """Runs a command that must leave an image."""
     path.unlink(missing_ok=True)
     subprocess.run(command, check=True, capture_output=True, env={**os.environ, **environment})

@@ -68,7 +68,7 @@ MODELS: Mapping[str, dict[str, Any]] = {
 }
 
 
-def draw_pictures(folder: Path, count: int = 24, size: int = 20) -> Path:
+def draw_images(folder: Path, count: int = 24, size: int = 20) -> Path:
     """A folder of plain shapes on grounds of another colour, with captions."""
     import numpy as np
     from PIL import Image

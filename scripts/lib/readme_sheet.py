@@ -43,8 +43,8 @@ def main() -> None:
     output.parent.mkdir(parents=True, exist_ok=True)
     here = engine()
     requests = (Request(prompt=prompt, seed=seed, steps=STEPS) for seed, prompt in enumerate(PROMPTS))
-    pictures = [here.generate(request)[0].image for request in requests]
-    sheet(pictures, PROMPTS, COLUMNS).save(output, optimize=True)
+    images = [here.generate(request)[0].image for request in requests]
+    sheet(images, PROMPTS, COLUMNS).save(output, optimize=True)
     print(output)
 
 

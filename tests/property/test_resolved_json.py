@@ -22,7 +22,7 @@ from atelier.request.table import FIELDS, flat, request_of
 from atelier.runtime.device import Device
 from atelier.runtime.engine import Engine
 from atelier.runtime.library import Library
-from atelier.runtime.offer import asked_method, defaults_of, drawing
+from atelier.runtime.offer import defaults_of, drawing, requested_method
 from atelier.weights.hashes import HashCache
 from resolved_support import RESOLVED, changed
 
@@ -131,7 +131,9 @@ REFERENCE = ModelRef(name="猫", path=os.fsdecode(b"models/\xff.safetensors"), s
 def offered(tiny_folder: Path) -> Callable[[Request], Offer]:
     model = open_checkpoint(tiny_folder)
     defaults, draw = defaults_of(model), drawing(dict, str)
-    return lambda request: Offer(REFERENCE, defaults, asked_method(model, request), request.prompting.emphasis, draw)
+    return lambda request: Offer(
+        REFERENCE, defaults, requested_method(model, request), request.prompting.emphasis, draw
+    )
 
 
 def test_1000_resolved_requests_are_the_same_after_json(offered: Callable[[Request], Offer]) -> None:

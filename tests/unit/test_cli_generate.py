@@ -38,7 +38,7 @@ def generate(*arguments: str) -> int:
     return run(["generate", "a red cat", "--model", "tiny", "--steps", "2", "--seed", "7", *arguments])
 
 
-def pictures(folder: Path) -> list[str]:
+def images(folder: Path) -> list[str]:
     return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.png"))
 
 
@@ -57,9 +57,9 @@ def test_every_option_arrives(place: Path, capsys: pytest.CaptureFixture[str]):
     names = ("--negative", "a dog", "--sampler", "euler a", "--output", "cats/cat.png", "--no-preview")
     code = generate(*options.split(), *names)
     assert code == 0
-    assert pictures(place) == [f"cats/cat-{i}.png" for i in (1, 2, 3, 4)]
-    assert capsys.readouterr().out.split() == pictures(place)
-    for number, name in enumerate(pictures(place)):
+    assert images(place) == [f"cats/cat-{i}.png" for i in (1, 2, 3, 4)]
+    assert capsys.readouterr().out.split() == images(place)
+    for number, name in enumerate(images(place)):
         assert run(["info", name, "--json"]) == 0
         told = json.loads(capsys.readouterr().out)
         assert (told["prompt"], told["negative_prompt"]) == ("a red cat", "a dog")
@@ -70,8 +70,8 @@ def test_every_option_arrives(place: Path, capsys: pytest.CaptureFixture[str]):
         assert told["request"]["seed"] == 7 + number
         assert (told["request"]["width"], told["request"]["height"], told["request"]["steps"]) == (72, 80, 2)
     look = {"sampler": "Euler a", "scheduler": "Exponential", "cfg_scale": 3.5, "seed": 9, "width": 72, "height": 80}
-    painted = atelier.generate("a red cat", negative_prompt="a dog", model="tiny", steps=2, **look)
-    assert painted[0].image.tobytes() == Image.open("cats/cat-3.png").tobytes()
+    generated = atelier.generate("a red cat", negative_prompt="a dog", model="tiny", steps=2, **look)
+    assert generated[0].image.tobytes() == Image.open("cats/cat-3.png").tobytes()
 
 
 def test_the_python_api(place: Path):
@@ -124,7 +124,7 @@ def test_bad_input_is_one_line_and_leaves_nothing(
     assert shown.err.startswith("atelier: ")
     assert shown.err.count("\n") == 1
     assert all(word in shown.err for word in words), shown.err
-    assert pictures(place) == []
+    assert images(place) == []
     assert not (place / "outputs").exists()
 
 
@@ -148,7 +148,7 @@ def test_a_spoiled_file_is_named(spoil: object, tiny_file: Path, place: Path, ca
     shown = capsys.readouterr().err
     assert "bad.safetensors" in shown
     assert shown.count("\n") == 1
-    assert pictures(place) == []
+    assert images(place) == []
 
 
 def test_a_device_that_is_not_there(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
@@ -200,14 +200,14 @@ def test_ctrl_c_leaves_whole_pictures_and_130(place: Path):
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # noqa: PLW1509 - one thread here
     )
     deadline = time.monotonic() + 300
-    while not pictures(place) and process.poll() is None and time.monotonic() < deadline:
+    while not images(place) and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
     out, error = process.communicate(timeout=300)
     assert process.returncode == 130, error
     assert error == "atelier: stopped\n"
-    assert out.split() == pictures(place) != []
-    for name in pictures(place):
+    assert out.split() == images(place) != []
+    for name in images(place):
         with Image.open(name) as image:
             image.load()
     assert [p for p in (place / "outputs").iterdir() if p.suffix != ".png"] == []

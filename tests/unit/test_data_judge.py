@@ -32,33 +32,33 @@ def _cases(kind: Kind) -> list[tuple[Scene, str]]:
     return [(s, s.objects[-1 if kind == "right" else 0].name) for s in made]
 
 
-def _untouched(picture: Picture, _seed: int) -> Picture:
-    return picture
+def _untouched(image: Picture, _seed: int) -> Picture:
+    return image
 
 
-def _as_a_small_autoencoder(picture: Picture, seed: int) -> Picture:
-    blurred = np.asarray(Image.fromarray(picture).filter(ImageFilter.GaussianBlur(0.8)), float)
-    return _eight_bit(blurred + np.random.default_rng(seed).normal(0, 6, picture.shape))
+def _as_a_small_autoencoder(image: Picture, seed: int) -> Picture:
+    blurred = np.asarray(Image.fromarray(image).filter(ImageFilter.GaussianBlur(0.8)), float)
+    return _eight_bit(blurred + np.random.default_rng(seed).normal(0, 6, image.shape))
 
 
-def _roughly_painted(picture: Picture, seed: int) -> Picture:
+def _roughly_painted(image: Picture, seed: int) -> Picture:
     """Bent by about a pixel, at 60 % of the resolution, pale, noisy."""
     random = np.random.default_rng(seed)
-    bent = _bent(picture, random).resize((38, 38), Image.Resampling.BICUBIC).resize((64, 64), Image.Resampling.BICUBIC)
+    bent = _bent(image, random).resize((38, 38), Image.Resampling.BICUBIC).resize((64, 64), Image.Resampling.BICUBIC)
     pale = (np.asarray(bent, float) - 128) * random.uniform(0.75, 1.0) + 128
-    return _eight_bit(pale + random.normal(0, 10, picture.shape))
+    return _eight_bit(pale + random.normal(0, 10, image.shape))
 
 
-def _bent(picture: Picture, random: np.random.Generator) -> Image.Image:
+def _bent(image: Picture, random: np.random.Generator) -> Image.Image:
     rows, columns = np.mgrid[:64, :64]
     moved = [random.normal(0, 1.2, (6, 6)).astype(np.float32) for _ in range(2)]
     dy, dx = (np.asarray(Image.fromarray(m).resize((64, 64), Image.Resampling.BICUBIC)) for m in moved)
     nearest = np.rint(rows + dy).clip(0, 63).astype(int), np.rint(columns + dx).clip(0, 63).astype(int)
-    return Image.fromarray(np.ascontiguousarray(picture[nearest]))
+    return Image.fromarray(np.ascontiguousarray(image[nearest]))
 
 
-def _eight_bit(picture: Picture) -> Picture:
-    return picture.clip(0, 255).round().astype(np.uint8)
+def _eight_bit(image: Picture) -> Picture:
+    return image.clip(0, 255).round().astype(np.uint8)
 
 
 @pytest.mark.parametrize("kind", ["full", "small", "left", "right"])
@@ -92,18 +92,18 @@ def test_says_what_is_there() -> None:
 
 def test_sides_are_told_apart() -> None:
     for scene in _scenes("pair")[:20]:
-        picture = scenes.render(scene)
-        mirrored_order = np.concatenate((picture[:, 32:], picture[:, :32]), axis=1)
+        image = scenes.render(scene)
+        mirrored_order = np.concatenate((image[:, 32:], image[:, :32]), axis=1)
         names = tuple(o.name for o in scene.objects)
-        assert (JUDGE.concept(picture, "left").name, JUDGE.concept(picture, "right").name) == names
+        assert (JUDGE.concept(image, "left").name, JUDGE.concept(image, "right").name) == names
         swapped = JUDGE.concept(mirrored_order, "left").name, JUDGE.concept(mirrored_order, "right").name
         assert swapped == names[::-1]
 
 
 def test_distances_grow_with_the_damage() -> None:
     scene, _ = _cases("full")[0]
-    picture = scenes.render(scene)
-    distances = [JUDGE.concept(d(picture, 0)).distance for d in (_untouched, _as_a_small_autoencoder, _roughly_painted)]
+    image = scenes.render(scene)
+    distances = [JUDGE.concept(d(image, 0)).distance for d in (_untouched, _as_a_small_autoencoder, _roughly_painted)]
     assert 0 <= distances[0] < distances[1] < distances[2] < 1
 
 
@@ -122,9 +122,9 @@ def test_the_ranking_holds_every_concept_once() -> None:
 def test_larger_pictures_get_the_same_verdict() -> None:
     judge = Judge(128)
     for scene, name in _cases("full")[:10]:
-        picture = scenes.render(scene, 128)
-        assert judge.concept(picture).name == name
-        assert judge.background(picture) == scene.background
+        image = scenes.render(scene, 128)
+        assert judge.concept(image).name == name
+        assert judge.background(image) == scene.background
 
 
 def test_other_sizes_are_refused() -> None:

@@ -164,14 +164,14 @@ def test_nothing_is_cut_off_and_pairs_do_not_overlap(size: int) -> None:
         picture = scenes.render(scene, size)
         assert picture.shape == (size, size, 3)
         assert picture.dtype == np.uint8
-        painted = np.any(picture != BACKGROUNDS[scene.background], axis=-1)
+        generated = np.any(picture != BACKGROUNDS[scene.background], axis=-1)
         for placed, half in zip(scene.objects, (slice(0, size // 2), slice(size // 2, size)), strict=False):
             columns = half if scene.kind == "pair" else slice(None)
             alone = scenes.render(
                 Scene("full", (Placed(placed.name, 32, 32, placed.extent),), scene.background, ""), size
             )
             whole = np.any(alone != BACKGROUNDS[scene.background], axis=-1)
-            assert painted[:, columns].sum() == pytest.approx(whole.sum(), abs=2 + 0.2 * whole.sum())
+            assert generated[:, columns].sum() == pytest.approx(whole.sum(), abs=2 + 0.2 * whole.sum())
 
 
 def test_sizes_are_those_of_the_kinds() -> None:

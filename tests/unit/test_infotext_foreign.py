@@ -16,7 +16,7 @@ from PIL.PngImagePlugin import PngInfo
 from atelier.diffusion.catalogue import resolve_sampler, resolve_schedule
 from atelier.errors import BadInput
 from atelier.request.infotext import interpret, read, to_request
-from atelier.request.infotext.image import read_picture
+from atelier.request.infotext.image import read_image
 from atelier.request.infotext.record import Infotext
 
 TEXT = "a cat\nNegative prompt: dog\nSteps: 20, Sampler: Euler a, CFG scale: 7, Seed: 5, Size: 64x64"
@@ -426,14 +426,14 @@ def test_a_comment_in_the_main_directory(image_format: str) -> None:
     exif[0x9286], exif[0x0131] = TEXT, "Fooocus v2.5.5"
     buffer = io.BytesIO()
     Image.new("RGB", (16, 16)).save(buffer, format=image_format, exif=exif)
-    assert read_picture(buffer.getvalue()) == read(TEXT)
+    assert read_image(buffer.getvalue()) == read(TEXT)
 
 
 def test_a_graph_in_exif() -> None:
     nodes = {name.removeprefix("_"): value for name, value in core().items()}
     exif = Image.Exif()
     exif[0x0110], exif[0x010F] = f"prompt:{json.dumps(nodes)}", "workflow:{}"
-    found = read_picture(jpeg(exif=exif))
+    found = read_image(jpeg(exif=exif))
     assert found is not None
     assert said(found) == ("a cat", "blurry", PLAIN)
 
@@ -449,18 +449,18 @@ def png(**texts: str) -> bytes:
 def test_chunks_of_one_field_each() -> None:
     fields = {"prompt": "a cat", "negative_prompt": "bad", "seed": "5", "num_inference_steps": "9", "clip_skip": "True"}
     fields |= {"guidance_scale": "7.5", "width": "64", "height": "32", "use_stable_diffusion_model": "x"}
-    found = read_picture(_chunks({**fields, "sampler_name": "euler_a", "use_vae_model": "None"}))
+    found = read_image(_chunks({**fields, "sampler_name": "euler_a", "use_vae_model": "None"}))
     assert found is not None
     assert said(found)[:2] == ("a cat", "bad")
     wanted = {"Steps": "9", "Sampler": "Euler a", "CFG scale": "7.5", "Seed": "5", "Size": "64x32", "Model": "x"}
     assert dict(found.pairs) == {**wanted, "Clip skip": "2"}
-    assert read_picture(_chunks({"prompt": "a cat", "Title": "x"})) is None
+    assert read_image(_chunks({"prompt": "a cat", "Title": "x"})) is None
 
 
 @pytest.mark.parametrize("end", ["", "\0", "\0\0"])
 def test_a_chunk_of_data(end: str) -> None:
     fields = {"prompt": "a cat", "negativePrompt": "bad", "steps": 9, "seed": "5", "cfgScale": 7, "sdVae": "Automatic"}
-    found = read_picture(_chunks({"generation_data": json.dumps(fields) + end}))
+    found = read_image(_chunks({"generation_data": json.dumps(fields) + end}))
     assert found is not None
     assert said(found)[:2] == ("a cat", "bad")
     assert (found.get("Steps"), found.get("Seed"), found.get("CFG scale")) == ("9", "5", "7")
@@ -469,11 +469,11 @@ def test_a_chunk_of_data(end: str) -> None:
 def test_fields_alone_in_exif() -> None:
     exif = Image.Exif()
     exif[0x0110] = json.dumps({"sui_image_params": {"prompt": "p", "seed": 1, "steps": 3}})
-    found = read_picture(jpeg(exif=exif))
+    found = read_image(jpeg(exif=exif))
     assert found is not None
     assert (found.dialect, found.prompt) == ("swarmui", "p")
     exif[0x0110] = "Canon EOS 5D {"
-    assert read_picture(jpeg(exif=exif)) is None
+    assert read_image(jpeg(exif=exif)) is None
 
 
 @pytest.mark.parametrize(
@@ -487,7 +487,7 @@ def test_fields_alone_in_exif() -> None:
 )
 def test_command_lines_of_invokeai(text: str) -> None:
     wanted = {"Steps": "50", "Seed": "123", "CFG scale": "7.5", "Size": "512x512", "Sampler": "LMS"}
-    for found in (read(text), read_picture(_chunks({"Dream": text}))):
+    for found in (read(text), read_image(_chunks({"Dream": text}))):
         assert found is not None
         assert said(found) == ("a cat", "", wanted)
 
@@ -510,26 +510,26 @@ def test_a_text_behind_the_pixels() -> None:
     late = struct.pack(">I", len(chunk) - 4) + chunk + struct.pack(">I", zlib.crc32(chunk))
     data = png()
     end = data.rindex(b"IEND") - 4
-    assert read_picture(data[:end] + late + data[end:]) == read(TEXT)
+    assert read_image(data[:end] + late + data[end:]) == read(TEXT)
 
 
 def test_a_graph_beside_parameters_that_nobody_knows() -> None:
     nodes = {name.removeprefix("_"): value for name, value in core().items()}
-    found = read_picture(png(parameters='{"foo": 1}', prompt=json.dumps(nodes)))
+    found = read_image(png(parameters='{"foo": 1}', prompt=json.dumps(nodes)))
     assert found is not None
     assert found.prompt == "a cat"
-    assert read_picture(png(parameters='{"foo": 1}')) is None
-    found = read_picture(png(parameters="just a cat"))
+    assert read_image(png(parameters='{"foo": 1}')) is None
+    found = read_image(png(parameters="just a cat"))
     assert found is not None
     assert found.prompt == "just a cat", "parameters are what A1111 wrote, with or without numbers"
 
 
 def test_what_anybody_writes_into_pictures_is_no_infotext() -> None:
-    assert read_picture(jpeg(comment=b"CREATOR: gd-jpeg v1.0 (using IJG JPEG v62), quality = 90")) is None
+    assert read_image(jpeg(comment=b"CREATOR: gd-jpeg v1.0 (using IJG JPEG v62), quality = 90")) is None
     exif = Image.Exif()
     exif.get_ifd(0x8769)[0x9286] = b"ASCII\0\0\0Screenshot"
-    assert read_picture(jpeg(exif=exif)) is None
-    assert read_picture(jpeg(comment=TEXT.encode())) == read(TEXT)
+    assert read_image(jpeg(exif=exif)) is None
+    assert read_image(jpeg(comment=TEXT.encode())) == read(TEXT)
 
 
 def xmp(text: str) -> bytes:
@@ -538,7 +538,7 @@ def xmp(text: str) -> bytes:
 
 def test_xmp_with_and_without_a_list() -> None:
     for inner in (TEXT, f'<rdf:Alt><rdf:li xml:lang="x-default">{TEXT}</rdf:li></rdf:Alt>'):
-        assert read_picture(xmp(f"<x><exif:UserComment>{inner}</exif:UserComment></x>")) == read(TEXT)
+        assert read_image(xmp(f"<x><exif:UserComment>{inner}</exif:UserComment></x>")) == read(TEXT)
 
 
 @pytest.mark.parametrize(
@@ -546,4 +546,4 @@ def test_xmp_with_and_without_a_list() -> None:
 )
 def test_xmp_that_never_closes_is_no_infotext(text: str) -> None:
     """Where the work is quadratic in the text, this takes half an hour."""
-    assert read_picture(xmp(text)) is None
+    assert read_image(xmp(text)) is None

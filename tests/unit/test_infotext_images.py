@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from atelier.cli.info import info
 from atelier.errors import BadFile, BadInput
 from atelier.request.infotext import Infotext, read
-from atelier.request.infotext.image import decode_comment, read_picture, save_options, user_comment
+from atelier.request.infotext.image import decode_comment, read_image, save_options, user_comment
 
 TEXT = "a cat, 猫 and 🐈\nNegative prompt: dog\nSteps: 20, Sampler: Euler a, CFG scale: 7, Seed: 5, Size: 64x64"
 WANT = read(TEXT)
@@ -36,7 +36,7 @@ def test_a_picture_of_every_format_carries_it(image_format: str) -> None:
     if image_format == "AVIF" and not features.check("avif"):
         pytest.skip("this Pillow reads no AVIF")
     mode = "L" if image_format == "GIF" else "RGB"
-    assert read_picture(saved(image_format, mode, **save_options(image_format, TEXT))) == WANT
+    assert read_image(saved(image_format, mode, **save_options(image_format, TEXT))) == WANT
 
 
 def test_other_formats_carry_nothing() -> None:
@@ -78,8 +78,8 @@ def test_user_comments_of_all_codes(raw: bytes) -> None:
 def test_a_user_comment_comes_before_parameters() -> None:
     chunks = PngInfo()
     chunks.add_text("parameters", "old\nSteps: 1, Sampler: Euler, Seed: 1")
-    assert read_picture(saved("PNG", pnginfo=chunks, exif=user_comment(TEXT))) == WANT
-    assert read_picture(saved("PNG", **save_options("PNG", TEXT), exif=user_comment("made with a camera"))) == WANT
+    assert read_image(saved("PNG", pnginfo=chunks, exif=user_comment(TEXT))) == WANT
+    assert read_image(saved("PNG", **save_options("PNG", TEXT), exif=user_comment("made with a camera"))) == WANT
 
 
 def hidden(text: str, mode: str, signature: str, packed: bool) -> bytes:
@@ -113,18 +113,18 @@ def hidden(text: str, mode: str, signature: str, packed: bool) -> bytes:
     ],
 )
 def test_infotexts_in_the_lowest_bits(mode: str, signature: str, packed: bool) -> None:
-    assert read_picture(hidden(TEXT, mode, signature, packed)) == WANT
+    assert read_image(hidden(TEXT, mode, signature, packed)) == WANT
 
 
 def test_a_broken_stealth_text_is_none() -> None:
-    assert read_picture(hidden(TEXT, "RGBA", "stealth_pngcomp", packed=False)) is None
-    assert read_picture(hidden(TEXT, "RGBA", "stealth_unknown", packed=False)) is None
+    assert read_image(hidden(TEXT, "RGBA", "stealth_pngcomp", packed=False)) is None
+    assert read_image(hidden(TEXT, "RGBA", "stealth_unknown", packed=False)) is None
     too_long = hidden("x" * 500, "RGBA", "stealth_pnginfo", packed=False)
     with Image.open(io.BytesIO(too_long)) as image:
         narrow = image.crop((0, 0, 20, 48))
     buffer = io.BytesIO()
     narrow.save(buffer, format="PNG")
-    assert read_picture(buffer.getvalue()) is None
+    assert read_image(buffer.getvalue()) is None
 
 
 def chunk(**texts: str) -> bytes:
@@ -136,21 +136,21 @@ def chunk(**texts: str) -> bytes:
 
 def test_chunks_of_other_programs() -> None:
     novel = {"steps": 28, "sampler": "k_euler_ancestral", "seed": 3, "scale": 5.0, "uc": "bad", "prompt": "a cat"}
-    found = read_picture(chunk(Software="NovelAI", Source="NovelAI Diffusion V3", Comment=json.dumps(novel)))
+    found = read_image(chunk(Software="NovelAI", Source="NovelAI Diffusion V3", Comment=json.dumps(novel)))
     assert found is not None
     assert (found.dialect, found.prompt, found.negative_prompt) == ("novelai", "a cat", "bad")
     assert found.get("Sampler") == "Euler a"
     metadata = {"generation_mode": "txt2img", "positive_prompt": "p", "scheduler": "dpmpp_2m_k", "seed": 1, "steps": 9}
-    found = read_picture(chunk(invokeai_metadata=json.dumps(metadata)))
+    found = read_image(chunk(invokeai_metadata=json.dumps(metadata)))
     assert found is not None
     assert (found.get("Sampler"), found.get("Schedule type")) == ("DPM++ 2M", "Karras")
-    found = read_picture(chunk(Dream='"a cat [dog]" -s50 -S 7 -W512 -H 768 -C7.5 -A k_euler_a'))
+    found = read_image(chunk(Dream='"a cat [dog]" -s50 -S 7 -W512 -H 768 -C7.5 -A k_euler_a'))
     assert found is not None
     assert (found.prompt, found.negative_prompt, found.get("Size")) == ("a cat", "dog", "512x768")
     assert (found.get("Steps"), found.get("Sampler")) == ("50", "Euler a")
-    found = read_picture(chunk(Dream="a cat's life -s 30 -S7 -Ak_lms -C 7.5"))
+    found = read_image(chunk(Dream="a cat's life -s 30 -S7 -Ak_lms -C 7.5"))
     assert found is None
-    found = read_picture(chunk(Dream="a cat -s 30 -S7 -Ak_lms -cf 0.75"))
+    found = read_image(chunk(Dream="a cat -s 30 -S7 -Ak_lms -cf 0.75"))
     assert found is not None
     assert (found.prompt, dict(found.pairs)) == ("a cat", {"Steps": "30", "Seed": "7", "Sampler": "LMS"})
 
@@ -162,22 +162,22 @@ def test_xmp_of_draw_things() -> None:
         '<x:xmpmeta><rdf:RDF><rdf:Description><exif:UserComment><rdf:Alt><rdf:li xml:lang="x-default">'
         f"{inner}</rdf:li></rdf:Alt></exif:UserComment></rdf:Description></rdf:RDF></x:xmpmeta>"
     )
-    found = read_picture(chunk(**{"XML:com.adobe.xmp": xmp}))
+    found = read_image(chunk(**{"XML:com.adobe.xmp": xmp}))
     assert found is not None
     assert (found.dialect, found.prompt, found.get("Size")) == ("draw-things", "a cat", "64x128")
 
 
 def test_a_picture_without_a_text_carries_none() -> None:
-    assert read_picture(saved("PNG")) is None
-    assert read_picture(saved("PNG", mode="RGBA")) is None
-    assert read_picture(saved("JPEG")) is None
-    assert read_picture(chunk(Comment="made by hand", Software="NovelAI")) is None
+    assert read_image(saved("PNG")) is None
+    assert read_image(saved("PNG", mode="RGBA")) is None
+    assert read_image(saved("JPEG")) is None
+    assert read_image(chunk(Comment="made by hand", Software="NovelAI")) is None
 
 
 @pytest.mark.parametrize("data", [b"", b"hello", saved("PNG")[:40], b"\x89PNG\r\n\x1a\n" + b"\0" * 40])
 def test_bytes_that_are_no_picture_are_bad_input(data: bytes) -> None:
     with pytest.raises(BadInput, match="is no image that can be read"):
-        read_picture(data)
+        read_image(data)
 
 
 def run(path: Path, *options: str) -> str:

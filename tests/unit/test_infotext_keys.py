@@ -263,7 +263,7 @@ def test_what_is_as_usual_is_not_written_and_read_as_nothing(field: str):
 
 def test_nothing_is_said_of_itself():
     empty = Settings()
-    assert (empty.prompt, empty.negative_prompt, empty.extras, empty.said()) == ("", "", (), {})
+    assert (empty.prompt, empty.negative_prompt, empty.extras, empty.given()) == ("", "", (), {})
     assert {getattr(empty, key.field) for key in ALL_KEYS} == {None}
 
 

@@ -11,7 +11,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from atelier.request.infotext import interpret, read, to_request
-from atelier.request.infotext.image import read_picture
+from atelier.request.infotext.image import read_image
 from atelier.request.infotext.png_info import filled
 from atelier.request.infotext.resources import Resource, resources
 from atelier.request.infotext.sampler import (
@@ -430,7 +430,7 @@ def test_xmp_in_a_plain_chunk(packet: str, is_read: bool):
     chunks, file = PngInfo(), io.BytesIO()
     chunks.add_text("XML:com.adobe.xmp", packet)
     Image.new("RGB", (8, 8)).save(file, "PNG", pnginfo=chunks)
-    assert read_picture(file.getvalue()) == (read(TEXT) if is_read else None)
+    assert read_image(file.getvalue()) == (read(TEXT) if is_read else None)
 
 
 def test_resources_by_their_air():

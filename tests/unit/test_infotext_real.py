@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from atelier.request.infotext import Infotext, interpret, read, to_request, write
-from atelier.request.infotext.image import read_picture
+from atelier.request.infotext.image import read_image
 from atelier.request.infotext.resources import resources
 from atelier.request.infotext.settings import settings_of
 
@@ -89,7 +89,7 @@ def test_it_is_recognised(record: dict[str, Any]) -> None:
         return
     settings = interpret(found).settings
     assert settings.steps is not None
-    assert len(settings.said()) >= 4
+    assert len(settings.given()) >= 4
     assert "Steps:" not in found.prompt
     assert "Negative prompt:" not in found.prompt
     assert "Sampler:" not in found.negative_prompt
@@ -124,7 +124,7 @@ def test_it_says_what_its_source_expects(record: dict[str, Any], name: str) -> N
 
 @pytest.mark.parametrize("record", [r for r in RECORDS if "file_base64" in r], ids=lambda r: r["carrier"])
 def test_it_is_found_in_its_picture(record: dict[str, Any]) -> None:
-    found = read_picture(base64.b64decode(record["file_base64"]))
+    found = read_image(base64.b64decode(record["file_base64"]))
     assert found is not None
     text = read(record["text"])
     if record["kind"] == "invokeai-Dream":  # the image says more in another chunk

@@ -156,7 +156,7 @@ def test_where_the_noise_comes_from(pairs: str, want: str) -> None:
 def test_what_programs_write_for_nothing_is_nothing() -> None:
     text = "p\nSteps: 20, Sampler: Undefined, Model hash: unknown, Model: , Seed resize from: -1x-1, Seed: 1"
     reading = interpret(read(text))
-    assert reading.settings.said() == {"prompt": "p", "steps": 20, "seed": 1, "rng": "nv"}
+    assert reading.settings.given() == {"prompt": "p", "steps": 20, "seed": 1, "rng": "nv"}
     assert not reading.warnings
 
 

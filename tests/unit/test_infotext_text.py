@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from atelier.cli.repaint import Original
+from atelier.cli.regenerate import Original
 from atelier.errors import BadFile
 from atelier.request.infotext import Settings, interpret, read, to_request, without_effect, write
 from atelier.request.infotext.record import Infotext

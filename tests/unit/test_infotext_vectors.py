@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from atelier.request.infotext import interpret, read, to_request
-from atelier.request.infotext.png_info import filled, said
+from atelier.request.infotext.png_info import by_key, filled
 from atelier.request.infotext.version import version_of
 from atelier.request.resolved import Size
 
@@ -132,7 +132,7 @@ PROMPT = (
     ids=["P1", "P2", "P4", "P5", "P7", "P8", "P10", "P11", "P13", "P14"],
 )
 def test_what_a1111_reads(text: str, want: dict[str, str]) -> None:
-    assert said(text) == want
+    assert by_key(text) == want
 
 
 @pytest.mark.parametrize(
@@ -152,7 +152,7 @@ def test_what_a1111_reads(text: str, want: dict[str, str]) -> None:
     ],
 )
 def test_a1111_counts_pairs_and_nothing_else(text: str, want: dict[str, str]) -> None:
-    assert said(text) == want
+    assert by_key(text) == want
 
 
 def test_a_second_negative_prompt_is_appended() -> None:
@@ -219,7 +219,7 @@ def test_versions_in_order() -> None:
 
 def test_the_first_reference_string() -> None:
     settings = interpret(read(FIRST)).checked()
-    assert settings.said() == {
+    assert settings.given() == {
         "steps": 40,
         "sampler": "DPM++ SDE",
         "scheduler": "Karras",
@@ -242,7 +242,7 @@ def test_the_first_reference_string() -> None:
 def test_the_second_reference_string() -> None:
     found = read(f"{PROMPT}\nNegative prompt: lowres\n{SECOND}")
     settings = interpret(found).checked()
-    assert settings.said() == {
+    assert settings.given() == {
         "prompt": PROMPT,
         "negative_prompt": "lowres",
         "steps": 20,

@@ -13,7 +13,7 @@ from atelier.request.table import request_of
 from atelier.runtime.engine import Engine
 from atelier.train.judge import Judge
 
-Pictures = list[NDArray[np.uint8]]
+Images = list[NDArray[np.uint8]]
 JUDGE = Judge(64)
 COLOURS = ("blue", "green", "purple", "orange")
 APPLE, PIZZA = "a red apple on a white background", "a pizza on a white background"
@@ -25,19 +25,19 @@ def engine() -> Engine:
 
 
 @functools.cache
-def paint(engine: Engine, prompt: str, seeds: range = range(5), negative_prompt: str = "") -> Pictures:
+def paint(engine: Engine, prompt: str, seeds: range = range(5), negative_prompt: str = "") -> Images:
     request = {"prompt": prompt, "negative_prompt": negative_prompt, "steps": 10, "cfg_scale": 4.0, "sampler": "Euler"}
     made = [engine.generate(request_of({**request, "seed": seed}))[0] for seed in seeds]
     return [np.asarray(picture.image) for picture in made]
 
 
-def apart(some: Pictures, others: Pictures) -> float:
+def apart(some: Images, others: Images) -> float:
     """Mean distance of images with equal seeds, in levels of 255."""
     pairs = zip(some, others, strict=True)
     return float(np.mean([np.sqrt(np.square(a.astype(float) - b).mean()) for a, b in pairs]))
 
 
-def covered(pictures: Pictures) -> float:
+def covered(pictures: Images) -> float:
     """Mean share of the image that is not background."""
     shares: list[float] = []
     for picture in pictures:
@@ -47,12 +47,12 @@ def covered(pictures: Pictures) -> float:
     return float(np.mean(shares))
 
 
-def places(pictures: Pictures, concept: str) -> float:
+def places(pictures: Images, concept: str) -> float:
     """Mean place of a concept in the judge's ranking of all, 0 being the nearest."""
     return float(np.mean([JUDGE.concept(picture).ranking.index(concept) for picture in pictures]))
 
 
-def on(pictures: Pictures, background: str) -> int:
+def on(pictures: Images, background: str) -> int:
     return sum(JUDGE.background(picture) == background for picture in pictures)
 
 
@@ -74,10 +74,10 @@ def test_editing_goes_from_one_prompt_to_the_other(engine: Engine) -> None:
 def test_a_weight_makes_a_word_stronger_or_weaker(engine: Engine) -> None:
     weak, plain = (covered(paint(engine, f"a (small:{weight}) pizza on a white background")) for weight in (0.4, 1))
     assert weak > 1.5 * plain
-    painted = [paint(engine, f"a (pizza:{weight}) cat on a white background") for weight in (0.6, 1, 1.4)]
-    weak, plain, strong = (places(pictures, "pizza") for pictures in painted)
+    generated = [paint(engine, f"a (pizza:{weight}) cat on a white background") for weight in (0.6, 1, 1.4)]
+    weak, plain, strong = (places(pictures, "pizza") for pictures in generated)
     assert weak > plain + 5 > strong + 5, "the pizza comes forward"
-    weak, _, strong = (places(pictures, "cat") for pictures in painted)
+    weak, _, strong = (places(pictures, "cat") for pictures in generated)
     assert weak + 5 < strong, "and the cat goes back"
 
 

@@ -14,7 +14,7 @@ from atelier.request.model import Request
 from atelier.request.resolve import Method, Offer, ignored, resolve
 from atelier.request.resolved import ResolvedSampling
 from atelier.request.table import request_of
-from atelier.runtime.offer import asked_method, check_networks, defaults_of, drawing
+from atelier.runtime.offer import check_networks, defaults_of, drawing, requested_method
 from resolved_support import RESOLVED, said
 
 
@@ -28,12 +28,14 @@ def asked(**fields: object) -> Request:
 
 
 def method(model: Checkpoint, **fields: object) -> Method:
-    return asked_method(model, asked(**fields))
+    return requested_method(model, asked(**fields))
 
 
 def sampling(model: Checkpoint, **fields: object) -> ResolvedSampling:
     request = asked(**fields)
-    offer = Offer(RESOLVED.model, defaults_of(model), asked_method(model, request), "Original", lambda text, *_: text)
+    offer = Offer(
+        RESOLVED.model, defaults_of(model), requested_method(model, request), "Original", lambda text, *_: text
+    )
     return resolve(request, offer).sampling
 
 

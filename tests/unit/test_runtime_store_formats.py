@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw
 
 from atelier.errors import BadInput, StorageFull
 from atelier.request.infotext import read
-from atelier.request.infotext.image import read_picture
+from atelier.request.infotext.image import read_image
 from atelier.runtime.engine import GeneratedImage
 from atelier.runtime.store import FORMATS, Destination, encoded
 
@@ -62,7 +62,7 @@ def test_every_suffix_is_tried_here() -> None:
 def test_what_is_written_is_read_again(tmp_path: Path, suffix: str, text: str) -> None:
     path = save(tmp_path / f"cat{suffix}", text)
     assert path == tmp_path / f"cat{suffix}"
-    assert read_picture(path.read_bytes()) == read(text)
+    assert read_image(path.read_bytes()) == read(text)
     assert carried(path.read_bytes()) == text
 
 
@@ -116,7 +116,7 @@ def test_a_text_too_long_for_a_jpeg_is_one_line_and_leaves_nothing(tmp_path: Pat
     assert list(tmp_path.iterdir()) == []
     text = f"{character * (fits + 1)}\nSteps: 1, Sampler: Euler, Seed: 1"
     for suffix in (".png", ".webp", ".avif"):
-        assert read_picture(save(tmp_path / f"a{suffix}", text).read_bytes()) == read(text)
+        assert read_image(save(tmp_path / f"a{suffix}", text).read_bytes()) == read(text)
 
 
 def test_an_earlier_picture_survives_one_that_cannot_be_written(tmp_path: Path) -> None:
@@ -163,4 +163,4 @@ def test_a_full_disk_leaves_nothing_in_any_format(tmp_path: Path, monkeypatch: p
 @pytest.mark.parametrize("suffix", FORMATS)
 def test_a_picture_of_the_python_interface_saves_itself(tmp_path: Path, suffix: str) -> None:
     path = GeneratedImage(scene(), 7, TEXTS["other scripts"]).save(tmp_path / f"a{suffix}")
-    assert read_picture(path.read_bytes()) == read(TEXTS["other scripts"])
+    assert read_image(path.read_bytes()) == read(TEXTS["other scripts"])

@@ -21,7 +21,7 @@ def test_a_run_that_goes_on_takes_back_what_it_said_of_later_steps(tmp_path: Pat
     log = Logbook(tmp_path, 0)
     for step in (1, 2, 3):
         log.add(step, {"loss": 1 / step})
-    log.picture(2, "samples", Image.new("RGB", (5, 7), (200, 10, 10)))
+    log.add_image(2, "samples", Image.new("RGB", (5, 7), (200, 10, 10)))
     log.close()
     log = Logbook(tmp_path, 2)
     log.add(3, {"loss": 0.125})
@@ -29,9 +29,9 @@ def test_a_run_that_goes_on_takes_back_what_it_said_of_later_steps(tmp_path: Pat
     seen = accumulator.EventAccumulator(str(tmp_path / "tensorboard"))
     seen.Reload()
     assert [(point.step, point.value) for point in seen.Scalars("loss")] == [(1, 1.0), (2, 0.5), (3, 0.125)]
-    (picture,) = seen.Images("samples")
-    assert (picture.step, picture.width, picture.height) == (2, 5, 7)
-    assert (tmp_path / "samples" / "samples-00000002.png").read_bytes() == picture.encoded_image_string
+    (image,) = seen.Images("samples")
+    assert (image.step, image.width, image.height) == (2, 5, 7)
+    assert (tmp_path / "samples" / "samples-00000002.png").read_bytes() == image.encoded_image_string
 
 
 class FullDisk(io.RawIOBase):

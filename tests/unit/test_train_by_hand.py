@@ -64,7 +64,7 @@ def one_thread() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return str(support.draw_pictures(tmp_path_factory.mktemp("data") / "pictures"))
+    return str(support.draw_images(tmp_path_factory.mktemp("data") / "pictures"))
 
 
 @pytest.fixture(scope="module")
@@ -294,9 +294,9 @@ def test_the_denoisers_validation(
         for sigma, following in itertools.pairwise(sigmas):
             clean = x / (1 + sigma**2) - velocity * sigma / math.sqrt(1 + sigma**2)
             x = x + (x - clean) / sigma * (following - sigma)
-        painted = ((made.vae.decode(x / scale).clamp(-1, 1) + 1) * 127.5).round()
+        generated = ((made.vae.decode(x / scale).clamp(-1, 1) + 1) * 127.5).round()
         found = torch.from_numpy(task.generate(captions)).permute(0, 3, 1, 2).float()
-        assert float((found - painted).abs().max()) <= 1
+        assert float((found - generated).abs().max()) <= 1
         count = held_out.length or 0
         clean = made.vae.encode(held(held_out, range(count))).mean * scale
         noise = normal(clean.shape, "validation", "noise")
@@ -336,19 +336,19 @@ def test_the_autoencoder(matrices: str, source: str, tmp_path: Path) -> None:
         latent = posterior.mean + deviation * normal(posterior.mean.shape, SEED, "posterior", step)
         share = NOISE * uniform((BATCH, 1, 1, 1), SEED, "strength", step)
         latent = latent + share * latent.detach().std() * normal(latent.shape, SEED, "disturbance", step)
-        painted = vae.decode(latent)
-        error = painted - image
+        generated = vae.decode(latent)
+        error = generated - image
         steps = error.diff(dim=3).abs().mean() + error.diff(dim=2).abs().mean()
         divergence = (posterior.mean**2 + deviation**2 - 1 - posterior.logvar).sum() / 2 / image.numel()
         loss = L1 * error.abs().mean() + GRADIENT * steps + KL * divergence
         if step >= 1:
-            fooled = -critic(painted).mean()
+            fooled = -critic(generated).mean()
             last = vae.decoder.conv_out.weight
             pulls = [torch.autograd.grad(term, last, retain_graph=True)[0].norm() for term in (loss, fooled)]
             loss = loss + 0.2 * (pulls[0] / (pulls[1] + 1e-4)).detach() * fooled
         painter.down(loss)
         if step >= 1:
-            hinge = torch.relu(1 - critic(image)).mean() + torch.relu(1 + critic(painted.detach())).mean()
+            hinge = torch.relu(1 - critic(image)).mean() + torch.relu(1 + critic(generated.detach())).mean()
             judge.down(hinge / 2)
         average.follow(step)
     tensors = ours(task, recipe, tmp_path / "run")

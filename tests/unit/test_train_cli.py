@@ -23,7 +23,7 @@ from atelier.train.tasks.vae import VaeTask
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return str(support.draw_pictures(tmp_path_factory.mktemp("data") / "pictures"))
+    return str(support.draw_images(tmp_path_factory.mktemp("data") / "pictures"))
 
 
 def arguments(kind: str, out: Path, source: str, **more: Any) -> list[str]:
@@ -105,7 +105,7 @@ def test_bad_input_is_one_line_and_leaves_nothing(
 def test_a_picture_without_caption_and_a_broken_one_are_named(
     source: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    own = support.draw_pictures(tmp_path / "own", 3)
+    own = support.draw_images(tmp_path / "own", 3)
     (own / "001.txt").unlink()
     assert run(arguments("clip", tmp_path / "run", str(own))) == 2
     assert "001.png: has no caption" in capsys.readouterr().err

@@ -20,7 +20,7 @@ import torch
 import training_support as support
 from atelier.errors import AtelierError, BadFile, NotFinite, StorageFull, UnknownName
 from atelier.train import latents
-from atelier.train.batches import Order, Pictures
+from atelier.train.batches import ImageBatches, Order
 from atelier.train.data.dataset import SceneDataset
 from atelier.train.data.folder import FolderDataset
 from atelier.train.latents import Pool
@@ -32,7 +32,7 @@ from atelier.train.sources import dataset, fingerprint
 
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return support.draw_pictures(tmp_path_factory.mktemp("data") / "pictures")
+    return support.draw_images(tmp_path_factory.mktemp("data") / "pictures")
 
 
 @pytest.fixture(scope="module")
@@ -70,11 +70,11 @@ def test_a_folder_is_split(pictures: Path) -> None:
     assert isinstance(train, FolderDataset)
     assert isinstance(held_out, FolderDataset)
     assert (train.length, held_out.length) == (22, 2)
-    assert sorted(train.pictures + held_out.pictures) == sorted(pictures.glob("*.png"))
+    assert sorted(train.paths + held_out.paths) == sorted(pictures.glob("*.png"))
     other = dataset(Data(source=str(pictures), size=16, seed=3), "held_out")
     assert isinstance(other, FolderDataset)
-    assert other.pictures != held_out.pictures
-    for index, picture in enumerate(held_out.pictures):
+    assert other.paths != held_out.paths
+    for index, picture in enumerate(held_out.paths):
         assert held_out.caption(index) == picture.with_suffix(".txt").read_text()
 
 
@@ -82,7 +82,7 @@ def test_a_folder_is_split(pictures: Path) -> None:
 def test_small_folders_hold_out_one_and_large_ones_what_is_asked_for(
     count: int, expected: tuple[int, int], tmp_path: Path
 ) -> None:
-    folder = support.draw_pictures(tmp_path, count if count < 20 else 60)
+    folder = support.draw_images(tmp_path, count if count < 20 else 60)
     data = Data(source=str(folder), size=16, validation=3)
     train, held_out = dataset(data, "train"), dataset(data, "held_out")
     assert (train.length, held_out.length) == (expected if count < 20 else (57, 3))
@@ -114,7 +114,7 @@ def test_the_fingerprint_changes_with_every_file(pictures: Path, tmp_path: Path)
     seen.add(now())
     shutil.copy(folder / "000.png", folder / "003.png")
     seen.add(now())
-    support.draw_pictures(folder, 25)
+    support.draw_images(folder, 25)
     seen.add(now())
     assert len(seen) == 4
     assert fingerprint(FolderDataset.open(folder, 20)) not in seen
@@ -338,7 +338,7 @@ def test_the_trace_is_the_same_whatever_the_number_of_workers(
             assert found is not None
             assert np.array_equal(expected.latents, found.latents)
             assert np.array_equal(expected.tokens, found.tokens)
-    maker = Pictures(plain.data, order)
+    maker = ImageBatches(plain.data, order)
     if workers == 2:
         with Prefetch(maker, 3, workers) as batches:
             assert all(np.array_equal(maker(step), batches.take()) for step in range(3, 8))

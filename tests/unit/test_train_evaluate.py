@@ -45,9 +45,9 @@ class _Painter:
         return self.spoil(scenes.render(self.asked[prompt, seed].scene, SIZE))
 
 
-def _numbers(painter: _Painter) -> dict[str, float]:
+def _numbers(generator: _Painter) -> dict[str, float]:
     return evaluate.numbers(
-        {name: list(evaluate.judged(trials, painter, Judge(SIZE))) for name, trials in TRIALS.items()}
+        {name: list(evaluate.judged(trials, generator, Judge(SIZE))) for name, trials in TRIALS.items()}
     )
 
 
@@ -192,11 +192,11 @@ def test_reconstruction_tells_a_trained_autoencoder_from_a_random_one(tmp_path: 
 
 def test_the_embedded_model_is_as_good_as_its_card_says():
     """Six trials of each kind against the model card, with what so few of them may differ by."""
-    checkpoint, painter = open_checkpoint(embedded_folder()), engine()
+    checkpoint, generator = open_checkpoint(embedded_folder()), engine()
     judge = evaluate.judge_of(checkpoint)
 
     def paint(prompt: str, seed: int) -> NDArray[np.uint8]:
-        return np.asarray(painter.generate(Request(prompt=prompt, seed=seed, steps=20))[0].image)
+        return np.asarray(generator.generate(Request(prompt=prompt, seed=seed, steps=20))[0].image)
 
     found = {name: list(evaluate.judged(trials[:6], paint, judge)) for name, trials in TRIALS.items()}
     numbers = evaluate.numbers(found)

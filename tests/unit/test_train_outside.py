@@ -102,7 +102,7 @@ def test_help_lists_the_recipes_without_torch() -> None:
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return str(support.draw_pictures(tmp_path_factory.mktemp("data") / "pictures"))
+    return str(support.draw_images(tmp_path_factory.mktemp("data") / "pictures"))
 
 
 @pytest.fixture(scope="module")

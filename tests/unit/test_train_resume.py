@@ -34,7 +34,7 @@ def one_thread() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return support.draw_pictures(tmp_path_factory.mktemp("data") / "pictures")
+    return support.draw_images(tmp_path_factory.mktemp("data") / "pictures")
 
 
 @pytest.fixture(scope="module")

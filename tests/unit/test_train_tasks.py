@@ -56,7 +56,7 @@ def one_thread() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return str(support.draw_pictures(tmp_path_factory.mktemp("data") / "pictures", 48))
+    return str(support.draw_images(tmp_path_factory.mktemp("data") / "pictures", 48))
 
 
 @pytest.fixture(scope="module")

@@ -42,17 +42,17 @@ def main() -> int:
     load = os.getloadavg()[0]
     seconds: dict[str, list[float]] = {"alone": [], "beside": []}
     with tempfile.TemporaryDirectory() as folder:
-        painted(Path(folder))  # reads the files once, so that both find them in memory
+        generated(Path(folder))  # reads the files once, so that both find them in memory
         for _ in range(options.rounds):
-            seconds["alone"].append(painted(Path(folder)))
+            seconds["alone"].append(generated(Path(folder)))
             with busy(options.processes):
-                seconds["beside"].append(painted(Path(folder)))
+                seconds["beside"].append(generated(Path(folder)))
     found = summary(seconds["alone"], seconds["beside"]) | {"cores": cores, "load_before": round(load, 1)}
     print(json.dumps(found) if options.json else told(found))
     return 0 if ratio(seconds["alone"], seconds["beside"]) <= BOUND else 1
 
 
-def painted(folder: Path) -> float:
+def generated(folder: Path) -> float:
     """Seconds that the command line takes for one image, its start included."""
     environment = {name: value for name, value in os.environ.items() if name not in OWN}
     begun = time.perf_counter()

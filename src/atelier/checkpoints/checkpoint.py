@@ -117,8 +117,8 @@ class Checkpoint:
 
     @property
     def defaults(self) -> ModelDefaults:
-        own, said = self.family.defaults(self.size), self.facts.cfg_scale
-        return own if said is None else replace(own, cfg_scale=said)
+        own, stated = self.family.defaults(self.size), self.facts.cfg_scale
+        return own if stated is None else replace(own, cfg_scale=stated)
 
     @property
     def parameterization(self) -> Parameterization:
@@ -131,8 +131,8 @@ class Checkpoint:
         try:
             return self.family.levels(facts)
         except BadInput as error:
-            said = f"{facts.timesteps} timesteps, beta_start {facts.beta_start:g}, beta_end {facts.beta_end:g}"
-            raise BadFile(self.path, f"its noise schedule is impossible ({said}); {WAY_OUT}") from error
+            stated = f"{facts.timesteps} timesteps, beta_start {facts.beta_start:g}, beta_end {facts.beta_end:g}"
+            raise BadFile(self.path, f"its noise schedule is impossible ({stated}); {WAY_OUT}") from error
 
     @property
     def tokenizers(self) -> tuple[ClipTokenizer, ...]:

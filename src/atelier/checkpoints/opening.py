@@ -51,8 +51,8 @@ def _open_single(path: Path, candidates: Iterable[Family]) -> Checkpoint:
             named = f"no tensor is called {part.prefix}*"
             raise BadFile(path, f"lacks its {part.title}: {named}; {WAY_OUT}")
     _check_claimed(path, archive, family)
-    said = archive.metadata.get(SPEC)
-    facts = family.single.facts(archive) if said is None else Facts.from_json(said, path)
+    stored = archive.metadata.get(SPEC)
+    facts = family.single.facts(archive) if stored is None else Facts.from_json(stored, path)
     ignored, metadata = _ignored(family, archive), carried(archive.metadata)
     return _possible(Checkpoint(path, family, "ldm", facts, MappingProxyType(parts), ignored, metadata))
 
@@ -81,9 +81,9 @@ def _open_folder(path: Path, variant: str | None, candidates: Iterable[Family]) 
 
 
 def _possible(checkpoint: Checkpoint) -> Checkpoint:
-    said, family = checkpoint.facts.prediction, checkpoint.family
-    if said not in family.predictions:
-        raise BadFile(checkpoint.path, f"says that it predicts {said}, which no {family.title} checkpoint does")
+    stored, family = checkpoint.facts.prediction, checkpoint.family
+    if stored not in family.predictions:
+        raise BadFile(checkpoint.path, f"says that it predicts {stored}, which no {family.title} checkpoint does")
     return checkpoint
 
 

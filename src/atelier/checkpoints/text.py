@@ -98,9 +98,9 @@ class ClipTower:
                 f"clip skip {clip_skip}: this model's text encoder has {layers} layers, choose 1 to {layers}"
             )
         tokens = torch.tensor([c.tokens for c in chunks], dtype=torch.int64, device=net.token_embedding.weight.device)
-        said = net.encode(_patched(net.token_embedding(tokens), chunks, self.vectors), tokens)
-        states = said.hidden[-max(clip_skip, self.least_skip)]
-        return Conditioning(net.final_norm(states) if self.normed else states, said.pooled)
+        encoded = net.encode(_patched(net.token_embedding(tokens), chunks, self.vectors), tokens)
+        states = encoded.hidden[-max(clip_skip, self.least_skip)]
+        return Conditioning(net.final_norm(states) if self.normed else states, encoded.pooled)
 
 
 @dataclass(frozen=True, slots=True)

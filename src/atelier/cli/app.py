@@ -36,7 +36,7 @@ GROUPS = {
 }
 
 
-def application(asked: str | None = None) -> typer.Typer:
+def application(wanted: str | None = None) -> typer.Typer:
     """The whole command line; of the groups, only the one called `asked` is more than a name and a line of help."""
     app = typer.Typer(
         help="A complete Stable Diffusion: generate images from words, and train the model that does it.",
@@ -45,7 +45,7 @@ def application(asked: str | None = None) -> typer.Typer:
     )
     app.callback(invoke_without_command=True)(_root)
     for name, group in GROUPS.items():
-        if name == asked:
+        if name == wanted:
             _mount(app, name, group)
         else:
             app.add_typer(typer.Typer(help=group.help), name=name)
@@ -55,8 +55,8 @@ def application(asked: str | None = None) -> typer.Typer:
 def run(arguments: Sequence[str]) -> int:
     """Runs a command; returns the exit code. An error is one line on stderr, whatever went wrong."""
     try:
-        asked = next((a for a in arguments if not a.startswith("-")), None)
-        result: object = application(asked)(arguments, prog_name="atelier", standalone_mode=False)
+        wanted = next((a for a in arguments if not a.startswith("-")), None)
+        result: object = application(wanted)(arguments, prog_name="atelier", standalone_mode=False)
     except typer.TyperException as error:
         return _ended(_usage(error), error.exit_code)
     except AtelierError as error:

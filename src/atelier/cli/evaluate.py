@@ -11,7 +11,7 @@ import typer
 if TYPE_CHECKING:
     from atelier.checkpoints.checkpoint import Checkpoint
     from atelier.runtime.engine import Engine
-    from atelier.train.evaluate import Outcome, Paint, Trial
+    from atelier.train.evaluate import Generate, Outcome, Trial
     from atelier.train.judge import Judge
 
 app = typer.Typer(help="Measure the quality of a model.")
@@ -46,9 +46,9 @@ def evaluate(
     if sheets is not None:
         Destination(sheets).prepare()
     parts = _parts(checkpoint)
-    paint = _painter(engine, str(checkpoint.path), steps, cfg)
+    generate = _generator(engine, str(checkpoint.path), steps, cfg)
     outcomes = {
-        name: _judged(name, _limited(trials, limit), paint, judge, quiet=as_json)
+        name: _judged(name, _limited(trials, limit), generate, judge, quiet=as_json)
         for name, trials in measures.rounds().items()
     }
     numbers = {**parts, **measures.numbers(outcomes)}
@@ -75,7 +75,7 @@ def _shown(name: str, value: float) -> str:
     return f"{value:.2f} of 255" if name in {"background_deviation", "background_bias"} else f"{100 * value:.1f} %"
 
 
-def _painter(engine: Engine, model: str, steps: int, cfg: float | None) -> Paint:
+def _generator(engine: Engine, model: str, steps: int, cfg: float | None) -> Generate:
     import numpy as np
 
     from atelier.request.model import Request
@@ -90,13 +90,13 @@ def _limited(trials: list[Trial], limit: int) -> list[Trial]:
     return trials if not limit or limit >= len(trials) else [trials[i * len(trials) // limit] for i in range(limit)]
 
 
-def _judged(name: str, trials: list[Trial], paint: Paint, judge: Judge, *, quiet: bool) -> list[Outcome]:
+def _judged(name: str, trials: list[Trial], generate: Generate, judge: Judge, *, quiet: bool) -> list[Outcome]:
     from rich.console import Console
     from rich.progress import track
 
     from atelier.train.evaluate import judged
 
-    stream = judged(trials, paint, judge)
+    stream = judged(trials, generate, judge)
     return list(track(stream, name, len(trials), console=Console(stderr=True), disable=quiet))
 
 

@@ -34,8 +34,8 @@ class Command:
         self.__annotations__ = {p.name: p.annotation for p in (*made, *own)}
 
     def __call__(self, **values: object) -> None:
-        said = {name: value for name in self.names if (value := values.pop(name)) is not None}
-        self.run(said, **values)
+        given = {name: value for name in self.names if (value := values.pop(name)) is not None}
+        self.run(given, **values)
 
 
 def parameter(field: RequestField) -> inspect.Parameter:
@@ -45,10 +45,10 @@ def parameter(field: RequestField) -> inspect.Parameter:
     names = option.names or (f"--{field.name.replace('_', '-')}",)
     shown = option.default or unset(field)
     if field.name == "prompt":
-        said = typer.Argument(help=field.help.text, show_default=False)
+        given = typer.Argument(help=field.help.text, show_default=False)
     else:
-        said = typer.Option(*names, help=field.help.text, show_default=shown, rich_help_panel=option.panel)
-    kind = Annotated[TYPES[field.kind] | None, said]
+        given = typer.Option(*names, help=field.help.text, show_default=shown, rich_help_panel=option.panel)
+    kind = Annotated[TYPES[field.kind] | None, given]
     return inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=kind)
 
 

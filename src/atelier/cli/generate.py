@@ -14,7 +14,7 @@ from atelier.cli.fields import Command, defaults
 from atelier.errors import BadInput
 
 if TYPE_CHECKING:
-    from atelier.cli.repaint import Original
+    from atelier.cli.regenerate import Original
     from atelier.request.events import Event
     from atelier.request.model import Request
 
@@ -80,21 +80,21 @@ def run(
 
     Each image carries everything needed to generate it again.
     """
-    from atelier.cli import progress, repaint
+    from atelier.cli import progress, regenerate
 
     if original is None and (verify or "prompt" not in fields):
         raise BadInput(
-            "--verify needs --from PICTURE" if verify else 'nothing to generate: atelier generate "a red apple"'
+            "--verify needs --from IMAGE" if verify else 'nothing to generate: atelier generate "a red apple"'
         )
-    seen = None if original is None else repaint.Original.read(original)
+    seen = None if original is None else regenerate.Original.read(original)
     request = _request(_merged(_changes(change or ()), fields), seen)
     if verify and request.batch_size * request.batch_count != 1:
         raise BadInput(f"--verify compares one image, and {request.batch_size * request.batch_count} are asked for")
     display = progress.display(preview=preview)
     notes = () if seen is None else seen.notes()
     with closing(_events(request, styles_file, wildcards, notes, shows=display.draw is not None)) as events:
-        painted = display.follow(events)
-    if verify and seen is not None and not repaint.verify(seen, painted):
+        generated = display.follow(events)
+    if verify and seen is not None and not regenerate.verify(seen, generated):
         raise typer.Exit(1)
 
 

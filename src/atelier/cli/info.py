@@ -18,7 +18,7 @@ app = typer.Typer()
 
 @app.command()
 def info(
-    picture: Annotated[
+    image: Annotated[
         Path | None, typer.Argument(help="An image by this or another program, or its infotext in a .txt file.")
     ] = None,
     *,
@@ -27,13 +27,13 @@ def info(
     """Show how an image was made, or, without one, this installation."""
     import json
 
-    from atelier.cli.repaint import Original
+    from atelier.cli.regenerate import Original
 
-    if picture is None:
+    if image is None:
         lines = _installation()
         typer.echo(json.dumps(lines) if as_json else "\n".join(f"{key:8} {value}" for key, value in lines.items()))
         return
-    found = Original.read(picture).said
+    found = Original.read(image).infotext
     typer.echo(json.dumps(_data(found), ensure_ascii=False) if as_json else "\n".join(_lines(found)))
 
 
@@ -52,7 +52,7 @@ def _data(found: Infotext) -> dict[str, object]:
         "prompt": found.prompt,
         "negative_prompt": found.negative_prompt,
         "parameters": dict(found.pairs),
-        "settings": {name: value for name, value in reading.settings.said().items() if name != "extras"},
+        "settings": {name: value for name, value in reading.settings.given().items() if name != "extras"},
         "request": request,
         "source": dict(found.source),
         "warnings": [*reading.warnings, *reading.lies],

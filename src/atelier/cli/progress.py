@@ -59,19 +59,19 @@ class Display:
     def follow(self, events: Iterable[Event]) -> list[ImageReady]:
         """Shows what happens, then prints to stdout where the images lie; returns them. Raises Failed's error."""
         saved: list[Path] = []
-        painted: list[ImageReady] = []
+        ready: list[ImageReady] = []
         try:
             with self._bar() as bar:
                 view = _View(bar, _Frame(self.console, self.draw), saved)
                 for event in events:
                     view.show(event)
                     if isinstance(event, ImageReady):
-                        painted.append(event)
+                        ready.append(event)
             self.console.print(view.summary, highlight=False)
         finally:
             for path in saved:
                 typer.echo(path)
-        return painted
+        return ready
 
     def _bar(self) -> Progress:
         return Progress(

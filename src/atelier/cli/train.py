@@ -56,8 +56,8 @@ def application(known: Recipes) -> typer.Typer:
 
         console = Console(stderr=True, soft_wrap=True, highlight=False)
         _say_what_is_missing(console)
-        with _asked_to_stop(console) as asked:
-            events = run_recipe(spec, chosen, placement, out, asked, accept_changes=accept_changes)
+        with _stopping(console) as signals:
+            events = run_recipe(spec, chosen, placement, out, signals, accept_changes=accept_changes)
             _follow(events, chosen.run.steps, console)
 
     return app
@@ -108,19 +108,19 @@ def _say_what_is_missing(console: Console) -> None:
 
 
 @contextmanager
-def _asked_to_stop(console: Console) -> Generator[Callable[[], bool]]:
+def _stopping(console: Console) -> Generator[Callable[[], bool]]:
     """Whether SIGINT or SIGTERM came; the second one ends the program at once."""
-    asked: list[int] = []
+    signals: list[int] = []
 
     def ask(number: int, _: object) -> None:
-        if asked:
+        if signals:
             raise KeyboardInterrupt
-        asked.append(number)
+        signals.append(number)
         console.print("stopping after this step; once more stops at once, without a checkpoint")
 
     before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield lambda: bool(asked)
+        yield lambda: bool(signals)
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

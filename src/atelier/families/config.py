@@ -122,7 +122,7 @@ class Config:
     def agrees(self, key: str, stored: object) -> None:
         """Refuses a setting that contradicts what the weights beside it say."""
         if self.values.get(key) is not None and not _same(self.values[key], stored):
-            raise BadFile(self.path, f"says {key} is {self._said(key)}, but the weights have {json.dumps(stored)}")
+            raise BadFile(self.path, f"says {key} is {self._stated(key)}, but the weights have {json.dumps(stored)}")
 
     def known(self, keys: Container[str]) -> None:
         """Refuses keys that nobody reads."""
@@ -131,9 +131,9 @@ class Config:
                 raise BadFile(self.path, f"has a setting that is not known: {shown(key)}; take it out")
 
     def wrong(self, key: str, needed: str) -> BadFile:
-        return BadFile(self.path, f"says {key} is {self._said(key)}; {needed} is what can be used here")
+        return BadFile(self.path, f"says {key} is {self._stated(key)}; {needed} is what can be used here")
 
-    def _said(self, key: str) -> str:
+    def _stated(self, key: str) -> str:
         return shown(json.dumps(self.values[key]))
 
 

@@ -35,8 +35,8 @@ def predicted(facts: Facts) -> Parameterization:
 def read(known: Facts, config: Config) -> Facts:
     """The facts with those of a scheduler's configuration. Raises BadFile."""
     config.only({"trained_betas": (None,)})
-    said = config.values.get("prediction_type", "epsilon")
-    prediction = prediction_named(said) if isinstance(said, str) else None
+    stated = config.values.get("prediction_type", "epsilon")
+    prediction = prediction_named(stated) if isinstance(stated, str) else None
     if prediction is None:
         raise config.wrong("prediction_type", "epsilon or v_prediction")
     return replace(

@@ -48,7 +48,7 @@ class PartFacts:
         )
 
 
-NOTHING_SAID = PartFacts()
+NO_FACTS = PartFacts()
 
 
 def activation(config: Config, key: str) -> Activation:
@@ -80,7 +80,7 @@ class Facts:
     parts: Mapping[str, PartFacts] = field(default_factory=dict[str, PartFacts])
 
     def of(self, part: str) -> PartFacts:
-        return self.parts.get(part, NOTHING_SAID)
+        return self.parts.get(part, NO_FACTS)
 
     def knowing(self, part: str, found: PartFacts) -> Facts:
         """The same with what was found out about one part."""
@@ -88,8 +88,8 @@ class Facts:
 
     def to_json(self) -> str:
         """For the metadata of a single file; what is None is left out."""
-        parts = {name: _said(asdict(facts)) for name, facts in self.parts.items() if facts != NOTHING_SAID}
-        return json.dumps({**_said(asdict(self)), "parts": parts})
+        parts = {name: _stated(asdict(facts)) for name, facts in self.parts.items() if facts != NO_FACTS}
+        return json.dumps({**_stated(asdict(self)), "parts": parts})
 
     @classmethod
     def from_json(cls, text: str, source: Path) -> Facts:
@@ -112,7 +112,7 @@ class Facts:
         )
 
 
-def _said(values: Mapping[str, object]) -> dict[str, object]:
+def _stated(values: Mapping[str, object]) -> dict[str, object]:
     return {key: value for key, value in values.items() if value is not None}
 
 

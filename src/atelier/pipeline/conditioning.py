@@ -38,12 +38,13 @@ def encode(groups: Sequence[Group], encoder: TextEncoder, emphasis_name: str, cl
     mode = emphasis(emphasis_name)
     chunked = [_chunked(groups, tower, mode) for tower in encoder.towers]
     lengths = {group: max(len(chunks[text]) for chunks in chunked for text in group) for group in groups}
-    said = [
+    encoded = [
         _tower(tower, chunks, lengths, mode.effect, clip_skip)
         for tower, chunks in zip(encoder.towers, chunked, strict=True)
     ]
     return {
-        group: {text: _in_a_row(encoder.join([own[group][text] for own in said])) for text in group} for group in groups
+        group: {text: _in_a_row(encoder.join([own[group][text] for own in encoded])) for text in group}
+        for group in groups
     }
 
 
@@ -64,8 +65,8 @@ def _tower(
 
 
 def _encoded(chunks: Sequence[Chunk], tower: TextTower, clip_skip: int) -> _Encoded:
-    said = tower.encode(chunks, clip_skip)
-    states, pooled = said.tokens.float(), None if said.pooled is None else said.pooled.float()
+    encoded = tower.encode(chunks, clip_skip)
+    states, pooled = encoded.tokens.float(), None if encoded.pooled is None else encoded.pooled.float()
     return _Encoded(states, pooled, torch.tensor([c.weights for c in chunks]).to(states)[..., None])
 
 
@@ -78,9 +79,9 @@ def _weigh(group: Group, encoded: Mapping[str, _Encoded], effect: Effect, length
     return {text: Conditioning(own, encoded[text].pooled) for text, own in zip(group, states, strict=True)}
 
 
-def _in_a_row(said: Conditioning) -> Conditioning:
+def _in_a_row(encoded: Conditioning) -> Conditioning:
     """From (chunks, positions, C) to (chunks * positions, C); of the first chunk the pooled state and the sizes."""
-    return Conditioning(said.tokens.flatten(0, 1), _first(said.pooled), _first(said.sizes))
+    return Conditioning(encoded.tokens.flatten(0, 1), _first(encoded.pooled), _first(encoded.sizes))
 
 
 def _first(rows: Tensor | None) -> Tensor | None:

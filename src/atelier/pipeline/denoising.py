@@ -22,7 +22,7 @@ from atelier.request.resolved import ResolvedGuidance, ResolvedNoise, ResolvedSa
 
 def guided(
     net: PromptedNet,
-    asked: ResolvedGuidance,
+    wanted: ResolvedGuidance,
     spec: SamplerSpec,
     sigmas: Tensor,
     parameterization: Parameterization,
@@ -30,12 +30,12 @@ def guided(
 ) -> Denoiser:
     """The network as a denoiser under guidance, as the request and the sampler want it."""
     guidance = Guidance(
-        scale=asked.scale * spec.cfg,
+        scale=wanted.scale * spec.cfg,
         weights=net.samples[0].prompt.weights,
-        rescale=asked.rescale,
-        start=level_at(sigmas, asked.skip_early),
-        end=asked.ngms,
-        alternate=not asked.ngms_all_steps,
+        rescale=wanted.rescale,
+        start=level_at(sigmas, wanted.skip_early),
+        end=wanted.ngms,
+        alternate=not wanted.ngms_all_steps,
     )
     return cfg(
         denoiser(net.both, parameterization, levels),

@@ -159,8 +159,8 @@ class _Writer:
         self.comma = -1
 
     def _too_long(self, count: str) -> BadInput:
-        said = f"prompt has {count} tokens: the limit is {MAX_TOKENS:,}"
-        return BadInput(f"{said}, shorten the one that begins with {self.opening!r}")
+        problem = f"prompt has {count} tokens: the limit is {MAX_TOKENS:,}"
+        return BadInput(f"{problem}, shorten the one that begins with {self.opening!r}")
 
     def done(self) -> Chunks:
         """Everything; the count adds whole chunks, and of the last one what it holds."""

@@ -59,5 +59,5 @@ def parse_negative(text: str, warn: Warn = silent) -> Phrase:
 
 
 def _part(text: str, warn: Warn) -> Part:
-    said, tail = split_weight(text)
-    return Part(parse_tree(said, warn), tail, tail_weight(tail, warn))
+    inner, tail = split_weight(text)
+    return Part(parse_tree(inner, warn), tail, tail_weight(tail, warn))

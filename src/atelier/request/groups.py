@@ -27,9 +27,9 @@ PATHS = frozenset({"model", "output"})
 def _with_help(schema: dict[str, Any], model: type[BaseModel]) -> None:
     """Puts the help of every field into a JSON schema."""
     for name, property_ in schema["properties"].items():
-        said = said_of(model, name, Help)
-        if said is not None:
-            property_["description"] = said.text
+        help_ = annotation_of(model, name, Help)
+        if help_ is not None:
+            property_["description"] = help_.text
 
 
 class Group(BaseModel):
@@ -143,7 +143,7 @@ def bare(annotation: object) -> object:
     return kept[0] if len(kept) == 1 and type(None) in get_args(annotation) else annotation
 
 
-def said_of(model: type[BaseModel], name: str, kind: type[T]) -> T | None:
+def annotation_of(model: type[BaseModel], name: str, kind: type[T]) -> T | None:
     """What of a kind (Limits, Help, …) `request.fields` says of a field, or of the numbers in it."""
     return _found(_annotations(model)[name], kind)
 
@@ -214,7 +214,7 @@ def _no_such_field(model: type[Group], name: str) -> str:
 
 def _way_out(model: type[Group], name: str, message: str) -> str:
     kind = kind_of(model, name)
-    limits = said_of(model, name, Limits)
+    limits = annotation_of(model, name, Limits)
     if limits is None:
         return _lowered(message)
     if kind == tuple[int, int]:

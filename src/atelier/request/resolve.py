@@ -112,8 +112,8 @@ def resolve(request: Request, offer: Offer, random_: random.Random | None = None
 
 def ignored(request: Request, method: Method) -> list[str]:
     """The options asked for that neither the sampler nor the schedule reads, by their names in a request."""
-    asked = given(request) & OPTIONS.keys()
-    return sorted(name for name in asked if OPTIONS[name] not in method.reads)
+    requested = given(request) & OPTIONS.keys()
+    return sorted(name for name in requested if OPTIONS[name] not in method.reads)
 
 
 def _size(request: Request, own: RequestDefaults) -> Size:
@@ -150,7 +150,7 @@ def _noise(request: Request, size: Size, latent_step: int) -> ResolvedNoise:
 
 def _sampling(request: Request, method: Method, own: RequestDefaults) -> ResolvedSampling:
     eta = request.sampling.eta_ddim if method.ddim and request.sampling.eta_ddim is not None else request.sampling.eta
-    asked = {
+    requested = {
         "eta": eta,
         "s_churn": request.sampling.s_churn,
         "s_tmin": request.sampling.s_tmin,
@@ -165,7 +165,7 @@ def _sampling(request: Request, method: Method, own: RequestDefaults) -> Resolve
         "variant": request.sampling.unipc_variant,
         "lower_order_final": request.sampling.unipc_lower_order_final,
     }
-    changed = {name: value for name, value in asked.items() if value is not None and name in method.reads}
+    changed = {name: value for name, value in requested.items() if value is not None and name in method.reads}
     if request.sampling.discard_penultimate_sigma is not None and method.steps is None:
         changed["discard_penultimate"] = request.sampling.discard_penultimate_sigma
     changed["steps"] = method.steps or request.steps or own.steps
@@ -184,8 +184,8 @@ def _guidance(request: Request, own: RequestDefaults) -> ResolvedGuidance:
     )
 
 
-def _seed(asked: int | None, random_: random.Random) -> int:
-    return random_.randrange(DRAWN_SEEDS) if asked is None or asked == -1 else asked
+def _seed(requested: int | None, random_: random.Random) -> int:
+    return random_.randrange(DRAWN_SEEDS) if requested is None or requested == -1 else requested
 
 
 def _following(first: int, count: int) -> tuple[int, ...]:

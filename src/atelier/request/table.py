@@ -13,7 +13,7 @@ from pydantic.fields import FieldInfo
 from atelier.errors import BadInput
 from atelier.request import fields as f
 from atelier.request.fields import Help, Infotext, Limits, Option
-from atelier.request.groups import Group, groups_of, kind_of, said_of, unknown
+from atelier.request.groups import Group, annotation_of, groups_of, kind_of, unknown
 from atelier.request.model import Request
 
 Kind = Literal["int", "float", "flag", "text", "size", "texts"]
@@ -160,7 +160,7 @@ def _all(model: type[Group], group: str | None = None) -> Iterator[RequestField]
 
 
 def _field(model: type[Group], group: str | None, own: str, info: FieldInfo) -> RequestField:
-    meaning = said_of(model, own, Help)
+    meaning = annotation_of(model, own, Help)
     if meaning is None:
         raise TypeError(f"{model.__name__}.{own} has no Help")
     return RequestField(
@@ -170,9 +170,9 @@ def _field(model: type[Group], group: str | None, own: str, info: FieldInfo) -> 
         kind=_KINDS.get(kind_of(model, own), "text"),
         default=None if info.is_required() else info.default,
         help=meaning,
-        limits=said_of(model, own, Limits),
-        infotext=said_of(model, own, Infotext),
-        option=said_of(model, own, Option),
+        limits=annotation_of(model, own, Limits),
+        infotext=annotation_of(model, own, Infotext),
+        option=annotation_of(model, own, Option),
     )
 
 

@@ -27,13 +27,13 @@ from atelier.request.table import given
 from atelier.runtime.device import Device
 from atelier.runtime.library import Library, Model
 from atelier.runtime.offer import (
-    asked_method,
     check_clip_skip,
     check_networks,
     check_suits,
     defaults_of,
     drawing,
     own_sampling,
+    requested_method,
 )
 from atelier.runtime.resources import LocalResources
 from atelier.runtime.store import Destination
@@ -143,7 +143,7 @@ class Engine:
         prompt, negative_prompt = map(without_comments, styled)
         request = request.model_copy(update={"prompt": prompt, "negative_prompt": negative_prompt})
         _check_lengths(request)
-        method = asked_method(model, request)
+        method = requested_method(model, request)
         mode = emphasis(request.prompting.emphasis).name
         offer = Offer(reference, defaults_of(model), method, mode, drawing(self.words.wildcards, warn))
         resolved = resolve(request, offer)
@@ -210,14 +210,16 @@ def _check_lengths(request: Request) -> None:
 
 def _without_effect(request: Request) -> list[str]:
     """What a request may say and nothing does yet."""
-    asked = sorted(name for name in given(request) if name.startswith("hires_") or name == "denoising_strength")
-    return [f"{', '.join(asked)}: there is no second pass yet, only the first is generated"] if asked else []
+    given_names = sorted(name for name in given(request) if name.startswith("hires_") or name == "denoising_strength")
+    return (
+        [f"{', '.join(given_names)}: there is no second pass yet, only the first is generated"] if given_names else []
+    )
 
 
 def _unread(request: Request, method: Method) -> list[str]:
     """The options asked for that neither the sampler nor the schedule reads."""
-    asked, own = ignored(request, method), method.own
-    return [f"{', '.join(asked)}: {own.sampler} with {own.scheduler} has no such option"] if asked else []
+    given_names, own = ignored(request, method), method.own
+    return [f"{', '.join(given_names)}: {own.sampler} with {own.scheduler} has no such option"] if given_names else []
 
 
 def _check_hash(request: Request, model: ModelRef, warn: Warn) -> None:

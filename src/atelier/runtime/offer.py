@@ -55,7 +55,7 @@ def method_of(
     return Method(own, spec.uses | schedule.uses, schedule.steps, ddim=spec.name.startswith("DDIM"))
 
 
-def asked_method(model: Checkpoint, request: Request) -> Method:
+def requested_method(model: Checkpoint, request: Request) -> Method:
     """What a request names. Raises UnknownName."""
     return method_of(
         model,

@@ -55,7 +55,7 @@ def token_rows(data: Dataset, indices: Sequence[int], vocabulary: ClipTokenizer)
 
 
 @dataclass(frozen=True, slots=True)
-class Pictures:
+class ImageBatches:
     """Makes a step's images: uint8 (B, H, W, 3)."""
 
     data: Dataset
@@ -74,7 +74,7 @@ class Captioned:
 
 
 @dataclass(frozen=True, slots=True)
-class CaptionedPictures:
+class CaptionedBatches:
     """Makes a step's images with their captions."""
 
     data: Dataset

@@ -36,7 +36,7 @@ class Board:
         """One point of the curve `name`."""
         self._show(step, tag=name, simple_value=value)
 
-    def picture(self, step: int, name: str, png: bytes, size: tuple[int, int]) -> None:
+    def image(self, step: int, name: str, png: bytes, size: tuple[int, int]) -> None:
         """A PNG of `size`, width and height."""
         width, height = size
         self._show(

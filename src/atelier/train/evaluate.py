@@ -23,7 +23,7 @@ from atelier.train.judge import Judge, Kind
 from atelier.train.strict import recognised
 from atelier.train.tasks.images import psnr, to_pixels
 
-Paint = Callable[[str, int], NDArray[np.uint8]]
+Generate = Callable[[str, int], NDArray[np.uint8]]
 """(prompt, seed) -> image, uint8 RGB (size, size, 3)."""
 Round = str
 """What is asked for: "large", "small" and "pairs" as in training; "held_out_pairs" and "held_out_grounds"."""
@@ -115,10 +115,10 @@ def judge_of(checkpoint: Checkpoint) -> Judge:
     return Judge(size)
 
 
-def judged(trials: Sequence[Trial], paint: Paint, judge: Judge) -> Iterator[Outcome]:
+def judged(trials: Sequence[Trial], generate: Generate, judge: Judge) -> Iterator[Outcome]:
     """Generates and judges, one outcome after another."""
     for trial in trials:
-        yield measured(trial, paint(trial.scene.caption, trial.seed), judge)
+        yield measured(trial, generate(trial.scene.caption, trial.seed), judge)
 
 
 def measured(trial: Trial, image: NDArray[np.uint8], judge: Judge) -> Outcome:

@@ -44,15 +44,15 @@ def claimed(folder: Path, recipe: Recipe, *, accept_changes: bool = False) -> Ge
             before, reached = _recorded(folder), checkpoint.newest(folder / checkpoint.FOLDER)
             if before is not None and not accept_changes and reached:
                 refuse_changes(folder, differences(before, recipe))
-            said = (folder / RECIPE).read_bytes() if before is not None and reached else None
+            before_bytes = (folder / RECIPE).read_bytes() if before is not None and reached else None
             with new_file(folder / RECIPE) as file:
                 file.write(recipe.model_dump_json(indent=1).encode())
             try:
                 yield
             except (BadFile, BadInput):
-                if said is not None and checkpoint.newest(folder / checkpoint.FOLDER) == reached:
+                if before_bytes is not None and checkpoint.newest(folder / checkpoint.FOLDER) == reached:
                     with new_file(folder / RECIPE) as file:
-                        file.write(said)
+                        file.write(before_bytes)
                 raise
             finally:
                 _forget_if_nothing_came_of_it(folder)

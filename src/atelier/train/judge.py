@@ -70,9 +70,9 @@ class Judge:
 
     def concept(self, image: NDArray[np.uint8], kind: Kind = "full") -> Verdict:
         """What `image` shows: one thing ("full" or "small", anywhere), or the one in its left or right half."""
-        picture = self._reduced(image)
-        colour = _ground(picture)[1]
-        difference = picture - colour
+        reduced = self._reduced(image)
+        colour = _ground(reduced)[1]
+        difference = reduced - colour
         difference[:, : ROOM[kind][0]] = difference[:, ROOM[kind][1] :] = 0
         first = _distances(_averaged(difference, 2), colour, _everything(EXTENTS[kind]), ROOM[kind])
         by_concept = first.reshape(-1, len(EXTENTS[kind]))
@@ -150,9 +150,9 @@ def _allowed(sides: NDArray[np.int64], count: int, room: tuple[int, int]) -> NDA
     return rows[:, :, None] & columns[:, None, :]
 
 
-def _spectra(pictures: Floats) -> Complex:
+def _spectra(images: Floats) -> Complex:
     """Real Fourier transforms of (N, n, n, C), frequencies first: (n * (n // 2 + 1), N, C)."""
-    transformed = np.fft.rfft2(pictures, axes=(1, 2)).astype(np.complex64)
+    transformed = np.fft.rfft2(images, axes=(1, 2)).astype(np.complex64)
     number, down, across, channels = transformed.shape
     return transformed.transpose(1, 2, 0, 3).reshape(down * across, number, channels)
 
@@ -174,18 +174,18 @@ def _energy_weight(count: int) -> Floats:
     return (_weight(count) * twice / count**2).astype(np.float32)
 
 
-def _averaged(pictures: Floats, factor: int) -> Floats:
+def _averaged(images: Floats, factor: int) -> Floats:
     """(..., n, n, C) averaged over squares of `factor` pixels."""
-    *lead, height, width, channels = pictures.shape
-    blocks = pictures.reshape(*lead, height // factor, factor, width // factor, factor, channels)
+    *lead, height, width, channels = images.shape
+    blocks = images.reshape(*lead, height // factor, factor, width // factor, factor, channels)
     return blocks.mean(axis=(-4, -2))
 
 
-def _ground(picture: Floats) -> tuple[str, Floats]:
+def _ground(image: Floats) -> tuple[str, Floats]:
     """The named colour that most of the border is nearest to, and the median of those border pixels."""
-    inside = np.zeros(picture.shape[:2], bool)
+    inside = np.zeros(image.shape[:2], bool)
     inside[BORDER:-BORDER, BORDER:-BORDER] = True
-    border = picture[~inside]
+    border = image[~inside]
     named = np.array(list(scenes.BACKGROUNDS.values()), np.float32) / 255
     votes = ((border[:, None] - named) ** 2).sum(-1).argmin(1)
     winner = int(np.bincount(votes, minlength=len(named)).argmax())

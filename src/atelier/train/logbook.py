@@ -49,13 +49,13 @@ class Logbook:
             for name, value in numbers.items():
                 self._board.number(step, name, value)
 
-    def picture(self, step: int, name: str, image: Image.Image) -> None:
+    def add_image(self, step: int, name: str, image: Image.Image) -> None:
         buffer = io.BytesIO()
         image.save(buffer, format="PNG")
         with new_file(self.folder / SAMPLES / f"{name}-{step:08d}.png") as file:
             file.write(buffer.getvalue())
         if self._board is not None:
-            self._board.picture(step, name, buffer.getvalue(), image.size)
+            self._board.image(step, name, buffer.getvalue(), image.size)
 
     def curves(self) -> None:
         """Draws every number of the log over the steps; needs matplotlib, else does nothing."""

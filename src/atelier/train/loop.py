@@ -53,7 +53,7 @@ class Validation:
     """Numbers and images of one validation."""
 
     numbers: Mapping[str, float]
-    pictures: Mapping[str, Image.Image]
+    images: Mapping[str, Image.Image]
 
 
 class Task(Protocol[B]):
@@ -204,8 +204,8 @@ class _Course:
     def _validated(self, log: Logbook) -> Mapping[str, float]:
         with averaged(self.task, self.averages), torch.no_grad():
             result = self.task.validate()
-        for name, picture in result.pictures.items():
-            log.picture(self.done, name, picture)
+        for name, image in result.images.items():
+            log.add_image(self.done, name, image)
         return result.numbers
 
     def _save(self, log: Logbook) -> CheckpointSaved:

@@ -50,17 +50,17 @@ def fingerprint(data: Dataset) -> str:
 
 def _part(whole: FolderDataset, data: Data, split: Split) -> FolderDataset:
     count = max(1, min(data.validation, whole.length // 10))
-    ranked = sorted(range(whole.length), key=lambda i: (key(data.seed, whole.pictures[i].name), whole.pictures[i]))
+    ranked = sorted(range(whole.length), key=lambda i: (key(data.seed, whole.paths[i].name), whole.paths[i]))
     apart = set(ranked[:count])
     chosen = [i for i in range(whole.length) if (i in apart) == (split == "held_out")]
-    return FolderDataset(tuple(whole.pictures[i] for i in chosen), tuple(whole.captions[i] for i in chosen), whole.size)
+    return FolderDataset(tuple(whole.paths[i] for i in chosen), tuple(whole.captions[i] for i in chosen), whole.size)
 
 
 def _folder(data: FolderDataset) -> Iterator[bytes]:
     yield str(data.size).encode()
-    for picture, caption in zip(data.pictures, data.captions, strict=True):
-        stat = picture.stat()
-        yield f"{picture}\0{stat.st_size}\0{stat.st_mtime_ns}\0{caption}".encode(errors="surrogateescape")
+    for path, caption in zip(data.paths, data.captions, strict=True):
+        stat = path.stat()
+        yield f"{path}\0{stat.st_size}\0{stat.st_mtime_ns}\0{caption}".encode(errors="surrogateescape")
 
 
 def _scenes(data: Dataset) -> Iterator[bytes]:

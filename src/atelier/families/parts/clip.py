@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from atelier.families.config import Config
-from atelier.families.facts import NOTHING_SAID, Activation, Facts, PartFacts, activation
+from atelier.families.facts import NO_FACTS, Activation, Facts, PartFacts, activation
 from atelier.families.part import Architecture, PartSpec, Settings, Surroundings
 from atelier.families.shapes import Shapes
 from atelier.weights.names import clip as names
@@ -151,7 +151,7 @@ def _vision_facts(spec: VisionSpec) -> PartFacts:
 
 
 def _joint_facts(_: JointSpec) -> PartFacts:
-    return NOTHING_SAID
+    return NO_FACTS
 
 
 def _build_text(spec: TextSpec) -> ClipText:

@@ -65,9 +65,9 @@ def infer(shapes: Shapes, facts: PartFacts) -> UNetSpec:
     from atelier.models.unet import UNetSpec
 
     grid, end = _grid(shapes), ends(shapes)
-    said, groups = facts.heads or HEADS, facts.groups or GROUPS
+    stated, groups = facts.heads or HEADS, facts.groups or GROUPS
     widths = tuple(shapes.shape(grid.conv(level), 4)[0] for level in range(grid.levels))
-    heads = said * grid.levels if len(said) == 1 else said
+    heads = stated * grid.levels if len(stated) == 1 else stated
     if len(heads) != grid.levels:
         raise BadFile(shapes.source, f"has {grid.levels} levels, but heads for {len(heads)}")
     for width, count in zip(widths, heads, strict=True):

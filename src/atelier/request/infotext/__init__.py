@@ -73,10 +73,10 @@ def settings(resolved: Resolved, index: int, own: ResolvedSampling, provenance: 
     )
 
 
-def _prompts(said: Settings, resolved: Resolved, index: int) -> Settings:
+def _prompts(settings: Settings, resolved: Resolved, index: int) -> Settings:
     sample, prompting = resolved.samples[index], resolved.prompting
     return replace(
-        said,
+        settings,
         prompt=sample.prompt,
         negative_prompt=sample.negative_prompt,
         template=_unless(prompting.prompt, sample.prompt),
@@ -87,10 +87,10 @@ def _prompts(said: Settings, resolved: Resolved, index: int) -> Settings:
     )
 
 
-def _noise(said: Settings, resolved: Resolved) -> Settings:
+def _noise(settings: Settings, resolved: Resolved) -> Settings:
     noise = resolved.noise
     return replace(
-        said,
+        settings,
         variation_strength=noise.variation_strength,
         seed_resize=_unless(noise.resized_from, resolved.size),
         ensd=noise.seed_delta,

@@ -24,14 +24,14 @@ class Source:
     lines: Lines = NOTHING
 
     @property
-    def said(self) -> Mapping[str, str]:
+    def values(self) -> Mapping[str, str]:
         """The pairs of the parameter line, by key."""
-        return self.lines.said
+        return self.lines.values
 
     @property
     def version(self) -> str:
         """What the parameter line calls its writer; "" where it says nothing."""
-        return self.said.get("Version", "")
+        return self.values.get("Version", "")
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,9 +39,9 @@ class _Reader:
     """unread: nodes without a text that could be read. visits: how many nodes may still be looked at, hops: how many
     wires lead here, so that graphs in circles, and those that double a text over and over, come to an end."""
 
-    def __init__(self, graph: Graph, asked: str) -> None:
+    def __init__(self, graph: Graph, wanted: str) -> None:
         self.graph = graph
-        self.asked = asked
+        self.wanted = wanted
         self.visits = _MAX_VISITS
         self.hops = 0
         self.unread: list[str] = []
@@ -76,18 +76,20 @@ class _Reader:
         self.unread.append(f"node {wire.node}" + (f" ({node.kind})" if node else ""))
         return ""
 
-    def _said(self, value: object, side: str) -> str | None:
+    def _text_of(self, value: object, side: str) -> str | None:
         """The text that the value of an input is; None if it is neither a text nor a wire."""
         wire = as_wire(value)
         return self.wired(wire, side) if wire else value if isinstance(value, str) else None
 
     def _held(self, node: Node, side: str) -> str | None:
         """The first text of a node that is not empty; None if it has none."""
-        texts = (self._said(node.inputs.get(name), side) for name in _TEXTS)
-        said = next((text for text in texts if text), None)
-        if said is None and any(as_wire(node.inputs.get(n)) or isinstance(node.inputs.get(n), str) for n in _TEXTS):
+        texts = (self._text_of(node.inputs.get(name), side) for name in _TEXTS)
+        text_found = next((text for text in texts if text), None)
+        if text_found is None and any(
+            as_wire(node.inputs.get(n)) or isinstance(node.inputs.get(n), str) for n in _TEXTS
+        ):
             return ""
-        return said if said is not None else _other_text(node)
+        return text_found if text_found is not None else _other_text(node)
 
     def _put_together(self, node: Node, side: str) -> str | None:
         """What a node makes of several conditionings; None if it has not several, or mixes them otherwise."""
@@ -97,7 +99,7 @@ class _Reader:
         if len(wires) < 2:
             return None
         is_combined = "Concat" not in node.kind and node.inputs.get("operation") != "concat"
-        if is_combined and self.asked == "positive":
+        if is_combined and self.wanted == "positive":
             return _conjunction(self._sides(node, side))
         return " BREAK ".join(text for wire in wires if (text := self.wired(wire, side)))
 
@@ -122,14 +124,14 @@ class _Reader:
         if not names or (len(names) < 2 and delimiter is None):
             return None
         if delimiter is not None and node.inputs.get("action") != "replace":
-            texts = [text for name in names if (text := self._said(node.inputs[name], side))]
+            texts = [text for name in names if (text := self._text_of(node.inputs[name], side))]
             return _tidied(node, delimiter.join(texts))
         if chosen := _chosen(self.graph, node, names):
-            return self._said(node.inputs[chosen], side)
+            return self._text_of(node.inputs[chosen], side)
         if any(name in node.inputs for name in _TEXTS):
             return None
         self._lost(wire)
-        return self._said(node.inputs[names[0]], side)
+        return self._text_of(node.inputs[names[0]], side)
 
 
 def _further(node: Node, output: int, side: str) -> tuple[Wire, str] | None:
@@ -159,9 +161,9 @@ def _conjunction(texts: list[str]) -> str:
 
 def _delimiter(node: Node) -> str | None:
     """What stands between the texts that a node joins; None if it joins none."""
-    said = next((value for name in _DELIMITERS if isinstance(value := node.inputs.get(name), str)), None)
-    if said is not None:
-        return said.replace("\\n", "\n")
+    text_found = next((value for name in _DELIMITERS if isinstance(value := node.inputs.get(name), str)), None)
+    if text_found is not None:
+        return text_found.replace("\\n", "\n")
     if "action" in node.inputs:
         return ", " if node.inputs.get("tidy_tags") in _YES else ""
     return "" if _JOINS.search(node.kind) else None

@@ -36,7 +36,7 @@ class Unreadable(BadInput):
     """Bytes that are no image, or one that cannot be decoded."""
 
 
-def read_picture(data: bytes) -> Infotext | None:
+def read_image(data: bytes) -> Infotext | None:
     """The infotext that an image carries; None if it carries none. Raises Unreadable."""
     from PIL import Image, UnidentifiedImageError
 
@@ -90,14 +90,14 @@ def decode_comment(raw: bytes) -> str:
 def _carried(image: Image) -> Infotext | None:
     """A UserComment comes before the chunks (A1111's order). What is no more than text counts in `parameters` alone:
     anybody writes comments."""
-    found = _said(_exif_comment(image)) or _from_chunks(_texts(image)) or _from_exif(image) or _from_xmp(image)
+    found = _parsed(_exif_comment(image)) or _from_chunks(_texts(image)) or _from_exif(image) or _from_xmp(image)
     if found is None and image.format == "PNG":
         image.load()  # chunks behind the pixels are read with them
-        found = _from_chunks(_texts(image)) or _said(stealth_text(image) or "")
+        found = _from_chunks(_texts(image)) or _parsed(stealth_text(image) or "")
     return found or _from_comment(image)
 
 
-def _said(text: str) -> Infotext | None:
+def _parsed(text: str) -> Infotext | None:
     """The infotext that a text is, unless it is text alone."""
     found = read(text) if text.strip() else None
     return None if found is None or found.dialect == "text" else found
@@ -112,7 +112,7 @@ def _from_chunks(info: Mapping[str, str]) -> Infotext | None:
     text = info.get(TEXT_KEY, "")
     if text.strip() and not as_fields(text.strip()):
         return read(text)
-    if found := _said(text):
+    if found := _parsed(text):
         return found
     if info.get("Software") == "NovelAI" and (found := read_object(info)):
         return found
@@ -148,7 +148,7 @@ def _from_xmp(image: Image) -> Infotext | None:
     raw = image.info.get("xmp") or image.info.get("XML:com.adobe.xmp") or ""
     text = raw.decode("utf-8", "replace") if isinstance(raw, bytes) else str(raw)
     comment = _between(text[:MAX_TEXT], "<exif:UserComment", "</exif:UserComment>")
-    return _said(unescape(_between(comment, "<rdf:li", "</rdf:li>") or comment))
+    return _parsed(unescape(_between(comment, "<rdf:li", "</rdf:li>") or comment))
 
 
 def _between(text: str, opening: str, closing: str) -> str:
@@ -162,7 +162,7 @@ def _between(text: str, opening: str, closing: str) -> str:
 def _from_comment(image: Image) -> Infotext | None:
     raw = image.info.get("comment", b"")
     text = raw.decode("utf-8", "replace") if isinstance(raw, bytes) else str(raw)
-    return _said(text)
+    return _parsed(text)
 
 
 def _utf16(raw: bytes) -> str:

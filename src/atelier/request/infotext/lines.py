@@ -17,16 +17,16 @@ _HASH = re.compile(r"[\w. +/\-()\[\]]+:\s*[0-9a-fA-F]{6,64}")
 
 @dataclass(frozen=True, slots=True)
 class Lines:
-    """What the lines of a text say. parts: as they stand; pairs: those with a value; said: the same by key, of several
-    the last."""
+    """What the lines of a text say. parts: as they stand; pairs: those with a value; values: the same by key, of
+    several the last."""
 
     parts: Parts
     pairs: Pairs
-    said: Mapping[str, str]
+    values: Mapping[str, str]
 
     def record(self, dialect: str) -> Infotext:
         """Them as an infotext."""
-        return Infotext(self.parts.prompt, self.parts.negative_prompt, _renamed(self.pairs, self.said), dialect)
+        return Infotext(self.parts.prompt, self.parts.negative_prompt, _renamed(self.pairs, self.values), dialect)
 
 
 def lines_of(text: str) -> Lines:
@@ -53,12 +53,12 @@ def _known(pairs: tuple[Pair, ...]) -> list[tuple[str, str]]:
     return [*kept[:place], ("Lora hashes", ", ".join(hashes)), *kept[place:]] if hashes else kept
 
 
-def _renamed(pairs: Pairs, said: Mapping[str, str]) -> Pairs:
+def _renamed(pairs: Pairs, values: Mapping[str, str]) -> Pairs:
     """Saver nodes of ComfyUI call the schedule Scheduler (SD.Next calls a class so). Draw Things calls the denoising
     strength Strength, and writes it for images from nothing too, as 1."""
-    if "Schedule type" not in said and is_schedule(said.get("Scheduler", "")):
+    if "Schedule type" not in values and is_schedule(values.get("Scheduler", "")):
         pairs = tuple(("Schedule type" if k == "Scheduler" else k, v) for k, v in pairs)
-    if "Guidance Scale" not in said:
+    if "Guidance Scale" not in values:
         return pairs
     kept = (("Denoising strength" if k == "Strength" else k, v) for k, v in pairs)
     return tuple((k, v) for k, v in kept if k != "Denoising strength" or v not in {"1", "1.0"})

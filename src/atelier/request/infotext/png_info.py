@@ -49,9 +49,9 @@ _MIN_PAIRS = 3
 _SIDES = re.compile(r"(\d+)x(\d+)")
 
 
-def said(text: str) -> dict[str, str]:
+def by_key(text: str) -> dict[str, str]:
     """The pairs of a text by key, prompts too; WxH as key-1 and key-2; later pairs come before earlier ones."""
-    return _said(_read(text))
+    return _by_key(_read(text))
 
 
 def _read(text: str) -> Infotext:
@@ -70,7 +70,7 @@ def _read(text: str) -> Infotext:
     return Infotext("\n".join(prompt), "\n".join(negative), kept, "a1111")
 
 
-def _said(found: Infotext) -> dict[str, str]:
+def _by_key(found: Infotext) -> dict[str, str]:
     pairs = {"Prompt": found.prompt, "Negative prompt": found.negative_prompt}
     for key, value in found.pairs:
         sides = _SIDES.fullmatch(value)
@@ -82,10 +82,10 @@ def _said(found: Infotext) -> dict[str, str]:
 
 
 def filled(text: str) -> dict[str, object]:
-    """`said`, with A1111's defaults, and its older ways said in today's keys."""
+    """`by_key`, with A1111's defaults, and its older ways said in today's keys."""
     found = _read(text)
     settings = settings_of(found).settings
-    fields: dict[str, object] = {**DEFAULTS, **_said(found), "Prompt": settings.prompt}
+    fields: dict[str, object] = {**DEFAULTS, **_by_key(found), "Prompt": settings.prompt}
     if "First pass size-1" in fields:
         fields |= _old_sizes(settings)
     if fields["FP8 weight"] != "Disable":

@@ -39,9 +39,9 @@ _SEED_MODES: Mapping[str, str] = {"nvidia gpu": "nv", "torch cpu": "cpu"}
 """What Draw Things' seed modes that draw as others do begin with, folded; the others are its own."""
 _TITLE_HASH = re.compile(r"\[[0-9a-fA-F]{6,64}\]$")
 """What A1111 puts behind the name of a model in lists."""
-NOT_ASKED = frozenset({"batch_size", "size", "extras", "version", "user"})
+NOT_REQUESTED = frozenset({"batch_size", "size", "extras", "version", "user"})
 """Fields of settings that say how an image came about and are not asked for when it is generated again."""
-NOT_PAINTED = NOT_ASKED | {
+WITHOUT_EFFECT = NOT_REQUESTED | {
     *("batch_position", "template", "negative_template", "dtype", "device", "libraries", "pixel_hash"),
     *("vae_hash", "lora_hashes", "ti_hashes", "init_image_hash", "fp16_lora_cache", "unipc_skip_type"),
     *("hypertile", "hypertile_second_pass", "hypertile_vae"),
@@ -56,25 +56,27 @@ def interpret(found: Infotext) -> Reading:
     """The typed settings of an infotext in today's terms: the sampler and its schedule apart, the RNG one of ours, the
     seed not negative, what ComfyUI does without saying so said."""
     reading = settings_of(found)
-    said = reading.settings
-    sampler, scheduler = method(said.sampler, said.scheduler, version_of(said.version))
-    hires_sampler, hires_scheduler = method(said.hires_sampler, said.hires_scheduler, version_of(said.version))
+    settings = reading.settings
+    sampler, scheduler = method(settings.sampler, settings.scheduler, version_of(settings.version))
+    hires_sampler, hires_scheduler = method(
+        settings.hires_sampler, settings.hires_scheduler, version_of(settings.version)
+    )
     dialect = dialect_of(found)
     if chooses_levels(sampler) or (dialect.is_a1111 and sampler in TIMESTEP_SAMPLERS):
         scheduler = None
     changed = replace(
-        said,
+        settings,
         sampler=sampler,
         scheduler=scheduler,
         hires_sampler=hires_sampler,
-        hires_scheduler=hires_scheduler if said.hires_sampler or said.hires_scheduler else None,
-        seed=_seed(said.seed),
-        variation_seed=_seed(said.variation_seed),
-        rng=_rng(said, found),
+        hires_scheduler=hires_scheduler if settings.hires_sampler or settings.hires_scheduler else None,
+        seed=_seed(settings.seed),
+        variation_seed=_seed(settings.variation_seed),
+        rng=_rng(settings, found),
     )
     warnings = reading.warnings
-    if said.rng is not None and said.rng.casefold() not in RNGS:
-        warnings += (f"RNG: {said.rng!r} is left out, one of CPU, NV, GPU, portable is needed",)
+    if settings.rng is not None and settings.rng.casefold() not in RNGS:
+        warnings += (f"RNG: {settings.rng!r} is left out, one of CPU, NV, GPU, portable is needed",)
     return replace(reading, settings=dialect.settle(changed), warnings=warnings)
 
 
@@ -87,7 +89,9 @@ def to_request(found: Infotext, changes: Mapping[str, object] = UNCHANGED) -> Re
         raise BadInput(f"infotext: nothing that can be generated was found in it ({found.dialect}); give a prompt")
     settings = interpret(found).checked()
     fields = {
-        name: value for name in FIELDS if name not in NOT_ASKED and (value := getattr(settings, name, None)) is not None
+        name: value
+        for name in FIELDS
+        if name not in NOT_REQUESTED and (value := getattr(settings, name, None)) is not None
     }
     if settings.model is not None:
         is_own = found.dialect == "atelier"
@@ -105,8 +109,7 @@ def without_effect(found: Infotext) -> tuple[str, ...]:
     """The keys of an infotext that changed the image and that no request can say yet, in the order of the table, then
     those that no field takes."""
     settings = interpret(found).settings
-    said = settings.said()
-    missing = said.keys() - FIELDS.keys() - NOT_PAINTED
+    missing = settings.given().keys() - FIELDS.keys() - WITHOUT_EFFECT
     if found.dialect == CPP:
         missing.discard("distilled_cfg_scale")  # written for all models, used by none that takes no distilled guidance
     return (*(key.name for key in ALL_KEYS if key.field in missing), *changes_of(settings.extras))
@@ -121,8 +124,8 @@ def _side(side: int) -> int:
     return max(side - side % SIDE_STEP, SIDE_STEP)
 
 
-def _rng(said: Settings, found: Infotext) -> str | None:
+def _rng(settings: Settings, found: Infotext) -> str | None:
     """Where the noise comes from: what is said of it, Draw Things' mode of seeds, or what is usual in the dialect."""
     mode = (found.get("Seed Mode") or "").strip().casefold()
     alike = next((rng for name, rng in _SEED_MODES.items() if mode.startswith(name)), None)
-    return RNGS.get((said.rng or found.get("RNG") or "").casefold(), alike or dialect_of(found).rng(found))
+    return RNGS.get((settings.rng or found.get("RNG") or "").casefold(), alike or dialect_of(found).rng(found))

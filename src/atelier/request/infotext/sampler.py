@@ -143,8 +143,8 @@ _LAST_WITHOUT_TYPE = Version((1, 9, 0))
 def method(name: str | None, schedule: str | None, version: Version | None) -> tuple[str | None, str | None]:
     """(sampler, schedule label) of a text by `version` of A1111 or a fork (None: not known), without a schedule in the
     name. A schedule in the name comes before one given apart, as in A1111. None: the text says nothing."""
-    said = None if schedule is None or schedule.casefold() in _NO_SCHEDULE else schedule
-    label = said and _SCHEDULES.get(said.casefold(), said)
+    named = None if schedule is None or schedule.casefold() in _NO_SCHEDULE else schedule
+    label = named and _SCHEDULES.get(named.casefold(), named)
     if name is None or name.strip().casefold() in _NO_SAMPLER:
         return None, label
     bare, inside = split_name(name)

@@ -61,14 +61,14 @@ def split_text(text: str) -> Parts:
     prompt, negative = _prompts(_unfenced(head), glued=glued or flat is not None)
     pairs = split_pairs(line)
     return Parts(
-        _said(PROMPT_KEY, pairs, prompt),
-        _said(NEGATIVE_KEY, pairs, negative),
+        _chosen(PROMPT_KEY, pairs, prompt),
+        _chosen(NEGATIVE_KEY, pairs, negative),
         (*(p for p in pairs if p.key not in {PROMPT_KEY, NEGATIVE_KEY}), *_tails(tail)),
         has_line=True,
     )
 
 
-def _said(key: str, pairs: tuple[Pair, ...], in_lines: str) -> str:
+def _chosen(key: str, pairs: tuple[Pair, ...], in_lines: str) -> str:
     """A prompt: of a pair in quotes, else of the lines, else of a pair without quotes."""
     found = [p for p in pairs if p.key == key and (p.was_quoted or not in_lines)]
     return found[-1].value if found else in_lines

@@ -18,9 +18,9 @@ def write(settings: Settings) -> str:
     """
     line = _line(settings)
     text = _lines(settings, line)
-    said = read(text)
-    says_the_same = (said.prompt, said.negative_prompt) == (settings.prompt, settings.negative_prompt)
-    if says_the_same and bool(said.pairs) == bool(line):
+    parsed = read(text)
+    says_the_same = (parsed.prompt, parsed.negative_prompt) == (settings.prompt, settings.negative_prompt)
+    if says_the_same and bool(parsed.pairs) == bool(line):
         return text
     exact = f"{PROMPT_KEY}: {json_text(settings.prompt)}, {NEGATIVE_KEY}: {json_text(settings.negative_prompt)}"
     return _lines(settings, ", ".join(part for part in (line, exact) if part))

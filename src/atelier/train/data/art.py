@@ -68,10 +68,10 @@ def _glyph(emoji: str) -> Image.Image:
 @functools.lru_cache(maxsize=8192)
 def sprite(emoji: str, pixels: int) -> NDArray[np.uint8]:
     """`emoji` with its longer side `pixels` long: uint8 (h, w, 4), premultiplied RGB and alpha. Cached, read-only."""
-    picture = _glyph(emoji)
-    ratio = pixels / max(picture.size)
-    width, height = (max(1, round(side * ratio)) for side in picture.size)
-    small = np.array(picture.resize((width, height), Image.Resampling.LANCZOS))
+    drawn = _glyph(emoji)
+    ratio = pixels / max(drawn.size)
+    width, height = (max(1, round(side * ratio)) for side in drawn.size)
+    small = np.array(drawn.resize((width, height), Image.Resampling.LANCZOS))
     np.minimum(small[..., :3], small[..., 3:], out=small[..., :3])
     small.flags.writeable = False
     return small

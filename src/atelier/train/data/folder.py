@@ -12,7 +12,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from atelier.errors import BadFile
 
-PICTURES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif"})
+IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif"})
 CAPTIONS = (".txt", ".caption")
 BROKEN = (
     OSError,
@@ -37,7 +37,7 @@ class FolderDataset:
     Transparent parts become white; a photograph's orientation mark is obeyed.
     """
 
-    pictures: tuple[Path, ...]
+    paths: tuple[Path, ...]
     captions: tuple[str, ...]
     size: int
 
@@ -47,18 +47,18 @@ class FolderDataset:
 
         Raises BadFile naming the folder without images, the image without a caption, the broken image.
         """
-        pictures = _pictures(folder)
-        for path in pictures:
+        paths = _image_paths(folder)
+        for path in paths:
             _check(path)
-        return cls(pictures, tuple(_caption(path) for path in pictures), size)
+        return cls(paths, tuple(_caption(path) for path in paths), size)
 
     @property
     def length(self) -> int:
-        return len(self.pictures)
+        return len(self.paths)
 
     def image(self, index: int) -> NDArray[np.uint8]:
         """Image `index` modulo the length: uint8 RGB (size, size, 3). Raises BadFile if it cannot be decoded."""
-        path = self.pictures[index % self.length]
+        path = self.paths[index % self.length]
         try:
             with Image.open(path) as opened:
                 flat = _flat(ImageOps.exif_transpose(opened))
@@ -71,12 +71,12 @@ class FolderDataset:
         return self.captions[index % self.length]
 
 
-def _pictures(folder: Path) -> tuple[Path, ...]:
+def _image_paths(folder: Path) -> tuple[Path, ...]:
     if not folder.is_dir():
         raise BadFile(folder, "no such folder: give a folder of images with .txt captions")
-    found = tuple(sorted(p for p in folder.rglob("*") if p.suffix.lower() in PICTURES and p.is_file()))
+    found = tuple(sorted(p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file()))
     if not found:
-        raise BadFile(folder, f"holds no images ({', '.join(sorted(PICTURES))}): give the folder that does")
+        raise BadFile(folder, f"holds no images ({', '.join(sorted(IMAGE_SUFFIXES))}): give the folder that does")
     return found
 
 
@@ -88,14 +88,12 @@ def _check(path: Path) -> None:
         raise _broken(path, error) from error
 
 
-def _caption(picture: Path) -> str:
+def _caption(image: Path) -> str:
     for suffix in CAPTIONS:
-        path = picture.with_suffix(suffix)
+        path = image.with_suffix(suffix)
         if path.is_file():
             return _text(path)
-    raise BadFile(
-        picture, f"has no caption: write what it shows into {picture.with_suffix(CAPTIONS[0]).name} beside it"
-    )
+    raise BadFile(image, f"has no caption: write what it shows into {image.with_suffix(CAPTIONS[0]).name} beside it")
 
 
 def _text(path: Path) -> str:
@@ -109,15 +107,15 @@ def _text(path: Path) -> str:
     return words
 
 
-def _flat(picture: Image.Image) -> Image.Image:
+def _flat(image: Image.Image) -> Image.Image:
     """RGB; transparent parts over white; of 16 bits the upper eight. Raises ValueError for numbers without a range."""
-    if picture.mode.startswith("I;16") or (picture.mode == "I" and picture.format == "PNG"):
-        return Image.fromarray((np.asarray(picture).astype(np.uint32) // 257).astype(np.uint8)).convert("RGB")
-    if picture.mode in DEEP:
-        raise ValueError(f"its numbers are of mode {picture.mode}, whose white nobody knows; save it with 8 or 16 bits")
-    if not picture.has_transparency_data:
-        return picture.convert("RGB")
-    layers = picture.convert("RGBA")
+    if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG"):
+        return Image.fromarray((np.asarray(image).astype(np.uint32) // 257).astype(np.uint8)).convert("RGB")
+    if image.mode in DEEP:
+        raise ValueError(f"its numbers are of mode {image.mode}, whose white nobody knows; save it with 8 or 16 bits")
+    if not image.has_transparency_data:
+        return image.convert("RGB")
+    layers = image.convert("RGBA")
     return Image.alpha_composite(Image.new("RGBA", layers.size, "white"), layers).convert("RGB")
 
 

@@ -155,13 +155,13 @@ def scene(seed: int, index: int, split: Split = "train", shares: tuple[float, fl
 
 def render(scene: Scene, size: int = CELLS) -> NDArray[np.uint8]:
     """The image of `scene`: uint8 RGB (size, size, 3). Nothing is cut off at the border, pairs do not overlap."""
-    picture = np.empty((size, size, 3), np.uint8)
-    picture[:] = BACKGROUNDS[scene.background]
+    canvas = np.empty((size, size, 3), np.uint8)
+    canvas[:] = BACKGROUNDS[scene.background]
     pair = len(scene.objects) == 2
     for number, placed in enumerate(scene.objects):
         room = (number * size // 2, (number + 1) * size // 2) if pair else (0, size)
-        _paste(picture, placed, room)
-    return picture
+        _paste(canvas, placed, room)
+    return canvas
 
 
 def large(name: str, background: str) -> Scene:
@@ -276,15 +276,15 @@ def _hash(*words: str) -> float:
     return int.from_bytes(digest, "big") / 2**64
 
 
-def _paste(picture: NDArray[np.uint8], placed: Placed, room: tuple[int, int]) -> None:
+def _paste(canvas: NDArray[np.uint8], placed: Placed, room: tuple[int, int]) -> None:
     """Composites one object over `image`, moved where necessary into the columns `room` and the image's rows."""
-    cell = len(picture) / CELLS
+    cell = len(canvas) / CELLS
     sprite = art.sprite(by_name()[placed.name].emoji, min(round(placed.extent * cell), room[1] - room[0]))
     height, width = sprite.shape[:2]
     grid = max(1, round(GRID * cell))
-    top = _inside(placed.y * cell - height / 2, 0, len(picture) - height, grid)
+    top = _inside(placed.y * cell - height / 2, 0, len(canvas) - height, grid)
     left = _inside(placed.x * cell - width / 2, room[0], room[1] - width, grid)
-    region = picture[top : top + height, left : left + width]
+    region = canvas[top : top + height, left : left + width]
     veiled = region.astype(np.uint16) * (255 - sprite[..., 3:].astype(np.uint16))
     region[:] = np.minimum(sprite[..., :3] + (veiled + 127) // 255, 255)
 

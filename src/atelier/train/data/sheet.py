@@ -23,27 +23,27 @@ def sheet(images: Sequence[NDArray[np.uint8] | Image.Image], captions: Sequence[
     """
     if not images or columns < 1 or len(images) != len(captions):
         raise ValueError(f"{len(images)} images, {len(captions)} captions, {columns} columns")
-    pictures = [_shown(image) for image in images]
-    width, height = pictures[0].size
+    tiles = [_shown(image) for image in images]
+    width, height = tiles[0].size
     font = ImageFont.load_default(CAPTION_POINTS)
     texts = ["\n".join(_wrapped(caption, width, font)) for caption in captions]
-    columns = min(columns, len(pictures))
+    columns = min(columns, len(tiles))
     cell_width, cell_height = width + MARGIN, height + _lines_height(texts, font) + MARGIN
-    rows = -(-len(pictures) // columns)
+    rows = -(-len(tiles) // columns)
     page = Image.new("RGB", (columns * cell_width + MARGIN, rows * cell_height + MARGIN), PAPER)
     draw = ImageDraw.Draw(page)
-    for number, (picture, text) in enumerate(zip(pictures, texts, strict=True)):
+    for number, (tile, text) in enumerate(zip(tiles, texts, strict=True)):
         row, column = divmod(number, columns)
         left, top = MARGIN + column * cell_width, MARGIN + row * cell_height
-        page.paste(picture, (left, top))
+        page.paste(tile, (left, top))
         draw.multiline_text((left, top + height + 2), text, fill=INK, font=font, spacing=2)
     return page
 
 
 def _shown(image: NDArray[np.uint8] | Image.Image) -> Image.Image:
-    picture = (image if isinstance(image, Image.Image) else Image.fromarray(image)).convert("RGB")
-    factor = max(1, -(-SMALLEST_SHOWN // picture.width))
-    return picture.resize((picture.width * factor, picture.height * factor), Image.Resampling.NEAREST)
+    tile = (image if isinstance(image, Image.Image) else Image.fromarray(image)).convert("RGB")
+    factor = max(1, -(-SMALLEST_SHOWN // tile.width))
+    return tile.resize((tile.width * factor, tile.height * factor), Image.Resampling.NEAREST)
 
 
 def _wrapped(caption: str, width: int, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> list[str]:

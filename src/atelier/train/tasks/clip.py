@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from atelier.errors import BadFile
 from atelier.models.clip import ClipText, ClipVision, Layer, TextSpec, VisionSpec
 from atelier.train import checkpoint
-from atelier.train.batches import Captioned, CaptionedPictures, Order, captioned
+from atelier.train.batches import Captioned, CaptionedBatches, Order, captioned
 from atelier.train.data.dataset import Dataset
 from atelier.train.data.sheet import sheet
 from atelier.train.folder import writing
@@ -176,7 +176,7 @@ class ClipTask:
     @property
     def maker(self) -> Callable[[int], Captioned]:
         order = Order(self._data.length, self.recipe.run.batch, self.recipe.run.seed)
-        return CaptionedPictures(self._data, order, self.vocabulary)
+        return CaptionedBatches(self._data, order, self.vocabulary)
 
     def update(self, _: int, batch: Captioned, /) -> Mapping[str, Tensor]:
         tokens = torch.from_numpy(batch.tokens).to(self.placement.device)

@@ -40,8 +40,8 @@ class Critic:
         self.optimizer = adamw([self.net], recipe.optim, recipe.loss.gan_rate)
         self._limit = recipe.optim.clip
 
-    def taught(self, real: Tensor, painted: Tensor) -> Tensor:
+    def taught(self, real: Tensor, decoded: Tensor) -> Tensor:
         """One step on the hinge loss (Lim and Ye 2017, arXiv:1705.02894, section 3), which is returned."""
-        loss = 0.5 * (F.relu(1 - self.net(real)).mean() + F.relu(1 + self.net(painted)).mean())
+        loss = 0.5 * (F.relu(1 - self.net(real)).mean() + F.relu(1 + self.net(decoded)).mean())
         stepped({"critic": self.optimizer}, self.net, loss, self._limit)
         return loss.detach()

@@ -210,8 +210,8 @@ class DenoiserTask:
     def validate(self) -> Validation:
         """The loss of held-out images, and what is generated of their captions."""
         captions = [self._held_out.caption(i) for i in range(SHOWN)]
-        pictures = self.generate(captions)
-        return Validation({"held_out": self._held_out_loss()}, {"pictures": sheet(list(pictures), captions, columns=8)})
+        images = self.generate(captions)
+        return Validation({"held_out": self._held_out_loss()}, {"images": sheet(list(images), captions, columns=8)})
 
     @torch.no_grad()
     def _held_out_loss(self) -> float:

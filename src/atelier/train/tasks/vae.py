@@ -17,7 +17,7 @@ from atelier.models.vae import AutoencoderKL, VaeSpec
 from atelier.nn.attention import SingleHeadAttention
 from atelier.nn.conv import ResBlock, channels_last
 from atelier.train import randomness
-from atelier.train.batches import Order, Pictures, stack
+from atelier.train.batches import ImageBatches, Order, stack
 from atelier.train.data.dataset import Dataset
 from atelier.train.data.sheet import sheet
 from atelier.train.loop import Placement, Validation
@@ -88,7 +88,7 @@ class VaeTask:
         torch.manual_seed(recipe.run.seed)
         self.vae = channels_last(_new(recipe).to(placement.device))
         outer = ("encoder.conv_in.", "decoder.conv_out.")
-        self._painters = optimizers("vae", self.vae, recipe.optim, outer)
+        self._own_optimizers = optimizers("vae", self.vae, recipe.optim, outer)
         self._critic = Critic(recipe, placement) if recipe.loss.gan else None
 
     def begin(self) -> None:
@@ -111,7 +111,7 @@ class VaeTask:
 
     @property
     def optimizers(self) -> Mapping[str, torch.optim.Optimizer]:
-        return {**self._painters, **({} if self._critic is None else {"critic": self._critic.optimizer})}
+        return {**self._own_optimizers, **({} if self._critic is None else {"critic": self._critic.optimizer})}
 
     @property
     def identity(self) -> str:
@@ -119,7 +119,7 @@ class VaeTask:
 
     @property
     def maker(self) -> Callable[[int], NDArray[np.uint8]]:
-        return Pictures(self._data, Order(self._data.length, self.recipe.run.batch, self.recipe.run.seed))
+        return ImageBatches(self._data, Order(self._data.length, self.recipe.run.batch, self.recipe.run.seed))
 
     def update(self, step: int, batch: NDArray[np.uint8], /) -> Mapping[str, Tensor]:
         image = to_pixels(batch, self.placement.device)
@@ -128,20 +128,20 @@ class VaeTask:
             posterior = self.vae.encode(image)
             noise = randomness.normal(posterior.mean.shape, seed, "posterior", step)
             latent = disturbed(posterior.sample(noise.to(image.device)), weights.noise, seed, step)
-            painted = self.vae.decode(latent)
-        painted = painted.float()
-        l1, gradient = (painted - image).abs().mean(), gradient_loss(painted, image)
+            decoded = self.vae.decode(latent)
+        decoded = decoded.float()
+        l1, gradient = (decoded - image).abs().mean(), gradient_loss(decoded, image)
         kl = posterior.kl().float().mean() / image[0].numel()
         total = weights.l1 * l1 + weights.gradient * gradient + weights.kl * kl
         losses = {"l1": l1, "gradient": gradient, "kl": kl}
         critic = self._critic if step >= weights.gan_start else None
         if critic is not None:
-            fooled = -critic.net(painted).mean()
+            fooled = -critic.net(decoded).mean()
             total = total + self._balance(total, fooled) * fooled
             losses["fooled"] = fooled
-        losses["norm"] = stepped(self._painters, self.vae, total, self.recipe.optim.clip)
+        losses["norm"] = stepped(self._own_optimizers, self.vae, total, self.recipe.optim.clip)
         if critic is not None:
-            losses["critic"] = critic.taught(image, painted.detach())
+            losses["critic"] = critic.taught(image, decoded.detach())
         return {"loss": total.detach(), **{name: loss.detach() for name, loss in losses.items()}}
 
     def _balance(self, rest: Tensor, fooled: Tensor) -> Tensor:
@@ -154,9 +154,9 @@ class VaeTask:
         """PSNR in dB of the held-out images, and a sheet of some beside what became of them."""
         count = min(self.recipe.data.validation, self._held_out.length or self.recipe.data.validation)
         images = to_pixels(stack(self._held_out, range(count)), self.placement.device)
-        painted = torch.cat([self.vae.decode(self.vae.encode(chunk).mode()) for chunk in torch.split(images, 64)])
-        quality = psnr(painted, images).mean()
-        pairs = [p for pair in zip(to_images(images[:16]), to_images(painted[:16]), strict=True) for p in pair]
+        decoded = torch.cat([self.vae.decode(self.vae.encode(chunk).mode()) for chunk in torch.split(images, 64)])
+        quality = psnr(decoded, images).mean()
+        pairs = [p for pair in zip(to_images(images[:16]), to_images(decoded[:16]), strict=True) for p in pair]
         return Validation({"psnr": float(quality)}, {"reconstructions": sheet(pairs, [""] * len(pairs), columns=8)})
 
     def extra(self) -> Mapping[str, Any]:
@@ -175,9 +175,9 @@ def disturbed(latent: Tensor, share: float, seed: int, step: int) -> Tensor:
     return latent + strength * latent.detach().std() * noise
 
 
-def gradient_loss(painted: Tensor, image: Tensor) -> Tensor:
+def gradient_loss(decoded: Tensor, image: Tensor) -> Tensor:
     """Mean absolute difference of the differences between neighbours, across and down."""
-    error = painted - image
+    error = decoded - image
     across, down = error[..., 1:] - error[..., :-1], error[..., 1:, :] - error[..., :-1, :]
     return across.abs().mean() + down.abs().mean()
 

@@ -36,7 +36,7 @@ def _known(found: Fields) -> dict[str, object]:
 
 
 def detects_text(source: Source) -> bool:
-    return bool({"Civitai resources", "Civitai metadata"} & source.said.keys())
+    return bool({"Civitai resources", "Civitai metadata"} & source.values.keys())
 
 
 def read_text(source: Source) -> Infotext:
@@ -45,7 +45,7 @@ def read_text(source: Source) -> Infotext:
 
 def is_copied(source: Source) -> bool:
     """Whether the copy button put the pairs in its own order, or dropped a key."""
-    keys = tuple(source.said)
+    keys = tuple(source.values)
     if "Created Date" in keys or any(not pair.key and pair.was_quoted for pair in source.lines.parts.pairs):
         return True
     order = [keys.index(key) for key in ("Sampler", "Size") if key in keys]

@@ -25,7 +25,7 @@ from atelier.request.infotext.sampler import comfy_method
 _SEEDS = ("seed", "noise_seed")
 _MODELS = ("ckpt_name", "unet_name", "model_name")
 _LATENTS = ("latent_image", "latent", "optional_latent", "samples")
-_PICTURES = ("image", "images", "pixels")
+_IMAGES = ("image", "images", "pixels")
 _LAYERS = ("stop_at_clip_layer", "clip_skip")
 _SIGMAS: Mapping[str, str] = MappingProxyType(
     {
@@ -67,7 +67,7 @@ def read(source: Source) -> Infotext:
 
 
 def detects_text(source: Source) -> bool:
-    return "ComfyUI" in source.version or (not source.version and any(map(_SAVER_KEY.fullmatch, source.said)))
+    return "ComfyUI" in source.version or (not source.version and any(map(_SAVER_KEY.fullmatch, source.values)))
 
 
 def read_text(source: Source) -> Infotext:
@@ -81,7 +81,7 @@ def graph_of(fields: Fields) -> Graph | None:
 
 def read_graph(graph: Graph) -> Infotext:
     """The record of the sampler that comes first, of several such the first in the graph; without one, of the graph."""
-    samplers = [number for number, node in graph.items() if _paints(node)]
+    samplers = [number for number, node in graph.items() if _generates(node)]
     first = next((number for number in samplers if not _behind(graph, number, samplers)), None)
     source = {number: dict(node.inputs) for number, node in graph.items()}
     if first is None:
@@ -90,14 +90,14 @@ def read_graph(graph: Graph) -> Infotext:
     return _sampler(graph, first, later, source)
 
 
-def _paints(node: Node) -> bool:
-    asked = node.wire("positive") is not None and ("steps" in node.inputs or "sigmas" in node.inputs)
-    return asked or (node.wire("guider") is not None and node.wire("sigmas") is not None)
+def _generates(node: Node) -> bool:
+    has_settings = node.wire("positive") is not None and ("steps" in node.inputs or "sigmas" in node.inputs)
+    return has_settings or (node.wire("guider") is not None and node.wire("sigmas") is not None)
 
 
 def _behind(graph: Graph, number: str, samplers: list[str]) -> bool:
     """Whether a sampler goes on from what another one made."""
-    start = graph[number].wire(*_LATENTS, *_PICTURES)
+    start = graph[number].wire(*_LATENTS, *_IMAGES)
     return any(at in samplers and at != number for at in upstream(graph, start))
 
 

@@ -43,7 +43,7 @@ def _known(found: Fields) -> dict[str, object]:
 
 
 def detects_text(source: Source) -> bool:
-    return "Guidance Scale" in source.said and "CFG scale" not in source.said
+    return "Guidance Scale" in source.values and "CFG scale" not in source.values
 
 
 def read_text(source: Source) -> Infotext:

@@ -7,7 +7,7 @@ from atelier.request.infotext.record import Infotext
 
 
 def detects(source: Source) -> bool:
-    return "Template" in source.said
+    return "Template" in source.values
 
 
 def read(source: Source) -> Infotext:

@@ -8,7 +8,7 @@ from atelier.request.infotext.sampler import is_titled
 
 
 def detects(source: Source) -> bool:
-    return is_titled(source.said.get("Sampler", ""))
+    return is_titled(source.values.get("Sampler", ""))
 
 
 def read(source: Source) -> Infotext:

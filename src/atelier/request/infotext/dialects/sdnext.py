@@ -7,7 +7,7 @@ from atelier.request.infotext.record import Infotext
 
 
 def detects(source: Source) -> bool:
-    return source.said.get("App") == "SD.Next" or {"Parser", "Operations"} <= source.said.keys()
+    return source.values.get("App") == "SD.Next" or {"Parser", "Operations"} <= source.values.keys()
 
 
 def read(source: Source) -> Infotext:

@@ -180,14 +180,14 @@ def test_comments_are_gone_before_choices_are_made(painted: Path, capsys: pytest
 
 def test_levels_of_old_versions_are_those_that_are_used(painted: Path):
     asked = ["generate", "a", "--model", "tiny", "--steps", "2", "--seed", "3", "--sampler", "Euler"]
-    pictures: set[bytes] = set()
+    images: set[bytes] = set()
     for number, change in enumerate(
         ("downcast_alphas=false", "downcast_alphas=true", "noise_schedule=Zero Terminal SNR")
     ):
         assert run([*asked, "--set", change, "--set", "sigma_max=0", "-o", f"{number}.png"]) == 0
         with Image.open(f"{number}.png") as image:
-            pictures.add(image.tobytes())
-    assert len(pictures) == 3
+            images.add(image.tobytes())
+    assert len(images) == 3
 
 
 def test_options_that_nothing_reads_are_told(painted: Path, capsys: pytest.CaptureFixture[str]):
