@@ -22,7 +22,7 @@ from atelier.pipeline.stages.diffuse import Diffuse
 from atelier.prompt import Chunk, Inversions, Marks
 from atelier.request.events import Event
 from atelier.request.model import Provenance, Request
-from atelier.request.resolved import ModelRef
+from atelier.request.resolved import ImageRef, ModelRef
 from atelier.request.table import request_of
 from atelier.runtime.device import Device
 from atelier.runtime.engine import Engine
@@ -89,8 +89,8 @@ class Lending:
     def is_loaded(self, model: ModelRef, part: PartOf[T], /) -> bool:
         return self.real.is_loaded(model, part)
 
-    def image(self, path: Path) -> Image:
-        return self.real.image(path)
+    def image(self, image: ImageRef) -> Image:
+        return self.real.image(image)
 
     def save(self, image: Image, infotext: str, *, output: str, index: int, count: int, seed: int) -> Path:
         self.saved.append((image, infotext, output, index, count, seed))

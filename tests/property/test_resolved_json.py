@@ -17,10 +17,11 @@ from atelier.diffusion.catalogue import samplers, schedules
 from atelier.prompt import EMPHASES
 from atelier.request.model import Request
 from atelier.request.resolve import Offer, resolve
-from atelier.request.resolved import ModelRef, Resolved
+from atelier.request.resolved import ImageRef, ModelRef, Resolved, ResolvedMask, ResolvedSource
 from atelier.request.table import FIELDS, flat, request_of
 from atelier.runtime.device import Device
 from atelier.runtime.engine import Engine
+from atelier.runtime.images import reference_to
 from atelier.runtime.library import Library
 from atelier.runtime.offer import defaults_of, drawing, requested_method
 from atelier.weights.hashes import HashCache
@@ -50,6 +51,8 @@ def some_number(name: str, draw: random.Random, *, whole: bool) -> int | float:
     return draw.choice([low, high, draw.uniform(low, high), *edges])
 
 
+IMAGE = "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+"""One pixel."""
 NAMED: Mapping[str, Sequence[object]] = {
     "sampler": (*samplers(), None),
     "scheduler": (*schedules(), *SIGMAS, "Automatic", None),
@@ -64,6 +67,12 @@ NAMED: Mapping[str, Sequence[object]] = {
     "output": PATHS,
     "rng": ("portable", "cpu", "nv"),
     "noise_schedule": ("Default", "Zero Terminal SNR"),
+    "image": (IMAGE,),
+    "mask": (IMAGE, "alpha"),
+    "resize_mode": ("stretch", "crop", "fill", "latent"),
+    "mask_mode": ("Inpaint masked", "Inpaint not masked"),
+    "masked_content": ("fill", "original", "latent noise", "latent nothing"),
+    "inpaint_area": ("Whole picture", "Only masked"),
     "unipc_variant": ("bh1", "bh2", "vary_coeff", None),
 }
 """Fields whose values have names, or must not be large here."""
@@ -87,7 +96,11 @@ def some_request(draw: random.Random, share: float) -> Request:
     spec = samplers().get(str(said.get("sampler")))
     if spec is not None and spec.own_levels:
         said.pop("scheduler", None)
-    return request_of({"prompt": draw.choice(TEXTS), **said})
+    groups = {FIELDS[name].group for name in said}
+    images = {name: IMAGE for name, group in (("image", "source"), ("mask", "inpaint")) if group in groups}
+    if "mask" in images:
+        images["image"] = IMAGE
+    return request_of({"prompt": draw.choice(TEXTS), **images, **said})
 
 
 def leaves(value: object) -> Iterator[object]:
@@ -132,7 +145,7 @@ def offered(tiny_folder: Path) -> Callable[[Request], Offer]:
     model = open_checkpoint(tiny_folder)
     defaults, draw = defaults_of(model), drawing(dict, str)
     return lambda request: Offer(
-        REFERENCE, defaults, requested_method(model, request), request.prompting.emphasis, draw
+        REFERENCE, defaults, requested_method(model, request), request.prompting.emphasis, draw, reference_to
     )
 
 
@@ -205,8 +218,47 @@ def test_the_form_is_this() -> None:
             "zero_terminal": False,
         },
         "guidance": {"scale": 7.0, "rescale": 0.0, "skip_early": 0.0, "ngms": 0.0, "ngms_all_steps": False},
+        "source": {"kind": "none"},
         "output": {"folders": ["out"]},
     }
+
+
+def test_the_form_with_an_image_is_this() -> None:
+    image = ImageRef(path="in.png", sha256="12" * 32)
+    mask = ResolvedMask(
+        image=image, transparent=True, invert=False, blur=4.0, content="fill", only_masked=True, padding=32
+    )
+    source = ResolvedSource(
+        image=image,
+        strength=0.75,
+        exact_steps=False,
+        resize="crop",
+        noise_multiplier=1.0,
+        extra_noise=0.0,
+        color_correction=True,
+        mask=mask,
+    )
+    assert json.loads(changed(RESOLVED, source=source).to_json())["source"] == {
+        "kind": "image",
+        "image": {"path": "in.png", "sha256": "12" * 32},
+        "strength": 0.75,
+        "exact_steps": False,
+        "resize": "crop",
+        "noise_multiplier": 1.0,
+        "extra_noise": 0.0,
+        "color_correction": True,
+        "mask": {
+            "kind": "mask",
+            "image": {"path": "in.png", "sha256": "12" * 32},
+            "transparent": True,
+            "invert": False,
+            "blur": 4.0,
+            "content": "fill",
+            "only_masked": True,
+            "padding": 32,
+        },
+    }
+    check(changed(RESOLVED, source=source))
 
 
 def test_it_is_one_line_of_ascii() -> None:

@@ -31,6 +31,15 @@ EXPECTED = {
     "--batch-count": "batch_count",
     "--clip-skip": "clip_skip",
     "--emphasis": "emphasis",
+    "--strength": "denoising_strength",
+    "--image": "image",
+    "--resize-mode": "resize_mode",
+    "--exact-steps": "exact_steps",
+    "--color-correction": "color_correction",
+    "--mask": "mask",
+    "--mask-blur": "mask_blur",
+    "--masked-content": "masked_content",
+    "--inpaint-area": "inpaint_area",
 }
 VALUES = {"int": ("64", 64), "float": ("0.5", 0.5), "text": ("nv", "nv")}
 

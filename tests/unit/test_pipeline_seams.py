@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from atelier.checkpoints.text import TextTowers
+from atelier.diffusion.partial import Part
 from atelier.diffusion.types import Combinator, Denoiser, Moment, Prediction
 from atelier.nn.ports import NOTHING, Conditioning, Ports
 from atelier.pipeline.lent import Lent
@@ -59,6 +60,16 @@ def test_a_network_gets_its_own_precision(engine: Engine) -> None:
     }
 
 
+@dataclass(frozen=True)
+class Always:
+    """Wraps a denoiser in the same way whatever the run is."""
+
+    combinator: Combinator
+
+    def around(self, given: Beginning, /) -> Combinator:
+        return self.combinator
+
+
 def tiles(side: int, stride: int) -> Combinator:
     """Denoises square tiles of x, one after the other, and averages where they overlap."""
 
@@ -78,7 +89,7 @@ def tiles(side: int, stride: int) -> Combinator:
 
 
 def test_one_tile_changes_no_bit(engine: Engine) -> None:
-    stages = changed(planned(engine, **PLAIN), lambda stage: replace(stage, combine=(tiles(16, 16),)))
+    stages = changed(planned(engine, **PLAIN), lambda stage: replace(stage, combine=(Always(tiles(16, 16)),)))
     assert pixels(happened(stages, engine.resources)) == usual(engine, **PLAIN)
 
 
@@ -86,7 +97,7 @@ def test_one_tile_changes_no_bit(engine: Engine) -> None:
 def test_tiles_change_no_timeline(engine: Engine, sampler: str) -> None:
     stages = planned(engine, **{**PLAIN, "sampler": sampler})
     whole = shown(engine, stages)
-    tiled = shown(engine, changed(stages, lambda stage: replace(stage, combine=(tiles(10, 6),))))
+    tiled = shown(engine, changed(stages, lambda stage: replace(stage, combine=(Always(tiles(10, 6)),))))
     assert {call.x.shape[2:] for call in tiled.calls} == {(10, 10)}
     seen = tiled.texts
     assert all(seen[i : i + 4] == [seen[i]] * 4 for i in range(0, len(seen), 4))
@@ -97,7 +108,7 @@ def test_tiles_change_no_timeline(engine: Engine, sampler: str) -> None:
 
 
 def test_tiles_change_the_image(engine: Engine) -> None:
-    stages = changed(planned(engine, **PLAIN), lambda stage: replace(stage, combine=(tiles(10, 6),)))
+    stages = changed(planned(engine, **PLAIN), lambda stage: replace(stage, combine=(Always(tiles(10, 6)),)))
     assert pixels(happened(stages, engine.resources)) != usual(engine, **PLAIN)
 
 
@@ -114,7 +125,7 @@ def test_combinators_are_composed_from_the_inside_out(engine: Engine) -> None:
 
         return combine
 
-    inside_out = (named("inner"), named("outer"))
+    inside_out = (Always(named("inner")), Always(named("outer")))
     shown(engine, changed(planned(engine, sampler="Euler"), lambda stage: replace(stage, combine=inside_out)))
     assert order == ["outer0", "inner0", "outer1", "inner1", "outer2", "inner2"]
 
@@ -172,6 +183,9 @@ class Midway:
 
     source: Key[Latents]
     skipped: int
+
+    def part(self, steps: int, /) -> Part:
+        return Part(steps, steps - self.skipped)
 
     def begin(self, given: Beginning, /) -> tuple[Tensor, Tensor]:
         latents = values = given.values.read(self.source)
@@ -245,7 +259,7 @@ def test_previews_are_of_the_clean_latent(engine: Engine) -> None:
     """Where the prediction is the same all along, each preview is the finished image; x is not."""
     stages = planned(engine, previews=True, sampler="Euler", steps=4)
     told = happened(
-        changed(stages, lambda stage: replace(stage, combine=(steady(0.7),))), engine.resources, previews=0.0
+        changed(stages, lambda stage: replace(stage, combine=(Always(steady(0.7)),))), engine.resources, previews=0.0
     )
     previews = [event.image.tobytes() for event in told if isinstance(event, events.Preview)]
     assert previews

@@ -55,8 +55,14 @@ LIMITS = {
     "hires_steps": (0, 1000),
     "hires_cfg_scale": (0, 100),
     "hires_denoising_strength": (0, 1),
+    "noise_multiplier": (0, 100),
+    "extra_noise": (0, 100),
+    "mask_blur": (0, 4096),
+    "masked_area_padding": (0, 65_536),
 }
 """What numbers may be, typed here once more."""
+IMAGES = {"prompt": "", "image": "a.png", "mask": "b.png"}
+"""Fields that the groups of others need."""
 
 
 def test_every_number_is_in_the_list_of_this_test():
@@ -67,10 +73,10 @@ def test_every_number_is_in_the_list_of_this_test():
 def test_limits_hold_on_both_sides(name: str):
     low, high = LIMITS[name]
     for good in (low, high):
-        assert flat(request_of({"prompt": "", name: good}))[name] == good
+        assert flat(request_of({**IMAGES, name: good}))[name] == good
     for bad in (low - 1, high + 1):
         with pytest.raises(BadInput) as caught:
-            request_of({"prompt": "", name: bad})
+            request_of({**IMAGES, name: bad})
         message = str(caught.value)
         assert message.startswith(f"{name} {bad}: ")
         assert f"from {low} to {high}" in message
@@ -143,7 +149,8 @@ def test_fields_find_their_groups():
 
 
 def test_what_is_flat_is_the_same_request():
-    request = request_of({"prompt": "p", "eta": 0.5, "hires_steps": 5, "seed_resize": (64, 128), "output": Path("x")})
+    some = {"eta": 0.5, "hires_steps": 5, "seed_resize": (64, 128), "output": Path("x")}
+    request = request_of({**IMAGES, **some})
     assert request_of(flat(request)) == request
     assert request.output == "x"
     assert flat(request).keys() == FIELDS.keys()

@@ -10,7 +10,7 @@ import pytest
 from atelier.errors import BadInput
 from atelier.request.model import Request
 from atelier.request.resolve import ALL_SEEDS, OPTIONS, Method, Offer, RequestDefaults, ignored, resolve
-from atelier.request.resolved import Resolved, ResolvedOutput, ResolvedSampling, SampleSettings
+from atelier.request.resolved import ImageRef, Resolved, ResolvedOutput, ResolvedSampling, SampleSettings
 from atelier.request.table import request_of
 from resolved_support import RESOLVED, SAMPLING
 
@@ -27,6 +27,7 @@ OFFER = Offer(
     method=Method(SAMPLING, NONE),
     emphasis="No norm",
     draw=draw,
+    refer=lambda path: ImageRef(path=path, sha256=path * 3),
 )
 
 

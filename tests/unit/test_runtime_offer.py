@@ -14,6 +14,7 @@ from atelier.request.model import Request
 from atelier.request.resolve import Method, Offer, ignored, resolve
 from atelier.request.resolved import ResolvedSampling
 from atelier.request.table import request_of
+from atelier.runtime.images import reference_to
 from atelier.runtime.offer import check_networks, defaults_of, drawing, requested_method
 from resolved_support import RESOLVED, said
 
@@ -34,7 +35,12 @@ def method(model: Checkpoint, **fields: object) -> Method:
 def sampling(model: Checkpoint, **fields: object) -> ResolvedSampling:
     request = asked(**fields)
     offer = Offer(
-        RESOLVED.model, defaults_of(model), requested_method(model, request), "Original", lambda text, *_: text
+        RESOLVED.model,
+        defaults_of(model),
+        requested_method(model, request),
+        "Original",
+        lambda text, *_: text,
+        reference_to,
     )
     return resolve(request, offer).sampling
 

@@ -522,6 +522,41 @@ def denoiser_task(source: str, parts: dict[str, str], folder: Path, **changes: A
     return task
 
 
+def test_steps_go_through_the_compiled_network_where_the_recipe_says_so(
+    source: str, parts: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And validation does not: its batches have other shapes, for each of which torch would compile anew."""
+    seen: list[int] = []
+
+    def fake(net: UNet, *, dynamic: bool) -> Any:
+        assert not dynamic
+
+        def call(x: torch.Tensor, t: torch.Tensor, conditioning: Any) -> torch.Tensor:
+            seen.append(len(x))
+            return net(x, t, conditioning)
+
+        return call
+
+    monkeypatch.setattr(torch, "compile", fake)
+    support.trained(support.recipe("denoiser", {"data.source": source, **parts, "compile": True}), tmp_path / "a")
+    assert seen == [4] * 9
+    support.trained(support.recipe("denoiser", {"data.source": source, **parts}), tmp_path / "b")
+    assert len(seen) == 9
+    ours, plain = (support.result(tmp_path / name)["unet.safetensors"] for name in "ab")
+    assert ours == plain
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit.:DeprecationWarning")  # of torch.compile itself
+def test_without_a_compiler_the_way_out_is_named(
+    source: str, parts: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CXX", "/nowhere/g++")
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "cache"))
+    chosen = support.recipe("denoiser", {"data.source": source, **parts, "compile": True})
+    with pytest.raises(BadInput, match=r"^compile = true: .*C\+\+ compiler.*set compile = false$"):
+        support.trained(chosen, tmp_path / "run")
+
+
 def test_a_time_that_is_rounded_up_to_one_is_the_last_level(monkeypatch: pytest.MonkeyPatch) -> None:
     largest = torch.nextafter(torch.ones(1), torch.zeros(1))
     monkeypatch.setattr("atelier.train.randomness.uniform", lambda shape, *_: largest.expand(shape))

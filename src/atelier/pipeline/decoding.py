@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
@@ -23,6 +24,19 @@ def decode(latent: Tensor, vae: AutoencoderKL, format_: LatentFormat) -> Image.I
         raise not_finite("the decoded image", weight.dtype)
     values = ((pixels / 2 + 0.5).clamp(0, 1) * 255).round().to(torch.uint8)
     return Image.fromarray(values.permute(1, 2, 0).contiguous().cpu().numpy())
+
+
+def encode_image(image: Image.Image, vae: AutoencoderKL, format_: LatentFormat) -> Tensor:
+    """The latent (1, C, h, w) of an image (RGB) whose sides are multiples of the factor, float32: the most likely one.
+
+    Raises NotFinite.
+    """
+    weight = next(vae.parameters())
+    pixels = torch.from_numpy(np.asarray(image, np.float32) / 127.5 - 1).permute(2, 0, 1)[None]
+    latent = format_.scaled(vae.encode(pixels.to(weight)).mode().float())
+    if not bool(latent.isfinite().all()):
+        raise not_finite("the encoded image", weight.dtype)
+    return latent
 
 
 def thumbnail(clean: Tensor, vae: AutoencoderKL, format_: LatentFormat) -> Image.Image:

@@ -14,7 +14,7 @@ from PIL.Image import Image
 
 from atelier.checkpoints.checkpoint import Checkpoint
 from atelier.pipeline.resources import PartOf, Resources, T
-from atelier.request.resolved import ModelRef
+from atelier.request.resolved import ImageRef, ModelRef
 
 PREVIEW_SHARE = 0.1
 """Previews take no more than about this share of the time."""
@@ -71,9 +71,9 @@ class Lent:
         """Whether taking it reads no file."""
         return need in self._held or self._have.is_loaded(need.model, need.part)
 
-    def image(self, path: Path) -> Image:
-        """The image in a file, upright, RGB or RGBA. Raises BadFile."""
-        return self._have.image(path)
+    def image(self, image: ImageRef) -> Image:
+        """The image named, upright, RGB or RGBA. Raises BadFile, also where it is another one by now."""
+        return self._have.image(image)
 
     def save(self, image: Image, infotext: str, *, output: str, index: int, count: int, seed: int) -> Path:
         """Writes a whole image and returns where it lies. Raises BadFile or StorageFull, leaving nothing behind."""

@@ -5,18 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from atelier.diffusion.catalogue import samplers
+from atelier.pipeline.finishes import AsItIs, Finish, OnSource
 from atelier.pipeline.prepared import PreparedPrompt, prepare
 from atelier.pipeline.sample import Sample
 from atelier.pipeline.stage import Stage
 from atelier.pipeline.stages.decode import Decode
 from atelier.pipeline.stages.diffuse import Diffuse
 from atelier.pipeline.stages.encode import Encode
+from atelier.pipeline.stages.encode_image import EncodeImage
+from atelier.pipeline.stages.prepare import Prepare
 from atelier.pipeline.stages.save import Save
-from atelier.pipeline.values import IMAGES, LATENTS, STATES
+from atelier.pipeline.starts import FromLatent, FromNoise, InMask, Start, Wrap
+from atelier.pipeline.values import IMAGES, KNOWN, LATENTS, PREPARED, STATES
 from atelier.prompt import Clock, Warn, emphasis, silent, weighted
 from atelier.request.infotext import settings
 from atelier.request.model import Provenance
-from atelier.request.resolved import Resolved, ResolvedSampling, SampleSettings
+from atelier.request.resolved import NoMask, NoSource, Resolved, ResolvedSampling, ResolvedSource, SampleSettings
 
 
 def plan(
@@ -46,7 +50,7 @@ def plan(
     for text in dict.fromkeys(text for group in groups for text in group):
         weighted(text, mode, warn)
     encode = Encode(resolved.model, groups, mode.name, resolved.prompting.clip_skip, STATES)
-    return (encode, *_stages(resolved, samples, max_batch, previews=previews))
+    return (encode, *_source(resolved), *_stages(resolved, samples, max_batch, previews=previews))
 
 
 def _clock(resolved: Resolved) -> Clock:
@@ -59,12 +63,33 @@ def _words(sample: SampleSettings) -> SampleSettings:
     return sample.model_copy(update={"seed": 0, "variation_seed": 0})
 
 
+def _source(resolved: Resolved) -> Iterator[Stage]:
+    if isinstance(resolved.source, ResolvedSource):
+        yield Prepare(resolved.source, resolved.size, PREPARED)
+        yield EncodeImage(resolved.model, resolved.size, PREPARED, KNOWN)
+
+
+def _start(source: NoSource | ResolvedSource) -> Start:
+    if isinstance(source, NoSource):
+        return FromNoise()
+    content = "original" if isinstance(source.mask, NoMask) else source.mask.content
+    return FromLatent(KNOWN, source.strength, source.exact_steps, source.noise_multiplier, source.extra_noise, content)
+
+
+def _combined(source: NoSource | ResolvedSource) -> tuple[Wrap, ...]:
+    return () if isinstance(source, NoSource) or isinstance(source.mask, NoMask) else (InMask(KNOWN),)
+
+
+def _finish(source: NoSource | ResolvedSource) -> Finish:
+    return AsItIs() if isinstance(source, NoSource) else OnSource(PREPARED, source.color_correction)
+
+
 def _stages(resolved: Resolved, samples: Sequence[Sample], max_batch: int | None, *, previews: bool) -> Iterator[Stage]:
     for batch in _chunks(samples, resolved.batch_size):
         for alike in _alike(batch):
             for group in _chunks(alike, max_batch or resolved.batch_size):
                 yield _diffuse(resolved, group, previews=previews)
-                yield Decode(resolved.model, group, LATENTS, IMAGES)
+                yield Decode(resolved.model, group, LATENTS, IMAGES, _finish(resolved.source))
                 for output in resolved.output.folders:
                     yield Save(group, len(samples), output, IMAGES)
 
@@ -79,6 +104,8 @@ def _diffuse(resolved: Resolved, group: tuple[Sample, ...], *, previews: bool) -
         noise=resolved.noise,
         states=STATES,
         out=LATENTS,
+        start=_start(resolved.source),
+        combine=_combined(resolved.source),
         previews=previews,
     )
 

@@ -14,7 +14,7 @@ from atelier.checkpoints.checkpoint import Checkpoint
 from atelier.checkpoints.text import TextEncoder
 from atelier.models.vae import AutoencoderKL
 from atelier.nn.net import Net
-from atelier.request.resolved import ModelRef
+from atelier.request.resolved import ImageRef, ModelRef
 
 T_co = TypeVar("T_co", covariant=True)
 
@@ -53,8 +53,8 @@ class Resources(Protocol):
         """Whether borrowing it reads no file."""
         ...
 
-    def image(self, path: Path) -> Image:
-        """The image in a file, upright, RGB or RGBA. Raises BadFile."""
+    def image(self, image: ImageRef) -> Image:
+        """The image named, upright, RGB or RGBA. Raises BadFile, also where it is another one by now."""
         ...
 
     def save(self, image: Image, infotext: str, *, output: str, index: int, count: int, seed: int) -> Path:

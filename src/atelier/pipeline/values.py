@@ -10,6 +10,7 @@ from PIL.Image import Image
 from torch import Tensor
 
 from atelier.pipeline.conditioning import States
+from atelier.vision.masks import Box
 
 T = TypeVar("T")
 
@@ -29,6 +30,31 @@ class Finished:
     infotext: str
 
 
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """The image to start from, at the size that is generated.
+
+    image: RGB; mask: L, 255 where it is made anew, None for all of it; whole: the image that the result is part of,
+    RGB; overlay: L, of the size of `whole`, where the result is seen; box: where in `whole` it belongs, None for
+    all of it.
+    """
+
+    image: Image
+    mask: Image | None
+    whole: Image
+    overlay: Image | None
+    box: Box | None
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What is known of the latent before it is sampled. latent: (1, C, h, w); mask: (1, 1, h, w), 1 where it is made
+    anew."""
+
+    latent: Tensor
+    mask: Tensor
+
+
 Latents = Mapping[int, Tensor]
 """Index of a sample -> its latent (C, h, w), float32."""
 Images = Mapping[int, Finished]
@@ -37,6 +63,8 @@ Images = Mapping[int, Finished]
 STATES: Key[States] = Key("states")
 LATENTS: Key[Latents] = Key("latents")
 IMAGES: Key[Images] = Key("images")
+PREPARED: Key[Prepared] = Key("prepared")
+KNOWN: Key[Known] = Key("known")
 
 
 class Values:

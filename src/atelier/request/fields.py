@@ -54,7 +54,7 @@ class Infotext:
     limits: Limits | None = None
 
 
-Panel = Literal["Prompt", "Model and sampling", "Size and number", "Output", "Other"]
+Panel = Literal["Prompt", "Model and sampling", "Size and number", "From an image", "Output", "Other"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,12 +141,80 @@ BatchSize = Annotated[
 ]
 BatchCount = Annotated[int, Limits(1, 1000), Help("Number of batches."), Option("Size and number")]
 DenoisingStrength = Annotated[
-    float, SHARE, Infotext("Denoising strength"), Help("How much of an image is made anew. Kept, but not used yet.")
+    float,
+    SHARE,
+    Infotext("Denoising strength"),
+    Help("How much of the image is made anew, 0 to 1; at 1 nothing is left of it.", "0.75"),
+    Option("From an image", ("--strength",)),
 ]
 Output = Annotated[
     str,
     Help("Folder, or name of a file, to save in.", "images stay in memory"),
     Option("Output", ("--output", "-o"), default="outputs"),
+]
+
+# From an image.
+
+SourceImage = Annotated[
+    str,
+    Help("Image to start from: a file, or a data: URI of one.", "noise alone"),
+    Option("From an image", ("--image", "-i")),
+]
+ResizeMode = Annotated[
+    Literal["stretch", "crop", "fill", "latent"],
+    Infotext("Resize mode"),
+    Help("How the image comes to the size: stretch, crop, fill (with its outermost pixels), or latent."),
+    Option("From an image"),
+]
+ExactSteps = Annotated[
+    bool,
+    Infotext("Exact steps"),
+    Help("Take as many steps as are said, rather than the share of them that the strength is."),
+    Option("From an image"),
+]
+NoiseMultiplier = Annotated[
+    float, FACTOR, Infotext("Noise multiplier"), Help("Factor on the noise that is added to the image.")
+]
+ExtraNoise = Annotated[
+    float, FACTOR, Infotext("Extra noise"), Help("Noise added to the image beyond what its level says.")
+]
+ColorCorrection = Annotated[
+    bool, Infotext("Color correction"), Help("Give the result the colours of the image."), Option("From an image")
+]
+MaskImage = Annotated[
+    str,
+    Help("Mask: white is made anew, black is kept; a file, a data: URI, or alpha: what is transparent is made anew."),
+    Option("From an image", ("--mask",)),
+]
+MaskMode = Annotated[
+    Literal["Inpaint masked", "Inpaint not masked"],
+    Infotext("Mask mode"),
+    Help("Whether what the mask shows is made anew, or everything else."),
+]
+MaskBlur = Annotated[
+    float,
+    Limits(0, 4096),
+    Infotext("Mask blur", neutral=-1.0),  # always written: without the key, A1111 had none
+    Help("How soft the edge of the mask is, in pixels."),
+    Option("From an image"),
+]
+MaskedContent = Annotated[
+    Literal["fill", "original", "latent noise", "latent nothing"],
+    Infotext("Masked content", neutral="original"),
+    Help("What is under the mask at the start: original, fill (what is around it), latent noise, latent nothing."),
+    Option("From an image"),
+]
+InpaintArea = Annotated[
+    Literal["Whole picture", "Only masked"],
+    Infotext("Inpaint area", neutral="Whole picture"),
+    Help("Only masked: crop what the mask shows, generate it at full size, and put it back."),
+    Option("From an image"),
+]
+MaskedAreaPadding = Annotated[
+    int,
+    Limits(0, MAX_SIDE),
+    Infotext("Masked area padding", neutral=-1),
+    Help("With Only masked: pixels around the mask that are looked at."),
 ]
 
 # Prompting.

@@ -21,7 +21,7 @@ from atelier.request import fields as f
 from atelier.request.fields import Help, Limits
 
 T = TypeVar("T")
-PATHS = frozenset({"model", "output"})
+PATHS = frozenset({"model", "output", "image", "mask"})
 
 
 def _with_help(schema: dict[str, Any], model: type[BaseModel]) -> None:
@@ -118,6 +118,28 @@ class Guidance(Group):
     skip_early_cfg: f.SkipEarlyCfg = 0.0
     ngms: f.Ngms = 0.0
     ngms_all_steps: f.NgmsAllSteps = False
+
+
+class Source(Group):
+    """The image to start from."""
+
+    image: f.SourceImage
+    resize_mode: f.ResizeMode = "stretch"
+    exact_steps: f.ExactSteps = False
+    noise_multiplier: f.NoiseMultiplier = 1.0
+    extra_noise: f.ExtraNoise = 0.0
+    color_correction: f.ColorCorrection = False
+
+
+class Inpaint(Group):
+    """Which part of the image is made anew."""
+
+    mask: f.MaskImage
+    mask_mode: f.MaskMode = "Inpaint masked"
+    mask_blur: f.MaskBlur = 4.0
+    masked_content: f.MaskedContent = "original"
+    inpaint_area: f.InpaintArea = "Whole picture"
+    masked_area_padding: f.MaskedAreaPadding = 32
 
 
 class Hires(Group):

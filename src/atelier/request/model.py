@@ -11,7 +11,7 @@ from pydantic import ValidationInfo, field_validator
 from atelier.errors import BadInput
 from atelier.request import fields as f
 from atelier.request.fields import PIXELS, SIDE_STEP
-from atelier.request.groups import Group, Guidance, Hires, Noise, Prompting, Sampling
+from atelier.request.groups import Group, Guidance, Hires, Inpaint, Noise, Prompting, Sampling, Source
 
 
 class Request(Group):
@@ -40,6 +40,8 @@ class Request(Group):
     sampling: Sampling = Sampling()
     guidance: Guidance = Guidance()
     denoising_strength: f.DenoisingStrength | None = None
+    source: Source | None = None
+    inpaint: Inpaint | None = None
     hires: Hires | None = None
 
     @field_validator("output", mode="before")

@@ -10,13 +10,18 @@ from atelier.errors import BadInput
 from atelier.request.fields import STEPS
 from atelier.request.model import Request, check_side
 from atelier.request.resolved import (
+    ImageRef,
     ModelRef,
+    NoMask,
+    NoSource,
     Resolved,
     ResolvedGuidance,
+    ResolvedMask,
     ResolvedNoise,
     ResolvedOutput,
     ResolvedPrompting,
     ResolvedSampling,
+    ResolvedSource,
     SampleSettings,
     Size,
 )
@@ -26,6 +31,10 @@ DRAWN_SEEDS = 2**32
 ALL_SEEDS = 2**64
 NO_LIMIT = 10.0**9
 """A sigma above every model's: where s_tmax says nothing."""
+STRENGTH = 0.75
+"""Of an image to start from, as in A1111."""
+TRANSPARENT = "alpha"
+"""The mask that is what the image itself shows through."""
 
 OPTIONS: Mapping[str, str] = {
     **{name: name for name in ("eta", "s_churn", "s_tmin", "s_tmax", "s_noise", "sigma_min", "sigma_max", "rho")},
@@ -73,7 +82,8 @@ class RequestDefaults:
 class Offer:
     """What there is to choose from, for the model that the request named.
 
-    method, emphasis: what the request's names mean; draw: makes the choices of a prompt.
+    method, emphasis: what the request's names mean; draw: makes the choices of a prompt; refer: fixes what lies in an
+    image file.
     """
 
     model: ModelRef
@@ -81,6 +91,7 @@ class Offer:
     method: Method
     emphasis: str
     draw: Draw
+    refer: Callable[[str], ImageRef]
 
 
 def resolve(request: Request, offer: Offer, random_: random.Random | None = None) -> Resolved:
@@ -106,6 +117,7 @@ def resolve(request: Request, offer: Offer, random_: random.Random | None = None
         noise=_noise(request, size, offer.defaults.latent_step),
         sampling=_sampling(request, offer.method, offer.defaults),
         guidance=_guidance(request, offer.defaults),
+        source=_source(request, offer.refer),
         output=ResolvedOutput(folders=() if request.output is None else (request.output,)),
     )
 
@@ -181,6 +193,41 @@ def _guidance(request: Request, own: RequestDefaults) -> ResolvedGuidance:
         skip_early=request.guidance.skip_early_cfg,
         ngms=request.guidance.ngms,
         ngms_all_steps=request.guidance.ngms_all_steps,
+    )
+
+
+def _source(request: Request, refer: Callable[[str], ImageRef]) -> NoSource | ResolvedSource:
+    source = request.source
+    if source is None:
+        if request.inpaint is not None:
+            raise BadInput("a mask needs an image that it belongs to: give --image")
+        return NoSource()
+    image = refer(source.image)
+    return ResolvedSource(
+        image=image,
+        strength=STRENGTH if request.denoising_strength is None else request.denoising_strength,
+        exact_steps=source.exact_steps,
+        resize=source.resize_mode,
+        noise_multiplier=source.noise_multiplier,
+        extra_noise=source.extra_noise,
+        color_correction=source.color_correction,
+        mask=_mask(request, image, refer),
+    )
+
+
+def _mask(request: Request, image: ImageRef, refer: Callable[[str], ImageRef]) -> NoMask | ResolvedMask:
+    inpaint = request.inpaint
+    if inpaint is None:
+        return NoMask()
+    transparent = inpaint.mask == TRANSPARENT
+    return ResolvedMask(
+        image=image if transparent else refer(inpaint.mask),
+        transparent=transparent,
+        invert=inpaint.mask_mode == "Inpaint not masked",
+        blur=inpaint.mask_blur,
+        content=inpaint.masked_content,
+        only_masked=inpaint.inpaint_area == "Only masked",
+        padding=inpaint.masked_area_padding,
     )
 
 

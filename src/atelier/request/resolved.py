@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from atelier.request.fields import Rng
 
 UniPcVariant = Literal["bh1", "bh2", "vary_coeff"]
+MaskedContent = Literal["fill", "original", "latent noise", "latent nothing"]
 Counted = Annotated[int, Field(ge=1)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 
@@ -117,6 +118,62 @@ class ResolvedGuidance(Value):
     ngms_all_steps: bool
 
 
+class ImageRef(Value):
+    """An image file or data: URI, and the SHA-256 of the file's bytes (hex)."""
+
+    path: str
+    sha256: str
+
+
+class NoMask(Value):
+    """All of the image is made anew."""
+
+    kind: Literal["none"] = "none"
+
+
+class ResolvedMask(Value):
+    """What is made anew.
+
+    image: white is; transparent: it is the source itself, and what is transparent in it is. invert: the other way
+    round. blur: of the edge, in pixels (sigma). content: what is under the mask at the start. only_masked: what the
+    mask shows is cropped with `padding` pixels around it, generated at full size, and put back.
+    """
+
+    kind: Literal["mask"] = "mask"
+    image: ImageRef
+    transparent: bool
+    invert: bool
+    blur: Finite
+    content: MaskedContent
+    only_masked: bool
+    padding: Annotated[int, Field(ge=0)]
+
+
+class NoSource(Value):
+    """There is no image to start from."""
+
+    kind: Literal["none"] = "none"
+
+
+class ResolvedSource(Value):
+    """The image that sampling starts from.
+
+    strength: 0 to 1, how much of it is made anew; exact_steps: whether all steps are taken rather than the share of
+    them; resize: how it comes to the size; noise_multiplier, extra_noise: on the noise that is added to it;
+    color_correction: whether the result gets its colours.
+    """
+
+    kind: Literal["image"] = "image"
+    image: ImageRef
+    strength: Finite
+    exact_steps: bool
+    resize: Literal["stretch", "crop", "fill", "latent"]
+    noise_multiplier: Finite
+    extra_noise: Finite
+    color_correction: bool
+    mask: Annotated[NoMask | ResolvedMask, Field(discriminator="kind")]
+
+
 class ResolvedOutput(Value):
     """folders: where images are saved, files or folders; empty: images stay in memory."""
 
@@ -135,6 +192,7 @@ class Resolved(Value):
     noise: ResolvedNoise
     sampling: ResolvedSampling
     guidance: ResolvedGuidance
+    source: Annotated[NoSource | ResolvedSource, Field(discriminator="kind")]
     output: ResolvedOutput
 
     def to_json(self) -> str:

@@ -94,6 +94,18 @@ class Fields(TypedDict, total=False):
     ngms: f.Ngms
     ngms_all_steps: f.NgmsAllSteps
     denoising_strength: f.DenoisingStrength | None
+    image: f.SourceImage
+    resize_mode: f.ResizeMode
+    exact_steps: f.ExactSteps
+    noise_multiplier: f.NoiseMultiplier
+    extra_noise: f.ExtraNoise
+    color_correction: f.ColorCorrection
+    mask: f.MaskImage
+    mask_mode: f.MaskMode
+    mask_blur: f.MaskBlur
+    masked_content: f.MaskedContent
+    inpaint_area: f.InpaintArea
+    masked_area_padding: f.MaskedAreaPadding
     hires_upscale: f.HiresUpscale | None
     hires_resize: f.HiresResize | None
     hires_steps: f.HiresSteps | None

@@ -25,6 +25,7 @@ from atelier.request.resolve import Method, Offer, ignored, resolve
 from atelier.request.resolved import ModelRef, Resolved
 from atelier.request.table import given
 from atelier.runtime.device import Device
+from atelier.runtime.images import reference_to
 from atelier.runtime.library import Library, Model
 from atelier.runtime.offer import (
     check_clip_skip,
@@ -145,7 +146,7 @@ class Engine:
         _check_lengths(request)
         method = requested_method(model, request)
         mode = emphasis(request.prompting.emphasis).name
-        offer = Offer(reference, defaults_of(model), method, mode, drawing(self.words.wildcards, warn))
+        offer = Offer(reference, defaults_of(model), method, mode, drawing(self.words.wildcards, warn), reference_to)
         resolved = resolve(request, offer)
         check_suits(resolved, model)
         check_clip_skip(resolved, model)
@@ -210,7 +211,8 @@ def _check_lengths(request: Request) -> None:
 
 def _without_effect(request: Request) -> list[str]:
     """What a request may say and nothing does yet."""
-    given_names = sorted(name for name in given(request) if name.startswith("hires_") or name == "denoising_strength")
+    alone = {"denoising_strength"} if request.source is None else set[str]()
+    given_names = sorted(name for name in given(request) if name.startswith("hires_") or name in alone)
     return (
         [f"{', '.join(given_names)}: there is no second pass yet, only the first is generated"] if given_names else []
     )

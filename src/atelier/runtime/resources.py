@@ -23,10 +23,11 @@ from atelier.families.part import PartSpec
 from atelier.models.vae import AutoencoderKL
 from atelier.nn.net import Net
 from atelier.pipeline.resources import AUTOENCODER, DENOISER, TEXT, PartOf, T
-from atelier.request.resolved import ModelRef
+from atelier.request.resolved import ImageRef, ModelRef
 from atelier.runtime.cache import ModelCache, NetRef
 from atelier.runtime.device import Device
-from atelier.runtime.store import Destination, read_image
+from atelier.runtime.images import read_reference
+from atelier.runtime.store import Destination
 from atelier.weights.cast import precision_name
 from atelier.weights.hashes import HashCache
 
@@ -102,8 +103,8 @@ class LocalResources:
         """The precision that the model's denoiser computes in: fp32, fp16 or bf16."""
         return precision_name(_dtype(self.checkpoint(model), self._device))
 
-    def image(self, path: Path) -> Image:
-        return read_image(path)
+    def image(self, image: ImageRef) -> Image:
+        return read_reference(image)
 
     def save(self, image: Image, infotext: str, *, output: str, index: int, count: int, seed: int) -> Path:
         return Destination.of(output).save(image, infotext, index=index, count=count, seed=seed)

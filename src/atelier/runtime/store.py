@@ -116,23 +116,6 @@ def write(path: Path, data: bytes) -> None:
         file.write(data)
 
 
-def read_image(path: Path) -> Image:
-    """The image in a file, upright as its EXIF orientation says, in RGB, or RGBA where it has transparency.
-
-    Raises BadFile for what is missing, damaged or no image.
-    """
-    from PIL import Image, ImageOps, UnidentifiedImageError
-
-    try:
-        with Image.open(path) as opened:
-            upright = ImageOps.exif_transpose(opened)
-            return upright.convert("RGBA" if upright.has_transparency_data else "RGB")
-    except UnidentifiedImageError as error:
-        raise BadFile(path, "is no image that can be read") from error
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise BadFile(path, f"cannot be read as an image ({error})") from error
-
-
 def write_png(path: Path, image: Image) -> None:
     """Writes an image without an infotext, as `write` does."""
     buffer = io.BytesIO()

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from atelier.pipeline.decoding import decode
+from atelier.pipeline.finishes import AsItIs, Finish
 from atelier.pipeline.lent import Lent, Need
 from atelier.pipeline.resources import AUTOENCODER
 from atelier.pipeline.sample import Sample
@@ -18,12 +19,16 @@ from atelier.request.resolved import ModelRef
 
 @dataclass(frozen=True, slots=True)
 class Decode(Stage):
-    """Takes the latents of `source` and leaves the images under `out`, each with the text that makes it again."""
+    """Takes the latents of `source` and leaves the images under `out`, each with the text that makes it again.
+
+    finish: what becomes of an image once it is decoded.
+    """
 
     model: ModelRef
     samples: tuple[Sample, ...]
     source: Key[Latents]
     out: Key[Images]
+    finish: Finish = field(default_factory=AsItIs)
 
     def needs(self) -> tuple[Need[object], ...]:
         return (Need(self.model, AUTOENCODER),)
@@ -36,7 +41,7 @@ class Decode(Stage):
         vae, latents = have.take(Need(self.model, AUTOENCODER)), values.take(self.source)
         made: dict[int, Finished] = {}
         for sample in self.samples:
-            image = decode(latents[sample.index], vae, have.checkpoint(self.model).latent)
+            image = self.finish.finished(decode(latents[sample.index], vae, have.checkpoint(self.model).latent), values)
             infotext = write(replace(sample.settings, pixel_hash=pixel_hash(image)))
             made[sample.index] = Finished(image, infotext)
             yield ImageReady(sample.index, sample.seed, image, infotext)

@@ -14,9 +14,10 @@ from atelier.diffusion.catalogue import resolve_sampler
 from atelier.diffusion.denoise import timed
 from atelier.diffusion.first_noise import first_noises
 from atelier.diffusion.levels import changed
+from atelier.diffusion.rng import Stream
 from atelier.diffusion.sampling import SamplerSpec
 from atelier.diffusion.scheduling import run_sigmas
-from atelier.diffusion.types import Combinator, NoiseSource, Step
+from atelier.diffusion.types import Step
 from atelier.nn.net import Net
 from atelier.pipeline.conditioning import States
 from atelier.pipeline.decoding import not_finite, thumbnail
@@ -26,7 +27,7 @@ from atelier.pipeline.prompted import NoPorts, PortAdapter, PromptedNet
 from atelier.pipeline.resources import AUTOENCODER, DENOISER
 from atelier.pipeline.sample import Sample
 from atelier.pipeline.stage import Stage
-from atelier.pipeline.starts import Beginning, FromNoise, Start
+from atelier.pipeline.starts import Beginning, FromNoise, Start, Wrap
 from atelier.pipeline.values import Key, Latents, Values
 from atelier.request.events import Event, Preview, Progress
 from atelier.request.resolved import ModelRef, ResolvedGuidance, ResolvedNoise, ResolvedSampling, Size
@@ -50,7 +51,7 @@ class Diffuse(Stage):
     states: Key[States]
     out: Key[Latents]
     start: Start = field(default_factory=FromNoise)
-    combine: tuple[Combinator, ...] = ()
+    combine: tuple[Wrap, ...] = ()
     adapter: PortAdapter = field(default_factory=NoPorts)
     previews: bool = False
 
@@ -59,12 +60,13 @@ class Diffuse(Stage):
 
     @property
     def steps(self) -> int:
-        return self.sampling.steps
+        return self.start.part(self.sampling.steps).run
 
     def perform(self, have: Lent, values: Values) -> Iterator[Event]:
         """Raises NotFinite at the first step that leaves the finite numbers."""
-        net, latents = have.take(Need(self.model, DENOISER)), None
-        for step in self._sampled(net, have, values):
+        net = have.take(Need(self.model, DENOISER))
+        latents, steps = self._sampled(net, have, values)
+        for step in steps:
             if not bool(step.x.isfinite().all()):
                 raise not_finite(f"step {step.index + 1} of {step.total}: the latent", net.dtype)
             latents = step.x
@@ -73,32 +75,42 @@ class Diffuse(Stage):
                 yield from self._previewed(step, have)
         values.put(self.out, self._by_index(latents))
 
-    def _sampled(self, net: Net, have: Lent, values: Values) -> Iterator[Step]:
+    def _sampled(self, net: Net, have: Lent, values: Values) -> tuple[Tensor, Iterator[Step]]:
+        """(where sampling begins, its steps)."""
         model, sampling = have.checkpoint(self.model), self.sampling
         spec, schedule = resolve_sampler(sampling.sampler, sampling.scheduler)
         levels = changed(model.levels, is_downcast=sampling.downcast, is_zero_terminal=sampling.zero_terminal)
         make = schedule.make(schedule_options(sampling, model.family.table))
-        whole = run_sigmas(make, levels, sampling.steps, discard=sampling.discard_penultimate)
-        x, sigmas, noises = self._begun(spec, whole, model, have, values)
+        whole = run_sigmas(make, levels, self.start.part(sampling.steps).total, discard=sampling.discard_penultimate)
+        given, drawn = self._given(spec, whole, model, have, values)
+        x, sigmas = self.start.begin(given)
+        noises = noise_source(spec, [s.seed for s in self.samples], drawn, x, sigmas, self.noise.source)
         prompted = PromptedNet(net, self.samples, values.read(self.states), self.adapter)
         denoise = guided(prompted, self.guidance, spec, whole, model.parameterization, levels)
-        for combinator in self.combine:
-            denoise = combinator(denoise)
+        for wrap in self.combine:
+            denoise = wrap.around(given)(denoise)
         calls = (len(sigmas) - 1) * spec.calls
-        return spec.make(sampler_options(sampling, levels))(timed(denoise, calls), x, sigmas, noises)
+        sampler = spec.make(sampler_options(sampling, levels))
+        return x, sampler(timed(denoise, calls), x, sigmas, noises) if calls else iter(())
 
-    def _begun(
+    def _given(
         self, spec: SamplerSpec, whole: Tensor, model: Checkpoint, have: Lent, values: Values
-    ) -> tuple[Tensor, Tensor, NoiseSource]:
-        """(x at the first sigma, the sigmas to run through, the noise that comes on the way)."""
+    ) -> tuple[Beginning, tuple[Stream, ...]]:
+        """What sampling can begin with, and the streams that the noise on the way comes from."""
         latent, noise = model.latent, self.noise
         shape = (latent.channels, self.size.height // latent.factor, self.size.width // latent.factor)
         seeds = [seed_of(sample, noise, latent.factor, shape) for sample in self.samples]
         first, drawn = first_noises(seeds, shape, noise.source)
-        raised = partial(spec.begin, unit=noise.unit_start)
-        x, sigmas = self.start.begin(Beginning(first.to(have.device), whole, raised, self.samples, values))
-        plain = [sample.seed for sample in self.samples]
-        return x, sigmas, noise_source(spec, plain, drawn, x, sigmas, noise.source)
+        given = Beginning(
+            noise=first.to(have.device),
+            sigmas=whole,
+            run=self.steps,
+            raised=partial(spec.begin, unit=noise.unit_start),
+            noised=model.parameterization.noised,
+            samples=self.samples,
+            values=values,
+        )
+        return given, drawn
 
     def _previewed(self, step: Step, have: Lent) -> Iterator[Event]:
         image = have.preview(partial(self._thumbnail, step.clean[0], have)) if self.previews else None
@@ -108,6 +120,5 @@ class Diffuse(Stage):
     def _thumbnail(self, clean: Tensor, have: Lent) -> Image:
         return thumbnail(clean, have.take(Need(self.model, AUTOENCODER)), have.checkpoint(self.model).latent)
 
-    def _by_index(self, latents: Tensor | None) -> Mapping[int, Tensor]:
-        rows = () if latents is None else latents.unbind()
-        return {sample.index: row for sample, row in zip(self.samples, rows, strict=True)}
+    def _by_index(self, latents: Tensor) -> Mapping[int, Tensor]:
+        return {sample.index: row for sample, row in zip(self.samples, latents.unbind(), strict=True)}

@@ -19,7 +19,7 @@ from atelier.request.infotext.record import Infotext
 from atelier.request.infotext.request import interpret, to_request, without_effect
 from atelier.request.infotext.write import write
 from atelier.request.model import Provenance
-from atelier.request.resolved import Resolved, ResolvedSampling
+from atelier.request.resolved import NoMask, NoSource, Resolved, ResolvedSampling, ResolvedSource
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -53,8 +53,9 @@ def settings(resolved: Resolved, index: int, own: ResolvedSampling, provenance: 
     drawn are kept as templates.
     """
     sample, guidance = resolved.samples[index], resolved.guidance
+    said = _noise(_prompts(_sampling(resolved.sampling, own), resolved, index), resolved)
     return replace(
-        _noise(_prompts(_sampling(resolved.sampling, own), resolved, index), resolved),
+        _started(said, resolved.source),
         seed=sample.seed,
         variation_seed=sample.variation_seed if resolved.noise.variation_strength > 0 else None,
         cfg_scale=guidance.scale,
@@ -70,6 +71,33 @@ def settings(resolved: Resolved, index: int, own: ResolvedSampling, provenance: 
         device=provenance.device,
         libraries=provenance.libraries,
         version=f"atelier-{provenance.version}",
+    )
+
+
+def _started(settings: Settings, source: NoSource | ResolvedSource) -> Settings:
+    """What is said of the image that another one was made from, and of the mask."""
+    if isinstance(source, NoSource):
+        return settings
+    started = replace(
+        settings,
+        denoising_strength=source.strength,
+        init_image_hash=source.image.sha256[:HASH_DIGITS],
+        resize_mode=source.resize,
+        exact_steps=source.exact_steps,
+        noise_multiplier=source.noise_multiplier,
+        extra_noise=source.extra_noise,
+        color_correction=source.color_correction,
+    )
+    mask = source.mask
+    if isinstance(mask, NoMask):
+        return started
+    return replace(
+        started,
+        mask_mode="Inpaint not masked" if mask.invert else "Inpaint masked",
+        mask_blur=mask.blur,
+        masked_content=mask.content,
+        inpaint_area="Only masked" if mask.only_masked else "Whole picture",
+        masked_area_padding=mask.padding if mask.only_masked else None,
     )
 
 

@@ -82,6 +82,9 @@ class Settings:
     soft_inpainting_difference_contrast: float | None = None
     noise_multiplier: float | None = None
     extra_noise: float | None = None
+    resize_mode: str | None = None
+    exact_steps: bool | None = None
+    color_correction: bool | None = None
     eta: float | None = None
     eta_ddim: float | None = None
     s_churn: float | None = None
@@ -226,11 +229,11 @@ KEYS: tuple[Key, ...] = (
     _field("hires_upscaler"),
     _field("hires_cfg_scale"),
     _field("hires_denoising_strength"),
-    Key("Mask mode", "mask_mode", neutral="Inpaint masked"),
-    Key("Mask blur", "mask_blur", "float", low=0, high=4096),
-    Key("Inpaint area", "inpaint_area", neutral="Whole picture"),
-    Key("Masked area padding", "masked_area_padding", "int", low=0, high=MAX_SIDE),
-    Key("Masked content", "masked_content", neutral="original"),
+    _field("mask_mode"),
+    _field("mask_blur"),
+    _field("inpaint_area"),
+    _field("masked_area_padding"),
+    _field("masked_content"),
     Key("Soft inpainting enabled", "soft_inpainting", "flag", neutral=False),
     Key("Soft inpainting schedule bias", "soft_inpainting_schedule_bias", "float"),
     Key("Soft inpainting preservation strength", "soft_inpainting_preservation_strength", "float"),
@@ -238,8 +241,11 @@ KEYS: tuple[Key, ...] = (
     Key("Soft inpainting mask influence", "soft_inpainting_mask_influence", "float"),
     Key("Soft inpainting difference threshold", "soft_inpainting_difference_threshold", "float"),
     Key("Soft inpainting difference contrast", "soft_inpainting_difference_contrast", "float"),
-    Key("Noise multiplier", "noise_multiplier", "float", 1.0, low=0, high=100),
-    Key("Extra noise", "extra_noise", "float", 0.0, low=0, high=100),
+    _field("noise_multiplier"),
+    _field("extra_noise"),
+    _field("resize_mode"),
+    _field("exact_steps"),
+    _field("color_correction"),
     _field("eta"),
     _field("eta_ddim"),
     _field("s_churn"),

@@ -102,7 +102,13 @@ def to_request(found: Infotext, changes: Mapping[str, object] = UNCHANGED) -> Re
         fields["scheduler"] = settings.unipc_skip_type  # a schedule here, by this name
     if "model" in changes:
         fields.pop("model_hash", None)
+    fields = {name: value for name, value in fields.items() if FIELDS[name].group not in _missing_images(changes)}
     return request_of({**fields, "choices": "prompt" in changes, **changes})
+
+
+def _missing_images(changes: Mapping[str, object]) -> set[str]:
+    """The groups of a request that say nothing without an image, which no infotext holds."""
+    return {group for group, image in (("source", "image"), ("inpaint", "mask")) if image not in changes}
 
 
 def without_effect(found: Infotext) -> tuple[str, ...]:

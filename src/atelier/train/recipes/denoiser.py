@@ -63,7 +63,8 @@ class DenoiserRecipe(Recipe, frozen=True):
 
     begin: a run folder (its averaged weights) or a model, with a denoiser of the same shape to go on from; "embedded"
     is the model of this package, here as for vae and clip. cfg_scale: of the samples, and of images by the finished
-    model where nobody says another.
+    model where nobody says another. compile: whether torch.compile makes one program of a step, which takes minutes
+    once and needs a C++ compiler.
     """
 
     kind: Literal["denoiser"]
@@ -73,6 +74,7 @@ class DenoiserRecipe(Recipe, frozen=True):
     pool: Positive = 65_536
     shard: Positive = 512
     cfg_scale: Annotated[float, Field(ge=0, le=100)] = 3.0
+    compile: bool = False
     data: Data = Data()
     optim: DenoiserOptim
     model: UNetModel

@@ -45,6 +45,7 @@ SURVEYED = 512
 READERS = (".attn2.to_k.weight", ".attn2.to_v.weight")
 """The layers of a U-Net that read the text."""
 SHOWN, STEPS = 16, 20
+Network = Callable[[Tensor, Tensor, Conditioning], Tensor]
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +94,27 @@ def fill(net: UNet, run: Path) -> None:
     if {name: t.shape for name, t in net.state_dict().items()} != {name: t.shape for name, t in stored.items()}:
         raise BadInput(f"begin = {run}: its denoiser has another shape; give the same [model], vae and clip")
     net.load_state_dict(stored)
+
+
+def compiled(net: UNet) -> Network:
+    """`net` as torch.compile makes it: the same parameters, the same results but for rounding.
+
+    The first call takes minutes; it raises BadInput where there is no C++ compiler.
+    """
+    from torch._dynamo.exc import BackendCompilerFailed  # slow to import, and needed here alone
+
+    made = torch.compile(net, dynamic=False)
+
+    def call(x: Tensor, t: Tensor, conditioning: Conditioning) -> Tensor:
+        try:
+            return made(x, t, conditioning)
+        except BackendCompilerFailed as error:
+            reason = str(error).partition("\n")[0]
+            raise BadInput(
+                f"compile = true: torch.compile failed ({reason}); install a C++ compiler (g++) or set compile = false"
+            ) from error
+
+    return call
 
 
 def _check_size(recipe: DenoiserRecipe, frozen: Frozen) -> None:
@@ -147,6 +169,7 @@ class DenoiserTask:
         initialise(self.unet)
         self.unet = channels_last(self.unet.to(placement.device))
         self._optimizers = optimizers("unet", self.unet, recipe.optim, ("conv_in.", "conv_out."), self._bases())
+        self._learning = compiled(self.unet) if recipe.compile else self.unet
         self._empty = torch.tensor(self._vocabulary.ids(""), device=placement.device)
         self._measured: tuple[Tensor, Tensor] | None = None
 
@@ -195,13 +218,13 @@ class DenoiserTask:
         tokens = dropped(torch.from_numpy(batch.tokens).to(device), self._empty, self.recipe.loss.drop, seed, step)
         with torch.no_grad():
             states = self._text(tokens).last
-        loss = self._losses(clean, noise, t, states).mean()
+        loss = self._losses(self._learning, clean, noise, t, states).mean()
         norm = stepped(self._optimizers, self.unet, loss, self.recipe.optim.clip)
         return {"loss": loss.detach(), "norm": norm}
 
-    def _losses(self, clean: Tensor, noise: Tensor, t: Tensor, states: Tensor) -> Tensor:
+    def _losses(self, unet: Network, clean: Tensor, noise: Tensor, t: Tensor, states: Tensor) -> Tensor:
         def net(x: Tensor, time: Tensor) -> Tensor:
-            return self.unet(x, time, Conditioning(states))
+            return unet(x, time, Conditioning(states))
 
         detail = self.recipe.loss.detail
         with self.placement.autocast():
@@ -223,7 +246,7 @@ class DenoiserTask:
         noise = randomness.normal(clean.shape, "validation", "noise").to(clean.device)
         t = (torch.arange(len(clean), device=clean.device) + 0.5) / len(clean) * len(self.levels.sigmas)
         parts = zip(*(torch.split(x, self.recipe.run.batch) for x in (clean, noise, t.long(), states)), strict=True)
-        return float(torch.cat([self._losses(*part) for part in parts]).mean())
+        return float(torch.cat([self._losses(self.unet, *part) for part in parts]).mean())
 
     def _encoded(self, indices: range) -> tuple[Tensor, Tensor]:
         """Latents and text states of held-out images."""

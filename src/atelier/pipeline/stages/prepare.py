@@ -1,0 +1,87 @@
+"""Bringing the image to start from, and its mask, to the size that is generated."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from PIL import Image
+
+from atelier.errors import BadInput
+from atelier.pipeline.lent import Lent
+from atelier.pipeline.stage import Stage
+from atelier.pipeline.values import Key, Prepared, Values
+from atelier.request.events import Event
+from atelier.request.resolved import ResolvedMask, ResolvedSource, Size
+from atelier.vision import masks
+from atelier.vision.geometry import Resize, resized
+
+GROUND = "white"
+"""Behind what is transparent in an image, as in A1111."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prepare(Stage):
+    """Reads the image, and the mask if there is one, and leaves both under `out` at `size`.
+
+    An image whose latent is resized stays as large as it is.
+    """
+
+    source: ResolvedSource
+    size: Size
+    out: Key[Prepared]
+
+    def perform(self, have: Lent, values: Values) -> Iterator[Event]:
+        opened = have.image(self.source.image)
+        values.put(self.out, _prepared(_flat(opened), self._mask(opened, have), self.source, self.size))
+        yield from ()
+
+    def _mask(self, opened: Image.Image, have: Lent) -> Image.Image | None:
+        mask = self.source.mask
+        if not isinstance(mask, ResolvedMask):
+            return None
+        found = masks.transparent_in(opened) if mask.transparent else masks.mask_of(have.image(mask.image))
+        if found.size != opened.size:
+            raise BadInput(
+                f"mask {mask.image.path}: is {found.width}x{found.height}, the image {opened.width}x{opened.height}: "
+                "give one of the same size"
+            )
+        found = masks.inverted(found) if mask.invert else found
+        if masks.is_empty(found):
+            raise BadInput(
+                f"mask {mask.image.path}: shows nothing to be made anew (white is); invert it with mask_mode"
+            )
+        return masks.blurred(found, mask.blur)
+
+
+def _prepared(image: Image.Image, mask: Image.Image | None, source: ResolvedSource, size: Size) -> Prepared:
+    if mask is None:
+        own = image if source.resize == "latent" else resized(image, *size, source.resize)
+        return Prepared(own, None, own, None, None)
+    assert isinstance(source.mask, ResolvedMask)
+    if source.mask.only_masked:
+        box = masks.crop_box(mask, source.mask.padding, *size)
+        cut, cut_mask = (layer if box is None else layer.crop(box) for layer in (image, mask))
+        return _masked(resized(cut, *size, "fill"), resized(cut_mask, *size, "fill"), image, mask, box, source.mask)
+    how: Resize = "stretch" if source.resize == "latent" else source.resize
+    whole, own_mask = resized(image, *size, how), resized(mask, *size, how)
+    return _masked(whole, own_mask, whole, masks.overlay_mask(own_mask), None, source.mask)
+
+
+def _masked(
+    image: Image.Image,
+    mask: Image.Image,
+    whole: Image.Image,
+    overlay: Image.Image,
+    box: masks.Box | None,
+    wanted: ResolvedMask,
+) -> Prepared:
+    filled = image if wanted.content == "original" else masks.filled(image, mask)
+    return Prepared(filled, mask, whole, overlay, box)
+
+
+def _flat(image: Image.Image) -> Image.Image:
+    """RGB, over white where it is transparent."""
+    if image.mode != "RGBA":
+        return image.convert("RGB")
+    return Image.alpha_composite(Image.new("RGBA", image.size, GROUND), image).convert("RGB")

@@ -1,0 +1,1 @@
+"""Images as pixels: geometry, masks, colour. Pillow and numpy, no networks but for upscalers and annotators."""

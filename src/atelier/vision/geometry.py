@@ -1,0 +1,52 @@
+"""How an image comes to another size. The rules are A1111's: docs/compatibility/img2img.md."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from PIL import Image
+
+Resize = Literal["stretch", "crop", "fill"]
+LANCZOS = Image.Resampling.LANCZOS
+
+
+def resized(image: Image.Image, width: int, height: int, how: Resize) -> Image.Image:
+    """`image` at width x height pixels.
+
+    stretch: its sides change as they must. crop: it covers the whole, and what hangs over is cut off evenly. fill: it
+    fits in, and its outermost rows or columns go on to the edge.
+    """
+    if image.size == (width, height):
+        return image
+    if how == "stretch":
+        return image.resize((width, height), LANCZOS)
+    inner = image.resize(_inner(image, width, height, covers=how == "crop"), LANCZOS)
+    left, top = width // 2 - inner.width // 2, height // 2 - inner.height // 2
+    canvas = Image.new(image.mode, (width, height))
+    if how == "fill":
+        _extend(canvas, inner, left, top)
+    canvas.paste(inner, (left, top))
+    return canvas
+
+
+def _inner(image: Image.Image, width: int, height: int, *, covers: bool) -> tuple[int, int]:
+    """The size of an image that keeps its proportions and covers width x height, or else fits into it."""
+    is_wider = width * image.height > height * image.width
+    if is_wider == covers:
+        return width, max(1, image.height * width // image.width)
+    return max(1, image.width * height // image.height), height
+
+
+def _extend(canvas: Image.Image, inner: Image.Image, left: int, top: int) -> None:
+    """Fills what `inner` leaves of the canvas with its outermost rows or columns."""
+    right, bottom = left + inner.width, top + inner.height
+    if top > 0:
+        canvas.paste(inner.crop((0, 0, inner.width, 1)).resize((inner.width, top)), (left, 0))
+    if bottom < canvas.height:
+        last = inner.crop((0, inner.height - 1, inner.width, inner.height))
+        canvas.paste(last.resize((inner.width, canvas.height - bottom)), (left, bottom))
+    if left > 0:
+        canvas.paste(inner.crop((0, 0, 1, inner.height)).resize((left, inner.height)), (0, top))
+    if right < canvas.width:
+        last = inner.crop((inner.width - 1, 0, inner.width, inner.height))
+        canvas.paste(last.resize((canvas.width - right, inner.height)), (right, top))
