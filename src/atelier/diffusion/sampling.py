@@ -63,7 +63,7 @@ class Options:
         return self.levels or scaled_linear()
 
 
-DEFAULTS = Options()
+SAMPLER_DEFAULTS = Options()
 """Of a sampler that names no others."""
 
 
@@ -98,7 +98,7 @@ class SamplerSpec:
     flow: bool = False
     alone: bool = False
     own_levels: bool = False
-    own: Options = DEFAULTS
+    own: Options = SAMPLER_DEFAULTS
 
     def begin(self, noise: Tensor, sigma: float, *, unit: bool = False) -> Tensor:
         """The latent a sampler starts from when there is no image yet: unit noise at level `sigma`.

@@ -55,7 +55,7 @@ class ScheduleOptions:
         return high, low
 
 
-DEFAULTS = ScheduleOptions()
+SCHEDULE_DEFAULTS = ScheduleOptions()
 
 
 @dataclass(frozen=True, slots=True)

@@ -183,7 +183,7 @@ Lenient = Annotated[
 
 # Noise.
 
-NoiseSource = Annotated[
+NoiseRng = Annotated[
     Rng,
     Infotext("RNG", neutral="GPU"),  # A1111's default, which it does not write
     Help("Where noise comes from: portable is the same on every machine, cpu and nv are as in other programs."),

@@ -11,7 +11,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from atelier.diffusion.sampling import ANCESTRAL, DEFAULTS, Options, SamplerSpec, intervals, level, levels_of
+from atelier.diffusion.sampling import ANCESTRAL, SAMPLER_DEFAULTS, Options, SamplerSpec, intervals, level, levels_of
 from atelier.diffusion.solving import adams, combine, log_ratio
 from atelier.diffusion.types import Model, NoiseSource, Sampler, Step
 
@@ -31,7 +31,7 @@ class Adams:
     tau: Callable[[float, float], float] | None = None
 
 
-def sa_solver(options: Options = DEFAULTS, *, adams_: Adams = Adams()) -> Sampler:
+def sa_solver(options: Options = SAMPLER_DEFAULTS, *, adams_: Adams = Adams()) -> Sampler:
     """Xue et al. 2023 (arXiv:2309.05019), algorithm 1 in data prediction: equations 14 (predictor) and 17 (corrector).
 
     The corrector reuses the noise of the step it corrects. Towards a last level of 0 the orders fall.
