@@ -12,7 +12,7 @@ from atelier.diffusion.first_noise import Seed
 from atelier.diffusion.guidance.cfg import CfgOptions, cfg, level_at
 from atelier.diffusion.parameterization import Parameterization
 from atelier.diffusion.rng import Stream, fresh, silent
-from atelier.diffusion.sampling import MAX_ORDER, Options, SamplerSpec
+from atelier.diffusion.sampling import Options, SamplerSpec
 from atelier.diffusion.scheduling import SCHEDULE_DEFAULTS, ScheduleOptions, Table
 from atelier.diffusion.types import Denoiser, Levels, NoiseSource
 from atelier.pipeline.prompted import PromptedNet
@@ -73,7 +73,7 @@ def sampler_options(sampling: ResolvedSampling, levels: Levels) -> Options:
         s_tmin=sampling.s_tmin,
         s_tmax=sampling.s_tmax,
         s_noise=sampling.s_noise,
-        order=min(sampling.order, MAX_ORDER),
+        order=sampling.order,
         variant=sampling.variant,
         lower_order_final=sampling.lower_order_final,
         levels=levels,

@@ -52,7 +52,7 @@ def method_of(
         downcast=is_downcast,
         zero_terminal=is_zero_terminal,
     )
-    return Method(own, spec.uses | schedule.uses, schedule.steps, ddim=spec.name.startswith("DDIM"))
+    return Method(own, spec.uses | schedule.uses, schedule.steps)
 
 
 def requested_method(model: Checkpoint, request: Request) -> Method:
