@@ -83,7 +83,8 @@ def cfg(
 
 
 def level_at(sigmas: Tensor, fraction: float) -> float:
-    """The level reached after a fraction of the steps: turns A1111's "skip early" into CfgOptions.start.
+    """The level reached after a fraction of the steps: turns A1111's "skip early" into CfgOptions.start
+    (docs/compatibility/samplers.md).
 
     Guidance is off while index / n <= fraction; 0 is no skipping, and gives infinity.
     """

@@ -12,7 +12,8 @@ from atelier.diffusion.types import Model, NoiseSource, Sampler, Step
 
 
 def dpmpp_sde(options: Options = SAMPLER_DEFAULTS, *, r: float = 0.5) -> Sampler:
-    """Lu et al. 2022 (arXiv:2211.01095), algorithm 1 (2S), each of its two stages made ancestral as in k-diffusion.
+    """Lu et al. 2022 (arXiv:2211.01095), algorithm 1 (2S), each of its two stages made ancestral as in k-diffusion
+    (docs/compatibility/samplers.md).
 
     r places the stage between the ends, in lambda = -ln sigma.
     """

@@ -106,7 +106,8 @@ def _noise(sigma: float, target: float, tau: float, noise: NoiseSource, x: Tenso
 
 
 def _middle(options: Options) -> Callable[[float, float], float]:
-    """eta where the target lies within the middle 60 % of the timesteps, as ComfyUI has it; 0 elsewhere."""
+    """eta where the target lies within the middle 60 % of the timesteps, as ComfyUI has it; 0 elsewhere
+    (docs/compatibility/samplers.md)."""
     eta, last = options.eta, len(options.table.sigmas) - 1
     low, high = (float(options.table.sigma(torch.tensor(last * part))) for part in (0.2, 0.8))
     return lambda _sigma, target: eta if low <= target <= high else 0.0
