@@ -16,7 +16,7 @@ import atelier
 from atelier.checkpoints.opening import open_checkpoint
 from atelier.checkpoints.text import encode, text_encoder
 from atelier.diffusion.denoise import denoiser, timed
-from atelier.diffusion.guidance.cfg import Guidance, cfg
+from atelier.diffusion.guidance.cfg import CfgOptions, cfg
 from atelier.diffusion.rng import draw, silent, streams
 from atelier.diffusion.samplers.dpmpp_2m import dpmpp_2m
 from atelier.diffusion.schedules.karras import karras
@@ -36,7 +36,7 @@ def generate(prompt: str, path: Path, *, steps: int = 20, seed: int = 0) -> Imag
         return unet(x, t, text)
 
     both = denoiser(net, model.parameterization, model.levels)
-    denoise = timed(cfg(both, Guidance(model.defaults.cfg_scale)), steps)
+    denoise = timed(cfg(both, CfgOptions(model.defaults.cfg_scale)), steps)
     sigmas = karras(ScheduleOptions())(model.levels, steps)
     side = model.size // model.latent.factor
     x = draw(streams([seed]), (model.latent.channels, side, side)) * sigmas[0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -28,3 +29,22 @@ def tiny_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     import tiny
 
     return tiny.single_file(tmp_path_factory.mktemp("models") / "tiny.safetensors")
+
+
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """torch computes with one thread: sums are made in one order, and several tests do not crowd each other's cores."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def parts(tmp_path_factory: pytest.TempPathFactory, source: str) -> dict[str, str]:
+    """The runs that a training of the denoiser builds upon, on the images of the module's `source`."""
+    import training_support
+
+    return training_support.finished_parts(tmp_path_factory.mktemp("parts"), source)

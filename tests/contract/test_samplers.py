@@ -16,7 +16,7 @@ from torch import Tensor
 from atelier.diffusion.catalogue import samplers, schedules
 from atelier.diffusion.levels import scaled_linear
 from atelier.diffusion.rng import fresh, silent, streams
-from atelier.diffusion.sampling import MAX_ORDER, Options, SamplerSpec
+from atelier.diffusion.sampling import Options, SamplerSpec
 from atelier.diffusion.scheduling import ScheduleOptions, run_sigmas
 from atelier.diffusion.types import Model, NoiseSource, Prediction, Step
 from atelier.errors import BadInput
@@ -193,14 +193,14 @@ def test_the_options_it_uses_have_an_effect_and_no_other(spec: SamplerSpec) -> N
 def test_any_order_that_can_be_asked_for_is_finite(spec: SamplerSpec) -> None:
     if "order" not in spec.uses:
         pytest.skip("it has no order")
-    for order in (1, 4, 7, MAX_ORDER):
+    for order in (1, 4, 7, 12):
         for steps in (1, 5, 60):
             final = run(spec, sigmas_of(spec.schedule, steps), own(spec.name, order=order))
             assert bool(final.isfinite().all()), (order, steps)
 
 
 def test_options_out_of_range_are_named() -> None:
-    for wrong in ({"order": 0}, {"order": MAX_ORDER + 1}, {"variant": "bh3"}, {"eta": -1.0}, {"s_tmax": math.nan}):
+    for wrong in ({"order": 0}, {"order": 13}, {"variant": "bh3"}, {"eta": -1.0}, {"s_tmax": math.nan}):
         with pytest.raises(BadInput, match=next(iter(wrong))):
             Options(**wrong)
 

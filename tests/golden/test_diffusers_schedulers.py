@@ -13,7 +13,7 @@ from torch import Tensor
 
 from atelier.diffusion.catalogue import samplers, schedules
 from atelier.diffusion.denoise import denoiser, timed
-from atelier.diffusion.guidance.cfg import Guidance, cfg
+from atelier.diffusion.guidance.cfg import CfgOptions, cfg
 from atelier.diffusion.levels import DiscreteLevels, scaled_linear
 from atelier.diffusion.parameterization import EPSILON, VELOCITY, Parameterization
 from atelier.diffusion.samplers.sa_solver import Adams, sa_solver
@@ -55,7 +55,7 @@ def ours(predicts: Parameterization = EPSILON, scale: float = 7.5, **more: Any) 
     def untimed(x: Tensor, t: Tensor, _: Moment) -> Tensor:
         return model(x, t)
 
-    return timed(cfg(denoiser(untimed, predicts, LEVELS), Guidance(scale=scale), **more), 1)
+    return timed(cfg(denoiser(untimed, predicts, LEVELS), CfgOptions(scale=scale), **more), 1)
 
 
 def theirs(

@@ -14,7 +14,7 @@ import typer
 
 from atelier import __version__
 from atelier.cli import app
-from atelier.cli.app import GROUPS, Group, run
+from atelier.cli.app import COMMANDS, CommandGroup, run
 from atelier.errors import AtelierError, NotFinite, StorageFull
 
 
@@ -33,14 +33,14 @@ def with_command(fails: Callable[[], None], monkeypatch: pytest.MonkeyPatch) -> 
     commands = typer.Typer()
     commands.command("fails")(fails)
     monkeypatch.setitem(sys.modules, "failing", SimpleNamespace(app=commands))
-    monkeypatch.setitem(GROUPS, "fails", Group("failing", "Fail."))
+    monkeypatch.setitem(COMMANDS, "fails", CommandGroup("failing", "Fail."))
 
 
 @pytest.mark.parametrize("arguments", [(), ("--help",)])
 def test_help_lists_every_command(arguments: tuple[str, ...], capsys: pytest.CaptureFixture[str]):
     assert run(arguments) == 0
     shown = capsys.readouterr().out
-    assert all(name in shown for name in GROUPS)
+    assert all(name in shown for name in COMMANDS)
 
 
 def test_help_imports_nothing_heavy():
@@ -63,7 +63,7 @@ def test_the_version_is_the_packages():
     assert (done.returncode, done.stdout) == (0, f"atelier {__version__}\n")
 
 
-@pytest.mark.parametrize("name", GROUPS)
+@pytest.mark.parametrize("name", COMMANDS)
 def test_every_group_answers_help(name: str, capsys: pytest.CaptureFixture[str]):
     assert run([name, "--help"]) == 0
     assert "Usage" in capsys.readouterr().out
@@ -74,6 +74,9 @@ def test_every_group_answers_help(name: str, capsys: pytest.CaptureFixture[str])
     [
         (("generte",), "generte"),
         (("generate",), "nothing to generate"),
+        (("evaluate", "--steps", "1001"), "equal to 1000 "),
+        (("evaluate", "--cfg", "100.5"), "equal to 100 "),
+        (("prompt", "explain", "x", "--steps", "10001"), "equal to 10000 "),
         (("generate", "--verify"), "--from"),
         (("generate", "x", "--set", "eta"), "NAME=VALUE"),
         (("generate", "x", "--set", "etta=1"), "did you mean eta"),

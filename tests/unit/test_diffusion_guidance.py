@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from atelier.diffusion.guidance.cfg import Guidance, cfg, level_at
+from atelier.diffusion.guidance.cfg import CfgOptions, cfg, level_at
 from atelier.diffusion.parameterization import EPSILON, VELOCITY, Parameterization
 from atelier.diffusion.types import Denoiser, Moment, Prediction
 from atelier.errors import BadInput
@@ -46,7 +46,7 @@ NOW = [Moment(0, 0.0)]
 
 def test_it_goes_beyond_the_conditional_in_one_call() -> None:
     both, seen = branches(0, 1)
-    found = asked(cfg(both, Guidance(7.5)), 1.0)
+    found = asked(cfg(both, CfgOptions(7.5)), 1.0)
     uncond, cond = BRANCHES[0], BRANCHES[1]
     assert torch.allclose(found.clean, uncond + 7.5 * (cond - uncond), atol=1e-5)
     assert found.unguided is not None
@@ -56,16 +56,16 @@ def test_it_goes_beyond_the_conditional_in_one_call() -> None:
 
 def test_several_conditionals_are_weighed() -> None:
     both, _ = branches(0, 1, 2)
-    found = asked(cfg(both, Guidance(5.0, weights=(1.0, -0.4))), 1.0).clean
+    found = asked(cfg(both, CfgOptions(5.0, weights=(1.0, -0.4))), 1.0).clean
     u, a, b = BRANCHES
     assert torch.allclose(found, u + 5 * (a - u) - 2 * (b - u), atol=1e-5)
 
 
 def test_scale_one_is_the_conditional_bit_for_bit() -> None:
     both, _ = branches(0, 1)
-    assert torch.equal(asked(cfg(both, Guidance(1.0)), 1.0).clean, BRANCHES[1])
+    assert torch.equal(asked(cfg(both, CfgOptions(1.0)), 1.0).clean, BRANCHES[1])
     alone, seen = branches(1)
-    found = asked(cfg(both, Guidance(1.0), conditional=alone), 1.0)
+    found = asked(cfg(both, CfgOptions(1.0), conditional=alone), 1.0)
     assert torch.equal(found.clean, BRANCHES[1])
     assert found.unguided is None
     assert seen == [2]
@@ -74,7 +74,7 @@ def test_scale_one_is_the_conditional_bit_for_bit() -> None:
 def test_a_sampler_that_needs_the_unguided_prediction_gets_it_at_every_scale() -> None:
     both, seen = branches(0, 1)
     alone, unasked = branches(1)
-    found = asked(cfg(both, Guidance(1.0), conditional=alone, unguided=True), 1.0)
+    found = asked(cfg(both, CfgOptions(1.0), conditional=alone, unguided=True), 1.0)
     assert found.unguided is not None
     assert torch.equal(found.unguided, BRANCHES[0])
     assert (seen, unasked) == ([4], [])
@@ -83,7 +83,7 @@ def test_a_sampler_that_needs_the_unguided_prediction_gets_it_at_every_scale() -
 def test_outside_its_levels_the_unconditional_is_not_asked() -> None:
     both, full = branches(0, 1)
     alone, saved = branches(1)
-    guided = cfg(both, Guidance(7.0, start=10.0, end=0.5), conditional=alone)
+    guided = cfg(both, CfgOptions(7.0, start=10.0, end=0.5), conditional=alone)
     for sigma, off in ((14.0, True), (10.0, False), (1.0, False), (0.5, False), (0.4, True)):
         assert torch.equal(asked(guided, sigma).clean, BRANCHES[1]) == off
     assert (len(full), len(saved)) == (3, 2)
@@ -96,7 +96,7 @@ def test_below_its_end_every_other_call_may_be_saved(alternate: bool, unguided_c
     """The odd ones, by the sampler's own number: A1111's NGMS."""
     both, _ = branches(0, 1)
     alone, saved = branches(1)
-    guided = cfg(both, Guidance(7.0, end=5.0, alternate=alternate), conditional=alone)
+    guided = cfg(both, CfgOptions(7.0, end=5.0, alternate=alternate), conditional=alone)
     found: list[int] = []
     for call, sigma in enumerate((9.0, 8.0, 4.0, 3.0, 2.0, 1.0)):
         before = len(saved)
@@ -108,7 +108,7 @@ def test_below_its_end_every_other_call_may_be_saved(alternate: bool, unguided_c
 def test_guidance_counts_nothing_itself() -> None:
     both, full = branches(0, 1)
     alone, saved = branches(1)
-    guided = cfg(both, Guidance(7.0, end=5.0, alternate=True), conditional=alone)
+    guided = cfg(both, CfgOptions(7.0, end=5.0, alternate=True), conditional=alone)
     for _ in range(4):
         asked(guided, 1.0, call=6)
     assert (len(full), len(saved)) == (4, 0)
@@ -122,11 +122,11 @@ def test_rescale_brings_back_the_contrast_of_the_conditional(output: Parameteriz
     def seen(clean: Tensor) -> Tensor:
         return clean if output is None else output.target(clean, X, sigma)
 
-    plain = asked(cfg(both, Guidance(7.5)), level).clean
-    full = asked(cfg(both, Guidance(7.5, rescale=1.0), rescaled_as=output), level).clean
+    plain = asked(cfg(both, CfgOptions(7.5)), level).clean
+    full = asked(cfg(both, CfgOptions(7.5, rescale=1.0), rescaled_as=output), level).clean
     dims = (1, 2, 3)
     assert torch.allclose(seen(full).std(dims), seen(BRANCHES[1]).std(dims), rtol=1e-3)
-    part = asked(cfg(both, Guidance(7.5, rescale=0.7), rescaled_as=output), level).clean
+    part = asked(cfg(both, CfgOptions(7.5, rescale=0.7), rescaled_as=output), level).clean
     assert torch.allclose(seen(part), 0.7 * seen(full) + 0.3 * seen(plain), atol=1e-4)
 
 
@@ -141,4 +141,4 @@ def test_skipping_early_is_a_level() -> None:
 @pytest.mark.parametrize("wrong", [{"scale": math.nan}, {"weights": ()}, {"rescale": 1.5}, {"weights": (math.inf,)}])
 def test_what_makes_no_sense_is_named(wrong: dict[str, float]) -> None:
     with pytest.raises(BadInput):
-        Guidance(**wrong)
+        CfgOptions(**wrong)

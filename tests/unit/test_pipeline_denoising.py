@@ -10,6 +10,7 @@ from atelier.diffusion.levels import scaled_linear
 from atelier.diffusion.rng import draw, streams
 from atelier.diffusion.sampling import SamplerSpec
 from atelier.diffusion.types import Sampler
+from atelier.errors import BadInput
 from atelier.pipeline.denoising import noise_source, sampler_options, schedule_options, seed_of
 from atelier.pipeline.prepared import PreparedPrompt
 from atelier.pipeline.sample import Sample
@@ -50,7 +51,9 @@ def test_every_option_of_a_sampler_has_its_own_value() -> None:
     assert (found.eta, found.s_churn, found.s_tmin, found.s_tmax, found.s_noise) == (0.1, 0.2, 0.3, 0.4, 0.5)
     assert (found.order, found.variant, found.lower_order_final) == (6, "vary_coeff", False)
     assert found.levels is levels
-    assert sampler_options(UNUSUAL.model_copy(update={"order": 50}), levels).order == 12
+    assert sampler_options(UNUSUAL.model_copy(update={"order": 12}), levels).order == 12
+    with pytest.raises(BadInput, match="order is 13: use 1 to 12"):
+        sampler_options(UNUSUAL.model_copy(update={"order": 13}), levels)
 
 
 def test_every_option_of_a_schedule_has_its_own_value() -> None:

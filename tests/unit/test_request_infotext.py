@@ -11,7 +11,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from PIL import Image
 
+from atelier.errors import BadInput
 from atelier.request.infotext import joined, pixel_hash, quoted, read, settings, to_request, write
+from atelier.request.infotext.request import interpret
 from atelier.request.model import Provenance
 from atelier.request.resolved import Resolved, SampleSettings, Size
 from atelier.request.table import flat
@@ -94,6 +96,14 @@ def test_unipc_is_painted_as_it_was():
     text = "x\nSteps: 20, Sampler: UniPC, Seed: 1, UniPC variant: bh2, UniPC skip type: logSNR, UniPC order: 2"
     found = to_request(read(text))
     assert (found.scheduler, found.sampling.unipc_variant, found.sampling.unipc_order) == ("logSNR", "bh2", 2)
+
+
+def test_an_order_of_unipc_that_cannot_be_reckoned_is_refused_and_can_be_changed():
+    found = read("x\nSteps: 20, Sampler: UniPC, Seed: 1, UniPC order: 13")
+    assert interpret(found).settings.unipc_order == 13, "it is shown"
+    with pytest.raises(BadInput, match=r"unipc_order.*13.*1 to 12"):
+        to_request(found)
+    assert to_request(found, {"unipc_order": 12}).sampling.unipc_order == 12
 
 
 # A1111's keys, and Atelier's own for what A1111 cannot do, as they are written

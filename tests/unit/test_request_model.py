@@ -49,7 +49,7 @@ LIMITS = {
     "rho": (0, 100),
     "beta_alpha": (0.01, 100),
     "beta_beta": (0.01, 100),
-    "unipc_order": (1, 50),
+    "unipc_order": (1, 12),
     "denoising_strength": (0, 1),
     "hires_upscale": (1, 16),
     "hires_steps": (0, 1000),

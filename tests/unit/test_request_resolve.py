@@ -155,8 +155,10 @@ def test_eta_zero_is_an_eta():
     assert resolved(reading(ALL), eta=0).sampling.eta == 0
 
 
-def test_eta_ddim_is_the_eta_of_the_ddim_kind_alone():
-    ddim, other = reading(frozenset({"eta"}), ddim=True), reading(frozenset({"eta"}))
+@pytest.mark.parametrize("sampler", ["DDIM", "DDIM CFG++"])
+def test_eta_ddim_is_the_eta_of_the_ddim_kind_alone(sampler: str):
+    other, eta = reading(frozenset({"eta"})), frozenset({"eta"})
+    ddim = replace(OFFER, method=Method(SAMPLING.model_copy(update={"sampler": sampler}), eta))
     assert resolved(ddim, eta_ddim=0.3).sampling.eta == 0.3
     assert resolved(ddim, eta_ddim=0.3, eta=0.7).sampling.eta == 0.3
     assert resolved(ddim, eta_ddim=0, eta=0.7).sampling.eta == 0

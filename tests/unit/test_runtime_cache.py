@@ -7,6 +7,7 @@ from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from functools import partial
 
 import pytest
 
@@ -56,7 +57,7 @@ def test_what_is_kept_is_not_loaded_again() -> None:
 
 
 def test_whatever_tells_two_networks_apart_makes_them_two() -> None:
-    shelf = Shelf(100)
+    shelf = Shelf(10_000)
     plain = ref("a")
     others = (
         replace(plain, part="autoencoder"),
@@ -66,10 +67,20 @@ def test_whatever_tells_two_networks_apart_makes_them_two() -> None:
         ref("b"),
     )
     for key in (plain, *others):
-        with shelf.cache.lease(key, lambda: "text", len):
-            pass
+        with shelf.cache.lease(key, partial(str, key), len) as text:
+            assert text == str(key), "it is loaded anew"
         assert shelf.cache.holds(key)
     assert len(shelf.cache.held()) == 6
+
+
+def test_leases_with_other_adapters_at_one_time_do_not_share() -> None:
+    cache, plain = ModelCache(100), ref("a")
+    strong = replace(plain, adapters=(("x", 0.5),))
+    weak = replace(plain, adapters=(("x", 0.25),))
+    with ExitStack() as leased:
+        nets = [leased.enter_context(cache.lease(key, partial(str, key), len)) for key in (plain, strong, weak, strong)]
+        assert len({id(net) for net in nets}) == 3
+        assert nets[1] is nets[3], "the same adapters at the same strengths are one network"
 
 
 def test_the_least_recently_used_goes_first() -> None:

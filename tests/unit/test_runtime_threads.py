@@ -11,7 +11,8 @@ import pytest
 import torch
 
 import atelier
-from atelier.runtime.threads import free_cores, use_free_cores, use_granted_cores, wait_passively
+from atelier.cli.app import run
+from atelier.runtime.threads import free_cores, suit_threads_to, use_free_cores, use_granted_cores, wait_passively
 
 NO_LIMIT = "max 100000\n"
 
@@ -80,6 +81,41 @@ def test_threads_are_never_raised(tmp_path: Path, threads: list[int]) -> None:
     (tmp_path / "loadavg").write_text("0.0 0.0 0.0 1/9 1\n")
     use_free_cores(tmp_path / "none", tmp_path / "loadavg")
     assert threads[-1] == 3
+
+
+@pytest.mark.parametrize(
+    ("work", "before", "environment", "after"),
+    [
+        (40_000_000_000, 2, {}, 1),
+        (40_000_000_001, 2, {}, 2),
+        (1, 3, {}, 3),
+        (1, 2, {"OMP_NUM_THREADS": "2"}, 2),
+    ],
+)
+def test_small_networks_have_one_thread_in_place_of_two(
+    threads: list[int], work: int, before: int, environment: dict[str, str], after: int
+) -> None:
+    threads.append(before)
+    suit_threads_to(work, environment)
+    assert threads[-1] == after
+
+
+def test_the_work_of_a_call_is_weights_times_positions(tiny_folder: Path) -> None:
+    engine = atelier.engine(device="cpu")
+    model = engine.resources.open(tiny_folder)
+    weights = sum(p.numel() for p in model.load(model.family.parts[0], torch.float32).parameters())
+    work = engine.work(atelier.Request(prompt="", model=str(tiny_folder), width=64, height=128, batch_size=3))
+    assert work == weights * 2 * (64 * 128 // model.latent.factor**2), "one image a call on the CPU, and guidance"
+
+
+def test_the_command_line_suits_its_threads_to_the_model(
+    tiny_folder: Path, threads: list[int], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(os, "cpu_count", lambda: 1000)  # free ones are left over, whatever else runs
+    threads.append(2)
+    assert run(["generate", "a red cat", "--model", str(tiny_folder), "--steps", "1", "-o", str(tmp_path)]) == 0
+    assert threads[-1] == 1
 
 
 def test_waiting_is_passive_unless_somebody_said_otherwise() -> None:

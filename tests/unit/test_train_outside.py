@@ -6,7 +6,6 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -26,12 +25,7 @@ from outside import trained_line
 KNOWN = {spec.name: spec for spec in trained_line.SPECS}
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(autouse=True)
@@ -103,11 +97,6 @@ def test_help_lists_the_recipes_without_torch() -> None:
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(support.draw_images(tmp_path_factory.mktemp("data") / "pictures"))
-
-
-@pytest.fixture(scope="module")
-def parts(tmp_path_factory: pytest.TempPathFactory, source: str) -> dict[str, str]:
-    return support.finished_parts(tmp_path_factory.mktemp("parts"), source)
 
 
 def tensors(run: Path) -> dict[str, dict[str, torch.Tensor]]:

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 import training_support as support
 from atelier.errors import BadFile, BadInput, Interrupted
@@ -24,12 +23,7 @@ from atelier.train.loop import train
 STEPS, EVERY = 9, 3
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")
@@ -45,11 +39,6 @@ def source(pictures: Path) -> str:
     except BadInput:
         return str(pictures)
     return "emoji"
-
-
-@pytest.fixture(scope="module")
-def parts(tmp_path_factory: pytest.TempPathFactory, source: str) -> dict[str, str]:
-    return support.finished_parts(tmp_path_factory.mktemp("parts"), source)
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ import json
 import math
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -45,23 +45,12 @@ from atelier.train.vocabulary import learn
 from atelier.weights.names import clip as clip_names
 from atelier.weights.tokenizer import BOS, END_OF_WORD, EOS, ClipTokenizer, byte_letters
 
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(support.draw_images(tmp_path_factory.mktemp("data") / "pictures", 48))
-
-
-@pytest.fixture(scope="module")
-def parts(tmp_path_factory: pytest.TempPathFactory, source: str) -> dict[str, str]:
-    return support.finished_parts(tmp_path_factory.mktemp("parts"), source)
 
 
 # The objective

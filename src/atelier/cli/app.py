@@ -18,21 +18,21 @@ from atelier.runtime.threads import wait_passively
 TRACEBACK = "ATELIER_TRACEBACK"
 
 
-class Group(NamedTuple):
+class CommandGroup(NamedTuple):
     """Commands of a module that exports `app`; it is imported when one of them is asked for, so that help is fast."""
 
     module: str
     help: str
 
 
-GROUPS = {
-    "generate": Group("atelier.cli.generate", "Generate images from a prompt, or generate an image again."),
-    "info": Group("atelier.cli.info", "Show how an image was made, or, without one, this installation."),
-    "models": Group("atelier.cli.models", "List, inspect and convert models."),
-    "prompt": Group("atelier.cli.prompt", "Show what a prompt means."),
-    "data": Group("atelier.cli.data", "Inspect the training data."),
-    "train": Group("atelier.cli.train", "Train a model, or one of its parts."),
-    "evaluate": Group("atelier.cli.evaluate", "Measure the quality of a model."),
+COMMANDS = {
+    "generate": CommandGroup("atelier.cli.generate", "Generate images from a prompt, or generate an image again."),
+    "info": CommandGroup("atelier.cli.info", "Show how an image was made, or, without one, this installation."),
+    "models": CommandGroup("atelier.cli.models", "List, inspect and convert models."),
+    "prompt": CommandGroup("atelier.cli.prompt", "Show what a prompt means."),
+    "data": CommandGroup("atelier.cli.data", "Inspect the training data."),
+    "train": CommandGroup("atelier.cli.train", "Train a model, or one of its parts."),
+    "evaluate": CommandGroup("atelier.cli.evaluate", "Measure the quality of a model."),
 }
 
 
@@ -44,7 +44,7 @@ def application(wanted: str | None = None) -> typer.Typer:
         pretty_exceptions_enable=False,
     )
     app.callback(invoke_without_command=True)(_root)
-    for name, group in GROUPS.items():
+    for name, group in COMMANDS.items():
         if name == wanted:
             _mount(app, name, group)
         else:
@@ -81,7 +81,7 @@ def main() -> None:
     sys.exit(run(sys.argv[1:]))
 
 
-def _mount(app: typer.Typer, name: str, group: Group) -> None:
+def _mount(app: typer.Typer, name: str, group: CommandGroup) -> None:
     commands = cast("typer.Typer", import_module(group.module).app)
     only, *others = commands.registered_commands or [None]
     if only is None or others or commands.registered_groups or commands.registered_callback:

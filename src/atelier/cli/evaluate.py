@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from atelier.request.fields import FACTOR, STEPS
+
 if TYPE_CHECKING:
     from atelier.checkpoints.checkpoint import Checkpoint
     from atelier.runtime.engine import Engine
@@ -20,8 +22,10 @@ app = typer.Typer(help="Measure the quality of a model.")
 @app.command()
 def evaluate(
     model: Annotated[str | None, typer.Option(help="Name or path; the embedded model if not given.")] = None,
-    steps: Annotated[int, typer.Option(min=1, max=1000, help="Steps of each image.")] = 30,
-    cfg: Annotated[float | None, typer.Option(min=0, max=100, help="CFG scale; the model's own if not given.")] = None,
+    steps: Annotated[int, typer.Option(min=STEPS.low, max=STEPS.high, help="Steps of each image.")] = 30,
+    cfg: Annotated[
+        float | None, typer.Option(min=FACTOR.low, max=FACTOR.high, help="CFG scale; the model's own if not given.")
+    ] = None,
     limit: Annotated[int, typer.Option(min=0, help="At most so many images of each kind; 0 = all.")] = 0,
     sheets: Annotated[Path | None, typer.Option(help="Folder for sheets of the images that were judged.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON only.")] = False,

@@ -147,10 +147,11 @@ def _events(
     """Imports torch at the first event, so that the progress bar is there before."""
     from atelier.compose import engine, words
     from atelier.request.events import Warned
-    from atelier.runtime.threads import settle_process
+    from atelier.runtime.threads import settle_process, suit_threads_to
 
     yield from map(Warned, notes)
     settle_process(os.environ)
     engine_ = engine(keep=False, vocabulary=words(styles_file, wildcards))
+    suit_threads_to(engine_.work(request), os.environ)
     yield from engine_.hashing(request)
     yield from engine_.events(request, previews=PREVIEW_SECONDS if shows else None)

@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from atelier.limits import CALLS
+
 if TYPE_CHECKING:
     from atelier.prompt.explain import Encoder
 
 app = typer.Typer(help="Prompts: show what they mean.", no_args_is_help=True)
 
-MAX_STEPS = 10_000
+LEAST, MOST = CALLS
 
 
 @app.callback()
@@ -31,11 +33,11 @@ Wildcards = Annotated[Path | None, typer.Option(help="A folder of wildcard files
 def explain(
     text: Annotated[str, typer.Argument(help="A prompt.", show_default=False)],
     steps: Annotated[
-        int, typer.Option(min=1, max=MAX_STEPS, help="Model calls of the pass: twice the steps for Heun and its kin.")
+        int, typer.Option(min=LEAST, max=MOST, help="Model calls of the pass: twice the steps for Heun and its kin.")
     ] = 20,
     hires_steps: Annotated[
         int | None,
-        typer.Option(min=1, max=MAX_STEPS, help="Explain the second pass of this many calls.", show_default=False),
+        typer.Option(min=LEAST, max=MOST, help="Explain the second pass of this many calls.", show_default=False),
     ] = None,
     emphasis: Annotated[str, typer.Option(help="Original, No norm, Ignore, None or Comfy.")] = "Original",
     seed: Annotated[int, typer.Option(min=0, help="What choices and wildcards are drawn from.")] = 0,

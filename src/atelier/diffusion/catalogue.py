@@ -40,7 +40,7 @@ def resolve_sampler(name: str | None, schedule: str | None = None) -> tuple[Samp
     alias of A1111's, InvokeAI's or ComfyUI's, or the class of a diffusers scheduler; None is DPM++ 2M. `schedule` may
     be a name, a list of sigmas as text ("14.6, 7, 3, 0"), or None or "Automatic" for the sampler's own.
 
-    What means something else in A1111 is meant as there; `request.infotext_sampler` reads names of other ages and
+    What means something else in A1111 is meant as there; `request.infotext.sampler` reads names of other ages and
     programs.
     Raises UnknownName with the nearest names, BadInput for a list of sigmas that is none, and for a schedule that the
     sampler cannot use.

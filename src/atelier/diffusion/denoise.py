@@ -9,11 +9,11 @@ from torch import Tensor
 from atelier.diffusion.parameterization import Parameterization
 from atelier.diffusion.types import Denoiser, Levels, Model, Moment, Prediction
 
-Net = Callable[[Tensor, Tensor, Moment], Tensor]
-"""(what the network sees (B, C, h, w), time t float32 (B,), the moment) -> output (B, C, h, w)."""
+ConditionedNet = Callable[[Tensor, Tensor, Moment], Tensor]
+"""A network that knows its prompts: (what it sees (B, C, h, w), time t float32 (B,), the moment) -> output."""
 
 
-def denoiser(net: Net, parameterization: Parameterization, levels: Levels) -> Denoiser:
+def denoiser(net: ConditionedNet, parameterization: Parameterization, levels: Levels) -> Denoiser:
     """The denoiser that `net` is: scales its input, tells it the time, reads its output as a clean latent.
 
     The result has x's dtype, whatever precision the network computes in.

@@ -1,6 +1,6 @@
 """What the first noise of an image is made of: seed, variation, resize; and the stream that goes on after it.
 
-The rules are A1111's (modules/rng.py of version 1.10), so that its images come out again.
+The rules are A1111's (docs/compatibility/samplers.md, Noise), so that its images come out again.
 """
 
 from __future__ import annotations
@@ -65,7 +65,8 @@ def first_noises(
 def slerp(low: Tensor, high: Tensor, share: float) -> Tensor:
     """From low to high (C, h, w) along the sphere, column by column: angles are along the height, as in A1111.
 
-    Tensors that are all but equal are mixed in a straight line, as there with the shares exchanged.
+    Tensors that are all but equal are mixed in a straight line, as there with the shares exchanged
+    (docs/compatibility/samplers.md).
     """
     if share == 1:
         return high

@@ -139,7 +139,8 @@ def zero_terminal(levels: DiscreteLevels) -> DiscreteLevels:
 
 
 def downcast(levels: DiscreteLevels) -> DiscreteLevels:
-    """The table where abar was kept in half precision (A1111 up to 1.7); equal neighbours are set apart by 1e-7."""
+    """The table where abar was kept in half precision (A1111 up to 1.7); equal neighbours are set apart by 1e-7
+    (docs/compatibility/samplers.md)."""
     alphas = (1 / (1 + levels.sigmas.double() ** 2)).half().double()
     sigmas = ((1 - alphas) / alphas).sqrt()
     return DiscreteLevels((sigmas * (1 + 1e-7 * torch.arange(len(sigmas)))).float())

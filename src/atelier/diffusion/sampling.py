@@ -17,11 +17,10 @@ from torch import Tensor
 from atelier.diffusion.levels import scaled_linear
 from atelier.diffusion.types import Levels, NoiseSource, Sampler
 from atelier.errors import BadInput
+from atelier.limits import UNIPC_ORDER
 
 Variant = Literal["bh1", "bh2", "vary_coeff"]
 VARIANTS: tuple[Variant, ...] = get_args(Variant)
-MAX_ORDER = 12
-"""UniPC's; above, its weights are beyond double precision (A1111 offers up to 50). Others have weights for 3 or 4."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +51,9 @@ class Options:
                 raise BadInput(f"sampler option {name} is {value}: use a number of 0 or more")
         if math.isnan(self.s_tmax):
             raise BadInput("sampler option s_tmax is not a number: leave it out for no limit")
-        if not 1 <= self.order <= MAX_ORDER:
-            raise BadInput(f"sampler option order is {self.order}: use 1 to {MAX_ORDER}")
+        least, most = UNIPC_ORDER
+        if not least <= self.order <= most:
+            raise BadInput(f"sampler option order is {self.order}: use {least} to {most}")
         if self.variant not in VARIANTS:
             raise BadInput(f"sampler option variant is {self.variant!r}: use {', '.join(VARIANTS)}")
 
@@ -63,7 +63,7 @@ class Options:
         return self.levels or scaled_linear()
 
 
-DEFAULTS = Options()
+SAMPLER_DEFAULTS = Options()
 """Of a sampler that names no others."""
 
 
@@ -98,7 +98,7 @@ class SamplerSpec:
     flow: bool = False
     alone: bool = False
     own_levels: bool = False
-    own: Options = DEFAULTS
+    own: Options = SAMPLER_DEFAULTS
 
     def begin(self, noise: Tensor, sigma: float, *, unit: bool = False) -> Tensor:
         """The latent a sampler starts from when there is no image yet: unit noise at level `sigma`.
@@ -150,7 +150,8 @@ def settled(x: Tensor, at: Interval) -> Tensor:
 def churned(at: Interval, x: Tensor, options: Options, noise: NoiseSource) -> tuple[Tensor, float]:
     """x raised to a higher level by fresh noise, and that level (Karras et al. 2022, algorithm 2, lines 4-6).
 
-    With churn on, noise is drawn at every step, also outside [s_tmin, s_tmax], as k-diffusion does.
+    With churn on, noise is drawn at every step, also outside [s_tmin, s_tmax], as k-diffusion does
+    (docs/compatibility/samplers.md).
     """
     if not options.s_churn:
         return x, at.sigma

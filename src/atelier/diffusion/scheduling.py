@@ -13,11 +13,10 @@ from torch import Tensor
 
 from atelier.diffusion.types import Levels, Schedule
 from atelier.errors import BadInput
+from atelier.limits import BETA_SHAPE, CALLS
 
 Table = Literal["sd1", "sdxl"]
 """Families for which schedules were published as tables."""
-MAX_STEPS = 10_000
-MIN_SHAPE, MAX_SHAPE = 0.01, 100
 SMALLEST = 1e-4
 """Of sigmas and exponents: below, powers and quotients leave the range of numbers."""
 
@@ -43,9 +42,10 @@ class ScheduleOptions:
             value = getattr(self, name)
             if value is not None and not (math.isfinite(value) and value >= SMALLEST):
                 raise BadInput(f"schedule option {name} is {value}: use {SMALLEST:g} or more, or leave it out")
+        low, high = BETA_SHAPE
         for name in ("alpha", "beta"):
-            if not MIN_SHAPE <= getattr(self, name) <= MAX_SHAPE:
-                raise BadInput(f"schedule option {name} is {getattr(self, name)}: use {MIN_SHAPE} to {MAX_SHAPE}")
+            if not low <= getattr(self, name) <= high:
+                raise BadInput(f"schedule option {name} is {getattr(self, name)}: use {low} to {high}")
 
     def span(self, levels: Levels) -> tuple[float, float]:
         """(largest, smallest) sigma. Raises BadInput if they are not in that order."""
@@ -55,7 +55,7 @@ class ScheduleOptions:
         return high, low
 
 
-DEFAULTS = ScheduleOptions()
+SCHEDULE_DEFAULTS = ScheduleOptions()
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +86,9 @@ def run_sigmas(schedule: Schedule, levels: Levels, steps: int, *, discard: bool 
 
     discard: make one step more and leave out the next-to-last sigma. Raises BadInput for steps outside 1 to 10,000.
     """
-    if not 1 <= steps <= MAX_STEPS:
-        raise BadInput(f"{steps} steps: use 1 to {MAX_STEPS}")
+    least, most = CALLS
+    if not least <= steps <= most:
+        raise BadInput(f"{steps} steps: use {least} to {most}")
     sigmas = schedule(levels, steps + discard)
     return torch.cat([sigmas[:-2], sigmas[-1:]]) if discard and len(sigmas) > 2 else sigmas
 

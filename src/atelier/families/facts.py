@@ -13,12 +13,12 @@ from atelier.families.config import Config
 if TYPE_CHECKING:
     from torch import Tensor
 
-Prediction = Literal["epsilon", "velocity", "flow"]
+PredictionType = Literal["epsilon", "velocity", "flow"]
 BetaSchedule = Literal["linear", "scaled_linear", "squaredcos_cap_v2"]
 """As diffusers calls them; the first is what its schedulers mean where a configuration says nothing."""
 Activation = Literal["quick_gelu", "gelu"]
 
-PREDICTIONS: tuple[Prediction, ...] = get_args(Prediction)
+PREDICTIONS: tuple[PredictionType, ...] = get_args(PredictionType)
 BETA_SCHEDULES: tuple[BetaSchedule, ...] = get_args(BetaSchedule)
 ACTIVATIONS: tuple[Activation, ...] = get_args(Activation)
 
@@ -66,7 +66,7 @@ class Facts:
     parts: what is known of each network, by the name of the part.
     """
 
-    prediction: Prediction = "epsilon"
+    prediction: PredictionType = "epsilon"
     size: int | None = None
     latent_side: int | None = None
     latent_scale: float = 0.18215
@@ -146,7 +146,7 @@ class ModelDefaults:
     cfg_scale: float
 
 
-def prediction_named(name: str) -> Prediction | None:
+def prediction_named(name: str) -> PredictionType | None:
     """The prediction that diffusers, kohya and modelspec call `name`; None for one we do not know."""
     known = {"epsilon": "epsilon", "eps": "epsilon", "v_prediction": "velocity", "v": "velocity"}
-    return cast("Prediction | None", known.get(name))
+    return cast("PredictionType | None", known.get(name))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from atelier.families.config import Config
-from atelier.families.facts import Facts, LatentFormat, ModelDefaults, Prediction
+from atelier.families.facts import Facts, LatentFormat, ModelDefaults, PredictionType
 from atelier.families.part import PartSpec
 from atelier.families.shapes import Shapes
 from atelier.weights.archive import Archive
@@ -103,7 +103,7 @@ class Family:
     join: Join
     single: SingleFile
     folder: Folder | None
-    predictions: tuple[Prediction, ...]
+    predictions: tuple[PredictionType, ...]
     levels: Callable[[Facts], Levels]
     parameterization: Callable[[Facts], Parameterization]
     latent: Callable[[Shapes, Facts], LatentFormat]

@@ -13,10 +13,11 @@ from atelier.nn.ports import Conditioning
 from atelier.prompt import Chunk, chunk, emphasis, weighted
 from atelier.prompt.emphasis import Effect, Emphasis
 
-Group = tuple[str, ...]
-States = Mapping[Group, Mapping[str, Conditioning]]
-"""Group of texts -> text -> what the network is told by it: tokens (T, C), the chunks of the text one after another,
-and, of its first chunk, pooled (P,) and sizes (N,)."""
+TextGroup = tuple[str, ...]
+"""Texts that are evaluated together, and get as many chunks as the longest of them."""
+States = Mapping[TextGroup, Mapping[str, Conditioning]]
+"""Group -> text -> what the network is told by it: tokens (T, C), the chunks of the text one after another, and, of its
+first chunk, pooled (P,) and sizes (N,)."""
 ByText = Mapping[str, Sequence[Chunk]]
 
 
@@ -30,7 +31,7 @@ class _Encoded:
     weights: Tensor
 
 
-def encode(groups: Sequence[Group], encoder: TextEncoder, emphasis_name: str, clip_skip: int) -> States:
+def encode(groups: Sequence[TextGroup], encoder: TextEncoder, emphasis_name: str, clip_skip: int) -> States:
     """The states of all texts of `groups`: each text encoder is called once for every distinct one.
 
     Raises BadInput for a text with too many tokens, or a clip skip that an encoder does not have.
@@ -48,14 +49,14 @@ def encode(groups: Sequence[Group], encoder: TextEncoder, emphasis_name: str, cl
     }
 
 
-def _chunked(groups: Sequence[Group], tower: TextTower, mode: Emphasis) -> dict[str, Sequence[Chunk]]:
+def _chunked(groups: Sequence[TextGroup], tower: TextTower, mode: Emphasis) -> dict[str, Sequence[Chunk]]:
     texts = dict.fromkeys(text for group in groups for text in group)
     return {text: chunk(weighted(text, mode), tower.tokenize, tower.marks, tower.inversions).chunks for text in texts}
 
 
 def _tower(
-    tower: TextTower, chunks: ByText, lengths: Mapping[Group, int], effect: Effect, clip_skip: int
-) -> dict[Group, dict[str, Conditioning]]:
+    tower: TextTower, chunks: ByText, lengths: Mapping[TextGroup, int], effect: Effect, clip_skip: int
+) -> dict[TextGroup, dict[str, Conditioning]]:
     """What one tower says of each text, as many chunks as its group has, weights applied."""
     ragged = any(len(chunks[text]) < length for group, length in lengths.items() for text in group)
     if "" not in chunks and (ragged or effect == "from-empty"):
@@ -70,7 +71,7 @@ def _encoded(chunks: Sequence[Chunk], tower: TextTower, clip_skip: int) -> _Enco
     return _Encoded(states, pooled, torch.tensor([c.weights for c in chunks]).to(states)[..., None])
 
 
-def _weigh(group: Group, encoded: Mapping[str, _Encoded], effect: Effect, length: int) -> dict[str, Conditioning]:
+def _weigh(group: TextGroup, encoded: Mapping[str, _Encoded], effect: Effect, length: int) -> dict[str, Conditioning]:
     """All texts of a group at one length, empty chunks behind the shorter ones, weights applied."""
     states = torch.stack([_padded(encoded[text].states, encoded, length) for text in group])
     weights = torch.stack([_filled(encoded[text].weights, length) for text in group])

@@ -9,11 +9,11 @@ from torch import Tensor
 from atelier.diffusion.brownian import brownian
 from atelier.diffusion.denoise import denoiser
 from atelier.diffusion.first_noise import Seed
-from atelier.diffusion.guidance.cfg import Guidance, cfg, level_at
+from atelier.diffusion.guidance.cfg import CfgOptions, cfg, level_at
 from atelier.diffusion.parameterization import Parameterization
 from atelier.diffusion.rng import Stream, fresh, silent
-from atelier.diffusion.sampling import MAX_ORDER, Options, SamplerSpec
-from atelier.diffusion.scheduling import DEFAULTS, ScheduleOptions, Table
+from atelier.diffusion.sampling import Options, SamplerSpec
+from atelier.diffusion.scheduling import SCHEDULE_DEFAULTS, ScheduleOptions, Table
 from atelier.diffusion.types import Denoiser, Levels, NoiseSource
 from atelier.pipeline.prompted import PromptedNet
 from atelier.pipeline.sample import Sample
@@ -29,7 +29,7 @@ def guided(
     levels: Levels,
 ) -> Denoiser:
     """The network as a denoiser under guidance, as the request and the sampler want it."""
-    guidance = Guidance(
+    guidance = CfgOptions(
         scale=wanted.scale * spec.cfg,
         weights=net.samples[0].prompt.weights,
         rescale=wanted.rescale,
@@ -59,7 +59,7 @@ def schedule_options(sampling: ResolvedSampling, table: Table | None) -> Schedul
         sigma_min=sampling.sigma_min,
         sigma_max=sampling.sigma_max,
         rho=sampling.rho,
-        table=table or DEFAULTS.table,
+        table=table or SCHEDULE_DEFAULTS.table,
         alpha=sampling.alpha,
         beta=sampling.beta,
     )
@@ -73,7 +73,7 @@ def sampler_options(sampling: ResolvedSampling, levels: Levels) -> Options:
         s_tmin=sampling.s_tmin,
         s_tmax=sampling.s_tmax,
         s_noise=sampling.s_noise,
-        order=min(sampling.order, MAX_ORDER),
+        order=sampling.order,
         variant=sampling.variant,
         lower_order_final=sampling.lower_order_final,
         levels=levels,

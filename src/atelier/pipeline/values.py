@@ -23,7 +23,7 @@ class Key(Generic[T]):
 
 
 @dataclass(frozen=True, slots=True)
-class Finished:
+class FinishedImage:
     """A decoded image and its infotext."""
 
     image: Image
@@ -57,7 +57,7 @@ class Known:
 
 Latents = Mapping[int, Tensor]
 """Index of a sample -> its latent (C, h, w), float32."""
-Images = Mapping[int, Finished]
+Images = Mapping[int, FinishedImage]
 """Index of a sample -> what became of it."""
 
 STATES: Key[States] = Key("states")

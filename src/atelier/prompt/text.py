@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from typing import TypeVar
 
 from atelier.errors import BadInput
 
@@ -13,6 +14,7 @@ MAX_DEPTH = 100
 MAX_WEIGHT = 1e6
 """Weights beyond this, infinite ones too, are clamped to it."""
 
+T = TypeVar("T")
 Warn = Callable[[str], None]
 """Takes one line about something in a prompt that is probably not meant."""
 
@@ -52,3 +54,18 @@ def words(text: str, word: str) -> Iterator[int]:
         if not before and not after:
             yield at
         at = text.find(word, end)
+
+
+def runs_joined(items: Iterable[str | T]) -> Iterator[str | T]:
+    """The items in their order, each run of neighbouring texts as one text."""
+    run: list[str] = []
+    for item in items:
+        if isinstance(item, str):
+            run.append(item)
+            continue
+        if run:
+            yield "".join(run)
+            run = []
+        yield item
+    if run:
+        yield "".join(run)

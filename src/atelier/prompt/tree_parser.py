@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from itertools import pairwise
 
-from atelier.prompt.text import MAX_DEPTH, Warn, silent
+from atelier.prompt.text import MAX_DEPTH, Warn, runs_joined, silent
 from atelier.prompt.tree import Cycle, Node, Switch, Text, Tree, When
 
 _TOKEN = re.compile(r"(?:[^\\\[\]():|]++|\\.)++|[\[\]():|\\]")
@@ -149,18 +149,4 @@ def _number(items: list[str | Node]) -> str | None:
 
 
 def _tree(items: list[str | Node]) -> Tree:
-    if len(items) == 1 and isinstance(items[0], str):
-        return (Text(items[0]),)
-    nodes: list[Node] = []
-    run: list[str] = []
-    for item in items:
-        if isinstance(item, str):
-            run.append(item)
-            continue
-        if run:
-            nodes.append(Text("".join(run)))
-            run = []
-        nodes.append(item)
-    if run:
-        nodes.append(Text("".join(run)))
-    return tuple(nodes)
+    return tuple(Text(item) if isinstance(item, str) else item for item in runs_joined(items))

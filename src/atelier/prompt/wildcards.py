@@ -14,7 +14,7 @@ from typing import TypeAlias
 
 from atelier.errors import BadInput
 from atelier.prompt.draws import Draws
-from atelier.prompt.text import MAX_CHARACTERS, MAX_DEPTH, Warn, silent
+from atelier.prompt.text import MAX_CHARACTERS, MAX_DEPTH, Warn, runs_joined, silent
 
 MAX_DRAWS = 10_000
 """How many choices one prompt may make."""
@@ -306,17 +306,7 @@ def _option(pieces: Pieces) -> tuple[float, Pieces]:
 
 
 def _pieces(items: Sequence[Piece]) -> Pieces:
-    pieces: list[Piece] = []
-    run: list[str] = []
-    for item in items:
-        if isinstance(item, str):
-            run.append(item)
-            continue
-        if run:
-            pieces.append("".join(run))
-            run = []
-        pieces.append(item)
-    return (*pieces, "".join(run)) if run else tuple(pieces)
+    return tuple(runs_joined(items))
 
 
 def _text(items: Sequence[Piece]) -> str:

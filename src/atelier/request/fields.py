@@ -12,6 +12,8 @@ from typing import Annotated, Literal
 
 from annotated_types import Ge, GroupedMetadata, Le
 
+from atelier.limits import BETA_SHAPE, UNIPC_ORDER
+
 MAX_SIDE = 65_536
 """Pixels: the largest side of an image that is only spoken of, and not generated here."""
 SIDE_STEP = 8
@@ -85,8 +87,7 @@ PIXELS = Limits(64, 4096)
 FACTOR = Limits(0, 100)
 SHARE = Limits(0, 1)
 SIGMA = Limits(0, 1000)
-SHAPE = Limits(0.01, 100)
-"""Parameters of a beta distribution: at 0 there is none."""
+SHAPE = Limits(*BETA_SHAPE)
 
 # What everybody says.
 
@@ -251,7 +252,7 @@ Lenient = Annotated[
 
 # Noise.
 
-NoiseSource = Annotated[
+NoiseRng = Annotated[
     Rng,
     Infotext("RNG", neutral="GPU"),  # A1111's default, which it does not write
     Help("Where noise comes from: portable is the same on every machine, cpu and nv are as in other programs."),
@@ -337,7 +338,10 @@ UniPCVariant = Annotated[
     Literal["bh1", "bh2", "vary_coeff"], Infotext("UniPC variant"), Help("Variant of UniPC.", "the sampler's")
 ]
 UniPCOrder = Annotated[
-    int, Limits(1, 50), Infotext("UniPC order"), Help("Order of UniPC; at most 12 is used.", "the sampler's")
+    int,
+    Limits(*UNIPC_ORDER),
+    Infotext("UniPC order", limits=Limits(1, 50)),  # what A1111 offers, though it fails above
+    Help("Order of UniPC.", "the sampler's"),
 ]
 UniPCLowerOrderFinal = Annotated[
     bool, Infotext("UniPC lower order final"), Help("Whether UniPC's order falls in the last steps.", "yes")

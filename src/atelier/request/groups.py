@@ -81,7 +81,7 @@ class Prompting(Group):
 class Noise(Group):
     """Where noise comes from."""
 
-    rng: f.NoiseSource = "portable"
+    rng: f.NoiseRng = "portable"
     variation_seed: f.VariationSeed | None = None
     variation_strength: f.VariationStrength = 0.0
     seed_resize: f.SeedResize | None = None

@@ -55,14 +55,12 @@ class Method:
     """A sampler with a schedule.
 
     own: its sampling where a request leaves everything open, for the levels that it was looked up for; reads: those of
-    the values of OPTIONS that it reads; steps: how many there are whatever is asked for, of a list of sigmas; ddim:
-    whether eta_ddim is its eta.
+    the values of OPTIONS that it reads; steps: how many there are whatever is asked for, of a list of sigmas.
     """
 
     own: ResolvedSampling
     reads: frozenset[str]
     steps: int | None = None
-    ddim: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +159,11 @@ def _noise(request: Request, size: Size, latent_step: int) -> ResolvedNoise:
 
 
 def _sampling(request: Request, method: Method, own: RequestDefaults) -> ResolvedSampling:
-    eta = request.sampling.eta_ddim if method.ddim and request.sampling.eta_ddim is not None else request.sampling.eta
+    eta = (
+        request.sampling.eta_ddim
+        if method.own.is_ddim and request.sampling.eta_ddim is not None
+        else request.sampling.eta
+    )
     requested = {
         "eta": eta,
         "s_churn": request.sampling.s_churn,

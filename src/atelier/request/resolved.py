@@ -106,6 +106,11 @@ class ResolvedSampling(Value):
     downcast: bool
     zero_terminal: bool
 
+    @property
+    def is_ddim(self) -> bool:
+        """Whether the sampler is of the DDIM kind, whose eta A1111 keeps apart: eta_ddim, "Eta DDIM"."""
+        return self.sampler.startswith("DDIM")
+
 
 class ResolvedGuidance(Value):
     """scale: the CFG scale as the user says it; rescale: 0 to 1; skip_early: the share of the steps at the start

@@ -66,7 +66,7 @@ class Fields(TypedDict, total=False):
     clip_skip: f.ClipSkip | None
     old_timelines: f.OldTimelines
     lenient: f.Lenient
-    rng: f.NoiseSource
+    rng: f.NoiseRng
     variation_seed: f.VariationSeed | None
     variation_strength: f.VariationStrength
     seed_resize: f.SeedResize | None

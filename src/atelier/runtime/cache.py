@@ -21,6 +21,9 @@ class NetRef(Generic[T]):
     is merged into it; dtype: of its weights; backend: what executes it.
     """
 
+    # No request can ask for adapters or another backend yet. They are in the key so that the first that does never
+    # gets, or leaves behind, a network that others take for the plain one.
+
     model: ModelRef
     part: str
     dtype: str

@@ -36,7 +36,7 @@ from atelier.runtime.offer import (
     own_sampling,
     requested_method,
 )
-from atelier.runtime.resources import LocalResources
+from atelier.runtime.resources import LocalResources, denoiser_weights
 from atelier.runtime.store import Destination
 from atelier.runtime.words import Words
 from atelier.weights.hashes import HashCache
@@ -99,6 +99,13 @@ class Engine:
         found = self._find(request, silent)
         unknown = any(self._hashes.known(file) is None for file in self.resources.open(found.path).files)
         return (Hashing(found.name),) if unknown else ()
+
+    def work(self, request: Request) -> int:
+        """How much one call of the denoiser does: its weights times the positions of the latents, with guidance."""
+        model = self.resources.open(self._find(request, silent).path)
+        pixels = (request.width or model.size) * (request.height or model.size)
+        rows = 2 * min(request.batch_size, self.device.max_batch or request.batch_size)
+        return denoiser_weights(model) * rows * pixels // model.latent.factor**2
 
     def events(self, request: Request, *, previews: float | None = None) -> Generator[Event]:
         """Generates a request as a stream of events; closing it stops between two steps.

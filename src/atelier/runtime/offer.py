@@ -10,7 +10,7 @@ from atelier.checkpoints.checkpoint import Checkpoint
 from atelier.diffusion.catalogue import resolve_sampler, resolve_schedule, samplers
 from atelier.diffusion.levels import changed
 from atelier.diffusion.sampling import SamplerSpec
-from atelier.diffusion.scheduling import DEFAULTS, ScheduleSpec
+from atelier.diffusion.scheduling import SCHEDULE_DEFAULTS, ScheduleSpec
 from atelier.errors import BadInput
 from atelier.prompt import Network, Warn, checked, expand, parse
 from atelier.request.fields import SIDE_STEP
@@ -46,13 +46,13 @@ def method_of(
         sigma_min=levels.sigma_min,
         sigma_max=levels.sigma_max,
         rho=schedule.rho,
-        alpha=DEFAULTS.alpha,
-        beta=DEFAULTS.beta,
+        alpha=SCHEDULE_DEFAULTS.alpha,
+        beta=SCHEDULE_DEFAULTS.beta,
         discard_penultimate=_discards(spec, schedule),
         downcast=is_downcast,
         zero_terminal=is_zero_terminal,
     )
-    return Method(own, spec.uses | schedule.uses, schedule.steps, ddim=spec.name.startswith("DDIM"))
+    return Method(own, spec.uses | schedule.uses, schedule.steps)
 
 
 def requested_method(model: Checkpoint, request: Request) -> Method:

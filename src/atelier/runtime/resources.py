@@ -175,8 +175,13 @@ LOADERS: Mapping[str, Callable[[Checkpoint, Device], object]] = {
 """By role."""
 
 
+def denoiser_weights(model: Checkpoint) -> int:
+    """How many numbers the denoiser has."""
+    return sum(prod(shape) for shape in model.parts[model.family.denoiser].shapes().values())
+
+
 def _dtype(model: Checkpoint, device: Device) -> torch.dtype:
-    return device.for_net(sum(prod(shape) for shape in model.parts[model.family.denoiser].shapes().values()))
+    return device.for_net(denoiser_weights(model))
 
 
 def _lays_out(device: Device) -> bool:

@@ -7,6 +7,9 @@ from collections.abc import Mapping, MutableMapping
 from pathlib import Path
 
 WAIT_POLICY = "OMP_WAIT_POLICY"
+SMALL = 4e10
+"""Weights of a denoiser times positions of latents in a call, up to which one thread is no slower than two that wait
+passively: calls of up to about a tenth of a second (docs/adr/0020-busy-machines.md)."""
 
 
 def wait_passively(environment: MutableMapping[str, str]) -> None:
@@ -61,6 +64,17 @@ def _others_running(load: Path) -> int:
         return max(0, int(running) - 1)
     except (OSError, ValueError, IndexError):
         return 0
+
+
+def suit_threads_to(work: float, environment: Mapping[str, str]) -> None:
+    """Lowers two threads to one for a network so small that waking the second one takes longer than it saves.
+
+    work: what `Engine.work` says. More than two were not measured, and stay; so does what OMP_NUM_THREADS says.
+    """
+    import torch
+
+    if work <= SMALL and torch.get_num_threads() == 2 and "OMP_NUM_THREADS" not in environment:
+        torch.set_num_threads(1)
 
 
 def settle_process(environment: Mapping[str, str], threads: int = 0, *, leave_busy_cores: bool = True) -> None:

@@ -13,7 +13,6 @@ from atelier.diffusion.levels import DiscreteLevels
 from atelier.diffusion.parameterization import Parameterization
 from atelier.train import randomness
 
-Net = Callable[[Tensor, Tensor], Tensor]
 Weighting = Callable[[Tensor], Tensor]
 """Levels of noise sigma (B,) -> what the squared error of the clean latent weighs there (B,), not negative."""
 
@@ -34,7 +33,7 @@ class ClampedSnr:
 
 
 def loss(
-    net: Net,
+    net: Callable[[Tensor, Tensor], Tensor],
     parameterization: Parameterization,
     levels: DiscreteLevels,
     clean: Tensor,

@@ -15,7 +15,7 @@ from atelier.errors import BadInput
 
 
 @dataclass(frozen=True, slots=True)
-class Guidance:
+class CfgOptions:
     """How strongly, and where.
 
     scale: 1 = no guidance. weights: of the conditional branches, in their order (A1111's AND), one of 1 by default.
@@ -47,7 +47,7 @@ class Guidance:
 
 def cfg(
     both: Denoiser,
-    guidance: Guidance,
+    guidance: CfgOptions,
     *,
     conditional: Denoiser | None = None,
     rescaled_as: Parameterization | None = None,
@@ -83,7 +83,8 @@ def cfg(
 
 
 def level_at(sigmas: Tensor, fraction: float) -> float:
-    """The level reached after a fraction of the steps: turns A1111's "skip early" into Guidance.start.
+    """The level reached after a fraction of the steps: turns A1111's "skip early" into CfgOptions.start
+    (docs/compatibility/samplers.md).
 
     Guidance is off while index / n <= fraction; 0 is no skipping, and gives infinity.
     """

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from atelier.diffusion.sampling import (
     ANCESTRAL,
-    DEFAULTS,
+    SAMPLER_DEFAULTS,
     Options,
     SamplerSpec,
     ancestral,
@@ -23,7 +23,7 @@ from atelier.diffusion.types import Model, NoiseSource, Sampler, Step
 OWN = Options(eta=0.0)
 
 
-def euler_ancestral_cfg_pp(options: Options = DEFAULTS) -> Sampler:
+def euler_ancestral_cfg_pp(options: Options = SAMPLER_DEFAULTS) -> Sampler:
     """Chung et al. 2024 (arXiv:2406.08070), algorithm 2: x' = clean + down * (x - unguided) / sigma, and noise up."""
     eta = options.eta
 
@@ -39,7 +39,7 @@ def euler_ancestral_cfg_pp(options: Options = DEFAULTS) -> Sampler:
     return sample
 
 
-def euler_cfg_pp(options: Options = DEFAULTS) -> Sampler:
+def euler_cfg_pp(options: Options = SAMPLER_DEFAULTS) -> Sampler:
     """The same without noise."""
     return euler_ancestral_cfg_pp(replace(options, eta=0.0))
 

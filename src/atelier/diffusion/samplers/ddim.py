@@ -16,7 +16,8 @@ def ddim(options: Options = OWN) -> Sampler:
     """Song et al. 2021 (arXiv:2010.02502), equation 12, divided by the signal's scale 1 / sqrt(1 + sigma^2).
 
     A schedule that ends above 0 leaves a variance-preserving latent, as the original's ends at its first timestep: the
-    last x is divided by sqrt(1 + sigma^2). Noise is drawn at each step, of whatever eta, as A1111 does.
+    last x is divided by sqrt(1 + sigma^2). Noise is drawn at each step, of whatever eta, as A1111 does
+    (docs/compatibility/samplers.md).
     """
     eta = options.eta
 

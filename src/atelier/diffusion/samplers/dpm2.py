@@ -10,7 +10,7 @@ from torch import Tensor
 from atelier.diffusion.sampling import (
     ANCESTRAL,
     CHURN,
-    DEFAULTS,
+    SAMPLER_DEFAULTS,
     Options,
     SamplerSpec,
     ancestral,
@@ -32,7 +32,7 @@ def _midpoint(denoise: Model, x: Tensor, clean: Tensor, sigma: float, target: fl
     return x + slope * (target - sigma)
 
 
-def dpm2(options: Options = DEFAULTS) -> Sampler:
+def dpm2(options: Options = SAMPLER_DEFAULTS) -> Sampler:
     """The midpoint step above, with the churn of Karras et al. 2022 (arXiv:2206.00364), algorithm 2."""
 
     def sample(denoise: Model, x: Tensor, sigmas: Tensor, noise: NoiseSource) -> Iterator[Step]:
@@ -45,7 +45,7 @@ def dpm2(options: Options = DEFAULTS) -> Sampler:
     return sample
 
 
-def dpm2_ancestral(options: Options = DEFAULTS) -> Sampler:
+def dpm2_ancestral(options: Options = SAMPLER_DEFAULTS) -> Sampler:
     """The midpoint step down to below the target, then noise up to it."""
     eta = options.eta
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from atelier.diffusion.dpm_solver import Singlestep, lower
-from atelier.diffusion.sampling import ANCESTRAL, DEFAULTS, Options, SamplerSpec, level, levels_of
+from atelier.diffusion.sampling import ANCESTRAL, SAMPLER_DEFAULTS, Options, SamplerSpec, level, levels_of
 from atelier.diffusion.types import Model, NoiseSource, Sampler, Step
 from atelier.errors import NotFinite
 
@@ -27,7 +27,7 @@ class Tolerance:
     tries: int = 5000
 
 
-def dpm_adaptive(options: Options = DEFAULTS, *, tolerance: Tolerance = Tolerance()) -> Sampler:
+def dpm_adaptive(options: Options = SAMPLER_DEFAULTS, *, tolerance: Tolerance = Tolerance()) -> Sampler:
     """Lu et al. 2022 (arXiv:2206.00927), appendix C.4 (DPM-Solver-12 and -23): two orders, their difference the error.
 
     Runs from the schedule's first to its last positive level in as many steps as it needs; each accepted one is

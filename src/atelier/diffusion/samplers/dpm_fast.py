@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from torch import Tensor
 
 from atelier.diffusion.dpm_solver import Singlestep, lower
-from atelier.diffusion.sampling import ANCESTRAL, DEFAULTS, Options, SamplerSpec, level, levels_of
+from atelier.diffusion.sampling import ANCESTRAL, SAMPLER_DEFAULTS, Options, SamplerSpec, level, levels_of
 from atelier.diffusion.types import Model, NoiseSource, Sampler, Step
 
 
@@ -18,7 +18,7 @@ def orders_of(calls: int) -> list[int]:
     return [3] * (steps - 2) + [2, 1] if calls % 3 == 0 else [3] * (steps - 1) + [calls % 3]
 
 
-def dpm_fast(options: Options = DEFAULTS) -> Sampler:
+def dpm_fast(options: Options = SAMPLER_DEFAULTS) -> Sampler:
     """Equal steps in lambda = -ln sigma between the schedule's first and its last positive level, where it stops.
 
     Of the schedule only these ends and the number of its steps, which is the number of calls, matter. With noise, a

@@ -8,12 +8,12 @@ from functools import partial
 
 from torch import Tensor
 
-from atelier.diffusion.sampling import DEFAULTS, Options, SamplerSpec, intervals, level
+from atelier.diffusion.sampling import SAMPLER_DEFAULTS, Options, SamplerSpec, intervals, level
 from atelier.diffusion.solving import log_ratio, unguided
 from atelier.diffusion.types import Model, NoiseSource, Sampler, Step
 
 
-def dpmpp_2m(_options: Options = DEFAULTS, *, cfg_pp: bool = False) -> Sampler:
+def dpmpp_2m(_options: Options = SAMPLER_DEFAULTS, *, cfg_pp: bool = False) -> Sampler:
     """Lu et al. 2022 (arXiv:2211.01095), algorithm 2, with lambda = -ln sigma and h the step in it.
 
     The clean latent is extrapolated along the last two predictions; the first and the last step are of first order.

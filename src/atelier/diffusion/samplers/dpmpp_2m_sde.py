@@ -10,12 +10,12 @@ from typing import Literal
 
 from torch import Tensor
 
-from atelier.diffusion.sampling import ANCESTRAL, DEFAULTS, Options, SamplerSpec, intervals, level
+from atelier.diffusion.sampling import ANCESTRAL, SAMPLER_DEFAULTS, Options, SamplerSpec, intervals, level
 from atelier.diffusion.solving import log_ratio, phi
 from atelier.diffusion.types import Model, NoiseSource, Sampler, Step
 
 
-def dpmpp_2m_sde(options: Options = DEFAULTS, *, variant: Literal["midpoint", "heun"] = "midpoint") -> Sampler:
+def dpmpp_2m_sde(options: Options = SAMPLER_DEFAULTS, *, variant: Literal["midpoint", "heun"] = "midpoint") -> Sampler:
     """Lu et al. 2022 (arXiv:2211.01095), equation 18 (SDE-DPM-Solver++(2M)) with the noise scaled by eta.
 
     `midpoint` and `heun` weigh the difference of the last two predictions by half of 1 - e^(-h(1+eta)), or by the exact

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from atelier.diffusion.sampling import (
     ANCESTRAL,
-    DEFAULTS,
+    SAMPLER_DEFAULTS,
     Options,
     SamplerSpec,
     ancestral,
@@ -22,7 +22,7 @@ from atelier.diffusion.solving import unguided
 from atelier.diffusion.types import Model, NoiseSource, Sampler, Step
 
 
-def dpmpp_2s_ancestral(options: Options = DEFAULTS, *, cfg_pp: bool = False) -> Sampler:
+def dpmpp_2s_ancestral(options: Options = SAMPLER_DEFAULTS, *, cfg_pp: bool = False) -> Sampler:
     """Lu et al. 2022 (arXiv:2211.01095), algorithm 1 with r1 = 1/2, down to below the target; then noise up to it.
 
     cfg_pp: the whole step is made with the unguided prediction, and the difference that guidance makes is added at its
@@ -50,7 +50,7 @@ def dpmpp_2s_ancestral(options: Options = DEFAULTS, *, cfg_pp: bool = False) -> 
     return sample
 
 
-def dpmpp_2s(_options: Options = DEFAULTS) -> Sampler:
+def dpmpp_2s(_options: Options = SAMPLER_DEFAULTS) -> Sampler:
     """The same without noise: two calls a step."""
     steps = dpmpp_2s_ancestral(Options(eta=0.0))
 

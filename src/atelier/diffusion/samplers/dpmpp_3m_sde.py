@@ -9,12 +9,12 @@ from dataclasses import replace
 
 from torch import Tensor
 
-from atelier.diffusion.sampling import ANCESTRAL, DEFAULTS, Options, SamplerSpec, intervals, level
+from atelier.diffusion.sampling import ANCESTRAL, SAMPLER_DEFAULTS, Options, SamplerSpec, intervals, level
 from atelier.diffusion.solving import log_ratio, phi
 from atelier.diffusion.types import Model, NoiseSource, Sampler, Step
 
 
-def dpmpp_3m_sde(options: Options = DEFAULTS) -> Sampler:
+def dpmpp_3m_sde(options: Options = SAMPLER_DEFAULTS) -> Sampler:
     """The third-order multistep of Lu et al. 2022 (arXiv:2211.01095, appendix B.4), for the SDE, as in k-diffusion.
 
     The clean latent is a parabola in lambda through the last three predictions, whose derivatives are weighed by
@@ -55,7 +55,7 @@ def _bend(cleans: Sequence[Tensor], ratios: list[float], span: float) -> Tensor:
     return second * (first + curve * ratios[0]) + third * curve
 
 
-def dpmpp_3m(options: Options = DEFAULTS) -> Sampler:
+def dpmpp_3m(options: Options = SAMPLER_DEFAULTS) -> Sampler:
     """The same without noise: DPM-Solver++(3M)."""
     return dpmpp_3m_sde(replace(options, eta=0.0))
 

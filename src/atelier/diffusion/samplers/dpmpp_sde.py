@@ -7,12 +7,13 @@ from collections.abc import Iterator
 
 from torch import Tensor
 
-from atelier.diffusion.sampling import ANCESTRAL, DEFAULTS, Options, SamplerSpec, ancestral, intervals, level
+from atelier.diffusion.sampling import ANCESTRAL, SAMPLER_DEFAULTS, Options, SamplerSpec, ancestral, intervals, level
 from atelier.diffusion.types import Model, NoiseSource, Sampler, Step
 
 
-def dpmpp_sde(options: Options = DEFAULTS, *, r: float = 0.5) -> Sampler:
-    """Lu et al. 2022 (arXiv:2211.01095), algorithm 1 (2S), each of its two stages made ancestral as in k-diffusion.
+def dpmpp_sde(options: Options = SAMPLER_DEFAULTS, *, r: float = 0.5) -> Sampler:
+    """Lu et al. 2022 (arXiv:2211.01095), algorithm 1 (2S), each of its two stages made ancestral as in k-diffusion
+    (docs/compatibility/samplers.md).
 
     r places the stage between the ends, in lambda = -ln sigma.
     """

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 
 from torch import Tensor
 
-from atelier.diffusion.sampling import CHURN, DEFAULTS, Options, SamplerSpec, churned, intervals, level
+from atelier.diffusion.sampling import CHURN, SAMPLER_DEFAULTS, Options, SamplerSpec, churned, intervals, level
 from atelier.diffusion.types import Model, NoiseSource, Sampler, Step
 
 
-def euler(options: Options = DEFAULTS) -> Sampler:
+def euler(options: Options = SAMPLER_DEFAULTS) -> Sampler:
     """Karras et al. 2022 (arXiv:2206.00364), algorithm 2 without its lines 9-11: dx/dsigma = (x - clean) / sigma."""
 
     def sample(denoise: Model, x: Tensor, sigmas: Tensor, noise: NoiseSource) -> Iterator[Step]:

@@ -7,11 +7,11 @@ from dataclasses import replace
 
 from torch import Tensor
 
-from atelier.diffusion.sampling import ANCESTRAL, DEFAULTS, Options, SamplerSpec, ancestral, intervals, level
+from atelier.diffusion.sampling import ANCESTRAL, SAMPLER_DEFAULTS, Options, SamplerSpec, ancestral, intervals, level
 from atelier.diffusion.types import Model, NoiseSource, Sampler, Step
 
 
-def euler_ancestral(options: Options = DEFAULTS) -> Sampler:
+def euler_ancestral(options: Options = SAMPLER_DEFAULTS) -> Sampler:
     """Song et al. 2021 (arXiv:2010.02502), equation 12, divided by the signal's scale: x = clean + down * direction.
 
     eta = 1 is the ancestral step of DDPM (Ho et al. 2020, arXiv:2006.11239, algorithm 2).

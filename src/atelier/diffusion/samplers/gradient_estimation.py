@@ -8,12 +8,12 @@ from functools import partial
 
 from torch import Tensor
 
-from atelier.diffusion.sampling import DEFAULTS, Options, SamplerSpec, intervals, level
+from atelier.diffusion.sampling import SAMPLER_DEFAULTS, Options, SamplerSpec, intervals, level
 from atelier.diffusion.solving import unguided
 from atelier.diffusion.types import Model, NoiseSource, Sampler, Step
 
 
-def gradient_estimation(_options: Options = DEFAULTS, *, gamma: float = 2.0, cfg_pp: bool = False) -> Sampler:
+def gradient_estimation(_options: Options = SAMPLER_DEFAULTS, *, gamma: float = 2.0, cfg_pp: bool = False) -> Sampler:
     """Permenter and Yuan 2023 (arXiv:2306.04848), algorithm 2: slope = gamma * this + (1 - gamma) * last, gamma = 2.
 
     cfg_pp: the slope is that of the unguided prediction, from the guided one (arXiv:2406.08070).

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 
 from torch import Tensor
 
-from atelier.diffusion.sampling import CHURN, DEFAULTS, Options, SamplerSpec, churned, intervals, level
+from atelier.diffusion.sampling import CHURN, SAMPLER_DEFAULTS, Options, SamplerSpec, churned, intervals, level
 from atelier.diffusion.types import Model, NoiseSource, Sampler, Step
 
 
-def heun(options: Options = DEFAULTS) -> Sampler:
+def heun(options: Options = SAMPLER_DEFAULTS) -> Sampler:
     """Karras et al. 2022 (arXiv:2206.00364), algorithm 2: the slope is the mean of those at both ends of the step."""
 
     def sample(denoise: Model, x: Tensor, sigmas: Tensor, noise: NoiseSource) -> Iterator[Step]:

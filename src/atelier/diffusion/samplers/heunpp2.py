@@ -6,17 +6,26 @@ from collections.abc import Iterator
 
 from torch import Tensor
 
-from atelier.diffusion.sampling import CHURN, DEFAULTS, Options, SamplerSpec, churned, intervals, level, levels_of
+from atelier.diffusion.sampling import (
+    CHURN,
+    SAMPLER_DEFAULTS,
+    Options,
+    SamplerSpec,
+    churned,
+    intervals,
+    level,
+    levels_of,
+)
 from atelier.diffusion.solving import combine
 from atelier.diffusion.types import Model, NoiseSource, Sampler, Step
 
 
-def heunpp2(options: Options = DEFAULTS) -> Sampler:
+def heunpp2(options: Options = SAMPLER_DEFAULTS) -> Sampler:
     """The slope of a step is a mean of those here, one step ahead and two ahead, the latter weighed by sigma / (n s0).
 
-    n is the number of slopes, s0 the first level. A heuristic of github.com/Carzit/sd-webui-samplers-scheduler without
-    a paper: since the weights are not those of a quadrature, it is of first order. The last step is Euler's, the one
-    before looks one step ahead.
+    n is the number of slopes, s0 the first level. A heuristic without a paper (docs/compatibility/samplers.md):
+    since the weights are not those of a quadrature, it is of first order. The last step is Euler's, the one before
+    looks one step ahead.
     """
 
     def sample(denoise: Model, x: Tensor, sigmas: Tensor, noise: NoiseSource) -> Iterator[Step]:

@@ -7,13 +7,13 @@ from dataclasses import replace
 
 from torch import Tensor
 
-from atelier.diffusion.sampling import DEFAULTS, Options, SamplerSpec, intervals, level
+from atelier.diffusion.sampling import SAMPLER_DEFAULTS, Options, SamplerSpec, intervals, level
 from atelier.diffusion.types import Model, NoiseSource, Sampler, Step
 
 OWN = Options(eta=0.3)
 
 
-def lcm(options: Options = DEFAULTS) -> Sampler:
+def lcm(options: Options = SAMPLER_DEFAULTS) -> Sampler:
     """Luo et al. 2023 (arXiv:2310.04378), algorithm 3: noise of the next level onto the prediction.
 
     The boundary condition of the consistency function (c_skip below 1e-5 at every level in use) is left out.

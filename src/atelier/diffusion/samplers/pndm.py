@@ -8,7 +8,7 @@ from itertools import islice
 
 from torch import Tensor
 
-from atelier.diffusion.sampling import DEFAULTS, Options, SamplerSpec, intervals, level, levels_of, settled
+from atelier.diffusion.sampling import SAMPLER_DEFAULTS, Options, SamplerSpec, intervals, level, levels_of, settled
 from atelier.diffusion.solving import combine
 from atelier.diffusion.types import Model, NoiseSource, Sampler, Step
 
@@ -85,7 +85,7 @@ def variable_weights(lengths: Sequence[float]) -> list[float]:
     return weights
 
 
-def plms(_options: Options = DEFAULTS) -> Sampler:
+def plms(_options: Options = SAMPLER_DEFAULTS) -> Sampler:
     """Liu et al. 2022 (arXiv:2202.09778), as CompVis' PLMS: a first step of Heun's (one call more), then order 2 to 4.
 
     It counts in timesteps: see `settled`.

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from atelier.diffusion.sampling import (
     ANCESTRAL,
-    DEFAULTS,
+    SAMPLER_DEFAULTS,
     Options,
     SamplerSpec,
     ancestral,
@@ -23,7 +23,7 @@ from atelier.diffusion.solving import log_ratio, phi, unguided
 from atelier.diffusion.types import Model, NoiseSource, Sampler, Step
 
 
-def res_multistep(options: Options = DEFAULTS, *, cfg_pp: bool = False) -> Sampler:
+def res_multistep(options: Options = SAMPLER_DEFAULTS, *, cfg_pp: bool = False) -> Sampler:
     """Zhang et al. 2023 (arXiv:2308.02157), the second-order multistep of table 2, in lambda = -ln sigma.
 
     With noise, a step goes down to below its target and up again; the place of the last prediction is measured from
@@ -54,7 +54,7 @@ def res_multistep(options: Options = DEFAULTS, *, cfg_pp: bool = False) -> Sampl
     return sample
 
 
-def res_multistep_plain(options: Options = DEFAULTS, *, cfg_pp: bool = False) -> Sampler:
+def res_multistep_plain(options: Options = SAMPLER_DEFAULTS, *, cfg_pp: bool = False) -> Sampler:
     """The same without noise."""
     return res_multistep(replace(options, eta=0.0), cfg_pp=cfg_pp)
 

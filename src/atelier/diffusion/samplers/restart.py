@@ -8,14 +8,14 @@ from collections.abc import Iterator
 
 from torch import Tensor
 
-from atelier.diffusion.sampling import DEFAULTS, Options, SamplerSpec, level, levels_of
+from atelier.diffusion.sampling import SAMPLER_DEFAULTS, Options, SamplerSpec, level, levels_of
 from atelier.diffusion.types import Model, NoiseSource, Sampler, Step
 
 LOW, HIGH = 0.1, 2.0
 
 
-def restart(options: Options = DEFAULTS) -> Sampler:
-    """Xu et al. 2023 (arXiv:2306.14878), algorithm 1, with the plan of A1111.
+def restart(options: Options = SAMPLER_DEFAULTS) -> Sampler:
+    """Xu et al. 2023 (arXiv:2306.14878), algorithm 1, with the plan of A1111 (docs/compatibility/samplers.md).
 
     Below 20 steps it is Heun's method on the given schedule. From 20 (36) on, 9 (a quarter) of the steps are spent once
     (twice) on going again from about sigma 2 down to about 0.1, and all is laid out in Karras steps between the ends of

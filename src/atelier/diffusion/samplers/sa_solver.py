@@ -11,7 +11,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from atelier.diffusion.sampling import ANCESTRAL, DEFAULTS, Options, SamplerSpec, intervals, level, levels_of
+from atelier.diffusion.sampling import ANCESTRAL, SAMPLER_DEFAULTS, Options, SamplerSpec, intervals, level, levels_of
 from atelier.diffusion.solving import adams, combine, log_ratio
 from atelier.diffusion.types import Model, NoiseSource, Sampler, Step
 
@@ -31,7 +31,7 @@ class Adams:
     tau: Callable[[float, float], float] | None = None
 
 
-def sa_solver(options: Options = DEFAULTS, *, adams_: Adams = Adams()) -> Sampler:
+def sa_solver(options: Options = SAMPLER_DEFAULTS, *, adams_: Adams = Adams()) -> Sampler:
     """Xue et al. 2023 (arXiv:2309.05019), algorithm 1 in data prediction: equations 14 (predictor) and 17 (corrector).
 
     The corrector reuses the noise of the step it corrects. Towards a last level of 0 the orders fall.
@@ -106,7 +106,8 @@ def _noise(sigma: float, target: float, tau: float, noise: NoiseSource, x: Tenso
 
 
 def _middle(options: Options) -> Callable[[float, float], float]:
-    """eta where the target lies within the middle 60 % of the timesteps, as ComfyUI has it; 0 elsewhere."""
+    """eta where the target lies within the middle 60 % of the timesteps, as ComfyUI has it; 0 elsewhere
+    (docs/compatibility/samplers.md)."""
     eta, last = options.eta, len(options.table.sigmas) - 1
     low, high = (float(options.table.sigma(torch.tensor(last * part))) for part in (0.2, 0.8))
     return lambda _sigma, target: eta if low <= target <= high else 0.0

@@ -9,7 +9,7 @@ from functools import partial
 
 from torch import Tensor
 
-from atelier.diffusion.sampling import ANCESTRAL, DEFAULTS, Options, SamplerSpec, intervals, level
+from atelier.diffusion.sampling import ANCESTRAL, SAMPLER_DEFAULTS, Options, SamplerSpec, intervals, level
 from atelier.diffusion.solving import log_ratio, phi
 from atelier.diffusion.types import Model, NoiseSource, Sampler, Step
 
@@ -32,7 +32,7 @@ class _Walk:
         return self._value * (sigma * self._strength)
 
 
-def seeds_2(options: Options = DEFAULTS, *, r: float = 0.5, exact: bool = False) -> Sampler:
+def seeds_2(options: Options = SAMPLER_DEFAULTS, *, r: float = 0.5, exact: bool = False) -> Sampler:
     """Gonzalez et al. 2023 (arXiv:2305.14267), SEEDS-2 in data prediction; the second stage at r of the step in lambda.
 
     exact: weigh the stages by phi_2 (exponential Runge-Kutta, Hochbruck and Ostermann 2010) instead of by 1/(2r).
@@ -57,7 +57,7 @@ def seeds_2(options: Options = DEFAULTS, *, r: float = 0.5, exact: bool = False)
     return sample
 
 
-def seeds_3(options: Options = DEFAULTS, *, r1: float = 1 / 3, r2: float = 2 / 3) -> Sampler:
+def seeds_3(options: Options = SAMPLER_DEFAULTS, *, r1: float = 1 / 3, r2: float = 2 / 3) -> Sampler:
     """Gonzalez et al. 2023 (arXiv:2305.14267), SEEDS-3 in data prediction; stages at r1 and r2 of the step."""
     eta = options.eta
 
@@ -82,7 +82,7 @@ def seeds_3(options: Options = DEFAULTS, *, r1: float = 1 / 3, r2: float = 2 / 3
     return sample
 
 
-def exp_heun(options: Options = DEFAULTS) -> Sampler:
+def exp_heun(options: Options = SAMPLER_DEFAULTS) -> Sampler:
     """Heun's method as an exponential integrator, without noise."""
     return seeds_2(replace(options, eta=0.0), r=1.0, exact=True)
 

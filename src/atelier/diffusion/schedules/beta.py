@@ -18,7 +18,8 @@ _HALVINGS = 55
 
 
 def beta(options: ScheduleOptions) -> Schedule:
-    """Quantiles of Beta(alpha, beta), laid over sigma itself, then 0: A1111's reading of the paper below.
+    """Quantiles of Beta(alpha, beta), laid over sigma itself, then 0: A1111's reading of the paper below
+    (docs/compatibility/samplers.md).
 
     Levels that float32 cannot tell apart, at shapes far from the default, are taken once.
     """

@@ -14,7 +14,7 @@ from atelier.diffusion.types import Levels, Schedule
 def kl_optimal(options: ScheduleOptions) -> Schedule:
     """Sabour et al. 2024 (arXiv:2404.14507), theorem 3.1: equal steps in arctan sigma, as A1111 has it.
 
-    The last of the n+1 sigmas is the smallest, not 0.
+    The last of the n+1 sigmas is the smallest, not 0 (docs/compatibility/samplers.md).
     """
 
     def sigmas(levels: Levels, steps: int) -> Tensor:

@@ -16,7 +16,8 @@ def leading_times(count: int, steps: int) -> Tensor:
 
 
 def timesteps(_options: ScheduleOptions) -> Schedule:
-    """A1111's: the sampler goes from each time to the one before it and stops at the first, so "20 steps" are 19.
+    """A1111's: the sampler goes from each time to the one before it and stops at the first, so "20 steps" are 19
+    (docs/compatibility/samplers.md).
 
     One step goes from the last level to the first.
     """

@@ -11,7 +11,7 @@ from atelier.pipeline.lent import Lent, Need
 from atelier.pipeline.resources import AUTOENCODER
 from atelier.pipeline.sample import Sample
 from atelier.pipeline.stage import Stage
-from atelier.pipeline.values import Finished, Images, Key, Latents, Values
+from atelier.pipeline.values import FinishedImage, Images, Key, Latents, Values
 from atelier.request.events import Event, ImageReady
 from atelier.request.infotext import pixel_hash, write
 from atelier.request.resolved import ModelRef
@@ -39,10 +39,10 @@ class Decode(Stage):
 
     def perform(self, have: Lent, values: Values) -> Iterator[Event]:
         vae, latents = have.take(Need(self.model, AUTOENCODER)), values.take(self.source)
-        made: dict[int, Finished] = {}
+        made: dict[int, FinishedImage] = {}
         for sample in self.samples:
             image = self.finish.finished(decode(latents[sample.index], vae, have.checkpoint(self.model).latent), values)
             infotext = write(replace(sample.settings, pixel_hash=pixel_hash(image)))
-            made[sample.index] = Finished(image, infotext)
+            made[sample.index] = FinishedImage(image, infotext)
             yield ImageReady(sample.index, sample.seed, image, infotext)
         values.put(self.out, made)

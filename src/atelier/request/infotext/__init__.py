@@ -128,15 +128,14 @@ def _noise(settings: Settings, resolved: Resolved) -> Settings:
 
 
 def _sampling(sampling: ResolvedSampling, own: ResolvedSampling) -> Settings:
-    """What is said of the sampler and its schedule. A1111 has a key of its own for the eta of the DDIM kind."""
+    """What is said of the sampler and its schedule."""
     eta = _unless(sampling.eta, own.eta)
-    is_ddim = sampling.sampler.startswith("DDIM")
     return Settings(
         steps=sampling.steps,
         sampler=sampling.sampler,
         scheduler=sampling.scheduler,
-        eta=None if is_ddim else eta,
-        eta_ddim=eta if is_ddim else None,
+        eta=None if sampling.is_ddim else eta,
+        eta_ddim=eta if sampling.is_ddim else None,
         s_churn=sampling.s_churn,
         s_tmin=sampling.s_tmin,
         s_tmax=_unless(sampling.s_tmax, own.s_tmax),

@@ -15,7 +15,7 @@ from atelier.request.infotext.record import Infotext
 from atelier.request.infotext.settings import settings_of
 from atelier.request.infotext.text import NEGATIVE
 
-DEFAULTS: Mapping[str, object] = {
+A1111_DEFAULTS: Mapping[str, object] = {
     "Clip skip": "1",
     "Hires resize-1": 0,
     "Hires resize-2": 0,
@@ -85,7 +85,7 @@ def filled(text: str) -> dict[str, object]:
     """`by_key`, with A1111's defaults, and its older ways said in today's keys."""
     found = _read(text)
     settings = settings_of(found).settings
-    fields: dict[str, object] = {**DEFAULTS, **_by_key(found), "Prompt": settings.prompt}
+    fields: dict[str, object] = {**A1111_DEFAULTS, **_by_key(found), "Prompt": settings.prompt}
     if "First pass size-1" in fields:
         fields |= _old_sizes(settings)
     if fields["FP8 weight"] != "Disable":

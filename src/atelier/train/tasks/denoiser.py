@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from atelier.diffusion.denoise import denoiser, timed
-from atelier.diffusion.guidance.cfg import Guidance, cfg
+from atelier.diffusion.guidance.cfg import CfgOptions, cfg
 from atelier.diffusion.levels import scaled_linear, zero_terminal
 from atelier.diffusion.parameterization import parameterization
 from atelier.diffusion.samplers.euler import euler
@@ -273,7 +273,7 @@ class DenoiserTask:
         sigmas = uniform(ScheduleOptions())(self.levels, STEPS)
         noise = randomness.normal((len(captions), self._vae.spec.latent, size, size), 0, "validation").to(device)
         both = denoiser(net, self.parameterization, self.levels)
-        model = timed(cfg(both, Guidance(self.recipe.cfg_scale)), STEPS)
+        model = timed(cfg(both, CfgOptions(self.recipe.cfg_scale)), STEPS)
         x = noise
         for step in euler()(model, noise * sigmas[0], sigmas.to(device), _no_noise):
             x = step.x
