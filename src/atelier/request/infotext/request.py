@@ -12,7 +12,7 @@ from atelier.request.fields import SIDE_STEP
 from atelier.request.infotext.changes import changes as changes_of
 from atelier.request.infotext.dialect import dialect_of
 from atelier.request.infotext.dialects.stable_diffusion_cpp import NAME as CPP
-from atelier.request.infotext.keys import ALL_KEYS, Settings
+from atelier.request.infotext.keys import ALL_KEYS, BY_NAME, Settings
 from atelier.request.infotext.record import Infotext
 from atelier.request.infotext.sampler import (
     AUTOMATIC,
@@ -85,8 +85,8 @@ def to_request(found: Infotext, changes: Mapping[str, object] = UNCHANGED) -> Re
 
     Raises BadInput if it says nothing, if its numbers are out of range, or if the request cannot be made of it.
     """
-    if not found.prompt and not found.pairs and "prompt" not in changes:
-        raise BadInput(f"infotext: nothing that can be generated was found in it ({found.dialect}); give a prompt")
+    if not found.prompt and "prompt" not in changes and not any(name.casefold() in BY_NAME for name, _ in found.pairs):
+        raise BadInput(f"infotext: {_without_prompt(found)}; give a prompt")
     settings = interpret(found).checked()
     fields = {
         name: value
@@ -113,6 +113,13 @@ def without_effect(found: Infotext) -> tuple[str, ...]:
     if found.dialect == CPP:
         missing.discard("distilled_cfg_scale")  # written for all models, used by none that takes no distilled guidance
     return (*(key.name for key in ALL_KEYS if key.field in missing), *changes_of(settings.extras))
+
+
+def _without_prompt(found: Infotext) -> str:
+    """Why nothing can be generated."""
+    if found.pairs:
+        return f"there is no prompt in it, only {', '.join(name for name, _ in found.pairs[:3])}"
+    return f"nothing that can be generated was found in it ({found.dialect})"
 
 
 def _seed(seed: int | None) -> int | None:
