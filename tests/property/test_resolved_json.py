@@ -82,11 +82,8 @@ def some_value(name: str, draw: random.Random) -> object:
 
 
 def some_request(draw: random.Random, share: float) -> Request:
-    """A request that says each field with this chance; names of samplers that choose their levels have no schedule."""
+    """A request that says each field with this chance."""
     said = {name: some_value(name, draw) for name in FIELDS if name != "prompt" and draw.random() < share}
-    spec = samplers().get(str(said.get("sampler")))
-    if spec is not None and spec.own_levels:
-        said.pop("scheduler", None)
     return request_of({"prompt": draw.choice(TEXTS), **said})
 
 

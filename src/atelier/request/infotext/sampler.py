@@ -161,8 +161,6 @@ def comfy_method(sampler: str | None, schedule: str | None) -> tuple[str | None,
     """The same for a text of ComfyUI, whose names `method` has read: without a schedule it is Normal."""
     if sampler is None:
         return None, schedule
-    if chooses_levels(sampler):
-        return sampler, None
     label = schedule or "Normal"
     return _COMFY_SAMPLERS.get(sampler.casefold(), sampler), _COMFY_SCHEDULES.get(label.casefold(), label)
 

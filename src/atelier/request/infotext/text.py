@@ -82,7 +82,7 @@ def split_text(text: str) -> Parts:
 
 
 def _done_later(text: str) -> tuple[str, tuple[Pair, ...]]:
-    """(the text without its last line, the pairs of that), if that says nothing but what was done to a finished image."""
+    """(the text without its last line, the pairs of that), if that says only what was done to a finished image."""
     before, _, last = text.rpartition("\n")
     pairs = split_pairs(last) if last.lstrip().startswith(LATER) else ()
     is_later = bool(pairs) and all(p.key.startswith(LATER) and p.key != p.value for p in pairs)
@@ -138,9 +138,7 @@ def _begins_inside(line: str, pair: Pair) -> bool:
         return not is_known
     if pair.key.endswith(f" {NEGATIVE_KEY}"):
         return not is_known
-    return pair.value[:1] not in {"[", "{"} and (
-        NEGATIVE in pair.value or _STEPS_BEHIND.search(pair.value) is not None
-    )
+    return pair.value[:1] not in {"[", "{"} and (NEGATIVE in pair.value or _STEPS_BEHIND.search(pair.value) is not None)
 
 
 def _quotes_prompts(pairs: Iterable[Pair]) -> bool:

@@ -9,7 +9,6 @@ from atelier.request.infotext.fields import as_fields
 from atelier.request.infotext.lines import lines_of
 from atelier.request.infotext.record import Infotext
 
-
 _ANSWERS = ("parameters", "info", "infotexts")
 """Where the API of A1111, and programs that keep the chunks of a PNG as JSON, say a text."""
 
@@ -19,7 +18,8 @@ def text_of(source: Source) -> str | None:
     for name in _ANSWERS:
         value = source.fields.get(name)
         answer = as_fields(value).get("infotexts", value)
-        first = cast("list[object]", answer)[0] if isinstance(answer, list) and answer else answer
+        several = cast("list[object]", answer) if isinstance(answer, list) else [answer]
+        first = next(iter(several), None)
         if isinstance(first, str) and lines_of(first).parts.has_line:
             return first
     return None
@@ -41,4 +41,6 @@ def read(source: Source) -> Infotext:
     return source.lines.record("a1111")
 
 
-SPECS = (Dialect("a1111", (Form(95, detects_answer, read_answer), Form(990, detects, read)), rng=rng("nv"), is_a1111=True),)
+SPECS = (
+    Dialect("a1111", (Form(95, detects_answer, read_answer), Form(990, detects, read)), rng=rng("nv"), is_a1111=True),
+)
