@@ -39,7 +39,9 @@ def unfound_model(found: Infotext) -> str | None:
     if found.get("Model") or found.get("Model hash") or listed_model(found):
         return None
     numbered = next((r for r in resources(found) if r.kind in {"checkpoint", "model"} and r.version is not None), None)
-    return numbered and f"{CIVITAI}: the model {numbered.name!r} is named by number {numbered.version} alone"
+    if numbered is None:
+        return None
+    return f"{CIVITAI}: no file is found by the number {numbered.version} of the model {numbered.name!r}, choose one"
 
 
 def listed_networks(found: Infotext) -> tuple[str, ...]:

@@ -114,7 +114,8 @@ def is_parameter_line(line: str) -> bool:
             return False
         if starts and is_core and len(pairs) >= 3:
             return True
-    return (is_core and len(pairs) >= (2 if _only_steps(pairs) else 3)) or _quotes_prompts(pairs)
+    is_enough = is_core and len(pairs) >= (2 if _only_steps(pairs) else 3)
+    return (is_enough and not _ends_in_steps(pairs)) or _quotes_prompts(pairs)
 
 
 def _is_core(key: str, *, starts: bool) -> bool:
@@ -126,6 +127,12 @@ def _only_steps(pairs: list[Pair]) -> bool:
     return bool(pairs) and pairs[0].key.rstrip().casefold() == "steps" and pairs[0].value.isdecimal()
 
 
+def _ends_in_steps(pairs: list[Pair]) -> bool:
+    """Whether the only number of steps stands behind other words in its key: those of a prompt."""
+    steps = [p.key for p in pairs if not p.was_quoted and p.key.endswith("Steps") and p.value.isdecimal()]
+    return bool(steps) and "Steps" not in steps and any(key.casefold() not in BY_NAME for key in steps)
+
+
 def _begins_inside(line: str, pair: Pair) -> bool:
     """Whether at this pair parameters, or a negative prompt, begin behind text from which no comma divides them."""
     if pair.was_quoted or pair.key == pair.value:
@@ -133,11 +140,8 @@ def _begins_inside(line: str, pair: Pair) -> bool:
     if pair.key == "Steps":
         before = line[max(0, pair.at - _NEAR) : pair.at].rstrip()
         return pair.value.isdecimal() and bool(before) and before[-1] not in ',"]}|'
-    is_known = pair.key.casefold() in BY_NAME
-    if pair.key.endswith((" Steps", "nSteps")) and pair.value.isdecimal():
-        return not is_known
     if pair.key.endswith(f" {NEGATIVE_KEY}"):
-        return not is_known
+        return pair.key.casefold() not in BY_NAME
     return pair.value[:1] not in {"[", "{"} and (NEGATIVE in pair.value or _STEPS_BEHIND.search(pair.value) is not None)
 
 
