@@ -12,7 +12,7 @@ from atelier.request.infotext.resources import CIVITAI, LORAS, Resource, resourc
 
 HASHES, LORA_HASHES, TI_HASHES = "Hashes", "Lora hashes", "TI hashes"
 _HASH = re.compile(r"[0-9a-fA-F]{8,64}")
-_TAG = re.compile(r"<(?:lora|lyco):([^:>]+)")
+_TAG = re.compile(r"<(?:lora|lyco):([^:<>]+)")
 _NETWORKS = LORAS | {"lyco", "embed", "embedding", "textualinversion", "hypernet", "hypernetwork"}
 """Kinds of networks, folded."""
 
