@@ -14,23 +14,25 @@ from dataclasses import dataclass
 from atelier.request.infotext.around import unannounced, uncovered, value_of_listing
 from atelier.request.infotext.keys import BY_NAME
 from atelier.request.infotext.pairs import Pair, each_pair, split_pairs
+from atelier.request.infotext.parameter_line import (
+    ANY_NEGATIVE,
+    CORE_KEYS,
+    NEGATIVE,
+    NEGATIVE_KEY,
+    PROMPT_KEY,
+    STARTED,
+    is_parameter_line,
+    quotes_prompts,
+)
 
-NEGATIVE = "Negative prompt:"
-PROMPT_KEY, NEGATIVE_KEY = "Prompt", "Negative prompt"
-CORE_KEYS = frozenset({"Steps", "Sampler", "CFG scale", "Seed", "Size", "Model", "Model hash", "Guidance Scale"})
-"""A parameter line has at least one of these."""
-_FOLDED_CORE = frozenset(key.casefold() for key in CORE_KEYS)
 TAILS = ("Template:", "Negative Template:", "Additional networks:", "Used embeddings:", "Time taken:")
 """Lines that some programs write behind the parameter line; what they say may have several lines."""
 REST_KEY = "Text behind"
 """The key of what stands behind the parameter line and is none of these."""
 LATER = "Postprocess "
 """What the keys begin with of what A1111 did to an image that was finished."""
-_STARTED = re.compile(r"Steps ?: ?\d", re.IGNORECASE)
 _GLUED = re.compile(r"(?:\b|(?<=\\n))Steps: ?\d+\s*,")
-_STEPS_BEHIND = re.compile(r"\bSteps ?: ?\d+\s*\Z")
 _NEGATIVE = re.compile(re.escape(NEGATIVE))
-_ANY_NEGATIVE = re.compile(r"negative prompt[^\S\n]*:", re.IGNORECASE)
 _WRITTEN_OUT = "\\n"
 """A line break as JSON writes it."""
 _TRIES = 4
@@ -38,8 +40,6 @@ _TRIES = 4
 _MIN_ROWS = 3
 _SURE = 4
 """So many core keys make a line that begins with Steps the parameters, whatever text stands behind it."""
-_NEAR = 40
-"""Characters before a key in which the sign is looked for that divides it from the pair before."""
 
 
 Found = tuple[str, str, str, bool]
@@ -95,60 +95,6 @@ def _chosen(key: str, pairs: tuple[Pair, ...], in_lines: str) -> str:
     return found[-1].value if found else in_lines
 
 
-def is_parameter_line(line: str) -> bool:
-    """Whether a line is parameters: it begins with a key, and has three pairs (A1111's rule), one of them core; or two
-    that begin with Steps; or both prompts in quotes. A prompt to which parameters are glued is none."""
-    line = line.strip()
-    if ":" not in line or _ANY_NEGATIVE.match(line):
-        return False
-    pairs: list[Pair] = []
-    is_core, starts = False, _STARTED.match(line) is not None
-    for pair in each_pair(line):
-        if not starts and _begins_inside(line, pair):
-            return False
-        if pair.key == pair.value:
-            continue
-        pairs.append(pair)
-        is_core = is_core or _is_core(pair.key, starts=starts)
-        if pairs[0].at > 0:
-            return False
-        if starts and is_core and len(pairs) >= 3:
-            return True
-    is_enough = is_core and len(pairs) >= (2 if _only_steps(pairs) else 3)
-    return (is_enough and not _ends_in_steps(pairs)) or _quotes_prompts(pairs)
-
-
-def _is_core(key: str, *, starts: bool) -> bool:
-    """Whether a key is core. starts: in a line that begins with a number of steps, where letters may be of any case."""
-    return key in CORE_KEYS or (starts and key.rstrip().casefold() in _FOLDED_CORE)
-
-
-def _only_steps(pairs: list[Pair]) -> bool:
-    return bool(pairs) and pairs[0].key.rstrip().casefold() == "steps" and pairs[0].value.isdecimal()
-
-
-def _ends_in_steps(pairs: list[Pair]) -> bool:
-    """Whether the only number of steps stands behind other words in its key: those of a prompt."""
-    steps = [p.key for p in pairs if not p.was_quoted and p.key.endswith("Steps") and p.value.isdecimal()]
-    return bool(steps) and "Steps" not in steps and any(key.casefold() not in BY_NAME for key in steps)
-
-
-def _begins_inside(line: str, pair: Pair) -> bool:
-    """Whether at this pair parameters, or a negative prompt, begin behind text from which no comma divides them."""
-    if pair.was_quoted or pair.key == pair.value:
-        return False
-    if pair.key == "Steps":
-        before = line[max(0, pair.at - _NEAR) : pair.at].rstrip()
-        return pair.value.isdecimal() and bool(before) and before[-1] not in ',"]}|'
-    if pair.key.endswith(f" {NEGATIVE_KEY}"):
-        return pair.key.casefold() not in BY_NAME
-    return pair.value[:1] not in {"[", "{"} and (NEGATIVE in pair.value or _STEPS_BEHIND.search(pair.value) is not None)
-
-
-def _quotes_prompts(pairs: Iterable[Pair]) -> bool:
-    return {PROMPT_KEY, NEGATIVE_KEY} <= {p.key for p in pairs if p.was_quoted}
-
-
 def _lines(text: str) -> Found | None:
     """(before, parameters, after, False) where the parameters begin a line: the last such line that may stand there."""
     lines = text.split("\n")
@@ -181,7 +127,7 @@ def _wrapped(text: str) -> Found | None:
     """(before, parameters, after, False) where parameters that begin with Steps were broken between words: the lines
     that follow give more of them together than the first alone, and no value with a colon in it."""
     lines = text.split("\n")
-    start = next((i for i in range(len(lines) - 1, -1, -1) if _STARTED.match(lines[i].strip())), len(lines))
+    start = next((i for i in range(len(lines) - 1, -1, -1) if STARTED.match(lines[i].strip())), len(lines))
     inside = [line.strip() for line in lines[start:]]
     inside = inside[: next((i for i, line in enumerate(inside) if line.startswith(TAILS)), len(inside))]
     while inside and not inside[-1]:
@@ -190,7 +136,7 @@ def _wrapped(text: str) -> Found | None:
         return None
     pairs = split_pairs(" ".join(inside))
     is_whole = all(p.was_quoted or p.value[:1] in {"[", "{"} or ":" not in p.value for p in pairs)
-    if not is_whole or _quotes_prompts(pairs) or _known(pairs) <= _known(split_pairs(inside[0])):
+    if not is_whole or quotes_prompts(pairs) or _known(pairs) <= _known(split_pairs(inside[0])):
         return None
     end = start + len(inside)
     return "\n".join(lines[:start]), " ".join(inside), "\n".join(lines[end:]), False
@@ -209,11 +155,11 @@ def _start(lines: list[str], at: int) -> int:
     """Where the parameters begin that line `at` belongs to: those before it that end in a comma are theirs too, unless
     the line quotes the prompts, as it does where the lines before it are misleading."""
     start = at
-    while start and not _STARTED.match(lines[start].strip()):
+    while start and not STARTED.match(lines[start].strip()):
         above = lines[start - 1].strip()
         if not above.endswith(",") or not is_parameter_line(above):
             break
-        if start == at and _quotes_prompts(each_pair(lines[at])):
+        if start == at and quotes_prompts(each_pair(lines[at])):
             break
         start -= 1
     return start
@@ -262,7 +208,7 @@ def _followed(text: str) -> Found | None:
     lines = text.split("\n")
     for i in range(len(lines) - 1, -1, -1):
         line = lines[i].strip()
-        if _STARTED.match(line) and _is_sure(line):
+        if STARTED.match(line) and _is_sure(line):
             return _parted(lines, i, i + 1)
     return None
 
@@ -289,7 +235,7 @@ def _prompts(head: str, *, glued: bool = False, surely: bool = False) -> tuple[s
     surely: parameters stand behind. Where no line begins as A1111 begins a negative prompt, one in other letters may.
     """
     lines = head.split("\n")
-    sign = _NEGATIVE if any(_NEGATIVE.match(line.strip()) for line in lines) else _ANY_NEGATIVE
+    sign = _NEGATIVE if any(_NEGATIVE.match(line.strip()) for line in lines) else ANY_NEGATIVE
     at = next((i for i, line in enumerate(lines) if sign.match(line.strip())), None)
     if at is None and glued:
         return _parted_inside(head)
@@ -306,7 +252,7 @@ def _without_sign(line: str, sign: re.Pattern[str]) -> str:
 
 def _parted_inside(head: str) -> tuple[str, str]:
     """The prompts of a text whose lines were put into one."""
-    sign = _NEGATIVE.search(head) or _ANY_NEGATIVE.search(head)
+    sign = _NEGATIVE.search(head) or ANY_NEGATIVE.search(head)
     before, behind = (head[: sign.start()], head[sign.end() :].strip()) if sign else (head, "")
     prompt = unannounced(_unglued(before), surely=True)
     return prompt, behind.rstrip(".") if before.endswith((".", ". ")) else behind
