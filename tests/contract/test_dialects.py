@@ -26,7 +26,11 @@ GRAPH = {
 }
 COMMENT = {"prompt": "a cat", "uc": "dog", "steps": 28, "sampler": "k_euler", "scale": 11, "seed": 5}
 SAMPLES: dict[str, tuple[str, ...]] = {
-    "a1111": (f"a cat\nNegative prompt: dog\n{LINE}, Model hash: 6ce0161689, Version: v1.10.1", f"a cat\n{LINE}"),
+    "a1111": (
+        f"a cat\nNegative prompt: dog\n{LINE}, Model hash: 6ce0161689, Version: v1.10.1",
+        f"a cat\n{LINE}",
+        json.dumps({"parameters": f"a cat\n{LINE}"}),
+    ),
     "atelier": (f"a cat\n{LINE}, Version: atelier-0.1.0",),
     "civitai": (
         f"a cat\n{LINE}, Created Date: 2024-05-01T00:00:00, Civitai resources: []",

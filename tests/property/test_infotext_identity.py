@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from atelier.errors import BadInput
 from atelier.request.groups import Noise, Prompting
-from atelier.request.infotext import Infotext, interpret, read, to_request, write
+from atelier.request.infotext import Infotext, interpret, read, to_request, without_effect, write
 from atelier.request.infotext import settings as infotext_settings
 from atelier.request.infotext.dialects.invokeai import read_command
 from atelier.request.infotext.image import decode_comment, user_comment
@@ -46,6 +46,12 @@ NASTY = (
     'Prompt: "x", Negative prompt: "y"',
     "Prompt: x",
     "```\n",
+    "```",
+    "> ",
+    "\\nSteps: 20, ",
+    "photo: ",
+    "\nnegative prompt: x",
+    "\nPostprocess upscale by: 2",
     '{"sui_image_params": {}}',
     '"a" -s 5 -S 6',
     "Parameters    : ",
@@ -220,6 +226,20 @@ HOSTILE: dict[str, Callable[[int], str]] = {
     "dream spaces": lambda n: '"[x]' + " " * n + 'y" -s 50 -S 1',
     "hash spaces": lambda n: 'p\nSteps: 20, Sampler: Euler a, Seed: 5, Size: 64x64, "a: 123456,' + " " * n + '"',
     "title spaces": lambda n: 'p\nSteps: 20, Sampler: Euler a, Seed: 5, Size: 64x64, Model: "a' + " " * n + 'b"',
+    "flattened": lambda n: "a: b, c Negative prompt: d, " * (n // 28) + "Steps: 1, Seed: 2, Size: 3",
+    "steps inside": lambda n: "a: b, c Steps: 1, " * (n // 18),
+    "spaces before steps": lambda n: "Sampler: x, " + (" " * 60 + "Steps: 1, ") * (n // 70),
+    "broken": lambda n: "Steps: 1, Seed: 2, Size:\n" * (n // 25) + "3x3, Model: m",
+    "broken tail": lambda n: "Steps: 1, Seed: 2, Size: 3, a\n" + "b, Model: c\n" * (n // 12) + "d",
+    "quotation": lambda n: "> a\n" * (n // 4),
+    "fences": lambda n: "```\n" * (n // 4) + "a",
+    "listing": lambda n: "ExifTool Version Number  : 1\n" + "Comment  :a\n" * (n // 12),
+    "listing spaces": lambda n: "ExifTool Version Number" + " " * n,
+    "announced": lambda n: "prompt:" + " " * n + "x\nSteps: 1, Seed: 2",
+    "written out": lambda n: "a\\nSteps: 1, Seed: 2" * (n // 21),
+    "later": lambda n: "Postprocess a: 1\n" * (n // 17) + "Postprocess a: 1, " * 5,
+    "hashes": lambda n: 'a\nSteps: 1, Seed: 2, Hashes: {"lora:' + "a" * n + '": "12345678"}',
+    "tags": lambda n: "<lora:a" * (n // 7) + '\nSteps: 1, Seed: 2, Lora hashes: "a: 123456"',
     "digits": lambda n: "Steps: " + "1" * n + ", Seed: 2, Size: 3x" + "4" * n,
 }
 
@@ -233,7 +253,14 @@ def _written(text: str) -> None:
     write(settings_of(read(text)).settings)
 
 
+def _told(text: str) -> None:
+    found = read(text)
+    without_effect(found)
+    interpret(found)
+
+
 PARSERS: dict[str, Callable[[str], object]] = {
+    "told": _told,
     "read": read,
     "filled": filled,
     "request": _requested,

@@ -51,7 +51,10 @@ def some_number(name: str, draw: random.Random, *, whole: bool) -> int | float:
     return draw.choice([low, high, draw.uniform(low, high), *edges])
 
 
-IMAGE = "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+IMAGE = (
+    "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR4"
+    "2mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+)
 """One pixel."""
 NAMED: Mapping[str, Sequence[object]] = {
     "sampler": (*samplers(), None),
@@ -91,11 +94,8 @@ def some_value(name: str, draw: random.Random) -> object:
 
 
 def some_request(draw: random.Random, share: float) -> Request:
-    """A request that says each field with this chance; names of samplers that choose their levels have no schedule."""
+    """A request that says each field with this chance."""
     said = {name: some_value(name, draw) for name in FIELDS if name != "prompt" and draw.random() < share}
-    spec = samplers().get(str(said.get("sampler")))
-    if spec is not None and spec.own_levels:
-        said.pop("scheduler", None)
     groups = {FIELDS[name].group for name in said}
     images = {name: IMAGE for name, group in (("image", "source"), ("mask", "inpaint")) if group in groups}
     if "mask" in images:

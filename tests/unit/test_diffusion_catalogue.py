@@ -220,7 +220,7 @@ def test_a_list_of_sigmas_has_its_own_number_of_steps() -> None:
 
 
 @pytest.mark.parametrize("sampler", ["DPM fast", "DPM adaptive"])
-def test_a_schedule_that_a_sampler_cannot_use(sampler: str) -> None:
-    with pytest.raises(BadInput, match=f"{sampler} cannot use the schedule Beta: it chooses its own levels"):
-        resolve_sampler(sampler, "Beta")
+def test_samplers_that_read_only_the_ends_of_a_schedule_take_any(sampler: str) -> None:
+    assert [resolve_sampler(sampler, name)[1].name for name in ("Beta", "normal")] == ["Beta", "Normal"]
+    assert resolve_sampler(f"{sampler} Simple")[1].name == "Simple"
     assert {resolve_sampler(sampler, schedule)[1].name for schedule in (None, "Automatic", "Karras")} == {"Karras"}

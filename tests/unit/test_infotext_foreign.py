@@ -489,7 +489,8 @@ def test_command_lines_of_invokeai(text: str) -> None:
     wanted = {"Steps": "50", "Seed": "123", "CFG scale": "7.5", "Size": "512x512", "Sampler": "LMS"}
     for found in (read(text), read_image(_chunks({"Dream": text}))):
         assert found is not None
-        assert said(found) == ("a cat", "", wanted)
+        seamless = {"Tiling": "True"} if "--seamless" in text else {}
+        assert said(found) == ("a cat", "", wanted | seamless)
 
 
 def test_a_dash_before_a_word_is_no_flag() -> None:

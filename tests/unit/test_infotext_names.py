@@ -214,7 +214,7 @@ def test_what_comfyui_calls_otherwise():
     assert comfy_method("Euler", None) == ("Euler", "Normal")
     assert comfy_method("Euler", "Beta") == ("Euler", "Beta in time")
     assert comfy_method("Euler", "KL Optimal") == ("Euler", "KL Optimal to zero")
-    assert comfy_method("dpm_fast", "Karras") == ("dpm_fast", None)
+    assert comfy_method("dpm_fast", "Karras") == ("dpm_fast", "Karras")
     assert [chooses_levels(name) for name in ("DPM fast", "dpm_adaptive", "Euler", None)] == [True, True, False, False]
 
 

@@ -219,6 +219,8 @@ def test_a_model_is_found_by_its_hash(tiny_file: Path, engine: Engine):
         assert here.resolve(request(model_hash=digest[:10], **asked)).model.sha256 == digest
     with pytest.raises(UnknownName):
         here.resolve(request(model="its old name", model_hash="0" * 10))
+    with pytest.raises(UnknownName):
+        here.resolve(request(model="its old name", model_hash=digest[:7]))
 
 
 def test_notes_come_first(engine: Engine):
@@ -227,6 +229,9 @@ def test_notes_come_first(engine: Engine):
     assert isinstance(told[1], events.Warned)
     assert "hires_steps: there is no second pass yet" in told[1].message
     assert isinstance(told[2], events.Started)
+    made = list(engine.events(request(denoising_strength=0.5)))
+    assert isinstance(made[0], events.Warned)
+    assert made[0].message.startswith("denoising_strength: made from another image: name it with --image")
     lost = list(engine.events(request(model="nobody's", lenient=True)))
     assert isinstance(lost[0], events.Warned)
     assert "unknown model" in lost[0].message

@@ -94,8 +94,7 @@ def test_eta_ddim_is_that_of_ddim_and_ddim_cfg_pp_only(model: Checkpoint, name: 
 def test_the_penultimate_sigma_is_discarded_by_a1111s_three_and_by_no_list(model: Checkpoint, name: str) -> None:
     known = {"DPM++ 3M SDE", "DPM2", "DPM2 a"}
     assert sampling(model, sampler=name).discard_penultimate == (name in known)
-    if not samplers()[name].own_levels:
-        assert not sampling(model, sampler=name, scheduler="14, 7, 1, 0").discard_penultimate
+    assert not sampling(model, sampler=name, scheduler="14, 7, 1, 0").discard_penultimate
 
 
 def test_a_list_of_sigmas_stays_one_and_has_its_steps(model: Checkpoint) -> None:

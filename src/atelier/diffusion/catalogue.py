@@ -42,17 +42,13 @@ def resolve_sampler(name: str | None, schedule: str | None = None) -> tuple[Samp
 
     What means something else in A1111 is meant as there; `request.infotext.sampler` reads names of other ages and
     programs.
-    Raises UnknownName with the nearest names, BadInput for a list of sigmas that is none, and for a schedule that the
-    sampler cannot use.
+    Raises UnknownName with the nearest names, BadInput for a list of sigmas that is none.
     """
     sampler, written = _split((name or DEFAULT_SAMPLER).strip())
     wanted = written or schedule
     if not wanted or wanted.strip().casefold() == AUTOMATIC.casefold():
         return sampler, schedules()[sampler.schedule]
-    found = resolve_schedule(wanted)
-    if sampler.own_levels and found.name != sampler.schedule:
-        raise BadInput(f"{sampler.name} cannot use the schedule {found.name}: it chooses its own levels, name none")
-    return sampler, found
+    return sampler, resolve_schedule(wanted)
 
 
 def resolve_schedule(name: str) -> ScheduleSpec:

@@ -79,7 +79,6 @@ class SamplerSpec:
     unguided: reads Prediction.unguided. cfg: factor on the CFG scale. flow: its formulas hold on a flow path as well.
     alone: the images of a batch would influence each other's steps; to be run one image at a time.
     own: its options where nobody says others.
-    own_levels: it chooses its levels itself, between the ends of its own schedule; another one would be for nothing.
     """
 
     name: str
@@ -97,7 +96,6 @@ class SamplerSpec:
     cfg: float = 1.0
     flow: bool = False
     alone: bool = False
-    own_levels: bool = False
     own: Options = SAMPLER_DEFAULTS
 
     def begin(self, noise: Tensor, sigma: float, *, unit: bool = False) -> Tensor:

@@ -46,6 +46,8 @@ if TYPE_CHECKING:
 
 HASH_DIGITS = 10
 """Of a model's SHA-256 in infotexts."""
+MIN_DIGITS = 8
+"""So few digits of a hash are too few to find a model by."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,7 +193,7 @@ class Engine:
 
     def _hashed(self, request: Request) -> Model | None:
         wanted = (request.model_hash or "").lower()
-        if not wanted:
+        if len(wanted) < MIN_DIGITS:
             return None
         files = (model for model in self.library.models() if model.path.is_file())
         return next((m for m in files if (self._hashes.known(m.path) or "").startswith(wanted)), None)
@@ -218,11 +220,11 @@ def _check_lengths(request: Request) -> None:
 
 def _without_effect(request: Request) -> list[str]:
     """What a request may say and nothing does yet."""
-    alone = {"denoising_strength"} if request.source is None else set[str]()
-    given_names = sorted(name for name in given(request) if name.startswith("hires_") or name in alone)
-    return (
-        [f"{', '.join(given_names)}: there is no second pass yet, only the first is generated"] if given_names else []
-    )
+    strength = [name for name in given(request) if name == "denoising_strength" and request.source is None]
+    if hires := [name for name in given(request) if name.startswith("hires_")]:
+        names = ", ".join(sorted((*strength, *hires)))
+        return [f"{names}: there is no second pass yet, only the first is generated"]
+    return [f"{name}: made from another image: name it with --image, or it is generated from noise alone" for name in strength]
 
 
 def _unread(request: Request, method: Method) -> list[str]:

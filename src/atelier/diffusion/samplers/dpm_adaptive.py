@@ -87,7 +87,6 @@ SPECS = (
         uses=ANCESTRAL,
         calls=3,
         ensd=True,
-        own_levels=True,
         alone=True,
     ),
 )

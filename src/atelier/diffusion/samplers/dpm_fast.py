@@ -54,6 +54,5 @@ SPECS = (
         noise="fresh",
         uses=ANCESTRAL,
         ensd=True,
-        own_levels=True,
     ),
 )

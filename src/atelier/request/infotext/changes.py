@@ -15,9 +15,9 @@ _BEGINNINGS = _names(
     controlnet, adetailer, tiled diffusion, tiled vae, multidiffusion, dynamic thresholding, cutoff, rp_, regional
     prompter, latent couple, freeu, kohya hrfix, kohya hires, addnet, ultimate sd upscale, ipadapter, ip adapter,
     ip-adapter, t2iadapter, t2i adapter, pag_, perturbed attention, sag_, self attention guidance, negpip, lora
-    block weight, lora_, module_, animatediff, reactor, roop, composable lora, postprocess_, layerdiffusion,
+    block weight, lora_, module_, animatediff, reactor, roop, composable lora, postprocess, layerdiffusion,
     layerdiffuse, style aligned, stylealign, refiner, latentmodifier, latent modifier, cfg zero, epsilon scaling,
-    mahiro, instantid, seamless, hidiffusion
+    mahiro, instantid, seamless, hidiffusion, cfg end, detailer, teacache, embedding_, facetool
     """
 )
 """What the keys of extensions begin with, folded."""
@@ -27,7 +27,7 @@ _WHOLE = frozenset(
         adm guidance, control layers, controllayers, face restoration model, hrf enabled, init image, init images,
         initimage, lora, loras, lyco, mask, mask image, maskimage, prompt expansion, reference image multiple, refine,
         sharpness, styles, upscale model, use controlnet model, use embeddings model, use face correction, use
-        hypernetwork model, use lora model, use upscale
+        hypernetwork model, use lora model, use upscale, upscale, variations, hires fix
         """
     )
 )
@@ -35,6 +35,8 @@ _WHOLE = frozenset(
 NODE = "Node "
 """What the key of a node of ComfyUI that changes an image begins with; its kind follows."""
 _SWITCHES = ("enabled", "active")
+_NEUTRAL = {"cfg end": frozenset({"1", "1.0"})}
+"""Values, folded, by which keys of these beginnings do nothing."""
 _OFF = frozenset({"", "none", "false", "off", "no", "0", "0.0", "[]", "{}", "null", "disabled", "use same choices"})
 """Values, folded, by which nothing is done."""
 
@@ -46,6 +48,7 @@ def changes(pairs: Pairs) -> tuple[str, ...]:
     for name, value in pairs:
         folded, is_off = name.casefold().replace("_", " "), value.strip().casefold() in _OFF
         owner = _owner(folded)
+        is_off = is_off or value.strip() in _NEUTRAL.get(owner or "", ())
         if owner and is_off and folded.endswith(_SWITCHES):
             switched_off.add(owner)
         elif owner and not is_off:

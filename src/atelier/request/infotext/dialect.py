@@ -62,7 +62,8 @@ class Dialect:
 
     rng: where the noise of its images comes from where the text does not say it. is_a1111: written by A1111's code,
     which ignores the schedule for some samplers. settle: what else the program does, put into the settings; their
-    sampler and schedule have today's names already.
+    sampler and schedule have today's names already. keeps_ends: whether samplers that choose their levels
+    do so between the ends of the schedule; elsewhere it is between those of the model, whatever the text says.
     """
 
     name: str
@@ -71,6 +72,7 @@ class Dialect:
     is_a1111: bool = False
     settle: Callable[[Settings], Settings] = unchanged
     aliases: tuple[str, ...] = ()
+    keeps_ends: bool = False
 
 
 def rng(name: str) -> Callable[[Infotext], str | None]:

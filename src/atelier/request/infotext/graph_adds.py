@@ -13,10 +13,18 @@ _CHANGES = re.compile(
     "controlnet|ipadapter|t2iadapter|instantid|pulid|photomaker|faceid|gligen|unclip|stylemodel|instructpixtopix|"
     "conditioningset|conditioningaverage|regional|modelmerge|clipmerge|modelsamplingdiscrete|freeu|attentionguidance|"
     "perturbedattention|dynamicthresholding|rescalecfg|hypertile|tomepatch|adddownscale|deepshrink|hypernetwork|"
-    "animatediff|layerdiffus|latentcomposite|latentblend"
+    "animatediff|layerdiffus|latentcomposite|latentblend|vaeencode|setlatentnoisemask"
 )
 """What is in the kinds of nodes that change an image: letters and digits alone, folded."""
-_FILES = ("control_net_name", "ipadapter_file", "gligen_name", "style_model_name", "model_name", "hypernetwork_name")
+_FILES = (
+    "image",
+    "control_net_name",
+    "ipadapter_file",
+    "gligen_name",
+    "style_model_name",
+    "model_name",
+    "hypernetwork_name",
+)
 _STACKED = re.compile(r"lora_?(?:name_?)?0*([1-9]\d?)(?:_name)?", re.IGNORECASE)
 """Inputs of nodes that add several networks; beside them stand their weights, under names of these kinds."""
 _UNET = (
@@ -47,6 +55,16 @@ def _changes(node: Node) -> bool:
     if kind == "modelsamplingdiscrete" and node.inputs.get("sampling") == "eps" and not node.inputs.get("zsnr"):
         return False
     return _CHANGES.search(kind) is not None and any(node.wires())
+
+
+def missing_nodes(graph: Graph, number: str, told: tuple[str, ...]) -> Iterator[str]:
+    """Notes on wires, up from a node, that lead to nodes that are not there, but for those that were told already."""
+    for at in upstream(graph, Wire(number, 0)):
+        for name, wire in graph[at].wires():
+            is_wire = isinstance(cast("list[object]", graph[at].inputs[name])[0], str)  # and no pair of numbers
+            is_told = any(f"node {which} " in note for note in told for which in (wire.node, at))
+            if is_wire and wire.node not in graph and not is_told:
+                yield f"{name} of node {at} ({graph[at].kind}) comes from node {wire.node}, which is not there"
 
 
 def parts_of_steps(node: Node) -> dict[str, str]:

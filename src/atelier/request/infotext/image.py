@@ -6,6 +6,7 @@ from __future__ import annotations
 import io
 import warnings
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from html import unescape
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ from atelier.request.infotext.fields import as_fields
 from atelier.request.infotext.read import read, read_object
 from atelier.request.infotext.record import Infotext
 from atelier.request.infotext.stealth import stealth_text
+from atelier.request.infotext.text import LATER
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -23,13 +25,15 @@ if TYPE_CHECKING:
 TEXT_KEY = "parameters"
 EXIF_IFD, USER_COMMENT = 0x8769, 0x9286
 MAX_TEXT = 16_000_000
-_CODES: Mapping[bytes, str] = {b"ASCII\0\0\0": "utf-8", b"JIS\0\0\0\0\0": "iso2022_jp", b"\0" * 8: "utf-8"}
+_JIS, _CODES = b"JIS\0\0\0\0\0", (b"ASCII\0\0\0", b"\0" * 8)
 _ASCII_MARKS = (b"Steps: ", b'{"')
 """What stands in infotexts; in UTF-16 it has zero bytes. Some programs write UTF-8 and call it UNICODE."""
 _GRAPH_TAGS = (0x0110, 0x010F, 0x010E)
 """Model, Make and ImageDescription, where ComfyUI's savers of WebP and JPEG write `prompt:{…}`, and
 SwarmUI's the object alone."""
 _GRAPH = "prompt:"
+_LATER = ("postprocessing", "extras")
+"""PNG chunks in which A1111 says what was done to an image that was finished."""
 
 
 class Unreadable(BadInput):
@@ -66,7 +70,10 @@ def save_options(image_format: str, text: str) -> dict[str, object]:
             from PIL.PngImagePlugin import PngInfo
 
             chunks = PngInfo()
-            chunks.add_text(TEXT_KEY, text)
+            if _is_misread(text):
+                chunks.add_itxt(TEXT_KEY, text)
+            else:
+                chunks.add_text(TEXT_KEY, text)
             return {"pnginfo": chunks}
         case "JPEG" | "WEBP" | "AVIF":
             return {"exif": user_comment(text)}
@@ -81,10 +88,9 @@ def decode_comment(raw: bytes) -> str:
     if raw.startswith(b"UNICODE\0"):
         is_utf8 = b"\0" not in raw[8:] and any(mark in raw for mark in _ASCII_MARKS)
         return raw[8:].decode("utf-8", "replace") if is_utf8 else _utf16(raw[8:])
-    for code, name in _CODES.items():
-        if raw.startswith(code):
-            return raw[8:].decode(name, "replace").strip("\0")
-    return raw.decode("utf-8", "replace").strip("\0")
+    if raw.startswith(_JIS):
+        return raw[8:].decode("iso2022_jp", "replace").strip("\0")
+    return _text(raw[8:] if raw.startswith(_CODES) else raw).strip("\0")
 
 
 def _carried(image: Image) -> Infotext | None:
@@ -104,11 +110,43 @@ def _parsed(text: str) -> Infotext | None:
 
 
 def _texts(image: Image) -> dict[str, str]:
-    return {str(key): value for key, value in image.info.items() if isinstance(value, str)}
+    return {str(key): _decoded(value) for key, value in image.info.items() if isinstance(value, str)}
+
+
+def _decoded(text: str) -> str:
+    """A text whose bytes Pillow took for Latin-1: programs write UTF-8 into places that are not meant for it. What
+    has letters of its own, as that of an international chunk, is what it is."""
+    from PIL.PngImagePlugin import iTXt
+
+    try:
+        return text if isinstance(text, iTXt) else text.encode("latin-1").decode("utf-8")
+    except UnicodeError:
+        return str(text)
+
+
+def _is_misread(text: str) -> bool:
+    """Whether the bytes of a text in Latin-1 would be read as another text in UTF-8."""
+    return _decoded(text) != text
+
+
+def _text(raw: object) -> str:
+    """The text of a comment: UTF-8 where its bytes are that, else Latin-1."""
+    return _decoded(raw.decode("latin-1") if isinstance(raw, bytes) else raw if isinstance(raw, str) else str(raw))
 
 
 def _from_chunks(info: Mapping[str, str]) -> Infotext | None:
-    """The infotext of the text chunks of a PNG: A1111's, then those of other programs, then one field in each."""
+    """The infotext of the text chunks of a PNG, with what was done to the image when it was finished."""
+    found = _first_of_chunks(info)
+    later = next((text for key in _LATER if (text := info.get(key, "").strip()).startswith(LATER)), "")
+    if not later:
+        return found
+    pairs = () if found is None else found.pairs
+    new = tuple(pair for pair in read(later).pairs if pair not in pairs)
+    return read(later) if found is None else replace(found, pairs=(*pairs, *new))
+
+
+def _first_of_chunks(info: Mapping[str, str]) -> Infotext | None:
+    """A1111's text, then those of other programs, then one field in each chunk."""
     text = info.get(TEXT_KEY, "")
     if text.strip() and not as_fields(text.strip()):
         return read(text)
@@ -132,12 +170,12 @@ def _exif_comment(image: Image) -> str:
     """Fooocus and some savers put the UserComment into the main directory."""
     exif = image.getexif()
     raw = exif.get_ifd(EXIF_IFD).get(USER_COMMENT) or exif.get(USER_COMMENT, b"")
-    return decode_comment(raw) if isinstance(raw, bytes) else str(raw)
+    return decode_comment(raw) if isinstance(raw, bytes) else _text(raw)
 
 
 def _from_exif(image: Image) -> Infotext | None:
     exif = image.getexif()
-    for text in (str(exif.get(tag, "")) for tag in _GRAPH_TAGS):
+    for text in (_text(exif.get(tag, "")) for tag in _GRAPH_TAGS):
         is_named = text[: len(_GRAPH)].casefold() == _GRAPH
         if found := read_object(as_fields(text[len(_GRAPH) :] if is_named else text)):
             return found
@@ -146,7 +184,7 @@ def _from_exif(image: Image) -> Infotext | None:
 
 def _from_xmp(image: Image) -> Infotext | None:
     raw = image.info.get("xmp") or image.info.get("XML:com.adobe.xmp") or ""
-    text = raw.decode("utf-8", "replace") if isinstance(raw, bytes) else str(raw)
+    text = _text(raw)
     comment = _between(text[:MAX_TEXT], "<exif:UserComment", "</exif:UserComment>")
     return _parsed(unescape(_between(comment, "<rdf:li", "</rdf:li>") or comment))
 
@@ -160,9 +198,7 @@ def _between(text: str, opening: str, closing: str) -> str:
 
 
 def _from_comment(image: Image) -> Infotext | None:
-    raw = image.info.get("comment", b"")
-    text = raw.decode("utf-8", "replace") if isinstance(raw, bytes) else str(raw)
-    return _parsed(text)
+    return _parsed(_text(image.info.get("comment", b"")))
 
 
 def _utf16(raw: bytes) -> str:

@@ -49,7 +49,7 @@ def _known(pairs: tuple[Pair, ...]) -> list[tuple[str, str]]:
                     place = len(kept)
                 hashes.append(pair.value)
         elif pair.value and (not is_bare or pair.key in NAMES):
-            kept.append((pair.key, pair.value))
+            kept.append((pair.key.rstrip(), pair.value))
     return [*kept[:place], ("Lora hashes", ", ".join(hashes)), *kept[place:]] if hashes else kept
 
 

@@ -57,7 +57,7 @@ def quoted(value: object) -> str:
     """A value as text; as a JSON string where a comma, a colon or a line break would end it early, or where it would
     be read back as something else."""
     text = str(value)
-    plain = text == text.strip() and not text.startswith('"') and not any(c in text for c in ",:\n")
+    plain = text == text.strip() and not text.startswith('"') and not any(c in text for c in ",:\n\r")
     return text if plain else json_text(text)
 
 

@@ -11,9 +11,9 @@ from collections.abc import Mapping
 
 from atelier.request.infotext.keys import Settings
 from atelier.request.infotext.pairs import split_pairs
+from atelier.request.infotext.parameter_line import NEGATIVE
 from atelier.request.infotext.record import Infotext
 from atelier.request.infotext.settings import settings_of
-from atelier.request.infotext.text import NEGATIVE
 
 A1111_DEFAULTS: Mapping[str, object] = {
     "Clip skip": "1",

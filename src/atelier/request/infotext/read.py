@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from atelier.request.infotext.around import value_of_listing
 from atelier.request.infotext.dialect import Source, object_source, recognised, text_source
 from atelier.request.infotext.fields import Fields, as_fields
 from atelier.request.infotext.record import Infotext
@@ -21,6 +22,7 @@ def read_object(fields: Fields) -> Infotext | None:
 
 def source_of(text: str) -> Source:
     """A text as the dialects see it."""
-    stripped = text.strip()
-    fields = as_fields(stripped) if stripped.startswith("{") else {}
+    stripped = text.strip().lstrip("\ufeff")
+    listed = stripped if stripped.startswith("{") else (value_of_listing(stripped) or "").strip()
+    fields = as_fields(listed) if listed.startswith("{") else {}
     return object_source(fields) if fields else text_source(text)

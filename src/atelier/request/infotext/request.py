@@ -12,7 +12,8 @@ from atelier.request.fields import SIDE_STEP
 from atelier.request.infotext.changes import changes as changes_of
 from atelier.request.infotext.dialect import dialect_of
 from atelier.request.infotext.dialects.stable_diffusion_cpp import NAME as CPP
-from atelier.request.infotext.keys import ALL_KEYS, Settings
+from atelier.request.infotext.keys import ALL_KEYS, BY_NAME, Settings
+from atelier.request.infotext.listed import listed_model, listed_networks, unfound_model
 from atelier.request.infotext.record import Infotext
 from atelier.request.infotext.sampler import (
     AUTOMATIC,
@@ -54,7 +55,7 @@ UNCHANGED: Mapping[str, object] = MappingProxyType({})
 
 def interpret(found: Infotext) -> Reading:
     """The typed settings of an infotext in today's terms: the sampler and its schedule apart, the RNG one of ours, the
-    seed not negative, what ComfyUI does without saying so said."""
+    seed not negative, a model that a list names its model, what ComfyUI does without saying so said."""
     reading = settings_of(found)
     settings = reading.settings
     sampler, scheduler = method(settings.sampler, settings.scheduler, version_of(settings.version))
@@ -62,7 +63,7 @@ def interpret(found: Infotext) -> Reading:
         settings.hires_sampler, settings.hires_scheduler, version_of(settings.version)
     )
     dialect = dialect_of(found)
-    if chooses_levels(sampler) or (dialect.is_a1111 and sampler in TIMESTEP_SAMPLERS):
+    if (chooses_levels(sampler) and not dialect.keeps_ends) or (dialect.is_a1111 and sampler in TIMESTEP_SAMPLERS):
         scheduler = None
     changed = replace(
         settings,
@@ -77,7 +78,17 @@ def interpret(found: Infotext) -> Reading:
     warnings = reading.warnings
     if settings.rng is not None and settings.rng.casefold() not in RNGS:
         warnings += (f"RNG: {settings.rng!r} is left out, one of CPU, NV, GPU, portable is needed",)
-    return replace(reading, settings=dialect.settle(changed), warnings=warnings)
+    if note := unfound_model(found):
+        warnings += (note,)
+    return replace(reading, settings=_with_model(dialect.settle(changed), found), warnings=warnings)
+
+
+def _with_model(settings: Settings, found: Infotext) -> Settings:
+    """With the model that only a list names."""
+    listed = listed_model(found)
+    if listed is None or settings.model_hash:
+        return settings
+    return replace(settings, model_hash=listed.hash, model=settings.model or listed.name or None)
 
 
 def to_request(found: Infotext, changes: Mapping[str, object] = UNCHANGED) -> Request:
@@ -85,8 +96,8 @@ def to_request(found: Infotext, changes: Mapping[str, object] = UNCHANGED) -> Re
 
     Raises BadInput if it says nothing, if its numbers are out of range, or if the request cannot be made of it.
     """
-    if not found.prompt and not found.pairs and "prompt" not in changes:
-        raise BadInput(f"infotext: nothing that can be generated was found in it ({found.dialect}); give a prompt")
+    if not found.prompt and "prompt" not in changes and not any(name.casefold() in BY_NAME for name, _ in found.pairs):
+        raise BadInput(f"infotext: {_without_prompt(found)}; give a prompt")
     settings = interpret(found).checked()
     fields = {
         name: value
@@ -118,7 +129,15 @@ def without_effect(found: Infotext) -> tuple[str, ...]:
     missing = settings.given().keys() - FIELDS.keys() - WITHOUT_EFFECT
     if found.dialect == CPP:
         missing.discard("distilled_cfg_scale")  # written for all models, used by none that takes no distilled guidance
-    return (*(key.name for key in ALL_KEYS if key.field in missing), *changes_of(settings.extras))
+    named = (key.name for key in ALL_KEYS if key.field in missing)
+    return (*named, *changes_of(settings.extras), *listed_networks(found))
+
+
+def _without_prompt(found: Infotext) -> str:
+    """Why nothing can be generated."""
+    if found.pairs:
+        return f"there is no prompt in it, only {', '.join(name for name, _ in found.pairs[:3])}"
+    return f"nothing that can be generated was found in it ({found.dialect})"
 
 
 def _seed(seed: int | None) -> int | None:

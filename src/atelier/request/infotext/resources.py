@@ -13,7 +13,7 @@ from atelier.request.infotext.record import Infotext
 
 CIVITAI = "Civitai resources"
 LORAS = frozenset({"lora", "lycoris", "locon", "dora"})
-_TAG = re.compile(r"<(?:lora|lyco):([^:>]+)[^>]*>")
+_TAG = re.compile(r"<(?:lora|lyco):([^:<>]+)[^<>]*>")
 _AIR = re.compile(r"urn:air:[^:]+:([^:]+):civitai:(\d+)@(\d+)")
 
 

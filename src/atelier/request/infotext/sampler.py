@@ -114,6 +114,8 @@ _KNOWN: Mapping[str, str] = {
     name.casefold(): name for name in (*OTHER_NAMES.values(), "UniPC BH2", "DPM++ 2M SDE Heun")
 }
 
+_FUNCTION = "sample_"
+"""What k-diffusion's functions, and samplers of ComfyUI in its first months, are called with in front."""
 _WIRED: Mapping[str, str] = {
     "_ka": "Karras",
     "_exp": "Exponential",
@@ -159,8 +161,6 @@ def comfy_method(sampler: str | None, schedule: str | None) -> tuple[str | None,
     """The same for a text of ComfyUI, whose names `method` has read: without a schedule it is Normal."""
     if sampler is None:
         return None, schedule
-    if chooses_levels(sampler):
-        return sampler, None
     label = schedule or "Normal"
     return _COMFY_SAMPLERS.get(sampler.casefold(), sampler), _COMFY_SCHEDULES.get(label.casefold(), label)
 
@@ -190,7 +190,7 @@ def split_name(name: str) -> tuple[str, str | None]:
     FlowMatch where the model is one."""
     if preset := PRESETS.get(name.strip().casefold()):
         return preset
-    name = _without_title(name.strip())
+    name = _without_title(name.strip()).removeprefix(_FUNCTION)
     name = re.sub(r"^DPM2\+\+ | FlowMatch$", lambda found: "DPM++ " if found[0][0] == "D" else "", name)
     folded = name.casefold()
     for suffix, label in _SCHEDULES.items():

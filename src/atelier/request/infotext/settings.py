@@ -14,7 +14,7 @@ from atelier.request.infotext.record import Infotext
 from atelier.request.infotext.version import Version, version_of
 from atelier.request.resolved import Size
 
-_SIZE = re.compile(r"\s*(-?\d{1,9})\s*[x×]\s*(-?\d{1,9})\s*")
+_SIZE = re.compile(r"\s*(-?\d{1,9})\s*[x×*]\s*(-?\d{1,9})\s*")
 _NUMBER = re.compile(r"[+-]?(?:\d{1,30}(?:\.\d{0,400})?|\.\d{1,400})(?:[eE][+-]?\d{1,4})?")
 _NOTHING = frozenset({"", "undefined", "unknown", "null", "[object object]"})
 """What programs write, folded, where they have no value."""

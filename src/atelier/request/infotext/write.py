@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 from atelier.request.infotext.keys import KEYS, LAST_KEYS, Key, Settings
 from atelier.request.infotext.pairs import joined, json_text, quoted
+from atelier.request.infotext.parameter_line import NEGATIVE, NEGATIVE_KEY, PROMPT_KEY
 from atelier.request.infotext.read import read
-from atelier.request.infotext.text import NEGATIVE, NEGATIVE_KEY, PROMPT_KEY
 
 
 def write(settings: Settings) -> str:

@@ -14,4 +14,4 @@ def read(source: Source) -> Infotext:
     return source.lines.record("atelier")
 
 
-SPECS = (Dialect("atelier", (Form(120, detects, read),)),)
+SPECS = (Dialect("atelier", (Form(120, detects, read),), keeps_ends=True),)

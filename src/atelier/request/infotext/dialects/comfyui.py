@@ -16,7 +16,7 @@ from atelier.request.infotext.changes import NODE
 from atelier.request.infotext.dialect import Dialect, Form, Source, rng
 from atelier.request.infotext.fields import Fields, as_fields
 from atelier.request.infotext.graph import Graph, Node, Scalar, Wire, along, as_graph, first, stem, upstream
-from atelier.request.infotext.graph_adds import changing_nodes, networks_of, parts_of_steps, vae_of
+from atelier.request.infotext.graph_adds import changing_nodes, missing_nodes, networks_of, parts_of_steps, vae_of
 from atelier.request.infotext.graph_text import prompt_of
 from atelier.request.infotext.keys import Settings
 from atelier.request.infotext.record import Infotext
@@ -136,7 +136,7 @@ def _sampler(graph: Graph, number: str, later: list[Node], source: Mapping[str, 
         pairs=tuple((key, str(value)) for key, value in pairs.items() if isinstance(value, str | int | float)),
         dialect="comfyui",
         source=source,
-        warnings=(*unread, *unread_negative),
+        warnings=(*unread, *unread_negative, *missing_nodes(graph, number, (*unread, *unread_negative))),
     )
 
 
@@ -192,5 +192,11 @@ def settle(settings: Settings) -> Settings:
 
 
 SPECS = (
-    Dialect("comfyui", (Form(20, detects, read), Form(180, detects_text, read_text)), rng=rng("cpu"), settle=settle),
+    Dialect(
+        "comfyui",
+        (Form(20, detects, read), Form(180, detects_text, read_text)),
+        rng=rng("cpu"),
+        settle=settle,
+        keeps_ends=True,
+    ),
 )

@@ -88,6 +88,21 @@ def _old_known(found: Fields, image: Fields) -> dict[str, object]:
         "Model": found.get("model_weights") or found.get("model"),
         "Denoising strength": image.get("strength"),
         "Tiling": "True" if image.get("seamless") is True else None,
+        **_old_changes(image),
+    }
+
+
+def _old_changes(image: Fields) -> dict[str, object]:
+    """What else was done: fields that have no word in A1111's."""
+    later = image.get("postprocessing")
+    kinds = [
+        str(as_fields(item).get("type", "")) for item in cast("list[object]", later if isinstance(later, list) else [])
+    ]
+    return {
+        "Init image": image.get("init_image_path") or ("given" if image.get("type") == "img2img" else None),
+        "Variations": image.get("variations") or None,
+        "Hires fix": "True" if image.get("hires_fix") is True else None,
+        "Postprocess": ", ".join(filter(None, kinds)) or None,
     }
 
 
@@ -125,13 +140,26 @@ def read_command(text: str) -> Infotext | None:
         return None
     prompt, negative = _bracketed(words[0] if quoted else " ".join(words[:first]))
     size = f"{flags['W']}x{flags['H']}" if {"W", "H"} <= flags.keys() else None
-    more = {"Size": size, "Sampler": sampler_of(flags.get("A"))}
-    pairs = pairs_of({name: flags.get(flag) for flag, name in _KEYS.items()} | more)
+    more = {"Size": size, "Sampler": sampler_of(flags.get("A")), "Tiling": "True" if "-seamless" in flags else None}
+    pairs = pairs_of({name: flags[flag] or "True" for flag, name in _KEYS.items() if flag in flags} | more)
     return Infotext(prompt, negative, pairs, "invokeai", flags)
 
 
 _FLAG = re.compile(r"-(?:[a-zA-Z][\d.]*|cf|A[a-z]\w*|-[a-z][\w-]*)")
-_KEYS = {"s": "Steps", "S": "Seed", "C": "CFG scale", "f": "Denoising strength"}
+_KEYS = {
+    "s": "Steps",
+    "S": "Seed",
+    "C": "CFG scale",
+    "f": "Denoising strength",
+    "I": "Init image",
+    "M": "Mask",
+    "G": "Face restoration",
+    "U": "Upscale",
+    "v": "Variations",
+    "V": "Variations",
+    "-hires_fix": "Hires fix",
+    "-hires": "Hires fix",
+}
 
 
 def _flags(words: list[str]) -> Iterator[tuple[str, str]]:
