@@ -35,7 +35,7 @@ def in_folder(index: Config) -> bool:
     return index.values.get("_class_name") == "ToyPipeline"
 
 
-def defaults(size: int) -> ModelDefaults:
+def defaults(size: int, facts: Facts) -> ModelDefaults:
     return ModelDefaults(sampler="Euler", steps=4, width=size, height=size, cfg_scale=2.0)
 
 

@@ -22,7 +22,7 @@ from atelier.checkpoints.report import report
 from atelier.checkpoints.write import Modules, write_diffusers, write_ldm
 from atelier.errors import BadFile, BadInput
 from atelier.families import sd1
-from atelier.families.facts import Facts, LatentFormat, PartFacts
+from atelier.families.facts import Facts, LatentFormat, ModelDefaults, PartFacts
 from atelier.families.parts import TEXT, UNET, VAE
 from atelier.families.shapes import Shapes
 from atelier.models.clip import ClipText, TextSpec
@@ -86,7 +86,7 @@ def test_both_layouts_say_the_same(single: Path, folder: Path) -> None:
     assert differ == {"path", "layout", "bytes"}
     assert (one["name"], one["family"], one["dtype"], one["size"]) == ("small", "sd1", "fp32", 32)
     assert one["parameters"] == sum(p.numel() for network in model().networks.values() for p in network.parameters())
-    assert open_checkpoint(single).defaults == sd1.defaults(32)
+    assert open_checkpoint(single).defaults == ModelDefaults("DPM++ 2M", 20, 32, 32, 7.0)
 
 
 def test_a_published_file_without_metadata_has_the_facts_of_sd15(tmp_path: Path) -> None:
@@ -354,3 +354,8 @@ def test_a_projection_of_one_number_is_named(tmp_path: Path) -> None:
     save_file(tensors, tmp_path / "a.safetensors")
     with pytest.raises(BadFile, match="text_projection"):
         _ = open_checkpoint(tmp_path / "a.safetensors").spec(TEXT)
+
+
+def test_a_model_without_a_signal_at_the_last_level_has_its_own_defaults() -> None:
+    assert sd1.defaults(64, Facts(zero_snr=True)) == ModelDefaults("Euler", 20, 64, 64, 5.0)
+    assert sd1.defaults(64, Facts()) == ModelDefaults("DPM++ 2M", 20, 64, 64, 7.0)

@@ -15,7 +15,7 @@ from atelier.request.resolve import Method, Offer, ignored, resolve
 from atelier.request.resolved import ResolvedSampling
 from atelier.request.table import request_of
 from atelier.runtime.images import reference_to
-from atelier.runtime.offer import check_networks, defaults_of, drawing, requested_method
+from atelier.runtime.offer import check_networks, check_schedule, defaults_of, drawing, requested_method
 from resolved_support import RESOLVED, said
 
 
@@ -174,3 +174,25 @@ def test_networks_are_refused_by_name_or_left_out_with_a_warning() -> None:
     check_networks(request_of({"prompt": "", "lenient": True}), named, warnings.append)
     assert len(warnings) == 1
     assert "lora 'b'" in warnings[0]
+
+
+@pytest.mark.parametrize(
+    ("fields", "blind"),
+    [
+        ({"scheduler": "Karras", "noise_schedule": "Zero Terminal SNR"}, "Karras: 9 of 20 steps"),
+        ({"scheduler": "Exponential", "noise_schedule": "Zero Terminal SNR"}, "Exponential: 6 of 20 steps"),
+        ({"scheduler": "Uniform", "noise_schedule": "Zero Terminal SNR"}, None),
+        ({"scheduler": "SGM Uniform", "noise_schedule": "Zero Terminal SNR"}, None),
+        ({"scheduler": "Karras"}, None),
+    ],
+)
+def test_a_schedule_that_spends_its_steps_on_pure_noise_is_told(
+    model: Checkpoint, fields: dict[str, object], blind: str | None
+) -> None:
+    request = request_of({"prompt": "", "sampler": "Euler", "steps": 20, **fields})
+    method = requested_method(model, request)
+    offer = Offer(RESOLVED.model, defaults_of(model), method, "Original", lambda text, *_: text, reference_to)
+    told: list[str] = []
+    check_schedule(resolve(request, offer), model, told.append)
+    assert len(told) == (blind is not None)
+    assert blind is None or told[0].startswith(blind)

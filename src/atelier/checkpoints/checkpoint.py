@@ -117,7 +117,7 @@ class Checkpoint:
 
     @property
     def defaults(self) -> ModelDefaults:
-        own, stated = self.family.defaults(self.size), self.facts.cfg_scale
+        own, stated = self.family.defaults(self.size, self.facts), self.facts.cfg_scale
         return own if stated is None else replace(own, cfg_scale=stated)
 
     @property

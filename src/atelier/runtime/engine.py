@@ -30,6 +30,7 @@ from atelier.runtime.library import Library, Model
 from atelier.runtime.offer import (
     check_clip_skip,
     check_networks,
+    check_schedule,
     check_suits,
     defaults_of,
     drawing,
@@ -158,6 +159,7 @@ class Engine:
         offer = Offer(reference, defaults_of(model), method, mode, drawing(self.words.wildcards, warn), reference_to)
         resolved = resolve(request, offer)
         check_suits(resolved, model)
+        check_schedule(resolved, model, warn)
         check_clip_skip(resolved, model)
         check_networks(request, resolved, warn)
         if request.steps not in {None, resolved.sampling.steps}:
@@ -224,7 +226,10 @@ def _without_effect(request: Request) -> list[str]:
     if hires := [name for name in given(request) if name.startswith("hires_")]:
         names = ", ".join(sorted((*strength, *hires)))
         return [f"{names}: there is no second pass yet, only the first is generated"]
-    return [f"{name}: made from another image: name it with --image, or it is generated from noise alone" for name in strength]
+    return [
+        f"{name}: made from another image: name it with --image, or it is generated from noise alone"
+        for name in strength
+    ]
 
 
 def _unread(request: Request, method: Method) -> list[str]:
