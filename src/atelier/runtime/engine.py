@@ -193,7 +193,7 @@ class Engine:
         wanted = (request.model_hash or "").lower()
         if not wanted:
             return None
-        files = (model for model in self.library.models() if model.path.is_file())
+        files = (model for _, model in self.library.everything() if model.path.is_file())
         return next((m for m in files if (self._hashes.known(m.path) or "").startswith(wanted)), None)
 
     def _provenance(self, resolved: Resolved) -> Provenance:

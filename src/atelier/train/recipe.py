@@ -14,6 +14,7 @@ from pydantic_core import ErrorDetails
 
 from atelier.errors import BadFile, BadInput, nearest
 from atelier.train.data.shares import SHARES
+from atelier.weights.formats.text import read_text
 
 Positive = Annotated[int, Field(gt=0, le=10**9)]
 NotNegative = Annotated[int, Field(ge=0, le=10**9)]
@@ -103,7 +104,7 @@ R = TypeVar("R", bound=Recipe)
 def parsed(path: Path) -> dict[str, Any]:
     """The table in a TOML file, or in the recipe.json of a run. Raises BadFile."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_text(path)
         table = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
     except (ValueError, OSError, RecursionError) as error:
         raise BadFile(path, f"is no recipe: {error}") from None
