@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
+from atelier.checkpoints.folder import INDEX
 from atelier.errors import BadFile, BadInput, StorageFull
 from atelier.train import checkpoint
 from atelier.train.recipe import Recipe, differences
@@ -37,6 +38,8 @@ def claimed(folder: Path, recipe: Recipe, *, accept_changes: bool = False) -> Ge
     """
     if folder.exists() and not folder.is_dir():
         raise BadFile(folder, "is a file: --out is the folder of a run")
+    if (folder / INDEX).is_file():
+        raise BadFile(folder, "is a model: --out is the folder of a run, give one of its own")
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         with _held(folder):
