@@ -304,6 +304,13 @@ def test_what_cannot_be_meant_is_one_line(
     assert shown.strip().count("\n") == 0
 
 
+def test_a_name_with_a_line_break_stays_one_line(capsys: pytest.CaptureFixture[str]):
+    assert generate("--model", "./two\nlines.safetensors") == 2
+    shown = capsys.readouterr().err
+    assert "two\\nlines.safetensors" in shown
+    assert shown.count("\n") == 1
+
+
 def test_an_option_given_twice_is_told_of(place: Path, capsys: pytest.CaptureFixture[str]):
     assert generate("-o", "x", "--steps=1", "--output", "y") == 0
     shown = capsys.readouterr()

@@ -122,6 +122,13 @@ def test_a_caption_whose_ending_is_in_capitals(name: str, folder: Path) -> None:
     assert opened.captions[opened.paths.index(folder / "d.PNG")] == "a wall"
 
 
+def test_a_caption_behind_the_whole_name(folder: Path) -> None:
+    _picture(folder / "d.png", (9, 9, 9))
+    (folder / "d.png.txt").write_text("a wall", encoding="utf-8")
+    opened = FolderDataset.open(folder, 8)
+    assert opened.captions[opened.paths.index(folder / "d.png")] == "a wall"
+
+
 def test_a_linked_folder_is_followed_once(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     other = tmp_path_factory.mktemp("disk")
     _picture(other / "d.png", (9, 9, 9))

@@ -228,6 +228,13 @@ def test_settings_may_begin_with_a_byte_order_mark(name: str, folder: Path, tmp_
     assert ids[0] == ids[1]
 
 
+@pytest.mark.parametrize("kind", [["StableDiffusionPipeline"], {"a": 1}, None, 5])
+def test_an_index_of_another_kind_is_one_line(kind: object, tmp_path: Path) -> None:
+    (tmp_path / "model_index.json").write_text(json.dumps({"_class_name": kind}))
+    with pytest.raises(BadFile, match="of a family that cannot be read yet"):
+        open_checkpoint(tmp_path)
+
+
 def test_an_index_of_shards_may_begin_with_a_byte_order_mark(folder: Path, tmp_path: Path) -> None:
     shutil.copytree(folder, tmp_path / "marked")
     weights = tmp_path / "marked" / "unet" / "diffusion_pytorch_model.safetensors"

@@ -137,6 +137,7 @@ def test_links_to_folders_are_followed_and_loops_are_not(folder: Path, tmp_path_
         ("phto", UnknownName, "photo"),
         ("phto.safetensors", BadFile, "did you mean photo?"),
         ("other/photo.safetensors", BadFile, "other/photo.safetensors: there is no such file"),
+        ("~nobody-of-that-name/photo", BadFile, "a user that is not known here: write the whole path"),
         ("/photo.safetensors", BadFile, "/photo.safetensors: there is no such file"),
         ("nowhere/at/all", BadFile, "nowhere/at/all"),
         ("missing.safetensors", BadFile, "missing.safetensors"),

@@ -52,6 +52,29 @@ def test_clutter_is_no_wildcard_and_endings_may_be_in_capitals(folder: Path):
     assert files["LOUD"] == ("boom",)
 
 
+@pytest.mark.parametrize("name", ["Colour", "COLOUR", "colour.txt", "Colour.TXT"])
+def test_a_wildcard_in_another_case_or_with_its_ending(folder: Path, name: str):
+    assert expand(f"__{name}__", 1, Words(wildcard_folder=folder).wildcards()) == "red"
+
+
+def test_the_case_tells_two_files_apart(folder: Path):
+    (folder / "Colour.txt").write_text("blue\n", encoding="utf-8")
+    files = Words(wildcard_folder=folder).wildcards()
+    assert [files[name] for name in ("colour", "Colour", "COLOUR")] == [("red",), ("blue",), ("blue",)]
+
+
+def test_a_file_without_lines_says_so(folder: Path):
+    (folder / "none.txt").write_text("# nothing yet\n", encoding="utf-8")
+    notes: list[str] = []
+    assert expand("__none__", 1, Words(wildcard_folder=folder).wildcards(), notes.append) == "__none__"
+    assert notes == ["the wildcard 'none' has no lines: __none__ is plain text"]
+
+
+def test_only_line_ends_end_a_line(folder: Path):
+    (folder / "odd.txt").write_bytes("a\x0bb\u2028c\rd\r\ne\n".encode())
+    assert Words(wildcard_folder=folder).wildcards()["odd"] == ("a\x0bb\u2028c", "d", "e")
+
+
 def test_links_are_followed_but_not_round_and_round(folder: Path, tmp_path_factory: pytest.TempPathFactory):
     other = tmp_path_factory.mktemp("collection")
     (other / "animal.txt").write_text("cat\n", encoding="utf-8")

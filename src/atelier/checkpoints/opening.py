@@ -16,6 +16,7 @@ from atelier.families.facts import Facts
 from atelier.families.family import Family
 from atelier.registry import discover
 from atelier.weights.archive import WAY_OUT, Archive, Stored, counted, open_file
+from atelier.weights.formats.atomic import expanded
 
 SPEC = "atelier.spec"
 """The key in a single file's metadata for the facts that its shapes do not say."""
@@ -40,7 +41,7 @@ def open_checkpoint(
     variant: chooses among a folder's weights. known: the families that it may be of, all that are there if None. Raises
     BadFile with one line for what does not exist, is broken, or is another kind of file or family.
     """
-    path, candidates = Path(path).expanduser(), tuple(families().values() if known is None else known)
+    path, candidates = expanded(path), tuple(families().values() if known is None else known)
     return _open_folder(path, variant, candidates) if path.is_dir() else _open_single(path, candidates)
 
 

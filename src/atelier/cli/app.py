@@ -111,5 +111,6 @@ def _usage(error: typer.TyperException) -> str:
 
 def _ended(message: str, exit_code: int) -> int:
     if message:
-        typer.echo(f"atelier: {message}", err=True)
+        shown = "".join(c if c.isprintable() else repr(c)[1:-1] for c in message)  # names of files may hold line breaks
+        typer.echo(f"atelier: {shown}", err=True)
     return exit_code

@@ -18,8 +18,8 @@ TWICE = "atelier.twice"
 
 
 class Strict(TyperCommand):
-    """As typer's own, but that complaints quote the value, and that an option of one value that is given twice, of which
-    the last counts, is told of in the end."""
+    """As typer's own, but that complaints quote the value, and that options of one value that were given more than once
+    are told of in the end."""
 
     def parse_args(self, ctx: Context, args: list[str]) -> list[str]:
         """Raises BadInput for a value that cannot be read."""

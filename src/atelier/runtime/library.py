@@ -10,6 +10,7 @@ from pathlib import Path
 
 from atelier.checkpoints.embedded import EMBEDDED, embedded_folder
 from atelier.errors import BadFile, UnknownName, nearest
+from atelier.weights.formats.atomic import expanded
 from atelier.weights.formats.tree import places
 
 SINGLE_FILE = ".safetensors"
@@ -56,7 +57,7 @@ class Library:
         """
         if name is None:
             return Model(EMBEDDED, embedded_folder())
-        path = Path(name).expanduser()
+        path = expanded(name)
         if _is_there(path):
             return Model(_name(path.resolve()), path)
         known = self.models()

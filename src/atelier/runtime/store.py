@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from atelier.errors import BadFile, BadInput, StorageFull
 from atelier.request.infotext.image import save_options
-from atelier.weights.formats.atomic import new_file, reachable, sweep
+from atelier.weights.formats.atomic import expanded, new_file, reachable, sweep
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -71,7 +71,7 @@ class Destination:
         suffix: how the images of a folder are written. Raises BadInput for other image formats, and for one that
         this Pillow cannot write, BadFile for a name that the system refuses.
         """
-        path = Path(output).expanduser()
+        path = expanded(output)
         if reachable(path).is_dir() or output.endswith(("/", os.sep)):
             return cls(path, None, _known(suffix))
         ending = path.suffix.lower()

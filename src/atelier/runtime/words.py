@@ -57,15 +57,18 @@ class Words:
 
 @final
 class _Lines(Mapping[str, tuple[str, ...]]):
-    """The lines of files by name, each read once, when it is asked for."""
+    """The lines of files by name, each read once, when it is asked for. A name may have the file's ending, and another
+    case where the file system of its author makes no difference of it."""
 
-    def __init__(self, files: Mapping[str, Path]) -> None:
+    def __init__(self, files: dict[str, Path]) -> None:
         self._files, self._read = files, dict[str, tuple[str, ...]]()
+        self._folded = {name.casefold(): name for name in reversed(files)}
 
     def __getitem__(self, name: str) -> tuple[str, ...]:
-        if name not in self._read:
-            self._read[name] = read_wildcard(read_text(self._files[name]))
-        return self._read[name]
+        known = name if name in self._files else self._folded[name.casefold().removesuffix(WILDCARD)]
+        if known not in self._read:
+            self._read[known] = read_wildcard(read_text(self._files[known]))
+        return self._read[known]
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._files)

@@ -96,9 +96,9 @@ def _check(path: Path) -> None:
 
 def _caption(image: Path, texts: Mapping[Path, Path]) -> str:
     """texts: the files there are, by their names with the ending in lower case."""
-    for suffix in CAPTIONS:
-        path = texts.get(image.with_suffix(suffix))
-        if path is not None and path.is_file():
+    names = (beside for suffix in CAPTIONS for beside in (image.with_suffix(suffix), Path(f"{image}{suffix}")))
+    for path in (texts[name] for name in names if name in texts):
+        if path.is_file():
             return _text(path)
     raise BadFile(image, f"has no caption: write what it shows into {image.with_suffix(CAPTIONS[0]).name} beside it")
 
