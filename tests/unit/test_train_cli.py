@@ -40,6 +40,15 @@ def test_a_model_is_no_place_for_a_run(source: str, tmp_path: Path, capsys: pyte
     assert [path.name for path in tmp_path.iterdir()] == ["model_index.json"]
 
 
+@pytest.mark.parametrize("inside", [".", "runs/a"])
+def test_a_run_does_not_lie_among_its_images(inside: str, source: str, capsys: pytest.CaptureFixture[str]) -> None:
+    out = Path(source, inside)
+    before = sorted(Path(source).rglob("*"))
+    assert run(arguments("vae", out, source)) == 2
+    assert "lies in the folder of the training images" in capsys.readouterr().err
+    assert sorted(Path(source).rglob("*")) == before
+
+
 def test_a_recipe_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
     from atelier.train.recipes.vae import VAE
     from atelier.train.registry import read

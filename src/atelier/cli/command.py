@@ -21,7 +21,7 @@ class Strict(TyperCommand):
     """As typer's own, but that complaints quote the value, and that options of one value that were given more than once
     are told of in the end."""
 
-    def parse_args(self, ctx: Context, args: list[str]) -> list[str]:
+    def parse_args(self, ctx: Context, args: list[str]) -> list[str]:  # pyright: ignore[reportIncompatibleMethodOverride] - typer's public name of the class
         """Raises BadInput for a value that cannot be read."""
         given, _, order = self.make_parser(ctx).parse_args(args=list(args))
         single = [_named(param) for param in order if isinstance(param, TyperOption) and not param.multiple]
@@ -36,7 +36,7 @@ class Strict(TyperCommand):
                 f"{_named(error.param)} {_shown(value)}: {error.message[:1].lower()}{error.message[1:]}"
             ) from None
 
-    def invoke(self, ctx: Context) -> object:
+    def invoke(self, ctx: Context) -> object:  # pyright: ignore[reportIncompatibleMethodOverride] - as above
         """What the command returns; it may have failed before, of which one line is enough."""
         result = super().invoke(ctx)
         for name in ctx.meta[TWICE]:

@@ -125,7 +125,7 @@ def by_hand(values: Sequence[float]) -> Schedule:
         if value and not SMALLEST <= value <= LARGEST:
             raise BadInput(f"the list of sigmas has {value:g}: use 0, or {SMALLEST:g} to {LARGEST:,.0f}")
     sigmas = torch.tensor(values, dtype=torch.float32)
-    for a, b in itertools.pairwise(sigmas.tolist()):
+    for a, b in itertools.pairwise(map(float, sigmas)):
         if b >= a:
             raise BadInput(f"the list of sigmas does not descend at {a:g}, {b:g}")
     return lambda _levels, _steps: sigmas.clone()

@@ -29,9 +29,9 @@ class Style:
 def read_styles(text: str) -> tuple[Style, ...]:
     """The styles of a styles.csv: columns name, prompt (very old files: text), negative_prompt.
 
-    Columns may be divided by commas, semicolons or tabs, as spreadsheets write them. Rows without a name, and those whose
-    name starts with #, are dividers. Of two with one name the last counts, in the place of the first. Raises BadInput if
-    there is no column name or the rows cannot be read.
+    Columns may be divided by commas, semicolons or tabs, as spreadsheets write them. Rows without a name, and those
+    whose name starts with #, are dividers. Of two with one name the last counts, in the place of the first. Raises
+    BadInput if there is no column name or the rows cannot be read.
     """
     text = _SEPARATOR_LINE.sub("", text.lstrip("\ufeff"), count=1).lstrip()
     rows = csv.DictReader(StringIO(text, newline=""), delimiter=_divider(text))

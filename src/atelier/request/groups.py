@@ -46,8 +46,7 @@ class Group(BaseModel):
     @field_validator("*")
     @classmethod
     def _is_text(cls, value: object, info: ValidationInfo) -> object:
-        texts = cast("tuple[object, ...]", value) if isinstance(value, tuple) else (value,)
-        for text in (text for text in texts if isinstance(text, str)):
+        for text in _texts(value):
             _check_text(cls.prefix + str(info.field_name), text)
         return value
 
@@ -58,6 +57,12 @@ class Group(BaseModel):
             return handler(data)
         except ValidationError as error:
             raise BadInput(_one_line(cls, error)) from None
+
+
+def _texts(value: object) -> list[str]:
+    """The text that a value is, or those in it."""
+    parts = cast("tuple[object, ...]", value) if isinstance(value, tuple) else (value,)
+    return [part for part in parts if isinstance(part, str)]
 
 
 def _check_text(name: str, text: str) -> None:

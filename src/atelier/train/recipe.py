@@ -135,7 +135,7 @@ def differences(before: Mapping[str, Any], now: Recipe) -> list[str]:
     """What keeps `now` from going on with a run of the recipe `before` (a table): "optim.rate was 1, is 2", …"""
     if before.get("kind") != now.kind:
         return [f"{before.get('kind')}, not {now.kind}"]
-    old, new = (dict(_flat(_fixed(table))) for table in (before, now.model_dump(mode="json")))
+    old, new = (dict(flat(_fixed(table))) for table in (before, now.model_dump(mode="json")))
     return [
         f"{key} was {json.dumps(old.get(key))}, is {json.dumps(new.get(key))}"
         for key in sorted(old.keys() | new.keys())
@@ -154,10 +154,11 @@ def _without(part: object, keys: tuple[str, ...]) -> object:
     return {key: value for key, value in cast("dict[str, Any]", part).items() if key not in keys}
 
 
-def _flat(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def flat(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """The keys of a recipe's table, dotted, with their values."""
     for key, value in table.items():
         if isinstance(value, dict):
-            yield from _flat(cast("dict[str, Any]", value), f"{prefix}{key}.")
+            yield from flat(cast("dict[str, Any]", value), f"{prefix}{key}.")
         else:
             yield prefix + key, value
 

@@ -10,7 +10,7 @@ from contextlib import suppress
 from itertools import groupby
 from pathlib import Path
 
-from PIL import ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont
 
 from atelier.train.data.art import font_folders
 
@@ -85,7 +85,13 @@ def drawable(letter: str) -> Run:
 
 
 def _has(font: Font, letter: str) -> bool:
-    return bytes(font.getmask(letter)) != bytes(font.getmask(NO_CHARACTER))
+    return _drawn(font, letter) != _drawn(font, NO_CHARACTER)
+
+
+def _drawn(font: Font, letter: str) -> bytes:
+    image = Image.new("L", (3 * POINTS, 3 * POINTS))
+    ImageDraw.Draw(image).text((POINTS, POINTS), letter, fill=255, font=font)
+    return image.tobytes()
 
 
 def _in(folder: Path) -> Iterator[Path]:

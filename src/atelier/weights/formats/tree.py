@@ -36,12 +36,9 @@ def places(folder: Path, *, strict: bool = False) -> Iterator[Place]:
         seen.add(real)
         place = _entries(path, strict=strict)
         yield place
-        inside = ((path / name, above | {real}) for name in place.folders)
-        own, links = [], []
-        for entry in inside:
-            (links if entry[0].is_symlink() else own).append(entry)
-        waiting.extendleft(reversed(own))
-        waiting.extend(links)
+        inside = [(path / name, above | {real}) for name in place.folders]
+        waiting.extendleft(entry for entry in reversed(inside) if not entry[0].is_symlink())
+        waiting.extend(entry for entry in inside if entry[0].is_symlink())
 
 
 def _entries(path: Path, *, strict: bool) -> Place:
