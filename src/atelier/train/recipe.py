@@ -106,7 +106,9 @@ def parsed(path: Path) -> dict[str, Any]:
     try:
         text = read_text(path)
         table = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
-    except (ValueError, OSError, RecursionError) as error:
+    except BadFile as error:
+        raise BadFile(path, f"is no recipe: it {error.problem}") from None
+    except (ValueError, RecursionError) as error:
         raise BadFile(path, f"is no recipe: {error}") from None
     if not isinstance(table, dict):
         raise BadFile(path, "is no recipe: it holds no table")
