@@ -19,6 +19,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import needs
 from harness import interleaved, report, row
 
 PROMPT = "a red apple on a blue background"
@@ -40,6 +41,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
+    needs.modules("diffusers", "transformers")
     with tempfile.TemporaryDirectory() as folder:
         rows = [picture(Path(folder), options.device, options.rounds), help_(options.rounds)]
     report("cold_start", options.device, rows, ("torch", "diffusers"), steps=STEPS)

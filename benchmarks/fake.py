@@ -15,6 +15,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
+import needs  # isort: split
+
 import torch
 from torch import Tensor, nn
 
@@ -31,6 +33,7 @@ M = TypeVar("M", bound=nn.Module)
 
 
 def main() -> None:
+    needs.modules("torch")
     folder = Path(sys.argv[1])
     folder.mkdir(parents=True, exist_ok=True)
     file, settings = folder / "sd15.safetensors", folder / "sd15"

@@ -14,6 +14,8 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import needs  # isort: split
+
 import torch
 from rich.console import Console
 from rich.table import Table
@@ -63,6 +65,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--tiny", action="store_true", help="shrink everything, to see that the script runs")
     options = parser.parse_args()
+    needs.modules("diffusers", "transformers")
     sizes = TINY if options.tiny else TRUE
     with torch.no_grad():
         results = [*text(sizes, options.device), *unet(sizes, options.device), *vae(sizes, options.device)]

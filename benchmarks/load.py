@@ -13,6 +13,7 @@ import json
 import time
 from typing import Any
 
+import needs
 from harness import Timing, child, report, row
 from memory import checkpoint
 
@@ -27,6 +28,7 @@ def main() -> None:
     parser.add_argument("--side", choices=("ours", "reference"), help=argparse.SUPPRESS)
     parser.add_argument("--settings", help=argparse.SUPPRESS)
     options = parser.parse_args()
+    needs.modules("diffusers", "transformers")
     if options.side is not None:
         print(json.dumps(ours(options) if options.side == "ours" else reference(options)))
         return

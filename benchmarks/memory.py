@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import needs
 from harness import child, peak_memory, report
 
 BOUND = 0.6
@@ -34,6 +35,7 @@ def main() -> None:
     parser.add_argument("--side", choices=("ours", "reference"), help=argparse.SUPPRESS)
     parser.add_argument("--settings", help=argparse.SUPPRESS)
     options = parser.parse_args()
+    needs.modules("diffusers", "transformers")
     if options.side is not None:
         measured = ours(options) if options.side == "ours" else reference(options)
         print(json.dumps({**measured, "peak_bytes": peak_memory(), **gpu_peak(options.device)}))

@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import needs
 from harness import machine
 
 TESTS = Path(__file__).parents[1] / "tests" / "property"
@@ -27,6 +28,7 @@ BOUND_SECONDS, BOUND_RATIO, TOO_SHORT = 0.050, 2.5, 0.001
 
 
 def main() -> None:
+    needs.modules("pytest", "hypothesis")
     sys.path[:0] = [str(TESTS), str(TESTS.parent)]
     import test_infotext_identity as infotexts
     import test_prompt_linear as prompts

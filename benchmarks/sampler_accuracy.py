@@ -25,6 +25,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import needs
 from harness import machine
 
 if TYPE_CHECKING:
@@ -72,6 +73,7 @@ CFG_PP = 1 / 12.5
 
 def main() -> None:
     options = _options()
+    needs.modules("torch")
     rows: list[dict[str, Any]] = []
     model = _model(_engine(options.device), options.model)
     with ProcessPoolExecutor(options.workers, get_context("spawn")) as processes:

@@ -15,6 +15,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import needs  # isort: split
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -48,6 +50,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, help="the recipe's, if not given")
     parser.add_argument("--tiny", action="store_true", help="shrink everything, to see that the script runs")
     options = parser.parse_args()
+    needs.modules("diffusers", "transformers")
     use_granted_cores()
     changes: dict[str, Any] = dict(TINY) if options.tiny else {}
     if options.batch is not None:

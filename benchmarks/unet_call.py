@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import argparse
 
+import needs  # isort: split
+
 import torch
 from torch import Tensor
 
@@ -30,6 +32,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--tiny", action="store_true")
     options = parser.parse_args()
+    needs.modules("diffusers", "transformers")
     use_granted_cores()
     spec, side = (TINY, 16) if options.tiny else (UNetSpec(), 64)
     calls, difference = contestants(spec, side, options.device)

@@ -68,6 +68,8 @@ def words(styles_file: Path | None = None, wildcard_folder: Path | None = None) 
     from atelier.errors import BadFile
     from atelier.runtime.words import Words
 
+    if styles_file is not None and not styles_file.is_file():
+        raise BadFile(styles_file, "is no file: name the one that holds the styles (a styles.csv)")
     if wildcard_folder is not None and not wildcard_folder.is_dir():
         raise BadFile(wildcard_folder, "is no folder: name the one that holds the .txt files of wildcards")
     return Words(

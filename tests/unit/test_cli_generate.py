@@ -9,14 +9,18 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import safetensors.torch
 import torch
 from PIL import Image
 
 import atelier
 from atelier.cli.app import run
+from atelier.errors import BadInput
+from atelier.request.table import request_of
 from atelier.runtime.device import Device
 from atelier.runtime.engine import Engine
 from atelier.runtime.library import Library
@@ -250,6 +254,38 @@ def test_the_example_paints_the_same_picture(place: Path, tiny_folder: Path):
         (["a", "--set", "steps=7", "--steps", "1"], "steps is given twice, as an option and with --set"),
         (["a", "--set", "prompt=b"], "prompt is given twice"),
         (["a", "--set", "eta=1", "--set", "eta=0.5"], "--set eta is given twice"),
+        (["a", "--set", "cfg-scale=1", "--set", "cfg_scale=2"], "--set cfg_scale is given twice"),
+        (
+            ["a", "--set", "negative=b"],
+            "--set negative: give it as --negative, or call it by its name, --set negative_pr",
+        ),
+        (["a", "--set", "style=b"], "--set style: give it as --style, or call it by its name, --set styles=…"),
+        (["a", "--set", "from=x.png"], "--set from: it is no field of a request, give it as --from"),
+        (["a", "--set", "styles-file=x"], "--set styles_file: it is no field of a request, give it as --styles-file"),
+        (["a", "--set", "verify=1"], "give it as --verify"),
+        (["a", "--set", "no-preview=1"], "give it as --no-preview"),
+        (["a", "--set", "=3"], "--set '=3': write it as NAME=VALUE"),
+        (["a", "--set", "sgm_noise_multiplier=maybe"], "sgm_noise_multiplier 'maybe': say yes or no"),
+        (["a", "--set", "styles=", "--steps", "1"], "styles is empty: say which, or leave it out"),
+        (["a", "--steps", "abc"], "--steps 'abc': input should be a valid integer"),
+        (["a", "--cfg-scale", "1,5"], "--cfg-scale '1,5': input should be a valid number"),
+        (["a", "--width", ""], "--width '': input should be a valid integer"),
+        (["a", "--sampler", ""], "sampler is empty: say which, or leave it out"),
+        (["a", "--scheduler", " "], "scheduler is empty"),
+        (["a", "--model", ""], "model is empty"),
+        (["a", "--output", ""], "output is empty"),
+        (["a", "--emphasis", ""], "emphasis is empty"),
+        (["a", "--style", ""], "styles is empty"),
+        (["a", "--set", "model_hash="], "model_hash is empty"),
+        (["a", "--set", "hires_sampler="], "hires_sampler is empty"),
+        (["a", "--styles-file", "gone.csv"], "gone.csv: is no file: name the one that holds the styles"),
+        (
+            ["a", "--scheduler", "1e308,3,0"],
+            "schedule '1e308,3,0': the list of sigmas has 1e+308: use 0, or 0.0001 to 1,000",
+        ),
+        (["a", "--scheduler", "3,1e-50,0"], "schedule '3,1e-50,0': the list of sigmas has 1e-50"),
+        (["a", "--scheduler", "3,2.99999999,0"], "the list of sigmas does not descend at 3, 3"),
+        (["a", "--scheduler", ",,"], "schedule ',,': a list of sigmas needs two or more"),
         (["a", "--set", "model_hash=\x01\x00"], "model_hash holds"),
         (["a", "--set", f"seed_resize={'9' * 5000}x1"], "seed_resize"),
         (["a", "--set", "seed_resize=65536x65536"], "seed_resize"),
@@ -266,6 +302,135 @@ def test_what_cannot_be_meant_is_one_line(
     shown = capsys.readouterr().err
     assert told in shown
     assert shown.strip().count("\n") == 0
+
+
+def test_a_name_with_a_line_break_stays_one_line(capsys: pytest.CaptureFixture[str]):
+    assert generate("--model", "./two\nlines.safetensors") == 2
+    shown = capsys.readouterr().err
+    assert "two\\nlines.safetensors" in shown
+    assert shown.count("\n") == 1
+
+
+def test_an_option_given_twice_is_told_of(place: Path, capsys: pytest.CaptureFixture[str]):
+    assert generate("-o", "x", "--steps=1", "--output", "y") == 0
+    shown = capsys.readouterr()
+    assert shown.out == "y/00001-7.png\n"
+    assert sorted(line for line in shown.err.splitlines() if line.startswith("note")) == [
+        "note: --output is given more than once: the last one counts",
+        "note: --steps is given more than once: the last one counts",
+    ]
+
+
+def test_a_prompt_and_styles_may_be_set(place: Path, capsys: pytest.CaptureFixture[str]):
+    Path("styles.csv").write_text('name,prompt\noil,"oil, {prompt}"\n', encoding="utf-8")
+    more = ["--set", "prompt=a cat", "--set", "styles=oil", "--model", "tiny", "--steps", "1", "-o", "a.png"]
+    assert run(["generate", *more]) == 0
+    capsys.readouterr()
+    assert run(["info", "a.png", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["prompt"] == "oil, a cat"
+
+
+@pytest.mark.parametrize(
+    ("fields", "told"),
+    [
+        (("variation_seed=3",), "variation_seed: it has no effect without a variation_strength"),
+        (("s_churn=1", "s_tmin=5", "s_tmax=2"), "s_churn: it has no effect, as s_tmin 5 is above s_tmax 2"),
+        (("model_hash=123",), "model hash 123 was asked for; 'tiny' has"),
+        (("model_hash=12345678",), "(8 digits may be A1111's hash of before 2023, which is another)"),
+    ],
+)
+def test_what_takes_another_back_is_a_note(fields: tuple[str, ...], told: str, capsys: pytest.CaptureFixture[str]):
+    assert generate("--sampler", "Euler", *(f"--set={field}" for field in fields)) == 0
+    assert told in capsys.readouterr().err
+
+
+def test_a_schedule_that_the_sampler_overrules_is_a_note(capsys: pytest.CaptureFixture[str]):
+    assert generate("--sampler", "Euler Karras", "--scheduler", "Exponential") == 0
+    shown = capsys.readouterr().err
+    assert "note: scheduler Exponential is ignored: the sampler's name, Euler Karras, says Karras\n" in shown
+    assert generate("--sampler", "Euler Karras", "--scheduler", "karras") == 0
+    assert generate("--sampler", "Euler Karras", "--scheduler", "automatic") == 0
+    assert "note" not in capsys.readouterr().err
+
+
+def test_tensors_that_no_network_takes_are_a_note(tiny_file: Path, place: Path, capsys: pytest.CaptureFixture[str]):
+    header = safetensors.torch.load_file(tiny_file)
+    with safetensors.safe_open(tiny_file, "pt") as opened:
+        metadata = opened.metadata()
+    safetensors.torch.save_file({**header, "global_step": torch.tensor(3)}, place / "odd.safetensors", metadata)
+    assert generate("--model", "odd.safetensors") == 0
+    assert "odd: 1 tensor (global_step) left unread" in capsys.readouterr().err
+    assert run(["models", "inspect", "odd.safetensors"]) == 0
+    assert "1 tensor (global_step)" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("output", ["new", "new/inner", "new/inner/a.png"])
+def test_what_fails_or_is_stopped_leaves_no_empty_folder(place: Path, output: str):
+    engine = atelier.engine(keep=False)
+    request = atelier.Request(prompt="a", model="tiny", steps=3, seed=1, output=output)
+    events = engine.events(request)
+    next(events)
+    assert (place / "new").is_dir()
+    events.close()
+    assert not (place / "new").exists()
+    for _ in engine.events(request):
+        pass
+    assert len(images(place)) == 1
+
+
+def test_several_images_are_told_in_turn(place: Path, capsys: pytest.CaptureFixture[str]):
+    assert generate("--output", "a.png") == 0
+    Path("b.txt").write_text("a dog\nSteps: 3, Sampler: Euler, Seed: 1, Size: 64x64", encoding="utf-8")
+    capsys.readouterr()
+    assert run(["info", "a.png", "b.txt"]) == 0
+    shown = capsys.readouterr()
+    assert shown.err == ""
+    first, second = shown.out.split("== b.txt\n")
+    assert first.startswith("== a.png\na red cat\n")
+    assert second.startswith("a dog\n")
+
+
+def test_of_several_images_those_that_fail_are_named(place: Path, capsys: pytest.CaptureFixture[str]):
+    Image.new("RGB", (8, 8)).save("plain.png")
+    for name, words in {"b.txt": "a dog", "c.txt": "a cat"}.items():
+        Path(name).write_text(f"{words}\nSteps: 3, Sampler: Euler, Seed: 1, Size: 64x64", encoding="utf-8")
+    names = ["b.txt", "gone.png", "plain.png", "c.txt"]
+    assert run(["info", *names]) == 2
+    shown = capsys.readouterr()
+    assert "a dog" in shown.out
+    assert "a cat" in shown.out
+    first, second = shown.err.splitlines()
+    assert first.startswith("atelier: gone.png: cannot be read")
+    assert second.startswith("atelier: plain.png: carries no infotext")
+    assert run(["info", "--json", *names]) == 2
+    entries = json.loads(capsys.readouterr().out)
+    assert [entry["path"] for entry in entries] == names
+    assert [entry.get("prompt") for entry in entries] == ["a dog", None, None, "a cat"]
+    assert entries[2]["problem"].startswith("carries no infotext")
+
+
+@pytest.mark.parametrize(
+    ("call", "told"),
+    [
+        (lambda: request_of({5: 1}), "5 is no name of a field: names are text"),
+        (lambda: request_of({None: 1}), "None is no name of a field"),
+        (lambda: request_of("steps=1"), "fields 'steps=1': give a mapping of names to values"),
+        (lambda: atelier.engine().generate("a"), r"'a' is no Request: give atelier.Request\(prompt='a red apple'\)"),
+        (lambda: atelier.engine().resolve({"prompt": "a"}), "{'prompt': 'a'} is no Request"),
+        (lambda: atelier.engine().events(None), "None is no Request"),
+        (lambda: atelier.engine().hashing("a"), "'a' is no Request"),
+        (
+            lambda: atelier.engine().run(atelier.Request(prompt="a" * 99)),
+            r"\.\.\. is no Resolved: give what Engine.resolve",
+        ),
+        (lambda: atelier.generate("a", styles="oil"), "styles 'oil': must be a list of names"),
+        (lambda: atelier.generate("a", styles=["oil\0"]), "styles holds"),
+    ],
+)
+def test_what_python_gives_wrongly_is_one_line(call: Callable[[], object], told: str):
+    with pytest.raises(BadInput, match=told) as caught:
+        call()
+    assert "\n" not in str(caught.value)
 
 
 def test_an_output_that_is_set_is_where_images_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 from pathlib import Path
 
@@ -104,14 +105,70 @@ def test_a_missing_caption(folder: Path) -> None:
     _one_line(folder, "b.png", "b.txt")
 
 
+def test_clutter_is_no_image(folder: Path) -> None:
+    (folder / "._a.jpg").write_bytes(b"a fork of a file system")
+    for clutter in (".hidden", ".ipynb_checkpoints", "more/.thumbnails", "__MACOSX"):
+        (folder / clutter).mkdir()
+        (folder / clutter / "._x.png").write_bytes(b"")
+    _picture(folder / ".ipynb_checkpoints" / "a-checkpoint.png", (9, 9, 9))
+    assert [path.name for path in FolderDataset.open(folder, 8).paths] == ["a.jpg", "b.png", "c.webp"]
+
+
+@pytest.mark.parametrize("name", ["d.TXT", "d.Txt", "d.CAPTION"])
+def test_a_caption_whose_ending_is_in_capitals(name: str, folder: Path) -> None:
+    _picture(folder / "d.PNG", (9, 9, 9))
+    (folder / name).write_text("a wall", encoding="utf-8")
+    opened = FolderDataset.open(folder, 8)
+    assert opened.captions[opened.paths.index(folder / "d.PNG")] == "a wall"
+
+
+def test_a_caption_behind_the_whole_name(folder: Path) -> None:
+    _picture(folder / "d.png", (9, 9, 9))
+    (folder / "d.png.txt").write_text("a wall", encoding="utf-8")
+    opened = FolderDataset.open(folder, 8)
+    assert opened.captions[opened.paths.index(folder / "d.png")] == "a wall"
+
+
+def test_a_linked_folder_is_followed_once(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    other = tmp_path_factory.mktemp("disk")
+    _picture(other / "d.png", (9, 9, 9))
+    (other / "d.txt").write_text("a dark wall", encoding="utf-8")
+    (folder / "first").symlink_to(other)
+    (folder / "second").symlink_to(other)
+    (folder / "again").symlink_to("more")
+    opened = FolderDataset.open(folder, 8)
+    assert [path.relative_to(folder).as_posix() for path in opened.paths] == [
+        "a.jpg",
+        "b.png",
+        "first/d.png",
+        "more/c.webp",
+    ]
+
+
+def test_a_loop_of_links_is_refused(folder: Path) -> None:
+    (folder / "more" / "round").symlink_to(folder)
+    _one_line(folder, "more/round", "take the link out")
+
+
+def test_a_link_to_nothing_is_named(folder: Path) -> None:
+    (folder / "gone.png").symlink_to("/nowhere/gone.png")
+    _one_line(folder, "gone.png", "not there")
+
+
+def test_a_pipe_is_no_image(folder: Path) -> None:
+    os.mkfifo(folder / "pipe.png")
+    _one_line(folder, "pipe.png", "is no file")
+
+
 def test_an_empty_caption(folder: Path) -> None:
     (folder / "a.txt").write_text(" \n", encoding="utf-8")
     _one_line(folder, "a.txt", "empty")
 
 
 def test_a_caption_in_another_encoding(folder: Path) -> None:
-    (folder / "a.txt").write_bytes("façade".encode("latin-1"))
-    _one_line(folder, "a.txt", "UTF-8")
+    for encoding in ("latin-1", "utf-16", "utf-16-le"):
+        (folder / "a.txt").write_bytes("façade".encode(encoding))
+        _one_line(folder, "a.txt", "save it as UTF-8")
 
 
 def test_a_file_that_is_no_picture(folder: Path) -> None:

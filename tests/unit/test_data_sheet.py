@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from typer.testing import CliRunner
 from atelier.cli.data import app
 from atelier.errors import BadFile, BadInput
 from atelier.train.data import scenes
+from atelier.train.data.lettering import UNKNOWN, drawable, fonts
 from atelier.train.data.listing import data_list
 from atelier.train.data.sheet import MARGIN, PAPER, sheet
 
@@ -48,6 +50,51 @@ def test_captions_are_written_beneath_within_the_width_of_their_picture() -> Non
     assert left_cell.any(1).sum() > 25, "several lines of text"
     assert not left_cell[-1].any(), "nothing cut off below"
     assert not right_cell.any()
+
+
+def _ink(caption: str) -> np.ndarray:
+    page = np.asarray(sheet([_flat((0, 0, 0))], [caption], 1)).astype(int)
+    return (np.abs(page - PAPER).sum(-1) > 200)[MARGIN + 128 :]
+
+
+@pytest.mark.parametrize("letters", ["êë", "ñõ", "łø", "ЖЯ"])
+def test_letters_of_other_scripts_are_no_boxes(letters: str) -> None:
+    if letters in {"łø", "ЖЯ"} and len(fonts()) == 1:
+        pytest.skip("no font of many scripts is installed")
+    first, second = (_ink(letter * 4) for letter in letters)
+    assert first.any()
+    assert not np.array_equal(first, second)
+    assert not np.array_equal(first, _ink(UNKNOWN * 4))
+
+
+@pytest.fixture
+def no_fonts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Nothing is installed but a broken file."""
+    (tmp_path / "DejaVuSans.ttf").write_bytes(b"no font")
+    monkeypatch.setattr("atelier.train.data.lettering.font_folders", lambda: (tmp_path,))
+    for remembered in (fonts, drawable):
+        remembered.cache_clear()
+    yield
+    for remembered in (fonts, drawable):
+        remembered.cache_clear()
+
+
+@pytest.mark.usefixtures("no_fonts")
+def test_without_another_font_letters_lose_their_accents() -> None:
+    np.testing.assert_array_equal(_ink("une forêt, été"), _ink("une foret, ete"))
+    np.testing.assert_array_equal(_ink("森"), _ink("?"))
+
+
+def test_a_caption_without_spaces_stays_within_its_picture() -> None:
+    page = np.asarray(sheet([_flat((0, 0, 0))] * 2, ["w" * 300, ""], 2)).astype(int)
+    ink = (np.abs(page - PAPER).sum(-1) > 200)[MARGIN + 128 :]
+    assert ink[:, : MARGIN + 128].any(1).sum() > 25, "several lines of text"
+    assert not ink[:, MARGIN + 128 + 2 :].any()
+
+
+def test_a_caption_without_end_is_cut() -> None:
+    short, long, longer = (sheet([_flat((0, 0, 0))], ["word " * count], 1) for count in (1, 400, 4000))
+    assert short.height < long.height == longer.height < 500
 
 
 def test_pillow_pictures_and_large_ones_are_taken_as_they_are() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -181,11 +182,66 @@ def test_missing_surplus_and_misshapen_tensors_are_named(single: Path, tmp_path:
         opened({"first_stage_model.extra": torch.ones(1)}).load(VAE)
     with pytest.raises(BadFile, match=r"middle\.resnet1\.conv1\.weight is 16x16x1x1 where 16x16x3x3 is needed"):
         opened({conv: torch.ones(16, 16, 1, 1)}).load(UNET)
-    with pytest.raises(BadFile, match=r"has 1 tensor \(surprise\) beside the parts of a"):
-        opened({"surprise": torch.ones(1)})
+    for alien, shape in {"surprise.weight": (1,), "control_model.input_hint": (2, 2), "lora_unet_x.alpha": ()}.items():
+        with pytest.raises(BadFile, match=rf"has 1 tensor \({alien}\) beside the parts of a"):
+            opened({alien: torch.ones(shape)})
     found = opened({"model_ema.decay": torch.ones(()), "alphas_cumprod": torch.ones(9)})
     assert found.ignored == ("alphas_cumprod", "model_ema.decay")
     assert found.load(UNET).spec == model().spec(UNET)
+    assert found.surplus == ()
+
+
+def test_what_a_training_keeps_beside_its_networks_is_left_unread(single: Path, tmp_path: Path) -> None:
+    kept = {
+        "global_step": torch.tensor(7),
+        "epoch": torch.ones(1),
+        "embedding_manager.string_to_param_dict.*": torch.ones(2, 8),
+        "embedding_manager.initial_embeddings.weight": torch.ones(2, 8),
+        "optimizer.state.0.exp_avg": torch.ones(3, 3),
+        "optimizer_states.0.weight": torch.ones(3, 3),
+    }
+    metadata = {"atelier.spec": open_checkpoint(single).facts.to_json()}
+    save_file({**load_file(single), **kept}, tmp_path / "a.safetensors", metadata)
+    found = open_checkpoint(tmp_path / "a.safetensors")
+    assert found.surplus == found.ignored == tuple(sorted(kept))
+    assert found.load(UNET).spec == model().spec(UNET)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "model_index.json",
+        "unet/config.json",
+        "scheduler/scheduler_config.json",
+        "tokenizer/vocab.json",
+        "tokenizer/merges.txt",
+        "tokenizer/tokenizer_config.json",
+    ],
+)
+def test_settings_may_begin_with_a_byte_order_mark(name: str, folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder, tmp_path / "marked")
+    marked = tmp_path / "marked" / name
+    marked.write_bytes(b"\xef\xbb\xbf" + marked.read_bytes())
+    found, plain = open_checkpoint(tmp_path / "marked"), open_checkpoint(folder)
+    assert found.facts == plain.facts
+    ids = [[tokenizer.encode("a cat") for tokenizer in model.tokenizers] for model in (found, plain)]
+    assert ids[0] == ids[1]
+
+
+@pytest.mark.parametrize("kind", [["StableDiffusionPipeline"], {"a": 1}, None, 5])
+def test_an_index_of_another_kind_is_one_line(kind: object, tmp_path: Path) -> None:
+    (tmp_path / "model_index.json").write_text(json.dumps({"_class_name": kind}))
+    with pytest.raises(BadFile, match="of a family that cannot be read yet"):
+        open_checkpoint(tmp_path)
+
+
+def test_an_index_of_shards_may_begin_with_a_byte_order_mark(folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder, tmp_path / "marked")
+    weights = tmp_path / "marked" / "unet" / "diffusion_pytorch_model.safetensors"
+    shard = weights.rename(weights.with_name("shard.safetensors"))
+    placed = json.dumps({"weight_map": dict.fromkeys(load_file(shard), shard.name)})
+    weights.with_name(f"{weights.name}.index.json").write_text(placed, encoding="utf-8-sig")
+    assert open_checkpoint(tmp_path / "marked").spec(UNET) == open_checkpoint(folder).spec(UNET)
 
 
 def test_a_tokenizer_larger_than_the_text_encoder_is_refused(single: Path, tmp_path: Path) -> None:

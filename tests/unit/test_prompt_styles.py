@@ -17,6 +17,39 @@ def test_reading() -> None:
     assert read_styles("name,prompt\na,1\nb,2\na,3\n") == (Style("a", "3"), Style("b", "2"))
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "sep=;\nname;prompt\na;b",
+        '"name";"prompt"\r\n"a";"b"\r\n',
+        "\nname,prompt\na,b",
+        "Name, Prompt \na,b",
+        "name,prompt\ra,b\r",
+    ],
+)
+def test_headers_as_spreadsheets_and_people_write_them(text: str) -> None:
+    assert read_styles(text) == (Style("a", "b"),)
+
+
+def test_only_line_ends_end_a_row() -> None:
+    assert read_styles("name,prompt\na,b\u2028c\x0bd\n") == (Style("a", "b\u2028c\x0bd"),)
+
+
+@pytest.mark.parametrize("mark", [",", ";", "\t"])
+def test_columns_may_be_divided_as_spreadsheets_do(mark: str) -> None:
+    rows = [("name", "prompt", "negative_prompt"), ("art", '"oil, {prompt}; dark"', "blurry"), ("best", "x", "")]
+    text = "\r\n".join(mark.join(row) for row in rows)
+    assert read_styles(text) == (Style("art", "oil, {prompt}; dark", "blurry"), Style("best", "x"))
+
+
+def test_a_cell_without_end_is_one_line() -> None:
+    with pytest.raises(BadInput, match="styles file, line") as caught:
+        read_styles("name,prompt\na," + "x" * 200_000)
+    assert "\n" not in str(caught.value)
+    with pytest.raises(BadInput, match="styles file, line"):
+        read_styles("name," + "x" * 200_000)
+
+
 def test_writing_and_reading() -> None:
     styles = (Style("a", 'x, "y"\nz', "n"), Style("b", "", "ü"))
     assert read_styles(write_styles(styles)) == styles

@@ -265,9 +265,12 @@ def test_every_image_has_its_choices_drawn_from_its_seed():
     assert (done.prompting.prompt, done.prompting.negative_prompt) == ("a", "b")
 
 
-def test_with_a_variation_choices_are_drawn_from_the_variation_seed():
-    done = resolved(prompt="a", seed=5, variation_seed=9, variation_strength=0.5, batch_size=2)
-    assert [sample.prompt for sample in done.samples] == ["a (prompt, 9)", "a (prompt, 10)"]
+def test_a_variation_changes_no_words():
+    done = resolved(
+        prompt="a", negative_prompt="b", seed=3, variation_seed=10, variation_strength=0.1, batch_size=2, batch_count=2
+    )
+    assert [sample.prompt for sample in done.samples] == ["a (prompt, 3)"] * 4
+    assert [sample.negative_prompt for sample in done.samples] == ["b (negative prompt, 3)"] * 4
 
 
 def test_choices_can_be_left_alone():

@@ -76,9 +76,69 @@ def test_finding(folder: Path):
 
 
 @pytest.mark.parametrize(
+    "written",
+    [
+        "photo.safetensors",
+        "Photo.SafeTensors",
+        "photo.safetensors [c0d1994c73]",
+        "photo [c0d1994c]",
+        " photo ",
+        "./photo.safetensors",
+    ],
+)
+def test_a_model_written_with_its_ending_or_its_hash(folder: Path, written: str):
+    assert Library((folder,)).find(written) == Model("photo", folder / "photo.safetensors")
+
+
+@pytest.mark.parametrize("written", ["sub/anime v2", "sub\\Anime v2", "SUB/Anime v2.safetensors", "sub//Anime v2"])
+def test_a_model_written_with_its_folder(folder: Path, written: str):
+    assert Library((folder,)).find(written) == Model("Anime v2", folder / "sub" / "Anime v2.safetensors")
+
+
+def test_a_folder_tells_models_of_one_name_apart(folder: Path):
+    for name in ("sd1", "xl", "deep/xl2"):
+        (folder / name).mkdir(parents=True)
+        (folder / name / "same.safetensors").touch()
+    library = Library((folder,))
+    assert library.find("xl/same").path == folder / "xl" / "same.safetensors"
+    assert library.find("xl2\\same.safetensors").path == folder / "deep" / "xl2" / "same.safetensors"
+    assert [model.name for model in library.models()].count("same") == 1
+    assert [place for place, _ in library.everything() if "same" in place] == [
+        "deep/xl2/same.safetensors",
+        "sd1/same.safetensors",
+        "xl/same.safetensors",
+    ]
+
+
+def test_the_embedded_model_and_a_folder_of_diffusers_are_found_as_others_write_them(folder: Path):
+    library = Library((folder,))
+    assert library.find("embedded.safetensors").path == embedded_folder()
+    assert library.find("./folder-model").path == folder / "folder-model"
+
+
+def test_an_ending_in_capitals_is_one(folder: Path):
+    (folder / "LOUD.SAFETENSORS").touch()
+    assert Library((folder,)).find("loud").path == folder / "LOUD.SAFETENSORS"
+
+
+def test_links_to_folders_are_followed_and_loops_are_not(folder: Path, tmp_path_factory: pytest.TempPathFactory):
+    other = tmp_path_factory.mktemp("disk")
+    (other / "far.safetensors").touch()
+    (folder / "disk").symlink_to(other)
+    (other / "back").symlink_to(folder)
+    (folder / "itself").symlink_to("itself")
+    assert Library((folder,)).find("disk/far").path == folder / "disk" / "far.safetensors"
+    assert [m.name for m in Library((folder,)).models()] == [EMBEDDED, "Anime v2", "far", "folder-model", "photo"]
+
+
+@pytest.mark.parametrize(
     ("name", "error", "words"),
     [
         ("phto", UnknownName, "photo"),
+        ("phto.safetensors", BadFile, "did you mean photo?"),
+        ("other/photo.safetensors", BadFile, "other/photo.safetensors: there is no such file"),
+        ("~nobody-of-that-name/photo", BadFile, "a user that is not known here: write the whole path"),
+        ("/photo.safetensors", BadFile, "/photo.safetensors: there is no such file"),
         ("nowhere/at/all", BadFile, "nowhere/at/all"),
         ("missing.safetensors", BadFile, "missing.safetensors"),
     ],

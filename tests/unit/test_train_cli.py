@@ -32,6 +32,31 @@ def arguments(kind: str, out: Path, source: str, **more: Any) -> list[str]:
     return ["train", kind, "--out", str(out), *(f"--set={key}={value}" for key, value in table.items())]
 
 
+def test_a_model_is_no_place_for_a_run(source: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "model_index.json").write_text("{}")
+    assert run(arguments("vae", tmp_path, source)) == 2
+    shown = capsys.readouterr().err
+    assert f"{tmp_path}: is a model: --out is the folder of a run" in shown
+    assert [path.name for path in tmp_path.iterdir()] == ["model_index.json"]
+
+
+@pytest.mark.parametrize("inside", [".", "runs/a"])
+def test_a_run_does_not_lie_among_its_images(inside: str, source: str, capsys: pytest.CaptureFixture[str]) -> None:
+    out = Path(source, inside)
+    before = sorted(Path(source).rglob("*"))
+    assert run(arguments("vae", out, source)) == 2
+    assert "lies in the folder of the training images" in capsys.readouterr().err
+    assert sorted(Path(source).rglob("*")) == before
+
+
+def test_a_recipe_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    from atelier.train.recipes.vae import VAE
+    from atelier.train.registry import read
+
+    (tmp_path / "mine.toml").write_text(VAE.defaults.read_text(encoding="utf-8"), encoding="utf-8-sig")
+    assert read(str(tmp_path / "mine.toml"), VAE) == read("vae", VAE)
+
+
 @pytest.fixture
 def no_extras(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in ("tensorboard", "matplotlib.figure"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from atelier.train.recipe import differences, digest
 from atelier.train.recipes.clip import CLIP
 from atelier.train.recipes.vae import VAE
 from atelier.train.registry import find, read, recipes
+from atelier.train.starts import towers_at, unet_at, vae_at
 
 KINDS = recipes()
 
@@ -140,3 +142,10 @@ def test_a_recipe_too_deep_to_read_is_named(tmp_path: Path) -> None:
     (tmp_path / "deep.json").write_text("[" * 100_000)
     with pytest.raises(BadFile, match=r"deep\.json: is no recipe"):
         read(str(tmp_path / "deep.json"), VAE)
+
+
+@pytest.mark.parametrize("find", [vae_at, towers_at, unet_at])
+def test_a_single_file_is_no_beginning(find: Callable[[Path], object], tmp_path: Path) -> None:
+    (tmp_path / "a.safetensors").touch()
+    with pytest.raises(BadFile, match=r"a\.safetensors: is a single file, .*models convert .*a\.safetensors FOLDER"):
+        find(tmp_path / "a.safetensors")

@@ -38,7 +38,7 @@ class Checkpoint:
 
     layout: how it is stored; facts: what the shapes do not say; parts: where each network lies, by the name of the
     part; ignored: names of the tensors that nothing reads; metadata: what the file says about the model beside its
-    tensors.
+    tensors; surplus: those of the ignored tensors that checkpoints of the family do not usually have.
     """
 
     path: Path
@@ -48,6 +48,7 @@ class Checkpoint:
     parts: Mapping[str, Stored]
     ignored: tuple[str, ...]
     metadata: Mapping[str, str]
+    surplus: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:

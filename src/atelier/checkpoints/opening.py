@@ -16,9 +16,16 @@ from atelier.families.facts import Facts
 from atelier.families.family import Family
 from atelier.registry import discover
 from atelier.weights.archive import WAY_OUT, Archive, Stored, counted, open_file
+from atelier.weights.formats.atomic import expanded
 
 SPEC = "atelier.spec"
 """The key in a single file's metadata for the facts that its shapes do not say."""
+
+
+PARAMETERS = (".weight", ".bias", ".gamma", ".beta", ".alpha", ".scale")
+"""What the names of layers' parameters end with; another tensor of more than one dimension counts as one too."""
+OF_TRAINING = ("embedding_manager.", "optimizer", "lr_scheduler", "callbacks", "loops.")
+"""What the names begin with of things that trainings save with their networks."""
 
 
 def families() -> Mapping[str, Family]:
@@ -34,7 +41,7 @@ def open_checkpoint(
     variant: chooses among a folder's weights. known: the families that it may be of, all that are there if None. Raises
     BadFile with one line for what does not exist, is broken, or is another kind of file or family.
     """
-    path, candidates = Path(path).expanduser(), tuple(families().values() if known is None else known)
+    path, candidates = expanded(path), tuple(families().values() if known is None else known)
     return _open_folder(path, variant, candidates) if path.is_dir() else _open_single(path, candidates)
 
 
@@ -50,18 +57,27 @@ def _open_single(path: Path, candidates: Iterable[Family]) -> Checkpoint:
         elif part.required:
             named = f"no tensor is called {part.prefix}*"
             raise BadFile(path, f"lacks its {part.title}: {named}; {WAY_OUT}")
-    _check_claimed(path, archive, family)
+    surplus = _surplus(path, archive, family)
     stored = archive.metadata.get(SPEC)
     facts = family.single.facts(archive) if stored is None else Facts.from_json(stored, path)
-    ignored, metadata = _ignored(family, archive), carried(archive.metadata)
-    return _possible(Checkpoint(path, family, "ldm", facts, MappingProxyType(parts), ignored, metadata))
+    ignored, metadata = (*_ignored(family, archive), *surplus), carried(archive.metadata)
+    return _possible(Checkpoint(path, family, "ldm", facts, MappingProxyType(parts), ignored, metadata, surplus))
 
 
-def _check_claimed(path: Path, archive: Archive, family: Family) -> None:
+def _surplus(path: Path, archive: Archive, family: Family) -> tuple[str, ...]:
+    """The tensors that belong to no part. Raises BadFile for those that look like a network's."""
     claimed, tolerated = family.prefixes, family.single.tolerated
     surplus = [name for name in archive.tensors if not name.startswith(claimed) and not tolerated(name)]
-    if surplus:
-        raise BadFile(path, f"has {counted(surplus)} beside the parts of a {family.title} checkpoint; {WAY_OUT}")
+    networks = [name for name in surplus if _is_of_network(name, archive.tensors[name].shape)]
+    if networks:
+        raise BadFile(path, f"has {counted(networks)} beside the parts of a {family.title} checkpoint; {WAY_OUT}")
+    return tuple(sorted(surplus))
+
+
+def _is_of_network(name: str, shape: tuple[int, ...]) -> bool:
+    """Whether a tensor looks like a layer's parameter, and is none that a training keeps beside its network."""
+    is_parameter = name.endswith(PARAMETERS) or len(shape) > 1
+    return is_parameter and not name.startswith(OF_TRAINING)
 
 
 def _open_folder(path: Path, variant: str | None, candidates: Iterable[Family]) -> Checkpoint:

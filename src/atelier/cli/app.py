@@ -12,6 +12,7 @@ from typing import Annotated, NamedTuple, cast
 import typer
 
 from atelier import __version__
+from atelier.cli.command import Strict
 from atelier.errors import AtelierError, Interrupted, StorageFull
 from atelier.runtime.threads import wait_passively
 
@@ -83,12 +84,14 @@ def main() -> None:
 
 def _mount(app: typer.Typer, name: str, group: CommandGroup) -> None:
     commands = cast("typer.Typer", import_module(group.module).app)
+    for command in commands.registered_commands:
+        command.cls = Strict
     only, *others = commands.registered_commands or [None]
     if only is None or others or commands.registered_groups or commands.registered_callback:
         app.add_typer(commands, name=name, help=group.help)
     else:
         assert only.callback is not None
-        app.command(name, help=only.help)(only.callback)
+        app.command(name, help=only.help, cls=Strict)(only.callback)
 
 
 def _root(
@@ -108,5 +111,6 @@ def _usage(error: typer.TyperException) -> str:
 
 def _ended(message: str, exit_code: int) -> int:
     if message:
-        typer.echo(f"atelier: {message}", err=True)
+        shown = "".join(c if c.isprintable() else repr(c)[1:-1] for c in message)  # names of files may hold line breaks
+        typer.echo(f"atelier: {shown}", err=True)
     return exit_code

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -39,7 +40,7 @@ def evaluate(
 
     from atelier.checkpoints.opening import open_checkpoint
     from atelier.compose import engine as make_engine
-    from atelier.runtime.store import Destination
+    from atelier.runtime.store import Destination, remove_empty
     from atelier.runtime.threads import settle_process
     from atelier.train import evaluate as measures
 
@@ -47,18 +48,19 @@ def evaluate(
     engine = make_engine()
     checkpoint = open_checkpoint(engine.library.find(model).path)
     judge = measures.judge_of(checkpoint)
-    if sheets is not None:
-        Destination(sheets).prepare()
-    parts = _parts(checkpoint)
-    generate = _generator(engine, str(checkpoint.path), steps, cfg)
-    outcomes = {
-        name: _judged(name, _limited(trials, limit), generate, judge, quiet=as_json)
-        for name, trials in measures.rounds().items()
-    }
-    numbers = {**parts, **measures.numbers(outcomes)}
-    typer.echo(json.dumps(numbers) if as_json else _table(numbers))
-    if sheets is not None:
-        _write_sheets(sheets, outcomes)
+    with ExitStack() as at_end:
+        if sheets is not None:
+            at_end.callback(remove_empty, Destination(sheets).prepare())
+        parts = _parts(checkpoint)
+        generate = _generator(engine, str(checkpoint.path), steps, cfg)
+        outcomes = {
+            name: _judged(name, _limited(trials, limit), generate, judge, quiet=as_json)
+            for name, trials in measures.rounds().items()
+        }
+        numbers = {**parts, **measures.numbers(outcomes)}
+        typer.echo(json.dumps(numbers) if as_json else _table(numbers))
+        if sheets is not None:
+            _write_sheets(sheets, outcomes)
 
 
 def _parts(checkpoint: Checkpoint) -> dict[str, float]:

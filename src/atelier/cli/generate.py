@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 PREVIEW_SECONDS = 0.5
 DIGITS = 9
 """Of a side in pixels: more are no size."""
+OWN_OPTIONS = frozenset({"styles_file", "wildcards", "preview", "no_preview", "set", "from", "verify"})
+"""What the command has options for that is no field of a request."""
 
 
 StylesFile = Annotated[
@@ -82,12 +84,13 @@ def run(
     """
     from atelier.cli import progress, regenerate
 
-    if original is None and (verify or "prompt" not in fields):
+    merged = _merged(_changes(change or ()), fields)
+    if original is None and (verify or "prompt" not in merged):
         raise BadInput(
             "--verify needs --from IMAGE" if verify else 'nothing to generate: atelier generate "a red apple"'
         )
     seen = None if original is None else regenerate.Original.read(original)
-    request = _request(_merged(_changes(change or ()), fields), seen)
+    request = _request(merged, seen)
     if verify and request.batch_size * request.batch_count != 1:
         raise BadInput(f"--verify compares one image, and {request.batch_size * request.batch_count} are asked for")
     display = progress.display(preview=preview)
@@ -114,13 +117,32 @@ def _changes(pairs: Sequence[str]) -> dict[str, object]:
     fields: dict[str, object] = {}
     for pair in pairs:
         name, equals, value = pair.partition("=")
-        if not equals:
-            raise BadInput(f"--set {pair}: write it as NAME=VALUE, for example eta=0.5")
-        key = name.strip().replace("-", "_")
+        key = name.strip().lstrip("-").replace("-", "_")
+        if not equals or not key:
+            raise BadInput(f"--set {pair!r}: write it as NAME=VALUE, for example eta=0.5")
+        _check_settable(key)
         if key in fields:
             raise BadInput(f"--set {key} is given twice: leave one out")
-        fields[key] = _value(value.strip())
+        fields[key] = (value.strip(),) if _is_list(key) else _value(value.strip())
     return fields
+
+
+def _check_settable(key: str) -> None:
+    """Raises BadInput for what an option of its own says and --set does not."""
+    from atelier.request.table import FIELDS
+
+    for name, field in FIELDS.items():
+        option = "--" + key.replace("_", "-")
+        if field.option is not None and option in field.option.names and key != name:
+            raise BadInput(f"--set {key}: give it as {option}, or call it by its name, --set {name}=…")
+    if key in OWN_OPTIONS:
+        raise BadInput(f"--set {key}: it is no field of a request, give it as --{key.replace('_', '-')}")
+
+
+def _is_list(key: str) -> bool:
+    from atelier.request.table import FIELDS
+
+    return key in FIELDS and FIELDS[key].kind == "texts"
 
 
 def _merged(changes: Mapping[str, object], fields: Mapping[str, object]) -> dict[str, object]:

@@ -18,23 +18,57 @@ app = typer.Typer()
 
 @app.command()
 def info(
-    image: Annotated[
-        Path | None, typer.Argument(help="An image by this or another program, or its infotext in a .txt file.")
+    images: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="IMAGE...", help="Images by this or another program, or their infotexts in .txt files."),
     ] = None,
     *,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Show how an image was made, or, without one, this installation."""
+    """Show how an image was made, or, without one, this installation.
+
+    Of several images each is shown in turn, with --json as a list; those that cannot be read are named, and the exit
+    code is 2.
+    """
     import json
 
     from atelier.cli.regenerate import Original
 
-    if image is None:
+    if not images:
         lines = _installation()
         typer.echo(json.dumps(lines) if as_json else "\n".join(f"{key:8} {value}" for key, value in lines.items()))
-        return
-    found = Original.read(image).infotext
-    typer.echo(json.dumps(_data(found), ensure_ascii=False) if as_json else "\n".join(_lines(found)))
+    elif len(images) == 1:
+        found = Original.read(images[0]).infotext
+        typer.echo(json.dumps(_data(found), ensure_ascii=False) if as_json else "\n".join(_lines(found)))
+    else:
+        _show_all(images, as_json=as_json)
+
+
+def _show_all(images: list[Path], *, as_json: bool) -> None:
+    """One after the other; what is wrong with those that cannot be read goes to stderr and into the list of JSON."""
+    import json
+
+    from atelier.cli.regenerate import Original
+    from atelier.errors import BadFile
+
+    entries: list[dict[str, object]] = []
+    code = 0
+    for path in images:
+        try:
+            found = Original.read(path).infotext
+        except BadFile as error:
+            code = error.exit_code
+            typer.echo(f"atelier: {error}", err=True)
+            entries.append({"path": str(path), "problem": error.problem})
+            continue
+        if as_json:
+            entries.append({"path": str(path), **_data(found)})
+        else:
+            typer.echo("\n".join((f"== {path}", *_lines(found), "")))
+    if as_json:
+        typer.echo(json.dumps(entries, ensure_ascii=False))
+    if code:
+        raise typer.Exit(code)
 
 
 def _data(found: Infotext) -> dict[str, object]:

@@ -94,7 +94,10 @@ def _listed(text: str) -> ScheduleSpec:
         values = [float(part) for part in text.split(",") if part.strip()]
     except ValueError:
         raise BadInput(f"schedule {text!r} is no list of sigmas: write numbers with commas between them") from None
-    schedule = by_hand(values)
+    try:
+        schedule = by_hand(values)
+    except BadInput as error:
+        raise BadInput(f"schedule {text!r}: {error}") from None
     exact = math.isclose(values[-1], 0)
     return ScheduleSpec(text, partial(_given, schedule), exact=False, to_zero=exact, steps=len(values) - 1)
 

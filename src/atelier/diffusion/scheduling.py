@@ -19,6 +19,8 @@ Table = Literal["sd1", "sdxl"]
 """Families for which schedules were published as tables."""
 SMALLEST = 1e-4
 """Of sigmas and exponents: below, powers and quotients leave the range of numbers."""
+LARGEST = 1e6
+"""Of sigmas in a list: far above any model's, and their powers are still numbers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,10 +117,15 @@ def at_times(levels: Levels, times: Tensor) -> Tensor:
 
 
 def by_hand(values: Sequence[float]) -> Schedule:
-    """The schedule that is this list, whatever the steps asked for. Raises BadInput unless descending and finite."""
+    """The schedule that is this list, whatever the steps asked for. Raises BadInput unless it descends within what
+    samplers can compute with."""
     if len(values) < 2 or not all(math.isfinite(v) and v >= 0 for v in values) or values[0] <= 0:
         raise BadInput("a list of sigmas needs two or more finite numbers of 0 or more, the first above 0")
-    for a, b in itertools.pairwise(values):
+    for value in values:
+        if value and not SMALLEST <= value <= LARGEST:
+            raise BadInput(f"the list of sigmas has {value:g}: use 0, or {SMALLEST:g} to {LARGEST:,.0f}")
+    sigmas = torch.tensor(values, dtype=torch.float32)
+    for a, b in itertools.pairwise(map(float, sigmas)):
         if b >= a:
             raise BadInput(f"the list of sigmas does not descend at {a:g}, {b:g}")
-    return lambda _levels, _steps: torch.tensor(values, dtype=torch.float32)
+    return lambda _levels, _steps: sigmas.clone()

@@ -11,6 +11,7 @@ from typing import TypeVar, cast
 
 from atelier.errors import BadFile
 from atelier.weights.formats.safetensors import shown
+from atelier.weights.formats.text import read_text
 
 T = TypeVar("T", bound=str)
 
@@ -32,10 +33,10 @@ class Config:
         try:
             if path.stat().st_size > MAX_CONFIG:
                 raise BadFile(path, "is too large for a configuration")
-            return cls.parse(path.read_text(encoding="utf-8"), path)
+            return cls.parse(read_text(path), path)
         except FileNotFoundError as error:
             raise BadFile(path, "does not exist; the folder is no complete diffusers model") from error
-        except (OSError, UnicodeDecodeError) as error:
+        except OSError as error:
             raise BadFile(path, f"cannot be read ({error})") from error
 
     @classmethod

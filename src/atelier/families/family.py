@@ -88,9 +88,9 @@ class Family:
     encoders; join: how their states are put together. folder: None where diffusers has no layout for it.
     predictions: what its models may predict. levels, parameterization: the noise that a model of these facts was
     trained on, and what its output means; a flow is known by the latter. latent: from the shapes of the autoencoder;
-    ends: from the shapes of the denoiser. defaults: of a model of these facts, trained at this size in pixels; latent_side: positions
-    along a side of the latent where nobody says the size. table: whose columns of the tabulated schedules (Align Your
-    Steps) are right for it, None where there are none.
+    ends: from the shapes of the denoiser. defaults: of a model of these facts, trained at this size in pixels;
+    latent_side: positions along a side of the latent where nobody says the size. table: whose columns of the tabulated
+    schedules (Align Your Steps) are right for it, None where there are none.
     """
 
     name: str

@@ -63,7 +63,8 @@ def in_file(archive: Archive) -> bool:
 
 def in_folder(index: Config) -> bool:
     """The same class of diffusers generates with SD 2.x, which only the width of the text states tells apart."""
-    if index.values.get("_class_name") not in PIPELINES:
+    named = index.values.get("_class_name")
+    if not isinstance(named, str) or named not in PIPELINES:
         return False
     return Config.read(index.path.parent / "unet" / "config.json").values.get("cross_attention_dim") != SD2_CONTEXT
 

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from io import StringIO
 
 from atelier.errors import BadInput
 from atelier.prompt.text import MAX_CHARACTERS
 
 PLACEHOLDER = "{prompt}"
+NAME_COLUMN, OTHER_DIVIDERS = "name", ";\t"
+_SEPARATOR_LINE = re.compile(r"\A\s*sep=.\r?\n")
+"""The first line by which Excel is told what divides columns."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,13 +29,16 @@ class Style:
 def read_styles(text: str) -> tuple[Style, ...]:
     """The styles of a styles.csv: columns name, prompt (very old files: text), negative_prompt.
 
-    Rows without a name, and those whose name starts with #, are dividers. Of two with one name the last counts, in the
-    place of the first. Raises BadInput if there is no column name or the rows cannot be read.
+    Columns may be divided by commas, semicolons or tabs, as spreadsheets write them. Rows without a name, and those
+    whose name starts with #, are dividers. Of two with one name the last counts, in the place of the first. Raises
+    BadInput if there is no column name or the rows cannot be read.
     """
-    rows = csv.DictReader(text.lstrip("\ufeff").splitlines(keepends=True))
-    if rows.fieldnames is None or "name" not in rows.fieldnames:
-        raise BadInput("styles file: its first line must name the columns name, prompt, negative_prompt")
+    text = _SEPARATOR_LINE.sub("", text.lstrip("\ufeff"), count=1).lstrip()
+    rows = csv.DictReader(StringIO(text, newline=""), delimiter=_divider(text))
     try:
+        rows.fieldnames = [name.strip().casefold() for name in rows.fieldnames or ()]
+        if NAME_COLUMN not in rows.fieldnames:
+            raise BadInput("styles file: its first line must name the columns name, prompt, negative_prompt")
         found = [_style(row) for row in rows]
     except csv.Error as error:
         raise BadInput(f"styles file, line {rows.line_num}: {error}") from None
@@ -39,8 +47,6 @@ def read_styles(text: str) -> tuple[Style, ...]:
 
 def write_styles(styles: Iterable[Style]) -> str:
     """A styles.csv."""
-    from io import StringIO
-
     out = StringIO(newline="")
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(("name", "prompt", "negative_prompt"))
@@ -97,6 +103,13 @@ def _first_match(styles: Sequence[Style], prompt: str, negative_prompt: str) -> 
         if positive is not None and negative is not None:
             return style, positive, negative
     return None
+
+
+def _divider(text: str) -> str:
+    """What stands behind the first column's name; a comma where nothing else does."""
+    header = text[: text.find("\n")] if "\n" in text else text
+    names = {mark: [name.strip(' "\r').casefold() for name in header.split(mark)] for mark in OTHER_DIVIDERS}
+    return next((mark for mark, found in names.items() if NAME_COLUMN in found), ",")
 
 
 def _style(row: dict[str, str | None]) -> Style:

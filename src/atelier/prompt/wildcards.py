@@ -26,6 +26,8 @@ _NAME = re.compile(r"[\w.,/*+ -]{1,200}")
 _COUNT = re.compile(r"\s*(\d{0,4})\s*(-?)\s*(\d{0,4})\s*")
 _WEIGHT = re.compile(r"\s*(\d{1,9}(?:\.\d{0,9})?|\.\d{1,9})::")
 _TOKEN = re.compile(r"\\.|__|\$\$|[{}|\[\]]", re.DOTALL)
+_LINE_END = re.compile(r"\r\n|\r|\n")
+"""What divides lines in editors; `splitlines` knows eight more."""
 _JOINER = ", "
 
 
@@ -52,7 +54,7 @@ Pieces: TypeAlias = "tuple[Piece, ...]"
 
 def read_wildcard(text: str) -> tuple[str, ...]:
     """The lines of a wildcard file, without empty ones and those that start with #."""
-    lines = (line.strip() for line in text.lstrip("\ufeff").splitlines())
+    lines = (line.strip() for line in _LINE_END.split(text.lstrip("\ufeff")))
     return tuple(line for line in lines if line and not line.startswith("#"))
 
 
@@ -136,7 +138,9 @@ class _Expansion:
             lines = self.found(piece.name)
             if lines:
                 return self._pieces(lines[self.draws.between(0, len(lines) - 1)])
-            self.warn(f"no wildcard is called {piece.name.strip()!r}: __{piece.name}__ is plain text")
+            name = piece.name.strip()
+            problem = f"the wildcard {name!r} has no lines" if name in self.files else f"no wildcard is called {name!r}"
+            self.warn(f"{problem}: __{piece.name}__ is plain text")
             return (f"__{piece.name}__",)
         return self._chosen(piece)
 

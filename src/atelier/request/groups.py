@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import cache
-from typing import Any, ClassVar, Self, TypeVar, get_args, get_type_hints
+from typing import Any, ClassVar, Self, TypeVar, cast, get_args, get_type_hints
 
 from pydantic import (
     BaseModel,
@@ -22,6 +22,8 @@ from atelier.request.fields import Help, Limits
 
 T = TypeVar("T")
 PATHS = frozenset({"model", "output", "image", "mask"})
+PROMPTS = frozenset({"prompt", "negative_prompt", "hires_prompt", "hires_negative_prompt"})
+"""What may be empty."""
 
 
 def _with_help(schema: dict[str, Any], model: type[BaseModel]) -> None:
@@ -44,8 +46,8 @@ class Group(BaseModel):
     @field_validator("*")
     @classmethod
     def _is_text(cls, value: object, info: ValidationInfo) -> object:
-        if isinstance(value, str):
-            _check_text(cls.prefix + str(info.field_name), value)
+        for text in _texts(value):
+            _check_text(cls.prefix + str(info.field_name), text)
         return value
 
     @model_validator(mode="wrap")
@@ -57,11 +59,20 @@ class Group(BaseModel):
             raise BadInput(_one_line(cls, error)) from None
 
 
+def _texts(value: object) -> list[str]:
+    """The text that a value is, or those in it."""
+    parts = cast("tuple[object, ...]", value) if isinstance(value, tuple) else (value,)
+    return [part for part in parts if isinstance(part, str)]
+
+
 def _check_text(name: str, text: str) -> None:
-    """Refuses what no file of text can hold: half characters (bytes of a command line that are no UTF-8) and NUL.
+    """Refuses a name that is none, and what no file of text can hold: half characters (bytes of a command line that are
+    no UTF-8) and NUL.
 
     In names of files half characters stand for such bytes, and are meant.
     """
+    if not (text.strip() or name in PROMPTS):
+        raise BadInput(f"{name} is empty: say which, or leave it out")
     for position, character in enumerate(text):
         if character == "\0" or (name not in PATHS and "\ud800" <= character <= "\udfff"):
             raise BadInput(f"{name} holds {character!r} at position {position}, which is no character: take it out")
@@ -237,6 +248,10 @@ def _no_such_field(model: type[Group], name: str) -> str:
 def _way_out(model: type[Group], name: str, message: str) -> str:
     kind = kind_of(model, name)
     limits = annotation_of(model, name, Limits)
+    if kind is bool:
+        return "say yes or no (true or false in Python and JSON)"
+    if kind == tuple[str, ...]:
+        return "must be a list of names"
     if limits is None:
         return _lowered(message)
     if kind == tuple[int, int]:

@@ -134,15 +134,15 @@ def _size(request: Request, own: RequestDefaults) -> Size:
 
 
 def _samples(request: Request, draw: Draw, random_: random.Random) -> Iterator[SampleSettings]:
-    """With a variation all images share the seed and each has the next variation seed, as in A1111."""
+    """With a variation all images share the seed, and with it the choices of their prompts, and each has the next
+    variation seed, as in A1111."""
     count, first = request.batch_size * request.batch_count, _seed(request.seed, random_)
     varied = request.noise.variation_strength > 0
     seeds = (first,) * count if varied else _following(first, count)
     variations = _following(_seed(request.noise.variation_seed, random_), count) if varied else (0,) * count
     texts = (request.prompt, "prompt"), (request.negative_prompt, "negative prompt")
     for seed, variation in zip(seeds, variations, strict=True):
-        of = variation if varied else seed
-        prompt, negative = (draw(text, what, of) if request.prompting.choices else text for text, what in texts)
+        prompt, negative = (draw(text, what, seed) if request.prompting.choices else text for text, what in texts)
         yield SampleSettings(seed=seed, variation_seed=variation, prompt=prompt, negative_prompt=negative)
 
 

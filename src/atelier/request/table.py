@@ -120,6 +120,8 @@ class Fields(TypedDict, total=False):
 
 def request_of(fields: Mapping[str, object]) -> Request:
     """The request of fields by their names in FIELDS: each goes into its group. Raises BadInput."""
+    if not isinstance(fields, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance] - callers without types
+        raise BadInput(f"fields {fields!r}: give a mapping of names to values, such as {{'prompt': 'a red apple'}}")
     top: dict[str, object] = {}
     groups: dict[str, dict[str, object]] = {}
     for name, value in fields.items():
@@ -132,11 +134,13 @@ def request_of(fields: Mapping[str, object]) -> Request:
 
 def _unknown(name: object) -> BadInput:
     """The error for a name that no field has; a group is told apart."""
-    group, _, own = str(name).partition(".")
+    if not isinstance(name, str):
+        return BadInput(f"{name!r} is no name of a field: names are text, such as 'steps'")
+    group, _, own = name.partition(".")
     if group in dict(groups_of(Request)):
         known = ", ".join(field.name for field in FIELDS.values() if field.group == group)
         return BadInput(f"{name} is no field: {group} is a group, name one of its fields ({own or known})")
-    return unknown(str(name), tuple(FIELDS))
+    return unknown(name, tuple(FIELDS))
 
 
 def flat(fields: Group) -> dict[str, object]:

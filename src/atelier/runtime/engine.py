@@ -27,6 +27,7 @@ from atelier.request.table import given
 from atelier.runtime.device import Device
 from atelier.runtime.images import reference_to
 from atelier.runtime.library import Library, Model
+from atelier.runtime.notes import contradictions, overruled
 from atelier.runtime.offer import (
     check_clip_skip,
     check_networks,
@@ -38,8 +39,9 @@ from atelier.runtime.offer import (
     requested_method,
 )
 from atelier.runtime.resources import LocalResources, denoiser_weights
-from atelier.runtime.store import Destination
+from atelier.runtime.store import Destination, remove_empty
 from atelier.runtime.words import Words
+from atelier.weights.archive import counted
 from atelier.weights.hashes import HashCache
 
 if TYPE_CHECKING:
@@ -49,6 +51,8 @@ HASH_DIGITS = 10
 """Of a model's SHA-256 in infotexts."""
 MIN_DIGITS = 8
 """So few digits of a hash are too few to find a model by."""
+OLD_DIGITS = 8
+"""Of the hash that A1111 wrote before 2023: of a part of the file, so that nothing here has it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +122,7 @@ class Engine:
         """
         warnings: list[str] = []
         resolved, method = self._settled(request, warnings.append)
-        warnings += [*_without_effect(request), *_unread(request, method)]
+        warnings += [*_without_effect(request), *_unread(request, method), *overruled(request, method)]
         return self._told(warnings, resolved, previews)
 
     def run(self, resolved: Resolved, *, previews: float | None = None) -> Generator[Event]:
@@ -126,6 +130,7 @@ class Engine:
 
         Raises BadInput, at the call, where the model is not there, or is another one now.
         """
+        _check_kind(resolved, Resolved, "give what Engine.resolve returns")
         return self._told([], resolved, previews)
 
     def _told(self, warnings: list[str], resolved: Resolved, previews: float | None) -> Generator[Event]:
@@ -139,9 +144,8 @@ class Engine:
             previews=previews is not None,
             warn=warnings.append,
         )
-        for folder in resolved.output.folders:
-            Destination.of(folder).prepare()
-        return _after(warnings, run(stages, self.resources, previews=previews))
+        made = [path for folder in resolved.output.folders for path in Destination.of(folder).prepare()]
+        return _after(warnings, run(stages, self.resources, previews=previews), made)
 
     def _settled(self, request: Request, warn: Warn) -> tuple[Resolved, Method]:
         """The request resolved, and the method that it was resolved with."""
@@ -150,6 +154,10 @@ class Engine:
         _check_text_to_image(model)
         reference = self.resources.refer(found.name, model)
         _check_hash(request, reference, warn)
+        if model.surplus:
+            warn(
+                f"{found.name}: {counted(model.surplus)} left unread, which are no part of a {model.family.title} model"
+            )
         styled = self.words.styled(request.prompt, request.negative_prompt, request.prompting.styles)
         prompt, negative_prompt = map(without_comments, styled)
         request = request.model_copy(update={"prompt": prompt, "negative_prompt": negative_prompt})
@@ -182,6 +190,7 @@ class Engine:
 
     def _find(self, request: Request, warn: Warn) -> Model:
         """By name or path; where that is not said, or not there, by the hash, among files that were hashed before."""
+        _check_kind(request, Request, "give atelier.Request(prompt='a red apple'), or use atelier.generate")
         try:
             return (None if request.model else self._hashed(request)) or self.library.find(request.model)
         except BadInput as error:
@@ -197,7 +206,7 @@ class Engine:
         wanted = (request.model_hash or "").lower()
         if len(wanted) < MIN_DIGITS:
             return None
-        files = (model for model in self.library.models() if model.path.is_file())
+        files = (model for _, model in self.library.everything() if model.path.is_file())
         return next((m for m in files if (self._hashes.known(m.path) or "").startswith(wanted)), None)
 
     def _provenance(self, resolved: Resolved) -> Provenance:
@@ -205,10 +214,22 @@ class Engine:
         return Provenance(self._version, dtype, str(self.device.torch_device), f"torch {torch.__version__}")
 
 
-def _after(warnings: Sequence[str], events: Generator[Event]) -> Generator[Event]:
-    """The events of a run behind warnings, each of which is told once."""
-    yield from map(Warned, dict.fromkeys(warnings))
-    yield from events
+def _after(warnings: Sequence[str], events: Generator[Event], made: Sequence[Path]) -> Generator[Event]:
+    """The events of a run behind warnings, each of which is told once; of the folders made for it those that stay empty
+    are removed again."""
+    try:
+        yield from map(Warned, dict.fromkeys(warnings))
+        yield from events
+    finally:
+        remove_empty(made)
+
+
+def _check_kind(given: object, wanted: type[Request | Resolved], example: str) -> None:
+    """For callers without types. Raises BadInput."""
+    if not isinstance(given, wanted):
+        shown = repr(given)
+        shown = shown if len(shown) <= 60 else f"{shown[:57]}..."
+        raise BadInput(f"{shown} is no {wanted.__name__}: {example}")
 
 
 def _check_lengths(request: Request) -> None:
@@ -223,13 +244,13 @@ def _check_lengths(request: Request) -> None:
 def _without_effect(request: Request) -> list[str]:
     """What a request may say and nothing does yet."""
     strength = [name for name in given(request) if name == "denoising_strength" and request.source is None]
-    if hires := [name for name in given(request) if name.startswith("hires_")]:
-        names = ", ".join(sorted((*strength, *hires)))
-        return [f"{names}: there is no second pass yet, only the first is generated"]
-    return [
-        f"{name}: made from another image: name it with --image, or it is generated from noise alone"
-        for name in strength
-    ]
+    hires = sorted(name for name in given(request) if name.startswith("hires_"))
+    if hires:
+        notes = [f"{', '.join((*strength, *hires))}: there is no second pass yet, only the first is generated"]
+    else:
+        told = "made from another image: name it with --image, or it is generated from noise alone"
+        notes = [f"{name}: {told}" for name in strength]
+    return [*notes, *contradictions(request)]
 
 
 def _unread(request: Request, method: Method) -> list[str]:
@@ -239,11 +260,11 @@ def _unread(request: Request, method: Method) -> list[str]:
 
 
 def _check_hash(request: Request, model: ModelRef, warn: Warn) -> None:
-    """Tells where a model is not the one whose hash is wanted. Hashes of before 2023 (8 digits) cannot be compared."""
+    """Tells where a model is not the one whose hash is wanted."""
     wanted = (request.model_hash or "").lower()
-    comparable = len(wanted) >= HASH_DIGITS or request.model is None
-    if wanted and comparable and not model.sha256.startswith(wanted):
-        warn(f"model hash {wanted} was asked for; {model.name!r} has {model.sha256[:HASH_DIGITS]}")
+    if wanted and not model.sha256.startswith(wanted):
+        old = " (8 digits may be A1111's hash of before 2023, which is another)" if len(wanted) == OLD_DIGITS else ""
+        warn(f"model hash {wanted} was asked for; {model.name!r} has {model.sha256[:HASH_DIGITS]}{old}")
 
 
 def _check_text_to_image(model: Checkpoint) -> None:

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from atelier.checkpoints.embedded import EMBEDDED, embedded_folder
-from atelier.errors import BadFile, UnknownName
+from atelier.errors import BadFile, UnknownName, nearest
+from atelier.weights.formats.atomic import expanded
+from atelier.weights.formats.tree import places
 
 SINGLE_FILE = ".safetensors"
 FOLDER_MARK = "model_index.json"
 TRAINING_MARK, TRAINED = "recipe.json", "model"
+QUOTED_HASH = re.compile(r"\s*\[[0-9a-fA-F]{8,64}\]$")
+"""What A1111 shows behind a model's name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,42 +37,72 @@ class Library:
     def models(self) -> tuple[Model, ...]:
         """All models, the embedded one first, then by name; the first folder wins where two hold the same name."""
         found = {EMBEDDED: Model(EMBEDDED, embedded_folder())}
-        for folder in self.folders:
-            for path in sorted(_candidates(folder)):
-                found.setdefault(_name(path), Model(_name(path), path))
+        for _, model in self.everything():
+            found.setdefault(model.name, model)
         first, *others = found.values()
         return (first, *sorted(others, key=lambda m: m.name.casefold()))
+
+    def everything(self) -> Iterator[tuple[str, Model]]:
+        """Every model in the folders, also those of one name, each behind its path there (`sd1/photo.safetensors`)."""
+        for folder in self.folders:
+            for path in sorted(_candidates(folder)):
+                yield path.relative_to(folder).as_posix(), Model(_name(path), path)
 
     def find(self, name: str | None = None) -> Model:
         """By path, or by name ignoring case; a path that exists is meant before any name. None is the embedded model.
 
-        Raises UnknownName with the nearest names, BadFile for a path that leads nowhere.
+        A name may be written as other programs do: with the file's ending, with the folders it lies in, divided by
+        either slash, with a hash in brackets behind it. Raises UnknownName with the nearest names, BadFile for a path
+        that leads nowhere.
         """
         if name is None:
             return Model(EMBEDDED, embedded_folder())
-        path = Path(name).expanduser()
+        path = expanded(name)
         if _is_there(path):
             return Model(_name(path.resolve()), path)
-        for model in self.models():
+        known = self.models()
+        for model in known:
             if model.name.casefold() == name.casefold():
                 return model
-        if os.sep in name or path.suffix == SINGLE_FILE:
-            raise BadFile(name, "there is no such file or folder; `atelier models list` shows the models by name")
-        raise UnknownName("model", name, (m.name for m in self.models()))
+        if (found := self._written(name)) is not None:
+            return found
+        names = tuple(model.name for model in known)
+        if os.sep in name or _is_single(name):
+            near = nearest(_parts(name)[-1] if _parts(name) else path.stem, names)
+            raise BadFile(name, f"there is no such file or folder, and no model of that name (`models list`): {near}")
+        raise UnknownName("model", name, names)
+
+    def _written(self, name: str) -> Model | None:
+        """The model that another program calls so."""
+        wanted = _parts(QUOTED_HASH.sub("", name))
+        if wanted == (EMBEDDED,):
+            return self.find()
+        of_one_name = (model for place, model in self.everything() if _parts(place)[-len(wanted) :] == wanted)
+        return next(of_one_name, None) if wanted else None
 
 
 def _candidates(folder: Path) -> Iterator[Path]:
     """Model files and folders at or below `folder`; a model folder is not searched for more, and of a training's folder
     only what it made."""
-    for root, folders, names in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]  # half-written ones begin so
+    for path, folders, names in places(folder):
         if FOLDER_MARK in names:
             folders.clear()
-            yield Path(root)
+            yield path
         elif TRAINING_MARK in names:
             folders[:] = [name for name in folders if name == TRAINED]
         else:
-            yield from (Path(root, name) for name in names if name.endswith(SINGLE_FILE) and name[0] != ".")
+            yield from (path / name for name in names if _is_single(name))
+
+
+def _is_single(name: str) -> bool:
+    return name.casefold().endswith(SINGLE_FILE)
+
+
+def _parts(name: str) -> tuple[str, ...]:
+    """The folders of a name and its last part, without a file's ending, compared without case; none of an absolute
+    path."""
+    written = name.strip().replace("\\", "/").casefold().removesuffix(SINGLE_FILE)
+    return () if written.startswith(("/", "~")) else tuple(part for part in written.split("/") if part not in {"", "."})
 
 
 def _is_there(path: Path) -> bool:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import io
+import itertools
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -13,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from atelier.errors import BadFile, BadInput, StorageFull
 from atelier.request.infotext.image import save_options
-from atelier.weights.formats.atomic import new_file, reachable, sweep
+from atelier.weights.formats.atomic import expanded, new_file, reachable, sweep
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -69,7 +71,7 @@ class Destination:
         suffix: how the images of a folder are written. Raises BadInput for other image formats, and for one that
         this Pillow cannot write, BadFile for a name that the system refuses.
         """
-        path = Path(output).expanduser()
+        path = expanded(output)
         if reachable(path).is_dir() or output.endswith(("/", os.sep)):
             return cls(path, None, _known(suffix))
         ending = path.suffix.lower()
@@ -77,8 +79,18 @@ class Destination:
             raise BadInput(f"{output}: images are written as PNG, JPEG, WebP or AVIF: use {path.with_suffix(SUFFIX)}")
         return cls(path.parent, path.name, _known(ending)) if ending in FORMATS else cls(path, None, _known(suffix))
 
-    def prepare(self) -> None:
-        """Makes the folder and proves that a file can be written there. Raises BadFile or StorageFull."""
+    def prepare(self) -> tuple[Path, ...]:
+        """Makes the folder and proves that a file can be written there; returns the folders that had to be made, the
+        innermost first. Raises BadFile or StorageFull, leaving none of them."""
+        missing = _missing(self.folder)
+        try:
+            self._make_usable()
+        except BaseException:
+            remove_empty(missing)
+            raise
+        return missing
+
+    def _make_usable(self) -> None:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             sweep(self.folder)
@@ -107,6 +119,13 @@ class Destination:
         path = self.folder / (self.file if count == 1 else f"{name.stem}-{index + 1}{name.suffix}")
         write(path, data)
         return path
+
+
+def remove_empty(folders: Iterable[Path]) -> None:
+    """Removes those of the folders, innermost first, in which nothing is."""
+    for folder in folders:
+        with suppress(OSError):
+            folder.rmdir()
 
 
 def write(path: Path, data: bytes) -> None:
@@ -176,6 +195,11 @@ def _write_numbered(folder: Path, ending: str, data: bytes) -> Path:
             number += 1
         else:
             return path
+
+
+def _missing(folder: Path) -> tuple[Path, ...]:
+    """Those of the folder and the folders that it lies in which do not exist, the innermost first."""
+    return tuple(itertools.takewhile(lambda path: not path.exists(), (folder, *folder.parents)))
 
 
 def _make(folder: Path) -> None:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import final
 
 from atelier.errors import BadFile, BadInput, UnknownName
 from atelier.prompt.styles import Style, apply_styles, read_styles
 from atelier.prompt.wildcards import read_wildcard
+from atelier.weights.formats.text import read_text
+from atelier.weights.formats.tree import places
+
+WILDCARD = ".txt"
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +27,7 @@ class Words:
     def styles(self) -> Mapping[str, Style]:
         """All saved styles by name. Raises BadFile."""
         try:
-            return {style.name: style for style in read_styles(_text(self.styles_file))}
+            return {style.name: style for style in read_styles(read_text(self.styles_file))}
         except BadFile:
             raise
         except BadInput as error:
@@ -43,16 +48,35 @@ class Words:
         )
 
     def wildcards(self) -> Mapping[str, tuple[str, ...]]:
-        """The lines of all wildcards by name, none where there is no folder. Raises BadFile."""
+        """The lines of all wildcards by name, none where there is no folder. A file is read when it is looked up, which
+        raises BadFile for one that cannot be."""
         folder = self.wildcard_folder
-        found = sorted(folder.rglob("*.txt")) if folder.is_dir() else []
-        return {file.relative_to(folder).with_suffix("").as_posix(): read_wildcard(_text(file)) for file in found}
+        found = sorted(_wildcard_files(folder)) if folder.is_dir() else []
+        return _Lines({file.relative_to(folder).with_suffix("").as_posix(): file for file in found})
 
 
-def _text(file: Path) -> str:
-    try:
-        return file.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise BadFile(file, f"cannot be read ({error.strerror})") from error
-    except UnicodeDecodeError as error:
-        raise BadFile(file, "is not UTF-8 text") from error
+@final
+class _Lines(Mapping[str, tuple[str, ...]]):
+    """The lines of files by name, each read once, when it is asked for. A name may have the file's ending, and another
+    case where the file system of its author makes no difference of it."""
+
+    def __init__(self, files: dict[str, Path]) -> None:
+        self._files, self._read = files, dict[str, tuple[str, ...]]()
+        self._folded = {name.casefold(): name for name in reversed(files)}
+
+    def __getitem__(self, name: str) -> tuple[str, ...]:
+        known = name if name in self._files else self._folded[name.casefold().removesuffix(WILDCARD)]
+        if known not in self._read:
+            self._read[known] = read_wildcard(read_text(self._files[known]))
+        return self._read[known]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._files)
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+
+def _wildcard_files(folder: Path) -> Iterator[Path]:
+    for path, _, names in places(folder):
+        yield from (path / n for n in names if Path(n).suffix.lower() == WILDCARD and (path / n).is_file())

@@ -14,9 +14,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
+from atelier.checkpoints.folder import INDEX
 from atelier.errors import BadFile, BadInput, StorageFull
 from atelier.train import checkpoint
-from atelier.train.recipe import Recipe, differences
+from atelier.train.recipe import Recipe, differences, flat
 from atelier.weights.formats.atomic import LEFT_OVER, new_file
 
 RECIPE = "recipe.json"
@@ -37,6 +38,9 @@ def claimed(folder: Path, recipe: Recipe, *, accept_changes: bool = False) -> Ge
     """
     if folder.exists() and not folder.is_dir():
         raise BadFile(folder, "is a file: --out is the folder of a run")
+    if (folder / INDEX).is_file():
+        raise BadFile(folder, "is a model: --out is the folder of a run, give one of its own")
+    _check_apart(folder, recipe)
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         with _held(folder):
@@ -56,6 +60,13 @@ def claimed(folder: Path, recipe: Recipe, *, accept_changes: bool = False) -> Ge
                 raise
             finally:
                 _forget_if_nothing_came_of_it(folder)
+
+
+def _check_apart(folder: Path, recipe: Recipe) -> None:
+    """A run writes images: in the folder of the training images they would be trained on."""
+    source = dict(flat(recipe.model_dump(mode="json"))).get("data.source")
+    if isinstance(source, str) and folder.resolve().is_relative_to(Path(source).resolve()) and Path(source).is_dir():
+        raise BadFile(folder, f"lies in the folder of the training images, {source}: give --out a place of its own")
 
 
 def refuse_changes(folder: Path, changes: list[str]) -> None:

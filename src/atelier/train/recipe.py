@@ -14,6 +14,7 @@ from pydantic_core import ErrorDetails
 
 from atelier.errors import BadFile, BadInput, nearest
 from atelier.train.data.shares import SHARES
+from atelier.weights.formats.text import read_text
 
 Positive = Annotated[int, Field(gt=0, le=10**9)]
 NotNegative = Annotated[int, Field(ge=0, le=10**9)]
@@ -103,9 +104,11 @@ R = TypeVar("R", bound=Recipe)
 def parsed(path: Path) -> dict[str, Any]:
     """The table in a TOML file, or in the recipe.json of a run. Raises BadFile."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_text(path)
         table = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
-    except (ValueError, OSError, RecursionError) as error:
+    except BadFile as error:
+        raise BadFile(path, f"is no recipe: it {error.problem}") from None
+    except (ValueError, RecursionError) as error:
         raise BadFile(path, f"is no recipe: {error}") from None
     if not isinstance(table, dict):
         raise BadFile(path, "is no recipe: it holds no table")
@@ -134,7 +137,7 @@ def differences(before: Mapping[str, Any], now: Recipe) -> list[str]:
     """What keeps `now` from going on with a run of the recipe `before` (a table): "optim.rate was 1, is 2", …"""
     if before.get("kind") != now.kind:
         return [f"{before.get('kind')}, not {now.kind}"]
-    old, new = (dict(_flat(_fixed(table))) for table in (before, now.model_dump(mode="json")))
+    old, new = (dict(flat(_fixed(table))) for table in (before, now.model_dump(mode="json")))
     return [
         f"{key} was {json.dumps(old.get(key))}, is {json.dumps(new.get(key))}"
         for key in sorted(old.keys() | new.keys())
@@ -153,10 +156,11 @@ def _without(part: object, keys: tuple[str, ...]) -> object:
     return {key: value for key, value in cast("dict[str, Any]", part).items() if key not in keys}
 
 
-def _flat(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def flat(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """The keys of a recipe's table, dotted, with their values."""
     for key, value in table.items():
         if isinstance(value, dict):
-            yield from _flat(cast("dict[str, Any]", value), f"{prefix}{key}.")
+            yield from flat(cast("dict[str, Any]", value), f"{prefix}{key}.")
         else:
             yield prefix + key, value
 

@@ -87,6 +87,12 @@ def unet_at(source: Path) -> Mapping[str, Tensor]:
 
 def model_at(source: Path) -> Checkpoint | None:
     """The checkpoint that lies at `source`; None where that is the folder of a run. Raises BadFile."""
+    if source.is_file():
+        raise BadFile(
+            source,
+            "is a single file, and a training starts from a folder: a run's, or a model's "
+            f"(`atelier models convert {source} FOLDER` makes one of it)",
+        )
     if source == Path(EMBEDDED) and not source.exists():
         source = embedded_folder()
     return open_checkpoint(source) if (source / INDEX).is_file() else None

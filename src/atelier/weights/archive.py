@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Protocol, cast
 from atelier.errors import BadFile
 from atelier.weights.formats import safetensors
 from atelier.weights.formats.safetensors import Header, shown
+from atelier.weights.formats.text import read_text
 from atelier.weights.names.name import Layout
 
 if TYPE_CHECKING:
@@ -176,7 +177,7 @@ def _weight_map(path: Path) -> dict[str, str]:
     try:
         if path.stat().st_size > MAX_INDEX:
             raise BadFile(path, "is too large for an index of shards")
-        found = cast("object", json.loads(path.read_text(encoding="utf-8")))
+        found = cast("object", json.loads(read_text(path)))
     except (OSError, ValueError, RecursionError) as error:
         raise BadFile(path, "is no readable index of shards") from error
     table = cast("dict[str, object]", found).get("weight_map") if isinstance(found, dict) else None

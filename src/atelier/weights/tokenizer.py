@@ -17,6 +17,7 @@ from tokenizers.models import BPE
 from atelier.errors import BadFile
 from atelier.weights.formats.atomic import new_file
 from atelier.weights.formats.safetensors import shown
+from atelier.weights.formats.text import read_text
 
 BOS, EOS = "<|startoftext|>", "<|endoftext|>"
 PATTERN = r"'s|'t|'re|'ve|'m|'ll|'d|\p{L}+|\p{N}|[^\s\p{L}\p{N}]+"
@@ -270,6 +271,6 @@ def _text(path: Path) -> str:
     try:
         if path.stat().st_size > MAX_FILE:
             raise BadFile(path, "is too large for a tokenizer")
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        return read_text(path)
+    except OSError as error:
         raise BadFile(path, f"cannot be read ({error})") from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +12,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from atelier.errors import BadFile
+from atelier.weights.formats.text import read_text
+from atelier.weights.formats.tree import places
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif"})
 CAPTIONS = (".txt", ".caption")
@@ -47,10 +50,14 @@ class FolderDataset:
 
         Raises BadFile naming the folder without images, the image without a caption, the broken image.
         """
-        paths = _image_paths(folder)
+        found = _files(folder)
+        paths = tuple(sorted(path for path in found if path.suffix.lower() in IMAGE_SUFFIXES))
+        if not paths:
+            raise BadFile(folder, f"holds no images ({', '.join(sorted(IMAGE_SUFFIXES))}): give the folder that does")
         for path in paths:
             _check(path)
-        return cls(paths, tuple(_caption(path) for path in paths), size)
+        texts = {path.with_suffix(path.suffix.lower()): path for path in found}
+        return cls(paths, tuple(_caption(path, texts) for path in paths), size)
 
     @property
     def length(self) -> int:
@@ -71,16 +78,15 @@ class FolderDataset:
         return self.captions[index % self.length]
 
 
-def _image_paths(folder: Path) -> tuple[Path, ...]:
+def _files(folder: Path) -> list[Path]:
     if not folder.is_dir():
         raise BadFile(folder, "no such folder: give a folder of images with .txt captions")
-    found = tuple(sorted(p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file()))
-    if not found:
-        raise BadFile(folder, f"holds no images ({', '.join(sorted(IMAGE_SUFFIXES))}): give the folder that does")
-    return found
+    return [path / name for path, _, names in places(folder, strict=True) for name in names]
 
 
 def _check(path: Path) -> None:
+    if not path.is_file():  # also a pipe, which would never end
+        raise BadFile(path, "is no file, or a link to one that is not there: replace or remove it")
     try:
         with Image.open(path):
             pass
@@ -88,20 +94,17 @@ def _check(path: Path) -> None:
         raise _broken(path, error) from error
 
 
-def _caption(image: Path) -> str:
-    for suffix in CAPTIONS:
-        path = image.with_suffix(suffix)
+def _caption(image: Path, texts: Mapping[Path, Path]) -> str:
+    """texts: the files there are, by their names with the ending in lower case."""
+    names = (beside for suffix in CAPTIONS for beside in (image.with_suffix(suffix), Path(f"{image}{suffix}")))
+    for path in (texts[name] for name in names if name in texts):
         if path.is_file():
             return _text(path)
     raise BadFile(image, f"has no caption: write what it shows into {image.with_suffix(CAPTIONS[0]).name} beside it")
 
 
 def _text(path: Path) -> str:
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadFile(path, f"cannot be read as UTF-8 text ({error}): save the caption again") from error
-    words = " ".join(text.split())
+    words = " ".join(read_text(path).split())
     if not words:
         raise BadFile(path, "is empty: write what the image shows into it")
     return words

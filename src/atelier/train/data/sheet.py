@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
+
+from atelier.train.data.lettering import length, line_height, write
 
 MARGIN = 6
-CAPTION_POINTS = 11
 PAPER, INK = (250, 250, 250), (30, 30, 30)
 SMALLEST_SHOWN = 128
 """Smaller images are enlarged by a whole factor to at least this width in pixels, so that captions fit beneath."""
+MOST_LINES = 16
+"""Of a caption; the rest is left out, which three dots say."""
 
 
 def sheet(images: Sequence[NDArray[np.uint8] | Image.Image], captions: Sequence[str], columns: int) -> Image.Image:
@@ -25,10 +28,9 @@ def sheet(images: Sequence[NDArray[np.uint8] | Image.Image], captions: Sequence[
         raise ValueError(f"{len(images)} images, {len(captions)} captions, {columns} columns")
     tiles = [_shown(image) for image in images]
     width, height = tiles[0].size
-    font = ImageFont.load_default(CAPTION_POINTS)
-    texts = ["\n".join(_wrapped(caption, width, font)) for caption in captions]
+    texts = [_wrapped(caption, width) for caption in captions]
     columns = min(columns, len(tiles))
-    cell_width, cell_height = width + MARGIN, height + _lines_height(texts, font) + MARGIN
+    cell_width, cell_height = width + MARGIN, height + 4 + max(map(len, texts)) * line_height() + MARGIN
     rows = -(-len(tiles) // columns)
     page = Image.new("RGB", (columns * cell_width + MARGIN, rows * cell_height + MARGIN), PAPER)
     draw = ImageDraw.Draw(page)
@@ -36,7 +38,8 @@ def sheet(images: Sequence[NDArray[np.uint8] | Image.Image], captions: Sequence[
         row, column = divmod(number, columns)
         left, top = MARGIN + column * cell_width, MARGIN + row * cell_height
         page.paste(tile, (left, top))
-        draw.multiline_text((left, top + height + 2), text, fill=INK, font=font, spacing=2)
+        for line, words in enumerate(text):
+            write(draw, left, top + height + 2 + line * line_height(), words, INK)
     return page
 
 
@@ -46,17 +49,25 @@ def _shown(image: NDArray[np.uint8] | Image.Image) -> Image.Image:
     return tile.resize((tile.width * factor, tile.height * factor), Image.Resampling.NEAREST)
 
 
-def _wrapped(caption: str, width: int, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> list[str]:
+def _wrapped(caption: str, width: int) -> list[str]:
     lines = [""]
-    for word in caption.split():
+    for word in _words(caption, width):
         longer = f"{lines[-1]} {word}".strip()
-        if lines[-1] and font.getlength(longer) > width:
+        if lines[-1] and length(longer) > width:
             lines.append(word)
         else:
             lines[-1] = longer
+        if len(lines) > MOST_LINES:
+            return [*lines[: MOST_LINES - 1], "..."]
     return lines
 
 
-def _lines_height(texts: Sequence[str], font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> int:
-    draw = ImageDraw.Draw(Image.new("RGB", (1, 1)))
-    return max(int(draw.multiline_textbbox((0, 0), text, font=font, spacing=2)[3]) for text in texts) + 4
+def _words(caption: str, width: int) -> Iterator[str]:
+    """The words; one that is wider than `width` pixels in pieces, as some scripts have no spaces."""
+    for word in caption.split():
+        start = 0
+        for end in range(1, len(word)):
+            if length(word[start : end + 1]) > width:
+                yield word[start:end]
+                start = end
+        yield word[start:]

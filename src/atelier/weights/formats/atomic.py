@@ -70,6 +70,14 @@ def new_folder(path: Path, *, overwrite: bool = False) -> Generator[Path]:
         raise
 
 
+def expanded(path: str | Path) -> Path:
+    """The path, with the user's own folder for ~. Raises BadFile where that is of nobody."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise BadFile(path, "begins with a ~ for a user that is not known here: write the whole path") from error
+
+
 def reachable(path: Path) -> Path:
     """The path, if the system can look for it at all. Raises BadFile for a name that is too long, say."""
     try:

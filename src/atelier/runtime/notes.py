@@ -1,0 +1,27 @@
+"""What to tell about a request that generates otherwise than it reads."""
+
+from __future__ import annotations
+
+from atelier.diffusion.catalogue import AUTOMATIC, resolve_schedule
+from atelier.request.model import Request
+from atelier.request.resolve import Method
+
+
+def contradictions(request: Request) -> list[str]:
+    """What one field of a request says and another takes back."""
+    noise, own, notes = request.noise, request.sampling, list[str]()
+    if noise.variation_seed is not None and not noise.variation_strength:
+        notes.append("variation_seed: it has no effect without a variation_strength")
+    if own.s_churn and 0 < own.s_tmax < own.s_tmin:
+        notes.append(f"s_churn: it has no effect, as s_tmin {own.s_tmin:g} is above s_tmax {own.s_tmax:g}")
+    return notes
+
+
+def overruled(request: Request, method: Method) -> list[str]:
+    """A schedule that is not taken, as the name of the sampler says another."""
+    named = request.scheduler
+    if named is None or named.strip().casefold() == AUTOMATIC.casefold():
+        return []
+    taken, sampler = method.own.scheduler, request.sampler
+    is_taken = resolve_schedule(named).name == taken
+    return [] if is_taken else [f"scheduler {named} is ignored: the sampler's name, {sampler}, says {taken}"]
