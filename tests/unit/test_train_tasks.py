@@ -7,6 +7,7 @@ import math
 import shutil
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,17 +18,22 @@ import torch.nn.functional as F
 
 import training_support as support
 from atelier.checkpoints.embedded import embedded_folder
+from atelier.checkpoints.opening import open_checkpoint
 from atelier.diffusion.levels import scaled_linear
 from atelier.diffusion.parameterization import EPSILON, VELOCITY
 from atelier.errors import BadFile, BadInput, NotFinite
+from atelier.families.parts import UNET
 from atelier.models.clip import TextSpec, VisionSpec
+from atelier.models.unet import UNet
 from atelier.models.vae import AutoencoderKL, VaeSpec
 from atelier.nn.conv import channels_last
+from atelier.nn.ports import Conditioning
 from atelier.request.events import Stepped, Validated
 from atelier.train import objective
 from atelier.train.batches import captioned, stack
 from atelier.train.ema import Ema
 from atelier.train.loop import averaged
+from atelier.train.moving import moved
 from atelier.train.objective import ClampedSnr
 from atelier.train.optimizers import Muon, adamw, clipped, optimizers, orthogonal, whitening
 from atelier.train.pace import Pace
@@ -35,7 +41,7 @@ from atelier.train.parts import part_settings, part_weights
 from atelier.train.recipe import Data, Optim
 from atelier.train.runs import export_clip, export_model, export_vae, frozen
 from atelier.train.sources import dataset
-from atelier.train.starts import towers_at, unet_at, vae_at
+from atelier.train.starts import Vae, towers_at, unet_at, vae_at
 from atelier.train.tasks.clip import Clip, ClipTask, assembled, contrastive_loss, normalised, retrieval
 from atelier.train.tasks.critic import Critic
 from atelier.train.tasks.denoiser import DenoiserTask, dropped
@@ -539,7 +545,7 @@ def test_steps_go_through_the_compiled_network_where_the_recipe_says_so(
 def test_without_a_compiler_the_way_out_is_named(
     source: str, parts: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("CXX", "/nowhere/g++")
+    monkeypatch.setattr("torch._inductor.config.cpp.cxx", (None, "/nowhere/g++"))
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "cache"))
     chosen = support.recipe("denoiser", {"data.source": source, **parts, "compile": True})
     with pytest.raises(BadInput, match=r"^compile = true: .*C\+\+ compiler.*set compile = false$"):
@@ -609,6 +615,60 @@ def test_a_training_starts_from_a_model_as_from_the_runs_that_made_it(
     clip = support.task(support.recipe("clip", {"data.source": source, "begin": str(model)}), tmp_path / "clip")
     assert isinstance(clip, ClipTask)
     assert clip.vocabulary.same_as(ClipTokenizer.from_folder(towers.vocabulary))
+
+
+def test_a_denoiser_is_moved_to_the_latents_of_another_autoencoder(model: Path, source: str, tmp_path: Path) -> None:
+    """New latents that are M times the old ones: the moved network makes of M x what M makes of its own output."""
+    old = vae_at(model)
+    mixing = torch.linalg.qr(torch.randn(5, 4, generator=torch.Generator().manual_seed(2))).Q
+    twice = torch.block_diag(mixing, mixing)
+    spec = replace(old.spec, latent=5)
+    net = AutoencoderKL(spec)
+    tensors = {name: t for name, t in old.tensors.items() if t.shape == net.state_dict()[name].shape}
+    with torch.no_grad():
+        whole = torch.einsum(
+            "oc,cikl->oikl", old.tensors["quant_conv.weight"][..., 0, 0], old.tensors["encoder.conv_out.weight"]
+        )
+        bias = old.tensors["quant_conv.weight"][..., 0, 0] @ old.tensors["encoder.conv_out.bias"]
+        tensors["encoder.conv_out.weight"] = torch.einsum("oc,cikl->oikl", twice, whole)
+        tensors["encoder.conv_out.bias"] = twice @ (bias + old.tensors["quant_conv.bias"])
+    tensors = {**net.state_dict(), **tensors}
+    tensors["quant_conv.weight"], tensors["quant_conv.bias"] = torch.eye(10)[..., None, None], torch.zeros(10)
+    own = Vae(spec, tensors, old.latent_scale)
+    stored = unet_at(model)
+    stored = {
+        name: t + 0.1 * torch.randn(t.shape, generator=torch.Generator().manual_seed(len(name)))
+        for name, t in stored.items()
+    }
+    made = moved(stored, model, own, support.recipe("denoiser", {"data.source": source, "vae": "x", "clip": "x"}).data)
+    shape = open_checkpoint(model).spec(UNET)
+    before, after = UNet(shape).eval(), UNet(replace(shape, in_channels=5, out_channels=5)).eval()
+    before.load_state_dict(stored)
+    after.load_state_dict(made)
+    x, t, states = torch.randn(2, 4, 8, 8), torch.tensor([10.0, 900.0]), Conditioning(torch.randn(2, 7, shape.context))
+    mixed = torch.einsum("nc,bchw->bnhw", mixing, x)
+    with torch.no_grad():
+        wanted = torch.einsum("nc,bchw->bnhw", mixing, before(x, t, states))
+        assert (after(mixed, t, states) - wanted).norm() < 0.02 * wanted.norm()
+    with pytest.raises(BadInput, match="no model that has them"):
+        moved(stored, tmp_path, own, Data(source=source, size=16))
+
+
+def test_a_start_of_other_latents_is_moved_where_it_begins(
+    model: Path, source: str, parts: dict[str, str], tmp_path: Path
+) -> None:
+    wider = tmp_path / "vae"
+    chosen = support.recipe("vae", {"data.source": source, "run.steps": 1, "model.latent": 6})
+    support.trained(chosen, wider)
+    export_vae(wider, chosen)
+    task = denoiser_task(source, {**parts, "vae": str(wider)}, tmp_path / "run", begin=str(model))
+    task.begin()
+    stored = unet_at(model)
+    own = dict(task.unet.named_parameters())
+    assert own["conv_in.weight"].shape[1] == 6
+    assert all(torch.equal(own[name], stored[name]) for name in own if not name.startswith(("conv_in.w", "conv_out")))
+    expected = moved(stored, model, vae_at(wider), task.recipe.data)
+    assert all(torch.equal(own[name], expected[name]) for name in own)
 
 
 def test_the_embedded_model_is_a_start_by_name() -> None:

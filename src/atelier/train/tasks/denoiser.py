@@ -32,11 +32,13 @@ from atelier.train.batches import Order, stack, token_rows
 from atelier.train.data.sheet import sheet
 from atelier.train.latents import CHUNK, Latents, Pool, PoolBatches, encoder_digest
 from atelier.train.loop import Placement, Validation
+from atelier.train.moving import moved
 from atelier.train.optimizers import optimizers, stepped, whitening
 from atelier.train.parts import content
+from atelier.train.recipe import Data
 from atelier.train.recipes.denoiser import DenoiserRecipe
 from atelier.train.sources import dataset, identity
-from atelier.train.starts import unet_at
+from atelier.train.starts import unet_at, vae_at
 from atelier.train.tasks.images import to_images, to_pixels
 from atelier.weights.tokenizer import ClipTokenizer
 
@@ -44,6 +46,8 @@ SURVEYED = 512
 """Captions whose states stand for those of all."""
 READERS = (".attn2.to_k.weight", ".attn2.to_v.weight")
 """The layers of a U-Net that read the text."""
+ENDS = frozenset({"conv_in.weight", "conv_out.weight", "conv_out.bias"})
+"""What of a U-Net has the shape of the latents."""
 SHOWN, STEPS = 16, 20
 Network = Callable[[Tensor, Tensor, Conditioning], Tensor]
 
@@ -88,10 +92,14 @@ def initialise(net: UNet) -> None:
         nn.init.zeros_(layer.get_parameter("bias"))
 
 
-def fill(net: UNet, run: Path) -> None:
-    """Gives `net` the averaged weights of a run, or a model's. Raises BadFile, BadInput."""
-    stored = unet_at(run)
-    if {name: t.shape for name, t in net.state_dict().items()} != {name: t.shape for name, t in stored.items()}:
+def fill(net: UNet, run: Path, vae: Path, data: Data) -> None:
+    """Gives `net` the averaged weights of a run, or a model's; moved to the latents of the autoencoder at `vae` where
+    only these differ. data: the training images. Raises BadFile, BadInput."""
+    stored, wanted = unet_at(run), {name: t.shape for name, t in net.state_dict().items()}
+    other = {name for name in wanted if name not in stored or stored[name].shape != wanted[name]}
+    if other and other <= ENDS and stored.keys() == wanted.keys():
+        stored = moved(stored, run, vae_at(vae), data)
+    elif other or stored.keys() != wanted.keys():
         raise BadInput(f"begin = {run}: its denoiser has another shape; give the same [model], vae and clip")
     net.load_state_dict(stored)
 
@@ -186,7 +194,7 @@ class DenoiserTask:
 
     def begin(self) -> None:
         if self.recipe.begin:
-            fill(self.unet, Path(self.recipe.begin))
+            fill(self.unet, Path(self.recipe.begin), self.frozen.vae_run, self.recipe.data)
 
     @property
     def nets(self) -> Mapping[str, nn.Module]:
