@@ -6,10 +6,11 @@ import ast
 import hashlib
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,9 +19,11 @@ from mutation.changes import Misused, files
 from mutation.mutants import Place
 
 LIBRARY = Path(__file__).parents[1]
-MOST_TESTS = 50
+MOST_TESTS = 300
 MOST_SECONDS = 60.0
 """Of tests in a mutant's usual, unmutated run; one test is run even where it takes longer."""
+MOST_ALIKE = 20
+"""Tests that come first because their names share words with the mutated line."""
 
 Lines = Mapping[str, int]
 """File -> lines as the bits of a number."""
@@ -155,17 +158,18 @@ def _words(tree: ast.AST) -> Iterator[tuple[str, int]]:
                 yield word, node.lineno
 
 
-def tests_for(file: str, place: Place, tests: Sequence[Test], mentions: Mentions) -> list[Test]:
-    """The tests that run a mutant's statement, the cheapest first, at most MOST_TESTS.
+def tests_for(file: str, place: Place, tests: Sequence[Test], mentions: Mentions, line: str) -> list[Test]:
+    """The tests that run a mutant's statement, at most MOST_TESTS: first those whose names share words with the mutated
+    `line`, such as the row of a table that has a row there, then the cheapest.
 
     What runs at import belongs to no test: then those that run a line that mentions what the statement defines, or the
     function whose head it is, are taken; then those that run the file; then those that run another file's mention.
     """
     if not place.at_import:
-        return _chosen([_running(tests, {file: _bits(*place.lines)})])
+        return _chosen([_running(tests, {file: _bits(*place.lines)})], line)
     mentioned = dict(mentions.of(place.names))
     near = mentioned.pop(file, 0) & ~_bits(*place.lines) | _bits(*place.body)
-    return _chosen([_running(tests, {file: near}), _running(tests, {file: -1}), _running(tests, mentioned)])
+    return _chosen([_running(tests, {file: near}), _running(tests, {file: -1}), _running(tests, mentioned)], line)
 
 
 def _bits(first: int, last: int) -> int:
@@ -176,17 +180,34 @@ def _running(tests: Sequence[Test], lines: Lines) -> list[Test]:
     return [test for test in tests if any(test.lines.get(file, 0) & mask for file, mask in lines.items())]
 
 
-def _chosen(groups: Iterable[Sequence[Test]]) -> list[Test]:
-    """From the first groups first; in a group one of each test function before a second of the same."""
+def _chosen(groups: Sequence[Sequence[Test]], line: str) -> list[Test]:
+    """Those whose names are alike, then from the first groups first; in a group one of each test function before a
+    second of the same."""
+    alike = _alike([test for group in groups for test in group], line)
     chosen: dict[str, Test] = {}
     seconds = 0.0
-    for test in (test for group in groups for test in _spread(group)):
+    for test in (*alike, *(test for group in groups for test in _spread(group))):
         if test.id not in chosen and (not chosen or seconds + test.seconds <= MOST_SECONDS):
             chosen[test.id] = test
             seconds += test.seconds
         if len(chosen) == MOST_TESTS:
             break
-    return sorted(chosen.values(), key=lambda test: test.seconds)
+    first = {test.id: place for place, test in enumerate(alike)}
+    return sorted(chosen.values(), key=lambda test: (first.get(test.id, MOST_ALIKE), test.seconds))
+
+
+def _alike(tests: Iterable[Test], line: str) -> list[Test]:
+    """The tests whose names share most with a line: a word counts the more, the fewer names have it."""
+    names = {test.id: _parts(test.id) & _parts(line) for test in tests}
+    counts = Counter(word for words in names.values() for word in words)
+    shared = {name: sum(1 / counts[word] for word in words) for name, words in names.items() if words}
+    found = {test.id: test for test in tests if test.id in shared}
+    return sorted(found.values(), key=lambda test: (-shared[test.id], test.seconds))[:MOST_ALIKE]
+
+
+def _parts(text: str) -> frozenset[str]:
+    """The words of a text, folded, without their divisions: Steps, num_steps and numSteps have steps in common."""
+    return frozenset(word.casefold() for word in re.findall(r"[A-Z]?[a-z]{2,}|[A-Z]{3,}|\d{3,}", text))
 
 
 def _spread(tests: Sequence[Test]) -> list[Test]:
