@@ -103,9 +103,11 @@ class Worker:
     def warm(self, names: Sequence[str], root: Path) -> None:
         """Imports what these test files import from elsewhere.
 
-        Raises Misused where they import the sources of the root in place of the copy's.
+        Raises Misused where they cannot be collected, or import the sources of the root in place of the copy's.
         """
         told = self.ask(tests=names, limit=SETTING_UP, stop=False, collect=True)
+        if told["code"] != 0:
+            raise Misused(f"the tests cannot be collected without a mutant: pytest ended with {told['code']}")
         stray = [name for name, file in told["modules"] if file.startswith(f"{root / 'src'}/")]
         if stray:
             raise Misused(f"{stray[0]}: the tests import it from the working tree, not from the copy that is mutated")

@@ -334,6 +334,13 @@ def test_a_test_that_fails_now_and_then_notices_nothing(root: Path) -> None:
     assert alone.stdout.endswith("\n5 mutants: 0 killed, 0 timed out, 0 survived, 5 not covered by any test\n")
 
 
+def test_tests_that_cannot_be_collected_are_no_judge(root: Path) -> None:
+    (root / "tests/test_unsteady.py").write_text(UNSTEADY + 'assert "MUTATE_RECORD" in os.environ\n')
+    done = script(root, "src", "--tests", "tests/test_unsteady.py")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "mutate: the tests cannot be collected without a mutant: pytest ended with 2\n" in done.stderr
+
+
 def test_the_map_is_kept_while_it_is_true(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """It is made anew when a source changes that its tests run, not when another one does."""
     files = ["tests/test_weak.py"]
