@@ -200,6 +200,18 @@ def test_what_runs_at_import_is_tested_by_those_that_use_it() -> None:
     assert chosen(place, tests, mentions) == ["far", "file", "body", "mention"]
 
 
+def test_mentions_are_found_through_what_is_made_of_a_name(root: Path) -> None:
+    """A limit stands in a row, the row in a table, the table in a class; a method that mentions it makes nothing."""
+    table = "LOW = 1\nROW = row(LOW)\nTABLE: Rows = (ROW,)\n\n\nclass Store:\n    rows = TABLE\n"
+    table += "\n    def own(self):\n        return OTHER\n\n\nOTHER = 2\n"
+    (root / "src/package/table.py").write_text(table)
+    (root / "src/package/use.py").write_text("def use():\n    return Store()\n\n\ndef other():\n    return OTHER\n")
+    mentions = maps.Mentions(root)
+    found = {name: dict(mentions.of([name])) for name in ("LOW", "OTHER")}
+    assert found["LOW"] == {"src/package/table.py": 1 << 1 | 1 << 2 | 1 << 3 | 1 << 7, "src/package/use.py": 1 << 2}
+    assert found["OTHER"] == {"src/package/table.py": 1 << 10 | 1 << 13, "src/package/use.py": 1 << 6}
+
+
 def test_mutants_are_drawn_evenly_over_the_lines() -> None:
     made = [("a.py", mutant) for mutant in mutants(b"a = 1 < 2 < 3 < 4 < 5\nb = 1\nc = 2\n")]
     few = mutate.drawn(made, 3, seed=5)
@@ -354,6 +366,21 @@ def test_the_map_is_kept_while_it_is_true(root: Path, capsys: pytest.CaptureFixt
     (moved,) = maps.coverage_map(root, root, files, 1)
     assert moved.lines == {"src/package/numbers.py": 0b111000000}
     assert capsys.readouterr().err == "running 1 of 1 test files under coverage\n"
+
+
+def test_the_map_is_made_anew_for_helpers_that_are_imported(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Also by a helper, and inside a function; a conftest counts for all."""
+    helpers = {"outside/far": "A = 1\n", "near": "def f():\n    from outside import far\n", "other": "B = 1\n"}
+    for name, text in {**helpers, "conftest": "", "test_user": f"import near\n{WEAK}"}.items():
+        (root / "tests" / f"{name}.py").parent.mkdir(exist_ok=True)
+        (root / "tests" / f"{name}.py").write_text(text)
+    files, runs = ["tests/test_user.py", "tests/test_weak.py"], []
+    for name in ("", "other", "near", "outside/far", "conftest"):
+        if name:
+            (root / "tests" / f"{name}.py").write_text("# changed\n" + helpers.get(name, ""))
+        assert len(maps.coverage_map(root, root, files, 1)) == 2
+        runs.append(capsys.readouterr().err.partition(" test files")[0])
+    assert runs == ["running 2 of 2", "", "running 1 of 2", "running 1 of 2", "running 2 of 2"]
 
 
 def test_the_lines_of_a_change(root: Path) -> None:

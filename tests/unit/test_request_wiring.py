@@ -344,3 +344,85 @@ def test_a_length_that_cannot_be_is_no_text() -> None:
     assert read_image(hidden(packed, b"stealth_rgbcomp", 8 * len(packed))) == read(TEXT)
     assert read_image(hidden(packed[:-20], b"stealth_rgbcomp", 8 * len(packed) - 160)) != read(TEXT)
     assert read_image(hidden(data, b"stealth_rgbcomp", 8 * len(data))) is None
+
+
+# What single programs add
+
+
+def test_novelais_chunks_say_the_model() -> None:
+    comment = json.dumps({"prompt": "a cat", "uc": "bad", "steps": 28, "sampler": "k_euler", "scale": 5, "seed": 3})
+    found = read_image(chunks(Software="NovelAI", Source="NovelAI Diffusion V3", Comment=comment))
+    assert found is not None
+    assert (found.dialect, found.get("Model"), found.prompt) == ("novelai", "NovelAI Diffusion V3", "a cat")
+    other = read_image(chunks(Software="x", Source="NovelAI Diffusion V3", Comment=comment))
+    assert other is not None
+    assert (other.dialect, other.get("Model")) == ("novelai", None)
+
+
+def test_prompts_of_old_invokeai_in_several_pieces() -> None:
+    image = {"prompt": [{"prompt": "a cat", "weight": 1}, "in the rain"], "steps": 9, "seed": 1}
+    assert read(json.dumps({"app_id": "invoke-ai/InvokeAI", "image": image})).prompt == "a cat in the rain"
+
+
+def test_a_negative_prompt_that_cannot_be_read_is_told() -> None:
+    nodes: dict[str, Any] = {**NODES, "8": {"class_type": "Some LLM", "inputs": {"api": "x", "n": 2}}}
+    nodes["3"] = {"class_type": "KSampler", "inputs": {**NODES["3"]["inputs"], "negative": ["8", 0]}}
+    assert interpret(read(json.dumps(nodes))).warnings == ("negative prompt: node 8 (Some LLM) cannot be read",)
+
+
+@pytest.mark.parametrize(
+    ("version", "flags"),
+    [
+        ("v1.5.9", {"old_timelines", "pad_conds_v0", "downcast_alphas", "refiner_by_steps"}),
+        ("v1.6.0", {"downcast_alphas", "refiner_by_steps"}),
+        ("v1.7.0-224-gabc", {"downcast_alphas", "refiner_by_steps"}),
+        ("v1.7.0-225-gabc", {"refiner_by_steps"}),
+        ("v1.8.0-RC", {"refiner_by_steps"}),
+        ("v1.8.0", set[str]()),
+        ("f1.0.0v1.5.1", set[str]()),
+    ],
+)
+def test_until_when_a1111_did_otherwise(version: str, flags: set[str]) -> None:
+    found = settings_of(read(f"[a:b:3]\nSteps: 20, Sampler: DDIM, Seed: 5, Refiner: x, Version: {version}")).settings
+    names = ("old_timelines", "pad_conds_v0", "downcast_alphas", "refiner_by_steps")
+    assert {name for name in names if getattr(found, name)} == flags
+    plain = settings_of(read(f"a\nSteps: 20, Sampler: Euler, Seed: 5, Version: {version}")).settings
+    assert {name for name in names if getattr(plain, name)} == flags & {"downcast_alphas"}
+
+
+def graph(**inputs: Any) -> Infotext:
+    """A sampler of these inputs, and a node 20 of others."""
+    own = {"seed": 1, "steps": 20, "positive": ["6", 0], **inputs.pop("sampler")}
+    nodes = {**NODES, "3": {"class_type": "KSampler", "inputs": own}}
+    return read(json.dumps({**nodes, "20": {"class_type": "X", "inputs": inputs}}))
+
+
+def test_the_only_value_of_a_node_is_its_value() -> None:
+    assert graph(sampler={"steps": ["20", 0]}, unheard=99).get("Steps") == "99"
+    assert graph(sampler={"steps": ["20", 0]}, unheard=99, of=98).get("Steps") is None
+
+
+def test_a_node_of_two_sides_leads_to_the_two_texts_of_a_loader() -> None:
+    loader = {"positive": "a cat", "negative": "bad"}
+    apply = {"class_type": "ControlNetApplyAdvanced", "inputs": {"positive": ["20", 1], "negative": ["20", 2]}}
+    sampler = {"seed": 1, "steps": 20, "positive": ["9", 0], "negative": ["9", 1]}
+    nodes = {
+        "3": {"class_type": "KSampler", "inputs": sampler},
+        "9": apply,
+        "20": {"class_type": "Efficient Loader", "inputs": loader},
+    }
+    found = read(json.dumps(nodes))
+    assert (found.prompt, found.negative_prompt) == ("a cat", "bad")
+
+
+@pytest.mark.parametrize(
+    ("pairs", "dialect"),
+    [
+        ("Size: 8x8, Created Date: 2024-05-01", "civitai-copy"),
+        ('Size: 8x8, "ink: 0123456789"', "civitai-copy"),
+        ("Size: 8x8", "a1111"),
+        ("Model: x", "a1111"),
+    ],
+)
+def test_what_civitais_button_copies(pairs: str, dialect: str) -> None:
+    assert read(f"a cat\n{LINE}, {pairs}").dialect == dialect

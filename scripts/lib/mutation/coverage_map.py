@@ -70,13 +70,12 @@ def environment(tree: Path) -> dict[str, str]:
 
 def coverage_map(root: Path, tree: Path, asked: Sequence[str], processes: int) -> list[Test]:
     """The tests of the files `asked`, from the folder .mutate, or from a run in `tree` (a copy of the root) where a
-    file, a helper of the tests or the sources that it runs are different by now."""
+    file, the helpers that it imports or the sources that it runs are different by now."""
     store = root / ".mutate"
     store.mkdir(exist_ok=True)
     sources = {name: _hash([root / name]) for name in files(root) if name.startswith("src/") and name.endswith(".py")}
-    helpers = [root / name for name in files(root) if name.startswith("tests/") and name.endswith(".py")]
-    helpers = [path for path in helpers if not path.name.startswith("test_")]
-    keys = {name: _hash([root / name, *helpers]) for name in asked}
+    helpers = _helpers(root)
+    keys = {name: _hash([root / name, *_imported(root / name, helpers)]) for name in asked}
     known = {name: entry for name in asked if (entry := _kept(_entry(store, name), keys[name], sources)) is not None}
     missing = [name for name in asked if name not in known]
     if missing:
@@ -91,6 +90,34 @@ def coverage_map(root: Path, tree: Path, asked: Sequence[str], processes: int) -
                 done = {"key": keys[name], "sources": used, "tests": known[name]}
                 _entry(store, name).write_text(json.dumps(done), encoding="utf-8")
     return [_test(entry) for name in asked for entry in known[name]]
+
+
+def _helpers(root: Path) -> dict[str, Path]:
+    """What is no test file among the tests, by the name under which tests import it."""
+    names = [name for name in files(root) if name.startswith("tests/") and name.endswith(".py")]
+    paths = [Path(name) for name in names if not Path(name).name.startswith("test_")]
+    return {".".join(path.with_suffix("").parts[1:]): root / path for path in paths}
+
+
+def _imported(file: Path, helpers: Mapping[str, Path]) -> list[Path]:
+    """The helpers that a test file imports, and those that these import; each conftest, which nobody has to import."""
+    waiting, found = [file], {path for name, path in helpers.items() if name.rpartition(".")[2] == "conftest"}
+    waiting += found
+    while waiting:
+        for name in _imports(ast.parse(waiting.pop().read_bytes())):
+            if name in helpers and helpers[name] not in found:
+                found.add(helpers[name])
+                waiting.append(helpers[name])
+    return sorted(found)
+
+
+def _imports(tree: ast.AST) -> Iterator[str]:
+    for node in ast.walk(tree):
+        match node:
+            case ast.Import(names=names):
+                yield from (alias.name for alias in names)
+            case ast.ImportFrom(module=str(module), names=names):
+                yield from (module, *(f"{module}.{alias.name}" for alias in names))
 
 
 def _hash(paths: Iterable[Path]) -> str:
@@ -134,20 +161,34 @@ def _recorded(tree: Path, names: Sequence[str], processes: int) -> tuple[list[di
 
 
 class Mentions:
-    """Where the sources mention a name, by file."""
+    """Where the sources mention a name, by file; also through others: of what is made of it when modules are imported,
+    such as a table that a constant stands in, and a class whose body mentions it."""
 
     def __init__(self, root: Path) -> None:
         self._lines: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
+        self._made: dict[str, set[str]] = defaultdict(set)
         for name in files(root):
             if name.startswith("src/") and name.endswith(".py"):
-                for word, line in _words(ast.parse((root / name).read_bytes())):
+                tree = ast.parse((root / name).read_bytes())
+                for word, line in _words(tree):
                     self._lines[word][name] |= 1 << line
+                for made, word in _made_of(tree):
+                    self._made[word].add(made)
 
     def of(self, names: Iterable[str]) -> Lines:
         found: dict[str, int] = defaultdict(int)
-        for name in names:
+        for name in self._with_made(names):
             for file, mask in self._lines[name].items():
                 found[file] |= mask
+        return found
+
+    def _with_made(self, names: Iterable[str]) -> set[str]:
+        waiting, found = list(names), set[str]()
+        while waiting:
+            name = waiting.pop()
+            if name not in found:
+                found.add(name)
+                waiting += self._made[name]
         return found
 
 
@@ -156,6 +197,19 @@ def _words(tree: ast.AST) -> Iterator[tuple[str, int]]:
         match node:
             case ast.Name(id=word) | ast.Attribute(attr=word):
                 yield word, node.lineno
+
+
+def _made_of(module: ast.Module) -> Iterator[tuple[str, str]]:
+    """(what a statement of a module defines, each word in what it runs for that)."""
+    for statement in module.body:
+        match statement:
+            case ast.ClassDef(name=name, body=body):
+                parts = [part for part in body if not isinstance(part, ast.FunctionDef | ast.AsyncFunctionDef)]
+                yield from ((name, word) for part in parts for word, _ in _words(part))
+            case ast.Assign(targets=[ast.Name(id=name)], value=value):
+                yield from ((name, word) for word, _ in _words(value))
+            case ast.AnnAssign(target=ast.Name(id=name), value=ast.expr() as value):
+                yield from ((name, word) for word, _ in _words(value))
 
 
 def tests_for(file: str, place: Place, tests: Sequence[Test], mentions: Mentions, line: str) -> list[Test]:
