@@ -38,7 +38,7 @@ from atelier.prompt import Timeline
 from atelier.prompt.timeline import Span
 from atelier.request import events
 from atelier.request.infotext import settings
-from pipeline_support import Watched
+from pipeline_support import Watched, engine_on, planned
 from resolved_support import PROVENANCE, RESOLVED, SAMPLING
 
 # Decoding
@@ -378,3 +378,17 @@ def test_what_a_run_lends_is_what_its_resources_have(tmp_path: Path) -> None:
     assert lent.save(image, "text", output="out", index=1, count=2, seed=3) == (
         *(image, "text", ("count", 2), ("index", 1), ("output", "out"), ("seed", 3)),
     )
+
+
+def test_every_step_but_the_last_is_shown_where_there_is_time(
+    tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = engine_on(tiny_folder)
+    stages = planned(engine, previews=True, steps=4, sampler="Euler", batch_size=2, max_batch=None)
+    now, told = [0.0], list[str]()
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    for event in run(stages, engine.resources, previews=2.0):
+        if isinstance(event, events.Progress | events.Preview):
+            told.append(type(event).__name__)
+        now[0] += 3
+    assert told == ["Progress", "Preview"] * 3 + ["Progress"]
