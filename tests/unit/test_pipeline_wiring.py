@@ -235,7 +235,10 @@ def test_sampling_from_noise_begins_at_the_first_level() -> None:
         raised.append(sigma)
         return given * sigma
 
-    x, used = FromNoise().begin(Beginning(noise, sigmas, raise_to, (), Values()))
+    def never(*_: object) -> Tensor:
+        raise AssertionError("there is no latent to begin with")
+
+    x, used = FromNoise().begin(Beginning(noise, sigmas, 2, raise_to, never, (), Values()))
     assert (raised, used is sigmas) == ([7.0], True)
     assert torch.equal(x, noise * 7)
 
@@ -333,6 +336,17 @@ def test_parts_in_memory_are_held_from_the_beginning_and_others_from_their_stage
         (events.Loading(RESOLVED.model.name, "text"), 1),
         *((events.Warned("text"), 2), (events.Warned("text"), 2), (events.Warned("denoiser"), 2)),
     ]
+
+
+def test_what_is_held_is_given_back_wherever_a_run_ends() -> None:
+    have: Any = Nothing("denoiser")
+    running = run([Uses((TEXT, DENOISER)), Uses((TEXT,))], have)
+    for event in running:
+        if event == events.Warned("text"):
+            break
+    assert have.log == ["+denoiser", "+text"]
+    running.close()
+    assert sorted(have.log) == ["+denoiser", "+text", "-denoiser", "-text"]
 
 
 def test_previews_are_neither_too_often_nor_too_dear(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,6 +18,7 @@ from atelier.request.infotext.image import Unreadable, decode_comment, read_imag
 from atelier.request.infotext.settings import Reading, number, settings_of
 from atelier.request.infotext.text import is_parameter_line, split_text
 from atelier.request.model import Request, check_side
+from atelier.request.table import flat
 
 LINE = "Steps: 20, Sampler: Euler, Seed: 5"
 TEXT = f"a cat\nNegative prompt: dog\n{LINE}"
@@ -52,6 +53,16 @@ def test_sides_near_the_ends_have_one_way_out() -> None:
         with pytest.raises(BadInput, match=f"width {side} is not a multiple of 8: use {way}$"):
             check_side("width", side, 8)
     assert check_side("width", 64, 8) is None
+
+
+def test_names_of_files_may_hold_bytes_that_are_no_text() -> None:
+    assert Request(prompt="a", model="x\udcff", output="y\udcff").model == "x\udcff"
+    with pytest.raises(BadInput, match="sampler holds"):
+        Request(prompt="a", sampler="x\udcff")
+
+
+def test_a_group_that_is_not_there_has_no_fields() -> None:
+    assert not {"hires", "hires_steps", "sampling"} & flat(Request(prompt="a")).keys()
 
 
 # Values
@@ -175,7 +186,6 @@ def test_what_is_nothing_is_empty() -> None:
         ("Seed: 5, Mood: b, Light: d", True),
         ("Mood: b, Light: d, Frame: f", False),
         ("Mood: b, Light: d, Frame: f, Seed: 5", True),
-        ("Hires Steps: 5, Sampler: x, Seed: 4", False),
         ("- Steps: 20, Seed: 5, Size: 8x8", False),
         ("Negative prompt: x, Steps: 20, Seed: 5", False),
         ('Prompt: "a", Negative prompt: "b"', True),
@@ -194,7 +204,7 @@ def test_what_is_a_line_of_parameters(line: str, is_one: bool) -> None:
         (f"```\na cat\n{LINE}\n```", "a cat", ""),
         (f"``\na cat\n{LINE}", "``\na cat", ""),
         (f"Prompt: a cat\nNegative prompt: dog\n{LINE}", "a cat", "dog"),
-        (f"Prompt: a cat\n{LINE}", "Prompt: a cat", ""),
+        (f"Prompt: a cat\n{LINE}", "a cat", ""),
         (f"a cat. {LINE}, Size: 8x8", "a cat", ""),
         (f"a cat.Negative prompt: dog. {LINE}, Size: 8x8", "a cat", "dog"),
         (f"a cat\nNegative prompt: dog\n hen \n\nNegative prompt: pig\n{LINE}", "a cat", "dog\n hen \n\npig"),
