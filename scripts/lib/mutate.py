@@ -20,7 +20,7 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -31,6 +31,8 @@ from mutation.mutants import Mutant, mutants
 KILLED, TIMED_OUT, SURVIVED, UNCOVERED = "killed", "timed out", "survived", "not covered by any test"
 SLOWER, GRACE = 10, 20.0
 """A mutant has SLOWER times the usual time of its tests and GRACE seconds."""
+FIRST_LOT = 40
+"""So many of a mutant's tests are run before the others are collected."""
 SETTING_UP = 600.0
 """Seconds for the imports of all tests."""
 
@@ -44,8 +46,9 @@ class Fault:
     tests: Sequence[Test]
 
     @property
-    def limit(self) -> float:
-        return GRACE + SLOWER * _seconds(self.tests)
+    def lots(self) -> Iterator[Sequence[Test]]:
+        """Its tests, a few first: most faults are noticed by them, and collecting the others takes time too."""
+        return (part for part in (self.tests[:FIRST_LOT], self.tests[FIRST_LOT:]) if part)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,36 +103,39 @@ class Worker:
     def warm(self, names: Sequence[str], root: Path) -> None:
         """Imports what these test files import from elsewhere.
 
-        Raises Misused where they import the sources of the root in place of the copy's.
+        Raises Misused where they cannot be collected, or import the sources of the root in place of the copy's.
         """
         told = self.ask(tests=names, limit=SETTING_UP, stop=False, collect=True)
+        if told["code"] != 0:
+            raise Misused(f"the tests cannot be collected without a mutant: pytest ended with {told['code']}")
         stray = [name for name, file in told["modules"] if file.startswith(f"{root / 'src'}/")]
         if stray:
             raise Misused(f"{stray[0]}: the tests import it from the working tree, not from the copy that is mutated")
         foreign = [name for name, file in told["modules"] if file and not file.startswith(f"{self.tree}/")]
         self.ask(modules=[name for name in foreign if not name.startswith("__")])
 
-    def failing(self, tests: Sequence[Test]) -> set[str]:
-        """The tests that fail without a mutant. Raises Misused where they cannot be run."""
-        if not tests:
-            return set()
-        limit = GRACE + SLOWER * _seconds(tests)
-        told = self.ask(tests=[test.id for test in tests], limit=limit, stop=False, collect=False)
-        if told["code"] not in {0, 1}:
-            raise Misused(f"the tests do not run without a mutant: pytest ended with {told['code']}")
-        return set(told["failed"])
+    def fails(self, test: Test) -> bool:
+        """Whether a test fails without a mutant."""
+        limit = GRACE + SLOWER * test.seconds
+        return self.ask(tests=[test.id], limit=limit, stop=False, collect=False)["code"] != 0
 
     def run(self, fault: Fault) -> Result:
         """Puts the fault into the copy, runs its tests, and takes it out."""
+        if not fault.tests:
+            return Result(fault, UNCOVERED)
         path = self.tree / fault.file
         path.write_bytes(fault.mutant.data)
         try:
-            told = self.ask(tests=[test.id for test in fault.tests], limit=fault.limit, stop=True, collect=False)
+            return next(filter(None, (self._noticed(fault, lot) for lot in fault.lots)), Result(fault, SURVIVED))
         finally:
             path.write_bytes(fault.mutant.whole)
+
+    def _noticed(self, fault: Fault, lot: Sequence[Test]) -> Result | None:
+        """What becomes of a fault by some of its tests; None where they do not notice it."""
+        told = self.ask(tests=[test.id for test in lot], limit=GRACE + SLOWER * _seconds(lot), stop=True, collect=False)
         if told["code"] is None:
             return Result(fault, TIMED_OUT)
-        return Result(fault, KILLED if told["code"] else SURVIVED, next(iter(told["failed"]), ""))
+        return Result(fault, KILLED, next(iter(told["failed"]), "")) if told["code"] else None
 
     def close(self) -> None:
         """Also ends the run in progress."""
@@ -187,33 +193,39 @@ def judged(
         for worker in workers:
             stack.callback(worker.close)
         known, mentions = coverage_map(root, workers[0].tree, tests, asked.workers), Mentions(root)
-        found = [Fault(file, mutant, tests_for(file, mutant.place, known, mentions)) for file, mutant in chosen]
-        broken = _warmed(workers, found, root)
-        for test in sorted(broken):
-            print(f"left out, fails without a mutant: {test}", file=sys.stderr)
-        found = [Fault(f.file, f.mutant, [test for test in f.tests if test.id not in broken]) for f in found]
+        found = [
+            Fault(file, mutant, tests_for(file, mutant.place, known, mentions, mutant.shown[0]))
+            for file, mutant in chosen
+        ]
         yield from (Result(fault, UNCOVERED) for fault in found if not fault.tests)
+        names = sorted({test.file for fault in found for test in fault.tests})
+        if names:
+            with ThreadPoolExecutor(len(workers)) as pool:
+                list(pool.map(lambda worker: worker.warm(names, root), workers))
         yield from _shared(workers, [fault for fault in found if fault.tests], asked.seconds)
 
 
-def _warmed(workers: Sequence[Worker], found: Iterable[Fault], root: Path) -> set[str]:
-    """Warms the workers, and gives the tests that fail without a mutant, which the workers run a share of each."""
-    tests: dict[str, list[Test]] = defaultdict(list)
-    for test in {test.id: test for fault in found for test in fault.tests}.values():
-        tests[test.file].append(test)
-    if not tests:
-        return set()
-    print(f"running {sum(map(len, tests.values()))} tests without a mutant", file=sys.stderr, flush=True)
-    shares: list[list[Test]] = [[] for _ in workers]
-    for group in sorted(tests.values(), key=_seconds, reverse=True):
-        min(shares, key=_seconds).extend(group)
+class Broken:
+    """The tests that fail without a mutant too, such as one that fails now and then: each is tried when it has noticed
+    a fault for the first time, so that those that are never reached cost nothing."""
 
-    def warmed(worker: Worker, share: Sequence[Test]) -> set[str]:
-        worker.warm(sorted(tests), root)
-        return worker.failing(share)
+    def __init__(self) -> None:
+        self._known: dict[str, bool] = {}
 
-    with ThreadPoolExecutor(len(workers)) as pool:
-        return set().union(*pool.map(warmed, workers, shares))
+    def judged(self, fault: Fault, worker: Worker) -> Result:
+        """What becomes of a fault, by the tests that pass without it."""
+        while True:
+            result = worker.run(replace(fault, tests=[t for t in fault.tests if not self._known.get(t.id, False)]))
+            noticed = next((test for test in fault.tests if test.id == result.by), None)
+            if noticed is None or not self._is_broken(noticed, worker):
+                return result
+
+    def _is_broken(self, test: Test, worker: Worker) -> bool:
+        if test.id not in self._known:
+            self._known[test.id] = worker.fails(test)
+            if self._known[test.id]:
+                print(f"left out, fails without a mutant: {test.id}", file=sys.stderr, flush=True)
+        return self._known[test.id]
 
 
 def _seconds(tests: Iterable[Test]) -> float:
@@ -222,13 +234,13 @@ def _seconds(tests: Iterable[Test]) -> float:
 
 def _shared(workers: Sequence[Worker], found: Sequence[Fault], seconds: float) -> Iterator[Result]:
     """The workers take the faults from one line, and none begins another after so many seconds."""
-    waiting, results = iter(found), queue.SimpleQueue[Result | Exception | None]()
+    waiting, results, broken = iter(found), queue.SimpleQueue[Result | Exception | None](), Broken()
     end = time.monotonic() + seconds
 
     def work(worker: Worker) -> None:
         try:
             while time.monotonic() < end and (fault := next(waiting, None)) is not None:
-                results.put(worker.run(fault))
+                results.put(broken.judged(fault, worker))
             results.put(None)
         except Exception as error:  # noqa: BLE001 - raised again by the thread that reads
             results.put(error)

@@ -142,3 +142,64 @@ def test_skipping_early_is_a_level() -> None:
 def test_what_makes_no_sense_is_named(wrong: dict[str, float]) -> None:
     with pytest.raises(BadInput):
         CfgOptions(**wrong)
+
+
+def test_what_nobody_says_is_plain_guidance() -> None:
+    usual = CfgOptions()
+    assert (usual.scale, usual.weights, usual.rescale) == (7.5, (1.0,), 0.0)
+    assert (usual.start, usual.end, usual.alternate) == (math.inf, 0.0, False)
+
+
+def test_without_guidance_several_conditionals_still_act_with_their_weights() -> None:
+    """The first stands for the unconditional, at scale 1, whether the unconditional is evaluated or not."""
+    uncond, a, b = BRANCHES
+    expected = a + 0.5 * (b - a)
+    off = CfgOptions(7.0, weights=(1.0, 0.5), start=0.5)
+    alone, _ = branches(1, 2)
+    both, _ = branches(0, 1, 2)
+    saved = asked(cfg(both, off, conditional=alone), 1.0)
+    assert torch.allclose(saved.clean, expected, atol=1e-5)
+    assert saved.unguided is None
+    full = asked(cfg(both, off), 1.0)
+    assert torch.allclose(full.clean, expected, atol=1e-5)
+    assert full.unguided is not None
+    assert torch.equal(full.unguided, uncond)
+
+
+def test_a_second_conditional_of_weight_one_is_added_to_the_first() -> None:
+    both, _ = branches(0, 1, 2)
+    u, a, b = BRANCHES
+    assert torch.allclose(
+        asked(cfg(both, CfgOptions(1.0, weights=(0.5, 1.0))), 1.0).clean, u + 0.5 * (a - u) + (b - u), atol=1e-5
+    )
+
+
+def test_levels_of_single_images_go_to_each_of_their_branches() -> None:
+    levels: list[Tensor] = []
+
+    def denoise(x: Tensor, sigma: Tensor, _: Moment, /) -> Prediction:
+        levels.append(sigma)
+        return Prediction(x)
+
+    cfg(denoise, CfgOptions(7.5, weights=(1.0, 0.5)))(X, torch.tensor([3.0, 2.0]), NOW[0])
+    assert levels[0].tolist() == [3.0, 2.0, 3.0, 2.0, 3.0, 2.0]
+
+
+def test_no_rescale_changes_no_bit() -> None:
+    both, _ = branches(0, 1)
+    plain = asked(cfg(both, CfgOptions(7.5)), 1.7).clean
+    assert torch.equal(asked(cfg(both, CfgOptions(7.5), rescaled_as=VELOCITY), 1.7).clean, plain)
+
+
+def test_the_contrast_of_several_conditionals_is_that_of_their_sum() -> None:
+    both, _ = branches(0, 1, 2)
+    u, a, b = BRANCHES
+    found = asked(cfg(both, CfgOptions(7.5, weights=(1.0, 0.5), rescale=1.0)), 1.0).clean
+    wanted = u + (a - u) + 0.5 * (b - u)
+    for image, plain in zip(found, wanted, strict=True):
+        assert float(image.std()) == pytest.approx(float(plain.std()), rel=1e-4)
+
+
+def test_skipping_all_is_the_last_level() -> None:
+    sigmas = torch.tensor([10.0, 8.0, 6.0, 4.0, 2.0, 0.0])
+    assert [level_at(sigmas, share) for share in (0.79, 0.99, 1.0)] == [2.0, 0.0, 0.0]

@@ -6,10 +6,11 @@ import ast
 import hashlib
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,9 +19,11 @@ from mutation.changes import Misused, files
 from mutation.mutants import Place
 
 LIBRARY = Path(__file__).parents[1]
-MOST_TESTS = 50
+MOST_TESTS = 300
 MOST_SECONDS = 60.0
 """Of tests in a mutant's usual, unmutated run; one test is run even where it takes longer."""
+MOST_ALIKE = 20
+"""Tests that come first because their names share words with the mutated line."""
 
 Lines = Mapping[str, int]
 """File -> lines as the bits of a number."""
@@ -67,13 +70,12 @@ def environment(tree: Path) -> dict[str, str]:
 
 def coverage_map(root: Path, tree: Path, asked: Sequence[str], processes: int) -> list[Test]:
     """The tests of the files `asked`, from the folder .mutate, or from a run in `tree` (a copy of the root) where a
-    file, a helper of the tests or the sources that it runs are different by now."""
+    file, the helpers that it imports or the sources that it runs are different by now."""
     store = root / ".mutate"
     store.mkdir(exist_ok=True)
     sources = {name: _hash([root / name]) for name in files(root) if name.startswith("src/") and name.endswith(".py")}
-    helpers = [root / name for name in files(root) if name.startswith("tests/") and name.endswith(".py")]
-    helpers = [path for path in helpers if not path.name.startswith("test_")]
-    keys = {name: _hash([root / name, *helpers]) for name in asked}
+    helpers = _helpers(root)
+    keys = {name: _hash([root / name, *_imported(root / name, helpers)]) for name in asked}
     known = {name: entry for name in asked if (entry := _kept(_entry(store, name), keys[name], sources)) is not None}
     missing = [name for name in asked if name not in known]
     if missing:
@@ -88,6 +90,34 @@ def coverage_map(root: Path, tree: Path, asked: Sequence[str], processes: int) -
                 done = {"key": keys[name], "sources": used, "tests": known[name]}
                 _entry(store, name).write_text(json.dumps(done), encoding="utf-8")
     return [_test(entry) for name in asked for entry in known[name]]
+
+
+def _helpers(root: Path) -> dict[str, Path]:
+    """What is no test file among the tests, by the name under which tests import it."""
+    names = [name for name in files(root) if name.startswith("tests/") and name.endswith(".py")]
+    paths = [Path(name) for name in names if not Path(name).name.startswith("test_")]
+    return {".".join(path.with_suffix("").parts[1:]): root / path for path in paths}
+
+
+def _imported(file: Path, helpers: Mapping[str, Path]) -> list[Path]:
+    """The helpers that a test file imports, and those that these import; each conftest, which nobody has to import."""
+    waiting, found = [file], {path for name, path in helpers.items() if name.rpartition(".")[2] == "conftest"}
+    waiting += found
+    while waiting:
+        for name in _imports(ast.parse(waiting.pop().read_bytes())):
+            if name in helpers and helpers[name] not in found:
+                found.add(helpers[name])
+                waiting.append(helpers[name])
+    return sorted(found)
+
+
+def _imports(tree: ast.AST) -> Iterator[str]:
+    for node in ast.walk(tree):
+        match node:
+            case ast.Import(names=names):
+                yield from (alias.name for alias in names)
+            case ast.ImportFrom(module=str(module), names=names):
+                yield from (module, *(f"{module}.{alias.name}" for alias in names))
 
 
 def _hash(paths: Iterable[Path]) -> str:
@@ -131,20 +161,34 @@ def _recorded(tree: Path, names: Sequence[str], processes: int) -> tuple[list[di
 
 
 class Mentions:
-    """Where the sources mention a name, by file."""
+    """Where the sources mention a name, by file; also through others: of what is made of it when modules are imported,
+    such as a table that a constant stands in, and a class whose body mentions it."""
 
     def __init__(self, root: Path) -> None:
         self._lines: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
+        self._made: dict[str, set[str]] = defaultdict(set)
         for name in files(root):
             if name.startswith("src/") and name.endswith(".py"):
-                for word, line in _words(ast.parse((root / name).read_bytes())):
+                tree = ast.parse((root / name).read_bytes())
+                for word, line in _words(tree):
                     self._lines[word][name] |= 1 << line
+                for made, word in _made_of(tree):
+                    self._made[word].add(made)
 
     def of(self, names: Iterable[str]) -> Lines:
         found: dict[str, int] = defaultdict(int)
-        for name in names:
+        for name in self._with_made(names):
             for file, mask in self._lines[name].items():
                 found[file] |= mask
+        return found
+
+    def _with_made(self, names: Iterable[str]) -> set[str]:
+        waiting, found = list(names), set[str]()
+        while waiting:
+            name = waiting.pop()
+            if name not in found:
+                found.add(name)
+                waiting += self._made[name]
         return found
 
 
@@ -155,17 +199,31 @@ def _words(tree: ast.AST) -> Iterator[tuple[str, int]]:
                 yield word, node.lineno
 
 
-def tests_for(file: str, place: Place, tests: Sequence[Test], mentions: Mentions) -> list[Test]:
-    """The tests that run a mutant's statement, the cheapest first, at most MOST_TESTS.
+def _made_of(module: ast.Module) -> Iterator[tuple[str, str]]:
+    """(what a statement of a module defines, each word in what it runs for that)."""
+    for statement in module.body:
+        match statement:
+            case ast.ClassDef(name=name, body=body):
+                parts = [part for part in body if not isinstance(part, ast.FunctionDef | ast.AsyncFunctionDef)]
+                yield from ((name, word) for part in parts for word, _ in _words(part))
+            case ast.Assign(targets=[ast.Name(id=name)], value=value):
+                yield from ((name, word) for word, _ in _words(value))
+            case ast.AnnAssign(target=ast.Name(id=name), value=ast.expr() as value):
+                yield from ((name, word) for word, _ in _words(value))
+
+
+def tests_for(file: str, place: Place, tests: Sequence[Test], mentions: Mentions, line: str) -> list[Test]:
+    """The tests that run a mutant's statement, at most MOST_TESTS: first those whose names share words with the mutated
+    `line`, such as the row of a table that has a row there, then the cheapest.
 
     What runs at import belongs to no test: then those that run a line that mentions what the statement defines, or the
     function whose head it is, are taken; then those that run the file; then those that run another file's mention.
     """
     if not place.at_import:
-        return _chosen([_running(tests, {file: _bits(*place.lines)})])
+        return _chosen([_running(tests, {file: _bits(*place.lines)})], line)
     mentioned = dict(mentions.of(place.names))
     near = mentioned.pop(file, 0) & ~_bits(*place.lines) | _bits(*place.body)
-    return _chosen([_running(tests, {file: near}), _running(tests, {file: -1}), _running(tests, mentioned)])
+    return _chosen([_running(tests, {file: near}), _running(tests, {file: -1}), _running(tests, mentioned)], line)
 
 
 def _bits(first: int, last: int) -> int:
@@ -176,17 +234,34 @@ def _running(tests: Sequence[Test], lines: Lines) -> list[Test]:
     return [test for test in tests if any(test.lines.get(file, 0) & mask for file, mask in lines.items())]
 
 
-def _chosen(groups: Iterable[Sequence[Test]]) -> list[Test]:
-    """From the first groups first; in a group one of each test function before a second of the same."""
+def _chosen(groups: Sequence[Sequence[Test]], line: str) -> list[Test]:
+    """Those whose names are alike, then from the first groups first; in a group one of each test function before a
+    second of the same."""
+    alike = _alike([test for group in groups for test in group], line)
     chosen: dict[str, Test] = {}
     seconds = 0.0
-    for test in (test for group in groups for test in _spread(group)):
+    for test in (*alike, *(test for group in groups for test in _spread(group))):
         if test.id not in chosen and (not chosen or seconds + test.seconds <= MOST_SECONDS):
             chosen[test.id] = test
             seconds += test.seconds
         if len(chosen) == MOST_TESTS:
             break
-    return sorted(chosen.values(), key=lambda test: test.seconds)
+    first = {test.id: place for place, test in enumerate(alike)}
+    return sorted(chosen.values(), key=lambda test: (first.get(test.id, MOST_ALIKE), test.seconds))
+
+
+def _alike(tests: Iterable[Test], line: str) -> list[Test]:
+    """The tests whose names share most with a line: a word counts the more, the fewer names have it."""
+    names = {test.id: _parts(test.id) & _parts(line) for test in tests}
+    counts = Counter(word for words in names.values() for word in words)
+    shared = {name: sum(1 / counts[word] for word in words) for name, words in names.items() if words}
+    found = {test.id: test for test in tests if test.id in shared}
+    return sorted(found.values(), key=lambda test: (-shared[test.id], test.seconds))[:MOST_ALIKE]
+
+
+def _parts(text: str) -> frozenset[str]:
+    """The words of a text, folded, without their divisions: Steps, num_steps and numSteps have steps in common."""
+    return frozenset(word.casefold() for word in re.findall(r"[A-Z]?[a-z]{2,}|[A-Z]{3,}|\d{3,}", text))
 
 
 def _spread(tests: Sequence[Test]) -> list[Test]:

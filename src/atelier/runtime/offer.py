@@ -29,8 +29,8 @@ def method_of(
     sampler: str | None,
     scheduler: str | None,
     *,
-    is_downcast: bool = False,
-    is_zero_terminal: bool = False,
+    is_downcast: bool,
+    is_zero_terminal: bool,
 ) -> Method:
     """The sampler and the schedule of these names (None: the model's, the sampler's own), with what they do on this
     model. Raises UnknownName."""

@@ -38,7 +38,7 @@ class CfgOptions:
         if not 0 <= self.rescale <= 1:
             raise BadInput(f"CFG rescale is {self.rescale}: use 0 to 1")
 
-    def scale_at(self, sigma: float, *, odd: bool = False) -> float | None:
+    def scale_at(self, sigma: float, *, odd: bool) -> float | None:
         """The scale at a level, None where there is no guidance; `odd`: whether the call's number is."""
         below = sigma < self.end and (odd or not self.alternate)
         neutral = self.scale == 1 and self.weights == (1.0,)
