@@ -18,8 +18,8 @@ import atelier
 from atelier.cli.app import run
 from atelier.compose import upscalers
 from atelier.errors import BadFile, BadInput, UnknownName
-from atelier.runtime.source_images import open_image
 from atelier.runtime.library import Library
+from atelier.runtime.source_images import open_image
 from atelier.runtime.upscaling import Scale
 from atelier.vision.enlarging import enlarge
 from atelier.vision.upscalers.resampling import SPECS
