@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from atelier.compose import engine as engine
     from atelier.compose import generate as generate
+    from atelier.compose import upscale as upscale
     from atelier.request.model import Request as Request
     from atelier.runtime.engine import Engine as Engine
     from atelier.runtime.engine import GeneratedImage as GeneratedImage
 
 __version__ = "0.1.0"
-__all__ = ["Engine", "GeneratedImage", "Request", "__version__", "engine", "generate"]
+__all__ = ["Engine", "GeneratedImage", "Request", "__version__", "engine", "generate", "upscale"]
 
 _HOMES = {
     "GeneratedImage": "atelier.runtime.engine",
@@ -26,6 +27,7 @@ _HOMES = {
     "Engine": "atelier.runtime.engine",
     "generate": "atelier.compose",
     "engine": "atelier.compose",
+    "upscale": "atelier.compose",
 }
 
 

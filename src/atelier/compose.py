@@ -17,9 +17,14 @@ from atelier import __version__
 if TYPE_CHECKING:
     from typing import Unpack
 
+    import torch
+    from PIL.Image import Image
+
     from atelier.request.table import Fields
+    from atelier.runtime.device import Device
     from atelier.runtime.engine import Engine, GeneratedImage
     from atelier.runtime.library import Library
+    from atelier.runtime.upscalers import Upscalers
     from atelier.runtime.words import Words
     from atelier.weights.hashes import HashCache
 
@@ -36,6 +41,64 @@ def generate(prompt: str, **fields: Unpack[Fields]) -> list[GeneratedImage]:
     return engine(keep=False).generate(request_of({"prompt": prompt, **fields}))
 
 
+def upscale(
+    image: Image | str | Path,
+    upscaler: str = "Lanczos",
+    scale: float | tuple[int, int] = 2.0,
+    *,
+    second: str | None = None,
+    visibility: float = 0.5,
+    tile: int | None = None,
+) -> Image:
+    """An image, or that in a file, enlarged: RGB, or RGBA where it has transparency.
+
+    upscaler: Nearest, Bicubic, Lanczos, or the name or path of a file (docs/upscaling.md); scale: a factor, or the size
+    (width, height) that it is made to cover, what is too much cut off evenly; second, visibility: another upscaler, and
+    its share of the result; tile: the largest side of what a network is given at once, in pixels. Raises BadInput and
+    other AtelierErrors.
+    """
+    from atelier.runtime.source_images import open_image
+    from atelier.runtime.upscaling import Scale, Upscaling, blended
+
+    size = Scale.checked(to=scale) if isinstance(scale, tuple) else Scale.checked(by=scale)
+    known = upscalers()
+    other = None if second is None else known.get(second, tile=tile)
+    found = open_image(Path(image)).image if isinstance(image, (str, Path)) else _in_colours(image)
+    return Upscaling(blended(known.get(upscaler, tile=tile), other, visibility), size).image(found)
+
+
+def upscalers(folders: tuple[Path, ...] | None = None) -> Upscalers:
+    """The upscalers that need no file and those in the folders of models, ready for the device of the environment.
+
+    folders: in place of those of the environment.
+    """
+    from atelier.runtime.library import Library
+    from atelier.runtime.upscalers import Upscalers
+
+    files = (library() if folders is None else Library(folders)).upscalers()
+    chosen = _device()
+    return Upscalers(files, chosen.torch_device, _image_dtype(chosen))
+
+
+def _in_colours(image: Image) -> Image:
+    return image.convert("RGBA" if image.has_transparency_data else "RGB")
+
+
+def _device(device: str | None = None, dtype: str | None = None) -> Device:
+    from atelier.runtime.device import pick
+
+    return pick(device or os.environ.get("ATELIER_DEVICE") or None, dtype or os.environ.get("ATELIER_DTYPE") or None)
+
+
+def _image_dtype(device: Device) -> torch.dtype:
+    """The precision of networks that make pixels, where nobody says another: bf16 has fewer steps than an image."""
+    import torch
+
+    if os.environ.get("ATELIER_DTYPE"):
+        return device.dtype
+    return torch.float32 if device.torch_device.type == "cpu" else torch.float16
+
+
 def engine(
     *, device: str | None = None, dtype: str | None = None, keep: bool = True, vocabulary: Words | None = None
 ) -> Engine:
@@ -44,10 +107,10 @@ def engine(
     keep: whether networks stay in memory between requests, within half of the device's memory. vocabulary: styles and
     wildcards, else those of the environment.
     """
-    from atelier.runtime.device import memory_of, pick
+    from atelier.runtime.device import memory_of
     from atelier.runtime.engine import Engine
 
-    chosen = pick(device or os.environ.get("ATELIER_DEVICE") or None, dtype or os.environ.get("ATELIER_DTYPE") or None)
+    chosen = _device(device, dtype)
     budget = memory_of(chosen.torch_device) // 2 if keep else 0
     return Engine(chosen, library(), _hashes(), version=__version__, budget=budget, words=vocabulary or words())
 

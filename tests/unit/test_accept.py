@@ -13,8 +13,11 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from PIL import Image
+import torch
+from PIL import Image, ImageStat
 from PIL.PngImagePlugin import PngInfo
+
+from atelier.vision.catalogue import open_upscaler
 
 ROOT = Path(__file__).parents[2]
 CHECKS = ROOT / "scripts" / "lib" / "accept"
@@ -177,3 +180,20 @@ def test_exit_codes(
         with pytest.raises(SystemExit) as stopped:
             pixels.main(wrong)
         assert stopped.value.code == 2
+
+
+def test_the_upscaler_that_is_measured_is_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Of random weights, narrow; its file is read and it enlarges four times."""
+    monkeypatch.syspath_prepend(str(CHECKS))
+    check = import_module("upscale")
+    monkeypatch.setattr(check, "WIDTH", 8)
+    monkeypatch.setattr(check, "GROWTH", 4)
+    torch.save({"params_ema": check.weights(2)}, tmp_path / "random.pth")
+    net = open_upscaler(tmp_path / "random.pth", torch.device("cpu"), torch.float32)
+    image = Image.fromarray(check.pixels(64))
+    large = net.enlarge(image, (256, 256))
+    assert 10 < ImageStat.Stat(large).stddev[0] < 100
+    large.save(tmp_path / "one.png")
+    large.point(lambda value: max(0, value - 3)).save(tmp_path / "other.png")
+    assert check.compared(tmp_path / "one.png", tmp_path / "one.png")["share_within_2"] == 1
+    assert check.compared(tmp_path / "one.png", tmp_path / "other.png")["share_within_2"] < 0.1

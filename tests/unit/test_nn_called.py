@@ -13,6 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from atelier.models.clip import ClipText, ClipVision, TextSpec, VisionSpec
+from atelier.models.rrdbnet import RrdbNet, RrdbSpec
+from atelier.models.srvgg import SrvggNet, SrvggSpec
 from atelier.models.unet import UNet, UNetSpec
 from atelier.models.vae import AutoencoderKL, VaeSpec
 from atelier.nn.ports import Conditioning
@@ -56,6 +58,15 @@ def _vae() -> tuple[nn.Module, Callable[[nn.Module], Tensor]]:
     return net, lambda net: net.decode(net.encode(_noise(1, 3, 16, 24)).mean)
 
 
+def _rrdbnet() -> tuple[nn.Module, Callable[[nn.Module], Tensor]]:
+    net = RrdbNet(RrdbSpec(width=8, growth=4, blocks=2, unshuffle=2, pointwise=True))
+    return net, lambda net: net(_noise(1, 3, 16, 24))
+
+
+def _srvgg() -> tuple[nn.Module, Callable[[nn.Module], Tensor]]:
+    return SrvggNet(SrvggSpec(width=8, layers=3)), lambda net: net(_noise(1, 3, 8, 12))
+
+
 NETWORKS = {
     # 16 transformers of 12 layers each are the 192 modules that a LoRA of Stable Diffusion 1.x has for the U-Net; then
     # 22 residual blocks of 3 layers, 14 shortcuts, 6 changes of resolution, 2 for the time, 2 at the ends.
@@ -65,6 +76,8 @@ NETWORKS = {
     "vision": (_vision, 3 * 6 + 2),  # patches and projection
     # Encoder: ends 2, blocks 2 x 2 + 1 shortcut, downsampling, middle 2 x 2 + 4; decoder: ends 2, blocks 4 x 2 + 1,
     # upsampling, middle 8; two 1x1 convolutions between them.
+    "rrdbnet": (_rrdbnet, 2 * 3 * (5 + 1) + 6),  # dense blocks with the 1x1 layer; two at each end, two doublings
+    "srvgg": (_srvgg, 3 + 2),
     "vae": (_vae, (2 + 5 + 1 + 8) + (2 + 9 + 1 + 8) + 2),
 }
 

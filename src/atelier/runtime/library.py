@@ -1,12 +1,13 @@
-"""The models on disk, by name and by path."""
+"""The models on disk, by name and by path, and the files of upscalers."""
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from atelier.checkpoints.embedded import EMBEDDED, embedded_folder
 from atelier.errors import BadFile, UnknownName, nearest
@@ -16,6 +17,11 @@ from atelier.weights.formats.tree import places
 SINGLE_FILE = ".safetensors"
 FOLDER_MARK = "model_index.json"
 TRAINING_MARK, TRAINED = "recipe.json", "model"
+UPSCALER_FOLDERS = frozenset(
+    {"upscalers", "upscale_models", "esrgan", "realesrgan", "bsrgan", "swinir", "scunet", "dat", "hat", "ldsr"}
+)
+"""What folders of upscalers are called, in any case: here, in ComfyUI, and in A1111 and its extensions."""
+UPSCALER_FILES = (".pth", ".pt", ".safetensors")
 QUOTED_HASH = re.compile(r"\s*\[[0-9a-fA-F]{8,64}\]$")
 """What A1111 shows behind a model's name."""
 
@@ -80,11 +86,20 @@ class Library:
         of_one_name = (model for place, model in self.everything() if _parts(place)[-len(wanted) :] == wanted)
         return next(of_one_name, None) if wanted else None
 
+    def upscalers(self) -> Mapping[str, Path]:
+        """The files of upscalers by the name of the file; the first folder wins where two hold the same name."""
+        found: dict[str, Path] = {}
+        for folder in self.folders:
+            for path in sorted(_upscalers(folder)):
+                found.setdefault(path.stem, path)
+        return MappingProxyType(dict(sorted(found.items(), key=lambda item: item[0].casefold())))
+
 
 def _candidates(folder: Path) -> Iterator[Path]:
-    """Model files and folders at or below `folder`; a model folder is not searched for more, and of a training's folder
-    only what it made."""
+    """Model files and folders at or below `folder`; a model folder is not searched for more, of a training's folder
+    only what it made, and what lies among upscalers is none."""
     for path, folders, names in places(folder):
+        folders[:] = [name for name in folders if name.casefold() not in UPSCALER_FOLDERS]
         if FOLDER_MARK in names:
             folders.clear()
             yield path
@@ -92,6 +107,15 @@ def _candidates(folder: Path) -> Iterator[Path]:
             folders[:] = [name for name in folders if name == TRAINED]
         else:
             yield from (path / name for name in names if _is_single(name))
+
+
+def _upscalers(folder: Path) -> Iterator[Path]:
+    """Files in the folders of upscalers at or below `folder`, and in those folders' own."""
+    for path, folders, names in places(folder):
+        if FOLDER_MARK in names:
+            folders.clear()
+        elif any(part.casefold() in UPSCALER_FOLDERS for part in (folder.name, *path.relative_to(folder).parts)):
+            yield from (path / name for name in names if name.casefold().endswith(UPSCALER_FILES))
 
 
 def _is_single(name: str) -> bool:

@@ -142,17 +142,19 @@ def write_png(path: Path, image: Image) -> None:
     write(path, buffer.getvalue())
 
 
-def encoded(image: Image, infotext: str, suffix: str = SUFFIX) -> bytes:
+def encoded(image: Image, infotext: str, suffix: str = SUFFIX, *, carried: Mapping[str, object] | None = None) -> bytes:
     """The bytes of an image file that carries the text: PNG in its chunk `parameters` (tEXt for Latin-1, iTXt beyond),
     the other formats in the EXIF UserComment.
 
-    suffix: a key of FORMATS. Raises BadInput for a text or an image that the format cannot hold: a JPEG holds 64 KiB
-    of EXIF, 32,737 characters of most scripts, 65,500 pixels a side and no transparency.
+    suffix: a key of FORMATS. carried: what Pillow's `save` is given in place of that text, which it says too. Raises
+    BadInput for a text or an image that the format cannot hold: a JPEG holds 64 KiB of EXIF, 32,737 characters of most
+    scripts, 65,500 pixels a side and no transparency.
     """
     kind = FORMATS[_known(suffix)]
     _check_fits(image, infotext, kind)
     buffer = io.BytesIO()
-    image.save(buffer, format=kind.name, **kind.options, **save_options(kind.name, infotext))
+    said = save_options(kind.name, infotext) if carried is None else carried
+    image.save(buffer, format=kind.name, **kind.options, **said)
     return buffer.getvalue()
 
 

@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Protocol, cast
 
 from atelier.errors import BadFile
-from atelier.weights.formats import safetensors
+from atelier.weights.formats import safetensors, torch_file
 from atelier.weights.formats.safetensors import Header, shown
 from atelier.weights.formats.text import read_text
 from atelier.weights.names.name import Layout
@@ -108,6 +108,44 @@ class Safetensors:
             here = [name for name in header.tensors if name in wanted]
             loaded |= safetensors.load(header, here, dtype=dtype, mapped=mapped, channels_last=channels_last)
         return loaded
+
+
+@dataclass(frozen=True, slots=True)
+class TorchFile:
+    """An `Archive`: a file that torch.save wrote. It is never unpickled."""
+
+    path: Path
+    header: torch_file.TorchHeader
+
+    @property
+    def tensors(self) -> Mapping[str, torch_file.TorchInfo]:
+        return self.header.tensors
+
+    @property
+    def metadata(self) -> Mapping[str, str]:
+        return self.header.metadata
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        return (self.path,)
+
+    def load(
+        self,
+        names: Iterable[str],
+        *,
+        dtype: torch.dtype | None = None,
+        mapped: bool = True,
+        channels_last: bool = False,
+    ) -> dict[str, Tensor]:
+        """See `torch_file.load`."""
+        return torch_file.load(self.header, names, dtype=dtype, mapped=mapped, channels_last=channels_last)
+
+
+def open_any(path: Path) -> Archive:
+    """A safetensors file or one of torch.save, told apart by what they begin with. Raises BadFile."""
+    if torch_file.is_torch_file(path):
+        return TorchFile(path, torch_file.read_header(path))
+    return open_file(path)
 
 
 def open_file(path: Path) -> Archive:

@@ -98,7 +98,7 @@ class Header:
 def read_header(path: str | Path) -> Header:
     """Reads and checks the header of a file, nothing else. Raises BadFile with one line that says what is wrong."""
     path = Path(path)
-    with _opened(path) as file:
+    with opened(path) as file:
         return _header(path, file)
 
 
@@ -120,10 +120,11 @@ def load(
     Raises BadFile when the file is no longer the one whose header was read.
     """
     infos = {name: header.tensors[name] for name in (header.tensors if names is None else names)}
-    with _opened(header.path) as file:
+    with opened(header.path) as file:
         if _header(header.path, file) != header:
             raise BadFile(header.path, "changed since it was opened; open it again")
-        source = _Source(file, header, _Wanted(dtype, mapped=mapped, channels_last=channels_last), infos.values())
+        wanted = Wanted(dtype, mapped=mapped, channels_last=channels_last)
+        source = Source(file, header.path, header.data_start, wanted, infos.values())
         return {name: source.tensor(info) for name, info in infos.items()}
 
 
@@ -164,8 +165,8 @@ def shown(name: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class _Wanted:
-    """How the caller of `load` wants its tensors."""
+class Wanted:
+    """How a caller wants its tensors; see `load`."""
 
     dtype: torch.dtype | None
     mapped: bool
@@ -182,11 +183,14 @@ class _Wanted:
         return self.channels_last and len(info.shape) == 4
 
 
-class _Source:
-    """One open file, mapped at most once, and the memory for those of `infos` that are not mapped."""
+class Source:
+    """One open file, mapped at most once, and the memory for those of `infos` that are not mapped.
 
-    def __init__(self, file: FileIO, header: Header, wanted: _Wanted, infos: Iterable[TensorInfo]) -> None:
-        self.file, self.header, self.wanted = file, header, wanted
+    data_start: where in the file the offsets of `infos` count from. Raises BadFile about `path`.
+    """
+
+    def __init__(self, file: FileIO, path: Path, data_start: int, wanted: Wanted, infos: Iterable[TensorInfo]) -> None:
+        self.file, self.path, self.data_start, self.wanted = file, path, data_start, wanted
         self.map: mmap.mmap | None = None
         self.scratch: Tensor | None = None
         own = [info for info in infos if not self._mappable(info)]
@@ -210,7 +214,7 @@ class _Source:
         return self.wanted.mapped and aligned and self.wanted.as_stored(info)
 
     def _offset(self, info: TensorInfo) -> int:
-        return self.header.data_start + info.start
+        return self.data_start + info.start
 
     def _map(self) -> mmap.mmap:
         if self.map is None:
@@ -247,7 +251,7 @@ class _Source:
         while done < len(view):
             count = self.file.readinto(view[done:])
             if not count:
-                raise BadFile(self.header.path, "shrank while it was being read")
+                raise BadFile(self.path, "shrank while it was being read")
             done += count
 
 
@@ -257,12 +261,12 @@ def _torch_dtype(info: TensorInfo) -> torch.dtype:
     return cast("torch.dtype", getattr(torch, TORCH_NAMES[info.dtype]))
 
 
-def _opened(path: Path) -> FileIO:
-    """Opens a regular file for reading; a FIFO or device is refused before an open could hang on it."""
+def opened(path: Path) -> FileIO:
+    """Opens a regular file for reading; a FIFO or device is refused before an open could hang on it. Raises BadFile."""
     try:
         mode = path.stat().st_mode
         if stat.S_ISDIR(mode):
-            raise BadFile(path, "is a folder, not a safetensors file")
+            raise BadFile(path, "is a folder, not a file of weights")
         if not stat.S_ISREG(mode):
             raise BadFile(path, "is not a regular file")
         return path.open("rb", buffering=0)

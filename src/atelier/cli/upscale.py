@@ -1,0 +1,157 @@
+"""`atelier upscale`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from atelier.errors import AtelierError, BadFile, BadInput, Interrupted, StorageFull
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+    from atelier.runtime.store import Destination
+    from atelier.runtime.upscaling import Upscaling
+    from atelier.vision.upscaling import Tell
+
+app = typer.Typer(add_completion=False)
+
+Images = Annotated[
+    list[Path] | None, typer.Argument(metavar="IMAGE...", help="Images, or folders of images.", show_default=False)
+]
+Named = Annotated[
+    str, typer.Option("--upscaler", help="Name of an upscaler (--list), or a file: .pth, .pt, .safetensors.")
+]
+Second = Annotated[str | None, typer.Option("--upscaler-2", help="Another upscaler, mixed in.", show_default="none")]
+Folders = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--models-dir",
+        help="A folder with models, searched for folders of upscalers; may be given several times.",
+        show_default="those of ATELIER_MODELS, else ./models and the user's own",
+    ),
+]
+
+
+@app.command("upscale")
+def upscale(
+    images: Images = None,
+    *,
+    upscaler: Named = "Lanczos",
+    scale: Annotated[str, typer.Option(help="How many times larger, or the size: 2, 1.5, 1024x768.")] = "2",
+    output: Annotated[
+        str, typer.Option("--output", "--out", "-o", help="Folder, or name of a file, to save in.")
+    ] = "outputs/upscaled",
+    file_format: Annotated[
+        str, typer.Option("--format", help="How images in a folder are written: png, jpg, webp or avif.")
+    ] = "png",
+    second: Second = None,
+    visibility: Annotated[float, typer.Option("--visibility", help="Share of the second upscaler, 0 to 1.")] = 0.5,
+    tile: Annotated[
+        int | None,
+        typer.Option(help="Largest side of a tile in pixels; smaller needs less memory.", show_default="the network's"),
+    ] = None,
+    models_dir: Folders = None,
+    shows_list: Annotated[bool, typer.Option("--list", help="List the upscalers, and do nothing.")] = False,
+) -> None:
+    """Make images larger. Each keeps how it was made, and says what was done to it."""
+    from atelier import compose
+    from atelier.runtime.store import Destination
+    from atelier.runtime.threads import settle_process
+    from atelier.runtime.upscaling import Scale, Upscaling, blended
+
+    known = compose.upscalers(tuple(models_dir) if models_dir else None)
+    if shows_list:
+        typer.echo("\n".join(known.names()))
+        return
+    wanted = Scale.of(scale)
+    to = Destination.of(output, f".{file_format.lower().lstrip('.')}")
+    paths = _paths(images or [], to)
+    settle_process(os.environ)
+    other = None if second is None else known.get(second, tile=tile)
+    _run(paths, Upscaling(blended(known.get(upscaler, tile=tile), other, visibility), wanted), to)
+
+
+def _paths(named: Sequence[Path], to: Destination) -> list[Path]:
+    """All images, those of folders by name. Raises BadInput where there are none, or several for one file."""
+    paths = list(_images(named))
+    if not paths:
+        raise BadInput("nothing to enlarge: atelier upscale IMAGE --scale 2")
+    if to.file is not None and len(paths) > 1:
+        raise BadInput(f"{to.folder / to.file}: it is one file for {len(paths)} images: name a folder")
+    return paths
+
+
+def _images(named: Sequence[Path]) -> Iterator[Path]:
+    from atelier.runtime.source_images import SUFFIXES, images_in
+
+    for path in (path.expanduser() for path in named):
+        if not path.is_dir():
+            yield path
+            continue
+        found = list(images_in(path))
+        if not found:
+            raise BadFile(path, f"holds no images ({', '.join(sorted(SUFFIXES))})")
+        yield from found
+
+
+def _run(paths: Sequence[Path], upscaling: Upscaling, to: Destination) -> None:
+    """Of several, images that cannot be used are named and left out, and at the end it exits with 1; one alone is an
+    error as anywhere. Raises StorageFull and Interrupted at once."""
+    failed = 0
+    with _bar() as bar:
+        for number, path in enumerate(paths):
+            try:
+                saved = _made(path, upscaling, to, _telling(bar, number, len(paths)))
+            except (StorageFull, Interrupted):
+                raise
+            except AtelierError as error:
+                if len(paths) == 1:
+                    raise
+                failed += 1
+                typer.echo(f"atelier: {error}", err=True)
+            else:
+                typer.echo(saved)
+    if failed:
+        typer.echo(f"atelier: {failed} of {len(paths)} images failed", err=True)
+        raise typer.Exit(1)
+
+
+def _made(path: Path, upscaling: Upscaling, to: Destination, tell: Tell) -> Path:
+    from atelier.runtime.source_images import open_image
+    from atelier.runtime.upscaling import check, save
+
+    source = open_image(path)
+    check(source, upscaling, to)
+    to.prepare()
+    return save(source, upscaling.image(source.image, tell), upscaling, to)
+
+
+def _bar() -> Progress:
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(bar_width=None), TaskProgressColumn())
+    return Progress(
+        *columns,
+        TimeRemainingColumn(compact=True),
+        console=console,
+        transient=True,
+        redirect_stdout=False,
+        redirect_stderr=False,
+        expand=True,
+        disable=not console.is_terminal,
+    )
+
+
+def _telling(bar: Progress, number: int, count: int) -> Tell:
+    """Shows one image of all: a new line of the bar replaces that of the image before."""
+    for task in bar.task_ids:
+        bar.remove_task(task)
+    shown = bar.add_task("upscaling" if count == 1 else f"upscaling {number + 1} of {count}", total=None)
+    return lambda done, total: bar.update(shown, completed=done, total=total)

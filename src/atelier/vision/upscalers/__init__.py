@@ -1,0 +1,1 @@
+"""Upscalers by name: those here need no file; `files` has the architectures of those that users bring."""

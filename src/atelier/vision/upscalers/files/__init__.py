@@ -1,0 +1,1 @@
+"""The architectures of upscalers that are read from files, one module each."""

@@ -1,0 +1,391 @@
+"""What a pickle says, without doing what it asks: nothing is imported, nothing is called.
+
+A pickle is a program for a stack machine. This one runs it over plain values alone. A global is kept as its name, a
+call of one is an `Opaque` unless it is among the few that describe tensors, which become a `TensorRef`. The stream is
+split into instructions by the standard library's `pickletools.genops`, which runs none of them. Time and memory are
+bounded by the length of the pickle, which the caller limits, and by MAX_INSTRUCTIONS.
+"""
+
+from __future__ import annotations
+
+import pickletools
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from io import BytesIO
+from types import MappingProxyType
+from typing import NamedTuple, cast
+
+MAX_INSTRUCTIONS = 2_000_000
+"""Five times what a training checkpoint of Stable Diffusion XL with its optimizer needs."""
+MAX_INTEGER_BYTES = 64
+
+DANGEROUS = (
+    "os posix nt subprocess sys shutil socket runpy importlib pty ctypes commands popen2 webbrowser code codeop pickle "
+    "_pickle marshal operator timeit pdb bdb cProfile profile trace pip ensurepip asyncio requests urllib http ftplib"
+)
+"""Packages that no weights need and that attacks use. Nothing of them would be called either; the user should know."""
+BUILTINS = ("builtins", "__builtin__")
+HARMLESS = "bool bytearray bytes complex dict float frozenset int list long object set slice str tuple type unicode"
+"""Of the builtins."""
+
+
+class Malformed(ValueError):
+    """A pickle that is broken, over a limit, or asks for what no weights need. The message is a clause of one line."""
+
+
+@dataclass(frozen=True, slots=True)
+class Global:
+    """A class or function that the pickle names. It is never imported."""
+
+    module: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.module}.{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Opaque:
+    """What a call of `maker` would have made; the call was not made."""
+
+    maker: Global | None
+
+
+@dataclass(frozen=True, slots=True)
+class Persistent:
+    """A value that lies outside the pickle, known by this key."""
+
+    key: object
+
+
+@dataclass(frozen=True, slots=True)
+class TensorRef:
+    """A tensor as the pickle describes it: nothing of it is checked yet. storage: what a persistent id says."""
+
+    storage: object
+    offset: object
+    shape: object
+    stride: object
+
+
+@dataclass(frozen=True, slots=True)
+class Walked:
+    """value: what the pickle makes; persistent: the keys of all values that lie outside."""
+
+    value: object
+    persistent: tuple[object, ...]
+
+
+_KEYS = (str, int, float, bytes, bool, type(None))
+"""What may be a key of a dictionary: to compute the hash of anything else may recurse as deep as the file likes."""
+_MARK = object()
+
+
+def walk(stream: BytesIO) -> Walked:
+    """Reads one pickle from the stream, up to its end. Raises Malformed."""
+    machine = _Machine()
+    try:
+        for count, (opcode, argument, _) in enumerate(pickletools.genops(stream)):
+            _act(count, opcode.name)(machine, cast("object", argument))
+        return Walked(machine.pop(), tuple(machine.persistent))
+    except Malformed:
+        raise
+    except (ValueError, IndexError, KeyError, OverflowError, MemoryError) as error:
+        raise Malformed("is no whole pickle") from error
+
+
+def _act(count: int, name: str) -> _Act:
+    if count > MAX_INSTRUCTIONS:
+        raise Malformed(f"has more than {MAX_INSTRUCTIONS:,} instructions")
+    if name not in _ACTS:
+        raise Malformed(f"has the instruction {name}, which no weights need")
+    return _ACTS[name]
+
+
+class _Machine:
+    """The stack, and what was remembered of it. Everything on it is a plain value or one of the classes above."""
+
+    def __init__(self) -> None:
+        self.stack: list[object] = []
+        self.memo: dict[int, object] = {}
+        self.persistent: list[object] = []
+
+    def push(self, value: object) -> None:
+        self.stack.append(value)
+
+    def pop(self) -> object:
+        value = self.stack.pop()
+        if value is _MARK:
+            raise Malformed("is no whole pickle")
+        return value
+
+    def to_mark(self) -> list[object]:
+        """What lies above the topmost mark; takes both away."""
+        for at in range(len(self.stack) - 1, -1, -1):
+            if self.stack[at] is _MARK:
+                found = self.stack[at + 1 :]
+                del self.stack[at:]
+                return found
+        raise Malformed("is no whole pickle")
+
+    @property
+    def top(self) -> object:
+        return self.stack[-1]
+
+
+def _constant(value: object) -> _Act:
+    return lambda machine, _: machine.push(value)
+
+
+def _value(machine: _Machine, argument: object) -> None:
+    machine.push(argument)
+
+
+def _integer(machine: _Machine, argument: object) -> None:
+    if isinstance(argument, int) and argument.bit_length() > 8 * MAX_INTEGER_BYTES:
+        raise Malformed("has an integer that no weights need")
+    machine.push(argument)
+
+
+def _empty(make: Callable[[], object]) -> _Act:
+    return lambda machine, _: machine.push(make())
+
+
+def _tuple_of(count: int) -> _Act:
+    def act(machine: _Machine, _: object) -> None:
+        items = [machine.pop() for _ in range(count)]
+        machine.push(tuple(reversed(items)))
+
+    return act
+
+
+def _from_mark(make: Callable[[list[object]], object]) -> _Act:
+    return lambda machine, _: machine.push(make(machine.to_mark()))
+
+
+def _append(machine: _Machine, _: object) -> None:
+    item = machine.pop()
+    _extend(machine.top, [item])
+
+
+def _appends(machine: _Machine, _: object) -> None:
+    items = machine.to_mark()
+    _extend(machine.top, items)
+
+
+def _extend(target: object, items: list[object]) -> None:
+    if isinstance(target, list):
+        cast("list[object]", target).extend(items)
+    elif not isinstance(target, Opaque):
+        raise Malformed("appends to what is no list")
+
+
+def _set_item(machine: _Machine, _: object) -> None:
+    value, key = machine.pop(), machine.pop()
+    _update(machine.top, [key, value])
+
+
+def _set_items(machine: _Machine, _: object) -> None:
+    items = machine.to_mark()
+    _update(machine.top, items)
+
+
+def _update(target: object, items: list[object]) -> None:
+    """Entries whose key is no plain value are left out; nothing that describes weights has such keys."""
+    if isinstance(target, dict):
+        cast("dict[object, object]", target).update(_entries(items))
+    elif not isinstance(target, Opaque):
+        raise Malformed("sets an item of what is no dictionary")
+
+
+def _entries(items: list[object]) -> dict[object, object]:
+    if len(items) % 2:
+        raise Malformed("is no whole pickle")
+    pairs = zip(items[::2], items[1::2], strict=True)
+    return {key: value for key, value in pairs if isinstance(key, _KEYS)}
+
+
+def _put(machine: _Machine, argument: object) -> None:
+    machine.memo[cast("int", argument)] = machine.top
+
+
+def _memoize(machine: _Machine, _: object) -> None:
+    machine.memo[len(machine.memo)] = machine.top
+
+
+def _get(machine: _Machine, argument: object) -> None:
+    machine.push(machine.memo[cast("int", argument)])
+
+
+def _global(machine: _Machine, argument: object) -> None:
+    """`genops` gives the two lines of GLOBAL with a space between them."""
+    module, _, name = str(argument).partition(" ")
+    machine.push(named(module, name))
+
+
+def _stack_global(machine: _Machine, _: object) -> None:
+    name, module = machine.pop(), machine.pop()
+    if not isinstance(name, str) or not isinstance(module, str):
+        raise Malformed("names a global by what is no text")
+    machine.push(named(module, name))
+
+
+def named(module: str, name: str) -> Global:
+    """The name of a global. Raises Malformed for one that only an attack needs."""
+    package = module.partition(".")[0]
+    if package in DANGEROUS.split() or (package in BUILTINS and name not in HARMLESS.split()):
+        raise Malformed(f"asks for {module[:40]}.{name[:40]}, which no weights need and attacks use")
+    return Global(module, name)
+
+
+def _reduce(machine: _Machine, _: object) -> None:
+    arguments, maker = machine.pop(), machine.pop()
+    machine.push(_made(maker, arguments))
+
+
+def _new(machine: _Machine, _: object) -> None:
+    _, maker = machine.pop(), machine.pop()
+    machine.push({} if maker == ORDERED_DICT else Opaque(maker if isinstance(maker, Global) else None))
+
+
+def _new_with_names(machine: _Machine, _: object) -> None:
+    machine.pop()
+    _new(machine, None)
+
+
+def _instance(machine: _Machine, argument: object) -> None:
+    machine.to_mark()
+    _global(machine, argument)
+    machine.push(Opaque(cast("Global", machine.pop())))
+
+
+def _object(machine: _Machine, _: object) -> None:
+    maker = next(iter(machine.to_mark()), None)
+    machine.push(Opaque(maker if isinstance(maker, Global) else None))
+
+
+def _build(machine: _Machine, _: object) -> None:
+    """Attributes of an object: those of an ordered dictionary (its `_metadata`) and of what is opaque say nothing."""
+    machine.pop()
+    if not isinstance(machine.top, (dict, Opaque, TensorRef)):
+        raise Malformed("sets attributes of a plain value")
+
+
+def _persist(machine: _Machine, _: object) -> None:
+    key = machine.pop()
+    machine.persistent.append(key)
+    machine.push(Persistent(key))
+
+
+def _pop_mark(machine: _Machine, _: object) -> None:
+    machine.to_mark()
+
+
+def _drop(machine: _Machine, _: object) -> None:
+    machine.stack.pop()
+
+
+def _duplicate(machine: _Machine, _: object) -> None:
+    machine.push(machine.top)
+
+
+def _nothing(machine: _Machine, _: object) -> None:
+    """Frames and protocol numbers change no value."""
+
+
+ORDERED_DICT = Global("collections", "OrderedDict")
+
+
+def _made(maker: object, arguments: object) -> object:
+    """What a call makes, for the few calls that describe tensors and dictionaries; anything else is opaque."""
+    given = cast("tuple[object, ...]", arguments) if isinstance(arguments, tuple) else ()
+    model = _MODELLED.get(maker) if isinstance(maker, Global) else None
+    if model is None or len(given) < model.arguments:
+        return Opaque(maker if isinstance(maker, Global) else None)
+    return model.make(given)
+
+
+def _dictionary(given: tuple[object, ...]) -> dict[object, object]:
+    """`OrderedDict()` or, as Python 2 wrote it, `OrderedDict([[key, value], …])`."""
+    if not given:
+        return {}
+    rows = cast("list[object]", given[0]) if isinstance(given[0], list) else []
+    pairs = [cast("list[object]", row) for row in rows if isinstance(row, (list, tuple))]
+    if any(len(pair) != 2 for pair in pairs):
+        raise Malformed("has a dictionary of what are no pairs")
+    return _entries([item for pair in pairs for item in pair])
+
+
+class _Model(NamedTuple):
+    """A call that is understood: how many arguments it needs, and what it makes of them."""
+
+    arguments: int
+    make: Callable[[tuple[object, ...]], object]
+
+
+def _tensor(given: tuple[object, ...]) -> object:
+    return TensorRef(*given[:4])
+
+
+def _first(given: tuple[object, ...]) -> object:
+    return given[0]
+
+
+_TENSOR, _FIRST = _Model(4, _tensor), _Model(1, _first)
+_MODELLED: Mapping[Global, _Model] = MappingProxyType(
+    {
+        ORDERED_DICT: _Model(0, _dictionary),
+        Global("torch._utils", "_rebuild_tensor"): _TENSOR,
+        Global("torch._utils", "_rebuild_tensor_v2"): _TENSOR,
+        Global("torch._utils", "_rebuild_parameter"): _FIRST,
+        Global("torch._utils", "_rebuild_parameter_with_state"): _FIRST,
+        Global("torch", "Size"): _FIRST,
+    }
+)
+_Act = Callable[[_Machine, object], None]
+
+_ACTS: Mapping[str, _Act] = MappingProxyType(
+    {
+        **dict.fromkeys(("PROTO", "FRAME", "STOP"), _nothing),
+        **dict.fromkeys(("INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4"), _integer),
+        **dict.fromkeys(("FLOAT", "BINFLOAT", "STRING", "BINSTRING", "SHORT_BINSTRING"), _value),
+        **dict.fromkeys(("UNICODE", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8"), _value),
+        **dict.fromkeys(("BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "BYTEARRAY8"), _value),
+        "NONE": _constant(None),
+        "NEWTRUE": _constant(value=True),
+        "NEWFALSE": _constant(value=False),
+        "MARK": _constant(_MARK),
+        "EMPTY_TUPLE": _constant(()),
+        "TUPLE1": _tuple_of(1),
+        "TUPLE2": _tuple_of(2),
+        "TUPLE3": _tuple_of(3),
+        "TUPLE": _from_mark(tuple),
+        "EMPTY_LIST": _empty(list),
+        "LIST": _from_mark(lambda items: items),
+        "EMPTY_DICT": _empty(dict),
+        "DICT": _from_mark(_entries),
+        "EMPTY_SET": _empty(lambda: Opaque(None)),
+        "FROZENSET": _from_mark(lambda _: Opaque(None)),
+        "ADDITEMS": _appends,
+        "APPEND": _append,
+        "APPENDS": _appends,
+        "SETITEM": _set_item,
+        "SETITEMS": _set_items,
+        **dict.fromkeys(("PUT", "BINPUT", "LONG_BINPUT"), _put),
+        **dict.fromkeys(("GET", "BINGET", "LONG_BINGET"), _get),
+        "MEMOIZE": _memoize,
+        "GLOBAL": _global,
+        "STACK_GLOBAL": _stack_global,
+        "REDUCE": _reduce,
+        "NEWOBJ": _new,
+        "NEWOBJ_EX": _new_with_names,
+        "INST": _instance,
+        "OBJ": _object,
+        "BUILD": _build,
+        "BINPERSID": _persist,
+        "POP": _drop,
+        "POP_MARK": _pop_mark,
+        "DUP": _duplicate,
+    }
+)
+"""What each instruction does. The extension registry (EXT1 …), buffers and PERSID are refused."""
