@@ -11,14 +11,12 @@ from typing import TYPE_CHECKING
 
 from atelier.errors import BadFile
 from atelier.request.resolved import ImageRef
+from atelier.runtime.source_images import read_bytes, source_image
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 DATA = "data:"
-MAX_PIXELS = 80_000_000
-"""Of an image that is read, by its header: a small file can say that it holds far more than any memory."""
-TOO_MANY = f"at most {MAX_PIXELS:,} pixels are read; make it smaller first"
 SHOWN = 40
 """Characters of a data: URI in messages."""
 
@@ -49,37 +47,19 @@ def data_uri(image: Image) -> str:
 
 
 def _bytes(path: str) -> bytes:
-    if path.startswith(DATA):
-        head, _, body = path.partition(",")
-        if not head.endswith(";base64"):
-            raise BadFile(_shown(path), "is no data: URI in base64 (data:image/png;base64,...)")
-        try:
-            return base64.b64decode(body, validate=True)
-        except (binascii.Error, ValueError) as error:
-            raise BadFile(_shown(path), f"holds no base64 ({error})") from error
+    if not path.startswith(DATA):
+        return read_bytes(Path(path).expanduser())
+    head, _, body = path.partition(",")
+    if not head.endswith(";base64"):
+        raise BadFile(_shown(path), "is no data: URI in base64 (data:image/png;base64,...)")
     try:
-        return Path(path).expanduser().read_bytes()
-    except (OSError, ValueError) as error:
-        raise BadFile(path, f"cannot be read ({getattr(error, 'strerror', None) or error})") from error
+        return base64.b64decode(body, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise BadFile(_shown(path), f"holds no base64 ({error})") from error
 
 
 def _decoded(path: str, data: bytes) -> Image:
-    from PIL import Image, ImageOps, UnidentifiedImageError
-
-    try:
-        with Image.open(io.BytesIO(data)) as opened:
-            if opened.width * opened.height > MAX_PIXELS:
-                raise BadFile(
-                    _shown(path), f"is {opened.width}x{opened.height} pixels: at most {MAX_PIXELS:,} are read"
-                )
-            upright = ImageOps.exif_transpose(opened)
-            return upright.convert("RGBA" if upright.has_transparency_data else "RGB")
-    except UnidentifiedImageError as error:
-        raise BadFile(_shown(path), "is no image that can be read") from error
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise BadFile(_shown(path), TOO_MANY) from error
-    except (OSError, SyntaxError, ValueError) as error:
-        raise BadFile(_shown(path), f"cannot be read as an image ({error})") from error
+    return source_image(Path(_shown(path)), data).image
 
 
 def _shown(path: str) -> str:

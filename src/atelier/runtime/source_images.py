@@ -57,9 +57,13 @@ def open_image(path: Path, *, most: int = MOST_PIXELS) -> SourceImage:
 
     Raises BadFile for what is missing, damaged, too large, or no image.
     """
+    return source_image(path, read_bytes(path), most=most)
+
+
+def source_image(path: Path, data: bytes, *, most: int = MOST_PIXELS) -> SourceImage:
+    """The same for the bytes of an image that messages call `path`."""
     from PIL import Image, UnidentifiedImageError
 
-    data = _read(path)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -84,7 +88,8 @@ def images_in(folder: Path) -> Iterator[Path]:
     yield from (path for path in found if path.suffix.lower() in SUFFIXES and not path.name.startswith("."))
 
 
-def _read(path: Path) -> bytes:
+def read_bytes(path: Path) -> bytes:
+    """The bytes of an image file. Raises BadFile for what is missing, no file, or too large to be an image."""
     try:
         if not path.is_file():
             raise BadFile(path, "is no file" if path.exists() else "does not exist")
