@@ -56,6 +56,9 @@ A1111 = (
     ("masked_content", "fill", "Masked content: fill"),
     ("noise_multiplier", 0.9, "Noise multiplier: 0.9"),
     ("extra_noise", 0.1, "Extra noise: 0.1"),
+    ("resize_mode", "crop", "Resize mode: crop"),
+    ("exact_steps", True, "Exact steps: True"),
+    ("color_correction", True, "Color correction: True"),
     ("eta", 0.5, "Eta: 0.5"),
     ("eta_ddim", 0.25, "Eta DDIM: 0.25"),
     ("s_churn", 10, "Sigma churn: 10"),
@@ -168,6 +171,9 @@ LEFT_OUT = {
     "soft_inpainting": False,
     "noise_multiplier": 1.0,
     "extra_noise": 0.0,
+    "resize_mode": "stretch",
+    "exact_steps": False,
+    "color_correction": False,
     "eta_ddim": 0.0,
     "s_churn": 0.0,
     "s_tmin": 0.0,
@@ -203,10 +209,6 @@ LIMITS = {
     "Conditional mask weight": (0, 1),
     "Token merging ratio": (0, 1),
     "Token merging ratio hr": (0, 1),
-    "Mask blur": (0, 4096),
-    "Masked area padding": (0, 65_536),
-    "Noise multiplier": (0, 100),
-    "Extra noise": (0, 100),
     "Refiner switch at": (0, 1),
     "SD upscale overlap": (0, 65_536),
     "Final denoising strength": (0, 1),
@@ -215,7 +217,7 @@ LIMITS = {
 """Of the keys that say what no request can ask for."""
 WITHOUT_KEY = {
     *("prompt", "negative_prompt", "width", "height", "batch_count", "output"),  # said otherwise, or not at all
-    *("styles", "choices", "lenient"),
+    *("styles", "choices", "lenient", "image", "mask"),
 }
 
 

@@ -46,14 +46,15 @@ class Infotext:
     """How infotexts say a field.
 
     aliases: what other programs, and versions with a slip of the pen, call the key. neutral: the value that is the same
-    as none and is not written; the field's default where it is None. limits: those of the key, where texts of other
-    programs may hold more than a request.
+    as none and is not written; the field's default where it is None. always: every value is written. limits: those of
+    the key, where texts of other programs may hold more than a request.
     """
 
     key: str
     aliases: tuple[str, ...] = ()
     neutral: float | str | bool | tuple[int, int] | None = None
     limits: Limits | None = None
+    always: bool = False
 
 
 Panel = Literal["Prompt", "Model and sampling", "Size and number", "From an image", "Output", "Other"]
@@ -195,7 +196,7 @@ MaskMode = Annotated[
 MaskBlur = Annotated[
     float,
     Limits(0, 4096),
-    Infotext("Mask blur", neutral=-1.0),  # always written: without the key, A1111 had none
+    Infotext("Mask blur", always=True),  # without the key, A1111 had none
     Help("How soft the edge of the mask is, in pixels."),
     Option("From an image"),
 ]
@@ -214,7 +215,7 @@ InpaintArea = Annotated[
 MaskedAreaPadding = Annotated[
     int,
     Limits(0, MAX_SIDE),
-    Infotext("Masked area padding", neutral=-1),
+    Infotext("Masked area padding", always=True),
     Help("With Only masked: pixels around the mask that are looked at."),
 ]
 

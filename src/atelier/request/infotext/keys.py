@@ -180,11 +180,15 @@ def _field(name: str) -> Key:
         given.key,
         name,
         field.kind,
-        neutral=cast("Value | None", field.default) if given.neutral is None else given.neutral,
+        neutral=None if given.always else _neutral(field.default, given.neutral),
         low=None if limits is None else limits.low,
         high=None if limits is None else limits.high,
         aliases=given.aliases,
     )
+
+
+def _neutral(default: object, stated: Value | None) -> Value | None:
+    return cast("Value | None", default) if stated is None else stated
 
 
 KEYS: tuple[Key, ...] = (
