@@ -7,13 +7,16 @@ from pydantic import BaseModel
 from atelier.request.model import Provenance
 from atelier.request.resolved import (
     ModelRef,
+    NoRegions,
     NoSource,
+    NoViews,
     Resolved,
     ResolvedGuidance,
     ResolvedNoise,
     ResolvedOutput,
     ResolvedPrompting,
     ResolvedSampling,
+    ResolvedTiling,
     SampleSettings,
     Size,
 )
@@ -49,8 +52,8 @@ RESOLVED = Resolved(
     size=Size(512, 768),
     batch_size=1,
     samples=(
-        SampleSettings(seed=1, variation_seed=0, prompt="a red apple", negative_prompt=""),
-        SampleSettings(seed=2, variation_seed=0, prompt="a red apple", negative_prompt=""),
+        SampleSettings(seed=1, variation_seed=0, prompt="a red apple", negative_prompt="", regions=()),
+        SampleSettings(seed=2, variation_seed=0, prompt="a red apple", negative_prompt="", regions=()),
     ),
     prompting=ResolvedPrompting(
         prompt="a red apple", negative_prompt="", emphasis="Original", clip_skip=1, old_timelines=False
@@ -61,6 +64,9 @@ RESOLVED = Resolved(
     sampling=SAMPLING,
     guidance=ResolvedGuidance(scale=7.0, rescale=0.0, skip_early=0.0, ngms=0.0, ngms_all_steps=False),
     source=NoSource(),
+    regions=NoRegions(),
+    views=NoViews(),
+    tiling=ResolvedTiling(x=False, y=False),
     output=ResolvedOutput(folders=()),
 )
 

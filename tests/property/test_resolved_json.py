@@ -17,7 +17,21 @@ from atelier.diffusion.catalogue import samplers, schedules
 from atelier.prompt import EMPHASES
 from atelier.request.model import Request
 from atelier.request.resolve import Offer, resolve
-from atelier.request.resolved import ImageRef, ModelRef, Resolved, ResolvedMask, ResolvedSource
+from atelier.request.resolved import (
+    BoxPlace,
+    ImageRef,
+    MaskPlace,
+    ModelRef,
+    RegionPrompts,
+    Resolved,
+    ResolvedMask,
+    ResolvedRegion,
+    ResolvedRegions,
+    ResolvedSource,
+    ResolvedTiling,
+    ResolvedViews,
+    Size,
+)
 from atelier.request.table import FIELDS, flat, request_of
 from atelier.runtime.device import Device
 from atelier.runtime.engine import Engine
@@ -77,6 +91,12 @@ NAMED: Mapping[str, Sequence[object]] = {
     "masked_content": ("fill", "original", "latent noise", "latent nothing"),
     "inpaint_area": ("Whole picture", "Only masked"),
     "unipc_variant": ("bh1", "bh2", "vary_coeff", None),
+    "regions": ((), ("box=0,0,0.5,1: {a|b} cat", f'mask="{IMAGE}" weight=0.3 negative="猫": a'), "box=0.1,0,1,0.2:a"),
+    "tile": ("none", "x", "y", "xy"),
+    "view_method": ("multidiffusion", "mixture"),
+    "view_width": (64, 72, 512, None),
+    "view_height": (64, 72, 4096, None),
+    "view_overlap": (0, 32, None),
 }
 """Fields whose values have names, or must not be large here."""
 
@@ -100,6 +120,8 @@ def some_request(draw: random.Random, share: float) -> Request:
     images = {name: IMAGE for name, group in (("image", "source"), ("mask", "inpaint")) if group in groups}
     if "mask" in images:
         images["image"] = IMAGE
+    if "views" in groups:
+        images["view_method"] = "mixture"
     return request_of({"prompt": draw.choice(TEXTS), **images, **said})
 
 
@@ -181,7 +203,7 @@ def test_the_form_is_this() -> None:
         },
         "size": [512, 768],
         "batch_size": 1,
-        "samples": [{"seed": 1, "variation_seed": 0, "prompt": "a red apple", "negative_prompt": ""}],
+        "samples": [{"seed": 1, "variation_seed": 0, "prompt": "a red apple", "negative_prompt": "", "regions": []}],
         "prompting": {
             "prompt": "a red apple",
             "negative_prompt": "",
@@ -219,6 +241,9 @@ def test_the_form_is_this() -> None:
         },
         "guidance": {"scale": 7.0, "rescale": 0.0, "skip_early": 0.0, "ngms": 0.0, "ngms_all_steps": False},
         "source": {"kind": "none"},
+        "regions": {"kind": "none"},
+        "views": {"kind": "none"},
+        "tiling": {"x": False, "y": False},
         "output": {"folders": ["out"]},
     }
 
@@ -259,6 +284,36 @@ def test_the_form_with_an_image_is_this() -> None:
         },
     }
     check(changed(RESOLVED, source=source))
+
+
+def test_the_form_of_a_layout_is_this() -> None:
+    box = BoxPlace(left=0.0, top=0.25, right=0.5, bottom=1.0)
+    mask = MaskPlace(image=ImageRef(path="left.png", sha256="12" * 32))
+    parts = (ResolvedRegion(place=box, weight=2.0), ResolvedRegion(place=mask, weight=1.0))
+    resolved = changed(
+        RESOLVED,
+        samples=(
+            RESOLVED.samples[0].model_copy(update={"regions": (RegionPrompts(prompt="a", negative_prompt="b"),)}),
+        ),
+        regions=ResolvedRegions(parts=parts, ground=0.2),
+        views=ResolvedViews(size=Size(512, 512), overlap=64, method="mixture"),
+        tiling=ResolvedTiling(x=True, y=False),
+    )
+    data = json.loads(resolved.to_json())
+    assert data["samples"][0]["regions"] == [{"prompt": "a", "negative_prompt": "b"}]
+    assert {name: data[name] for name in ("regions", "views", "tiling")} == {
+        "regions": {
+            "kind": "regions",
+            "parts": [
+                {"place": {"kind": "box", "left": 0.0, "top": 0.25, "right": 0.5, "bottom": 1.0}, "weight": 2.0},
+                {"place": {"kind": "mask", "image": {"path": "left.png", "sha256": "12" * 32}}, "weight": 1.0},
+            ],
+            "ground": 0.2,
+        },
+        "views": {"kind": "views", "size": [512, 512], "overlap": 64, "method": "mixture"},
+        "tiling": {"x": True, "y": False},
+    }
+    check(resolved)
 
 
 def test_it_is_one_line_of_ascii() -> None:

@@ -40,6 +40,12 @@ EXPECTED = {
     "--mask-blur": "mask_blur",
     "--masked-content": "masked_content",
     "--inpaint-area": "inpaint_area",
+    "--region": "regions",
+    "--tile": "tile",
+    "--views": "view_method",
+    "--view-width": "view_width",
+    "--view-height": "view_height",
+    "--view-overlap": "view_overlap",
 }
 VALUES = {"int": ("64", 64), "float": ("0.5", 0.5), "text": ("nv", "nv")}
 

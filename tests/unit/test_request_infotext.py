@@ -175,7 +175,8 @@ def test_an_eta_of_0_is_said_where_it_is_unusual():
 
 def test_a_variation_is_said_with_the_seed_of_each_image():
     samples = tuple(
-        SampleSettings(seed=5, variation_seed=9 + i, prompt="a red apple", negative_prompt="") for i in range(2)
+        SampleSettings(seed=5, variation_seed=9 + i, prompt="a red apple", negative_prompt="", regions=())
+        for i in range(2)
     )
     varied = changed(RESOLVED, samples=samples, noise__variation_strength=0.25)
     for index, wanted in enumerate(("Variation seed: 9", "Variation seed: 10")):

@@ -59,9 +59,13 @@ LIMITS = {
     "extra_noise": (0, 100),
     "mask_blur": (0, 4096),
     "masked_area_padding": (0, 65_536),
+    "region_ground": (0, 1),
+    "view_width": (64, 4096),
+    "view_height": (64, 4096),
+    "view_overlap": (0, 4096),
 }
 """What numbers may be, typed here once more."""
-IMAGES = {"prompt": "", "image": "a.png", "mask": "b.png"}
+IMAGES = {"prompt": "", "image": "a.png", "mask": "b.png", "view_method": "mixture"}
 """Fields that the groups of others need."""
 
 

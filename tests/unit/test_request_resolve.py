@@ -259,8 +259,12 @@ def test_without_a_strength_there_is_no_variation():
 def test_every_image_has_its_choices_drawn_from_its_seed():
     done = resolved(prompt="a", negative_prompt="b", seed=5, batch_size=2)
     assert done.samples == (
-        SampleSettings(seed=5, variation_seed=0, prompt="a (prompt, 5)", negative_prompt="b (negative prompt, 5)"),
-        SampleSettings(seed=6, variation_seed=0, prompt="a (prompt, 6)", negative_prompt="b (negative prompt, 6)"),
+        SampleSettings(
+            seed=5, variation_seed=0, prompt="a (prompt, 5)", negative_prompt="b (negative prompt, 5)", regions=()
+        ),
+        SampleSettings(
+            seed=6, variation_seed=0, prompt="a (prompt, 6)", negative_prompt="b (negative prompt, 6)", regions=()
+        ),
     )
     assert (done.prompting.prompt, done.prompting.negative_prompt) == ("a", "b")
 

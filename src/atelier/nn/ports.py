@@ -9,6 +9,8 @@ from typing import Protocol, TypeVar
 
 from torch import Tensor
 
+from atelier.nn.seamless import EDGES, Seamless
+
 
 @dataclass(frozen=True, slots=True)
 class AttentionLayer:
@@ -69,13 +71,14 @@ class Ports:
     residuals: tensors added to the skip connections of a U-Net in order of their making, the last one to the middle
     (ControlNet: 12 + 1 for Stable Diffusion 1.x). attention and features: patches by module path, such as
     "down.0.attentions.1.blocks.0.attn2" and "up.3". skips: patches by level and block on the way up, such as "up.1.2";
-    they see the skip connection with its residual.
+    they see the skip connection with its residual. seamless: where opposite edges meet, of all convolutions.
     """
 
     residuals: tuple[Tensor, ...] = ()
     attention: Mapping[str, AttentionPatch] = field(default_factory=lambda: _empty(AttentionPatch))
     features: Mapping[str, FeaturePatch] = field(default_factory=lambda: _empty(FeaturePatch))
     skips: Mapping[str, SkipPatch] = field(default_factory=lambda: _empty(SkipPatch))
+    seamless: Seamless = EDGES
 
 
 NOTHING = Ports()

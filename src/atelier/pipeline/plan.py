@@ -5,22 +5,42 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from atelier.diffusion.catalogue import samplers
+from atelier.nn.seamless import EDGES, Seamless
 from atelier.pipeline.finishes import AsItIs, Finish, OnSource
+from atelier.pipeline.layouts import Everywhere, InRegions, Layout
 from atelier.pipeline.prepared import PreparedPrompt, prepare
+from atelier.pipeline.prompted import NoPorts, PortAdapter, WithoutEdges
 from atelier.pipeline.sample import Sample
 from atelier.pipeline.stage import Stage
 from atelier.pipeline.stages.decode import Decode
 from atelier.pipeline.stages.diffuse import Diffuse
 from atelier.pipeline.stages.encode import Encode
 from atelier.pipeline.stages.encode_image import EncodeImage
+from atelier.pipeline.stages.place import Place
 from atelier.pipeline.stages.prepare import Prepare
 from atelier.pipeline.stages.save import Save
-from atelier.pipeline.starts import FromLatent, FromNoise, InMask, Start, Wrap
-from atelier.pipeline.values import IMAGES, KNOWN, LATENTS, PREPARED, STATES
+from atelier.pipeline.starts import FromLatent, FromNoise, InMask, InViews, Start, Wrap
+from atelier.pipeline.values import IMAGES, KNOWN, LATENTS, PLACED, PREPARED, STATES
 from atelier.prompt import Clock, Warn, emphasis, silent, weighted
-from atelier.request.infotext import settings
+from atelier.request.infotext import Settings, settings
 from atelier.request.model import Provenance
-from atelier.request.resolved import NoMask, NoSource, Resolved, ResolvedSampling, ResolvedSource, SampleSettings
+from atelier.request.resolved import (
+    NoMask,
+    NoRegions,
+    NoSource,
+    NoViews,
+    RegionPrompts,
+    Resolved,
+    ResolvedRegions,
+    ResolvedSampling,
+    ResolvedSource,
+    ResolvedTiling,
+    ResolvedViews,
+    SampleSettings,
+)
+
+AT_ONCE = 4
+"""Views in one call where a device takes whole batches."""
 
 
 def plan(
@@ -39,11 +59,11 @@ def plan(
     for prompts that cannot be read.
     """
     mode, clock = emphasis(resolved.prompting.emphasis), _clock(resolved)
-    prepared: dict[SampleSettings, PreparedPrompt] = {}
-    for sample in dict.fromkeys(map(_words, resolved.samples)):
-        prepared[sample] = prepare(sample.prompt, sample.negative_prompt, clock, warn)
+    prepared: dict[RegionPrompts, PreparedPrompt] = {}
+    for words in dict.fromkeys(words for sample in resolved.samples for words in _words(sample)):
+        prepared[words] = prepare(words.prompt, words.negative_prompt, clock, warn)
     samples = tuple(
-        Sample(i, s.seed, s.variation_seed, prepared[_words(s)], settings(resolved, i, own, provenance))
+        _sample(i, resolved, [prepared[words] for words in _words(s)], settings(resolved, i, own, provenance))
         for i, s in enumerate(resolved.samples)
     )
     groups = tuple(dict.fromkeys(group for prompt in prepared.values() for group in prompt.groups))
@@ -58,15 +78,22 @@ def _clock(resolved: Resolved) -> Clock:
     return Clock(steps * (1 if spec.alone else spec.calls), old=resolved.prompting.old_timelines)
 
 
-def _words(sample: SampleSettings) -> SampleSettings:
-    """What a sample's prompts depend on."""
-    return sample.model_copy(update={"seed": 0, "variation_seed": 0})
+def _words(sample: SampleSettings) -> tuple[RegionPrompts, ...]:
+    """The prompts of a sample: of the whole image, then of each region."""
+    return (RegionPrompts(prompt=sample.prompt, negative_prompt=sample.negative_prompt), *sample.regions)
+
+
+def _sample(index: int, resolved: Resolved, prompts: Sequence[PreparedPrompt], said: Settings) -> Sample:
+    own, (whole, *regions) = resolved.samples[index], prompts
+    return Sample(index, own.seed, own.variation_seed, whole, said, tuple(regions))
 
 
 def _source(resolved: Resolved) -> Iterator[Stage]:
     if isinstance(resolved.source, ResolvedSource):
         yield Prepare(resolved.source, resolved.size, PREPARED)
-        yield EncodeImage(resolved.model, resolved.size, PREPARED, KNOWN)
+        yield EncodeImage(resolved.model, resolved.size, PREPARED, KNOWN, _seamless(resolved.tiling))
+    if isinstance(resolved.regions, ResolvedRegions):
+        yield Place(resolved.model, resolved.regions, resolved.size, PLACED)
 
 
 def _start(source: NoSource | ResolvedSource) -> Start:
@@ -88,13 +115,15 @@ def _stages(resolved: Resolved, samples: Sequence[Sample], max_batch: int | None
     for batch in _chunks(samples, resolved.batch_size):
         for alike in _alike(batch):
             for group in _chunks(alike, max_batch or resolved.batch_size):
-                yield _diffuse(resolved, group, previews=previews)
-                yield Decode(resolved.model, group, LATENTS, IMAGES, _finish(resolved.source))
+                yield _diffuse(resolved, group, max_batch, previews=previews)
+                yield Decode(
+                    resolved.model, group, LATENTS, IMAGES, _finish(resolved.source), _seamless(resolved.tiling)
+                )
                 for output in resolved.output.folders:
                     yield Save(group, len(samples), output, IMAGES)
 
 
-def _diffuse(resolved: Resolved, group: tuple[Sample, ...], *, previews: bool) -> Diffuse:
+def _diffuse(resolved: Resolved, group: tuple[Sample, ...], max_batch: int | None, *, previews: bool) -> Diffuse:
     return Diffuse(
         model=resolved.model,
         samples=group,
@@ -105,18 +134,49 @@ def _diffuse(resolved: Resolved, group: tuple[Sample, ...], *, previews: bool) -
         states=STATES,
         out=LATENTS,
         start=_start(resolved.source),
+        inside=_views(resolved, AT_ONCE if max_batch is None else max(1, max_batch // len(group))),
+        layout=_layout(resolved.regions),
         combine=_combined(resolved.source),
+        adapter=_adapter(resolved),
         previews=previews,
     )
+
+
+def _layout(regions: NoRegions | ResolvedRegions) -> Layout:
+    if isinstance(regions, NoRegions):
+        return Everywhere()
+    return InRegions(PLACED, tuple(part.weight for part in regions.parts), regions.ground)
+
+
+def _views(resolved: Resolved, at_once: int) -> tuple[Wrap, ...]:
+    views = resolved.views
+    return () if isinstance(views, NoViews) else (InViews(views, _seamless(resolved.tiling), at_once),)
+
+
+def _adapter(resolved: Resolved) -> PortAdapter:
+    """Where a view is a part of the canvas only, its own edges do not meet: the views go over the canvas' instead."""
+    views, whole = resolved.views, _seamless(resolved.tiling)
+    if isinstance(views, ResolvedViews):
+        across, down = (view >= side for view, side in zip(views.size, resolved.size, strict=True))
+        whole = Seamless(whole.x and across, whole.y and down)
+    return NoPorts() if whole == EDGES else WithoutEdges(whole)
+
+
+def _seamless(tiling: ResolvedTiling) -> Seamless:
+    return Seamless(tiling.x, tiling.y)
 
 
 def _alike(samples: Sequence[Sample]) -> Iterator[tuple[Sample, ...]]:
     """Neighbours whose prompts have the same parts, which guidance can take together."""
     start = 0
     for i in range(1, len(samples) + 1):
-        if i == len(samples) or samples[i].prompt.weights != samples[start].prompt.weights:
+        if i == len(samples) or _weights(samples[i]) != _weights(samples[start]):
             yield tuple(samples[start:i])
             start = i
+
+
+def _weights(sample: Sample) -> tuple[tuple[float, ...], ...]:
+    return tuple(prompt.weights for prompt in (sample.prompt, *sample.regions))
 
 
 def _chunks(samples: Sequence[Sample], length: int) -> Iterator[tuple[Sample, ...]]:

@@ -12,6 +12,7 @@ from torch import Tensor
 from atelier.diffusion.types import Moment
 from atelier.nn.net import Net
 from atelier.nn.ports import NOTHING, Conditioning, Ports
+from atelier.nn.seamless import Seamless
 from atelier.pipeline.conditioning import States
 from atelier.pipeline.sample import Sample
 from atelier.prompt import Timeline
@@ -37,6 +38,16 @@ class NoPorts:
 
 
 @dataclass(frozen=True, slots=True)
+class WithoutEdges:
+    """Lets opposite edges of the latent meet."""
+
+    seamless: Seamless
+
+    def ports(self, x: Tensor, t: Tensor, moment: Moment, cond: Conditioning, /) -> Ports:  # noqa: ARG002 - needs none
+        return Ports(seamless=self.seamless)
+
+
+@dataclass(frozen=True, slots=True)
 class _Call:
     """One call of the network: which rows of x it takes, and what they attend to."""
 
@@ -46,7 +57,10 @@ class _Call:
 
 @dataclass(frozen=True, slots=True)
 class PromptedNet:
-    """`net` for the branches of guidance: the negative prompts first, then the prompts part by part."""
+    """`net` for the branches of guidance: the negative prompts first, then the prompts part by part.
+
+    It may be shown each sample several times at once, in other places of the canvas: all samples, then all again.
+    """
 
     net: Net
     samples: Sequence[Sample]
@@ -55,18 +69,19 @@ class PromptedNet:
     _known: dict[tuple[str, ...], list[_Call]] = field(default_factory=dict[tuple[str, ...], "list[_Call]"])
 
     def both(self, x: Tensor, t: Tensor, moment: Moment) -> Tensor:
-        """x ((1 + parts) * samples, C, h, w), the negative prompts' rows first."""
-        return self._evaluated([*(s.prompt.negative for s in self.samples), *self._parts()], x, t, moment)
+        """x ((1 + parts) * n * samples, C, h, w), the negative prompts' rows first."""
+        return self._evaluated([[s.prompt.negative for s in self.samples], *self._parts()], x, t, moment)
 
     def conditional(self, x: Tensor, t: Tensor, moment: Moment) -> Tensor:
-        """x (parts * samples, C, h, w), without the negative prompts."""
+        """x (parts * n * samples, C, h, w), without the negative prompts."""
         return self._evaluated(self._parts(), x, t, moment)
 
-    def _parts(self) -> list[Timeline]:
-        return [line for part in zip(*(s.prompt.parts for s in self.samples), strict=True) for line in part]
+    def _parts(self) -> list[list[Timeline]]:
+        return [list(part) for part in zip(*(s.prompt.parts for s in self.samples), strict=True)]
 
-    def _evaluated(self, lines: Sequence[Timeline], x: Tensor, t: Tensor, moment: Moment) -> Tensor:
-        calls = self._calls(lines, moment.call)
+    def _evaluated(self, branches: Sequence[list[Timeline]], x: Tensor, t: Tensor, moment: Moment) -> Tensor:
+        times = len(x) // (len(branches) * len(self.samples))
+        calls = self._calls([line for branch in branches for line in branch * times], moment.call)
         if len(calls) == 1:
             return self._called(calls[0].cond, x, t, moment)
         made = [self._called(call.cond, x[call.rows], t[call.rows], moment) for call in calls]

@@ -55,6 +55,15 @@ class Known:
     mask: Tensor
 
 
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """Where the regions are. masks: (1, 1, h, w) of each, 0 to 1; colours: flat clean latents (N, C, 1, 1) that they
+    may stand on, none where they need none."""
+
+    masks: tuple[Tensor, ...]
+    colours: Tensor
+
+
 Latents = Mapping[int, Tensor]
 """Index of a sample -> its latent (C, h, w), float32."""
 Images = Mapping[int, FinishedImage]
@@ -65,6 +74,7 @@ LATENTS: Key[Latents] = Key("latents")
 IMAGES: Key[Images] = Key("images")
 PREPARED: Key[Prepared] = Key("prepared")
 KNOWN: Key[Known] = Key("known")
+PLACED: Key[Placed] = Key("placed")
 
 
 class Values:

@@ -57,7 +57,7 @@ class Infotext:
     always: bool = False
 
 
-Panel = Literal["Prompt", "Model and sampling", "Size and number", "From an image", "Output", "Other"]
+Panel = Literal["Prompt", "Model and sampling", "Size and number", "From an image", "Layout", "Output", "Other"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,6 +217,49 @@ MaskedAreaPadding = Annotated[
     Limits(0, MAX_SIDE),
     Infotext("Masked area padding", always=True),
     Help("With Only masked: pixels around the mask that are looked at."),
+]
+
+# Layout.
+
+Regions = Annotated[
+    tuple[str, ...],
+    Infotext("Regions", always=True),  # one text in settings, not several
+    Help('A place with a prompt of its own: "box=0,0,0.5,1: a red apple"; may be repeated (docs/regions.md).', "none"),
+    Option("Layout", ("--region",)),
+]
+RegionGround = Annotated[
+    float,
+    SHARE,
+    Infotext("Region ground"),
+    Help("Share of the steps at the start in which each region stands alone, on flat colours (bootstrapping)."),
+]
+Tile = Annotated[
+    Literal["none", "x", "y", "xy"],
+    Infotext("Tiling axes", neutral="xy"),  # beside A1111's Tiling, which is both
+    Help("Make an image that repeats without a seam: x (left to right), y (top to bottom), xy, or none."),
+    Option("Layout"),
+]
+ViewMethod = Annotated[
+    Literal["multidiffusion", "mixture"],
+    Infotext("Views"),
+    Help(
+        "Generate a large image view by view: multidiffusion averages them evenly, mixture mostly from their middles.",
+        "in one piece",
+    ),
+    Option("Layout", ("--views",)),
+]
+ViewWidth = Annotated[
+    int, PIXELS, Infotext("View width"), Help("Width of a view in pixels.", "the model's"), Option("Layout")
+]
+ViewHeight = Annotated[
+    int, PIXELS, Infotext("View height"), Help("Height of a view in pixels.", "the model's"), Option("Layout")
+]
+ViewOverlap = Annotated[
+    int,
+    Limits(0, 4096),
+    Infotext("View overlap"),
+    Help("Pixels that neighbouring views share, at least.", "half a view"),
+    Option("Layout"),
 ]
 
 # Prompting.

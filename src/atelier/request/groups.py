@@ -18,7 +18,8 @@ from pydantic import (
 
 from atelier.errors import BadInput, nearest
 from atelier.request import fields as f
-from atelier.request.fields import Help, Limits
+from atelier.request.fields import PIXELS, SIDE_STEP, Help, Limits
+from atelier.request.regions import MAX_REGIONS, parse_region, split
 
 T = TypeVar("T")
 PATHS = frozenset({"model", "output", "image", "mask"})
@@ -153,6 +154,47 @@ class Inpaint(Group):
     masked_area_padding: f.MaskedAreaPadding = 32
 
 
+class Layout(Group):
+    """What is where in the image, and whether its edges meet."""
+
+    regions: f.Regions = ()
+    region_ground: f.RegionGround = 0.0
+    tile: f.Tile = "none"
+
+    @field_validator("regions", mode="before")
+    @classmethod
+    def _as_several(cls, value: object) -> object:
+        return split(value) if isinstance(value, str) else value
+
+    @field_validator("regions")
+    @classmethod
+    def _can_be_read(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if len(value) > MAX_REGIONS:
+            raise BadInput(f"{len(value)} regions: at most {MAX_REGIONS} are generated")
+        for text in value:
+            _check_text("region", text)
+            parse_region(text)
+        return value
+
+
+class Views(Group):
+    """How an image larger than the model's is generated view by view."""
+
+    prefix: ClassVar[str] = "view_"
+
+    method: f.ViewMethod
+    width: f.ViewWidth | None = None
+    height: f.ViewHeight | None = None
+    overlap: f.ViewOverlap | None = None
+
+    @field_validator("width", "height")
+    @classmethod
+    def _fits(cls, value: int | None, info: ValidationInfo) -> int | None:
+        if value is not None:
+            check_side(cls.prefix + str(info.field_name), value, SIDE_STEP)
+        return value
+
+
 class Hires(Group):
     """The second pass; kept, and written into infotexts, but not done yet."""
 
@@ -168,6 +210,15 @@ class Hires(Group):
     negative_prompt: f.HiresNegativePrompt | None = None
     cfg_scale: f.HiresCfgScale | None = None
     denoising_strength: f.HiresDenoisingStrength | None = None
+
+
+def check_side(name: str, side: int, step: int) -> None:
+    """Raises BadInput with the nearest good sizes if `side` pixels are no multiple of `step`."""
+    if side % step == 0:
+        return
+    below = side - side % step
+    near = [str(s) for s in (below, below + step) if PIXELS.low <= s <= PIXELS.high]
+    raise BadInput(f"{name} {side} is not a multiple of {step}: use {' or '.join(near)}")
 
 
 def bare(annotation: object) -> object:

@@ -8,20 +8,31 @@ from dataclasses import dataclass
 
 from atelier.errors import BadInput
 from atelier.request.fields import STEPS
-from atelier.request.model import Request, check_side
+from atelier.request.groups import check_side
+from atelier.request.model import Request
+from atelier.request.regions import Region, parse_region
 from atelier.request.resolved import (
+    BoxPlace,
     ImageRef,
+    MaskPlace,
     ModelRef,
     NoMask,
+    NoRegions,
     NoSource,
+    NoViews,
+    RegionPrompts,
     Resolved,
     ResolvedGuidance,
     ResolvedMask,
     ResolvedNoise,
     ResolvedOutput,
     ResolvedPrompting,
+    ResolvedRegion,
+    ResolvedRegions,
     ResolvedSampling,
     ResolvedSource,
+    ResolvedTiling,
+    ResolvedViews,
     SampleSettings,
     Size,
 )
@@ -116,6 +127,9 @@ def resolve(request: Request, offer: Offer, random_: random.Random | None = None
         sampling=_sampling(request, offer.method, offer.defaults),
         guidance=_guidance(request, offer.defaults),
         source=_source(request, offer.refer),
+        regions=_regions(request, offer.refer),
+        views=_views(request, offer.defaults),
+        tiling=ResolvedTiling(x="x" in request.layout.tile, y="y" in request.layout.tile),
         output=ResolvedOutput(folders=() if request.output is None else (request.output,)),
     )
 
@@ -140,10 +154,31 @@ def _samples(request: Request, draw: Draw, random_: random.Random) -> Iterator[S
     varied = request.noise.variation_strength > 0
     seeds = (first,) * count if varied else _following(first, count)
     variations = _following(_seed(request.noise.variation_seed, random_), count) if varied else (0,) * count
-    texts = (request.prompt, "prompt"), (request.negative_prompt, "negative prompt")
+    chosen = draw if request.prompting.choices else _as_it_is
+    regions = tuple(map(parse_region, request.layout.regions))
     for seed, variation in zip(seeds, variations, strict=True):
-        prompt, negative = (draw(text, what, seed) if request.prompting.choices else text for text, what in texts)
-        yield SampleSettings(seed=seed, variation_seed=variation, prompt=prompt, negative_prompt=negative)
+        texts = (request.prompt, "prompt"), (request.negative_prompt, "negative prompt")
+        prompt, negative = (chosen(text, what, seed) for text, what in texts)
+        yield SampleSettings(
+            seed=seed,
+            variation_seed=variation,
+            prompt=prompt,
+            negative_prompt=negative,
+            regions=tuple(_region_prompts(region, negative, chosen, seed) for region in regions),
+        )
+
+
+def _as_it_is(text: str, what: str, seed: int) -> str:  # noqa: ARG001 - a Draw
+    return text
+
+
+def _region_prompts(region: Region, negative: str, chosen: Draw, seed: int) -> RegionPrompts:
+    """Without a negative prompt of its own a region has that of the image."""
+    own = region.negative_prompt
+    return RegionPrompts(
+        prompt=chosen(region.prompt, "prompt of a region", seed),
+        negative_prompt=negative if own is None else chosen(own, "negative prompt of a region", seed),
+    )
 
 
 def _noise(request: Request, size: Size, latent_step: int) -> ResolvedNoise:
@@ -231,6 +266,34 @@ def _mask(request: Request, image: ImageRef, refer: Callable[[str], ImageRef]) -
         only_masked=inpaint.inpaint_area == "Only masked",
         padding=inpaint.masked_area_padding,
     )
+
+
+def _regions(request: Request, refer: Callable[[str], ImageRef]) -> NoRegions | ResolvedRegions:
+    parts = tuple(
+        ResolvedRegion(place=_place(region, refer), weight=region.weight)
+        for region in map(parse_region, request.layout.regions)
+    )
+    return ResolvedRegions(parts=parts, ground=request.layout.region_ground) if parts else NoRegions()
+
+
+def _place(region: Region, refer: Callable[[str], ImageRef]) -> BoxPlace | MaskPlace:
+    if isinstance(region.place, str):
+        return MaskPlace(image=refer(region.place))
+    left, top, right, bottom = region.place
+    return BoxPlace(left=left, top=top, right=right, bottom=bottom)
+
+
+def _views(request: Request, own: RequestDefaults) -> NoViews | ResolvedViews:
+    views = request.views
+    if views is None:
+        return NoViews()
+    size = Size(views.width or own.width, views.height or own.height)
+    for name, side in zip(("view_width", "view_height"), size, strict=True):
+        check_side(name, side, own.side_step)
+    overlap = min(size) // 2 if views.overlap is None else views.overlap
+    if overlap >= min(size):
+        raise BadInput(f"view_overlap {overlap}: must be less than the sides of a view, {size.width}x{size.height}")
+    return ResolvedViews(size=size, overlap=overlap, method=views.method)
 
 
 def _seed(requested: int | None, random_: random.Random) -> int:

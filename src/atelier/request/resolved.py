@@ -17,6 +17,7 @@ UniPcVariant = Literal["bh1", "bh2", "vary_coeff"]
 MaskedContent = Literal["fill", "original", "latent noise", "latent nothing"]
 Counted = Annotated[int, Field(ge=1)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
+Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class Value(BaseModel):
@@ -40,13 +41,21 @@ class ModelRef(Value):
     sha256: str
 
 
+class RegionPrompts(Value):
+    """The prompts of a region with their choices made."""
+
+    prompt: str
+    negative_prompt: str
+
+
 class SampleSettings(Value):
-    """One image of a request: its seeds, and its prompts with their choices made."""
+    """One image of a request: its seeds, and its prompts with their choices made; regions: those of each region."""
 
     seed: int
     variation_seed: int
     prompt: str
     negative_prompt: str
+    regions: tuple[RegionPrompts, ...]
 
 
 class ResolvedPrompting(Value):
@@ -179,6 +188,69 @@ class ResolvedSource(Value):
     mask: Annotated[NoMask | ResolvedMask, Field(discriminator="kind")]
 
 
+class BoxPlace(Value):
+    """A rectangle as shares of the image, 0 to 1; right and bottom are outside of it."""
+
+    kind: Literal["box"] = "box"
+    left: Share
+    top: Share
+    right: Share
+    bottom: Share
+
+
+class MaskPlace(Value):
+    """Where an image is bright: white is inside, grey partly."""
+
+    kind: Literal["mask"] = "mask"
+    image: ImageRef
+
+
+class ResolvedRegion(Value):
+    """weight: how much it counts where regions overlap. Its prompts are in each sample."""
+
+    place: Annotated[BoxPlace | MaskPlace, Field(discriminator="kind")]
+    weight: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class NoRegions(Value):
+    """The prompt is for all of the image."""
+
+    kind: Literal["none"] = "none"
+
+
+class ResolvedRegions(Value):
+    """Parts of the image with prompts of their own; the prompt fills what none of them covers.
+
+    ground: the share of the steps at the start in which each of them stands alone, on flat colours.
+    """
+
+    kind: Literal["regions"] = "regions"
+    parts: Annotated[tuple[ResolvedRegion, ...], Field(min_length=1)]
+    ground: Share
+
+
+class NoViews(Value):
+    """The network sees all of the latent at once."""
+
+    kind: Literal["none"] = "none"
+
+
+class ResolvedViews(Value):
+    """The latent is denoised view by view. size, overlap: in pixels; method: how views are averaged."""
+
+    kind: Literal["views"] = "views"
+    size: Size
+    overlap: Annotated[int, Field(ge=0)]
+    method: Literal["multidiffusion", "mixture"]
+
+
+class ResolvedTiling(Value):
+    """Whether opposite edges of the image meet: right and left (x), bottom and top (y)."""
+
+    x: bool
+    y: bool
+
+
 class ResolvedOutput(Value):
     """folders: where images are saved, files or folders; empty: images stay in memory."""
 
@@ -198,6 +270,9 @@ class Resolved(Value):
     sampling: ResolvedSampling
     guidance: ResolvedGuidance
     source: Annotated[NoSource | ResolvedSource, Field(discriminator="kind")]
+    regions: Annotated[NoRegions | ResolvedRegions, Field(discriminator="kind")]
+    views: Annotated[NoViews | ResolvedViews, Field(discriminator="kind")]
+    tiling: ResolvedTiling
     output: ResolvedOutput
 
     def to_json(self) -> str:

@@ -106,6 +106,13 @@ class Fields(TypedDict, total=False):
     masked_content: f.MaskedContent
     inpaint_area: f.InpaintArea
     masked_area_padding: f.MaskedAreaPadding
+    regions: f.Regions
+    region_ground: f.RegionGround
+    tile: f.Tile
+    view_method: f.ViewMethod
+    view_width: f.ViewWidth | None
+    view_height: f.ViewHeight | None
+    view_overlap: f.ViewOverlap | None
     hires_upscale: f.HiresUpscale | None
     hires_resize: f.HiresResize | None
     hires_steps: f.HiresSteps | None

@@ -148,7 +148,8 @@ def check_schedule(resolved: Resolved, model: Checkpoint, warn: Warn) -> None:
 
 def check_networks(request: Request, resolved: Resolved, warn: Warn) -> None:
     """Refuses networks that prompts name and nothing can load yet, or warns where the request is lenient."""
-    prompts = dict.fromkeys(sample.prompt for sample in resolved.samples)
+    every = (own for sample in resolved.samples for own in (sample, *sample.regions))
+    prompts = dict.fromkeys(own.prompt for own in every)
     found = dict.fromkeys(network for prompt in prompts for network in parse(prompt).networks)
     for network in found:
         _refuse(network, warn if request.prompting.lenient else None)

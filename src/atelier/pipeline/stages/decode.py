@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
+from atelier.nn.seamless import EDGES, Seamless
 from atelier.pipeline.decoding import decode
 from atelier.pipeline.finishes import AsItIs, Finish
 from atelier.pipeline.lent import Lent, Need
@@ -21,7 +22,7 @@ from atelier.request.resolved import ModelRef
 class Decode(Stage):
     """Takes the latents of `source` and leaves the images under `out`, each with the text that makes it again.
 
-    finish: what becomes of an image once it is decoded.
+    finish: what becomes of an image once it is decoded; seamless: where its edges meet.
     """
 
     model: ModelRef
@@ -29,6 +30,7 @@ class Decode(Stage):
     source: Key[Latents]
     out: Key[Images]
     finish: Finish = field(default_factory=AsItIs)
+    seamless: Seamless = EDGES
 
     def needs(self) -> tuple[Need[object], ...]:
         return (Need(self.model, AUTOENCODER),)
@@ -41,7 +43,8 @@ class Decode(Stage):
         vae, latents = have.take(Need(self.model, AUTOENCODER)), values.take(self.source)
         made: dict[int, FinishedImage] = {}
         for sample in self.samples:
-            image = self.finish.finished(decode(latents[sample.index], vae, have.checkpoint(self.model).latent), values)
+            decoded = decode(latents[sample.index], vae, have.checkpoint(self.model).latent, self.seamless)
+            image = self.finish.finished(decoded, values)
             infotext = write(replace(sample.settings, pixel_hash=pixel_hash(image)))
             made[sample.index] = FinishedImage(image, infotext)
             yield ImageReady(sample.index, sample.seed, image, infotext)

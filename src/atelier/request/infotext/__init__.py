@@ -19,7 +19,20 @@ from atelier.request.infotext.record import Infotext
 from atelier.request.infotext.request import interpret, to_request, without_effect
 from atelier.request.infotext.write import write
 from atelier.request.model import Provenance
-from atelier.request.resolved import NoMask, NoSource, Resolved, ResolvedSampling, ResolvedSource
+from atelier.request.regions import Region, Shares, region_text
+from atelier.request.regions import joined as regions_text
+from atelier.request.resolved import (
+    BoxPlace,
+    NoMask,
+    NoRegions,
+    NoSource,
+    NoViews,
+    RegionPrompts,
+    Resolved,
+    ResolvedRegion,
+    ResolvedSampling,
+    ResolvedSource,
+)
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -55,7 +68,7 @@ def settings(resolved: Resolved, index: int, own: ResolvedSampling, provenance: 
     sample, guidance = resolved.samples[index], resolved.guidance
     said = _noise(_prompts(_sampling(resolved.sampling, own), resolved, index), resolved)
     return replace(
-        _started(said, resolved.source),
+        _laid_out(_started(said, resolved.source), resolved, index),
         seed=sample.seed,
         variation_seed=sample.variation_seed if resolved.noise.variation_strength > 0 else None,
         cfg_scale=guidance.scale,
@@ -99,6 +112,36 @@ def _started(settings: Settings, source: NoSource | ResolvedSource) -> Settings:
         inpaint_area="Only masked" if mask.only_masked else "Whole picture",
         masked_area_padding=mask.padding if mask.only_masked else None,
     )
+
+
+def _laid_out(settings: Settings, resolved: Resolved, index: int) -> Settings:
+    """What is said of regions, views and edges that meet; A1111's Tiling is both ways at once."""
+    tile = f"{'x' * resolved.tiling.x}{'y' * resolved.tiling.y}"
+    said = replace(settings, tiling=bool(tile), tile=tile or None)
+    if not isinstance(resolved.regions, NoRegions):
+        sample, regions = resolved.samples[index], resolved.regions
+        texts = (
+            region_text(_region(part, own, sample.negative_prompt))
+            for part, own in zip(regions.parts, sample.regions, strict=True)
+        )
+        said = replace(said, regions=regions_text(tuple(texts)), region_ground=regions.ground)
+    if isinstance(resolved.views, NoViews):
+        return said
+    views = resolved.views
+    return replace(
+        said,
+        view_method=views.method,
+        view_width=views.size.width,
+        view_height=views.size.height,
+        view_overlap=views.overlap,
+    )
+
+
+def _region(part: ResolvedRegion, own: RegionPrompts, negative: str) -> Region:
+    place = part.place
+    is_box = isinstance(place, BoxPlace)
+    where = Shares(place.left, place.top, place.right, place.bottom) if is_box else place.image.path
+    return Region(where, own.prompt, _unless(own.negative_prompt, negative), part.weight)
 
 
 def _prompts(settings: Settings, resolved: Resolved, index: int) -> Settings:

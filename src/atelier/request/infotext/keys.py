@@ -85,6 +85,13 @@ class Settings:
     resize_mode: str | None = None
     exact_steps: bool | None = None
     color_correction: bool | None = None
+    regions: str | None = None
+    region_ground: float | None = None
+    tile: str | None = None
+    view_method: str | None = None
+    view_width: int | None = None
+    view_height: int | None = None
+    view_overlap: int | None = None
     eta: float | None = None
     eta_ddim: float | None = None
     s_churn: float | None = None
@@ -174,12 +181,11 @@ def _field(name: str) -> Key:
     field = FIELDS[name]
     given = field.infotext
     assert given is not None
-    assert field.kind != "texts"
     limits = given.limits or field.limits
     return Key(
         given.key,
         name,
-        field.kind,
+        "text" if field.kind == "texts" else field.kind,  # several in one text, as their group reads it
         neutral=None if given.always else _neutral(field.default, given.neutral),
         low=None if limits is None else limits.low,
         high=None if limits is None else limits.high,
@@ -250,6 +256,13 @@ KEYS: tuple[Key, ...] = (
     _field("resize_mode"),
     _field("exact_steps"),
     _field("color_correction"),
+    _field("regions"),
+    _field("region_ground"),
+    _field("tile"),
+    _field("view_method"),
+    _field("view_width"),
+    _field("view_height"),
+    _field("view_overlap"),
     _field("eta"),
     _field("eta_ddim"),
     _field("s_churn"),

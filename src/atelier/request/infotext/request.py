@@ -45,7 +45,7 @@ NOT_REQUESTED = frozenset({"batch_size", "size", "extras", "version", "user"})
 WITHOUT_EFFECT = NOT_REQUESTED | {
     *("batch_position", "template", "negative_template", "dtype", "device", "libraries", "pixel_hash"),
     *("vae_hash", "lora_hashes", "ti_hashes", "init_image_hash", "fp16_lora_cache", "unipc_skip_type"),
-    *("hypertile", "hypertile_second_pass", "hypertile_vae"),
+    *("hypertile", "hypertile_second_pass", "hypertile_vae", "tiling"),
 }
 """Fields without a place in a request that change no image by themselves, or are asked for under another name."""
 
@@ -111,6 +111,10 @@ def to_request(found: Infotext, changes: Mapping[str, object] = UNCHANGED) -> Re
         fields |= {"width": _side(settings.size[0]), "height": _side(settings.size[1])}
     if settings.unipc_skip_type is not None and settings.scheduler in {None, AUTOMATIC}:
         fields["scheduler"] = settings.unipc_skip_type  # a schedule here, by this name
+    if settings.tiling:
+        fields["tile"] = settings.tile or "xy"
+    else:
+        fields.pop("tile", None)
     if "model" in changes:
         fields.pop("model_hash", None)
     fields = {name: value for name, value in fields.items() if FIELDS[name].group not in _missing_images(changes)}
