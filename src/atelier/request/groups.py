@@ -172,7 +172,6 @@ class Layout(Group):
         if len(value) > MAX_REGIONS:
             raise BadInput(f"{len(value)} regions: at most {MAX_REGIONS} are generated")
         for text in value:
-            _check_text("region", text)
             parse_region(text)
         return value
 
