@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import pytest
 import torch
@@ -57,7 +58,7 @@ def test_where_views_begin(side: int, view: int, overlap: int, wrap: bool, expec
 def test_views_leave_no_gap_and_overlap_enough(side: int, overlap: int) -> None:
     found = starts(side, 4, overlap, wrap=False)
     assert (found[0], found[-1]) == (0, max(side - 4, 0))
-    assert all(0 < b - a <= 4 - overlap for a, b in zip(found, found[1:], strict=False))
+    assert all(0 < b - a <= 4 - overlap for a, b in pairwise(found))
 
 
 @pytest.mark.parametrize("weigh", [equal, gaussian])

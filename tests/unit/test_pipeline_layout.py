@@ -45,15 +45,16 @@ def only(engine: Engine, **fields: object) -> Image.Image:
     return engine.generate(request(**fields))[0].image
 
 
+ANSWERS = {"l": 1.0, "r": 2.0, "b": 3.0, "n": 0.0}
+
+
 class Answering(Watched):
     """A network whose output is a number for each text."""
-
-    answers = {"l": 1.0, "r": 2.0, "b": 3.0, "n": 0.0}
 
     def __call__(self, x: Tensor, t: Tensor, cond: Conditioning, ports: Ports = NOTHING) -> Tensor:
         super().__call__(x, t, cond, ports)
         return torch.stack(
-            [torch.full_like(row, self.answers[text]) for row, text in zip(x, self.calls[-1].texts, strict=True)]
+            [torch.full_like(row, ANSWERS[text]) for row, text in zip(x, self.calls[-1].texts, strict=True)]
         )
 
 
@@ -216,23 +217,38 @@ def test_an_image_to_start_from_is_read_as_it_repeats(engine: Engine, left_mask:
 def test_all_of_it_is_one_request(engine: Engine, left_mask: str) -> None:
     """Regions in views of a ring, in what a mask leaves of an image."""
     fields = {
-        **{"prompt": "b", "negative_prompt": "n", "width": 128, "tile": "x", "view_method": "mixture", "steps": 2},
-        **{"regions": (LEFT,), "region_ground": 0.5, "sampler": "Euler", "view_overlap": 16},
-        **{"image": left_mask, "mask": left_mask, "denoising_strength": 1.0},
+        "prompt": "b",
+        "negative_prompt": "n",
+        "width": 128,
+        "tile": "x",
+        "view_method": "mixture",
+        "steps": 2,
+        "regions": (LEFT,),
+        "region_ground": 0.5,
+        "sampler": "Euler",
+        "view_overlap": 16,
+        "image": left_mask,
+        "mask": left_mask,
+        "denoising_strength": 1.0,
     }
     assert [call.texts for call in watched(engine, **fields).calls] == ([["n", "l"]] * 3 + [["n", "b"]] * 3) * 2
 
 
 def test_the_infotext_says_it_and_makes_it_again(engine: Engine, left_mask: str) -> None:
     fields = {
-        **{"prompt": "b", "negative_prompt": "n, m", "width": 128, "tile": "x", "view_method": "mixture"},
-        **{
-            "regions": (
-                'box=0,0,0.5,1 weight=2 negative="": {l|m}\n: c',
-                f"mask={left_mask.replace('left', 'wide')}: r",
-            )
-        },
-        **{"region_ground": 0.25, "view_height": 64, "view_overlap": 24, "steps": 2},
+        "prompt": "b",
+        "negative_prompt": "n, m",
+        "width": 128,
+        "tile": "x",
+        "view_method": "mixture",
+        "regions": (
+            'box=0,0,0.5,1 weight=2 negative="": {l|m}\n: c',
+            f"mask={left_mask.replace('left', 'wide')}: r",
+        ),
+        "region_ground": 0.25,
+        "view_height": 64,
+        "view_overlap": 24,
+        "steps": 2,
     }
     Image.open(left_mask).resize((128, 64)).save(left_mask.replace("left", "wide"))
     (made,) = engine.generate(request(**fields))
