@@ -84,7 +84,7 @@ def test_each_region_is_asked_with_its_own_prompts(engine: Engine) -> None:
 
 def test_regions_have_timelines_and_parts_of_their_own(engine: Engine) -> None:
     net = watched(engine, prompt="b", regions=("box=0,0,1,1: [l:r:2] AND c",), **EULER)
-    assert net.texts == [["", "l", "c"]] * 2 + [["", "r", "c"]] * 2
+    assert net.texts == [["", "l", "c"]] * 3 + [["", "r", "c"]]
 
 
 def test_what_regions_predict_goes_where_they_are(engine: Engine) -> None:

@@ -15,6 +15,9 @@ from atelier.pipeline.sample import Sample
 from atelier.pipeline.starts import Beginning
 from atelier.pipeline.values import Key, Placed
 
+LEAST = 1e-3
+"""Less of a position than this is left by no mask, whose values are 255ths, but by rounding."""
+
 Guided = Callable[[Sequence[Sample]], Denoiser]
 """Samples -> the guided denoiser with their prompts."""
 
@@ -50,7 +53,7 @@ class InRegions:
         masks = [mask.to(given.noise) for mask in placed.masks]
         rest = (1 - torch.stack(masks).sum(0)).clamp(min=0)
         parts = list(self._parts(guided, masks, placed, given))
-        return regions([*parts, *([(rest, guided(given.samples))] if bool((rest > 0).any()) else [])])
+        return regions([*parts, *([(rest, guided(given.samples))] if bool((rest > LEAST).any()) else [])])
 
     def _parts(
         self, guided: Guided, masks: Sequence[Tensor], placed: Placed, given: Beginning
