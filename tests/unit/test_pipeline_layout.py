@@ -182,26 +182,6 @@ def test_views_go_over_edges_that_meet(engine: Engine) -> None:
     assert len(watched(engine, **fields, tile="x").calls) == 4
 
 
-def continues(image: Image.Image, axis: int) -> float:
-    """The difference across the edges relative to that between neighbours, along one axis (0: rows, 1: columns)."""
-    values = np.asarray(image).astype(float)
-    inner = np.abs(np.diff(values, axis=axis)).mean()
-    return float(np.abs(values.take(0, axis) - values.take(-1, axis)).mean() / inner)
-
-
-def test_a_tiled_image_has_no_seam(engine: Engine) -> None:
-    """Of eight seeds, since the tiny model's images are noise."""
-    made = {
-        tile: [only(engine, tile=tile, seed=seed, steps=6) for seed in range(8)] for tile in ("none", "x", "y", "xy")
-    }
-    across, down = (
-        {tile: float(np.mean([continues(image, axis) for image in images])) for tile, images in made.items()}
-        for axis in (1, 0)
-    )
-    assert max(across["x"], across["xy"], down["y"], down["xy"]) <= 1.2
-    assert min(across["none"], down["none"]) > max(across["x"], down["y"])
-
-
 def test_tiling_leaves_nothing_behind(engine: Engine) -> None:
     before = only(engine)
     tiled = only(engine, tile="xy")
