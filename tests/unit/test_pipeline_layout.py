@@ -264,7 +264,7 @@ def test_nothing_is_said_of_what_is_not_there(engine: Engine) -> None:
 @pytest.mark.parametrize(
     ("fields", "told"),
     [
-        ({"regions": ("mask={missing}: a",)}, "missing.png: cannot be read"),
+        ({"regions": ("mask={missing}: a",)}, "missing.png: does not exist"),
         ({"regions": ("mask={small}: a",)}, "small.png: is 8x8, the image 64x64: give one of the same size"),
         ({"regions": (LEFT, "mask={black}: a")}, "region 2 covers none of the 16x16 positions"),
         ({"regions": ("box=0,0,0.01,1: a",)}, "region 1 covers none of the 16x16 positions"),
