@@ -7,7 +7,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from atelier.errors import BadInput
-from atelier.request.model import Request
 from atelier.request.regions import Region, Shares, joined, parse_region, region_text, split
 from atelier.request.table import request_of
 
@@ -66,7 +65,7 @@ def test_it_is_written_in_few_words() -> None:
     ],
 )
 def test_it_is_refused_in_one_line(text: str, told: str) -> None:
-    for read in (lambda: parse_region(text), lambda: Request(prompt="p", layout={"regions": (text,)})):
+    for read in (lambda: parse_region(text), lambda: request_of({"prompt": "p", "regions": (text,)})):
         with pytest.raises(BadInput) as caught:
             read()
         message = str(caught.value)
