@@ -92,6 +92,13 @@ A1111 = (
     ("old_timelines", True, "Old prompt editing timelines: True"),
     ("ngms_all_steps", True, "NGMS all steps: True"),
     ("skip_early_cfg", 0.1, "Skip Early CFG: 0.1"),
+    ("dynamic_thresholding", True, "Dynamic thresholding enabled: True"),  # an extension
+    ("mimic_scale", 7, "Mimic scale: 7"),
+    ("mimic_phi", 0.3, "Interpolate Phi: 0.3"),
+    ("mimic_percentile", 100, "Threshold percentile: 100"),
+    ("pag_active", True, "PAG Active: True"),  # an extension
+    ("pag_scale", 1, "PAG Scale: 1"),
+    ("freeu_version", "1", "FreeU Version: 1"),  # an extension
     ("soft_inpainting", True, "Soft inpainting enabled: True"),
     ("soft_inpainting_schedule_bias", 1, "Soft inpainting schedule bias: 1"),
     ("soft_inpainting_preservation_strength", 0.5, "Soft inpainting preservation strength: 0.5"),
@@ -127,11 +134,26 @@ OTHERS = (
     ("hires_cfg_scale", 4.5, "Hires CFG Scale: 4.5"),  # Forge
     ("cfg_rescale", 0.7, "CFG rescale: 0.7"),  # SD.Next
     ("hires_denoising_strength", 0.4, "Hires strength: 0.4"),  # SD.Next
+    ("freeu_enabled", True, "freeu_enabled: True"),  # Forge
+    ("freeu_b1", 1.3, "freeu_b1: 1.3"),
+    ("freeu_b2", 1.4, "freeu_b2: 1.4"),
+    ("freeu_s1", 0.9, "freeu_s1: 0.9"),
+    ("freeu_s2", 0.2, "freeu_s2: 0.2"),
+    ("sag_enabled", True, "sag_enabled: True"),
+    ("sag_scale", 0.5, "sag_scale: 0.5"),
+    ("sag_blur_sigma", 2, "sag_blur_sigma: 2"),
     ("template", "a", "Template: a"),  # Dynamic Prompts
     ("negative_template", "b", "Negative Template: b"),
     ("dtype", "fp32", "Dtype: fp32"),  # Atelier, from here on
     ("device", "cpu", "Device: cpu"),
     ("libraries", "torch 2.13.0", "Libraries: torch 2.13.0"),
+    ("apg_eta", 0.5, "APG eta: 0.5"),
+    ("apg_norm_threshold", 15, "APG norm threshold: 15"),
+    ("apg_momentum", -0.5, "APG momentum: -0.5"),
+    ("perp_neg_scale", 1, "Perp-Neg scale: 1"),
+    ("cfg_interval_low", 0.3, "CFG interval low sigma: 0.3"),
+    ("cfg_interval_high", 5, "CFG interval high sigma: 5"),
+    ("clip_guidance_scale", 100, "CLIP guidance scale: 100"),
     ("pixel_hash", "ab", "Pixel hash: ab"),
 )
 ALIASES = {
@@ -146,6 +168,9 @@ ALIASES = {
     "SGM noise multplier": "sgm_noise_multiplier",
     "Beta scheduler alpha": "beta_alpha",
     "Beta scheduler beta": "beta_beta",
+    "SAG Guidance Enabled": "sag_enabled",
+    "SAG Guidance Scale": "sag_scale",
+    "SAG Blur Sigma": "sag_blur_sigma",
 }
 LEFT_OUT = {
     "cfg_rescale": 0.0,
@@ -185,6 +210,18 @@ LEFT_OUT = {
     "sgm_noise_multiplier": False,
     "ngms_all_steps": False,
     "skip_early_cfg": 0.0,
+    "pag_scale": 0.0,
+    "sag_scale": 0.0,
+    "mimic_scale": 0.0,
+    "mimic_phi": 1.0,
+    "freeu_version": "2",
+    "apg_eta": 1.0,
+    "apg_norm_threshold": 0.0,
+    "apg_momentum": 0.0,
+    "perp_neg_scale": 0.0,
+    "cfg_interval_low": 0.0,
+    "cfg_interval_high": 0.0,
+    "clip_guidance_scale": 0.0,
     "pad_conds": False,
     "pad_conds_v0": False,
     "emphasis": "Original",

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from atelier.diffusion.catalogue import samplers
 from atelier.pipeline.finishes import AsItIs, Finish, OnSource
 from atelier.pipeline.prepared import PreparedPrompt, prepare
+from atelier.pipeline.prompted import NO_WORDS
 from atelier.pipeline.sample import Sample
 from atelier.pipeline.stage import Stage
 from atelier.pipeline.stages.decode import Decode
@@ -16,6 +17,7 @@ from atelier.pipeline.stages.encode_image import EncodeImage
 from atelier.pipeline.stages.prepare import Prepare
 from atelier.pipeline.stages.save import Save
 from atelier.pipeline.starts import FromLatent, FromNoise, InMask, Start, Wrap
+from atelier.pipeline.steering import is_on
 from atelier.pipeline.values import IMAGES, KNOWN, LATENTS, PREPARED, STATES
 from atelier.prompt import Clock, Warn, emphasis, silent, weighted
 from atelier.request.infotext import settings
@@ -46,7 +48,8 @@ def plan(
         Sample(i, s.seed, s.variation_seed, prepared[_words(s)], settings(resolved, i, own, provenance))
         for i, s in enumerate(resolved.samples)
     )
-    groups = tuple(dict.fromkeys(group for prompt in prepared.values() for group in prompt.groups))
+    words = (NO_WORDS,) if is_on("Perp-Neg", resolved.guidance) else ()
+    groups = (*dict.fromkeys(group for prompt in prepared.values() for group in prompt.groups), *words)
     for text in dict.fromkeys(text for group in groups for text in group):
         weighted(text, mode, warn)
     encode = Encode(resolved.model, groups, mode.name, resolved.prompting.clip_skip, STATES)
