@@ -141,7 +141,8 @@ def _check_guidance(resolved: Resolved, model: Checkpoint) -> None:
         missing = [part for part in sorted(spec.needs) if not has[part]]
         if missing and spec.is_on(settings):
             used = ", ".join(setting for setting, value in spec.neutral.items() if settings[setting] != value)
-            raise BadInput(f"{name} needs a model with a {missing[0]}, which {model.name} has not: leave out {used}")
+            article = "an" if missing[0].startswith("i") else "a"
+            raise BadInput(f"{name} needs {article} {missing[0]}, which {model.name} has not: leave out {used}")
 
 
 def check_schedule(resolved: Resolved, model: Checkpoint, warn: Warn) -> None:
