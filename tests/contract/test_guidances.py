@@ -7,12 +7,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from torch import Tensor
 
 from atelier.compose import engine as standard
 from atelier.diffusion.catalogue import guidances
 from atelier.diffusion.guidance.spec import GuidanceSpec
 from atelier.errors import BadInput
+from atelier.nn.ports import AttentionLayer, Conditioning, Ports
 from atelier.request.table import FIELDS, request_of
 from atelier.runtime.engine import Engine
 from pipeline_support import TOGETHER, Lending, Letters, Watched, engine_on, happened, planned, request
@@ -67,8 +70,16 @@ def test_clip_guidance_is_absent_where_it_is_neutral(embedded: Engine) -> None:
     assert made(embedded, **fields, **spec.usual) != plain
 
 
+def attending(x: Tensor, t: Tensor, cond: Conditioning, ports: Ports) -> Tensor:
+    """A network of nothing but the attentions that somebody patches, on a map of 2 x 2."""
+    for path, patch in ports.attention.items():
+        states, heads = torch.zeros(len(x), 4, 6), torch.zeros(len(x), 2, 4, 3)
+        assert patch(AttentionLayer(path, 2, False, (2, 2)), states, heads, heads, heads, states).shape == states.shape
+    return torch.zeros_like(x)
+
+
 def watched(engine: Engine, **fields: object) -> Watched:
-    net = Watched()
+    net = Watched(attending)
     happened(
         planned(engine, **{**PROMPTS, **fields}), Lending(engine.resources, {"text": Letters, "denoiser": net.alone})
     )
@@ -140,6 +151,7 @@ def test_what_the_network_is_asked(tiny: Engine) -> None:
     assert asked(pag_scale=3, cfg_scale=1) == [(["a"], False, 0), (["a"], True, 0)]
     assert asked(perp_neg_scale=1) == [(["n", "a"], False, 0), ([""], False, 0)]
     assert asked(perp_neg_scale=1, cfg_scale=1) == [(["a"], False, 0)]
+    assert asked(sag_scale=1) == [(["n", "a"], False, 0), (["n"], True, 0), (["n"], False, 0)]
     assert asked(freeu_b1=1.5) == [(["n", "a"], False, 4)]
     assert asked(freeu_s2=0.5, freeu_version="diffusers", pag_scale=1) == [(["n", "a"], False, 4), (["a"], True, 4)]
     assert asked(cfg_interval_high=1) == [(["a"], False, 0)]

@@ -74,8 +74,8 @@ def test_freeu_by_width_acts_where_the_widest_features_come_from_below(net: UNet
 
 
 def test_two_values_of_a_port_act_one_after_the_other(net: UNet) -> None:
-    twice = _freeu(0.8, 1, 1.5, 1)
-    assert_close(_output(net, both(twice, twice)), _output(net, _freeu(0.64, 1, 2.25, 1)), 1e-4)
+    twice = _freeu(1, 1, 1.5, 1)
+    assert_close(_output(net, both(twice, twice)), _output(net, _freeu(1, 1, 2.25, 1)), 1e-4)
     assert both(NOTHING, twice) is both(twice, NOTHING) is twice
 
 

@@ -186,10 +186,10 @@ def test_clip_guidance_climbs_where_much_is_open() -> None:
 def test_guidance_acts_in_its_interval_alone() -> None:
     options = partial(CfgOptions, 7.0)
     inside = options(interval=Interval(0.5, 5.0))
-    assert [inside.scale_at(sigma) for sigma in (6.0, 5.0, 1.0, 0.51, 0.5 * (1 - 1e-5), 0.2)] == [
+    assert [inside.scale_at(sigma) for sigma in (6.0, 5.0 * (1 + 1e-7), 1.0, 0.51, 0.5 * (1 + 1e-7), 0.2)] == [
         *(None, 7.0, 7.0, 7.0, None, None),
     ]
-    assert options().scale_at(1e6) == 7.0
+    assert options().scale_at(1e6) == options().scale_at(0.0) == 7.0
 
 
 def test_shapes_act_where_there_is_guidance_and_terms_everywhere() -> None:

@@ -19,7 +19,8 @@ class Interval:
     high: float = math.inf
 
     def holds(self, sigma: float) -> bool:
-        return self.low < sigma * (1 + 1e-6) and sigma <= self.high * (1 + 1e-6)
+        above = not self.low or sigma > self.low * (1 + 1e-6)
+        return above and sigma <= self.high * (1 + 1e-6)
 
 
 EVERYWHERE = Interval()
