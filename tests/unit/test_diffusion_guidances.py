@@ -27,7 +27,7 @@ ONE = torch.tensor(1.0)
 
 def row(*values: float) -> Tensor:
     """One sample of one channel and one line."""
-    return torch.tensor(values).reshape(1, 1, 1, -1)
+    return torch.tensor(values, dtype=torch.float32).reshape(1, 1, 1, -1)
 
 
 def saying(value: Tensor, seen: list[Tensor] | None = None) -> Denoiser:
@@ -186,10 +186,12 @@ def test_clip_guidance_climbs_where_much_is_open() -> None:
 def test_guidance_acts_in_its_interval_alone() -> None:
     options = partial(CfgOptions, 7.0)
     inside = options(interval=Interval(0.5, 5.0))
-    assert [inside.scale_at(sigma) for sigma in (6.0, 5.0 * (1 + 1e-7), 1.0, 0.51, 0.5 * (1 + 1e-7), 0.2)] == [
+    assert [
+        inside.scale_at(sigma, odd=False) for sigma in (6.0, 5.0 * (1 + 1e-7), 1.0, 0.51, 0.5 * (1 + 1e-7), 0.2)
+    ] == [
         *(None, 7.0, 7.0, 7.0, None, None),
     ]
-    assert options().scale_at(1e6) == options().scale_at(0.0) == 7.0
+    assert options().scale_at(1e6, odd=False) == options().scale_at(0.0, odd=False) == 7.0
 
 
 def test_shapes_act_where_there_is_guidance_and_terms_everywhere() -> None:
