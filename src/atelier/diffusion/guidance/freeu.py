@@ -52,9 +52,8 @@ def _filtered(skip: Tensor, factor: float) -> Tensor:
         return skip
     low = torch.ones(skip.shape[2:], device=skip.device)
     low[[[-1], [0]], [-1, 0]] = factor
-    spectrum: Tensor = torch.fft.fft2(skip.float())  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
-    filtered: Tensor = torch.fft.ifft2(spectrum * low)  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
-    return filtered.real.to(skip)  # pyright: ignore[reportUnknownVariableType]
+    spectrum = torch.fft.fft2(skip.float()) * low  # pyright: ignore[reportUnknownVariableType] - untyped in torch
+    return torch.fft.ifft2(spectrum).real.to(skip)  # pyright: ignore[reportUnknownVariableType] - the same
 
 
 SPECS = (
