@@ -59,9 +59,6 @@ A1111 = (
     ("color_correction", True, "Color correction: True"),
     ("noise_multiplier", 0.9, "Noise multiplier: 0.9"),
     ("extra_noise", 0.1, "Extra noise: 0.1"),
-    ("resize_mode", "crop", "Resize mode: crop"),
-    ("exact_steps", True, "Exact steps: True"),
-    ("color_correction", True, "Color correction: True"),
     ("eta", 0.5, "Eta: 0.5"),
     ("eta_ddim", 0.25, "Eta DDIM: 0.25"),
     ("s_churn", 10, "Sigma churn: 10"),
@@ -202,9 +199,6 @@ LEFT_OUT = {
     "soft_inpainting": False,
     "noise_multiplier": 1.0,
     "extra_noise": 0.0,
-    "resize_mode": "stretch",
-    "exact_steps": False,
-    "color_correction": False,
     "eta_ddim": 0.0,
     "s_churn": 0.0,
     "s_tmin": 0.0,
@@ -292,7 +286,7 @@ def test_other_names_of_keys_are_read():
     assert {alias: key.field for key in ALL_KEYS for alias in key.aliases} == ALIASES
 
 
-ALWAYS = {"mask_blur", "masked_area_padding", "mimic_percentile", "sag_blur_sigma"} | {
+ALWAYS = {"mimic_percentile", "sag_blur_sigma"} | {
     *("freeu_b1", "freeu_b2", "freeu_s1", "freeu_s2"),
 }
 """Written wherever there is what they belong to, since the readers' defaults are others: no value is neutral."""
