@@ -286,16 +286,8 @@ def test_other_names_of_keys_are_read():
     assert {alias: key.field for key in ALL_KEYS for alias in key.aliases} == ALIASES
 
 
-ALWAYS = {"mimic_percentile", "sag_blur_sigma"} | {
-    *("freeu_b1", "freeu_b2", "freeu_s1", "freeu_s2"),
-}
-"""Written wherever there is what they belong to, since the readers' defaults are others: no value is neutral."""
-
-
 def test_what_is_as_usual_is_left_out():
-    found = {key.field: key.neutral for key in ALL_KEYS if key.neutral is not None}
-    assert {field for field, neutral in found.items() if neutral == -1} == ALWAYS
-    assert {field: neutral for field, neutral in found.items() if field not in ALWAYS} == LEFT_OUT
+    assert {key.field: key.neutral for key in ALL_KEYS if key.neutral is not None} == LEFT_OUT
 
 
 @pytest.mark.parametrize("field", LEFT_OUT)

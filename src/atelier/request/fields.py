@@ -382,7 +382,7 @@ SagScale = Annotated[
 SagBlur = Annotated[
     float,
     Limits(0.1, 100),
-    Infotext("sag_blur_sigma", aliases=("SAG Blur Sigma",), neutral=-1.0),  # written wherever there is such guidance
+    Infotext("sag_blur_sigma", aliases=("SAG Blur Sigma",), always=True),  # written wherever there is such guidance
     Help("Self-attention guidance: how far it blurs, in positions of the latent."),
 ]
 ApgEta = Annotated[
@@ -412,7 +412,7 @@ MimicScale = Annotated[
 MimicPercentile = Annotated[
     float,
     Limits(0, 100),
-    Infotext("Threshold percentile", neutral=-1.0),
+    Infotext("Threshold percentile", always=True),
     Help("Dynamic thresholding: percent of the values that are not clamped."),
 ]
 MimicPhi = Annotated[
@@ -428,16 +428,16 @@ PerpNegScale = Annotated[
     Help("Take only what the prompt does not ask for from the negative prompt, so strongly, 1 is usual; 0 is plain."),
 ]
 FreeuB1 = Annotated[
-    float, FACTOR, Infotext("freeu_b1", neutral=-1.0), Help("FreeU: factor on the widest level's backbone; 1 is none.")
+    float, FACTOR, Infotext("freeu_b1", always=True), Help("FreeU: factor on the widest level's backbone; 1 is none.")
 ]
 FreeuB2 = Annotated[
-    float, FACTOR, Infotext("freeu_b2", neutral=-1.0), Help("FreeU: factor on the next level's backbone; 1 is none.")
+    float, FACTOR, Infotext("freeu_b2", always=True), Help("FreeU: factor on the next level's backbone; 1 is none.")
 ]
 FreeuS1 = Annotated[
-    float, FACTOR, Infotext("freeu_s1", neutral=-1.0), Help("FreeU: factor on the widest level's skips; 1 is none.")
+    float, FACTOR, Infotext("freeu_s1", always=True), Help("FreeU: factor on the widest level's skips; 1 is none.")
 ]
 FreeuS2 = Annotated[
-    float, FACTOR, Infotext("freeu_s2", neutral=-1.0), Help("FreeU: factor on the next level's skips; 1 is none.")
+    float, FACTOR, Infotext("freeu_s2", always=True), Help("FreeU: factor on the next level's skips; 1 is none.")
 ]
 FreeuVersion = Annotated[
     Literal["1", "2", "diffusers"],
