@@ -98,6 +98,7 @@ def both(first: Ports, second: Ports) -> Ports:
         attention=_met(first.attention, second.attention, _attention_after),
         features=_met(first.features, second.features, _features_after),
         skips=_met(first.skips, second.skips, _skips_after),
+        seamless=first.seamless if second.seamless == EDGES else second.seamless,
     )
 
 
