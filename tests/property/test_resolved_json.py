@@ -17,7 +17,18 @@ from atelier.diffusion.catalogue import samplers, schedules
 from atelier.prompt import EMPHASES
 from atelier.request.model import Request
 from atelier.request.resolve import Offer, resolve
-from atelier.request.resolved import ImageRef, ModelRef, Resolved, ResolvedMask, ResolvedSource
+from atelier.request.resolved import (
+    ByFactor,
+    ImageRef,
+    ModelRef,
+    PassPrompts,
+    Resolved,
+    ResolvedHires,
+    ResolvedMask,
+    ResolvedSource,
+    Size,
+    ToSize,
+)
 from atelier.request.table import FIELDS, flat, request_of
 from atelier.runtime.device import Device
 from atelier.runtime.engine import Engine
@@ -65,7 +76,13 @@ NAMED: Mapping[str, Sequence[object]] = {
     "batch_size": (1, 2, 3),
     "batch_count": (1, 2),
     "seed_resize": ((0, 0), (64, 8), (4096, 512), (3, 512), (512, 640)),
-    "hires_resize": ((0, 0), (1024, 1024)),
+    "denoising_strength": (0.0, 0.25, 1 / 3, 0.1 + 0.2, 1.0),
+    "hires_upscale": (1.0, 1.1, 1.75, 2.0, None),
+    "hires_resize": ((0, 0), None),
+    "hires_upscaler": ("Latent", "latent (nearest-exact)", "Lanczos", "None", None),
+    "hires_sampler": (*samplers(), "Use same sampler", None),
+    "hires_scheduler": (*schedules(), *SIGMAS, "Use same scheduler", None),
+    "hires_denoising_strength": (0.0, 0.25, 1 / 3, 1.0, None),
     "styles": ((),),
     "output": PATHS,
     "rng": ("portable", "cpu", "nv"),
@@ -151,9 +168,13 @@ def offered(tiny_folder: Path) -> Callable[[Request], Offer]:
 
 def test_1000_resolved_requests_are_the_same_after_json(offered: Callable[[Request], Offer]) -> None:
     draw = random.Random(1)
+    passes = 0
     for _ in range(1_000):
         request = some_request(draw, draw.choice([0.0, 0.1, 0.5, 1.0]))
-        check(resolve(request, offered(request), draw))
+        resolved = resolve(request, offered(request), draw)
+        passes += isinstance(resolved.hires, ResolvedHires)
+        check(resolved)
+    assert passes > 100
 
 
 @pytest.mark.parametrize("sampler", samplers())
@@ -219,6 +240,7 @@ def test_the_form_is_this() -> None:
         },
         "guidance": {"scale": 7.0, "rescale": 0.0, "skip_early": 0.0, "ngms": 0.0, "ngms_all_steps": False},
         "source": {"kind": "none"},
+        "hires": {"kind": "none"},
         "output": {"folders": ["out"]},
     }
 
@@ -259,6 +281,35 @@ def test_the_form_with_an_image_is_this() -> None:
         },
     }
     check(changed(RESOLVED, source=source))
+
+
+def test_the_form_with_a_second_pass_is_this() -> None:
+    hires = ResolvedHires(
+        size=Size(1024, 1024),
+        scaled=Size(1024, 1536),
+        by=ToSize(),
+        upscaler="Latent",
+        strength=0.5,
+        exact_steps=True,
+        sampling=RESOLVED.sampling,
+        guidance=RESOLVED.guidance,
+        prompts=(PassPrompts(prompt="a dog", negative_prompt=""),) * 2,
+    )
+    form = json.loads(changed(RESOLVED, hires=hires).to_json())
+    assert form["hires"] == {
+        "kind": "hires",
+        "size": [1024, 1024],
+        "scaled": [1024, 1536],
+        "by": {"kind": "size"},
+        "upscaler": "Latent",
+        "strength": 0.5,
+        "exact_steps": True,
+        "sampling": form["sampling"],
+        "guidance": form["guidance"],
+        "prompts": [{"prompt": "a dog", "negative_prompt": ""}] * 2,
+    }
+    check(changed(RESOLVED, hires=hires))
+    check(changed(RESOLVED, hires=hires.model_copy(update={"by": ByFactor(factor=1.75)})))
 
 
 def test_it_is_one_line_of_ascii() -> None:

@@ -40,6 +40,10 @@ EXPECTED = {
     "--mask-blur": "mask_blur",
     "--masked-content": "masked_content",
     "--inpaint-area": "inpaint_area",
+    "--hires": "hires_upscale",
+    "--hires-steps": "hires_steps",
+    "--hires-upscaler": "hires_upscaler",
+    "--hires-strength": "hires_denoising_strength",
 }
 VALUES = {"int": ("64", 64), "float": ("0.5", 0.5), "text": ("nv", "nv")}
 
