@@ -74,9 +74,9 @@ def test_every_group_answers_help(name: str, capsys: pytest.CaptureFixture[str])
     [
         (("generte",), "generte"),
         (("generate",), "nothing to generate"),
-        (("evaluate", "--steps", "1001"), "equal to 1000 "),
-        (("evaluate", "--cfg", "100.5"), "equal to 100 "),
-        (("prompt", "explain", "x", "--steps", "10001"), "equal to 10000 "),
+        (("evaluate", "--steps", "1001"), "equal to 1000\n"),
+        (("evaluate", "--cfg", "100.5"), "equal to 100\n"),
+        (("prompt", "explain", "x", "--steps", "10001"), "equal to 10000\n"),
         (("generate", "--verify"), "--from"),
         (("generate", "x", "--set", "eta"), "NAME=VALUE"),
         (("generate", "x", "--set", "etta=1"), "did you mean eta"),

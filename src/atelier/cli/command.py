@@ -32,9 +32,8 @@ class Strict(TyperCommand):
             value = given.get(getattr(error.param, "name", None) or "")
             if value is None:
                 raise
-            raise BadInput(
-                f"{_named(error.param)} {_shown(value)}: {error.message[:1].lower()}{error.message[1:]}"
-            ) from None
+            reason = error.message.removeprefix("Value error, ")
+            raise BadInput(f"{_named(error.param)} {_shown(value)}: {reason[:1].lower()}{reason[1:]}") from None
 
     def invoke(self, ctx: Context) -> object:  # pyright: ignore[reportIncompatibleMethodOverride] - as above
         """What the command returns; it may have failed before, of which one line is enough."""
