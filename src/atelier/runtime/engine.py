@@ -20,6 +20,7 @@ from atelier.pipeline.plan import plan
 from atelier.pipeline.run import run
 from atelier.prompt import Warn, checked, emphasis, silent, without_comments
 from atelier.request.events import Event, Failed, Hashing, ImageReady, Warned
+from atelier.request.infotext import Settings, settings
 from atelier.request.model import Provenance, Request
 from atelier.request.resolve import Method, Offer, ignored, resolve
 from atelier.request.resolved import ModelRef, Resolved
@@ -100,6 +101,12 @@ class Engine:
     def resolve(self, request: Request, warn: Warn = silent) -> Resolved:
         """Leaves nothing of a request open; writes nothing. Raises BadInput for what cannot be generated."""
         return self._settled(request, warn)[0]
+
+    def said(self, resolved: Resolved) -> tuple[Settings, ...]:
+        """What the infotexts of a resolved request's images will say, but for the hashes of their pixels."""
+        own = own_sampling(self.resources.checkpoint(resolved.model), resolved.sampling)
+        provenance = self._provenance(resolved)
+        return tuple(settings(resolved, index, own, provenance) for index in range(len(resolved.samples)))
 
     def hashing(self, request: Request) -> tuple[Hashing, ...]:
         """What to tell before `resolve` or `events`: weights that have to be hashed first, which takes time."""
