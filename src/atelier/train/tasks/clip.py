@@ -29,12 +29,11 @@ from atelier.train.sources import dataset, identity
 from atelier.train.starts import TOKENIZER, Towers, towers_at
 from atelier.train.trainable import freeze
 from atelier.train.vocabulary import learn
+from atelier.vision.interrogate import DEVIATION, MEAN
 from atelier.weights.formats.atomic import new_folder
 from atelier.weights.load import load_into
 from atelier.weights.tokenizer import ClipTokenizer
 
-MEAN = (0.48145466, 0.4578275, 0.40821073)
-DEVIATION = (0.26862954, 0.26130258, 0.27577711)
 RETRIEVAL, SHOWN = 150, 24
 
 
