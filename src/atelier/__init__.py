@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from atelier.compose import engine as engine
     from atelier.compose import generate as generate
-    from atelier.compose import upscale as upscale
     from atelier.compose import grid as grid
+    from atelier.compose import upscale as upscale
     from atelier.request.model import Request as Request
     from atelier.runtime.comparing import Comparison as Comparison
     from atelier.runtime.engine import Engine as Engine

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
     from atelier.request.grid.axes import Asked
     from atelier.request.table import Fields
-    from atelier.runtime.device import Device
     from atelier.runtime.comparing import Comparison
+    from atelier.runtime.device import Device
     from atelier.runtime.engine import Engine, GeneratedImage
     from atelier.runtime.library import Library
     from atelier.runtime.upscalers import Upscalers

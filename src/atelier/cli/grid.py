@@ -61,11 +61,12 @@ def run(
     from atelier.cli import progress
     from atelier.request.grid.asked import grid_of, requests_of
 
-    if "prompt" not in fields:
+    asked = merged(changed(change or ()), fields)
+    if "prompt" not in asked:
         raise BadInput('nothing to compare: atelier grid "a red apple" --x steps=10,20,30')
     if x is y is z is None and not matrix:
         raise BadInput('no axis: give --x, for example --x steps=10,20,30, or --matrix with a prompt "a|b"')
-    grid = grid_of(merged(changed(change or ()), fields), x=x, y=y, z=z, matrix=matrix, vary_seed=vary_seed)
+    grid = grid_of(asked, x=x, y=y, z=z, matrix=matrix, vary_seed=vary_seed)
     display = progress.display(preview=preview)
     seconds = None if display.draw is None else PREVIEW_SECONDS
     happening = told(
