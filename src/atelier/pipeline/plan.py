@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
+from atelier.checkpoints.preview import RgbMatrix
 from atelier.diffusion.catalogue import samplers
 from atelier.nn.seamless import EDGES, Seamless
 from atelier.pipeline.finishes import AsItIs, Finish, OnSource
@@ -50,13 +52,14 @@ def plan(
     *,
     max_batch: int | None = None,
     previews: bool = False,
+    matrix: RgbMatrix | None = None,
     warn: Warn = silent,
 ) -> tuple[Stage, ...]:
     """What to do, in order. A pure function but for `warn`.
 
     max_batch: at most so many images in one network call, a whole batch if None. Each group of images is finished
-    before the next one is begun. previews: whether to show some. own, provenance: for the infotexts. Raises BadInput
-    for prompts that cannot be read.
+    before the next one is begun. previews: whether to show some; matrix: how, where the model has one. own, provenance:
+    for the infotexts. Raises BadInput for prompts that cannot be read.
     """
     mode, clock = emphasis(resolved.prompting.emphasis), _clock(resolved)
     prepared: dict[RegionPrompts, PreparedPrompt] = {}
@@ -70,7 +73,7 @@ def plan(
     for text in dict.fromkeys(text for group in groups for text in group):
         weighted(text, mode, warn)
     encode = Encode(resolved.model, groups, mode.name, resolved.prompting.clip_skip, STATES)
-    return (encode, *_source(resolved), *_stages(resolved, samples, max_batch, previews=previews))
+    return (encode, *_source(resolved), *_stages(resolved, samples, max_batch, _Shown(previews, matrix)))
 
 
 def _clock(resolved: Resolved) -> Clock:
@@ -111,11 +114,18 @@ def _finish(source: NoSource | ResolvedSource) -> Finish:
     return AsItIs() if isinstance(source, NoSource) else OnSource(PREPARED, source.color_correction)
 
 
-def _stages(resolved: Resolved, samples: Sequence[Sample], max_batch: int | None, *, previews: bool) -> Iterator[Stage]:
+class _Shown(NamedTuple):
+    """Whether previews are shown, and how."""
+
+    previews: bool
+    matrix: RgbMatrix | None
+
+
+def _stages(resolved: Resolved, samples: Sequence[Sample], max_batch: int | None, shown: _Shown) -> Iterator[Stage]:
     for batch in _chunks(samples, resolved.batch_size):
         for alike in _alike(batch):
             for group in _chunks(alike, max_batch or resolved.batch_size):
-                yield _diffuse(resolved, group, max_batch, previews=previews)
+                yield _diffuse(resolved, group, max_batch, shown)
                 yield Decode(
                     resolved.model, group, LATENTS, IMAGES, _finish(resolved.source), _seamless(resolved.tiling)
                 )
@@ -123,7 +133,7 @@ def _stages(resolved: Resolved, samples: Sequence[Sample], max_batch: int | None
                     yield Save(group, len(samples), output, IMAGES)
 
 
-def _diffuse(resolved: Resolved, group: tuple[Sample, ...], max_batch: int | None, *, previews: bool) -> Diffuse:
+def _diffuse(resolved: Resolved, group: tuple[Sample, ...], max_batch: int | None, shown: _Shown) -> Diffuse:
     return Diffuse(
         model=resolved.model,
         samples=group,
@@ -138,7 +148,8 @@ def _diffuse(resolved: Resolved, group: tuple[Sample, ...], max_batch: int | Non
         layout=_layout(resolved.regions),
         combine=_combined(resolved.source),
         adapter=_adapter(resolved),
-        previews=previews,
+        previews=shown.previews,
+        matrix=shown.matrix,
     )
 
 

@@ -13,6 +13,7 @@ import torch
 
 from atelier.checkpoints.checkpoint import Checkpoint
 from atelier.checkpoints.embedded import EMBEDDED
+from atelier.checkpoints.preview import rgb_matrix
 from atelier.diffusion.catalogue import samplers
 from atelier.errors import BadInput
 from atelier.families.family import Family
@@ -149,6 +150,7 @@ class Engine:
             self._provenance(resolved),
             max_batch=1 if samplers()[sampling.sampler].alone else self.device.max_batch,
             previews=previews is not None,
+            matrix=None if previews is None else rgb_matrix(model),
             warn=warnings.append,
         )
         made = [path for folder in resolved.output.folders for path in Destination.of(folder).prepare()]

@@ -10,6 +10,7 @@ from PIL.Image import Image
 from torch import Tensor
 
 from atelier.checkpoints.checkpoint import Checkpoint
+from atelier.checkpoints.preview import RgbMatrix
 from atelier.diffusion.catalogue import resolve_sampler
 from atelier.diffusion.denoise import timed
 from atelier.diffusion.first_noise import first_noises
@@ -20,7 +21,7 @@ from atelier.diffusion.scheduling import run_sigmas
 from atelier.diffusion.types import Denoiser, Step
 from atelier.nn.net import Net
 from atelier.pipeline.conditioning import States
-from atelier.pipeline.decoding import not_finite, thumbnail
+from atelier.pipeline.decoding import not_finite, rough, thumbnail
 from atelier.pipeline.denoising import guided, noise_source, sampler_options, schedule_options, seed_of
 from atelier.pipeline.layouts import Everywhere, Layout
 from atelier.pipeline.lent import Lent, Need
@@ -41,7 +42,8 @@ class Diffuse(Stage):
     Every sample has its own stream of noise, keyed by its seed; their prompts have the same weights of AND. start:
     where sampling starts from; inside: what is composed around the guided network of each region; layout: which prompts
     act where; combine: what is composed around all of it, from the inside out as well; adapter: what enters the network
-    beside the prompts; states: where the encoded prompts are; previews: whether to show some.
+    beside the prompts; states: where the encoded prompts are; previews: whether to show some,
+    with the matrix where there is one, else with the autoencoder.
     """
 
     model: ModelRef
@@ -58,9 +60,11 @@ class Diffuse(Stage):
     combine: tuple[Wrap, ...] = ()
     adapter: PortAdapter = field(default_factory=NoPorts)
     previews: bool = False
+    matrix: RgbMatrix | None = None
 
     def needs(self) -> tuple[Need[object], ...]:
-        return (Need(self.model, DENOISER), *((Need(self.model, AUTOENCODER),) if self.previews else ()))
+        decodes = self.previews and self.matrix is None
+        return (Need(self.model, DENOISER), *((Need(self.model, AUTOENCODER),) if decodes else ()))
 
     @property
     def steps(self) -> int:
@@ -126,6 +130,8 @@ class Diffuse(Stage):
             yield Preview(self.samples[0].index, image)
 
     def _thumbnail(self, clean: Tensor, have: Lent) -> Image:
+        if self.matrix is not None:
+            return rough(clean, self.matrix)
         return thumbnail(clean, have.take(Need(self.model, AUTOENCODER)), have.checkpoint(self.model).latent)
 
     def _by_index(self, latents: Tensor) -> Mapping[int, Tensor]:
