@@ -45,8 +45,8 @@ TEXTS = (
     *("", "a red cat", "{a|b} c", "猫🐈é", "\u2028\u0085\ufeff", "\x01\x7f", 'a "b", \\n', "e\u0301", "null", "a\nb"),
     *("\U0010ffff", "NaN", "Infinity", "[a:b:0.5] AND (c:1.2)", "x" * 3000),
 )
-PATHS = ("a.png", "out/猫", "C:\\x\\y.png", "/tmp/a b/\n", os.fsdecode(b"bytes-\xff\xfe.png"), '"', "")
-SIGMAS = ("14.6, 7, 3.5, 0", "1e-3, 1e-9", "14.6146412, 0.1, 0.0291671582", "1e300, 1")
+PATHS = ("a.png", "out/猫", "C:\\x\\y.png", "/tmp/a b/\n", os.fsdecode(b"bytes-\xff\xfe.png"), '"')
+SIGMAS = ("14.6, 7, 3.5, 0", "1e-3, 1e-4", "14.6146412, 0.1, 0.0291671582", "1e6, 1")
 EDGES = (5e-324, 1e-300, 0.1 + 0.2, 1 / 3, 1e17 / 7)
 """Floats whose text must be exact: the smallest, a subnormal one, those of many digits."""
 
@@ -90,6 +90,7 @@ NAMED: Mapping[str, Sequence[object]] = {
     "mask_mode": ("Inpaint masked", "Inpaint not masked"),
     "masked_content": ("fill", "original", "latent noise", "latent nothing"),
     "inpaint_area": ("Whole picture", "Only masked"),
+    "freeu_version": ("1", "2", "diffusers"),
     "unipc_variant": ("bh1", "bh2", "vary_coeff", None),
     "regions": ((), ("box=0,0,0.5,1: {a|b} cat", f'mask="{IMAGE}" weight=0.3 negative="猫": a'), "box=0.1,0,1,0.2:a"),
     "tile": ("none", "x", "y", "xy"),
@@ -110,7 +111,7 @@ def some_value(name: str, draw: random.Random) -> object:
         case "int" | "float" as kind:
             return some_number(name, draw, whole=kind == "int")
         case _:
-            return draw.choice(TEXTS)
+            return draw.choice(TEXTS if name == "negative_prompt" or name.endswith("prompt") else TEXTS[1:])
 
 
 def some_request(draw: random.Random, share: float) -> Request:
@@ -239,7 +240,31 @@ def test_the_form_is_this() -> None:
             "downcast": False,
             "zero_terminal": False,
         },
-        "guidance": {"scale": 7.0, "rescale": 0.0, "skip_early": 0.0, "ngms": 0.0, "ngms_all_steps": False},
+        "guidance": {
+            "scale": 7.0,
+            "rescale": 0.0,
+            "skip_early": 0.0,
+            "ngms": 0.0,
+            "ngms_all_steps": False,
+            "pag_scale": 0.0,
+            "sag_scale": 0.0,
+            "sag_blur_sigma": 2.0,
+            "apg_eta": 1.0,
+            "apg_norm_threshold": 0.0,
+            "apg_momentum": 0.0,
+            "mimic_scale": 0.0,
+            "mimic_percentile": 100.0,
+            "mimic_phi": 1.0,
+            "perp_neg_scale": 0.0,
+            "freeu_b1": 1.0,
+            "freeu_b2": 1.0,
+            "freeu_s1": 1.0,
+            "freeu_s2": 1.0,
+            "freeu_version": "2",
+            "cfg_interval_low": 0.0,
+            "cfg_interval_high": 1e9,
+            "clip_guidance_scale": 0.0,
+        },
         "source": {"kind": "none"},
         "regions": {"kind": "none"},
         "views": {"kind": "none"},

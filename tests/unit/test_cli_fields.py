@@ -25,6 +25,7 @@ EXPECTED = {
     "--cfg-scale": "cfg_scale",
     "--seed": "seed",
     "--rng": "rng",
+    "--pag-scale": "pag_scale",
     "--width": "width",
     "--height": "height",
     "--batch-size": "batch_size",

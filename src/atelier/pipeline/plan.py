@@ -11,7 +11,7 @@ from atelier.nn.seamless import EDGES, Seamless
 from atelier.pipeline.finishes import AsItIs, Finish, OnSource
 from atelier.pipeline.layouts import Everywhere, InRegions, Layout
 from atelier.pipeline.prepared import PreparedPrompt, prepare
-from atelier.pipeline.prompted import NoPorts, PortAdapter, WithoutEdges
+from atelier.pipeline.prompted import NO_WORDS, NoPorts, PortAdapter, WithoutEdges
 from atelier.pipeline.sample import Sample
 from atelier.pipeline.stage import Stage
 from atelier.pipeline.stages.decode import Decode
@@ -22,6 +22,7 @@ from atelier.pipeline.stages.place import Place
 from atelier.pipeline.stages.prepare import Prepare
 from atelier.pipeline.stages.save import Save
 from atelier.pipeline.starts import FromLatent, FromNoise, InMask, InViews, Start, Wrap
+from atelier.pipeline.steering import is_on
 from atelier.pipeline.values import IMAGES, KNOWN, LATENTS, PLACED, PREPARED, STATES
 from atelier.prompt import Clock, Warn, emphasis, silent, weighted
 from atelier.request.infotext import Settings, settings
@@ -69,7 +70,8 @@ def plan(
         _sample(i, resolved, [prepared[words] for words in _words(s)], settings(resolved, i, own, provenance))
         for i, s in enumerate(resolved.samples)
     )
-    groups = tuple(dict.fromkeys(group for prompt in prepared.values() for group in prompt.groups))
+    words = (NO_WORDS,) if is_on("Perp-Neg", resolved.guidance) else ()
+    groups = (*dict.fromkeys(group for prompt in prepared.values() for group in prompt.groups), *words)
     for text in dict.fromkeys(text for group in groups for text in group):
         weighted(text, mode, warn)
     encode = Encode(resolved.model, groups, mode.name, resolved.prompting.clip_skip, STATES)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import torch
@@ -11,14 +11,18 @@ from torch import Tensor
 
 from atelier.diffusion.types import Moment
 from atelier.nn.net import Net
-from atelier.nn.ports import NOTHING, Conditioning, Ports
+from atelier.nn.ports import NOTHING, Conditioning, Ports, both
 from atelier.nn.seamless import Seamless
 from atelier.pipeline.conditioning import States
 from atelier.pipeline.sample import Sample
-from atelier.prompt import Timeline
+from atelier.prompt import Span, Timeline
 
 REMEMBERED = 16
 """How many combinations of texts are kept assembled: a cycle [a|b] comes back to a few."""
+
+
+NO_WORDS = ("",)
+"""The group of texts that `PromptedNet.empty` reads."""
 
 
 class PortAdapter(Protocol):
@@ -48,6 +52,17 @@ class WithoutEdges:
 
 
 @dataclass(frozen=True, slots=True)
+class _Also:
+    """An adapter, and behind it the same ports in every call."""
+
+    first: PortAdapter
+    own: Ports
+
+    def ports(self, x: Tensor, t: Tensor, moment: Moment, cond: Conditioning, /) -> Ports:
+        return both(self.first.ports(x, t, moment, cond), self.own)
+
+
+@dataclass(frozen=True, slots=True)
 class _Call:
     """One call of the network: which rows of x it takes, and what they attend to."""
 
@@ -70,11 +85,38 @@ class PromptedNet:
 
     def both(self, x: Tensor, t: Tensor, moment: Moment) -> Tensor:
         """x ((1 + parts) * n * samples, C, h, w), the negative prompts' rows first."""
-        return self._evaluated([[s.prompt.negative for s in self.samples], *self._parts()], x, t, moment)
+        return self._evaluated([self._negatives(), *self._parts()], x, t, moment)
 
     def conditional(self, x: Tensor, t: Tensor, moment: Moment) -> Tensor:
         """x (parts * n * samples, C, h, w), without the negative prompts."""
         return self._evaluated(self._parts(), x, t, moment)
+
+    def negative(self, x: Tensor, t: Tensor, moment: Moment) -> Tensor:
+        """x (n * samples, C, h, w), with the negative prompts alone."""
+        return self._evaluated([self._negatives()], x, t, moment)
+
+    def negative_rows(self, count: int, moment: Moment) -> Tensor:
+        """Which of `count` rows of x the calls of `negative` take, one call after the other."""
+        lines = self._negatives() * (count // len(self.samples))
+        return torch.cat([call.rows for call in self._calls(lines, moment.call)])
+
+    def empty(self, x: Tensor, t: Tensor, moment: Moment) -> Tensor:
+        """x (n * samples, C, h, w), with no words at all: the group NO_WORDS must be among the states."""
+        return self._evaluated([[Timeline((Span(0, ""),))] * len(self.samples)], x, t, moment)
+
+    def pooled(self, moment: Moment) -> list[Tensor]:
+        """The pooled states (samples, P) of the prompts that act, part by part."""
+        parts = [[self.states[line.texts][line.active(moment.call)].pooled for line in part] for part in self._parts()]
+        there = [[row for row in rows if row is not None] for rows in parts]
+        assert all(there), "the text encoders of this family have no pooled states"
+        return [torch.stack(rows) for rows in there]
+
+    def with_ports(self, ports: Ports) -> PromptedNet:
+        """The same with these ports in every call, behind those of its adapter."""
+        return replace(self, adapter=_Also(self.adapter, ports))
+
+    def _negatives(self) -> list[Timeline]:
+        return [sample.prompt.negative for sample in self.samples]
 
     def _parts(self) -> list[list[Timeline]]:
         return [list(part) for part in zip(*(s.prompt.parts for s in self.samples), strict=True)]

@@ -409,6 +409,100 @@ NgmsAllSteps = Annotated[
     bool, Infotext("NGMS all steps"), Help("Leave out guidance at every step below ngms, not at every other.")
 ]
 
+PagScale = Annotated[
+    float,
+    FACTOR,
+    Infotext("PAG Scale"),
+    Help("Perturbed-attention guidance: how strongly, 3 is usual; 0 is none."),
+    Option("Model and sampling"),
+]
+SagScale = Annotated[
+    float,
+    FACTOR,
+    Infotext("sag_scale", aliases=("SAG Guidance Scale",)),
+    Help("Self-attention guidance: how strongly, 0.75 is usual; 0 is none."),
+]
+SagBlur = Annotated[
+    float,
+    Limits(0.1, 100),
+    Infotext("sag_blur_sigma", aliases=("SAG Blur Sigma",), always=True),  # written wherever there is such guidance
+    Help("Self-attention guidance: how far it blurs, in positions of the latent."),
+]
+ApgEta = Annotated[
+    float,
+    Limits(-10, 10),
+    Infotext("APG eta"),
+    Help("Adaptive projected guidance: what is kept of the part that only adds contrast; 1 is all, 0 is usual."),
+]
+ApgNormThreshold = Annotated[
+    float,
+    Limits(0, 10_000),
+    Infotext("APG norm threshold"),
+    Help("Adaptive projected guidance: the longest step from negative prompt to prompt, 15 is usual; 0 is any."),
+]
+ApgMomentum = Annotated[
+    float,
+    Limits(-1, 1),
+    Infotext("APG momentum"),
+    Help("Adaptive projected guidance: what is added of the calls before, -0.5 is usual; 0 is nothing."),
+]
+MimicScale = Annotated[
+    float,
+    FACTOR,
+    Infotext("Mimic scale"),
+    Help("Dynamic thresholding: the CFG scale whose range the image keeps, lower than its own; 0 is none."),
+]
+MimicPercentile = Annotated[
+    float,
+    Limits(0, 100),
+    Infotext("Threshold percentile", always=True),
+    Help("Dynamic thresholding: percent of the values that are not clamped."),
+]
+MimicPhi = Annotated[
+    float,
+    SHARE,
+    Infotext("Interpolate Phi"),
+    Help("Dynamic thresholding: its share of the outcome; the rest is without it."),
+]
+PerpNegScale = Annotated[
+    float,
+    FACTOR,
+    Infotext("Perp-Neg scale"),
+    Help("Take only what the prompt does not ask for from the negative prompt, so strongly, 1 is usual; 0 is plain."),
+]
+FreeuB1 = Annotated[
+    float, FACTOR, Infotext("freeu_b1", always=True), Help("FreeU: factor on the widest level's backbone; 1 is none.")
+]
+FreeuB2 = Annotated[
+    float, FACTOR, Infotext("freeu_b2", always=True), Help("FreeU: factor on the next level's backbone; 1 is none.")
+]
+FreeuS1 = Annotated[
+    float, FACTOR, Infotext("freeu_s1", always=True), Help("FreeU: factor on the widest level's skips; 1 is none.")
+]
+FreeuS2 = Annotated[
+    float, FACTOR, Infotext("freeu_s2", always=True), Help("FreeU: factor on the next level's skips; 1 is none.")
+]
+FreeuVersion = Annotated[
+    Literal["1", "2", "diffusers"],
+    Infotext("FreeU Version"),
+    Help("FreeU: version of the authors' rule; diffusers is the first, by level rather than by width."),
+]
+CfgIntervalLow = Annotated[
+    float, SIGMA, Infotext("CFG interval low sigma"), Help("No CFG at this level of noise and below.")
+]
+CfgIntervalHigh = Annotated[
+    float,
+    Limits(0, 10**9),
+    Infotext("CFG interval high sigma"),
+    Help("No CFG above this level of noise; 0 is no limit."),
+]
+ClipGuidanceScale = Annotated[
+    float,
+    Limits(0, 1_000_000),
+    Infotext("CLIP guidance scale"),
+    Help("How strongly the model's own CLIP pulls the image to the prompt; 0 is none."),
+]
+
 # The second pass (hires fix).
 
 HiresUpscale = Annotated[

@@ -130,6 +130,24 @@ class Guidance(Group):
     skip_early_cfg: f.SkipEarlyCfg = 0.0
     ngms: f.Ngms = 0.0
     ngms_all_steps: f.NgmsAllSteps = False
+    pag_scale: f.PagScale = 0.0
+    sag_scale: f.SagScale = 0.0
+    sag_blur_sigma: f.SagBlur = 2.0
+    apg_eta: f.ApgEta = 1.0
+    apg_norm_threshold: f.ApgNormThreshold = 0.0
+    apg_momentum: f.ApgMomentum = 0.0
+    mimic_scale: f.MimicScale = 0.0
+    mimic_percentile: f.MimicPercentile = 100.0
+    mimic_phi: f.MimicPhi = 1.0
+    perp_neg_scale: f.PerpNegScale = 0.0
+    freeu_b1: f.FreeuB1 = 1.0
+    freeu_b2: f.FreeuB2 = 1.0
+    freeu_s1: f.FreeuS1 = 1.0
+    freeu_s2: f.FreeuS2 = 1.0
+    freeu_version: f.FreeuVersion = "2"
+    cfg_interval_low: f.CfgIntervalLow = 0.0
+    cfg_interval_high: f.CfgIntervalHigh = 0.0
+    clip_guidance_scale: f.ClipGuidanceScale = 0.0
 
 
 class Source(Group):

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from atelier.errors import BadInput
 from atelier.request.fields import STEPS
-from atelier.request.groups import check_side
+from atelier.request.groups import Guidance, check_side
+from atelier.request.guidances import SWITCHED, USUAL
 from atelier.request.model import Request
 from atelier.request.regions import Region, parse_region
 from atelier.request.resolved import (
@@ -46,6 +47,9 @@ STRENGTH = 0.75
 """Of an image to start from, as in A1111."""
 TRANSPARENT = "alpha"
 """The mask that is what the image itself shows through."""
+
+SAME = (Guidance.model_fields.keys() & ResolvedGuidance.model_fields.keys()) - {"cfg_interval_high"}
+"""Settings of guidance that a request and what is resolved of it call alike."""
 
 OPTIONS: Mapping[str, str] = {
     **{name: name for name in ("eta", "s_churn", "s_tmin", "s_tmax", "s_noise", "sigma_min", "sigma_max", "rho")},
@@ -224,12 +228,16 @@ def _sampling(request: Request, method: Method, own: RequestDefaults) -> Resolve
 
 
 def _guidance(request: Request, own: RequestDefaults) -> ResolvedGuidance:
+    """What is switched off has its defaults, since it changes nothing."""
+    guidance = request.guidance
+    off = {name: getattr(USUAL, name) for switched in SWITCHED if switched.is_off(guidance) for name in switched.names}
+    wanted = guidance.model_copy(update=off)
     return ResolvedGuidance(
         scale=own.cfg_scale if request.cfg_scale is None else request.cfg_scale,
-        rescale=request.guidance.cfg_rescale,
-        skip_early=request.guidance.skip_early_cfg,
-        ngms=request.guidance.ngms,
-        ngms_all_steps=request.guidance.ngms_all_steps,
+        rescale=wanted.cfg_rescale,
+        skip_early=wanted.skip_early_cfg,
+        **{name: getattr(wanted, name) for name in SAME},
+        cfg_interval_high=wanted.cfg_interval_high or NO_LIMIT,
     )
 
 

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from atelier.request.fields import Rng
 
 UniPcVariant = Literal["bh1", "bh2", "vary_coeff"]
+FreeuVersion = Literal["1", "2", "diffusers"]
 MaskedContent = Literal["fill", "original", "latent noise", "latent nothing"]
 Counted = Annotated[int, Field(ge=1)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
@@ -123,13 +124,35 @@ class ResolvedSampling(Value):
 
 class ResolvedGuidance(Value):
     """scale: the CFG scale as the user says it; rescale: 0 to 1; skip_early: the share of the steps at the start
-    without guidance; ngms: the sigma below which calls are without guidance, every other one or all of them."""
+    without guidance; ngms: the sigma below which calls are without guidance, every other one or all of them.
+    cfg_interval_low, cfg_interval_high: the sigmas between which there is CFG.
+
+    The others are those of docs/guidance.md; what is switched off has the usual values.
+    """
 
     scale: Finite
     rescale: Finite
     skip_early: Finite
     ngms: Finite
     ngms_all_steps: bool
+    pag_scale: Finite
+    sag_scale: Finite
+    sag_blur_sigma: Finite
+    apg_eta: Finite
+    apg_norm_threshold: Finite
+    apg_momentum: Finite
+    mimic_scale: Finite
+    mimic_percentile: Finite
+    mimic_phi: Finite
+    perp_neg_scale: Finite
+    freeu_b1: Finite
+    freeu_b2: Finite
+    freeu_s1: Finite
+    freeu_s2: Finite
+    freeu_version: FreeuVersion
+    cfg_interval_low: Finite
+    cfg_interval_high: Finite
+    clip_guidance_scale: Finite
 
 
 class ImageRef(Value):

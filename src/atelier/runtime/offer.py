@@ -7,11 +7,13 @@ from functools import cache
 from math import lcm
 
 from atelier.checkpoints.checkpoint import Checkpoint
-from atelier.diffusion.catalogue import resolve_sampler, resolve_schedule, samplers
+from atelier.checkpoints.image_text import has_image_text
+from atelier.diffusion.catalogue import guidances, resolve_sampler, resolve_schedule, samplers
 from atelier.diffusion.levels import changed
 from atelier.diffusion.sampling import SamplerSpec
 from atelier.diffusion.scheduling import SCHEDULE_DEFAULTS, ScheduleSpec, run_sigmas
 from atelier.errors import BadInput
+from atelier.families.parts import UNET
 from atelier.pipeline.denoising import schedule_options
 from atelier.prompt import Network, Warn, checked, expand, parse
 from atelier.request.fields import SIDE_STEP
@@ -128,6 +130,19 @@ def check_suits(resolved: Resolved, model: Checkpoint) -> None:
         raise BadInput(f"the schedule {sampling.scheduler} has no levels for {title}: choose another")
     if flow and (sampling.downcast or sampling.zero_terminal):
         raise BadInput(f"{title} has no table of noise levels: leave out downcast_alphas and noise_schedule")
+    _check_guidance(resolved, model)
+
+
+def _check_guidance(resolved: Resolved, model: Checkpoint) -> None:
+    """Raises BadInput for a guidance that needs what the model does not have."""
+    has = {"U-Net": model.has(UNET), "image encoder": has_image_text(model)}
+    settings = resolved.guidance.model_dump()
+    for name, spec in guidances().items():
+        missing = [part for part in sorted(spec.needs) if not has[part]]
+        if missing and spec.is_on(settings):
+            used = ", ".join(setting for setting, value in spec.neutral.items() if settings[setting] != value)
+            article = "an" if missing[0].startswith("i") else "a"
+            raise BadInput(f"{name} needs {article} {missing[0]}, which {model.name} has not: leave out {used}")
 
 
 def check_schedule(resolved: Resolved, model: Checkpoint, warn: Warn) -> None:

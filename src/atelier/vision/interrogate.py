@@ -13,17 +13,16 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
+from atelier.checkpoints.image_text import has_image_text
 from atelier.checkpoints.text import encode, text_encoder
 from atelier.errors import BadFile
 from atelier.families.parts import PROJECTION, VISION
-from atelier.models.clip import ClipVision
+from atelier.models.clip import ClipVision, normalised
 
 if TYPE_CHECKING:
     from atelier.checkpoints.checkpoint import Checkpoint
     from atelier.nn.ports import Conditioning
 
-MEAN, DEVIATION = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
-"""Of R, G and B, 0 to 1, in what CLIP was trained on (Radford 2021, as published with its weights)."""
 SUFFIX = ".txt"
 AT_ONCE = 256
 """Texts in one call of the tower."""
@@ -52,7 +51,7 @@ class Interrogator:
     """
 
     def __init__(self, model: Checkpoint, lists: Sequence[WordList]) -> None:
-        if not (model.has(VISION) and model.has(PROJECTION)):
+        if not has_image_text(model):
             raise BadFile(
                 model.path, "has no image encoder that meets its text encoder: choose a model that carries one"
             )
@@ -117,7 +116,6 @@ def _embedded(vision: ClipVision, image: Image.Image) -> Tensor:
     cut = image.convert("RGB").crop((left, top, left + square, top + square))
     sized = cut if square == side else cut.resize((side, side), Image.Resampling.BICUBIC)
     pixels = torch.from_numpy(np.asarray(sized, np.float32) / 255)
-    normed = (pixels - torch.tensor(MEAN)) / torch.tensor(DEVIATION)
-    embedding = vision(normed.permute(2, 0, 1)[None]).embedding
+    embedding = vision(normalised(pixels.permute(2, 0, 1)[None])).embedding
     assert embedding is not None
     return _unit(embedding)[0]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
 from PIL.Image import Image
 from torch import Tensor
@@ -22,14 +23,15 @@ from atelier.diffusion.types import Denoiser, Step
 from atelier.nn.net import Net
 from atelier.pipeline.conditioning import States
 from atelier.pipeline.decoding import not_finite, rough, thumbnail
-from atelier.pipeline.denoising import guided, noise_source, sampler_options, schedule_options, seed_of
+from atelier.pipeline.denoising import Judge, guided, noise_source, sampler_options, schedule_options, seed_of
 from atelier.pipeline.layouts import Everywhere, Layout
 from atelier.pipeline.lent import Lent, Need
 from atelier.pipeline.prompted import NoPorts, PortAdapter, PromptedNet
-from atelier.pipeline.resources import AUTOENCODER, DENOISER
+from atelier.pipeline.resources import AUTOENCODER, DENOISER, IMAGE_TEXT
 from atelier.pipeline.sample import Sample
 from atelier.pipeline.stage import Stage
 from atelier.pipeline.starts import Beginning, FromNoise, Start, Wrap, wrapped
+from atelier.pipeline.steering import is_on
 from atelier.pipeline.values import Key, Latents, Values
 from atelier.request.events import Event, Preview, Progress
 from atelier.request.resolved import ModelRef, ResolvedGuidance, ResolvedNoise, ResolvedSampling, Size
@@ -63,8 +65,16 @@ class Diffuse(Stage):
     matrix: RgbMatrix | None = None
 
     def needs(self) -> tuple[Need[object], ...]:
-        decodes = self.previews and self.matrix is None
-        return (Need(self.model, DENOISER), *((Need(self.model, AUTOENCODER),) if decodes else ()))
+        needs: list[Need[Any]] = [Need(self.model, DENOISER)]
+        if self._is_judged:
+            needs.append(Need(self.model, IMAGE_TEXT))
+        if self._is_judged or (self.previews and self.matrix is None):
+            needs.append(Need(self.model, AUTOENCODER))
+        return tuple(needs)
+
+    @property
+    def _is_judged(self) -> bool:
+        return is_on("CLIP guidance", self.guidance)
 
     @property
     def steps(self) -> int:
@@ -93,16 +103,21 @@ class Diffuse(Stage):
         given, drawn = self._given(spec, whole, model, have, values)
         x, sigmas = self.start.begin(given)
         noises = noise_source(spec, [s.seed for s in self.samples], drawn, x, sigmas, self.noise.source)
+        judge = self._judge(have)
 
         def of(samples: Sequence[Sample]) -> Denoiser:
             prompted = PromptedNet(net, samples, values.read(self.states), self.adapter)
-            own = guided(prompted, self.guidance, spec, whole, model.parameterization, levels)
-            return wrapped(own, self.inside, given)
+            return wrapped(guided(prompted, self.guidance, spec, whole, model, levels, judge), self.inside, given)
 
         denoise = wrapped(self.layout.laid_out(of, given), self.combine, given)
         calls = (len(sigmas) - 1) * spec.calls
         sampler = spec.make(sampler_options(sampling, levels))
         return x, sampler(timed(denoise, calls), x, sigmas, noises) if calls else iter(())
+
+    def _judge(self, have: Lent) -> Judge | None:
+        if not self._is_judged:
+            return None
+        return Judge(have.take(Need(self.model, IMAGE_TEXT)), have.take(Need(self.model, AUTOENCODER)))
 
     def _given(
         self, spec: SamplerSpec, whole: Tensor, model: Checkpoint, have: Lent, values: Values

@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
 from atelier.request.fields import Rng
+from atelier.request.guidances import SWITCHED
 from atelier.request.infotext.keys import Settings
 from atelier.request.infotext.pairs import joined, quoted
 from atelier.request.infotext.read import read
@@ -21,6 +22,7 @@ from atelier.request.infotext.write import write
 from atelier.request.model import Provenance
 from atelier.request.regions import Region, Shares, region_text
 from atelier.request.regions import joined as regions_text
+from atelier.request.resolve import NO_LIMIT
 from atelier.request.resolved import (
     BoxPlace,
     NoMask,
@@ -29,6 +31,7 @@ from atelier.request.resolved import (
     NoViews,
     RegionPrompts,
     Resolved,
+    ResolvedGuidance,
     ResolvedRegion,
     ResolvedSampling,
     ResolvedSource,
@@ -67,8 +70,9 @@ def settings(resolved: Resolved, index: int, own: ResolvedSampling, provenance: 
     """
     sample, guidance = resolved.samples[index], resolved.guidance
     said = _noise(_prompts(_sampling(resolved.sampling, own), resolved, index), resolved)
+    said = _guided(_started(said, resolved.source), guidance)
     return replace(
-        _laid_out(_started(said, resolved.source), resolved, index),
+        _laid_out(said, resolved, index),
         seed=sample.seed,
         variation_seed=sample.variation_seed if resolved.noise.variation_strength > 0 else None,
         cfg_scale=guidance.scale,
@@ -84,6 +88,22 @@ def settings(resolved: Resolved, index: int, own: ResolvedSampling, provenance: 
         device=provenance.device,
         libraries=provenance.libraries,
         version=f"atelier-{provenance.version}",
+    )
+
+
+def _guided(settings: Settings, guidance: ResolvedGuidance) -> Settings:
+    """What is said of the guidances that are on."""
+    switched = {name: value for one in SWITCHED for name, value in one.said(guidance).items()}
+    return replace(
+        settings,
+        cfg_interval_low=guidance.cfg_interval_low,
+        cfg_interval_high=_unless(guidance.cfg_interval_high, NO_LIMIT),
+        apg_eta=guidance.apg_eta,
+        apg_norm_threshold=guidance.apg_norm_threshold,
+        apg_momentum=guidance.apg_momentum,
+        perp_neg_scale=guidance.perp_neg_scale,
+        clip_guidance_scale=guidance.clip_guidance_scale,
+        **switched,
     )
 
 

@@ -111,6 +111,28 @@ class Settings:
     unipc_lower_order_final: bool | None = None
     ngms_all_steps: bool | None = None
     skip_early_cfg: float | None = None
+    pag_active: bool | None = None
+    sag_enabled: bool | None = None
+    dynamic_thresholding: bool | None = None
+    freeu_enabled: bool | None = None
+    pag_scale: float | None = None
+    sag_scale: float | None = None
+    sag_blur_sigma: float | None = None
+    apg_eta: float | None = None
+    apg_norm_threshold: float | None = None
+    apg_momentum: float | None = None
+    mimic_scale: float | None = None
+    mimic_percentile: float | None = None
+    mimic_phi: float | None = None
+    perp_neg_scale: float | None = None
+    freeu_b1: float | None = None
+    freeu_b2: float | None = None
+    freeu_s1: float | None = None
+    freeu_s2: float | None = None
+    freeu_version: str | None = None
+    cfg_interval_low: float | None = None
+    cfg_interval_high: float | None = None
+    clip_guidance_scale: float | None = None
     pad_conds: bool | None = None
     pad_conds_v0: bool | None = None
     emphasis: str | None = None
@@ -282,6 +304,28 @@ KEYS: tuple[Key, ...] = (
     _field("unipc_lower_order_final"),
     _field("ngms_all_steps"),
     _field("skip_early_cfg"),
+    _field("cfg_interval_low"),
+    _field("cfg_interval_high"),
+    Key("Dynamic thresholding enabled", "dynamic_thresholding", "flag"),
+    _field("mimic_scale"),
+    _field("mimic_phi"),
+    _field("mimic_percentile"),
+    Key("freeu_enabled", "freeu_enabled", "flag"),
+    _field("freeu_b1"),
+    _field("freeu_b2"),
+    _field("freeu_s1"),
+    _field("freeu_s2"),
+    _field("freeu_version"),
+    Key("sag_enabled", "sag_enabled", "flag", aliases=("SAG Guidance Enabled",)),
+    _field("sag_scale"),
+    _field("sag_blur_sigma"),
+    Key("PAG Active", "pag_active", "flag"),
+    _field("pag_scale"),
+    _field("apg_eta"),
+    _field("apg_norm_threshold"),
+    _field("apg_momentum"),
+    _field("perp_neg_scale"),
+    _field("clip_guidance_scale"),
     Key("Pad conds", "pad_conds", "flag", neutral=False),
     Key("Pad conds v0", "pad_conds_v0", "flag", neutral=False),
     _field("emphasis"),

@@ -9,6 +9,7 @@ from types import MappingProxyType
 
 from atelier.errors import BadInput
 from atelier.request.fields import SIDE_STEP
+from atelier.request.guidances import SWITCHED
 from atelier.request.infotext.changes import changes as changes_of
 from atelier.request.infotext.dialect import dialect_of
 from atelier.request.infotext.dialects.stable_diffusion_cpp import NAME as CPP
@@ -131,6 +132,7 @@ def without_effect(found: Infotext) -> tuple[str, ...]:
     those that no field takes."""
     settings = interpret(found).settings
     missing = settings.given().keys() - FIELDS.keys() - WITHOUT_EFFECT
+    missing -= {one.flag for one in SWITCHED if any(getattr(settings, name) is not None for name in one.by)}
     if found.dialect == CPP:
         missing.discard("distilled_cfg_scale")  # written for all models, used by none that takes no distilled guidance
     named = (key.name for key in ALL_KEYS if key.field in missing)

@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from atelier.errors import BadFile
-from atelier.models.clip import ClipText, ClipVision, Layer, TextSpec, VisionSpec
+from atelier.models.clip import DEVIATION, MEAN, ClipText, ClipVision, Layer, TextSpec, VisionSpec
 from atelier.train import checkpoint
 from atelier.train.batches import Captioned, CaptionedBatches, Order, captioned
 from atelier.train.data.dataset import Dataset
@@ -29,7 +29,6 @@ from atelier.train.sources import dataset, identity
 from atelier.train.starts import TOKENIZER, Towers, towers_at
 from atelier.train.trainable import freeze
 from atelier.train.vocabulary import learn
-from atelier.vision.interrogate import DEVIATION, MEAN
 from atelier.weights.formats.atomic import new_folder
 from atelier.weights.load import load_into
 from atelier.weights.tokenizer import ClipTokenizer
