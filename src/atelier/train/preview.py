@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -24,8 +25,9 @@ def fitted(images: Iterable[Image.Image], vae: AutoencoderKL, latent: LatentForm
         positions = encode_image(image, vae, latent)[0].flatten(1).T
         known.append(torch.cat([positions, torch.ones(len(positions), 1)], 1))
         wanted.append(_colours(image, latent.factor))
-    solved = torch.linalg.lstsq(torch.cat(known).double(), torch.cat(wanted).double()).solution
-    return RgbMatrix(tuple((float(r), float(g), float(b)) for r, g, b in solved.tolist()))
+    solved: torch.Tensor = torch.linalg.lstsq(torch.cat(known).double(), torch.cat(wanted).double()).solution
+    rows = cast("list[tuple[float, float, float]]", solved.tolist())
+    return RgbMatrix(tuple((r, g, b) for r, g, b in rows))
 
 
 def _colours(image: Image.Image, factor: int) -> torch.Tensor:

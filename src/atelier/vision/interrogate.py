@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import torch
@@ -73,7 +73,7 @@ class Interrogator:
         found: dict[str, tuple[Ranked, ...]] = {}
         for own, texts in zip(self.lists, self._texts, strict=True):
             shares = torch.softmax(self._scale * (texts @ embedding), 0)
-            order = shares.argsort(descending=True, stable=True).tolist()
+            order = cast("list[int]", shares.argsort(descending=True, stable=True).tolist())
             found[own.name] = tuple(Ranked(own.words[i], float(shares[i])) for i in order)
         return found
 
