@@ -25,7 +25,7 @@ def fitted(images: Iterable[Image.Image], vae: AutoencoderKL, latent: LatentForm
         positions = encode_image(image, vae, latent)[0].flatten(1).T
         known.append(torch.cat([positions, torch.ones(len(positions), 1)], 1))
         wanted.append(_colours(image, latent.factor))
-    solved: torch.Tensor = torch.linalg.lstsq(torch.cat(known).double(), torch.cat(wanted).double()).solution
+    solved = cast("torch.Tensor", torch.linalg.lstsq(torch.cat(known).double(), torch.cat(wanted).double()).solution)
     rows = cast("list[tuple[float, float, float]]", solved.tolist())
     return RgbMatrix(tuple((r, g, b) for r, g, b in rows))
 
