@@ -7,6 +7,7 @@ from pydantic import BaseModel
 from atelier.request.model import Provenance
 from atelier.request.resolved import (
     ModelRef,
+    NoHires,
     NoRegions,
     NoSource,
     NoViews,
@@ -88,6 +89,7 @@ RESOLVED = Resolved(
         clip_guidance_scale=0.0,
     ),
     source=NoSource(),
+    hires=NoHires(),
     regions=NoRegions(),
     views=NoViews(),
     tiling=ResolvedTiling(x=False, y=False),

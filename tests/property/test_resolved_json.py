@@ -19,11 +19,14 @@ from atelier.request.model import Request
 from atelier.request.resolve import Offer, resolve
 from atelier.request.resolved import (
     BoxPlace,
+    ByFactor,
     ImageRef,
     MaskPlace,
     ModelRef,
+    PassPrompts,
     RegionPrompts,
     Resolved,
+    ResolvedHires,
     ResolvedMask,
     ResolvedRegion,
     ResolvedRegions,
@@ -31,6 +34,7 @@ from atelier.request.resolved import (
     ResolvedTiling,
     ResolvedViews,
     Size,
+    ToSize,
 )
 from atelier.request.table import FIELDS, flat, request_of
 from atelier.runtime.device import Device
@@ -79,9 +83,15 @@ NAMED: Mapping[str, Sequence[object]] = {
     "batch_size": (1, 2, 3),
     "batch_count": (1, 2),
     "seed_resize": ((0, 0), (64, 8), (4096, 512), (3, 512), (512, 640)),
-    "hires_resize": ((0, 0), (1024, 1024)),
+    "denoising_strength": (0.0, 0.25, 1 / 3, 0.1 + 0.2, 1.0),
+    "hires_upscale": (1.0, 1.1, 1.75, 2.0, None),
+    "hires_resize": ((0, 0), None),
+    "hires_upscaler": ("Latent", "latent (nearest-exact)", "Lanczos", "None", None),
+    "hires_sampler": (*samplers(), "Use same sampler", None),
+    "hires_scheduler": (*schedules(), *SIGMAS, "Use same scheduler", None),
+    "hires_denoising_strength": (0.0, 0.25, 1 / 3, 1.0, None),
     "styles": ((),),
-    "output": PATHS,
+    "output": PATHS[:-1],
     "rng": ("portable", "cpu", "nv"),
     "noise_schedule": ("Default", "Zero Terminal SNR"),
     "image": (IMAGE,),
@@ -174,9 +184,13 @@ def offered(tiny_folder: Path) -> Callable[[Request], Offer]:
 
 def test_1000_resolved_requests_are_the_same_after_json(offered: Callable[[Request], Offer]) -> None:
     draw = random.Random(1)
+    passes = 0
     for _ in range(1_000):
         request = some_request(draw, draw.choice([0.0, 0.1, 0.5, 1.0]))
-        check(resolve(request, offered(request), draw))
+        resolved = resolve(request, offered(request), draw)
+        passes += isinstance(resolved.hires, ResolvedHires)
+        check(resolved)
+    assert passes > 100
 
 
 @pytest.mark.parametrize("sampler", samplers())
@@ -266,6 +280,7 @@ def test_the_form_is_this() -> None:
             "clip_guidance_scale": 0.0,
         },
         "source": {"kind": "none"},
+        "hires": {"kind": "none"},
         "regions": {"kind": "none"},
         "views": {"kind": "none"},
         "tiling": {"x": False, "y": False},
@@ -339,6 +354,35 @@ def test_the_form_of_a_layout_is_this() -> None:
         "tiling": {"x": True, "y": False},
     }
     check(resolved)
+
+
+def test_the_form_with_a_second_pass_is_this() -> None:
+    hires = ResolvedHires(
+        size=Size(1024, 1024),
+        scaled=Size(1024, 1536),
+        by=ToSize(),
+        upscaler="Latent",
+        strength=0.5,
+        exact_steps=True,
+        sampling=RESOLVED.sampling,
+        guidance=RESOLVED.guidance,
+        prompts=(PassPrompts(prompt="a dog", negative_prompt=""),) * 2,
+    )
+    form = json.loads(changed(RESOLVED, hires=hires).to_json())
+    assert form["hires"] == {
+        "kind": "hires",
+        "size": [1024, 1024],
+        "scaled": [1024, 1536],
+        "by": {"kind": "size"},
+        "upscaler": "Latent",
+        "strength": 0.5,
+        "exact_steps": True,
+        "sampling": form["sampling"],
+        "guidance": form["guidance"],
+        "prompts": [{"prompt": "a dog", "negative_prompt": ""}] * 2,
+    }
+    check(changed(RESOLVED, hires=hires))
+    check(changed(RESOLVED, hires=hires.model_copy(update={"by": ByFactor(factor=1.75)})))
 
 
 def test_it_is_one_line_of_ascii() -> None:

@@ -47,6 +47,10 @@ EXPECTED = {
     "--view-width": "view_width",
     "--view-height": "view_height",
     "--view-overlap": "view_overlap",
+    "--hires": "hires_upscale",
+    "--hires-steps": "hires_steps",
+    "--hires-upscaler": "hires_upscaler",
+    "--hires-strength": "hires_denoising_strength",
 }
 VALUES = {"int": ("64", 64), "float": ("0.5", 0.5), "text": ("nv", "nv")}
 

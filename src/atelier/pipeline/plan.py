@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
 from typing import NamedTuple
 
 from atelier.checkpoints.preview import RgbMatrix
@@ -18,32 +20,83 @@ from atelier.pipeline.stages.decode import Decode
 from atelier.pipeline.stages.diffuse import Diffuse
 from atelier.pipeline.stages.encode import Encode
 from atelier.pipeline.stages.encode_image import EncodeImage
+from atelier.pipeline.stages.enlarge import Enlarge
 from atelier.pipeline.stages.place import Place
 from atelier.pipeline.stages.prepare import Prepare
 from atelier.pipeline.stages.save import Save
 from atelier.pipeline.starts import FromLatent, FromNoise, InMask, InViews, Start, Wrap
 from atelier.pipeline.steering import is_on
-from atelier.pipeline.values import IMAGES, KNOWN, LATENTS, PLACED, PREPARED, STATES
+from atelier.pipeline.values import (
+    ENLARGED,
+    FIRST_LATENTS,
+    IMAGES,
+    KNOWN,
+    LARGER_KNOWN,
+    LARGER_PLACED,
+    LARGER_PREPARED,
+    LATENTS,
+    PLACED,
+    PREPARED,
+    STATES,
+    Key,
+    Known,
+    Latents,
+    Placed,
+    Prepared,
+)
 from atelier.prompt import Clock, Warn, emphasis, silent, weighted
 from atelier.request.infotext import Settings, settings
 from atelier.request.model import Provenance
 from atelier.request.resolved import (
+    NoHires,
     NoMask,
     NoRegions,
     NoSource,
     NoViews,
+    PassPrompts,
     RegionPrompts,
     Resolved,
+    ResolvedGuidance,
+    ResolvedHires,
+    ResolvedNoise,
     ResolvedRegions,
     ResolvedSampling,
     ResolvedSource,
     ResolvedTiling,
     ResolvedViews,
     SampleSettings,
+    Size,
 )
 
 AT_ONCE = 4
 """Views in one call where a device takes whole batches."""
+
+
+Words = SampleSettings | PassPrompts | RegionPrompts
+"""What has a prompt and a negative prompt."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Pass:
+    """What one pass samples, the samples apart. prepared, known, placed: where the image to start from and the places
+    of regions are, if there are any."""
+
+    size: Size
+    sampling: ResolvedSampling
+    guidance: ResolvedGuidance
+    start: Start
+    prepared: Key[Prepared]
+    known: Key[Known]
+    placed: Key[Placed]
+    out: Key[Latents]
+
+
+@dataclass(frozen=True, slots=True)
+class _Twice:
+    """One image, as each pass sees it."""
+
+    first: Sample
+    second: Sample
 
 
 def plan(
@@ -51,6 +104,7 @@ def plan(
     own: ResolvedSampling,
     provenance: Provenance,
     *,
+    second_own: ResolvedSampling | None = None,
     max_batch: int | None = None,
     previews: bool = False,
     matrix: RgbMatrix | None = None,
@@ -60,45 +114,72 @@ def plan(
 
     max_batch: at most so many images in one network call, a whole batch if None. Each group of images is finished
     before the next one is begun. previews: whether to show some; matrix: how, where the model has one. own, provenance:
-    for the infotexts. Raises BadInput for prompts that cannot be read.
+    for the infotexts; second_own: the same for the sampling of a second pass, None where nothing of it was asked for.
+    Raises BadInput for prompts that cannot be read.
     """
-    mode, clock = emphasis(resolved.prompting.emphasis), _clock(resolved)
-    prepared: dict[RegionPrompts, PreparedPrompt] = {}
-    for words in dict.fromkeys(words for sample in resolved.samples for words in _words(sample)):
-        prepared[words] = prepare(words.prompt, words.negative_prompt, clock, warn)
-    samples = tuple(
-        _sample(i, resolved, [prepared[words] for words in _words(s)], settings(resolved, i, own, provenance))
-        for i, s in enumerate(resolved.samples)
-    )
-    words = (NO_WORDS,) if is_on("Perp-Neg", resolved.guidance) else ()
-    groups = (*dict.fromkeys(group for prompt in prepared.values() for group in prompt.groups), *words)
+    mode = emphasis(resolved.prompting.emphasis)
+    images = tuple(_images(resolved, warn, lambda i: settings(resolved, i, own, provenance, second_own)))
+    samples = [sample for image in images for sample in (image.first, image.second)]
+    prompts = dict.fromkeys(prompt for sample in samples for prompt in (sample.prompt, *sample.regions))
+    words = (NO_WORDS,) if any(is_on("Perp-Neg", own.guidance) for own in _passes(resolved)) else ()
+    groups = (*dict.fromkeys(group for prompt in prompts for group in prompt.groups), *words)
     for text in dict.fromkeys(text for group in groups for text in group):
         weighted(text, mode, warn)
     encode = Encode(resolved.model, groups, mode.name, resolved.prompting.clip_skip, STATES)
-    return (encode, *_source(resolved), *_stages(resolved, samples, max_batch, _Shown(previews, matrix)))
+    return (encode, *_source(resolved), *_stages(resolved, images, max_batch, _Shown(previews, matrix)))
 
 
-def _clock(resolved: Resolved) -> Clock:
-    spec, steps = samplers()[resolved.sampling.sampler], resolved.sampling.steps
-    return Clock(steps * (1 if spec.alone else spec.calls), old=resolved.prompting.old_timelines)
+def _images(resolved: Resolved, warn: Warn, says: Callable[[int], Settings]) -> Iterator[_Twice]:
+    """Each image of the request, its prompts parsed for both passes; equal ones once. says: its infotext."""
+    first_clock, second_clock = _clocks(resolved)
+    known: dict[tuple[str, str, Clock], PreparedPrompt] = {}
+
+    def prepared(words: Words, clock: Clock) -> PreparedPrompt:
+        key = words.prompt, words.negative_prompt, clock
+        known[key] = known.get(key) or prepare(*key, warn)
+        return known[key]
+
+    larger = resolved.samples if isinstance(resolved.hires, NoHires) else resolved.hires.prompts
+    for i, (own, again) in enumerate(zip(resolved.samples, larger, strict=True)):
+        there, here = (tuple(prepared(part, clock) for part in own.regions) for clock in (first_clock, second_clock))
+        first = Sample(i, own.seed, own.variation_seed, prepared(own, first_clock), says(i), there)
+        yield _Twice(first, replace(first, prompt=prepared(again, second_clock), regions=here))
 
 
-def _words(sample: SampleSettings) -> tuple[RegionPrompts, ...]:
-    """The prompts of a sample: of the whole image, then of each region."""
-    return (RegionPrompts(prompt=sample.prompt, negative_prompt=sample.negative_prompt), *sample.regions)
+def _clocks(resolved: Resolved) -> Iterator[Clock]:
+    """How moments are counted in each pass; without a second one, in the first twice."""
+    old, calls = resolved.prompting.old_timelines, _calls(resolved.sampling)
+    yield Clock(calls, old=old)
+    hires = resolved.hires
+    yield Clock(calls, old=old) if isinstance(hires, NoHires) else Clock(_calls(hires.sampling), calls, old)
 
 
-def _sample(index: int, resolved: Resolved, prompts: Sequence[PreparedPrompt], said: Settings) -> Sample:
-    own, (whole, *regions) = resolved.samples[index], prompts
-    return Sample(index, own.seed, own.variation_seed, whole, said, tuple(regions))
+def _calls(sampling: ResolvedSampling) -> int:
+    spec = samplers()[sampling.sampler]
+    return sampling.steps * (1 if spec.alone else spec.calls)
+
+
+def _passes(resolved: Resolved) -> Iterator[_Pass]:
+    """The first pass and, if there is one, the second."""
+    hires, start = resolved.hires, _start(resolved.source)
+    once = isinstance(hires, NoHires)
+    out = LATENTS if once else FIRST_LATENTS
+    yield _Pass(resolved.size, resolved.sampling, resolved.guidance, start, PREPARED, KNOWN, PLACED, out)
+    if not once:
+        start = FromLatent(ENLARGED, hires.strength, hires.exact_steps)
+        keys = LARGER_PREPARED, LARGER_KNOWN, LARGER_PLACED
+        yield _Pass(hires.size, hires.sampling, hires.guidance, start, *keys, LATENTS)
 
 
 def _source(resolved: Resolved) -> Iterator[Stage]:
+    """The image to start from, at the size of each pass."""
     if isinstance(resolved.source, ResolvedSource):
-        yield Prepare(resolved.source, resolved.size, PREPARED)
-        yield EncodeImage(resolved.model, resolved.size, PREPARED, KNOWN, _seamless(resolved.tiling))
+        for own in _passes(resolved):
+            yield Prepare(resolved.source, own.size, own.prepared)
+            yield EncodeImage(resolved.model, own.size, own.prepared, own.known, _seamless(resolved.tiling))
     if isinstance(resolved.regions, ResolvedRegions):
-        yield Place(resolved.model, resolved.regions, resolved.size, PLACED)
+        for own in _passes(resolved):
+            yield Place(resolved.model, resolved.regions, own.size, own.placed)
 
 
 def _start(source: NoSource | ResolvedSource) -> Start:
@@ -108,12 +189,14 @@ def _start(source: NoSource | ResolvedSource) -> Start:
     return FromLatent(KNOWN, source.strength, source.exact_steps, source.noise_multiplier, source.extra_noise, content)
 
 
-def _combined(source: NoSource | ResolvedSource) -> tuple[Wrap, ...]:
-    return () if isinstance(source, NoSource) or isinstance(source.mask, NoMask) else (InMask(KNOWN),)
+def _combined(source: NoSource | ResolvedSource, known: Key[Known]) -> tuple[Wrap, ...]:
+    return () if isinstance(source, NoSource) or isinstance(source.mask, NoMask) else (InMask(known),)
 
 
-def _finish(source: NoSource | ResolvedSource) -> Finish:
-    return AsItIs() if isinstance(source, NoSource) else OnSource(PREPARED, source.color_correction)
+def _finish(resolved: Resolved) -> Finish:
+    *_, last = _passes(resolved)
+    source = resolved.source
+    return AsItIs() if isinstance(source, NoSource) else OnSource(last.prepared, source.color_correction)
 
 
 class _Shown(NamedTuple):
@@ -123,42 +206,64 @@ class _Shown(NamedTuple):
     matrix: RgbMatrix | None
 
 
-def _stages(resolved: Resolved, samples: Sequence[Sample], max_batch: int | None, shown: _Shown) -> Iterator[Stage]:
-    for batch in _chunks(samples, resolved.batch_size):
+def _stages(resolved: Resolved, images: Sequence[_Twice], max_batch: int | None, shown: _Shown) -> Iterator[Stage]:
+    for batch in _chunks(images, resolved.batch_size):
         for alike in _alike(batch):
             for group in _chunks(alike, max_batch or resolved.batch_size):
-                yield _diffuse(resolved, group, max_batch, shown)
-                yield Decode(
-                    resolved.model, group, LATENTS, IMAGES, _finish(resolved.source), _seamless(resolved.tiling)
-                )
+                samples = tuple(image.first for image in group)
+                yield from _sampled(resolved, group, max_batch, shown)
+                edges = _seamless(resolved.tiling)
+                yield Decode(resolved.model, samples, LATENTS, IMAGES, _finish(resolved), edges)
                 for output in resolved.output.folders:
-                    yield Save(group, len(samples), output, IMAGES)
+                    yield Save(samples, len(images), output, IMAGES)
 
 
-def _diffuse(resolved: Resolved, group: tuple[Sample, ...], max_batch: int | None, shown: _Shown) -> Diffuse:
+def _sampled(resolved: Resolved, group: Sequence[_Twice], max_batch: int | None, shown: _Shown) -> Iterator[Stage]:
+    """The latents of a group, by one pass or by two with what enlarges between them."""
+    first, *rest = _passes(resolved)
+    samples = tuple(image.first for image in group)
+    yield _diffuse(resolved, first, samples, max_batch, shown)
+    for own in rest:
+        assert isinstance(resolved.hires, ResolvedHires)
+        hires, larger = resolved.hires, tuple(image.second for image in group)
+        yield Enlarge(
+            model=resolved.model,
+            samples=larger,
+            scaled=hires.scaled,
+            size=hires.size,
+            upscaler=hires.upscaler,
+            source=first.out,
+            out=ENLARGED,
+        )
+        yield _diffuse(resolved, own, larger, max_batch, shown)
+
+
+def _diffuse(
+    resolved: Resolved, own: _Pass, samples: tuple[Sample, ...], max_batch: int | None, shown: _Shown
+) -> Diffuse:
     return Diffuse(
         model=resolved.model,
-        samples=group,
-        size=resolved.size,
-        sampling=resolved.sampling,
-        guidance=resolved.guidance,
-        noise=resolved.noise,
+        samples=samples,
+        size=own.size,
+        sampling=own.sampling,
+        guidance=own.guidance,
+        noise=_noise(resolved, own.size),
         states=STATES,
-        out=LATENTS,
-        start=_start(resolved.source),
-        inside=_views(resolved, AT_ONCE if max_batch is None else max(1, max_batch // len(group))),
-        layout=_layout(resolved.regions),
-        combine=_combined(resolved.source),
-        adapter=_adapter(resolved),
+        out=own.out,
+        start=own.start,
+        inside=_views(resolved, AT_ONCE if max_batch is None else max(1, max_batch // len(samples))),
+        layout=_layout(resolved.regions, own.placed),
+        combine=_combined(resolved.source, own.known),
+        adapter=_adapter(resolved, own.size),
         previews=shown.previews,
         matrix=shown.matrix,
     )
 
 
-def _layout(regions: NoRegions | ResolvedRegions) -> Layout:
+def _layout(regions: NoRegions | ResolvedRegions, placed: Key[Placed]) -> Layout:
     if isinstance(regions, NoRegions):
         return Everywhere()
-    return InRegions(PLACED, tuple(part.weight for part in regions.parts), regions.ground)
+    return InRegions(placed, tuple(part.weight for part in regions.parts), regions.ground)
 
 
 def _views(resolved: Resolved, at_once: int) -> tuple[Wrap, ...]:
@@ -166,11 +271,11 @@ def _views(resolved: Resolved, at_once: int) -> tuple[Wrap, ...]:
     return () if isinstance(views, NoViews) else (InViews(views, _seamless(resolved.tiling), at_once),)
 
 
-def _adapter(resolved: Resolved) -> PortAdapter:
+def _adapter(resolved: Resolved, size: Size) -> PortAdapter:
     """Where a view is a part of the canvas only, its own edges do not meet: the views go over the canvas' instead."""
     views, whole = resolved.views, _seamless(resolved.tiling)
     if isinstance(views, ResolvedViews):
-        across, down = (view >= side for view, side in zip(views.size, resolved.size, strict=True))
+        across, down = (view >= side for view, side in zip(views.size, size, strict=True))
         whole = Seamless(whole.x and across, whole.y and down)
     return NoPorts() if whole == EDGES else WithoutEdges(whole)
 
@@ -179,19 +284,22 @@ def _seamless(tiling: ResolvedTiling) -> Seamless:
     return Seamless(tiling.x, tiling.y)
 
 
-def _alike(samples: Sequence[Sample]) -> Iterator[tuple[Sample, ...]]:
+def _noise(resolved: Resolved, size: Size) -> ResolvedNoise:
+    """The noise at the size of a pass: where the first one's is not resized, nor is that of the second."""
+    noise = resolved.noise
+    return noise.model_copy(update={"resized_from": size}) if noise.resized_from == resolved.size else noise
+
+
+def _alike(images: Sequence[_Twice]) -> Iterator[tuple[_Twice, ...]]:
     """Neighbours whose prompts have the same parts, which guidance can take together."""
-    start = 0
-    for i in range(1, len(samples) + 1):
-        if i == len(samples) or _weights(samples[i]) != _weights(samples[start]):
-            yield tuple(samples[start:i])
-            start = i
+    for _, alike in groupby(images, lambda image: (_weights(image.first), _weights(image.second))):
+        yield tuple(alike)
 
 
 def _weights(sample: Sample) -> tuple[tuple[float, ...], ...]:
     return tuple(prompt.weights for prompt in (sample.prompt, *sample.regions))
 
 
-def _chunks(samples: Sequence[Sample], length: int) -> Iterator[tuple[Sample, ...]]:
-    for start in range(0, len(samples), length):
-        yield tuple(samples[start : start + length])
+def _chunks(images: Sequence[_Twice], length: int) -> Iterator[tuple[_Twice, ...]]:
+    for start in range(0, len(images), length):
+        yield tuple(images[start : start + length])

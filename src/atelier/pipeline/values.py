@@ -48,8 +48,8 @@ class Prepared:
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What is known of the latent before it is sampled. latent: (1, C, h, w); mask: (1, 1, h, w), 1 where it is made
-    anew."""
+    """What is known of the latent before it is sampled. latent: (1, C, h, w), or a row for each sample; mask:
+    (1, 1, h, w), 1 where it is made anew."""
 
     latent: Tensor
     mask: Tensor
@@ -75,6 +75,12 @@ IMAGES: Key[Images] = Key("images")
 PREPARED: Key[Prepared] = Key("prepared")
 KNOWN: Key[Known] = Key("known")
 PLACED: Key[Placed] = Key("placed")
+FIRST_LATENTS: Key[Latents] = Key("first latents")
+ENLARGED: Key[Known] = Key("enlarged")
+LARGER_PREPARED: Key[Prepared] = Key("larger prepared")
+LARGER_KNOWN: Key[Known] = Key("larger known")
+LARGER_PLACED: Key[Placed] = Key("larger placed")
+"""Of a second pass: what the first one made, the same enlarged, and the image to start from at the larger size."""
 
 
 class Values:

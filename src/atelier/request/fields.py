@@ -57,7 +57,9 @@ class Infotext:
     always: bool = False
 
 
-Panel = Literal["Prompt", "Model and sampling", "Size and number", "From an image", "Layout", "Output", "Other"]
+Panel = Literal[
+    "Prompt", "Model and sampling", "Size and number", "From an image", "Second pass", "Layout", "Output", "Other"
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +148,7 @@ DenoisingStrength = Annotated[
     float,
     SHARE,
     Infotext("Denoising strength"),
-    Help("How much of the image is made anew, 0 to 1; at 1 nothing is left of it.", "0.75"),
+    Help("How much of the image is made anew, 0 to 1; at 1 nothing is left of it; also in a second pass.", "0.75"),
     Option("From an image", ("--strength",)),
 ]
 Output = Annotated[
@@ -506,23 +508,56 @@ ClipGuidanceScale = Annotated[
 # The second pass (hires fix).
 
 HiresUpscale = Annotated[
-    float, Limits(1, 16), Infotext("Hires upscale", aliases=("Hires scale",)), Help("Second pass: how much larger.")
+    float,
+    Limits(1, 16),
+    Infotext("Hires upscale", aliases=("Hires scale",)),
+    Help("Enlarge the image so many times, and generate it again from there.", "one pass alone"),
+    Option("Second pass", ("--hires",)),
 ]
-HiresResize = Annotated[Sides, Infotext("Hires resize", neutral=(0, 0)), Help("Second pass: size in pixels.")]
+HiresResize = Annotated[
+    Sides,
+    Infotext("Hires resize", neutral=(0, 0)),
+    Help("Second pass: size in pixels; a side of 0 follows from the other, with both the excess is cut off."),
+]
 HiresSteps = Annotated[
     int,
     Limits(0, 1000),
     Infotext("Hires steps", neutral=0),
-    Help("Second pass: steps; 0 is as many as in the first."),
+    Help("Second pass: steps, all of which are taken; 0 is as many as in the first.", "as many as in the first"),
+    Option("Second pass"),
 ]
-HiresUpscaler = Annotated[str, Infotext("Hires upscaler"), Help("Second pass: what enlarges.")]
-HiresSampler = Annotated[str, Infotext("Hires sampler", neutral="Use same sampler"), Help("Second pass: sampler.")]
+HiresUpscaler = Annotated[
+    str,
+    Infotext("Hires upscaler"),
+    Help(
+        "What enlarges: Latent, Latent (antialiased), Latent (bicubic), Latent (bicubic antialiased), "
+        "Latent (nearest), Latent (nearest-exact); or an image upscaler: Lanczos, Bicubic, Nearest.",
+        "Latent",
+    ),
+    Option("Second pass"),
+]
+HiresSampler = Annotated[
+    str, Infotext("Hires sampler", neutral="Use same sampler"), Help("Second pass: sampler.", "that of the first")
+]
 HiresScheduler = Annotated[
-    str, Infotext("Hires schedule type", neutral="Use same scheduler"), Help("Second pass: scheduler.")
+    str,
+    Infotext("Hires schedule type", neutral="Use same scheduler"),
+    Help("Second pass: scheduler.", "that of the first"),
 ]
-HiresPrompt = Annotated[str, Infotext("Hires prompt"), Help("Second pass: prompt.")]
-HiresNegativePrompt = Annotated[str, Infotext("Hires negative prompt"), Help("Second pass: negative prompt.")]
+HiresPrompt = Annotated[str, Infotext("Hires prompt"), Help("Second pass: prompt.", "that of the first")]
+HiresNegativePrompt = Annotated[
+    str, Infotext("Hires negative prompt"), Help("Second pass: negative prompt.", "that of the first")
+]
 HiresCfgScale = Annotated[
-    float, FACTOR, Infotext("Hires CFG Scale", aliases=("Hires CFG scale",)), Help("Second pass: CFG scale.")
+    float,
+    FACTOR,
+    Infotext("Hires CFG Scale", aliases=("Hires CFG scale",)),
+    Help("Second pass: CFG scale.", "that of the first"),
 ]
-HiresDenoisingStrength = Annotated[float, SHARE, Infotext("Hires strength"), Help("Second pass: denoising strength.")]
+HiresDenoisingStrength = Annotated[
+    float,
+    SHARE,
+    Infotext("Hires strength"),
+    Help("Second pass: how much is made anew, 0 to 1.", "the denoising strength, else 0.75"),
+    Option("Second pass", ("--hires-strength",)),
+]

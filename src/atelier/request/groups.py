@@ -213,7 +213,7 @@ class Views(Group):
 
 
 class Hires(Group):
-    """The second pass; kept, and written into infotexts, but not done yet."""
+    """The second pass. There is one where it is said how large, or what enlarges."""
 
     prefix: ClassVar[str] = "hires_"
 
@@ -227,6 +227,11 @@ class Hires(Group):
     negative_prompt: f.HiresNegativePrompt | None = None
     cfg_scale: f.HiresCfgScale | None = None
     denoising_strength: f.HiresDenoisingStrength | None = None
+
+    @property
+    def is_asked(self) -> bool:
+        """Whether there is a second pass: A1111's rule."""
+        return self.upscale is not None or self.upscaler is not None or max(self.resize or (0, 0)) > 0
 
 
 def check_side(name: str, side: int, step: int) -> None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from atelier.errors import BadInput
 from atelier.request.fields import STEPS
-from atelier.request.groups import Guidance, check_side
+from atelier.request.groups import Guidance, Hires, check_side
 from atelier.request.guidances import SWITCHED, USUAL
 from atelier.request.model import Request
 from atelier.request.regions import Region, parse_region
@@ -17,13 +17,16 @@ from atelier.request.resolved import (
     ImageRef,
     MaskPlace,
     ModelRef,
+    NoHires,
     NoMask,
     NoRegions,
     NoSource,
     NoViews,
+    PassPrompts,
     RegionPrompts,
     Resolved,
     ResolvedGuidance,
+    ResolvedHires,
     ResolvedMask,
     ResolvedNoise,
     ResolvedOutput,
@@ -37,6 +40,7 @@ from atelier.request.resolved import (
     SampleSettings,
     Size,
 )
+from atelier.request.second_pass import second_pass
 from atelier.request.table import given
 
 DRAWN_SEEDS = 2**32
@@ -95,8 +99,8 @@ class RequestDefaults:
 class Offer:
     """What there is to choose from, for the model that the request named.
 
-    method, emphasis: what the request's names mean; draw: makes the choices of a prompt; refer: fixes what lies in an
-    image file.
+    method, emphasis, upscaler: what the request's names mean; draw: makes the choices of a prompt; refer: fixes what
+    lies in an image file; second: the method of a second pass, None for that of the first.
     """
 
     model: ModelRef
@@ -105,6 +109,8 @@ class Offer:
     emphasis: str
     draw: Draw
     refer: Callable[[str], ImageRef]
+    upscaler: str = "Latent"
+    second: Method | None = None
 
 
 def resolve(request: Request, offer: Offer, random_: random.Random | None = None) -> Resolved:
@@ -121,11 +127,12 @@ def resolve(request: Request, offer: Offer, random_: random.Random | None = None
         clip_skip=request.prompting.clip_skip or 1,
         old_timelines=request.prompting.old_timelines,
     )
+    samples = tuple(_samples(request, offer.draw, random_ or random.SystemRandom()))
     return Resolved(
         model=offer.model,
         size=size,
         batch_size=request.batch_size,
-        samples=tuple(_samples(request, offer.draw, random_ or random.SystemRandom())),
+        samples=samples,
         prompting=prompting,
         noise=_noise(request, size, offer.defaults.latent_step),
         sampling=_sampling(request, offer.method, offer.defaults),
@@ -134,6 +141,7 @@ def resolve(request: Request, offer: Offer, random_: random.Random | None = None
         regions=_regions(request, offer.refer),
         views=_views(request, offer.defaults),
         tiling=ResolvedTiling(x="x" in request.layout.tile, y="y" in request.layout.tile),
+        hires=_hires(request, offer, size, samples),
         output=ResolvedOutput(folders=() if request.output is None else (request.output,)),
     )
 
@@ -302,6 +310,32 @@ def _views(request: Request, own: RequestDefaults) -> NoViews | ResolvedViews:
     if overlap >= min(size):
         raise BadInput(f"view_overlap {overlap}: must be less than the sides of a view, {size.width}x{size.height}")
     return ResolvedViews(size=size, overlap=overlap, method=views.method)
+
+
+def _hires(request: Request, offer: Offer, size: Size, samples: Sequence[SampleSettings]) -> NoHires | ResolvedHires:
+    hires = request.hires
+    if hires is None:
+        return NoHires()
+    method = offer.second or offer.method
+    steps = hires.steps or request.steps or offer.defaults.steps
+    return second_pass(
+        request,
+        size,
+        side_step=offer.defaults.side_step,
+        upscaler=offer.upscaler,
+        sampling=_sampling(request.model_copy(update={"steps": steps}), method, offer.defaults),
+        guidance=_guidance(request, offer.defaults),
+        prompts=[_second_prompts(request, hires, sample, offer.draw) for sample in samples],
+        is_listed=method.steps is not None,
+    )
+
+
+def _second_prompts(request: Request, hires: Hires, sample: SampleSettings, draw: Draw) -> PassPrompts:
+    """Those of the first pass where none are said; choices are drawn from the same seed."""
+    seed = sample.variation_seed if request.noise.variation_strength > 0 else sample.seed
+    texts = (hires.prompt or "", "hires prompt"), (hires.negative_prompt or "", "hires negative prompt")
+    own, negative = (draw(text, what, seed) if request.prompting.choices and text else text for text, what in texts)
+    return PassPrompts(prompt=own or sample.prompt, negative_prompt=negative or sample.negative_prompt)
 
 
 def _seed(requested: int | None, random_: random.Random) -> int:

@@ -274,6 +274,53 @@ class ResolvedTiling(Value):
     y: bool
 
 
+class ByFactor(Value):
+    """The second pass is larger by a factor; its sides are rounded down."""
+
+    kind: Literal["factor"] = "factor"
+    factor: Finite
+
+
+class ToSize(Value):
+    """The second pass has the size that was asked for."""
+
+    kind: Literal["size"] = "size"
+
+
+class PassPrompts(Value):
+    """The prompts of one image in a pass, with their choices made."""
+
+    prompt: str
+    negative_prompt: str
+
+
+class NoHires(Value):
+    """There is no second pass."""
+
+    kind: Literal["none"] = "none"
+
+
+class ResolvedHires(Value):
+    """The second pass: what the first one made is enlarged and sampled again from there.
+
+    size: of the finished image; scaled: what is enlarged to, before the excess is cut off evenly; by: how that was
+    asked for. upscaler: the name of what enlarges. strength: 0 to 1, how much is made anew. exact_steps: whether all
+    steps are taken, of a longer schedule, rather than the share of them that the strength is (a list of sigmas cannot
+    be longer). prompts: one for each image, in order.
+    """
+
+    kind: Literal["hires"] = "hires"
+    size: Size
+    scaled: Size
+    by: Annotated[ByFactor | ToSize, Field(discriminator="kind")]
+    upscaler: str
+    strength: Finite
+    exact_steps: bool
+    sampling: ResolvedSampling
+    guidance: ResolvedGuidance
+    prompts: Annotated[tuple[PassPrompts, ...], Field(min_length=1)]
+
+
 class ResolvedOutput(Value):
     """folders: where images are saved, files or folders; empty: images stay in memory."""
 
@@ -293,6 +340,7 @@ class Resolved(Value):
     sampling: ResolvedSampling
     guidance: ResolvedGuidance
     source: Annotated[NoSource | ResolvedSource, Field(discriminator="kind")]
+    hires: Annotated[NoHires | ResolvedHires, Field(discriminator="kind")]
     regions: Annotated[NoRegions | ResolvedRegions, Field(discriminator="kind")]
     views: Annotated[NoViews | ResolvedViews, Field(discriminator="kind")]
     tiling: ResolvedTiling

@@ -25,6 +25,8 @@ from atelier.request.regions import joined as regions_text
 from atelier.request.resolve import NO_LIMIT
 from atelier.request.resolved import (
     BoxPlace,
+    ByFactor,
+    NoHires,
     NoMask,
     NoRegions,
     NoSource,
@@ -62,15 +64,21 @@ RNG_VALUES: Mapping[Rng, str] = {"portable": "portable", "cpu": "CPU", "nv": "NV
 """Values of the key RNG. A1111 knows CPU and NV; without the key it draws on the device that computes."""
 
 
-def settings(resolved: Resolved, index: int, own: ResolvedSampling, provenance: Provenance) -> Settings:
+def settings(
+    resolved: Resolved,
+    index: int,
+    own: ResolvedSampling,
+    provenance: Provenance,
+    second_own: ResolvedSampling | None = None,
+) -> Settings:
     """What the infotext of image `index` (0-based) says, but for the hash of its pixels.
 
-    own: the sampling that nobody had to ask for; only what differs from it is said. Prompts from which choices were
-    drawn are kept as templates.
+    own: the sampling that nobody had to ask for, and second_own that of a second pass; only what differs from it is
+    said. Prompts from which choices were drawn are kept as templates.
     """
     sample, guidance = resolved.samples[index], resolved.guidance
-    said = _noise(_prompts(_sampling(resolved.sampling, own), resolved, index), resolved)
-    said = _guided(_started(said, resolved.source), guidance)
+    said = _noise(_prompts(_samplings(resolved, own, second_own), resolved, index), resolved)
+    said = _second(_guided(_started(said, resolved.source), guidance), resolved, index)
     return replace(
         _laid_out(said, resolved, index),
         seed=sample.seed,
@@ -164,6 +172,28 @@ def _region(part: ResolvedRegion, own: RegionPrompts, negative: str) -> Region:
     return Region(where, own.prompt, _unless(own.negative_prompt, negative), part.weight)
 
 
+def _second(settings: Settings, resolved: Resolved, index: int) -> Settings:
+    """What is said of the second pass: what is not as in the first."""
+    hires, first, sample = resolved.hires, resolved.sampling, resolved.samples[index]
+    if isinstance(hires, NoHires):
+        return settings
+    prompts, is_alone = hires.prompts[index], isinstance(resolved.source, NoSource)
+    return replace(
+        settings,
+        denoising_strength=hires.strength if is_alone else settings.denoising_strength,
+        hires_denoising_strength=None if is_alone else hires.strength,
+        hires_upscale=hires.by.factor if isinstance(hires.by, ByFactor) else None,
+        hires_resize=None if isinstance(hires.by, ByFactor) else hires.size,
+        hires_steps=hires.sampling.steps,
+        hires_upscaler=hires.upscaler,
+        hires_sampler=_unless(hires.sampling.sampler, first.sampler),
+        hires_scheduler=_unless(hires.sampling.scheduler, first.scheduler),
+        hires_prompt=_unless(prompts.prompt, sample.prompt),
+        hires_negative_prompt=_unless(prompts.negative_prompt, sample.negative_prompt),
+        hires_cfg_scale=_unless(hires.guidance.scale, resolved.guidance.scale),
+    )
+
+
 def _prompts(settings: Settings, resolved: Resolved, index: int) -> Settings:
     sample, prompting = resolved.samples[index], resolved.prompting
     return replace(
@@ -188,6 +218,18 @@ def _noise(settings: Settings, resolved: Resolved) -> Settings:
         rng=RNG_VALUES[noise.source],
         sgm_noise_multiplier=noise.unit_start,
     )
+
+
+def _samplings(resolved: Resolved, own: ResolvedSampling, second_own: ResolvedSampling | None) -> Settings:
+    """What is said of the sampler and its schedule; an option that only the second pass reads is said too."""
+    said, usual = _sampling(resolved.sampling, own), _sampling(own, own)
+    if isinstance(resolved.hires, NoHires):
+        return said
+    second = resolved.hires.sampling
+    more = _sampling(second, second_own or second)
+    options = more.given().keys() - {"steps", "sampler", "scheduler"}
+    unsaid = [name for name in options if getattr(said, name) == getattr(usual, name)]
+    return replace(said, **{name: getattr(more, name) for name in unsaid})
 
 
 def _sampling(sampling: ResolvedSampling, own: ResolvedSampling) -> Settings:
