@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -23,6 +24,7 @@ from atelier.diffusion.types import Moment, Sampler
 from atelier.errors import NotFinite
 from atelier.families.facts import LatentFormat
 from atelier.nn.ports import NOTHING, Conditioning, Ports
+from atelier.nn.seamless import EDGES, Seamless
 from atelier.pipeline.decoding import decode, not_finite, thumbnail
 from atelier.pipeline.denoising import guided, noise_source, schedule_options
 from atelier.pipeline.lent import Lent, Need
@@ -52,11 +54,14 @@ class Decoder(nn.Module):
         self.weight = nn.Parameter(torch.zeros(1, dtype=dtype))
         self.pixels, self.given = pixels, list[Tensor]()
 
-    def decode(self, latent: Tensor) -> Tensor:
+    def decode(self, latent: Tensor, seamless: Seamless) -> Tensor:
+        assert seamless == EDGES
         self.given.append(latent)
         return self.pixels.to(self.weight.dtype)
 
 
+MODEL: Any = SimpleNamespace(parameterization=EPSILON)
+"""All that guidance without adapters asks of a checkpoint."""
 FORMAT = LatentFormat(scale=0.5, shift=1.0, factor=8, channels=2)
 
 
@@ -125,7 +130,7 @@ def clean(sigma: float, call: int = 0, *, spec: SamplerSpec | None = None, **wan
     states = {(text,): {text: conditioning(number)} for text, number in NUMBERS.items()}
     prompted = PromptedNet(net, [sample("a", "b", weights=(1.0, 0.5))], states)
     guidance = RESOLVED.guidance.model_copy(update=wanted)
-    made = guided(prompted, guidance, spec or SamplerSpec("x", unmade), SIGMAS, EPSILON, scaled_linear())
+    made = guided(prompted, guidance, spec or SamplerSpec("x", unmade), SIGMAS, MODEL, scaled_linear())
     found = made(torch.zeros(1, 4, 2, 2), torch.tensor(sigma), Moment(call, 0.0)).clean
     assert float(found.min()) == float(found.max())
     return float(found[0, 0, 0, 0]) / -sigma, len(net.calls[0].x)
@@ -162,7 +167,7 @@ def test_contrast_is_brought_back_on_what_the_network_says() -> None:
     states = {(text,): {text: conditioning(number)} for text, number in NUMBERS.items()}
     prompted = PromptedNet(net, [sample("a", weights=(1.0,))], states)
     wanted = RESOLVED.guidance.model_copy(update={"rescale": 1.0})
-    made = guided(prompted, wanted, SamplerSpec("x", unmade), SIGMAS, EPSILON, scaled_linear())
+    made = guided(prompted, wanted, SamplerSpec("x", unmade), SIGMAS, MODEL, scaled_linear())
     x = torch.arange(16.0).reshape(1, 4, 2, 2)
     output = (x - made(x, torch.tensor(3.0), Moment(0, 0.0)).clean) / 3
     assert output.flatten().tolist() == pytest.approx([0.0, 2.0, 2.0, 2.0] * 4, abs=1e-5)
@@ -238,7 +243,7 @@ def test_sampling_from_noise_begins_at_the_first_level() -> None:
     def never(*_: object) -> Tensor:
         raise AssertionError("there is no latent to begin with")
 
-    x, used = FromNoise().begin(Beginning(noise, sigmas, 2, raise_to, never, (), Values()))
+    x, used = FromNoise().begin(Beginning(noise, sigmas, 2, raise_to, never, (), Values(), 8))
     assert (raised, used is sigmas) == ([7.0], True)
     assert torch.equal(x, noise * 7)
 
