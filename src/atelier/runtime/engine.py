@@ -24,7 +24,7 @@ from atelier.request.events import Event, Failed, Hashing, ImageReady, Warned
 from atelier.request.infotext import Settings, settings
 from atelier.request.model import Provenance, Request
 from atelier.request.resolve import Method, Offer, ignored, resolve
-from atelier.request.resolved import ModelRef, NoHires, Resolved
+from atelier.request.resolved import ModelRef, NoHires, Resolved, ResolvedSampling
 from atelier.request.table import given
 from atelier.runtime.device import Device
 from atelier.runtime.images import reference_to
@@ -108,9 +108,10 @@ class Engine:
 
     def said(self, resolved: Resolved) -> tuple[Settings, ...]:
         """What the infotexts of a resolved request's images will say, but for the hashes of their pixels."""
-        own = own_sampling(self.resources.checkpoint(resolved.model), resolved.sampling)
+        model, methods = self.resources.checkpoint(resolved.model), _samplings(resolved)
+        own, second = own_sampling(model, methods[0]), own_sampling(model, methods[-1])
         provenance = self._provenance(resolved)
-        return tuple(settings(resolved, index, own, provenance) for index in range(len(resolved.samples)))
+        return tuple(settings(resolved, index, own, provenance, second) for index in range(len(resolved.samples)))
 
     def hashing(self, request: Request) -> tuple[Hashing, ...]:
         """What to tell before `resolve` or `events`: weights that have to be hashed first, which takes time."""
@@ -147,7 +148,7 @@ class Engine:
     def _told(self, warnings: list[str], resolved: Resolved, previews: float | None) -> Generator[Event]:
         """The events of a resolved request, warnings first."""
         model = self.resources.checkpoint(resolved.model)
-        methods = [resolved.sampling, *(() if isinstance(resolved.hires, NoHires) else (resolved.hires.sampling,))]
+        methods = _samplings(resolved)
         stages = plan(
             resolved,
             own_sampling(model, methods[0]),
@@ -241,6 +242,11 @@ class Engine:
     def _provenance(self, resolved: Resolved) -> Provenance:
         dtype = self.resources.dtype(resolved.model)
         return Provenance(self._version, dtype, str(self.device.torch_device), f"torch {torch.__version__}")
+
+
+def _samplings(resolved: Resolved) -> list[ResolvedSampling]:
+    """Of the first pass and, if there is one, the second."""
+    return [resolved.sampling, *(() if isinstance(resolved.hires, NoHires) else (resolved.hires.sampling,))]
 
 
 def _after(warnings: Sequence[str], events: Generator[Event], made: Sequence[Path]) -> Generator[Event]:
