@@ -13,21 +13,25 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from atelier.compose import engine as engine
     from atelier.compose import generate as generate
+    from atelier.compose import grid as grid
     from atelier.compose import upscale as upscale
     from atelier.request.model import Request as Request
+    from atelier.runtime.comparing import Comparison as Comparison
     from atelier.runtime.engine import Engine as Engine
     from atelier.runtime.engine import GeneratedImage as GeneratedImage
 
 __version__ = "0.1.0"
-__all__ = ["Engine", "GeneratedImage", "Request", "__version__", "engine", "generate", "upscale"]
+__all__ = ["Comparison", "Engine", "GeneratedImage", "Request", "__version__", "engine", "generate", "grid", "upscale"]
 
 _HOMES = {
+    "Comparison": "atelier.runtime.comparing",
     "GeneratedImage": "atelier.runtime.engine",
     "Request": "atelier.request.model",
     "Engine": "atelier.runtime.engine",
     "generate": "atelier.compose",
     "engine": "atelier.compose",
     "upscale": "atelier.compose",
+    "grid": "atelier.compose",
 }
 
 

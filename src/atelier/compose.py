@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     import torch
     from PIL.Image import Image
 
+    from atelier.request.grid.axes import Asked
     from atelier.request.table import Fields
+    from atelier.runtime.comparing import Comparison
     from atelier.runtime.device import Device
     from atelier.runtime.engine import Engine, GeneratedImage
     from atelier.runtime.library import Library
@@ -97,6 +99,29 @@ def _image_dtype(device: Device) -> torch.dtype:
     if os.environ.get("ATELIER_DTYPE"):
         return device.dtype
     return torch.float32 if device.torch_device.type == "cpu" else torch.float16
+
+
+def grid(
+    prompt: str,
+    *,
+    x: Asked = None,
+    y: Asked = None,
+    z: Asked = None,
+    matrix: bool = False,
+    vary_seed: bool = False,
+    **fields: Unpack[Fields],
+) -> Comparison:
+    """Generates a request with one field changed along each axis, and a labelled sheet for each value along z.
+
+    x, y, z: `"steps=10,20,30"` as on the command line (docs/comparing.md), or `("sampler", ["Euler", "DPM++ 2M"])`.
+    matrix: a prompt `a|b|c` with and without each of its later parts. With an `output`, a folder, images that lie there
+    already are not made again. Raises BadInput and other AtelierErrors.
+    """
+    from atelier.request.grid.asked import grid_of
+    from atelier.runtime.comparing import compare
+
+    asked = grid_of({"prompt": prompt, **fields}, x=x, y=y, z=z, matrix=matrix, vary_seed=vary_seed)
+    return compare(engine(), asked)
 
 
 def engine(

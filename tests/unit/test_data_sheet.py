@@ -16,9 +16,9 @@ from typer.testing import CliRunner
 from atelier.cli.data import app
 from atelier.errors import BadFile, BadInput
 from atelier.train.data import scenes
-from atelier.train.data.lettering import UNKNOWN, drawable, fonts
 from atelier.train.data.listing import data_list
-from atelier.train.data.sheet import MARGIN, PAPER, sheet
+from atelier.train.data.sheet import sheet
+from atelier.vision.lettering import MARGIN, PAPER, UNKNOWN, drawable, fonts
 
 run = CliRunner().invoke
 
@@ -71,7 +71,7 @@ def test_letters_of_other_scripts_are_no_boxes(letters: str) -> None:
 def no_fonts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Nothing is installed but a broken file."""
     (tmp_path / "DejaVuSans.ttf").write_bytes(b"no font")
-    monkeypatch.setattr("atelier.train.data.lettering.font_folders", lambda: (tmp_path,))
+    monkeypatch.setattr("atelier.vision.lettering.font_folders", lambda: (tmp_path,))
     for remembered in (fonts, drawable):
         remembered.cache_clear()
     yield

@@ -34,6 +34,19 @@ TABLE: list[tuple[Event, dict[str, Any]]] = [
     ),
     (events.Saved(1, Path("out/1.png")), {"event": "Saved", "index": 1, "path": "out/1.png"}),
     (
+        events.SheetReady(0, IMAGE, "a cat\nScript: X/Y/Z plot"),
+        {
+            "event": "SheetReady",
+            "number": 0,
+            "image": {"width": 8, "height": 6},
+            "infotext": "a cat\nScript: X/Y/Z plot",
+        },
+    ),
+    (
+        events.SheetSaved(0, Path("out/grid-00001.png")),
+        {"event": "SheetSaved", "number": 0, "path": "out/grid-00001.png"},
+    ),
+    (
         events.Resumed(6, Path("run/step-6"), (Path("run/step-9"),)),
         {"event": "Resumed", "step": 6, "path": "run/step-6", "passed_over": ["run/step-9"]},
     ),

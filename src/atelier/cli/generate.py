@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -10,47 +9,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from atelier.cli.fields import Command, defaults
-from atelier.errors import BadInput
+from atelier.cli.fields import Command
+from atelier.cli.given import PREVIEW_SECONDS, Changes, Preview, StylesFile, Wildcards, changed, merged, told
+from atelier.cli.texts import text_of
+from atelier.errors import BadFile, BadInput
 
 if TYPE_CHECKING:
     from atelier.cli.regenerate import Original
     from atelier.request.events import Event
     from atelier.request.model import Request
+    from atelier.runtime.engine import Engine
 
-PREVIEW_SECONDS = 0.5
-DIGITS = 9
-"""Of a side in pixels: more are no size."""
-OWN_OPTIONS = frozenset({"styles_file", "wildcards", "preview", "no_preview", "set", "from", "verify"})
-"""What the command has options for that is no field of a request."""
-
-
-StylesFile = Annotated[
-    Path | None, typer.Option(help="File of saved styles.", show_default="styles.csv", rich_help_panel="Prompt")
-]
-Wildcards = Annotated[
-    Path | None,
-    typer.Option(help="Folder of wildcard files (.txt).", show_default="wildcards", rich_help_panel="Prompt"),
-]
-Preview = Annotated[
-    bool | None,
-    typer.Option(
-        "--preview/--no-preview",
-        help="Show the image while it is made.",
-        show_default="in terminals that show images",
-        rich_help_panel="Output",
-    ),
-]
-Changes = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--set",
-        metavar="NAME=VALUE",
-        help="Any other field of a request (eta, s_churn, variation_strength, …; docs/cli.md); may be repeated.",
-        show_default=False,
-        rich_help_panel="Other",
-    ),
-]
 From = Annotated[
     Path | None,
     typer.Option(
@@ -58,6 +27,14 @@ From = Annotated[
         help="An image to generate again, with what is said here changed; a .txt with an infotext works too.",
         show_default=False,
         rich_help_panel="Other",
+    ),
+]
+Prompts = Annotated[
+    Path | None,
+    typer.Option(
+        help="File with a prompt on each line, or options such as --prompt TEXT --steps 20 (docs/comparing.md).",
+        show_default=False,
+        rich_help_panel="Prompt",
     ),
 ]
 Verify = Annotated[
@@ -71,6 +48,7 @@ Verify = Annotated[
 def run(
     fields: Mapping[str, object],
     *,
+    prompts: Prompts = None,
     styles_file: StylesFile = None,
     wildcards: Wildcards = None,
     preview: Preview = None,
@@ -84,18 +62,23 @@ def run(
     """
     from atelier.cli import progress, regenerate
 
-    merged = _merged(_changes(change or ()), fields)
-    if original is None and (verify or "prompt" not in merged):
-        raise BadInput(
-            "--verify needs --from IMAGE" if verify else 'nothing to generate: atelier generate "a red apple"'
-        )
+    asked = merged(changed(change or ()), fields)
+    _check(asked, prompts, original, verify=verify)
     seen = None if original is None else regenerate.Original.read(original)
-    request = _request(merged, seen)
-    if verify and request.batch_size * request.batch_count != 1:
-        raise BadInput(f"--verify compares one image, and {request.batch_size * request.batch_count} are asked for")
+    requests, notes = _asked(asked, seen) if prompts is None else _from_file(prompts, asked)
+    if verify and len(requests) * requests[0].batch_size * requests[0].batch_count != 1:
+        count = requests[0].batch_size * requests[0].batch_count
+        raise BadInput(f"--verify compares one image, and {count} are asked for")
     display = progress.display(preview=preview)
-    notes = () if seen is None else seen.notes()
-    with closing(_events(request, styles_file, wildcards, notes, shows=display.draw is not None)) as events:
+    seconds = None if display.draw is None else PREVIEW_SECONDS
+    happening = told(
+        requests,
+        lambda engine: _events(engine, requests, seconds),
+        styles_file=styles_file,
+        wildcards=wildcards,
+        notes=notes,
+    )
+    with closing(happening) as events:
         generated = display.follow(events)
     if verify and seen is not None and not regenerate.verify(seen, generated):
         raise typer.Exit(1)
@@ -106,74 +89,40 @@ app = typer.Typer(add_completion=False)
 app.command("generate")(generate)
 
 
-def _request(fields: Mapping[str, object], original: Original | None) -> Request:
+def _check(fields: Mapping[str, object], prompts: Path | None, original: Path | None, *, verify: bool) -> None:
+    if prompts is not None and original is not None:
+        raise BadInput("--prompts and --from exclude each other: leave one out")
+    if original is None and verify:
+        raise BadInput("--verify needs --from IMAGE")
+    if original is None and prompts is None and "prompt" not in fields:
+        raise BadInput('nothing to generate: atelier generate "a red apple"')
+
+
+def _asked(fields: Mapping[str, object], original: Original | None) -> tuple[tuple[Request, ...], Sequence[str]]:
     from atelier.request.table import request_of
 
-    return request_of(fields) if original is None else original.request(fields)
+    if original is None:
+        return (request_of(fields),), ()
+    return (original.request(fields),), original.notes()
 
 
-def _changes(pairs: Sequence[str]) -> dict[str, object]:
-    """The fields of --set. Raises BadInput."""
-    fields: dict[str, object] = {}
-    for pair in pairs:
-        name, equals, value = pair.partition("=")
-        key = name.strip().lstrip("-").replace("-", "_")
-        if not equals or not key:
-            raise BadInput(f"--set {pair!r}: write it as NAME=VALUE, for example eta=0.5")
-        _check_settable(key)
-        if key in fields:
-            raise BadInput(f"--set {key} is given twice: leave one out")
-        fields[key] = (value.strip(),) if _is_list(key) else _value(value.strip())
-    return fields
+def _events(engine: Engine, requests: Sequence[Request], previews: float | None) -> Generator[Event]:
+    from atelier.runtime.several import several
+
+    if len(requests) == 1:
+        return engine.events(requests[0], previews=previews)
+    return several(engine, requests, previews=previews)
 
 
-def _check_settable(key: str) -> None:
-    """Raises BadInput for what an option of its own says and --set does not."""
-    from atelier.request.table import FIELDS
+def _from_file(path: Path, fields: Mapping[str, object]) -> tuple[tuple[Request, ...], list[str]]:
+    """The requests of a file of prompts, and what is to say of it. Raises BadFile and BadInput."""
+    from atelier.request.prompt_file import prompt_lines, requests
 
-    for name, field in FIELDS.items():
-        option = "--" + key.replace("_", "-")
-        if field.option is not None and option in field.option.names and key != name:
-            raise BadInput(f"--set {key}: give it as {option}, or call it by its name, --set {name}=…")
-    if key in OWN_OPTIONS:
-        raise BadInput(f"--set {key}: it is no field of a request, give it as --{key.replace('_', '-')}")
-
-
-def _is_list(key: str) -> bool:
-    from atelier.request.table import FIELDS
-
-    return key in FIELDS and FIELDS[key].kind == "texts"
-
-
-def _merged(changes: Mapping[str, object], fields: Mapping[str, object]) -> dict[str, object]:
-    """The fields of --set and those of options of their own, with what the command line takes where nobody says.
-
-    Raises BadInput for a field that is given both ways.
-    """
-    both = next((name for name in changes if name in fields), None)
-    if both is not None:
-        raise BadInput(f"{both} is given twice, as an option and with --set: leave one out")
-    return {**defaults(), **changes, **fields}
-
-
-def _value(text: str) -> object:
-    """A size as two numbers; everything else is left to the request, which knows what it needs."""
-    width, times, height = text.partition("x")
-    is_size = times and all(side.isdecimal() and len(side) <= DIGITS for side in (width, height))
-    return (int(width), int(height)) if is_size else text
-
-
-def _events(
-    request: Request, styles_file: Path | None, wildcards: Path | None, notes: Sequence[str], *, shows: bool
-) -> Generator[Event]:
-    """Imports torch at the first event, so that the progress bar is there before."""
-    from atelier.compose import engine, words
-    from atelier.request.events import Warned
-    from atelier.runtime.threads import settle_process, suit_threads_to
-
-    yield from map(Warned, notes)
-    settle_process(os.environ)
-    engine_ = engine(keep=False, vocabulary=words(styles_file, wildcards))
-    suit_threads_to(engine_.work(request), os.environ)
-    yield from engine_.hashing(request)
-    yield from engine_.events(request, previews=PREVIEW_SECONDS if shows else None)
+    lines = prompt_lines(text_of(path))
+    if not lines:
+        raise BadFile(path, "has no prompts: write one on each line")
+    try:
+        made = requests(lines, fields)
+    except BadInput as error:
+        raise BadFile(path, str(error)) from None
+    return made, [f"{path}: {note}" for line in lines for note in line.notes]

@@ -24,6 +24,7 @@ from atelier.request.events import (
     Loading,
     Preview,
     Saved,
+    SheetSaved,
     Started,
     Warned,
 )
@@ -131,7 +132,7 @@ class _View:
                 self.bar.update(self.task, description=self._doing(index), completed=done, total=total, refresh=True)
             case Preview(_, image) | ImageReady(image=image):
                 self.frame.show(image)
-            case Saved(_, path):
+            case Saved(_, path) | SheetSaved(_, path):
                 self.saved.append(path)
             case Finished(count, seconds):
                 self.summary = f"{_counted(count)} in {seconds:.1f} s"

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from atelier.cli.texts import decoded
 from atelier.errors import BadFile
 from atelier.request.infotext import Infotext, Settings, interpret, pixel_hash, read, to_request, without_effect
 from atelier.request.infotext.changes import changes
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
     from atelier.request.model import Request
 
 TEXT_SUFFIXES = frozenset({".txt", ".json"})
-UTF_16_MARKS = (b"\xff\xfe", b"\xfe\xff")
-"""What texts begin with that Windows writes where a program's output is put into a file."""
 LOSSY = frozenset({".jpg", ".jpeg", ".webp", ".avif"})
 NO_REASON = frozenset({"pixel_hash", "batch_size", "batch_position", "template", "negative_template", "extras", "user"})
 """Fields that never change an image; of extras those that do are told apart from them."""
@@ -83,14 +82,7 @@ class Original:
 
 def _parsed(path: Path, data: bytes) -> Infotext:
     """What a text says. Raises BadFile for bytes that are no text, and for JSON in which nothing is known."""
-    encoding = "utf-16" if data.startswith(UTF_16_MARKS) else "utf-8-sig"
-    try:
-        text = data.decode(encoding)
-    except UnicodeDecodeError as error:
-        name = encoding.upper().removesuffix("-SIG")
-        raise BadFile(path, f"is no text in {name} (byte {error.start}): save it as UTF-8") from error
-    if "\0" in text:
-        raise BadFile(path, "is no text: it has a character of code 0")
+    text = decoded(path, data)
     if not text.strip():
         raise BadFile(path, "is empty: it should hold the prompt and the line of parameters of an image")
     infotext = read(text)

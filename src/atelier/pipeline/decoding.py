@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
+from atelier.checkpoints.preview import RgbMatrix
 from atelier.errors import NotFinite
 from atelier.families.facts import LatentFormat
 from atelier.models.vae import AutoencoderKL
@@ -44,6 +45,13 @@ def thumbnail(clean: Tensor, vae: AutoencoderKL, format_: LatentFormat) -> Image
     """A small image of a latent (C, h, w), decoded from at most THUMBNAIL x THUMBNAIL positions of it."""
     shrink = max(1, -(-max(clean.shape[1:]) // THUMBNAIL))
     return decode(F.avg_pool2d(clean, shrink, ceil_mode=True), vae, format_)
+
+
+def rough(clean: Tensor, matrix: RgbMatrix) -> Image.Image:
+    """A latent (C, h, w) as an image of as many pixels as it has positions, which costs nothing."""
+    weight = clean.new_tensor(matrix.rows).float()
+    colours = torch.einsum("chw,ck->hwk", clean.float(), weight[:-1]) + weight[-1]
+    return Image.fromarray((colours.clamp(0, 1) * 255).round().to(torch.uint8).contiguous().cpu().numpy())
 
 
 def not_finite(what: str, dtype: torch.dtype) -> NotFinite:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
+from typing import NamedTuple
 
+from atelier.checkpoints.preview import RgbMatrix
 from atelier.diffusion.catalogue import samplers
 from atelier.nn.seamless import EDGES, Seamless
 from atelier.pipeline.finishes import AsItIs, Finish, OnSource
@@ -105,14 +107,15 @@ def plan(
     second_own: ResolvedSampling | None = None,
     max_batch: int | None = None,
     previews: bool = False,
+    matrix: RgbMatrix | None = None,
     warn: Warn = silent,
 ) -> tuple[Stage, ...]:
     """What to do, in order. A pure function but for `warn`.
 
     max_batch: at most so many images in one network call, a whole batch if None. Each group of images is finished
-    before the next one is begun. previews: whether to show some. own, provenance: for the infotexts; second_own: the
-    same for the sampling of a second pass, None where nothing of it was asked for. Raises BadInput for prompts that
-    cannot be read.
+    before the next one is begun. previews: whether to show some; matrix: how, where the model has one. own, provenance:
+    for the infotexts; second_own: the same for the sampling of a second pass, None where nothing of it was asked for.
+    Raises BadInput for prompts that cannot be read.
     """
     mode = emphasis(resolved.prompting.emphasis)
     images = tuple(_images(resolved, warn, lambda i: settings(resolved, i, own, provenance, second_own)))
@@ -123,7 +126,7 @@ def plan(
     for text in dict.fromkeys(text for group in groups for text in group):
         weighted(text, mode, warn)
     encode = Encode(resolved.model, groups, mode.name, resolved.prompting.clip_skip, STATES)
-    return (encode, *_source(resolved), *_stages(resolved, images, max_batch, previews=previews))
+    return (encode, *_source(resolved), *_stages(resolved, images, max_batch, _Shown(previews, matrix)))
 
 
 def _images(resolved: Resolved, warn: Warn, says: Callable[[int], Settings]) -> Iterator[_Twice]:
@@ -196,23 +199,30 @@ def _finish(resolved: Resolved) -> Finish:
     return AsItIs() if isinstance(source, NoSource) else OnSource(last.prepared, source.color_correction)
 
 
-def _stages(resolved: Resolved, images: Sequence[_Twice], max_batch: int | None, *, previews: bool) -> Iterator[Stage]:
+class _Shown(NamedTuple):
+    """Whether previews are shown, and how."""
+
+    previews: bool
+    matrix: RgbMatrix | None
+
+
+def _stages(resolved: Resolved, images: Sequence[_Twice], max_batch: int | None, shown: _Shown) -> Iterator[Stage]:
     for batch in _chunks(images, resolved.batch_size):
         for alike in _alike(batch):
             for group in _chunks(alike, max_batch or resolved.batch_size):
                 samples = tuple(image.first for image in group)
-                yield from _sampled(resolved, group, max_batch, previews=previews)
+                yield from _sampled(resolved, group, max_batch, shown)
                 edges = _seamless(resolved.tiling)
                 yield Decode(resolved.model, samples, LATENTS, IMAGES, _finish(resolved), edges)
                 for output in resolved.output.folders:
                     yield Save(samples, len(images), output, IMAGES)
 
 
-def _sampled(resolved: Resolved, group: Sequence[_Twice], max_batch: int | None, *, previews: bool) -> Iterator[Stage]:
+def _sampled(resolved: Resolved, group: Sequence[_Twice], max_batch: int | None, shown: _Shown) -> Iterator[Stage]:
     """The latents of a group, by one pass or by two with what enlarges between them."""
     first, *rest = _passes(resolved)
     samples = tuple(image.first for image in group)
-    yield _diffuse(resolved, first, samples, max_batch, previews=previews)
+    yield _diffuse(resolved, first, samples, max_batch, shown)
     for own in rest:
         assert isinstance(resolved.hires, ResolvedHires)
         hires, larger = resolved.hires, tuple(image.second for image in group)
@@ -225,11 +235,11 @@ def _sampled(resolved: Resolved, group: Sequence[_Twice], max_batch: int | None,
             source=first.out,
             out=ENLARGED,
         )
-        yield _diffuse(resolved, own, larger, max_batch, previews=previews)
+        yield _diffuse(resolved, own, larger, max_batch, shown)
 
 
 def _diffuse(
-    resolved: Resolved, own: _Pass, samples: tuple[Sample, ...], max_batch: int | None, *, previews: bool
+    resolved: Resolved, own: _Pass, samples: tuple[Sample, ...], max_batch: int | None, shown: _Shown
 ) -> Diffuse:
     return Diffuse(
         model=resolved.model,
@@ -245,7 +255,8 @@ def _diffuse(
         layout=_layout(resolved.regions, own.placed),
         combine=_combined(resolved.source, own.known),
         adapter=_adapter(resolved, own.size),
-        previews=previews,
+        previews=shown.previews,
+        matrix=shown.matrix,
     )
 
 

@@ -1,6 +1,7 @@
 """What a generation or a training tells about itself: one family of frozen data, each with a JSON form.
 
-A generation: Hashing, Warned, Started, then Loading, Progress, Preview, ImageReady and Saved. A training: Resumed, then
+A generation: Hashing, Warned, Started, then Loading, Progress, Preview, ImageReady and Saved; of a grid SheetReady and
+SheetSaved too. A training: Resumed, then
 Stepped, Validated and CheckpointSaved, then Exported. Both end with one of Finished and Failed.
 """
 
@@ -78,6 +79,23 @@ class ImageReady:
 
 
 @dataclass(frozen=True, slots=True)
+class SheetReady:
+    """Sheet `number` (0-based) of a grid, finished, and the text that says what its axes are."""
+
+    number: int
+    image: Image
+    infotext: str
+
+
+@dataclass(frozen=True, slots=True)
+class SheetSaved:
+    """Sheet `number` (0-based) lies complete at `path`."""
+
+    number: int
+    path: Path
+
+
+@dataclass(frozen=True, slots=True)
 class Saved:
     """Image `index` (0-based) lies complete at `path`."""
 
@@ -142,7 +160,8 @@ class Failed:
 
 
 TrainingEvent = Resumed | Stepped | Validated | CheckpointSaved | Exported | Finished | Failed
-Event = Warned | Hashing | Started | Loading | Progress | Preview | ImageReady | Saved | TrainingEvent
+GridEvent = SheetReady | SheetSaved
+Event = Warned | Hashing | Started | Loading | Progress | Preview | ImageReady | Saved | GridEvent | TrainingEvent
 
 
 def to_json(event: Event) -> dict[str, Json]:

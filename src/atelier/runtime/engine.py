@@ -13,6 +13,7 @@ import torch
 
 from atelier.checkpoints.checkpoint import Checkpoint
 from atelier.checkpoints.embedded import EMBEDDED
+from atelier.checkpoints.preview import rgb_matrix
 from atelier.diffusion.catalogue import samplers
 from atelier.errors import BadInput
 from atelier.families.family import Family
@@ -20,9 +21,10 @@ from atelier.pipeline.plan import plan
 from atelier.pipeline.run import run
 from atelier.prompt import Warn, checked, emphasis, silent, without_comments
 from atelier.request.events import Event, Failed, Hashing, ImageReady, Warned
+from atelier.request.infotext import Settings, settings
 from atelier.request.model import Provenance, Request
 from atelier.request.resolve import Method, Offer, ignored, resolve
-from atelier.request.resolved import ModelRef, NoHires, Resolved
+from atelier.request.resolved import ModelRef, NoHires, Resolved, ResolvedSampling
 from atelier.request.table import given
 from atelier.runtime.device import Device
 from atelier.runtime.images import reference_to
@@ -104,6 +106,13 @@ class Engine:
         """Leaves nothing of a request open; writes nothing. Raises BadInput for what cannot be generated."""
         return self._settled(request, warn)[0]
 
+    def said(self, resolved: Resolved) -> tuple[Settings, ...]:
+        """What the infotexts of a resolved request's images will say, but for the hashes of their pixels."""
+        model, methods = self.resources.checkpoint(resolved.model), _samplings(resolved)
+        own, second = own_sampling(model, methods[0]), own_sampling(model, methods[-1])
+        provenance = self._provenance(resolved)
+        return tuple(settings(resolved, index, own, provenance, second) for index in range(len(resolved.samples)))
+
     def hashing(self, request: Request) -> tuple[Hashing, ...]:
         """What to tell before `resolve` or `events`: weights that have to be hashed first, which takes time."""
         found = self._find(request, silent)
@@ -139,7 +148,7 @@ class Engine:
     def _told(self, warnings: list[str], resolved: Resolved, previews: float | None) -> Generator[Event]:
         """The events of a resolved request, warnings first."""
         model = self.resources.checkpoint(resolved.model)
-        methods = [resolved.sampling, *(() if isinstance(resolved.hires, NoHires) else (resolved.hires.sampling,))]
+        methods = _samplings(resolved)
         stages = plan(
             resolved,
             own_sampling(model, methods[0]),
@@ -147,6 +156,7 @@ class Engine:
             second_own=own_sampling(model, methods[-1]),
             max_batch=1 if any(samplers()[own.sampler].alone for own in methods) else self.device.max_batch,
             previews=previews is not None,
+            matrix=None if previews is None else rgb_matrix(model),
             warn=warnings.append,
         )
         made = [path for folder in resolved.output.folders for path in Destination.of(folder).prepare()]
@@ -232,6 +242,11 @@ class Engine:
     def _provenance(self, resolved: Resolved) -> Provenance:
         dtype = self.resources.dtype(resolved.model)
         return Provenance(self._version, dtype, str(self.device.torch_device), f"torch {torch.__version__}")
+
+
+def _samplings(resolved: Resolved) -> list[ResolvedSampling]:
+    """Of the first pass and, if there is one, the second."""
+    return [resolved.sampling, *(() if isinstance(resolved.hires, NoHires) else (resolved.hires.sampling,))]
 
 
 def _after(warnings: Sequence[str], events: Generator[Event], made: Sequence[Path]) -> Generator[Event]:

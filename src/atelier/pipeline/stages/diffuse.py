@@ -11,6 +11,7 @@ from PIL.Image import Image
 from torch import Tensor
 
 from atelier.checkpoints.checkpoint import Checkpoint
+from atelier.checkpoints.preview import RgbMatrix
 from atelier.diffusion.catalogue import resolve_sampler
 from atelier.diffusion.denoise import timed
 from atelier.diffusion.first_noise import first_noises
@@ -21,7 +22,7 @@ from atelier.diffusion.scheduling import run_sigmas
 from atelier.diffusion.types import Denoiser, Step
 from atelier.nn.net import Net
 from atelier.pipeline.conditioning import States
-from atelier.pipeline.decoding import not_finite, thumbnail
+from atelier.pipeline.decoding import not_finite, rough, thumbnail
 from atelier.pipeline.denoising import Judge, guided, noise_source, sampler_options, schedule_options, seed_of
 from atelier.pipeline.layouts import Everywhere, Layout
 from atelier.pipeline.lent import Lent, Need
@@ -43,7 +44,8 @@ class Diffuse(Stage):
     Every sample has its own stream of noise, keyed by its seed; their prompts have the same weights of AND. start:
     where sampling starts from; inside: what is composed around the guided network of each region; layout: which prompts
     act where; combine: what is composed around all of it, from the inside out as well; adapter: what enters the network
-    beside the prompts; states: where the encoded prompts are; previews: whether to show some.
+    beside the prompts; states: where the encoded prompts are; previews: whether to show some,
+    with the matrix where there is one, else with the autoencoder.
     """
 
     model: ModelRef
@@ -60,12 +62,13 @@ class Diffuse(Stage):
     combine: tuple[Wrap, ...] = ()
     adapter: PortAdapter = field(default_factory=NoPorts)
     previews: bool = False
+    matrix: RgbMatrix | None = None
 
     def needs(self) -> tuple[Need[object], ...]:
         needs: list[Need[Any]] = [Need(self.model, DENOISER)]
         if self._is_judged:
             needs.append(Need(self.model, IMAGE_TEXT))
-        if self.previews or self._is_judged:
+        if self._is_judged or (self.previews and self.matrix is None):
             needs.append(Need(self.model, AUTOENCODER))
         return tuple(needs)
 
@@ -142,6 +145,8 @@ class Diffuse(Stage):
             yield Preview(self.samples[0].index, image)
 
     def _thumbnail(self, clean: Tensor, have: Lent) -> Image:
+        if self.matrix is not None:
+            return rough(clean, self.matrix)
         return thumbnail(clean, have.take(Need(self.model, AUTOENCODER)), have.checkpoint(self.model).latent)
 
     def _by_index(self, latents: Tensor) -> Mapping[int, Tensor]:

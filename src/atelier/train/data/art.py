@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import io
-from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -12,19 +11,12 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from atelier.errors import BadInput
+from atelier.vision.lettering import font_folders
 
 FONT = "NotoColorEmoji.ttf"
 PACKAGE = "fonts-noto-color-emoji"
 STRIKE = 109
 """The only size, in pixels per em, at which the font's bitmaps can be opened; they are 136x128 pixels."""
-
-
-def font_folders() -> tuple[Path, ...]:
-    """Where fonts are looked for, the system's folders first; a user without a home has none of their own."""
-    own: tuple[Path, ...] = ()
-    with suppress(RuntimeError):
-        own = tuple(Path.home() / name for name in (".local/share/fonts", ".fonts", "Library/Fonts"))
-    return (Path("/usr/share/fonts"), Path("/usr/local/share/fonts"), Path("/Library/Fonts"), *own)
 
 
 @functools.cache

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from atelier.train.data.lettering import length, line_height, write
+from atelier.vision.lettering import INK, MARGIN, PAPER, enlarged, line_height, wrapped, write
 
-MARGIN = 6
-PAPER, INK = (250, 250, 250), (30, 30, 30)
-SMALLEST_SHOWN = 128
-"""Smaller images are enlarged by a whole factor to at least this width in pixels, so that captions fit beneath."""
 MOST_LINES = 16
 """Of a caption; the rest is left out, which three dots say."""
 
@@ -44,30 +41,9 @@ def sheet(images: Sequence[NDArray[np.uint8] | Image.Image], captions: Sequence[
 
 
 def _shown(image: NDArray[np.uint8] | Image.Image) -> Image.Image:
-    tile = (image if isinstance(image, Image.Image) else Image.fromarray(image)).convert("RGB")
-    factor = max(1, -(-SMALLEST_SHOWN // tile.width))
-    return tile.resize((tile.width * factor, tile.height * factor), Image.Resampling.NEAREST)
+    return enlarged(image if isinstance(image, Image.Image) else Image.fromarray(image))
 
 
 def _wrapped(caption: str, width: int) -> list[str]:
-    lines = [""]
-    for word in _words(caption, width):
-        longer = f"{lines[-1]} {word}".strip()
-        if lines[-1] and length(longer) > width:
-            lines.append(word)
-        else:
-            lines[-1] = longer
-        if len(lines) > MOST_LINES:
-            return [*lines[: MOST_LINES - 1], "..."]
-    return lines
-
-
-def _words(caption: str, width: int) -> Iterator[str]:
-    """The words; one that is wider than `width` pixels in pieces, as some scripts have no spaces."""
-    for word in caption.split():
-        start = 0
-        for end in range(1, len(word)):
-            if length(word[start : end + 1]) > width:
-                yield word[start:end]
-                start = end
-        yield word[start:]
+    lines = list(islice(wrapped(caption, width), MOST_LINES + 1))
+    return lines if len(lines) <= MOST_LINES else [*lines[: MOST_LINES - 1], "..."]

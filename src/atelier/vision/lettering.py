@@ -1,4 +1,4 @@
-"""Lines of text in whatever script an installed font has."""
+"""Words beside images, on pages of many: lines of text in whatever script an installed font has."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
-from atelier.train.data.art import font_folders
-
+MARGIN = 6
+PAPER, INK = (250, 250, 250), (30, 30, 30)
+SMALLEST_SHOWN = 128
+"""Smaller images are enlarged by a whole factor to at least this width in pixels, so that captions fit beneath."""
 POINTS = 11
 WIDE = (
     "DejaVuSans.ttf",
@@ -36,6 +38,20 @@ Font = ImageFont.FreeTypeFont
 Run = tuple[Font, str]
 
 
+def font_folders() -> tuple[Path, ...]:
+    """Where fonts are looked for, the system's folders first; a user without a home has none of their own."""
+    own: tuple[Path, ...] = ()
+    with suppress(RuntimeError):
+        own = tuple(Path.home() / name for name in (".local/share/fonts", ".fonts", "Library/Fonts"))
+    return (Path("/usr/share/fonts"), Path("/usr/local/share/fonts"), Path("/Library/Fonts"), *own)
+
+
+def enlarged(image: Image.Image) -> Image.Image:
+    """In RGB, at least SMALLEST_SHOWN pixels wide."""
+    factor = max(1, -(-SMALLEST_SHOWN // image.width))
+    return image.convert("RGB").resize((image.width * factor, image.height * factor), Image.Resampling.NEAREST)
+
+
 @functools.cache
 def fonts() -> tuple[Font, ...]:
     """Pillow's own font, then the installed ones of WIDE."""
@@ -47,6 +63,19 @@ def fonts() -> tuple[Font, ...]:
         with suppress(OSError):  # a broken file is as good as none
             opened.append(ImageFont.truetype(io.BytesIO(paths[name].read_bytes()), POINTS))
     return tuple(opened)
+
+
+def wrapped(text: str, width: int) -> Iterator[str]:
+    """Words in lines of at most `width` pixels; a longer word is cut into several. One empty line for no words."""
+    line = ""
+    for word in _words(text, width):
+        longer = f"{line} {word}".strip()
+        if line and length(longer) > width:
+            yield line
+            line = word
+        else:
+            line = longer
+    yield line
 
 
 def length(text: str) -> float:
@@ -96,3 +125,14 @@ def _drawn(font: Font, letter: str) -> bytes:
 
 def _in(folder: Path) -> Iterator[Path]:
     yield from (path for path in sorted(folder.rglob("*.tt[fc]")) if path.name in WIDE)
+
+
+def _words(text: str, width: int) -> Iterator[str]:
+    """The words; one that is wider than `width` pixels in pieces, as some scripts have no spaces."""
+    for word in text.split():
+        start = 0
+        for end in range(1, len(word)):
+            if length(word[start : end + 1]) > width:
+                yield word[start:end]
+                start = end
+        yield word[start:]

@@ -1,0 +1,133 @@
+"""What commands that generate share: options beside the fields of a request, and the fields of --set."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Generator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from atelier.cli.fields import defaults
+from atelier.errors import BadInput
+
+if TYPE_CHECKING:
+    from atelier.request.events import Event
+    from atelier.request.model import Request
+    from atelier.runtime.engine import Engine
+
+PREVIEW_SECONDS = 0.5
+DIGITS = 9
+"""Of a side in pixels: more are no size."""
+OWN_OPTIONS = frozenset({"styles_file", "wildcards", "preview", "no_preview", "set", "from", "verify", "prompts"})
+"""What commands have options for that is no field of a request."""
+
+StylesFile = Annotated[
+    Path | None, typer.Option(help="File of saved styles.", show_default="styles.csv", rich_help_panel="Prompt")
+]
+Wildcards = Annotated[
+    Path | None,
+    typer.Option(help="Folder of wildcard files (.txt).", show_default="wildcards", rich_help_panel="Prompt"),
+]
+Preview = Annotated[
+    bool | None,
+    typer.Option(
+        "--preview/--no-preview",
+        help="Show the image while it is made.",
+        show_default="in terminals that show images",
+        rich_help_panel="Output",
+    ),
+]
+Changes = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="NAME=VALUE",
+        help="Any other field of a request (eta, s_churn, variation_strength, …; docs/cli.md); may be repeated.",
+        show_default=False,
+        rich_help_panel="Other",
+    ),
+]
+
+
+def changed(pairs: Sequence[str]) -> dict[str, object]:
+    """The fields of --set. Raises BadInput."""
+    fields: dict[str, object] = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        key = name.strip().lstrip("-").replace("-", "_")
+        if not equals or not key:
+            raise BadInput(f"--set {pair!r}: write it as NAME=VALUE, for example eta=0.5")
+        _check_settable(key)
+        if key in fields:
+            raise BadInput(f"--set {key} is given twice: leave one out")
+        fields[key] = (value.strip(),) if _is_list(key) else _value(value.strip())
+    return fields
+
+
+def _check_settable(key: str) -> None:
+    """Raises BadInput for what an option of its own says and --set does not."""
+    from atelier.request.table import FIELDS
+
+    for name, field in FIELDS.items():
+        option = "--" + key.replace("_", "-")
+        if field.option is not None and option in field.option.names and key != name:
+            raise BadInput(f"--set {key}: give it as {option}, or call it by its name, --set {name}=…")
+    if key in OWN_OPTIONS:
+        raise BadInput(f"--set {key}: it is no field of a request, give it as --{key.replace('_', '-')}")
+
+
+def _is_list(key: str) -> bool:
+    from atelier.request.table import FIELDS
+
+    return key in FIELDS and FIELDS[key].kind == "texts"
+
+
+def merged(changes: Mapping[str, object], fields: Mapping[str, object]) -> dict[str, object]:
+    """The fields of --set and those of options of their own, with what the command line takes where nobody says.
+
+    Raises BadInput for a field that is given both ways.
+    """
+    both = next((name for name in changes if name in fields), None)
+    if both is not None:
+        raise BadInput(f"{both} is given twice, as an option and with --set: leave one out")
+    return {**defaults(), **changes, **fields}
+
+
+def told(
+    requests: Sequence[Request],
+    events: Callable[[Engine], Generator[Event]],
+    *,
+    styles_file: Path | None,
+    wildcards: Path | None,
+    notes: Sequence[str] = (),
+) -> Generator[Event]:
+    """The events of several requests, made by one engine that keeps what it has loaded.
+
+    Imports torch at the first event, so that the progress bar is there before.
+    """
+    from atelier.compose import engine, words
+    from atelier.request.events import Warned
+    from atelier.runtime.several import hashing
+    from atelier.runtime.threads import settle_process, suit_threads_to
+
+    yield from map(Warned, notes)
+    settle_process(os.environ)
+    engine_ = engine(keep=len(requests) > 1, vocabulary=words(styles_file, wildcards))
+    suit_threads_to(max(map(engine_.work, _different(requests))), os.environ)
+    yield from hashing(engine_, requests)
+    yield from events(engine_)
+
+
+def _different(requests: Sequence[Request]) -> list[Request]:
+    """One for each amount of work that there may be."""
+    kinds = {(r.model, r.model_hash, r.width, r.height, r.batch_size): r for r in requests}
+    return list(kinds.values())
+
+
+def _value(text: str) -> object:
+    """A size as two numbers; everything else is left to the request, which knows what it needs."""
+    width, times, height = text.partition("x")
+    is_size = times and all(side.isdecimal() and len(side) <= DIGITS for side in (width, height))
+    return (int(width), int(height)) if is_size else text

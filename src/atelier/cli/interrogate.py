@@ -1,0 +1,70 @@
+"""`atelier interrogate`: words for images."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from atelier.vision.interrogate import Ranked, WordList
+
+app = typer.Typer(help="Say in words what images show.")
+
+
+@app.command()
+def interrogate(
+    images: Annotated[list[str], typer.Argument(metavar="IMAGE...", help="Image files.", show_default=False)],
+    model: Annotated[str | None, typer.Option(help="Name or path; the embedded model if not given.")] = None,
+    words: Annotated[
+        Path | None,
+        typer.Option(help="Folder of lists (.txt), a phrase on each line; the embedded data's if not given."),
+    ] = None,
+    top: Annotated[int, typer.Option(min=1, help="Words of each list.")] = 3,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON only.")] = False,
+) -> None:
+    """Rank the words of lists by how well they say what images show, as the model's own CLIP sees it."""
+    import json
+    import os
+
+    from atelier.checkpoints.opening import open_checkpoint
+    from atelier.compose import library
+    from atelier.runtime.images import read_reference, reference_to
+    from atelier.runtime.threads import settle_process
+    from atelier.vision.interrogate import Interrogator, word_lists
+
+    settle_process(os.environ)
+    references = [reference_to(image) for image in images]
+    lists = _built_in() if words is None else word_lists(words)
+    asked = Interrogator(open_checkpoint(library().find(model).path), lists)
+    found = {ref.path: _best(asked.ranked(read_reference(ref)), top) for ref in references}
+    typer.echo(json.dumps({path: _plain(own) for path, own in found.items()}) if as_json else _lines(found))
+
+
+def _built_in() -> Sequence[WordList]:
+    """The concepts and backgrounds that the embedded model was made from, as its captions say them."""
+    from atelier.train.data import scenes
+    from atelier.vision.interrogate import WordList
+
+    things = tuple(scenes.with_article(concept.name) for concept in scenes.concepts())
+    return WordList("concepts", things), WordList(
+        "backgrounds", tuple(scenes.on(b).strip() for b in scenes.BACKGROUNDS)
+    )
+
+
+def _best(found: Mapping[str, Sequence[Ranked]], top: int) -> dict[str, list[Ranked]]:
+    return {name: list(ranked[:top]) for name, ranked in found.items()}
+
+
+def _plain(found: Mapping[str, Sequence[Ranked]]) -> dict[str, list[dict[str, object]]]:
+    return {name: [{"word": r.word, "share": round(r.share, 4)} for r in ranked] for name, ranked in found.items()}
+
+
+def _lines(found: Mapping[str, Mapping[str, Sequence[Ranked]]]) -> str:
+    return "\n".join(
+        f"{path}: {name}: {', '.join(f'{r.word} ({r.share:.0%})' for r in ranked)}"
+        for path, lists in found.items()
+        for name, ranked in lists.items()
+    )
