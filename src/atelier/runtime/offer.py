@@ -23,7 +23,7 @@ from atelier.request.groups import Hires
 from atelier.request.model import Request
 from atelier.request.resolve import NO_LIMIT, Draw, Method, RequestDefaults
 from atelier.request.resolved import Resolved, ResolvedHires, ResolvedSampling, ResolvedSource
-from atelier.vision.enlarge import image_upscalers
+from atelier.vision.catalogue import filters
 
 LATENT = "Latent"
 """What enlarges where nobody says, as in A1111."""
@@ -104,7 +104,7 @@ def upscaler_of(request: Request, warn: Warn) -> str:
     """The name of what enlarges for the second pass. Raises BadInput for what is not there; where the request is
     lenient it is another."""
     wanted = "" if request.hires is None or not request.hires.is_asked else request.hires.upscaler or ""
-    known = {name.casefold(): name for name in (*LATENT_MODES, *image_upscalers())}
+    known = {name.casefold(): name for name in (*LATENT_MODES, *filters())}
     found = known.get((wanted or LATENT).strip().casefold())
     if found is not None:
         return found

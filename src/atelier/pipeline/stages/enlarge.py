@@ -20,7 +20,7 @@ from atelier.pipeline.stage import Stage
 from atelier.pipeline.values import Key, Known, Latents, Values
 from atelier.request.events import Event
 from atelier.request.resolved import ModelRef, Size
-from atelier.vision.enlarge import enlarge
+from atelier.vision.catalogue import filters
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +76,7 @@ class Enlarge(Stage):
         if how is not None:
             return F.interpolate(latent[None], _positions(self.scaled, format_), mode=how.mode, antialias=how.antialias)
         vae = have.take(Need(self.model, AUTOENCODER))
-        image = enlarge(decode(latent, vae, format_), *self.scaled, self.upscaler)
+        image = filters()[self.upscaler].enlarge(decode(latent, vae, format_), self.scaled)
         return encode_image(image, vae, format_).to(latent)
 
 
