@@ -7,6 +7,7 @@ from pydantic import BaseModel
 from atelier.request.model import Provenance
 from atelier.request.resolved import (
     ModelRef,
+    NoChannels,
     NoSource,
     Resolved,
     ResolvedGuidance,
@@ -61,6 +62,7 @@ RESOLVED = Resolved(
     sampling=SAMPLING,
     guidance=ResolvedGuidance(scale=7.0, rescale=0.0, skip_early=0.0, ngms=0.0, ngms_all_steps=False),
     source=NoSource(),
+    channels=NoChannels(),
     output=ResolvedOutput(folders=()),
 )
 

@@ -17,11 +17,20 @@ from atelier.diffusion.catalogue import samplers, schedules
 from atelier.prompt import EMPHASES
 from atelier.request.model import Request
 from atelier.request.resolve import Offer, resolve
-from atelier.request.resolved import ImageRef, ModelRef, Resolved, ResolvedMask, ResolvedSource
+from atelier.request.resolved import (
+    ImageChannels,
+    ImageRef,
+    MaskedChannels,
+    ModelRef,
+    Resolved,
+    ResolvedMask,
+    ResolvedSoftness,
+    ResolvedSource,
+)
 from atelier.request.table import FIELDS, flat, request_of
 from atelier.runtime.device import Device
 from atelier.runtime.engine import Engine
-from atelier.runtime.images import reference_to
+from atelier.runtime.images import reference_to, size_of
 from atelier.runtime.library import Library
 from atelier.runtime.offer import defaults_of, drawing, requested_method
 from atelier.weights.hashes import HashCache
@@ -72,6 +81,7 @@ NAMED: Mapping[str, Sequence[object]] = {
     "noise_schedule": ("Default", "Zero Terminal SNR"),
     "image": (IMAGE,),
     "mask": (IMAGE, "alpha"),
+    "outpaint": ("left=63,right=8", "top=127", "65x72", None),
     "resize_mode": ("stretch", "crop", "fill", "latent"),
     "mask_mode": ("Inpaint masked", "Inpaint not masked"),
     "masked_content": ("fill", "original", "latent noise", "latent nothing"),
@@ -98,6 +108,9 @@ def some_request(draw: random.Random, share: float) -> Request:
     said = {name: some_value(name, draw) for name in FIELDS if name != "prompt" and draw.random() < share}
     groups = {FIELDS[name].group for name in said}
     images = {name: IMAGE for name, group in (("image", "source"), ("mask", "inpaint")) if group in groups}
+    if said.get("outpaint"):
+        images.pop("mask", None)
+        said = {n: v for n, v in said.items() if n not in {"width", "height"} and FIELDS[n].group != "inpaint"}
     if "mask" in images:
         images["image"] = IMAGE
     return request_of({"prompt": draw.choice(TEXTS), **images, **said})
@@ -145,7 +158,7 @@ def offered(tiny_folder: Path) -> Callable[[Request], Offer]:
     model = open_checkpoint(tiny_folder)
     defaults, draw = defaults_of(model), drawing(dict, str)
     return lambda request: Offer(
-        REFERENCE, defaults, requested_method(model, request), request.prompting.emphasis, draw, reference_to
+        REFERENCE, defaults, requested_method(model, request), request.prompting.emphasis, draw, reference_to, size_of
     )
 
 
@@ -219,6 +232,7 @@ def test_the_form_is_this() -> None:
         },
         "guidance": {"scale": 7.0, "rescale": 0.0, "skip_early": 0.0, "ngms": 0.0, "ngms_all_steps": False},
         "source": {"kind": "none"},
+        "channels": {"kind": "none"},
         "output": {"folders": ["out"]},
     }
 
@@ -226,7 +240,14 @@ def test_the_form_is_this() -> None:
 def test_the_form_with_an_image_is_this() -> None:
     image = ImageRef(path="in.png", sha256="12" * 32)
     mask = ResolvedMask(
-        image=image, transparent=True, invert=False, blur=4.0, content="fill", only_masked=True, padding=32
+        image=image,
+        transparent=True,
+        invert=False,
+        blur=4.0,
+        content="fill",
+        only_masked=True,
+        padding=32,
+        soft=ResolvedSoftness(bias=1.0, strength=0.5, boost=4.0, influence=0.0, threshold=0.5, contrast=2.0),
     )
     source = ResolvedSource(
         image=image,
@@ -256,9 +277,31 @@ def test_the_form_with_an_image_is_this() -> None:
             "content": "fill",
             "only_masked": True,
             "padding": 32,
+            "soft": {
+                "kind": "soft",
+                "bias": 1.0,
+                "strength": 0.5,
+                "boost": 4.0,
+                "influence": 0.0,
+                "threshold": 0.5,
+                "contrast": 2.0,
+            },
         },
     }
     check(changed(RESOLVED, source=source))
+
+
+@pytest.mark.parametrize(
+    ("channels", "form"),
+    [
+        (MaskedChannels(weight=0.5), {"kind": "masked", "weight": 0.5}),
+        (ImageChannels(scale=1.5), {"kind": "image", "scale": 1.5}),
+    ],
+)
+def test_the_form_with_channels_is_this(channels: MaskedChannels | ImageChannels, form: object) -> None:
+    resolved = changed(RESOLVED, channels=channels)
+    assert json.loads(resolved.to_json())["channels"] == form
+    check(resolved)
 
 
 def test_it_is_one_line_of_ascii() -> None:

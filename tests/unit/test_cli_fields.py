@@ -36,10 +36,13 @@ EXPECTED = {
     "--resize-mode": "resize_mode",
     "--exact-steps": "exact_steps",
     "--color-correction": "color_correction",
+    "--outpaint": "outpaint",
+    "--image-cfg-scale": "image_cfg_scale",
     "--mask": "mask",
     "--mask-blur": "mask_blur",
     "--masked-content": "masked_content",
     "--inpaint-area": "inpaint_area",
+    "--soft-inpainting": "soft_inpainting",
 }
 VALUES = {"int": ("64", 64), "float": ("0.5", 0.5), "text": ("nv", "nv")}
 

@@ -129,7 +129,8 @@ OTHERS = (
     ("hires_denoising_strength", 0.4, "Hires strength: 0.4"),  # SD.Next
     ("template", "a", "Template: a"),  # Dynamic Prompts
     ("negative_template", "b", "Negative Template: b"),
-    ("dtype", "fp32", "Dtype: fp32"),  # Atelier, from here on
+    ("outpaint", "left=64", "Outpaint: left=64"),  # Atelier, from here on
+    ("dtype", "fp32", "Dtype: fp32"),
     ("device", "cpu", "Device: cpu"),
     ("libraries", "torch 2.13.0", "Libraries: torch 2.13.0"),
     ("pixel_hash", "ab", "Pixel hash: ab"),
@@ -203,10 +204,8 @@ LEFT_OUT = {
 }
 LIMITS = {
     "Distilled CFG Scale": (0, 100),
-    "Image CFG scale": (0, 100),
     "Shift": (0, 100),
     "Size": (1, 65_536),
-    "Conditional mask weight": (0, 1),
     "Token merging ratio": (0, 1),
     "Token merging ratio hr": (0, 1),
     "Refiner switch at": (0, 1),

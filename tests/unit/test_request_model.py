@@ -59,6 +59,14 @@ LIMITS = {
     "extra_noise": (0, 100),
     "mask_blur": (0, 4096),
     "masked_area_padding": (0, 65_536),
+    "image_cfg_scale": (0, 100),
+    "conditional_mask_weight": (0, 1),
+    "soft_inpainting_schedule_bias": (0, 100),
+    "soft_inpainting_preservation_strength": (0, 100),
+    "soft_inpainting_transition_contrast_boost": (1, 100),
+    "soft_inpainting_mask_influence": (0, 1),
+    "soft_inpainting_difference_threshold": (0, 100),
+    "soft_inpainting_difference_contrast": (0, 100),
 }
 """What numbers may be, typed here once more."""
 IMAGES = {"prompt": "", "image": "a.png", "mask": "b.png"}

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,14 +15,16 @@ from atelier.cli.fields import Command, defaults
 from atelier.errors import BadInput
 
 if TYPE_CHECKING:
+    from atelier.cli.progress import Display
     from atelier.cli.regenerate import Original
     from atelier.request.events import Event
     from atelier.request.model import Request
+    from atelier.runtime.engine import Engine
 
 PREVIEW_SECONDS = 0.5
 DIGITS = 9
 """Of a side in pixels: more are no size."""
-OWN_OPTIONS = frozenset({"styles_file", "wildcards", "preview", "no_preview", "set", "from", "verify"})
+OWN_OPTIONS = frozenset({"styles_file", "wildcards", "preview", "no_preview", "set", "from", "verify", "loops"})
 """What the command has options for that is no field of a request."""
 
 
@@ -66,6 +69,16 @@ Verify = Annotated[
         "--verify", help="Compare with the image of --from: say what differs, and why.", rich_help_panel="Other"
     ),
 ]
+Loops = Annotated[
+    int,
+    typer.Option(
+        min=1,
+        max=1000,
+        help="With --image: generate so many times, each time from the image before, with the next seed.",
+        show_default="1",
+        rich_help_panel="From an image",
+    ),
+]
 
 
 def run(
@@ -77,12 +90,13 @@ def run(
     change: Changes = None,
     original: From = None,
     verify: Verify = False,
+    loops: Loops = 1,
 ) -> None:
     """Generate images from a prompt, or generate an image again.
 
-    Each image carries everything needed to generate it again.
+    Each image carries everything needed to generate it again. --image FOLDER generates from every image in it.
     """
-    from atelier.cli import progress, regenerate
+    from atelier.cli import many, progress, regenerate
 
     merged = _merged(_changes(change or ()), fields)
     if original is None and (verify or "prompt" not in merged):
@@ -90,15 +104,45 @@ def run(
             "--verify needs --from IMAGE" if verify else 'nothing to generate: atelier generate "a red apple"'
         )
     seen = None if original is None else regenerate.Original.read(original)
-    request = _request(merged, seen)
+    is_folder = many.is_folder(merged)
+    if verify and (is_folder or loops > 1):
+        raise BadInput("--verify compares one image: leave out --loops, and name one --image")
+    display = progress.display(preview=preview)
+    open_engine = cache(lambda: _engine(styles_file, wildcards, keep=is_folder or loops > 1))
+
+    def one(fields: Mapping[str, object]) -> list[Path]:
+        """Generates a request; returns where its images lie."""
+        return _shown(_request(fields, seen), seen, display, open_engine, verify=verify)
+
+    def run_of(fields: dict[str, object]) -> None:
+        many.again(fields, loops, one) if loops > 1 else one(fields)
+
+    if is_folder:
+        many.each(many.folder_runs(merged), run_of)
+    else:
+        run_of(merged)
+
+
+def _shown(
+    request: Request,
+    seen: Original | None,
+    display: Display,
+    open_engine: Callable[[], Engine],
+    *,
+    verify: bool,
+) -> list[Path]:
+    """Generates and shows; returns where images were saved. Raises typer.Exit where what is verified differs."""
+    from atelier.cli import many, regenerate
+
     if verify and request.batch_size * request.batch_count != 1:
         raise BadInput(f"--verify compares one image, and {request.batch_size * request.batch_count} are asked for")
-    display = progress.display(preview=preview)
     notes = () if seen is None else seen.notes()
-    with closing(_events(request, styles_file, wildcards, notes, shows=display.draw is not None)) as events:
-        generated = display.follow(events)
+    saved: list[Path] = []
+    with closing(_events(request, open_engine, notes, shows=display.draw is not None)) as events:
+        generated = display.follow(many.noting(events, saved))
     if verify and seen is not None and not regenerate.verify(seen, generated):
         raise typer.Exit(1)
+    return saved
 
 
 generate = Command(run)
@@ -163,17 +207,24 @@ def _value(text: str) -> object:
     return (int(width), int(height)) if is_size else text
 
 
+def _engine(styles_file: Path | None, wildcards: Path | None, *, keep: bool) -> Engine:
+    """keep: networks stay in memory for the next request."""
+    from atelier.compose import engine, words
+    from atelier.runtime.threads import settle_process
+
+    settle_process(os.environ)
+    return engine(keep=keep, vocabulary=words(styles_file, wildcards))
+
+
 def _events(
-    request: Request, styles_file: Path | None, wildcards: Path | None, notes: Sequence[str], *, shows: bool
+    request: Request, open_engine: Callable[[], Engine], notes: Sequence[str], *, shows: bool
 ) -> Generator[Event]:
     """Imports torch at the first event, so that the progress bar is there before."""
-    from atelier.compose import engine, words
     from atelier.request.events import Warned
-    from atelier.runtime.threads import settle_process, suit_threads_to
+    from atelier.runtime.threads import suit_threads_to
 
     yield from map(Warned, notes)
-    settle_process(os.environ)
-    engine_ = engine(keep=False, vocabulary=words(styles_file, wildcards))
+    engine_ = open_engine()
     suit_threads_to(engine_.work(request), os.environ)
     yield from engine_.hashing(request)
     yield from engine_.events(request, previews=PREVIEW_SECONDS if shows else None)

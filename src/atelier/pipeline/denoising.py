@@ -10,6 +10,7 @@ from atelier.diffusion.brownian import brownian
 from atelier.diffusion.denoise import denoiser
 from atelier.diffusion.first_noise import Seed
 from atelier.diffusion.guidance.cfg import CfgOptions, cfg, level_at
+from atelier.diffusion.guidance.image import by_image
 from atelier.diffusion.parameterization import Parameterization
 from atelier.diffusion.rng import Stream, fresh, silent
 from atelier.diffusion.sampling import Options, SamplerSpec
@@ -27,8 +28,12 @@ def guided(
     sigmas: Tensor,
     parameterization: Parameterization,
     levels: Levels,
+    image_scale: float = 1.0,
 ) -> Denoiser:
-    """The network as a denoiser under guidance, as the request and the sampler want it."""
+    """The network as a denoiser under guidance, as the request and the sampler want it.
+
+    image_scale: of the guidance by the image beside the latent.
+    """
     guidance = CfgOptions(
         scale=wanted.scale * spec.cfg,
         weights=net.samples[0].prompt.weights,
@@ -37,10 +42,14 @@ def guided(
         end=wanted.ngms,
         alternate=not wanted.ngms_all_steps,
     )
+    both = denoiser(net.both, parameterization, levels)
+    conditional = denoiser(net.conditional, parameterization, levels)
+    if image_scale != 1:
+        both = by_image(denoiser(net.edited, parameterization, levels), image_scale, 1 + len(guidance.weights))
     return cfg(
-        denoiser(net.both, parameterization, levels),
+        both,
         guidance,
-        conditional=denoiser(net.conditional, parameterization, levels),
+        conditional=conditional if image_scale == 1 else None,
         rescaled_as=parameterization,
         unguided=spec.unguided,
     )

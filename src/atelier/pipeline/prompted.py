@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import torch
@@ -46,17 +46,26 @@ class _Call:
 
 @dataclass(frozen=True, slots=True)
 class PromptedNet:
-    """`net` for the branches of guidance: the negative prompts first, then the prompts part by part."""
+    """`net` for the branches of guidance: the negative prompts first, then the prompts part by part.
+
+    channels: (1, K, h, w) or (samples, K, h, w), what the network sees beside the latent.
+    """
 
     net: Net
     samples: Sequence[Sample]
     states: States
     adapter: PortAdapter = field(default_factory=NoPorts)
+    channels: Tensor | None = None
     _known: dict[tuple[str, ...], list[_Call]] = field(default_factory=dict[tuple[str, ...], "list[_Call]"])
 
     def both(self, x: Tensor, t: Tensor, moment: Moment) -> Tensor:
         """x ((1 + parts) * samples, C, h, w), the negative prompts' rows first."""
         return self._evaluated([*(s.prompt.negative for s in self.samples), *self._parts()], x, t, moment)
+
+    def edited(self, x: Tensor, t: Tensor, moment: Moment) -> Tensor:
+        """x ((2 + parts) * samples, C, h, w): the negative prompts without the image beside the latent, then `both`."""
+        negative = [s.prompt.negative for s in self.samples]
+        return self._evaluated([*negative, *negative, *self._parts()], x, t, moment, blank=len(negative))
 
     def conditional(self, x: Tensor, t: Tensor, moment: Moment) -> Tensor:
         """x (parts * samples, C, h, w), without the negative prompts."""
@@ -65,12 +74,23 @@ class PromptedNet:
     def _parts(self) -> list[Timeline]:
         return [line for part in zip(*(s.prompt.parts for s in self.samples), strict=True) for line in part]
 
-    def _evaluated(self, lines: Sequence[Timeline], x: Tensor, t: Tensor, moment: Moment) -> Tensor:
-        calls = self._calls(lines, moment.call)
+    def _evaluated(self, lines: Sequence[Timeline], x: Tensor, t: Tensor, moment: Moment, *, blank: int = 0) -> Tensor:
+        """blank: of so many rows, the first, the channels beside the latent are 0."""
+        calls, beside = self._calls(lines, moment.call), self._beside(len(lines), blank)
         if len(calls) == 1:
-            return self._called(calls[0].cond, x, t, moment)
-        made = [self._called(call.cond, x[call.rows], t[call.rows], moment) for call in calls]
+            return self._called(replace(calls[0].cond, channels=beside), x, t, moment)
+        conds = [replace(c.cond, channels=None if beside is None else beside[c.rows]) for c in calls]
+        made = [self._called(cond, x[c.rows], t[c.rows], moment) for c, cond in zip(calls, conds, strict=True)]
         return torch.cat(made)[torch.cat([call.rows for call in calls]).argsort()]
+
+    def _beside(self, rows: int, blank: int) -> Tensor | None:
+        """The channels of each row."""
+        if self.channels is None:
+            return None
+        own = self.channels.to(self.net.device, self.net.dtype)
+        beside = own.repeat(rows // len(own), 1, 1, 1)
+        beside[:blank] = 0
+        return beside
 
     def _called(self, cond: Conditioning, x: Tensor, t: Tensor, moment: Moment) -> Tensor:
         x = x.to(self.net.dtype)

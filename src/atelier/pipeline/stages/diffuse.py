@@ -39,7 +39,8 @@ class Diffuse(Stage):
 
     Every sample has its own stream of noise, keyed by its seed; their prompts have the same weights of AND. start:
     where sampling starts from; combine: what is composed around the guided network, from the inside out; adapter: what
-    enters the network beside the prompts; states: where the encoded prompts are; previews: whether to show some.
+    enters the network beside the prompts; states: where the encoded prompts are; channels: where what the network sees
+    beside the latent is; image_scale: of the guidance by it; previews: whether to show some.
     """
 
     model: ModelRef
@@ -53,6 +54,8 @@ class Diffuse(Stage):
     start: Start = field(default_factory=FromNoise)
     combine: tuple[Wrap, ...] = ()
     adapter: PortAdapter = field(default_factory=NoPorts)
+    channels: Key[Tensor] | None = None
+    image_scale: float = 1.0
     previews: bool = False
 
     def needs(self) -> tuple[Need[object], ...]:
@@ -85,8 +88,11 @@ class Diffuse(Stage):
         given, drawn = self._given(spec, whole, model, have, values)
         x, sigmas = self.start.begin(given)
         noises = noise_source(spec, [s.seed for s in self.samples], drawn, x, sigmas, self.noise.source)
-        prompted = PromptedNet(net, self.samples, values.read(self.states), self.adapter)
-        denoise = guided(prompted, self.guidance, spec, whole, model.parameterization, levels)
+        beside = None if self.channels is None else values.read(self.channels)
+        prompted = PromptedNet(net, self.samples, values.read(self.states), self.adapter, beside)
+        denoise = guided(
+            prompted, self.guidance, spec, whole, model.parameterization, levels, image_scale=self.image_scale
+        )
         for wrap in self.combine:
             denoise = wrap.around(given)(denoise)
         calls = (len(sigmas) - 1) * spec.calls

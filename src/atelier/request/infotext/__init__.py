@@ -19,7 +19,20 @@ from atelier.request.infotext.record import Infotext
 from atelier.request.infotext.request import interpret, to_request, without_effect
 from atelier.request.infotext.write import write
 from atelier.request.model import Provenance
-from atelier.request.resolved import NoMask, NoSource, Resolved, ResolvedSampling, ResolvedSource
+from atelier.request.outpaint import Margins
+from atelier.request.resolved import (
+    ImageChannels,
+    MaskedChannels,
+    NoMask,
+    NoSoftness,
+    NoSource,
+    Resolved,
+    ResolvedChannels,
+    ResolvedOutpaint,
+    ResolvedSampling,
+    ResolvedSoftness,
+    ResolvedSource,
+)
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -55,7 +68,7 @@ def settings(resolved: Resolved, index: int, own: ResolvedSampling, provenance: 
     sample, guidance = resolved.samples[index], resolved.guidance
     said = _noise(_prompts(_sampling(resolved.sampling, own), resolved, index), resolved)
     return replace(
-        _started(said, resolved.source),
+        _beside(_started(said, resolved.source), resolved.channels),
         seed=sample.seed,
         variation_seed=sample.variation_seed if resolved.noise.variation_strength > 0 else None,
         cfg_scale=guidance.scale,
@@ -91,13 +104,40 @@ def _started(settings: Settings, source: NoSource | ResolvedSource) -> Settings:
     mask = source.mask
     if isinstance(mask, NoMask):
         return started
+    if isinstance(mask, ResolvedOutpaint):
+        return replace(started, outpaint=str(Margins(mask.left, mask.right, mask.top, mask.bottom)))
     return replace(
-        started,
+        _softened(started, mask.soft),
         mask_mode="Inpaint not masked" if mask.invert else "Inpaint masked",
         mask_blur=mask.blur,
         masked_content=mask.content,
         inpaint_area="Only masked" if mask.only_masked else "Whole picture",
         masked_area_padding=mask.padding if mask.only_masked else None,
+    )
+
+
+def _softened(settings: Settings, soft: NoSoftness | ResolvedSoftness) -> Settings:
+    """What is said of soft inpainting."""
+    if isinstance(soft, NoSoftness):
+        return settings
+    return replace(
+        settings,
+        soft_inpainting=True,
+        soft_inpainting_schedule_bias=soft.bias,
+        soft_inpainting_preservation_strength=soft.strength,
+        soft_inpainting_transition_contrast_boost=soft.boost,
+        soft_inpainting_mask_influence=soft.influence,
+        soft_inpainting_difference_threshold=soft.threshold,
+        soft_inpainting_difference_contrast=soft.contrast,
+    )
+
+
+def _beside(settings: Settings, channels: ResolvedChannels) -> Settings:
+    """What is said of a network that sees more than the latent."""
+    return replace(
+        settings,
+        image_cfg_scale=channels.scale if isinstance(channels, ImageChannels) else None,
+        conditional_mask_weight=channels.weight if isinstance(channels, MaskedChannels) else None,
     )
 
 
