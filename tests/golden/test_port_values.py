@@ -10,9 +10,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import unet_support
+from atelier.adapters.port.freeu import by_level, by_width
+from atelier.adapters.port.perturbed import perturbed
+from atelier.diffusion.guidance.freeu import FreeuStage
 from atelier.models.unet import UNet
 from atelier.nn.attention import attend, merge_heads, split_heads
-from atelier.nn.ports import NOTHING, AttentionLayer, AttentionPatch, Conditioning, Ports, SkipPatch
+from atelier.nn.ports import NOTHING, AttentionLayer, Conditioning, Ports, both
 from weights_support import assert_close
 
 T = torch.tensor([7.0, 901.0, 340.0])
@@ -36,26 +39,9 @@ def _output(net: UNet, ports: Ports = NOTHING, context: Tensor = CONTEXT) -> Ten
     return net(X, T, Conditioning(context), ports)
 
 
-def _free(backbone: float, skip_scale: float) -> SkipPatch:
-    """FreeU (Si 2023, arXiv:2309.11497, section 3): half of the backbone's channels times b, the skip's low frequencies
-    times s. Low are those within one of zero, as in the authors' program: -1 and 0 along each side."""
-
-    def patch(features: Tensor, skip: Tensor, /) -> tuple[Tensor, Tensor]:
-        half = features.shape[1] // 2
-        features = torch.cat([backbone * features[:, :half], features[:, half:]], dim=1)
-        if skip_scale == 1:  # the way to frequencies and back is not exact
-            return features, skip
-        low = torch.ones(skip.shape[2:])
-        low[[[-1], [0]], [-1, 0]] = skip_scale
-        return features, torch.fft.ifft2(torch.fft.fft2(skip) * low).real
-
-    return patch
-
-
 def _freeu(s1: float, s2: float, b1: float, b2: float) -> Ports:
     """The first two levels on the way up, three blocks each."""
-    levels = (_free(b1, s1), _free(b2, s2))
-    return Ports(skips={f"up.{i}.{j}": patch for i, patch in enumerate(levels) for j in range(3)})
+    return by_level(FreeuStage(b1, s1), FreeuStage(b2, s2), blocks=3)
 
 
 def test_freeu_is_that_of_diffusers(net: UNet, theirs: nn.Module) -> None:
@@ -66,33 +52,48 @@ def test_freeu_is_that_of_diffusers(net: UNet, theirs: nn.Module) -> None:
     assert not torch.allclose(expected, _output(net), atol=1e-2)
 
 
+def test_freeu_by_width_acts_where_the_widest_features_come_from_below(net: UNet) -> None:
+    """The authors' rule: also in the first block of a level, whose features are those of the level before."""
+    seen: dict[str, int] = {}
+
+    def look(path: str) -> Ports:
+        def patch(features: Tensor, skip: Tensor, /) -> tuple[Tensor, Tensor]:
+            seen[path] = features.shape[1]
+            return features, skip
+
+        return Ports(skips={path: patch})
+
+    places = by_width(FreeuStage(2, 1), FreeuStage(1, 1), net.spec.widths, net.spec.blocks + 1).skips
+    for path in places:
+        _output(net, look(path))
+    assert seen.keys() == places.keys()
+    widest = max(net.spec.widths)
+    for path, width in seen.items():
+        features, skip = torch.ones(1, width, 2, 2), torch.ones(1, 2, 2, 2)
+        assert float(places[path](features, skip)[0].max()) == (2 if width == widest else 1)
+
+
+def test_two_values_of_a_port_act_one_after_the_other(net: UNet) -> None:
+    twice = _freeu(1, 1, 1.5, 1)
+    assert_close(_output(net, both(twice, twice)), _output(net, _freeu(1, 1, 2.25, 1)), 1e-4)
+    assert both(NOTHING, twice) is both(twice, NOTHING) is twice
+
+
 def test_neutral_freeu_is_none(net: UNet) -> None:
     assert torch.equal(_output(net, _freeu(1, 1, 1, 1)), _output(net))
-
-
-def _identity_attention(first: int) -> AttentionPatch:
-    """PAG (Ahn 2024, arXiv:2403.17377, eq. 12): rows from `first` on keep their values, as if each position attended
-    to itself alone."""
-
-    def patch(
-        layer: AttentionLayer, x: Tensor, query: Tensor, key: Tensor, value: Tensor, attended: Tensor, /
-    ) -> Tensor:
-        return torch.cat([attended[:first], merge_heads(value[first:])])
-
-    return patch
 
 
 def test_perturbed_attention_is_that_of_diffusers(
     net: UNet, theirs: nn.Module, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Three branches: without the prompt, with it, and with it and perturbed."""
+    """Of diffusers' three branches the last, with the prompt and perturbed; without the ports the others."""
     from diffusers.models.attention_processor import PAGCFGIdentitySelfAttnProcessor2_0
 
     layer = theirs.get_submodule(unet_support.foreign(MIDDLE))
     monkeypatch.setattr(layer, "processor", PAGCFGIdentitySelfAttnProcessor2_0())
-    changed, plain = _output(net, Ports(attention={MIDDLE: _identity_attention(2)})), _output(net)
-    assert_close(changed, theirs(X, T, CONTEXT).sample)
-    assert_close(changed[:2], plain[:2], 1e-5)
+    changed, plain, expected = _output(net, perturbed(net.spec.mid_depth)), _output(net), theirs(X, T, CONTEXT).sample
+    assert_close(changed[2:], expected[2:])
+    assert_close(plain[:2], expected[:2])
     assert not torch.allclose(changed[2], plain[2], atol=1e-3)
 
 

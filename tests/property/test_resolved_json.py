@@ -15,18 +15,29 @@ from pydantic import BaseModel, ValidationError
 from atelier.checkpoints.opening import open_checkpoint
 from atelier.diffusion.catalogue import samplers, schedules
 from atelier.prompt import EMPHASES
-from atelier.request.groups import PROMPTS
 from atelier.request.model import Request
 from atelier.request.resolve import Offer, resolve
 from atelier.request.resolved import (
+    BoxPlace,
+    ByFactor,
     ImageChannels,
     ImageRef,
     MaskedChannels,
+    MaskPlace,
     ModelRef,
+    PassPrompts,
+    RegionPrompts,
     Resolved,
+    ResolvedHires,
     ResolvedMask,
+    ResolvedRegion,
+    ResolvedRegions,
     ResolvedSoftness,
     ResolvedSource,
+    ResolvedTiling,
+    ResolvedViews,
+    Size,
+    ToSize,
 )
 from atelier.request.table import FIELDS, flat, request_of
 from atelier.runtime.device import Device
@@ -41,7 +52,7 @@ TEXTS = (
     *("", "a red cat", "{a|b} c", "猫🐈é", "\u2028\u0085\ufeff", "\x01\x7f", 'a "b", \\n', "e\u0301", "null", "a\nb"),
     *("\U0010ffff", "NaN", "Infinity", "[a:b:0.5] AND (c:1.2)", "x" * 3000),
 )
-PATHS = ("a.png", "out/猫", "C:\\x\\y.png", "/tmp/a b/\n", os.fsdecode(b"bytes-\xff\xfe.png"), '"', "")
+PATHS = ("a.png", "out/猫", "C:\\x\\y.png", "/tmp/a b/\n", os.fsdecode(b"bytes-\xff\xfe.png"), '"')
 SIGMAS = ("14.6, 7, 3.5, 0", "1e-3, 1e-4", "14.6146412, 0.1, 0.0291671582", "1e6, 1")
 EDGES = (5e-324, 1e-300, 0.1 + 0.2, 1 / 3, 1e17 / 7)
 """Floats whose text must be exact: the smallest, a subnormal one, those of many digits."""
@@ -75,7 +86,13 @@ NAMED: Mapping[str, Sequence[object]] = {
     "batch_size": (1, 2, 3),
     "batch_count": (1, 2),
     "seed_resize": ((0, 0), (64, 8), (4096, 512), (3, 512), (512, 640)),
-    "hires_resize": ((0, 0), (1024, 1024)),
+    "denoising_strength": (0.0, 0.25, 1 / 3, 0.1 + 0.2, 1.0),
+    "hires_upscale": (1.0, 1.1, 1.75, 2.0, None),
+    "hires_resize": ((0, 0), None),
+    "hires_upscaler": ("Latent", "latent (nearest-exact)", "Lanczos", "None", None),
+    "hires_sampler": (*samplers(), "Use same sampler", None),
+    "hires_scheduler": (*schedules(), *SIGMAS, "Use same scheduler", None),
+    "hires_denoising_strength": (0.0, 0.25, 1 / 3, 1.0, None),
     "styles": ((),),
     "output": PATHS[:-1],
     "rng": ("portable", "cpu", "nv"),
@@ -87,7 +104,14 @@ NAMED: Mapping[str, Sequence[object]] = {
     "mask_mode": ("Inpaint masked", "Inpaint not masked"),
     "masked_content": ("fill", "original", "latent noise", "latent nothing"),
     "inpaint_area": ("Whole picture", "Only masked"),
+    "freeu_version": ("1", "2", "diffusers"),
     "unipc_variant": ("bh1", "bh2", "vary_coeff", None),
+    "regions": ((), ("box=0,0,0.5,1: {a|b} cat", f'mask="{IMAGE}" weight=0.3 negative="猫": a'), "box=0.1,0,1,0.2:a"),
+    "tile": ("none", "x", "y", "xy"),
+    "view_method": ("multidiffusion", "mixture"),
+    "view_width": (64, 72, 512, None),
+    "view_height": (64, 72, 4096, None),
+    "view_overlap": (0, 32, None),
 }
 """Fields whose values have names, or must not be large here."""
 
@@ -101,7 +125,7 @@ def some_value(name: str, draw: random.Random) -> object:
         case "int" | "float" as kind:
             return some_number(name, draw, whole=kind == "int")
         case _:
-            return draw.choice(TEXTS if name in PROMPTS else TEXTS[1:])
+            return draw.choice(TEXTS if name == "negative_prompt" or name.endswith("prompt") else TEXTS[1:])
 
 
 def some_request(draw: random.Random, share: float) -> Request:
@@ -114,6 +138,8 @@ def some_request(draw: random.Random, share: float) -> Request:
         said = {n: v for n, v in said.items() if n not in {"width", "height"} and FIELDS[n].group != "inpaint"}
     if "mask" in images:
         images["image"] = IMAGE
+    if "views" in groups:
+        images["view_method"] = "mixture"
     return request_of({"prompt": draw.choice(TEXTS), **images, **said})
 
 
@@ -165,9 +191,13 @@ def offered(tiny_folder: Path) -> Callable[[Request], Offer]:
 
 def test_1000_resolved_requests_are_the_same_after_json(offered: Callable[[Request], Offer]) -> None:
     draw = random.Random(1)
+    passes = 0
     for _ in range(1_000):
         request = some_request(draw, draw.choice([0.0, 0.1, 0.5, 1.0]))
-        check(resolve(request, offered(request), draw))
+        resolved = resolve(request, offered(request), draw)
+        passes += isinstance(resolved.hires, ResolvedHires)
+        check(resolved)
+    assert passes > 100
 
 
 @pytest.mark.parametrize("sampler", samplers())
@@ -196,7 +226,7 @@ def test_the_form_is_this() -> None:
         },
         "size": [512, 768],
         "batch_size": 1,
-        "samples": [{"seed": 1, "variation_seed": 0, "prompt": "a red apple", "negative_prompt": ""}],
+        "samples": [{"seed": 1, "variation_seed": 0, "prompt": "a red apple", "negative_prompt": "", "regions": []}],
         "prompting": {
             "prompt": "a red apple",
             "negative_prompt": "",
@@ -232,9 +262,37 @@ def test_the_form_is_this() -> None:
             "downcast": False,
             "zero_terminal": False,
         },
-        "guidance": {"scale": 7.0, "rescale": 0.0, "skip_early": 0.0, "ngms": 0.0, "ngms_all_steps": False},
+        "guidance": {
+            "scale": 7.0,
+            "rescale": 0.0,
+            "skip_early": 0.0,
+            "ngms": 0.0,
+            "ngms_all_steps": False,
+            "pag_scale": 0.0,
+            "sag_scale": 0.0,
+            "sag_blur_sigma": 2.0,
+            "apg_eta": 1.0,
+            "apg_norm_threshold": 0.0,
+            "apg_momentum": 0.0,
+            "mimic_scale": 0.0,
+            "mimic_percentile": 100.0,
+            "mimic_phi": 1.0,
+            "perp_neg_scale": 0.0,
+            "freeu_b1": 1.0,
+            "freeu_b2": 1.0,
+            "freeu_s1": 1.0,
+            "freeu_s2": 1.0,
+            "freeu_version": "2",
+            "cfg_interval_low": 0.0,
+            "cfg_interval_high": 1e9,
+            "clip_guidance_scale": 0.0,
+        },
         "source": {"kind": "none"},
         "channels": {"kind": "none"},
+        "hires": {"kind": "none"},
+        "regions": {"kind": "none"},
+        "views": {"kind": "none"},
+        "tiling": {"x": False, "y": False},
         "output": {"folders": ["out"]},
     }
 
@@ -304,6 +362,65 @@ def test_the_form_with_channels_is_this(channels: MaskedChannels | ImageChannels
     resolved = changed(RESOLVED, channels=channels)
     assert json.loads(resolved.to_json())["channels"] == form
     check(resolved)
+
+
+def test_the_form_of_a_layout_is_this() -> None:
+    box = BoxPlace(left=0.0, top=0.25, right=0.5, bottom=1.0)
+    mask = MaskPlace(image=ImageRef(path="left.png", sha256="12" * 32))
+    parts = (ResolvedRegion(place=box, weight=2.0), ResolvedRegion(place=mask, weight=1.0))
+    resolved = changed(
+        RESOLVED,
+        samples=(
+            RESOLVED.samples[0].model_copy(update={"regions": (RegionPrompts(prompt="a", negative_prompt="b"),)}),
+        ),
+        regions=ResolvedRegions(parts=parts, ground=0.2),
+        views=ResolvedViews(size=Size(512, 512), overlap=64, method="mixture"),
+        tiling=ResolvedTiling(x=True, y=False),
+    )
+    data = json.loads(resolved.to_json())
+    assert data["samples"][0]["regions"] == [{"prompt": "a", "negative_prompt": "b"}]
+    assert {name: data[name] for name in ("regions", "views", "tiling")} == {
+        "regions": {
+            "kind": "regions",
+            "parts": [
+                {"place": {"kind": "box", "left": 0.0, "top": 0.25, "right": 0.5, "bottom": 1.0}, "weight": 2.0},
+                {"place": {"kind": "mask", "image": {"path": "left.png", "sha256": "12" * 32}}, "weight": 1.0},
+            ],
+            "ground": 0.2,
+        },
+        "views": {"kind": "views", "size": [512, 512], "overlap": 64, "method": "mixture"},
+        "tiling": {"x": True, "y": False},
+    }
+    check(resolved)
+
+
+def test_the_form_with_a_second_pass_is_this() -> None:
+    hires = ResolvedHires(
+        size=Size(1024, 1024),
+        scaled=Size(1024, 1536),
+        by=ToSize(),
+        upscaler="Latent",
+        strength=0.5,
+        exact_steps=True,
+        sampling=RESOLVED.sampling,
+        guidance=RESOLVED.guidance,
+        prompts=(PassPrompts(prompt="a dog", negative_prompt=""),) * 2,
+    )
+    form = json.loads(changed(RESOLVED, hires=hires).to_json())
+    assert form["hires"] == {
+        "kind": "hires",
+        "size": [1024, 1024],
+        "scaled": [1024, 1536],
+        "by": {"kind": "size"},
+        "upscaler": "Latent",
+        "strength": 0.5,
+        "exact_steps": True,
+        "sampling": form["sampling"],
+        "guidance": form["guidance"],
+        "prompts": [{"prompt": "a dog", "negative_prompt": ""}] * 2,
+    }
+    check(changed(RESOLVED, hires=hires))
+    check(changed(RESOLVED, hires=hires.model_copy(update={"by": ByFactor(factor=1.75)})))
 
 
 def test_it_is_one_line_of_ascii() -> None:

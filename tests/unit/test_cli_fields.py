@@ -25,6 +25,7 @@ EXPECTED = {
     "--cfg-scale": "cfg_scale",
     "--seed": "seed",
     "--rng": "rng",
+    "--pag-scale": "pag_scale",
     "--width": "width",
     "--height": "height",
     "--batch-size": "batch_size",
@@ -43,6 +44,16 @@ EXPECTED = {
     "--masked-content": "masked_content",
     "--inpaint-area": "inpaint_area",
     "--soft-inpainting": "soft_inpainting",
+    "--region": "regions",
+    "--tile": "tile",
+    "--views": "view_method",
+    "--view-width": "view_width",
+    "--view-height": "view_height",
+    "--view-overlap": "view_overlap",
+    "--hires": "hires_upscale",
+    "--hires-steps": "hires_steps",
+    "--hires-upscaler": "hires_upscaler",
+    "--hires-strength": "hires_denoising_strength",
 }
 VALUES = {"int": ("64", 64), "float": ("0.5", 0.5), "text": ("nv", "nv")}
 

@@ -34,7 +34,13 @@ def _folded_twice() -> int:
 
 @pytest.mark.parametrize("key", ALL_KEYS, ids=lambda key: key.name)
 def test_every_key_is_written_and_read(key: Key) -> None:
-    values = {"int": 3, "float": max(key.low or 0, 0.5), "text": "some: text, here", "flag": True, "size": (64, 128)}
+    values = {
+        "int": int(max(key.low or 0, 3)),
+        "float": max(key.low or 0, 0.5),
+        "text": "some: text, here",
+        "flag": True,
+        "size": (64, 128),
+    }
     value = values[key.kind]
     assert value != key.neutral or key.low == value
     settings = Settings(**{"prompt": "p", "steps": 7, "seed": 1, "sampler": "Euler", key.field: value})
@@ -265,7 +271,7 @@ def test_comfy_means_other_things_by_some_names(names: tuple[str, str], want: tu
 
 def test_keys_that_no_request_can_say_are_told() -> None:
     text = "x\nSteps: 5, Sampler: Euler, Refiner: r, Tiling: True, VAE hash: abc, Version: v1.6.0"
-    assert without_effect(read(text)) == ("Tiling", "Refiner", "Refiner switch by sampling steps")
+    assert without_effect(read(text)) == ("Refiner", "Refiner switch by sampling steps")
     assert without_effect(read("x\nSteps: 5, Sampler: Euler, Seed: 1, Size: 64x64, Eta: 0.5")) == ()
 
 
@@ -276,13 +282,19 @@ def test_keys_that_no_request_can_say_are_told() -> None:
         ("ADetailer model: face.pt, ADetailer confidence: 0.3, ADetailer version: 24.3", ("ADetailer model",)),
         (
             'Tiled Diffusion: {"a": 1}, Dynamic thresholding enabled: True',
-            ("Tiled Diffusion", "Dynamic thresholding enabled"),
+            ("Dynamic thresholding enabled", "Tiled Diffusion"),
         ),
         ("Dynamic thresholding enabled: False, Mimic scale: 7", ()),
+        ("Dynamic thresholding enabled: True, Mimic scale: 7, Threshold percentile: 100", ()),
+        ("freeu_enabled: True, freeu_b1: 1.3, PAG Active: True, PAG Scale: 1", ()),
+        ("CFG Interval Enable: True, CFG Interval Low: 0.1", ("CFG Interval Enable",)),
+        ("Mimic scale: 7, Scaling Startpoint: MEAN, Variability Measure: AD, Separate Feature Channels: True", ()),
+        ("Mimic scale: 7, Scaling Startpoint: ZERO", ("Scaling Startpoint",)),
+        ("dynthres_enabled: True, dynthres_mimic_scale: 7", ("dynthres_enabled",)),
         ("RP Active: False, RP Ratios: 1", ()),
         ("RP Active: True, RP Ratios: 1", ("RP Active",)),
         ("freeu_enabled: True, kohya_hrfix_block_number: 3", ("freeu_enabled", "kohya_hrfix_block_number")),
-        ("LoRAs: <lora:x:1>, Tiling: True", ("Tiling", "LoRAs")),
+        ("LoRAs: <lora:x:1>, Refiner: r", ("Refiner", "LoRAs")),
         ("loras: [], Hashes: {}, Some Future Key: 42", ()),
         ("VAE: Automatic", ()),
         ("VAE: None", ()),

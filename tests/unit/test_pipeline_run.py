@@ -227,7 +227,7 @@ def test_notes_come_first(engine: Engine):
     told = list(engine.events(request(prompt="a red <lora:x:1>cat", lenient=True, hires_steps=3)))
     assert told[0] == events.Warned("lora 'x' is not there: generated without it")
     assert isinstance(told[1], events.Warned)
-    assert "hires_steps: there is no second pass yet" in told[1].message
+    assert "hires_steps: no second pass is asked for" in told[1].message
     assert isinstance(told[2], events.Started)
     made = list(engine.events(request(denoising_strength=0.5)))
     assert isinstance(made[0], events.Warned)

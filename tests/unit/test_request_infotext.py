@@ -128,6 +128,13 @@ SAID = {
     "guidance__skip_early": (0.1, "Skip Early CFG: 0.1"),
     "guidance__ngms": (1.5, "NGMS: 1.5"),
     "guidance__ngms_all_steps": (True, "NGMS all steps: True"),
+    "guidance__apg_eta": (0.5, "APG eta: 0.5"),
+    "guidance__apg_norm_threshold": (15.0, "APG norm threshold: 15.0"),
+    "guidance__apg_momentum": (-0.5, "APG momentum: -0.5"),
+    "guidance__perp_neg_scale": (1.5, "Perp-Neg scale: 1.5"),
+    "guidance__cfg_interval_low": (0.3, "CFG interval low sigma: 0.3"),
+    "guidance__cfg_interval_high": (5.0, "CFG interval high sigma: 5.0"),
+    "guidance__clip_guidance_scale": (100.0, "CLIP guidance scale: 100.0"),
     "noise__resized_from": (Size(640, 384), "Seed resize from: 640x384"),
     "noise__seed_delta": (31337, "ENSD: 31337"),
     "noise__unit_start": (True, "SGM noise multiplier: True"),
@@ -153,6 +160,39 @@ def test_what_is_unusual_is_said_once_under_its_key(name: str):
     assert [p for p in found if p != pair] == usual
 
 
+# guidances with a switch: all that belongs to one is said where it is on, and nothing where it is off
+SWITCHED = {
+    "PAG Active: True, PAG Scale: 3.0": {"pag_scale": 3.0},
+    "sag_enabled: True, sag_scale: 0.5, sag_blur_sigma: 2.0": {"sag_scale": 0.5},
+    "sag_enabled: True, sag_scale: 0.5, sag_blur_sigma: 1.0": {"sag_scale": 0.5, "sag_blur_sigma": 1.0},
+    "Dynamic thresholding enabled: True, Mimic scale: 7.0, Threshold percentile: 100.0": {"mimic_scale": 7.0},
+    "Dynamic thresholding enabled: True, Mimic scale: 7.0, Interpolate Phi: 0.5, Threshold percentile: 99.0": {
+        "mimic_scale": 7.0,
+        "mimic_phi": 0.5,
+        "mimic_percentile": 99.0,
+    },
+    "freeu_enabled: True, freeu_b1: 1.0, freeu_b2: 1.0, freeu_s1: 1.0, freeu_s2: 0.2": {"freeu_s2": 0.2},
+    "freeu_enabled: True, freeu_b1: 1.5, freeu_b2: 1.0, freeu_s1: 1.0, freeu_s2: 1.0, FreeU Version: diffusers": {
+        "freeu_b1": 1.5,
+        "freeu_version": "diffusers",
+    },
+}
+
+
+@pytest.mark.parametrize("said", SWITCHED)
+def test_a_guidance_is_said_whole_and_read_back(said: str):
+    text = infotext(changed(RESOLVED, **{f"guidance__{name}": value for name, value in SWITCHED[said].items()}))
+    assert [p for p in pairs(text) if p not in pairs(infotext(RESOLVED))] == said.split(", ")
+    asked = flat(to_request(read(text)))
+    assert {name: asked[name] for name in SWITCHED[said]} == SWITCHED[said]
+
+
+@pytest.mark.parametrize("said", SWITCHED)
+def test_a_guidance_that_is_said_to_be_off_is_none(said: str):
+    text = f"x\nSteps: 20, Sampler: Euler, Seed: 1, {said.replace('True', 'False')}"
+    assert to_request(read(text)).guidance == to_request(read("x\nSteps: 20, Sampler: Euler, Seed: 1")).guidance
+
+
 @pytest.mark.parametrize(("source", "said"), [("portable", "RNG: portable"), ("cpu", "RNG: CPU"), ("nv", "RNG: NV")])
 def test_the_source_of_noise_is_said_always(source: str, said: str):
     assert said in pairs(infotext(changed(RESOLVED, noise__source=source)))
@@ -175,7 +215,8 @@ def test_an_eta_of_0_is_said_where_it_is_unusual():
 
 def test_a_variation_is_said_with_the_seed_of_each_image():
     samples = tuple(
-        SampleSettings(seed=5, variation_seed=9 + i, prompt="a red apple", negative_prompt="") for i in range(2)
+        SampleSettings(seed=5, variation_seed=9 + i, prompt="a red apple", negative_prompt="", regions=())
+        for i in range(2)
     )
     varied = changed(RESOLVED, samples=samples, noise__variation_strength=0.25)
     for index, wanted in enumerate(("Variation seed: 9", "Variation seed: 10")):
@@ -196,7 +237,9 @@ def test_everything_at_once_is_one_line_in_a1111s_order():
         "Eta: 0.5, Sigma churn: 10.0, Sigma tmin: 0.5, Sigma tmax: 20.0, Sigma noise: 1.01, Schedule min sigma: 0.05, "
         "Schedule max sigma: 12.0, Schedule rho: 5.0, Discard penultimate sigma: True, SGM noise multiplier: True, "
         "Beta schedule alpha: 0.8, Beta schedule beta: 1.4, UniPC variant: bh2, UniPC order: 2, "
-        "UniPC lower order final: False, NGMS all steps: True, Skip Early CFG: 0.1, Emphasis: No norm, "
+        "UniPC lower order final: False, NGMS all steps: True, Skip Early CFG: 0.1, CFG interval low sigma: 0.3, "
+        "CFG interval high sigma: 5.0, APG eta: 0.5, APG norm threshold: 15.0, APG momentum: -0.5, "
+        "Perp-Neg scale: 1.5, CLIP guidance scale: 100.0, Emphasis: No norm, "
         "Old prompt editing timelines: True, Downcast alphas_cumprod: True, Noise Schedule: Zero Terminal SNR, "
         "Template: a {red|green} apple, Negative Template: __bad__, Batch size: 2, "
         "Dtype: fp32, Device: cpu, Libraries: torch 2.13.0, Version: atelier-0.1.0"
@@ -226,6 +269,14 @@ ASKED: Mapping[str, tuple[str, object]] = {
     "Skip Early CFG: 0.1": ("skip_early_cfg", 0.1),
     "NGMS: 1.5": ("ngms", 1.5),
     "NGMS all steps: True": ("ngms_all_steps", True),
+    "APG eta: 0.5": ("apg_eta", 0.5),
+    "APG norm threshold: 15.0": ("apg_norm_threshold", 15.0),
+    "APG momentum: -0.5": ("apg_momentum", -0.5),
+    "Perp-Neg scale: 1.5": ("perp_neg_scale", 1.5),
+    "CFG interval low sigma: 0.3": ("cfg_interval_low", 0.3),
+    "CFG interval high sigma: 5.0": ("cfg_interval_high", 5.0),
+    "CLIP guidance scale: 100.0": ("clip_guidance_scale", 100.0),
+    "SAG Guidance Scale: 0.5": ("sag_scale", 0.5),
     "Seed resize from: 640x384": ("seed_resize", (640, 384)),
     "ENSD: 31337": ("ensd", 31337),
     "SGM noise multiplier: True": ("sgm_noise_multiplier", True),

@@ -35,6 +35,23 @@ LIMITS = {
     "cfg_rescale": (0, 1),
     "skip_early_cfg": (0, 1),
     "ngms": (0, 1000),
+    "pag_scale": (0, 100),
+    "sag_scale": (0, 100),
+    "sag_blur_sigma": (0.1, 100),
+    "apg_eta": (-10, 10),
+    "apg_norm_threshold": (0, 10_000),
+    "apg_momentum": (-1, 1),
+    "mimic_scale": (0, 100),
+    "mimic_percentile": (0, 100),
+    "mimic_phi": (0, 1),
+    "perp_neg_scale": (0, 100),
+    "freeu_b1": (0, 100),
+    "freeu_b2": (0, 100),
+    "freeu_s1": (0, 100),
+    "freeu_s2": (0, 100),
+    "cfg_interval_low": (0, 1000),
+    "cfg_interval_high": (0, 10**9),
+    "clip_guidance_scale": (0, 10**6),
     "variation_seed": (-1, 2**64 - 1),
     "variation_strength": (0, 1),
     "ensd": (-(2**63), 2**63),
@@ -67,9 +84,13 @@ LIMITS = {
     "soft_inpainting_mask_influence": (0, 1),
     "soft_inpainting_difference_threshold": (0, 100),
     "soft_inpainting_difference_contrast": (0, 100),
+    "region_ground": (0, 1),
+    "view_width": (64, 4096),
+    "view_height": (64, 4096),
+    "view_overlap": (0, 4096),
 }
 """What numbers may be, typed here once more."""
-IMAGES = {"prompt": "", "image": "a.png", "mask": "b.png"}
+IMAGES = {"prompt": "", "image": "a.png", "mask": "b.png", "view_method": "mixture"}
 """Fields that the groups of others need."""
 
 

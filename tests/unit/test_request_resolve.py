@@ -51,6 +51,24 @@ def test_the_model_fills_what_is_left_open():
         "skip_early": 0.0,
         "ngms": 0.0,
         "ngms_all_steps": False,
+        "pag_scale": 0.0,
+        "sag_scale": 0.0,
+        "sag_blur_sigma": 2.0,
+        "apg_eta": 1.0,
+        "apg_norm_threshold": 0.0,
+        "apg_momentum": 0.0,
+        "mimic_scale": 0.0,
+        "mimic_percentile": 100.0,
+        "mimic_phi": 1.0,
+        "perp_neg_scale": 0.0,
+        "freeu_b1": 1.0,
+        "freeu_b2": 1.0,
+        "freeu_s1": 1.0,
+        "freeu_s2": 1.0,
+        "freeu_version": "2",
+        "cfg_interval_low": 0.0,
+        "cfg_interval_high": 1e9,
+        "clip_guidance_scale": 0.0,
     }
     assert done.noise.model_dump() == {
         "source": "portable",
@@ -88,6 +106,12 @@ def test_what_was_asked_for_stays():
         skip_early_cfg=0.1,
         ngms=1.5,
         ngms_all_steps=True,
+        pag_scale=3,
+        cfg_interval_high=9,
+        freeu_s2=0.5,
+        freeu_version="1",
+        sag_blur_sigma=1,
+        mimic_phi=0.5,
     )
     assert (done.size, done.batch_size, done.output.folders) == ((128, 72), 2, ("x",))
     assert done.sampling.steps == 3
@@ -97,6 +121,24 @@ def test_what_was_asked_for_stays():
         "skip_early": 0.1,
         "ngms": 1.5,
         "ngms_all_steps": True,
+        "pag_scale": 3.0,
+        "sag_scale": 0.0,
+        "sag_blur_sigma": 2.0,
+        "apg_eta": 1.0,
+        "apg_norm_threshold": 0.0,
+        "apg_momentum": 0.0,
+        "mimic_scale": 0.0,
+        "mimic_percentile": 100.0,
+        "mimic_phi": 1.0,
+        "perp_neg_scale": 0.0,
+        "freeu_b1": 1.0,
+        "freeu_b2": 1.0,
+        "freeu_s1": 1.0,
+        "freeu_s2": 0.5,
+        "freeu_version": "1",
+        "cfg_interval_low": 0.0,
+        "cfg_interval_high": 9.0,
+        "clip_guidance_scale": 0.0,
     }
     assert (done.noise.source, done.noise.seed_delta, done.noise.unit_start) == ("nv", 31337, True)
     assert (done.prompting.negative_prompt, done.prompting.clip_skip, done.prompting.old_timelines) == ("n", 2, True)
@@ -260,8 +302,12 @@ def test_without_a_strength_there_is_no_variation():
 def test_every_image_has_its_choices_drawn_from_its_seed():
     done = resolved(prompt="a", negative_prompt="b", seed=5, batch_size=2)
     assert done.samples == (
-        SampleSettings(seed=5, variation_seed=0, prompt="a (prompt, 5)", negative_prompt="b (negative prompt, 5)"),
-        SampleSettings(seed=6, variation_seed=0, prompt="a (prompt, 6)", negative_prompt="b (negative prompt, 6)"),
+        SampleSettings(
+            seed=5, variation_seed=0, prompt="a (prompt, 5)", negative_prompt="b (negative prompt, 5)", regions=()
+        ),
+        SampleSettings(
+            seed=6, variation_seed=0, prompt="a (prompt, 6)", negative_prompt="b (negative prompt, 6)", regions=()
+        ),
     )
     assert (done.prompting.prompt, done.prompting.negative_prompt) == ("a", "b")
 

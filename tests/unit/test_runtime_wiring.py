@@ -438,10 +438,11 @@ def test_steps_of_a_list_and_options_that_nobody_reads_are_told(engine: Engine) 
     ]
     assert noted(engine, sampler="Euler", scheduler="3, 1, 0", steps=2) == []
     events = engine.events(request(sampler="DPM++ 2M", eta=0.5, s_churn=1, denoising_strength=0.5, hires_steps=4))
-    told = [next(events) for _ in range(2)]
+    told = [next(events) for _ in range(3)]
     events.close()
     assert [getattr(event, "message", None) for event in told] == [
-        "denoising_strength, hires_steps: there is no second pass yet, only the first is generated",
+        "hires_steps: no second pass is asked for, give hires_upscale (--hires) or hires_resize",
+        "denoising_strength: made from another image: name it with --image, or it is generated from noise alone",
         "eta, s_churn: DPM++ 2M with Karras has no such option",
     ]
 

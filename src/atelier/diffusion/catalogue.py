@@ -1,4 +1,4 @@
-"""The samplers and schedules there are, and what the names that other programs write mean."""
+"""The samplers, schedules and guidances there are, and what the names that other programs write mean."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from collections.abc import Mapping
 from functools import cache, partial
 from types import MappingProxyType
 
+import atelier.diffusion.guidance as guidance_modules
 import atelier.diffusion.samplers as sampler_modules
 import atelier.diffusion.schedules as schedule_modules
+from atelier.diffusion.guidance.spec import GuidanceSpec
 from atelier.diffusion.sampling import SamplerSpec
 from atelier.diffusion.scheduling import ScheduleOptions, ScheduleSpec, by_hand
 from atelier.diffusion.types import Schedule
@@ -31,6 +33,12 @@ def samplers() -> Mapping[str, SamplerSpec]:
 def schedules() -> Mapping[str, ScheduleSpec]:
     """All schedules by name."""
     return discover(schedule_modules, ScheduleSpec)
+
+
+@cache
+def guidances() -> Mapping[str, GuidanceSpec]:
+    """All guidances beside the classifier-free one, by name."""
+    return discover(guidance_modules, GuidanceSpec)
 
 
 def resolve_sampler(name: str | None, schedule: str | None = None) -> tuple[SamplerSpec, ScheduleSpec]:

@@ -12,6 +12,9 @@ from torch import Tensor, nn
 
 from atelier.nn.attention import Attention, quick_gelu
 
+MEAN = (0.48145466, 0.4578275, 0.40821073)
+DEVIATION = (0.26862954, 0.26130258, 0.27577711)
+"""Of the RGB values, 0 to 1, that CLIP was trained on."""
 Activation = Literal["quick_gelu", "gelu"]
 
 
@@ -73,6 +76,12 @@ class VisionStates:
     hidden: tuple[Tensor, ...]
     pooled: Tensor
     embedding: Tensor | None
+
+
+def normalised(image: Float[Tensor, "b 3 H W"]) -> Float[Tensor, "b 3 H W"]:
+    """RGB in [0, 1] as the vision tower reads it."""
+    mean, deviation = (torch.tensor(rgb, device=image.device).reshape(3, 1, 1) for rgb in (MEAN, DEVIATION))
+    return (image - mean) / deviation
 
 
 class Mlp(nn.Module):

@@ -14,6 +14,7 @@ from atelier.nn.attention import SpatialTransformer
 from atelier.nn.conv import Downsample, ResBlock, Upsample
 from atelier.nn.embeddings import timestep_embedding
 from atelier.nn.ports import NOTHING, Conditioning, Ports
+from atelier.nn.seamless import Conv
 
 EPS = 1e-5
 
@@ -89,12 +90,12 @@ class DownLevel(nn.Module):
     def forward(self, x: Tensor, time: Tensor, context: Tensor, ports: Ports) -> Iterator[Tensor]:
         """Yields each feature map that becomes a skip connection; the last one goes on to the next level."""
         for j, resnet in enumerate(self.resnets):
-            x = resnet(x, time)
+            x = resnet(x, time, ports.seamless)
             if len(self.attentions):
                 x = self.attentions[j](x, context, ports)
             yield x
         if self.downsample is not None:
-            yield self.downsample(x)
+            yield self.downsample(x, ports.seamless)
 
 
 class Middle(nn.Module):
@@ -108,7 +109,8 @@ class Middle(nn.Module):
         self.resnet2 = spec.resnet(width, width)
 
     def forward(self, x: Tensor, time: Tensor, context: Tensor, ports: Ports) -> Tensor:
-        return self.resnet2(self.attention(self.resnet1(x, time), context, ports), time)
+        x = self.attention(self.resnet1(x, time, ports.seamless), context, ports)
+        return self.resnet2(x, time, ports.seamless)
 
 
 class UpLevel(nn.Module):
@@ -137,11 +139,11 @@ class UpLevel(nn.Module):
     def forward(self, skips: list[Tensor], time: Tensor, context: Tensor, ports: Ports) -> Tensor:
         x = skips.pop()
         for j, resnet in enumerate(self.resnets):
-            x = resnet(_joined(ports, f"up.{self.index}.{j}", x, skips.pop()), time)
+            x = resnet(_joined(ports, f"up.{self.index}.{j}", x, skips.pop()), time, ports.seamless)
             if len(self.attentions):
                 x = self.attentions[j](x, context, ports)
         if self.upsample is not None:
-            x = self.upsample(x, (skips[-1].shape[-2], skips[-1].shape[-1]))
+            x = self.upsample(x, (skips[-1].shape[-2], skips[-1].shape[-1]), ports.seamless)
         return x
 
 
@@ -153,12 +155,12 @@ class UNet(nn.Module):
         self.spec = spec
         levels = range(len(spec.widths))
         self.time_embedding = TimeEmbedding(spec.widths[0], spec.time)
-        self.conv_in = nn.Conv2d(spec.in_channels, spec.widths[0], 3, padding=1)
+        self.conv_in = Conv(spec.in_channels, spec.widths[0], 3, padding=1)
         self.down = nn.ModuleList(DownLevel(spec, i) for i in levels)
         self.middle = Middle(spec)
         self.up = nn.ModuleList(UpLevel(spec, i) for i in levels)
         self.norm_out = nn.GroupNorm(spec.groups, spec.widths[0], eps=EPS)
-        self.conv_out = nn.Conv2d(spec.widths[0], spec.out_channels, 3, padding=1)
+        self.conv_out = Conv(spec.widths[0], spec.out_channels, 3, padding=1)
 
     @property
     def device(self) -> torch.device:
@@ -181,7 +183,7 @@ class UNet(nn.Module):
         if cond.channels is not None:
             x = torch.cat([x, cond.channels], dim=1)
         time = F.silu(self.time_embedding(timestep_embedding(t, self.spec.widths[0]).to(x.dtype)))
-        x = self.conv_in(x)
+        x = self.conv_in(x, seamless=ports.seamless)
         skips = [x]
         for i, level in enumerate(self.down):
             skips.extend(level(skips[-1], time, cond.tokens, ports))
@@ -195,7 +197,7 @@ class UNet(nn.Module):
         del x
         for i, level in enumerate(self.up):
             skips.append(_patched(ports, f"up.{i}", level(skips, time, cond.tokens, ports)))
-        return self.conv_out(F.silu(self.norm_out(skips.pop())))
+        return self.conv_out(F.silu(self.norm_out(skips.pop())), seamless=ports.seamless)
 
 
 def _patched(ports: Ports, path: str, features: Tensor) -> Tensor:

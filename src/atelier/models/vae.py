@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from atelier.nn.attention import SingleHeadAttention
 from atelier.nn.conv import Downsample, ResBlock, Upsample
+from atelier.nn.seamless import EDGES, Conv, Seamless
 
 EPS = 1e-6
 
@@ -68,10 +69,10 @@ class EncoderLevel(nn.Module):
         last = level == len(spec.widths) - 1
         self.downsample = None if last else Downsample(width, asymmetric=True)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, seamless: Seamless = EDGES) -> Tensor:
         for resnet in self.resnets:
-            x = resnet(x)
-        return x if self.downsample is None else self.downsample(x)
+            x = resnet(x, seamless=seamless)
+        return x if self.downsample is None else self.downsample(x, seamless)
 
 
 class DecoderLevel(nn.Module):
@@ -84,10 +85,10 @@ class DecoderLevel(nn.Module):
         self.resnets = nn.ModuleList(spec.resnet(first if j == 0 else width, width) for j in range(spec.blocks + 1))
         self.upsample = None if level == 0 else Upsample(width)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, seamless: Seamless = EDGES) -> Tensor:
         for resnet in self.resnets:
-            x = resnet(x)
-        return x if self.upsample is None else self.upsample(x)
+            x = resnet(x, seamless=seamless)
+        return x if self.upsample is None else self.upsample(x, seamless=seamless)
 
 
 class Middle(nn.Module):
@@ -100,9 +101,9 @@ class Middle(nn.Module):
         self.attention = SingleHeadAttention(width, spec.groups) if spec.mid_attention else None
         self.resnet2 = spec.resnet(width, width)
 
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.resnet1(x)
-        return self.resnet2(x if self.attention is None else self.attention(x))
+    def forward(self, x: Tensor, seamless: Seamless = EDGES) -> Tensor:
+        x = self.resnet1(x, seamless=seamless)
+        return self.resnet2(x if self.attention is None else self.attention(x), seamless=seamless)
 
 
 class Encoder(nn.Module):
@@ -110,17 +111,17 @@ class Encoder(nn.Module):
 
     def __init__(self, spec: VaeSpec) -> None:
         super().__init__()
-        self.conv_in = nn.Conv2d(spec.in_channels, spec.widths[0], 3, padding=1)
+        self.conv_in = Conv(spec.in_channels, spec.widths[0], 3, padding=1)
         self.down = nn.ModuleList(EncoderLevel(spec, i) for i in range(len(spec.widths)))
         self.middle = Middle(spec)
         self.norm_out = nn.GroupNorm(spec.groups, spec.widths[-1], eps=EPS)
-        self.conv_out = nn.Conv2d(spec.widths[-1], 2 * spec.latent, 3, padding=1)
+        self.conv_out = Conv(spec.widths[-1], 2 * spec.latent, 3, padding=1)
 
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.conv_in(x)
+    def forward(self, x: Tensor, seamless: Seamless = EDGES) -> Tensor:
+        x = self.conv_in(x, seamless=seamless)
         for level in self.down:
-            x = level(x)
-        return self.conv_out(F.silu(self.norm_out(self.middle(x))))
+            x = level(x, seamless)
+        return self.conv_out(F.silu(self.norm_out(self.middle(x, seamless))), seamless=seamless)
 
 
 class Decoder(nn.Module):
@@ -128,17 +129,17 @@ class Decoder(nn.Module):
 
     def __init__(self, spec: VaeSpec) -> None:
         super().__init__()
-        self.conv_in = nn.Conv2d(spec.latent, spec.widths[-1], 3, padding=1)
+        self.conv_in = Conv(spec.latent, spec.widths[-1], 3, padding=1)
         self.middle = Middle(spec)
         self.up = nn.ModuleList(DecoderLevel(spec, i) for i in range(len(spec.widths)))
         self.norm_out = nn.GroupNorm(spec.groups, spec.widths[0], eps=EPS)
-        self.conv_out = nn.Conv2d(spec.widths[0], spec.out_channels, 3, padding=1)
+        self.conv_out = Conv(spec.widths[0], spec.out_channels, 3, padding=1)
 
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.middle(self.conv_in(x))
+    def forward(self, x: Tensor, seamless: Seamless = EDGES) -> Tensor:
+        x = self.middle(self.conv_in(x, seamless=seamless), seamless)
         for level in self.up:
-            x = level(x)
-        return self.conv_out(F.silu(self.norm_out(x)))
+            x = level(x, seamless)
+        return self.conv_out(F.silu(self.norm_out(x)), seamless=seamless)
 
 
 class AutoencoderKL(nn.Module):
@@ -152,14 +153,14 @@ class AutoencoderKL(nn.Module):
         self.quant_conv = nn.Conv2d(2 * spec.latent, 2 * spec.latent, 1) if spec.quant_conv else None
         self.post_quant_conv = nn.Conv2d(spec.latent, spec.latent, 1) if spec.quant_conv else None
 
-    def encode(self, image: Float[Tensor, "b 3 H W"]) -> Gaussian:
-        """image: values in [-1, 1], sides divisible by the factor."""
-        moments = self.encoder(image)
+    def encode(self, image: Float[Tensor, "b 3 H W"], seamless: Seamless = EDGES) -> Gaussian:
+        """image: values in [-1, 1], sides divisible by the factor; seamless: where its opposite edges meet."""
+        moments = self.encoder(image, seamless)
         if self.quant_conv is not None:
             moments = self.quant_conv(moments)
         mean, logvar = moments.chunk(2, dim=1)
         return Gaussian(mean, logvar.clamp(-30.0, 20.0))
 
-    def decode(self, latent: Float[Tensor, "b c h w"]) -> Float[Tensor, "b 3 H W"]:
-        """The image in about [-1, 1], not clamped."""
-        return self.decoder(latent if self.post_quant_conv is None else self.post_quant_conv(latent))
+    def decode(self, latent: Float[Tensor, "b c h w"], seamless: Seamless = EDGES) -> Float[Tensor, "b 3 H W"]:
+        """The image in about [-1, 1], not clamped; seamless: where its opposite edges meet."""
+        return self.decoder(latent if self.post_quant_conv is None else self.post_quant_conv(latent), seamless)

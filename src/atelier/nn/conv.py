@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from atelier.nn.seamless import EDGES, Conv, Seamless, padded
 from atelier.nn.tokens import to_map, to_tokens
 
 M = TypeVar("M", bound=nn.Module)
@@ -34,18 +35,20 @@ class ResBlock(nn.Module):
     def __init__(self, inputs: int, outputs: int, *, groups: int, eps: float, time: int | None = None) -> None:
         super().__init__()
         self.norm1 = nn.GroupNorm(groups, inputs, eps=eps)
-        self.conv1 = nn.Conv2d(inputs, outputs, 3, padding=1)
+        self.conv1 = Conv(inputs, outputs, 3, padding=1)
         self.time_proj = None if time is None else nn.Linear(time, outputs)
         self.norm2 = nn.GroupNorm(groups, outputs, eps=eps)
-        self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1)
+        self.conv2 = Conv(outputs, outputs, 3, padding=1)
         self.shortcut = None if inputs == outputs else nn.Conv2d(inputs, outputs, 1)
 
-    def forward(self, x: Float[Tensor, "b c h w"], time: Float[Tensor, "b e"] | None = None) -> Tensor:
+    def forward(
+        self, x: Float[Tensor, "b c h w"], time: Float[Tensor, "b e"] | None = None, seamless: Seamless = EDGES
+    ) -> Tensor:
         """time: the embedding after its activation."""
-        hidden = self.conv1(F.silu(self.norm1(x)))
+        hidden = self.conv1(F.silu(self.norm1(x)), seamless=seamless)
         if self.time_proj is not None and time is not None:
             hidden = hidden + self.time_proj(time)[:, :, None, None]
-        hidden = self.conv2(F.silu(self.norm2(hidden)))
+        hidden = self.conv2(F.silu(self.norm2(hidden)), seamless=seamless)
         return (x if self.shortcut is None else self.shortcut(x)) + hidden
 
 
@@ -55,10 +58,10 @@ class Downsample(nn.Module):
     def __init__(self, width: int, *, asymmetric: bool) -> None:
         super().__init__()
         self.asymmetric = asymmetric
-        self.conv = nn.Conv2d(width, width, 3, stride=2, padding=0 if asymmetric else 1)
+        self.conv = Conv(width, width, 3, stride=2, padding=0 if asymmetric else 1)
 
-    def forward(self, x: Float[Tensor, "b c h w"]) -> Tensor:
-        return self.conv(F.pad(x, (0, 1, 0, 1)) if self.asymmetric else x)
+    def forward(self, x: Float[Tensor, "b c h w"], seamless: Seamless = EDGES) -> Tensor:
+        return self.conv(padded(x, (0, 1), seamless)) if self.asymmetric else self.conv(x, seamless=seamless)
 
 
 class Upsample(nn.Module):
@@ -66,12 +69,14 @@ class Upsample(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(width, width, 3, padding=1)
+        self.conv = Conv(width, width, 3, padding=1)
 
-    def forward(self, x: Float[Tensor, "b c h w"], size: tuple[int, int] | None = None) -> Tensor:
+    def forward(
+        self, x: Float[Tensor, "b c h w"], size: tuple[int, int] | None = None, seamless: Seamless = EDGES
+    ) -> Tensor:
         if size is None:
             size = (2 * x.shape[-2], 2 * x.shape[-1])
-        return self.conv(F.interpolate(x, size=size, mode="nearest"))
+        return self.conv(F.interpolate(x, size=size, mode="nearest"), seamless=seamless)
 
 
 def channels_last(net: M) -> M:

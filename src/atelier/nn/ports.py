@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Protocol, TypeVar
 
 from torch import Tensor
+
+from atelier.nn.seamless import EDGES, Seamless
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,16 +71,57 @@ class Ports:
     residuals: tensors added to the skip connections of a U-Net in order of their making, the last one to the middle
     (ControlNet: 12 + 1 for Stable Diffusion 1.x). attention and features: patches by module path, such as
     "down.0.attentions.1.blocks.0.attn2" and "up.3". skips: patches by level and block on the way up, such as "up.1.2";
-    they see the skip connection with its residual.
+    they see the skip connection with its residual. seamless: where opposite edges meet, of all convolutions.
     """
 
     residuals: tuple[Tensor, ...] = ()
     attention: Mapping[str, AttentionPatch] = field(default_factory=lambda: _empty(AttentionPatch))
     features: Mapping[str, FeaturePatch] = field(default_factory=lambda: _empty(FeaturePatch))
     skips: Mapping[str, SkipPatch] = field(default_factory=lambda: _empty(SkipPatch))
+    seamless: Seamless = EDGES
 
 
 NOTHING = Ports()
+
+
+def both(first: Ports, second: Ports) -> Ports:
+    """One value that does what both do, `first` before `second` where they meet; residuals are added.
+
+    Raises ValueError for residuals of two networks of different depth.
+    """
+    if second is NOTHING or first is NOTHING:
+        return first if second is NOTHING else second
+    pairs = zip(first.residuals, second.residuals, strict=True)
+    added = tuple(one + other for one, other in pairs) if first.residuals and second.residuals else None
+    return Ports(
+        residuals=added or first.residuals or second.residuals,
+        attention=_met(first.attention, second.attention, _attention_after),
+        features=_met(first.features, second.features, _features_after),
+        skips=_met(first.skips, second.skips, _skips_after),
+        seamless=first.seamless if second.seamless == EDGES else second.seamless,
+    )
+
+
+def _met(first: Mapping[str, P], second: Mapping[str, P], after: Callable[[P, P], P]) -> Mapping[str, P]:
+    shared = {path: after(first[path], patch) for path, patch in second.items() if path in first}
+    return {**first, **second, **shared}
+
+
+def _attention_after(first: AttentionPatch, second: AttentionPatch) -> AttentionPatch:
+    def patch(
+        layer: AttentionLayer, x: Tensor, query: Tensor, key: Tensor, value: Tensor, attended: Tensor, /
+    ) -> Tensor:
+        return second(layer, x, query, key, value, first(layer, x, query, key, value, attended))
+
+    return patch
+
+
+def _features_after(first: FeaturePatch, second: FeaturePatch) -> FeaturePatch:
+    return lambda features, /: second(first(features))
+
+
+def _skips_after(first: SkipPatch, second: SkipPatch) -> SkipPatch:
+    return lambda features, skip, /: second(*first(features, skip))
 
 
 @dataclass(frozen=True, slots=True)

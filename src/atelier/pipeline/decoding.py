@@ -11,27 +11,28 @@ from torch import Tensor
 from atelier.errors import NotFinite
 from atelier.families.facts import LatentFormat
 from atelier.models.vae import AutoencoderKL
+from atelier.nn.seamless import EDGES, Seamless
 
 THUMBNAIL = 16
 """Latent positions along the longer side of what is decoded for a preview."""
 
 
-def decode(latent: Tensor, vae: AutoencoderKL, format_: LatentFormat) -> Image.Image:
+def decode(latent: Tensor, vae: AutoencoderKL, format_: LatentFormat, seamless: Seamless = EDGES) -> Image.Image:
     """One image from its latent (C, h, w). Raises NotFinite."""
     weight = next(vae.parameters())
-    pixels = vae.decode(format_.unscaled(latent[None]).to(weight))[0].float()
+    pixels = vae.decode(format_.unscaled(latent[None]).to(weight), seamless)[0].float()
     if not bool(pixels.isfinite().all()):
         raise not_finite("the decoded image", weight.dtype)
     values = ((pixels / 2 + 0.5).clamp(0, 1) * 255).round().to(torch.uint8)
     return Image.fromarray(values.permute(1, 2, 0).contiguous().cpu().numpy())
 
 
-def encode_image(image: Image.Image, vae: AutoencoderKL, format_: LatentFormat) -> Tensor:
+def encode_image(image: Image.Image, vae: AutoencoderKL, format_: LatentFormat, seamless: Seamless = EDGES) -> Tensor:
     """The latent (1, C, h, w) of an image (RGB) whose sides are multiples of the factor, float32: the most likely one.
 
     Raises NotFinite.
     """
-    return encode_pixels(pixels_of(image), vae, format_)
+    return encode_pixels(pixels_of(image), vae, format_, seamless)
 
 
 def pixels_of(image: Image.Image) -> Tensor:
@@ -39,10 +40,10 @@ def pixels_of(image: Image.Image) -> Tensor:
     return torch.from_numpy(np.asarray(image, np.float32) / 127.5 - 1).permute(2, 0, 1)[None]
 
 
-def encode_pixels(pixels: Tensor, vae: AutoencoderKL, format_: LatentFormat) -> Tensor:
+def encode_pixels(pixels: Tensor, vae: AutoencoderKL, format_: LatentFormat, seamless: Seamless = EDGES) -> Tensor:
     """The same of pixels (1, 3, H, W), -1 to 1."""
     weight = next(vae.parameters())
-    latent = format_.scaled(vae.encode(pixels.to(weight)).mode().float())
+    latent = format_.scaled(vae.encode(pixels.to(weight), seamless).mode().float())
     if not bool(latent.isfinite().all()):
         raise not_finite("the encoded image", weight.dtype)
     return latent

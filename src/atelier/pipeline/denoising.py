@@ -3,22 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
 
 from torch import Tensor
 
+from atelier.checkpoints.checkpoint import Checkpoint
+from atelier.checkpoints.image_text import ImageText
 from atelier.diffusion.brownian import brownian
 from atelier.diffusion.denoise import denoiser
 from atelier.diffusion.first_noise import Seed
 from atelier.diffusion.guidance.cfg import CfgOptions, cfg, level_at
+from atelier.diffusion.guidance.clip import clip_guided
 from atelier.diffusion.guidance.image import by_image
-from atelier.diffusion.parameterization import Parameterization
+from atelier.diffusion.guidance.interval import Interval
 from atelier.diffusion.rng import Stream, fresh, silent
 from atelier.diffusion.sampling import Options, SamplerSpec
 from atelier.diffusion.scheduling import SCHEDULE_DEFAULTS, ScheduleOptions, Table
 from atelier.diffusion.types import Denoiser, Levels, NoiseSource
+from atelier.models.vae import AutoencoderKL
 from atelier.pipeline.prompted import PromptedNet
 from atelier.pipeline.sample import Sample
+from atelier.pipeline.steering import ClipScore, shapes, steered, terms
 from atelier.request.resolved import ResolvedGuidance, ResolvedNoise, ResolvedSampling
+
+
+@dataclass(frozen=True, slots=True)
+class Judge:
+    """What CLIP guidance needs: the model's CLIP, and what its latents are decoded with."""
+
+    image_text: ImageText
+    vae: AutoencoderKL
 
 
 def guided(
@@ -26,14 +41,17 @@ def guided(
     wanted: ResolvedGuidance,
     spec: SamplerSpec,
     sigmas: Tensor,
-    parameterization: Parameterization,
+    model: Checkpoint,
     levels: Levels,
+    judge: Judge | None = None,
     image_scale: float = 1.0,
 ) -> Denoiser:
     """The network as a denoiser under guidance, as the request and the sampler want it.
 
-    image_scale: of the guidance by the image beside the latent.
+    judge: for CLIP guidance; image_scale: of the guidance by the image beside the latent.
     """
+    net, parameterization = steered(net, wanted, model), model.parameterization
+    denoising = partial(denoiser, parameterization=parameterization, levels=levels)
     guidance = CfgOptions(
         scale=wanted.scale * spec.cfg,
         weights=net.samples[0].prompt.weights,
@@ -41,18 +59,24 @@ def guided(
         start=level_at(sigmas, wanted.skip_early),
         end=wanted.ngms,
         alternate=not wanted.ngms_all_steps,
+        interval=Interval(wanted.cfg_interval_low, wanted.cfg_interval_high),
     )
-    both = denoiser(net.both, parameterization, levels)
-    conditional = denoiser(net.conditional, parameterization, levels)
+    both, conditional = denoising(net.both), denoising(net.conditional)
     if image_scale != 1:
-        both = by_image(denoiser(net.edited, parameterization, levels), image_scale, 1 + len(guidance.weights))
-    return cfg(
+        both = by_image(denoising(net.edited), image_scale, 1 + len(guidance.weights))
+    made = cfg(
         both,
         guidance,
         conditional=conditional if image_scale == 1 else None,
         rescaled_as=parameterization,
         unguided=spec.unguided,
+        shapes=tuple(shapes(net, wanted, denoising)),
+        terms=tuple(terms(net, wanted, denoising, parameterization, model)),
     )
+    if judge is None:
+        return made
+    score = ClipScore(net, judge.image_text, judge.vae, model.latent)
+    return clip_guided(score, wanted.clip_guidance_scale, parameterization)(made)
 
 
 def seed_of(sample: Sample, noise: ResolvedNoise, factor: int, shape: tuple[int, int, int]) -> Seed:

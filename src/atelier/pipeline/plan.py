@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
+
+from torch import Tensor
 
 from atelier.diffusion.catalogue import samplers
 from atelier.diffusion.combine.soft import Softness
+from atelier.nn.seamless import EDGES, Seamless
 from atelier.pipeline.finishes import AsItIs, Finish, OnSource, WhatChanged
+from atelier.pipeline.layouts import Everywhere, InRegions, Layout
 from atelier.pipeline.prepared import PreparedPrompt, prepare
+from atelier.pipeline.prompted import NO_WORDS, NoPorts, PortAdapter, WithoutEdges
 from atelier.pipeline.sample import Sample
 from atelier.pipeline.stage import Stage
 from atelier.pipeline.stages.decode import Decode
@@ -15,26 +22,60 @@ from atelier.pipeline.stages.diffuse import Diffuse
 from atelier.pipeline.stages.encode import Encode
 from atelier.pipeline.stages.encode_channels import EncodeChannels
 from atelier.pipeline.stages.encode_image import EncodeImage
+from atelier.pipeline.stages.enlarge import Enlarge
 from atelier.pipeline.stages.grow import Grow
+from atelier.pipeline.stages.place import Place
 from atelier.pipeline.stages.prepare import Prepare
 from atelier.pipeline.stages.save import Save
-from atelier.pipeline.starts import FromLatent, FromNoise, InMask, Start, Wrap
-from atelier.pipeline.values import CHANNELS, IMAGES, KNOWN, LATENTS, PREPARED, STATES
+from atelier.pipeline.starts import FromLatent, FromNoise, InMask, InViews, Start, Wrap
+from atelier.pipeline.steering import is_on
+from atelier.pipeline.values import (
+    CHANNELS,
+    ENLARGED,
+    FIRST_LATENTS,
+    IMAGES,
+    KNOWN,
+    LARGER_CHANNELS,
+    LARGER_KNOWN,
+    LARGER_PLACED,
+    LARGER_PREPARED,
+    LATENTS,
+    PLACED,
+    PREPARED,
+    STATES,
+    Key,
+    Known,
+    Latents,
+    Placed,
+    Prepared,
+)
 from atelier.prompt import Clock, Warn, emphasis, silent, weighted
-from atelier.request.infotext import settings
+from atelier.request.infotext import Settings, settings
 from atelier.request.model import Provenance
 from atelier.request.outpaint import Margins, passes
 from atelier.request.resolved import (
     ImageChannels,
     NoChannels,
+    NoHires,
     NoMask,
+    NoRegions,
     NoSoftness,
     NoSource,
+    NoViews,
+    PassPrompts,
+    RegionPrompts,
     Resolved,
+    ResolvedGuidance,
+    ResolvedHires,
     ResolvedMask,
+    ResolvedNoise,
     ResolvedOutpaint,
+    ResolvedRegions,
     ResolvedSampling,
+    ResolvedSoftness,
     ResolvedSource,
+    ResolvedTiling,
+    ResolvedViews,
     SampleSettings,
     Size,
 )
@@ -42,6 +83,36 @@ from atelier.vision.difference import Sensitivity
 
 PASS_STEP = 64
 """Pixels: between two passes of outpainting the canvas is a multiple of this, which suits every family."""
+AT_ONCE = 4
+"""Views in one call where a device takes whole batches."""
+
+
+Words = SampleSettings | PassPrompts | RegionPrompts
+"""What has a prompt and a negative prompt."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Pass:
+    """What one pass samples, the samples apart. prepared, known, channels, placed: where the image to start from, what
+    the network sees beside the latent and the places of regions are, if there are any."""
+
+    size: Size
+    sampling: ResolvedSampling
+    guidance: ResolvedGuidance
+    start: Start
+    prepared: Key[Prepared]
+    known: Key[Known]
+    channels: Key[Tensor]
+    placed: Key[Placed]
+    out: Key[Latents]
+
+
+@dataclass(frozen=True, slots=True)
+class _Twice:
+    """One image, as each pass sees it."""
+
+    first: Sample
+    second: Sample
 
 
 def plan(
@@ -49,6 +120,7 @@ def plan(
     own: ResolvedSampling,
     provenance: Provenance,
     *,
+    second_own: ResolvedSampling | None = None,
     max_batch: int | None = None,
     previews: bool = False,
     warn: Warn = silent,
@@ -56,51 +128,86 @@ def plan(
     """What to do, in order. A pure function but for `warn`.
 
     max_batch: at most so many images in one network call, a whole batch if None. Each group of images is finished
-    before the next one is begun. previews: whether to show some. own, provenance: for the infotexts. Raises BadInput
-    for prompts that cannot be read.
+    before the next one is begun. previews: whether to show some. own, provenance: for the infotexts; second_own: the
+    same for the sampling of a second pass, None where nothing of it was asked for. Raises BadInput for prompts that
+    cannot be read.
     """
-    mode, clock = emphasis(resolved.prompting.emphasis), _clock(resolved)
-    prepared: dict[SampleSettings, PreparedPrompt] = {}
-    for sample in dict.fromkeys(map(_words, resolved.samples)):
-        prepared[sample] = prepare(sample.prompt, sample.negative_prompt, clock, warn)
-    samples = tuple(
-        Sample(i, s.seed, s.variation_seed, prepared[_words(s)], settings(resolved, i, own, provenance))
-        for i, s in enumerate(resolved.samples)
-    )
-    groups = tuple(dict.fromkeys(group for prompt in prepared.values() for group in prompt.groups))
+    mode = emphasis(resolved.prompting.emphasis)
+    images = tuple(_images(resolved, warn, lambda i: settings(resolved, i, own, provenance, second_own)))
+    samples = [sample for image in images for sample in (image.first, image.second)]
+    prompts = dict.fromkeys(prompt for sample in samples for prompt in (sample.prompt, *sample.regions))
+    words = (NO_WORDS,) if any(is_on("Perp-Neg", own.guidance) for own in _passes(resolved)) else ()
+    groups = (*dict.fromkeys(group for prompt in prompts for group in prompt.groups), *words)
     for text in dict.fromkeys(text for group in groups for text in group):
         weighted(text, mode, warn)
     encode = Encode(resolved.model, groups, mode.name, resolved.prompting.clip_skip, STATES)
-    return (encode, *_source(resolved), *_stages(resolved, samples, max_batch, previews=previews))
+    return (encode, *_source(resolved), *_stages(resolved, images, max_batch, previews=previews))
 
 
-def _clock(resolved: Resolved) -> Clock:
-    spec, steps = samplers()[resolved.sampling.sampler], resolved.sampling.steps
-    return Clock(steps * (1 if spec.alone else spec.calls), old=resolved.prompting.old_timelines)
+def _images(resolved: Resolved, warn: Warn, says: Callable[[int], Settings]) -> Iterator[_Twice]:
+    """Each image of the request, its prompts parsed for both passes; equal ones once. says: its infotext."""
+    first_clock, second_clock = _clocks(resolved)
+    known: dict[tuple[str, str, Clock], PreparedPrompt] = {}
+
+    def prepared(words: Words, clock: Clock) -> PreparedPrompt:
+        key = words.prompt, words.negative_prompt, clock
+        known[key] = known.get(key) or prepare(*key, warn)
+        return known[key]
+
+    larger = resolved.samples if isinstance(resolved.hires, NoHires) else resolved.hires.prompts
+    for i, (own, again) in enumerate(zip(resolved.samples, larger, strict=True)):
+        there, here = (tuple(prepared(part, clock) for part in own.regions) for clock in (first_clock, second_clock))
+        first = Sample(i, own.seed, own.variation_seed, prepared(own, first_clock), says(i), there)
+        yield _Twice(first, replace(first, prompt=prepared(again, second_clock), regions=here))
 
 
-def _words(sample: SampleSettings) -> SampleSettings:
-    """What a sample's prompts depend on."""
-    return sample.model_copy(update={"seed": 0, "variation_seed": 0})
+def _clocks(resolved: Resolved) -> Iterator[Clock]:
+    """How moments are counted in each pass; without a second one, in the first twice."""
+    old, calls = resolved.prompting.old_timelines, _calls(resolved.sampling)
+    yield Clock(calls, old=old)
+    hires = resolved.hires
+    yield Clock(calls, old=old) if isinstance(hires, NoHires) else Clock(_calls(hires.sampling), calls, old)
+
+
+def _calls(sampling: ResolvedSampling) -> int:
+    spec = samplers()[sampling.sampler]
+    return sampling.steps * (1 if spec.alone else spec.calls)
+
+
+def _passes(resolved: Resolved) -> Iterator[_Pass]:
+    """The first pass and, if there is one, the second."""
+    hires, start = resolved.hires, _start(resolved.source)
+    once = isinstance(hires, NoHires)
+    out, keys = LATENTS if once else FIRST_LATENTS, (PREPARED, KNOWN, CHANNELS, PLACED)
+    yield _Pass(resolved.size, resolved.sampling, resolved.guidance, start, *keys, out)
+    if not once:
+        start = FromLatent(ENLARGED, hires.strength, hires.exact_steps)
+        keys = LARGER_PREPARED, LARGER_KNOWN, LARGER_CHANNELS, LARGER_PLACED
+        yield _Pass(hires.size, hires.sampling, hires.guidance, start, *keys, LATENTS)
 
 
 def _source(resolved: Resolved) -> Iterator[Stage]:
+    """The image to start from and what the network sees beside the latent, at the size of each pass; what a canvas
+    grows around is prepared as it grows."""
     source = resolved.source
-    if isinstance(source, ResolvedSource) and isinstance(source.mask, ResolvedOutpaint):
-        return
-    if isinstance(source, ResolvedSource):
-        yield Prepare(source, resolved.size, PREPARED)
-    yield from _encoded(resolved, source)
+    for own in () if _margins(resolved) else _passes(resolved):
+        if isinstance(source, ResolvedSource):
+            yield Prepare(source, own.size, own.prepared)
+        yield from _encoded(resolved, own)
+    if isinstance(resolved.regions, ResolvedRegions):
+        for own in _passes(resolved):
+            yield Place(resolved.model, resolved.regions, own.size, own.placed)
 
 
-def _encoded(resolved: Resolved, source: NoSource | ResolvedSource) -> Iterator[Stage]:
+def _encoded(resolved: Resolved, own: _Pass) -> Iterator[Stage]:
     """What is prepared, encoded."""
-    soft = isinstance(source, ResolvedSource) and _is_soft(source)
+    model, edges, source = resolved.model, _seamless(resolved.tiling), resolved.source
+    soft = _softness(source).kind == "soft"
     if isinstance(source, ResolvedSource):
-        yield EncodeImage(resolved.model, resolved.size, PREPARED, KNOWN, soft=soft)
+        yield EncodeImage(model, own.size, own.prepared, own.known, edges, soft)
     if not isinstance(resolved.channels, NoChannels):
-        where = None if isinstance(source, NoSource) else PREPARED
-        yield EncodeChannels(resolved.model, resolved.size, resolved.channels, where, CHANNELS, soft=soft)
+        where = None if isinstance(source, NoSource) else own.prepared
+        yield EncodeChannels(model, own.size, resolved.channels, where, own.channels, edges, soft)
 
 
 def _start(source: NoSource | ResolvedSource) -> Start:
@@ -110,38 +217,42 @@ def _start(source: NoSource | ResolvedSource) -> Start:
     return FromLatent(KNOWN, source.strength, source.exact_steps, source.noise_multiplier, source.extra_noise, content)
 
 
-def _combined(source: NoSource | ResolvedSource) -> tuple[Wrap, ...]:
+def _combined(source: NoSource | ResolvedSource, known: Key[Known]) -> tuple[Wrap, ...]:
     if isinstance(source, NoSource) or isinstance(source.mask, NoMask):
         return ()
-    soft = source.mask.soft if isinstance(source.mask, ResolvedMask) else NoSoftness()
-    return (InMask(KNOWN, Softness(soft.bias, soft.strength, soft.boost) if soft.kind == "soft" else None),)
+    soft = _softness(source)
+    return (InMask(known, None if isinstance(soft, NoSoftness) else Softness(soft.bias, soft.strength, soft.boost)),)
 
 
-def _finish(source: NoSource | ResolvedSource) -> Finish:
+def _finish(resolved: Resolved) -> Finish:
+    *_, last = _passes(resolved)
+    source, soft = resolved.source, _softness(resolved.source)
     if isinstance(source, NoSource):
         return AsItIs()
-    soft = source.mask.soft if isinstance(source.mask, ResolvedMask) else NoSoftness()
     if isinstance(soft, NoSoftness):
-        return OnSource(PREPARED, source.color_correction)
+        return OnSource(last.prepared, source.color_correction)
     seen = Sensitivity(soft.influence, soft.threshold, soft.contrast, soft.strength)
-    return OnSource(PREPARED, source.color_correction, WhatChanged(KNOWN, seen))
+    return OnSource(last.prepared, source.color_correction, WhatChanged(last.known, seen))
 
 
-def _is_soft(source: ResolvedSource) -> bool:
-    return source.mask.kind == "mask" and source.mask.soft.kind == "soft"
+def _softness(source: NoSource | ResolvedSource) -> NoSoftness | ResolvedSoftness:
+    if isinstance(source, ResolvedSource) and isinstance(source.mask, ResolvedMask):
+        return source.mask.soft
+    return NoSoftness()
 
 
-def _stages(resolved: Resolved, samples: Sequence[Sample], max_batch: int | None, *, previews: bool) -> Iterator[Stage]:
-    added = _margins(resolved)
-    max_batch = max_batch if len(added) <= 1 else 1
-    for batch in _chunks(samples, resolved.batch_size):
+def _stages(resolved: Resolved, images: Sequence[_Twice], max_batch: int | None, *, previews: bool) -> Iterator[Stage]:
+    most = max_batch if len(_margins(resolved)) <= 1 else 1
+    for batch in _chunks(images, resolved.batch_size):
         for alike in _alike(batch):
-            for group in _chunks(alike, max_batch or resolved.batch_size):
-                yield from _grown(resolved, group, added, previews=previews)
-                yield _diffuse(resolved, group, previews=previews)
-                yield Decode(resolved.model, group, LATENTS, IMAGES, _finish(resolved.source))
+            for group in _chunks(alike, most or resolved.batch_size):
+                samples = tuple(image.first for image in group)
+                yield from _grown(resolved, samples, max_batch, previews=previews)
+                yield from _sampled(resolved, group, max_batch, previews=previews)
+                edges = _seamless(resolved.tiling)
+                yield Decode(resolved.model, samples, LATENTS, IMAGES, _finish(resolved), edges)
                 for output in resolved.output.folders:
-                    yield Save(group, len(samples), output, IMAGES)
+                    yield Save(samples, len(images), output, IMAGES)
 
 
 def _margins(resolved: Resolved) -> tuple[Margins, ...]:
@@ -155,59 +266,110 @@ def _margins(resolved: Resolved) -> tuple[Margins, ...]:
 
 
 def _grown(
-    resolved: Resolved, group: tuple[Sample, ...], added: Sequence[Margins], *, previews: bool
+    resolved: Resolved, samples: tuple[Sample, ...], max_batch: int | None, *, previews: bool
 ) -> Iterator[Stage]:
     """The stages of outpainting before the last Diffuse: each pass but the last is generated to its end."""
+    added = _margins(resolved)
     if isinstance(resolved.source, NoSource) or not added:
         return
-    size = resolved.size
-    sizes = [size]
+    last, *_ = _passes(resolved)
+    own = [last]
     for margins in reversed(added[1:]):
-        size = Size(size.width - margins.left - margins.right, size.height - margins.top - margins.bottom)
-        sizes.insert(0, size)
-    for number, (margins, size) in enumerate(zip(added, sizes, strict=True)):
+        width, height = own[0].size
+        size = Size(width - margins.left - margins.right, height - margins.top - margins.bottom)
+        own.insert(0, replace(last, size=size))
+    for number, margins in enumerate(added):
         if number:
-            yield _diffuse(_sized(resolved, sizes[number - 1]), group, previews=previews)
-            yield Decode(resolved.model, group, LATENTS, IMAGES, _finish(resolved.source), told=False)
-        yield Grow(resolved.source.image, margins, IMAGES if number else None, group[0].index, PREPARED)
-        yield from _encoded(_sized(resolved, size), resolved.source)
+            yield _diffuse(resolved, own[number - 1], samples, max_batch, previews=previews)
+            yield Decode(resolved.model, samples, LATENTS, IMAGES, _finish(resolved), told=False)
+        before = IMAGES if number else None
+        yield Grow(resolved.source.image, margins, before, samples[0].index, last.prepared)
+        yield from _encoded(resolved, own[number])
 
 
-def _sized(resolved: Resolved, size: Size) -> Resolved:
-    """The same on a canvas of another size, whose noise is its own."""
-    noise = resolved.noise
-    if noise.resized_from == resolved.size:
-        noise = noise.model_copy(update={"resized_from": size})
-    return resolved.model_copy(update={"size": size, "noise": noise})
+def _sampled(resolved: Resolved, group: Sequence[_Twice], max_batch: int | None, *, previews: bool) -> Iterator[Stage]:
+    """The latents of a group, by one pass or by two with what enlarges between them."""
+    first, *rest = _passes(resolved)
+    samples = tuple(image.first for image in group)
+    yield _diffuse(resolved, first, samples, max_batch, previews=previews)
+    for own in rest:
+        assert isinstance(resolved.hires, ResolvedHires)
+        hires, larger = resolved.hires, tuple(image.second for image in group)
+        yield Enlarge(
+            model=resolved.model,
+            samples=larger,
+            scaled=hires.scaled,
+            size=hires.size,
+            upscaler=hires.upscaler,
+            source=first.out,
+            out=ENLARGED,
+        )
+        yield _diffuse(resolved, own, larger, max_batch, previews=previews)
 
 
-def _diffuse(resolved: Resolved, group: tuple[Sample, ...], *, previews: bool) -> Diffuse:
+def _diffuse(
+    resolved: Resolved, own: _Pass, samples: tuple[Sample, ...], max_batch: int | None, *, previews: bool
+) -> Diffuse:
     return Diffuse(
         model=resolved.model,
-        samples=group,
-        size=resolved.size,
-        sampling=resolved.sampling,
-        guidance=resolved.guidance,
-        noise=resolved.noise,
+        samples=samples,
+        size=own.size,
+        sampling=own.sampling,
+        guidance=own.guidance,
+        noise=_noise(resolved, own.size),
         states=STATES,
-        out=LATENTS,
-        start=_start(resolved.source),
-        combine=_combined(resolved.source),
-        channels=None if isinstance(resolved.channels, NoChannels) else CHANNELS,
+        out=own.out,
+        start=own.start,
+        inside=_views(resolved, AT_ONCE if max_batch is None else max(1, max_batch // len(samples))),
+        layout=_layout(resolved.regions, own.placed),
+        combine=_combined(resolved.source, own.known),
+        adapter=_adapter(resolved, own.size),
+        channels=None if isinstance(resolved.channels, NoChannels) else own.channels,
         image_scale=resolved.channels.scale if isinstance(resolved.channels, ImageChannels) else 1.0,
         previews=previews,
     )
 
 
-def _alike(samples: Sequence[Sample]) -> Iterator[tuple[Sample, ...]]:
+def _layout(regions: NoRegions | ResolvedRegions, placed: Key[Placed]) -> Layout:
+    if isinstance(regions, NoRegions):
+        return Everywhere()
+    return InRegions(placed, tuple(part.weight for part in regions.parts), regions.ground)
+
+
+def _views(resolved: Resolved, at_once: int) -> tuple[Wrap, ...]:
+    views = resolved.views
+    return () if isinstance(views, NoViews) else (InViews(views, _seamless(resolved.tiling), at_once),)
+
+
+def _adapter(resolved: Resolved, size: Size) -> PortAdapter:
+    """Where a view is a part of the canvas only, its own edges do not meet: the views go over the canvas' instead."""
+    views, whole = resolved.views, _seamless(resolved.tiling)
+    if isinstance(views, ResolvedViews):
+        across, down = (view >= side for view, side in zip(views.size, size, strict=True))
+        whole = Seamless(whole.x and across, whole.y and down)
+    return NoPorts() if whole == EDGES else WithoutEdges(whole)
+
+
+def _seamless(tiling: ResolvedTiling) -> Seamless:
+    return Seamless(tiling.x, tiling.y)
+
+
+def _noise(resolved: Resolved, size: Size) -> ResolvedNoise:
+    """The noise at the size of a pass: where the first one's is not resized, nor is that of the second."""
+    noise = resolved.noise
+    return noise.model_copy(update={"resized_from": size}) if noise.resized_from == resolved.size else noise
+
+
+def _alike(images: Sequence[_Twice]) -> Iterator[tuple[_Twice, ...]]:
     """Neighbours whose prompts have the same parts, which guidance can take together."""
-    start = 0
-    for i in range(1, len(samples) + 1):
-        if i == len(samples) or samples[i].prompt.weights != samples[start].prompt.weights:
-            yield tuple(samples[start:i])
-            start = i
+    for _, alike in groupby(images, lambda image: (_weights(image.first), _weights(image.second))):
+        yield tuple(alike)
 
 
-def _chunks(samples: Sequence[Sample], length: int) -> Iterator[tuple[Sample, ...]]:
-    for start in range(0, len(samples), length):
-        yield tuple(samples[start : start + length])
+def _weights(sample: Sample) -> tuple[tuple[float, ...], ...]:
+    return tuple(prompt.weights for prompt in (sample.prompt, *sample.regions))
+
+
+def _chunks(images: Sequence[_Twice], length: int) -> Iterator[tuple[_Twice, ...]]:
+    for start in range(0, len(images), length):
+        yield tuple(images[start : start + length])

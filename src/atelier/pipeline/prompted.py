@@ -11,13 +11,18 @@ from torch import Tensor
 
 from atelier.diffusion.types import Moment
 from atelier.nn.net import Net
-from atelier.nn.ports import NOTHING, Conditioning, Ports
+from atelier.nn.ports import NOTHING, Conditioning, Ports, both
+from atelier.nn.seamless import Seamless
 from atelier.pipeline.conditioning import States
 from atelier.pipeline.sample import Sample
-from atelier.prompt import Timeline
+from atelier.prompt import Span, Timeline
 
 REMEMBERED = 16
 """How many combinations of texts are kept assembled: a cycle [a|b] comes back to a few."""
+
+
+NO_WORDS = ("",)
+"""The group of texts that `PromptedNet.empty` reads."""
 
 
 class PortAdapter(Protocol):
@@ -37,6 +42,27 @@ class NoPorts:
 
 
 @dataclass(frozen=True, slots=True)
+class WithoutEdges:
+    """Lets opposite edges of the latent meet."""
+
+    seamless: Seamless
+
+    def ports(self, x: Tensor, t: Tensor, moment: Moment, cond: Conditioning, /) -> Ports:  # noqa: ARG002 - needs none
+        return Ports(seamless=self.seamless)
+
+
+@dataclass(frozen=True, slots=True)
+class _Also:
+    """An adapter, and behind it the same ports in every call."""
+
+    first: PortAdapter
+    own: Ports
+
+    def ports(self, x: Tensor, t: Tensor, moment: Moment, cond: Conditioning, /) -> Ports:
+        return both(self.first.ports(x, t, moment, cond), self.own)
+
+
+@dataclass(frozen=True, slots=True)
 class _Call:
     """One call of the network: which rows of x it takes, and what they attend to."""
 
@@ -48,6 +74,7 @@ class _Call:
 class PromptedNet:
     """`net` for the branches of guidance: the negative prompts first, then the prompts part by part.
 
+    It may be shown each sample several times at once, in other places of the canvas: all samples, then all again.
     channels: (1, K, h, w) or (samples, K, h, w), what the network sees beside the latent.
     """
 
@@ -59,24 +86,55 @@ class PromptedNet:
     _known: dict[tuple[str, ...], list[_Call]] = field(default_factory=dict[tuple[str, ...], "list[_Call]"])
 
     def both(self, x: Tensor, t: Tensor, moment: Moment) -> Tensor:
-        """x ((1 + parts) * samples, C, h, w), the negative prompts' rows first."""
-        return self._evaluated([*(s.prompt.negative for s in self.samples), *self._parts()], x, t, moment)
+        """x ((1 + parts) * n * samples, C, h, w), the negative prompts' rows first."""
+        return self._evaluated([self._negatives(), *self._parts()], x, t, moment)
 
     def edited(self, x: Tensor, t: Tensor, moment: Moment) -> Tensor:
-        """x ((2 + parts) * samples, C, h, w): the negative prompts without the image beside the latent, then `both`."""
-        negative = [s.prompt.negative for s in self.samples]
-        return self._evaluated([*negative, *negative, *self._parts()], x, t, moment, blank=len(negative))
+        """x ((2 + parts) * n * samples, C, h, w): the negative prompts without the image beside the latent, then
+        `both`."""
+        return self._evaluated([self._negatives(), self._negatives(), *self._parts()], x, t, moment, blank=1)
 
     def conditional(self, x: Tensor, t: Tensor, moment: Moment) -> Tensor:
-        """x (parts * samples, C, h, w), without the negative prompts."""
+        """x (parts * n * samples, C, h, w), without the negative prompts."""
         return self._evaluated(self._parts(), x, t, moment)
 
-    def _parts(self) -> list[Timeline]:
-        return [line for part in zip(*(s.prompt.parts for s in self.samples), strict=True) for line in part]
+    def negative(self, x: Tensor, t: Tensor, moment: Moment) -> Tensor:
+        """x (n * samples, C, h, w), with the negative prompts alone."""
+        return self._evaluated([self._negatives()], x, t, moment)
 
-    def _evaluated(self, lines: Sequence[Timeline], x: Tensor, t: Tensor, moment: Moment, *, blank: int = 0) -> Tensor:
-        """blank: of so many rows, the first, the channels beside the latent are 0."""
-        calls, beside = self._calls(lines, moment.call), self._beside(len(lines), blank)
+    def negative_rows(self, count: int, moment: Moment) -> Tensor:
+        """Which of `count` rows of x the calls of `negative` take, one call after the other."""
+        lines = self._negatives() * (count // len(self.samples))
+        return torch.cat([call.rows for call in self._calls(lines, moment.call)])
+
+    def empty(self, x: Tensor, t: Tensor, moment: Moment) -> Tensor:
+        """x (n * samples, C, h, w), with no words at all: the group NO_WORDS must be among the states."""
+        return self._evaluated([[Timeline((Span(0, ""),))] * len(self.samples)], x, t, moment)
+
+    def pooled(self, moment: Moment) -> list[Tensor]:
+        """The pooled states (samples, P) of the prompts that act, part by part."""
+        parts = [[self.states[line.texts][line.active(moment.call)].pooled for line in part] for part in self._parts()]
+        there = [[row for row in rows if row is not None] for rows in parts]
+        assert all(there), "the text encoders of this family have no pooled states"
+        return [torch.stack(rows) for rows in there]
+
+    def with_ports(self, ports: Ports) -> PromptedNet:
+        """The same with these ports in every call, behind those of its adapter."""
+        return replace(self, adapter=_Also(self.adapter, ports))
+
+    def _negatives(self) -> list[Timeline]:
+        return [sample.prompt.negative for sample in self.samples]
+
+    def _parts(self) -> list[list[Timeline]]:
+        return [list(part) for part in zip(*(s.prompt.parts for s in self.samples), strict=True)]
+
+    def _evaluated(
+        self, branches: Sequence[list[Timeline]], x: Tensor, t: Tensor, moment: Moment, *, blank: int = 0
+    ) -> Tensor:
+        """blank: of so many branches, the first, the channels beside the latent are 0."""
+        times = len(x) // (len(branches) * len(self.samples))
+        calls = self._calls([line for branch in branches for line in branch * times], moment.call)
+        beside = self._beside(len(x), blank * times * len(self.samples))
         if len(calls) == 1:
             return self._called(replace(calls[0].cond, channels=beside), x, t, moment)
         conds = [replace(c.cond, channels=None if beside is None else beside[c.rows]) for c in calls]
@@ -84,7 +142,7 @@ class PromptedNet:
         return torch.cat(made)[torch.cat([call.rows for call in calls]).argsort()]
 
     def _beside(self, rows: int, blank: int) -> Tensor | None:
-        """The channels of each row."""
+        """The channels of each row, those of the first `blank` rows 0."""
         if self.channels is None:
             return None
         own = self.channels.to(self.net.device, self.net.dtype)

@@ -11,6 +11,7 @@ import torch
 from PIL.Image import Image
 
 from atelier.checkpoints.checkpoint import Checkpoint
+from atelier.checkpoints.image_text import ImageText
 from atelier.checkpoints.text import TextEncoder
 from atelier.models.vae import AutoencoderKL
 from atelier.nn.net import Net
@@ -28,6 +29,7 @@ class PartOf(Generic[T_co]):
 
 TEXT: PartOf[TextEncoder] = PartOf("text")
 DENOISER: PartOf[Net] = PartOf("denoiser")
+IMAGE_TEXT: PartOf[ImageText] = PartOf("image and text")
 AUTOENCODER: PartOf[AutoencoderKL] = PartOf("autoencoder")
 
 T = TypeVar("T")

@@ -10,11 +10,13 @@ from torch import Tensor
 
 from atelier.diffusion.combine.masked import masked
 from atelier.diffusion.combine.soft import Softness, softly
+from atelier.diffusion.combine.tiles import Views, equal, gaussian, tiles
 from atelier.diffusion.partial import Part, part_of
-from atelier.diffusion.types import Combinator
+from atelier.diffusion.types import Combinator, Denoiser
+from atelier.nn.seamless import Seamless
 from atelier.pipeline.sample import Sample
 from atelier.pipeline.values import Key, Known, Values
-from atelier.request.resolved import MaskedContent
+from atelier.request.resolved import MaskedContent, ResolvedViews
 
 Raise = Callable[[Tensor, float], Tensor]
 """(unit noise, sigma) -> what a sampler begins with at that sigma where there is no image yet."""
@@ -28,7 +30,7 @@ class Beginning:
 
     noise: unit noise (B, C, h, w), one row for each of `samples`; sigmas: the whole schedule, descending; run: how many
     of its steps are taken; raised: the noise at a level, as the sampler wants it; noised: a latent at a level; values:
-    what earlier stages left.
+    what earlier stages left; factor: pixels of one position of the latent.
     """
 
     noise: Tensor
@@ -38,6 +40,7 @@ class Beginning:
     noised: Noised
     samples: Sequence[Sample]
     values: Values
+    factor: int
 
 
 class Start(Protocol):
@@ -56,6 +59,13 @@ class Wrap(Protocol):
     """What is composed around a denoiser, made when a run has what it needs."""
 
     def around(self, given: Beginning, /) -> Combinator: ...
+
+
+def wrapped(denoise: Denoiser, wraps: Sequence[Wrap], given: Beginning) -> Denoiser:
+    """A denoiser with wraps around it, from the inside out."""
+    for wrap in wraps:
+        denoise = wrap.around(given)(denoise)
+    return denoise
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,3 +131,26 @@ class InMask:
         known = given.values.read(self.source)
         latent, mask = known.latent.to(given.noise), known.mask.to(given.noise)
         return masked(latent, mask) if self.soft is None else softly(latent, mask, self.soft)
+
+
+@dataclass(frozen=True, slots=True)
+class InViews:
+    """The canvas is seen view by view. Where its edges meet, views go over them; at_once: views in one call."""
+
+    views: ResolvedViews
+    seamless: Seamless
+    at_once: int
+
+    def around(self, given: Beginning, /) -> Combinator:
+        views = self.views
+        return tiles(
+            Views(
+                height=views.size.height // given.factor,
+                width=views.size.width // given.factor,
+                overlap=views.overlap // given.factor,
+                weigh=equal if views.method == "multidiffusion" else gaussian,
+                wrap_x=self.seamless.x,
+                wrap_y=self.seamless.y,
+                at_once=self.at_once,
+            )
+        )

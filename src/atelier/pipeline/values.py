@@ -49,11 +49,20 @@ class Prepared:
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What is known of the latent before it is sampled. latent: (1, C, h, w); mask: (1, 1, h, w), 1 where it is made
-    anew."""
+    """What is known of the latent before it is sampled. latent: (1, C, h, w), or a row for each sample; mask:
+    (1, 1, h, w), 1 where it is made anew."""
 
     latent: Tensor
     mask: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """Where the regions are. masks: (1, 1, h, w) of each, 0 to 1; colours: flat clean latents (N, C, 1, 1) that they
+    may stand on, none where they need none."""
+
+    masks: tuple[Tensor, ...]
+    colours: Tensor
 
 
 Latents = Mapping[int, Tensor]
@@ -68,6 +77,14 @@ PREPARED: Key[Prepared] = Key("prepared")
 KNOWN: Key[Known] = Key("known")
 CHANNELS: Key[Tensor] = Key("channels")
 """What the network sees beside the latent: (1, K, h, w)."""
+PLACED: Key[Placed] = Key("placed")
+FIRST_LATENTS: Key[Latents] = Key("first latents")
+ENLARGED: Key[Known] = Key("enlarged")
+LARGER_PREPARED: Key[Prepared] = Key("larger prepared")
+LARGER_KNOWN: Key[Known] = Key("larger known")
+LARGER_CHANNELS: Key[Tensor] = Key("larger channels")
+LARGER_PLACED: Key[Placed] = Key("larger placed")
+"""Of a second pass: what the first one made, the same enlarged, and the image to start from at the larger size."""
 
 
 class Values:

@@ -57,7 +57,9 @@ class Infotext:
     always: bool = False
 
 
-Panel = Literal["Prompt", "Model and sampling", "Size and number", "From an image", "Output", "Other"]
+Panel = Literal[
+    "Prompt", "Model and sampling", "Size and number", "From an image", "Second pass", "Layout", "Output", "Other"
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +148,7 @@ DenoisingStrength = Annotated[
     float,
     SHARE,
     Infotext("Denoising strength"),
-    Help("How much of the image is made anew, 0 to 1; at 1 nothing is left of it.", "0.75"),
+    Help("How much of the image is made anew, 0 to 1; at 1 nothing is left of it; also in a second pass.", "0.75"),
     Option("From an image", ("--strength",)),
 ]
 Output = Annotated[
@@ -278,6 +280,49 @@ SoftInpaintingDifferenceContrast = Annotated[
     FACTOR,
     Infotext("Soft inpainting difference contrast", always=True),
     Help("Soft inpainting: how sudden a change is seen."),
+]
+
+# Layout.
+
+Regions = Annotated[
+    tuple[str, ...],
+    Infotext("Regions", always=True),  # one text in settings, not several
+    Help('A place with a prompt of its own: "box=0,0,0.5,1: a red apple"; may be repeated (docs/regions.md).', "none"),
+    Option("Layout", ("--region",)),
+]
+RegionGround = Annotated[
+    float,
+    SHARE,
+    Infotext("Region ground"),
+    Help("Share of the steps at the start in which each region stands alone, on flat colours (bootstrapping)."),
+]
+Tile = Annotated[
+    Literal["none", "x", "y", "xy"],
+    Infotext("Tiling axes", neutral="xy"),  # beside A1111's Tiling, which is both
+    Help("Make an image that repeats without a seam: x (left to right), y (top to bottom), xy, or none."),
+    Option("Layout"),
+]
+ViewMethod = Annotated[
+    Literal["multidiffusion", "mixture"],
+    Infotext("Views"),
+    Help(
+        "Generate a large image view by view: multidiffusion averages them evenly, mixture mostly from their middles.",
+        "in one piece",
+    ),
+    Option("Layout", ("--views",)),
+]
+ViewWidth = Annotated[
+    int, PIXELS, Infotext("View width"), Help("Width of a view in pixels.", "the model's"), Option("Layout")
+]
+ViewHeight = Annotated[
+    int, PIXELS, Infotext("View height"), Help("Height of a view in pixels.", "the model's"), Option("Layout")
+]
+ViewOverlap = Annotated[
+    int,
+    Limits(0, 4096),
+    Infotext("View overlap"),
+    Help("Pixels that neighbouring views share, at least.", "half a view"),
+    Option("Layout"),
 ]
 
 # Prompting.
@@ -427,26 +472,153 @@ NgmsAllSteps = Annotated[
     bool, Infotext("NGMS all steps"), Help("Leave out guidance at every step below ngms, not at every other.")
 ]
 
+PagScale = Annotated[
+    float,
+    FACTOR,
+    Infotext("PAG Scale"),
+    Help("Perturbed-attention guidance: how strongly, 3 is usual; 0 is none."),
+    Option("Model and sampling"),
+]
+SagScale = Annotated[
+    float,
+    FACTOR,
+    Infotext("sag_scale", aliases=("SAG Guidance Scale",)),
+    Help("Self-attention guidance: how strongly, 0.75 is usual; 0 is none."),
+]
+SagBlur = Annotated[
+    float,
+    Limits(0.1, 100),
+    Infotext("sag_blur_sigma", aliases=("SAG Blur Sigma",), always=True),  # written wherever there is such guidance
+    Help("Self-attention guidance: how far it blurs, in positions of the latent."),
+]
+ApgEta = Annotated[
+    float,
+    Limits(-10, 10),
+    Infotext("APG eta"),
+    Help("Adaptive projected guidance: what is kept of the part that only adds contrast; 1 is all, 0 is usual."),
+]
+ApgNormThreshold = Annotated[
+    float,
+    Limits(0, 10_000),
+    Infotext("APG norm threshold"),
+    Help("Adaptive projected guidance: the longest step from negative prompt to prompt, 15 is usual; 0 is any."),
+]
+ApgMomentum = Annotated[
+    float,
+    Limits(-1, 1),
+    Infotext("APG momentum"),
+    Help("Adaptive projected guidance: what is added of the calls before, -0.5 is usual; 0 is nothing."),
+]
+MimicScale = Annotated[
+    float,
+    FACTOR,
+    Infotext("Mimic scale"),
+    Help("Dynamic thresholding: the CFG scale whose range the image keeps, lower than its own; 0 is none."),
+]
+MimicPercentile = Annotated[
+    float,
+    Limits(0, 100),
+    Infotext("Threshold percentile", always=True),
+    Help("Dynamic thresholding: percent of the values that are not clamped."),
+]
+MimicPhi = Annotated[
+    float,
+    SHARE,
+    Infotext("Interpolate Phi"),
+    Help("Dynamic thresholding: its share of the outcome; the rest is without it."),
+]
+PerpNegScale = Annotated[
+    float,
+    FACTOR,
+    Infotext("Perp-Neg scale"),
+    Help("Take only what the prompt does not ask for from the negative prompt, so strongly, 1 is usual; 0 is plain."),
+]
+FreeuB1 = Annotated[
+    float, FACTOR, Infotext("freeu_b1", always=True), Help("FreeU: factor on the widest level's backbone; 1 is none.")
+]
+FreeuB2 = Annotated[
+    float, FACTOR, Infotext("freeu_b2", always=True), Help("FreeU: factor on the next level's backbone; 1 is none.")
+]
+FreeuS1 = Annotated[
+    float, FACTOR, Infotext("freeu_s1", always=True), Help("FreeU: factor on the widest level's skips; 1 is none.")
+]
+FreeuS2 = Annotated[
+    float, FACTOR, Infotext("freeu_s2", always=True), Help("FreeU: factor on the next level's skips; 1 is none.")
+]
+FreeuVersion = Annotated[
+    Literal["1", "2", "diffusers"],
+    Infotext("FreeU Version"),
+    Help("FreeU: version of the authors' rule; diffusers is the first, by level rather than by width."),
+]
+CfgIntervalLow = Annotated[
+    float, SIGMA, Infotext("CFG interval low sigma"), Help("No CFG at this level of noise and below.")
+]
+CfgIntervalHigh = Annotated[
+    float,
+    Limits(0, 10**9),
+    Infotext("CFG interval high sigma"),
+    Help("No CFG above this level of noise; 0 is no limit."),
+]
+ClipGuidanceScale = Annotated[
+    float,
+    Limits(0, 1_000_000),
+    Infotext("CLIP guidance scale"),
+    Help("How strongly the model's own CLIP pulls the image to the prompt; 0 is none."),
+]
+
 # The second pass (hires fix).
 
 HiresUpscale = Annotated[
-    float, Limits(1, 16), Infotext("Hires upscale", aliases=("Hires scale",)), Help("Second pass: how much larger.")
+    float,
+    Limits(1, 16),
+    Infotext("Hires upscale", aliases=("Hires scale",)),
+    Help("Enlarge the image so many times, and generate it again from there.", "one pass alone"),
+    Option("Second pass", ("--hires",)),
 ]
-HiresResize = Annotated[Sides, Infotext("Hires resize", neutral=(0, 0)), Help("Second pass: size in pixels.")]
+HiresResize = Annotated[
+    Sides,
+    Infotext("Hires resize", neutral=(0, 0)),
+    Help("Second pass: size in pixels; a side of 0 follows from the other, with both the excess is cut off."),
+]
 HiresSteps = Annotated[
     int,
     Limits(0, 1000),
     Infotext("Hires steps", neutral=0),
-    Help("Second pass: steps; 0 is as many as in the first."),
+    Help("Second pass: steps, all of which are taken; 0 is as many as in the first.", "as many as in the first"),
+    Option("Second pass"),
 ]
-HiresUpscaler = Annotated[str, Infotext("Hires upscaler"), Help("Second pass: what enlarges.")]
-HiresSampler = Annotated[str, Infotext("Hires sampler", neutral="Use same sampler"), Help("Second pass: sampler.")]
+HiresUpscaler = Annotated[
+    str,
+    Infotext("Hires upscaler"),
+    Help(
+        "What enlarges: Latent, Latent (antialiased), Latent (bicubic), Latent (bicubic antialiased), "
+        "Latent (nearest), Latent (nearest-exact); or an image upscaler: Lanczos, Bicubic, Nearest.",
+        "Latent",
+    ),
+    Option("Second pass"),
+]
+HiresSampler = Annotated[
+    str, Infotext("Hires sampler", neutral="Use same sampler"), Help("Second pass: sampler.", "that of the first")
+]
 HiresScheduler = Annotated[
-    str, Infotext("Hires schedule type", neutral="Use same scheduler"), Help("Second pass: scheduler.")
+    str,
+    Infotext("Hires schedule type", neutral="Use same scheduler"),
+    Help("Second pass: scheduler.", "that of the first"),
 ]
-HiresPrompt = Annotated[str, Infotext("Hires prompt"), Help("Second pass: prompt.")]
-HiresNegativePrompt = Annotated[str, Infotext("Hires negative prompt"), Help("Second pass: negative prompt.")]
+HiresPrompt = Annotated[str, Infotext("Hires prompt"), Help("Second pass: prompt.", "that of the first")]
+HiresNegativePrompt = Annotated[
+    str, Infotext("Hires negative prompt"), Help("Second pass: negative prompt.", "that of the first")
+]
 HiresCfgScale = Annotated[
-    float, FACTOR, Infotext("Hires CFG Scale", aliases=("Hires CFG scale",)), Help("Second pass: CFG scale.")
+    float,
+    FACTOR,
+    Infotext("Hires CFG Scale", aliases=("Hires CFG scale",)),
+    Help("Second pass: CFG scale.", "that of the first"),
 ]
-HiresDenoisingStrength = Annotated[float, SHARE, Infotext("Hires strength"), Help("Second pass: denoising strength.")]
+HiresDenoisingStrength = Annotated[
+    float,
+    SHARE,
+    Infotext("Hires strength"),
+    Help("Second pass: how much is made anew, 0 to 1.", "the denoising strength, else 0.75"),
+    Option("Second pass", ("--hires-strength",)),
+]

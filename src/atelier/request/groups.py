@@ -18,7 +18,8 @@ from pydantic import (
 
 from atelier.errors import BadInput, nearest
 from atelier.request import fields as f
-from atelier.request.fields import Help, Limits
+from atelier.request.fields import PIXELS, SIDE_STEP, Help, Limits
+from atelier.request.regions import MAX_REGIONS, parse_region, split
 
 T = TypeVar("T")
 PATHS = frozenset({"model", "output", "image", "mask"})
@@ -129,6 +130,24 @@ class Guidance(Group):
     skip_early_cfg: f.SkipEarlyCfg = 0.0
     ngms: f.Ngms = 0.0
     ngms_all_steps: f.NgmsAllSteps = False
+    pag_scale: f.PagScale = 0.0
+    sag_scale: f.SagScale = 0.0
+    sag_blur_sigma: f.SagBlur = 2.0
+    apg_eta: f.ApgEta = 1.0
+    apg_norm_threshold: f.ApgNormThreshold = 0.0
+    apg_momentum: f.ApgMomentum = 0.0
+    mimic_scale: f.MimicScale = 0.0
+    mimic_percentile: f.MimicPercentile = 100.0
+    mimic_phi: f.MimicPhi = 1.0
+    perp_neg_scale: f.PerpNegScale = 0.0
+    freeu_b1: f.FreeuB1 = 1.0
+    freeu_b2: f.FreeuB2 = 1.0
+    freeu_s1: f.FreeuS1 = 1.0
+    freeu_s2: f.FreeuS2 = 1.0
+    freeu_version: f.FreeuVersion = "2"
+    cfg_interval_low: f.CfgIntervalLow = 0.0
+    cfg_interval_high: f.CfgIntervalHigh = 0.0
+    clip_guidance_scale: f.ClipGuidanceScale = 0.0
 
 
 class Source(Group):
@@ -163,8 +182,48 @@ class Inpaint(Group):
     soft_inpainting_difference_contrast: f.SoftInpaintingDifferenceContrast = 2.0
 
 
+class Layout(Group):
+    """What is where in the image, and whether its edges meet."""
+
+    regions: f.Regions = ()
+    region_ground: f.RegionGround = 0.0
+    tile: f.Tile = "none"
+
+    @field_validator("regions", mode="before")
+    @classmethod
+    def _as_several(cls, value: object) -> object:
+        return split(value) if isinstance(value, str) else value
+
+    @field_validator("regions")
+    @classmethod
+    def _can_be_read(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if len(value) > MAX_REGIONS:
+            raise BadInput(f"{len(value)} regions: at most {MAX_REGIONS} are generated")
+        for text in value:
+            parse_region(text)
+        return value
+
+
+class Views(Group):
+    """How an image larger than the model's is generated view by view."""
+
+    prefix: ClassVar[str] = "view_"
+
+    method: f.ViewMethod
+    width: f.ViewWidth | None = None
+    height: f.ViewHeight | None = None
+    overlap: f.ViewOverlap | None = None
+
+    @field_validator("width", "height")
+    @classmethod
+    def _fits(cls, value: int | None, info: ValidationInfo) -> int | None:
+        if value is not None:
+            check_side(cls.prefix + str(info.field_name), value, SIDE_STEP)
+        return value
+
+
 class Hires(Group):
-    """The second pass; kept, and written into infotexts, but not done yet."""
+    """The second pass. There is one where it is said how large, or what enlarges."""
 
     prefix: ClassVar[str] = "hires_"
 
@@ -178,6 +237,20 @@ class Hires(Group):
     negative_prompt: f.HiresNegativePrompt | None = None
     cfg_scale: f.HiresCfgScale | None = None
     denoising_strength: f.HiresDenoisingStrength | None = None
+
+    @property
+    def is_asked(self) -> bool:
+        """Whether there is a second pass: A1111's rule."""
+        return self.upscale is not None or self.upscaler is not None or max(self.resize or (0, 0)) > 0
+
+
+def check_side(name: str, side: int, step: int) -> None:
+    """Raises BadInput with the nearest good sizes if `side` pixels are no multiple of `step`."""
+    if side % step == 0:
+        return
+    below = side - side % step
+    near = [str(s) for s in (below, below + step) if PIXELS.low <= s <= PIXELS.high]
+    raise BadInput(f"{name} {side} is not a multiple of {step}: use {' or '.join(near)}")
 
 
 def bare(annotation: object) -> object:

@@ -8,10 +8,21 @@ from typing import cast
 
 from pydantic import ValidationInfo, field_validator
 
-from atelier.errors import BadInput
 from atelier.request import fields as f
-from atelier.request.fields import PIXELS, SIDE_STEP
-from atelier.request.groups import Group, Guidance, Hires, Inpaint, Noise, Prompting, Sampling, Source
+from atelier.request.fields import SIDE_STEP
+from atelier.request.groups import (
+    Group,
+    Guidance,
+    Hires,
+    Inpaint,
+    Layout,
+    Noise,
+    Prompting,
+    Sampling,
+    Source,
+    Views,
+    check_side,
+)
 
 
 class Request(Group):
@@ -42,6 +53,8 @@ class Request(Group):
     denoising_strength: f.DenoisingStrength | None = None
     source: Source | None = None
     inpaint: Inpaint | None = None
+    layout: Layout = Layout()
+    views: Views | None = None
     hires: Hires | None = None
 
     @field_validator("output", mode="before")
@@ -65,12 +78,3 @@ class Provenance:
     dtype: str
     device: str
     libraries: str
-
-
-def check_side(name: str, side: int, step: int) -> None:
-    """Raises BadInput with the nearest good sizes if `side` pixels are no multiple of `step`."""
-    if side % step == 0:
-        return
-    below = side - side % step
-    near = [str(s) for s in (below, below + step) if PIXELS.low <= s <= PIXELS.high]
-    raise BadInput(f"{name} {side} is not a multiple of {step}: use {' or '.join(near)}")

@@ -3,38 +3,53 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from atelier.errors import BadInput
 from atelier.request.fields import STEPS
-from atelier.request.groups import Inpaint
-from atelier.request.model import Request, check_side
+from atelier.request.groups import Guidance, Hires, Inpaint, check_side
+from atelier.request.guidances import SWITCHED, USUAL
+from atelier.request.model import Request
 from atelier.request.outpaint import Margins, margins
+from atelier.request.regions import Region, parse_region
 from atelier.request.resolved import (
+    BoxPlace,
     ImageChannels,
     ImageRef,
     MaskedChannels,
+    MaskPlace,
     ModelRef,
     NoChannels,
+    NoHires,
     NoMask,
+    NoRegions,
     NoSoftness,
     NoSource,
+    NoViews,
+    PassPrompts,
+    RegionPrompts,
     Resolved,
     ResolvedChannels,
     ResolvedGuidance,
+    ResolvedHires,
     ResolvedMask,
     ResolvedNoise,
     ResolvedOutpaint,
     ResolvedOutput,
     ResolvedPrompting,
+    ResolvedRegion,
+    ResolvedRegions,
     ResolvedSampling,
     ResolvedSoftness,
     ResolvedSource,
+    ResolvedTiling,
+    ResolvedViews,
     SampleSettings,
     Size,
 )
+from atelier.request.second_pass import second_pass
 from atelier.request.table import given
 
 DRAWN_SEEDS = 2**32
@@ -45,6 +60,9 @@ STRENGTH = 0.75
 """Of an image to start from, as in A1111."""
 TRANSPARENT = "alpha"
 """The mask that is what the image itself shows through."""
+
+SAME = (Guidance.model_fields.keys() & ResolvedGuidance.model_fields.keys()) - {"cfg_interval_high"}
+"""Settings of guidance that a request and what is resolved of it call alike."""
 
 OPTIONS: Mapping[str, str] = {
     **{name: name for name in ("eta", "s_churn", "s_tmin", "s_tmax", "s_noise", "sigma_min", "sigma_max", "rho")},
@@ -94,8 +112,9 @@ class RequestDefaults:
 class Offer:
     """What there is to choose from, for the model that the request named.
 
-    method, emphasis: what the request's names mean; draw: makes the choices of a prompt; refer: fixes what lies in an
-    image file; measure: its width and height in pixels.
+    method, emphasis, upscaler: what the request's names mean; draw: makes the choices of a prompt; refer: fixes what
+    lies in an image file; measure: its width and height in pixels; second: the method of a second pass, None for that
+    of the first.
     """
 
     model: ModelRef
@@ -105,6 +124,8 @@ class Offer:
     draw: Draw
     refer: Callable[[str], ImageRef]
     measure: Callable[[str], tuple[int, int]]
+    upscaler: str = "Latent"
+    second: Method | None = None
 
 
 def resolve(request: Request, offer: Offer, random_: random.Random | None = None) -> Resolved:
@@ -122,25 +143,52 @@ def resolve(request: Request, offer: Offer, random_: random.Random | None = None
         clip_skip=request.prompting.clip_skip or 1,
         old_timelines=request.prompting.old_timelines,
     )
-    return Resolved(
+    samples = tuple(_samples(request, offer.draw, random_ or random.SystemRandom()))
+    resolved = Resolved(
         model=offer.model,
         size=size,
         batch_size=request.batch_size,
-        samples=tuple(_samples(request, offer.draw, random_ or random.SystemRandom())),
+        samples=samples,
         prompting=prompting,
         noise=_noise(request, size, offer.defaults.latent_step),
         sampling=_sampling(request, offer.method, offer.defaults),
         guidance=_guidance(request, offer.defaults),
         source=_source(request, offer.refer, added),
         channels=_channels(request, offer.defaults.beside),
+        regions=_regions(request, offer.refer),
+        views=_views(request, offer.defaults),
+        tiling=ResolvedTiling(x="x" in request.layout.tile, y="y" in request.layout.tile),
+        hires=_hires(request, offer, size, samples),
         output=ResolvedOutput(folders=() if request.output is None else (request.output,)),
     )
+    _check_together(resolved)
+    return resolved
 
 
 def ignored(request: Request, method: Method) -> list[str]:
     """The options asked for that neither the sampler nor the schedule reads, by their names in a request."""
     requested = given(request) & OPTIONS.keys()
     return sorted(name for name in requested if OPTIONS[name] not in method.reads)
+
+
+def _check_together(resolved: Resolved) -> None:
+    """Raises BadInput for what cannot be done at once."""
+    source, channels, guidance = resolved.source, resolved.channels, resolved.guidance
+    if isinstance(source, ResolvedSource) and isinstance(source.mask, ResolvedOutpaint):
+        others = {
+            "a second pass": not isinstance(resolved.hires, NoHires),
+            "regions": not isinstance(resolved.regions, NoRegions),
+            "views": not isinstance(resolved.views, NoViews),
+            "tile": resolved.tiling.x or resolved.tiling.y,
+        }
+        for other in (name for name, is_there in others.items() if is_there):
+            raise BadInput(f"outpaint and {other} cannot both be given: outpaint first, and go on from the result")
+    if not isinstance(channels, NoChannels) and not isinstance(resolved.views, NoViews):
+        raise BadInput("views cannot be used with an inpainting or editing model, which sees all of the image")
+    if isinstance(channels, ImageChannels) and channels.scale != 1:
+        scales = {"PAG": guidance.pag_scale, "SAG": guidance.sag_scale, "Perp-Neg": guidance.perp_neg_scale}
+        for name in (name for name, scale in scales.items() if scale):
+            raise BadInput(f"{name} and guidance by the image cannot be combined: set image_cfg_scale to 1")
 
 
 def _size(request: Request, own: RequestDefaults) -> Size:
@@ -180,10 +228,31 @@ def _samples(request: Request, draw: Draw, random_: random.Random) -> Iterator[S
     varied = request.noise.variation_strength > 0
     seeds = (first,) * count if varied else _following(first, count)
     variations = _following(_seed(request.noise.variation_seed, random_), count) if varied else (0,) * count
-    texts = (request.prompt, "prompt"), (request.negative_prompt, "negative prompt")
+    chosen = draw if request.prompting.choices else _as_it_is
+    regions = tuple(map(parse_region, request.layout.regions))
     for seed, variation in zip(seeds, variations, strict=True):
-        prompt, negative = (draw(text, what, seed) if request.prompting.choices else text for text, what in texts)
-        yield SampleSettings(seed=seed, variation_seed=variation, prompt=prompt, negative_prompt=negative)
+        texts = (request.prompt, "prompt"), (request.negative_prompt, "negative prompt")
+        prompt, negative = (chosen(text, what, seed) for text, what in texts)
+        yield SampleSettings(
+            seed=seed,
+            variation_seed=variation,
+            prompt=prompt,
+            negative_prompt=negative,
+            regions=tuple(_region_prompts(region, negative, chosen, seed) for region in regions),
+        )
+
+
+def _as_it_is(text: str, what: str, seed: int) -> str:  # noqa: ARG001 - a Draw
+    return text
+
+
+def _region_prompts(region: Region, negative: str, chosen: Draw, seed: int) -> RegionPrompts:
+    """Without a negative prompt of its own a region has that of the image."""
+    own = region.negative_prompt
+    return RegionPrompts(
+        prompt=chosen(region.prompt, "prompt of a region", seed),
+        negative_prompt=negative if own is None else chosen(own, "negative prompt of a region", seed),
+    )
 
 
 def _noise(request: Request, size: Size, latent_step: int) -> ResolvedNoise:
@@ -229,12 +298,16 @@ def _sampling(request: Request, method: Method, own: RequestDefaults) -> Resolve
 
 
 def _guidance(request: Request, own: RequestDefaults) -> ResolvedGuidance:
+    """What is switched off has its defaults, since it changes nothing."""
+    guidance = request.guidance
+    off = {name: getattr(USUAL, name) for switched in SWITCHED if switched.is_off(guidance) for name in switched.names}
+    wanted = guidance.model_copy(update=off)
     return ResolvedGuidance(
         scale=own.cfg_scale if request.cfg_scale is None else request.cfg_scale,
-        rescale=request.guidance.cfg_rescale,
-        skip_early=request.guidance.skip_early_cfg,
-        ngms=request.guidance.ngms,
-        ngms_all_steps=request.guidance.ngms_all_steps,
+        rescale=wanted.cfg_rescale,
+        skip_early=wanted.skip_early_cfg,
+        **{name: getattr(wanted, name) for name in SAME},
+        cfg_interval_high=wanted.cfg_interval_high or NO_LIMIT,
     )
 
 
@@ -301,6 +374,60 @@ def _channels(request: Request, beside: Beside) -> ResolvedChannels:
             if source is None:
                 raise BadInput("this is an editing model, which changes an image: give --image")
             return ImageChannels(scale=source.image_cfg_scale)
+
+
+def _regions(request: Request, refer: Callable[[str], ImageRef]) -> NoRegions | ResolvedRegions:
+    parts = tuple(
+        ResolvedRegion(place=_place(region, refer), weight=region.weight)
+        for region in map(parse_region, request.layout.regions)
+    )
+    return ResolvedRegions(parts=parts, ground=request.layout.region_ground) if parts else NoRegions()
+
+
+def _place(region: Region, refer: Callable[[str], ImageRef]) -> BoxPlace | MaskPlace:
+    if isinstance(region.place, str):
+        return MaskPlace(image=refer(region.place))
+    left, top, right, bottom = region.place
+    return BoxPlace(left=left, top=top, right=right, bottom=bottom)
+
+
+def _views(request: Request, own: RequestDefaults) -> NoViews | ResolvedViews:
+    views = request.views
+    if views is None:
+        return NoViews()
+    size = Size(views.width or own.width, views.height or own.height)
+    for name, side in zip(("view_width", "view_height"), size, strict=True):
+        check_side(name, side, own.side_step)
+    overlap = min(size) // 2 if views.overlap is None else views.overlap
+    if overlap >= min(size):
+        raise BadInput(f"view_overlap {overlap}: must be less than the sides of a view, {size.width}x{size.height}")
+    return ResolvedViews(size=size, overlap=overlap, method=views.method)
+
+
+def _hires(request: Request, offer: Offer, size: Size, samples: Sequence[SampleSettings]) -> NoHires | ResolvedHires:
+    hires = request.hires
+    if hires is None:
+        return NoHires()
+    method = offer.second or offer.method
+    steps = hires.steps or request.steps or offer.defaults.steps
+    return second_pass(
+        request,
+        size,
+        side_step=offer.defaults.side_step,
+        upscaler=offer.upscaler,
+        sampling=_sampling(request.model_copy(update={"steps": steps}), method, offer.defaults),
+        guidance=_guidance(request, offer.defaults),
+        prompts=[_second_prompts(request, hires, sample, offer.draw) for sample in samples],
+        is_listed=method.steps is not None,
+    )
+
+
+def _second_prompts(request: Request, hires: Hires, sample: SampleSettings, draw: Draw) -> PassPrompts:
+    """Those of the first pass where none are said; choices are drawn from the same seed."""
+    seed = sample.variation_seed if request.noise.variation_strength > 0 else sample.seed
+    texts = (hires.prompt or "", "hires prompt"), (hires.negative_prompt or "", "hires negative prompt")
+    own, negative = (draw(text, what, seed) if request.prompting.choices and text else text for text, what in texts)
+    return PassPrompts(prompt=own or sample.prompt, negative_prompt=negative or sample.negative_prompt)
 
 
 def _seed(requested: int | None, random_: random.Random) -> int:

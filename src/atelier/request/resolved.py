@@ -14,9 +14,11 @@ from pydantic import BaseModel, ConfigDict, Field
 from atelier.request.fields import Rng
 
 UniPcVariant = Literal["bh1", "bh2", "vary_coeff"]
+FreeuVersion = Literal["1", "2", "diffusers"]
 MaskedContent = Literal["fill", "original", "latent noise", "latent nothing"]
 Counted = Annotated[int, Field(ge=1)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
+Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class Value(BaseModel):
@@ -40,13 +42,21 @@ class ModelRef(Value):
     sha256: str
 
 
+class RegionPrompts(Value):
+    """The prompts of a region with their choices made."""
+
+    prompt: str
+    negative_prompt: str
+
+
 class SampleSettings(Value):
-    """One image of a request: its seeds, and its prompts with their choices made."""
+    """One image of a request: its seeds, and its prompts with their choices made; regions: those of each region."""
 
     seed: int
     variation_seed: int
     prompt: str
     negative_prompt: str
+    regions: tuple[RegionPrompts, ...]
 
 
 class ResolvedPrompting(Value):
@@ -114,13 +124,35 @@ class ResolvedSampling(Value):
 
 class ResolvedGuidance(Value):
     """scale: the CFG scale as the user says it; rescale: 0 to 1; skip_early: the share of the steps at the start
-    without guidance; ngms: the sigma below which calls are without guidance, every other one or all of them."""
+    without guidance; ngms: the sigma below which calls are without guidance, every other one or all of them.
+    cfg_interval_low, cfg_interval_high: the sigmas between which there is CFG.
+
+    The others are those of docs/guidance.md; what is switched off has the usual values.
+    """
 
     scale: Finite
     rescale: Finite
     skip_early: Finite
     ngms: Finite
     ngms_all_steps: bool
+    pag_scale: Finite
+    sag_scale: Finite
+    sag_blur_sigma: Finite
+    apg_eta: Finite
+    apg_norm_threshold: Finite
+    apg_momentum: Finite
+    mimic_scale: Finite
+    mimic_percentile: Finite
+    mimic_phi: Finite
+    perp_neg_scale: Finite
+    freeu_b1: Finite
+    freeu_b2: Finite
+    freeu_s1: Finite
+    freeu_s2: Finite
+    freeu_version: FreeuVersion
+    cfg_interval_low: Finite
+    cfg_interval_high: Finite
+    clip_guidance_scale: Finite
 
 
 class ImageRef(Value):
@@ -232,6 +264,116 @@ class ImageChannels(Value):
 ResolvedChannels = NoChannels | MaskedChannels | ImageChannels
 
 
+class BoxPlace(Value):
+    """A rectangle as shares of the image, 0 to 1; right and bottom are outside of it."""
+
+    kind: Literal["box"] = "box"
+    left: Share
+    top: Share
+    right: Share
+    bottom: Share
+
+
+class MaskPlace(Value):
+    """Where an image is bright: white is inside, grey partly."""
+
+    kind: Literal["mask"] = "mask"
+    image: ImageRef
+
+
+class ResolvedRegion(Value):
+    """weight: how much it counts where regions overlap. Its prompts are in each sample."""
+
+    place: Annotated[BoxPlace | MaskPlace, Field(discriminator="kind")]
+    weight: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class NoRegions(Value):
+    """The prompt is for all of the image."""
+
+    kind: Literal["none"] = "none"
+
+
+class ResolvedRegions(Value):
+    """Parts of the image with prompts of their own; the prompt fills what none of them covers.
+
+    ground: the share of the steps at the start in which each of them stands alone, on flat colours.
+    """
+
+    kind: Literal["regions"] = "regions"
+    parts: Annotated[tuple[ResolvedRegion, ...], Field(min_length=1)]
+    ground: Share
+
+
+class NoViews(Value):
+    """The network sees all of the latent at once."""
+
+    kind: Literal["none"] = "none"
+
+
+class ResolvedViews(Value):
+    """The latent is denoised view by view. size, overlap: in pixels; method: how views are averaged."""
+
+    kind: Literal["views"] = "views"
+    size: Size
+    overlap: Annotated[int, Field(ge=0)]
+    method: Literal["multidiffusion", "mixture"]
+
+
+class ResolvedTiling(Value):
+    """Whether opposite edges of the image meet: right and left (x), bottom and top (y)."""
+
+    x: bool
+    y: bool
+
+
+class ByFactor(Value):
+    """The second pass is larger by a factor; its sides are rounded down."""
+
+    kind: Literal["factor"] = "factor"
+    factor: Finite
+
+
+class ToSize(Value):
+    """The second pass has the size that was asked for."""
+
+    kind: Literal["size"] = "size"
+
+
+class PassPrompts(Value):
+    """The prompts of one image in a pass, with their choices made."""
+
+    prompt: str
+    negative_prompt: str
+
+
+class NoHires(Value):
+    """There is no second pass."""
+
+    kind: Literal["none"] = "none"
+
+
+class ResolvedHires(Value):
+    """The second pass: what the first one made is enlarged and sampled again from there.
+
+    size: of the finished image; scaled: what is enlarged to, before the excess is cut off evenly; by: how that was
+    asked for. upscaler: the name of what enlarges. strength: 0 to 1, how much is made anew. exact_steps: whether all
+    steps are taken, of a longer schedule, rather than the share of them that the strength is (a list of sigmas cannot
+    be longer). prompts: one for each image, in order.
+    """
+
+    kind: Literal["hires"] = "hires"
+    size: Size
+    scaled: Size
+    by: Annotated[ByFactor | ToSize, Field(discriminator="kind")]
+    upscaler: str
+    strength: Finite
+    exact_steps: bool
+    sampling: ResolvedSampling
+    guidance: ResolvedGuidance
+    prompts: Annotated[tuple[PassPrompts, ...], Field(min_length=1)]
+
+
 class ResolvedOutput(Value):
     """folders: where images are saved, files or folders; empty: images stay in memory."""
 
@@ -252,6 +394,10 @@ class Resolved(Value):
     guidance: ResolvedGuidance
     source: Annotated[NoSource | ResolvedSource, Field(discriminator="kind")]
     channels: Annotated[ResolvedChannels, Field(discriminator="kind")]
+    hires: Annotated[NoHires | ResolvedHires, Field(discriminator="kind")]
+    regions: Annotated[NoRegions | ResolvedRegions, Field(discriminator="kind")]
+    views: Annotated[NoViews | ResolvedViews, Field(discriminator="kind")]
+    tiling: ResolvedTiling
     output: ResolvedOutput
 
     def to_json(self) -> str:

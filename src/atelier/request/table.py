@@ -93,6 +93,24 @@ class Fields(TypedDict, total=False):
     skip_early_cfg: f.SkipEarlyCfg
     ngms: f.Ngms
     ngms_all_steps: f.NgmsAllSteps
+    pag_scale: f.PagScale
+    sag_scale: f.SagScale
+    sag_blur_sigma: f.SagBlur
+    apg_eta: f.ApgEta
+    apg_norm_threshold: f.ApgNormThreshold
+    apg_momentum: f.ApgMomentum
+    mimic_scale: f.MimicScale
+    mimic_percentile: f.MimicPercentile
+    mimic_phi: f.MimicPhi
+    perp_neg_scale: f.PerpNegScale
+    freeu_b1: f.FreeuB1
+    freeu_b2: f.FreeuB2
+    freeu_s1: f.FreeuS1
+    freeu_s2: f.FreeuS2
+    freeu_version: f.FreeuVersion
+    cfg_interval_low: f.CfgIntervalLow
+    cfg_interval_high: f.CfgIntervalHigh
+    clip_guidance_scale: f.ClipGuidanceScale
     denoising_strength: f.DenoisingStrength | None
     image: f.SourceImage
     resize_mode: f.ResizeMode
@@ -116,6 +134,13 @@ class Fields(TypedDict, total=False):
     soft_inpainting_mask_influence: f.SoftInpaintingMaskInfluence
     soft_inpainting_difference_threshold: f.SoftInpaintingDifferenceThreshold
     soft_inpainting_difference_contrast: f.SoftInpaintingDifferenceContrast
+    regions: f.Regions
+    region_ground: f.RegionGround
+    tile: f.Tile
+    view_method: f.ViewMethod
+    view_width: f.ViewWidth | None
+    view_height: f.ViewHeight | None
+    view_overlap: f.ViewOverlap | None
     hires_upscale: f.HiresUpscale | None
     hires_resize: f.HiresResize | None
     hires_steps: f.HiresSteps | None

@@ -21,7 +21,7 @@ from atelier.prompt import Warn, checked, emphasis, silent, without_comments
 from atelier.request.events import Event, Failed, Hashing, ImageReady, Warned
 from atelier.request.model import Provenance, Request
 from atelier.request.resolve import Method, Offer, ignored, resolve
-from atelier.request.resolved import ModelRef, Resolved
+from atelier.request.resolved import ModelRef, NoHires, Resolved
 from atelier.request.table import given
 from atelier.runtime.device import Device
 from atelier.runtime.images import reference_to, size_of
@@ -31,11 +31,14 @@ from atelier.runtime.offer import (
     check_clip_skip,
     check_networks,
     check_schedule,
+    check_steps,
     check_suits,
     defaults_of,
     drawing,
     own_sampling,
     requested_method,
+    second_method,
+    upscaler_of,
 )
 from atelier.runtime.resources import LocalResources, denoiser_weights
 from atelier.runtime.store import Destination, remove_empty
@@ -134,12 +137,14 @@ class Engine:
 
     def _told(self, warnings: list[str], resolved: Resolved, previews: float | None) -> Generator[Event]:
         """The events of a resolved request, warnings first."""
-        sampling, model = resolved.sampling, self.resources.checkpoint(resolved.model)
+        model = self.resources.checkpoint(resolved.model)
+        methods = [resolved.sampling, *(() if isinstance(resolved.hires, NoHires) else (resolved.hires.sampling,))]
         stages = plan(
             resolved,
-            own_sampling(model, sampling),
+            own_sampling(model, methods[0]),
             self._provenance(resolved),
-            max_batch=1 if samplers()[sampling.sampler].alone else self.device.max_batch,
+            second_own=own_sampling(model, methods[-1]),
+            max_batch=1 if any(samplers()[own.sampler].alone for own in methods) else self.device.max_batch,
             previews=previews is not None,
             warn=warnings.append,
         )
@@ -156,23 +161,36 @@ class Engine:
             warn(
                 f"{found.name}: {counted(model.surplus)} left unread, which are no part of a {model.family.title} model"
             )
-        styled = self.words.styled(request.prompt, request.negative_prompt, request.prompting.styles)
-        prompt, negative_prompt = map(without_comments, styled)
-        request = request.model_copy(update={"prompt": prompt, "negative_prompt": negative_prompt})
+        request = self._worded(request)
         _check_lengths(request)
         method = requested_method(model, request)
         mode = emphasis(request.prompting.emphasis).name
-        offer = Offer(
-            reference, defaults_of(model), method, mode, drawing(self.words.wildcards, warn), reference_to, size_of
-        )
+        draw, upscaler = drawing(self.words.wildcards, warn), upscaler_of(request, warn)
+        second = second_method(model, request)
+        offer = Offer(reference, defaults_of(model), method, mode, draw, reference_to, size_of, upscaler, second)
         resolved = resolve(request, offer)
         check_suits(resolved, model)
         check_schedule(resolved, model, warn)
+        check_steps(resolved)
         check_clip_skip(resolved, model)
         check_networks(request, resolved, warn)
         if request.steps not in {None, resolved.sampling.steps}:
             warn(f"{request.steps} steps are ignored: the list of sigmas has {resolved.sampling.steps}")
         return resolved, method
+
+    def _worded(self, request: Request) -> Request:
+        """With the styles around the prompts, also of a second pass that has its own, and without comments."""
+        hires = request.hires
+        if hires is not None:
+            both = self._styled(hires.prompt or "", hires.negative_prompt or "", request)
+            own = {name: text for name, text in both.items() if getattr(hires, name)}
+            hires = hires.model_copy(update=own)
+        styled = self._styled(request.prompt, request.negative_prompt, request)
+        return request.model_copy(update={**styled, "hires": hires})
+
+    def _styled(self, prompt: str, negative_prompt: str, request: Request) -> dict[str, str]:
+        styled = self.words.styled(prompt, negative_prompt, request.prompting.styles)
+        return dict(zip(("prompt", "negative_prompt"), map(without_comments, styled), strict=True))
 
     def generate(self, request: Request) -> list[GeneratedImage]:
         """Generates a request. Raises AtelierError."""
@@ -242,15 +260,17 @@ def _check_lengths(request: Request) -> None:
 
 
 def _without_effect(request: Request) -> list[str]:
-    """What a request may say and nothing does yet."""
-    strength = [name for name in given(request) if name == "denoising_strength" and request.source is None]
-    hires = sorted(name for name in given(request) if name.startswith("hires_"))
-    if hires:
-        notes = [f"{', '.join((*strength, *hires))}: there is no second pass yet, only the first is generated"]
-    else:
-        told = "made from another image: name it with --image, or it is generated from noise alone"
-        notes = [f"{name}: {told}" for name in strength]
-    return [*notes, *contradictions(request)]
+    """What a request says without what it needs to have an effect."""
+    told = contradictions(request)
+    if request.hires is not None and request.hires.is_asked:
+        return told
+    if hires := sorted(name for name in given(request) if name.startswith("hires_")):
+        told.append(f"{', '.join(hires)}: no second pass is asked for, give hires_upscale (--hires) or hires_resize")
+    if "denoising_strength" in given(request) and request.source is None:
+        told.append(
+            "denoising_strength: made from another image: name it with --image, or it is generated from noise alone"
+        )
+    return told
 
 
 def _unread(request: Request, method: Method) -> list[str]:

@@ -7,17 +7,28 @@ from functools import cache
 from math import lcm
 
 from atelier.checkpoints.checkpoint import Checkpoint
-from atelier.diffusion.catalogue import resolve_sampler, resolve_schedule, samplers
+from atelier.checkpoints.image_text import has_image_text
+from atelier.diffusion.catalogue import guidances, resolve_sampler, resolve_schedule, samplers
 from atelier.diffusion.levels import changed
 from atelier.diffusion.sampling import SamplerSpec
 from atelier.diffusion.scheduling import SCHEDULE_DEFAULTS, ScheduleSpec, run_sigmas
 from atelier.errors import BadInput
+from atelier.families.parts import UNET
+from atelier.limits import CALLS
 from atelier.pipeline.denoising import schedule_options
+from atelier.pipeline.stages.enlarge import LATENT_MODES
 from atelier.prompt import Network, Warn, checked, expand, parse
 from atelier.request.fields import SIDE_STEP
+from atelier.request.groups import Hires
 from atelier.request.model import Request
 from atelier.request.resolve import NO_LIMIT, Beside, Draw, Method, RequestDefaults
-from atelier.request.resolved import Resolved, ResolvedSampling
+from atelier.request.resolved import Resolved, ResolvedHires, ResolvedSampling, ResolvedSource
+from atelier.vision.enlarge import image_upscalers
+
+LATENT = "Latent"
+"""What enlarges where nobody says, as in A1111."""
+INSTEAD = "Lanczos"
+"""What stands in for an upscaler that is not there."""
 
 BLIND = 100.0
 """A level of noise of which Stable Diffusion's own, 14.6 at most, are far: one step is enough for all above."""
@@ -69,6 +80,57 @@ def requested_method(model: Checkpoint, request: Request) -> Method:
         is_downcast=request.sampling.downcast_alphas,
         is_zero_terminal=request.sampling.noise_schedule == "Zero Terminal SNR",
     )
+
+
+def second_method(model: Checkpoint, request: Request) -> Method:
+    """What a request names for its second pass: what it leaves open is as in the first. Raises UnknownName."""
+    hires = request.hires or Hires()
+    sampler, scheduler = (_other(name) for name in (hires.sampler, hires.scheduler))
+    return method_of(
+        model,
+        sampler or request.sampler,
+        scheduler or request.scheduler,
+        is_downcast=request.sampling.downcast_alphas,
+        is_zero_terminal=request.sampling.noise_schedule == "Zero Terminal SNR",
+    )
+
+
+def _other(name: str | None) -> str | None:
+    """What is said of the second pass, in A1111's words: "Use same sampler" says nothing."""
+    return None if name is None or name.casefold().startswith("use same ") else name
+
+
+def upscaler_of(request: Request, warn: Warn) -> str:
+    """The name of what enlarges for the second pass. Raises BadInput for what is not there; where the request is
+    lenient it is another."""
+    wanted = "" if request.hires is None or not request.hires.is_asked else request.hires.upscaler or ""
+    known = {name.casefold(): name for name in (*LATENT_MODES, *image_upscalers())}
+    found = known.get((wanted or LATENT).strip().casefold())
+    if found is not None:
+        return found
+    told = f"hires_upscaler {wanted!r} is not there"
+    if not request.prompting.lenient:
+        raise BadInput(f"{told}: choose one of {', '.join(known.values())}; or --lenient takes {INSTEAD}")
+    warn(f"{told}: enlarged with {INSTEAD}")
+    return INSTEAD
+
+
+def check_steps(resolved: Resolved) -> None:
+    """Raises BadInput where steps that are all taken would be the last ones of a longer schedule than any can be."""
+    source, hires = resolved.source, resolved.hires
+    if isinstance(source, ResolvedSource) and source.exact_steps:
+        _check_length("from an image", resolved.sampling.steps, source.strength)
+    if isinstance(hires, ResolvedHires) and hires.exact_steps:
+        _check_length("second pass", hires.sampling.steps, hires.strength)
+
+
+def _check_length(what: str, steps: int, strength: float) -> None:
+    most = CALLS[1]
+    if strength > 0 and steps / strength > most:
+        raise BadInput(
+            f"{what}: {steps} steps at a strength of {strength:g} are the last of more than {most:,}: use fewer steps, "
+            "or more strength (0 for none)"
+        )
 
 
 def own_sampling(model: Checkpoint, sampling: ResolvedSampling) -> ResolvedSampling:
@@ -131,7 +193,15 @@ def drawing(wildcards: Callable[[], Mapping[str, Sequence[str]]], warn: Warn) ->
 
 def check_suits(resolved: Resolved, model: Checkpoint) -> None:
     """Raises BadInput for what this kind of model cannot be sampled with."""
-    sampling, flow, title = resolved.sampling, model.parameterization.flow, model.family.title
+    check_sampling(resolved.sampling, model)
+    _check_guidance(resolved, model)
+    if isinstance(resolved.hires, ResolvedHires):
+        check_sampling(resolved.hires.sampling, model)
+
+
+def check_sampling(sampling: ResolvedSampling, model: Checkpoint) -> None:
+    """The same for one pass."""
+    flow, title = model.parameterization.flow, model.family.title
     if flow and not samplers()[sampling.sampler].flow:
         able = ", ".join(name for name, spec in samplers().items() if spec.flow)
         raise BadInput(
@@ -141,6 +211,18 @@ def check_suits(resolved: Resolved, model: Checkpoint) -> None:
         raise BadInput(f"the schedule {sampling.scheduler} has no levels for {title}: choose another")
     if flow and (sampling.downcast or sampling.zero_terminal):
         raise BadInput(f"{title} has no table of noise levels: leave out downcast_alphas and noise_schedule")
+
+
+def _check_guidance(resolved: Resolved, model: Checkpoint) -> None:
+    """Raises BadInput for a guidance that needs what the model does not have."""
+    has = {"U-Net": model.has(UNET), "image encoder": has_image_text(model)}
+    settings = resolved.guidance.model_dump()
+    for name, spec in guidances().items():
+        missing = [part for part in sorted(spec.needs) if not has[part]]
+        if missing and spec.is_on(settings):
+            used = ", ".join(setting for setting, value in spec.neutral.items() if settings[setting] != value)
+            article = "an" if missing[0].startswith("i") else "a"
+            raise BadInput(f"{name} needs {article} {missing[0]}, which {model.name} has not: leave out {used}")
 
 
 def check_schedule(resolved: Resolved, model: Checkpoint, warn: Warn) -> None:
@@ -161,7 +243,9 @@ def check_schedule(resolved: Resolved, model: Checkpoint, warn: Warn) -> None:
 
 def check_networks(request: Request, resolved: Resolved, warn: Warn) -> None:
     """Refuses networks that prompts name and nothing can load yet, or warns where the request is lenient."""
-    prompts = dict.fromkeys(sample.prompt for sample in resolved.samples)
+    hires = resolved.hires.prompts if isinstance(resolved.hires, ResolvedHires) else ()
+    every = (own for sample in resolved.samples for own in (sample, *sample.regions))
+    prompts = dict.fromkeys(own.prompt for own in (*every, *hires))
     found = dict.fromkeys(network for prompt in prompts for network in parse(prompt).networks)
     for network in found:
         _refuse(network, warn if request.prompting.lenient else None)

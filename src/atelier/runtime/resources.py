@@ -15,6 +15,7 @@ from torch import nn
 
 from atelier.checkpoints.checkpoint import Checkpoint
 from atelier.checkpoints.folder import INDEX
+from atelier.checkpoints.image_text import ImageText, image_text
 from atelier.checkpoints.opening import open_checkpoint
 from atelier.checkpoints.text import TextEncoder, TextTowers, text_encoder
 from atelier.errors import BadFile
@@ -22,7 +23,7 @@ from atelier.families.family import Family
 from atelier.families.part import PartSpec
 from atelier.models.vae import AutoencoderKL
 from atelier.nn.net import Net
-from atelier.pipeline.resources import AUTOENCODER, DENOISER, TEXT, PartOf, T
+from atelier.pipeline.resources import AUTOENCODER, DENOISER, IMAGE_TEXT, TEXT, PartOf, T
 from atelier.request.resolved import ImageRef, ModelRef
 from atelier.runtime.cache import ModelCache, NetRef
 from atelier.runtime.device import Device
@@ -115,7 +116,13 @@ class LocalResources:
 
 def _bytes(part: object) -> int:
     """What a part takes in memory: the parameters and buffers of its networks."""
-    nets = [tower.net for tower in part.towers] if isinstance(part, TextTowers) else [part]
+    match part:
+        case TextTowers():
+            nets = [tower.net for tower in part.towers]
+        case ImageText():
+            nets = [part.vision, part.joint]
+        case _:
+            nets = [part]
     modules = [net for net in nets if isinstance(net, nn.Module)]
     return sum(t.numel() * t.element_size() for m in modules for t in (*m.parameters(), *m.buffers()))
 
@@ -160,6 +167,11 @@ def _autoencoder(model: Checkpoint, device: Device) -> AutoencoderKL:
     return _placed(model.load(part, dtype, channels_last=_lays_out(device)), device)
 
 
+def _image_text(model: Checkpoint, device: Device) -> ImageText:
+    found = image_text(model, _dtype(model, device))
+    return ImageText(_placed(found.vision, device), _placed(found.joint, device))
+
+
 def _required(model: Checkpoint, name: str) -> PartSpec[Any, Any]:
     """A part that the family says its models have."""
     part = model.family.part(name)
@@ -171,6 +183,7 @@ LOADERS: Mapping[str, Callable[[Checkpoint, Device], object]] = {
     TEXT.name: _text,
     DENOISER.name: _denoiser,
     AUTOENCODER.name: _autoencoder,
+    IMAGE_TEXT.name: _image_text,
 }
 """By role."""
 

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from atelier.diffusion.guidance.branches import Branches, Guess, Shape, Term
+from atelier.diffusion.guidance.interval import EVERYWHERE, Interval
 from atelier.diffusion.parameterization import Parameterization
 from atelier.diffusion.types import Denoiser, Moment, Prediction
 from atelier.errors import BadInput
@@ -31,6 +33,7 @@ class CfgOptions:
     start: float = math.inf
     end: float = 0.0
     alternate: bool = False
+    interval: Interval = EVERYWHERE
 
     def __post_init__(self) -> None:
         if not all(map(math.isfinite, (self.scale, self.rescale, *self.weights))) or not self.weights:
@@ -42,7 +45,8 @@ class CfgOptions:
         """The scale at a level, None where there is no guidance; `odd`: whether the call's number is."""
         below = sigma < self.end and (odd or not self.alternate)
         neutral = self.scale == 1 and self.weights == (1.0,)
-        return None if neutral or below or sigma > self.start * (1 + 1e-6) else self.scale
+        outside = sigma > self.start * (1 + 1e-6) or not self.interval.holds(sigma)
+        return None if neutral or below or outside else self.scale
 
 
 def cfg(
@@ -52,6 +56,8 @@ def cfg(
     conditional: Denoiser | None = None,
     rescaled_as: Parameterization | None = None,
     unguided: bool = False,
+    shapes: Sequence[Shape] = (),
+    terms: Sequence[Term] = (),
 ) -> Denoiser:
     """Ho and Salimans 2022 (arXiv:2207.12598), equation 6, on clean predictions, with several weighted branches:
     clean = u + scale * sum_k weights[k] (c_k - u).
@@ -60,23 +66,29 @@ def cfg(
     conditional branches. `conditional` answers for the K conditional ones alone and saves the unconditional where there
     is no guidance; without it both are evaluated always. `unguided` asks for Prediction.unguided at every level
     (samplers of the CFG++ kind). `rescaled_as`: the network's parameterization; contrast is measured on its output, as
-    diffusers does, instead of on the clean latent.
+    diffusers does, instead of on the clean latent. shapes: what puts the branches together otherwise, in this order,
+    where there is guidance; terms: what is added to the outcome everywhere.
     """
     alone = None if unguided else conditional
     count = len(guidance.weights)
 
     def guided(x: Tensor, sigma: Tensor, moment: Moment, /) -> Prediction:
         scale = guidance.scale_at(float(sigma.max()), odd=moment.call % 2 == 1)
+        uncond = None
         if scale is None and alone is not None:
             cond = _branches(alone, x, sigma, moment, count)
-            return Prediction(_compose(cond[0], cond, guidance.weights, 1.0))
-        uncond, *cond = _branches(both, x, sigma, moment, 1 + count)
-        if scale is None:
-            return Prediction(_compose(cond[0], cond, guidance.weights, 1.0), uncond)
-        clean = _compose(uncond, cond, guidance.weights, scale)
-        if guidance.rescale:
-            plain = _compose(uncond, cond, guidance.weights, 1.0)
-            clean = _rescaled(clean, plain, x, sigma, guidance.rescale, rescaled_as)
+        else:
+            uncond, *cond = _branches(both, x, sigma, moment, 1 + count)
+        given = Branches(x, sigma, moment, tuple(cond), guidance.weights)
+        if uncond is None or scale is None:
+            clean = _compose(cond[0], cond, guidance.weights, 1.0)
+        else:
+            clean = _guided(given, uncond, scale, shapes)
+            if guidance.rescale:
+                plain = _compose(uncond, cond, guidance.weights, 1.0)
+                clean = _rescaled(clean, plain, x, sigma, guidance.rescale, rescaled_as)
+        for term in terms:
+            clean = clean + term(given)
         return Prediction(clean, uncond)
 
     return guided
@@ -97,6 +109,16 @@ def level_at(sigmas: Tensor, fraction: float) -> float:
 def _branches(denoise: Denoiser, x: Tensor, sigma: Tensor, moment: Moment, count: int) -> tuple[Tensor, ...]:
     repeated = sigma.repeat(count) if sigma.ndim else sigma
     return denoise(torch.cat([x] * count), repeated, moment).clean.chunk(count)
+
+
+def _guided(given: Branches, uncond: Tensor, scale: float, shapes: Sequence[Shape]) -> Tensor:
+    clean = _compose(uncond, given.parts, given.weights, scale)
+    if not shapes:
+        return clean
+    guess = Guess(uncond, given.toward(uncond), scale, clean)
+    for shape in shapes:
+        guess = shape(given, guess)
+    return guess.clean
 
 
 def _compose(base: Tensor, cond: Sequence[Tensor], weights: tuple[float, ...], scale: float) -> Tensor:

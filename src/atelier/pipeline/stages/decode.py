@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
+from atelier.nn.seamless import EDGES, Seamless
 from atelier.pipeline.decoding import decode
 from atelier.pipeline.finishes import AsItIs, Finish
 from atelier.pipeline.lent import Lent, Need
@@ -21,8 +22,8 @@ from atelier.request.resolved import ModelRef
 class Decode(Stage):
     """Takes the latents of `source` and leaves the images under `out`, each with the text that makes it again.
 
-    finish: what becomes of an image once it is decoded. told: whether anybody hears of it; else it is for a later
-    stage only.
+    finish: what becomes of an image once it is decoded; seamless: where its edges meet; told: whether anybody hears of
+    it, else it is for a later stage only.
     """
 
     model: ModelRef
@@ -30,6 +31,7 @@ class Decode(Stage):
     source: Key[Latents]
     out: Key[Images]
     finish: Finish = field(default_factory=AsItIs)
+    seamless: Seamless = EDGES
     told: bool = True
 
     def needs(self) -> tuple[Need[object], ...]:
@@ -44,8 +46,8 @@ class Decode(Stage):
         made: dict[int, FinishedImage] = {}
         for sample in self.samples:
             latent = latents[sample.index]
-            image = decode(latent, vae, have.checkpoint(self.model).latent)
-            image = self.finish.finished(image, latent, values)
+            decoded = decode(latent, vae, have.checkpoint(self.model).latent, self.seamless)
+            image = self.finish.finished(decoded, latent, values)
             infotext = write(replace(sample.settings, pixel_hash=pixel_hash(image)))
             made[sample.index] = FinishedImage(image, infotext)
             if self.told:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
 from PIL.Image import Image
 from torch import Tensor
@@ -17,17 +18,19 @@ from atelier.diffusion.levels import changed
 from atelier.diffusion.rng import Stream
 from atelier.diffusion.sampling import SamplerSpec
 from atelier.diffusion.scheduling import run_sigmas
-from atelier.diffusion.types import Step
+from atelier.diffusion.types import Denoiser, Step
 from atelier.nn.net import Net
 from atelier.pipeline.conditioning import States
 from atelier.pipeline.decoding import not_finite, thumbnail
-from atelier.pipeline.denoising import guided, noise_source, sampler_options, schedule_options, seed_of
+from atelier.pipeline.denoising import Judge, guided, noise_source, sampler_options, schedule_options, seed_of
+from atelier.pipeline.layouts import Everywhere, Layout
 from atelier.pipeline.lent import Lent, Need
 from atelier.pipeline.prompted import NoPorts, PortAdapter, PromptedNet
-from atelier.pipeline.resources import AUTOENCODER, DENOISER
+from atelier.pipeline.resources import AUTOENCODER, DENOISER, IMAGE_TEXT
 from atelier.pipeline.sample import Sample
 from atelier.pipeline.stage import Stage
-from atelier.pipeline.starts import Beginning, FromNoise, Start, Wrap
+from atelier.pipeline.starts import Beginning, FromNoise, Start, Wrap, wrapped
+from atelier.pipeline.steering import is_on
 from atelier.pipeline.values import Key, Latents, Values
 from atelier.request.events import Event, Preview, Progress
 from atelier.request.resolved import ModelRef, ResolvedGuidance, ResolvedNoise, ResolvedSampling, Size
@@ -38,9 +41,10 @@ class Diffuse(Stage):
     """Samples the latents of all these samples at once, and leaves them under `out`.
 
     Every sample has its own stream of noise, keyed by its seed; their prompts have the same weights of AND. start:
-    where sampling starts from; combine: what is composed around the guided network, from the inside out; adapter: what
-    enters the network beside the prompts; states: where the encoded prompts are; channels: where what the network sees
-    beside the latent is; image_scale: of the guidance by it; previews: whether to show some.
+    where sampling starts from; inside: what is composed around the guided network of each region; layout: which prompts
+    act where; combine: what is composed around all of it, from the inside out as well; adapter: what enters the network
+    beside the prompts; states: where the encoded prompts are; channels: where what the network sees beside the latent
+    is; image_scale: of the guidance by it; previews: whether to show some.
     """
 
     model: ModelRef
@@ -52,6 +56,8 @@ class Diffuse(Stage):
     states: Key[States]
     out: Key[Latents]
     start: Start = field(default_factory=FromNoise)
+    inside: tuple[Wrap, ...] = ()
+    layout: Layout = field(default_factory=Everywhere)
     combine: tuple[Wrap, ...] = ()
     adapter: PortAdapter = field(default_factory=NoPorts)
     channels: Key[Tensor] | None = None
@@ -59,7 +65,16 @@ class Diffuse(Stage):
     previews: bool = False
 
     def needs(self) -> tuple[Need[object], ...]:
-        return (Need(self.model, DENOISER), *((Need(self.model, AUTOENCODER),) if self.previews else ()))
+        needs: list[Need[Any]] = [Need(self.model, DENOISER)]
+        if self._is_judged:
+            needs.append(Need(self.model, IMAGE_TEXT))
+        if self.previews or self._is_judged:
+            needs.append(Need(self.model, AUTOENCODER))
+        return tuple(needs)
+
+    @property
+    def _is_judged(self) -> bool:
+        return is_on("CLIP guidance", self.guidance)
 
     @property
     def steps(self) -> int:
@@ -89,15 +104,23 @@ class Diffuse(Stage):
         x, sigmas = self.start.begin(given)
         noises = noise_source(spec, [s.seed for s in self.samples], drawn, x, sigmas, self.noise.source)
         beside = None if self.channels is None else values.read(self.channels)
-        prompted = PromptedNet(net, self.samples, values.read(self.states), self.adapter, beside)
-        denoise = guided(
-            prompted, self.guidance, spec, whole, model.parameterization, levels, image_scale=self.image_scale
-        )
-        for wrap in self.combine:
-            denoise = wrap.around(given)(denoise)
+        judge, scale = self._judge(have), self.image_scale
+
+        def of(samples: Sequence[Sample]) -> Denoiser:
+            prompted = PromptedNet(net, samples, values.read(self.states), self.adapter, beside)
+            return wrapped(
+                guided(prompted, self.guidance, spec, whole, model, levels, judge, scale), self.inside, given
+            )
+
+        denoise = wrapped(self.layout.laid_out(of, given), self.combine, given)
         calls = (len(sigmas) - 1) * spec.calls
         sampler = spec.make(sampler_options(sampling, levels))
         return x, sampler(timed(denoise, calls), x, sigmas, noises) if calls else iter(())
+
+    def _judge(self, have: Lent) -> Judge | None:
+        if not self._is_judged:
+            return None
+        return Judge(have.take(Need(self.model, IMAGE_TEXT)), have.take(Need(self.model, AUTOENCODER)))
 
     def _given(
         self, spec: SamplerSpec, whole: Tensor, model: Checkpoint, have: Lent, values: Values
@@ -115,6 +138,7 @@ class Diffuse(Stage):
             noised=model.parameterization.noised,
             samples=self.samples,
             values=values,
+            factor=latent.factor,
         )
         return given, drawn
 

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from atelier.families.facts import LatentFormat
 from atelier.models.vae import AutoencoderKL
+from atelier.nn.seamless import EDGES, Seamless
 from atelier.pipeline.decoding import encode_pixels, pixels_of
 from atelier.pipeline.lent import Lent, Need
 from atelier.pipeline.resources import AUTOENCODER
@@ -25,13 +26,15 @@ from atelier.vision.geometry import resized
 
 @dataclass(frozen=True, slots=True)
 class EncodeChannels(Stage):
-    """Leaves the channels under `out`; `source`: where the image is, None for none; soft: the mask may hold grey."""
+    """Leaves the channels under `out`; `source`: where the image is, None for none; seamless: where its edges meet;
+    soft: the mask may hold grey."""
 
     model: ModelRef
     size: Size
     channels: MaskedChannels | ImageChannels
     source: Key[Prepared] | None
     out: Key[Tensor]
+    seamless: Seamless = EDGES
     soft: bool = False
 
     def needs(self) -> tuple[Need[object], ...]:
@@ -44,9 +47,9 @@ class EncodeChannels(Stage):
         match self.channels:
             case MaskedChannels(weight=weight):
                 where = None if prepared is None or prepared.mask is None else self._values(prepared.mask)
-                values.put(self.out, masked_channels(pixels, where, weight, vae, format_))
+                values.put(self.out, masked_channels(pixels, where, weight, vae, format_, self.seamless))
             case ImageChannels():
-                values.put(self.out, format_.unscaled(encode_pixels(pixels, vae, format_)))
+                values.put(self.out, format_.unscaled(encode_pixels(pixels, vae, format_, self.seamless)))
         yield from ()
 
     def _values(self, mask: Image.Image) -> Tensor:
@@ -60,7 +63,12 @@ class EncodeChannels(Stage):
 
 
 def masked_channels(
-    pixels: Tensor, where: Tensor | None, weight: float, vae: AutoencoderKL, format_: LatentFormat
+    pixels: Tensor,
+    where: Tensor | None,
+    weight: float,
+    vae: AutoencoderKL,
+    format_: LatentFormat,
+    seamless: Seamless = EDGES,
 ) -> Tensor:
     """The mask at the corner of each position, then the latent of the image with what is under the mask turned to
     grey by `weight`: (1, 1 + C, h, w). Without a mask all of it is masked, and the image is as it is."""
@@ -68,5 +76,5 @@ def masked_channels(
         where, seen = torch.ones(1, 1, *pixels.shape[2:]), pixels
     else:
         seen = torch.lerp(pixels, pixels * (1 - where), weight)
-    latent = encode_pixels(seen, vae, format_)
+    latent = encode_pixels(seen, vae, format_, seamless)
     return torch.cat([F.interpolate(where, latent.shape[2:]).to(latent), latent], dim=1)

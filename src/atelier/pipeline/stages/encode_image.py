@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
+from atelier.nn.seamless import EDGES, Seamless
 from atelier.pipeline.decoding import encode_image
 from atelier.pipeline.lent import Lent, Need
 from atelier.pipeline.resources import AUTOENCODER
@@ -23,13 +24,14 @@ from atelier.vision.geometry import resized
 
 @dataclass(frozen=True, slots=True)
 class EncodeImage(Stage):
-    """Takes the image of `source_key` and leaves its latent and mask, at `size`, under `out`; soft: the mask may hold
-    grey."""
+    """Takes the image of `source_key` and leaves its latent and mask, at `size`, under `out`; seamless: where its edges
+    meet; soft: the mask may hold grey."""
 
     model: ModelRef
     size: Size
     source_key: Key[Prepared]
     out: Key[Known]
+    seamless: Seamless = EDGES
     soft: bool = False
 
     def needs(self) -> tuple[Need[object], ...]:
@@ -39,7 +41,7 @@ class EncodeImage(Stage):
         prepared, format_ = values.read(self.source_key), have.checkpoint(self.model).latent
         width, height = (max(side - side % format_.factor, format_.factor) for side in prepared.image.size)
         image = resized(prepared.image, width, height, "stretch")
-        latent = encode_image(image, have.take(Need(self.model, AUTOENCODER)), format_)
+        latent = encode_image(image, have.take(Need(self.model, AUTOENCODER)), format_, self.seamless)
         sides = self.size.height // format_.factor, self.size.width // format_.factor
         if tuple(latent.shape[2:]) != sides:
             latent = F.interpolate(latent, sides, mode="bilinear", align_corners=False)

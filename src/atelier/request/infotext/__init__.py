@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
 from atelier.request.fields import Rng
+from atelier.request.guidances import SWITCHED
 from atelier.request.infotext.keys import Settings
 from atelier.request.infotext.pairs import joined, quoted
 from atelier.request.infotext.read import read
@@ -20,15 +21,26 @@ from atelier.request.infotext.request import interpret, to_request, without_effe
 from atelier.request.infotext.write import write
 from atelier.request.model import Provenance
 from atelier.request.outpaint import Margins
+from atelier.request.regions import Region, Shares, region_text
+from atelier.request.regions import joined as regions_text
+from atelier.request.resolve import NO_LIMIT
 from atelier.request.resolved import (
+    BoxPlace,
+    ByFactor,
     ImageChannels,
     MaskedChannels,
+    NoHires,
     NoMask,
+    NoRegions,
     NoSoftness,
     NoSource,
+    NoViews,
+    RegionPrompts,
     Resolved,
     ResolvedChannels,
+    ResolvedGuidance,
     ResolvedOutpaint,
+    ResolvedRegion,
     ResolvedSampling,
     ResolvedSoftness,
     ResolvedSource,
@@ -59,16 +71,23 @@ RNG_VALUES: Mapping[Rng, str] = {"portable": "portable", "cpu": "CPU", "nv": "NV
 """Values of the key RNG. A1111 knows CPU and NV; without the key it draws on the device that computes."""
 
 
-def settings(resolved: Resolved, index: int, own: ResolvedSampling, provenance: Provenance) -> Settings:
+def settings(
+    resolved: Resolved,
+    index: int,
+    own: ResolvedSampling,
+    provenance: Provenance,
+    second_own: ResolvedSampling | None = None,
+) -> Settings:
     """What the infotext of image `index` (0-based) says, but for the hash of its pixels.
 
-    own: the sampling that nobody had to ask for; only what differs from it is said. Prompts from which choices were
-    drawn are kept as templates.
+    own: the sampling that nobody had to ask for, and second_own that of a second pass; only what differs from it is
+    said. Prompts from which choices were drawn are kept as templates.
     """
     sample, guidance = resolved.samples[index], resolved.guidance
-    said = _noise(_prompts(_sampling(resolved.sampling, own), resolved, index), resolved)
+    said = _noise(_prompts(_samplings(resolved, own, second_own), resolved, index), resolved)
+    said = _second(_guided(_started(said, resolved.source), guidance), resolved, index)
     return replace(
-        _beside(_started(said, resolved.source), resolved.channels),
+        _laid_out(_beside(said, resolved.channels), resolved, index),
         seed=sample.seed,
         variation_seed=sample.variation_seed if resolved.noise.variation_strength > 0 else None,
         cfg_scale=guidance.scale,
@@ -84,6 +103,22 @@ def settings(resolved: Resolved, index: int, own: ResolvedSampling, provenance: 
         device=provenance.device,
         libraries=provenance.libraries,
         version=f"atelier-{provenance.version}",
+    )
+
+
+def _guided(settings: Settings, guidance: ResolvedGuidance) -> Settings:
+    """What is said of the guidances that are on."""
+    switched = {name: value for one in SWITCHED for name, value in one.said(guidance).items()}
+    return replace(
+        settings,
+        cfg_interval_low=guidance.cfg_interval_low,
+        cfg_interval_high=_unless(guidance.cfg_interval_high, NO_LIMIT),
+        apg_eta=guidance.apg_eta,
+        apg_norm_threshold=guidance.apg_norm_threshold,
+        apg_momentum=guidance.apg_momentum,
+        perp_neg_scale=guidance.perp_neg_scale,
+        clip_guidance_scale=guidance.clip_guidance_scale,
+        **switched,
     )
 
 
@@ -141,6 +176,58 @@ def _beside(settings: Settings, channels: ResolvedChannels) -> Settings:
     )
 
 
+def _laid_out(settings: Settings, resolved: Resolved, index: int) -> Settings:
+    """What is said of regions, views and edges that meet; A1111's Tiling is both ways at once."""
+    tile = f"{'x' * resolved.tiling.x}{'y' * resolved.tiling.y}"
+    said = replace(settings, tiling=bool(tile), tile=tile or None)
+    if not isinstance(resolved.regions, NoRegions):
+        sample, regions = resolved.samples[index], resolved.regions
+        texts = (
+            region_text(_region(part, own, sample.negative_prompt))
+            for part, own in zip(regions.parts, sample.regions, strict=True)
+        )
+        said = replace(said, regions=regions_text(tuple(texts)), region_ground=regions.ground)
+    if isinstance(resolved.views, NoViews):
+        return said
+    views = resolved.views
+    return replace(
+        said,
+        view_method=views.method,
+        view_width=views.size.width,
+        view_height=views.size.height,
+        view_overlap=views.overlap,
+    )
+
+
+def _region(part: ResolvedRegion, own: RegionPrompts, negative: str) -> Region:
+    place = part.place
+    is_box = isinstance(place, BoxPlace)
+    where = Shares(place.left, place.top, place.right, place.bottom) if is_box else place.image.path
+    return Region(where, own.prompt, _unless(own.negative_prompt, negative), part.weight)
+
+
+def _second(settings: Settings, resolved: Resolved, index: int) -> Settings:
+    """What is said of the second pass: what is not as in the first."""
+    hires, first, sample = resolved.hires, resolved.sampling, resolved.samples[index]
+    if isinstance(hires, NoHires):
+        return settings
+    prompts, is_alone = hires.prompts[index], isinstance(resolved.source, NoSource)
+    return replace(
+        settings,
+        denoising_strength=hires.strength if is_alone else settings.denoising_strength,
+        hires_denoising_strength=None if is_alone else hires.strength,
+        hires_upscale=hires.by.factor if isinstance(hires.by, ByFactor) else None,
+        hires_resize=None if isinstance(hires.by, ByFactor) else hires.size,
+        hires_steps=hires.sampling.steps,
+        hires_upscaler=hires.upscaler,
+        hires_sampler=_unless(hires.sampling.sampler, first.sampler),
+        hires_scheduler=_unless(hires.sampling.scheduler, first.scheduler),
+        hires_prompt=_unless(prompts.prompt, sample.prompt),
+        hires_negative_prompt=_unless(prompts.negative_prompt, sample.negative_prompt),
+        hires_cfg_scale=_unless(hires.guidance.scale, resolved.guidance.scale),
+    )
+
+
 def _prompts(settings: Settings, resolved: Resolved, index: int) -> Settings:
     sample, prompting = resolved.samples[index], resolved.prompting
     return replace(
@@ -165,6 +252,18 @@ def _noise(settings: Settings, resolved: Resolved) -> Settings:
         rng=RNG_VALUES[noise.source],
         sgm_noise_multiplier=noise.unit_start,
     )
+
+
+def _samplings(resolved: Resolved, own: ResolvedSampling, second_own: ResolvedSampling | None) -> Settings:
+    """What is said of the sampler and its schedule; an option that only the second pass reads is said too."""
+    said, usual = _sampling(resolved.sampling, own), _sampling(own, own)
+    if isinstance(resolved.hires, NoHires):
+        return said
+    second = resolved.hires.sampling
+    more = _sampling(second, second_own or second)
+    options = more.given().keys() - {"steps", "sampler", "scheduler"}
+    unsaid = [name for name in options if getattr(said, name) == getattr(usual, name)]
+    return replace(said, **{name: getattr(more, name) for name in unsaid})
 
 
 def _sampling(sampling: ResolvedSampling, own: ResolvedSampling) -> Settings:

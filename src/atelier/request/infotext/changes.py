@@ -16,7 +16,9 @@ _BEGINNINGS = _names(
     prompter, latent couple, freeu, kohya hrfix, kohya hires, addnet, ultimate sd upscale, ipadapter, ip adapter,
     ip-adapter, t2iadapter, t2i adapter, pag_, perturbed attention, sag_, self attention guidance, negpip, lora
     block weight, lora_, module_, animatediff, reactor, roop, composable lora, postprocess, layerdiffusion,
-    layerdiffuse, style aligned, stylealign, refiner, latentmodifier, latent modifier, cfg zero, epsilon scaling,
+    layerdiffuse, dynthres_, cfg interval, scaling startpoint, variability measure, separate feature channels,
+    sag mask, sag attention, pag start, pag end, pag sanf,
+    style aligned, stylealign, refiner, latentmodifier, latent modifier, cfg zero, epsilon scaling,
     mahiro, instantid, seamless, hidiffusion, cfg end, detailer, teacache, embedding_, facetool
     """
 )
@@ -35,7 +37,14 @@ _WHOLE = frozenset(
 NODE = "Node "
 """What the key of a node of ComfyUI that changes an image begins with; its kind follows."""
 _SWITCHES = ("enabled", "active")
-_NEUTRAL = {"cfg end": frozenset({"1", "1.0"})}
+_NEUTRAL = {
+    "cfg end": frozenset({"1", "1.0"}),
+    "scaling startpoint": frozenset({"MEAN"}),
+    "variability measure": frozenset({"AD"}),
+    "separate feature channels": frozenset({"True"}),
+    "pag start": frozenset({"0"}),
+    "sag mask": frozenset({"1", "1.0"}),
+}
 """Values, folded, by which keys of these beginnings do nothing."""
 _OFF = frozenset({"", "none", "false", "off", "no", "0", "0.0", "[]", "{}", "null", "disabled", "use same choices"})
 """Values, folded, by which nothing is done."""

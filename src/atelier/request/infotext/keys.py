@@ -86,6 +86,13 @@ class Settings:
     resize_mode: str | None = None
     exact_steps: bool | None = None
     color_correction: bool | None = None
+    regions: str | None = None
+    region_ground: float | None = None
+    tile: str | None = None
+    view_method: str | None = None
+    view_width: int | None = None
+    view_height: int | None = None
+    view_overlap: int | None = None
     eta: float | None = None
     eta_ddim: float | None = None
     s_churn: float | None = None
@@ -105,6 +112,28 @@ class Settings:
     unipc_lower_order_final: bool | None = None
     ngms_all_steps: bool | None = None
     skip_early_cfg: float | None = None
+    pag_active: bool | None = None
+    sag_enabled: bool | None = None
+    dynamic_thresholding: bool | None = None
+    freeu_enabled: bool | None = None
+    pag_scale: float | None = None
+    sag_scale: float | None = None
+    sag_blur_sigma: float | None = None
+    apg_eta: float | None = None
+    apg_norm_threshold: float | None = None
+    apg_momentum: float | None = None
+    mimic_scale: float | None = None
+    mimic_percentile: float | None = None
+    mimic_phi: float | None = None
+    perp_neg_scale: float | None = None
+    freeu_b1: float | None = None
+    freeu_b2: float | None = None
+    freeu_s1: float | None = None
+    freeu_s2: float | None = None
+    freeu_version: str | None = None
+    cfg_interval_low: float | None = None
+    cfg_interval_high: float | None = None
+    clip_guidance_scale: float | None = None
     pad_conds: bool | None = None
     pad_conds_v0: bool | None = None
     emphasis: str | None = None
@@ -175,12 +204,11 @@ def _field(name: str) -> Key:
     field = FIELDS[name]
     given = field.infotext
     assert given is not None
-    assert field.kind != "texts"
     limits = given.limits or field.limits
     return Key(
         given.key,
         name,
-        field.kind,
+        "text" if field.kind == "texts" else field.kind,  # several in one text, as their group reads it
         neutral=None if given.always else _neutral(field.default, given.neutral),
         low=None if limits is None else limits.low,
         high=None if limits is None else limits.high,
@@ -252,6 +280,13 @@ KEYS: tuple[Key, ...] = (
     _field("resize_mode"),
     _field("exact_steps"),
     _field("color_correction"),
+    _field("regions"),
+    _field("region_ground"),
+    _field("tile"),
+    _field("view_method"),
+    _field("view_width"),
+    _field("view_height"),
+    _field("view_overlap"),
     _field("eta"),
     _field("eta_ddim"),
     _field("s_churn"),
@@ -271,6 +306,28 @@ KEYS: tuple[Key, ...] = (
     _field("unipc_lower_order_final"),
     _field("ngms_all_steps"),
     _field("skip_early_cfg"),
+    _field("cfg_interval_low"),
+    _field("cfg_interval_high"),
+    Key("Dynamic thresholding enabled", "dynamic_thresholding", "flag"),
+    _field("mimic_scale"),
+    _field("mimic_phi"),
+    _field("mimic_percentile"),
+    Key("freeu_enabled", "freeu_enabled", "flag"),
+    _field("freeu_b1"),
+    _field("freeu_b2"),
+    _field("freeu_s1"),
+    _field("freeu_s2"),
+    _field("freeu_version"),
+    Key("sag_enabled", "sag_enabled", "flag", aliases=("SAG Guidance Enabled",)),
+    _field("sag_scale"),
+    _field("sag_blur_sigma"),
+    Key("PAG Active", "pag_active", "flag"),
+    _field("pag_scale"),
+    _field("apg_eta"),
+    _field("apg_norm_threshold"),
+    _field("apg_momentum"),
+    _field("perp_neg_scale"),
+    _field("clip_guidance_scale"),
     Key("Pad conds", "pad_conds", "flag", neutral=False),
     Key("Pad conds v0", "pad_conds_v0", "flag", neutral=False),
     _field("emphasis"),

@@ -9,6 +9,7 @@ from types import MappingProxyType
 
 from atelier.errors import BadInput
 from atelier.request.fields import SIDE_STEP
+from atelier.request.guidances import SWITCHED
 from atelier.request.infotext.changes import changes as changes_of
 from atelier.request.infotext.dialect import dialect_of
 from atelier.request.infotext.dialects.stable_diffusion_cpp import NAME as CPP
@@ -45,7 +46,7 @@ NOT_REQUESTED = frozenset({"batch_size", "size", "extras", "version", "user"})
 WITHOUT_EFFECT = NOT_REQUESTED | {
     *("batch_position", "template", "negative_template", "dtype", "device", "libraries", "pixel_hash"),
     *("vae_hash", "lora_hashes", "ti_hashes", "init_image_hash", "fp16_lora_cache", "unipc_skip_type"),
-    *("hypertile", "hypertile_second_pass", "hypertile_vae"),
+    *("hypertile", "hypertile_second_pass", "hypertile_vae", "tiling"),
 }
 """Fields without a place in a request that change no image by themselves, or are asked for under another name."""
 
@@ -111,6 +112,10 @@ def to_request(found: Infotext, changes: Mapping[str, object] = UNCHANGED) -> Re
         fields |= {"width": _side(settings.size[0]), "height": _side(settings.size[1])}
     if settings.unipc_skip_type is not None and settings.scheduler in {None, AUTOMATIC}:
         fields["scheduler"] = settings.unipc_skip_type  # a schedule here, by this name
+    if settings.tiling:
+        fields["tile"] = settings.tile or "xy"
+    else:
+        fields.pop("tile", None)
     if "model" in changes:
         fields.pop("model_hash", None)
     fields = {name: value for name, value in fields.items() if FIELDS[name].group not in _missing_images(changes)}
@@ -127,6 +132,7 @@ def without_effect(found: Infotext) -> tuple[str, ...]:
     those that no field takes."""
     settings = interpret(found).settings
     missing = settings.given().keys() - FIELDS.keys() - WITHOUT_EFFECT
+    missing -= {one.flag for one in SWITCHED if any(getattr(settings, name) is not None for name in one.by)}
     if found.dialect == CPP:
         missing.discard("distilled_cfg_scale")  # written for all models, used by none that takes no distilled guidance
     named = (key.name for key in ALL_KEYS if key.field in missing)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import cast
 
 from atelier.errors import BadInput
+from atelier.request.guidances import SWITCHED
 from atelier.request.infotext.keys import BY_NAME, Key, Settings, Value
 from atelier.request.infotext.record import Infotext
 from atelier.request.infotext.version import Version, version_of
@@ -52,6 +53,7 @@ def settings_of(found: Infotext) -> Reading:
     _old_hires(values, reader.other)
     prompt = found.prompt + _hypernet(reader.other)
     _back_compatible(values, found, version_of(found.get("Version")))
+    _switched_off(values)
     settings = Settings(
         prompt=prompt,
         negative_prompt=found.negative_prompt,
@@ -178,6 +180,13 @@ def _old_hires(values: dict[str, Value | None], other: Mapping[str, str]) -> Non
         scale = math.sqrt(_OLD_PIXELS / (final[0] * final[1]))
         first = Size(*(math.ceil(scale * side / _OLD_STEP) * _OLD_STEP for side in final))
     values["size"], values["hires_resize"] = first, final
+
+
+def _switched_off(values: dict[str, Value | None]) -> None:
+    """Settings of what is said to be off say nothing."""
+    for switched in SWITCHED:
+        if values.get(switched.flag) is False:
+            values |= dict.fromkeys((switched.flag, *switched.names))
 
 
 def _back_compatible(values: dict[str, Value | None], found: Infotext, version: Version | None) -> None:

@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from atelier.errors import BadFile
-from atelier.models.clip import ClipText, ClipVision, Layer, TextSpec, VisionSpec
+from atelier.models.clip import DEVIATION, MEAN, ClipText, ClipVision, Layer, TextSpec, VisionSpec
 from atelier.train import checkpoint
 from atelier.train.batches import Captioned, CaptionedBatches, Order, captioned
 from atelier.train.data.dataset import Dataset
@@ -33,8 +33,6 @@ from atelier.weights.formats.atomic import new_folder
 from atelier.weights.load import load_into
 from atelier.weights.tokenizer import ClipTokenizer
 
-MEAN = (0.48145466, 0.4578275, 0.40821073)
-DEVIATION = (0.26862954, 0.26130258, 0.27577711)
 RETRIEVAL, SHOWN = 150, 24
 
 

@@ -1,0 +1,89 @@
+"""How often two things that regions place left and right are found in their halves, beside one prompt for both.
+
+    scripts/accept regions [--pairs N] [--ground SHARE] [--json]
+
+Generates `--pairs` held-out pairs with the embedded model on the CPU, each from a seed of its own, in three ways: each
+thing alone at its side ("alone"), both by a caption without regions ("caption"), and both by two regions that halve the
+image ("regions"). The judge says what it sees in each half.
+
+Exit code 0: regions find at least 80 % as many things as are found alone; 1: fewer.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator
+
+import numpy as np
+
+from atelier.compose import engine
+from atelier.request.table import request_of
+from atelier.runtime.engine import Engine
+from atelier.train.data import scenes
+from atelier.train.judge import Judge
+
+SEED = 20_000
+BOUND = 0.8
+SIDES = ("left", "right")
+BOXES = ("0,0,0.5,1", "0.5,0,1,1")
+Pair = tuple[str, str, str]
+"""The thing on the left, the one on the right, the background."""
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pairs", type=int, default=100)
+    parser.add_argument("--ground", type=float, default=0.0, help="share of the steps on flat colours")
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    found = measured(list(pairs(options.pairs)), options.ground)
+    print(json.dumps(found) if options.json else "\n".join(f"{way}: {share:.3f}" for way, share in found.items()))
+    return 0 if found["regions"] >= BOUND * found["alone"] else 1
+
+
+def pairs(count: int) -> Iterator[Pair]:
+    """Held-out pairs, spread over all there are, each on the next background."""
+    every, grounds = scenes.held_out_pairs(), tuple(scenes.BACKGROUNDS)
+    for number in range(count):
+        yield (*every[number * len(every) // count], grounds[number % len(grounds)])
+
+
+def measured(some: list[Pair], ground: float) -> dict[str, float]:
+    """The share of things that are found in their halves, by the way in which they were asked for."""
+    engine_ = engine(device="cpu", dtype="fp32")
+    hits: dict[str, list[bool]] = {"alone": [], "caption": [], "regions": []}
+    for number, pair in enumerate(some):
+        left, right, background = pair
+        for way, fields in asked(pair, ground).items():
+            images = [generated(engine_, SEED + number, prompt) for prompt in fields]
+            hits[way] += found(images[0], left, "left"), found(images[-1], right, "right")
+        if sys.stderr.isatty():
+            print(f"\r\033[K{number + 1}/{len(some)} {left}, {right} on {background}", end="", file=sys.stderr)
+    return {way: float(np.mean(own)) for way, own in hits.items()}
+
+
+def asked(pair: Pair, ground: float) -> dict[str, list[dict[str, object]]]:
+    """By way: the fields of the requests, of which the first shows the left thing and the last the right one."""
+    left, right, background = pair
+    alone = [scenes.small(name, background, f"on the {side}").caption for name, side in zip(pair, SIDES, strict=False)]
+    regions = tuple(f"box={box}: {caption}" for box, caption in zip(BOXES, alone, strict=True))
+    return {
+        "alone": [{"prompt": caption} for caption in alone],
+        "caption": [{"prompt": scenes.pair(left, right, background).caption}],
+        "regions": [{"prompt": f"a {background} background", "regions": regions, "region_ground": ground}],
+    }
+
+
+def generated(engine_: Engine, seed: int, fields: dict[str, object]) -> np.ndarray:
+    image = engine_.generate(request_of({"model": "embedded", "seed": seed, **fields}))[0].image
+    return np.asarray(image.convert("RGB"))
+
+
+def found(image: np.ndarray, name: str, side: str) -> bool:
+    return Judge(len(image)).concept(image, "left" if side == "left" else "right").name == name
+
+
+if __name__ == "__main__":
+    sys.exit(main())

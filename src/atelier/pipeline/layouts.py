@@ -1,0 +1,64 @@
+"""Which prompts act where on the canvas, as values."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from atelier.diffusion.combine.regions import Ground, on_ground, regions
+from atelier.diffusion.types import Denoiser
+from atelier.pipeline.sample import Sample
+from atelier.pipeline.starts import Beginning
+from atelier.pipeline.values import Key, Placed
+
+LEAST = 1e-3
+"""Less of a position than this is left by no mask, whose values are 255ths, but by rounding."""
+
+Guided = Callable[[Sequence[Sample]], Denoiser]
+"""Samples -> the guided denoiser with their prompts."""
+
+
+class Layout(Protocol):
+    """Makes the denoiser of the whole canvas."""
+
+    def laid_out(self, guided: Guided, given: Beginning, /) -> Denoiser: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Everywhere:
+    """The prompts are for all of the canvas."""
+
+    def laid_out(self, guided: Guided, given: Beginning, /) -> Denoiser:
+        return guided(given.samples)
+
+
+@dataclass(frozen=True, slots=True)
+class InRegions:
+    """Regions have prompts of their own; the prompts of the image fill what no region covers.
+
+    placed: where the regions are; weights: how much each counts where they overlap; ground: the share of the calls at
+    the start in which each stands alone on flat colours.
+    """
+
+    placed: Key[Placed]
+    weights: tuple[float, ...]
+    ground: float
+
+    def laid_out(self, guided: Guided, given: Beginning, /) -> Denoiser:
+        placed = given.values.read(self.placed)
+        masks = [mask.to(given.noise) for mask in placed.masks]
+        rest = (1 - torch.stack(masks).sum(0)).clamp(min=0)
+        parts = list(self._parts(guided, masks, placed, given))
+        return regions([*parts, *([(rest, guided(given.samples))] if bool((rest > LEAST).any()) else [])])
+
+    def _parts(
+        self, guided: Guided, masks: Sequence[Tensor], placed: Placed, given: Beginning
+    ) -> Iterator[tuple[Tensor, Denoiser]]:
+        ground = Ground(placed.colours, given.noise, given.noised, self.ground)
+        for number, (mask, weight) in enumerate(zip(masks, self.weights, strict=True)):
+            denoise = guided([replace(sample, prompt=sample.regions[number]) for sample in given.samples])
+            yield mask * weight, on_ground(mask, ground, number)(denoise) if self.ground else denoise

@@ -1,0 +1,91 @@
+"""Making what a first pass made larger, for a second one to start from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from atelier.families.facts import LatentFormat
+from atelier.pipeline.decoding import decode, encode_image
+from atelier.pipeline.lent import Lent, Need
+from atelier.pipeline.resources import AUTOENCODER
+from atelier.pipeline.sample import Sample
+from atelier.pipeline.stage import Stage
+from atelier.pipeline.values import Key, Known, Latents, Values
+from atelier.request.events import Event
+from atelier.request.resolved import ModelRef, Size
+from atelier.vision.enlarge import enlarge
+
+
+@dataclass(frozen=True, slots=True)
+class LatentMode:
+    """How torch interpolates a latent."""
+
+    mode: Literal["bilinear", "bicubic", "nearest", "nearest-exact"]
+    antialias: bool = False
+
+
+LATENT_MODES: Mapping[str, LatentMode] = MappingProxyType(
+    {
+        "Latent": LatentMode("bilinear"),
+        "Latent (antialiased)": LatentMode("bilinear", antialias=True),
+        "Latent (bicubic)": LatentMode("bicubic"),
+        "Latent (bicubic antialiased)": LatentMode("bicubic", antialias=True),
+        "Latent (nearest)": LatentMode("nearest"),
+        "Latent (nearest-exact)": LatentMode("nearest-exact"),
+    }
+)
+"""By A1111's names. Any other name is that of an upscaler of images."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Enlarge(Stage):
+    """Takes the latents of `source` and leaves one batch of larger ones under `out`, in the order of `samples`.
+
+    scaled: what is enlarged to; size: what is left of it when the excess is cut off evenly; upscaler: a latent mode, or
+    the name of an upscaler of images, for which latents are decoded and encoded again.
+    """
+
+    model: ModelRef
+    samples: tuple[Sample, ...]
+    scaled: Size
+    size: Size
+    upscaler: str
+    source: Key[Latents]
+    out: Key[Known]
+
+    def needs(self) -> tuple[Need[object], ...]:
+        return () if self.upscaler in LATENT_MODES else (Need(self.model, AUTOENCODER),)
+
+    def perform(self, have: Lent, values: Values) -> Iterator[Event]:
+        latents, format_ = values.take(self.source), have.checkpoint(self.model).latent
+        rows = [self._enlarged(latents[sample.index], have, format_) for sample in self.samples]
+        latent = cut(torch.cat(rows), _positions(self.size, format_))
+        values.put(self.out, Known(latent, latent.new_ones(1, 1, *latent.shape[2:])))
+        yield from ()
+
+    def _enlarged(self, latent: Tensor, have: Lent, format_: LatentFormat) -> Tensor:
+        """One latent (C, h, w) at `scaled`: (1, C, H, W)."""
+        how = LATENT_MODES.get(self.upscaler)
+        if how is not None:
+            return F.interpolate(latent[None], _positions(self.scaled, format_), mode=how.mode, antialias=how.antialias)
+        vae = have.take(Need(self.model, AUTOENCODER))
+        image = enlarge(decode(latent, vae, format_), *self.scaled, self.upscaler)
+        return encode_image(image, vae, format_).to(latent)
+
+
+def cut(latent: Tensor, sides: tuple[int, int]) -> Tensor:
+    """The middle (B, C, *sides) of a latent (B, C, H, W); of an odd excess the larger half goes at the end."""
+    top, left = ((have - want) // 2 for have, want in zip(latent.shape[2:], sides, strict=True))
+    return latent[:, :, top : top + sides[0], left : left + sides[1]]
+
+
+def _positions(size: Size, format_: LatentFormat) -> tuple[int, int]:
+    """(rows, columns) of the latent of an image."""
+    return size.height // format_.factor, size.width // format_.factor
