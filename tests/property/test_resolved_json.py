@@ -135,7 +135,8 @@ def some_request(draw: random.Random, share: float) -> Request:
     images = {name: IMAGE for name, group in (("image", "source"), ("mask", "inpaint")) if group in groups}
     if said.get("outpaint"):
         images.pop("mask", None)
-        said = {n: v for n, v in said.items() if n not in {"width", "height"} and FIELDS[n].group != "inpaint"}
+        groups -= {"inpaint", "hires", "layout", "views"}
+        said = {n: v for n, v in said.items() if n not in {"width", "height"} and FIELDS[n].group in groups}
     if "mask" in images:
         images["image"] = IMAGE
     if "views" in groups:

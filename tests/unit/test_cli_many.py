@@ -44,7 +44,8 @@ def test_a_folder_gives_an_image_of_each_and_names_the_bad_one(place: Path, caps
     shown = capsys.readouterr()
     assert shown.out.splitlines() == ["outputs/00001-7.png", "outputs/00002-7.png"]
     told = [line for line in shown.err.splitlines() if line.startswith("atelier: ")]
-    assert told == ["atelier: in/b.png: is no image that can be read", "atelier: 1 of 3 images failed"]
+    assert told[0].startswith("atelier: in/b.png: is no image that can be read")
+    assert told[1:] == ["atelier: 1 of 3 images failed"]
     hashes = [hash_of(place / "outputs" / f"0000{i}-7.png") for i in (1, 2)]
     assert hashes == [reference_to(f"in/{name}").sha256[:10] for name in ("a.png", "c.jpg")]
 
@@ -53,7 +54,7 @@ def test_a_folder_of_masks_has_one_for_each(capsys: pytest.CaptureFixture[str]) 
     assert generate("--image", "in", "--mask", "masks") == 1
     shown = capsys.readouterr()
     assert shown.out == "outputs/00001-7.png\n"
-    assert "atelier: masks/c.jpg: cannot be read" in shown.err
+    assert "atelier: masks/c.jpg: does not exist" in shown.err
     assert "atelier: 1 of 2 images failed" in shown.err
 
 

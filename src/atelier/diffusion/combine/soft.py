@@ -57,4 +57,4 @@ def softly(known: Tensor, mask: Tensor, softness: Softness) -> Combinator:
 
 def _length(latent: Tensor) -> Tensor:
     """Of each vector of channels, in float64: it is raised to large powers."""
-    return torch.linalg.vector_norm(latent.double(), dim=1, keepdim=True)
+    return latent.double().square().sum(1, keepdim=True).sqrt()
