@@ -105,6 +105,7 @@ class Call:
     t: Tensor
     tokens: Tensor
     ports: Ports
+    channels: Tensor | None = None
 
     @property
     def texts(self) -> list[str]:
@@ -122,7 +123,7 @@ class Watched:
     dtype: torch.dtype = torch.float32
 
     def __call__(self, x: Tensor, t: Tensor, cond: Conditioning, ports: Ports = NOTHING) -> Tensor:
-        self.calls.append(Call(x.clone(), t.clone(), cond.tokens.clone(), ports))
+        self.calls.append(Call(x.clone(), t.clone(), cond.tokens.clone(), ports, cond.channels))
         return torch.zeros_like(x) if self.net is None else self.net(x, t, cond, ports)
 
     def around(self, net: Callable[..., Tensor]) -> Watched:

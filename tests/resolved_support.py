@@ -7,6 +7,7 @@ from pydantic import BaseModel
 from atelier.request.model import Provenance
 from atelier.request.resolved import (
     ModelRef,
+    NoChannels,
     NoHires,
     NoRegions,
     NoSource,
@@ -89,6 +90,7 @@ RESOLVED = Resolved(
         clip_guidance_scale=0.0,
     ),
     source=NoSource(),
+    channels=NoChannels(),
     hires=NoHires(),
     regions=NoRegions(),
     views=NoViews(),

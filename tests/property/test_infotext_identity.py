@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from atelier.errors import BadInput
 from atelier.request.groups import Noise, Prompting
+from atelier.request.guidances import SWITCHED
 from atelier.request.infotext import Infotext, interpret, read, to_request, without_effect, write
 from atelier.request.infotext import settings as infotext_settings
 from atelier.request.infotext.dialects.invokeai import read_command
@@ -85,6 +86,7 @@ def some(key: Key, draw: random.Random) -> object:
 def some_settings(draw: random.Random) -> Settings:
     fields = {key.field: some(key, draw) for key in ALL_KEYS if key.field != "version" and draw.random() < 0.05}
     fields = {k: v for k, v in fields.items() if v != _neutral(k) and not _says_nothing(v)}
+    fields |= {one.flag: True for one in SWITCHED if one.flag in fields}  # off, its fields say nothing
     extras = tuple((name, text) for name in ("Some Key", "ControlNet 0") if (text := nasty(draw)))
     return Settings(prompt=nasty(draw), negative_prompt=nasty(draw), extras=extras, **fields)
 

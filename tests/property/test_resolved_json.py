@@ -20,7 +20,9 @@ from atelier.request.resolve import Offer, resolve
 from atelier.request.resolved import (
     BoxPlace,
     ByFactor,
+    ImageChannels,
     ImageRef,
+    MaskedChannels,
     MaskPlace,
     ModelRef,
     PassPrompts,
@@ -30,6 +32,7 @@ from atelier.request.resolved import (
     ResolvedMask,
     ResolvedRegion,
     ResolvedRegions,
+    ResolvedSoftness,
     ResolvedSource,
     ResolvedTiling,
     ResolvedViews,
@@ -39,7 +42,7 @@ from atelier.request.resolved import (
 from atelier.request.table import FIELDS, flat, request_of
 from atelier.runtime.device import Device
 from atelier.runtime.engine import Engine
-from atelier.runtime.images import reference_to
+from atelier.runtime.images import reference_to, size_of
 from atelier.runtime.library import Library
 from atelier.runtime.offer import defaults_of, drawing, requested_method
 from atelier.weights.hashes import HashCache
@@ -96,6 +99,7 @@ NAMED: Mapping[str, Sequence[object]] = {
     "noise_schedule": ("Default", "Zero Terminal SNR"),
     "image": (IMAGE,),
     "mask": (IMAGE, "alpha"),
+    "outpaint": ("left=63,right=8", "top=127", "65x72", None),
     "resize_mode": ("stretch", "crop", "fill", "latent"),
     "mask_mode": ("Inpaint masked", "Inpaint not masked"),
     "masked_content": ("fill", "original", "latent noise", "latent nothing"),
@@ -129,6 +133,10 @@ def some_request(draw: random.Random, share: float) -> Request:
     said = {name: some_value(name, draw) for name in FIELDS if name != "prompt" and draw.random() < share}
     groups = {FIELDS[name].group for name in said}
     images = {name: IMAGE for name, group in (("image", "source"), ("mask", "inpaint")) if group in groups}
+    if said.get("outpaint"):
+        images.pop("mask", None)
+        groups -= {"inpaint", "hires", "layout", "views"}
+        said = {n: v for n, v in said.items() if n not in {"width", "height"} and FIELDS[n].group in groups}
     if "mask" in images:
         images["image"] = IMAGE
     if "views" in groups:
@@ -178,7 +186,7 @@ def offered(tiny_folder: Path) -> Callable[[Request], Offer]:
     model = open_checkpoint(tiny_folder)
     defaults, draw = defaults_of(model), drawing(dict, str)
     return lambda request: Offer(
-        REFERENCE, defaults, requested_method(model, request), request.prompting.emphasis, draw, reference_to
+        REFERENCE, defaults, requested_method(model, request), request.prompting.emphasis, draw, reference_to, size_of
     )
 
 
@@ -206,6 +214,7 @@ def test_so_are_those_of_an_engine(tiny_folder: Path, tmp_path: Path) -> None:
     for _ in range(25):
         where = {"model": "tiny", "output": str(tmp_path / "out"), "model_hash": None, "lenient": True, "clip_skip": 2}
         where |= {"clip_guidance_scale": 0.0}  # the tiny model has no image encoder
+        where |= {"sigma_min": 0.0, "sigma_max": 0.0, "rho": 0.0}  # few of all are possible levels
         check(engine.resolve(request_of({**flat(some_request(draw, 0.5)), **where})))
 
 
@@ -281,6 +290,7 @@ def test_the_form_is_this() -> None:
             "clip_guidance_scale": 0.0,
         },
         "source": {"kind": "none"},
+        "channels": {"kind": "none"},
         "hires": {"kind": "none"},
         "regions": {"kind": "none"},
         "views": {"kind": "none"},
@@ -292,7 +302,14 @@ def test_the_form_is_this() -> None:
 def test_the_form_with_an_image_is_this() -> None:
     image = ImageRef(path="in.png", sha256="12" * 32)
     mask = ResolvedMask(
-        image=image, transparent=True, invert=False, blur=4.0, content="fill", only_masked=True, padding=32
+        image=image,
+        transparent=True,
+        invert=False,
+        blur=4.0,
+        content="fill",
+        only_masked=True,
+        padding=32,
+        soft=ResolvedSoftness(bias=1.0, strength=0.5, boost=4.0, influence=0.0, threshold=0.5, contrast=2.0),
     )
     source = ResolvedSource(
         image=image,
@@ -322,9 +339,31 @@ def test_the_form_with_an_image_is_this() -> None:
             "content": "fill",
             "only_masked": True,
             "padding": 32,
+            "soft": {
+                "kind": "soft",
+                "bias": 1.0,
+                "strength": 0.5,
+                "boost": 4.0,
+                "influence": 0.0,
+                "threshold": 0.5,
+                "contrast": 2.0,
+            },
         },
     }
     check(changed(RESOLVED, source=source))
+
+
+@pytest.mark.parametrize(
+    ("channels", "form"),
+    [
+        (MaskedChannels(weight=0.5), {"kind": "masked", "weight": 0.5}),
+        (ImageChannels(scale=1.5), {"kind": "image", "scale": 1.5}),
+    ],
+)
+def test_the_form_with_channels_is_this(channels: MaskedChannels | ImageChannels, form: object) -> None:
+    resolved = changed(RESOLVED, channels=channels)
+    assert json.loads(resolved.to_json())["channels"] == form
+    check(resolved)
 
 
 def test_the_form_of_a_layout_is_this() -> None:

@@ -144,7 +144,8 @@ OTHERS = (
     ("sag_blur_sigma", 2, "sag_blur_sigma: 2"),
     ("template", "a", "Template: a"),  # Dynamic Prompts
     ("negative_template", "b", "Negative Template: b"),
-    ("dtype", "fp32", "Dtype: fp32"),  # Atelier, from here on
+    ("outpaint", "left=64", "Outpaint: left=64"),  # Atelier, from here on
+    ("dtype", "fp32", "Dtype: fp32"),
     ("device", "cpu", "Device: cpu"),
     ("libraries", "torch 2.13.0", "Libraries: torch 2.13.0"),
     ("apg_eta", 0.5, "APG eta: 0.5"),
@@ -249,10 +250,8 @@ LEFT_OUT = {
 }
 LIMITS = {
     "Distilled CFG Scale": (0, 100),
-    "Image CFG scale": (0, 100),
     "Shift": (0, 100),
     "Size": (1, 65_536),
-    "Conditional mask weight": (0, 1),
     "Token merging ratio": (0, 1),
     "Token merging ratio hr": (0, 1),
     "Refiner switch at": (0, 1),

@@ -105,7 +105,7 @@ def test_an_explanation_without_a_tokenizer_says_nothing_of_tokens() -> None:
         (["x", "--embedding", "y"], "write it as name=vectors"),
         (["x", "--embedding", "y=0"], "write it as name=vectors"),
         (["x", "--wildcards", "/nowhere"], "is no folder"),
-        (["x", "--style", "y", "--styles-file", "/nowhere.csv"], "cannot be read"),
+        (["x", "--style", "y", "--styles-file", "/nowhere.csv"], "is no file"),
     ],
 )
 def test_bad_input_is_one_line(arguments: list[str], message: str) -> None:

@@ -28,6 +28,7 @@ OFFER = Offer(
     emphasis="No norm",
     draw=draw,
     refer=lambda path: ImageRef(path=path, sha256=path * 3),
+    measure=lambda _: (64, 48),
 )
 
 

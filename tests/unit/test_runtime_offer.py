@@ -14,7 +14,7 @@ from atelier.request.model import Request
 from atelier.request.resolve import Method, Offer, ignored, resolve
 from atelier.request.resolved import ResolvedSampling
 from atelier.request.table import request_of
-from atelier.runtime.images import reference_to
+from atelier.runtime.images import reference_to, size_of
 from atelier.runtime.offer import check_networks, check_schedule, defaults_of, drawing, requested_method
 from resolved_support import RESOLVED, said
 
@@ -41,6 +41,7 @@ def sampling(model: Checkpoint, **fields: object) -> ResolvedSampling:
         "Original",
         lambda text, *_: text,
         reference_to,
+        size_of,
     )
     return resolve(request, offer).sampling
 

@@ -21,6 +21,7 @@ from atelier.errors import BadFile, BadInput
 from atelier.models.clip import ClipText, ClipVision, TextSpec, VisionSpec
 from atelier.models.unet import UNet, UNetSpec
 from atelier.models.vae import AutoencoderKL, VaeSpec
+from atelier.train.recipe import Data
 from atelier.train.sources import dataset
 from atelier.train.tasks import clip as clip_task
 from atelier.train.tasks import denoiser as denoiser_task
@@ -413,7 +414,7 @@ def test_dropping_none_and_all() -> None:
 def test_a_denoiser_of_another_shape_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     net, other = UNet(SMALL), UNet(SMALL)
     monkeypatch.setattr(denoiser_task, "unet_at", lambda _: other.state_dict())
-    denoiser_task.fill(net, Path("run"))
+    denoiser_task.fill(net, Path("run"), Path("vae"), Data())
     assert all(torch.equal(tensor, other.state_dict()[name]) for name, tensor in net.state_dict().items())
     for spoilt in (
         {name: t for name, t in other.state_dict().items() if name != "conv_in.bias"},
@@ -421,7 +422,7 @@ def test_a_denoiser_of_another_shape_is_refused(monkeypatch: pytest.MonkeyPatch)
     ):
         monkeypatch.setattr(denoiser_task, "unet_at", lambda _, spoilt=spoilt: spoilt)
         with pytest.raises(BadInput, match=r"begin = run: its denoiser has another shape"):
-            denoiser_task.fill(net, Path("run"))
+            denoiser_task.fill(net, Path("run"), Path("vae"), Data())
 
 
 def frozen(folder: Path, scale: float = 0.3) -> denoiser_task.Frozen:

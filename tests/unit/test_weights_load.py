@@ -209,7 +209,7 @@ def test_an_index_that_lies_is_refused(weight_map: object, problem: str, tmp_pat
 def test_an_index_that_is_no_json_is_refused(tmp_path: Path) -> None:
     for content in (b"", b"{", b"\xff", b"[" * 100_000):
         (tmp_path / "i.json").write_bytes(content)
-        with pytest.raises(BadFile, match="no readable index"):
+        with pytest.raises(BadFile, match=r"no readable index|no text in UTF-8"):
             open_index(tmp_path / "i.json")
 
 

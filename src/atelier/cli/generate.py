@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from atelier.cli.fields import Command
-from atelier.cli.given import PREVIEW_SECONDS, Changes, Preview, StylesFile, Wildcards, changed, merged, told
+from atelier.cli.given import PREVIEW_SECONDS, Changes, Preview, StylesFile, Wildcards, changed, merged, opening, told
 from atelier.cli.texts import text_of
 from atelier.errors import BadFile, BadInput
 
 if TYPE_CHECKING:
+    from atelier.cli.progress import Display
     from atelier.cli.regenerate import Original
     from atelier.request.events import Event
     from atelier.request.model import Request
@@ -43,6 +44,16 @@ Verify = Annotated[
         "--verify", help="Compare with the image of --from: say what differs, and why.", rich_help_panel="Other"
     ),
 ]
+Loops = Annotated[
+    int,
+    typer.Option(
+        min=1,
+        max=1000,
+        help="With --image: generate so many times, each time from the image before, with the next seed.",
+        show_default="1",
+        rich_help_panel="From an image",
+    ),
+]
 
 
 def run(
@@ -55,33 +66,60 @@ def run(
     change: Changes = None,
     original: From = None,
     verify: Verify = False,
+    loops: Loops = 1,
 ) -> None:
     """Generate images from a prompt, or generate an image again.
 
-    Each image carries everything needed to generate it again.
+    Each image carries everything needed to generate it again. --image FOLDER generates from every image in it.
     """
-    from atelier.cli import progress, regenerate
+    from atelier.cli import many, progress, regenerate
 
     asked = merged(changed(change or ()), fields)
     _check(asked, prompts, original, verify=verify)
     seen = None if original is None else regenerate.Original.read(original)
-    requests, notes = _asked(asked, seen) if prompts is None else _from_file(prompts, asked)
-    if verify and len(requests) * requests[0].batch_size * requests[0].batch_count != 1:
-        count = requests[0].batch_size * requests[0].batch_count
-        raise BadInput(f"--verify compares one image, and {count} are asked for")
+    is_folder = many.is_folder(asked)
+    if verify and (is_folder or loops > 1):
+        raise BadInput("--verify compares one image: leave out --loops, and name one --image")
+    if prompts is not None and loops > 1:
+        raise BadInput("--prompts and --loops exclude each other: leave one out")
     display = progress.display(preview=preview)
+    open_engine = opening(styles_file, wildcards, keep=is_folder or loops > 1 or prompts is not None)
+
+    def one(fields: Mapping[str, object]) -> list[Path]:
+        """Generates a request, or those of a file; returns where their images lie."""
+        requests, notes = _asked(fields, seen) if prompts is None else _from_file(prompts, fields)
+        return _shown(requests, notes, seen if verify else None, display, open_engine)
+
+    def run_of(fields: dict[str, object]) -> None:
+        many.again(fields, loops, one) if loops > 1 else one(fields)
+
+    if is_folder:
+        many.each(many.folder_runs(asked), run_of)
+    else:
+        run_of(asked)
+
+
+def _shown(
+    requests: Sequence[Request],
+    notes: Sequence[str],
+    compared: Original | None,
+    display: Display,
+    open_engine: Callable[[], Engine],
+) -> list[Path]:
+    """Generates and shows; returns where images were saved. Raises typer.Exit where what is compared differs."""
+    from atelier.cli import many, regenerate
+
+    count = sum(request.batch_size * request.batch_count for request in requests)
+    if compared is not None and count != 1:
+        raise BadInput(f"--verify compares one image, and {count} are asked for")
     seconds = None if display.draw is None else PREVIEW_SECONDS
-    happening = told(
-        requests,
-        lambda engine: _events(engine, requests, seconds),
-        styles_file=styles_file,
-        wildcards=wildcards,
-        notes=notes,
-    )
+    saved: list[Path] = []
+    happening = told(requests, lambda engine: _events(engine, requests, seconds), open_engine, notes)
     with closing(happening) as events:
-        generated = display.follow(events)
-    if verify and seen is not None and not regenerate.verify(seen, generated):
+        generated = display.follow(many.noting(events, saved))
+    if compared is not None and not regenerate.verify(compared, generated):
         raise typer.Exit(1)
+    return saved
 
 
 generate = Command(run)

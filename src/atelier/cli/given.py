@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Generator, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -95,29 +96,43 @@ def merged(changes: Mapping[str, object], fields: Mapping[str, object]) -> dict[
     return {**defaults(), **changes, **fields}
 
 
+def opening(styles_file: Path | None, wildcards: Path | None, *, keep: bool) -> Callable[[], Engine]:
+    """Makes an engine when it is first asked for, and gives the same one from then on; imports torch.
+
+    keep: networks stay in memory for the next request.
+    """
+
+    @cache
+    def opened() -> Engine:
+        from atelier.compose import engine, words
+        from atelier.runtime.threads import settle_process
+
+        settle_process(os.environ)
+        return engine(keep=keep, vocabulary=words(styles_file, wildcards))
+
+    return opened
+
+
 def told(
     requests: Sequence[Request],
     events: Callable[[Engine], Generator[Event]],
-    *,
-    styles_file: Path | None,
-    wildcards: Path | None,
+    open_engine: Callable[[], Engine],
     notes: Sequence[str] = (),
 ) -> Generator[Event]:
-    """The events of several requests, made by one engine that keeps what it has loaded.
+    """The events of several requests, made by one engine.
 
     Imports torch at the first event, so that the progress bar is there before.
     """
-    from atelier.compose import engine, words
     from atelier.request.events import Warned
-    from atelier.runtime.several import hashing
-    from atelier.runtime.threads import settle_process, suit_threads_to
 
     yield from map(Warned, notes)
-    settle_process(os.environ)
-    engine_ = engine(keep=len(requests) > 1, vocabulary=words(styles_file, wildcards))
-    suit_threads_to(max(map(engine_.work, _different(requests))), os.environ)
-    yield from hashing(engine_, requests)
-    yield from events(engine_)
+    engine = open_engine()
+    from atelier.runtime.several import hashing
+    from atelier.runtime.threads import suit_threads_to
+
+    suit_threads_to(max(map(engine.work, _different(requests))), os.environ)
+    yield from hashing(engine, requests)
+    yield from events(engine)
 
 
 def _different(requests: Sequence[Request]) -> list[Request]:

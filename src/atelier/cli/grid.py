@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from atelier.cli.fields import Command
-from atelier.cli.given import PREVIEW_SECONDS, Changes, Preview, StylesFile, Wildcards, changed, merged, told
+from atelier.cli.given import PREVIEW_SECONDS, Changes, Preview, StylesFile, Wildcards, changed, merged, opening, told
 from atelier.errors import BadInput
 
 if TYPE_CHECKING:
@@ -69,12 +69,8 @@ def run(
     grid = grid_of(asked, x=x, y=y, z=z, matrix=matrix, vary_seed=vary_seed)
     display = progress.display(preview=preview)
     seconds = None if display.draw is None else PREVIEW_SECONDS
-    happening = told(
-        requests_of(grid),
-        lambda engine: _events(engine, grid, seconds),
-        styles_file=styles_file,
-        wildcards=wildcards,
-    )
+    open_engine = opening(styles_file, wildcards, keep=True)
+    happening = told(requests_of(grid), lambda engine: _events(engine, grid, seconds), open_engine)
     with closing(happening) as events:
         display.follow(events)
 

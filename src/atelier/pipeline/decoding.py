@@ -33,8 +33,17 @@ def encode_image(image: Image.Image, vae: AutoencoderKL, format_: LatentFormat, 
 
     Raises NotFinite.
     """
+    return encode_pixels(pixels_of(image), vae, format_, seamless)
+
+
+def pixels_of(image: Image.Image) -> Tensor:
+    """An image (RGB) as (1, 3, H, W), -1 to 1."""
+    return torch.from_numpy(np.asarray(image, np.float32) / 127.5 - 1).permute(2, 0, 1)[None]
+
+
+def encode_pixels(pixels: Tensor, vae: AutoencoderKL, format_: LatentFormat, seamless: Seamless = EDGES) -> Tensor:
+    """The same of pixels (1, 3, H, W), -1 to 1."""
     weight = next(vae.parameters())
-    pixels = torch.from_numpy(np.asarray(image, np.float32) / 127.5 - 1).permute(2, 0, 1)[None]
     latent = format_.scaled(vae.encode(pixels.to(weight), seamless).mode().float())
     if not bool(latent.isfinite().all()):
         raise not_finite("the encoded image", weight.dtype)

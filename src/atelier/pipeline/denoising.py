@@ -15,6 +15,7 @@ from atelier.diffusion.denoise import denoiser
 from atelier.diffusion.first_noise import Seed
 from atelier.diffusion.guidance.cfg import CfgOptions, cfg, level_at
 from atelier.diffusion.guidance.clip import clip_guided
+from atelier.diffusion.guidance.image import by_image
 from atelier.diffusion.guidance.interval import Interval
 from atelier.diffusion.rng import Stream, fresh, silent
 from atelier.diffusion.sampling import Options, SamplerSpec
@@ -43,8 +44,12 @@ def guided(
     model: Checkpoint,
     levels: Levels,
     judge: Judge | None = None,
+    image_scale: float = 1.0,
 ) -> Denoiser:
-    """The network as a denoiser under guidance, as the request and the sampler want it; judge: for CLIP guidance."""
+    """The network as a denoiser under guidance, as the request and the sampler want it.
+
+    judge: for CLIP guidance; image_scale: of the guidance by the image beside the latent.
+    """
     net, parameterization = steered(net, wanted, model), model.parameterization
     denoising = partial(denoiser, parameterization=parameterization, levels=levels)
     guidance = CfgOptions(
@@ -56,10 +61,13 @@ def guided(
         alternate=not wanted.ngms_all_steps,
         interval=Interval(wanted.cfg_interval_low, wanted.cfg_interval_high),
     )
+    both, conditional = denoising(net.both), denoising(net.conditional)
+    if image_scale != 1:
+        both = by_image(denoising(net.edited), image_scale, 1 + len(guidance.weights))
     made = cfg(
-        denoising(net.both),
+        both,
         guidance,
-        conditional=denoising(net.conditional),
+        conditional=conditional if image_scale == 1 else None,
         rescaled_as=parameterization,
         unguided=spec.unguided,
         shapes=tuple(shapes(net, wanted, denoising)),

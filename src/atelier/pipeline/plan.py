@@ -7,10 +7,13 @@ from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import NamedTuple
 
+from torch import Tensor
+
 from atelier.checkpoints.preview import RgbMatrix
 from atelier.diffusion.catalogue import samplers
+from atelier.diffusion.combine.soft import Softness
 from atelier.nn.seamless import EDGES, Seamless
-from atelier.pipeline.finishes import AsItIs, Finish, OnSource
+from atelier.pipeline.finishes import AsItIs, Finish, OnSource, WhatChanged
 from atelier.pipeline.layouts import Everywhere, InRegions, Layout
 from atelier.pipeline.prepared import PreparedPrompt, prepare
 from atelier.pipeline.prompted import NO_WORDS, NoPorts, PortAdapter, WithoutEdges
@@ -19,18 +22,22 @@ from atelier.pipeline.stage import Stage
 from atelier.pipeline.stages.decode import Decode
 from atelier.pipeline.stages.diffuse import Diffuse
 from atelier.pipeline.stages.encode import Encode
+from atelier.pipeline.stages.encode_channels import EncodeChannels
 from atelier.pipeline.stages.encode_image import EncodeImage
 from atelier.pipeline.stages.enlarge import Enlarge
+from atelier.pipeline.stages.grow import Grow
 from atelier.pipeline.stages.place import Place
 from atelier.pipeline.stages.prepare import Prepare
 from atelier.pipeline.stages.save import Save
 from atelier.pipeline.starts import FromLatent, FromNoise, InMask, InViews, Start, Wrap
 from atelier.pipeline.steering import is_on
 from atelier.pipeline.values import (
+    CHANNELS,
     ENLARGED,
     FIRST_LATENTS,
     IMAGES,
     KNOWN,
+    LARGER_CHANNELS,
     LARGER_KNOWN,
     LARGER_PLACED,
     LARGER_PREPARED,
@@ -47,10 +54,14 @@ from atelier.pipeline.values import (
 from atelier.prompt import Clock, Warn, emphasis, silent, weighted
 from atelier.request.infotext import Settings, settings
 from atelier.request.model import Provenance
+from atelier.request.outpaint import Margins, passes
 from atelier.request.resolved import (
+    ImageChannels,
+    NoChannels,
     NoHires,
     NoMask,
     NoRegions,
+    NoSoftness,
     NoSource,
     NoViews,
     PassPrompts,
@@ -58,16 +69,22 @@ from atelier.request.resolved import (
     Resolved,
     ResolvedGuidance,
     ResolvedHires,
+    ResolvedMask,
     ResolvedNoise,
+    ResolvedOutpaint,
     ResolvedRegions,
     ResolvedSampling,
+    ResolvedSoftness,
     ResolvedSource,
     ResolvedTiling,
     ResolvedViews,
     SampleSettings,
     Size,
 )
+from atelier.vision.difference import Sensitivity
 
+PASS_STEP = 64
+"""Pixels: between two passes of outpainting the canvas is a multiple of this, which suits every family."""
 AT_ONCE = 4
 """Views in one call where a device takes whole batches."""
 
@@ -78,8 +95,8 @@ Words = SampleSettings | PassPrompts | RegionPrompts
 
 @dataclass(frozen=True, slots=True)
 class _Pass:
-    """What one pass samples, the samples apart. prepared, known, placed: where the image to start from and the places
-    of regions are, if there are any."""
+    """What one pass samples, the samples apart. prepared, known, channels, placed: where the image to start from, what
+    the network sees beside the latent and the places of regions are, if there are any."""
 
     size: Size
     sampling: ResolvedSampling
@@ -87,6 +104,7 @@ class _Pass:
     start: Start
     prepared: Key[Prepared]
     known: Key[Known]
+    channels: Key[Tensor]
     placed: Key[Placed]
     out: Key[Latents]
 
@@ -163,40 +181,67 @@ def _passes(resolved: Resolved) -> Iterator[_Pass]:
     """The first pass and, if there is one, the second."""
     hires, start = resolved.hires, _start(resolved.source)
     once = isinstance(hires, NoHires)
-    out = LATENTS if once else FIRST_LATENTS
-    yield _Pass(resolved.size, resolved.sampling, resolved.guidance, start, PREPARED, KNOWN, PLACED, out)
+    out, keys = LATENTS if once else FIRST_LATENTS, (PREPARED, KNOWN, CHANNELS, PLACED)
+    yield _Pass(resolved.size, resolved.sampling, resolved.guidance, start, *keys, out)
     if not once:
         start = FromLatent(ENLARGED, hires.strength, hires.exact_steps)
-        keys = LARGER_PREPARED, LARGER_KNOWN, LARGER_PLACED
+        keys = LARGER_PREPARED, LARGER_KNOWN, LARGER_CHANNELS, LARGER_PLACED
         yield _Pass(hires.size, hires.sampling, hires.guidance, start, *keys, LATENTS)
 
 
 def _source(resolved: Resolved) -> Iterator[Stage]:
-    """The image to start from, at the size of each pass."""
-    if isinstance(resolved.source, ResolvedSource):
-        for own in _passes(resolved):
-            yield Prepare(resolved.source, own.size, own.prepared)
-            yield EncodeImage(resolved.model, own.size, own.prepared, own.known, _seamless(resolved.tiling))
+    """The image to start from and what the network sees beside the latent, at the size of each pass; what a canvas
+    grows around is prepared as it grows."""
+    source = resolved.source
+    for own in () if _margins(resolved) else _passes(resolved):
+        if isinstance(source, ResolvedSource):
+            yield Prepare(source, own.size, own.prepared)
+        yield from _encoded(resolved, own)
     if isinstance(resolved.regions, ResolvedRegions):
         for own in _passes(resolved):
             yield Place(resolved.model, resolved.regions, own.size, own.placed)
 
 
+def _encoded(resolved: Resolved, own: _Pass) -> Iterator[Stage]:
+    """What is prepared, encoded."""
+    model, edges, source = resolved.model, _seamless(resolved.tiling), resolved.source
+    soft = _softness(source).kind == "soft"
+    if isinstance(source, ResolvedSource):
+        yield EncodeImage(model, own.size, own.prepared, own.known, edges, soft)
+    if not isinstance(resolved.channels, NoChannels):
+        where = None if isinstance(source, NoSource) else own.prepared
+        yield EncodeChannels(model, own.size, resolved.channels, where, own.channels, edges, soft)
+
+
 def _start(source: NoSource | ResolvedSource) -> Start:
     if isinstance(source, NoSource):
         return FromNoise()
-    content = "original" if isinstance(source.mask, NoMask) else source.mask.content
+    content = source.mask.content if isinstance(source.mask, ResolvedMask) else "original"
     return FromLatent(KNOWN, source.strength, source.exact_steps, source.noise_multiplier, source.extra_noise, content)
 
 
 def _combined(source: NoSource | ResolvedSource, known: Key[Known]) -> tuple[Wrap, ...]:
-    return () if isinstance(source, NoSource) or isinstance(source.mask, NoMask) else (InMask(known),)
+    if isinstance(source, NoSource) or isinstance(source.mask, NoMask):
+        return ()
+    soft = _softness(source)
+    return (InMask(known, None if isinstance(soft, NoSoftness) else Softness(soft.bias, soft.strength, soft.boost)),)
 
 
 def _finish(resolved: Resolved) -> Finish:
     *_, last = _passes(resolved)
-    source = resolved.source
-    return AsItIs() if isinstance(source, NoSource) else OnSource(last.prepared, source.color_correction)
+    source, soft = resolved.source, _softness(resolved.source)
+    if isinstance(source, NoSource):
+        return AsItIs()
+    if isinstance(soft, NoSoftness):
+        return OnSource(last.prepared, source.color_correction)
+    seen = Sensitivity(soft.influence, soft.threshold, soft.contrast, soft.strength)
+    return OnSource(last.prepared, source.color_correction, WhatChanged(last.known, seen))
+
+
+def _softness(source: NoSource | ResolvedSource) -> NoSoftness | ResolvedSoftness:
+    if isinstance(source, ResolvedSource) and isinstance(source.mask, ResolvedMask):
+        return source.mask.soft
+    return NoSoftness()
 
 
 class _Shown(NamedTuple):
@@ -207,15 +252,47 @@ class _Shown(NamedTuple):
 
 
 def _stages(resolved: Resolved, images: Sequence[_Twice], max_batch: int | None, shown: _Shown) -> Iterator[Stage]:
+    most = max_batch if len(_margins(resolved)) <= 1 else 1
     for batch in _chunks(images, resolved.batch_size):
         for alike in _alike(batch):
-            for group in _chunks(alike, max_batch or resolved.batch_size):
+            for group in _chunks(alike, most or resolved.batch_size):
                 samples = tuple(image.first for image in group)
+                yield from _grown(resolved, samples, max_batch, shown)
                 yield from _sampled(resolved, group, max_batch, shown)
                 edges = _seamless(resolved.tiling)
                 yield Decode(resolved.model, samples, LATENTS, IMAGES, _finish(resolved), edges)
                 for output in resolved.output.folders:
                     yield Save(samples, len(images), output, IMAGES)
+
+
+def _margins(resolved: Resolved) -> tuple[Margins, ...]:
+    """What is added to the canvas in each pass."""
+    source = resolved.source
+    if isinstance(source, NoSource) or not isinstance(source.mask, ResolvedOutpaint):
+        return ()
+    mask, (width, height) = source.mask, resolved.size
+    inner = width - mask.left - mask.right, height - mask.top - mask.bottom
+    return tuple(passes(inner, Margins(mask.left, mask.right, mask.top, mask.bottom), PASS_STEP))
+
+
+def _grown(resolved: Resolved, samples: tuple[Sample, ...], max_batch: int | None, shown: _Shown) -> Iterator[Stage]:
+    """The stages of outpainting before the last Diffuse: each pass but the last is generated to its end."""
+    added = _margins(resolved)
+    if isinstance(resolved.source, NoSource) or not added:
+        return
+    last, *_ = _passes(resolved)
+    own = [last]
+    for margins in reversed(added[1:]):
+        width, height = own[0].size
+        size = Size(width - margins.left - margins.right, height - margins.top - margins.bottom)
+        own.insert(0, replace(last, size=size))
+    for number, margins in enumerate(added):
+        if number:
+            yield _diffuse(resolved, own[number - 1], samples, max_batch, shown)
+            yield Decode(resolved.model, samples, LATENTS, IMAGES, _finish(resolved), told=False)
+        before = IMAGES if number else None
+        yield Grow(resolved.source.image, margins, before, samples[0].index, last.prepared)
+        yield from _encoded(resolved, own[number])
 
 
 def _sampled(resolved: Resolved, group: Sequence[_Twice], max_batch: int | None, shown: _Shown) -> Iterator[Stage]:
@@ -255,6 +332,8 @@ def _diffuse(
         layout=_layout(resolved.regions, own.placed),
         combine=_combined(resolved.source, own.known),
         adapter=_adapter(resolved, own.size),
+        channels=None if isinstance(resolved.channels, NoChannels) else own.channels,
+        image_scale=resolved.channels.scale if isinstance(resolved.channels, ImageChannels) else 1.0,
         previews=shown.previews,
         matrix=shown.matrix,
     )

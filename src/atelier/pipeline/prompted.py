@@ -75,17 +75,24 @@ class PromptedNet:
     """`net` for the branches of guidance: the negative prompts first, then the prompts part by part.
 
     It may be shown each sample several times at once, in other places of the canvas: all samples, then all again.
+    channels: (1, K, h, w) or (samples, K, h, w), what the network sees beside the latent.
     """
 
     net: Net
     samples: Sequence[Sample]
     states: States
     adapter: PortAdapter = field(default_factory=NoPorts)
+    channels: Tensor | None = None
     _known: dict[tuple[str, ...], list[_Call]] = field(default_factory=dict[tuple[str, ...], "list[_Call]"])
 
     def both(self, x: Tensor, t: Tensor, moment: Moment) -> Tensor:
         """x ((1 + parts) * n * samples, C, h, w), the negative prompts' rows first."""
         return self._evaluated([self._negatives(), *self._parts()], x, t, moment)
+
+    def edited(self, x: Tensor, t: Tensor, moment: Moment) -> Tensor:
+        """x ((2 + parts) * n * samples, C, h, w): the negative prompts without the image beside the latent, then
+        `both`."""
+        return self._evaluated([self._negatives(), self._negatives(), *self._parts()], x, t, moment, blank=1)
 
     def conditional(self, x: Tensor, t: Tensor, moment: Moment) -> Tensor:
         """x (parts * n * samples, C, h, w), without the negative prompts."""
@@ -121,13 +128,27 @@ class PromptedNet:
     def _parts(self) -> list[list[Timeline]]:
         return [list(part) for part in zip(*(s.prompt.parts for s in self.samples), strict=True)]
 
-    def _evaluated(self, branches: Sequence[list[Timeline]], x: Tensor, t: Tensor, moment: Moment) -> Tensor:
+    def _evaluated(
+        self, branches: Sequence[list[Timeline]], x: Tensor, t: Tensor, moment: Moment, *, blank: int = 0
+    ) -> Tensor:
+        """blank: of so many branches, the first, the channels beside the latent are 0."""
         times = len(x) // (len(branches) * len(self.samples))
         calls = self._calls([line for branch in branches for line in branch * times], moment.call)
+        beside = self._beside(len(x), blank * times * len(self.samples))
         if len(calls) == 1:
-            return self._called(calls[0].cond, x, t, moment)
-        made = [self._called(call.cond, x[call.rows], t[call.rows], moment) for call in calls]
+            return self._called(replace(calls[0].cond, channels=beside), x, t, moment)
+        conds = [replace(c.cond, channels=None if beside is None else beside[c.rows]) for c in calls]
+        made = [self._called(cond, x[c.rows], t[c.rows], moment) for c, cond in zip(calls, conds, strict=True)]
         return torch.cat(made)[torch.cat([call.rows for call in calls]).argsort()]
+
+    def _beside(self, rows: int, blank: int) -> Tensor | None:
+        """The channels of each row, those of the first `blank` rows 0."""
+        if self.channels is None:
+            return None
+        own = self.channels.to(self.net.device, self.net.dtype)
+        beside = own.repeat(rows // len(own), 1, 1, 1)
+        beside[:blank] = 0
+        return beside
 
     def _called(self, cond: Conditioning, x: Tensor, t: Tensor, moment: Moment) -> Tensor:
         x = x.to(self.net.dtype)

@@ -9,6 +9,7 @@ from typing import Protocol
 from torch import Tensor
 
 from atelier.diffusion.combine.masked import masked
+from atelier.diffusion.combine.soft import Softness, softly
 from atelier.diffusion.combine.tiles import Views, equal, gaussian, tiles
 from atelier.diffusion.partial import Part, part_of
 from atelier.diffusion.types import Combinator, Denoiser
@@ -120,13 +121,16 @@ class FromLatent:
 
 @dataclass(frozen=True, slots=True)
 class InMask:
-    """Only what the mask shows is made anew; `source`: where the latent and the mask are."""
+    """Only what the mask shows is made anew; `source`: where the latent and the mask are; soft: how a mask with grey in
+    it opens, None for one of 0 and 1."""
 
     source: Key[Known]
+    soft: Softness | None = None
 
     def around(self, given: Beginning, /) -> Combinator:
         known = given.values.read(self.source)
-        return masked(known.latent.to(given.noise), known.mask.to(given.noise))
+        latent, mask = known.latent.to(given.noise), known.mask.to(given.noise)
+        return masked(latent, mask) if self.soft is None else softly(latent, mask, self.soft)
 
 
 @dataclass(frozen=True, slots=True)

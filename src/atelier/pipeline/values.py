@@ -36,7 +36,7 @@ class Prepared:
 
     image: RGB; mask: L, 255 where it is made anew, None for all of it; whole: the image that the result is part of,
     RGB; overlay: L, of the size of `whole`, where the result is seen; box: where in `whole` it belongs, None for
-    all of it.
+    all of it; kept: where the image is that a canvas grew around.
     """
 
     image: Image
@@ -44,6 +44,7 @@ class Prepared:
     whole: Image
     overlay: Image | None
     box: Box | None
+    kept: Box | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,11 +75,14 @@ LATENTS: Key[Latents] = Key("latents")
 IMAGES: Key[Images] = Key("images")
 PREPARED: Key[Prepared] = Key("prepared")
 KNOWN: Key[Known] = Key("known")
+CHANNELS: Key[Tensor] = Key("channels")
+"""What the network sees beside the latent: (1, K, h, w)."""
 PLACED: Key[Placed] = Key("placed")
 FIRST_LATENTS: Key[Latents] = Key("first latents")
 ENLARGED: Key[Known] = Key("enlarged")
 LARGER_PREPARED: Key[Prepared] = Key("larger prepared")
 LARGER_KNOWN: Key[Known] = Key("larger known")
+LARGER_CHANNELS: Key[Tensor] = Key("larger channels")
 LARGER_PLACED: Key[Placed] = Key("larger placed")
 """Of a second pass: what the first one made, the same enlarged, and the image to start from at the larger size."""
 

@@ -185,6 +185,19 @@ ExtraNoise = Annotated[
 ColorCorrection = Annotated[
     bool, Infotext("Color correction"), Help("Give the result the colours of the image."), Option("From an image")
 ]
+Outpaint = Annotated[
+    str,
+    Infotext("Outpaint"),
+    Help("Grow the canvas: pixels on each side (left=64,right=64,top=0,bottom=32), or the size of a frame (768x512)."),
+    Option("From an image"),
+]
+ImageCfgScale = Annotated[
+    float,
+    FACTOR,
+    Infotext("Image CFG scale", always=True),
+    Help("Editing models (InstructPix2Pix): how closely to keep to the image; 1 leaves it to the prompt's scale."),
+    Option("From an image"),
+]
 MaskImage = Annotated[
     str,
     Help("Mask: white is made anew, black is kept; a file, a data: URI, or alpha: what is transparent is made anew."),
@@ -219,6 +232,54 @@ MaskedAreaPadding = Annotated[
     Limits(0, MAX_SIDE),
     Infotext("Masked area padding", always=True),
     Help("With Only masked: pixels around the mask that are looked at."),
+]
+ConditionalMaskWeight = Annotated[
+    float,
+    SHARE,
+    Infotext("Conditional mask weight", always=True),  # as A1111 does
+    Help("Inpainting models: how much of what is under the mask is hidden from the network."),
+]
+SoftInpainting = Annotated[
+    bool,
+    Infotext("Soft inpainting enabled"),
+    Help("Read grey in the mask as how much is made anew, and blend old and new by what changed."),
+    Option("From an image"),
+]
+SoftInpaintingScheduleBias = Annotated[
+    float,
+    FACTOR,
+    Infotext("Soft inpainting schedule bias", always=True),
+    Help("Soft inpainting: above 1, what the mask half shows is kept for longer."),
+]
+SoftInpaintingPreservationStrength = Annotated[
+    float,
+    FACTOR,
+    Infotext("Soft inpainting preservation strength", always=True),
+    Help("Soft inpainting: how strongly what the mask half shows is kept."),
+]
+SoftInpaintingTransitionContrastBoost = Annotated[
+    float,
+    Limits(1, 100),
+    Infotext("Soft inpainting transition contrast boost", always=True),
+    Help("Soft inpainting: how much contrast is kept where old and new are blended."),
+]
+SoftInpaintingMaskInfluence = Annotated[
+    float,
+    SHARE,
+    Infotext("Soft inpainting mask influence", always=True),
+    Help("Soft inpainting: how far the mask, rather than what changed, decides where the result is seen."),
+]
+SoftInpaintingDifferenceThreshold = Annotated[
+    float,
+    FACTOR,
+    Infotext("Soft inpainting difference threshold", always=True),
+    Help("Soft inpainting: how large a change must be to be seen."),
+]
+SoftInpaintingDifferenceContrast = Annotated[
+    float,
+    FACTOR,
+    Infotext("Soft inpainting difference contrast", always=True),
+    Help("Soft inpainting: how sudden a change is seen."),
 ]
 
 # Layout.

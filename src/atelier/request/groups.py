@@ -159,6 +159,8 @@ class Source(Group):
     noise_multiplier: f.NoiseMultiplier = 1.0
     extra_noise: f.ExtraNoise = 0.0
     color_correction: f.ColorCorrection = False
+    image_cfg_scale: f.ImageCfgScale = 1.5
+    outpaint: f.Outpaint | None = None
 
 
 class Inpaint(Group):
@@ -170,6 +172,14 @@ class Inpaint(Group):
     masked_content: f.MaskedContent = "original"
     inpaint_area: f.InpaintArea = "Whole picture"
     masked_area_padding: f.MaskedAreaPadding = 32
+    conditional_mask_weight: f.ConditionalMaskWeight = 1.0
+    soft_inpainting: f.SoftInpainting = False
+    soft_inpainting_schedule_bias: f.SoftInpaintingScheduleBias = 1.0
+    soft_inpainting_preservation_strength: f.SoftInpaintingPreservationStrength = 0.5
+    soft_inpainting_transition_contrast_boost: f.SoftInpaintingTransitionContrastBoost = 4.0
+    soft_inpainting_mask_influence: f.SoftInpaintingMaskInfluence = 0.0
+    soft_inpainting_difference_threshold: f.SoftInpaintingDifferenceThreshold = 0.5
+    soft_inpainting_difference_contrast: f.SoftInpaintingDifferenceContrast = 2.0
 
 
 class Layout(Group):

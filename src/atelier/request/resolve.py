@@ -5,35 +5,44 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from atelier.errors import BadInput
 from atelier.request.fields import STEPS
-from atelier.request.groups import Guidance, Hires, check_side
+from atelier.request.groups import Guidance, Hires, Inpaint, check_side
 from atelier.request.guidances import SWITCHED, USUAL
 from atelier.request.model import Request
+from atelier.request.outpaint import Margins, margins
 from atelier.request.regions import Region, parse_region
 from atelier.request.resolved import (
     BoxPlace,
+    ImageChannels,
     ImageRef,
+    MaskedChannels,
     MaskPlace,
     ModelRef,
+    NoChannels,
     NoHires,
     NoMask,
     NoRegions,
+    NoSoftness,
     NoSource,
     NoViews,
     PassPrompts,
     RegionPrompts,
     Resolved,
+    ResolvedChannels,
     ResolvedGuidance,
     ResolvedHires,
     ResolvedMask,
     ResolvedNoise,
+    ResolvedOutpaint,
     ResolvedOutput,
     ResolvedPrompting,
     ResolvedRegion,
     ResolvedRegions,
     ResolvedSampling,
+    ResolvedSoftness,
     ResolvedSource,
     ResolvedTiling,
     ResolvedViews,
@@ -65,6 +74,9 @@ OPTIONS: Mapping[str, str] = {
 }
 """Fields of a request that only some samplers and schedules read, and what those and ResolvedSampling call them."""
 
+Beside = Literal["nothing", "mask", "image"]
+"""What a network sees beside the latent: nothing more, the mask and what it leaves of the image, or the image."""
+
 Draw = Callable[[str, str, int], str]
 """(a prompt, what it is called, a seed) -> the prompt with its choices made."""
 
@@ -85,7 +97,7 @@ class Method:
 @dataclass(frozen=True, slots=True)
 class RequestDefaults:
     """What a request has where it leaves it open. side_step: pixels that each side must be a multiple of; latent_step:
-    pixels of one position of the latents."""
+    pixels of one position of the latents; beside: what the network sees beside the latent."""
 
     steps: int
     cfg_scale: float
@@ -93,6 +105,7 @@ class RequestDefaults:
     height: int
     side_step: int
     latent_step: int
+    beside: Beside = "nothing"
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +113,8 @@ class Offer:
     """What there is to choose from, for the model that the request named.
 
     method, emphasis, upscaler: what the request's names mean; draw: makes the choices of a prompt; refer: fixes what
-    lies in an image file; second: the method of a second pass, None for that of the first.
+    lies in an image file; measure: its width and height in pixels; second: the method of a second pass, None for that
+    of the first.
     """
 
     model: ModelRef
@@ -109,6 +123,7 @@ class Offer:
     emphasis: str
     draw: Draw
     refer: Callable[[str], ImageRef]
+    measure: Callable[[str], tuple[int, int]]
     upscaler: str = "Latent"
     second: Method | None = None
 
@@ -119,7 +134,8 @@ def resolve(request: Request, offer: Offer, random_: random.Random | None = None
 
     Raises BadInput for a size that the model cannot generate, and for too many steps.
     """
-    size = _size(request, offer.defaults)
+    added = _margins(request, offer)
+    size = _size(request, offer.defaults) if added is None else _canvas(request, added, offer)
     prompting = ResolvedPrompting(
         prompt=request.prompt,
         negative_prompt=request.negative_prompt,
@@ -128,7 +144,7 @@ def resolve(request: Request, offer: Offer, random_: random.Random | None = None
         old_timelines=request.prompting.old_timelines,
     )
     samples = tuple(_samples(request, offer.draw, random_ or random.SystemRandom()))
-    return Resolved(
+    resolved = Resolved(
         model=offer.model,
         size=size,
         batch_size=request.batch_size,
@@ -137,13 +153,16 @@ def resolve(request: Request, offer: Offer, random_: random.Random | None = None
         noise=_noise(request, size, offer.defaults.latent_step),
         sampling=_sampling(request, offer.method, offer.defaults),
         guidance=_guidance(request, offer.defaults),
-        source=_source(request, offer.refer),
+        source=_source(request, offer.refer, added),
+        channels=_channels(request, offer.defaults.beside),
         regions=_regions(request, offer.refer),
         views=_views(request, offer.defaults),
         tiling=ResolvedTiling(x="x" in request.layout.tile, y="y" in request.layout.tile),
         hires=_hires(request, offer, size, samples),
         output=ResolvedOutput(folders=() if request.output is None else (request.output,)),
     )
+    _check_together(resolved)
+    return resolved
 
 
 def ignored(request: Request, method: Method) -> list[str]:
@@ -152,10 +171,53 @@ def ignored(request: Request, method: Method) -> list[str]:
     return sorted(name for name in requested if OPTIONS[name] not in method.reads)
 
 
+def _check_together(resolved: Resolved) -> None:
+    """Raises BadInput for what cannot be done at once."""
+    source, channels, guidance = resolved.source, resolved.channels, resolved.guidance
+    if isinstance(source, ResolvedSource) and isinstance(source.mask, ResolvedOutpaint):
+        others = {
+            "a second pass": not isinstance(resolved.hires, NoHires),
+            "regions": not isinstance(resolved.regions, NoRegions),
+            "views": not isinstance(resolved.views, NoViews),
+            "tile": resolved.tiling.x or resolved.tiling.y,
+        }
+        for other in (name for name, is_there in others.items() if is_there):
+            raise BadInput(f"outpaint and {other} cannot both be given: outpaint first, and go on from the result")
+    if not isinstance(channels, NoChannels) and not isinstance(resolved.views, NoViews):
+        raise BadInput("views cannot be used with an inpainting or editing model, which sees all of the image")
+    if isinstance(channels, ImageChannels) and channels.scale != 1:
+        scales = {"PAG": guidance.pag_scale, "SAG": guidance.sag_scale, "Perp-Neg": guidance.perp_neg_scale}
+        for name in (name for name, scale in scales.items() if scale):
+            raise BadInput(f"{name} and guidance by the image cannot be combined: set image_cfg_scale to 1")
+
+
 def _size(request: Request, own: RequestDefaults) -> Size:
     size = Size(request.width or own.width, request.height or own.height)
     for name, side in zip(("width", "height"), size, strict=True):
         check_side(name, side, own.side_step)
+    return size
+
+
+def _margins(request: Request, offer: Offer) -> Margins | None:
+    """What is added around the image. Raises BadInput."""
+    source = request.source
+    if source is None or source.outpaint is None:
+        return None
+    if request.inpaint is not None:
+        raise BadInput("outpaint and mask cannot both be given: outpainting makes a mask of its own")
+    return margins(source.outpaint, offer.measure(source.image), offer.defaults.side_step)
+
+
+def _canvas(request: Request, added: Margins, offer: Offer) -> Size:
+    """Raises BadInput for another size that is asked for."""
+    assert request.source is not None
+    size = Size(*added.around(offer.measure(request.source.image)))
+    asked = Size(request.width or size.width, request.height or size.height)
+    if asked != size:
+        raise BadInput(
+            f"outpaint gives {size.width}x{size.height}, and {asked.width}x{asked.height} is asked for: leave out "
+            "width and height"
+        )
     return size
 
 
@@ -249,7 +311,7 @@ def _guidance(request: Request, own: RequestDefaults) -> ResolvedGuidance:
     )
 
 
-def _source(request: Request, refer: Callable[[str], ImageRef]) -> NoSource | ResolvedSource:
+def _source(request: Request, refer: Callable[[str], ImageRef], added: Margins | None) -> NoSource | ResolvedSource:
     source = request.source
     if source is None:
         if request.inpaint is not None:
@@ -264,7 +326,7 @@ def _source(request: Request, refer: Callable[[str], ImageRef]) -> NoSource | Re
         noise_multiplier=source.noise_multiplier,
         extra_noise=source.extra_noise,
         color_correction=source.color_correction,
-        mask=_mask(request, image, refer),
+        mask=_mask(request, image, refer) if added is None else ResolvedOutpaint(**added._asdict()),
     )
 
 
@@ -281,7 +343,37 @@ def _mask(request: Request, image: ImageRef, refer: Callable[[str], ImageRef]) -
         content=inpaint.masked_content,
         only_masked=inpaint.inpaint_area == "Only masked",
         padding=inpaint.masked_area_padding,
+        soft=_softness(inpaint),
     )
+
+
+def _softness(inpaint: Inpaint) -> NoSoftness | ResolvedSoftness:
+    if not inpaint.soft_inpainting:
+        return NoSoftness()
+    return ResolvedSoftness(
+        bias=inpaint.soft_inpainting_schedule_bias,
+        strength=inpaint.soft_inpainting_preservation_strength,
+        boost=inpaint.soft_inpainting_transition_contrast_boost,
+        influence=inpaint.soft_inpainting_mask_influence,
+        threshold=inpaint.soft_inpainting_difference_threshold,
+        contrast=inpaint.soft_inpainting_difference_contrast,
+    )
+
+
+def _channels(request: Request, beside: Beside) -> ResolvedChannels:
+    """Raises BadInput where the model needs an image or a mask that is not given."""
+    source, inpaint = request.source, request.inpaint
+    match beside:
+        case "nothing":
+            return NoChannels()
+        case "mask":
+            if source is not None and inpaint is None and source.outpaint is None:
+                raise BadInput("this is an inpainting model: give --mask, or generate without --image")
+            return MaskedChannels(weight=1.0 if inpaint is None else inpaint.conditional_mask_weight)
+        case "image":
+            if source is None:
+                raise BadInput("this is an editing model, which changes an image: give --image")
+            return ImageChannels(scale=source.image_cfg_scale)
 
 
 def _regions(request: Request, refer: Callable[[str], ImageRef]) -> NoRegions | ResolvedRegions:

@@ -168,6 +168,25 @@ class NoMask(Value):
     kind: Literal["none"] = "none"
 
 
+class NoSoftness(Value):
+    """A position of the latent is made anew or kept."""
+
+    kind: Literal["none"] = "none"
+
+
+class ResolvedSoftness(Value):
+    """Grey in the mask is how much is made anew. bias, strength, boost: `diffusion.combine.soft`; influence, threshold,
+    contrast: `vision.difference`."""
+
+    kind: Literal["soft"] = "soft"
+    bias: Finite
+    strength: Finite
+    boost: Finite
+    influence: Finite
+    threshold: Finite
+    contrast: Finite
+
+
 class ResolvedMask(Value):
     """What is made anew.
 
@@ -184,6 +203,17 @@ class ResolvedMask(Value):
     content: MaskedContent
     only_masked: bool
     padding: Annotated[int, Field(ge=0)]
+    soft: Annotated[NoSoftness | ResolvedSoftness, Field(discriminator="kind")]
+
+
+class ResolvedOutpaint(Value):
+    """The canvas grows by so many pixels on each side, and only they are made anew."""
+
+    kind: Literal["outpaint"] = "outpaint"
+    left: Annotated[int, Field(ge=0)]
+    right: Annotated[int, Field(ge=0)]
+    top: Annotated[int, Field(ge=0)]
+    bottom: Annotated[int, Field(ge=0)]
 
 
 class NoSource(Value):
@@ -208,7 +238,30 @@ class ResolvedSource(Value):
     noise_multiplier: Finite
     extra_noise: Finite
     color_correction: bool
-    mask: Annotated[NoMask | ResolvedMask, Field(discriminator="kind")]
+    mask: Annotated[NoMask | ResolvedMask | ResolvedOutpaint, Field(discriminator="kind")]
+
+
+class NoChannels(Value):
+    """The network sees the latent alone."""
+
+    kind: Literal["none"] = "none"
+
+
+class MaskedChannels(Value):
+    """It sees the mask and the image beside the latent, what is under the mask hidden by `weight`, 0 to 1."""
+
+    kind: Literal["masked"] = "masked"
+    weight: Finite
+
+
+class ImageChannels(Value):
+    """It sees the image beside the latent; scale: of the guidance by it."""
+
+    kind: Literal["image"] = "image"
+    scale: Finite
+
+
+ResolvedChannels = NoChannels | MaskedChannels | ImageChannels
 
 
 class BoxPlace(Value):
@@ -340,6 +393,7 @@ class Resolved(Value):
     sampling: ResolvedSampling
     guidance: ResolvedGuidance
     source: Annotated[NoSource | ResolvedSource, Field(discriminator="kind")]
+    channels: Annotated[ResolvedChannels, Field(discriminator="kind")]
     hires: Annotated[NoHires | ResolvedHires, Field(discriminator="kind")]
     regions: Annotated[NoRegions | ResolvedRegions, Field(discriminator="kind")]
     views: Annotated[NoViews | ResolvedViews, Field(discriminator="kind")]

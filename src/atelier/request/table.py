@@ -118,12 +118,22 @@ class Fields(TypedDict, total=False):
     noise_multiplier: f.NoiseMultiplier
     extra_noise: f.ExtraNoise
     color_correction: f.ColorCorrection
+    image_cfg_scale: f.ImageCfgScale
+    outpaint: f.Outpaint | None
     mask: f.MaskImage
     mask_mode: f.MaskMode
     mask_blur: f.MaskBlur
     masked_content: f.MaskedContent
     inpaint_area: f.InpaintArea
     masked_area_padding: f.MaskedAreaPadding
+    conditional_mask_weight: f.ConditionalMaskWeight
+    soft_inpainting: f.SoftInpainting
+    soft_inpainting_schedule_bias: f.SoftInpaintingScheduleBias
+    soft_inpainting_preservation_strength: f.SoftInpaintingPreservationStrength
+    soft_inpainting_transition_contrast_boost: f.SoftInpaintingTransitionContrastBoost
+    soft_inpainting_mask_influence: f.SoftInpaintingMaskInfluence
+    soft_inpainting_difference_threshold: f.SoftInpaintingDifferenceThreshold
+    soft_inpainting_difference_contrast: f.SoftInpaintingDifferenceContrast
     regions: f.Regions
     region_ground: f.RegionGround
     tile: f.Tile

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from atelier.checkpoints.checkpoint import Checkpoint
 from atelier.checkpoints.embedded import EMBEDDED
 from atelier.checkpoints.preview import rgb_matrix
 from atelier.diffusion.catalogue import samplers
@@ -27,7 +26,7 @@ from atelier.request.resolve import Method, Offer, ignored, resolve
 from atelier.request.resolved import ModelRef, NoHires, Resolved, ResolvedSampling
 from atelier.request.table import given
 from atelier.runtime.device import Device
-from atelier.runtime.images import reference_to
+from atelier.runtime.images import reference_to, size_of
 from atelier.runtime.library import Library, Model
 from atelier.runtime.notes import contradictions, overruled
 from atelier.runtime.offer import (
@@ -166,7 +165,6 @@ class Engine:
         """The request resolved, and the method that it was resolved with."""
         found = self._find(request, warn)
         model = self.resources.open(found.path)
-        _check_text_to_image(model)
         reference = self.resources.refer(found.name, model)
         _check_hash(request, reference, warn)
         if model.surplus:
@@ -179,7 +177,7 @@ class Engine:
         mode = emphasis(request.prompting.emphasis).name
         draw, upscaler = drawing(self.words.wildcards, warn), upscaler_of(request, warn)
         second = second_method(model, request)
-        offer = Offer(reference, defaults_of(model), method, mode, draw, reference_to, upscaler, second)
+        offer = Offer(reference, defaults_of(model), method, mode, draw, reference_to, size_of, upscaler, second)
         resolved = resolve(request, offer)
         check_suits(resolved, model)
         check_schedule(resolved, model, warn)
@@ -302,12 +300,3 @@ def _check_hash(request: Request, model: ModelRef, warn: Warn) -> None:
     if wanted and not model.sha256.startswith(wanted):
         old = " (8 digits may be A1111's hash of before 2023, which is another)" if len(wanted) == OLD_DIGITS else ""
         warn(f"model hash {wanted} was asked for; {model.name!r} has {model.sha256[:HASH_DIGITS]}{old}")
-
-
-def _check_text_to_image(model: Checkpoint) -> None:
-    expected, given = model.ends.in_channels, model.latent.channels
-    if expected != given:
-        raise BadInput(
-            f"{model.path}: expects {expected} channels where a latent has {given} (an inpainting or editing model): "
-            "choose a model that generates from text alone"
-        )

@@ -28,6 +28,11 @@ def reference_to(path: str) -> ImageRef:
     return ImageRef(path=path, sha256=hashlib.sha256(data).hexdigest())
 
 
+def size_of(path: str) -> tuple[int, int]:
+    """Width and height of an image, upright, in pixels. Raises BadFile for what is none."""
+    return _decoded(path, _bytes(path)).size
+
+
 def read_reference(image: ImageRef) -> Image:
     """The image, upright as its EXIF orientation says, in RGB, or RGBA where it has transparency.
 

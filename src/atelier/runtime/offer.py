@@ -21,7 +21,7 @@ from atelier.prompt import Network, Warn, checked, expand, parse
 from atelier.request.fields import SIDE_STEP
 from atelier.request.groups import Hires
 from atelier.request.model import Request
-from atelier.request.resolve import NO_LIMIT, Draw, Method, RequestDefaults
+from atelier.request.resolve import NO_LIMIT, Beside, Draw, Method, RequestDefaults
 from atelier.request.resolved import Resolved, ResolvedHires, ResolvedSampling, ResolvedSource
 from atelier.vision.catalogue import filters
 
@@ -163,7 +163,20 @@ def defaults_of(model: Checkpoint) -> RequestDefaults:
         height=own.height,
         side_step=lcm(SIDE_STEP, factor),
         latent_step=factor,
+        beside=_beside(model),
     )
+
+
+def _beside(model: Checkpoint) -> Beside:
+    """What the model's network sees beside the latent, by its channels. Raises BadInput where that is not known."""
+    expected, latent = model.ends.in_channels, model.latent.channels
+    kinds: Mapping[int, Beside] = {latent: "nothing", 2 * latent: "image", 2 * latent + 1: "mask"}
+    if expected not in kinds:
+        raise BadInput(
+            f"{model.path}: expects {expected} channels where a latent has {latent}: known are {latent}, "
+            f"{2 * latent} (an editing model) and {2 * latent + 1} (an inpainting model); choose another model"
+        )
+    return kinds[expected]
 
 
 def drawing(wildcards: Callable[[], Mapping[str, Sequence[str]]], warn: Warn) -> Draw:

@@ -28,12 +28,17 @@ class Box(NamedTuple):
         return self.right - self.left, self.bottom - self.top
 
 
-def mask_of(image: Image.Image) -> Image.Image:
-    """The mask that an image file is: what is painted of a drawing on a transparent ground, else how bright it is."""
+def mask_of(image: Image.Image, *, soft: bool = False) -> Image.Image:
+    """The mask that an image file is: what is painted of a drawing on a transparent ground, else how bright it is.
+
+    soft: what is half transparent stays half of a mask.
+    """
     if image.mode == "RGBA":
         alpha = image.getchannel("A")
         low, high = alpha.getextrema()
         if low != high:
+            if soft:
+                return alpha
             return Image.fromarray(np.where(np.asarray(alpha) > OPAQUE, 255, 0).astype(np.uint8))
     return image.convert("L")
 
@@ -121,6 +126,11 @@ def overlay_mask(mask: Image.Image) -> Image.Image:
 def laid_over(original: Image.Image, made: Image.Image, mask: Image.Image) -> Image.Image:
     """`made` where the mask is, over `original`; where the mask is 0, every pixel is the original's."""
     return Image.composite(made.convert("RGB"), original.convert("RGB"), mask)
+
+
+def within(overlay: Image.Image, mask: Image.Image) -> Image.Image:
+    """`overlay` (L), but 0 where `mask` is."""
+    return Image.composite(overlay, Image.new("L", overlay.size), mask.point(lambda value: 255 if value else 0))
 
 
 def is_empty(mask: Image.Image) -> bool:

@@ -22,7 +22,8 @@ from atelier.request.resolved import ModelRef
 class Decode(Stage):
     """Takes the latents of `source` and leaves the images under `out`, each with the text that makes it again.
 
-    finish: what becomes of an image once it is decoded; seamless: where its edges meet.
+    finish: what becomes of an image once it is decoded; seamless: where its edges meet; told: whether anybody hears of
+    it, else it is for a later stage only.
     """
 
     model: ModelRef
@@ -31,21 +32,24 @@ class Decode(Stage):
     out: Key[Images]
     finish: Finish = field(default_factory=AsItIs)
     seamless: Seamless = EDGES
+    told: bool = True
 
     def needs(self) -> tuple[Need[object], ...]:
         return (Need(self.model, AUTOENCODER),)
 
     @property
     def images(self) -> int:
-        return len(self.samples)
+        return len(self.samples) if self.told else 0
 
     def perform(self, have: Lent, values: Values) -> Iterator[Event]:
         vae, latents = have.take(Need(self.model, AUTOENCODER)), values.take(self.source)
         made: dict[int, FinishedImage] = {}
         for sample in self.samples:
-            decoded = decode(latents[sample.index], vae, have.checkpoint(self.model).latent, self.seamless)
-            image = self.finish.finished(decoded, values)
+            latent = latents[sample.index]
+            decoded = decode(latent, vae, have.checkpoint(self.model).latent, self.seamless)
+            image = self.finish.finished(decoded, latent, values)
             infotext = write(replace(sample.settings, pixel_hash=pixel_hash(image)))
             made[sample.index] = FinishedImage(image, infotext)
-            yield ImageReady(sample.index, sample.seed, image, infotext)
+            if self.told:
+                yield ImageReady(sample.index, sample.seed, image, infotext)
         values.put(self.out, made)

@@ -44,8 +44,9 @@ class Diffuse(Stage):
     Every sample has its own stream of noise, keyed by its seed; their prompts have the same weights of AND. start:
     where sampling starts from; inside: what is composed around the guided network of each region; layout: which prompts
     act where; combine: what is composed around all of it, from the inside out as well; adapter: what enters the network
-    beside the prompts; states: where the encoded prompts are; previews: whether to show some,
-    with the matrix where there is one, else with the autoencoder.
+    beside the prompts; states: where the encoded prompts are; channels: where what the network sees beside the latent
+    is; image_scale: of the guidance by it; previews: whether to show some, with the matrix where there is one, else
+    with the autoencoder.
     """
 
     model: ModelRef
@@ -61,6 +62,8 @@ class Diffuse(Stage):
     layout: Layout = field(default_factory=Everywhere)
     combine: tuple[Wrap, ...] = ()
     adapter: PortAdapter = field(default_factory=NoPorts)
+    channels: Key[Tensor] | None = None
+    image_scale: float = 1.0
     previews: bool = False
     matrix: RgbMatrix | None = None
 
@@ -103,11 +106,14 @@ class Diffuse(Stage):
         given, drawn = self._given(spec, whole, model, have, values)
         x, sigmas = self.start.begin(given)
         noises = noise_source(spec, [s.seed for s in self.samples], drawn, x, sigmas, self.noise.source)
-        judge = self._judge(have)
+        beside = None if self.channels is None else values.read(self.channels)
+        judge, scale = self._judge(have), self.image_scale
 
         def of(samples: Sequence[Sample]) -> Denoiser:
-            prompted = PromptedNet(net, samples, values.read(self.states), self.adapter)
-            return wrapped(guided(prompted, self.guidance, spec, whole, model, levels, judge), self.inside, given)
+            prompted = PromptedNet(net, samples, values.read(self.states), self.adapter, beside)
+            return wrapped(
+                guided(prompted, self.guidance, spec, whole, model, levels, judge, scale), self.inside, given
+            )
 
         denoise = wrapped(self.layout.laid_out(of, given), self.combine, given)
         calls = (len(sigmas) - 1) * spec.calls

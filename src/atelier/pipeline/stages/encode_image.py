@@ -25,13 +25,14 @@ from atelier.vision.geometry import resized
 @dataclass(frozen=True, slots=True)
 class EncodeImage(Stage):
     """Takes the image of `source_key` and leaves its latent and mask, at `size`, under `out`; seamless: where its edges
-    meet."""
+    meet; soft: the mask may hold grey."""
 
     model: ModelRef
     size: Size
     source_key: Key[Prepared]
     out: Key[Known]
     seamless: Seamless = EDGES
+    soft: bool = False
 
     def needs(self) -> tuple[Need[object], ...]:
         return (Need(self.model, AUTOENCODER),)
@@ -45,11 +46,11 @@ class EncodeImage(Stage):
         if tuple(latent.shape[2:]) != sides:
             latent = F.interpolate(latent, sides, mode="bilinear", align_corners=False)
         mask = torch.ones(1, 1, *sides) if prepared.mask is None else latent_mask(prepared.mask, sides)
-        values.put(self.out, Known(latent, mask.to(latent)))
+        values.put(self.out, Known(latent, (mask if self.soft else mask.round()).to(latent)))
         yield from ()
 
 
 def latent_mask(mask: Image.Image, sides: tuple[int, int]) -> Tensor:
-    """The mask (L) in latent positions, 0 or 1: (1, 1, h, w)."""
+    """The mask (L) in latent positions, 0 to 1: (1, 1, h, w)."""
     small = mask.resize((sides[1], sides[0]), Image.Resampling.BICUBIC)
-    return torch.from_numpy(np.asarray(small, np.float32) / 255).round()[None, None]
+    return torch.from_numpy(np.asarray(small, np.float32) / 255)[None, None]

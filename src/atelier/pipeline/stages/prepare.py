@@ -33,14 +33,15 @@ class Prepare(Stage):
 
     def perform(self, have: Lent, values: Values) -> Iterator[Event]:
         opened = have.image(self.source.image)
-        values.put(self.out, _prepared(_flat(opened), self._mask(opened, have), self.source, self.size))
+        values.put(self.out, _prepared(flat(opened), self._mask(opened, have), self.source, self.size))
         yield from ()
 
     def _mask(self, opened: Image.Image, have: Lent) -> Image.Image | None:
         mask = self.source.mask
         if not isinstance(mask, ResolvedMask):
             return None
-        found = masks.transparent_in(opened) if mask.transparent else masks.mask_of(have.image(mask.image))
+        soft = mask.soft.kind == "soft"
+        found = masks.transparent_in(opened) if mask.transparent else masks.mask_of(have.image(mask.image), soft=soft)
         if found.size != opened.size:
             raise BadInput(
                 f"mask {mask.image.path}: is {found.width}x{found.height}, the image {opened.width}x{opened.height}: "
@@ -80,7 +81,7 @@ def _masked(
     return Prepared(filled, mask, whole, overlay, box)
 
 
-def _flat(image: Image.Image) -> Image.Image:
+def flat(image: Image.Image) -> Image.Image:
     """RGB, over white where it is transparent."""
     if image.mode != "RGBA":
         return image.convert("RGB")

@@ -20,22 +20,29 @@ from atelier.request.infotext.record import Infotext
 from atelier.request.infotext.request import interpret, to_request, without_effect
 from atelier.request.infotext.write import write
 from atelier.request.model import Provenance
+from atelier.request.outpaint import Margins
 from atelier.request.regions import Region, Shares, region_text
 from atelier.request.regions import joined as regions_text
 from atelier.request.resolve import NO_LIMIT
 from atelier.request.resolved import (
     BoxPlace,
     ByFactor,
+    ImageChannels,
+    MaskedChannels,
     NoHires,
     NoMask,
     NoRegions,
+    NoSoftness,
     NoSource,
     NoViews,
     RegionPrompts,
     Resolved,
+    ResolvedChannels,
     ResolvedGuidance,
+    ResolvedOutpaint,
     ResolvedRegion,
     ResolvedSampling,
+    ResolvedSoftness,
     ResolvedSource,
 )
 
@@ -80,7 +87,7 @@ def settings(
     said = _noise(_prompts(_samplings(resolved, own, second_own), resolved, index), resolved)
     said = _second(_guided(_started(said, resolved.source), guidance), resolved, index)
     return replace(
-        _laid_out(said, resolved, index),
+        _laid_out(_beside(said, resolved.channels), resolved, index),
         seed=sample.seed,
         variation_seed=sample.variation_seed if resolved.noise.variation_strength > 0 else None,
         cfg_scale=guidance.scale,
@@ -132,13 +139,40 @@ def _started(settings: Settings, source: NoSource | ResolvedSource) -> Settings:
     mask = source.mask
     if isinstance(mask, NoMask):
         return started
+    if isinstance(mask, ResolvedOutpaint):
+        return replace(started, outpaint=str(Margins(mask.left, mask.right, mask.top, mask.bottom)))
     return replace(
-        started,
+        _softened(started, mask.soft),
         mask_mode="Inpaint not masked" if mask.invert else "Inpaint masked",
         mask_blur=mask.blur,
         masked_content=mask.content,
         inpaint_area="Only masked" if mask.only_masked else "Whole picture",
         masked_area_padding=mask.padding if mask.only_masked else None,
+    )
+
+
+def _softened(settings: Settings, soft: NoSoftness | ResolvedSoftness) -> Settings:
+    """What is said of soft inpainting."""
+    if isinstance(soft, NoSoftness):
+        return settings
+    return replace(
+        settings,
+        soft_inpainting=True,
+        soft_inpainting_schedule_bias=soft.bias,
+        soft_inpainting_preservation_strength=soft.strength,
+        soft_inpainting_transition_contrast_boost=soft.boost,
+        soft_inpainting_mask_influence=soft.influence,
+        soft_inpainting_difference_threshold=soft.threshold,
+        soft_inpainting_difference_contrast=soft.contrast,
+    )
+
+
+def _beside(settings: Settings, channels: ResolvedChannels) -> Settings:
+    """What is said of a network that sees more than the latent."""
+    return replace(
+        settings,
+        image_cfg_scale=channels.scale if isinstance(channels, ImageChannels) else None,
+        conditional_mask_weight=channels.weight if isinstance(channels, MaskedChannels) else None,
     )
 
 

@@ -73,6 +73,7 @@ class Settings:
     inpaint_area: str | None = None
     masked_area_padding: int | None = None
     masked_content: str | None = None
+    outpaint: str | None = None
     soft_inpainting: bool | None = None
     soft_inpainting_schedule_bias: float | None = None
     soft_inpainting_preservation_strength: float | None = None
@@ -225,7 +226,7 @@ KEYS: tuple[Key, ...] = (
     _field("scheduler"),
     _field("cfg_scale"),
     Key("Distilled CFG Scale", "distilled_cfg_scale", "float", low=0, high=100),
-    Key("Image CFG scale", "image_cfg_scale", "float", low=0, high=100),
+    _field("image_cfg_scale"),
     _field("cfg_rescale"),
     Key("Shift", "shift", "float", low=0, high=100),
     _field("seed"),
@@ -241,7 +242,7 @@ KEYS: tuple[Key, ...] = (
     _field("variation_strength"),
     _field("seed_resize"),
     _field("denoising_strength"),
-    Key("Conditional mask weight", "conditional_mask_weight", "float", low=0, high=1),
+    _field("conditional_mask_weight"),
     _field("clip_skip"),
     _field("ensd"),
     Key("Token merging ratio", "token_merging_ratio", "float", 0.0, low=0, high=1),
@@ -266,13 +267,14 @@ KEYS: tuple[Key, ...] = (
     _field("inpaint_area"),
     _field("masked_area_padding"),
     _field("masked_content"),
-    Key("Soft inpainting enabled", "soft_inpainting", "flag", neutral=False),
-    Key("Soft inpainting schedule bias", "soft_inpainting_schedule_bias", "float"),
-    Key("Soft inpainting preservation strength", "soft_inpainting_preservation_strength", "float"),
-    Key("Soft inpainting transition contrast boost", "soft_inpainting_transition_contrast_boost", "float"),
-    Key("Soft inpainting mask influence", "soft_inpainting_mask_influence", "float"),
-    Key("Soft inpainting difference threshold", "soft_inpainting_difference_threshold", "float"),
-    Key("Soft inpainting difference contrast", "soft_inpainting_difference_contrast", "float"),
+    _field("outpaint"),
+    _field("soft_inpainting"),
+    _field("soft_inpainting_schedule_bias"),
+    _field("soft_inpainting_preservation_strength"),
+    _field("soft_inpainting_transition_contrast_boost"),
+    _field("soft_inpainting_mask_influence"),
+    _field("soft_inpainting_difference_threshold"),
+    _field("soft_inpainting_difference_contrast"),
     _field("noise_multiplier"),
     _field("extra_noise"),
     _field("resize_mode"),

@@ -1,0 +1,96 @@
+"""`atelier generate` from every image of a folder, and again from what was generated."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+
+import typer
+
+from atelier.errors import BadFile, BadInput
+from atelier.request.events import Event, Saved
+
+SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".avif", ".bmp", ".gif", ".tif", ".tiff"})
+Fields = dict[str, object]
+
+
+def is_folder(fields: Mapping[str, object]) -> bool:
+    """Whether the image to start from is a folder of them."""
+    image = fields.get("image")
+    return isinstance(image, str) and not image.startswith("data:") and Path(image).expanduser().is_dir()
+
+
+def folder_runs(fields: Mapping[str, object]) -> Iterator[Fields]:
+    """The fields of each run of a folder, in the order of the names; a folder of masks has one for each image, of the
+    same name but for the suffix. Files that are no images by their names, and hidden ones, are passed over.
+
+    Raises BadInput for a folder without images.
+    """
+    folder = Path(str(fields["image"])).expanduser()
+    found = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and path.name[0] != ".")
+    if not found:
+        raise BadInput(f"{folder}: holds no images ({', '.join(sorted(SUFFIXES))})")
+    for path in found:
+        yield {**fields, "image": str(path), **_mask(fields.get("mask"), path)}
+
+
+def _mask(mask: object, image: Path) -> Fields:
+    folder = Path(mask).expanduser() if isinstance(mask, str) and not mask.startswith("data:") else None
+    if folder is None or not folder.is_dir():
+        return {} if mask is None else {"mask": mask}
+    own = (path for path in sorted(folder.iterdir()) if path.stem == image.stem and path.suffix.lower() in SUFFIXES)
+    return {"mask": str(next(own, folder / image.name))}
+
+
+def each(runs: Iterable[Fields], generate: Callable[[Fields], object]) -> None:
+    """Generates every run. One whose image or mask cannot be used is told, and the others are generated.
+
+    Raises typer.Exit with 1 at the end where some failed.
+    """
+    failed = total = 0
+    for fields in runs:
+        total += 1
+        try:
+            generate(fields)
+        except BadInput as error:
+            if not _is_about(error, fields):
+                raise
+            failed += 1
+            typer.echo(f"atelier: {error}", err=True)
+    if failed:
+        typer.echo(f"atelier: {failed} of {total} images failed", err=True)
+        raise typer.Exit(1)
+
+
+def _is_about(error: BadInput, fields: Fields) -> bool:
+    """Whether another image could do where this one fails."""
+    own = [str(fields[name]) for name in ("image", "mask") if name in fields]
+    return error.path in own if isinstance(error, BadFile) else any(path in str(error) for path in own)
+
+
+def again(fields: Fields, loops: int, generate: Callable[[Fields], Iterable[Path]]) -> None:
+    """Generates `loops` times: each time from the image that came before, with the next seed.
+
+    Raises BadInput where there is not one image to go on from.
+    """
+    count = int(str(fields.get("batch_size", 1))) * int(str(fields.get("batch_count", 1)))
+    if count != 1:
+        raise BadInput(f"--loops follows one image, and {count} are asked for")
+    if "image" not in fields:
+        raise BadInput("--loops needs an image to start from: give --image")
+    for _ in range(loops):
+        (path,) = generate(fields)
+        fields = {**fields, "image": str(path)} | _next_seed(fields.get("seed"))
+
+
+def _next_seed(seed: object) -> Fields:
+    """One that is drawn is drawn again."""
+    return {"seed": seed + 1} if isinstance(seed, int) and seed >= 0 else {}
+
+
+def noting(events: Iterable[Event], saved: list[Path]) -> Iterator[Event]:
+    """The same events; where images were saved goes into `saved`."""
+    for event in events:
+        if isinstance(event, Saved):
+            saved.append(event.path)
+        yield event

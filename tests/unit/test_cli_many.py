@@ -1,0 +1,91 @@
+"""`atelier generate` from a folder of images, and from its own images again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from atelier.cli.app import run
+from atelier.request.infotext import interpret
+from atelier.request.infotext.image import read_image
+from atelier.runtime.images import reference_to
+
+
+@pytest.fixture(autouse=True)
+def place(tmp_path: Path, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of its own to stand in, with images to start from, one library with the tiny model."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ATELIER_MODELS", str(tiny_folder.parent))
+    monkeypatch.setenv("ATELIER_DTYPE", "fp32")
+    monkeypatch.setenv("ATELIER_DEVICE", "cpu")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    for name, colour in (("in/a.png", "red"), ("in/c.jpg", "blue"), ("masks/a.png", "white")):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        Image.new("RGB", (64, 64), colour).save(tmp_path / name)
+    return tmp_path
+
+
+def generate(*arguments: str) -> int:
+    return run(["generate", "a red cat", "--model", "tiny", "--steps", "2", "--seed", "7", *arguments])
+
+
+def hash_of(path: Path) -> str | None:
+    found = read_image(path.read_bytes())
+    assert found is not None
+    return interpret(found).settings.init_image_hash
+
+
+def test_a_folder_gives_an_image_of_each_and_names_the_bad_one(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (place / "in" / "b.png").write_text("no image")
+    (place / "in" / "notes.txt").write_text("passed over")
+    assert generate("--image", "in", "--strength", "0.5") == 1
+    shown = capsys.readouterr()
+    assert shown.out.splitlines() == ["outputs/00001-7.png", "outputs/00002-7.png"]
+    told = [line for line in shown.err.splitlines() if line.startswith("atelier: ")]
+    assert told[0].startswith("atelier: in/b.png: is no image that can be read")
+    assert told[1:] == ["atelier: 1 of 3 images failed"]
+    hashes = [hash_of(place / "outputs" / f"0000{i}-7.png") for i in (1, 2)]
+    assert hashes == [reference_to(f"in/{name}").sha256[:10] for name in ("a.png", "c.jpg")]
+
+
+def test_a_folder_of_masks_has_one_for_each(capsys: pytest.CaptureFixture[str]) -> None:
+    assert generate("--image", "in", "--mask", "masks") == 1
+    shown = capsys.readouterr()
+    assert shown.out == "outputs/00001-7.png\n"
+    assert "atelier: masks/c.jpg: does not exist" in shown.err
+    assert "atelier: 1 of 2 images failed" in shown.err
+
+
+def test_all_good_is_0_and_what_concerns_every_image_is_said_once(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert generate("--image", "in") == 0
+    assert len(capsys.readouterr().out.splitlines()) == 2
+    assert generate("--image", "in", "--sampler", "nobody") == 2
+    assert capsys.readouterr().err.count("nobody") == 1
+    (place / "none").mkdir()
+    assert generate("--image", "none") == 2
+    assert "none: holds no images" in capsys.readouterr().err
+
+
+def test_loops_go_on_from_what_came_before(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert generate("--image", "in/a.png", "--loops", "3") == 0
+    paths = [place / line for line in capsys.readouterr().out.splitlines()]
+    assert [path.name for path in paths] == ["00001-7.png", "00002-8.png", "00003-9.png"]
+    sources = [place / "in" / "a.png", *paths[:2]]
+    assert [hash_of(path) for path in paths] == [reference_to(str(path)).sha256[:10] for path in sources]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("--loops", "2"), "--loops needs an image"),
+        (("--loops", "2", "--image", "in/a.png", "--batch-size", "2"), "--loops follows one image, and 2 are asked"),
+        (("--image", "in", "--from", "in/a.png", "--verify"), "carries no infotext"),
+    ],
+)
+def test_bad_input(capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], told: str) -> None:
+    assert generate(*arguments) == 2
+    assert told in capsys.readouterr().err
