@@ -192,7 +192,7 @@ def test_a_schedule_that_spends_its_steps_on_pure_noise_is_told(
 ) -> None:
     request = request_of({"prompt": "", "sampler": "Euler", "steps": 20, **fields})
     method = requested_method(model, request)
-    offer = Offer(RESOLVED.model, defaults_of(model), method, "Original", lambda text, *_: text, reference_to)
+    offer = Offer(RESOLVED.model, defaults_of(model), method, "Original", lambda text, *_: text, reference_to, size_of)
     told: list[str] = []
     check_schedule(resolve(request, offer), model, told.append)
     assert len(told) == (blind is not None)

@@ -266,7 +266,7 @@ def test_an_image_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     data = (tmp_path / "new" / "b.png").read_bytes()
     (tmp_path / "c.png").write_bytes(data[:300])
     assert read_image(tmp_path / "new" / "b.png").size == (64, 64)
-    with pytest.raises(BadFile, match=r"c\.png: cannot be read as an image"):
+    with pytest.raises(BadFile, match=r"c\.png: is damaged and cannot be read as an image"):
         read_image(tmp_path / "c.png")
 
 

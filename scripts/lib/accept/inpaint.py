@@ -33,6 +33,7 @@ from atelier.train.data import scenes
 from atelier.train.judge import Judge
 
 SEED, SHARE, SEAM = 30_000, 0.8, 1.25
+ROUNDING = 1e-9
 REACH = 10
 """Pixels that a mask's blur of 4 reaches over its edge."""
 FLAT = 1.0
@@ -55,7 +56,7 @@ def main() -> int:
 def passes(found: dict[str, float]) -> bool:
     kept = found["changed"] == found["outpaint_changed"] == 0
     seams = max(found["seam"], found["outpaint_seam"]) <= SEAM
-    return kept and seams and found["found"] >= SHARE * found["text_to_image"]
+    return kept and seams and found["found"] >= SHARE * found["text_to_image"] - ROUNDING
 
 
 def trials(count: int) -> Iterator[Trial]:
