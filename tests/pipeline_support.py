@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from PIL.Image import Image
+from PIL import Image
 from torch import Tensor
 
 from atelier.checkpoints.checkpoint import Checkpoint
@@ -56,6 +56,14 @@ def changed(stages: Sequence[Stage], change: Callable[[Diffuse], Diffuse]) -> li
     return [change(stage) if isinstance(stage, Diffuse) else stage for stage in stages]
 
 
+def two_colours(folder: Path) -> str:
+    """The path of an image of 64x64, red at the left and blue at the right."""
+    image = Image.new("RGB", (64, 64), (200, 40, 40))
+    image.paste((30, 60, 210), (32, 0, 64, 64))
+    image.save(folder / "source.png")
+    return str(folder / "source.png")
+
+
 def same(part: Any) -> Any:
     return part
 
@@ -68,7 +76,7 @@ class Lending:
     real: Resources
     instead: Mapping[str, Callable[[Any], Any]] = field(default_factory=dict[str, Callable[[Any], Any]])
     log: list[str] = field(default_factory=list[str])
-    saved: list[tuple[Image, str, str, int, int, int]] = field(default_factory=list[Any])
+    saved: list[tuple[Image.Image, str, str, int, int, int]] = field(default_factory=list[Any])
 
     @property
     def device(self) -> torch.device:
@@ -89,10 +97,10 @@ class Lending:
     def is_loaded(self, model: ModelRef, part: PartOf[T], /) -> bool:
         return self.real.is_loaded(model, part)
 
-    def image(self, image: ImageRef) -> Image:
+    def image(self, image: ImageRef) -> Image.Image:
         return self.real.image(image)
 
-    def save(self, image: Image, infotext: str, *, output: str, index: int, count: int, seed: int) -> Path:
+    def save(self, image: Image.Image, infotext: str, *, output: str, index: int, count: int, seed: int) -> Path:
         self.saved.append((image, infotext, output, index, count, seed))
         return Path(output)
 

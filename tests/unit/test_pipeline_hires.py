@@ -28,7 +28,7 @@ from atelier.request.infotext import read, to_request
 from atelier.request.resolved import NoHires, ResolvedHires, Size
 from atelier.request.second_pass import second_sizes
 from atelier.runtime.engine import Engine
-from pipeline_support import TOGETHER, Lending, Letters, Watched, engine_on, happened, planned, request
+from pipeline_support import TOGETHER, Lending, Letters, Watched, engine_on, happened, planned, request, two_colours
 
 LISTED = {"sampler": "Euler", "hires_scheduler": "14,7,3,1,0", "denoising_strength": 0.5}
 """A second pass that begins at 7: of its four steps, half and one."""
@@ -41,12 +41,7 @@ def engine(tiny_folder: Path) -> Engine:
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """64x64, red at the left and blue at the right."""
-    image = Image.new("RGB", (64, 64), (200, 40, 40))
-    image.paste((30, 60, 210), (32, 0, 64, 64))
-    path = tmp_path_factory.mktemp("images") / "source.png"
-    image.save(path)
-    return str(path)
+    return two_colours(tmp_path_factory.mktemp("images"))
 
 
 def twice(**fields: object) -> dict[str, object]:

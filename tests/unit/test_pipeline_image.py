@@ -19,7 +19,7 @@ from atelier.request import events
 from atelier.request.infotext import interpret, read, to_request
 from atelier.runtime.engine import Engine
 from atelier.runtime.images import data_uri, read_reference, reference_to
-from pipeline_support import Lending, Letters, Watched, changed, engine_on, happened, planned, request
+from pipeline_support import Lending, Letters, Watched, changed, engine_on, happened, planned, request, two_colours
 
 
 @pytest.fixture(scope="module")
@@ -29,12 +29,7 @@ def engine(tiny_folder: Path) -> Engine:
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """64x64, red at the left and blue at the right."""
-    image = Image.new("RGB", (64, 64), (200, 40, 40))
-    image.paste((30, 60, 210), (32, 0, 64, 64))
-    path = tmp_path_factory.mktemp("images") / "source.png"
-    image.save(path)
-    return str(path)
+    return two_colours(tmp_path_factory.mktemp("images"))
 
 
 @pytest.fixture(scope="module")

@@ -11,11 +11,11 @@ from atelier.errors import BadInput
 from atelier.request.grid.axes import NOTHING, TURNS, Axis, applied, csv_line
 from atelier.request.infotext.keys import Settings
 from atelier.request.model import Request
+from atelier.request.resolve import ALL_SEEDS
 from atelier.request.table import request_of
 
 MAX_CELLS = 10_000
 SEEDS = ("seed", "variation_seed")
-ALL_SEEDS = 2**64
 OPEN = -1
 """The seed that is drawn."""
 
