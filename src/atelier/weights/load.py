@@ -75,11 +75,15 @@ def arrange(tensor: Tensor, name: Name, layout: Layout) -> Tensor:
     rows = name.rows(layout)
     if rows is not None:
         return tensor.narrow(0, rows.start, rows.count)
+    if name.is_transposed(layout):
+        return tensor.t().contiguous() if tensor.ndim == 2 else tensor
     return _pointwise(tensor, name.rule.ours) if isinstance(name.rule, Pointwise) else tensor
 
 
 def arrange_for(tensor: Tensor, name: Name, layout: Layout) -> Tensor:
     """One of our tensors in the shape that `layout` keeps; of a tensor that it keeps in one piece, our rows."""
+    if name.is_transposed(layout):
+        return tensor.t().contiguous()
     return _pointwise(tensor, name.rule.dimensions(layout)) if isinstance(name.rule, Pointwise) else tensor
 
 

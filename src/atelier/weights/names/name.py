@@ -38,7 +38,14 @@ class Rows:
     fused: frozenset[Layout]
 
 
-Rule = Pointwise | Rows
+@dataclass(frozen=True, slots=True)
+class Transposed:
+    """A matrix that some layouts keep as (in, out), where a linear layer has (out, in)."""
+
+    layouts: frozenset[Layout]
+
+
+Rule = Pointwise | Rows | Transposed
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +65,10 @@ class Name:
     def stored(self, layout: Layout) -> str:
         """The name that is written in `layout`."""
         return self.ldm if layout == "ldm" else self.diffusers
+
+    def is_transposed(self, layout: Layout) -> bool:
+        """Whether `layout` keeps rows as columns."""
+        return isinstance(self.rule, Transposed) and layout in self.rule.layouts
 
     def rows(self, layout: Layout) -> Rows | None:
         """Which rows of the stored tensor are ours; None where that is all of it."""
