@@ -34,10 +34,7 @@ def in_file(archive: Archive) -> bool:
 
 
 def in_folder(index: Config) -> bool:
-    """The class is that of Stable Diffusion 1.x; what we write says it, and others are told by their text states."""
-    if index.values.get(sd1.OTHER) == "sd2":
-        return True
-    return sd1.is_named(index) and sd1.context(index) == sd1.SD2_CONTEXT
+    return sd1.is_named(index) and sd1.is_like_sd2(index)
 
 
 def file_facts(archive: Archive) -> Facts:
@@ -87,12 +84,7 @@ SD2 = replace(
     folder=Folder(
         detect=in_folder,
         pipeline=pipelines.by_channels("StableDiffusion"),
-        index={
-            sd1.OTHER: "sd2",
-            "feature_extractor": [None, None],
-            "safety_checker": [None, None],
-            "requires_safety_checker": False,
-        },
+        index={"feature_extractor": [None, None], "safety_checker": [None, None], "requires_safety_checker": False},
         read=discrete.read,
         write=discrete.write,
     ),
