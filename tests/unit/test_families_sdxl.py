@@ -15,6 +15,7 @@ from torch import Tensor
 
 import tiny_sd
 from atelier.checkpoints.opening import open_checkpoint
+from atelier.checkpoints.probing import settled
 from atelier.checkpoints.write import Modules, write_diffusers, write_ldm
 from atelier.cli.app import run
 from atelier.errors import BadFile
@@ -246,3 +247,24 @@ def test_heads_are_counted_by_their_width(tmp_path: Path) -> None:
         assert open_checkpoint(spelled("bare", made, tmp_path)).facts.of("unet").head_width == 64
     net = UNet(tiny_sd.sdxl().spec(UNET))
     assert [block.attentions[0].blocks[0].attn1.heads for block in net.down if len(block.attentions)] == [2]
+
+
+@pytest.mark.parametrize(("answer", "prediction", "size"), [(-1.5, "velocity", 768), (0.5, "epsilon", 512)])
+def test_a_network_of_2_x_is_asked_where_its_file_says_nothing(
+    answer: float, prediction: str, size: int, tmp_path: Path
+) -> None:
+    """At the last level a network that predicts epsilon gives back the 0.5 that it is shown; until then names count."""
+    made = tiny_sd.sd2()
+    net = made.networks["unet"]
+    assert isinstance(net, UNet)
+    torch.nn.init.zeros_(net.conv_out.weight)
+    torch.nn.init.constant_(net.conv_out.bias, answer)
+    for name, guessed in (("fine-tune", "velocity"), ("some-512", "epsilon")):
+        path = spelled(name, made, tmp_path)
+        assert open_checkpoint(path).facts.prediction == guessed
+        found = engine_on(path).resources.open(path)
+        assert (found.facts.prediction, found.size) == (prediction, size)
+    said = spelled("said", made, tmp_path, {"modelspec.prediction_type": "epsilon"})
+    assert settled(open_checkpoint(said)).facts.prediction == "epsilon"
+    plain = open_checkpoint(spelled("xl", tiny_sd.sdxl(), tmp_path))
+    assert settled(plain) is plain
