@@ -68,7 +68,7 @@ class Facts:
     size: side in pixels of the images it was trained on; latent_side: the same in positions of the latent, where a
     folder says that; both None where nobody says. latent: (z - shift) * scale is what the denoising network sees;
     beta_*, timesteps, zero_snr: the noise levels; trailing: whether it was made for few steps, counted down from the
-    last level (Turbo); cfg_scale: what it was made to generate with, None where nobody says;
+    last level (Turbo); cfg_scale, steps: what it was made to generate with, None where nobody says;
     parts: what is known of each network, by the name of the part.
     """
 
@@ -84,6 +84,7 @@ class Facts:
     zero_snr: bool = False
     trailing: bool = False
     cfg_scale: float | None = None
+    steps: int | None = None
     parts: Mapping[str, PartFacts] = field(default_factory=dict[str, PartFacts])
 
     def of(self, part: str) -> PartFacts:
@@ -116,6 +117,7 @@ class Facts:
             zero_snr=config.flag("zero_snr", default=False),
             trailing=config.flag("trailing", default=False),
             cfg_scale=config.scale("cfg_scale"),
+            steps=config.optional("steps"),
             parts={name: PartFacts.read(found) for name, found in config.objects("parts").items()},
         )
 
