@@ -1,0 +1,48 @@
+"""GLoRA (Chavan 2023, arXiv:2306.07967), as LyCORIS keeps it: a difference that also depends on the weight."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from atelier.adapters.delta import WEIGHT, Delta, Values, WeightKind
+
+SLOTS = ("a1", "a2", "b1", "b2")
+
+
+@dataclass(frozen=True, slots=True)
+class Generalized(Delta):
+    """scale * (W · inner + up @ down). inner: (in, r) @ (r, in), which mixes the input channels; up: (out, r); down:
+    (r, in · k · k)."""
+
+    into: Tensor
+    out_of: Tensor
+    up: Tensor
+    down: Tensor
+    scale: float
+
+    def difference(self, weight: Tensor) -> Tensor:
+        mixed = weight.movedim(1, -1) @ self.into @ self.out_of
+        return self.scale * (mixed.movedim(-1, 1) + (self.up @ self.down).reshape(weight.shape))
+
+
+def _build(values: Values) -> Mapping[str, Delta]:
+    """Files of older versions have the two of each pair the other way round: b2 is then the one that ends in the
+    output channels. A file has the rank of both pairs alike, so the inner axes of b tell."""
+    a1, a2, b1, b2 = (values.tensors[slot].flatten(1) for slot in SLOTS)
+    rank = min(len(a1), len(a2), a1.shape[1], a2.shape[1])
+    if b1.shape[1] == rank and a1.shape[1] == rank:
+        return {WEIGHT: Generalized(a1, a2, b1, b2, values.scale(rank))}
+    return {WEIGHT: Generalized(a2, a1, b2, b1, values.scale(rank))}
+
+
+SPECS = (
+    WeightKind(
+        "GLoRA",
+        endings={slot: (f".{slot}.weight",) for slot in SLOTS},
+        is_of=lambda slots: slots == set(SLOTS),
+        build=_build,
+    ),
+)
