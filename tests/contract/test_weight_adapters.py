@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from adapter_support import ALPHA, DORA, EXAMPLES, IN, OUT, RANK, Example, drawn, lora
 from torch import Tensor, nn
 
+from adapter_support import ALPHA, DORA, EXAMPLES, IN, OUT, RANK, Example, drawn, lora
 from atelier.adapters.attach import Strong, attached, merged
 from atelier.adapters.delta import Delta
 from atelier.adapters.read import AdapterLayer, built, kinds, layers_of
@@ -19,7 +19,9 @@ from atelier.nn.seamless import Conv, Seamless
 
 CASES = {f"{kind}-{name}": example for kind, own in EXAMPLES.items() for name, example in own.items()}
 CASES |= {f"DoRA-{name}": example for name, example in DORA.items()}
-EVERY = [pytest.param(example, shape, id=f"{n}-{len(shape)}d") for n, example in CASES.items() for shape in example.shapes]
+EVERY = [
+    pytest.param(example, shape, id=f"{n}-{len(shape)}d") for n, example in CASES.items() for shape in example.shapes
+]
 TOLERANCE = {"rtol": 1e-5, "atol": 1e-5}
 
 
@@ -47,7 +49,9 @@ def test_the_names_of_its_tensors_tell_the_kind(kind: str, name: str):
 @pytest.mark.parametrize(("example", "shape"), EVERY)
 def test_what_is_added_is_the_arithmetic_of_the_format(example: Example, shape: tuple[int, ...]):
     weight, tensors = drawn(*shape), example.tensors(shape)
-    wanted = example.restated(weight.numpy().astype(np.float64), {n: t.numpy().astype(np.float64) for n, t in tensors.items()})
+    wanted = example.restated(
+        weight.numpy().astype(np.float64), {n: t.numpy().astype(np.float64) for n, t in tensors.items()}
+    )
     delta = deltas_of(tensors)["weight"]
     assert float(np.abs(wanted).max()) > 1e-2
     for strength in (1.0, -0.5):
@@ -66,7 +70,11 @@ def layer_of(shape: tuple[int, ...]) -> tuple[nn.Module, Tensor, dict[str, objec
         case (_, _, 1, 1):
             return PointwiseConv(shape[1], shape[0]), drawn(2, shape[1], 6, 4), {}
         case _:
-            return Conv(shape[1], shape[0], 3, padding=1, stride=2), drawn(2, shape[1], 6, 4), {"seamless": Seamless(x=True)}
+            return (
+                Conv(shape[1], shape[0], 3, padding=1, stride=2),
+                drawn(2, shape[1], 6, 4),
+                {"seamless": Seamless(x=True)},
+            )
 
 
 @pytest.mark.parametrize(("example", "shape"), EVERY)
@@ -84,7 +92,9 @@ def test_folding_is_adding_to_the_output_and_leaves_no_bit(example: Example, sha
             made.append(layer(x, **how))
     assert float((made[0] - plain).abs().max()) > 1e-3
     torch.testing.assert_close(made[0], made[1], rtol=1e-4, atol=1e-4)
-    assert {name: bool((tensor == before[name]).all()) for name, tensor in layer.state_dict().items()} == dict.fromkeys(before, True)
+    assert {name: bool((tensor == before[name]).all()) for name, tensor in layer.state_dict().items()} == dict.fromkeys(
+        before, True
+    )
     assert torch.equal(layer(x, **how), plain)
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from atelier.adapters.delta import BIAS, WEIGHT, Delta, Layer
 from atelier.adapters.layers import runner, spread
 
+M = TypeVar("M", bound=nn.Module)
 How = Literal["merge", "hook"]
 
 
@@ -47,6 +49,22 @@ def _merged(tensor: Tensor, own: Sequence[Strong]) -> Tensor:
 
 def _alike(one: Tensor, other: Tensor) -> bool:
     return one.dtype == other.dtype and one.stride() == other.stride() and one is not other
+
+
+def with_changes(net: M, changes: Changes) -> M:
+    """A new network with the changed tensors, which shares all others with `net`; that stays as it is.
+
+    Both can be used at the same time. It has no gradients, and is in evaluation mode.
+    """
+    tensors = net.state_dict()
+    other = copy.deepcopy(net, _kept(net))
+    other.load_state_dict({**tensors, **merged(tensors, changes)}, strict=True, assign=True)
+    return other.eval().requires_grad_(requires_grad=False)
+
+
+def _kept(net: nn.Module) -> dict[int, object]:
+    """What copying the network is not to copy: its tensors."""
+    return {id(tensor): tensor for tensor in (*net.parameters(), *net.buffers())}
 
 
 @contextmanager

@@ -90,5 +90,5 @@ def pointwise(x: Tensor, matrix: Tensor) -> Tensor:
 
 
 def tucker(core: Tensor, up: Tensor, down: Tensor) -> Tensor:
-    """(out, in, k, k) from a core (r, r, k, k), whose first axis pairs with up (r, out), its second with down (r, in)."""
+    """(out, in, k, k) from a core (r, r, k, k): its first axis pairs with up (r, out), its second with down (r, in)."""
     return torch.einsum("ijkl,ip,jq->pqkl", core, up, down)

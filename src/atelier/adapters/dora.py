@@ -8,11 +8,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from atelier.adapters.delta import WEIGHT, Delta
 
+TINY = 1e-12
+"""In place of a length of 0, whose channel stays 0."""
 SCALE, MAGNITUDE = "dora_scale", "magnitude"
 ENDINGS: Mapping[str, tuple[str, ...]] = {
     SCALE: (".dora_scale",),
@@ -39,7 +40,7 @@ class Decomposed(Delta):
         if self.lengths.numel() != weight.shape[axis]:
             raise RuntimeError(f"{self.lengths.numel()} lengths where the layer has {weight.shape[axis]} channels")
         others = [n for n in range(weight.ndim) if n != axis]
-        norm = torch.linalg.vector_norm(changed, dim=others, keepdim=True).clamp(min=1e-12)
+        norm = changed.square().sum(others, keepdim=True).sqrt().clamp(min=TINY)
         lengths = self.lengths.reshape([-1 if n == axis else 1 for n in range(weight.ndim)])
         return changed * (lengths / norm) - weight
 

@@ -54,4 +54,3 @@ def _layer_normed(module: nn.LayerNorm, x: Tensor, weight: Tensor) -> Tensor:
 
 def _group_normed(module: nn.GroupNorm, x: Tensor, weight: Tensor) -> Tensor:
     return F.group_norm(x, module.num_groups, weight, None, module.eps)
-

@@ -161,14 +161,18 @@ def _check(file: AdapterFile, base: str, target: Target, numbers: Mapping[str, T
     """Folds tensors without memory, whose shapes alone count. Raises BadFile where they do not fit the layer."""
     layer, infos = file.layers[base], file.archive.tensors
     empty = {
-        slot: numbers[name] if name in numbers and not infos[name].shape else torch.empty(infos[name].shape, device="meta")
+        slot: numbers[name]
+        if name in numbers and not infos[name].shape
+        else torch.empty(infos[name].shape, device="meta")
         for slot, name in layer.tensors.items()
     }
     try:
         for parameter, delta in built(layer, empty).items():
-            if parameter not in target.shapes:
-                raise RuntimeError(f"the layer has no {parameter}")
             delta.fold(torch.empty(target.shapes[parameter], device="meta"), 1.0)
+    except KeyError as error:
+        raise BadFile(
+            file.path, f"changes the {error.args[0]} of {base}, which has none: it is for another model"
+        ) from None
     except (RuntimeError, IndexError, ValueError) as error:
         shape = "x".join(map(str, target.shapes.get(WEIGHT, ())))
         told = f"has {base} of another shape than the model's layer, {shape}"

@@ -23,8 +23,9 @@ from atelier.families.family import Family
 from atelier.families.part import PartSpec
 from atelier.models.vae import AutoencoderKL
 from atelier.nn.net import Net
-from atelier.pipeline.resources import AUTOENCODER, DENOISER, IMAGE_TEXT, TEXT, PartOf, T
+from atelier.pipeline.resources import AUTOENCODER, DENOISER, IMAGE_TEXT, PLAIN, TEXT, Adapted, PartOf, T
 from atelier.request.resolved import ImageRef, ModelRef
+from atelier.runtime.adapting import with_inversions, with_merged
 from atelier.runtime.cache import ModelCache, NetRef
 from atelier.runtime.device import Device
 from atelier.runtime.images import read_reference
@@ -91,14 +92,20 @@ class LocalResources:
         return reference
 
     @contextmanager
-    def borrow(self, model: ModelRef, part: PartOf[T], /) -> Generator[T]:
-        load = cast("Callable[[Checkpoint, Device], T]", LOADERS[part.name])
+    def borrow(self, model: ModelRef, part: PartOf[T], adapted: Adapted = PLAIN, /) -> Generator[T]:
         checkpoint = self.checkpoint(model)
-        with self.cache.lease(self._ref(model, part), lambda: load(checkpoint, self._device), _bytes) as borrowed:
-            yield borrowed
 
-    def is_loaded(self, model: ModelRef, part: PartOf[T], /) -> bool:
-        return self.cache.holds(self._ref(model, part))
+        def load() -> T:
+            if not adapted.merged:
+                return cast("Callable[[Checkpoint, Device], T]", LOADERS[part.name])(checkpoint, self._device)
+            with self.borrow(model, part) as plain:
+                return with_merged(plain, checkpoint, part, adapted.merged, self._hashes)
+
+        with self.cache.lease(self._ref(model, part, adapted), load, _bytes) as borrowed:
+            yield with_inversions(borrowed, adapted.inversions, self._hashes)
+
+    def is_loaded(self, model: ModelRef, part: PartOf[T], adapted: Adapted = PLAIN, /) -> bool:
+        return self.cache.holds(self._ref(model, part, adapted))
 
     def dtype(self, model: ModelRef) -> str:
         """The precision that the model's denoiser computes in: fp32, fp16 or bf16."""
@@ -110,8 +117,8 @@ class LocalResources:
     def save(self, image: Image, infotext: str, *, output: str, index: int, count: int, seed: int) -> Path:
         return Destination.of(output).save(image, infotext, index=index, count=count, seed=seed)
 
-    def _ref(self, model: ModelRef, part: PartOf[T]) -> NetRef[T]:
-        return NetRef(model, part.name, self.dtype(model))
+    def _ref(self, model: ModelRef, part: PartOf[T], adapted: Adapted) -> NetRef[T]:
+        return NetRef(model, part.name, self.dtype(model), adapted.merged)
 
 
 def _bytes(part: object) -> int:

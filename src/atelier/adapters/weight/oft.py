@@ -10,6 +10,7 @@ from torch import Tensor
 
 from atelier.adapters.delta import ALPHA, WEIGHT, Delta, Values, WeightKind
 
+TINY = 1e-8
 BLOCKS = 3
 """Dimensions of the rotations: more are a butterfly of them (BOFT), which is another kind."""
 
@@ -41,10 +42,10 @@ def _cayley(blocks: Tensor, limit: float) -> Tensor:
     """(I + Q)(I - Q)^-1 of the skew part Q = B - B^T, the norm of all Q together limited."""
     skew = blocks - blocks.transpose(1, 2)
     if limit > 0:
-        norm = skew.norm() + 1e-8
+        norm = skew.square().sum().sqrt() + TINY
         skew = skew * (limit / norm).clamp(max=1)
     one = torch.eye(blocks.shape[-1], device=blocks.device)
-    return torch.linalg.solve(one - skew, one + skew, left=False)
+    return (one + skew) @ torch.linalg.inv(one - skew)
 
 
 def _build(values: Values) -> Mapping[str, Delta]:

@@ -1,0 +1,147 @@
+"""Weight adapters that prompts name, on a very small model: found, merged, and never seen by others."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+import tiny
+from atelier.request.infotext import read
+from atelier.runtime.engine import Engine
+from pipeline_support import PLENTY, engine_on, request
+
+UNET = "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn2_to_k"
+TEXT = "lora_te_text_model_encoder_layers_0_mlp_fc1"
+SIZES = {UNET: (32, 32), TEXT: (64, 32)}
+RANK = 4
+
+
+def lora(path: Path, *layers: str, seed: int = 0, metadata: dict[str, str] | None = None, **more: Tensor) -> Path:
+    """A file as kohya's scripts write it."""
+    generator = torch.Generator().manual_seed(seed)
+    tensors = dict(more)
+    for layer in layers or SIZES:
+        out, into = SIZES[layer]
+        tensors[f"{layer}.lora_down.weight"] = torch.randn(RANK, into, generator=generator)
+        tensors[f"{layer}.lora_up.weight"] = torch.randn(out, RANK, generator=generator)
+        tensors[f"{layer}.alpha"] = torch.tensor(float(RANK))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_file(tensors, path, {"format": "pt", **(metadata or {})})
+    return path
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("models")
+    tiny.folder(folder / "tiny")
+    lora(folder / "Lora" / "both.safetensors", metadata={"ss_output_name": "My Style"})
+    lora(folder / "Lora" / "only" / "unet.safetensors", UNET, seed=1)
+    lora(folder / "Lora" / "words.safetensors", TEXT, seed=2)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def engine(models: Path) -> Engine:
+    return engine_on(models / "tiny", budget=PLENTY)
+
+
+def image(engine: Engine, prompt: str, **fields: object) -> bytes:
+    (made,) = engine.generate(request(prompt=prompt, **fields))
+    return made.image.tobytes()
+
+
+def test_a_tag_changes_the_image_and_leaves_no_bit(engine: Engine):
+    plain = image(engine, "a red cat")
+    changed = image(engine, "a red cat<lora:both:0.8>")
+    assert changed != plain
+    assert image(engine, "a red cat<lora:both:0.4>") not in {plain, changed}
+    assert image(engine, "a red cat<lora:both:0>") == plain
+    assert image(engine, "a red cat") == plain
+
+
+def test_the_image_is_that_of_a_model_whose_weights_are_the_sum(engine: Engine, models: Path, tmp_path: Path):
+    """W + strength * alpha / r * up @ down, written into the weights of a copy of the model by hand."""
+    made = tiny.modules()
+    with torch.no_grad():
+        file = load(models / "Lora" / "both.safetensors")
+        for layer, weight in (
+            (UNET, made.networks["unet"].down[0].attentions[0].blocks[0].attn2.to_k.weight),
+            (TEXT, made.networks["text"].layers[0].mlp.fc1.weight),
+        ):
+            weight += 0.8 * file[f"{layer}.lora_up.weight"] @ file[f"{layer}.lora_down.weight"]
+    from atelier.checkpoints.write import write_diffusers
+
+    write_diffusers(made, tmp_path / "tiny")
+    by_hand = image(engine_on(tmp_path / "tiny"), "a red cat")
+    ours = image(engine, "a red cat<lora:both:0.8>")
+    far = np.abs(np.frombuffer(by_hand, np.uint8).astype(int) - np.frombuffer(ours, np.uint8))
+    assert far.max() <= 1
+    assert by_hand != image(engine, "a red cat")
+
+
+def load(path: Path) -> dict[str, Tensor]:
+    from safetensors.torch import load_file
+
+    return load_file(path)
+
+
+def test_text_encoder_and_unet_have_strengths_of_their_own(engine: Engine):
+    plain, words, net = (image(engine, f"a red cat{tag}") for tag in ("", "<lora:words>", "<lora:unet>"))
+    assert len({plain, words, net}) == 3
+    assert image(engine, "a red cat<lora:words:0:1>") == plain
+    assert image(engine, "a red cat<lora:unet:1:0>") == plain
+    assert image(engine, "a red cat<lora:words:te=1:unet=0>") == words
+    assert image(engine, "a red cat<lora:both:te=0:unet=1>") != image(engine, "a red cat<lora:both:te=1:unet=0>")
+    both = image(engine, "a red cat<lora:words><lora:unet>")
+    assert both not in {plain, words, net}
+
+
+def test_block_weights_and_ranks(engine: Engine):
+    """The layer lies in input block 1, the second of the twelve on the way down; BASE is the text encoder."""
+    blocks = ["1"] * 26
+    whole = image(engine, "a red cat<lora:unet>")
+    assert image(engine, f"a red cat<lora:unet:1:lbw={','.join(blocks)}>") == whole
+    blocks[2] = "0"
+    assert image(engine, f"a red cat<lora:unet:1:{','.join(blocks)}>") == image(engine, "a red cat")
+    assert image(engine, f"a red cat<lora:words:1:lbw=0,{','.join(blocks[1:])}>") == image(engine, "a red cat")
+    assert image(engine, "a red cat<lora:unet:dyn=2>") not in {whole, image(engine, "a red cat")}
+    assert image(engine, f"a red cat<lora:unet:dyn={RANK}>") == whole
+
+
+def test_every_way_to_name_it_is_the_same_image(engine: Engine, models: Path):
+    wanted = image(engine, "a red cat<lora:both:1>")
+    for name in ("BOTH", "My Style", "lora/both", "both.safetensors", str(models / "Lora" / "both.safetensors")):
+        assert image(engine, f"a red cat<lora:{name}:1>") == wanted
+    assert image(engine, "a red cat<lyco:only/unet>") == image(engine, "a red cat<lora:unet>")
+
+
+def test_requests_at_once_never_see_each_others(engine: Engine):
+    prompts = ["a red cat", "a red cat<lora:both:1>", "a red cat<lora:unet:1>", "a red cat<lora:words:-1>"]
+    alone = [image(engine, prompt) for prompt in prompts]
+    made: dict[int, list[bytes]] = {}
+
+    def work(number: int) -> None:
+        made[number] = [image(engine, prompts[(number + i) % 4]) for i in range(4)]
+
+    threads = [threading.Thread(target=work, args=(n,)) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert made == {n: [alone[(n + i) % 4] for i in range(4)] for n in range(4)}
+
+
+def test_images_of_one_batch_may_name_others(engine: Engine):
+    """The tag is drawn from a choice for each image by itself."""
+    prompt = "a red cat{<lora:both:1>|<lora:unet:1>}"
+    made = engine.generate(request(prompt=prompt, batch_size=4, choices=True))
+    assert len({read(one.infotext).prompt for one in made}) == 2
+    for one in made:
+        alone = image(engine, read(one.infotext).prompt, seed=one.seed)
+        assert one.image.tobytes() == alone
