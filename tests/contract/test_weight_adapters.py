@@ -18,11 +18,13 @@ from atelier.nn.conv import PointwiseConv
 from atelier.nn.seamless import Conv, Seamless
 
 CASES = {f"{kind}-{name}": example for kind, own in EXAMPLES.items() for name, example in own.items()}
-CASES |= {f"DoRA-{name}": example for name, example in DORA.items()}
+DORAS = {f"DoRA-{name}": example for name, example in DORA.items()}
 EVERY = [
-    pytest.param(example, shape, id=f"{n}-{len(shape)}d") for n, example in CASES.items() for shape in example.shapes
+    pytest.param(example, shape, id=f"{n}-{len(shape)}d")
+    for n, example in (CASES | DORAS).items()
+    for shape in example.shapes
 ]
-TOLERANCE = {"rtol": 1e-5, "atol": 1e-5}
+TOLERANCE = 1e-5
 
 
 def test_every_kind_has_an_example():
@@ -57,7 +59,7 @@ def test_what_is_added_is_the_arithmetic_of_the_format(example: Example, shape: 
     for strength in (1.0, -0.5):
         folded = delta.fold(weight, strength)
         expected = weight + strength * torch.from_numpy(wanted).float()
-        torch.testing.assert_close(folded, expected, **TOLERANCE)
+        torch.testing.assert_close(folded, expected, rtol=TOLERANCE, atol=TOLERANCE)
 
 
 def layer_of(shape: tuple[int, ...]) -> tuple[nn.Module, Tensor, dict[str, object]]:

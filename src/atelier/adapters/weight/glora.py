@@ -29,13 +29,11 @@ class Generalized(Delta):
 
 
 def _build(values: Values) -> Mapping[str, Delta]:
-    """Files of older versions have the two of each pair the other way round: b2 is then the one that ends in the
-    output channels. A file has the rank of both pairs alike, so the inner axes of b tell."""
+    """Files of older versions have the two of each pair the other way round; where the ranks are, tells."""
     a1, a2, b1, b2 = (values.tensors[slot].flatten(1) for slot in SLOTS)
-    rank = min(len(a1), len(a2), a1.shape[1], a2.shape[1])
-    if b1.shape[1] == rank and a1.shape[1] == rank:
-        return {WEIGHT: Generalized(a1, a2, b1, b2, values.scale(rank))}
-    return {WEIGHT: Generalized(a2, a1, b2, b1, values.scale(rank))}
+    if not a1.shape[1] == len(a2) == b1.shape[1] == len(b2):
+        a1, a2, b1, b2 = a2, a1, b2, b1
+    return {WEIGHT: Generalized(a1, a2, b1, b2, values.scale(len(a2)))}
 
 
 SPECS = (
