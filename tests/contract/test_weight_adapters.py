@@ -121,6 +121,24 @@ def test_a_merge_keeps_the_dtype_and_the_layout():
     assert torch.equal(made, (weight.float() + difference).to(torch.bfloat16))
 
 
+@pytest.mark.parametrize("shape", [(OUT, IN), (OUT, IN, 3, 3), (OUT,)])
+def test_biases_are_changed_too_whatever_becomes_of_the_weight(shape: tuple[int, ...]):
+    layer, x, how = layer_of(shape)
+    layer.requires_grad_(requires_grad=False)
+    difference = drawn(OUT)
+    tensors = {"b_norm" if len(shape) == 1 else "diff_b": difference}
+    if len(shape) > 1:
+        tensors |= lora(shape)
+    deltas = deltas_of(tensors)
+    assert set(deltas) == ({"bias"} if len(shape) == 1 else {"weight", "bias"})
+    plain = layer(x, **how)
+    for kind in ("merge", "hook"):
+        with attached(layer, {"bias": [Strong(deltas["bias"], 0.5), Strong(deltas["bias"], 1.0)]}, kind):
+            changed = layer(x, **how)
+        channels = (1, -1, 1, 1) if len(shape) > 2 else (-1,)
+        torch.testing.assert_close(changed, plain + 1.5 * difference.reshape(channels), rtol=1e-5, atol=1e-5)
+
+
 def test_what_goes_wrong_inside_leaves_no_trace(tmp_path: Path):
     layer, x, _ = layer_of((OUT, IN))
     plain, deltas = layer(x), deltas_of(lora((OUT, IN)))

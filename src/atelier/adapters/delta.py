@@ -15,6 +15,8 @@ WEIGHT, BIAS = "weight", "bias"
 """Parameters of a layer."""
 ALPHA = "alpha"
 """The slot of the number that the difference is divided by its rank with."""
+BIAS_DIFFERENCE = "diff_b"
+"""The slot of what is added to the bias of a layer, beside an adapter of any kind or alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +74,8 @@ class WeightKind:
     """A kind of weight adapter.
 
     endings: the ends of the names of its tensors, by slot, as the programs write them, dot included. is_of: whether the
-    slots of a layer are of this kind; `alpha`, `scale` and the slots of `adapters.dora` are not among them. build: the
+    slots of a layer are of this kind; those that are beside any kind (`alpha`, `diff_b`, and those of `adapters.dora`)
+    are not among them. build: the
     deltas of a layer, by parameter. ranked: whether a part of its ranks can be used alone.
     """
 

@@ -15,16 +15,17 @@ from torch import Tensor
 
 import atelier.adapters.weight
 from atelier.adapters import dora
-from atelier.adapters.delta import ALPHA, WEIGHT, Delta, Values, WeightKind
+from atelier.adapters.delta import ALPHA, BIAS_DIFFERENCE, WEIGHT, Delta, Values, WeightKind
 from atelier.adapters.kin import kin
 from atelier.adapters.spelling import usual
 from atelier.adapters.targets import Target, targets
+from atelier.adapters.weight.full import of_bias
 from atelier.checkpoints.checkpoint import Checkpoint
 from atelier.errors import BadFile
 from atelier.registry import discover
 from atelier.weights.archive import Archive, counted, open_any
 
-SHARED: Mapping[str, tuple[str, ...]] = {ALPHA: (".alpha",), **dora.ENDINGS}
+SHARED: Mapping[str, tuple[str, ...]] = {ALPHA: (".alpha",), BIAS_DIFFERENCE: (".diff_b",), **dora.ENDINGS}
 """Slots that every kind may have beside its own."""
 BUNDLED = "bundle_emb."
 """What the names of textual inversions that come with an adapter begin with."""
@@ -92,7 +93,7 @@ def layers_of(names: Iterable[str]) -> tuple[dict[str, AdapterLayer], list[str]]
             slots[usual(found[0])][found[1]] = name
     layers: dict[str, AdapterLayer] = {}
     for base, own in slots.items():
-        kind = _kind(own.keys() - SHARED.keys())
+        kind = _kind(own.keys())
         if kind is None:
             others += own.values()
         else:
@@ -147,7 +148,7 @@ def deltas(found: Match, part: str, rank: int | None = None) -> dict[str, tuple[
 def built(layer: AdapterLayer, tensors: Mapping[str, Tensor], rank: int | None = None) -> Mapping[str, Delta]:
     """The deltas of one layer from its tensors (float32) by slot; by parameter. Raises RuntimeError."""
     values = Values(tensors, rank if layer.kind.ranked else None)
-    return dora.decomposed(layer.kind.build(values), tensors)
+    return {**dora.decomposed(layer.kind.build(values), tensors), **of_bias(tensors)}
 
 
 def _numbers(file: AdapterFile, placed: Iterable[str]) -> Mapping[str, Tensor]:
@@ -199,4 +200,7 @@ def _endings() -> tuple[tuple[str, str], ...]:
 
 
 def _kind(slots: AbstractSet[str]) -> WeightKind | None:
-    return next((kind for kind in kinds().values() if slots and kind.is_of(slots)), None)
+    own = slots - SHARED.keys()
+    if not own and BIAS_DIFFERENCE not in slots:
+        return None
+    return next((kind for kind in kinds().values() if kind.is_of(own)), None)

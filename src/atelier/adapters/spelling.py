@@ -9,7 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
+from atelier.checkpoints.checkpoint import Checkpoint
+from atelier.families.part import PartSpec
 from atelier.weights.names.name import Name
 
 FLAT_DENOISER = ("lora_unet_", "lycoris_", "oft_unet_", "lora_transformer_")
@@ -67,6 +70,16 @@ def of_tower(module: Module, number: int) -> Iterator[str]:
         for ending, old in OLD_ATTENTION:
             if path.endswith(f".self_attn.{ending}"):
                 yield dotted[0] + path.removesuffix(ending) + old
+
+
+def flat_name(module: Module, part: PartSpec[Any, Any], model: Checkpoint) -> str:
+    """What kohya's scripts call a layer: with several text encoders by the names of the single-file layout."""
+    towers = [tower.part.name for tower in model.family.towers]
+    if part.name in towers:
+        number = str(towers.index(part.name) + 1) if len(towers) > 1 else ""
+        return f"lora_te{number}_{_flat(module.diffusers[0])}"
+    ldm = module.ldm if len(towers) > 1 else None
+    return f"{FLAT_DENOISER[0]}{_flat(ldm or module.diffusers[0])}"
 
 
 def usual(base: str) -> str:

@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from atelier.cli.extract import extract_lora
+
 if TYPE_CHECKING:
     from atelier.checkpoints.checkpoint import Checkpoint
     from atelier.checkpoints.report import Report
     from atelier.runtime.library import Library
 
 app = typer.Typer(help="List, inspect and convert models.", no_args_is_help=True)
+app.command("extract-lora")(extract_lora)
 
 SINGLE_FILE = ".safetensors"
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from atelier.adapters.delta import BIAS, WEIGHT, Delta, Values, WeightKind
+from atelier.adapters.delta import BIAS, BIAS_DIFFERENCE, WEIGHT, Delta, Values, WeightKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,25 +20,31 @@ class Whole(Delta):
         return self.own.reshape(weight.shape)
 
 
-PARAMETERS: Mapping[str, str] = {"diff": WEIGHT, "diff_b": BIAS, "w_norm": WEIGHT, "b_norm": BIAS}
+PARAMETERS: Mapping[str, str] = {"diff": WEIGHT, "w_norm": WEIGHT, "b_norm": BIAS}
+NORM = frozenset({"w_norm", "b_norm"})
 
 
 def _build(values: Values) -> Mapping[str, Delta]:
     return {PARAMETERS[slot]: Whole(tensor) for slot, tensor in values.tensors.items() if slot in PARAMETERS}
 
 
+def of_bias(tensors: Mapping[str, Tensor]) -> Mapping[str, Delta]:
+    """What a file adds to the bias of a layer, whatever it does to the weight."""
+    return {BIAS: Whole(tensors[BIAS_DIFFERENCE])} if BIAS_DIFFERENCE in tensors else {}
+
+
 SPECS = (
     WeightKind(
         "full",
-        endings={"diff": (".diff",), "diff_b": (".diff_b",)},
-        is_of=lambda slots: "diff" in slots and slots <= {"diff", "diff_b"},
+        endings={"diff": (".diff",)},
+        is_of=lambda slots: slots <= {"diff"},
         build=_build,
         aliases=("difference",),
     ),
     WeightKind(
         "norm",
         endings={"w_norm": (".w_norm",), "b_norm": (".b_norm",)},
-        is_of=lambda slots: "w_norm" in slots and slots <= {"w_norm", "b_norm"},
+        is_of=lambda slots: bool(slots) and slots <= NORM,
         build=_build,
     ),
 )
