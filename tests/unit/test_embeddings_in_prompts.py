@@ -122,7 +122,7 @@ def test_it_acts_in_negative_prompts_with_weights_and_at_some_steps(engine: Engi
 def test_infotexts_say_the_hash_of_the_file(engine: Engine, models: Path):
     digits = hashlib.sha256((models / "embeddings" / "EasyNegative.safetensors").read_bytes()).hexdigest()[:12]
     (made,) = engine.generate(request(prompt="a cat", negative_prompt="EasyNegative", steps=1))
-    assert f"TI hashes: EasyNegative: {digits}," in made.infotext
+    assert f'TI hashes: "EasyNegative: {digits}"' in made.infotext
     (without,) = engine.generate(request(prompt="easy negative things", steps=1))
     assert "TI hashes" not in without.infotext, "other tokens than the name's"
 
