@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from adapter_support import ALPHA, DORA, EXAMPLES, IN, OUT, RANK, Example, drawn, lora
 from atelier.adapters.attach import Strong, attached, merged
 from atelier.adapters.delta import Delta
-from atelier.adapters.read import AdapterLayer, built, kinds, layers_of
+from atelier.adapters.read import AdapterLayer, built, fits, kinds, layers_of
 from atelier.nn.conv import PointwiseConv
 from atelier.nn.seamless import Conv, Seamless
 
@@ -60,6 +60,26 @@ def test_what_is_added_is_the_arithmetic_of_the_format(example: Example, shape: 
         folded = delta.fold(weight, strength)
         expected = weight + strength * torch.from_numpy(wanted).float()
         torch.testing.assert_close(folded, expected, rtol=TOLERANCE, atol=TOLERANCE)
+
+
+WEIGHTS = [(OUT, IN), (IN, OUT), (OUT,), (IN,), (OUT, IN, 1, 1), (OUT, IN, 3, 3), (2 * OUT, IN), (OUT, 2 * IN), (1, 1)]
+
+
+@pytest.mark.parametrize("name", list(CASES | DORAS))
+def test_what_fits_by_its_shapes_can_be_computed(name: str):
+    example = (CASES | DORAS)[name]
+    for shape in example.shapes:
+        tensors = example.tensors(shape)
+        layers, _ = layers_of(f"x.{ending}" for ending in tensors)
+        own = {slot: tensors[key.removeprefix("x.")] for slot, key in layers["x"].tensors.items()}
+        shapes = {slot: tuple(tensor.shape) for slot, tensor in own.items()}
+        assert fits(layers["x"].kind, shapes, shape)
+        fitting = [other for other in WEIGHTS if fits(layers["x"].kind, shapes, other)]
+        assert len(fitting) < len(WEIGHTS)
+        for other in fitting if "on_input" not in own else [shape]:
+            assert built(layers["x"], own)["weight"].difference(drawn(*other)).shape == other
+        wrong = {slot: (*size[:-1], size[-1] + 1) if size else size for slot, size in shapes.items()}
+        assert not fits(layers["x"].kind, wrong, shape)
 
 
 def layer_of(shape: tuple[int, ...]) -> tuple[nn.Module, Tensor, dict[str, object]]:

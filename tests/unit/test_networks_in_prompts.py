@@ -154,7 +154,7 @@ REFUSED = {
     "a red cat<lora:alien:1>": "alien.safetensors: has no layer that this model has (3 tensors (lora_unet_al",
     "a red cat<lora:broken:1>": "broken.safetensors: ",
     "a red cat<lora:plain:1>": "plain.safetensors: is no LoRA or other weight adapter: it has 1 tensor (a.b)",
-    "a red cat<lora:boft:1>": "a butterfly of rotations (BOFT) cannot be read yet",
+    "a red cat<lora:boft:1>": "of another shape than the model's layer, 32x32, or as no OFT that is known: it is",
 }
 
 

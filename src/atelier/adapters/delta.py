@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from collections.abc import Set as AbstractSet
@@ -69,22 +70,45 @@ class Values:
         return 1.0 if alpha is None else float(alpha) / rank
 
 
+Shape = tuple[int, ...]
+Shapes = Mapping[str, Shape]
+"""Of the tensors of a layer, by slot."""
+
+
 @dataclass(frozen=True, slots=True)
 class WeightKind:
     """A kind of weight adapter.
 
-    endings: the ends of the names of its tensors, by slot, as the programs write them, dot included. is_of: whether the
-    slots of a layer are of this kind; those that are beside any kind (`alpha`, `diff_b`, and those of `adapters.dora`)
-    are not among them. build: the
-    deltas of a layer, by parameter. ranked: whether a part of its ranks can be used alone.
+    endings: the ends of the names of its tensors, by slot, as the programs write them, dot included. is_of: whether
+    the slots of a layer are of this kind; those that are beside any kind (`alpha`, `diff_b`, and those of
+    `adapters.dora`) are not among them. fits: whether tensors of these shapes change a weight of that shape; build:
+    the deltas of a layer, by parameter, from tensors that do. ranked: whether a part of its ranks can be used
+    alone.
     """
 
     name: str
     endings: Mapping[str, tuple[str, ...]]
     is_of: Callable[[AbstractSet[str]], bool]
+    fits: Callable[[Shapes, Shape], bool]
     build: Callable[[Values], Mapping[str, Delta]]
     aliases: tuple[str, ...] = ()
     ranked: bool = False
+
+
+def product(left: Shape, right: Shape) -> Shape | None:
+    """The shape of left @ right, axes after the first of each taken as one; None where they cannot be multiplied."""
+    inner, columns = math.prod(left[1:]), math.prod(right[1:])
+    return (left[0], columns) if left and right and inner == right[0] else None
+
+
+def as_matrix(weight: Shape) -> Shape:
+    """(outputs, all else)."""
+    return weight[0], math.prod(weight[1:])
+
+
+def core_fits(core: Shape, up: Shape, down: Shape, weight: Shape) -> bool:
+    """Whether `tucker` makes a weight of this shape."""
+    return len(up) == len(down) == 2 and core == (up[0], down[0], *weight[2:]) and (up[1], down[1]) == weight[:2]
 
 
 def pointwise(x: Tensor, matrix: Tensor) -> Tensor:

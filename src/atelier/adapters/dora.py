@@ -5,12 +5,13 @@ It comes with another kind: the length of every output or input channel is set a
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from torch import Tensor
 
-from atelier.adapters.delta import WEIGHT, Delta
+from atelier.adapters.delta import WEIGHT, Delta, Shape, Shapes
 
 TINY = 1e-12
 """In place of a length of 0, whose channel stays 0."""
@@ -37,12 +38,24 @@ class Decomposed(Delta):
     def difference(self, weight: Tensor) -> Tensor:
         changed = weight + self.inner.difference(weight)
         axis = 0 if self.of_outputs else 1
-        if self.lengths.numel() != weight.shape[axis]:
-            raise RuntimeError(f"{self.lengths.numel()} lengths where the layer has {weight.shape[axis]} channels")
         others = [n for n in range(weight.ndim) if n != axis]
         norm = changed.square().sum(others, keepdim=True).sqrt().clamp(min=TINY)
         lengths = self.lengths.reshape([-1 if n == axis else 1 for n in range(weight.ndim)])
         return changed * (lengths / norm) - weight
+
+
+def fits(shapes: Shapes, weight: Shape) -> bool:
+    """Whether the lengths are those of a weight of this shape, where a file says any."""
+    lengths = shapes.get(SCALE)
+    if len(weight) < 2:
+        return not {SCALE, MAGNITUDE} & shapes.keys()
+    if MAGNITUDE in shapes:
+        return math.prod(shapes[MAGNITUDE]) == weight[0]
+    return lengths is None or math.prod(lengths) == weight[0 if _of_outputs(lengths) else 1]
+
+
+def _of_outputs(lengths: Shape) -> bool:
+    return len(lengths) < 2 or lengths[0] != 1 or lengths[1] == 1
 
 
 def decomposed(deltas: Mapping[str, Delta], tensors: Mapping[str, Tensor]) -> Mapping[str, Delta]:
@@ -52,5 +65,4 @@ def decomposed(deltas: Mapping[str, Delta], tensors: Mapping[str, Tensor]) -> Ma
     if SCALE not in tensors:
         return deltas
     lengths = tensors[SCALE]
-    of_outputs = lengths.ndim < 2 or lengths.shape[0] != 1 or lengths.shape[1] == 1
-    return {**deltas, WEIGHT: Decomposed(deltas[WEIGHT], lengths.flatten(), of_outputs)}
+    return {**deltas, WEIGHT: Decomposed(deltas[WEIGHT], lengths.flatten(), _of_outputs(tuple(lengths.shape)))}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
@@ -15,7 +16,7 @@ from torch import Tensor
 
 import atelier.adapters.weight
 from atelier.adapters import dora
-from atelier.adapters.delta import ALPHA, BIAS_DIFFERENCE, WEIGHT, Delta, Values, WeightKind
+from atelier.adapters.delta import ALPHA, BIAS, BIAS_DIFFERENCE, WEIGHT, Delta, Shapes, Values, WeightKind
 from atelier.adapters.kin import kin
 from atelier.adapters.spelling import usual
 from atelier.adapters.targets import Target, targets
@@ -27,6 +28,11 @@ from atelier.weights.archive import Archive, counted, open_any
 
 SHARED: Mapping[str, tuple[str, ...]] = {ALPHA: (".alpha",), BIAS_DIFFERENCE: (".diff_b",), **dora.ENDINGS}
 """Slots that every kind may have beside its own."""
+NUMBERS = frozenset({ALPHA, "on_input"})
+"""Slots of single numbers."""
+OF_VECTORS = frozenset({"norm", "full"})
+"""Kinds that a weight of one dimension may have; DoRA and all others need a matrix."""
+NORM_BIAS = "b_norm"
 BUNDLED = "bundle_emb."
 """What the names of textual inversions that come with an adapter begin with."""
 
@@ -122,9 +128,8 @@ def matched(file: AdapterFile, model: Checkpoint) -> Match:
     if foreign is not None or not placed:
         told = f"is for {foreign}" if foreign else f"has no layer that this model has ({counted(lost)})"
         raise BadFile(file.path, f"{told}, and {model.name} is a {model.family.title} model: choose another of the two")
-    numbers = _numbers(file, placed)
     for base, target in placed.items():
-        _check(file, base, target, numbers)
+        _check(file, base, target)
     return Match(file, MappingProxyType(placed), (*sorted(lost), *file.others))
 
 
@@ -151,37 +156,26 @@ def built(layer: AdapterLayer, tensors: Mapping[str, Tensor], rank: int | None =
     return {**dora.decomposed(layer.kind.build(values), tensors), **of_bias(tensors)}
 
 
-def _numbers(file: AdapterFile, placed: Iterable[str]) -> Mapping[str, Tensor]:
-    """The single numbers of a file, which are read with its header."""
-    infos = file.archive.tensors
-    names = (name for base in placed for name in file.layers[base].tensors.values())
-    return file.archive.load([name for name in names if infos[name].count == 1], dtype=torch.float32)
-
-
-def _check(file: AdapterFile, base: str, target: Target, numbers: Mapping[str, Tensor]) -> None:
-    """Folds tensors without memory, whose shapes alone count. Raises BadFile where they do not fit the layer."""
+def _check(file: AdapterFile, base: str, target: Target) -> None:
+    """Raises BadFile where the tensors do not fit the layer; only their shapes are looked at."""
     layer, infos = file.layers[base], file.archive.tensors
-    empty = {
-        slot: numbers[name]
-        if name in numbers and not infos[name].shape
-        else torch.empty(infos[name].shape, device="meta")
-        for slot, name in layer.tensors.items()
-    }
-    try:
-        for parameter, delta in built(layer, empty).items():
-            delta.fold(torch.empty(target.shapes[parameter], device="meta"), 1.0)
-    except KeyError as error:
-        raise BadFile(
-            file.path, f"changes the {error.args[0]} of {base}, which has none: it is for another model"
-        ) from None
-    except (RuntimeError, IndexError, ValueError) as error:
-        shape = "x".join(map(str, target.shapes.get(WEIGHT, ())))
-        told = f"has {base} of another shape than the model's layer, {shape}"
-        raise BadFile(file.path, f"{told}: it is for another model ({_first_line(error)})") from None
+    shapes = {slot: infos[name].shape for slot, name in layer.tensors.items()}
+    weight, bias = target.shapes[WEIGHT], target.shapes.get(BIAS, ())
+    if not fits(layer.kind, shapes, weight):
+        own = "x".join(map(str, weight))
+        told = f"has {base} of another shape than the model's layer, {own}, or as no {layer.kind.name} that is known"
+        raise BadFile(file.path, f"{told}: it is for another model")
+    added = shapes.get(BIAS_DIFFERENCE) or shapes.get(NORM_BIAS)
+    if added is not None and math.prod(added) != math.prod(bias or (0,)):
+        raise BadFile(file.path, f"changes a bias of {base} that the model does not have: it is for another model")
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).split("\n", 1)[0][:120]
+def fits(kind: WeightKind, shapes: Shapes, weight: tuple[int, ...]) -> bool:
+    """Whether tensors of these shapes, by slot, change a weight of that shape."""
+    whole = all(len(shape) > 0 and 0 not in shape for slot, shape in shapes.items() if slot not in NUMBERS)
+    single = all(math.prod(shapes[slot]) == 1 for slot in NUMBERS & shapes.keys())
+    is_weight = kind.name in OF_VECTORS or len(weight) > 1
+    return whole and single and is_weight and kind.fits(shapes, weight) and dora.fits(shapes, weight)
 
 
 def _split(name: str) -> tuple[str, str] | None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from torch import Tensor
 
-from atelier.adapters.delta import BIAS, BIAS_DIFFERENCE, WEIGHT, Delta, Values, WeightKind
+from atelier.adapters.delta import BIAS, BIAS_DIFFERENCE, WEIGHT, Delta, Shape, Shapes, Values, WeightKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,11 +34,16 @@ def of_bias(tensors: Mapping[str, Tensor]) -> Mapping[str, Delta]:
     return {BIAS: Whole(tensors[BIAS_DIFFERENCE])} if BIAS_DIFFERENCE in tensors else {}
 
 
+def _norm_fits(shapes: Shapes, weight: Shape) -> bool:
+    return len(weight) == 1 and all(math.prod(shapes[slot]) == weight[0] for slot in NORM & shapes.keys())
+
+
 SPECS = (
     WeightKind(
         "full",
         endings={"diff": (".diff",)},
         is_of=lambda slots: slots <= {"diff"},
+        fits=lambda shapes, weight: math.prod(shapes.get("diff", weight)) == math.prod(weight),
         build=_build,
         aliases=("difference",),
     ),
@@ -45,6 +51,9 @@ SPECS = (
         "norm",
         endings={"w_norm": (".w_norm",), "b_norm": (".b_norm",)},
         is_of=lambda slots: bool(slots) and slots <= NORM,
+        fits=lambda shapes, weight: (
+            len(weight) == 1 and all(math.prod(shapes[s]) == weight[0] for s in NORM & shapes.keys())
+        ),
         build=_build,
     ),
 )

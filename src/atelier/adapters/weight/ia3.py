@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from torch import Tensor
 
-from atelier.adapters.delta import WEIGHT, Delta, Values, WeightKind
+from atelier.adapters.delta import WEIGHT, Delta, Shape, Shapes, Values, WeightKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,9 +21,12 @@ class Scaled(Delta):
     def difference(self, weight: Tensor) -> Tensor:
         axis = 1 if self.on_input else 0
         shape = [-1 if n == axis else 1 for n in range(weight.ndim)]
-        if self.channels.numel() != weight.shape[axis]:
-            raise RuntimeError(f"{self.channels.numel()} channels where the layer has {weight.shape[axis]}")
         return weight * self.channels.reshape(shape)
+
+
+def _fits(shapes: Shapes, weight: Shape) -> bool:
+    """Which axis it is, is known only when the file is read."""
+    return len(weight) > 1 and math.prod(shapes["channels"]) in weight[:2] and shapes["on_input"] in ((), (1,))
 
 
 def _build(values: Values) -> Mapping[str, Delta]:
@@ -35,6 +39,7 @@ SPECS = (
         "IA3",
         endings={"channels": (".weight",), "on_input": (".on_input",)},
         is_of=lambda slots: slots == {"channels", "on_input"},
+        fits=_fits,
         build=_build,
         aliases=("(ia)^3",),
     ),

@@ -7,7 +7,18 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from atelier.adapters.delta import WEIGHT, Delta, Values, WeightKind, tucker
+from atelier.adapters.delta import (
+    WEIGHT,
+    Delta,
+    Shape,
+    Shapes,
+    Values,
+    WeightKind,
+    as_matrix,
+    core_fits,
+    product,
+    tucker,
+)
 
 FACTORS = frozenset({"hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b"})
 CORES = frozenset({"hada_t1", "hada_t2"})
@@ -31,6 +42,15 @@ def _matrix(a: Tensor, b: Tensor, core: Tensor | None) -> Tensor:
     return a @ b if core is None else tucker(core, a, b)
 
 
+def _fits(shapes: Shapes, weight: Shape) -> bool:
+    return all(_side_fits(shapes, number, weight) for number in (1, 2))
+
+
+def _side_fits(shapes: Shapes, number: int, weight: Shape) -> bool:
+    a, b, core = shapes[f"hada_w{number}_a"], shapes[f"hada_w{number}_b"], shapes.get(f"hada_t{number}")
+    return product(a, b) == as_matrix(weight) if core is None else core_fits(core, a, b, weight)
+
+
 def _build(values: Values) -> Mapping[str, Delta]:
     own = values.tensors
     left = own["hada_w1_a"], own["hada_w1_b"], own.get("hada_t1")
@@ -43,6 +63,7 @@ SPECS = (
         "LoHa",
         endings={slot: (f".{slot}",) for slot in sorted(FACTORS | CORES)},
         is_of=lambda slots: slots in (FACTORS, FACTORS | CORES),
+        fits=_fits,
         build=_build,
     ),
 )

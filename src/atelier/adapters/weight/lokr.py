@@ -9,7 +9,18 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from atelier.adapters.delta import WEIGHT, Delta, Values, WeightKind, tucker
+from atelier.adapters.delta import (
+    WEIGHT,
+    Delta,
+    Shape,
+    Shapes,
+    Values,
+    WeightKind,
+    as_matrix,
+    core_fits,
+    product,
+    tucker,
+)
 
 FIRST = (frozenset({"lokr_w1"}), frozenset({"lokr_w1_a", "lokr_w1_b"}))
 SECOND = (
@@ -21,20 +32,33 @@ SECOND = (
 
 @dataclass(frozen=True, slots=True)
 class Kronecker(Delta):
-    """scale * kron(first, second). first: (a, b); second: (c, d) or (c, d, k, k); out = a · c, in = b · d."""
+    """scale * kron(first, second). first: (a, b); second: (c, d), (c, d, k, k) or (c, d · k · k); out = a · c, in =
+    b · d."""
 
     first: Tensor
     second: Tensor
     scale: float
 
     def difference(self, weight: Tensor) -> Tensor:
-        kernel = (1,) * (self.second.ndim - self.first.ndim)
-        product = torch.kron(self.first.reshape(*self.first.shape, *kernel), self.second.contiguous())
-        return (self.scale * product).reshape(weight.shape)
+        kernel = weight.shape[2:]
+        second = self.second.reshape(len(self.second), -1, *kernel).contiguous()
+        product_ = torch.kron(self.first.reshape(*self.first.shape, *(1,) * len(kernel)), second)
+        return (self.scale * product_).reshape(weight.shape)
 
 
 def _is_of(slots: AbstractSet[str]) -> bool:
     return any(slots == first | second for first in FIRST for second in SECOND)
+
+
+def _fits(shapes: Shapes, weight: Shape) -> bool:
+    first = shapes["lokr_w1"] if "lokr_w1" in shapes else product(shapes["lokr_w1_a"], shapes["lokr_w1_b"])
+    if first is None or len(first) != 2 or weight[0] % first[0] or weight[1] % first[1]:
+        return False
+    part = (weight[0] // first[0], weight[1] // first[1], *weight[2:])
+    if "lokr_w2" in shapes:
+        return shapes["lokr_w2"] == part
+    a, b = shapes["lokr_w2_a"], shapes["lokr_w2_b"]
+    return core_fits(shapes["lokr_t2"], a, b, part) if "lokr_t2" in shapes else product(a, b) == as_matrix(part)
 
 
 def _build(values: Values) -> Mapping[str, Delta]:
@@ -57,6 +81,7 @@ SPECS = (
         "LoKr",
         endings={slot: (f".{slot}",) for slot in sorted(frozenset[str]().union(*FIRST, *SECOND))},
         is_of=_is_of,
+        fits=_fits,
         build=_build,
     ),
 )

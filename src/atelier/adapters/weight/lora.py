@@ -8,7 +8,20 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from atelier.adapters.delta import WEIGHT, Delta, Layer, Values, WeightKind, pointwise, tucker
+from atelier.adapters.delta import (
+    WEIGHT,
+    Delta,
+    Layer,
+    Shape,
+    Shapes,
+    Values,
+    WeightKind,
+    as_matrix,
+    core_fits,
+    pointwise,
+    product,
+    tucker,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +52,14 @@ class LowRank(Delta):
         else:
             hidden = layer.run(x, self.down.reshape(len(self.down), *layer.weight.shape[1:]))
         return self.scale * pointwise(hidden, self.up)
+
+
+def _fits(shapes: Shapes, weight: Shape) -> bool:
+    up, down, mid = shapes["up"], shapes["down"], shapes.get("mid")
+    if mid is None:
+        return product(up, down) == as_matrix(weight)
+    (out, rank), (inner, into) = as_matrix(up), as_matrix(down)
+    return core_fits(mid, (rank, out), (inner, into), weight)
 
 
 def _build(values: Values) -> Mapping[str, Delta]:
@@ -73,6 +94,7 @@ SPECS = (
             "mid": (".lora_mid.weight",),
         },
         is_of=lambda slots: {"up", "down"} <= slots <= {"up", "down", "mid"},
+        fits=_fits,
         build=_build,
         ranked=True,
     ),

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from atelier.adapters.delta import ALPHA, WEIGHT, Delta, Values, WeightKind
+from atelier.adapters.delta import ALPHA, WEIGHT, Delta, Shape, Shapes, Values, WeightKind
 
 TINY = 1e-8
 BLOCKS = 3
@@ -48,12 +49,16 @@ def _cayley(blocks: Tensor, limit: float) -> Tensor:
     return (one + skew) @ torch.linalg.inv(one - skew)
 
 
+def _fits(shapes: Shapes, weight: Shape) -> bool:
+    blocks = shapes["oft_diag"] if "oft_diag" in shapes else shapes["oft_blocks"]
+    rows = math.prod(shapes.get("rescale", weight[:1]))
+    return len(blocks) == BLOCKS and blocks[1] == blocks[2] and blocks[0] * blocks[1] == rows == weight[0]
+
+
 def _build(values: Values) -> Mapping[str, Delta]:
     own = values.tensors
     given = "oft_diag" in own
     blocks = own["oft_diag" if given else "oft_blocks"]
-    if blocks.ndim != BLOCKS:
-        raise RuntimeError("a butterfly of rotations (BOFT) cannot be read yet")
     alpha = own.get(ALPHA)
     return {WEIGHT: Rotated(blocks, 0.0 if alpha is None else float(alpha), own.get("rescale"), given)}
 
@@ -63,6 +68,7 @@ SPECS = (
         "OFT",
         endings={"oft_blocks": (".oft_blocks",), "oft_diag": (".oft_diag",), "rescale": (".rescale",)},
         is_of=lambda slots: slots - {"rescale"} in ({"oft_blocks"}, {"oft_diag"}),
+        fits=_fits,
         build=_build,
         aliases=("diag-oft",),
     ),
