@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -112,14 +112,14 @@ def _parameters(tensors: Mapping[str, Tensor], module: str) -> dict[str, Tensor]
 def _differences(own: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
     for parameter, tensor in own.items():
         difference = other[parameter] - tensor
-        if float(difference.norm()) > NOTHING * float(tensor.norm()):
+        if float(difference.square().sum().sqrt()) > NOTHING * float(tensor.square().sum().sqrt()):
             yield parameter, difference
 
 
 def _factors(difference: Tensor, rank: int) -> tuple[Tensor, Tensor, float]:
     """(up, down, the share of the squared difference that is in their product), shaped as kohya's scripts do."""
     flat = difference.flatten(1)
-    left, values, right = torch.linalg.svd(flat, full_matrices=False)
+    left, values, right = cast("tuple[Tensor, Tensor, Tensor]", torch.linalg.svd(flat, full_matrices=False))
     rank = min(rank, len(values))
     roots = values[:rank].sqrt()
     up, down = left[:, :rank] * roots, roots[:, None] * right[:rank]

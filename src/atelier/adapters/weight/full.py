@@ -51,9 +51,7 @@ SPECS = (
         "norm",
         endings={"w_norm": (".w_norm",), "b_norm": (".b_norm",)},
         is_of=lambda slots: bool(slots) and slots <= NORM,
-        fits=lambda shapes, weight: (
-            len(weight) == 1 and all(math.prod(shapes[s]) == weight[0] for s in NORM & shapes.keys())
-        ),
+        fits=_norm_fits,
         build=_build,
     ),
 )

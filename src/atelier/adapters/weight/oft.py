@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -46,7 +47,7 @@ def _cayley(blocks: Tensor, limit: float) -> Tensor:
         norm = skew.square().sum().sqrt() + TINY
         skew = skew * (limit / norm).clamp(max=1)
     one = torch.eye(blocks.shape[-1], device=blocks.device)
-    return (one + skew) @ torch.linalg.inv(one - skew)
+    return (one + skew) @ cast("Tensor", torch.linalg.inv(one - skew))
 
 
 def _fits(shapes: Shapes, weight: Shape) -> bool:
