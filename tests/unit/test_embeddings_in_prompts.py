@@ -18,7 +18,7 @@ from torch import Tensor
 
 import tiny
 from atelier.adapters.inversion import read_embedding
-from atelier.errors import BadFile
+from atelier.errors import BadFile, BadInput
 from atelier.runtime.engine import Engine
 from atelier.runtime.library import Library
 from pipeline_support import PLENTY, engine_on, request
@@ -125,6 +125,17 @@ def test_infotexts_say_the_hash_of_the_file(engine: Engine, models: Path):
     assert f'TI hashes: "EasyNegative: {digits}"' in made.infotext
     (without,) = engine.generate(request(prompt="easy negative things", steps=1))
     assert "TI hashes" not in without.infotext, "other tokens than the name's"
+
+
+def test_one_that_an_infotext_says_was_used_must_be_there(engine: Engine):
+    told: list[str] = []
+    hashes = {"ti_hashes": "Nowhere: 0123456789ab, EasyNegative: 0123456789ab"}
+    with pytest.raises(BadInput, match="prompt: embedding 'Nowhere' is not there: put it into a folder 'embeddings'"):
+        engine.resolve(request(prompt="a nowhere cat", **hashes))
+    engine.resolve(request(prompt="a nowhere cat", lenient=True, **hashes), told.append)
+    assert told == ["embedding 'Nowhere' is not there: its name is read as text"]
+    engine.resolve(request(prompt="an easynegative cat", **hashes), told.append)
+    assert told[-1].startswith("embedding 'EasyNegative': the hash 0123456789ab was asked for; ")
 
 
 def test_one_for_another_model_is_told_and_read_as_text(engine: Engine):

@@ -18,6 +18,7 @@ from atelier.cli.app import run
 from atelier.errors import BadInput
 from atelier.request.infotext import read
 from atelier.runtime.engine import Engine
+from atelier.runtime.library import Library
 from pipeline_support import PLENTY, engine_on, request
 
 UNET = "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn2_to_k"
@@ -238,3 +239,18 @@ def test_an_image_is_generated_again_to_the_last_bit(
     assert run(["generate", "--from", out, "--verify"]) == 1
     told = capsys.readouterr().out
     assert "lora hashes: 'both: " in told
+
+
+def test_a_renamed_file_is_found_by_its_hash_and_another_one_is_told(models: Path, tmp_path: Path):
+    path = lora(tmp_path / "lora" / "now.safetensors", UNET, seed=5, metadata={"sshs_model_hash": "ab" * 32})
+    engine = engine_on(models / "tiny")
+    engine.library = Library((tmp_path, models))
+    told: list[str] = []
+    asked = {"prompt": "a cat<lora:before>", "lora_hashes": "before: ABABABABABAB, both: 0123456789ab"}
+    (found,) = engine.resolve(request(**asked), told.append).adapters
+    assert (found.name, found.path, found.digits) == ("before", str(path), "ab" * 6)
+    assert told == [f"lora 'before' is found by its hash: {path}"]
+    engine.resolve(request(**asked | {"prompt": "a cat<lora:both>"}), told.append)
+    assert told[-1].startswith("lora 'both': the hash 0123456789ab was asked for; ")
+    with pytest.raises(BadInput, match="lora 'before' is not there"):
+        engine.resolve(request(prompt="a cat<lora:before>", lora_hashes="before: cdcdcdcdcdcd"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from atelier.adapters.inversion import read_embedding, stored_name
@@ -12,22 +13,30 @@ from atelier.checkpoints.text import marks_of
 from atelier.errors import BadFile, BadInput, UnknownName, nearest
 from atelier.pipeline.plan import texts
 from atelier.prompt import Network, Warn, chunk, emphasis, inversions, parse, weighted
+from atelier.request.groups import Prompting
 from atelier.request.infotext.networks import squeezed
+from atelier.request.infotext.resources import split_hashes
 from atelier.request.resolved import AdapterRef, Resolved, ResolvedHires
 from atelier.runtime.library import Library
-from atelier.weights.archive import counted
+from atelier.weights.archive import counted, open_any
 from atelier.weights.hashes import SHORT_TENSORS, HashCache
+
+FOLDER = "embeddings"
+MIN_DIGITS = 8
+"""So few digits of a hash are too few to find a file by."""
 
 
 class Networks:
     """Finds what the prompts of a request name, for one model.
 
-    lenient: what cannot be used is told, and generated without; otherwise it is an error.
+    asked: where it is lenient, what cannot be used is told, and generated without; otherwise it is an error. Its hashes
+    are those that the files should have.
     """
 
-    def __init__(self, library: Library, hashes: HashCache, model: Checkpoint, warn: Warn, *, lenient: bool) -> None:
+    def __init__(self, library: Library, hashes: HashCache, model: Checkpoint, asked: Prompting, warn: Warn) -> None:
         self._library, self._hashes, self._model = library, hashes, model
-        self._warn, self._lenient = warn, lenient
+        self._warn, self._lenient = warn, asked.lenient
+        self._loras, self._embeddings = (dict(split_hashes(s or "")) for s in (asked.lora_hashes, asked.ti_hashes))
 
     def settle(self, resolved: Resolved) -> Resolved:
         """The resolved request with the files that its prompts name. Raises BadInput."""
@@ -66,15 +75,43 @@ class Networks:
 
     def _adapter(self, name: str, network: Network) -> AdapterRef:
         """Raises BadInput for a file that cannot be used."""
-        path = self._library.adapter(name)
+        path = self._hashed(name) or self._library.adapter(name)
         found = matched(open_adapter(path), self._model)
         if found.unmatched:
             self._warn(f"lora {name!r}: {counted(found.unmatched)} left out, which no layer of the model takes")
         network.strength(self._warn)
         digits = found.file.metadata.get("sshs_model_hash") or self._hashes.tensors_sha256(path)
-        return AdapterRef(
+        reference = AdapterRef(
             name=name, path=str(path), sha256=self._hashes.sha256(path), digits=digits[:SHORT_TENSORS].lower()
         )
+        self._compare(f"lora {name!r}", self._loras.get(name), reference)
+        return reference
+
+    def _hashed(self, name: str) -> Path | None:
+        """The weight adapter that has the hash which is wanted of this name, where the name itself leads nowhere; only
+        files whose hash is known or said are looked at."""
+        wanted = (self._loras.get(name) or "").lower()
+        if len(wanted) < MIN_DIGITS or not self._is_lost(name):
+            return None
+        for path in self._library.adapters().values():
+            with suppress(BadFile):
+                said = open_any(path).metadata.get("sshs_model_hash") or self._hashes.known_tensors(path) or ""
+                if said.lower().startswith(wanted):
+                    self._warn(f"lora {name!r} is found by its hash: {path}")
+                    return path
+        return None
+
+    def _is_lost(self, name: str) -> bool:
+        try:
+            self._library.adapter(name)
+        except BadInput:
+            return True
+        return False
+
+    def _compare(self, what: str, wanted: str | None, found: AdapterRef) -> None:
+        """Tells where a file is not the one whose hash is wanted."""
+        if wanted and not found.digits.startswith(wanted[:SHORT_TENSORS].lower()):
+            self._warn(f"{what}: the hash {wanted} was asked for; {found.path} has {found.digits}")
 
     def _refuse(self, network: Network, problem: str) -> None:
         if not self._lenient:
@@ -95,7 +132,19 @@ class Networks:
         for name in fitting:
             if name in used:
                 digest = self._hashes.sha256(named[name])
-                yield AdapterRef(name=name, path=str(named[name]), sha256=digest, digits=digest[:SHORT_TENSORS])
+                found = AdapterRef(name=name, path=str(named[name]), sha256=digest, digits=digest[:SHORT_TENSORS])
+                self._compare(f"embedding {name!r}", self._embeddings.get(name), found)
+                yield found
+        for name in self._embeddings.keys() - fitting.keys():
+            if any(squeezed(name) in text for text in squashed):
+                self._miss(name)
+
+    def _miss(self, name: str) -> None:
+        """An embedding that an infotext says was used."""
+        problem = f"embedding {name!r} is not there"
+        if not self._lenient:
+            raise BadInput(f"prompt: {problem}: put it into a folder {FOLDER!r} of the models, or use --lenient")
+        self._warn(f"{problem}: its name is read as text")
 
     def _fitting(self, named: Mapping[str, Path]) -> Iterator[tuple[str, int]]:
         """(name, number of vectors) of those that are for this model."""

@@ -44,6 +44,10 @@ class HashCache:
             self._write()
         return self._known[key]
 
+    def known_tensors(self, file: Path) -> str | None:
+        """`tensors_sha256` where it is remembered. Raises BadFile."""
+        return self._known.get(f"{_key(file)}|tensors")
+
     def known(self, file: Path) -> str | None:
         """The same where it is remembered, without reading the file. Raises BadFile."""
         return self._known.get(_key(file))
