@@ -88,6 +88,9 @@ def convert(
         bool,
         typer.Option("--as-variant", help="Call the weights of a folder after --dtype, as diffusers' variants are."),
     ] = False,
+    ema: Annotated[
+        bool, typer.Option("--ema", help="Take the running mean of the weights that trainings save beside them.")
+    ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")] = False,
     models_dir: Folders = None,
 ) -> None:
@@ -100,7 +103,7 @@ def convert(
     _check_target(reachable(target), chosen, overwrite=overwrite)
     if as_variant and (chosen is Layout.LDM or dtype is None):
         raise BadInput("--as-variant: it needs a folder (--layout diffusers) and a precision, such as --dtype fp16")
-    checkpoint = _opened(source, models_dir, variant)
+    checkpoint = _opened(source, models_dir, variant, ema=ema)
     _check_whole(checkpoint)
     if target.parent.is_dir():
         sweep(target.parent)
@@ -172,10 +175,10 @@ def _library(folders: list[Path] | None) -> Library:
     return Library(tuple(folders)) if folders else compose.library()
 
 
-def _opened(name: str, folders: list[Path] | None, variant: str | None = None) -> Checkpoint:
+def _opened(name: str, folders: list[Path] | None, variant: str | None = None, *, ema: bool = False) -> Checkpoint:
     from atelier.checkpoints.opening import open_checkpoint
 
-    return open_checkpoint(_library(folders).find(name).path, variant=variant)
+    return open_checkpoint(_library(folders).find(name).path, variant=variant, ema=ema)
 
 
 def _entry(name: str, path: Path) -> dict[str, object]:

@@ -14,7 +14,10 @@ from atelier.errors import BadFile, UnknownName, nearest
 from atelier.weights.formats.atomic import expanded
 from atelier.weights.formats.tree import places
 
-SINGLE_FILE = ".safetensors"
+SINGLE_FILES = (".safetensors", ".ckpt")
+"""What the names of models in one file end with. What such a file is, its content decides."""
+PART_FILES = (".vae.safetensors", ".vae.ckpt")
+"""What A1111 calls autoencoders that lie beside the models that they belong to."""
 FOLDER_MARK = "model_index.json"
 TRAINING_MARK, TRAINED = "recipe.json", "model"
 UPSCALER_FOLDERS = frozenset(
@@ -119,13 +122,16 @@ def _upscalers(folder: Path) -> Iterator[Path]:
 
 
 def _is_single(name: str) -> bool:
-    return name.casefold().endswith(SINGLE_FILE)
+    folded = name.casefold()
+    return folded.endswith(SINGLE_FILES) and not folded.endswith(PART_FILES)
 
 
 def _parts(name: str) -> tuple[str, ...]:
     """The folders of a name and its last part, without a file's ending, compared without case; none of an absolute
     path."""
-    written = name.strip().replace("\\", "/").casefold().removesuffix(SINGLE_FILE)
+    written = name.strip().replace("\\", "/").casefold()
+    for ending in SINGLE_FILES:
+        written = written.removesuffix(ending)
     return () if written.startswith(("/", "~")) else tuple(part for part in written.split("/") if part not in {"", "."})
 
 

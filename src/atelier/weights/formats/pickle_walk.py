@@ -60,12 +60,14 @@ class Persistent:
 
 @dataclass(frozen=True, slots=True)
 class TensorRef:
-    """A tensor as the pickle describes it: nothing of it is checked yet. storage: what a persistent id says."""
+    """A tensor as the pickle describes it: nothing of it is checked yet. storage: what a persistent id says; dtype:
+    where the storage does not say it."""
 
     storage: object
     offset: object
     shape: object
     stride: object
+    dtype: object = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,7 +247,7 @@ def _reduce(machine: _Machine, _: object) -> None:
 
 def _new(machine: _Machine, _: object) -> None:
     _, maker = machine.pop(), machine.pop()
-    machine.push({} if maker == ORDERED_DICT else Opaque(maker if isinstance(maker, Global) else None))
+    machine.push({} if maker in DICTIONARIES else Opaque(maker if isinstance(maker, Global) else None))
 
 
 def _new_with_names(machine: _Machine, _: object) -> None:
@@ -265,10 +267,14 @@ def _object(machine: _Machine, _: object) -> None:
 
 
 def _build(machine: _Machine, _: object) -> None:
-    """Attributes of an object: those of an ordered dictionary (its `_metadata`) and of what is opaque say nothing."""
-    machine.pop()
-    if not isinstance(machine.top, (dict, Opaque, TensorRef)):
+    """Attributes of an object: a ParameterDict keeps its entries there. Those of an ordered dictionary (its
+    `_metadata`) and of what is opaque say nothing."""
+    state, built = machine.pop(), machine.top
+    if not isinstance(built, (dict, Opaque, TensorRef)):
         raise Malformed("sets attributes of a plain value")
+    kept = cast("dict[object, object]", state).get(PARAMETERS) if isinstance(state, dict) else None
+    if isinstance(built, dict) and isinstance(kept, dict):
+        cast("dict[object, object]", built).update(cast("dict[object, object]", kept))
 
 
 def _persist(machine: _Machine, _: object) -> None:
@@ -294,6 +300,9 @@ def _nothing(machine: _Machine, _: object) -> None:
 
 
 ORDERED_DICT = Global("collections", "OrderedDict")
+DICTIONARIES = (ORDERED_DICT, Global("torch.nn.modules.container", "ParameterDict"))
+PARAMETERS = "_parameters"
+"""The attribute of a ParameterDict that holds its entries."""
 
 
 def _made(maker: object, arguments: object) -> object:
@@ -327,6 +336,11 @@ def _tensor(given: tuple[object, ...]) -> object:
     return TensorRef(*given[:4])
 
 
+def _typed(given: tuple[object, ...]) -> object:
+    """The storage is one of bytes; the dtype stands behind the hooks and whether a gradient is wanted."""
+    return TensorRef(*given[:4], dtype=given[6])
+
+
 def _first(given: tuple[object, ...]) -> object:
     return given[0]
 
@@ -337,6 +351,7 @@ _MODELLED: Mapping[Global, _Model] = MappingProxyType(
         ORDERED_DICT: _Model(0, _dictionary),
         Global("torch._utils", "_rebuild_tensor"): _TENSOR,
         Global("torch._utils", "_rebuild_tensor_v2"): _TENSOR,
+        Global("torch._utils", "_rebuild_tensor_v3"): _Model(7, _typed),
         Global("torch._utils", "_rebuild_parameter"): _FIRST,
         Global("torch._utils", "_rebuild_parameter_with_state"): _FIRST,
         Global("torch", "Size"): _FIRST,

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import os
 import re
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from io import BytesIO, FileIO
@@ -20,7 +21,16 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 from atelier.errors import BadFile
 from atelier.weights.formats import safetensors
 from atelier.weights.formats.pickle_walk import Global, Malformed, Opaque, Persistent, TensorRef, walk
-from atelier.weights.formats.safetensors import ITEM_BYTES, MAX_DIMENSIONS, MAX_TENSORS, Source, Wanted, opened, shown
+from atelier.weights.formats.safetensors import (
+    ITEM_BYTES,
+    MAX_DIMENSIONS,
+    MAX_TENSORS,
+    TORCH_NAMES,
+    Source,
+    Wanted,
+    opened,
+    shown,
+)
 from atelier.weights.formats.stored_zip import Ambiguous, Entry, entries
 
 if TYPE_CHECKING:
@@ -57,7 +67,10 @@ _STORAGES: Mapping[Global, str] = MappingProxyType(
             ("Bool", "BOOL"),
         )
     }
+    | {Global("torch.storage", "UntypedStorage"): "U8"}
 )
+_DTYPES: Mapping[Global, str] = MappingProxyType({Global("torch", name): kind for kind, name in TORCH_NAMES.items()})
+"""Of tensors in storages of bytes: those that torch has had since it has no storages of their own (float8, …)."""
 _LAYOUT = "is no file of weights as torch writes them"
 _WHOLE_OBJECT = (
     "holds a whole object, which only unpickling could bring back, and no tensors by name: get its state_dict"
@@ -264,7 +277,7 @@ def _bytes(file: FileIO, entry: Entry) -> bytes:
 def _tensors(value: object, find: _Find) -> dict[str, TorchInfo]:
     """The tensors of the state, by name. Raises Malformed where there are none."""
     state = _state(value)
-    references = {k: v for k, v in state.items() if isinstance(k, str) and isinstance(v, TensorRef)}
+    references = {k: v for k, v in state.items() if isinstance(k, str) and isinstance(v, TensorRef)} or _nested(state)
     if not references:
         raise Malformed(_WHOLE_OBJECT if isinstance(value, Opaque) else "holds no tensors by name")
     if len(references) > MAX_TENSORS:
@@ -281,6 +294,32 @@ def _state(value: object) -> Mapping[object, object]:
             break
         state = inner
     return state
+
+
+def _nested(state: Mapping[object, object]) -> dict[str, TensorRef]:
+    """The tensors of dictionaries within the dictionary, as IP-Adapters, embeddings and hypernetworks have them: called
+    by all keys on the way, divided by dots. Raises Malformed for more than any file of weights has."""
+    found: dict[str, TensorRef] = {}
+    waiting, visits = deque([("", state, 1)]), 0
+    while waiting:
+        prefix, level, depth = waiting.popleft()
+        for key, value in level.items():
+            visits += 1
+            if not isinstance(key, (str, int)):
+                continue
+            name = f"{prefix}{key}"
+            if visits > MAX_TENSORS or len(name) > _MAX_NOTED or name in found:
+                raise Malformed("nests more, or longer names, than any file of weights")
+            if isinstance(value, TensorRef):
+                found[name] = value
+            elif depth < _DEEPEST:
+                waiting.append((f"{name}.", _level(value), depth + 1))
+    return found
+
+
+def _level(value: object) -> Mapping[object, object]:
+    """What a dictionary or a tuple holds, by key or number; nothing of anything else."""
+    return dict(enumerate(cast("tuple[object, ...]", value))) if isinstance(value, tuple) else _dictionary(value)
 
 
 def _dictionary(value: object) -> Mapping[object, object]:
@@ -314,7 +353,7 @@ def _info(name: str, reference: TensorRef, find: _Find) -> TorchInfo:
         raise Malformed(f"names a tensor with control characters: {shown(name)}")
     if not isinstance(reference.storage, Persistent):
         raise Malformed(f"has {shown(name)} without a storage")
-    stored = find(*_storage(reference.storage.key))
+    stored = _as_typed(name, find(*_storage(reference.storage.key)), reference.dtype)
     shape, stride, offset = _sizes(reference.shape), _sizes(reference.stride), reference.offset
     if shape is None or stride is None or len(shape) != len(stride) or not _is_size(offset):
         raise Malformed(f"has {shown(name)} of an impossible shape")
@@ -324,6 +363,16 @@ def _info(name: str, reference: TensorRef, find: _Find) -> TorchInfo:
     if math.prod(shape) > reach or start + reach * item > stored.start + stored.size:
         raise Malformed(f"gives {shown(name)} fewer bytes than its shape needs")
     return TorchInfo(stored.dtype, shape, start, start + reach * item, None if _in_order(shape, stride) else stride)
+
+
+def _as_typed(name: str, stored: _Stored, dtype: object) -> _Stored:
+    """The storage as one of the dtype that the tensor names, if it names one. Raises Malformed."""
+    if dtype is None:
+        return stored
+    kind = _DTYPES.get(dtype) if isinstance(dtype, Global) else None
+    if kind is None or stored.dtype != "U8":
+        raise Malformed(f"has {shown(name)} of a kind that cannot be read ({shown(str(dtype))})")
+    return stored._replace(dtype=kind)
 
 
 def _in_order(shape: tuple[int, ...], stride: tuple[int, ...]) -> bool:
