@@ -41,8 +41,8 @@ def open_checkpoint(
 ) -> Checkpoint:
     """Opens a single file or a folder, reading headers and settings only.
 
-    variant: chooses among a folder's weights. ema: takes the running mean of the denoiser's weights, which a single file
-    may have beside them. known: the families that it may be of, all that are there if None. Raises BadFile with one line
+    variant: chooses among a folder's weights. ema: takes the running mean of the denoiser's weights, where a single
+    file has it. known: the families that it may be of, all that are there if None. Raises BadFile with one line
     for what does not exist, is broken, or is another kind of file or family.
     """
     path, candidates = expanded(path), tuple(families().values() if known is None else known)
