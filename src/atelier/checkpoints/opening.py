@@ -50,14 +50,16 @@ def open_checkpoint(
         if ema:
             raise BadFile(path, "is a folder, which has no running mean of its weights; choose a variant instead")
         return _open_folder(path, variant, candidates)
-    archive = respelled(open_any(path))
-    return _open_single(path, with_ema(archive) if ema else archive, candidates)
+    archive = open_any(path)
+    return open_archive(path, with_ema(archive) if ema else archive, candidates)
 
 
-def _open_single(path: Path, archive: Archive, candidates: Iterable[Family]) -> Checkpoint:
+def open_archive(path: Path, opened: Archive, known: Iterable[Family] | None = None) -> Checkpoint:
+    """The model in a single file whose header has been read. Raises BadFile as `open_checkpoint` does."""
+    archive, candidates = respelled(opened), families().values() if known is None else known
     family = next((f for f in candidates if f.single.detect(archive)), None)
     if family is None:
-        raise BadFile(path, describe(archive.tensors))
+        raise BadFile(path, describe(archive))
     parts: dict[str, Stored] = {}
     for part in family.parts:
         if any(name.startswith(part.prefix) for name in archive.tensors):

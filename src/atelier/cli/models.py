@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from atelier.cli.described import described, megabytes
+
 if TYPE_CHECKING:
     from atelier.checkpoints.checkpoint import Checkpoint
-    from atelier.checkpoints.report import Report
+    from atelier.checkpoints.inspecting import Hashes
     from atelier.runtime.library import Library
 
 app = typer.Typer(help="List, inspect and convert models.", no_args_is_help=True)
@@ -38,6 +40,9 @@ Folders = Annotated[
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Variant = Annotated[
+    str | None, typer.Option(help="Which weights of a folder to read, such as fp16.", show_default="the plain ones")
+]
 Named = Annotated[str, typer.Argument(help="A file, a diffusers folder, or the name of a model.", show_default=False)]
 
 
@@ -55,20 +60,21 @@ def inspect(
     model: Named,
     *,
     models_dir: Folders = None,
-    with_hash: Annotated[bool, typer.Option("--hash", help="Also read the whole model, for its hash.")] = False,
+    variant: Variant = None,
+    with_hash: Annotated[bool, typer.Option("--hash", help="Also read the whole model, for its hashes.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Say what a model is, reading its headers only."""
+    """Say what a file or folder of weights is, reading its headers only: a model, a part of one, an adapter, …"""
     import json
 
-    from atelier.checkpoints.report import report
+    from atelier.checkpoints.inspecting import hashes, inspect
 
-    checkpoint = _opened(model, models_dir)
-    found, digest = report(checkpoint), checkpoint.sha256() if with_hash else None
+    found = inspect(_library(models_dir).find(model).path, variant=variant)
+    digests = hashes(found) if with_hash else None
     if as_json:
-        typer.echo(json.dumps({**found.json(), "sha256": digest}, ensure_ascii=False, indent=1))
+        typer.echo(json.dumps(found.json() | _digests(digests), ensure_ascii=False, indent=1))
     else:
-        typer.echo(_description(found, digest))
+        typer.echo(described(found, digests))
 
 
 @app.command()
@@ -81,9 +87,7 @@ def convert(
         typer.Option(help="One file (ldm) or a diffusers folder.", show_default="ldm for a .safetensors target"),
     ] = None,
     dtype: Annotated[Precision | None, typer.Option(help="Precision.", show_default="as it is")] = None,
-    variant: Annotated[
-        str | None, typer.Option(help="Which weights of a folder to read, such as fp16.", show_default="the plain ones")
-    ] = None,
+    variant: Variant = None,
     as_variant: Annotated[
         bool,
         typer.Option("--as-variant", help="Call the weights of a folder after --dtype, as diffusers' variants are."),
@@ -204,41 +208,17 @@ def _table(entries: list[dict[str, object]]) -> str:
 def _line(entry: dict[str, object]) -> str:
     if "problem" in entry:
         return f"unusable: it {entry['problem']}"
-    size = _megabytes(int(str(entry["bytes"])))
+    size = megabytes(int(str(entry["bytes"])))
     return f"{entry['title']}, {entry['size']} px, {entry['layout']}, {entry['dtype']}, {size}"
 
 
-def _description(found: Report, digest: str | None) -> str:
-    from atelier.weights.archive import counted
+def _digests(digests: Hashes | None) -> dict[str, object]:
+    """For the JSON; null where no hash was asked for."""
+    from dataclasses import asdict
 
-    lines = {
-        "name": found.name,
-        "path": found.path,
-        "family": found.title,
-        "layout": found.layout,
-        "dtype": found.dtype,
-        "prediction": found.prediction,
-        "size": f"{found.size} px",
-        "channels": f"{found.in_channels} into the U-Net, text states {found.context} wide",
-        "latent": f"{found.latent_channels} channels, factor {found.latent_factor}, scale {found.latent_scale:g}",
-        "parameters": f"{found.parameters:,}",
-    }
-    for name, part in found.parts.items():
-        dtypes = ", ".join(part.dtypes)
-        lines[f"  {name}"] = f"{part.parameters:,} in {part.tensors} tensors, {_megabytes(part.bytes)}, {dtypes}"
-    lines["on disk"] = _megabytes(found.bytes)
-    if found.ignored:
-        lines["unused"] = f"{counted(found.ignored)}, left over from training"
-    if digest is not None:
-        lines["hash"] = f"{digest[:10]} (sha256 {digest})"
-    width = max(map(len, lines))
-    return "\n".join(f"{key:{width}}  {value}" for key, value in lines.items())
+    return {"sha256": None, "short": None, "autov3": None} if digests is None else asdict(digests)
 
 
 def _size(path: Path) -> str:
     files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
-    return _megabytes(sum(file.stat().st_size for file in files))
-
-
-def _megabytes(count: int) -> str:
-    return f"{count / 1e6:,.1f} MB"
+    return megabytes(sum(file.stat().st_size for file in files))
