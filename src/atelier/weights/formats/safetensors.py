@@ -48,16 +48,21 @@ TORCH_NAMES: Mapping[str, str] = MappingProxyType({kind: name for kind, name, _ 
 ITEM_BYTES: Mapping[str, int] = MappingProxyType({kind: size for kind, _, size in _KINDS})
 FLOATS = frozenset({"F8_E4M3", "F8_E5M2", "F16", "BF16", "F32", "F64"})
 MAX_HEADER = 100_000_000
-MAX_TENSORS = 100_000
+MAX_TENSORS = 50_000
+MAX_BRACKETS, MAX_COMMAS = 500_000, 1_500_000
+"""In a header: what is parsed takes 30 times the room of its text and more, and a second for so much."""
 MAX_DIMENSIONS = 32
 MAX_EXTENT = 2**40
 PIECE = 2**20
 """Bytes of a file that are cast at a time: few enough to stay in the processor's cache."""
 
-_ONLY = "only safetensors files are read"
+_ONLY = "only safetensors files and those of torch.save are read"
 _FOREIGN: tuple[tuple[bytes | tuple[bytes, ...], str], ...] = (
-    (b"PK\x03\x04", f"a zip archive, probably a pickled .ckpt or .pt; {_ONLY}"),
-    ((b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"), f"a Python pickle; {_ONLY}"),
+    (b"PK\x03\x04", "a zip archive, probably a pickled .ckpt or .pt"),
+    (
+        (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"),
+        f"a Python pickle without what torch.save writes around it; {_ONLY}",
+    ),
     (b"GGUF", f"a GGUF file; {_ONLY}"),
     (b"version ", "a git-lfs pointer, not the weights themselves; fetch the file with git lfs"),
     ((b"<!DOCTYP", b"<!doctyp", b"<html", b"<HTML"), "a web page, not weights; download the file again"),
@@ -85,14 +90,20 @@ class TensorInfo:
         return self.end - self.start
 
 
+Stamp = tuple[int, int, int]
+"""Number, size, and time of the last change of a file."""
+
+
 @dataclass(frozen=True, slots=True)
 class Header:
-    """A checked header: every offset lies inside the file, every size agrees with its dtype and shape."""
+    """A checked header: every offset lies inside the file, every size agrees with its dtype and shape. stamp: what
+    changes when the file is changed or replaced, though it had the same header."""
 
     path: Path
     tensors: Mapping[str, TensorInfo]
     metadata: Mapping[str, str]
     data_start: int
+    stamp: Stamp
 
 
 def read_header(path: str | Path) -> Header:
@@ -261,6 +272,11 @@ def _torch_dtype(info: TensorInfo) -> torch.dtype:
     return cast("torch.dtype", getattr(torch, TORCH_NAMES[info.dtype]))
 
 
+def stamp_of(file: FileIO) -> Stamp:
+    state = os.fstat(file.fileno())
+    return state.st_ino, state.st_size, state.st_mtime_ns
+
+
 def opened(path: Path) -> FileIO:
     """Opens a regular file for reading; a FIFO or device is refused before an open could hang on it. Raises BadFile."""
     try:
@@ -292,9 +308,11 @@ def _header(path: Path, file: FileIO) -> Header:
         _refuse(path, first, length, total)
     if text.count(b'"data_offsets"') > MAX_TENSORS:
         raise BadFile(path, f"declares more than {MAX_TENSORS:,} tensors, which no checkpoint has")
+    if text.count(b"[") + text.count(b"{") > MAX_BRACKETS or text.count(b",") > MAX_COMMAS:
+        raise BadFile(path, "has a header of more values than any checkpoint needs")
     tensors, metadata = _parsed(path, text)
     _check_offsets(path, tensors, total - start)
-    return Header(path, MappingProxyType(tensors), MappingProxyType(metadata), start)
+    return Header(path, MappingProxyType(tensors), MappingProxyType(metadata), start, stamp_of(file))
 
 
 def _exactly(path: Path, file: FileIO, size: int) -> bytes:

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
 
-MAX_ENTRIES = 200_000
+MAX_ENTRIES = 50_000
 MAX_DIRECTORY = 64_000_000
 _LOCAL = struct.Struct("<4s5H3L2H")
 _CENTRAL = struct.Struct("<4s6H3L5H2L")
@@ -32,10 +32,11 @@ class Ambiguous(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """The bytes of one file within the archive."""
+    """The bytes of one file within the archive. crc: what their checksum (CRC-32) should be."""
 
     start: int
     size: int
+    crc: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +46,7 @@ class _Listed:
     name: str
     size: int
     header: int
+    crc: int
 
 
 def entries(file: BinaryIO, total: int) -> dict[str, Entry]:
@@ -114,7 +116,7 @@ def _listed(directory: bytes, count: int) -> Iterator[_Listed]:
         size, packed, header = _wide(extra, size, packed, header)
         if packed != size:
             raise Ambiguous("has an entry whose two sizes differ")
-        yield _Listed(_text(name), size, header)
+        yield _Listed(_text(name), size, header, fields[7])
     if at != len(directory):
         raise Ambiguous("has a directory longer than it says")
 
@@ -147,15 +149,15 @@ def _wide(extra: bytes, *values: int) -> tuple[int, ...]:
 def _located(file: BinaryIO, entry: _Listed) -> Entry:
     """Where the bytes of an entry begin: behind its local header, which must say the same as the directory."""
     fields = _LOCAL.unpack(_read(file, entry.header, _LOCAL.size))
-    mark, flags, method, packed, size, name_length, extra_length = (fields[i] for i in (0, 2, 3, 7, 8, 9, 10))
+    mark, flags, method, crc, packed, size, name_length, extra_length = (fields[i] for i in (0, 2, 3, 6, 7, 8, 9, 10))
     name = _read(file, entry.header + _LOCAL.size, name_length)
     extra = _read(file, entry.header + _LOCAL.size + name_length, extra_length)
     _check_plain(mark == b"PK\3\4", flags, method)
     size, packed = _wide(extra, size, packed)
     unknown = flags & _DESCRIBED and size == packed == 0
-    if _text(name) != entry.name or not (unknown or size == packed == entry.size):
+    if _text(name) != entry.name or not (unknown or (size == packed == entry.size and crc == entry.crc)):
         raise Ambiguous("has an entry that its directory lists otherwise")
-    return Entry(entry.header + _LOCAL.size + name_length + extra_length, entry.size)
+    return Entry(entry.header + _LOCAL.size + name_length + extra_length, entry.size, entry.crc)
 
 
 def _text(name: bytes) -> str:

@@ -17,19 +17,22 @@ from io import BytesIO, FileIO
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple, cast
+from zlib import crc32
 
 from atelier.errors import BadFile
 from atelier.weights.formats import safetensors
-from atelier.weights.formats.pickle_walk import Global, Malformed, Opaque, Persistent, TensorRef, walk
+from atelier.weights.formats.pickle_walk import Global, Malformed, Opaque, ParameterDict, Persistent, TensorRef, walk
 from atelier.weights.formats.safetensors import (
     ITEM_BYTES,
     MAX_DIMENSIONS,
     MAX_TENSORS,
     TORCH_NAMES,
     Source,
+    Stamp,
     Wanted,
     opened,
     shown,
+    stamp_of,
 )
 from atelier.weights.formats.stored_zip import Ambiguous, Entry, entries
 
@@ -108,11 +111,12 @@ class TorchInfo:
 
 @dataclass(frozen=True, slots=True)
 class TorchHeader:
-    """What a file says, checked. metadata: the texts and numbers beside its tensors."""
+    """What a file says, checked. metadata: the texts and numbers beside its tensors; stamp: as `safetensors.Header`."""
 
     path: Path
     tensors: Mapping[str, TorchInfo]
     metadata: Mapping[str, str]
+    stamp: Stamp
 
 
 class _Stored(NamedTuple):
@@ -190,7 +194,7 @@ def _header(path: Path, file: FileIO) -> TorchHeader:
         raise BadFile(path, str(error)) from error
     if sum(info.bytes for info in tensors.values()) > MAX_REPEATED * total:
         raise BadFile(path, "declares more tensors than it has bytes for")
-    return TorchHeader(path, MappingProxyType(tensors), MappingProxyType(_noted(value)))
+    return TorchHeader(path, MappingProxyType(tensors), MappingProxyType(_noted(value)), stamp_of(file))
 
 
 def _zipped(file: FileIO, total: int) -> tuple[object, _Find]:
@@ -214,7 +218,11 @@ def _zipped(file: FileIO, total: int) -> tuple[object, _Find]:
             raise Malformed(f"lacks the bytes of a tensor: the storage {shown(key)} is missing or of another size")
         return _Stored(dtype, entry.start, entry.size)
 
-    return walk(BytesIO(_bytes(file, found[f"{folder}/data.pkl"]))).value, find
+    entry = found[f"{folder}/data.pkl"]
+    pickle = _bytes(file, entry)
+    if crc32(pickle) != entry.crc:
+        raise Malformed("is damaged: the checksum of what it says of its tensors is wrong: get it again")
+    return walk(BytesIO(pickle)).value, find
 
 
 def _legacy(file: FileIO, total: int) -> tuple[object, _Find]:
@@ -300,10 +308,11 @@ def _nested(state: Mapping[object, object]) -> dict[str, TensorRef]:
     """The tensors of dictionaries within the dictionary, as IP-Adapters, embeddings and hypernetworks have them: called
     by all keys on the way, divided by dots. Raises Malformed for more than any file of weights has."""
     found: dict[str, TensorRef] = {}
-    waiting, visits = deque([("", state, 1)]), 0
+    waiting: deque[tuple[str, object, int]] = deque([("", state, 1)])
+    visits = 0
     while waiting:
         prefix, level, depth = waiting.popleft()
-        for key, value in level.items():
+        for key, value in _items(level):
             visits += 1
             if not isinstance(key, (str, int)):
                 continue
@@ -312,18 +321,19 @@ def _nested(state: Mapping[object, object]) -> dict[str, TensorRef]:
                 raise Malformed("nests more, or longer names, than any file of weights")
             if isinstance(value, TensorRef):
                 found[name] = value
-            elif depth < _DEEPEST:
-                waiting.append((f"{name}.", _level(value), depth + 1))
+            elif depth < _DEEPEST and isinstance(value, (dict, tuple, ParameterDict)):
+                waiting.append((f"{name}.", cast("object", value), depth + 1))
     return found
 
 
-def _level(value: object) -> Mapping[object, object]:
+def _items(value: object) -> Iterable[tuple[object, object]]:
     """What a dictionary or a tuple holds, by key or number; nothing of anything else."""
-    return dict(enumerate(cast("tuple[object, ...]", value))) if isinstance(value, tuple) else _dictionary(value)
+    return enumerate(cast("tuple[object, ...]", value)) if isinstance(value, tuple) else _dictionary(value).items()
 
 
 def _dictionary(value: object) -> Mapping[object, object]:
     """The value if it is a dictionary, else an empty one."""
+    value = value.held if isinstance(value, ParameterDict) else value
     return cast("Mapping[object, object]", value) if isinstance(value, dict) else dict[object, object]()
 
 
@@ -342,10 +352,15 @@ def _storage(key: object) -> tuple[str, str, int]:
     kind, name, count = fields[1], fields[2], fields[4]
     dtype = _STORAGES.get(kind) if isinstance(kind, Global) else None
     if dtype is None:
-        raise Malformed(f"has a tensor of a kind that cannot be read ({shown(str(kind))})")
+        raise Malformed(f"has a tensor of a kind that cannot be read ({_named(kind)})")
     if not isinstance(name, str) or not _is_size(count):
         raise Malformed("describes a storage that is impossible")
     return name, dtype, cast("int", count)
+
+
+def _named(found: object) -> str:
+    """The name of a class or dtype. Anything else is not printed: it may be as deep and as large as the file likes."""
+    return shown(str(found)) if isinstance(found, (Global, str)) else "no name of one"
 
 
 def _info(name: str, reference: TensorRef, find: _Find) -> TorchInfo:
@@ -371,7 +386,7 @@ def _as_typed(name: str, stored: _Stored, dtype: object) -> _Stored:
         return stored
     kind = _DTYPES.get(dtype) if isinstance(dtype, Global) else None
     if kind is None or stored.dtype != "U8":
-        raise Malformed(f"has {shown(name)} of a kind that cannot be read ({shown(str(dtype))})")
+        raise Malformed(f"has {shown(name)} of a kind that cannot be read ({_named(dtype)})")
     return stored._replace(dtype=kind)
 
 
