@@ -365,6 +365,13 @@ def changed(data: bytes, mark: bytes, at: int, value: bytes) -> bytes:
     return data[:place] + value + data[place + len(value) :]
 
 
+def saved() -> bytes:
+    """As torch writes it, with a 64-bit directory."""
+    buffer = io.BytesIO()
+    torch.save({"w": torch.ones(2)}, buffer)
+    return buffer.getvalue()
+
+
 GOOD = archive_of(tensor(), EIGHT)
 LOCAL, CENTRAL, END = b"PK\x03\x04", b"PK\x01\x02", b"PK\x05\x06"
 ARCHIVES: dict[str, bytes] = {
@@ -376,6 +383,9 @@ ARCHIVES: dict[str, bytes] = {
     "a pickle in two folders": zipped(("a/data.pkl", tensor()), ("b/data.pkl", tensor()), ("a/data/0", EIGHT["0"])),
     "more entries than there are": changed(GOOD, END, 8, b"\xfe\xff\xfe\xff"),
     "64 bits that lie": changed(GOOD, CENTRAL, 20, b"\xff\xff\xff\xff\xff\xff\xff\xff"),
+    "an entry that is a folder": changed(GOOD, CENTRAL, 38, b"\x10"),
+    "an entry that is a link": changed(GOOD, CENTRAL, 38, b"\0\0\xff\xa1"),
+    "two directories": changed(saved(), END, 12, b"\1"),
     "bytes in front": b"MZ\0\0" + GOOD,
     "a pickle in front": tensor() + GOOD,
     "bytes behind": GOOD + b"\0" * 9,
@@ -531,7 +541,7 @@ def mutants(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 def test_changed_files_break_nothing(mutants: ModuleType) -> None:
     found, broken = mutants.checked(count=600, seed=1)
     assert [one.problem for one in broken] == []
-    assert all(found[f"{kind} accepted"] > 3 for kind in ("safetensors", "zip", "legacy")), found
+    assert all(found[f"{kind} accepted"] > 0 for kind in ("safetensors", "zip", "legacy")), found
     assert all(found[f"{kind} refused"] > 50 for kind in ("safetensors", "zip", "legacy")), found
 
 

@@ -395,7 +395,7 @@ CONTAINERS: dict[str, tuple[bytes, int, bytes, str]] = {
     "one entry less": (END64, 32, b"\x01", "is broken"),
     "a comment": (END, 20, b"\x01", "no whole zip archive"),
     "many disks": (END, 4, b"\x01", "no whole zip archive"),
-    "a directory elsewhere": (END64, 48, b"\x01\0", "does not end where it should"),
+    "a directory elsewhere": (END64, 48, b"\x01\0", "another one says otherwise"),
 }
 
 

@@ -19,6 +19,7 @@ import struct
 import sys
 import tempfile
 import time
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -69,7 +70,8 @@ def checked(count: int, seed: int) -> tuple[dict[str, float], list[Broken]]:
     counts: Counter[str] = Counter()
     broken: list[Broken] = []
     slowest = 0.0
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch's own, about files that it should not have read
         path = Path(folder) / "mutant"
         for kind, content in mutants(count, seed):
             path.write_bytes(content)

@@ -23,6 +23,10 @@ _END64 = struct.Struct("<4sQ2H2L4Q")
 _DESCRIPTOR = 24
 """The longest data descriptor, which may follow an entry whose sizes were not known when it was begun."""
 _BIG, _MANY = 0xFFFFFFFF, 0xFFFF
+_MARKS = _BIG, _BIG, _MANY
+"""What stands for a size, a place and a count of 64 bits."""
+_DOS, _FILES = 0xFF, (0, 8)
+"""Attributes of DOS, among them that of a folder; what Unix calls ordinary files, where it says anything."""
 _DESCRIBED, _UTF8 = 0x8, 0x800
 
 
@@ -78,7 +82,10 @@ def _directory(file: BinaryIO, total: int) -> tuple[int, int, int]:
         raise Ambiguous("is no whole zip archive: get it again")
     end = at
     if _is_64(file, at):
-        end, size, start, count = _directory64(file, at)
+        end, *wide = _directory64(file, at)
+        if any(narrow not in {own, most} for narrow, own, most in zip((size, start, count), wide, _MARKS, strict=True)):
+            raise Ambiguous("has a 64-bit directory that is broken: another one says otherwise")
+        size, start, count = wide
     elif start == _BIG or count == _MANY:
         raise Ambiguous("is no whole zip archive: get it again")
     if start + size != end or count > MAX_ENTRIES or size > MAX_DIRECTORY:
@@ -113,6 +120,8 @@ def _listed(directory: bytes, count: int) -> Iterator[_Listed]:
         name, extra = directory[at : at + name_length], directory[at + name_length : at + name_length + extra_length]
         at += name_length + extra_length + comment_length
         _check_plain(mark == b"PK\1\2" and comment_length == 0 and at <= len(directory), flags, method)
+        if fields[15] & _DOS or fields[15] >> 28 not in _FILES:
+            raise Ambiguous("has entries that are no ordinary files")
         size, packed, header = _wide(extra, size, packed, header)
         if packed != size:
             raise Ambiguous("has an entry whose two sizes differ")
