@@ -1,4 +1,4 @@
-"""`atelier models`: what models there are, what they are, and converting between the public layouts."""
+"""`atelier models`: what models there are, what they are; converting, merging and pruning them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from atelier.checkpoints.inspecting import Hashes
     from atelier.runtime.library import Library
 
-app = typer.Typer(help="List, inspect and convert models.", no_args_is_help=True)
+app = typer.Typer(help="List, inspect, convert, merge and prune models.", no_args_is_help=True)
 
 SINGLE_FILE = ".safetensors"
 
@@ -40,6 +40,9 @@ Folders = Annotated[
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Ema = Annotated[
+    bool, typer.Option("--ema", help="Take the running mean of the weights that trainings save beside them.")
+]
 Variant = Annotated[
     str | None, typer.Option(help="Which weights of a folder to read, such as fp16.", show_default="the plain ones")
 ]
@@ -92,9 +95,7 @@ def convert(
         bool,
         typer.Option("--as-variant", help="Call the weights of a folder after --dtype, as diffusers' variants are."),
     ] = False,
-    ema: Annotated[
-        bool, typer.Option("--ema", help="Take the running mean of the weights that trainings save beside them.")
-    ] = False,
+    ema: Ema = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")] = False,
     models_dir: Folders = None,
 ) -> None:
@@ -118,6 +119,78 @@ def convert(
         typer.echo(f"left out {counted(checkpoint.ignored)}: leftovers of training that no model needs")
     if others := _others(checkpoint.path):
         typer.echo(f"left out {', '.join(others)}: nothing here uses them")
+
+
+@app.command()
+def merge(
+    first: Named,
+    second: Annotated[str, typer.Argument(help="The model that is mixed in.", show_default=False)],
+    target: Annotated[Path, typer.Argument(help="The file to write.", show_default=False)],
+    *,
+    minus: Annotated[
+        str | None,
+        typer.Option(help="A third model: only what the second has beyond it is added.", show_default="none"),
+    ] = None,
+    weight: Annotated[float, typer.Option(help="How much of the second model, from 0 to 1 and beyond.")] = 0.5,
+    blocks: Annotated[
+        str | None,
+        typer.Option(
+            help="A weight for each block of the U-Net, divided by commas: what is in no block, the input blocks, the "
+            "middle, the output blocks.",
+            show_default="--weight for all",
+        ),
+    ] = None,
+    dtype: Annotated[Precision | None, typer.Option(help="Precision.", show_default="that of the first")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")] = False,
+    models_dir: Folders = None,
+) -> None:
+    """Mix models of one family, tensor by tensor; the file says what was done."""
+    from atelier.checkpoints.merging import Recipe
+    from atelier.checkpoints.merging import merge as merged
+    from atelier.weights.archive import counted
+    from atelier.weights.formats.atomic import reachable
+
+    _check_target(reachable(target), Layout.LDM, overwrite=overwrite)
+    library = _library(models_dir)
+    third = None if minus is None else library.find(minus).path
+    recipe = Recipe(weight, _weights(blocks), None if dtype is None else dtype.value)
+    done = merged(library.find(first).path, library.find(second).path, third, recipe, target)
+    typer.echo(f"wrote {target}: {done.merged} tensors merged, {_size(target)}")
+    if done.kept:
+        typer.echo(f"kept {counted(done.kept)} of the first model, which not all have")
+
+
+@app.command()
+def prune(
+    source: Named,
+    target: Annotated[Path, typer.Argument(help="The file to write.", show_default=False)],
+    *,
+    dtype: Annotated[Precision | None, typer.Option(help="Precision.", show_default="as it is")] = None,
+    ema: Ema = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")] = False,
+    models_dir: Folders = None,
+) -> None:
+    """Write a model in one file without what only trainings need, of whatever family."""
+    from atelier.checkpoints.merging import prune as pruned
+    from atelier.weights.archive import counted
+    from atelier.weights.formats.atomic import reachable
+
+    _check_target(reachable(target), Layout.LDM, overwrite=overwrite)
+    path = _library(models_dir).find(source).path
+    left_out = pruned(path, target, dtype=None if dtype is None else dtype.value, ema=ema)
+    typer.echo(f"wrote {target}: {_size(target)} of {_size(path)}")
+    if left_out:
+        typer.echo(f"left out {counted(left_out)}")
+
+
+def _weights(text: str | None) -> tuple[float, ...]:
+    """Raises BadInput for what are no numbers."""
+    from atelier.errors import BadInput
+
+    try:
+        return () if text is None else tuple(float(number) for number in text.split(","))
+    except ValueError:
+        raise BadInput(f"--blocks {text!r}: give numbers, divided by commas") from None
 
 
 def _write(

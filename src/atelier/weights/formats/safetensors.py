@@ -11,7 +11,7 @@ import math
 import mmap
 import os
 import stat
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
@@ -145,20 +145,42 @@ def save(path: str | Path, tensors: Mapping[str, Tensor], metadata: Mapping[str,
     Wider items come first, so that every tensor lies aligned. Raises StorageFull or BadFile; an earlier file of that
     name survives every failure.
     """
-    kinds = {name: _dtype_name(name, tensor) for name, tensor in tensors.items()}
-    order = sorted(tensors, key=lambda name: (-ITEM_BYTES[kinds[name]], name))
+    declared = {name: (_dtype_name(name, tensor), tuple(tensor.shape)) for name, tensor in tensors.items()}
+    save_each(path, declared, lambda name: tensors[name], metadata)
+
+
+def save_each(
+    path: str | Path,
+    declared: Mapping[str, tuple[str, tuple[int, ...]]],
+    tensor: Callable[[str], Tensor],
+    metadata: Mapping[str, str] | None = None,
+) -> None:
+    """The same of tensors of which no two need be in memory: each is asked for when its place in the file has come.
+
+    declared: dtype (F16, …) and shape of each. Raises ValueError for a tensor of another, and whatever `tensor` raises.
+    """
+    order = written_order(declared)
     header: dict[str, object] = {"__metadata__": dict(sorted(metadata.items()))} if metadata else {}
     end = 0
     for name in order:
-        start, end = end, end + tensors[name].numel() * ITEM_BYTES[kinds[name]]
-        header[name] = {"dtype": kinds[name], "shape": list(tensors[name].shape), "data_offsets": [start, end]}
+        dtype, shape = declared[name]
+        start, end = end, end + math.prod(shape) * ITEM_BYTES[dtype]
+        header[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": [start, end]}
     text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
     text += b" " * (-len(text) % 8)
     with new_file(Path(path)) as file:
         file.write(len(text).to_bytes(8, "little"))
         file.write(text)
         for name in order:
-            file.write(tensor_bytes(tensors[name]))
+            found = tensor(name)
+            if (_dtype_name(name, found), tuple(found.shape)) != declared[name]:
+                raise ValueError(f"{name}: is another tensor than was declared")
+            file.write(tensor_bytes(found))
+
+
+def written_order(declared: Mapping[str, tuple[str, tuple[int, ...]]]) -> list[str]:
+    """The names in the order in which `save_each` asks for them: wider items first."""
+    return sorted(declared, key=lambda name: (-ITEM_BYTES[declared[name][0]], name))
 
 
 def tensor_bytes(tensor: Tensor) -> memoryview:
