@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from atelier.cli.described import described, megabytes
+from atelier.cli.listed import listed, table
 
 if TYPE_CHECKING:
     from atelier.checkpoints.checkpoint import Checkpoint
@@ -50,12 +51,30 @@ Named = Annotated[str, typer.Argument(help="A file, a diffusers folder, or the n
 
 
 @app.command("list")
-def list_(*, models_dir: Folders = None, as_json: Json = False) -> None:
+def list_(
+    *,
+    models_dir: Folders = None,
+    webui_dir: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="The folder of an A1111 or ComfyUI installation, whose files are listed too; may be repeated.",
+            show_default="none",
+        ),
+    ] = None,
+    every: Annotated[
+        bool, typer.Option("--all", help="Also LoRAs, autoencoders and whatever else lies there.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
     """List the models: the embedded one and those in the models folders."""
     import json
 
-    entries = [_entry(model.name, model.path) for model in _library(models_dir).models()]
-    typer.echo(json.dumps(entries, ensure_ascii=False, indent=1) if as_json else _table(entries))
+    from atelier.runtime.installed import installed
+    from atelier.runtime.library import Library
+
+    folders = (*_library(models_dir).folders, *(folder for root in webui_dir or () for folder in installed(root)))
+    entries = listed(Library(folders), every=every)
+    typer.echo(json.dumps(entries, ensure_ascii=False, indent=1) if as_json else table(entries))
 
 
 @app.command()
@@ -256,33 +275,6 @@ def _opened(name: str, folders: list[Path] | None, variant: str | None = None, *
     from atelier.checkpoints.opening import open_checkpoint
 
     return open_checkpoint(_library(folders).find(name).path, variant=variant, ema=ema)
-
-
-def _entry(name: str, path: Path) -> dict[str, object]:
-    """One model of the list; a file that is no model says why."""
-    from atelier.checkpoints.opening import open_checkpoint
-    from atelier.checkpoints.report import report
-    from atelier.errors import BadFile
-
-    try:
-        found = report(open_checkpoint(path))
-    except BadFile as error:
-        return {"name": name, "path": str(path), "problem": error.problem}
-    keys = ("family", "title", "layout", "dtype", "prediction", "size", "parameters", "bytes")
-    values = found.json()
-    return {"name": name, "path": str(path), **{key: values[key] for key in keys}}
-
-
-def _table(entries: list[dict[str, object]]) -> str:
-    width = max(len(str(entry["name"])) for entry in entries)
-    return "\n".join(f"{entry['name']!s:{width}}  {_line(entry)}" for entry in entries)
-
-
-def _line(entry: dict[str, object]) -> str:
-    if "problem" in entry:
-        return f"unusable: it {entry['problem']}"
-    size = megabytes(int(str(entry["bytes"])))
-    return f"{entry['title']}, {entry['size']} px, {entry['layout']}, {entry['dtype']}, {size}"
 
 
 def _digests(digests: Hashes | None) -> dict[str, object]:

@@ -24,6 +24,8 @@ UPSCALER_FOLDERS = frozenset(
     {"upscalers", "upscale_models", "esrgan", "realesrgan", "bsrgan", "swinir", "scunet", "dat", "hat", "ldsr"}
 )
 """What folders of upscalers are called, in any case: here, in ComfyUI, and in A1111 and its extensions."""
+WEIGHT_FILES = (".safetensors", ".ckpt", ".pt", ".pth", ".bin")
+"""What the names of files of weights end with, of whatever kind."""
 UPSCALER_FILES = (".pth", ".pt", ".safetensors")
 QUOTED_HASH = re.compile(r"\s*\[[0-9a-fA-F]{8,64}\]$")
 """What A1111 shows behind a model's name."""
@@ -88,6 +90,15 @@ class Library:
             return self.find()
         of_one_name = (model for place, model in self.everything() if _parts(place)[-len(wanted) :] == wanted)
         return next(of_one_name, None) if wanted else None
+
+    def files(self) -> Iterator[Path]:
+        """Every file of weights in the folders, whatever it is, those within the folders of models left out."""
+        for folder in self.folders:
+            for path, folders, names in places(folder):
+                if FOLDER_MARK in names:
+                    folders.clear()
+                else:
+                    yield from (path / name for name in names if name.casefold().endswith(WEIGHT_FILES))
 
     def upscalers(self) -> Mapping[str, Path]:
         """The files of upscalers by the name of the file; the first folder wins where two hold the same name."""
