@@ -471,5 +471,14 @@ def test_what_cannot_be_generated_with_is_named(tmp_path: Path) -> None:
     found = inspected(flux)
     assert (found["supported"], found["family"]) == (False, "flux")
     assert "checkpoint of Flux, which cannot be read yet" in str(found["problem"])
-    upscaler = sparse(tmp_path / "up.pth", published("realesrgan_x4plus"))
-    assert inspected(upscaler)["supported"] is True
+    for name, usable in {
+        "realesrgan_x4plus": True,
+        "swinir_large_x4_real": False,
+        "vae_ldm_sd1_sd2_sdxl": True,
+        "x4_upscaler_vae_diffusers": False,
+        "sd15_inpainting_unet_diffusers": True,
+        "other_invoke_flux_lora_xlabs_format": False,
+        "lora_kohya_sd1": True,
+        "codeformer": False,
+    }.items():
+        assert inspected(sparse(tmp_path / name, published(name)))["supported"] is usable, name

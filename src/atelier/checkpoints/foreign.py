@@ -24,4 +24,8 @@ def describe(archive: Archive) -> str:
 def _lacking(found: Identity) -> str:
     """What a checkpoint is without, and how it is given one."""
     missing = [note.removeprefix("has no ") for note in found.notes if note.startswith("has no ")]
-    return f"has no {' and no '.join(missing)}: give a file that has, or put one together" if missing else ""
+    return (
+        f"has no {' and no '.join(missing)}: put one together (`atelier models convert --vae FILE --text-encoder FILE`)"
+        if missing
+        else ""
+    )

@@ -163,5 +163,16 @@ def _asked(seen: Seen) -> Iterator[Identity]:
                 yield found
 
 
+def of_known_family(own: Identity) -> bool:
+    """Whether it belongs to models that can be opened, and is no variant that needs more than they do."""
+    from atelier.checkpoints.opening import families
+
+    return own.variant not in BEYOND and not families().keys().isdisjoint((own.family, *own.fits))
+
+
+BEYOND = ("depth", "unclip", "x4_upscaler", "zero123", "distilled", "ema")
+"""Variants of known families with parts or inputs of their own."""
+
+
 def family_title(family: str) -> str:
     return TITLES.get(family, family)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -115,6 +116,13 @@ def convert(
         typer.Option("--as-variant", help="Call the weights of a folder after --dtype, as diffusers' variants are."),
     ] = False,
     ema: Ema = False,
+    vae: Annotated[
+        str | None, typer.Option(help="Another file that has the autoencoder.", show_default="the model's own")
+    ] = None,
+    text_encoder: Annotated[
+        list[str] | None,
+        typer.Option(help="Another file that has a text encoder; may be repeated.", show_default="the model's own"),
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")] = False,
     models_dir: Folders = None,
 ) -> None:
@@ -127,7 +135,12 @@ def convert(
     _check_target(reachable(target), chosen, overwrite=overwrite)
     if as_variant and (chosen is Layout.LDM or dtype is None):
         raise BadInput("--as-variant: it needs a folder (--layout diffusers) and a precision, such as --dtype fp16")
-    checkpoint = _opened(source, models_dir, variant, ema=ema)
+    if (vae or text_encoder) and (variant or ema):
+        raise BadInput("--vae and --text-encoder: they go with neither --variant nor --ema; convert twice")
+    if vae or text_encoder:
+        checkpoint = _assembled(source, vae, text_encoder or (), models_dir)
+    else:
+        checkpoint = _opened(source, models_dir, variant, ema=ema)
     _check_whole(checkpoint)
     if target.parent.is_dir():
         sweep(target.parent)
@@ -275,6 +288,14 @@ def _opened(name: str, folders: list[Path] | None, variant: str | None = None, *
     from atelier.checkpoints.opening import open_checkpoint
 
     return open_checkpoint(_library(folders).find(name).path, variant=variant, ema=ema)
+
+
+def _assembled(source: str, vae: str | None, towers: Sequence[str], folders: list[Path] | None) -> Checkpoint:
+    from atelier.checkpoints.assembling import assembled
+
+    library = _library(folders)
+    autoencoder = None if vae is None else library.find(vae).path
+    return assembled(library.find(source).path, autoencoder, [library.find(tower).path for tower in towers])
 
 
 def _digests(digests: Hashes | None) -> dict[str, object]:

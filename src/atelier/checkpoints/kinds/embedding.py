@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from atelier.checkpoints.kind import Identity, Kind, Seen, Shape
+from atelier.checkpoints.kind import Identity, Kind, Seen, Shape, of_known_family
 
 FAMILIES = {768: "sd1", 1024: "sd2", 1280: "sdxl", 4096: "sd3"}
 """By width of a vector; SDXL and SD 3 have several."""
@@ -47,6 +47,6 @@ def hypernetwork(seen: Seen) -> Identity | None:
 
 
 SPECS = (
-    Kind("embedding", "textual inversion", recognise),
+    Kind("embedding", "textual inversion", recognise, reads=of_known_family),
     Kind("hypernetwork", "hypernetwork", hypernetwork),
 )

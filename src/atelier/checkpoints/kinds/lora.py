@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from atelier.checkpoints.denoisers import FOREIGN
-from atelier.checkpoints.kind import Identity, Kind, Seen, Shape
+from atelier.checkpoints.kind import Identity, Kind, Seen, Shape, of_known_family
 
 END = re.compile(
     r"\n([^\n]+?)[._](?:"
@@ -185,4 +185,4 @@ def _notes(seen: Seen) -> Iterator[str]:
         yield "changes the text encoder alone"
 
 
-SPECS = (Kind("lora", "LoRA", recognise),)
+SPECS = (Kind("lora", "LoRA", recognise, reads=of_known_family),)

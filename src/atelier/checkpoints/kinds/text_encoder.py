@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from atelier.checkpoints.kind import Identity, Kind, Seen
+from atelier.checkpoints.kind import Identity, Kind, Seen, of_known_family
 
 PREFIXES = (
     *(
@@ -62,4 +62,4 @@ def _other(variant: str) -> Identity:
     return Identity("text_encoder", None, variant)
 
 
-SPECS = (Kind("text_encoder", "text encoder alone", recognise),)
+SPECS = (Kind("text_encoder", "text encoder alone", recognise, reads=of_known_family),)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from atelier.checkpoints.denoisers import CONTEXTS, denoiser
-from atelier.checkpoints.kind import Identity, Kind, Seen
+from atelier.checkpoints.kind import Identity, Kind, Seen, of_known_family
 from atelier.checkpoints.kinds import checkpoint, lora
 from atelier.checkpoints.kinds.controlnet import is_control
 
@@ -33,4 +33,4 @@ def _mean(seen: Seen) -> Identity | None:
     return Identity("unet", CONTEXTS.get(shape[1], "ldm"), "ema", notes=("is a running mean, its names without dots",))
 
 
-SPECS = (Kind("unet", "denoiser alone", recognise),)
+SPECS = (Kind("unet", "denoiser alone", recognise, reads=of_known_family),)

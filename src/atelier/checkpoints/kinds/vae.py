@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from atelier.checkpoints.kind import Identity, Kind, Seen
+from atelier.checkpoints.kind import Identity, Kind, Seen, of_known_family
 
 PREFIXES = ("", "first_stage_model.", "vae.")
 LEVELS = ("encoder.down.{}.block.", "encoder.down_blocks.{}.resnets.")
@@ -42,4 +42,4 @@ def _identity(seen: Seen) -> Identity:
     return Identity("vae", "ldm", f"kl-f{2 ** (levels - 1)}")
 
 
-SPECS = (Kind("vae", "autoencoder alone", recognise),)
+SPECS = (Kind("vae", "autoencoder alone", recognise, reads=of_known_family),)
