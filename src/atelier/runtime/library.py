@@ -16,18 +16,22 @@ from atelier.weights.archive import open_any
 from atelier.weights.formats.atomic import expanded
 from atelier.weights.formats.tree import places
 
-SINGLE_FILE = ".safetensors"
+SINGLE_FILES = (".safetensors", ".ckpt")
+"""What the names of models in one file end with. What such a file is, its content decides."""
+PART_FILES = (".vae.safetensors", ".vae.ckpt")
+"""What A1111 calls autoencoders that lie beside the models that they belong to."""
 FOLDER_MARK = "model_index.json"
 TRAINING_MARK, TRAINED = "recipe.json", "model"
 UPSCALER_FOLDERS = frozenset(
     {"upscalers", "upscale_models", "esrgan", "realesrgan", "bsrgan", "swinir", "scunet", "dat", "hat", "ldsr"}
 )
 """What folders of upscalers are called, in any case: here, in ComfyUI, and in A1111 and its extensions."""
+WEIGHT_FILES = (".safetensors", ".ckpt", ".pt", ".pth", ".bin")
+"""What the names of files of weights end with, of whatever kind."""
 UPSCALER_FILES = (".pth", ".pt", ".safetensors")
 ADAPTER_FOLDERS = frozenset({"lora", "loras", "lycoris", "locon", "weight_adapters"})
 EMBEDDING_FOLDERS = frozenset({"embeddings", "embedding", "textual_inversion", "textual-inversion"})
 """What folders of weight adapters and of textual inversions are called, in any case: here, in A1111, in ComfyUI."""
-ADAPTER_FILES = (".safetensors", ".pt", ".ckpt", ".bin", ".pth")
 EMBEDDING_FILES = (".safetensors", ".pt", ".bin")
 EMBEDDING_IMAGES = (".png", ".webp")
 PREVIEW = ".preview"
@@ -101,7 +105,7 @@ class Library:
 
     def adapters(self) -> Mapping[str, Path]:
         """The files of weight adapters by name; the first folder wins where two hold the same name."""
-        return self._files(ADAPTER_FOLDERS, ADAPTER_FILES)
+        return self._files(ADAPTER_FOLDERS, WEIGHT_FILES)
 
     def embeddings(self) -> Mapping[str, Path]:
         """The files of textual inversions by name; the first folder wins where two hold the same name."""
@@ -125,7 +129,7 @@ class Library:
         if name in known:
             return known[name]
         wanted = _parts(name)
-        files = [(place, path) for place, path in self._placed(ADAPTER_FOLDERS, ADAPTER_FILES)]
+        files = [(place, path) for place, path in self._placed(ADAPTER_FOLDERS, WEIGHT_FILES)]
         written = next((path for place, path in files if _parts(place)[-len(wanted) :] == wanted), None)
         if wanted and written is not None:
             return written
@@ -148,6 +152,15 @@ class Library:
         for folder in self.folders:
             for path in sorted(_inside(folder, folders, endings)):
                 yield path.relative_to(folder).as_posix(), path
+
+    def files(self) -> Iterator[Path]:
+        """Every file of weights in the folders, whatever it is, those within the folders of models left out."""
+        for folder in self.folders:
+            for path, folders, names in places(folder):
+                if FOLDER_MARK in names:
+                    folders.clear()
+                else:
+                    yield from (path / name for name in names if name.casefold().endswith(WEIGHT_FILES))
 
     def upscalers(self) -> Mapping[str, Path]:
         """The files of upscalers by the name of the file; the first folder wins where two hold the same name."""
@@ -190,14 +203,15 @@ def _called(name: str, known: Mapping[str, Path]) -> Path | None:
 
 
 def _is_single(name: str) -> bool:
-    return name.casefold().endswith(SINGLE_FILE)
+    folded = name.casefold()
+    return folded.endswith(SINGLE_FILES) and not folded.endswith(PART_FILES)
 
 
 def _parts(name: str) -> tuple[str, ...]:
     """The folders of a name and its last part, without a file's ending, compared without case; none of an absolute
     path."""
     written = name.strip().replace("\\", "/").casefold()
-    ending = next((ending for ending in ADAPTER_FILES if written.endswith(ending)), "")
+    ending = next((ending for ending in WEIGHT_FILES if written.endswith(ending)), "")
     written = written.removesuffix(ending)
     return () if written.startswith(("/", "~")) else tuple(part for part in written.split("/") if part not in {"", "."})
 

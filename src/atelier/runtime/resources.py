@@ -159,19 +159,20 @@ def _stamp_of(file: Path) -> Stamp:
 
 
 def _text(model: Checkpoint, device: Device) -> TextEncoder:
-    return text_encoder(model, _dtype(model, device), placed=lambda net: _placed(net, device))
+    return text_encoder(model, _dtype(model, device), placed=lambda net: _placed(net, device), mapped=False)
 
 
 def _denoiser(model: Checkpoint, device: Device) -> Net:
     part = _required(model, model.family.denoiser)
-    return _placed(model.load(part, _dtype(model, device), channels_last=_lays_out(device)), device)
+    loaded = model.load(part, _dtype(model, device), mapped=False, channels_last=_lays_out(device))
+    return _placed(loaded, device)
 
 
 def _autoencoder(model: Checkpoint, device: Device) -> AutoencoderKL:
     dtype = _dtype(model, device)
     dtype = device.vae_dtype if dtype == device.dtype else dtype
     part = _required(model, model.family.autoencoder)
-    return _placed(model.load(part, dtype, channels_last=_lays_out(device)), device)
+    return _placed(model.load(part, dtype, mapped=False, channels_last=_lays_out(device)), device)
 
 
 def _image_text(model: Checkpoint, device: Device) -> ImageText:
@@ -186,6 +187,7 @@ def _required(model: Checkpoint, name: str) -> PartSpec[Any, Any]:
     return part
 
 
+# A network is never mapped from its file: cut short while it is used, the file would end the process.
 LOADERS: Mapping[str, Callable[[Checkpoint, Device], object]] = {
     TEXT.name: _text,
     DENOISER.name: _denoiser,
