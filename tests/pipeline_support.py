@@ -15,7 +15,7 @@ from torch import Tensor
 from atelier.checkpoints.checkpoint import Checkpoint
 from atelier.nn.ports import NOTHING, Conditioning, Ports
 from atelier.pipeline.plan import plan
-from atelier.pipeline.resources import PartOf, Resources, T
+from atelier.pipeline.resources import PLAIN, Adapted, PartOf, Resources, T
 from atelier.pipeline.run import run
 from atelier.pipeline.stage import Stage
 from atelier.pipeline.stages.diffuse import Diffuse
@@ -86,16 +86,16 @@ class Lending:
         return self.real.checkpoint(model)
 
     @contextmanager
-    def borrow(self, model: ModelRef, part: PartOf[T], /) -> Generator[T]:
-        with self.real.borrow(model, part) as own:
+    def borrow(self, model: ModelRef, part: PartOf[T], adapted: Adapted = PLAIN, /) -> Generator[T]:
+        with self.real.borrow(model, part, adapted) as own:
             self.log.append(f"+{part.name}")
             try:
                 yield self.instead.get(part.name, same)(own)
             finally:
                 self.log.append(f"-{part.name}")
 
-    def is_loaded(self, model: ModelRef, part: PartOf[T], /) -> bool:
-        return self.real.is_loaded(model, part)
+    def is_loaded(self, model: ModelRef, part: PartOf[T], adapted: Adapted = PLAIN, /) -> bool:
+        return self.real.is_loaded(model, part, adapted)
 
     def image(self, image: ImageRef) -> Image.Image:
         return self.real.image(image)

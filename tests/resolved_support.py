@@ -57,6 +57,8 @@ RESOLVED = Resolved(
         SampleSettings(seed=1, variation_seed=0, prompt="a red apple", negative_prompt="", regions=()),
         SampleSettings(seed=2, variation_seed=0, prompt="a red apple", negative_prompt="", regions=()),
     ),
+    adapters=(),
+    inversions=(),
     prompting=ResolvedPrompting(
         prompt="a red apple", negative_prompt="", emphasis="Original", clip_skip=1, old_timelines=False
     ),

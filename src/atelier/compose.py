@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from atelier.runtime.comparing import Comparison
     from atelier.runtime.device import Device
     from atelier.runtime.engine import Engine, GeneratedImage
+    from atelier.runtime.index import Index
     from atelier.runtime.library import Library
     from atelier.runtime.upscalers import Upscalers
     from atelier.runtime.words import Words
@@ -175,6 +176,18 @@ def _hashes() -> HashCache:
     with suppress(OSError):
         folder.mkdir(parents=True, exist_ok=True)
     return HashCache(folder / "hashes.json")
+
+
+def index() -> Index:
+    """What is known of files from their headers, remembered from one list to the next."""
+    from atelier.runtime.index import Index
+
+    folder = _below_home("XDG_CACHE_HOME", ".cache")
+    if folder is None:
+        return Index()
+    with suppress(OSError):
+        folder.mkdir(parents=True, exist_ok=True)
+    return Index(folder / "files.sqlite")
 
 
 def _below_home(variable: str, otherwise: str) -> Path | None:

@@ -18,6 +18,7 @@ from atelier.prompt import EMPHASES
 from atelier.request.model import Request
 from atelier.request.resolve import Offer, resolve
 from atelier.request.resolved import (
+    AdapterRef,
     BoxPlace,
     ByFactor,
     ImageChannels,
@@ -181,6 +182,12 @@ def check(resolved: Resolved) -> None:
 REFERENCE = ModelRef(name="猫", path=os.fsdecode(b"models/\xff.safetensors"), sha256="ab" * 32)
 
 
+def some_networks(draw: random.Random) -> dict[str, tuple[AdapterRef, ...]]:
+    """As an engine finds them in prompts."""
+    file = AdapterRef(name="猫, é: x", path=os.fsdecode(b"lora/\xff.pt"), sha256="cd" * 32, digits="cd" * 6)
+    return {name: (file,) * draw.randrange(3) for name in ("adapters", "inversions")}
+
+
 @pytest.fixture(scope="module")
 def offered(tiny_folder: Path) -> Callable[[Request], Offer]:
     model = open_checkpoint(tiny_folder)
@@ -195,7 +202,7 @@ def test_1000_resolved_requests_are_the_same_after_json(offered: Callable[[Reque
     passes = 0
     for _ in range(1_000):
         request = some_request(draw, draw.choice([0.0, 0.1, 0.5, 1.0]))
-        resolved = resolve(request, offered(request), draw)
+        resolved = resolve(request, offered(request), draw).model_copy(update=some_networks(draw))
         passes += isinstance(resolved.hires, ResolvedHires)
         check(resolved)
     assert passes > 100
@@ -296,6 +303,8 @@ def test_the_form_is_this() -> None:
         "views": {"kind": "none"},
         "tiling": {"x": False, "y": False},
         "output": {"folders": ["out"]},
+        "adapters": [],
+        "inversions": [],
     }
 
 

@@ -16,6 +16,7 @@ from typer.testing import CliRunner, Result
 
 from atelier.checkpoints.opening import open_checkpoint
 from atelier.checkpoints.write import write_diffusers, write_ldm
+from atelier.cli.app import application
 from atelier.cli.models import app
 from atelier.errors import AtelierError, BadFile, StorageFull, UnknownName
 from atelier.families.parts import UNET
@@ -124,6 +125,7 @@ def test_what_is_there_is_not_replaced_unasked(shelf: Path, tmp_path: Path) -> N
 
 
 def test_bad_input_is_one_line(shelf: Path, tmp_path: Path) -> None:
+    application("models")  # there commands become strict
     assert isinstance(problem("inspect", shelf / "broken.safetensors"), BadFile)
     near = problem("inspect", "singel", "--models-dir", shelf)
     assert isinstance(near, UnknownName)

@@ -288,11 +288,11 @@ class Nothing:
     def __init__(self, *loaded: str) -> None:
         self.loaded, self.log = loaded, list[str]()
 
-    def is_loaded(self, _: object, part: Any) -> bool:
+    def is_loaded(self, _: object, part: Any, __: object) -> bool:
         return part.name in self.loaded
 
     @contextmanager
-    def borrow(self, _: object, part: Any) -> Iterator[str]:
+    def borrow(self, _: object, part: Any, __: object) -> Iterator[str]:
         self.log.append(f"+{part.name}")
         yield part.name
         self.log.append(f"-{part.name}")

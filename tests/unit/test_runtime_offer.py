@@ -9,14 +9,14 @@ import pytest
 from atelier.checkpoints.checkpoint import Checkpoint
 from atelier.checkpoints.opening import open_checkpoint
 from atelier.diffusion.catalogue import samplers, schedules
-from atelier.errors import BadInput, UnknownName
+from atelier.errors import UnknownName
 from atelier.request.model import Request
 from atelier.request.resolve import Method, Offer, ignored, resolve
 from atelier.request.resolved import ResolvedSampling
 from atelier.request.table import request_of
 from atelier.runtime.images import reference_to, size_of
-from atelier.runtime.offer import check_networks, check_schedule, defaults_of, drawing, requested_method
-from resolved_support import RESOLVED, said
+from atelier.runtime.offer import check_schedule, defaults_of, drawing, requested_method
+from resolved_support import RESOLVED
 
 
 @pytest.fixture(scope="module")
@@ -166,15 +166,6 @@ def test_wildcards_are_read_once_and_only_where_one_may_be_named() -> None:
     assert calls == []
     assert draw("a __pet__", "prompt", 1) == draw("a __pet__", "prompt", 2) == "a cat"
     assert calls == [1]
-
-
-def test_networks_are_refused_by_name_or_left_out_with_a_warning() -> None:
-    named, warnings = said(RESOLVED, "a <lora:b:1>"), list[str]()
-    with pytest.raises(BadInput, match="lora 'b' is not there"):
-        check_networks(Request(prompt=""), named, pytest.fail)
-    check_networks(request_of({"prompt": "", "lenient": True}), named, warnings.append)
-    assert len(warnings) == 1
-    assert "lora 'b'" in warnings[0]
 
 
 @pytest.mark.parametrize(

@@ -2,52 +2,53 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from atelier.errors import BadFile
 from atelier.families.config import Config
 from atelier.families.facts import Facts
 from atelier.families.family import Family
 from atelier.families.shapes import Shapes
-from atelier.weights.archive import Archive, Stored, open_file, open_index
+from atelier.weights.archive import Archive, Stored, open_any, open_index
 
 INDEX, CONFIG = "model_index.json", "config.json"
 SCHEDULER = Path("scheduler") / "scheduler_config.json"
 CFG_SCALE, STEPS = "_cfg_scale", "_steps"
 """Ours, in the index; diffusers passes over keys that begin so."""
 VARIANTS = ("fp16", "bf16", "fp32", "non_ema")
-PICKLED = (".bin", ".ckpt", ".pt")
+ENDINGS = (".safetensors", ".bin")
+PICKLED_STEMS: Mapping[str, str] = MappingProxyType({"model": "pytorch_model"})
+"""What transformers calls pickled weights, by what it calls the others."""
 
 
 def archive_in(folder: Path, stem: str, variant: str | None = None) -> Archive:
     """The weights called `stem` in a folder: whole or in shards, plain or as a variant (fp16, …), plain ones first.
 
-    `variant` asks for one and no other. Raises BadFile, also where only pickled weights lie.
+    Pickled ones (.bin) are read where there are no others of the kind. `variant` asks for one and no other. Raises
+    BadFile.
     """
     wanted = (variant,) if variant is not None else (None, *VARIANTS)
     for name in wanted:
         for path in _spellings(folder, stem, name):
             if path.is_file():
-                return open_index(path) if path.suffix == ".json" else open_file(path)
+                return open_index(path) if path.suffix == ".json" else open_any(path)
     sort = "" if variant is None else f" of the variant {variant}"
-    pickled = [path.name for path in sorted(folder.glob("*")) if path.suffix in PICKLED]
-    also = f"; {pickled[0]} is pickled, and only safetensors files are read" if pickled else ""
-    missing = _spellings(folder, stem, variant)[0].name
-    others = sorted(path.name for path in folder.glob(f"{stem}*.safetensors"))
-    also = f"; {', '.join(others[:3])} {'is' if len(others) == 1 else 'are'} there" if others else also
+    missing = next(_spellings(folder, stem, variant)).name
+    others = sorted(path.name for ending in ENDINGS for path in folder.glob(f"{stem}*{ending}"))
+    also = f"; {', '.join(others[:3])} {'is' if len(others) == 1 else 'are'} there" if others else ""
     raise BadFile(folder, f"holds no weights{sort}: {missing} is not there{also}")
 
 
-def _spellings(folder: Path, stem: str, variant: str | None) -> tuple[Path, ...]:
-    if variant is None:
-        return folder / f"{stem}.safetensors", folder / f"{stem}.safetensors.index.json"
-    names = (
-        f"{stem}.{variant}.safetensors",
-        f"{stem}.safetensors.index.{variant}.json",
-        f"{stem}.{variant}.safetensors.index.json",
-    )
-    return tuple(folder / name for name in names)
+def _spellings(folder: Path, stem: str, variant: str | None) -> Iterator[Path]:
+    for name, ending in ((stem, ENDINGS[0]), (PICKLED_STEMS.get(stem, stem), ENDINGS[1])):
+        if variant is None:
+            files = f"{name}{ending}", f"{name}{ending}.index.json"
+        else:
+            index = f"{ending}.index"
+            files = f"{name}.{variant}{ending}", f"{name}{index}.{variant}.json", f"{name}.{variant}{index}.json"
+        yield from (folder / file for file in files)
 
 
 def archives(folder: Path, family: Family, variant: str | None = None) -> dict[str, Archive]:

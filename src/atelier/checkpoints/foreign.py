@@ -1,49 +1,31 @@
-"""What a file is when it is no checkpoint that can be opened: told from the names of its tensors."""
+"""What a file is when it is no checkpoint that can be opened."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from atelier.checkpoints.kind import Identity, identify
+from atelier.weights.archive import Archive
 
-_WHOLE = "which cannot be read yet; Stable Diffusion 1.x, 2.x and XL can"
-_PART = "and no whole checkpoint; give a file or folder with U-Net, autoencoder and text encoder"
-
-_BEGINNINGS = (
-    ("depth_model.", f"is the depth model of Stable Diffusion 2.x, {_WHOLE}"),
-    ("noise_augmentor.", f"is an unCLIP model of Stable Diffusion 2.x, {_WHOLE}"),
-    ("low_scale_model.", f"is the upscaler of Stable Diffusion 2.x, {_WHOLE}"),
-    ("cond_stage_model.model.", f"is the text encoder of Stable Diffusion 2.x, {_PART}"),
-    ("conditioner.embedders.", f"is a text encoder of Stable Diffusion XL, {_PART}"),
-    ("model.diffusion_model.joint_blocks.", f"is a Stable Diffusion 3 checkpoint, {_WHOLE}"),
-    ("joint_blocks.", f"is the network of Stable Diffusion 3, {_WHOLE}"),
-    ("model.diffusion_model.double_blocks.", f"is a Flux checkpoint, {_WHOLE}"),
-    ("double_blocks.", f"is the network of Flux, {_WHOLE}"),
-    ("control_model.", f"is a ControlNet, {_PART}"),
-    ("controlnet_cond_embedding.", f"is a ControlNet, {_PART}"),
-    ("lora_unet_", f"is a LoRA, {_PART}"),
-    ("lora_te", f"is a LoRA, {_PART}"),
-    ("image_proj", f"is an IP-Adapter, {_PART}"),
-    ("emb_params", f"is a textual inversion, {_PART}"),
-    ("model.diffusion_model.", "is a checkpoint without text encoder; give a file that has one"),
-    ("down_blocks.", f"is a U-Net alone, {_PART}"),
-    ("text_model.", f"is a text encoder alone, {_PART}"),
-    ("vision_model.", f"is an image encoder alone, {_PART}"),
-    ("first_stage_model.", f"is an autoencoder alone, {_PART}"),
-    ("encoder.conv_in.", f"is an autoencoder alone, {_PART}"),
-)
-_INNER = (
-    (".lora_", f"is a LoRA, {_PART}"),
-    (".lora.", f"is a LoRA, {_PART}"),
-    (".hada_", f"is a LyCORIS adapter, {_PART}"),
-    (".lokr_", f"is a LyCORIS adapter, {_PART}"),
-)
+_PART = "and no whole checkpoint; give a file or folder with denoiser, autoencoder and text encoder"
 
 
-def describe(names: Collection[str]) -> str:
-    """One line, to follow the path: what the file is as far as its names tell, and what is needed instead."""
-    for marks, found_in in ((_INNER, str.__contains__), (_BEGINNINGS, str.startswith)):
-        for mark, what in marks:
-            if any(found_in(name, mark) for name in names):
-                return what
-    if not names:
+def describe(archive: Archive) -> str:
+    """One line, to follow the path: what the file is as far as names and shapes tell, and what is needed instead."""
+    if not archive.tensors:
         return "holds no tensors"
-    return "is no checkpoint of a known family: its tensors have other names"
+    found = identify(archive)
+    if found is None:
+        return "is no checkpoint of a known family: its tensors have other names"
+    if found.kind != "checkpoint":
+        return f"is {found.phrase}, {_PART}"
+    lacks = _lacking(found)
+    return f"is {found.phrase}, and {lacks}" if lacks else f"is {found.phrase}, which cannot be read yet"
+
+
+def _lacking(found: Identity) -> str:
+    """What a checkpoint is without, and how it is given one."""
+    missing = [note.removeprefix("has no ") for note in found.notes if note.startswith("has no ")]
+    return (
+        f"has no {' and no '.join(missing)}: put one together (`atelier models convert --vae FILE --text-encoder FILE`)"
+        if missing
+        else ""
+    )

@@ -46,4 +46,4 @@ def has_image_text(model: Checkpoint) -> bool:
 
 def image_text(model: Checkpoint, dtype: torch.dtype | None = None) -> ImageText:
     """Raises BadFile for a model without an image encoder, or without the projection."""
-    return ImageText(model.load(VISION, dtype), model.load(PROJECTION, dtype))
+    return ImageText(model.load(VISION, dtype, mapped=False), model.load(PROJECTION, dtype, mapped=False))

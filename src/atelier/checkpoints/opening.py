@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import cache
 from pathlib import Path
 from types import MappingProxyType
 
@@ -10,12 +11,13 @@ import atelier.families
 from atelier.checkpoints import folder as folders
 from atelier.checkpoints.checkpoint import Checkpoint
 from atelier.checkpoints.foreign import describe
+from atelier.checkpoints.spelling import respelled, with_ema
 from atelier.errors import BadFile
 from atelier.families.config import Config
 from atelier.families.facts import Facts
 from atelier.families.family import Family
 from atelier.registry import discover
-from atelier.weights.archive import WAY_OUT, Archive, Stored, counted, open_file
+from atelier.weights.archive import WAY_OUT, Archive, Stored, counted, open_any
 from atelier.weights.formats.atomic import expanded
 
 SPEC = "atelier.spec"
@@ -28,28 +30,36 @@ OF_TRAINING = ("embedding_manager.", "optimizer", "lr_scheduler", "callbacks", "
 """What the names begin with of things that trainings save with their networks."""
 
 
+@cache
 def families() -> Mapping[str, Family]:
     """All families by name."""
     return discover(atelier.families, Family)
 
 
 def open_checkpoint(
-    path: str | Path, *, variant: str | None = None, known: Iterable[Family] | None = None
+    path: str | Path, *, variant: str | None = None, ema: bool = False, known: Iterable[Family] | None = None
 ) -> Checkpoint:
     """Opens a single file or a folder, reading headers and settings only.
 
-    variant: chooses among a folder's weights. known: the families that it may be of, all that are there if None. Raises
-    BadFile with one line for what does not exist, is broken, or is another kind of file or family.
+    variant: chooses among a folder's weights. ema: takes the running mean of the denoiser's weights, where a single
+    file has it. known: the families that it may be of, all that are there if None. Raises BadFile with one line
+    for what does not exist, is broken, or is another kind of file or family.
     """
     path, candidates = expanded(path), tuple(families().values() if known is None else known)
-    return _open_folder(path, variant, candidates) if path.is_dir() else _open_single(path, candidates)
+    if path.is_dir():
+        if ema:
+            raise BadFile(path, "is a folder, which has no running mean of its weights; choose a variant instead")
+        return _open_folder(path, variant, candidates)
+    archive = open_any(path)
+    return open_archive(path, with_ema(archive) if ema else archive, candidates)
 
 
-def _open_single(path: Path, candidates: Iterable[Family]) -> Checkpoint:
-    archive = open_file(path)
+def open_archive(path: Path, opened: Archive, known: Iterable[Family] | None = None) -> Checkpoint:
+    """The model in a single file whose header has been read. Raises BadFile as `open_checkpoint` does."""
+    archive, candidates = respelled(opened), families().values() if known is None else known
     family = next((f for f in candidates if f.single.detect(archive)), None)
     if family is None:
-        raise BadFile(path, describe(archive.tensors))
+        raise BadFile(path, describe(archive))
     parts: dict[str, Stored] = {}
     for part in family.parts:
         if any(name.startswith(part.prefix) for name in archive.tensors):

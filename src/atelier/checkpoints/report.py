@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Collection
 from dataclasses import asdict, dataclass
 
 from atelier.checkpoints.checkpoint import PRECISIONS, Checkpoint
-from atelier.weights.archive import Stored
+from atelier.weights.archive import TensorInfo
 from atelier.weights.formats.safetensors import TORCH_NAMES
 
 
@@ -51,7 +52,7 @@ class Report:
 
 def report(checkpoint: Checkpoint) -> Report:
     """Raises BadFile where the headers already show that a network cannot be built."""
-    parts = {part: _part(stored) for part, stored in checkpoint.parts.items()}
+    parts = {part: part_report(stored.infos().values()) for part, stored in checkpoint.parts.items()}
     ends, latent = checkpoint.ends, checkpoint.latent
     return Report(
         name=checkpoint.name,
@@ -76,8 +77,8 @@ def report(checkpoint: Checkpoint) -> Report:
     )
 
 
-def _part(stored: Stored) -> PartReport:
-    infos = stored.infos().values()
+def part_report(infos: Collection[TensorInfo]) -> PartReport:
+    """Of the tensors of one network."""
     dtypes = Counter(PRECISIONS.get(info.dtype, TORCH_NAMES[info.dtype]) for info in infos)
     return PartReport(
         tensors=len(infos),

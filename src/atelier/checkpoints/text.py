@@ -77,8 +77,7 @@ class ClipTower:
 
     @property
     def marks(self) -> Marks:
-        own = self.tokenizer
-        return Marks(own.bos, own.eos, own.pad, own.comma, own.positions - 2)
+        return marks_of(self.tokenizer)
 
     def tokenize(self, text: str, /) -> list[int]:
         return self.tokenizer.encode(text)
@@ -114,6 +113,11 @@ class TextTowers:
 
     def join(self, states: Sequence[Conditioning], /) -> Conditioning:
         return self.joining(states)
+
+
+def marks_of(tokenizer: ClipTokenizer) -> Marks:
+    """What chunks of a text begin and end with, and how long they are."""
+    return Marks(tokenizer.bos, tokenizer.eos, tokenizer.pad, tokenizer.comma, tokenizer.positions - 2)
 
 
 Placed = Callable[["ClipText"], "ClipText"]

@@ -1,19 +1,25 @@
-"""`atelier models`: what models there are, what they are, and converting between the public layouts."""
+"""`atelier models`: what models there are, what they are; converting, merging and pruning them."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from atelier.cli.described import described, megabytes
+from atelier.cli.extract import extract_lora
+from atelier.cli.listed import listed, table
+
 if TYPE_CHECKING:
     from atelier.checkpoints.checkpoint import Checkpoint
-    from atelier.checkpoints.report import Report
+    from atelier.checkpoints.inspecting import Hashes
     from atelier.runtime.library import Library
 
-app = typer.Typer(help="List, inspect and convert models.", no_args_is_help=True)
+app = typer.Typer(help="List, inspect, convert, merge and prune models.", no_args_is_help=True)
+app.command("extract-lora")(extract_lora)
 
 SINGLE_FILE = ".safetensors"
 
@@ -38,16 +44,40 @@ Folders = Annotated[
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Ema = Annotated[
+    bool, typer.Option("--ema", help="Take the running mean of the weights that trainings save beside them.")
+]
+Variant = Annotated[
+    str | None, typer.Option(help="Which weights of a folder to read, such as fp16.", show_default="the plain ones")
+]
 Named = Annotated[str, typer.Argument(help="A file, a diffusers folder, or the name of a model.", show_default=False)]
 
 
 @app.command("list")
-def list_(*, models_dir: Folders = None, as_json: Json = False) -> None:
+def list_(
+    *,
+    models_dir: Folders = None,
+    webui_dir: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="The folder of an A1111 or ComfyUI installation, whose files are listed too; may be repeated.",
+            show_default="none",
+        ),
+    ] = None,
+    every: Annotated[
+        bool, typer.Option("--all", help="Also LoRAs, autoencoders and whatever else lies there.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
     """List the models: the embedded one and those in the models folders."""
     import json
 
-    entries = [_entry(model.name, model.path) for model in _library(models_dir).models()]
-    typer.echo(json.dumps(entries, ensure_ascii=False, indent=1) if as_json else _table(entries))
+    from atelier.runtime.installed import installed
+    from atelier.runtime.library import Library
+
+    folders = (*_library(models_dir).folders, *(folder for root in webui_dir or () for folder in installed(root)))
+    entries = listed(Library(folders), every=every)
+    typer.echo(json.dumps(entries, ensure_ascii=False, indent=1) if as_json else table(entries))
 
 
 @app.command()
@@ -55,20 +85,21 @@ def inspect(
     model: Named,
     *,
     models_dir: Folders = None,
-    with_hash: Annotated[bool, typer.Option("--hash", help="Also read the whole model, for its hash.")] = False,
+    variant: Variant = None,
+    with_hash: Annotated[bool, typer.Option("--hash", help="Also read the whole model, for its hashes.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Say what a model is, reading its headers only."""
+    """Say what a file or folder of weights is, reading its headers only: a model, a part of one, an adapter, …"""
     import json
 
-    from atelier.checkpoints.report import report
+    from atelier.checkpoints.inspecting import hashes, inspect
 
-    checkpoint = _opened(model, models_dir)
-    found, digest = report(checkpoint), checkpoint.sha256() if with_hash else None
+    found = inspect(_library(models_dir).find(model).path, variant=variant)
+    digests = hashes(found) if with_hash else None
     if as_json:
-        typer.echo(json.dumps({**found.json(), "sha256": digest}, ensure_ascii=False, indent=1))
+        typer.echo(json.dumps(found.json() | _digests(digests), ensure_ascii=False, indent=1))
     else:
-        typer.echo(_description(found, digest))
+        typer.echo(described(found, digests))
 
 
 @app.command()
@@ -81,13 +112,19 @@ def convert(
         typer.Option(help="One file (ldm) or a diffusers folder.", show_default="ldm for a .safetensors target"),
     ] = None,
     dtype: Annotated[Precision | None, typer.Option(help="Precision.", show_default="as it is")] = None,
-    variant: Annotated[
-        str | None, typer.Option(help="Which weights of a folder to read, such as fp16.", show_default="the plain ones")
-    ] = None,
+    variant: Variant = None,
     as_variant: Annotated[
         bool,
         typer.Option("--as-variant", help="Call the weights of a folder after --dtype, as diffusers' variants are."),
     ] = False,
+    ema: Ema = False,
+    vae: Annotated[
+        str | None, typer.Option(help="Another file that has the autoencoder.", show_default="the model's own")
+    ] = None,
+    text_encoder: Annotated[
+        list[str] | None,
+        typer.Option(help="Another file that has a text encoder; may be repeated.", show_default="the model's own"),
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")] = False,
     models_dir: Folders = None,
 ) -> None:
@@ -101,7 +138,13 @@ def convert(
     _check_target(reachable(target), chosen, overwrite=overwrite)
     if as_variant and (chosen is Layout.LDM or dtype is None):
         raise BadInput("--as-variant: it needs a folder (--layout diffusers) and a precision, such as --dtype fp16")
-    checkpoint = settled(_opened(source, models_dir, variant))
+    if (vae or text_encoder) and (variant or ema):
+        raise BadInput("--vae and --text-encoder: they go with neither --variant nor --ema; convert twice")
+    if vae or text_encoder:
+        checkpoint = _assembled(source, vae, text_encoder or (), models_dir)
+    else:
+        checkpoint = _opened(source, models_dir, variant, ema=ema)
+    checkpoint = settled(checkpoint)
     _check_whole(checkpoint)
     if target.parent.is_dir():
         sweep(target.parent)
@@ -112,6 +155,78 @@ def convert(
         typer.echo(f"left out {counted(checkpoint.ignored)}: leftovers of training that no model needs")
     if others := _others(checkpoint.path):
         typer.echo(f"left out {', '.join(others)}: nothing here uses them")
+
+
+@app.command()
+def merge(
+    first: Named,
+    second: Annotated[str, typer.Argument(help="The model that is mixed in.", show_default=False)],
+    target: Annotated[Path, typer.Argument(help="The file to write.", show_default=False)],
+    *,
+    minus: Annotated[
+        str | None,
+        typer.Option(help="A third model: only what the second has beyond it is added.", show_default="none"),
+    ] = None,
+    weight: Annotated[float, typer.Option(help="How much of the second model, from 0 to 1 and beyond.")] = 0.5,
+    blocks: Annotated[
+        str | None,
+        typer.Option(
+            help="A weight for each block of the U-Net, divided by commas: what is in no block, the input blocks, the "
+            "middle, the output blocks.",
+            show_default="--weight for all",
+        ),
+    ] = None,
+    dtype: Annotated[Precision | None, typer.Option(help="Precision.", show_default="that of the first")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")] = False,
+    models_dir: Folders = None,
+) -> None:
+    """Mix models of one family, tensor by tensor; the file says what was done."""
+    from atelier.checkpoints.merging import Recipe
+    from atelier.checkpoints.merging import merge as merged
+    from atelier.weights.archive import counted
+    from atelier.weights.formats.atomic import reachable
+
+    _check_target(reachable(target), Layout.LDM, overwrite=overwrite)
+    library = _library(models_dir)
+    third = None if minus is None else library.find(minus).path
+    recipe = Recipe(weight, _weights(blocks), None if dtype is None else dtype.value)
+    done = merged(library.find(first).path, library.find(second).path, third, recipe, target)
+    typer.echo(f"wrote {target}: {done.merged} tensors merged, {_size(target)}")
+    if done.kept:
+        typer.echo(f"kept {counted(done.kept)} of the first model, which not all have")
+
+
+@app.command()
+def prune(
+    source: Named,
+    target: Annotated[Path, typer.Argument(help="The file to write.", show_default=False)],
+    *,
+    dtype: Annotated[Precision | None, typer.Option(help="Precision.", show_default="as it is")] = None,
+    ema: Ema = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")] = False,
+    models_dir: Folders = None,
+) -> None:
+    """Write a model in one file without what only trainings need, of whatever family."""
+    from atelier.checkpoints.merging import prune as pruned
+    from atelier.weights.archive import counted
+    from atelier.weights.formats.atomic import reachable
+
+    _check_target(reachable(target), Layout.LDM, overwrite=overwrite)
+    path = _library(models_dir).find(source).path
+    left_out = pruned(path, target, dtype=None if dtype is None else dtype.value, ema=ema)
+    typer.echo(f"wrote {target}: {_size(target)} of {_size(path)}")
+    if left_out:
+        typer.echo(f"left out {counted(left_out)}")
+
+
+def _weights(text: str | None) -> tuple[float, ...]:
+    """Raises BadInput for what are no numbers."""
+    from atelier.errors import BadInput
+
+    try:
+        return () if text is None else tuple(float(number) for number in text.split(","))
+    except ValueError:
+        raise BadInput(f"--blocks {text!r}: give numbers, divided by commas") from None
 
 
 def _write(
@@ -173,70 +288,27 @@ def _library(folders: list[Path] | None) -> Library:
     return Library(tuple(folders)) if folders else compose.library()
 
 
-def _opened(name: str, folders: list[Path] | None, variant: str | None = None) -> Checkpoint:
+def _opened(name: str, folders: list[Path] | None, variant: str | None = None, *, ema: bool = False) -> Checkpoint:
     from atelier.checkpoints.opening import open_checkpoint
 
-    return open_checkpoint(_library(folders).find(name).path, variant=variant)
+    return open_checkpoint(_library(folders).find(name).path, variant=variant, ema=ema)
 
 
-def _entry(name: str, path: Path) -> dict[str, object]:
-    """One model of the list; a file that is no model says why."""
-    from atelier.checkpoints.opening import open_checkpoint
-    from atelier.checkpoints.report import report
-    from atelier.errors import BadFile
+def _assembled(source: str, vae: str | None, towers: Sequence[str], folders: list[Path] | None) -> Checkpoint:
+    from atelier.checkpoints.assembling import assembled
 
-    try:
-        found = report(open_checkpoint(path))
-    except BadFile as error:
-        return {"name": name, "path": str(path), "problem": error.problem}
-    keys = ("family", "title", "layout", "dtype", "prediction", "size", "parameters", "bytes")
-    values = found.json()
-    return {"name": name, "path": str(path), **{key: values[key] for key in keys}}
+    library = _library(folders)
+    autoencoder = None if vae is None else library.find(vae).path
+    return assembled(library.find(source).path, autoencoder, [library.find(tower).path for tower in towers])
 
 
-def _table(entries: list[dict[str, object]]) -> str:
-    width = max(len(str(entry["name"])) for entry in entries)
-    return "\n".join(f"{entry['name']!s:{width}}  {_line(entry)}" for entry in entries)
+def _digests(digests: Hashes | None) -> dict[str, object]:
+    """For the JSON; null where no hash was asked for."""
+    from dataclasses import asdict
 
-
-def _line(entry: dict[str, object]) -> str:
-    if "problem" in entry:
-        return f"unusable: it {entry['problem']}"
-    size = _megabytes(int(str(entry["bytes"])))
-    return f"{entry['title']}, {entry['size']} px, {entry['layout']}, {entry['dtype']}, {size}"
-
-
-def _description(found: Report, digest: str | None) -> str:
-    from atelier.weights.archive import counted
-
-    lines = {
-        "name": found.name,
-        "path": found.path,
-        "family": found.title,
-        "layout": found.layout,
-        "dtype": found.dtype,
-        "prediction": found.prediction,
-        "size": f"{found.size} px",
-        "channels": f"{found.in_channels} into the U-Net, text states {found.context} wide",
-        "latent": f"{found.latent_channels} channels, factor {found.latent_factor}, scale {found.latent_scale:g}",
-        "parameters": f"{found.parameters:,}",
-    }
-    for name, part in found.parts.items():
-        dtypes = ", ".join(part.dtypes)
-        lines[f"  {name}"] = f"{part.parameters:,} in {part.tensors} tensors, {_megabytes(part.bytes)}, {dtypes}"
-    lines["on disk"] = _megabytes(found.bytes)
-    if found.ignored:
-        lines["unused"] = f"{counted(found.ignored)}, left over from training"
-    if digest is not None:
-        lines["hash"] = f"{digest[:10]} (sha256 {digest})"
-    width = max(map(len, lines))
-    return "\n".join(f"{key:{width}}  {value}" for key, value in lines.items())
+    return {"sha256": None, "short": None, "autov3": None} if digests is None else asdict(digests)
 
 
 def _size(path: Path) -> str:
     files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
-    return _megabytes(sum(file.stat().st_size for file in files))
-
-
-def _megabytes(count: int) -> str:
-    return f"{count / 1e6:,.1f} MB"
+    return megabytes(sum(file.stat().st_size for file in files))

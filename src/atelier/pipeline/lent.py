@@ -13,7 +13,7 @@ import torch
 from PIL.Image import Image
 
 from atelier.checkpoints.checkpoint import Checkpoint
-from atelier.pipeline.resources import PartOf, Resources, T
+from atelier.pipeline.resources import PLAIN, Adapted, PartOf, Resources, T
 from atelier.request.resolved import ImageRef, ModelRef
 
 PREVIEW_SHARE = 0.1
@@ -22,10 +22,11 @@ PREVIEW_SHARE = 0.1
 
 @dataclass(frozen=True, slots=True)
 class Need(Generic[T]):
-    """A part of a model that a stage uses."""
+    """A part of a model that a stage uses, and with which networks that prompts name."""
 
     model: ModelRef
     part: PartOf[T]
+    adapted: Adapted = PLAIN
 
 
 class Needing(Protocol):
@@ -64,12 +65,14 @@ class Lent:
         key = cast("Need[object]", need)
         if key not in self._held:
             context = ExitStack()
-            self._held[key] = _Held(context.enter_context(self._have.borrow(need.model, need.part)), context)
+            self._held[key] = _Held(
+                context.enter_context(self._have.borrow(need.model, need.part, need.adapted)), context
+            )
         return cast("T", self._held[key].part)
 
     def is_ready(self, need: Need[T]) -> bool:
         """Whether taking it reads no file."""
-        return need in self._held or self._have.is_loaded(need.model, need.part)
+        return need in self._held or self._have.is_loaded(need.model, need.part, need.adapted)
 
     def image(self, image: ImageRef) -> Image:
         """The image named, upright, RGB or RGBA. Raises BadFile, also where it is another one by now."""
@@ -91,7 +94,7 @@ class Lent:
     def __enter__(self) -> Self:
         """Holds what is in memory already, so that loading one part does not drop another that a later stage needs."""
         for need in self._last:
-            if self._have.is_loaded(need.model, need.part):
+            if self._have.is_loaded(need.model, need.part, need.adapted):
                 self.take(need)
         return self
 

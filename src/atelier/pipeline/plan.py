@@ -15,8 +15,10 @@ from atelier.diffusion.combine.soft import Softness
 from atelier.nn.seamless import EDGES, Seamless
 from atelier.pipeline.finishes import AsItIs, Finish, OnSource, WhatChanged
 from atelier.pipeline.layouts import Everywhere, InRegions, Layout
+from atelier.pipeline.networks import borrowed
 from atelier.pipeline.prepared import PreparedPrompt, prepare
 from atelier.pipeline.prompted import NO_WORDS, NoPorts, PortAdapter, WithoutEdges
+from atelier.pipeline.resources import Adapted
 from atelier.pipeline.sample import Sample
 from atelier.pipeline.stage import Stage
 from atelier.pipeline.stages.decode import Decode
@@ -44,12 +46,12 @@ from atelier.pipeline.values import (
     LATENTS,
     PLACED,
     PREPARED,
-    STATES,
     Key,
     Known,
     Latents,
     Placed,
     Prepared,
+    states_with,
 )
 from atelier.prompt import Clock, Warn, emphasis, silent, weighted
 from atelier.request.infotext import Settings, settings
@@ -135,16 +137,26 @@ def plan(
     for the infotexts; second_own: the same for the sampling of a second pass, None where nothing of it was asked for.
     Raises BadInput for prompts that cannot be read.
     """
-    mode = emphasis(resolved.prompting.emphasis)
     images = tuple(_images(resolved, warn, lambda i: settings(resolved, i, own, provenance, second_own)))
-    samples = [sample for image in images for sample in (image.first, image.second)]
-    prompts = dict.fromkeys(prompt for sample in samples for prompt in (sample.prompt, *sample.regions))
+    encoded = tuple(_encodings(resolved, images, warn))
+    return (*encoded, *_source(resolved), *_stages(resolved, images, max_batch, _Shown(previews, matrix)))
+
+
+def _encodings(resolved: Resolved, images: Sequence[_Twice], warn: Warn) -> Iterator[Encode]:
+    """One for all prompts whose networks change the text encoders alike; the words of regions are encoded as those of
+    their image."""
+    mode = emphasis(resolved.prompting.emphasis)
     words = (NO_WORDS,) if any(is_on("Perp-Neg", own.guidance) for own in _passes(resolved)) else ()
-    groups = (*dict.fromkeys(group for prompt in prompts for group in prompt.groups), *words)
-    for text in dict.fromkeys(text for group in groups for text in group):
-        weighted(text, mode, warn)
-    encode = Encode(resolved.model, groups, mode.name, resolved.prompting.clip_skip, STATES)
-    return (encode, *_source(resolved), *_stages(resolved, images, max_batch, _Shown(previews, matrix)))
+    prompts: dict[Adapted, dict[PreparedPrompt, None]] = {}
+    for sample in (sample for image in images for sample in (image.first, image.second)):
+        alike = prompts.setdefault(borrowed(sample.prompt.networks, resolved).text, {})
+        alike |= dict.fromkeys((sample.prompt, *sample.regions))
+    for adapted, alike in prompts.items():
+        groups = (*dict.fromkeys(group for prompt in alike for group in prompt.groups), *words)
+        for text in dict.fromkeys(text for group in groups for text in group):
+            weighted(text, mode, warn)
+        skip = resolved.prompting.clip_skip
+        yield Encode(resolved.model, groups, mode.name, skip, states_with(adapted), adapted)
 
 
 def _images(resolved: Resolved, warn: Warn, says: Callable[[int], Settings]) -> Iterator[_Twice]:
@@ -162,6 +174,16 @@ def _images(resolved: Resolved, warn: Warn, says: Callable[[int], Settings]) -> 
         there, here = (tuple(prepared(part, clock) for part in own.regions) for clock in (first_clock, second_clock))
         first = Sample(i, own.seed, own.variation_seed, prepared(own, first_clock), says(i), there)
         yield _Twice(first, replace(first, prompt=prepared(again, second_clock), regions=here))
+
+
+def texts(resolved: Resolved) -> tuple[str, ...]:
+    """Every text that its prompts say at some time."""
+    first_clock, second_clock = _clocks(resolved)
+    again = () if isinstance(resolved.hires, NoHires) else resolved.hires.prompts
+    own = [(words, first_clock) for sample in resolved.samples for words in (sample, *sample.regions)]
+    pairs = dict.fromkeys((w.prompt, w.negative_prompt, c) for w, c in (*own, *((w, second_clock) for w in again)))
+    prompts = (prepare(*pair, silent) for pair in pairs)
+    return tuple(dict.fromkeys(text for prompt in prompts for group in prompt.groups for text in group))
 
 
 def _clocks(resolved: Resolved) -> Iterator[Clock]:
@@ -318,6 +340,8 @@ def _sampled(resolved: Resolved, group: Sequence[_Twice], max_batch: int | None,
 def _diffuse(
     resolved: Resolved, own: _Pass, samples: tuple[Sample, ...], max_batch: int | None, shown: _Shown
 ) -> Diffuse:
+    """The samples' prompts name the same networks."""
+    own_networks = borrowed(samples[0].prompt.networks, resolved)
     return Diffuse(
         model=resolved.model,
         samples=samples,
@@ -325,7 +349,7 @@ def _diffuse(
         sampling=own.sampling,
         guidance=own.guidance,
         noise=_noise(resolved, own.size),
-        states=STATES,
+        states=states_with(own_networks.text),
         out=own.out,
         start=own.start,
         inside=_views(resolved, AT_ONCE if max_batch is None else max(1, max_batch // len(samples))),
@@ -334,6 +358,7 @@ def _diffuse(
         adapter=_adapter(resolved, own.size),
         channels=None if isinstance(resolved.channels, NoChannels) else own.channels,
         image_scale=resolved.channels.scale if isinstance(resolved.channels, ImageChannels) else 1.0,
+        adapted=own_networks.denoiser,
         previews=shown.previews,
         matrix=shown.matrix,
     )
@@ -370,9 +395,13 @@ def _noise(resolved: Resolved, size: Size) -> ResolvedNoise:
 
 
 def _alike(images: Sequence[_Twice]) -> Iterator[tuple[_Twice, ...]]:
-    """Neighbours whose prompts have the same parts, which guidance can take together."""
-    for _, alike in groupby(images, lambda image: (_weights(image.first), _weights(image.second))):
+    """Neighbours whose prompts have the same parts, which guidance can take together, and name the same networks."""
+    for _, alike in groupby(images, lambda image: (_likeness(image.first), _likeness(image.second))):
         yield tuple(alike)
+
+
+def _likeness(sample: Sample) -> tuple[object, ...]:
+    return _weights(sample), tuple((own.type, own.arguments) for own in sample.prompt.networks)
 
 
 def _weights(sample: Sample) -> tuple[tuple[float, ...], ...]:

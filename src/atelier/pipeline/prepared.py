@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from atelier.prompt import Clock, Timeline, Warn, parse, parse_negative, without_comments
+from atelier.prompt import Clock, Network, Timeline, Warn, parse, parse_negative, without_comments
 
 
 @dataclass(frozen=True, slots=True)
 class PreparedPrompt:
-    """parts: a timeline for each side of AND, with their weights."""
+    """parts: a timeline for each side of AND, with their weights; networks: the tags of the prompt, in order."""
 
     parts: tuple[Timeline, ...]
     weights: tuple[float, ...]
     negative: Timeline
+    networks: tuple[Network, ...] = ()
 
     @property
     def groups(self) -> tuple[tuple[str, ...], ...]:
@@ -28,4 +29,5 @@ def prepare(prompt: str, negative_prompt: str, clock: Clock, warn: Warn) -> Prep
         parts=tuple(part.timeline(clock) for part in phrase.parts),
         weights=tuple(part.weight for part in phrase.parts),
         negative=parse_negative(without_comments(negative_prompt), warn).parts[0].timeline(clock),
+        networks=phrase.networks,
     )

@@ -15,7 +15,7 @@ from atelier.checkpoints.image_text import ImageText
 from atelier.checkpoints.text import TextEncoder
 from atelier.models.vae import AutoencoderKL
 from atelier.nn.net import Net
-from atelier.request.resolved import ImageRef, ModelRef
+from atelier.request.resolved import AdapterRef, ImageRef, ModelRef
 
 T_co = TypeVar("T_co", covariant=True)
 
@@ -35,6 +35,32 @@ AUTOENCODER: PartOf[AutoencoderKL] = PartOf("autoencoder")
 T = TypeVar("T")
 
 
+@dataclass(frozen=True, slots=True)
+class Merged:
+    """A weight adapter in a part of a model.
+
+    strength: for this part; rank: so many of its ranks, None for all; blocks: what the strength is multiplied with in
+    each block of the U-Net, none for 1 everywhere.
+    """
+
+    file: AdapterRef
+    strength: float
+    rank: int | None = None
+    blocks: tuple[tuple[str, float], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Adapted:
+    """What a part is borrowed with. merged: in the order in which they act; inversions: that a text encoder knows."""
+
+    merged: tuple[Merged, ...] = ()
+    inversions: tuple[AdapterRef, ...] = ()
+
+
+PLAIN = Adapted()
+"""As it is in the model."""
+
+
 class Resources(Protocol):
     """The models, the device and the disk, as far as a run sees them."""
 
@@ -47,11 +73,14 @@ class Resources(Protocol):
         """What is known of a model without reading its tensors. Raises BadFile."""
         ...
 
-    def borrow(self, model: ModelRef, part: PartOf[T], /) -> AbstractContextManager[T]:
-        """A part on the device, ready to compute, held in memory until the context ends. Raises BadFile."""
+    def borrow(self, model: ModelRef, part: PartOf[T], adapted: Adapted = PLAIN, /) -> AbstractContextManager[T]:
+        """A part on the device, ready to compute, held in memory until the context ends. Raises BadFile.
+
+        What others borrow adapted otherwise, at the same time, is another.
+        """
         ...
 
-    def is_loaded(self, model: ModelRef, part: PartOf[T], /) -> bool:
+    def is_loaded(self, model: ModelRef, part: PartOf[T], adapted: Adapted = PLAIN, /) -> bool:
         """Whether borrowing it reads no file."""
         ...
 

@@ -10,6 +10,7 @@ from PIL.Image import Image
 from torch import Tensor
 
 from atelier.pipeline.conditioning import States
+from atelier.pipeline.resources import Adapted
 from atelier.vision.masks import Box
 
 T = TypeVar("T")
@@ -85,6 +86,11 @@ LARGER_KNOWN: Key[Known] = Key("larger known")
 LARGER_CHANNELS: Key[Tensor] = Key("larger channels")
 LARGER_PLACED: Key[Placed] = Key("larger placed")
 """Of a second pass: what the first one made, the same enlarged, and the image to start from at the larger size."""
+
+
+def states_with(adapted: Adapted) -> Key[States]:
+    """Where the states of prompts are that were encoded with these weight adapters in the text encoders."""
+    return Key(f"states with {adapted.merged}") if adapted.merged else STATES
 
 
 class Values:

@@ -9,6 +9,16 @@ from atelier.prompt.text import Warn, clamped, is_word_character, silent
 
 ALIASES: Mapping[str, str] = {"lyco": "lora"}
 TYPES = ("lora", "hypernet")
+NAMED = ("te", "unet", "dyn", "lbw")
+"""Arguments that are known by their names."""
+BLOCKS: Mapping[int, tuple[str, ...]] = {
+    12: ("BASE", "IN04", "IN05", "IN07", "IN08", "MID", *(f"OUT{n:02d}" for n in range(6))),
+    17: ("BASE", *(f"IN{n:02d}" for n in (1, 2, 4, 5, 7, 8)), "MID", *(f"OUT{n:02d}" for n in range(3, 12))),
+    20: ("BASE", *(f"IN{n:02d}" for n in range(9)), "MID", *(f"OUT{n:02d}" for n in range(9))),
+    26: ("BASE", *(f"IN{n:02d}" for n in range(12)), "MID", *(f"OUT{n:02d}" for n in range(12))),
+}
+"""What lists of block weights are about, by their length: 12 and 20 for Stable Diffusion XL, 17 (those with attention)
+and 26 for Stable Diffusion 1 and 2. BASE is what is in no block, the text encoder among it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,17 +49,26 @@ class Network:
         """What the network is called: its first positional argument, "" if there is none."""
         return next(iter(self.positional), "")
 
+    @property
+    def unknown(self) -> tuple[str, ...]:
+        """The arguments of the form name=value whose names nobody knows."""
+        return tuple(f"{name}={value}" for name, value in self.named.items() if name not in NAMED)
+
     def strength(self, warn: Warn = silent) -> Strength:
         """How strongly it acts. `:A` is both, `:A:B` text encoder and U-Net, `:A:B:D` with rank D; te=, unet= and dyn=
-        come before these. An argument that is no number counts as not given, with a warning (A1111 then applies no
-        network at all)."""
+        come before these. lbw=, or a list of numbers in B's place, are the weights of blocks. An argument that is no
+        number counts as not given, with a warning (A1111 then applies no network at all)."""
         positional, named = self.positional, self.named
+        blocks = named.get("lbw")
+        if len(positional) > 2 and "," in positional[2]:
+            blocks, positional = blocks or positional[2], (*positional[:2], *positional[3:])
         te = self._number(positional[1], warn, 1.0) if len(positional) > 1 else 1.0
         te = self._number(named["te"], warn, te) if "te" in named else te
         unet = self._number(positional[2], warn, te) if len(positional) > 2 else te
         unet = self._number(named["unet"], warn, unet) if "unet" in named else unet
         rank = named.get("dyn", positional[3] if len(positional) > 3 else None)
-        return Strength(te, unet, None if rank is None else self._rank(rank, warn))
+        ranks = None if rank is None else self._rank(rank, warn)
+        return Strength(te, unet, ranks, () if blocks is None else self._blocks(blocks, warn))
 
     def __str__(self) -> str:
         return f"<{self.kind}:{':'.join(self.arguments)}>"
@@ -64,6 +83,16 @@ class Network:
             return default
         return clamped(number, warn)
 
+    def _blocks(self, text: str, warn: Warn) -> tuple[tuple[str, float], ...]:
+        values = text.split(",")
+        if len(values) not in BLOCKS:
+            counts = ", ".join(map(str, BLOCKS))
+            warn(f"{self}: {len(values)} block weights, where lists of {counts} are known; all are 1")
+            return ()
+        return tuple(
+            (block, self._number(value, warn, 1.0)) for block, value in zip(BLOCKS[len(values)], values, strict=True)
+        )
+
     def _rank(self, text: str, warn: Warn) -> int | None:
         digits = text.strip()
         if digits.isdecimal() and len(digits) < 10 and int(digits) > 0:
@@ -74,11 +103,13 @@ class Network:
 
 @dataclass(frozen=True, slots=True)
 class Strength:
-    """Multipliers for the text encoder and the U-Net, and the rank to cut a LoRA to (None: its own)."""
+    """Multipliers for the text encoder and the U-Net, the rank to cut a LoRA to (None: its own), and further
+    multipliers of blocks (those that are not named have 1)."""
 
     te: float = 1.0
     unet: float = 1.0
     rank: int | None = None
+    blocks: tuple[tuple[str, float], ...] = ()
 
 
 def cut_networks(text: str) -> tuple[str, tuple[Network, ...]]:

@@ -105,6 +105,18 @@ Model = Annotated[
 ModelHash = Annotated[
     str, Infotext("Model hash"), Help("First digits of the model's SHA-256; you are warned where they differ.")
 ]
+LoraHashes = Annotated[
+    str,
+    Infotext("Lora hashes"),
+    Help(
+        "Hashes of LoRAs, `name: digits, …`: a name that is not there is found by them, and you are warned of others."
+    ),
+]
+TiHashes = Annotated[
+    str,
+    Infotext("TI hashes"),
+    Help("The same of textual inversions; one of them that a prompt names and that is not there is an error."),
+]
 Steps = Annotated[
     int, STEPS, Infotext("Steps"), Help("Steps of the sampler.", "the model's"), Option("Model and sampling")
 ]

@@ -88,6 +88,8 @@ class Prompting(Group):
     clip_skip: f.ClipSkip | None = None
     old_timelines: f.OldTimelines = False
     lenient: f.Lenient = False
+    lora_hashes: f.LoraHashes | None = None
+    ti_hashes: f.TiHashes | None = None
 
 
 class Noise(Group):

@@ -129,8 +129,8 @@ class Offer:
 
 
 def resolve(request: Request, offer: Offer, random_: random.Random | None = None) -> Resolved:
-    """The request made total. Its styles must be in its prompts already. `random_` gives the seeds that were left open
-    (fresh ones if None).
+    """The request made total, but for the networks that its prompts name. Its styles must be in its prompts
+    already. `random_` gives the seeds that were left open (fresh ones if None).
 
     Raises BadInput for a size that the model cannot generate, and for too many steps.
     """
@@ -146,6 +146,8 @@ def resolve(request: Request, offer: Offer, random_: random.Random | None = None
     samples = tuple(_samples(request, offer.draw, random_ or random.SystemRandom()))
     resolved = Resolved(
         model=offer.model,
+        adapters=(),
+        inversions=(),
         size=size,
         batch_size=request.batch_size,
         samples=samples,

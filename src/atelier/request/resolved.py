@@ -42,6 +42,18 @@ class ModelRef(Value):
     sha256: str
 
 
+class AdapterRef(Value):
+    """A file that prompts name, found: what they call it, where it lies, and the SHA-256 (hex) of all of it.
+
+    digits: of its hash, as infotexts say them.
+    """
+
+    name: str
+    path: str
+    sha256: str
+    digits: str
+
+
 class RegionPrompts(Value):
     """The prompts of a region with their choices made."""
 
@@ -382,9 +394,15 @@ class ResolvedOutput(Value):
 
 class Resolved(Value):
     """The same Resolved is the same images. samples: one for each image, in order; batch_size: how many of them are
-    generated at once, which changes none of them."""
+    generated at once, which changes none of them.
+
+    adapters: the files of the weight adapters that its prompts have tags of; inversions: those of the textual
+    inversions whose names they hold.
+    """
 
     model: ModelRef
+    adapters: tuple[AdapterRef, ...]
+    inversions: tuple[AdapterRef, ...]
     size: Size
     batch_size: Counted
     samples: Annotated[tuple[SampleSettings, ...], Field(min_length=1)]

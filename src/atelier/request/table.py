@@ -66,6 +66,8 @@ class Fields(TypedDict, total=False):
     clip_skip: f.ClipSkip | None
     old_timelines: f.OldTimelines
     lenient: f.Lenient
+    lora_hashes: f.LoraHashes | None
+    ti_hashes: f.TiHashes | None
     rng: f.NoiseRng
     variation_seed: f.VariationSeed | None
     variation_strength: f.VariationStrength

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar, cast
 
+from atelier.pipeline.resources import Merged
 from atelier.request.resolved import ModelRef
 
 T = TypeVar("T")
@@ -17,17 +18,17 @@ T = TypeVar("T")
 class NetRef(Generic[T]):
     """What tells one network in memory from another.
 
-    model: the files, by the hash of their weights; part: which network of them; adapters: names and strengths of what
-    is merged into it; dtype: of its weights; backend: what executes it.
+    model: the files, by the hash of their weights; part: which network of them; adapters: what is merged into it, in
+    order; dtype: of its weights; backend: what executes it.
     """
 
-    # No request can ask for adapters or another backend yet. They are in the key so that the first that does never
-    # gets, or leaves behind, a network that others take for the plain one.
+    # No request can ask for another backend yet. It is in the key so that the first that does never gets, or leaves
+    # behind, a network that others take for the plain one.
 
     model: ModelRef
     part: str
     dtype: str
-    adapters: tuple[tuple[str, float], ...] = ()
+    adapters: tuple[Merged, ...] = ()
     backend: str = "eager"
 
 

@@ -28,10 +28,10 @@ from atelier.request.table import given
 from atelier.runtime.device import Device
 from atelier.runtime.images import reference_to, size_of
 from atelier.runtime.library import Library, Model
+from atelier.runtime.networks import Networks
 from atelier.runtime.notes import contradictions, overruled
 from atelier.runtime.offer import (
     check_clip_skip,
-    check_networks,
     check_schedule,
     check_steps,
     check_suits,
@@ -183,7 +183,7 @@ class Engine:
         check_schedule(resolved, model, warn)
         check_steps(resolved)
         check_clip_skip(resolved, model)
-        check_networks(request, resolved, warn)
+        resolved = Networks(self.library, self._hashes, model, request.prompting, warn).settle(resolved)
         if request.steps not in {None, resolved.sampling.steps}:
             warn(f"{request.steps} steps are ignored: the list of sigmas has {resolved.sampling.steps}")
         return resolved, method

@@ -1,27 +1,44 @@
-"""The models on disk, by name and by path, and the files of upscalers."""
+"""The models on disk, by name and by path, and the files of adapters, textual inversions and upscalers."""
 
 from __future__ import annotations
 
 import os
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
 from atelier.checkpoints.embedded import EMBEDDED, embedded_folder
-from atelier.errors import BadFile, UnknownName, nearest
+from atelier.errors import BadFile, BadInput, UnknownName, nearest
+from atelier.weights.archive import open_any
 from atelier.weights.formats.atomic import expanded
 from atelier.weights.formats.tree import places
 
-SINGLE_FILE = ".safetensors"
+SINGLE_FILES = (".safetensors", ".ckpt")
+"""What the names of models in one file end with. What such a file is, its content decides."""
+PART_FILES = (".vae.safetensors", ".vae.ckpt")
+"""What A1111 calls autoencoders that lie beside the models that they belong to."""
 FOLDER_MARK = "model_index.json"
 TRAINING_MARK, TRAINED = "recipe.json", "model"
 UPSCALER_FOLDERS = frozenset(
     {"upscalers", "upscale_models", "esrgan", "realesrgan", "bsrgan", "swinir", "scunet", "dat", "hat", "ldsr"}
 )
 """What folders of upscalers are called, in any case: here, in ComfyUI, and in A1111 and its extensions."""
+WEIGHT_FILES = (".safetensors", ".ckpt", ".pt", ".pth", ".bin")
+"""What the names of files of weights end with, of whatever kind."""
 UPSCALER_FILES = (".pth", ".pt", ".safetensors")
+ADAPTER_FOLDERS = frozenset({"lora", "loras", "lycoris", "locon", "weight_adapters"})
+EMBEDDING_FOLDERS = frozenset({"embeddings", "embedding", "textual_inversion", "textual-inversion"})
+"""What folders of weight adapters and of textual inversions are called, in any case: here, in A1111, in ComfyUI."""
+EMBEDDING_FILES = (".safetensors", ".pt", ".bin")
+EMBEDDING_IMAGES = (".png", ".webp")
+PREVIEW = ".preview"
+"""Before the ending of an image that only shows what a file beside it makes."""
+OUTPUT_NAME = "ss_output_name"
+"""The key in a weight adapter's metadata for what its training was told to call it."""
+OTHER_FOLDERS = UPSCALER_FOLDERS | ADAPTER_FOLDERS | EMBEDDING_FOLDERS
 QUOTED_HASH = re.compile(r"\s*\[[0-9a-fA-F]{8,64}\]$")
 """What A1111 shows behind a model's name."""
 
@@ -86,20 +103,75 @@ class Library:
         of_one_name = (model for place, model in self.everything() if _parts(place)[-len(wanted) :] == wanted)
         return next(of_one_name, None) if wanted else None
 
+    def adapters(self) -> Mapping[str, Path]:
+        """The files of weight adapters by name; the first folder wins where two hold the same name."""
+        return self._files(ADAPTER_FOLDERS, WEIGHT_FILES)
+
+    def embeddings(self) -> Mapping[str, Path]:
+        """The files of textual inversions by name; the first folder wins where two hold the same name."""
+        return self._files(EMBEDDING_FOLDERS, EMBEDDING_FILES)
+
+    def embedding_images(self) -> tuple[Path, ...]:
+        """The images in the folders of textual inversions, which may carry one."""
+        placed = (path for _, path in self._placed(EMBEDDING_FOLDERS, EMBEDDING_IMAGES))
+        return tuple(path for path in placed if not path.stem.casefold().endswith(PREVIEW))
+
+    def adapter(self, name: str) -> Path:
+        """The file of a weight adapter: by path; by the file's name, with folders before it or without, in any case; by
+        what its training called it; last among the models, where it may have been put.
+
+        Raises UnknownName with the nearest names, BadInput where two files call themselves so.
+        """
+        path = expanded(name)
+        if name and _is_there(path) and path.is_file():
+            return path
+        known = self.adapters()
+        if name in known:
+            return known[name]
+        wanted = _parts(name)
+        files = [(place, path) for place, path in self._placed(ADAPTER_FOLDERS, WEIGHT_FILES)]
+        written = next((path for place, path in files if _parts(place)[-len(wanted) :] == wanted), None)
+        if wanted and written is not None:
+            return written
+        called = _called(name, known)
+        if called is not None:
+            return called
+        for place, model in self.everything():
+            if wanted and model.path.is_file() and _parts(place)[-len(wanted) :] == wanted:
+                return model.path
+        raise UnknownName("lora", name, known)
+
+    def _files(self, folders: frozenset[str], endings: tuple[str, ...]) -> Mapping[str, Path]:
+        found: dict[str, Path] = {}
+        for _, path in self._placed(folders, endings):
+            found.setdefault(path.stem, path)
+        return MappingProxyType(dict(sorted(found.items(), key=lambda item: item[0].casefold())))
+
+    def _placed(self, folders: frozenset[str], endings: tuple[str, ...]) -> Iterator[tuple[str, Path]]:
+        """Files in folders of these names, each behind its path below its folder of models."""
+        for folder in self.folders:
+            for path in sorted(_inside(folder, folders, endings)):
+                yield path.relative_to(folder).as_posix(), path
+
+    def files(self) -> Iterator[Path]:
+        """Every file of weights in the folders, whatever it is, those within the folders of models left out."""
+        for folder in self.folders:
+            for path, folders, names in places(folder):
+                if FOLDER_MARK in names:
+                    folders.clear()
+                else:
+                    yield from (path / name for name in names if name.casefold().endswith(WEIGHT_FILES))
+
     def upscalers(self) -> Mapping[str, Path]:
         """The files of upscalers by the name of the file; the first folder wins where two hold the same name."""
-        found: dict[str, Path] = {}
-        for folder in self.folders:
-            for path in sorted(_upscalers(folder)):
-                found.setdefault(path.stem, path)
-        return MappingProxyType(dict(sorted(found.items(), key=lambda item: item[0].casefold())))
+        return self._files(UPSCALER_FOLDERS, UPSCALER_FILES)
 
 
 def _candidates(folder: Path) -> Iterator[Path]:
     """Model files and folders at or below `folder`; a model folder is not searched for more, of a training's folder
-    only what it made, and what lies among upscalers is none."""
+    only what it made, and what lies among upscalers, weight adapters and textual inversions is none."""
     for path, folders, names in places(folder):
-        folders[:] = [name for name in folders if name.casefold() not in UPSCALER_FOLDERS]
+        folders[:] = [name for name in folders if name.casefold() not in OTHER_FOLDERS]
         if FOLDER_MARK in names:
             folders.clear()
             yield path
@@ -109,23 +181,38 @@ def _candidates(folder: Path) -> Iterator[Path]:
             yield from (path / name for name in names if _is_single(name))
 
 
-def _upscalers(folder: Path) -> Iterator[Path]:
-    """Files in the folders of upscalers at or below `folder`, and in those folders' own."""
+def _inside(folder: Path, named: frozenset[str], endings: tuple[str, ...]) -> Iterator[Path]:
+    """Files with these endings in the folders so `named` at or below `folder`, and in those folders' own."""
     for path, folders, names in places(folder):
         if FOLDER_MARK in names:
             folders.clear()
-        elif any(part.casefold() in UPSCALER_FOLDERS for part in (folder.name, *path.relative_to(folder).parts)):
-            yield from (path / name for name in names if name.casefold().endswith(UPSCALER_FILES))
+        elif any(part.casefold() in named for part in (folder.name, *path.relative_to(folder).parts)):
+            yield from (path / name for name in names if name.casefold().endswith(endings))
+
+
+def _called(name: str, known: Mapping[str, Path]) -> Path | None:
+    """The weight adapter whose training was told to call it so. Raises BadInput where there are two."""
+    found: list[Path] = []
+    for path in known.values():
+        with suppress(BadFile):
+            if open_any(path).metadata.get(OUTPUT_NAME) == name:
+                found.append(path)
+    if len(found) > 1:
+        raise BadInput(f"lora {name!r}: {found[0]} and {found[1]} both call themselves so: name one by its file")
+    return found[0] if found else None
 
 
 def _is_single(name: str) -> bool:
-    return name.casefold().endswith(SINGLE_FILE)
+    folded = name.casefold()
+    return folded.endswith(SINGLE_FILES) and not folded.endswith(PART_FILES)
 
 
 def _parts(name: str) -> tuple[str, ...]:
     """The folders of a name and its last part, without a file's ending, compared without case; none of an absolute
     path."""
-    written = name.strip().replace("\\", "/").casefold().removesuffix(SINGLE_FILE)
+    written = name.strip().replace("\\", "/").casefold()
+    ending = next((ending for ending in WEIGHT_FILES if written.endswith(ending)), "")
+    written = written.removesuffix(ending)
     return () if written.startswith(("/", "~")) else tuple(part for part in written.split("/") if part not in {"", "."})
 
 

@@ -17,7 +17,7 @@ from atelier.families.parts import UNET
 from atelier.limits import CALLS
 from atelier.pipeline.denoising import schedule_options
 from atelier.pipeline.stages.enlarge import LATENT_MODES
-from atelier.prompt import Network, Warn, checked, expand, parse
+from atelier.prompt import Warn, checked, expand
 from atelier.request.fields import SIDE_STEP
 from atelier.request.groups import Hires
 from atelier.request.model import Request
@@ -240,23 +240,6 @@ def check_schedule(resolved: Resolved, model: Checkpoint, warn: Warn) -> None:
             f"{sampling.scheduler}: {blind} of {sampling.steps} steps are at levels where nothing of an image is left; "
             "with this model Uniform spends them better"
         )
-
-
-def check_networks(request: Request, resolved: Resolved, warn: Warn) -> None:
-    """Refuses networks that prompts name and nothing can load yet, or warns where the request is lenient."""
-    hires = resolved.hires.prompts if isinstance(resolved.hires, ResolvedHires) else ()
-    every = (own for sample in resolved.samples for own in (sample, *sample.regions))
-    prompts = dict.fromkeys(own.prompt for own in (*every, *hires))
-    found = dict.fromkeys(network for prompt in prompts for network in parse(prompt).networks)
-    for network in found:
-        _refuse(network, warn if request.prompting.lenient else None)
-
-
-def _refuse(network: Network, warn: Warn | None) -> None:
-    name = f"{network.type} {network.name!r}"
-    if warn is None:
-        raise BadInput(f"prompt: {name} is not there: take {network} out, or generate without it with --lenient")
-    warn(f"{name} is not there: generated without it")
 
 
 def _discards(spec: SamplerSpec, schedule: ScheduleSpec) -> bool:

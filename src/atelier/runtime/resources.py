@@ -24,8 +24,9 @@ from atelier.families.family import Family
 from atelier.families.part import PartSpec
 from atelier.models.vae import AutoencoderKL
 from atelier.nn.net import Net
-from atelier.pipeline.resources import AUTOENCODER, DENOISER, IMAGE_TEXT, TEXT, PartOf, T
+from atelier.pipeline.resources import AUTOENCODER, DENOISER, IMAGE_TEXT, PLAIN, TEXT, Adapted, PartOf, T
 from atelier.request.resolved import ImageRef, ModelRef
+from atelier.runtime.adapting import with_inversions, with_merged
 from atelier.runtime.cache import ModelCache, NetRef
 from atelier.runtime.device import Device
 from atelier.runtime.images import read_reference
@@ -93,14 +94,20 @@ class LocalResources:
         return reference
 
     @contextmanager
-    def borrow(self, model: ModelRef, part: PartOf[T], /) -> Generator[T]:
-        load = cast("Callable[[Checkpoint, Device], T]", LOADERS[part.name])
+    def borrow(self, model: ModelRef, part: PartOf[T], adapted: Adapted = PLAIN, /) -> Generator[T]:
         checkpoint = self.checkpoint(model)
-        with self.cache.lease(self._ref(model, part), lambda: load(checkpoint, self._device), _bytes) as borrowed:
-            yield borrowed
 
-    def is_loaded(self, model: ModelRef, part: PartOf[T], /) -> bool:
-        return self.cache.holds(self._ref(model, part))
+        def load() -> T:
+            if not adapted.merged:
+                return cast("Callable[[Checkpoint, Device], T]", LOADERS[part.name])(checkpoint, self._device)
+            with self.borrow(model, part) as plain:
+                return with_merged(plain, checkpoint, part, adapted.merged, self._hashes)
+
+        with self.cache.lease(self._ref(model, part, adapted), load, _bytes) as borrowed:
+            yield with_inversions(borrowed, adapted.inversions, self._hashes)
+
+    def is_loaded(self, model: ModelRef, part: PartOf[T], adapted: Adapted = PLAIN, /) -> bool:
+        return self.cache.holds(self._ref(model, part, adapted))
 
     def dtype(self, model: ModelRef) -> str:
         """The precision that the model's denoiser computes in: fp32, fp16 or bf16."""
@@ -112,8 +119,8 @@ class LocalResources:
     def save(self, image: Image, infotext: str, *, output: str, index: int, count: int, seed: int) -> Path:
         return Destination.of(output).save(image, infotext, index=index, count=count, seed=seed)
 
-    def _ref(self, model: ModelRef, part: PartOf[T]) -> NetRef[T]:
-        return NetRef(model, part.name, self.dtype(model))
+    def _ref(self, model: ModelRef, part: PartOf[T], adapted: Adapted) -> NetRef[T]:
+        return NetRef(model, part.name, self.dtype(model), adapted.merged)
 
 
 def _bytes(part: object) -> int:
@@ -154,19 +161,20 @@ def _stamp_of(file: Path) -> Stamp:
 
 
 def _text(model: Checkpoint, device: Device) -> TextEncoder:
-    return text_encoder(model, _dtype(model, device), placed=lambda net: _placed(net, device))
+    return text_encoder(model, _dtype(model, device), placed=lambda net: _placed(net, device), mapped=False)
 
 
 def _denoiser(model: Checkpoint, device: Device) -> Net:
     part = _required(model, model.family.denoiser)
-    return _placed(model.load(part, _dtype(model, device), channels_last=_lays_out(device)), device)
+    loaded = model.load(part, _dtype(model, device), mapped=False, channels_last=_lays_out(device))
+    return _placed(loaded, device)
 
 
 def _autoencoder(model: Checkpoint, device: Device) -> AutoencoderKL:
     dtype = _dtype(model, device)
     dtype = device.vae_dtype if dtype == device.dtype else dtype
     part = _required(model, model.family.autoencoder)
-    return _placed(model.load(part, dtype, channels_last=_lays_out(device)), device)
+    return _placed(model.load(part, dtype, mapped=False, channels_last=_lays_out(device)), device)
 
 
 def _image_text(model: Checkpoint, device: Device) -> ImageText:
@@ -181,6 +189,7 @@ def _required(model: Checkpoint, name: str) -> PartSpec[Any, Any]:
     return part
 
 
+# A network is never mapped from its file: cut short while it is used, the file would end the process.
 LOADERS: Mapping[str, Callable[[Checkpoint, Device], object]] = {
     TEXT.name: _text,
     DENOISER.name: _denoiser,

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 MAX_INDEX = 20_000_000
+SHARDS = (".safetensors", ".bin")
+"""What the names of shards end with."""
 
 
 class TensorInfo(Protocol):
@@ -79,19 +81,22 @@ class Archive(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Safetensors:
-    """An `Archive`: headers of one or several safetensors files read as one."""
+    """An `Archive`: one safetensors file."""
 
     path: Path
-    headers: tuple[Header, ...]
-    tensors: Mapping[str, safetensors.TensorInfo]
+    header: Header
+
+    @property
+    def tensors(self) -> Mapping[str, safetensors.TensorInfo]:
+        return self.header.tensors
 
     @property
     def metadata(self) -> Mapping[str, str]:
-        return self.headers[0].metadata
+        return self.header.metadata
 
     @property
     def files(self) -> tuple[Path, ...]:
-        return tuple(header.path for header in self.headers)
+        return (self.path,)
 
     def load(
         self,
@@ -102,12 +107,74 @@ class Safetensors:
         channels_last: bool = False,
     ) -> dict[str, Tensor]:
         """See `safetensors.load`."""
+        return safetensors.load(self.header, names, dtype=dtype, mapped=mapped, channels_last=channels_last)
+
+
+@dataclass(frozen=True, slots=True)
+class Shards:
+    """An `Archive`: several files read as one, each tensor of which lies in one of them. path: the index."""
+
+    path: Path
+    shards: tuple[Archive, ...]
+    tensors: Mapping[str, TensorInfo]
+
+    @property
+    def metadata(self) -> Mapping[str, str]:
+        return self.shards[0].metadata
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        return tuple(file for shard in self.shards for file in shard.files)
+
+    def load(
+        self,
+        names: Iterable[str],
+        *,
+        dtype: torch.dtype | None = None,
+        mapped: bool = True,
+        channels_last: bool = False,
+    ) -> dict[str, Tensor]:
+        """Each tensor from the file that has it."""
         wanted = set(names)
         loaded: dict[str, Tensor] = {}
-        for header in self.headers:
-            here = [name for name in header.tensors if name in wanted]
-            loaded |= safetensors.load(header, here, dtype=dtype, mapped=mapped, channels_last=channels_last)
+        for shard in self.shards:
+            here = [name for name in shard.tensors if name in wanted]
+            loaded |= shard.load(here, dtype=dtype, mapped=mapped, channels_last=channels_last)
         return loaded
+
+
+@dataclass(frozen=True, slots=True)
+class Renamed:
+    """An `Archive` whose tensors go by other names; made by `renamed`. stored: what each is called in `archive`."""
+
+    archive: Archive
+    stored: Mapping[str, str]
+    tensors: Mapping[str, TensorInfo]
+
+    @property
+    def path(self) -> Path:
+        return self.archive.path
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        return self.archive.files
+
+    @property
+    def metadata(self) -> Mapping[str, str]:
+        return self.archive.metadata
+
+    def load(
+        self,
+        names: Iterable[str],
+        *,
+        dtype: torch.dtype | None = None,
+        mapped: bool = True,
+        channels_last: bool = False,
+    ) -> dict[str, Tensor]:
+        """The tensors under their names here."""
+        wanted = {name: self.stored[name] for name in names}
+        found = self.archive.load(wanted.values(), dtype=dtype, mapped=mapped, channels_last=channels_last)
+        return {name: found[stored] for name, stored in wanted.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +208,12 @@ class TorchFile:
         return torch_file.load(self.header, names, dtype=dtype, mapped=mapped, channels_last=channels_last)
 
 
+def renamed(archive: Archive, stored: Mapping[str, str]) -> Archive:
+    """The archive with the tensors that `stored` names, by its keys; its values are their names in the archive."""
+    tensors = {name: archive.tensors[there] for name, there in stored.items()}
+    return Renamed(archive, stored, MappingProxyType(tensors))
+
+
 def open_any(path: Path) -> Archive:
     """A safetensors file or one of torch.save, told apart by what they begin with. Raises BadFile."""
     if torch_file.is_torch_file(path):
@@ -149,28 +222,28 @@ def open_any(path: Path) -> Archive:
 
 
 def open_file(path: Path) -> Archive:
-    """Raises BadFile as `read_header` does."""
-    header = safetensors.read_header(path)
-    return Safetensors(path, (header,), header.tensors)
+    """A safetensors file. Raises BadFile as `read_header` does."""
+    return Safetensors(path, safetensors.read_header(path))
 
 
 def open_index(path: Path) -> Archive:
-    """The shards that a `*.safetensors.index.json` lists; they must lie beside it and hold what it says.
+    """The shards that a `*.safetensors.index.json` or `*.bin.index.json` lists; they must lie beside it and hold what
+    it says.
 
     Raises BadFile for an index that points elsewhere, names what is not there, or disagrees with its shards.
     """
     placed = _weight_map(path)
-    headers = tuple(safetensors.read_header(path.parent / shard) for shard in sorted(set(placed.values())))
-    tensors: dict[str, safetensors.TensorInfo] = {}
-    for header in headers:
-        for name, info in header.tensors.items():
-            if placed.get(name) != header.path.name:
-                raise BadFile(path, f"does not place {shown(name)} in {header.path.name}, where it lies")
+    shards = tuple(open_any(path.parent / shard) for shard in sorted(set(placed.values())))
+    tensors: dict[str, TensorInfo] = {}
+    for shard in shards:
+        for name, info in shard.tensors.items():
+            if placed.get(name) != shard.path.name:
+                raise BadFile(path, f"does not place {shown(name)} in {shard.path.name}, where it lies")
             tensors[name] = info
     missing = [name for name in placed if name not in tensors]
     if missing:
         raise BadFile(path, f"places {shown(missing[0])} in {shown(placed[missing[0]])}, which does not hold it")
-    return Safetensors(path, headers, MappingProxyType(tensors))
+    return Shards(path, shards, MappingProxyType(tensors))
 
 
 Tolerated = Callable[[str], bool]
@@ -223,9 +296,9 @@ def _weight_map(path: Path) -> dict[str, str]:
         raise BadFile(path, "has no weight_map")
     for shard in cast("dict[str, object]", table).values():
         if not isinstance(shard, str) or not _plain(shard):
-            raise BadFile(path, f"points to {shown(str(shard))}, which is no safetensors file beside it")
+            raise BadFile(path, f"points to {shown(str(shard))}, which is no file of weights beside it")
     return cast("dict[str, str]", table)
 
 
 def _plain(name: str) -> bool:
-    return name.endswith(".safetensors") and name.isprintable() and not any(mark in name for mark in "/\\:")
+    return name.endswith(SHARDS) and name.isprintable() and not any(mark in name for mark in "/\\:")

@@ -13,6 +13,8 @@ from atelier.errors import AtelierError, BadFile
 from atelier.weights.formats.atomic import new_file
 
 SHORT = 10
+SHORT_TENSORS = 12
+"""Digits of the hash without the header, which infotexts say of LoRAs (AutoV3)."""
 
 
 class HashCache:
@@ -32,6 +34,19 @@ class HashCache:
             self._known[key] = file_sha256(file)
             self._write()
         return self._known[key]
+
+    def tensors_sha256(self, file: Path) -> str:
+        """Of a safetensors file without its header, which metadata change; of another the same as `sha256`. Raises
+        BadFile."""
+        key = f"{_key(file)}|tensors"
+        if key not in self._known:
+            self._known[key] = file_sha256(file, skip=header_bytes(file))
+            self._write()
+        return self._known[key]
+
+    def known_tensors(self, file: Path) -> str | None:
+        """`tensors_sha256` where it is remembered. Raises BadFile."""
+        return self._known.get(f"{_key(file)}|tensors")
 
     def known(self, file: Path) -> str | None:
         """The same where it is remembered, without reading the file. Raises BadFile."""
@@ -55,13 +70,25 @@ def _key(file: Path) -> str:
     return f"{file.absolute()}|{state.st_size}|{state.st_mtime_ns}"
 
 
-def file_sha256(path: Path) -> str:
-    """64 hex digits of a whole file. Raises BadFile."""
+def file_sha256(path: Path, *, skip: int = 0) -> str:
+    """64 hex digits of a whole file, or of what follows its first bytes. Raises BadFile."""
     try:
         with path.open("rb") as file:
+            file.seek(skip)
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise BadFile(path, f"cannot be read ({error.strerror})") from error
+
+
+def header_bytes(path: Path) -> int:
+    """How many bytes stand before the tensors of a safetensors file; 0 for another. Raises BadFile."""
+    try:
+        with path.open("rb") as file:
+            first = file.read(9)
+    except OSError as error:
+        raise BadFile(path, f"cannot be read ({error.strerror})") from error
+    length = int.from_bytes(first[:8], "little")
+    return 8 + length if first[8:] == b"{" and length <= path.stat().st_size - 8 else 0
 
 
 def files_sha256(files: Iterable[Path], root: Path, cache: HashCache) -> str:

@@ -28,7 +28,7 @@ from atelier.pipeline.denoising import Judge, guided, noise_source, sampler_opti
 from atelier.pipeline.layouts import Everywhere, Layout
 from atelier.pipeline.lent import Lent, Need
 from atelier.pipeline.prompted import NoPorts, PortAdapter, PromptedNet
-from atelier.pipeline.resources import AUTOENCODER, DENOISER, IMAGE_TEXT
+from atelier.pipeline.resources import AUTOENCODER, DENOISER, IMAGE_TEXT, PLAIN, Adapted
 from atelier.pipeline.sample import Sample
 from atelier.pipeline.stage import Stage
 from atelier.pipeline.starts import Beginning, FromNoise, Start, Wrap, wrapped
@@ -43,11 +43,11 @@ class Diffuse(Stage):
     """Samples the latents of all these samples at once, and leaves them under `out`.
 
     Every sample has its own stream of noise, keyed by its seed; their prompts have the same weights of AND. start:
-    where sampling starts from; inside: what is composed around the guided network of each region; layout: which prompts
-    act where; combine: what is composed around all of it, from the inside out as well; adapter: what enters the network
-    beside the prompts; states: where the encoded prompts are; channels: where what the network sees beside the latent
-    is; image_scale: of the guidance by it; previews: whether to show some, with the matrix where there is one, else
-    with the autoencoder.
+    where sampling starts from; inside: what is composed around the guided network of each region; layout: which
+    prompts act where; combine: what is composed around all of it, from the inside out as well; adapter: what enters
+    the network beside the prompts; states: where the encoded prompts are; channels: where what the network sees
+    beside the latent is; image_scale: of the guidance by it; adapted: what the denoiser is borrowed with; previews:
+    whether to show some, with the matrix where there is one, else with the autoencoder.
     """
 
     model: ModelRef
@@ -65,16 +65,21 @@ class Diffuse(Stage):
     adapter: PortAdapter = field(default_factory=NoPorts)
     channels: Key[Tensor] | None = None
     image_scale: float = 1.0
+    adapted: Adapted = PLAIN
     previews: bool = False
     matrix: RgbMatrix | None = None
 
     def needs(self) -> tuple[Need[object], ...]:
-        needs: list[Need[Any]] = [Need(self.model, DENOISER)]
+        needs: list[Need[Any]] = [self._net]
         if self._is_judged:
             needs.append(Need(self.model, IMAGE_TEXT))
         if self._is_judged or (self.previews and self.matrix is None):
             needs.append(Need(self.model, AUTOENCODER))
         return tuple(needs)
+
+    @property
+    def _net(self) -> Need[Net]:
+        return Need(self.model, DENOISER, self.adapted)
 
     @property
     def _is_judged(self) -> bool:
@@ -86,7 +91,7 @@ class Diffuse(Stage):
 
     def perform(self, have: Lent, values: Values) -> Iterator[Event]:
         """Raises NotFinite at the first step that leaves the finite numbers."""
-        net = have.take(Need(self.model, DENOISER))
+        net = have.take(self._net)
         latents, steps = self._sampled(net, have, values)
         for step in steps:
             if not bool(step.x.isfinite().all()):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from atelier.pipeline.conditioning import States, encode
 from atelier.pipeline.lent import Lent, Need
-from atelier.pipeline.resources import TEXT
+from atelier.pipeline.resources import PLAIN, TEXT, Adapted
 from atelier.pipeline.stage import Stage
 from atelier.pipeline.values import Key, Values
 from atelier.request.events import Event
@@ -19,7 +19,7 @@ class Encode(Stage):
     """Encodes every text once; leaves the states of all of them under `out`.
 
     groups: texts that are encoded together, those of one prompt's timeline, because Original emphasis evens out the
-    mean over all of them.
+    mean over all of them. adapted: what the text encoders are borrowed with.
     """
 
     model: ModelRef
@@ -27,11 +27,12 @@ class Encode(Stage):
     emphasis: str
     clip_skip: int
     out: Key[States]
+    adapted: Adapted = PLAIN
 
     def needs(self) -> tuple[Need[object], ...]:
-        return (Need(self.model, TEXT),)
+        return (Need(self.model, TEXT, self.adapted),)
 
     def perform(self, have: Lent, values: Values) -> Iterator[Event]:
-        encoder = have.take(Need(self.model, TEXT))
+        encoder = have.take(Need(self.model, TEXT, self.adapted))
         values.put(self.out, encode(self.groups, encoder, self.emphasis, self.clip_skip))
         yield from ()

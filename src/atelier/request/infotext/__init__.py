@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 from atelier.request.fields import Rng
 from atelier.request.guidances import SWITCHED
 from atelier.request.infotext.keys import Settings
+from atelier.request.infotext.networks import lora_hashes, ti_hashes
 from atelier.request.infotext.pairs import joined, quoted
 from atelier.request.infotext.read import read
 from atelier.request.infotext.record import Infotext
@@ -103,7 +104,17 @@ def settings(
         device=provenance.device,
         libraries=provenance.libraries,
         version=f"atelier-{provenance.version}",
+        lora_hashes=lora_hashes(resolved.adapters, _said_prompts(resolved, index)[::2]),
+        ti_hashes=ti_hashes(resolved.inversions, _said_prompts(resolved, index)),
     )
+
+
+def _said_prompts(resolved: Resolved, index: int) -> tuple[str, ...]:
+    """Prompts and negative prompts by turns: of the image, of its regions, of its second pass."""
+    sample, hires = resolved.samples[index], resolved.hires
+    second = () if isinstance(hires, NoHires) else (hires.prompts[index],)
+    every = (sample, *sample.regions, *second)
+    return tuple(text for own in every for text in (own.prompt, own.negative_prompt))
 
 
 def _guided(settings: Settings, guidance: ResolvedGuidance) -> Settings:

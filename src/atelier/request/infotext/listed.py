@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from atelier.request.infotext.fields import as_fields
+from atelier.request.infotext.networks import squeezed
 from atelier.request.infotext.record import Infotext
 from atelier.request.infotext.resources import CIVITAI, LORAS, Resource, resources, split_hashes
 
@@ -45,13 +46,12 @@ def unfound_model(found: Infotext) -> str | None:
 
 
 def listed_networks(found: Infotext) -> tuple[str, ...]:
-    """The keys of the lists that name a network for which no prompt has a tag. Embeddings have none, and are not read
-    from prompts yet."""
+    """The keys of the lists that name a network for which no prompt has a tag, or an embedding that no prompt names."""
     tags = {_stem(tag) for text in _prompts(found) for tag in _TAG.findall(text)}
     lists: Mapping[str, Iterator[str]] = {
         HASHES: _in_hashes(found),
         LORA_HASHES: (name for name, _ in split_hashes(found.get(LORA_HASHES) or "")),
-        TI_HASHES: (f"embedding {name}" for name, _ in split_hashes(found.get(TI_HASHES) or "")),
+        TI_HASHES: _unnamed(found),
         CIVITAI: _numbered(found, len(tags)),
     }
     return tuple(key for key, names in lists.items() if any(_stem(name) not in tags for name in names))
@@ -64,6 +64,13 @@ def _prompts(found: Infotext) -> tuple[str, ...]:
 
 def _hashes(found: Infotext) -> dict[str, str]:
     return {key: value for key, value in as_fields(found.get(HASHES)).items() if isinstance(value, str)}
+
+
+def _unnamed(found: Infotext) -> Iterator[str]:
+    """The embeddings of `TI hashes` whose names are in no prompt."""
+    texts = [squeezed(text) for text in _prompts(found)]
+    names = (name for name, _ in split_hashes(found.get(TI_HASHES) or ""))
+    yield from (f"embedding {name}" for name in names if not any(squeezed(name) in text for text in texts))
 
 
 def _in_hashes(found: Infotext) -> Iterator[str]:

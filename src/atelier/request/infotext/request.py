@@ -45,7 +45,7 @@ NOT_REQUESTED = frozenset({"batch_size", "size", "extras", "version", "user"})
 """Fields of settings that say how an image came about and are not asked for when it is generated again."""
 WITHOUT_EFFECT = NOT_REQUESTED | {
     *("batch_position", "template", "negative_template", "dtype", "device", "libraries", "pixel_hash"),
-    *("vae_hash", "lora_hashes", "ti_hashes", "init_image_hash", "fp16_lora_cache", "unipc_skip_type"),
+    *("vae_hash", "init_image_hash", "fp16_lora_cache", "unipc_skip_type"),
     *("hypertile", "hypertile_second_pass", "hypertile_vae", "tiling"),
 }
 """Fields without a place in a request that change no image by themselves, or are asked for under another name."""

@@ -15,15 +15,37 @@ from io import BytesIO
 from types import MappingProxyType
 from typing import NamedTuple, cast
 
-MAX_INSTRUCTIONS = 2_000_000
-"""Five times what a training checkpoint of Stable Diffusion XL with its optimizer needs."""
+MAX_INSTRUCTIONS = 1_000_000
+"""More than twice what a training checkpoint of Stable Diffusion XL with its optimizer needs; about a second."""
+MAX_ROWS = 1_000_000
+"""Rows of all dictionaries that are written as lists: one list may be named again and again."""
 MAX_INTEGER_BYTES = 64
 
 DANGEROUS = (
     "os posix nt subprocess sys shutil socket runpy importlib pty ctypes commands popen2 webbrowser code codeop pickle "
-    "_pickle marshal operator timeit pdb bdb cProfile profile trace pip ensurepip asyncio requests urllib http ftplib"
+    "_pickle marshal operator timeit pdb bdb cProfile profile trace pip ensurepip asyncio requests urllib http ftplib "
+    "tempfile linecache pydoc doctest distutils idlelib lib2to3 venv imaplib smtplib telnetlib ssl aiohttp sqlite3 "
+    "multiprocessing zipimport imp _posixsubprocess _osx_support _aix_support _pyrepl antigravity dill cloudpickle "
+    "joblib shelve tarfile zipfile cgitb msilib winreg _winapi"
 )
 """Packages that no weights need and that attacks use. Nothing of them would be called either; the user should know."""
+DANGEROUS_INNER = (
+    *("torch.load", "torch.hub", "torch.jit", "torch.utils.collect_env", "torch.utils._config_module", "torch.package"),
+    *(
+        "torch.utils.bottleneck",
+        "torch.utils.data.datapipes",
+        "torch.utils.cpp_extension",
+        "torch.testing",
+        "torch.ops",
+    ),
+    *("torch._dynamo", "torch._inductor", "torch.fx.experimental", "torch.distributed.rpc", "torch.serialization"),
+    *("numpy.load", "numpy.f2py", "numpy.testing", "numpy.distutils", "types.FunctionType", "types.CodeType"),
+    *("functools.reduce", "pandas.read_pickle", "logging.config", "uuid._get_command_stdout", "test.support"),
+    *("io.open", "io.FileIO", "io.open_code", "_io.open", "_io.FileIO", "_io.open_code"),
+)
+"""Of packages that weights do name: what attacks use of them."""
+DANGEROUS_PARTS = frozenset({"os", "posix", "nt", "sys", "subprocess", "builtins", "__builtins__", "__globals__"})
+"""What no name may lead through, as in `torch.serialization.os.system`."""
 BUILTINS = ("builtins", "__builtin__")
 HARMLESS = "bool bytearray bytes complex dict float frozenset int list long object set slice str tuple type unicode"
 """Of the builtins."""
@@ -51,6 +73,13 @@ class Opaque:
     maker: Global | None
 
 
+@dataclass(slots=True, eq=False)
+class ParameterDict:
+    """torch's dictionary of parameters. held: what its state says that it holds; nothing of it is checked yet."""
+
+    held: object = None
+
+
 @dataclass(frozen=True, slots=True)
 class Persistent:
     """A value that lies outside the pickle, known by this key."""
@@ -60,12 +89,14 @@ class Persistent:
 
 @dataclass(frozen=True, slots=True)
 class TensorRef:
-    """A tensor as the pickle describes it: nothing of it is checked yet. storage: what a persistent id says."""
+    """A tensor as the pickle describes it: nothing of it is checked yet. storage: what a persistent id says; dtype:
+    where the storage does not say it."""
 
     storage: object
     offset: object
     shape: object
     stride: object
+    dtype: object = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +121,7 @@ def walk(stream: BytesIO) -> Walked:
         return Walked(machine.pop(), tuple(machine.persistent))
     except Malformed:
         raise
-    except (ValueError, IndexError, KeyError, OverflowError, MemoryError) as error:
+    except (ValueError, IndexError, KeyError, OverflowError, MemoryError, DeprecationWarning) as error:
         raise Malformed("is no whole pickle") from error
 
 
@@ -109,6 +140,7 @@ class _Machine:
         self.stack: list[object] = []
         self.memo: dict[int, object] = {}
         self.persistent: list[object] = []
+        self.rows = 0
 
     def push(self, value: object) -> None:
         self.stack.append(value)
@@ -194,7 +226,7 @@ def _update(target: object, items: list[object]) -> None:
     """Entries whose key is no plain value are left out; nothing that describes weights has such keys."""
     if isinstance(target, dict):
         cast("dict[object, object]", target).update(_entries(items))
-    elif not isinstance(target, Opaque):
+    elif not isinstance(target, (Opaque, ParameterDict)):
         raise Malformed("sets an item of what is no dictionary")
 
 
@@ -232,20 +264,46 @@ def _stack_global(machine: _Machine, _: object) -> None:
 
 def named(module: str, name: str) -> Global:
     """The name of a global. Raises Malformed for one that only an attack needs."""
-    package = module.partition(".")[0]
-    if package in DANGEROUS.split() or (package in BUILTINS and name not in HARMLESS.split()):
-        raise Malformed(f"asks for {module[:40]}.{name[:40]}, which no weights need and attacks use")
+    path = f"{module}.{name}"
+    package = path.partition(".")[0]
+    inner = any(path == known or path.startswith(f"{known}.") for known in DANGEROUS_INNER)
+    leads = not DANGEROUS_PARTS.isdisjoint(path.split(".")[1:])
+    if package in _PACKAGES or inner or leads or (package in BUILTINS and name not in _HARMLESS):
+        raise Malformed(f"asks for {_printed(module)}.{_printed(name)}, which no weights need and attacks use")
     return Global(module, name)
+
+
+def _printed(name: str) -> str:
+    return ascii(name[:40])[1:-1]
+
+
+_PACKAGES, _HARMLESS = frozenset(DANGEROUS.split()), frozenset(HARMLESS.split())
 
 
 def _reduce(machine: _Machine, _: object) -> None:
     arguments, maker = machine.pop(), machine.pop()
+    machine.rows += _rows(arguments)
+    if machine.rows > MAX_ROWS:
+        raise Malformed("builds more dictionaries than any weights need")
     machine.push(_made(maker, arguments))
+
+
+def _rows(arguments: object) -> int:
+    """How long the list is that a call is given first."""
+    given = cast("tuple[object, ...]", arguments)[:1] if isinstance(arguments, tuple) else ()
+    return sum(len(cast("list[object]", first)) for first in given if isinstance(first, list))
 
 
 def _new(machine: _Machine, _: object) -> None:
     _, maker = machine.pop(), machine.pop()
-    machine.push({} if maker == ORDERED_DICT else Opaque(maker if isinstance(maker, Global) else None))
+    machine.push(_empty_of(maker if isinstance(maker, Global) else None))
+
+
+def _empty_of(maker: Global | None) -> object:
+    """What a class makes of nothing."""
+    if maker == ORDERED_DICT:
+        return {}
+    return ParameterDict() if maker == PARAMETER_DICT else Opaque(maker)
 
 
 def _new_with_names(machine: _Machine, _: object) -> None:
@@ -265,10 +323,13 @@ def _object(machine: _Machine, _: object) -> None:
 
 
 def _build(machine: _Machine, _: object) -> None:
-    """Attributes of an object: those of an ordered dictionary (its `_metadata`) and of what is opaque say nothing."""
-    machine.pop()
-    if not isinstance(machine.top, (dict, Opaque, TensorRef)):
+    """Attributes of an object: a ParameterDict keeps its entries there. Those of an ordered dictionary (its
+    `_metadata`) and of what is opaque say nothing."""
+    state, built = machine.pop(), machine.top
+    if not isinstance(built, (dict, Opaque, ParameterDict, TensorRef)):
         raise Malformed("sets attributes of a plain value")
+    if isinstance(built, ParameterDict) and isinstance(state, dict):
+        built.held = cast("dict[object, object]", state).get(PARAMETERS)
 
 
 def _persist(machine: _Machine, _: object) -> None:
@@ -294,6 +355,9 @@ def _nothing(machine: _Machine, _: object) -> None:
 
 
 ORDERED_DICT = Global("collections", "OrderedDict")
+PARAMETER_DICT = Global("torch.nn.modules.container", "ParameterDict")
+PARAMETERS = "_parameters"
+"""The attribute of a ParameterDict that holds its entries."""
 
 
 def _made(maker: object, arguments: object) -> object:
@@ -327,6 +391,11 @@ def _tensor(given: tuple[object, ...]) -> object:
     return TensorRef(*given[:4])
 
 
+def _typed(given: tuple[object, ...]) -> object:
+    """The storage is one of bytes; the dtype stands behind the hooks and whether a gradient is wanted."""
+    return TensorRef(*given[:4], dtype=given[6])
+
+
 def _first(given: tuple[object, ...]) -> object:
     return given[0]
 
@@ -337,6 +406,7 @@ _MODELLED: Mapping[Global, _Model] = MappingProxyType(
         ORDERED_DICT: _Model(0, _dictionary),
         Global("torch._utils", "_rebuild_tensor"): _TENSOR,
         Global("torch._utils", "_rebuild_tensor_v2"): _TENSOR,
+        Global("torch._utils", "_rebuild_tensor_v3"): _Model(7, _typed),
         Global("torch._utils", "_rebuild_parameter"): _FIRST,
         Global("torch._utils", "_rebuild_parameter_with_state"): _FIRST,
         Global("torch", "Size"): _FIRST,

@@ -11,7 +11,7 @@ import math
 import mmap
 import os
 import stat
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
@@ -48,16 +48,21 @@ TORCH_NAMES: Mapping[str, str] = MappingProxyType({kind: name for kind, name, _ 
 ITEM_BYTES: Mapping[str, int] = MappingProxyType({kind: size for kind, _, size in _KINDS})
 FLOATS = frozenset({"F8_E4M3", "F8_E5M2", "F16", "BF16", "F32", "F64"})
 MAX_HEADER = 100_000_000
-MAX_TENSORS = 100_000
+MAX_TENSORS = 50_000
+MAX_BRACKETS, MAX_COMMAS = 500_000, 1_500_000
+"""In a header: what is parsed takes 30 times the room of its text and more, and a second for so much."""
 MAX_DIMENSIONS = 32
 MAX_EXTENT = 2**40
 PIECE = 2**20
 """Bytes of a file that are cast at a time: few enough to stay in the processor's cache."""
 
-_ONLY = "only safetensors files are read"
+_ONLY = "only safetensors files and those of torch.save are read"
 _FOREIGN: tuple[tuple[bytes | tuple[bytes, ...], str], ...] = (
-    (b"PK\x03\x04", f"a zip archive, probably a pickled .ckpt or .pt; {_ONLY}"),
-    ((b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"), f"a Python pickle; {_ONLY}"),
+    (b"PK\x03\x04", "a zip archive, probably a pickled .ckpt or .pt"),
+    (
+        (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"),
+        f"a Python pickle without what torch.save writes around it; {_ONLY}",
+    ),
     (b"GGUF", f"a GGUF file; {_ONLY}"),
     (b"version ", "a git-lfs pointer, not the weights themselves; fetch the file with git lfs"),
     ((b"<!DOCTYP", b"<!doctyp", b"<html", b"<HTML"), "a web page, not weights; download the file again"),
@@ -85,14 +90,20 @@ class TensorInfo:
         return self.end - self.start
 
 
+Stamp = tuple[int, int, int]
+"""Number, size, and time of the last change of a file."""
+
+
 @dataclass(frozen=True, slots=True)
 class Header:
-    """A checked header: every offset lies inside the file, every size agrees with its dtype and shape."""
+    """A checked header: every offset lies inside the file, every size agrees with its dtype and shape. stamp: what
+    changes when the file is changed or replaced, though it had the same header."""
 
     path: Path
     tensors: Mapping[str, TensorInfo]
     metadata: Mapping[str, str]
     data_start: int
+    stamp: Stamp
 
 
 def read_header(path: str | Path) -> Header:
@@ -134,20 +145,42 @@ def save(path: str | Path, tensors: Mapping[str, Tensor], metadata: Mapping[str,
     Wider items come first, so that every tensor lies aligned. Raises StorageFull or BadFile; an earlier file of that
     name survives every failure.
     """
-    kinds = {name: _dtype_name(name, tensor) for name, tensor in tensors.items()}
-    order = sorted(tensors, key=lambda name: (-ITEM_BYTES[kinds[name]], name))
+    declared = {name: (_dtype_name(name, tensor), tuple(tensor.shape)) for name, tensor in tensors.items()}
+    save_each(path, declared, lambda name: tensors[name], metadata)
+
+
+def save_each(
+    path: str | Path,
+    declared: Mapping[str, tuple[str, tuple[int, ...]]],
+    tensor: Callable[[str], Tensor],
+    metadata: Mapping[str, str] | None = None,
+) -> None:
+    """The same of tensors of which no two need be in memory: each is asked for when its place in the file has come.
+
+    declared: dtype (F16, …) and shape of each. Raises ValueError for a tensor of another, and whatever `tensor` raises.
+    """
+    order = written_order(declared)
     header: dict[str, object] = {"__metadata__": dict(sorted(metadata.items()))} if metadata else {}
     end = 0
     for name in order:
-        start, end = end, end + tensors[name].numel() * ITEM_BYTES[kinds[name]]
-        header[name] = {"dtype": kinds[name], "shape": list(tensors[name].shape), "data_offsets": [start, end]}
+        dtype, shape = declared[name]
+        start, end = end, end + math.prod(shape) * ITEM_BYTES[dtype]
+        header[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": [start, end]}
     text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
     text += b" " * (-len(text) % 8)
     with new_file(Path(path)) as file:
         file.write(len(text).to_bytes(8, "little"))
         file.write(text)
         for name in order:
-            file.write(tensor_bytes(tensors[name]))
+            found = tensor(name)
+            if (_dtype_name(name, found), tuple(found.shape)) != declared[name]:
+                raise ValueError(f"{name}: is another tensor than was declared")
+            file.write(tensor_bytes(found))
+
+
+def written_order(declared: Mapping[str, tuple[str, tuple[int, ...]]]) -> list[str]:
+    """The names in the order in which `save_each` asks for them: wider items first."""
+    return sorted(declared, key=lambda name: (-ITEM_BYTES[declared[name][0]], name))
 
 
 def tensor_bytes(tensor: Tensor) -> memoryview:
@@ -261,6 +294,11 @@ def _torch_dtype(info: TensorInfo) -> torch.dtype:
     return cast("torch.dtype", getattr(torch, TORCH_NAMES[info.dtype]))
 
 
+def stamp_of(file: FileIO) -> Stamp:
+    state = os.fstat(file.fileno())
+    return state.st_ino, state.st_size, state.st_mtime_ns
+
+
 def opened(path: Path) -> FileIO:
     """Opens a regular file for reading; a FIFO or device is refused before an open could hang on it. Raises BadFile."""
     try:
@@ -292,9 +330,11 @@ def _header(path: Path, file: FileIO) -> Header:
         _refuse(path, first, length, total)
     if text.count(b'"data_offsets"') > MAX_TENSORS:
         raise BadFile(path, f"declares more than {MAX_TENSORS:,} tensors, which no checkpoint has")
+    if text.count(b"[") + text.count(b"{") > MAX_BRACKETS or text.count(b",") > MAX_COMMAS:
+        raise BadFile(path, "has a header of more values than any checkpoint needs")
     tensors, metadata = _parsed(path, text)
     _check_offsets(path, tensors, total - start)
-    return Header(path, MappingProxyType(tensors), MappingProxyType(metadata), start)
+    return Header(path, MappingProxyType(tensors), MappingProxyType(metadata), start, stamp_of(file))
 
 
 def _exactly(path: Path, file: FileIO, size: int) -> bytes:

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
 
-MAX_ENTRIES = 200_000
+MAX_ENTRIES = 50_000
 MAX_DIRECTORY = 64_000_000
 _LOCAL = struct.Struct("<4s5H3L2H")
 _CENTRAL = struct.Struct("<4s6H3L5H2L")
@@ -23,6 +23,10 @@ _END64 = struct.Struct("<4sQ2H2L4Q")
 _DESCRIPTOR = 24
 """The longest data descriptor, which may follow an entry whose sizes were not known when it was begun."""
 _BIG, _MANY = 0xFFFFFFFF, 0xFFFF
+_MARKS = _BIG, _BIG, _MANY
+"""What stands for a size, a place and a count of 64 bits."""
+_DOS, _FILES = 0xFF, (0, 8)
+"""Attributes of DOS, among them that of a folder; what Unix calls ordinary files, where it says anything."""
 _DESCRIBED, _UTF8 = 0x8, 0x800
 
 
@@ -32,10 +36,11 @@ class Ambiguous(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """The bytes of one file within the archive."""
+    """The bytes of one file within the archive. crc: what their checksum (CRC-32) should be."""
 
     start: int
     size: int
+    crc: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +50,7 @@ class _Listed:
     name: str
     size: int
     header: int
+    crc: int
 
 
 def entries(file: BinaryIO, total: int) -> dict[str, Entry]:
@@ -76,7 +82,10 @@ def _directory(file: BinaryIO, total: int) -> tuple[int, int, int]:
         raise Ambiguous("is no whole zip archive: get it again")
     end = at
     if _is_64(file, at):
-        end, size, start, count = _directory64(file, at)
+        end, *wide = _directory64(file, at)
+        if any(narrow not in {own, most} for narrow, own, most in zip((size, start, count), wide, _MARKS, strict=True)):
+            raise Ambiguous("has a 64-bit directory that is broken: another one says otherwise")
+        size, start, count = wide
     elif start == _BIG or count == _MANY:
         raise Ambiguous("is no whole zip archive: get it again")
     if start + size != end or count > MAX_ENTRIES or size > MAX_DIRECTORY:
@@ -111,10 +120,12 @@ def _listed(directory: bytes, count: int) -> Iterator[_Listed]:
         name, extra = directory[at : at + name_length], directory[at + name_length : at + name_length + extra_length]
         at += name_length + extra_length + comment_length
         _check_plain(mark == b"PK\1\2" and comment_length == 0 and at <= len(directory), flags, method)
+        if fields[15] & _DOS or fields[15] >> 28 not in _FILES:
+            raise Ambiguous("has entries that are no ordinary files")
         size, packed, header = _wide(extra, size, packed, header)
         if packed != size:
             raise Ambiguous("has an entry whose two sizes differ")
-        yield _Listed(_text(name), size, header)
+        yield _Listed(_text(name), size, header, fields[7])
     if at != len(directory):
         raise Ambiguous("has a directory longer than it says")
 
@@ -147,15 +158,15 @@ def _wide(extra: bytes, *values: int) -> tuple[int, ...]:
 def _located(file: BinaryIO, entry: _Listed) -> Entry:
     """Where the bytes of an entry begin: behind its local header, which must say the same as the directory."""
     fields = _LOCAL.unpack(_read(file, entry.header, _LOCAL.size))
-    mark, flags, method, packed, size, name_length, extra_length = (fields[i] for i in (0, 2, 3, 7, 8, 9, 10))
+    mark, flags, method, crc, packed, size, name_length, extra_length = (fields[i] for i in (0, 2, 3, 6, 7, 8, 9, 10))
     name = _read(file, entry.header + _LOCAL.size, name_length)
     extra = _read(file, entry.header + _LOCAL.size + name_length, extra_length)
     _check_plain(mark == b"PK\3\4", flags, method)
     size, packed = _wide(extra, size, packed)
     unknown = flags & _DESCRIBED and size == packed == 0
-    if _text(name) != entry.name or not (unknown or size == packed == entry.size):
+    if _text(name) != entry.name or not (unknown or (size == packed == entry.size and crc == entry.crc)):
         raise Ambiguous("has an entry that its directory lists otherwise")
-    return Entry(entry.header + _LOCAL.size + name_length + extra_length, entry.size)
+    return Entry(entry.header + _LOCAL.size + name_length + extra_length, entry.size, entry.crc)
 
 
 def _text(name: bytes) -> str:

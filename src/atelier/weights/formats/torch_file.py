@@ -10,17 +10,30 @@ from __future__ import annotations
 import math
 import os
 import re
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from io import BytesIO, FileIO
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple, cast
+from zlib import crc32
 
 from atelier.errors import BadFile
 from atelier.weights.formats import safetensors
-from atelier.weights.formats.pickle_walk import Global, Malformed, Opaque, Persistent, TensorRef, walk
-from atelier.weights.formats.safetensors import ITEM_BYTES, MAX_DIMENSIONS, MAX_TENSORS, Source, Wanted, opened, shown
+from atelier.weights.formats.pickle_walk import Global, Malformed, Opaque, ParameterDict, Persistent, TensorRef, walk
+from atelier.weights.formats.safetensors import (
+    ITEM_BYTES,
+    MAX_DIMENSIONS,
+    MAX_TENSORS,
+    TORCH_NAMES,
+    Source,
+    Stamp,
+    Wanted,
+    opened,
+    shown,
+    stamp_of,
+)
 from atelier.weights.formats.stored_zip import Ambiguous, Entry, entries
 
 if TYPE_CHECKING:
@@ -57,7 +70,10 @@ _STORAGES: Mapping[Global, str] = MappingProxyType(
             ("Bool", "BOOL"),
         )
     }
+    | {Global("torch.storage", "UntypedStorage"): "U8"}
 )
+_DTYPES: Mapping[Global, str] = MappingProxyType({Global("torch", name): kind for kind, name in TORCH_NAMES.items()})
+"""Of tensors in storages of bytes: those that torch has had since it has no storages of their own (float8, …)."""
 _LAYOUT = "is no file of weights as torch writes them"
 _WHOLE_OBJECT = (
     "holds a whole object, which only unpickling could bring back, and no tensors by name: get its state_dict"
@@ -95,11 +111,12 @@ class TorchInfo:
 
 @dataclass(frozen=True, slots=True)
 class TorchHeader:
-    """What a file says, checked. metadata: the texts and numbers beside its tensors."""
+    """What a file says, checked. metadata: the texts and numbers beside its tensors; stamp: as `safetensors.Header`."""
 
     path: Path
     tensors: Mapping[str, TorchInfo]
     metadata: Mapping[str, str]
+    stamp: Stamp
 
 
 class _Stored(NamedTuple):
@@ -177,7 +194,7 @@ def _header(path: Path, file: FileIO) -> TorchHeader:
         raise BadFile(path, str(error)) from error
     if sum(info.bytes for info in tensors.values()) > MAX_REPEATED * total:
         raise BadFile(path, "declares more tensors than it has bytes for")
-    return TorchHeader(path, MappingProxyType(tensors), MappingProxyType(_noted(value)))
+    return TorchHeader(path, MappingProxyType(tensors), MappingProxyType(_noted(value)), stamp_of(file))
 
 
 def _zipped(file: FileIO, total: int) -> tuple[object, _Find]:
@@ -201,7 +218,11 @@ def _zipped(file: FileIO, total: int) -> tuple[object, _Find]:
             raise Malformed(f"lacks the bytes of a tensor: the storage {shown(key)} is missing or of another size")
         return _Stored(dtype, entry.start, entry.size)
 
-    return walk(BytesIO(_bytes(file, found[f"{folder}/data.pkl"]))).value, find
+    entry = found[f"{folder}/data.pkl"]
+    pickle = _bytes(file, entry)
+    if crc32(pickle) != entry.crc:
+        raise Malformed("is damaged: the checksum of what it says of its tensors is wrong: get it again")
+    return walk(BytesIO(pickle)).value, find
 
 
 def _legacy(file: FileIO, total: int) -> tuple[object, _Find]:
@@ -264,7 +285,7 @@ def _bytes(file: FileIO, entry: Entry) -> bytes:
 def _tensors(value: object, find: _Find) -> dict[str, TorchInfo]:
     """The tensors of the state, by name. Raises Malformed where there are none."""
     state = _state(value)
-    references = {k: v for k, v in state.items() if isinstance(k, str) and isinstance(v, TensorRef)}
+    references = {k: v for k, v in state.items() if isinstance(k, str) and isinstance(v, TensorRef)} or _nested(state)
     if not references:
         raise Malformed(_WHOLE_OBJECT if isinstance(value, Opaque) else "holds no tensors by name")
     if len(references) > MAX_TENSORS:
@@ -283,8 +304,36 @@ def _state(value: object) -> Mapping[object, object]:
     return state
 
 
+def _nested(state: Mapping[object, object]) -> dict[str, TensorRef]:
+    """The tensors of dictionaries within the dictionary, as IP-Adapters, embeddings and hypernetworks have them: called
+    by all keys on the way, divided by dots. Raises Malformed for more than any file of weights has."""
+    found: dict[str, TensorRef] = {}
+    waiting: deque[tuple[str, object, int]] = deque([("", state, 1)])
+    visits = 0
+    while waiting:
+        prefix, level, depth = waiting.popleft()
+        for key, value in _items(level):
+            visits += 1
+            if not isinstance(key, (str, int)):
+                continue
+            name = f"{prefix}{key}"
+            if visits > MAX_TENSORS or len(name) > _MAX_NOTED or name in found:
+                raise Malformed("nests more, or longer names, than any file of weights")
+            if isinstance(value, TensorRef):
+                found[name] = value
+            elif depth < _DEEPEST and isinstance(value, (dict, tuple, ParameterDict)):
+                waiting.append((f"{name}.", cast("object", value), depth + 1))
+    return found
+
+
+def _items(value: object) -> Iterable[tuple[object, object]]:
+    """What a dictionary or a tuple holds, by key or number; nothing of anything else."""
+    return enumerate(cast("tuple[object, ...]", value)) if isinstance(value, tuple) else _dictionary(value).items()
+
+
 def _dictionary(value: object) -> Mapping[object, object]:
     """The value if it is a dictionary, else an empty one."""
+    value = value.held if isinstance(value, ParameterDict) else value
     return cast("Mapping[object, object]", value) if isinstance(value, dict) else dict[object, object]()
 
 
@@ -303,10 +352,15 @@ def _storage(key: object) -> tuple[str, str, int]:
     kind, name, count = fields[1], fields[2], fields[4]
     dtype = _STORAGES.get(kind) if isinstance(kind, Global) else None
     if dtype is None:
-        raise Malformed(f"has a tensor of a kind that cannot be read ({shown(str(kind))})")
+        raise Malformed(f"has a tensor of a kind that cannot be read ({_named(kind)})")
     if not isinstance(name, str) or not _is_size(count):
         raise Malformed("describes a storage that is impossible")
     return name, dtype, cast("int", count)
+
+
+def _named(found: object) -> str:
+    """The name of a class or dtype. Anything else is not printed: it may be as deep and as large as the file likes."""
+    return shown(str(found)) if isinstance(found, (Global, str)) else "no name of one"
 
 
 def _info(name: str, reference: TensorRef, find: _Find) -> TorchInfo:
@@ -314,7 +368,7 @@ def _info(name: str, reference: TensorRef, find: _Find) -> TorchInfo:
         raise Malformed(f"names a tensor with control characters: {shown(name)}")
     if not isinstance(reference.storage, Persistent):
         raise Malformed(f"has {shown(name)} without a storage")
-    stored = find(*_storage(reference.storage.key))
+    stored = _as_typed(name, find(*_storage(reference.storage.key)), reference.dtype)
     shape, stride, offset = _sizes(reference.shape), _sizes(reference.stride), reference.offset
     if shape is None or stride is None or len(shape) != len(stride) or not _is_size(offset):
         raise Malformed(f"has {shown(name)} of an impossible shape")
@@ -324,6 +378,16 @@ def _info(name: str, reference: TensorRef, find: _Find) -> TorchInfo:
     if math.prod(shape) > reach or start + reach * item > stored.start + stored.size:
         raise Malformed(f"gives {shown(name)} fewer bytes than its shape needs")
     return TorchInfo(stored.dtype, shape, start, start + reach * item, None if _in_order(shape, stride) else stride)
+
+
+def _as_typed(name: str, stored: _Stored, dtype: object) -> _Stored:
+    """The storage as one of the dtype that the tensor names, if it names one. Raises Malformed."""
+    if dtype is None:
+        return stored
+    kind = _DTYPES.get(dtype) if isinstance(dtype, Global) else None
+    if kind is None or stored.dtype != "U8":
+        raise Malformed(f"has {shown(name)} of a kind that cannot be read ({_named(dtype)})")
+    return stored._replace(dtype=kind)
 
 
 def _in_order(shape: tuple[int, ...], stride: tuple[int, ...]) -> bool:

@@ -1,0 +1,141 @@
+"""Weight adapters on a network: the only place that changes modules."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from atelier.adapters.delta import BIAS, WEIGHT, Delta, Layer
+from atelier.adapters.layers import runner, spread
+
+M = TypeVar("M", bound=nn.Module)
+How = Literal["merge", "hook"]
+
+
+@dataclass(frozen=True, slots=True)
+class Strong:
+    """A delta and how strongly it acts."""
+
+    delta: Delta
+    strength: float
+
+
+Changes = Mapping[str, Sequence[Strong]]
+"""Parameter of a network, by our names -> what is added to it, one after the other."""
+
+
+def merged(tensors: Mapping[str, Tensor], changes: Changes) -> dict[str, Tensor]:
+    """The changed tensors alone; none of `tensors` is written to.
+
+    Computed in float32, kept in the dtype, the device and the layout in memory of what they replace. Raises KeyError
+    for a parameter that is not among `tensors`.
+    """
+    with torch.no_grad():
+        return {name: _merged(tensors[name], own) for name, own in changes.items()}
+
+
+def _merged(tensor: Tensor, own: Sequence[Strong]) -> Tensor:
+    weight = tensor.float()
+    for change in own:
+        weight = change.delta.fold(weight, change.strength)
+    return weight if _alike(weight, tensor) else torch.empty_like(tensor).copy_(weight)
+
+
+def _alike(one: Tensor, other: Tensor) -> bool:
+    return one.dtype == other.dtype and one.stride() == other.stride() and one is not other
+
+
+def with_changes(net: M, changes: Changes) -> M:
+    """A new network with the changed tensors, which shares all others with `net`; that stays as it is.
+
+    Both can be used at the same time. It has no gradients, and is in evaluation mode.
+    """
+    tensors = net.state_dict()
+    other = copy.deepcopy(net, _kept(net))
+    other.load_state_dict({**tensors, **merged(tensors, changes)}, strict=True, assign=True)
+    return other.eval().requires_grad_(requires_grad=False)
+
+
+def _kept(net: nn.Module) -> dict[int, object]:
+    """What copying the network is not to copy: its tensors."""
+    return {id(tensor): tensor for tensor in (*net.parameters(), *net.buffers())}
+
+
+@contextmanager
+def attached(net: nn.Module, changes: Changes, how: How) -> Generator[None]:
+    """Inside, the network is the changed one; afterwards every bit is what it was, whatever happened.
+
+    merge: its parameters are replaced, and it costs nothing more per call; hook: it computes what is added beside its
+    own layers, in the precision of their output. Whoever uses the network at the same time gets the changed one too.
+    Raises KeyError for a parameter that the network does not have, TypeError for a layer that cannot be hooked.
+    """
+    with ExitStack() as undo:
+        if how == "merge":
+            _replace(net, merged(net.state_dict(), changes), undo)
+        else:
+            _hook(net, changes, undo)
+        yield
+
+
+def _replace(net: nn.Module, tensors: Mapping[str, Tensor], undo: ExitStack) -> None:
+    """Puts parameters in the places of others, which are kept and put back: nothing is written over."""
+    for name, tensor in tensors.items():
+        path, _, own = name.rpartition(".")
+        module = net.get_submodule(path)
+        before = module.get_parameter(own)
+        undo.callback(setattr, module, own, before)
+        setattr(module, own, nn.Parameter(tensor, requires_grad=before.requires_grad))
+
+
+def _hook(net: nn.Module, changes: Changes, undo: ExitStack) -> None:
+    by_module: dict[str, dict[str, Sequence[Strong]]] = {}
+    for name, own in changes.items():
+        net.get_parameter(name)
+        path, _, parameter = name.rpartition(".")
+        by_module.setdefault(path, {})[parameter] = own
+    for path, own in by_module.items():
+        module = net.get_submodule(path)
+        runner(module, {})
+        handle = module.register_forward_hook(_adding(own), with_kwargs=True)
+        undo.callback(handle.remove)
+
+
+_Hook = Callable[[nn.Module, tuple[Any, ...], dict[str, Any], Tensor], Tensor]
+
+
+def _adding(own: Mapping[str, Sequence[Strong]]) -> _Hook:
+    """Adds to the output of a layer what the changes of its parameters add."""
+
+    def hook(module: nn.Module, args: tuple[Any, ...], options: dict[str, Any], output: Tensor) -> Tensor:
+        x = args[0]
+        added = torch.zeros((), device=output.device)
+        if changes := own.get(WEIGHT, ()):
+            added = added + _of_weight(module, changes, x if x.dtype == torch.int64 else x.float(), options)
+        if changes := own.get(BIAS, ()):
+            added = added + spread(_of_bias(module.get_parameter(BIAS), changes), output, module)
+        return (output.float() + added).to(output.dtype)
+
+    return hook
+
+
+def _of_weight(module: nn.Module, changes: Sequence[Strong], x: Tensor, options: Mapping[str, object]) -> Tensor:
+    run, weight, parts = runner(module, options), module.get_parameter(WEIGHT).float(), list[Tensor]()
+    for number, change in enumerate(changes):
+        if number:
+            before = changes[number - 1]
+            weight = before.delta.fold(weight, before.strength)
+        parts.append(change.strength * change.delta.forward(x, Layer(weight, run)))
+    return torch.stack(parts).sum(0)
+
+
+def _of_bias(bias: Tensor, changes: Sequence[Strong]) -> Tensor:
+    folded = bias.float()
+    for change in changes:
+        folded = change.delta.fold(folded, change.strength)
+    return folded - bias.float()

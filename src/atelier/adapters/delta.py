@@ -1,0 +1,121 @@
+"""What a weight adapter does to one parameter of a network, and how a kind of adapter is described."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+WEIGHT, BIAS = "weight", "bias"
+"""Parameters of a layer."""
+ALPHA = "alpha"
+"""The slot of the number that the difference is divided by its rank with."""
+BIAS_DIFFERENCE = "diff_b"
+"""The slot of what is added to the bias of a layer, beside an adapter of any kind or alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """A layer as a hook sees it.
+
+    weight: of the layer, float32, with what was added before; run: (x, a weight of as many dimensions) -> what the
+    layer makes of x with that weight and without bias. A weight may have other channels than the layer's own.
+    """
+
+    weight: Tensor
+    run: Callable[[Tensor, Tensor], Tensor]
+
+
+class Delta(ABC):
+    """What is added to a parameter, and the same as something added to the output of its layer.
+
+    The contract: `run(x, fold(W, s)) == run(x, W) + s * forward(x, layer)` for every x, W and s.
+    """
+
+    __slots__ = ()
+
+    @abstractmethod
+    def difference(self, weight: Tensor) -> Tensor:
+        """What is added at strength 1, of the shape of `weight`; float32. Raises RuntimeError where it does not fit."""
+        ...
+
+    def fold(self, weight: Tensor, strength: float) -> Tensor:
+        """The changed weight, float32; `weight` stays as it is."""
+        return torch.add(weight, self.difference(weight), alpha=strength)
+
+    def forward(self, x: Tensor, layer: Layer) -> Tensor:
+        """What is added to the output of the layer at strength 1."""
+        return layer.run(x, self.difference(layer.weight))
+
+
+@dataclass(frozen=True, slots=True)
+class Values:
+    """What a file says of one layer.
+
+    tensors: float32, by slot; rank: None, or how many of the ranks are used.
+    """
+
+    tensors: Mapping[str, Tensor]
+    rank: int | None = None
+
+    def scale(self, rank: int) -> float:
+        """alpha / rank; without an alpha it is the rank."""
+        alpha = self.tensors.get(ALPHA)
+        return 1.0 if alpha is None else float(alpha) / rank
+
+
+Shape = tuple[int, ...]
+Shapes = Mapping[str, Shape]
+"""Of the tensors of a layer, by slot."""
+
+
+@dataclass(frozen=True, slots=True)
+class WeightKind:
+    """A kind of weight adapter.
+
+    endings: the ends of the names of its tensors, by slot, as the programs write them, dot included. is_of: whether
+    the slots of a layer are of this kind; those that are beside any kind (`alpha`, `diff_b`, and those of
+    `adapters.dora`) are not among them. fits: whether tensors of these shapes change a weight of that shape; build:
+    the deltas of a layer, by parameter, from tensors that do. ranked: whether a part of its ranks can be used
+    alone.
+    """
+
+    name: str
+    endings: Mapping[str, tuple[str, ...]]
+    is_of: Callable[[AbstractSet[str]], bool]
+    fits: Callable[[Shapes, Shape], bool]
+    build: Callable[[Values], Mapping[str, Delta]]
+    aliases: tuple[str, ...] = ()
+    ranked: bool = False
+
+
+def product(left: Shape, right: Shape) -> Shape | None:
+    """The shape of left @ right, axes after the first of each taken as one; None where they cannot be multiplied."""
+    inner, columns = math.prod(left[1:]), math.prod(right[1:])
+    return (left[0], columns) if left and right and inner == right[0] else None
+
+
+def as_matrix(weight: Shape) -> Shape:
+    """(outputs, all else)."""
+    return weight[0], math.prod(weight[1:])
+
+
+def core_fits(core: Shape, up: Shape, down: Shape, weight: Shape) -> bool:
+    """Whether `tucker` makes a weight of this shape."""
+    return len(up) == len(down) == 2 and core == (up[0], down[0], *weight[2:]) and (up[1], down[1]) == weight[:2]
+
+
+def pointwise(x: Tensor, matrix: Tensor) -> Tensor:
+    """The channels of x mixed by `matrix` (out, in), position by position: x (B, C, h, w) or (…, C)."""
+    return F.conv2d(x, matrix[:, :, None, None]) if x.ndim == 4 else F.linear(x, matrix)
+
+
+def tucker(core: Tensor, up: Tensor, down: Tensor) -> Tensor:
+    """(out, in, k, k) from a core (r, r, k, k): its first axis pairs with up (r, out), its second with down (r, in)."""
+    return torch.einsum("ijkl,ip,jq->pqkl", core, up, down)

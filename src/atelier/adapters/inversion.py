@@ -1,0 +1,140 @@
+"""Files of textual inversions: learned vectors that stand for a word (Gal 2022, arXiv:2208.01618).
+
+A1111's and the original `.pt`, one tensor in safetensors, diffusers' file with the word as the name, pairs for two text
+encoders, and images that carry one (docs/compatibility/networks.md).
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+import torch
+from PIL import Image, UnidentifiedImageError
+from torch import Tensor
+
+from atelier.errors import BadFile
+from atelier.weights.archive import open_any
+from atelier.weights.formats.safetensors import FLOATS
+
+IMAGES = (".png", ".webp")
+CHUNK = "sd-ti-embedding"
+"""The text of an image that holds one: base64 of JSON."""
+TENSOR = "TORCHTENSOR"
+PARAMETERS = "string_to_param"
+MAX_NUMBERS = 1_000_000
+"""More than any vectors that fit into a prompt."""
+_NUMBERED = re.compile(r"_(\d{1,4})$")
+
+
+@dataclass(frozen=True, slots=True)
+class Embedding:
+    """vectors: (count, width) float32 for each text encoder that the file has some for, by the file's names of them."""
+
+    path: Path
+    vectors: Mapping[str, Tensor]
+
+    def fitting(self, widths: Sequence[int]) -> tuple[Tensor, ...] | None:
+        """For each text encoder, of these widths, its vectors; None where the file has none for one of them, or not as
+        many for each."""
+        found = [next((own for own in self.vectors.values() if own.shape[1] == width), None) for width in widths]
+        there = tuple(own for own in found if own is not None)
+        return there if len(there) == len(widths) and len({len(own) for own in there}) == 1 else None
+
+    @property
+    def widths(self) -> str:
+        """As in "768 and 1280"."""
+        return " and ".join(str(own.shape[1]) for own in self.vectors.values())
+
+
+def read_embedding(path: Path) -> Embedding:
+    """Raises BadFile for what cannot be read, or is no textual inversion."""
+    return Embedding(path, _of_image(path) if path.suffix.casefold() in IMAGES else _of_archive(path))
+
+
+def vectors_of(path: Path, widths: Sequence[int]) -> tuple[Tensor, ...]:
+    """Raises BadFile also where the file has none for text encoders of these widths."""
+    embedding = read_embedding(path)
+    found = embedding.fitting(widths)
+    if found is None:
+        needed = " and ".join(map(str, widths))
+        raise BadFile(path, f"has vectors {embedding.widths} wide, where this model needs {needed}: choose another")
+    return found
+
+
+def stored_name(path: Path) -> str | None:
+    """What an image's textual inversion is called; None where the image carries none, or cannot be read."""
+    try:
+        found = _in_image(path)
+    except BadFile:
+        return None
+    return None if found is None else str(found.get("name") or path.stem)
+
+
+def _of_archive(path: Path) -> dict[str, Tensor]:
+    archive = open_any(path)
+    names = [name for name, info in archive.tensors.items() if info.dtype in FLOATS and len(info.shape) in {1, 2}]
+    own = [name for name in names if name.startswith(f"{PARAMETERS}.")] or names
+    if not own or sum(archive.tensors[name].count for name in own) > MAX_NUMBERS:
+        raise BadFile(path, "is no textual inversion: it should hold a few vectors, as wide as a model's text encoder")
+    return _joined(path, archive.load(own, dtype=torch.float32, mapped=False))
+
+
+def _joined(path: Path, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Rows that are kept one by one, called `<word>`, `<word>_1`, …, put together."""
+    rows = {name: tensor for name, tensor in tensors.items() if tensor.ndim == 1}
+    whole = {name: tensor for name, tensor in tensors.items() if tensor.ndim == 2}
+    if rows:
+        if len({len(row) for row in rows.values()}) > 1:
+            raise BadFile(path, "is no textual inversion: its vectors are of different lengths")
+        whole[min(rows, key=_number)] = torch.stack([rows[name] for name in sorted(rows, key=_number)])
+    if not all(tensor.numel() and bool(tensor.isfinite().all()) for tensor in whole.values()):
+        raise BadFile(path, "has vectors that are empty or no finite numbers: it is damaged, get it again")
+    return whole
+
+
+def _number(name: str) -> int:
+    found = _NUMBERED.search(name)
+    return int(found[1]) if found else 0
+
+
+def _of_image(path: Path) -> dict[str, Tensor]:
+    found = _in_image(path)
+    parameters = None if found is None else found.get(PARAMETERS)
+    if not isinstance(parameters, dict):
+        raise BadFile(path, "carries no textual inversion: it is a plain image")
+    tensors = cast("dict[str, object]", parameters)
+    return _joined(path, {name: _tensor(path, value) for name, value in tensors.items()})
+
+
+def _in_image(path: Path) -> dict[str, object] | None:
+    """What the image's text says; None where it has none. Raises BadFile."""
+    try:
+        with Image.open(path) as image:
+            text = cast("object", image.info.get(CHUNK))
+    except (OSError, UnidentifiedImageError, SyntaxError, ValueError) as error:
+        raise BadFile(path, "cannot be read as an image") from error
+    if not isinstance(text, str | bytes):
+        return None
+    try:
+        found = cast("object", json.loads(base64.b64decode(text)))
+    except (binascii.Error, ValueError, RecursionError) as error:
+        raise BadFile(path, "carries a textual inversion that is damaged: get it again") from error
+    return cast("dict[str, object]", found) if isinstance(found, dict) else None
+
+
+def _tensor(path: Path, value: object) -> Tensor:
+    numbers = cast("dict[str, object]", value).get(TENSOR) if isinstance(value, dict) else None
+    try:
+        tensor = torch.tensor(numbers, dtype=torch.float32)
+    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
+        raise BadFile(path, "carries a textual inversion that is damaged: get it again") from error
+    if tensor.ndim not in {1, 2} or tensor.numel() > MAX_NUMBERS:
+        raise BadFile(path, "carries no vectors of a textual inversion")
+    return tensor

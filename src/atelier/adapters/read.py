@@ -1,0 +1,200 @@
+"""Files of weight adapters: what they hold, which layers of a model it is for, and the deltas themselves."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from types import MappingProxyType
+
+import torch
+from torch import Tensor
+
+import atelier.adapters.weight
+from atelier.adapters import dora
+from atelier.adapters.delta import ALPHA, BIAS, BIAS_DIFFERENCE, WEIGHT, Delta, Shapes, Values, WeightKind
+from atelier.adapters.kin import kin
+from atelier.adapters.spelling import usual
+from atelier.adapters.targets import Target, targets
+from atelier.adapters.weight.full import of_bias
+from atelier.checkpoints.checkpoint import Checkpoint
+from atelier.errors import BadFile
+from atelier.registry import discover
+from atelier.weights.archive import Archive, counted, open_any
+
+SHARED: Mapping[str, tuple[str, ...]] = {ALPHA: (".alpha",), BIAS_DIFFERENCE: (".diff_b",), **dora.ENDINGS}
+"""Slots that every kind may have beside its own."""
+NUMBERS = frozenset({ALPHA, "on_input"})
+"""Slots of single numbers."""
+OF_VECTORS = frozenset({"norm", "full"})
+"""Kinds that a weight of one dimension may have; DoRA and all others need a matrix."""
+NORM_BIAS = "b_norm"
+BUNDLED = "bundle_emb."
+"""What the names of textual inversions that come with an adapter begin with."""
+
+
+@cache
+def kinds() -> Mapping[str, WeightKind]:
+    """All kinds of weight adapters, by name."""
+    return discover(atelier.adapters.weight, WeightKind)
+
+
+@dataclass(frozen=True, slots=True)
+class AdapterLayer:
+    """What a file has for one layer. tensors: their names, by slot."""
+
+    kind: WeightKind
+    tensors: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class AdapterFile:
+    """A weight adapter on disk, of which only the header has been read. layers: by the file's own names; others: names
+    of tensors that are of no kind that is known."""
+
+    archive: Archive
+    layers: Mapping[str, AdapterLayer]
+    others: tuple[str, ...]
+
+    @property
+    def path(self) -> Path:
+        return self.archive.path
+
+    @property
+    def metadata(self) -> Mapping[str, str]:
+        return self.archive.metadata
+
+    @property
+    def kind_names(self) -> tuple[str, ...]:
+        """The kinds in it, the most frequent first."""
+        counts: defaultdict[str, int] = defaultdict(int)
+        for layer in self.layers.values():
+            counts[layer.kind.name] += 1
+        return tuple(sorted(counts, key=lambda name: -counts[name]))
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """A file beside a model. placed: the file's name of a layer -> the layer; unmatched: names of tensors that no layer
+    takes."""
+
+    file: AdapterFile
+    placed: Mapping[str, Target]
+    unmatched: tuple[str, ...]
+
+
+def layers_of(names: Iterable[str]) -> tuple[dict[str, AdapterLayer], list[str]]:
+    """(what the names of tensors say of layers, by the file's names of them; names that are of no known kind)."""
+    slots: defaultdict[str, dict[str, str]] = defaultdict(dict)
+    others: list[str] = []
+    for name in names:
+        found = _split(name)
+        if found is None:
+            others.append(name)
+        else:
+            slots[usual(found[0])][found[1]] = name
+    layers: dict[str, AdapterLayer] = {}
+    for base, own in slots.items():
+        kind = _kind(own.keys())
+        if kind is None:
+            others += own.values()
+        else:
+            layers[base] = AdapterLayer(kind, MappingProxyType(own))
+    return layers, others
+
+
+def open_adapter(path: Path) -> AdapterFile:
+    """Raises BadFile for what cannot be read, or holds no weight adapter."""
+    archive = open_any(path)
+    layers, others = layers_of(archive.tensors)
+    if not layers:
+        raise BadFile(path, f"is no LoRA or other weight adapter: it has {counted(archive.tensors.keys())}")
+    return AdapterFile(archive, MappingProxyType(layers), tuple(n for n in others if not n.startswith(BUNDLED)))
+
+
+def matched(file: AdapterFile, model: Checkpoint) -> Match:
+    """Which layers of a model a file is for; no weights are read.
+
+    Raises BadFile for one that is for another model: no layer of it is there, or its tensors do not fit.
+    """
+    known = targets(model)
+    placed = {base: known[base] for base in file.layers if base in known}
+    lost = [name for base, own in file.layers.items() if base not in placed for name in own.tensors.values()]
+    foreign = kin(file.archive, model)
+    if foreign is not None or not placed:
+        told = f"is for {foreign}" if foreign else f"has no layer that this model has ({counted(lost)})"
+        raise BadFile(file.path, f"{told}, and {model.name} is a {model.family.title} model: choose another of the two")
+    for base, target in placed.items():
+        _check(file, base, target)
+    return Match(file, MappingProxyType(placed), (*sorted(lost), *file.others))
+
+
+def deltas(found: Match, part: str, rank: int | None = None) -> dict[str, tuple[Delta, str]]:
+    """What a file adds to the parameters of one part: (the delta, the block of its layer), by our names.
+
+    rank: so many of the ranks are used, where a kind has them. Raises BadFile where the file has changed since.
+    """
+    here = {base: target for base, target in found.placed.items() if target.part == part}
+    layers = found.file.layers
+    wanted = [name for base in here for name in layers[base].tensors.values()]
+    tensors = found.file.archive.load(wanted, dtype=torch.float32)
+    made: dict[str, tuple[Delta, str]] = {}
+    for base, target in here.items():
+        own = {slot: tensors[name] for slot, name in layers[base].tensors.items()}
+        for parameter, delta in built(layers[base], own, rank).items():
+            made[f"{target.module}.{parameter}"] = delta, target.block
+    return made
+
+
+def built(layer: AdapterLayer, tensors: Mapping[str, Tensor], rank: int | None = None) -> Mapping[str, Delta]:
+    """The deltas of one layer from its tensors (float32) by slot; by parameter. Raises RuntimeError."""
+    values = Values(tensors, rank if layer.kind.ranked else None)
+    return {**dora.decomposed(layer.kind.build(values), tensors), **of_bias(tensors)}
+
+
+def _check(file: AdapterFile, base: str, target: Target) -> None:
+    """Raises BadFile where the tensors do not fit the layer; only their shapes are looked at."""
+    layer, infos = file.layers[base], file.archive.tensors
+    shapes = {slot: infos[name].shape for slot, name in layer.tensors.items()}
+    weight, bias = target.shapes[WEIGHT], target.shapes.get(BIAS, ())
+    if not fits(layer.kind, shapes, weight):
+        own = "x".join(map(str, weight))
+        told = f"has {base} of another shape than the model's layer, {own}, or as no {layer.kind.name} that is known"
+        raise BadFile(file.path, f"{told}: it is for another model")
+    added = shapes.get(BIAS_DIFFERENCE) or shapes.get(NORM_BIAS)
+    if added is not None and math.prod(added) != math.prod(bias or (0,)):
+        raise BadFile(file.path, f"changes a bias of {base} that the model does not have: it is for another model")
+
+
+def fits(kind: WeightKind, shapes: Shapes, weight: tuple[int, ...]) -> bool:
+    """Whether tensors of these shapes, by slot, change a weight of that shape."""
+    whole = all(len(shape) > 0 and 0 not in shape for slot, shape in shapes.items() if slot not in NUMBERS)
+    single = all(math.prod(shapes[slot]) == 1 for slot in NUMBERS & shapes.keys())
+    is_weight = kind.name in OF_VECTORS or len(weight) > 1
+    return whole and single and is_weight and kind.fits(shapes, weight) and dora.fits(shapes, weight)
+
+
+def _split(name: str) -> tuple[str, str] | None:
+    """(the layer, the slot) of a tensor; the longest ending counts."""
+    best: tuple[str, str] | None = None
+    for ending, slot in _endings():
+        if name.endswith(ending) and (best is None or len(ending) > len(name) - len(best[0])):
+            best = name.removesuffix(ending), slot
+    return best
+
+
+@cache
+def _endings() -> tuple[tuple[str, str], ...]:
+    known = [kind.endings for kind in kinds().values()]
+    return tuple((ending, slot) for own in (*known, SHARED) for slot, ends in own.items() for ending in ends)
+
+
+def _kind(slots: AbstractSet[str]) -> WeightKind | None:
+    own = slots - SHARED.keys()
+    if not own and BIAS_DIFFERENCE not in slots:
+        return None
+    return next((kind for kind in kinds().values() if kind.is_of(own)), None)

@@ -1,0 +1,46 @@
+"""(IA)^3 (Liu 2022, arXiv:2205.05638, section 3.3): every input or output channel of a layer is scaled."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from atelier.adapters.delta import WEIGHT, Delta, Shape, Shapes, Values, WeightKind
+
+
+@dataclass(frozen=True, slots=True)
+class Scaled(Delta):
+    """The weight times `channels`, along its input or its output axis."""
+
+    channels: Tensor
+    on_input: bool
+
+    def difference(self, weight: Tensor) -> Tensor:
+        axis = 1 if self.on_input else 0
+        shape = [-1 if n == axis else 1 for n in range(weight.ndim)]
+        return weight * self.channels.reshape(shape)
+
+
+def _fits(shapes: Shapes, weight: Shape) -> bool:
+    """Which axis it is, is known only when the file is read."""
+    return len(weight) > 1 and math.prod(shapes["channels"]) in weight[:2] and shapes["on_input"] in ((), (1,))
+
+
+def _build(values: Values) -> Mapping[str, Delta]:
+    own = values.tensors
+    return {WEIGHT: Scaled(own["channels"].flatten(), bool(own["on_input"]))}
+
+
+SPECS = (
+    WeightKind(
+        "IA3",
+        endings={"channels": (".weight",), "on_input": (".on_input",)},
+        is_of=lambda slots: slots == {"channels", "on_input"},
+        fits=_fits,
+        build=_build,
+        aliases=("(ia)^3",),
+    ),
+)

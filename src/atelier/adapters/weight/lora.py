@@ -1,0 +1,101 @@
+"""LoRA (Hu 2021, arXiv:2106.09685, equation 3) and LoCon, the same for convolutions, also with a core between."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from atelier.adapters.delta import (
+    WEIGHT,
+    Delta,
+    Layer,
+    Shape,
+    Shapes,
+    Values,
+    WeightKind,
+    as_matrix,
+    core_fits,
+    pointwise,
+    product,
+    tucker,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class LowRank(Delta):
+    """scale * up @ down. up: (out, r); down: (r, in · k · k), or (r, in) with a core (r, r, k, k) between them."""
+
+    up: Tensor
+    down: Tensor
+    mid: Tensor | None
+    scale: float
+
+    def difference(self, weight: Tensor) -> Tensor:
+        if self.mid is not None:
+            return self.scale * tucker(self.mid, self.up.T, self.down).reshape(weight.shape)
+        return (self.scale * self.up @ self.down).reshape(weight.shape)
+
+    def fold(self, weight: Tensor, strength: float) -> Tensor:
+        """In one pass over the weight."""
+        if self.mid is not None:
+            return Delta.fold(self, weight, strength)
+        flat = torch.addmm(weight.reshape(len(weight), -1), self.up, self.down, alpha=strength * self.scale)
+        return flat.reshape(weight.shape)
+
+    def forward(self, x: Tensor, layer: Layer) -> Tensor:
+        """Through the rank, without ever making the difference."""
+        if self.mid is not None:
+            hidden = layer.run(pointwise(x, self.down), self.mid)
+        else:
+            hidden = layer.run(x, self.down.reshape(len(self.down), *layer.weight.shape[1:]))
+        return self.scale * pointwise(hidden, self.up)
+
+
+def _fits(shapes: Shapes, weight: Shape) -> bool:
+    up, down, mid = shapes["up"], shapes["down"], shapes.get("mid")
+    if mid is None:
+        return product(up, down) == as_matrix(weight)
+    (out, rank), (inner, into) = as_matrix(up), as_matrix(down)
+    return core_fits(mid, (rank, out), (inner, into), weight)
+
+
+def _build(values: Values) -> Mapping[str, Delta]:
+    up, down = (values.tensors[slot].flatten(1) for slot in ("up", "down"))
+    mid, scale, rank = values.tensors.get("mid"), values.scale(len(down)), values.rank
+    if mid is not None:
+        mid = mid[:rank, :rank]
+    return {WEIGHT: LowRank(up[:, :rank], down[:rank], mid, scale)}
+
+
+SPECS = (
+    WeightKind(
+        "LoRA",
+        aliases=("locon", "dylora"),
+        endings={
+            "down": (
+                ".lora_down.weight",
+                ".lora.down.weight",
+                "_lora.down.weight",
+                ".lora_A.weight",
+                ".lora_A.default.weight",
+                ".lora_linear_layer.down.weight",
+            ),
+            "up": (
+                ".lora_up.weight",
+                ".lora.up.weight",
+                "_lora.up.weight",
+                ".lora_B.weight",
+                ".lora_B.default.weight",
+                ".lora_linear_layer.up.weight",
+            ),
+            "mid": (".lora_mid.weight",),
+        },
+        is_of=lambda slots: {"up", "down"} <= slots <= {"up", "down", "mid"},
+        fits=_fits,
+        build=_build,
+        ranked=True,
+    ),
+)

@@ -1,0 +1,35 @@
+"""Encoders of images: CLIP's vision towers in transformers' and OpenCLIP's names, SigLIP, and the judge of safety."""
+
+from __future__ import annotations
+
+from atelier.checkpoints.kind import Identity, Kind, Seen
+
+WIDTHS = {768: "vit_b", 1024: "vit_l", 1280: "vit_h", 1408: "vit_g14", 1664: "vit_g", 1152: "siglip"}
+"""By width of the states; vit_g is the one of OpenCLIP that is called bigG."""
+NAMES = (
+    r"vision_model\.encoder\.layers\.\d+\.layer_norm1\.weight",
+    r"visual\.transformer\.resblocks\.\d+\.ln_1\.weight",
+)
+
+
+def recognise(seen: Seen) -> Identity | None:
+    if seen.starts("text_model.", "transformer.resblocks.", "model.diffusion_model.") or is_checker(seen):
+        return None
+    width = next((found for name in NAMES if (found := seen.find(name))), None)
+    if width is None:
+        return None
+    return Identity("image_encoder", None, WIDTHS.get(width[0], f"vit_{width[0]}"))
+
+
+def is_checker(seen: Seen) -> bool:
+    return seen.has("concept_embeds", "special_care_embeds") or seen.holds("concept_embeds_weights")
+
+
+def checker(seen: Seen) -> Identity | None:
+    return Identity("safety_checker", "sd1", "clip_l", fits=("sd2",)) if is_checker(seen) else None
+
+
+SPECS = (
+    Kind("image_encoder", "image encoder alone", recognise),
+    Kind("safety_checker", "safety checker", checker),
+)

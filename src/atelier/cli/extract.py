@@ -1,0 +1,71 @@
+"""`atelier models extract-lora`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from atelier.errors import BadFile, BadInput
+
+if TYPE_CHECKING:
+    from atelier.runtime.library import Library
+
+SINGLE_FILE = ".safetensors"
+DTYPES = ("fp32", "fp16", "bf16")
+
+
+def extract_lora(
+    base: Annotated[str, typer.Argument(help="The model that was trained on: its name or path.", show_default=False)],
+    tuned: Annotated[str, typer.Argument(help="What became of it: its name or path.", show_default=False)],
+    target: Annotated[Path, typer.Argument(help="The .safetensors file to write.", show_default=False)],
+    *,
+    rank: Annotated[int, typer.Option(min=1, max=4096, help="Of the factors of each layer.")] = 32,
+    conv_rank: Annotated[
+        int | None,
+        typer.Option(min=0, max=4096, help="The same for 3x3 convolutions; 0 leaves them out.", show_default="--rank"),
+    ] = None,
+    whole: Annotated[
+        bool, typer.Option("--whole", help="Keep differences of biases and norms too, which few programs read.")
+    ] = False,
+    dtype: Annotated[str, typer.Option(help=f"Precision: {', '.join(DTYPES)}.")] = "fp16",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")] = False,
+    models_dir: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="A folder with models; may be given several times.",
+            show_default="those of ATELIER_MODELS, else ./models and the user's own",
+        ),
+    ] = None,
+) -> None:
+    """Write what one model has learned beyond another as a LoRA, for prompts to name."""
+    from atelier.adapters.extract import extract, metadata
+    from atelier.checkpoints.opening import open_checkpoint
+    from atelier.weights.archive import counted
+    from atelier.weights.cast import cast, precision
+    from atelier.weights.formats.safetensors import save
+
+    if target.suffix != SINGLE_FILE:
+        raise BadFile(target, f"is no name for a LoRA; let it end in {SINGLE_FILE}")
+    if target.exists() and not overwrite:
+        raise BadFile(target, "exists already; choose another name, or add --overwrite")
+    torch_dtype = precision(dtype)
+    library = _library(models_dir)
+    one, other = (open_checkpoint(library.find(name).path) for name in (base, tuned))
+    found = extract(one, other, rank, rank if conv_rank is None else conv_rank, whole=whole)
+    save(target, cast(found.tensors, torch_dtype), {"format": "pt", **metadata(one, other, rank, target.stem)})
+    kept, size = f"{found.kept:.1%} of the squared difference", target.stat().st_size / 1e6
+    typer.echo(f"wrote {target}: {found.layers} layers at rank {rank}, {kept}, {size:.1f} MB")
+    if found.beside:
+        typer.echo(f"left out what differs in {counted(found.beside).removeprefix(f'{len(found.beside)} ')}")
+
+
+def _library(folders: list[Path] | None) -> Library:
+    from atelier import compose
+    from atelier.runtime.library import Library
+
+    for folder in folders or ():
+        if not folder.is_dir():
+            raise BadInput(f"{folder}: is no folder with models: there is none of that name")
+    return Library(tuple(folders)) if folders else compose.library()

@@ -1,0 +1,75 @@
+"""Parts of a model with the networks that prompts name: new ones beside the plain ones, which stay as they are."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import cast
+
+from torch import nn
+
+from atelier.adapters.attach import Changes, Strong, with_changes
+from atelier.adapters.inversion import vectors_of
+from atelier.adapters.read import Match, deltas, matched, open_adapter
+from atelier.checkpoints.checkpoint import Checkpoint
+from atelier.checkpoints.text import TextTowers
+from atelier.errors import BadFile
+from atelier.pipeline.resources import Merged, PartOf, T
+from atelier.request.resolved import AdapterRef
+from atelier.weights.hashes import HashCache
+
+
+def with_merged(plain: T, model: Checkpoint, part: PartOf[T], merged: Sequence[Merged], hashes: HashCache) -> T:
+    """The part with weight adapters in its networks, which shares all tensors that they do not touch with `plain`.
+
+    Raises BadFile for a file that has changed, or is for another model.
+    """
+    found = [(own, _matched(own.file, model, hashes)) for own in merged]
+    if isinstance(plain, TextTowers):
+        towers = zip(plain.towers, model.family.towers, strict=True)
+        changed = [replace(own, net=with_changes(own.net, changes(found, tower.part.name))) for own, tower in towers]
+        return cast("T", replace(plain, towers=tuple(changed)))
+    if not isinstance(plain, nn.Module):
+        raise BadFile(
+            merged[0].file.path, f"cannot be used: this model's {part.name} is no network whose weights are here"
+        )
+    return cast("T", with_changes(plain, changes(found, model.family.denoiser)))
+
+
+def changes(found: Sequence[tuple[Merged, Match]], part: str) -> Changes:
+    """What is added to the parameters of a part, in the order of the adapters."""
+    made: defaultdict[str, list[Strong]] = defaultdict(list)
+    for own, match in found:
+        weights = dict(own.blocks)
+        for name, (delta, block) in deltas(match, part, own.rank).items():
+            strength = own.strength * weights.get(block, 1.0)
+            if strength:
+                made[name].append(Strong(delta, strength))
+    return made
+
+
+def with_inversions(part: T, inversions: Sequence[AdapterRef], hashes: HashCache) -> T:
+    """Text encoders that know these textual inversions; another part, or without any, as it is. Raises BadFile."""
+    if not inversions or not isinstance(part, TextTowers):
+        return part
+    widths = tuple(tower.net.spec.width for tower in part.towers)
+    known = {ref.name: vectors_of(_unchanged(ref, hashes), widths) for ref in inversions}
+    towers = (
+        replace(tower, vectors={name: vectors[number] for name, vectors in known.items()})
+        for number, tower in enumerate(part.towers)
+    )
+    return cast("T", replace(part, towers=tuple(towers)))
+
+
+def _matched(ref: AdapterRef, model: Checkpoint, hashes: HashCache) -> Match:
+    return matched(open_adapter(_unchanged(ref, hashes)), model)
+
+
+def _unchanged(ref: AdapterRef, hashes: HashCache) -> Path:
+    """The path of the file. Raises BadFile where it is another one by now."""
+    path = Path(ref.path)
+    if hashes.sha256(path) != ref.sha256:
+        raise BadFile(path, "has changed since the request was resolved; resolve it again")
+    return path

@@ -1,0 +1,201 @@
+"""The files that prompts name: found, looked at, and made part of the resolved request."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from atelier.adapters.inversion import read_embedding, stored_name
+from atelier.adapters.read import matched, open_adapter
+from atelier.checkpoints.checkpoint import Checkpoint
+from atelier.checkpoints.text import marks_of
+from atelier.errors import BadFile, BadInput, UnknownName, nearest
+from atelier.pipeline.plan import texts
+from atelier.prompt import Network, Warn, chunk, emphasis, inversions, parse, weighted
+from atelier.request.groups import Prompting
+from atelier.request.infotext.networks import squeezed
+from atelier.request.infotext.resources import split_hashes
+from atelier.request.resolved import AdapterRef, Resolved, ResolvedHires
+from atelier.runtime.library import Library
+from atelier.weights.archive import counted, open_any
+from atelier.weights.hashes import SHORT_TENSORS, HashCache
+
+FOLDER = "embeddings"
+MIN_DIGITS = 8
+"""So few digits of a hash are too few to find a file by."""
+
+
+class Networks:
+    """Finds what the prompts of a request name, for one model.
+
+    asked: where it is lenient, what cannot be used is told, and generated without; otherwise it is an error. Its hashes
+    are those that the files should have.
+    """
+
+    def __init__(self, library: Library, hashes: HashCache, model: Checkpoint, asked: Prompting, warn: Warn) -> None:
+        self._library, self._hashes, self._model = library, hashes, model
+        self._warn, self._lenient = warn, asked.lenient
+        self._loras, self._embeddings = (dict(split_hashes(s or "")) for s in (asked.lora_hashes, asked.ti_hashes))
+
+    def settle(self, resolved: Resolved) -> Resolved:
+        """The resolved request with the files that its prompts name. Raises BadInput."""
+        adapters = tuple(self._adapters(resolved))
+        inversions = tuple(self._inversions(resolved))
+        return resolved.model_copy(update={"adapters": adapters, "inversions": inversions})
+
+    def _adapters(self, resolved: Resolved) -> Iterator[AdapterRef]:
+        """Of every name with a tag in a prompt, its file."""
+        found: dict[str, Network] = {}
+        for network in _tags(resolved):
+            if self._can_be_used(network):
+                found.setdefault(network.name, network)
+        for name, network in found.items():
+            try:
+                yield self._adapter(name, network)
+            except UnknownName as error:
+                near = f" ({nearest(name, error.known)})" if error.known else ""
+                self._refuse(network, f"lora {name!r} is not there{near}")
+            except BadInput as error:
+                self._refuse(network, str(error))
+        for region in dict.fromkeys(own.prompt for sample in resolved.samples for own in sample.regions):
+            for network in parse(region).networks:
+                self._refuse(network, f"{network} in the prompt of a region, where all regions share one network")
+
+    def _can_be_used(self, network: Network) -> bool:
+        """Whether a tag is one of a weight adapter whose arguments are known."""
+        problem = None
+        if network.type != "lora":
+            problem = f"{network.type} {network.name!r} is not there"
+        elif network.unknown:
+            problem = f"lora {network.name!r} knows te, unet, dyn and lbw, not {network.unknown[0]!r}"
+        if problem is not None:
+            self._refuse(network, problem)
+        return problem is None
+
+    def _adapter(self, name: str, network: Network) -> AdapterRef:
+        """Raises BadInput for a file that cannot be used."""
+        path = self._hashed(name) or self._library.adapter(name)
+        found = matched(open_adapter(path), self._model)
+        if found.unmatched:
+            self._warn(f"lora {name!r}: {counted(found.unmatched)} left out, which no layer of the model takes")
+        network.strength(self._warn)
+        digits = found.file.metadata.get("sshs_model_hash") or self._hashes.tensors_sha256(path)
+        reference = AdapterRef(
+            name=name, path=str(path), sha256=self._hashes.sha256(path), digits=digits[:SHORT_TENSORS].lower()
+        )
+        self._compare(f"lora {name!r}", self._loras.get(name), reference)
+        return reference
+
+    def _hashed(self, name: str) -> Path | None:
+        """The weight adapter that has the hash which is wanted of this name, where the name itself leads nowhere; only
+        files whose hash is known or said are looked at."""
+        wanted = (self._loras.get(name) or "").lower()
+        if len(wanted) < MIN_DIGITS or not self._is_lost(name):
+            return None
+        for path in self._library.adapters().values():
+            with suppress(BadFile):
+                said = open_any(path).metadata.get("sshs_model_hash") or self._hashes.known_tensors(path) or ""
+                if said.lower().startswith(wanted):
+                    self._warn(f"lora {name!r} is found by its hash: {path}")
+                    return path
+        return None
+
+    def _is_lost(self, name: str) -> bool:
+        try:
+            self._library.adapter(name)
+        except BadInput:
+            return True
+        return False
+
+    def _compare(self, what: str, wanted: str | None, found: AdapterRef) -> None:
+        """Tells where a file is not the one whose hash is wanted."""
+        if wanted and not found.digits.startswith(wanted[:SHORT_TENSORS].lower()):
+            self._warn(f"{what}: the hash {wanted} was asked for; {found.path} has {found.digits}")
+
+    def _refuse(self, network: Network, problem: str) -> None:
+        if not self._lenient:
+            raise BadInput(f"prompt: {problem}: take {network} out, or generate without it with --lenient")
+        self._warn(f"{problem}: generated without it")
+
+    def _inversions(self, resolved: Resolved) -> Iterator[AdapterRef]:
+        """Those whose names are found among the tokens of the prompts."""
+        prompts = [text for pair in _prompts(resolved) for text in pair]
+        squashed = [squeezed(text) for text in prompts]
+        named = {
+            name: path
+            for name, path in embeddings(self._library).items()
+            if squeezed(name) and any(squeezed(name) in text for text in squashed)
+        }
+        fitting = dict(self._fitting(named))
+        used = _found(resolved, self._model, fitting) if fitting else set[str]()
+        for name in fitting:
+            if name in used:
+                digest = self._hashes.sha256(named[name])
+                found = AdapterRef(name=name, path=str(named[name]), sha256=digest, digits=digest[:SHORT_TENSORS])
+                self._compare(f"embedding {name!r}", self._embeddings.get(name), found)
+                yield found
+        for name in self._embeddings.keys() - fitting.keys():
+            if any(squeezed(name) in text for text in squashed):
+                self._miss(name)
+
+    def _miss(self, name: str) -> None:
+        """An embedding that an infotext says was used."""
+        problem = f"embedding {name!r} is not there"
+        if not self._lenient:
+            raise BadInput(f"prompt: {problem}: put it into a folder {FOLDER!r} of the models, or use --lenient")
+        self._warn(f"{problem}: its name is read as text")
+
+    def _fitting(self, named: Mapping[str, Path]) -> Iterator[tuple[str, int]]:
+        """(name, number of vectors) of those that are for this model."""
+        widths = [self._model.spec(tower.part).width for tower in self._model.family.towers]
+        for name, path in named.items():
+            try:
+                embedding = read_embedding(path)
+            except BadFile as error:
+                self._warn(f"{error}; its name is read as text")
+                continue
+            found = embedding.fitting(widths)
+            if found is None:
+                needed = " and ".join(map(str, widths))
+                told = f"has vectors {embedding.widths} wide, and {self._model.name} needs {needed}"
+                self._warn(f"embedding {name!r} {told}; its name is read as text")
+            else:
+                yield name, len(found[0])
+
+
+def embeddings(library: Library) -> Mapping[str, Path]:
+    """Every textual inversion by name: a file's, or what an image that carries one says; files come first."""
+    found = dict(library.embeddings())
+    for path in library.embedding_images():
+        name = stored_name(path)
+        if name is not None:
+            found.setdefault(name, path)
+    return found
+
+
+def _found(resolved: Resolved, model: Checkpoint, known: Mapping[str, int]) -> set[str]:
+    """The names that are found where the prompts are cut into chunks, as the text encoders will."""
+    mode = emphasis(resolved.prompting.emphasis)
+    tokenizer = model.tokenizers[0]
+    lookup = inversions(known, tokenizer.encode)
+    marks, found = marks_of(tokenizer), set[str]()
+    for text in texts(resolved):
+        chunks = chunk(weighted(text, mode), tokenizer.encode, marks, lookup).chunks
+        found |= {patch.name for own in chunks for patch in own.patches}
+    return found
+
+
+def _prompts(resolved: Resolved) -> Iterator[tuple[str, str]]:
+    """All pairs of prompts, each once."""
+    hires = resolved.hires.prompts if isinstance(resolved.hires, ResolvedHires) else ()
+    every = (own for sample in resolved.samples for own in (sample, *sample.regions))
+    yield from dict.fromkeys((own.prompt, own.negative_prompt) for own in (*every, *hires))
+
+
+def _tags(resolved: Resolved) -> Iterator[Network]:
+    hires: Sequence[str] = ()
+    if isinstance(resolved.hires, ResolvedHires):
+        hires = [own.prompt for own in resolved.hires.prompts]
+    for prompt in dict.fromkeys([*(sample.prompt for sample in resolved.samples), *hires]):
+        yield from parse(prompt).networks

@@ -1,0 +1,168 @@
+"""What every kind of weight adapter must do."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from adapter_support import ALPHA, DORA, EXAMPLES, IN, OUT, RANK, Example, drawn, lora
+from atelier.adapters.attach import Strong, attached, merged
+from atelier.adapters.delta import Delta
+from atelier.adapters.read import AdapterLayer, built, fits, kinds, layers_of
+from atelier.nn.conv import PointwiseConv
+from atelier.nn.seamless import Conv, Seamless
+
+CASES = {f"{kind}-{name}": example for kind, own in EXAMPLES.items() for name, example in own.items()}
+DORAS = {f"DoRA-{name}": example for name, example in DORA.items()}
+EVERY = [
+    pytest.param(example, shape, id=f"{n}-{len(shape)}d")
+    for n, example in (CASES | DORAS).items()
+    for shape in example.shapes
+]
+TOLERANCE = 1e-5
+
+
+def test_every_kind_has_an_example():
+    assert set(EXAMPLES) == set(kinds())
+
+
+def deltas_of(tensors: Mapping[str, Tensor]) -> Mapping[str, Delta]:
+    """As a file that holds one layer says."""
+    layers, others = layers_of(f"lora_unet_x.{name}" for name in tensors)
+    assert not others
+    (own,) = layers.values()
+    return built(own, {slot: tensors[name.removeprefix("lora_unet_x.")].float() for slot, name in own.tensors.items()})
+
+
+@pytest.mark.parametrize(("kind", "name"), [(kind, name) for kind, own in EXAMPLES.items() for name in own])
+def test_the_names_of_its_tensors_tell_the_kind(kind: str, name: str):
+    example = EXAMPLES[kind][name]
+    layers, _ = layers_of(f"lora_unet_x.{ending}" for ending in example.tensors(example.shapes[0]))
+    found = layers["lora_unet_x"]
+    assert isinstance(found, AdapterLayer)
+    assert found.kind.name == kind
+
+
+@pytest.mark.parametrize(("example", "shape"), EVERY)
+def test_what_is_added_is_the_arithmetic_of_the_format(example: Example, shape: tuple[int, ...]):
+    weight, tensors = drawn(*shape), example.tensors(shape)
+    wanted = example.restated(
+        weight.numpy().astype(np.float64), {n: t.numpy().astype(np.float64) for n, t in tensors.items()}
+    )
+    delta = deltas_of(tensors)["weight"]
+    assert float(np.abs(wanted).max()) > 1e-2
+    for strength in (1.0, -0.5):
+        folded = delta.fold(weight, strength)
+        expected = weight + strength * torch.from_numpy(wanted).float()
+        torch.testing.assert_close(folded, expected, rtol=TOLERANCE, atol=TOLERANCE)
+
+
+WEIGHTS = [(OUT, IN), (IN, OUT), (OUT,), (IN,), (OUT, IN, 1, 1), (OUT, IN, 3, 3), (2 * OUT, IN), (OUT, 2 * IN), (1, 1)]
+
+
+@pytest.mark.parametrize("name", list(CASES | DORAS))
+def test_what_fits_by_its_shapes_can_be_computed(name: str):
+    example = (CASES | DORAS)[name]
+    for shape in example.shapes:
+        tensors = example.tensors(shape)
+        layers, _ = layers_of(f"x.{ending}" for ending in tensors)
+        own = {slot: tensors[key.removeprefix("x.")] for slot, key in layers["x"].tensors.items()}
+        shapes = {slot: tuple(tensor.shape) for slot, tensor in own.items()}
+        assert fits(layers["x"].kind, shapes, shape)
+        fitting = [other for other in WEIGHTS if fits(layers["x"].kind, shapes, other)]
+        assert len(fitting) < len(WEIGHTS)
+        for other in fitting if "on_input" not in own else [shape]:
+            assert built(layers["x"], own)["weight"].difference(drawn(*other)).shape == other
+        wrong = {slot: (*size[:-1], size[-1] + 1) if size else size for slot, size in shapes.items()}
+        assert not fits(layers["x"].kind, wrong, shape)
+
+
+def layer_of(shape: tuple[int, ...]) -> tuple[nn.Module, Tensor, dict[str, object]]:
+    """A layer with a weight of this shape, something for it to work on, and how it is called."""
+    match shape:
+        case (_,):
+            return nn.LayerNorm(shape[0]), drawn(2, 3, shape[0]), {}
+        case (_, _):
+            return nn.Linear(shape[1], shape[0]), drawn(2, 3, shape[1]), {}
+        case (_, _, 1, 1):
+            return PointwiseConv(shape[1], shape[0]), drawn(2, shape[1], 6, 4), {}
+        case _:
+            return (
+                Conv(shape[1], shape[0], 3, padding=1, stride=2),
+                drawn(2, shape[1], 6, 4),
+                {"seamless": Seamless(x=True)},
+            )
+
+
+@pytest.mark.parametrize(("example", "shape"), EVERY)
+def test_folding_is_adding_to_the_output_and_leaves_no_bit(example: Example, shape: tuple[int, ...]):
+    """Two of them on one layer, so that the second acts on what the first has changed."""
+    layer, x, how = layer_of(shape)
+    layer.requires_grad_(requires_grad=False)
+    before = {name: tensor.clone() for name, tensor in layer.state_dict().items()}
+    deltas = deltas_of(example.tensors(shape))
+    changes = {"weight": [Strong(deltas["weight"], 0.7), Strong(deltas["weight"], -1.3)]}
+    plain = layer(x, **how)
+    made: list[Tensor] = []
+    for kind in ("merge", "hook"):
+        with attached(layer, changes, kind):
+            made.append(layer(x, **how))
+    assert float((made[0] - plain).abs().max()) > 1e-3
+    torch.testing.assert_close(made[0], made[1], rtol=1e-4, atol=1e-4)
+    assert {name: bool((tensor == before[name]).all()) for name, tensor in layer.state_dict().items()} == dict.fromkeys(
+        before, True
+    )
+    assert torch.equal(layer(x, **how), plain)
+
+
+def test_a_part_of_the_ranks_keeps_the_scale_of_all():
+    """up[:, :D] @ down[:D], still over the whole rank."""
+    tensors = lora((OUT, IN))
+    layers, _ = layers_of(f"x.{name}" for name in tensors)
+    own = layers["x"]
+    values = {slot: tensors[name.removeprefix("x.")] for slot, name in own.tensors.items()}
+    delta = built(own, values, rank=2)["weight"]
+    wanted = ALPHA / RANK * tensors["lora_up.weight"][:, :2] @ tensors["lora_down.weight"][:2]
+    torch.testing.assert_close(delta.difference(torch.zeros(OUT, IN)), wanted)
+
+
+def test_a_merge_keeps_the_dtype_and_the_layout():
+    weight = drawn(OUT, IN, 3, 3).to(torch.bfloat16).to(memory_format=torch.channels_last)
+    tensors = lora((OUT, IN, 3, 3))
+    made = merged({"a.weight": weight}, {"a.weight": [Strong(deltas_of(tensors)["weight"], 1.0)]})["a.weight"]
+    assert made.dtype == torch.bfloat16
+    assert made.stride() == weight.stride()
+    difference = deltas_of(tensors)["weight"].difference(weight.float())
+    assert torch.equal(made, (weight.float() + difference).to(torch.bfloat16))
+
+
+@pytest.mark.parametrize("shape", [(OUT, IN), (OUT, IN, 3, 3), (OUT,)])
+def test_biases_are_changed_too_whatever_becomes_of_the_weight(shape: tuple[int, ...]):
+    layer, x, how = layer_of(shape)
+    layer.requires_grad_(requires_grad=False)
+    difference = drawn(OUT)
+    tensors = {"b_norm" if len(shape) == 1 else "diff_b": difference}
+    if len(shape) > 1:
+        tensors |= lora(shape)
+    deltas = deltas_of(tensors)
+    assert set(deltas) == ({"bias"} if len(shape) == 1 else {"weight", "bias"})
+    plain = layer(x, **how)
+    for kind in ("merge", "hook"):
+        with attached(layer, {"bias": [Strong(deltas["bias"], 0.5), Strong(deltas["bias"], 1.0)]}, kind):
+            changed = layer(x, **how)
+        channels = (1, -1, 1, 1) if len(shape) > 2 else (-1,)
+        torch.testing.assert_close(changed, plain + 1.5 * difference.reshape(channels), rtol=1e-5, atol=1e-5)
+
+
+def test_what_goes_wrong_inside_leaves_no_trace(tmp_path: Path):
+    layer, x, _ = layer_of((OUT, IN))
+    plain, deltas = layer(x), deltas_of(lora((OUT, IN)))
+    for how in ("merge", "hook"):
+        with pytest.raises(ZeroDivisionError), attached(layer, {"weight": [Strong(deltas["weight"], 1.0)]}, how):
+            raise ZeroDivisionError
+        assert torch.equal(layer(x), plain)

@@ -1,0 +1,178 @@
+"""Textual inversions in prompts, on a very small model: every form of file, and that its vectors are what acts."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections import OrderedDict
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+from safetensors.torch import save_file
+from torch import Tensor
+
+import tiny
+from atelier.adapters.inversion import read_embedding
+from atelier.errors import BadFile, BadInput
+from atelier.runtime.engine import Engine
+from atelier.runtime.library import Library
+from pipeline_support import PLENTY, engine_on, request
+
+WIDTH = 32
+
+
+def rows(*words: str) -> Tensor:
+    """The rows that the model has for these words."""
+    table = tiny.modules().networks["text"].token_embedding.weight.detach()
+    ids = [token for word in words for token in tiny.tokenizer().encode(word)]
+    return table[ids].clone()
+
+
+def a1111(path: Path, vectors: Tensor) -> None:
+    said = {"string_to_token": {"*": 265}, "string_to_param": {"*": vectors}, "name": "other", "step": 7}
+    torch.save(said, path.with_suffix(".pt"))
+
+
+def original(path: Path, vectors: Tensor) -> None:
+    """That of the paper's program: a dictionary of parameters, and tokens as tensors."""
+    parameters = torch.nn.ParameterDict({"*": torch.nn.Parameter(vectors)})
+    torch.save({"string_to_token": {"*": torch.tensor(265)}, "string_to_param": parameters}, path.with_suffix(".pt"))
+
+
+def one_tensor(path: Path, vectors: Tensor) -> None:
+    save_file({"emb_params": vectors}, path.with_suffix(".safetensors"))
+
+
+def diffusers(path: Path, vectors: Tensor) -> None:
+    torch.save(OrderedDict({"<cat-toy>": vectors}), path.with_suffix(".bin"))
+
+
+def row_by_row(path: Path, vectors: Tensor) -> None:
+    names = ["<toy>", *(f"<toy>_{n}" for n in range(1, len(vectors)))]
+    save_file({name: row.clone() for name, row in zip(names, vectors, strict=True)}, path.with_suffix(".safetensors"))
+
+
+def pair(path: Path, vectors: Tensor) -> None:
+    """For two text encoders, of which this model has the first."""
+    save_file({"clip_l": vectors, "clip_g": torch.zeros(len(vectors), 1280)}, path.with_suffix(".safetensors"))
+
+
+def in_image(path: Path, vectors: Tensor) -> None:
+    said = {"string_to_param": {"*": {"TORCHTENSOR": vectors.tolist()}}, "name": path.stem, "step": 1}
+    info = PngInfo()
+    info.add_text("sd-ti-embedding", base64.b64encode(json.dumps(said).encode()).decode())
+    Image.new("RGB", (8, 8)).save(path.with_name("shown.png"), pnginfo=info)
+
+
+FORMS: dict[str, Callable[[Path, Tensor], None]] = {
+    form.__name__: form for form in (a1111, original, one_tensor, diffusers, row_by_row, pair, in_image)
+}
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("models")
+    tiny.folder(folder / "tiny")
+    (folder / "embeddings").mkdir()
+    one_tensor(folder / "embeddings" / "EasyNegative", rows("dog"))
+    save_file({"emb_params": torch.zeros(2, 768)}, folder / "embeddings" / "wide.safetensors")
+    Image.new("RGB", (8, 8)).save(folder / "embeddings" / "EasyNegative.png")
+    Image.new("RGB", (8, 8)).save(folder / "embeddings" / "EasyNegative.preview.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def engine(models: Path) -> Engine:
+    return engine_on(models / "tiny", budget=PLENTY)
+
+
+def image(engine: Engine, prompt: str, **fields: object) -> bytes:
+    (made,) = engine.generate(request(prompt=prompt, steps=1, **fields))
+    return made.image.tobytes()
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_the_name_stands_for_the_vectors_in_every_form(form: str, models: Path, tmp_path: Path):
+    """Those of words that the model knows make the image that the words make, to the last bit."""
+    folder = tmp_path / "embeddings"
+    folder.mkdir()
+    FORMS[form](folder / "My-Style", rows("red", "cat"))
+    (file,) = folder.iterdir()
+    found = read_embedding(file).fitting((WIDTH,))
+    assert found is not None
+    assert torch.equal(found[0], rows("red", "cat"))
+    engine = engine_on(models / "tiny")
+    engine.library = Library((tmp_path, models))
+    assert image(engine, "a my-style dog") == image(engine, "a red cat dog")
+
+
+def test_it_acts_in_negative_prompts_with_weights_and_at_some_steps(engine: Engine):
+    plain = image(engine, "a red cat")
+    without, dog = (image(engine, "a red cat", negative_prompt=text) for text in ("easynegative", "dog"))
+    assert without == dog != plain
+    assert image(engine, "a (EasyNegative:1.4)") == image(engine, "a (dog:1.4)") != image(engine, "a dog")
+    assert image(engine, "a [cat:EasyNegative:0]") == image(engine, "a dog")
+
+
+def test_infotexts_say_the_hash_of_the_file(engine: Engine, models: Path):
+    digits = hashlib.sha256((models / "embeddings" / "EasyNegative.safetensors").read_bytes()).hexdigest()[:12]
+    (made,) = engine.generate(request(prompt="a cat", negative_prompt="EasyNegative", steps=1))
+    assert f'TI hashes: "EasyNegative: {digits}"' in made.infotext
+    (without,) = engine.generate(request(prompt="easy negative things", steps=1))
+    assert "TI hashes" not in without.infotext, "other tokens than the name's"
+
+
+def test_one_that_an_infotext_says_was_used_must_be_there(engine: Engine):
+    told: list[str] = []
+    hashes = {"ti_hashes": "Nowhere: 0123456789ab, EasyNegative: 0123456789ab"}
+    with pytest.raises(BadInput, match="prompt: embedding 'Nowhere' is not there: put it into a folder 'embeddings'"):
+        engine.resolve(request(prompt="a nowhere cat", **hashes))
+    engine.resolve(request(prompt="a nowhere cat", lenient=True, **hashes), told.append)
+    assert told == ["embedding 'Nowhere' is not there: its name is read as text"]
+    engine.resolve(request(prompt="an easynegative cat", **hashes), told.append)
+    assert told[-1].startswith("embedding 'EasyNegative': the hash 0123456789ab was asked for; ")
+
+
+def test_one_for_another_model_is_told_and_read_as_text(engine: Engine):
+    warnings: list[str] = []
+    resolved = engine.resolve(request(prompt="a wide cat"), warnings.append)
+    assert resolved.inversions == ()
+    assert warnings == ["embedding 'wide' has vectors 768 wide, and tiny needs 32; its name is read as text"]
+
+
+def test_one_that_changes_after_it_was_resolved_is_refused(models: Path):
+    engine = engine_on(models / "tiny")
+    one_tensor(models / "embeddings" / "fickle", rows("dog"))
+    resolved = engine.resolve(request(prompt="a fickle cat"))
+    one_tensor(models / "embeddings" / "fickle", rows("cat", "dog"))
+    assert "has changed since the request was resolved" in str(list(engine.run(resolved))[-1])
+
+
+def broken(path: Path) -> None:
+    info = PngInfo()
+    info.add_text("sd-ti-embedding", "e30x")
+    Image.new("RGB", (8, 8)).save(path, pnginfo=info)
+
+
+BAD: dict[str, tuple[Callable[[Path], None], str]] = {
+    "a plain image": (lambda path: Image.new("RGB", (8, 8)).save(path), "carries no textual inversion"),
+    "a damaged one": (broken, "damaged"),
+    "no numbers": (lambda path: save_file({"emb_params": torch.full((1, 32), torch.nan)}, path), "no finite numbers"),
+    "a model": (lambda path: save_file({"a.weight": torch.zeros(2000, 768)}, path), "is no textual inversion"),
+    "lengths": (lambda path: save_file({"a": torch.zeros(3), "b": torch.zeros(4)}, path), "of different lengths"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_what_is_none_is_told_in_one_line(name: str, tmp_path: Path):
+    make, told = BAD[name]
+    path = tmp_path / ("x.png" if "image" in name or "damaged" in name else "x.safetensors")
+    make(path)
+    with pytest.raises(BadFile, match=told) as caught:
+        read_embedding(path)
+    assert "\n" not in str(caught.value)

@@ -1,0 +1,94 @@
+"""Models put together from several files, by `atelier models convert --vae … --text-encoder …`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from typer.testing import CliRunner
+
+import tiny
+from atelier.checkpoints.opening import open_checkpoint
+from atelier.checkpoints.write import Modules, write_diffusers, write_ldm
+from atelier.cli.models import app
+from atelier.errors import AtelierError
+from atelier.families.facts import Facts
+from atelier.families.sd1 import SD1
+from atelier.models.clip import ClipText, TextSpec
+from atelier.models.unet import UNet, UNetSpec
+from atelier.models.vae import AutoencoderKL, VaeSpec
+
+UNET, VAE, TEXT = "model.diffusion_model.", "first_stage_model.", "cond_stage_model.transformer."
+
+
+WORDS = tiny.tokenizer()
+TOKENIZER = {"atelier.tokenizer": WORDS.to_json()}
+"""What the file with the text encoder says, which knows fewer words than CLIP's own."""
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small model whose text states are as wide as those of Stable Diffusion 1.x, by which it is known."""
+    path = tmp_path_factory.mktemp("whole") / "whole.safetensors"
+    text = ClipText(TextSpec(vocab=WORDS.size, width=768, layers=1, heads=12, mlp=32, positions=12, eos=WORDS.eos))
+    unet = UNet(UNetSpec(widths=(32, 32), blocks=1, depth=(1, 0), heads=(8, 8), context=768))
+    networks = {"unet": unet, "vae": AutoencoderKL(VaeSpec(widths=(32, 32), blocks=1)), "text": text}
+    for network in networks.values():
+        tiny.randomize(network, 1)
+    write_ldm(Modules(SD1, networks, (WORDS,), Facts()), path)
+    return path
+
+
+def part(whole: Path, prefix: str, kept: str = "") -> dict[str, Tensor]:
+    state = load_file(whole)
+    return {kept + name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
+
+
+def put_together(*arguments: object) -> AtelierError | None:
+    done = CliRunner().invoke(app, ["convert", *map(str, arguments)])
+    assert done.exit_code == 0 or isinstance(done.exception, AtelierError), done.exception
+    return done.exception if isinstance(done.exception, AtelierError) else None
+
+
+@pytest.mark.parametrize("kept", [UNET, ""])
+def test_parts_of_three_files_make_the_model(kept: str, whole: Path, tmp_path: Path) -> None:
+    save_file(part(whole, UNET, kept), tmp_path / "unet.safetensors")
+    torch.save({"state_dict": part(whole, VAE)}, tmp_path / "kl.vae.pt")
+    text = part(whole, TEXT) | {"text_model.embeddings.position_ids": torch.arange(77)[None]}
+    save_file(text, tmp_path / "clip.safetensors", TOKENIZER)
+    made = tmp_path / "made.safetensors"
+    files = ("--vae", tmp_path / "kl.vae.pt", "--text-encoder", tmp_path / "clip.safetensors")
+    assert put_together(tmp_path / "unet.safetensors", made, *files) is None
+    expected, found = load_file(whole), load_file(made)
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[name], tensor) for name, tensor in expected.items())
+
+
+def test_an_autoencoder_in_the_other_layout_takes_the_place_of_the_model_s_own(whole: Path, tmp_path: Path) -> None:
+    write_diffusers(open_checkpoint(whole), tmp_path / "folder")
+    file = tmp_path / "folder" / "vae" / "diffusion_pytorch_model.safetensors"
+    save_file({name: tensor + 1 for name, tensor in load_file(file).items()}, tmp_path / "vae.safetensors")
+    assert put_together(whole, tmp_path / "made.safetensors", "--vae", tmp_path / "vae.safetensors") is None
+    expected, found = load_file(whole), load_file(tmp_path / "made.safetensors")
+    assert all(torch.equal(found[name], expected[name] + name.startswith(VAE)) for name in expected)
+
+
+def test_what_is_missing_or_does_not_fit_is_one_line(whole: Path, tmp_path: Path) -> None:
+    unet, vae, made = (tmp_path / f"{name}.safetensors" for name in ("unet", "vae", "made"))
+    save_file(part(whole, UNET, UNET), unet)
+    save_file(part(whole, VAE), vae)
+    for arguments, said in (
+        ((unet, made, "--vae", vae), "has no text encoder: name a file that has one (--text-encoder)"),
+        ((unet, made, "--text-encoder", whole), "has no autoencoder: name a file that has one (--vae)"),
+        ((whole, made, "--vae", unet), "it has no autoencoder that fits this model"),
+        ((whole, made, "--text-encoder", vae), "it has no text encoder that fits this model"),
+        ((vae, made, "--vae", vae), "and no denoiser of a family that can be read"),
+        ((whole, made, "--vae", vae, "--ema"), "neither --variant nor --ema"),
+    ):
+        error = put_together(*arguments)
+        assert error is not None
+        assert said in str(error)
+    assert not made.exists()

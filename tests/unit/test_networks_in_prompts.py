@@ -1,0 +1,256 @@
+"""Weight adapters that prompts name, on a very small model: found, merged, and never seen by others."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+import tiny
+from atelier.checkpoints.write import write_diffusers
+from atelier.cli.app import run
+from atelier.errors import BadInput
+from atelier.request.infotext import read
+from atelier.runtime.engine import Engine
+from atelier.runtime.library import Library
+from pipeline_support import PLENTY, engine_on, request
+
+UNET = "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn2_to_k"
+TEXT = "lora_te_text_model_encoder_layers_0_mlp_fc1"
+SIZES = {UNET: (32, 32), TEXT: (64, 32)}
+RANK = 4
+
+
+def lora(path: Path, *layers: str, seed: int = 0, metadata: dict[str, str] | None = None, **more: Tensor) -> Path:
+    """A file as kohya's scripts write it."""
+    generator = torch.Generator().manual_seed(seed)
+    tensors = dict(more)
+    for layer in layers or SIZES:
+        out, into = SIZES[layer]
+        tensors[f"{layer}.lora_down.weight"] = torch.randn(RANK, into, generator=generator)
+        tensors[f"{layer}.lora_up.weight"] = torch.randn(out, RANK, generator=generator)
+        tensors[f"{layer}.alpha"] = torch.tensor(float(RANK))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_file(tensors, path, {"format": "pt", **(metadata or {})})
+    return path
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("models")
+    tiny.folder(folder / "tiny")
+    lora(folder / "Lora" / "both.safetensors", metadata={"ss_output_name": "My Style"})
+    lora(folder / "Lora" / "only" / "unet.safetensors", UNET, seed=1)
+    lora(folder / "Lora" / "words.safetensors", TEXT, seed=2)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def engine(models: Path) -> Engine:
+    return engine_on(models / "tiny", budget=PLENTY)
+
+
+def image(engine: Engine, prompt: str, **fields: object) -> bytes:
+    (made,) = engine.generate(request(prompt=prompt, **fields))
+    return made.image.tobytes()
+
+
+def test_a_tag_changes_the_image_and_leaves_no_bit(engine: Engine):
+    plain = image(engine, "a red cat")
+    changed = image(engine, "a red cat<lora:both:0.8>")
+    assert changed != plain
+    assert image(engine, "a red cat<lora:both:0.4>") not in {plain, changed}
+    assert image(engine, "a red cat<lora:both:0>") == plain
+    assert image(engine, "a red cat") == plain
+
+
+def test_the_image_is_that_of_a_model_whose_weights_are_the_sum(engine: Engine, models: Path, tmp_path: Path):
+    """W + strength * alpha / r * up @ down, written into the weights of a copy of the model by hand."""
+    made = tiny.modules()
+    with torch.no_grad():
+        file = load_file(models / "Lora" / "both.safetensors")
+        for layer, weight in (
+            (UNET, made.networks["unet"].down[0].attentions[0].blocks[0].attn2.to_k.weight),
+            (TEXT, made.networks["text"].layers[0].mlp.fc1.weight),
+        ):
+            weight.add_(0.8 * file[f"{layer}.lora_up.weight"] @ file[f"{layer}.lora_down.weight"])
+    write_diffusers(made, tmp_path / "tiny")
+    by_hand = image(engine_on(tmp_path / "tiny"), "a red cat")
+    ours = image(engine, "a red cat<lora:both:0.8>")
+    far = np.abs(np.frombuffer(by_hand, np.uint8).astype(int) - np.frombuffer(ours, np.uint8))
+    assert far.max() <= 1
+    assert by_hand != image(engine, "a red cat")
+
+
+def test_text_encoder_and_unet_have_strengths_of_their_own(engine: Engine):
+    plain, words, net = (image(engine, f"a red cat{tag}") for tag in ("", "<lora:words>", "<lora:unet>"))
+    assert len({plain, words, net}) == 3
+    assert image(engine, "a red cat<lora:words:0:1>") == plain
+    assert image(engine, "a red cat<lora:unet:1:0>") == plain
+    assert image(engine, "a red cat<lora:words:te=1:unet=0>") == words
+    assert image(engine, "a red cat<lora:both:te=0:unet=1>") != image(engine, "a red cat<lora:both:te=1:unet=0>")
+    both = image(engine, "a red cat<lora:words><lora:unet>")
+    assert both not in {plain, words, net}
+
+
+def test_block_weights_and_ranks(engine: Engine):
+    """The layer lies in input block 1, the second of the twelve on the way down; BASE is the text encoder."""
+    blocks = ["1"] * 26
+    whole = image(engine, "a red cat<lora:unet>")
+    assert image(engine, f"a red cat<lora:unet:1:lbw={','.join(blocks)}>") == whole
+    blocks[2] = "0"
+    assert image(engine, f"a red cat<lora:unet:1:{','.join(blocks)}>") == image(engine, "a red cat")
+    assert image(engine, f"a red cat<lora:words:1:lbw=0,{','.join(blocks[1:])}>") == image(engine, "a red cat")
+    assert image(engine, "a red cat<lora:unet:dyn=2>") not in {whole, image(engine, "a red cat")}
+    assert image(engine, f"a red cat<lora:unet:dyn={RANK}>") == whole
+
+
+def test_every_way_to_name_it_is_the_same_image(engine: Engine, models: Path):
+    wanted = image(engine, "a red cat<lora:both:1>")
+    for name in ("BOTH", "My Style", "lora/both", "both.safetensors", str(models / "Lora" / "both.safetensors")):
+        assert image(engine, f"a red cat<lora:{name}:1>") == wanted
+    assert image(engine, "a red cat<lyco:only/unet>") == image(engine, "a red cat<lora:unet>")
+
+
+def test_requests_at_once_never_see_each_others(engine: Engine):
+    prompts = ["a red cat", "a red cat<lora:both:1>", "a red cat<lora:unet:1>", "a red cat<lora:words:-1>"]
+    alone = [image(engine, prompt) for prompt in prompts]
+    made: dict[int, list[bytes]] = {}
+
+    def work(number: int) -> None:
+        made[number] = [image(engine, prompts[(number + i) % 4]) for i in range(4)]
+
+    threads = [threading.Thread(target=work, args=(n,)) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert made == {n: [alone[(n + i) % 4] for i in range(4)] for n in range(4)}
+
+
+def test_images_of_one_batch_may_name_others(engine: Engine):
+    """The tag is drawn from a choice for each image by itself."""
+    prompt = "a red cat{<lora:both:1>|<lora:unet:1>}"
+    made = engine.generate(request(prompt=prompt, batch_size=4, choices=True))
+    assert len({read(one.infotext).prompt for one in made}) == 2
+    for one in made:
+        alone = image(engine, read(one.infotext).prompt, seed=one.seed)
+        assert one.image.tobytes() == alone
+
+
+REFUSED = {
+    "a red cat<lora:unnet:1>": "prompt: lora 'unnet' is not there (did you mean unet?): take <lora:unnet:1> out, or "
+    "generate without it with --lenient",
+    "a red cat<lora::1>": "lora '' is not there",
+    "a red cat<hypernet:ink:1>": "hypernet 'ink' is not there: take <hypernet:ink:1> out",
+    "a red cat<lora:both:start=3>": "lora 'both' knows te, unet, dyn and lbw, not 'start=3'",
+    "a red cat<lora:xl:1>": "xl.safetensors: is for Stable Diffusion XL, and tiny is a Stable Diffusion 1.x model",
+    "a red cat<lora:wide:1>": f"wide.safetensors: has {UNET} of another shape than the model's layer, 32x32",
+    "a red cat<lora:alien:1>": "alien.safetensors: has no layer that this model has (3 tensors (lora_unet_al",
+    "a red cat<lora:broken:1>": "broken.safetensors: ",
+    "a red cat<lora:plain:1>": "plain.safetensors: is no LoRA or other weight adapter: it has 1 tensor (a.b)",
+    "a red cat<lora:boft:1>": "of another shape than the model's layer, 32x32, or as no OFT that is known: it is",
+}
+
+
+@pytest.fixture(scope="module")
+def strange(models: Path) -> Path:
+    folder = models / "Lora"
+    large = {f"{UNET}.lora_down.weight": torch.zeros(4, 2048), f"{UNET}.lora_up.weight": torch.zeros(32, 4)}
+    save_file(large, folder / "xl.safetensors")
+    wide = {f"{UNET}.lora_down.weight": torch.zeros(4, 32), f"{UNET}.lora_up.weight": torch.zeros(48, 4)}
+    save_file(wide, folder / "wide.safetensors")
+    names = ("lora_down.weight", "lora_up.weight", "alpha")
+    save_file({f"lora_unet_alien.{name}": torch.zeros(2, 2) for name in names}, folder / "alien.safetensors")
+    save_file({"a.b": torch.zeros(2)}, folder / "plain.safetensors")
+    save_file({f"{UNET}.oft_blocks": torch.zeros(2, 8, 4, 4)}, folder / "boft.safetensors")
+    (folder / "broken.safetensors").write_bytes(b"\xff" * 100)
+    return folder
+
+
+@pytest.mark.parametrize(("prompt", "told"), REFUSED.items())
+def test_what_cannot_be_used_is_told_in_one_line_or_left_out(engine: Engine, strange: Path, prompt: str, told: str):
+    with pytest.raises(BadInput) as caught:
+        engine.resolve(request(prompt=prompt))
+    assert told in str(caught.value)
+    assert "\n" not in str(caught.value)
+    warnings: list[str] = []
+    resolved = engine.resolve(request(prompt=prompt, lenient=True), warnings.append)
+    assert resolved.adapters == ()
+    assert len(warnings) == 1
+    assert warnings[0].endswith(": generated without it")
+
+
+def test_a_region_has_no_network_of_its_own(engine: Engine):
+    with pytest.raises(BadInput, match="<lora:both> in the prompt of a region"):
+        engine.resolve(request(regions=("box=0,0,1,1: a dog<lora:both>",)))
+
+
+def test_layers_that_the_model_lacks_are_told_by_name(engine: Engine, models: Path):
+    lora(
+        models / "Lora" / "more.safetensors",
+        UNET,
+        **{"lora_unet_up_blocks_7.alpha": torch.tensor(1.0), "odd": torch.ones(1)},
+    )
+    warnings: list[str] = []
+    engine.resolve(request(prompt="a cat<lora:more>"), warnings.append)
+    assert warnings == [
+        "lora 'more': 2 tensors (lora_unet_up_blocks_7.alpha, odd) left out, which no layer of the model takes"
+    ]
+
+
+def test_a_file_that_changes_after_it_was_resolved_is_refused(models: Path):
+    path = lora(models / "Lora" / "fickle.safetensors", UNET)
+    engine = engine_on(models / "tiny")
+    resolved = engine.resolve(request(prompt="a cat<lora:fickle>"))
+    lora(path, TEXT, UNET, seed=9)
+    events = list(engine.run(resolved))
+    assert "fickle.safetensors: has changed since the request was resolved" in str(events[-1])
+
+
+def test_infotexts_say_the_hash_without_the_header(engine: Engine, models: Path):
+    """As A1111 does: sshs_model_hash where the file says one, else SHA-256 of what follows the header, 12 digits."""
+    data = (models / "Lora" / "both.safetensors").read_bytes()
+    digits = hashlib.sha256(data[8 + int.from_bytes(data[:8], "little") :]).hexdigest()[:12]
+    lora(models / "Lora" / "told.safetensors", UNET, metadata={"sshs_model_hash": "ABCDEF0123456789"})
+    (made,) = engine.generate(request(prompt="a <lora:told:0.1> cat<lora:both:1>"))
+    assert f'Lora hashes: "told: abcdef012345, both: {digits}"' in made.infotext
+    assert read(made.infotext).prompt == "a <lora:told:0.1> cat<lora:both:1>"
+    (plain,) = engine.generate(request(prompt="a cat"))
+    assert "hashes" not in plain.infotext
+
+
+def test_an_image_is_generated_again_to_the_last_bit(
+    models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setenv("ATELIER_MODELS", str(models))
+    out = str(tmp_path / "a.png")
+    run(["generate", "a red cat<lora:both:0.7>", "--model", "tiny", "--steps", "2", "--seed", "3", "--output", out])
+    capsys.readouterr()
+    assert run(["generate", "--from", out, "--verify"]) == 0
+    assert "equal: every pixel" in capsys.readouterr().out
+    lora(models / "Lora" / "both.safetensors", seed=77, metadata={"ss_output_name": "My Style"})
+    assert run(["generate", "--from", out, "--verify"]) == 1
+    told = capsys.readouterr().out
+    assert "lora hashes: 'both: " in told
+
+
+def test_a_renamed_file_is_found_by_its_hash_and_another_one_is_told(models: Path, tmp_path: Path):
+    path = lora(tmp_path / "lora" / "now.safetensors", UNET, seed=5, metadata={"sshs_model_hash": "ab" * 32})
+    engine = engine_on(models / "tiny")
+    engine.library = Library((tmp_path, models))
+    told: list[str] = []
+    asked = {"prompt": "a cat<lora:before>", "lora_hashes": "before: ABABABABABAB, both: 0123456789ab"}
+    (found,) = engine.resolve(request(**asked), told.append).adapters
+    assert (found.name, found.path, found.digits) == ("before", str(path), "ab" * 6)
+    assert told == [f"lora 'before' is found by its hash: {path}"]
+    engine.resolve(request(**asked | {"prompt": "a cat<lora:both>"}), told.append)
+    assert told[-1].startswith("lora 'both': the hash 0123456789ab was asked for; ")
+    with pytest.raises(BadInput, match="lora 'before' is not there"):
+        engine.resolve(request(prompt="a cat<lora:before>", lora_hashes="before: cdcdcdcdcdcd"))
