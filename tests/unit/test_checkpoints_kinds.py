@@ -17,7 +17,8 @@ from atelier.checkpoints.kind import Identity, Seen, kinds, recognised
 from atelier.cli.models import app
 
 ABOVE = Path(__file__).resolve().parents[3:5]
-FACTS = next((found for above in ABOVE if (found := above / "shared/facts/keys").is_dir()), ABOVE[0])
+PLACES = [above / "shared/facts/keys" for above in ABOVE]
+FACTS = next((place for place in PLACES if place.is_dir()), PLACES[0])
 """Lists of published files, which lie beside the project and not in it."""
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -470,7 +471,7 @@ def test_what_cannot_be_generated_with_is_named(tmp_path: Path) -> None:
     flux = sparse(tmp_path / "flux.safetensors", published("flux_dev_comfy_allinone"))
     found = inspected(flux)
     assert (found["supported"], found["family"]) == (False, "flux")
-    assert "checkpoint of Flux, which cannot be read yet" in str(found["problem"])
+    assert "checkpoint of Flux (dev), which cannot be read yet" in str(found["problem"])
     for name, usable in {
         "realesrgan_x4plus": True,
         "swinir_large_x4_real": False,

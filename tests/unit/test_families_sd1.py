@@ -354,7 +354,7 @@ FOREIGN: dict[str, tuple[dict[str, tuple[int, ...]], str]] = {
     ),
     "Flux": (
         {"model.diffusion_model.double_blocks.0.img_attn.qkv.weight": (9, 3), "vae.x": (1,)},
-        "a checkpoint of Flux, and has no text encoder: put one together",
+        r"a checkpoint of Flux \(schnell\), and has no text encoder: put one together",
     ),
     "LoRA": ({"lora_unet_down_blocks_0.lora_down.weight": (4, 8)}, "is a LoRA, and no whole checkpoint"),
     "PEFT": ({"unet.down_blocks.0.attentions.0.to_q.lora_A.weight": (4, 320)}, "is a LoRA of Stable Diffusion 1.x"),

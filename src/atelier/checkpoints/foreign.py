@@ -17,8 +17,9 @@ def describe(archive: Archive) -> str:
         return "is no checkpoint of a known family: its tensors have other names"
     if found.kind != "checkpoint":
         return f"is {found.phrase}, {_PART}"
+    named = found.phrase if found.variant in {None, "base"} else f"{found.phrase} ({found.variant})"
     lacks = _lacking(found)
-    return f"is {found.phrase}, and {lacks}" if lacks else f"is {found.phrase}, which cannot be read yet"
+    return f"is {named}, and {lacks}" if lacks else f"is {named}, which cannot be read yet"
 
 
 def _lacking(found: Identity) -> str:
