@@ -11,7 +11,7 @@ from torch.overrides import TorchFunctionMode
 
 from atelier.errors import BadFile
 from atelier.weights.archive import WAY_OUT, Stored, counted
-from atelier.weights.names.name import Layout, Name, Pointwise
+from atelier.weights.names.name import Halves, Layout, Name, Pointwise
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -75,12 +75,20 @@ def arrange(tensor: Tensor, name: Name, layout: Layout) -> Tensor:
     rows = name.rows(layout)
     if rows is not None:
         return tensor.narrow(0, rows.start, rows.count)
-    return _pointwise(tensor, name.rule.ours) if isinstance(name.rule, Pointwise) else tensor
+    return _pointwise(tensor, name.rule.ours) if isinstance(name.rule, Pointwise) else _halves(tensor, name, layout)
 
 
 def arrange_for(tensor: Tensor, name: Name, layout: Layout) -> Tensor:
     """One of our tensors in the shape that `layout` keeps; of a tensor that it keeps in one piece, our rows."""
-    return _pointwise(tensor, name.rule.dimensions(layout)) if isinstance(name.rule, Pointwise) else tensor
+    if isinstance(name.rule, Pointwise):
+        return _pointwise(tensor, name.rule.dimensions(layout))
+    return _halves(tensor, name, layout)
+
+
+def _halves(tensor: Tensor, name: Name, layout: Layout) -> Tensor:
+    """The halves of the rows in the other order, where the layout has that; its own inverse."""
+    swapped = isinstance(name.rule, Halves) and layout in name.rule.swapped
+    return torch.cat(tensor.chunk(2)[::-1]) if swapped else tensor
 
 
 def _pointwise(tensor: Tensor, dimensions: int) -> Tensor:

@@ -38,7 +38,14 @@ class Rows:
     fused: frozenset[Layout]
 
 
-Rule = Pointwise | Rows
+@dataclass(frozen=True, slots=True)
+class Halves:
+    """Two halves of the rows, which the layouts of `swapped` keep in the other order."""
+
+    swapped: frozenset[Layout]
+
+
+Rule = Pointwise | Rows | Halves
 
 
 @dataclass(frozen=True, slots=True)
