@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import save_file
 
 import tiny
+import tiny_sd
 import toy
 from atelier.checkpoints.opening import families, open_checkpoint
 from atelier.checkpoints.text import encode, text_encoder
@@ -28,18 +29,28 @@ from atelier.weights.names.name import Layout
 from weights_support import LAYOUTS
 
 ALL: dict[str, Family] = {**families(), "toy": toy.FAMILY}
-SMALL: dict[str, Callable[[], Modules]] = {"sd1": tiny.modules, "toy": toy.modules}
+SMALL: dict[str, Callable[[], Modules]] = {
+    "sd1": tiny.modules,
+    "sd2": tiny_sd.sd2,
+    "sdxl": tiny_sd.sdxl,
+    "sdxl-refiner": tiny_sd.refiner,
+    "toy": toy.modules,
+}
 """A very small model of each family; a new family has one here."""
 every = pytest.mark.parametrize("family", ALL.values(), ids=ALL.keys())
 
+CONV_IN = "model.diffusion_model.input_blocks.0.0.weight"
 FOREIGN = {
-    "SD 2": ["cond_stage_model.model.ln_final.weight", "model.diffusion_model.input_blocks.0.0.weight"],
-    "SDXL": ["conditioner.embedders.0.transformer.text_model.x", "model.diffusion_model.input_blocks.0.0.weight"],
+    "SD 2 depth": ["cond_stage_model.model.ln_final.weight", CONV_IN, "depth_model.model.scratch.x"],
+    "SD 2 unCLIP": ["cond_stage_model.model.ln_final.weight", CONV_IN, "noise_augmentor.data_mean"],
+    "SD 2 upscaler": ["cond_stage_model.model.ln_final.weight", CONV_IN, "low_scale_model.betas"],
+    "half of SDXL": ["conditioner.embedders.0.transformer.text_model.x", CONV_IN],
+    "text encoders of SDXL": ["conditioner.embedders.0.transformer.x", "conditioner.embedders.1.model.ln_final.weight"],
     "SD 3": ["model.diffusion_model.joint_blocks.0.x", "text_encoders.clip_l.transformer.x"],
     "Flux": ["double_blocks.0.img_attn.norm", "single_blocks.0.linear1.weight"],
     "LoRA": ["lora_unet_down_blocks_0.lora_down.weight"],
     "ControlNet": ["control_model.zero_convs.0.0.weight", "control_model.input_blocks.0.0.weight"],
-    "U-Net": ["model.diffusion_model.input_blocks.0.0.weight"],
+    "U-Net": [CONV_IN],
     "autoencoder": ["first_stage_model.encoder.conv_in.weight"],
     "nothing": [],
 }

@@ -270,7 +270,7 @@ SPOILT: dict[str, tuple[Callable[[Path], None], str]] = {
     "no index": (_remove("model_index.json"), "a diffusers folder has a model_index.json"),
     "broken index": (_write("model_index.json", "{"), "not valid JSON"),
     "another pipeline": (_set("model_index.json", _class_name="FluxPipeline"), "holds FluxPipeline"),
-    "SD 2": (_set("unet/config.json", cross_attention_dim=1024), "of a family that cannot be read yet"),
+    "SD 2": (_set("unet/config.json", cross_attention_dim=1024), "cross_attention_dim is 1024, but the weights have 8"),
     "no settings": (_remove("vae/config.json"), "config.json: does not exist"),
     "no weights": (_remove("unet/diffusion_pytorch_model.safetensors"), "unet: holds no weights"),
     "truncated": (_write("text_encoder/model.safetensors", "xxxxxxxxxxxxxxxx"), "no safetensors file"),
@@ -354,12 +354,11 @@ def test_the_hash_of_a_folder_is_over_the_weights_of_every_part(folder: Path) ->
 @pytest.mark.parametrize(
     ("names", "what"),
     [
-        (["cond_stage_model.model.ln_final.weight", "model.diffusion_model.out.0.bias"], "Stable Diffusion 2.x"),
-        (
-            ["conditioner.embedders.0.transformer.x", "conditioner.embedders.1.model.x"],
-            "Stable Diffusion XL checkpoint",
-        ),
-        (["conditioner.embedders.0.model.ln_final.bias"], "refiner"),
+        (["cond_stage_model.model.ln_final.weight"], "text encoder of Stable Diffusion 2.x, and no whole checkpoint"),
+        (["conditioner.embedders.1.model.ln_final.weight"], "a text encoder of Stable Diffusion XL"),
+        (["cond_stage_model.model.ln_final.weight", "depth_model.model.x"], "depth model of Stable Diffusion 2.x"),
+        (["cond_stage_model.model.ln_final.weight", "noise_augmentor.data_mean"], "unCLIP model"),
+        (["cond_stage_model.model.ln_final.weight", "low_scale_model.betas"], "upscaler of Stable Diffusion 2.x"),
         (["model.diffusion_model.joint_blocks.0.x"], "Stable Diffusion 3"),
         (["double_blocks.0.img_attn.norm"], "Flux"),
         (["lora_unet_down_blocks_0.lora_down.weight"], "is a LoRA"),

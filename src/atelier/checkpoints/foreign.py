@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-_WHOLE = "which cannot be read yet; Stable Diffusion 1.x can"
+_WHOLE = "which cannot be read yet; Stable Diffusion 1.x, 2.x and XL can"
 _PART = "and no whole checkpoint; give a file or folder with U-Net, autoencoder and text encoder"
 
 _BEGINNINGS = (
-    ("cond_stage_model.model.", f"is a Stable Diffusion 2.x checkpoint, {_WHOLE}"),
-    ("conditioner.embedders.1.", f"is a Stable Diffusion XL checkpoint, {_WHOLE}"),
-    ("conditioner.embedders.0.", f"is a Stable Diffusion XL refiner, {_WHOLE}"),
+    ("depth_model.", f"is the depth model of Stable Diffusion 2.x, {_WHOLE}"),
+    ("noise_augmentor.", f"is an unCLIP model of Stable Diffusion 2.x, {_WHOLE}"),
+    ("low_scale_model.", f"is the upscaler of Stable Diffusion 2.x, {_WHOLE}"),
+    ("cond_stage_model.model.", f"is the text encoder of Stable Diffusion 2.x, {_PART}"),
+    ("conditioner.embedders.", f"is a text encoder of Stable Diffusion XL, {_PART}"),
     ("model.diffusion_model.joint_blocks.", f"is a Stable Diffusion 3 checkpoint, {_WHOLE}"),
     ("joint_blocks.", f"is the network of Stable Diffusion 3, {_WHOLE}"),
     ("model.diffusion_model.double_blocks.", f"is a Flux checkpoint, {_WHOLE}"),

@@ -73,6 +73,7 @@ class ClipTower:
     least_skip: int = 1
     normed: bool = True
     vectors: Vectors = field(default_factory=lambda: NO_VECTORS)
+    cut_off: int = 0
 
     @property
     def marks(self) -> Marks:
@@ -87,19 +88,20 @@ class ClipTower:
         return inversions({name: len(own) for name, own in self.vectors.items()}, self.tokenize)
 
     def encode(self, chunks: Sequence[Chunk], clip_skip: int = 1, /) -> Conditioning:
-        """Clip skip n takes the states n-1 layers before the last, through the same final norm, as A1111 does."""
+        """Clip skip n takes the states n-1 layers before the last, through the same final norm, as A1111 does; layers
+        that the tower lacks at its end count as skipped."""
         import torch
 
         from atelier.nn.ports import Conditioning
 
-        net, layers = self.net, self.net.spec.layers
+        net, layers = self.net, self.net.spec.layers + self.cut_off
         if not 1 <= clip_skip <= layers:
             raise BadInput(
                 f"clip skip {clip_skip}: this model's text encoder has {layers} layers, choose 1 to {layers}"
             )
         tokens = torch.tensor([c.tokens for c in chunks], dtype=torch.int64, device=net.token_embedding.weight.device)
         encoded = net.encode(_patched(net.token_embedding(tokens), chunks, self.vectors), tokens)
-        states = encoded.hidden[-max(clip_skip, self.least_skip)]
+        states = encoded.hidden[self.cut_off - max(clip_skip, self.least_skip)]
         return Conditioning(net.final_norm(states) if self.normed else states, encoded.pooled)
 
 
@@ -124,7 +126,13 @@ def text_encoder(
 
     def loaded(tower: Tower, tokenizer: ClipTokenizer) -> ClipTower:
         net = model.load(tower.part, dtype, mapped=mapped)
-        return ClipTower(net if placed is None else placed(net), tokenizer, tower.least_skip, tower.normed)
+        return ClipTower(
+            net=net if placed is None else placed(net),
+            tokenizer=tokenizer,
+            least_skip=tower.least_skip,
+            normed=tower.normed,
+            cut_off=tower.cut_off(net.spec),
+        )
 
     towers = zip(model.family.towers, model.tokenizers, strict=True)
     return TextTowers(tuple(loaded(tower, own) for tower, own in towers), model.family.join)

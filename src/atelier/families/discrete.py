@@ -39,6 +39,7 @@ def read(known: Facts, config: Config) -> Facts:
     prediction = prediction_named(stated) if isinstance(stated, str) else None
     if prediction is None:
         raise config.wrong("prediction_type", "epsilon or v_prediction")
+    zero_snr = config.flag("rescale_betas_zero_snr", default=False)
     return replace(
         known,
         prediction=prediction,
@@ -46,7 +47,8 @@ def read(known: Facts, config: Config) -> Facts:
         beta_start=config.number("beta_start", 0.0001),
         beta_end=config.number("beta_end", 0.02),
         timesteps=config.whole("num_train_timesteps", 1000),
-        zero_snr=config.flag("rescale_betas_zero_snr", default=False),
+        zero_snr=zero_snr,
+        trailing=not zero_snr and config.values.get("timestep_spacing") == "trailing",
     )
 
 
@@ -64,5 +66,5 @@ def write(facts: Facts) -> dict[str, object]:
         "rescale_betas_zero_snr": facts.zero_snr,
         "set_alpha_to_one": True,
         "steps_offset": 1,
-        "timestep_spacing": "trailing" if facts.zero_snr else "leading",
+        "timestep_spacing": "trailing" if facts.zero_snr or facts.trailing else "leading",
     }

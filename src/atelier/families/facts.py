@@ -27,14 +27,17 @@ ACTIVATIONS: tuple[Activation, ...] = get_args(Activation)
 class PartFacts:
     """What one network's shapes do not say; None is what its architecture takes where nobody says anything.
 
-    heads: attention heads, one number for all levels or one for each; groups: of the group norms; act: of the
-    perceptrons; eos: the token id at which a text tower's state is pooled.
+    heads: attention heads, one number for all levels or one for each; head_width: channels of each head, where that
+    is what is known instead; groups: of the group norms; act: of the perceptrons; eos: the token id at which a text
+    tower's state is pooled; size_width: numbers that each size of a vector condition is embedded as.
     """
 
     heads: tuple[int, ...] | None = None
     groups: int | None = None
     act: Activation | None = None
     eos: int | None = None
+    head_width: int | None = None
+    size_width: int | None = None
 
     @classmethod
     def read(cls, config: Config) -> PartFacts:
@@ -45,6 +48,8 @@ class PartFacts:
             groups=config.optional("groups"),
             act=activation(config, "act") if "act" in config.values else None,
             eos=config.optional("eos"),
+            head_width=config.optional("head_width"),
+            size_width=config.optional("size_width"),
         )
 
 
@@ -62,7 +67,8 @@ class Facts:
 
     size: side in pixels of the images it was trained on; latent_side: the same in positions of the latent, where a
     folder says that; both None where nobody says. latent: (z - shift) * scale is what the denoising network sees;
-    beta_*, timesteps, zero_snr: the noise levels; cfg_scale: what it was made to generate with, None where nobody says;
+    beta_*, timesteps, zero_snr: the noise levels; trailing: whether it was made for few steps, counted down from the
+    last level (Turbo); cfg_scale: what it was made to generate with, None where nobody says;
     parts: what is known of each network, by the name of the part.
     """
 
@@ -76,6 +82,7 @@ class Facts:
     beta_end: float = 0.012
     timesteps: int = 1000
     zero_snr: bool = False
+    trailing: bool = False
     cfg_scale: float | None = None
     parts: Mapping[str, PartFacts] = field(default_factory=dict[str, PartFacts])
 
@@ -107,6 +114,7 @@ class Facts:
             beta_end=config.number("beta_end", cls().beta_end),
             timesteps=config.whole("timesteps", cls().timesteps),
             zero_snr=config.flag("zero_snr", default=False),
+            trailing=config.flag("trailing", default=False),
             cfg_scale=config.scale("cfg_scale"),
             parts={name: PartFacts.read(found) for name, found in config.objects("parts").items()},
         )
@@ -137,13 +145,15 @@ class LatentFormat:
 
 @dataclass(frozen=True, slots=True)
 class ModelDefaults:
-    """What a model generates with where a request leaves it open; width and height in pixels."""
+    """What a model generates with where a request leaves it open; width and height in pixels; scheduler: None for that
+    of the sampler."""
 
     sampler: str
     steps: int
     width: int
     height: int
     cfg_scale: float
+    scheduler: str | None = None
 
 
 def prediction_named(name: str) -> PredictionType | None:

@@ -10,6 +10,7 @@ from atelier.families.config import Config
 from atelier.families.facts import Facts, LatentFormat, ModelDefaults, PredictionType
 from atelier.families.part import PartSpec
 from atelier.families.shapes import Shapes
+from atelier.families.telling import Tell, as_said
 from atelier.weights.archive import Archive
 
 if TYPE_CHECKING:
@@ -29,13 +30,19 @@ class Ends(NamedTuple):
     context: int
 
 
+def whole(_: TextSpec) -> int:
+    """A tower that lacks no layer."""
+    return 0
+
+
 @dataclass(frozen=True, slots=True)
 class Tower:
     """One text encoder of a family and its tokenizer.
 
     tokenizer: the folder in the diffusers layout; `atelier.` and this is the key in a single file's metadata. standard:
     the tokenizer of a single file that brings none. least_skip: the smallest clip skip that has an effect, 2 for
-    families that were trained on the states before the last layer. normed: whether the final norm is applied.
+    families that were trained on the states before the last layer. normed: whether the final norm is applied. cut_off:
+    how many layers a stored tower lacks at its end, which counting from there has to know.
     """
 
     part: PartSpec[TextSpec, ClipText]
@@ -43,6 +50,7 @@ class Tower:
     standard: Callable[[], ClipTokenizer]
     least_skip: int = 1
     normed: bool = True
+    cut_off: Callable[[TextSpec], int] = whole
 
 
 Join = Callable[[Sequence["Conditioning"]], "Conditioning"]
@@ -85,12 +93,12 @@ class Family:
     """What all models of a kind have in common.
 
     parts: in the order in which they are shown; denoiser, autoencoder: the names of two of them. towers: the text
-    encoders; join: how their states are put together. folder: None where diffusers has no layout for it.
-    predictions: what its models may predict. levels, parameterization: the noise that a model of these facts was
-    trained on, and what its output means; a flow is known by the latter. latent: from the shapes of the autoencoder;
-    ends: from the shapes of the denoiser. defaults: of a model of these facts, trained at this size in pixels;
-    latent_side: positions along a side of the latent where nobody says the size. table: whose columns of the tabulated
-    schedules (Align Your Steps) are right for it, None where there are none.
+    encoders; join: how their states are put together; tell: what the network is told beside them. folder: None where
+    diffusers has no layout for it. predictions: what its models may predict. levels, parameterization: the noise that a
+    model of these facts was trained on, and what its output means; a flow is known by the latter. latent: from the
+    shapes of the autoencoder; ends: from the shapes of the denoiser. defaults: of a model of these facts, trained at
+    this size in pixels; latent_side: positions along a side of the latent where nobody says the size. table: whose
+    columns of the tabulated schedules (Align Your Steps) are right for it, None where there are none.
     """
 
     name: str
@@ -111,6 +119,7 @@ class Family:
     defaults: Callable[[int, Facts], ModelDefaults]
     latent_side: int
     table: Table | None
+    tell: Tell = as_said
 
     def part(self, name: str) -> PartSpec[Any, Any] | None:
         return next((part for part in self.parts if part.name == name), None)

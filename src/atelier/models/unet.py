@@ -1,4 +1,4 @@
-"""The denoising U-Net of latent diffusion (Rombach 2022, section 3), as published in Stable Diffusion 1.x."""
+"""The denoising U-Net of latent diffusion (Rombach 2022, section 3), as published in Stable Diffusion 1.x, 2.x, XL."""
 
 from __future__ import annotations
 
@@ -25,6 +25,8 @@ class UNetSpec:
 
     widths: channels per level; depth: transformer blocks per level (0 = no attention there); heads: attention heads
     per level; context: width of the text states; linear_proj: Linear instead of 1x1 convolution around transformers.
+    vector: numbers of the vector condition, the pooled text state and behind it each size as `size_width` sinusoids
+    (Podell 2023, arXiv:2307.01952, section 2.2); None for a network without one.
     """
 
     in_channels: int = 4
@@ -37,6 +39,8 @@ class UNetSpec:
     context: int = 768
     linear_proj: bool = False
     groups: int = 32
+    vector: int | None = None
+    size_width: int = 256
 
     @property
     def time(self) -> int:
@@ -61,7 +65,7 @@ class UNetSpec:
 
 
 class TimeEmbedding(nn.Module):
-    """Two linear layers over the sinusoids of the timestep."""
+    """Two linear layers over the sinusoids of the timestep, or over the vector condition."""
 
     def __init__(self, inputs: int, width: int) -> None:
         super().__init__()
@@ -155,6 +159,7 @@ class UNet(nn.Module):
         self.spec = spec
         levels = range(len(spec.widths))
         self.time_embedding = TimeEmbedding(spec.widths[0], spec.time)
+        self.vector_embedding = None if spec.vector is None else TimeEmbedding(spec.vector, spec.time)
         self.conv_in = Conv(spec.in_channels, spec.widths[0], 3, padding=1)
         self.down = nn.ModuleList(DownLevel(spec, i) for i in levels)
         self.middle = Middle(spec)
@@ -178,11 +183,15 @@ class UNet(nn.Module):
         """x: scaled noised latent; t: timesteps in [0, 999], fractions allowed; any h and w.
 
         The feature patch of a level sees what that level hands on ("down.0", "middle", "up.3"); the skip patch of a
-        block on the way up sees the two halves of its input ("up.3.0").
+        block on the way up sees the two halves of its input ("up.3.0"). Raises ValueError for a network with a vector
+        condition whose conditioning has no pooled state.
         """
         if cond.channels is not None:
             x = torch.cat([x, cond.channels], dim=1)
-        time = F.silu(self.time_embedding(timestep_embedding(t, self.spec.widths[0]).to(x.dtype)))
+        time = self.time_embedding(timestep_embedding(t, self.spec.widths[0]).to(x.dtype))
+        if self.vector_embedding is not None:
+            time = time + self.vector_embedding(_vector(cond, self.spec.size_width).to(x.dtype))
+        time = F.silu(time)
         x = self.conv_in(x, seamless=ports.seamless)
         skips = [x]
         for i, level in enumerate(self.down):
@@ -198,6 +207,16 @@ class UNet(nn.Module):
         for i, level in enumerate(self.up):
             skips.append(_patched(ports, f"up.{i}", level(skips, time, cond.tokens, ports)))
         return self.conv_out(F.silu(self.norm_out(skips.pop())), seamless=ports.seamless)
+
+
+def _vector(cond: Conditioning, width: int) -> Tensor:
+    """(B, P + N * width): the pooled state, and behind it each size as time is embedded."""
+    if cond.pooled is None:
+        raise ValueError("this network needs the pooled state of its text encoder")
+    if cond.sizes is None:
+        return cond.pooled
+    sizes = timestep_embedding(cond.sizes.flatten(), width).reshape(len(cond.sizes), -1)
+    return torch.cat([cond.pooled, sizes.to(cond.pooled)], dim=1)
 
 
 def _patched(ports: Ports, path: str, features: Tensor) -> Tensor:

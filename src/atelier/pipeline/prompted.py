@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
 from atelier.diffusion.types import Moment
+from atelier.families.telling import Tell, Telling, as_said
 from atelier.nn.net import Net
 from atelier.nn.ports import NOTHING, Conditioning, Ports, both
 from atelier.nn.seamless import Seamless
@@ -21,6 +22,8 @@ REMEMBERED = 16
 """How many combinations of texts are kept assembled: a cycle [a|b] comes back to a few."""
 
 
+NOWHERE = Telling(0, 0)
+"""No image of which a network could be told anything."""
 NO_WORDS = ("",)
 """The group of texts that `PromptedNet.empty` reads."""
 
@@ -62,6 +65,17 @@ class _Also:
         return both(self.first.ports(x, t, moment, cond), self.own)
 
 
+class _Line(NamedTuple):
+    """A timeline, and whether it is a negative prompt's."""
+
+    timeline: Timeline
+    negative: bool
+
+
+_Acting = tuple[tuple[str, ...], str, bool]
+"""The texts of a timeline, the one that acts, and whether it is a negative prompt's."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Call:
     """One call of the network: which rows of x it takes, and what they attend to."""
@@ -75,7 +89,8 @@ class PromptedNet:
     """`net` for the branches of guidance: the negative prompts first, then the prompts part by part.
 
     It may be shown each sample several times at once, in other places of the canvas: all samples, then all again.
-    channels: (1, K, h, w) or (samples, K, h, w), what the network sees beside the latent.
+    channels: (1, K, h, w) or (samples, K, h, w), what the network sees beside the latent; tell: what it is told beside
+    the text, of an image that is `shown`.
     """
 
     net: Net
@@ -83,7 +98,9 @@ class PromptedNet:
     states: States
     adapter: PortAdapter = field(default_factory=NoPorts)
     channels: Tensor | None = None
-    _known: dict[tuple[str, ...], list[_Call]] = field(default_factory=dict[tuple[str, ...], "list[_Call]"])
+    tell: Tell = as_said
+    shown: Telling = NOWHERE
+    _known: dict[tuple[_Acting, ...], list[_Call]] = field(default_factory=dict[tuple[_Acting, ...], "list[_Call]"])
 
     def both(self, x: Tensor, t: Tensor, moment: Moment) -> Tensor:
         """x ((1 + parts) * n * samples, C, h, w), the negative prompts' rows first."""
@@ -109,11 +126,12 @@ class PromptedNet:
 
     def empty(self, x: Tensor, t: Tensor, moment: Moment) -> Tensor:
         """x (n * samples, C, h, w), with no words at all: the group NO_WORDS must be among the states."""
-        return self._evaluated([[Timeline((Span(0, ""),))] * len(self.samples)], x, t, moment)
+        return self._evaluated([[_Line(Timeline((Span(0, ""),)), negative=True)] * len(self.samples)], x, t, moment)
 
     def pooled(self, moment: Moment) -> list[Tensor]:
         """The pooled states (samples, P) of the prompts that act, part by part."""
-        parts = [[self.states[line.texts][line.active(moment.call)].pooled for line in part] for part in self._parts()]
+        prompts = zip(*(sample.prompt.parts for sample in self.samples), strict=True)
+        parts = [[self.states[line.texts][line.active(moment.call)].pooled for line in part] for part in prompts]
         there = [[row for row in rows if row is not None] for rows in parts]
         assert all(there), "the text encoders of this family have no pooled states"
         return [torch.stack(rows) for rows in there]
@@ -122,14 +140,15 @@ class PromptedNet:
         """The same with these ports in every call, behind those of its adapter."""
         return replace(self, adapter=_Also(self.adapter, ports))
 
-    def _negatives(self) -> list[Timeline]:
-        return [sample.prompt.negative for sample in self.samples]
+    def _negatives(self) -> list[_Line]:
+        return [_Line(sample.prompt.negative, negative=True) for sample in self.samples]
 
-    def _parts(self) -> list[list[Timeline]]:
-        return [list(part) for part in zip(*(s.prompt.parts for s in self.samples), strict=True)]
+    def _parts(self) -> list[list[_Line]]:
+        parts = zip(*(sample.prompt.parts for sample in self.samples), strict=True)
+        return [[_Line(line, negative=False) for line in part] for part in parts]
 
     def _evaluated(
-        self, branches: Sequence[list[Timeline]], x: Tensor, t: Tensor, moment: Moment, *, blank: int = 0
+        self, branches: Sequence[list[_Line]], x: Tensor, t: Tensor, moment: Moment, *, blank: int = 0
     ) -> Tensor:
         """blank: of so many branches, the first, the channels beside the latent are 0."""
         times = len(x) // (len(branches) * len(self.samples))
@@ -154,15 +173,19 @@ class PromptedNet:
         x = x.to(self.net.dtype)
         return self.net(x, t, cond, self.adapter.ports(x, t, moment, cond))
 
-    def _calls(self, lines: Sequence[Timeline], call: int) -> list[_Call]:
+    def _calls(self, lines: Sequence[_Line], call: int) -> list[_Call]:
         """One call of the network for each length of conditioning."""
-        active = [(line, line.active(call)) for line in lines]
-        key = tuple(text for _, text in active)
+        key = tuple((line.timeline.texts, line.timeline.active(call), line.negative) for line in lines)
         if key not in self._known:
             if len(self._known) == REMEMBERED:
                 self._known.clear()
-            self._known[key] = self._assembled([self.states[line.texts][text] for line, text in active])
+            self._known[key] = self._assembled([self._told(acting) for acting in key])
         return self._known[key]
+
+    def _told(self, acting: _Acting) -> Conditioning:
+        """What the network is told by a text."""
+        texts, text, negative = acting
+        return self.tell(self.states[texts][text], replace(self.shown, negative=negative, empty=not any(texts)))
 
     def _assembled(self, rows: Sequence[Conditioning]) -> list[_Call]:
         lengths = dict.fromkeys(len(row.tokens) for row in rows)
@@ -176,12 +199,13 @@ class PromptedNet:
 def _stacked(rows: Sequence[Conditioning], net: Net) -> Conditioning:
     """One batch of what the network is told of each row, where it computes and in its precision."""
     tokens = torch.stack([row.tokens for row in rows]).to(net.device, net.dtype)
+    pooled, sizes = _together([row.pooled for row in rows]), _together([row.sizes for row in rows])
     return Conditioning(
-        tokens, _together([row.pooled for row in rows], tokens), _together([row.sizes for row in rows], tokens)
+        tokens, None if pooled is None else pooled.to(tokens), None if sizes is None else sizes.to(net.device)
     )
 
 
-def _together(rows: Sequence[Tensor | None], like: Tensor) -> Tensor | None:
-    """One batch of vectors as `like` is; None where the family has none."""
+def _together(rows: Sequence[Tensor | None]) -> Tensor | None:
+    """One batch of vectors; None where the family has none. Sizes stay float32: 1500 does not survive in bfloat16."""
     there = [row for row in rows if row is not None]
-    return torch.stack(there).to(like) if there else None
+    return torch.stack(there) if there else None

@@ -45,7 +45,7 @@ def method_of(
 ) -> Method:
     """The sampler and the schedule of these names (None: the model's, the sampler's own), with what they do on this
     model. Raises UnknownName."""
-    spec, schedule = resolve_sampler(sampler or model.defaults.sampler, scheduler)
+    spec, schedule = resolve_sampler(sampler or model.defaults.sampler, scheduler or model.defaults.scheduler)
     levels = changed(model.levels, is_downcast=is_downcast, is_zero_terminal=is_zero_terminal)
     own = ResolvedSampling(
         steps=schedule.steps or model.defaults.steps,
@@ -148,7 +148,8 @@ def check_clip_skip(resolved: Resolved, model: Checkpoint) -> None:
     """Raises BadInput for a clip skip that a text encoder of the model does not have."""
     skip = resolved.prompting.clip_skip
     for tower in model.family.towers:
-        layers = model.spec(tower.part).layers
+        spec = model.spec(tower.part)
+        layers = spec.layers + tower.cut_off(spec)
         if skip > layers:
             raise BadInput(f"clip skip {skip}: this model's text encoder has {layers} layers, choose 1 to {layers}")
 

@@ -11,7 +11,7 @@ from torch.overrides import TorchFunctionMode
 
 from atelier.errors import BadFile
 from atelier.weights.archive import WAY_OUT, Stored, counted
-from atelier.weights.names.name import Halves, Layout, Name, Pointwise
+from atelier.weights.names.name import Layout, Name, Pointwise
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -75,20 +75,25 @@ def arrange(tensor: Tensor, name: Name, layout: Layout) -> Tensor:
     rows = name.rows(layout)
     if rows is not None:
         return tensor.narrow(0, rows.start, rows.count)
-    return _pointwise(tensor, name.rule.ours) if isinstance(name.rule, Pointwise) else _halves(tensor, name, layout)
+    if name.is_transposed(layout):
+        return tensor.t().contiguous() if tensor.ndim == 2 else tensor
+    if name.is_swapped(layout):
+        return _swapped(tensor)
+    return _pointwise(tensor, name.rule.ours) if isinstance(name.rule, Pointwise) else tensor
 
 
 def arrange_for(tensor: Tensor, name: Name, layout: Layout) -> Tensor:
     """One of our tensors in the shape that `layout` keeps; of a tensor that it keeps in one piece, our rows."""
-    if isinstance(name.rule, Pointwise):
-        return _pointwise(tensor, name.rule.dimensions(layout))
-    return _halves(tensor, name, layout)
+    if name.is_transposed(layout):
+        return tensor.t().contiguous()
+    if name.is_swapped(layout):
+        return _swapped(tensor)
+    return _pointwise(tensor, name.rule.dimensions(layout)) if isinstance(name.rule, Pointwise) else tensor
 
 
-def _halves(tensor: Tensor, name: Name, layout: Layout) -> Tensor:
-    """The halves of the rows in the other order, where the layout has that; its own inverse."""
-    swapped = isinstance(name.rule, Halves) and layout in name.rule.swapped
-    return torch.cat(tensor.chunk(2)[::-1]) if swapped else tensor
+def _swapped(tensor: Tensor) -> Tensor:
+    """The second half of the rows first; its own inverse."""
+    return torch.cat(tensor.chunk(2)[::-1])
 
 
 def _pointwise(tensor: Tensor, dimensions: int) -> Tensor:

@@ -33,7 +33,7 @@ def infer_text(shapes: Shapes, facts: PartFacts) -> TextSpec:
 
     root = shapes.ending("embeddings.token_embedding.weight")
     vocabulary, width = shapes.shape(f"{root}embeddings.token_embedding.weight", 2)
-    heads = _heads(facts, width)
+    heads = heads_of(facts, width)
     shapes.divides(heads, width, "heads")
     projection = next((name for name in shapes.found if name.endswith("text_projection.weight")), None)
     return TextSpec(
@@ -56,7 +56,7 @@ def infer_vision(shapes: Shapes, facts: PartFacts) -> VisionSpec:
     root = "vision_model."
     width, _, patch, _ = shapes.shape(f"{root}embeddings.patch_embedding.weight", 4)
     places = shapes.shape(f"{root}embeddings.position_embedding.weight", 2)[0] - 1
-    heads = _heads(facts, width)
+    heads = heads_of(facts, width)
     shapes.divides(heads, width, "heads")
     projection = "visual_projection.weight"
     return VisionSpec(
@@ -79,7 +79,8 @@ def infer_joint(shapes: Shapes, _: PartFacts) -> JointSpec:
     return JointSpec(width, joint)
 
 
-def _heads(facts: PartFacts, width: int) -> int:
+def heads_of(facts: PartFacts, width: int) -> int:
+    """Of a tower of this width."""
     return facts.heads[0] if facts.heads else max(1, width // HEAD_WIDTH)
 
 
@@ -172,7 +173,8 @@ def _build_joint(spec: JointSpec) -> ClipJoint:
     return ClipJoint(spec)
 
 
-TEXT_NETWORK = Architecture(infer_text, names.names, _build_text, _text_facts, Settings(_read_text, _write_text))
+TEXT_SETTINGS = Settings(_read_text, _write_text)
+TEXT_NETWORK = Architecture(infer_text, names.names, _build_text, _text_facts, TEXT_SETTINGS)
 VISION_NETWORK = Architecture(
     infer_vision, names.vision_names, _build_vision, _vision_facts, Settings(_read_vision, _write_vision)
 )

@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 
 HEADS, GROUPS = (8,), 32
 """Of Stable Diffusion 1.x: so many attention heads on every level, so many groups in the norms."""
+SIZE_WIDTH = 256
+"""Of Stable Diffusion XL: so many numbers for each size of the vector condition."""
+NARROW_HEADS = PartFacts(head_width=64)
+"""Of Stable Diffusion 2.x and XL: heads are counted by their width."""
 LATENT_SIDE = 64
 """What diffusers means where a configuration does not say the size."""
 
@@ -29,7 +33,7 @@ SUPPORTED: Mapping[str, tuple[object, ...]] = MappingProxyType(
     {
         "_class_name": ("UNet2DConditionModel",),
         "act_fn": SILU,
-        "addition_embed_type": (None,),
+        "addition_embed_type": (None, "text_time"),
         "attention_type": ("default",),
         "center_input_sample": (False,),
         "class_embed_type": (None,),
@@ -65,9 +69,9 @@ def infer(shapes: Shapes, facts: PartFacts) -> UNetSpec:
     from atelier.models.unet import UNetSpec
 
     grid, end = _grid(shapes), ends(shapes)
-    stated, groups = facts.heads or HEADS, facts.groups or GROUPS
+    groups = facts.groups or GROUPS
     widths = tuple(shapes.shape(grid.conv(level), 4)[0] for level in range(grid.levels))
-    heads = stated * grid.levels if len(stated) == 1 else stated
+    heads = _heads(facts, widths)
     if len(heads) != grid.levels:
         raise BadFile(shapes.source, f"has {grid.levels} levels, but heads for {len(heads)}")
     for width, count in zip(widths, heads, strict=True):
@@ -84,7 +88,17 @@ def infer(shapes: Shapes, facts: PartFacts) -> UNetSpec:
         context=end.context,
         linear_proj=len(shapes.shape(grid.middle + "proj_in.weight", 2, 4)) == 2,
         groups=groups,
+        vector=shapes.shape(grid.vector, 2)[1] if grid.vector in shapes.found else None,
+        size_width=facts.size_width or SIZE_WIDTH,
     )
+
+
+def _heads(facts: PartFacts, widths: tuple[int, ...]) -> tuple[int, ...]:
+    """Of each level, as far as is known."""
+    if facts.heads is None and facts.head_width is not None:
+        return tuple(max(1, width // facts.head_width) for width in widths)
+    stated = facts.heads or HEADS
+    return stated * len(widths) if len(stated) == 1 else stated
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +116,10 @@ class _Grid:
     @property
     def conv_out(self) -> str:
         return "out.2.weight" if self.layout == "ldm" else "conv_out.weight"
+
+    @property
+    def vector(self) -> str:
+        return "label_emb.0.0.weight" if self.layout == "ldm" else "add_embedding.linear_1.weight"
 
     @property
     def middle(self) -> str:
@@ -147,8 +165,10 @@ def _read(known: Facts, part: str, config: Config, shapes: Shapes) -> Facts:
     context = "mid_block.attentions.0.transformer_blocks.0.attn2.to_k.weight"
     shapes.agrees(config, "cross_attention_dim", context, 1)
     shapes.agrees_widths(config, "down_blocks.{}.resnets.0.conv2.weight")
+    shapes.agrees(config, "projection_class_embeddings_input_dim", "add_embedding.linear_1.weight", 1)
     heads = config.wholes("num_attention_heads", config.wholes("attention_head_dim", HEADS))
-    known = known.knowing(part, PartFacts(heads=heads, groups=config.whole("norm_num_groups", GROUPS)))
+    groups, size_width = config.whole("norm_num_groups", GROUPS), config.optional("addition_time_embed_dim")
+    known = known.knowing(part, PartFacts(heads=heads, groups=groups, size_width=size_width))
     return replace(known, latent_side=config.wholes("sample_size", (LATENT_SIDE,))[0])
 
 
@@ -157,6 +177,7 @@ def _write(spec: UNetSpec, around: Surroundings) -> dict[str, object]:
     up = ["CrossAttnUpBlock2D" if depth else "UpBlock2D" for depth in reversed(spec.depth)]
     heads: object = spec.heads[0] if len(set(spec.heads)) == 1 else list(spec.heads)
     return {
+        **_write_vector(spec),
         "_class_name": "UNet2DConditionModel",
         "_diffusers_version": WRITTEN_FOR,
         "act_fn": "silu",
@@ -181,6 +202,16 @@ def _write(spec: UNetSpec, around: Surroundings) -> dict[str, object]:
     }
 
 
+def _write_vector(spec: UNetSpec) -> dict[str, object]:
+    if spec.vector is None:
+        return {}
+    return {
+        "addition_embed_type": "text_time",
+        "addition_time_embed_dim": spec.size_width,
+        "projection_class_embeddings_input_dim": spec.vector,
+    }
+
+
 def _depths(spec: UNetSpec) -> object:
     """diffusers takes the depth of the middle from the last level, whether or not that has transformers itself."""
     if spec.depth[-1] not in {0, spec.mid_depth}:
@@ -193,7 +224,8 @@ def _depths(spec: UNetSpec) -> object:
 
 
 def _facts(spec: UNetSpec) -> PartFacts:
-    return PartFacts(heads=spec.heads, groups=spec.groups)
+    size_width = None if spec.vector is None else spec.size_width
+    return PartFacts(heads=spec.heads, groups=spec.groups, size_width=size_width)
 
 
 def _build(spec: UNetSpec) -> UNet:

@@ -20,6 +20,7 @@ from atelier.diffusion.rng import Stream
 from atelier.diffusion.sampling import SamplerSpec
 from atelier.diffusion.scheduling import run_sigmas
 from atelier.diffusion.types import Denoiser, Step
+from atelier.families.telling import Telling
 from atelier.nn.net import Net
 from atelier.pipeline.conditioning import States
 from atelier.pipeline.decoding import not_finite, rough, thumbnail
@@ -110,7 +111,8 @@ class Diffuse(Stage):
         judge, scale = self._judge(have), self.image_scale
 
         def of(samples: Sequence[Sample]) -> Denoiser:
-            prompted = PromptedNet(net, samples, values.read(self.states), self.adapter, beside)
+            states, told = values.read(self.states), Telling(self.size.height, self.size.width)
+            prompted = PromptedNet(net, samples, states, self.adapter, beside, model.family.tell, told)
             return wrapped(
                 guided(prompted, self.guidance, spec, whole, model, levels, judge, scale), self.inside, given
             )

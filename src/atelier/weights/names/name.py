@@ -39,13 +39,20 @@ class Rows:
 
 
 @dataclass(frozen=True, slots=True)
+class Transposed:
+    """A matrix that some layouts keep as (in, out), where a linear layer has (out, in)."""
+
+    layouts: frozenset[Layout]
+
+
+@dataclass(frozen=True, slots=True)
 class Halves:
-    """Two halves of the rows, which the layouts of `swapped` keep in the other order."""
+    """Two halves of the rows, which some layouts keep in the other order."""
 
     swapped: frozenset[Layout]
 
 
-Rule = Pointwise | Rows | Halves
+Rule = Pointwise | Rows | Transposed | Halves
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +72,14 @@ class Name:
     def stored(self, layout: Layout) -> str:
         """The name that is written in `layout`."""
         return self.ldm if layout == "ldm" else self.diffusers
+
+    def is_transposed(self, layout: Layout) -> bool:
+        """Whether `layout` keeps rows as columns."""
+        return isinstance(self.rule, Transposed) and layout in self.rule.layouts
+
+    def is_swapped(self, layout: Layout) -> bool:
+        """Whether `layout` keeps the second half of the rows first."""
+        return isinstance(self.rule, Halves) and layout in self.rule.swapped
 
     def rows(self, layout: Layout) -> Rows | None:
         """Which rows of the stored tensor are ours; None where that is all of it."""
