@@ -15,6 +15,7 @@ from atelier.diffusion.scheduling import SCHEDULE_DEFAULTS, ScheduleSpec, run_si
 from atelier.errors import BadInput
 from atelier.families.parts import UNET
 from atelier.limits import CALLS
+from atelier.models.clip import TextSpec
 from atelier.pipeline.denoising import schedule_options
 from atelier.pipeline.stages.enlarge import LATENT_MODES
 from atelier.prompt import Network, Warn, checked, expand, parse
@@ -147,8 +148,10 @@ def own_sampling(model: Checkpoint, sampling: ResolvedSampling) -> ResolvedSampl
 def check_clip_skip(resolved: Resolved, model: Checkpoint) -> None:
     """Raises BadInput for a clip skip that a text encoder of the model does not have."""
     skip = resolved.prompting.clip_skip
-    for tower in model.family.towers:
+    for tower in model.towers:
         spec = model.spec(tower.part)
+        if not isinstance(spec, TextSpec):
+            continue
         layers = spec.layers + tower.cut_off(spec)
         if skip > layers:
             raise BadInput(f"clip skip {skip}: this model's text encoder has {layers} layers, choose 1 to {layers}")

@@ -118,7 +118,7 @@ def _bytes(part: object) -> int:
     """What a part takes in memory: the parameters and buffers of its networks."""
     match part:
         case TextTowers():
-            nets = [tower.net for tower in part.towers]
+            nets = part.nets
         case ImageText():
             nets = [part.vision, part.joint]
         case _:

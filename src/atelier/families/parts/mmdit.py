@@ -85,7 +85,7 @@ def infer(shapes: Shapes, facts: PartFacts) -> MMDiTSpec:
         heads=heads,
         patch=patch,
         context=end.context,
-        pooled=shapes.shape(places.pooled, 2)[1],
+        pooled=end.pooled,
         side=_side(shapes),
         qk_norm=places.norm in shapes.found,
         dual=tuple(i for i in range(depth) if any(n.startswith(places.second.format(i)) for n in shapes.found)),
@@ -97,7 +97,8 @@ def ends(shapes: Shapes) -> Ends:
     places = _Places(shapes.layout)
     _, channels, patch, _ = shapes.shape(places.patches, 4)
     outputs = shapes.shape(places.final, 2)[0] // patch**2
-    return Ends(channels, outputs, shapes.shape("context_embedder.weight", 2)[1])
+    context = shapes.shape("context_embedder.weight", 2)[1]
+    return Ends(channels, outputs, context, pooled=shapes.shape(places.pooled, 2)[1])
 
 
 def _heads(shapes: Shapes, facts: PartFacts, width: int) -> int:
