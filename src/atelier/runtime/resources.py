@@ -152,7 +152,10 @@ def _stamp_of(file: Path) -> Stamp:
 
 
 def _text(model: Checkpoint, device: Device) -> TextEncoder:
-    return text_encoder(model, _dtype(model, device), placed=lambda net: _placed(net, device))
+    def placed(net: M, /) -> M:
+        return _placed(net, device)
+
+    return text_encoder(model, _dtype(model, device), placed=placed)
 
 
 def _denoiser(model: Checkpoint, device: Device) -> Net:

@@ -56,8 +56,9 @@ class UnigramTokenizer:
             raise BadFile(folder, f"holds no tokenizer of T5: put its {PIECES} or {WHOLE} there")
         found = cls.from_file(whole if whole.is_file() else pieces)
         length = _object(_parsed(folder / CONFIG)).get("model_max_length") if (folder / CONFIG).is_file() else None
-        shorter = isinstance(length, int) and 2 <= length < POSITIONS
-        return cls(found.pieces, found.charsmap, found.unknown, length) if shorter else found
+        if isinstance(length, int) and 2 <= length < POSITIONS:
+            return cls(found.pieces, found.charsmap, found.unknown, length)
+        return found
 
     @classmethod
     def from_file(cls, path: Path) -> UnigramTokenizer:
@@ -205,7 +206,7 @@ def _piece(path: Path, item: object) -> tuple[str, float]:
         piece, score = cast("Sequence[object]", item)
         if isinstance(piece, str) and isinstance(score, int | float):
             return piece, float(score)
-    raise BadFile(path, f"holds a piece that is no text with a score: {str(item)[:40]}")
+    raise BadFile(path, f"holds a piece that is no text with a score: {str(cast('object', item))[:40]}")
 
 
 def _checked(source: Path, tokenizer: UnigramTokenizer) -> UnigramTokenizer:

@@ -1,0 +1,198 @@
+"""A small Stable Diffusion 3 against diffusers' own pipeline: text encoders, transformer, autoencoder, four steps."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import tiny_sd3
+from atelier.checkpoints.opening import open_checkpoint
+from atelier.checkpoints.text import encode, text_encoder
+from atelier.checkpoints.write import write_diffusers, write_ldm
+from atelier.errors import BadFile
+from atelier.families.facts import ModelDefaults
+from atelier.models.vae import AutoencoderKL
+from atelier.request.groups import Noise
+from atelier.request.model import Request
+from atelier.runtime.device import Device
+from atelier.runtime.engine import Engine, GeneratedImage
+from atelier.runtime.library import Library
+from atelier.weights.hashes import HashCache
+from weights_support import assert_close
+
+PROMPT, NEGATIVE, SEED, STEPS, SCALE = "a red cat, cats", "a dog", 11, 4, 5.0
+WITHOUT = {"all": (), "without T5": ("t5",)}
+
+
+def _folder(place: Path, missing: tuple[str, ...] = ()) -> Path:
+    made = tiny_sd3.modules(tuple(name for name in tiny_sd3.ALL if name not in missing))
+    write_diffusers(made, place)
+    return place
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    place = tmp_path_factory.mktemp("sd3")
+    return {case: _folder(place / case.replace(" ", "-"), missing) for case, missing in WITHOUT.items()}
+
+
+@pytest.fixture(scope="module")
+def pipelines(folders: dict[str, Path]) -> dict[str, Any]:
+    from diffusers import StableDiffusion3Pipeline
+
+    made: dict[str, Any] = {}
+    for case, folder in folders.items():
+        absent = {"text_encoder_3": None, "tokenizer_3": None} if WITHOUT[case] else {}
+        made[case] = StableDiffusion3Pipeline.from_pretrained(folder, **absent)
+        made[case].set_progress_bar_config(disable=True)
+    return made
+
+
+def _engine(place: Path) -> Engine:
+    device = Device(torch.device("cpu"), torch.float32, torch.float32, max_batch=1)
+    return Engine(device, Library((place,)), HashCache(), version="1")
+
+
+def _generated(path: Path, **asked: Any) -> GeneratedImage:
+    settings: dict[str, Any] = {"prompt": PROMPT, "negative_prompt": NEGATIVE, "seed": SEED, "cfg_scale": SCALE}
+    settings |= {"steps": STEPS, "noise": Noise(rng="cpu"), "sampler": "Euler", "scheduler": "Uniform"}
+    return _engine(path.parent).generate(Request(model=str(path), **(settings | asked)))[0]
+
+
+def _theirs(pipeline: Any, output: str) -> Any:
+    return pipeline(
+        PROMPT,
+        negative_prompt=NEGATIVE,
+        num_inference_steps=STEPS,
+        guidance_scale=SCALE,
+        generator=torch.Generator().manual_seed(SEED),
+        height=tiny_sd3.SIZE,
+        width=tiny_sd3.SIZE,
+        max_sequence_length=_length(pipeline),
+        output_type=output,
+    ).images[0]
+
+
+def _length(pipeline: Any) -> int:
+    """Of T5's part of the states; where there is none, as many zeros as ours."""
+    return 256 if pipeline.text_encoder_3 is None else 9
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("case", WITHOUT)
+def test_text_states_are_those_of_diffusers(case: str, folders: dict[str, Path], pipelines: dict[str, Any]) -> None:
+    pipeline = pipelines[case]
+    texts = ["a cat", "a red cat, cats and a dog that is red, a cat"]
+    with torch.no_grad():
+        states, _, pooled, _ = pipeline.encode_prompt(
+            texts, None, None, do_classifier_free_guidance=False, max_sequence_length=_length(pipeline)
+        )
+        ours = encode(text_encoder(open_checkpoint(folders[case])), texts)
+    assert ours.pooled is not None
+    assert_close(ours.tokens, states)
+    assert_close(ours.pooled, pooled)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("case", WITHOUT)
+def test_four_steps_are_those_of_diffusers(
+    case: str, folders: dict[str, Path], pipelines: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The latents that are decoded, scaled and shifted, and the image."""
+    seen: list[torch.Tensor] = []
+    decode = AutoencoderKL.decode
+
+    def spy(self: AutoencoderKL, latent: torch.Tensor, *given: Any) -> torch.Tensor:
+        seen.append(latent)
+        return decode(self, latent, *given)
+
+    monkeypatch.setattr(AutoencoderKL, "decode", spy)
+    ours = _generated(folders[case])
+    latents = _theirs(pipelines[case], "latent")
+    assert_close(seen[0][0], latents / 1.5305 + 0.0609)
+    image = np.asarray(_theirs(pipelines[case], "pil"), np.int16)
+    assert np.abs(np.asarray(ours.image, np.int16) - image).max() <= 1
+    assert image.std() > 5
+
+
+def test_one_file_and_a_folder_are_the_same_model(folders: dict[str, Path], tmp_path: Path) -> None:
+    """Bit for bit there and back, and the same image from both."""
+    single, again = tmp_path / "a.safetensors", tmp_path / "again"
+    write_ldm(open_checkpoint(folders["all"]), single)
+    names = load_file(single)
+    assert "text_encoders.clip_l.transformer.text_projection.weight" not in names
+    assert names["text_encoders.clip_g.transformer.text_projection.weight"].shape == (tiny_sd3.G, tiny_sd3.G)
+    assert names["text_encoders.t5xxl.transformer.shared.weight"].shape == (128, tiny_sd3.T)
+    assert names["model.diffusion_model.joint_blocks.0.x_block.attn2.qkv.weight"].shape == (96, 32)
+    write_diffusers(open_checkpoint(single), again)
+    for file in sorted(path.relative_to(again) for path in again.rglob("*") if path.is_file()):
+        assert (again / file).read_bytes() == (folders["all"] / file).read_bytes(), file
+    one, other = (np.asarray(_generated(path).image, np.int16) for path in (single, folders["all"]))
+    assert np.abs(one - other).max() <= 1, "nothing but how the tensors lie in memory differs"
+
+
+def test_the_text_encoders_that_are_missing_make_a_difference(tmp_path: Path) -> None:
+    images = {
+        missing: _generated(_folder(tmp_path / "-".join(("model", *missing)), missing)).image.tobytes()
+        for missing in ((), ("text",), ("text2",), ("t5",), ("text", "t5"), ("text", "text2"))
+    }
+    assert len(set(images.values())) == len(images)
+
+
+@pytest.mark.parametrize(("missing", "silent"), [("text", slice(0, tiny_sd3.L)), ("text2", slice(tiny_sd3.L, 64))])
+def test_a_missing_text_encoder_is_zeros(missing: str, silent: slice, tmp_path: Path) -> None:
+    states = encode(text_encoder(open_checkpoint(_folder(tmp_path / "a", (missing,)))), ["a cat"])
+    whole = encode(text_encoder(open_checkpoint(_folder(tmp_path / "b"))), ["a cat"])
+    assert states.pooled is not None
+    assert whole.pooled is not None
+    other = slice(tiny_sd3.L, 64) if missing == "text" else slice(0, tiny_sd3.L)
+    assert states.tokens.shape == whole.tokens.shape == (1, 12 + 9, tiny_sd3.T)
+    assert not states.tokens[:, :12, silent].any()
+    assert not states.pooled[:, silent].any()
+    assert torch.equal(states.tokens[:, :12, other], whole.tokens[:, :12, other])
+    assert torch.equal(states.pooled[:, other], whole.pooled[:, other])
+    assert torch.equal(states.tokens[:, 12:], whole.tokens[:, 12:])
+    assert whole.tokens[:, :12, 64:].count_nonzero() == 0
+
+
+def test_a_file_without_any_text_encoder_says_so(tmp_path: Path) -> None:
+    write_ldm(tiny_sd3.modules(()), tmp_path / "bare.safetensors")
+    bare = open_checkpoint(tmp_path / "bare.safetensors")
+    assert (bare.family.name, bare.towers) == ("sd3", ())
+    with pytest.raises(BadFile, match="has no text encoder, and no prompt can be read without"):
+        text_encoder(bare)
+
+
+def test_the_tokenizer_of_t5_lies_in_the_file_or_beside_it(tmp_path: Path) -> None:
+    """Published files have none."""
+    from safetensors.torch import save_file
+
+    write_ldm(tiny_sd3.modules(("t5",)), tmp_path / "own.safetensors")
+    assert open_checkpoint(tmp_path / "own.safetensors").tokenizers[0].same_as(tiny_sd3.t5_words())
+    save_file(load_file(tmp_path / "own.safetensors"), tmp_path / "published.safetensors")
+    published = open_checkpoint(tmp_path / "published.safetensors")
+    with pytest.raises(BadFile, match=r"tokenizer_3: holds no tokenizer of T5: put its spiece.model or tokenizer.json"):
+        text_encoder(published)
+    tiny_sd3.t5_words().save(tmp_path / "tokenizer_3")
+    assert published.tokenizers[0].same_as(tiny_sd3.t5_words())
+
+
+def test_defaults_are_those_of_the_model_cards(tmp_path: Path) -> None:
+    """Turbo was made for four steps without guidance; nothing but its name says so."""
+    write_ldm(tiny_sd3.modules(("text",)), tmp_path / "own.safetensors")
+    from safetensors.torch import save_file
+
+    found = {}
+    for name in ("sd3.5_large", "sd3.5_large_turbo"):
+        save_file(load_file(tmp_path / "own.safetensors"), tmp_path / f"{name}.safetensors")
+        found[name] = open_checkpoint(tmp_path / f"{name}.safetensors")
+    large, turbo = found.values()
+    assert large.defaults == ModelDefaults("Euler", 28, 1024, 1024, 4.5)
+    assert turbo.defaults == ModelDefaults("Euler", 4, 1024, 1024, 1.0)
+    assert (large.facts.latent_scale, large.facts.latent_shift, large.facts.flow_shift) == (1.5305, 0.0609, 3.0)
+    assert float(large.levels.sigma(torch.tensor(500.0))) == 0.75
