@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-_WHOLE = "which cannot be read yet; Stable Diffusion 1.x, 2.x and XL can"
+_WHOLE = "which cannot be read yet; Stable Diffusion 1.x, 2.x, XL and 3 can"
 _PART = "and no whole checkpoint; give a file or folder with U-Net, autoencoder and text encoder"
 
 _BEGINNINGS = (
@@ -13,8 +13,10 @@ _BEGINNINGS = (
     ("low_scale_model.", f"is the upscaler of Stable Diffusion 2.x, {_WHOLE}"),
     ("cond_stage_model.model.", f"is the text encoder of Stable Diffusion 2.x, {_PART}"),
     ("conditioner.embedders.", f"is a text encoder of Stable Diffusion XL, {_PART}"),
-    ("model.diffusion_model.joint_blocks.", f"is a Stable Diffusion 3 checkpoint, {_WHOLE}"),
-    ("joint_blocks.", f"is the network of Stable Diffusion 3, {_WHOLE}"),
+    ("model.diffusion_model.joint_blocks.", "is a Stable Diffusion 3 checkpoint that lacks tensors; get it again"),
+    ("joint_blocks.", f"is the network of Stable Diffusion 3 alone, {_PART}"),
+    ("transformer_blocks.0.norm1_context.", f"is the network of Stable Diffusion 3 alone, {_PART}"),
+    ("encoder.block.0.layer.0.SelfAttention.", f"is a T5 text encoder alone, {_PART}"),
     ("model.diffusion_model.double_blocks.", f"is a Flux checkpoint, {_WHOLE}"),
     ("double_blocks.", f"is the network of Flux, {_WHOLE}"),
     ("control_model.", f"is a ControlNet, {_PART}"),

@@ -92,6 +92,7 @@ def convert(
     models_dir: Folders = None,
 ) -> None:
     """Write a model in another layout or precision; it appears complete or not at all."""
+    from atelier.checkpoints.probing import settled
     from atelier.errors import BadInput
     from atelier.weights.archive import counted
     from atelier.weights.formats.atomic import reachable, sweep
@@ -100,7 +101,7 @@ def convert(
     _check_target(reachable(target), chosen, overwrite=overwrite)
     if as_variant and (chosen is Layout.LDM or dtype is None):
         raise BadInput("--as-variant: it needs a folder (--layout diffusers) and a precision, such as --dtype fp16")
-    checkpoint = _opened(source, models_dir, variant)
+    checkpoint = settled(_opened(source, models_dir, variant))
     _check_whole(checkpoint)
     if target.parent.is_dir():
         sweep(target.parent)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from atelier.diffusion.scheduling import Table
     from atelier.diffusion.types import Levels
     from atelier.models.clip import TextSpec
+    from atelier.models.unet import UNet
     from atelier.nn.ports import Conditioning
 
 
@@ -109,6 +110,17 @@ class Folder:
 
 
 @dataclass(frozen=True, slots=True)
+class Probe:
+    """What only a denoising network itself can tell.
+
+    is_silent: whether a single file says nothing of it; ask: the facts as the network, in float32, shows them.
+    """
+
+    is_silent: Callable[[Archive], bool]
+    ask: Callable[[UNet, Facts], Facts]
+
+
+@dataclass(frozen=True, slots=True)
 class Family:
     """What all models of a kind have in common.
 
@@ -118,7 +130,8 @@ class Family:
     model of these facts was trained on, and what its output means; a flow is known by the latter. latent: from the
     shapes of the autoencoder; ends: from the shapes of the denoiser. defaults: of a model of these facts, trained at
     this size in pixels; latent_side: positions along a side of the latent where nobody says the size. table: whose
-    columns of the tabulated schedules (Align Your Steps) are right for it, None where there are none.
+    columns of the tabulated schedules (Align Your Steps) are right for it, None where there are none. probe: for what
+    files may leave open, None where headers tell everything.
     """
 
     name: str
@@ -140,6 +153,7 @@ class Family:
     latent_side: int
     table: Table | None
     tell: Tell = as_said
+    probe: Probe | None = None
 
     def part(self, name: str) -> PartSpec[Any, Any] | None:
         return next((part for part in self.parts if part.name == name), None)

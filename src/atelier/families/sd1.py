@@ -13,8 +13,6 @@ from atelier.weights.archive import Archive
 
 PIPELINES = pipelines.named("StableDiffusion")
 SD2_CONTEXT = 1024
-OTHER = "_family"
-"""Ours, in the index of folders of other families that have the same class."""
 
 
 def in_file(archive: Archive) -> bool:
@@ -24,19 +22,20 @@ def in_file(archive: Archive) -> bool:
 
 
 def in_folder(index: Config) -> bool:
-    """The same class of diffusers generates with SD 2.x, which only the width of the text states tells apart."""
-    return is_named(index) and OTHER not in index.values and context(index) != SD2_CONTEXT
+    return is_named(index) and not is_like_sd2(index)
 
 
 def is_named(index: Config) -> bool:
-    """Whether an index names a class that generates with Stable Diffusion 1.x."""
+    """Whether an index names a class of diffusers that generates with Stable Diffusion 1.x; 2.x has the same ones."""
     named = index.values.get("_class_name")
     return isinstance(named, str) and named in PIPELINES
 
 
-def context(index: Config) -> object:
-    """What the folder of an index says of the width of the text states. Raises BadFile."""
-    return Config.read(index.path.parent / UNET.folder / "config.json").values.get("cross_attention_dim")
+def is_like_sd2(index: Config) -> bool:
+    """Whether the U-Net in the folder of an index is that of Stable Diffusion 2.x: by the width of the text states, or
+    by linear layers around its transformers. Raises BadFile."""
+    unet = Config.read(index.path.parent / UNET.folder / "config.json").values
+    return unet.get("cross_attention_dim") == SD2_CONTEXT or unet.get("use_linear_projection") is True
 
 
 def defaults(size: int, facts: Facts) -> ModelDefaults:

@@ -6,14 +6,18 @@ The text encoder is OpenCLIP-H, read before its last layer, through the final no
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from atelier.families import discrete, marks, pipelines, sd1
 from atelier.families.config import Config
 from atelier.families.facts import Facts, ModelDefaults, PredictionType, prediction_named
-from atelier.families.family import Folder, SingleFile, Tower
+from atelier.families.family import Folder, Probe, SingleFile, Tower
 from atelier.families.parts import UNET, VAE, unet
 from atelier.families.parts.openclip import CLIP_H, cut_off, padded_with_zero
 from atelier.weights.archive import Archive
+
+if TYPE_CHECKING:
+    from atelier.models.unet import UNet
 
 TOWER = "cond_stage_model.model."
 CONV_IN = "model.diffusion_model.input_blocks.0.0.weight"
@@ -25,6 +29,8 @@ BASE_STEPS = "875000"
 """Steps of training that the published 512-base was saved after, which its file says."""
 OF_BASE = ("512", "base")
 """Said by the names of files that predict epsilon; Stability's are called so."""
+LAST = 999
+"""The level that a network is asked at: nearly all noise, which a network that predicts epsilon gives back."""
 
 
 def in_file(archive: Archive) -> bool:
@@ -34,39 +40,53 @@ def in_file(archive: Archive) -> bool:
 
 
 def in_folder(index: Config) -> bool:
-    """The class is that of Stable Diffusion 1.x; what we write says it, and others are told by their text states."""
-    if index.values.get(sd1.OTHER) == "sd2":
-        return True
-    return sd1.is_named(index) and sd1.context(index) == sd1.SD2_CONTEXT
+    return sd1.is_named(index) and sd1.is_like_sd2(index)
 
 
 def file_facts(archive: Archive) -> Facts:
-    """Nothing in the shapes tells the two predictions apart; see `_prediction`."""
-    known = marks.file_facts(archive)
-    prediction = _prediction(archive, known)
-    return replace(
-        known.knowing(UNET.name, unet.NARROW_HEADS),
-        prediction=prediction,
-        size=known.size or (LARGE if prediction == "velocity" else BASE),
-        trailing=marks.is_turbo(archive),
-    )
+    """Nothing in the shapes tells the two predictions apart. Where the file says nothing, its name may; else it is
+    velocity, as most were trained, until the network is asked."""
+    known = replace(marks.file_facts(archive).knowing(UNET.name, unet.NARROW_HEADS), trailing=marks.is_turbo(archive))
+    is_base = any(mark in archive.path.stem.casefold() for mark in OF_BASE)
+    return _predicting(_said(archive) or ("epsilon" if is_base else "velocity"), known)
 
 
-def _prediction(archive: Archive, known: Facts) -> PredictionType:
-    """What the file says of its prediction, its size, its training or in its name; else velocity, as most were trained.
+def _predicting(prediction: PredictionType, known: Facts) -> Facts:
+    return replace(known, prediction=prediction, size=known.size or (LARGE if prediction == "velocity" else BASE))
+
+
+def _said(archive: Archive) -> PredictionType | None:
+    """What a file says of its prediction, its size or its training.
 
     All that see more than the latent (inpainting) and the Turbo model predict epsilon.
     """
-    metadata, conv = archive.metadata, archive.tensors[CONV_IN].shape
-    stated = prediction_named(metadata.get("modelspec.prediction_type", ""))
+    known, conv = marks.file_facts(archive), archive.tensors[CONV_IN].shape
+    stated = prediction_named(archive.metadata.get("modelspec.prediction_type", ""))
     if stated is not None or known.prediction == "velocity":
         return stated or known.prediction
     if known.size is not None:
         return "velocity" if known.size >= LARGE else "epsilon"
     sees_more = len(conv) == 4 and conv[1] > LATENT
-    name = archive.path.stem.casefold()
-    is_base = metadata.get("global_step") == BASE_STEPS or any(mark in name for mark in OF_BASE)
-    return "epsilon" if sees_more or is_base or marks.is_turbo(archive) else "velocity"
+    is_base = archive.metadata.get("global_step") == BASE_STEPS
+    return "epsilon" if sees_more or is_base or marks.is_turbo(archive) else None
+
+
+def is_silent(archive: Archive) -> bool:
+    return _said(archive) is None
+
+
+def ask(net: UNet, known: Facts) -> Facts:
+    """Shows the network one value everywhere at the last level (A1111's test). One that predicts epsilon gives about
+    that value back; velocity is about its negative."""
+    import torch
+
+    from atelier.nn.ports import Conditioning
+
+    x, tokens = torch.full((1, LATENT, 8, 8), 0.5), torch.full((1, 2, net.spec.context), 0.5)
+    with torch.no_grad():
+        answered = net(x, torch.tensor([float(LAST)]), Conditioning(tokens))
+    is_velocity = float((answered - x).mean()) < -1
+    return _predicting("velocity" if is_velocity else "epsilon", replace(known, size=None))
 
 
 def defaults(size: int, facts: Facts) -> ModelDefaults:
@@ -87,15 +107,11 @@ SD2 = replace(
     folder=Folder(
         detect=in_folder,
         pipeline=pipelines.by_channels("StableDiffusion"),
-        index={
-            sd1.OTHER: "sd2",
-            "feature_extractor": [None, None],
-            "safety_checker": [None, None],
-            "requires_safety_checker": False,
-        },
+        index={"feature_extractor": [None, None], "safety_checker": [None, None], "requires_safety_checker": False},
         read=discrete.read,
         write=discrete.write,
     ),
     defaults=defaults,
+    probe=Probe(is_silent, ask),
 )
 SPECS = (SD2,)

@@ -41,4 +41,4 @@ def with_sizes(said: Conditioning, *sizes: float) -> Conditioning:
     """With numbers that are embedded as time is."""
     import torch
 
-    return replace(said, sizes=torch.tensor(sizes, device=said.tokens.device))
+    return replace(said, sizes=torch.tensor(sizes, dtype=torch.float32, device=said.tokens.device))

@@ -17,6 +17,7 @@ from atelier.checkpoints.checkpoint import Checkpoint
 from atelier.checkpoints.folder import INDEX
 from atelier.checkpoints.image_text import ImageText, image_text
 from atelier.checkpoints.opening import open_checkpoint
+from atelier.checkpoints.probing import settled
 from atelier.checkpoints.text import TextEncoder, TextTowers, text_encoder
 from atelier.errors import BadFile
 from atelier.families.family import Family
@@ -72,13 +73,14 @@ class LocalResources:
         return found
 
     def open(self, path: Path) -> Checkpoint:
-        """The headers of the model at `path`, read again where a file of it has changed. Raises BadFile."""
+        """The headers of the model at `path`, read again where a file of it has changed; also its denoising network,
+        where they leave open what it predicts. Raises BadFile."""
         stamp = _stamp(path)
         with self._lock:
             known = self._opened.get(path)
         if known is not None and known[0] == stamp:
             return known[1]
-        opened = open_checkpoint(path, known=self._families)
+        opened = settled(open_checkpoint(path, known=self._families))
         with self._lock:
             self._opened[path] = stamp, opened
         return opened
