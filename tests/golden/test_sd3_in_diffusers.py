@@ -14,7 +14,7 @@ import tiny_sd3
 from atelier.checkpoints.opening import open_checkpoint
 from atelier.checkpoints.text import encode, text_encoder
 from atelier.checkpoints.write import write_diffusers, write_ldm
-from atelier.errors import BadFile
+from atelier.errors import BadFile, BadInput
 from atelier.families.facts import ModelDefaults
 from atelier.models.vae import AutoencoderKL
 from atelier.request.groups import Noise
@@ -158,6 +158,21 @@ def test_a_missing_text_encoder_is_zeros(missing: str, silent: slice, tmp_path: 
     assert torch.equal(states.pooled[:, other], whole.pooled[:, other])
     assert torch.equal(states.tokens[:, 12:], whole.tokens[:, 12:])
     assert whole.tokens[:, :12, 64:].count_nonzero() == 0
+
+
+def test_what_it_cannot_be_sampled_with_is_refused(folders: dict[str, Path]) -> None:
+    """A transformer has no edges that could meet, and no middle; a flow no table; its places are numbered."""
+    from atelier.request.groups import Guidance, Layout
+
+    refused: dict[str, tuple[dict[str, Any], str]] = {
+        "tiling": ({"layout": Layout(tile="x")}, "tile needs a U-Net, which all has not: leave it out"),
+        "PAG": ({"guidance": Guidance(pag_scale=3)}, "PAG needs a U-Net, which all has not: leave out pag_scale"),
+        "sampler": ({"sampler": "DDIM", "scheduler": None}, "cannot sample flow models such as Stable Diffusion 3"),
+        "size": ({"width": 256, "steps": 1}, "the latent has 32x8 positions, and this model knows 24 along a side"),
+    }
+    for asked, said in refused.values():
+        with pytest.raises(BadInput, match=said):
+            _generated(folders["all"], **asked)
 
 
 def test_a_file_without_any_text_encoder_says_so(tmp_path: Path) -> None:

@@ -199,6 +199,8 @@ def check_suits(resolved: Resolved, model: Checkpoint) -> None:
     """Raises BadInput for what this kind of model cannot be sampled with."""
     check_sampling(resolved.sampling, model)
     _check_guidance(resolved, model)
+    if (resolved.tiling.x or resolved.tiling.y) and not model.has(UNET):
+        raise BadInput(f"tile needs a U-Net, which {model.name} has not: leave it out")
     if isinstance(resolved.hires, ResolvedHires):
         check_sampling(resolved.hires.sampling, model)
 
