@@ -43,10 +43,12 @@ def _clip(width: int, act: str, layers: int) -> ClipText:
     return ClipText(spec)
 
 
-def modules(encoders: tuple[str, ...] = ALL, *, qk_norm: bool = True, dual: tuple[int, ...] = (0,)) -> Modules:
+def modules(
+    encoders: tuple[str, ...] = ALL, *, qk_norm: bool = True, dual: tuple[int, ...] = (0,), depth: int = 3
+) -> Modules:
     """encoders: the parts that are there. The first one's projection changes nothing, as in published folders."""
     size = MMDiTSpec(
-        width=32, depth=3, heads=4, context=T, pooled=L + G, side=12, qk_norm=qk_norm, dual=dual, in_channels=16
+        width=32, depth=depth, heads=4, context=T, pooled=L + G, side=12, qk_norm=qk_norm, dual=dual, in_channels=16
     )
     words = tiny.tokenizer()
     net = MMDiT(size)

@@ -17,8 +17,7 @@ from atelier.checkpoints.write import write_diffusers, write_ldm
 from atelier.errors import BadFile, BadInput
 from atelier.families.facts import ModelDefaults
 from atelier.models.vae import AutoencoderKL
-from atelier.request.groups import Noise
-from atelier.request.model import Request
+from atelier.request.table import request_of
 from atelier.runtime.device import Device
 from atelier.runtime.engine import Engine, GeneratedImage
 from atelier.runtime.library import Library
@@ -60,21 +59,22 @@ def _engine(place: Path) -> Engine:
 
 def _generated(path: Path, **asked: Any) -> GeneratedImage:
     settings: dict[str, Any] = {"prompt": PROMPT, "negative_prompt": NEGATIVE, "seed": SEED, "cfg_scale": SCALE}
-    settings |= {"steps": STEPS, "noise": Noise(rng="cpu"), "sampler": "Euler", "scheduler": "Uniform"}
-    return _engine(path.parent).generate(Request(model=str(path), **(settings | asked)))[0]
+    settings |= {"steps": STEPS, "rng": "cpu", "sampler": "Euler", "scheduler": "Uniform"}
+    return _engine(path.parent).generate(request_of({"model": str(path), **settings, **asked}))[0]
 
 
-def _theirs(pipeline: Any, output: str) -> Any:
+def _theirs(pipeline: Any, output: str, steps: int = STEPS, **more: Any) -> Any:
     return pipeline(
         PROMPT,
         negative_prompt=NEGATIVE,
-        num_inference_steps=STEPS,
+        num_inference_steps=steps,
         guidance_scale=SCALE,
         generator=torch.Generator().manual_seed(SEED),
         height=tiny_sd3.SIZE,
         width=tiny_sd3.SIZE,
         max_sequence_length=_length(pipeline),
         output_type=output,
+        **more,
     ).images[0]
 
 
@@ -120,6 +120,32 @@ def test_four_steps_are_those_of_diffusers(
     assert image.std() > 5
 
 
+@pytest.mark.filterwarnings("ignore")
+def test_skip_layer_guidance_is_that_of_diffusers(
+    folders: dict[str, Path], pipelines: dict[str, Any], tmp_path: Path
+) -> None:
+    """Blocks 7 to 9, at the second of six steps: the first is before its part of the way, the third behind."""
+    from diffusers import SD3Transformer2DModel
+
+    write_diffusers(tiny_sd3.modules(depth=11), tmp_path / "deep")
+    pipeline = pipelines["all"]
+    shallow, pipeline.transformer = (
+        pipeline.transformer,
+        SD3Transformer2DModel.from_pretrained(tmp_path / "deep" / "transformer"),
+    )
+    skipped: dict[str, Any] = {"skip_guidance_layers": [7, 8, 9], "skip_layer_guidance_scale": 2.5}
+    try:
+        plain, theirs = (np.asarray(_theirs(pipeline, "pil", 6, **more), np.int16) for more in ({}, skipped))
+    finally:
+        pipeline.transformer = shallow
+    ours = np.asarray(_generated(tmp_path / "deep", steps=6, slg_scale=2.5).image, np.int16)
+    assert np.abs(ours - theirs).max() <= 1
+    assert np.abs(ours - plain).max() > 8
+    assert np.abs(np.asarray(_generated(tmp_path / "deep", steps=6).image, np.int16) - plain).max() <= 1
+    with pytest.raises(BadInput, match="SLG needs a transformer, which all has not: leave out slg_scale"):
+        _generated(folders["all"], slg_scale=1)
+
+
 def test_one_file_and_a_folder_are_the_same_model(folders: dict[str, Path], tmp_path: Path) -> None:
     """Bit for bit there and back, and the same image from both."""
     single, again = tmp_path / "a.safetensors", tmp_path / "again"
@@ -162,11 +188,9 @@ def test_a_missing_text_encoder_is_zeros(missing: str, silent: slice, tmp_path: 
 
 def test_what_it_cannot_be_sampled_with_is_refused(folders: dict[str, Path]) -> None:
     """A transformer has no edges that could meet, and no middle; a flow no table; its places are numbered."""
-    from atelier.request.groups import Guidance, Layout
-
     refused: dict[str, tuple[dict[str, Any], str]] = {
-        "tiling": ({"layout": Layout(tile="x")}, "tile needs a U-Net, which all has not: leave it out"),
-        "PAG": ({"guidance": Guidance(pag_scale=3)}, "PAG needs a U-Net, which all has not: leave out pag_scale"),
+        "tiling": ({"tile": "x"}, "tile needs a U-Net, which all has not: leave it out"),
+        "PAG": ({"pag_scale": 3}, "PAG needs a U-Net, which all has not: leave out pag_scale"),
         "sampler": ({"sampler": "DDIM", "scheduler": None}, "cannot sample flow models such as Stable Diffusion 3"),
         "size": ({"width": 256, "steps": 1}, "the latent has 32x8 positions, and this model knows 24 along a side"),
     }

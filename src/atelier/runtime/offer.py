@@ -9,11 +9,13 @@ from math import lcm
 from atelier.checkpoints.checkpoint import Checkpoint
 from atelier.checkpoints.image_text import has_image_text
 from atelier.diffusion.catalogue import guidances, resolve_sampler, resolve_schedule, samplers
+from atelier.diffusion.guidance.slg import BLOCKS
 from atelier.diffusion.levels import changed
 from atelier.diffusion.sampling import SamplerSpec
 from atelier.diffusion.scheduling import SCHEDULE_DEFAULTS, ScheduleSpec, run_sigmas
 from atelier.errors import BadInput
 from atelier.families.parts import UNET
+from atelier.families.parts.mmdit import MMDIT
 from atelier.limits import CALLS
 from atelier.models.clip import TextSpec
 from atelier.pipeline.denoising import schedule_options
@@ -221,7 +223,7 @@ def check_sampling(sampling: ResolvedSampling, model: Checkpoint) -> None:
 
 def _check_guidance(resolved: Resolved, model: Checkpoint) -> None:
     """Raises BadInput for a guidance that needs what the model does not have."""
-    has = {"U-Net": model.has(UNET), "image encoder": has_image_text(model)}
+    has = {"U-Net": model.has(UNET), "image encoder": has_image_text(model), "transformer": _is_deep(model)}
     settings = resolved.guidance.model_dump()
     for name, spec in guidances().items():
         missing = [part for part in sorted(spec.needs) if not has[part]]
@@ -229,6 +231,11 @@ def _check_guidance(resolved: Resolved, model: Checkpoint) -> None:
             used = ", ".join(setting for setting, value in spec.neutral.items() if settings[setting] != value)
             article = "an" if missing[0].startswith("i") else "a"
             raise BadInput(f"{name} needs {article} {missing[0]}, which {model.name} has not: leave out {used}")
+
+
+def _is_deep(model: Checkpoint) -> bool:
+    """Whether the model's network is a transformer that has the blocks which skip-layer guidance leaves out."""
+    return model.has(MMDIT) and model.spec(MMDIT).depth > BLOCKS[-1]
 
 
 def check_schedule(resolved: Resolved, model: Checkpoint, warn: Warn) -> None:
