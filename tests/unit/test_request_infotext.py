@@ -240,7 +240,7 @@ def test_everything_at_once_is_one_line_in_a1111s_order():
         "Beta schedule alpha: 0.8, Beta schedule beta: 1.4, UniPC variant: bh2, UniPC order: 2, "
         "UniPC lower order final: False, NGMS all steps: True, Skip Early CFG: 0.1, CFG interval low sigma: 0.3, "
         "CFG interval high sigma: 5.0, APG eta: 0.5, APG norm threshold: 15.0, APG momentum: -0.5, "
-        "Perp-Neg scale: 1.5, CLIP guidance scale: 100.0, Emphasis: No norm, "
+        "Perp-Neg scale: 1.5, SLG scale: 2.5, CLIP guidance scale: 100.0, Emphasis: No norm, "
         "Old prompt editing timelines: True, Downcast alphas_cumprod: True, Noise Schedule: Zero Terminal SNR, "
         "Template: a {red|green} apple, Negative Template: __bad__, Batch size: 2, "
         "Dtype: fp32, Device: cpu, Libraries: torch 2.13.0, Version: atelier-0.1.0"
