@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from atelier.checkpoints.checkpoint import Checkpoint
 from atelier.errors import BadFile
 from atelier.families.facts import NO_FACTS
 from atelier.families.part import Architecture
@@ -18,6 +19,10 @@ if TYPE_CHECKING:
 
     from atelier.models.taesd import TinyAutoencoder
 
+FOLDERS = ("vae_approx", "VAE-approx")
+"""Where ComfyUI and A1111 keep tiny autoencoders."""
+FACTOR = 8
+"""Pixels of one position of their latents, along a side."""
 DIFFUSERS = "diffusion_pytorch_model.safetensors"
 ARCHITECTURES: dict[str, Architecture[Any, Any]] = {"encoder": ENCODER, "decoder": DECODER}
 
@@ -37,6 +42,27 @@ def find_tiny(path: Path) -> dict[str, Stored]:
         for half in there:
             found.setdefault(half.name, Stored(archive, half.layout, half.prefix))
     return found
+
+
+def tiny_beside(model: Checkpoint) -> Path | None:
+    """Where a tiny autoencoder for this model's latents lies: under the names that its author gave them, beside the
+    model or in the folders of A1111 and ComfyUI. Raises BadFile for a damaged one.
+    """
+    name = model.family.tiny
+    if name is None:
+        return None
+    near = model.path.absolute().parent
+    folders = (near, *(place / folder for place in (near, near.parent) for folder in FOLDERS))
+    spellings = (f"{name}_decoder.safetensors", f"{name}_decoder.pth", f"{name}.safetensors", f"{name}/{DIFFUSERS}")
+    places = (folder / spelling for folder in folders for spelling in spellings)
+    return next((path for path in places if path.is_file() and _suits(path, model)), None)
+
+
+def _suits(path: Path, model: Checkpoint) -> bool:
+    decoder, latent = find_tiny(path).get("decoder"), model.latent
+    if decoder is None or latent.factor != FACTOR:
+        return False
+    return DECODER.infer(Shapes.of(decoder), NO_FACTS).latent == latent.channels
 
 
 def load_tiny(path: Path, dtype: torch.dtype | None = None) -> TinyAutoencoder:

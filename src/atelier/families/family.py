@@ -130,8 +130,9 @@ class Family:
     model of these facts was trained on, and what its output means; a flow is known by the latter. latent: from the
     shapes of the autoencoder; ends: from the shapes of the denoiser. defaults: of a model of these facts, trained at
     this size in pixels; latent_side: positions along a side of the latent where nobody says the size. table: whose
-    columns of the tabulated schedules (Align Your Steps) are right for it, None where there are none. probe: for what
-    files may leave open, None where headers tell everything.
+    columns of the tabulated schedules (Align Your Steps) are right for it, None where there are none. tiny: what
+    the tiny autoencoder for its latents is called by its author, None where there is none. probe: for what files may
+    leave open, None where headers tell everything.
     """
 
     name: str
@@ -153,6 +154,7 @@ class Family:
     latent_side: int
     table: Table | None
     tell: Tell = as_said
+    tiny: str | None = None
     probe: Probe | None = None
 
     def part(self, name: str) -> PartSpec[Any, Any] | None:

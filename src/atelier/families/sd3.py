@@ -213,5 +213,6 @@ SD3 = Family(
     defaults=defaults,
     latent_side=SIZE // 8,
     table=None,
+    tiny="taesd3",
 )
 SPECS = (SD3,)

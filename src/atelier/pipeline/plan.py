@@ -126,14 +126,15 @@ def plan(
     max_batch: int | None = None,
     previews: bool = False,
     matrix: RgbMatrix | None = None,
+    tiny: bool = False,
     warn: Warn = silent,
 ) -> tuple[Stage, ...]:
     """What to do, in order. A pure function but for `warn`.
 
     max_batch: at most so many images in one network call, a whole batch if None. Each group of images is finished
-    before the next one is begun. previews: whether to show some; matrix: how, where the model has one. own, provenance:
-    for the infotexts; second_own: the same for the sampling of a second pass, None where nothing of it was asked for.
-    Raises BadInput for prompts that cannot be read.
+    before the next one is begun. previews: whether to show some; matrix: how, where the model has one; tiny: whether
+    a tiny autoencoder lies beside the model. own, provenance: for the infotexts; second_own: the same for the sampling
+    of a second pass, None where nothing of it was asked for. Raises BadInput for prompts that cannot be read.
     """
     mode = emphasis(resolved.prompting.emphasis)
     images = tuple(_images(resolved, warn, lambda i: settings(resolved, i, own, provenance, second_own)))
@@ -144,7 +145,7 @@ def plan(
     for text in dict.fromkeys(text for group in groups for text in group):
         weighted(text, mode, warn)
     encode = Encode(resolved.model, groups, mode.name, resolved.prompting.clip_skip, STATES)
-    return (encode, *_source(resolved), *_stages(resolved, images, max_batch, _Shown(previews, matrix)))
+    return (encode, *_source(resolved), *_stages(resolved, images, max_batch, _Shown(previews, matrix, tiny)))
 
 
 def _images(resolved: Resolved, warn: Warn, says: Callable[[int], Settings]) -> Iterator[_Twice]:
@@ -249,6 +250,7 @@ class _Shown(NamedTuple):
 
     previews: bool
     matrix: RgbMatrix | None
+    tiny: bool
 
 
 def _stages(resolved: Resolved, images: Sequence[_Twice], max_batch: int | None, shown: _Shown) -> Iterator[Stage]:
@@ -336,6 +338,7 @@ def _diffuse(
         image_scale=resolved.channels.scale if isinstance(resolved.channels, ImageChannels) else 1.0,
         previews=shown.previews,
         matrix=shown.matrix,
+        tiny=shown.tiny,
     )
 
 
