@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -32,7 +33,26 @@ def unet_of(spec: UNetSpec) -> Any:
         cross_attention_dim=spec.context,
         norm_num_groups=spec.groups,
         use_linear_projection=spec.linear_proj,
+        addition_embed_type=None if spec.vector is None else "text_time",
+        addition_time_embed_dim=spec.size_width,
+        projection_class_embeddings_input_dim=spec.vector,
     )
+
+
+def without_values(build: Callable[[], nn.Module]) -> nn.Module:
+    """A network of diffusers with memory for its tensors and nothing in it yet, but what norms and biases begin with.
+
+    Filling two and a half thousand million numbers that are replaced at once takes minutes. Only for networks that keep
+    nothing but parameters.
+    """
+    with torch.device("meta"):
+        net = build()
+    net = net.to_empty(device="cpu")
+    with torch.no_grad():
+        for name, parameter in net.named_parameters():
+            if parameter.ndim == 1:
+                parameter.fill_(float(name.endswith("weight")))
+    return net
 
 
 def vae_of(spec: VaeSpec) -> Any:
@@ -52,11 +72,13 @@ def vae_of(spec: VaeSpec) -> Any:
 
 
 def text_of(spec: TextSpec) -> Any:
-    """transformers' CLIP text model of this shape, freshly initialised."""
-    from transformers import CLIPTextConfig, CLIPTextModel
+    """transformers' CLIP text model of this shape, freshly initialised; with a projection where the spec has one."""
+    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
-    return CLIPTextModel(
+    kind = CLIPTextModel if spec.projection is None else CLIPTextModelWithProjection
+    return kind(
         CLIPTextConfig(
+            projection_dim=spec.projection or spec.width,
             vocab_size=spec.vocab,
             hidden_size=spec.width,
             intermediate_size=spec.mlp,

@@ -67,5 +67,7 @@ def test_train_step() -> None:
     assert measured["results"][0]["reference_seconds"] > 0
 
 
-def test_true_size_comparison_at_a_tiny_size() -> None:
-    subprocess.run([sys.executable, str(BENCHMARKS / "golden_true_size.py"), "--tiny"], check=True, capture_output=True)
+@pytest.mark.parametrize("family", ["sd1", "sdxl"])
+def test_true_size_comparison_at_a_tiny_size(family: str) -> None:
+    script = [sys.executable, str(BENCHMARKS / "golden_true_size.py"), "--tiny", "--family", family]
+    subprocess.run(script, check=True, capture_output=True)

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 import tiny_sd3
+from atelier.checkpoints.checkpoint import Checkpoint
 from atelier.checkpoints.opening import open_checkpoint
 from atelier.checkpoints.text import encode, text_encoder
 from atelier.checkpoints.write import write_diffusers, write_ldm
@@ -209,8 +210,6 @@ def test_a_file_without_any_text_encoder_says_so(tmp_path: Path) -> None:
 
 def test_the_tokenizer_of_t5_lies_in_the_file_or_beside_it(tmp_path: Path) -> None:
     """Published files have none."""
-    from safetensors.torch import save_file
-
     write_ldm(tiny_sd3.modules(("t5",)), tmp_path / "own.safetensors")
     assert open_checkpoint(tmp_path / "own.safetensors").tokenizers[0].same_as(tiny_sd3.t5_words())
     save_file(load_file(tmp_path / "own.safetensors"), tmp_path / "published.safetensors")
@@ -222,11 +221,9 @@ def test_the_tokenizer_of_t5_lies_in_the_file_or_beside_it(tmp_path: Path) -> No
 
 
 def test_defaults_are_those_of_the_model_cards(tmp_path: Path) -> None:
-    """Turbo was made for four steps without guidance; nothing but its name says so."""
+    """Turbo was made for four steps without guidance; nothing but its name says so, until it is written again."""
     write_ldm(tiny_sd3.modules(("text",)), tmp_path / "own.safetensors")
-    from safetensors.torch import save_file
-
-    found = {}
+    found: dict[str, Checkpoint] = {}
     for name in ("sd3.5_large", "sd3.5_large_turbo"):
         save_file(load_file(tmp_path / "own.safetensors"), tmp_path / f"{name}.safetensors")
         found[name] = open_checkpoint(tmp_path / f"{name}.safetensors")
@@ -235,3 +232,14 @@ def test_defaults_are_those_of_the_model_cards(tmp_path: Path) -> None:
     assert turbo.defaults == ModelDefaults("Euler", 4, 1024, 1024, 1.0)
     assert (large.facts.latent_scale, large.facts.latent_shift, large.facts.flow_shift) == (1.5305, 0.0609, 3.0)
     assert float(large.levels.sigma(torch.tensor(500.0))) == 0.75
+    small = open_checkpoint(write_named(tmp_path, "any"))
+    assert small.defaults.steps == 28
+    again = open_checkpoint(write_named(tmp_path, "sd3-turbo")).facts
+    assert (again.steps, again.cfg_scale) == (4, 1.0)
+    write_diffusers(open_checkpoint(tmp_path / "sd3-turbo"), tmp_path / "renamed")
+    assert open_checkpoint(tmp_path / "renamed").facts.steps == 4
+
+
+def write_named(place: Path, name: str) -> Path:
+    write_diffusers(tiny_sd3.modules(("text",)), place / name)
+    return place / name

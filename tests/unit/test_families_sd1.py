@@ -132,8 +132,9 @@ def test_metadata_that_lies_is_refused(spec: str, single: Path, tmp_path: Path) 
 
 def test_facts_survive_json() -> None:
     facts = Facts(prediction="velocity", size=64, latent_shift=-0.1, zero_snr=True)
-    facts = replace(facts, cfg_scale=3.5).knowing("unet", PartFacts(heads=(1, 2), groups=4))
+    facts = replace(facts, cfg_scale=3.5, trailing=True, steps=4).knowing("unet", PartFacts(heads=(1, 2), groups=4))
     facts = facts.knowing("text", PartFacts(heads=(3,), act="gelu", eos=7))
+    facts = facts.knowing("other", PartFacts(head_width=64, size_width=8))
     assert Facts.from_json(facts.to_json(), Path("file")) == facts
     assert Facts.from_json("{}", Path("file")) == Facts()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -167,6 +168,8 @@ def test_defaults_are_those_of_its_kind(tmp_path: Path) -> None:
         "sd_xl_turbo_1.0_fp16": (None, turbo),
         "SDXL-Turbo": (None, turbo),
         "other": ({"modelspec.architecture": "stable-diffusion-xl-turbo-v1"}, turbo),
+        "sdxl_lightning_4step": (None, ModelDefaults("Euler", 4, 1024, 1024, 1.0, "Turbo")),
+        "sdxl_lightning_1step_x0": (None, usual),
     }
     for name, (metadata, expected) in known.items():
         assert open_checkpoint(spelled(name, tiny_sd.sdxl(), tmp_path, metadata)).defaults == expected, name
@@ -185,6 +188,10 @@ def test_turbo_stays_turbo_in_either_layout(tmp_path: Path) -> None:
         sampling = resolved.sampling
         assert (sampling.sampler, sampling.scheduler, sampling.steps) == ("Euler a", "Turbo", 1), path
         assert (resolved.guidance.scale, resolved.size) == (1.0, (64, 64))
+    write_diffusers(tiny_sd.sdxl(trailing=True, steps=4, size=1024), tmp_path / "c")
+    write_ldm(open_checkpoint(tmp_path / "c"), tmp_path / "d.safetensors")
+    for path in ("c", "d.safetensors"):
+        assert open_checkpoint(tmp_path / path).defaults == ModelDefaults("Euler", 4, 1024, 1024, 1.0, "Turbo")
     asked = engine.resolve(request(model="a", sampler="DPM++ 2M Karras", steps=None)).sampling
     assert (asked.sampler, asked.scheduler) == ("DPM++ 2M", "Karras")
     assert engine.resolve(request(model="a", scheduler="Automatic")).sampling.scheduler == "Uniform"
@@ -233,6 +240,31 @@ def test_predictions_of_2_x_are_told_apart(
 ) -> None:
     found = open_checkpoint(spelled(name, tiny_sd.sd2(in_channels=channels), tmp_path, metadata or None))
     assert (found.family.name, found.facts.prediction, found.size) == ("sd2", prediction, size)
+
+
+@pytest.mark.parametrize(
+    ("text", "prediction"),
+    [
+        ('model:\n  params:\n    parameterization: "v"\n    linear_start: 0.00085\n', "velocity"),
+        ("model:\n  target: ldm.models.diffusion.ddpm.LatentDiffusion\n  params:\n    beta: v\n", "epsilon"),
+        ("model:\n  scaling_config:\n    target: sgm.modules.diffusionmodules.denoiser_scaling.VScaling\n", "velocity"),
+    ],
+)
+@pytest.mark.parametrize("make", [tiny_sd.sdxl, tiny_sd.sd2])
+def test_a_configuration_beside_a_file_wins(
+    text: str, prediction: str, make: Callable[[], Modules], tmp_path: Path
+) -> None:
+    other = "v" if prediction == "epsilon" else "epsilon"
+    path = spelled("model", make(), tmp_path, {"modelspec.prediction_type": other})
+    assert open_checkpoint(path).facts.prediction != prediction
+    path.with_suffix(".yaml").write_text(text)
+    found = open_checkpoint(path)
+    assert settled(found).facts.prediction == found.facts.prediction == prediction
+    path.with_suffix(".yaml").write_text("notes: about this model\n")
+    assert open_checkpoint(path).facts.prediction != prediction
+    path.with_suffix(".yaml").write_bytes(b"\xff\x00")
+    with pytest.raises(BadFile, match=r"model\.yaml"):
+        open_checkpoint(path)
 
 
 def test_defaults_of_2_x(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from atelier.weights.archive import Archive, Stored, open_file, open_index
 
 INDEX, CONFIG = "model_index.json", "config.json"
 SCHEDULER = Path("scheduler") / "scheduler_config.json"
-CFG_SCALE = "_cfg_scale"
+CFG_SCALE, STEPS = "_cfg_scale", "_steps"
 """Ours, in the index; diffusers passes over keys that begin so."""
 VARIANTS = ("fp16", "bf16", "fp32", "non_ema")
 PICKLED = (".bin", ".ckpt", ".pt")
@@ -58,7 +58,7 @@ def archives(folder: Path, family: Family, variant: str | None = None) -> dict[s
 
 def facts(index: Config, family: Family, found: Mapping[str, Stored]) -> Facts:
     """What the configurations say. Raises BadFile for what cannot be built here, or does not agree with the weights."""
-    folder, known = index.path.parent, Facts(cfg_scale=index.scale(CFG_SCALE))
+    folder, known = index.path.parent, Facts(cfg_scale=index.scale(CFG_SCALE), steps=index.optional(STEPS))
     if family.folder is not None:
         known = family.folder.read(known, Config.read(folder / SCHEDULER))
     for part in family.parts:

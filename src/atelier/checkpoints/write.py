@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 from atelier.checkpoints.checkpoint import trained_size
-from atelier.checkpoints.folder import CFG_SCALE, CONFIG, INDEX, SCHEDULER
+from atelier.checkpoints.folder import CFG_SCALE, CONFIG, INDEX, SCHEDULER, STEPS
 from atelier.checkpoints.opening import SPEC, families
 from atelier.errors import BadInput, StorageFull
 from atelier.families.facts import Facts, LatentFormat
@@ -203,6 +203,7 @@ def _configs(source: Source) -> dict[Path, Mapping[str, object]]:
         "_class_name": layout.pipeline(source.ends, source.latent),
         "_diffusers_version": WRITTEN_FOR,
         **({} if facts.cfg_scale is None else {CFG_SCALE: facts.cfg_scale}),
+        **({} if facts.steps is None else {STEPS: facts.steps}),
         **layout.index,
         "scheduler": ["diffusers", scheduler["_class_name"]],
         **{tower.tokenizer: [None, None] for tower in family.towers},

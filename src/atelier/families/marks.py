@@ -6,10 +6,12 @@ checkpoints.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
-from atelier.families.facts import Facts, prediction_named
+from atelier.families import sidecar
+from atelier.families.facts import Facts, PredictionType, prediction_named
 from atelier.weights.archive import Archive
 
 LEFTOVERS = frozenset(
@@ -44,6 +46,8 @@ MARKERS: Mapping[str, Callable[[Facts], bool]] = MappingProxyType(
 TURBO = "turbo"
 TURBO_NAMES = ("sd_xl_turbo", "sdxl_turbo", "sd_turbo")
 """What the files of Stability's Turbo models are called, with any hyphens for underscores; nothing in them says it."""
+LIGHTNING = re.compile(r"lightning[_-]?([2-9])[_-]?step")
+"""How ByteDance's files, and merges of them, say their steps."""
 
 
 def tolerated(name: str) -> bool:
@@ -59,19 +63,31 @@ def tolerated(name: str) -> bool:
 
 def file_facts(archive: Archive) -> Facts:
     """From the markers and the metadata that the community uses."""
-    metadata = archive.metadata
-    named = prediction_named(metadata.get("modelspec.prediction_type", ""))
     return Facts(
-        prediction="velocity" if VELOCITY in archive.tensors or named == "velocity" else "epsilon",
-        size=_resolution(metadata.get("modelspec.resolution", "")),
+        prediction=stated_prediction(archive) or "epsilon",
+        size=_resolution(archive.metadata.get("modelspec.resolution", "")),
         zero_snr=ZERO_SNR in archive.tensors,
     )
+
+
+def stated_prediction(archive: Archive) -> PredictionType | None:
+    """What a file says that its model predicts: in a configuration beside it, by a marker, or in its metadata. Raises
+    BadFile for a configuration that cannot be read."""
+    marked: PredictionType | None = "velocity" if VELOCITY in archive.tensors else None
+    named = prediction_named(archive.metadata.get("modelspec.prediction_type", ""))
+    return sidecar.prediction(archive.path) or marked or named
 
 
 def is_turbo(archive: Archive) -> bool:
     """Whether a file says that it is Stability's Turbo, which was made for a single step."""
     said = archive.metadata.get("modelspec.architecture", "").casefold()
     return TURBO in said or archive.path.stem.casefold().replace("-", "_").startswith(TURBO_NAMES)
+
+
+def lightning_steps(archive: Archive) -> int | None:
+    """So many steps a Lightning model was made for, as its name says. That for one step predicts otherwise."""
+    found = LIGHTNING.search(archive.path.stem.casefold())
+    return None if found is None else int(found[1])
 
 
 def _resolution(text: str) -> int | None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from atelier.families import discrete, marks, pipelines, sd1
 from atelier.families.config import Config
-from atelier.families.facts import Facts, ModelDefaults, PredictionType, prediction_named
+from atelier.families.facts import Facts, ModelDefaults, PredictionType
 from atelier.families.family import Folder, Probe, SingleFile, Tower
 from atelier.families.parts import UNET, VAE, unet
 from atelier.families.parts.openclip import CLIP_H, cut_off, padded_with_zero
@@ -60,10 +60,9 @@ def _said(archive: Archive) -> PredictionType | None:
 
     All that see more than the latent (inpainting) and the Turbo model predict epsilon.
     """
-    known, conv = marks.file_facts(archive), archive.tensors[CONV_IN].shape
-    stated = prediction_named(archive.metadata.get("modelspec.prediction_type", ""))
-    if stated is not None or known.prediction == "velocity":
-        return stated or known.prediction
+    known, conv, stated = marks.file_facts(archive), archive.tensors[CONV_IN].shape, marks.stated_prediction(archive)
+    if stated is not None:
+        return stated
     if known.size is not None:
         return "velocity" if known.size >= LARGE else "epsilon"
     sees_more = len(conv) == 4 and conv[1] > LATENT

@@ -39,7 +39,8 @@ WIDTH_L, WIDTH_G = 768, 1280
 """Of the published CLIP towers: what is missing has the width that the others leave, in these shares."""
 CLIP_POSITIONS, T5_POSITIONS = 77, 256
 """Of a chunk that is not there."""
-TURBO = "turbo"
+TURBO, TURBO_STEPS = "turbo", 4
+STEPS = 28
 
 ROOT = "text_encoders."
 LEFTOVERS = frozenset(
@@ -96,15 +97,15 @@ def tolerated(name: str) -> bool:
 
 
 def file_facts(archive: Archive) -> Facts:
-    """Nothing in a file says that it was made for four steps but what it is called."""
-    said = f"{archive.path.stem} {archive.metadata.get('modelspec.architecture', '')}".casefold()
-    return Facts(
-        prediction="flow",
-        latent_scale=LATENT_SCALE,
-        latent_shift=LATENT_SHIFT,
-        flow_shift=SHIFT,
-        trailing=TURBO in said,
-    )
+    """What all published files have in common, and what the name says."""
+    known = Facts(prediction="flow", latent_scale=LATENT_SCALE, latent_shift=LATENT_SHIFT, flow_shift=SHIFT)
+    return _made_for(known, f"{archive.path.stem} {archive.metadata.get('modelspec.architecture', '')}")
+
+
+def _made_for(known: Facts, name: str) -> Facts:
+    """Turbo was made for four steps without guidance; nothing but its name says so."""
+    is_turbo = TURBO in name.casefold() and known.steps is None
+    return replace(known, steps=TURBO_STEPS, cfg_scale=1.0) if is_turbo else known
 
 
 def levels(facts: Facts) -> FlowLevels:
@@ -156,13 +157,8 @@ def read(known: Facts, config: Config) -> Facts:
     """The facts with those of a scheduler's configuration. Raises BadFile."""
     config.only({"use_dynamic_shifting": (False,), "shift_terminal": (None,), "invert_sigmas": (False,)})
     shift, count = config.number("shift", 1.0), config.whole("num_train_timesteps", 1000)
-    return replace(
-        known,
-        prediction="flow",
-        flow_shift=shift,
-        timesteps=count,
-        trailing=TURBO in config.path.parent.parent.name.casefold(),
-    )
+    found = replace(known, prediction="flow", flow_shift=shift, timesteps=count)
+    return _made_for(found, config.path.parent.parent.name)
 
 
 def write(facts: Facts) -> Mapping[str, object]:
@@ -179,9 +175,8 @@ def pipeline(_: Ends, __: LatentFormat) -> str:
 
 
 def defaults(size: int, facts: Facts) -> ModelDefaults:
-    """Turbo was made for four steps without guidance."""
-    steps, scale = (4, 1.0) if facts.trailing else (28, 4.5)
-    return ModelDefaults(sampler="Euler", steps=steps, width=size, height=size, cfg_scale=scale)
+    """As Stability's model cards have them for 3.5."""
+    return ModelDefaults(sampler="Euler", steps=facts.steps or STEPS, width=size, height=size, cfg_scale=4.5)
 
 
 SD3 = Family(

@@ -57,12 +57,13 @@ def file_facts(archive: Archive) -> Facts:
     """Raises BadFile for CosXL, whose levels of noise are others."""
     if any(name.startswith(EDM) for name in archive.tensors):
         raise BadFile(archive.path, "is a CosXL model, whose levels of noise cannot be sampled yet: choose another")
-    known, is_turbo = marks.file_facts(archive), marks.is_turbo(archive)
+    known, is_turbo, steps = marks.file_facts(archive), marks.is_turbo(archive), marks.lightning_steps(archive)
     return replace(
         known.knowing(UNET.name, unet.NARROW_HEADS),
         size=known.size or (TURBO_SIZE if is_turbo else SIZE),
         latent_scale=LATENT_SCALE,
-        trailing=is_turbo,
+        trailing=is_turbo or steps is not None,
+        steps=steps,
     )
 
 
@@ -77,7 +78,10 @@ def tell(said: Conditioning, told: Telling) -> Conditioning:
 
 
 def defaults(size: int, facts: Facts) -> ModelDefaults:
-    """Turbo was made for one step from the last level, unguided. Without a signal there, guidance needs less."""
+    """Turbo was made for one step from the last level, Lightning for a few, both unguided. Without a signal there,
+    guidance needs less."""
+    if facts.trailing and facts.steps is not None:
+        return ModelDefaults("Euler", facts.steps, width=size, height=size, cfg_scale=1.0, scheduler="Turbo")
     if facts.trailing and size <= TURBO_SIZE:
         return ModelDefaults("Euler a", steps=1, width=size, height=size, cfg_scale=1.0, scheduler="Turbo")
     sampler, scale = ("Euler", 5.0) if facts.zero_snr else ("DPM++ 2M", 7.0)
