@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import random
+import struct
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from atelier.errors import BadFile, BadInput
+from atelier.errors import BadFile
+from atelier.weights.formats.charsmap import flaw
 from atelier.weights.unigram import UnigramTokenizer
 from unigram_support import PIECES, charsmap, spiece_model
 
@@ -92,7 +96,7 @@ BROKEN = {
     "bytes": (b"\xff" * 40, "a number of more than 64 bits"),
     "a strange field": (b"\x0b", "wire type 3"),
     "BPE": (spiece_model(kind=2), "not a unigram model"),
-    "a table that is none": (spiece_model(table=b"abc"), "the tokenizer of T5 is damaged"),
+    "a table that is none": (spiece_model(table=b"abc"), "holds a damaged table of characters (it is cut off)"),
 }
 
 
@@ -109,10 +113,57 @@ def test_what_is_no_tokenizer_is_refused_in_one_line(case: str, tmp_path: Path) 
     assert "\n" not in str(caught.value)
 
 
-def test_a_table_that_points_out_of_itself_is_refused(tmp_path: Path) -> None:
+UNIT = struct.Struct("<I")
+
+
+def _unit(table: bytes, at: int, change: Callable[[int], int]) -> bytes:
+    """The table with one unit of its trie changed."""
+    (own,) = UNIT.unpack_from(table, 4 + 4 * at)
+    return table[: 4 + 4 * at] + UNIT.pack(change(own)) + table[8 + 4 * at :]
+
+
+def _leaf(table: bytes) -> int:
+    (size,) = UNIT.unpack_from(table)
+    return next(at for at in range(size // 4) if UNIT.unpack_from(table, 4 + 4 * at)[0] >> 31)
+
+
+TABLE = charsmap((("ﬁ", "fi"), ("Ａ", "é")))
+FLAWS: Mapping[str, tuple[bytes, str]] = {
+    "nothing": (b"\0\0\0\0", "its trie is cut off"),
+    "a trie beyond the end": (b"\0\4\0\0" + b"\0" * 1023, "its trie is cut off"),
+    "a trie of half a block": (b"\0\2\0\0" + b"\0" * 1024, "its trie is cut off"),
+    "texts of Latin 1": (TABLE + b"\xe9\0", "its texts are no UTF-8"),
+    "a root that points away": (_unit(TABLE, 0, lambda unit: unit | 0x3FFFFF << 10), "its trie points out of itself"),
+    "a root in large blocks": (_unit(TABLE, 0, lambda _: 1 << 9 | 0x1000 << 10), "its trie points out of itself"),
+    "a node that points away": (_unit(TABLE, 0x1EF, lambda unit: unit | 0x1FFFFF << 10), "points out of itself"),
+    "a value beyond the texts": (_unit(TABLE, _leaf(TABLE), lambda _: 1 << 31 | 99), "into the middle of a text"),
+    "a value inside a letter": (_unit(TABLE, _leaf(TABLE), lambda _: 1 << 31 | 4), "into the middle of a text"),
+}
+
+
+@pytest.mark.parametrize("case", FLAWS)
+def test_a_table_that_would_lead_astray_is_refused(case: str, tmp_path: Path) -> None:
     """The library panics over it, only where a text meets the damage."""
-    table = bytearray(charsmap())
-    table[4:8] = b"\xff\xff\xff\x7f"
-    (tmp_path / "spiece.model").write_bytes(spiece_model(table=bytes(table)))
-    with pytest.raises((BadFile, BadInput), match="the tokenizer of T5 is damaged"):
-        UnigramTokenizer.from_folder(tmp_path).encode("cat")
+    table, said = FLAWS[case]
+    assert flaw(TABLE) is None
+    (tmp_path / "spiece.model").write_bytes(spiece_model(table=table))
+    with pytest.raises(BadFile, match=said):
+        UnigramTokenizer.from_folder(tmp_path)
+
+
+def test_what_the_check_lets_through_never_panics() -> None:
+    """Random damage: what is let through, the library reads without an error."""
+    from tokenizers import normalizers
+
+    draw = random.Random(5)
+    passed = 0
+    for _ in range(300):
+        table = bytearray(TABLE)
+        for _ in range(draw.randint(1, 3)):
+            table[draw.choice((draw.randrange(4, 12), draw.randrange(len(table))))] ^= 1 << draw.randrange(8)
+        if flaw(bytes(table)) is None:
+            passed += 1
+            normalizers.Precompiled(bytes(table)).normalize_str(
+                "ﬁ Ａ a cat é \U0001f408 ﬂ" + "".join(map(chr, range(1, 700)))
+            )
+    assert 10 < passed < 300

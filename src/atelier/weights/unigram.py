@@ -17,8 +17,9 @@ from typing import cast
 from tokenizers import AddedToken, Tokenizer, normalizers, pre_tokenizers, processors
 from tokenizers.models import Unigram
 
-from atelier.errors import BadFile, BadInput
+from atelier.errors import BadFile
 from atelier.weights.formats.atomic import new_file
+from atelier.weights.formats.charsmap import flaw
 from atelier.weights.formats.sentencepiece import Model, read_model
 from atelier.weights.formats.text import read_text
 
@@ -31,8 +32,6 @@ POSITIONS = 256
 WHOLE, PIECES, CONFIG = "tokenizer.json", "spiece.model", "tokenizer_config.json"
 MAX_FILE = 50_000_000
 MAX_PIECES = 1_000_000
-PANIC = "PanicException"
-"""What the library raises, beside Exception, where a table of characters points out of itself."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,13 +136,8 @@ class UnigramTokenizer:
         )
 
     def encode(self, text: str) -> list[int]:
-        """Ids without the end mark, as many as it takes. Raises BadInput where the table of characters is damaged."""
-        try:
-            return self._backend.encode(text, add_special_tokens=False).ids
-        except BaseException as error:
-            if isinstance(error, Exception) or type(error).__name__ == PANIC:
-                raise BadInput(f"the tokenizer of T5 is damaged ({str(error)[:80]}): get it again") from error
-            raise
+        """Ids without the end mark, as many as it takes."""
+        return self._backend.encode(text, add_special_tokens=False).ids
 
     @functools.cached_property
     def _ids(self) -> Mapping[str, int]:
@@ -218,10 +212,9 @@ def _checked(source: Path, tokenizer: UnigramTokenizer) -> UnigramTokenizer:
         raise BadFile(source, f"says that the piece {tokenizer.unknown} is the unknown one, which it does not hold")
     if len(known) != len(tokenizer.pieces):
         raise BadFile(source, "holds a piece twice")
-    try:
-        tokenizer.encode("a")
-    except BadInput as error:
-        raise BadFile(source, f"holds something else: {error}") from error
+    problem = flaw(tokenizer.charsmap) if tokenizer.charsmap else None
+    if problem is not None:
+        raise BadFile(source, f"holds a damaged table of characters ({problem}): get it again")
     return tokenizer
 
 
