@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +20,14 @@ from atelier.checkpoints.text import encode, text_encoder
 from atelier.checkpoints.write import write_diffusers, write_ldm
 from atelier.errors import BadFile, BadInput
 from atelier.families.facts import ModelDefaults
+from atelier.families.parts.mmdit import MMDIT
+from atelier.families.sd3 import UNUSED
 from atelier.models.vae import AutoencoderKL
 from atelier.request.table import request_of
 from atelier.runtime.device import Device
 from atelier.runtime.engine import Engine, GeneratedImage
 from atelier.runtime.library import Library
+from atelier.weights.archive import open_file
 from atelier.weights.hashes import HashCache
 from weights_support import assert_close
 
@@ -161,6 +167,90 @@ def test_one_file_and_a_folder_are_the_same_model(folders: dict[str, Path], tmp_
         assert (again / file).read_bytes() == (folders["all"] / file).read_bytes(), file
     one, other = (np.asarray(_generated(path).image, np.int16) for path in (single, folders["all"]))
     assert np.abs(one - other).max() <= 1, "nothing but how the tensors lie in memory differs"
+
+
+def test_a_folder_says_what_published_ones_say(folders: dict[str, Path]) -> None:
+    clip, words = ["transformers", "CLIPTextModelWithProjection"], ["transformers", "CLIPTokenizer"]
+    index = json.loads((folders["all"] / "model_index.json").read_text())
+    assert {key: value for key, value in index.items() if value != [None, None] and key != "_diffusers_version"} == {
+        "_class_name": "StableDiffusion3Pipeline",
+        "scheduler": ["diffusers", "FlowMatchEulerDiscreteScheduler"],
+        "text_encoder": clip,
+        "text_encoder_2": clip,
+        "text_encoder_3": ["transformers", "T5EncoderModel"],
+        "tokenizer": words,
+        "tokenizer_2": words,
+        "tokenizer_3": ["transformers", "T5TokenizerFast"],
+        "transformer": ["diffusers", "SD3Transformer2DModel"],
+        "vae": ["diffusers", "AutoencoderKL"],
+    }
+    scheduler = json.loads((folders["all"] / "scheduler" / "scheduler_config.json").read_text())
+    assert (scheduler["_class_name"], scheduler["shift"]) == ("FlowMatchEulerDiscreteScheduler", 3.0)
+    vae = json.loads((folders["all"] / "vae" / "config.json").read_text())
+    assert (vae["scaling_factor"], vae["shift_factor"], vae["use_quant_conv"]) == (1.5305, 0.0609, False)
+    without = json.loads((folders["without T5"] / "model_index.json").read_text())
+    assert without["text_encoder_3"] == without["tokenizer_3"] == [None, None]
+
+
+LIES = {
+    "heads": ("transformer", {"num_attention_heads": 5}, "has 32 channels, which 5 heads do not divide"),
+    "depth": ("transformer", {"num_layers": 24}, "says num_layers is 24, but the weights have 3"),
+    "norm": ("transformer", {"qk_norm": None}, "says qk_norm is null"),
+    "context": ("transformer", {"joint_attention_dim": 4096}, "but the weights have 80"),
+    "pooled": ("transformer", {"pooled_projection_dim": 1}, "but the weights have 64"),
+    "T5's gate": ("text_encoder_3", {"feed_forward_proj": "relu"}, 'says feed_forward_proj is "relu"'),
+    "T5's depth": ("text_encoder_3", {"num_layers": 24}, "says num_layers is 24, but the weights have 2"),
+    "T5's width": ("text_encoder_3", {"d_model": 4096}, "says d_model is 4096, but the weights have 80"),
+    "levels": ("scheduler", {"use_dynamic_shifting": True}, "says use_dynamic_shifting is true"),
+}
+
+
+@pytest.mark.parametrize("lie", LIES)
+def test_a_configuration_that_contradicts_the_weights_is_refused(
+    lie: str, folders: dict[str, Path], tmp_path: Path
+) -> None:
+    part, changes, said = LIES[lie]
+    own = shutil.copytree(folders["all"], tmp_path / "own")
+    path = own / part / ("scheduler_config.json" if part == "scheduler" else "config.json")
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    with pytest.raises(BadFile, match=re.escape(said)):
+        open_checkpoint(own).spec(MMDIT)
+
+
+def test_a_projection_of_the_first_text_encoder(folders: dict[str, Path], tmp_path: Path) -> None:
+    """A single file has no place for one that changes something; one that lies there all the same is not read."""
+    made = tiny_sd3.modules()
+    write_ldm(made, tmp_path / "plain.safetensors")
+    odd = {UNUSED: torch.randn(tiny_sd3.L, tiny_sd3.L)}
+    header = open_file(tmp_path / "plain.safetensors").metadata
+    save_file(load_file(tmp_path / "plain.safetensors") | odd, tmp_path / "odd.safetensors", dict(header))
+    plain, found = (open_checkpoint(tmp_path / f"{name}.safetensors") for name in ("plain", "odd"))
+    assert found.ignored == (UNUSED,)
+    one, other = (encode(text_encoder(model), ["a cat"]).pooled for model in (plain, found))
+    assert one is not None
+    assert other is not None
+    assert torch.allclose(one, other, atol=1e-5)
+    changed = made.networks["text"].state_dict()["projection.weight"]
+    changed[0, 1] = 0.5
+    write_diffusers(made, tmp_path / "folder")
+    with pytest.raises(
+        BadInput, match=r"text_projection\.weight: changes the states, and this layout has no place for it"
+    ):
+        write_ldm(open_checkpoint(tmp_path / "folder"), tmp_path / "again.safetensors")
+    assert not (tmp_path / "again.safetensors").exists()
+
+
+def test_weights_of_words_act_on_every_text_encoder(folders: dict[str, Path]) -> None:
+    """On the word's own positions: CLIP's are behind a start mark, T5's are not."""
+    from atelier.pipeline.conditioning import encode as of_groups
+
+    encoder = text_encoder(open_checkpoint(folders["all"]))
+    plain, heavy = (
+        of_groups([(text,)], encoder, "No norm", 1)[(text,)][text].tokens for text in ("a cat", "a (cat:2)")
+    )
+    ratio = (heavy / plain)[:, : tiny_sd3.L].nanmean(-1)
+    assert [round(float(own), 3) for own in ratio[:4]] == [1.0, 1.0, 2.0, 1.0]
+    assert [round(float(own), 3) for own in (heavy / plain)[12:15].mean(-1)] == [1.0, 2.0, 1.0]
 
 
 def test_the_text_encoders_that_are_missing_make_a_difference(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import pytest
 from atelier.checkpoints.checkpoint import Checkpoint
 from atelier.checkpoints.opening import open_checkpoint
 from atelier.checkpoints.report import report
+from atelier.errors import BadFile
 from atelier.families.facts import NO_FACTS
 from atelier.families.family import Family
 from atelier.families.part import PartSpec
@@ -119,3 +120,15 @@ def test_the_parts_of_published_folders(listed: str, named: str, shelf: Path) ->
     stored = Stored(open_file(path), "diffusers", "", SD3.single.tolerated)
     names = part.network.names(part.network.infer(Shapes.of(stored), NO_FACTS))
     assert set(match(stored, names).values()) == stored.shapes().keys()
+
+
+@pytest.mark.parametrize(
+    ("listed", "said"),
+    [
+        ("sd35_medium_transformer_diffusers", "is the network of Stable Diffusion 3 alone, and no whole checkpoint"),
+        ("text_encoder_t5xxl", "is a T5 text encoder alone, and no whole checkpoint"),
+    ],
+)
+def test_parts_alone_are_named(listed: str, said: str, shelf: Path) -> None:
+    with pytest.raises(BadFile, match=said):
+        open_checkpoint(hollow(shelf / f"{listed}.safetensors", key_list(listed)))

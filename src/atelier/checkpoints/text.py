@@ -227,7 +227,10 @@ def _tower(tower: Tower, net: object, tokenizer: Tokenizer) -> ClipTower | T5Tow
 def _silent(tower: Tower, model: Checkpoint, device: torch.device) -> SilentTower:
     assert tower.silent is not None, f"{tower.part.title} is required"
     specs = {own.part.name: model.spec(own.part) for own in model.towers}
-    return SilentTower(tower.silent(model.ends, specs), device)
+    silence = tower.silent(model.ends, specs)
+    if min(silence) < 0:
+        raise BadFile(model.path, "has text encoders that are wider than its network reads: they are of another model")
+    return SilentTower(silence, device)
 
 
 def encode(encoder: TextEncoder, texts: Sequence[str], clip_skip: int = 1) -> Conditioning:

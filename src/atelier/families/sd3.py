@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from atelier.errors import BadInput
 from atelier.families.config import Config
 from atelier.families.facts import Facts, LatentFormat, ModelDefaults, PartFacts
 from atelier.families.family import Ends, Family, Folder, Silence, SingleFile, Tower
@@ -132,21 +133,29 @@ def join(states: Sequence[Conditioning]) -> Conditioning:
     assert first.pooled is not None
     assert second.pooled is not None
     both = torch.cat([first.tokens, second.tokens], dim=-1)
-    filled = F.pad(both, (0, t5.tokens.shape[-1] - both.shape[-1]))
+    room = t5.tokens.shape[-1] - both.shape[-1]
+    if room < 0:
+        raise BadInput(f"the CLIP text encoders are {-room} channels wider than T5's: they are of another model")
+    filled = F.pad(both, (0, room))
     return Conditioning(torch.cat([filled, t5.tokens], dim=-2), torch.cat([first.pooled, second.pooled], dim=-1))
 
 
 def _no_first(ends: Ends, there: Mapping[str, Any]) -> Silence:
     second = there.get(SECOND.name)
-    width = ends.pooled * WIDTH_L // (WIDTH_L + WIDTH_G) if second is None else ends.pooled - second.projection
+    width = ends.pooled * WIDTH_L // (WIDTH_L + WIDTH_G) if second is None else ends.pooled - _pooled(second)
     return Silence(CLIP_POSITIONS if second is None else second.positions, width, width)
 
 
 def _no_second(ends: Ends, there: Mapping[str, Any]) -> Silence:
     first = there.get(FIRST.name)
     alone = ends.pooled - ends.pooled * WIDTH_L // (WIDTH_L + WIDTH_G)
-    width = alone if first is None else ends.pooled - first.projection
+    width = alone if first is None else ends.pooled - _pooled(first)
     return Silence(CLIP_POSITIONS if first is None else first.positions, width, width)
+
+
+def _pooled(there: TextSpec) -> int:
+    """The width of a pooled state."""
+    return there.projection or there.width
 
 
 def _no_t5(ends: Ends, _: Mapping[str, Any]) -> Silence:

@@ -122,8 +122,7 @@ def _read(known: Facts, part: str, config: Config, shapes: Shapes) -> Facts:
     shapes.agrees(config, "joint_attention_dim", "context_embedder.weight", 1)
     shapes.agrees(config, "pooled_projection_dim", _Places("diffusers").pooled, 1)
     config.agrees("num_layers", shapes.count(_Places("diffusers").block))
-    if _Places("diffusers").norm in shapes.found:
-        config.agrees("qk_norm", RMS_NORM)
+    config.only({"qk_norm": (RMS_NORM if _Places("diffusers").norm in shapes.found else None,)})
     heads = config.whole("num_attention_heads", 18)
     return replace(known.knowing(part, PartFacts(heads=(heads,))), latent_side=config.whole("sample_size", LATENT_SIDE))
 
