@@ -273,6 +273,36 @@ def test_defaults_of_2_x(tmp_path: Path) -> None:
     assert found.defaults == ModelDefaults("Euler a", 1, 512, 512, 1.0, "Turbo")
 
 
+def test_settings_and_weights_of_the_second_condition_have_to_agree(tmp_path: Path) -> None:
+    write_diffusers(tiny_sd.sdxl(), tmp_path / "a")
+    unet = tmp_path / "a" / "unet"
+    config = json.loads((unet / "config.json").read_text())
+    (unet / "config.json").write_text(json.dumps({**config, "projection_class_embeddings_input_dim": 2816}))
+    with pytest.raises(BadFile, match="projection_class_embeddings_input_dim is 2816, but the weights have 96"):
+        open_checkpoint(tmp_path / "a")
+    (unet / "config.json").write_text(json.dumps(config))
+    weights = unet / "diffusion_pytorch_model.safetensors"
+    save_file({name: own for name, own in load_file(weights).items() if "add_embedding" not in name}, weights)
+    with pytest.raises(BadFile, match='addition_embed_type is "text_time", but the weights have null'):
+        open_checkpoint(tmp_path / "a")
+
+
+def test_what_other_programs_add_to_text_encoders_is_left_unread(tmp_path: Path) -> None:
+    path = spelled("saved", tiny_sd.sdxl(), tmp_path)
+    first, second = "conditioner.embedders.0.transformer.", "conditioner.embedders.1.model."
+    added = (
+        f"{first}logit_scale",
+        f"{second}logit_scale",
+        f"{second}attn_mask",
+        f"{first}text_model.embeddings.position_ids",
+    )
+    save_file({**load_file(path), **{name: torch.ones(1) for name in added}}, path)
+    found = open_checkpoint(path)
+    assert (found.ignored, found.surplus) == (tuple(sorted(added)), ())
+    for part in found.family.parts[2:]:
+        assert found.tensors(part).keys() == tiny_sd.sdxl().tensors(part).keys()
+
+
 def test_heads_are_counted_by_their_width(tmp_path: Path) -> None:
     """A file that says nothing has heads of 64 channels; 1.x has 8 on every level."""
     for made in (tiny_sd.sdxl(), tiny_sd.sd2()):

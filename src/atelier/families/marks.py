@@ -20,13 +20,12 @@ LEFTOVERS = frozenset(
         *("log_one_minus_alphas_cumprod", "sqrt_recip_alphas_cumprod", "sqrt_recipm1_alphas_cumprod"),
         *("posterior_variance", "posterior_log_variance_clipped", "posterior_mean_coef1", "posterior_mean_coef2"),
         *("logvar", "lvlb_weights", "scale_factor", "denoiser.sigmas"),
-        *("cond_stage_model.logit_scale", "cond_stage_model.transformer.logit_scale"),
     }
 )
 """Buffers of training that files may carry; all of them can be computed."""
 
-UNREAD_OF_TOWERS = ("model.logit_scale", "model.attn_mask")
-"""Of open_clip's towers: what images were compared with, and a mask that can be computed."""
+UNREAD_OF_TOWERS = ("logit_scale", "transformer.logit_scale", "model.logit_scale", "model.attn_mask")
+"""What images were compared with, and a mask that can be computed."""
 TOWERS = ("cond_stage_model.", "conditioner.embedders.0.", "conditioner.embedders.1.")
 
 _OF_TOWERS = frozenset(tower + name for tower in TOWERS for name in UNREAD_OF_TOWERS)

@@ -165,7 +165,9 @@ def _read(known: Facts, part: str, config: Config, shapes: Shapes) -> Facts:
     context = "mid_block.attentions.0.transformer_blocks.0.attn2.to_k.weight"
     shapes.agrees(config, "cross_attention_dim", context, 1)
     shapes.agrees_widths(config, "down_blocks.{}.resnets.0.conv2.weight")
-    shapes.agrees(config, "projection_class_embeddings_input_dim", "add_embedding.linear_1.weight", 1)
+    vector = "add_embedding.linear_1.weight"
+    config.agrees("addition_embed_type", "text_time" if vector in shapes.found else None)
+    shapes.agrees(config, "projection_class_embeddings_input_dim", vector, 1)
     heads = config.wholes("num_attention_heads", config.wholes("attention_head_dim", HEADS))
     groups, size_width = config.whole("norm_num_groups", GROUPS), config.optional("addition_time_embed_dim")
     known = known.knowing(part, PartFacts(heads=heads, groups=groups, size_width=size_width))
