@@ -170,6 +170,14 @@ class Checkpoint:
             raise BadFile(self.path, f"has no {part.title}")
         return self.parts[part.name]
 
+    def _beside(self, tower: Tower) -> Path:
+        """The folder beside a single file that holds the tokenizer which the file lacks. Raises BadFile."""
+        folder = self.path.parent / tower.tokenizer
+        if folder.is_dir():
+            return folder
+        lacking = f"has a {tower.part.title}, but no tokenizer for it"
+        raise BadFile(self.path, f"{lacking}: put its tokenizer.json or spiece.model into the folder {folder}")
+
     def _tokenizer(self, tower: Tower) -> Tokenizer:
         from atelier.weights.tokenizer import ClipTokenizer
 
@@ -182,7 +190,7 @@ class Checkpoint:
         elif tower.standard is not None:
             found = tower.standard()
         else:
-            found = tower.words.from_folder(self.path.parent / tower.tokenizer)
+            found = tower.words.from_folder(self._beside(tower))
         if found.size > spec.vocab:
             raise BadFile(
                 self.path,

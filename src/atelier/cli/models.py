@@ -217,7 +217,7 @@ def _description(found: Report, digest: str | None) -> str:
         "dtype": found.dtype,
         "prediction": found.prediction,
         "size": f"{found.size} px",
-        "channels": f"{found.in_channels} into the U-Net, text states {found.context} wide",
+        "channels": f"{found.in_channels} into the network, text states {found.context} wide",
         "latent": f"{found.latent_channels} channels, factor {found.latent_factor}, scale {found.latent_scale:g}",
         "parameters": f"{found.parameters:,}",
     }
