@@ -82,6 +82,7 @@ RESOLVED = Resolved(
         mimic_percentile=100.0,
         mimic_phi=1.0,
         perp_neg_scale=0.0,
+        slg_scale=0.0,
         freeu_b1=1.0,
         freeu_b2=1.0,
         freeu_s1=1.0,

@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 
 import tiny
 import tiny_sd
+import tiny_sd3
 import toy
 from atelier.checkpoints.opening import families, open_checkpoint
 from atelier.checkpoints.text import encode, text_encoder
@@ -34,6 +35,7 @@ SMALL: dict[str, Callable[[], Modules]] = {
     "sd2": tiny_sd.sd2,
     "sdxl": tiny_sd.sdxl,
     "sdxl-refiner": tiny_sd.refiner,
+    "sd3": tiny_sd3.modules,
     "toy": toy.modules,
 }
 """A very small model of each family; a new family has one here."""

@@ -21,8 +21,8 @@ from atelier.runtime.engine import Engine
 from pipeline_support import TOGETHER, Lending, Letters, Watched, engine_on, happened, planned, request
 
 SPECS = [pytest.param(spec, id=name) for name, spec in guidances().items()]
-ALONE = [pytest.param(spec, id=name) for name, spec in guidances().items() if "image encoder" not in spec.needs]
-"""Those that a model of three networks can be guided with."""
+ALONE = [pytest.param(spec, id=name) for name, spec in guidances().items() if spec.needs <= {"U-Net"}]
+"""Those that a model of three networks, one of them a U-Net, can be guided with."""
 PROMPTS: Mapping[str, object] = {"prompt": "[a:b:1]", "negative_prompt": "[n|m]", "sampler": "Euler", "steps": 4}
 
 
@@ -40,9 +40,9 @@ def made(engine: Engine, **fields: object) -> list[bytes]:
     return [image.image.tobytes() for image in engine.generate(request(**fields))]
 
 
-def test_there_are_eight() -> None:
+def test_there_are_nine() -> None:
     assert sorted(guidances()) == [
-        *("APG", "CFG interval", "CLIP guidance", "Dynamic thresholding", "FreeU", "PAG", "Perp-Neg", "SAG"),
+        *("APG", "CFG interval", "CLIP guidance", "Dynamic thresholding", "FreeU", "PAG", "Perp-Neg", "SAG", "SLG"),
     ]
 
 
@@ -116,10 +116,7 @@ def test_all_at_once_inside_a_mask(tiny: Engine, tmp_path: Path) -> None:
     Image.fromarray(source).save(tmp_path / "a.png")
     Image.fromarray(mask).save(tmp_path / "m.png")
     usual = {
-        name: value
-        for spec in guidances().values()
-        if not spec.needs & {"image encoder"}
-        for name, value in spec.usual.items()
+        name: value for spec in guidances().values() if spec.needs <= {"U-Net"} for name, value in spec.usual.items()
     }
     (image,) = tiny.generate(
         request(

@@ -71,3 +71,8 @@ def test_train_step() -> None:
 def test_true_size_comparison_at_a_tiny_size(family: str) -> None:
     script = [sys.executable, str(BENCHMARKS / "golden_true_size.py"), "--tiny", "--family", family]
     subprocess.run(script, check=True, capture_output=True)
+
+
+def test_true_size_comparison_of_stable_diffusion_3_at_a_tiny_size() -> None:
+    script = [sys.executable, str(BENCHMARKS / "golden_true_sd3.py"), "--tiny", "--size", "3.5-medium"]
+    subprocess.run(script, check=True, capture_output=True)

@@ -220,7 +220,7 @@ def test_so_are_those_of_an_engine(tiny_folder: Path, tmp_path: Path) -> None:
     draw = random.Random(3)
     for _ in range(25):
         where = {"model": "tiny", "output": str(tmp_path / "out"), "model_hash": None, "lenient": True, "clip_skip": 2}
-        where |= {"clip_guidance_scale": 0.0}  # the tiny model has no image encoder
+        where |= {"clip_guidance_scale": 0.0, "slg_scale": 0.0}  # the tiny model has no such networks
         where |= {"sigma_min": 0.0, "sigma_max": 0.0, "rho": 0.0}  # few of all are possible levels
         check(engine.resolve(request_of({**flat(some_request(draw, 0.5)), **where})))
 
@@ -287,6 +287,7 @@ def test_the_form_is_this() -> None:
             "mimic_percentile": 100.0,
             "mimic_phi": 1.0,
             "perp_neg_scale": 0.0,
+            "slg_scale": 0.0,
             "freeu_b1": 1.0,
             "freeu_b2": 1.0,
             "freeu_s1": 1.0,

@@ -58,7 +58,7 @@ def test_it_is_opened_by_those_who_know_it(single: Path, folder: Path) -> None:
         assert (found.family.name, found.size, found.parameterization.name) == ("toy", 64, "flow")
         assert isinstance(found.levels, FlowLevels)
         assert float(found.levels.sigma_max) == 1.0
-        assert found.ends == (4, 4, 80)
+        assert found.ends == (4, 4, 80, 0)
         assert report(found).prediction == "flow"
         assert list(report(found).parts) == ["net", "vae", "text", "text2"]
 

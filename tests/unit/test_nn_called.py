@@ -13,8 +13,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from atelier.models.clip import ClipText, ClipVision, TextSpec, VisionSpec
+from atelier.models.mmdit import MMDiT, MMDiTSpec
 from atelier.models.rrdbnet import RrdbNet, RrdbSpec
 from atelier.models.srvgg import SrvggNet, SrvggSpec
+from atelier.models.t5 import T5Encoder, T5Spec
 from atelier.models.unet import UNet, UNetSpec
 from atelier.models.vae import AutoencoderKL, VaeSpec
 from atelier.nn.ports import Conditioning
@@ -48,6 +50,18 @@ def _text() -> tuple[nn.Module, Callable[[nn.Module], Tensor]]:
     return ClipText(spec), run
 
 
+def _mmdit() -> tuple[nn.Module, Callable[[nn.Module], Tensor]]:
+    """A block with a second attention, one without, and the last one, whose text gives nothing but keys and values."""
+    spec = MMDiTSpec(4, 4, width=16, depth=3, heads=2, context=12, pooled=6, side=8, qk_norm=True, dual=(0,))
+    x, cond = _noise(2, 4, 8, 12), Conditioning(_noise(2, 5, 12), _noise(2, 6))
+    return MMDiT(spec), lambda net: net(x, torch.tensor([7.0, 901.0]), cond)
+
+
+def _t5() -> tuple[nn.Module, Callable[[nn.Module], Tensor]]:
+    net = T5Encoder(T5Spec(vocab=99, width=16, layers=3, heads=2, inner=12, mlp=24, buckets=8))
+    return net, lambda net: net(TOKENS)
+
+
 def _vision() -> tuple[nn.Module, Callable[[nn.Module], Tensor]]:
     spec = VisionSpec(image=28, patch=7, width=16, layers=3, heads=2, mlp=32, projection=12)
     return ClipVision(spec), lambda net: net(_noise(2, 3, 28, 28)).embedding
@@ -72,6 +86,10 @@ NETWORKS = {
     # 22 residual blocks of 3 layers, 14 shortcuts, 6 changes of resolution, 2 for the time, 2 at the ends.
     "unet": (lambda: _unet(linear=False), 192 + 66 + 14 + 6 + 2 + 2),
     "unet, linear": (lambda: _unet(linear=True), 192 + 66 + 14 + 6 + 2 + 2),
+    # Each stream has 4 layers in its attention, 2 in its perceptron, 1 for what the condition changes; the second
+    # attention 4; the last text stream 3 and 1. Then patches, final layer and its change, text, 2 for time and pooled.
+    "mmdit": (_mmdit, 2 * 2 * 7 + 4 + (7 + 4) + 1 + 2 + 1 + 2 * 2),
+    "t5": (_t5, 3 * (4 + 3)),
     "text": (_text, 72 + 1),  # 72 are those of a LoRA for CLIP-L; the projection
     "vision": (_vision, 3 * 6 + 2),  # patches and projection
     # Encoder: ends 2, blocks 2 x 2 + 1 shortcut, downsampling, middle 2 x 2 + 4; decoder: ends 2, blocks 4 x 2 + 1,
@@ -130,7 +148,14 @@ def test_a_hook_on_every_layer_is_the_merge_into_every_weight(name: str) -> None
 
 
 @pytest.mark.parametrize(
-    ("make", "name"), [(_text, "token_embedding"), (_text, "position_embedding"), (_vision, "position_embedding")]
+    ("make", "name"),
+    [
+        (_text, "token_embedding"),
+        (_text, "position_embedding"),
+        (_vision, "position_embedding"),
+        (_t5, "token_embedding"),
+        (_t5, "distances"),
+    ],
 )
 @torch.no_grad()
 def test_embeddings_are_called(make: Callable[[], tuple[nn.Module, Callable[[nn.Module], Tensor]]], name: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from atelier.errors import BadInput
-from atelier.prompt import CLIP_G, CLIP_L, Patch, Weighted, chunk, inversions, padded, parse_attention
+from atelier.prompt import CLIP_G, CLIP_L, Marks, Patch, Weighted, chunk, inversions, padded, parse_attention
 from atelier.prompt.inversion import Inversions
 
 WORDS = {",": 267}
@@ -32,6 +32,16 @@ def test_a_short_prompt() -> None:
     assert only.tokens == (49406, 1, 2, 3, *[49407] * 73)
     assert only.weights == (1, 1, 1, 1.3, *[1] * 73)
     assert (only.used, found.count, found.room) == (3, 3, 75)
+
+
+def test_an_encoder_without_a_start_mark() -> None:
+    """As T5 reads: one place more for words, and an inversion lies at its own first place."""
+    marks = Marks(start=None, end=1, pad=0, comma=-1, length=5)
+    found = chunk([Weighted("7 8"), Weighted("9", 1.3)], tokenize, marks, inversions({"8": 1}, tokenize))
+    (only,) = found.chunks
+    assert only.tokens == (7, 0, 9, 1, 0, 0)
+    assert only.weights == (1, 1, 1.3, 1, 1, 1)
+    assert only.patches == (Patch(1, "8", 0, 1),)
 
 
 def test_the_empty_prompt_is_one_chunk() -> None:

@@ -132,6 +132,7 @@ SAID = {
     "guidance__apg_norm_threshold": (15.0, "APG norm threshold: 15.0"),
     "guidance__apg_momentum": (-0.5, "APG momentum: -0.5"),
     "guidance__perp_neg_scale": (1.5, "Perp-Neg scale: 1.5"),
+    "guidance__slg_scale": (2.5, "SLG scale: 2.5"),
     "guidance__cfg_interval_low": (0.3, "CFG interval low sigma: 0.3"),
     "guidance__cfg_interval_high": (5.0, "CFG interval high sigma: 5.0"),
     "guidance__clip_guidance_scale": (100.0, "CLIP guidance scale: 100.0"),
@@ -239,7 +240,7 @@ def test_everything_at_once_is_one_line_in_a1111s_order():
         "Beta schedule alpha: 0.8, Beta schedule beta: 1.4, UniPC variant: bh2, UniPC order: 2, "
         "UniPC lower order final: False, NGMS all steps: True, Skip Early CFG: 0.1, CFG interval low sigma: 0.3, "
         "CFG interval high sigma: 5.0, APG eta: 0.5, APG norm threshold: 15.0, APG momentum: -0.5, "
-        "Perp-Neg scale: 1.5, CLIP guidance scale: 100.0, Emphasis: No norm, "
+        "Perp-Neg scale: 1.5, SLG scale: 2.5, CLIP guidance scale: 100.0, Emphasis: No norm, "
         "Old prompt editing timelines: True, Downcast alphas_cumprod: True, Noise Schedule: Zero Terminal SNR, "
         "Template: a {red|green} apple, Negative Template: __bad__, Batch size: 2, "
         "Dtype: fp32, Device: cpu, Libraries: torch 2.13.0, Version: atelier-0.1.0"
@@ -273,6 +274,7 @@ ASKED: Mapping[str, tuple[str, object]] = {
     "APG norm threshold: 15.0": ("apg_norm_threshold", 15.0),
     "APG momentum: -0.5": ("apg_momentum", -0.5),
     "Perp-Neg scale: 1.5": ("perp_neg_scale", 1.5),
+    "SLG scale: 2.5": ("slg_scale", 2.5),
     "CFG interval low sigma: 0.3": ("cfg_interval_low", 0.3),
     "CFG interval high sigma: 5.0": ("cfg_interval_high", 5.0),
     "CLIP guidance scale: 100.0": ("clip_guidance_scale", 100.0),

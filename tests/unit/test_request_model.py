@@ -45,6 +45,7 @@ LIMITS = {
     "mimic_percentile": (0, 100),
     "mimic_phi": (0, 1),
     "perp_neg_scale": (0, 100),
+    "slg_scale": (0, 100),
     "freeu_b1": (0, 100),
     "freeu_b2": (0, 100),
     "freeu_s1": (0, 100),

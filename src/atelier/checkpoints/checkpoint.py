@@ -14,6 +14,7 @@ from atelier.families.facts import Facts, LatentFormat, ModelDefaults
 from atelier.families.family import Ends, Family, Tower
 from atelier.families.part import PartSpec
 from atelier.families.shapes import Shapes
+from atelier.families.words import Tokenizer
 from atelier.weights.archive import WAY_OUT, Stored
 from atelier.weights.formats.safetensors import FLOATS, TORCH_NAMES
 from atelier.weights.hashes import HashCache, files_sha256
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 
     from atelier.diffusion.parameterization import Parameterization
     from atelier.diffusion.types import Levels
-    from atelier.weights.tokenizer import ClipTokenizer
 
 PRECISIONS: Mapping[str, str] = MappingProxyType({"F32": "fp32", "F16": "fp16", "BF16": "bf16"})
 S = TypeVar("S")
@@ -136,9 +136,15 @@ class Checkpoint:
             raise BadFile(self.path, f"its noise schedule is impossible ({stated}); {WAY_OUT}") from error
 
     @property
-    def tokenizers(self) -> tuple[ClipTokenizer, ...]:
-        """Each text encoder's own, or else its family's. Raises BadFile where one has more ids than its tower knows."""
-        return tuple(self._tokenizer(tower) for tower in self.family.towers)
+    def towers(self) -> tuple[Tower, ...]:
+        """The text encoders of the family that this model has."""
+        return tuple(tower for tower in self.family.towers if self.has(tower.part))
+
+    @property
+    def tokenizers(self) -> tuple[Tokenizer, ...]:
+        """That of each of `towers`, or else its family's. Raises BadFile where one has more ids than its tower knows,
+        and where one is nowhere."""
+        return tuple(self._tokenizer(tower) for tower in self.towers)
 
     @property
     def dtype(self) -> str:
@@ -164,23 +170,35 @@ class Checkpoint:
             raise BadFile(self.path, f"has no {part.title}")
         return self.parts[part.name]
 
-    def _tokenizer(self, tower: Tower) -> ClipTokenizer:
+    def _beside(self, tower: Tower) -> Path:
+        """The folder beside a single file that holds the tokenizer which the file lacks. Raises BadFile."""
+        folder = self.path.parent / tower.tokenizer
+        if folder.is_dir():
+            return folder
+        lacking = f"has a {tower.part.title}, but no tokenizer for it"
+        raise BadFile(self.path, f"{lacking}: put its tokenizer.json or spiece.model into the folder {folder}")
+
+    def _tokenizer(self, tower: Tower) -> Tokenizer:
         from atelier.weights.tokenizer import ClipTokenizer
 
         spec, key = self.spec(tower.part), f"atelier.{tower.tokenizer}"
         metadata = self._stored(tower.part).archive.metadata
         if self.layout == "diffusers":
-            found = ClipTokenizer.from_folder(self.path / tower.tokenizer)
+            found = tower.words.from_folder(self.path / tower.tokenizer)
         elif key in metadata:
-            found = ClipTokenizer.from_json(metadata[key], self.path)
-        else:
+            found = tower.words.from_json(metadata[key], self.path)
+        elif tower.standard is not None:
             found = tower.standard()
+        else:
+            found = tower.words.from_folder(self._beside(tower))
         if found.size > spec.vocab:
             raise BadFile(
                 self.path,
                 f"has a tokenizer of {found.size} tokens and a text encoder for {spec.vocab}: they are of two models",
             )
-        return replace(found, positions=min(found.positions, spec.positions))
+        if isinstance(found, ClipTokenizer):
+            return replace(found, positions=min(found.positions, spec.positions))
+        return found
 
 
 def trained_size(family: Family, facts: Facts, latent: LatentFormat) -> int:

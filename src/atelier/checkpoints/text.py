@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from atelier.checkpoints.checkpoint import Checkpoint
-from atelier.errors import BadInput
-from atelier.families.family import Join, Tower
-from atelier.prompt import Chunk, Inversions, Marks, Patch, Weighted, chunk, inversions
+from atelier.errors import BadFile, BadInput
+from atelier.families.family import Join, Silence, Tower
+from atelier.families.words import Tokenizer
+from atelier.prompt import NO_INVERSIONS, Chunk, Inversions, Marks, Patch, Weighted, chunk, inversions
 
 if TYPE_CHECKING:
     import torch
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from atelier.models.clip import ClipText
+    from atelier.models.t5 import T5Encoder
     from atelier.nn.ports import Conditioning
     from atelier.weights.tokenizer import ClipTokenizer
+    from atelier.weights.unigram import UnigramTokenizer
 
+M = TypeVar("M", bound="nn.Module")
 Vectors = Mapping[str, "Tensor"]
 """Of textual inversions, by name: (vectors, width of the tower)."""
 NO_VECTORS: Vectors = MappingProxyType({})
@@ -105,11 +109,75 @@ class ClipTower:
 
 
 @dataclass(frozen=True, slots=True)
-class TextTowers:
-    """A `TextEncoder` of several CLIPs, or of one."""
+class T5Tower:
+    """A `TextTower`: T5's encoder and its tokenizer. It has no pooled state, and clip skip is no affair of it."""
 
-    towers: tuple[ClipTower, ...]
+    net: T5Encoder
+    tokenizer: UnigramTokenizer
+
+    @property
+    def marks(self) -> Marks:
+        own = self.tokenizer
+        return Marks(None, own.eos, own.pad, own.comma, own.positions - 1)
+
+    def tokenize(self, text: str, /) -> list[int]:
+        return self.tokenizer.encode(text)
+
+    @property
+    def inversions(self) -> Inversions:
+        return NO_INVERSIONS
+
+    def encode(self, chunks: Sequence[Chunk], clip_skip: int = 1, /) -> Conditioning:  # noqa: ARG002 - the towers' face
+        import torch
+
+        from atelier.nn.ports import Conditioning
+
+        device = self.net.token_embedding.weight.device
+        return Conditioning(self.net(torch.tensor([c.tokens for c in chunks], dtype=torch.int64, device=device)))
+
+
+@dataclass(frozen=True, slots=True)
+class SilentTower:
+    """A `TextTower` in place of one that a model does not have: zeros, whatever the text."""
+
+    silence: Silence
+    device: torch.device
+
+    @property
+    def marks(self) -> Marks:
+        return Marks(start=None, length=self.silence.positions - 1)
+
+    def tokenize(self, _: str, /) -> list[int]:
+        return []
+
+    @property
+    def inversions(self) -> Inversions:
+        return NO_INVERSIONS
+
+    def encode(self, chunks: Sequence[Chunk], clip_skip: int = 1, /) -> Conditioning:  # noqa: ARG002 - the towers' face
+        import torch
+
+        from atelier.nn.ports import Conditioning
+
+        own, count = self.silence, len(chunks)
+        pooled = torch.zeros(count, own.pooled, device=self.device) if own.pooled else None
+        return Conditioning(torch.zeros(count, own.positions, own.width, device=self.device), pooled)
+
+
+Known = ClipTower | T5Tower | SilentTower
+
+
+@dataclass(frozen=True, slots=True)
+class TextTowers:
+    """A `TextEncoder` of several towers, or of one."""
+
+    towers: tuple[Known, ...]
     joining: Join
+
+    @property
+    def nets(self) -> list[nn.Module]:
+        """The networks that are in memory."""
+        return [tower.net for tower in self.towers if not isinstance(tower, SilentTower)]
 
     def join(self, states: Sequence[Conditioning], /) -> Conditioning:
         return self.joining(states)
@@ -120,26 +188,53 @@ def marks_of(tokenizer: ClipTokenizer) -> Marks:
     return Marks(tokenizer.bos, tokenizer.eos, tokenizer.pad, tokenizer.comma, tokenizer.positions - 2)
 
 
-Placed = Callable[["ClipText"], "ClipText"]
+class Placed(Protocol):
+    """Puts a network where it is to compute."""
+
+    def __call__(self, net: M, /) -> M: ...
 
 
 def text_encoder(
     model: Checkpoint, dtype: torch.dtype | None = None, *, placed: Placed | None = None, mapped: bool = True
 ) -> TextTowers:
-    """The text encoders of a model. placed: puts each network where it is to compute. Raises BadFile as `load` does."""
+    """The text encoders of a model. placed: puts each network where it is to compute. Raises BadFile as `load` does,
+    and where a model has none at all."""
 
-    def loaded(tower: Tower, tokenizer: ClipTokenizer) -> ClipTower:
+    def loaded(tower: Tower, tokenizer: Tokenizer) -> ClipTower | T5Tower:
         net = model.load(tower.part, dtype, mapped=mapped)
-        return ClipTower(
-            net=net if placed is None else placed(net),
-            tokenizer=tokenizer,
-            least_skip=tower.least_skip,
-            normed=tower.normed,
-            cut_off=tower.cut_off(net.spec),
-        )
+        return _tower(tower, net if placed is None else placed(net), tokenizer)
 
-    towers = zip(model.family.towers, model.tokenizers, strict=True)
-    return TextTowers(tuple(loaded(tower, own) for tower, own in towers), model.family.join)
+    if not model.towers:
+        raise BadFile(model.path, "has no text encoder, and no prompt can be read without: choose a file that has one")
+    there = {tower.part.name: loaded(tower, own) for tower, own in zip(model.towers, model.tokenizers, strict=True)}
+    device = next(next(iter(there.values())).net.parameters()).device
+    towers = tuple(there.get(tower.part.name) or _silent(tower, model, device) for tower in model.family.towers)
+    return TextTowers(towers, model.family.join)
+
+
+def _tower(tower: Tower, net: object, tokenizer: Tokenizer) -> ClipTower | T5Tower:
+    from atelier.models.clip import ClipText
+    from atelier.models.t5 import T5Encoder
+    from atelier.weights.tokenizer import ClipTokenizer
+    from atelier.weights.unigram import UnigramTokenizer
+
+    match net, tokenizer:
+        case T5Encoder(), UnigramTokenizer():
+            return T5Tower(net, tokenizer)
+        case ClipText(), ClipTokenizer():
+            cut_off = tower.cut_off(net.spec)
+            return ClipTower(net, tokenizer, tower.least_skip, tower.normed, cut_off=cut_off)
+        case _:
+            raise TypeError(f"{tower.part.title}: {type(net).__name__} does not read {type(tokenizer).__name__}")
+
+
+def _silent(tower: Tower, model: Checkpoint, device: torch.device) -> SilentTower:
+    assert tower.silent is not None, f"{tower.part.title} is required"
+    specs = {own.part.name: model.spec(own.part) for own in model.towers}
+    silence = tower.silent(model.ends, specs)
+    if min(silence) < 0:
+        raise BadFile(model.path, "has text encoders that are wider than its network reads: they are of another model")
+    return SilentTower(silence, device)
 
 
 def encode(encoder: TextEncoder, texts: Sequence[str], clip_skip: int = 1) -> Conditioning:

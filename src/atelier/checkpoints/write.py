@@ -13,10 +13,11 @@ from atelier.checkpoints.folder import CFG_SCALE, CONFIG, INDEX, SCHEDULER, STEP
 from atelier.checkpoints.opening import SPEC, families
 from atelier.errors import BadInput, StorageFull
 from atelier.families.facts import Facts, LatentFormat
-from atelier.families.family import Ends, Family
+from atelier.families.family import Ends, Family, Tower
 from atelier.families.part import PartSpec, Surroundings
 from atelier.families.parts.written import WRITTEN_FOR
 from atelier.families.shapes import Shapes
+from atelier.families.words import Tokenizer
 from atelier.weights.formats import safetensors
 from atelier.weights.formats.atomic import new_file, new_folder
 
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from atelier.weights.names.name import Layout
-    from atelier.weights.tokenizer import ClipTokenizer
 
 S = TypeVar("S")
 
@@ -44,7 +44,7 @@ class Source(Protocol):
     @property
     def size(self) -> int: ...
     @property
-    def tokenizers(self) -> tuple[ClipTokenizer, ...]: ...
+    def tokenizers(self) -> tuple[Tokenizer, ...]: ...
     @property
     def metadata(self) -> Mapping[str, str]: ...
     def has(self, part: PartSpec[Any, Any]) -> bool: ...
@@ -64,12 +64,13 @@ class Network(Protocol):
 class Modules:
     """Networks in memory, by the names of the family's parts, as training has them.
 
-    tokenizers: in the order of the family's towers; facts: those of the single networks are taken from their specs.
+    tokenizers: in the order of the family's towers, of those that are there; facts: those of the single networks are
+    taken from their specs.
     """
 
     family: Family
     networks: Mapping[str, Network]
-    tokenizers: tuple[ClipTokenizer, ...]
+    tokenizers: tuple[Tokenizer, ...]
     facts: Facts
     metadata: Mapping[str, str] = field(default_factory=dict[str, str])
 
@@ -124,8 +125,8 @@ def write_ldm(source: Source, path: str | Path, dtype: torch.dtype | None = None
         tensors |= cast(_stored(source, part, "ldm", part.prefix), dtype)
     tensors |= {name: torch.empty(0) for name, says in source.family.single.markers.items() if says(facts)}
     metadata = {**source.metadata, "format": "pt", SPEC: facts.to_json()}
-    for tower, tokenizer in zip(source.family.towers, source.tokenizers, strict=True):
-        if not tokenizer.same_as(tower.standard()):
+    for tower, tokenizer in _towers(source):
+        if tower.standard is None or not tokenizer.same_as(tower.standard()):
             metadata[f"atelier.{tower.tokenizer}"] = tokenizer.to_json()
     safetensors.save(path, tensors, metadata)
 
@@ -163,12 +164,18 @@ def _fill(place: Path, source: Source, dtype: torch.dtype | None, variant: str) 
         (place / name).parent.mkdir(exist_ok=True)
         with new_file(place / name) as file:
             file.write((json.dumps(config, indent=2, sort_keys=True) + "\n").encode())
-    for tower, tokenizer in zip(source.family.towers, source.tokenizers, strict=True):
+    for tower, tokenizer in _towers(source):
         tokenizer.save(place / tower.tokenizer)
 
 
 def _parts(source: Source) -> Iterator[PartSpec[Any, Any]]:
     return (part for part in source.family.parts if source.has(part))
+
+
+def _towers(source: Source) -> list[tuple[Tower, Tokenizer]]:
+    """The text encoders that are there, each with its tokenizer."""
+    there = [tower for tower in source.family.towers if source.has(tower.part)]
+    return list(zip(there, source.tokenizers, strict=True))
 
 
 def _stored(source: Source, part: PartSpec[Any, Any], layout: Layout, prefix: str) -> dict[str, Tensor]:
@@ -199,7 +206,8 @@ def _configs(source: Source) -> dict[Path, Mapping[str, object]]:
         **({} if facts.steps is None else {STEPS: facts.steps}),
         **layout.index,
         "scheduler": ["diffusers", scheduler["_class_name"]],
-        **{tower.tokenizer: ["transformers", "CLIPTokenizer"] for tower in family.towers},
+        **{tower.tokenizer: [None, None] for tower in family.towers},
+        **{tower.tokenizer: ["transformers", tower.words.called] for tower, _ in _towers(source)},
         **{folder: _class(config) for folder, config in networks.items()},
     }
     configs = {Path(folder) / CONFIG: config for folder, config in networks.items() if config is not None}
@@ -208,8 +216,7 @@ def _configs(source: Source) -> dict[Path, Mapping[str, object]]:
 
 def _settings(source: Source, facts: Facts) -> dict[str, Mapping[str, object] | None]:
     """By folder, the settings of each network that diffusers knows; None for one that the model does not have."""
-    towers = zip(source.family.towers, source.tokenizers, strict=True)
-    tokenizers = {tower.part.name: own for tower, own in towers}
+    tokenizers = {tower.part.name: own for tower, own in _towers(source)}
     found: dict[str, Mapping[str, object] | None] = {}
     for part in source.family.parts:
         settings = part.network.settings

@@ -115,12 +115,14 @@ def _retrieval(checkpoint: Checkpoint) -> float | None:
     from atelier.train.evaluate import SEED
     from atelier.train.starts import towers_of
     from atelier.train.tasks.clip import assembled, retrieval
+    from atelier.weights.tokenizer import ClipTokenizer
 
     if not (checkpoint.has(VISION) and checkpoint.has(PROJECTION)):
         return None
-    towers = towers_of(checkpoint)
+    towers, words = towers_of(checkpoint), checkpoint.tokenizers[0]
+    assert isinstance(words, ClipTokenizer)
     data = SceneDataset(SEED, "held_out", towers.vision.image)
-    return retrieval(assembled(towers), data, checkpoint.tokenizers[0], torch.device("cpu")).r_at_1
+    return retrieval(assembled(towers), data, words, torch.device("cpu")).r_at_1
 
 
 def _write_sheets(folder: Path, outcomes: dict[str, list[Outcome]]) -> None:

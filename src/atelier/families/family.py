@@ -11,24 +11,40 @@ from atelier.families.facts import Facts, LatentFormat, ModelDefaults, Predictio
 from atelier.families.part import PartSpec
 from atelier.families.shapes import Shapes
 from atelier.families.telling import Tell, as_said
+from atelier.families.words import CLIP_WORDS, Tokenizer, Words
 from atelier.weights.archive import Archive
 
 if TYPE_CHECKING:
     from atelier.diffusion.parameterization import Parameterization
     from atelier.diffusion.scheduling import Table
     from atelier.diffusion.types import Levels
-    from atelier.models.clip import ClipText, TextSpec
+    from atelier.models.clip import TextSpec
     from atelier.models.unet import UNet
     from atelier.nn.ports import Conditioning
-    from atelier.weights.tokenizer import ClipTokenizer
 
 
 class Ends(NamedTuple):
-    """What goes into a denoising network and comes out, in channels; context: width of the text states."""
+    """What goes into a denoising network and comes out, in channels; context: width of the text states; pooled: of the
+    text encoders' part of the vector condition, where that is known from the network alone."""
 
     in_channels: int
     out_channels: int
     context: int
+    pooled: int = 0
+
+
+class Silence(NamedTuple):
+    """The zeros in place of a text encoder: positions of a chunk; width of its states; width of the pooled state, 0 for
+    none."""
+
+    positions: int
+    width: int
+    pooled: int
+
+
+Silent = Callable[[Ends, Mapping[str, Any]], Silence]
+"""The ends of the denoising network and the specs of the text encoders that a model has, by the names of the parts ->
+what stands for one that it has not."""
 
 
 def whole(_: TextSpec) -> int:
@@ -41,17 +57,21 @@ class Tower:
     """One text encoder of a family and its tokenizer.
 
     tokenizer: the folder in the diffusers layout; `atelier.` and this is the key in a single file's metadata. standard:
-    the tokenizer of a single file that brings none. least_skip: the smallest clip skip that has an effect, 2 for
-    families that were trained on the states before the last layer. normed: whether the final norm is applied. cut_off:
-    how many layers a stored tower lacks at its end, which counting from there has to know.
+    the tokenizer of a single file that brings none; None: that lies beside the file, in a folder of that name.
+    least_skip: the smallest clip skip that has an effect, 2 for families that were trained on the states before the
+    last layer. normed: whether the final norm is applied. cut_off: how many layers a stored tower lacks at its end,
+    which counting from there has to know. words: what kind of tokenizer it is. silent: what stands for this text
+    encoder in a model that has it not; None: every model has it.
     """
 
-    part: PartSpec[TextSpec, ClipText]
+    part: PartSpec[Any, Any]
     tokenizer: str
-    standard: Callable[[], ClipTokenizer]
+    standard: Callable[[], Tokenizer] | None
     least_skip: int = 1
     normed: bool = True
     cut_off: Callable[[TextSpec], int] = whole
+    words: Words = CLIP_WORDS
+    silent: Silent | None = None
 
 
 Join = Callable[[Sequence["Conditioning"]], "Conditioning"]
@@ -110,8 +130,9 @@ class Family:
     model of these facts was trained on, and what its output means; a flow is known by the latter. latent: from the
     shapes of the autoencoder; ends: from the shapes of the denoiser. defaults: of a model of these facts, trained at
     this size in pixels; latent_side: positions along a side of the latent where nobody says the size. table: whose
-    columns of the tabulated schedules (Align Your Steps) are right for it, None where there are none. probe: for what
-    files may leave open, None where headers tell everything.
+    columns of the tabulated schedules (Align Your Steps) are right for it, None where there are none. tiny: what
+    the tiny autoencoder for its latents is called by its author, None where there is none. probe: for what files may
+    leave open, None where headers tell everything.
     """
 
     name: str
@@ -133,6 +154,7 @@ class Family:
     latent_side: int
     table: Table | None
     tell: Tell = as_said
+    tiny: str | None = None
     probe: Probe | None = None
 
     def part(self, name: str) -> PartSpec[Any, Any] | None:

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 from atelier.families.config import Config
 from atelier.families.facts import Facts, PartFacts
 from atelier.families.shapes import Shapes
+from atelier.families.words import Tokenizer
 from atelier.weights.names.name import Name
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from atelier.weights.tokenizer import ClipTokenizer
 
 S = TypeVar("S")
 M = TypeVar("M", bound="nn.Module")
@@ -29,7 +29,7 @@ class Surroundings:
 
     facts: Facts
     factor: int
-    tokenizer: ClipTokenizer | None = None
+    tokenizer: Tokenizer | None = None
 
     @property
     def size(self) -> int:

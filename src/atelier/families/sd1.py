@@ -74,5 +74,6 @@ SD1 = Family(
     defaults=defaults,
     latent_side=64,
     table="sd1",
+    tiny="taesd",
 )
 SPECS = (SD1,)

@@ -120,6 +120,7 @@ SDXL = Family(
     defaults=defaults,
     latent_side=SIZE // 8,
     table="sdxl",
+    tiny="taesdxl",
     tell=tell,
 )
 SPECS = (SDXL,)

@@ -71,7 +71,8 @@ class Ports:
     residuals: tensors added to the skip connections of a U-Net in order of their making, the last one to the middle
     (ControlNet: 12 + 1 for Stable Diffusion 1.x). attention and features: patches by module path, such as
     "down.0.attentions.1.blocks.0.attn2" and "up.3". skips: patches by level and block on the way up, such as "up.1.2";
-    they see the skip connection with its residual. seamless: where opposite edges meet, of all convolutions.
+    they see the skip connection with its residual. seamless: where opposite edges meet, of all convolutions. omitted:
+    blocks of a transformer that are left out, by path, such as "blocks.7" (skip-layer guidance).
     """
 
     residuals: tuple[Tensor, ...] = ()
@@ -79,6 +80,7 @@ class Ports:
     features: Mapping[str, FeaturePatch] = field(default_factory=lambda: _empty(FeaturePatch))
     skips: Mapping[str, SkipPatch] = field(default_factory=lambda: _empty(SkipPatch))
     seamless: Seamless = EDGES
+    omitted: frozenset[str] = frozenset()
 
 
 NOTHING = Ports()
@@ -99,6 +101,7 @@ def both(first: Ports, second: Ports) -> Ports:
         features=_met(first.features, second.features, _features_after),
         skips=_met(first.skips, second.skips, _skips_after),
         seamless=first.seamless if second.seamless == EDGES else second.seamless,
+        omitted=first.omitted | second.omitted,
     )
 
 

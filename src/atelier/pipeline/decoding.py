@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -11,14 +13,18 @@ from torch import Tensor
 from atelier.checkpoints.preview import RgbMatrix
 from atelier.errors import NotFinite
 from atelier.families.facts import LatentFormat
+from atelier.models.taesd import TinyAutoencoder
 from atelier.models.vae import AutoencoderKL
 from atelier.nn.seamless import EDGES, Seamless
 
 THUMBNAIL = 16
 """Latent positions along the longer side of what is decoded for a preview."""
+SKETCH = 64
+"""The same for a tiny autoencoder."""
+Decoder = AutoencoderKL | TinyAutoencoder
 
 
-def decode(latent: Tensor, vae: AutoencoderKL, format_: LatentFormat, seamless: Seamless = EDGES) -> Image.Image:
+def decode(latent: Tensor, vae: Decoder, format_: LatentFormat, seamless: Seamless = EDGES) -> Image.Image:
     """One image from its latent (C, h, w). Raises NotFinite."""
     weight = next(vae.parameters())
     pixels = vae.decode(format_.unscaled(latent[None]).to(weight), seamless)[0].float()
@@ -54,6 +60,12 @@ def thumbnail(clean: Tensor, vae: AutoencoderKL, format_: LatentFormat) -> Image
     """A small image of a latent (C, h, w), decoded from at most THUMBNAIL x THUMBNAIL positions of it."""
     shrink = max(1, -(-max(clean.shape[1:]) // THUMBNAIL))
     return decode(F.avg_pool2d(clean, shrink, ceil_mode=True), vae, format_)
+
+
+def sketched(clean: Tensor, tiny: TinyAutoencoder, format_: LatentFormat) -> Image.Image:
+    """An image of a latent (C, h, w), of at most SKETCH x SKETCH positions of it, as a tiny autoencoder sees it."""
+    shrink = max(1, -(-max(clean.shape[1:]) // SKETCH))
+    return decode(F.avg_pool2d(clean, shrink, ceil_mode=True), tiny, replace(format_, scale=1.0, shift=0.0))
 
 
 def rough(clean: Tensor, matrix: RgbMatrix) -> Image.Image:

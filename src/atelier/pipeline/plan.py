@@ -128,18 +128,19 @@ def plan(
     max_batch: int | None = None,
     previews: bool = False,
     matrix: RgbMatrix | None = None,
+    tiny: bool = False,
     warn: Warn = silent,
 ) -> tuple[Stage, ...]:
     """What to do, in order. A pure function but for `warn`.
 
     max_batch: at most so many images in one network call, a whole batch if None. Each group of images is finished
-    before the next one is begun. previews: whether to show some; matrix: how, where the model has one. own, provenance:
-    for the infotexts; second_own: the same for the sampling of a second pass, None where nothing of it was asked for.
-    Raises BadInput for prompts that cannot be read.
+    before the next one is begun. previews: whether to show some; matrix: how, where the model has one; tiny: whether
+    a tiny autoencoder lies beside the model. own, provenance: for the infotexts; second_own: the same for the sampling
+    of a second pass, None where nothing of it was asked for. Raises BadInput for prompts that cannot be read.
     """
     images = tuple(_images(resolved, warn, lambda i: settings(resolved, i, own, provenance, second_own)))
     encoded = tuple(_encodings(resolved, images, warn))
-    return (*encoded, *_source(resolved), *_stages(resolved, images, max_batch, _Shown(previews, matrix)))
+    return (*encoded, *_source(resolved), *_stages(resolved, images, max_batch, _Shown(previews, matrix, tiny)))
 
 
 def _encodings(resolved: Resolved, images: Sequence[_Twice], warn: Warn) -> Iterator[Encode]:
@@ -271,6 +272,7 @@ class _Shown(NamedTuple):
 
     previews: bool
     matrix: RgbMatrix | None
+    tiny: bool
 
 
 def _stages(resolved: Resolved, images: Sequence[_Twice], max_batch: int | None, shown: _Shown) -> Iterator[Stage]:
@@ -361,6 +363,7 @@ def _diffuse(
         adapted=own_networks.denoiser,
         previews=shown.previews,
         matrix=shown.matrix,
+        tiny=shown.tiny,
     )
 
 

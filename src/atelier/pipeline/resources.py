@@ -13,6 +13,7 @@ from PIL.Image import Image
 from atelier.checkpoints.checkpoint import Checkpoint
 from atelier.checkpoints.image_text import ImageText
 from atelier.checkpoints.text import TextEncoder
+from atelier.models.taesd import TinyAutoencoder
 from atelier.models.vae import AutoencoderKL
 from atelier.nn.net import Net
 from atelier.request.resolved import AdapterRef, ImageRef, ModelRef
@@ -31,6 +32,8 @@ TEXT: PartOf[TextEncoder] = PartOf("text")
 DENOISER: PartOf[Net] = PartOf("denoiser")
 IMAGE_TEXT: PartOf[ImageText] = PartOf("image and text")
 AUTOENCODER: PartOf[AutoencoderKL] = PartOf("autoencoder")
+TINY: PartOf[TinyAutoencoder] = PartOf("tiny autoencoder")
+"""That lies beside the model; nobody borrows it from a model without one."""
 
 T = TypeVar("T")
 

@@ -23,6 +23,7 @@ from atelier.diffusion.guidance.freeu import FreeuStage
 from atelier.diffusion.guidance.pag import pag
 from atelier.diffusion.guidance.perp_neg import perp_neg
 from atelier.diffusion.guidance.sag import SagOptions, sag
+from atelier.diffusion.guidance.slg import BLOCKS, slg
 from atelier.diffusion.parameterization import Parameterization
 from atelier.diffusion.types import Denoiser, Moment
 from atelier.families.facts import LatentFormat
@@ -71,6 +72,9 @@ def terms(
     if is_on("PAG", wanted):
         worse = net.with_ports(perturbed(model.spec(UNET).mid_depth))
         yield pag(denoising(worse.conditional), wanted.pag_scale)
+    if is_on("SLG", wanted):
+        shallow = net.with_ports(Ports(omitted=frozenset(f"blocks.{index}" for index in BLOCKS)))
+        yield slg(denoising(shallow.conditional), wanted.slg_scale)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from atelier.prompt.attention import Weighted, parse_attention, print_attention
 from atelier.prompt.chunks import CLIP_G, CLIP_L, Chunk, Chunks, Marks, Patch, chunk, padded
 from atelier.prompt.comments import without_comments
 from atelier.prompt.emphasis import EMPHASES, ORIGINAL, Emphasis, emphasis, weighted
-from atelier.prompt.inversion import Inversion, Inversions, Tokenize, inversions
+from atelier.prompt.inversion import NO_INVERSIONS, Inversion, Inversions, Tokenize, inversions
 from atelier.prompt.networks import Network, Strength
 from atelier.prompt.phrase import Part, Phrase, parse, parse_negative
 from atelier.prompt.text import MAX_CHARACTERS, MAX_TOKENS, Warn, checked, silent
@@ -25,6 +25,7 @@ __all__ = [
     "EMPHASES",
     "MAX_CHARACTERS",
     "MAX_TOKENS",
+    "NO_INVERSIONS",
     "ORIGINAL",
     "Chunk",
     "Chunks",

@@ -22,9 +22,10 @@ SHOWN = 40
 
 @dataclass(frozen=True, slots=True)
 class Marks:
-    """Token ids of an encoder: start, end, what pads behind the end, the comma; and how many tokens fit in between."""
+    """Token ids of an encoder: start, None where it has none; end, what pads behind the end, the comma; and how many
+    tokens fit in between."""
 
-    start: int = 49406
+    start: int | None = 49406
     end: int = 49407
     pad: int = 49407
     comma: int = 267
@@ -188,17 +189,18 @@ def _write(writer: _Writer, tokens: Sequence[int], weight: float, inversions: In
 
 def _chunk(places: Sequence[_Place], marks: Marks) -> Chunk:
     missing = marks.length - len(places)
-    tokens = [marks.start, *(p.token for p in places), *[marks.end] * (missing + 1)]
+    start = [] if marks.start is None else [marks.start]
+    tokens = [*start, *(p.token for p in places), *[marks.end] * (missing + 1)]
     if marks.pad != marks.end:
         first = tokens.index(marks.end) + 1
         tokens[first:] = [marks.pad] * (len(tokens) - first)
-    weights = (1.0, *(p.weight for p in places), *[1.0] * (missing + 1))
-    return Chunk(tuple(tokens), weights, _patches(places), len(places))
+    weights = (*[1.0] * len(start), *(p.weight for p in places), *[1.0] * (missing + 1))
+    return Chunk(tuple(tokens), weights, _patches(places, len(start)), len(places))
 
 
-def _patches(places: Sequence[_Place]) -> tuple[Patch, ...]:
+def _patches(places: Sequence[_Place], first: int) -> tuple[Patch, ...]:
     patches: list[Patch] = []
-    for at, place in enumerate(places, start=1):
+    for at, place in enumerate(places, start=first):
         if place.inversion is None:
             continue
         if patches and place.vector and patches[-1].first + patches[-1].count == place.vector:

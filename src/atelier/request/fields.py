@@ -539,6 +539,12 @@ MimicPhi = Annotated[
     Infotext("Interpolate Phi"),
     Help("Dynamic thresholding: its share of the outcome; the rest is without it."),
 ]
+SlgScale = Annotated[
+    float,
+    FACTOR,
+    Infotext("SLG scale"),
+    Help("Skip-layer guidance of Stable Diffusion 3: how strongly, 2.5 is usual; 0 is none."),
+]
 PerpNegScale = Annotated[
     float,
     FACTOR,

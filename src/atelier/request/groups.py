@@ -142,6 +142,7 @@ class Guidance(Group):
     mimic_percentile: f.MimicPercentile = 100.0
     mimic_phi: f.MimicPhi = 1.0
     perp_neg_scale: f.PerpNegScale = 0.0
+    slg_scale: f.SlgScale = 0.0
     freeu_b1: f.FreeuB1 = 1.0
     freeu_b2: f.FreeuB2 = 1.0
     freeu_s1: f.FreeuS1 = 1.0

@@ -188,7 +188,12 @@ def _check_together(resolved: Resolved) -> None:
     if not isinstance(channels, NoChannels) and not isinstance(resolved.views, NoViews):
         raise BadInput("views cannot be used with an inpainting or editing model, which sees all of the image")
     if isinstance(channels, ImageChannels) and channels.scale != 1:
-        scales = {"PAG": guidance.pag_scale, "SAG": guidance.sag_scale, "Perp-Neg": guidance.perp_neg_scale}
+        scales = {
+            "PAG": guidance.pag_scale,
+            "SAG": guidance.sag_scale,
+            "Perp-Neg": guidance.perp_neg_scale,
+            "SLG": guidance.slg_scale,
+        }
         for name in (name for name, scale in scales.items() if scale):
             raise BadInput(f"{name} and guidance by the image cannot be combined: set image_cfg_scale to 1")
 

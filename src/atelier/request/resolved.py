@@ -157,6 +157,7 @@ class ResolvedGuidance(Value):
     mimic_percentile: Finite
     mimic_phi: Finite
     perp_neg_scale: Finite
+    slg_scale: Finite
     freeu_b1: Finite
     freeu_b2: Finite
     freeu_s1: Finite

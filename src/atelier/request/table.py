@@ -105,6 +105,7 @@ class Fields(TypedDict, total=False):
     mimic_percentile: f.MimicPercentile
     mimic_phi: f.MimicPhi
     perp_neg_scale: f.PerpNegScale
+    slg_scale: f.SlgScale
     freeu_b1: f.FreeuB1
     freeu_b2: f.FreeuB2
     freeu_s1: f.FreeuS1

@@ -14,7 +14,7 @@ from atelier.adapters.attach import Changes, Strong, with_changes
 from atelier.adapters.inversion import vectors_of
 from atelier.adapters.read import Match, deltas, matched, open_adapter
 from atelier.checkpoints.checkpoint import Checkpoint
-from atelier.checkpoints.text import TextTowers
+from atelier.checkpoints.text import ClipTower, Known, SilentTower, TextTowers
 from atelier.errors import BadFile
 from atelier.pipeline.resources import Merged, PartOf, T
 from atelier.request.resolved import AdapterRef
@@ -29,7 +29,7 @@ def with_merged(plain: T, model: Checkpoint, part: PartOf[T], merged: Sequence[M
     found = [(own, _matched(own.file, model, hashes)) for own in merged]
     if isinstance(plain, TextTowers):
         towers = zip(plain.towers, model.family.towers, strict=True)
-        changed = [replace(own, net=with_changes(own.net, changes(found, tower.part.name))) for own, tower in towers]
+        changed = [_merged_tower(own, changes(found, tower.part.name)) for own, tower in towers]
         return cast("T", replace(plain, towers=tuple(changed)))
     if not isinstance(plain, nn.Module):
         raise BadFile(
@@ -54,13 +54,19 @@ def with_inversions(part: T, inversions: Sequence[AdapterRef], hashes: HashCache
     """Text encoders that know these textual inversions; another part, or without any, as it is. Raises BadFile."""
     if not inversions or not isinstance(part, TextTowers):
         return part
-    widths = tuple(tower.net.spec.width for tower in part.towers)
+    clips = [tower for tower in part.towers if isinstance(tower, ClipTower)]
+    widths = tuple(tower.net.spec.width for tower in clips)
     known = {ref.name: vectors_of(_unchanged(ref, hashes), widths) for ref in inversions}
-    towers = (
-        replace(tower, vectors={name: vectors[number] for name, vectors in known.items()})
-        for number, tower in enumerate(part.towers)
-    )
-    return cast("T", replace(part, towers=tuple(towers)))
+    reading = {
+        id(tower): replace(tower, vectors={name: vectors[number] for name, vectors in known.items()})
+        for number, tower in enumerate(clips)
+    }
+    return cast("T", replace(part, towers=tuple(reading.get(id(tower), tower) for tower in part.towers)))
+
+
+def _merged_tower(tower: Known, own: Changes) -> Known:
+    """A tower that the model lacks has nothing to change."""
+    return tower if isinstance(tower, SilentTower) else replace(tower, net=with_changes(tower.net, own))
 
 
 def _matched(ref: AdapterRef, model: Checkpoint, hashes: HashCache) -> Match:

@@ -13,6 +13,7 @@ import torch
 
 from atelier.checkpoints.embedded import EMBEDDED
 from atelier.checkpoints.preview import rgb_matrix
+from atelier.checkpoints.tiny_autoencoder import tiny_beside
 from atelier.diffusion.catalogue import samplers
 from atelier.errors import BadInput
 from atelier.families.family import Family
@@ -156,6 +157,7 @@ class Engine:
             max_batch=1 if any(samplers()[own.sampler].alone for own in methods) else self.device.max_batch,
             previews=previews is not None,
             matrix=None if previews is None else rgb_matrix(model),
+            tiny=previews is not None and tiny_beside(model) is not None,
             warn=warnings.append,
         )
         made = [path for folder in resolved.output.folders for path in Destination.of(folder).prepare()]

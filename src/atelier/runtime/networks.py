@@ -11,6 +11,7 @@ from atelier.adapters.read import matched, open_adapter
 from atelier.checkpoints.checkpoint import Checkpoint
 from atelier.checkpoints.text import marks_of
 from atelier.errors import BadFile, BadInput, UnknownName, nearest
+from atelier.models.clip import TextSpec
 from atelier.pipeline.plan import texts
 from atelier.prompt import Network, Warn, chunk, emphasis, inversions, parse, weighted
 from atelier.request.groups import Prompting
@@ -20,6 +21,7 @@ from atelier.request.resolved import AdapterRef, Resolved, ResolvedHires
 from atelier.runtime.library import Library
 from atelier.weights.archive import counted, open_any
 from atelier.weights.hashes import SHORT_TENSORS, HashCache
+from atelier.weights.tokenizer import ClipTokenizer
 
 FOLDER = "embeddings"
 MIN_DIGITS = 8
@@ -148,7 +150,8 @@ class Networks:
 
     def _fitting(self, named: Mapping[str, Path]) -> Iterator[tuple[str, int]]:
         """(name, number of vectors) of those that are for this model."""
-        widths = [self._model.spec(tower.part).width for tower in self._model.family.towers]
+        specs = [self._model.spec(tower.part) for tower in self._model.towers]
+        widths = [spec.width for spec in specs if isinstance(spec, TextSpec)]
         for name, path in named.items():
             try:
                 embedding = read_embedding(path)
@@ -177,7 +180,9 @@ def embeddings(library: Library) -> Mapping[str, Path]:
 def _found(resolved: Resolved, model: Checkpoint, known: Mapping[str, int]) -> set[str]:
     """The names that are found where the prompts are cut into chunks, as the text encoders will."""
     mode = emphasis(resolved.prompting.emphasis)
-    tokenizer = model.tokenizers[0]
+    tokenizer = next((own for own in model.tokenizers if isinstance(own, ClipTokenizer)), None)
+    if tokenizer is None:
+        return set()
     lookup = inversions(known, tokenizer.encode)
     marks, found = marks_of(tokenizer), set[str]()
     for text in texts(resolved):

@@ -9,12 +9,15 @@ from math import lcm
 from atelier.checkpoints.checkpoint import Checkpoint
 from atelier.checkpoints.image_text import has_image_text
 from atelier.diffusion.catalogue import guidances, resolve_sampler, resolve_schedule, samplers
+from atelier.diffusion.guidance.slg import BLOCKS
 from atelier.diffusion.levels import changed
 from atelier.diffusion.sampling import SamplerSpec
 from atelier.diffusion.scheduling import SCHEDULE_DEFAULTS, ScheduleSpec, run_sigmas
 from atelier.errors import BadInput
 from atelier.families.parts import UNET
+from atelier.families.parts.mmdit import MMDIT
 from atelier.limits import CALLS
+from atelier.models.clip import TextSpec
 from atelier.pipeline.denoising import schedule_options
 from atelier.pipeline.stages.enlarge import LATENT_MODES
 from atelier.prompt import Warn, checked, expand
@@ -147,8 +150,10 @@ def own_sampling(model: Checkpoint, sampling: ResolvedSampling) -> ResolvedSampl
 def check_clip_skip(resolved: Resolved, model: Checkpoint) -> None:
     """Raises BadInput for a clip skip that a text encoder of the model does not have."""
     skip = resolved.prompting.clip_skip
-    for tower in model.family.towers:
+    for tower in model.towers:
         spec = model.spec(tower.part)
+        if not isinstance(spec, TextSpec):
+            continue
         layers = spec.layers + tower.cut_off(spec)
         if skip > layers:
             raise BadInput(f"clip skip {skip}: this model's text encoder has {layers} layers, choose 1 to {layers}")
@@ -196,6 +201,8 @@ def check_suits(resolved: Resolved, model: Checkpoint) -> None:
     """Raises BadInput for what this kind of model cannot be sampled with."""
     check_sampling(resolved.sampling, model)
     _check_guidance(resolved, model)
+    if (resolved.tiling.x or resolved.tiling.y) and not model.has(UNET):
+        raise BadInput(f"tile needs a U-Net, which {model.name} has not: leave it out")
     if isinstance(resolved.hires, ResolvedHires):
         check_sampling(resolved.hires.sampling, model)
 
@@ -216,7 +223,7 @@ def check_sampling(sampling: ResolvedSampling, model: Checkpoint) -> None:
 
 def _check_guidance(resolved: Resolved, model: Checkpoint) -> None:
     """Raises BadInput for a guidance that needs what the model does not have."""
-    has = {"U-Net": model.has(UNET), "image encoder": has_image_text(model)}
+    has = {"U-Net": model.has(UNET), "image encoder": has_image_text(model), "transformer": _is_deep(model)}
     settings = resolved.guidance.model_dump()
     for name, spec in guidances().items():
         missing = [part for part in sorted(spec.needs) if not has[part]]
@@ -224,6 +231,11 @@ def _check_guidance(resolved: Resolved, model: Checkpoint) -> None:
             used = ", ".join(setting for setting, value in spec.neutral.items() if settings[setting] != value)
             article = "an" if missing[0].startswith("i") else "a"
             raise BadInput(f"{name} needs {article} {missing[0]}, which {model.name} has not: leave out {used}")
+
+
+def _is_deep(model: Checkpoint) -> bool:
+    """Whether the model's network is a transformer that has the blocks which skip-layer guidance leaves out."""
+    return model.has(MMDIT) and model.spec(MMDIT).depth > BLOCKS[-1]
 
 
 def check_schedule(resolved: Resolved, model: Checkpoint, warn: Warn) -> None:

@@ -19,12 +19,14 @@ from atelier.checkpoints.image_text import ImageText, image_text
 from atelier.checkpoints.opening import open_checkpoint
 from atelier.checkpoints.probing import settled
 from atelier.checkpoints.text import TextEncoder, TextTowers, text_encoder
+from atelier.checkpoints.tiny_autoencoder import load_tiny, tiny_beside
 from atelier.errors import BadFile
 from atelier.families.family import Family
 from atelier.families.part import PartSpec
+from atelier.models.taesd import TinyAutoencoder
 from atelier.models.vae import AutoencoderKL
 from atelier.nn.net import Net
-from atelier.pipeline.resources import AUTOENCODER, DENOISER, IMAGE_TEXT, PLAIN, TEXT, Adapted, PartOf, T
+from atelier.pipeline.resources import AUTOENCODER, DENOISER, IMAGE_TEXT, PLAIN, TEXT, TINY, Adapted, PartOf, T
 from atelier.request.resolved import ImageRef, ModelRef
 from atelier.runtime.adapting import with_inversions, with_merged
 from atelier.runtime.cache import ModelCache, NetRef
@@ -127,7 +129,7 @@ def _bytes(part: object) -> int:
     """What a part takes in memory: the parameters and buffers of its networks."""
     match part:
         case TextTowers():
-            nets = [tower.net for tower in part.towers]
+            nets = part.nets
         case ImageText():
             nets = [part.vision, part.joint]
         case _:
@@ -161,7 +163,10 @@ def _stamp_of(file: Path) -> Stamp:
 
 
 def _text(model: Checkpoint, device: Device) -> TextEncoder:
-    return text_encoder(model, _dtype(model, device), placed=lambda net: _placed(net, device), mapped=False)
+    def placed(net: M, /) -> M:
+        return _placed(net, device)
+
+    return text_encoder(model, _dtype(model, device), placed=placed, mapped=False)
 
 
 def _denoiser(model: Checkpoint, device: Device) -> Net:
@@ -182,6 +187,13 @@ def _image_text(model: Checkpoint, device: Device) -> ImageText:
     return ImageText(_placed(found.vision, device), _placed(found.joint, device))
 
 
+def _tiny(model: Checkpoint, device: Device) -> TinyAutoencoder:
+    path = tiny_beside(model)
+    if path is None:
+        raise BadFile(model.path, "has no tiny autoencoder beside it any more")
+    return _placed(load_tiny(path, _dtype(model, device)), device)
+
+
 def _required(model: Checkpoint, name: str) -> PartSpec[Any, Any]:
     """A part that the family says its models have."""
     part = model.family.part(name)
@@ -195,6 +207,7 @@ LOADERS: Mapping[str, Callable[[Checkpoint, Device], object]] = {
     DENOISER.name: _denoiser,
     AUTOENCODER.name: _autoencoder,
     IMAGE_TEXT.name: _image_text,
+    TINY.name: _tiny,
 }
 """By role."""
 

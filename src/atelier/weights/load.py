@@ -11,7 +11,7 @@ from torch.overrides import TorchFunctionMode
 
 from atelier.errors import BadFile
 from atelier.weights.archive import WAY_OUT, Stored, counted
-from atelier.weights.names.name import Layout, Name, Pointwise
+from atelier.weights.names.name import Identity, Layout, Name, Pointwise
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -34,11 +34,19 @@ def read(
 
     `mapped` and `channels_last` are those of `safetensors.load`. Raises BadFile when a tensor is missing or left over.
     """
-    found = match(stored, names)
+    listed = list(names)
+    found = match(stored, listed)
     spellings = (stored.prefix + spelling for spelling in found.values())
     tensors = stored.archive.load(spellings, dtype=dtype, mapped=mapped, channels_last=channels_last)
     layout = stored.layout
-    return {name.ours: arrange(tensors[stored.prefix + spelling], name, layout) for name, spelling in found.items()}
+    arranged = {n.ours: arrange(tensors[stored.prefix + spelling], n, layout) for n, spelling in found.items()}
+    return arranged | {n.ours: _identity(n, next(iter(tensors.values()))) for n in listed if n.is_absent(layout)}
+
+
+def _identity(name: Name, like: Tensor) -> Tensor:
+    """What the layout leaves out, as the other tensors of its network are."""
+    assert isinstance(name.rule, Identity)
+    return torch.eye(name.rule.size, dtype=like.dtype, device=like.device)
 
 
 def match(stored: Stored, names: Iterable[Name]) -> dict[Name, str]:
@@ -47,6 +55,8 @@ def match(stored: Stored, names: Iterable[Name]) -> dict[Name, str]:
     found: dict[Name, str] = {}
     missing: list[str] = []
     for name in names:
+        if name.is_absent(layout):
+            continue
         spelling = next((s for s in name.spellings(layout) if s in shapes), None)
         if spelling is None:
             missing.append(stored.prefix + name.stored(layout))
@@ -77,6 +87,8 @@ def arrange(tensor: Tensor, name: Name, layout: Layout) -> Tensor:
         return tensor.narrow(0, rows.start, rows.count)
     if name.is_transposed(layout):
         return tensor.t().contiguous() if tensor.ndim == 2 else tensor
+    if name.is_swapped(layout):
+        return _swapped(tensor)
     return _pointwise(tensor, name.rule.ours) if isinstance(name.rule, Pointwise) else tensor
 
 
@@ -84,7 +96,14 @@ def arrange_for(tensor: Tensor, name: Name, layout: Layout) -> Tensor:
     """One of our tensors in the shape that `layout` keeps; of a tensor that it keeps in one piece, our rows."""
     if name.is_transposed(layout):
         return tensor.t().contiguous()
+    if name.is_swapped(layout):
+        return _swapped(tensor)
     return _pointwise(tensor, name.rule.dimensions(layout)) if isinstance(name.rule, Pointwise) else tensor
+
+
+def _swapped(tensor: Tensor) -> Tensor:
+    """The second half of the rows first; its own inverse."""
+    return torch.cat(tensor.chunk(2)[::-1])
 
 
 def _pointwise(tensor: Tensor, dimensions: int) -> Tensor:

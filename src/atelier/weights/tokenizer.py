@@ -139,13 +139,18 @@ class ClipTokenizer:
         """The id of a comma, behind which long prompts are cut."""
         return self.encode(",")[0]
 
-    def same_as(self, other: ClipTokenizer) -> bool:
+    def same_as(self, other: object) -> bool:
         """Whether both give the same rows for every text."""
-        return (self.merges, self.positions, self.pad_token) == (
-            other.merges,
-            other.positions,
-            other.pad_token,
-        ) and dict(self.vocabulary) == dict(other.vocabulary)
+        return (
+            isinstance(other, ClipTokenizer)
+            and (self.merges, self.positions, self.pad_token)
+            == (
+                other.merges,
+                other.positions,
+                other.pad_token,
+            )
+            and dict(self.vocabulary) == dict(other.vocabulary)
+        )
 
     def encode(self, text: str) -> list[int]:
         """Ids without marks, as many as it takes."""

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-Needed = Literal["U-Net", "image encoder"]
+Needed = Literal["U-Net", "image encoder", "transformer"]
 
 
 @dataclass(frozen=True, slots=True)

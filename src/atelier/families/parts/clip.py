@@ -104,8 +104,10 @@ def _read_heads(config: Config, default: int) -> tuple[int, ...]:
 
 
 def _write_text(spec: TextSpec, around: Surroundings) -> dict[str, object]:
+    from atelier.weights.tokenizer import ClipTokenizer
+
     tokenizer = around.tokenizer
-    assert tokenizer is not None
+    assert isinstance(tokenizer, ClipTokenizer)
     return {
         "architectures": ["CLIPTextModel" if spec.projection is None else "CLIPTextModelWithProjection"],
         "attention_dropout": 0.0,

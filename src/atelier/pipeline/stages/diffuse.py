@@ -23,12 +23,12 @@ from atelier.diffusion.types import Denoiser, Step
 from atelier.families.telling import Telling
 from atelier.nn.net import Net
 from atelier.pipeline.conditioning import States
-from atelier.pipeline.decoding import not_finite, rough, thumbnail
+from atelier.pipeline.decoding import not_finite, rough, sketched, thumbnail
 from atelier.pipeline.denoising import Judge, guided, noise_source, sampler_options, schedule_options, seed_of
 from atelier.pipeline.layouts import Everywhere, Layout
 from atelier.pipeline.lent import Lent, Need
 from atelier.pipeline.prompted import NoPorts, PortAdapter, PromptedNet
-from atelier.pipeline.resources import AUTOENCODER, DENOISER, IMAGE_TEXT, PLAIN, Adapted
+from atelier.pipeline.resources import AUTOENCODER, DENOISER, IMAGE_TEXT, PLAIN, TINY, Adapted
 from atelier.pipeline.sample import Sample
 from atelier.pipeline.stage import Stage
 from atelier.pipeline.starts import Beginning, FromNoise, Start, Wrap, wrapped
@@ -43,11 +43,12 @@ class Diffuse(Stage):
     """Samples the latents of all these samples at once, and leaves them under `out`.
 
     Every sample has its own stream of noise, keyed by its seed; their prompts have the same weights of AND. start:
-    where sampling starts from; inside: what is composed around the guided network of each region; layout: which
-    prompts act where; combine: what is composed around all of it, from the inside out as well; adapter: what enters
-    the network beside the prompts; states: where the encoded prompts are; channels: where what the network sees
-    beside the latent is; image_scale: of the guidance by it; adapted: what the denoiser is borrowed with; previews:
-    whether to show some, with the matrix where there is one, else with the autoencoder.
+    where sampling starts from; inside: what is composed around the guided network of each region; layout: which prompts
+    act where; combine: what is composed around all of it, from the inside out as well; adapter: what enters the network
+    beside the prompts; states: where the encoded prompts are; channels: where what the network sees beside the latent
+    is; image_scale: of the guidance by it; adapted: what the denoiser is borrowed with; previews: whether to show some,
+    with the matrix where there is one, else with the tiny autoencoder beside the model where one is, else with the
+    model's own.
     """
 
     model: ModelRef
@@ -68,13 +69,17 @@ class Diffuse(Stage):
     adapted: Adapted = PLAIN
     previews: bool = False
     matrix: RgbMatrix | None = None
+    tiny: bool = False
 
     def needs(self) -> tuple[Need[object], ...]:
         needs: list[Need[Any]] = [self._net]
         if self._is_judged:
             needs.append(Need(self.model, IMAGE_TEXT))
-        if self._is_judged or (self.previews and self.matrix is None):
+        decodes = self.previews and self.matrix is None
+        if self._is_judged or (decodes and not self.tiny):
             needs.append(Need(self.model, AUTOENCODER))
+        if decodes and self.tiny:
+            needs.append(Need(self.model, TINY))
         return tuple(needs)
 
     @property
@@ -160,7 +165,10 @@ class Diffuse(Stage):
     def _thumbnail(self, clean: Tensor, have: Lent) -> Image:
         if self.matrix is not None:
             return rough(clean, self.matrix)
-        return thumbnail(clean, have.take(Need(self.model, AUTOENCODER)), have.checkpoint(self.model).latent)
+        latent = have.checkpoint(self.model).latent
+        if self.tiny:
+            return sketched(clean, have.take(Need(self.model, TINY)), latent)
+        return thumbnail(clean, have.take(Need(self.model, AUTOENCODER)), latent)
 
     def _by_index(self, latents: Tensor) -> Mapping[int, Tensor]:
         return {sample.index: row for sample, row in zip(self.samples, latents.unbind(), strict=True)}

@@ -128,6 +128,7 @@ def _guided(settings: Settings, guidance: ResolvedGuidance) -> Settings:
         apg_norm_threshold=guidance.apg_norm_threshold,
         apg_momentum=guidance.apg_momentum,
         perp_neg_scale=guidance.perp_neg_scale,
+        slg_scale=guidance.slg_scale,
         clip_guidance_scale=guidance.clip_guidance_scale,
         **switched,
     )

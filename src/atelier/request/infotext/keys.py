@@ -126,6 +126,7 @@ class Settings:
     mimic_percentile: float | None = None
     mimic_phi: float | None = None
     perp_neg_scale: float | None = None
+    slg_scale: float | None = None
     freeu_b1: float | None = None
     freeu_b2: float | None = None
     freeu_s1: float | None = None
@@ -327,6 +328,7 @@ KEYS: tuple[Key, ...] = (
     _field("apg_norm_threshold"),
     _field("apg_momentum"),
     _field("perp_neg_scale"),
+    _field("slg_scale"),
     _field("clip_guidance_scale"),
     Key("Pad conds", "pad_conds", "flag", neutral=False),
     Key("Pad conds v0", "pad_conds_v0", "flag", neutral=False),

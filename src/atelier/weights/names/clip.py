@@ -10,11 +10,12 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from atelier.weights.names.name import Name, both, weight
+from atelier.weights.names.name import Identity, Layout, Name, both, weight
 
 if TYPE_CHECKING:
     from atelier.models.clip import JointSpec, TextSpec, VisionSpec
 
+_LDM: frozenset[Layout] = frozenset({"ldm"})
 _ATTENTION = (("to_q", "q_proj"), ("to_k", "k_proj"), ("to_v", "v_proj"), ("to_out", "out_proj"))
 
 
@@ -26,6 +27,13 @@ def names(spec: TextSpec) -> Iterator[Name]:
             yield replace(name, ldm=f"transformer.{bare}")
         else:
             yield replace(name, ldm=f"transformer.{name.diffusers}", also=(bare, f"transformer.{bare}"))
+
+
+def unprojected_names(spec: TextSpec) -> Iterator[Name]:
+    """Those of a tower whose pooled state single files use as it is: a projection there is none, or is not used."""
+    for name in names(spec):
+        square = spec.projection is not None and name.ours == "projection.weight"
+        yield replace(name, rule=Identity(spec.width, _LDM)) if square else name
 
 
 def vision_names(spec: VisionSpec) -> Iterator[Name]:

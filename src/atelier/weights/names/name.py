@@ -45,7 +45,22 @@ class Transposed:
     layouts: frozenset[Layout]
 
 
-Rule = Pointwise | Rows | Transposed
+@dataclass(frozen=True, slots=True)
+class Halves:
+    """Two halves of the rows, which some layouts keep in the other order."""
+
+    swapped: frozenset[Layout]
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """A square matrix that changes nothing, of so many rows, which some layouts leave out."""
+
+    size: int
+    absent: frozenset[Layout]
+
+
+Rule = Pointwise | Rows | Transposed | Halves | Identity
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +84,14 @@ class Name:
     def is_transposed(self, layout: Layout) -> bool:
         """Whether `layout` keeps rows as columns."""
         return isinstance(self.rule, Transposed) and layout in self.rule.layouts
+
+    def is_swapped(self, layout: Layout) -> bool:
+        """Whether `layout` keeps the second half of the rows first."""
+        return isinstance(self.rule, Halves) and layout in self.rule.swapped
+
+    def is_absent(self, layout: Layout) -> bool:
+        """Whether `layout` leaves the tensor out, since it says nothing."""
+        return isinstance(self.rule, Identity) and layout in self.rule.absent
 
     def rows(self, layout: Layout) -> Rows | None:
         """Which rows of the stored tensor are ours; None where that is all of it."""
