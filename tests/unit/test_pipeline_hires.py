@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from atelier.errors import BadInput
+from atelier.errors import BadFile, BadInput
 from atelier.pipeline.decoding import decode, encode_image
 from atelier.pipeline.lent import Lent
 from atelier.pipeline.resources import AUTOENCODER
@@ -28,7 +28,21 @@ from atelier.request.infotext import read, to_request
 from atelier.request.resolved import NoHires, ResolvedHires, Size
 from atelier.request.second_pass import second_sizes
 from atelier.runtime.engine import Engine
-from pipeline_support import TOGETHER, Lending, Letters, Watched, engine_on, happened, planned, request, two_colours
+from atelier.runtime.library import Library
+from atelier.weights.hashes import HashCache
+from pipeline_support import (
+    CPU,
+    TOGETHER,
+    Lending,
+    Letters,
+    Watched,
+    engine_on,
+    happened,
+    planned,
+    request,
+    two_colours,
+)
+from upscaler_support import Esrgan, saved
 
 LISTED = {"sampler": "Euler", "hires_scheduler": "14,7,3,1,0", "denoising_strength": 0.5}
 """A second pass that begins at 7: of its four steps, half and one."""
@@ -153,6 +167,77 @@ def test_image_upscalers_work_between_decoding_and_encoding(engine: Engine, name
     with engine.resources.borrow(model, AUTOENCODER) as vae:
         image = decode(seen["before"][0], vae, format_).resize((128, 128), way)
         assert torch.equal(seen["after"], encode_image(image, vae, format_))
+
+
+@pytest.fixture(scope="module")
+def with_upscalers(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Engine:
+    """Beside the model a published upscaler by its name, and what is none."""
+    folder = tmp_path_factory.mktemp("more")
+    (folder / "ESRGAN").mkdir()
+    saved(folder / "ESRGAN" / "RealESRGAN_x4plus.pth", SMALL.tensors())
+    (folder / "ESRGAN" / "broken.pth").write_bytes(b"no file of torch")
+    return Engine(CPU, Library((tiny_folder.parent, folder)), HashCache(), version="1")
+
+
+SMALL = Esrgan(blocks=1)
+"""Enlarges four times."""
+
+
+@pytest.mark.parametrize("name", ["R-ESRGAN 4x+", "realesrgan_x4PLUS"])
+def test_upscalers_from_files_enlarge_between_the_passes(with_upscalers: Engine, name: str) -> None:
+    """The formula of ESRGAN on the decoded image, four times as large, then brought to twice with Lanczos."""
+    engine = with_upscalers
+    seen = enlarged(engine, hires_upscaler=name)
+    model = engine.resolve(request()).model
+    format_ = engine.resources.checkpoint(model).latent
+    with engine.resources.borrow(model, AUTOENCODER) as vae:
+        before = np.asarray(decode(seen["before"][0], vae, format_), np.float32) / 255
+        large = SMALL.run(SMALL.tensors(), torch.from_numpy(before).permute(2, 0, 1)[None])[0].clamp(0, 1) * 255
+        image = Image.fromarray(large.round().byte().permute(1, 2, 0).numpy())
+        assert image.size == (256, 256)
+        expected = encode_image(image.resize((128, 128), Image.Resampling.LANCZOS), vae, format_)
+    assert float((seen["after"] - expected).norm() / expected.norm()) < 1e-3
+    assert float((seen["after"] - enlarged(engine, hires_upscaler="Lanczos")["after"]).norm() / expected.norm()) > 0.1
+
+
+def test_a_second_pass_with_a_file_says_and_repeats_itself(with_upscalers: Engine) -> None:
+    engine, fields = with_upscalers, twice(hires_upscaler="R-ESRGAN 4x+", denoising_strength=0.6)
+    told = list(engine.events(request(**fields)))
+    assert events.Loading("R-ESRGAN 4x+", "upscaler") in told
+    made = next(event for event in told if isinstance(event, events.ImageReady))
+    assert ", Hires upscaler: R-ESRGAN 4x+" in made.infotext
+    (again,) = engine.generate(to_request(read(made.infotext), {"model": "tiny"}))
+    assert again.image.tobytes() == made.image.tobytes()
+
+
+def test_the_file_of_an_upscaler_is_the_one_that_was_resolved(tiny_folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "upscalers").mkdir()
+    file = saved(tmp_path / "upscalers" / "mine.pth", SMALL.tensors())
+    engine = Engine(CPU, Library((tiny_folder.parent, tmp_path)), HashCache(), version="1")
+    resolved = engine.resolve(request(**twice(hires_upscaler="mine", steps=1)))
+    saved(file, Esrgan(blocks=1, ups=1).tensors())
+    *_, last = engine.run(resolved)
+    assert isinstance(last, events.Failed)
+    assert str(last.error) == f"{file}: has changed since the request was resolved; resolve it again"
+
+
+def test_what_is_no_upscaler_is_one_line(with_upscalers: Engine) -> None:
+    with pytest.raises(BadFile) as raised:
+        with_upscalers.resolve(request(**twice(hires_upscaler="broken")))
+    assert "ESRGAN/broken.pth: " in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+def test_a_missing_file_names_the_folders(with_upscalers: Engine) -> None:
+    first, second = with_upscalers.library.folders
+    with pytest.raises(BadInput) as raised:
+        with_upscalers.resolve(request(**twice(hires_upscaler="R-ESRGAN 2x+")))
+    assert str(raised.value) == (
+        "hires_upscaler 'R-ESRGAN 2x+' is not there: choose one of Latent, Latent (antialiased), Latent (bicubic), "
+        "Latent (bicubic antialiased), Latent (nearest), Latent (nearest-exact), None, Nearest, Bicubic, Lanczos, "
+        f"broken, R-ESRGAN 4x+; or put RealESRGAN_x2plus.pth into one of {first}/upscalers, {second}/upscalers; "
+        "or --lenient takes Lanczos"
+    )
 
 
 @pytest.mark.parametrize(

@@ -309,6 +309,7 @@ def _sampled(resolved: Resolved, group: Sequence[_Twice], max_batch: int | None,
             scaled=hires.scaled,
             size=hires.size,
             upscaler=hires.upscaler,
+            file=hires.upscaler_file,
             source=first.out,
             out=ENLARGED,
         )

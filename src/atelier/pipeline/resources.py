@@ -16,6 +16,7 @@ from atelier.checkpoints.text import TextEncoder
 from atelier.models.vae import AutoencoderKL
 from atelier.nn.net import Net
 from atelier.request.resolved import ImageRef, ModelRef
+from atelier.vision.upscaling import Upscaler
 
 T_co = TypeVar("T_co", covariant=True)
 
@@ -31,6 +32,8 @@ TEXT: PartOf[TextEncoder] = PartOf("text")
 DENOISER: PartOf[Net] = PartOf("denoiser")
 IMAGE_TEXT: PartOf[ImageText] = PartOf("image and text")
 AUTOENCODER: PartOf[AutoencoderKL] = PartOf("autoencoder")
+UPSCALER: PartOf[Upscaler] = PartOf("upscaler")
+"""Of a file that holds nothing else: its reference is no checkpoint's."""
 
 T = TypeVar("T")
 

@@ -592,7 +592,8 @@ HiresUpscaler = Annotated[
     Infotext("Hires upscaler"),
     Help(
         "What enlarges: Latent, Latent (antialiased), Latent (bicubic), Latent (bicubic antialiased), "
-        "Latent (nearest), Latent (nearest-exact); or an image upscaler: Lanczos, Bicubic, Nearest.",
+        "Latent (nearest), Latent (nearest-exact); or an image upscaler: Lanczos, Bicubic, Nearest, or a file's name, "
+        "such as R-ESRGAN 4x+.",
         "Latent",
     ),
     Option("Second pass"),

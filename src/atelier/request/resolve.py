@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from atelier.errors import BadInput
@@ -49,7 +49,7 @@ from atelier.request.resolved import (
     SampleSettings,
     Size,
 )
-from atelier.request.second_pass import second_pass
+from atelier.request.second_pass import Enlarger, second_pass
 from atelier.request.table import given
 
 DRAWN_SEEDS = 2**32
@@ -124,7 +124,7 @@ class Offer:
     draw: Draw
     refer: Callable[[str], ImageRef]
     measure: Callable[[str], tuple[int, int]]
-    upscaler: str = "Latent"
+    upscaler: Enlarger = field(default_factory=lambda: Enlarger("Latent"))
     second: Method | None = None
 
 

@@ -42,6 +42,19 @@ class ModelRef(Value):
     sha256: str
 
 
+class NoFile(Value):
+    """It needs no file."""
+
+    kind: Literal["none"] = "none"
+
+
+class InFile(Value):
+    """It lies in a file, whose name is what infotexts call it."""
+
+    kind: Literal["file"] = "file"
+    file: ModelRef
+
+
 class RegionPrompts(Value):
     """The prompts of a region with their choices made."""
 
@@ -357,9 +370,9 @@ class ResolvedHires(Value):
     """The second pass: what the first one made is enlarged and sampled again from there.
 
     size: of the finished image; scaled: what is enlarged to, before the excess is cut off evenly; by: how that was
-    asked for. upscaler: the name of what enlarges. strength: 0 to 1, how much is made anew. exact_steps: whether all
-    steps are taken, of a longer schedule, rather than the share of them that the strength is (a list of sigmas cannot
-    be longer). prompts: one for each image, in order.
+    asked for. upscaler: the name of what enlarges; upscaler_file: where it lies, if it is a file. strength: 0 to 1,
+    how much is made anew. exact_steps: whether all steps are taken, of a longer schedule, rather than the
+    share of them that the strength is (a list of sigmas cannot be longer). prompts: one for each image, in order.
     """
 
     kind: Literal["hires"] = "hires"
@@ -367,6 +380,7 @@ class ResolvedHires(Value):
     scaled: Size
     by: Annotated[ByFactor | ToSize, Field(discriminator="kind")]
     upscaler: str
+    upscaler_file: Annotated[NoFile | InFile, Field(discriminator="kind")]
     strength: Finite
     exact_steps: bool
     sampling: ResolvedSampling

@@ -44,6 +44,7 @@ from atelier.runtime.offer import (
 )
 from atelier.runtime.resources import LocalResources, denoiser_weights
 from atelier.runtime.store import Destination, remove_empty
+from atelier.runtime.upscalers import UpscalerNames
 from atelier.runtime.words import Words
 from atelier.weights.archive import counted
 from atelier.weights.hashes import HashCache
@@ -175,7 +176,8 @@ class Engine:
         _check_lengths(request)
         method = requested_method(model, request)
         mode = emphasis(request.prompting.emphasis).name
-        draw, upscaler = drawing(self.words.wildcards, warn), upscaler_of(request, warn)
+        draw = drawing(self.words.wildcards, warn)
+        upscaler = upscaler_of(request, UpscalerNames(self.library), self.resources.refer_upscaler, warn)
         second = second_method(model, request)
         offer = Offer(reference, defaults_of(model), method, mode, draw, reference_to, size_of, upscaler, second)
         resolved = resolve(request, offer)

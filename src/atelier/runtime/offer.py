@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from math import lcm
+from types import MappingProxyType
 
 from atelier.checkpoints.checkpoint import Checkpoint
 from atelier.checkpoints.image_text import has_image_text
@@ -22,11 +23,13 @@ from atelier.request.fields import SIDE_STEP
 from atelier.request.groups import Hires
 from atelier.request.model import Request
 from atelier.request.resolve import NO_LIMIT, Beside, Draw, Method, RequestDefaults
-from atelier.request.resolved import Resolved, ResolvedHires, ResolvedSampling, ResolvedSource
-from atelier.vision.catalogue import filters
+from atelier.request.resolved import InFile, ModelRef, Resolved, ResolvedHires, ResolvedSampling, ResolvedSource
+from atelier.request.second_pass import Enlarger
+from atelier.runtime.upscalers import UpscalerFile, UpscalerNames
 
 LATENT = "Latent"
 """What enlarges where nobody says, as in A1111."""
+LATENT_NAMES: Mapping[str, str] = MappingProxyType({name.casefold(): name for name in LATENT_MODES})
 INSTEAD = "Lanczos"
 """What stands in for an upscaler that is not there."""
 
@@ -100,19 +103,29 @@ def _other(name: str | None) -> str | None:
     return None if name is None or name.casefold().startswith("use same ") else name
 
 
-def upscaler_of(request: Request, warn: Warn) -> str:
-    """The name of what enlarges for the second pass. Raises BadInput for what is not there; where the request is
-    lenient it is another."""
+def upscaler_of(
+    request: Request, known: UpscalerNames, refer: Callable[[UpscalerFile], ModelRef], warn: Warn
+) -> Enlarger:
+    """What enlarges for the second pass. refer: fixes what lies in the file of an upscaler.
+
+    Raises BadInput for what is not there, and BadFile for a file that is no upscaler; where the request is lenient it
+    is another.
+    """
     wanted = "" if request.hires is None or not request.hires.is_asked else request.hires.upscaler or ""
-    known = {name.casefold(): name for name in (*LATENT_MODES, *filters())}
-    found = known.get((wanted or LATENT).strip().casefold())
+    name = (wanted or LATENT).strip()
+    if name.casefold() in LATENT_NAMES:
+        return Enlarger(LATENT_NAMES[name.casefold()])
+    found = known.find(name)
+    if isinstance(found, UpscalerFile):
+        return Enlarger(found.name, InFile(file=refer(found)))
     if found is not None:
-        return found
+        return Enlarger(found.name)
     told = f"hires_upscaler {wanted!r} is not there"
     if not request.prompting.lenient:
-        raise BadInput(f"{told}: choose one of {', '.join(known.values())}; or --lenient takes {INSTEAD}")
+        ways = f"choose one of {', '.join((*LATENT_MODES, *known.names()))}; or {known.place(name)}"
+        raise BadInput(f"{told}: {ways}; or --lenient takes {INSTEAD}")
     warn(f"{told}: enlarged with {INSTEAD}")
-    return INSTEAD
+    return Enlarger(INSTEAD)
 
 
 def check_steps(resolved: Resolved) -> None:

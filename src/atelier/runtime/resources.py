@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import contextmanager
+from functools import partial
 from math import prod
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -23,16 +24,20 @@ from atelier.families.family import Family
 from atelier.families.part import PartSpec
 from atelier.models.vae import AutoencoderKL
 from atelier.nn.net import Net
-from atelier.pipeline.resources import AUTOENCODER, DENOISER, IMAGE_TEXT, TEXT, PartOf, T
+from atelier.pipeline.resources import AUTOENCODER, DENOISER, IMAGE_TEXT, TEXT, UPSCALER, PartOf, T
 from atelier.request.resolved import ImageRef, ModelRef
 from atelier.runtime.cache import ModelCache, NetRef
 from atelier.runtime.device import Device
 from atelier.runtime.images import read_reference
 from atelier.runtime.store import Destination
+from atelier.runtime.upscalers import UpscalerFile
+from atelier.vision.catalogue import architecture, open_upscaler
+from atelier.vision.networked import Networked
 from atelier.weights.cast import precision_name
 from atelier.weights.hashes import HashCache
 
 M = TypeVar("M", bound=nn.Module)
+CHANGED = "has changed since the request was resolved; resolve it again"
 Stamp = tuple[tuple[str, int, int], ...]
 """Name, size and time of change of each file."""
 
@@ -66,7 +71,7 @@ class LocalResources:
             return known
         found = self.open(Path(model.path))
         if found.sha256(self._hashes) != model.sha256:
-            raise BadFile(model.path, "has changed since the request was resolved; resolve it again")
+            raise BadFile(model.path, CHANGED)
         with self._lock:
             self._checkpoints[model] = found
         return found
@@ -90,12 +95,27 @@ class LocalResources:
             self._checkpoints[reference] = model
         return reference
 
+    def refer_upscaler(self, found: UpscalerFile) -> ModelRef:
+        """Names the file of an upscaler by what is in it. Raises BadFile for one that is none."""
+        architecture(found.path)
+        return ModelRef(name=found.name, path=str(found.path), sha256=self._hashes.sha256(found.path))
+
     @contextmanager
     def borrow(self, model: ModelRef, part: PartOf[T], /) -> Generator[T]:
-        load = cast("Callable[[Checkpoint, Device], T]", LOADERS[part.name])
-        checkpoint = self.checkpoint(model)
-        with self.cache.lease(self._ref(model, part), lambda: load(checkpoint, self._device), _bytes) as borrowed:
+        load = cast("Callable[[], T]", self._loader(model, part.name))
+        with self.cache.lease(self._ref(model, part), load, _bytes) as borrowed:
             yield borrowed
+
+    def _loader(self, model: ModelRef, part: str) -> Callable[[], object]:
+        """Raises BadFile."""
+        if part == UPSCALER.name:
+            return partial(self._upscaler, model)
+        return partial(LOADERS[part], self.checkpoint(model), self._device)
+
+    def _upscaler(self, model: ModelRef) -> Networked:
+        if self._hashes.sha256(Path(model.path)) != model.sha256:
+            raise BadFile(model.path, CHANGED)
+        return open_upscaler(Path(model.path), self.device, self._device.image_dtype, name=model.name)
 
     def is_loaded(self, model: ModelRef, part: PartOf[T], /) -> bool:
         return self.cache.holds(self._ref(model, part))
@@ -111,7 +131,8 @@ class LocalResources:
         return Destination.of(output).save(image, infotext, index=index, count=count, seed=seed)
 
     def _ref(self, model: ModelRef, part: PartOf[T]) -> NetRef[T]:
-        return NetRef(model, part.name, self.dtype(model))
+        is_whole = part.name == UPSCALER.name
+        return NetRef(model, part.name, precision_name(self._device.image_dtype) if is_whole else self.dtype(model))
 
 
 def _bytes(part: object) -> int:
@@ -121,6 +142,8 @@ def _bytes(part: object) -> int:
             nets = [tower.net for tower in part.towers]
         case ImageText():
             nets = [part.vision, part.joint]
+        case Networked():
+            nets = [part.net.run]
         case _:
             nets = [part]
     modules = [net for net in nets if isinstance(net, nn.Module)]

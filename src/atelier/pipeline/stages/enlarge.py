@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Literal
 
@@ -14,13 +14,14 @@ from torch import Tensor
 from atelier.families.facts import LatentFormat
 from atelier.pipeline.decoding import decode, encode_image
 from atelier.pipeline.lent import Lent, Need
-from atelier.pipeline.resources import AUTOENCODER
+from atelier.pipeline.resources import AUTOENCODER, UPSCALER
 from atelier.pipeline.sample import Sample
 from atelier.pipeline.stage import Stage
 from atelier.pipeline.values import Key, Known, Latents, Values
 from atelier.request.events import Event
-from atelier.request.resolved import ModelRef, Size
+from atelier.request.resolved import InFile, ModelRef, NoFile, Size
 from atelier.vision.catalogue import filters
+from atelier.vision.upscaling import Upscaler
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +50,8 @@ class Enlarge(Stage):
     """Takes the latents of `source` and leaves one batch of larger ones under `out`, in the order of `samples`.
 
     scaled: what is enlarged to; size: what is left of it when the excess is cut off evenly; upscaler: a latent mode, or
-    the name of an upscaler of images, for which latents are decoded and encoded again.
+    the name of an upscaler of images, for which latents are decoded and encoded again; file: where that one is, if it
+    is not built in.
     """
 
     model: ModelRef
@@ -57,11 +59,15 @@ class Enlarge(Stage):
     scaled: Size
     size: Size
     upscaler: str
+    file: NoFile | InFile = field(default_factory=NoFile)
     source: Key[Latents]
     out: Key[Known]
 
     def needs(self) -> tuple[Need[object], ...]:
-        return () if self.upscaler in LATENT_MODES else (Need(self.model, AUTOENCODER),)
+        if self.upscaler in LATENT_MODES:
+            return ()
+        file = (Need(self.file.file, UPSCALER),) if isinstance(self.file, InFile) else ()
+        return (Need(self.model, AUTOENCODER), *file)
 
     def perform(self, have: Lent, values: Values) -> Iterator[Event]:
         latents, format_ = values.take(self.source), have.checkpoint(self.model).latent
@@ -76,8 +82,11 @@ class Enlarge(Stage):
         if how is not None:
             return F.interpolate(latent[None], _positions(self.scaled, format_), mode=how.mode, antialias=how.antialias)
         vae = have.take(Need(self.model, AUTOENCODER))
-        image = filters()[self.upscaler].enlarge(decode(latent, vae, format_), self.scaled)
+        image = self._upscaler(have).enlarge(decode(latent, vae, format_), self.scaled)
         return encode_image(image, vae, format_).to(latent)
+
+    def _upscaler(self, have: Lent) -> Upscaler:
+        return have.take(Need(self.file.file, UPSCALER)) if isinstance(self.file, InFile) else filters()[self.upscaler]
 
 
 def cut(latent: Tensor, sides: tuple[int, int]) -> Tensor:
