@@ -154,6 +154,9 @@ def test_bad_values_are_one_line_that_names_them(fields: dict[str, object], word
         ({"sampling": {"eta": -1}}, "eta -1: must be a number from 0 to 100"),
         ({"sampling": {"etta": 1}}, "unknown field 'etta': did you mean eta"),
         ({"sampling": 3}, "sampling 3: "),
+        ({"source": {"resize_mode": "crop"}}, "image is missing: give --image"),
+        ({"inpaint": {"mask_blur": 2}}, "mask is missing: give --mask"),
+        ({"views": {"width": 64}}, "view_method is missing: give --views"),
         ({}, "prompt is missing"),
     ],
 )

@@ -76,12 +76,12 @@ from atelier.request.resolved import (
     ResolvedSampling,
     ResolvedSoftness,
     ResolvedSource,
-    ResolvedTiling,
     ResolvedViews,
     SampleSettings,
     Size,
 )
 from atelier.vision.difference import Sensitivity
+from atelier.vision.masks import Box
 
 PASS_STEP = 64
 """Pixels: between two passes of outpainting the canvas is a multiple of this, which suits every family."""
@@ -96,7 +96,8 @@ Words = SampleSettings | PassPrompts | RegionPrompts
 @dataclass(frozen=True, slots=True)
 class _Pass:
     """What one pass samples, the samples apart. prepared, known, channels, placed: where the image to start from, what
-    the network sees beside the latent and the places of regions are, if there are any."""
+    the network sees beside the latent and the places of regions are, if there are any; edges: where the image's meet;
+    window: the part of the image that this pass makes, None for all of it."""
 
     size: Size
     sampling: ResolvedSampling
@@ -107,6 +108,8 @@ class _Pass:
     channels: Key[Tensor]
     placed: Key[Placed]
     out: Key[Latents]
+    edges: Seamless
+    window: Box | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,35 +185,40 @@ def _passes(resolved: Resolved) -> Iterator[_Pass]:
     hires, start = resolved.hires, _start(resolved.source)
     once = isinstance(hires, NoHires)
     out, keys = LATENTS if once else FIRST_LATENTS, (PREPARED, KNOWN, CHANNELS, PLACED)
-    yield _Pass(resolved.size, resolved.sampling, resolved.guidance, start, *keys, out)
+    edges = Seamless(resolved.tiling.x, resolved.tiling.y)
+    yield _Pass(resolved.size, resolved.sampling, resolved.guidance, start, *keys, out, edges)
     if not once:
         start = FromLatent(ENLARGED, hires.strength, hires.exact_steps)
         keys = LARGER_PREPARED, LARGER_KNOWN, LARGER_CHANNELS, LARGER_PLACED
-        yield _Pass(hires.size, hires.sampling, hires.guidance, start, *keys, LATENTS)
+        yield _Pass(hires.size, hires.sampling, hires.guidance, start, *keys, LATENTS, edges)
 
 
 def _source(resolved: Resolved) -> Iterator[Stage]:
-    """The image to start from and what the network sees beside the latent, at the size of each pass; what a canvas
-    grows around is prepared as it grows."""
-    source = resolved.source
-    for own in () if _margins(resolved) else _passes(resolved):
-        if isinstance(source, ResolvedSource):
+    """The image to start from, what the network sees beside the latent, and the regions, at the size of each pass; a
+    canvas that grows has these as it grows in the first one."""
+    source, first = resolved.source, 1 if _margins(resolved) else 0
+    for own in list(_passes(resolved))[first:]:
+        if isinstance(source, ResolvedSource) and isinstance(source.mask, ResolvedOutpaint):
+            mask = source.mask
+            around = Margins(mask.left, mask.right, mask.top, mask.bottom)
+            yield Grow(source.image, around, None, 0, own.size, own.prepared)
+        elif isinstance(source, ResolvedSource):
             yield Prepare(source, own.size, own.prepared)
         yield from _encoded(resolved, own)
-    if isinstance(resolved.regions, ResolvedRegions):
-        for own in _passes(resolved):
-            yield Place(resolved.model, resolved.regions, own.size, own.placed)
 
 
 def _encoded(resolved: Resolved, own: _Pass) -> Iterator[Stage]:
-    """What is prepared, encoded."""
-    model, edges, source = resolved.model, _seamless(resolved.tiling), resolved.source
+    """What is prepared, encoded, and the regions placed."""
+    model, edges, source = resolved.model, own.edges, resolved.source
     soft = _softness(source).kind == "soft"
     if isinstance(source, ResolvedSource):
         yield EncodeImage(model, own.size, own.prepared, own.known, edges, soft)
     if not isinstance(resolved.channels, NoChannels):
         where = None if isinstance(source, NoSource) else own.prepared
         yield EncodeChannels(model, own.size, resolved.channels, where, own.channels, edges, soft)
+    if isinstance(resolved.regions, ResolvedRegions):
+        whole = own.size if own.window is None else resolved.size
+        yield Place(model, resolved.regions, whole, own.placed, own.window)
 
 
 def _start(source: NoSource | ResolvedSource) -> Start:
@@ -227,8 +235,7 @@ def _combined(source: NoSource | ResolvedSource, known: Key[Known]) -> tuple[Wra
     return (InMask(known, None if isinstance(soft, NoSoftness) else Softness(soft.bias, soft.strength, soft.boost)),)
 
 
-def _finish(resolved: Resolved) -> Finish:
-    *_, last = _passes(resolved)
+def _finish(resolved: Resolved, last: _Pass) -> Finish:
     source, soft = resolved.source, _softness(resolved.source)
     if isinstance(source, NoSource):
         return AsItIs()
@@ -259,8 +266,8 @@ def _stages(resolved: Resolved, images: Sequence[_Twice], max_batch: int | None,
                 samples = tuple(image.first for image in group)
                 yield from _grown(resolved, samples, max_batch, shown)
                 yield from _sampled(resolved, group, max_batch, shown)
-                edges = _seamless(resolved.tiling)
-                yield Decode(resolved.model, samples, LATENTS, IMAGES, _finish(resolved), edges)
+                *_, last = _passes(resolved)
+                yield Decode(resolved.model, samples, LATENTS, IMAGES, _finish(resolved, last), last.edges)
                 for output in resolved.output.folders:
                     yield Save(samples, len(images), output, IMAGES)
 
@@ -280,19 +287,27 @@ def _grown(resolved: Resolved, samples: tuple[Sample, ...], max_batch: int | Non
     added = _margins(resolved)
     if isinstance(resolved.source, NoSource) or not added:
         return
-    last, *_ = _passes(resolved)
-    own = [last]
-    for margins in reversed(added[1:]):
-        width, height = own[0].size
-        size = Size(width - margins.left - margins.right, height - margins.top - margins.bottom)
-        own.insert(0, replace(last, size=size))
+    own = _windows(resolved, added)
     for number, margins in enumerate(added):
         if number:
             yield _diffuse(resolved, own[number - 1], samples, max_batch, shown)
-            yield Decode(resolved.model, samples, LATENTS, IMAGES, _finish(resolved), told=False)
+            finish = _finish(resolved, own[number - 1])
+            yield Decode(resolved.model, samples, own[number - 1].out, IMAGES, finish, told=False)
         before = IMAGES if number else None
-        yield Grow(resolved.source.image, margins, before, samples[0].index, last.prepared)
+        yield Grow(resolved.source.image, margins, before, samples[0].index, own[number].size, own[number].prepared)
         yield from _encoded(resolved, own[number])
+
+
+def _windows(resolved: Resolved, added: Sequence[Margins]) -> list[_Pass]:
+    """The passes of outpainting: the first pass of the request at the size that the canvas has by then, whose edges do
+    not meet before it is whole."""
+    first, *_ = _passes(resolved)
+    found, seen = [first], Box(0, 0, *first.size)
+    for margins in reversed(added[1:]):
+        left, top, right, bottom = seen
+        seen = Box(left + margins.left, top + margins.top, right - margins.right, bottom - margins.bottom)
+        found.insert(0, replace(first, size=Size(*seen.size), edges=EDGES, window=seen))
+    return found
 
 
 def _sampled(resolved: Resolved, group: Sequence[_Twice], max_batch: int | None, shown: _Shown) -> Iterator[Stage]:
@@ -329,10 +344,10 @@ def _diffuse(
         states=STATES,
         out=own.out,
         start=own.start,
-        inside=_views(resolved, AT_ONCE if max_batch is None else max(1, max_batch // len(samples))),
+        inside=_views(resolved, own, AT_ONCE if max_batch is None else max(1, max_batch // len(samples))),
         layout=_layout(resolved.regions, own.placed),
         combine=_combined(resolved.source, own.known),
-        adapter=_adapter(resolved, own.size),
+        adapter=_adapter(resolved, own),
         channels=None if isinstance(resolved.channels, NoChannels) else own.channels,
         image_scale=resolved.channels.scale if isinstance(resolved.channels, ImageChannels) else 1.0,
         previews=shown.previews,
@@ -346,22 +361,18 @@ def _layout(regions: NoRegions | ResolvedRegions, placed: Key[Placed]) -> Layout
     return InRegions(placed, tuple(part.weight for part in regions.parts), regions.ground)
 
 
-def _views(resolved: Resolved, at_once: int) -> tuple[Wrap, ...]:
+def _views(resolved: Resolved, own: _Pass, at_once: int) -> tuple[Wrap, ...]:
     views = resolved.views
-    return () if isinstance(views, NoViews) else (InViews(views, _seamless(resolved.tiling), at_once),)
+    return () if isinstance(views, NoViews) else (InViews(views, own.edges, at_once),)
 
 
-def _adapter(resolved: Resolved, size: Size) -> PortAdapter:
+def _adapter(resolved: Resolved, own: _Pass) -> PortAdapter:
     """Where a view is a part of the canvas only, its own edges do not meet: the views go over the canvas' instead."""
-    views, whole = resolved.views, _seamless(resolved.tiling)
+    views, whole = resolved.views, own.edges
     if isinstance(views, ResolvedViews):
-        across, down = (view >= side for view, side in zip(views.size, size, strict=True))
+        across, down = (view >= side for view, side in zip(views.size, own.size, strict=True))
         whole = Seamless(whole.x and across, whole.y and down)
     return NoPorts() if whole == EDGES else WithoutEdges(whole)
-
-
-def _seamless(tiling: ResolvedTiling) -> Seamless:
-    return Seamless(tiling.x, tiling.y)
 
 
 def _noise(resolved: Resolved, size: Size) -> ResolvedNoise:

@@ -18,7 +18,7 @@ from pydantic import (
 
 from atelier.errors import BadInput, nearest
 from atelier.request import fields as f
-from atelier.request.fields import PIXELS, SIDE_STEP, Help, Limits
+from atelier.request.fields import PIXELS, SIDE_STEP, Help, Limits, Option
 from atelier.request.regions import MAX_REGIONS, parse_region, split
 
 T = TypeVar("T")
@@ -316,9 +316,17 @@ def _one_line(model: type[Group], error: ValidationError) -> str:
         case "extra_forbidden":
             return _no_such_field(model, own)
         case "missing":
-            return f"{name} is missing"
+            return f"{name} is missing{_by_option(model, own)}"
         case _:
             return f"{name} {_shown(first['input'])}: {_way_out(model, own, first['msg'])}"
+
+
+def _by_option(model: type[Group], name: str) -> str:
+    """The way out for a field that lacks, where the command line has an option for it."""
+    option = annotation_of(model, name, Option)
+    if option is None or option.panel == "Prompt":
+        return ""
+    return f": give {option.names[0] if option.names else '--' + name.replace('_', '-')}"
 
 
 def _no_such_field(model: type[Group], name: str) -> str:

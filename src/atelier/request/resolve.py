@@ -49,7 +49,7 @@ from atelier.request.resolved import (
     SampleSettings,
     Size,
 )
-from atelier.request.second_pass import Enlarger, second_pass
+from atelier.request.second_pass import Enlarger, second_pass, second_sizes
 from atelier.request.table import given
 
 DRAWN_SEEDS = 2**32
@@ -76,6 +76,9 @@ OPTIONS: Mapping[str, str] = {
 
 Beside = Literal["nothing", "mask", "image"]
 """What a network sees beside the latent: nothing more, the mask and what it leaves of the image, or the image."""
+
+Measure = Callable[[str], tuple[int, int]]
+"""A path -> the width and height of the image there, in pixels."""
 
 Draw = Callable[[str, str, int], str]
 """(a prompt, what it is called, a seed) -> the prompt with its choices made."""
@@ -123,7 +126,7 @@ class Offer:
     emphasis: str
     draw: Draw
     refer: Callable[[str], ImageRef]
-    measure: Callable[[str], tuple[int, int]]
+    measure: Measure
     upscaler: Enlarger = field(default_factory=lambda: Enlarger("Latent"))
     second: Method | None = None
 
@@ -134,8 +137,8 @@ def resolve(request: Request, offer: Offer, random_: random.Random | None = None
 
     Raises BadInput for a size that the model cannot generate, and for too many steps.
     """
-    added = _margins(request, offer)
-    size = _size(request, offer.defaults) if added is None else _canvas(request, added, offer)
+    added = _margins(request, offer.defaults, offer.measure)
+    size = _first_size(request, offer.defaults, offer.measure, added)
     prompting = ResolvedPrompting(
         prompt=request.prompt,
         negative_prompt=request.negative_prompt,
@@ -173,22 +176,24 @@ def ignored(request: Request, method: Method) -> list[str]:
 
 def _check_together(resolved: Resolved) -> None:
     """Raises BadInput for what cannot be done at once."""
-    source, channels, guidance = resolved.source, resolved.channels, resolved.guidance
-    if isinstance(source, ResolvedSource) and isinstance(source.mask, ResolvedOutpaint):
-        others = {
-            "a second pass": not isinstance(resolved.hires, NoHires),
-            "regions": not isinstance(resolved.regions, NoRegions),
-            "views": not isinstance(resolved.views, NoViews),
-            "tile": resolved.tiling.x or resolved.tiling.y,
-        }
-        for other in (name for name, is_there in others.items() if is_there):
-            raise BadInput(f"outpaint and {other} cannot both be given: outpaint first, and go on from the result")
+    channels, guidance = resolved.channels, resolved.guidance
     if not isinstance(channels, NoChannels) and not isinstance(resolved.views, NoViews):
         raise BadInput("views cannot be used with an inpainting or editing model, which sees all of the image")
     if isinstance(channels, ImageChannels) and channels.scale != 1:
         scales = {"PAG": guidance.pag_scale, "SAG": guidance.sag_scale, "Perp-Neg": guidance.perp_neg_scale}
         for name in (name for name, scale in scales.items() if scale):
             raise BadInput(f"{name} and guidance by the image cannot be combined: set image_cfg_scale to 1")
+
+
+def pass_sizes(request: Request, own: RequestDefaults, measure: Measure) -> tuple[Size, ...]:
+    """Of the image of each pass. Raises BadInput for what cannot be generated."""
+    first = _first_size(request, own, measure, _margins(request, own, measure))
+    hires = request.hires
+    return (first,) if hires is None or not hires.is_asked else (first, second_sizes(hires, first, own.side_step)[0])
+
+
+def _first_size(request: Request, own: RequestDefaults, measure: Measure, added: Margins | None) -> Size:
+    return _size(request, own) if added is None else _canvas(request, added, measure)
 
 
 def _size(request: Request, own: RequestDefaults) -> Size:
@@ -198,20 +203,20 @@ def _size(request: Request, own: RequestDefaults) -> Size:
     return size
 
 
-def _margins(request: Request, offer: Offer) -> Margins | None:
+def _margins(request: Request, own: RequestDefaults, measure: Measure) -> Margins | None:
     """What is added around the image. Raises BadInput."""
     source = request.source
     if source is None or source.outpaint is None:
         return None
     if request.inpaint is not None:
         raise BadInput("outpaint and mask cannot both be given: outpainting makes a mask of its own")
-    return margins(source.outpaint, offer.measure(source.image), offer.defaults.side_step)
+    return margins(source.outpaint, measure(source.image), own.side_step)
 
 
-def _canvas(request: Request, added: Margins, offer: Offer) -> Size:
+def _canvas(request: Request, added: Margins, measure: Measure) -> Size:
     """Raises BadInput for another size that is asked for."""
     assert request.source is not None
-    size = Size(*added.around(offer.measure(request.source.image)))
+    size = Size(*added.around(measure(request.source.image)))
     asked = Size(request.width or size.width, request.height or size.height)
     if asked != size:
         raise BadInput(

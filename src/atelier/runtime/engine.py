@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from atelier.checkpoints.checkpoint import Checkpoint
 from atelier.checkpoints.embedded import EMBEDDED
 from atelier.checkpoints.preview import rgb_matrix
 from atelier.diffusion.catalogue import samplers
-from atelier.errors import BadInput
+from atelier.errors import BadFile, BadInput
 from atelier.families.family import Family
 from atelier.pipeline.plan import plan
 from atelier.pipeline.run import run
@@ -22,8 +23,8 @@ from atelier.prompt import Warn, checked, emphasis, silent, without_comments
 from atelier.request.events import Event, Failed, Hashing, ImageReady, Warned
 from atelier.request.infotext import Settings, settings
 from atelier.request.model import Provenance, Request
-from atelier.request.resolve import Method, Offer, ignored, resolve
-from atelier.request.resolved import ModelRef, NoHires, Resolved, ResolvedSampling
+from atelier.request.resolve import Method, Offer, ignored, pass_sizes, resolve
+from atelier.request.resolved import ModelRef, NoHires, Resolved, ResolvedSampling, Size
 from atelier.request.table import given
 from atelier.runtime.device import Device
 from atelier.runtime.images import reference_to, size_of
@@ -120,11 +121,14 @@ class Engine:
         return (Hashing(found.name),) if unknown else ()
 
     def work(self, request: Request) -> int:
-        """How much one call of the denoiser does: its weights times the positions of the latents, with guidance."""
+        """How much the largest call of the denoiser does: its weights times the positions of the latents, with guidance.
+
+        A second pass, the canvas of outpainting and views count; a request whose sizes cannot be made counts as one of
+        the model's own size: `resolve` tells of it.
+        """
         model = self.resources.open(self._find(request, silent).path)
-        pixels = (request.width or model.size) * (request.height or model.size)
         rows = 2 * min(request.batch_size, self.device.max_batch or request.batch_size)
-        return denoiser_weights(model) * rows * pixels // model.latent.factor**2
+        return denoiser_weights(model) * rows * _pixels(request, model) // model.latent.factor**2
 
     def events(self, request: Request, *, previews: float | None = None) -> Generator[Event]:
         """Generates a request as a stream of events; closing it stops between two steps.
@@ -242,6 +246,20 @@ class Engine:
     def _provenance(self, resolved: Resolved) -> Provenance:
         dtype = self.resources.dtype(resolved.model)
         return Provenance(self._version, dtype, str(self.device.torch_device), f"torch {torch.__version__}")
+
+
+def _pixels(request: Request, model: Checkpoint) -> int:
+    """Of the largest image that the denoiser is shown at once."""
+    own = defaults_of(model)
+    try:
+        sizes = pass_sizes(request, own, size_of)
+    except (BadInput, BadFile):
+        sizes = (Size(own.width, own.height),)
+    views = request.views
+    if views is None:
+        return max(size.width * size.height for size in sizes)
+    width, height = views.width or own.width, views.height or own.height
+    return max(min(size.width, width) * min(size.height, height) for size in sizes)
 
 
 def _samplings(resolved: Resolved) -> list[ResolvedSampling]:

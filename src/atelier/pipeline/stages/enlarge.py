@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -64,10 +64,10 @@ class Enlarge(Stage):
     out: Key[Known]
 
     def needs(self) -> tuple[Need[object], ...]:
-        if self.upscaler in LATENT_MODES:
-            return ()
-        file = (Need(self.file.file, UPSCALER),) if isinstance(self.file, InFile) else ()
-        return (Need(self.model, AUTOENCODER), *file)
+        needs: list[Need[Any]] = [] if self.upscaler in LATENT_MODES else [Need(self.model, AUTOENCODER)]
+        if isinstance(self.file, InFile):
+            needs.append(Need(self.file.file, UPSCALER))
+        return tuple(needs)
 
     def perform(self, have: Lent, values: Values) -> Iterator[Event]:
         latents, format_ = values.take(self.source), have.checkpoint(self.model).latent
