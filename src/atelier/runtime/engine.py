@@ -121,7 +121,7 @@ class Engine:
         return (Hashing(found.name),) if unknown else ()
 
     def work(self, request: Request) -> int:
-        """How much the largest call of the denoiser does: its weights times the positions of the latents, with guidance.
+        """How much the largest call of the denoiser does: weights times positions of the latents, with guidance.
 
         A second pass, the canvas of outpainting and views count; a request whose sizes cannot be made counts as one of
         the model's own size: `resolve` tells of it.
