@@ -95,6 +95,7 @@ RESOLVED = Resolved(
     regions=NoRegions(),
     views=NoViews(),
     tiling=ResolvedTiling(x=False, y=False),
+    vae_strips="auto",
     output=ResolvedOutput(folders=()),
 )
 

@@ -113,6 +113,7 @@ NAMED: Mapping[str, Sequence[object]] = {
     "view_width": (64, 72, 512, None),
     "view_height": (64, 72, 4096, None),
     "view_overlap": (0, 32, None),
+    "vae_strips": ("auto", "always", "never"),
 }
 """Fields whose values have names, or must not be large here."""
 
@@ -136,7 +137,7 @@ def some_request(draw: random.Random, share: float) -> Request:
     images = {name: IMAGE for name, group in (("image", "source"), ("mask", "inpaint")) if group in groups}
     if said.get("outpaint"):
         images.pop("mask", None)
-        groups -= {"inpaint", "hires", "layout", "views"}
+        groups -= {"inpaint", "hires"}  # of one pixel no second pass can be made
         said = {n: v for n, v in said.items() if n not in {"width", "height"} and FIELDS[n].group in groups}
     if "mask" in images:
         images["image"] = IMAGE
@@ -296,6 +297,7 @@ def test_the_form_is_this() -> None:
         "regions": {"kind": "none"},
         "views": {"kind": "none"},
         "tiling": {"x": False, "y": False},
+        "vae_strips": "auto",
         "output": {"folders": ["out"]},
     }
 

@@ -163,6 +163,7 @@ OTHERS = (
     ("view_width", 512, "View width: 512"),
     ("view_height", 768, "View height: 768"),
     ("view_overlap", 64, "View overlap: 64"),
+    ("vae_strips", "always", "VAE in strips: always"),
 )
 ALIASES = {
     "Sampler sigma": "scheduler",
@@ -247,6 +248,7 @@ LEFT_OUT = {
     "batch_position": 0,
     "region_ground": 0.0,
     "tile": "xy",
+    "vae_strips": "auto",
 }
 LIMITS = {
     "Distilled CFG Scale": (0, 100),

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
+import tiny
 from atelier.models.vae import AutoencoderKL, VaeSpec
-from atelier.models.vae_strips import decode_in_strips, encode_in_strips
+from atelier.models.vae_strips import decode_in_strips, encode_in_strips, whole_bytes
 from atelier.nn.norm import Gathered, GroupNorm
 from atelier.nn.seamless import EDGES, Conv, Seamless
+from atelier.pipeline import decoding
+from pipeline_support import engine_on, request
 
 WAYS = [EDGES, Seamless(x=True), Seamless(y=True), Seamless(x=True, y=True)]
 
@@ -52,8 +60,8 @@ def largest(net: nn.Module) -> Iterator[list[int]]:
 
 @pytest.mark.parametrize("seamless", WAYS)
 def test_decoding_is_as_in_one_piece(seamless: Seamless) -> None:
-    """Strips of 8 rows. In double precision, whose maps are kept as they are, only the norms' rounding is left; in fp32,
-    whose maps are kept in half precision, 0.5 of 255 for 99 % of the values, and 2 for all."""
+    """Strips of 8 rows. In double precision, whose maps are kept as they are, only the norms' rounding is left; in
+    fp32, whose maps are kept in half precision, 0.5 of 255 for 99 % of the values, and 2 for all."""
     vae, latent = random_vae(), uneven(1, 4, 22, 10)
     whole, made = vae.decode(latent, seamless), decode_in_strips(vae, latent, seamless, most=1)
     assert made.shape == (1, 3, 176, 80)
@@ -102,6 +110,68 @@ def test_no_map_is_larger_than_a_strip_with_the_rows_around_it() -> None:
         seen += most
     assert max(seen) == 16 * 64 * (8 + 8) * 4
     assert seen[:2] == seen[2:]
+
+
+@pytest.fixture
+def counted(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
+    """How often the autoencoder runs strip by strip."""
+    seen: Counter[str] = Counter()
+
+    def watch(name: str) -> None:
+        real = getattr(decoding, name)
+
+        def run(*arguments: Any) -> Any:
+            seen[name.split("_", maxsplit=1)[0]] += 1
+            return real(*arguments)
+
+        monkeypatch.setattr(decoding, name, run)
+
+    watch("decode_in_strips")
+    watch("encode_in_strips")
+    return seen
+
+
+@pytest.mark.parametrize(
+    ("fields", "decoded", "encoded"),
+    [
+        ({}, 1, 0),
+        ({"image": "{image}"}, 1, 1),
+        ({"image": "{image}", "outpaint": "left=128"}, 2, 2),
+        ({"hires_upscale": 2.0, "hires_upscaler": "Lanczos"}, 2, 1),
+    ],
+)
+def test_every_stage_runs_it_in_strips_where_that_is_asked_for(
+    tiny_folder: Path, tmp_path: Path, counted: Counter[str], fields: dict[str, Any], decoded: int, encoded: int
+) -> None:
+    Image.new("RGB", (64, 64), (200, 90, 10)).save(tmp_path / "image.png")
+    own = {name: str(tmp_path / "image.png") if value == "{image}" else value for name, value in fields.items()}
+    engine = engine_on(tiny_folder)
+    (plain,) = engine.generate(request(**own, steps=1))
+    assert not counted
+    (made,) = engine.generate(request(**own, steps=1, vae_strips="always"))
+    assert (counted["decode"], counted["encode"]) == (decoded, encoded)
+    assert np.abs(np.asarray(plain.image).astype(int) - np.asarray(made.image)).max() <= 2
+    assert ", VAE in strips: always" in made.infotext
+
+
+def test_channels_are_read_in_strips(tmp_path_factory: pytest.TempPathFactory, counted: Counter[str]) -> None:
+    engine = engine_on(tiny.folder(tmp_path_factory.mktemp("nine") / "tiny", in_channels=9))
+    engine.generate(request(steps=1, vae_strips="always"))
+    assert counted == {"decode": 1, "encode": 1}
+
+
+def test_large_images_are_run_in_strips_by_themselves(
+    tiny_folder: Path, counted: Counter[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec, fp32 = VaeSpec(), torch.float32
+    assert whole_bytes(spec, (1024, 1024), fp32) == 3 * 256 * 1024 * 1024 * 4 < decoding.MOST_BYTES
+    assert whole_bytes(spec, (1184, 1184), fp32) > decoding.MOST_BYTES > whole_bytes(spec, (1600, 1600), torch.float16)
+    monkeypatch.setattr(decoding, "MOST_BYTES", 2 * 3 * 64 * 64 * 4)
+    engine = engine_on(tiny_folder)
+    engine.generate(request(steps=1))
+    assert counted == {"decode": 1}
+    engine.generate(request(steps=1, vae_strips="never"))
+    assert counted == {"decode": 1}
 
 
 def test_moments_of_parts_are_those_of_the_whole() -> None:

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from atelier.models.vae import AutoencoderKL, DecoderLevel, EncoderLevel, Gaussian
+from atelier.models.vae import AutoencoderKL, DecoderLevel, EncoderLevel, Gaussian, VaeSpec
 from atelier.nn.conv import Downsample, ResBlock, Upsample
 from atelier.nn.norm import Gathered, GroupNorm, Moments
 from atelier.nn.seamless import EDGES, Conv, Seamless
@@ -93,6 +93,13 @@ class _Map:
     @property
     def device(self) -> torch.device:
         return self.strips[0].half.device
+
+
+def whole_bytes(spec: VaeSpec, sides: tuple[int, int], dtype: torch.dtype) -> int:
+    """About what decoding an image of these sides needs at its peak in one piece, beside the weights: three maps of the
+    last but one level's width, at the size of the image (measured: docs/adr/0027)."""
+    widest = spec.widths[min(1, len(spec.widths) - 1)]
+    return 3 * widest * sides[0] * sides[1] * dtype.itemsize
 
 
 def decode_in_strips(vae: AutoencoderKL, latent: Tensor, seamless: Seamless = EDGES, most: int = STRIP_BYTES) -> Tensor:

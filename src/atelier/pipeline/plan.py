@@ -212,10 +212,11 @@ def _encoded(resolved: Resolved, own: _Pass) -> Iterator[Stage]:
     model, edges, source = resolved.model, own.edges, resolved.source
     soft = _softness(source).kind == "soft"
     if isinstance(source, ResolvedSource):
-        yield EncodeImage(model, own.size, own.prepared, own.known, edges, soft)
+        yield EncodeImage(model, own.size, own.prepared, own.known, edges, soft, resolved.vae_strips)
     if not isinstance(resolved.channels, NoChannels):
         where = None if isinstance(source, NoSource) else own.prepared
-        yield EncodeChannels(model, own.size, resolved.channels, where, own.channels, edges, soft)
+        strips = resolved.vae_strips
+        yield EncodeChannels(model, own.size, resolved.channels, where, own.channels, edges, soft, strips)
     if isinstance(resolved.regions, ResolvedRegions):
         whole = own.size if own.window is None else resolved.size
         yield Place(model, resolved.regions, whole, own.placed, own.window)
@@ -267,7 +268,8 @@ def _stages(resolved: Resolved, images: Sequence[_Twice], max_batch: int | None,
                 yield from _grown(resolved, samples, max_batch, shown)
                 yield from _sampled(resolved, group, max_batch, shown)
                 *_, last = _passes(resolved)
-                yield Decode(resolved.model, samples, LATENTS, IMAGES, _finish(resolved, last), last.edges)
+                finish, strips = _finish(resolved, last), resolved.vae_strips
+                yield Decode(resolved.model, samples, LATENTS, IMAGES, finish, last.edges, strips=strips)
                 for output in resolved.output.folders:
                     yield Save(samples, len(images), output, IMAGES)
 
@@ -292,7 +294,8 @@ def _grown(resolved: Resolved, samples: tuple[Sample, ...], max_batch: int | Non
         if number:
             yield _diffuse(resolved, own[number - 1], samples, max_batch, shown)
             finish = _finish(resolved, own[number - 1])
-            yield Decode(resolved.model, samples, own[number - 1].out, IMAGES, finish, told=False)
+            out, strips = own[number - 1].out, resolved.vae_strips
+            yield Decode(resolved.model, samples, out, IMAGES, finish, told=False, strips=strips)
         before = IMAGES if number else None
         yield Grow(resolved.source.image, margins, before, samples[0].index, own[number].size, own[number].prepared)
         yield from _encoded(resolved, own[number])
@@ -327,6 +330,7 @@ def _sampled(resolved: Resolved, group: Sequence[_Twice], max_batch: int | None,
             file=hires.upscaler_file,
             source=first.out,
             out=ENLARGED,
+            strips=resolved.vae_strips,
         )
         yield _diffuse(resolved, own, larger, max_batch, shown)
 

@@ -325,6 +325,17 @@ ViewOverlap = Annotated[
     Option("Layout"),
 ]
 
+# The autoencoder.
+
+VaeStrips = Annotated[
+    Literal["auto", "always", "never"],
+    Infotext("VAE in strips"),
+    Help(
+        "Run the autoencoder strip by strip (tiled VAE): always, never, or auto, for images that would need more than "
+        "4 GiB. It needs less memory and more time; the image is the same but for rounding."
+    ),
+]
+
 # Prompting.
 
 Styles = Annotated[

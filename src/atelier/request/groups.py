@@ -222,6 +222,14 @@ class Views(Group):
         return value
 
 
+class Autoencoder(Group):
+    """How images become latents and back."""
+
+    prefix: ClassVar[str] = "vae_"
+
+    strips: f.VaeStrips = "auto"
+
+
 class Hires(Group):
     """The second pass. There is one where it is said how large, or what enlarges."""
 

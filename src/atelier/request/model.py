@@ -11,6 +11,7 @@ from pydantic import ValidationInfo, field_validator
 from atelier.request import fields as f
 from atelier.request.fields import SIDE_STEP
 from atelier.request.groups import (
+    Autoencoder,
     Group,
     Guidance,
     Hires,
@@ -56,6 +57,7 @@ class Request(Group):
     layout: Layout = Layout()
     views: Views | None = None
     hires: Hires | None = None
+    autoencoder: Autoencoder = Autoencoder()
 
     @field_validator("output", mode="before")
     @classmethod

@@ -162,6 +162,7 @@ def resolve(request: Request, offer: Offer, random_: random.Random | None = None
         views=_views(request, offer.defaults),
         tiling=ResolvedTiling(x="x" in request.layout.tile, y="y" in request.layout.tile),
         hires=_hires(request, offer, size, samples),
+        vae_strips=request.autoencoder.strips,
         output=ResolvedOutput(folders=() if request.output is None else (request.output,)),
     )
     _check_together(resolved)

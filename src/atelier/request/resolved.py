@@ -16,6 +16,7 @@ from atelier.request.fields import Rng
 UniPcVariant = Literal["bh1", "bh2", "vary_coeff"]
 FreeuVersion = Literal["1", "2", "diffusers"]
 MaskedContent = Literal["fill", "original", "latent noise", "latent nothing"]
+VaeStrips = Literal["auto", "always", "never"]
 Counted = Annotated[int, Field(ge=1)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -396,7 +397,7 @@ class ResolvedOutput(Value):
 
 class Resolved(Value):
     """The same Resolved is the same images. samples: one for each image, in order; batch_size: how many of them are
-    generated at once, which changes none of them."""
+    generated at once, which changes none of them; vae_strips: whether the autoencoder runs strip by strip."""
 
     model: ModelRef
     size: Size
@@ -412,6 +413,7 @@ class Resolved(Value):
     regions: Annotated[NoRegions | ResolvedRegions, Field(discriminator="kind")]
     views: Annotated[NoViews | ResolvedViews, Field(discriminator="kind")]
     tiling: ResolvedTiling
+    vae_strips: VaeStrips
     output: ResolvedOutput
 
     def to_json(self) -> str:

@@ -151,6 +151,7 @@ class Fields(TypedDict, total=False):
     hires_negative_prompt: f.HiresNegativePrompt | None
     hires_cfg_scale: f.HiresCfgScale | None
     hires_denoising_strength: f.HiresDenoisingStrength | None
+    vae_strips: f.VaeStrips
 
 
 def request_of(fields: Mapping[str, object]) -> Request:

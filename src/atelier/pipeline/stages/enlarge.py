@@ -19,7 +19,7 @@ from atelier.pipeline.sample import Sample
 from atelier.pipeline.stage import Stage
 from atelier.pipeline.values import Key, Known, Latents, Values
 from atelier.request.events import Event
-from atelier.request.resolved import InFile, ModelRef, NoFile, Size
+from atelier.request.resolved import InFile, ModelRef, NoFile, Size, VaeStrips
 from atelier.vision.catalogue import filters
 from atelier.vision.upscaling import Upscaler
 
@@ -51,7 +51,7 @@ class Enlarge(Stage):
 
     scaled: what is enlarged to; size: what is left of it when the excess is cut off evenly; upscaler: a latent mode, or
     the name of an upscaler of images, for which latents are decoded and encoded again; file: where that one is, if it
-    is not built in.
+    is not built in; strips: whether the autoencoder runs strip by strip.
     """
 
     model: ModelRef
@@ -62,6 +62,7 @@ class Enlarge(Stage):
     file: NoFile | InFile = field(default_factory=NoFile)
     source: Key[Latents]
     out: Key[Known]
+    strips: VaeStrips = "auto"
 
     def needs(self) -> tuple[Need[object], ...]:
         needs: list[Need[Any]] = [] if self.upscaler in LATENT_MODES else [Need(self.model, AUTOENCODER)]
@@ -82,8 +83,8 @@ class Enlarge(Stage):
         if how is not None:
             return F.interpolate(latent[None], _positions(self.scaled, format_), mode=how.mode, antialias=how.antialias)
         vae = have.take(Need(self.model, AUTOENCODER))
-        image = self._upscaler(have).enlarge(decode(latent, vae, format_), self.scaled)
-        return encode_image(image, vae, format_).to(latent)
+        image = self._upscaler(have).enlarge(decode(latent, vae, format_, strips=self.strips), self.scaled)
+        return encode_image(image, vae, format_, strips=self.strips).to(latent)
 
     def _upscaler(self, have: Lent) -> Upscaler:
         return have.take(Need(self.file.file, UPSCALER)) if isinstance(self.file, InFile) else filters()[self.upscaler]

@@ -97,6 +97,7 @@ def settings(
         ngms_all_steps=guidance.ngms_all_steps,
         size=resolved.size,
         batch_size=resolved.batch_size,
+        vae_strips=resolved.vae_strips,
         model_hash=resolved.model.sha256[:HASH_DIGITS],
         model=resolved.model.name,
         dtype=provenance.dtype,

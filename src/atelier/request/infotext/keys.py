@@ -93,6 +93,7 @@ class Settings:
     view_width: int | None = None
     view_height: int | None = None
     view_overlap: int | None = None
+    vae_strips: str | None = None
     eta: float | None = None
     eta_ddim: float | None = None
     s_churn: float | None = None
@@ -287,6 +288,7 @@ KEYS: tuple[Key, ...] = (
     _field("view_width"),
     _field("view_height"),
     _field("view_overlap"),
+    _field("vae_strips"),
     _field("eta"),
     _field("eta_ddim"),
     _field("s_churn"),
