@@ -94,6 +94,7 @@ NAMED: Mapping[str, Sequence[object]] = {
     "hires_sampler": (*samplers(), "Use same sampler", None),
     "hires_scheduler": (*schedules(), *SIGMAS, "Use same scheduler", None),
     "hires_denoising_strength": (0.0, 0.25, 1 / 3, 1.0, None),
+    "hires_checkpoint": ("Use same checkpoint", None),
     "styles": ((),),
     "output": PATHS[:-1],
     "rng": ("portable", "cpu", "nv"),
@@ -401,6 +402,7 @@ def test_the_form_of_a_layout_is_this() -> None:
 
 def test_the_form_with_a_second_pass_is_this() -> None:
     hires = ResolvedHires(
+        model=RESOLVED.model,
         size=Size(1024, 1024),
         scaled=Size(1024, 1536),
         by=ToSize(),
@@ -415,6 +417,7 @@ def test_the_form_with_a_second_pass_is_this() -> None:
     form = json.loads(changed(RESOLVED, hires=hires).to_json())
     assert form["hires"] == {
         "kind": "hires",
+        "model": form["model"],
         "size": [1024, 1024],
         "scaled": [1024, 1536],
         "by": {"kind": "size"},

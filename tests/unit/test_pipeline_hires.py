@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +13,8 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
+import tiny
+from atelier.checkpoints.write import write_diffusers
 from atelier.errors import BadFile, BadInput
 from atelier.pipeline.decoding import decode, encode_image
 from atelier.pipeline.lent import Lent
@@ -219,6 +221,79 @@ def test_the_file_of_an_upscaler_is_the_one_that_was_resolved(tiny_folder: Path,
     *_, last = engine.run(resolved)
     assert isinstance(last, events.Failed)
     assert str(last.error) == f"{file}: has changed since the request was resolved; resolve it again"
+
+
+@pytest.fixture(scope="module")
+def two_models(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Engine:
+    """Beside the tiny model one with other weights and another meaning of its latents, and an inpainting one."""
+    folder = tmp_path_factory.mktemp("models")
+    other = tiny.modules()
+    for network in other.networks.values():
+        for parameter in network.parameters():
+            parameter.data = parameter.data.flip(0) * 0.9
+    write_diffusers(replace(other, facts=replace(other.facts, latent_scale=0.25)), folder / "other")
+    tiny.folder(folder / "nine", in_channels=9)
+    return Engine(CPU, Library((tiny_folder.parent, folder)), HashCache(), version="1", budget=2**40)
+
+
+def test_a_second_pass_with_another_model_is_that_models(two_models: Engine) -> None:
+    """At strength 1 nothing of the first pass is left: it is what the other model makes of the prompt at that size."""
+    own = {"sampler": "Euler a", "steps": 2, "negative_prompt": "a dog", "cfg_scale": 4.0}
+    asked = request(**own, hires_checkpoint="other", hires_upscaler="Nearest", denoising_strength=1.0)
+    told = list(two_models.events(asked))
+    loaded = {event.part for event in told if isinstance(event, events.Loading) and event.model == "other"}
+    assert loaded == {"text", "denoiser", "autoencoder"}
+    made = next(event for event in told if isinstance(event, events.ImageReady))
+    alone = two_models.generate(request(**own, model="other", width=128, height=128))[0]
+    assert made.image.tobytes() == alone.image.tobytes()
+    assert f", Hires checkpoint: other [{two_models.resolve(asked).hires.model.sha256[:10]}]," in made.infotext
+    again = two_models.resolve(to_request(read(made.infotext), {"model": "tiny"}))
+    assert again.hires == two_models.resolve(asked).hires
+
+
+def test_what_enlarges_goes_from_one_autoencoder_to_the_other(two_models: Engine) -> None:
+    seen = enlarged(two_models, hires_upscaler="Nearest", hires_checkpoint="other")
+    first, second = (two_models.resolve(request(model=name)).model for name in ("tiny", "other"))
+    checkpoints = [two_models.resources.checkpoint(model) for model in (first, second)]
+    with (
+        two_models.resources.borrow(first, AUTOENCODER) as vae,
+        two_models.resources.borrow(second, AUTOENCODER) as into,
+    ):
+        image = decode(seen["before"][0], vae, checkpoints[0].latent).resize((128, 128), Image.Resampling.NEAREST)
+        assert torch.equal(seen["after"], encode_image(image, into, checkpoints[1].latent))
+
+
+@pytest.mark.parametrize(
+    ("name", "upscaler", "told"),
+    [
+        (
+            "nine",
+            "Nearest",
+            "hires_checkpoint nine: sees image and mask beside it, tiny the latent alone: choose another",
+        ),
+        (
+            "other",
+            "Latent",
+            "hires_checkpoint other: its latents are others than those of tiny: choose an hires_upscaler of images ",
+        ),
+        ("othr", "Nearest", "hires_checkpoint: unknown model 'othr': did you mean other"),
+    ],
+)
+def test_a_model_that_cannot_go_on_is_one_line(two_models: Engine, name: str, upscaler: str, told: str) -> None:
+    with pytest.raises(BadInput) as raised:
+        two_models.resolve(request(hires_checkpoint=name, hires_upscaler=upscaler))
+    assert str(raised.value).startswith(told)
+
+
+def test_the_first_model_stands_in_for_a_second_one_that_is_not_there(two_models: Engine) -> None:
+    warnings: list[str] = []
+    asked = request(hires_checkpoint="othr", hires_upscaler="Nearest", lenient=True)
+    resolved = two_models.resolve(asked, warnings.append)
+    assert isinstance(resolved.hires, ResolvedHires)
+    assert resolved.hires.model == resolved.model
+    assert [text for text in warnings if text.endswith("generated with that of the first pass")]
+    same = two_models.resolve(request(hires_checkpoint="Use same checkpoint", hires_upscaler="Nearest")).hires
+    assert same == resolved.hires
 
 
 def test_what_is_no_upscaler_is_one_line(with_upscalers: Engine) -> None:

@@ -13,6 +13,7 @@ from atelier.checkpoints.preview import RgbMatrix
 from atelier.diffusion.catalogue import samplers
 from atelier.diffusion.combine.soft import Softness
 from atelier.nn.seamless import EDGES, Seamless
+from atelier.pipeline.conditioning import States
 from atelier.pipeline.finishes import AsItIs, Finish, OnSource, WhatChanged
 from atelier.pipeline.layouts import Everywhere, InRegions, Layout
 from atelier.pipeline.prepared import PreparedPrompt, prepare
@@ -41,6 +42,7 @@ from atelier.pipeline.values import (
     LARGER_KNOWN,
     LARGER_PLACED,
     LARGER_PREPARED,
+    LARGER_STATES,
     LATENTS,
     PLACED,
     PREPARED,
@@ -57,6 +59,7 @@ from atelier.request.model import Provenance
 from atelier.request.outpaint import Margins, passes
 from atelier.request.resolved import (
     ImageChannels,
+    ModelRef,
     NoChannels,
     NoHires,
     NoMask,
@@ -95,10 +98,13 @@ Words = SampleSettings | PassPrompts | RegionPrompts
 
 @dataclass(frozen=True, slots=True)
 class _Pass:
-    """What one pass samples, the samples apart. prepared, known, channels, placed: where the image to start from, what
-    the network sees beside the latent and the places of regions are, if there are any; edges: where the image's meet;
-    window: the part of the image that this pass makes, None for all of it."""
+    """What one pass samples, the samples apart. states: where its prompts are encoded; prepared, known, channels,
+    placed: where the image to start from, what the network sees beside the latent and the places of regions are, if
+    there are any; edges: where the image's meet; window: the part of the image that this pass makes, None for all of
+    it."""
 
+    model: ModelRef
+    states: Key[States]
     size: Size
     sampling: ResolvedSampling
     guidance: ResolvedGuidance
@@ -146,8 +152,9 @@ def plan(
     groups = (*dict.fromkeys(group for prompt in prompts for group in prompt.groups), *words)
     for text in dict.fromkeys(text for group in groups for text in group):
         weighted(text, mode, warn)
-    encode = Encode(resolved.model, groups, mode.name, resolved.prompting.clip_skip, STATES)
-    return (encode, *_source(resolved), *_stages(resolved, images, max_batch, _Shown(previews, matrix)))
+    readers = dict.fromkeys((own.model, own.states) for own in _passes(resolved))
+    encode = (Encode(model, groups, mode.name, resolved.prompting.clip_skip, states) for model, states in readers)
+    return (*encode, *_source(resolved), *_stages(resolved, images, max_batch, _Shown(previews, matrix)))
 
 
 def _images(resolved: Resolved, warn: Warn, says: Callable[[int], Settings]) -> Iterator[_Twice]:
@@ -186,11 +193,13 @@ def _passes(resolved: Resolved) -> Iterator[_Pass]:
     once = isinstance(hires, NoHires)
     out, keys = LATENTS if once else FIRST_LATENTS, (PREPARED, KNOWN, CHANNELS, PLACED)
     edges = Seamless(resolved.tiling.x, resolved.tiling.y)
-    yield _Pass(resolved.size, resolved.sampling, resolved.guidance, start, *keys, out, edges)
+    first = resolved.model, STATES
+    yield _Pass(*first, resolved.size, resolved.sampling, resolved.guidance, start, *keys, out, edges)
     if not once:
         start = FromLatent(ENLARGED, hires.strength, hires.exact_steps)
         keys = LARGER_PREPARED, LARGER_KNOWN, LARGER_CHANNELS, LARGER_PLACED
-        yield _Pass(hires.size, hires.sampling, hires.guidance, start, *keys, LATENTS, edges)
+        again = first if hires.model == resolved.model else (hires.model, LARGER_STATES)
+        yield _Pass(*again, hires.size, hires.sampling, hires.guidance, start, *keys, LATENTS, edges)
 
 
 def _source(resolved: Resolved) -> Iterator[Stage]:
@@ -209,7 +218,7 @@ def _source(resolved: Resolved) -> Iterator[Stage]:
 
 def _encoded(resolved: Resolved, own: _Pass) -> Iterator[Stage]:
     """What is prepared, encoded, and the regions placed."""
-    model, edges, source = resolved.model, own.edges, resolved.source
+    model, edges, source = own.model, own.edges, resolved.source
     soft = _softness(source).kind == "soft"
     if isinstance(source, ResolvedSource):
         yield EncodeImage(model, own.size, own.prepared, own.known, edges, soft, resolved.vae_strips)
@@ -269,7 +278,7 @@ def _stages(resolved: Resolved, images: Sequence[_Twice], max_batch: int | None,
                 yield from _sampled(resolved, group, max_batch, shown)
                 *_, last = _passes(resolved)
                 finish, strips = _finish(resolved, last), resolved.vae_strips
-                yield Decode(resolved.model, samples, LATENTS, IMAGES, finish, last.edges, strips=strips)
+                yield Decode(last.model, samples, LATENTS, IMAGES, finish, last.edges, strips=strips)
                 for output in resolved.output.folders:
                     yield Save(samples, len(images), output, IMAGES)
 
@@ -323,6 +332,7 @@ def _sampled(resolved: Resolved, group: Sequence[_Twice], max_batch: int | None,
         hires, larger = resolved.hires, tuple(image.second for image in group)
         yield Enlarge(
             model=resolved.model,
+            into=own.model,
             samples=larger,
             scaled=hires.scaled,
             size=hires.size,
@@ -339,13 +349,13 @@ def _diffuse(
     resolved: Resolved, own: _Pass, samples: tuple[Sample, ...], max_batch: int | None, shown: _Shown
 ) -> Diffuse:
     return Diffuse(
-        model=resolved.model,
+        model=own.model,
         samples=samples,
         size=own.size,
         sampling=own.sampling,
         guidance=own.guidance,
         noise=_noise(resolved, own.size),
-        states=STATES,
+        states=own.states,
         out=own.out,
         start=own.start,
         inside=_views(resolved, own, AT_ONCE if max_batch is None else max(1, max_batch // len(samples))),
@@ -355,7 +365,7 @@ def _diffuse(
         channels=None if isinstance(resolved.channels, NoChannels) else own.channels,
         image_scale=resolved.channels.scale if isinstance(resolved.channels, ImageChannels) else 1.0,
         previews=shown.previews,
-        matrix=shown.matrix,
+        matrix=shown.matrix if own.model == resolved.model else None,
     )
 
 

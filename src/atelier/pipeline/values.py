@@ -84,7 +84,9 @@ LARGER_PREPARED: Key[Prepared] = Key("larger prepared")
 LARGER_KNOWN: Key[Known] = Key("larger known")
 LARGER_CHANNELS: Key[Tensor] = Key("larger channels")
 LARGER_PLACED: Key[Placed] = Key("larger placed")
-"""Of a second pass: what the first one made, the same enlarged, and the image to start from at the larger size."""
+LARGER_STATES: Key[States] = Key("larger states")
+"""Of a second pass: what the first one made, the same enlarged, the image to start from at the larger size, and the
+prompts where another model reads them."""
 
 
 class Values:

@@ -609,6 +609,11 @@ HiresUpscaler = Annotated[
     ),
     Option("Second pass"),
 ]
+HiresCheckpoint = Annotated[
+    str,
+    Infotext("Hires checkpoint", neutral="Use same checkpoint"),
+    Help("Second pass: model, by name or path.", "that of the first"),
+]
 HiresSampler = Annotated[
     str, Infotext("Hires sampler", neutral="Use same sampler"), Help("Second pass: sampler.", "that of the first")
 ]

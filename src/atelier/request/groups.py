@@ -239,6 +239,7 @@ class Hires(Group):
     resize: f.HiresResize | None = None
     steps: f.HiresSteps | None = None
     upscaler: f.HiresUpscaler | None = None
+    checkpoint: f.HiresCheckpoint | None = None
     sampler: f.HiresSampler | None = None
     scheduler: f.HiresScheduler | None = None
     prompt: f.HiresPrompt | None = None

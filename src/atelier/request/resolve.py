@@ -116,8 +116,8 @@ class Offer:
     """What there is to choose from, for the model that the request named.
 
     method, emphasis, upscaler: what the request's names mean; draw: makes the choices of a prompt; refer: fixes what
-    lies in an image file; measure: its width and height in pixels; second: the method of a second pass, None for that
-    of the first.
+    lies in an image file; measure: its width and height in pixels; second, second_model: the method and the model of a
+    second pass, None for those of the first.
     """
 
     model: ModelRef
@@ -129,6 +129,7 @@ class Offer:
     measure: Measure
     upscaler: Enlarger = field(default_factory=lambda: Enlarger("Latent"))
     second: Method | None = None
+    second_model: ModelRef | None = None
 
 
 def resolve(request: Request, offer: Offer, random_: random.Random | None = None) -> Resolved:
@@ -419,6 +420,7 @@ def _hires(request: Request, offer: Offer, size: Size, samples: Sequence[SampleS
     return second_pass(
         request,
         size,
+        model=offer.second_model or offer.model,
         side_step=offer.defaults.side_step,
         upscaler=offer.upscaler,
         sampling=_sampling(request.model_copy(update={"steps": steps}), method, offer.defaults),

@@ -370,13 +370,15 @@ class NoHires(Value):
 class ResolvedHires(Value):
     """The second pass: what the first one made is enlarged and sampled again from there.
 
-    size: of the finished image; scaled: what is enlarged to, before the excess is cut off evenly; by: how that was
-    asked for. upscaler: the name of what enlarges; upscaler_file: where it lies, if it is a file. strength: 0 to 1,
-    how much is made anew. exact_steps: whether all steps are taken, of a longer schedule, rather than the
-    share of them that the strength is (a list of sigmas cannot be longer). prompts: one for each image, in order.
+    model: that of the first pass, or another; size: of the finished image; scaled: what is enlarged to, before the
+    excess is cut off evenly; by: how that was asked for. upscaler: the name of what enlarges; upscaler_file: where it
+    lies, if it is a file. strength: 0 to 1, how much is made anew. exact_steps: whether all steps are taken, of a
+    longer schedule, rather than the share of them that the strength is (a list of sigmas cannot be longer). prompts:
+    one for each image, in order.
     """
 
     kind: Literal["hires"] = "hires"
+    model: ModelRef
     size: Size
     scaled: Size
     by: Annotated[ByFactor | ToSize, Field(discriminator="kind")]

@@ -13,6 +13,7 @@ from atelier.request.model import Request
 from atelier.request.resolved import (
     ByFactor,
     InFile,
+    ModelRef,
     NoFile,
     NoHires,
     PassPrompts,
@@ -43,6 +44,7 @@ def second_pass(
     request: Request,
     first: Size,
     *,
+    model: ModelRef,
     side_step: int,
     upscaler: Enlarger,
     sampling: ResolvedSampling,
@@ -63,6 +65,7 @@ def second_pass(
         )
     strengths = hires.denoising_strength, request.denoising_strength, STRENGTH
     return ResolvedHires(
+        model=model,
         size=size,
         scaled=scaled,
         by=ByFactor(factor=_factor(hires)) if _is_by_factor(hires) else ToSize(),

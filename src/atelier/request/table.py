@@ -145,6 +145,7 @@ class Fields(TypedDict, total=False):
     hires_resize: f.HiresResize | None
     hires_steps: f.HiresSteps | None
     hires_upscaler: f.HiresUpscaler | None
+    hires_checkpoint: f.HiresCheckpoint | None
     hires_sampler: f.HiresSampler | None
     hires_scheduler: f.HiresScheduler | None
     hires_prompt: f.HiresPrompt | None

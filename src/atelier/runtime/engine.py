@@ -28,16 +28,18 @@ from atelier.request.resolved import ModelRef, NoHires, Resolved, ResolvedSampli
 from atelier.request.table import given
 from atelier.runtime.device import Device
 from atelier.runtime.images import reference_to, size_of
-from atelier.runtime.library import Library, Model
+from atelier.runtime.library import Library, Model, hash_in
 from atelier.runtime.notes import contradictions, overruled
 from atelier.runtime.offer import (
     check_clip_skip,
     check_networks,
     check_schedule,
+    check_second,
     check_steps,
     check_suits,
     defaults_of,
     drawing,
+    other_than_first,
     own_sampling,
     requested_method,
     second_method,
@@ -109,8 +111,7 @@ class Engine:
 
     def said(self, resolved: Resolved) -> tuple[Settings, ...]:
         """What the infotexts of a resolved request's images will say, but for the hashes of their pixels."""
-        model, methods = self.resources.checkpoint(resolved.model), _samplings(resolved)
-        own, second = own_sampling(model, methods[0]), own_sampling(model, methods[-1])
+        own, second = self._own_samplings(resolved)
         provenance = self._provenance(resolved)
         return tuple(settings(resolved, index, own, provenance, second) for index in range(len(resolved.samples)))
 
@@ -152,12 +153,12 @@ class Engine:
     def _told(self, warnings: list[str], resolved: Resolved, previews: float | None) -> Generator[Event]:
         """The events of a resolved request, warnings first."""
         model = self.resources.checkpoint(resolved.model)
-        methods = _samplings(resolved)
+        methods, (own, second) = _samplings(resolved), self._own_samplings(resolved)
         stages = plan(
             resolved,
-            own_sampling(model, methods[0]),
+            own,
             self._provenance(resolved),
-            second_own=own_sampling(model, methods[-1]),
+            second_own=second,
             max_batch=1 if any(samplers()[own.sampler].alone for own in methods) else self.device.max_batch,
             previews=previews is not None,
             matrix=None if previews is None else rgb_matrix(model),
@@ -165,6 +166,13 @@ class Engine:
         )
         made = [path for folder in resolved.output.folders for path in Destination.of(folder).prepare()]
         return _after(warnings, run(stages, self.resources, previews=previews), made)
+
+    def _own_samplings(self, resolved: Resolved) -> tuple[ResolvedSampling, ResolvedSampling]:
+        """What each pass, the first one again if there is no other, does where nobody asks for anything else."""
+        first, again = _samplings(resolved)[0], _samplings(resolved)[-1]
+        last = resolved.model if isinstance(resolved.hires, NoHires) else resolved.hires.model
+        models = self.resources.checkpoint(resolved.model), self.resources.checkpoint(last)
+        return own_sampling(models[0], first), own_sampling(models[1], again)
 
     def _settled(self, request: Request, warn: Warn) -> tuple[Resolved, Method]:
         """The request resolved, and the method that it was resolved with."""
@@ -182,10 +190,12 @@ class Engine:
         mode = emphasis(request.prompting.emphasis).name
         draw = drawing(self.words.wildcards, warn)
         upscaler = upscaler_of(request, UpscalerNames(self.library), self.resources.refer_upscaler, warn)
-        second = second_method(model, request)
-        offer = Offer(reference, defaults_of(model), method, mode, draw, reference_to, size_of, upscaler, second)
+        again, other = self._second(request, warn) or (model, reference)
+        second = second_method(again, request)
+        offer = Offer(reference, defaults_of(model), method, mode, draw, reference_to, size_of, upscaler, second, other)
         resolved = resolve(request, offer)
-        check_suits(resolved, model)
+        check_suits(resolved, model, again)
+        check_second(resolved, model, again)
         check_schedule(resolved, model, warn)
         check_steps(resolved)
         check_clip_skip(resolved, model)
@@ -193,6 +203,25 @@ class Engine:
         if request.steps not in {None, resolved.sampling.steps}:
             warn(f"{request.steps} steps are ignored: the list of sigmas has {resolved.sampling.steps}")
         return resolved, method
+
+    def _second(self, request: Request, warn: Warn) -> tuple[Checkpoint, ModelRef] | None:
+        """The model that a second pass names, None for that of the first."""
+        hires = request.hires
+        name = "" if hires is None or not hires.is_asked else other_than_first(hires.checkpoint) or ""
+        if not name:
+            return None
+        try:
+            found = self.library.find(name)
+        except BadInput as error:
+            known = self._hashed(hash_in(name))
+            if known is None and not request.prompting.lenient:
+                raise BadInput(f"hires_checkpoint: {error}; or --lenient takes the first pass's") from error
+            if known is None:
+                warn(f"hires_checkpoint: {error}; generated with that of the first pass")
+                return None
+            found = known
+        model = self.resources.open(found.path)
+        return model, self.resources.refer(found.name, model)
 
     def _worded(self, request: Request) -> Request:
         """With the styles around the prompts, also of a second pass that has its own, and without comments."""
@@ -226,9 +255,10 @@ class Engine:
         """By name or path; where that is not said, or not there, by the hash, among files that were hashed before."""
         _check_kind(request, Request, "give atelier.Request(prompt='a red apple'), or use atelier.generate")
         try:
-            return (None if request.model else self._hashed(request)) or self.library.find(request.model)
+            hashed = None if request.model else self._hashed(request.model_hash or "")
+            return hashed or self.library.find(request.model)
         except BadInput as error:
-            found = self._hashed(request)
+            found = self._hashed(request.model_hash or "")
             if found is not None:
                 return found
             if not request.prompting.lenient:
@@ -236,8 +266,9 @@ class Engine:
             warn(f"{error}; generated with the model {EMBEDDED!r}")
             return self.library.find()
 
-    def _hashed(self, request: Request) -> Model | None:
-        wanted = (request.model_hash or "").lower()
+    def _hashed(self, digits: str) -> Model | None:
+        """The model whose hash begins so, among files that were hashed before."""
+        wanted = digits.lower()
         if len(wanted) < MIN_DIGITS:
             return None
         files = (model for _, model in self.library.everything() if model.path.is_file())

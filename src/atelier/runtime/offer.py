@@ -23,7 +23,15 @@ from atelier.request.fields import SIDE_STEP
 from atelier.request.groups import Hires
 from atelier.request.model import Request
 from atelier.request.resolve import NO_LIMIT, Beside, Draw, Method, RequestDefaults
-from atelier.request.resolved import InFile, ModelRef, Resolved, ResolvedHires, ResolvedSampling, ResolvedSource
+from atelier.request.resolved import (
+    InFile,
+    ModelRef,
+    Resolved,
+    ResolvedGuidance,
+    ResolvedHires,
+    ResolvedSampling,
+    ResolvedSource,
+)
 from atelier.request.second_pass import Enlarger
 from atelier.runtime.upscalers import UpscalerFile, UpscalerNames
 
@@ -33,6 +41,10 @@ LATENT_NAMES: Mapping[str, str] = MappingProxyType({name.casefold(): name for na
 INSTEAD = "Lanczos"
 """What stands in for an upscaler that is not there."""
 
+KINDS: Mapping[Beside, str] = MappingProxyType(
+    {"nothing": "the latent alone", "mask": "image and mask beside it", "image": "the image beside it"}
+)
+"""What networks see, to say to a user."""
 BLIND = 100.0
 """A level of noise of which Stable Diffusion's own, 14.6 at most, are far: one step is enough for all above."""
 BLIND_SHARE = 0.15
@@ -88,7 +100,7 @@ def requested_method(model: Checkpoint, request: Request) -> Method:
 def second_method(model: Checkpoint, request: Request) -> Method:
     """What a request names for its second pass: what it leaves open is as in the first. Raises UnknownName."""
     hires = request.hires or Hires()
-    sampler, scheduler = (_other(name) for name in (hires.sampler, hires.scheduler))
+    sampler, scheduler = (other_than_first(name) for name in (hires.sampler, hires.scheduler))
     return method_of(
         model,
         sampler or request.sampler,
@@ -98,7 +110,7 @@ def second_method(model: Checkpoint, request: Request) -> Method:
     )
 
 
-def _other(name: str | None) -> str | None:
+def other_than_first(name: str | None) -> str | None:
     """What is said of the second pass, in A1111's words: "Use same sampler" says nothing."""
     return None if name is None or name.casefold().startswith("use same ") else name
 
@@ -126,6 +138,25 @@ def upscaler_of(
         raise BadInput(f"{told}: {ways}; or --lenient takes {INSTEAD}")
     warn(f"{told}: enlarged with {INSTEAD}")
     return Enlarger(INSTEAD)
+
+
+def check_second(resolved: Resolved, first: Checkpoint, second: Checkpoint) -> None:
+    """Raises BadInput for a model that cannot go on from what the first one made."""
+    hires = resolved.hires
+    if not isinstance(hires, ResolvedHires) or hires.model == resolved.model:
+        return
+    told, latent = f"hires_checkpoint {hires.model.name}", second.latent
+    if _beside(first) != _beside(second):
+        raise BadInput(f"{told}: sees {KINDS[_beside(second)]}, {first.name} {KINDS[_beside(first)]}: choose another")
+    if hires.upscaler in LATENT_MODES and first.latent != latent:
+        raise BadInput(
+            f"{told}: its latents are others than those of {first.name}: choose an hires_upscaler of images ({INSTEAD})"
+        )
+    if hires.size.width % latent.factor or hires.size.height % latent.factor:
+        size = f"{hires.size.width}x{hires.size.height}"
+        raise BadInput(f"{told}: makes sizes in steps of {latent.factor}, {size} is none: choose another model or size")
+    check_clip_skip(resolved, second)
+    check_guidance(resolved.guidance, second)
 
 
 def check_steps(resolved: Resolved) -> None:
@@ -204,12 +235,12 @@ def drawing(wildcards: Callable[[], Mapping[str, Sequence[str]]], warn: Warn) ->
     return draw
 
 
-def check_suits(resolved: Resolved, model: Checkpoint) -> None:
-    """Raises BadInput for what this kind of model cannot be sampled with."""
+def check_suits(resolved: Resolved, model: Checkpoint, second: Checkpoint | None = None) -> None:
+    """Raises BadInput for what this kind of model cannot be sampled with. second: that of a second pass, if another."""
     check_sampling(resolved.sampling, model)
-    _check_guidance(resolved, model)
+    check_guidance(resolved.guidance, model)
     if isinstance(resolved.hires, ResolvedHires):
-        check_sampling(resolved.hires.sampling, model)
+        check_sampling(resolved.hires.sampling, second or model)
 
 
 def check_sampling(sampling: ResolvedSampling, model: Checkpoint) -> None:
@@ -226,10 +257,10 @@ def check_sampling(sampling: ResolvedSampling, model: Checkpoint) -> None:
         raise BadInput(f"{title} has no table of noise levels: leave out downcast_alphas and noise_schedule")
 
 
-def _check_guidance(resolved: Resolved, model: Checkpoint) -> None:
+def check_guidance(guidance: ResolvedGuidance, model: Checkpoint) -> None:
     """Raises BadInput for a guidance that needs what the model does not have."""
     has = {"U-Net": model.has(UNET), "image encoder": has_image_text(model)}
-    settings = resolved.guidance.model_dump()
+    settings = guidance.model_dump()
     for name, spec in guidances().items():
         missing = [part for part in sorted(spec.needs) if not has[part]]
         if missing and spec.is_on(settings):

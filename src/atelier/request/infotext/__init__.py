@@ -29,6 +29,7 @@ from atelier.request.resolved import (
     ByFactor,
     ImageChannels,
     MaskedChannels,
+    ModelRef,
     NoHires,
     NoMask,
     NoRegions,
@@ -219,6 +220,7 @@ def _second(settings: Settings, resolved: Resolved, index: int) -> Settings:
         hires_denoising_strength=None if is_alone else hires.strength,
         hires_upscale=hires.by.factor if isinstance(hires.by, ByFactor) else None,
         hires_resize=None if isinstance(hires.by, ByFactor) else hires.size,
+        hires_checkpoint=None if hires.model == resolved.model else _titled(hires.model),
         hires_steps=hires.sampling.steps,
         hires_upscaler=hires.upscaler,
         hires_sampler=_unless(hires.sampling.sampler, first.sampler),
@@ -227,6 +229,11 @@ def _second(settings: Settings, resolved: Resolved, index: int) -> Settings:
         hires_negative_prompt=_unless(prompts.negative_prompt, sample.negative_prompt),
         hires_cfg_scale=_unless(hires.guidance.scale, resolved.guidance.scale),
     )
+
+
+def _titled(model: ModelRef) -> str:
+    """A model in one text, as A1111 names that of a second pass."""
+    return f"{model.name} [{model.sha256[:HASH_DIGITS]}]"
 
 
 def _prompts(settings: Settings, resolved: Resolved, index: int) -> Settings:

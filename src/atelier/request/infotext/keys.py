@@ -252,7 +252,7 @@ KEYS: tuple[Key, ...] = (
     _field("rng"),
     _field("ngms"),
     Key("Tiling", "tiling", "flag", neutral=False),
-    Key("Hires checkpoint", "hires_checkpoint", neutral="Use same checkpoint"),
+    _field("hires_checkpoint"),
     _field("hires_sampler"),
     _field("hires_prompt"),
     _field("hires_negative_prompt"),
