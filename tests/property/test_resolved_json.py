@@ -26,6 +26,7 @@ from atelier.request.resolved import (
     MaskedChannels,
     MaskPlace,
     ModelRef,
+    NoFile,
     PassPrompts,
     RegionPrompts,
     Resolved,
@@ -36,6 +37,7 @@ from atelier.request.resolved import (
     ResolvedSoftness,
     ResolvedSource,
     ResolvedTiling,
+    ResolvedUpscale,
     ResolvedViews,
     Size,
     ToSize,
@@ -115,6 +117,8 @@ NAMED: Mapping[str, Sequence[object]] = {
     "view_height": (64, 72, 4096, None),
     "view_overlap": (0, 32, None),
     "vae_strips": ("auto", "always", "never"),
+    "sd_upscale_overlap": (0, 32, None),
+    "sd_upscale_upscaler": ("Lanczos", "None", "bicubic"),
 }
 """Fields whose values have names, or must not be large here."""
 
@@ -142,6 +146,7 @@ def some_request(draw: random.Random, share: float) -> Request:
         said = {n: v for n, v in said.items() if n not in {"width", "height"} and FIELDS[n].group in groups}
     if "mask" in images:
         images["image"] = IMAGE
+    said = {name: value for name, value in said.items() if FIELDS[name].group != "sd_upscale"}  # of more than one pixel
     if "views" in groups:
         images["view_method"] = "mixture"
     return request_of({"prompt": draw.choice(TEXTS), **images, **said})
@@ -324,6 +329,7 @@ def test_the_form_with_an_image_is_this() -> None:
         extra_noise=0.0,
         color_correction=True,
         mask=mask,
+        upscale=ResolvedUpscale(factor=2.0, upscaler="Lanczos", file=NoFile()),
     )
     assert json.loads(changed(RESOLVED, source=source).to_json())["source"] == {
         "kind": "image",
@@ -353,6 +359,7 @@ def test_the_form_with_an_image_is_this() -> None:
                 "contrast": 2.0,
             },
         },
+        "upscale": {"kind": "upscale", "factor": 2.0, "upscaler": "Lanczos", "file": {"kind": "none"}},
     }
     check(changed(RESOLVED, source=source))
 

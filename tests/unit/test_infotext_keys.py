@@ -109,8 +109,9 @@ A1111 = (
     ("hypertile", True, "Hypertile U-Net: True"),
     ("hypertile_second_pass", True, "Hypertile U-Net second pass: True"),
     ("hypertile_vae", True, "Hypertile VAE: True"),
-    ("upscale_overlap", 64, "SD upscale overlap: 64"),
-    ("upscaler", "Lanczos", "SD upscale upscaler: Lanczos"),
+    ("sd_upscale_overlap", 32, "SD upscale overlap: 32"),
+    ("sd_upscale_upscaler", "Lanczos", "SD upscale upscaler: Lanczos"),
+    ("sd_upscale_factor", 3, "SD upscale factor: 3"),
     ("final_denoising_strength", 0.5, "Final denoising strength: 0.5"),
     ("denoising_curve", "Linear", "Denoising curve: Linear"),
     ("script", "X/Y/Z plot", "Script: X/Y/Z plot"),
@@ -249,6 +250,7 @@ LEFT_OUT = {
     "region_ground": 0.0,
     "tile": "xy",
     "vae_strips": "auto",
+    "sd_upscale_factor": 2.0,
 }
 LIMITS = {
     "Distilled CFG Scale": (0, 100),
@@ -257,7 +259,6 @@ LIMITS = {
     "Token merging ratio": (0, 1),
     "Token merging ratio hr": (0, 1),
     "Refiner switch at": (0, 1),
-    "SD upscale overlap": (0, 65_536),
     "Final denoising strength": (0, 1),
     "Batch pos": (0, 10_000),
 }

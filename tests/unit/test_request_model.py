@@ -85,6 +85,8 @@ LIMITS = {
     "soft_inpainting_difference_threshold": (0, 100),
     "soft_inpainting_difference_contrast": (0, 100),
     "region_ground": (0, 1),
+    "sd_upscale_factor": (1, 16),
+    "sd_upscale_overlap": (0, 4096),
     "view_width": (64, 4096),
     "view_height": (64, 4096),
     "view_overlap": (0, 4096),
@@ -182,7 +184,7 @@ def test_fields_find_their_groups():
 
 def test_what_is_flat_is_the_same_request():
     some = {"eta": 0.5, "hires_steps": 5, "seed_resize": (64, 128), "output": Path("x")}
-    request = request_of({**IMAGES, **some})
+    request = request_of({**IMAGES, "sd_upscale_factor": 2.0, **some})
     assert request_of(flat(request)) == request
     assert request.output == "x"
     assert flat(request).keys() == FIELDS.keys()

@@ -325,6 +325,27 @@ ViewOverlap = Annotated[
     Option("Layout"),
 ]
 
+# A larger image, tile by tile.
+
+SdUpscaleFactor = Annotated[
+    float,
+    Limits(1, 16),
+    Infotext("SD upscale factor"),
+    Help("Enlarge the image so many times, and generate it again in tiles of width x height (SD upscale).", "no"),
+    Option("From an image", ("--sd-upscale",)),
+]
+SdUpscaleOverlap = Annotated[
+    int,
+    Limits(0, 4096),
+    Infotext("SD upscale overlap", limits=Limits(0, MAX_SIDE)),
+    Help("SD upscale: pixels that neighbouring tiles share, at least.", "64, or half a tile if that is less"),
+]
+SdUpscaleUpscaler = Annotated[
+    str,
+    Infotext("SD upscale upscaler", always=True),
+    Help("SD upscale: what enlarges: Lanczos, Bicubic, Nearest, or a file's name, such as R-ESRGAN 4x+."),
+]
+
 # The autoencoder.
 
 VaeStrips = Annotated[

@@ -222,6 +222,16 @@ class Views(Group):
         return value
 
 
+class SdUpscale(Group):
+    """The image to start from enlarged, and generated again tile by tile."""
+
+    prefix: ClassVar[str] = "sd_upscale_"
+
+    factor: f.SdUpscaleFactor = 2.0
+    overlap: f.SdUpscaleOverlap | None = None
+    upscaler: f.SdUpscaleUpscaler = "Lanczos"
+
+
 class Autoencoder(Group):
     """How images become latents and back."""
 

@@ -20,6 +20,7 @@ from atelier.request.groups import (
     Noise,
     Prompting,
     Sampling,
+    SdUpscale,
     Source,
     Views,
     check_side,
@@ -54,6 +55,7 @@ class Request(Group):
     denoising_strength: f.DenoisingStrength | None = None
     source: Source | None = None
     inpaint: Inpaint | None = None
+    sd_upscale: SdUpscale | None = None
     layout: Layout = Layout()
     views: Views | None = None
     hires: Hires | None = None

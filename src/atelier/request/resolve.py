@@ -9,7 +9,7 @@ from typing import Literal
 
 from atelier.errors import BadInput
 from atelier.request.fields import STEPS
-from atelier.request.groups import Guidance, Hires, Inpaint, check_side
+from atelier.request.groups import Guidance, Hires, Inpaint, SdUpscale, check_side
 from atelier.request.guidances import SWITCHED, USUAL
 from atelier.request.model import Request
 from atelier.request.outpaint import Margins, margins
@@ -27,6 +27,7 @@ from atelier.request.resolved import (
     NoRegions,
     NoSoftness,
     NoSource,
+    NoUpscale,
     NoViews,
     PassPrompts,
     RegionPrompts,
@@ -45,10 +46,12 @@ from atelier.request.resolved import (
     ResolvedSoftness,
     ResolvedSource,
     ResolvedTiling,
+    ResolvedUpscale,
     ResolvedViews,
     SampleSettings,
     Size,
 )
+from atelier.request.second_pass import PIXELS as LARGER
 from atelier.request.second_pass import Enlarger, second_pass, second_sizes
 from atelier.request.table import given
 
@@ -58,6 +61,8 @@ NO_LIMIT = 10.0**9
 """A sigma above every model's: where s_tmax says nothing."""
 STRENGTH = 0.75
 """Of an image to start from, as in A1111."""
+OVERLAP = 64
+"""Pixels that tiles of an enlarged image share, as in A1111."""
 TRANSPARENT = "alpha"
 """The mask that is what the image itself shows through."""
 
@@ -115,9 +120,9 @@ class RequestDefaults:
 class Offer:
     """What there is to choose from, for the model that the request named.
 
-    method, emphasis, upscaler: what the request's names mean; draw: makes the choices of a prompt; refer: fixes what
-    lies in an image file; measure: its width and height in pixels; second, second_model: the method and the model of a
-    second pass, None for those of the first.
+    method, emphasis, upscaler, source_upscaler: what the request's names mean; draw: makes the choices of a prompt;
+    refer: fixes what lies in an image file; measure: its width and height in pixels; second, second_model: the method
+    and the model of a second pass, None for those of the first.
     """
 
     model: ModelRef
@@ -128,6 +133,7 @@ class Offer:
     refer: Callable[[str], ImageRef]
     measure: Measure
     upscaler: Enlarger = field(default_factory=lambda: Enlarger("Latent"))
+    source_upscaler: Enlarger = field(default_factory=lambda: Enlarger("Lanczos"))
     second: Method | None = None
     second_model: ModelRef | None = None
 
@@ -157,7 +163,7 @@ def resolve(request: Request, offer: Offer, random_: random.Random | None = None
         noise=_noise(request, size, offer.defaults.latent_step),
         sampling=_sampling(request, offer.method, offer.defaults),
         guidance=_guidance(request, offer.defaults),
-        source=_source(request, offer.refer, added),
+        source=_source(request, offer, added),
         channels=_channels(request, offer.defaults.beside),
         regions=_regions(request, offer.refer),
         views=_views(request, offer.defaults),
@@ -195,7 +201,25 @@ def pass_sizes(request: Request, own: RequestDefaults, measure: Measure) -> tupl
 
 
 def _first_size(request: Request, own: RequestDefaults, measure: Measure, added: Margins | None) -> Size:
+    if request.sd_upscale is not None:
+        return _enlarged(request, request.sd_upscale, own, measure)
     return _size(request, own) if added is None else _canvas(request, added, measure)
+
+
+def _enlarged(request: Request, upscale: SdUpscale, own: RequestDefaults, measure: Measure) -> Size:
+    """Raises BadInput."""
+    source, factor = request.source, upscale.factor
+    if source is None:
+        raise BadInput("sd_upscale enlarges an image: give --image")
+    others = {"outpaint": source.outpaint is not None, "views": request.views is not None}
+    for other in (name for name, is_there in others.items() if is_there):
+        raise BadInput(f"sd_upscale and {other} cannot both be given: do one, and go on from the result")
+    sides = [int(side * factor) for side in measure(source.image)]
+    size = Size(*(side - side % own.side_step for side in sides))
+    if not all(LARGER.low <= side <= LARGER.high for side in size):
+        limits = f"{LARGER.low} to {LARGER.high}"
+        raise BadInput(f"sd_upscale {factor:g}: makes {size.width}x{size.height}, each side must be from {limits}")
+    return size
 
 
 def _size(request: Request, own: RequestDefaults) -> Size:
@@ -318,8 +342,8 @@ def _guidance(request: Request, own: RequestDefaults) -> ResolvedGuidance:
     )
 
 
-def _source(request: Request, refer: Callable[[str], ImageRef], added: Margins | None) -> NoSource | ResolvedSource:
-    source = request.source
+def _source(request: Request, offer: Offer, added: Margins | None) -> NoSource | ResolvedSource:
+    source, refer, upscale = request.source, offer.refer, request.sd_upscale
     if source is None:
         if request.inpaint is not None:
             raise BadInput("a mask needs an image that it belongs to: give --image")
@@ -334,7 +358,12 @@ def _source(request: Request, refer: Callable[[str], ImageRef], added: Margins |
         extra_noise=source.extra_noise,
         color_correction=source.color_correction,
         mask=_mask(request, image, refer) if added is None else ResolvedOutpaint(**added._asdict()),
+        upscale=NoUpscale() if upscale is None else _upscale(upscale.factor, offer.source_upscaler),
     )
+
+
+def _upscale(factor: float, enlarger: Enlarger) -> ResolvedUpscale:
+    return ResolvedUpscale(factor=factor, upscaler=enlarger.name, file=enlarger.file)
 
 
 def _mask(request: Request, image: ImageRef, refer: Callable[[str], ImageRef]) -> NoMask | ResolvedMask:
@@ -400,6 +429,8 @@ def _place(region: Region, refer: Callable[[str], ImageRef]) -> BoxPlace | MaskP
 
 def _views(request: Request, own: RequestDefaults) -> NoViews | ResolvedViews:
     views = request.views
+    if request.sd_upscale is not None:
+        return _tiles(request, request.sd_upscale, own)
     if views is None:
         return NoViews()
     size = Size(views.width or own.width, views.height or own.height)
@@ -409,6 +440,16 @@ def _views(request: Request, own: RequestDefaults) -> NoViews | ResolvedViews:
     if overlap >= min(size):
         raise BadInput(f"view_overlap {overlap}: must be less than the sides of a view, {size.width}x{size.height}")
     return ResolvedViews(size=size, overlap=overlap, method=views.method)
+
+
+def _tiles(request: Request, upscale: SdUpscale, own: RequestDefaults) -> ResolvedViews:
+    size = _size(request, own)
+    overlap = min(OVERLAP, min(size) // 2) if upscale.overlap is None else upscale.overlap
+    if overlap >= min(size):
+        raise BadInput(
+            f"sd_upscale_overlap {overlap}: must be less than the sides of a tile, {size.width}x{size.height}"
+        )
+    return ResolvedViews(size=size, overlap=overlap, method="mixture")
 
 
 def _hires(request: Request, offer: Offer, size: Size, samples: Sequence[SampleSettings]) -> NoHires | ResolvedHires:

@@ -230,6 +230,21 @@ class ResolvedOutpaint(Value):
     bottom: Annotated[int, Field(ge=0)]
 
 
+class NoUpscale(Value):
+    """The image comes to the size as its resize mode says."""
+
+    kind: Literal["none"] = "none"
+
+
+class ResolvedUpscale(Value):
+    """An upscaler makes the image so many times larger first; its sides are rounded down."""
+
+    kind: Literal["upscale"] = "upscale"
+    factor: Finite
+    upscaler: str
+    file: Annotated[NoFile | InFile, Field(discriminator="kind")]
+
+
 class NoSource(Value):
     """There is no image to start from."""
 
@@ -241,7 +256,7 @@ class ResolvedSource(Value):
 
     strength: 0 to 1, how much of it is made anew; exact_steps: whether all steps are taken rather than the share of
     them; resize: how it comes to the size; noise_multiplier, extra_noise: on the noise that is added to it;
-    color_correction: whether the result gets its colours.
+    color_correction: whether the result gets its colours; upscale: what makes it larger before.
     """
 
     kind: Literal["image"] = "image"
@@ -253,6 +268,7 @@ class ResolvedSource(Value):
     extra_noise: Finite
     color_correction: bool
     mask: Annotated[NoMask | ResolvedMask | ResolvedOutpaint, Field(discriminator="kind")]
+    upscale: Annotated[NoUpscale | ResolvedUpscale, Field(discriminator="kind")]
 
 
 class NoChannels(Value):

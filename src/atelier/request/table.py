@@ -134,6 +134,9 @@ class Fields(TypedDict, total=False):
     soft_inpainting_mask_influence: f.SoftInpaintingMaskInfluence
     soft_inpainting_difference_threshold: f.SoftInpaintingDifferenceThreshold
     soft_inpainting_difference_contrast: f.SoftInpaintingDifferenceContrast
+    sd_upscale_factor: f.SdUpscaleFactor
+    sd_upscale_overlap: f.SdUpscaleOverlap | None
+    sd_upscale_upscaler: f.SdUpscaleUpscaler
     regions: f.Regions
     region_ground: f.RegionGround
     tile: f.Tile

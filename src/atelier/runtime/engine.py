@@ -43,6 +43,7 @@ from atelier.runtime.offer import (
     own_sampling,
     requested_method,
     second_method,
+    source_upscaler_of,
     upscaler_of,
 )
 from atelier.runtime.resources import LocalResources, denoiser_weights
@@ -189,10 +190,14 @@ class Engine:
         method = requested_method(model, request)
         mode = emphasis(request.prompting.emphasis).name
         draw = drawing(self.words.wildcards, warn)
-        upscaler = upscaler_of(request, UpscalerNames(self.library), self.resources.refer_upscaler, warn)
+        enlargers = UpscalerNames(self.library), self.resources.refer_upscaler
+        between, before = upscaler_of(request, *enlargers, warn), source_upscaler_of(request, *enlargers, warn)
         again, other = self._second(request, warn) or (model, reference)
         second = second_method(again, request)
-        offer = Offer(reference, defaults_of(model), method, mode, draw, reference_to, size_of, upscaler, second, other)
+        own = defaults_of(model)
+        offer = Offer(
+            reference, own, method, mode, draw, reference_to, size_of, between, before, second, second_model=other
+        )
         resolved = resolve(request, offer)
         check_suits(resolved, model, again)
         check_second(resolved, model, again)
@@ -286,7 +291,7 @@ def _pixels(request: Request, model: Checkpoint) -> int:
         sizes = pass_sizes(request, own, size_of)
     except (BadInput, BadFile):
         sizes = (Size(own.width, own.height),)
-    views = request.views
+    views = request if request.sd_upscale is not None else request.views
     if views is None:
         return max(size.width * size.height for size in sizes)
     width, height = views.width or own.width, views.height or own.height

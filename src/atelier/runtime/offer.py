@@ -115,10 +115,12 @@ def other_than_first(name: str | None) -> str | None:
     return None if name is None or name.casefold().startswith("use same ") else name
 
 
-def upscaler_of(
-    request: Request, known: UpscalerNames, refer: Callable[[UpscalerFile], ModelRef], warn: Warn
-) -> Enlarger:
-    """What enlarges for the second pass. refer: fixes what lies in the file of an upscaler.
+Refer = Callable[[UpscalerFile], ModelRef]
+"""Fixes what lies in the file of an upscaler."""
+
+
+def upscaler_of(request: Request, known: UpscalerNames, refer: Refer, warn: Warn) -> Enlarger:
+    """What enlarges for the second pass.
 
     Raises BadInput for what is not there, and BadFile for a file that is no upscaler; where the request is lenient it
     is another.
@@ -127,16 +129,33 @@ def upscaler_of(
     name = (wanted or LATENT).strip()
     if name.casefold() in LATENT_NAMES:
         return Enlarger(LATENT_NAMES[name.casefold()])
+    return _found(known, refer, name) or _instead(
+        request, f"hires_upscaler {wanted!r}", (*LATENT_MODES, *known.names()), known.place(name), warn
+    )
+
+
+def source_upscaler_of(request: Request, known: UpscalerNames, refer: Refer, warn: Warn) -> Enlarger:
+    """What enlarges the image to start from. Raises as `upscaler_of` does."""
+    name = INSTEAD if request.sd_upscale is None else request.sd_upscale.upscaler.strip()
+    return _found(known, refer, name) or _instead(
+        request, f"sd_upscale_upscaler {name!r}", known.names(), known.place(name), warn
+    )
+
+
+def _found(known: UpscalerNames, refer: Refer, name: str) -> Enlarger | None:
     found = known.find(name)
     if isinstance(found, UpscalerFile):
         return Enlarger(found.name, InFile(file=refer(found)))
-    if found is not None:
-        return Enlarger(found.name)
-    told = f"hires_upscaler {wanted!r} is not there"
+    return None if found is None else Enlarger(found.name)
+
+
+def _instead(request: Request, wanted: str, names: Sequence[str], place: str, warn: Warn) -> Enlarger:
+    """What stands in for an upscaler that is not there. Raises BadInput where the request is not lenient."""
     if not request.prompting.lenient:
-        ways = f"choose one of {', '.join((*LATENT_MODES, *known.names()))}; or {known.place(name)}"
-        raise BadInput(f"{told}: {ways}; or --lenient takes {INSTEAD}")
-    warn(f"{told}: enlarged with {INSTEAD}")
+        raise BadInput(
+            f"{wanted} is not there: choose one of {', '.join(names)}; or {place}; or --lenient takes {INSTEAD}"
+        )
+    warn(f"{wanted} is not there: enlarged with {INSTEAD}")
     return Enlarger(INSTEAD)
 
 

@@ -45,6 +45,7 @@ from atelier.request.resolved import (
     ResolvedSampling,
     ResolvedSoftness,
     ResolvedSource,
+    ResolvedUpscale,
 )
 
 if TYPE_CHECKING:
@@ -87,6 +88,7 @@ def settings(
     sample, guidance = resolved.samples[index], resolved.guidance
     said = _noise(_prompts(_samplings(resolved, own, second_own), resolved, index), resolved)
     said = _second(_guided(_started(said, resolved.source), guidance), resolved, index)
+    said = replace(said, size=resolved.size)
     return replace(
         _laid_out(_beside(said, resolved.channels), resolved, index),
         seed=sample.seed,
@@ -96,7 +98,6 @@ def settings(
         skip_early_cfg=guidance.skip_early,
         ngms=guidance.ngms,
         ngms_all_steps=guidance.ngms_all_steps,
-        size=resolved.size,
         batch_size=resolved.batch_size,
         vae_strips=resolved.vae_strips,
         model_hash=resolved.model.sha256[:HASH_DIGITS],
@@ -138,6 +139,9 @@ def _started(settings: Settings, source: NoSource | ResolvedSource) -> Settings:
         extra_noise=source.extra_noise,
         color_correction=source.color_correction,
     )
+    if isinstance(source.upscale, ResolvedUpscale):
+        upscale = source.upscale
+        started = replace(started, sd_upscale_factor=upscale.factor, sd_upscale_upscaler=upscale.upscaler)
     mask = source.mask
     if isinstance(mask, NoMask):
         return started
@@ -191,7 +195,9 @@ def _laid_out(settings: Settings, resolved: Resolved, index: int) -> Settings:
         said = replace(said, regions=regions_text(tuple(texts)), region_ground=regions.ground)
     if isinstance(resolved.views, NoViews):
         return said
-    views = resolved.views
+    views, source = resolved.views, resolved.source
+    if isinstance(source, ResolvedSource) and isinstance(source.upscale, ResolvedUpscale):
+        return replace(said, size=views.size, sd_upscale_overlap=views.overlap)
     return replace(
         said,
         view_method=views.method,

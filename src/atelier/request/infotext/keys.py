@@ -150,8 +150,9 @@ class Settings:
     hypertile: bool | None = None
     hypertile_second_pass: bool | None = None
     hypertile_vae: bool | None = None
-    upscale_overlap: int | None = None
-    upscaler: str | None = None
+    sd_upscale_overlap: int | None = None
+    sd_upscale_upscaler: str | None = None
+    sd_upscale_factor: float | None = None
     final_denoising_strength: float | None = None
     denoising_curve: str | None = None
     script: str | None = None
@@ -345,8 +346,9 @@ KEYS: tuple[Key, ...] = (
     Key("Hypertile U-Net", "hypertile", "flag", neutral=False),
     Key("Hypertile U-Net second pass", "hypertile_second_pass", "flag", neutral=False),
     Key("Hypertile VAE", "hypertile_vae", "flag", neutral=False),
-    Key("SD upscale overlap", "upscale_overlap", "int", low=0, high=MAX_SIDE),
-    Key("SD upscale upscaler", "upscaler"),
+    _field("sd_upscale_overlap"),
+    _field("sd_upscale_upscaler"),
+    _field("sd_upscale_factor"),
     Key("Final denoising strength", "final_denoising_strength", "float", low=0, high=1),
     Key("Denoising curve", "denoising_curve"),
     Key("Script", "script"),

@@ -124,7 +124,11 @@ def to_request(found: Infotext, changes: Mapping[str, object] = UNCHANGED) -> Re
 
 def _missing_images(changes: Mapping[str, object]) -> set[str]:
     """The groups of a request that say nothing without an image, which no infotext holds."""
-    return {group for group, image in (("source", "image"), ("inpaint", "mask")) if image not in changes}
+    return {
+        group
+        for group, image in (("source", "image"), ("inpaint", "mask"), ("sd_upscale", "image"))
+        if image not in changes
+    }
 
 
 def without_effect(found: Infotext) -> tuple[str, ...]:
