@@ -33,8 +33,9 @@ def decode(
     """One image from its latent (C, h, w). strips: whether it is made strip by strip. Raises NotFinite."""
     weight = next(vae.parameters())
     sides = latent.shape[1] * format_.factor, latent.shape[2] * format_.factor
-    run = decode_in_strips if _is_cut(strips, vae, sides, weight.dtype) else AutoencoderKL.decode
-    pixels = run(vae, format_.unscaled(latent[None]).to(weight), seamless)[0].float()
+    raw = format_.unscaled(latent[None]).to(weight)
+    is_cut = _is_cut(strips, vae, sides, weight.dtype)
+    pixels = (decode_in_strips(vae, raw, seamless) if is_cut else vae.decode(raw, seamless))[0].float()
     if not bool(pixels.isfinite().all()):
         raise not_finite("the decoded image", weight.dtype)
     values = ((pixels / 2 + 0.5).clamp(0, 1) * 255).round().to(torch.uint8)
@@ -70,8 +71,10 @@ def encode_pixels(
     """The same of pixels (1, 3, H, W), -1 to 1."""
     weight = next(vae.parameters())
     sides = pixels.shape[2], pixels.shape[3]
-    run = encode_in_strips if _is_cut(strips, vae, sides, weight.dtype) else AutoencoderKL.encode
-    latent = format_.scaled(run(vae, pixels.to(weight), seamless).mode().float())
+    is_cut = _is_cut(strips, vae, sides, weight.dtype)
+    pixels = pixels.to(weight)
+    found = encode_in_strips(vae, pixels, seamless) if is_cut else vae.encode(pixels, seamless)
+    latent = format_.scaled(found.mode().float())
     if not bool(latent.isfinite().all()):
         raise not_finite("the encoded image", weight.dtype)
     return latent
