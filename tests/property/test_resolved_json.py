@@ -111,6 +111,7 @@ NAMED: Mapping[str, Sequence[object]] = {
     "freeu_version": ("1", "2", "diffusers"),
     "unipc_variant": ("bh1", "bh2", "vary_coeff", None),
     "regions": ((), ("box=0,0,0.5,1: {a|b} cat", f'mask="{IMAGE}" weight=0.3 negative="猫": a'), "box=0.1,0,1,0.2:a"),
+    "region_method": ("latent",),  # the other one excludes much: tests/unit/test_coupling.py
     "tile": ("none", "x", "y", "xy"),
     "view_method": ("multidiffusion", "mixture"),
     "view_width": (64, 72, 512, None),
@@ -386,7 +387,7 @@ def test_the_form_of_a_layout_is_this() -> None:
         samples=(
             RESOLVED.samples[0].model_copy(update={"regions": (RegionPrompts(prompt="a", negative_prompt="b"),)}),
         ),
-        regions=ResolvedRegions(parts=parts, ground=0.2),
+        regions=ResolvedRegions(parts=parts, method="attention", ground=0.2),
         views=ResolvedViews(size=Size(512, 512), overlap=64, method="mixture"),
         tiling=ResolvedTiling(x=True, y=False),
     )
@@ -399,6 +400,7 @@ def test_the_form_of_a_layout_is_this() -> None:
                 {"place": {"kind": "box", "left": 0.0, "top": 0.25, "right": 0.5, "bottom": 1.0}, "weight": 2.0},
                 {"place": {"kind": "mask", "image": {"path": "left.png", "sha256": "12" * 32}}, "weight": 1.0},
             ],
+            "method": "attention",
             "ground": 0.2,
         },
         "views": {"kind": "views", "size": [512, 512], "overlap": 64, "method": "mixture"},

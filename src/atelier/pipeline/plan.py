@@ -12,10 +12,11 @@ from torch import Tensor
 from atelier.checkpoints.preview import RgbMatrix
 from atelier.diffusion.catalogue import samplers
 from atelier.diffusion.combine.soft import Softness
+from atelier.errors import BadInput
 from atelier.nn.seamless import EDGES, Seamless
 from atelier.pipeline.conditioning import States
 from atelier.pipeline.finishes import AsItIs, Finish, OnSource, WhatChanged
-from atelier.pipeline.layouts import Everywhere, InRegions, Layout
+from atelier.pipeline.layouts import Everywhere, InAttention, InRegions, Layout
 from atelier.pipeline.prepared import PreparedPrompt, prepare
 from atelier.pipeline.prompted import NO_WORDS, NoPorts, PortAdapter, WithoutEdges
 from atelier.pipeline.sample import Sample
@@ -147,6 +148,8 @@ def plan(
     mode = emphasis(resolved.prompting.emphasis)
     images = tuple(_images(resolved, warn, lambda i: settings(resolved, i, own, provenance, second_own)))
     samples = [sample for image in images for sample in (image.first, image.second)]
+    if isinstance(resolved.regions, ResolvedRegions) and resolved.regions.method == "attention":
+        _check_coupled(samples)
     prompts = dict.fromkeys(prompt for sample in samples for prompt in (sample.prompt, *sample.regions))
     words = (NO_WORDS,) if any(is_on("Perp-Neg", own.guidance) for own in _passes(resolved)) else ()
     groups = (*dict.fromkeys(group for prompt in prompts for group in prompt.groups), *words)
@@ -155,6 +158,16 @@ def plan(
     readers = dict.fromkeys((own.model, own.states) for own in _passes(resolved))
     encode = (Encode(model, groups, mode.name, resolved.prompting.clip_skip, states) for model, states in readers)
     return (*encode, *_source(resolved), *_stages(resolved, images, max_batch, _Shown(previews, matrix)))
+
+
+def _check_coupled(samples: Sequence[Sample]) -> None:
+    """Raises BadInput for regions whose prompt is several: attention is divided between places, not between parts."""
+    for sample in samples:
+        for number, region in enumerate(sample.regions, start=1):
+            if len(region.parts) > 1:
+                raise BadInput(
+                    f"region {number}: AND cannot be in it with region_method attention: make two regions of it"
+                )
 
 
 def _images(resolved: Resolved, warn: Warn, says: Callable[[int], Settings]) -> Iterator[_Twice]:
@@ -372,7 +385,8 @@ def _diffuse(
 def _layout(regions: NoRegions | ResolvedRegions, placed: Key[Placed]) -> Layout:
     if isinstance(regions, NoRegions):
         return Everywhere()
-    return InRegions(placed, tuple(part.weight for part in regions.parts), regions.ground)
+    weights = tuple(part.weight for part in regions.parts)
+    return InAttention(placed, weights) if regions.method == "attention" else InRegions(placed, weights, regions.ground)
 
 
 def _views(resolved: Resolved, own: _Pass, at_once: int) -> tuple[Wrap, ...]:

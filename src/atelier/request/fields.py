@@ -290,6 +290,14 @@ Regions = Annotated[
     Help('A place with a prompt of its own: "box=0,0,0.5,1: a red apple"; may be repeated (docs/regions.md).', "none"),
     Option("Layout", ("--region",)),
 ]
+RegionMethod = Annotated[
+    Literal["latent", "attention"],
+    Infotext("Region method"),
+    Help(
+        "How regions act: latent (each is denoised with its own prompts and the predictions are mixed), or attention "
+        "(one prediction, whose attention to the text is divided: coherent, and as fast as without regions)."
+    ),
+]
 RegionGround = Annotated[
     float,
     SHARE,

@@ -186,6 +186,7 @@ class Layout(Group):
     """What is where in the image, and whether its edges meet."""
 
     regions: f.Regions = ()
+    region_method: f.RegionMethod = "latent"
     region_ground: f.RegionGround = 0.0
     tile: f.Tile = "none"
 

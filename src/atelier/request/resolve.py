@@ -185,6 +185,15 @@ def ignored(request: Request, method: Method) -> list[str]:
 def _check_together(resolved: Resolved) -> None:
     """Raises BadInput for what cannot be done at once."""
     channels, guidance = resolved.channels, resolved.guidance
+    regions = resolved.regions
+    if isinstance(regions, ResolvedRegions) and regions.method == "attention":
+        others = {
+            "views": not isinstance(resolved.views, NoViews),
+            "region_ground": regions.ground > 0,
+            "Perp-Neg": guidance.perp_neg_scale != 0,
+        }
+        for other in (name for name, is_there in others.items() if is_there):
+            raise BadInput(f"{other} cannot be used with region_method attention: use latent, or leave it out")
     if not isinstance(channels, NoChannels) and not isinstance(resolved.views, NoViews):
         raise BadInput("views cannot be used with an inpainting or editing model, which sees all of the image")
     if isinstance(channels, ImageChannels) and channels.scale != 1:
@@ -417,7 +426,10 @@ def _regions(request: Request, refer: Callable[[str], ImageRef]) -> NoRegions | 
         ResolvedRegion(place=_place(region, refer), weight=region.weight)
         for region in map(parse_region, request.layout.regions)
     )
-    return ResolvedRegions(parts=parts, ground=request.layout.region_ground) if parts else NoRegions()
+    layout = request.layout
+    if not parts:
+        return NoRegions()
+    return ResolvedRegions(parts=parts, method=layout.region_method, ground=layout.region_ground)
 
 
 def _place(region: Region, refer: Callable[[str], ImageRef]) -> BoxPlace | MaskPlace:

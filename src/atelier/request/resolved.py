@@ -327,11 +327,13 @@ class NoRegions(Value):
 class ResolvedRegions(Value):
     """Parts of the image with prompts of their own; the prompt fills what none of them covers.
 
-    ground: the share of the steps at the start in which each of them stands alone, on flat colours.
+    method: whether the predictions of each are mixed, or attention to their texts in one prediction; ground: the share
+    of the steps at the start in which each of them stands alone, on flat colours.
     """
 
     kind: Literal["regions"] = "regions"
     parts: Annotated[tuple[ResolvedRegion, ...], Field(min_length=1)]
+    method: Literal["latent", "attention"]
     ground: Share
 
 

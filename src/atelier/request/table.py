@@ -138,6 +138,7 @@ class Fields(TypedDict, total=False):
     sd_upscale_overlap: f.SdUpscaleOverlap | None
     sd_upscale_upscaler: f.SdUpscaleUpscaler
     regions: f.Regions
+    region_method: f.RegionMethod
     region_ground: f.RegionGround
     tile: f.Tile
     view_method: f.ViewMethod

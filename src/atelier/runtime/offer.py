@@ -29,6 +29,7 @@ from atelier.request.resolved import (
     Resolved,
     ResolvedGuidance,
     ResolvedHires,
+    ResolvedRegions,
     ResolvedSampling,
     ResolvedSource,
 )
@@ -176,6 +177,7 @@ def check_second(resolved: Resolved, first: Checkpoint, second: Checkpoint) -> N
         raise BadInput(f"{told}: makes sizes in steps of {latent.factor}, {size} is none: choose another model or size")
     check_clip_skip(resolved, second)
     check_guidance(resolved.guidance, second)
+    check_regions(resolved, second)
 
 
 def check_steps(resolved: Resolved) -> None:
@@ -258,6 +260,7 @@ def check_suits(resolved: Resolved, model: Checkpoint, second: Checkpoint | None
     """Raises BadInput for what this kind of model cannot be sampled with. second: that of a second pass, if another."""
     check_sampling(resolved.sampling, model)
     check_guidance(resolved.guidance, model)
+    check_regions(resolved, model)
     if isinstance(resolved.hires, ResolvedHires):
         check_sampling(resolved.hires.sampling, second or model)
 
@@ -274,6 +277,13 @@ def check_sampling(sampling: ResolvedSampling, model: Checkpoint) -> None:
         raise BadInput(f"the schedule {sampling.scheduler} has no levels for {title}: choose another")
     if flow and (sampling.downcast or sampling.zero_terminal):
         raise BadInput(f"{title} has no table of noise levels: leave out downcast_alphas and noise_schedule")
+
+
+def check_regions(resolved: Resolved, model: Checkpoint) -> None:
+    """Raises BadInput where attention is to be divided in a network that is no U-Net."""
+    regions = resolved.regions
+    if isinstance(regions, ResolvedRegions) and regions.method == "attention" and not model.has(UNET):
+        raise BadInput(f"region_method attention needs a U-Net, which {model.name} has not: use latent")
 
 
 def check_guidance(guidance: ResolvedGuidance, model: Checkpoint) -> None:

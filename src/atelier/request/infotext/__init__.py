@@ -192,7 +192,8 @@ def _laid_out(settings: Settings, resolved: Resolved, index: int) -> Settings:
             region_text(_region(part, own, sample.negative_prompt))
             for part, own in zip(regions.parts, sample.regions, strict=True)
         )
-        said = replace(said, regions=regions_text(tuple(texts)), region_ground=regions.ground)
+        text = regions_text(tuple(texts))
+        said = replace(said, regions=text, region_method=regions.method, region_ground=regions.ground)
     if isinstance(resolved.views, NoViews):
         return said
     views, source = resolved.views, resolved.source

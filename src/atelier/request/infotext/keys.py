@@ -87,6 +87,7 @@ class Settings:
     exact_steps: bool | None = None
     color_correction: bool | None = None
     regions: str | None = None
+    region_method: str | None = None
     region_ground: float | None = None
     tile: str | None = None
     view_method: str | None = None
@@ -283,6 +284,7 @@ KEYS: tuple[Key, ...] = (
     _field("exact_steps"),
     _field("color_correction"),
     _field("regions"),
+    _field("region_method"),
     _field("region_ground"),
     _field("tile"),
     _field("view_method"),
