@@ -77,10 +77,10 @@ def test_other_modes_become_rgb(tmp_path: Path, mode: str) -> None:
 
 def test_scenes_behind_the_same_interface() -> None:
     opened: Dataset = dataset(Data(seed=2), "held_out")
-    assert opened == SceneDataset(3, "held_out", 64)
+    assert opened == SceneDataset(3, "held_out", 128)
     assert opened.length is None
     assert opened.caption(9) == scene(3, 9, "held_out").caption
-    np.testing.assert_array_equal(opened.image(9), render(scene(3, 9, "held_out")))
+    np.testing.assert_array_equal(opened.image(9), render(scene(3, 9, "held_out"), 128))
 
 
 def _one_line(folder: Path, *parts: str) -> None:

@@ -138,8 +138,8 @@ def test_preview_writes_scenes_with_their_captions(tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
     assert str(output) in result.stdout.replace("\n", "")
     page = _pixels(output)
-    shown = page[MARGIN : MARGIN + 128 : 2, MARGIN : MARGIN + 128 : 2]
-    np.testing.assert_array_equal(shown, scenes.render(scenes.scene(4, 0)))
+    shown = page[MARGIN : MARGIN + 128, MARGIN : MARGIN + 128]
+    np.testing.assert_array_equal(shown, scenes.render(scenes.scene(4, 0), 128))
 
 
 def test_preview_of_a_folder_shows_each_picture_once(tmp_path: Path) -> None:

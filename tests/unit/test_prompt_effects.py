@@ -14,9 +14,12 @@ from atelier.runtime.engine import Engine
 from atelier.train.judge import Judge
 
 Images = list[NDArray[np.uint8]]
-JUDGE = Judge(64)
 COLOURS = ("blue", "green", "purple", "orange")
 APPLE, PIZZA = "a red apple on a white background", "a pizza on a white background"
+
+
+judge = functools.cache(Judge)
+"""Of the size of the images that it is shown, in pixels."""
 
 
 @pytest.fixture(scope="module")
@@ -49,11 +52,11 @@ def covered(pictures: Images) -> float:
 
 def places(pictures: Images, concept: str) -> float:
     """Mean place of a concept in the judge's ranking of all, 0 being the nearest."""
-    return float(np.mean([JUDGE.concept(picture).ranking.index(concept) for picture in pictures]))
+    return float(np.mean([judge(len(picture)).concept(picture).ranking.index(concept) for picture in pictures]))
 
 
 def on(pictures: Images, background: str) -> int:
-    return sum(JUDGE.background(picture) == background for picture in pictures)
+    return sum(judge(len(picture)).background(picture) == background for picture in pictures)
 
 
 def _a(colour: str) -> str:

@@ -96,8 +96,8 @@ def test_scenes_held_out_are_of_another_seed() -> None:
         train, held_out = dataset(Data(seed=4), "train"), dataset(Data(seed=4), "held_out")
     except BadInput as error:
         pytest.skip(str(error))
-    assert (train, held_out) == (SceneDataset(4, "train"), SceneDataset(5, "held_out"))
-    pairs = dataset(Data(seed=4, shares=(0, 0, 1)), "held_out")
+    assert (train, held_out) == (SceneDataset(4, "train", 128), SceneDataset(5, "held_out", 128))
+    pairs = dataset(Data(size=64, seed=4, shares=(0, 0, 1)), "held_out")
     assert all(" to the " in pairs.caption(i) for i in range(20))
     assert fingerprint(pairs) != fingerprint(held_out)
 

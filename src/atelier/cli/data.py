@@ -35,7 +35,7 @@ def preview(
         int, typer.Option(min=0, help="Which endless sequence of scenes, or which part of a folder is held out.")
     ] = 0,
     count: Annotated[int, typer.Option(min=1, max=600, help="How many images.")] = 24,
-    size: Annotated[int, typer.Option(min=16, max=1024, help="Width and height of an image in pixels.")] = 64,
+    size: Annotated[int, typer.Option(min=16, max=1024, help="Width and height of an image in pixels.")] = 128,
     output: Annotated[Path, typer.Option(help="Where the sheet is written (PNG).")] = Path("outputs/data-preview.png"),
     folder: Annotated[
         Path | None, typer.Option("--data", help="A folder of images with .txt captions instead of the scenes.")

@@ -45,7 +45,7 @@ class Data(Table, frozen=True):
     """
 
     source: str = EMOJI
-    size: Side = 64
+    size: Side = 128
     seed: Seed = 0
     validation: Positive = 256
     shares: tuple[Weight, Weight, Weight] = SHARES
