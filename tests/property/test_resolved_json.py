@@ -26,12 +26,14 @@ from atelier.request.resolved import (
     MaskedChannels,
     MaskPlace,
     ModelRef,
+    NamedUpscaler,
     NoFile,
     PassPrompts,
     RegionPrompts,
     Resolved,
     ResolvedHires,
     ResolvedMask,
+    ResolvedPostprocess,
     ResolvedRegion,
     ResolvedRegions,
     ResolvedSoftness,
@@ -40,6 +42,7 @@ from atelier.request.resolved import (
     ResolvedUpscale,
     ResolvedViews,
     Size,
+    ToCover,
     ToSize,
 )
 from atelier.request.table import FIELDS, flat, request_of
@@ -118,6 +121,9 @@ NAMED: Mapping[str, Sequence[object]] = {
     "view_height": (64, 72, 4096, None),
     "view_overlap": (0, 32, None),
     "vae_strips": ("auto", "always", "never"),
+    "postprocess_upscale_to": ((0, 0), (3, 5), None),
+    "postprocess_upscaler": ("Lanczos", "bicubic", "None"),
+    "postprocess_upscaler_2": ("Nearest", "None", None),
     "sd_upscale_overlap": (0, 32, None),
     "sd_upscale_upscaler": ("Lanczos", "None", "bicubic"),
 }
@@ -304,6 +310,7 @@ def test_the_form_is_this() -> None:
         "regions": {"kind": "none"},
         "views": {"kind": "none"},
         "tiling": {"x": False, "y": False},
+        "postprocess": {"kind": "none"},
         "vae_strips": "auto",
         "output": {"folders": ["out"]},
     }
@@ -440,6 +447,29 @@ def test_the_form_with_a_second_pass_is_this() -> None:
     }
     check(changed(RESOLVED, hires=hires))
     check(changed(RESOLVED, hires=hires.model_copy(update={"by": ByFactor(factor=1.75)})))
+
+
+def test_the_form_of_what_is_done_to_finished_images_is_this() -> None:
+    mine = ModelRef(name="mine", path="mine.pth", sha256="56" * 32)
+    done = ResolvedPostprocess(
+        scale=ToCover(size=Size(640, 480)),
+        upscalers=(NamedUpscaler(name="mine", file=InFile(file=mine)), NamedUpscaler(name="Lanczos", file=NoFile())),
+        visibility=0.25,
+    )
+    resolved = changed(RESOLVED, postprocess=done)
+    assert json.loads(resolved.to_json())["postprocess"] == {
+        "kind": "upscale",
+        "scale": {"kind": "cover", "size": [640, 480]},
+        "upscalers": [
+            {
+                "name": "mine",
+                "file": {"kind": "file", "file": {"name": "mine", "path": "mine.pth", "sha256": "56" * 32}},
+            },
+            {"name": "Lanczos", "file": {"kind": "none"}},
+        ],
+        "visibility": 0.25,
+    }
+    check(resolved)
 
 
 def test_it_is_one_line_of_ascii() -> None:

@@ -166,6 +166,12 @@ OTHERS = (
     ("view_height", 768, "View height: 768"),
     ("view_overlap", 64, "View overlap: 64"),
     ("vae_strips", "always", "VAE in strips: always"),
+    ("postprocess_upscale_by", 2, "Postprocess upscale by: 2"),
+    ("postprocess_upscale_to", (512, 768), "Postprocess upscale to: 512x768"),
+    ("postprocess_crop_to", (512, 768), "Postprocess crop to: 512x768"),
+    ("postprocess_upscaler", "Lanczos", "Postprocess upscaler: Lanczos"),
+    ("postprocess_upscaler_2", "Nearest", "Postprocess upscaler 2: Nearest"),
+    ("postprocess_upscaler_2_visibility", 0.5, "Postprocess upscaler 2 visibility: 0.5"),
 )
 ALIASES = {
     "Sampler sigma": "scheduler",
@@ -252,6 +258,7 @@ LEFT_OUT = {
     "region_ground": 0.0,
     "tile": "xy",
     "vae_strips": "auto",
+    "postprocess_upscale_to": (0, 0),
     "sd_upscale_factor": 2.0,
 }
 LIMITS = {
@@ -262,6 +269,7 @@ LIMITS = {
     "Token merging ratio hr": (0, 1),
     "Refiner switch at": (0, 1),
     "Final denoising strength": (0, 1),
+    "Postprocess crop to": (1, 65_536),
     "Batch pos": (0, 10_000),
 }
 """Of the keys that say what no request can ask for."""
@@ -327,8 +335,9 @@ def test_limits():
 @pytest.mark.parametrize("name", LIMITS)
 def test_what_lies_beyond_the_limits_is_a_lie(name: str):
     low, high = LIMITS[name]
-    ways = [f"{n}x{n}" if name == "Size" else str(n) for n in (low, high, low - 1, high + 1)]
-    if name == "Size":
+    is_size = name in {"Size", "Postprocess crop to"}
+    ways = [f"{n}x{n}" if is_size else str(n) for n in (low, high, low - 1, high + 1)]
+    if is_size:
         ways[2] = "64x0"
     lies = [settings_of(read(f"p\nSteps: 20, Sampler: Euler, Seed: 3, {name}: {text}")).lies for text in ways]
     assert [len(found) for found in lies] == [0, 0, 1, 1]

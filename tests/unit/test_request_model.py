@@ -86,6 +86,8 @@ LIMITS = {
     "soft_inpainting_difference_contrast": (0, 100),
     "region_ground": (0, 1),
     "sd_upscale_factor": (1, 16),
+    "postprocess_upscale_by": (0.01, 16),
+    "postprocess_upscaler_2_visibility": (0, 1),
     "sd_upscale_overlap": (0, 4096),
     "view_width": (64, 4096),
     "view_height": (64, 4096),
@@ -184,7 +186,7 @@ def test_fields_find_their_groups():
 
 def test_what_is_flat_is_the_same_request():
     some = {"eta": 0.5, "hires_steps": 5, "seed_resize": (64, 128), "output": Path("x")}
-    request = request_of({**IMAGES, "sd_upscale_factor": 2.0, **some})
+    request = request_of({**IMAGES, "sd_upscale_factor": 2.0, "postprocess_upscale_by": 2.0, **some})
     assert request_of(flat(request)) == request
     assert request.output == "x"
     assert flat(request).keys() == FIELDS.keys()

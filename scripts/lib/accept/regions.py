@@ -4,7 +4,8 @@
 
 Generates `--pairs` held-out pairs with the embedded model on the CPU, each from a seed of its own, in four ways: each
 thing alone at its side ("alone"), both by a caption without regions ("caption"), and both by two regions that halve the
-image, whose predictions are mixed ("regions") or whose attention ("attention"). The judge says what it sees in each half.
+image, whose predictions ("regions") or whose attention ("attention") are mixed. The judge says what it sees in each
+half.
 
 Exit code 0: regions find at least 80 % as many things as are found alone; 1: fewer.
 """

@@ -2,12 +2,12 @@
 
     scripts/accept vae [--side N] [--large N] [--json]
 
-Makes an autoencoder of the size of Stable Diffusion 1.5's with random weights. Decodes and encodes `--side` pixels (1024)
-in one piece and in strips, and decodes `--large` pixels (2048) in strips, each in a process of its own: 20 TFLOP for 1024 in
-one piece, 160 for 2048 in strips. One core takes most of an hour for all.
+Makes an autoencoder of the size of Stable Diffusion 1.5's with random weights. Decodes and encodes `--side` pixels
+(1024) in one piece and in strips, and decodes `--large` pixels (2048) in strips, each in a process of its own. One core
+takes most of an hour for all.
 
-Exit code 0: of the values of the decoded image 99 % are within 2 of 255, the latents within 1e-2 relative, and the peak of
-memory of the large one, the whole process with it, is at most 3 GB; 1: not so.
+Exit code 0: of the values of the decoded image 99 % are within 2 of 255, the latents within 1e-2 relative, and the peak
+of memory of the large one, the whole process with it, is at most 3 GB; 1: not so.
 """
 
 from __future__ import annotations

@@ -29,6 +29,7 @@ from atelier.pipeline.stages.encode_image import EncodeImage
 from atelier.pipeline.stages.enlarge import Enlarge
 from atelier.pipeline.stages.grow import Grow
 from atelier.pipeline.stages.place import Place
+from atelier.pipeline.stages.postprocess import Postprocess
 from atelier.pipeline.stages.prepare import Prepare
 from atelier.pipeline.stages.save import Save
 from atelier.pipeline.starts import FromLatent, FromNoise, InMask, InViews, Start, Wrap
@@ -64,6 +65,7 @@ from atelier.request.resolved import (
     NoChannels,
     NoHires,
     NoMask,
+    NoPostprocess,
     NoRegions,
     NoSoftness,
     NoSource,
@@ -291,7 +293,11 @@ def _stages(resolved: Resolved, images: Sequence[_Twice], max_batch: int | None,
                 yield from _sampled(resolved, group, max_batch, shown)
                 *_, last = _passes(resolved)
                 finish, strips = _finish(resolved, last), resolved.vae_strips
-                yield Decode(last.model, samples, LATENTS, IMAGES, finish, last.edges, strips=strips)
+                later = resolved.postprocess
+                told = isinstance(later, NoPostprocess)
+                yield Decode(last.model, samples, LATENTS, IMAGES, finish, last.edges, told=told, strips=strips)
+                if not isinstance(later, NoPostprocess):
+                    yield Postprocess(samples, later, IMAGES)
                 for output in resolved.output.folders:
                     yield Save(samples, len(images), output, IMAGES)
 

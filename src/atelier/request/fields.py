@@ -354,6 +354,34 @@ SdUpscaleUpscaler = Annotated[
     Help("SD upscale: what enlarges: Lanczos, Bicubic, Nearest, or a file's name, such as R-ESRGAN 4x+."),
 ]
 
+# What is done to finished images.
+
+PostprocessUpscaleBy = Annotated[
+    float,
+    Limits(0.01, 16),
+    Infotext("Postprocess upscale by"),
+    Help("Enlarge the finished image so many times with an upscaler, as A1111's Extras tab does.", "no"),
+]
+PostprocessUpscaleTo = Annotated[
+    Sides,
+    Infotext("Postprocess upscale to", neutral=(0, 0)),
+    Help("Enlarge the finished image until it covers this size, and cut the excess off evenly.", "no"),
+]
+PostprocessUpscaler = Annotated[
+    str,
+    Infotext("Postprocess upscaler", always=True),
+    Help("What enlarges the finished image: Lanczos, Bicubic, Nearest, or a file's name, such as R-ESRGAN 4x+."),
+]
+PostprocessUpscaler2 = Annotated[
+    str, Infotext("Postprocess upscaler 2"), Help("Another upscaler, blended with the first.", "none")
+]
+PostprocessVisibility = Annotated[
+    float,
+    SHARE,
+    Infotext("Postprocess upscaler 2 visibility", always=True),
+    Help("The share of the other upscaler, 0 to 1."),
+]
+
 # The autoencoder.
 
 VaeStrips = Annotated[

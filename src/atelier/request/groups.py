@@ -233,6 +233,28 @@ class SdUpscale(Group):
     upscaler: f.SdUpscaleUpscaler = "Lanczos"
 
 
+class Postprocess(Group):
+    """What is done to finished images. Something is where it is said how large they become."""
+
+    prefix: ClassVar[str] = "postprocess_"
+
+    upscale_by: f.PostprocessUpscaleBy | None = None
+    upscale_to: f.PostprocessUpscaleTo | None = None
+    upscaler: f.PostprocessUpscaler = "Lanczos"
+    upscaler_2: f.PostprocessUpscaler2 | None = None
+    upscaler_2_visibility: f.PostprocessVisibility = 0.5
+
+    @property
+    def is_asked(self) -> bool:
+        return self.upscale_by is not None or max(self.upscale_to or (0, 0)) > 0
+
+    @property
+    def other(self) -> str | None:
+        """The second upscaler, if it is seen: A1111's None is none."""
+        name = self.upscaler_2
+        return None if name is None or name.strip() == "None" or not self.upscaler_2_visibility else name
+
+
 class Autoencoder(Group):
     """How images become latents and back."""
 

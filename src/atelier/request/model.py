@@ -18,6 +18,7 @@ from atelier.request.groups import (
     Inpaint,
     Layout,
     Noise,
+    Postprocess,
     Prompting,
     Sampling,
     SdUpscale,
@@ -59,6 +60,7 @@ class Request(Group):
     layout: Layout = Layout()
     views: Views | None = None
     hires: Hires | None = None
+    postprocess: Postprocess | None = None
     autoencoder: Autoencoder = Autoencoder()
 
     @field_validator("output", mode="before")

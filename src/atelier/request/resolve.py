@@ -16,14 +16,17 @@ from atelier.request.outpaint import Margins, margins
 from atelier.request.regions import Region, parse_region
 from atelier.request.resolved import (
     BoxPlace,
+    ByFactor,
     ImageChannels,
     ImageRef,
     MaskedChannels,
     MaskPlace,
     ModelRef,
+    NamedUpscaler,
     NoChannels,
     NoHires,
     NoMask,
+    NoPostprocess,
     NoRegions,
     NoSoftness,
     NoSource,
@@ -39,6 +42,7 @@ from atelier.request.resolved import (
     ResolvedNoise,
     ResolvedOutpaint,
     ResolvedOutput,
+    ResolvedPostprocess,
     ResolvedPrompting,
     ResolvedRegion,
     ResolvedRegions,
@@ -50,6 +54,7 @@ from atelier.request.resolved import (
     ResolvedViews,
     SampleSettings,
     Size,
+    ToCover,
 )
 from atelier.request.second_pass import PIXELS as LARGER
 from atelier.request.second_pass import Enlarger, second_pass, second_sizes
@@ -120,9 +125,9 @@ class RequestDefaults:
 class Offer:
     """What there is to choose from, for the model that the request named.
 
-    method, emphasis, upscaler, source_upscaler: what the request's names mean; draw: makes the choices of a prompt;
-    refer: fixes what lies in an image file; measure: its width and height in pixels; second, second_model: the method
-    and the model of a second pass, None for those of the first.
+    method, emphasis, upscaler, source_upscaler, finishers: what the request's names mean; draw: makes the choices of a
+    prompt; refer: fixes what lies in an image file; measure: its width and height in pixels; second, second_model: the
+    method and the model of a second pass, None for those of the first.
     """
 
     model: ModelRef
@@ -134,6 +139,7 @@ class Offer:
     measure: Measure
     upscaler: Enlarger = field(default_factory=lambda: Enlarger("Latent"))
     source_upscaler: Enlarger = field(default_factory=lambda: Enlarger("Lanczos"))
+    finishers: tuple[Enlarger, ...] = field(default_factory=lambda: (Enlarger("Lanczos"),))
     second: Method | None = None
     second_model: ModelRef | None = None
 
@@ -169,6 +175,7 @@ def resolve(request: Request, offer: Offer, random_: random.Random | None = None
         views=_views(request, offer.defaults),
         tiling=ResolvedTiling(x="x" in request.layout.tile, y="y" in request.layout.tile),
         hires=_hires(request, offer, size, samples),
+        postprocess=_postprocess(request, offer.finishers),
         vae_strips=request.autoencoder.strips,
         output=ResolvedOutput(folders=() if request.output is None else (request.output,)),
     )
@@ -462,6 +469,20 @@ def _tiles(request: Request, upscale: SdUpscale, own: RequestDefaults) -> Resolv
             f"sd_upscale_overlap {overlap}: must be less than the sides of a tile, {size.width}x{size.height}"
         )
     return ResolvedViews(size=size, overlap=overlap, method="mixture")
+
+
+def _postprocess(request: Request, enlargers: Sequence[Enlarger]) -> NoPostprocess | ResolvedPostprocess:
+    """A size comes before a factor. Raises BadInput for half a size."""
+    wanted = request.postprocess
+    if wanted is None or not wanted.is_asked:
+        return NoPostprocess()
+    size = Size(*(wanted.upscale_to or (0, 0)))
+    if max(size) and not min(size):
+        raise BadInput(f"postprocess_upscale_to {size.width}x{size.height}: both sides need at least 1 pixel")
+    scale = ToCover(size=size) if max(size) else ByFactor(factor=wanted.upscale_by or 1.0)
+    upscalers = tuple(NamedUpscaler(name=enlarger.name, file=enlarger.file) for enlarger in enlargers)
+    visibility = wanted.upscaler_2_visibility if len(upscalers) > 1 else 0.0
+    return ResolvedPostprocess(scale=scale, upscalers=upscalers, visibility=visibility)
 
 
 def _hires(request: Request, offer: Offer, size: Size, samples: Sequence[SampleSettings]) -> NoHires | ResolvedHires:

@@ -409,6 +409,35 @@ class ResolvedHires(Value):
     prompts: Annotated[tuple[PassPrompts, ...], Field(min_length=1)]
 
 
+class ToCover(Value):
+    """The image covers a size, and the excess is cut off evenly."""
+
+    kind: Literal["cover"] = "cover"
+    size: Size
+
+
+class NamedUpscaler(Value):
+    """An upscaler: its name, and where it lies if it is a file."""
+
+    name: str
+    file: Annotated[NoFile | InFile, Field(discriminator="kind")]
+
+
+class NoPostprocess(Value):
+    """Nothing is done to finished images."""
+
+    kind: Literal["none"] = "none"
+
+
+class ResolvedPostprocess(Value):
+    """Finished images are enlarged. upscalers: one, or two, the second with the share `visibility` of the result."""
+
+    kind: Literal["upscale"] = "upscale"
+    scale: Annotated[ByFactor | ToCover, Field(discriminator="kind")]
+    upscalers: Annotated[tuple[NamedUpscaler, ...], Field(min_length=1, max_length=2)]
+    visibility: Share
+
+
 class ResolvedOutput(Value):
     """folders: where images are saved, files or folders; empty: images stay in memory."""
 
@@ -433,6 +462,7 @@ class Resolved(Value):
     regions: Annotated[NoRegions | ResolvedRegions, Field(discriminator="kind")]
     views: Annotated[NoViews | ResolvedViews, Field(discriminator="kind")]
     tiling: ResolvedTiling
+    postprocess: Annotated[NoPostprocess | ResolvedPostprocess, Field(discriminator="kind")]
     vae_strips: VaeStrips
     output: ResolvedOutput
 

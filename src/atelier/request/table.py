@@ -156,6 +156,11 @@ class Fields(TypedDict, total=False):
     hires_negative_prompt: f.HiresNegativePrompt | None
     hires_cfg_scale: f.HiresCfgScale | None
     hires_denoising_strength: f.HiresDenoisingStrength | None
+    postprocess_upscale_by: f.PostprocessUpscaleBy | None
+    postprocess_upscale_to: f.PostprocessUpscaleTo | None
+    postprocess_upscaler: f.PostprocessUpscaler
+    postprocess_upscaler_2: f.PostprocessUpscaler2 | None
+    postprocess_upscaler_2_visibility: f.PostprocessVisibility
     vae_strips: f.VaeStrips
 
 

@@ -39,6 +39,7 @@ from atelier.runtime.offer import (
     check_suits,
     defaults_of,
     drawing,
+    finishers_of,
     other_than_first,
     own_sampling,
     requested_method,
@@ -196,7 +197,18 @@ class Engine:
         second = second_method(again, request)
         own = defaults_of(model)
         offer = Offer(
-            reference, own, method, mode, draw, reference_to, size_of, between, before, second, second_model=other
+            reference,
+            own,
+            method,
+            mode,
+            draw,
+            reference_to,
+            size_of,
+            between,
+            before,
+            finishers_of(request, *enlargers, warn),
+            second,
+            other,
         )
         resolved = resolve(request, offer)
         check_suits(resolved, model, again)

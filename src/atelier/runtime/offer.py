@@ -143,6 +143,19 @@ def source_upscaler_of(request: Request, known: UpscalerNames, refer: Refer, war
     )
 
 
+def finishers_of(request: Request, known: UpscalerNames, refer: Refer, warn: Warn) -> tuple[Enlarger, ...]:
+    """What enlarges finished images: none, one, or two to blend. Raises as `upscaler_of` does."""
+    wanted = request.postprocess
+    if wanted is None or not wanted.is_asked:
+        return ()
+    named = {"postprocess_upscaler": wanted.upscaler, "postprocess_upscaler_2": wanted.other}
+    there = {what: name.strip() for what, name in named.items() if name is not None}
+    return tuple(
+        _found(known, refer, name) or _instead(request, f"{what} {name!r}", known.names(), known.place(name), warn)
+        for what, name in there.items()
+    )
+
+
 def _found(known: UpscalerNames, refer: Refer, name: str) -> Enlarger | None:
     found = known.find(name)
     if isinstance(found, UpscalerFile):

@@ -32,6 +32,7 @@ from atelier.request.resolved import (
     ModelRef,
     NoHires,
     NoMask,
+    NoPostprocess,
     NoRegions,
     NoSoftness,
     NoSource,
@@ -41,6 +42,7 @@ from atelier.request.resolved import (
     ResolvedChannels,
     ResolvedGuidance,
     ResolvedOutpaint,
+    ResolvedPostprocess,
     ResolvedRegion,
     ResolvedSampling,
     ResolvedSoftness,
@@ -88,7 +90,7 @@ def settings(
     sample, guidance = resolved.samples[index], resolved.guidance
     said = _noise(_prompts(_samplings(resolved, own, second_own), resolved, index), resolved)
     said = _second(_guided(_started(said, resolved.source), guidance), resolved, index)
-    said = replace(said, size=resolved.size)
+    said = _finished(replace(said, size=resolved.size), resolved.postprocess)
     return replace(
         _laid_out(_beside(said, resolved.channels), resolved, index),
         seed=sample.seed,
@@ -241,6 +243,22 @@ def _second(settings: Settings, resolved: Resolved, index: int) -> Settings:
 def _titled(model: ModelRef) -> str:
     """A model in one text, as A1111 names that of a second pass."""
     return f"{model.name} [{model.sha256[:HASH_DIGITS]}]"
+
+
+def _finished(settings: Settings, done: NoPostprocess | ResolvedPostprocess) -> Settings:
+    """What is said of what was done to the finished image."""
+    if isinstance(done, NoPostprocess):
+        return settings
+    first, *others = (upscaler.name for upscaler in done.upscalers)
+    scale = done.scale
+    return replace(
+        settings,
+        postprocess_upscale_by=scale.factor if isinstance(scale, ByFactor) else None,
+        postprocess_upscale_to=None if isinstance(scale, ByFactor) else scale.size,
+        postprocess_upscaler=first,
+        postprocess_upscaler_2=others[0] if others else None,
+        postprocess_upscaler_2_visibility=done.visibility if others else None,
+    )
 
 
 def _prompts(settings: Settings, resolved: Resolved, index: int) -> Settings:

@@ -95,6 +95,12 @@ class Settings:
     view_height: int | None = None
     view_overlap: int | None = None
     vae_strips: str | None = None
+    postprocess_upscale_by: float | None = None
+    postprocess_upscale_to: tuple[int, int] | None = None
+    postprocess_crop_to: tuple[int, int] | None = None
+    postprocess_upscaler: str | None = None
+    postprocess_upscaler_2: str | None = None
+    postprocess_upscaler_2_visibility: float | None = None
     eta: float | None = None
     eta_ddim: float | None = None
     s_churn: float | None = None
@@ -292,6 +298,12 @@ KEYS: tuple[Key, ...] = (
     _field("view_height"),
     _field("view_overlap"),
     _field("vae_strips"),
+    _field("postprocess_upscale_by"),
+    _field("postprocess_upscale_to"),
+    Key("Postprocess crop to", "postprocess_crop_to", "size", low=1, high=MAX_SIDE),
+    _field("postprocess_upscaler"),
+    _field("postprocess_upscaler_2"),
+    _field("postprocess_upscaler_2_visibility"),
     _field("eta"),
     _field("eta_ddim"),
     _field("s_churn"),
