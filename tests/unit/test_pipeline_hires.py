@@ -251,6 +251,16 @@ def test_a_second_pass_with_another_model_is_that_models(two_models: Engine) -> 
     assert again.hires == two_models.resolve(asked).hires
 
 
+def test_the_weights_of_both_models_are_told_of(tiny_file: Path, tmp_path: Path) -> None:
+    (tmp_path / "again.safetensors").write_bytes(tiny_file.read_bytes())
+    engine = Engine(CPU, Library((tiny_file.parent, tmp_path)), HashCache(), version="1")
+    asked = request(hires_checkpoint="again", hires_upscaler="Nearest")
+    assert engine.hashing(asked) == (events.Hashing("tiny"), events.Hashing("again"))
+    assert engine.hashing(asked.model_copy(update={"hires": None})) == (events.Hashing("tiny"),)
+    engine.resolve(asked)
+    assert engine.hashing(asked) == ()
+
+
 def test_what_enlarges_goes_from_one_autoencoder_to_the_other(two_models: Engine) -> None:
     seen = enlarged(two_models, hires_upscaler="Nearest", hires_checkpoint="other")
     first, second = (two_models.resolve(request(model=name)).model for name in ("tiny", "other"))

@@ -119,9 +119,20 @@ class Engine:
 
     def hashing(self, request: Request) -> tuple[Hashing, ...]:
         """What to tell before `resolve` or `events`: weights that have to be hashed first, which takes time."""
-        found = self._find(request, silent)
-        unknown = any(self._hashes.known(file) is None for file in self.resources.open(found.path).files)
-        return (Hashing(found.name),) if unknown else ()
+        found = [self._find(request, silent), *self._named_second(request)]
+        return tuple(dict.fromkeys(Hashing(model.name) for model in found if self._is_unhashed(model)))
+
+    def _is_unhashed(self, model: Model) -> bool:
+        return any(self._hashes.known(file) is None for file in self.resources.open(model.path).files)
+
+    def _named_second(self, request: Request) -> list[Model]:
+        """The model that a second pass names, if there is such a one."""
+        hires = request.hires
+        name = None if hires is None or not hires.is_asked else other_than_first(hires.checkpoint)
+        try:
+            return [] if name is None else [self.library.find(name)]
+        except BadInput:
+            return []
 
     def work(self, request: Request) -> int:
         """How much the largest call of the denoiser does: weights times positions of the latents, with guidance.
