@@ -9,6 +9,7 @@ from atelier.request.resolved import (
     ModelRef,
     NoChannels,
     NoHires,
+    NoPostprocess,
     NoRegions,
     NoSource,
     NoViews,
@@ -98,6 +99,8 @@ RESOLVED = Resolved(
     regions=NoRegions(),
     views=NoViews(),
     tiling=ResolvedTiling(x=False, y=False),
+    postprocess=NoPostprocess(),
+    vae_strips="auto",
     output=ResolvedOutput(folders=()),
 )
 

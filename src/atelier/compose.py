@@ -17,7 +17,6 @@ from atelier import __version__
 if TYPE_CHECKING:
     from typing import Unpack
 
-    import torch
     from PIL.Image import Image
 
     from atelier.request.grid.axes import Asked
@@ -76,11 +75,11 @@ def upscalers(folders: tuple[Path, ...] | None = None) -> Upscalers:
     folders: in place of those of the environment.
     """
     from atelier.runtime.library import Library
-    from atelier.runtime.upscalers import Upscalers
+    from atelier.runtime.upscalers import UpscalerNames, Upscalers
 
-    files = (library() if folders is None else Library(folders)).upscalers()
+    known = UpscalerNames(library() if folders is None else Library(folders))
     chosen = _device()
-    return Upscalers(files, chosen.torch_device, _image_dtype(chosen))
+    return Upscalers(known, chosen.torch_device, chosen.image_dtype)
 
 
 def _in_colours(image: Image) -> Image:
@@ -91,15 +90,6 @@ def _device(device: str | None = None, dtype: str | None = None) -> Device:
     from atelier.runtime.device import pick
 
     return pick(device or os.environ.get("ATELIER_DEVICE") or None, dtype or os.environ.get("ATELIER_DTYPE") or None)
-
-
-def _image_dtype(device: Device) -> torch.dtype:
-    """The precision of networks that make pixels, where nobody says another: bf16 has fewer steps than an image."""
-    import torch
-
-    if os.environ.get("ATELIER_DTYPE"):
-        return device.dtype
-    return torch.float32 if device.torch_device.type == "cpu" else torch.float16
 
 
 def grid(

@@ -23,21 +23,27 @@ from atelier.request.resolved import (
     ByFactor,
     ImageChannels,
     ImageRef,
+    InFile,
     MaskedChannels,
     MaskPlace,
     ModelRef,
+    NamedUpscaler,
+    NoFile,
     PassPrompts,
     RegionPrompts,
     Resolved,
     ResolvedHires,
     ResolvedMask,
+    ResolvedPostprocess,
     ResolvedRegion,
     ResolvedRegions,
     ResolvedSoftness,
     ResolvedSource,
     ResolvedTiling,
+    ResolvedUpscale,
     ResolvedViews,
     Size,
+    ToCover,
     ToSize,
 )
 from atelier.request.table import FIELDS, flat, request_of
@@ -94,6 +100,7 @@ NAMED: Mapping[str, Sequence[object]] = {
     "hires_sampler": (*samplers(), "Use same sampler", None),
     "hires_scheduler": (*schedules(), *SIGMAS, "Use same scheduler", None),
     "hires_denoising_strength": (0.0, 0.25, 1 / 3, 1.0, None),
+    "hires_checkpoint": ("Use same checkpoint", None),
     "styles": ((),),
     "output": PATHS[:-1],
     "rng": ("portable", "cpu", "nv"),
@@ -108,11 +115,18 @@ NAMED: Mapping[str, Sequence[object]] = {
     "freeu_version": ("1", "2", "diffusers"),
     "unipc_variant": ("bh1", "bh2", "vary_coeff", None),
     "regions": ((), ("box=0,0,0.5,1: {a|b} cat", f'mask="{IMAGE}" weight=0.3 negative="猫": a'), "box=0.1,0,1,0.2:a"),
+    "region_method": ("latent",),  # the other one excludes much: tests/unit/test_coupling.py
     "tile": ("none", "x", "y", "xy"),
     "view_method": ("multidiffusion", "mixture"),
     "view_width": (64, 72, 512, None),
     "view_height": (64, 72, 4096, None),
     "view_overlap": (0, 32, None),
+    "vae_strips": ("auto", "always", "never"),
+    "postprocess_upscale_to": ((0, 0), (3, 5), None),
+    "postprocess_upscaler": ("Lanczos", "bicubic", "None"),
+    "postprocess_upscaler_2": ("Nearest", "None", None),
+    "sd_upscale_overlap": (0, 32, None),
+    "sd_upscale_upscaler": ("Lanczos", "None", "bicubic"),
 }
 """Fields whose values have names, or must not be large here."""
 
@@ -136,10 +150,11 @@ def some_request(draw: random.Random, share: float) -> Request:
     images = {name: IMAGE for name, group in (("image", "source"), ("mask", "inpaint")) if group in groups}
     if said.get("outpaint"):
         images.pop("mask", None)
-        groups -= {"inpaint", "hires", "layout", "views"}
+        groups -= {"inpaint", "hires"}  # of one pixel no second pass can be made
         said = {n: v for n, v in said.items() if n not in {"width", "height"} and FIELDS[n].group in groups}
     if "mask" in images:
         images["image"] = IMAGE
+    said = {name: value for name, value in said.items() if FIELDS[name].group != "sd_upscale"}  # of more than one pixel
     if "views" in groups:
         images["view_method"] = "mixture"
     return request_of({"prompt": draw.choice(TEXTS), **images, **said})
@@ -303,6 +318,8 @@ def test_the_form_is_this() -> None:
         "regions": {"kind": "none"},
         "views": {"kind": "none"},
         "tiling": {"x": False, "y": False},
+        "postprocess": {"kind": "none"},
+        "vae_strips": "auto",
         "output": {"folders": ["out"]},
         "adapters": [],
         "inversions": [],
@@ -330,6 +347,7 @@ def test_the_form_with_an_image_is_this() -> None:
         extra_noise=0.0,
         color_correction=True,
         mask=mask,
+        upscale=ResolvedUpscale(factor=2.0, upscaler="Lanczos", file=NoFile()),
     )
     assert json.loads(changed(RESOLVED, source=source).to_json())["source"] == {
         "kind": "image",
@@ -359,6 +377,7 @@ def test_the_form_with_an_image_is_this() -> None:
                 "contrast": 2.0,
             },
         },
+        "upscale": {"kind": "upscale", "factor": 2.0, "upscaler": "Lanczos", "file": {"kind": "none"}},
     }
     check(changed(RESOLVED, source=source))
 
@@ -385,7 +404,7 @@ def test_the_form_of_a_layout_is_this() -> None:
         samples=(
             RESOLVED.samples[0].model_copy(update={"regions": (RegionPrompts(prompt="a", negative_prompt="b"),)}),
         ),
-        regions=ResolvedRegions(parts=parts, ground=0.2),
+        regions=ResolvedRegions(parts=parts, method="attention", ground=0.2),
         views=ResolvedViews(size=Size(512, 512), overlap=64, method="mixture"),
         tiling=ResolvedTiling(x=True, y=False),
     )
@@ -398,6 +417,7 @@ def test_the_form_of_a_layout_is_this() -> None:
                 {"place": {"kind": "box", "left": 0.0, "top": 0.25, "right": 0.5, "bottom": 1.0}, "weight": 2.0},
                 {"place": {"kind": "mask", "image": {"path": "left.png", "sha256": "12" * 32}}, "weight": 1.0},
             ],
+            "method": "attention",
             "ground": 0.2,
         },
         "views": {"kind": "views", "size": [512, 512], "overlap": 64, "method": "mixture"},
@@ -408,10 +428,12 @@ def test_the_form_of_a_layout_is_this() -> None:
 
 def test_the_form_with_a_second_pass_is_this() -> None:
     hires = ResolvedHires(
+        model=RESOLVED.model,
         size=Size(1024, 1024),
         scaled=Size(1024, 1536),
         by=ToSize(),
-        upscaler="Latent",
+        upscaler="4x-mine",
+        upscaler_file=InFile(file=ModelRef(name="4x-mine", path="up/4x-mine.pth", sha256="34" * 32)),
         strength=0.5,
         exact_steps=True,
         sampling=RESOLVED.sampling,
@@ -421,10 +443,12 @@ def test_the_form_with_a_second_pass_is_this() -> None:
     form = json.loads(changed(RESOLVED, hires=hires).to_json())
     assert form["hires"] == {
         "kind": "hires",
+        "model": form["model"],
         "size": [1024, 1024],
         "scaled": [1024, 1536],
         "by": {"kind": "size"},
-        "upscaler": "Latent",
+        "upscaler": "4x-mine",
+        "upscaler_file": {"kind": "file", "file": {"name": "4x-mine", "path": "up/4x-mine.pth", "sha256": "34" * 32}},
         "strength": 0.5,
         "exact_steps": True,
         "sampling": form["sampling"],
@@ -433,6 +457,29 @@ def test_the_form_with_a_second_pass_is_this() -> None:
     }
     check(changed(RESOLVED, hires=hires))
     check(changed(RESOLVED, hires=hires.model_copy(update={"by": ByFactor(factor=1.75)})))
+
+
+def test_the_form_of_what_is_done_to_finished_images_is_this() -> None:
+    mine = ModelRef(name="mine", path="mine.pth", sha256="56" * 32)
+    done = ResolvedPostprocess(
+        scale=ToCover(size=Size(640, 480)),
+        upscalers=(NamedUpscaler(name="mine", file=InFile(file=mine)), NamedUpscaler(name="Lanczos", file=NoFile())),
+        visibility=0.25,
+    )
+    resolved = changed(RESOLVED, postprocess=done)
+    assert json.loads(resolved.to_json())["postprocess"] == {
+        "kind": "upscale",
+        "scale": {"kind": "cover", "size": [640, 480]},
+        "upscalers": [
+            {
+                "name": "mine",
+                "file": {"kind": "file", "file": {"name": "mine", "path": "mine.pth", "sha256": "56" * 32}},
+            },
+            {"name": "Lanczos", "file": {"kind": "none"}},
+        ],
+        "visibility": 0.25,
+    }
+    check(resolved)
 
 
 def test_it_is_one_line_of_ascii() -> None:

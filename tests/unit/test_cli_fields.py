@@ -50,6 +50,7 @@ EXPECTED = {
     "--view-width": "view_width",
     "--view-height": "view_height",
     "--view-overlap": "view_overlap",
+    "--sd-upscale": "sd_upscale_factor",
     "--hires": "hires_upscale",
     "--hires-steps": "hires_steps",
     "--hires-upscaler": "hires_upscaler",

@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from atelier.cli.app import run
+from atelier.cli.many import Strengths
 from atelier.request.infotext import interpret
 from atelier.request.infotext.image import read_image
 from atelier.runtime.images import reference_to
@@ -79,8 +80,33 @@ def test_loops_go_on_from_what_came_before(place: Path, capsys: pytest.CaptureFi
 
 
 @pytest.mark.parametrize(
+    ("curve", "expected"),
+    [
+        ("Linear", [0.8, 0.65, 0.5]),
+        ("Aggressive", [0.8, 0.8 - 0.3 * 0.70710678, 0.5]),
+        ("Lazy", [0.8, 0.8 - 0.3 * 0.29289322, 0.5]),
+    ],
+)
+def test_the_strength_goes_along_a_curve(
+    place: Path, capsys: pytest.CaptureFixture[str], curve: str, expected: list[float]
+) -> None:
+    """A1111's: of a third of the way by sin and cos of 45 degrees."""
+    loops = ("--loops", "3", "--strength", "0.8", "--last-strength", "0.5", "--strength-curve", curve.lower())
+    assert generate("--image", "in/a.png", *loops) == 0
+    found = [read_image((place / line).read_bytes()) for line in capsys.readouterr().out.splitlines()]
+    said = [interpret(text).settings.denoising_strength for text in found if text is not None]
+    assert said == pytest.approx(expected, abs=1e-6)
+
+
+def test_without_a_strength_the_curve_begins_at_the_usual_one() -> None:
+    assert Strengths(0.25).of(1, 3, None) == {"denoising_strength": 0.5}
+    assert Strengths().of(1, 3, 0.9) == {}
+
+
+@pytest.mark.parametrize(
     ("arguments", "told"),
     [
+        (("--last-strength", "0.5", "--image", "in/a.png"), "--last-strength is that of the last loop: give --loops"),
         (("--loops", "2"), "--loops needs an image"),
         (("--loops", "2", "--image", "in/a.png", "--batch-size", "2"), "--loops follows one image, and 2 are asked"),
         (("--image", "in", "--from", "in/a.png", "--verify"), "carries no infotext"),

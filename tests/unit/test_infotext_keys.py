@@ -109,8 +109,9 @@ A1111 = (
     ("hypertile", True, "Hypertile U-Net: True"),
     ("hypertile_second_pass", True, "Hypertile U-Net second pass: True"),
     ("hypertile_vae", True, "Hypertile VAE: True"),
-    ("upscale_overlap", 64, "SD upscale overlap: 64"),
-    ("upscaler", "Lanczos", "SD upscale upscaler: Lanczos"),
+    ("sd_upscale_overlap", 32, "SD upscale overlap: 32"),
+    ("sd_upscale_upscaler", "Lanczos", "SD upscale upscaler: Lanczos"),
+    ("sd_upscale_factor", 3, "SD upscale factor: 3"),
     ("final_denoising_strength", 0.5, "Final denoising strength: 0.5"),
     ("denoising_curve", "Linear", "Denoising curve: Linear"),
     ("script", "X/Y/Z plot", "Script: X/Y/Z plot"),
@@ -158,12 +159,20 @@ OTHERS = (
     ("clip_guidance_scale", 100, "CLIP guidance scale: 100"),
     ("pixel_hash", "ab", "Pixel hash: ab"),
     ("regions", "box=0 0: a", 'Regions: "box=0 0: a"'),
+    ("region_method", "attention", "Region method: attention"),
     ("region_ground", 0.2, "Region ground: 0.2"),
     ("tile", "x", "Tiling axes: x"),
     ("view_method", "mixture", "Views: mixture"),
     ("view_width", 512, "View width: 512"),
     ("view_height", 768, "View height: 768"),
     ("view_overlap", 64, "View overlap: 64"),
+    ("vae_strips", "always", "VAE in strips: always"),
+    ("postprocess_upscale_by", 2, "Postprocess upscale by: 2"),
+    ("postprocess_upscale_to", (512, 768), "Postprocess upscale to: 512x768"),
+    ("postprocess_crop_to", (512, 768), "Postprocess crop to: 512x768"),
+    ("postprocess_upscaler", "Lanczos", "Postprocess upscaler: Lanczos"),
+    ("postprocess_upscaler_2", "Nearest", "Postprocess upscaler 2: Nearest"),
+    ("postprocess_upscaler_2_visibility", 0.5, "Postprocess upscaler 2 visibility: 0.5"),
 )
 ALIASES = {
     "Sampler sigma": "scheduler",
@@ -247,8 +256,12 @@ LEFT_OUT = {
     "hypertile_vae": False,
     "batch_size": 1,
     "batch_position": 0,
+    "region_method": "latent",
     "region_ground": 0.0,
     "tile": "xy",
+    "vae_strips": "auto",
+    "postprocess_upscale_to": (0, 0),
+    "sd_upscale_factor": 2.0,
 }
 LIMITS = {
     "Distilled CFG Scale": (0, 100),
@@ -257,8 +270,8 @@ LIMITS = {
     "Token merging ratio": (0, 1),
     "Token merging ratio hr": (0, 1),
     "Refiner switch at": (0, 1),
-    "SD upscale overlap": (0, 65_536),
     "Final denoising strength": (0, 1),
+    "Postprocess crop to": (1, 65_536),
     "Batch pos": (0, 10_000),
 }
 """Of the keys that say what no request can ask for."""
@@ -324,8 +337,9 @@ def test_limits():
 @pytest.mark.parametrize("name", LIMITS)
 def test_what_lies_beyond_the_limits_is_a_lie(name: str):
     low, high = LIMITS[name]
-    ways = [f"{n}x{n}" if name == "Size" else str(n) for n in (low, high, low - 1, high + 1)]
-    if name == "Size":
+    is_size = name in {"Size", "Postprocess crop to"}
+    ways = [f"{n}x{n}" if is_size else str(n) for n in (low, high, low - 1, high + 1)]
+    if is_size:
         ways[2] = "64x0"
     lies = [settings_of(read(f"p\nSteps: 20, Sampler: Euler, Seed: 3, {name}: {text}")).lies for text in ways]
     assert [len(found) for found in lies] == [0, 0, 1, 1]

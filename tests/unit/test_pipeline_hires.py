@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,9 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from atelier.errors import BadInput
+import tiny
+from atelier.checkpoints.write import write_diffusers
+from atelier.errors import BadFile, BadInput
 from atelier.pipeline.decoding import decode, encode_image
 from atelier.pipeline.lent import Lent
 from atelier.pipeline.resources import AUTOENCODER
@@ -28,7 +30,21 @@ from atelier.request.infotext import read, to_request
 from atelier.request.resolved import NoHires, ResolvedHires, Size
 from atelier.request.second_pass import second_sizes
 from atelier.runtime.engine import Engine
-from pipeline_support import TOGETHER, Lending, Letters, Watched, engine_on, happened, planned, request, two_colours
+from atelier.runtime.library import Library
+from atelier.weights.hashes import HashCache
+from pipeline_support import (
+    CPU,
+    TOGETHER,
+    Lending,
+    Letters,
+    Watched,
+    engine_on,
+    happened,
+    planned,
+    request,
+    two_colours,
+)
+from upscaler_support import Esrgan, saved
 
 LISTED = {"sampler": "Euler", "hires_scheduler": "14,7,3,1,0", "denoising_strength": 0.5}
 """A second pass that begins at 7: of its four steps, half and one."""
@@ -153,6 +169,160 @@ def test_image_upscalers_work_between_decoding_and_encoding(engine: Engine, name
     with engine.resources.borrow(model, AUTOENCODER) as vae:
         image = decode(seen["before"][0], vae, format_).resize((128, 128), way)
         assert torch.equal(seen["after"], encode_image(image, vae, format_))
+
+
+@pytest.fixture(scope="module")
+def with_upscalers(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Engine:
+    """Beside the model a published upscaler by its name, and what is none."""
+    folder = tmp_path_factory.mktemp("more")
+    (folder / "ESRGAN").mkdir()
+    saved(folder / "ESRGAN" / "RealESRGAN_x4plus.pth", SMALL.tensors())
+    (folder / "ESRGAN" / "broken.pth").write_bytes(b"no file of torch")
+    return Engine(CPU, Library((tiny_folder.parent, folder)), HashCache(), version="1")
+
+
+SMALL = Esrgan(blocks=1)
+"""Enlarges four times."""
+
+
+@pytest.mark.parametrize("name", ["R-ESRGAN 4x+", "realesrgan_x4PLUS"])
+def test_upscalers_from_files_enlarge_between_the_passes(with_upscalers: Engine, name: str) -> None:
+    """The formula of ESRGAN on the decoded image, four times as large, then brought to twice with Lanczos."""
+    engine = with_upscalers
+    seen = enlarged(engine, hires_upscaler=name)
+    model = engine.resolve(request()).model
+    format_ = engine.resources.checkpoint(model).latent
+    with engine.resources.borrow(model, AUTOENCODER) as vae:
+        before = np.asarray(decode(seen["before"][0], vae, format_), np.float32) / 255
+        large = SMALL.run(SMALL.tensors(), torch.from_numpy(before).permute(2, 0, 1)[None])[0].clamp(0, 1) * 255
+        image = Image.fromarray(large.round().byte().permute(1, 2, 0).numpy())
+        assert image.size == (256, 256)
+        expected = encode_image(image.resize((128, 128), Image.Resampling.LANCZOS), vae, format_)
+    assert float((seen["after"] - expected).norm() / expected.norm()) < 1e-3
+    assert float((seen["after"] - enlarged(engine, hires_upscaler="Lanczos")["after"]).norm() / expected.norm()) > 0.1
+
+
+def test_a_second_pass_with_a_file_says_and_repeats_itself(with_upscalers: Engine) -> None:
+    engine, fields = with_upscalers, twice(hires_upscaler="R-ESRGAN 4x+", denoising_strength=0.6)
+    told = list(engine.events(request(**fields)))
+    assert events.Loading("R-ESRGAN 4x+", "upscaler") in told
+    made = next(event for event in told if isinstance(event, events.ImageReady))
+    assert ", Hires upscaler: R-ESRGAN 4x+" in made.infotext
+    (again,) = engine.generate(to_request(read(made.infotext), {"model": "tiny"}))
+    assert again.image.tobytes() == made.image.tobytes()
+
+
+def test_the_file_of_an_upscaler_is_the_one_that_was_resolved(tiny_folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "upscalers").mkdir()
+    file = saved(tmp_path / "upscalers" / "mine.pth", SMALL.tensors())
+    engine = Engine(CPU, Library((tiny_folder.parent, tmp_path)), HashCache(), version="1")
+    resolved = engine.resolve(request(**twice(hires_upscaler="mine", steps=1)))
+    saved(file, Esrgan(blocks=1, ups=1).tensors())
+    *_, last = engine.run(resolved)
+    assert isinstance(last, events.Failed)
+    assert str(last.error) == f"{file}: has changed since the request was resolved; resolve it again"
+
+
+@pytest.fixture(scope="module")
+def two_models(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Engine:
+    """Beside the tiny model one with other weights and another meaning of its latents, and an inpainting one."""
+    folder = tmp_path_factory.mktemp("models")
+    other = tiny.modules()
+    for network in other.networks.values():
+        for parameter in network.parameters():
+            parameter.data = parameter.data.flip(0) * 0.9
+    write_diffusers(replace(other, facts=replace(other.facts, latent_scale=0.25)), folder / "other")
+    tiny.folder(folder / "nine", in_channels=9)
+    return Engine(CPU, Library((tiny_folder.parent, folder)), HashCache(), version="1", budget=2**40)
+
+
+def test_a_second_pass_with_another_model_is_that_models(two_models: Engine) -> None:
+    """At strength 1 nothing of the first pass is left: it is what the other model makes of the prompt at that size."""
+    own = {"sampler": "Euler a", "steps": 2, "negative_prompt": "a dog", "cfg_scale": 4.0}
+    asked = request(**own, hires_checkpoint="other", hires_upscaler="Nearest", denoising_strength=1.0)
+    told = list(two_models.events(asked))
+    loaded = {event.part for event in told if isinstance(event, events.Loading) and event.model == "other"}
+    assert loaded == {"text", "denoiser", "autoencoder"}
+    made = next(event for event in told if isinstance(event, events.ImageReady))
+    alone = two_models.generate(request(**own, model="other", width=128, height=128))[0]
+    assert made.image.tobytes() == alone.image.tobytes()
+    assert f", Hires checkpoint: other [{two_models.resolve(asked).hires.model.sha256[:10]}]," in made.infotext
+    again = two_models.resolve(to_request(read(made.infotext), {"model": "tiny"}))
+    assert again.hires == two_models.resolve(asked).hires
+
+
+def test_the_weights_of_both_models_are_told_of(tiny_file: Path, tmp_path: Path) -> None:
+    (tmp_path / "again.safetensors").write_bytes(tiny_file.read_bytes())
+    engine = Engine(CPU, Library((tiny_file.parent, tmp_path)), HashCache(), version="1")
+    asked = request(hires_checkpoint="again", hires_upscaler="Nearest")
+    assert engine.hashing(asked) == (events.Hashing("tiny"), events.Hashing("again"))
+    assert engine.hashing(asked.model_copy(update={"hires": None})) == (events.Hashing("tiny"),)
+    engine.resolve(asked)
+    assert engine.hashing(asked) == ()
+
+
+def test_what_enlarges_goes_from_one_autoencoder_to_the_other(two_models: Engine) -> None:
+    seen = enlarged(two_models, hires_upscaler="Nearest", hires_checkpoint="other")
+    first, second = (two_models.resolve(request(model=name)).model for name in ("tiny", "other"))
+    checkpoints = [two_models.resources.checkpoint(model) for model in (first, second)]
+    with (
+        two_models.resources.borrow(first, AUTOENCODER) as vae,
+        two_models.resources.borrow(second, AUTOENCODER) as into,
+    ):
+        image = decode(seen["before"][0], vae, checkpoints[0].latent).resize((128, 128), Image.Resampling.NEAREST)
+        assert torch.equal(seen["after"], encode_image(image, into, checkpoints[1].latent))
+
+
+@pytest.mark.parametrize(
+    ("name", "upscaler", "told"),
+    [
+        (
+            "nine",
+            "Nearest",
+            "hires_checkpoint nine: sees image and mask beside it, tiny the latent alone: choose another",
+        ),
+        (
+            "other",
+            "Latent",
+            "hires_checkpoint other: its latents are others than those of tiny: choose an hires_upscaler of images ",
+        ),
+        ("othr", "Nearest", "hires_checkpoint: unknown model 'othr': did you mean other"),
+    ],
+)
+def test_a_model_that_cannot_go_on_is_one_line(two_models: Engine, name: str, upscaler: str, told: str) -> None:
+    with pytest.raises(BadInput) as raised:
+        two_models.resolve(request(hires_checkpoint=name, hires_upscaler=upscaler))
+    assert str(raised.value).startswith(told)
+
+
+def test_the_first_model_stands_in_for_a_second_one_that_is_not_there(two_models: Engine) -> None:
+    warnings: list[str] = []
+    asked = request(hires_checkpoint="othr", hires_upscaler="Nearest", lenient=True)
+    resolved = two_models.resolve(asked, warnings.append)
+    assert isinstance(resolved.hires, ResolvedHires)
+    assert resolved.hires.model == resolved.model
+    assert [text for text in warnings if text.endswith("generated with that of the first pass")]
+    same = two_models.resolve(request(hires_checkpoint="Use same checkpoint", hires_upscaler="Nearest")).hires
+    assert same == resolved.hires
+
+
+def test_what_is_no_upscaler_is_one_line(with_upscalers: Engine) -> None:
+    with pytest.raises(BadFile) as raised:
+        with_upscalers.resolve(request(**twice(hires_upscaler="broken")))
+    assert "ESRGAN/broken.pth: " in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+def test_a_missing_file_names_the_folders(with_upscalers: Engine) -> None:
+    first, second = with_upscalers.library.folders
+    with pytest.raises(BadInput) as raised:
+        with_upscalers.resolve(request(**twice(hires_upscaler="R-ESRGAN 2x+")))
+    assert str(raised.value) == (
+        "hires_upscaler 'R-ESRGAN 2x+' is not there: choose one of Latent, Latent (antialiased), Latent (bicubic), "
+        "Latent (bicubic antialiased), Latent (nearest), Latent (nearest-exact), None, Nearest, Bicubic, Lanczos, "
+        f"broken, R-ESRGAN 4x+; or put RealESRGAN_x2plus.pth into one of {first}/upscalers, {second}/upscalers; "
+        "or --lenient takes Lanczos"
+    )
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ from atelier.diffusion.sampling import SamplerSpec
 from atelier.diffusion.types import Moment, Sampler
 from atelier.errors import NotFinite
 from atelier.families.facts import LatentFormat
+from atelier.models.vae import VaeSpec
 from atelier.nn.ports import NOTHING, Conditioning, Ports
 from atelier.nn.seamless import EDGES, Seamless
 from atelier.pipeline.decoding import decode, not_finite, thumbnail
@@ -48,6 +49,8 @@ from resolved_support import PROVENANCE, RESOLVED, SAMPLING
 
 class Decoder(nn.Module):
     """Answers with `pixels`, in its own precision, and remembers what it was given."""
+
+    spec = VaeSpec()
 
     def __init__(self, pixels: Tensor, dtype: torch.dtype = torch.float32) -> None:
         super().__init__()

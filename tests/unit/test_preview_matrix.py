@@ -13,7 +13,8 @@ import torch
 from PIL import Image
 
 from atelier.checkpoints.opening import open_checkpoint
-from atelier.checkpoints.preview import FILE, RgbMatrix, rgb_matrix
+from atelier.checkpoints.preview import FILE, METADATA, RgbMatrix, rgb_matrix
+from atelier.cli.app import run
 from atelier.errors import BadFile
 from atelier.families.facts import LatentFormat
 from atelier.pipeline.decoding import rough
@@ -83,3 +84,20 @@ def test_a_matrix_of_other_channels_is_none_and_a_damaged_one_is_named(tiny_fold
     (own / FILE).write_text('{"rows": [[1, 2]]}', encoding="utf-8")
     with pytest.raises(BadFile, match="damaged"):
         rgb_matrix(open_checkpoint(own))
+
+
+def test_converting_keeps_it(tiny_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """From a folder into a file and back into a folder; a file of its own goes before what is carried."""
+    own = tmp_path / "own"
+    shutil.copytree(tiny_folder, own)
+    (own / FILE).write_text(MATRIX.to_json(), encoding="utf-8")
+    for source, target in (("own", "one.safetensors"), ("one.safetensors", "back")):
+        assert run(["models", "convert", str(tmp_path / source), str(tmp_path / target)]) == 0
+        assert rgb_matrix(open_checkpoint(tmp_path / target)) == MATRIX
+    assert "preview.json" not in capsys.readouterr().out, "nothing is left out"
+    other = RgbMatrix(tuple(row[::-1] for row in MATRIX.rows))
+    (tmp_path / "back" / FILE).write_text(other.to_json(), encoding="utf-8")
+    assert rgb_matrix(open_checkpoint(tmp_path / "back")) == other
+    plain = open_checkpoint(tiny_folder)
+    with pytest.raises(BadFile, match="is damaged \\(preview_rgb in its metadata\\)"):
+        rgb_matrix(replace(plain, metadata={METADATA: "[1]"}))

@@ -86,6 +86,10 @@ LIMITS = {
     "soft_inpainting_difference_threshold": (0, 100),
     "soft_inpainting_difference_contrast": (0, 100),
     "region_ground": (0, 1),
+    "sd_upscale_factor": (1, 16),
+    "postprocess_upscale_by": (0.01, 16),
+    "postprocess_upscaler_2_visibility": (0, 1),
+    "sd_upscale_overlap": (0, 4096),
     "view_width": (64, 4096),
     "view_height": (64, 4096),
     "view_overlap": (0, 4096),
@@ -155,6 +159,9 @@ def test_bad_values_are_one_line_that_names_them(fields: dict[str, object], word
         ({"sampling": {"eta": -1}}, "eta -1: must be a number from 0 to 100"),
         ({"sampling": {"etta": 1}}, "unknown field 'etta': did you mean eta"),
         ({"sampling": 3}, "sampling 3: "),
+        ({"source": {"resize_mode": "crop"}}, "image is missing: give --image"),
+        ({"inpaint": {"mask_blur": 2}}, "mask is missing: give --mask"),
+        ({"views": {"width": 64}}, "view_method is missing: give --views"),
         ({}, "prompt is missing"),
     ],
 )
@@ -180,7 +187,7 @@ def test_fields_find_their_groups():
 
 def test_what_is_flat_is_the_same_request():
     some = {"eta": 0.5, "hires_steps": 5, "seed_resize": (64, 128), "output": Path("x")}
-    request = request_of({**IMAGES, **some})
+    request = request_of({**IMAGES, "sd_upscale_factor": 2.0, "postprocess_upscale_by": 2.0, **some})
     assert request_of(flat(request)) == request
     assert request.output == "x"
     assert flat(request).keys() == FIELDS.keys()

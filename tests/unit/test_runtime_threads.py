@@ -9,9 +9,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 import atelier
 from atelier.cli.app import run
+from atelier.request.table import request_of
 from atelier.runtime.threads import free_cores, suit_threads_to, use_free_cores, use_granted_cores, wait_passively
 
 NO_LIMIT = "max 100000\n"
@@ -106,6 +108,31 @@ def test_the_work_of_a_call_is_weights_times_positions(tiny_folder: Path) -> Non
     weights = sum(p.numel() for p in model.load(model.family.parts[0], torch.float32).parameters())
     work = engine.work(atelier.Request(prompt="", model=str(tiny_folder), width=64, height=128, batch_size=3))
     assert work == weights * 2 * (64 * 128 // model.latent.factor**2), "one image a call on the CPU, and guidance"
+
+
+@pytest.mark.parametrize(
+    ("more", "positions"),
+    [
+        ({"hires_upscale": 2.0}, 32 * 32),
+        ({"hires_resize": (96, 128)}, 24 * 32),
+        ({"hires_steps": 5}, 16 * 16),
+        ({"image": "{image}", "outpaint": "left=64,bottom=8"}, 32 * 18),
+        ({"image": "{image}", "outpaint": "left=64", "hires_upscale": 2.0}, 64 * 32),
+        ({"view_method": "mixture", "view_width": 96, "view_height": 64, "hires_upscale": 3.0}, 24 * 16),
+        ({"image": "nowhere.png", "outpaint": "left=64"}, 16 * 16),
+        ({"hires_upscale": 16.0, "width": 4096}, 16 * 16),
+    ],
+)
+def test_every_pass_and_every_canvas_counts(
+    tiny_folder: Path, tmp_path: Path, more: dict[str, object], positions: int
+) -> None:
+    """Positions of 4 pixels; the model's own size is 64."""
+    Image.new("RGB", (64, 64)).save(tmp_path / "image.png")
+    path = str(tmp_path / "image.png")
+    named = {name: path if value == "{image}" else value for name, value in more.items()}
+    engine, own = atelier.engine(device="cpu"), {"prompt": "", "model": str(tiny_folder)}
+    plain = engine.work(request_of(own))
+    assert engine.work(request_of({**own, **named})) * 16 * 16 == plain * positions
 
 
 def test_the_command_line_suits_its_threads_to_the_model(

@@ -57,18 +57,22 @@ def test_the_fastest_device_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_an_apple_gpu_computes_in_half_precision_but_for_the_autoencoder(monkeypatch: pytest.MonkeyPatch) -> None:
     machine(monkeypatch, mps=True)
     mps = torch.device("mps")
-    assert pick("mps") == Device(mps, FP16, FP32, None, channels_last=False, small_dtype=None)
-    assert pick("mps", "bf16") == Device(mps, BF16, BF16, None, channels_last=False, small_dtype=None)
+    assert pick("mps") == Device(mps, FP16, FP32, None, channels_last=False, small_dtype=None, image_dtype=FP16)
+    assert pick("mps", "bf16") == Device(mps, BF16, BF16, None, channels_last=False, small_dtype=None, image_dtype=BF16)
 
 
 def test_a_card_of_nvidia_has_one_layout_and_no_small_networks(monkeypatch: pytest.MonkeyPatch) -> None:
     machine(monkeypatch, cuda=2)
     card = torch.device("cuda:1")
-    assert pick("cuda:1") == Device(card, BF16, BF16, None, channels_last=True, small_dtype=None)
-    assert pick("cuda:1", "fp32") == Device(card, FP32, FP32, None, channels_last=True, small_dtype=None)
+    assert pick("cuda:1") == Device(card, BF16, BF16, None, channels_last=True, small_dtype=None, image_dtype=FP16)
+    assert pick("cuda:1", "fp32") == Device(
+        card, FP32, FP32, None, channels_last=True, small_dtype=None, image_dtype=FP32
+    )
     machine(monkeypatch, cuda=2, capability=7)
-    assert pick("cuda:1") == Device(card, FP16, FP32, None, channels_last=True, small_dtype=None)
-    assert pick("cuda:1", "fp16") == Device(card, FP16, FP16, None, channels_last=True, small_dtype=None)
+    assert pick("cuda:1") == Device(card, FP16, FP32, None, channels_last=True, small_dtype=None, image_dtype=FP16)
+    assert pick("cuda:1", "fp16") == Device(
+        card, FP16, FP16, None, channels_last=True, small_dtype=None, image_dtype=FP16
+    )
 
 
 @pytest.mark.parametrize(

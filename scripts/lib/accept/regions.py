@@ -2,9 +2,10 @@
 
     scripts/accept regions [--pairs N] [--ground SHARE] [--json]
 
-Generates `--pairs` held-out pairs with the embedded model on the CPU, each from a seed of its own, in three ways: each
+Generates `--pairs` held-out pairs with the embedded model on the CPU, each from a seed of its own, in four ways: each
 thing alone at its side ("alone"), both by a caption without regions ("caption"), and both by two regions that halve the
-image ("regions"). The judge says what it sees in each half.
+image, whose predictions ("regions") or whose attention ("attention") are mixed. The judge says what it sees in each
+half.
 
 Exit code 0: regions find at least 80 % as many things as are found alone; 1: fewer.
 """
@@ -53,7 +54,7 @@ def pairs(count: int) -> Iterator[Pair]:
 def measured(some: list[Pair], ground: float) -> dict[str, float]:
     """The share of things that are found in their halves, by the way in which they were asked for."""
     engine_ = engine(device="cpu", dtype="fp32")
-    hits: dict[str, list[bool]] = {"alone": [], "caption": [], "regions": []}
+    hits: dict[str, list[bool]] = {"alone": [], "caption": [], "regions": [], "attention": []}
     for number, pair in enumerate(some):
         left, right, background = pair
         for way, fields in asked(pair, ground).items():
@@ -69,10 +70,12 @@ def asked(pair: Pair, ground: float) -> dict[str, list[dict[str, object]]]:
     left, right, background = pair
     alone = [scenes.small(name, background, f"on the {side}").caption for name, side in zip(pair, SIDES, strict=False)]
     regions = tuple(f"box={box}: {caption}" for box, caption in zip(BOXES, alone, strict=True))
+    own: dict[str, object] = {"prompt": f"a {background} background", "regions": regions}
     return {
         "alone": [{"prompt": caption} for caption in alone],
         "caption": [{"prompt": scenes.pair(left, right, background).caption}],
-        "regions": [{"prompt": f"a {background} background", "regions": regions, "region_ground": ground}],
+        "regions": [{**own, "region_ground": ground}],
+        "attention": [{**own, "region_method": "attention"}],
     }
 
 

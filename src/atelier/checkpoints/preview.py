@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
 
@@ -13,6 +13,8 @@ from atelier.families.config import Config
 
 FILE = "preview.json"
 """In the folder of a model; `scripts/fit_preview` writes it."""
+METADATA = "preview_rgb"
+"""The same in the metadata of a model's file, or of the denoiser's in a folder; `models convert` writes it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,10 +30,29 @@ class RgbMatrix:
 def rgb_matrix(model: Checkpoint) -> RgbMatrix | None:
     """The model's own; None where there is none for its number of channels. Raises BadFile for a damaged one."""
     path = model.path / FILE
-    if model.layout != "diffusers" or not path.is_file():
+    if model.layout == "diffusers" and path.is_file():
+        rows = _rows(Config.read(path).values.get("rows"), path)
+    elif METADATA in model.metadata:
+        rows = _rows(_parsed(model.metadata[METADATA], model.path), model.path)
+    else:
         return None
-    rows = _rows(Config.read(path).values.get("rows"), path)
     return RgbMatrix(rows) if len(rows) == model.latent.channels + 1 else None
+
+
+def with_preview(model: Checkpoint) -> Checkpoint:
+    """The same with its matrix in its metadata, which is written in every layout. Raises BadFile for a damaged one."""
+    matrix = rgb_matrix(model)
+    return model if matrix is None else replace(model, metadata={**model.metadata, METADATA: matrix.to_json().strip()})
+
+
+def _parsed(text: str, path: Path) -> object:
+    try:
+        found = cast("object", json.loads(text))
+    except (ValueError, RecursionError):
+        found = None
+    if not isinstance(found, dict):
+        raise BadFile(path, f"is damaged ({METADATA} in its metadata): write it again from the model that it came from")
+    return cast("dict[str, object]", found).get("rows")
 
 
 def _rows(found: object, path: Path) -> tuple[tuple[float, float, float], ...]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from atelier.cli import many
 from atelier.cli.fields import Command
 from atelier.cli.given import PREVIEW_SECONDS, Changes, Preview, StylesFile, Wildcards, changed, merged, opening, told
 from atelier.cli.texts import text_of
@@ -55,6 +56,27 @@ Loops = Annotated[
     ),
 ]
 
+LastStrength = Annotated[
+    float | None,
+    typer.Option(
+        "--last-strength",
+        min=0,
+        max=1,
+        help="With --loops: the strength of the last one; it goes there from --strength.",
+        show_default="the same in all",
+        rich_help_panel="From an image",
+    ),
+]
+StrengthCurve = Annotated[
+    many.Curve,
+    typer.Option(
+        "--strength-curve",
+        case_sensitive=False,
+        help="How the strength goes there: early (Aggressive), evenly, late (Lazy).",
+        rich_help_panel="From an image",
+    ),
+]
+
 
 def run(
     fields: Mapping[str, object],
@@ -67,12 +89,14 @@ def run(
     original: From = None,
     verify: Verify = False,
     loops: Loops = 1,
+    last_strength: LastStrength = None,
+    strength_curve: StrengthCurve = many.Curve.LINEAR,
 ) -> None:
     """Generate images from a prompt, or generate an image again.
 
     Each image carries everything needed to generate it again. --image FOLDER generates from every image in it.
     """
-    from atelier.cli import many, progress, regenerate
+    from atelier.cli import progress, regenerate
 
     asked = merged(changed(change or ()), fields)
     _check(asked, prompts, original, verify=verify)
@@ -82,6 +106,9 @@ def run(
         raise BadInput("--verify compares one image: leave out --loops, and name one --image")
     if prompts is not None and loops > 1:
         raise BadInput("--prompts and --loops exclude each other: leave one out")
+    if last_strength is not None and loops == 1:
+        raise BadInput("--last-strength is that of the last loop: give --loops, or --strength for one image")
+    strengths = many.Strengths(last_strength, strength_curve)
     display = progress.display(preview=preview)
     open_engine = opening(styles_file, wildcards, keep=is_folder or loops > 1 or prompts is not None)
 
@@ -91,7 +118,7 @@ def run(
         return _shown(requests, notes, seen if verify else None, display, open_engine)
 
     def run_of(fields: dict[str, object]) -> None:
-        many.again(fields, loops, one) if loops > 1 else one(fields)
+        many.again(fields, loops, one, strengths) if loops > 1 else one(fields)
 
     if is_folder:
         many.each(many.folder_runs(asked), run_of)

@@ -137,8 +137,14 @@ def told(
 
 def _different(requests: Sequence[Request]) -> list[Request]:
     """One for each amount of work that there may be."""
-    kinds = {(r.model, r.model_hash, r.width, r.height, r.batch_size): r for r in requests}
+    kinds = {(r.model, r.model_hash, r.width, r.height, r.batch_size, r.hires, r.views, _grown(r)): r for r in requests}
     return list(kinds.values())
+
+
+def _grown(request: Request) -> tuple[str, str] | None:
+    """What decides on the size of a canvas that grows around an image."""
+    source = request.source
+    return None if source is None or source.outpaint is None else (source.image, source.outpaint)
 
 
 def _value(text: str) -> object:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from math import cos, pi, sin
 from pathlib import Path
 
 import typer
 
 from atelier.errors import BadFile, BadInput
 from atelier.request.events import Event, Saved
+from atelier.request.resolve import STRENGTH
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".avif", ".bmp", ".gif", ".tif", ".tiff"})
 Fields = dict[str, object]
@@ -68,7 +72,41 @@ def _is_about(error: BadInput, fields: Fields) -> bool:
     return error.path in own if isinstance(error, BadFile) else any(path in str(error) for path in own)
 
 
-def again(fields: Fields, loops: int, generate: Callable[[Fields], Iterable[Path]]) -> None:
+class Curve(StrEnum):
+    """How the strength goes from the first loop to the last, in A1111's words."""
+
+    AGGRESSIVE = "Aggressive"
+    LINEAR = "Linear"
+    LAZY = "Lazy"
+
+    def at(self, share: float) -> float:
+        """How much of the way is gone after a share of the loops, both 0 to 1."""
+        match self:
+            case Curve.AGGRESSIVE:
+                return sin(share * pi / 2)
+            case Curve.LAZY:
+                return 1 - cos(share * pi / 2)
+            case Curve.LINEAR:
+                return share
+
+
+@dataclass(frozen=True, slots=True)
+class Strengths:
+    """The strength of each loop: from that of the request to `last`, None for the same in all."""
+
+    last: float | None = None
+    curve: Curve = Curve.LINEAR
+
+    def of(self, loop: int, loops: int, first: object) -> Fields:
+        """What changes for a loop, counted from 0: A1111's arithmetic (docs/compatibility/img2img.md)."""
+        if self.last is None:
+            return {}
+        begin = STRENGTH if first is None else float(str(first))
+        gone = 0.0 if loops == 1 else self.curve.at(loop / (loops - 1))
+        return {"denoising_strength": begin + (self.last - begin) * gone}
+
+
+def again(fields: Fields, loops: int, generate: Callable[[Fields], Iterable[Path]], strengths: Strengths) -> None:
     """Generates `loops` times: each time from the image that came before, with the next seed.
 
     Raises BadInput where there is not one image to go on from.
@@ -78,8 +116,9 @@ def again(fields: Fields, loops: int, generate: Callable[[Fields], Iterable[Path
         raise BadInput(f"--loops follows one image, and {count} are asked for")
     if "image" not in fields:
         raise BadInput("--loops needs an image to start from: give --image")
-    for _ in range(loops):
-        (path,) = generate(fields)
+    first = fields.get("denoising_strength")
+    for loop in range(loops):
+        (path,) = generate(fields | strengths.of(loop, loops, first))
         fields = {**fields, "image": str(path)} | _next_seed(fields.get("seed"))
 
 

@@ -232,9 +232,11 @@ def _weights(text: str | None) -> tuple[float, ...]:
 def _write(
     checkpoint: Checkpoint, target: Path, layout: Layout, dtype: Precision | None, *, as_variant: bool, overwrite: bool
 ) -> None:
+    from atelier.checkpoints.preview import with_preview
     from atelier.checkpoints.write import write_diffusers, write_ldm
     from atelier.weights.cast import precision
 
+    checkpoint = with_preview(checkpoint)
     torch_dtype = None if dtype is None else precision(dtype.value)
     if layout is Layout.LDM:
         write_ldm(checkpoint, target, torch_dtype)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from atelier.nn.attention import SingleHeadAttention
 from atelier.nn.conv import Downsample, ResBlock, Upsample
+from atelier.nn.norm import GroupNorm
 from atelier.nn.seamless import EDGES, Conv, Seamless
 
 EPS = 1e-6
@@ -114,13 +115,17 @@ class Encoder(nn.Module):
         self.conv_in = Conv(spec.in_channels, spec.widths[0], 3, padding=1)
         self.down = nn.ModuleList(EncoderLevel(spec, i) for i in range(len(spec.widths)))
         self.middle = Middle(spec)
-        self.norm_out = nn.GroupNorm(spec.groups, spec.widths[-1], eps=EPS)
+        self.norm_out = GroupNorm(spec.groups, spec.widths[-1], eps=EPS)
         self.conv_out = Conv(spec.widths[-1], 2 * spec.latent, 3, padding=1)
 
     def forward(self, x: Tensor, seamless: Seamless = EDGES) -> Tensor:
         x = self.conv_in(x, seamless=seamless)
         for level in self.down:
             x = level(x, seamless)
+        return self.finished(x, seamless)
+
+    def finished(self, x: Tensor, seamless: Seamless = EDGES) -> Tensor:
+        """What is done at the lowest resolution, with what the levels made."""
         return self.conv_out(F.silu(self.norm_out(self.middle(x, seamless))), seamless=seamless)
 
 
@@ -132,7 +137,7 @@ class Decoder(nn.Module):
         self.conv_in = Conv(spec.latent, spec.widths[-1], 3, padding=1)
         self.middle = Middle(spec)
         self.up = nn.ModuleList(DecoderLevel(spec, i) for i in range(len(spec.widths)))
-        self.norm_out = nn.GroupNorm(spec.groups, spec.widths[0], eps=EPS)
+        self.norm_out = GroupNorm(spec.groups, spec.widths[0], eps=EPS)
         self.conv_out = Conv(spec.widths[0], spec.out_channels, 3, padding=1)
 
     def forward(self, x: Tensor, seamless: Seamless = EDGES) -> Tensor:
@@ -155,9 +160,11 @@ class AutoencoderKL(nn.Module):
 
     def encode(self, image: Float[Tensor, "b 3 H W"], seamless: Seamless = EDGES) -> Gaussian:
         """image: values in [-1, 1], sides divisible by the factor; seamless: where its opposite edges meet."""
-        moments = self.encoder(image, seamless)
-        if self.quant_conv is not None:
-            moments = self.quant_conv(moments)
+        return self.gaussian(self.encoder(image, seamless))
+
+    def gaussian(self, encoded: Tensor) -> Gaussian:
+        """What the encoder's output (B, 2 C, h, w) says."""
+        moments = encoded if self.quant_conv is None else self.quant_conv(encoded)
         mean, logvar = moments.chunk(2, dim=1)
         return Gaussian(mean, logvar.clamp(-30.0, 20.0))
 

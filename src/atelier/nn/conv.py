@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from atelier.nn.norm import GroupNorm
 from atelier.nn.seamless import EDGES, Conv, Seamless, padded
 from atelier.nn.tokens import to_map, to_tokens
 
@@ -34,10 +35,10 @@ class ResBlock(nn.Module):
 
     def __init__(self, inputs: int, outputs: int, *, groups: int, eps: float, time: int | None = None) -> None:
         super().__init__()
-        self.norm1 = nn.GroupNorm(groups, inputs, eps=eps)
+        self.norm1 = GroupNorm(groups, inputs, eps=eps)
         self.conv1 = Conv(inputs, outputs, 3, padding=1)
         self.time_proj = None if time is None else nn.Linear(time, outputs)
-        self.norm2 = nn.GroupNorm(groups, outputs, eps=eps)
+        self.norm2 = GroupNorm(groups, outputs, eps=eps)
         self.conv2 = Conv(outputs, outputs, 3, padding=1)
         self.shortcut = None if inputs == outputs else nn.Conv2d(inputs, outputs, 1)
 

@@ -15,8 +15,13 @@ from atelier.errors import NotFinite
 from atelier.families.facts import LatentFormat
 from atelier.models.taesd import TinyAutoencoder
 from atelier.models.vae import AutoencoderKL
+from atelier.models.vae_strips import decode_in_strips, encode_in_strips, whole_bytes
 from atelier.nn.seamless import EDGES, Seamless
+from atelier.request.resolved import VaeStrips
 
+MOST_BYTES = 2**32
+"""What the autoencoder may need for an image in one piece. A fixed number, not what the machine has, so that a request
+is the same image everywhere: in fp32 1182x1182 pixels, in half precision 1672x1672."""
 THUMBNAIL = 16
 """Latent positions along the longer side of what is decoded for a preview."""
 SKETCH = 64
@@ -24,22 +29,35 @@ SKETCH = 64
 Decoder = AutoencoderKL | TinyAutoencoder
 
 
-def decode(latent: Tensor, vae: Decoder, format_: LatentFormat, seamless: Seamless = EDGES) -> Image.Image:
-    """One image from its latent (C, h, w). Raises NotFinite."""
+def decode(
+    latent: Tensor, vae: Decoder, format_: LatentFormat, seamless: Seamless = EDGES, strips: VaeStrips = "auto"
+) -> Image.Image:
+    """One image from its latent (C, h, w). strips: whether it is made strip by strip. Raises NotFinite."""
     weight = next(vae.parameters())
-    pixels = vae.decode(format_.unscaled(latent[None]).to(weight), seamless)[0].float()
+    sides = latent.shape[1] * format_.factor, latent.shape[2] * format_.factor
+    raw = format_.unscaled(latent[None]).to(weight)
+    if isinstance(vae, AutoencoderKL) and _is_cut(strips, vae, sides, weight.dtype):
+        pixels = decode_in_strips(vae, raw, seamless)[0].float()
+    else:
+        pixels = vae.decode(raw, seamless)[0].float()
     if not bool(pixels.isfinite().all()):
         raise not_finite("the decoded image", weight.dtype)
     values = ((pixels / 2 + 0.5).clamp(0, 1) * 255).round().to(torch.uint8)
     return Image.fromarray(values.permute(1, 2, 0).contiguous().cpu().numpy())
 
 
-def encode_image(image: Image.Image, vae: AutoencoderKL, format_: LatentFormat, seamless: Seamless = EDGES) -> Tensor:
+def encode_image(
+    image: Image.Image,
+    vae: AutoencoderKL,
+    format_: LatentFormat,
+    seamless: Seamless = EDGES,
+    strips: VaeStrips = "auto",
+) -> Tensor:
     """The latent (1, C, h, w) of an image (RGB) whose sides are multiples of the factor, float32: the most likely one.
 
-    Raises NotFinite.
+    strips: whether it is read strip by strip. Raises NotFinite.
     """
-    return encode_pixels(pixels_of(image), vae, format_, seamless)
+    return encode_pixels(pixels_of(image), vae, format_, seamless, strips)
 
 
 def pixels_of(image: Image.Image) -> Tensor:
@@ -47,13 +65,29 @@ def pixels_of(image: Image.Image) -> Tensor:
     return torch.from_numpy(np.asarray(image, np.float32) / 127.5 - 1).permute(2, 0, 1)[None]
 
 
-def encode_pixels(pixels: Tensor, vae: AutoencoderKL, format_: LatentFormat, seamless: Seamless = EDGES) -> Tensor:
+def encode_pixels(
+    pixels: Tensor,
+    vae: AutoencoderKL,
+    format_: LatentFormat,
+    seamless: Seamless = EDGES,
+    strips: VaeStrips = "auto",
+) -> Tensor:
     """The same of pixels (1, 3, H, W), -1 to 1."""
     weight = next(vae.parameters())
-    latent = format_.scaled(vae.encode(pixels.to(weight), seamless).mode().float())
+    sides = pixels.shape[2], pixels.shape[3]
+    is_cut = _is_cut(strips, vae, sides, weight.dtype)
+    pixels = pixels.to(weight)
+    found = encode_in_strips(vae, pixels, seamless) if is_cut else vae.encode(pixels, seamless)
+    latent = format_.scaled(found.mode().float())
     if not bool(latent.isfinite().all()):
         raise not_finite("the encoded image", weight.dtype)
     return latent
+
+
+def _is_cut(strips: VaeStrips, vae: AutoencoderKL, sides: tuple[int, int], dtype: torch.dtype) -> bool:
+    if strips == "auto":
+        return whole_bytes(vae.spec, sides, dtype) > MOST_BYTES
+    return strips == "always"
 
 
 def thumbnail(clean: Tensor, vae: AutoencoderKL, format_: LatentFormat) -> Image.Image:

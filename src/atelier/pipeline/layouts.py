@@ -9,8 +9,11 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from atelier.checkpoints.checkpoint import Checkpoint
 from atelier.diffusion.combine.regions import Ground, on_ground, regions
 from atelier.diffusion.types import Denoiser
+from atelier.families.parts import UNET
+from atelier.pipeline.coupling import READS, Reads, coupled
 from atelier.pipeline.sample import Sample
 from atelier.pipeline.starts import Beginning
 from atelier.pipeline.values import Key, Placed
@@ -27,6 +30,10 @@ class Layout(Protocol):
 
     def laid_out(self, guided: Guided, given: Beginning, /) -> Denoiser: ...
 
+    def reading(self, reads: Reads, given: Beginning, model: Checkpoint, /) -> Reads:
+        """What the network reads, of what the samples say."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Everywhere:
@@ -34,6 +41,38 @@ class Everywhere:
 
     def laid_out(self, guided: Guided, given: Beginning, /) -> Denoiser:
         return guided(given.samples)
+
+    def reading(self, reads: Reads, given: Beginning, model: Checkpoint, /) -> Reads:  # noqa: ARG002 - needs none
+        return reads
+
+
+@dataclass(frozen=True, slots=True)
+class InAttention:
+    """Regions have prompts of their own, to which the network attends in their places; everything else is one.
+
+    placed: where the regions are; weights: how much each counts where they overlap. The prompts of the image take what
+    no region covers.
+    """
+
+    placed: Key[Placed]
+    weights: tuple[float, ...]
+
+    def laid_out(self, guided: Guided, given: Beginning, /) -> Denoiser:
+        return guided(given.samples)
+
+    def reading(self, reads: Reads, given: Beginning, model: Checkpoint, /) -> Reads:
+        masks = [mask.to(given.noise) for mask in given.values.read(self.placed).masks]
+        rest = (1 - torch.stack(masks).sum(0)).clamp(min=0)
+        rest = torch.where(rest > LEAST, rest, 0)
+        parts = [rest, *(mask * weight for mask, weight in zip(masks, self.weights, strict=True))]
+        total = torch.stack(parts).sum(0)
+        return coupled(reads, [part / total for part in parts], cross_attentions(model))
+
+
+def cross_attentions(model: Checkpoint) -> tuple[str, ...]:
+    """The paths of the layers of a U-Net that read the text."""
+    names = UNET.network.names(model.spec(UNET))
+    return tuple(name.ours.removesuffix(READS) for name in names if name.ours.endswith(f"attn2{READS}"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +86,9 @@ class InRegions:
     placed: Key[Placed]
     weights: tuple[float, ...]
     ground: float
+
+    def reading(self, reads: Reads, given: Beginning, model: Checkpoint, /) -> Reads:  # noqa: ARG002 - needs none
+        return reads
 
     def laid_out(self, guided: Guided, given: Beginning, /) -> Denoiser:
         placed = given.values.read(self.placed)

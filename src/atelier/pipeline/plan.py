@@ -12,9 +12,11 @@ from torch import Tensor
 from atelier.checkpoints.preview import RgbMatrix
 from atelier.diffusion.catalogue import samplers
 from atelier.diffusion.combine.soft import Softness
+from atelier.errors import BadInput
 from atelier.nn.seamless import EDGES, Seamless
+from atelier.pipeline.conditioning import States
 from atelier.pipeline.finishes import AsItIs, Finish, OnSource, WhatChanged
-from atelier.pipeline.layouts import Everywhere, InRegions, Layout
+from atelier.pipeline.layouts import Everywhere, InAttention, InRegions, Layout
 from atelier.pipeline.networks import borrowed
 from atelier.pipeline.prepared import PreparedPrompt, prepare
 from atelier.pipeline.prompted import NO_WORDS, NoPorts, PortAdapter, WithoutEdges
@@ -29,6 +31,7 @@ from atelier.pipeline.stages.encode_image import EncodeImage
 from atelier.pipeline.stages.enlarge import Enlarge
 from atelier.pipeline.stages.grow import Grow
 from atelier.pipeline.stages.place import Place
+from atelier.pipeline.stages.postprocess import Postprocess
 from atelier.pipeline.stages.prepare import Prepare
 from atelier.pipeline.stages.save import Save
 from atelier.pipeline.starts import FromLatent, FromNoise, InMask, InViews, Start, Wrap
@@ -43,15 +46,17 @@ from atelier.pipeline.values import (
     LARGER_KNOWN,
     LARGER_PLACED,
     LARGER_PREPARED,
+    LARGER_STATES,
     LATENTS,
     PLACED,
     PREPARED,
+    STATES,
     Key,
     Known,
     Latents,
     Placed,
     Prepared,
-    states_with,
+    encoded_with,
 )
 from atelier.prompt import Clock, Warn, emphasis, silent, weighted
 from atelier.request.infotext import Settings, settings
@@ -59,9 +64,11 @@ from atelier.request.model import Provenance
 from atelier.request.outpaint import Margins, passes
 from atelier.request.resolved import (
     ImageChannels,
+    ModelRef,
     NoChannels,
     NoHires,
     NoMask,
+    NoPostprocess,
     NoRegions,
     NoSoftness,
     NoSource,
@@ -78,12 +85,12 @@ from atelier.request.resolved import (
     ResolvedSampling,
     ResolvedSoftness,
     ResolvedSource,
-    ResolvedTiling,
     ResolvedViews,
     SampleSettings,
     Size,
 )
 from atelier.vision.difference import Sensitivity
+from atelier.vision.masks import Box
 
 PASS_STEP = 64
 """Pixels: between two passes of outpainting the canvas is a multiple of this, which suits every family."""
@@ -97,9 +104,13 @@ Words = SampleSettings | PassPrompts | RegionPrompts
 
 @dataclass(frozen=True, slots=True)
 class _Pass:
-    """What one pass samples, the samples apart. prepared, known, channels, placed: where the image to start from, what
-    the network sees beside the latent and the places of regions are, if there are any."""
+    """What one pass samples, the samples apart. states: where its prompts are encoded; prepared, known, channels,
+    placed: where the image to start from, what the network sees beside the latent and the places of regions are, if
+    there are any; edges: where the image's meet; window: the part of the image that this pass makes, None for all of
+    it."""
 
+    model: ModelRef
+    states: Key[States]
     size: Size
     sampling: ResolvedSampling
     guidance: ResolvedGuidance
@@ -109,6 +120,17 @@ class _Pass:
     channels: Key[Tensor]
     placed: Key[Placed]
     out: Key[Latents]
+    edges: Seamless
+    window: Box | None = None
+
+
+class _Reader(NamedTuple):
+    """The text encoders that read some prompts: their model, what they are borrowed with, and where the states of the
+    pass are."""
+
+    model: ModelRef
+    states: Key[States]
+    adapted: Adapted
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,25 +161,39 @@ def plan(
     of a second pass, None where nothing of it was asked for. Raises BadInput for prompts that cannot be read.
     """
     images = tuple(_images(resolved, warn, lambda i: settings(resolved, i, own, provenance, second_own)))
+    if isinstance(resolved.regions, ResolvedRegions) and resolved.regions.method == "attention":
+        _check_coupled([sample for image in images for sample in (image.first, image.second)])
     encoded = tuple(_encodings(resolved, images, warn))
     return (*encoded, *_source(resolved), *_stages(resolved, images, max_batch, _Shown(previews, matrix, tiny)))
 
 
 def _encodings(resolved: Resolved, images: Sequence[_Twice], warn: Warn) -> Iterator[Encode]:
-    """One for all prompts whose networks change the text encoders alike; the words of regions are encoded as those of
-    their image."""
-    mode = emphasis(resolved.prompting.emphasis)
-    words = (NO_WORDS,) if any(is_on("Perp-Neg", own.guidance) for own in _passes(resolved)) else ()
-    prompts: dict[Adapted, dict[PreparedPrompt, None]] = {}
-    for sample in (sample for image in images for sample in (image.first, image.second)):
-        alike = prompts.setdefault(borrowed(sample.prompt.networks, resolved).text, {})
-        alike |= dict.fromkeys((sample.prompt, *sample.regions))
-    for adapted, alike in prompts.items():
+    """One for all prompts that the same text encoders read, with the same changes by networks; the words of regions are
+    encoded as those of their image."""
+    mode, passes = emphasis(resolved.prompting.emphasis), tuple(_passes(resolved))
+    words = (NO_WORDS,) if any(is_on("Perp-Neg", own.guidance) for own in passes) else ()
+    prompts: dict[_Reader, dict[PreparedPrompt, None]] = {}
+    for image in images:
+        for own, sample in zip(passes, (image.first, image.second), strict=False):
+            adapted = borrowed(sample.prompt.networks, resolved).text
+            alike = prompts.setdefault(_Reader(own.model, own.states, adapted), {})
+            alike |= dict.fromkeys((sample.prompt, *sample.regions))
+    for reader, alike in prompts.items():
         groups = (*dict.fromkeys(group for prompt in alike for group in prompt.groups), *words)
         for text in dict.fromkeys(text for group in groups for text in group):
             weighted(text, mode, warn)
-        skip = resolved.prompting.clip_skip
-        yield Encode(resolved.model, groups, mode.name, skip, states_with(adapted), adapted)
+        skip, out = resolved.prompting.clip_skip, encoded_with(reader.states, reader.adapted)
+        yield Encode(reader.model, groups, mode.name, skip, out, reader.adapted)
+
+
+def _check_coupled(samples: Sequence[Sample]) -> None:
+    """Raises BadInput for regions whose prompt is several: attention is divided between places, not between parts."""
+    for sample in samples:
+        for number, region in enumerate(sample.regions, start=1):
+            if len(region.parts) > 1:
+                raise BadInput(
+                    f"region {number}: AND cannot be in it with region_method attention: make two regions of it"
+                )
 
 
 def _images(resolved: Resolved, warn: Warn, says: Callable[[int], Settings]) -> Iterator[_Twice]:
@@ -205,35 +241,43 @@ def _passes(resolved: Resolved) -> Iterator[_Pass]:
     hires, start = resolved.hires, _start(resolved.source)
     once = isinstance(hires, NoHires)
     out, keys = LATENTS if once else FIRST_LATENTS, (PREPARED, KNOWN, CHANNELS, PLACED)
-    yield _Pass(resolved.size, resolved.sampling, resolved.guidance, start, *keys, out)
+    edges = Seamless(resolved.tiling.x, resolved.tiling.y)
+    first = resolved.model, STATES
+    yield _Pass(*first, resolved.size, resolved.sampling, resolved.guidance, start, *keys, out, edges)
     if not once:
         start = FromLatent(ENLARGED, hires.strength, hires.exact_steps)
         keys = LARGER_PREPARED, LARGER_KNOWN, LARGER_CHANNELS, LARGER_PLACED
-        yield _Pass(hires.size, hires.sampling, hires.guidance, start, *keys, LATENTS)
+        again = first if hires.model == resolved.model else (hires.model, LARGER_STATES)
+        yield _Pass(*again, hires.size, hires.sampling, hires.guidance, start, *keys, LATENTS, edges)
 
 
 def _source(resolved: Resolved) -> Iterator[Stage]:
-    """The image to start from and what the network sees beside the latent, at the size of each pass; what a canvas
-    grows around is prepared as it grows."""
-    source = resolved.source
-    for own in () if _margins(resolved) else _passes(resolved):
-        if isinstance(source, ResolvedSource):
+    """The image to start from, what the network sees beside the latent, and the regions, at the size of each pass; a
+    canvas that grows has these as it grows in the first one."""
+    source, first = resolved.source, 1 if _margins(resolved) else 0
+    for own in list(_passes(resolved))[first:]:
+        if isinstance(source, ResolvedSource) and isinstance(source.mask, ResolvedOutpaint):
+            mask = source.mask
+            around = Margins(mask.left, mask.right, mask.top, mask.bottom)
+            yield Grow(source.image, around, None, 0, own.size, own.prepared)
+        elif isinstance(source, ResolvedSource):
             yield Prepare(source, own.size, own.prepared)
         yield from _encoded(resolved, own)
-    if isinstance(resolved.regions, ResolvedRegions):
-        for own in _passes(resolved):
-            yield Place(resolved.model, resolved.regions, own.size, own.placed)
 
 
 def _encoded(resolved: Resolved, own: _Pass) -> Iterator[Stage]:
-    """What is prepared, encoded."""
-    model, edges, source = resolved.model, _seamless(resolved.tiling), resolved.source
+    """What is prepared, encoded, and the regions placed."""
+    model, edges, source = own.model, own.edges, resolved.source
     soft = _softness(source).kind == "soft"
     if isinstance(source, ResolvedSource):
-        yield EncodeImage(model, own.size, own.prepared, own.known, edges, soft)
+        yield EncodeImage(model, own.size, own.prepared, own.known, edges, soft, resolved.vae_strips)
     if not isinstance(resolved.channels, NoChannels):
         where = None if isinstance(source, NoSource) else own.prepared
-        yield EncodeChannels(model, own.size, resolved.channels, where, own.channels, edges, soft)
+        strips = resolved.vae_strips
+        yield EncodeChannels(model, own.size, resolved.channels, where, own.channels, edges, soft, strips)
+    if isinstance(resolved.regions, ResolvedRegions):
+        whole = own.size if own.window is None else resolved.size
+        yield Place(model, resolved.regions, whole, own.placed, own.window)
 
 
 def _start(source: NoSource | ResolvedSource) -> Start:
@@ -250,8 +294,7 @@ def _combined(source: NoSource | ResolvedSource, known: Key[Known]) -> tuple[Wra
     return (InMask(known, None if isinstance(soft, NoSoftness) else Softness(soft.bias, soft.strength, soft.boost)),)
 
 
-def _finish(resolved: Resolved) -> Finish:
-    *_, last = _passes(resolved)
+def _finish(resolved: Resolved, last: _Pass) -> Finish:
     source, soft = resolved.source, _softness(resolved.source)
     if isinstance(source, NoSource):
         return AsItIs()
@@ -283,8 +326,13 @@ def _stages(resolved: Resolved, images: Sequence[_Twice], max_batch: int | None,
                 samples = tuple(image.first for image in group)
                 yield from _grown(resolved, samples, max_batch, shown)
                 yield from _sampled(resolved, group, max_batch, shown)
-                edges = _seamless(resolved.tiling)
-                yield Decode(resolved.model, samples, LATENTS, IMAGES, _finish(resolved), edges)
+                *_, last = _passes(resolved)
+                finish, strips = _finish(resolved, last), resolved.vae_strips
+                later = resolved.postprocess
+                told = isinstance(later, NoPostprocess)
+                yield Decode(last.model, samples, LATENTS, IMAGES, finish, last.edges, told=told, strips=strips)
+                if not isinstance(later, NoPostprocess):
+                    yield Postprocess(samples, later, IMAGES)
                 for output in resolved.output.folders:
                     yield Save(samples, len(images), output, IMAGES)
 
@@ -304,19 +352,28 @@ def _grown(resolved: Resolved, samples: tuple[Sample, ...], max_batch: int | Non
     added = _margins(resolved)
     if isinstance(resolved.source, NoSource) or not added:
         return
-    last, *_ = _passes(resolved)
-    own = [last]
-    for margins in reversed(added[1:]):
-        width, height = own[0].size
-        size = Size(width - margins.left - margins.right, height - margins.top - margins.bottom)
-        own.insert(0, replace(last, size=size))
+    own = _windows(resolved, added)
     for number, margins in enumerate(added):
         if number:
             yield _diffuse(resolved, own[number - 1], samples, max_batch, shown)
-            yield Decode(resolved.model, samples, LATENTS, IMAGES, _finish(resolved), told=False)
+            finish = _finish(resolved, own[number - 1])
+            out, strips = own[number - 1].out, resolved.vae_strips
+            yield Decode(resolved.model, samples, out, IMAGES, finish, told=False, strips=strips)
         before = IMAGES if number else None
-        yield Grow(resolved.source.image, margins, before, samples[0].index, last.prepared)
+        yield Grow(resolved.source.image, margins, before, samples[0].index, own[number].size, own[number].prepared)
         yield from _encoded(resolved, own[number])
+
+
+def _windows(resolved: Resolved, added: Sequence[Margins]) -> list[_Pass]:
+    """The passes of outpainting: the first pass of the request at the size that the canvas has by then, whose edges do
+    not meet before it is whole."""
+    first, *_ = _passes(resolved)
+    found, seen = [first], Box(0, 0, *first.size)
+    for margins in reversed(added[1:]):
+        left, top, right, bottom = seen
+        seen = Box(left + margins.left, top + margins.top, right - margins.right, bottom - margins.bottom)
+        found.insert(0, replace(first, size=Size(*seen.size), edges=EDGES, window=seen))
+    return found
 
 
 def _sampled(resolved: Resolved, group: Sequence[_Twice], max_batch: int | None, shown: _Shown) -> Iterator[Stage]:
@@ -329,12 +386,15 @@ def _sampled(resolved: Resolved, group: Sequence[_Twice], max_batch: int | None,
         hires, larger = resolved.hires, tuple(image.second for image in group)
         yield Enlarge(
             model=resolved.model,
+            into=own.model,
             samples=larger,
             scaled=hires.scaled,
             size=hires.size,
             upscaler=hires.upscaler,
+            file=hires.upscaler_file,
             source=first.out,
             out=ENLARGED,
+            strips=resolved.vae_strips,
         )
         yield _diffuse(resolved, own, larger, max_batch, shown)
 
@@ -345,50 +405,47 @@ def _diffuse(
     """The samples' prompts name the same networks."""
     own_networks = borrowed(samples[0].prompt.networks, resolved)
     return Diffuse(
-        model=resolved.model,
+        model=own.model,
         samples=samples,
         size=own.size,
         sampling=own.sampling,
         guidance=own.guidance,
         noise=_noise(resolved, own.size),
-        states=states_with(own_networks.text),
+        states=encoded_with(own.states, own_networks.text),
         out=own.out,
         start=own.start,
-        inside=_views(resolved, AT_ONCE if max_batch is None else max(1, max_batch // len(samples))),
+        inside=_views(resolved, own, AT_ONCE if max_batch is None else max(1, max_batch // len(samples))),
         layout=_layout(resolved.regions, own.placed),
         combine=_combined(resolved.source, own.known),
-        adapter=_adapter(resolved, own.size),
+        adapter=_adapter(resolved, own),
         channels=None if isinstance(resolved.channels, NoChannels) else own.channels,
         image_scale=resolved.channels.scale if isinstance(resolved.channels, ImageChannels) else 1.0,
         adapted=own_networks.denoiser,
         previews=shown.previews,
-        matrix=shown.matrix,
-        tiny=shown.tiny,
+        matrix=shown.matrix if own.model == resolved.model else None,
+        tiny=shown.tiny and own.model == resolved.model,
     )
 
 
 def _layout(regions: NoRegions | ResolvedRegions, placed: Key[Placed]) -> Layout:
     if isinstance(regions, NoRegions):
         return Everywhere()
-    return InRegions(placed, tuple(part.weight for part in regions.parts), regions.ground)
+    weights = tuple(part.weight for part in regions.parts)
+    return InAttention(placed, weights) if regions.method == "attention" else InRegions(placed, weights, regions.ground)
 
 
-def _views(resolved: Resolved, at_once: int) -> tuple[Wrap, ...]:
+def _views(resolved: Resolved, own: _Pass, at_once: int) -> tuple[Wrap, ...]:
     views = resolved.views
-    return () if isinstance(views, NoViews) else (InViews(views, _seamless(resolved.tiling), at_once),)
+    return () if isinstance(views, NoViews) else (InViews(views, own.edges, at_once),)
 
 
-def _adapter(resolved: Resolved, size: Size) -> PortAdapter:
+def _adapter(resolved: Resolved, own: _Pass) -> PortAdapter:
     """Where a view is a part of the canvas only, its own edges do not meet: the views go over the canvas' instead."""
-    views, whole = resolved.views, _seamless(resolved.tiling)
+    views, whole = resolved.views, own.edges
     if isinstance(views, ResolvedViews):
-        across, down = (view >= side for view, side in zip(views.size, size, strict=True))
+        across, down = (view >= side for view, side in zip(views.size, own.size, strict=True))
         whole = Seamless(whole.x and across, whole.y and down)
     return NoPorts() if whole == EDGES else WithoutEdges(whole)
-
-
-def _seamless(tiling: ResolvedTiling) -> Seamless:
-    return Seamless(tiling.x, tiling.y)
 
 
 def _noise(resolved: Resolved, size: Size) -> ResolvedNoise:

@@ -17,6 +17,7 @@ from atelier.models.taesd import TinyAutoencoder
 from atelier.models.vae import AutoencoderKL
 from atelier.nn.net import Net
 from atelier.request.resolved import AdapterRef, ImageRef, ModelRef
+from atelier.vision.upscaling import Upscaler
 
 T_co = TypeVar("T_co", covariant=True)
 
@@ -34,6 +35,8 @@ IMAGE_TEXT: PartOf[ImageText] = PartOf("image and text")
 AUTOENCODER: PartOf[AutoencoderKL] = PartOf("autoencoder")
 TINY: PartOf[TinyAutoencoder] = PartOf("tiny autoencoder")
 """That lies beside the model; nobody borrows it from a model without one."""
+UPSCALER: PartOf[Upscaler] = PartOf("upscaler")
+"""Of a file that holds nothing else: its reference is no checkpoint's."""
 
 T = TypeVar("T")
 

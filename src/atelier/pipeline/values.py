@@ -85,12 +85,14 @@ LARGER_PREPARED: Key[Prepared] = Key("larger prepared")
 LARGER_KNOWN: Key[Known] = Key("larger known")
 LARGER_CHANNELS: Key[Tensor] = Key("larger channels")
 LARGER_PLACED: Key[Placed] = Key("larger placed")
-"""Of a second pass: what the first one made, the same enlarged, and the image to start from at the larger size."""
+LARGER_STATES: Key[States] = Key("larger states")
+"""Of a second pass: what the first one made, the same enlarged, the image to start from at the larger size, and the
+prompts where another model reads them."""
 
 
-def states_with(adapted: Adapted) -> Key[States]:
+def encoded_with(states: Key[States], adapted: Adapted) -> Key[States]:
     """Where the states of prompts are that were encoded with these weight adapters in the text encoders."""
-    return Key(f"states with {adapted.merged}") if adapted.merged else STATES
+    return Key(f"{states.name} with {adapted.merged}") if adapted.merged else states
 
 
 class Values:

@@ -302,6 +302,14 @@ Regions = Annotated[
     Help('A place with a prompt of its own: "box=0,0,0.5,1: a red apple"; may be repeated (docs/regions.md).', "none"),
     Option("Layout", ("--region",)),
 ]
+RegionMethod = Annotated[
+    Literal["latent", "attention"],
+    Infotext("Region method"),
+    Help(
+        "How regions act: latent (each is denoised with its own prompts and the predictions are mixed), or attention "
+        "(one prediction, whose attention to the text is divided: coherent, and as fast as without regions)."
+    ),
+]
 RegionGround = Annotated[
     float,
     SHARE,
@@ -335,6 +343,66 @@ ViewOverlap = Annotated[
     Infotext("View overlap"),
     Help("Pixels that neighbouring views share, at least.", "half a view"),
     Option("Layout"),
+]
+
+# A larger image, tile by tile.
+
+SdUpscaleFactor = Annotated[
+    float,
+    Limits(1, 16),
+    Infotext("SD upscale factor"),
+    Help("Enlarge the image so many times, and generate it again in tiles of width x height (SD upscale).", "no"),
+    Option("From an image", ("--sd-upscale",)),
+]
+SdUpscaleOverlap = Annotated[
+    int,
+    Limits(0, 4096),
+    Infotext("SD upscale overlap", limits=Limits(0, MAX_SIDE)),
+    Help("SD upscale: pixels that neighbouring tiles share, at least.", "64, or half a tile if that is less"),
+]
+SdUpscaleUpscaler = Annotated[
+    str,
+    Infotext("SD upscale upscaler", always=True),
+    Help("SD upscale: what enlarges: Lanczos, Bicubic, Nearest, or a file's name, such as R-ESRGAN 4x+."),
+]
+
+# What is done to finished images.
+
+PostprocessUpscaleBy = Annotated[
+    float,
+    Limits(0.01, 16),
+    Infotext("Postprocess upscale by"),
+    Help("Enlarge the finished image so many times with an upscaler, as A1111's Extras tab does.", "no"),
+]
+PostprocessUpscaleTo = Annotated[
+    Sides,
+    Infotext("Postprocess upscale to", neutral=(0, 0)),
+    Help("Enlarge the finished image until it covers this size, and cut the excess off evenly.", "no"),
+]
+PostprocessUpscaler = Annotated[
+    str,
+    Infotext("Postprocess upscaler", always=True),
+    Help("What enlarges the finished image: Lanczos, Bicubic, Nearest, or a file's name, such as R-ESRGAN 4x+."),
+]
+PostprocessUpscaler2 = Annotated[
+    str, Infotext("Postprocess upscaler 2"), Help("Another upscaler, blended with the first.", "none")
+]
+PostprocessVisibility = Annotated[
+    float,
+    SHARE,
+    Infotext("Postprocess upscaler 2 visibility", always=True),
+    Help("The share of the other upscaler, 0 to 1."),
+]
+
+# The autoencoder.
+
+VaeStrips = Annotated[
+    Literal["auto", "always", "never"],
+    Infotext("VAE in strips"),
+    Help(
+        "Run the autoencoder strip by strip (tiled VAE): always, never, or auto, for images that would need more than "
+        "4 GiB. It needs less memory and more time; the image is the same but for rounding."
+    ),
 ]
 
 # Prompting.
@@ -610,10 +678,16 @@ HiresUpscaler = Annotated[
     Infotext("Hires upscaler"),
     Help(
         "What enlarges: Latent, Latent (antialiased), Latent (bicubic), Latent (bicubic antialiased), "
-        "Latent (nearest), Latent (nearest-exact); or an image upscaler: Lanczos, Bicubic, Nearest.",
+        "Latent (nearest), Latent (nearest-exact); or an image upscaler: Lanczos, Bicubic, Nearest, or a file's name, "
+        "such as R-ESRGAN 4x+.",
         "Latent",
     ),
     Option("Second pass"),
+]
+HiresCheckpoint = Annotated[
+    str,
+    Infotext("Hires checkpoint", neutral="Use same checkpoint"),
+    Help("Second pass: model, by name or path.", "that of the first"),
 ]
 HiresSampler = Annotated[
     str, Infotext("Hires sampler", neutral="Use same sampler"), Help("Second pass: sampler.", "that of the first")

@@ -18,7 +18,7 @@ from pydantic import (
 
 from atelier.errors import BadInput, nearest
 from atelier.request import fields as f
-from atelier.request.fields import PIXELS, SIDE_STEP, Help, Limits
+from atelier.request.fields import PIXELS, SIDE_STEP, Help, Limits, Option
 from atelier.request.regions import MAX_REGIONS, parse_region, split
 
 T = TypeVar("T")
@@ -189,6 +189,7 @@ class Layout(Group):
     """What is where in the image, and whether its edges meet."""
 
     regions: f.Regions = ()
+    region_method: f.RegionMethod = "latent"
     region_ground: f.RegionGround = 0.0
     tile: f.Tile = "none"
 
@@ -225,6 +226,46 @@ class Views(Group):
         return value
 
 
+class SdUpscale(Group):
+    """The image to start from enlarged, and generated again tile by tile."""
+
+    prefix: ClassVar[str] = "sd_upscale_"
+
+    factor: f.SdUpscaleFactor = 2.0
+    overlap: f.SdUpscaleOverlap | None = None
+    upscaler: f.SdUpscaleUpscaler = "Lanczos"
+
+
+class Postprocess(Group):
+    """What is done to finished images. Something is where it is said how large they become."""
+
+    prefix: ClassVar[str] = "postprocess_"
+
+    upscale_by: f.PostprocessUpscaleBy | None = None
+    upscale_to: f.PostprocessUpscaleTo | None = None
+    upscaler: f.PostprocessUpscaler = "Lanczos"
+    upscaler_2: f.PostprocessUpscaler2 | None = None
+    upscaler_2_visibility: f.PostprocessVisibility = 0.5
+
+    @property
+    def is_asked(self) -> bool:
+        return self.upscale_by is not None or max(self.upscale_to or (0, 0)) > 0
+
+    @property
+    def other(self) -> str | None:
+        """The second upscaler, if it is seen: A1111's None is none."""
+        name = self.upscaler_2
+        return None if name is None or name.strip() == "None" or not self.upscaler_2_visibility else name
+
+
+class Autoencoder(Group):
+    """How images become latents and back."""
+
+    prefix: ClassVar[str] = "vae_"
+
+    strips: f.VaeStrips = "auto"
+
+
 class Hires(Group):
     """The second pass. There is one where it is said how large, or what enlarges."""
 
@@ -234,6 +275,7 @@ class Hires(Group):
     resize: f.HiresResize | None = None
     steps: f.HiresSteps | None = None
     upscaler: f.HiresUpscaler | None = None
+    checkpoint: f.HiresCheckpoint | None = None
     sampler: f.HiresSampler | None = None
     scheduler: f.HiresScheduler | None = None
     prompt: f.HiresPrompt | None = None
@@ -319,9 +361,17 @@ def _one_line(model: type[Group], error: ValidationError) -> str:
         case "extra_forbidden":
             return _no_such_field(model, own)
         case "missing":
-            return f"{name} is missing"
+            return f"{name} is missing{_by_option(model, own)}"
         case _:
             return f"{name} {_shown(first['input'])}: {_way_out(model, own, first['msg'])}"
+
+
+def _by_option(model: type[Group], name: str) -> str:
+    """The way out for a field that lacks, where the command line has an option for it."""
+    option = annotation_of(model, name, Option)
+    if option is None or option.panel == "Prompt":
+        return ""
+    return f": give {option.names[0] if option.names else '--' + name.replace('_', '-')}"
 
 
 def _no_such_field(model: type[Group], name: str) -> str:

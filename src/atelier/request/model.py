@@ -11,14 +11,17 @@ from pydantic import ValidationInfo, field_validator
 from atelier.request import fields as f
 from atelier.request.fields import SIDE_STEP
 from atelier.request.groups import (
+    Autoencoder,
     Group,
     Guidance,
     Hires,
     Inpaint,
     Layout,
     Noise,
+    Postprocess,
     Prompting,
     Sampling,
+    SdUpscale,
     Source,
     Views,
     check_side,
@@ -53,9 +56,12 @@ class Request(Group):
     denoising_strength: f.DenoisingStrength | None = None
     source: Source | None = None
     inpaint: Inpaint | None = None
+    sd_upscale: SdUpscale | None = None
     layout: Layout = Layout()
     views: Views | None = None
     hires: Hires | None = None
+    postprocess: Postprocess | None = None
+    autoencoder: Autoencoder = Autoencoder()
 
     @field_validator("output", mode="before")
     @classmethod

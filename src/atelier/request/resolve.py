@@ -4,29 +4,33 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from atelier.errors import BadInput
 from atelier.request.fields import STEPS
-from atelier.request.groups import Guidance, Hires, Inpaint, check_side
+from atelier.request.groups import Guidance, Hires, Inpaint, SdUpscale, check_side
 from atelier.request.guidances import SWITCHED, USUAL
 from atelier.request.model import Request
 from atelier.request.outpaint import Margins, margins
 from atelier.request.regions import Region, parse_region
 from atelier.request.resolved import (
     BoxPlace,
+    ByFactor,
     ImageChannels,
     ImageRef,
     MaskedChannels,
     MaskPlace,
     ModelRef,
+    NamedUpscaler,
     NoChannels,
     NoHires,
     NoMask,
+    NoPostprocess,
     NoRegions,
     NoSoftness,
     NoSource,
+    NoUpscale,
     NoViews,
     PassPrompts,
     RegionPrompts,
@@ -38,6 +42,7 @@ from atelier.request.resolved import (
     ResolvedNoise,
     ResolvedOutpaint,
     ResolvedOutput,
+    ResolvedPostprocess,
     ResolvedPrompting,
     ResolvedRegion,
     ResolvedRegions,
@@ -45,11 +50,14 @@ from atelier.request.resolved import (
     ResolvedSoftness,
     ResolvedSource,
     ResolvedTiling,
+    ResolvedUpscale,
     ResolvedViews,
     SampleSettings,
     Size,
+    ToCover,
 )
-from atelier.request.second_pass import second_pass
+from atelier.request.second_pass import PIXELS as LARGER
+from atelier.request.second_pass import Enlarger, second_pass, second_sizes
 from atelier.request.table import given
 
 DRAWN_SEEDS = 2**32
@@ -58,6 +66,8 @@ NO_LIMIT = 10.0**9
 """A sigma above every model's: where s_tmax says nothing."""
 STRENGTH = 0.75
 """Of an image to start from, as in A1111."""
+OVERLAP = 64
+"""Pixels that tiles of an enlarged image share, as in A1111."""
 TRANSPARENT = "alpha"
 """The mask that is what the image itself shows through."""
 
@@ -76,6 +86,9 @@ OPTIONS: Mapping[str, str] = {
 
 Beside = Literal["nothing", "mask", "image"]
 """What a network sees beside the latent: nothing more, the mask and what it leaves of the image, or the image."""
+
+Measure = Callable[[str], tuple[int, int]]
+"""A path -> the width and height of the image there, in pixels."""
 
 Draw = Callable[[str, str, int], str]
 """(a prompt, what it is called, a seed) -> the prompt with its choices made."""
@@ -112,9 +125,9 @@ class RequestDefaults:
 class Offer:
     """What there is to choose from, for the model that the request named.
 
-    method, emphasis, upscaler: what the request's names mean; draw: makes the choices of a prompt; refer: fixes what
-    lies in an image file; measure: its width and height in pixels; second: the method of a second pass, None for that
-    of the first.
+    method, emphasis, upscaler, source_upscaler, finishers: what the request's names mean; draw: makes the choices of a
+    prompt; refer: fixes what lies in an image file; measure: its width and height in pixels; second, second_model: the
+    method and the model of a second pass, None for those of the first.
     """
 
     model: ModelRef
@@ -123,9 +136,12 @@ class Offer:
     emphasis: str
     draw: Draw
     refer: Callable[[str], ImageRef]
-    measure: Callable[[str], tuple[int, int]]
-    upscaler: str = "Latent"
+    measure: Measure
+    upscaler: Enlarger = field(default_factory=lambda: Enlarger("Latent"))
+    source_upscaler: Enlarger = field(default_factory=lambda: Enlarger("Lanczos"))
+    finishers: tuple[Enlarger, ...] = field(default_factory=lambda: (Enlarger("Lanczos"),))
     second: Method | None = None
+    second_model: ModelRef | None = None
 
 
 def resolve(request: Request, offer: Offer, random_: random.Random | None = None) -> Resolved:
@@ -134,8 +150,8 @@ def resolve(request: Request, offer: Offer, random_: random.Random | None = None
 
     Raises BadInput for a size that the model cannot generate, and for too many steps.
     """
-    added = _margins(request, offer)
-    size = _size(request, offer.defaults) if added is None else _canvas(request, added, offer)
+    added = _margins(request, offer.defaults, offer.measure)
+    size = _first_size(request, offer.defaults, offer.measure, added)
     prompting = ResolvedPrompting(
         prompt=request.prompt,
         negative_prompt=request.negative_prompt,
@@ -155,12 +171,14 @@ def resolve(request: Request, offer: Offer, random_: random.Random | None = None
         noise=_noise(request, size, offer.defaults.latent_step),
         sampling=_sampling(request, offer.method, offer.defaults),
         guidance=_guidance(request, offer.defaults),
-        source=_source(request, offer.refer, added),
+        source=_source(request, offer, added),
         channels=_channels(request, offer.defaults.beside),
         regions=_regions(request, offer.refer),
         views=_views(request, offer.defaults),
         tiling=ResolvedTiling(x="x" in request.layout.tile, y="y" in request.layout.tile),
         hires=_hires(request, offer, size, samples),
+        postprocess=_postprocess(request, offer.finishers),
+        vae_strips=request.autoencoder.strips,
         output=ResolvedOutput(folders=() if request.output is None else (request.output,)),
     )
     _check_together(resolved)
@@ -175,16 +193,16 @@ def ignored(request: Request, method: Method) -> list[str]:
 
 def _check_together(resolved: Resolved) -> None:
     """Raises BadInput for what cannot be done at once."""
-    source, channels, guidance = resolved.source, resolved.channels, resolved.guidance
-    if isinstance(source, ResolvedSource) and isinstance(source.mask, ResolvedOutpaint):
+    channels, guidance = resolved.channels, resolved.guidance
+    regions = resolved.regions
+    if isinstance(regions, ResolvedRegions) and regions.method == "attention":
         others = {
-            "a second pass": not isinstance(resolved.hires, NoHires),
-            "regions": not isinstance(resolved.regions, NoRegions),
             "views": not isinstance(resolved.views, NoViews),
-            "tile": resolved.tiling.x or resolved.tiling.y,
+            "region_ground": regions.ground > 0,
+            "Perp-Neg": guidance.perp_neg_scale != 0,
         }
         for other in (name for name, is_there in others.items() if is_there):
-            raise BadInput(f"outpaint and {other} cannot both be given: outpaint first, and go on from the result")
+            raise BadInput(f"{other} cannot be used with region_method attention: use latent, or leave it out")
     if not isinstance(channels, NoChannels) and not isinstance(resolved.views, NoViews):
         raise BadInput("views cannot be used with an inpainting or editing model, which sees all of the image")
     if isinstance(channels, ImageChannels) and channels.scale != 1:
@@ -198,6 +216,35 @@ def _check_together(resolved: Resolved) -> None:
             raise BadInput(f"{name} and guidance by the image cannot be combined: set image_cfg_scale to 1")
 
 
+def pass_sizes(request: Request, own: RequestDefaults, measure: Measure) -> tuple[Size, ...]:
+    """Of the image of each pass. Raises BadInput for what cannot be generated."""
+    first = _first_size(request, own, measure, _margins(request, own, measure))
+    hires = request.hires
+    return (first,) if hires is None or not hires.is_asked else (first, second_sizes(hires, first, own.side_step)[0])
+
+
+def _first_size(request: Request, own: RequestDefaults, measure: Measure, added: Margins | None) -> Size:
+    if request.sd_upscale is not None:
+        return _enlarged(request, request.sd_upscale, own, measure)
+    return _size(request, own) if added is None else _canvas(request, added, measure)
+
+
+def _enlarged(request: Request, upscale: SdUpscale, own: RequestDefaults, measure: Measure) -> Size:
+    """Raises BadInput."""
+    source, factor = request.source, upscale.factor
+    if source is None:
+        raise BadInput("sd_upscale enlarges an image: give --image")
+    others = {"outpaint": source.outpaint is not None, "views": request.views is not None}
+    for other in (name for name, is_there in others.items() if is_there):
+        raise BadInput(f"sd_upscale and {other} cannot both be given: do one, and go on from the result")
+    sides = [int(side * factor) for side in measure(source.image)]
+    size = Size(*(side - side % own.side_step for side in sides))
+    if not all(LARGER.low <= side <= LARGER.high for side in size):
+        limits = f"{LARGER.low} to {LARGER.high}"
+        raise BadInput(f"sd_upscale {factor:g}: makes {size.width}x{size.height}, each side must be from {limits}")
+    return size
+
+
 def _size(request: Request, own: RequestDefaults) -> Size:
     size = Size(request.width or own.width, request.height or own.height)
     for name, side in zip(("width", "height"), size, strict=True):
@@ -205,20 +252,20 @@ def _size(request: Request, own: RequestDefaults) -> Size:
     return size
 
 
-def _margins(request: Request, offer: Offer) -> Margins | None:
+def _margins(request: Request, own: RequestDefaults, measure: Measure) -> Margins | None:
     """What is added around the image. Raises BadInput."""
     source = request.source
     if source is None or source.outpaint is None:
         return None
     if request.inpaint is not None:
         raise BadInput("outpaint and mask cannot both be given: outpainting makes a mask of its own")
-    return margins(source.outpaint, offer.measure(source.image), offer.defaults.side_step)
+    return margins(source.outpaint, measure(source.image), own.side_step)
 
 
-def _canvas(request: Request, added: Margins, offer: Offer) -> Size:
+def _canvas(request: Request, added: Margins, measure: Measure) -> Size:
     """Raises BadInput for another size that is asked for."""
     assert request.source is not None
-    size = Size(*added.around(offer.measure(request.source.image)))
+    size = Size(*added.around(measure(request.source.image)))
     asked = Size(request.width or size.width, request.height or size.height)
     if asked != size:
         raise BadInput(
@@ -318,8 +365,8 @@ def _guidance(request: Request, own: RequestDefaults) -> ResolvedGuidance:
     )
 
 
-def _source(request: Request, refer: Callable[[str], ImageRef], added: Margins | None) -> NoSource | ResolvedSource:
-    source = request.source
+def _source(request: Request, offer: Offer, added: Margins | None) -> NoSource | ResolvedSource:
+    source, refer, upscale = request.source, offer.refer, request.sd_upscale
     if source is None:
         if request.inpaint is not None:
             raise BadInput("a mask needs an image that it belongs to: give --image")
@@ -334,7 +381,12 @@ def _source(request: Request, refer: Callable[[str], ImageRef], added: Margins |
         extra_noise=source.extra_noise,
         color_correction=source.color_correction,
         mask=_mask(request, image, refer) if added is None else ResolvedOutpaint(**added._asdict()),
+        upscale=NoUpscale() if upscale is None else _upscale(upscale.factor, offer.source_upscaler),
     )
+
+
+def _upscale(factor: float, enlarger: Enlarger) -> ResolvedUpscale:
+    return ResolvedUpscale(factor=factor, upscaler=enlarger.name, file=enlarger.file)
 
 
 def _mask(request: Request, image: ImageRef, refer: Callable[[str], ImageRef]) -> NoMask | ResolvedMask:
@@ -388,7 +440,10 @@ def _regions(request: Request, refer: Callable[[str], ImageRef]) -> NoRegions | 
         ResolvedRegion(place=_place(region, refer), weight=region.weight)
         for region in map(parse_region, request.layout.regions)
     )
-    return ResolvedRegions(parts=parts, ground=request.layout.region_ground) if parts else NoRegions()
+    layout = request.layout
+    if not parts:
+        return NoRegions()
+    return ResolvedRegions(parts=parts, method=layout.region_method, ground=layout.region_ground)
 
 
 def _place(region: Region, refer: Callable[[str], ImageRef]) -> BoxPlace | MaskPlace:
@@ -400,6 +455,8 @@ def _place(region: Region, refer: Callable[[str], ImageRef]) -> BoxPlace | MaskP
 
 def _views(request: Request, own: RequestDefaults) -> NoViews | ResolvedViews:
     views = request.views
+    if request.sd_upscale is not None:
+        return _tiles(request, request.sd_upscale, own)
     if views is None:
         return NoViews()
     size = Size(views.width or own.width, views.height or own.height)
@@ -411,6 +468,30 @@ def _views(request: Request, own: RequestDefaults) -> NoViews | ResolvedViews:
     return ResolvedViews(size=size, overlap=overlap, method=views.method)
 
 
+def _tiles(request: Request, upscale: SdUpscale, own: RequestDefaults) -> ResolvedViews:
+    size = _size(request, own)
+    overlap = min(OVERLAP, min(size) // 2) if upscale.overlap is None else upscale.overlap
+    if overlap >= min(size):
+        raise BadInput(
+            f"sd_upscale_overlap {overlap}: must be less than the sides of a tile, {size.width}x{size.height}"
+        )
+    return ResolvedViews(size=size, overlap=overlap, method="mixture")
+
+
+def _postprocess(request: Request, enlargers: Sequence[Enlarger]) -> NoPostprocess | ResolvedPostprocess:
+    """A size comes before a factor. Raises BadInput for half a size."""
+    wanted = request.postprocess
+    if wanted is None or not wanted.is_asked:
+        return NoPostprocess()
+    size = Size(*(wanted.upscale_to or (0, 0)))
+    if max(size) and not min(size):
+        raise BadInput(f"postprocess_upscale_to {size.width}x{size.height}: both sides need at least 1 pixel")
+    scale = ToCover(size=size) if max(size) else ByFactor(factor=wanted.upscale_by or 1.0)
+    upscalers = tuple(NamedUpscaler(name=enlarger.name, file=enlarger.file) for enlarger in enlargers)
+    visibility = wanted.upscaler_2_visibility if len(upscalers) > 1 else 0.0
+    return ResolvedPostprocess(scale=scale, upscalers=upscalers, visibility=visibility)
+
+
 def _hires(request: Request, offer: Offer, size: Size, samples: Sequence[SampleSettings]) -> NoHires | ResolvedHires:
     hires = request.hires
     if hires is None:
@@ -420,6 +501,7 @@ def _hires(request: Request, offer: Offer, size: Size, samples: Sequence[SampleS
     return second_pass(
         request,
         size,
+        model=offer.second_model or offer.model,
         side_step=offer.defaults.side_step,
         upscaler=offer.upscaler,
         sampling=_sampling(request.model_copy(update={"steps": steps}), method, offer.defaults),

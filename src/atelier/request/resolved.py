@@ -16,6 +16,7 @@ from atelier.request.fields import Rng
 UniPcVariant = Literal["bh1", "bh2", "vary_coeff"]
 FreeuVersion = Literal["1", "2", "diffusers"]
 MaskedContent = Literal["fill", "original", "latent noise", "latent nothing"]
+VaeStrips = Literal["auto", "always", "never"]
 Counted = Annotated[int, Field(ge=1)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -52,6 +53,19 @@ class AdapterRef(Value):
     path: str
     sha256: str
     digits: str
+
+
+class NoFile(Value):
+    """It needs no file."""
+
+    kind: Literal["none"] = "none"
+
+
+class InFile(Value):
+    """It lies in a file, whose name is what infotexts call it."""
+
+    kind: Literal["file"] = "file"
+    file: ModelRef
 
 
 class RegionPrompts(Value):
@@ -229,6 +243,21 @@ class ResolvedOutpaint(Value):
     bottom: Annotated[int, Field(ge=0)]
 
 
+class NoUpscale(Value):
+    """The image comes to the size as its resize mode says."""
+
+    kind: Literal["none"] = "none"
+
+
+class ResolvedUpscale(Value):
+    """An upscaler makes the image so many times larger first; its sides are rounded down."""
+
+    kind: Literal["upscale"] = "upscale"
+    factor: Finite
+    upscaler: str
+    file: Annotated[NoFile | InFile, Field(discriminator="kind")]
+
+
 class NoSource(Value):
     """There is no image to start from."""
 
@@ -240,7 +269,7 @@ class ResolvedSource(Value):
 
     strength: 0 to 1, how much of it is made anew; exact_steps: whether all steps are taken rather than the share of
     them; resize: how it comes to the size; noise_multiplier, extra_noise: on the noise that is added to it;
-    color_correction: whether the result gets its colours.
+    color_correction: whether the result gets its colours; upscale: what makes it larger before.
     """
 
     kind: Literal["image"] = "image"
@@ -252,6 +281,7 @@ class ResolvedSource(Value):
     extra_noise: Finite
     color_correction: bool
     mask: Annotated[NoMask | ResolvedMask | ResolvedOutpaint, Field(discriminator="kind")]
+    upscale: Annotated[NoUpscale | ResolvedUpscale, Field(discriminator="kind")]
 
 
 class NoChannels(Value):
@@ -310,11 +340,13 @@ class NoRegions(Value):
 class ResolvedRegions(Value):
     """Parts of the image with prompts of their own; the prompt fills what none of them covers.
 
-    ground: the share of the steps at the start in which each of them stands alone, on flat colours.
+    method: whether the predictions of each are mixed, or attention to their texts in one prediction; ground: the share
+    of the steps at the start in which each of them stands alone, on flat colours.
     """
 
     kind: Literal["regions"] = "regions"
     parts: Annotated[tuple[ResolvedRegion, ...], Field(min_length=1)]
+    method: Literal["latent", "attention"]
     ground: Share
 
 
@@ -369,22 +401,54 @@ class NoHires(Value):
 class ResolvedHires(Value):
     """The second pass: what the first one made is enlarged and sampled again from there.
 
-    size: of the finished image; scaled: what is enlarged to, before the excess is cut off evenly; by: how that was
-    asked for. upscaler: the name of what enlarges. strength: 0 to 1, how much is made anew. exact_steps: whether all
-    steps are taken, of a longer schedule, rather than the share of them that the strength is (a list of sigmas cannot
-    be longer). prompts: one for each image, in order.
+    model: that of the first pass, or another; size: of the finished image; scaled: what is enlarged to, before the
+    excess is cut off evenly; by: how that was asked for. upscaler: the name of what enlarges; upscaler_file: where it
+    lies, if it is a file. strength: 0 to 1, how much is made anew. exact_steps: whether all steps are taken, of a
+    longer schedule, rather than the share of them that the strength is (a list of sigmas cannot be longer). prompts:
+    one for each image, in order.
     """
 
     kind: Literal["hires"] = "hires"
+    model: ModelRef
     size: Size
     scaled: Size
     by: Annotated[ByFactor | ToSize, Field(discriminator="kind")]
     upscaler: str
+    upscaler_file: Annotated[NoFile | InFile, Field(discriminator="kind")]
     strength: Finite
     exact_steps: bool
     sampling: ResolvedSampling
     guidance: ResolvedGuidance
     prompts: Annotated[tuple[PassPrompts, ...], Field(min_length=1)]
+
+
+class ToCover(Value):
+    """The image covers a size, and the excess is cut off evenly."""
+
+    kind: Literal["cover"] = "cover"
+    size: Size
+
+
+class NamedUpscaler(Value):
+    """An upscaler: its name, and where it lies if it is a file."""
+
+    name: str
+    file: Annotated[NoFile | InFile, Field(discriminator="kind")]
+
+
+class NoPostprocess(Value):
+    """Nothing is done to finished images."""
+
+    kind: Literal["none"] = "none"
+
+
+class ResolvedPostprocess(Value):
+    """Finished images are enlarged. upscalers: one, or two, the second with the share `visibility` of the result."""
+
+    kind: Literal["upscale"] = "upscale"
+    scale: Annotated[ByFactor | ToCover, Field(discriminator="kind")]
+    upscalers: Annotated[tuple[NamedUpscaler, ...], Field(min_length=1, max_length=2)]
+    visibility: Share
 
 
 class ResolvedOutput(Value):
@@ -395,7 +459,7 @@ class ResolvedOutput(Value):
 
 class Resolved(Value):
     """The same Resolved is the same images. samples: one for each image, in order; batch_size: how many of them are
-    generated at once, which changes none of them.
+    generated at once, which changes none of them; vae_strips: whether the autoencoder runs strip by strip.
 
     adapters: the files of the weight adapters that its prompts have tags of; inversions: those of the textual
     inversions whose names they hold.
@@ -417,6 +481,8 @@ class Resolved(Value):
     regions: Annotated[NoRegions | ResolvedRegions, Field(discriminator="kind")]
     views: Annotated[NoViews | ResolvedViews, Field(discriminator="kind")]
     tiling: ResolvedTiling
+    postprocess: Annotated[NoPostprocess | ResolvedPostprocess, Field(discriminator="kind")]
+    vae_strips: VaeStrips
     output: ResolvedOutput
 
     def to_json(self) -> str:

@@ -4,6 +4,7 @@ docs/compatibility/img2img.md."""
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 from atelier.errors import BadInput
 from atelier.request.fields import Limits
@@ -11,6 +12,9 @@ from atelier.request.groups import Hires
 from atelier.request.model import Request
 from atelier.request.resolved import (
     ByFactor,
+    InFile,
+    ModelRef,
+    NoFile,
     NoHires,
     PassPrompts,
     ResolvedGuidance,
@@ -28,12 +32,21 @@ STRENGTH = 0.75
 """Of the second pass, as in A1111."""
 
 
+@dataclass(frozen=True, slots=True)
+class Enlarger:
+    """What enlarges between two passes: its name, and where it lies if it is not built in."""
+
+    name: str
+    file: NoFile | InFile = field(default_factory=NoFile)
+
+
 def second_pass(
     request: Request,
     first: Size,
     *,
+    model: ModelRef,
     side_step: int,
-    upscaler: str,
+    upscaler: Enlarger,
     sampling: ResolvedSampling,
     guidance: ResolvedGuidance,
     prompts: Sequence[PassPrompts],
@@ -52,10 +65,12 @@ def second_pass(
         )
     strengths = hires.denoising_strength, request.denoising_strength, STRENGTH
     return ResolvedHires(
+        model=model,
         size=size,
         scaled=scaled,
         by=ByFactor(factor=_factor(hires)) if _is_by_factor(hires) else ToSize(),
-        upscaler=upscaler,
+        upscaler=upscaler.name,
+        upscaler_file=upscaler.file,
         strength=next(strength for strength in strengths if strength is not None),
         exact_steps=not is_listed,
         sampling=sampling,

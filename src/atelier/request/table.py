@@ -137,7 +137,11 @@ class Fields(TypedDict, total=False):
     soft_inpainting_mask_influence: f.SoftInpaintingMaskInfluence
     soft_inpainting_difference_threshold: f.SoftInpaintingDifferenceThreshold
     soft_inpainting_difference_contrast: f.SoftInpaintingDifferenceContrast
+    sd_upscale_factor: f.SdUpscaleFactor
+    sd_upscale_overlap: f.SdUpscaleOverlap | None
+    sd_upscale_upscaler: f.SdUpscaleUpscaler
     regions: f.Regions
+    region_method: f.RegionMethod
     region_ground: f.RegionGround
     tile: f.Tile
     view_method: f.ViewMethod
@@ -148,12 +152,19 @@ class Fields(TypedDict, total=False):
     hires_resize: f.HiresResize | None
     hires_steps: f.HiresSteps | None
     hires_upscaler: f.HiresUpscaler | None
+    hires_checkpoint: f.HiresCheckpoint | None
     hires_sampler: f.HiresSampler | None
     hires_scheduler: f.HiresScheduler | None
     hires_prompt: f.HiresPrompt | None
     hires_negative_prompt: f.HiresNegativePrompt | None
     hires_cfg_scale: f.HiresCfgScale | None
     hires_denoising_strength: f.HiresDenoisingStrength | None
+    postprocess_upscale_by: f.PostprocessUpscaleBy | None
+    postprocess_upscale_to: f.PostprocessUpscaleTo | None
+    postprocess_upscaler: f.PostprocessUpscaler
+    postprocess_upscaler_2: f.PostprocessUpscaler2 | None
+    postprocess_upscaler_2_visibility: f.PostprocessVisibility
+    vae_strips: f.VaeStrips
 
 
 def request_of(fields: Mapping[str, object]) -> Request:

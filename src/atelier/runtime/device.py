@@ -24,7 +24,8 @@ class Device:
 
     dtype: of the U-Net and the text encoder; vae_dtype: of the autoencoder, whose activations leave fp16's range in
     many published files; max_batch: images per network call (one on the CPU, where a larger batch is no faster and
-    would change the last bits of an image; None: a whole batch); small_dtype: of small networks, if they differ.
+    would change the last bits of an image; None: a whole batch); small_dtype: of small networks, if they differ;
+    image_dtype: of networks that enlarge images: bf16 has fewer steps than an image.
     """
 
     torch_device: torch.device
@@ -33,6 +34,7 @@ class Device:
     max_batch: int | None
     channels_last: bool = True
     small_dtype: torch.dtype | None = None
+    image_dtype: torch.dtype = torch.float32
 
     def for_net(self, parameters: int) -> torch.dtype:
         """The precision of a network of that many parameters."""
@@ -53,12 +55,15 @@ def pick(device: str | None = None, dtype: str | None = None) -> Device:
         case "cuda":
             has_bf16 = _cuda_has_bf16(chosen)
             fast = torch.bfloat16 if has_bf16 else torch.float16
-            return Device(chosen, forced or fast, forced or (fast if has_bf16 else torch.float32), None)
+            vae = forced or (fast if has_bf16 else torch.float32)
+            return Device(chosen, forced or fast, vae, None, image_dtype=forced or torch.float16)
         case "mps":
-            return Device(chosen, forced or torch.float16, forced or torch.float32, None, channels_last=False)
+            fast = forced or torch.float16
+            return Device(chosen, fast, forced or torch.float32, None, channels_last=False, image_dtype=fast)
         case _:
             fast = torch.bfloat16 if cpu_has_bf16() else torch.float32
-            return Device(chosen, forced or fast, forced or fast, 1, small_dtype=forced or torch.float32)
+            full = forced or torch.float32
+            return Device(chosen, forced or fast, forced or fast, 1, small_dtype=full, image_dtype=full)
 
 
 def choose_device(name: str = AUTO) -> torch.device:

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from atelier.checkpoints.checkpoint import Checkpoint
 from atelier.checkpoints.embedded import EMBEDDED
 from atelier.checkpoints.preview import rgb_matrix
 from atelier.checkpoints.tiny_autoencoder import tiny_beside
 from atelier.diffusion.catalogue import samplers
-from atelier.errors import BadInput
+from atelier.errors import BadFile, BadInput
 from atelier.families.family import Family
 from atelier.pipeline.plan import plan
 from atelier.pipeline.run import run
@@ -23,28 +24,33 @@ from atelier.prompt import Warn, checked, emphasis, silent, without_comments
 from atelier.request.events import Event, Failed, Hashing, ImageReady, Warned
 from atelier.request.infotext import Settings, settings
 from atelier.request.model import Provenance, Request
-from atelier.request.resolve import Method, Offer, ignored, resolve
-from atelier.request.resolved import ModelRef, NoHires, Resolved, ResolvedSampling
+from atelier.request.resolve import Method, Offer, ignored, pass_sizes, resolve
+from atelier.request.resolved import ModelRef, NoHires, Resolved, ResolvedSampling, Size
 from atelier.request.table import given
 from atelier.runtime.device import Device
 from atelier.runtime.images import reference_to, size_of
-from atelier.runtime.library import Library, Model
+from atelier.runtime.library import Library, Model, hash_in
 from atelier.runtime.networks import Networks
 from atelier.runtime.notes import contradictions, overruled
 from atelier.runtime.offer import (
     check_clip_skip,
     check_schedule,
+    check_second,
     check_steps,
     check_suits,
     defaults_of,
     drawing,
+    finishers_of,
+    other_than_first,
     own_sampling,
     requested_method,
     second_method,
+    source_upscaler_of,
     upscaler_of,
 )
 from atelier.runtime.resources import LocalResources, denoiser_weights
 from atelier.runtime.store import Destination, remove_empty
+from atelier.runtime.upscalers import UpscalerNames
 from atelier.runtime.words import Words
 from atelier.weights.archive import counted
 from atelier.weights.hashes import HashCache
@@ -108,23 +114,36 @@ class Engine:
 
     def said(self, resolved: Resolved) -> tuple[Settings, ...]:
         """What the infotexts of a resolved request's images will say, but for the hashes of their pixels."""
-        model, methods = self.resources.checkpoint(resolved.model), _samplings(resolved)
-        own, second = own_sampling(model, methods[0]), own_sampling(model, methods[-1])
+        own, second = self._own_samplings(resolved)
         provenance = self._provenance(resolved)
         return tuple(settings(resolved, index, own, provenance, second) for index in range(len(resolved.samples)))
 
     def hashing(self, request: Request) -> tuple[Hashing, ...]:
         """What to tell before `resolve` or `events`: weights that have to be hashed first, which takes time."""
-        found = self._find(request, silent)
-        unknown = any(self._hashes.known(file) is None for file in self.resources.open(found.path).files)
-        return (Hashing(found.name),) if unknown else ()
+        found = [self._find(request, silent), *self._named_second(request)]
+        return tuple(dict.fromkeys(Hashing(model.name) for model in found if self._is_unhashed(model)))
+
+    def _is_unhashed(self, model: Model) -> bool:
+        return any(self._hashes.known(file) is None for file in self.resources.open(model.path).files)
+
+    def _named_second(self, request: Request) -> list[Model]:
+        """The model that a second pass names, if there is such a one."""
+        hires = request.hires
+        name = None if hires is None or not hires.is_asked else other_than_first(hires.checkpoint)
+        try:
+            return [] if name is None else [self.library.find(name)]
+        except BadInput:
+            return []
 
     def work(self, request: Request) -> int:
-        """How much one call of the denoiser does: its weights times the positions of the latents, with guidance."""
+        """How much the largest call of the denoiser does: weights times positions of the latents, with guidance.
+
+        A second pass, the canvas of outpainting and views count; a request whose sizes cannot be made counts as one of
+        the model's own size: `resolve` tells of it.
+        """
         model = self.resources.open(self._find(request, silent).path)
-        pixels = (request.width or model.size) * (request.height or model.size)
         rows = 2 * min(request.batch_size, self.device.max_batch or request.batch_size)
-        return denoiser_weights(model) * rows * pixels // model.latent.factor**2
+        return denoiser_weights(model) * rows * _pixels(request, model) // model.latent.factor**2
 
     def events(self, request: Request, *, previews: float | None = None) -> Generator[Event]:
         """Generates a request as a stream of events; closing it stops between two steps.
@@ -148,12 +167,12 @@ class Engine:
     def _told(self, warnings: list[str], resolved: Resolved, previews: float | None) -> Generator[Event]:
         """The events of a resolved request, warnings first."""
         model = self.resources.checkpoint(resolved.model)
-        methods = _samplings(resolved)
+        methods, (own, second) = _samplings(resolved), self._own_samplings(resolved)
         stages = plan(
             resolved,
-            own_sampling(model, methods[0]),
+            own,
             self._provenance(resolved),
-            second_own=own_sampling(model, methods[-1]),
+            second_own=second,
             max_batch=1 if any(samplers()[own.sampler].alone for own in methods) else self.device.max_batch,
             previews=previews is not None,
             matrix=None if previews is None else rgb_matrix(model),
@@ -162,6 +181,13 @@ class Engine:
         )
         made = [path for folder in resolved.output.folders for path in Destination.of(folder).prepare()]
         return _after(warnings, run(stages, self.resources, previews=previews), made)
+
+    def _own_samplings(self, resolved: Resolved) -> tuple[ResolvedSampling, ResolvedSampling]:
+        """What each pass, the first one again if there is no other, does where nobody asks for anything else."""
+        first, again = _samplings(resolved)[0], _samplings(resolved)[-1]
+        last = resolved.model if isinstance(resolved.hires, NoHires) else resolved.hires.model
+        models = self.resources.checkpoint(resolved.model), self.resources.checkpoint(last)
+        return own_sampling(models[0], first), own_sampling(models[1], again)
 
     def _settled(self, request: Request, warn: Warn) -> tuple[Resolved, Method]:
         """The request resolved, and the method that it was resolved with."""
@@ -177,11 +203,29 @@ class Engine:
         _check_lengths(request)
         method = requested_method(model, request)
         mode = emphasis(request.prompting.emphasis).name
-        draw, upscaler = drawing(self.words.wildcards, warn), upscaler_of(request, warn)
-        second = second_method(model, request)
-        offer = Offer(reference, defaults_of(model), method, mode, draw, reference_to, size_of, upscaler, second)
+        draw = drawing(self.words.wildcards, warn)
+        enlargers = UpscalerNames(self.library), self.resources.refer_upscaler
+        between, before = upscaler_of(request, *enlargers, warn), source_upscaler_of(request, *enlargers, warn)
+        again, other = self._second(request, warn) or (model, reference)
+        second = second_method(again, request)
+        own = defaults_of(model)
+        offer = Offer(
+            reference,
+            own,
+            method,
+            mode,
+            draw,
+            reference_to,
+            size_of,
+            between,
+            before,
+            finishers_of(request, *enlargers, warn),
+            second,
+            other,
+        )
         resolved = resolve(request, offer)
-        check_suits(resolved, model)
+        check_suits(resolved, model, again)
+        check_second(resolved, model, again)
         check_schedule(resolved, model, warn)
         check_steps(resolved)
         check_clip_skip(resolved, model)
@@ -189,6 +233,25 @@ class Engine:
         if request.steps not in {None, resolved.sampling.steps}:
             warn(f"{request.steps} steps are ignored: the list of sigmas has {resolved.sampling.steps}")
         return resolved, method
+
+    def _second(self, request: Request, warn: Warn) -> tuple[Checkpoint, ModelRef] | None:
+        """The model that a second pass names, None for that of the first."""
+        hires = request.hires
+        name = "" if hires is None or not hires.is_asked else other_than_first(hires.checkpoint) or ""
+        if not name:
+            return None
+        try:
+            found = self.library.find(name)
+        except BadInput as error:
+            known = self._hashed(hash_in(name))
+            if known is None and not request.prompting.lenient:
+                raise BadInput(f"hires_checkpoint: {error}; or --lenient takes the first pass's") from error
+            if known is None:
+                warn(f"hires_checkpoint: {error}; generated with that of the first pass")
+                return None
+            found = known
+        model = self.resources.open(found.path)
+        return model, self.resources.refer(found.name, model)
 
     def _worded(self, request: Request) -> Request:
         """With the styles around the prompts, also of a second pass that has its own, and without comments."""
@@ -222,9 +285,10 @@ class Engine:
         """By name or path; where that is not said, or not there, by the hash, among files that were hashed before."""
         _check_kind(request, Request, "give atelier.Request(prompt='a red apple'), or use atelier.generate")
         try:
-            return (None if request.model else self._hashed(request)) or self.library.find(request.model)
+            hashed = None if request.model else self._hashed(request.model_hash or "")
+            return hashed or self.library.find(request.model)
         except BadInput as error:
-            found = self._hashed(request)
+            found = self._hashed(request.model_hash or "")
             if found is not None:
                 return found
             if not request.prompting.lenient:
@@ -232,8 +296,9 @@ class Engine:
             warn(f"{error}; generated with the model {EMBEDDED!r}")
             return self.library.find()
 
-    def _hashed(self, request: Request) -> Model | None:
-        wanted = (request.model_hash or "").lower()
+    def _hashed(self, digits: str) -> Model | None:
+        """The model whose hash begins so, among files that were hashed before."""
+        wanted = digits.lower()
         if len(wanted) < MIN_DIGITS:
             return None
         files = (model for _, model in self.library.everything() if model.path.is_file())
@@ -242,6 +307,20 @@ class Engine:
     def _provenance(self, resolved: Resolved) -> Provenance:
         dtype = self.resources.dtype(resolved.model)
         return Provenance(self._version, dtype, str(self.device.torch_device), f"torch {torch.__version__}")
+
+
+def _pixels(request: Request, model: Checkpoint) -> int:
+    """Of the largest image that the denoiser is shown at once."""
+    own = defaults_of(model)
+    try:
+        sizes = pass_sizes(request, own, size_of)
+    except (BadInput, BadFile):
+        sizes = (Size(own.width, own.height),)
+    views = request if request.sd_upscale is not None else request.views
+    if views is None:
+        return max(size.width * size.height for size in sizes)
+    width, height = views.width or own.width, views.height or own.height
+    return max(min(size.width, width) * min(size.height, height) for size in sizes)
 
 
 def _samplings(resolved: Resolved) -> list[ResolvedSampling]:

@@ -167,6 +167,12 @@ class Library:
         return self._files(UPSCALER_FOLDERS, UPSCALER_FILES)
 
 
+def hash_in(name: str) -> str:
+    """The hash that A1111 shows in brackets behind a model's name, "" if there is none."""
+    found = QUOTED_HASH.search(name)
+    return "" if found is None else found[0].strip(" []")
+
+
 def _candidates(folder: Path) -> Iterator[Path]:
     """Model files and folders at or below `folder`; a model folder is not searched for more, of a training's folder
     only what it made, and what lies among upscalers, weight adapters and textual inversions is none."""

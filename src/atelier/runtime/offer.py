@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from math import lcm
+from types import MappingProxyType
 
 from atelier.checkpoints.checkpoint import Checkpoint
 from atelier.checkpoints.image_text import has_image_text
@@ -25,14 +26,29 @@ from atelier.request.fields import SIDE_STEP
 from atelier.request.groups import Hires
 from atelier.request.model import Request
 from atelier.request.resolve import NO_LIMIT, Beside, Draw, Method, RequestDefaults
-from atelier.request.resolved import Resolved, ResolvedHires, ResolvedSampling, ResolvedSource
-from atelier.vision.catalogue import filters
+from atelier.request.resolved import (
+    InFile,
+    ModelRef,
+    Resolved,
+    ResolvedGuidance,
+    ResolvedHires,
+    ResolvedRegions,
+    ResolvedSampling,
+    ResolvedSource,
+)
+from atelier.request.second_pass import Enlarger
+from atelier.runtime.upscalers import UpscalerFile, UpscalerNames
 
 LATENT = "Latent"
 """What enlarges where nobody says, as in A1111."""
+LATENT_NAMES: Mapping[str, str] = MappingProxyType({name.casefold(): name for name in LATENT_MODES})
 INSTEAD = "Lanczos"
 """What stands in for an upscaler that is not there."""
 
+KINDS: Mapping[Beside, str] = MappingProxyType(
+    {"nothing": "the latent alone", "mask": "image and mask beside it", "image": "the image beside it"}
+)
+"""What networks see, to say to a user."""
 BLIND = 100.0
 """A level of noise of which Stable Diffusion's own, 14.6 at most, are far: one step is enough for all above."""
 BLIND_SHARE = 0.15
@@ -88,7 +104,7 @@ def requested_method(model: Checkpoint, request: Request) -> Method:
 def second_method(model: Checkpoint, request: Request) -> Method:
     """What a request names for its second pass: what it leaves open is as in the first. Raises UnknownName."""
     hires = request.hires or Hires()
-    sampler, scheduler = (_other(name) for name in (hires.sampler, hires.scheduler))
+    sampler, scheduler = (other_than_first(name) for name in (hires.sampler, hires.scheduler))
     return method_of(
         model,
         sampler or request.sampler,
@@ -98,24 +114,86 @@ def second_method(model: Checkpoint, request: Request) -> Method:
     )
 
 
-def _other(name: str | None) -> str | None:
+def other_than_first(name: str | None) -> str | None:
     """What is said of the second pass, in A1111's words: "Use same sampler" says nothing."""
     return None if name is None or name.casefold().startswith("use same ") else name
 
 
-def upscaler_of(request: Request, warn: Warn) -> str:
-    """The name of what enlarges for the second pass. Raises BadInput for what is not there; where the request is
-    lenient it is another."""
+Refer = Callable[[UpscalerFile], ModelRef]
+"""Fixes what lies in the file of an upscaler."""
+
+
+def upscaler_of(request: Request, known: UpscalerNames, refer: Refer, warn: Warn) -> Enlarger:
+    """What enlarges for the second pass.
+
+    Raises BadInput for what is not there, and BadFile for a file that is no upscaler; where the request is lenient it
+    is another.
+    """
     wanted = "" if request.hires is None or not request.hires.is_asked else request.hires.upscaler or ""
-    known = {name.casefold(): name for name in (*LATENT_MODES, *filters())}
-    found = known.get((wanted or LATENT).strip().casefold())
-    if found is not None:
-        return found
-    told = f"hires_upscaler {wanted!r} is not there"
+    name = (wanted or LATENT).strip()
+    if name.casefold() in LATENT_NAMES:
+        return Enlarger(LATENT_NAMES[name.casefold()])
+    return _found(known, refer, name) or _instead(
+        request, f"hires_upscaler {wanted!r}", (*LATENT_MODES, *known.names()), known.place(name), warn
+    )
+
+
+def source_upscaler_of(request: Request, known: UpscalerNames, refer: Refer, warn: Warn) -> Enlarger:
+    """What enlarges the image to start from. Raises as `upscaler_of` does."""
+    name = INSTEAD if request.sd_upscale is None else request.sd_upscale.upscaler.strip()
+    return _found(known, refer, name) or _instead(
+        request, f"sd_upscale_upscaler {name!r}", known.names(), known.place(name), warn
+    )
+
+
+def finishers_of(request: Request, known: UpscalerNames, refer: Refer, warn: Warn) -> tuple[Enlarger, ...]:
+    """What enlarges finished images: none, one, or two to blend. Raises as `upscaler_of` does."""
+    wanted = request.postprocess
+    if wanted is None or not wanted.is_asked:
+        return ()
+    named = {"postprocess_upscaler": wanted.upscaler, "postprocess_upscaler_2": wanted.other}
+    there = {what: name.strip() for what, name in named.items() if name is not None}
+    return tuple(
+        _found(known, refer, name) or _instead(request, f"{what} {name!r}", known.names(), known.place(name), warn)
+        for what, name in there.items()
+    )
+
+
+def _found(known: UpscalerNames, refer: Refer, name: str) -> Enlarger | None:
+    found = known.find(name)
+    if isinstance(found, UpscalerFile):
+        return Enlarger(found.name, InFile(file=refer(found)))
+    return None if found is None else Enlarger(found.name)
+
+
+def _instead(request: Request, wanted: str, names: Sequence[str], place: str, warn: Warn) -> Enlarger:
+    """What stands in for an upscaler that is not there. Raises BadInput where the request is not lenient."""
     if not request.prompting.lenient:
-        raise BadInput(f"{told}: choose one of {', '.join(known.values())}; or --lenient takes {INSTEAD}")
-    warn(f"{told}: enlarged with {INSTEAD}")
-    return INSTEAD
+        raise BadInput(
+            f"{wanted} is not there: choose one of {', '.join(names)}; or {place}; or --lenient takes {INSTEAD}"
+        )
+    warn(f"{wanted} is not there: enlarged with {INSTEAD}")
+    return Enlarger(INSTEAD)
+
+
+def check_second(resolved: Resolved, first: Checkpoint, second: Checkpoint) -> None:
+    """Raises BadInput for a model that cannot go on from what the first one made."""
+    hires = resolved.hires
+    if not isinstance(hires, ResolvedHires) or hires.model == resolved.model:
+        return
+    told, latent = f"hires_checkpoint {hires.model.name}", second.latent
+    if _beside(first) != _beside(second):
+        raise BadInput(f"{told}: sees {KINDS[_beside(second)]}, {first.name} {KINDS[_beside(first)]}: choose another")
+    if hires.upscaler in LATENT_MODES and first.latent != latent:
+        raise BadInput(
+            f"{told}: its latents are others than those of {first.name}: choose an hires_upscaler of images ({INSTEAD})"
+        )
+    if hires.size.width % latent.factor or hires.size.height % latent.factor:
+        size = f"{hires.size.width}x{hires.size.height}"
+        raise BadInput(f"{told}: makes sizes in steps of {latent.factor}, {size} is none: choose another model or size")
+    check_clip_skip(resolved, second)
+    check_guidance(resolved.guidance, second)
+    check_regions(resolved, second)
 
 
 def check_steps(resolved: Resolved) -> None:
@@ -197,14 +275,15 @@ def drawing(wildcards: Callable[[], Mapping[str, Sequence[str]]], warn: Warn) ->
     return draw
 
 
-def check_suits(resolved: Resolved, model: Checkpoint) -> None:
-    """Raises BadInput for what this kind of model cannot be sampled with."""
+def check_suits(resolved: Resolved, model: Checkpoint, second: Checkpoint | None = None) -> None:
+    """Raises BadInput for what this kind of model cannot be sampled with. second: that of a second pass, if another."""
     check_sampling(resolved.sampling, model)
-    _check_guidance(resolved, model)
+    check_guidance(resolved.guidance, model)
+    check_regions(resolved, model)
     if (resolved.tiling.x or resolved.tiling.y) and not model.has(UNET):
         raise BadInput(f"tile needs a U-Net, which {model.name} has not: leave it out")
     if isinstance(resolved.hires, ResolvedHires):
-        check_sampling(resolved.hires.sampling, model)
+        check_sampling(resolved.hires.sampling, second or model)
 
 
 def check_sampling(sampling: ResolvedSampling, model: Checkpoint) -> None:
@@ -221,10 +300,17 @@ def check_sampling(sampling: ResolvedSampling, model: Checkpoint) -> None:
         raise BadInput(f"{title} has no table of noise levels: leave out downcast_alphas and noise_schedule")
 
 
-def _check_guidance(resolved: Resolved, model: Checkpoint) -> None:
+def check_regions(resolved: Resolved, model: Checkpoint) -> None:
+    """Raises BadInput where attention is to be divided in a network that is no U-Net."""
+    regions = resolved.regions
+    if isinstance(regions, ResolvedRegions) and regions.method == "attention" and not model.has(UNET):
+        raise BadInput(f"region_method attention needs a U-Net, which {model.name} has not: use latent")
+
+
+def check_guidance(guidance: ResolvedGuidance, model: Checkpoint) -> None:
     """Raises BadInput for a guidance that needs what the model does not have."""
     has = {"U-Net": model.has(UNET), "image encoder": has_image_text(model), "transformer": _is_deep(model)}
-    settings = resolved.guidance.model_dump()
+    settings = guidance.model_dump()
     for name, spec in guidances().items():
         missing = [part for part in sorted(spec.needs) if not has[part]]
         if missing and spec.is_on(settings):

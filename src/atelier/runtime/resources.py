@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import contextmanager
+from functools import partial
 from math import prod
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -26,17 +27,32 @@ from atelier.families.part import PartSpec
 from atelier.models.taesd import TinyAutoencoder
 from atelier.models.vae import AutoencoderKL
 from atelier.nn.net import Net
-from atelier.pipeline.resources import AUTOENCODER, DENOISER, IMAGE_TEXT, PLAIN, TEXT, TINY, Adapted, PartOf, T
+from atelier.pipeline.resources import (
+    AUTOENCODER,
+    DENOISER,
+    IMAGE_TEXT,
+    PLAIN,
+    TEXT,
+    TINY,
+    UPSCALER,
+    Adapted,
+    PartOf,
+    T,
+)
 from atelier.request.resolved import ImageRef, ModelRef
 from atelier.runtime.adapting import with_inversions, with_merged
 from atelier.runtime.cache import ModelCache, NetRef
 from atelier.runtime.device import Device
 from atelier.runtime.images import read_reference
 from atelier.runtime.store import Destination
+from atelier.runtime.upscalers import UpscalerFile
+from atelier.vision.catalogue import architecture, open_upscaler
+from atelier.vision.networked import Networked
 from atelier.weights.cast import precision_name
 from atelier.weights.hashes import HashCache
 
 M = TypeVar("M", bound=nn.Module)
+CHANGED = "has changed since the request was resolved; resolve it again"
 Stamp = tuple[tuple[str, int, int], ...]
 """Name, size and time of change of each file."""
 
@@ -70,7 +86,7 @@ class LocalResources:
             return known
         found = self.open(Path(model.path))
         if found.sha256(self._hashes) != model.sha256:
-            raise BadFile(model.path, "has changed since the request was resolved; resolve it again")
+            raise BadFile(model.path, CHANGED)
         with self._lock:
             self._checkpoints[model] = found
         return found
@@ -95,18 +111,31 @@ class LocalResources:
             self._checkpoints[reference] = model
         return reference
 
+    def refer_upscaler(self, found: UpscalerFile) -> ModelRef:
+        """Names the file of an upscaler by what is in it. Raises BadFile for one that is none."""
+        architecture(found.path)
+        return ModelRef(name=found.name, path=str(found.path), sha256=self._hashes.sha256(found.path))
+
     @contextmanager
     def borrow(self, model: ModelRef, part: PartOf[T], adapted: Adapted = PLAIN, /) -> Generator[T]:
-        checkpoint = self.checkpoint(model)
-
-        def load() -> T:
-            if not adapted.merged:
-                return cast("Callable[[Checkpoint, Device], T]", LOADERS[part.name])(checkpoint, self._device)
-            with self.borrow(model, part) as plain:
-                return with_merged(plain, checkpoint, part, adapted.merged, self._hashes)
-
+        load = partial(self._load, model, part, adapted)
         with self.cache.lease(self._ref(model, part, adapted), load, _bytes) as borrowed:
             yield with_inversions(borrowed, adapted.inversions, self._hashes)
+
+    def _load(self, model: ModelRef, part: PartOf[T], adapted: Adapted) -> T:
+        """Raises BadFile."""
+        if part.name == UPSCALER.name:
+            return cast("T", self._upscaler(model))
+        checkpoint = self.checkpoint(model)
+        if not adapted.merged:
+            return cast("Callable[[Checkpoint, Device], T]", LOADERS[part.name])(checkpoint, self._device)
+        with self.borrow(model, part) as plain:
+            return with_merged(plain, checkpoint, part, adapted.merged, self._hashes)
+
+    def _upscaler(self, model: ModelRef) -> Networked:
+        if self._hashes.sha256(Path(model.path)) != model.sha256:
+            raise BadFile(model.path, CHANGED)
+        return open_upscaler(Path(model.path), self.device, self._device.image_dtype, name=model.name)
 
     def is_loaded(self, model: ModelRef, part: PartOf[T], adapted: Adapted = PLAIN, /) -> bool:
         return self.cache.holds(self._ref(model, part, adapted))
@@ -122,7 +151,9 @@ class LocalResources:
         return Destination.of(output).save(image, infotext, index=index, count=count, seed=seed)
 
     def _ref(self, model: ModelRef, part: PartOf[T], adapted: Adapted) -> NetRef[T]:
-        return NetRef(model, part.name, self.dtype(model), adapted.merged)
+        is_whole = part.name == UPSCALER.name
+        dtype = precision_name(self._device.image_dtype) if is_whole else self.dtype(model)
+        return NetRef(model, part.name, dtype, adapted.merged)
 
 
 def _bytes(part: object) -> int:
@@ -132,6 +163,8 @@ def _bytes(part: object) -> int:
             nets = part.nets
         case ImageText():
             nets = [part.vision, part.joint]
+        case Networked():
+            nets = [part.net.run]
         case _:
             nets = [part]
     modules = [net for net in nets if isinstance(net, nn.Module)]

@@ -9,11 +9,11 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from atelier.errors import BadFile, BadInput, UnknownName
+from atelier.errors import AtelierError, BadFile, BadInput, UnknownName
 from atelier.registry import folded
-from atelier.runtime.library import UPSCALER_FILES
+from atelier.runtime.library import UPSCALER_FILES, Library
 from atelier.vision.catalogue import filters, open_upscaler
-from atelier.vision.upscaling import Upscaler
+from atelier.vision.upscaling import Filter, Upscaler
 
 if TYPE_CHECKING:
     import torch
@@ -33,49 +33,93 @@ A1111: Mapping[str, str] = MappingProxyType(
     }
 )
 """What A1111 calls published files, by name; infotexts say it (docs/upscaling.md)."""
+OWN_FOLDER = "upscalers"
+"""Below a folder of models: where upscalers go, of all the names that such a folder may have."""
 
 
 @dataclass(frozen=True, slots=True)
-class Upscalers:
-    """The upscalers that there are. files: those of users, by the name of the file."""
+class UpscalerFile:
+    """An upscaler that lies in a file. name: what infotexts call it."""
 
-    files: Mapping[str, Path]
-    device: torch.device
-    dtype: torch.dtype
+    name: str
+    path: Path
+
+
+@dataclass(frozen=True, slots=True)
+class UpscalerNames:
+    """What upscalers are called. library: where their files are."""
+
+    library: Library
 
     def names(self) -> tuple[str, ...]:
         """All of them: the filters, then the files, under A1111's name where it has one."""
         friendly = {folded(stem): name for name, stem in A1111.items()}
-        return (*filters(), *(friendly.get(folded(stem), stem) for stem in self.files))
+        return (*filters(), *(friendly.get(folded(stem), stem) for stem in self.library.upscalers()))
 
-    def get(self, name: str, *, tile: int | None = None) -> Upscaler:
-        """The upscaler of a name, of A1111's name, or in a file; a path that exists is meant before any name.
+    def find(self, name: str) -> Filter | UpscalerFile | None:
+        """What has a name or A1111's name, or lies in a file of that path; a path that exists is meant before any name.
 
-        Reads the whole file. tile: the largest side of a tile in pixels. Raises UnknownName with the nearest names, and
-        BadInput or BadFile for a file that is not there or is no upscaler.
+        None if there is no such thing. Opens no file.
         """
         path = Path(name).expanduser()
         if path.suffix.lower() in UPSCALER_FILES and _is_file(path):
-            return open_upscaler(path, self.device, self.dtype, tile=tile)
+            return UpscalerFile(path.stem, path)
         for spec in filters().values():
-            if folded(spec.name) == folded(name):
+            if folded(name) in map(folded, (spec.name, *spec.aliases)):
                 return spec
-        named, found = self._find(name)
-        return open_upscaler(found, self.device, self.dtype, name=named, tile=tile)
-
-    def _find(self, name: str) -> tuple[str, Path]:
-        """(what infotexts call it, its file)."""
-        friendly = next((known for known in A1111 if folded(known) == folded(name)), None)
-        stem = name if friendly is None else A1111[friendly]
-        for file, path in self.files.items():
+        friendly, stem = self._published(name)
+        for file, path in self.library.upscalers().items():
             if folded(file) == folded(stem):
                 called = friendly or next((known for known in A1111 if folded(A1111[known]) == folded(file)), file)
-                return called, path
+                return UpscalerFile(called, path)
+        return None
+
+    def place(self, name: str) -> str:
+        """Where the file of an upscaler is looked for, to say to a user: which file, and in which folders."""
+        friendly, stem = self._published(name)
+        folders = ", ".join(str(folder / OWN_FOLDER) for folder in self.library.folders)
+        file = "its file" if friendly is None else f"{stem}.pth"
+        return f"put {file} into {'one of ' if len(self.library.folders) > 1 else ''}{folders or OWN_FOLDER}"
+
+    def _published(self, name: str) -> tuple[str | None, str]:
+        """(A1111's name of a published file if it is one, what its file is called)."""
+        friendly = next((known for known in A1111 if folded(known) == folded(name)), None)
+        return friendly, name if friendly is None else A1111[friendly]
+
+
+@dataclass(frozen=True, slots=True)
+class Upscalers:
+    """The upscalers that there are, ready for a device."""
+
+    known: UpscalerNames
+    device: torch.device
+    dtype: torch.dtype
+
+    def names(self) -> tuple[str, ...]:
+        """See `UpscalerNames.names`."""
+        return self.known.names()
+
+    def get(self, name: str, *, tile: int | None = None) -> Upscaler:
+        """The upscaler of a name, see `UpscalerNames.find`. Reads the whole file.
+
+        tile: the largest side of a tile in pixels. Raises UnknownName with the nearest names, and BadInput or BadFile
+        for a file that is not there or is no upscaler.
+        """
+        found = self.known.find(name)
+        if found is None:
+            raise self._missing(name)
+        if isinstance(found, Filter):
+            return found
+        return open_upscaler(found.path, self.device, self.dtype, name=found.name, tile=tile)
+
+    def _missing(self, name: str) -> AtelierError:
+        friendly = next((known for known in A1111 if folded(known) == folded(name)), None)
         if friendly is not None:
-            raise BadInput(f"upscaler {friendly}: its file {stem}.pth is not there: put it into models/upscalers")
+            told = f"upscaler {friendly}: its file {A1111[friendly]}.pth is not there"
+            return BadInput(f"{told}: {self.known.place(name)}")
         if os.sep in name or Path(name).suffix.lower() in UPSCALER_FILES:
-            raise BadFile(name, "there is no such file; `atelier upscale --list` shows the upscalers by name")
-        raise UnknownName("upscaler", name, self.names())
+            return BadFile(name, "there is no such file; `atelier upscale --list` shows the upscalers by name")
+        return UnknownName("upscaler", name, self.names())
 
 
 def _is_file(path: Path) -> bool:

@@ -17,7 +17,7 @@ from atelier.runtime.store import FORMATS, Destination, encoded
 from atelier.runtime.store import write as write_file
 from atelier.vision.blended import Blended
 from atelier.vision.enlarging import cover, enlarge
-from atelier.vision.upscaling import Size, Tell, Upscaler, quiet
+from atelier.vision.upscaling import MOST_PIXELS, Size, Tell, Upscaler, quiet
 from atelier.weights.formats.atomic import new_file
 
 if TYPE_CHECKING:
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from atelier.runtime.source_images import SourceImage
 
 MOST_SCALE = 16.0
-MOST_PIXELS = 268_435_456
-"""Of a result: 16384 x 16384."""
 EXTRAS = ("postprocessing", "extras")
 """The PNG chunks in which A1111 says what its Extras tab did (docs/upscaling.md)."""
 _SIZE = re.compile(r"(\d{1,6})x(\d{1,6})")

@@ -22,7 +22,7 @@ def fitted(images: Iterable[Image.Image], vae: AutoencoderKL, latent: LatentForm
     known: list[torch.Tensor] = []
     wanted: list[torch.Tensor] = []
     for image in images:
-        positions = encode_image(image, vae, latent)[0].flatten(1).T
+        positions = encode_image(image, vae, latent, strips="never")[0].flatten(1).T
         known.append(torch.cat([positions, torch.ones(len(positions), 1)], 1))
         wanted.append(_colours(image, latent.factor))
     solved = cast("torch.Tensor", torch.linalg.lstsq(torch.cat(known).double(), torch.cat(wanted).double()).solution)

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
     from atelier.weights.archive import Stored
 
+MOST_PIXELS = 268_435_456
+"""Of a result: 16384 x 16384."""
 Size = tuple[int, int]
 """Width and height in pixels."""
 Tell = Callable[[int, int], None]

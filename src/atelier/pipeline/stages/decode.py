@@ -15,7 +15,7 @@ from atelier.pipeline.stage import Stage
 from atelier.pipeline.values import FinishedImage, Images, Key, Latents, Values
 from atelier.request.events import Event, ImageReady
 from atelier.request.infotext import pixel_hash, write
-from atelier.request.resolved import ModelRef
+from atelier.request.resolved import ModelRef, VaeStrips
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +23,7 @@ class Decode(Stage):
     """Takes the latents of `source` and leaves the images under `out`, each with the text that makes it again.
 
     finish: what becomes of an image once it is decoded; seamless: where its edges meet; told: whether anybody hears of
-    it, else it is for a later stage only.
+    it, else it is for a later stage only; strips: whether images are made strip by strip.
     """
 
     model: ModelRef
@@ -33,6 +33,7 @@ class Decode(Stage):
     finish: Finish = field(default_factory=AsItIs)
     seamless: Seamless = EDGES
     told: bool = True
+    strips: VaeStrips = "auto"
 
     def needs(self) -> tuple[Need[object], ...]:
         return (Need(self.model, AUTOENCODER),)
@@ -46,7 +47,7 @@ class Decode(Stage):
         made: dict[int, FinishedImage] = {}
         for sample in self.samples:
             latent = latents[sample.index]
-            decoded = decode(latent, vae, have.checkpoint(self.model).latent, self.seamless)
+            decoded = decode(latent, vae, have.checkpoint(self.model).latent, self.seamless, self.strips)
             image = self.finish.finished(decoded, latent, values)
             infotext = write(replace(sample.settings, pixel_hash=pixel_hash(image)))
             made[sample.index] = FinishedImage(image, infotext)

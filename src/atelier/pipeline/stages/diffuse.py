@@ -22,7 +22,9 @@ from atelier.diffusion.scheduling import run_sigmas
 from atelier.diffusion.types import Denoiser, Step
 from atelier.families.telling import Telling
 from atelier.nn.net import Net
+from atelier.nn.ports import NOTHING
 from atelier.pipeline.conditioning import States
+from atelier.pipeline.coupling import Before, Reads
 from atelier.pipeline.decoding import not_finite, rough, sketched, thumbnail
 from atelier.pipeline.denoising import Judge, guided, noise_source, sampler_options, schedule_options, seed_of
 from atelier.pipeline.layouts import Everywhere, Layout
@@ -121,8 +123,10 @@ class Diffuse(Stage):
         judge, scale = self._judge(have), self.image_scale
 
         def of(samples: Sequence[Sample]) -> Denoiser:
-            states, told = values.read(self.states), Telling(self.size.height, self.size.width)
-            prompted = PromptedNet(net, samples, states, self.adapter, beside, model.family.tell, told)
+            reads = self.layout.reading(Reads(samples, values.read(self.states)), given, model)
+            adapter = self.adapter if reads.ports is NOTHING else Before(reads.ports, self.adapter)
+            told = Telling(self.size.height, self.size.width)
+            prompted = PromptedNet(net, reads.samples, reads.states, adapter, beside, model.family.tell, told)
             return wrapped(
                 guided(prompted, self.guidance, spec, whole, model, levels, judge, scale), self.inside, given
             )

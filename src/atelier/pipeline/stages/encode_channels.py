@@ -20,14 +20,14 @@ from atelier.pipeline.resources import AUTOENCODER
 from atelier.pipeline.stage import Stage
 from atelier.pipeline.values import Key, Prepared, Values
 from atelier.request.events import Event
-from atelier.request.resolved import ImageChannels, MaskedChannels, ModelRef, Size
+from atelier.request.resolved import ImageChannels, MaskedChannels, ModelRef, Size, VaeStrips
 from atelier.vision.geometry import resized
 
 
 @dataclass(frozen=True, slots=True)
 class EncodeChannels(Stage):
     """Leaves the channels under `out`; `source`: where the image is, None for none; seamless: where its edges meet;
-    soft: the mask may hold grey."""
+    soft: the mask may hold grey; strips: whether the image is read strip by strip."""
 
     model: ModelRef
     size: Size
@@ -36,6 +36,7 @@ class EncodeChannels(Stage):
     out: Key[Tensor]
     seamless: Seamless = EDGES
     soft: bool = False
+    strips: VaeStrips = "auto"
 
     def needs(self) -> tuple[Need[object], ...]:
         return (Need(self.model, AUTOENCODER),)
@@ -47,9 +48,10 @@ class EncodeChannels(Stage):
         match self.channels:
             case MaskedChannels(weight=weight):
                 where = None if prepared is None or prepared.mask is None else self._values(prepared.mask)
-                values.put(self.out, masked_channels(pixels, where, weight, vae, format_, self.seamless))
+                values.put(self.out, masked_channels(pixels, where, weight, vae, format_, self.seamless, self.strips))
             case ImageChannels():
-                values.put(self.out, format_.unscaled(encode_pixels(pixels, vae, format_, self.seamless)))
+                latent = encode_pixels(pixels, vae, format_, self.seamless, self.strips)
+                values.put(self.out, format_.unscaled(latent))
         yield from ()
 
     def _values(self, mask: Image.Image) -> Tensor:
@@ -69,6 +71,7 @@ def masked_channels(
     vae: AutoencoderKL,
     format_: LatentFormat,
     seamless: Seamless = EDGES,
+    strips: VaeStrips = "auto",
 ) -> Tensor:
     """The mask at the corner of each position, then the latent of the image with what is under the mask turned to
     grey by `weight`: (1, 1 + C, h, w). Without a mask all of it is masked, and the image is as it is."""
@@ -76,5 +79,5 @@ def masked_channels(
         where, seen = torch.ones(1, 1, *pixels.shape[2:]), pixels
     else:
         seen = torch.lerp(pixels, pixels * (1 - where), weight)
-    latent = encode_pixels(seen, vae, format_, seamless)
+    latent = encode_pixels(seen, vae, format_, seamless, strips)
     return torch.cat([F.interpolate(where, latent.shape[2:]).to(latent), latent], dim=1)

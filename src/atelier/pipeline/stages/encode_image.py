@@ -18,14 +18,14 @@ from atelier.pipeline.resources import AUTOENCODER
 from atelier.pipeline.stage import Stage
 from atelier.pipeline.values import Key, Known, Prepared, Values
 from atelier.request.events import Event
-from atelier.request.resolved import ModelRef, Size
+from atelier.request.resolved import ModelRef, Size, VaeStrips
 from atelier.vision.geometry import resized
 
 
 @dataclass(frozen=True, slots=True)
 class EncodeImage(Stage):
     """Takes the image of `source_key` and leaves its latent and mask, at `size`, under `out`; seamless: where its edges
-    meet; soft: the mask may hold grey."""
+    meet; soft: the mask may hold grey; strips: whether it is read strip by strip."""
 
     model: ModelRef
     size: Size
@@ -33,6 +33,7 @@ class EncodeImage(Stage):
     out: Key[Known]
     seamless: Seamless = EDGES
     soft: bool = False
+    strips: VaeStrips = "auto"
 
     def needs(self) -> tuple[Need[object], ...]:
         return (Need(self.model, AUTOENCODER),)
@@ -41,7 +42,8 @@ class EncodeImage(Stage):
         prepared, format_ = values.read(self.source_key), have.checkpoint(self.model).latent
         width, height = (max(side - side % format_.factor, format_.factor) for side in prepared.image.size)
         image = resized(prepared.image, width, height, "stretch")
-        latent = encode_image(image, have.take(Need(self.model, AUTOENCODER)), format_, self.seamless)
+        vae = have.take(Need(self.model, AUTOENCODER))
+        latent = encode_image(image, vae, format_, self.seamless, self.strips)
         sides = self.size.height // format_.factor, self.size.width // format_.factor
         if tuple(latent.shape[2:]) != sides:
             latent = F.interpolate(latent, sides, mode="bilinear", align_corners=False)

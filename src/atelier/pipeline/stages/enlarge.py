@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -14,13 +14,14 @@ from torch import Tensor
 from atelier.families.facts import LatentFormat
 from atelier.pipeline.decoding import decode, encode_image
 from atelier.pipeline.lent import Lent, Need
-from atelier.pipeline.resources import AUTOENCODER
+from atelier.pipeline.resources import AUTOENCODER, UPSCALER
 from atelier.pipeline.sample import Sample
 from atelier.pipeline.stage import Stage
 from atelier.pipeline.values import Key, Known, Latents, Values
 from atelier.request.events import Event
-from atelier.request.resolved import ModelRef, Size
+from atelier.request.resolved import InFile, ModelRef, NoFile, Size, VaeStrips
 from atelier.vision.catalogue import filters
+from atelier.vision.upscaling import Upscaler
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,35 +50,46 @@ class Enlarge(Stage):
     """Takes the latents of `source` and leaves one batch of larger ones under `out`, in the order of `samples`.
 
     scaled: what is enlarged to; size: what is left of it when the excess is cut off evenly; upscaler: a latent mode, or
-    the name of an upscaler of images, for which latents are decoded and encoded again.
+    the name of an upscaler of images, for which latents are decoded and encoded again; file: where that one is, if it
+    is not built in; into: the model that goes on from there; strips: whether the autoencoder runs strip by strip.
     """
 
     model: ModelRef
+    into: ModelRef
     samples: tuple[Sample, ...]
     scaled: Size
     size: Size
     upscaler: str
+    file: NoFile | InFile = field(default_factory=NoFile)
     source: Key[Latents]
     out: Key[Known]
+    strips: VaeStrips = "auto"
 
     def needs(self) -> tuple[Need[object], ...]:
-        return () if self.upscaler in LATENT_MODES else (Need(self.model, AUTOENCODER),)
+        models = () if self.upscaler in LATENT_MODES else dict.fromkeys((self.model, self.into))
+        needs: list[Need[Any]] = [Need(model, AUTOENCODER) for model in models]
+        if isinstance(self.file, InFile):
+            needs.append(Need(self.file.file, UPSCALER))
+        return tuple(needs)
 
     def perform(self, have: Lent, values: Values) -> Iterator[Event]:
-        latents, format_ = values.take(self.source), have.checkpoint(self.model).latent
-        rows = [self._enlarged(latents[sample.index], have, format_) for sample in self.samples]
-        latent = cut(torch.cat(rows), _positions(self.size, format_))
+        latents = values.take(self.source)
+        rows = [self._enlarged(latents[sample.index], have) for sample in self.samples]
+        latent = cut(torch.cat(rows), _positions(self.size, have.checkpoint(self.into).latent))
         values.put(self.out, Known(latent, latent.new_ones(1, 1, *latent.shape[2:])))
         yield from ()
 
-    def _enlarged(self, latent: Tensor, have: Lent, format_: LatentFormat) -> Tensor:
+    def _enlarged(self, latent: Tensor, have: Lent) -> Tensor:
         """One latent (C, h, w) at `scaled`: (1, C, H, W)."""
-        how = LATENT_MODES.get(self.upscaler)
+        how, format_ = LATENT_MODES.get(self.upscaler), have.checkpoint(self.model).latent
         if how is not None:
             return F.interpolate(latent[None], _positions(self.scaled, format_), mode=how.mode, antialias=how.antialias)
-        vae = have.take(Need(self.model, AUTOENCODER))
-        image = filters()[self.upscaler].enlarge(decode(latent, vae, format_), self.scaled)
-        return encode_image(image, vae, format_).to(latent)
+        vae, again = (have.take(Need(model, AUTOENCODER)) for model in (self.model, self.into))
+        image = self._upscaler(have).enlarge(decode(latent, vae, format_, strips=self.strips), self.scaled)
+        return encode_image(image, again, have.checkpoint(self.into).latent, strips=self.strips).to(latent)
+
+    def _upscaler(self, have: Lent) -> Upscaler:
+        return have.take(Need(self.file.file, UPSCALER)) if isinstance(self.file, InFile) else filters()[self.upscaler]
 
 
 def cut(latent: Tensor, sides: tuple[int, int]) -> Tensor:

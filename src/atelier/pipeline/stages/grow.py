@@ -13,8 +13,9 @@ from atelier.pipeline.stages.prepare import flat
 from atelier.pipeline.values import Images, Key, Prepared, Values
 from atelier.request.events import Event
 from atelier.request.outpaint import Margins
-from atelier.request.resolved import ImageRef
+from atelier.request.resolved import ImageRef, Size
 from atelier.vision.canvas import grown, margin
+from atelier.vision.geometry import resized
 from atelier.vision.masks import Box
 
 
@@ -23,24 +24,33 @@ class Grow(Stage):
     """Leaves the larger canvas under `out`, its margin filled and masked.
 
     image: what grows in the first pass; before: where the images of the pass before are, of which that of sample
-    `index` grows in a later one.
+    `index` grows in a later one; size: of the canvas: where it is more than image and margins, both are enlarged.
     """
 
     image: ImageRef
     margins: Margins
     before: Key[Images] | None
     index: int
+    size: Size
     out: Key[Prepared]
 
     def perform(self, have: Lent, values: Values) -> Iterator[Event]:
         image = flat(have.image(self.image)) if self.before is None else values.read(self.before)[self.index].image
-        values.put(self.out, prepared(image, self.margins))
+        values.put(self.out, prepared(image, self.margins, self.size))
         yield from ()
 
 
-def prepared(image: Image.Image, margins: Margins) -> Prepared:
-    """An image (RGB) in the middle of its margins."""
-    size = margins.around(image.size)
-    box = Box(margins.left, margins.top, margins.left + image.width, margins.top + image.height)
-    canvas, mask = grown(image, size, box), margin(size, box)
+def prepared(image: Image.Image, margins: Margins, size: Size) -> Prepared:
+    """An image (RGB) in the middle of its margins, on a canvas of `size`."""
+    box = _enlarged(margins, image.size, size)
+    kept = image if box.size == image.size else resized(image, *box.size, "stretch")
+    canvas, mask = grown(kept, size, box), margin(size, box)
     return Prepared(canvas, mask, canvas, mask, None, kept=box)
+
+
+def _enlarged(margins: Margins, image: tuple[int, int], size: Size) -> Box:
+    """Where the image is on the canvas, to the nearest pixel."""
+    width, height = margins.around(image)
+    across, down = size.width / width, size.height / height
+    right, bottom = margins.left + image[0], margins.top + image[1]
+    return Box(round(margins.left * across), round(margins.top * down), round(right * across), round(bottom * down))

@@ -19,6 +19,7 @@ from atelier.pipeline.values import Key, Placed, Values
 from atelier.request.events import Event
 from atelier.request.resolved import BoxPlace, MaskPlace, ModelRef, ResolvedRegions, Size
 from atelier.vision import masks
+from atelier.vision.masks import Box
 
 COLOURS = tuple((red, green, blue) for red in (32, 224) for green in (224, 32) for blue in (32, 224))
 """The flat grounds: corners of the cube of colours, so that together they favour none."""
@@ -28,40 +29,45 @@ SWATCH = 16
 
 @dataclass(frozen=True, slots=True)
 class Place(Stage):
-    """Leaves the masks of the regions at `size`, and the colours that they stand on if they do, under `out`."""
+    """Leaves the masks of the regions at `size`, and the colours that they stand on if they do, under `out`.
+
+    window: the part of the image that is generated, in pixels; None for all of it.
+    """
 
     model: ModelRef
     regions: ResolvedRegions
     size: Size
     out: Key[Placed]
+    window: Box | None = None
 
     def needs(self) -> tuple[Need[object], ...]:
         return (Need(self.model, AUTOENCODER),) if self.regions.ground else ()
 
     def perform(self, have: Lent, values: Values) -> Iterator[Event]:
         format_ = have.checkpoint(self.model).latent
-        sides = self.size.height // format_.factor, self.size.width // format_.factor
-        found = tuple(self._mask(number, sides, have) for number in range(len(self.regions.parts)))
+        found = tuple(self._mask(number, format_.factor, have) for number in range(len(self.regions.parts)))
         values.put(self.out, Placed(found, self._colours(have)))
         yield from ()
 
-    def _mask(self, number: int, sides: tuple[int, int], have: Lent) -> Tensor:
-        place = self.regions.parts[number].place
-        mask = _box(place, sides) if isinstance(place, BoxPlace) else self._drawn(place, sides, have)
-        if not bool((mask > 0).any()):
+    def _mask(self, number: int, factor: int, have: Lent) -> Tensor:
+        place, seen = self.regions.parts[number].place, self.window or Box(0, 0, *self.size)
+        sides = seen.size[1] // factor, seen.size[0] // factor
+        is_box = isinstance(place, BoxPlace)
+        mask = _box(place, self.size, seen, factor) if is_box else self._drawn(place, sides, seen, have)
+        if self.window is None and not bool((mask > 0).any()):
             raise BadInput(
                 f"region {number + 1} covers none of the {sides[1]}x{sides[0]} positions of the latent: make it larger"
             )
         return mask
 
-    def _drawn(self, place: MaskPlace, sides: tuple[int, int], have: Lent) -> Tensor:
+    def _drawn(self, place: MaskPlace, sides: tuple[int, int], seen: Box, have: Lent) -> Tensor:
         mask = masks.mask_of(have.image(place.image))
         if mask.size != tuple(self.size):
             raise BadInput(
                 f"mask {place.image.path}: is {mask.width}x{mask.height}, the image {self.size.width}x"
                 f"{self.size.height}: give one of the same size"
             )
-        small = mask.resize((sides[1], sides[0]), Image.Resampling.BOX)
+        small = mask.crop(seen).resize((sides[1], sides[0]), Image.Resampling.BOX)
         return torch.from_numpy(np.asarray(small, np.float32) / 255)[None, None]
 
     def _colours(self, have: Lent) -> Tensor:
@@ -74,9 +80,15 @@ class Place(Stage):
         return torch.cat(latents)[:, :, middle, middle]
 
 
-def _box(box: BoxPlace, sides: tuple[int, int]) -> Tensor:
-    """1 inside, 0 outside; edges go to the nearest position."""
-    mask, (height, width) = torch.zeros(1, 1, *sides), sides
-    rows = slice(round(box.top * height), round(box.bottom * height))
-    mask[:, :, rows, round(box.left * width) : round(box.right * width)] = 1
+def _box(box: BoxPlace, size: Size, seen: Box, factor: int) -> Tensor:
+    """1 inside, 0 outside; edges go to the nearest position of what is seen of an image of `size`."""
+    mask = torch.zeros(1, 1, seen.size[1] // factor, seen.size[0] // factor)
+    down, across = (
+        [max(0, round((share * side - start) / factor)) for share in shares]
+        for shares, side, start in (
+            ((box.top, box.bottom), size.height, seen.top),
+            ((box.left, box.right), size.width, seen.left),
+        )
+    )
+    mask[:, :, slice(*down), slice(*across)] = 1
     return mask

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from PIL import Image
 
 from atelier.errors import BadInput
-from atelier.pipeline.lent import Lent
+from atelier.pipeline.lent import Lent, Need
+from atelier.pipeline.resources import UPSCALER
 from atelier.pipeline.stage import Stage
 from atelier.pipeline.values import Key, Prepared, Values
 from atelier.request.events import Event
-from atelier.request.resolved import ResolvedMask, ResolvedSource, Size
+from atelier.request.resolved import InFile, NoFile, ResolvedMask, ResolvedSource, ResolvedUpscale, Size
 from atelier.vision import masks
+from atelier.vision.catalogue import filters
 from atelier.vision.geometry import Resize, resized
 
 GROUND = "white"
@@ -24,16 +27,31 @@ GROUND = "white"
 class Prepare(Stage):
     """Reads the image, and the mask if there is one, and leaves both under `out` at `size`.
 
-    An image whose latent is resized stays as large as it is.
+    An image whose latent is resized stays as large as it is; one that an upscaler enlarges has the size by that.
     """
 
     source: ResolvedSource
     size: Size
     out: Key[Prepared]
 
+    def needs(self) -> tuple[Need[object], ...]:
+        needs: list[Need[Any]] = [Need(file.file, UPSCALER) for file in (self._file,) if isinstance(file, InFile)]
+        return tuple(needs)
+
+    @property
+    def _file(self) -> NoFile | InFile:
+        upscale = self.source.upscale
+        return upscale.file if isinstance(upscale, ResolvedUpscale) else NoFile()
+
     def perform(self, have: Lent, values: Values) -> Iterator[Event]:
         opened = have.image(self.source.image)
-        values.put(self.out, _prepared(flat(opened), self._mask(opened, have), self.source, self.size))
+        image, mask, upscale = flat(opened), self._mask(opened, have), self.source.upscale
+        if isinstance(upscale, ResolvedUpscale):
+            file = self._file
+            upscaler = have.take(Need(file.file, UPSCALER)) if isinstance(file, InFile) else filters()[upscale.upscaler]
+            image = upscaler.enlarge(image, self.size)
+            mask = mask if mask is None else mask.resize(self.size, Image.Resampling.BICUBIC)
+        values.put(self.out, _prepared(image, mask, self.source, self.size))
         yield from ()
 
     def _mask(self, opened: Image.Image, have: Lent) -> Image.Image | None:

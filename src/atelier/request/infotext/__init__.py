@@ -30,8 +30,10 @@ from atelier.request.resolved import (
     ByFactor,
     ImageChannels,
     MaskedChannels,
+    ModelRef,
     NoHires,
     NoMask,
+    NoPostprocess,
     NoRegions,
     NoSoftness,
     NoSource,
@@ -41,10 +43,12 @@ from atelier.request.resolved import (
     ResolvedChannels,
     ResolvedGuidance,
     ResolvedOutpaint,
+    ResolvedPostprocess,
     ResolvedRegion,
     ResolvedSampling,
     ResolvedSoftness,
     ResolvedSource,
+    ResolvedUpscale,
 )
 
 if TYPE_CHECKING:
@@ -87,6 +91,7 @@ def settings(
     sample, guidance = resolved.samples[index], resolved.guidance
     said = _noise(_prompts(_samplings(resolved, own, second_own), resolved, index), resolved)
     said = _second(_guided(_started(said, resolved.source), guidance), resolved, index)
+    said = _finished(replace(said, size=resolved.size), resolved.postprocess)
     return replace(
         _laid_out(_beside(said, resolved.channels), resolved, index),
         seed=sample.seed,
@@ -96,8 +101,8 @@ def settings(
         skip_early_cfg=guidance.skip_early,
         ngms=guidance.ngms,
         ngms_all_steps=guidance.ngms_all_steps,
-        size=resolved.size,
         batch_size=resolved.batch_size,
+        vae_strips=resolved.vae_strips,
         model_hash=resolved.model.sha256[:HASH_DIGITS],
         model=resolved.model.name,
         dtype=provenance.dtype,
@@ -148,6 +153,9 @@ def _started(settings: Settings, source: NoSource | ResolvedSource) -> Settings:
         extra_noise=source.extra_noise,
         color_correction=source.color_correction,
     )
+    if isinstance(source.upscale, ResolvedUpscale):
+        upscale = source.upscale
+        started = replace(started, sd_upscale_factor=upscale.factor, sd_upscale_upscaler=upscale.upscaler)
     mask = source.mask
     if isinstance(mask, NoMask):
         return started
@@ -198,10 +206,13 @@ def _laid_out(settings: Settings, resolved: Resolved, index: int) -> Settings:
             region_text(_region(part, own, sample.negative_prompt))
             for part, own in zip(regions.parts, sample.regions, strict=True)
         )
-        said = replace(said, regions=regions_text(tuple(texts)), region_ground=regions.ground)
+        text = regions_text(tuple(texts))
+        said = replace(said, regions=text, region_method=regions.method, region_ground=regions.ground)
     if isinstance(resolved.views, NoViews):
         return said
-    views = resolved.views
+    views, source = resolved.views, resolved.source
+    if isinstance(source, ResolvedSource) and isinstance(source.upscale, ResolvedUpscale):
+        return replace(said, size=views.size, sd_upscale_overlap=views.overlap)
     return replace(
         said,
         view_method=views.method,
@@ -230,6 +241,7 @@ def _second(settings: Settings, resolved: Resolved, index: int) -> Settings:
         hires_denoising_strength=None if is_alone else hires.strength,
         hires_upscale=hires.by.factor if isinstance(hires.by, ByFactor) else None,
         hires_resize=None if isinstance(hires.by, ByFactor) else hires.size,
+        hires_checkpoint=None if hires.model == resolved.model else _titled(hires.model),
         hires_steps=hires.sampling.steps,
         hires_upscaler=hires.upscaler,
         hires_sampler=_unless(hires.sampling.sampler, first.sampler),
@@ -237,6 +249,27 @@ def _second(settings: Settings, resolved: Resolved, index: int) -> Settings:
         hires_prompt=_unless(prompts.prompt, sample.prompt),
         hires_negative_prompt=_unless(prompts.negative_prompt, sample.negative_prompt),
         hires_cfg_scale=_unless(hires.guidance.scale, resolved.guidance.scale),
+    )
+
+
+def _titled(model: ModelRef) -> str:
+    """A model in one text, as A1111 names that of a second pass."""
+    return f"{model.name} [{model.sha256[:HASH_DIGITS]}]"
+
+
+def _finished(settings: Settings, done: NoPostprocess | ResolvedPostprocess) -> Settings:
+    """What is said of what was done to the finished image."""
+    if isinstance(done, NoPostprocess):
+        return settings
+    first, *others = (upscaler.name for upscaler in done.upscalers)
+    scale = done.scale
+    return replace(
+        settings,
+        postprocess_upscale_by=scale.factor if isinstance(scale, ByFactor) else None,
+        postprocess_upscale_to=None if isinstance(scale, ByFactor) else scale.size,
+        postprocess_upscaler=first,
+        postprocess_upscaler_2=others[0] if others else None,
+        postprocess_upscaler_2_visibility=done.visibility if others else None,
     )
 
 

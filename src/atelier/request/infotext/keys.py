@@ -87,12 +87,20 @@ class Settings:
     exact_steps: bool | None = None
     color_correction: bool | None = None
     regions: str | None = None
+    region_method: str | None = None
     region_ground: float | None = None
     tile: str | None = None
     view_method: str | None = None
     view_width: int | None = None
     view_height: int | None = None
     view_overlap: int | None = None
+    vae_strips: str | None = None
+    postprocess_upscale_by: float | None = None
+    postprocess_upscale_to: tuple[int, int] | None = None
+    postprocess_crop_to: tuple[int, int] | None = None
+    postprocess_upscaler: str | None = None
+    postprocess_upscaler_2: str | None = None
+    postprocess_upscaler_2_visibility: float | None = None
     eta: float | None = None
     eta_ddim: float | None = None
     s_churn: float | None = None
@@ -150,8 +158,9 @@ class Settings:
     hypertile: bool | None = None
     hypertile_second_pass: bool | None = None
     hypertile_vae: bool | None = None
-    upscale_overlap: int | None = None
-    upscaler: str | None = None
+    sd_upscale_overlap: int | None = None
+    sd_upscale_upscaler: str | None = None
+    sd_upscale_factor: float | None = None
     final_denoising_strength: float | None = None
     denoising_curve: str | None = None
     script: str | None = None
@@ -252,7 +261,7 @@ KEYS: tuple[Key, ...] = (
     _field("rng"),
     _field("ngms"),
     Key("Tiling", "tiling", "flag", neutral=False),
-    Key("Hires checkpoint", "hires_checkpoint", neutral="Use same checkpoint"),
+    _field("hires_checkpoint"),
     _field("hires_sampler"),
     _field("hires_prompt"),
     _field("hires_negative_prompt"),
@@ -282,12 +291,20 @@ KEYS: tuple[Key, ...] = (
     _field("exact_steps"),
     _field("color_correction"),
     _field("regions"),
+    _field("region_method"),
     _field("region_ground"),
     _field("tile"),
     _field("view_method"),
     _field("view_width"),
     _field("view_height"),
     _field("view_overlap"),
+    _field("vae_strips"),
+    _field("postprocess_upscale_by"),
+    _field("postprocess_upscale_to"),
+    Key("Postprocess crop to", "postprocess_crop_to", "size", low=1, high=MAX_SIDE),
+    _field("postprocess_upscaler"),
+    _field("postprocess_upscaler_2"),
+    _field("postprocess_upscaler_2_visibility"),
     _field("eta"),
     _field("eta_ddim"),
     _field("s_churn"),
@@ -345,8 +362,9 @@ KEYS: tuple[Key, ...] = (
     Key("Hypertile U-Net", "hypertile", "flag", neutral=False),
     Key("Hypertile U-Net second pass", "hypertile_second_pass", "flag", neutral=False),
     Key("Hypertile VAE", "hypertile_vae", "flag", neutral=False),
-    Key("SD upscale overlap", "upscale_overlap", "int", low=0, high=MAX_SIDE),
-    Key("SD upscale upscaler", "upscaler"),
+    _field("sd_upscale_overlap"),
+    _field("sd_upscale_upscaler"),
+    _field("sd_upscale_factor"),
     Key("Final denoising strength", "final_denoising_strength", "float", low=0, high=1),
     Key("Denoising curve", "denoising_curve"),
     Key("Script", "script"),

@@ -46,7 +46,7 @@ NOT_REQUESTED = frozenset({"batch_size", "size", "extras", "version", "user"})
 WITHOUT_EFFECT = NOT_REQUESTED | {
     *("batch_position", "template", "negative_template", "dtype", "device", "libraries", "pixel_hash"),
     *("vae_hash", "init_image_hash", "fp16_lora_cache", "unipc_skip_type"),
-    *("hypertile", "hypertile_second_pass", "hypertile_vae", "tiling"),
+    *("hypertile", "hypertile_second_pass", "hypertile_vae", "tiling", "postprocess_crop_to"),
 }
 """Fields without a place in a request that change no image by themselves, or are asked for under another name."""
 
@@ -97,7 +97,7 @@ def to_request(found: Infotext, changes: Mapping[str, object] = UNCHANGED) -> Re
 
     Raises BadInput if it says nothing, if its numbers are out of range, or if the request cannot be made of it.
     """
-    if not found.prompt and "prompt" not in changes and not any(name.casefold() in BY_NAME for name, _ in found.pairs):
+    if not found.prompt and "prompt" not in changes and not any(_generates(name) for name, _ in found.pairs):
         raise BadInput(f"infotext: {_without_prompt(found)}; give a prompt")
     settings = interpret(found).checked()
     fields = {
@@ -122,9 +122,19 @@ def to_request(found: Infotext, changes: Mapping[str, object] = UNCHANGED) -> Re
     return request_of({**fields, "choices": "prompt" in changes, **changes})
 
 
+def _generates(name: str) -> bool:
+    """Whether a key says how an image is generated, rather than what was done to it later."""
+    folded = name.casefold()
+    return folded in BY_NAME and not folded.startswith("postprocess ")
+
+
 def _missing_images(changes: Mapping[str, object]) -> set[str]:
     """The groups of a request that say nothing without an image, which no infotext holds."""
-    return {group for group, image in (("source", "image"), ("inpaint", "mask")) if image not in changes}
+    return {
+        group
+        for group, image in (("source", "image"), ("inpaint", "mask"), ("sd_upscale", "image"))
+        if image not in changes
+    }
 
 
 def without_effect(found: Infotext) -> tuple[str, ...]:

@@ -1,0 +1,148 @@
+"""Attention coupling: one prediction for the whole canvas, whose attention to the text is divided among the regions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from atelier.errors import BadInput
+from atelier.nn.ports import AttentionLayer, Conditioning, Ports
+from atelier.pipeline.coupling import Reads, coupled, divided, together
+from atelier.pipeline.layouts import cross_attentions
+from atelier.pipeline.prepared import PreparedPrompt
+from atelier.pipeline.sample import Sample
+from atelier.prompt import Span, Timeline
+from atelier.request import events
+from atelier.request.infotext import Settings, read, to_request
+from atelier.runtime.engine import Engine
+from pipeline_support import PLENTY, TOGETHER, Lending, Letters, Watched, engine_on, happened, planned, request
+
+ATTENTION = {"region_method": "attention"}
+LEFT, RIGHT = "box=0,0,0.5,1: l", "box=0.5,0,1,1: r"
+LONG = " ".join(["cat"] * 40)
+
+
+@pytest.fixture(scope="module")
+def engine(tiny_folder: Path) -> Engine:
+    return engine_on(tiny_folder, budget=PLENTY)
+
+
+def pixels(engine: Engine, **fields: object) -> np.ndarray[Any, Any]:
+    return np.asarray(engine.generate(request(**{"steps": 2, "negative_prompt": "a dog", **fields}))[0].image).astype(
+        int
+    )
+
+
+def noise(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def test_each_place_attends_to_its_own_text() -> None:
+    """Two parts of three tokens on a map of 2x2, whose left column is the first's and whose right the second's."""
+    query, key, value = noise(1, 2, 4, 5), noise(1, 2, 6, 5, seed=1), noise(1, 2, 6, 5, seed=2)
+    shares = torch.tensor([[1.0, 1.0, 0.0, 0.0], [0.0, 0.0, 1.0, 1.0]])[:, None, None, :].expand(2, 1, 4, 4)
+    layer = AttentionLayer("down.0", 2, is_cross=True, grid=(2, 2))
+    made = divided(shares)(layer, noise(1, 4, 10), query, key, value, torch.zeros(1, 4, 10))
+    for position, tokens in ((0, slice(3)), (1, slice(3, 6)), (2, slice(3)), (3, slice(3, 6))):
+        scores = query[0, :, position, None] @ key[0, :, tokens].transpose(1, 2) / 5**0.5
+        expected = (scores.softmax(-1) @ value[0, :, tokens]).flatten()
+        assert torch.allclose(made[0, position], expected, atol=1e-6)
+    own = AttentionLayer("down.0", 2, is_cross=False, grid=(2, 2))
+    attended = noise(1, 4, 10)
+    assert divided(shares)(own, attended, query, key, value, attended) is attended
+
+
+def test_timelines_become_one() -> None:
+    first, second = Timeline((Span(2, "a"), Span(8, "b"))), Timeline((Span(5, "c"), Span(8, "d")))
+    line = together([first, second])
+    assert line == Timeline((Span(2, "a\0c"), Span(5, "b\0c"), Span(8, "b\0d")))
+    assert [line.active(call) for call in range(10)] == [f"{first.active(n)}\0{second.active(n)}" for n in range(10)]
+
+
+def test_texts_of_several_lengths_stand_one_behind_the_other() -> None:
+    """Two tokens of one text and three of the other: six of each."""
+    states = {
+        ("a",): {"a": Conditioning(torch.tensor([[1.0], [2.0]]), pooled=torch.tensor([7.0]))},
+        ("b",): {"b": Conditioning(torch.tensor([[3.0], [4.0], [5.0]]), pooled=torch.tensor([8.0]))},
+    }
+    one, other = (PreparedPrompt((line,), (1.0,), line) for line in (Timeline((Span(1, t),)) for t in "ab"))
+    made = coupled(Reads([Sample(0, 1, 0, one, Settings(), (other,))], states), [torch.ones(1, 1, 2, 2)] * 2, ["x"])
+    line = made.samples[0].prompt.parts[0]
+    told = made.states[line.texts][line.active(0)]
+    assert told.tokens.flatten().tolist() == [1, 2, 1, 2, 1, 2, 3, 4, 5, 3, 4, 5]
+    assert told.pooled is not None
+    assert told.pooled.tolist() == [7.0]
+
+
+@pytest.mark.parametrize("prompt", ["a red cat", LONG, "[cat:dog:1] red"])
+@pytest.mark.parametrize("sampler", ["Euler a"])
+def test_a_region_of_everything_is_its_prompt(engine: Engine, prompt: str, sampler: str) -> None:
+    """Whatever the image's own prompt is, and however long."""
+    whole = {"regions": (f'box=0,0,1,1 negative="red": {prompt}',), "prompt": "a dog", "sampler": sampler}
+    plain = pixels(engine, prompt=prompt, negative_prompt="red", sampler=sampler)
+    assert np.abs(pixels(engine, **whole, **ATTENTION) - plain).max() <= 1
+    assert np.abs(plain - pixels(engine, prompt="a dog", sampler=sampler)).max() > 5
+
+
+def test_it_costs_no_more_calls_and_every_layer_is_told(engine: Engine) -> None:
+    net = Watched()
+    own = {"regions": (LEFT, RIGHT), "prompt": "b", "negative_prompt": "n", "sampler": "Euler", "steps": 2}
+    have = Lending(engine.resources, {"text": Letters, "denoiser": net.alone})
+    assert isinstance(happened(planned(engine, **own, **ATTENTION), have)[-1], events.Finished)
+    plain = Watched()
+    happened(planned(engine, sampler="Euler", steps=2), Lending(engine.resources, {"denoiser": plain.alone}))
+    assert len(net.calls) == len(plain.calls) == 2
+    assert net.texts == [["nnn", "blr"]] * 2
+    paths = set(cross_attentions(engine.resources.checkpoint(engine.resolve(request()).model)))
+    assert paths == {
+        *(f"down.{level}.attentions.0.blocks.0.attn2" for level in (0, 1)),
+        "middle.attention.blocks.0.attn2",
+        *(f"up.{level}.attentions.{number}.blocks.0.attn2" for level in (0, 1) for number in (0, 1)),
+    }
+    assert all(isinstance(call.ports, Ports) and set(call.ports.attention) == paths for call in net.calls)
+
+
+def test_it_combines_and_is_said(tiny_folder: Path, engine: Engine) -> None:
+    """With a second pass, a guidance of its own ports, AND in the image's prompt, and batches in one call."""
+    own: dict[str, Any] = {
+        "prompt": "a dog AND red",
+        "regions": ("box=0,0,0.5,1: red cat",),
+        "hires_upscale": 1.5,
+        "pag_scale": 1.0,
+        "freeu_b1": 1.2,
+        "steps": 2,
+        "sampler": "Euler",
+    }
+    (made,) = engine.generate(request(**own, **ATTENTION))
+    assert ", Region method: attention" in made.infotext
+    again = engine.generate(to_request(read(made.infotext), {"model": "tiny"}))[0]
+    assert again.image.tobytes() == made.image.tobytes()
+    latent, without = (engine.generate(request(**fields))[0].image for fields in (own, {**own, "regions": ()}))
+    assert len({image.tobytes() for image in (made.image, latent, without)}) == 3
+    together_ = engine_on(tiny_folder, device=TOGETHER).generate(request(**own, **ATTENTION, batch_size=2))[0].image
+    assert np.abs(np.asarray(together_).astype(int) - np.asarray(made.image)).max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("fields", "told"),
+    [
+        ({"view_method": "mixture"}, "views cannot be used with region_method attention: use latent, or leave it out"),
+        (
+            {"region_ground": 0.2},
+            "region_ground cannot be used with region_method attention: use latent, or leave it out",
+        ),
+        ({"perp_neg_scale": 1.0}, "Perp-Neg cannot be used with region_method attention: use latent, or leave it out"),
+        (
+            {"regions": (LEFT, "box=0.5,0,1,1: a AND b")},
+            "region 2: AND cannot be in it with region_method attention: make two regions of it",
+        ),
+    ],
+)
+def test_what_does_not_combine_is_one_line(engine: Engine, fields: dict[str, Any], told: str) -> None:
+    with pytest.raises(BadInput) as caught:
+        engine.generate(request(**{"regions": (LEFT,), **ATTENTION, **fields}))
+    assert str(caught.value) == told
