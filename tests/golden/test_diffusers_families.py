@@ -20,6 +20,7 @@ from atelier.checkpoints.checkpoint import Checkpoint
 from atelier.checkpoints.opening import open_checkpoint
 from atelier.checkpoints.text import encode, text_encoder
 from atelier.checkpoints.write import write_diffusers, write_ldm
+from atelier.errors import BadInput
 from atelier.families.parts import UNET, VAE
 from atelier.families.telling import Telling
 from atelier.nn.ports import Conditioning
@@ -217,6 +218,24 @@ def test_what_diffusers_saves_opens_here_bit_for_bit(
         if name != "sd2" or part.name != "text":
             assert own.keys() == before.keys()
             assert found.spec(part) == opened[name].spec(part)
+
+
+@torch.no_grad()
+def test_a_tower_without_its_last_layer_says_the_same(
+    opened: dict[str, Checkpoint], theirs: dict[str, Any], tmp_path: Path
+) -> None:
+    """What diffusers saves of 2.x has two of its three layers; clip skip counts from the same place."""
+    theirs["sd2"].save_pretrained(tmp_path / "cut")
+    cut, whole = (text_encoder(model) for model in (open_checkpoint(tmp_path / "cut"), opened["sd2"]))
+    assert [encoder.towers[0].net.spec.layers for encoder in (cut, whole)] == [2, 3]
+    said = [encode(whole, [PROMPT], skip).tokens for skip in (1, 2, 3)]
+    for skip, expected in zip((1, 2, 3), said, strict=True):
+        assert torch.equal(encode(cut, [PROMPT], skip).tokens, expected), skip
+    assert torch.equal(said[0], said[1])
+    assert not torch.equal(said[1], said[2])
+    for encoder in (cut, whole):
+        with pytest.raises(BadInput, match="3 layers"):
+            encode(encoder, [PROMPT], 4)
 
 
 def test_open_clips_names_are_read_as_diffusers_reads_them(shelf: Path) -> None:
