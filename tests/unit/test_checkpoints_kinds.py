@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import save_file
 from typer.testing import CliRunner
 
 from atelier.checkpoints.kind import Identity, Seen, kinds, recognised
@@ -188,8 +190,8 @@ def sparse(path: Path, shapes: Shapes, dtype: str = "F16", size: int = 2, **meta
     return path
 
 
-def inspected(path: Path) -> dict[str, Any]:
-    done = CliRunner().invoke(app, ["inspect", str(path), "--json"])
+def inspected(path: Path, *options: str) -> dict[str, Any]:
+    done = CliRunner().invoke(app, ["inspect", str(path), "--json", *options])
     assert done.exit_code == 0, done.exception
     return json.loads(done.stdout)
 
@@ -483,3 +485,19 @@ def test_what_cannot_be_generated_with_is_named(tmp_path: Path) -> None:
         "codeformer": False,
     }.items():
         assert inspected(sparse(tmp_path / name, published(name)))["supported"] is usable, name
+
+
+def test_tensors_that_are_no_numbers_are_named(tmp_path: Path) -> None:
+    name = "lora_unet_down_blocks_1_attentions_0_transformer_blocks_0_attn2_to_k"
+    down, up, alpha = torch.ones(4, 768), torch.zeros(640, 4), torch.tensor(0.0)
+    tensors = {f"{name}.lora_down.weight": down.half(), f"{name}.lora_up.weight": up, f"{name}.alpha": alpha}
+    save_file(tensors, tmp_path / "a.safetensors")
+    found = inspected(tmp_path / "a.safetensors", "--check")
+    assert (found["not_finite"], found["zero"]) == ([], [f"{name}.lora_up.weight"])
+    down[1, 3], alpha[...] = torch.nan, torch.inf
+    save_file({**tensors, f"{name}.lora_down.weight": down.half()}, tmp_path / "b.safetensors")
+    found = inspected(tmp_path / "b.safetensors", "--check")
+    assert found["not_finite"] == [f"{name}.alpha", f"{name}.lora_down.weight"]
+    text = CliRunner().invoke(app, ["inspect", str(tmp_path / "b.safetensors"), "--check"]).stdout
+    assert "2 tensors (" in text
+    assert ") not finite; 1 tensor (" in text
