@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 
 from atelier.checkpoints.kind import Identity, Seen, kinds, recognised
 from atelier.cli.models import app
+from atelier.weights.archive import open_any
 
 ABOVE = Path(__file__).resolve().parents[3:5]
 PLACES = [above / "shared/facts/keys" for above in ABOVE]
@@ -501,3 +502,78 @@ def test_tensors_that_are_no_numbers_are_named(tmp_path: Path) -> None:
     text = CliRunner().invoke(app, ["inspect", str(tmp_path / "b.safetensors"), "--check"]).stdout
     assert "2 tensors (" in text
     assert ") not finite; 1 tensor (" in text
+
+
+# Pickles that nest their tensors
+
+
+def layers(shapes: dict[str, tuple[int, ...]]) -> dict[str, torch.Tensor]:
+    return {name: torch.full(shape, float(number)) for number, (name, shape) in enumerate(shapes.items(), start=1)}
+
+
+NESTED: dict[str, tuple[object, tuple[str, str | None, str]]] = {
+    "ip-adapter": (
+        {
+            "image_proj": layers({"proj.weight": (3072, 1024)}),
+            "ip_adapter": layers({"1.to_k_ip.weight": (320, 768), "1.to_v_ip.weight": (320, 768)}),
+        },
+        ("ip_adapter", "sd1", "base"),
+    ),
+    "hypernetwork": (
+        {
+            768: (layers({"linear.0.weight": (1536, 768)}), layers({"linear.0.weight": (1536, 768)})),
+            320: (layers({"linear.0.weight": (640, 320)}), layers({"linear.0.weight": (640, 320)})),
+            "step": 2000,
+            "name": "style",
+            "layer_structure": [1, 2, 1],
+            "activation_func": "relu",
+        },
+        ("hypernetwork", "sd1", "relu"),
+    ),
+    "embedding of a1111": (
+        {
+            "string_to_token": {"*": torch.tensor(265)},
+            "string_to_param": {"*": torch.ones(3, 1024)},
+            "name": "mine",
+            "step": 500,
+            "sd_checkpoint": None,
+        },
+        ("embedding", "sd2", "a1111"),
+    ),
+    "embedding of torch before 1.12": (
+        {"string_to_param": torch.nn.ParameterDict({"*": torch.nn.Parameter(torch.ones(2, 768))}), "name": "old"},
+        ("embedding", "sd1", "a1111"),
+    ),
+    "embedding of diffusers": ({"<cat-toy>": torch.ones(768)}, ("embedding", "sd1", "tokens")),
+    "photomaker": (
+        {
+            "id_encoder": layers({"fuse_module.mlp1.fc1.weight": (8, 8)}),
+            "lora_weights": layers({"unet.down_blocks.0.processor.to_q_lora.down.weight": (4, 8)}),
+        },
+        ("photomaker", "sdxl", "v1"),
+    ),
+}
+
+
+@pytest.mark.parametrize("zipped", [True, False], ids=["zip", "legacy"])
+@pytest.mark.parametrize("name", NESTED)
+def test_pickles_that_nest_their_tensors_are_told(name: str, zipped: bool, tmp_path: Path) -> None:
+    value, expected = NESTED[name]
+    torch.save(value, tmp_path / "a.pt", _use_new_zipfile_serialization=zipped)
+    found = inspected(tmp_path / "a.pt")
+    assert (found["kind"], found["family"], found["variant"]) == expected
+
+
+def test_nested_tensors_are_read_under_all_keys_on_the_way(tmp_path: Path) -> None:
+    value, _ = NESTED["hypernetwork"]
+    torch.save(value, tmp_path / "a.pt")
+    archive = open_any(tmp_path / "a.pt")
+    assert sorted(archive.tensors) == [f"{width}.{way}.linear.0.weight" for width in (320, 768) for way in (0, 1)]
+    read = archive.load(["768.1.linear.0.weight"])["768.1.linear.0.weight"]
+    assert torch.equal(read, torch.ones(1536, 768))
+    assert archive.metadata["step"] == "2000"
+
+
+def test_notes_of_an_embedding_count_its_vectors(tmp_path: Path) -> None:
+    save_file({"emb_params": torch.ones(5, 768)}, tmp_path / "a.safetensors")
+    assert inspected(tmp_path / "a.safetensors")["notes"] == ["has 5 vectors"]
