@@ -11,10 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import save_file
 from typer.testing import CliRunner
 
 from atelier.checkpoints.kind import Identity, Seen, kinds, recognised
 from atelier.cli.models import app
+from atelier.weights.archive import open_any
 
 ABOVE = Path(__file__).resolve().parents[3:5]
 PLACES = [above / "shared/facts/keys" for above in ABOVE]
@@ -188,8 +191,8 @@ def sparse(path: Path, shapes: Shapes, dtype: str = "F16", size: int = 2, **meta
     return path
 
 
-def inspected(path: Path) -> dict[str, Any]:
-    done = CliRunner().invoke(app, ["inspect", str(path), "--json"])
+def inspected(path: Path, *options: str) -> dict[str, Any]:
+    done = CliRunner().invoke(app, ["inspect", str(path), "--json", *options])
     assert done.exit_code == 0, done.exception
     return json.loads(done.stdout)
 
@@ -483,3 +486,94 @@ def test_what_cannot_be_generated_with_is_named(tmp_path: Path) -> None:
         "codeformer": False,
     }.items():
         assert inspected(sparse(tmp_path / name, published(name)))["supported"] is usable, name
+
+
+def test_tensors_that_are_no_numbers_are_named(tmp_path: Path) -> None:
+    name = "lora_unet_down_blocks_1_attentions_0_transformer_blocks_0_attn2_to_k"
+    down, up, alpha = torch.ones(4, 768), torch.zeros(640, 4), torch.tensor(0.0)
+    tensors = {f"{name}.lora_down.weight": down.half(), f"{name}.lora_up.weight": up, f"{name}.alpha": alpha}
+    save_file(tensors, tmp_path / "a.safetensors")
+    found = inspected(tmp_path / "a.safetensors", "--check")
+    assert (found["not_finite"], found["zero"]) == ([], [f"{name}.lora_up.weight"])
+    down[1, 3], alpha[...] = torch.nan, torch.inf
+    save_file({**tensors, f"{name}.lora_down.weight": down.half()}, tmp_path / "b.safetensors")
+    found = inspected(tmp_path / "b.safetensors", "--check")
+    assert found["not_finite"] == [f"{name}.alpha", f"{name}.lora_down.weight"]
+    text = CliRunner().invoke(app, ["inspect", str(tmp_path / "b.safetensors"), "--check"]).stdout
+    assert "2 tensors (" in text
+    assert ") not finite; 1 tensor (" in text
+
+
+# Pickles that nest their tensors
+
+
+def layers(shapes: dict[str, tuple[int, ...]]) -> dict[str, torch.Tensor]:
+    return {name: torch.full(shape, float(number)) for number, (name, shape) in enumerate(shapes.items(), start=1)}
+
+
+NESTED: dict[str, tuple[object, tuple[str, str | None, str]]] = {
+    "ip-adapter": (
+        {
+            "image_proj": layers({"proj.weight": (3072, 1024)}),
+            "ip_adapter": layers({"1.to_k_ip.weight": (320, 768), "1.to_v_ip.weight": (320, 768)}),
+        },
+        ("ip_adapter", "sd1", "base"),
+    ),
+    "hypernetwork": (
+        {
+            768: (layers({"linear.0.weight": (1536, 768)}), layers({"linear.0.weight": (1536, 768)})),
+            320: (layers({"linear.0.weight": (640, 320)}), layers({"linear.0.weight": (640, 320)})),
+            "step": 2000,
+            "name": "style",
+            "layer_structure": [1, 2, 1],
+            "activation_func": "relu",
+        },
+        ("hypernetwork", "sd1", "relu"),
+    ),
+    "embedding of a1111": (
+        {
+            "string_to_token": {"*": torch.tensor(265)},
+            "string_to_param": {"*": torch.ones(3, 1024)},
+            "name": "mine",
+            "step": 500,
+            "sd_checkpoint": None,
+        },
+        ("embedding", "sd2", "a1111"),
+    ),
+    "embedding of torch before 1.12": (
+        {"string_to_param": torch.nn.ParameterDict({"*": torch.nn.Parameter(torch.ones(2, 768))}), "name": "old"},
+        ("embedding", "sd1", "a1111"),
+    ),
+    "embedding of diffusers": ({"<cat-toy>": torch.ones(768)}, ("embedding", "sd1", "tokens")),
+    "photomaker": (
+        {
+            "id_encoder": layers({"fuse_module.mlp1.fc1.weight": (8, 8)}),
+            "lora_weights": layers({"unet.down_blocks.0.processor.to_q_lora.down.weight": (4, 8)}),
+        },
+        ("photomaker", "sdxl", "v1"),
+    ),
+}
+
+
+@pytest.mark.parametrize("zipped", [True, False], ids=["zip", "legacy"])
+@pytest.mark.parametrize("name", NESTED)
+def test_pickles_that_nest_their_tensors_are_told(name: str, zipped: bool, tmp_path: Path) -> None:
+    value, expected = NESTED[name]
+    torch.save(value, tmp_path / "a.pt", _use_new_zipfile_serialization=zipped)
+    found = inspected(tmp_path / "a.pt")
+    assert (found["kind"], found["family"], found["variant"]) == expected
+
+
+def test_nested_tensors_are_read_under_all_keys_on_the_way(tmp_path: Path) -> None:
+    value, _ = NESTED["hypernetwork"]
+    torch.save(value, tmp_path / "a.pt")
+    archive = open_any(tmp_path / "a.pt")
+    assert sorted(archive.tensors) == [f"{width}.{way}.linear.0.weight" for width in (320, 768) for way in (0, 1)]
+    read = archive.load(["768.1.linear.0.weight"])["768.1.linear.0.weight"]
+    assert torch.equal(read, torch.ones(1536, 768))
+    assert archive.metadata["step"] == "2000"
+
+
+def test_notes_of_an_embedding_count_its_vectors(tmp_path: Path) -> None:
+    save_file({"emb_params": torch.ones(5, 768)}, tmp_path / "a.safetensors")
+    assert inspected(tmp_path / "a.safetensors")["notes"] == ["has 5 vectors"]

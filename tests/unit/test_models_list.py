@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
 import tiny
@@ -17,6 +17,7 @@ from atelier.cli.models import app
 from atelier.errors import AtelierError, BadFile
 from atelier.runtime.index import Index
 from atelier.runtime.installed import added, installed
+from atelier.runtime.library import Library
 
 
 @pytest.fixture(autouse=True)
@@ -143,3 +144,15 @@ def test_a_file_that_cannot_be_looked_at_says_so(tmp_path: Path) -> None:
     assert "does not exist" in str(found["gone.safetensors"]["problem"])
     assert "is empty" in str(found["empty"]["problem"])
     assert "folder" not in found
+
+
+def test_pickled_models_have_names_and_parts_beside_them_have_none(tmp_path: Path) -> None:
+    state = load_file(tiny.single_file(tmp_path / "photo.safetensors"))
+    folder = tmp_path / "models" / "sd1"
+    folder.mkdir(parents=True)
+    torch.save({"state_dict": state}, folder / "old.ckpt")
+    (folder / "old.vae.safetensors").write_bytes(b"")
+    library = Library((tmp_path / "models",))
+    assert [model.name for model in library.models()] == ["embedded", "old"]
+    for name in ("old", "old.ckpt", "SD1/old.ckpt [0123456789]"):
+        assert library.find(name).path == folder / "old.ckpt"

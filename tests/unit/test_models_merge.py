@@ -14,7 +14,7 @@ from torch import Tensor
 from typer.testing import CliRunner
 
 import tiny
-from atelier.checkpoints import merging
+from atelier.checkpoints import ahead, merging
 from atelier.checkpoints.opening import open_checkpoint
 from atelier.cli.models import app
 from atelier.errors import AtelierError, BadFile
@@ -140,7 +140,7 @@ def test_little_of_a_model_is_in_memory(shelf: Path, tmp_path: Path, monkeypatch
         return found
 
     monkeypatch.setattr(merging.safetensors, "load", watched)
-    monkeypatch.setattr(merging, "AHEAD", 300_000)
+    monkeypatch.setattr(ahead, "AHEAD", 300_000)
     run("merge", shelf / "a.safetensors", shelf / "b.safetensors", tmp_path / "m.safetensors")
     whole = sum(tensor.nbytes for tensor in states(shelf, "a")[0].values())
     assert whole > 900_000

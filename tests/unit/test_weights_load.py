@@ -190,10 +190,10 @@ def test_shards_are_one_archive(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("weight_map", "problem"),
     [
-        ({"a": "../s-1.safetensors"}, "no safetensors file beside it"),
-        ({"a": "/etc/passwd"}, "no safetensors file beside it"),
-        ({"a": "s-1.bin"}, "no safetensors file beside it"),
-        ({"a": 3}, "no safetensors file beside it"),
+        ({"a": "../s-1.safetensors"}, "no file of weights beside it"),
+        ({"a": "/etc/passwd"}, "no file of weights beside it"),
+        ({"a": "s-1.bin"}, "no file of weights beside it"),
+        ({"a": 3}, "no file of weights beside it"),
         ({}, "no weight_map"),
         ([], "no weight_map"),
         ({"a": "s-9.safetensors"}, "does not exist"),

@@ -52,6 +52,7 @@ class FileReport:
     parameters: int
     bytes: int
     files: tuple[Path, ...]
+    archives: tuple[Archive, ...]
     parts: Mapping[str, PartReport]
     metadata: Mapping[str, str]
     notes: tuple[str, ...]
@@ -159,11 +160,17 @@ def _told(
         parameters=sum(i.count for i in infos) if whole is None else whole.parameters,
         bytes=sum(file.stat().st_size for file in files),
         files=files,
+        archives=(archive,) if checkpoint is None else _archives(checkpoint),
         parts=_parts(archive) if whole is None else whole.parts,
         metadata=archive.metadata if checkpoint is None else checkpoint.metadata,
         notes=(*identity.notes, *_unusual(archive)),
         report=whole,
     )
+
+
+def _archives(checkpoint: Checkpoint) -> tuple[Archive, ...]:
+    """Each once, though several parts lie in it."""
+    return tuple({stored.archive.path: stored.archive for stored in checkpoint.parts.values()}.values())
 
 
 def _agreed(identity: Identity, checkpoint: Checkpoint) -> Identity:

@@ -7,12 +7,12 @@ The rules are those of A1111's merger and of merges by block weights: docs/compa
 from __future__ import annotations
 
 import json
-from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from atelier.checkpoints.ahead import Ahead
 from atelier.checkpoints.kind import Identity, identify
 from atelier.checkpoints.opening import families
 from atelier.checkpoints.spelling import EMA, respelled, with_ema
@@ -33,8 +33,6 @@ KEPT = "position_ids"
 RECIPE, FROM = "sd_merge_recipe", "modelspec.merged_from"
 KINDS: Mapping[str, str] = {"fp32": "F32", "fp16": "F16", "bf16": "BF16"}
 LARGEST_WEIGHT = 10.0
-AHEAD = 256_000_000
-"""Bytes on disk of one model that are read at once, or a single tensor of more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,29 +104,6 @@ def prune(source: Path, target: Path, *, dtype: str | None = None, ema: bool = F
 
     safetensors.save_each(target, declared, tensor, {**archive.metadata, "format": "pt"})
     return left_out
-
-
-class Ahead:
-    """Reads the tensors of an archive in a given order, some at once, because opening a file costs as much as reading a
-    few. Each can be taken once."""
-
-    def __init__(self, archive: Archive, order: Sequence[str]) -> None:
-        self._archive, self._waiting = archive, deque(order)
-        self._read: dict[str, Tensor] = {}
-
-    def take(self, name: str) -> Tensor:
-        """The next tensor, which has to be the one of that name; it is the caller's own. Raises BadFile."""
-        if not self._read:
-            self._read = self._archive.load(self._next(), mapped=False)
-        return self._read.pop(name)
-
-    def _next(self) -> list[str]:
-        names: list[str] = []
-        room = AHEAD
-        while self._waiting and (not names or self._archive.tensors[self._waiting[0]].bytes <= room):
-            names.append(self._waiting.popleft())
-            room -= self._archive.tensors[names[-1]].bytes
-        return names
 
 
 def blocks_of(names: Mapping[str, object]) -> tuple[int, int]:

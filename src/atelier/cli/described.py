@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from atelier.checkpoints.inspecting import FileReport, Hashes
     from atelier.checkpoints.report import PartReport, Report
+    from atelier.checkpoints.soundness import Soundness
 
 
-def described(found: FileReport, digests: Hashes | None) -> str:
+def described(found: FileReport, digests: Hashes | None = None, sound: Soundness | None = None) -> str:
     """A line for each thing that is known; what a file says of itself is made safe to print."""
     lines = _identity(found) | _model(found.report) | {"parameters": f"{found.parameters:,}"}
     for name, part in found.parts.items():
@@ -22,6 +23,8 @@ def described(found: FileReport, digests: Hashes | None) -> str:
         lines["unusual"] = "; ".join(found.notes)
     if digests is not None:
         lines["hash"] = f"{digests.short} (sha256 {digests.sha256}, AutoV3 {digests.autov3 or 'none'})"
+    if sound is not None:
+        lines["numbers"] = _numbers(sound)
     width = max(map(len, lines))
     return "\n".join(f"{key:{width}}  {value}" for key, value in lines.items())
 
@@ -68,6 +71,13 @@ def _unused(report: Report) -> str:
     from atelier.weights.archive import counted
 
     return f"{counted(report.ignored)}, left over from training"
+
+
+def _numbers(sound: Soundness) -> str:
+    from atelier.weights.archive import counted
+
+    told = {"not finite": sound.not_finite, "all zero": sound.zero}
+    return "; ".join(f"{counted(names)} {what}" for what, names in told.items() if names) or "all finite"
 
 
 def _safe(text: str) -> str:

@@ -15,7 +15,8 @@ from atelier.cli.listed import listed, table
 
 if TYPE_CHECKING:
     from atelier.checkpoints.checkpoint import Checkpoint
-    from atelier.checkpoints.inspecting import Hashes
+    from atelier.checkpoints.inspecting import FileReport, Hashes
+    from atelier.checkpoints.soundness import Soundness
     from atelier.runtime.library import Library
 
 app = typer.Typer(help="List, inspect, convert, merge and prune models.", no_args_is_help=True)
@@ -87,19 +88,26 @@ def inspect(
     models_dir: Folders = None,
     variant: Variant = None,
     with_hash: Annotated[bool, typer.Option("--hash", help="Also read the whole model, for its hashes.")] = False,
+    check: Annotated[
+        bool,
+        typer.Option("--check", help="Also read the whole model, for tensors of NaN, infinity or nothing but zeros."),
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Say what a file or folder of weights is, reading its headers only: a model, a part of one, an adapter, …"""
     import json
+    from dataclasses import asdict
 
     from atelier.checkpoints.inspecting import hashes, inspect
 
     found = inspect(_library(models_dir).find(model).path, variant=variant)
     digests = hashes(found) if with_hash else None
+    sound = _sound(found) if check else None
     if as_json:
-        typer.echo(json.dumps(found.json() | _digests(digests), ensure_ascii=False, indent=1))
+        told = found.json() | _digests(digests) | ({} if sound is None else asdict(sound))
+        typer.echo(json.dumps(told, ensure_ascii=False, indent=1))
     else:
-        typer.echo(described(found, digests))
+        typer.echo(described(found, digests, sound))
 
 
 @app.command()
@@ -302,6 +310,12 @@ def _assembled(source: str, vae: str | None, towers: Sequence[str], folders: lis
     library = _library(folders)
     autoencoder = None if vae is None else library.find(vae).path
     return assembled(library.find(source).path, autoencoder, [library.find(tower).path for tower in towers])
+
+
+def _sound(found: FileReport) -> Soundness:
+    from atelier.checkpoints.soundness import soundness
+
+    return soundness(found.archives)
 
 
 def _digests(digests: Hashes | None) -> dict[str, object]:

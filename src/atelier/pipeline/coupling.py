@@ -20,12 +20,10 @@ from atelier.nn.attention import attend, merge_heads
 from atelier.nn.ports import NOTHING, AttentionLayer, AttentionPatch, Conditioning, Ports, both
 from atelier.pipeline.conditioning import States
 from atelier.pipeline.prepared import PreparedPrompt
-from atelier.pipeline.prompted import PortAdapter
+from atelier.pipeline.prompted import BETWEEN, PortAdapter
 from atelier.pipeline.sample import Sample
 from atelier.prompt import Span, Timeline
 
-BETWEEN = "\0"
-"""Between the texts that act together: no prompt holds it."""
 READS = ".to_k.weight"
 """What the name of a layer that reads the text ends with, behind its path."""
 

@@ -24,6 +24,8 @@ REMEMBERED = 16
 
 NOWHERE = Telling(0, 0)
 """No image of which a network could be told anything."""
+BETWEEN = "\0"
+"""Between texts that act together: no prompt holds it."""
 NO_WORDS = ("",)
 """The group of texts that `PromptedNet.empty` reads."""
 
@@ -185,7 +187,8 @@ class PromptedNet:
     def _told(self, acting: _Acting) -> Conditioning:
         """What the network is told by a text."""
         texts, text, negative = acting
-        return self.tell(self.states[texts][text], replace(self.shown, negative=negative, empty=not any(texts)))
+        empty = not any(own.strip(BETWEEN) for own in texts)
+        return self.tell(self.states[texts][text], replace(self.shown, negative=negative, empty=empty))
 
     def _assembled(self, rows: Sequence[Conditioning]) -> list[_Call]:
         lengths = dict.fromkeys(len(row.tokens) for row in rows)

@@ -334,6 +334,10 @@ def _build(machine: _Machine, _: object) -> None:
 
 def _persist(machine: _Machine, _: object) -> None:
     key = machine.pop()
+    fields = cast("tuple[object, ...]", key) if isinstance(key, tuple) else ()
+    if len(fields) > 1 and fields[0] == MODULE and isinstance(fields[1], Global):
+        machine.push(fields[1])
+        return
     machine.persistent.append(key)
     machine.push(Persistent(key))
 
@@ -356,6 +360,8 @@ def _nothing(machine: _Machine, _: object) -> None:
 
 ORDERED_DICT = Global("collections", "OrderedDict")
 PARAMETER_DICT = Global("torch.nn.modules.container", "ParameterDict")
+MODULE = "module"
+"""What torch before 1.6 says before a class of its networks; the source of the class stands behind it."""
 PARAMETERS = "_parameters"
 """The attribute of a ParameterDict that holds its entries."""
 
