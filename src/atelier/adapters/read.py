@@ -140,7 +140,8 @@ def deltas(
 ) -> dict[str, tuple[Delta, str]]:
     """What a file adds to the parameters of one part: (the delta, the block of its layer), by our names.
 
-    rank: so many of the ranks are used, where a kind has them; device: where the network is. Raises BadFile where the file has changed since.
+    rank: so many of the ranks are used, where a kind has them; device: where the network is. Raises BadFile where the
+    file has changed since.
     """
     here = {base: target for base, target in found.placed.items() if target.part == part}
     layers = found.file.layers
@@ -148,7 +149,10 @@ def deltas(
     tensors = found.file.archive.load(wanted, dtype=torch.float32)
     made: dict[str, tuple[Delta, str]] = {}
     for base, target in here.items():
-        own = {slot: tensors[name].to(device) for slot, name in layers[base].tensors.items()}
+        own = {
+            slot: tensors[name] if slot in NUMBERS else tensors[name].to(device)
+            for slot, name in layers[base].tensors.items()
+        }
         for parameter, delta in built(layers[base], own, rank).items():
             made[f"{target.module}.{parameter}"] = delta, target.block
     return made
