@@ -136,6 +136,18 @@ def test_requests_at_once_never_see_each_others(engine: Engine):
     assert made == {n: [alone[(n + i) % 4] for i in range(4)] for n in range(4)}
 
 
+def test_a_second_pass_has_the_networks_of_its_own_prompt(engine: Engine):
+    twice = {"hires_upscale": 1.5, "hires_steps": 1, "steps": 1}
+    plain, tagged = "a red cat", "a red cat<lora:both:1>"
+    made = {
+        (first, second): image(engine, first, hires_prompt=second, **twice)
+        for first in (plain, tagged)
+        for second in (plain, tagged)
+    }
+    assert len(set(made.values())) == 4
+    assert image(engine, tagged, **twice) == made[tagged, tagged]
+
+
 def test_images_of_one_batch_may_name_others(engine: Engine):
     """The tag is drawn from a choice for each image by itself."""
     prompt = "a red cat{<lora:both:1>|<lora:unet:1>}"
