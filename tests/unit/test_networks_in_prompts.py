@@ -13,6 +13,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 import tiny
+from atelier.adapters.read import deltas, matched, open_adapter
+from atelier.checkpoints.opening import open_checkpoint
 from atelier.checkpoints.write import write_diffusers
 from atelier.cli.app import run
 from atelier.errors import BadInput
@@ -134,6 +136,18 @@ def test_requests_at_once_never_see_each_others(engine: Engine):
     assert made == {n: [alone[(n + i) % 4] for i in range(4)] for n in range(4)}
 
 
+def test_a_second_pass_has_the_networks_of_its_own_prompt(engine: Engine):
+    twice = {"hires_upscale": 1.5, "hires_steps": 1, "steps": 1}
+    plain, tagged = "a red cat", "a red cat<lora:both:1>"
+    made = {
+        (first, second): image(engine, first, hires_prompt=second, **twice)
+        for first in (plain, tagged)
+        for second in (plain, tagged)
+    }
+    assert len(set(made.values())) == 4
+    assert image(engine, tagged, **twice) == made[tagged, tagged]
+
+
 def test_images_of_one_batch_may_name_others(engine: Engine):
     """The tag is drawn from a choice for each image by itself."""
     prompt = "a red cat{<lora:both:1>|<lora:unet:1>}"
@@ -152,7 +166,7 @@ REFUSED = {
     "a red cat<lora:both:start=3>": "lora 'both' knows te, unet, dyn and lbw, not 'start=3'",
     "a red cat<lora:xl:1>": "xl.safetensors: is for Stable Diffusion XL, and tiny is a Stable Diffusion 1.x model",
     "a red cat<lora:wide:1>": f"wide.safetensors: has {UNET} of another shape than the model's layer, 32x32",
-    "a red cat<lora:alien:1>": "alien.safetensors: has no layer that this model has (3 tensors (lora_unet_al",
+    "a red cat<lora:alien:1>": "alien.safetensors: has no layer that tiny has (3 tensors (lora_unet_al",
     "a red cat<lora:broken:1>": "broken.safetensors: ",
     "a red cat<lora:plain:1>": "plain.safetensors: is no LoRA or other weight adapter: it has 1 tensor (a.b)",
     "a red cat<lora:boft:1>": "of another shape than the model's layer, 32x32, or as no OFT that is known: it is",
@@ -254,3 +268,9 @@ def test_a_renamed_file_is_found_by_its_hash_and_another_one_is_told(models: Pat
     assert told[-1].startswith("lora 'both': the hash 0123456789ab was asked for; ")
     with pytest.raises(BadInput, match="lora 'before' is not there"):
         engine.resolve(request(prompt="a cat<lora:before>", lora_hashes="before: cdcdcdcdcdcd"))
+
+
+def test_deltas_are_made_where_the_network_is(models: Path):
+    found = matched(open_adapter(models / "Lora" / "both.safetensors"), open_checkpoint(models / "tiny"))
+    made = deltas(found, "unet", device=torch.device("meta"))
+    assert [(delta.up.device.type, delta.down.device.type) for delta, _ in made.values()] == [("meta", "meta")]

@@ -17,7 +17,7 @@ from torch import Tensor
 import atelier.adapters.weight
 from atelier.adapters import dora
 from atelier.adapters.delta import ALPHA, BIAS, BIAS_DIFFERENCE, WEIGHT, Delta, Shapes, Values, WeightKind
-from atelier.adapters.kin import kin
+from atelier.adapters.kin import is_foreign, kin
 from atelier.adapters.spelling import usual
 from atelier.adapters.targets import Target, targets
 from atelier.adapters.weight.full import of_bias
@@ -124,19 +124,24 @@ def matched(file: AdapterFile, model: Checkpoint) -> Match:
     known = targets(model)
     placed = {base: known[base] for base in file.layers if base in known}
     lost = [name for base, own in file.layers.items() if base not in placed for name in own.tensors.values()]
-    foreign = kin(file.archive, model)
-    if foreign is not None or not placed:
-        told = f"is for {foreign}" if foreign else f"has no layer that this model has ({counted(lost)})"
-        raise BadFile(file.path, f"{told}, and {model.name} is a {model.family.title} model: choose another of the two")
-    for base, target in placed.items():
-        _check(file, base, target)
+    try:
+        _check(file, placed, model)
+    except BadFile as error:
+        other = kin(file.archive, model)
+        if other is None:
+            raise
+        told = f"is for {other}, and {model.name} is a {model.family.title} model: choose another of the two"
+        raise BadFile(file.path, told) from error
     return Match(file, MappingProxyType(placed), (*sorted(lost), *file.others))
 
 
-def deltas(found: Match, part: str, rank: int | None = None) -> dict[str, tuple[Delta, str]]:
+def deltas(
+    found: Match, part: str, rank: int | None = None, device: torch.device | None = None
+) -> dict[str, tuple[Delta, str]]:
     """What a file adds to the parameters of one part: (the delta, the block of its layer), by our names.
 
-    rank: so many of the ranks are used, where a kind has them. Raises BadFile where the file has changed since.
+    rank: so many of the ranks are used, where a kind has them; device: where the network is. Raises BadFile where the
+    file has changed since.
     """
     here = {base: target for base, target in found.placed.items() if target.part == part}
     layers = found.file.layers
@@ -144,7 +149,10 @@ def deltas(found: Match, part: str, rank: int | None = None) -> dict[str, tuple[
     tensors = found.file.archive.load(wanted, dtype=torch.float32)
     made: dict[str, tuple[Delta, str]] = {}
     for base, target in here.items():
-        own = {slot: tensors[name] for slot, name in layers[base].tensors.items()}
+        own = {
+            slot: tensors[name] if slot in NUMBERS else tensors[name].to(device)
+            for slot, name in layers[base].tensors.items()
+        }
         for parameter, delta in built(layers[base], own, rank).items():
             made[f"{target.module}.{parameter}"] = delta, target.block
     return made
@@ -156,7 +164,20 @@ def built(layer: AdapterLayer, tensors: Mapping[str, Tensor], rank: int | None =
     return {**dora.decomposed(layer.kind.build(values), tensors), **of_bias(tensors)}
 
 
-def _check(file: AdapterFile, base: str, target: Target) -> None:
+def _check(file: AdapterFile, placed: Mapping[str, Target], model: Checkpoint) -> None:
+    """Raises BadFile for what is for another model, whichever."""
+    if not placed:
+        names = counted([name for own in file.layers.values() for name in own.tensors.values()])
+        raise BadFile(file.path, f"has no layer that {model.name} has ({names}): it is for another model")
+    if is_foreign(file.archive, model):
+        raise BadFile(
+            file.path, f"reads text states of another width than those of {model.name}: it is for another model"
+        )
+    for base, target in placed.items():
+        _check_layer(file, base, target)
+
+
+def _check_layer(file: AdapterFile, base: str, target: Target) -> None:
     """Raises BadFile where the tensors do not fit the layer; only their shapes are looked at."""
     layer, infos = file.layers[base], file.archive.tensors
     shapes = {slot: infos[name].shape for slot, name in layer.tensors.items()}

@@ -6,8 +6,9 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import cast
+from typing import TypeVar, cast
 
+import torch
 from torch import nn
 
 from atelier.adapters.attach import Changes, Strong, with_changes
@@ -20,6 +21,8 @@ from atelier.pipeline.resources import Merged, PartOf, T
 from atelier.request.resolved import AdapterRef
 from atelier.weights.hashes import HashCache
 
+M = TypeVar("M", bound=nn.Module)
+
 
 def with_merged(plain: T, model: Checkpoint, part: PartOf[T], merged: Sequence[Merged], hashes: HashCache) -> T:
     """The part with weight adapters in its networks, which shares all tensors that they do not touch with `plain`.
@@ -29,21 +32,25 @@ def with_merged(plain: T, model: Checkpoint, part: PartOf[T], merged: Sequence[M
     found = [(own, _matched(own.file, model, hashes)) for own in merged]
     if isinstance(plain, TextTowers):
         towers = zip(plain.towers, model.family.towers, strict=True)
-        changed = [_merged_tower(own, changes(found, tower.part.name)) for own, tower in towers]
+        changed = [_merged_tower(own, found, tower.part.name) for own, tower in towers]
         return cast("T", replace(plain, towers=tuple(changed)))
     if not isinstance(plain, nn.Module):
         raise BadFile(
             merged[0].file.path, f"cannot be used: this model's {part.name} is no network whose weights are here"
         )
-    return cast("T", with_changes(plain, changes(found, model.family.denoiser)))
+    return cast("T", _changed(plain, found, model.family.denoiser))
 
 
-def changes(found: Sequence[tuple[Merged, Match]], part: str) -> Changes:
-    """What is added to the parameters of a part, in the order of the adapters."""
+def _changed(net: M, found: Sequence[tuple[Merged, Match]], part: str) -> M:
+    return with_changes(net, changes(found, part, next(net.parameters()).device))
+
+
+def changes(found: Sequence[tuple[Merged, Match]], part: str, device: torch.device) -> Changes:
+    """What is added to the parameters of a part, in the order of the adapters; device: where it is."""
     made: defaultdict[str, list[Strong]] = defaultdict(list)
     for own, match in found:
         weights = dict(own.blocks)
-        for name, (delta, block) in deltas(match, part, own.rank).items():
+        for name, (delta, block) in deltas(match, part, own.rank, device).items():
             strength = own.strength * weights.get(block, 1.0)
             if strength:
                 made[name].append(Strong(delta, strength))
@@ -64,9 +71,9 @@ def with_inversions(part: T, inversions: Sequence[AdapterRef], hashes: HashCache
     return cast("T", replace(part, towers=tuple(reading.get(id(tower), tower) for tower in part.towers)))
 
 
-def _merged_tower(tower: Known, own: Changes) -> Known:
+def _merged_tower(tower: Known, found: Sequence[tuple[Merged, Match]], part: str) -> Known:
     """A tower that the model lacks has nothing to change."""
-    return tower if isinstance(tower, SilentTower) else replace(tower, net=with_changes(tower.net, own))
+    return tower if isinstance(tower, SilentTower) else replace(tower, net=_changed(tower.net, found, part))
 
 
 def _matched(ref: AdapterRef, model: Checkpoint, hashes: HashCache) -> Match:
