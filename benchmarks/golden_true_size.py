@@ -1,6 +1,7 @@
 """Our networks against diffusers' and transformers' at their true size, fp32, same random weights.
 
-    python benchmarks/golden_true_size.py [--family sd1|sd2|sdxl|sdxl-refiner] [--latent N] [--tiny] [--device cpu|cuda]
+    python benchmarks/golden_true_size.py [--family sd1|sd2|sdxl|sdxl-refiner] [--part text|unet|vae] [--latent N]
+        [--tiny] [--device cpu|cuda]
 
 Prints a table of max |ours - theirs| / std(theirs) and of parameter counts; exits 1 if a difference is above 1e-4 or a
 count is wrong. The last row is a trajectory of 4 steps with guidance. The parts are compared one after the other: about
@@ -152,6 +153,7 @@ def shrunk(own: Sizes) -> Sizes:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--family", choices=TRUE, default="sd1")
+    parser.add_argument("--part", choices=PARTS, help="only this one")
     parser.add_argument("--latent", type=int)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--tiny", action="store_true", help="shrink everything, to see that the script runs")
@@ -160,7 +162,8 @@ def main() -> None:
     sizes = shrunk(TRUE[options.family]) if options.tiny else TRUE[options.family]
     sizes = replace(sizes, latent=options.latent or sizes.latent)
     with torch.no_grad():
-        results = [*texts(sizes, options.device), *unet(sizes, options.device), *vae(sizes, options.device)]
+        chosen = [options.part] if options.part else PARTS
+        results = [found for part in chosen for found in PARTS[part](sizes, options.device)]
     show(results)
     counts = {name: count for name, (_, count) in sizes.texts.items()}
     counts |= {"U-Net": sizes.unet_count, "autoencoder": VAE_COUNT}
@@ -265,6 +268,9 @@ def vae(sizes: Sizes, device: str) -> Iterator[Result]:
     yield result("autoencoder", "encode, log variance", ours, got.logvar, wanted.logvar)
     latent = torch.randn(wanted.mean.shape, generator=generator).to(device)
     yield result("autoencoder", "decode", ours, ours.decode(latent), theirs.decode(latent, return_dict=False)[0])
+
+
+PARTS = {"text": texts, "unet": unet, "vae": vae}
 
 
 def result(part: str, what: str, net: nn.Module, got: Tensor, wanted: Tensor) -> Result:

@@ -101,11 +101,10 @@ def randomise(net: nn.Module, seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in net.parameters():
-            noise = torch.randn(parameter.shape, generator=generator)
             if parameter.ndim > 1:
-                parameter.copy_(noise / parameter[0].numel() ** 0.5)
+                parameter.normal_(std=parameter[0].numel() ** -0.5, generator=generator)
             else:
-                parameter.add_(0.1 * noise)
+                parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))
 
 
 def ours_unet(theirs: nn.Module, spec: UNetSpec) -> UNet:

@@ -21,11 +21,13 @@ from atelier.checkpoints.write import Modules, write_diffusers, write_ldm
 from atelier.cli.app import run
 from atelier.errors import BadFile
 from atelier.families import sd2, sdxl
-from atelier.families.facts import Facts, ModelDefaults
-from atelier.families.parts import UNET
-from atelier.models.unet import UNet
+from atelier.families.facts import Facts, ModelDefaults, PartFacts
+from atelier.families.parts import UNET, unet
+from atelier.families.shapes import Shapes
+from atelier.models.unet import UNet, UNetSpec
 from atelier.nn.ports import NOTHING, Conditioning, Ports
 from atelier.runtime.engine import Engine
+from atelier.weights.names.unet import names
 from pipeline_support import TOGETHER, Lending, engine_on, happened, planned, request
 
 MODELS = {"sdxl": tiny_sd.sdxl, "sdxl-refiner": tiny_sd.refiner, "sd2": tiny_sd.sd2}
@@ -307,26 +309,47 @@ def test_heads_are_counted_by_their_width(tmp_path: Path) -> None:
     """A file that says nothing has heads of 64 channels; 1.x has 8 on every level."""
     for made in (tiny_sd.sdxl(), tiny_sd.sd2()):
         assert open_checkpoint(spelled("bare", made, tmp_path)).facts.of("unet").head_width == 64
-    net = UNet(tiny_sd.sdxl().spec(UNET))
-    assert [block.attentions[0].blocks[0].attn1.heads for block in net.down if len(block.attentions)] == [2]
+    net = UNet(UNetSpec(widths=(64, 128), blocks=1, depth=(1, 1), heads=(1, 1), context=8))
+    shapes = Shapes(
+        "file", "diffusers", {own.diffusers: tuple(net.state_dict()[own.ours].shape) for own in names(net.spec)}
+    )
+    for facts, heads in ((PartFacts(head_width=64), (1, 2)), (PartFacts(head_width=16), (4, 8)), (PartFacts(), (8, 8))):
+        assert unet.infer(shapes, facts).heads == heads
 
 
-@pytest.mark.parametrize(("answer", "prediction", "size"), [(-1.5, "velocity", 768), (0.5, "epsilon", 512)])
-def test_a_network_of_2_x_is_asked_where_its_file_says_nothing(
-    answer: float, prediction: str, size: int, tmp_path: Path
-) -> None:
-    """At the last level a network that predicts epsilon gives back the 0.5 that it is shown; until then names count."""
-    made = tiny_sd.sd2()
-    net = made.networks["unet"]
-    assert isinstance(net, UNet)
-    torch.nn.init.zeros_(net.conv_out.weight)
-    torch.nn.init.constant_(net.conv_out.bias, answer)
-    for name, guessed in (("fine-tune", "velocity"), ("some-512", "epsilon")):
-        path = spelled(name, made, tmp_path)
-        assert open_checkpoint(path).facts.prediction == guessed
-        found = engine_on(path).resources.open(path)
-        assert (found.facts.prediction, found.size) == (prediction, size)
-    said = spelled("said", made, tmp_path, {"modelspec.prediction_type": "epsilon"})
-    assert settled(open_checkpoint(said)).facts.prediction == "epsilon"
-    plain = open_checkpoint(spelled("xl", tiny_sd.sdxl(), tmp_path))
-    assert settled(plain) is plain
+NAMES = {
+    "sdxl": {
+        "model.diffusion_model.label_emb.0.0.weight": (128, 96),
+        "model.diffusion_model.label_emb.0.2.bias": (128,),
+        "model.diffusion_model.input_blocks.3.1.transformer_blocks.1.attn2.to_k.weight": (64, 80),
+        "model.diffusion_model.output_blocks.1.2.conv.weight": (64, 64, 3, 3),
+        "first_stage_model.quant_conv.weight": (8, 8, 1, 1),
+        "conditioner.embedders.0.transformer.text_model.encoder.layers.2.self_attn.q_proj.weight": (32, 32),
+        "conditioner.embedders.0.transformer.text_model.embeddings.position_embedding.weight": (12, 32),
+        "conditioner.embedders.1.model.positional_embedding": (12, 48),
+        "conditioner.embedders.1.model.text_projection": (48, 48),
+        "conditioner.embedders.1.model.ln_final.weight": (48,),
+        "conditioner.embedders.1.model.transformer.resblocks.2.attn.in_proj_weight": (144, 48),
+        "conditioner.embedders.1.model.transformer.resblocks.0.attn.in_proj_bias": (144,),
+        "conditioner.embedders.1.model.transformer.resblocks.0.attn.out_proj.weight": (48, 48),
+        "conditioner.embedders.1.model.transformer.resblocks.0.mlp.c_fc.weight": (64, 48),
+        "conditioner.embedders.1.model.transformer.resblocks.0.ln_1.weight": (48,),
+    },
+    "sdxl-refiner": {
+        "model.diffusion_model.label_emb.0.0.weight": (128, 88),
+        "conditioner.embedders.0.model.transformer.resblocks.1.mlp.c_proj.bias": (48,),
+        "conditioner.embedders.0.model.token_embedding.weight": (520, 48),
+    },
+    "sd2": {
+        "cond_stage_model.model.transformer.resblocks.2.ln_2.bias": (48,),
+        "cond_stage_model.model.text_projection": (48, 48),
+        "model.diffusion_model.middle_block.1.proj_in.weight": (64, 64),
+    },
+}
+"""Names as published files have them. The first level of XL has no attention."""
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_single_files_have_the_published_names(name: str, shelf: Path) -> None:
+    stored = load_file(shelf / f"{name}.safetensors")
+    assert {own: tuple(stored[own].shape) for own in NAMES[name]} == NAMES[name]
