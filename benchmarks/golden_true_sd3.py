@@ -5,7 +5,8 @@
 Prints a table of max |ours - theirs| / std(theirs) in fp32 and of parameter counts; exits 1 if a difference is above
 1e-4 or a count is wrong. Both sides share their weights: about 9 GB of memory for medium, 33 GB for large, 20 GB for
 T5's encoder. `--blocks` and `--layers` take so many of the transformer's blocks and of T5's layers, for less memory;
-counts are then not compared. `--latent` is the side of the latent. Not a timing.
+counts are then not compared. `--latent` is the side of the latent, `--tokens` how many text
+states there are. Not a timing.
 """
 
 from __future__ import annotations
@@ -56,6 +57,7 @@ def main() -> None:
     parser.add_argument("--blocks", type=int)
     parser.add_argument("--layers", type=int)
     parser.add_argument("--latent", type=int, default=32)
+    parser.add_argument("--tokens", type=int, default=154)
     parser.add_argument("--tiny", action="store_true", help="shrink everything, to see that the script runs")
     options = parser.parse_args()
     needs.modules("diffusers", "transformers")
@@ -68,7 +70,7 @@ def main() -> None:
         text = T5Spec(vocab=100, width=48, layers=2, heads=4, inner=32, mlp=64)
         images = replace(images, widths=(32, 32, 64, 64), blocks=1)
     with torch.no_grad():
-        results = [*transformer(spec, options.latent), *encoder(text), *autoencoder(images)]
+        results = [*transformer(spec, options.latent, options.tokens), *encoder(text), *autoencoder(images)]
     show(results)
     counts = {**COUNTS, "transformer": count}
     partial = options.tiny or options.blocks is not None or options.layers is not None
@@ -82,14 +84,14 @@ def shared(theirs: nn.Module, listed: list[Name]) -> dict[str, Tensor]:
     return {name.ours: arrange(state[name.diffusers].detach(), name, "diffusers") for name in listed}
 
 
-def transformer(spec: MMDiTSpec, latent: int) -> Iterator[Result]:
+def transformer(spec: MMDiTSpec, latent: int, tokens: int) -> Iterator[Result]:
     theirs = without_values(lambda: transformer_of(spec)).eval()
     theirs.get_buffer("pos_embed.pos_embed").copy_(position_table(spec.side, spec.width))
     randomise(theirs, seed=2)
     ours = load_into(lambda: MMDiT(spec), shared(theirs, list(mmdit.names(spec))))
     generator = torch.Generator().manual_seed(3)
     x = torch.randn(2, spec.in_channels, latent, latent + 8, generator=generator)
-    states = torch.randn(2, 154, spec.context, generator=generator)
+    states = torch.randn(2, tokens, spec.context, generator=generator)
     pooled, t = torch.randn(2, spec.pooled, generator=generator), torch.tensor([17.0, 901.0])
     cond = Conditioning(states, pooled)
     yield result("transformer", "output", ours, ours(x, t, cond), theirs(x, states, pooled, t, return_dict=False)[0])
