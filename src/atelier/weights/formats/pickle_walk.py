@@ -334,12 +334,17 @@ def _build(machine: _Machine, _: object) -> None:
 
 def _persist(machine: _Machine, _: object) -> None:
     key = machine.pop()
-    fields = cast("tuple[object, ...]", key) if isinstance(key, tuple) else ()
+    fields = _fields(key)
     if len(fields) > 1 and fields[0] == MODULE and isinstance(fields[1], Global):
         machine.push(fields[1])
         return
     machine.persistent.append(key)
     machine.push(Persistent(key))
+
+
+def _fields(key: object) -> tuple[object, ...]:
+    """Those of a tuple; none of anything else."""
+    return cast("tuple[object, ...]", key) if isinstance(key, tuple) else ()
 
 
 def _pop_mark(machine: _Machine, _: object) -> None:
