@@ -577,3 +577,9 @@ def test_nested_tensors_are_read_under_all_keys_on_the_way(tmp_path: Path) -> No
 def test_notes_of_an_embedding_count_its_vectors(tmp_path: Path) -> None:
     save_file({"emb_params": torch.ones(5, 768)}, tmp_path / "a.safetensors")
     assert inspected(tmp_path / "a.safetensors")["notes"] == ["has 5 vectors"]
+
+
+def test_the_page_names_every_kind() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "files.md").read_text()
+    named = page.partition("`kind` is one of ")[2].partition(";")[0].replace(" (all weight adapters)", "")
+    assert {name.strip() for name in named.replace("\n", " ").split(",")} == kinds().keys() - {"cascade_vae"}

@@ -192,7 +192,7 @@ def test_shards_are_one_archive(tmp_path: Path) -> None:
     [
         ({"a": "../s-1.safetensors"}, "no file of weights beside it"),
         ({"a": "/etc/passwd"}, "no file of weights beside it"),
-        ({"a": "s-1.bin"}, "no file of weights beside it"),
+        ({"a": "s-1.txt"}, "no file of weights beside it"),
         ({"a": 3}, "no file of weights beside it"),
         ({}, "no weight_map"),
         ([], "no weight_map"),

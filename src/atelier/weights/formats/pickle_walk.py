@@ -343,6 +343,7 @@ def _persist(machine: _Machine, _: object) -> None:
 
 
 def _fields(key: object) -> tuple[object, ...]:
+    """Those of a tuple; none of anything else."""
     return cast("tuple[object, ...]", key) if isinstance(key, tuple) else ()
 
 
