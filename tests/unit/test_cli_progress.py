@@ -79,6 +79,14 @@ def test_a_file_sees_only_the_end(capsys: pytest.CaptureFixture[str]):
     assert capsys.readouterr().out.split() == ["outputs/0.png"]
 
 
+def test_a_note_quotes_what_it_is_about(capsys: pytest.CaptureFixture[str]):
+    said = [events.Warned("<lora:a:x> [b]: no number"), events.Hashing("a [b] :a:"), events.Finished(1, 1.0)]
+    shown = follow(iter(said), terminal=True)
+    assert "note: <lora:a:x> [b]: no number" in shown
+    assert "hashing a [b] :a:" in shown
+    capsys.readouterr()
+
+
 def test_what_was_saved_before_a_failure_is_told(capsys: pytest.CaptureFixture[str]):
     def failing() -> Iterator[events.Event]:
         yield from list(happening())[:9]

@@ -165,6 +165,14 @@ def test_seeds_are_the_same_everywhere_unless_asked() -> None:
     assert [cell.request.seed for cell in cells(varied)] == [2**64 - 2, 2**64 - 1, 0, 1]
 
 
+def test_the_seed_of_a_variation_is_drawn_where_there_is_one() -> None:
+    plain = settled(grid_of({"prompt": "a"}, x="steps=1,2"), len)
+    assert [cell.request.noise.variation_seed for cell in cells(plain)] == [None, None]
+    for fields, x in (({"variation_strength": 0.5}, "steps=1,2"), ({}, "variation-strength=0.1,0.2")):
+        varied = settled(grid_of({"prompt": "a", **fields}, x=x), len)
+        assert [cell.request.noise.variation_seed for cell in cells(varied)] == [14, 14]
+
+
 def test_open_seeds_of_an_axis_are_drawn_once_and_told() -> None:
     grid = settled(grid_of({"prompt": "a", "seed": 1}, x="seed=5,-1,-1", y="steps=1,2"), lambda what: 10 + len(what))
     seeds = [cell.request.seed for cell in cells(grid)]

@@ -20,6 +20,7 @@ from atelier.families.sd1 import SD1
 from atelier.models.clip import ClipText, TextSpec
 from atelier.models.unet import UNet, UNetSpec
 from atelier.models.vae import AutoencoderKL, VaeSpec
+from atelier.weights.formats.safetensors import read_header
 
 UNET, VAE, TEXT = "model.diffusion_model.", "first_stage_model.", "cond_stage_model.transformer."
 
@@ -74,6 +75,23 @@ def test_an_autoencoder_in_the_other_layout_takes_the_place_of_the_model_s_own(w
     assert put_together(whole, tmp_path / "made.safetensors", "--vae", tmp_path / "vae.safetensors") is None
     expected, found = load_file(whole), load_file(tmp_path / "made.safetensors")
     assert all(torch.equal(found[name], expected[name] + name.startswith(VAE)) for name in expected)
+
+
+def test_what_the_file_says_of_itself_stays(tiny_file: Path, tmp_path: Path) -> None:
+    """The prediction, the scale of the latents: shapes say neither."""
+    state, said = load_file(tiny_file), dict(read_header(tiny_file).metadata)
+    lacking, made = tmp_path / "lacking.safetensors", tmp_path / "made.safetensors"
+    save_file({name: tensor for name, tensor in state.items() if not name.startswith(VAE)}, lacking, said)
+    assert str(put_together(lacking, made)) == (
+        f"{lacking}: lacks its autoencoder: no tensor is called first_stage_model.*; put one together (`atelier models "
+        "convert --vae FILE --text-encoder FILE`)"
+    )
+    assert put_together(lacking, made, "--vae", tiny_file) is None
+    facts = open_checkpoint(made).facts
+    assert (facts.prediction, facts.size, facts.latent_scale) == ("velocity", 64, 0.5)
+    assert str(put_together(tiny_file, tmp_path / "other.safetensors", "--variant", "fp16")).endswith(
+        "is one file, which has no variant fp16: name a folder, or leave the variant out"
+    )
 
 
 def test_what_is_missing_or_does_not_fit_is_one_line(whole: Path, tmp_path: Path) -> None:

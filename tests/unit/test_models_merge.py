@@ -163,6 +163,18 @@ def test_what_does_not_go_together_is_one_line(shelf: Path, tiny_folder: Path, t
     assert not target.exists()
 
 
+def test_a_model_with_nan_spoils_no_other(shelf: Path, tmp_path: Path) -> None:
+    state, name, target = load_file(shelf / "b.safetensors"), f"{UNET}out.2.bias", tmp_path / "m.safetensors"
+    bad = tmp_path / "bad.safetensors"
+    save_file({**state, name: state[name] * float("nan")}, bad, dict(read_header(shelf / "b.safetensors").metadata))
+    said = f"bad.safetensors: has NaN or infinity in {name}: it is damaged, get it again"
+    assert said in problem("merge", shelf / "a.safetensors", bad, target)
+    assert "bad.safetensors: has NaN or infinity in unet.conv_out.bias" in problem(
+        "extract-lora", shelf / "a.safetensors", bad, target
+    )
+    assert not target.exists()
+
+
 def test_values_too_large_for_half_precision_are_not_written(shelf: Path, tmp_path: Path) -> None:
     state = load_file(shelf / "a.safetensors")
     name = f"{UNET}out.2.bias"

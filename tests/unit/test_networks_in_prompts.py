@@ -215,7 +215,7 @@ def test_layers_that_the_model_lacks_are_told_by_name(engine: Engine, models: Pa
     warnings: list[str] = []
     engine.resolve(request(prompt="a cat<lora:more>"), warnings.append)
     assert warnings == [
-        "lora 'more': 2 tensors (lora_unet_up_blocks_7.alpha, odd) left out, which no layer of the model takes"
+        "lora 'more': 2 tensors (lora_unet_up_blocks_7.alpha, odd) left out, which no layer of tiny takes"
     ]
 
 

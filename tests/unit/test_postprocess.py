@@ -14,6 +14,7 @@ from atelier.request import events
 from atelier.request.infotext import pixel_hash, read, to_request
 from atelier.runtime.engine import Engine
 from atelier.runtime.library import Library
+from atelier.runtime.notes import contradictions
 from atelier.vision.catalogue import open_upscaler
 from atelier.weights.hashes import HashCache
 from pipeline_support import CPU, request
@@ -106,3 +107,22 @@ def test_bad_input(engine: Engine, fields: dict[str, object], told: str) -> None
 def test_without_a_size_nothing_is_done(engine: Engine) -> None:
     plain = made(engine)[0]
     assert made(engine, postprocess_upscaler="nobody", postprocess_upscale_to=(0, 0))[0].infotext == plain.infotext
+
+
+@pytest.mark.parametrize(
+    ("fields", "told"),
+    [
+        (
+            {"postprocess_upscaler": "Lanczos"},
+            "postprocess_upscaler: nothing is enlarged, give postprocess_upscale_by or postprocess_upscale_to",
+        ),
+        (
+            {"postprocess_upscale_by": 2, "postprocess_upscale_to": (80, 80)},
+            "postprocess_upscale_by: it has no effect, as postprocess_upscale_to is given",
+        ),
+        ({"region_method": "attention"}, "region_method: there are no regions, give --region"),
+        ({"postprocess_upscale_by": 2, "regions": ("box=0,0,1,1: a dog",), "region_method": "attention"}, None),
+    ],
+)
+def test_what_has_no_effect_is_told(fields: dict[str, object], told: str | None) -> None:
+    assert contradictions(request(**fields)) == ([] if told is None else [told])

@@ -20,6 +20,7 @@ from atelier.compose import upscalers
 from atelier.errors import BadFile, BadInput, UnknownName
 from atelier.runtime.library import Library
 from atelier.runtime.source_images import open_image
+from atelier.runtime.upscalers import UpscalerFile, UpscalerNames
 from atelier.runtime.upscaling import Scale
 from atelier.vision.enlarging import enlarge
 from atelier.vision.upscalers.resampling import SPECS
@@ -183,6 +184,12 @@ def test_the_list(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize("name", ["R-ESRGAN 4x+", "r_esrgan 4X+", "RealESRGAN_x4plus", "realesrgan-x4plus"])
 def test_a1111s_name_and_the_files_are_one(name: str, here: Path) -> None:
     assert upscalers().get(name).name == "R-ESRGAN 4x+"
+
+
+def test_a_file_may_be_called_as_a1111_calls_another(tmp_path: Path) -> None:
+    file = saved(tmp_path / "ESRGAN" / "R-ESRGAN 2x+.pth", Esrgan().tensors())
+    found = UpscalerNames(Library((tmp_path,))).find("R-ESRGAN 2x+")
+    assert found == UpscalerFile("R-ESRGAN 2x+", file)
 
 
 def test_a_path_comes_before_a_name(here: Path) -> None:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from atelier.adapters.spelling import Module, flat_name, modules
 from atelier.checkpoints.checkpoint import Checkpoint
-from atelier.errors import BadInput
+from atelier.errors import BadFile, BadInput
 from atelier.families.part import PartSpec
 
 BASE_VERSIONS: Mapping[str, str] = {"sd1": "sd_v1", "sd2": "sd_v2", "sdxl": "sdxl_base_v1-0", "sd3": "sd3_m"}
@@ -49,6 +49,8 @@ def extract(base: Checkpoint, tuned: Checkpoint, rank: int, kernel_rank: int, *,
     layers, kept, total = 0, 0.0, 0.0
     for part, module, own, other in _pairs(base, tuned):
         name = flat_name(module, part, base)
+        for checkpoint, parameters in ((base, own), (tuned, other)):
+            _check_sound(checkpoint, parameters, f"{part.name}.{module.ours}")
         for parameter, difference in _differences(own, other):
             limit = rank if difference.shape[2:] in ((), (1, 1)) else kernel_rank
             if parameter == "weight" and difference.ndim > 1 and limit and EMBEDDINGS not in module.diffusers[0]:
@@ -107,6 +109,13 @@ def _pairs(base: Checkpoint, tuned: Checkpoint) -> Iterator[_Layer]:
 def _parameters(tensors: Mapping[str, Tensor], module: str) -> dict[str, Tensor]:
     names = (f"{module}.{parameter}" for parameter in ("weight", "bias"))
     return {name.rpartition(".")[2]: tensors[name] for name in names if name in tensors}
+
+
+def _check_sound(checkpoint: Checkpoint, parameters: Mapping[str, Tensor], module: str) -> None:
+    """Raises BadFile for numbers that have no difference."""
+    for parameter, tensor in parameters.items():
+        if not bool(tensor.isfinite().all()):
+            raise BadFile(checkpoint.path, f"has NaN or infinity in {module}.{parameter}: it is damaged, get it again")
 
 
 def _differences(own: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:

@@ -58,16 +58,6 @@ def read_embedding(path: Path) -> Embedding:
     return Embedding(path, _of_image(path) if path.suffix.casefold() in IMAGES else _of_archive(path))
 
 
-def vectors_of(path: Path, widths: Sequence[int]) -> tuple[Tensor, ...]:
-    """Raises BadFile also where the file has none for text encoders of these widths."""
-    embedding = read_embedding(path)
-    found = embedding.fitting(widths)
-    if found is None:
-        needed = " and ".join(map(str, widths))
-        raise BadFile(path, f"has vectors {embedding.widths} wide, where this model needs {needed}: choose another")
-    return found
-
-
 def stored_name(path: Path) -> str | None:
     """What an image's textual inversion is called; None where the image carries none, or cannot be read."""
     try:

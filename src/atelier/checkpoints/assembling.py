@@ -10,7 +10,7 @@ from typing import Any
 
 from atelier.checkpoints.checkpoint import Checkpoint
 from atelier.checkpoints.kind import identify
-from atelier.checkpoints.opening import carried, families, open_checkpoint
+from atelier.checkpoints.opening import carried, families, open_checkpoint, stated_facts
 from atelier.checkpoints.spelling import respelled
 from atelier.errors import BadFile
 from atelier.families.facts import Facts
@@ -58,7 +58,7 @@ def _base(path: Path) -> Checkpoint:
         return open_checkpoint(path)
     archive = respelled(open_any(path))
     family = _family(archive)
-    facts = family.single.facts(archive)
+    facts = stated_facts(family, archive)
     parts: dict[str, Stored] = {}
     for part in family.parts:
         if any(name.startswith(part.prefix) for name in archive.tensors):

@@ -5,6 +5,8 @@ from __future__ import annotations
 from atelier.checkpoints.kind import Identity, identify
 from atelier.weights.archive import Archive
 
+TOGETHER = "put one together (`atelier models convert --vae FILE --text-encoder FILE`)"
+"""The way out for a checkpoint that lacks a part."""
 _PART = "and no whole checkpoint; give a file or folder with denoiser, autoencoder and text encoder"
 
 
@@ -25,8 +27,4 @@ def describe(archive: Archive) -> str:
 def _lacking(found: Identity) -> str:
     """What a checkpoint is without, and how it is given one."""
     missing = [note.removeprefix("has no ") for note in found.notes if note.startswith("has no ")]
-    return (
-        f"has no {' and no '.join(missing)}: put one together (`atelier models convert --vae FILE --text-encoder FILE`)"
-        if missing
-        else ""
-    )
+    return f"has no {' and no '.join(missing)}: {TOGETHER}" if missing else ""

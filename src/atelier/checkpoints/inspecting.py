@@ -12,7 +12,7 @@ from typing import cast
 from atelier.checkpoints.checkpoint import PRECISIONS, Checkpoint
 from atelier.checkpoints.folder import INDEX, VARIANTS, archive_in
 from atelier.checkpoints.kind import Identity, Seen, kinds, recognised
-from atelier.checkpoints.opening import open_archive, open_checkpoint
+from atelier.checkpoints.opening import check_variant, open_archive, open_checkpoint
 from atelier.checkpoints.report import PartReport, Report, part_report, report
 from atelier.errors import BadFile
 from atelier.weights.archive import Archive, TensorInfo, open_any
@@ -106,6 +106,7 @@ def inspect(path: str | Path, *, variant: str | None = None) -> FileReport:
     path = expanded(path)
     if path.is_dir():
         return _folder(path, variant)
+    check_variant(path, variant)
     archive = open_any(path)
     seen = Seen.of(archive)
     identity = recognised(seen) or Identity("unknown", notes=("has tensors of names that no known kind has",))

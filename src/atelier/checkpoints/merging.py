@@ -78,7 +78,8 @@ def merge(first: Path, second: Path, third: Path | None, recipe: Recipe, target:
         if name not in shared:
             return _cast(readers[0].take(name), declared[name][0], name, target)
         weight = recipe.weight if not recipe.blocks else recipe.blocks[places[name]]
-        mixed = _combined([reader.take(name).float() for reader in readers], weight)
+        taken = zip(readers, archives, strict=True)
+        mixed = _combined([_sound(reader.take(name).float(), name, archive.path) for reader, archive in taken], weight)
         return _cast(mixed, declared[name][0], name, target)
 
     safetensors.save_each(target, declared, tensor, _metadata(archives, recipe))
@@ -165,6 +166,13 @@ def _combined(tensors: Sequence[Tensor], weight: float) -> Tensor:
     else:
         part.mul_(1 - weight).add_(second, alpha=weight)
     return own
+
+
+def _sound(tensor: Tensor, name: str, path: Path) -> Tensor:
+    """Raises BadFile for what would spoil the other model, too."""
+    if not bool(tensor.isfinite().all()):
+        raise BadFile(path, f"has NaN or infinity in {name}: it is damaged, get it again")
+    return tensor
 
 
 def _kind(archive: Archive, name: str, dtype: str | None) -> str:

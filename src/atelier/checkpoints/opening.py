@@ -10,7 +10,7 @@ from types import MappingProxyType
 import atelier.families
 from atelier.checkpoints import folder as folders
 from atelier.checkpoints.checkpoint import Checkpoint
-from atelier.checkpoints.foreign import describe
+from atelier.checkpoints.foreign import TOGETHER, describe
 from atelier.checkpoints.spelling import respelled, with_ema
 from atelier.errors import BadFile
 from atelier.families.config import Config
@@ -50,8 +50,15 @@ def open_checkpoint(
         if ema:
             raise BadFile(path, "is a folder, which has no running mean of its weights; choose a variant instead")
         return _open_folder(path, variant, candidates)
+    check_variant(path, variant)
     archive = open_any(path)
     return open_archive(path, with_ema(archive) if ema else archive, candidates)
+
+
+def check_variant(file: Path, variant: str | None) -> None:
+    """Raises BadFile."""
+    if variant is not None and file.is_file():
+        raise BadFile(file, f"is one file, which has no variant {variant}: name a folder, or leave the variant out")
 
 
 def open_archive(path: Path, opened: Archive, known: Iterable[Family] | None = None) -> Checkpoint:
@@ -66,12 +73,18 @@ def open_archive(path: Path, opened: Archive, known: Iterable[Family] | None = N
             parts[part.name] = Stored(archive, "ldm", part.prefix, family.single.tolerated)
         elif part.required:
             named = f"no tensor is called {part.prefix}*"
-            raise BadFile(path, f"lacks its {part.title}: {named}; {WAY_OUT}")
+            is_given = part.name != family.denoiser
+            raise BadFile(path, f"lacks its {part.title}: {named}; {TOGETHER if is_given else WAY_OUT}")
     surplus = _surplus(path, archive, family)
-    stored = archive.metadata.get(SPEC)
-    facts = family.single.facts(archive) if stored is None else Facts.from_json(stored, path)
+    facts = stated_facts(family, archive)
     ignored, metadata = (*_ignored(family, archive), *surplus), carried(archive.metadata)
     return _possible(Checkpoint(path, family, "ldm", facts, MappingProxyType(parts), ignored, metadata, surplus))
+
+
+def stated_facts(family: Family, archive: Archive) -> Facts:
+    """Those that a single file says, where Atelier wrote it, else what its family reads from it. Raises BadFile."""
+    stored = archive.metadata.get(SPEC)
+    return family.single.facts(archive) if stored is None else Facts.from_json(stored, archive.path)
 
 
 def _surplus(path: Path, archive: Archive, family: Family) -> tuple[str, ...]:

@@ -76,7 +76,7 @@ class Display:
 
     def _bar(self) -> Progress:
         return Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=None),
             MofNCompleteColumn(),
             Rate(),
@@ -120,7 +120,8 @@ class _View:
     def show(self, event: Event) -> None:
         match event:
             case Warned(message):
-                self.bar.console.print(f"note: {message}", highlight=False, markup=False, soft_wrap=True)
+                # a prompt in it is shown as it is: <lora:a:1> holds no emoji
+                self.bar.console.print(f"note: {message}", highlight=False, markup=False, emoji=False, soft_wrap=True)
             case Started(images, steps):
                 self.images = images
                 self.bar.update(self.task, total=steps, refresh=True)

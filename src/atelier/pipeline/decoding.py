@@ -8,7 +8,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
 from atelier.checkpoints.preview import RgbMatrix
 from atelier.errors import NotFinite
@@ -18,6 +18,7 @@ from atelier.models.vae import AutoencoderKL
 from atelier.models.vae_strips import decode_in_strips, encode_in_strips, whole_bytes
 from atelier.nn.seamless import EDGES, Seamless
 from atelier.request.resolved import VaeStrips
+from atelier.weights.archive import counted
 
 MOST_BYTES = 2**32
 """What the autoencoder may need for an image in one piece. A fixed number, not what the machine has, so that a request
@@ -41,7 +42,7 @@ def decode(
     else:
         pixels = vae.decode(raw, seamless)[0].float()
     if not bool(pixels.isfinite().all()):
-        raise not_finite("the decoded image", weight.dtype)
+        raise not_finite("the decoded image", weight.dtype, vae)
     values = ((pixels / 2 + 0.5).clamp(0, 1) * 255).round().to(torch.uint8)
     return Image.fromarray(values.permute(1, 2, 0).contiguous().cpu().numpy())
 
@@ -80,7 +81,7 @@ def encode_pixels(
     found = encode_in_strips(vae, pixels, seamless) if is_cut else vae.encode(pixels, seamless)
     latent = format_.scaled(found.mode().float())
     if not bool(latent.isfinite().all()):
-        raise not_finite("the encoded image", weight.dtype)
+        raise not_finite("the encoded image", weight.dtype, vae)
     return latent
 
 
@@ -109,8 +110,16 @@ def rough(clean: Tensor, matrix: RgbMatrix) -> Image.Image:
     return Image.fromarray((colours.clamp(0, 1) * 255).round().to(torch.uint8).contiguous().cpu().numpy())
 
 
-def not_finite(what: str, dtype: torch.dtype) -> NotFinite:
-    """The error that says what left the finite numbers in a network of that precision, and the way out."""
-    full = dtype == torch.float32
-    way = "the model's weights are damaged" if full else "ATELIER_DTYPE=fp32 computes in full precision"
-    return NotFinite(f"{what} is not finite; {way}")
+def not_finite(what: str, dtype: torch.dtype, network: object = None) -> NotFinite:
+    """The error that says what left the finite numbers in a network of that precision, and the way out; it names the
+    weights of a module that are no numbers."""
+    known = network.state_dict() if isinstance(network, nn.Module) else {}
+    bad = [name for name, tensor in known.items() if not bool(tensor.isfinite().all())]
+    if bad:
+        return NotFinite(f"{what} is not finite; the model's weights are damaged: {counted(bad)}; get the file again")
+    if dtype != torch.float32:
+        return NotFinite(f"{what} is not finite; ATELIER_DTYPE=fp32 computes in full precision")
+    if not known:
+        return NotFinite(f"{what} is not finite; the model's weights are damaged")
+    ways = "lower cfg_scale or the strengths of LoRAs, or look for NaN with `atelier models inspect FILE --check`"
+    return NotFinite(f"{what} is not finite, though the network's weights are: {ways}")

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar, cast
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from atelier.adapters.attach import Changes, Strong, with_changes
-from atelier.adapters.inversion import vectors_of
+from atelier.adapters.attach import merged as merged_tensors
+from atelier.adapters.inversion import read_embedding
 from atelier.adapters.read import Match, deltas, matched, open_adapter
 from atelier.checkpoints.checkpoint import Checkpoint
 from atelier.checkpoints.text import ClipTower, Known, SilentTower, TextTowers
-from atelier.errors import BadFile
+from atelier.errors import BadFile, NotFinite
 from atelier.pipeline.resources import Merged, PartOf, T
 from atelier.request.resolved import AdapterRef
+from atelier.weights.archive import counted
 from atelier.weights.hashes import HashCache
 
 M = TypeVar("M", bound=nn.Module)
@@ -42,7 +44,32 @@ def with_merged(plain: T, model: Checkpoint, part: PartOf[T], merged: Sequence[M
 
 
 def _changed(net: M, found: Sequence[tuple[Merged, Match]], part: str) -> M:
-    return with_changes(net, changes(found, part, next(net.parameters()).device))
+    """Raises NotFinite where an adapter makes weights NaN or infinite."""
+    device = next(net.parameters()).device
+    made = changes(found, part, device)
+    changed = with_changes(net, made)
+    after, before = changed.state_dict(), net.state_dict()
+    bad = [name for name in made if not _is_finite(after[name]) and _is_finite(before[name])]
+    if bad:
+        raise NotFinite(_spoiled(found, part, before, bad))
+    return changed
+
+
+def _spoiled(found: Sequence[tuple[Merged, Match]], part: str, before: Mapping[str, Tensor], bad: Sequence[str]) -> str:
+    """Which of the adapters makes these parameters infinite or NaN; the last one where all of them do together."""
+    device = before[bad[0]].device
+    alone = ((own, changes([(own, match)], part, device).get(bad[0], ())) for own, match in found)
+    own = next(
+        (own for own, strong in alone if not _is_finite(merged_tensors(before, {bad[0]: strong})[bad[0]])), found[-1][0]
+    )
+    return (
+        f"{own.file.path} at strength {own.strength:g}: makes {counted(bad)} of the {part} NaN or infinite: it is "
+        "damaged, or too strong"
+    )
+
+
+def _is_finite(tensor: Tensor) -> bool:
+    return bool(tensor.isfinite().all())
 
 
 def changes(found: Sequence[tuple[Merged, Match]], part: str, device: torch.device) -> Changes:
@@ -58,12 +85,14 @@ def changes(found: Sequence[tuple[Merged, Match]], part: str, device: torch.devi
 
 
 def with_inversions(part: T, inversions: Sequence[AdapterRef], hashes: HashCache) -> T:
-    """Text encoders that know these textual inversions; another part, or without any, as it is. Raises BadFile."""
+    """Text encoders that know those of these textual inversions that are as wide as they are, since each of two models
+    has its own; another part, or without any, as it is. Raises BadFile."""
     if not inversions or not isinstance(part, TextTowers):
         return part
     clips = [tower for tower in part.towers if isinstance(tower, ClipTower)]
     widths = tuple(tower.net.spec.width for tower in clips)
-    known = {ref.name: vectors_of(_unchanged(ref, hashes), widths) for ref in inversions}
+    read = {ref.name: read_embedding(_unchanged(ref, hashes)).fitting(widths) for ref in inversions}
+    known = {name: vectors for name, vectors in read.items() if vectors is not None}
     reading = {
         id(tower): replace(tower, vectors={name: vectors[number] for name, vectors in known.items()})
         for number, tower in enumerate(clips)

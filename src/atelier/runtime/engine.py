@@ -229,7 +229,7 @@ class Engine:
         check_schedule(resolved, model, warn)
         check_steps(resolved)
         check_clip_skip(resolved, model)
-        resolved = Networks(self.library, self._hashes, model, request.prompting, warn).settle(resolved)
+        resolved = Networks(self.library, self._hashes, model, again, request.prompting, warn).settle(resolved)
         if request.steps not in {None, resolved.sampling.steps}:
             warn(f"{request.steps} steps are ignored: the list of sigmas has {resolved.sampling.steps}")
         return resolved, method

@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from atelier.adapters.inversion import read_embedding, stored_name
-from atelier.adapters.read import matched, open_adapter
+from atelier.adapters.read import AdapterFile, matched, open_adapter
 from atelier.checkpoints.checkpoint import Checkpoint
 from atelier.checkpoints.text import marks_of
 from atelier.errors import BadFile, BadInput, UnknownName, nearest
@@ -15,7 +15,7 @@ from atelier.models.clip import TextSpec
 from atelier.pipeline.plan import texts
 from atelier.prompt import Network, Warn, chunk, emphasis, inversions, parse, weighted
 from atelier.request.groups import Prompting
-from atelier.request.infotext.networks import squeezed
+from atelier.request.infotext.networks import listed_name, squeezed
 from atelier.request.infotext.resources import split_hashes
 from atelier.request.resolved import AdapterRef, Resolved, ResolvedHires
 from atelier.runtime.library import Library
@@ -29,14 +29,23 @@ MIN_DIGITS = 8
 
 
 class Networks:
-    """Finds what the prompts of a request name, for one model.
+    """Finds what the prompts of a request name, for the models of its passes; `again` is that of the second, the first
+    one once more where no other is named.
 
     asked: where it is lenient, what cannot be used is told, and generated without; otherwise it is an error. Its hashes
     are those that the files should have.
     """
 
-    def __init__(self, library: Library, hashes: HashCache, model: Checkpoint, asked: Prompting, warn: Warn) -> None:
-        self._library, self._hashes, self._model = library, hashes, model
+    def __init__(
+        self,
+        library: Library,
+        hashes: HashCache,
+        model: Checkpoint,
+        again: Checkpoint,
+        asked: Prompting,
+        warn: Warn,
+    ) -> None:
+        self._library, self._hashes, self._model, self._again = library, hashes, model, again
         self._warn, self._lenient = warn, asked.lenient
         self._loras, self._embeddings = (dict(split_hashes(s or "")) for s in (asked.lora_hashes, asked.ti_hashes))
 
@@ -48,21 +57,35 @@ class Networks:
 
     def _adapters(self, resolved: Resolved) -> Iterator[AdapterRef]:
         """Of every name with a tag in a prompt, its file."""
-        found: dict[str, Network] = {}
-        for network in _tags(resolved):
-            if self._can_be_used(network):
-                found.setdefault(network.name, network)
-        for name, network in found.items():
+        for name, (network, models) in self._named(resolved).items():
             try:
-                yield self._adapter(name, network)
+                yield self._adapter(name, network, models)
             except UnknownName as error:
                 near = f" ({nearest(name, error.known)})" if error.known else ""
                 self._refuse(network, f"lora {name!r} is not there{near}")
             except BadInput as error:
                 self._refuse(network, str(error))
+        self._check_elsewhere(resolved)
+
+    def _named(self, resolved: Resolved) -> dict[str, tuple[Network, list[Checkpoint]]]:
+        """The first tag of each name that can be used, and the models that it acts on."""
+        found: dict[str, tuple[Network, list[Checkpoint]]] = {}
+        for network, is_second in _tags(resolved):
+            if self._can_be_used(network):
+                model = self._again if is_second else self._model
+                _, models = found.setdefault(network.name, (network, []))
+                if not any(model is other for other in models):
+                    models.append(model)
+        return found
+
+    def _check_elsewhere(self, resolved: Resolved) -> None:
+        """Tags where none acts. Raises BadInput for one in the prompt of a region."""
         for region in dict.fromkeys(own.prompt for sample in resolved.samples for own in sample.regions):
             for network in parse(region).networks:
                 self._refuse(network, f"{network} in the prompt of a region, where all regions share one network")
+        for negative in dict.fromkeys(negative for _, negative in _prompts(resolved)):
+            for network in parse(negative).networks:
+                self._warn(f"{network} has no effect in a negative prompt: put it into the prompt")
 
     def _can_be_used(self, network: Network) -> bool:
         """Whether a tag is one of a weight adapter whose arguments are known."""
@@ -75,24 +98,35 @@ class Networks:
             self._refuse(network, problem)
         return problem is None
 
-    def _adapter(self, name: str, network: Network) -> AdapterRef:
-        """Raises BadInput for a file that cannot be used."""
+    def _adapter(self, name: str, network: Network, models: Sequence[Checkpoint]) -> AdapterRef:
+        """models: those that it acts on. Raises BadInput for a file that cannot be used."""
         path = self._hashed(name) or self._library.adapter(name)
-        found = matched(open_adapter(path), self._model)
-        if found.unmatched:
-            self._warn(f"lora {name!r}: {counted(found.unmatched)} left out, which no layer of the model takes")
+        file = open_adapter(path)
+        for model in models:
+            self._match(name, file, model)
         network.strength(self._warn)
-        digits = found.file.metadata.get("sshs_model_hash") or self._hashes.tensors_sha256(path)
+        digits = file.metadata.get("sshs_model_hash") or self._hashes.tensors_sha256(path)
         reference = AdapterRef(
             name=name, path=str(path), sha256=self._hashes.sha256(path), digits=digits[:SHORT_TENSORS].lower()
         )
-        self._compare(f"lora {name!r}", self._loras.get(name), reference)
+        self._compare(f"lora {name!r}", self._loras.get(listed_name(name)), reference)
         return reference
+
+    def _match(self, name: str, file: AdapterFile, model: Checkpoint) -> None:
+        """Tells what the model does not take. Raises BadInput where it is for another."""
+        try:
+            found = matched(file, model)
+        except BadFile as error:
+            if model is self._model:
+                raise
+            raise BadInput(f"{error}; a hires_prompt without it spares the second pass") from error
+        if found.unmatched:
+            self._warn(f"lora {name!r}: {counted(found.unmatched)} left out, which no layer of {model.name} takes")
 
     def _hashed(self, name: str) -> Path | None:
         """The weight adapter that has the hash which is wanted of this name, where the name itself leads nowhere; only
         files whose hash is known or said are looked at."""
-        wanted = (self._loras.get(name) or "").lower()
+        wanted = (self._loras.get(listed_name(name)) or "").lower()
         if len(wanted) < MIN_DIGITS or not self._is_lost(name):
             return None
         for path in self._library.adapters().values():
@@ -129,15 +163,18 @@ class Networks:
             for name, path in embeddings(self._library).items()
             if squeezed(name) and any(squeezed(name) in text for text in squashed)
         }
-        fitting = dict(self._fitting(named))
-        used = _found(resolved, self._model, fitting) if fitting else set[str]()
-        for name in fitting:
+        fitting, used = set[str](), set[str]()
+        for model in (self._model,) if self._again is self._model else (self._model, self._again):
+            own = dict(self._fitting(named, model))
+            fitting |= own.keys()
+            used |= _found(resolved, model, own) if own else set()
+        for name, path in named.items():
             if name in used:
-                digest = self._hashes.sha256(named[name])
-                found = AdapterRef(name=name, path=str(named[name]), sha256=digest, digits=digest[:SHORT_TENSORS])
-                self._compare(f"embedding {name!r}", self._embeddings.get(name), found)
+                digest = self._hashes.sha256(path)
+                found = AdapterRef(name=name, path=str(path), sha256=digest, digits=digest[:SHORT_TENSORS])
+                self._compare(f"embedding {name!r}", self._embeddings.get(listed_name(name)), found)
                 yield found
-        for name in self._embeddings.keys() - fitting.keys():
+        for name in self._embeddings.keys() - fitting:
             if any(squeezed(name) in text for text in squashed):
                 self._miss(name)
 
@@ -148,9 +185,9 @@ class Networks:
             raise BadInput(f"prompt: {problem}: put it into a folder {FOLDER!r} of the models, or use --lenient")
         self._warn(f"{problem}: its name is read as text")
 
-    def _fitting(self, named: Mapping[str, Path]) -> Iterator[tuple[str, int]]:
-        """(name, number of vectors) of those that are for this model."""
-        specs = [self._model.spec(tower.part) for tower in self._model.towers]
+    def _fitting(self, named: Mapping[str, Path], model: Checkpoint) -> Iterator[tuple[str, int]]:
+        """(name, number of vectors) of those that are for a model."""
+        specs = [model.spec(tower.part) for tower in model.towers]
         widths = [spec.width for spec in specs if isinstance(spec, TextSpec)]
         for name, path in named.items():
             try:
@@ -161,7 +198,7 @@ class Networks:
             found = embedding.fitting(widths)
             if found is None:
                 needed = " and ".join(map(str, widths))
-                told = f"has vectors {embedding.widths} wide, and {self._model.name} needs {needed}"
+                told = f"has vectors {embedding.widths} wide, and {model.name} needs {needed}"
                 self._warn(f"embedding {name!r} {told}; its name is read as text")
             else:
                 yield name, len(found[0])
@@ -198,9 +235,9 @@ def _prompts(resolved: Resolved) -> Iterator[tuple[str, str]]:
     yield from dict.fromkeys((own.prompt, own.negative_prompt) for own in (*every, *hires))
 
 
-def _tags(resolved: Resolved) -> Iterator[Network]:
-    hires: Sequence[str] = ()
-    if isinstance(resolved.hires, ResolvedHires):
-        hires = [own.prompt for own in resolved.hires.prompts]
-    for prompt in dict.fromkeys([*(sample.prompt for sample in resolved.samples), *hires]):
-        yield from parse(prompt).networks
+def _tags(resolved: Resolved) -> Iterator[tuple[Network, bool]]:
+    """(a tag, whether it is one of the second pass)."""
+    again = resolved.hires.prompts if isinstance(resolved.hires, ResolvedHires) else ()
+    for prompts, is_second in ((resolved.samples, False), (again, True)):
+        for prompt in dict.fromkeys(own.prompt for own in prompts):
+            yield from ((network, is_second) for network in parse(prompt).networks)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from atelier.diffusion.catalogue import AUTOMATIC, resolve_schedule
 from atelier.request.model import Request
 from atelier.request.resolve import Method
+from atelier.request.table import given
 
 
 def contradictions(request: Request) -> list[str]:
@@ -14,7 +15,18 @@ def contradictions(request: Request) -> list[str]:
         notes.append("variation_seed: it has no effect without a variation_strength")
     if own.s_churn and 0 < own.s_tmax < own.s_tmin:
         notes.append(f"s_churn: it has no effect, as s_tmin {own.s_tmin:g} is above s_tmax {own.s_tmax:g}")
+    own, layout = request.postprocess, request.layout
+    if own is not None and not own.is_asked and (said := _said(request, "postprocess_")):
+        notes.append(f"{said}: nothing is enlarged, give postprocess_upscale_by or postprocess_upscale_to")
+    if own is not None and own.upscale_by is not None and max(own.upscale_to or (0, 0)):
+        notes.append("postprocess_upscale_by: it has no effect, as postprocess_upscale_to is given")
+    if not layout.regions and (said := _said(request, "region_")):
+        notes.append(f"{said}: there are no regions, give --region")
     return notes
+
+
+def _said(request: Request, prefix: str) -> str:
+    return ", ".join(sorted(name for name in given(request) if name.startswith(prefix)))
 
 
 def overruled(request: Request, method: Method) -> list[str]:

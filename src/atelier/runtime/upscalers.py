@@ -57,7 +57,8 @@ class UpscalerNames:
         return (*filters(), *(friendly.get(folded(stem), stem) for stem in self.library.upscalers()))
 
     def find(self, name: str) -> Filter | UpscalerFile | None:
-        """What has a name or A1111's name, or lies in a file of that path; a path that exists is meant before any name.
+        """What has a name or A1111's name, or lies in a file of that path; a path that exists is meant before any name,
+        and a file that is called as A1111 calls another before that other.
 
         None if there is no such thing. Opens no file.
         """
@@ -67,11 +68,13 @@ class UpscalerNames:
         for spec in filters().values():
             if folded(name) in map(folded, (spec.name, *spec.aliases)):
                 return spec
+        files = {folded(file): (file, path) for file, path in reversed(tuple(self.library.upscalers().items()))}
         friendly, stem = self._published(name)
-        for file, path in self.library.upscalers().items():
-            if folded(file) == folded(stem):
-                called = friendly or next((known for known in A1111 if folded(A1111[known]) == folded(file)), file)
-                return UpscalerFile(called, path)
+        for wanted in (name, stem):
+            if folded(wanted) in files:
+                file, path = files[folded(wanted)]
+                known = next((known for known in A1111 if folded(A1111[known]) == folded(file)), file)
+                return UpscalerFile(friendly or known, path)
         return None
 
     def place(self, name: str) -> str:

@@ -102,7 +102,7 @@ class Diffuse(Stage):
         latents, steps = self._sampled(net, have, values)
         for step in steps:
             if not bool(step.x.isfinite().all()):
-                raise not_finite(f"step {step.index + 1} of {step.total}: the latent", net.dtype)
+                raise not_finite(f"step {step.index + 1} of {step.total}: the latent", net.dtype, net)
             latents = step.x
             yield Progress(step.index + 1, step.total, self.samples[0].index)
             if step.index < step.total - 1:

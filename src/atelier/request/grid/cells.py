@@ -16,6 +16,7 @@ from atelier.request.table import request_of
 
 MAX_CELLS = 10_000
 SEEDS = ("seed", "variation_seed")
+STRENGTH = "variation_strength"
 OPEN = -1
 """The seed that is drawn."""
 
@@ -71,7 +72,7 @@ def settled(grid: Grid, draw: Draw) -> Grid:
     twice = next((name for name in changed if changed.count(name) > 1 and name not in {"replace", "append"}), None)
     if twice is not None:
         raise BadInput(f"two axes change {twice}: give all its values to one of them")
-    drawn = {name: draw(name) for name in SEEDS if _is_open(grid.fields.get(name))}
+    drawn = {name: draw(name) for name in _seeds(grid) if _is_open(grid.fields.get(name))}
     axes = [_with_seeds(axis, draw) for axis in grid.axes]
     fixed = [None if new is old else csv_line(new.values) for new, old in zip(axes, grid.axes, strict=True)]
     x, y, z = axes
@@ -131,6 +132,12 @@ def _with_seeds(axis: Axis, draw: Draw) -> Axis:
         draw(f"{axis.field} {number}") if _is_open(value) else value for number, value in enumerate(axis.values)
     )
     return replace(axis, values=values, labels=tuple(f"{axis.title}: {value}" for value in values))
+
+
+def _seeds(grid: Grid) -> tuple[str, ...]:
+    """Those that matter: without a variation its seed would be told of as one without effect."""
+    is_varied = STRENGTH in grid.fields or any(axis.field == STRENGTH for axis in grid.axes)
+    return SEEDS if is_varied else SEEDS[:1]
 
 
 def _is_open(seed: object) -> bool:

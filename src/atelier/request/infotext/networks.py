@@ -23,11 +23,15 @@ def ti_hashes(files: Sequence[AdapterRef], prompts: Iterable[str]) -> str | None
     return _listed(file for file in files if any(squeezed(file.name) in text for text in texts))
 
 
+def listed_name(name: str) -> str:
+    """What a file is called in such a list: without the marks that divide it."""
+    return re.sub("[:,]", "", name)
+
+
 def squeezed(text: str) -> str:
     """Without spaces and case. Where a name is found among the tokens of a text, it is found in this too."""
     return "".join(text.casefold().split())
 
 
 def _listed(files: Iterable[AdapterRef]) -> str | None:
-    """Without the marks that divide such a list."""
-    return ", ".join(f"{re.sub('[:,]', '', file.name)}: {file.digits}" for file in files) or None
+    return ", ".join(f"{listed_name(file.name)}: {file.digits}" for file in files) or None
