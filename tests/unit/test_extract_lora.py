@@ -98,7 +98,8 @@ def test_the_file_says_what_it_is(models: Path):
     [
         (("tiny", "tiny", "a.safetensors"), "have the same weights in all layers: there is nothing to extract"),
         (("tiny", "other", "a.safetensors"), "have a U-Net of different sizes: choose two alike"),
-        (("tiny", "tuned", "a.ckpt"), "is no name for a LoRA; let it end in .safetensors"),
+        (("tiny", "tuned", "a.ckpt"), "is no name for a single file; let it end in .safetensors"),
+        (("tiny", "tuned", f"{'a' * 300}.safetensors"), "cannot be used (File name too long)"),
         (("tiny", "tuned", "there.safetensors"), "exists already; choose another name, or add --overwrite"),
     ],
 )

@@ -140,6 +140,13 @@ def test_bad_input_is_one_line(shelf: Path, tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["models"]
 
 
+def test_weights_that_cannot_be_read_are_not_called_missing(shelf: Path) -> None:
+    file = shelf / "more" / "folder" / "unet" / "diffusion_pytorch_model.safetensors"
+    file.write_bytes(b"")
+    assert str(problem("inspect", file.parent)) == f"{file}: is empty: get it again"
+    assert str(problem("inspect", shelf / "more" / "folder")) == f"{file}: is empty: get it again"
+
+
 @pytest.mark.parametrize("name", ["out.safetensors", "out"])
 def test_a_full_disk_leaves_nothing(name: str, shelf: Path, tmp_path: Path) -> None:
     import resource

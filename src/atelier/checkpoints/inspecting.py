@@ -138,8 +138,9 @@ def _lone(folder: Path, variant: str | None) -> Archive:
     for stem in STEMS:
         try:
             return archive_in(folder, stem, variant)
-        except BadFile:
-            continue
+        except BadFile as error:
+            if error.path != str(folder):  # a file that is there and cannot be used
+                raise
     raise BadFile(folder, f"holds no weights that are known ({', '.join(STEMS)}, plain or {', '.join(VARIANTS)})")
 
 

@@ -20,10 +20,6 @@ WRAPPERS = ("module.", "model.")
 """What programs put before the names of all tensors; a kind is looked for behind it too."""
 
 TITLES: Mapping[str, str] = {
-    "sd1": "Stable Diffusion 1.x",
-    "sd2": "Stable Diffusion 2.x",
-    "sdxl": "Stable Diffusion XL",
-    "sd3": "Stable Diffusion 3",
     "ldm": "latent diffusion",
     "flux": "Flux",
     "cascade": "Stable Cascade",
@@ -34,7 +30,7 @@ TITLES: Mapping[str, str] = {
     "kolors": "Kolors",
     "alt_diffusion": "AltDiffusion",
 }
-"""Families whose names say too little."""
+"""Families that cannot be opened, whose names say too little."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,4 +171,8 @@ BEYOND = ("depth", "unclip", "x4_upscaler", "zero123", "distilled", "ema")
 
 
 def family_title(family: str) -> str:
-    return TITLES.get(family, family)
+    """What people call it."""
+    from atelier.checkpoints.opening import families
+
+    known = families().get(family)
+    return TITLES.get(family, family) if known is None else known.title

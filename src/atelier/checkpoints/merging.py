@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from atelier.checkpoints.ahead import Ahead
+from atelier.checkpoints.checkpoint import PRECISIONS
 from atelier.checkpoints.kind import Identity, identify
 from atelier.checkpoints.opening import families
 from atelier.checkpoints.spelling import EMA, respelled, with_ema
@@ -31,7 +32,7 @@ INPUT, MIDDLE, OUTPUT, LAST = (f"{UNET}{name}" for name in ("input_blocks.", "mi
 KEPT = "position_ids"
 """Counts from 0, which an average would spoil."""
 RECIPE, FROM = "sd_merge_recipe", "modelspec.merged_from"
-KINDS: Mapping[str, str] = {"fp32": "F32", "fp16": "F16", "bf16": "BF16"}
+KINDS: Mapping[str, str] = {name: kind for kind, name in PRECISIONS.items()}
 LARGEST_WEIGHT = 10.0
 
 

@@ -3,17 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from atelier.errors import BadFile, BadInput
-
-if TYPE_CHECKING:
-    from atelier.runtime.library import Library
-
-SINGLE_FILE = ".safetensors"
-DTYPES = ("fp32", "fp16", "bf16")
+from atelier.cli.targets import Precision, check_file, library_of
 
 
 def extract_lora(
@@ -29,7 +23,7 @@ def extract_lora(
     whole: Annotated[
         bool, typer.Option("--whole", help="Keep differences of biases and norms too, which few programs read.")
     ] = False,
-    dtype: Annotated[str, typer.Option(help=f"Precision: {', '.join(DTYPES)}.")] = "fp16",
+    dtype: Annotated[Precision, typer.Option(help="Precision.")] = Precision.FP16,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")] = False,
     models_dir: Annotated[
         list[Path] | None,
@@ -46,12 +40,9 @@ def extract_lora(
     from atelier.weights.cast import cast, precision
     from atelier.weights.formats.safetensors import save
 
-    if target.suffix != SINGLE_FILE:
-        raise BadFile(target, f"is no name for a LoRA; let it end in {SINGLE_FILE}")
-    if target.exists() and not overwrite:
-        raise BadFile(target, "exists already; choose another name, or add --overwrite")
-    torch_dtype = precision(dtype)
-    library = _library(models_dir)
+    check_file(target, overwrite=overwrite)
+    torch_dtype = precision(dtype.value)
+    library = library_of(models_dir)
     one, other = (open_checkpoint(library.find(name).path) for name in (base, tuned))
     found = extract(one, other, rank, rank if conv_rank is None else conv_rank, whole=whole)
     save(target, cast(found.tensors, torch_dtype), {"format": "pt", **metadata(one, other, rank, target.stem)})
@@ -59,13 +50,3 @@ def extract_lora(
     typer.echo(f"wrote {target}: {found.layers} layers at rank {rank}, {kept}, {size:.1f} MB")
     if found.beside:
         typer.echo(f"left out what differs in {counted(found.beside).removeprefix(f'{len(found.beside)} ')}")
-
-
-def _library(folders: list[Path] | None) -> Library:
-    from atelier import compose
-    from atelier.runtime.library import Library
-
-    for folder in folders or ():
-        if not folder.is_dir():
-            raise BadInput(f"{folder}: is no folder with models: there is none of that name")
-    return Library(tuple(folders)) if folders else compose.library()

@@ -12,28 +12,20 @@ import typer
 from atelier.cli.described import described, megabytes
 from atelier.cli.extract import extract_lora
 from atelier.cli.listed import listed, table
+from atelier.cli.targets import SINGLE_FILE, TAKEN, Precision, check_file, library_of
 
 if TYPE_CHECKING:
     from atelier.checkpoints.checkpoint import Checkpoint
     from atelier.checkpoints.inspecting import FileReport, Hashes
     from atelier.checkpoints.soundness import Soundness
-    from atelier.runtime.library import Library
 
 app = typer.Typer(help="List, inspect, convert, merge and prune models.", no_args_is_help=True)
 app.command("extract-lora")(extract_lora)
-
-SINGLE_FILE = ".safetensors"
 
 
 class Layout(StrEnum):
     LDM = "ldm"
     DIFFUSERS = "diffusers"
-
-
-class Precision(StrEnum):
-    FP32 = "fp32"
-    FP16 = "fp16"
-    BF16 = "bf16"
 
 
 Folders = Annotated[
@@ -76,7 +68,7 @@ def list_(
     from atelier.runtime.installed import installed
     from atelier.runtime.library import Library
 
-    folders = (*_library(models_dir).folders, *(folder for root in webui_dir or () for folder in installed(root)))
+    folders = (*library_of(models_dir).folders, *(folder for root in webui_dir or () for folder in installed(root)))
     entries = listed(Library(folders), every=every)
     typer.echo(json.dumps(entries, ensure_ascii=False, indent=1) if as_json else table(entries))
 
@@ -100,7 +92,7 @@ def inspect(
 
     from atelier.checkpoints.inspecting import hashes, inspect
 
-    found = inspect(_library(models_dir).find(model).path, variant=variant)
+    found = inspect(library_of(models_dir).find(model).path, variant=variant)
     digests = hashes(found) if with_hash else None
     sound = _sound(found) if check else None
     if as_json:
@@ -140,10 +132,10 @@ def convert(
     from atelier.checkpoints.probing import settled
     from atelier.errors import BadInput
     from atelier.weights.archive import counted
-    from atelier.weights.formats.atomic import reachable, sweep
+    from atelier.weights.formats.atomic import sweep
 
     chosen = layout or (Layout.LDM if target.suffix == SINGLE_FILE else Layout.DIFFUSERS)
-    _check_target(reachable(target), chosen, overwrite=overwrite)
+    (check_file if chosen is Layout.LDM else _check_folder)(target, overwrite=overwrite)
     if as_variant and (chosen is Layout.LDM or dtype is None):
         raise BadInput("--as-variant: it needs a folder (--layout diffusers) and a precision, such as --dtype fp16")
     if (vae or text_encoder) and (variant or ema):
@@ -192,10 +184,9 @@ def merge(
     from atelier.checkpoints.merging import Recipe
     from atelier.checkpoints.merging import merge as merged
     from atelier.weights.archive import counted
-    from atelier.weights.formats.atomic import reachable
 
-    _check_target(reachable(target), Layout.LDM, overwrite=overwrite)
-    library = _library(models_dir)
+    check_file(target, overwrite=overwrite)
+    library = library_of(models_dir)
     third = None if minus is None else library.find(minus).path
     recipe = Recipe(weight, _weights(blocks), None if dtype is None else dtype.value)
     done = merged(library.find(first).path, library.find(second).path, third, recipe, target)
@@ -217,10 +208,9 @@ def prune(
     """Write a model in one file without what only trainings need, of whatever family."""
     from atelier.checkpoints.merging import prune as pruned
     from atelier.weights.archive import counted
-    from atelier.weights.formats.atomic import reachable
 
-    _check_target(reachable(target), Layout.LDM, overwrite=overwrite)
-    path = _library(models_dir).find(source).path
+    check_file(target, overwrite=overwrite)
+    path = library_of(models_dir).find(source).path
     left_out = pruned(path, target, dtype=None if dtype is None else dtype.value, ema=ema)
     typer.echo(f"wrote {target}: {_size(target)} of {_size(path)}")
     if left_out:
@@ -268,46 +258,33 @@ def _check_whole(checkpoint: Checkpoint) -> None:
             checkpoint.load(part)
 
 
-def _check_target(target: Path, layout: Layout, *, overwrite: bool) -> None:
+def _check_folder(target: Path, *, overwrite: bool) -> None:
+    """Raises BadFile for what cannot become the folder of a model."""
     from atelier.checkpoints.write import written
     from atelier.errors import BadFile
     from atelier.runtime.library import FOLDER_MARK
+    from atelier.weights.formats.atomic import reachable
 
-    if layout is Layout.LDM and target.suffix != SINGLE_FILE:
-        raise BadFile(target, f"is no name for a single file; let it end in {SINGLE_FILE}")
-    if layout is Layout.LDM and target.is_dir():
-        raise BadFile(target, "is a folder; name a file")
-    if not target.exists() or (target.is_dir() and not any(target.iterdir())):
+    if not reachable(target).exists() or (target.is_dir() and not any(target.iterdir())):
         return
     if not overwrite:
-        raise BadFile(target, "exists already; choose another name, or add --overwrite")
+        raise BadFile(target, TAKEN)
     others = sorted(path.name for path in target.iterdir() if path.name not in written()) if target.is_dir() else []
     if others or (target.is_dir() and not (target / FOLDER_MARK).is_file()):
         lost = others[0] if others else "all that it holds"
         raise BadFile(target, f"holds something else than a model, which would be lost ({lost}); choose another name")
 
 
-def _library(folders: list[Path] | None) -> Library:
-    from atelier import compose
-    from atelier.errors import BadFile
-    from atelier.runtime.library import Library
-
-    for folder in folders or ():
-        if not folder.is_dir():
-            raise BadFile(folder, "is no folder with models: there is none of that name")
-    return Library(tuple(folders)) if folders else compose.library()
-
-
 def _opened(name: str, folders: list[Path] | None, variant: str | None = None, *, ema: bool = False) -> Checkpoint:
     from atelier.checkpoints.opening import open_checkpoint
 
-    return open_checkpoint(_library(folders).find(name).path, variant=variant, ema=ema)
+    return open_checkpoint(library_of(folders).find(name).path, variant=variant, ema=ema)
 
 
 def _assembled(source: str, vae: str | None, towers: Sequence[str], folders: list[Path] | None) -> Checkpoint:
     from atelier.checkpoints.assembling import assembled
 
-    library = _library(folders)
+    library = library_of(folders)
     autoencoder = None if vae is None else library.find(vae).path
     return assembled(library.find(source).path, autoencoder, [library.find(tower).path for tower in towers])
 

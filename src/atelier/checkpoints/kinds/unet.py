@@ -8,7 +8,6 @@ from atelier.checkpoints.kinds import checkpoint, lora
 from atelier.checkpoints.kinds.controlnet import is_control
 
 PREFIXES = ("", "model.diffusion_model.", "diffusion_model.", "unet.", "transformer.")
-EMA_PREFIXES = ("model_ema.diffusion_model", "model_ema.")
 EMA_TO_K = r"model_ema\.\w*transformer_blocks0attn2to_kweight"
 
 

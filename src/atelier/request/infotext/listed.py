@@ -7,13 +7,12 @@ from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from atelier.request.infotext.fields import as_fields
-from atelier.request.infotext.networks import listed_name, squeezed
+from atelier.request.infotext.networks import TAG, listed_name, squeezed
 from atelier.request.infotext.record import Infotext
 from atelier.request.infotext.resources import CIVITAI, LORAS, Resource, resources, split_hashes
 
 HASHES, LORA_HASHES, TI_HASHES = "Hashes", "Lora hashes", "TI hashes"
 _HASH = re.compile(r"[0-9a-fA-F]{8,64}")
-_TAG = re.compile(r"<(?:lora|lyco):([^:<>]+)")
 _NETWORKS = LORAS | {"lyco", "embed", "embedding", "textualinversion", "hypernet", "hypernetwork"}
 """Kinds of networks, folded."""
 
@@ -47,7 +46,7 @@ def unfound_model(found: Infotext) -> str | None:
 
 def listed_networks(found: Infotext) -> tuple[str, ...]:
     """The keys of the lists that name a network for which no prompt has a tag, or an embedding that no prompt names."""
-    tags = {_stem(listed_name(tag)) for text in _prompts(found) for tag in _TAG.findall(text)}
+    tags = {_stem(listed_name(tag)) for text in _prompts(found) for tag in TAG.findall(text)}
     lists: Mapping[str, Iterator[str]] = {
         HASHES: _in_hashes(found),
         LORA_HASHES: (name for name, _ in split_hashes(found.get(LORA_HASHES) or "")),

@@ -7,13 +7,14 @@ from collections.abc import Iterable, Sequence
 
 from atelier.request.resolved import AdapterRef
 
-_TAG = re.compile(r"<(?:lora|lyco):([^:<>]+)")
+TAG = re.compile(r"<(?:lora|lyco):([^:<>]+)[^<>]*>")
+"""The tag of a weight adapter, and its name."""
 
 
 def lora_hashes(files: Sequence[AdapterRef], prompts: Iterable[str]) -> str | None:
     """`name: digits, …` of the weight adapters with a tag in one of the prompts, in order; None without any."""
     known = {file.name: file for file in files}
-    tagged = dict.fromkeys(name for prompt in prompts for name in _TAG.findall(prompt))
+    tagged = dict.fromkeys(name for prompt in prompts for name in TAG.findall(prompt))
     return _listed(known[name] for name in tagged if name in known)
 
 

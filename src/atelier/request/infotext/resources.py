@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from typing import cast
 
 from atelier.request.infotext.fields import as_fields
+from atelier.request.infotext.networks import TAG
 from atelier.request.infotext.record import Infotext
 
 CIVITAI = "Civitai resources"
 LORAS = frozenset({"lora", "lycoris", "locon", "dora"})
-_TAG = re.compile(r"<(?:lora|lyco):([^:<>]+)[^<>]*>")
 _AIR = re.compile(r"urn:air:[^:]+:([^:]+):civitai:(\d+)@(\d+)")
 
 
@@ -34,7 +34,7 @@ def resources(found: Infotext) -> tuple[Resource, ...]:
     Civitai calls a LoRA by its title; where there are as many tags in the prompt as LoRAs, it is called as in its tag.
     """
     numbered = [r for item in _items(found.get(CIVITAI)) if (r := _numbered(item))]
-    tags = list(dict.fromkeys(_TAG.findall(found.prompt)))
+    tags = list(dict.fromkeys(TAG.findall(found.prompt)))
     loras = [i for i, r in enumerate(numbered) if r.kind == "lora"]
     if len(tags) == len(loras):
         for i, tag in zip(loras, tags, strict=True):

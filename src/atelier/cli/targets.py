@@ -1,0 +1,44 @@
+"""What the commands on models share: where models are looked for, and what may be written where."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from atelier.errors import BadFile
+
+if TYPE_CHECKING:
+    from atelier.runtime.library import Library
+
+SINGLE_FILE = ".safetensors"
+TAKEN = "exists already; choose another name, or add --overwrite"
+
+
+class Precision(StrEnum):
+    FP32 = "fp32"
+    FP16 = "fp16"
+    BF16 = "bf16"
+
+
+def library_of(folders: list[Path] | None) -> Library:
+    """The models in these folders, of none those of the environment. Raises BadFile for what is no folder."""
+    from atelier import compose
+    from atelier.runtime.library import Library
+
+    for folder in folders or ():
+        if not folder.is_dir():
+            raise BadFile(folder, "is no folder with models: there is none of that name")
+    return Library(tuple(folders)) if folders else compose.library()
+
+
+def check_file(target: Path, *, overwrite: bool) -> None:
+    """Raises BadFile for what cannot be written as one file."""
+    from atelier.weights.formats.atomic import reachable
+
+    if target.suffix != SINGLE_FILE:
+        raise BadFile(target, f"is no name for a single file; let it end in {SINGLE_FILE}")
+    if reachable(target).is_dir():
+        raise BadFile(target, "is a folder; name a file")
+    if target.exists() and not overwrite:
+        raise BadFile(target, TAKEN)
