@@ -71,6 +71,25 @@ def test_all_good_is_0_and_what_concerns_every_image_is_said_once(
     assert "none: holds no images" in capsys.readouterr().err
 
 
+def test_several_images_go_into_no_single_file(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    said = "atelier: --output x.png: is one file, which each image would replace: name a folder\n"
+    for options in (("in/a.png", "--loops", "2"), ("in",)):
+        assert generate("--image", *options, "--output", "x.png") == 2
+        assert capsys.readouterr().err == said
+    assert generate("--image", "in/a.png", "--strength-curve", "lazy") == 2
+    assert capsys.readouterr().err.startswith("atelier: --strength-curve is the way to --last-strength: give it")
+
+
+def test_an_image_from_another_in_two_passes_asks_for_that_one(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert generate("--image", "in/a.png", "--hires", "1", "--output", "made.png") == 0
+    capsys.readouterr()
+    assert run(["generate", "--from", "made.png", "--output", "again.png"]) == 0
+    said = "note: Init image hash: made from another image: name it with --image, or it begins with noise alone\n"
+    assert capsys.readouterr().err.startswith(said)
+    assert run(["generate", "--from", "made.png", "--image", "in/a.png", "--verify"]) == 0
+    assert "note" not in capsys.readouterr().err
+
+
 def test_loops_go_on_from_what_came_before(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert generate("--image", "in/a.png", "--loops", "3") == 0
     paths = [place / line for line in capsys.readouterr().out.splitlines()]

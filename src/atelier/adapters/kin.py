@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from atelier.checkpoints.checkpoint import Checkpoint
-from atelier.checkpoints.kind import TITLES, Seen
+from atelier.checkpoints.kind import Seen, family_title
 from atelier.checkpoints.kinds import lora
 from atelier.weights.archive import Archive
 
@@ -15,7 +15,7 @@ INNER = ("down.weight", "lora_A.weight", "lora_A.default.weight")
 def kin(archive: Archive, model: Checkpoint) -> str | None:
     """The family that a file seems to be for, where that is another one than the model's."""
     found = lora.family(Seen.of(archive))
-    return None if found is None or model.family.name.startswith(found) else TITLES.get(found, found)
+    return None if found is None or model.family.name.startswith(found) else family_title(found)
 
 
 def is_foreign(archive: Archive, model: Checkpoint) -> bool:

@@ -108,6 +108,10 @@ def run(
         raise BadInput("--prompts and --loops exclude each other: leave one out")
     if last_strength is not None and loops == 1:
         raise BadInput("--last-strength is that of the last loop: give --loops, or --strength for one image")
+    if last_strength is None and strength_curve is not many.Curve.LINEAR:
+        raise BadInput("--strength-curve is the way to --last-strength: give it, or leave the curve out")
+    if is_folder or loops > 1:
+        many.check_output(asked)
     strengths = many.Strengths(last_strength, strength_curve)
     display = progress.display(preview=preview)
     open_engine = opening(styles_file, wildcards, keep=is_folder or loops > 1 or prompts is not None)
@@ -168,7 +172,8 @@ def _asked(fields: Mapping[str, object], original: Original | None) -> tuple[tup
 
     if original is None:
         return (request_of(fields),), ()
-    return (original.request(fields),), original.notes()
+    request = original.request(fields)
+    return (request,), original.notes(request)
 
 
 def _events(engine: Engine, requests: Sequence[Request], previews: float | None) -> Generator[Event]:

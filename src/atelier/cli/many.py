@@ -38,6 +38,15 @@ def folder_runs(fields: Mapping[str, object]) -> Iterator[Fields]:
         yield {**fields, "image": str(path), **_mask(fields.get("mask"), path)}
 
 
+def check_output(fields: Fields) -> None:
+    """Raises BadInput for the name of one file, which each of several images would replace."""
+    from atelier.runtime.store import Destination
+
+    output = fields.get("output")
+    if isinstance(output, str) and Destination.of(output).file is not None:
+        raise BadInput(f"--output {output}: is one file, which each image would replace: name a folder")
+
+
 def _mask(mask: object, image: Path) -> Fields:
     folder = Path(mask).expanduser() if isinstance(mask, str) and not mask.startswith("data:") else None
     if folder is None or not folder.is_dir():

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from atelier.request.events import ImageReady
     from atelier.request.model import Request
 
+SOURCE = "Init image hash"
 TEXT_SUFFIXES = frozenset({".txt", ".json"})
 LOSSY = frozenset({".jpg", ".jpeg", ".webp", ".avif"})
 NO_REASON = frozenset({"pixel_hash", "batch_size", "batch_position", "template", "negative_template", "extras", "user"})
@@ -61,10 +62,14 @@ class Original:
         """What to generate. Raises BadInput for numbers out of range."""
         return to_request(self.infotext, changes)
 
-    def notes(self) -> tuple[str, ...]:
-        """What was done to the image and is not done yet, and values that could not be read."""
+    def notes(self, request: Request) -> tuple[str, ...]:
+        """What was done to the image and is not done yet, and values that could not be read. request: what is made of
+        it now."""
         missing = ", ".join(without_effect(self.infotext))
         notes = interpret(self.infotext).warnings
+        is_twice = request.hires is not None and request.hires.is_asked
+        if is_twice and request.source is None and self.infotext.get(SOURCE):  # with one pass the strength tells
+            notes = (*notes, f"{SOURCE}: made from another image: name it with --image, or it begins with noise alone")
         return (*notes, f"{missing}: not done yet, so this is another image") if missing else notes
 
     def pixels(self) -> Image | None:
