@@ -140,6 +140,14 @@ def test_bad_input_is_one_line(shelf: Path, tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["models"]
 
 
+def test_names_of_files_do_nothing_to_terminals(shelf: Path) -> None:
+    file = shelf / "a\n\x1b[2Jb.safetensors"
+    (shelf / "single.safetensors").rename(file)
+    shown = run("list", "--models-dir", shelf).stdout
+    assert "a\\n\\x1b[2Jb" in shown
+    assert f"path        {shelf}/a\\n\\x1b[2Jb.safetensors\n" in run("inspect", file).stdout
+
+
 def test_weights_that_cannot_be_read_are_not_called_missing(shelf: Path) -> None:
     file = shelf / "more" / "folder" / "unet" / "diffusion_pytorch_model.safetensors"
     file.write_bytes(b"")

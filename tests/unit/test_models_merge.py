@@ -154,6 +154,9 @@ def test_what_does_not_go_together_is_one_line(shelf: Path, tiny_folder: Path, t
     assert "is a LoRA, and no model in one file" in problem("merge", a, tmp_path / "lora.safetensors", target)
     assert "is a folder: convert it" in problem("merge", a, tiny_folder, target)
     assert "3 weights, and this model needs 10" in problem("merge", a, a, target, "--blocks", "1,2,3")
+    assert str(problem("merge", a, a, target, "--blocks", "1,2", "--weight", "0.5")) == (
+        "--weight and --blocks exclude each other: the first of --blocks is that of what is in no block"
+    )
     assert "give numbers" in problem("merge", a, a, target, "--blocks", "1,x")
     assert "a weight of 11" in problem("merge", a, a, target, "--weight", "11")
     assert "exists already" in problem("merge", a, a, a)

@@ -13,6 +13,7 @@ import typer
 
 from atelier import __version__
 from atelier.cli.command import Strict
+from atelier.cli.described import printable
 from atelier.errors import AtelierError, Interrupted, StorageFull
 from atelier.runtime.threads import wait_passively
 
@@ -114,6 +115,5 @@ def _usage(error: typer.TyperException) -> str:
 
 def _ended(message: str, exit_code: int) -> int:
     if message:
-        shown = "".join(c if c.isprintable() else repr(c)[1:-1] for c in message)  # names of files may hold line breaks
-        typer.echo(f"atelier: {shown}", err=True)
+        typer.echo(f"atelier: {printable(message)}", err=True)
     return exit_code

@@ -34,7 +34,7 @@ def _identity(found: FileReport) -> dict[str, str]:
     usable = "yes" if found.supported else f"no: it {found.problem}" if found.problem else "no, recognised by name only"
     lines = {
         "name": _safe(found.name),
-        "path": str(found.path),
+        "path": printable(str(found.path)),
         "kind": own.kind,
         "family": own.title if found.report is None else found.report.title,
         "variant": own.variant or "none",
@@ -84,6 +84,11 @@ def _safe(text: str) -> str:
     from atelier.weights.formats.safetensors import shown
 
     return shown(text)
+
+
+def printable(text: str) -> str:
+    """Names of files may hold line breaks, and what terminals obey."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 def megabytes(count: int) -> str:

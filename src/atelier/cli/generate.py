@@ -50,6 +50,7 @@ Loops = Annotated[
     typer.Option(
         min=1,
         max=1000,
+        metavar="N",
         help="With --image: generate so many times, each time from the image before, with the next seed.",
         show_default="1",
         rich_help_panel="From an image",
@@ -60,6 +61,7 @@ LastStrength = Annotated[
     float | None,
     typer.Option(
         "--last-strength",
+        metavar="X",
         min=0,
         max=1,
         help="With --loops: the strength of the last one; it goes there from --strength.",
@@ -71,6 +73,7 @@ StrengthCurve = Annotated[
     many.Curve,
     typer.Option(
         "--strength-curve",
+        metavar="NAME",
         case_sensitive=False,
         help="How the strength goes there: early (Aggressive), evenly, late (Lazy).",
         rich_help_panel="From an image",

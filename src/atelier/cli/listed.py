@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from atelier.cli.described import megabytes
+from atelier.cli.described import megabytes, printable
 
 if TYPE_CHECKING:
     from atelier.runtime.library import Library
@@ -64,8 +64,10 @@ def said(path: Path) -> dict[str, object]:
 
 
 def table(entries: list[dict[str, object]]) -> str:
-    width = max(len(str(entry["name"])) for entry in entries)
-    return "\n".join(f"{entry['name']!s:{width}}  {', '.join(_line(entry))}" for entry in entries)
+    names = [printable(str(entry["name"])) for entry in entries]
+    width = max(map(len, names))
+    lines = (printable(", ".join(_line(entry))) for entry in entries)
+    return "\n".join(f"{name:{width}}  {line}" for name, line in zip(names, lines, strict=True))
 
 
 def _line(entry: dict[str, object]) -> Iterator[str]:

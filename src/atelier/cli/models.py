@@ -167,7 +167,10 @@ def merge(
         str | None,
         typer.Option(help="A third model: only what the second has beyond it is added.", show_default="none"),
     ] = None,
-    weight: Annotated[float, typer.Option(help="How much of the second model, from 0 to 1 and beyond.")] = 0.5,
+    weight: Annotated[
+        float | None,
+        typer.Option(help="How much of the second model, from 0 to 1 and beyond.", show_default="0.5"),
+    ] = None,
     blocks: Annotated[
         str | None,
         typer.Option(
@@ -183,12 +186,16 @@ def merge(
     """Mix models of one family, tensor by tensor; the file says what was done."""
     from atelier.checkpoints.merging import Recipe
     from atelier.checkpoints.merging import merge as merged
+    from atelier.errors import BadInput
     from atelier.weights.archive import counted
 
+    if weight is not None and blocks is not None:
+        raise BadInput("--weight and --blocks exclude each other: the first of --blocks is that of what is in no block")
     check_file(target, overwrite=overwrite)
     library = library_of(models_dir)
     third = None if minus is None else library.find(minus).path
-    recipe = Recipe(weight, _weights(blocks), None if dtype is None else dtype.value)
+    precision = None if dtype is None else dtype.value
+    recipe = Recipe(blocks=_weights(blocks), dtype=precision) if weight is None else Recipe(weight, dtype=precision)
     done = merged(library.find(first).path, library.find(second).path, third, recipe, target)
     typer.echo(f"wrote {target}: {done.merged} tensors merged, {_size(target)}")
     if done.kept:
