@@ -177,8 +177,9 @@ class Keep(Stage):
 
 
 def test_a_multistep_sampler_remembers_what_the_first_model_said(engine: Engine) -> None:
-    """DPM++ 2M (Lu 2022, algorithm 2) by hand, with a network that says epsilon = b in the first two of four calls and r in the
-    others. All steps but the last halve sigma, so that the direction is 1.5 clean - 0.5 of the one before:
+    """DPM++ 2M (Lu 2022, algorithm 2) by hand; epsilon is b in the first two of four calls and r in the others.
+
+    All steps but the last halve sigma, so that the direction is 1.5 clean - 0.5 of the one before:
 
         x1 = X - 4b, clean0 = clean1 = X - 8b, x2 = X - 6b, clean2 = X - 6b - 2r, x3 = X - 5.5b - 1.5r, x4 = x3 - r
 
