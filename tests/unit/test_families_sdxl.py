@@ -383,3 +383,18 @@ def test_sd_turbo_names_its_text_encoder_as_xl_does(tmp_path: Path) -> None:
     assert own.keys() == usual.keys()
     assert all(torch.equal(own[name], usual[name]) for name in own)
     assert run(["models", "inspect", str(tmp_path / "sd_turbo.safetensors")]) == 0
+
+
+def test_a_model_with_fewer_layers_is_one_line(tmp_path: Path) -> None:
+    """SSD-1B and Vega have neither attention nor a second residual block in the middle."""
+    write_ldm(tiny_sd.sdxl(), tmp_path / "file.safetensors")
+    write_diffusers(tiny_sd.sdxl(), tmp_path / "folder")
+    left_out = ("model.diffusion_model.middle_block.1.", "model.diffusion_model.middle_block.2.", "mid_block.")
+    for file in (tmp_path / "file.safetensors", tmp_path / "folder/unet/diffusion_pytorch_model.safetensors"):
+        save_file({k: v for k, v in load_file(file).items() if not k.startswith(left_out)}, file, {"format": "pt"})
+    config = tmp_path / "folder/unet/config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), "mid_block_type": "UNetMidBlock2D"}))
+    engine = engine_on(tmp_path / "any")
+    for model in ("file", "folder"):
+        with pytest.raises(BadFile, match=r"is distilled to fewer layers, as SSD-1B, Segmind Vega"):
+            engine.resolve(request(model=model))

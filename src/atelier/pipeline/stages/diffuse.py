@@ -27,7 +27,15 @@ from atelier.nn.ports import NOTHING
 from atelier.pipeline.conditioning import States
 from atelier.pipeline.coupling import Before, Reads
 from atelier.pipeline.decoding import not_finite, rough, sketched, thumbnail
-from atelier.pipeline.denoising import Judge, guided, noise_source, sampler_options, schedule_options, seed_of
+from atelier.pipeline.denoising import (
+    Judge,
+    guided,
+    noise_source,
+    reads_guidance,
+    sampler_options,
+    schedule_options,
+    seed_of,
+)
 from atelier.pipeline.layouts import Everywhere, Layout
 from atelier.pipeline.lent import Lent, Need
 from atelier.pipeline.prompted import NoPorts, PortAdapter, PromptedNet
@@ -167,18 +175,22 @@ class Diffuse(Stage):
         )
 
     def _denoiser(self, own: _Acting, spec: SamplerSpec, given: Beginning, have: Lent, values: Values) -> Denoiser:
-        """What one model predicts all over the canvas. A refiner may see less beside the latent than the first one."""
+        """What one model predicts all over the canvas. A refiner may see less beside the latent than the first one; a
+        network that reads how strong guidance is has no other."""
         net, model, judge = have.take(own.net), have.checkpoint(own.net.model), self._judge(own, have)
         sees_more = self.channels is not None and model.ends.in_channels > model.latent.channels
         beside = values.read(self.channels) if self.channels is not None and sees_more else None
         scale, levels = self.image_scale if sees_more else 1.0, self._levels(model)
+        wanted, strength = self.guidance, None
+        if reads_guidance(model):
+            wanted, strength = wanted.model_copy(update={"scale": 1 / spec.cfg}), wanted.scale - 1
 
         def of(samples: Sequence[Sample]) -> Denoiser:
             reads = self.layout.reading(Reads(samples, values.read(own.states)), given, model)
             adapter = self.adapter if reads.ports is NOTHING else Before(reads.ports, self.adapter)
             told = Telling(self.size.height, self.size.width)
-            prompted = PromptedNet(net, reads.samples, reads.states, adapter, beside, model.family.tell, told)
-            guiding = guided(prompted, self.guidance, spec, given.sigmas, model, levels, judge, scale)
+            prompted = PromptedNet(net, reads.samples, reads.states, adapter, beside, model.family.tell, told, strength)
+            guiding = guided(prompted, wanted, spec, given.sigmas, model, levels, judge, scale)
             return wrapped(guiding, self.inside, given)
 
         return self.layout.laid_out(of, given)
