@@ -125,8 +125,8 @@ def test_the_parts_of_published_folders(listed: str, named: str, shelf: Path) ->
 @pytest.mark.parametrize(
     ("listed", "said"),
     [
-        ("sd35_medium_transformer_diffusers", "is the network of Stable Diffusion 3 alone, and no whole checkpoint"),
-        ("text_encoder_t5xxl", "is a T5 text encoder alone, and no whole checkpoint"),
+        ("sd35_medium_transformer_diffusers", "is a denoiser alone of Stable Diffusion 3, and no whole checkpoint"),
+        ("text_encoder_t5xxl", "is a text encoder alone of Stable Diffusion 3, and no whole checkpoint"),
     ],
 )
 def test_parts_alone_are_named(listed: str, said: str, shelf: Path) -> None:
