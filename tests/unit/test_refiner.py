@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import save_file
 from torch import Tensor
 
 import tiny
@@ -58,7 +59,17 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Engine:
     write_diffusers(replace(scaled, facts=replace(scaled.facts, latent_scale=0.25)), folder / "scaled")
     write_diffusers(tiny_sd.sdxl(), folder / "sdxl")
     write_diffusers(tiny_sd.refiner(), folder / "sdxl-refiner")
+    (folder / "Lora").mkdir()
+    saved_lora(folder / "Lora" / "sd1.safetensors", "lora_te_text_model_encoder_layers_0_mlp_fc1", 32)
+    saved_lora(folder / "Lora" / "xl.safetensors", "lora_te1_text_model_encoder_layers_0_mlp_fc1", tiny_sd.L)
     return Engine(CPU, Library((folder,)), HashCache(), version="1", budget=PLENTY)
+
+
+def saved_lora(path: Path, layer: str, width: int) -> None:
+    """As kohya's scripts write it, for one layer of a text encoder."""
+    generator = torch.Generator().manual_seed(1)
+    down, up = torch.randn(4, width, generator=generator), torch.randn(64, 4, generator=generator)
+    save_file({f"{layer}.lora_down.weight": down, f"{layer}.lora_up.weight": up}, path, {"format": "pt"})
 
 
 class Saying(Watched):
@@ -174,6 +185,16 @@ class Keep(Stage):
     def perform(self, have: Lent, values: Values) -> Iterator[Event]:
         self.latents.extend(values.read(LATENTS).values())
         yield from ()
+
+
+def test_networks_of_the_prompt_act_in_a_refiner_of_the_same_family(engine: Engine) -> None:
+    own = {"steps": 2, "sampler": "Euler", "refiner_switch_at": 0.0, "cfg_scale": 1.0}
+    tagged, plain = "a red cat<lora:sd1>", image(engine, **own, model="other")
+    alone = image(engine, **own, model="other", prompt=tagged)
+    assert image(engine, **own, refiner="other", prompt=tagged) == alone != plain
+    own |= {"width": 64, "height": 64}
+    xl = image(engine, **own, model="sdxl", refiner="sdxl-refiner", prompt="a red cat<lora:xl>")
+    assert xl == image(engine, **own, model="sdxl-refiner")
 
 
 def test_a_multistep_sampler_remembers_what_the_first_model_said(engine: Engine) -> None:

@@ -74,7 +74,8 @@ def of_tower(module: Module, number: int) -> Iterator[str]:
 
 def number_of(part: PartSpec[Any, Any]) -> int:
     """Which text encoder a part is, from 0, by its folder in diffusers' layout: XL's refiner has the second alone."""
-    return TOWERS.index(f"{part.folder}.")
+    folder = f"{part.folder}."
+    return TOWERS.index(folder) if folder in TOWERS else 0
 
 
 def flat_name(module: Module, part: PartSpec[Any, Any], model: Checkpoint) -> str:
