@@ -14,7 +14,8 @@ from atelier.runtime.engine import Engine
 from atelier.train.judge import Judge
 
 Images = list[NDArray[np.uint8]]
-COLOURS = ("blue", "green", "purple", "orange")
+COLOURS = ("blue", "purple", "pink", "red")
+"""Backgrounds that the model seldom makes by itself."""
 APPLE, PIZZA = "a red apple on a white background", "a pizza on a white background"
 
 
@@ -29,7 +30,7 @@ def engine() -> Engine:
 
 @functools.cache
 def paint(engine: Engine, prompt: str, seeds: range = range(5), negative_prompt: str = "") -> Images:
-    request = {"prompt": prompt, "negative_prompt": negative_prompt, "steps": 10, "cfg_scale": 4.0, "sampler": "Euler"}
+    request = {"prompt": prompt, "negative_prompt": negative_prompt, "steps": 10, "cfg_scale": 1.5, "sampler": "Euler"}
     made = [engine.generate(request_of({**request, "seed": seed}))[0] for seed in seeds]
     return [np.asarray(picture.image) for picture in made]
 
@@ -75,8 +76,8 @@ def test_editing_goes_from_one_prompt_to_the_other(engine: Engine) -> None:
 
 
 def test_a_weight_makes_a_word_stronger_or_weaker(engine: Engine) -> None:
-    weak, plain = (covered(paint(engine, f"a (small:{weight}) pizza on a white background")) for weight in (0.4, 1))
-    assert weak > 1.5 * plain
+    weak, plain = (covered(paint(engine, f"a (small:{weight}) pizza on a white background")) for weight in (0.1, 1))
+    assert weak > 1.3 * plain
     generated = [paint(engine, f"a (pizza:{weight}) cat on a white background") for weight in (0.6, 1, 1.4)]
     weak, plain, strong = (places(pictures, "pizza") for pictures in generated)
     assert weak > plain + 5 > strong + 5, "the pizza comes forward"
@@ -101,6 +102,6 @@ def test_and_adds_what_the_other_part_says(engine: Engine) -> None:
 def test_a_negative_prompt_keeps_a_colour_away(engine: Engine) -> None:
     seeds = range(16)
     free = paint(engine, "a pizza", seeds)
-    without = paint(engine, "a pizza", seeds, negative_prompt="a blue background")
-    assert on(free, "blue") > 0
-    assert on(without, "blue") < on(free, "blue")
+    without = paint(engine, "a pizza", seeds, negative_prompt="a green background")
+    assert on(free, "green") > 1
+    assert on(without, "green") < on(free, "green")
