@@ -35,6 +35,7 @@ from atelier.request.resolved import (
     ResolvedHires,
     ResolvedMask,
     ResolvedPostprocess,
+    ResolvedRefiner,
     ResolvedRegion,
     ResolvedRegions,
     ResolvedSoftness,
@@ -101,6 +102,8 @@ NAMED: Mapping[str, Sequence[object]] = {
     "hires_scheduler": (*schedules(), *SIGMAS, "Use same scheduler", None),
     "hires_denoising_strength": (0.0, 0.25, 1 / 3, 1.0, None),
     "hires_checkpoint": ("Use same checkpoint", None),
+    "refiner": ("None", None),
+    "hires_refiner": ("first pass", "second pass", "both passes"),
     "styles": ((),),
     "output": PATHS[:-1],
     "rng": ("portable", "cpu", "nv"),
@@ -208,19 +211,28 @@ def offered(tiny_folder: Path) -> Callable[[Request], Offer]:
     model = open_checkpoint(tiny_folder)
     defaults, draw = defaults_of(model), drawing(dict, str)
     return lambda request: Offer(
-        REFERENCE, defaults, requested_method(model, request), request.prompting.emphasis, draw, reference_to, size_of
+        REFERENCE,
+        defaults,
+        requested_method(model, request),
+        request.prompting.emphasis,
+        draw,
+        reference_to,
+        size_of,
+        refiner=None if request.refining.refiner is None else REFERENCE,
     )
 
 
 def test_1000_resolved_requests_are_the_same_after_json(offered: Callable[[Request], Offer]) -> None:
     draw = random.Random(1)
-    passes = 0
+    passes = refined = 0
     for _ in range(1_000):
         request = some_request(draw, draw.choice([0.0, 0.1, 0.5, 1.0]))
         resolved = resolve(request, offered(request), draw).model_copy(update=some_networks(draw))
         passes += isinstance(resolved.hires, ResolvedHires)
+        refined += isinstance(resolved.refiner, ResolvedRefiner)
         check(resolved)
     assert passes > 100
+    assert refined > 50
 
 
 @pytest.mark.parametrize("sampler", samplers())
@@ -315,6 +327,7 @@ def test_the_form_is_this() -> None:
         "source": {"kind": "none"},
         "channels": {"kind": "none"},
         "hires": {"kind": "none"},
+        "refiner": {"kind": "none"},
         "regions": {"kind": "none"},
         "views": {"kind": "none"},
         "tiling": {"x": False, "y": False},

@@ -23,6 +23,8 @@ EXPECTED = {
     "--sampler": "sampler",
     "--scheduler": "scheduler",
     "--cfg-scale": "cfg_scale",
+    "--refiner": "refiner",
+    "--refiner-switch-at": "refiner_switch_at",
     "--seed": "seed",
     "--rng": "rng",
     "--pag-scale": "pag_scale",

@@ -146,12 +146,12 @@ def test_a_picture_is_compared_with_what_it_was_before_it_was_replaced(
 
 
 def test_what_cannot_be_done_again_is_told_in_a_line_each(painted: Path, capsys: pytest.CaptureFixture[str]):
-    text = "a cat\nSteps: 2, Sampler: Euler, Seed: 5, Size: 64x64, Tiling: True, Model hash: b4201c7c37, Refiner: r"
+    text = "a cat\nSteps: 2, Sampler: Euler, Seed: 5, Size: 64x64, Tiling: True, Model hash: b4201c7c37, VAE: v"
     Path("other.txt").write_text(f"{text}, Denoising strength: 0.4", encoding="utf-8")
     assert run(["generate", "--from", "other.txt", "-o", "x.png"]) == 0
     notes = [line for line in capsys.readouterr().err.splitlines() if line.startswith("note: ")]
     assert len(notes) == 3
-    assert "Refiner: not done yet" in notes[0]
+    assert "VAE: not done yet" in notes[0]
     assert "model hash b4201c7c37 was asked for; 'embedded' has" in notes[1]
     assert "denoising_strength: made from another image: name it with --image" in notes[2]
     assert run(["generate", "--from", "other.txt", "-o", "x.png", "--model", "tiny"]) == 0

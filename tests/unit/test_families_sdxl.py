@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+import tiny
 import tiny_sd
 from atelier.checkpoints.opening import open_checkpoint
 from atelier.checkpoints.probing import settled
@@ -23,13 +24,17 @@ from atelier.errors import BadFile
 from atelier.families import sd2, sdxl
 from atelier.families.facts import Facts, ModelDefaults, PartFacts
 from atelier.families.parts import UNET, unet
+from atelier.families.parts.openclip import CLIP_H
 from atelier.families.shapes import Shapes
+from atelier.models.clip import ClipText
 from atelier.models.unet import UNet, UNetSpec
 from atelier.nn.ports import NOTHING, Conditioning, Ports
 from atelier.runtime.engine import Engine
 from atelier.weights.names.unet import names
 from pipeline_support import TOGETHER, Lending, engine_on, happened, planned, request
 
+NARROW = 1024
+"""Width of the text encoder of Stable Diffusion 2.x."""
 MODELS = {"sdxl": tiny_sd.sdxl, "sdxl-refiner": tiny_sd.refiner, "sd2": tiny_sd.sd2}
 
 
@@ -353,3 +358,43 @@ NAMES = {
 def test_single_files_have_the_published_names(name: str, shelf: Path) -> None:
     stored = load_file(shelf / f"{name}.safetensors")
     assert {own: tuple(stored[own].shape) for own in NAMES[name]} == NAMES[name]
+
+
+def test_sd_turbo_names_its_text_encoder_as_xl_does(tmp_path: Path) -> None:
+    """1024 wide, it is that of Stable Diffusion 2.x, and no refiner's; with the usual names it is the same model."""
+    made = tiny_sd.sd2(prediction="epsilon")
+    spec = replace(made.networks["text"].spec, width=NARROW, projection=NARROW)
+    wide = ClipText(spec)
+    tiny.randomize(wide, 1)
+    wider = UNet(replace(made.networks["unet"].spec, context=NARROW))
+    tiny.randomize(wider, 2)
+    write_ldm(replace(made, networks={**made.networks, "text": wide, "unet": wider}), tmp_path / "usual.safetensors")
+    stored = load_file(tmp_path / "usual.safetensors")
+    old, new = "cond_stage_model.model.", "conditioner.embedders.0.model."
+    renamed = {new + name.removeprefix(old) if name.startswith(old) else name: t for name, t in stored.items()}
+    assert any(name.startswith(new) for name in renamed)
+    save_file(renamed, tmp_path / "sd_turbo.safetensors")
+    turbo = open_checkpoint(tmp_path / "sd_turbo.safetensors")
+    assert (turbo.family.name, turbo.defaults) == ("sd2", ModelDefaults("Euler a", 1, 512, 512, 1.0, "Turbo"))
+    own, usual = (
+        checkpoint.load(CLIP_H, torch.float32).state_dict()
+        for checkpoint in (turbo, open_checkpoint(tmp_path / "usual.safetensors"))
+    )
+    assert own.keys() == usual.keys()
+    assert all(torch.equal(own[name], usual[name]) for name in own)
+    assert run(["models", "inspect", str(tmp_path / "sd_turbo.safetensors")]) == 0
+
+
+def test_a_model_with_fewer_layers_is_one_line(tmp_path: Path) -> None:
+    """SSD-1B and Vega have neither attention nor a second residual block in the middle."""
+    write_ldm(tiny_sd.sdxl(), tmp_path / "file.safetensors")
+    write_diffusers(tiny_sd.sdxl(), tmp_path / "folder")
+    left_out = ("model.diffusion_model.middle_block.1.", "model.diffusion_model.middle_block.2.", "mid_block.")
+    for file in (tmp_path / "file.safetensors", tmp_path / "folder/unet/diffusion_pytorch_model.safetensors"):
+        save_file({k: v for k, v in load_file(file).items() if not k.startswith(left_out)}, file, {"format": "pt"})
+    config = tmp_path / "folder/unet/config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), "mid_block_type": "UNetMidBlock2D"}))
+    engine = engine_on(tmp_path / "any")
+    for model in ("file", "folder"):
+        with pytest.raises(BadFile, match=r"is distilled to fewer layers, as SSD-1B, Segmind Vega"):
+            engine.resolve(request(model=model))

@@ -55,6 +55,7 @@ LIMITS = {
     "clip_guidance_scale": (0, 10**6),
     "variation_seed": (-1, 2**64 - 1),
     "variation_strength": (0, 1),
+    "refiner_switch_at": (0, 1),
     "ensd": (-(2**63), 2**63),
     "eta": (0, 100),
     "eta_ddim": (0, 100),

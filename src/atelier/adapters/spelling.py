@@ -72,11 +72,17 @@ def of_tower(module: Module, number: int) -> Iterator[str]:
                 yield dotted[0] + path.removesuffix(ending) + old
 
 
+def number_of(part: PartSpec[Any, Any]) -> int:
+    """Which text encoder a part is, from 0, by its folder in diffusers' layout: XL's refiner has the second alone."""
+    folder = f"{part.folder}."
+    return TOWERS.index(folder) if folder in TOWERS else 0
+
+
 def flat_name(module: Module, part: PartSpec[Any, Any], model: Checkpoint) -> str:
     """What kohya's scripts call a layer: with several text encoders by the names of the single-file layout."""
     towers = [tower.part.name for tower in model.family.towers]
     if part.name in towers:
-        number = str(towers.index(part.name) + 1) if len(towers) > 1 else ""
+        number = str(number_of(part) + 1) if len(towers) > 1 or number_of(part) else ""
         return f"lora_te{number}_{_flat(module.diffusers[0])}"
     ldm = module.ldm if len(towers) > 1 else None
     return f"{FLAT_DENOISER[0]}{_flat(ldm or module.diffusers[0])}"

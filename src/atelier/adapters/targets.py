@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from atelier.adapters.spelling import Module, modules, of_denoiser, of_tower
+from atelier.adapters.spelling import Module, modules, number_of, of_denoiser, of_tower
 from atelier.checkpoints.checkpoint import Checkpoint
 from atelier.families.part import PartSpec
 from atelier.weights.load import match
@@ -37,8 +37,8 @@ def targets(model: Checkpoint) -> Mapping[str, Target]:
     family = model.family
     denoiser = family.part(family.denoiser)
     assert denoiser is not None
-    for number, tower in enumerate(family.towers):
-        found.update(_spelled(model, tower.part, partial(of_tower, number=number)))
+    for tower in family.towers:
+        found.update(_spelled(model, tower.part, partial(of_tower, number=number_of(tower.part))))
     found.update(_spelled(model, denoiser, of_denoiser))
     return found
 

@@ -87,7 +87,7 @@ def unet(seen: Seen, channels: int | None, added: int | None) -> Denoiser | None
 
 def _reduced(seen: Seen, family: str) -> str | None:
     """What was distilled: to fewer layers (SSD-1B, Vega, small and tiny SD), or to read the strength of guidance."""
-    if seen.has("time_embedding.cond_proj.weight"):
+    if seen.has("time_embedding.cond_proj.weight") or seen.has("time_embed.cond_proj.weight"):
         return "lcm"
     deepest = {"sdxl": 9}.get(family, 0)
     middle = ("middle_block.1.transformer_blocks.{}.", "mid_block.attentions.0.transformer_blocks.{}.")

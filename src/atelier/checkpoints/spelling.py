@@ -1,7 +1,8 @@
 """Files whose tensors go by other names than most: each is read as if it had the usual ones.
 
 The first checkpoints of NovelAI, and merges of them, lack one level of CLIP's names. CompVis' trainings keep a running
-mean of the denoiser's weights beside them, under names without dots.
+mean of the denoiser's weights beside them, under names without dots. SD-Turbo is of Stable Diffusion 2.x, and its text
+encoder has the name of XL's first one.
 """
 
 from __future__ import annotations
@@ -13,6 +14,9 @@ CLIP = "cond_stage_model.transformer."
 LEVEL = "text_model."
 OUTER = ("embeddings.", "encoder.", "final_layer_norm.")
 """What follows CLIP's prefix where the level is left out."""
+TURBO, OF_SD2 = "conditioner.embedders.0.model.", "cond_stage_model.model."
+TURBO_NORM, TURBO_WIDTH = f"{TURBO}ln_final.weight", 1024
+"""What tells SD-Turbo's text encoder from that of XL's refiner, which is 1280 wide."""
 DENOISER = "model.diffusion_model."
 EMA = "model_ema."
 EMA_PREFIXES = (f"{EMA}diffusion_model", EMA)
@@ -21,7 +25,9 @@ EMA_PREFIXES = (f"{EMA}diffusion_model", EMA)
 
 def respelled(archive: Archive) -> Archive:
     """The archive with the usual names; itself where it has them."""
-    names = {_usual(name): name for name in archive.tensors}
+    norm = archive.tensors.get(TURBO_NORM)
+    is_turbo = norm is not None and norm.shape == (TURBO_WIDTH,)
+    names = {_usual(name, is_turbo=is_turbo): name for name in archive.tensors}
     changed = any(usual != name for usual, name in names.items())
     return renamed(archive, names) if changed and len(names) == len(archive.tensors) else archive
 
@@ -40,7 +46,9 @@ def has_ema(archive: Archive) -> bool:
     return any(name.startswith(EMA) and archive.tensors[name].shape for name in archive.tensors)
 
 
-def _usual(name: str) -> str:
+def _usual(name: str, *, is_turbo: bool) -> str:
+    if is_turbo and name.startswith(TURBO):
+        return OF_SD2 + name.removeprefix(TURBO)
     inner = name.removeprefix(CLIP)
     return f"{CLIP}{LEVEL}{inner}" if inner != name and inner.startswith(OUTER) else name
 

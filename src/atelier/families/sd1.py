@@ -11,7 +11,8 @@ from atelier.families.parts import PROJECTION, TEXT, UNET, VAE, VISION, autoenco
 from atelier.families.parts.clip import clip_l
 from atelier.weights.archive import Archive
 
-PIPELINES = pipelines.named("StableDiffusion")
+CONSISTENCY = frozenset({"LatentConsistencyModelPipeline", "LatentConsistencyModelImg2ImgPipeline"})
+PIPELINES = pipelines.named("StableDiffusion") | CONSISTENCY
 SD2_CONTEXT = 1024
 
 

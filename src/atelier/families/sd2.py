@@ -83,7 +83,7 @@ def ask(net: UNet, known: Facts) -> Facts:
 
     x, tokens = torch.full((1, LATENT, 8, 8), 0.5), torch.full((1, 2, net.spec.context), 0.5)
     with torch.no_grad():
-        answered = net(x, torch.tensor([float(LAST)]), Conditioning(tokens))
+        answered = net(x, torch.tensor([float(LAST)]), Conditioning(tokens, guidance=torch.zeros(1)))
     is_velocity = float((answered - x).mean()) < -1
     return _predicting("velocity" if is_velocity else "epsilon", replace(known, size=None))
 

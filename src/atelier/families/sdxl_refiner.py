@@ -26,15 +26,13 @@ TEXT = replace(BIG_G, title="text encoder", prefix="conditioner.embedders.0.")
 TOWER = "conditioner.embedders.0.model."
 WANTED, UNWANTED = 6.0, 2.5
 """Scores of looks, about 0 to 10, that prompt and negative prompt ask for: A1111's and diffusers' defaults."""
-NARROW = 1024
-"""Width of the tower of SD-Turbo, which has the same names."""
 
 
 def in_file(archive: Archive) -> bool:
     names = archive.tensors
     has_other = any(name.startswith(BIG_G.prefix) for name in names)
-    tower = names.get(TOWER + "ln_final.weight")
-    return sdxl.CONV_IN in names and not has_other and tower is not None and tower.shape != (NARROW,)
+    has_tower = any(name.startswith(TOWER) for name in names)
+    return sdxl.CONV_IN in names and not has_other and has_tower
 
 
 def in_folder(index: Config) -> bool:

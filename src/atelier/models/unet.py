@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from atelier.nn.attention import SpatialTransformer
 from atelier.nn.conv import Downsample, ResBlock, Upsample
-from atelier.nn.embeddings import timestep_embedding
+from atelier.nn.embeddings import guidance_embedding, timestep_embedding
 from atelier.nn.ports import NOTHING, Conditioning, Ports
 from atelier.nn.seamless import Conv
 
@@ -27,6 +27,8 @@ class UNetSpec:
     per level; context: width of the text states; linear_proj: Linear instead of 1x1 convolution around transformers.
     vector: numbers of the vector condition, the pooled text state and behind it each size as `size_width` sinusoids
     (Podell 2023, arXiv:2307.01952, section 2.2); None for a network without one.
+    guidance: numbers that the strength of guidance is embedded in, of a network that was distilled to read it (latent
+    consistency models, Luo 2023, arXiv:2310.04378, section 4); None for a network that does not.
     """
 
     in_channels: int = 4
@@ -41,6 +43,7 @@ class UNetSpec:
     groups: int = 32
     vector: int | None = None
     size_width: int = 256
+    guidance: int | None = None
 
     @property
     def time(self) -> int:
@@ -159,6 +162,7 @@ class UNet(nn.Module):
         self.spec = spec
         levels = range(len(spec.widths))
         self.time_embedding = TimeEmbedding(spec.widths[0], spec.time)
+        self.guidance = None if spec.guidance is None else nn.Linear(spec.guidance, spec.widths[0], bias=False)
         self.vector_embedding = None if spec.vector is None else TimeEmbedding(spec.vector, spec.time)
         self.conv_in = Conv(spec.in_channels, spec.widths[0], 3, padding=1)
         self.down = nn.ModuleList(DownLevel(spec, i) for i in levels)
@@ -184,11 +188,14 @@ class UNet(nn.Module):
 
         The feature patch of a level sees what that level hands on ("down.0", "middle", "up.3"); the skip patch of a
         block on the way up sees the two halves of its input ("up.3.0"). Raises ValueError for a network with a vector
-        condition whose conditioning has no pooled state.
+        condition whose conditioning has no pooled state, or that reads the strength of guidance and is not told it.
         """
         if cond.channels is not None:
             x = torch.cat([x, cond.channels], dim=1)
-        time = self.time_embedding(timestep_embedding(t, self.spec.widths[0]).to(x.dtype))
+        time = timestep_embedding(t, self.spec.widths[0]).to(x.dtype)
+        if self.guidance is not None:
+            time = time + self.guidance(_strength(cond, self.guidance.in_features).to(x.dtype))
+        time = self.time_embedding(time)
         if self.vector_embedding is not None:
             time = time + self.vector_embedding(_vector(cond, self.spec.size_width).to(x.dtype))
         time = F.silu(time)
@@ -207,6 +214,13 @@ class UNet(nn.Module):
         for i, level in enumerate(self.up):
             skips.append(_patched(ports, f"up.{i}", level(skips, time, cond.tokens, ports)))
         return self.conv_out(F.silu(self.norm_out(skips.pop())), seamless=ports.seamless)
+
+
+def _strength(cond: Conditioning, width: int) -> Tensor:
+    """(B, width): the strength of guidance."""
+    if cond.guidance is None:
+        raise ValueError("this network needs to be told the strength of guidance")
+    return guidance_embedding(cond.guidance, width)
 
 
 def _vector(cond: Conditioning, width: int) -> Tensor:

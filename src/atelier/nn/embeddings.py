@@ -1,4 +1,4 @@
-"""Sinusoidal embedding of timesteps."""
+"""Sinusoidal embeddings of timesteps and of the strength of guidance."""
 
 from __future__ import annotations
 
@@ -18,3 +18,14 @@ def timestep_embedding(t: Float[Tensor, " b"], width: int, max_period: float = 1
     rates = torch.exp(torch.arange(half, dtype=torch.float32, device=t.device) * (-math.log(max_period) / half))
     angles = t.float()[:, None] * rates[None]
     return torch.cat([angles.cos(), angles.sin()], dim=-1)
+
+
+def guidance_embedding(w: Float[Tensor, " b"], width: int, max_period: float = 10_000.0) -> Float[Tensor, "b width"]:
+    """Sines first, then cosines, of 1000 w at `width`/2 geometric frequencies, the last of which is 1 / max_period.
+
+    w: the CFG scale less 1 (Meng 2022, arXiv:2210.03142; as in diffusers' latent consistency models). float32.
+    """
+    half = width // 2
+    rates = torch.exp(torch.arange(half, dtype=torch.float32, device=w.device) * (-math.log(max_period) / (half - 1)))
+    angles = 1000 * w.float()[:, None] * rates[None]
+    return torch.cat([angles.sin(), angles.cos()], dim=-1)

@@ -21,6 +21,7 @@ from atelier.diffusion.rng import Stream, fresh, silent
 from atelier.diffusion.sampling import Options, SamplerSpec
 from atelier.diffusion.scheduling import SCHEDULE_DEFAULTS, ScheduleOptions, Table
 from atelier.diffusion.types import Denoiser, Levels, NoiseSource
+from atelier.families.parts import UNET
 from atelier.models.vae import AutoencoderKL
 from atelier.pipeline.prompted import PromptedNet
 from atelier.pipeline.sample import Sample
@@ -77,6 +78,11 @@ def guided(
         return made
     score = ClipScore(net, judge.image_text, judge.vae, model.latent)
     return clip_guided(score, wanted.clip_guidance_scale, parameterization)(made)
+
+
+def reads_guidance(model: Checkpoint) -> bool:
+    """Whether the network was distilled to do by itself what guidance does, as strongly as it is told."""
+    return model.has(UNET) and model.spec(UNET).guidance is not None
 
 
 def seed_of(sample: Sample, noise: ResolvedNoise, factor: int, shape: tuple[int, int, int]) -> Seed:

@@ -17,14 +17,14 @@ from atelier.nn.seamless import EDGES, Seamless
 from atelier.pipeline.conditioning import States
 from atelier.pipeline.finishes import AsItIs, Finish, OnSource, WhatChanged
 from atelier.pipeline.layouts import Everywhere, InAttention, InRegions, Layout
-from atelier.pipeline.networks import borrowed
+from atelier.pipeline.networks import Borrowed, borrowed
 from atelier.pipeline.prepared import PreparedPrompt, prepare
 from atelier.pipeline.prompted import NO_WORDS, NoPorts, PortAdapter, WithoutEdges
-from atelier.pipeline.resources import Adapted
+from atelier.pipeline.resources import PLAIN, Adapted
 from atelier.pipeline.sample import Sample
 from atelier.pipeline.stage import Stage
 from atelier.pipeline.stages.decode import Decode
-from atelier.pipeline.stages.diffuse import Diffuse
+from atelier.pipeline.stages.diffuse import Diffuse, Refiner
 from atelier.pipeline.stages.encode import Encode
 from atelier.pipeline.stages.encode_channels import EncodeChannels
 from atelier.pipeline.stages.encode_image import EncodeImage
@@ -50,6 +50,7 @@ from atelier.pipeline.values import (
     LATENTS,
     PLACED,
     PREPARED,
+    REFINER_STATES,
     STATES,
     Key,
     Known,
@@ -69,6 +70,7 @@ from atelier.request.resolved import (
     NoHires,
     NoMask,
     NoPostprocess,
+    NoRefiner,
     NoRegions,
     NoSoftness,
     NoSource,
@@ -81,6 +83,7 @@ from atelier.request.resolved import (
     ResolvedMask,
     ResolvedNoise,
     ResolvedOutpaint,
+    ResolvedRefiner,
     ResolvedRegions,
     ResolvedSampling,
     ResolvedSoftness,
@@ -107,7 +110,7 @@ class _Pass:
     """What one pass samples, the samples apart. states: where its prompts are encoded; prepared, known, channels,
     placed: where the image to start from, what the network sees beside the latent and the places of regions are, if
     there are any; edges: where the image's meet; window: the part of the image that this pass makes, None for all of
-    it."""
+    it; refiner: what takes over at its end, if anything does."""
 
     model: ModelRef
     states: Key[States]
@@ -122,6 +125,12 @@ class _Pass:
     out: Key[Latents]
     edges: Seamless
     window: Box | None = None
+    refiner: ResolvedRefiner | None = None
+
+    @property
+    def last(self) -> ModelRef:
+        """The model whose autoencoder its latents are decoded with: the one that made them what they are."""
+        return self.model if self.refiner is None else self.refiner.model
 
 
 class _Reader(NamedTuple):
@@ -175,15 +184,23 @@ def _encodings(resolved: Resolved, images: Sequence[_Twice], warn: Warn) -> Iter
     prompts: dict[_Reader, dict[PreparedPrompt, None]] = {}
     for image in images:
         for own, sample in zip(passes, (image.first, image.second), strict=False):
-            adapted = borrowed(sample.prompt.networks, resolved).text
-            alike = prompts.setdefault(_Reader(own.model, own.states, adapted), {})
-            alike |= dict.fromkeys((sample.prompt, *sample.regions))
+            for reader in _readers(resolved, own, sample):
+                alike = prompts.setdefault(reader, {})
+                alike |= dict.fromkeys((sample.prompt, *sample.regions))
     for reader, alike in prompts.items():
         groups = (*dict.fromkeys(group for prompt in alike for group in prompt.groups), *words)
         for text in dict.fromkeys(text for group in groups for text in group):
             weighted(text, mode, warn)
         skip, out = resolved.prompting.clip_skip, encoded_with(reader.states, reader.adapted)
         yield Encode(reader.model, groups, mode.name, skip, out, reader.adapted)
+
+
+def _readers(resolved: Resolved, own: _Pass, sample: Sample) -> Iterator[_Reader]:
+    """Who reads the prompts of a sample in one pass."""
+    adapted = borrowed(sample.prompt.networks, resolved).text
+    yield _Reader(own.model, own.states, adapted)
+    if own.refiner is not None:
+        yield _Reader(own.refiner.model, REFINER_STATES, adapted if own.refiner.alike else PLAIN)
 
 
 def _check_coupled(samples: Sequence[Sample]) -> None:
@@ -243,12 +260,24 @@ def _passes(resolved: Resolved) -> Iterator[_Pass]:
     out, keys = LATENTS if once else FIRST_LATENTS, (PREPARED, KNOWN, CHANNELS, PLACED)
     edges = Seamless(resolved.tiling.x, resolved.tiling.y)
     first = resolved.model, STATES
-    yield _Pass(*first, resolved.size, resolved.sampling, resolved.guidance, start, *keys, out, edges)
+    size, sampling, guidance, takes_over = resolved.size, resolved.sampling, resolved.guidance, resolved.refiner
+    refiner = _refiner(takes_over, "first pass", resolved.model, once=once)
+    yield _Pass(*first, size, sampling, guidance, start, *keys, out, edges, refiner=refiner)
     if not once:
         start = FromLatent(ENLARGED, hires.strength, hires.exact_steps)
         keys = LARGER_PREPARED, LARGER_KNOWN, LARGER_CHANNELS, LARGER_PLACED
         again = first if hires.model == resolved.model else (hires.model, LARGER_STATES)
-        yield _Pass(*again, hires.size, hires.sampling, hires.guidance, start, *keys, LATENTS, edges)
+        refiner = _refiner(takes_over, "second pass", hires.model)
+        yield _Pass(*again, hires.size, hires.sampling, hires.guidance, start, *keys, LATENTS, edges, refiner=refiner)
+
+
+def _refiner(
+    wanted: NoRefiner | ResolvedRefiner, own: str, model: ModelRef, *, once: bool = False
+) -> ResolvedRefiner | None:
+    """What takes over in a pass, of that name, that is sampled with `model`. once: whether it is the only one."""
+    if isinstance(wanted, NoRefiner) or wanted.model == model:
+        return None
+    return wanted if once or wanted.passes in {own, "both passes"} else None
 
 
 def _source(resolved: Resolved) -> Iterator[Stage]:
@@ -330,7 +359,7 @@ def _stages(resolved: Resolved, images: Sequence[_Twice], max_batch: int | None,
                 finish, strips = _finish(resolved, last), resolved.vae_strips
                 later = resolved.postprocess
                 told = isinstance(later, NoPostprocess)
-                yield Decode(last.model, samples, LATENTS, IMAGES, finish, last.edges, told=told, strips=strips)
+                yield Decode(last.last, samples, LATENTS, IMAGES, finish, last.edges, told=told, strips=strips)
                 if not isinstance(later, NoPostprocess):
                     yield Postprocess(samples, later, IMAGES)
                 for output in resolved.output.folders:
@@ -358,7 +387,7 @@ def _grown(resolved: Resolved, samples: tuple[Sample, ...], max_batch: int | Non
             yield _diffuse(resolved, own[number - 1], samples, max_batch, shown)
             finish = _finish(resolved, own[number - 1])
             out, strips = own[number - 1].out, resolved.vae_strips
-            yield Decode(resolved.model, samples, out, IMAGES, finish, told=False, strips=strips)
+            yield Decode(own[number - 1].last, samples, out, IMAGES, finish, told=False, strips=strips)
         before = IMAGES if number else None
         yield Grow(resolved.source.image, margins, before, samples[0].index, own[number].size, own[number].prepared)
         yield from _encoded(resolved, own[number])
@@ -385,7 +414,7 @@ def _sampled(resolved: Resolved, group: Sequence[_Twice], max_batch: int | None,
         assert isinstance(resolved.hires, ResolvedHires)
         hires, larger = resolved.hires, tuple(image.second for image in group)
         yield Enlarge(
-            model=resolved.model,
+            model=first.last,
             into=own.model,
             samples=larger,
             scaled=hires.scaled,
@@ -403,7 +432,7 @@ def _diffuse(
     resolved: Resolved, own: _Pass, samples: tuple[Sample, ...], max_batch: int | None, shown: _Shown
 ) -> Diffuse:
     """The samples' prompts name the same networks."""
-    own_networks = borrowed(samples[0].prompt.networks, resolved)
+    own_networks, refiner = borrowed(samples[0].prompt.networks, resolved), own.refiner
     return Diffuse(
         model=own.model,
         samples=samples,
@@ -424,7 +453,15 @@ def _diffuse(
         previews=shown.previews,
         matrix=shown.matrix if own.model == resolved.model else None,
         tiny=shown.tiny and own.model == resolved.model,
+        refiner=None if refiner is None else _taking_over(refiner, own_networks),
     )
+
+
+def _taking_over(refiner: ResolvedRefiner, networks: Borrowed) -> Refiner:
+    """networks: what the parts of the first model are borrowed with."""
+    text, denoiser = (networks.text, networks.denoiser) if refiner.alike else (PLAIN, PLAIN)
+    states = encoded_with(REFINER_STATES, text)
+    return Refiner(refiner.model, states, refiner.switch_at, refiner.by == "calls", denoiser)
 
 
 def _layout(regions: NoRegions | ResolvedRegions, placed: Key[Placed]) -> Layout:

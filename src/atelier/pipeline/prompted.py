@@ -92,7 +92,7 @@ class PromptedNet:
 
     It may be shown each sample several times at once, in other places of the canvas: all samples, then all again.
     channels: (1, K, h, w) or (samples, K, h, w), what the network sees beside the latent; tell: what it is told beside
-    the text, of an image that is `shown`.
+    the text, of an image that is `shown`; strength: of guidance, for a network that reads it: the CFG scale less 1.
     """
 
     net: Net
@@ -102,6 +102,7 @@ class PromptedNet:
     channels: Tensor | None = None
     tell: Tell = as_said
     shown: Telling = NOWHERE
+    strength: float | None = None
     _known: dict[tuple[_Acting, ...], list[_Call]] = field(default_factory=dict[tuple[_Acting, ...], "list[_Call]"])
 
     def both(self, x: Tensor, t: Tensor, moment: Moment) -> Tensor:
@@ -173,6 +174,8 @@ class PromptedNet:
 
     def _called(self, cond: Conditioning, x: Tensor, t: Tensor, moment: Moment) -> Tensor:
         x = x.to(self.net.dtype)
+        if self.strength is not None:
+            cond = replace(cond, guidance=torch.full((len(x),), self.strength, device=self.net.device))
         return self.net(x, t, cond, self.adapter.ports(x, t, moment, cond))
 
     def _calls(self, lines: Sequence[_Line], call: int) -> list[_Call]:

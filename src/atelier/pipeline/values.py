@@ -86,8 +86,9 @@ LARGER_KNOWN: Key[Known] = Key("larger known")
 LARGER_CHANNELS: Key[Tensor] = Key("larger channels")
 LARGER_PLACED: Key[Placed] = Key("larger placed")
 LARGER_STATES: Key[States] = Key("larger states")
+REFINER_STATES: Key[States] = Key("refiner states")
 """Of a second pass: what the first one made, the same enlarged, the image to start from at the larger size, and the
-prompts where another model reads them."""
+prompts where another model reads them; the last as the refiner reads them."""
 
 
 def encoded_with(states: Key[States], adapted: Adapted) -> Key[States]:

@@ -437,6 +437,32 @@ Lenient = Annotated[
     Option("Other"),
 ]
 
+# The refiner.
+
+Refiner = Annotated[
+    str,
+    Infotext("Refiner", neutral="None"),  # A1111's word for none
+    Help("Model that finishes the image, by name or path: it takes the last steps over.", "none"),
+    Option("Model and sampling"),
+]
+RefinerSwitchAt = Annotated[
+    float,
+    SHARE,
+    Infotext("Refiner switch at", always=True),
+    Help("When the refiner takes over: at this share of the levels of noise; 0 is at once, 1 is never."),
+    Option("Model and sampling"),
+]
+RefinerBySteps = Annotated[
+    bool,
+    Infotext("Refiner switch by sampling steps"),
+    Help("Count refiner_switch_at in calls of the sampler rather than in levels of noise, as A1111 before 1.9."),
+]
+HiresRefiner = Annotated[
+    Literal["first pass", "second pass", "both passes"],
+    Infotext("Hires refiner"),
+    Help("Where there is a second pass: in which of them the refiner acts."),
+]
+
 # Noise.
 
 NoiseRng = Annotated[

@@ -22,7 +22,7 @@ from atelier.request.fields import PIXELS, SIDE_STEP, Help, Limits, Option
 from atelier.request.regions import MAX_REGIONS, parse_region, split
 
 T = TypeVar("T")
-PATHS = frozenset({"model", "output", "image", "mask"})
+PATHS = frozenset({"model", "refiner", "output", "image", "mask"})
 PROMPTS = frozenset({"prompt", "negative_prompt", "hires_prompt", "hires_negative_prompt"})
 """What may be empty."""
 
@@ -90,6 +90,15 @@ class Prompting(Group):
     lenient: f.Lenient = False
     lora_hashes: f.LoraHashes | None = None
     ti_hashes: f.TiHashes | None = None
+
+
+class Refining(Group):
+    """The model that takes the end of the sampling over. There is one where it is named."""
+
+    refiner: f.Refiner | None = None
+    refiner_switch_at: f.RefinerSwitchAt = 0.8
+    refiner_by_steps: f.RefinerBySteps = False
+    hires_refiner: f.HiresRefiner = "second pass"
 
 
 class Noise(Group):

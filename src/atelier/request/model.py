@@ -20,6 +20,7 @@ from atelier.request.groups import (
     Noise,
     Postprocess,
     Prompting,
+    Refining,
     Sampling,
     SdUpscale,
     Source,
@@ -50,6 +51,7 @@ class Request(Group):
     batch_count: f.BatchCount = 1
     output: f.Output | None = None
     prompting: Prompting = Prompting()
+    refining: Refining = Refining()
     noise: Noise = Noise()
     sampling: Sampling = Sampling()
     guidance: Guidance = Guidance()

@@ -27,6 +27,7 @@ from atelier.request.resolved import (
     NoHires,
     NoMask,
     NoPostprocess,
+    NoRefiner,
     NoRegions,
     NoSoftness,
     NoSource,
@@ -44,6 +45,7 @@ from atelier.request.resolved import (
     ResolvedOutput,
     ResolvedPostprocess,
     ResolvedPrompting,
+    ResolvedRefiner,
     ResolvedRegion,
     ResolvedRegions,
     ResolvedSampling,
@@ -127,7 +129,8 @@ class Offer:
 
     method, emphasis, upscaler, source_upscaler, finishers: what the request's names mean; draw: makes the choices of a
     prompt; refer: fixes what lies in an image file; measure: its width and height in pixels; second, second_model: the
-    method and the model of a second pass, None for those of the first.
+    method and the model of a second pass, None for those of the first; refiner: the model that takes over, None for
+    none; refiner_alike: whether it is of the model's family.
     """
 
     model: ModelRef
@@ -142,6 +145,8 @@ class Offer:
     finishers: tuple[Enlarger, ...] = field(default_factory=lambda: (Enlarger("Lanczos"),))
     second: Method | None = None
     second_model: ModelRef | None = None
+    refiner: ModelRef | None = None
+    refiner_alike: bool = False
 
 
 def resolve(request: Request, offer: Offer, random_: random.Random | None = None) -> Resolved:
@@ -177,6 +182,7 @@ def resolve(request: Request, offer: Offer, random_: random.Random | None = None
         views=_views(request, offer.defaults),
         tiling=ResolvedTiling(x="x" in request.layout.tile, y="y" in request.layout.tile),
         hires=_hires(request, offer, size, samples),
+        refiner=_refiner(request, offer),
         postprocess=_postprocess(request, offer.finishers),
         vae_strips=request.autoencoder.strips,
         output=ResolvedOutput(folders=() if request.output is None else (request.output,)),
@@ -508,6 +514,20 @@ def _hires(request: Request, offer: Offer, size: Size, samples: Sequence[SampleS
         guidance=_guidance(request, offer.defaults),
         prompts=[_second_prompts(request, hires, sample, offer.draw) for sample in samples],
         is_listed=method.steps is not None,
+    )
+
+
+def _refiner(request: Request, offer: Offer) -> NoRefiner | ResolvedRefiner:
+    """None where it would never take over."""
+    wanted = request.refining
+    if offer.refiner is None or wanted.refiner_switch_at == 1:
+        return NoRefiner()
+    return ResolvedRefiner(
+        model=offer.refiner,
+        switch_at=wanted.refiner_switch_at,
+        by="calls" if wanted.refiner_by_steps else "noise",
+        passes=wanted.hires_refiner,
+        alike=offer.refiner_alike,
     )
 
 

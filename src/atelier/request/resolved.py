@@ -422,6 +422,28 @@ class ResolvedHires(Value):
     prompts: Annotated[tuple[PassPrompts, ...], Field(min_length=1)]
 
 
+class NoRefiner(Value):
+    """No other model takes over."""
+
+    kind: Literal["none"] = "none"
+
+
+class ResolvedRefiner(Value):
+    """Another model takes the end of the sampling over.
+
+    switch_at: below 1, the share of the levels of noise, or of the sampler's calls, that is left to the first model;
+    passes: in which it acts, where there are two; alike: whether it is of the first model's family, so that what
+    adapts that, from its prompts, adapts it too.
+    """
+
+    kind: Literal["refiner"] = "refiner"
+    model: ModelRef
+    switch_at: Annotated[float, Field(ge=0, lt=1)]
+    by: Literal["noise", "calls"]
+    passes: Literal["first pass", "second pass", "both passes"]
+    alike: bool
+
+
 class ToCover(Value):
     """The image covers a size, and the excess is cut off evenly."""
 
@@ -478,6 +500,7 @@ class Resolved(Value):
     source: Annotated[NoSource | ResolvedSource, Field(discriminator="kind")]
     channels: Annotated[ResolvedChannels, Field(discriminator="kind")]
     hires: Annotated[NoHires | ResolvedHires, Field(discriminator="kind")]
+    refiner: Annotated[NoRefiner | ResolvedRefiner, Field(discriminator="kind")]
     regions: Annotated[NoRegions | ResolvedRegions, Field(discriminator="kind")]
     views: Annotated[NoViews | ResolvedViews, Field(discriminator="kind")]
     tiling: ResolvedTiling

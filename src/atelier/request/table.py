@@ -68,6 +68,10 @@ class Fields(TypedDict, total=False):
     lenient: f.Lenient
     lora_hashes: f.LoraHashes | None
     ti_hashes: f.TiHashes | None
+    refiner: f.Refiner | None
+    refiner_switch_at: f.RefinerSwitchAt
+    refiner_by_steps: f.RefinerBySteps
+    hires_refiner: f.HiresRefiner
     rng: f.NoiseRng
     variation_seed: f.VariationSeed | None
     variation_strength: f.VariationStrength

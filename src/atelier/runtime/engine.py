@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Generator, Iterable, Sequence
-from contextlib import closing
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -34,6 +34,7 @@ from atelier.runtime.networks import Networks
 from atelier.runtime.notes import contradictions, overruled
 from atelier.runtime.offer import (
     check_clip_skip,
+    check_refiner,
     check_schedule,
     check_second,
     check_steps,
@@ -62,8 +63,13 @@ HASH_DIGITS = 10
 """Of a model's SHA-256 in infotexts."""
 MIN_DIGITS = 8
 """So few digits of a hash are too few to find a model by."""
+FIRST = "that of the first pass"
+"""The model that is taken where a second pass names none, to say to a user."""
 OLD_DIGITS = 8
 """Of the hash that A1111 wrote before 2023: of a part of the file, so that nothing here has it."""
+
+_Other = tuple[Checkpoint, ModelRef]
+"""A model beside the first, opened, and its name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,20 +126,17 @@ class Engine:
 
     def hashing(self, request: Request) -> tuple[Hashing, ...]:
         """What to tell before `resolve` or `events`: weights that have to be hashed first, which takes time."""
-        found = [self._find(request, silent), *self._named_second(request)]
+        found = [self._find(request, silent), *self._named_others(request)]
         return tuple(dict.fromkeys(Hashing(model.name) for model in found if self._is_unhashed(model)))
 
     def _is_unhashed(self, model: Model) -> bool:
         return any(self._hashes.known(file) is None for file in self.resources.open(model.path).files)
 
-    def _named_second(self, request: Request) -> list[Model]:
-        """The model that a second pass names, if there is such a one."""
-        hires = request.hires
-        name = None if hires is None or not hires.is_asked else other_than_first(hires.checkpoint)
-        try:
-            return [] if name is None else [self.library.find(name)]
-        except BadInput:
-            return []
+    def _named_others(self, request: Request) -> Iterator[Model]:
+        """The models that a second pass and the refining name, if there are such."""
+        for name in filter(None, (_second_name(request), _refiner_name(request))):
+            with suppress(BadInput):
+                yield self.library.find(name)
 
     def work(self, request: Request) -> int:
         """How much the largest call of the denoiser does: weights times positions of the latents, with guidance.
@@ -206,8 +209,10 @@ class Engine:
         draw = drawing(self.words.wildcards, warn)
         enlargers = UpscalerNames(self.library), self.resources.refer_upscaler
         between, before = upscaler_of(request, *enlargers, warn), source_upscaler_of(request, *enlargers, warn)
-        again, other = self._second(request, warn) or (model, reference)
-        second = second_method(again, request)
+        second = self._other(_second_name(request), "hires_checkpoint", FIRST, request, warn)
+        again, other = second or (model, reference)
+        named = self._other(_refiner_name(request), "refiner", "no refiner", request, warn)
+        refining = None if named is None or named[1] == reference else named
         own = defaults_of(model)
         offer = Offer(
             reference,
@@ -220,12 +225,16 @@ class Engine:
             between,
             before,
             finishers_of(request, *enlargers, warn),
-            second,
+            second_method(again, request),
             other,
+            None if refining is None else refining[1],
+            refiner_alike=refining is not None and refining[0].family.name == model.family.name,
         )
         resolved = resolve(request, offer)
         check_suits(resolved, model, again)
         check_second(resolved, model, again)
+        if refining is not None:
+            check_refiner(resolved, refining[0], model, again)
         check_schedule(resolved, model, warn)
         check_steps(resolved)
         check_clip_skip(resolved, model)
@@ -234,10 +243,9 @@ class Engine:
             warn(f"{request.steps} steps are ignored: the list of sigmas has {resolved.sampling.steps}")
         return resolved, method
 
-    def _second(self, request: Request, warn: Warn) -> tuple[Checkpoint, ModelRef] | None:
-        """The model that a second pass names, None for that of the first."""
-        hires = request.hires
-        name = "" if hires is None or not hires.is_asked else other_than_first(hires.checkpoint) or ""
+    def _other(self, name: str | None, field: str, instead: str, request: Request, warn: Warn) -> _Other | None:
+        """The model that a field names beside the first, None where none is. Raises BadInput for one that is not there;
+        where the request is lenient, there is none."""
         if not name:
             return None
         try:
@@ -245,9 +253,9 @@ class Engine:
         except BadInput as error:
             known = self._hashed(hash_in(name))
             if known is None and not request.prompting.lenient:
-                raise BadInput(f"hires_checkpoint: {error}; or --lenient takes the first pass's") from error
+                raise BadInput(f"{field}: {error}; or --lenient takes {instead}") from error
             if known is None:
-                warn(f"hires_checkpoint: {error}; generated with that of the first pass")
+                warn(f"{field}: {error}; generated with {instead}")
                 return None
             found = known
         model = self.resources.open(found.path)
@@ -321,6 +329,18 @@ def _pixels(request: Request, model: Checkpoint) -> int:
         return max(size.width * size.height for size in sizes)
     width, height = views.width or own.width, views.height or own.height
     return max(min(size.width, width) * min(size.height, height) for size in sizes)
+
+
+def _second_name(request: Request) -> str | None:
+    """The model that a second pass names, None for that of the first."""
+    hires = request.hires
+    return None if hires is None or not hires.is_asked else other_than_first(hires.checkpoint)
+
+
+def _refiner_name(request: Request) -> str | None:
+    """The model that the refining names; A1111's None is none, and one that never takes over is none."""
+    name = request.refining.refiner
+    return None if name is None or name == "None" or request.refining.refiner_switch_at == 1 else name
 
 
 def _samplings(resolved: Resolved) -> list[ResolvedSampling]:

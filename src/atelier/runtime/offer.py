@@ -32,6 +32,7 @@ from atelier.request.resolved import (
     Resolved,
     ResolvedGuidance,
     ResolvedHires,
+    ResolvedRefiner,
     ResolvedRegions,
     ResolvedSampling,
     ResolvedSource,
@@ -194,6 +195,26 @@ def check_second(resolved: Resolved, first: Checkpoint, second: Checkpoint) -> N
     check_clip_skip(resolved, second)
     check_guidance(resolved.guidance, second)
     check_regions(resolved, second)
+
+
+def check_refiner(resolved: Resolved, refiner: Checkpoint, first: Checkpoint, second: Checkpoint) -> None:
+    """Raises BadInput for a model that cannot take the latents of the passes in which it acts over."""
+    wanted = resolved.refiner
+    if not isinstance(wanted, ResolvedRefiner):
+        return
+    told, passes = f"refiner {wanted.model.name}", [(first, resolved.guidance)]
+    if isinstance(resolved.hires, ResolvedHires):
+        later = (second, resolved.hires.guidance)
+        passes = {"first pass": passes, "second pass": [later], "both passes": [*passes, later]}[wanted.passes]
+    for model, guidance in passes:
+        if refiner.latent != model.latent or refiner.parameterization.flow != model.parameterization.flow:
+            raise BadInput(f"{told}: its latents are others than those of {model.name}: choose another")
+        if _beside(refiner) not in {"nothing", _beside(model)}:
+            seen = KINDS[_beside(refiner)], KINDS[_beside(model)]
+            raise BadInput(f"{told}: sees {seen[0]}, {model.name} {seen[1]}: choose another")
+        check_guidance(guidance, refiner)
+    check_clip_skip(resolved, refiner)
+    check_regions(resolved, refiner)
 
 
 def check_steps(resolved: Resolved) -> None:

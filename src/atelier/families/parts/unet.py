@@ -29,6 +29,9 @@ NARROW_HEADS = PartFacts(head_width=64)
 LATENT_SIDE = 64
 """What diffusers means where a configuration does not say the size."""
 
+READS = "attn2.to_k."
+"""What the names of layers hold that read the text."""
+
 SUPPORTED: Mapping[str, tuple[object, ...]] = MappingProxyType(
     {
         "_class_name": ("UNet2DConditionModel",),
@@ -54,7 +57,6 @@ SUPPORTED: Mapping[str, tuple[object, ...]] = MappingProxyType(
         "resnet_out_scale_factor": (1.0,),
         "resnet_skip_time_act": (False,),
         "resnet_time_scale_shift": ("default",),
-        "time_cond_proj_dim": (None,),
         "time_embedding_act_fn": (None,),
         "time_embedding_dim": (None,),
         "time_embedding_type": ("positional",),
@@ -90,6 +92,7 @@ def infer(shapes: Shapes, facts: PartFacts) -> UNetSpec:
         groups=groups,
         vector=shapes.shape(grid.vector, 2)[1] if grid.vector in shapes.found else None,
         size_width=facts.size_width or SIZE_WIDTH,
+        guidance=shapes.shape(grid.guidance, 2)[1] if grid.guidance in shapes.found else None,
     )
 
 
@@ -122,6 +125,10 @@ class _Grid:
         return "label_emb.0.0.weight" if self.layout == "ldm" else "add_embedding.linear_1.weight"
 
     @property
+    def guidance(self) -> str:
+        return "time_embed.cond_proj.weight" if self.layout == "ldm" else "time_embedding.cond_proj.weight"
+
+    @property
     def middle(self) -> str:
         return "middle_block.1." if self.layout == "ldm" else "mid_block.attentions.0."
 
@@ -147,7 +154,19 @@ def _grid(shapes: Shapes) -> _Grid:
         grid = _Grid("ldm", len(lower) + 1, (lower[0] if lower else rows) - 1)
     if grid.levels < 1 or grid.blocks < 1:
         raise BadFile(shapes.source, "holds no U-Net: it has no blocks on the way down")
+    _check_whole(shapes, grid)
     return grid
+
+
+def _check_whole(shapes: Shapes, grid: _Grid) -> None:
+    """Raises BadFile for a network that lacks the attention in the middle and has it elsewhere: its levels are not
+    equally deep either, on the way down and up."""
+    if not any(name.startswith(grid.middle) for name in shapes.found) and any(READS in name for name in shapes.found):
+        raise BadFile(
+            shapes.source,
+            "is distilled to fewer layers, as SSD-1B, Segmind Vega, small and tiny SD are, and cannot be built here "
+            "yet: choose the model that it was made of",
+        )
 
 
 def ends(shapes: Shapes) -> Ends:
@@ -159,6 +178,7 @@ def ends(shapes: Shapes) -> Ends:
 
 def _read(known: Facts, part: str, config: Config, shapes: Shapes) -> Facts:
     """`attention_head_dim` is the number of heads, in spite of its name; newer files have a field for it."""
+    _grid(shapes)
     config.only(SUPPORTED)
     shapes.agrees(config, "in_channels", "conv_in.weight", 1)
     shapes.agrees(config, "out_channels", "conv_out.weight", 0)
@@ -168,6 +188,8 @@ def _read(known: Facts, part: str, config: Config, shapes: Shapes) -> Facts:
     vector = "add_embedding.linear_1.weight"
     config.agrees("addition_embed_type", "text_time" if vector in shapes.found else None)
     shapes.agrees(config, "projection_class_embeddings_input_dim", vector, 1)
+    _, *read = shapes.found.get("time_embedding.cond_proj.weight", (0,))
+    config.agrees("time_cond_proj_dim", read[0] if read else None)
     heads = config.wholes("num_attention_heads", config.wholes("attention_head_dim", HEADS))
     groups, size_width = config.whole("norm_num_groups", GROUPS), config.optional("addition_time_embed_dim")
     known = known.knowing(part, PartFacts(heads=heads, groups=groups, size_width=size_width))
@@ -180,6 +202,7 @@ def _write(spec: UNetSpec, around: Surroundings) -> dict[str, object]:
     heads: object = spec.heads[0] if len(set(spec.heads)) == 1 else list(spec.heads)
     return {
         **_write_vector(spec),
+        **({} if spec.guidance is None else {"time_cond_proj_dim": spec.guidance}),
         "_class_name": "UNet2DConditionModel",
         "_diffusers_version": WRITTEN_FOR,
         "act_fn": "silu",

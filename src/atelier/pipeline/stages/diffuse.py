@@ -13,20 +13,29 @@ from torch import Tensor
 from atelier.checkpoints.checkpoint import Checkpoint
 from atelier.checkpoints.preview import RgbMatrix
 from atelier.diffusion.catalogue import resolve_sampler
+from atelier.diffusion.combine.handed_over import Due, by_calls, by_noise, handed_over
 from atelier.diffusion.denoise import timed
 from atelier.diffusion.first_noise import first_noises
 from atelier.diffusion.levels import changed
 from atelier.diffusion.rng import Stream
 from atelier.diffusion.sampling import SamplerSpec
 from atelier.diffusion.scheduling import run_sigmas
-from atelier.diffusion.types import Denoiser, Step
+from atelier.diffusion.types import Denoiser, Levels, Step
 from atelier.families.telling import Telling
 from atelier.nn.net import Net
 from atelier.nn.ports import NOTHING
 from atelier.pipeline.conditioning import States
 from atelier.pipeline.coupling import Before, Reads
 from atelier.pipeline.decoding import not_finite, rough, sketched, thumbnail
-from atelier.pipeline.denoising import Judge, guided, noise_source, sampler_options, schedule_options, seed_of
+from atelier.pipeline.denoising import (
+    Judge,
+    guided,
+    noise_source,
+    reads_guidance,
+    sampler_options,
+    schedule_options,
+    seed_of,
+)
 from atelier.pipeline.layouts import Everywhere, Layout
 from atelier.pipeline.lent import Lent, Need
 from atelier.pipeline.prompted import NoPorts, PortAdapter, PromptedNet
@@ -40,6 +49,27 @@ from atelier.request.events import Event, Preview, Progress
 from atelier.request.resolved import ModelRef, ResolvedGuidance, ResolvedNoise, ResolvedSampling, Size
 
 
+@dataclass(frozen=True, slots=True)
+class Refiner:
+    """The model that takes over. states: where the prompts are that its text encoders read; switch_at: the share of the
+    levels of noise, or of the calls where `by_calls`, that is left to the first one; adapted: what its denoiser is
+    borrowed with."""
+
+    model: ModelRef
+    states: Key[States]
+    switch_at: float
+    by_calls: bool
+    adapted: Adapted = PLAIN
+
+
+@dataclass(frozen=True, slots=True)
+class _Acting:
+    """A model that predicts: its denoiser, and where the prompts are that its text encoders read."""
+
+    net: Need[Net]
+    states: Key[States]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Diffuse(Stage):
     """Samples the latents of all these samples at once, and leaves them under `out`.
@@ -50,7 +80,7 @@ class Diffuse(Stage):
     beside the prompts; states: where the encoded prompts are; channels: where what the network sees beside the latent
     is; image_scale: of the guidance by it; adapted: what the denoiser is borrowed with; previews: whether to show some,
     with the matrix where there is one, else with the tiny autoencoder beside the model where one is, else with the
-    model's own.
+    model's own. refiner: what takes over from `model`, the rest as before.
     """
 
     model: ModelRef
@@ -72,21 +102,26 @@ class Diffuse(Stage):
     previews: bool = False
     matrix: RgbMatrix | None = None
     tiny: bool = False
+    refiner: Refiner | None = None
 
     def needs(self) -> tuple[Need[object], ...]:
-        needs: list[Need[Any]] = [self._net]
+        needs: list[Need[Any]] = [own.net for own in self._models]
         if self._is_judged:
-            needs.append(Need(self.model, IMAGE_TEXT))
+            needs.extend(Need(own.net.model, part) for own in self._models for part in (IMAGE_TEXT, AUTOENCODER))
         decodes = self.previews and self.matrix is None
-        if self._is_judged or (decodes and not self.tiny):
+        if decodes and not self.tiny:
             needs.append(Need(self.model, AUTOENCODER))
         if decodes and self.tiny:
             needs.append(Need(self.model, TINY))
         return tuple(needs)
 
     @property
-    def _net(self) -> Need[Net]:
-        return Need(self.model, DENOISER, self.adapted)
+    def _models(self) -> tuple[_Acting, ...]:
+        """The first model, and what takes over from it, if anything does."""
+        first, later = _Acting(Need(self.model, DENOISER, self.adapted), self.states), self.refiner
+        if later is None:
+            return (first,)
+        return first, _Acting(Need(later.model, DENOISER, later.adapted), later.states)
 
     @property
     def _is_judged(self) -> bool:
@@ -98,10 +133,10 @@ class Diffuse(Stage):
 
     def perform(self, have: Lent, values: Values) -> Iterator[Event]:
         """Raises NotFinite at the first step that leaves the finite numbers."""
-        net = have.take(self._net)
-        latents, steps = self._sampled(net, have, values)
+        latents, steps = self._sampled(have, values)
         for step in steps:
             if not bool(step.x.isfinite().all()):
+                net = have.take(self._models[-1].net)
                 raise not_finite(f"step {step.index + 1} of {step.total}: the latent", net.dtype, net)
             latents = step.x
             yield Progress(step.index + 1, step.total, self.samples[0].index)
@@ -109,37 +144,61 @@ class Diffuse(Stage):
                 yield from self._previewed(step, have)
         values.put(self.out, self._by_index(latents))
 
-    def _sampled(self, net: Net, have: Lent, values: Values) -> tuple[Tensor, Iterator[Step]]:
+    def _sampled(self, have: Lent, values: Values) -> tuple[Tensor, Iterator[Step]]:
         """(where sampling begins, its steps)."""
         model, sampling = have.checkpoint(self.model), self.sampling
         spec, schedule = resolve_sampler(sampling.sampler, sampling.scheduler)
-        levels = changed(model.levels, is_downcast=sampling.downcast, is_zero_terminal=sampling.zero_terminal)
+        levels = self._levels(model)
         make = schedule.make(schedule_options(sampling, model.family.table))
         whole = run_sigmas(make, levels, self.start.part(sampling.steps).total, discard=sampling.discard_penultimate)
         given, drawn = self._given(spec, whole, model, have, values)
         x, sigmas = self.start.begin(given)
         noises = noise_source(spec, [s.seed for s in self.samples], drawn, x, sigmas, self.noise.source)
-        beside = None if self.channels is None else values.read(self.channels)
-        judge, scale = self._judge(have), self.image_scale
-
-        def of(samples: Sequence[Sample]) -> Denoiser:
-            reads = self.layout.reading(Reads(samples, values.read(self.states)), given, model)
-            adapter = self.adapter if reads.ports is NOTHING else Before(reads.ports, self.adapter)
-            told = Telling(self.size.height, self.size.width)
-            prompted = PromptedNet(net, reads.samples, reads.states, adapter, beside, model.family.tell, told)
-            return wrapped(
-                guided(prompted, self.guidance, spec, whole, model, levels, judge, scale), self.inside, given
-            )
-
-        denoise = wrapped(self.layout.laid_out(of, given), self.combine, given)
+        denoise, *later = (self._denoiser(own, spec, given, have, values) for own in self._models)
+        for other in later:
+            denoise = handed_over(other, self._due(levels))(denoise)
+        denoise = wrapped(denoise, self.combine, given)
         calls = (len(sigmas) - 1) * spec.calls
         sampler = spec.make(sampler_options(sampling, levels))
         return x, sampler(timed(denoise, calls), x, sigmas, noises) if calls else iter(())
 
-    def _judge(self, have: Lent) -> Judge | None:
+    def _levels(self, model: Checkpoint) -> Levels:
+        return changed(model.levels, is_downcast=self.sampling.downcast, is_zero_terminal=self.sampling.zero_terminal)
+
+    def _due(self, levels: Levels) -> Due:
+        """When the refiner takes over. levels: those of the first model."""
+        assert self.refiner is not None
+        return (
+            by_calls(self.refiner.switch_at)
+            if self.refiner.by_calls
+            else by_noise(self.refiner.switch_at, levels.sigmas)
+        )
+
+    def _denoiser(self, own: _Acting, spec: SamplerSpec, given: Beginning, have: Lent, values: Values) -> Denoiser:
+        """What one model predicts all over the canvas. A refiner may see less beside the latent than the first one; a
+        network that reads how strong guidance is has no other."""
+        net, model, judge = have.take(own.net), have.checkpoint(own.net.model), self._judge(own, have)
+        sees_more = self.channels is not None and model.ends.in_channels > model.latent.channels
+        beside = values.read(self.channels) if self.channels is not None and sees_more else None
+        scale, levels = self.image_scale if sees_more else 1.0, self._levels(model)
+        wanted, strength = self.guidance, None
+        if reads_guidance(model):
+            wanted, strength = wanted.model_copy(update={"scale": 1 / spec.cfg}), wanted.scale - 1
+
+        def of(samples: Sequence[Sample]) -> Denoiser:
+            reads = self.layout.reading(Reads(samples, values.read(own.states)), given, model)
+            adapter = self.adapter if reads.ports is NOTHING else Before(reads.ports, self.adapter)
+            told = Telling(self.size.height, self.size.width)
+            prompted = PromptedNet(net, reads.samples, reads.states, adapter, beside, model.family.tell, told, strength)
+            guiding = guided(prompted, wanted, spec, given.sigmas, model, levels, judge, scale)
+            return wrapped(guiding, self.inside, given)
+
+        return self.layout.laid_out(of, given)
+
+    def _judge(self, own: _Acting, have: Lent) -> Judge | None:
         if not self._is_judged:
             return None
-        return Judge(have.take(Need(self.model, IMAGE_TEXT)), have.take(Need(self.model, AUTOENCODER)))
+        return Judge(have.take(Need(own.net.model, IMAGE_TEXT)), have.take(Need(own.net.model, AUTOENCODER)))
 
     def _given(
         self, spec: SamplerSpec, whole: Tensor, model: Checkpoint, have: Lent, values: Values

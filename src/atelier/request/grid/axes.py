@@ -56,10 +56,11 @@ TITLES: Mapping[str, str] = MappingProxyType(
         "discard_penultimate_sigma": "Always discard next-to-last sigma",
         "sgm_noise_multiplier": "SGM noise multiplier",
         "rng": "RNG source",
+        "refiner": "Refiner checkpoint",
     }
 )
 """What A1111 calls the axes of fields; others are called by their key in infotexts, or by their name."""
-COSTS: Mapping[str, float] = MappingProxyType({"model": 1.0, "model_hash": 1.0})
+COSTS: Mapping[str, float] = MappingProxyType({"model": 1.0, "model_hash": 1.0, "refiner": 1.0})
 """Of a change of the field, against that of one that loads nothing: axes that load are outermost."""
 NOT_COMPARED = frozenset({"output", "batch_size", "batch_count", "lenient"})
 """Fields that change no image, or that make several of one cell."""

@@ -44,6 +44,7 @@ from atelier.request.resolved import (
     ResolvedGuidance,
     ResolvedOutpaint,
     ResolvedPostprocess,
+    ResolvedRefiner,
     ResolvedRegion,
     ResolvedSampling,
     ResolvedSoftness,
@@ -91,7 +92,7 @@ def settings(
     sample, guidance = resolved.samples[index], resolved.guidance
     said = _noise(_prompts(_samplings(resolved, own, second_own), resolved, index), resolved)
     said = _second(_guided(_started(said, resolved.source), guidance), resolved, index)
-    said = _finished(replace(said, size=resolved.size), resolved.postprocess)
+    said = _finished(_refined(replace(said, size=resolved.size), resolved), resolved.postprocess)
     return replace(
         _laid_out(_beside(said, resolved.channels), resolved, index),
         seed=sample.seed,
@@ -252,8 +253,22 @@ def _second(settings: Settings, resolved: Resolved, index: int) -> Settings:
     )
 
 
+def _refined(settings: Settings, resolved: Resolved) -> Settings:
+    """What is said of the model that takes over."""
+    refiner = resolved.refiner
+    if not isinstance(refiner, ResolvedRefiner):
+        return settings
+    return replace(
+        settings,
+        refiner=_titled(refiner.model),
+        refiner_switch_at=refiner.switch_at,
+        refiner_by_steps=refiner.by == "calls",
+        hires_refiner=None if isinstance(resolved.hires, NoHires) else refiner.passes,
+    )
+
+
 def _titled(model: ModelRef) -> str:
-    """A model in one text, as A1111 names that of a second pass."""
+    """A model in one text, as A1111 names those beside the first."""
     return f"{model.name} [{model.sha256[:HASH_DIGITS]}]"
 
 

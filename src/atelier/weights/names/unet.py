@@ -15,6 +15,8 @@ def names(spec: UNetSpec) -> Iterator[Name]:
     """Every parameter of `UNet(spec)`, in order of execution."""
     yield from both("time_embedding.linear1", "time_embed.0", "time_embedding.linear_1")
     yield from both("time_embedding.linear2", "time_embed.2", "time_embedding.linear_2")
+    if spec.guidance is not None:
+        yield weight("guidance", "time_embed.cond_proj", "time_embedding.cond_proj")
     if spec.vector is not None:
         yield from both("vector_embedding.linear1", "label_emb.0.0", "add_embedding.linear_1")
         yield from both("vector_embedding.linear2", "label_emb.0.2", "add_embedding.linear_2")
