@@ -127,7 +127,7 @@ class T5Tower:
     def inversions(self) -> Inversions:
         return NO_INVERSIONS
 
-    def encode(self, chunks: Sequence[Chunk], clip_skip: int = 1, /) -> Conditioning:  # noqa: ARG002 - the towers' face
+    def encode(self, chunks: Sequence[Chunk], _: int = 1, /) -> Conditioning:
         import torch
 
         from atelier.nn.ports import Conditioning
@@ -154,7 +154,7 @@ class SilentTower:
     def inversions(self) -> Inversions:
         return NO_INVERSIONS
 
-    def encode(self, chunks: Sequence[Chunk], clip_skip: int = 1, /) -> Conditioning:  # noqa: ARG002 - the towers' face
+    def encode(self, chunks: Sequence[Chunk], _: int = 1, /) -> Conditioning:
         import torch
 
         from atelier.nn.ports import Conditioning

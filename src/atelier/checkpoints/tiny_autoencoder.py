@@ -83,7 +83,7 @@ def load_tiny(path: Path, dtype: torch.dtype | None = None) -> TinyAutoencoder:
     return TinyAutoencoder(nets["decoder"], nets.get("encoder")).eval()
 
 
-def _load(stored: Stored, network: Architecture[Any, Any], spec: object, dtype: torch.dtype | None) -> Any:  # noqa: ANN401 - a half
+def _load(stored: Stored, network: Architecture[Any, Any], spec: object, dtype: torch.dtype | None) -> Any:  # noqa: ANN401 - encoder or decoder
     from atelier.weights.load import load_into, read
 
     tensors = read(stored, network.names(spec), dtype=dtype)

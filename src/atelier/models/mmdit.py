@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from atelier.errors import BadInput
 from atelier.nn.attention import attend, merge_heads, split_heads
-from atelier.nn.embeddings import timestep_embedding
+from atelier.nn.embeddings import ConditionEmbedding, timestep_embedding
 from atelier.nn.ports import NOTHING, AttentionLayer, Conditioning, Ports
 from atelier.nn.tokens import to_map, to_tokens
 
@@ -61,18 +61,6 @@ class Projected(NamedTuple):
     query: Tensor
     key: Tensor
     value: Tensor
-
-
-class Embedding(nn.Module):
-    """Two linear layers: of the sinusoids of the time, and of the vector condition."""
-
-    def __init__(self, inputs: int, width: int) -> None:
-        super().__init__()
-        self.linear1 = nn.Linear(inputs, width)
-        self.linear2 = nn.Linear(width, width)
-
-    def forward(self, x: Float[Tensor, "b c"]) -> Float[Tensor, "b e"]:
-        return self.linear2(F.silu(self.linear1(x)))
 
 
 class Projections(nn.Module):
@@ -188,8 +176,8 @@ class MMDiT(nn.Module):
         self.spec = spec
         self.patch_embedding = nn.Conv2d(spec.in_channels, spec.width, spec.patch, stride=spec.patch)
         self.register_buffer("positions", position_table(spec.side, spec.width))
-        self.time_embedding = Embedding(TIME, spec.width)
-        self.pooled_embedding = Embedding(spec.pooled, spec.width)
+        self.time_embedding = ConditionEmbedding(TIME, spec.width)
+        self.pooled_embedding = ConditionEmbedding(spec.pooled, spec.width)
         self.context_embedding = nn.Linear(spec.context, spec.width)
         self.blocks = nn.ModuleList(Block(spec, i) for i in range(spec.depth))
         self.final_modulation = nn.Linear(spec.width, 2 * spec.width)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from atelier.nn.attention import SpatialTransformer
 from atelier.nn.conv import Downsample, ResBlock, Upsample
-from atelier.nn.embeddings import guidance_embedding, timestep_embedding
+from atelier.nn.embeddings import ConditionEmbedding, guidance_embedding, timestep_embedding
 from atelier.nn.ports import NOTHING, Conditioning, Ports
 from atelier.nn.seamless import Conv
 
@@ -65,18 +65,6 @@ class UNetSpec:
     def resnet(self, inputs: int, outputs: int) -> ResBlock:
         """A residual block that reads the time."""
         return ResBlock(inputs, outputs, groups=self.groups, eps=EPS, time=self.time)
-
-
-class TimeEmbedding(nn.Module):
-    """Two linear layers over the sinusoids of the timestep, or over the vector condition."""
-
-    def __init__(self, inputs: int, width: int) -> None:
-        super().__init__()
-        self.linear1 = nn.Linear(inputs, width)
-        self.linear2 = nn.Linear(width, width)
-
-    def forward(self, x: Float[Tensor, "b c"]) -> Float[Tensor, "b e"]:
-        return self.linear2(F.silu(self.linear1(x)))
 
 
 class DownLevel(nn.Module):
@@ -161,9 +149,9 @@ class UNet(nn.Module):
         super().__init__()
         self.spec = spec
         levels = range(len(spec.widths))
-        self.time_embedding = TimeEmbedding(spec.widths[0], spec.time)
+        self.time_embedding = ConditionEmbedding(spec.widths[0], spec.time)
         self.guidance = None if spec.guidance is None else nn.Linear(spec.guidance, spec.widths[0], bias=False)
-        self.vector_embedding = None if spec.vector is None else TimeEmbedding(spec.vector, spec.time)
+        self.vector_embedding = None if spec.vector is None else ConditionEmbedding(spec.vector, spec.time)
         self.conv_in = Conv(spec.in_channels, spec.widths[0], 3, padding=1)
         self.down = nn.ModuleList(DownLevel(spec, i) for i in levels)
         self.middle = Middle(spec)

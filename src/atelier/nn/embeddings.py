@@ -1,12 +1,25 @@
-"""Sinusoidal embeddings of timesteps and of the strength of guidance."""
+"""Embeddings of what a network is told beside the text: timesteps, the strength of guidance, a vector."""
 
 from __future__ import annotations
 
 import math
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
+
+
+class ConditionEmbedding(nn.Module):
+    """Two linear layers over the sinusoids of the timestep, or over a vector condition."""
+
+    def __init__(self, inputs: int, width: int) -> None:
+        super().__init__()
+        self.linear1 = nn.Linear(inputs, width)
+        self.linear2 = nn.Linear(width, width)
+
+    def forward(self, x: Float[Tensor, "b c"]) -> Float[Tensor, "b e"]:
+        return self.linear2(F.silu(self.linear1(x)))
 
 
 def timestep_embedding(t: Float[Tensor, " b"], width: int, max_period: float = 10_000.0) -> Float[Tensor, "b width"]:

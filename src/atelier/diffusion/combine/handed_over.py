@@ -18,7 +18,7 @@ Due = Callable[[Tensor, Moment], bool]
 def by_calls(share: float) -> Due:
     """When this share, 0 to 1, of the sampler's calls has been made."""
 
-    def due(sigma: Tensor, moment: Moment, /) -> bool:  # noqa: ARG001 - a Due
+    def due(_: Tensor, moment: Moment, /) -> bool:
         return moment.progress >= share
 
     return due
@@ -28,7 +28,7 @@ def by_noise(share: float, table: Tensor) -> Due:
     """When this share, 0 to 1, of the model's levels is left behind. table: of them, ascending (T,)."""
     count = len(table)
 
-    def due(sigma: Tensor, moment: Moment, /) -> bool:  # noqa: ARG001 - a Due
+    def due(sigma: Tensor, _: Moment, /) -> bool:
         nearest = int((table.to(sigma) - sigma.max()).abs().argmin())
         return (count - 1 - nearest) / count >= share
 
