@@ -108,5 +108,5 @@ ensure_demo() {
 
 # The environment that tests, checks and trains.
 ensure_test() {
-    installed test || install test '.[train,test,reference]'
+    installed test || install test '.[train,serve,postgres,test,reference]'
 }

@@ -1,0 +1,167 @@
+"""What the HTTP dialects ask of the server behind them, and nothing more."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from atelier.request.events import Json
+from atelier.runtime.jobs.job import Job, JobEvent, JobImage, NewJob, Owner
+
+
+@dataclass(frozen=True, slots=True)
+class ModelEntry:
+    """A checkpoint that can be generated with. sha256: None until it was computed. file: its name without folders."""
+
+    name: str
+    family: str
+    variant: str
+    file: str
+    sha256: str | None
+    loaded: bool
+
+
+@dataclass(frozen=True, slots=True)
+class NamedEntry:
+    """A LoRA, an embedding, an autoencoder or an upscaler by the name that requests use. more: what else is known."""
+
+    name: str
+    file: str
+    more: Mapping[str, Json]
+
+
+@dataclass(frozen=True, slots=True)
+class SamplerEntry:
+    """name: ours and A1111's; aliases: other names that are read; scheduler: what is used when none is named."""
+
+    name: str
+    aliases: tuple[str, ...]
+    scheduler: str
+
+
+@dataclass(frozen=True, slots=True)
+class SchedulerEntry:
+    """name: short, as in requests; label: as A1111 shows it."""
+
+    name: str
+    label: str
+    aliases: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class StyleEntry:
+    """A saved style."""
+
+    name: str
+    prompt: str
+    negative_prompt: str
+
+
+@dataclass(frozen=True, slots=True)
+class Catalogue:
+    """Everything that a request can name. model: the one that is used where none is named."""
+
+    model: str
+    models: tuple[ModelEntry, ...]
+    samplers: tuple[SamplerEntry, ...]
+    schedulers: tuple[SchedulerEntry, ...]
+    upscalers: tuple[NamedEntry, ...]
+    latent_upscalers: tuple[str, ...]
+    autoencoders: tuple[NamedEntry, ...]
+    loras: tuple[NamedEntry, ...]
+    embeddings: tuple[NamedEntry, ...]
+    styles: tuple[StyleEntry, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ImageText:
+    """What an uploaded image says of itself. infotext: "" where there is none; items: its other texts; fields: the
+    request that the infotext asks for, by the names of `request.table.FIELDS`."""
+
+    width: int
+    height: int
+    format: str
+    infotext: str
+    items: Mapping[str, str]
+    fields: Mapping[str, Json]
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """Bytes: of the machine, of the worker, of the device; 0 where there is none."""
+
+    ram_free: int
+    ram_used: int
+    ram_total: int
+    device_free: int
+    device_used: int
+    device_total: int
+
+
+class Service(Protocol):
+    """All of it is async, answers for one owner, and raises AtelierErrors: BadInput names the field of the request.
+
+    UnknownJob for what is not there or belongs to another; QueueFull; NotReady; TooLarge.
+    """
+
+    async def upload(self, data: bytes, owner: Owner) -> str:
+        """Keeps the bytes of an image (PNG, JPEG or WebP), decoded by nobody yet, and gives the name for fields:
+        "upload:" and 64 hexadecimal digits."""
+        ...
+
+    async def submit(self, job: NewJob, owner: Owner) -> Job:
+        """Settles the job and commits it; when this returns, the job survives the death of every process."""
+        ...
+
+    async def job(self, job_id: str, owner: Owner) -> Job: ...
+
+    async def jobs(self, owner: Owner, *, limit: int = 100, before: str | None = None) -> Sequence[Job]:
+        """The owner's, newest first; before: the id to go on from."""
+        ...
+
+    async def cancel(self, job_id: str, owner: Owner) -> Job:
+        """Asks it to stop; one that ended stays as it is. It stops within one step."""
+        ...
+
+    async def ended(self, job_id: str, owner: Owner) -> Job:
+        """Waits until the job has ended. Being cancelled while waiting leaves the job alone."""
+        ...
+
+    def events(self, job_id: str, owner: Owner, after: int = 0) -> AsyncIterator[JobEvent]:
+        """What happens to a job, from behind event number `after`, until it has ended."""
+        ...
+
+    async def image(self, image_id: str, owner: Owner) -> tuple[JobImage, bytes]:
+        """The file of an image."""
+        ...
+
+    async def running(self, owner: Owner) -> Job | None:
+        """The owner's job that runs, or else the one that starts next."""
+        ...
+
+    async def preview(self, job_id: str, owner: Owner) -> bytes | None:
+        """The newest preview of a running job as JPEG."""
+        ...
+
+    async def catalogue(self) -> Catalogue: ...
+
+    async def refresh(self) -> None:
+        """Looks at the folders of models again."""
+        ...
+
+    async def load(self, model: str) -> None:
+        """Makes a model the one that is used where none is named, and reads it into memory."""
+        ...
+
+    async def unload(self) -> None:
+        """Gives the memory of all networks back."""
+        ...
+
+    async def read_image(self, data: bytes) -> ImageText: ...
+
+    async def memory(self) -> Memory: ...
+
+    async def ready(self) -> bool:
+        """Whether jobs are accepted and done."""
+        ...
