@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Collection, Generator, Iterable, Iterator, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ from atelier.errors import BadFile, BadInput
 from atelier.families.family import Family
 from atelier.pipeline.plan import plan
 from atelier.pipeline.run import run
+from atelier.pipeline.tape import Tape
 from atelier.prompt import Warn, checked, emphasis, silent, without_comments
 from atelier.request.events import Event, Failed, Hashing, ImageReady, Warned
 from atelier.request.infotext import Settings, settings
@@ -167,15 +169,37 @@ class Engine:
         warnings += [*_without_effect(request), *_unread(request, method), *overruled(request, method)]
         return resolved, list(dict.fromkeys(warnings))
 
-    def run(self, resolved: Resolved, *, previews: float | None = None) -> Generator[Event]:
+    def run(
+        self,
+        resolved: Resolved,
+        *,
+        previews: float | None = None,
+        tape: Tape | None = None,
+        there: Collection[int] = (),
+    ) -> Generator[Event]:
         """The same for a request that was resolved before, here or elsewhere.
 
-        Raises BadInput, at the call, where the model is not there, or is another one now.
+        tape: what earlier runs predicted, and where this one's predictions are kept; there: the indices of images that
+        an earlier run finished, which are not made again where all of their batch are there. Raises BadInput, at the call, where the model is not there, or is another one now.
         """
         _check_kind(resolved, Resolved, "give what Engine.resolve returns")
-        return self._told([], resolved, previews)
+        return self._told([], resolved, previews, tape, there)
 
-    def _told(self, warnings: list[str], resolved: Resolved, previews: float | None) -> Generator[Event]:
+    def fingerprint(self, resolved: Resolved) -> str:
+        """What tells whether predictions of one run are those of another, to the bit: the request, and who computes."""
+        own = self._provenance(resolved)
+        capability = torch.backends.cpu.get_cpu_capability()
+        said = [resolved.to_json(), own.version, own.dtype, own.device, own.libraries, capability]
+        return hashlib.sha256("\n".join((*said, str(torch.get_num_threads()))).encode()).hexdigest()
+
+    def _told(
+        self,
+        warnings: list[str],
+        resolved: Resolved,
+        previews: float | None,
+        tape: Tape | None = None,
+        there: Collection[int] = (),
+    ) -> Generator[Event]:
         """The events of a resolved request, warnings first."""
         model = self.resources.checkpoint(resolved.model)
         methods, (own, second) = _samplings(resolved), self._own_samplings(resolved)
@@ -188,10 +212,11 @@ class Engine:
             previews=previews is not None,
             matrix=None if previews is None else rgb_matrix(model),
             tiny=previews is not None and tiny_beside(model) is not None,
+            there=there,
             warn=warnings.append,
         )
         made = [path for folder in resolved.output.folders for path in Destination.of(folder).prepare()]
-        return _after(warnings, run(stages, self.resources, previews=previews), made)
+        return _after(warnings, run(stages, self.resources, previews=previews, tape=tape), made)
 
     def _own_samplings(self, resolved: Resolved) -> tuple[ResolvedSampling, ResolvedSampling]:
         """What each pass, the first one again if there is no other, does where nobody asks for anything else."""
