@@ -1,0 +1,46 @@
+"""The HTTP application: all fronts over one service, with the guards before them."""
+
+from __future__ import annotations
+
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import Response
+
+import atelier
+from atelier.api.errors import Refused, problem_of
+from atelier.api.front import fronts
+from atelier.api.guards.answering import response
+from atelier.api.guards.identity import Identity
+from atelier.api.guards.keyed import Keyed
+from atelier.api.service import Service
+from atelier.api.settings import Settings
+from atelier.errors import AtelierError
+
+
+def app(service: Service, settings: Settings) -> FastAPI:
+    """The application over a service; nothing is started, and nothing of the process is changed."""
+    made = FastAPI(
+        title="Atelier",
+        version=atelier.__version__,
+        middleware=_guards(settings),
+        docs_url=None,
+        redoc_url=None,
+        openapi_url="/openapi.json",
+    )
+    for kind in (AtelierError, Refused, RequestValidationError, HTTPException):
+        made.add_exception_handler(kind, _respond)
+    for front in fronts().values():
+        made.include_router(front.router(service, settings))
+    return made
+
+
+def _guards(settings: Settings) -> list[Middleware]:
+    """The outermost first: the order in which a request passes them."""
+    return [Middleware(Identity), Middleware(Keyed, settings.keys)]
+
+
+async def _respond(request: Request, error: Exception) -> Response:
+    return response(request.scope, problem_of(error))
