@@ -15,6 +15,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from atelier.api.service import (
     Catalogue,
+    ImageKind,
     ImageText,
     Memory,
     ModelEntry,
@@ -278,6 +279,17 @@ class FakeService:
         if found is None or found[0] != owner.key:
             raise UnknownJob(f"no image {image_id!r}: it is not there, or not yours")
         return found[1], found[2]
+
+    async def rendition(
+        self, image_id: str, owner: Owner, *, kind: ImageKind, quality: int = 90, side: int | None = None
+    ) -> bytes:
+        _, data = await self.image(image_id, owner)
+        self._called("rendition")
+        image, file = Image.open(io.BytesIO(data)), io.BytesIO()
+        if side is not None:
+            image.thumbnail((side, side))
+        image.save(file, kind, quality=quality)
+        return file.getvalue()
 
     async def running(self, owner: Owner) -> Job | None:
         self._called("running")

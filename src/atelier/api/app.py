@@ -13,8 +13,14 @@ import atelier
 from atelier.api.errors import Refused, problem_of
 from atelier.api.front import fronts
 from atelier.api.guards.answering import response
+from atelier.api.guards.body import Bodies
+from atelier.api.guards.cors import Cors
+from atelier.api.guards.headers import SecureHeaders
+from atelier.api.guards.host import Hosts
 from atelier.api.guards.identity import Identity
+from atelier.api.guards.json_body import JsonBodies
 from atelier.api.guards.keyed import Keyed
+from atelier.api.guards.origin import Origins
 from atelier.api.service import Service
 from atelier.api.settings import Settings
 from atelier.errors import AtelierError
@@ -39,7 +45,16 @@ def app(service: Service, settings: Settings) -> FastAPI:
 
 def _guards(settings: Settings) -> list[Middleware]:
     """The outermost first: the order in which a request passes them."""
-    return [Middleware(Identity), Middleware(Keyed, settings.keys)]
+    return [
+        Middleware(Identity),
+        Middleware(SecureHeaders),
+        Middleware(Hosts, settings.hosts),
+        Middleware(Cors, settings.origins),
+        Middleware(Origins, settings.origins),
+        Middleware(Keyed, settings.keys),
+        Middleware(Bodies, settings.body_limit),
+        Middleware(JsonBodies, settings.json_depth, settings.json_values),
+    ]
 
 
 async def _respond(request: Request, error: Exception) -> Response:

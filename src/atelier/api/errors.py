@@ -42,12 +42,12 @@ class Reply:
     body: Json
 
 
-class Refused(Exception):
+class Refused(HTTPException):
     """Raised where a request is turned away; `problem` says why."""
 
     def __init__(self, problem: Problem) -> None:
         self.problem = problem
-        super().__init__(problem.message)
+        super().__init__(problem.status, problem.message)
 
 
 def refuse(status: int, message: str, *, field: str | None = None, kind: str = "BadInput") -> Refused:

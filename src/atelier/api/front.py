@@ -13,6 +13,8 @@ from atelier.api.service import Service
 from atelier.api.settings import Settings
 from atelier.registry import discover
 
+JSON = ("application/json",)
+
 
 @dataclass(frozen=True, slots=True)
 class Front:
@@ -20,6 +22,8 @@ class Front:
 
     prefixes: paths that are this dialect's; of several fronts the longest prefix decides. public: paths that need no
     key (all else does, also what is in no front); one that ends in "/" is all that begins so.
+    bodies: (path, media types) of paths that take something else than JSON; a path may end in "/" as above. challenge:
+    the scheme of authentication that a 401 asks for.
     """
 
     name: str
@@ -27,6 +31,8 @@ class Front:
     render: Callable[[Problem], Reply]
     prefixes: tuple[str, ...]
     public: tuple[str, ...] = ()
+    bodies: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    challenge: str = "Bearer"
     aliases: tuple[str, ...] = ()
 
 
@@ -56,5 +62,14 @@ def belongs(path: str, prefix: str) -> bool:
 
 def is_public(path: str) -> bool:
     """Whether a path needs no key."""
-    public = (prefix for front in fronts().values() for prefix in front.public)
-    return any(path.startswith(p) if p.endswith("/") and p != "/" else path == p for p in public)
+    return any(_is(path, public) for front in fronts().values() for public in front.public)
+
+
+def media_types(path: str) -> tuple[str, ...]:
+    """What the body of an unsafe request to a path may be."""
+    bodies = (body for front in fronts().values() for body in front.bodies)
+    return next((types for said, types in bodies if _is(path, said)), JSON)
+
+
+def _is(path: str, said: str) -> bool:
+    return path.startswith(said) if said.endswith("/") and said != "/" else path == said

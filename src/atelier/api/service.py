@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 from atelier.request.events import Json
 from atelier.runtime.jobs.job import Job, JobEvent, JobImage, NewJob, Owner
+
+
+ImageKind = Literal["png", "jpeg", "webp"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +137,13 @@ class Service(Protocol):
 
     async def image(self, image_id: str, owner: Owner) -> tuple[JobImage, bytes]:
         """The file of an image."""
+        ...
+
+    async def rendition(
+        self, image_id: str, owner: Owner, *, kind: ImageKind, quality: int = 90, side: int | None = None
+    ) -> bytes:
+        """The image in another format, with the same infotext; made smaller where its longer side has more than `side`
+        pixels. quality: of JPEG and WebP, 0 to 100."""
         ...
 
     async def running(self, owner: Owner) -> Job | None:
