@@ -156,3 +156,18 @@ class TooLarge(AtelierError):
     """More bytes, pixels or work than the server takes. HTTP: 413 for bytes, else 422."""
 
     exit_code = 2
+
+
+class StoreFailed(AtelierError):
+    """The disk or the database of the server refuses; nothing is half done. full: no space is left. HTTP: 507 when
+    full, else 503."""
+
+    def __init__(self, message: str, *, full: bool = False) -> None:
+        self.full = full
+        super().__init__(message)
+
+
+class FolderInUse(AtelierError):
+    """Another server has the folder or the database of jobs open."""
+
+    exit_code = 2

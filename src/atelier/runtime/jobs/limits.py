@@ -1,0 +1,35 @@
+"""How much the store of jobs takes, and for how long."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+MIB = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Times in seconds, sizes in bytes.
+
+    queue, queue_per_owner: jobs that wait. cost: of one job, in the unit that the caller counts in. attempts: how
+    often a job is begun before the death of its worker ends it. lease: without a heartbeat for that long, a worker
+    counts as dead. run, wait: how long a job may run, and wait while a server is there. idempotency: how long a key
+    gives the same job. upload: of one file; uploads: of all uploads of an owner. outputs, history: of all images of
+    jobs that ended, and how many such jobs, before the oldest are removed.
+    """
+
+    queue: int = 256
+    queue_per_owner: int = 32
+    cost: float = float("inf")
+    attempts: int = 2
+    lease: float = 30.0
+    run: float = 3600.0
+    wait: float = 24 * 3600.0
+    idempotency: float = 24 * 3600.0
+    upload: int = 64 * MIB
+    uploads: int = 1024 * MIB
+    outputs: int = 20 * 1024 * MIB
+    history: int = 10_000
+
+
+USUAL = Limits()
