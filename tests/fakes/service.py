@@ -41,6 +41,7 @@ from atelier.runtime.jobs.job import (
     TooLarge,
     UnknownJob,
 )
+from atelier.runtime.jobs.lease import Counts
 
 CATALOGUE = Catalogue(
     model="embedded",
@@ -255,6 +256,16 @@ class FakeService:
             self._end(kept, State.CANCELLED)
         return kept.job
 
+    async def delete(self, job_id: str, owner: Owner) -> None:
+        self._called("delete")
+        kept = self._own(job_id, owner)
+        if not kept.job.state.ended:
+            raise BadInput(f"job {job_id} has not ended: cancel it first")
+        del self.kept[job_id]
+        for image in kept.job.images:
+            del self.files[image.id]
+        self._keys = {key: job for key, job in self._keys.items() if job != job_id}
+
     async def ended(self, job_id: str, owner: Owner) -> Job:
         self._called("ended")
         kept = self._own(job_id, owner)
@@ -280,14 +291,14 @@ class FakeService:
             raise UnknownJob(f"no image {image_id!r}: it is not there, or not yours")
         return found[1], found[2]
 
-    async def rendition(
-        self, image_id: str, owner: Owner, *, kind: ImageKind, quality: int = 90, side: int | None = None
-    ) -> bytes:
+    async def thumbnail(self, image_id: str, owner: Owner) -> bytes:
+        await self.image(image_id, owner)
+        return jpeg()
+
+    async def rendition(self, image_id: str, owner: Owner, *, kind: ImageKind, quality: int = 90) -> bytes:
         _, data = await self.image(image_id, owner)
         self._called("rendition")
         image, file = Image.open(io.BytesIO(data)), io.BytesIO()
-        if side is not None:
-            image.thumbnail((side, side))
         image.save(file, kind, quality=quality)
         return file.getvalue()
 
@@ -334,6 +345,11 @@ class FakeService:
     async def memory(self) -> Memory:
         self._called("memory")
         return Memory(4 << 30, 2 << 30, 6 << 30, 0, 0, 0)
+
+    async def counts(self) -> Counts:
+        self._called("counts")
+        states = [kept.job.state for kept in self.kept.values()]
+        return Counts({state: states.count(state) for state in State}, sum(len(f[2]) for f in self.files.values()), 0)
 
     async def ready(self) -> bool:
         if self.broken is not None:

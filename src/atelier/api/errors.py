@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 from atelier.errors import AtelierError, BadFile, BadInput, StorageFull, UnknownName
 from atelier.request.events import Json
 from atelier.request.table import FIELDS
-from atelier.runtime.jobs.job import NotReady, QueueFull, TooLarge, UnknownJob
+from atelier.runtime.jobs.job import NotReady, QueueFull, StoreFailed, TooLarge, UnknownJob
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +86,8 @@ def problem_of(error: Exception) -> Problem:
 
 def _foreseen(error: AtelierError) -> Problem:
     status = next((status for kind, status in _STATUS if isinstance(error, kind)), 500)
+    if isinstance(error, StoreFailed):
+        status = 507 if error.full else 503
     retry_after = error.retry_after if isinstance(error, QueueFull | NotReady) else None
     message = _without_folders(error)
     return Problem(status, type(error).__name__, message, field_in(message), retry_after)
