@@ -1,0 +1,61 @@
+"""The HTTP application: all fronts over one service, with the guards before them."""
+
+from __future__ import annotations
+
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import Response
+
+import atelier
+from atelier.api.errors import Refused, problem_of
+from atelier.api.front import fronts
+from atelier.api.guards.answering import response
+from atelier.api.guards.body import Bodies
+from atelier.api.guards.cors import Cors
+from atelier.api.guards.headers import SecureHeaders
+from atelier.api.guards.host import Hosts
+from atelier.api.guards.identity import Identity
+from atelier.api.guards.json_body import JsonBodies
+from atelier.api.guards.keyed import Keyed
+from atelier.api.guards.origin import Origins
+from atelier.api.service import Service
+from atelier.api.settings import Settings
+from atelier.errors import AtelierError
+
+
+def app(service: Service, settings: Settings) -> FastAPI:
+    """The application over a service; nothing is started, and nothing of the process is changed."""
+    made = FastAPI(
+        title="Atelier",
+        version=atelier.__version__,
+        middleware=_guards(settings),
+        docs_url=None,
+        redoc_url=None,
+        openapi_url="/openapi.json",
+    )
+    for kind in (AtelierError, Refused, RequestValidationError, HTTPException):
+        made.add_exception_handler(kind, _respond)
+    for front in fronts().values():
+        made.include_router(front.router(service, settings))
+    return made
+
+
+def _guards(settings: Settings) -> list[Middleware]:
+    """The outermost first: the order in which a request passes them."""
+    return [
+        Middleware(Identity),
+        Middleware(SecureHeaders),
+        Middleware(Hosts, settings.hosts),
+        Middleware(Cors, settings.origins),
+        Middleware(Origins, settings.origins),
+        Middleware(Keyed, settings.keys),
+        Middleware(Bodies, settings.body_limit),
+        Middleware(JsonBodies, settings.json_depth, settings.json_values),
+    ]
+
+
+async def _respond(request: Request, error: Exception) -> Response:
+    return response(request.scope, problem_of(error))
