@@ -73,7 +73,14 @@ def test_a_tape_of_another_request_or_a_damaged_one_is_empty() -> None:
     data = tape.to_bytes("mine")
     assert len(Tape.of(data, "mine")) == 5
     assert len(Tape.of(data, "other")) == 0
-    for wrong in (b"", b"x", data[:-1], data[:20], data[:-1] + bytes([data[-1] ^ 1]), data.replace(b"float32", b"float99")):
+    for wrong in (
+        b"",
+        b"x",
+        data[:-1],
+        data[:20],
+        data[:-1] + bytes([data[-1] ^ 1]),
+        data.replace(b"float32", b"float99"),
+    ):
         assert len(Tape.of(wrong, "mine")) == 0
 
 
@@ -93,7 +100,9 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Engine:
     return engine_on(folder, budget=PLENTY)
 
 
-def images(engine: Engine, resolved: Resolved, tape: Tape, there: Any = (), stop: int | None = None) -> dict[int, bytes]:
+def images(
+    engine: Engine, resolved: Resolved, tape: Tape, there: Any = (), stop: int | None = None
+) -> dict[int, bytes]:
     """The pixels by index; stop: how many steps are made before it is killed."""
     found: dict[int, bytes] = {}
     for event in _until(engine.run(resolved, tape=tape, there=there), stop):

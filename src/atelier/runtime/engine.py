@@ -150,7 +150,12 @@ class Engine:
         """
         model = self.resources.open(self._find(request, silent).path)
         rows = 2 * min(request.batch_size, self.device.max_batch or request.batch_size)
-        return denoiser_weights(model) * rows * _pixels(request, model, self.resources.images.size) // model.latent.factor**2
+        return (
+            denoiser_weights(model)
+            * rows
+            * _pixels(request, model, self.resources.images.size)
+            // model.latent.factor**2
+        )
 
     def events(self, request: Request, *, previews: float | None = None) -> Generator[Event]:
         """Generates a request as a stream of events; closing it stops between two steps.

@@ -62,7 +62,11 @@ class UpscalerNames:
 
         None if there is no such thing. Opens no file.
         """
-        if self.library.by_path and (path := Path(name).expanduser()).suffix.lower() in UPSCALER_FILES and _is_file(path):
+        if (
+            self.library.by_path
+            and (path := Path(name).expanduser()).suffix.lower() in UPSCALER_FILES
+            and _is_file(path)
+        ):
             return UpscalerFile(path.stem, path)
         for spec in filters().values():
             if folded(name) in map(folded, (spec.name, *spec.aliases)):
