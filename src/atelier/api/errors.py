@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import PurePath
+from typing import cast
 
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
@@ -140,7 +141,7 @@ def _issue(issue: Mapping[str, object]) -> Mapping[str, Json]:
     """One entry of FastAPI's list, without the input, which may be large, and without what JSON has not."""
     loc = issue["loc"]
     assert isinstance(loc, Sequence)
-    parts: list[Json] = [part if isinstance(part, int) else str(part) for part in loc]
+    parts: list[Json] = [part if isinstance(part, int) else str(part) for part in cast("Sequence[object]", loc)]
     return {"loc": parts, "msg": str(issue["msg"]), "type": str(issue["type"])}
 
 

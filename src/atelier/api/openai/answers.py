@@ -9,12 +9,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 from pydantic import BaseModel
-from starlette.requests import Request
 
 from atelier.api.errors import Problem, Reply
 from atelier.api.openai.asked import Common, Worded
+from atelier.api.openai.exchange import Exchange
 from atelier.api.service import ImageKind, Service
-from atelier.api.settings import Settings
 from atelier.api.signing import Ticket, token
 from atelier.api.v1.errors import render as render_native
 from atelier.runtime.jobs.job import Job, JobImage, Owner
@@ -70,9 +69,9 @@ class Wanted:
     image_tokens: int = 0
 
 
-def wanted(asked: Common, request: Request, settings: Settings, pixels: int = 0) -> Wanted:
+def wanted(asked: Common, at: Exchange, pixels: int = 0) -> Wanted:
     """What a request says of it; pixels: of the images that it holds."""
-    base = (settings.public_url or str(request.base_url)).rstrip("/") if asked.by_url else None
+    base = (at.settings.public_url or str(at.request.base_url)).rstrip("/") if asked.by_url else None
     tokens = pixels // _PATCH**2
     if not isinstance(asked, Worded):
         return Wanted("png", 90, base, "auto", tokens)
@@ -80,9 +79,9 @@ def wanted(asked: Common, request: Request, settings: Settings, pixels: int = 0)
     return Wanted(asked.output_format or "png", compression, base, asked.quality or "auto", tokens)
 
 
-async def answered(service: Service, settings: Settings, job: Job, owner: Owner, how: Wanted) -> Images:
+async def answered(at: Exchange, job: Job, how: Wanted) -> Images:
     """All images of a job that is done."""
-    data = [await picture(service, settings, image, owner, how) for image in job.images]
+    data = [await picture(at, image, how) for image in job.images]
     return Images(
         created=int(job.created),
         data=data,
@@ -93,12 +92,13 @@ async def answered(service: Service, settings: Settings, job: Job, owner: Owner,
     )
 
 
-async def picture(service: Service, settings: Settings, image: JobImage, owner: Owner, how: Wanted) -> Picture:
+async def picture(at: Exchange, image: JobImage, how: Wanted) -> Picture:
+    """One image: its bytes, or a signed address of them."""
     if how.base is not None:
-        until = int(time.time()) + settings.url_seconds
-        ticket = Ticket(image.id, owner.key, how.kind, how.compression, until)
-        return Picture(url=f"{how.base}/v1/files/{token(ticket, settings.url_secret)}")
-    data = await file(service, image.id, owner, how.kind, how.compression)
+        until = int(time.time()) + at.settings.url_seconds
+        ticket = Ticket(image.id, at.owner.key, how.kind, how.compression, until)
+        return Picture(url=f"{how.base}/v1/files/{token(ticket, at.settings.url_secret)}")
+    data = await file(at.service, image.id, at.owner, how.kind, how.compression)
     return Picture(b64_json=base64.b64encode(data).decode())
 
 

@@ -2,55 +2,33 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Path, Request, Response
+from fastapi import APIRouter, Path, Response
 
-from atelier.api.caller import Behind, Caller, Setup
+from atelier.api.caller import Behind, Setup
 from atelier.api.errors import ABSENT, Refused
 from atelier.api.openai.answers import Images, answered, file, wanted
 from atelier.api.openai.asked import Common, Edit, Generation, Variation, Worded, fields_of
+from atelier.api.openai.exchange import Asking, Exchange
 from atelier.api.openai.forms import parsed, read, schema
 from atelier.api.openai.streamed import Call, streamed
-from atelier.api.service import ImageText, Service
-from atelier.api.settings import Settings
+from atelier.api.service import ImageText
 from atelier.api.signing import ticket
 from atelier.api.uploads import decoded, has_alpha, kept
 from atelier.api.v1.events import STREAM, EventStream
-from atelier.api.v1.images import BINARY
-from atelier.api.v1.jobs import IdempotencyKey
+from atelier.api.v1.images import BINARY, Responses
 from atelier.api.waiting import finished
 from atelier.request.events import Json
 from atelier.request.table import request_of
 from atelier.runtime.jobs.job import NewJob, Owner
 
 routes = APIRouter(tags=["openai"])
-_STREAMS = {200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}}}
-_FILE = {200: {"content": BINARY, "description": "The file."}}
+_STREAMS: Responses = {200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}}}
+_FILE: Responses = {200: {"content": BINARY, "description": "The file."}}
 VARIATION_STRENGTH = 0.6
 """How much of an image a variation makes anew: its composition stays."""
 Fields = dict[str, Json]
-
-
-@dataclass(frozen=True, slots=True)
-class Exchange:
-    """One call: who asks what of whom."""
-
-    request: Request
-    service: Service
-    settings: Settings
-    owner: Owner
-    key: str | None
-
-
-def _exchange(
-    request: Request, service: Behind, settings: Setup, owner: Caller, idempotency_key: IdempotencyKey = None
-) -> Exchange:
-    return Exchange(request, service, settings, owner, idempotency_key)
-
-
-Asking = Annotated[Exchange, Depends(_exchange)]
 
 
 @routes.post("/v1/images/generations", response_model=Images, responses=_STREAMS)
@@ -110,14 +88,14 @@ async def signed(
 async def _answer(
     at: Exchange, asked: Common, fields: Fields, call: Call, about: ImageText | None = None
 ) -> Images | Response:
-    """Makes the job, and waits for it or streams it. fields: what the call itself settles; what was asked goes first."""
+    """Makes the job, and waits for it or streams it. fields: what the call settles; what was asked goes first."""
     shape = None if about is None else (about.width, about.height)
     fields = {**fields, **fields_of(asked, await at.service.catalogue(), shape)}
     request_of(fields)
-    how = wanted(asked, at.request, at.settings, 0 if about is None else about.width * about.height)
+    how = wanted(asked, at, 0 if about is None else about.width * about.height)
     job = await at.service.submit(NewJob("generate", fields, 0, at.key), at.owner)
     if isinstance(asked, Worded) and asked.stream:
-        text = streamed(at.service, at.settings, job, at.owner, how, call, asked.partial_images or 0)
+        text = streamed(at, job, how, call, asked.partial_images or 0)
         return EventStream(text, headers=dict(STREAM))
     ended = await finished(at.request, at.service, job, at.owner, alone=at.key is None)
-    return await answered(at.service, at.settings, ended, at.owner, how)
+    return await answered(at, ended, how)

@@ -31,7 +31,7 @@ PRIORITY = 10
 
 @routes.post("/v1/jobs", status_code=202)
 async def submit(
-    body: GenerateFields,  # pyright: ignore[reportInvalidTypeForm] - made from the table
+    body: GenerateFields,
     service: Behind,
     owner: Caller,
     settings: Setup,
