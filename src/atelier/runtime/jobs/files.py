@@ -1,17 +1,15 @@
 """The files of the store: written whole or not at all, read and removed without following links.
 
-Layout of the folder: outputs/JOB/00000.png and 00000.thumb, states/JOB, uploads/SHA256. Nothing that a client says
-becomes a part of a path.
+Layout of the folder: outputs/JOB-00000.png, states/JOB, uploads/SHA256. Nothing that a client says becomes a part of a
+path, and there are no folders below the three, which the operator may make links to another disk.
 """
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
-import re
 import stat
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -21,8 +19,6 @@ from atelier.runtime.jobs.job import StoreFailed
 from atelier.weights.formats.atomic import LEFT_OVER, new_file
 
 OUTPUTS, STATES, UPLOADS = "outputs", "states", "uploads"
-_OWN = re.compile(r"\d{5,}\.(?:png|jpeg|webp|avif|thumb)")
-"""What files in a job's folder are called."""
 _GONE = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EISDIR, errno.EPERM, errno.ENXIO}
 """What opening or removing says of a file that is not there, or is not one of ours (a link, a folder)."""
 
@@ -42,28 +38,22 @@ class Files:
 
     def write(self, name: str, data: bytes, what: str) -> None:
         """Makes a file durable, replacing one of that name. what: the name of the fault points. Raises StoreFailed."""
-        path = self.folder / name
+        path, half = self.folder / name, len(data) // 2
         with _refusals(path):
-            self._make(path.parent)
             self._faults.at(f"{what}.open")
-            with new_file(path) as file:
-                half = len(data) // 2
+            with new_file(path, synced=lambda: self._faults.at(f"{what}.rename")) as file:
                 file.write(data[:half])
                 self._faults.at(f"{what}.write")
                 file.write(data[half:])
                 file.flush()
                 self._faults.at(f"{what}.fsync")
-                os.fsync(file.fileno())
-                self._faults.at(f"{what}.rename")
         self._faults.at(f"{what}.renamed", may_fail=False)
 
     def read(self, name: str) -> bytes | None:
         """The bytes of a file, None where there is none of ours. Raises StoreFailed."""
-        with _refusals(self.folder / name), self._parent(name) as (parent, last):
-            if parent is None:
-                return None
+        with _refusals(self.folder / name):
             try:
-                descriptor = os.open(last, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=parent)
+                descriptor = os.open(self.folder / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
             except OSError as error:
                 if error.errno in _GONE:
                     return None
@@ -73,103 +63,38 @@ class Files:
 
     def exists(self, name: str) -> bool:
         """Whether there is a file of ours."""
-        with self._parent(name) as (parent, last):
-            if parent is None:
-                return False
-            with contextlib.suppress(OSError):
-                return stat.S_ISREG(os.stat(last, dir_fd=parent, follow_symlinks=False).st_mode)
-        return False
+        try:
+            return stat.S_ISREG((self.folder / name).lstat().st_mode)
+        except OSError:
+            return False
 
     def remove(self, name: str) -> None:
-        """Removes a file, and its folder if that is empty now. A link is removed, what it points to is not. Raises
-        StoreFailed."""
+        """Removes a file. A link is removed, what it points to is not; a folder stays. Raises StoreFailed."""
         with _refusals(self.folder / name):
-            with self._parent(name) as (parent, last):
-                if parent is None:
-                    return
-                try:
-                    os.unlink(last, dir_fd=parent)
-                except OSError as error:
-                    if error.errno not in _GONE:
-                        raise
-            if name.count("/") > 1:
-                with contextlib.suppress(OSError):
-                    (self.folder / name).parent.rmdir()
-
-    def unlisted(self, job_id: str, listed: Iterable[str]) -> list[str]:
-        """Files in a job's folder that are named as ours are, but not listed."""
-        names = self._names(f"{OUTPUTS}/{job_id}")
-        return [f"{OUTPUTS}/{job_id}/{n}" for n in sorted(names - set(listed)) if _OWN.fullmatch(n)]
+            try:
+                (self.folder / name).unlink()
+            except OSError as error:
+                if error.errno not in _GONE:
+                    raise
 
     def names(self, folder: str) -> set[str]:
-        """The names in one of the folders."""
-        return self._names(folder)
+        """What lies in one of the folders. Raises StoreFailed."""
+        with _refusals(self.folder / folder):
+            return set(os.listdir(self.folder / folder))  # noqa: PTH208 (names are wanted)
 
     def age(self, name: str, now: float) -> float:
         """Seconds since a file was written, 0 where that cannot be told."""
-        with contextlib.suppress(OSError):
+        try:
             return now - (self.folder / name).lstat().st_mtime
-        return 0.0
+        except OSError:
+            return 0.0
 
-    def sweep(self) -> int:
-        """Removes what killed processes left half-written; nobody else may be writing. Returns how many files."""
-        with _refusals(self.folder):
-            left = [name for folder in self._folders() for name in self._left_over(folder)]
-            for name in left:
-                self.remove(name)
-        return len(left)
-
-    def _folders(self) -> Iterator[str]:
-        yield from (".", STATES, UPLOADS)
-        with os.scandir(self.folder / OUTPUTS) as entries:
-            yield from (f"{OUTPUTS}/{e.name}" for e in entries if e.is_dir(follow_symlinks=False))
-
-    def _left_over(self, folder: str) -> Iterator[str]:
-        return (f"{folder}/{name}" for name in self._names(folder) if LEFT_OVER.fullmatch(name))
-
-    def _names(self, folder: str) -> set[str]:
-        with self._parent(f"{folder}/.") as (descriptor, _):
-            return set() if descriptor is None else set(os.listdir(descriptor))  # noqa: PTH208 (a descriptor)
-
-    def _make(self, folder: Path) -> None:
-        """Makes the folder of a job durable: a file in it is lost if the folder is."""
-        if folder.is_symlink():
-            raise StoreFailed(f"{folder}: is a link, and nothing is written through links: remove it")
-        if not folder.is_dir():
-            folder.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(folder.parent, os.O_RDONLY | os.O_DIRECTORY)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
-
-    @contextmanager
-    def _parent(self, name: str) -> Generator[tuple[int | None, str]]:
-        """The folder of a file as a descriptor, and the file's last name. The store's own three folders may be links
-        that the operator made, to another disk say; what is in them may not."""
-        top, *middle, last = name.split("/")
-        descriptor = self._descend(top, middle)
-        try:
-            yield descriptor, last
-        finally:
-            if descriptor is not None:
-                os.close(descriptor)
-
-    def _descend(self, top: str, middle: list[str]) -> int | None:
-        flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
-        try:
-            descriptor = os.open(self.folder / top, flags)
-            for part in middle:
-                above = descriptor
-                try:
-                    descriptor = os.open(part, flags | os.O_NOFOLLOW, dir_fd=above)
-                finally:
-                    os.close(above)
-        except OSError as error:
-            if error.errno in _GONE:
-                return None
-            raise
-        return descriptor
+    def sweep(self) -> None:
+        """Removes what killed processes left half-written; nobody else may be writing. Raises StoreFailed."""
+        for folder in (".", OUTPUTS, STATES, UPLOADS):
+            for name in self.names(folder):
+                if LEFT_OVER.fullmatch(name):
+                    self.remove(f"{folder}/{name}")
 
 
 @contextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 
 from sqlalchemy import Connection, delete, exists, func, insert, select
 
@@ -15,7 +15,7 @@ from atelier.runtime.jobs.job import JobImage, State, StoreFailed, UnknownJob
 from atelier.runtime.jobs.lease import Counts
 from atelier.runtime.jobs.parts import Parts
 from atelier.runtime.jobs.rows import AnyRow, image_of, is_id
-from atelier.runtime.jobs.tables import doomed, images, jobs, keys, uploads
+from atelier.runtime.jobs.tables import doomed, images, jobs, keys, thumbnails, uploads
 
 ENDED = [state for state in State if state.ended]
 _AT_ONCE = 200
@@ -32,17 +32,19 @@ class History:
 
     def image(self, image_id: str, owner: str) -> tuple[JobImage, bytes]:
         """An image and its file. Raises UnknownJob, StoreFailed."""
-        row = self._row(image_id, owner)
-        name = _path(row.job, row.file)
+        with self._parts.database.read() as connection:
+            row = _row(connection, image_id, owner)
+        name = f"{OUTPUTS}/{row.file}"
         data = self._parts.files.read(name)
         if data is None or hashlib.sha256(data).hexdigest() != row.sha256:
             raise StoreFailed(f"{self._parts.files.folder / name}: was damaged or removed")
         return image_of(row), data
 
     def thumbnail(self, image_id: str, owner: str) -> bytes | None:
-        """The small image, None where there is none."""
-        row = self._row(image_id, owner)
-        return None if row.thumbnail is None else self._parts.files.read(_path(row.job, row.thumbnail))
+        """The small image, None where there is none. Raises UnknownJob."""
+        with self._parts.database.read() as connection:
+            row = _row(connection, image_id, owner)
+            return connection.scalar(select(thumbnails.c.data).where(thumbnails.c.image == row.id))
 
     def delete(self, job_id: str, owner: str) -> None:
         """Removes a job that ended, with its files. Raises UnknownJob, BadInput."""
@@ -88,17 +90,17 @@ class History:
                 with self._parts.database.write() as connection:
                     connection.execute(delete(doomed).where(doomed.c.path.in_(gone)))
 
-    def remove_unlisted(self, job_ids: Iterable[str]) -> None:
+    def remove_unlisted(self, job_ids: Collection[str]) -> None:
         """Removes files of jobs that were being written when the process was killed, and uploads without a row."""
+        files = self._parts.files
         with self._parts.database.read() as connection:
-            names = [name for job_id in job_ids for name in self._unlisted(connection, job_id)]
-            names += self._uploads.unlisted(connection)
-        for name in names:
-            self._parts.files.remove(name)
-
-    def _unlisted(self, connection: Connection, job_id: str) -> list[str]:
-        rows = connection.execute(select(images.c.file, images.c.thumbnail).where(images.c.job == job_id)).all()
-        return self._parts.files.unlisted(job_id, [name for row in rows for name in row if name is not None])
+            listed = set(connection.scalars(select(images.c.file).where(images.c.job.in_(job_ids))))
+            lost = self._uploads.unlisted(connection)
+        if job_ids:
+            own = (name for name in files.names(OUTPUTS) - listed if name.partition("-")[0] in job_ids)
+            lost += [f"{OUTPUTS}/{name}" for name in own]
+        for name in lost:
+            files.remove(name)
 
     def _removed(self, path: str) -> bool:
         """Whether the file is gone. An upload that somebody sent again meanwhile stays."""
@@ -135,21 +137,10 @@ class History:
 
     def _doom(self, connection: Connection, job_ids: Sequence[str]) -> None:
         """Removes the rows of jobs, and notes their files for removal, in one transaction."""
-        found = connection.execute(select(images).where(images.c.job.in_(job_ids))).all()
-        paths = [_path(row.job, name) for row in found for name in (row.file, row.thumbnail) if name is not None]
-        if paths:
-            connection.execute(insert(doomed), [{"path": path} for path in paths])
+        files = list(connection.scalars(select(images.c.file).where(images.c.job.in_(job_ids))))
+        if files:
+            connection.execute(insert(doomed), [{"path": f"{OUTPUTS}/{file}"} for file in files])
         connection.execute(delete(jobs).where(jobs.c.id.in_(job_ids)))
-
-    def _row(self, image_id: str, owner: str) -> AnyRow:
-        query = select(images).join(jobs, jobs.c.id == images.c.job)
-        row = None
-        if is_id(image_id):
-            with self._parts.database.read() as connection:
-                row = connection.execute(query.where(images.c.id == image_id, jobs.c.owner == owner)).first()
-        if row is None:
-            raise UnknownJob(f"{image_id[:80]!r} is no image of yours")
-        return row
 
 
 def unknown(job_id: str) -> UnknownJob:
@@ -157,8 +148,14 @@ def unknown(job_id: str) -> UnknownJob:
     return UnknownJob(f"{job_id[:80]!r} is no job of yours")
 
 
-def _path(job_id: str, name: str) -> str:
-    return f"{OUTPUTS}/{job_id}/{name}"
+def _row(connection: Connection, image_id: str, owner: str) -> AnyRow:
+    row = None
+    if is_id(image_id):
+        query = select(images).join(jobs, jobs.c.id == images.c.job)
+        row = connection.execute(query.where(images.c.id == image_id, jobs.c.owner == owner)).first()
+    if row is None:
+        raise UnknownJob(f"{image_id[:80]!r} is no image of yours")
+    return row
 
 
 def _enough(oldest: Sequence[AnyRow], over_bytes: int, over_count: int) -> list[str]:

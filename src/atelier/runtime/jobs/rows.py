@@ -80,8 +80,8 @@ def new_row(job: NewJob, owner: str, settled: Settled, now: float) -> dict[str, 
     }
 
 
-def image_row(job_id: str, image: MadeImage, file: str, thumbnail: str | None) -> dict[str, object]:
-    """What is inserted for an image whose files are durable."""
+def image_row(job_id: str, image: MadeImage, file: str) -> dict[str, object]:
+    """What is inserted for an image whose file is durable."""
     details: dict[str, Json] = {
         "seed": image.seed,
         "width": image.width,
@@ -94,8 +94,7 @@ def image_row(job_id: str, image: MadeImage, file: str, thumbnail: str | None) -
         "job": job_id,
         "number": image.index,
         "file": file,
-        "thumbnail": thumbnail,
-        "bytes": len(image.data) + len(image.thumbnail or b""),
+        "bytes": len(image.data),
         "sha256": hashlib.sha256(image.data).hexdigest(),
         "details": written(details),
     }

@@ -12,6 +12,7 @@ from sqlalchemy import (
     ForeignKeyConstraint,
     Index,
     Integer,
+    LargeBinary,
     MetaData,
     String,
     Table,
@@ -76,13 +77,20 @@ images = Table(
     Column("job", String(32), ForeignKey("jobs.id", ondelete="CASCADE"), nullable=False),
     Column("number", Integer, nullable=False),
     Column("file", Text, nullable=False),
-    Column("thumbnail", Text),
     Column("bytes", BigInteger, nullable=False),
     Column("sha256", String(64), nullable=False),
     Column("details", Text, nullable=False),
     UniqueConstraint("job", "number"),
 )
-"""file, thumbnail: names in the job's folder; bytes: of both; details: seed, width, height, format, infotext."""
+"""file: its name among the outputs; details: seed, width, height, format, infotext."""
+
+thumbnails = Table(
+    "thumbnails",
+    metadata,
+    Column("image", String(32), ForeignKey("images.id", ondelete="CASCADE"), primary_key=True),
+    Column("data", LargeBinary, nullable=False),
+)
+"""A few kilobytes each: faster here than as files, and they come and go with their images."""
 
 uploads = Table(
     "uploads",

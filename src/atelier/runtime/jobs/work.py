@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 
 from sqlalchemy import Connection, insert, select, update
@@ -29,7 +29,7 @@ from atelier.runtime.jobs.rows import (
     row_of,
     written,
 )
-from atelier.runtime.jobs.tables import images, jobs
+from atelier.runtime.jobs.tables import images, jobs, thumbnails
 from atelier.runtime.jobs.views import Views
 
 WAITS: Mapping[str, object] = {"state": State.QUEUED, "lease": None, "started": None}
@@ -76,22 +76,20 @@ class Work:
         self._changed(lease.job_id)
 
     def add_image(self, lease: Lease, image: MadeImage) -> JobImage:
-        """Files first, row second."""
+        """File first, row second."""
         if image.format not in FORMATS:
             raise ValueError(f"{image.format!r} is no format of images: {', '.join(sorted(FORMATS))}")
         with self._leases.using(lease, self._parts.clock.steady()) as held:
-            listed = self._listed(lease.job_id, image.index)
-            if listed is not None:
-                return listed
-            file, thumbnail = f"{image.index:05d}.{image.format}", f"{image.index:05d}.thumb"
-            row = image_row(lease.job_id, image, file, thumbnail if image.thumbnail is not None else None)
+            made = self._listed(lease.job_id, image.index)
+            if made is not None:
+                return made
+            file = f"{lease.job_id}-{image.index:05d}.{image.format}"
             try:
-                self._write(lease.job_id, file, image.data, "image")
-                if image.thumbnail is not None:
-                    self._write(lease.job_id, thumbnail, image.thumbnail, "thumbnail")
-                made = self._list(held, row)
+                self._parts.files.write(f"{OUTPUTS}/{file}", image.data, "image")
+                made = self._list(held, image_row(lease.job_id, image, file), image.thumbnail)
             except BaseException:
-                self._take_back(lease.job_id, (file, thumbnail))
+                with suppress(StoreFailed):
+                    self._parts.files.remove(f"{OUTPUTS}/{file}")
                 raise
         self._changed(lease.job_id)
         return made
@@ -208,34 +206,27 @@ class Work:
 
     # How images are listed.
 
-    def _write(self, job_id: str, name: str, data: bytes, what: str) -> None:
-        self._parts.files.write(f"{OUTPUTS}/{job_id}/{name}", data, what)
-
     def _listed(self, job_id: str, number: int) -> JobImage | None:
         with self._parts.database.read() as connection:
             row = connection.execute(select(images).where(images.c.job == job_id, images.c.number == number)).first()
         return None if row is None else image_of(row)
 
-    def _list(self, held: Held, values: Mapping[str, object]) -> JobImage:
+    def _list(self, held: Held, values: Mapping[str, object], thumbnail: bytes | None) -> JobImage:
         with self._parts.database.write() as connection:
             self._row(connection, held)
             self._faults.at("list")
             connection.execute(insert(images).values(values))
+            if thumbnail is not None:
+                connection.execute(insert(thumbnails).values(image=values["id"], data=thumbnail))
             return image_of(connection.execute(select(images).where(images.c.id == values["id"])).one())
-
-    def _take_back(self, job_id: str, names: Sequence[str]) -> None:
-        for name in names:
-            with suppress(StoreFailed):
-                self._parts.files.remove(f"{OUTPUTS}/{job_id}/{name}")
 
     def _check_files(self, job_id: str) -> None:
         """A job is done only if its files are there."""
         with self._parts.database.read() as connection:
             names = list(connection.scalars(select(images.c.file).where(images.c.job == job_id)))
-        missing = [name for name in names if not self._parts.files.exists(f"{OUTPUTS}/{job_id}/{name}")]
-        if missing:
-            folder = self._parts.files.folder / OUTPUTS / job_id
-            raise StoreFailed(f"{folder / missing[0]}: was removed before the job was done")
+        for name in names:
+            if not self._parts.files.exists(f"{OUTPUTS}/{name}"):
+                raise StoreFailed(f"{self._parts.files.folder / OUTPUTS / name}: was removed before the job was done")
 
     # How rows change.
 

@@ -72,13 +72,19 @@ def _images() -> None:
         sa.Column("job", sa.String(32), nullable=False),
         sa.Column("number", sa.Integer(), nullable=False),
         sa.Column("file", sa.Text(), nullable=False),
-        sa.Column("thumbnail", sa.Text()),
         sa.Column("bytes", sa.BigInteger(), nullable=False),
         sa.Column("sha256", sa.String(64), nullable=False),
         sa.Column("details", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_images"),
         sa.UniqueConstraint("job", "number", name="uq_images_job_number"),
         sa.ForeignKeyConstraint(["job"], ["jobs.id"], name="fk_images_job", ondelete="CASCADE"),
+    )
+    op.create_table(
+        "thumbnails",
+        sa.Column("image", sa.String(32), nullable=False),
+        sa.Column("data", sa.LargeBinary(), nullable=False),
+        sa.PrimaryKeyConstraint("image", name="pk_thumbnails"),
+        sa.ForeignKeyConstraint(["image"], ["images.id"], name="fk_thumbnails_image", ondelete="CASCADE"),
     )
 
 
