@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
@@ -20,7 +22,9 @@ from atelier.api.guards.host import Hosts
 from atelier.api.guards.identity import Identity
 from atelier.api.guards.json_body import JsonBodies
 from atelier.api.guards.keyed import Keyed
+from atelier.api.guards.measured import Measured, Metrics
 from atelier.api.guards.origin import Origins
+from atelier.api.schema import document
 from atelier.api.service import Service
 from atelier.api.settings import Settings
 from atelier.errors import AtelierError
@@ -28,25 +32,31 @@ from atelier.errors import AtelierError
 
 def app(service: Service, settings: Settings) -> FastAPI:
     """The application over a service; nothing is started, and nothing of the process is changed."""
+    metrics = Metrics()
     made = FastAPI(
         title="Atelier",
         version=atelier.__version__,
-        middleware=_guards(settings),
+        middleware=_guards(settings, metrics),
         docs_url=None,
         redoc_url=None,
         openapi_url="/openapi.json",
     )
+    made.state.metrics = metrics
+    made.state.service = service
+    made.state.settings = settings
     for kind in (AtelierError, Refused, RequestValidationError, HTTPException):
         made.add_exception_handler(kind, _respond)
     for front in fronts().values():
         made.include_router(front.router(service, settings))
+    made.openapi = partial(document, made)
     return made
 
 
-def _guards(settings: Settings) -> list[Middleware]:
+def _guards(settings: Settings, metrics: Metrics) -> list[Middleware]:
     """The outermost first: the order in which a request passes them."""
     return [
         Middleware(Identity),
+        Middleware(Measured, metrics),
         Middleware(SecureHeaders),
         Middleware(Hosts, settings.hosts),
         Middleware(Cors, settings.origins),

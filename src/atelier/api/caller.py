@@ -1,12 +1,14 @@
-"""Who calls: what routes ask for in their parameters."""
+"""Who calls, and what answers: what routes ask for in their parameters."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, cast
 
 from fastapi import Depends, Request
 
 from atelier.api.errors import Problem, Refused
+from atelier.api.service import Service
+from atelier.api.settings import Settings
 from atelier.runtime.jobs.job import Owner
 
 
@@ -25,5 +27,17 @@ def admin_of(owner: Annotated[Owner, Depends(owner_of)]) -> Owner:
     return owner
 
 
+def service_of(request: Request) -> Service:
+    """The service behind the application."""
+    return cast("Service", request.app.state.service)
+
+
+def settings_of(request: Request) -> Settings:
+    """How the application is set up."""
+    return cast("Settings", request.app.state.settings)
+
+
+Behind = Annotated[Service, Depends(service_of)]
+Setup = Annotated[Settings, Depends(settings_of)]
 Caller = Annotated[Owner, Depends(owner_of)]
 Admin = Annotated[Owner, Depends(admin_of)]

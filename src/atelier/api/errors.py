@@ -55,8 +55,9 @@ def refuse(status: int, message: str, *, field: str | None = None, kind: str = "
     return Refused(Problem(status, kind, message, field))
 
 
+ABSENT = Problem(404, "NotFound", "nothing is there, or it is not yours")
+"""The same for what is nowhere, what belongs to another, and what is no name at all: nobody learns which."""
 _STATUS: tuple[tuple[type[AtelierError], int], ...] = (
-    (UnknownJob, 404),
     (QueueFull, 429),
     (NotReady, 503),
     (TooLarge, 422),
@@ -73,6 +74,8 @@ def problem_of(error: Exception) -> Problem:
     match error:
         case Refused():
             return error.problem
+        case UnknownJob() | HTTPException(status_code=404):
+            return ABSENT
         case AtelierError():
             return _foreseen(error)
         case RequestValidationError():

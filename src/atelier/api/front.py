@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cache
 
 from fastapi import APIRouter
+from pydantic import BaseModel
 
 from atelier.api.errors import Problem, Reply
 from atelier.api.service import Service
@@ -18,7 +19,8 @@ JSON = ("application/json",)
 
 @dataclass(frozen=True, slots=True)
 class Front:
-    """router: makes the routes. render: a refusal in the dialect's own shape, also of what never reached a route.
+    """router: makes the routes. render: a refusal in the dialect's own shape, also of what never reached a route;
+    error: that shape.
 
     prefixes: paths that are this dialect's; of several fronts the longest prefix decides. public: paths that need no
     key (all else does, also what is in no front); one that ends in "/" is all that begins so.
@@ -29,6 +31,7 @@ class Front:
     name: str
     router: Callable[[Service, Settings], APIRouter]
     render: Callable[[Problem], Reply]
+    error: type[BaseModel]
     prefixes: tuple[str, ...]
     public: tuple[str, ...] = ()
     bodies: tuple[tuple[str, tuple[str, ...]], ...] = ()

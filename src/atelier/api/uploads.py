@@ -5,9 +5,11 @@ from __future__ import annotations
 import base64
 import binascii
 import re
+from collections.abc import Mapping
 
 from atelier.api.errors import refuse
 from atelier.api.service import Service
+from atelier.request.events import Json
 from atelier.runtime.jobs.job import Owner, TooLarge
 
 NAMED = re.compile(r"upload:[0-9a-f]{64}")
@@ -46,6 +48,16 @@ def check_kind(data: bytes, field: str) -> None:
     webp = data[:4] == b"RIFF" and data[8:12] == b"WEBP"
     if not webp and not data.startswith(_SIGNATURES):
         raise refuse(422, f"{field} is no PNG, JPEG or WebP: convert it to one of them", field=field)
+
+
+async def image_fields(service: Service, owner: Owner, fields: Mapping[str, Json]) -> dict[str, Json]:
+    """The fields with each image in them kept by the service; mask: "alpha" is no image, but where it lies."""
+    found = dict(fields)
+    for name in ("image", "mask"):
+        value = found.get(name)
+        if isinstance(value, str) and (name, value) != ("mask", "alpha"):
+            found[name] = await uploaded(service, owner, value, name)
+    return found
 
 
 async def uploaded(service: Service, owner: Owner, value: str, field: str) -> str:

@@ -1,4 +1,4 @@
-"""The native API."""
+"""The native API: all of /v1 but OpenAI's part of it, and the paths for those who watch the server."""
 
 from __future__ import annotations
 
@@ -7,29 +7,27 @@ from fastapi import APIRouter
 from atelier.api.front import Front
 from atelier.api.service import Service
 from atelier.api.settings import Settings
+from atelier.api.v1 import catalogue, events, health, images, jobs
 from atelier.api.v1.errors import render
-from atelier.runtime.jobs.job import NotReady
+from atelier.api.v1.shapes import ErrorShape
 
 
-def router(service: Service, _settings: Settings) -> APIRouter:
-    """All of /v1 but OpenAI's part of it, and the paths for those who watch the server."""
-    routes = APIRouter()
-
-    @routes.get("/healthz")
-    async def healthz() -> dict[str, str]:
-        return {"status": "ok"}
-
-    @routes.get("/readyz")
-    async def readyz() -> dict[str, str]:
-        if not await service.ready():
-            raise NotReady("the server starts: no worker is ready yet")
-        return {"status": "ready"}
-
-    return routes
+def router(_service: Service, _settings: Settings) -> APIRouter:
+    """Its routes."""
+    made = APIRouter()
+    for module in (jobs, events, images, catalogue, health):
+        made.include_router(module.routes)
+    return made
 
 
 SPECS = (
     Front(
-        "native", router, render, prefixes=("/v1", "/healthz", "/readyz", "/metrics"), public=("/healthz", "/readyz")
+        name="native",
+        router=router,
+        render=render,
+        error=ErrorShape,
+        prefixes=("/v1", "/healthz", "/readyz", "/metrics", "/openapi.json"),
+        public=("/healthz", "/readyz"),
+        bodies=(("/v1/uploads", images.TYPES), ("/v1/image-text", images.TYPES)),
     ),
 )

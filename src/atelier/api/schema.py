@@ -1,0 +1,54 @@
+"""The OpenAPI document: each refusal has its dialect's shape, and what needs a key says so."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+
+from atelier.api.front import front_of, fronts, is_public
+
+_METHODS = frozenset({"get", "put", "post", "delete", "options", "head", "patch", "trace"})
+Document = dict[str, Any]
+
+
+def document(app: FastAPI) -> Document:
+    """Made once, when it is first asked for."""
+    if app.openapi_schema is None:
+        made = get_openapi(title=app.title, version=app.version, summary=app.summary, routes=app.routes)
+        _describe(made)
+        app.openapi_schema = made
+    return app.openapi_schema
+
+
+def _describe(made: Document) -> None:
+    components = cast("Document", made.setdefault("components", {}))
+    schemas = cast("Document", components.setdefault("schemas", {}))
+    for front in fronts().values():
+        shape = front.error.model_json_schema(mode="serialization", ref_template="#/components/schemas/{model}")
+        schemas |= cast("Document", shape.pop("$defs", {}))
+        schemas[front.error.__name__] = shape
+    components["securitySchemes"] = {
+        "bearer": {"type": "http", "scheme": "bearer"},
+        "basic": {"type": "http", "scheme": "basic"},
+    }
+    for path, item in cast("Document", made["paths"]).items():
+        for method, operation in cast("Document", item).items():
+            if method in _METHODS:
+                _describe_operation(path, cast("Document", operation))
+    for name in ("HTTPValidationError", "ValidationError"):
+        schemas.pop(name, None)
+    components["schemas"] = schemas
+
+
+def _describe_operation(path: str, operation: Document) -> None:
+    error = front_of(path).error.__name__
+    responses = cast("Document", operation["responses"])
+    responses.pop("422", None)
+    responses["default"] = {
+        "description": "Refused, or failed.",
+        "content": {"application/json": {"schema": {"$ref": f"#/components/schemas/{error}"}}},
+    }
+    if not is_public(path):
+        operation["security"] = [{"bearer": []}, {"basic": []}]
