@@ -7,7 +7,7 @@ from fastapi import APIRouter
 from atelier.api.front import Front
 from atelier.api.sdapi import configure, controlnet, extras, generate, lists, probes, progress
 from atelier.api.sdapi.dialect import opened
-from atelier.api.sdapi.errors import render
+from atelier.api.sdapi.errors import A1111Error, render
 from atelier.api.service import Service
 from atelier.api.settings import Settings
 
@@ -29,6 +29,7 @@ SPECS = (
         "sdapi",
         router,
         render,
+        A1111Error,
         prefixes=("/sdapi", "/controlnet", "/internal", "/queue", "/app_id", "/login"),
         public=("/internal/ping", "/app_id", "/app_id/", "/login"),
         bodies=(("/login", (probes.FORM,)),),

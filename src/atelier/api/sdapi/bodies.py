@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field
 
-from atelier.api.sdapi.tolerant import Body, Choice, Flag, Names, Number, Seed, Whole, by_name, listed
+from atelier.api.sdapi.tolerant import Body, Choice, Flag, Name, Names, Number, Seed, Text, Whole, by_name, listed
 
 Picture = str | dict[str, Any]
 """An image in base64, or an object with `image` and perhaps `mask`, as pages with a brush send them."""
@@ -17,16 +17,16 @@ Values = Annotated[dict[str, Any], BeforeValidator(by_name)]
 class Generation(Body):
     """What txt2img and img2img share."""
 
-    prompt: str = ""
-    negative_prompt: str = ""
+    prompt: Text = ""
+    negative_prompt: Text = ""
     styles: Names | None = None
     seed: Seed = -1
     subseed: Seed = -1
     subseed_strength: Number = 0.0
     seed_resize_from_h: Whole = -1
     seed_resize_from_w: Whole = -1
-    sampler_name: str | None = None
-    scheduler: str | None = None
+    sampler_name: Name | None = None
+    scheduler: Name | None = None
     batch_size: Whole = 1
     n_iter: Whole = 1
     steps: Whole = 50
@@ -46,18 +46,18 @@ class Generation(Body):
     s_noise: Number | None = None
     override_settings: Values = Field(default_factory=dict)
     override_settings_restore_afterwards: Flag = True
-    refiner_checkpoint: str | None = None
+    refiner_checkpoint: Name | None = None
     refiner_switch_at: Number | None = None
     disable_extra_networks: Flag = False
     comments: Values | None = None
-    sampler_index: str = "Euler"
-    script_name: str | None = None
+    sampler_index: Name = "Euler"
+    script_name: Name | None = None
     script_args: list[Any] = Field(default_factory=list)
     send_images: Flag = True
     save_images: Flag = False
     alwayson_scripts: Values = Field(default_factory=dict)
-    force_task_id: str | None = None
-    infotext: str | None = None
+    force_task_id: Name | None = None
+    infotext: Annotated[str, Field(max_length=65_536)] | None = None
 
 
 class Txt2Img(Generation):
@@ -68,15 +68,15 @@ class Txt2Img(Generation):
     firstphase_height: Whole = 0
     firstpass_image: str | None = None
     hr_scale: Number = 2.0
-    hr_upscaler: str | None = None
+    hr_upscaler: Name | None = None
     hr_second_pass_steps: Whole = 0
     hr_resize_x: Whole = 0
     hr_resize_y: Whole = 0
-    hr_checkpoint_name: str | None = None
-    hr_sampler_name: str | None = None
-    hr_scheduler: str | None = None
-    hr_prompt: str = ""
-    hr_negative_prompt: str = ""
+    hr_checkpoint_name: Name | None = None
+    hr_sampler_name: Name | None = None
+    hr_scheduler: Name | None = None
+    hr_prompt: Text = ""
+    hr_negative_prompt: Text = ""
     hr_cfg: Number | None = None
 
 
@@ -112,8 +112,8 @@ class Extras(Body):
     upscaling_resize_w: Whole = 512
     upscaling_resize_h: Whole = 512
     upscaling_crop: Flag = True
-    upscaler_1: str = "None"
-    upscaler_2: str = "None"
+    upscaler_1: Name = "None"
+    upscaler_2: Name = "None"
     extras_upscaler_2_visibility: Number = 0.0
     upscale_first: Flag = False
 
@@ -128,7 +128,7 @@ class NamedImage(Body):
     """data: in base64; name: of a file, which is not used."""
 
     data: str
-    name: str = ""
+    name: Name = ""
 
 
 class ExtraBatch(Extras):
@@ -147,19 +147,19 @@ class Interrogate(Body):
     """POST interrogate."""
 
     image: Picture = ""
-    model: str = "clip"
+    model: Name = "clip"
 
 
 class Detect(Body):
     """POST /controlnet/detect."""
 
-    controlnet_module: str = "none"
+    controlnet_module: Name = "none"
     controlnet_input_images: Pictures = Field(default_factory=list[Picture])
 
 
 class TaskProgress(Body):
     """POST /internal/progress, which pages of A1111 ask for."""
 
-    id_task: str = ""
+    id_task: Name = ""
     id_live_preview: Whole = -1
     live_preview: Flag = True

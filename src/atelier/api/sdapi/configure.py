@@ -70,13 +70,13 @@ def _refresher(dialect: Dialect) -> Callable[[Owner], Awaitable[None]]:
 
 async def _not_by_http(_: Admin) -> None:
     """Refused: whoever starts the server stops it."""
-    raise Refused(Problem(501, "HTTPException", "the server is not stopped or started by HTTP: stop its process"))
+    raise Refused(Problem(403, "HTTPException", "the server is not stopped or started by HTTP: stop its process"))
 
 
 async def _not_here(_: Caller) -> None:
     """Refused: training has a command of its own."""
     message = "nothing is trained through this interface: use `atelier train`"
-    raise Refused(Problem(501, "HTTPException", message))
+    raise Refused(Problem(404, "HTTPException", message))
 
 
 async def _load(dialect: Dialect, said: str) -> None:

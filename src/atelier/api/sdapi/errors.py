@@ -2,8 +2,19 @@
 
 from __future__ import annotations
 
+from pydantic import BaseModel, JsonValue
+
 from atelier.api.errors import Problem, Reply
 from atelier.request.events import Json
+
+
+class A1111Error(BaseModel):
+    """error: the name of the error; detail: what it says, or a list of what did not validate; errors: one line."""
+
+    error: str
+    detail: JsonValue
+    body: str
+    errors: str
 
 
 def render(problem: Problem) -> Reply:

@@ -91,11 +91,11 @@ async def enlarged(
         for data in images:
             await dialect.service.read_image(data)
         return [encoded(data) for data in images], "; ".join(told)
-    runs = [NewJob("upscale", await _run(dialect, owner, body, fields, data)) for data in images]
+    runs = await _runs(dialect, owner, body, fields, images)
     jobs = await done(dialect, request, owner, runs, dialect.begin(owner, "", len(runs)))
     found = [await dialect.service.image(image.id, owner) for job in jobs for image in job.images]
     if len(found) < len(images):
-        raise refused("interrupted: the images were not all made", "image", 503)
+        raise refused("interrupted: the images were not all made", "image", 409)
     return [encoded(data) for _, data in found], "; ".join([*told, *(w for job in jobs for w in job.warnings)])
 
 
@@ -105,16 +105,13 @@ def of_extras(body: Extras, catalogue: Catalogue) -> Fields:
     found = [upscaler_named(catalogue, said, field) for said, field in names if said.strip().casefold() != NONE]
     if body.upscaler_1.strip().casefold() == NONE or not found:
         return {}
-    fields: Fields = {"postprocess_upscaler": found[0]}
+    fields: Fields = {"upscaler": found[0]}
     if len(found) > 1 and body.extras_upscaler_2_visibility > 0:
-        fields |= {
-            "postprocess_upscaler_2": found[1],
-            "postprocess_upscaler_2_visibility": body.extras_upscaler_2_visibility,
-        }
+        fields |= {"upscaler_2": found[1], "visibility": body.extras_upscaler_2_visibility}
     if not _is_to_size(body):
-        fields["postprocess_upscale_by"] = body.upscaling_resize
+        fields["scale"] = body.upscaling_resize
     elif body.upscaling_crop:
-        fields["postprocess_upscale_to"] = [body.upscaling_resize_w, body.upscaling_resize_h]
+        fields |= {"width": body.upscaling_resize_w, "height": body.upscaling_resize_h}
     return fields
 
 
@@ -126,14 +123,20 @@ def _is_to_size(body: Extras) -> bool:
     return str(body.resize_mode).strip() == "1"
 
 
-async def _run(dialect: Dialect, owner: Owner, body: Extras, fields: Fields, data: bytes) -> Fields:
-    """The fields for one image: without a crop it becomes as large as covers the size."""
-    image = await kept(dialect.service, owner, data, "image")
+async def _runs(dialect: Dialect, owner: Owner, body: Extras, fields: Fields, images: list[bytes]) -> list[NewJob]:
+    """One job for all; without a crop each image becomes as large as covers the size, by a factor of its own."""
+    names = [await kept(dialect.service, owner, data, "image") for data in images]
     if not _is_to_size(body) or body.upscaling_crop:
-        return {**fields, "image": image}
+        return [NewJob("upscale", {**fields, "images": list[Json](names)})]
+    return [
+        NewJob("upscale", {**fields, "images": [name], "scale": await _covering(dialect, body, data)})
+        for name, data in zip(names, images, strict=True)
+    ]
+
+
+async def _covering(dialect: Dialect, body: Extras, data: bytes) -> float:
     found = await dialect.service.read_image(data)
-    factor = max(body.upscaling_resize_w / found.width, body.upscaling_resize_h / found.height)
-    return {**fields, "image": image, "postprocess_upscale_by": factor}
+    return max(body.upscaling_resize_w / found.width, body.upscaling_resize_h / found.height)
 
 
 def parameters(text: str) -> dict[str, Json]:

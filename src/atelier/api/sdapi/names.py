@@ -60,9 +60,8 @@ def method(catalogue: Catalogue, sampler: str, scheduler: str | None, field: str
     found = find_sampler(catalogue, sampler)
     if found is None:
         known = [entry.name for entry in catalogue.samplers]
-        raise Refused(
-            Problem(400, "HTTPException", f"Sampler not found: {field} {sampler!r}; {nearest(sampler, known)}")
-        )
+        message = f"Sampler not found: {field} {sampler[:80]!r}; {nearest(sampler, known)}"
+        raise Refused(Problem(400, "HTTPException", message, field))
     name, written = found
     if name in TIMESTEP_SAMPLERS:
         return name, None, None
@@ -89,9 +88,8 @@ def upscaler_named(catalogue: Catalogue, said: str, field: str, *, latent: bool 
     for name in known:
         if folded(_stem(said)) == folded(_stem(name)):
             return name
-    raise Refused(
-        Problem(422, "Exception", f"{field}: could not find upscaler named {said!r}; {nearest(said, known)}", field)
-    )
+    message = f"{field}: could not find upscaler named {said[:80]!r}; {nearest(said, known)}"
+    raise Refused(Problem(422, "Exception", message, field))
 
 
 def known_styles(catalogue: Catalogue, said: Iterable[str]) -> tuple[list[str], list[str]]:

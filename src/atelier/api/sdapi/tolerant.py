@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 import re
-from typing import Annotated, cast
+from typing import Annotated, Any, cast
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 
 _NUMBER = re.compile(r"\s*[+-]?(?:\d{1,40}(?:\.\d{0,40})?|\.\d{1,40})(?:[eE][+-]?\d{1,3})?\s*")
 _FLAGS = {
@@ -66,19 +66,54 @@ def by_name(value: object) -> object:
     return {} if value in ([], "") else value
 
 
-Whole = Annotated[int, BeforeValidator(whole)]
-Number = Annotated[float, BeforeValidator(lambda value: float(number(value)))]
-Flag = Annotated[bool, BeforeValidator(flag)]
-Seed = Annotated[int, BeforeValidator(seed)]
-Names = Annotated[list[str], BeforeValidator(names)]
-Choice = Annotated[int | str, BeforeValidator(lambda value: value if isinstance(value, str) else whole(value))]
+def _any(*kinds: dict[str, Any]) -> WithJsonSchema:
+    """What JSON schema says of a type that reads more than it is."""
+    return WithJsonSchema({"anyOf": list(kinds)})
+
+
+_TEXT = {"type": "string"}
+_NUMERIC = (
+    {"type": "number"},
+    {"type": "boolean"},
+    {"type": "string", "pattern": r"^\s*[+-]?[0-9]{1,40}(\.[0-9]{0,40})?\s*$"},
+)
+_SWITCH = ({"type": "boolean"}, {"enum": [0, 1]}, {"type": "string", "enum": sorted(_FLAGS)})
+Whole = Annotated[int, BeforeValidator(whole), _any(*_NUMERIC)]
+Number = Annotated[float, BeforeValidator(lambda value: float(number(value))), _any(*_NUMERIC)]
+Flag = Annotated[bool, BeforeValidator(flag), _any(*_SWITCH)]
+Seed = Annotated[int, BeforeValidator(seed), _any({"type": "number"}, {"type": "boolean"}, _TEXT)]
+Names = Annotated[list[str], BeforeValidator(names), _any(_TEXT, {"type": "array", "items": _TEXT})]
+Choice = Annotated[
+    int | str,
+    BeforeValidator(lambda value: value if isinstance(value, str) else whole(value)),
+    _any({"type": "number"}, {"type": "boolean"}, _TEXT),
+]
 """A number of a list, or the name that stands there."""
+
+
+LONGEST = 128 << 20
+"""Characters of a text: those of an image in base64, beyond any body that is read."""
+TEXT = 16_000
+"""Characters of a prompt, as in the native API."""
+NAME = 1000
+"""Of a name."""
+Text = Annotated[str, Field(max_length=TEXT)]
+Name = Annotated[str, Field(max_length=NAME)]
+
+
+def _or_null(schema: dict[str, Any]) -> None:
+    """Every field may be null."""
+    for name, one in schema["properties"].items():
+        kinds = one.pop("anyOf", None) or [{key: one.pop(key) for key in list(one) if key not in {"default", "title"}}]
+        schema["properties"][name] = {**one, "anyOf": [*kinds, {"type": "null"}]}
 
 
 class Body(BaseModel):
     """What a client sends: what nobody knows is ignored, and null is as good as nothing."""
 
-    model_config = ConfigDict(extra="ignore", frozen=True, protected_namespaces=())
+    model_config = ConfigDict(
+        extra="ignore", frozen=True, protected_namespaces=(), json_schema_extra=_or_null, str_max_length=LONGEST
+    )
 
     @model_validator(mode="before")
     @classmethod
