@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import secrets
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from atelier.api.keys import KeyRing
 from atelier.errors import BadInput
@@ -19,7 +20,8 @@ class Settings:
     origins: web pages of other origins that may call it ("https://example.org"), exact. body_limit: bytes of a request.
     json_depth, json_values: of a JSON body. public_url: what signed URLs begin with, None = as the client wrote it.
     url_secret: signs them; url_seconds: how long they hold. webhooks: addresses that jobs may report to, by what their
-    URLs begin with.
+    URLs begin with. options_file: where changed options of A1111's dialect are kept, None = they last as long as the
+    process.
     """
 
     keys: KeyRing = field(default_factory=KeyRing)
@@ -32,6 +34,7 @@ class Settings:
     url_secret: bytes = field(default_factory=lambda: secrets.token_bytes(32), repr=False)
     url_seconds: int = 3600
     webhooks: tuple[str, ...] = ()
+    options_file: Path | None = None
 
 
 def is_loopback(host: str) -> bool:
