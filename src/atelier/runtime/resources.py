@@ -19,7 +19,7 @@ from atelier.checkpoints.folder import INDEX
 from atelier.checkpoints.image_text import ImageText, image_text
 from atelier.checkpoints.opening import open_checkpoint
 from atelier.checkpoints.probing import settled
-from atelier.checkpoints.text import TextEncoder, TextTowers, text_encoder
+from atelier.checkpoints.text import TextEncoder, text_encoder
 from atelier.checkpoints.tiny_autoencoder import load_tiny, tiny_beside
 from atelier.errors import BadFile
 from atelier.families.family import Family
@@ -38,6 +38,7 @@ from atelier.pipeline.resources import (
     Adapted,
     PartOf,
     T,
+    networks,
 )
 from atelier.request.resolved import ImageRef, ModelRef
 from atelier.runtime.adapting import with_inversions, with_merged
@@ -158,17 +159,7 @@ class LocalResources:
 
 def _bytes(part: object) -> int:
     """What a part takes in memory: the parameters and buffers of its networks."""
-    match part:
-        case TextTowers():
-            nets = part.nets
-        case ImageText():
-            nets = [part.vision, part.joint]
-        case Networked():
-            nets = [part.net.run]
-        case _:
-            nets = [part]
-    modules = [net for net in nets if isinstance(net, nn.Module)]
-    return sum(t.numel() * t.element_size() for m in modules for t in (*m.parameters(), *m.buffers()))
+    return sum(t.numel() * t.element_size() for net in networks(part) for t in (*net.parameters(), *net.buffers()))
 
 
 def _stamp(path: Path) -> Stamp:
