@@ -71,6 +71,11 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or _ALLOCATOR in str(error)
 
 
+def shortened(text: str, most: int = 60) -> str:
+    """A value as a message shows it, of at most so many characters."""
+    return text if len(text) <= most else f"{text[: most - 3]}..."
+
+
 def nearest(name: str, known: Sequence[str]) -> str:
     """The end of a message about an unknown name: the names it may have been meant to be, else the first dozen."""
     by_folded = {k.casefold(): k for k in known}

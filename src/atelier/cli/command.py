@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperCommand, TyperOption
 
 from atelier.cli.failure import failure
-from atelier.errors import BadInput
+from atelier.errors import BadInput, shortened
 
 if TYPE_CHECKING:
     from typer import Context
@@ -46,7 +46,9 @@ class Strict(TyperCommand):
             if value is None:
                 raise
             reason = error.message.removeprefix("Value error, ")
-            raise BadInput(f"{_named(error.param)} {_shown(value)}: {reason[:1].lower()}{reason[1:]}") from None
+            raise BadInput(
+                f"{_named(error.param)} {shortened(repr(value))}: {reason[:1].lower()}{reason[1:]}"
+            ) from None
 
     def invoke(self, ctx: Context) -> object:  # pyright: ignore[reportIncompatibleMethodOverride] - as above
         """What the command returns; it may have failed before, of which one line is enough."""
@@ -74,8 +76,3 @@ class Strict(TyperCommand):
 def _named(param: object) -> str:
     """An option as people write it, an argument by its name."""
     return max(param.opts, key=len) if isinstance(param, TyperOption) else str(getattr(param, "name", "argument"))
-
-
-def _shown(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -34,7 +34,8 @@ class NetRef(Generic[T]):
 
 @dataclass(slots=True)
 class _Entry:
-    """A network that is there, or being loaded. lock: held while it is loaded; used: when, on the cache's own clock."""
+    """A network that is there, or being loaded. lock: held while it is loaded; used: when, on the cache's own clock;
+    base: the network whose tensors it shares, which it is a user of."""
 
     lock: threading.Lock = field(default_factory=threading.Lock)
     value: object = None
@@ -42,12 +43,13 @@ class _Entry:
     size: int = 0
     users: int = 0
     used: int = 0
+    base: NetRef[object] | None = None
 
 
 class ModelCache:
     """Threads may share one. A network is loaded once however many ask for it, and loading one keeps nobody from
-    another. Whatever is leased stays; of the rest the least recently used goes first where all are more than `budget`
-    bytes together."""
+    another. Whatever is leased stays, and so does what another shares tensors with; of the rest the least recently used
+    goes first where all are more than `budget` bytes together."""
 
     def __init__(self, budget: int) -> None:
         self.budget = budget
@@ -56,18 +58,21 @@ class ModelCache:
         self._lock = threading.Lock()
 
     @contextmanager
-    def lease(self, ref: NetRef[T], load: Callable[[], T], size: Callable[[T], int]) -> Generator[T]:
+    def lease(
+        self, ref: NetRef[T], load: Callable[[], T], size: Callable[[T], int], base: NetRef[T] | None = None
+    ) -> Generator[T]:
         """The network of `ref`, loaded now if it is not there; it stays until the context ends.
 
-        size: bytes that it takes. Raises what `load` raises; then nothing of it is kept, and the next one tries again.
+        size: bytes that it takes beside those of `base`, the network that it shares tensors with: that stays as long as
+        it does, for its memory would not come free before. Raises what `load` raises; then nothing of it is kept, and
+        the next one tries again.
         """
         key = cast("NetRef[object]", ref)
         entry = self._enter(key)
         try:
             with entry.lock:
                 if not entry.is_loaded:
-                    value = load()
-                    entry.value, entry.size, entry.is_loaded = value, size(value), True
+                    self._load(entry, load, size, cast("NetRef[object] | None", base))
             self._make_room()
             yield cast("T", entry.value)
         finally:
@@ -84,6 +89,25 @@ class ModelCache:
         with self._lock:
             loaded = [(entry.used, key) for key, entry in self._entries.items() if entry.is_loaded]
         return tuple(key for _, key in sorted(loaded, key=lambda item: item[0]))
+
+    @property
+    def bytes(self) -> int:
+        """Of all that is in memory, what several share once."""
+        with self._lock:
+            return sum(entry.size for entry in self._entries.values())
+
+    def _load(
+        self, entry: _Entry, load: Callable[[], T], size: Callable[[T], int], base: NetRef[object] | None
+    ) -> None:
+        below = None if base is None else self._enter(base)
+        try:
+            value = load()
+            entry.size = size(value)
+        except BaseException:
+            if base is not None and below is not None:
+                self._leave(base, below)
+            raise
+        entry.value, entry.base, entry.is_loaded = value, base, True
 
     def _enter(self, key: NetRef[object]) -> _Entry:
         with self._lock:
@@ -108,8 +132,11 @@ class ModelCache:
         """Forgets what nobody uses, the least recently used first, until the rest is within the budget."""
         with self._lock:
             total = sum(entry.size for entry in self._entries.values())
-            idle = sorted((k for k, e in self._entries.items() if not e.users), key=lambda k: self._entries[k].used)
-            for key in idle:
-                if total <= self.budget:
+            while total > self.budget:
+                idle = [key for key, entry in self._entries.items() if not entry.users]
+                if not idle:
                     return
-                total -= self._entries.pop(key).size
+                gone = self._entries.pop(min(idle, key=lambda key: self._entries[key].used))
+                total -= gone.size
+                if gone.base is not None:
+                    self._entries[gone.base].users -= 1

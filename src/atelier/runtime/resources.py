@@ -119,9 +119,19 @@ class LocalResources:
 
     @contextmanager
     def borrow(self, model: ModelRef, part: PartOf[T], adapted: Adapted = PLAIN, /) -> Generator[T]:
-        load = partial(self._load, model, part, adapted)
-        with self.cache.lease(self._ref(model, part, adapted), load, _bytes) as borrowed:
+        load, base = partial(self._load, model, part, adapted), self._ref(model, part, PLAIN)
+        ref = self._ref(model, part, adapted)
+        if ref == base:
+            lease = self.cache.lease(ref, load, bytes_of)
+        else:
+            lease = self.cache.lease(ref, load, partial(self._added, model, part), base)
+        with lease as borrowed:
             yield with_inversions(borrowed, adapted.inversions, self._hashes)
+
+    def _added(self, model: ModelRef, part: PartOf[T], changed: T) -> int:
+        """Bytes that a changed part has beside those that it shares with the plain one."""
+        with self.borrow(model, part) as plain:
+            return bytes_of(changed, plain)
 
     def _load(self, model: ModelRef, part: PartOf[T], adapted: Adapted) -> T:
         """Raises BadFile."""
@@ -157,9 +167,17 @@ class LocalResources:
         return NetRef(model, part.name, dtype, adapted.merged)
 
 
-def _bytes(part: object) -> int:
-    """What a part takes in memory: the parameters and buffers of its networks."""
-    return sum(t.numel() * t.element_size() for net in networks(part) for t in (*net.parameters(), *net.buffers()))
+def bytes_of(part: object, beside: object = None) -> int:
+    """What a part takes in memory: the parameters and buffers of its networks, without those that it shares with
+    another."""
+    shared = _places(beside)
+    return sum(size for address, size in _places(part).items() if address not in shared)
+
+
+def _places(part: object) -> dict[int, int]:
+    """The address of each tensor -> its bytes."""
+    tensors = (tensor for net in networks(part) for tensor in (*net.parameters(), *net.buffers()))
+    return {tensor.data_ptr(): tensor.numel() * tensor.element_size() for tensor in tensors}
 
 
 def _stamp(path: Path) -> Stamp:
