@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from atelier import __version__
+from atelier.errors import BadInput, shortened
 
 if TYPE_CHECKING:
     from typing import Unpack
@@ -72,7 +73,7 @@ def upscale(
     size = Scale.checked(to=scale) if isinstance(scale, tuple) else Scale.checked(by=scale)
     known = upscalers()
     other = None if second is None else known.get(second, tile=tile)
-    found = open_image(Path(image)).image if isinstance(image, (str, Path)) else _in_colours(image)
+    found = open_image(Path(image)).image if isinstance(image, (str, Path)) else _in_colours(_checked(image))
     return Upscaling(blended(known.get(upscaler, tile=tile), other, visibility), size).image(found)
 
 
@@ -87,6 +88,15 @@ def upscalers(folders: tuple[Path, ...] | None = None) -> Upscalers:
     known = UpscalerNames(library() if folders is None else Library(folders))
     chosen = _device()
     return Upscalers(known, chosen.torch_device, chosen.image_dtype)
+
+
+def _checked(image: object) -> Image:
+    """For callers without types. Raises BadInput for what is no image."""
+    from PIL.Image import Image
+
+    if not isinstance(image, Image):
+        raise BadInput(f"{shortened(repr(image))} is no image: give a PIL image, or the path of a file")
+    return image
 
 
 def _in_colours(image: Image) -> Image:

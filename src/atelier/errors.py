@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import errno
 from collections.abc import Iterable, Sequence
 
 
@@ -55,6 +56,24 @@ class Interrupted(AtelierError):
     """The user asked to stop."""
 
     exit_code = 130
+
+
+TOO_LARGE = "this does not fit in memory: choose a smaller size, batch or model"
+"""What to say where `is_out_of_memory`."""
+_ALLOCATOR = "DefaultCPUAllocator"
+"""torch has a type of error for the memory of devices only; its allocator on the CPU raises a plain RuntimeError."""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error of Python's, torch's or the system's says that there is no memory; torch need not be there."""
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or _ALLOCATOR in str(error)
+
+
+def shortened(text: str, most: int = 60) -> str:
+    """A value as a message shows it, of at most so many characters."""
+    return text if len(text) <= most else f"{text[: most - 3]}..."
 
 
 def nearest(name: str, known: Sequence[str]) -> str:

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Annotated
 
 import pytest
 import typer
 
 from atelier import __version__
-from atelier.cli import app
 from atelier.cli.app import COMMANDS, CommandGroup, run
+from atelier.cli.failure import TRACEBACK
 from atelier.errors import AtelierError, NotFinite, StorageFull
 
 
@@ -102,6 +104,18 @@ def test_wrong_usage_is_one_line(arguments: tuple[str, ...], words: str, capsys:
         (StorageFull("full"), 2, "atelier: full\n"),
         (NotFinite("step 3"), 3, "atelier: step 3\n"),
         (KeyboardInterrupt(), 130, "atelier: stopped\n"),
+        (PermissionError(13, "Permission denied", "a"), 2, "atelier: a: is not permitted (Permission denied)\n"),
+        (MemoryError(), 2, "atelier: this does not fit in memory: choose a smaller size, batch or model\n"),
+        (
+            RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory: you tried"),
+            2,
+            "atelier: this does not fit in memory: choose a smaller size, batch or model\n",
+        ),
+        (
+            OSError(12, "Cannot allocate memory"),
+            2,
+            "atelier: this does not fit in memory: choose a smaller size, batch or model\n",
+        ),
         (
             OSError(28, "No space left"),
             2,
@@ -121,9 +135,57 @@ def test_whatever_is_raised_is_one_line_and_a_code(
         raise raised
 
     with_command(fails, monkeypatch)
-    monkeypatch.delenv(app.TRACEBACK, raising=False)
+    monkeypatch.delenv(TRACEBACK, raising=False)
     assert run(["fails"]) == code
     assert capsys.readouterr().err == line
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (("models", "inspect", "nothing.safetensors", "--json"), 2, "nothing.safetensors"),
+        (("models", "inspect", "--json"), 2, "Missing argument 'model'"),
+        (("models", "inspect", "x", "--json", "--nothing"), 2, "--nothing"),
+        (("models", "list", "--models-dir", "nowhere", "--json"), 2, "nowhere: is no folder"),
+        (("info", "nothing.png", "--json"), 2, "nothing.png"),
+        (("prompt", "explain", "x", "--steps", "many", "--json"), 2, "--steps"),
+        (("interrogate", "nothing.png", "--json"), 2, "nothing.png"),
+        (("evaluate", "--model", "nothing", "--json"), 2, "nothing"),
+    ],
+)
+def test_an_error_is_json_where_json_is_asked_for(
+    arguments: tuple[str, ...],
+    code: int,
+    said: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.chdir(tmp_path)
+    assert run(arguments) == code
+    shown = capsys.readouterr()
+    answer = json.loads(shown.out)
+    assert shown.err == f"atelier: {answer['error']}\n"
+    assert said in answer["error"]
+
+
+def test_a_fault_is_json_too_and_only_where_it_is_asked_for(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    def fails(as_json: Annotated[bool, typer.Option("--json")] = False) -> None:
+        raise ValueError(as_json)
+
+    with_command(fails, monkeypatch)
+    monkeypatch.delenv(TRACEBACK, raising=False)
+    assert run(["fails", "--json"]) == 1
+    shown = capsys.readouterr()
+    assert json.loads(shown.out)["error"].startswith("ValueError: True (a fault")
+    assert run(["fails"]) == 1
+    assert capsys.readouterr().out == ""
+    assert run(["generate", "--json"]) == 2
+    assert capsys.readouterr().out == "", "it has no such option"
+    assert run(["fails", "--json", "--help"]) == 0
+    assert "error" not in capsys.readouterr().out
 
 
 def test_a_traceback_can_be_had(monkeypatch: pytest.MonkeyPatch):
@@ -131,7 +193,7 @@ def test_a_traceback_can_be_had(monkeypatch: pytest.MonkeyPatch):
         raise ValueError("here")
 
     with_command(fails, monkeypatch)
-    monkeypatch.setenv(app.TRACEBACK, "1")
+    monkeypatch.setenv(TRACEBACK, "1")
     with pytest.raises(ValueError, match="here"):
         run(["fails"])
 

@@ -12,7 +12,7 @@ from torch import nn
 import tiny
 import tiny_sd
 from atelier.checkpoints.write import write_ldm
-from atelier.errors import BadInput, NotFinite
+from atelier.errors import BadFile, BadInput
 from atelier.pipeline.decoding import not_finite
 from atelier.request.infotext import read, to_request
 from atelier.request.infotext.request import without_effect
@@ -91,11 +91,11 @@ def test_a_tag_in_a_negative_prompt_is_told_of(engine: Engine):
 
 
 def test_a_network_of_no_numbers_is_named(engine: Engine):
-    with pytest.raises(NotFinite) as caught:
+    with pytest.raises(BadFile) as caught:
         engine.generate(request(prompt="a red cat<lora:one:0.3><lora:broken:0.5>", steps=1))
     assert str(caught.value).endswith(
-        "broken.safetensors at strength 0.5: makes 1 tensor (down.0.attentions.0.blocks.0.attn2.to_k.weight) of the "
-        "unet NaN or infinite: it is damaged, or too strong"
+        "broken.safetensors: makes 1 tensor (down.0.attentions.0.blocks.0.attn2.to_k.weight) of the unet NaN or "
+        "infinite at strength 0.5: it is damaged, or too strong"
     )
 
 

@@ -18,6 +18,7 @@ from atelier.checkpoints.opening import open_checkpoint
 from atelier.checkpoints.write import write_diffusers
 from atelier.cli.app import run
 from atelier.errors import BadInput
+from atelier.request.events import Loading
 from atelier.request.infotext import read
 from atelier.runtime.engine import Engine
 from atelier.runtime.library import Library
@@ -274,3 +275,24 @@ def test_deltas_are_made_where_the_network_is(models: Path):
     found = matched(open_adapter(models / "Lora" / "both.safetensors"), open_checkpoint(models / "tiny"))
     made = deltas(found, "unet", device=torch.device("meta"))
     assert [(delta.up.device.type, delta.down.device.type) for delta, _ in made.values()] == [("meta", "meta")]
+
+
+def test_a_changed_network_is_counted_by_what_it_does_not_share(models: Path):
+    """One weight of the U-Net and one of the text encoder, both in float32."""
+    engine = engine_on(models / "tiny", budget=PLENTY)
+    engine.generate(request(steps=1))
+    plain = engine.resources.cache.bytes
+    engine.generate(request(prompt="a red cat<lora:both:0.8>", steps=1))
+    assert engine.resources.cache.bytes - plain == sum(4 * out * into for out, into in SIZES.values())
+
+
+def test_a_budget_for_one_model_holds_it_with_a_lora_too(models: Path):
+    """As large as the plain networks and the two changed weights: nothing has to be read again."""
+    room = engine_on(models / "tiny", budget=PLENTY)
+    room.generate(request(prompt="a red cat<lora:both:0.8>", steps=1))
+    engine = engine_on(models / "tiny", budget=room.resources.cache.bytes)
+    for _ in range(2):
+        told = list(engine.events(request(prompt="a red cat<lora:both:0.8>", steps=1)))
+    assert not [event for event in told if isinstance(event, Loading)]
+    told = list(engine.events(request(steps=1)))
+    assert not [event for event in told if isinstance(event, Loading)]

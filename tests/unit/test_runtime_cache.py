@@ -237,3 +237,51 @@ def test_the_thread_that_waited_tries_again_where_the_first_failed() -> None:
         failed.result(PATIENCE)
         waited.result(PATIENCE)
     assert (shelf.loaded, shelf.held) == (["a"], "a")
+
+
+# Networks that share tensors
+
+
+def changed(shelf: Shelf, name: str, base: str, size: int) -> None:
+    """Leases a network that shares tensors with another, which loading it borrows."""
+
+    def load() -> str:
+        with shelf.lease(base, 5):
+            return name
+
+    with shelf.cache.lease(ref(name), load, lambda _: size, ref(base)):
+        assert shelf.cache.holds(ref(base)), "its memory would not come free"
+
+
+def test_what_another_shares_tensors_with_stays_and_is_counted_once() -> None:
+    shelf = Shelf(8)
+    changed(shelf, "x", "a", 1)
+    changed(shelf, "y", "a", 1)
+    assert (sorted(shelf.held), shelf.cache.bytes) == (["a", "x", "y"], 7)
+    shelf.use("b", 2)
+    assert shelf.held == "ayb", "the least recently used that nobody shares tensors with"
+    shelf.use("c", 3)
+    assert shelf.held == "bc"
+    assert shelf.loaded == ["a", "b", "c"], "the plain one was never loaded again"
+
+
+def test_without_a_budget_both_leave_with_the_last_lease() -> None:
+    shelf = Shelf(0)
+    changed(shelf, "x", "a", 1)
+    assert shelf.held == ""
+    shelf.use("a")
+    assert shelf.held == ""
+
+
+def test_a_change_that_fails_gives_the_plain_network_back() -> None:
+    shelf = Shelf(0)
+
+    def fails() -> str:
+        with shelf.lease("a"):
+            raise OSError("broken")
+
+    with pytest.raises(OSError, match="broken"), shelf.cache.lease(ref("x"), fails, len, ref("a")):
+        pytest.fail("there is nothing to lease")
+    assert shelf.held == ""
+    with pytest.raises(ValueError, match="invalid literal"), shelf.cache.lease(ref("x"), str, int, ref("a")):
+        pytest.fail("there is nothing to lease")

@@ -12,6 +12,9 @@ import torch
 from PIL import Image
 
 import atelier
+import tiny
+import tiny_sd
+from atelier.checkpoints.write import write_ldm
 from atelier.cli.app import run
 from atelier.request.table import request_of
 from atelier.runtime.threads import free_cores, suit_threads_to, use_free_cores, use_granted_cores, wait_passively
@@ -133,6 +136,30 @@ def test_every_pass_and_every_canvas_counts(
     engine, own = atelier.engine(device="cpu"), {"prompt": "", "model": str(tiny_folder)}
     plain = engine.work(request_of(own))
     assert engine.work(request_of({**own, **named})) * 16 * 16 == plain * positions
+
+
+def test_the_models_of_a_second_pass_and_a_refiner_count(
+    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By hand: a network of more weights counts where it acts, each pass with its own size."""
+    write_ldm(tiny_sd.sdxl(), tmp_path / "large.safetensors")
+    monkeypatch.setenv("ATELIER_MODELS", str(tmp_path))
+    engine, own = atelier.engine(device="cpu"), {"prompt": "", "model": str(tiny_folder)}
+    large, small = (
+        sum(p.numel() for p in made.networks["unet"].parameters()) for made in (tiny_sd.sdxl(), tiny.modules())
+    )
+    first, second = 2 * 16 * 16, 2 * 32 * 32
+    twice = {**own, "hires_upscale": 2.0}
+    expected = (
+        ({**own, "refiner": "large"}, large * first),
+        ({**own, "refiner": "nothing"}, small * first),
+        ({**own, "refiner": "None"}, small * first),
+        ({**twice, "hires_checkpoint": "large"}, large * second),
+        ({**twice, "refiner": "large"}, large * second),
+        ({**twice, "refiner": "large", "refiner_switch_at": 1.0}, small * second),
+        ({**own, "model": str(tmp_path / "large.safetensors"), "refiner": str(tiny_folder)}, large * first),
+    )
+    assert [engine.work(request_of(fields)) for fields, _ in expected] == [work for _, work in expected]
 
 
 def test_the_command_line_suits_its_threads_to_the_model(

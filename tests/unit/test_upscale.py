@@ -261,6 +261,13 @@ def test_a_size_is_covered_and_cut_evenly() -> None:
         atelier.upscale(image, "Nearest", 100.0)
 
 
+@pytest.mark.parametrize(("given", "shown"), [(3, "3"), (None, "None"), (b"x" * 99, f"b'{'x' * 55}...")])
+def test_what_is_no_image_is_one_line(given: object, shown: str) -> None:
+    with pytest.raises(BadInput) as caught:
+        atelier.upscale(given)
+    assert str(caught.value) == f"{shown} is no image: give a PIL image, or the path of a file"
+
+
 def test_transparency_stays_and_what_is_hidden_does_not_show() -> None:
     """Red on the left; on the right transparent, with black that nobody meant."""
     image = Image.new("RGBA", (20, 20), (0, 0, 0, 0))

@@ -15,7 +15,7 @@ from atelier.families.family import Ends, Family, Tower
 from atelier.families.part import PartSpec
 from atelier.families.shapes import Shapes
 from atelier.families.words import Tokenizer
-from atelier.weights.archive import WAY_OUT, Stored
+from atelier.weights.archive import WAY_OUT, Archive, Stored
 from atelier.weights.formats.safetensors import FLOATS, TORCH_NAMES
 from atelier.weights.hashes import HashCache, files_sha256
 from atelier.weights.names.name import Layout
@@ -160,6 +160,11 @@ class Checkpoint:
     def files(self) -> tuple[Path, ...]:
         """The weights files, each once."""
         return tuple(dict.fromkeys(file for stored in self.parts.values() for file in stored.archive.files))
+
+    @property
+    def archives(self) -> tuple[Archive, ...]:
+        """What the parts lie in, each once, though several parts lie in it."""
+        return tuple({stored.archive.path: stored.archive for stored in self.parts.values()}.values())
 
     def sha256(self, cache: HashCache | None = None) -> str:
         """64 hex digits: of the file itself, or over all weights files of a folder."""

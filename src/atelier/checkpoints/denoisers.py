@@ -34,7 +34,7 @@ FOREIGN: tuple[tuple[str, str], ...] = (
     ("double_layers.", "auraflow"),
     ("joint_transformer_blocks.", "auraflow"),
     ("adaln_single.", "pixart"),
-    ("t_block.", "pixart"),
+    ("\nt_block.", "pixart"),
     ("clip_txt_mapper.", "cascade"),
     ("clip_txt_pooled_mapper.", "cascade"),
     ("effnet_mapper.", "cascade"),
@@ -43,7 +43,8 @@ FOREIGN: tuple[tuple[str, str], ...] = (
     ("txt_norm.", "qwen_image"),
     ("prior_embedding", "unclip_prior"),
 )
-"""A part of a name that only the denoisers of one other family have, in the order in which they are looked for."""
+"""A part of a name that only the denoisers of one other family have, in the order in which they are looked for; behind
+the end of a line, what a name begins with."""
 
 
 class Denoiser(NamedTuple):

@@ -162,17 +162,12 @@ def _told(
         parameters=sum(i.count for i in infos) if whole is None else whole.parameters,
         bytes=sum(file.stat().st_size for file in files),
         files=files,
-        archives=(archive,) if checkpoint is None else _archives(checkpoint),
+        archives=(archive,) if checkpoint is None else checkpoint.archives,
         parts=_parts(archive) if whole is None else whole.parts,
         metadata=archive.metadata if checkpoint is None else checkpoint.metadata,
         notes=(*identity.notes, *_unusual(archive)),
         report=whole,
     )
-
-
-def _archives(checkpoint: Checkpoint) -> tuple[Archive, ...]:
-    """Each once, though several parts lie in it."""
-    return tuple({stored.archive.path: stored.archive for stored in checkpoint.parts.values()}.values())
 
 
 def _agreed(identity: Identity, checkpoint: Checkpoint) -> Identity:

@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from atelier.checkpoints.ahead import Ahead
-from atelier.weights.archive import Archive
+from atelier.errors import BadFile
+from atelier.weights.archive import Archive, counted
 from atelier.weights.formats.safetensors import FLOATS
 
 
@@ -32,3 +33,13 @@ def soundness(archives: Iterable[Archive]) -> Soundness:
             elif tensor.ndim > 1 and not bool(tensor.any()):
                 zero.append(name)
     return Soundness(tuple(bad), tuple(zero))
+
+
+def damaged(archives: Iterable[Archive]) -> BadFile | None:
+    """The error about the first of them with NaN or infinity, None where all are numbers. Raises BadFile as `soundness`
+    does."""
+    for archive in archives:
+        bad = soundness([archive]).not_finite
+        if bad:
+            return BadFile(archive.path, f"has {counted(bad)} of NaN or infinity: it is damaged, get it again")
+    return None

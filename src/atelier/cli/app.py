@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import sys
 from collections.abc import Sequence
@@ -13,11 +12,9 @@ import typer
 
 from atelier import __version__
 from atelier.cli.command import Strict
-from atelier.cli.described import printable
-from atelier.errors import AtelierError, Interrupted, StorageFull
+from atelier.cli.failure import TRACEBACK, failure
+from atelier.errors import Interrupted
 from atelier.runtime.threads import wait_passively
-
-TRACEBACK = "ATELIER_TRACEBACK"
 
 
 class CommandGroup(NamedTuple):
@@ -63,20 +60,11 @@ def run(arguments: Sequence[str]) -> int:
     try:
         wanted = next((a for a in arguments if not a.startswith("-")), None)
         result: object = application(wanted)(arguments, prog_name="atelier", standalone_mode=False)
-    except typer.TyperException as error:
-        return _ended(_usage(error), error.exit_code)
-    except AtelierError as error:
-        return _ended(str(error), error.exit_code)
-    except (KeyboardInterrupt, typer.Abort):
-        return _ended("stopped", Interrupted.exit_code)
-    except Exception as error:
-        if os.environ.get(TRACEBACK):
+    except (Exception, KeyboardInterrupt) as error:
+        told = failure(error)
+        if told.is_fault and os.environ.get(TRACEBACK):
             raise
-        if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}:
-            place = error.filename or "standard output"
-            return _ended(f"{place}: the disk is full; free some space and run again", StorageFull.exit_code)
-        what = (str(error).splitlines() or [""])[0]
-        return _ended(f"{type(error).__name__}: {what} (a fault of Atelier's own; {TRACEBACK}=1 shows where)", 1)
+        return _ended(told.message, told.exit_code)
     code = result if isinstance(result, int) else 0
     return _ended("stopped", code) if code == Interrupted.exit_code else code
 
@@ -109,12 +97,7 @@ def _root(
         typer.echo(context.get_help())
 
 
-def _usage(error: typer.TyperException) -> str:
-    message = " ".join(error.format_message().split())
-    return f"{message} (see `atelier --help`)" if message else ""
-
-
 def _ended(message: str, exit_code: int) -> int:
     if message:
-        typer.echo(f"atelier: {printable(message)}", err=True)
+        typer.echo(f"atelier: {message}", err=True)
     return exit_code

@@ -23,6 +23,8 @@ TOWER = "cond_stage_model.model."
 CONV_IN = "model.diffusion_model.input_blocks.0.0.weight"
 OTHERS = ("depth_model.", "embedder.", "noise_augmentor.", "low_scale_model.")
 """What the names of the depth, unCLIP and upscaling models have beside."""
+OTHER_CHANNELS = ((5,), (7,))
+"""What their U-Nets read, should nothing else of them be left."""
 LATENT = 4
 BASE, LARGE = 512, 768
 BASE_STEPS = "875000"
@@ -36,7 +38,9 @@ LAST = 999
 def in_file(archive: Archive) -> bool:
     names = archive.tensors
     others = any(name.startswith(OTHERS) for name in names)
-    return CONV_IN in names and not others and any(name.startswith(TOWER) for name in names)
+    if CONV_IN not in names or others or names[CONV_IN].shape[1:2] in OTHER_CHANNELS:
+        return False
+    return any(name.startswith(TOWER) for name in names)
 
 
 def in_folder(index: Config) -> bool:

@@ -84,6 +84,10 @@ class Lent:
         """Whether taking it reads no file."""
         return need in self._held or self._have.is_loaded(need.model, need.part, need.adapted)
 
+    def held(self) -> tuple[tuple[Need[object], object], ...]:
+        """What has been taken and not given back."""
+        return tuple((need, own.part) for need, own in self._held.items())
+
     def image(self, image: ImageRef) -> Image:
         """The image named, upright, RGB or RGBA. Raises BadFile, also where it is another one by now."""
         return self._have.image(image)

@@ -9,14 +9,16 @@ from typing import Generic, Protocol, TypeVar
 
 import torch
 from PIL.Image import Image
+from torch import nn
 
 from atelier.checkpoints.checkpoint import Checkpoint
 from atelier.checkpoints.image_text import ImageText
-from atelier.checkpoints.text import TextEncoder
+from atelier.checkpoints.text import TextEncoder, TextTowers
 from atelier.models.taesd import TinyAutoencoder
 from atelier.models.vae import AutoencoderKL
 from atelier.nn.net import Net
 from atelier.request.resolved import AdapterRef, ImageRef, ModelRef
+from atelier.vision.networked import Networked
 from atelier.vision.upscaling import Upscaler
 
 T_co = TypeVar("T_co", covariant=True)
@@ -39,6 +41,20 @@ UPSCALER: PartOf[Upscaler] = PartOf("upscaler")
 """Of a file that holds nothing else: its reference is no checkpoint's."""
 
 T = TypeVar("T")
+
+
+def networks(part: object) -> list[nn.Module]:
+    """Those that a part consists of, as far as their weights are in this process."""
+    match part:
+        case TextTowers():
+            found: list[object] = [*part.nets]
+        case ImageText():
+            found = [part.vision, part.joint]
+        case Networked():
+            found = [part.net.run]
+        case _:
+            found = [part]
+    return [net for net in found if isinstance(net, nn.Module)]
 
 
 @dataclass(frozen=True, slots=True)

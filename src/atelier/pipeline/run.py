@@ -6,9 +6,8 @@ import time
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import replace
 
-import torch
-
-from atelier.errors import AtelierError, BadInput
+from atelier.errors import TOO_LARGE, AtelierError, BadInput, NotFinite, is_out_of_memory
+from atelier.pipeline.damage import damage
 from atelier.pipeline.lent import Lent
 from atelier.pipeline.resources import Resources
 from atelier.pipeline.stage import Stage
@@ -30,13 +29,13 @@ def run(
     yield Started(images, steps)
     try:
         with Lent(have, stages, previews=previews, tape=tape) as lent:
-            yield from _performed(stages, lent)
+            yield from _blamed(_performed(stages, lent), lent, have)
     except AtelierError as error:
         yield Failed(error)
-    except (MemoryError, RuntimeError) as error:
-        if not _out_of_memory(error):
+    except (MemoryError, RuntimeError, OSError) as error:
+        if not is_out_of_memory(error):
             raise
-        yield Failed(BadInput("this does not fit in memory: choose a smaller size, batch or model"))
+        yield Failed(BadInput(TOO_LARGE))
     else:
         yield Finished(images, time.monotonic() - started)
 
@@ -58,14 +57,18 @@ def _performed(stages: Sequence[Stage], lent: Lent) -> Iterator[Event]:
         lent.finish(index)
 
 
+def _blamed(events: Iterator[Event], lent: Lent, have: Resources) -> Iterator[Event]:
+    """The same events. Where numbers were none because those in a file are none, the error is about the file."""
+    try:
+        yield from events
+    except NotFinite as error:
+        found = (damage(need, part, have) for need, part in lent.held())
+        raise next((own for own in found if own is not None), error) from error
+
+
 def _loaded(stage: Stage, lent: Lent) -> Iterator[Event]:
     """Takes what the stage needs, and tells before a file is read."""
     for need in stage.needs():
         if not lent.is_ready(need):
             yield Loading(need.model.name, need.part.name)
         lent.take(need)
-
-
-def _out_of_memory(error: Exception) -> bool:
-    """torch has a type for devices only; its allocator on the CPU raises a plain RuntimeError."""
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)

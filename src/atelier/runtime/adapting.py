@@ -17,7 +17,7 @@ from atelier.adapters.inversion import read_embedding
 from atelier.adapters.read import Match, deltas, matched, open_adapter
 from atelier.checkpoints.checkpoint import Checkpoint
 from atelier.checkpoints.text import ClipTower, Known, SilentTower, TextTowers
-from atelier.errors import BadFile, NotFinite
+from atelier.errors import BadFile
 from atelier.pipeline.resources import Merged, PartOf, T
 from atelier.request.resolved import AdapterRef
 from atelier.weights.archive import counted
@@ -44,28 +44,28 @@ def with_merged(plain: T, model: Checkpoint, part: PartOf[T], merged: Sequence[M
 
 
 def _changed(net: M, found: Sequence[tuple[Merged, Match]], part: str) -> M:
-    """Raises NotFinite where an adapter makes weights NaN or infinite."""
+    """Raises BadFile where an adapter makes weights NaN or infinite."""
     device = next(net.parameters()).device
     made = changes(found, part, device)
     changed = with_changes(net, made)
     after, before = changed.state_dict(), net.state_dict()
     bad = [name for name in made if not _is_finite(after[name]) and _is_finite(before[name])]
     if bad:
-        raise NotFinite(_spoiled(found, part, before, bad))
+        raise _spoiled(found, part, before, bad)
     return changed
 
 
-def _spoiled(found: Sequence[tuple[Merged, Match]], part: str, before: Mapping[str, Tensor], bad: Sequence[str]) -> str:
+def _spoiled(
+    found: Sequence[tuple[Merged, Match]], part: str, before: Mapping[str, Tensor], bad: Sequence[str]
+) -> BadFile:
     """Which of the adapters makes these parameters infinite or NaN; the last one where all of them do together."""
     device = before[bad[0]].device
     alone = ((own, changes([(own, match)], part, device).get(bad[0], ())) for own, match in found)
     own = next(
         (own for own, strong in alone if not _is_finite(merged_tensors(before, {bad[0]: strong})[bad[0]])), found[-1][0]
     )
-    return (
-        f"{own.file.path} at strength {own.strength:g}: makes {counted(bad)} of the {part} NaN or infinite: it is "
-        "damaged, or too strong"
-    )
+    told = f"makes {counted(bad)} of the {part} NaN or infinite at strength {own.strength:g}"
+    return BadFile(own.file.path, f"{told}: it is damaged, or too strong")
 
 
 def _is_finite(tensor: Tensor) -> bool:

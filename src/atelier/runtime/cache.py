@@ -12,6 +12,8 @@ from atelier.pipeline.resources import Merged
 from atelier.request.resolved import ModelRef
 
 T = TypeVar("T")
+NOTHING = -1
+"""A budget that not even an entry without bytes is within."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +36,8 @@ class NetRef(Generic[T]):
 
 @dataclass(slots=True)
 class _Entry:
-    """A network that is there, or being loaded. lock: held while it is loaded; used: when, on the cache's own clock."""
+    """A network that is there, or being loaded. lock: held while it is loaded; used: when, on the cache's own clock;
+    base: the network whose tensors it shares, which it is a user of."""
 
     lock: threading.Lock = field(default_factory=threading.Lock)
     value: object = None
@@ -42,12 +45,13 @@ class _Entry:
     size: int = 0
     users: int = 0
     used: int = 0
+    base: NetRef[object] | None = None
 
 
 class ModelCache:
     """Threads may share one. A network is loaded once however many ask for it, and loading one keeps nobody from
-    another. Whatever is leased stays; of the rest the least recently used goes first where all are more than `budget`
-    bytes together."""
+    another. Whatever is leased stays, and so does what another shares tensors with; of the rest the least recently used
+    goes first where all are more than `budget` bytes together."""
 
     def __init__(self, budget: int) -> None:
         self.budget = budget
@@ -56,19 +60,22 @@ class ModelCache:
         self._lock = threading.Lock()
 
     @contextmanager
-    def lease(self, ref: NetRef[T], load: Callable[[], T], size: Callable[[T], int]) -> Generator[T]:
+    def lease(
+        self, ref: NetRef[T], load: Callable[[], T], size: Callable[[T], int], base: NetRef[T] | None = None
+    ) -> Generator[T]:
         """The network of `ref`, loaded now if it is not there; it stays until the context ends.
 
-        size: bytes that it takes. Raises what `load` raises; then nothing of it is kept, and the next one tries again.
+        size: bytes that it takes beside those of `base`, the network that it shares tensors with: that stays as long as
+        it does, for its memory would not come free before. Raises what `load` raises; then nothing of it is kept, and
+        the next one tries again.
         """
         key = cast("NetRef[object]", ref)
         entry = self._enter(key)
         try:
             with entry.lock:
                 if not entry.is_loaded:
-                    value = load()
-                    entry.value, entry.size, entry.is_loaded = value, size(value), True
-            self._make_room()
+                    self._load(entry, load, size, cast("NetRef[object] | None", base))
+            self._make_room(self.budget)
             yield cast("T", entry.value)
         finally:
             self._leave(key, entry)
@@ -85,11 +92,28 @@ class ModelCache:
             loaded = [(entry.used, key) for key, entry in self._entries.items() if entry.is_loaded]
         return tuple(key for _, key in sorted(loaded, key=lambda item: item[0]))
 
+    @property
+    def bytes(self) -> int:
+        """Of all that is in memory, what several share once."""
+        with self._lock:
+            return sum(entry.size for entry in self._entries.values())
+
     def clear(self) -> None:
         """Forgets all that nobody uses."""
-        with self._lock:
-            for key in [key for key, entry in self._entries.items() if not entry.users]:
-                self._entries.pop(key)
+        self._make_room(NOTHING)
+
+    def _load(
+        self, entry: _Entry, load: Callable[[], T], size: Callable[[T], int], base: NetRef[object] | None
+    ) -> None:
+        below = None if base is None else self._enter(base)
+        try:
+            value = load()
+            entry.size = size(value)
+        except BaseException:
+            if base is not None and below is not None:
+                self._leave(base, below)
+            raise
+        entry.value, entry.base, entry.is_loaded = value, base, True
 
     def _enter(self, key: NetRef[object]) -> _Entry:
         with self._lock:
@@ -104,18 +128,21 @@ class ModelCache:
             self._touch(entry)
             if not entry.users and not entry.is_loaded:
                 self._entries.pop(key, None)
-        self._make_room()
+        self._make_room(self.budget)
 
     def _touch(self, entry: _Entry) -> None:
         self._clock += 1
         entry.used = self._clock
 
-    def _make_room(self) -> None:
+    def _make_room(self, budget: int) -> None:
         """Forgets what nobody uses, the least recently used first, until the rest is within the budget."""
         with self._lock:
             total = sum(entry.size for entry in self._entries.values())
-            idle = sorted((k for k, e in self._entries.items() if not e.users), key=lambda k: self._entries[k].used)
-            for key in idle:
-                if total <= self.budget:
+            while total > budget:
+                idle = [key for key, entry in self._entries.items() if not entry.users]
+                if not idle:
                     return
-                total -= self._entries.pop(key).size
+                gone = self._entries.pop(min(idle, key=lambda key: self._entries[key].used))
+                total -= gone.size
+                if gone.base is not None:
+                    self._entries[gone.base].users -= 1

@@ -17,7 +17,7 @@ from atelier.checkpoints.embedded import EMBEDDED
 from atelier.checkpoints.preview import rgb_matrix
 from atelier.checkpoints.tiny_autoencoder import tiny_beside
 from atelier.diffusion.catalogue import samplers
-from atelier.errors import BadFile, BadInput
+from atelier.errors import BadFile, BadInput, shortened
 from atelier.families.family import Family
 from atelier.pipeline.plan import plan
 from atelier.pipeline.run import run
@@ -143,19 +143,27 @@ class Engine:
                 yield self.library.find(name)
 
     def work(self, request: Request) -> int:
-        """How much the largest call of the denoiser does: weights times positions of the latents, with guidance.
+        """How much the largest call of a denoiser does: weights times positions of the latents, with guidance.
 
-        A second pass, the canvas of outpainting and views count; a request whose sizes cannot be made counts as one of
-        the model's own size: `resolve` tells of it.
+        A second pass and its model, the refiner, the canvas of outpainting and views count; a request whose sizes
+        cannot be made counts as one of the model's own size, and a model that is not there as none: `resolve` tells.
         """
-        model = self.resources.open(self._find(request, silent).path)
+        first = self.resources.open(self._find(request, silent).path)
+        second, refiner = self._opened(_second_name(request)) or first, self._opened(_refiner_name(request))
         rows = 2 * min(request.batch_size, self.device.max_batch or request.batch_size)
-        return (
-            denoiser_weights(model)
-            * rows
-            * _pixels(request, model, self.resources.images.size)
-            // model.latent.factor**2
-        )
+        calls = [
+            denoiser_weights(model) * rows * pixels // model.latent.factor**2
+            for own, pixels in zip((first, second), _pixels(request, first, self.resources.images.size), strict=False)
+            for model in (own, refiner)
+            if model is not None
+        ]
+        return max(calls)
+
+    def _opened(self, name: str | None) -> Checkpoint | None:
+        """The model that a request names beside the first; None where it names none, or one that is not there."""
+        with suppress(BadInput):
+            return None if name is None else self.resources.open(self.library.find(name).path)
+        return None
 
     def events(self, request: Request, *, previews: float | None = None) -> Generator[Event]:
         """Generates a request as a stream of events; closing it stops between two steps.
@@ -355,8 +363,8 @@ class Engine:
         return Provenance(self._version, dtype, str(self.device.torch_device), f"torch {torch.__version__}")
 
 
-def _pixels(request: Request, model: Checkpoint, measure: Measure) -> int:
-    """Of the largest image that the denoiser is shown at once."""
+def _pixels(request: Request, model: Checkpoint, measure: Measure) -> tuple[int, ...]:
+    """Of each pass: of the largest image that the denoiser is shown at once."""
     own = defaults_of(model)
     try:
         sizes = pass_sizes(request, own, measure)
@@ -364,9 +372,9 @@ def _pixels(request: Request, model: Checkpoint, measure: Measure) -> int:
         sizes = (Size(own.width, own.height),)
     views = request if request.sd_upscale is not None else request.views
     if views is None:
-        return max(size.width * size.height for size in sizes)
+        return tuple(size.width * size.height for size in sizes)
     width, height = views.width or own.width, views.height or own.height
-    return max(min(size.width, width) * min(size.height, height) for size in sizes)
+    return tuple(min(size.width, width) * min(size.height, height) for size in sizes)
 
 
 def _second_name(request: Request) -> str | None:
@@ -399,9 +407,7 @@ def _after(warnings: Sequence[str], events: Generator[Event], made: Sequence[Pat
 def _check_kind(given: object, wanted: type[Request | Resolved], example: str) -> None:
     """For callers without types. Raises BadInput."""
     if not isinstance(given, wanted):
-        shown = repr(given)
-        shown = shown if len(shown) <= 60 else f"{shown[:57]}..."
-        raise BadInput(f"{shown} is no {wanted.__name__}: {example}")
+        raise BadInput(f"{shortened(repr(given))} is no {wanted.__name__}: {example}")
 
 
 def _check_lengths(request: Request) -> None:

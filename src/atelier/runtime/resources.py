@@ -19,7 +19,7 @@ from atelier.checkpoints.folder import INDEX
 from atelier.checkpoints.image_text import ImageText, image_text
 from atelier.checkpoints.opening import open_checkpoint
 from atelier.checkpoints.probing import settled
-from atelier.checkpoints.text import TextEncoder, TextTowers, text_encoder
+from atelier.checkpoints.text import TextEncoder, text_encoder
 from atelier.checkpoints.tiny_autoencoder import load_tiny, tiny_beside
 from atelier.errors import BadFile
 from atelier.families.family import Family
@@ -38,6 +38,7 @@ from atelier.pipeline.resources import (
     Adapted,
     PartOf,
     T,
+    networks,
 )
 from atelier.request.resolved import ImageRef, ModelRef
 from atelier.runtime.adapting import with_inversions, with_merged
@@ -125,9 +126,19 @@ class LocalResources:
 
     @contextmanager
     def borrow(self, model: ModelRef, part: PartOf[T], adapted: Adapted = PLAIN, /) -> Generator[T]:
-        load = partial(self._load, model, part, adapted)
-        with self.cache.lease(self._ref(model, part, adapted), load, _bytes) as borrowed:
+        load, base = partial(self._load, model, part, adapted), self._ref(model, part, PLAIN)
+        ref = self._ref(model, part, adapted)
+        if ref == base:
+            lease = self.cache.lease(ref, load, bytes_of)
+        else:
+            lease = self.cache.lease(ref, load, partial(self._added, model, part), base)
+        with lease as borrowed:
             yield with_inversions(borrowed, adapted.inversions, self._hashes)
+
+    def _added(self, model: ModelRef, part: PartOf[T], changed: T) -> int:
+        """Bytes that a changed part has beside those that it shares with the plain one."""
+        with self.borrow(model, part) as plain:
+            return bytes_of(changed, plain)
 
     def _load(self, model: ModelRef, part: PartOf[T], adapted: Adapted) -> T:
         """Raises BadFile."""
@@ -163,19 +174,17 @@ class LocalResources:
         return NetRef(model, part.name, dtype, adapted.merged)
 
 
-def _bytes(part: object) -> int:
-    """What a part takes in memory: the parameters and buffers of its networks."""
-    match part:
-        case TextTowers():
-            nets = part.nets
-        case ImageText():
-            nets = [part.vision, part.joint]
-        case Networked():
-            nets = [part.net.run]
-        case _:
-            nets = [part]
-    modules = [net for net in nets if isinstance(net, nn.Module)]
-    return sum(t.numel() * t.element_size() for m in modules for t in (*m.parameters(), *m.buffers()))
+def bytes_of(part: object, beside: object = None) -> int:
+    """What a part takes in memory: the parameters and buffers of its networks, without those that it shares with
+    another."""
+    shared = _places(beside)
+    return sum(size for address, size in _places(part).items() if address not in shared)
+
+
+def _places(part: object) -> dict[int, int]:
+    """The address of each tensor -> its bytes."""
+    tensors = (tensor for net in networks(part) for tensor in (*net.parameters(), *net.buffers()))
+    return {tensor.data_ptr(): tensor.numel() * tensor.element_size() for tensor in tensors}
 
 
 def _stamp(path: Path) -> Stamp:

@@ -50,7 +50,7 @@ def open_upscaler(
         raise BadInput(f"tile {tile}: it needs more than {2 * MARGIN} pixels, the surroundings of what is kept of it")
     stored, kind = _told(open_any(path))
     load = foreign.load if kind is None else kind.load
-    return Networked(name or path.stem, load(stored, device, dtype), tile)
+    return Networked(name or path.stem, load(stored, device, dtype), tile, path)
 
 
 def architecture(path: Path) -> str | None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from atelier.errors import BadInput, NotFinite
+from atelier.errors import BadFile, BadInput, NotFinite
 from atelier.vision.upscaling import ScaleNet, Size, Tell, quiet
 
 if TYPE_CHECKING:
@@ -22,18 +23,20 @@ MOST_PASSES = 3
 
 @dataclass(frozen=True, slots=True)
 class Networked:
-    """An upscaler that runs a network. tile: the largest side of a tile in pixels, in place of the network's own."""
+    """An upscaler that runs a network. tile: the largest side of a tile in pixels, in place of the network's own; file:
+    where it was read from, None for one that was not."""
 
     name: str
     net: ScaleNet
     tile: int | None = field(default=None)
+    file: Path | None = None
 
     def enlarge(self, image: Image, size: Size, tell: Tell = quiet) -> Image:
         """Runs the network until the image is large enough, then resizes with Lanczos to the size.
 
         It runs once where the size is to stay, not at all where the image is to become smaller, and one that does not
         enlarge (it removes noise, say) never twice. Raises NotFinite where the network leaves the
-        finite numbers, BadInput for tiles that are too small.
+        finite numbers, BadFile where those of its file are none, BadInput for tiles that are too small.
         """
         from PIL.Image import Resampling
 
@@ -84,8 +87,16 @@ class Networked:
         with torch.inference_mode():
             made = net.run(x.contiguous(memory_format=torch.channels_last)).float()
         if not bool(made.isfinite().all()):
-            raise NotFinite(f"upscaler {self.name}: it left the finite numbers; set ATELIER_DTYPE=fp32 or use another")
+            raise self._failed()
         return (made[0].clamp(0, 1) * 255).permute(1, 2, 0).cpu().numpy()
+
+    def _failed(self) -> BadFile | NotFinite:
+        """Which of its numbers are to blame, if any."""
+        from atelier.checkpoints.soundness import damaged
+        from atelier.weights.archive import open_any
+
+        told = f"upscaler {self.name}: it left the finite numbers; set ATELIER_DTYPE=fp32 or use another"
+        return (None if self.file is None else damaged([open_any(self.file)])) or NotFinite(told)
 
 
 def _told(tell: Tell, before: int, total: int) -> Tell:

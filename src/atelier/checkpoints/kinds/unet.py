@@ -7,7 +7,8 @@ from atelier.checkpoints.kind import Identity, Kind, Seen, of_known_family
 from atelier.checkpoints.kinds import checkpoint, lora
 from atelier.checkpoints.kinds.controlnet import is_control
 
-PREFIXES = ("", "model.diffusion_model.", "diffusion_model.", "unet.", "transformer.")
+PREFIXES = ("model.diffusion_model.", "diffusion_model.", "unet.", "transformer.", "")
+"""Without any comes last: part of a name may look like that of another family."""
 EMA_TO_K = r"model_ema\.\w*transformer_blocks0attn2to_kweight"
 
 

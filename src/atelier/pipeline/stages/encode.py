@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from atelier.errors import NotFinite
 from atelier.pipeline.conditioning import States, encode
 from atelier.pipeline.lent import Lent, Need
 from atelier.pipeline.resources import PLAIN, TEXT, Adapted
@@ -33,6 +34,10 @@ class Encode(Stage):
         return (Need(self.model, TEXT, self.adapted),)
 
     def perform(self, have: Lent, values: Values) -> Iterator[Event]:
+        """Raises NotFinite."""
         encoder = have.take(Need(self.model, TEXT, self.adapted))
-        values.put(self.out, encode(self.groups, encoder, self.emphasis, self.clip_skip))
+        states = encode(self.groups, encoder, self.emphasis, self.clip_skip)
+        if not all(bool(own.tokens.isfinite().all()) for group in states.values() for own in group.values()):
+            raise NotFinite("what the text encoder makes of the prompt is not finite; ATELIER_DTYPE=fp32 may help")
+        values.put(self.out, states)
         yield from ()
