@@ -30,7 +30,7 @@ from mutation.mutants import Mutant, mutants
 
 KILLED, TIMED_OUT, SURVIVED, UNCOVERED = "killed", "timed out", "survived", "not covered by any test"
 SLOWER, GRACE = 10, 20.0
-"""A mutant has SLOWER times the usual time of its tests and GRACE seconds."""
+"""A mutant may compute for SLOWER times the usual time of its tests and GRACE seconds."""
 FIRST_LOT = 40
 """So many of a mutant's tests are run before the others are collected."""
 SETTING_UP = 600.0

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import mutate
-from mutation import changes
+from mutation import changes, warm
 from mutation import coverage_map as maps
 from mutation.mutants import Place, mutants
 
@@ -430,6 +430,17 @@ def worker(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[mut
     made = mutate.Worker(root, tmp_path_factory.mktemp("worker"))
     yield made
     made.close()
+
+
+def test_what_a_run_computes_is_limited_and_not_how_long_it_waits() -> None:
+    """On a busy machine every run takes long: that is no fault."""
+    turns = "import time\nwhile time.process_time() < 2:\n    pass"
+    starts = f"import subprocess, sys\nsubprocess.run([sys.executable, '-c', {turns!r}])"
+    for code, ended in (("import time; time.sleep(1)", 0), (turns, None), (starts, None)):
+        with subprocess.Popen([sys.executable, "-c", code]) as run:
+            assert warm.waited(run.pid, 0.5) == ended
+            if ended is None:
+                assert warm.computed(run.pid) > 0.5
 
 
 def test_a_run_that_hangs_is_ended_and_one_that_dies_is_told(worker: mutate.Worker) -> None:
