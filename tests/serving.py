@@ -85,7 +85,7 @@ class Server:
             job = self.job(job_id)
             if test(job):
                 return job
-            time.sleep(0.02)
+            time.sleep(0.1)
         raise AssertionError(f"{job}\n" + "\n".join(map(str, self.lines[-30:])))
 
     def ended(self, job_id: str, seconds: float = SECONDS) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeVar, cast
 
 from atelier.api.service import (
@@ -29,6 +29,7 @@ from atelier.runtime.workers.feed import Feed, Line
 from atelier.runtime.workers.machine import memory, resident
 from atelier.runtime.workers.messages import Message
 from atelier.runtime.workers.names import uploads_in
+from atelier.runtime.workers.places import outward
 from atelier.runtime.workers.post import Post, Why
 from atelier.runtime.workers.process import Command
 
@@ -110,20 +111,21 @@ class Desk:
         if job.idempotency_key is not None:
             known = await self._stored(lambda: self._store.repeated(job, owner))
             if known is not None:
-                return known
+                return _seen(known)
         settled = await self._settled(job, owner)
         accepted = await self._stored(lambda: self._store.accept(job, owner, settled))
         if accepted.new:
             self._feed.accepted(accepted.job)
             for post in self.posts:
                 post.wake()
-        return accepted.job
+        return _seen(accepted.job)
 
     async def job(self, job_id: str, owner: Owner) -> Job:
-        return await self._stored(lambda: self._store.job(job_id, owner))
+        return _seen(await self._stored(lambda: self._store.job(job_id, owner)))
 
     async def jobs(self, owner: Owner, *, limit: int = 100, before: str | None = None) -> Sequence[Job]:
-        return await self._stored(lambda: self._store.jobs(owner, limit=limit, before=before))
+        found = await self._stored(lambda: self._store.jobs(owner, limit=limit, before=before))
+        return [_seen(job) for job in found]
 
     async def cancel(self, job_id: str, owner: Owner) -> Job:
         job = await self._stored(lambda: self._store.cancel(job_id, owner))
@@ -132,7 +134,7 @@ class Desk:
                 await post.stop(job_id, Why.CANCELLED)
         else:
             self._feed.state(job)
-        return job
+        return _seen(job)
 
     async def delete(self, job_id: str, owner: Owner) -> None:
         await self._stored(lambda: self._store.delete(job_id, owner))
@@ -156,7 +158,8 @@ class Desk:
                 await self._change(line)
 
     async def running(self, owner: Owner) -> Job | None:
-        return await self._stored(lambda: self._store.running(owner))
+        found = await self._stored(lambda: self._store.running(owner))
+        return None if found is None else _seen(found)
 
     async def preview(self, job_id: str, owner: Owner) -> bytes | None:
         await self.job(job_id, owner)
@@ -289,6 +292,11 @@ class Desk:
     async def _stored(self, step: Callable[[], T]) -> T:
         """Does something with the store, which waits for the disk, beside the loop."""
         return await asyncio.to_thread(step)
+
+
+def _seen(job: Job) -> Job:
+    """The job as it is told: without where files lie."""
+    return job if job.resolved is None else replace(job, resolved=outward(job.resolved))
 
 
 def _catalogue(listed: Mapping[str, Json], default: str, loaded: frozenset[str]) -> Catalogue:

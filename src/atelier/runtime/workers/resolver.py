@@ -10,7 +10,7 @@ from atelier.errors import AtelierError, BadInput, UnknownName
 from atelier.request.events import Json
 from atelier.request.infotext import to_request
 from atelier.request.infotext.image import TEXT_KEY, read_image
-from atelier.request.table import flat, given
+from atelier.request.table import flat, given, request_of
 from atelier.runtime.jobs.job import TooLarge
 from atelier.runtime.store import encoded
 from atelier.runtime.workers.catalogue import listed
@@ -19,6 +19,7 @@ from atelier.runtime.workers.handed import SHOWN, checked
 from atelier.runtime.workers.kind import Bench, kinds
 from atelier.runtime.workers.messages import BadMessage, Channel, Closed, Message
 from atelier.runtime.workers.pictures import THUMBNAIL, jpeg
+from atelier.runtime.workers.places import places_of, without_places
 from atelier.weights.hashes import HashCache
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ class Resolver:
     def run(self) -> None:
         """Until the server is gone."""
         kinds()
-        self._engine.resources.open(self._engine.library.find().path)
+        self._engine.settle(request_of({"prompt": "a first request, so that the next ones are quick"}))
         try:
             self._way.send(Message("ready"))
             while True:
@@ -136,11 +137,7 @@ class Resolver:
         return {**error, "message": self._without_place(str(error["message"]))}
 
     def _without_place(self, text: str) -> str:
-        """A message without where files lie on this machine, which is nobody's business."""
-        for folder in (*self._engine.library.folders, self._engine.library.find().path.parent):
-            for place in dict.fromkeys((str(folder), str(folder.absolute()))):
-                text = text.replace(f"{place}/", "")
-        return text
+        return without_places(text, places_of(self._engine))
 
 
 def _naming_field(error: AtelierError, fields: Mapping[str, Json]) -> AtelierError:

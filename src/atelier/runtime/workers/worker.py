@@ -17,6 +17,7 @@ from atelier.runtime.workers.child import error_data, leave, listen
 from atelier.runtime.workers.kind import Bench, Result, Spent, Stopped, Task, Told, kinds
 from atelier.runtime.workers.messages import Channel, Closed, Message
 from atelier.runtime.workers.pictures import jpeg
+from atelier.runtime.workers.places import places_of, without_places
 from atelier.runtime.workers.warming import warm
 
 if TYPE_CHECKING:
@@ -95,7 +96,7 @@ class Worker:
         except Stopped:
             self._tell("stopped", {})
         except Exception as error:  # noqa: BLE001 - whatever a job does wrong, the worker goes on with the next one
-            self._tell("failed", {"error": error_data(error)})
+            self._tell("failed", {"error": self._error(error)})
         finally:
             self._images.hold({})
             self._stop.discard(self._job)
@@ -115,6 +116,10 @@ class Worker:
                 if self._is_stopping() and not isinstance(told, SavedState):
                     raise Stopped("told to stop")
         return result
+
+    def _error(self, error: Exception) -> dict[str, Json]:
+        said = error_data(error)
+        return {**said, "message": without_places(str(said["message"]), places_of(self._engine))}
 
     def _is_stopping(self) -> bool:
         return self._job in self._stop
