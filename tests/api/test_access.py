@@ -8,9 +8,9 @@ import statistics
 import time
 
 import pytest
+from access import ACCESS, Who
 from fastapi.routing import iter_route_contexts
 
-from access import ACCESS, Who
 from atelier.api.app import app
 from atelier.api.keys import LONG, KeyRing, ring
 from atelier.api.settings import Settings, check_address
@@ -45,23 +45,18 @@ def refused(who: Who, caller: str) -> int | None:
 
 
 @pytest.mark.parametrize("caller", CALLERS)
-@pytest.mark.parametrize(("method", "path"), ACCESS)
-async def test_each_route_takes_and_refuses_whom_the_table_says(
-    service: FakeService, method: str, path: str, caller: str
-) -> None:
+async def test_each_route_takes_and_refuses_whom_the_table_says(service: FakeService, caller: str) -> None:
     async with client(service, keyed()) as http:
         mine = (await http.post("/v1/jobs", json={"prompt": "a"}, headers=bearer("anna"))).json()["id"]
-        service.calls.clear()
-        url = path.replace("{job_id}", mine).replace("{image_id}", "img_of_anna").replace("{model}", "embedded")
-        answer = await http.request(method, url.replace("{ticket}", "abc.def"), headers=CALLERS[caller])
-    expected = refused(ACCESS[method, path], caller)
-    if expected is None:
-        assert answer.status_code not in {401, 403}
-    else:
-        assert answer.status_code == expected
-        assert service.calls == []
-    if caller == "ben" and "{job_id}" in path:
-        assert answer.status_code == 404
+        for (method, path), who in ACCESS.items():
+            service.calls.clear()
+            url = path.replace("{job_id}", mine).replace("{image_id}", "img_of_anna").replace("{model}", "embedded")
+            answer = await http.request(method, url.replace("{ticket}", "abc.def"), headers=CALLERS[caller])
+            expected = refused(who, caller)
+            told = f"{method} {path}: {answer.status_code} {service.calls}"
+            assert answer.status_code == expected if expected else answer.status_code not in {401, 403}, told
+            assert not (expected and service.calls), told
+            assert answer.status_code == 404 or "{job_id}" not in path or caller != "ben", told
 
 
 async def test_no_key_is_needed_where_the_server_has_none(service: FakeService) -> None:
@@ -81,19 +76,19 @@ async def test_basic_reads_a_password_with_colons(service: FakeService) -> None:
         assert (await http.get("/v1/jobs", headers=basic("anna", "pass"))).status_code == 401
 
 
-@pytest.mark.parametrize(
-    "header",
-    ["", "Bearer", "Bearer ", "Basic", "Basic !!!", "Basic " + base64.b64encode(b"no colon").decode(), "Digest x", "x"],
-)
-async def test_a_header_that_is_no_credential_is_refused(service: FakeService, header: str) -> None:
+NO_CREDENTIALS = ("", "Bearer", "Bearer ", "Basic", "Basic !!!", "Basic bm9jb2xvbg==", "Basic /w==", "Digest x", "x")
+
+
+async def test_a_header_that_is_no_credential_is_refused(service: FakeService) -> None:
     async with client(service, keyed()) as http:
-        answer = await http.get("/v1/jobs", headers={"Authorization": header})
-    assert answer.status_code == 401
-    assert answer.headers["WWW-Authenticate"] == 'Bearer realm="atelier"'
+        for header in NO_CREDENTIALS:
+            answer = await http.get("/v1/jobs", headers={"Authorization": header})
+            assert answer.status_code == 401, header
+            assert answer.headers["WWW-Authenticate"] == 'Bearer realm="atelier"'
 
 
 async def test_wrong_keys_are_throttled_and_right_ones_that_were_seen_are_not(service: FakeService) -> None:
-    async with client(service, keyed()) as http:
+    async with client(service, keyed(key_failures=10)) as http:
         assert (await http.get("/v1/jobs", headers=bearer("ben"))).status_code == 200
         wrong = [await http.get("/v1/jobs", headers={"Authorization": f"Bearer wrong{i}"}) for i in range(100)]
         assert [answer.status_code for answer in wrong] == [401] * 10 + [429] * 90
@@ -150,9 +145,7 @@ def test_loopback_needs_no_key(host: str) -> None:
 
 async def test_a_key_sees_nothing_of_another(service: FakeService) -> None:  # H26
     async with client(service, keyed()) as http:
-        upload = await http.post(
-            "/v1/uploads", content=png(), headers={"Content-Type": "image/png", **bearer("anna")}
-        )
+        upload = await http.post("/v1/uploads", content=png(), headers={"Content-Type": "image/png", **bearer("anna")})
         job = (await http.post("/v1/jobs", json={"prompt": "a"}, headers=bearer("anna"))).json()
         await service.ended(job["id"], Owner("anna"))
         image = (await http.get(f"/v1/jobs/{job['id']}", headers=bearer("anna"))).json()["images"][0]

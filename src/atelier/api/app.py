@@ -41,6 +41,7 @@ def app(service: Service, settings: Settings) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         openapi_url="/openapi.json",
+        redirect_slashes=False,
     )
     made.state.tasks = set[asyncio.Task[None]]()
     made.state.metrics = metrics
