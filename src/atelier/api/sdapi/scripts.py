@@ -10,7 +10,7 @@ from typing import TypeVar, cast
 
 from atelier.api.sdapi.fields import Fields, refused
 from atelier.api.sdapi.names import model_named, upscaler_named
-from atelier.api.sdapi.plot import plotted
+from atelier.api.sdapi.plot import MOST, plotted
 from atelier.api.sdapi.tolerant import flag, number, whole
 from atelier.api.service import Catalogue
 from atelier.errors import BadInput
@@ -21,8 +21,8 @@ T = TypeVar("T")
 Args = Sequence[object]
 Draw = Callable[[], int]
 """Draws a seed."""
-MOST = 256
-"""Requests that one call may become."""
+LONGEST = 64_000
+"""Characters of a list of prompts."""
 SEEDS = 2**64
 
 
@@ -187,6 +187,10 @@ def _matrix(args: Args, fields: Fields, _: Catalogue, draw: Draw, __: list[str])
 def _lines(args: Args, fields: Fields, catalogue: Catalogue, draw: Draw, warn: list[str]) -> Runs:
     """[count seeds on, one seed for all, start or end, text]; before 1.8 the third was the text."""
     text = args[3] if isinstance(args[3], str) and args[3].strip() else args[2]
+    if isinstance(text, str) and len(text) > LONGEST:
+        raise refused(
+            f"script_args: the prompts have {len(text)} characters; at most {LONGEST} are read", "script_args"
+        )
     lines = prompt_lines(text if isinstance(text, str) else "")
     if not lines or text in {"start", "end"}:
         raise refused("Prompts from file or textbox: there are no lines in script_args", "script_args")
