@@ -282,11 +282,14 @@ def _is_as_it_was(name: str, value: object) -> bool:
 def _kept(name: str, value: object) -> Json:
     if name in FIELD_OF:
         checked(name, FIELD_OF[name].read, value)
-    elif not isinstance(value, type(DEFAULTS[name])) and DEFAULTS[name] is not None:
-        value = checked(name, _as(DEFAULTS[name]), value)
-    if len(str(value)) > LONGEST:
+        kept = cast("Json", value)
+    elif DEFAULTS[name] is None or type(value) is type(DEFAULTS[name]):
+        kept = cast("Json", value)
+    else:
+        kept = checked(name, _as(DEFAULTS[name]), value)
+    if len(str(kept)) > LONGEST:
         raise BadInput(f"{name}: at most {LONGEST} characters are kept")
-    return cast("Json", value)
+    return kept
 
 
 def _as(default: Json) -> Read:

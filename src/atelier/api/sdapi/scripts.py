@@ -8,7 +8,7 @@ from math import cos, pi, sin
 from types import MappingProxyType
 from typing import TypeVar, cast
 
-from atelier.api.sdapi.fields import Fields, refused
+from atelier.api.sdapi.fields import Fields, plain, refused
 from atelier.api.sdapi.names import model_named, upscaler_named
 from atelier.api.sdapi.plot import MOST, plotted
 from atelier.api.sdapi.tolerant import flag, number, whole
@@ -124,8 +124,8 @@ def _poor(args: Args, fields: Fields, _: Catalogue, __: Draw, warn: list[str]) -
 
 def _outpainted(fields: Fields, pixels: int, directions: object) -> Runs:
     known = ("left", "right", "up", "down")
-    said = [directions] if isinstance(directions, str) else cast("list[object]", directions)
-    if not isinstance(said, list) or not said or not all(side in known for side in said):
+    said = cast("list[object]", directions) if isinstance(directions, list) else [directions]
+    if not said or not all(side in known for side in said):
         raise refused(f"script_args: the directions are a list of {', '.join(known)}", "script_args")
     names = {"up": "top", "down": "bottom"}
     text = ",".join(f"{names.get(side, side)}={pixels}" for side in known if side in said)
@@ -216,7 +216,7 @@ def _joined(line: Mapping[str, object], around: Fields, *, at_end: bool) -> Fiel
         for name in ("prompt", "negative_prompt"):
             both = [str(part) for part in (around.get(name), line.get(name)) if part]
             merged |= {name: " ".join(both)} if both else {}
-    return cast("Fields", {name: list(value) if isinstance(value, tuple) else value for name, value in merged.items()})
+    return {name: plain(value) for name, value in merged.items()}
 
 
 def _listed_only(fields: Fields, catalogue: Catalogue) -> Fields:
@@ -234,9 +234,8 @@ def _plot(args: Args, fields: Fields, catalogue: Catalogue, draw: Draw, warn: li
     return Runs(made.runs, extra=made.extra)
 
 
-_AXIS: tuple[tuple[str, Json], ...] = tuple(
-    (f"{axis} {what}", value) for axis in "XYZ" for what, value in (("type", 0), ("values", ""), ("values", []))
-)
+_OF_AXIS: tuple[tuple[str, Json], ...] = (("type", 0), ("values", ""), ("values", list[Json]()))
+_AXIS = tuple((f"{axis} {what}", value) for axis in "XYZ" for what, value in _OF_AXIS)
 _ALL = (
     Script(
         "X/Y/Z plot",
