@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from functools import partial
 
 from fastapi import FastAPI
@@ -41,6 +42,7 @@ def app(service: Service, settings: Settings) -> FastAPI:
         redoc_url=None,
         openapi_url="/openapi.json",
     )
+    made.state.tasks = set[asyncio.Task[None]]()
     made.state.metrics = metrics
     made.state.service = service
     made.state.settings = settings

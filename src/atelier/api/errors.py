@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import PurePath
+from typing import cast
 
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from atelier.errors import AtelierError, BadFile, BadInput, StorageFull, UnknownName
 from atelier.request.events import Json
+from atelier.request.fields import SIDE_STEP
 from atelier.request.table import FIELDS
 from atelier.runtime.jobs.job import NotReady, QueueFull, StoreFailed, TooLarge, UnknownJob
 
@@ -116,14 +119,29 @@ def _invalid(error: RequestValidationError) -> Problem:
     loc = first["loc"]
     assert isinstance(loc, list)
     name = ".".join(str(part) for part in loc[1:]) or str(loc[0])
-    return Problem(422, "BadInput", f"{name}: {first['msg']}", name, issues=issues)
+    return Problem(422, "BadInput", _told(name, str(first["type"]), str(first["msg"])), name, issues=issues)
+
+
+def _told(name: str, kind: str, message: str) -> str:
+    """What did not validate, in our own words where we know the field's limits."""
+    limits = FIELDS[name].limits if name in FIELDS else None
+    if kind == "missing":
+        return f"{name} is missing: give it"
+    if kind == "extra_forbidden":
+        near = difflib.get_close_matches(name, FIELDS, n=1)
+        return f"unknown field {name[:60]!r}: " + (f"did you mean {near[0]}?" if near else "leave it out")
+    if limits is not None and FIELDS[name].kind in {"int", "float"}:
+        number = "a number" if FIELDS[name].kind == "float" else "a whole number"
+        step = f", a multiple of {SIDE_STEP}" if kind == "multiple_of" else ""
+        return f"{name} must be {number} from {limits.low} to {limits.high}{step}"
+    return f"{name}: {message[:1].lower()}{message[1:]}"
 
 
 def _issue(issue: Mapping[str, object]) -> Mapping[str, Json]:
     """One entry of FastAPI's list, without the input, which may be large, and without what JSON has not."""
     loc = issue["loc"]
     assert isinstance(loc, Sequence)
-    parts: list[Json] = [part if isinstance(part, int) else str(part) for part in loc]
+    parts: list[Json] = [part if isinstance(part, int) else str(part) for part in cast("Sequence[object]", loc)]
     return {"loc": parts, "msg": str(issue["msg"]), "type": str(issue["type"])}
 
 

@@ -50,6 +50,11 @@ def check_kind(data: bytes, field: str) -> None:
         raise refuse(422, f"{field} is no PNG, JPEG or WebP: convert it to one of them", field=field)
 
 
+def has_alpha(data: bytes) -> bool:
+    """Whether a PNG says that it may be transparent: by its kind of pixels, or a chunk that names the clear ones."""
+    return data[12:16] == b"IHDR" and (data[25:26] in {b"\x04", b"\x06"} or b"tRNS" in data[33 : data.find(b"IDAT")])
+
+
 async def image_fields(service: Service, owner: Owner, fields: Mapping[str, Json]) -> dict[str, Json]:
     """The fields with each image in them kept by the service; mask: "alpha" is no image, but where it lies."""
     found = dict(fields)

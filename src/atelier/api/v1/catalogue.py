@@ -112,7 +112,7 @@ async def styles(service: Behind, _owner: Caller) -> Page[StyleShape]:
 @routes.get("/v1/capabilities")
 async def capabilities(settings: Setup, _owner: Caller) -> Capabilities:
     """What the server takes: the JSON schema of a request, and the limits around it."""
-    limits = {
+    limits: dict[str, float] = {
         "body_bytes": settings.body_limit,
         "json_depth": settings.json_depth,
         "json_values": settings.json_values,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, cast, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, cast, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
@@ -45,14 +45,14 @@ def _model() -> type[BaseModel]:
 
 def _described(field: RequestField, annotation: object) -> tuple[object, object]:
     """The type and the rest of one field: the types of JSON are taken strictly, but a list is a tuple."""
+    default = ... if field.name == "prompt" else field.default
     info = Field(
-        default=... if field.name == "prompt" else field.default,
         description=" ".join(part for part in (field.help.text, _unset(field)) if part),
         strict=None if field.kind not in {"size", "texts"} else False,
         multiple_of=SIDE_STEP if field.name in _SIDES else None,
         max_length=_length(field),
     )
-    return Annotated[annotation, info], info.default
+    return Annotated[annotation, info], default
 
 
 def _unset(field: RequestField) -> str:
@@ -65,7 +65,11 @@ def _length(field: RequestField) -> int | None:
     return PROMPT_LENGTH if field.name in PROMPTS else TEXT_LENGTH
 
 
-GenerateFields = _model()
+if TYPE_CHECKING:
+
+    class GenerateFields(BaseModel): ...
+else:
+    GenerateFields = _model()
 """The fields of `request.table.FIELDS` but its output, with their limits, defaults and help."""
 
 

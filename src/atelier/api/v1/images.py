@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Header, Query, Request, Response
 
@@ -13,13 +13,14 @@ from atelier.api.v1.ids import ImageId
 from atelier.api.v1.shapes import ImageShape, ImageTextShape, UploadShape, image_shape
 
 routes = APIRouter(tags=["images"])
+Responses = dict[int | str, dict[str, Any]]
 TYPES = ("image/png", "image/jpeg", "image/webp")
 FOREVER = "private, max-age=31536000, immutable"
 """An image never changes under its id."""
 BINARY: dict[str, dict[str, dict[str, str]]] = {
     kind: {"schema": {"type": "string", "format": "binary"}} for kind in TYPES
 }
-_FILE = {200: {"content": BINARY, "description": "The file."}, 304: {"description": "It has not changed."}}
+_FILE: Responses = {200: {"content": BINARY, "description": "The file."}, 304: {"description": "It has not changed."}}
 _SENT = {"requestBody": {"required": True, "content": BINARY}}
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, BackgroundTasks, Header, Query, Response
+from fastapi import APIRouter, Header, Query, Request, Response
 
+from atelier.api.background import spawn
 from atelier.api.caller import Behind, Caller, Setup
 from atelier.api.service import Service
 from atelier.api.uploads import image_fields
@@ -30,11 +31,11 @@ PRIORITY = 10
 
 @routes.post("/v1/jobs", status_code=202)
 async def submit(
-    body: GenerateFields,  # pyright: ignore[reportInvalidTypeForm] - made from the table
+    body: GenerateFields,
     service: Behind,
     owner: Caller,
     settings: Setup,
-    after: BackgroundTasks,
+    request: Request,
     response: Response,
     priority: Annotated[int, Query(ge=-PRIORITY, le=PRIORITY, description="Higher is sooner; above 0 for admins.")] = 0,
     timeout: Annotated[float | None, Query(gt=0, le=86_400, description="Seconds that it may run.")] = None,
@@ -49,7 +50,7 @@ async def submit(
     ranked = priority if owner.admin else min(priority, 0)
     job = await service.submit(NewJob("generate", fields, ranked, idempotency_key, timeout), owner)
     if webhook is not None:
-        after.add_task(report, service, job.id, owner, webhook)
+        spawn(request.app, report(service, job.id, owner, webhook))
     response.headers["Location"] = f"/v1/jobs/{job.id}"
     return job_shape(job)
 
