@@ -82,6 +82,11 @@ class LikeA1111(FakeService):
         models = tuple(replace(model, loaded=model.name in self.loaded) for model in MODELS)
         return replace(LISTED, model=found.model, models=models)
 
+    def _check(self, job: NewJob, owner: Owner) -> None:
+        """Here too the third model is known."""
+        known = {name: value for name, value in job.fields.items() if (name, value) != ("model", "model")}
+        super()._check(replace(job, fields=known), owner)
+
     def _accept(self, job: NewJob, owner: Owner) -> Job:
         """Enlarging makes an image of each that comes."""
         made = super()._accept(job, owner)

@@ -153,7 +153,7 @@ def test_one_seed_is_drawn_for_a_plot() -> None:
         ([999, "a", ""], "no axis '999'"),
         (["Steps", "1-9999", ""], "at most 1000"),
         (["Steps", "many", ""], "steps 'many'"),
-        (["Steps", "1-300", ""], "at most 256"),
+        (["Steps", "1-300", ""], "300 images; at most 256"),
         (["Sampler", "Nobody", ""], "Sampler not found"),
         (["Prompt S/R", "dog,fox", ""], "'dog' is not in the prompt"),
         (["Checkpoint name", "/etc/passwd", ""], "not found"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -80,6 +81,7 @@ def serve(
     check_address(host, settings.keys)
     folders = (*(models_dir or compose.model_folders()), *(f for root in webui_dir or [] for f in installed(root)))
     folder = data_dir or compose.data_folder()
+    settings = replace(settings, options_file=folder / "options.json")
     serving.run(serving.Place(host, port), settings, _staff(folders, workers, grace), folder, database, text=log_text)
 
 

@@ -27,6 +27,7 @@ SAID_APART = frozenset(
     }
 )
 """Keys of infotexts that `info` says under names of its own, or that are no parameters."""
+MOST_WARNINGS = 100
 _NUMBER = re.compile(r"-?\d{1,20}(?:\.\d{1,20})?")
 
 
@@ -60,7 +61,7 @@ def answer(
 ) -> dict[str, Json]:
     """The whole answer. fields: of the first request; jobs: that were done; pictures: theirs, in order."""
     told = [*warnings, *(warning for job in jobs for warning in job.warnings)]
-    info = info_of(fields, jobs, pictures, extra or {}, list(dict.fromkeys(told)))
+    info = info_of(fields, jobs, pictures, extra or {}, list(dict.fromkeys(told))[:MOST_WARNINGS])
     return {
         "images": [picture.data for picture in pictures] if body.send_images else [],
         "parameters": echo(body),

@@ -17,6 +17,7 @@ from atelier.api.sdapi.tolerant import whole
 from atelier.api.sdapi.translate import Asked
 from atelier.api.sdapi.waiting import KINDS, done, looped, pictures, unsent, with_images
 from atelier.request.events import Json
+from atelier.request.table import request_of
 from atelier.runtime.jobs.job import NewJob, Owner
 
 
@@ -43,6 +44,8 @@ async def generated(
     dialect: Dialect, request: Request, owner: Owner, body: Generation, asked: Asked
 ) -> dict[str, Json]:
     """Does what is asked for and answers with it."""
+    for fields in asked.runs.fields:
+        request_of({name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()})
     options = output(dialect.changed, body.override_settings)
     runs = await with_images(dialect, owner, asked.runs, asked.images)
     work = dialect.begin(owner, body.force_task_id or "", len(runs))

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import cast
 
+from atelier.api.errors import Problem, Refused
 from atelier.api.sdapi.names import NONE, find_model
 from atelier.api.sdapi.tolerant import flag, number, whole
 from atelier.api.service import Catalogue
@@ -187,8 +188,16 @@ DEFAULTS: Mapping[str, Json] = MappingProxyType(
     {MODEL: "", VAE: "Automatic", **SHOWN, **{name: acting.neutral for name, acting in FIELD_OF.items()}, **_A1111S}
 )
 """Every option with its value where nobody changed it."""
-READ_ONLY = frozenset({"sd_checkpoint_hash", "api_enable_requests", "api_forbid_local_requests", "api_useragent"})
-"""What the server itself says; values sent for them are not taken, as A1111 does with its restricted ones."""
+PROTECTED = frozenset(
+    {
+        *("api_enable_requests", "api_forbid_local_requests", "api_useragent", "restore_config_state_file"),
+        *("disabled_extensions", "disable_all_extensions", "samples_filename_pattern"),
+        *(name for name in SHOWN if name.startswith("outdir_")),
+    }
+)
+"""What names files, or would let the server do what it does not: no request changes it."""
+READ_ONLY = frozenset({MODEL, "sd_checkpoint_hash"})
+"""What is not kept here: the model is loaded, and its hash is what it is."""
 LONGEST = 4096
 """Characters of an option's value."""
 
@@ -211,6 +220,8 @@ def acting(options: Mapping[str, object], catalogue: Catalogue, *, image: bool, 
             _choose_model(said, catalogue, value)
         elif name == VAE:
             _choose_vae(said, value)
+        elif name in PROTECTED:
+            _is_as_it_was(name, value)
         elif name not in DEFAULTS:
             said.warnings.append(f"override_settings: {name[:80]!r} has no effect here")
     return said
@@ -246,13 +257,14 @@ def checked(name: str, read: Read, value: object) -> Json:
 
 
 def changes(sent: Mapping[str, object]) -> dict[str, Json]:
-    """Of options that a client posts those that are kept, checked. Raises BadInput for one that there is not.
+    """Of options that a client posts those that are kept, checked. Raises BadInput for one that there is not,
+    Refused for one that is protected.
 
     null for what there is not changes nothing, as in A1111.
     """
     kept: dict[str, Json] = {}
     for name, value in sent.items():
-        if name in {MODEL, *READ_ONLY} or (name not in DEFAULTS and value is None):
+        if name in READ_ONLY or (name not in DEFAULTS and value is None) or _is_as_it_was(name, value):
             continue
         if name not in DEFAULTS:
             raise BadInput(f"option {name[:80]!r}: there is no such option; GET /sdapi/v1/options lists all")
@@ -260,14 +272,24 @@ def changes(sent: Mapping[str, object]) -> dict[str, Json]:
     return {name: value for name, value in kept.items() if value is not None or DEFAULTS[name] is None}
 
 
+def _is_as_it_was(name: str, value: object) -> bool:
+    """Whether a protected option is left alone. Raises Refused (403) where it is not."""
+    if name in PROTECTED and value is not None and value != DEFAULTS[name]:
+        raise Refused(Problem(403, "Forbidden", f"option {name}: no request may change it", name))
+    return name in PROTECTED
+
+
 def _kept(name: str, value: object) -> Json:
     if name in FIELD_OF:
         checked(name, FIELD_OF[name].read, value)
-    elif not isinstance(value, type(DEFAULTS[name])) and DEFAULTS[name] is not None:
-        value = checked(name, _as(DEFAULTS[name]), value)
-    if len(str(value)) > LONGEST:
+        kept = cast("Json", value)
+    elif DEFAULTS[name] is None or type(value) is type(DEFAULTS[name]):
+        kept = cast("Json", value)
+    else:
+        kept = checked(name, _as(DEFAULTS[name]), value)
+    if len(str(kept)) > LONGEST:
         raise BadInput(f"{name}: at most {LONGEST} characters are kept")
-    return cast("Json", value)
+    return kept
 
 
 def _as(default: Json) -> Read:

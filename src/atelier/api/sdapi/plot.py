@@ -13,7 +13,7 @@ from atelier.api.sdapi.tolerant import flag, number
 from atelier.api.service import Catalogue
 from atelier.errors import BadInput
 from atelier.request.events import Json
-from atelier.request.grid.axes import Asked, axis_of, csv_line
+from atelier.request.grid.axes import Asked, Axis, axis_of, csv_line
 from atelier.request.grid.cells import Grid, Place, cells, number_of, settled
 from atelier.request.grid.values import texts
 from atelier.request.table import flat, given
@@ -68,6 +68,8 @@ AXES: tuple[tuple[str, str, str], ...] = (
     ("Size", "", BOTH),
 )
 """A1111's axes in its order: title, the field (""  where there is none here), and in which tab it is offered."""
+MOST = 256
+"""Requests that one call may become."""
 MODELS = frozenset({"model", "refiner"})
 VARY, MARGIN = slice(13, 16), 13
 
@@ -91,13 +93,25 @@ def plotted(args: Args, fields: Fields, catalogue: Catalogue, draw: Callable[[],
     """The requests of a plot. Raises BadInput, and Refused for a name that is not listed."""
     image = "image" in fields
     titles, asked = zip(*(_axis(args, place, catalogue, image=image) for place in range(3)), strict=True)
-    x, y, z = (axis_of(one) for one in cast("tuple[Asked, Asked, Asked]", asked))
+    x, y, z = _few(cast("tuple[Asked, Asked, Asked]", asked))
     if flag(args[12]):
         warn.append("X/Y/Z plot: -1 for seeds is drawn once for all")
     grid = settled(Grid(_grid_fields(fields), x, y, z, vary_seed=_varies(args, titles)), lambda _: draw())
     found = sorted(cells(grid), key=lambda cell: number_of(cell.place, grid.shape))
     runs = tuple(_plain(flat(cell.request), given(cell.request)) for cell in found)
     return Plot(runs, _shape(grid.shape), tuple(axis.labels for axis in grid.axes), _extra(grid, titles))
+
+
+def _few(asked: Sequence[Asked]) -> list[Axis]:
+    """The axes. Raises BadInput as soon as they make too many images."""
+    axes: list[Axis] = []
+    images = 1
+    for one in asked:
+        axes.append(axis_of(one))
+        images *= len(axes[-1].values)
+        if images > MOST:
+            raise BadInput(f"{images} images; at most {MOST} are taken at once")
+    return axes
 
 
 def _axis(

@@ -8,9 +8,9 @@ from math import cos, pi, sin
 from types import MappingProxyType
 from typing import TypeVar, cast
 
-from atelier.api.sdapi.fields import Fields, refused
+from atelier.api.sdapi.fields import Fields, plain, refused
 from atelier.api.sdapi.names import model_named, upscaler_named
-from atelier.api.sdapi.plot import plotted
+from atelier.api.sdapi.plot import MOST, plotted
 from atelier.api.sdapi.tolerant import flag, number, whole
 from atelier.api.service import Catalogue
 from atelier.errors import BadInput
@@ -21,8 +21,8 @@ T = TypeVar("T")
 Args = Sequence[object]
 Draw = Callable[[], int]
 """Draws a seed."""
-MOST = 256
-"""Requests that one call may become."""
+LONGEST = 64_000
+"""Characters of a list of prompts."""
 SEEDS = 2**64
 
 
@@ -124,8 +124,8 @@ def _poor(args: Args, fields: Fields, _: Catalogue, __: Draw, warn: list[str]) -
 
 def _outpainted(fields: Fields, pixels: int, directions: object) -> Runs:
     known = ("left", "right", "up", "down")
-    said = [directions] if isinstance(directions, str) else cast("list[object]", directions)
-    if not isinstance(said, list) or not said or not all(side in known for side in said):
+    said = cast("list[object]", directions) if isinstance(directions, list) else [directions]
+    if not said or not all(side in known for side in said):
         raise refused(f"script_args: the directions are a list of {', '.join(known)}", "script_args")
     names = {"up": "top", "down": "bottom"}
     text = ",".join(f"{names.get(side, side)}={pixels}" for side in known if side in said)
@@ -187,6 +187,10 @@ def _matrix(args: Args, fields: Fields, _: Catalogue, draw: Draw, __: list[str])
 def _lines(args: Args, fields: Fields, catalogue: Catalogue, draw: Draw, warn: list[str]) -> Runs:
     """[count seeds on, one seed for all, start or end, text]; before 1.8 the third was the text."""
     text = args[3] if isinstance(args[3], str) and args[3].strip() else args[2]
+    if isinstance(text, str) and len(text) > LONGEST:
+        raise refused(
+            f"script_args: the prompts have {len(text)} characters; at most {LONGEST} are read", "script_args"
+        )
     lines = prompt_lines(text if isinstance(text, str) else "")
     if not lines or text in {"start", "end"}:
         raise refused("Prompts from file or textbox: there are no lines in script_args", "script_args")
@@ -212,7 +216,7 @@ def _joined(line: Mapping[str, object], around: Fields, *, at_end: bool) -> Fiel
         for name in ("prompt", "negative_prompt"):
             both = [str(part) for part in (around.get(name), line.get(name)) if part]
             merged |= {name: " ".join(both)} if both else {}
-    return cast("Fields", {name: list(value) if isinstance(value, tuple) else value for name, value in merged.items()})
+    return {name: plain(value) for name, value in merged.items()}
 
 
 def _listed_only(fields: Fields, catalogue: Catalogue) -> Fields:
@@ -230,9 +234,8 @@ def _plot(args: Args, fields: Fields, catalogue: Catalogue, draw: Draw, warn: li
     return Runs(made.runs, extra=made.extra)
 
 
-_AXIS: tuple[tuple[str, Json], ...] = tuple(
-    (f"{axis} {what}", value) for axis in "XYZ" for what, value in (("type", 0), ("values", ""), ("values", []))
-)
+_OF_AXIS: tuple[tuple[str, Json], ...] = (("type", 0), ("values", ""), ("values", list[Json]()))
+_AXIS = tuple((f"{axis} {what}", value) for axis in "XYZ" for what, value in _OF_AXIS)
 _ALL = (
     Script(
         "X/Y/Z plot",

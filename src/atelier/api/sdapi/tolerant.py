@@ -58,7 +58,7 @@ def names(value: object) -> list[str]:
 
 def listed(value: object) -> object:
     """One value where several may stand is a list of it."""
-    return [value] if isinstance(value, str | dict) else value
+    return [cast("object", value)] if isinstance(value, str | dict) else value
 
 
 def by_name(value: object) -> object:
