@@ -85,6 +85,53 @@ def test_axes_have_the_names_of_fields_of_options_and_of_a1111() -> None:
     assert axis_of("styles=None,old").values == ((), ("old",))
 
 
+A1111S_AXES = {
+    "seed": "Seed",
+    "variation_seed": "Var. seed",
+    "variation_strength": "Var. strength",
+    "steps": "Steps",
+    "hires_steps": "Hires steps",
+    "cfg_scale": "CFG Scale",
+    "sampler": "Sampler",
+    "hires_sampler": "Hires sampler",
+    "model": "Checkpoint name",
+    "ngms": "Negative Guidance minimum sigma",
+    "s_churn": "Sigma Churn",
+    "s_tmin": "Sigma min",
+    "s_tmax": "Sigma max",
+    "s_noise": "Sigma noise",
+    "scheduler": "Schedule type",
+    "sigma_min": "Schedule min sigma",
+    "sigma_max": "Schedule max sigma",
+    "rho": "Schedule rho",
+    "beta_alpha": "Beta schedule alpha",
+    "beta_beta": "Beta schedule beta",
+    "eta": "Eta",
+    "clip_skip": "Clip skip",
+    "denoising_strength": "Denoising",
+    "noise_multiplier": "Initial noise multiplier",
+    "extra_noise": "Extra noise",
+    "hires_upscaler": "Hires upscaler",
+    "styles": "Styles",
+    "unipc_order": "UniPC Order",
+    "discard_penultimate_sigma": "Always discard next-to-last sigma",
+    "sgm_noise_multiplier": "SGM noise multiplier",
+    "rng": "RNG source",
+    "refiner": "Refiner checkpoint",
+}
+
+
+NAMES_OF_OTHERS = {"Sigma min", "Sigma max"}
+"""Here the schedule's, as on the command line; A1111's axes of these names are the churn's."""
+
+
+@pytest.mark.parametrize(("field", "title"), A1111S_AXES.items())
+def test_an_axis_is_called_as_a1111_calls_it(field: str, title: str) -> None:
+    for written in {field, title} - NAMES_OF_OTHERS:
+        axis = axis_of((written, ["True"]))
+        assert (axis.field, axis.title) == (field, title)
+
+
 def test_values_from_python() -> None:
     axis = axis_of(("sampler", ["Euler", "DPM++, mine"]))
     assert axis.values == ("Euler", "DPM++, mine")
@@ -188,6 +235,8 @@ def test_the_same_grid_in_the_same_folder_draws_the_same_seeds() -> None:
 
     assert seed("here") == seed("here")
     assert len({seed("here"), seed("there"), seed("here", "1,3"), seed(None), seed(None)}) == 5
+    turned = requests_of(grid_of({"output": "here", "prompt": "a"}, x="steps=1,2"))[0].seed
+    assert turned == seed("here")
 
 
 def test_the_legend_is_a1111s() -> None:

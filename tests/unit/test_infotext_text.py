@@ -224,3 +224,15 @@ def test_two_pairs_are_parameters_only_behind_a_number_of_steps() -> None:
     assert read("cat\nSteps: 20, Sampler: Euler a").get("Sampler") == "Euler a"
     text = "cat\nSteps: to heaven, Size: big"
     assert (read(text).prompt, read(text).pairs) == (text, ())
+
+
+@pytest.mark.parametrize("line", ["CFG scale: 7, Sampler: Euler, Steps: 20", '"a: b", Size: 64x64, Sampler: Euler, Steps: 20'])
+def test_steps_may_come_last_where_known_pairs_begin_the_line(line: str) -> None:
+    found = read(line)
+    assert (found.prompt, found.get("Sampler"), found.get("Steps")) == ("", "Euler", "20")
+
+
+def test_a_list_without_a_key_is_of_hashes_if_all_of_it_is() -> None:
+    line = "a cat\nSteps: 20, Sampler: Euler, Seed: 5, Size: 64x64"
+    assert read(f'{line}, "ink: 0123456789, wool: abcdef"').get("Lora hashes") == "ink: 0123456789, wool: abcdef"
+    assert read(f'{line}, "ink: 0123456789, plain"').get("Lora hashes") is None

@@ -11,6 +11,7 @@ import pytest
 
 from atelier.request.infotext import interpret, read, to_request, without_effect
 from atelier.request.infotext.changes import changes
+from atelier.request.infotext.listed import listed_networks
 from atelier.request.infotext.png_info import filled
 from atelier.request.infotext.record import Infotext
 from atelier.request.infotext.resources import Resource, resources, split_hashes
@@ -120,6 +121,22 @@ def test_keys_of_invokeais_command_line() -> None:
         "Size": "512x640",
         "Sampler": "LMS",
     }
+
+
+def test_flags_for_images_of_invokeais_command_line() -> None:
+    flags = "-I in.png -M mask.png -G 0.8 -U 2 0.6 -v 0.1 --hires_fix --seamless"
+    assert dict(read(f'"a cat" -s 50 -S 1 {flags}').pairs) == {
+        "Steps": "50",
+        "Seed": "1",
+        "Init image": "in.png",
+        "Mask": "mask.png",
+        "Face restoration": "0.8",
+        "Upscale": "2 0.6",
+        "Variations": "0.1",
+        "Hires fix": "True",
+        "Tiling": "True",
+    }
+    assert read('"a cat" -s 50 -S 1 -V 7:0.2 --hires').get("Variations") == "7:0.2"
 
 
 @pytest.mark.parametrize("text", ['"a cat" -s 50 -W 512', "a cat -S 1", '"a cat -s 50 -S 1', "a cat", "a cat -x 1 -S2"])
@@ -583,6 +600,17 @@ def test_kinds_of_networks(kind: str) -> None:
     items = json.dumps([{"type": kind, "modelVersionId": 7, "modelName": "Ink", "weight": 1}])
     found = read(f"a <lora:ink_v1:0.5> cat\n{LINE}, Civitai resources: {items}")
     assert resources(found) == (Resource("lora", "ink_v1", 7, weight=1.0),)
+
+
+EMBEDS = ["embed", "Embedding", "TextualInversion", "hypernet", "Hypernetwork"]
+
+
+@pytest.mark.parametrize("kind", ["lora", "LyCORIS", "locon", "dora", "lyco", *EMBEDS])
+def test_kinds_of_networks_in_hashes(kind: str) -> None:
+    hashes = json.dumps({f"{kind}:ink": "0123456789"})
+    assert listed_networks(read(f"a cat\n{LINE}, Hashes: {hashes}")) == ("Hashes",)
+    if kind not in EMBEDS:
+        assert listed_networks(read(f"a <lora:ink:1> cat\n{LINE}, Hashes: {hashes}")) == ()
 
 
 def test_models_by_their_hashes() -> None:

@@ -30,6 +30,31 @@ def test_models_are_the_embedded_one_and_what_lies_in_the_folders(folder: Path):
     assert models[0].path == embedded_folder()
 
 
+UPSCALERS = ["upscalers", "upscale_models", "ESRGAN", "RealESRGAN", "BSRGAN", "SwinIR", "ScuNET", "DAT", "HAT", "LDSR"]
+ADAPTERS = ["Lora", "loras", "LyCORIS", "LoCon", "weight_adapters"]
+EMBEDDINGS = ["embeddings", "embedding", "textual_inversion", "textual-inversion"]
+
+
+@pytest.mark.parametrize("name", [*UPSCALERS, *ADAPTERS, *EMBEDDINGS])
+def test_folders_of_other_kinds_hold_no_models(tmp_path: Path, name: str):
+    """As the folders are called here, in ComfyUI, and in A1111 and its extensions; also what lies deeper in them."""
+    place = tmp_path / name / "mine"
+    place.mkdir(parents=True)
+    (place / "ink.safetensors").write_bytes(b"ink")
+    library = Library((tmp_path,))
+    assert [model.name for model in library.models()] == [EMBEDDED]
+    found = {"ink": place / "ink.safetensors"}
+    assert dict(library.adapters()) == (found if name in ADAPTERS else {})
+    assert dict(library.embeddings()) == (found if name in EMBEDDINGS else {})
+
+
+def test_endings_of_weight_adapters(tmp_path: Path):
+    for ending in ("safetensors", "ckpt", "pt", "pth", "bin", "txt"):
+        (tmp_path / "lora" / f"a-{ending}.{ending}").parent.mkdir(exist_ok=True)
+        (tmp_path / "lora" / f"a-{ending}.{ending}").write_bytes(b"ink")
+    assert set(Library((tmp_path,)).adapters()) == {"a-safetensors", "a-ckpt", "a-pt", "a-pth", "a-bin"}
+
+
 def test_of_a_training_only_what_it_made_is_a_model(folder: Path):
     run = folder / "run"
     (run / "checkpoints" / "step-00000009").mkdir(parents=True)

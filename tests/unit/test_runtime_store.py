@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from atelier.errors import BadFile, StorageFull
-from atelier.runtime.store import Destination, encoded
+from atelier.runtime.store import Destination, encoded, remove_empty
 from atelier.weights.formats.atomic import STALE_SECONDS
 
 PICTURE = Image.effect_noise((64, 48), 80).convert("RGB")
@@ -78,6 +78,17 @@ def test_prepare_makes_the_folder_and_sweeps_what_was_left(tmp_path: Path):
         os.utime(path, (stale, stale))
     Destination.of(str(folder)).prepare()
     assert names(folder) == sorted([fresh.name, foreign.name])
+
+
+def test_folders_that_stay_empty_are_removed_innermost_first(tmp_path: Path):
+    made = Destination.of(f"{tmp_path / 'a' / 'b'}/").prepare()
+    assert made == (tmp_path / "a" / "b", tmp_path / "a")
+    (tmp_path / "a" / "kept").touch()
+    remove_empty(made)
+    assert names(tmp_path / "a") == ["kept"]
+    (tmp_path / "a" / "kept").unlink()
+    remove_empty(made)
+    assert names(tmp_path) == []
 
 
 def test_prepare_refuses_what_is_no_folder(tmp_path: Path):
