@@ -90,6 +90,12 @@ class ModelCache:
             loaded = [(entry.used, key) for key, entry in self._entries.items() if entry.is_loaded]
         return tuple(key for _, key in sorted(loaded, key=lambda item: item[0]))
 
+    def free(self, size: int) -> None:
+        """Forgets what nobody uses, the least recently used first, until so many bytes have come free or nothing is
+        left to forget."""
+        with self._lock:
+            self._shrink(sum(entry.size for entry in self._entries.values()) - size)
+
     @property
     def bytes(self) -> int:
         """Of all that is in memory, what several share once."""
@@ -131,12 +137,15 @@ class ModelCache:
     def _make_room(self) -> None:
         """Forgets what nobody uses, the least recently used first, until the rest is within the budget."""
         with self._lock:
-            total = sum(entry.size for entry in self._entries.values())
-            while total > self.budget:
-                idle = [key for key, entry in self._entries.items() if not entry.users]
-                if not idle:
-                    return
-                gone = self._entries.pop(min(idle, key=lambda key: self._entries[key].used))
-                total -= gone.size
-                if gone.base is not None:
-                    self._entries[gone.base].users -= 1
+            self._shrink(self.budget)
+
+    def _shrink(self, most: int) -> None:
+        total = sum(entry.size for entry in self._entries.values())
+        while total > most:
+            idle = [key for key, entry in self._entries.items() if not entry.users]
+            if not idle:
+                return
+            gone = self._entries.pop(min(idle, key=lambda key: self._entries[key].used))
+            total -= gone.size
+            if gone.base is not None:
+                self._entries[gone.base].users -= 1
