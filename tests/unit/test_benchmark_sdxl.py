@@ -1,4 +1,4 @@
-"""The benchmark of Stable Diffusion XL at its full size: what it makes of two sides; and its file, without its weights."""
+"""The benchmark of Stable Diffusion XL at its full size: what it makes of two sides, and the names in its file."""
 
 from __future__ import annotations
 

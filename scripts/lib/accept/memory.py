@@ -2,9 +2,9 @@
 
     scripts/accept memory [--switches N] [--models A B] [--json]
 
-Two models of Stable Diffusion 1.5's shape at a quarter of its widths, with random weights, or two of your own, generate an
-image each in turn, in one engine whose budget holds one of them: every switch forgets the networks of the one and reads
-those of the other. After each switch the memory of the process is read.
+Two models of Stable Diffusion 1.5's shape at a quarter of its widths, with random weights, or two of your own, generate
+an image each in turn, in one engine whose budget holds one of them: every switch forgets the networks of the one and
+reads those of the other. After each switch the memory of the process is read.
 
 Exit code 0: from the second round on it varies by 50 MB at most; 1: by more.
 """
