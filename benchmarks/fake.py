@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import sys
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
@@ -20,7 +19,7 @@ import needs  # isort: split
 import torch
 from torch import Tensor, nn
 
-from atelier.checkpoints.write import Modules, write_diffusers, write_ldm
+from atelier.checkpoints.write import Modules, write_ldm, write_settings
 from atelier.families.facts import Facts
 from atelier.families.sd1 import SD1
 from atelier.models.clip import ClipText, TextSpec
@@ -61,16 +60,6 @@ def random(name: str, shape: torch.Size, generator: torch.Generator) -> Tensor:
     if len(shape) == 1:
         return (torch.zeros if name.endswith("bias") else torch.ones)(shape, dtype=torch.float16)
     return torch.randn(shape, generator=generator).div_(shape[1:].numel() ** 0.5).half()
-
-
-def write_settings(model: Modules, folder: Path) -> None:
-    """The JSON files and the tokenizer of a diffusers folder."""
-    with tempfile.TemporaryDirectory(dir=folder.parent) as place:
-        whole = Path(place) / folder.name
-        write_diffusers(model, whole)
-        for weights in whole.rglob("*.safetensors"):
-            weights.unlink()
-        whole.rename(folder)
 
 
 if __name__ == "__main__":

@@ -32,13 +32,21 @@ def archive_in(folder: Path, stem: str, variant: str | None = None) -> Archive:
     wanted = (variant,) if variant is not None else (None, *VARIANTS)
     for name in wanted:
         for path in _spellings(folder, stem, name):
-            if path.is_file():
+            if _is_there(path):
                 return open_index(path) if path.suffix == ".json" else open_any(path)
     sort = "" if variant is None else f" of the variant {variant}"
     missing = next(_spellings(folder, stem, variant)).name
     others = sorted(path.name for ending in ENDINGS for path in folder.glob(f"{stem}*{ending}"))
     also = f"; {', '.join(others[:3])} {'is' if len(others) == 1 else 'are'} there" if others else ""
     raise BadFile(folder, f"holds no weights{sort}: {missing} is not there{also}")
+
+
+def _is_there(path: Path) -> bool:
+    """Raises BadFile for what cannot be looked at, as in a folder that is somebody else's."""
+    try:
+        return path.is_file()
+    except OSError as error:
+        raise BadFile(path, f"cannot be read ({error.strerror})") from error
 
 
 def _spellings(folder: Path, stem: str, variant: str | None) -> Iterator[Path]:

@@ -160,8 +160,13 @@ def _fill(place: Path, source: Source, dtype: torch.dtype | None, variant: str) 
         tensors = cast(_stored(source, part, "diffusers", ""), dtype)
         (place / part.folder).mkdir()
         safetensors.save(place / part.folder / f"{part.stem}{variant}.safetensors", tensors, metadata)
+    write_settings(source, place)
+
+
+def write_settings(source: Source, place: Path) -> None:
+    """The JSON files and the tokenizers of a diffusers folder, without weights. Raises BadInput, StorageFull."""
     for name, config in _configs(source).items():
-        (place / name).parent.mkdir(exist_ok=True)
+        (place / name).parent.mkdir(parents=True, exist_ok=True)
         with new_file(place / name) as file:
             file.write((json.dumps(config, indent=2, sort_keys=True) + "\n").encode())
     for tower, tokenizer in _towers(source):

@@ -37,7 +37,7 @@ class Config:
         except FileNotFoundError as error:
             raise BadFile(path, "does not exist; the folder is no complete diffusers model") from error
         except OSError as error:
-            raise BadFile(path, f"cannot be read ({error})") from error
+            raise BadFile(path, f"cannot be read ({error.strerror or error})") from error
 
     @classmethod
     def parse(cls, text: str, path: Path) -> Config:

@@ -75,7 +75,7 @@ class ModelCache:
             with entry.lock:
                 if not entry.is_loaded:
                     self._load(entry, load, size, cast("NetRef[object] | None", base))
-            self._make_room(self.budget)
+            self._make_room()
             yield cast("T", entry.value)
         finally:
             self._leave(key, entry)
@@ -92,6 +92,12 @@ class ModelCache:
             loaded = [(entry.used, key) for key, entry in self._entries.items() if entry.is_loaded]
         return tuple(key for _, key in sorted(loaded, key=lambda item: item[0]))
 
+    def free(self, size: int) -> None:
+        """Forgets what nobody uses, the least recently used first, until so many bytes have come free or nothing is
+        left to forget."""
+        with self._lock:
+            self._shrink(sum(entry.size for entry in self._entries.values()) - size)
+
     @property
     def bytes(self) -> int:
         """Of all that is in memory, what several share once."""
@@ -100,7 +106,8 @@ class ModelCache:
 
     def clear(self) -> None:
         """Forgets all that nobody uses."""
-        self._make_room(NOTHING)
+        with self._lock:
+            self._shrink(NOTHING)
 
     def _load(
         self, entry: _Entry, load: Callable[[], T], size: Callable[[T], int], base: NetRef[object] | None
@@ -128,21 +135,24 @@ class ModelCache:
             self._touch(entry)
             if not entry.users and not entry.is_loaded:
                 self._entries.pop(key, None)
-        self._make_room(self.budget)
+        self._make_room()
 
     def _touch(self, entry: _Entry) -> None:
         self._clock += 1
         entry.used = self._clock
 
-    def _make_room(self, budget: int) -> None:
+    def _make_room(self) -> None:
         """Forgets what nobody uses, the least recently used first, until the rest is within the budget."""
         with self._lock:
-            total = sum(entry.size for entry in self._entries.values())
-            while total > budget:
-                idle = [key for key, entry in self._entries.items() if not entry.users]
-                if not idle:
-                    return
-                gone = self._entries.pop(min(idle, key=lambda key: self._entries[key].used))
-                total -= gone.size
-                if gone.base is not None:
-                    self._entries[gone.base].users -= 1
+            self._shrink(self.budget)
+
+    def _shrink(self, most: int) -> None:
+        total = sum(entry.size for entry in self._entries.values())
+        while total > most:
+            idle = [key for key, entry in self._entries.items() if not entry.users]
+            if not idle:
+                return
+            gone = self._entries.pop(min(idle, key=lambda key: self._entries[key].used))
+            total -= gone.size
+            if gone.base is not None:
+                self._entries[gone.base].users -= 1

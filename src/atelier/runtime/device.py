@@ -108,6 +108,44 @@ def memory_of(device: torch.device) -> int:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
+def free_memory(
+    device: torch.device,
+    meminfo: Path = Path("/proc/meminfo"),
+    group: Path = Path("/sys/fs/cgroup"),
+) -> int | None:
+    """Bytes that the device has left, also those that caches would give up; None where the system does not say. A
+    container has no more than it was granted."""
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    known = _numbers(meminfo)
+    if device.type != "cpu" or "MemAvailable:" not in known:
+        return None
+    free = 1024 * (known["MemAvailable:"] + known.get("SwapFree:", 0))
+    granted, used = _number(group / "memory.max"), _number(group / "memory.current")
+    if granted is None or used is None:
+        return free
+    return min(free, max(0, granted - used + _numbers(group / "memory.stat").get("file", 0)))
+
+
+def _numbers(file: Path) -> dict[str, int]:
+    """The first number of each line of a file of the system, by the first word; {} where there is none."""
+    try:
+        lines = [line.split() for line in file.read_text(encoding="ascii").splitlines()]
+    except OSError:
+        return {}
+    return {words[0]: int(words[1]) for words in lines if len(words) > 1 and words[1].isdigit()}
+
+
+def _number(file: Path) -> int | None:
+    """The number in a file of the system; None where there is none, or no limit."""
+    try:
+        text = file.read_text(encoding="ascii").strip()
+    except OSError:
+        return None
+    return int(text) if text.isdigit() else None
+
+
 def _best() -> str:
     if torch.cuda.is_available():
         return "cuda"

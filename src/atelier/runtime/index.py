@@ -1,7 +1,7 @@
 """What is known of files from their headers, remembered in SQLite: a folder of ten thousand lists without opening them.
 
-An entry holds as long as the file has the same number, size and time of change. The index is only a memory: one that
-cannot be read, written or locked is done without.
+An entry holds as long as the file has the same number, size and times of change, also of who may read it. The index is
+only a memory: one that cannot be read, written or locked is done without.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from contextlib import closing, suppress
 from pathlib import Path
 from typing import cast
 
-VERSION = 1
+VERSION = 2
 """Of what entries say; others are forgotten."""
 _TABLE = "CREATE TABLE IF NOT EXISTS files (path TEXT PRIMARY KEY, stamp TEXT NOT NULL, entry TEXT NOT NULL)"
 _PUT = "INSERT OR REPLACE INTO files VALUES (?, ?, ?)"
@@ -75,4 +75,4 @@ def _stamp(file: Path) -> str:
         states = [found.stat() for found in (file, *inside)]
     except OSError:
         return ""
-    return " ".join(f"{state.st_ino}/{state.st_size}/{state.st_mtime_ns}" for state in states)
+    return " ".join(f"{own.st_ino}/{own.st_size}/{own.st_mtime_ns}/{own.st_ctime_ns}" for own in states)

@@ -21,7 +21,7 @@ from atelier.checkpoints.opening import open_checkpoint
 from atelier.checkpoints.probing import settled
 from atelier.checkpoints.text import TextEncoder, text_encoder
 from atelier.checkpoints.tiny_autoencoder import load_tiny, tiny_beside
-from atelier.errors import BadFile
+from atelier.errors import BadFile, BadInput
 from atelier.families.family import Family
 from atelier.families.part import PartSpec
 from atelier.models.taesd import TinyAutoencoder
@@ -43,13 +43,14 @@ from atelier.pipeline.resources import (
 from atelier.request.resolved import ImageRef, ModelRef
 from atelier.runtime.adapting import with_inversions, with_merged
 from atelier.runtime.cache import ModelCache, NetRef
-from atelier.runtime.device import Device
+from atelier.runtime.device import Device, free_memory
 from atelier.runtime.images import Images, LocalImages
 from atelier.runtime.store import Destination
 from atelier.runtime.upscalers import UpscalerFile
 from atelier.vision.catalogue import architecture, open_upscaler
 from atelier.vision.networked import Networked
 from atelier.weights.cast import precision_name
+from atelier.weights.formats.safetensors import FLOATS
 from atelier.weights.hashes import HashCache
 
 M = TypeVar("M", bound=nn.Module)
@@ -146,9 +147,23 @@ class LocalResources:
             return cast("T", self._upscaler(model))
         checkpoint = self.checkpoint(model)
         if not adapted.merged:
+            self._check_room(checkpoint, part.name)
             return cast("Callable[[Checkpoint, Device], T]", LOADERS[part.name])(checkpoint, self._device)
         with self.borrow(model, part) as plain:
             return with_merged(plain, checkpoint, part, adapted.merged, self._hashes)
+
+    def _check_room(self, model: Checkpoint, role: str) -> None:
+        """Makes room for networks. Raises BadInput where there is not enough memory for them: the system would end the
+        process, or slow down to a crawl."""
+        needed, free = forecast(model, role, self._device), free_memory(self.device)
+        if free is not None and needed > free:
+            self.cache.free(needed - free)
+            free = free_memory(self.device)
+        if free is None or needed <= free:
+            return
+        told = f"{model.name}: its {role} needs {needed / 1e9:.1f} GB of memory, and {free / 1e9:.1f} GB are free"
+        half = "set ATELIER_DTYPE=bf16, " if _dtype(model, self._device) == torch.float32 else ""
+        raise BadInput(f"{told}: {half}end other programs, or choose a smaller model")
 
     def _upscaler(self, model: ModelRef) -> Networked:
         if self._hashes.sha256(Path(model.path)) != model.sha256:
@@ -225,10 +240,13 @@ def _denoiser(model: Checkpoint, device: Device) -> Net:
 
 
 def _autoencoder(model: Checkpoint, device: Device) -> AutoencoderKL:
-    dtype = _dtype(model, device)
-    dtype = device.vae_dtype if dtype == device.dtype else dtype
-    part = _required(model, model.family.autoencoder)
+    part, dtype = _required(model, model.family.autoencoder), _autoencoder_dtype(model, device)
     return _placed(model.load(part, dtype, mapped=False, channels_last=_lays_out(device)), device)
+
+
+def _autoencoder_dtype(model: Checkpoint, device: Device) -> torch.dtype:
+    dtype = _dtype(model, device)
+    return device.vae_dtype if dtype == device.dtype else dtype
 
 
 def _image_text(model: Checkpoint, device: Device) -> ImageText:
@@ -259,6 +277,19 @@ LOADERS: Mapping[str, Callable[[Checkpoint, Device], object]] = {
     TINY.name: _tiny,
 }
 """By role."""
+
+
+def forecast(model: Checkpoint, role: str, device: Device) -> int:
+    """Bytes that the networks of a role take once they are loaded; 0 for those that are small."""
+    family, dtype = model.family, _dtype(model, device)
+    names: Mapping[str, tuple[str, ...]] = {
+        TEXT.name: tuple(tower.part.name for tower in model.towers),
+        DENOISER.name: (family.denoiser,),
+        AUTOENCODER.name: (family.autoencoder,),
+    }
+    item = (_autoencoder_dtype(model, device) if role == AUTOENCODER.name else dtype).itemsize
+    infos = (info for name in names.get(role, ()) for info in model.parts[name].infos().values())
+    return sum(info.count * item if info.dtype in FLOATS else info.bytes for info in infos)
 
 
 def denoiser_weights(model: Checkpoint) -> int:

@@ -136,7 +136,15 @@ def load(
             raise BadFile(header.path, "changed since it was opened; open it again")
         wanted = Wanted(dtype, mapped=mapped, channels_last=channels_last)
         source = Source(file, header.path, header.data_start, wanted, infos.values())
-        return {name: source.tensor(info) for name, info in infos.items()}
+        tensors = {name: source.tensor(info) for name, info in infos.items()}
+        check_unchanged(header.path, file, header.stamp)
+    return tensors
+
+
+def check_unchanged(path: Path, file: FileIO, stamp: Stamp) -> None:
+    """Raises BadFile where a file was written to while it was read, so that what was read is of neither version."""
+    if stamp_of(file) != stamp:
+        raise BadFile(path, "changed while it was being read; wait until it is written, and try again")
 
 
 def save(path: str | Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:

@@ -30,6 +30,7 @@ from atelier.weights.formats.safetensors import (
     Source,
     Stamp,
     Wanted,
+    check_unchanged,
     opened,
     shown,
     stamp_of,
@@ -164,7 +165,9 @@ def load(
             raise BadFile(header.path, "changed since it was opened; open it again")
         wanted = Wanted(dtype, mapped=mapped, channels_last=channels_last)
         source = Source(file, header.path, 0, wanted, spans.values())
-        return {name: _ordered(source.tensor(spans[name]), info, wanted) for name, info in infos.items()}
+        tensors = {name: _ordered(source.tensor(spans[name]), info, wanted) for name, info in infos.items()}
+        check_unchanged(header.path, file, header.stamp)
+    return tensors
 
 
 def _ordered(tensor: Tensor, info: TorchInfo, wanted: Wanted) -> Tensor:

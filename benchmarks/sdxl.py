@@ -1,0 +1,158 @@
+"""Stable Diffusion XL from a 6.9 GB fp16 file of random weights: seconds to load, and peak memory of one image, ours
+against diffusers' default.
+
+    python benchmarks/sdxl.py [--size N] [--steps N] [--dtype fp32|bf16] [--most GB] [--keep FOLDER]
+
+Each side runs in a process of its own, one after the other: ours loads the whole model, ours generates in a second
+process, as the command line does, and diffusers does both. The file is in the page cache by then. `--dtype` is our
+precision, bf16 where nothing is said; diffusers' default is fp32. The bounds are 0.5 of diffusers' in both. A process
+that needs more than `--most` gigabytes ends itself, and counts as having needed so much. `--keep` keeps the file in a
+folder for the next time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import needs
+from harness import child, peak_memory, report
+
+BOUND = 0.5
+PROMPT = "a red apple on a blue background"
+WATCHED = 0.05
+"""Seconds between two looks at the memory of a process."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--size", type=int, default=1024)
+    parser.add_argument("--steps", type=int, default=2)
+    parser.add_argument("--dtype", choices=("fp32", "bf16"), default="bf16")
+    parser.add_argument("--most", type=float, default=18.0, help="gigabytes")
+    parser.add_argument("--load-only", action="store_true", help="generate nothing")
+    parser.add_argument("--keep", help="folder for the fake file")
+    parser.add_argument("--side", choices=("load", "image", "reference"), help=argparse.SUPPRESS)
+    parser.add_argument("--file", help=argparse.SUPPRESS)
+    parser.add_argument("--settings", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    needs.modules("diffusers", "transformers")
+    if options.side is not None:
+        print(json.dumps(watched(SIDES[options.side], options)), flush=True)
+        os._exit(0)  # whatever a side holds goes at once
+    with nullcontext(options.keep) if options.keep else tempfile.TemporaryDirectory() as place:
+        made = child(str(Path(__file__).with_name("fake_sdxl.py")), place)
+        common = ["--size", str(options.size), "--steps", str(options.steps), "--dtype", options.dtype]
+        common += ["--most", str(options.most), "--file", made["file"], "--settings", made["settings"]]
+        common += ["--load-only"] if options.load_only else []
+        sides = ["load", "reference"] if options.load_only else ["load", "image", "reference"]
+        found = {side: child(__file__, "--side", side, *common) for side in sides}
+    report("sdxl", "cpu", rows(found), ("torch", "diffusers"), size=options.size, steps=options.steps, sides=found)
+
+
+def rows(found: dict[str, Any]) -> list[dict[str, Any]]:
+    """What was asked for: load times, peaks after loading, and those of an image where one was made."""
+    mine, theirs = found["load"], found["reference"]
+    told = [compared("load_seconds", mine, theirs), compared("loaded_peak_bytes", mine, theirs)]
+    return [*told, compared("peak_bytes", found["image"], theirs)] if "image" in found else told
+
+
+def compared(key: str, mine: dict[str, Any], theirs: dict[str, Any]) -> dict[str, Any]:
+    """A side that was ended has needed at least what it had by then, so the ratio is at most that."""
+    other = theirs.get(key, theirs["peak_bytes"] if key.endswith("bytes") else theirs["seconds"])
+    ratio = mine[key] / other
+    return {
+        "what": key,
+        "ours": mine[key],
+        "reference": other,
+        "ratio": round(ratio, 3),
+        "ended": theirs["ended"],
+        "bound": BOUND,
+        "within": ratio <= BOUND,
+    }
+
+
+def watched(side: Callable[[argparse.Namespace, dict[str, Any]], None], options: argparse.Namespace) -> dict[str, Any]:
+    """What a side says of itself. It is ended where it needs more memory than it may."""
+    found: dict[str, Any] = {"ended": False, "threads": len(os.sched_getaffinity(0))}
+    begun = time.perf_counter()
+
+    def finished() -> None:
+        found.update(seconds=time.perf_counter() - begun, peak_bytes=peak_memory())
+
+    def watch() -> None:
+        while peak_memory() < options.most * 1e9:
+            time.sleep(WATCHED)
+        found["ended"] = True
+        finished()
+        print(json.dumps(found), flush=True)
+        os._exit(0)
+
+    threading.Thread(target=watch, daemon=True).start()
+    side(options, found)
+    finished()
+    return found
+
+
+def loaded(options: argparse.Namespace, found: dict[str, Any]) -> None:
+    """All networks at once, as diffusers has them."""
+    from contextlib import ExitStack
+
+    from atelier.pipeline.resources import AUTOENCODER, DENOISER, TEXT
+    from atelier.request.resolved import ModelRef
+    from atelier.runtime.device import pick
+    from atelier.runtime.resources import LocalResources
+
+    device, path = pick("cpu", options.dtype), Path(options.file)
+    resources = LocalResources(device, budget=0)
+    begun = time.perf_counter()
+    model = resources.open(path)
+    reference = ModelRef(name=model.name, path=options.file, sha256="")
+    resources._checkpoints[reference] = model  # noqa: SLF001 - hashing 6.9 GB is no part of loading
+    with ExitStack() as held:
+        for part in (TEXT, DENOISER, AUTOENCODER):
+            held.enter_context(resources.borrow(reference, part))
+        found.update(load_seconds=time.perf_counter() - begun, loaded_peak_bytes=peak_memory())
+
+
+def image(options: argparse.Namespace, found: dict[str, Any]) -> None:
+    """One image as the command line makes it."""
+    from atelier.compose import engine as make_engine
+    from atelier.request.table import request_of
+
+    engine = make_engine(keep=False, device="cpu", dtype=options.dtype)
+    fields = {"width": options.size, "height": options.size, "steps": options.steps, "sampler": "Euler", "seed": 0}
+    begun = time.perf_counter()
+    for event in engine.events(request_of({"prompt": PROMPT, "model": options.file, **fields})):
+        found.setdefault("events", []).append([type(event).__name__, round(time.perf_counter() - begun, 1)])
+        found["peak_bytes"] = peak_memory()
+    found["computed_on"] = str(engine.device)
+
+
+def reference(options: argparse.Namespace, found: dict[str, Any]) -> None:
+    """diffusers' default precision, which is fp32."""
+    from diffusers import EulerDiscreteScheduler, StableDiffusionXLPipeline
+
+    begun = time.perf_counter()
+    pipe = StableDiffusionXLPipeline.from_single_file(options.file, config=options.settings)
+    found.update(load_seconds=time.perf_counter() - begun, loaded_peak_bytes=peak_memory())
+    found["computed_on"] = str(pipe.unet.dtype)
+    if options.load_only:
+        return
+    pipe.scheduler = EulerDiscreteScheduler.from_config(pipe.scheduler.config)
+    pipe.set_progress_bar_config(disable=True)
+    pipe(PROMPT, num_inference_steps=options.steps, width=options.size, height=options.size)
+
+
+SIDES = {"load": loaded, "image": image, "reference": reference}
+
+if __name__ == "__main__":
+    main()
