@@ -21,6 +21,9 @@ from atelier.request.resolved import (
     AdapterRef,
     BoxPlace,
     ByFactor,
+    DepthChannels,
+    EstimatedDepth,
+    GivenDepth,
     ImageChannels,
     ImageRef,
     InFile,
@@ -32,6 +35,7 @@ from atelier.request.resolved import (
     PassPrompts,
     RegionPrompts,
     Resolved,
+    ResolvedChannels,
     ResolvedHires,
     ResolvedMask,
     ResolvedPostprocess,
@@ -400,9 +404,17 @@ def test_the_form_with_an_image_is_this() -> None:
     [
         (MaskedChannels(weight=0.5), {"kind": "masked", "weight": 0.5}),
         (ImageChannels(scale=1.5), {"kind": "image", "scale": 1.5}),
+        (DepthChannels(depth=EstimatedDepth()), {"kind": "depth", "depth": {"kind": "estimated"}}),
+        (
+            DepthChannels(depth=GivenDepth(image=ImageRef(path="d.png", sha256="0" * 64), resize="crop")),
+            {
+                "kind": "depth",
+                "depth": {"kind": "given", "image": {"path": "d.png", "sha256": "0" * 64}, "resize": "crop"},
+            },
+        ),
     ],
 )
-def test_the_form_with_channels_is_this(channels: MaskedChannels | ImageChannels, form: object) -> None:
+def test_the_form_with_channels_is_this(channels: ResolvedChannels, form: object) -> None:
     resolved = changed(RESOLVED, channels=channels)
     assert json.loads(resolved.to_json())["channels"] == form
     check(resolved)

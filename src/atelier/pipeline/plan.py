@@ -27,6 +27,7 @@ from atelier.pipeline.stages.decode import Decode
 from atelier.pipeline.stages.diffuse import Diffuse, Refiner
 from atelier.pipeline.stages.encode import Encode
 from atelier.pipeline.stages.encode_channels import EncodeChannels
+from atelier.pipeline.stages.encode_depth import EncodeDepth
 from atelier.pipeline.stages.encode_image import EncodeImage
 from atelier.pipeline.stages.enlarge import Enlarge
 from atelier.pipeline.stages.grow import Grow
@@ -64,6 +65,7 @@ from atelier.request.infotext import Settings, settings
 from atelier.request.model import Provenance
 from atelier.request.outpaint import Margins, passes
 from atelier.request.resolved import (
+    DepthChannels,
     ImageChannels,
     ModelRef,
     NoChannels,
@@ -300,8 +302,10 @@ def _encoded(resolved: Resolved, own: _Pass) -> Iterator[Stage]:
     soft = _softness(source).kind == "soft"
     if isinstance(source, ResolvedSource):
         yield EncodeImage(model, own.size, own.prepared, own.known, edges, soft, resolved.vae_strips)
-    if not isinstance(resolved.channels, NoChannels):
-        where = None if isinstance(source, NoSource) else own.prepared
+    where = None if isinstance(source, NoSource) else own.prepared
+    if isinstance(resolved.channels, DepthChannels):
+        yield EncodeDepth(model, own.size, resolved.channels.depth, where, own.channels)
+    elif not isinstance(resolved.channels, NoChannels):
         strips = resolved.vae_strips
         yield EncodeChannels(model, own.size, resolved.channels, where, own.channels, edges, soft, strips)
     if isinstance(resolved.regions, ResolvedRegions):

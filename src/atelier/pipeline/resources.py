@@ -17,6 +17,7 @@ from atelier.models.taesd import TinyAutoencoder
 from atelier.models.vae import AutoencoderKL
 from atelier.nn.net import Net
 from atelier.request.resolved import AdapterRef, ImageRef, ModelRef
+from atelier.vision.depth import DepthEstimator
 from atelier.vision.upscaling import Upscaler
 
 T_co = TypeVar("T_co", covariant=True)
@@ -35,6 +36,8 @@ IMAGE_TEXT: PartOf[ImageText] = PartOf("image and text")
 AUTOENCODER: PartOf[AutoencoderKL] = PartOf("autoencoder")
 TINY: PartOf[TinyAutoencoder] = PartOf("tiny autoencoder")
 """That lies beside the model; nobody borrows it from a model without one."""
+DEPTH: PartOf[DepthEstimator] = PartOf("depth estimator")
+"""That lies in the model's folder; nobody borrows it from a model without one."""
 UPSCALER: PartOf[Upscaler] = PartOf("upscaler")
 """Of a file that holds nothing else: its reference is no checkpoint's."""
 

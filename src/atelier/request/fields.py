@@ -203,6 +203,14 @@ Outpaint = Annotated[
     Help("Grow the canvas: pixels on each side (left=64,right=64,top=0,bottom=32), or the size of a frame (768x512)."),
     Option("From an image"),
 ]
+DepthMap = Annotated[
+    str,
+    Help(
+        "Depth map for a depth model (Stable Diffusion 2), grey, what is near is bright: a file, or a data: URI.",
+        "estimated from the image, where the model's folder has an estimator",
+    ),
+    Option("From an image", ("--depth",)),
+]
 ImageCfgScale = Annotated[
     float,
     FACTOR,

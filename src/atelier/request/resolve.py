@@ -17,6 +17,9 @@ from atelier.request.regions import Region, parse_region
 from atelier.request.resolved import (
     BoxPlace,
     ByFactor,
+    DepthChannels,
+    EstimatedDepth,
+    GivenDepth,
     ImageChannels,
     ImageRef,
     MaskedChannels,
@@ -86,8 +89,9 @@ OPTIONS: Mapping[str, str] = {
 }
 """Fields of a request that only some samplers and schedules read, and what those and ResolvedSampling call them."""
 
-Beside = Literal["nothing", "mask", "image"]
-"""What a network sees beside the latent: nothing more, the mask and what it leaves of the image, or the image."""
+Beside = Literal["nothing", "mask", "image", "depth"]
+"""What a network sees beside the latent: nothing more, the mask and what it leaves of the image, the image, or a map of
+depths."""
 
 Measure = Callable[[str], tuple[int, int]]
 """A path -> the width and height of the image there, in pixels."""
@@ -177,7 +181,7 @@ def resolve(request: Request, offer: Offer, random_: random.Random | None = None
         sampling=_sampling(request, offer.method, offer.defaults),
         guidance=_guidance(request, offer.defaults),
         source=_source(request, offer, added),
-        channels=_channels(request, offer.defaults.beside),
+        channels=_channels(request, offer.defaults.beside, offer.refer),
         regions=_regions(request, offer.refer),
         views=_views(request, offer.defaults),
         tiling=ResolvedTiling(x="x" in request.layout.tile, y="y" in request.layout.tile),
@@ -425,9 +429,11 @@ def _softness(inpaint: Inpaint) -> NoSoftness | ResolvedSoftness:
     )
 
 
-def _channels(request: Request, beside: Beside) -> ResolvedChannels:
+def _channels(request: Request, beside: Beside, refer: Callable[[str], ImageRef]) -> ResolvedChannels:
     """Raises BadInput where the model needs an image or a mask that is not given."""
     source, inpaint = request.source, request.inpaint
+    if request.depth is not None and beside != "depth":
+        raise BadInput("depth: this model sees no depth map: choose a depth model, or leave it out")
     match beside:
         case "nothing":
             return NoChannels()
@@ -439,6 +445,21 @@ def _channels(request: Request, beside: Beside) -> ResolvedChannels:
             if source is None:
                 raise BadInput("this is an editing model, which changes an image: give --image")
             return ImageChannels(scale=source.image_cfg_scale)
+        case "depth":
+            return DepthChannels(depth=_depth(request, refer))
+
+
+def _depth(request: Request, refer: Callable[[str], ImageRef]) -> EstimatedDepth | GivenDepth:
+    """The map that is given comes to the size as the image does. Raises BadInput."""
+    source = request.source
+    if source is not None and source.outpaint is not None:
+        raise BadInput("this is a depth model, which cannot outpaint: choose another, or leave outpaint out")
+    if request.depth is None:
+        if source is None:
+            raise BadInput("this is a depth model: give --depth, or --image for one whose depth is estimated")
+        return EstimatedDepth()
+    how = "stretch" if source is None or source.resize_mode == "latent" else source.resize_mode
+    return GivenDepth(image=refer(request.depth), resize=how)
 
 
 def _regions(request: Request, refer: Callable[[str], ImageRef]) -> NoRegions | ResolvedRegions:

@@ -119,6 +119,7 @@ class Fields(TypedDict, total=False):
     cfg_interval_high: f.CfgIntervalHigh
     clip_guidance_scale: f.ClipGuidanceScale
     denoising_strength: f.DenoisingStrength | None
+    depth: f.DepthMap | None
     image: f.SourceImage
     resize_mode: f.ResizeMode
     exact_steps: f.ExactSteps
