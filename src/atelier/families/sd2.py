@@ -23,6 +23,8 @@ TOWER = "cond_stage_model.model."
 CONV_IN = "model.diffusion_model.input_blocks.0.0.weight"
 OTHERS = ("embedder.", "noise_augmentor.", "low_scale_model.")
 """What the names of the unCLIP and upscaling models have beside."""
+NOISE_LEVELS = "model.diffusion_model.label_emb.weight"
+"""The embedding of levels of noise, which only the upscaling model's U-Net has."""
 ESTIMATOR = "depth_model."
 """What the names of the estimator of depths begin with that a depth model's file carries: it is not read, the map is
 given."""
@@ -39,7 +41,7 @@ LAST = 999
 
 def in_file(archive: Archive) -> bool:
     names = archive.tensors
-    others = any(name.startswith(OTHERS) for name in names)
+    others = NOISE_LEVELS in names or any(name.startswith(OTHERS) for name in names)
     return CONV_IN in names and not others and any(name.startswith(TOWER) for name in names)
 
 

@@ -13,6 +13,7 @@ from atelier.checkpoints.preview import RgbMatrix
 from atelier.diffusion.catalogue import samplers
 from atelier.diffusion.combine.soft import Softness
 from atelier.errors import BadInput
+from atelier.families.telling import Telling
 from atelier.nn.seamless import EDGES, Seamless
 from atelier.pipeline.conditioning import States
 from atelier.pipeline.finishes import AsItIs, Finish, OnSource, WhatChanged
@@ -29,6 +30,7 @@ from atelier.pipeline.stages.encode import Encode
 from atelier.pipeline.stages.encode_channels import EncodeChannels
 from atelier.pipeline.stages.encode_depth import EncodeDepth
 from atelier.pipeline.stages.encode_image import EncodeImage
+from atelier.pipeline.stages.encode_small import EncodeSmall
 from atelier.pipeline.stages.enlarge import Enlarge
 from atelier.pipeline.stages.grow import Grow
 from atelier.pipeline.stages.place import Place
@@ -67,9 +69,11 @@ from atelier.request.outpaint import Margins, passes
 from atelier.request.resolved import (
     DepthChannels,
     ImageChannels,
+    MaskedChannels,
     ModelRef,
     NoChannels,
     NoHires,
+    NoisedChannels,
     NoMask,
     NoPostprocess,
     NoRefiner,
@@ -305,7 +309,7 @@ def _encoded(resolved: Resolved, own: _Pass) -> Iterator[Stage]:
     where = None if isinstance(source, NoSource) else own.prepared
     if isinstance(resolved.channels, DepthChannels):
         yield EncodeDepth(model, own.size, resolved.channels.depth, where, own.channels)
-    elif not isinstance(resolved.channels, NoChannels):
+    elif isinstance(resolved.channels, (MaskedChannels, ImageChannels)):
         strips = resolved.vae_strips
         yield EncodeChannels(model, own.size, resolved.channels, where, own.channels, edges, soft, strips)
     if isinstance(resolved.regions, ResolvedRegions):
@@ -357,6 +361,8 @@ def _stages(resolved: Resolved, images: Sequence[_Twice], max_batch: int | None,
         for alike in _alike(batch):
             for group in _chunks(alike, most or resolved.batch_size):
                 samples = tuple(image.first for image in group)
+                if isinstance(resolved.channels, NoisedChannels):
+                    yield EncodeSmall(resolved.model, samples, resolved.channels, resolved.noise.source, CHANNELS)
                 yield from _grown(resolved, samples, max_batch, shown)
                 yield from _sampled(resolved, group, max_batch, shown)
                 *_, last = _passes(resolved)
@@ -458,7 +464,14 @@ def _diffuse(
         matrix=shown.matrix if own.model == resolved.model else None,
         tiny=shown.tiny and own.model == resolved.model,
         refiner=None if refiner is None else _taking_over(refiner, own_networks),
+        shown=_told(resolved),
     )
+
+
+def _told(resolved: Resolved) -> Telling:
+    """What networks are told of the image beside its size, which is each pass' own."""
+    level = resolved.channels.level if isinstance(resolved.channels, NoisedChannels) else 0
+    return Telling(0, 0, level=level)
 
 
 def _taking_over(refiner: ResolvedRefiner, networks: Borrowed) -> Refiner:

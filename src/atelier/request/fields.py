@@ -218,6 +218,12 @@ ImageCfgScale = Annotated[
     Help("Editing models (InstructPix2Pix): how closely to keep to the image; 1 leaves it to the prompt's scale."),
     Option("From an image"),
 ]
+NoiseLevel = Annotated[
+    int,
+    Limits(0, 350),
+    Infotext("Noise level", always=True),
+    Help("Upscaling models (x4): how much noise is put on the small image; more leaves more to the prompt."),
+]
 MaskImage = Annotated[
     str,
     Help("Mask: white is made anew, black is kept; a file, a data: URI, or alpha: what is transparent is made anew."),

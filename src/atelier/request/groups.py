@@ -172,6 +172,7 @@ class Source(Group):
     extra_noise: f.ExtraNoise = 0.0
     color_correction: f.ColorCorrection = False
     image_cfg_scale: f.ImageCfgScale = 1.5
+    noise_level: f.NoiseLevel = 20
     outpaint: f.Outpaint | None = None
 
 

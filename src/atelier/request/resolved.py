@@ -325,7 +325,15 @@ class DepthChannels(Value):
     depth: Annotated[EstimatedDepth | GivenDepth, Field(discriminator="kind")]
 
 
-ResolvedChannels = NoChannels | MaskedChannels | ImageChannels | DepthChannels
+class NoisedChannels(Value):
+    """It sees a small image, with noise of a level on it, and makes it larger."""
+
+    kind: Literal["noised"] = "noised"
+    image: ImageRef
+    level: Annotated[int, Field(ge=0)]
+
+
+ResolvedChannels = NoChannels | MaskedChannels | ImageChannels | DepthChannels | NoisedChannels
 
 
 class BoxPlace(Value):

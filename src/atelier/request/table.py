@@ -127,6 +127,7 @@ class Fields(TypedDict, total=False):
     extra_noise: f.ExtraNoise
     color_correction: f.ColorCorrection
     image_cfg_scale: f.ImageCfgScale
+    noise_level: f.NoiseLevel
     outpaint: f.Outpaint | None
     mask: f.MaskImage
     mask_mode: f.MaskMode

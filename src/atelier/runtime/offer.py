@@ -55,6 +55,7 @@ KINDS: Mapping[Beside, str] = MappingProxyType(
         "mask": "image and mask beside it",
         "image": "the image beside it",
         "depth": "a depth map beside it",
+        "small": "a small image beside it",
     }
 )
 """What networks see, to say to a user."""
@@ -283,6 +284,8 @@ def defaults_of(model: Checkpoint) -> RequestDefaults:
 def _beside(model: Checkpoint) -> Beside:
     """What the model's network sees beside the latent, by its channels. Raises BadInput where that is not known."""
     expected, latent = model.ends.in_channels, model.latent.channels
+    if model.family.augmented is not None:
+        return "small"
     kinds: Mapping[int, Beside] = {
         latent: "nothing",
         latent + 1: "depth",
