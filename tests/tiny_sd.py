@@ -8,6 +8,7 @@ import tiny
 from atelier.checkpoints.write import Modules
 from atelier.families.facts import Facts
 from atelier.families.sd2 import SD2
+from atelier.families.sd2_x4_upscaler import UPSCALER
 from atelier.families.sdxl import SDXL
 from atelier.families.sdxl_refiner import REFINER
 from atelier.models.clip import ClipText, TextSpec
@@ -77,3 +78,18 @@ def sd2(*, whole: bool = True, in_channels: int = 4, **facts: object) -> Modules
     text = _tower(G, G if whole else None, 3 if whole else 2)
     known = Facts(**{"prediction": "velocity", "size": SIZE, **facts})
     return Modules(SD2, {**VAE, "unet": unet, "text": text}, tokenizers()[1:], known)
+
+
+def x4_upscaler(side: int = SIZE) -> Modules:
+    """No attention on top, and only the text below that; the middle attends to itself."""
+    unet = _unet(
+        in_channels=7,
+        widths=(32, 64, 64),
+        depth=(0, 1, 1),
+        heads=(2, 2, 2),
+        context=G,
+        noise_levels=400,
+        only_cross=(False, True, False),
+    )
+    facts = Facts(prediction="velocity", size=side, latent_scale=0.08333, beta_start=0.0001, beta_end=0.02)
+    return Modules(UPSCALER, {**VAE, "unet": unet, "text": _tower(G, G)}, tokenizers()[1:], facts)

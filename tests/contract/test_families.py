@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import save_file
 
 import tiny
@@ -20,6 +21,7 @@ from atelier.checkpoints.write import Modules, write_diffusers, write_ldm
 from atelier.diffusion.catalogue import resolve_sampler
 from atelier.families.config import Config
 from atelier.families.family import Family
+from atelier.request.groups import Source
 from atelier.request.model import Request
 from atelier.runtime.device import Device
 from atelier.runtime.engine import Engine
@@ -33,6 +35,7 @@ ALL: dict[str, Family] = {**families(), "toy": toy.FAMILY}
 SMALL: dict[str, Callable[[], Modules]] = {
     "sd1": tiny.modules,
     "sd2": tiny_sd.sd2,
+    "sd2-x4-upscaler": tiny_sd.x4_upscaler,
     "sdxl": tiny_sd.sdxl,
     "sdxl-refiner": tiny_sd.refiner,
     "sd3": tiny_sd3.modules,
@@ -43,7 +46,6 @@ every = pytest.mark.parametrize("family", ALL.values(), ids=ALL.keys())
 
 CONV_IN = "model.diffusion_model.input_blocks.0.0.weight"
 FOREIGN = {
-    "SD 2 depth": ["cond_stage_model.model.ln_final.weight", CONV_IN, "depth_model.model.scratch.x"],
     "SD 2 unCLIP": ["cond_stage_model.model.ln_final.weight", CONV_IN, "noise_augmentor.data_mean"],
     "SD 2 upscaler": ["cond_stage_model.model.ln_final.weight", CONV_IN, "low_scale_model.betas"],
     "half of SDXL": ["conditioner.embedders.0.transformer.text_model.x", CONV_IN],
@@ -141,7 +143,10 @@ def test_what_is_written_is_read_again(family: Family, layout: Layout, shelf: Pa
 def test_a_small_one_generates(family: Family, shelf: Path) -> None:
     cpu = Device(torch.device("cpu"), torch.float32, torch.float32, max_batch=1)
     engine = Engine(cpu, Library((shelf,)), HashCache(), version="1", families=ALL.values())
-    asked = Request(prompt="a cat", model=str(shelf / f"{family.name}.safetensors"), seed=1, steps=1)
+    Image.new("RGB", (16, 16), (200, 40, 90)).save(shelf / "small.png")
+    source = None if family.augmented is None else Source(image=str(shelf / "small.png"))
+    model = str(shelf / f"{family.name}.safetensors")
+    asked = Request(prompt="a cat", model=model, seed=1, steps=1, source=source)
     (image,) = engine.generate(asked)
     again = Engine(cpu, Library((shelf,)), HashCache(), version="1", families=ALL.values()).generate(asked)
     assert image.image.tobytes() == again[0].image.tobytes()
@@ -152,7 +157,7 @@ def test_a_small_one_generates(family: Family, shelf: Path) -> None:
 def test_its_defaults_are_a_request_that_it_can_fulfil(family: Family, shelf: Path) -> None:
     found = open_checkpoint(shelf / f"{family.name}.safetensors", known=ALL.values())
     own = found.defaults
-    sampler, schedule = resolve_sampler(own.sampler)
+    sampler, schedule = resolve_sampler(own.sampler, own.scheduler)
     assert (sampler.name, sampler.flow or not found.parameterization.flow) == (own.sampler, True)
     assert family.table is not None or "table" not in schedule.uses
     assert own.width % found.latent.factor == own.height % found.latent.factor == 0

@@ -18,6 +18,7 @@ from atelier.checkpoints.checkpoint import Checkpoint
 from atelier.checkpoints.opening import open_checkpoint
 from atelier.families.parts import UNET
 from atelier.families.parts.openclip import BIG_G
+from atelier.families.shapes import Shapes
 from atelier.models.clip import TextSpec
 from atelier.models.unet import UNet, UNetSpec
 from atelier.weights.load import match
@@ -28,6 +29,15 @@ pytestmark = pytest.mark.skipif(not KEYS.is_dir(), reason="the lists of publishe
 
 VAE, CLIP_L, BIG, OPEN_H, OPEN_H_CUT = 83_653_863, 123_060_480, 694_659_840, 354_032_640, 340_387_840
 SD2_UNET = UNetSpec(heads=(5, 10, 20, 20), context=1024, linear_proj=True)
+X4_UNET = UNetSpec(
+    in_channels=7,
+    widths=(256, 512, 512, 1024),
+    depth=(0, 1, 1, 1),
+    context=1024,
+    linear_proj=True,
+    noise_levels=1000,
+    only_cross=(False, True, True, False),
+)
 SDXL_UNET = UNetSpec(
     widths=(320, 640, 1280),
     depth=(0, 2, 10),
@@ -67,6 +77,7 @@ SPECS = {
 FOLDERS = {
     "sdxl_unet_diffusers": (SDXL_UNET, unet.names),
     "sdxl_refiner_unet_diffusers": (REFINER_UNET, unet.names),
+    "x4_upscaler_unet_diffusers": (X4_UNET, unet.names),
     "sd2_depth_unet_diffusers": (replace(SD2_UNET, in_channels=5), unet.names),
     "text_encoder_clip_g_hf": (BIG_SPEC, BIG_G.network.names),
     "text_encoder_sd2_hf": (H_CUT, BIG_G.network.names),
@@ -129,6 +140,12 @@ def test_names_and_shapes_are_those_of_published_folders(name: str) -> None:
     with torch.device("meta"):
         shapes = {own: tuple(tensor.shape) for own, tensor in build(spec).state_dict().items()}
     assert {own.diffusers: shapes[own.ours] for own in names(spec)} == published(name)
+
+
+def test_the_upscaling_u_net_is_read_from_its_shapes() -> None:
+    shapes = Shapes("x4", "diffusers", published("x4_upscaler_unet_diffusers"))
+    assert UNET.network.infer(shapes, UNET.network.facts(X4_UNET)) == X4_UNET
+    assert numbers(UNET.network.build, X4_UNET) == 473_398_020
 
 
 def test_the_first_text_encoder_of_xl_is_that_of_1_x() -> None:

@@ -479,7 +479,7 @@ def test_what_cannot_be_generated_with_is_named(tmp_path: Path) -> None:
         "realesrgan_x4plus": True,
         "swinir_large_x4_real": False,
         "vae_ldm_sd1_sd2_sdxl": True,
-        "x4_upscaler_vae_diffusers": False,
+        "x4_upscaler_vae_diffusers": True,
         "sd15_inpainting_unet_diffusers": True,
         "other_invoke_flux_lora_xlabs_format": False,
         "lora_kohya_sd1": True,

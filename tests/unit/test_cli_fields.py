@@ -42,6 +42,7 @@ EXPECTED = {
     "--outpaint": "outpaint",
     "--image-cfg-scale": "image_cfg_scale",
     "--mask": "mask",
+    "--depth": "depth",
     "--mask-blur": "mask_blur",
     "--masked-content": "masked_content",
     "--inpaint-area": "inpaint_area",

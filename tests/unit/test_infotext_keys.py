@@ -99,6 +99,7 @@ A1111 = (
     ("pag_active", True, "PAG Active: True"),  # an extension
     ("pag_scale", 1, "PAG Scale: 1"),
     ("freeu_version", "1", "FreeU Version: 1"),  # an extension
+    ("noise_level", 20, "Noise level: 20"),
     ("soft_inpainting", True, "Soft inpainting enabled: True"),
     ("soft_inpainting_schedule_bias", 1, "Soft inpainting schedule bias: 1"),
     ("soft_inpainting_preservation_strength", 0.5, "Soft inpainting preservation strength: 0.5"),
@@ -277,7 +278,7 @@ LIMITS = {
 """Of the keys that say what no request can ask for."""
 WITHOUT_KEY = {
     *("prompt", "negative_prompt", "width", "height", "batch_count", "output"),  # said otherwise, or not at all
-    *("styles", "choices", "lenient", "image", "mask"),
+    *("styles", "choices", "lenient", "image", "mask", "depth"),
 }
 
 

@@ -443,8 +443,8 @@ def test_bad_requests_are_refused_at_the_call(engine: Engine, fields: dict[str, 
 
 
 def test_a_model_of_unknown_channels_is_refused(tmp_path: Path, engine: Engine):
-    path = tiny.single_file(tmp_path / "depth.safetensors", in_channels=5)
-    with pytest.raises(BadInput, match=r"depth.safetensors: expects 5 channels where a latent has 4: known are 4, 8"):
+    path = tiny.single_file(tmp_path / "odd.safetensors", in_channels=6)
+    with pytest.raises(BadInput, match=r"odd.safetensors: expects 6 channels where a latent has 4: known are 4, 5"):
         engine.events(request(model=str(path)))
 
 

@@ -79,6 +79,7 @@ LIMITS = {
     "mask_blur": (0, 4096),
     "masked_area_padding": (0, 65_536),
     "image_cfg_scale": (0, 100),
+    "noise_level": (0, 350),
     "conditional_mask_weight": (0, 1),
     "soft_inpainting_schedule_bias": (0, 100),
     "soft_inpainting_preservation_strength": (0, 100),

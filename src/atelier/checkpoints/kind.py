@@ -166,7 +166,7 @@ def of_known_family(own: Identity) -> bool:
     return own.variant not in BEYOND and not families().keys().isdisjoint((own.family, *own.fits))
 
 
-BEYOND = ("depth", "unclip", "x4_upscaler", "zero123", "distilled", "ema")
+BEYOND = ("unclip", "zero123", "distilled", "ema")
 """Variants of known families with parts or inputs of their own."""
 
 

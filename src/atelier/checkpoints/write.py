@@ -107,7 +107,8 @@ def written() -> frozenset[str]:
     known = families().values()
     parts = {part.folder for family in known for part in family.parts}
     tokenizers = {tower.tokenizer for family in known for tower in family.towers}
-    return frozenset({INDEX, SCHEDULER.parts[0], *parts, *tokenizers})
+    more = {Path(place).parts[0] for family in known if family.folder is not None for place in family.folder.more}
+    return frozenset({INDEX, SCHEDULER.parts[0], *parts, *tokenizers, *more})
 
 
 def write_ldm(source: Source, path: str | Path, dtype: torch.dtype | None = None) -> None:
@@ -216,7 +217,8 @@ def _configs(source: Source) -> dict[Path, Mapping[str, object]]:
         **{folder: _class(config) for folder, config in networks.items()},
     }
     configs = {Path(folder) / CONFIG: config for folder, config in networks.items() if config is not None}
-    return {Path(INDEX): index, SCHEDULER: scheduler, **configs}
+    more = {Path(place): dict(config) for place, config in layout.more.items()}
+    return {Path(INDEX): index, SCHEDULER: scheduler, **configs, **more}
 
 
 def _settings(source: Source, facts: Facts) -> dict[str, Mapping[str, object] | None]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from atelier.cli.upscale_model import NEEDS_MODEL, PANEL, ByModel
 from atelier.errors import AtelierError, BadFile, BadInput, Interrupted, StorageFull
 
 if TYPE_CHECKING:
@@ -24,7 +25,49 @@ Images = Annotated[
     list[Path] | None, typer.Argument(metavar="IMAGE...", help="Images, or folders of images.", show_default=False)
 ]
 Named = Annotated[
-    str, typer.Option("--upscaler", help="Name of an upscaler (--list), or a file: .pth, .pt, .safetensors.")
+    str | None,
+    typer.Option(
+        "--upscaler",
+        help="Name of an upscaler (--list), or a file: .pth, .pt, .safetensors.",
+        show_default="Lanczos",
+    ),
+]
+Model = Annotated[
+    str | None,
+    typer.Option(
+        help="An upscaling model (x4), by name or path: it makes the image again, 4 times larger.",
+        show_default="none",
+        rich_help_panel=PANEL,
+    ),
+]
+Prompt = Annotated[
+    str | None, typer.Option(help="What the image shows.", show_default="nothing", rich_help_panel=PANEL)
+]
+Negative = Annotated[
+    str | None,
+    typer.Option("--negative", help="What it should not show.", show_default="nothing", rich_help_panel=PANEL),
+]
+NoiseLevel = Annotated[
+    int | None,
+    typer.Option(
+        "--noise-level",
+        help="How much noise is put on the image, 0 to 350; more leaves more to the prompt.",
+        show_default="20",
+        rich_help_panel=PANEL,
+    ),
+]
+Steps = Annotated[
+    int | None, typer.Option(help="Steps of the sampler.", show_default="the model's", rich_help_panel=PANEL)
+]
+Seed = Annotated[int | None, typer.Option(help="Seed of the noise.", show_default="drawn", rich_help_panel=PANEL)]
+CfgScale = Annotated[
+    float | None,
+    typer.Option(
+        "--cfg-scale",
+        help="How strongly to follow the prompt.",
+        show_default="the model's",
+        rich_help_panel=PANEL,
+    ),
 ]
 Second = Annotated[str | None, typer.Option("--upscaler-2", help="Another upscaler, mixed in.", show_default="none")]
 Folders = Annotated[
@@ -41,8 +84,10 @@ Folders = Annotated[
 def upscale(
     images: Images = None,
     *,
-    upscaler: Named = "Lanczos",
-    scale: Annotated[str, typer.Option(help="How many times larger, or the size: 2, 1.5, 1024x768.")] = "2",
+    upscaler: Named = None,
+    scale: Annotated[
+        str | None, typer.Option(help="How many times larger, or the size: 2, 1.5, 1024x768.", show_default="2")
+    ] = None,
     output: Annotated[
         str, typer.Option("--output", "--out", "-o", help="Folder, or name of a file, to save in.")
     ] = "outputs/upscaled",
@@ -57,6 +102,13 @@ def upscale(
     ] = None,
     models_dir: Folders = None,
     shows_list: Annotated[bool, typer.Option("--list", help="List the upscalers, and do nothing.")] = False,
+    model: Model = None,
+    prompt: Prompt = None,
+    negative: Negative = None,
+    noise_level: NoiseLevel = None,
+    steps: Steps = None,
+    seed: Seed = None,
+    cfg_scale: CfgScale = None,
 ) -> None:
     """Make images larger. Each keeps how it was made, and says what was done to it."""
     from atelier import compose
@@ -64,16 +116,24 @@ def upscale(
     from atelier.runtime.threads import settle_process
     from atelier.runtime.upscaling import Scale, Upscaling, blended
 
+    by_model = ByModel(prompt, negative, noise_level, steps, seed, cfg_scale)
+    if model is not None:
+        by_model.check(upscaler=upscaler, second=second, scale=scale, file_format=file_format, folders=models_dir)
+        paths = _paths(images or [], Destination.of(output))
+        by_model.run(paths, model, output, tile, is_list=len(images or []) < len(paths) or len(paths) > 1)
+        return
+    if by_model != ByModel():
+        raise BadInput(NEEDS_MODEL)
     known = compose.upscalers(tuple(models_dir) if models_dir else None)
     if shows_list:
         typer.echo("\n".join(known.names()))
         return
-    wanted = Scale.of(scale)
+    wanted = Scale.of(scale or "2")
     to = Destination.of(output, f".{file_format.lower().lstrip('.')}")
     paths = _paths(images or [], to)
     settle_process(os.environ)
     other = None if second is None else known.get(second, tile=tile)
-    _run(paths, Upscaling(blended(known.get(upscaler, tile=tile), other, visibility), wanted), to)
+    _run(paths, Upscaling(blended(known.get(upscaler or "Lanczos", tile=tile), other, visibility), wanted), to)
 
 
 def _paths(named: Sequence[Path], to: Destination) -> list[Path]:

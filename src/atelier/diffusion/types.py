@@ -25,11 +25,13 @@ class Prediction:
 class Moment:
     """When a denoiser is called: what prompts, guidance and adapters may depend on.
 
-    call: how many calls of the sampler came before; progress: their share of all that are expected, 0 to 1.
+    call: how many calls of the sampler came before; progress: their share of all that are expected, 0 to 1; places:
+    which parts of the canvas x holds, one after another, each as its rows and columns; () for all of it.
     """
 
     call: int
     progress: float
+    places: tuple[tuple[Tensor, Tensor], ...] = ()
 
 
 class Denoiser(Protocol):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from atelier.families.config import Config
@@ -99,7 +99,8 @@ class Folder:
 
     detect: whether it is one of ours, from the model_index.json (and what lies beside it); pipeline: the class of
     diffusers that generates with a model of these ends and latent; it raises BadInput where there is none; index: what
-    else the model_index.json says. read, write: the facts of scheduler/scheduler_config.json.
+    else the model_index.json says. read, write: the facts of scheduler/scheduler_config.json. more: further
+    configurations that are the same for all models, by their place.
     """
 
     detect: Callable[[Config], bool]
@@ -107,6 +108,7 @@ class Folder:
     index: Mapping[str, object]
     read: Callable[[Facts, Config], Facts]
     write: Callable[[Facts], Mapping[str, object]]
+    more: Mapping[str, Mapping[str, object]] = field(default_factory=dict[str, "Mapping[str, object]"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +134,8 @@ class Family:
     this size in pixels; latent_side: positions along a side of the latent where nobody says the size. table: whose
     columns of the tabulated schedules (Align Your Steps) are right for it, None where there are none. tiny: what
     the tiny autoencoder for its latents is called by its author, None where there is none. probe: for what files may
-    leave open, None where headers tell everything.
+    leave open, None where headers tell everything. augmented: of models that enlarge a small image, which lies beside
+    their latent, the levels of the noise that is put on it; None for others.
     """
 
     name: str
@@ -156,6 +159,7 @@ class Family:
     tell: Tell = as_said
     tiny: str | None = None
     probe: Probe | None = None
+    augmented: Callable[[], Levels] | None = None
 
     def part(self, name: str) -> PartSpec[Any, Any] | None:
         return next((part for part in self.parts if part.name == name), None)

@@ -1,4 +1,4 @@
-"""Stable Diffusion 2.0 and 2.1, base and 768, their inpainting model and their fine-tunes.
+"""Stable Diffusion 2.0 and 2.1, base and 768, their inpainting and depth models and their fine-tunes.
 
 The text encoder is OpenCLIP-H, read before its last layer, through the final norm.
 """
@@ -21,10 +21,16 @@ if TYPE_CHECKING:
 
 TOWER = "cond_stage_model.model."
 CONV_IN = "model.diffusion_model.input_blocks.0.0.weight"
-OTHERS = ("depth_model.", "embedder.", "noise_augmentor.", "low_scale_model.")
-"""What the names of the depth, unCLIP and upscaling models have beside."""
-OTHER_CHANNELS = ((5,), (7,))
-"""What their U-Nets read, should nothing else of them be left."""
+OTHERS = ("embedder.", "noise_augmentor.", "low_scale_model.")
+"""What the names of the unCLIP and upscaling models have beside."""
+NOISE_LEVELS = "model.diffusion_model.label_emb.weight"
+"""The embedding of levels of noise, which only the upscaling model's U-Net has."""
+ESTIMATOR = "depth_model."
+"""What the names of the estimator of depths begin with that a depth model's file carries: it is not read, the map is
+given."""
+PIPELINES = sd1.PIPELINES | {pipelines.DEPTH}
+OTHER_CHANNELS = ((7,),)
+"""What the U-Net of the upscaling model reads, should nothing else of it be left."""
 LATENT = 4
 BASE, LARGE = 512, 768
 BASE_STEPS = "875000"
@@ -37,14 +43,19 @@ LAST = 999
 
 def in_file(archive: Archive) -> bool:
     names = archive.tensors
-    others = any(name.startswith(OTHERS) for name in names)
+    others = NOISE_LEVELS in names or any(name.startswith(OTHERS) for name in names)
     if CONV_IN not in names or others or names[CONV_IN].shape[1:2] in OTHER_CHANNELS:
         return False
     return any(name.startswith(TOWER) for name in names)
 
 
 def in_folder(index: Config) -> bool:
-    return sd1.is_named(index) and sd1.is_like_sd2(index)
+    named = index.values.get("_class_name")
+    return isinstance(named, str) and named in PIPELINES and sd1.is_like_sd2(index)
+
+
+def tolerated(name: str) -> bool:
+    return marks.tolerated(name) or name.startswith(ESTIMATOR)
 
 
 def file_facts(archive: Archive) -> Facts:
@@ -62,7 +73,7 @@ def _predicting(prediction: PredictionType, known: Facts) -> Facts:
 def _said(archive: Archive) -> PredictionType | None:
     """What a file says of its prediction, its size or its training.
 
-    All that see more than the latent (inpainting) and the Turbo model predict epsilon.
+    All that see more than the latent (inpainting, depth) and the Turbo model predict epsilon.
     """
     known, conv, stated = marks.file_facts(archive), archive.tensors[CONV_IN].shape, marks.stated_prediction(archive)
     if stated is not None:
@@ -106,10 +117,10 @@ SD2 = replace(
     aliases=("sd20", "sd21", "stable-diffusion-v2"),
     parts=(UNET, VAE, CLIP_H),
     towers=(Tower(CLIP_H, "tokenizer", padded_with_zero, least_skip=2, cut_off=cut_off),),
-    single=SingleFile(detect=in_file, facts=file_facts, tolerated=marks.tolerated, markers=marks.MARKERS),
+    single=SingleFile(detect=in_file, facts=file_facts, tolerated=tolerated, markers=marks.MARKERS),
     folder=Folder(
         detect=in_folder,
-        pipeline=pipelines.by_channels("StableDiffusion"),
+        pipeline=pipelines.by_channels("StableDiffusion", pipelines.DEPTH),
         index={"feature_extractor": [None, None], "safety_checker": [None, None], "requires_safety_checker": False},
         read=discrete.read,
         write=discrete.write,

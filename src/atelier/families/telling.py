@@ -13,12 +13,13 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, slots=True)
 class Telling:
     """height, width: of the image, in pixels; negative: whether the text is a negative prompt; empty: whether it has no
-    words at any time."""
+    words at any time; level: of the noise on a small image that is enlarged."""
 
     height: int
     width: int
     negative: bool = False
     empty: bool = False
+    level: int = 0
 
 
 Tell = Callable[["Conditioning", Telling], "Conditioning"]

@@ -29,6 +29,9 @@ class UNetSpec:
     (Podell 2023, arXiv:2307.01952, section 2.2); None for a network without one.
     guidance: numbers that the strength of guidance is embedded in, of a network that was distilled to read it (latent
     consistency models, Luo 2023, arXiv:2310.04378, section 4); None for a network that does not.
+    noise_levels: how many levels of noise on what lies beside the latent there are an embedding for, None for none;
+    only_cross: of each level, whether its transformers attend to nothing but the text, () where none does (both of
+    Stable Diffusion's upscaler).
     """
 
     in_channels: int = 4
@@ -44,14 +47,16 @@ class UNetSpec:
     vector: int | None = None
     size_width: int = 256
     guidance: int | None = None
+    noise_levels: int | None = None
+    only_cross: tuple[bool, ...] = ()
 
     @property
     def time(self) -> int:
         """Width of the time embedding."""
         return 4 * self.widths[0]
 
-    def transformer(self, level: int, depth: int, path: str) -> SpatialTransformer:
-        """What attends to the text after a residual block of `level`; path: its name for the ports."""
+    def transformer(self, level: int, depth: int, path: str, *, middle: bool = False) -> SpatialTransformer:
+        """What attends to the text behind a residual block of `level`, or in the middle; path: its name for ports."""
         return SpatialTransformer(
             self.widths[level],
             self.heads[level],
@@ -60,6 +65,7 @@ class UNetSpec:
             linear=self.linear_proj,
             groups=self.groups,
             path=path,
+            only_cross=not middle and bool(self.only_cross) and self.only_cross[level],
         )
 
     def resnet(self, inputs: int, outputs: int) -> ResBlock:
@@ -100,7 +106,7 @@ class Middle(nn.Module):
         super().__init__()
         width = spec.widths[-1]
         self.resnet1 = spec.resnet(width, width)
-        self.attention = spec.transformer(-1, spec.mid_depth, "middle.attention")
+        self.attention = spec.transformer(-1, spec.mid_depth, "middle.attention", middle=True)
         self.resnet2 = spec.resnet(width, width)
 
     def forward(self, x: Tensor, time: Tensor, context: Tensor, ports: Ports) -> Tensor:
@@ -152,6 +158,7 @@ class UNet(nn.Module):
         self.time_embedding = ConditionEmbedding(spec.widths[0], spec.time)
         self.guidance = None if spec.guidance is None else nn.Linear(spec.guidance, spec.widths[0], bias=False)
         self.vector_embedding = None if spec.vector is None else ConditionEmbedding(spec.vector, spec.time)
+        self.level_embedding = None if spec.noise_levels is None else nn.Embedding(spec.noise_levels, spec.time)
         self.conv_in = Conv(spec.in_channels, spec.widths[0], 3, padding=1)
         self.down = nn.ModuleList(DownLevel(spec, i) for i in levels)
         self.middle = Middle(spec)
@@ -176,7 +183,8 @@ class UNet(nn.Module):
 
         The feature patch of a level sees what that level hands on ("down.0", "middle", "up.3"); the skip patch of a
         block on the way up sees the two halves of its input ("up.3.0"). Raises ValueError for a network with a vector
-        condition whose conditioning has no pooled state, or that reads the strength of guidance and is not told it.
+        condition whose conditioning has no pooled state, or that reads the strength of guidance or a level of noise and
+        is not told it.
         """
         if cond.channels is not None:
             x = torch.cat([x, cond.channels], dim=1)
@@ -186,6 +194,8 @@ class UNet(nn.Module):
         time = self.time_embedding(time)
         if self.vector_embedding is not None:
             time = time + self.vector_embedding(_vector(cond, self.spec.size_width).to(x.dtype))
+        if self.level_embedding is not None:
+            time = time + self.level_embedding(_level(cond))
         time = F.silu(time)
         x = self.conv_in(x, seamless=ports.seamless)
         skips = [x]
@@ -209,6 +219,13 @@ def _strength(cond: Conditioning, width: int) -> Tensor:
     if cond.guidance is None:
         raise ValueError("this network needs to be told the strength of guidance")
     return guidance_embedding(cond.guidance, width)
+
+
+def _level(cond: Conditioning) -> Tensor:
+    """(B,): how much noise is on what lies beside the latent."""
+    if cond.level is None:
+        raise ValueError("this network needs to be told the level of noise on the image beside the latent")
+    return cond.level
 
 
 def _vector(cond: Conditioning, width: int) -> Tensor:

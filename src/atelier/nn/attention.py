@@ -89,12 +89,15 @@ class GatedFeedForward(nn.Module):
 
 
 class TransformerBlock(nn.Module):
-    """Self-attention, cross-attention to the conditioning and a feed-forward, each pre-normed and residual."""
+    """Self-attention, cross-attention to the conditioning and a feed-forward, each pre-normed and residual.
 
-    def __init__(self, width: int, heads: int, context: int, path: str) -> None:
+    only_cross: the first attention is to the conditioning too.
+    """
+
+    def __init__(self, width: int, heads: int, context: int, path: str, *, only_cross: bool = False) -> None:
         super().__init__()
         self.norm1 = nn.LayerNorm(width)
-        self.attn1 = Attention(width, heads, path=f"{path}.attn1")
+        self.attn1 = Attention(width, heads, context=context if only_cross else None, path=f"{path}.attn1")
         self.norm2 = nn.LayerNorm(width)
         self.attn2 = Attention(width, heads, context=context, path=f"{path}.attn2")
         self.norm3 = nn.LayerNorm(width)
@@ -103,7 +106,7 @@ class TransformerBlock(nn.Module):
     def forward(
         self, x: Float[Tensor, "b t c"], context: Float[Tensor, "b s k"], ports: Ports, grid: tuple[int, int]
     ) -> Float[Tensor, "b t c"]:
-        x = x + self.attn1(self.norm1(x), ports=ports, grid=grid)
+        x = x + self.attn1(self.norm1(x), context if self.attn1.is_cross else None, ports=ports, grid=grid)
         x = x + self.attn2(self.norm2(x), context, ports=ports, grid=grid)
         return x + self.ff(self.norm3(x))
 
@@ -111,17 +114,29 @@ class TransformerBlock(nn.Module):
 class SpatialTransformer(nn.Module):
     """Transformer blocks over the positions of a feature map, with a residual around them.
 
-    `linear` chooses whether the projections in and out are Linear (SD 2, XL) or 1x1 convolutions (SD 1).
+    `linear` chooses whether the projections in and out are Linear (SD 2, XL) or 1x1 convolutions (SD 1); only_cross:
+    see `TransformerBlock`.
     """
 
     def __init__(
-        self, width: int, heads: int, depth: int, context: int, *, linear: bool, groups: int, path: str
+        self,
+        width: int,
+        heads: int,
+        depth: int,
+        context: int,
+        *,
+        linear: bool,
+        groups: int,
+        path: str,
+        only_cross: bool = False,
     ) -> None:
         super().__init__()
         self.linear = linear
         self.norm = nn.GroupNorm(groups, width, eps=1e-6)
         self.proj_in = nn.Linear(width, width) if linear else PointwiseConv(width, width)
-        self.blocks = nn.ModuleList(TransformerBlock(width, heads, context, f"{path}.blocks.{k}") for k in range(depth))
+        self.blocks = nn.ModuleList(
+            TransformerBlock(width, heads, context, f"{path}.blocks.{k}", only_cross=only_cross) for k in range(depth)
+        )
         self.proj_out = nn.Linear(width, width) if linear else PointwiseConv(width, width)
 
     def forward(

@@ -131,10 +131,12 @@ def _skips_after(first: SkipPatch, second: SkipPatch) -> SkipPatch:
 class Conditioning:
     """tokens: (B, T, C) text states; pooled: (B, P) vector condition; sizes: (B, N) numbers that are embedded as time
     is (SDXL: height and width of the original, top and left of the crop, height and width of the target);
-    channels: (B, K, h, w) appended to x; guidance: (B,) the CFG scale less 1, for a network that reads it."""
+    channels: (B, K, h, w) appended to x; guidance: (B,) the CFG scale less 1, for a network that reads it; level: (B,)
+    whole numbers, how much noise is on `channels`, for one that reads that."""
 
     tokens: Tensor
     pooled: Tensor | None = None
     sizes: Tensor | None = None
     channels: Tensor | None = None
     guidance: Tensor | None = None
+    level: Tensor | None = None

@@ -13,6 +13,7 @@ from atelier.checkpoints.preview import RgbMatrix
 from atelier.diffusion.catalogue import samplers
 from atelier.diffusion.combine.soft import Softness
 from atelier.errors import BadInput
+from atelier.families.telling import Telling
 from atelier.nn.seamless import EDGES, Seamless
 from atelier.pipeline.conditioning import States
 from atelier.pipeline.finishes import AsItIs, Finish, OnSource, WhatChanged
@@ -27,7 +28,9 @@ from atelier.pipeline.stages.decode import Decode
 from atelier.pipeline.stages.diffuse import Diffuse, Refiner
 from atelier.pipeline.stages.encode import Encode
 from atelier.pipeline.stages.encode_channels import EncodeChannels
+from atelier.pipeline.stages.encode_depth import EncodeDepth
 from atelier.pipeline.stages.encode_image import EncodeImage
+from atelier.pipeline.stages.encode_small import EncodeSmall
 from atelier.pipeline.stages.enlarge import Enlarge
 from atelier.pipeline.stages.grow import Grow
 from atelier.pipeline.stages.place import Place
@@ -64,10 +67,13 @@ from atelier.request.infotext import Settings, settings
 from atelier.request.model import Provenance
 from atelier.request.outpaint import Margins, passes
 from atelier.request.resolved import (
+    DepthChannels,
     ImageChannels,
+    MaskedChannels,
     ModelRef,
     NoChannels,
     NoHires,
+    NoisedChannels,
     NoMask,
     NoPostprocess,
     NoRefiner,
@@ -302,8 +308,10 @@ def _encoded(resolved: Resolved, own: _Pass) -> Iterator[Stage]:
     soft = _softness(source).kind == "soft"
     if isinstance(source, ResolvedSource):
         yield EncodeImage(model, own.size, own.prepared, own.known, edges, soft, resolved.vae_strips)
-    if not isinstance(resolved.channels, NoChannels):
-        where = None if isinstance(source, NoSource) else own.prepared
+    where = None if isinstance(source, NoSource) else own.prepared
+    if isinstance(resolved.channels, DepthChannels):
+        yield EncodeDepth(model, own.size, resolved.channels.depth, where, own.channels)
+    elif isinstance(resolved.channels, (MaskedChannels, ImageChannels)):
         strips = resolved.vae_strips
         yield EncodeChannels(model, own.size, resolved.channels, where, own.channels, edges, soft, strips)
     if isinstance(resolved.regions, ResolvedRegions):
@@ -359,6 +367,8 @@ def _stages(
                 samples = tuple(image.first for image in group)
                 if all(sample.index in there for sample in samples):
                     continue
+                if isinstance(resolved.channels, NoisedChannels):
+                    yield EncodeSmall(resolved.model, samples, resolved.channels, resolved.noise.source, CHANNELS)
                 yield from _grown(resolved, samples, max_batch, shown)
                 yield from _sampled(resolved, group, max_batch, shown)
                 *_, last = _passes(resolved)
@@ -460,7 +470,14 @@ def _diffuse(
         matrix=shown.matrix if own.model == resolved.model else None,
         tiny=shown.tiny and own.model == resolved.model,
         refiner=None if refiner is None else _taking_over(refiner, own_networks),
+        shown=_told(resolved),
     )
+
+
+def _told(resolved: Resolved) -> Telling:
+    """What networks are told of the image beside its size, which is each pass' own."""
+    level = resolved.channels.level if isinstance(resolved.channels, NoisedChannels) else 0
+    return Telling(0, 0, level=level)
 
 
 def _taking_over(refiner: ResolvedRefiner, networks: Borrowed) -> Refiner:

@@ -156,18 +156,21 @@ class PromptedNet:
         """blank: of so many branches, the first, the channels beside the latent are 0."""
         times = len(x) // (len(branches) * len(self.samples))
         calls = self._calls([line for branch in branches for line in branch * times], moment.call)
-        beside = self._beside(len(x), blank * times * len(self.samples))
+        beside = self._beside(len(x), blank * times * len(self.samples), moment)
         if len(calls) == 1:
             return self._called(replace(calls[0].cond, channels=beside), x, t, moment)
         conds = [replace(c.cond, channels=None if beside is None else beside[c.rows]) for c in calls]
         made = [self._called(cond, x[c.rows], t[c.rows], moment) for c, cond in zip(calls, conds, strict=True)]
         return torch.cat(made)[torch.cat([call.rows for call in calls]).argsort()]
 
-    def _beside(self, rows: int, blank: int) -> Tensor | None:
+    def _beside(self, rows: int, blank: int, moment: Moment) -> Tensor | None:
         """The channels of each row, those of the first `blank` rows 0."""
         if self.channels is None:
             return None
         own = self.channels.to(self.net.device, self.net.dtype)
+        if moment.places:
+            own = own.expand(len(self.samples), -1, -1, -1)
+            own = torch.cat([own[:, :, down[:, None], across] for down, across in moment.places])
         beside = own.repeat(rows // len(own), 1, 1, 1)
         beside[:blank] = 0
         return beside
@@ -206,8 +209,12 @@ def _stacked(rows: Sequence[Conditioning], net: Net) -> Conditioning:
     """One batch of what the network is told of each row, where it computes and in its precision."""
     tokens = torch.stack([row.tokens for row in rows]).to(net.device, net.dtype)
     pooled, sizes = _together([row.pooled for row in rows]), _together([row.sizes for row in rows])
+    level = _together([row.level for row in rows])
     return Conditioning(
-        tokens, None if pooled is None else pooled.to(tokens), None if sizes is None else sizes.to(net.device)
+        tokens,
+        None if pooled is None else pooled.to(tokens),
+        None if sizes is None else sizes.to(net.device),
+        level=None if level is None else level.to(net.device),
     )
 
 

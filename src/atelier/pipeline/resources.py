@@ -18,6 +18,7 @@ from atelier.models.taesd import TinyAutoencoder
 from atelier.models.vae import AutoencoderKL
 from atelier.nn.net import Net
 from atelier.request.resolved import AdapterRef, ImageRef, ModelRef
+from atelier.vision.depth import DepthEstimator
 from atelier.vision.networked import Networked
 from atelier.vision.upscaling import Upscaler
 
@@ -37,6 +38,8 @@ IMAGE_TEXT: PartOf[ImageText] = PartOf("image and text")
 AUTOENCODER: PartOf[AutoencoderKL] = PartOf("autoencoder")
 TINY: PartOf[TinyAutoencoder] = PartOf("tiny autoencoder")
 """That lies beside the model; nobody borrows it from a model without one."""
+DEPTH: PartOf[DepthEstimator] = PartOf("depth estimator")
+"""That lies in the model's folder; nobody borrows it from a model without one."""
 UPSCALER: PartOf[Upscaler] = PartOf("upscaler")
 """Of a file that holds nothing else: its reference is no checkpoint's."""
 
@@ -52,6 +55,8 @@ def networks(part: object) -> list[nn.Module]:
             found = [part.vision, part.joint]
         case Networked():
             found = [part.net.run]
+        case DepthEstimator():
+            found = [part.net]
         case _:
             found = [part]
     return [net for net in found if isinstance(net, nn.Module)]

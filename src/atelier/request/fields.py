@@ -203,12 +203,26 @@ Outpaint = Annotated[
     Help("Grow the canvas: pixels on each side (left=64,right=64,top=0,bottom=32), or the size of a frame (768x512)."),
     Option("From an image"),
 ]
+DepthMap = Annotated[
+    str,
+    Help(
+        "Depth map for a depth model (Stable Diffusion 2), grey, what is near is bright: a file, or a data: URI.",
+        "estimated from the image, where the model's folder has an estimator",
+    ),
+    Option("From an image", ("--depth",)),
+]
 ImageCfgScale = Annotated[
     float,
     FACTOR,
     Infotext("Image CFG scale", always=True),
     Help("Editing models (InstructPix2Pix): how closely to keep to the image; 1 leaves it to the prompt's scale."),
     Option("From an image"),
+]
+NoiseLevel = Annotated[
+    int,
+    Limits(0, 350),
+    Infotext("Noise level", always=True),
+    Help("Upscaling models (x4): how much noise is put on the small image; more leaves more to the prompt."),
 ]
 MaskImage = Annotated[
     str,

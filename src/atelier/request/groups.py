@@ -22,7 +22,7 @@ from atelier.request.fields import PIXELS, SIDE_STEP, Help, Limits, Option
 from atelier.request.regions import MAX_REGIONS, parse_region, split
 
 T = TypeVar("T")
-PATHS = frozenset({"model", "refiner", "output", "image", "mask"})
+PATHS = frozenset({"model", "refiner", "output", "image", "mask", "depth"})
 PROMPTS = frozenset({"prompt", "negative_prompt", "hires_prompt", "hires_negative_prompt"})
 """What may be empty."""
 
@@ -172,6 +172,7 @@ class Source(Group):
     extra_noise: f.ExtraNoise = 0.0
     color_correction: f.ColorCorrection = False
     image_cfg_scale: f.ImageCfgScale = 1.5
+    noise_level: f.NoiseLevel = 20
     outpaint: f.Outpaint | None = None
 
 

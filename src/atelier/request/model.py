@@ -56,6 +56,7 @@ class Request(Group):
     sampling: Sampling = Sampling()
     guidance: Guidance = Guidance()
     denoising_strength: f.DenoisingStrength | None = None
+    depth: f.DepthMap | None = None
     source: Source | None = None
     inpaint: Inpaint | None = None
     sd_upscale: SdUpscale | None = None

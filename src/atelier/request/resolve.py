@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from atelier.errors import BadInput
-from atelier.request.fields import STEPS
+from atelier.request.fields import SIDE_STEP, STEPS
 from atelier.request.groups import Guidance, Hires, Inpaint, SdUpscale, check_side
 from atelier.request.guidances import SWITCHED, USUAL
 from atelier.request.model import Request
@@ -17,6 +17,9 @@ from atelier.request.regions import Region, parse_region
 from atelier.request.resolved import (
     BoxPlace,
     ByFactor,
+    DepthChannels,
+    EstimatedDepth,
+    GivenDepth,
     ImageChannels,
     ImageRef,
     MaskedChannels,
@@ -25,6 +28,7 @@ from atelier.request.resolved import (
     NamedUpscaler,
     NoChannels,
     NoHires,
+    NoisedChannels,
     NoMask,
     NoPostprocess,
     NoRefiner,
@@ -86,8 +90,9 @@ OPTIONS: Mapping[str, str] = {
 }
 """Fields of a request that only some samplers and schedules read, and what those and ResolvedSampling call them."""
 
-Beside = Literal["nothing", "mask", "image"]
-"""What a network sees beside the latent: nothing more, the mask and what it leaves of the image, or the image."""
+Beside = Literal["nothing", "mask", "image", "depth", "small"]
+"""What a network sees beside the latent: nothing more, the mask and what it leaves of the image, the image, a map of
+depths, or a small image that it makes larger."""
 
 Measure = Callable[[str], tuple[int, int]]
 """A path -> the width and height of the image there, in pixels."""
@@ -177,9 +182,9 @@ def resolve(request: Request, offer: Offer, random_: random.Random | None = None
         sampling=_sampling(request, offer.method, offer.defaults),
         guidance=_guidance(request, offer.defaults),
         source=_source(request, offer, added),
-        channels=_channels(request, offer.defaults.beside),
+        channels=_channels(request, offer.defaults.beside, offer.refer),
         regions=_regions(request, offer.refer),
-        views=_views(request, offer.defaults),
+        views=_views(request, offer.defaults, size),
         tiling=ResolvedTiling(x="x" in request.layout.tile, y="y" in request.layout.tile),
         hires=_hires(request, offer, size, samples),
         refiner=_refiner(request, offer),
@@ -209,7 +214,8 @@ def _check_together(resolved: Resolved) -> None:
         }
         for other in (name for name, is_there in others.items() if is_there):
             raise BadInput(f"{other} cannot be used with region_method attention: use latent, or leave it out")
-    if not isinstance(channels, NoChannels) and not isinstance(resolved.views, NoViews):
+    sees_all = not isinstance(channels, (NoChannels, NoisedChannels))
+    if sees_all and not isinstance(resolved.views, NoViews):
         raise BadInput("views cannot be used with an inpainting or editing model, which sees all of the image")
     if isinstance(channels, ImageChannels) and channels.scale != 1:
         scales = {
@@ -230,9 +236,40 @@ def pass_sizes(request: Request, own: RequestDefaults, measure: Measure) -> tupl
 
 
 def _first_size(request: Request, own: RequestDefaults, measure: Measure, added: Margins | None) -> Size:
+    if own.beside == "small":
+        return _grown(request, own, measure)
     if request.sd_upscale is not None:
         return _enlarged(request, request.sd_upscale, own, measure)
     return _size(request, own) if added is None else _canvas(request, added, measure)
+
+
+def _grown(request: Request, own: RequestDefaults, measure: Measure) -> Size:
+    """What an upscaling model makes of an image: each pixel becomes a position of the latent. Raises BadInput."""
+    if request.source is None:
+        raise BadInput("this is an upscaling model, which makes an image larger: give --image")
+    others = {
+        "mask": request.inpaint is not None,
+        "outpaint": request.source.outpaint is not None,
+        "a second pass": request.hires is not None and request.hires.is_asked,
+        "sd_upscale": request.sd_upscale is not None,
+        "denoising_strength": request.denoising_strength is not None,
+    }
+    for other in (name for name, is_there in others.items() if is_there):
+        raise BadInput(f"this is an upscaling model, which starts from noise: leave out {other}")
+    small = measure(request.source.image)
+    size = Size(*(side * own.latent_step for side in small))
+    asked = Size(request.width or size.width, request.height or size.height)
+    if any(abs(side - own_side) >= SIDE_STEP for side, own_side in zip(asked, size, strict=True)):
+        raise BadInput(
+            f"this is an upscaling model, which makes {size.width}x{size.height} of the image: leave out width and "
+            "height"
+        )
+    if not all(LARGER.low <= side <= LARGER.high for side in size):
+        raise BadInput(
+            f"{request.source.image} becomes {size.width}x{size.height}, each side must be from {LARGER.low} to "
+            f"{LARGER.high}: cut or resize it first"
+        )
+    return size
 
 
 def _enlarged(request: Request, upscale: SdUpscale, own: RequestDefaults, measure: Measure) -> Size:
@@ -373,6 +410,8 @@ def _guidance(request: Request, own: RequestDefaults) -> ResolvedGuidance:
 
 def _source(request: Request, offer: Offer, added: Margins | None) -> NoSource | ResolvedSource:
     source, refer, upscale = request.source, offer.refer, request.sd_upscale
+    if offer.defaults.beside == "small":
+        return NoSource()
     if source is None:
         if request.inpaint is not None:
             raise BadInput("a mask needs an image that it belongs to: give --image")
@@ -425,9 +464,11 @@ def _softness(inpaint: Inpaint) -> NoSoftness | ResolvedSoftness:
     )
 
 
-def _channels(request: Request, beside: Beside) -> ResolvedChannels:
+def _channels(request: Request, beside: Beside, refer: Callable[[str], ImageRef]) -> ResolvedChannels:
     """Raises BadInput where the model needs an image or a mask that is not given."""
     source, inpaint = request.source, request.inpaint
+    if request.depth is not None and beside != "depth":
+        raise BadInput("depth: this model sees no depth map: choose a depth model, or leave it out")
     match beside:
         case "nothing":
             return NoChannels()
@@ -439,6 +480,24 @@ def _channels(request: Request, beside: Beside) -> ResolvedChannels:
             if source is None:
                 raise BadInput("this is an editing model, which changes an image: give --image")
             return ImageChannels(scale=source.image_cfg_scale)
+        case "depth":
+            return DepthChannels(depth=_depth(request, refer))
+        case "small":
+            assert source is not None
+            return NoisedChannels(image=refer(source.image), level=source.noise_level)
+
+
+def _depth(request: Request, refer: Callable[[str], ImageRef]) -> EstimatedDepth | GivenDepth:
+    """The map that is given comes to the size as the image does. Raises BadInput."""
+    source = request.source
+    if source is not None and source.outpaint is not None:
+        raise BadInput("this is a depth model, which cannot outpaint: choose another, or leave outpaint out")
+    if request.depth is None:
+        if source is None:
+            raise BadInput("this is a depth model: give --depth, or --image for one whose depth is estimated")
+        return EstimatedDepth()
+    how = "stretch" if source is None or source.resize_mode == "latent" else source.resize_mode
+    return GivenDepth(image=refer(request.depth), resize=how)
 
 
 def _regions(request: Request, refer: Callable[[str], ImageRef]) -> NoRegions | ResolvedRegions:
@@ -459,8 +518,12 @@ def _place(region: Region, refer: Callable[[str], ImageRef]) -> BoxPlace | MaskP
     return BoxPlace(left=left, top=top, right=right, bottom=bottom)
 
 
-def _views(request: Request, own: RequestDefaults) -> NoViews | ResolvedViews:
+def _views(request: Request, own: RequestDefaults, whole: Size) -> NoViews | ResolvedViews:
+    """An upscaling model goes over an image that is larger than its own in views, whether or not they are asked for."""
     views = request.views
+    if views is None and own.beside == "small":
+        size = Size(min(own.width, whole.width), min(own.height, whole.height))
+        return NoViews() if size == whole else ResolvedViews(size=size, overlap=min(size) // 4, method="mixture")
     if request.sd_upscale is not None:
         return _tiles(request, request.sd_upscale, own)
     if views is None:

@@ -304,7 +304,36 @@ class ImageChannels(Value):
     scale: Finite
 
 
-ResolvedChannels = NoChannels | MaskedChannels | ImageChannels
+class EstimatedDepth(Value):
+    """Estimated from the image to start from, by the estimator in the model's folder."""
+
+    kind: Literal["estimated"] = "estimated"
+
+
+class GivenDepth(Value):
+    """Read from an image; resize: how that comes to the size."""
+
+    kind: Literal["given"] = "given"
+    image: ImageRef
+    resize: Literal["stretch", "crop", "fill"]
+
+
+class DepthChannels(Value):
+    """It sees how far away everything is."""
+
+    kind: Literal["depth"] = "depth"
+    depth: Annotated[EstimatedDepth | GivenDepth, Field(discriminator="kind")]
+
+
+class NoisedChannels(Value):
+    """It sees a small image, with noise of a level on it, and makes it larger."""
+
+    kind: Literal["noised"] = "noised"
+    image: ImageRef
+    level: Annotated[int, Field(ge=0)]
+
+
+ResolvedChannels = NoChannels | MaskedChannels | ImageChannels | DepthChannels | NoisedChannels
 
 
 class BoxPlace(Value):

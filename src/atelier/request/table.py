@@ -119,6 +119,7 @@ class Fields(TypedDict, total=False):
     cfg_interval_high: f.CfgIntervalHigh
     clip_guidance_scale: f.ClipGuidanceScale
     denoising_strength: f.DenoisingStrength | None
+    depth: f.DepthMap | None
     image: f.SourceImage
     resize_mode: f.ResizeMode
     exact_steps: f.ExactSteps
@@ -126,6 +127,7 @@ class Fields(TypedDict, total=False):
     extra_noise: f.ExtraNoise
     color_correction: f.ColorCorrection
     image_cfg_scale: f.ImageCfgScale
+    noise_level: f.NoiseLevel
     outpaint: f.Outpaint | None
     mask: f.MaskImage
     mask_mode: f.MaskMode

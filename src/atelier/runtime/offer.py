@@ -27,6 +27,8 @@ from atelier.request.groups import Hires
 from atelier.request.model import Request
 from atelier.request.resolve import NO_LIMIT, Beside, Draw, Method, RequestDefaults
 from atelier.request.resolved import (
+    DepthChannels,
+    EstimatedDepth,
     InFile,
     ModelRef,
     Resolved,
@@ -39,6 +41,7 @@ from atelier.request.resolved import (
 )
 from atelier.request.second_pass import Enlarger
 from atelier.runtime.upscalers import UpscalerFile, UpscalerNames
+from atelier.vision.depth import check_installed, estimator_in
 
 LATENT = "Latent"
 """What enlarges where nobody says, as in A1111."""
@@ -47,7 +50,13 @@ INSTEAD = "Lanczos"
 """What stands in for an upscaler that is not there."""
 
 KINDS: Mapping[Beside, str] = MappingProxyType(
-    {"nothing": "the latent alone", "mask": "image and mask beside it", "image": "the image beside it"}
+    {
+        "nothing": "the latent alone",
+        "mask": "image and mask beside it",
+        "image": "the image beside it",
+        "depth": "a depth map beside it",
+        "small": "a small image beside it",
+    }
 )
 """What networks see, to say to a user."""
 BLIND = 100.0
@@ -275,11 +284,19 @@ def defaults_of(model: Checkpoint) -> RequestDefaults:
 def _beside(model: Checkpoint) -> Beside:
     """What the model's network sees beside the latent, by its channels. Raises BadInput where that is not known."""
     expected, latent = model.ends.in_channels, model.latent.channels
-    kinds: Mapping[int, Beside] = {latent: "nothing", 2 * latent: "image", 2 * latent + 1: "mask"}
+    if model.family.augmented is not None:
+        return "small"
+    kinds: Mapping[int, Beside] = {
+        latent: "nothing",
+        latent + 1: "depth",
+        2 * latent: "image",
+        2 * latent + 1: "mask",
+    }
     if expected not in kinds:
         raise BadInput(
             f"{model.path}: expects {expected} channels where a latent has {latent}: known are {latent}, "
-            f"{2 * latent} (an editing model) and {2 * latent + 1} (an inpainting model); choose another model"
+            f"{latent + 1} (a depth model), {2 * latent} (an editing model) and {2 * latent + 1} (an inpainting "
+            "model); choose another model"
         )
     return kinds[expected]
 
@@ -301,10 +318,21 @@ def check_suits(resolved: Resolved, model: Checkpoint, second: Checkpoint | None
     check_sampling(resolved.sampling, model)
     check_guidance(resolved.guidance, model)
     check_regions(resolved, model)
+    check_depth(resolved, model)
     if (resolved.tiling.x or resolved.tiling.y) and not model.has(UNET):
         raise BadInput(f"tile needs a U-Net, which {model.name} has not: leave it out")
     if isinstance(resolved.hires, ResolvedHires):
         check_sampling(resolved.hires.sampling, second or model)
+
+
+def check_depth(resolved: Resolved, model: Checkpoint) -> None:
+    """Raises BadInput where depths are to be estimated and nothing can."""
+    channels = resolved.channels
+    if not isinstance(channels, DepthChannels) or not isinstance(channels.depth, EstimatedDepth):
+        return
+    if estimator_in(model.path) is None:
+        raise BadInput(f"{model.name} is a depth model without an estimator of depths in its folder: give --depth")
+    check_installed()
 
 
 def check_sampling(sampling: ResolvedSampling, model: Checkpoint) -> None:

@@ -30,6 +30,7 @@ from atelier.nn.net import Net
 from atelier.pipeline.resources import (
     AUTOENCODER,
     DENOISER,
+    DEPTH,
     IMAGE_TEXT,
     PLAIN,
     TEXT,
@@ -48,6 +49,7 @@ from atelier.runtime.images import Images, LocalImages
 from atelier.runtime.store import Destination
 from atelier.runtime.upscalers import UpscalerFile
 from atelier.vision.catalogue import architecture, open_upscaler
+from atelier.vision.depth import DepthEstimator, estimator_in, open_estimator
 from atelier.vision.networked import Networked
 from atelier.weights.cast import precision_name
 from atelier.weights.formats.safetensors import FLOATS
@@ -261,6 +263,13 @@ def _tiny(model: Checkpoint, device: Device) -> TinyAutoencoder:
     return _placed(load_tiny(path, _dtype(model, device)), device)
 
 
+def _depth(model: Checkpoint, device: Device) -> DepthEstimator:
+    path = estimator_in(model.path)
+    if path is None:
+        raise BadFile(model.path, "has no estimator of depths any more: give --depth")
+    return open_estimator(path, device.torch_device)
+
+
 def _required(model: Checkpoint, name: str) -> PartSpec[Any, Any]:
     """A part that the family says its models have."""
     part = model.family.part(name)
@@ -275,6 +284,7 @@ LOADERS: Mapping[str, Callable[[Checkpoint, Device], object]] = {
     AUTOENCODER.name: _autoencoder,
     IMAGE_TEXT.name: _image_text,
     TINY.name: _tiny,
+    DEPTH.name: _depth,
 }
 """By role."""
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -107,7 +107,8 @@ def _views(
 ) -> Sequence[Prediction]:
     """What the denoiser predicts of some views, all in one call."""
     repeated = sigma.repeat(len(places)) if sigma.ndim else sigma
-    made = denoise(torch.cat([_view(x, place) for place in places]), repeated, moment)
+    there = replace(moment, places=tuple(places))
+    made = denoise(torch.cat([_view(x, place) for place in places]), repeated, there)
     cleans = made.clean.chunk(len(places))
     unguided = [None] * len(places) if made.unguided is None else made.unguided.chunk(len(places))
     return [Prediction(clean, rest) for clean, rest in zip(cleans, unguided, strict=True)]

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from atelier.errors import BadFile, BadInput
 from atelier.families.config import Config
@@ -29,6 +30,8 @@ NARROW_HEADS = PartFacts(head_width=64)
 LATENT_SIDE = 64
 """What diffusers means where a configuration does not say the size."""
 
+FIRST_KEY = "transformer_blocks.0.attn1.to_k.weight"
+"""What the first attention of a transformer makes its keys with, behind the transformer's name."""
 READS = "attn2.to_k."
 """What the names of layers hold that read the text."""
 
@@ -52,8 +55,6 @@ SUPPORTED: Mapping[str, tuple[object, ...]] = MappingProxyType(
         "mid_block_scale_factor": (1,),
         "mid_block_type": ("UNetMidBlock2DCrossAttn", None),
         "norm_eps": (1e-5,),
-        "num_class_embeds": (None,),
-        "only_cross_attention": (False,),
         "resnet_out_scale_factor": (1.0,),
         "resnet_skip_time_act": (False,),
         "resnet_time_scale_shift": ("default",),
@@ -93,7 +94,16 @@ def infer(shapes: Shapes, facts: PartFacts) -> UNetSpec:
         vector=shapes.shape(grid.vector, 2)[1] if grid.vector in shapes.found else None,
         size_width=facts.size_width or SIZE_WIDTH,
         guidance=shapes.shape(grid.guidance, 2)[1] if grid.guidance in shapes.found else None,
+        noise_levels=shapes.shape(grid.noise_levels, 2)[0] if grid.noise_levels in shapes.found else None,
+        only_cross=_only_cross(shapes, grid, widths),
     )
+
+
+def _only_cross(shapes: Shapes, grid: _Grid, widths: Sequence[int]) -> tuple[bool, ...]:
+    """Of each level, whether its first attention reads the text, which is of another width; () where none does."""
+    keys = [shapes.found.get(grid.attention(level) + FIRST_KEY) for level in range(grid.levels)]
+    found = tuple(key is not None and key[-1] != width for key, width in zip(keys, widths, strict=True))
+    return found if any(found) else ()
 
 
 def _heads(facts: PartFacts, widths: tuple[int, ...]) -> tuple[int, ...]:
@@ -123,6 +133,10 @@ class _Grid:
     @property
     def vector(self) -> str:
         return "label_emb.0.0.weight" if self.layout == "ldm" else "add_embedding.linear_1.weight"
+
+    @property
+    def noise_levels(self) -> str:
+        return "label_emb.weight" if self.layout == "ldm" else "class_embedding.weight"
 
     @property
     def guidance(self) -> str:
@@ -178,7 +192,7 @@ def ends(shapes: Shapes) -> Ends:
 
 def _read(known: Facts, part: str, config: Config, shapes: Shapes) -> Facts:
     """`attention_head_dim` is the number of heads, in spite of its name; newer files have a field for it."""
-    _grid(shapes)
+    _agrees_cross(config, shapes, _grid(shapes))
     config.only(SUPPORTED)
     shapes.agrees(config, "in_channels", "conv_in.weight", 1)
     shapes.agrees(config, "out_channels", "conv_out.weight", 0)
@@ -190,10 +204,24 @@ def _read(known: Facts, part: str, config: Config, shapes: Shapes) -> Facts:
     shapes.agrees(config, "projection_class_embeddings_input_dim", vector, 1)
     _, *read = shapes.found.get("time_embedding.cond_proj.weight", (0,))
     config.agrees("time_cond_proj_dim", read[0] if read else None)
+    levels, *_ = shapes.found.get("class_embedding.weight", (None,))
+    config.agrees("num_class_embeds", levels)
     heads = config.wholes("num_attention_heads", config.wholes("attention_head_dim", HEADS))
     groups, size_width = config.whole("norm_num_groups", GROUPS), config.optional("addition_time_embed_dim")
     known = known.knowing(part, PartFacts(heads=heads, groups=groups, size_width=size_width))
     return replace(known, latent_side=config.wholes("sample_size", (LATENT_SIDE,))[0])
+
+
+def _agrees_cross(config: Config, shapes: Shapes, grid: _Grid) -> None:
+    """Raises BadFile where the configuration says of a level with transformers other than their shapes do."""
+    key = "only_cross_attention"
+    widths = [shapes.shape(grid.conv(level), 4)[0] for level in range(grid.levels)]
+    found = _only_cross(shapes, grid, widths) or (False,) * grid.levels
+    stated = config.values.get(key, False)
+    each = cast("list[object]", stated) if isinstance(stated, list) else [stated] * grid.levels
+    deep = [grid.attention(level) + FIRST_KEY in shapes.found for level in range(grid.levels)]
+    if len(each) != grid.levels or any(d and s != f for d, s, f in zip(deep, each, found, strict=True)):
+        raise config.wrong(key, json.dumps(found))
 
 
 def _write(spec: UNetSpec, around: Surroundings) -> dict[str, object]:
@@ -203,6 +231,8 @@ def _write(spec: UNetSpec, around: Surroundings) -> dict[str, object]:
     return {
         **_write_vector(spec),
         **({} if spec.guidance is None else {"time_cond_proj_dim": spec.guidance}),
+        **({} if spec.noise_levels is None else {"num_class_embeds": spec.noise_levels}),
+        **({"only_cross_attention": list(spec.only_cross)} if spec.only_cross else {}),
         "_class_name": "UNet2DConditionModel",
         "_diffusers_version": WRITTEN_FOR,
         "act_fn": "silu",

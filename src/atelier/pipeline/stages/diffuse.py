@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -38,7 +38,7 @@ from atelier.pipeline.denoising import (
 )
 from atelier.pipeline.layouts import Everywhere, Layout
 from atelier.pipeline.lent import Lent, Need
-from atelier.pipeline.prompted import NoPorts, PortAdapter, PromptedNet
+from atelier.pipeline.prompted import NOWHERE, NoPorts, PortAdapter, PromptedNet
 from atelier.pipeline.resources import AUTOENCODER, DENOISER, IMAGE_TEXT, PLAIN, TINY, Adapted
 from atelier.pipeline.sample import Sample
 from atelier.pipeline.stage import Stage
@@ -80,7 +80,8 @@ class Diffuse(Stage):
     beside the prompts; states: where the encoded prompts are; channels: where what the network sees beside the latent
     is; image_scale: of the guidance by it; adapted: what the denoiser is borrowed with; previews: whether to show some,
     with the matrix where there is one, else with the tiny autoencoder beside the model where one is, else with the
-    model's own. refiner: what takes over from `model`, the rest as before.
+    model's own. refiner: what takes over from `model`, the rest as before. shown: what networks are told of the image
+    beside its size.
     """
 
     model: ModelRef
@@ -103,6 +104,7 @@ class Diffuse(Stage):
     matrix: RgbMatrix | None = None
     tiny: bool = False
     refiner: Refiner | None = None
+    shown: Telling = NOWHERE
 
     def needs(self) -> tuple[Need[object], ...]:
         needs: list[Need[Any]] = [own.net for own in self._models]
@@ -195,7 +197,7 @@ class Diffuse(Stage):
         def of(samples: Sequence[Sample]) -> Denoiser:
             reads = self.layout.reading(Reads(samples, values.read(own.states)), given, model)
             adapter = self.adapter if reads.ports is NOTHING else Before(reads.ports, self.adapter)
-            told = Telling(self.size.height, self.size.width)
+            told = replace(self.shown, height=self.size.height, width=self.size.width)
             prompted = PromptedNet(net, reads.samples, reads.states, adapter, beside, model.family.tell, told, strength)
             guiding = guided(prompted, wanted, spec, given.sigmas, model, levels, judge, scale)
             return wrapped(guiding, self.inside, given)

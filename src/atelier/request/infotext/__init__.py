@@ -32,6 +32,7 @@ from atelier.request.resolved import (
     MaskedChannels,
     ModelRef,
     NoHires,
+    NoisedChannels,
     NoMask,
     NoPostprocess,
     NoRegions,
@@ -193,6 +194,7 @@ def _beside(settings: Settings, channels: ResolvedChannels) -> Settings:
     return replace(
         settings,
         image_cfg_scale=channels.scale if isinstance(channels, ImageChannels) else None,
+        noise_level=channels.level if isinstance(channels, NoisedChannels) else None,
         conditional_mask_weight=channels.weight if isinstance(channels, MaskedChannels) else None,
     )
 

@@ -33,6 +33,7 @@ class Settings:
     cfg_scale: float | None = None
     distilled_cfg_scale: float | None = None
     image_cfg_scale: float | None = None
+    noise_level: int | None = None
     cfg_rescale: float | None = None
     shift: float | None = None
     seed: int | None = None
@@ -278,6 +279,7 @@ KEYS: tuple[Key, ...] = (
     _field("masked_area_padding"),
     _field("masked_content"),
     _field("outpaint"),
+    _field("noise_level"),
     _field("soft_inpainting"),
     _field("soft_inpainting_schedule_bias"),
     _field("soft_inpainting_preservation_strength"),

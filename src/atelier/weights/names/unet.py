@@ -20,6 +20,8 @@ def names(spec: UNetSpec) -> Iterator[Name]:
     if spec.vector is not None:
         yield from both("vector_embedding.linear1", "label_emb.0.0", "add_embedding.linear_1")
         yield from both("vector_embedding.linear2", "label_emb.0.2", "add_embedding.linear_2")
+    if spec.noise_levels is not None:
+        yield weight("level_embedding", "label_emb", "class_embedding")
     yield from both("conv_in", "input_blocks.0.0", "conv_in")
     for level in range(len(spec.widths)):
         yield from _down(spec, level)
