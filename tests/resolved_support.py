@@ -75,6 +75,7 @@ RESOLVED = Resolved(
         ngms=0.0,
         ngms_all_steps=False,
         pag_scale=0.0,
+        pag_layers="middle",
         sag_scale=0.0,
         sag_blur_sigma=2.0,
         apg_eta=1.0,

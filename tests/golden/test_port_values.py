@@ -11,10 +11,11 @@ from torch import Tensor, nn
 
 import unet_support
 from atelier.adapters.port.freeu import by_level, by_width
-from atelier.adapters.port.perturbed import perturbed
+from atelier.adapters.port.perturbed import chosen, perturbed
 from atelier.diffusion.guidance.freeu import FreeuStage
+from atelier.errors import BadInput
 from atelier.models.unet import UNet
-from atelier.nn.attention import attend, merge_heads, split_heads
+from atelier.nn.attention import Attention, attend, merge_heads, split_heads
 from atelier.nn.ports import NOTHING, AttentionLayer, Conditioning, Ports, both
 from weights_support import assert_close
 
@@ -91,10 +92,51 @@ def test_perturbed_attention_is_that_of_diffusers(
 
     layer = theirs.get_submodule(unet_support.foreign(MIDDLE))
     monkeypatch.setattr(layer, "processor", PAGCFGIdentitySelfAttnProcessor2_0())
-    changed, plain, expected = _output(net, perturbed(net.spec.mid_depth)), _output(net), theirs(X, T, CONTEXT).sample
+    changed, plain, expected = _output(net, perturbed([MIDDLE])), _output(net), theirs(X, T, CONTEXT).sample
     assert_close(changed[2:], expected[2:])
     assert_close(plain[:2], expected[:2])
     assert not torch.allclose(changed[2], plain[2], atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("name", "ours"),
+    [
+        ("mid", ["middle.attention.blocks.0"]),
+        ("down_blocks.1", [f"down.1.attentions.{k}.blocks.0" for k in range(2)]),
+        ("up_blocks.1", [f"up.1.attentions.{k}.blocks.0" for k in range(3)]),
+        ("up_blocks.2.attentions.1", ["up.2.attentions.1.blocks.0"]),
+    ],
+)
+def test_layers_are_called_as_in_diffusers(
+    net: UNet, theirs: nn.Module, monkeypatch: pytest.MonkeyPatch, name: str, ours: list[str]
+) -> None:
+    """Their pipelines put another processor into the layers that `pag_applied_layers` names."""
+    from diffusers.pipelines.pag.pag_utils import PAGMixin
+
+    taken: list[str] = []
+    for path, module in theirs.named_modules():
+        if hasattr(module, "processor"):
+            monkeypatch.setattr(module, "processor", module.processor)
+            taken.append(path)
+    pipeline = PAGMixin()
+    pipeline.unet = theirs
+    pipeline._pag_attn_processors = ("cfg", "alone")
+    pipeline._set_pag_attn_processor([name], do_classifier_free_guidance=True)
+    replaced = [path for path in taken if theirs.get_submodule(path).processor == "cfg"]
+    wanted = [f"{path}.attn1" for path in ours]
+    assert chosen(_selves(net), name) == chosen(_selves(net), ",".join(ours)) == tuple(wanted)
+    assert sorted(replaced) == sorted(unet_support.foreign(path) for path in wanted)
+
+
+def _selves(net: UNet) -> tuple[str, ...]:
+    return tuple(path for path, module in net.named_modules() if isinstance(module, Attention) and not module.is_cross)
+
+
+def test_a_layer_that_is_none_is_one_line(net: UNet) -> None:
+    with pytest.raises(BadInput) as caught:
+        chosen(_selves(net), "middle, up.7")
+    assert str(caught.value).startswith("pag_layers 'up.7': no self-attention of this model is there; there are down.")
+    assert "middle, up.1" in str(caught.value)
 
 
 def _image_prompt(to_k: nn.Module, to_v: nn.Module, tokens: Tensor, scale: float) -> AttentionPatch:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from PIL import Image
@@ -68,6 +70,47 @@ def test_an_editing_model_sees_the_image_but_for_one_branch(editing: Engine, ima
     assert float(seen[2].abs().mean()) > 0.05
     (plain,) = beside(editing, image=images["image"], image_cfg_scale=1.0)
     assert torch.equal(plain, seen[2:4])
+
+
+@pytest.mark.parametrize("tile", ["none", "x"])
+def test_each_view_sees_its_part_of_the_image(editing: Engine, images: dict[str, str], tile: str) -> None:
+    """Two images of twice the width in views of 16 positions that overlap by 8: 3, or 4 in a ring; up to 2 in a call.
+    The first two rows of each view in a call, the branch without the image, are 0."""
+    own: dict[str, object] = {"image": images["image"], "width": 128, "height": 64, "batch_size": 2, "tile": tile}
+    (whole,) = beside(editing, **own)
+    assert whole.shape == (6, 4, 16, 32)
+    calls = beside(editing, **own, view_method="mixture", view_overlap=32)
+    lefts = [[0, 8], [16, 24]] if tile == "x" else [[0, 8], [16]]
+    ring = torch.cat([whole[2:4], whole[2:4]], dim=-1)
+    for call, own_lefts in zip(calls, lefts, strict=True):
+        branches = call.chunk(3)
+        assert bool((branches[0] == 0).all())
+        cut = torch.cat([ring[..., left : left + 16] for left in own_lefts])
+        assert all(torch.equal(branch, cut) for branch in branches[1:])
+
+
+def test_views_with_an_inpainting_model(inpainting: Engine, images: dict[str, str]) -> None:
+    """Three views, all in one call, see the mask over their upper half; one view is none; the tiles of SD upscale are
+    views, too."""
+    wide: dict[str, Any] = {**images, "width": 128, "height": 64, "mask_blur": 0.0}
+    seen = beside(inpainting, **wide, view_method="multidiffusion")
+    assert [call.shape for call in seen] == [(2 * 3, 5, 16, 16)]
+    assert [float(row[0].mean()) for row in seen[0]] == [0.5] * 6
+    (made,) = inpainting.generate(request(**wide, view_method="multidiffusion", steps=1))
+    assert made.image.size == (128, 64)
+    one, none = (
+        inpainting.generate(request(**images, steps=1, **more))[0] for more in ({"view_method": "mixture"}, {})
+    )
+    assert one.image.tobytes() == none.image.tobytes()
+    (larger,) = inpainting.generate(request(**images, steps=1, sd_upscale_factor=2.0))
+    assert larger.image.size == (128, 128)
+
+
+def test_a_second_pass_of_an_inpainting_model(inpainting: Engine, images: dict[str, str]) -> None:
+    """It sees the image and the mask at its own size."""
+    first, second = beside(inpainting, **images, mask_blur=0.0, hires_upscale=2.0, hires_upscaler="Lanczos")
+    assert (first.shape[-1], second.shape[-1]) == (16, 32)
+    assert torch.equal(second[:, :1, ::2, ::2], first[:, :1])
 
 
 def test_prompts_of_several_lengths_have_their_own_rows(editing: Engine, images: dict[str, str]) -> None:

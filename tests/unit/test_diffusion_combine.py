@@ -12,7 +12,7 @@ from torch import Tensor
 
 from atelier.diffusion.combine.regions import Ground, on_ground, regions
 from atelier.diffusion.combine.tiles import Views, equal, gaussian, starts, tiles
-from atelier.diffusion.types import Moment, Prediction
+from atelier.diffusion.types import Moment, Prediction, View
 
 NOW = Moment(0, 0.0)
 SIGMA = torch.tensor(2.0)
@@ -78,7 +78,7 @@ def test_every_view_is_asked_for_once_at_one_moment() -> None:
     net, x = Asked(), canvas(4, 10, 2)
     made = tiles(Views(height=4, width=4, overlap=1, weigh=equal))(net)(x, SIGMA, Moment(3, 0.5))
     assert [seen[0, 0, 0, 0].item() for seen, *_ in net.seen] == [0, 3, 6]
-    assert {moment for *_, moment in net.seen} == {Moment(3, 0.5)}
+    assert [moment for *_, moment in net.seen] == [Moment(3, 0.5, (View(0, left, 4, 4),)) for left in (0, 3, 6)]
     assert torch.allclose(made.clean, x)
     assert made.unguided is None
 
@@ -88,7 +88,8 @@ def test_several_views_are_one_call() -> None:
     sigma = torch.tensor([1.0, 2.0])
     made = tiles(Views(height=4, width=4, overlap=1, weigh=equal, at_once=2))(net)(x, sigma, NOW)
     assert [len(seen) for seen, *_ in net.seen] == [4, 2]
-    first, first_sigma, _ = net.seen[0]
+    first, first_sigma, moment = net.seen[0]
+    assert moment.views == (View(0, 0, 4, 4), View(0, 3, 4, 4))
     assert torch.equal(first[:2], x[..., 0:4])
     assert torch.equal(first[2:], x[..., 3:7])
     assert first_sigma.tolist() == [1.0, 2.0, 1.0, 2.0]
@@ -118,6 +119,11 @@ def test_the_middle_of_a_view_counts_most() -> None:
 def test_views_go_over_the_edge() -> None:
     """0 to 3, and 3 to 5 with 0."""
     assert numbered(equal, wrap_x=True).tolist() == [15, 10, 10, 15, 20, 20]
+
+
+def test_a_view_goes_over_both_edges() -> None:
+    grid = torch.arange(12).reshape(1, 3, 4)
+    assert View(2, 3, 2, 3).of(grid)[0].tolist() == [[11, 8, 9], [3, 0, 1]]
 
 
 def test_gaussian_weights_are_never_nothing() -> None:

@@ -98,6 +98,7 @@ A1111 = (
     ("mimic_percentile", 100, "Threshold percentile: 100"),
     ("pag_active", True, "PAG Active: True"),  # an extension
     ("pag_scale", 1, "PAG Scale: 1"),
+    ("pag_layers", "middle,up.1", 'PAG layers: "middle,up.1"'),
     ("freeu_version", "1", "FreeU Version: 1"),  # an extension
     ("noise_level", 20, "Noise level: 20"),
     ("soft_inpainting", True, "Soft inpainting enabled: True"),
@@ -230,6 +231,7 @@ LEFT_OUT = {
     "ngms_all_steps": False,
     "skip_early_cfg": 0.0,
     "pag_scale": 0.0,
+    "pag_layers": "auto",
     "sag_scale": 0.0,
     "mimic_scale": 0.0,
     "mimic_phi": 1.0,

@@ -184,16 +184,6 @@ def test_the_enlarged_image_lies_where_its_margins_end() -> None:
             "outpaint and mask cannot both be given: outpainting makes a mask of its own",
         ),
         (
-            "inpainting",
-            {"view_method": "mixture", "mask": "{mask}"},
-            "views cannot be used with an inpainting or editing model, which sees all of the image",
-        ),
-        (
-            "editing",
-            {"view_method": "multidiffusion"},
-            "views cannot be used with an inpainting or editing model, which sees all of the image",
-        ),
-        (
             "editing",
             {"pag_scale": 1.0},
             "PAG and guidance by the image cannot be combined: set image_cfg_scale to 1",

@@ -163,7 +163,8 @@ def test_what_is_unusual_is_said_once_under_its_key(name: str):
 
 # guidances with a switch: all that belongs to one is said where it is on, and nothing where it is off
 SWITCHED = {
-    "PAG Active: True, PAG Scale: 3.0": {"pag_scale": 3.0},
+    "PAG Active: True, PAG Scale: 3.0, PAG layers: middle": {"pag_scale": 3.0},
+    "PAG Active: True, PAG Scale: 3.0, PAG layers: up.1": {"pag_scale": 3.0, "pag_layers": "up.1"},
     "sag_enabled: True, sag_scale: 0.5, sag_blur_sigma: 2.0": {"sag_scale": 0.5},
     "sag_enabled: True, sag_scale: 0.5, sag_blur_sigma: 1.0": {"sag_scale": 0.5, "sag_blur_sigma": 1.0},
     "Dynamic thresholding enabled: True, Mimic scale: 7.0, Threshold percentile: 100.0": {"mimic_scale": 7.0},

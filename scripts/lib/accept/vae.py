@@ -89,7 +89,7 @@ PARTS = {"decode": decoded, "encode": encoded, "large": enlarged}
 
 
 def told(what: str, side: int, file: Path) -> Iterator[tuple[str, float]]:
-    """Runs one in a process of its own: its seconds, the peak of its memory, and its work."""
+    """Runs one in a process of its own: its seconds, those of a core, the peak of its memory, and its work."""
     begun = time.perf_counter()
     process = subprocess.Popen([sys.executable, __file__, "--run", what, str(side), str(file)])
     _, status, usage = os.wait4(process.pid, 0)
@@ -98,6 +98,7 @@ def told(what: str, side: int, file: Path) -> Iterator[tuple[str, float]]:
         sys.exit(process.returncode)
     unit = 1 if sys.platform == "darwin" else 1024
     yield f"{what}_seconds", round(time.perf_counter() - begun, 1)
+    yield f"{what}_core_seconds", round(usage.ru_utime + usage.ru_stime, 1)
     yield f"{what}_peak_bytes", usage.ru_maxrss * unit
     if what.endswith("strips"):
         yield f"{what}_work", round(work(what, side) / work(what.removesuffix("-strips"), side), 3)

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
+import torch
 from torch import Tensor
 
 
@@ -21,17 +22,36 @@ class Prediction:
     unguided: Tensor | None = None
 
 
+class View(NamedTuple):
+    """A part of a canvas, in positions. What lies beyond the right or bottom edge is at the opposite one."""
+
+    top: int
+    left: int
+    height: int
+    width: int
+
+    def of(self, canvas: Tensor) -> Tensor:
+        """(..., H, W) -> (..., height, width)."""
+        down, across = self.at(canvas)
+        return canvas[..., down[:, None], across]
+
+    def at(self, canvas: Tensor) -> tuple[Tensor, Tensor]:
+        """Its rows and its columns in a canvas (..., H, W)."""
+        down, across = (torch.arange(side, device=canvas.device) for side in (self.height, self.width))
+        return (down + self.top) % canvas.shape[-2], (across + self.left) % canvas.shape[-1]
+
+
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """When a denoiser is called: what prompts, guidance and adapters may depend on.
+    """When a denoiser is called, and where on the canvas: what prompts, guidance and adapters may depend on.
 
-    call: how many calls of the sampler came before; progress: their share of all that are expected, 0 to 1; places:
-    which parts of the canvas x holds, one after another, each as its rows and columns; () for all of it.
+    call: how many calls of the sampler came before; progress: their share of all that are expected, 0 to 1. views: what
+    x shows of the canvas, all samples in the first view, then all in the next; none for all of the canvas.
     """
 
     call: int
     progress: float
-    places: tuple[tuple[Tensor, Tensor], ...] = ()
+    views: tuple[View, ...] = ()
 
 
 class Denoiser(Protocol):

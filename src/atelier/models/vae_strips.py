@@ -24,6 +24,9 @@ STRIP_BYTES = 2**26
 """Of the widest map of a strip: about five of that size are there at once."""
 LEAST_ROWS = 8
 """Of a strip: with fewer, most of the work would go into the rows around it."""
+BETWEEN_BYTES = 2**30
+"""What is between the halves of a block is kept where it has fewer bytes, and else computed twice: at 2048x2048 the
+last level's would be the third map of this size."""
 HALF_RANGE = 2.0**11
 """What the largest value of a strip is brought to in half precision, whose own largest is 2^16."""
 
@@ -187,14 +190,24 @@ def _blocked(source: _Map, before: Upsample | None, block: ResBlock, seamless: S
         rows = block.conv1(F.silu(block.norm1(read(low, high), first)), seamless=across)
         return rows[:, :, start - low : end - low]
 
-    second = _gathered(block.norm2, spans, hidden)
+    between = _between(made, block, source.width * scale)
+    second = _gathered(block.norm2, spans, hidden, between)
+    inner = hidden if between is None else between.rows
     for start, end in spans:
         low, high = made.around(start, end, 1)
-        rows = block.conv2(F.silu(block.norm2(hidden(low, high), second)), seamless=across)
+        rows = block.conv2(F.silu(block.norm2(inner(low, high), second)), seamless=across)
         x = read(start, end)
         made.add((x if block.shortcut is None else block.shortcut(x)) + rows[:, :, start - low : end - low])
         source.forget((end - 2) // scale - 1)
+        if between is not None:
+            between.forget(end - 1)
     return made
+
+
+def _between(made: _Map, block: ResBlock, width: int) -> _Map | None:
+    """Where to keep what is between the halves of a block, if it is not too much."""
+    kept = 2 * block.conv1.out_channels * made.height * width
+    return _Map(made.height, made.dtype, made.wraps) if kept < BETWEEN_BYTES else None
 
 
 def _doubled(source: _Map, up: Upsample, across: Seamless) -> Make:
@@ -202,15 +215,19 @@ def _doubled(source: _Map, up: Upsample, across: Seamless) -> Make:
 
     def read(start: int, end: int) -> Tensor:
         low, high = source.around(start // 2, -(-end // 2), 1)
-        return up(source.rows(low, high), seamless=across)[:, :, start - 2 * low : end - 2 * low]
+        return up.in_phases(source.rows(low, high), across)[:, :, start - 2 * low : end - 2 * low]
 
     return read
 
 
-def _gathered(norm: GroupNorm, spans: list[tuple[int, int]], read: Make) -> Moments:
+def _gathered(norm: GroupNorm, spans: list[tuple[int, int]], read: Make, keep: _Map | None = None) -> Moments:
+    """keep: where what was read is kept, if anywhere."""
     found = Gathered(norm.num_groups)
     for start, end in spans:
-        found.add(read(start, end))
+        rows = read(start, end)
+        found.add(rows)
+        if keep is not None:
+            keep.add(rows)
     return found.moments()
 
 

@@ -79,6 +79,28 @@ class Upsample(nn.Module):
             size = (2 * x.shape[-2], 2 * x.shape[-1])
         return self.conv(F.interpolate(x, size=size, mode="nearest"), seamless=seamless)
 
+    def in_phases(self, x: Float[Tensor, "b c h w"], seamless: Seamless = EDGES) -> Float[Tensor, "b c H W"]:
+        """The same at twice the size but for rounding, with 4/9 of the work.
+
+        Each of the four positions that one becomes sees 2 x 2 different ones, some of them several times, so the
+        kernel's rows and columns that see the same are added first (Shi et al. 2016, arXiv:1609.05158, section 2).
+        """
+        around, (height, width) = padded(x, (1, 1), seamless), x.shape[2:]
+        made = x.new_empty(len(x), self.conv.out_channels, 2 * height, 2 * width)
+        made = made.to(memory_format=torch.channels_last)
+        for down in (0, 1):
+            for across in (0, 1):
+                seen = around[:, :, down : down + height + 1, across : across + width + 1]
+                kernel = _folded(_folded(self.conv.weight, 2, down), 3, across)
+                made[:, :, down::2, across::2] = F.conv2d(seen, kernel, self.conv.bias)
+        return made
+
+
+def _folded(kernel: Tensor, dim: int, phase: int) -> Tensor:
+    """Three rows or columns as two: the first position of a pair sees itself twice, the second one so, too."""
+    first, middle, last = kernel.unbind(dim)
+    return torch.stack([first, middle + last] if phase == 0 else [first + middle, last], dim)
+
 
 def channels_last(net: M) -> M:
     """The same network with its kernels channel last in memory, which convolutions of the CPU and of CUDA prefer."""

@@ -24,9 +24,6 @@ from atelier.pipeline.prompted import BETWEEN, PortAdapter
 from atelier.pipeline.sample import Sample
 from atelier.prompt import Span, Timeline
 
-READS = ".to_k.weight"
-"""What the name of a layer that reads the text ends with, behind its path."""
-
 
 @dataclass(frozen=True, slots=True)
 class Reads:

@@ -12,10 +12,10 @@ from torch import Tensor
 from atelier.checkpoints.checkpoint import Checkpoint
 from atelier.diffusion.combine.regions import Ground, on_ground, regions
 from atelier.diffusion.types import Denoiser
-from atelier.families.parts import UNET
-from atelier.pipeline.coupling import READS, Reads, coupled
+from atelier.pipeline.coupling import Reads, coupled
 from atelier.pipeline.sample import Sample
 from atelier.pipeline.starts import Beginning
+from atelier.pipeline.steering import attentions
 from atelier.pipeline.values import Key, Placed
 
 LEAST = 1e-3
@@ -71,8 +71,7 @@ class InAttention:
 
 def cross_attentions(model: Checkpoint) -> tuple[str, ...]:
     """The paths of the layers of a U-Net that read the text."""
-    names = UNET.network.names(model.spec(UNET))
-    return tuple(name.ours.removesuffix(READS) for name in names if name.ours.endswith(f"attn2{READS}"))
+    return attentions(model, "attn2")
 
 
 @dataclass(frozen=True, slots=True)

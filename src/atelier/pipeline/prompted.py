@@ -9,7 +9,7 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from atelier.diffusion.types import Moment
+from atelier.diffusion.types import Moment, View
 from atelier.families.telling import Tell, Telling, as_said
 from atelier.nn.net import Net
 from atelier.nn.ports import NOTHING, Conditioning, Ports, both
@@ -91,8 +91,9 @@ class PromptedNet:
     """`net` for the branches of guidance: the negative prompts first, then the prompts part by part.
 
     It may be shown each sample several times at once, in other places of the canvas: all samples, then all again.
-    channels: (1, K, h, w) or (samples, K, h, w), what the network sees beside the latent; tell: what it is told beside
-    the text, of an image that is `shown`; strength: of guidance, for a network that reads it: the CFG scale less 1.
+    channels: (1, K, h, w) or (samples, K, h, w), what the network sees beside the latent, of all of the canvas; tell:
+    what it is told beside the text, of an image that is `shown`; strength: of guidance, for a network that reads it:
+    the CFG scale less 1.
     """
 
     net: Net
@@ -156,22 +157,20 @@ class PromptedNet:
         """blank: of so many branches, the first, the channels beside the latent are 0."""
         times = len(x) // (len(branches) * len(self.samples))
         calls = self._calls([line for branch in branches for line in branch * times], moment.call)
-        beside = self._beside(len(x), blank * times * len(self.samples), moment)
+        beside = self._beside(len(x), blank * times * len(self.samples), moment.views)
         if len(calls) == 1:
             return self._called(replace(calls[0].cond, channels=beside), x, t, moment)
         conds = [replace(c.cond, channels=None if beside is None else beside[c.rows]) for c in calls]
         made = [self._called(cond, x[c.rows], t[c.rows], moment) for c, cond in zip(calls, conds, strict=True)]
         return torch.cat(made)[torch.cat([call.rows for call in calls]).argsort()]
 
-    def _beside(self, rows: int, blank: int, moment: Moment) -> Tensor | None:
+    def _beside(self, rows: int, blank: int, views: Sequence[View]) -> Tensor | None:
         """The channels of each row, those of the first `blank` rows 0."""
         if self.channels is None:
             return None
-        own = self.channels.to(self.net.device, self.net.dtype)
-        if moment.places:
-            own = own.expand(len(self.samples), -1, -1, -1)
-            own = torch.cat([own[:, :, down[:, None], across] for down, across in moment.places])
-        beside = own.repeat(rows // len(own), 1, 1, 1)
+        own = self.channels.to(self.net.device, self.net.dtype).expand(len(self.samples), -1, -1, -1)
+        shown = torch.cat([view.of(own) for view in views]) if views else own
+        beside = shown.repeat(rows // len(shown), 1, 1, 1)
         beside[:blank] = 0
         return beside
 

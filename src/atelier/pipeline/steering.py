@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from atelier.adapters.port.freeu import by_level, by_width
-from atelier.adapters.port.perturbed import perturbed
+from atelier.adapters.port.perturbed import chosen, perturbed
 from atelier.adapters.port.watched import Watched
 from atelier.checkpoints.checkpoint import Checkpoint
 from atelier.checkpoints.image_text import ImageText
@@ -34,6 +35,8 @@ from atelier.nn.ports import Ports
 from atelier.pipeline.prompted import PromptedNet
 from atelier.request.resolved import ResolvedGuidance
 
+READS = ".to_k.weight"
+"""What the name of an attention's keys ends with, behind its path."""
 Denoising = Callable[[ConditionedNet], Denoiser]
 """A network with its prompts -> the denoiser that it is."""
 
@@ -70,7 +73,7 @@ def terms(
         options = SagOptions(wanted.sag_scale, wanted.sag_blur_sigma)
         yield sag(partial(_observed, net, denoising), denoising(net.negative), options, parameterization)
     if is_on("PAG", wanted):
-        worse = net.with_ports(perturbed(model.spec(UNET).mid_depth))
+        worse = net.with_ports(perturbed(chosen(self_attentions(model), wanted.pag_layers)))
         yield pag(denoising(worse.conditional), wanted.pag_scale)
     if is_on("SLG", wanted):
         shallow = net.with_ports(Ports(omitted=frozenset(f"blocks.{index}" for index in BLOCKS)))
@@ -93,6 +96,17 @@ class ClipScore:
         texts = zip(self.net.samples[0].prompt.weights, self.net.pooled(moment), strict=True)
         found = [own * self.judge.similarity(pixels, pooled.to(pixels.device)) for own, pooled in texts]
         return torch.stack(found).sum(0)
+
+
+def self_attentions(model: Checkpoint) -> tuple[str, ...]:
+    """The paths of the layers of a U-Net whose positions read each other."""
+    return attentions(model, "attn1")
+
+
+def attentions(model: Checkpoint, kind: Literal["attn1", "attn2"]) -> tuple[str, ...]:
+    """The paths of the layers of a U-Net that read its own positions (attn1) or the text (attn2)."""
+    names = (name.ours for name in UNET.network.names(model.spec(UNET)))
+    return tuple(name.removesuffix(READS) for name in names if name.endswith(f"{kind}{READS}"))
 
 
 def _free(wanted: ResolvedGuidance, unet: UNetSpec) -> Ports:

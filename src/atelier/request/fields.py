@@ -599,6 +599,11 @@ PagScale = Annotated[
     Help("Perturbed-attention guidance: how strongly, 3 is usual; 0 is none."),
     Option("Model and sampling"),
 ]
+PagLayers = Annotated[
+    str,
+    Infotext("PAG layers"),
+    Help("PAG: the levels whose self-attention is perturbed, such as middle,up.1; auto: those that suit the model."),
+]
 SagScale = Annotated[
     float,
     FACTOR,

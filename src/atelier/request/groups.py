@@ -142,6 +142,7 @@ class Guidance(Group):
     ngms: f.Ngms = 0.0
     ngms_all_steps: f.NgmsAllSteps = False
     pag_scale: f.PagScale = 0.0
+    pag_layers: f.PagLayers = "auto"
     sag_scale: f.SagScale = 0.0
     sag_blur_sigma: f.SagBlur = 2.0
     apg_eta: f.ApgEta = 1.0

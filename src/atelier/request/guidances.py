@@ -36,7 +36,7 @@ class Switched:
 
 
 SWITCHED = (
-    Switched("pag_active", ("pag_scale",)),
+    Switched("pag_active", ("pag_scale",), ("pag_layers",)),
     Switched("sag_enabled", ("sag_scale",), ("sag_blur_sigma",)),
     Switched("dynamic_thresholding", ("mimic_scale",), ("mimic_percentile", "mimic_phi")),
     Switched("freeu_enabled", ("freeu_b1", "freeu_b2", "freeu_s1", "freeu_s2"), ("freeu_version",)),

@@ -77,7 +77,7 @@ OVERLAP = 64
 TRANSPARENT = "alpha"
 """The mask that is what the image itself shows through."""
 
-SAME = (Guidance.model_fields.keys() & ResolvedGuidance.model_fields.keys()) - {"cfg_interval_high"}
+SAME = (Guidance.model_fields.keys() & ResolvedGuidance.model_fields.keys()) - {"cfg_interval_high", "pag_layers"}
 """Settings of guidance that a request and what is resolved of it call alike."""
 
 OPTIONS: Mapping[str, str] = {
@@ -117,7 +117,8 @@ class Method:
 @dataclass(frozen=True, slots=True)
 class RequestDefaults:
     """What a request has where it leaves it open. side_step: pixels that each side must be a multiple of; latent_step:
-    pixels of one position of the latents; beside: what the network sees beside the latent."""
+    pixels of one position of the latents; beside: what the network sees beside the latent; pag_layers: what PAG
+    perturbs."""
 
     steps: int
     cfg_scale: float
@@ -126,6 +127,7 @@ class RequestDefaults:
     side_step: int
     latent_step: int
     beside: Beside = "nothing"
+    pag_layers: str = "middle"
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,9 +216,6 @@ def _check_together(resolved: Resolved) -> None:
         }
         for other in (name for name, is_there in others.items() if is_there):
             raise BadInput(f"{other} cannot be used with region_method attention: use latent, or leave it out")
-    sees_all = not isinstance(channels, (NoChannels, NoisedChannels))
-    if sees_all and not isinstance(resolved.views, NoViews):
-        raise BadInput("views cannot be used with an inpainting or editing model, which sees all of the image")
     if isinstance(channels, ImageChannels) and channels.scale != 1:
         scales = {
             "PAG": guidance.pag_scale,
@@ -405,6 +404,7 @@ def _guidance(request: Request, own: RequestDefaults) -> ResolvedGuidance:
         skip_early=wanted.skip_early_cfg,
         **{name: getattr(wanted, name) for name in SAME},
         cfg_interval_high=wanted.cfg_interval_high or NO_LIMIT,
+        pag_layers=own.pag_layers if wanted.pag_layers == USUAL.pag_layers else wanted.pag_layers,
     )
 
 

@@ -162,6 +162,7 @@ class ResolvedGuidance(Value):
     ngms: Finite
     ngms_all_steps: bool
     pag_scale: Finite
+    pag_layers: str
     sag_scale: Finite
     sag_blur_sigma: Finite
     apg_eta: Finite

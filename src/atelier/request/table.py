@@ -100,6 +100,7 @@ class Fields(TypedDict, total=False):
     ngms: f.Ngms
     ngms_all_steps: f.NgmsAllSteps
     pag_scale: f.PagScale
+    pag_layers: f.PagLayers
     sag_scale: f.SagScale
     sag_blur_sigma: f.SagBlur
     apg_eta: f.ApgEta

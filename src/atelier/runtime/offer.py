@@ -7,6 +7,7 @@ from functools import cache
 from math import lcm
 from types import MappingProxyType
 
+from atelier.adapters.port.perturbed import MIDDLE, chosen
 from atelier.checkpoints.checkpoint import Checkpoint
 from atelier.checkpoints.image_text import has_image_text
 from atelier.diffusion.catalogue import guidances, resolve_sampler, resolve_schedule, samplers
@@ -21,6 +22,7 @@ from atelier.limits import CALLS
 from atelier.models.clip import TextSpec
 from atelier.pipeline.denoising import schedule_options
 from atelier.pipeline.stages.enlarge import LATENT_MODES
+from atelier.pipeline.steering import self_attentions
 from atelier.prompt import Warn, checked, expand
 from atelier.request.fields import SIDE_STEP
 from atelier.request.groups import Hires
@@ -48,6 +50,10 @@ LATENT = "Latent"
 LATENT_NAMES: Mapping[str, str] = MappingProxyType({name.casefold(): name for name in LATENT_MODES})
 INSTEAD = "Lanczos"
 """What stands in for an upscaler that is not there."""
+
+LEAST_SIDE = 8
+"""Positions along a side of the map that PAG perturbs, of an image of the model's own size: as many as the middle of
+Stable Diffusion 1 and 2 has."""
 
 KINDS: Mapping[Beside, str] = MappingProxyType(
     {
@@ -278,7 +284,21 @@ def defaults_of(model: Checkpoint) -> RequestDefaults:
         side_step=lcm(SIDE_STEP, factor),
         latent_step=factor,
         beside=_beside(model),
+        pag_layers=_perturbed(model),
     )
+
+
+def _perturbed(model: Checkpoint) -> str:
+    """What PAG perturbs: the middle, as its authors do, but where the map there has next to no positions the innermost
+    attention on the way down that has some."""
+    if not model.has(UNET):
+        return MIDDLE
+    unet, own = model.spec(UNET), model.defaults
+    side = min(own.width, own.height) // model.latent.factor
+    if side >> (len(unet.widths) - 1) >= LEAST_SIDE:
+        return MIDDLE
+    levels = [level for level, depth in enumerate(unet.depth) if depth and side >> level >= LEAST_SIDE]
+    return f"down.{levels[-1]}" if levels else MIDDLE
 
 
 def _beside(model: Checkpoint) -> Beside:
@@ -366,6 +386,8 @@ def check_guidance(guidance: ResolvedGuidance, model: Checkpoint) -> None:
             used = ", ".join(setting for setting, value in spec.neutral.items() if settings[setting] != value)
             article = "an" if missing[0].startswith("i") else "a"
             raise BadInput(f"{name} needs {article} {missing[0]}, which {model.name} has not: leave out {used}")
+    if guidance.pag_scale:
+        chosen(self_attentions(model), guidance.pag_layers)
 
 
 def _is_deep(model: Checkpoint) -> bool:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from atelier.diffusion.types import Combinator, Denoiser, Moment, Prediction
+from atelier.diffusion.types import Combinator, Denoiser, Moment, Prediction, View
 
 VARIANCE = 0.01
 """Of the Gaussian, where a view is 1 wide: that of Mixture of Diffusers."""
@@ -58,13 +58,12 @@ def tiles(views: Views) -> Combinator:
 
     def combine(denoise: Denoiser) -> Denoiser:
         def tiled(x: Tensor, sigma: Tensor, moment: Moment, /) -> Prediction:
-            rows, columns = _places(views, x)
-            places = [(down, across) for down in rows for across in columns]
-            weights = views.weigh(len(rows[0]), len(columns[0])).to(x)
+            places = _places(views, x)
+            weights = views.weigh(places[0].height, places[0].width).to(x)
             calls = [places[i : i + views.at_once] for i in range(0, len(places), views.at_once)]
             made = [prediction for some in calls for prediction in _views(denoise, x, sigma, moment, some)]
             total = _summed([weights.expand(1, 1, -1, -1)] * len(places), places, x[:1, :1])
-            shares = [weights / _view(total, place) for place in places]
+            shares = [weights / place.of(total) for place in places]
             clean = [p.clean * share for p, share in zip(made, shares, strict=True)]
             unguided = [p.unguided * share for p, share in zip(made, shares, strict=True) if p.unguided is not None]
             return Prediction(_summed(clean, places, x), _summed(unguided, places, x) if unguided else None)
@@ -86,42 +85,29 @@ def starts(side: int, view: int, overlap: int, *, wrap: bool) -> tuple[int, ...]
     return tuple(number * (side - view) // (count - 1) for number in range(count))
 
 
-Place = tuple[Tensor, Tensor]
-"""Of a view in x: its rows and its columns."""
-
-
-def _places(views: Views, x: Tensor) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
-    return (
-        _axis(x.shape[2], views.height, views.overlap, wrap=views.wrap_y, x=x),
-        _axis(x.shape[3], views.width, views.overlap, wrap=views.wrap_x, x=x),
-    )
-
-
-def _axis(side: int, view: int, overlap: int, *, wrap: bool, x: Tensor) -> Sequence[Tensor]:
-    along = torch.arange(min(view, side), device=x.device)
-    return [(along + start) % side for start in starts(side, view, overlap, wrap=wrap)]
+def _places(views: Views, x: Tensor) -> tuple[View, ...]:
+    height, width = x.shape[2:]
+    down = starts(height, views.height, views.overlap, wrap=views.wrap_y)
+    across = starts(width, views.width, views.overlap, wrap=views.wrap_x)
+    size = min(views.height, height), min(views.width, width)
+    return tuple(View(top, left, *size) for top in down for left in across)
 
 
 def _views(
-    denoise: Denoiser, x: Tensor, sigma: Tensor, moment: Moment, places: Sequence[Place]
+    denoise: Denoiser, x: Tensor, sigma: Tensor, moment: Moment, places: tuple[View, ...]
 ) -> Sequence[Prediction]:
     """What the denoiser predicts of some views, all in one call."""
     repeated = sigma.repeat(len(places)) if sigma.ndim else sigma
-    there = replace(moment, places=tuple(places))
-    made = denoise(torch.cat([_view(x, place) for place in places]), repeated, there)
+    made = denoise(torch.cat([place.of(x) for place in places]), repeated, replace(moment, views=places))
     cleans = made.clean.chunk(len(places))
     unguided = [None] * len(places) if made.unguided is None else made.unguided.chunk(len(places))
     return [Prediction(clean, rest) for clean, rest in zip(cleans, unguided, strict=True)]
 
 
-def _view(x: Tensor, place: Place) -> Tensor:
-    down, across = place
-    return x[:, :, down[:, None], across]
-
-
-def _summed(parts: Sequence[Tensor], places: Sequence[Place], like: Tensor) -> Tensor:
+def _summed(parts: Sequence[Tensor], places: Sequence[View], like: Tensor) -> Tensor:
     total = torch.zeros_like(like)
-    for part, (down, across) in zip(parts, places, strict=True):
+    for part, place in zip(parts, places, strict=True):
+        down, across = place.at(total)
         total[:, :, down[:, None], across] += part
     return total
 

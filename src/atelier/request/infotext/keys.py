@@ -126,6 +126,7 @@ class Settings:
     dynamic_thresholding: bool | None = None
     freeu_enabled: bool | None = None
     pag_scale: float | None = None
+    pag_layers: str | None = None
     sag_scale: float | None = None
     sag_blur_sigma: float | None = None
     apg_eta: float | None = None
@@ -343,6 +344,7 @@ KEYS: tuple[Key, ...] = (
     _field("sag_blur_sigma"),
     Key("PAG Active", "pag_active", "flag"),
     _field("pag_scale"),
+    _field("pag_layers"),
     _field("apg_eta"),
     _field("apg_norm_threshold"),
     _field("apg_momentum"),
