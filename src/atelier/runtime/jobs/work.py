@@ -53,7 +53,7 @@ class Work:
 
     def claim(self, worker: str, kinds: Collection[str] | None) -> Claimed | None:
         """The next job. One whose row was damaged fails at once, and the one behind it is taken."""
-        self._faults.at("claim")
+        self._faults.at("claim", may_fail=False)
         while (taken := self._take(worker, kinds)) is not None:
             job_id, claimed = taken
             self._queue.left(job_id)
@@ -101,7 +101,7 @@ class Work:
 
     def finish(self, lease: Lease, result: Mapping[str, Json] | None) -> Job:
         """The job is done, and its time tells how long others will take."""
-        self._faults.at("finish")
+        self._faults.at("finish", may_fail=False)
         text = None if result is None else written(result)
 
         def step(held: Held) -> Job:
