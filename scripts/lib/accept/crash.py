@@ -22,8 +22,6 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-
-
 from _server import Server, serving
 
 JOBS: tuple[dict[str, Any], ...] = (

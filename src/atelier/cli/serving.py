@@ -157,7 +157,11 @@ async def _serve(listening: socket.socket, settings: Settings, desk: Desk) -> No
         lifespan="on",
         ws="none",
     )
-    server = _Server(config, lambda: loop.call_soon_threadsafe(running.stopping.set))
+
+    def stop() -> None:
+        loop.call_soon_threadsafe(running.stopping.set)
+
+    server = _Server(config, stop)
     resting = asyncio.create_task(_rest(server, running))
     _announce(listening, desk)
     try:
