@@ -8,7 +8,6 @@ import errno
 import json
 import logging
 import os
-import signal
 import socket
 import sys
 import time
@@ -120,7 +119,7 @@ class _Server(uvicorn.Server):
 
     def __init__(self, config: uvicorn.Config, stop: Callable[[], None]) -> None:
         super().__init__(config)
-        self._stop = stop
+        self._stop, self._is_told = stop, False
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """A second signal does not wait."""
