@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Collection, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 
 from atelier.request.events import Json
+from atelier.runtime.jobs import recovery
 from atelier.runtime.jobs.clock import SYSTEM, Clock
-from atelier.runtime.jobs.job import Job, JobError, JobImage, JobProgress, NewJob, Owner
+from atelier.runtime.jobs.database import NAME, Place, place
+from atelier.runtime.jobs.faults import NO_FAULTS, Faults
+from atelier.runtime.jobs.files import STATES, Files
+from atelier.runtime.jobs.held import Leases
+from atelier.runtime.jobs.history import History
+from atelier.runtime.jobs.inputs import Uploads
+from atelier.runtime.jobs.job import Job, JobError, JobImage, JobProgress, NewJob, Owner, StoreFailed
 from atelier.runtime.jobs.lease import (
     UNSETTLED,
     Accepted,
@@ -20,6 +29,13 @@ from atelier.runtime.jobs.lease import (
     Settled,
 )
 from atelier.runtime.jobs.limits import USUAL, Limits
+from atelier.runtime.jobs.lock import FolderLock
+from atelier.runtime.jobs.opening import opened
+from atelier.runtime.jobs.parts import Parts
+from atelier.runtime.jobs.queue import Queue
+from atelier.runtime.jobs.requests import Requests
+from atelier.runtime.jobs.views import Views
+from atelier.runtime.jobs.work import Work
 
 
 class JobStore:
@@ -43,6 +59,7 @@ class JobStore:
         limits: Limits = USUAL,
         clock: Clock = SYSTEM,
         changed: Callable[[str], None] = lambda _: None,
+        faults: Faults = NO_FAULTS,
     ) -> JobStore:
         """Opens the store in a folder, making it or bringing it to the newest schema.
 
@@ -51,11 +68,59 @@ class JobStore:
         that did. Jobs that were running when the last server died wait again, as the next attempt. Raises FolderInUse
         where another process has the folder or database open.
         """
-        raise NotImplementedError
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StoreFailed(f"{folder}: cannot be made a folder ({error.strerror}): choose another place") from error
+        where = place(folder, url)
+        with ExitStack() as undo:
+            lock = FolderLock(folder)
+            undo.callback(lock.release, closed=False)
+            notices = _missing(where, folder) if lock.killed else []
+            files = Files(folder, faults)
+            files.prepare()
+            database, more = opened(where, faults)
+            undo.callback(database.close)
+            store = cls(Parts(database, files, limits, clock), lock, faults, changed)
+            store._recover((*notices, *more))
+            lock.opened()
+            undo.pop_all()
+        return store
 
     def close(self) -> None:
         """Gives the folder free. Running jobs should have been given back before."""
-        raise NotImplementedError
+        self._parts.database.close()
+        self._lock.release(closed=True)
+
+    def __init__(self, parts: Parts, lock: FolderLock, faults: Faults, changed: Callable[[str], None]) -> None:
+        """To be called by `open` alone."""
+        removing = threading.RLock()
+        self.notices = ()
+        self._parts = parts
+        self._lock = lock
+        self._leases = Leases(parts.limits.lease)
+        self._queue = Queue(parts.limits, parts.clock, self._leases)
+        self._views = Views(parts, self._queue, self._leases)
+        self._uploads = Uploads(parts, removing)
+        self._history = History(parts, self._uploads, removing)
+        self._requests = Requests(parts, self._queue, self._leases, self._views, self._uploads, faults, changed)
+        self._work = Work(parts, self._queue, self._leases, self._views, faults, changed)
+
+    def _recover(self, notices: tuple[str, ...]) -> None:
+        """Settles what the last server left: its running jobs, and files that were being written or removed."""
+        with self._parts.database.write() as connection:
+            ran = recovery.recover(connection, self._parts)
+            waiting = recovery.waiting(connection)
+            self._queue.learn(connection)
+        for job_id in waiting:
+            self._queue.entered(job_id)
+        self._parts.files.sweep()
+        self._history.remove_unlisted(ran)
+        self._history.remove_doomed()
+        for name in self._parts.files.names(STATES) - set(waiting):
+            self._parts.files.remove(f"{STATES}/{name}")
+        died = (f"{len(ran)} jobs were running when the last server died: {', '.join(ran)}",) if ran else ()
+        self.notices = (*notices, *died)
 
     # What owners ask.
 
@@ -64,47 +129,47 @@ class JobStore:
 
         Raises QueueFull, TooLarge for a cost over the limit, UnknownJob for an upload that is not the owner's.
         """
-        raise NotImplementedError
+        return self._requests.accept(job, owner.key, settled)
 
     def repeated(self, job: NewJob, owner: Owner) -> Job | None:
         """The job that the idempotency key was given for in the last 24 hours: asked before anything is settled."""
-        raise NotImplementedError
+        return self._requests.repeated(job, owner.key)
 
     def job(self, job_id: str, owner: Owner) -> Job:
-        raise NotImplementedError
+        return self._views.job(job_id, owner.key)
 
     def jobs(self, owner: Owner, *, limit: int = 100, before: str | None = None) -> tuple[Job, ...]:
         """The owner's, newest first, from behind the job `before`."""
-        raise NotImplementedError
+        return self._views.jobs(owner.key, limit, before)
 
     def running(self, owner: Owner) -> Job | None:
         """The owner's job that runs (the one that started first), or else the one that starts next."""
-        raise NotImplementedError
+        return self._views.running(owner.key)
 
     def cancel(self, job_id: str, owner: Owner) -> Job:
         """Ends a job that waits. A running one is marked (`cancelling` tells), and never starts again: its worker must
         be told to stop, and answers with `stopped`. One that ended stays as it is."""
-        raise NotImplementedError
+        return self._requests.cancel(job_id, owner.key)
 
     def delete(self, job_id: str, owner: Owner) -> None:
         """Removes a job that ended, and all its files. Raises BadInput for one that has not ended."""
-        raise NotImplementedError
+        self._history.delete(job_id, owner.key)
 
     def image(self, image_id: str, owner: Owner) -> tuple[JobImage, bytes]:
         """The file of an image; its hash is checked. Raises StoreFailed where the file was damaged or removed."""
-        raise NotImplementedError
+        return self._history.image(image_id, owner.key)
 
     def thumbnail(self, image_id: str, owner: Owner) -> bytes | None:
-        raise NotImplementedError
+        return self._history.thumbnail(image_id, owner.key)
 
     def upload(self, data: bytes, owner: Owner) -> str:
         """Keeps bytes under the name "upload:SHA256". Raises TooLarge where a file, or all of the owner's, are over the
         limit."""
-        raise NotImplementedError
+        return self._uploads.add(data, owner.key)
 
     def uploaded(self, name: str, owner: Owner) -> bytes:
         """The bytes of an upload; their hash is checked."""
-        raise NotImplementedError
+        return self._uploads.read(name, owner.key)
 
     # What workers do.
 
@@ -113,52 +178,52 @@ class JobStore:
 
         kinds: those the worker does, None = all.
         """
-        raise NotImplementedError
+        return self._work.claim(worker, kinds)
 
     def heartbeat(self, lease: Lease) -> None:
-        raise NotImplementedError
+        self._leases.beat(lease, self._parts.clock.steady())
 
     def progress(self, lease: Lease, progress: JobProgress) -> None:
         """Remembered in memory only."""
-        raise NotImplementedError
+        self._work.progress(lease, progress)
 
     def cancelling(self, lease: Lease) -> bool:
         """Whether the owner has cancelled the running job."""
-        raise NotImplementedError
+        return self._leases.beat(lease, self._parts.clock.steady()).cancelling
 
     def warn(self, lease: Lease, message: str) -> None:
-        raise NotImplementedError
+        self._work.warn(lease, message)
 
     def add_image(self, lease: Lease, image: MadeImage) -> JobImage:
         """Makes a file durable and then lists it. An index that an earlier attempt listed stays as it is."""
-        raise NotImplementedError
+        return self._work.add_image(lease, image)
 
     def save_state(self, lease: Lease, state: SavedState) -> None:
         """Replaces the saved middle of the job, whole or not at all; it is removed when the job ends."""
-        raise NotImplementedError
+        self._work.save_state(lease, state)
 
     def finish(self, lease: Lease, result: Mapping[str, Json] | None = None) -> Job:
         """The job is done: all its images were added."""
-        raise NotImplementedError
+        return self._work.finish(lease, result)
 
     def fail(self, lease: Lease, error: JobError) -> Job:
         """The job cannot be done; it is not tried again. What was made stays."""
-        raise NotImplementedError
+        return self._work.fail(lease, error)
 
     def stopped(self, lease: Lease) -> Job:
         """The worker stopped the job because it was cancelled. What was made stays."""
-        raise NotImplementedError
+        return self._work.stopped(lease)
 
     def give_back(self, lease: Lease) -> Job:
         """A graceful stop: the job waits again where it was, and the attempt does not count."""
-        raise NotImplementedError
+        return self._work.give_back(lease)
 
     def lost(self, lease: Lease, reason: str) -> Job:
         """The worker died: the job waits again as the next attempt, or is quarantined after the last one.
 
         reason: one line, for the error of the quarantined job.
         """
-        raise NotImplementedError
+        return self._work.lost(lease, reason)
 
     # What the server does from time to time.
 
@@ -167,16 +232,27 @@ class JobStore:
 
         To be called every second or so. The workers named must be stopped: their leases are void.
         """
-        raise NotImplementedError
+        return self._work.overdue()
 
     def prune(self) -> int:
         """Removes the oldest ended jobs over the limits of bytes and number, and uploads that no waiting or running job
         needs and that are older than a day; returns the bytes that were freed."""
-        raise NotImplementedError
+        return self._history.prune()
 
     def counts(self) -> Counts:
-        raise NotImplementedError
+        return self._history.counts()
 
     def set_workers(self, count: int) -> None:
         """How many jobs run side by side: what expected times reckon with."""
-        raise NotImplementedError
+        self._queue.workers = count
+
+
+def _missing(where: Place, folder: Path) -> list[str]:
+    """What is gone of an SQLite database that was not closed: its last server left the file and the journal."""
+    if where.file is None or where.file != folder / NAME:
+        return []
+    if not where.file.exists() or not where.file.stat().st_size:
+        return [f"THE DATABASE OF JOBS IS GONE: {where.file}. A new one is begun; images are untouched"]
+    if not where.file.with_name(f"{NAME}-wal").exists():
+        return [f"THE JOURNAL OF THE DATABASE OF JOBS IS GONE: {where.file}-wal. The newest jobs may be lost"]
+    return []

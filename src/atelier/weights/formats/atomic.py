@@ -8,7 +8,7 @@ import re
 import shutil
 import time
 import uuid
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
@@ -22,11 +22,16 @@ STALE_SECONDS = 3600
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
 
 
+def _nothing() -> None:
+    pass
+
+
 @contextmanager
-def new_file(path: Path, *, replace: bool = True) -> Generator[BinaryIO]:
+def new_file(path: Path, *, replace: bool = True, synced: Callable[[], None] = _nothing) -> Generator[BinaryIO]:
     """A binary file for writing that takes the name `path` once it is complete and synced.
 
-    A file that has the name already is replaced, or with `replace=False` kept, and FileExistsError raised. Raises
+    A file that has the name already is replaced, or with `replace=False` kept, and FileExistsError raised. synced: is
+    called when the bytes are durable and the name is not taken yet; what it raises ends the block early. Raises
     StorageFull when the disk refuses the bytes and BadFile when the place cannot be written; whatever ends the block
     early, nothing is left behind and an earlier file of that name is untouched.
     """
@@ -37,6 +42,7 @@ def new_file(path: Path, *, replace: bool = True) -> Generator[BinaryIO]:
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
+            synced()
             if replace:
                 temporary.replace(path)
             else:

@@ -1,0 +1,1 @@
+"""How databases of earlier versions become the newest: Alembic's scripts, run at opening."""

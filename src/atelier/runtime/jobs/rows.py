@@ -1,0 +1,160 @@
+"""Rows and the data that they stand for."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import uuid
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias, cast
+
+from sqlalchemy import Connection, Row, select
+
+from atelier.errors import BadInput
+from atelier.request.events import Json
+from atelier.runtime.jobs.job import Job, JobError, JobImage, JobProgress, NewJob, State
+from atelier.runtime.jobs.lease import MadeImage, Settled
+from atelier.runtime.jobs.tables import images, jobs
+
+AnyRow: TypeAlias = "Row[*tuple[Any, ...]]"
+FORMATS = frozenset({"png", "jpeg", "webp", "avif"})
+NOTHING_DONE = JobProgress()
+_ID = re.compile(r"[0-9a-f]{32}")
+
+
+def new_id() -> str:
+    """An opaque name that nobody can guess: 122 random bits."""
+    return uuid.uuid4().hex
+
+
+def is_id(text: str) -> bool:
+    """Whether a text from outside could be an id of ours; databases refuse some texts."""
+    return _ID.fullmatch(text) is not None
+
+
+def written(value: Json | Mapping[str, Json] | Sequence[str]) -> str:
+    """ASCII JSON, one text for one value. Raises BadInput for what JSON does not have, NaN say."""
+    try:
+        return json.dumps(value, ensure_ascii=True, allow_nan=False, separators=(",", ":"), default=_plain)
+    except (ValueError, TypeError, RecursionError) as error:
+        raise BadInput(f"a field holds what JSON cannot say ({error})") from error
+
+
+def _plain(value: object) -> object:
+    """Mappings of all kinds are objects."""
+    if isinstance(value, Mapping):
+        return dict(cast("Mapping[str, object]", value))
+    raise TypeError(f"a {type(value).__name__}")
+
+
+def digest(asked: str, resolved: str | None) -> str:
+    """Of what a job is: a database that was damaged in the middle of a text would not notice."""
+    return hashlib.sha256(f"{asked}\n{resolved or ''}".encode()).hexdigest()
+
+
+def intact(row: AnyRow) -> bool:
+    """Whether what was accepted is what stands there."""
+    return row.digest == digest(row.asked, row.resolved)
+
+
+def new_row(job: NewJob, owner: str, settled: Settled, now: float) -> dict[str, object]:
+    """What is inserted for a job that was accepted."""
+    asked = written(job.fields)
+    resolved = None if settled.resolved is None else written(settled.resolved)
+    return {
+        "id": new_id(),
+        "owner": owner,
+        "kind": job.kind,
+        "state": State.QUEUED,
+        "priority": job.priority,
+        "cost": settled.cost,
+        "attempt": 0,
+        "timeout": job.timeout,
+        "cancelling": False,
+        "created": now,
+        "asked": asked,
+        "resolved": resolved,
+        "digest": digest(asked, resolved),
+        "warnings": written(settled.warnings),
+    }
+
+
+def image_row(job_id: str, image: MadeImage, file: str) -> dict[str, object]:
+    """What is inserted for an image whose file is durable."""
+    details: dict[str, Json] = {
+        "seed": image.seed,
+        "width": image.width,
+        "height": image.height,
+        "format": image.format,
+        "infotext": image.infotext,
+    }
+    return {
+        "id": new_id(),
+        "job": job_id,
+        "number": image.index,
+        "file": file,
+        "bytes": len(image.data),
+        "sha256": hashlib.sha256(image.data).hexdigest(),
+        "details": written(details),
+    }
+
+
+def image_of(row: AnyRow) -> JobImage:
+    """The image of a row of `images`."""
+    details = json.loads(row.details)
+    return JobImage(row.id, row.number, details["seed"], details["width"], details["height"], details["format"],
+                    row.sha256, details["infotext"])  # fmt: skip
+
+
+def error_text(error: JobError) -> str:
+    """An error as it is kept."""
+    return written({"kind": error.kind, "message": error.message, "exit_code": error.exit_code})
+
+
+def images_of(connection: Connection, job_ids: Sequence[str]) -> dict[str, tuple[JobImage, ...]]:
+    """The images of several jobs, in their order."""
+    found: dict[str, list[JobImage]] = {job_id: [] for job_id in job_ids}
+    query = select(images).where(images.c.job.in_(job_ids)).order_by(images.c.job, images.c.number)
+    for row in connection.execute(query):
+        found[row.job].append(image_of(row))
+    return {job_id: tuple(listed) for job_id, listed in found.items()}
+
+
+def row_of(connection: Connection, job_id: str) -> AnyRow | None:
+    """The row of a job."""
+    return connection.execute(select(jobs).where(jobs.c.id == job_id)).first()
+
+
+def job_of(
+    row: AnyRow,
+    made: tuple[JobImage, ...],
+    *,
+    position: int | None = None,
+    expected: float | None = None,
+    progress: JobProgress = NOTHING_DONE,
+) -> Job:
+    """The job of a row of `jobs`."""
+    state = State(row.state)
+    if state is State.DONE:
+        progress = JobProgress(progress.done, progress.total, len(made), len(made), 1.0)
+    return Job(
+        id=row.id,
+        kind=row.kind,
+        state=state,
+        owner=row.owner,
+        priority=row.priority,
+        attempt=row.attempt,
+        created=row.created,
+        started=row.started,
+        ended=row.ended,
+        position=position,
+        expected=expected,
+        progress=progress,
+        images=made,
+        warnings=tuple(json.loads(row.warnings)),
+        error=None if row.error is None else JobError(**json.loads(row.error)),
+        asked=json.loads(row.asked),
+        resolved=None if row.resolved is None else json.loads(row.resolved),
+        result=None if row.result is None else json.loads(row.result),
+    )
