@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, cast
 
 from fastapi import FastAPI
@@ -9,8 +10,12 @@ from fastapi.openapi.utils import get_openapi
 
 from atelier.api.front import front_of, fronts, is_public
 
+_PARAMETER = re.compile(r"\{\w+\}")
 _METHODS = frozenset({"get", "put", "post", "delete", "options", "head", "patch", "trace"})
 Document = dict[str, Any]
+_TEXT = {"type": "string"}
+EVENT = {"type": "object", "properties": {"id": _TEXT, "event": _TEXT, "data": _TEXT}, "required": ["event", "data"]}
+"""One server-sent event; its data is JSON."""
 
 
 def document(app: FastAPI) -> Document:
@@ -20,6 +25,16 @@ def document(app: FastAPI) -> Document:
         _describe(made)
         app.openapi_schema = made
     return app.openapi_schema
+
+
+def methods_at(app: FastAPI, path: str) -> tuple[str, ...]:
+    """The methods that a path has; where several templates fit, those of the one with the fewest parameters."""
+    paths = cast("Document", document(app)["paths"])
+    fitting = [template for template in paths if re.fullmatch(_PARAMETER.sub("[^/]+", template), path)]
+    if not fitting:
+        return ()
+    nearest = min(fitting, key=lambda template: template.count("{"))
+    return tuple(method.upper() for method in paths[nearest] if method in _METHODS)
 
 
 def _describe(made: Document) -> None:
@@ -46,6 +61,10 @@ def _describe_operation(path: str, operation: Document) -> None:
     error = front_of(path).error.__name__
     responses = cast("Document", operation["responses"])
     responses.pop("422", None)
+    for response in responses.values():
+        stream = cast("Document", response).get("content", {}).get("text/event-stream")
+        if stream is not None:
+            stream["schema"] = EVENT
     responses["default"] = {
         "description": "Refused, or failed.",
         "content": {"application/json": {"schema": {"$ref": f"#/components/schemas/{error}"}}},

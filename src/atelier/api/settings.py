@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 import secrets
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from atelier.api.keys import KeyRing
 from atelier.errors import BadInput
@@ -18,7 +20,8 @@ class Settings:
 
     origins: web pages of other origins that may call it ("https://example.org"), exact. body_limit: bytes of a request.
     json_depth, json_values: of a JSON body. public_url: what signed URLs begin with, None = as the client wrote it.
-    url_secret: signs them; url_seconds: how long they hold. webhooks: addresses that jobs may report to, by what their
+    url_secret: signs them; url_seconds: how long they hold. key_failures: wrong keys
+    that one address may send in a minute. webhooks: addresses that jobs may report to, by what their
     URLs begin with.
     """
 
@@ -31,7 +34,29 @@ class Settings:
     public_url: str | None = None
     url_secret: bytes = field(default_factory=lambda: secrets.token_bytes(32), repr=False)
     url_seconds: int = 3600
+    key_failures: int = 10
     webhooks: tuple[str, ...] = ()
+
+
+def secret(folder: Path) -> bytes:
+    """What signs addresses of images, kept in a folder so that they hold when the server starts again."""
+    path = folder / "addresses.key"
+    try:
+        found = path.read_bytes()
+    except FileNotFoundError:
+        found = secrets.token_bytes(32)
+        folder.mkdir(parents=True, exist_ok=True)
+        with path.open("xb", opener=_for_its_owner) as file:
+            file.write(found)
+    except OSError as error:
+        raise BadInput(f"{path}: {error.strerror}") from None
+    if len(found) < 32:
+        raise BadInput(f"{path}: is shorter than 32 bytes: delete it, and a new one is made")
+    return found
+
+
+def _for_its_owner(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
 
 
 def is_loopback(host: str) -> bool:

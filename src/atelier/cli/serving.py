@@ -23,6 +23,7 @@ from fastapi import FastAPI
 import atelier
 from atelier.api.app import app
 from atelier.api.desk import Desk, Staff
+from atelier.api.serving import config
 from atelier.api.settings import Settings
 from atelier.errors import BadInput
 from atelier.runtime.jobs.store import JobStore
@@ -148,20 +149,11 @@ async def _serve(listening: socket.socket, settings: Settings, desk: Desk) -> No
     loop = asyncio.get_running_loop()
     made = app(desk, settings)
     made.router.lifespan_context = _lifespan(desk)
-    config = uvicorn.Config(
-        made,
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        timeout_graceful_shutdown=CLOSING,
-        lifespan="on",
-        ws="none",
-    )
 
     def stop() -> None:
         loop.call_soon_threadsafe(running.stopping.set)
 
-    server = _Server(config, stop)
+    server = _Server(config(made, closing=CLOSING), stop)
     resting = asyncio.create_task(_rest(server, running))
     _announce(listening, desk)
     try:
