@@ -1,0 +1,139 @@
+"""Processes of a server that need no torch, and do what their jobs say: `python -m fakes.process worker --channel N`.
+
+A job for the worker is a list of steps, {"do": [...]}: "progress", "image", "saved", "warning", "done", "fail", "die",
+"nonsense", "silent" (no sign of life any more), "deaf" (it does not stop), "wait" (until it is to stop). The resolver
+answers "settle" with its fields, refuses where they say so, and dies or keeps silent where they say that.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from typing import Any
+
+from atelier.runtime.workers.messages import Channel, Closed, Message
+
+
+class Worker:
+    def __init__(self, way: Channel, connection: socket.socket) -> None:
+        self.way, self.connection = way, connection
+        self.stop = threading.Event()
+        self.orders: list[Message] = []
+        self.news = threading.Event()
+        self.is_silent = False
+
+    def run(self) -> None:
+        threading.Thread(target=self.listen, daemon=True).start()
+        threading.Thread(target=self.beat, daemon=True).start()
+        self.way.send(Message("ready", {"device": "none", "model": "none"}))
+        while True:
+            self.news.wait()
+            self.news.clear()
+            while self.orders:
+                self.do(self.orders.pop(0))
+
+    def listen(self) -> None:
+        while True:
+            try:
+                message = self.way.receive()
+            except Closed:
+                os._exit(3)
+            if message.kind == "stop":
+                self.stop.set()
+            elif message.kind == "run":
+                self.stop.clear()
+                self.orders.append(message)
+                self.news.set()
+
+    def beat(self) -> None:
+        while not self.is_silent:
+            self.way.send(Message("alive", {"loaded": ["none"], "device_free": 1, "device_total": 3}))
+            time.sleep(0.05)
+
+    def do(self, order: Message) -> None:
+        job = order.data["job"]
+        resolved: Any = order.data["resolved"]
+        for number, step in enumerate(resolved["do"]):
+            self.step(step, job, number)
+            if step in {"done", "fail"}:
+                return
+            if self.stop.is_set() and step != "deaf":
+                self.way.send(Message("stopped", {"job": job}))
+                return
+
+    def step(self, step: str, job: Any, number: int) -> None:
+        said: dict[str, Any] = {"job": job}
+        match step:
+            case "progress":
+                share = {"done": number, "total": 9, "image": 0, "images": 1, "share": 0.5}
+                self.way.send(Message("progress", said | share))
+            case "image":
+                made = {"index": 0, "seed": 2**64 - 1, "width": 1, "height": 1, "format": "png", "infotext": "text"}
+                self.way.send(Message("image", said | made, (b"a file", b"small")))
+            case "saved":
+                self.way.send(Message("saved", said | {"image": 0, "step": number}, (b"middle",)))
+            case "warning":
+                self.way.send(Message("warning", said | {"message": "look"}))
+            case "done":
+                self.way.send(Message("done", said | {"result": {"pid": os.getpid()}, "worked": 0.1}))
+            case "fail":
+                error = {"kind": "BadInput", "message": "it cannot be done", "exit_code": 2}
+                self.way.send(Message("failed", said | {"error": error}))
+            case "die":
+                os.kill(os.getpid(), signal.SIGKILL)
+            case "nonsense":
+                self.connection.sendall(b"GET / HTTP/1.1\r\n\r\n" * 2)
+            case "silent":
+                self.is_silent = True
+                time.sleep(60)
+            case "deaf":
+                time.sleep(60)
+            case "wait":
+                self.stop.wait(60)
+            case _:
+                raise AssertionError(step)
+
+
+def resolve(way: Channel) -> None:
+    way.send(Message("ready"))
+    while True:
+        call = way.receive()
+        number, fields = call.data["number"], call.data.get("fields", {})
+        assert isinstance(fields, dict)
+        match fields.get("resolver"):
+            case "die":
+                os._exit(1)
+            case "silent":
+                time.sleep(60)
+            case "TooLarge" | "BadInput" as kind:
+                error = {"kind": kind, "message": "no", "exit_code": 2}
+                way.send(Message("refused", {"number": number, "error": error}))
+            case "fault":
+                error = {"kind": "KeyError", "message": "no (a fault of Atelier's own)", "exit_code": 1}
+                way.send(Message("refused", {"number": number, "error": error}))
+            case _:
+                way.send(
+                    Message(
+                        "answer", {"number": number, "resolved": fields, "cost": 1.0, "warnings": ["note"]}, call.blobs
+                    )
+                )
+
+
+def main() -> None:
+    connection = socket.socket(fileno=int(sys.argv[sys.argv.index("--channel") + 1]))
+    way = Channel(connection)
+    try:
+        if sys.argv[1] == "worker":
+            Worker(way, connection).run()
+        else:
+            resolve(way)
+    except Closed:
+        os._exit(3)
+
+
+if __name__ == "__main__":
+    main()
