@@ -66,36 +66,34 @@ class Worker:
                 return
 
     def step(self, step: str, job: Any, number: int) -> None:
-        said: dict[str, Any] = {"job": job}
-        match step:
-            case "progress":
-                share = {"done": number, "total": 9, "image": 0, "images": 1, "share": 0.5}
-                self.way.send(Message("progress", said | share))
-            case "image":
-                made = {"index": 0, "seed": 2**64 - 1, "width": 1, "height": 1, "format": "png", "infotext": "text"}
-                self.way.send(Message("image", said | made, (b"a file", b"small")))
-            case "saved":
-                self.way.send(Message("saved", said | {"image": 0, "step": number}, (b"middle",)))
-            case "warning":
-                self.way.send(Message("warning", said | {"message": "look"}))
-            case "done":
-                self.way.send(Message("done", said | {"result": {"pid": os.getpid()}, "worked": 0.1}))
-            case "fail":
-                error = {"kind": "BadInput", "message": "it cannot be done", "exit_code": 2}
-                self.way.send(Message("failed", said | {"error": error}))
-            case "die":
-                os.kill(os.getpid(), signal.SIGKILL)
-            case "nonsense":
-                self.connection.sendall(b"GET / HTTP/1.1\r\n\r\n" * 2)
-            case "silent":
-                self.is_silent = True
-                time.sleep(60)
-            case "deaf":
-                time.sleep(60)
-            case "wait":
-                self.stop.wait(60)
-            case _:
-                raise AssertionError(step)
+        if step in SENT:
+            kind, said, blobs = SENT[step]
+            own = {"pid": os.getpid()}
+            self.way.send(Message(kind, {"job": job, **said, **({"result": own} if step == "done" else {})}, blobs))
+        elif step == "die":
+            os.kill(os.getpid(), signal.SIGKILL)
+        elif step == "nonsense":
+            self.connection.sendall(b"GET / HTTP/1.1\r\n\r\n" * 2)
+        elif step == "wait":
+            self.stop.wait(60)
+        else:
+            self.is_silent = step == "silent"
+            time.sleep(60)
+
+
+SENT: dict[str, tuple[str, dict[str, Any], tuple[bytes, ...]]] = {
+    "progress": ("progress", {"done": 1, "total": 9, "image": 0, "images": 1, "share": 0.5}, ()),
+    "image": (
+        "image",
+        {"index": 0, "seed": 2**64 - 1, "width": 1, "height": 1, "format": "png", "infotext": "text"},
+        (b"a file", b"small"),
+    ),
+    "saved": ("saved", {"image": 0, "step": 3}, (b"middle",)),
+    "warning": ("warning", {"message": "look"}, ()),
+    "done": ("done", {"worked": 0.1}, ()),
+    "fail": ("failed", {"error": {"kind": "BadInput", "message": "it cannot be done", "exit_code": 2}}, ()),
+}
+"""What is said at a step: kind, data, blobs."""
 
 
 def resolve(way: Channel) -> None:

@@ -55,8 +55,8 @@ class Staff:
 
 @dataclass(slots=True)
 class _Known:
-    """What was found out and holds until it is asked for anew. default: the model where none is named; keeping: the tasks
-    that keep processes alive, and end when these may end; looking: those that look at the store from time to time."""
+    """What was found out and holds until it is asked for anew. default: the model where none is named; keeping: the
+    tasks that keep processes alive, and end when these may end; looking: those that look at the store now and then."""
 
     default: str = EMBEDDED
     listed: Mapping[str, Json] | None = None
