@@ -2,8 +2,8 @@
 
 FAULTY is a JSON object. server: POINT:N:ACTION in the store of jobs, counted from the first job on; worker: MESSAGE:N,
 the worker dies before the n-th message of that kind; once: a file that is made then, so that it happens only once;
-armed: a file without which no message is counted; slow: seconds that each step takes; save, lease: in place of the usual
-seconds. A prompt with "abort" in it ends its worker.
+armed: a file without which no message is counted; slow: seconds that each step takes; save, lease: in place of usual
+ones. A prompt with "abort" in it ends its worker.
 """
 
 from __future__ import annotations
