@@ -7,7 +7,6 @@ import os
 
 from atelier.runtime.threads import wait_passively
 
-
 YIELDING = 5
 """Added to the niceness: while networks compute, the server answers, and the machine stays usable."""
 
