@@ -57,7 +57,7 @@ class Worker:
     def do(self, order: Message) -> None:
         job = order.data["job"]
         resolved: Any = order.data["resolved"]
-        for number, step in enumerate(resolved["do"]):
+        for number, step in enumerate(resolved.get("do") or steps_of(order)):
             self.step(step, job, number)
             if step in {"done", "fail"}:
                 return
@@ -65,8 +65,10 @@ class Worker:
                 self.way.send(Message("stopped", {"job": job}))
                 return
 
-    def step(self, step: str, job: Any, number: int) -> None:
-        if step in SENT:
+    def step(self, step: Any, job: Any, number: int) -> None:
+        if isinstance(step, tuple):
+            self.way.send(drawn(job, *step))
+        elif step in SENT:
             kind, said, blobs = SENT[step]
             own = {"pid": os.getpid()}
             self.way.send(Message(kind, {"job": job, **said, **({"result": own} if step == "done" else {})}, blobs))
@@ -79,6 +81,24 @@ class Worker:
         else:
             self.is_silent = step == "silent"
             time.sleep(60)
+
+
+def steps_of(order: Message) -> list[Any]:
+    """What a request is: for each image that is not there some steps, a middle that is saved, and the image."""
+    resolved, there = order.data["resolved"], order.data["there"]
+    assert isinstance(resolved, dict)
+    assert isinstance(there, list)
+    count, seed = resolved.get("batch_count", 1), resolved.get("seed", 0)
+    assert isinstance(count, int)
+    images = [(index, seed, resolved.get("sampler", "")) for index in range(count) if index not in there]
+    return [*(step for image in images for step in ("progress", "saved", "progress", image)), "done"]
+
+
+def drawn(job: Any, index: int, seed: int, sampler: str) -> Message:
+    """An image whose bytes are a function of what was asked for."""
+    data = f"image {index} of {seed} by {sampler}".encode() * 1000
+    said = {"job": job, "index": index, "seed": seed + index, "width": 1, "height": 1, "format": "png", "infotext": ""}
+    return Message("image", said, (data, b"small"))
 
 
 SENT: dict[str, tuple[str, dict[str, Any], tuple[bytes, ...]]] = {
