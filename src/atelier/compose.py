@@ -8,6 +8,8 @@ wildcards. Nothing heavy is imported before it is needed.
 from __future__ import annotations
 
 import os
+import sys
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,7 +30,12 @@ if TYPE_CHECKING:
     from atelier.runtime.library import Library
     from atelier.runtime.upscalers import Upscalers
     from atelier.runtime.words import Words
+    from atelier.runtime.workers.messages import Channel
+    from atelier.runtime.workers.process import Command
     from atelier.weights.hashes import HashCache
+
+PROCESSES = "atelier.cli.process"
+"""The module that the server's own processes run."""
 
 
 def generate(prompt: str, **fields: Unpack[Fields]) -> list[GeneratedImage]:
@@ -131,15 +138,70 @@ def engine(
     return Engine(chosen, library(), _hashes(), version=__version__, budget=budget, words=vocabulary or words())
 
 
-def library() -> Library:
+def _card(number: int) -> str | None:
+    """The graphics card of a worker, where nobody says which and there are several."""
+    import torch
+
+    cards = torch.cuda.device_count()
+    return f"cuda:{number % cards}" if cards > 1 and not os.environ.get("ATELIER_DEVICE") else None
+
+
+def library(*, by_path: bool = True) -> Library:
     """The models of ATELIER_MODELS, else of ./models and of the user's own folder."""
     from atelier.runtime.library import Library
 
+    return Library(model_folders(), by_path)
+
+
+def model_folders() -> tuple[Path, ...]:
+    """Those of ATELIER_MODELS, else ./models and the user's own folder."""
     named = os.environ.get("ATELIER_MODELS")
     if named:
-        return Library(tuple(Path(folder).expanduser() for folder in named.split(os.pathsep) if folder))
+        return tuple(Path(folder).expanduser() for folder in named.split(os.pathsep) if folder)
     own = _below_home("XDG_DATA_HOME", ".local/share")
-    return Library((Path("models"), *(() if own is None else (own / "models",))))
+    return Path("models"), *(() if own is None else (own / "models",))
+
+
+def data_folder() -> Path:
+    """Where a server keeps its jobs: ATELIER_DATA, else the user's own folder, else ./atelier-data."""
+    named, own = os.environ.get("ATELIER_DATA"), _below_home("XDG_DATA_HOME", ".local/share")
+    return Path(named).expanduser() if named else Path("atelier-data") if own is None else own / "server"
+
+
+def server_command(role: str, folders: Sequence[Path], arguments: Sequence[str] = ()) -> Command:
+    """How the server starts a process of its own: "resolver" or "worker", with these folders of models."""
+    from atelier.runtime.workers.process import Command
+
+    environment = {**os.environ, "ATELIER_MODELS": os.pathsep.join(map(str, folders))}
+    return Command((sys.executable, "-m", PROCESSES, role, *arguments), environment)
+
+
+def resolve_for_server(way: Channel) -> None:
+    """The life of the process that settles what a server is asked for: it reads headers, on the CPU, names only."""
+    from atelier.runtime.engine import Engine
+    from atelier.runtime.workers.handed import HandedImages
+    from atelier.runtime.workers.kind import Most
+    from atelier.runtime.workers.resolver import Resolver
+
+    most, hashes = Most(), _hashes()
+    images = HandedImages(most)
+    engine = Engine(_device(), library(by_path=False), hashes, version=__version__, words=words(), images=images)
+    Resolver(way, engine, images, most, hashes).run()
+
+
+def work_for_server(way: Channel, number: int = 0) -> None:
+    """The life of a process that generates for a server; of several, `number` (0-based) says which graphics card."""
+    from atelier.runtime.device import memory_of
+    from atelier.runtime.engine import Engine
+    from atelier.runtime.workers.handed import HandedImages
+    from atelier.runtime.workers.kind import Most
+    from atelier.runtime.workers.worker import Worker
+
+    most, chosen = Most(), _device(_card(number))
+    images = HandedImages(most)
+    budget = memory_of(chosen.torch_device) // 2
+    engine = Engine(chosen, library(), _hashes(), version=__version__, budget=budget, words=words(), images=images)
+    Worker(way, engine, images, most).run()
 
 
 def words(styles_file: Path | None = None, wildcard_folder: Path | None = None) -> Words:

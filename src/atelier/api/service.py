@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 from atelier.request.events import Json
 from atelier.runtime.jobs.job import Job, JobEvent, JobImage, NewJob, Owner
+from atelier.runtime.jobs.lease import Counts
+
+ImageKind = Literal["png", "jpeg", "webp"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +127,10 @@ class Service(Protocol):
         """Asks it to stop; one that ended stays as it is. It stops within one step."""
         ...
 
+    async def delete(self, job_id: str, owner: Owner) -> None:
+        """Removes a job that ended, and its images. Raises BadInput for one that has not ended."""
+        ...
+
     async def ended(self, job_id: str, owner: Owner) -> Job:
         """Waits until the job has ended. Being cancelled while waiting leaves the job alone."""
         ...
@@ -134,6 +141,14 @@ class Service(Protocol):
 
     async def image(self, image_id: str, owner: Owner) -> tuple[JobImage, bytes]:
         """The file of an image."""
+        ...
+
+    async def thumbnail(self, image_id: str, owner: Owner) -> bytes:
+        """The image, small, as JPEG."""
+        ...
+
+    async def rendition(self, image_id: str, owner: Owner, *, kind: ImageKind, quality: int = 90) -> bytes:
+        """The image in another format, with the same infotext. quality: of JPEG and WebP, 0 to 100."""
         ...
 
     async def running(self, owner: Owner) -> Job | None:
@@ -161,6 +176,10 @@ class Service(Protocol):
     async def read_image(self, data: bytes) -> ImageText: ...
 
     async def memory(self) -> Memory: ...
+
+    async def counts(self) -> Counts:
+        """What waits and runs, of all owners."""
+        ...
 
     async def ready(self) -> bool:
         """Whether jobs are accepted and done."""

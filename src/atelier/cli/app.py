@@ -32,6 +32,7 @@ COMMANDS = {
     "upscale": CommandGroup("atelier.cli.upscale", "Make images larger."),
     "grid": CommandGroup("atelier.cli.grid", "Compare: one request in many variants, side by side."),
     "interrogate": CommandGroup("atelier.cli.interrogate", "Say in words what images show."),
+    "serve": CommandGroup("atelier.cli.serve", "Serve images over HTTP."),
     "info": CommandGroup("atelier.cli.info", "Show how an image was made, or, without one, this installation."),
     "models": CommandGroup("atelier.cli.models", "List, inspect and convert models."),
     "prompt": CommandGroup("atelier.cli.prompt", "Show what a prompt means."),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from atelier.vision.interrogate import Ranked, WordList
+    from atelier.vision.interrogate import Ranked
 
 app = typer.Typer(help="Say in words what images show.")
 
@@ -32,26 +32,16 @@ def interrogate(
     from atelier.checkpoints.opening import open_checkpoint
     from atelier.compose import library
     from atelier.runtime.images import read_reference, reference_to
+    from atelier.runtime.interrogating import built_in_lists
     from atelier.runtime.threads import settle_process
     from atelier.vision.interrogate import Interrogator, word_lists
 
     settle_process(os.environ)
     references = [reference_to(image) for image in images]
-    lists = _built_in() if words is None else word_lists(words)
+    lists = built_in_lists() if words is None else word_lists(words)
     asked = Interrogator(open_checkpoint(library().find(model).path), lists)
     found = {ref.path: _best(asked.ranked(read_reference(ref)), top) for ref in references}
     typer.echo(json.dumps({path: _plain(own) for path, own in found.items()}) if as_json else _lines(found))
-
-
-def _built_in() -> Sequence[WordList]:
-    """The concepts and backgrounds that the embedded model was made from, as its captions say them."""
-    from atelier.train.data import scenes
-    from atelier.vision.interrogate import WordList
-
-    things = tuple(scenes.with_article(concept.name) for concept in scenes.concepts())
-    return WordList("concepts", things), WordList(
-        "backgrounds", tuple(scenes.on(b).strip() for b in scenes.BACKGROUNDS)
-    )
 
 
 def _best(found: Mapping[str, Sequence[Ranked]], top: int) -> dict[str, list[Ranked]]:

@@ -13,7 +13,9 @@ import torch
 from PIL.Image import Image
 
 from atelier.checkpoints.checkpoint import Checkpoint
+from atelier.diffusion.types import Model
 from atelier.pipeline.resources import PLAIN, Adapted, PartOf, Resources, T
+from atelier.pipeline.tape import Tape
 from atelier.request.resolved import ImageRef, ModelRef
 
 PREVIEW_SHARE = 0.1
@@ -42,13 +44,21 @@ class _Held:
 class Lent:
     """The resources of a run as its stages see them: a context that gives everything back however it ends.
 
-    previews: seconds between two previews, at least; None: nobody wants any.
+    previews: seconds between two previews, at least; None: nobody wants any. tape: what keeps the predictions.
     """
 
-    def __init__(self, have: Resources, stages: Sequence[Needing], *, previews: float | None = None) -> None:
+    def __init__(
+        self,
+        have: Resources,
+        stages: Sequence[Needing],
+        *,
+        previews: float | None = None,
+        tape: Tape | None = None,
+    ) -> None:
         self._have = have
         self._last = {need: index for index, stage in enumerate(stages) for need in stage.needs()}
         self._held: dict[Need[object], _Held] = {}
+        self._tape = tape
         self._pace = None if previews is None else _Pace(previews)
 
     @property
@@ -81,6 +91,13 @@ class Lent:
     def save(self, image: Image, infotext: str, *, output: str, index: int, count: int, seed: int) -> Path:
         """Writes a whole image and returns where it lies. Raises BadFile or StorageFull, leaving nothing behind."""
         return self._have.save(image, infotext, output=output, index=index, count=count, seed=seed)
+
+    def recorded(self, model: Model, image: int, *, remembers: bool) -> Model:
+        """The model of a pass over the images from index `image` on, its predictions kept where somebody wants them.
+
+        remembers: whether something in it carries over from one call to the next.
+        """
+        return model if self._tape is None else self._tape.around(model, image, remembers=remembers)
 
     def preview(self, make: Callable[[], Image]) -> Image | None:
         """What `make` makes, if somebody wants it and it is time for it."""

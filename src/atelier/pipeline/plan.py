@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import NamedTuple
@@ -160,20 +160,23 @@ def plan(
     previews: bool = False,
     matrix: RgbMatrix | None = None,
     tiny: bool = False,
+    there: Collection[int] = (),
     warn: Warn = silent,
 ) -> tuple[Stage, ...]:
     """What to do, in order. A pure function but for `warn`.
 
     max_batch: at most so many images in one network call, a whole batch if None. Each group of images is finished
     before the next one is begun. previews: whether to show some; matrix: how, where the model has one; tiny: whether
-    a tiny autoencoder lies beside the model. own, provenance: for the infotexts; second_own: the same for the sampling
-    of a second pass, None where nothing of it was asked for. Raises BadInput for prompts that cannot be read.
+    a tiny autoencoder lies beside the model; there: the indices of images that are made already: a group of which all
+    are there is left out, any other is made whole, since images of one call share its bits. own, provenance: for the
+    infotexts; second_own: the same for the sampling of a second pass, None where nothing of it was asked for. Raises
+    BadInput for prompts that cannot be read.
     """
     images = tuple(_images(resolved, warn, lambda i: settings(resolved, i, own, provenance, second_own)))
     if isinstance(resolved.regions, ResolvedRegions) and resolved.regions.method == "attention":
         _check_coupled([sample for image in images for sample in (image.first, image.second)])
     encoded = tuple(_encodings(resolved, images, warn))
-    return (*encoded, *_source(resolved), *_stages(resolved, images, max_batch, _Shown(previews, matrix, tiny)))
+    return (*encoded, *_source(resolved), *_stages(resolved, images, max_batch, _Shown(previews, matrix, tiny), there))
 
 
 def _encodings(resolved: Resolved, images: Sequence[_Twice], warn: Warn) -> Iterator[Encode]:
@@ -347,12 +350,16 @@ class _Shown(NamedTuple):
     tiny: bool
 
 
-def _stages(resolved: Resolved, images: Sequence[_Twice], max_batch: int | None, shown: _Shown) -> Iterator[Stage]:
+def _stages(
+    resolved: Resolved, images: Sequence[_Twice], max_batch: int | None, shown: _Shown, there: Collection[int]
+) -> Iterator[Stage]:
     most = max_batch if len(_margins(resolved)) <= 1 else 1
     for batch in _chunks(images, resolved.batch_size):
         for alike in _alike(batch):
             for group in _chunks(alike, most or resolved.batch_size):
                 samples = tuple(image.first for image in group)
+                if all(sample.index in there for sample in samples):
+                    continue
                 yield from _grown(resolved, samples, max_batch, shown)
                 yield from _sampled(resolved, group, max_batch, shown)
                 *_, last = _passes(resolved)

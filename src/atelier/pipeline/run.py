@@ -12,21 +12,24 @@ from atelier.errors import AtelierError, BadInput
 from atelier.pipeline.lent import Lent
 from atelier.pipeline.resources import Resources
 from atelier.pipeline.stage import Stage
+from atelier.pipeline.tape import Tape
 from atelier.pipeline.values import Values
 from atelier.request.events import Event, Failed, Finished, Loading, Progress, Started
 
 
-def run(stages: Sequence[Stage], have: Resources, *, previews: float | None = None) -> Generator[Event]:
+def run(
+    stages: Sequence[Stage], have: Resources, *, previews: float | None = None, tape: Tape | None = None
+) -> Generator[Event]:
     """Performs the stages. An AtelierError on the way is the last event, Failed; any other error is raised.
 
     previews: seconds between one Preview and the next, at least, from stages that make some; None: none. They never
-    change an image.
+    change an image. tape: what earlier runs of the same predicted, and where what this one predicts is kept.
     """
     started = time.monotonic()
     images, steps = sum(stage.images for stage in stages), sum(stage.steps for stage in stages)
     yield Started(images, steps)
     try:
-        with Lent(have, stages, previews=previews) as lent:
+        with Lent(have, stages, previews=previews, tape=tape) as lent:
             yield from _performed(stages, lent)
     except AtelierError as error:
         yield Failed(error)

@@ -85,6 +85,12 @@ class ModelCache:
             loaded = [(entry.used, key) for key, entry in self._entries.items() if entry.is_loaded]
         return tuple(key for _, key in sorted(loaded, key=lambda item: item[0]))
 
+    def clear(self) -> None:
+        """Forgets all that nobody uses."""
+        with self._lock:
+            for key in [key for key, entry in self._entries.items() if not entry.users]:
+                self._entries.pop(key)
+
     def _enter(self, key: NetRef[object]) -> _Entry:
         with self._lock:
             entry = self._entries.setdefault(key, _Entry())

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Collection, Generator, Iterable, Iterator, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,15 +21,16 @@ from atelier.errors import BadFile, BadInput
 from atelier.families.family import Family
 from atelier.pipeline.plan import plan
 from atelier.pipeline.run import run
+from atelier.pipeline.tape import Tape
 from atelier.prompt import Warn, checked, emphasis, silent, without_comments
 from atelier.request.events import Event, Failed, Hashing, ImageReady, Warned
 from atelier.request.infotext import Settings, settings
 from atelier.request.model import Provenance, Request
-from atelier.request.resolve import Method, Offer, ignored, pass_sizes, resolve
+from atelier.request.resolve import Measure, Method, Offer, ignored, pass_sizes, resolve
 from atelier.request.resolved import ModelRef, NoHires, Resolved, ResolvedSampling, Size
 from atelier.request.table import given
 from atelier.runtime.device import Device
-from atelier.runtime.images import reference_to, size_of
+from atelier.runtime.images import Images
 from atelier.runtime.library import Library, Model, hash_in
 from atelier.runtime.networks import Networks
 from atelier.runtime.notes import contradictions, overruled
@@ -96,6 +98,7 @@ class Engine:
 
     hashes: remembers what files hash to. version: of Atelier, for the infotexts. budget: bytes of networks that stay in
     memory between requests. words: where styles and wildcards are. families: those of the models, None = all there are.
+    images: where those are that requests name, None = files by path, and data: URIs.
     `resources` is what its runs borrow from.
     """
 
@@ -109,10 +112,11 @@ class Engine:
         budget: int = 0,
         words: Words | None = None,
         families: Iterable[Family] | None = None,
+        images: Images | None = None,
     ) -> None:
         self.device, self.library, self.words = device, library, words or Words()
         self._hashes, self._version = hashes, version
-        self.resources = LocalResources(device, budget, families, hashes)
+        self.resources = LocalResources(device, budget, families, hashes, images)
 
     def resolve(self, request: Request, warn: Warn = silent) -> Resolved:
         """Leaves nothing of a request open; writes nothing. Raises BadInput for what cannot be generated."""
@@ -146,7 +150,12 @@ class Engine:
         """
         model = self.resources.open(self._find(request, silent).path)
         rows = 2 * min(request.batch_size, self.device.max_batch or request.batch_size)
-        return denoiser_weights(model) * rows * _pixels(request, model) // model.latent.factor**2
+        return (
+            denoiser_weights(model)
+            * rows
+            * _pixels(request, model, self.resources.images.size)
+            // model.latent.factor**2
+        )
 
     def events(self, request: Request, *, previews: float | None = None) -> Generator[Event]:
         """Generates a request as a stream of events; closing it stops between two steps.
@@ -154,20 +163,49 @@ class Engine:
         previews: seconds between previews, None for none. Raises BadInput, at the call, for a request that cannot be
         generated; what fails later is the event Failed.
         """
+        resolved, warnings = self.settle(request)
+        return self._told(warnings, resolved, previews)
+
+    def settle(self, request: Request) -> tuple[Resolved, list[str]]:
+        """A request resolved, and what is to be said of it: what is missing, not meant or without effect. Writes
+        nothing. Raises BadInput for what cannot be generated."""
         warnings: list[str] = []
         resolved, method = self._settled(request, warnings.append)
         warnings += [*_without_effect(request), *_unread(request, method), *overruled(request, method)]
-        return self._told(warnings, resolved, previews)
+        return resolved, list(dict.fromkeys(warnings))
 
-    def run(self, resolved: Resolved, *, previews: float | None = None) -> Generator[Event]:
+    def run(
+        self,
+        resolved: Resolved,
+        *,
+        previews: float | None = None,
+        tape: Tape | None = None,
+        there: Collection[int] = (),
+    ) -> Generator[Event]:
         """The same for a request that was resolved before, here or elsewhere.
 
-        Raises BadInput, at the call, where the model is not there, or is another one now.
+        tape: what earlier runs predicted, and where this one's predictions are kept; there: the indices of images that
+        an earlier run finished, which are not made again where all of their batch are there. Raises BadInput, at the
+        call, where the model is not there, or is another one now.
         """
         _check_kind(resolved, Resolved, "give what Engine.resolve returns")
-        return self._told([], resolved, previews)
+        return self._told([], resolved, previews, tape, there)
 
-    def _told(self, warnings: list[str], resolved: Resolved, previews: float | None) -> Generator[Event]:
+    def fingerprint(self, resolved: Resolved) -> str:
+        """What tells whether predictions of one run are those of another, to the bit: the request, and who computes."""
+        own = self._provenance(resolved)
+        capability = torch.backends.cpu.get_cpu_capability()
+        said = [resolved.to_json(), own.version, own.dtype, own.device, own.libraries, capability]
+        return hashlib.sha256("\n".join((*said, str(torch.get_num_threads()))).encode()).hexdigest()
+
+    def _told(
+        self,
+        warnings: list[str],
+        resolved: Resolved,
+        previews: float | None,
+        tape: Tape | None = None,
+        there: Collection[int] = (),
+    ) -> Generator[Event]:
         """The events of a resolved request, warnings first."""
         model = self.resources.checkpoint(resolved.model)
         methods, (own, second) = _samplings(resolved), self._own_samplings(resolved)
@@ -180,10 +218,11 @@ class Engine:
             previews=previews is not None,
             matrix=None if previews is None else rgb_matrix(model),
             tiny=previews is not None and tiny_beside(model) is not None,
+            there=there,
             warn=warnings.append,
         )
         made = [path for folder in resolved.output.folders for path in Destination.of(folder).prepare()]
-        return _after(warnings, run(stages, self.resources, previews=previews), made)
+        return _after(warnings, run(stages, self.resources, previews=previews, tape=tape), made)
 
     def _own_samplings(self, resolved: Resolved) -> tuple[ResolvedSampling, ResolvedSampling]:
         """What each pass, the first one again if there is no other, does where nobody asks for anything else."""
@@ -220,8 +259,8 @@ class Engine:
             method,
             mode,
             draw,
-            reference_to,
-            size_of,
+            self.resources.images.refer,
+            self.resources.images.size,
             between,
             before,
             finishers_of(request, *enlargers, warn),
@@ -317,11 +356,11 @@ class Engine:
         return Provenance(self._version, dtype, str(self.device.torch_device), f"torch {torch.__version__}")
 
 
-def _pixels(request: Request, model: Checkpoint) -> int:
+def _pixels(request: Request, model: Checkpoint, measure: Measure) -> int:
     """Of the largest image that the denoiser is shown at once."""
     own = defaults_of(model)
     try:
-        sizes = pass_sizes(request, own, size_of)
+        sizes = pass_sizes(request, own, measure)
     except (BadInput, BadFile):
         sizes = (Size(own.width, own.height),)
     views = request if request.sd_upscale is not None else request.views

@@ -7,7 +7,7 @@ import binascii
 import hashlib
 import io
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from atelier.errors import BadFile
 from atelier.request.resolved import ImageRef
@@ -19,6 +19,35 @@ if TYPE_CHECKING:
 DATA = "data:"
 SHOWN = 40
 """Characters of a data: URI in messages."""
+
+
+class Images(Protocol):
+    """Where the images are that requests name."""
+
+    def refer(self, name: str, /) -> ImageRef:
+        """Names an image by what it holds, so that a run sees the same one. Raises BadInput for what is none."""
+        ...
+
+    def size(self, name: str, /) -> tuple[int, int]:
+        """Width and height of an image, upright, in pixels. Raises BadInput for what is none."""
+        ...
+
+    def read(self, image: ImageRef, /) -> Image:
+        """The image, upright, RGB or RGBA. Raises BadInput, also where it is another one by now."""
+        ...
+
+
+class LocalImages:
+    """Those in files of this machine, by path, and those in data: URIs."""
+
+    def refer(self, name: str, /) -> ImageRef:
+        return reference_to(name)
+
+    def size(self, name: str, /) -> tuple[int, int]:
+        return size_of(name)
+
+    def read(self, image: ImageRef, /) -> Image:
+        return read_reference(image)
 
 
 def reference_to(path: str) -> ImageRef:

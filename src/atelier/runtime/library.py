@@ -53,9 +53,13 @@ class Model:
 
 @dataclass(frozen=True, slots=True)
 class Library:
-    """The embedded model, and what lies in `folders` (searched in order, with subfolders)."""
+    """The embedded model, and what lies in `folders` (searched in order, with subfolders).
+
+    by_path: whether a path names a file as well; a server, whose clients know nothing of its disk, takes names only.
+    """
 
     folders: tuple[Path, ...] = ()
+    by_path: bool = True
 
     def models(self) -> tuple[Model, ...]:
         """All models, the embedded one first, then by name; the first folder wins where two hold the same name."""
@@ -80,8 +84,7 @@ class Library:
         """
         if name is None:
             return Model(EMBEDDED, embedded_folder())
-        path = expanded(name)
-        if _is_there(path):
+        if self.by_path and _is_there(path := expanded(name)):
             return Model(_name(path.resolve()), path)
         known = self.models()
         for model in known:
@@ -90,8 +93,8 @@ class Library:
         if (found := self._written(name)) is not None:
             return found
         names = tuple(model.name for model in known)
-        if os.sep in name or _is_single(name):
-            near = nearest(_parts(name)[-1] if _parts(name) else path.stem, names)
+        if self.by_path and (os.sep in name or _is_single(name)):
+            near = nearest(_parts(name)[-1] if _parts(name) else Path(name).stem, names)
             raise BadFile(name, f"there is no such file or folder, and no model of that name (`models list`): {near}")
         raise UnknownName("model", name, names)
 
@@ -122,8 +125,7 @@ class Library:
 
         Raises UnknownName with the nearest names, BadInput where two files call themselves so.
         """
-        path = expanded(name)
-        if name and _is_there(path) and path.is_file():
+        if self.by_path and name and _is_there(path := expanded(name)) and path.is_file():
             return path
         known = self.adapters()
         if name in known:

@@ -43,7 +43,7 @@ from atelier.request.resolved import ImageRef, ModelRef
 from atelier.runtime.adapting import with_inversions, with_merged
 from atelier.runtime.cache import ModelCache, NetRef
 from atelier.runtime.device import Device
-from atelier.runtime.images import read_reference
+from atelier.runtime.images import Images, LocalImages
 from atelier.runtime.store import Destination
 from atelier.runtime.upscalers import UpscalerFile
 from atelier.vision.catalogue import architecture, open_upscaler
@@ -61,13 +61,20 @@ class LocalResources:
     """Implements `pipeline.resources.Resources` on this machine. Threads may share one.
 
     budget: bytes of networks that stay in memory between runs; 0: each leaves as soon as a run has no more use for it.
-    families: those of the models that are opened, None = all there are. hashes: remembers what files hash to.
+    families: those of the models that are opened, None = all there are. hashes: remembers what files hash to. images:
+    where those are that requests start from.
     """
 
     def __init__(
-        self, device: Device, budget: int, families: Iterable[Family] | None = None, hashes: HashCache | None = None
+        self,
+        device: Device,
+        budget: int,
+        families: Iterable[Family] | None = None,
+        hashes: HashCache | None = None,
+        images: Images | None = None,
     ) -> None:
         self._device, self.cache = device, ModelCache(budget)
+        self.images = images or LocalImages()
         self._families = None if families is None else tuple(families)
         self._hashes = hashes or HashCache()
         self._lock = threading.Lock()
@@ -145,7 +152,7 @@ class LocalResources:
         return precision_name(_dtype(self.checkpoint(model), self._device))
 
     def image(self, image: ImageRef) -> Image:
-        return read_reference(image)
+        return self.images.read(image)
 
     def save(self, image: Image, infotext: str, *, output: str, index: int, count: int, seed: int) -> Path:
         return Destination.of(output).save(image, infotext, index=index, count=count, seed=seed)

@@ -62,8 +62,11 @@ class UpscalerNames:
 
         None if there is no such thing. Opens no file.
         """
-        path = Path(name).expanduser()
-        if path.suffix.lower() in UPSCALER_FILES and _is_file(path):
+        if (
+            self.library.by_path
+            and (path := Path(name).expanduser()).suffix.lower() in UPSCALER_FILES
+            and _is_file(path)
+        ):
             return UpscalerFile(path.stem, path)
         for spec in filters().values():
             if folded(name) in map(folded, (spec.name, *spec.aliases)):
@@ -80,9 +83,9 @@ class UpscalerNames:
     def place(self, name: str) -> str:
         """Where the file of an upscaler is looked for, to say to a user: which file, and in which folders."""
         friendly, stem = self._published(name)
-        folders = ", ".join(str(folder / OWN_FOLDER) for folder in self.library.folders)
+        folders = ", ".join(str(folder / OWN_FOLDER) for folder in self.library.folders if self.library.by_path)
         file = "its file" if friendly is None else f"{stem}.pth"
-        return f"put {file} into {'one of ' if len(self.library.folders) > 1 else ''}{folders or OWN_FOLDER}"
+        return f"put {file} into {'one of ' if ',' in folders else ''}{folders or OWN_FOLDER}"
 
     def _published(self, name: str) -> tuple[str | None, str]:
         """(A1111's name of a published file if it is one, what its file is called)."""
@@ -120,7 +123,7 @@ class Upscalers:
         if friendly is not None:
             told = f"upscaler {friendly}: its file {A1111[friendly]}.pth is not there"
             return BadInput(f"{told}: {self.known.place(name)}")
-        if os.sep in name or Path(name).suffix.lower() in UPSCALER_FILES:
+        if self.known.library.by_path and (os.sep in name or Path(name).suffix.lower() in UPSCALER_FILES):
             return BadFile(name, "there is no such file; `atelier upscale --list` shows the upscalers by name")
         return UnknownName("upscaler", name, self.names())
 

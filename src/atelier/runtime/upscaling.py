@@ -142,6 +142,11 @@ def _write_beside(folder: Path, stem: str, suffix: str, data: bytes) -> Path:
     raise AssertionError
 
 
+def encoded_after(source: SourceImage, image: Image, upscaling: Upscaling) -> bytes:
+    """The result as the file of a PNG that says what the source says and what was done to it."""
+    return encoded(image, infotext(source, upscaling), carried=_carried(source, upscaling, "PNG"))
+
+
 def _carried(source: SourceImage, upscaling: Upscaling, image_format: str) -> dict[str, object]:
     """What Pillow's `save` is given: what the source says, what was done to it, and the profile of its colours.
 

@@ -128,6 +128,12 @@ class Diffuse(Stage):
         return is_on("CLIP guidance", self.guidance)
 
     @property
+    def _remembers(self) -> bool:
+        """Whether what is composed around the network carries something from one call to the next: the directions of
+        guidance with momentum, or that a refiner has taken over."""
+        return self.refiner is not None or self.guidance.apg_momentum != 0
+
+    @property
     def steps(self) -> int:
         return self.start.part(self.sampling.steps).run
 
@@ -160,7 +166,8 @@ class Diffuse(Stage):
         denoise = wrapped(denoise, self.combine, given)
         calls = (len(sigmas) - 1) * spec.calls
         sampler = spec.make(sampler_options(sampling, levels))
-        return x, sampler(timed(denoise, calls), x, sigmas, noises) if calls else iter(())
+        told = have.recorded(timed(denoise, calls), self.samples[0].index, remembers=self._remembers)
+        return x, sampler(told, x, sigmas, noises) if calls else iter(())
 
     def _levels(self, model: Checkpoint) -> Levels:
         return changed(model.levels, is_downcast=self.sampling.downcast, is_zero_terminal=self.sampling.zero_terminal)

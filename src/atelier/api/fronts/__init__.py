@@ -1,0 +1,1 @@
+"""The dialects, one module each, which exports SPECS with its Front."""

@@ -1,0 +1,1 @@
+"""OpenAI's dialect: /v1/images/generations, edits and variations over the same queue."""

@@ -1,0 +1,78 @@
+"""The body of POST /v1/jobs: the fields of a request side by side, made from the one table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any, cast, get_type_hints
+
+from pydantic import BaseModel, ConfigDict, Field, create_model
+
+from atelier.request import fields as f
+from atelier.request.events import Json
+from atelier.request.fields import SIDE_STEP
+from atelier.request.groups import PROMPTS
+from atelier.request.table import FIELDS, Fields, RequestField
+
+NOT_ASKED = frozenset({"output"})
+"""Fields that no client may set: where files lie is the server's affair."""
+IMAGES = ("image", "mask")
+"""Fields that hold an image: what an upload is called, or its bytes in base64."""
+PROMPT_LENGTH = 16_000
+"""Characters."""
+TEXT_LENGTH = 4096
+"""Of every other text that is no image."""
+_SIDES = frozenset({"width", "height", "view_width", "view_height"})
+EXAMPLE: Mapping[str, Json] = {
+    "prompt": "a red apple on a blue background",
+    "negative_prompt": "blurry",
+    "steps": 20,
+    "sampler": "Euler a",
+    "cfg_scale": 7.0,
+    "seed": 7,
+}
+
+
+def _model() -> type[BaseModel]:
+    types = {"prompt": f.Prompt, **get_type_hints(Fields, include_extras=True)}
+    asked: dict[str, Any] = {
+        name: _described(field, types[name]) for name, field in FIELDS.items() if name not in NOT_ASKED
+    }
+    config = ConfigDict(
+        strict=True, extra="forbid", allow_inf_nan=False, json_schema_extra={"examples": [dict(EXAMPLE)]}
+    )
+    return create_model("GenerateFields", __config__=config, **asked)
+
+
+def _described(field: RequestField, annotation: object) -> tuple[object, object]:
+    """The type and the rest of one field: the types of JSON are taken strictly, but a list is a tuple."""
+    default = ... if field.name == "prompt" else field.default
+    info = Field(
+        description=" ".join(part for part in (field.help.text, _unset(field)) if part),
+        strict=None if field.kind not in {"size", "texts"} else False,
+        multiple_of=SIDE_STEP if field.name in _SIDES else None,
+        max_length=_length(field),
+    )
+    return Annotated[annotation, info], default
+
+
+def _unset(field: RequestField) -> str:
+    return f"Unless given: {field.help.unset}." if field.help.unset else ""
+
+
+def _length(field: RequestField) -> int | None:
+    if field.kind != "text" or field.name in IMAGES:
+        return None
+    return PROMPT_LENGTH if field.name in PROMPTS else TEXT_LENGTH
+
+
+if TYPE_CHECKING:
+
+    class GenerateFields(BaseModel): ...
+else:
+    GenerateFields = _model()
+"""The fields of `request.table.FIELDS` but its output, with their limits, defaults and help."""
+
+
+def given(body: BaseModel) -> dict[str, Json]:
+    """The fields that were sent, as JSON has them."""
+    return cast("dict[str, Json]", body.model_dump(mode="json", exclude_unset=True))

@@ -1,0 +1,31 @@
+"""Ids in paths: opaque, and never a name of a file."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated
+
+from fastapi import Depends, Path
+
+from atelier.runtime.jobs.job import UnknownJob
+
+_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+
+
+def opaque(text: str) -> str:
+    """The id. Raises UnknownJob for what no id can be, as for one that is not there."""
+    if not _ID.fullmatch(text):
+        raise UnknownJob("no id")
+    return text
+
+
+def _job_id(job_id: Annotated[str, Path(description="What POST /v1/jobs answered.")]) -> str:
+    return opaque(job_id)
+
+
+def _image_id(image_id: Annotated[str, Path(description="What a job lists.")]) -> str:
+    return opaque(image_id)
+
+
+JobId = Annotated[str, Depends(_job_id)]
+ImageId = Annotated[str, Depends(_image_id)]

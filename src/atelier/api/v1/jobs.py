@@ -1,0 +1,95 @@
+"""Jobs: asked for, looked at, cancelled, deleted."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Header, Query, Request, Response
+
+from atelier.api.background import spawn
+from atelier.api.caller import Behind, Caller, Setup
+from atelier.api.service import Service
+from atelier.api.uploads import image_fields
+from atelier.api.v1.generate import GenerateFields, given
+from atelier.api.v1.ids import JobId
+from atelier.api.v1.shapes import JobShape, Page, job_shape
+from atelier.api.v1.webhooks import allowed, report
+from atelier.request.table import request_of
+from atelier.runtime.jobs.job import Job, NewJob, Owner
+
+routes = APIRouter(tags=["jobs"])
+IdempotencyKey = Annotated[
+    str | None,
+    Header(max_length=255, min_length=1, description="The same job is given for the same key for 24 hours."),
+]
+Before = Annotated[
+    str | None, Query(max_length=64, pattern="^[A-Za-z0-9_-]+$", description="The id of a job to go on from.")
+]
+PRIORITY = 10
+"""The highest; it is for admins, as is everything above 0."""
+
+
+@routes.post("/v1/jobs", status_code=202)
+async def submit(
+    body: GenerateFields,
+    service: Behind,
+    owner: Caller,
+    settings: Setup,
+    request: Request,
+    response: Response,
+    priority: Annotated[int, Query(ge=-PRIORITY, le=PRIORITY, description="Higher is sooner; above 0 for admins.")] = 0,
+    timeout: Annotated[float | None, Query(gt=0, le=86_400, description="Seconds that it may run.")] = None,
+    webhook: Annotated[str | None, Query(max_length=2000, description="Where the ended job is reported to.")] = None,
+    idempotency_key: IdempotencyKey = None,
+) -> JobShape:
+    """Asks for images. The answer comes when the job is committed: from then on it is done, whatever happens."""
+    if webhook is not None:
+        allowed(webhook, settings.webhooks)
+    fields = await image_fields(service, owner, given(body))
+    request_of(fields)
+    ranked = priority if owner.admin else min(priority, 0)
+    job = await service.submit(NewJob("generate", fields, ranked, idempotency_key, timeout), owner)
+    if webhook is not None:
+        spawn(request.app, report(service, job.id, owner, webhook))
+    response.headers["Location"] = f"/v1/jobs/{job.id}"
+    return job_shape(job)
+
+
+@routes.get("/v1/jobs")
+async def listed(
+    service: Behind,
+    owner: Caller,
+    limit: Annotated[int, Query(ge=1, le=100, description="Jobs on a page.")] = 20,
+    before: Annotated[
+        str | None, Query(max_length=64, pattern="^[A-Za-z0-9_-]+$", description="The id to go on from.")
+    ] = None,
+) -> Page[JobShape]:
+    """One's jobs, newest first."""
+    found = await service.jobs(owner, limit=limit + 1, before=before)
+    return Page[JobShape](data=[job_shape(job) for job in found[:limit]], has_more=len(found) > limit)
+
+
+@routes.get("/v1/jobs/{job_id}")
+async def one(job_id: JobId, service: Behind, owner: Caller) -> JobShape:
+    """A job as it stands."""
+    return job_shape(await service.job(job_id, owner))
+
+
+@routes.post("/v1/jobs/{job_id}/cancel")
+async def cancel(job_id: JobId, service: Behind, owner: Caller) -> JobShape:
+    """Asks a job to stop: it does within one step. One that ended stays as it is."""
+    return job_shape(await service.cancel(job_id, owner))
+
+
+@routes.delete("/v1/jobs/{job_id}", status_code=204)
+async def delete(job_id: JobId, service: Behind, owner: Caller) -> None:
+    """Removes a job and its images; one that has not ended is cancelled first."""
+    job = await service.job(job_id, owner)
+    if not job.state.ended:
+        await _stopped(job, service, owner)
+    await service.delete(job_id, owner)
+
+
+async def _stopped(job: Job, service: Service, owner: Owner) -> None:
+    await service.cancel(job.id, owner)
+    await service.ended(job.id, owner)

@@ -1,0 +1,141 @@
+"""The server's side of the resolver: calls that are answered, by a process that is kept alive."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+from collections.abc import Mapping
+from contextlib import suppress
+
+from atelier.errors import AtelierError, BadInput
+from atelier.request.events import Json
+from atelier.runtime.jobs.job import NotReady, TooLarge
+from atelier.runtime.workers.backoff import Backoff, rest
+from atelier.runtime.workers.messages import BadMessage, Closed, Message, encoded
+from atelier.runtime.workers.process import Child, Command
+
+STARTING = 60.0
+"""Seconds that a call waits for a resolver that starts."""
+ANSWERING = 30.0
+"""Seconds that an answer may take; then the resolver is started anew."""
+SETTLING = 900.0
+"""The same for settling a job, which hashes a model of gigabytes that was never seen, maybe from a slow disk."""
+_log = logging.getLogger("atelier.server")
+
+
+class Asking:
+    """Calls to the resolver. It is started again whenever it dies; what it was asked then is refused with NotReady."""
+
+    def __init__(self, command: Command, *, starting: float = STARTING, answering: float = ANSWERING) -> None:
+        self._command, self._starting, self._answering = command, starting, answering
+        self._numbers = itertools.count(1)
+        self._waiting: dict[int, asyncio.Future[Message]] = {}
+        self._child: Child | None = None
+        self._ready = asyncio.Event()
+        self._closing = asyncio.Event()
+
+    @property
+    def is_ready(self) -> bool:
+        return self._ready.is_set()
+
+    async def call(self, kind: str, data: Mapping[str, Json], *blobs: bytes) -> Message:
+        """The answer. Raises what the resolver refuses with: BadInput, TooLarge, or another AtelierError; NotReady
+        where it is not there or died of the question."""
+        try:
+            async with asyncio.timeout(self._starting):
+                await self._ready.wait()
+        except TimeoutError:
+            raise NotReady("the server has not started yet: try again", 5.0) from None
+        number, child = next(self._numbers), self._child
+        if child is None or self._closing.is_set():
+            raise NotReady("the server stops: try again later", 5.0)
+        question = _question(kind, {**data, "number": number}, blobs)
+        limit = max(self._answering, SETTLING) if kind == "settle" else self._answering
+        answer = asyncio.get_running_loop().create_future()
+        self._waiting[number] = answer
+        try:
+            async with asyncio.timeout(limit):
+                await child.send(question)
+                return _taken(await answer)
+        except TimeoutError:
+            child.kill()
+            raise NotReady(f"the answer took longer than {limit:g} seconds: try again") from None
+        except Closed:
+            raise _died() from None
+        finally:
+            self._waiting.pop(number, None)
+
+    async def run(self) -> None:
+        """Keeps the resolver alive until `close`; to be run as a task."""
+        backoff = Backoff()
+        while not self._closing.is_set():
+            backoff.started()
+            try:
+                self._child = await Child.start("resolver", self._command)
+                await self._listen(self._child)
+            except (Closed, BadMessage, OSError) as error:
+                await self._bury(error)
+            except Exception as error:  # noqa: BLE001 - the next resolver may do better, and without one all stands still
+                _log.exception("a fault in the server itself")
+                await self._bury(error)
+            await rest(backoff.died(), self._closing)
+
+    async def close(self) -> None:
+        """Ends it for good."""
+        self._closing.set()
+        self._ready.set()
+        if self._child is not None:
+            await self._child.close()
+
+    async def _listen(self, child: Child) -> None:
+        while True:
+            message = await child.receive()
+            if message.kind == "ready":
+                self._ready.set()
+                _log.info("the resolver is ready", extra={"fields": {"pid": child.pid}})
+                continue
+            answer = self._waiting.get(int(message.number("number")))
+            if answer is not None and not answer.done():
+                answer.set_result(message)
+
+    async def _bury(self, error: Exception) -> None:
+        if not self._closing.is_set():
+            self._ready.clear()
+        child, self._child = self._child, None
+        for answer in self._waiting.values():
+            if not answer.done():
+                answer.set_exception(_died())
+        if child is None:
+            _log.error("the resolver cannot be started", extra={"fields": {"reason": str(error)}})
+            return
+        child.kill()
+        with suppress(OSError):
+            code = await child.ended()
+            if not self._closing.is_set():
+                _log.error("the resolver died", extra={"fields": {"pid": child.pid, "exit": code}})
+
+
+def _question(kind: str, data: Mapping[str, Json], blobs: tuple[bytes, ...]) -> Message:
+    """Raises TooLarge for more than a message holds."""
+    message = Message(kind, data, blobs)
+    try:
+        encoded(message)
+    except BadMessage as error:
+        raise TooLarge(f"the request is too large: {error}") from None
+    return message
+
+
+def _died() -> NotReady:
+    return NotReady("the process that settles requests died, and is started again: try again")
+
+
+def _taken(message: Message) -> Message:
+    """The answer. Raises what it was refused with."""
+    if message.kind == "answer":
+        return message
+    error = message.object("error")
+    kind, text, code = str(error.get("kind")), str(error.get("message")), error.get("exit_code")
+    if kind == "TooLarge":
+        raise TooLarge(text)
+    raise BadInput(text) if code == BadInput.exit_code else AtelierError(text)

@@ -1,0 +1,94 @@
+"""The images that come with a job: by the names of uploads, and nothing else."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from atelier.errors import BadFile, BadInput
+from atelier.request.resolved import ImageRef
+from atelier.runtime.jobs.job import TooLarge
+from atelier.runtime.source_images import SourceImage, source_image
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from atelier.runtime.workers.kind import Most
+
+FORMATS = ("PNG", "JPEG", "WEBP")
+"""Of images from strangers: what every program writes, in Pillow's most used readers."""
+SHOWN = 15
+"""Characters of an upload's name in messages."""
+
+
+class HandedImages:
+    """Implements `runtime.images.Images` over bytes in memory: a request of a client names no file of the server."""
+
+    def __init__(self, most: Most) -> None:
+        self._most = most
+        self._data: dict[str, bytes] = {}
+
+    def hold(self, data: Mapping[str, bytes]) -> None:
+        """These, by name, in place of those before."""
+        self._data = dict(data)
+
+    def refer(self, name: str, /) -> ImageRef:
+        self.source(name).image.close()
+        return ImageRef(path=name, sha256=hashlib.sha256(self._bytes(name)).hexdigest())
+
+    def size(self, name: str, /) -> tuple[int, int]:
+        return self.source(name).image.size
+
+    def read(self, image: ImageRef, /) -> Image:
+        return self.source(image.path).image
+
+    def source(self, name: str) -> SourceImage:
+        """The image with what it carries. Raises BadFile for what is none, TooLarge for too many pixels."""
+        return checked(self._bytes(name), _shown(name), self._most)
+
+    def _bytes(self, name: str) -> bytes:
+        data = self._data.get(name)
+        if data is None:
+            raise BadInput(
+                f"{_shown(name)!r} is no image that was uploaded: upload it, and name it as it is called then"
+            )
+        return data
+
+
+def checked(data: bytes, name: str, most: Most) -> SourceImage:
+    """The image of some bytes: PNG, JPEG or WebP, of so many pixels as its header says before anything is decoded.
+
+    Raises BadFile, TooLarge.
+    """
+    width, height = _size(data, name)
+    if width * height > most.upload_pixels or max(width, height) > most.upload_side:
+        raise TooLarge(
+            f"{name}: has {width}x{height} pixels, at most {most.upload_pixels:,} and {most.upload_side:,} a side are "
+            "read: make it smaller"
+        )
+    return source_image(Path(name), data, most=most.upload_pixels)
+
+
+def _size(data: bytes, name: str) -> tuple[int, int]:
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(io.BytesIO(data), formats=FORMATS) as opened:
+                return opened.size
+    except UnidentifiedImageError as error:
+        raise BadFile(name, "is no PNG, JPEG or WebP: convert it to one of them") from error
+    except Image.DecompressionBombError as error:
+        raise TooLarge(f"{name}: has far too many pixels: make it smaller") from error
+    except (OSError, SyntaxError, ValueError, OverflowError) as error:
+        reason = (str(error).splitlines() or [""])[0]
+        raise BadFile(name, f"is damaged and cannot be read as an image ({reason})") from error
+
+
+def _shown(name: str) -> str:
+    return name if len(name) <= SHOWN else name[:SHOWN] + "…"

@@ -1,0 +1,182 @@
+"""The process that settles what is asked for: it opens headers and images, holds no network, and answers at once."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, cast
+
+from atelier.errors import AtelierError, BadInput, UnknownName
+from atelier.request.events import Json
+from atelier.request.infotext import to_request
+from atelier.request.infotext.image import TEXT_KEY, read_image
+from atelier.request.table import flat, given, request_of
+from atelier.runtime.jobs.job import TooLarge
+from atelier.runtime.store import encoded
+from atelier.runtime.workers.catalogue import listed
+from atelier.runtime.workers.child import error_data, leave
+from atelier.runtime.workers.handed import SHOWN, checked
+from atelier.runtime.workers.kind import Bench, kinds
+from atelier.runtime.workers.messages import BadMessage, Channel, Closed, Message
+from atelier.runtime.workers.pictures import THUMBNAIL, jpeg
+from atelier.runtime.workers.places import places_of, without_places
+from atelier.weights.hashes import HashCache
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from atelier.request.infotext import Infotext
+    from atelier.runtime.engine import Engine
+    from atelier.runtime.workers.handed import HandedImages
+    from atelier.runtime.workers.kind import Most
+
+MOST_ITEMS, MOST_TEXT = 64, 1_000_000
+"""Of what an image says of itself: texts, and characters of each."""
+Answer = tuple[dict[str, Json], tuple[bytes, ...]]
+
+
+class Resolver:
+    """Answers the calls of the server, one after the other, over `way`."""
+
+    def __init__(self, way: Channel, engine: Engine, images: HandedImages, most: Most, hashes: HashCache) -> None:
+        self._way, self._engine, self._images, self._most, self._hashes = way, engine, images, most, hashes
+        self._bench = Bench(engine, images, most)
+        self._calls: Mapping[str, Callable[[Message], Answer]] = {
+            "settle": self._settle,
+            "catalogue": self._catalogue,
+            "model": self._model,
+            "read": self._read,
+            "rendition": self._rendition,
+            "thumbnail": self._thumbnail,
+        }
+
+    def run(self) -> None:
+        """Until the server is gone."""
+        kinds()
+        self._engine.settle(request_of({"prompt": "a first request, so that the next ones are quick"}))
+        try:
+            self._way.send(Message("ready"))
+            while True:
+                self._way.send(self._answered(self._way.receive()))
+        except (Closed, BadMessage):
+            leave()
+
+    def _answered(self, call: Message) -> Message:
+        number = call.data["number"]
+        try:
+            data, blobs = self._calls[call.kind](call)
+        except Exception as error:  # noqa: BLE001 - whatever is asked, the next one is answered too
+            return Message("refused", {"number": number, "error": self._without_places(error_data(error))})
+        finally:
+            self._images.hold({})
+        return Message("answer", {"number": number, **data}, blobs)
+
+    def _settle(self, call: Message) -> Answer:
+        """The job as it is committed. Raises BadInput that names a field."""
+        what, fields = call.text("what"), call.object("fields")
+        if what not in kinds():
+            raise UnknownName("kind of job", what, kinds())
+        names = cast("list[str]", call.data["images"])
+        self._images.hold(dict(zip(names, call.blobs, strict=True)))
+        if fields.get("model") is None and call.data.get("model") is not None:
+            fields = {**fields, "model": call.data["model"]}
+        try:
+            settled = kinds()[what].settle(fields, self._bench)
+        except AtelierError as error:
+            raise _naming_field(error, call.object("fields")) from error
+        data: dict[str, Json] = {
+            "resolved": dict(settled.resolved or {}),
+            "cost": settled.cost,
+            "uploads": [*settled.uploads],
+            "warnings": [self._without_place(warning) for warning in settled.warnings],
+        }
+        return data, ()
+
+    def _catalogue(self, _: Message) -> Answer:
+        return listed(self._engine, self._hashes), ()
+
+    def _model(self, call: Message) -> Answer:
+        """The name of a model as it is listed. Raises UnknownName."""
+        found = self._engine.library.find(call.text("model"))
+        self._engine.resources.open(found.path)
+        return {"model": found.name}, ()
+
+    def _read(self, call: Message) -> Answer:
+        """What an image says of itself. Raises BadFile, TooLarge."""
+        (data,) = call.blobs
+        source = checked(data, "image", self._most)
+        found = read_image(data)
+        texts = {key: value[:MOST_TEXT] for key, value in list(source.texts.items())[:MOST_ITEMS]}
+        said: dict[str, Json] = {
+            "width": source.image.width,
+            "height": source.image.height,
+            "format": _format(data),
+            "infotext": texts.get(TEXT_KEY, ""),
+            "items": cast("dict[str, Json]", texts),
+            "fields": {} if found is None else _fields(found),
+        }
+        return said, ()
+
+    def _rendition(self, call: Message) -> Answer:
+        image = self._opened(call)
+        kind, text = call.text("format"), call.text("infotext")
+        if kind == "png":
+            return {}, (encoded(image, text),)
+        return {}, (_lossy(image, text, kind, int(call.number("quality"))),)
+
+    def _thumbnail(self, call: Message) -> Answer:
+        return {}, (jpeg(self._opened(call), THUMBNAIL),)
+
+    def _opened(self, call: Message) -> Image:
+        from PIL import Image
+
+        (data,) = call.blobs
+        return Image.open(io.BytesIO(data), formats=("PNG",))
+
+    def _without_places(self, error: dict[str, Json]) -> dict[str, Json]:
+        return {**error, "message": self._without_place(str(error["message"]))}
+
+    def _without_place(self, text: str) -> str:
+        return without_places(text, places_of(self._engine))
+
+
+def _naming_field(error: AtelierError, fields: Mapping[str, Json]) -> AtelierError:
+    """The error with the name of the field in place of that of an upload."""
+    text = str(error)
+    for name, value in fields.items():
+        if isinstance(value, str) and value.startswith("upload:") and text.startswith(value[:SHOWN] + "…"):
+            named = name + text.removeprefix(value[:SHOWN] + "…")
+            return TooLarge(named) if isinstance(error, TooLarge) else BadInput(named)
+    return error
+
+
+def _fields(found: Infotext) -> dict[str, Json]:
+    """The request that an infotext asks for, as far as one can be made of it; only what it says."""
+    try:
+        request = to_request(found)
+    except BadInput:
+        return {}
+    said = given(request)
+    return {name: _plain(value) for name, value in flat(request).items() if name in said}
+
+
+def _plain(value: object) -> Json:
+    if isinstance(value, tuple):
+        return [_plain(item) for item in cast("tuple[object, ...]", value)]
+    return value if isinstance(value, None | bool | int | float | str) else str(value)
+
+
+def _format(data: bytes) -> str:
+    from PIL import Image
+
+    with Image.open(io.BytesIO(data)) as opened:
+        return (opened.format or "").lower()
+
+
+def _lossy(image: Image, text: str, kind: str, quality: int) -> bytes:
+    from atelier.request.infotext.image import save_options
+
+    buffer = io.BytesIO()
+    seen = image.convert("RGB") if kind == "jpeg" else image
+    seen.save(buffer, format=kind.upper(), quality=quality, **save_options(kind, text))
+    return buffer.getvalue()

@@ -1,0 +1,126 @@
+"""`atelier serve` that can be told to die, to be slow or to run out of disk at named points: `python -m faulty serve`.
+
+FAULTY is a JSON object. server: POINT:N:ACTION in the store of jobs, counted from the first job on; worker: MESSAGE:N,
+the worker dies before the n-th message of that kind; once: a file that is made then, so that it happens only once;
+armed: a file without which no message is counted; slow: seconds that each step takes; save, lease: in place of usual
+ones; fake: the processes are those of fakes.process, which need no torch. A prompt with "abort" in it ends its worker.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import signal
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from atelier import compose
+
+TOLD: dict[str, Any] = json.loads(os.environ.get("FAULTY", "{}"))
+ABORTING = "abort"
+
+
+def server() -> None:
+    from atelier.api import desk
+    from atelier.cli import app
+    from atelier.runtime.jobs.faults import Fault, Faults
+    from atelier.runtime.jobs.limits import USUAL
+    from atelier.runtime.jobs.store import JobStore
+
+    compose.PROCESSES = "faulty"
+    real, lease = JobStore.open, TOLD.get("lease", USUAL.lease)
+    faults = Faults()
+    limits = dataclasses.replace(USUAL, lease=lease)
+
+    def opened(folder: Path, url: str | None = None) -> JobStore:
+        return real(folder, url, limits=limits, faults=faults)
+
+    accept = JobStore.accept
+
+    def accepted(self: JobStore, *given: Any) -> Any:
+        if "server" in TOLD:
+            faults._fault = Fault.parsed(TOLD["server"])
+        return accept(self, *given)
+
+    JobStore.accept = accepted  # type: ignore[method-assign]
+    JobStore.open = opened  # type: ignore[method-assign, assignment]
+    staff = desk.Staff
+    desk.Staff = lambda **told: staff(**told, lease=lease)  # type: ignore[misc, assignment]
+    desk.WATCHING = 0.1
+    app.main()
+
+
+def process() -> None:
+    from atelier.runtime.workers.messages import Channel, Message
+
+    if sys.argv[1] == "worker":
+        real = Channel.send
+        passed: Counter[str] = Counter()
+
+        def send(self: Channel, message: Message) -> None:
+            passed[message.kind] += is_armed()
+            if message.kind == "progress":
+                time.sleep(TOLD.get("slow", 0))
+            if is_armed() and f"{message.kind}:{passed[message.kind]}" == TOLD.get("worker"):
+                die()
+            real(self, message)
+
+        Channel.send = send  # type: ignore[method-assign]
+    if TOLD.get("fake"):
+        from fakes import process as fake
+
+        fake.main()
+    else:
+        real_process()
+
+
+def real_process() -> None:
+    from atelier.cli import process
+    from atelier.runtime.workers import kind
+
+    if sys.argv[1] == "worker":
+        aborting(kind)
+        most = kind.Most
+        kind.Most = lambda: most(save=TOLD.get("save", most().save))  # type: ignore[misc, assignment]
+    process.main()
+
+
+def aborting(kind: Any) -> None:
+    """Lets a prompt end its worker, as a fault in a library would."""
+    real = kind.kinds
+
+    def told() -> Any:
+        generate = real()["generate"]
+
+        def perform(task: Any, bench: Any) -> Any:
+            if ABORTING in json.dumps(task.resolved["samples"]):
+                os.abort()
+            return generate.perform(task, bench)
+
+        return {**real(), "generate": dataclasses.replace(generate, perform=perform)}
+
+    from atelier.runtime.workers import worker
+
+    worker.kinds = told  # type: ignore[assignment]
+
+
+def is_armed() -> bool:
+    """Whether messages are counted by now."""
+    return "armed" not in TOLD or Path(TOLD["armed"]).exists()
+
+
+def die() -> None:
+    once = TOLD.get("once")
+    if once is not None:
+        if Path(once).exists():
+            return
+        Path(once).touch()
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+if __name__ == "__main__":
+    process() if sys.argv[1] in {"resolver", "worker"} else server()

@@ -1,0 +1,151 @@
+"""A server in a process of its own, with its workers, and a client of it."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+
+SECONDS = 120.0
+"""How long anything may take on a busy machine."""
+SMALL = {"prompt": "a red apple", "width": 64, "height": 64, "steps": 3, "seed": 7}
+
+
+@dataclass
+class Server:
+    """A running server. url: where it is; lines: of its log so far, as objects; opened:
+    seconds of a core until it was open."""
+
+    process: subprocess.Popen[bytes]
+    folder: Path
+    lines: list[dict[str, Any]] = field(default_factory=list)
+    url: str = ""
+    opened: float = 0.0
+    headers: dict[str, str] = field(default_factory=dict)
+    _news: queue.Queue[None] = field(default_factory=queue.Queue)
+
+    def __post_init__(self) -> None:
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def _read(self) -> None:
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            try:
+                said = json.loads(line)
+            except ValueError:
+                said = {"message": line.decode(errors="replace")}
+            self.lines.append(said)
+            self._news.put(None)
+        self._news.put(None)
+
+    def said(self, message: str, seconds: float = SECONDS, after: int = 0) -> dict[str, Any]:
+        """The first line of the log (from number `after` on) that says so, as soon as it does."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            for line in self.lines[after:]:
+                if line["message"].startswith(message):
+                    return line
+            if self.process.poll() is not None and self._news.empty():
+                break
+            try:
+                self._news.get(timeout=0.2)
+            except queue.Empty:
+                continue
+        raise AssertionError(f"{message!r} was not said:\n" + "\n".join(map(str, self.lines[-30:])))
+
+    def client(self, **more: Any) -> httpx.Client:
+        return httpx.Client(base_url=self.url, timeout=SECONDS, trust_env=False, headers=self.headers, **more)
+
+    def of_key(self, secret: str) -> Server:
+        """The same server, for the client that has this key."""
+        other = copy.copy(self)
+        other.headers = {"Authorization": f"Bearer {secret}"}
+        return other
+
+    def submit(self, **fields: Any) -> str:
+        with self.client() as client:
+            answer = client.post("/v1/jobs", json=SMALL | fields)
+        assert answer.status_code == 202, answer.text
+        return answer.json()["id"]
+
+    def job(self, job_id: str) -> dict[str, Any]:
+        with self.client() as client:
+            answer = client.get(f"/v1/jobs/{job_id}")
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    def until(self, job_id: str, test: Callable[[dict[str, Any]], bool], seconds: float = SECONDS) -> dict[str, Any]:
+        """The job as soon as the test is true of it."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            job = self.job(job_id)
+            if test(job):
+                return job
+            time.sleep(0.1)
+        raise AssertionError(f"{job}\n" + "\n".join(map(str, self.lines[-30:])))
+
+    def ended(self, job_id: str, seconds: float = SECONDS) -> dict[str, Any]:
+        return self.until(job_id, has_ended, seconds)
+
+    def hashes(self, job_id: str) -> list[str]:
+        return [image["sha256"] for image in self.ended(job_id)["images"]]
+
+    def generated(self, **fields: Any) -> list[str]:
+        """The hashes of the images of a job."""
+        job = self.ended(self.submit(**fields))
+        assert job["state"] == "done", job
+        return [image["sha256"] for image in job["images"]]
+
+    def children(self) -> dict[str, psutil.Process]:
+        """The processes of the server by their role: resolver, worker."""
+        found = psutil.Process(self.process.pid).children()
+        return {role: child for child in found for role in ("resolver", "worker") if role in child.cmdline()}
+
+    def kill(self) -> None:
+        """As kill -9 does."""
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait()
+
+    def stop(self, seconds: float = SECONDS) -> int:
+        """As SIGTERM does; what it exits with."""
+        self.process.terminate()
+        return self.process.wait(seconds)
+
+
+def has_ended(job: Mapping[str, Any]) -> bool:
+    return job["state"] not in {"queued", "running"}
+
+
+@contextmanager
+def serving(folder: Path, *options: str, module: str = "atelier", ready: bool = True, **env: str) -> Iterator[Server]:
+    """A server on a free port with its data in `folder`; ready: wait until it generates."""
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1", "ATELIER_MODELS": str(folder / "models"), **env}
+    command = [sys.executable, "-m", module, "serve", "--port", "0", "--data-dir", str(folder / "data"), *options]
+    process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
+    server = Server(process, folder)
+    try:
+        server.url = server.said("Atelier serves")["url"]
+        server.opened = sum(psutil.Process(process.pid).cpu_times()[:2])
+        if ready:
+            server.said("the resolver is ready")
+            server.said("a worker is ready")
+        yield server
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.wait()
+        process.stderr.close() if process.stderr is not None else None
