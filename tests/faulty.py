@@ -1,8 +1,9 @@
 """`atelier serve` that can be told to die, to be slow or to run out of disk at named points: `python -m faulty serve`.
 
-FAULTY is a JSON object. server: POINT:N:ACTION in the store of jobs; worker: MESSAGE:N, the worker dies before the n-th
-message of that kind; once: a file that is made then, so that it happens only once; slow: seconds that each step takes;
-save, lease: in place of the usual seconds. A prompt with "abort" in it ends its worker.
+FAULTY is a JSON object. server: POINT:N:ACTION in the store of jobs, counted from the first job on; worker: MESSAGE:N,
+the worker dies before the n-th message of that kind; once: a file that is made then, so that it happens only once;
+armed: a file without which no message is counted; slow: seconds that each step takes; save, lease: in place of usual
+ones; fake: the processes are those of fakes.process, which need no torch. A prompt with "abort" in it ends its worker.
 """
 
 from __future__ import annotations
@@ -26,18 +27,26 @@ ABORTING = "abort"
 def server() -> None:
     from atelier.api import desk
     from atelier.cli import app
-    from atelier.runtime.jobs.faults import NO_FAULTS, Fault, Faults
+    from atelier.runtime.jobs.faults import Fault, Faults
     from atelier.runtime.jobs.limits import USUAL
     from atelier.runtime.jobs.store import JobStore
 
     compose.PROCESSES = "faulty"
     real, lease = JobStore.open, TOLD.get("lease", USUAL.lease)
-    faults = Faults(Fault.parsed(TOLD["server"])) if "server" in TOLD else NO_FAULTS
+    faults = Faults()
     limits = dataclasses.replace(USUAL, lease=lease)
 
     def opened(folder: Path, url: str | None = None) -> JobStore:
         return real(folder, url, limits=limits, faults=faults)
 
+    accept = JobStore.accept
+
+    def accepted(self: JobStore, *given: Any) -> Any:
+        if "server" in TOLD:
+            faults._fault = Fault.parsed(TOLD["server"])
+        return accept(self, *given)
+
+    JobStore.accept = accepted  # type: ignore[method-assign]
     JobStore.open = opened  # type: ignore[method-assign, assignment]
     staff = desk.Staff
     desk.Staff = lambda **told: staff(**told, lease=lease)  # type: ignore[misc, assignment]
@@ -46,8 +55,6 @@ def server() -> None:
 
 
 def process() -> None:
-    from atelier.cli import process
-    from atelier.runtime.workers import kind
     from atelier.runtime.workers.messages import Channel, Message
 
     if sys.argv[1] == "worker":
@@ -55,18 +62,30 @@ def process() -> None:
         passed: Counter[str] = Counter()
 
         def send(self: Channel, message: Message) -> None:
-            passed[message.kind] += 1
+            passed[message.kind] += is_armed()
             if message.kind == "progress":
                 time.sleep(TOLD.get("slow", 0))
-            if f"{message.kind}:{passed[message.kind]}" == TOLD.get("worker"):
+            if is_armed() and f"{message.kind}:{passed[message.kind]}" == TOLD.get("worker"):
                 die()
             real(self, message)
 
         Channel.send = send  # type: ignore[method-assign]
+    if TOLD.get("fake"):
+        from fakes import process as fake
+
+        fake.main()
+    else:
+        real_process()
+
+
+def real_process() -> None:
+    from atelier.cli import process
+    from atelier.runtime.workers import kind
+
+    if sys.argv[1] == "worker":
         aborting(kind)
-        if "save" in TOLD:
-            most = kind.Most
-            kind.Most = lambda: most(save=TOLD["save"])  # type: ignore[misc, assignment]
+        most = kind.Most
+        kind.Most = lambda: most(save=TOLD.get("save", most().save))  # type: ignore[misc, assignment]
     process.main()
 
 
@@ -87,6 +106,11 @@ def aborting(kind: Any) -> None:
     from atelier.runtime.workers import worker
 
     worker.kinds = told  # type: ignore[assignment]
+
+
+def is_armed() -> bool:
+    """Whether messages are counted by now."""
+    return "armed" not in TOLD or Path(TOLD["armed"]).exists()
 
 
 def die() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import queue
@@ -26,12 +27,15 @@ SMALL = {"prompt": "a red apple", "width": 64, "height": 64, "steps": 3, "seed":
 
 @dataclass
 class Server:
-    """A running server. url: where it is; lines: of its log so far, as objects."""
+    """A running server. url: where it is; lines: of its log so far, as objects; opened:
+    seconds of a core until it was open."""
 
     process: subprocess.Popen[bytes]
     folder: Path
     lines: list[dict[str, Any]] = field(default_factory=list)
     url: str = ""
+    opened: float = 0.0
+    headers: dict[str, str] = field(default_factory=dict)
     _news: queue.Queue[None] = field(default_factory=queue.Queue)
 
     def __post_init__(self) -> None:
@@ -64,7 +68,13 @@ class Server:
         raise AssertionError(f"{message!r} was not said:\n" + "\n".join(map(str, self.lines[-30:])))
 
     def client(self, **more: Any) -> httpx.Client:
-        return httpx.Client(base_url=self.url, timeout=SECONDS, trust_env=False, **more)
+        return httpx.Client(base_url=self.url, timeout=SECONDS, trust_env=False, headers=self.headers, **more)
+
+    def of_key(self, secret: str) -> Server:
+        """The same server, for the client that has this key."""
+        other = copy.copy(self)
+        other.headers = {"Authorization": f"Bearer {secret}"}
+        return other
 
     def submit(self, **fields: Any) -> str:
         with self.client() as client:
@@ -129,6 +139,7 @@ def serving(folder: Path, *options: str, module: str = "atelier", ready: bool = 
     server = Server(process, folder)
     try:
         server.url = server.said("Atelier serves")["url"]
+        server.opened = sum(psutil.Process(process.pid).cpu_times()[:2])
         if ready:
             server.said("the resolver is ready")
             server.said("a worker is ready")

@@ -209,6 +209,45 @@ async def test_a_server_that_takes_no_more_says_when_to_come_back(
     assert int(answer.headers["Retry-After"]) == (7 if full else 2)
 
 
+async def test_other_kinds_of_jobs(service: FakeService) -> None:
+    import base64
+
+    async with client(service) as http:
+        text = base64.b64encode(png()).decode()
+        body = {"images": [text], "upscaler": "R-ESRGAN 4x+", "scale": 4.0}
+        job = (await http.post("/v1/jobs/upscale", json=body)).json()
+        assert (job["kind"], job["asked"]["scale"], job["asked"]["upscaler"]) == ("upscale", 4.0, "R-ESRGAN 4x+")
+        assert job["asked"]["images"][0].startswith("upload:")
+        asked = (await http.post("/v1/jobs/interrogate", json={"image": text, "top": 2})).json()
+        assert asked["asked"]["top"] == 2
+        await service.ended(asked["id"], Owner())
+        assert (await http.get(f"/v1/jobs/{asked['id']}")).json()["result"] == {"caption": "a red square"}
+        for bad in (
+            {},
+            {"images": []},
+            {"images": ["http://a/b"]},
+            {"images": [text], "scale": 0},
+            {"images": [text] * 65},
+        ):
+            answer = await http.post("/v1/jobs/upscale", json=bad)
+            assert (answer.status_code, answer.json()["error"]["param"] is None) == (422, False), bad
+
+
+async def test_a_method_that_a_path_has_not_is_405_with_those_it_has(service: FakeService) -> None:
+    async with client(service) as http:
+        for path, methods in {
+            "/v1/jobs": "GET, POST",
+            "/v1/jobs/a": "DELETE, GET",
+            "/v1/models/refresh": "GET, POST",
+            "/v1/images/generations": "GET, POST",
+            "/page.js": "GET",
+        }.items():
+            answer = await http.patch(path)
+            assert answer.status_code == 405
+            assert set(answer.headers["Allow"].split(", ")) <= set(methods.split(", ")), path
+            assert answer.json()["error"]["code"] == "MethodNotAllowed"
+
+
 UNKNOWN = [
     "job_9", "..", "%2e%2e", "..%2f..%2fetc%2fpasswd", "%252e%252e%252f", "..%5c..%5cwindows", "%00", "a%00b",
     "C:%5Cwindows", "%5C%5Cserver%5Cshare", "%2fetc%2fpasswd", "a" * 5000, "%ff", "%F0%9F%98%80", "a.png", " ", "*",

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import io
 import json
 import shutil
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -24,7 +22,7 @@ from atelier import compose
 from atelier.request.infotext.image import TEXT_KEY
 from atelier.request.table import request_of
 from atelier.runtime.store import encoded
-from serving import SMALL, Server, has_ended, serving
+from serving import SMALL, Server, serving
 
 
 @pytest.fixture(scope="module")
@@ -226,11 +224,18 @@ def test_a_second_server_on_the_folder_or_the_port_says_so_in_one_line(server: S
         (["--port", "0", "--data-dir", str(server.folder / "data")], "data"),
         (["--port", "0", "--host", "0.0.0.0"], "--api-key"),
     ):
-        made = subprocess.run([sys.executable, "-m", "atelier", "serve", *options], capture_output=True, timeout=60)
+        made = subprocess.run(
+            [sys.executable, "-m", "atelier", "serve", *options], capture_output=True, timeout=60, check=False
+        )
         told = made.stderr.decode()
         assert made.returncode == 2, told
         assert word in told
         assert told.count("\n") == 1, told
+
+
+def test_it_opens_within_three_seconds_of_a_core(server: Server) -> None:
+    """Of a core: what else the machine does is no matter."""
+    assert server.opened < 3.0
 
 
 def test_the_server_holds_no_torch(server: Server) -> None:
@@ -243,10 +248,6 @@ def test_the_server_holds_no_torch(server: Server) -> None:
     assert atelier
     maps = {m.path for m in psutil.Process(server.process.pid).memory_maps()}
     assert not any("libtorch" in path for path in maps)
-
-
-def test_upscaling_and_interrogating_are_jobs_too(server: Server) -> None:
-    pytest.skip("no front asks for them yet")
 
 
 def test_the_log_is_lines_of_json_that_no_value_breaks(server: Server) -> None:
@@ -262,5 +263,3 @@ def test_sigterm_gives_the_running_job_back_and_no_process_stays(server: Server)
     assert server.stop() == 0
     _, alive = psutil.wait_procs(children, 10)
     assert alive == []
-    assert threading.active_count() < 50
-    assert base64 and has_ended

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import threading
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
@@ -69,8 +69,8 @@ def test_a_stopped_server_gives_its_job_back_and_the_next_one_ends_it(tmp_path: 
         assert server.ended(waiting)["state"] == "done"
 
 
-POINTS = ["accept:1:kill", "committed:2:kill", "image.fsync:1:kill", "list:1:kill", "finish:1:kill"]
-"""Of the store, in the order in which a job passes them."""
+POINTS = ["committed:1:kill", "list:1:kill"]
+"""Behind the commit that accepts a job, before the answer; before an image that is on the disk is listed."""
 
 
 @pytest.mark.parametrize("point", POINTS)
@@ -92,9 +92,6 @@ def test_a_server_killed_anywhere_ends_every_accepted_job_once(tmp_path: Path, p
 
 
 def _submit_until_death(server: Server, accepted: list[str]) -> None:
-    try:
+    with suppress(httpx.TransportError):
         accepted.append(server.submit())
-    except httpx.TransportError:
-        pass
     server.process.wait(120)
-    assert threading.active_count() < 50

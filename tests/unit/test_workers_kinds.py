@@ -31,6 +31,9 @@ from pipeline_support import CPU, PLENTY
 SMALL: dict[str, Any] = {"prompt": "a red cat", "model": "tiny", "steps": 3, "seed": 7, "width": 64, "height": 64}
 
 
+MOST = Most()
+
+
 def png(size: tuple[int, int] = (64, 48), text: str = "", kind: str = "PNG") -> bytes:
     chunks = PngImagePlugin.PngInfo()
     if text:
@@ -58,7 +61,7 @@ def engine(models: Path) -> Engine:
     return Engine(CPU, Library((models,), by_path=False), HashCache(), version="1", budget=PLENTY, images=images)
 
 
-def bench(engine: Engine, *data: bytes, most: Most = Most(), stopping: Any = lambda: False) -> Bench:
+def bench(engine: Engine, *data: bytes, most: Most = MOST, stopping: Any = lambda: False) -> Bench:
     images = HandedImages(most)
     images.hold({name(one): one for one in data})
     engine.resources.images = images
@@ -151,6 +154,13 @@ def test_the_middle_of_an_image_is_saved_when_it_is_due_or_the_job_is_to_stop(en
     ]
 
 
+def test_what_another_release_settled_is_refused_in_one_line(engine: Engine) -> None:
+    settled = kinds()["generate"].settle(SMALL, bench(engine))
+    for resolved in ({}, {**(settled.resolved or {}), "a later field": 1}):
+        with pytest.raises(BadInput, match="another release"):
+            list(kinds()["generate"].perform(Task(resolved), bench(engine)))
+
+
 def test_images_are_enlarged_and_say_so(engine: Engine) -> None:
     text = "a cat\nSteps: 3, Sampler: Euler, Seed: 1, Size: 64x48"
     data, other = png(text=text), png((10, 20))
@@ -226,7 +236,7 @@ def bomb(width: int, height: int) -> bytes:
         (bomb(14_000, 14_000), TooLarge),
         (bomb(65_535, 1), TooLarge),
         (bomb(9000, 9000), TooLarge),
-        (png()[:200], BadFile),
+        (png()[:100], BadFile),
         (b"", BadFile),
         (b"<svg xmlns='http://www.w3.org/2000/svg'/>", BadFile),
         (png(kind="GIF"), BadFile),

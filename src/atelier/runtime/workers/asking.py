@@ -11,14 +11,16 @@ from contextlib import suppress
 from atelier.errors import AtelierError, BadInput
 from atelier.request.events import Json
 from atelier.runtime.jobs.job import NotReady, TooLarge
-from atelier.runtime.workers.backoff import Backoff
-from atelier.runtime.workers.messages import BadMessage, Closed, Message
+from atelier.runtime.workers.backoff import Backoff, rest
+from atelier.runtime.workers.messages import BadMessage, Closed, Message, encoded
 from atelier.runtime.workers.process import Child, Command
 
 STARTING = 60.0
 """Seconds that a call waits for a resolver that starts."""
-ANSWERING = 60.0
-"""Seconds that an answer may take, the hashing of a large model that was never seen included; then it is started anew."""
+ANSWERING = 30.0
+"""Seconds that an answer may take; then the resolver is started anew."""
+SETTLING = 900.0
+"""The same for settling a job, which hashes a model of gigabytes that was never seen, maybe from a slow disk."""
 _log = logging.getLogger("atelier.server")
 
 
@@ -31,7 +33,7 @@ class Asking:
         self._waiting: dict[int, asyncio.Future[Message]] = {}
         self._child: Child | None = None
         self._ready = asyncio.Event()
-        self._is_closed = False
+        self._closing = asyncio.Event()
 
     @property
     def is_ready(self) -> bool:
@@ -46,17 +48,19 @@ class Asking:
         except TimeoutError:
             raise NotReady("the server has not started yet: try again", 5.0) from None
         number, child = next(self._numbers), self._child
-        if child is None or self._is_closed:
+        if child is None or self._closing.is_set():
             raise NotReady("the server stops: try again later", 5.0)
+        question = _question(kind, {**data, "number": number}, blobs)
+        limit = max(self._answering, SETTLING) if kind == "settle" else self._answering
         answer = asyncio.get_running_loop().create_future()
         self._waiting[number] = answer
         try:
-            async with asyncio.timeout(self._answering):
-                await child.send(Message(kind, {**data, "number": number}, blobs))
+            async with asyncio.timeout(limit):
+                await child.send(question)
                 return _taken(await answer)
         except TimeoutError:
             child.kill()
-            raise NotReady(f"settling took longer than {self._answering:g} seconds: try again") from None
+            raise NotReady(f"the answer took longer than {limit:g} seconds: try again") from None
         except Closed:
             raise _died() from None
         finally:
@@ -65,19 +69,21 @@ class Asking:
     async def run(self) -> None:
         """Keeps the resolver alive until `close`; to be run as a task."""
         backoff = Backoff()
-        while not self._is_closed:
+        while not self._closing.is_set():
             backoff.started()
             try:
                 self._child = await Child.start("resolver", self._command)
                 await self._listen(self._child)
             except (Closed, BadMessage, OSError) as error:
                 await self._bury(error)
-            if not self._is_closed:
-                await asyncio.sleep(backoff.died())
+            except Exception as error:  # noqa: BLE001 - the next resolver may do better, and without one all stands still
+                _log.exception("a fault in the server itself")
+                await self._bury(error)
+            await rest(backoff.died(), self._closing)
 
     async def close(self) -> None:
         """Ends it for good."""
-        self._is_closed = True
+        self._closing.set()
         self._ready.set()
         if self._child is not None:
             await self._child.close()
@@ -94,7 +100,7 @@ class Asking:
                 answer.set_result(message)
 
     async def _bury(self, error: Exception) -> None:
-        if not self._is_closed:
+        if not self._closing.is_set():
             self._ready.clear()
         child, self._child = self._child, None
         for answer in self._waiting.values():
@@ -106,8 +112,18 @@ class Asking:
         child.kill()
         with suppress(OSError):
             code = await child.ended()
-            if not self._is_closed:
+            if not self._closing.is_set():
                 _log.error("the resolver died", extra={"fields": {"pid": child.pid, "exit": code}})
+
+
+def _question(kind: str, data: Mapping[str, Json], blobs: tuple[bytes, ...]) -> Message:
+    """Raises TooLarge for more than a message holds."""
+    message = Message(kind, data, blobs)
+    try:
+        encoded(message)
+    except BadMessage as error:
+        raise TooLarge(f"the request is too large: {error}") from None
+    return message
 
 
 def _died() -> NotReady:

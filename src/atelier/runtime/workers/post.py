@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import TypeVar, cast
@@ -15,7 +16,7 @@ from atelier.request.events import Json
 from atelier.runtime.jobs.job import Job, JobError, JobProgress, Owner, State, StoreFailed
 from atelier.runtime.jobs.lease import Claimed, LeaseLost, MadeImage, SavedState
 from atelier.runtime.jobs.store import JobStore
-from atelier.runtime.workers.backoff import Backoff
+from atelier.runtime.workers.backoff import Backoff, rest
 from atelier.runtime.workers.feed import Feed
 from atelier.runtime.workers.messages import BadMessage, Closed, Message
 from atelier.runtime.workers.names import uploads_in
@@ -41,12 +42,13 @@ class Why(Enum):
 
 @dataclass(slots=True)
 class _Doing:
-    """The job that the worker does. why: what it was told to stop for, by then it has to have stopped."""
+    """The job that the worker does. why: what it was told to stop for, by then it has to have stopped;
+    is_busy: whether the worker has the order and has not said how it ended."""
 
     claimed: Claimed
     why: Why | None = None
     by: float = float("inf")
-    is_sent: bool = False
+    is_busy: bool = False
     spent: dict[str, Json] = field(default_factory=dict[str, Json])
 
     @property
@@ -55,16 +57,18 @@ class _Doing:
 
 
 class Post:
-    """One worker and its jobs. name: "worker-1". wake: set when a job may be there."""
+    """One worker and its jobs. name: "worker-1"; default: gives the model to read before anybody asks for it."""
 
-    def __init__(self, name: str, command: Command, store: JobStore, feed: Feed, *, lease: float) -> None:
+    def __init__(
+        self, name: str, command: Command, store: JobStore, feed: Feed, default: Callable[[], str], *, lease: float
+    ) -> None:
         self.name, self._command, self._store, self._feed = name, command, store, feed
-        self._lease = lease
+        self._default, self._lease = default, lease
         self._child: Child | None = None
         self._doing: _Doing | None = None
         self._messages: asyncio.Queue[Message | None] = asyncio.Queue(64)
         self._wake = asyncio.Event()
-        self._is_leaving = False
+        self._leaving = asyncio.Event()
         self.is_ready = False
         self.loaded: frozenset[str] = frozenset()
         self.device = ""
@@ -110,7 +114,7 @@ class Post:
 
     async def leave(self, grace: float) -> None:
         """Takes no more jobs; gives the one that runs back where it does not end within the grace. Then all ends."""
-        self._is_leaving = True
+        self._leaving.set()
         self.wake()
         end = time.monotonic() + grace
         while self._doing is not None and time.monotonic() < end:
@@ -125,7 +129,7 @@ class Post:
     async def run(self) -> None:
         """Keeps the worker alive until `leave`; to be run as a task."""
         backoff = Backoff()
-        while not self._is_leaving:
+        while not self._leaving.is_set():
             backoff.started()
             try:
                 self._child = await Child.start(self.name, self._command)
@@ -133,8 +137,7 @@ class Post:
                 _log.error("a worker cannot be started", extra={"fields": {"worker": self.name, "reason": str(error)}})
             else:
                 await self._lived(self._child, backoff)
-            if not self._is_leaving:
-                await asyncio.sleep(backoff.died())
+            await rest(backoff.died(), self._leaving)
 
     async def _lived(self, child: Child, backoff: Backoff) -> None:
         """The life of one process."""
@@ -142,14 +145,16 @@ class Post:
         reading = asyncio.create_task(self._read(child))
         try:
             await self._work(child, backoff)
-        except Closed:
+        except (Closed, BadMessage):
             pass
+        except Exception:  # noqa: BLE001 - the next worker may do better
+            _log.exception("a fault in the server itself", extra={"fields": {"worker": self.name}})
         finally:
             self.is_ready, self.loaded, self._child = False, frozenset(), None
             child.kill()
             code = await child.ended()
             reading.cancel()
-            if not self._is_leaving:
+            if not self._leaving.is_set():
                 _log.error("a worker died", extra={"fields": {"worker": self.name, "pid": child.pid, "exit": code}})
 
     async def _read(self, child: Child) -> None:
@@ -163,9 +168,9 @@ class Post:
 
     async def _work(self, child: Child, backoff: Backoff) -> None:
         """Raises Closed when the worker is gone."""
-        while not (self._is_leaving and self._doing is None):
+        while not (self._leaving.is_set() and self._doing is None):
             claimed = None
-            if self.is_ready and not self._is_leaving:
+            if self.is_ready and not self._leaving.is_set():
                 claimed = await self._claimed()
             if claimed is None:
                 await self._idle()
@@ -194,9 +199,9 @@ class Post:
             task.cancel()
         self._wake.clear()
         if message in done:
-            self._beside(message.result())
+            await self._beside(message.result())
 
-    def _beside(self, message: Message | None) -> None:
+    async def _beside(self, message: Message | None) -> None:
         """What a worker says beside its jobs. Raises Closed."""
         if message is None:
             raise Closed("the worker is gone")
@@ -205,6 +210,7 @@ class Post:
                 self.is_ready, self.device = True, message.text("device")
                 _log.info("a worker is ready", extra={"fields": {"worker": self.name, "device": self.device}})
                 self._wake.set()
+                await self.order(Message("load", {"model": self._default()}))
             case "alive":
                 self.loaded = frozenset(map(str, cast("list[Json]", message.data.get("loaded", []))))
                 self.device_memory = int(message.number("device_free")), int(message.number("device_total"))
@@ -221,7 +227,7 @@ class Post:
         _log.info("a job begins", extra={"fields": self._about(doing)})
         try:
             await child.send(await self._stored(lambda: _order(self._store, claimed)))
-            doing.is_sent = True
+            doing.is_busy = True
             if self._store.cancelling(claimed.lease):
                 await self.stop(doing.id, Why.CANCELLED)
             while not await self._heard(await self._next(child, doing), doing):
@@ -248,7 +254,7 @@ class Post:
     async def _heard(self, message: Message, doing: _Doing) -> bool:
         """Whether the job has ended with this message."""
         if message.data.get("job") != doing.id:
-            self._beside(message)
+            await self._beside(message)
             self._beat(doing)
             return False
         if message.kind in ENDS:
@@ -295,13 +301,14 @@ class Post:
 
     async def _ended(self, message: Message, doing: _Doing) -> None:
         """Commits how the job ended."""
-        lease = doing.claimed.lease
+        lease, doing.is_busy = doing.claimed.lease, False
         try:
             match message.kind, doing.why:
                 case _, Why.VOID:
                     return
                 case "done", _:
                     result = message.object("result")
+                    doing.spent["worked"] = message.number("worked")
                     job = await self._stored(lambda: self._store.finish(lease, result or None))
                 case "failed", _:
                     error = _error(message)
@@ -333,11 +340,9 @@ class Post:
         """The store refuses to give or to take: the job fails, and the worker is freed of it."""
         _log.error("the store refuses", extra={"fields": {**self._about(doing), "reason": str(error)}})
         failed = JobError(type(error).__name__, str(error), error.exit_code)
-        try:
+        with suppress(LeaseLost, StoreFailed):  # its lease runs out then, and the job is begun again
             self._told(await self._stored(lambda: self._store.fail(doing.claimed.lease, failed)), doing)
-        except (LeaseLost, StoreFailed):
-            pass  # its lease runs out, and the job is begun again
-        if doing.is_sent:
+        if doing.is_busy:
             await self.stop(doing.id, Why.VOID)
             while (await self._next(child, doing)).kind not in ENDS:
                 pass

@@ -48,19 +48,26 @@ def settle(fields: Mapping[str, Json], bench: Bench) -> Settled:
 
 def perform(task: Task, bench: Bench) -> Iterator[Told]:
     """Goes on where an earlier attempt was, and leaves out the images that it finished."""
-    resolved = Resolved.from_json(json.dumps(dict(task.resolved)))
+    resolved = _resolved(task)
     fingerprint = bench.engine.fingerprint(resolved)
     tape = Tape() if task.saved is None else Tape.of(task.saved, fingerprint)
     pace = _Pace(bench.most.save)
     events = bench.engine.run(resolved, previews=bench.most.preview, tape=tape, there=task.there)
     with closing(events):
         for event in events:
-            if isinstance(event, Progress):
-                if len(tape) and (bench.stopping() or pace.is_due()):
-                    yield pace.timed(partial(_saved, tape, event, fingerprint))
+            if isinstance(event, Progress) and len(tape) and (bench.stopping() or pace.is_due()):
+                yield pace.timed(partial(_saved, tape, event, fingerprint))
             if not isinstance(event, ImageReady) or event.index not in task.there:
                 yield from _told(event, len(resolved.samples))
     yield Spent(tape.asked, tape.played)
+
+
+def _resolved(task: Task) -> Resolved:
+    """Raises BadInput for what another release settled otherwise."""
+    try:
+        return Resolved.from_json(json.dumps(dict(task.resolved)))
+    except ValueError as error:
+        raise BadInput("the job was settled by another release of Atelier: send it again") from error
 
 
 class _Pace:
