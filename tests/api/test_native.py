@@ -58,6 +58,33 @@ async def test_every_field_of_the_table_but_output_can_be_asked(service: FakeSer
     assert schema["properties"]["batch_size"]["default"] == 1
 
 
+def test_the_limits_of_every_number_are_those_of_the_table() -> None:
+    from pydantic import ValidationError
+
+    from atelier.api.v1.generate import IMAGES, GenerateFields
+    from atelier.request.groups import PROMPTS
+
+    seen = 0
+    for name, field in FIELDS.items():
+        if field.limits is None or name == "output" or field.kind not in {"int", "float"}:
+            continue
+        low, high = field.limits.low, field.limits.high
+        step = 8 if name in {"width", "height", "view_width", "view_height"} else 1
+        for good in (low, high):
+            assert getattr(GenerateFields.model_validate({"prompt": "a", name: good}), name) == good
+        for bad in (low - step, high + step, True, str(low), None if field.default is not None else "", [low]):
+            with pytest.raises(ValidationError):
+                GenerateFields.model_validate({"prompt": "a", name: bad})
+        seen += 1
+    assert seen > 60
+    for name in PROMPTS:
+        GenerateFields.model_validate({"prompt": "a", name: "a" * 16_000})
+        with pytest.raises(ValidationError):
+            GenerateFields.model_validate({"prompt": "a", name: "a" * 16_001})
+    for name in IMAGES:
+        GenerateFields.model_validate({"prompt": "a", name: "a" * 100_000})
+
+
 @pytest.mark.parametrize(
     ("body", "param", "message"),
     [
