@@ -7,7 +7,7 @@ import binascii
 from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
@@ -128,7 +128,7 @@ def _json(value: object) -> Json:
         case None | bool() | int() | float() | str():
             return value
         case tuple():
-            return [_json(part) for part in value]  # pyright: ignore[reportUnknownVariableType] - of a field
+            return [_json(part) for part in cast("tuple[object, ...]", value)]
         case _:
             raise BadInput(f"{value!r} cannot be sent")
 
