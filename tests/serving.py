@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import queue
@@ -32,6 +33,7 @@ class Server:
     folder: Path
     lines: list[dict[str, Any]] = field(default_factory=list)
     url: str = ""
+    headers: dict[str, str] = field(default_factory=dict)
     _news: queue.Queue[None] = field(default_factory=queue.Queue)
 
     def __post_init__(self) -> None:
@@ -64,7 +66,13 @@ class Server:
         raise AssertionError(f"{message!r} was not said:\n" + "\n".join(map(str, self.lines[-30:])))
 
     def client(self, **more: Any) -> httpx.Client:
-        return httpx.Client(base_url=self.url, timeout=SECONDS, trust_env=False, **more)
+        return httpx.Client(base_url=self.url, timeout=SECONDS, trust_env=False, headers=self.headers, **more)
+
+    def of_key(self, secret: str) -> Server:
+        """The same server, for the client that has this key."""
+        other = copy.copy(self)
+        other.headers = {"Authorization": f"Bearer {secret}"}
+        return other
 
     def submit(self, **fields: Any) -> str:
         with self.client() as client:

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import io
 import json
 import shutil
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import psutil
@@ -25,7 +22,7 @@ from atelier import compose
 from atelier.request.infotext.image import TEXT_KEY
 from atelier.request.table import request_of
 from atelier.runtime.store import encoded
-from serving import SMALL, Server, has_ended, serving
+from serving import SMALL, Server, serving
 
 
 @pytest.fixture(scope="module")
@@ -227,7 +224,9 @@ def test_a_second_server_on_the_folder_or_the_port_says_so_in_one_line(server: S
         (["--port", "0", "--data-dir", str(server.folder / "data")], "data"),
         (["--port", "0", "--host", "0.0.0.0"], "--api-key"),
     ):
-        made = subprocess.run([sys.executable, "-m", "atelier", "serve", *options], capture_output=True, timeout=60)
+        made = subprocess.run(
+            [sys.executable, "-m", "atelier", "serve", *options], capture_output=True, timeout=60, check=False
+        )
         told = made.stderr.decode()
         assert made.returncode == 2, told
         assert word in told
@@ -246,10 +245,6 @@ def test_the_server_holds_no_torch(server: Server) -> None:
     assert not any("libtorch" in path for path in maps)
 
 
-def test_upscaling_and_interrogating_are_jobs_too(server: Server) -> None:
-    pytest.skip("no front asks for them yet")
-
-
 def test_the_log_is_lines_of_json_that_no_value_breaks(server: Server) -> None:
     server.ended(server.submit(prompt="a cat\n\x1b[31m{}"))
     assert all("time" in line for line in server.lines if "message" in line)
@@ -263,5 +258,3 @@ def test_sigterm_gives_the_running_job_back_and_no_process_stays(server: Server)
     assert server.stop() == 0
     _, alive = psutil.wait_procs(children, 10)
     assert alive == []
-    assert threading.active_count() < 50
-    assert base64 and has_ended

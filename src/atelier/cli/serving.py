@@ -16,6 +16,7 @@ from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
+from typing import cast
 
 import uvicorn
 from fastapi import FastAPI
@@ -28,6 +29,8 @@ from atelier.errors import BadInput
 from atelier.runtime.jobs.store import JobStore
 
 BACKLOG = 512
+HTTP = "atelier.http"
+"""The logger of the fronts."""
 CLOSING = 5
 """Seconds that open connections have to end, once all jobs rest."""
 _log = logging.getLogger("atelier.server")
@@ -67,8 +70,7 @@ class JsonLines(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         said: dict[str, object] = {"time": round(record.created, 3), "level": record.levelname.lower()}
-        said["message"] = record.getMessage()
-        said |= _fields(record)
+        said |= _message(record) | _fields(record)
         if record.exc_info:
             said["error"] = self.formatException(record.exc_info)
         return json.dumps(said, default=str)
@@ -79,9 +81,25 @@ class TextLines(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         clock = time.strftime("%H:%M:%S", time.localtime(record.created))
-        values = " ".join(f"{key}={json.dumps(value, default=str)}" for key, value in _fields(record).items())
+        said = _message(record) | _fields(record)
+        message = str(said.pop("message"))
+        values = " ".join(f"{key}={json.dumps(value, default=str)}" for key, value in said.items())
         error = "\n" + self.formatException(record.exc_info) if record.exc_info else ""
-        return f"{clock} {record.levelname.lower():7} {json.dumps(record.getMessage())[1:-1]} {values}".rstrip() + error
+        return f"{clock} {record.levelname.lower():7} {json.dumps(message)[1:-1]} {values}".rstrip() + error
+
+
+def _message(record: logging.LogRecord) -> dict[str, object]:
+    """What is said, of a request its fields: those are told as JSON already."""
+    text = record.getMessage()
+    if record.name != HTTP:
+        return {"message": text}
+    try:
+        found: object = json.loads(text)
+    except ValueError:
+        return {"message": text}
+    return (
+        {"message": "a request", **cast("dict[str, object]", found)} if isinstance(found, dict) else {"message": text}
+    )
 
 
 def _fields(record: logging.LogRecord) -> dict[str, object]:

@@ -168,8 +168,9 @@ def plan(
     max_batch: at most so many images in one network call, a whole batch if None. Each group of images is finished
     before the next one is begun. previews: whether to show some; matrix: how, where the model has one; tiny: whether
     a tiny autoencoder lies beside the model; there: the indices of images that are made already: a group of which all
-    are there is left out, any other is made whole, since images of one call share its bits. own, provenance: for the infotexts; second_own: the same for the sampling
-    of a second pass, None where nothing of it was asked for. Raises BadInput for prompts that cannot be read.
+    are there is left out, any other is made whole, since images of one call share its bits. own, provenance: for the
+    infotexts; second_own: the same for the sampling of a second pass, None where nothing of it was asked for. Raises
+    BadInput for prompts that cannot be read.
     """
     images = tuple(_images(resolved, warn, lambda i: settings(resolved, i, own, provenance, second_own)))
     if isinstance(resolved.regions, ResolvedRegions) and resolved.regions.method == "attention":

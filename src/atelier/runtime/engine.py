@@ -185,7 +185,8 @@ class Engine:
         """The same for a request that was resolved before, here or elsewhere.
 
         tape: what earlier runs predicted, and where this one's predictions are kept; there: the indices of images that
-        an earlier run finished, which are not made again where all of their batch are there. Raises BadInput, at the call, where the model is not there, or is another one now.
+        an earlier run finished, which are not made again where all of their batch are there. Raises BadInput, at the
+        call, where the model is not there, or is another one now.
         """
         _check_kind(resolved, Resolved, "give what Engine.resolve returns")
         return self._told([], resolved, previews, tape, there)

@@ -18,7 +18,7 @@ from atelier.runtime.workers.process import Child, Command
 STARTING = 60.0
 """Seconds that a call waits for a resolver that starts."""
 ANSWERING = 60.0
-"""Seconds that an answer may take, the hashing of a large model that was never seen included; then it is started anew."""
+"""Seconds that an answer may take, also where a large model is hashed for the first time; then it is started anew."""
 _log = logging.getLogger("atelier.server")
 
 

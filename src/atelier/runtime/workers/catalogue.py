@@ -42,15 +42,10 @@ def _model(engine: Engine, model: Model, hashes: HashCache) -> Json:
     try:
         opened = engine.resources.open(model.path)
         known = hashes.known(opened.files[0]) if model.path.is_file() else None
-        return {
-            "name": model.name,
-            "family": opened.family.name,
-            "variant": "base",
-            "file": model.path.name,
-            "sha256": known,
-        }
     except (BadFile, BadInput):
         return None
+    said: dict[str, Json] = {"name": model.name, "family": opened.family.name, "variant": "base"}
+    return {**said, "file": model.path.name, "sha256": known}
 
 
 def _scheduler(label: str, aliases: tuple[str, ...]) -> Json:

@@ -57,7 +57,7 @@ def leave() -> None:
 
 
 def error_data(error: Exception) -> dict[str, Json]:
-    """What is told of an error: the name of its class, one line, the exit code. A fault of ours goes to stderr whole."""
+    """What is told of an error: its class, one line, the exit code. A fault of ours goes to stderr whole."""
     if isinstance(error, AtelierError):
         return {"kind": type(error).__name__, "message": str(error), "exit_code": error.exit_code}
     if isinstance(error, MemoryError):

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import TypeVar, cast
@@ -302,6 +303,7 @@ class Post:
                     return
                 case "done", _:
                     result = message.object("result")
+                    doing.spent["worked"] = message.number("worked")
                     job = await self._stored(lambda: self._store.finish(lease, result or None))
                 case "failed", _:
                     error = _error(message)
@@ -333,10 +335,8 @@ class Post:
         """The store refuses to give or to take: the job fails, and the worker is freed of it."""
         _log.error("the store refuses", extra={"fields": {**self._about(doing), "reason": str(error)}})
         failed = JobError(type(error).__name__, str(error), error.exit_code)
-        try:
+        with suppress(LeaseLost, StoreFailed):  # its lease runs out then, and the job is begun again
             self._told(await self._stored(lambda: self._store.fail(doing.claimed.lease, failed)), doing)
-        except (LeaseLost, StoreFailed):
-            pass  # its lease runs out, and the job is begun again
         if doing.is_sent:
             await self.stop(doing.id, Why.VOID)
             while (await self._next(child, doing)).kind not in ENDS:

@@ -88,9 +88,10 @@ class Worker:
         self._job = order.text("job")
         names = cast("list[str]", order.data["images"])
         self._images.hold(dict(zip(names, order.blobs, strict=False)))
+        start = time.monotonic()
         try:
             result = self._made(order, order.blobs[len(names) :])
-            self._tell("done", {"result": dict(result.data)})
+            self._tell("done", {"result": dict(result.data), "worked": round(time.monotonic() - start, 4)})
         except Closed:
             leave()
         except Stopped:
@@ -103,7 +104,7 @@ class Worker:
             self._job = ""
 
     def _made(self, order: Message, saved: tuple[bytes, ...]) -> Result:
-        """What the job tells in the end. Raises Stopped where it is told to stop; the middle of an image is sent first."""
+        """What the job tells in the end. Raises Stopped where it is to stop; the middle of an image is sent first."""
         there = frozenset(cast("list[int]", order.data["there"]))
         task = Task(order.object("resolved"), there, saved[0] if saved else None)
         result = Result()

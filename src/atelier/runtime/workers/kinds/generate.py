@@ -55,9 +55,8 @@ def perform(task: Task, bench: Bench) -> Iterator[Told]:
     events = bench.engine.run(resolved, previews=bench.most.preview, tape=tape, there=task.there)
     with closing(events):
         for event in events:
-            if isinstance(event, Progress):
-                if len(tape) and (bench.stopping() or pace.is_due()):
-                    yield pace.timed(partial(_saved, tape, event, fingerprint))
+            if isinstance(event, Progress) and len(tape) and (bench.stopping() or pace.is_due()):
+                yield pace.timed(partial(_saved, tape, event, fingerprint))
             if not isinstance(event, ImageReady) or event.index not in task.there:
                 yield from _told(event, len(resolved.samples))
     yield Spent(tape.asked, tape.played)

@@ -1,0 +1,56 @@
+"""What the server costs: from the request being sent to the image being there, less what the worker generated.
+
+    python benchmarks/http_overhead.py [--rounds N] [--json]
+
+Asks for images through OpenAI's dialect, which answers with the image itself, one after the other, and takes the
+seconds that the worker says it worked from the whole. Exit code 0: the median is at most 30 ms; 1: it is more.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+sys.path[:0] = [str(Path(__file__).parents[1] / "tests")]
+
+from serving import serving  # noqa: E402 - found through the line above
+
+MOST_MS = 30.0
+ASKED = {"prompt": "a red apple", "size": "64x64", "steps": 4, "seed": 3, "response_format": "b64_json"}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=30)
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    found: list[float] = []
+    worked: list[float] = []
+    with tempfile.TemporaryDirectory() as folder, serving(Path(folder)) as server, server.client() as client:
+        for number in range(options.rounds + 3):
+            lines = len(server.lines)
+            start = time.perf_counter()
+            answer = client.post("/v1/images/generations", json=ASKED)
+            seconds = time.perf_counter() - start
+            assert answer.status_code == 200, answer.text
+            own = server.said("a job ended", after=lines)["worked"]
+            if number >= 3:
+                found.append((seconds - own) * 1000)
+                worked.append(own * 1000)
+    told = {
+        "rounds": options.rounds,
+        "overhead_ms_median": round(statistics.median(found), 1),
+        "overhead_ms_p90": round(statistics.quantiles(found, n=10)[8], 1),
+        "generation_ms_median": round(statistics.median(worked), 1),
+    }
+    print(json.dumps(told, indent=None if options.json else 1))
+    return 0 if told["overhead_ms_median"] <= MOST_MS else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

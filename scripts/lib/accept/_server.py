@@ -1,0 +1,12 @@
+"""The server of the tests, for checks that need one."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path[:0] = [str(Path(__file__).parents[3] / "tests")]
+
+from serving import Server, serving  # noqa: E402 - found through the line above
+
+__all__ = ["Server", "serving"]
