@@ -13,9 +13,10 @@ SECRETS = {"anna": "a" * 40, "ben": "b" * 40, "root": "r" * 40}
 """By the name of the key; root is the admin."""
 
 
-def keyed() -> Settings:
+def keyed(key_failures: int = 1_000_000) -> Settings:
     """Settings with the three keys."""
-    return Settings(keys=ring((name, secret, name == "root") for name, secret in SECRETS.items()))
+    keys = ring((name, secret, name == "root") for name, secret in SECRETS.items())
+    return Settings(keys=keys, key_failures=key_failures)
 
 
 def bearer(name: str) -> dict[str, str]:

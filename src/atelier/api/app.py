@@ -14,7 +14,7 @@ from starlette.responses import Response
 
 import atelier
 from atelier.api.errors import Refused, problem_of
-from atelier.api.front import fronts
+from atelier.api.front import Front, fronts
 from atelier.api.guards.answering import response
 from atelier.api.guards.body import Bodies
 from atelier.api.guards.cors import Cors
@@ -41,6 +41,7 @@ def app(service: Service, settings: Settings) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         openapi_url="/openapi.json",
+        redirect_slashes=False,
     )
     made.state.tasks = set[asyncio.Task[None]]()
     made.state.metrics = metrics
@@ -48,7 +49,7 @@ def app(service: Service, settings: Settings) -> FastAPI:
     made.state.settings = settings
     for kind in (AtelierError, Refused, RequestValidationError, HTTPException):
         made.add_exception_handler(kind, _respond)
-    for front in fronts().values():
+    for front in _special_first():
         made.include_router(front.router(service, settings))
     made.openapi = partial(document, made)
     return made
@@ -63,10 +64,15 @@ def _guards(settings: Settings, metrics: Metrics) -> list[Middleware]:
         Middleware(Hosts, settings.hosts),
         Middleware(Cors, settings.origins),
         Middleware(Origins, settings.origins),
-        Middleware(Keyed, settings.keys),
+        Middleware(Keyed, settings.keys, settings.key_failures),
         Middleware(Bodies, settings.body_limit),
         Middleware(JsonBodies, settings.json_depth, settings.json_values),
     ]
+
+
+def _special_first() -> list[Front]:
+    """/v1/images/generations before /v1/images/{image_id}: of two routes that fit, the first answers."""
+    return sorted(fronts().values(), key=lambda front: -max(len(prefix) for prefix in front.prefixes))
 
 
 async def _respond(request: Request, error: Exception) -> Response:

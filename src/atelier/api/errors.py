@@ -96,7 +96,8 @@ def _foreseen(error: AtelierError) -> Problem:
         status = 507 if error.full else 503
     retry_after = error.retry_after if isinstance(error, QueueFull | NotReady) else None
     message = _without_folders(error)
-    return Problem(status, type(error).__name__, message, field_in(message), retry_after)
+    field = error.kind if isinstance(error, UnknownName) and error.kind in FIELDS else field_in(message)
+    return Problem(status, type(error).__name__, message, field, retry_after)
 
 
 def _without_folders(error: AtelierError) -> str:

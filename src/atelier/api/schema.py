@@ -11,6 +11,9 @@ from atelier.api.front import front_of, fronts, is_public
 
 _METHODS = frozenset({"get", "put", "post", "delete", "options", "head", "patch", "trace"})
 Document = dict[str, Any]
+_TEXT = {"type": "string"}
+EVENT = {"type": "object", "properties": {"id": _TEXT, "event": _TEXT, "data": _TEXT}, "required": ["event", "data"]}
+"""One server-sent event; its data is JSON."""
 
 
 def document(app: FastAPI) -> Document:
@@ -46,6 +49,10 @@ def _describe_operation(path: str, operation: Document) -> None:
     error = front_of(path).error.__name__
     responses = cast("Document", operation["responses"])
     responses.pop("422", None)
+    for response in responses.values():
+        stream = cast("Document", response).get("content", {}).get("text/event-stream")
+        if stream is not None:
+            stream["schema"] = EVENT
     responses["default"] = {
         "description": "Refused, or failed.",
         "content": {"application/json": {"schema": {"$ref": f"#/components/schemas/{error}"}}},

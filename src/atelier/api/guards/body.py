@@ -38,6 +38,11 @@ class Bodies:
         length = headers.get("content-length", "0")
         if not length.isdecimal():
             return Problem(400, "BadInput", "the header Content-Length is no number", headers=CLOSE)
+        if "transfer-encoding" in headers and "content-length" in headers:
+            message = (
+                "the body has a Content-Length and a Transfer-Encoding: two programs may read two requests in that"
+            )
+            return Problem(400, "BadInput", message, headers=CLOSE)
         if int(length) > self.limit:
             return self._too_large()
         if headers.get("content-encoding", "identity").casefold() not in {"identity", ""}:

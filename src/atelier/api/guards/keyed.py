@@ -20,10 +20,8 @@ from atelier.api.guards.answering import answer
 from atelier.api.keys import KeyRing
 from atelier.runtime.jobs.job import Owner
 
-FAILURES = 10
-"""Wrong keys from one address within a window; then only keys that were right before pass."""
 WINDOW = 60.0
-"""Seconds."""
+"""Seconds in which wrong keys from one address are counted; beyond the limit only keys that were right before pass."""
 _REMEMBERED = 10_000
 """Addresses, and headers that were right."""
 _AT_ONCE = 2
@@ -33,13 +31,14 @@ _AT_ONCE = 2
 class Throttle:
     """Counts wrong keys by address, in bounded memory."""
 
-    def __init__(self) -> None:
+    def __init__(self, most: int) -> None:
+        self.most = most
         self._failures: OrderedDict[str, list[float]] = OrderedDict()
 
     def wait(self, address: str) -> float:
         """Seconds until this address may try again; 0 = now."""
         recent = self._recent(address)
-        return 0.0 if len(recent) < FAILURES else recent[-FAILURES] + WINDOW - time.monotonic()
+        return 0.0 if len(recent) < self.most else recent[-self.most] + WINDOW - time.monotonic()
 
     def failed(self, address: str) -> None:
         """Counts a try before it is known to be wrong, so that many at once count too."""
@@ -61,10 +60,10 @@ class Throttle:
 class Keyed:
     """Puts the Owner into the scope's state, or refuses. A path that no front calls public needs a key."""
 
-    def __init__(self, app: ASGIApp, keys: KeyRing) -> None:
+    def __init__(self, app: ASGIApp, keys: KeyRing, failures: int) -> None:
         self.app = app
         self.keys = keys
-        self.throttle = Throttle()
+        self.throttle = Throttle(failures)
         self._known: OrderedDict[bytes, Owner] = OrderedDict()
         self._secret = secrets.token_bytes(32)
         self._limiter: CapacityLimiter | None = None
@@ -99,7 +98,7 @@ class Keyed:
     async def _tried(self, address: str, secret: str, name: str | None) -> Owner | Problem | None:
         wait = self.throttle.wait(address)
         if wait > 0:
-            message = f"{FAILURES} wrong API keys came from this address: try again in {wait:.0f} seconds"
+            message = f"{self.throttle.most} wrong API keys came from this address: try again in {wait:.0f} seconds"
             return Problem(429, "Throttled", message, retry_after=wait)
         self.throttle.failed(address)
         owner = await self._matched(secret, name)

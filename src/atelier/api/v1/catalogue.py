@@ -38,16 +38,6 @@ async def models(service: Behind, _owner: Caller) -> ModelList:
     return ModelList(data=[model_shape(entry, found.model) for entry in found.models])
 
 
-@routes.get("/v1/models/{model}")
-async def model(model: str, service: Behind, _owner: Caller) -> ModelShape:
-    """One of them, by its name."""
-    found = await service.catalogue()
-    for entry in found.models:
-        if entry.name == model:
-            return model_shape(entry, found.model)
-    raise Refused(problem_of(UnknownJob(model)))
-
-
 @routes.post("/v1/models/load")
 async def load(body: Load, service: Behind, _owner: Admin) -> Status:
     """Reads a model into memory and uses it where none is named."""
@@ -67,6 +57,16 @@ async def refresh(service: Behind, _owner: Admin) -> Status:
     """Looks at the folders of models again."""
     await service.refresh()
     return Status(status="refreshed")
+
+
+@routes.get("/v1/models/{model}")
+async def model(model: str, service: Behind, _owner: Caller) -> ModelShape:
+    """One of them, by its name."""
+    found = await service.catalogue()
+    for entry in found.models:
+        if entry.name == model:
+            return model_shape(entry, found.model)
+    raise Refused(problem_of(UnknownJob(model)))
 
 
 @routes.get("/v1/samplers")

@@ -41,11 +41,11 @@ async def events(
     job_id: JobId,
     service: Behind,
     owner: Caller,
-    last_event_id: Annotated[int | None, Header(ge=0, le=2**53, description="Goes on behind this event.")] = None,
+    last_event_id: Annotated[str | None, Header(pattern="^[0-9]{1,15}$", description="Goes on behind it.")] = None,
     after: Annotated[int, Query(ge=0, le=2**53, description="The same, for those who cannot send headers.")] = 0,
 ) -> EventStream:
     await service.job(job_id, owner)
-    found = service.events(job_id, owner, after if last_event_id is None else last_event_id)
+    found = service.events(job_id, owner, after if last_event_id is None else int(last_event_id))
     return EventStream(_written(found), headers=dict(STREAM))
 
 
