@@ -56,11 +56,8 @@ async def generated(
     else:
         jobs = await looped(dialect, request, owner, runs, work)
     made = await pictures(dialect, owner, jobs, options) if body.send_images else unsent(jobs)
-    sheets, told, extra = (
-        asked.runs.sheets or grid(dialect, body, len(made)),
-        list(asked.warnings),
-        dict(asked.runs.extra),
-    )
+    sheets = asked.runs.sheets or grid(dialect, body, len(made))
+    told, extra = list(asked.warnings), dict(asked.runs.extra)
     pages: list[Picture] = []
     if sheets is not None and body.send_images:
         pages = await on_pages(dialect, request, owner, sheets, jobs, extra, options, told)
