@@ -1,6 +1,6 @@
 """`atelier serve` that can be told to die, to be slow or to run out of disk at named points: `python -m faulty serve`.
 
-FAULTY is a JSON object. server: POINT:N:ACTION in the store of jobs; worker: MESSAGE:N, the worker dies before the n-th
+FAULTY is a JSON object. server: POINT:N:ACTION in the store of jobs, counted from the first job on; worker: MESSAGE:N, the worker dies before the n-th
 message of that kind; once: a file that is made then, so that it happens only once; slow: seconds that each step takes;
 save, lease: in place of the usual seconds. A prompt with "abort" in it ends its worker.
 """
@@ -26,18 +26,26 @@ ABORTING = "abort"
 def server() -> None:
     from atelier.api import desk
     from atelier.cli import app
-    from atelier.runtime.jobs.faults import NO_FAULTS, Fault, Faults
+    from atelier.runtime.jobs.faults import Fault, Faults
     from atelier.runtime.jobs.limits import USUAL
     from atelier.runtime.jobs.store import JobStore
 
     compose.PROCESSES = "faulty"
     real, lease = JobStore.open, TOLD.get("lease", USUAL.lease)
-    faults = Faults(Fault.parsed(TOLD["server"])) if "server" in TOLD else NO_FAULTS
+    faults = Faults()
     limits = dataclasses.replace(USUAL, lease=lease)
 
     def opened(folder: Path, url: str | None = None) -> JobStore:
         return real(folder, url, limits=limits, faults=faults)
 
+    accept = JobStore.accept
+
+    def accepted(self: JobStore, *given: Any) -> Any:
+        if "server" in TOLD:
+            faults._fault = Fault.parsed(TOLD["server"])
+        return accept(self, *given)
+
+    JobStore.accept = accepted  # type: ignore[method-assign]
     JobStore.open = opened  # type: ignore[method-assign, assignment]
     staff = desk.Staff
     desk.Staff = lambda **told: staff(**told, lease=lease)  # type: ignore[misc, assignment]

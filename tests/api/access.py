@@ -11,6 +11,8 @@ Access = Mapping[tuple[str, str], Who]
 
 NATIVE: Access = {
     ("POST", "/v1/jobs"): "key",
+    ("POST", "/v1/jobs/upscale"): "key",
+    ("POST", "/v1/jobs/interrogate"): "key",
     ("GET", "/v1/jobs"): "key",
     ("GET", "/v1/jobs/{job_id}"): "key",
     ("POST", "/v1/jobs/{job_id}/cancel"): "key",

@@ -334,6 +334,8 @@ FORM = b'--x\r\nContent-Disposition: form-data; name="image"; filename="a.png"\r
 TEXT = b'--x\r\nContent-Disposition: form-data; name="prompt"\r\n\r\na\r\n'
 BODIES = {
     "/v1/jobs": b'{"prompt":"a"}',
+    "/v1/jobs/upscale": b'{"images":["upload:' + b"0" * 64 + b'"]}',
+    "/v1/jobs/interrogate": b'{"image":"upload:' + b"0" * 64 + b'"}',
     "/v1/uploads": png(),
     "/v1/image-text": png(),
     "/v1/models/load": b'{"model":"embedded"}',

@@ -58,6 +58,33 @@ async def test_every_field_of_the_table_but_output_can_be_asked(service: FakeSer
     assert schema["properties"]["batch_size"]["default"] == 1
 
 
+def test_the_limits_of_every_number_are_those_of_the_table() -> None:
+    from pydantic import ValidationError
+
+    from atelier.api.v1.generate import IMAGES, GenerateFields
+    from atelier.request.groups import PROMPTS
+
+    seen = 0
+    for name, field in FIELDS.items():
+        if field.limits is None or name == "output" or field.kind not in {"int", "float"}:
+            continue
+        low, high = field.limits.low, field.limits.high
+        step = 8 if name in {"width", "height", "view_width", "view_height"} else 1
+        for good in (low, high):
+            assert getattr(GenerateFields.model_validate({"prompt": "a", name: good}), name) == good
+        for bad in (low - step, high + step, True, str(low), None if field.default is not None else "", [low]):
+            with pytest.raises(ValidationError):
+                GenerateFields.model_validate({"prompt": "a", name: bad})
+        seen += 1
+    assert seen > 60
+    for name in PROMPTS:
+        GenerateFields.model_validate({"prompt": "a", name: "a" * 16_000})
+        with pytest.raises(ValidationError):
+            GenerateFields.model_validate({"prompt": "a", name: "a" * 16_001})
+    for name in IMAGES:
+        GenerateFields.model_validate({"prompt": "a", name: "a" * 100_000})
+
+
 @pytest.mark.parametrize(
     ("body", "param", "message"),
     [
@@ -207,6 +234,45 @@ async def test_a_server_that_takes_no_more_says_when_to_come_back(
         answer = await http.post("/v1/jobs", json={"prompt": "a"})
     assert answer.status_code == status
     assert int(answer.headers["Retry-After"]) == (7 if full else 2)
+
+
+async def test_other_kinds_of_jobs(service: FakeService) -> None:
+    import base64
+
+    async with client(service) as http:
+        text = base64.b64encode(png()).decode()
+        body = {"images": [text], "upscaler": "R-ESRGAN 4x+", "scale": 4.0}
+        job = (await http.post("/v1/jobs/upscale", json=body)).json()
+        assert (job["kind"], job["asked"]["scale"], job["asked"]["upscaler"]) == ("upscale", 4.0, "R-ESRGAN 4x+")
+        assert job["asked"]["images"][0].startswith("upload:")
+        asked = (await http.post("/v1/jobs/interrogate", json={"image": text, "top": 2})).json()
+        assert asked["asked"]["top"] == 2
+        await service.ended(asked["id"], Owner())
+        assert (await http.get(f"/v1/jobs/{asked['id']}")).json()["result"] == {"caption": "a red square"}
+        for bad in (
+            {},
+            {"images": []},
+            {"images": ["http://a/b"]},
+            {"images": [text], "scale": 0},
+            {"images": [text] * 65},
+        ):
+            answer = await http.post("/v1/jobs/upscale", json=bad)
+            assert (answer.status_code, answer.json()["error"]["param"] is None) == (422, False), bad
+
+
+async def test_a_method_that_a_path_has_not_is_405_with_those_it_has(service: FakeService) -> None:
+    async with client(service) as http:
+        for path, methods in {
+            "/v1/jobs": "GET, POST",
+            "/v1/jobs/a": "DELETE, GET",
+            "/v1/models/refresh": "GET, POST",
+            "/v1/images/generations": "GET, POST",
+            "/page.js": "GET",
+        }.items():
+            answer = await http.patch(path)
+            assert answer.status_code == 405
+            assert set(answer.headers["Allow"].split(", ")) <= set(methods.split(", ")), path
+            assert answer.json()["error"]["code"] == "MethodNotAllowed"
 
 
 UNKNOWN = [

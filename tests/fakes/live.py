@@ -22,7 +22,7 @@ def live(service: Service, settings: Settings | None = None) -> Iterator[str]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         free.listen()
-        server = uvicorn.Server(config(app(service, settings or Settings()), "127.0.0.1", 0))
+        server = uvicorn.Server(config(app(service, settings or Settings())))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [free]}, daemon=True)
         thread.start()
         wait_for(lambda: server.started)

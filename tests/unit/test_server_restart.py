@@ -69,7 +69,7 @@ def test_a_stopped_server_gives_its_job_back_and_the_next_one_ends_it(tmp_path: 
         assert server.ended(waiting)["state"] == "done"
 
 
-POINTS = ["committed:2:kill", "list:1:kill"]
+POINTS = ["committed:1:kill", "list:1:kill"]
 """Behind the commit that accepts a job, before the answer; before an image that is on the disk is listed."""
 
 

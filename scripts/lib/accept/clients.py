@@ -15,10 +15,8 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-
-from soak import fields_of
-
 from _server import serving
+from soak import fields_of
 
 
 def main() -> int:

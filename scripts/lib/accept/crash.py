@@ -18,12 +18,12 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import httpx
-
-
 from _server import Server, serving
 
 JOBS: tuple[dict[str, Any], ...] = (
@@ -59,80 +59,117 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
-    draw = random.Random(options.seed)
-    expected = undisturbed()
-    found: Counter[str] = Counter()
-    problems: list[str] = []
-    for number in range(options.points):
+    with tempfile.TemporaryDirectory() as folder:
+        check = Check(Path(folder))
+        for point in drawn(options.points, options.seed):
+            start = time.monotonic()
+            outcome = check.live(point)
+            seconds = time.monotonic() - start
+            line = f"{point.who:6} {point.name}:{point.passage:<3} {outcome:12} {seconds:5.1f} s"
+            print(line, file=sys.stderr, flush=True)
+        check.end()
+    told = {
+        "points": options.points,
+        "outcomes": dict(check.outcomes),
+        "accepted": len(check.accepted),
+        "problems": check.problems,
+    }
+    print(json.dumps(told, indent=None if options.json else 1))
+    return 1 if check.problems else 0
+
+
+@dataclass(frozen=True)
+class Point:
+    """who: server or worker; name: of a point or message; passage: the how many-th."""
+
+    who: str
+    name: str
+    passage: int
+
+
+def drawn(count: int, seed: int) -> Iterator[Point]:
+    draw = random.Random(seed)
+    for _ in range(count):
         who = draw.choice(["server", "worker"])
-        name = draw.choice(sorted(STORE if who == "server" else WORKER))
-        passage = draw.randint(1, (STORE if who == "server" else WORKER)[name])
-        start = time.monotonic()
-        outcome, wrong = point(who, f"{name}:{passage}", expected)
-        found[outcome] += 1
-        problems += [f"{who} {name}:{passage}: {one}" for one in wrong]
-        seconds = time.monotonic() - start
-        line = f"{number + 1:3} {who:6} {name}:{passage:<3} {outcome:12} {seconds:5.1f} s {'; '.join(wrong)}"
-        print(line, file=sys.stderr, flush=True)
-    print(
-        json.dumps(
-            {"points": options.points, "outcomes": dict(found), "problems": problems},
-            indent=None if options.json else 1,
-        )
-    )
-    return 1 if problems else 0
+        names = STORE if who == "server" else WORKER
+        name = draw.choice(sorted(names))
+        yield Point(who, name, draw.randint(1, names[name]))
 
 
-def undisturbed() -> list[list[str]]:
-    """The hashes of the images of each job."""
-    with tempfile.TemporaryDirectory() as folder, serving(Path(folder)) as server:
-        return [server.generated(**fields) for fields in JOBS]
+@dataclass
+class Check:
+    """One folder of data, in which one server follows the other. Each first ends what the one before was killed at."""
 
+    folder: Path
+    outcomes: Counter[str] = field(default_factory=Counter)
+    accepted: dict[str, int] = field(default_factory=dict)
+    open: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+    expected: list[list[str]] = field(default_factory=list)
 
-def point(who: str, where: str, expected: list[list[str]]) -> tuple[str, list[str]]:
-    """(what happened, what is wrong) with a death at one point."""
-    with tempfile.TemporaryDirectory() as made:
-        folder = Path(made)
-        told = {"save": 0.0, "once": str(folder / "died"), who: f"{where}:kill" if who == "server" else where}
-        accepted: dict[str, int] = {}
-        with serving(folder, module="faulty", ready=False, FAULTY=json.dumps(told)) as server:
-            outcome = live(server, accepted)
+    def live(self, point: Point) -> str:
+        """The life of a server that is killed at one point, or whose worker is."""
+        where, once = f"{point.name}:{point.passage}", self.folder / f"died-{len(self.accepted)}"
+        told = {"save": 0.0, "once": str(once), point.who: f"{where}:kill" if point.who == "server" else where}
+        with serving(self.folder, module="faulty", ready=False, FAULTY=json.dumps(told)) as server:
+            self.settle(server)
+            if not self.expected:
+                self.expected = [server.generated(**fields) for fields in JOBS]
+            outcome = self.submit(server)
             if outcome == "survived":
-                return ("worker died" if (folder / "died").exists() else "not reached"), checked(
-                    server, accepted, expected
-                )
-        with serving(folder) as server:
-            return outcome, checked(server, accepted, expected)
+                outcome = "worker died" if once.exists() else "not reached"
+                self.settle(server)
+        self.outcomes[outcome] += 1
+        return outcome
 
+    def submit(self, server: Server) -> str:
+        """Submits all jobs and waits for their ends, or for the server's."""
+        try:
+            for number, fields in enumerate(JOBS):
+                job_id = server.submit(**fields)
+                self.accepted[job_id] = number
+                self.open.append(job_id)
+            for job_id in self.open:
+                server.ended(job_id)
+        except httpx.TransportError:
+            server.process.wait(60)
+            return "server died"
+        return "survived"
 
-def live(server: Server, accepted: dict[str, int]) -> str:
-    """Submits all jobs and waits for their ends, or for the server's."""
-    try:
-        for number, fields in enumerate(JOBS):
-            accepted[server.submit(**fields)] = number
-        for job_id in accepted:
-            server.ended(job_id)
-    except httpx.TransportError:
-        server.process.wait(60)
-        return "server died"
-    return "survived"
+    def settle(self, server: Server) -> None:
+        """Looks at the jobs that an earlier server accepted, once they have ended."""
+        for job_id in self.open:
+            job, number = server.ended(job_id), self.accepted[job_id]
+            hashes = [image["sha256"] for image in job["images"]]
+            if job["state"] != "done" or hashes != self.expected[number]:
+                equal = "equal" if hashes == self.expected[number] else "differ"
+                self.problems.append(f"{job_id}: {job['state']} in attempt {job['attempt']}, its images {equal}")
+        self.open.clear()
 
-
-def checked(server: Server, accepted: dict[str, int], expected: list[list[str]]) -> list[str]:
-    wrong: list[str] = []
-    for job_id, number in accepted.items():
-        job = server.ended(job_id)
-        hashes = [image["sha256"] for image in job["images"]]
-        if job["state"] != "done" or hashes != expected[number]:
-            wrong.append(f"{job_id} is {job['state']}, images {'equal' if hashes == expected[number] else 'differ'}")
-    with server.client() as client:
-        listed = client.get("/v1/jobs", params={"limit": 100}).json()["data"]
-    for job in listed:
-        server.ended(job["id"])
-    if {job["id"] for job in listed} < set(accepted):
-        wrong.append("an accepted job is gone")
-    left = [str(path) for path in (server.folder / "data").rglob("*") if ".tmp" in path.name]
-    return wrong + [f"left over: {path}" for path in left]
+    def end(self) -> None:
+        """Looks at all there is, once nothing happens any more."""
+        with serving(self.folder) as server:
+            self.settle(server)
+            listed, before = list[dict[str, Any]](), None
+            with server.client() as client:
+                while True:
+                    page = client.get(
+                        "/v1/jobs", params={"limit": 100, **({"before": before} if before else {})}
+                    ).json()
+                    listed += page["data"]
+                    if not page["has_more"]:
+                        break
+                    before = page["data"][-1]["id"]
+            listed = [server.ended(job["id"]) for job in listed]
+            self.problems += [f"{job['id']}: is {job['state']}" for job in listed if job["state"] != "done"]
+            self.problems += [f"{job_id}: is gone" for job_id in self.accepted.keys() - {job["id"] for job in listed}]
+            for job in listed:
+                indices = [image["index"] for image in job["images"]]
+                if indices != sorted(set(indices)):
+                    self.problems.append(f"{job['id']}: images {indices}")
+            assert server.stop() == 0
+        left = [path for path in (self.folder / "data").rglob("*") if ".tmp" in path.name]
+        self.problems += [f"left over: {path}" for path in left]
 
 
 if __name__ == "__main__":

@@ -25,8 +25,6 @@ from typing import Any
 
 import httpx
 import psutil
-
-
 from _server import Server, serving
 
 MOST_GROWTH = 50 * 2**20

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from functools import partial
 
 from fastapi import FastAPI
@@ -25,7 +26,7 @@ from atelier.api.guards.json_body import JsonBodies
 from atelier.api.guards.keyed import Keyed
 from atelier.api.guards.measured import Measured, Metrics
 from atelier.api.guards.origin import Origins
-from atelier.api.schema import document
+from atelier.api.schema import document, methods_at
 from atelier.api.service import Service
 from atelier.api.settings import Settings
 from atelier.errors import AtelierError
@@ -76,4 +77,13 @@ def _special_first() -> list[Front]:
 
 
 async def _respond(request: Request, error: Exception) -> Response:
-    return response(request.scope, problem_of(error))
+    problem = problem_of(error)
+    if problem.status == 405:
+        problem = replace(problem, headers=_allow(request) or problem.headers)
+    return response(request.scope, problem)
+
+
+def _allow(request: Request) -> tuple[tuple[str, str], ...]:
+    """All methods of the path: each has a route of its own, of which the router names the first."""
+    methods = methods_at(request.app, request.scope["path"])
+    return (("Allow", ", ".join(methods)),) if methods else ()

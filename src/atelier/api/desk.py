@@ -69,7 +69,7 @@ class Desk:
         self._store, self._staff = store, staff
         self._feed, self._asking, self._known = Feed(), Asking(staff.resolver), _Known()
         self.posts = tuple(
-            Post(f"worker-{number}", command, store, self._feed, lease=staff.lease)
+            Post(f"worker-{number}", command, store, self._feed, lambda: self.model, lease=staff.lease)
             for number, command in enumerate(staff.workers, start=1)
         )
         self._is_stopping = False
@@ -154,8 +154,10 @@ class Desk:
                 yield event
             if line.is_ended and not line.after(after):
                 return
+            if self._feed.is_closed:
+                return
             if not line.after(after):
-                await self._change(line)
+                await line.change()
 
     async def running(self, owner: Owner) -> Job | None:
         found = await self._stored(lambda: self._store.running(owner))

@@ -84,10 +84,16 @@ def problem_of(error: Exception) -> Problem:
         case RequestValidationError():
             return _invalid(error)
         case HTTPException():
-            headers = tuple((error.headers or {}).items())
-            return Problem(error.status_code, "HTTPException", str(error.detail), headers=headers)
+            return _of_http(error)
         case _:
             return Problem(500, "InternalError", "the server failed here; its log has the details")
+
+
+def _of_http(error: HTTPException) -> Problem:
+    headers = tuple((error.headers or {}).items())
+    if error.status_code == 405:
+        return Problem(405, "MethodNotAllowed", "this path has no such method: see Allow", headers=headers)
+    return Problem(error.status_code, "HTTPException", str(error.detail), headers=headers)
 
 
 def _foreseen(error: AtelierError) -> Problem:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, cast
 
 from fastapi import FastAPI
@@ -9,6 +10,7 @@ from fastapi.openapi.utils import get_openapi
 
 from atelier.api.front import front_of, fronts, is_public
 
+_PARAMETER = re.compile(r"\{\w+\}")
 _METHODS = frozenset({"get", "put", "post", "delete", "options", "head", "patch", "trace"})
 Document = dict[str, Any]
 _TEXT = {"type": "string"}
@@ -23,6 +25,16 @@ def document(app: FastAPI) -> Document:
         _describe(made)
         app.openapi_schema = made
     return app.openapi_schema
+
+
+def methods_at(app: FastAPI, path: str) -> tuple[str, ...]:
+    """The methods that a path has; where several templates fit, those of the one with the fewest parameters."""
+    paths = cast("Document", document(app)["paths"])
+    fitting = [template for template in paths if re.fullmatch(_PARAMETER.sub("[^/]+", template), path)]
+    if not fitting:
+        return ()
+    nearest = min(fitting, key=lambda template: template.count("{"))
+    return tuple(method.upper() for method in paths[nearest] if method in _METHODS)
 
 
 def _describe(made: Document) -> None:

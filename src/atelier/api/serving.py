@@ -11,16 +11,15 @@ KEEP_ALIVE = 15
 """Seconds that a connection may lie idle."""
 
 
-def config(app: FastAPI, host: str, port: int, *, connections: int = 512) -> uvicorn.Config:
-    """The configuration of the HTTP server. connections: at once; more are answered 503.
+def config(app: FastAPI, *, connections: int = 512, closing: int = 5) -> uvicorn.Config:
+    """The configuration of the HTTP server, for a socket that listens already. connections: at once; more are answered
+    503. closing: seconds that open connections have to end when it stops.
 
     The parser is h11, which refuses what two programs may read in two ways: both Content-Length and Transfer-Encoding,
     folded headers, a bare line feed. Forwarded headers are not believed.
     """
     return uvicorn.Config(
         app,
-        host=host,
-        port=port,
         http="h11",
         ws="none",
         loop="asyncio",
@@ -31,5 +30,6 @@ def config(app: FastAPI, host: str, port: int, *, connections: int = 512) -> uvi
         proxy_headers=False,
         h11_max_incomplete_event_size=HEAD_BYTES,
         timeout_keep_alive=KEEP_ALIVE,
+        timeout_graceful_shutdown=closing,
         limit_concurrency=connections,
     )

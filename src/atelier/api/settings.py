@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 import secrets
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -36,6 +37,27 @@ class Settings:
     key_failures: int = 10
     webhooks: tuple[str, ...] = ()
     options_file: Path | None = None
+
+
+def secret(folder: Path) -> bytes:
+    """What signs addresses of images, kept in a folder so that they hold when the server starts again."""
+    path = folder / "addresses.key"
+    try:
+        found = path.read_bytes()
+    except FileNotFoundError:
+        found = secrets.token_bytes(32)
+        folder.mkdir(parents=True, exist_ok=True)
+        with path.open("xb", opener=_for_its_owner) as file:
+            file.write(found)
+    except OSError as error:
+        raise BadInput(f"{path}: {error.strerror}") from None
+    if len(found) < 32:
+        raise BadInput(f"{path}: is shorter than 32 bytes: delete it, and a new one is made")
+    return found
+
+
+def _for_its_owner(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
 
 
 def is_loopback(host: str) -> bool:

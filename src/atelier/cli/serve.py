@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,7 +11,7 @@ from atelier.errors import BadInput
 
 if TYPE_CHECKING:
     from atelier.api.desk import Staff
-    from atelier.api.settings import Settings
+    from atelier.api.keys import KeyRing
 
 app = typer.Typer(add_completion=False)
 
@@ -68,30 +67,42 @@ def serve(
     allow_origin: Annotated[
         list[str] | None, typer.Option("--allow-origin", help="A web page's origin that may call the server.")
     ] = None,
+    allow_webhook: Annotated[
+        list[str] | None, typer.Option("--allow-webhook", help="What addresses begin with that ended jobs are told to.")
+    ] = None,
+    public_url: Annotated[
+        str | None, typer.Option(help="The server's address as clients behind a proxy see it, for addresses of images.")
+    ] = None,
     grace: Annotated[float, typer.Option(min=0, help="Seconds that running jobs have to end when it stops.")] = 10.0,
     log_text: Annotated[bool, typer.Option("--log-text", help="Write the log as text, not as lines of JSON.")] = False,
 ) -> None:
     """Serve images over HTTP: to A1111's and OpenAI's clients, and to programs of your own. Stop it with Ctrl-C."""
     from atelier import compose
-    from atelier.api.settings import check_address
+    from atelier.api.settings import Settings, check_address, secret
     from atelier.cli import serving
     from atelier.runtime.installed import installed
 
-    settings = _settings(api_key or [], allow_host or [], allow_origin or [])
-    check_address(host, settings.keys)
+    keys = _keys(api_key or [])
+    check_address(host, keys)
     folders = (*(models_dir or compose.model_folders()), *(f for root in webui_dir or [] for f in installed(root)))
     folder = data_dir or compose.data_folder()
-    settings = replace(settings, options_file=folder / "options.json")
+    settings = Settings(
+        keys=keys,
+        hosts=(*(allow_host or ()), host),
+        origins=tuple(allow_origin or ()),
+        webhooks=tuple(allow_webhook or ()),
+        public_url=public_url,
+        url_secret=secret(folder),
+        options_file=folder / "options.json",
+    )
     serving.run(serving.Place(host, port), settings, _staff(folders, workers, grace), folder, database, text=log_text)
 
 
-def _settings(api_keys: list[str], hosts: list[str], origins: list[str]) -> Settings:
+def _keys(given: list[str]) -> KeyRing:
     """Raises BadInput."""
     from atelier.api.keys import ring
-    from atelier.api.settings import Settings
 
-    given = [_key(text, number) for number, text in enumerate(api_keys)]
-    return Settings(keys=ring(given), hosts=tuple(hosts), origins=tuple(origins))
+    return ring(_key(text, number) for number, text in enumerate(given))
 
 
 def _key(text: str, number: int) -> tuple[str, str, bool]:

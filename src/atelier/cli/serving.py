@@ -8,7 +8,6 @@ import errno
 import json
 import logging
 import os
-import signal
 import socket
 import sys
 import time
@@ -24,6 +23,7 @@ from fastapi import FastAPI
 import atelier
 from atelier.api.app import app
 from atelier.api.desk import Desk, Staff
+from atelier.api.serving import config
 from atelier.api.settings import Settings
 from atelier.errors import BadInput
 from atelier.runtime.jobs.store import JobStore
@@ -120,7 +120,7 @@ class _Server(uvicorn.Server):
 
     def __init__(self, config: uvicorn.Config, stop: Callable[[], None]) -> None:
         super().__init__(config)
-        self._stop = stop
+        self._stop, self._is_told = stop, False
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """A second signal does not wait."""
@@ -148,16 +148,11 @@ async def _serve(listening: socket.socket, settings: Settings, desk: Desk) -> No
     loop = asyncio.get_running_loop()
     made = app(desk, settings)
     made.router.lifespan_context = _lifespan(desk)
-    config = uvicorn.Config(
-        made,
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        timeout_graceful_shutdown=CLOSING,
-        lifespan="on",
-        ws="none",
-    )
-    server = _Server(config, lambda: loop.call_soon_threadsafe(running.stopping.set))
+
+    def stop() -> None:
+        loop.call_soon_threadsafe(running.stopping.set)
+
+    server = _Server(config(made, closing=CLOSING), stop)
     resting = asyncio.create_task(_rest(server, running))
     _announce(listening, desk)
     try:

@@ -10,15 +10,15 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """A job that waits. sequence: counts acceptances; work: about how long it will take, in seconds; measured: whether
-    that is known from other jobs of its kind."""
+    """A job that waits. sequence: counts acceptances; work: its cost, in the unit of all jobs; seconds: how long it
+    will probably run, None where that is not known."""
 
     sequence: int
     id: str
     owner: str
     priority: int
     work: float
-    measured: bool = False
+    seconds: float | None = None
 
 
 class FairShare:

@@ -54,12 +54,12 @@ class Files:
         with _refusals(self.folder / name):
             try:
                 descriptor = os.open(self.folder / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+                with open(descriptor, "rb") as file:  # noqa: PTH123 (a descriptor, no path)
+                    return file.read() if stat.S_ISREG(os.fstat(descriptor).st_mode) else None
             except OSError as error:
                 if error.errno in _GONE:
                     return None
                 raise
-            with open(descriptor, "rb") as file:  # noqa: PTH123 (a descriptor, no path)
-                return file.read() if stat.S_ISREG(os.fstat(descriptor).st_mode) else None
 
     def exists(self, name: str) -> bool:
         """Whether there is a file of ours."""

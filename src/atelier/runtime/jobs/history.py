@@ -14,7 +14,7 @@ from atelier.runtime.jobs.files import OUTPUTS, UPLOADS
 from atelier.runtime.jobs.job import JobImage, State, StoreFailed, UnknownJob
 from atelier.runtime.jobs.lease import Counts
 from atelier.runtime.jobs.parts import Parts
-from atelier.runtime.jobs.rows import AnyRow, image_of, is_id
+from atelier.runtime.jobs.rows import AnyRow, image_of, is_id, owned
 from atelier.runtime.jobs.tables import doomed, images, jobs, keys, thumbnails, uploads
 
 ENDED = [state for state in State if state.ended]
@@ -49,10 +49,7 @@ class History:
     def delete(self, job_id: str, owner: str) -> None:
         """Removes a job that ended, with its files. Raises UnknownJob, BadInput."""
         with self._parts.database.write() as connection:
-            state = connection.scalar(select(jobs.c.state).where(jobs.c.id == job_id, jobs.c.owner == owner))
-            if state is None:
-                raise unknown(job_id)
-            if not State(state).ended:
+            if not State(owned(connection, job_id, owner).state).ended:
                 raise BadInput(f"job {job_id} has not ended: cancel it first")
             self._doom(connection, [job_id])
         self.remove_doomed()
@@ -141,11 +138,6 @@ class History:
         if files:
             connection.execute(insert(doomed), [{"path": f"{OUTPUTS}/{file}"} for file in files])
         connection.execute(delete(jobs).where(jobs.c.id.in_(job_ids)))
-
-
-def unknown(job_id: str) -> UnknownJob:
-    """The error for a job that is not there, or is another's: nobody can tell which."""
-    return UnknownJob(f"{job_id[:80]!r} is no job of yours")
 
 
 def _row(connection: Connection, image_id: str, owner: str) -> AnyRow:

@@ -83,8 +83,8 @@ class Counts:
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """What acceptance settled. resolved: the whole job as JSON; cost: the work, in a unit of the caller's that is
-    proportional to time for a kind; uploads: names ("upload:SHA256") of the inputs, kept while the job lives."""
+    """What acceptance settled. resolved: the whole job as JSON; cost: the work, proportional to time, in one unit for
+    jobs of all kinds; uploads: names ("upload:SHA256") of the inputs, kept while the job lives."""
 
     resolved: Mapping[str, Json] | None = None
     cost: float = 1.0

@@ -77,16 +77,15 @@ class Queue:
         return self.share.order(map(self._waiting, found))
 
     def _waiting(self, row: AnyRow) -> Waiting:
-        """Before the first job of a kind was done, a unit of cost is taken for a second."""
-        known = self.rates.seconds(row.kind, row.cost)
-        work = row.cost if known is None else known
-        return Waiting(row.sequence, row.id, row.owner, row.priority, work, known is not None)
+        """Shares count cost, not seconds: what is learned between two jobs must not make one count for more."""
+        seconds = self.rates.seconds(row.kind, row.cost)
+        return Waiting(row.sequence, row.id, row.owner, row.priority, row.cost, seconds)
 
     def outlook(self, connection: Connection) -> Outlook:
         """Where all jobs stand."""
         order = self.order(connection)
         left = {held.lease.job_id: self._left(held) for held in self._leases.all()}
-        queue = [(job.id, job.work if job.measured else None) for job in order]
+        queue = [(job.id, job.seconds) for job in order]
         busy = [seconds or 0.0 for seconds in left.values()]
         later = ends(queue, busy, max(self.workers, len(busy), 1))
         return Outlook({job.id: place for place, job in enumerate(order)}, {**left, **later})

@@ -17,9 +17,9 @@ from atelier.runtime.jobs.job import Job, NewJob, State, TooLarge
 from atelier.runtime.jobs.lease import Accepted, Settled
 from atelier.runtime.jobs.parts import Parts
 from atelier.runtime.jobs.queue import Queue
-from atelier.runtime.jobs.rows import new_row, written
+from atelier.runtime.jobs.rows import new_row, owned, written
 from atelier.runtime.jobs.tables import jobs, keys
-from atelier.runtime.jobs.views import Views, owned
+from atelier.runtime.jobs.views import Views
 
 MAX_PRIORITY = 1000
 

@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Row, select
 
 from atelier.errors import BadInput
 from atelier.request.events import Json
-from atelier.runtime.jobs.job import Job, JobError, JobImage, JobProgress, NewJob, State
+from atelier.runtime.jobs.job import Job, JobError, JobImage, JobProgress, NewJob, State, UnknownJob
 from atelier.runtime.jobs.lease import MadeImage, Settled
 from atelier.runtime.jobs.tables import images, jobs
 
@@ -126,6 +126,14 @@ def row_of(connection: Connection, job_id: str) -> AnyRow | None:
     return connection.execute(select(jobs).where(jobs.c.id == job_id)).first()
 
 
+def owned(connection: Connection, job_id: str, owner: str) -> AnyRow:
+    """The row of an owner's job. Raises UnknownJob, in the same words for what is not there and what is another's."""
+    row = row_of(connection, job_id) if is_id(job_id) else None
+    if row is None or row.owner != owner:
+        raise UnknownJob(f"{job_id[:80]!r} is no job of yours")
+    return row
+
+
 def job_of(
     row: AnyRow,
     made: tuple[JobImage, ...],
@@ -136,8 +144,8 @@ def job_of(
 ) -> Job:
     """The job of a row of `jobs`."""
     state = State(row.state)
-    if state is State.DONE:
-        progress = JobProgress(progress.done, progress.total, len(made), len(made), 1.0)
+    if state.ended:
+        progress = JobProgress(0, 0, len(made), len(made), 1.0) if state is State.DONE else NOTHING_DONE
     return Job(
         id=row.id,
         kind=row.kind,

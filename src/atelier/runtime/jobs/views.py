@@ -7,11 +7,10 @@ from collections.abc import Sequence
 from sqlalchemy import Connection, select
 
 from atelier.runtime.jobs.held import Leases
-from atelier.runtime.jobs.history import unknown
 from atelier.runtime.jobs.job import Job, State
 from atelier.runtime.jobs.parts import Parts
 from atelier.runtime.jobs.queue import Outlook, Queue
-from atelier.runtime.jobs.rows import NOTHING_DONE, AnyRow, images_of, is_id, job_of, row_of
+from atelier.runtime.jobs.rows import NOTHING_DONE, AnyRow, images_of, job_of, owned, row_of
 from atelier.runtime.jobs.tables import jobs
 
 _NO_OUTLOOK = Outlook({}, {})
@@ -71,11 +70,3 @@ class Views:
                 return self.of(connection, [min(rows, key=lambda row: order.get(row.id, len(order)))])[0]
             first = next((job for job in self._queue.order(connection) if job.owner == owner), None)
             return None if first is None else self.one(connection, first.id)
-
-
-def owned(connection: Connection, job_id: str, owner: str) -> AnyRow:
-    """The row of an owner's job. Raises UnknownJob."""
-    row = row_of(connection, job_id) if is_id(job_id) else None
-    if row is None or row.owner != owner:
-        raise unknown(job_id)
-    return row

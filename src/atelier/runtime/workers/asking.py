@@ -12,13 +12,15 @@ from atelier.errors import AtelierError, BadInput
 from atelier.request.events import Json
 from atelier.runtime.jobs.job import NotReady, TooLarge
 from atelier.runtime.workers.backoff import Backoff
-from atelier.runtime.workers.messages import BadMessage, Closed, Message
+from atelier.runtime.workers.messages import BadMessage, Closed, Message, encoded
 from atelier.runtime.workers.process import Child, Command
 
 STARTING = 60.0
 """Seconds that a call waits for a resolver that starts."""
-ANSWERING = 60.0
-"""Seconds that an answer may take, also where a large model is hashed for the first time; then it is started anew."""
+ANSWERING = 30.0
+"""Seconds that an answer may take; then the resolver is started anew."""
+SETTLING = 900.0
+"""The same for settling a job, which hashes a model of gigabytes that was never seen, maybe from a slow disk."""
 _log = logging.getLogger("atelier.server")
 
 
@@ -48,15 +50,17 @@ class Asking:
         number, child = next(self._numbers), self._child
         if child is None or self._is_closed:
             raise NotReady("the server stops: try again later", 5.0)
+        question = _question(kind, {**data, "number": number}, blobs)
+        limit = max(self._answering, SETTLING) if kind == "settle" else self._answering
         answer = asyncio.get_running_loop().create_future()
         self._waiting[number] = answer
         try:
-            async with asyncio.timeout(self._answering):
-                await child.send(Message(kind, {**data, "number": number}, blobs))
+            async with asyncio.timeout(limit):
+                await child.send(question)
                 return _taken(await answer)
         except TimeoutError:
             child.kill()
-            raise NotReady(f"settling took longer than {self._answering:g} seconds: try again") from None
+            raise NotReady(f"the answer took longer than {limit:g} seconds: try again") from None
         except Closed:
             raise _died() from None
         finally:
@@ -71,6 +75,9 @@ class Asking:
                 self._child = await Child.start("resolver", self._command)
                 await self._listen(self._child)
             except (Closed, BadMessage, OSError) as error:
+                await self._bury(error)
+            except Exception as error:
+                _log.exception("a fault in the server itself")
                 await self._bury(error)
             if not self._is_closed:
                 await asyncio.sleep(backoff.died())
@@ -108,6 +115,16 @@ class Asking:
             code = await child.ended()
             if not self._is_closed:
                 _log.error("the resolver died", extra={"fields": {"pid": child.pid, "exit": code}})
+
+
+def _question(kind: str, data: Mapping[str, Json], blobs: tuple[bytes, ...]) -> Message:
+    """Raises TooLarge for more than a message holds."""
+    message = Message(kind, data, blobs)
+    try:
+        encoded(message)
+    except BadMessage as error:
+        raise TooLarge(f"the request is too large: {error}") from None
+    return message
 
 
 def _died() -> NotReady:

@@ -56,11 +56,13 @@ class _Doing:
 
 
 class Post:
-    """One worker and its jobs. name: "worker-1". wake: set when a job may be there."""
+    """One worker and its jobs. name: "worker-1"; default: gives the model to read before anybody asks for it."""
 
-    def __init__(self, name: str, command: Command, store: JobStore, feed: Feed, *, lease: float) -> None:
+    def __init__(
+        self, name: str, command: Command, store: JobStore, feed: Feed, default: Callable[[], str], *, lease: float
+    ) -> None:
         self.name, self._command, self._store, self._feed = name, command, store, feed
-        self._lease = lease
+        self._default, self._lease = default, lease
         self._child: Child | None = None
         self._doing: _Doing | None = None
         self._messages: asyncio.Queue[Message | None] = asyncio.Queue(64)
@@ -143,8 +145,10 @@ class Post:
         reading = asyncio.create_task(self._read(child))
         try:
             await self._work(child, backoff)
-        except Closed:
+        except (Closed, BadMessage):
             pass
+        except Exception:
+            _log.exception("a fault in the server itself", extra={"fields": {"worker": self.name}})
         finally:
             self.is_ready, self.loaded, self._child = False, frozenset(), None
             child.kill()
@@ -195,9 +199,9 @@ class Post:
             task.cancel()
         self._wake.clear()
         if message in done:
-            self._beside(message.result())
+            await self._beside(message.result())
 
-    def _beside(self, message: Message | None) -> None:
+    async def _beside(self, message: Message | None) -> None:
         """What a worker says beside its jobs. Raises Closed."""
         if message is None:
             raise Closed("the worker is gone")
@@ -206,6 +210,7 @@ class Post:
                 self.is_ready, self.device = True, message.text("device")
                 _log.info("a worker is ready", extra={"fields": {"worker": self.name, "device": self.device}})
                 self._wake.set()
+                await self.order(Message("load", {"model": self._default()}))
             case "alive":
                 self.loaded = frozenset(map(str, cast("list[Json]", message.data.get("loaded", []))))
                 self.device_memory = int(message.number("device_free")), int(message.number("device_total"))
@@ -249,7 +254,7 @@ class Post:
     async def _heard(self, message: Message, doing: _Doing) -> bool:
         """Whether the job has ended with this message."""
         if message.data.get("job") != doing.id:
-            self._beside(message)
+            await self._beside(message)
             self._beat(doing)
             return False
         if message.kind in ENDS:

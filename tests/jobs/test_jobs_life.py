@@ -1,0 +1,514 @@
+"""The life of a job: accepted durably, run under a lease, ended once, whatever dies."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from atelier.errors import BadInput
+from atelier.runtime.jobs.job import JobProgress, NewJob, Owner, State, StoreFailed, UnknownJob
+from atelier.runtime.jobs.lease import LeaseLost, SavedState, Settled
+from atelier.runtime.jobs.limits import Limits
+from atelier.runtime.jobs.store import JobStore
+from job_support import ANNA, BAD_LUCK, BELA, START, FakeClock, Stores, accept, claim, files, new, picture, state
+
+
+def test_a_job_from_acceptance_to_its_image(stores: Stores, clock: FakeClock) -> None:
+    store = stores.open()
+    asked = {"prompt": "ein Käfer \x00 \ud800 😀", "seed": 2**64 - 1, "parts": [1.5, None, True]}
+    accepted = store.accept(NewJob("generate", asked), ANNA, Settled({"seeds": [1, 2]}, warnings=("long",)))
+    assert accepted.new
+    job = accepted.job
+    assert (job.state, job.attempt, job.created, job.started, job.position) == (State.QUEUED, 0, START, None, 0)
+    clock.advance(2)
+    claimed = claim(store)
+    assert claimed.job.state is State.RUNNING
+    assert (claimed.job.started, claimed.job.attempt, claimed.job.position) == (START + 2, 1, None)
+    store.progress(claimed.lease, JobProgress(3, 20, 0, 1, 0.15))
+    assert store.job(job.id, ANNA).progress == JobProgress(3, 20, 0, 1, 0.15)
+    store.warn(claimed.lease, "flat image")
+    store.warn(claimed.lease, "flat image")
+    made = store.add_image(claimed.lease, picture(data=b"bytes of a PNG"))
+    clock.advance(3)
+    done = store.finish(claimed.lease, {"text": "a beetle"})
+    assert done == store.job(job.id, ANNA)
+    assert (done.state, done.ended, done.images) == (State.DONE, START + 5, (made,))
+    assert (done.asked, done.resolved, done.result) == (asked, {"seeds": [1, 2]}, {"text": "a beetle"})
+    assert done.warnings == ("long", "flat image")
+    # As sha256sum says.
+    assert made.sha256 == "f1dbccd2593408683dcdb9f68bf5ad9743429c1c46d325772c5fb9c53c58fb53"
+    assert store.image(made.id, ANNA) == (made, b"bytes of a PNG")
+    assert store.thumbnail(made.id, ANNA) == b"small"
+    assert (made.index, made.seed, made.width, made.height, made.format) == (0, 7, 64, 48, "png")
+
+
+def test_everything_is_there_after_a_restart(stores: Stores) -> None:
+    store = stores.open()
+    waits = accept(store, prompt="second")
+    claimed = claim(store)
+    made = store.add_image(claimed.lease, picture())
+    done = store.finish(claimed.lease)
+    waits = accept(store, prompt="third")
+    store = stores.open()
+    assert store.notices == ()
+    assert store.job(done.id, ANNA) == done
+    assert store.job(waits.id, ANNA).asked == {"prompt": "third"}
+    assert store.image(made.id, ANNA)[1] == picture().data
+    assert [job.id for job in store.jobs(ANNA)] == [waits.id, done.id]
+
+
+def test_an_accepted_job_survives_a_kill(stores: Stores) -> None:
+    job = accept(stores.open())
+    store = stores.killed()
+    assert claim(store).job.id == job.id
+
+
+def test_another_owner_sees_nothing(stores: Stores) -> None:
+    store = stores.open()
+    job = accept(store)
+    claimed = claim(store)
+    made = store.add_image(claimed.lease, picture())
+    for ask in (
+        lambda owner: store.job(job.id, owner),
+        lambda owner: store.cancel(job.id, owner),
+        lambda owner: store.delete(job.id, owner),
+        lambda owner: store.image(made.id, owner),
+        lambda owner: store.thumbnail(made.id, owner),
+        lambda owner: store.jobs(owner, before=job.id),
+    ):
+        with pytest.raises(UnknownJob, match="of yours"):
+            ask(BELA)
+        with pytest.raises(UnknownJob, match="of yours"):
+            ask(Owner("root", admin=True))
+    assert store.jobs(BELA) == ()
+    assert store.running(BELA) is None
+    assert not store.cancelling(claimed.lease)
+    assert state(store, job) is State.RUNNING
+
+
+@pytest.mark.parametrize("name", ["", "0" * 32, "x" * 5000, "\x00", "../../etc/passwd", "\ud800", "' OR 1=1 --"])
+def test_unknown_names_are_unknown(stores: Stores, name: str) -> None:
+    """C04: never "done", and nothing that a database would choke on."""
+    store = stores.open()
+    for ask in (store.job, store.cancel, store.delete, store.image, store.thumbnail, store.uploaded):
+        with pytest.raises(UnknownJob):
+            ask(name, ANNA)
+    with pytest.raises(UnknownJob):
+        store.jobs(ANNA, before=name)
+
+
+def test_a_deleted_job_is_unknown(stores: Stores) -> None:
+    store = stores.open()
+    accept(store)
+    claimed = claim(store)
+    made = store.add_image(claimed.lease, picture())
+    with pytest.raises(BadInput, match="has not ended: cancel it first"):
+        store.delete(claimed.job.id, ANNA)
+    store.finish(claimed.lease)
+    store.delete(claimed.job.id, ANNA)
+    for ask in (lambda: store.job(claimed.job.id, ANNA), lambda: store.image(made.id, ANNA)):
+        with pytest.raises(UnknownJob):
+            ask()
+    assert files(stores.folder) == set()
+
+
+def ways_to_end(store: JobStore) -> dict[State, object]:
+    return {
+        State.DONE: store.finish,
+        State.FAILED: lambda lease: store.fail(lease, BAD_LUCK),
+        State.CANCELLED: store.stopped,
+    }
+
+
+@pytest.mark.parametrize("end", [State.DONE, State.FAILED, State.CANCELLED])
+def test_a_job_ends_once(stores: Stores, end: State) -> None:
+    store = stores.open()
+    job = accept(store)
+    claimed = claim(store)
+    ways = ways_to_end(store)
+    ended = ways[end](claimed.lease)
+    assert ended.state is end
+    for again in (*ways.values(), store.give_back, store.heartbeat, store.cancelling):
+        with pytest.raises(LeaseLost):
+            again(claimed.lease)
+    for late in (
+        lambda: store.add_image(claimed.lease, picture()),
+        lambda: store.save_state(claimed.lease, SavedState(0, 1, b"")),
+        lambda: store.lost(claimed.lease, "killed"),
+        lambda: store.warn(claimed.lease, "late"),
+        lambda: store.progress(claimed.lease, JobProgress()),
+    ):
+        with pytest.raises(LeaseLost):
+            late()
+    assert store.cancel(job.id, ANNA) == ended
+    assert store.claim("w") is None
+    assert store.overdue() == ()
+    assert files(stores.folder) == set()
+    assert stores.killed().job(job.id, ANNA) == ended
+
+
+def test_a_failed_job_says_why(stores: Stores) -> None:
+    store = stores.open()
+    accept(store)
+    assert store.fail(claim(store).lease, BAD_LUCK).error == BAD_LUCK
+
+
+def test_cancelling_a_job_that_waits(stores: Stores) -> None:
+    store = stores.open()
+    job = accept(store)
+    ended = store.cancel(job.id, ANNA)
+    assert (ended.state, ended.ended, ended.position) == (State.CANCELLED, START, None)
+    assert store.claim("w") is None
+
+
+def test_cancelling_a_job_that_runs(stores: Stores) -> None:
+    store = stores.open()
+    job = accept(store)
+    claimed = claim(store)
+    assert not store.cancelling(claimed.lease)
+    assert store.cancel(job.id, ANNA).state is State.RUNNING
+    assert store.cancelling(claimed.lease)
+    store.add_image(claimed.lease, picture())
+    ended = store.stopped(claimed.lease)
+    assert (ended.state, len(ended.images)) == (State.CANCELLED, 1)
+
+
+@pytest.mark.parametrize("end", ["give_back", "lost", "killed"])
+def test_a_cancelled_job_never_starts_again(stores: Stores, end: str) -> None:
+    store = stores.open()
+    job = accept(store)
+    claimed = claim(store)
+    store.save_state(claimed.lease, SavedState(0, 3, b"x"))
+    store.cancel(job.id, ANNA)
+    if end == "give_back":
+        store.give_back(claimed.lease)
+    elif end == "lost":
+        store.lost(claimed.lease, "the worker died")
+    else:
+        store = stores.killed()
+    assert state(store, job) is State.CANCELLED
+    assert store.job(job.id, ANNA).ended == START
+    assert store.claim("w") is None
+    assert files(stores.folder) == set()
+
+
+def test_a_graceful_stop_does_not_count(stores: Stores) -> None:
+    store = stores.open()
+    job = accept(store)
+    accept(store, prompt="later")
+    for _ in range(5):
+        claimed = claim(store)
+        assert (claimed.job.id, claimed.lease.attempt) == (job.id, 1)
+        back = store.give_back(claimed.lease)
+        assert (back.state, back.attempt, back.started, back.position) == (State.QUEUED, 0, None, 0)
+
+
+def test_two_deaths_quarantine_a_job(stores: Stores) -> None:
+    """C03: the job that kills workers is tried twice; the others run."""
+    store = stores.open()
+    poison = accept(store, prompt="poison")
+    other = accept(store, prompt="other")
+    first = claim(store)
+    assert store.lost(first.lease, "signal 11").state is State.QUEUED
+    second = claim(store)
+    assert (second.job.id, second.lease.attempt) == (poison.id, 2)
+    assert second.lease.token != first.lease.token
+    ended = store.lost(second.lease, "the worker was killed by signal 11")
+    assert (ended.state, ended.attempt) == (State.QUARANTINED, 2)
+    assert ended.error is not None
+    assert ended.error.message == "the worker was killed by signal 11"
+    assert claim(store).job.id == other.id
+
+
+def test_a_job_that_kills_the_server_is_quarantined(stores: Stores) -> None:
+    store = stores.open()
+    poison, other = accept(store, prompt="poison"), accept(store, prompt="other")
+    claim(store)
+    store = stores.killed()
+    assert store.notices == (f"1 jobs were running when the last server died: {poison.id}",)
+    assert claim(store).lease.attempt == 2
+    store = stores.killed()
+    ended = store.job(poison.id, ANNA)
+    assert ended.state is State.QUARANTINED
+    assert ended.error is not None
+    assert ended.error.message == "the server died while the job ran, and so did the attempt before"
+    assert claim(store).job.id == other.id
+    assert stores.open().job(poison.id, ANNA) == ended
+
+
+def test_a_job_given_back_at_the_end_of_the_server_is_not_counted(stores: Stores) -> None:
+    """C05: SIGTERM gives the jobs back and closes."""
+    for _ in range(4):
+        store = stores.open()
+        assert store.notices == ()
+        if not store.jobs(ANNA):
+            accept(store)
+        claimed = claim(store)
+        assert claimed.lease.attempt == 1
+        store.give_back(claimed.lease)
+
+
+def test_a_worker_without_heartbeat_loses_its_job(stores: Stores, clock: FakeClock) -> None:
+    """C07: a frozen worker; when it goes on, nothing of it counts."""
+    store = stores.open(Limits(lease=30))
+    job = accept(store)
+    frozen = claim(store, "frozen")
+    for _ in range(10):
+        clock.advance(20)
+        store.heartbeat(frozen.lease)
+        assert store.overdue() == ()
+    clock.advance(20)
+    assert store.overdue() == ()
+    clock.advance(20)
+    (late,) = store.overdue()
+    assert (late.job_id, late.worker, late.state) == (job.id, "frozen", State.QUEUED)
+    second = claim(store, "other")
+    with pytest.raises(LeaseLost, match=r"attempt 1 of frozen is over"):
+        store.add_image(frozen.lease, picture(data=b"late"))
+    made = store.add_image(second.lease, picture(data=b"in time"))
+    with pytest.raises(LeaseLost):
+        store.finish(frozen.lease)
+    assert store.finish(second.lease).images == (made,)
+    assert store.image(made.id, ANNA)[1] == b"in time"
+    assert len(files(stores.folder)) == 1
+
+
+def test_a_server_that_slept_does_not_take_its_workers_for_dead(stores: Stores, clock: FakeClock) -> None:
+    store = stores.open(Limits(lease=30))
+    accept(store)
+    claimed = claim(store)
+    clock.advance(3000)
+    assert store.overdue() == ()
+    clock.advance(29)
+    assert store.overdue() == ()
+    clock.advance(2)
+    assert [late.job_id for late in store.overdue()] == [claimed.job.id]
+
+
+def test_a_run_has_a_limit(stores: Stores, clock: FakeClock) -> None:
+    """O08. A job's own limit holds where it is the shorter one."""
+    store = stores.open(Limits(run=100, lease=1000))
+    job, patient, eager = accept(store, timeout=10), accept(store), accept(store, timeout=5000)
+    claims = [claim(store, "w1"), claim(store, "w2"), claim(store, "w3")]
+    store.save_state(claims[0].lease, SavedState(0, 1, b"x"))
+    clock.advance(9)
+    assert store.overdue() == ()
+    clock.advance(1)
+    (late,) = store.overdue()
+    assert (late.job_id, late.worker, late.state) == (job.id, "w1", State.TIMED_OUT)
+    error = store.job(job.id, ANNA).error
+    assert error is not None
+    assert error.message == "the job ran longer than 10 seconds"
+    with pytest.raises(LeaseLost):
+        store.heartbeat(claims[0].lease)
+    clock.advance(90)
+    assert {late.job_id for late in store.overdue()} == {patient.id, eager.id}
+    assert files(stores.folder) == set()
+
+
+def test_waiting_has_a_limit_that_counts_while_a_server_is_there(stores: Stores, clock: FakeClock) -> None:
+    store = stores.open(Limits(wait=60, lease=1000))
+    job = accept(store)
+    clock.advance(59)
+    assert store.overdue() == ()
+    stores.close()
+    clock.advance(10_000)
+    store = stores.open(Limits(wait=60, lease=1000))
+    runs = claim(store) if store.jobs(ANNA)[0].state is State.QUEUED else None
+    assert runs is not None
+    store.give_back(runs.lease)
+    clock.advance(60)
+    assert store.overdue() == ()
+    clock.advance(1)
+    (late,) = store.overdue()
+    assert (late.job_id, late.worker, late.state) == (job.id, "", State.TIMED_OUT)
+    ended = store.job(job.id, ANNA)
+    assert ended.error is not None
+    assert ended.error.message == "the job waited longer than 60 seconds"
+    assert store.overdue() == ()
+
+
+def test_a_retry_keeps_the_images_that_were_made(stores: Stores) -> None:
+    """C14, as far as the store goes: what was resolved is the same, and nothing is listed twice."""
+    store = stores.open()
+    job = store.accept(new(), ANNA, Settled({"seeds": [123]})).job
+    first = claim(store)
+    made = store.add_image(first.lease, picture(0, b"first"))
+    store = stores.killed()
+    second = claim(store)
+    assert second.job.images == (made,)
+    assert (second.job.id, second.job.resolved) == (job.id, {"seeds": [123]})
+    assert store.add_image(second.lease, picture(0, b"again")) == made
+    other = store.add_image(second.lease, picture(1, b"second"))
+    done = store.finish(second.lease)
+    assert done.images == (made, other)
+    assert [store.image(image.id, ANNA)[1] for image in done.images] == [b"first", b"second"]
+    assert len(files(stores.folder)) == 2
+
+
+def test_the_middle_of_an_image_is_saved(stores: Stores) -> None:
+    store = stores.open()
+    accept(store)
+    claimed = claim(store)
+    assert claimed.saved is None
+    store.save_state(claimed.lease, SavedState(0, 3, b"three" * 1000))
+    store.save_state(claimed.lease, SavedState(1, 7, b"seven\nlines\n"))
+    store = stores.killed()
+    claimed = claim(store)
+    assert claimed.saved == SavedState(1, 7, b"seven\nlines\n")
+    store.give_back(claimed.lease)
+    claimed = claim(store)
+    assert claimed.saved == SavedState(1, 7, b"seven\nlines\n")
+    store.finish(claimed.lease)
+    assert files(stores.folder) == set()
+
+
+@pytest.mark.parametrize(
+    "damage", [b"", b"{}\n", b"no JSON\nx", b'{"image": 0, "step": 3, "sha256": "00"}\nx', b"\xff\n"]
+)
+def test_a_damaged_state_is_left_out(sqlite_stores: Stores, damage: bytes) -> None:
+    store = sqlite_stores.open()
+    job = accept(store)
+    claimed = claim(store)
+    store.save_state(claimed.lease, SavedState(0, 3, b"three"))
+    (sqlite_stores.folder / "states" / job.id).write_bytes(damage)
+    assert claim_again(store, claimed).saved is None
+
+
+@pytest.mark.parametrize("place", [0, 12, 30, -1])
+def test_one_flipped_bit_in_a_state_is_noticed(sqlite_stores: Stores, place: int) -> None:
+    store = sqlite_stores.open()
+    job = accept(store)
+    claimed = claim(store)
+    store.save_state(claimed.lease, SavedState(0, 3, b"three"))
+    path = sqlite_stores.folder / "states" / job.id
+    data = bytearray(path.read_bytes())
+    data[place] ^= 1
+    path.write_bytes(data)
+    assert claim_again(store, claimed).saved is None
+
+
+def claim_again(store: JobStore, claimed: object) -> object:
+    store.give_back(claimed.lease)
+    return claim(store)
+
+
+def test_states_of_jobs_that_ended_are_swept(stores: Stores) -> None:
+    store = stores.open()
+    job, gone = accept(store), accept(store)
+    claimed = claim(store)
+    store.save_state(claimed.lease, SavedState(0, 3, b"x"))
+    store.cancel(gone.id, ANNA)
+    (stores.folder / "states" / gone.id).write_bytes(b"left by a kill")
+    stores.killed()
+    assert files(stores.folder) == {f"states/{job.id}"}
+
+
+def test_a_job_is_done_only_if_its_files_are_there(stores: Stores) -> None:
+    store = stores.open()
+    job = accept(store)
+    claimed = claim(store)
+    store.add_image(claimed.lease, picture())
+    (path,) = (stores.folder / "outputs").iterdir()
+    path.unlink()
+    with pytest.raises(StoreFailed, match="was removed before the job was done"):
+        store.finish(claimed.lease)
+    assert state(store, job) is State.RUNNING
+    assert store.fail(claimed.lease, BAD_LUCK).state is State.FAILED
+
+
+def test_a_damaged_image_is_not_handed_out(stores: Stores) -> None:
+    store = stores.open()
+    accept(store)
+    claimed = claim(store)
+    made = store.add_image(claimed.lease, picture(data=b"0123456789"))
+    (path,) = (stores.folder / "outputs").iterdir()
+    for damage in (b"012345678", b"0123456780", None):
+        path.unlink() if damage is None else path.write_bytes(damage)
+        with pytest.raises(StoreFailed, match=f"{path}: was damaged or removed"):
+            store.image(made.id, ANNA)
+
+
+def test_kinds_and_formats(stores: Stores) -> None:
+    store = stores.open()
+    train = store.accept(NewJob("train", {}), ANNA).job
+    accept(store)
+    assert store.claim("w", ["upscale"]) is None
+    claimed = store.claim("w", ["upscale", "train"])
+    assert claimed is not None
+    assert claimed.job.id == train.id
+    with pytest.raises(ValueError, match="'exe' is no format of images"):
+        store.add_image(claimed.lease, picture().__class__(0, 1, 1, 1, "exe", "", b""))
+
+
+@pytest.mark.parametrize(
+    ("job", "message"),
+    [
+        (new(priority=1001), "priority: 1001 is out of range: use -1000 to 1000"),
+        (new(timeout=0.0), "timeout: 0.0 is no time to run: give seconds above 0"),
+        (new(timeout=float("inf")), "timeout: inf is no time to run"),
+        (NewJob("generate", {"cfg": float("nan")}), "a field holds what JSON cannot say"),
+    ],
+)
+def test_refused_before_anything_is_written(stores: Stores, job: NewJob, message: str) -> None:
+    store = stores.open()
+    with pytest.raises(BadInput, match=message):
+        store.accept(job, ANNA)
+    assert store.jobs(ANNA) == ()
+
+
+def test_what_runs_or_starts_next(stores: Stores) -> None:
+    store = stores.open()
+    assert store.running(ANNA) is None
+    first, second = accept(store), accept(store, priority=3)
+    assert store.running(ANNA) is not None
+    assert store.running(ANNA).id == second.id
+    claim(store)
+    assert store.running(ANNA).id == second.id
+    claim(store)
+    assert store.running(ANNA).id == second.id, "the one that started first"
+    assert first.id != second.id
+
+
+def test_lists_are_paged(stores: Stores) -> None:
+    store = stores.open()
+    ids = [accept(store, prompt=str(i)).id for i in range(7)]
+    accept(store, BELA)
+    assert [job.id for job in store.jobs(ANNA, limit=3)] == ids[:3:-1]
+    assert [job.id for job in store.jobs(ANNA, limit=3, before=ids[4])] == ids[3:0:-1]
+    assert [job.id for job in store.jobs(ANNA, before=ids[0])] == []
+
+
+def test_changes_are_told_once_they_are_committed(stores: Stores) -> None:
+    store = stores.open()
+    job = accept(store)
+    claimed = claim(store)
+    store.progress(claimed.lease, JobProgress(1, 2))
+    store.add_image(claimed.lease, picture())
+    store.warn(claimed.lease, "hm")
+    store.cancel(job.id, ANNA)
+    store.stopped(claimed.lease)
+    store.cancel(job.id, ANNA)
+    assert stores.changes == [job.id] * 7
+
+
+def test_counts(stores: Stores) -> None:
+    store = stores.open()
+    accept(store)
+    accept(store)
+    claimed = claim(store)
+    store.add_image(claimed.lease, picture(data=b"12345"))
+    store.upload(b"123", ANNA)
+    store.upload(b"123", BELA)
+    counts = store.counts()
+    assert (counts.states[State.QUEUED], counts.states[State.RUNNING], counts.states[State.DONE]) == (1, 1, 0)
+    assert (counts.outputs, counts.uploads) == (5, 3)
+
+
+def test_the_folder_is_made(tmp_path: Path) -> None:
+    store = JobStore.open(tmp_path / "a" / "b")
+    store.close()
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(StoreFailed, match=r"cannot be made a folder \(Not a directory\): choose another place"):
+        JobStore.open(tmp_path / "file" / "sub")
