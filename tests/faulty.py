@@ -1,8 +1,9 @@
 """`atelier serve` that can be told to die, to be slow or to run out of disk at named points: `python -m faulty serve`.
 
-FAULTY is a JSON object. server: POINT:N:ACTION in the store of jobs, counted from the first job on; worker: MESSAGE:N, the worker dies before the n-th
-message of that kind; once: a file that is made then, so that it happens only once; slow: seconds that each step takes;
-save, lease: in place of the usual seconds. A prompt with "abort" in it ends its worker.
+FAULTY is a JSON object. server: POINT:N:ACTION in the store of jobs, counted from the first job on; worker: MESSAGE:N,
+the worker dies before the n-th message of that kind; once: a file that is made then, so that it happens only once;
+armed: a file without which no message is counted; slow: seconds that each step takes; save, lease: in place of the usual seconds. A prompt with "abort" in it ends its
+worker.
 """
 
 from __future__ import annotations
@@ -63,10 +64,10 @@ def process() -> None:
         passed: Counter[str] = Counter()
 
         def send(self: Channel, message: Message) -> None:
-            passed[message.kind] += 1
+            passed[message.kind] += is_armed()
             if message.kind == "progress":
                 time.sleep(TOLD.get("slow", 0))
-            if f"{message.kind}:{passed[message.kind]}" == TOLD.get("worker"):
+            if is_armed() and f"{message.kind}:{passed[message.kind]}" == TOLD.get("worker"):
                 die()
             real(self, message)
 
@@ -95,6 +96,11 @@ def aborting(kind: Any) -> None:
     from atelier.runtime.workers import worker
 
     worker.kinds = told  # type: ignore[assignment]
+
+
+def is_armed() -> bool:
+    """Whether messages are counted by now."""
+    return "armed" not in TOLD or Path(TOLD["armed"]).exists()
 
 
 def die() -> None:

@@ -136,6 +136,10 @@ class Postgres:
         )
         self._run("pg_ctl", "-D", data, "-w", "-l", str(self._folder / "log"), "-o", settings, "start")
 
+    def restart(self) -> None:
+        """All connections are cut."""
+        self._run("pg_ctl", "-D", str(self._folder / "data"), "-w", "-m", "fast", "restart")
+
     def stop(self) -> None:
         self._run("pg_ctl", "-D", str(self._folder / "data"), "-m", "immediate", "stop")
 

@@ -61,6 +61,9 @@ def main() -> int:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         check = Check(Path(folder))
+        with serving(Path(folder)) as server:
+            check.expected += [server.generated(**fields) for fields in JOBS]
+            server.stop()
         for point in drawn(options.points, options.seed):
             start = time.monotonic()
             outcome = check.live(point)
@@ -110,11 +113,16 @@ class Check:
     def live(self, point: Point) -> str:
         """The life of a server that is killed at one point, or whose worker is."""
         where, once = f"{point.name}:{point.passage}", self.folder / f"died-{len(self.accepted)}"
-        told = {"save": 0.0, "once": str(once), point.who: f"{where}:kill" if point.who == "server" else where}
+        armed = once.with_name(f"{once.name}-armed")
+        told = {
+            "save": 0.0,
+            "once": str(once),
+            "armed": str(armed),
+            point.who: f"{where}:kill" if point.who == "server" else where,
+        }
         with serving(self.folder, module="faulty", ready=False, FAULTY=json.dumps(told)) as server:
             self.settle(server)
-            if not self.expected:
-                self.expected = [server.generated(**fields) for fields in JOBS]
+            armed.touch()
             outcome = self.submit(server)
             if outcome == "survived":
                 outcome = "worker died" if once.exists() else "not reached"

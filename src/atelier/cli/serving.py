@@ -124,8 +124,9 @@ class _Server(uvicorn.Server):
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """A second signal does not wait."""
-        if self.should_exit or (sig == signal.SIGINT and self.force_exit):
+        if self._is_told:
             super().handle_exit(sig, frame)
+        self._is_told = True
         self._stop()
 
 

@@ -96,7 +96,7 @@ class Database:
             taken = self._guard.scalar(text("SELECT pg_try_advisory_lock(:number)"), {"number": _LOCK_NUMBER})
         if not taken:
             raise FolderInUse(
-                f"{self.place.said}: another server keeps its jobs here: stop it, or use another database"
+                f"{self.place.said}: another server keeps its jobs here: stop it, or take another database"
             )
 
     def close(self) -> None:
@@ -108,11 +108,14 @@ class Database:
 
 @contextmanager
 def refusals(where: Place) -> Generator[None]:
-    """Turns what databases and disks raise into one line about the place."""
+    """Turns what databases and disks raise into one line about the place. Python's driver raises UnicodeDecodeError for
+    the names of a damaged schema."""
     try:
         yield
     except SQLAlchemyError as error:
         raise StoreFailed(f"{where.said}: {_reason(error)}", full=_is_full(error)) from error
+    except UnicodeDecodeError as error:
+        raise StoreFailed(f"{where.said}: holds text that was damaged") from error
     except OSError as error:
         full = error.errno in {errno.ENOSPC, errno.EDQUOT}
         raise StoreFailed(f"{where.said}: {error.strerror or error}", full=full) from error
@@ -157,6 +160,7 @@ def _on_connect(connection: DBAPIConnection, _record: ConnectionPoolEntry) -> No
     """WAL lets readers go on beside the writer; FULL syncs it at each commit, which then survives a power failure."""
     assert isinstance(connection, sqlite3.Connection)
     connection.isolation_level = None
+    connection.text_factory = readable
     for pragma in (
         f"busy_timeout = {_BUSY_MILLISECONDS}",
         "journal_mode = WAL",
@@ -164,6 +168,11 @@ def _on_connect(connection: DBAPIConnection, _record: ConnectionPoolEntry) -> No
         "foreign_keys = ON",
     ):
         connection.execute(f"PRAGMA {pragma}")
+
+
+def readable(text: bytes) -> str:
+    """A text of the database, also where its bytes were damaged: who reads a job notices by its digest."""
+    return text.decode("utf-8", "replace")
 
 
 def _on_begin(connection: Connection) -> None:

@@ -53,9 +53,7 @@ class Files:
         """The bytes of a file, None where there is none of ours. Raises StoreFailed."""
         with _refusals(self.folder / name):
             try:
-                descriptor = os.open(self.folder / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-                with open(descriptor, "rb") as file:  # noqa: PTH123 (a descriptor, no path)
-                    return file.read() if stat.S_ISREG(os.fstat(descriptor).st_mode) else None
+                return _read(self.folder / name)
             except OSError as error:
                 if error.errno in _GONE:
                     return None
@@ -95,6 +93,18 @@ class Files:
             for name in self.names(folder):
                 if LEFT_OVER.fullmatch(name):
                     self.remove(f"{folder}/{name}")
+
+
+def _read(path: Path) -> bytes | None:
+    """The bytes of a file, None for what is no file; a pipe is not waited for."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            return None
+        with open(descriptor, "rb", closefd=False) as file:
+            return file.read()
+    finally:
+        os.close(descriptor)
 
 
 @contextmanager

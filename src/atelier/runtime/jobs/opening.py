@@ -15,13 +15,15 @@ from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 
 from atelier.errors import BadFile
-from atelier.runtime.jobs.database import Database, Place, refusals, sqlite_code
+from atelier.runtime.jobs.database import Database, Place, readable, refusals, sqlite_code
 from atelier.runtime.jobs.faults import Faults
 from atelier.runtime.jobs.job import StoreFailed
 
 _DAMAGE = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR, 0}
 """Result codes that speak of the content; others (full, locked, read-only) are no reason to set a file aside. 0 is an
 error of Python's driver: text that is no UTF-8."""
+PATIENCE = 5.0
+"""Seconds to wait for another program that holds the file."""
 _COMPANIONS = ("", "-wal", "-shm")
 
 
@@ -57,14 +59,33 @@ def _examined(file: Path) -> str | None:
     if not file.exists():
         return None
     try:
-        with closing(sqlite3.connect(file, timeout=5)) as connection:
+        if _cut(file):
+            return "it was cut off"
+        with closing(sqlite3.connect(file, timeout=PATIENCE)) as connection:
+            connection.text_factory = readable
             found = [str(row[0]) for row in connection.execute("PRAGMA integrity_check(3)")]
             found += [f"{row[0]}: a row without its {row[2]}" for row in connection.execute("PRAGMA foreign_key_check")]
+    except OSError as error:
+        raise StoreFailed(f"{file}: {error.strerror}") from error
+    except UnicodeDecodeError:
+        return "its names are no UTF-8"
     except sqlite3.Error as error:
         if sqlite_code(error) in _DAMAGE:
             return str(error)
         raise StoreFailed(f"{file}: {error}", full=sqlite_code(error) == sqlite3.SQLITE_FULL) from error
     return None if found == ["ok"] else " ".join(found[0].split())
+
+
+def _cut(file: Path) -> bool:
+    """Whether the file ends within a page, which SQLite would read as if nothing were missing; a journal makes the
+    file whole. The page size is in bytes 16 and 17 (sqlite.org/fileformat2.html, 1.3)."""
+    size = file.stat().st_size
+    if not size or file.with_name(f"{file.name}-wal").exists():
+        return False
+    with file.open("rb") as opened_file:
+        head = opened_file.read(100)
+    page = int.from_bytes(head[16:18], "big")
+    return len(head) < 100 or size % (page if page > 1 else 65536) != 0
 
 
 def _set_aside(file: Path, problem: str) -> str:
@@ -85,6 +106,8 @@ def _set_aside(file: Path, problem: str) -> str:
 
 def _is_damage(error: StoreFailed) -> bool:
     cause = error.__cause__
+    if isinstance(cause, UnicodeDecodeError):
+        return True
     driver = getattr(cause, "orig", None)
     return isinstance(driver, sqlite3.Error) and sqlite_code(driver) in _DAMAGE
 

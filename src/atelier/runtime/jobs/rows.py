@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeAlias, cast
 
 from sqlalchemy import Connection, Row, select
@@ -76,7 +76,7 @@ def new_row(job: NewJob, owner: str, settled: Settled, now: float) -> dict[str, 
         "asked": asked,
         "resolved": resolved,
         "digest": digest(asked, resolved),
-        "warnings": written(settled.warnings),
+        "warnings": warnings_text(settled.warnings),
     }
 
 
@@ -101,10 +101,41 @@ def image_row(job_id: str, image: MadeImage, file: str) -> dict[str, object]:
 
 
 def image_of(row: AnyRow) -> JobImage:
-    """The image of a row of `images`."""
-    details = json.loads(row.details)
-    return JobImage(row.id, row.number, details["seed"], details["width"], details["height"], details["format"],
-                    row.sha256, details["infotext"])  # fmt: skip
+    """The image of a row of `images`. What was damaged in the details is empty: the file has all of it too."""
+    said = _parsed(row.details)
+    return JobImage(
+        id=row.id,
+        index=row.number,
+        seed=said.get("seed"),
+        width=said.get("width", 0),
+        height=said.get("height", 0),
+        format=said.get("format", "png"),
+        sha256=row.sha256,
+        infotext=said.get("infotext", ""),
+    )
+
+
+def warnings_of(row: AnyRow) -> tuple[str, ...]:
+    """The warnings of a row of `jobs`."""
+    return tuple(_parsed(row.warnings).get("list", ()))
+
+
+def warnings_text(warnings: Iterable[str]) -> str:
+    """Warnings as they are kept."""
+    return written({"list": list(warnings)})
+
+
+def _error(said: dict[str, Any]) -> JobError:
+    return JobError(said.get("kind", ""), said.get("message", "the error was damaged"), said.get("exit_code", 1))
+
+
+def _parsed(text: str) -> dict[str, Any]:
+    """What `written` made of a mapping; empty where the database was damaged."""
+    try:
+        read = json.loads(text)
+    except ValueError:
+        return {}
+    return cast("dict[str, Any]", read) if isinstance(read, dict) else {}
 
 
 def error_text(error: JobError) -> str:
@@ -160,9 +191,9 @@ def job_of(
         expected=expected,
         progress=progress,
         images=made,
-        warnings=tuple(json.loads(row.warnings)),
-        error=None if row.error is None else JobError(**json.loads(row.error)),
-        asked=json.loads(row.asked),
-        resolved=None if row.resolved is None else json.loads(row.resolved),
-        result=None if row.result is None else json.loads(row.result),
+        warnings=warnings_of(row),
+        error=None if row.error is None else _error(_parsed(row.error)),
+        asked=_parsed(row.asked),
+        resolved=None if row.resolved is None else _parsed(row.resolved),
+        result=None if row.result is None else _parsed(row.result),
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 
@@ -27,6 +26,8 @@ from atelier.runtime.jobs.rows import (
     intact,
     new_id,
     row_of,
+    warnings_of,
+    warnings_text,
     written,
 )
 from atelier.runtime.jobs.tables import images, jobs, thumbnails
@@ -69,10 +70,9 @@ class Work:
     def warn(self, lease: Lease, message: str) -> None:
         """Adds a warning, once."""
         with self._leases.using(lease, self._parts.clock.steady()) as held, self._parts.database.write() as connection:
-            row = self._row(connection, held)
-            warnings = json.loads(row.warnings)
+            warnings = warnings_of(self._row(connection, held))
             if message not in warnings:
-                self._update(connection, held, {"warnings": written([*warnings, message])})
+                self._update(connection, held, {"warnings": warnings_text([*warnings, message])})
         self._changed(lease.job_id)
 
     def add_image(self, lease: Lease, image: MadeImage) -> JobImage:

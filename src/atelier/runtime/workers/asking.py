@@ -76,7 +76,7 @@ class Asking:
                 await self._listen(self._child)
             except (Closed, BadMessage, OSError) as error:
                 await self._bury(error)
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - the next resolver may do better, and without one all stands still
                 _log.exception("a fault in the server itself")
                 await self._bury(error)
             if not self._is_closed:

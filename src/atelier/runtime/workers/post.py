@@ -147,7 +147,7 @@ class Post:
             await self._work(child, backoff)
         except (Closed, BadMessage):
             pass
-        except Exception:
+        except Exception:  # noqa: BLE001 - the next worker may do better
             _log.exception("a fault in the server itself", extra={"fields": {"worker": self.name}})
         finally:
             self.is_ready, self.loaded, self._child = False, frozenset(), None
