@@ -91,7 +91,7 @@ class LikeA1111(FakeService):
         """Enlarging makes an image of each that comes."""
         made = super()._accept(job, owner)
         images = job.fields.get("images")
-        if isinstance(images, list):
+        if job.kind == "upscale" and isinstance(images, list):
             made = replace(made, resolved={**(made.resolved or {}), "images": len(images)})
             self.kept[made.id].job = made
         return made

@@ -136,6 +136,22 @@ def test_axes_by_number_name_and_dropdown() -> None:
     assert column(noise, "rng") == ["nv", "cpu"]
 
 
+def test_pages_of_plots_and_matrices() -> None:
+    """As they are read: a combination's lower bits go along the columns."""
+    plot = text("x/y/z plot", ["Steps", "1,2", "", "CFG Scale", "3", "", "Seed", "4,5", ""]).runs.sheets
+    assert plot is not None
+    assert (plot.above, plot.beside) == (("Steps: 1", "Steps: 2"), ("CFG Scale: 3",))
+    assert (plot.titles, plot.only, plot.images) == (("Seed: 4", "Seed: 5"), True, 2)
+    bare = text("x/y/z plot", ["Steps", "1,2", "", 0, "", "", 0, "", "", False, True]).runs.sheets
+    assert bare is not None
+    assert (bare.above, bare.beside, bare.only) == (("", ""), ("",), False)
+    matrix = text("Prompt matrix", [], prompt="a|b|c|d").runs.sheets
+    assert matrix is not None
+    assert (matrix.above, matrix.beside) == (("-", "b", "c", "b + c"), ("-", "d"))
+    assert not matrix.only
+    assert column(text("Prompt matrix", [], prompt="a|b|c|d"), "prompt")[5] == "a, b, d"
+
+
 def test_one_seed_is_drawn_for_a_plot() -> None:
     assert column(text("x/y/z plot", ["Steps", "1,2", ""]), "seed") == [77, 77]
     drawn = text("x/y/z plot", ["Seed", "-1,-1", ""])

@@ -65,6 +65,45 @@ def test_batches(api: webuiapi.WebUIApi) -> None:
     assert len(result.info["infotexts"]) == len(result.info["all_prompts"]) == 4
 
 
+def test_pages_come_first(api: webuiapi.WebUIApi, service: LikeA1111) -> None:
+    result = api.txt2img(prompt="a cat", seed=7, n_iter=3, save_images=True)
+    sheet = service.submitted[-1]
+    assert (sheet.kind, sheet.fields["above"], sheet.fields["beside"]) == ("sheet", ["", ""], ["", ""])
+    assert len(set(sheet.fields["images"])) == 3  # type: ignore[arg-type]
+    assert str(sheet.fields["infotext"]).startswith("a cat\nSteps: 20")
+    assert len(result.images) == len(result.info["infotexts"]) == 4
+    assert (result.info["index_of_first_image"], result.info["all_seeds"]) == (1, [7, 8, 9])
+    for plain in (
+        {"n_iter": 1, "save_images": True},
+        {"n_iter": 2},
+        {"n_iter": 2, "save_images": True, "do_not_save_grid": True},
+        {"n_iter": 2, "save_images": True, "override_settings": {"return_grid": False}},
+    ):
+        result = api.txt2img(prompt="a cat", **plain)
+        assert len(result.images) == plain["n_iter"]
+        assert result.info["index_of_first_image"] == 0
+    args = ["Steps", "3,4", "", "Sampler", "Euler,Heun", "", 0, "", ""]
+    plot = api.txt2img(prompt="a cat", script_name="X/Y/Z plot", script_args=args)
+    assert len(plot.images) == len(plot.info["infotexts"]) == 1
+    assert service.submitted[-1].fields["above"] == ["Steps: 3", "Steps: 4"]
+    assert 'Script: X/Y/Z plot, X Type: Steps, X Values: "3,4"' in str(service.submitted[-1].fields["infotext"])
+    assert plot.info["extra_generation_params"]["Y Type"] == "Sampler"
+    whole = api.txt2img(prompt="a cat", script_name="X/Y/Z plot", script_args=[*args, True, True])
+    assert (len(whole.images), whole.info["index_of_first_image"]) == (5, 1)
+    assert [job.kind for job in service.submitted[-5:]] == ["generate"] * 4 + ["sheet"]
+
+
+def test_a_loop_begins_with_the_image_before(api: webuiapi.WebUIApi, service: LikeA1111) -> None:
+    result = api.img2img(
+        images=[picture()], prompt="a cat", seed=4, script_name="Loopback", script_args=[3, 0.25, "Linear", "None"]
+    )
+    assert result.info["all_seeds"] == [4, 5, 6]
+    jobs = service.submitted[-3:]
+    assert [job.fields["denoising_strength"] for job in jobs] == [0.75, 0.5, 0.25]
+    made = [data for _, _, data in list(service.files.values())[-3:-1]]
+    assert [service.uploads[str(job.fields["image"])][1] for job in jobs[1:]] == made
+
+
 def test_second_pass(api: webuiapi.WebUIApi, service: LikeA1111) -> None:
     api.txt2img(
         prompt="cute squirrel",

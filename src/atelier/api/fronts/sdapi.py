@@ -20,7 +20,7 @@ def router(service: Service, settings: Settings) -> APIRouter:
         made.include_router(part.router(dialect))
     made.include_router(progress.internal(dialect))
     made.include_router(controlnet.router())
-    made.include_router(probes.router(dialect, settings.keys))
+    made.include_router(probes.router(dialect, settings))
     return made
 
 

@@ -61,16 +61,16 @@ def router(dialect: Dialect) -> APIRouter:
 
 
 def _refresher(dialect: Dialect) -> Callable[[Owner], Awaitable[None]]:
-    async def refresh(_: Caller) -> None:
+    async def refresh(_: Admin) -> None:
         """Looks at the folders of models again."""
         await dialect.service.refresh()
 
     return refresh
 
 
-async def _not_by_http(_: Admin) -> None:
+async def _not_by_http(_: Caller) -> None:
     """Refused: whoever starts the server stops it."""
-    raise Refused(Problem(403, "HTTPException", "the server is not stopped or started by HTTP: stop its process"))
+    raise Refused(Problem(404, "HTTPException", "the server is not stopped or started by HTTP: stop its process"))
 
 
 async def _not_here(_: Caller) -> None:

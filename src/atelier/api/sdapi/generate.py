@@ -8,11 +8,13 @@ from fastapi import APIRouter, Request
 
 from atelier.api.caller import Caller
 from atelier.api.sdapi import translate
-from atelier.api.sdapi.answer import answer
+from atelier.api.sdapi.answer import Picture, answer
 from atelier.api.sdapi.bodies import Generation, Img2Img, Txt2Img
 from atelier.api.sdapi.dialect import Dialect
 from atelier.api.sdapi.fields import refused
+from atelier.api.sdapi.layouts import Sheets, plain
 from atelier.api.sdapi.routing import Answer, routes
+from atelier.api.sdapi.sheets import made as on_pages
 from atelier.api.sdapi.tolerant import whole
 from atelier.api.sdapi.translate import Asked
 from atelier.api.sdapi.waiting import KINDS, done, looped, pictures, unsent, with_images
@@ -54,7 +56,19 @@ async def generated(
     else:
         jobs = await looped(dialect, request, owner, runs, work)
     made = await pictures(dialect, owner, jobs, options) if body.send_images else unsent(jobs)
-    return answer(body, runs[0], jobs, made, warnings=asked.warnings, extra=asked.runs.extra)
+    sheets = asked.runs.sheets or grid(dialect, body, len(made))
+    told, extra = list(asked.warnings), dict(asked.runs.extra)
+    pages: list[Picture] = []
+    if sheets is not None and body.send_images:
+        pages = await on_pages(dialect, request, owner, sheets, jobs, extra, options, told)
+    only = sheets is not None and sheets.only and bool(pages)
+    return answer(body, runs[0], jobs, made, pages=pages, only_pages=only, warnings=told, extra=extra)
+
+
+def grid(dialect: Dialect, body: Generation, count: int) -> Sheets | None:
+    """The page that A1111 sends before several images, where they are to be saved."""
+    wanted = {**dialect.changed, **body.override_settings}.get("return_grid", True)
+    return plain(count) if wanted and body.save_images and not body.do_not_save_grid and count > 1 else None
 
 
 def output(kept: Mapping[str, Json], own: Mapping[str, object]) -> dict[str, object]:

@@ -103,7 +103,7 @@ SHOWN: Mapping[str, Json] = MappingProxyType(
         "save_images_add_number": True,
         "grid_save": False,
         "grid_format": "png",
-        "return_grid": False,
+        "return_grid": True,
         "enable_pnginfo": True,
         "save_txt": False,
         "jpeg_quality": 80,

@@ -9,12 +9,12 @@ from typing import cast
 from atelier.api.sdapi.fields import Fields, plain
 from atelier.api.sdapi.names import find_sampler, known_styles, model_named, schedule, upscaler_named
 from atelier.api.sdapi.options import RNGS
-from atelier.api.sdapi.tolerant import flag, number
+from atelier.api.sdapi.tolerant import flag
 from atelier.api.service import Catalogue
 from atelier.errors import BadInput
 from atelier.request.events import Json
 from atelier.request.grid.axes import Asked, Axis, axis_of, csv_line
-from atelier.request.grid.cells import Grid, Place, cells, number_of, settled
+from atelier.request.grid.cells import Grid, cells, number_of, settled
 from atelier.request.grid.values import texts
 from atelier.request.table import flat, given
 
@@ -71,16 +71,15 @@ AXES: tuple[tuple[str, str, str], ...] = (
 MOST = 256
 """Requests that one call may become."""
 MODELS = frozenset({"model", "refiner"})
-VARY, MARGIN = slice(13, 16), 13
+VARY = slice(13, 16)
 
 
 @dataclass(frozen=True, slots=True)
 class Plot:
-    """runs: along x, then down y, then z; shape: how many there are along each; labels: of the values of each axis."""
+    """runs: along x, then down y, then z; labels: of the values of each axis."""
 
     runs: tuple[Fields, ...]
-    shape: tuple[int, int, int]
-    labels: tuple[tuple[str, ...], ...]
+    labels: tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]
     extra: Mapping[str, Json]
 
 
@@ -99,7 +98,8 @@ def plotted(args: Args, fields: Fields, catalogue: Catalogue, draw: Callable[[],
     grid = settled(Grid(_grid_fields(fields), x, y, z, vary_seed=_varies(args, titles)), lambda _: draw())
     found = sorted(cells(grid), key=lambda cell: number_of(cell.place, grid.shape))
     runs = tuple(_plain(flat(cell.request), given(cell.request)) for cell in found)
-    return Plot(runs, _shape(grid.shape), tuple(axis.labels for axis in grid.axes), _extra(grid, titles))
+    labels = (grid.x.labels, grid.y.labels, grid.z.labels)
+    return Plot(runs, labels, _extra(grid, titles))
 
 
 def _few(asked: Sequence[Asked]) -> list[Axis]:
@@ -179,10 +179,6 @@ def _plain(values: Mapping[str, object], names: frozenset[str]) -> Fields:
     return {name: plain(value) for name, value in said.items()}
 
 
-def _shape(shape: Place) -> tuple[int, int, int]:
-    return shape.x, shape.y, shape.z
-
-
 def _extra(grid: Grid, titles: Sequence[str]) -> dict[str, Json]:
     """What A1111 writes of a plot."""
     said: dict[str, Json] = {"Script": "X/Y/Z plot"}
@@ -191,9 +187,3 @@ def _extra(grid: Grid, titles: Sequence[str]) -> dict[str, Json]:
             said |= {f"{letter} Type": title, f"{letter} Values": axis.text}
             said |= {f"Fixed {letter} Values": fixed} if fixed else {}
     return said
-
-
-def margin(args: Args) -> int:
-    """Pixels between the images of a sheet; where it stands depends on the version."""
-    place = 16 if len(args) >= 17 else MARGIN
-    return int(number(args[place])) if len(args) > place else 0

@@ -14,6 +14,7 @@ from atelier.api.keys import KeyRing
 from atelier.api.sdapi.dialect import Dialect
 from atelier.api.sdapi.lists import system
 from atelier.api.sdapi.routing import Answer, routes
+from atelier.api.settings import Settings
 from atelier.request.events import Json
 from atelier.runtime.jobs.job import State
 
@@ -22,10 +23,10 @@ LONGEST = 4096
 """Bytes of a form."""
 
 
-def router(dialect: Dialect, keys: KeyRing) -> APIRouter:
+def router(dialect: Dialect, settings: Settings) -> APIRouter:
     """Its routes."""
     made = routes("")
-    throttle = Throttle()
+    keys, throttle = settings.keys, Throttle(settings.key_failures)
 
     @made.get("/internal/ping")
     async def ping() -> Answer:

@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import TypeVar, cast
 
 from atelier.api.sdapi.fields import Fields, plain, refused
+from atelier.api.sdapi.layouts import Sheets
 from atelier.api.sdapi.names import model_named, upscaler_named
 from atelier.api.sdapi.plot import MOST, plotted
 from atelier.api.sdapi.tolerant import flag, number, whole
@@ -37,12 +38,13 @@ class Loops:
 class Runs:
     """What a call becomes. fields: of each request, in order; loops: where each is generated from the one before.
 
-    extra: what `extra_generation_params` says of it.
+    extra: what `extra_generation_params` says of it. sheets: the pages that its images make.
     """
 
     fields: tuple[Fields, ...]
     loops: Loops | None = None
     extra: Mapping[str, Json] = field(default_factory=dict[str, Json])
+    sheets: Sheets | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +183,14 @@ def _matrix(args: Args, fields: Fields, _: Catalogue, draw: Draw, __: list[str])
         chosen = [part.strip().strip(",") for k, part in enumerate(parts) if combination >> k & 1]
         texts = [*chosen, first] if _flag(args, 0) else [first, *chosen]
         runs.append({**fields, name: glue.join(texts), "seed": _later(fixed, combination) if _flag(args, 1) else fixed})
-    return Runs(tuple(runs))
+    across = parts[: len(parts) - len(parts) // 2]
+    return Runs(tuple(runs), sheets=Sheets(_subsets(across), _subsets(parts[len(across) :])))
+
+
+def _subsets(parts: Sequence[str]) -> tuple[str, ...]:
+    """Bit k of a number says whether part k is in it."""
+    chosen = ([part.strip() for k, part in enumerate(parts) if number_ >> k & 1] for number_ in range(2 ** len(parts)))
+    return tuple(" + ".join(some) or ("-" if parts else "") for some in chosen)
 
 
 def _lines(args: Args, fields: Fields, catalogue: Catalogue, draw: Draw, warn: list[str]) -> Runs:
@@ -231,7 +240,10 @@ def _plot(args: Args, fields: Fields, catalogue: Catalogue, draw: Draw, warn: li
         made = plotted(args, fields, catalogue, draw, warn)
     except BadInput as error:
         raise refused(f"X/Y/Z plot: {error}", "script_args") from None
-    return Runs(made.runs, extra=made.extra)
+    x, y, z = made.labels
+    if not _flag(args, 9):
+        x, y, z = (tuple("" for _ in labels) for labels in made.labels)
+    return Runs(made.runs, extra=made.extra, sheets=Sheets(x, y, z, only=not _flag(args, 10)))
 
 
 _OF_AXIS: tuple[tuple[str, Json], ...] = (("type", 0), ("values", ""), ("values", list[Json]()))
