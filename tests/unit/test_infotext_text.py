@@ -226,9 +226,9 @@ def test_two_pairs_are_parameters_only_behind_a_number_of_steps() -> None:
     assert (read(text).prompt, read(text).pairs) == (text, ())
 
 
-@pytest.mark.parametrize("line", ["CFG scale: 7, Sampler: Euler, Steps: 20", '"a: b", Size: 64x64, Sampler: Euler, Steps: 20'])
-def test_steps_may_come_last_where_known_pairs_begin_the_line(line: str) -> None:
-    found = read(line)
+@pytest.mark.parametrize("first", ["CFG scale: 7", '"a: b", Size: 64x64'])
+def test_steps_may_come_last_where_known_pairs_begin_the_line(first: str) -> None:
+    found = read(f"{first}, Sampler: Euler, Steps: 20")
     assert (found.prompt, found.get("Sampler"), found.get("Steps")) == ("", "Euler", "20")
 
 
