@@ -18,7 +18,7 @@ import tempfile
 import threading
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -68,6 +68,44 @@ class Result:
     def __str__(self) -> str:
         original, mutated = self.fault.mutant.shown
         return f"{self.fault.file}:{self.fault.mutant.line}: {original} -> {mutated}"
+
+
+class Kept:
+    """The results of a file, to which each is written as it comes, so that a run can be stopped and goes on later."""
+
+    def __init__(self, path: Path | None, chosen: Sequence[tuple[str, Mutant]], *, again: bool) -> None:
+        """again: those that were not noticed are run again. Raises Misused for a file of something else."""
+        self._path = path
+        self._rows: dict[str, dict[str, Any]] = {}
+        try:
+            rows = json.loads(path.read_text(encoding="utf-8")) if path is not None and path.is_file() else []
+            there = {_key(row): row for row in rows}
+        except (ValueError, KeyError, TypeError):
+            raise Misused(f"{path}: is no file of results") from None
+        self.results = list[Result]()
+        self.missing = list[tuple[str, Mutant]]()
+        for file, mutant in chosen:
+            result = Result(Fault(file, mutant, ()), "")
+            row = there.get(_key(result.row()))
+            if row is None or (again and row["outcome"] not in {KILLED, TIMED_OUT}):
+                self.missing.append((file, mutant))
+            else:
+                self._rows[_key(row)] = row
+                self.results.append(replace(result, outcome=row["outcome"], by=row["by"]))
+
+    def take(self, result: Result) -> None:
+        self.results.append(result)
+        row = result.row()
+        self._rows[_key(row)] = row
+        if self._path is not None:
+            new = self._path.with_name(f".{self._path.name}.new")
+            new.write_text(json.dumps(list(self._rows.values()), indent=1), encoding="utf-8")
+            new.replace(self._path)
+
+
+def _key(row: Mapping[str, Any]) -> str:
+    """Which fault a row of a file is about."""
+    return "\n".join(str(row[name]) for name in ("file", "line", "original", "mutated"))
 
 
 class Worker:
@@ -304,7 +342,10 @@ def arguments(words: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0, help="which mutants are drawn, and in which order")
     parser.add_argument("--tests", nargs="+", default=["tests"], metavar="PATH", help="the tests to choose from")
     parser.add_argument("--workers", type=_count, default=2, metavar="N", help="mutants at a time (2)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="writes all results there")
+    parser.add_argument(
+        "--json", type=Path, metavar="FILE", help="writes each result there; those that are there already are not run"
+    )
+    parser.add_argument("--again", action="store_true", help="of those of --json, runs those that survived")
     return parser.parse_args(words)
 
 
@@ -313,15 +354,13 @@ def main() -> None:
     asked, root = arguments(sys.argv[1:]), Path.cwd()
     tests = test_files(root, asked.tests)
     chosen = faults(root, asked)
-    results: list[Result] = []
+    kept = Kept(asked.json, chosen, again=asked.again)
     with contextlib.suppress(KeyboardInterrupt):  # what is known by then is reported
-        for result in judged(root, chosen, tests, asked) if chosen else ():
-            results.append(result)
+        for result in judged(root, kept.missing, tests, asked) if kept.missing else ():
+            kept.take(result)
             if result.outcome == SURVIVED:
-                print(f"survived ({len(results)} of {len(chosen)} run): {result}", file=sys.stderr, flush=True)
-    if asked.json:
-        asked.json.write_text(json.dumps([result.row() for result in results], indent=1), encoding="utf-8")
-    print(report(results, len(chosen)))
+                print(f"survived ({len(kept.results)} of {len(chosen)} run): {result}", file=sys.stderr, flush=True)
+    print(report(kept.results, len(chosen)))
 
 
 if __name__ == "__main__":

@@ -226,9 +226,9 @@ def test_two_pairs_are_parameters_only_behind_a_number_of_steps() -> None:
     assert (read(text).prompt, read(text).pairs) == (text, ())
 
 
-@pytest.mark.parametrize("line", ["CFG scale: 7, Sampler: Euler, Steps: 20", '"a: b", Size: 64x64, Sampler: Euler, Steps: 20'])
-def test_steps_may_come_last_where_known_pairs_begin_the_line(line: str) -> None:
-    found = read(line)
+@pytest.mark.parametrize("first", ["CFG scale: 7", '"a: b", Size: 64x64'])
+def test_steps_may_come_last_where_known_pairs_begin_the_line(first: str) -> None:
+    found = read(f"{first}, Sampler: Euler, Steps: 20")
     assert (found.prompt, found.get("Sampler"), found.get("Steps")) == ("", "Euler", "20")
 
 
@@ -236,3 +236,41 @@ def test_a_list_without_a_key_is_of_hashes_if_all_of_it_is() -> None:
     line = "a cat\nSteps: 20, Sampler: Euler, Seed: 5, Size: 64x64"
     assert read(f'{line}, "ink: 0123456789, wool: abcdef"').get("Lora hashes") == "ink: 0123456789, wool: abcdef"
     assert read(f'{line}, "ink: 0123456789, plain"').get("Lora hashes") is None
+
+
+SAID = {"Steps": "20", "Sampler": "Euler a", "CFG scale": "7", "Seed": "5"}
+BOLD = "**Prompt:** a cat\n**Negative prompt:** bad\n**Steps:** 20, **Sampler:** Euler a, **CFG scale:** 7, **Seed:** 5"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a cat\nNegative prompt: bad\nSteps: 20; Sampler: Euler a; CFG scale: 7; Seed: 5",
+        "a cat\nNegative prompt: bad\nSteps: 20; Sampler: Euler a;\nCFG scale: 7; Seed: 5;",
+        "a cat\nNegative: bad\nSteps: 20, Sampler: Euler a, CFG scale: 7, Seed: 5",
+        "Prompt: a cat\nnegative : bad\nSteps: 20; Sampler: Euler a; CFG scale: 7; Seed: 5",
+        BOLD,
+        BOLD.replace(":**", "**:"),
+        BOLD.replace(", **", "\n**").replace("Negative prompt", "Negative"),
+    ],
+)
+def test_semicolons_short_signs_and_bold_keys(text: str) -> None:
+    found = read(text)
+    assert (found.prompt, found.negative_prompt, dict(found.pairs)) == ("a cat", "bad", SAID)
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    ["a **red** cat: small", "a cat\n**mood:** calm", "one; two: three; four", "negative: space", "a negative: b"],
+)
+def test_prompts_that_only_look_so_stay_whole(prompt: str) -> None:
+    """A prompt alone, without parameters; with A1111's own sign behind, also with them."""
+    assert (read(prompt).prompt, read(prompt).negative_prompt) == (prompt, "")
+    found = read(f"{prompt}\nNegative prompt: bad\n{LINE}")
+    assert (found.prompt, found.negative_prompt) == (prompt, "bad")
+
+
+@pytest.mark.parametrize("prompt", ["negative: space", "a\n**Steps:** 3", "a cat; Steps: 20; Seed: 5; CFG scale: 7"])
+def test_such_prompts_are_written_so_that_they_are_read_back(prompt: str) -> None:
+    settings = Settings(prompt=prompt, steps=20, sampler="Euler", seed=5)
+    assert settings_of(read(write(settings))).settings.prompt == prompt

@@ -313,6 +313,32 @@ def test_a_weak_test_lets_faults_survive(root: Path) -> None:
         "by": "tests/test_weak.py::test_clamped",
     }
     assert (root / "src/package/numbers.py").read_text() == SOURCE
+    once_more = script(root, "src", "--tests", "tests/test_weak.py", "--json", "results.json")
+    assert (once_more.stdout, once_more.stderr) == (done.stdout, "")
+
+
+def test_a_run_goes_on_from_the_results_that_are_there(root: Path) -> None:
+    """What was noticed once is not run again; with --again the others are, by tests that are better by now."""
+    words = ("src/package/numbers.py", "--workers", "1", "--json", "results.json")
+    script(root, *words, "--tests", "tests/test_weak.py", "--most", "4")
+    first = json.loads((root / "results.json").read_text())
+    done = script(root, *words, "--tests", "tests/test_strong.py", "--again")
+    assert done.stdout.endswith(
+        "\n5 mutants: 4 killed, 0 timed out, 1 survived, 0 not covered by any test, 80 % of 5 noticed\n"
+    )
+    second = {row["mutated"]: row["by"] for row in json.loads((root / "results.json").read_text())}
+    assert len(first) == 4
+    assert len(second) == 5
+    for row in first:
+        before, after = row["by"].partition("::")[0], second[row["mutated"]].partition("::")[0]
+        assert after == before if before else after in {"", "tests/test_strong.py"}
+
+
+@pytest.mark.parametrize("text", ["{", "{}5", "[1]", '[{"file": "a"}]'])
+def test_a_file_of_something_else_is_no_results(root: Path, text: str) -> None:
+    (root / "results.json").write_text(text)
+    done = script(root, "src", "--json", "results.json")
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", "mutate: results.json: is no file of results\n")
 
 
 def test_a_strong_test_kills_them(root: Path) -> None:

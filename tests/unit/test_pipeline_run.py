@@ -361,10 +361,13 @@ def test_loading_one_part_does_not_drop_another_of_the_same_request(tiny_folder:
     assert [event for event in told if isinstance(event, events.Loading)] == [events.Loading("tiny", "text")]
 
 
-def test_numbers_that_are_none_are_named(engine: Engine):
+@pytest.mark.parametrize("values", [1, None])
+def test_numbers_that_are_none_are_named(values: int | None, engine: Engine):
     def broken(x: Tensor, t: Tensor, cond: Conditioning, ports: object) -> Tensor:
         del t, cond, ports
-        return x * float("nan")
+        given = x.clone()
+        given.view(len(x), -1)[:, :values] = float("nan")
+        return given
 
     told = happened(planned(engine), Lending(engine.resources, {"denoiser": lambda _: Watched(broken)}))
     assert isinstance(told[-1], events.Failed)

@@ -23,6 +23,7 @@ from atelier.diffusion.sampling import SamplerSpec
 from atelier.diffusion.types import Moment, Sampler
 from atelier.errors import NotFinite
 from atelier.families.facts import LatentFormat
+from atelier.families.telling import Telling
 from atelier.models.vae import VaeSpec
 from atelier.nn.ports import NOTHING, Conditioning, Ports
 from atelier.nn.seamless import EDGES, Seamless
@@ -30,7 +31,7 @@ from atelier.pipeline.decoding import decode, not_finite, thumbnail
 from atelier.pipeline.denoising import guided, noise_source, schedule_options
 from atelier.pipeline.lent import Lent, Need
 from atelier.pipeline.prepared import PreparedPrompt
-from atelier.pipeline.prompted import NoPorts, PromptedNet
+from atelier.pipeline.prompted import REMEMBERED, NoPorts, PromptedNet
 from atelier.pipeline.resources import DENOISER, TEXT
 from atelier.pipeline.run import run
 from atelier.pipeline.sample import Sample
@@ -217,6 +218,32 @@ def test_rows_of_several_lengths_come_back_in_their_order() -> None:
     assert found[:, 0, 0, 0].tolist() == [1.0, 2.0, 4.0]
     assert [call.t.tolist() for call in net.calls] == [[7.0, 9.0], [8.0]]
     assert [call.tokens.shape for call in net.calls] == [(2, 3, 5), (1, 6, 5)]
+
+
+def test_a_cycle_of_texts_is_told_once_for_each() -> None:
+    """[a|b] comes back to a few; not all of a long timeline is kept."""
+    told: list[str] = []
+
+    def tell(cond: Conditioning, _: Telling) -> Conditioning:
+        told.append(f"{cond.tokens[0, 0]:g}")
+        return cond
+
+    words = ["a", "b"] + [f"w{number}" for number in range(REMEMBERED)]
+    turns = Timeline(tuple(Span(number, word) for number, word in enumerate(words)))
+    states = {tuple(words): {word: conditioning(float(number)) for number, word in enumerate(words)}}
+    prompt = PreparedPrompt((turns,), (1.0,), line("n"))
+    own = Sample(0, 7, 0, prompt, settings(RESOLVED, 0, SAMPLING, PROVENANCE))
+    prompted = PromptedNet(Watched(), [own], states, tell=tell)
+
+    def called(*calls: int) -> list[str]:
+        told.clear()
+        for call in calls:
+            prompted.conditional(torch.zeros(1, 4, 2, 2), torch.tensor([7.0]), Moment(call, 0.0))
+        return list(told)
+
+    assert called(0, 1, 0, 1, 0) == ["0", "1"]
+    assert called(*range(2, REMEMBERED), 0) == [str(number) for number in range(2, REMEMBERED)]
+    assert called(REMEMBERED, 0) == [str(REMEMBERED), "0"]
 
 
 # Noise and schedules

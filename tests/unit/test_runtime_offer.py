@@ -9,13 +9,14 @@ import pytest
 from atelier.checkpoints.checkpoint import Checkpoint
 from atelier.checkpoints.opening import open_checkpoint
 from atelier.diffusion.catalogue import samplers, schedules
-from atelier.errors import UnknownName
+from atelier.errors import BadInput, UnknownName
 from atelier.request.model import Request
 from atelier.request.resolve import Method, Offer, ignored, resolve
-from atelier.request.resolved import ResolvedSampling
+from atelier.request.resolved import NoFile, PassPrompts, ResolvedHires, ResolvedSampling, Size, ToSize
 from atelier.request.table import request_of
 from atelier.runtime.images import reference_to, size_of
-from atelier.runtime.offer import check_schedule, defaults_of, drawing, requested_method
+from atelier.runtime.notes import overruled
+from atelier.runtime.offer import check_schedule, check_second, defaults_of, drawing, requested_method
 from resolved_support import RESOLVED
 
 
@@ -188,3 +189,34 @@ def test_a_schedule_that_spends_its_steps_on_pure_noise_is_told(
     check_schedule(resolve(request, offer), model, told.append)
     assert len(told) == (blind is not None)
     assert blind is None or told[0].startswith(blind)
+
+
+def test_a_schedule_that_the_samplers_name_overrules_is_told(model: Checkpoint) -> None:
+    def told(schedule: str) -> list[str]:
+        fields = {"sampler": "DPM++ 2M Karras", "scheduler": schedule}
+        return overruled(asked(**fields), method(model, **fields))
+
+    assert told("Exponential") == ["scheduler Exponential is ignored: the sampler's name, DPM++ 2M Karras, says Karras"]
+    assert told("karras") == told("Automatic") == told(" automatic ") == []
+
+
+def test_a_second_model_that_a_guidance_cannot_use_is_told(model: Checkpoint) -> None:
+    other = RESOLVED.model.model_copy(update={"name": "other"})
+    guidance = RESOLVED.guidance.model_copy(update={"clip_guidance_scale": 100.0})
+    hires = ResolvedHires(
+        model=other,
+        size=Size(64, 64),
+        scaled=Size(64, 64),
+        by=ToSize(),
+        upscaler="Lanczos",
+        upscaler_file=NoFile(),
+        strength=0.5,
+        exact_steps=False,
+        sampling=RESOLVED.sampling,
+        guidance=RESOLVED.guidance,
+        prompts=(PassPrompts(prompt="a dog", negative_prompt=""),),
+    )
+    resolved = RESOLVED.model_copy(update={"hires": hires})
+    check_second(resolved, model, model)
+    with pytest.raises(BadInput, match=r"CLIP guidance needs an image encoder, which .* has not: leave out clip_guid"):
+        check_second(resolved.model_copy(update={"guidance": guidance}), model, model)

@@ -22,6 +22,8 @@ LIBRARY = Path(__file__).parents[1]
 MOST_TESTS = 300
 MOST_SECONDS = 60.0
 """Of tests in a mutant's usual, unmutated run; one test is run even where it takes longer."""
+LOT = 16
+"""Test files that are run under coverage at a time: what they say is kept before the next begin."""
 MOST_ALIKE = 20
 """Tests that come first because their names share words with the mutated line."""
 
@@ -80,16 +82,28 @@ def coverage_map(root: Path, tree: Path, asked: Sequence[str], processes: int) -
     missing = [name for name in asked if name not in known]
     if missing:
         print(f"running {len(missing)} of {len(asked)} test files under coverage", file=sys.stderr, flush=True)
-        tests, failed = _recorded(tree, missing, processes)
-        for test in failed:
-            print(f"left out, fails without a mutant: {test}", file=sys.stderr)
-        for name in missing:
-            known[name] = [test for test in tests if test["id"].partition("::")[0] == name]
-            if not any(test.partition("::")[0] == name for test in failed):
-                used = {file: sources[file] for test in known[name] for file in test["lines"]}
-                done = {"key": keys[name], "sources": used, "tests": known[name]}
-                _entry(store, name).write_text(json.dumps(done), encoding="utf-8")
+        for start in range(0, len(missing), LOT):
+            known |= _recorded_lot(store, tree, missing[start : start + LOT], processes, keys, sources)
+        if not any(known[name] for name in missing):
+            raise Misused("no test could be run")
     return [_test(entry) for name in asked for entry in known[name]]
+
+
+def _recorded_lot(
+    store: Path, tree: Path, names: Sequence[str], processes: int, keys: Mapping[str, str], sources: Mapping[str, str]
+) -> dict[str, list[dict]]:
+    """The tests of these files, kept in the store where none of the file fails."""
+    tests, failed = _recorded(tree, names, processes)
+    known: dict[str, list[dict]] = {}
+    for test in failed:
+        print(f"left out, fails without a mutant: {test}", file=sys.stderr)
+    for name in names:
+        known[name] = [test for test in tests if test["id"].partition("::")[0] == name]
+        if not any(test.partition("::")[0] == name for test in failed):
+            used = {file: sources[file] for test in known[name] for file in test["lines"]}
+            done = {"key": keys[name], "sources": used, "tests": known[name]}
+            _entry(store, name).write_text(json.dumps(done), encoding="utf-8")
+    return known
 
 
 def _helpers(root: Path) -> dict[str, Path]:
@@ -144,7 +158,7 @@ def _test(entry: dict) -> Test:
 
 
 def _recorded(tree: Path, names: Sequence[str], processes: int) -> tuple[list[dict], list[str]]:
-    """The tests that pass, and the names of those that do not. Raises Misused where none ran."""
+    """The tests that pass, and the names of those that do not."""
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-P", "-m", "pytest", "-q", "-n", str(processes), "--dist", "worksteal", "--tb=line"]
         command += ["-p", "mutation.recorder", "-p", "no:cacheprovider", "--continue-on-collection-errors"]
@@ -156,7 +170,8 @@ def _recorded(tree: Path, names: Sequence[str], processes: int) -> tuple[list[di
         parts = [json.loads(path.read_text(encoding="utf-8")) for path in Path(folder).glob("*.json")]
     tests = [test for part in parts for test in part["tests"]]
     if not tests:
-        raise Misused(f"no test could be run: {(done.stdout.strip().splitlines() or ['pytest printed nothing'])[-1]}")
+        last = (done.stdout.strip().splitlines() or ["pytest printed nothing"])[-1]
+        print(f"no test of {len(names)} files could be run: {last}", file=sys.stderr)
     return tests, sorted({test for part in parts for test in part["failed"]})
 
 

@@ -13,6 +13,9 @@ _LISTING = re.compile(r"ExifTool Version Number\s*:")
 _WORD = r"(?:parameters|user ?comment|(?:positive )?prompt)"
 _ANNOUNCED = re.compile(rf"{_WORD}[^\S\n]*:\s*", re.IGNORECASE)
 _ALONE = re.compile(rf"{_WORD}[^\S\n]*\n\s*", re.IGNORECASE)
+_BOLD_KEY = re.compile(r"\*\*([\w /-]{2,40})(?::\*\*|\*\*:)")
+_BOLD_SIGN = re.compile(r"\*\*(?:(?:positive |negative )?prompt|negative|steps)(?::\*\*|\*\*:)", re.IGNORECASE)
+"""A key of Markdown's, `**Prompt:**` or `**Prompt**:`; one of these makes it a text whose keys are bold."""
 
 
 def uncovered(text: str) -> str:
@@ -21,6 +24,11 @@ def uncovered(text: str) -> str:
     if "\n" not in text:
         text = text.replace("\r", "\n")  # as in files of old Macs
     return _unfenced(_unmarked(text.strip().strip("\0\ufeff")))
+
+
+def unbolded(text: str) -> str:
+    """A text without Markdown's marks of bold keys."""
+    return _BOLD_KEY.sub(r"\1:", text) if _BOLD_SIGN.search(text) else text
 
 
 def value_of_listing(text: str) -> str | None:

@@ -1,8 +1,9 @@
 """Texts in A1111's form: prompt, `Negative prompt:`, parameter line, and what other programs made of that form.
 
 Tolerated beyond the form (each seen in the wild): a parameter line glued to the prompt, line breaks turned into dots
-(exiftool) or written out, a parameter line broken after a comma or between words, a line for each parameter, bars in
-place of commas, templates or any other text behind the parameters, a code fence around all, a word that announces it.
+(exiftool) or written out, a parameter line broken after a comma or between words, a line for each parameter, bars or
+semicolons in place of commas, `Negative:` alone, keys in bold, templates or any other text behind the parameters, a
+code fence around all, a word that announces it.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from atelier.request.infotext.around import unannounced, uncovered, value_of_listing
+from atelier.request.infotext.around import unannounced, unbolded, uncovered, value_of_listing
 from atelier.request.infotext.keys import BY_NAME
 from atelier.request.infotext.pairs import Pair, each_pair, split_pairs
 from atelier.request.infotext.parameter_line import (
@@ -33,6 +34,8 @@ LATER = "Postprocess "
 """What the keys begin with of what A1111 did to an image that was finished."""
 _GLUED = re.compile(r"(?:\b|(?<=\\n))Steps: ?\d+\s*,")
 _NEGATIVE = re.compile(re.escape(NEGATIVE))
+_SHORT_NEGATIVE = re.compile(r"negative[^\S\n]*:", re.IGNORECASE)
+_BETWEEN = re.compile(r"[|;]")
 _WRITTEN_OUT = "\\n"
 """A line break as JSON writes it."""
 _TRIES = 4
@@ -65,7 +68,10 @@ def split_text(text: str) -> Parts:
     text = uncovered(text)
     listed = value_of_listing(text)
     text, later = _done_later(text if listed is None else listed)
-    found = _wrapped(text) or _lines(text) or _rows(text) or _glued(text) or _followed(text)
+    found = _found(text)
+    if found is None:
+        text = unbolded(text)
+        found = _found(text)
     if found is None:
         return Parts(*_prompts(text, surely=bool(later)), later, has_line=bool(later))
     head, line, tail, glued = found
@@ -79,6 +85,10 @@ def split_text(text: str) -> Parts:
         (*(p for p in pairs if p.key not in {PROMPT_KEY, NEGATIVE_KEY}), *_tails(tail), *later),
         has_line=True,
     )
+
+
+def _found(text: str) -> Found | None:
+    return _wrapped(text) or _lines(text) or _rows(text) or _glued(text) or _followed(text)
 
 
 def _done_later(text: str) -> tuple[str, tuple[Pair, ...]]:
@@ -179,7 +189,8 @@ def _end(lines: list[str], start: int) -> int:
 
 
 def _rows(text: str) -> Found | None:
-    """(before, parameters, "", False) where the last lines say one parameter each, or several with bars between."""
+    """(before, parameters, "", False) where the last lines say one parameter each, or several with bars or semicolons
+    between."""
     lines = text.split("\n")
     start, rows = len(lines), list[list[str]]()
     while start and (row := _row(lines[start - 1])):
@@ -191,8 +202,9 @@ def _rows(text: str) -> Found | None:
 
 
 def _row(line: str) -> list[str]:
-    """The parameters of a line, as text: several with bars between, one of them known, or one; [] for other lines."""
-    pairs = [part.strip().rstrip(",") for part in line.split("|")]
+    """The parameters of a line, as text: several with bars or semicolons between, one of them known, or one; [] for
+    other lines."""
+    pairs = [part.strip().rstrip(",") for part in _BETWEEN.split(line.strip().rstrip(";"))]
     keys = [_only_key(pair) for pair in pairs]
     return pairs if all(keys) and any(key.casefold() in BY_NAME for key in keys) else []
 
@@ -232,10 +244,12 @@ def _glued(text: str) -> Found | None:
 def _prompts(head: str, *, glued: bool = False, surely: bool = False) -> tuple[str, str]:
     """Prompt and negative prompt, without space at their ends. Inside, lines stay as they are (A1111 strips each).
 
-    surely: parameters stand behind. Where no line begins as A1111 begins a negative prompt, one in other letters may.
+    surely: parameters stand behind. Where no line begins as A1111 begins a negative prompt, one in other letters may,
+    and before parameters one that begins with `Negative:`.
     """
     lines = head.split("\n")
-    sign = _NEGATIVE if any(_NEGATIVE.match(line.strip()) for line in lines) else ANY_NEGATIVE
+    signs = (_NEGATIVE, ANY_NEGATIVE, _SHORT_NEGATIVE) if surely else (_NEGATIVE, ANY_NEGATIVE)
+    sign = next((sign for sign in signs if any(sign.match(line.strip()) for line in lines)), ANY_NEGATIVE)
     at = next((i for i, line in enumerate(lines) if sign.match(line.strip())), None)
     if at is None and glued:
         return _parted_inside(head)
