@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -42,6 +44,27 @@ def test_a_side_that_was_ended_counts_with_what_it_had(sdxl: ModuleType) -> None
     ended = {"ended": True, "peak_bytes": 18, "seconds": 12.0}
     rows = sdxl.rows({"load": MINE, "reference": ended})
     assert [(row["ratio"], row["ended"]) for row in rows] == [(0.333, True), (0.444, True)]
+    both = [{**own, "load_processor_seconds": 3.0} for own in (MINE, THEIRS)]
+    row = sdxl.rows({"load": both[0], "reference": {**both[1], "load_processor_seconds": 12.0}})[1]
+    assert (row["what"], row["ratio"]) == ("load_processor_seconds", 0.25)
+
+
+def test_a_side_that_needs_too_much_ends_itself(sdxl: ModuleType) -> None:
+    """300 MB where 200 are allowed: the process says what it had, and is gone before it would have been done."""
+    code = (
+        "import argparse, sys, time\n"
+        f"sys.path.insert(0, {str(BENCHMARKS)!r})\n"
+        "import sdxl\n"
+        "def greedy(options, found):\n"
+        "    block = bytearray(b'x') * 300_000_000\n"
+        "    time.sleep(60)\n"
+        "sdxl.watched(greedy, argparse.Namespace(most=(sdxl.own_memory() + 200e6) / 1e9))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    found = json.loads(done.stdout)
+    assert found["ended"]
+    assert found["seconds"] < 30
+    assert found["peak_bytes"] > 200e6
 
 
 def test_the_file_has_the_names_and_shapes_of_the_published_one(fake: ModuleType) -> None:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import hashlib
 import threading
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 import tiny
 from atelier.adapters.read import deltas, matched, open_adapter
@@ -18,6 +21,8 @@ from atelier.checkpoints.opening import open_checkpoint
 from atelier.checkpoints.write import write_diffusers
 from atelier.cli.app import run
 from atelier.errors import BadInput
+from atelier.nn.ports import Conditioning
+from atelier.pipeline.resources import DENOISER, PLAIN, Adapted, Merged
 from atelier.request.events import Loading
 from atelier.request.infotext import read
 from atelier.runtime.engine import Engine
@@ -296,3 +301,30 @@ def test_a_budget_for_one_model_holds_it_with_a_lora_too(models: Path):
     assert not [event for event in told if isinstance(event, Loading)]
     told = list(engine.events(request(steps=1)))
     assert not [event for event in told if isinstance(event, Loading)]
+
+
+class Operations(TorchDispatchMode):
+    """Notes what torch computes, and on tensors of which shapes and layouts."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[object] = []
+
+    def __torch_dispatch__(self, func: Any, types: object, args: Any = (), kwargs: Any = None) -> Any:
+        del types
+        given = [(x.shape, x.stride(), x.dtype) for x in tree_leaves(args) if isinstance(x, Tensor)]
+        self.seen.append((str(func), given))
+        return func(*args, **(kwargs or {}))
+
+
+def test_a_step_with_a_merged_network_computes_what_it_does_without(engine: Engine):
+    """The same operations on tensors of the same shapes and layouts, one after the other."""
+    resolved = engine.resolve(request(prompt="a red cat<lora:both:0.8>"))
+    adapted = Adapted((Merged(resolved.adapters[0], 0.8),))
+    noted: list[list[object]] = []
+    for how in (PLAIN, adapted):
+        with engine.resources.borrow(resolved.model, DENOISER, how) as net, Operations() as counted, torch.no_grad():
+            net(torch.ones(1, 4, 16, 16), torch.tensor([5.0]), Conditioning(torch.ones(1, 12, 32)))
+        noted.append(counted.seen)
+    assert noted[0] == noted[1]
+    assert len(noted[0]) > 100

@@ -242,6 +242,27 @@ def test_tensors_in_memory_of_our_own_are_aligned_and_apart(tmp_path: Path) -> N
     assert all(torch.equal(found[name], tensors[name] + (name == "20")) for name in tensors)
 
 
+SHORT = (torch.float16, torch.bfloat16, torch.float8_e4m3fn, torch.float8_e5m2)
+
+
+@pytest.mark.parametrize("target", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("source", SHORT)
+def test_short_precisions_are_cast_as_torch_casts_them(
+    source: torch.dtype, target: torch.dtype, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also what is too small or too large for the other, piece by piece, in rows and in kernels."""
+    monkeypatch.setattr(safetensors, "PIECE", 256)
+    values = torch.cat([torch.randn(300) * 10.0**power for power in (-9, -5, 0, 3, 6)] + [torch.tensor([0.0, -0.0])])
+    tensors = {"flat": values.to(source), "kernel": values[:1440].reshape(10, 16, 3, 3).to(source)}
+    save(tmp_path / "a.safetensors", tensors)
+    header = read_header(tmp_path / "a.safetensors")
+    for last in (False, True):
+        found = load(header, dtype=target, mapped=False, channels_last=last)
+        for name, tensor in tensors.items():
+            expected = tensor.to(target)
+            assert torch.equal(found[name].view(torch.int16), expected.view(torch.int16)), name
+
+
 def test_chosen_tensors_are_cast_and_integers_are_not(tmp_path: Path) -> None:
     save(tmp_path / "a", {"f": torch.tensor([1.5]), "h": torch.tensor([2.5]).half(), "i": torch.tensor([3])})
     header = read_header(tmp_path / "a")

@@ -234,6 +234,7 @@ class Source:
         self.file, self.path, self.data_start, self.wanted = file, path, data_start, wanted
         self.map: mmap.mmap | None = None
         self.scratch: Tensor | None = None
+        self.wide: Tensor | None = None
         own = [info for info in infos if not self._mappable(info)]
         self.room = Room(info.count * wanted.cast_to(info).itemsize for info in own)
 
@@ -277,7 +278,18 @@ class Source:
             place = rows[start : start + step]
             piece = self._scratch(len(place) * row_bytes)
             self._read(piece)
-            place.copy_(piece.view(_torch_dtype(info)).view(place.shape))
+            place.copy_(self._widened(piece.view(_torch_dtype(info)), place.dtype).view(place.shape))
+
+    def _widened(self, piece: Tensor, dtype: torch.dtype) -> Tensor:
+        """A piece as float32 where it goes from one short precision to another: no processor casts these in one go, and
+        torch then takes four times as long. The numbers are the same, since float32 holds those of both."""
+        import torch
+
+        if piece.dtype == dtype or piece.dtype.itemsize > 2 or dtype.itemsize > 2 or not piece.is_floating_point():
+            return piece
+        if self.wide is None or len(self.wide) < len(piece):
+            self.wide = torch.empty(max(len(piece), PIECE), dtype=torch.float32)
+        return self.wide[: len(piece)].copy_(piece)
 
     def _scratch(self, size: int) -> Tensor:
         import torch
