@@ -335,6 +335,8 @@ def test_the_form_is_this() -> None:
         "hires": {"kind": "none"},
         "refiner": {"kind": "none"},
         "regions": {"kind": "none"},
+        "sizes": {"original": {"kind": "made"}, "top": 0, "left": 0, "target": {"kind": "made"}, "score": 6.0},
+        "negative_sizes": {"original": {"kind": "made"}, "top": 0, "left": 0, "target": {"kind": "made"}, "score": 2.5},
         "views": {"kind": "none"},
         "tiling": {"x": False, "y": False},
         "postprocess": {"kind": "none"},

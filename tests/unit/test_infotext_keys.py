@@ -100,6 +100,16 @@ A1111 = (
     ("pag_scale", 1, "PAG Scale: 1"),
     ("freeu_version", "1", "FreeU Version: 1"),  # an extension
     ("noise_level", 20, "Noise level: 20"),
+    ("original_size", (640, 480), "Original size: 640x480"),
+    ("crop_top", 8, "Crop top: 8"),
+    ("crop_left", 16, "Crop left: 16"),
+    ("target_size", (1024, 768), "Target size: 1024x768"),
+    ("negative_original_size", (512, 384), "Negative original size: 512x384"),
+    ("negative_crop_top", 1, "Negative crop top: 1"),
+    ("negative_crop_left", 2, "Negative crop left: 2"),
+    ("negative_target_size", (256, 128), "Negative target size: 256x128"),
+    ("aesthetic_score", 7.5, "Aesthetic score: 7.5"),
+    ("negative_aesthetic_score", 3.0, "Negative aesthetic score: 3.0"),
     ("soft_inpainting", True, "Soft inpainting enabled: True"),
     ("soft_inpainting_schedule_bias", 1, "Soft inpainting schedule bias: 1"),
     ("soft_inpainting_preservation_strength", 0.5, "Soft inpainting preservation strength: 0.5"),
@@ -192,6 +202,11 @@ ALIASES = {
     "SAG Blur Sigma": "sag_blur_sigma",
 }
 LEFT_OUT = {
+    **dict.fromkeys(("original_size", "target_size", "negative_original_size", "negative_target_size"), (0, 0)),
+    "crop_top": 0,
+    "crop_left": 0,
+    "aesthetic_score": 6.0,
+    "negative_aesthetic_score": 2.5,
     "cfg_rescale": 0.0,
     "fp8_weight": "Disable",
     "fp16_lora_cache": False,

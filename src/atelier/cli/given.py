@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from atelier.cli.fields import defaults
+from atelier.cli.fields import defaults, sides
 from atelier.errors import BadInput
 
 if TYPE_CHECKING:
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from atelier.runtime.engine import Engine
 
 PREVIEW_SECONDS = 0.5
-DIGITS = 9
-"""Of a side in pixels: more are no size."""
 OWN_OPTIONS = frozenset({"styles_file", "wildcards", "preview", "no_preview", "set", "from", "verify", "prompts"})
 """What commands have options for that is no field of a request."""
 
@@ -63,7 +61,7 @@ def changed(pairs: Sequence[str]) -> dict[str, object]:
         _check_settable(key)
         if key in fields:
             raise BadInput(f"--set {key} is given twice: leave one out")
-        fields[key] = (value.strip(),) if _is_list(key) else _value(value.strip())
+        fields[key] = (value.strip(),) if _is_list(key) else sides(value.strip())
     return fields
 
 
@@ -145,10 +143,3 @@ def _grown(request: Request) -> tuple[str, str] | None:
     """What decides on the size of a canvas that grows around an image."""
     source = request.source
     return None if source is None or source.outpaint is None else (source.image, source.outpaint)
-
-
-def _value(text: str) -> object:
-    """A size as two numbers; everything else is left to the request, which knows what it needs."""
-    width, times, height = text.partition("x")
-    is_size = times and all(side.isdecimal() and len(side) <= DIGITS for side in (width, height))
-    return (int(width), int(height)) if is_size else text

@@ -23,6 +23,7 @@ from atelier.request.groups import (
     Refining,
     Sampling,
     SdUpscale,
+    Sizes,
     Source,
     Views,
     check_side,
@@ -60,6 +61,7 @@ class Request(Group):
     source: Source | None = None
     inpaint: Inpaint | None = None
     sd_upscale: SdUpscale | None = None
+    sizes: Sizes = Sizes()
     layout: Layout = Layout()
     views: Views | None = None
     hires: Hires | None = None

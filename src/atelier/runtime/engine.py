@@ -25,13 +25,13 @@ from atelier.request.events import Event, Failed, Hashing, ImageReady, Warned
 from atelier.request.infotext import Settings, settings
 from atelier.request.model import Provenance, Request
 from atelier.request.resolve import Method, Offer, ignored, pass_sizes, resolve
-from atelier.request.resolved import ModelRef, NoHires, Resolved, ResolvedSampling, Size
+from atelier.request.resolved import ModelRef, NoHires, NoRefiner, Resolved, ResolvedSampling, Size
 from atelier.request.table import given
 from atelier.runtime.device import Device
 from atelier.runtime.images import reference_to, size_of
 from atelier.runtime.library import Library, Model, hash_in
 from atelier.runtime.networks import Networks
-from atelier.runtime.notes import contradictions, overruled
+from atelier.runtime.notes import contradictions, overruled, unheard
 from atelier.runtime.offer import (
     check_clip_skip,
     check_refiner,
@@ -157,6 +157,7 @@ class Engine:
         warnings: list[str] = []
         resolved, method = self._settled(request, warnings.append)
         warnings += [*_without_effect(request), *_unread(request, method), *overruled(request, method)]
+        warnings += unheard(request, [self.resources.checkpoint(model) for model in _models(resolved)])
         return self._told(warnings, resolved, previews)
 
     def run(self, resolved: Resolved, *, previews: float | None = None) -> Generator[Event]:
@@ -341,6 +342,13 @@ def _refiner_name(request: Request) -> str | None:
     """The model that the refining names; A1111's None is none, and one that never takes over is none."""
     name = request.refining.refiner
     return None if name is None or name == "None" or request.refining.refiner_switch_at == 1 else name
+
+
+def _models(resolved: Resolved) -> list[ModelRef]:
+    """All that act."""
+    again = [] if isinstance(resolved.hires, NoHires) else [resolved.hires.model]
+    later = [] if isinstance(resolved.refiner, NoRefiner) else [resolved.refiner.model]
+    return [resolved.model, *again, *later]
 
 
 def _samplings(resolved: Resolved) -> list[ResolvedSampling]:

@@ -26,6 +26,7 @@ from atelier.request.regions import Region, Shares, region_text
 from atelier.request.regions import joined as regions_text
 from atelier.request.resolve import NO_LIMIT
 from atelier.request.resolved import (
+    AsMade,
     BoxPlace,
     ByFactor,
     ImageChannels,
@@ -51,6 +52,8 @@ from atelier.request.resolved import (
     ResolvedSoftness,
     ResolvedSource,
     ResolvedUpscale,
+    SaidSize,
+    Size,
 )
 
 if TYPE_CHECKING:
@@ -95,7 +98,7 @@ def settings(
     said = _second(_guided(_started(said, resolved.source), guidance), resolved, index)
     said = _finished(_refined(replace(said, size=resolved.size), resolved), resolved.postprocess)
     return replace(
-        _laid_out(_beside(said, resolved.channels), resolved, index),
+        _laid_out(_sized(_beside(said, resolved.channels), resolved), resolved, index),
         seed=sample.seed,
         variation_seed=sample.variation_seed if resolved.noise.variation_strength > 0 else None,
         cfg_scale=guidance.scale,
@@ -197,6 +200,28 @@ def _beside(settings: Settings, channels: ResolvedChannels) -> Settings:
         noise_level=channels.level if isinstance(channels, NoisedChannels) else None,
         conditional_mask_weight=channels.weight if isinstance(channels, MaskedChannels) else None,
     )
+
+
+def _sized(settings: Settings, resolved: Resolved) -> Settings:
+    """What XL is told of the image; with the negative prompt, what is not as with the prompt."""
+    own, negative = resolved.sizes, resolved.negative_sizes
+    return replace(
+        settings,
+        original_size=_size_said(own.original),
+        crop_top=own.top,
+        crop_left=own.left,
+        target_size=_size_said(own.target),
+        negative_original_size=_unless(_size_said(negative.original), _size_said(own.original)),
+        negative_crop_top=_unless(negative.top, own.top),
+        negative_crop_left=_unless(negative.left, own.left),
+        negative_target_size=_unless(_size_said(negative.target), _size_said(own.target)),
+        aesthetic_score=own.score,
+        negative_aesthetic_score=negative.score,
+    )
+
+
+def _size_said(size: AsMade | SaidSize) -> Size | None:
+    return size.size if isinstance(size, SaidSize) else None
 
 
 def _laid_out(settings: Settings, resolved: Resolved, index: int) -> Settings:

@@ -87,6 +87,16 @@ class Settings:
     resize_mode: str | None = None
     exact_steps: bool | None = None
     color_correction: bool | None = None
+    original_size: tuple[int, int] | None = None
+    crop_top: int | None = None
+    crop_left: int | None = None
+    target_size: tuple[int, int] | None = None
+    negative_original_size: tuple[int, int] | None = None
+    negative_crop_top: int | None = None
+    negative_crop_left: int | None = None
+    negative_target_size: tuple[int, int] | None = None
+    aesthetic_score: float | None = None
+    negative_aesthetic_score: float | None = None
     regions: str | None = None
     region_method: str | None = None
     region_ground: float | None = None
@@ -292,6 +302,16 @@ KEYS: tuple[Key, ...] = (
     _field("resize_mode"),
     _field("exact_steps"),
     _field("color_correction"),
+    _field("original_size"),
+    _field("crop_top"),
+    _field("crop_left"),
+    _field("target_size"),
+    _field("negative_original_size"),
+    _field("negative_crop_top"),
+    _field("negative_crop_left"),
+    _field("negative_target_size"),
+    _field("aesthetic_score"),
+    _field("negative_aesthetic_score"),
     _field("regions"),
     _field("region_method"),
     _field("region_ground"),
