@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 from atelier.checkpoints.checkpoint import Checkpoint
+from atelier.checkpoints.folder import archive_in
 from atelier.checkpoints.kind import identify
 from atelier.checkpoints.opening import carried, families, open_checkpoint, stated_facts
 from atelier.checkpoints.spelling import respelled
@@ -84,15 +86,32 @@ def _family(archive: Archive) -> Family:
 
 def _found(path: Path, parts: Iterable[PartSpec[Any, Any]], facts: Facts) -> tuple[PartSpec[Any, Any], Stored]:
     """The first of the parts that a file has, and where. Raises BadFile where it has none."""
-    archive, tried = respelled(open_any(path)), list(parts)
+    tried = list(parts)
+    if path.is_dir():
+        return _in_folder(path, tried, facts)
+    archive = respelled(open_any(path))
     for part in tried:
         for stored in _places(archive, part):
             if _fits(stored, part, facts):
                 return part, stored
     identity = identify(archive)
     what = "nothing known" if identity is None else identity.phrase
-    wanted = tried[0].title if tried else "further text encoder"
-    raise BadFile(path, f"is {what}: it has no {wanted} that fits this model")
+    raise BadFile(path, f"is {what}: it has no {_wanted(tried)} that fits this model")
+
+
+def _in_folder(path: Path, parts: Sequence[PartSpec[Any, Any]], facts: Facts) -> tuple[PartSpec[Any, Any], Stored]:
+    """The same in a folder of diffusers: of one network, or of a whole model. Raises BadFile."""
+    for part in parts:
+        for place in (path, path / part.folder):
+            with suppress(BadFile):
+                stored = Stored(archive_in(place, part.stem), "diffusers", "", _is_beside)
+                if _fits(stored, part, facts):
+                    return part, stored
+    raise BadFile(path, f"is a folder without weights for the {_wanted(parts)} of this model")
+
+
+def _wanted(parts: Sequence[PartSpec[Any, Any]]) -> str:
+    return parts[0].title if parts else "further text encoder"
 
 
 def _places(archive: Archive, part: PartSpec[Any, Any]) -> Iterator[Stored]:

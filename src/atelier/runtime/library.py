@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +14,7 @@ from atelier.checkpoints.embedded import EMBEDDED, embedded_folder
 from atelier.errors import BadFile, BadInput, UnknownName, nearest
 from atelier.weights.archive import open_any
 from atelier.weights.formats.atomic import expanded
-from atelier.weights.formats.tree import places
+from atelier.weights.formats.tree import Bound, Place, places
 
 SINGLE_FILES = (".safetensors", ".ckpt")
 """What the names of models in one file end with. What such a file is, its content decides."""
@@ -51,11 +51,27 @@ class Model:
     path: Path
 
 
+DEEPEST, MOST = 12, 200_000
+"""So many folders one in another, and so many entries of one folder of models, are looked at: far more than any
+collection has, and few enough that a wrong path (/, a home) is told within seconds."""
+
+
+def _untold(_: str) -> None:
+    pass
+
+
 @dataclass(frozen=True, slots=True)
 class Library:
-    """The embedded model, and what lies in `folders` (searched in order, with subfolders)."""
+    """The embedded model, and what lies in `folders` (searched in order, with subfolders, to a bound).
+
+    tell: is given a line about what was not looked at.
+    """
 
     folders: tuple[Path, ...] = ()
+    tell: Callable[[str], None] = _untold
+
+    def _walk(self, folder: Path) -> Iterator[Place]:
+        return places(folder, bound=Bound(DEEPEST, MOST, self.tell))
 
     def models(self) -> tuple[Model, ...]:
         """All models, the embedded one first, then by name; the first folder wins where two hold the same name."""
@@ -68,7 +84,7 @@ class Library:
     def everything(self) -> Iterator[tuple[str, Model]]:
         """Every model in the folders, also those of one name, each behind its path there (`sd1/photo.safetensors`)."""
         for folder in self.folders:
-            for path in sorted(_candidates(folder)):
+            for path in sorted(_candidates(self._walk(folder))):
                 yield path.relative_to(folder).as_posix(), Model(_name(path), path)
 
     def find(self, name: str | None = None) -> Model:
@@ -150,13 +166,13 @@ class Library:
     def _placed(self, folders: frozenset[str], endings: tuple[str, ...]) -> Iterator[tuple[str, Path]]:
         """Files in folders of these names, each behind its path below its folder of models."""
         for folder in self.folders:
-            for path in sorted(_inside(folder, folders, endings)):
+            for path in sorted(_inside(folder, self._walk(folder), folders, endings)):
                 yield path.relative_to(folder).as_posix(), path
 
     def files(self) -> Iterator[Path]:
         """Every file of weights in the folders, whatever it is, those within the folders of models left out."""
         for folder in self.folders:
-            for path, folders, names in places(folder):
+            for path, folders, names in self._walk(folder):
                 if FOLDER_MARK in names:
                     folders.clear()
                 else:
@@ -173,10 +189,10 @@ def hash_in(name: str) -> str:
     return "" if found is None else found[0].strip(" []")
 
 
-def _candidates(folder: Path) -> Iterator[Path]:
-    """Model files and folders at or below `folder`; a model folder is not searched for more, of a training's folder
+def _candidates(walk: Iterator[Place]) -> Iterator[Path]:
+    """Model files and folders on a walk; a model folder is not searched for more, of a training's folder
     only what it made, and what lies among upscalers, weight adapters and textual inversions is none."""
-    for path, folders, names in places(folder):
+    for path, folders, names in walk:
         folders[:] = [name for name in folders if name.casefold() not in OTHER_FOLDERS]
         if FOLDER_MARK in names:
             folders.clear()
@@ -187,9 +203,9 @@ def _candidates(folder: Path) -> Iterator[Path]:
             yield from (path / name for name in names if _is_single(name))
 
 
-def _inside(folder: Path, named: frozenset[str], endings: tuple[str, ...]) -> Iterator[Path]:
+def _inside(folder: Path, walk: Iterator[Place], named: frozenset[str], endings: tuple[str, ...]) -> Iterator[Path]:
     """Files with these endings in the folders so `named` at or below `folder`, and in those folders' own."""
-    for path, folders, names in places(folder):
+    for path, folders, names in walk:
         if FOLDER_MARK in names:
             folders.clear()
         elif any(part.casefold() in named for part in (folder.name, *path.relative_to(folder).parts)):
