@@ -43,6 +43,8 @@ EXPECTED = {
     "--image-cfg-scale": "image_cfg_scale",
     "--mask": "mask",
     "--depth": "depth",
+    "--vae": "vae",
+    "--text-encoder": "text_encoders",
     "--original-size": "original_size",
     "--crop-top": "crop_top",
     "--crop-left": "crop_left",

@@ -99,6 +99,7 @@ A1111 = (
     ("pag_active", True, "PAG Active: True"),  # an extension
     ("pag_scale", 1, "PAG Scale: 1"),
     ("freeu_version", "1", "FreeU Version: 1"),  # an extension
+    ("text_encoders", "a + b", "Text encoder: a + b"),
     ("noise_level", 20, "Noise level: 20"),
     ("original_size", (640, 480), "Original size: 640x480"),
     ("crop_top", 8, "Crop top: 8"),

@@ -51,7 +51,20 @@ def assembled(path: Path, vae: Path | None = None, text_encoders: Sequence[Path]
     if missing:
         option = "--vae" if missing[0].name == family.autoencoder else "--text-encoder"
         raise BadFile(path, f"has no {missing[0].title}: name a file that has one ({option})")
-    return replace(base, parts=MappingProxyType(parts))
+    made = replace(base, parts=MappingProxyType(parts))
+    if vae is not None:
+        _check_latents(vae, made, base)
+    return made
+
+
+def _check_latents(vae: Path, made: Checkpoint, base: Checkpoint) -> None:
+    """Raises BadFile for an autoencoder whose latents are others than the denoiser's."""
+    wanted, latent = made.ends.out_channels, made.latent
+    if latent.channels != wanted:
+        raise BadFile(vae, f"has latents of {latent.channels} channels, where this model's have {wanted}")
+    if base.family.autoencoder in base.parts and base.latent.factor != latent.factor:
+        told = f"makes {latent.factor} pixels of a position of the latent, where this model makes {base.latent.factor}"
+        raise BadFile(vae, told)
 
 
 def _base(path: Path) -> Checkpoint:

@@ -105,6 +105,18 @@ Model = Annotated[
 ModelHash = Annotated[
     str, Infotext("Model hash"), Help("First digits of the model's SHA-256; you are warned where they differ.")
 ]
+Vae = Annotated[
+    str,
+    Infotext("VAE"),
+    Help("Another autoencoder: a file, a folder, or a name in the folders vae of the models folders.", "the model's"),
+    Option("Model and sampling"),
+]
+TextEncoders = Annotated[
+    tuple[str, ...],
+    Infotext("Text encoder", always=True),  # one text in settings, not several
+    Help("Another text encoder: a file, a folder, or a name; may be repeated.", "the model's"),
+    Option("Model and sampling", ("--text-encoder",)),
+]
 LoraHashes = Annotated[
     str,
     Infotext("Lora hashes"),

@@ -22,7 +22,7 @@ from atelier.request.fields import PIXELS, SIDE_STEP, Help, Limits, Option
 from atelier.request.regions import MAX_REGIONS, parse_region, split
 
 T = TypeVar("T")
-PATHS = frozenset({"model", "refiner", "output", "image", "mask", "depth"})
+PATHS = frozenset({"model", "refiner", "output", "image", "mask", "depth", "vae", "text_encoders"})
 PROMPTS = frozenset({"prompt", "negative_prompt", "hires_prompt", "hires_negative_prompt"})
 """What may be empty."""
 

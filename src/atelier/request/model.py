@@ -29,6 +29,9 @@ from atelier.request.groups import (
     check_side,
 )
 
+SEVERAL = " + "
+"""Between the names of several text encoders, in infotexts."""
+
 
 class Request(Group):
     """What is asked for. What is None is chosen by `resolve`, from the model's own defaults.
@@ -41,6 +44,8 @@ class Request(Group):
     negative_prompt: f.NegativePrompt = ""
     model: f.Model | None = None
     model_hash: f.ModelHash | None = None
+    vae: f.Vae | None = None
+    text_encoders: f.TextEncoders = ()
     steps: f.Steps | None = None
     sampler: f.Sampler | None = None
     scheduler: f.Scheduler | None = None
@@ -72,6 +77,11 @@ class Request(Group):
     @classmethod
     def _as_text(cls, value: object) -> object:
         return os.fspath(cast("os.PathLike[str]", value)) if isinstance(value, os.PathLike) else value
+
+    @field_validator("text_encoders", mode="before")
+    @classmethod
+    def _as_several(cls, value: object) -> object:
+        return tuple(part.strip() for part in value.split(SEVERAL)) if isinstance(value, str) else value
 
     @field_validator("width", "height")
     @classmethod

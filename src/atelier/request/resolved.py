@@ -35,12 +35,22 @@ class Size(NamedTuple):
     height: Counted
 
 
+class PartRef(Value):
+    """A file or folder that a part of a model is taken from in place of the model's own, found; see `ModelRef`."""
+
+    role: Literal["autoencoder", "text encoder"]
+    name: str
+    path: str
+    sha256: str
+
+
 class ModelRef(Value):
-    """A model, found: its name, where it lies, and the SHA-256 of its weights (hex)."""
+    """A model, found: its name, where it lies, and the SHA-256 of its weights (hex). parts: what is not its own."""
 
     name: str
     path: str
     sha256: str
+    parts: tuple[PartRef, ...] = ()
 
 
 class AdapterRef(Value):

@@ -50,6 +50,8 @@ class Fields(TypedDict, total=False):
     negative_prompt: f.NegativePrompt
     model: f.Model | None
     model_hash: f.ModelHash | None
+    vae: f.Vae | None
+    text_encoders: f.TextEncoders
     steps: f.Steps | None
     sampler: f.Sampler | None
     scheduler: f.Scheduler | None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +16,7 @@ from atelier.checkpoints.embedded import EMBEDDED
 from atelier.checkpoints.preview import rgb_matrix
 from atelier.checkpoints.tiny_autoencoder import tiny_beside
 from atelier.diffusion.catalogue import samplers
-from atelier.errors import BadFile, BadInput
+from atelier.errors import BadFile, BadInput, UnknownName
 from atelier.families.family import Family
 from atelier.pipeline.plan import plan
 from atelier.pipeline.run import run
@@ -49,7 +49,7 @@ from atelier.runtime.offer import (
     source_upscaler_of,
     upscaler_of,
 )
-from atelier.runtime.resources import LocalResources, denoiser_weights
+from atelier.runtime.resources import LocalResources, Others, denoiser_weights
 from atelier.runtime.store import Destination, remove_empty
 from atelier.runtime.upscalers import UpscalerNames
 from atelier.runtime.words import Words
@@ -63,6 +63,8 @@ HASH_DIGITS = 10
 """Of a model's SHA-256 in infotexts."""
 MIN_DIGITS = 8
 """So few digits of a hash are too few to find a model by."""
+OWN_PART = frozenset({"", "automatic", "none"})
+"""What A1111 calls the model's own autoencoder, folded."""
 FIRST = "that of the first pass"
 """The model that is taken where a second pass names none, to say to a user."""
 OLD_DIGITS = 8
@@ -126,11 +128,31 @@ class Engine:
 
     def hashing(self, request: Request) -> tuple[Hashing, ...]:
         """What to tell before `resolve` or `events`: weights that have to be hashed first, which takes time."""
-        found = [self._find(request, silent), *self._named_others(request)]
-        return tuple(dict.fromkeys(Hashing(model.name) for model in found if self._is_unhashed(model)))
+        first, parts = self._find(request, silent), self._parts(request, silent)
+        opened = {first.name: self.resources.open(first.path, parts)}
+        opened |= {model.name: self.resources.open(model.path) for model in self._named_others(request)}
+        return tuple(Hashing(name) for name, model in opened.items() if self._is_unhashed(model))
 
-    def _is_unhashed(self, model: Model) -> bool:
-        return any(self._hashes.known(file) is None for file in self.resources.open(model.path).files)
+    def _is_unhashed(self, model: Checkpoint) -> bool:
+        return any(self._hashes.known(file) is None for file in model.files)
+
+    def _parts(self, request: Request, warn: Warn) -> Others:
+        """Where parts are taken from in place of the model's own. Raises BadInput for what is not there; where the
+        request is lenient, the model's own is taken."""
+        vae = self._part(request.vae or "", self.library.autoencoder, request, warn)
+        texts = (self._part(name, self.library.text_encoder, request, warn) for name in request.text_encoders)
+        return Others(vae, tuple(path for path in texts if path is not None))
+
+    def _part(self, name: str, find: Callable[[str], Path], request: Request, warn: Warn) -> Path | None:
+        if name.strip().casefold() in OWN_PART:
+            return None
+        try:
+            return find(name)
+        except UnknownName as error:
+            if not request.prompting.lenient:
+                raise BadInput(f"{error}; or --lenient takes the model's own") from error
+            warn(f"{error}; generated with the model's own")
+            return None
 
     def _named_others(self, request: Request) -> Iterator[Model]:
         """The models that a second pass and the refining name, if there are such."""
@@ -144,7 +166,7 @@ class Engine:
         A second pass, the canvas of outpainting and views count; a request whose sizes cannot be made counts as one of
         the model's own size: `resolve` tells of it.
         """
-        model = self.resources.open(self._find(request, silent).path)
+        model = self.resources.open(self._find(request, silent).path, self._parts(request, silent))
         rows = 2 * min(request.batch_size, self.device.max_batch or request.batch_size)
         return denoiser_weights(model) * rows * _pixels(request, model) // model.latent.factor**2
 
@@ -196,8 +218,9 @@ class Engine:
     def _settled(self, request: Request, warn: Warn) -> tuple[Resolved, Method]:
         """The request resolved, and the method that it was resolved with."""
         found = self._find(request, warn)
-        model = self.resources.open(found.path)
-        reference = self.resources.refer(found.name, model)
+        parts = self._parts(request, warn)
+        model = self.resources.open(found.path, parts)
+        reference = self.resources.refer(found.name, model, parts)
         _check_hash(request, reference, warn)
         if model.surplus:
             warn(
@@ -259,8 +282,9 @@ class Engine:
                 warn(f"{field}: {error}; generated with {instead}")
                 return None
             found = known
-        model = self.resources.open(found.path)
-        return model, self.resources.refer(found.name, model)
+        parts = Others(self._parts(request, silent).vae)
+        model = self.resources.open(found.path, parts)
+        return model, self.resources.refer(found.name, model, parts)
 
     def _worded(self, request: Request) -> Request:
         """With the styles around the prompts, also of a second pass that has its own, and without comments."""

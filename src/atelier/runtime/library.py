@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,6 +38,9 @@ PREVIEW = ".preview"
 """Before the ending of an image that only shows what a file beside it makes."""
 OUTPUT_NAME = "ss_output_name"
 """The key in a weight adapter's metadata for what its training was told to call it."""
+VAE_FOLDERS = frozenset({"vae", "vaes"})
+TEXT_FOLDERS = frozenset({"text_encoder", "text_encoders", "clip"})
+"""What folders of autoencoders and of text encoders are called, in any case: in A1111, Forge and ComfyUI."""
 OTHER_FOLDERS = UPSCALER_FOLDERS | ADAPTER_FOLDERS | EMBEDDING_FOLDERS
 QUOTED_HASH = re.compile(r"\s*\[[0-9a-fA-F]{8,64}\]$")
 """What A1111 shows behind a model's name."""
@@ -157,6 +160,31 @@ class Library:
                 return model.path
         raise UnknownName("lora", name, known)
 
+    def autoencoder(self, name: str) -> Path:
+        """By path; by the name of a file with or without its ending, in a folder of autoencoders, beside a model, or of
+        a model that has one. Raises UnknownName."""
+        beside = (path for folder in self.folders for path in _parts_in(self._walk(folder)))
+        return self._part("VAE", name, VAE_FOLDERS, beside)
+
+    def text_encoder(self, name: str) -> Path:
+        """The same of a text encoder."""
+        return self._part("text encoder", name, TEXT_FOLDERS, ())
+
+    def _part(self, kind: str, name: str, folders: frozenset[str], beside: Iterable[Path]) -> Path:
+        path = expanded(name)
+        if _is_there(path):
+            return path
+        placed = (path for _, path in self._placed(folders, WEIGHT_FILES))
+        known = {path.name: path for path in reversed((*placed, *beside))}
+        wanted = _parts(QUOTED_HASH.sub("", name))[-1:]
+        for file, found in known.items():
+            if wanted and wanted == _parts(file):
+                return found
+        for model in self.models():
+            if wanted == (model.name.casefold(),):
+                return model.path
+        raise UnknownName(kind, name, tuple(known))
+
     def _files(self, folders: frozenset[str], endings: tuple[str, ...]) -> Mapping[str, Path]:
         found: dict[str, Path] = {}
         for _, path in self._placed(folders, endings):
@@ -201,6 +229,11 @@ def _candidates(walk: Iterator[Place]) -> Iterator[Path]:
             folders[:] = [name for name in folders if name == TRAINED]
         else:
             yield from (path / name for name in names if _is_single(name))
+
+
+def _parts_in(walk: Iterator[Place]) -> Iterator[Path]:
+    """What A1111 calls autoencoders that lie beside their models."""
+    return (path / name for path, _, names in walk for name in names if name.casefold().endswith(PART_FILES))
 
 
 def _inside(folder: Path, walk: Iterator[Place], named: frozenset[str], endings: tuple[str, ...]) -> Iterator[Path]:

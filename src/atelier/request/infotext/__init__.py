@@ -20,7 +20,7 @@ from atelier.request.infotext.read import read
 from atelier.request.infotext.record import Infotext
 from atelier.request.infotext.request import interpret, to_request, without_effect
 from atelier.request.infotext.write import write
-from atelier.request.model import Provenance
+from atelier.request.model import SEVERAL, Provenance
 from atelier.request.outpaint import Margins
 from atelier.request.regions import Region, Shares, region_text
 from atelier.request.regions import joined as regions_text
@@ -110,6 +110,7 @@ def settings(
         vae_strips=resolved.vae_strips,
         model_hash=resolved.model.sha256[:HASH_DIGITS],
         model=resolved.model.name,
+        **_parts(resolved.model),
         dtype=provenance.dtype,
         device=provenance.device,
         libraries=provenance.libraries,
@@ -117,6 +118,17 @@ def settings(
         lora_hashes=lora_hashes(resolved.adapters, _said_prompts(resolved, index)[::2]),
         ti_hashes=ti_hashes(resolved.inversions, _said_prompts(resolved, index)),
     )
+
+
+def _parts(model: ModelRef) -> dict[str, str | None]:
+    """What is said of parts that are not the model's own."""
+    vae = next((part for part in model.parts if part.role == "autoencoder"), None)
+    texts = [part.name for part in model.parts if part.role == "text encoder"]
+    return {
+        "vae": None if vae is None else vae.name,
+        "vae_hash": None if vae is None else vae.sha256[:HASH_DIGITS],
+        "text_encoders": SEVERAL.join(texts) or None,
+    }
 
 
 def _said_prompts(resolved: Resolved, index: int) -> tuple[str, ...]:

@@ -45,6 +45,7 @@ class Settings:
     fp16_lora_cache: bool | None = None
     vae_hash: str | None = None
     vae: str | None = None
+    text_encoders: str | None = None
     variation_seed: int | None = None
     variation_strength: float | None = None
     seed_resize: tuple[int, int] | None = None
@@ -258,7 +259,8 @@ KEYS: tuple[Key, ...] = (
     Key("FP8 weight", "fp8_weight", neutral="Disable"),
     Key("Cache FP16 weight for LoRA", "fp16_lora_cache", "flag", neutral=False),
     Key("VAE hash", "vae_hash"),
-    Key("VAE", "vae"),
+    _field("vae"),
+    _field("text_encoders"),
     _field("variation_seed"),
     _field("variation_strength"),
     _field("seed_resize"),
