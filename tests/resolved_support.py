@@ -6,6 +6,7 @@ from pydantic import BaseModel
 
 from atelier.request.model import Provenance
 from atelier.request.resolved import (
+    AsMade,
     ModelRef,
     NoChannels,
     NoHires,
@@ -20,6 +21,7 @@ from atelier.request.resolved import (
     ResolvedOutput,
     ResolvedPrompting,
     ResolvedSampling,
+    ResolvedSizes,
     ResolvedTiling,
     SampleSettings,
     Size,
@@ -47,7 +49,10 @@ SAMPLING = ResolvedSampling(
     downcast=False,
     zero_terminal=False,
 )
+SIZES = ResolvedSizes(original=AsMade(), top=0, left=0, target=AsMade(), score=6.0)
 RESOLVED = Resolved(
+    sizes=SIZES,
+    negative_sizes=SIZES.model_copy(update={"score": 2.5}),
     model=ModelRef(
         name="v1-5-pruned-emaonly",
         path="models/v1-5-pruned-emaonly.safetensors",

@@ -1,8 +1,8 @@
 """The composition root: puts the parts together as the environment says, for the command line and for Python.
 
 ATELIER_DEVICE (cpu, cuda, cuda:1, mps) and ATELIER_DTYPE (fp32, fp16, bf16) overrule what the machine is best at;
-ATELIER_MODELS lists the folders of models; ATELIER_STYLES is the file of saved styles, ATELIER_WILDCARDS the folder of
-wildcards. Nothing heavy is imported before it is needed.
+ATELIER_MODELS lists the folders of models, ATELIER_WEBUI installations of A1111 or ComfyUI; ATELIER_STYLES is the file
+of saved styles, ATELIER_WILDCARDS the folder of wildcards. Nothing heavy is imported before it is needed.
 """
 
 from __future__ import annotations
@@ -133,19 +133,26 @@ def grid(
 
 
 def engine(
-    *, device: str | None = None, dtype: str | None = None, keep: bool = True, vocabulary: Words | None = None
+    *,
+    device: str | None = None,
+    dtype: str | None = None,
+    keep: bool = True,
+    vocabulary: Words | None = None,
+    installations: tuple[Path, ...] = (),
 ) -> Engine:
     """A Engine on the device and in the precision named, else those of the environment, else the machine's best.
 
     keep: whether networks stay in memory between requests, within half of the device's memory. vocabulary: styles and
-    wildcards, else those of the environment.
+    wildcards, else those of the environment. installations: of A1111 or ComfyUI, whose models are found too.
     """
     from atelier.runtime.device import memory_of
     from atelier.runtime.engine import Engine
 
     chosen = _device(device, dtype)
     budget = memory_of(chosen.torch_device) // 2 if keep else 0
-    return Engine(chosen, library(), _hashes(), version=__version__, budget=budget, words=vocabulary or words())
+    return Engine(
+        chosen, library(installations), _hashes(), version=__version__, budget=budget, words=vocabulary or words()
+    )
 
 
 def _card(number: int) -> str | None:
@@ -156,20 +163,28 @@ def _card(number: int) -> str | None:
     return f"cuda:{number % cards}" if cards > 1 and not os.environ.get("ATELIER_DEVICE") else None
 
 
-def library(*, by_path: bool = True) -> Library:
-    """The models of ATELIER_MODELS, else of ./models and of the user's own folder."""
+def library(installations: tuple[Path, ...] = (), *, by_path: bool = True) -> Library:
+    """The models of `model_folders`. by_path: whether a path names one too. Raises BadFile, as that does."""
     from atelier.runtime.library import Library
 
-    return Library(model_folders(), by_path)
+    return Library(model_folders(installations), by_path)
 
 
-def model_folders() -> tuple[Path, ...]:
-    """Those of ATELIER_MODELS, else ./models and the user's own folder."""
-    named = os.environ.get("ATELIER_MODELS")
-    if named:
-        return tuple(Path(folder).expanduser() for folder in named.split(os.pathsep) if folder)
+def model_folders(installations: tuple[Path, ...] = ()) -> tuple[Path, ...]:
+    """Those of ATELIER_MODELS, else ./models and the user's own folder; behind them those of installations of A1111 or
+    ComfyUI: the ones given, and the ones of ATELIER_WEBUI. Raises BadFile for what is no installation."""
+    from atelier.runtime.installed import installed
+
+    theirs = tuple(folder for root in (*installations, *_listed("ATELIER_WEBUI")) for folder in installed(root))
+    if named := _listed("ATELIER_MODELS"):
+        return *named, *theirs
     own = _below_home("XDG_DATA_HOME", ".local/share")
-    return Path("models"), *(() if own is None else (own / "models",))
+    return Path("models"), *(() if own is None else (own / "models",)), *theirs
+
+
+def _listed(variable: str) -> tuple[Path, ...]:
+    """The folders that a variable of the environment lists."""
+    return tuple(Path(folder).expanduser() for folder in os.environ.get(variable, "").split(os.pathsep) if folder)
 
 
 def data_folder() -> Path:

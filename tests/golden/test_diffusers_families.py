@@ -171,20 +171,69 @@ def test_a_trajectory_is_that_of_the_pipeline(name: str, negative: str, shelf: P
     assert float((ours - sampled(shelf, name, negative_prompt="cat")).abs().max()) > 1e-3
 
 
-def test_a_refiner_is_told_what_diffusers_tells_it(shelf: Path, theirs: dict[str, Any]) -> None:
-    """6 for the prompt, 2.5 for the negative one."""
+SAID = {
+    "original_size": (96, 48),
+    "crop_top": 5,
+    "crop_left": 9,
+    "target_size": (80, 72),
+    "negative_original_size": (32, 40),
+    "negative_crop_top": 2,
+    "negative_crop_left": 1,
+    "negative_target_size": (56, 88),
+}
+"""Widths before heights; no two numbers alike."""
+
+
+def test_other_sizes_are_told_as_the_pipeline_is_told_them(shelf: Path, theirs: dict[str, Any]) -> None:
+    expected = theirs["sdxl"](
+        PROMPT,
+        negative_prompt=NEGATIVE,
+        num_inference_steps=STEPS,
+        guidance_scale=SCALE,
+        generator=torch.Generator().manual_seed(SEED),
+        height=tiny_sd.SIZE,
+        width=tiny_sd.SIZE,
+        original_size=(48, 96),
+        crops_coords_top_left=(5, 9),
+        target_size=(72, 80),
+        negative_original_size=(40, 32),
+        negative_crops_coords_top_left=(2, 1),
+        negative_target_size=(88, 56),
+        output_type="latent",
+    ).images
+    ours = sampled(shelf, "sdxl", negative_prompt=NEGATIVE, **SAID)
+    assert_close(ours, expected)
+    for name in SAID:
+        rest = {key: value for key, value in SAID.items() if key != name}
+        assert not torch.equal(sampled(shelf, "sdxl", negative_prompt=NEGATIVE, **rest), ours), name
+
+
+def test_the_usual_sizes_said_are_the_image_without_them(shelf: Path) -> None:
+    side = (tiny_sd.SIZE, tiny_sd.SIZE)
+    plain = sampled(shelf, "sdxl", negative_prompt=NEGATIVE)
+    for said in (side, (0, 0)):
+        told = {"original_size": said, "target_size": said, "crop_top": 0, "crop_left": 0, "negative_crop_top": 0}
+        assert torch.equal(sampled(shelf, "sdxl", negative_prompt=NEGATIVE, **told), plain)
+
+
+@pytest.mark.parametrize("scores", [(6.0, 2.5), (7.5, 4.0)])
+def test_a_refiner_is_told_what_diffusers_tells_it(
+    scores: tuple[float, float], shelf: Path, theirs: dict[str, Any]
+) -> None:
+    """6 for the prompt, 2.5 for the negative one, where nobody says."""
     pipe = theirs["sdxl-refiner"]
     tokens, negative, pooled, negative_pooled = said(pipe, "sdxl-refiner", PROMPT, NEGATIVE)
     side = (tiny_sd.SIZE, tiny_sd.SIZE)
     asked, kept = pipe._get_add_time_ids(
-        side, (0, 0), side, 6.0, 2.5, side, (0, 0), side, dtype=torch.float32, text_encoder_projection_dim=tiny_sd.G
+        side, (0, 0), side, *scores, side, (0, 0), side, dtype=torch.float32, text_encoder_projection_dim=tiny_sd.G
     )
     rows = ((negative, negative_pooled, kept), (tokens, pooled, asked))
     conds = [
         {"encoder_hidden_states": own, "added_cond_kwargs": {"text_embeds": vector, "time_ids": ids}}
         for own, vector, ids in rows
     ]
-    assert_close(sampled(shelf, "sdxl-refiner", negative_prompt=NEGATIVE), by_hand(pipe, conds))
+    own = {} if scores == (6.0, 2.5) else {"aesthetic_score": scores[0], "negative_aesthetic_score": scores[1]}
+    assert_close(sampled(shelf, "sdxl-refiner", negative_prompt=NEGATIVE, **own), by_hand(pipe, conds))
 
 
 def test_sizes_are_told_as_the_papers_say() -> None:

@@ -266,6 +266,7 @@ def test_the_form_is_this() -> None:
             "name": "v1-5-pruned-emaonly",
             "path": "models/v1-5-pruned-emaonly.safetensors",
             "sha256": "6ce0161689b3853acaa03779ec93eafe75a02f4ced659bee03f50797806fa2fa",
+            "parts": [],
         },
         "size": [512, 768],
         "batch_size": 1,
@@ -337,6 +338,8 @@ def test_the_form_is_this() -> None:
         "hires": {"kind": "none"},
         "refiner": {"kind": "none"},
         "regions": {"kind": "none"},
+        "sizes": {"original": {"kind": "made"}, "top": 0, "left": 0, "target": {"kind": "made"}, "score": 6.0},
+        "negative_sizes": {"original": {"kind": "made"}, "top": 0, "left": 0, "target": {"kind": "made"}, "score": 2.5},
         "views": {"kind": "none"},
         "tiling": {"x": False, "y": False},
         "postprocess": {"kind": "none"},
@@ -481,7 +484,10 @@ def test_the_form_with_a_second_pass_is_this() -> None:
         "scaled": [1024, 1536],
         "by": {"kind": "size"},
         "upscaler": "4x-mine",
-        "upscaler_file": {"kind": "file", "file": {"name": "4x-mine", "path": "up/4x-mine.pth", "sha256": "34" * 32}},
+        "upscaler_file": {
+            "kind": "file",
+            "file": {"name": "4x-mine", "path": "up/4x-mine.pth", "sha256": "34" * 32, "parts": []},
+        },
         "strength": 0.5,
         "exact_steps": True,
         "sampling": form["sampling"],
@@ -506,7 +512,10 @@ def test_the_form_of_what_is_done_to_finished_images_is_this() -> None:
         "upscalers": [
             {
                 "name": "mine",
-                "file": {"kind": "file", "file": {"name": "mine", "path": "mine.pth", "sha256": "56" * 32}},
+                "file": {
+                    "kind": "file",
+                    "file": {"name": "mine", "path": "mine.pth", "sha256": "56" * 32, "parts": []},
+                },
             },
             {"name": "Lanczos", "file": {"kind": "none"}},
         ],

@@ -43,6 +43,18 @@ EXPECTED = {
     "--image-cfg-scale": "image_cfg_scale",
     "--mask": "mask",
     "--depth": "depth",
+    "--vae": "vae",
+    "--text-encoder": "text_encoders",
+    "--original-size": "original_size",
+    "--crop-top": "crop_top",
+    "--crop-left": "crop_left",
+    "--target-size": "target_size",
+    "--negative-original-size": "negative_original_size",
+    "--negative-crop-top": "negative_crop_top",
+    "--negative-crop-left": "negative_crop_left",
+    "--negative-target-size": "negative_target_size",
+    "--aesthetic-score": "aesthetic_score",
+    "--negative-aesthetic-score": "negative_aesthetic_score",
     "--mask-blur": "mask_blur",
     "--masked-content": "masked_content",
     "--inpaint-area": "inpaint_area",
@@ -59,7 +71,7 @@ EXPECTED = {
     "--hires-upscaler": "hires_upscaler",
     "--hires-strength": "hires_denoising_strength",
 }
-VALUES = {"int": ("64", 64), "float": ("0.5", 0.5), "text": ("nv", "nv")}
+VALUES = {"int": ("64", 64), "float": ("0.5", 0.5), "text": ("nv", "nv"), "size": ("640x480", (640, 480))}
 
 
 def said(*arguments: str) -> Mapping[str, object]:

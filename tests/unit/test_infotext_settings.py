@@ -270,8 +270,8 @@ def test_comfy_means_other_things_by_some_names(names: tuple[str, str], want: tu
 
 
 def test_keys_that_no_request_can_say_are_told() -> None:
-    text = "x\nSteps: 5, Sampler: Euler, Refiner: r, VAE: v, Tiling: True, VAE hash: abc, Version: v1.6.0"
-    assert without_effect(read(text)) == ("VAE",)
+    text = "x\nSteps: 5, Sampler: Euler, Refiner: r, FP8 weight: Enable, Tiling: True, VAE hash: abc, Version: v1.6.0"
+    assert without_effect(read(text)) == ("FP8 weight",)
     assert without_effect(read("x\nSteps: 5, Sampler: Euler, Seed: 1, Size: 64x64, Eta: 0.5")) == ()
 
 
@@ -294,12 +294,12 @@ def test_keys_that_no_request_can_say_are_told() -> None:
         ("RP Active: False, RP Ratios: 1", ()),
         ("RP Active: True, RP Ratios: 1", ("RP Active",)),
         ("freeu_enabled: True, kohya_hrfix_block_number: 3", ("freeu_enabled", "kohya_hrfix_block_number")),
-        ("LoRAs: <lora:x:1>, VAE: v", ("VAE", "LoRAs")),
+        ("LoRAs: <lora:x:1>, VAE: v", ("LoRAs",)),
         ("loras: [], Hashes: {}, Some Future Key: 42", ()),
         ("VAE: Automatic", ()),
         ("VAE: None", ()),
         ("VAE: Default (model)", ()),
-        ("VAE: sdxl.vae", ("VAE",)),
+        ("VAE: sdxl.vae", ()),
     ],
 )
 def test_what_changed_a_picture_is_told(pairs: str, told: tuple[str, ...]) -> None:

@@ -77,6 +77,20 @@ def test_an_autoencoder_in_the_other_layout_takes_the_place_of_the_model_s_own(w
     assert all(torch.equal(found[name], expected[name] + name.startswith(VAE)) for name in expected)
 
 
+@pytest.mark.parametrize("inside", ["", "vae"])
+def test_an_autoencoder_of_a_folder_takes_its_place_too(inside: str, whole: Path, tmp_path: Path) -> None:
+    """The folder of the autoencoder, or of the whole model."""
+    folder = tmp_path / "folder"
+    write_diffusers(open_checkpoint(whole), folder)
+    file = folder / "vae" / "diffusion_pytorch_model.safetensors"
+    save_file({name: tensor + 1 for name, tensor in load_file(file).items()}, file)
+    assert put_together(whole, tmp_path / "made.safetensors", "--vae", folder / inside) is None
+    expected, found = load_file(whole), load_file(tmp_path / "made.safetensors")
+    assert all(torch.equal(found[name], expected[name] + name.startswith(VAE)) for name in expected)
+    error = put_together(whole, tmp_path / "none.safetensors", "--vae", folder / "text_encoder")
+    assert str(error).endswith("is a folder without weights for the autoencoder of this model")
+
+
 def test_what_the_file_says_of_itself_stays(tiny_file: Path, tmp_path: Path) -> None:
     """The prediction, the scale of the latents: shapes say neither."""
     state, said = load_file(tiny_file), dict(read_header(tiny_file).metadata)

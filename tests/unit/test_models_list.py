@@ -18,6 +18,7 @@ from atelier.errors import AtelierError, BadFile
 from atelier.runtime.index import Index
 from atelier.runtime.installed import added, installed
 from atelier.runtime.library import Library
+from atelier.weights.formats.tree import Bound, places
 
 
 @pytest.fixture(autouse=True)
@@ -156,3 +157,41 @@ def test_pickled_models_have_names_and_parts_beside_them_have_none(tmp_path: Pat
     assert [model.name for model in library.models()] == ["embedded", "old"]
     for name in ("old", "old.ckpt", "SD1/old.ckpt [0123456789]"):
         assert library.find(name).path == folder / "old.ckpt"
+
+
+def walked(folder: Path, deep: int = 12, entries: int = 100) -> tuple[list[str], list[str]]:
+    """(the folders that are entered, by their paths in it; what is told)."""
+    told: list[str] = []
+    found = [place.path for place in places(folder, bound=Bound(deep, entries, told.append))]
+    return [str(path.relative_to(folder)) for path in found], told
+
+
+def test_a_walk_ends_at_its_bound_and_says_so(tmp_path: Path) -> None:
+    (tmp_path / "a/b/c").mkdir(parents=True)
+    (tmp_path / "z").mkdir()
+    for number in range(5):
+        (tmp_path / "a" / f"{number}.txt").touch()
+    every = [".", "a", "a/b", "a/b/c", "z"]
+    assert walked(tmp_path) == (every, [])
+    assert walked(tmp_path, deep=2) == (
+        [".", "a", "a/b", "z"],
+        [f"{tmp_path}/a/b/c: lies more than 2 folders below {tmp_path}, and was not looked at"],
+    )
+    assert walked(tmp_path, entries=8) == (
+        [".", "a"],
+        [f"{tmp_path}: has 8 files and folders or more, of which the first were looked at"],
+    )
+    assert walked(tmp_path, entries=9)[0] == every[:3]
+
+
+@pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="this system shows nothing of itself as a folder")
+def test_what_the_system_shows_of_itself_is_not_entered(tmp_path: Path) -> None:
+    (tmp_path / "linked").symlink_to("/proc")
+    assert walked(tmp_path) == (["."], [f"{tmp_path}/linked: is the system's own, and was not looked at"])
+    root = tmp_path / "comfy"
+    (root / "models").mkdir(parents=True)
+    (root / "extra_model_paths.yaml").write_text("a:\n    checkpoints: /proc\n")
+    done = CliRunner().invoke(app, ["list", "--webui-dir", str(root)])
+    assert done.exit_code == 0
+    assert done.stderr == "atelier: /proc: is the system's own, and was not looked at\n"
+    assert not list(Library((Path("/sys"),)).files())

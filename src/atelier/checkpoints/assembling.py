@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 from atelier.checkpoints.checkpoint import Checkpoint
+from atelier.checkpoints.folder import archive_in
 from atelier.checkpoints.kind import identify
 from atelier.checkpoints.opening import carried, families, open_checkpoint, stated_facts
 from atelier.checkpoints.spelling import respelled
@@ -49,7 +51,20 @@ def assembled(path: Path, vae: Path | None = None, text_encoders: Sequence[Path]
     if missing:
         option = "--vae" if missing[0].name == family.autoencoder else "--text-encoder"
         raise BadFile(path, f"has no {missing[0].title}: name a file that has one ({option})")
-    return replace(base, parts=MappingProxyType(parts))
+    made = replace(base, parts=MappingProxyType(parts))
+    if vae is not None:
+        _check_latents(vae, made, base)
+    return made
+
+
+def _check_latents(vae: Path, made: Checkpoint, base: Checkpoint) -> None:
+    """Raises BadFile for an autoencoder whose latents are others than the denoiser's."""
+    wanted, latent = made.ends.out_channels, made.latent
+    if latent.channels != wanted:
+        raise BadFile(vae, f"has latents of {latent.channels} channels, where this model's have {wanted}")
+    if base.family.autoencoder in base.parts and base.latent.factor != latent.factor:
+        told = f"makes {latent.factor} pixels of a position of the latent, where this model makes {base.latent.factor}"
+        raise BadFile(vae, told)
 
 
 def _base(path: Path) -> Checkpoint:
@@ -84,15 +99,32 @@ def _family(archive: Archive) -> Family:
 
 def _found(path: Path, parts: Iterable[PartSpec[Any, Any]], facts: Facts) -> tuple[PartSpec[Any, Any], Stored]:
     """The first of the parts that a file has, and where. Raises BadFile where it has none."""
-    archive, tried = respelled(open_any(path)), list(parts)
+    tried = list(parts)
+    if path.is_dir():
+        return _in_folder(path, tried, facts)
+    archive = respelled(open_any(path))
     for part in tried:
         for stored in _places(archive, part):
             if _fits(stored, part, facts):
                 return part, stored
     identity = identify(archive)
     what = "nothing known" if identity is None else identity.phrase
-    wanted = tried[0].title if tried else "further text encoder"
-    raise BadFile(path, f"is {what}: it has no {wanted} that fits this model")
+    raise BadFile(path, f"is {what}: it has no {_wanted(tried)} that fits this model")
+
+
+def _in_folder(path: Path, parts: Sequence[PartSpec[Any, Any]], facts: Facts) -> tuple[PartSpec[Any, Any], Stored]:
+    """The same in a folder of diffusers: of one network, or of a whole model. Raises BadFile."""
+    for part in parts:
+        for place in (path, path / part.folder):
+            with suppress(BadFile):
+                stored = Stored(archive_in(place, part.stem), "diffusers", "", _is_beside)
+                if _fits(stored, part, facts):
+                    return part, stored
+    raise BadFile(path, f"is a folder without weights for the {_wanted(parts)} of this model")
+
+
+def _wanted(parts: Sequence[PartSpec[Any, Any]]) -> str:
+    return parts[0].title if parts else "further text encoder"
 
 
 def _places(archive: Archive, part: PartSpec[Any, Any]) -> Iterator[Stored]:

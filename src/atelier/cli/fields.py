@@ -15,6 +15,8 @@ TYPES: Mapping[str, Any] = MappingProxyType(
     {"int": int, "float": float, "flag": bool, "text": str, "size": str, "texts": list[str]}
 )
 """Kinds of fields as typer reads their values."""
+DIGITS = 9
+"""Of a side in pixels: more are no size."""
 
 
 @final
@@ -34,7 +36,8 @@ class Command:
         self.__annotations__ = {p.name: p.annotation for p in (*made, *own)}
 
     def __call__(self, **values: object) -> None:
-        given = {name: value for name in self.names if (value := values.pop(name)) is not None}
+        said = {name: value for name in self.names if (value := values.pop(name)) is not None}
+        given = {name: sides(str(v)) if FIELDS[name].kind == "size" else v for name, v in said.items()}
         self.run(given, **values)
 
 
@@ -50,6 +53,13 @@ def parameter(field: RequestField) -> inspect.Parameter:
         given = typer.Option(*names, help=field.help.text, show_default=shown, rich_help_panel=option.panel)
     kind = Annotated[TYPES[field.kind] | None, given]
     return inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=kind)
+
+
+def sides(text: str) -> object:
+    """A size as two numbers; everything else is left to the request, which knows what it needs."""
+    width, times, height = text.partition("x")
+    is_size = times and all(side.isdecimal() and len(side) <= DIGITS for side in (width, height))
+    return (int(width), int(height)) if is_size else text
 
 
 def defaults() -> dict[str, object]:

@@ -11,7 +11,19 @@ import typer
 
 from atelier.cli import many
 from atelier.cli.fields import Command
-from atelier.cli.given import PREVIEW_SECONDS, Changes, Preview, StylesFile, Wildcards, changed, merged, opening, told
+from atelier.cli.given import (
+    PREVIEW_SECONDS,
+    Changes,
+    Preview,
+    StylesFile,
+    Webui,
+    Wildcards,
+    changed,
+    has_vae_in,
+    merged,
+    opening,
+    told,
+)
 from atelier.cli.texts import text_of
 from atelier.errors import BadFile, BadInput
 
@@ -87,6 +99,7 @@ def run(
     prompts: Prompts = None,
     styles_file: StylesFile = None,
     wildcards: Wildcards = None,
+    webui_dir: Webui = None,
     preview: Preview = None,
     change: Changes = None,
     original: From = None,
@@ -117,11 +130,12 @@ def run(
         many.check_output(asked)
     strengths = many.Strengths(last_strength, strength_curve)
     display = progress.display(preview=preview)
-    open_engine = opening(styles_file, wildcards, keep=is_folder or loops > 1 or prompts is not None)
+    keep = is_folder or loops > 1 or prompts is not None
+    open_engine = opening(styles_file, wildcards, keep=keep, installations=webui_dir or ())
 
     def one(fields: Mapping[str, object]) -> list[Path]:
         """Generates a request, or those of a file; returns where their images lie."""
-        requests, notes = _asked(fields, seen) if prompts is None else _from_file(prompts, fields)
+        requests, notes = _asked(fields, seen, webui_dir or ()) if prompts is None else _from_file(prompts, fields)
         return _shown(requests, notes, seen if verify else None, display, open_engine)
 
     def run_of(fields: dict[str, object]) -> None:
@@ -170,12 +184,14 @@ def _check(fields: Mapping[str, object], prompts: Path | None, original: Path | 
         raise BadInput('nothing to generate: atelier generate "a red apple"')
 
 
-def _asked(fields: Mapping[str, object], original: Original | None) -> tuple[tuple[Request, ...], Sequence[str]]:
+def _asked(
+    fields: Mapping[str, object], original: Original | None, installations: Sequence[Path]
+) -> tuple[tuple[Request, ...], Sequence[str]]:
     from atelier.request.table import request_of
 
     if original is None:
         return (request_of(fields),), ()
-    request = original.request(fields)
+    request = original.request(fields, has_vae_in(installations))
     return (request,), original.notes(request)
 
 

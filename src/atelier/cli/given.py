@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from atelier.cli.fields import defaults
+from atelier.cli.fields import defaults, sides
 from atelier.errors import BadInput
 
 if TYPE_CHECKING:
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from atelier.runtime.engine import Engine
 
 PREVIEW_SECONDS = 0.5
-DIGITS = 9
-"""Of a side in pixels: more are no size."""
-OWN_OPTIONS = frozenset({"styles_file", "wildcards", "preview", "no_preview", "set", "from", "verify", "prompts"})
+OWN_OPTIONS = frozenset(
+    {"styles_file", "wildcards", "preview", "no_preview", "set", "from", "verify", "prompts", "webui_dir"}
+)
 """What commands have options for that is no field of a request."""
 
 StylesFile = Annotated[
@@ -30,6 +30,15 @@ StylesFile = Annotated[
 Wildcards = Annotated[
     Path | None,
     typer.Option(help="Folder of wildcard files (.txt).", show_default="wildcards", rich_help_panel="Prompt"),
+]
+Webui = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--webui-dir",
+        help="The folder of an A1111 or ComfyUI installation, whose models are found too; may be repeated.",
+        show_default="those of ATELIER_WEBUI",
+        rich_help_panel="Model and sampling",
+    ),
 ]
 Preview = Annotated[
     bool | None,
@@ -63,7 +72,7 @@ def changed(pairs: Sequence[str]) -> dict[str, object]:
         _check_settable(key)
         if key in fields:
             raise BadInput(f"--set {key} is given twice: leave one out")
-        fields[key] = (value.strip(),) if _is_list(key) else _value(value.strip())
+        fields[key] = (value.strip(),) if _is_list(key) else sides(value.strip())
     return fields
 
 
@@ -96,7 +105,9 @@ def merged(changes: Mapping[str, object], fields: Mapping[str, object]) -> dict[
     return {**defaults(), **changes, **fields}
 
 
-def opening(styles_file: Path | None, wildcards: Path | None, *, keep: bool) -> Callable[[], Engine]:
+def opening(
+    styles_file: Path | None, wildcards: Path | None, *, keep: bool, installations: Sequence[Path] = ()
+) -> Callable[[], Engine]:
     """Makes an engine when it is first asked for, and gives the same one from then on; imports torch.
 
     keep: networks stay in memory for the next request.
@@ -108,9 +119,26 @@ def opening(styles_file: Path | None, wildcards: Path | None, *, keep: bool) -> 
         from atelier.runtime.threads import settle_process
 
         settle_process(os.environ)
-        return engine(keep=keep, vocabulary=words(styles_file, wildcards))
+        vocabulary = words(styles_file, wildcards)
+        return engine(keep=keep, vocabulary=vocabulary, installations=tuple(installations))
 
     return opened
+
+
+def has_vae_in(installations: Sequence[Path]) -> Callable[[str], bool]:
+    """Tells whether an autoencoder is there, in the folders of models or in installations of other programs."""
+
+    def has(name: str) -> bool:
+        from atelier.compose import library
+        from atelier.errors import UnknownName
+
+        try:
+            library(tuple(installations)).autoencoder(name)
+        except UnknownName:
+            return False
+        return True
+
+    return has
 
 
 def told(
@@ -145,10 +173,3 @@ def _grown(request: Request) -> tuple[str, str] | None:
     """What decides on the size of a canvas that grows around an image."""
     source = request.source
     return None if source is None or source.outpaint is None else (source.image, source.outpaint)
-
-
-def _value(text: str) -> object:
-    """A size as two numbers; everything else is left to the request, which knows what it needs."""
-    width, times, height = text.partition("x")
-    is_size = times and all(side.isdecimal() and len(side) <= DIGITS for side in (width, height))
-    return (int(width), int(height)) if is_size else text

@@ -69,7 +69,10 @@ def list_(
     from atelier.runtime.library import Library
 
     folders = (*library_of(models_dir).folders, *(folder for root in webui_dir or () for folder in installed(root)))
-    entries = listed(Library(folders), every=every)
+    told: dict[str, None] = {}
+    entries = listed(Library(folders, tell=told.setdefault), every=every)
+    for line in told:
+        typer.echo(f"atelier: {line}", err=True)
     typer.echo(json.dumps(entries, ensure_ascii=False, indent=1) if as_json else table(entries))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
@@ -58,9 +58,13 @@ class Original:
             )
         return cls(path, found, data)
 
-    def request(self, changes: Mapping[str, object]) -> Request:
-        """What to generate. Raises BadInput for numbers out of range."""
-        return to_request(self.infotext, changes)
+    def request(self, changes: Mapping[str, object], has_vae: Callable[[str], bool]) -> Request:
+        """What to generate. An autoencoder that only the infotext names, and that is not there, is left out: `notes`
+        tells. Raises BadInput for numbers out of range."""
+        request = to_request(self.infotext, changes)
+        if "vae" in changes or request.vae is None or has_vae(request.vae):
+            return request
+        return request.model_copy(update={"vae": None})
 
     def notes(self, request: Request) -> tuple[str, ...]:
         """What was done to the image and is not done yet, and values that could not be read. request: what is made of
@@ -70,6 +74,9 @@ class Original:
         is_twice = request.hires is not None and request.hires.is_asked
         if is_twice and request.source is None and self.infotext.get(SOURCE):  # with one pass the strength tells
             notes = (*notes, f"{SOURCE}: made from another image: name it with --image, or it begins with noise alone")
+        vae = interpret(self.infotext).settings.vae
+        if vae is not None and request.vae is None:
+            notes = (*notes, f"VAE {vae}: is not there, so this is generated with the model's own")
         return (*notes, f"{missing}: not done yet, so this is another image") if missing else notes
 
     def pixels(self) -> Image | None:

@@ -70,11 +70,12 @@ def file_facts(archive: Archive) -> Facts:
 def tell(said: Conditioning, told: Telling) -> Conditioning:
     """Height and width of the original, top and left of the crop, height and width of the target.
 
-    The image is said to be whole and as large as it is made, as in A1111, ComfyUI and diffusers. A negative prompt
+    Where nothing else is asked for, the image is said to be whole and as large as it is made, as in A1111, ComfyUI and
+    diffusers. A negative prompt
     without words is no text at all: zeros, as in A1111 and diffusers (docs/compatibility/prompts.md).
     """
     said = silent(said) if told.negative and told.empty else said
-    return with_sizes(said, told.height, told.width, 0, 0, told.height, told.width)
+    return with_sizes(said, *told.original, told.said.top, told.said.left, *told.target)
 
 
 def defaults(size: int, facts: Facts) -> ModelDefaults:

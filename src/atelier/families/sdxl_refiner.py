@@ -53,7 +53,8 @@ def file_facts(archive: Archive) -> Facts:
 def tell(said: Conditioning, told: Telling) -> Conditioning:
     """Height and width of the original, top and left of the crop, and the score."""
     said = silent(said) if told.negative and told.empty else said
-    return with_sizes(said, told.height, told.width, 0, 0, UNWANTED if told.negative else WANTED)
+    score = (UNWANTED if told.negative else WANTED) if told.said.score is None else told.said.score
+    return with_sizes(said, *told.original, told.said.top, told.said.left, score)
 
 
 REFINER = replace(

@@ -11,15 +11,45 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
+class Said:
+    """What is said of an image with one text. original, target: (height, width), None for that which it is made at;
+    top, left: of the crop; score: of looks, None for the usual one."""
+
+    original: tuple[int, int] | None = None
+    top: int = 0
+    left: int = 0
+    target: tuple[int, int] | None = None
+    score: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Telling:
     """height, width: of the image, in pixels; negative: whether the text is a negative prompt; empty: whether it has no
-    words at any time; level: of the noise on a small image that is enlarged."""
+    words at any time; level: of the noise on a small image that is enlarged; positively, negatively: what is said with
+    a prompt, and with a negative prompt."""
 
     height: int
     width: int
     negative: bool = False
     empty: bool = False
     level: int = 0
+    positively: Said = Said()
+    negatively: Said = Said()
+
+    @property
+    def said(self) -> Said:
+        """What goes with the text."""
+        return self.negatively if self.negative else self.positively
+
+    @property
+    def original(self) -> tuple[int, int]:
+        """Height and width that the image is said to have had."""
+        return self.said.original or (self.height, self.width)
+
+    @property
+    def target(self) -> tuple[int, int]:
+        """Height and width that it is said to have."""
+        return self.said.target or (self.height, self.width)
 
 
 Tell = Callable[["Conditioning", Telling], "Conditioning"]

@@ -13,7 +13,7 @@ from atelier.checkpoints.preview import RgbMatrix
 from atelier.diffusion.catalogue import samplers
 from atelier.diffusion.combine.soft import Softness
 from atelier.errors import BadInput
-from atelier.families.telling import Telling
+from atelier.families.telling import Said, Telling
 from atelier.nn.seamless import EDGES, Seamless
 from atelier.pipeline.conditioning import States
 from atelier.pipeline.finishes import AsItIs, Finish, OnSource, WhatChanged
@@ -67,6 +67,7 @@ from atelier.request.infotext import Settings, settings
 from atelier.request.model import Provenance
 from atelier.request.outpaint import Margins, passes
 from atelier.request.resolved import (
+    AsMade,
     DepthChannels,
     ImageChannels,
     MaskedChannels,
@@ -92,9 +93,11 @@ from atelier.request.resolved import (
     ResolvedRefiner,
     ResolvedRegions,
     ResolvedSampling,
+    ResolvedSizes,
     ResolvedSoftness,
     ResolvedSource,
     ResolvedViews,
+    SaidSize,
     SampleSettings,
     Size,
 )
@@ -478,7 +481,16 @@ def _diffuse(
 def _told(resolved: Resolved) -> Telling:
     """What networks are told of the image beside its size, which is each pass' own."""
     level = resolved.channels.level if isinstance(resolved.channels, NoisedChannels) else 0
-    return Telling(0, 0, level=level)
+    return Telling(0, 0, level=level, positively=_said(resolved.sizes), negatively=_said(resolved.negative_sizes))
+
+
+def _said(sizes: ResolvedSizes) -> Said:
+    return Said(_upright(sizes.original), sizes.top, sizes.left, _upright(sizes.target), sizes.score)
+
+
+def _upright(said: AsMade | SaidSize) -> tuple[int, int] | None:
+    """Height before width."""
+    return (said.size.height, said.size.width) if isinstance(said, SaidSize) else None
 
 
 def _taking_over(refiner: ResolvedRefiner, networks: Borrowed) -> Refiner:

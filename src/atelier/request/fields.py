@@ -105,6 +105,18 @@ Model = Annotated[
 ModelHash = Annotated[
     str, Infotext("Model hash"), Help("First digits of the model's SHA-256; you are warned where they differ.")
 ]
+Vae = Annotated[
+    str,
+    Infotext("VAE"),
+    Help("Another autoencoder: a file, a folder, or a name in the folders vae of the models folders.", "the model's"),
+    Option("Model and sampling"),
+]
+TextEncoders = Annotated[
+    tuple[str, ...],
+    Infotext("Text encoder", always=True),  # one text in settings, not several
+    Help("Another text encoder: a file, a folder, or a name; may be repeated.", "the model's"),
+    Option("Model and sampling", ("--text-encoder",)),
+]
 LoraHashes = Annotated[
     str,
     Infotext("Lora hashes"),
@@ -357,6 +369,75 @@ ViewOverlap = Annotated[
     Infotext("View overlap"),
     Help("Pixels that neighbouring views share, at least.", "half a view"),
     Option("Layout"),
+]
+
+# What Stable Diffusion XL is told of the image.
+
+OriginalSize = Annotated[
+    Sides,
+    Infotext("Original size", neutral=(0, 0)),
+    Help("XL: size that the image is said to have had before it was cut; small ones look blurred.", "the image's"),
+    Option("Size and number"),
+]
+CropTop = Annotated[
+    int,
+    Limits(0, MAX_SIDE),
+    Infotext("Crop top"),
+    Help("XL: pixels that are said to have been cut off at the top."),
+    Option("Size and number"),
+]
+CropLeft = Annotated[
+    int,
+    Limits(0, MAX_SIDE),
+    Infotext("Crop left"),
+    Help("XL: pixels that are said to have been cut off at the left."),
+    Option("Size and number"),
+]
+TargetSize = Annotated[
+    Sides,
+    Infotext("Target size", neutral=(0, 0)),
+    Help("XL: size that the image is said to have.", "the image's"),
+    Option("Size and number"),
+]
+NegativeOriginalSize = Annotated[
+    Sides,
+    Infotext("Negative original size", neutral=(0, 0)),
+    Help("XL: original size that goes with the negative prompt.", "that of the prompt"),
+    Option("Size and number"),
+]
+NegativeCropTop = Annotated[
+    int,
+    Limits(0, MAX_SIDE),
+    Infotext("Negative crop top"),
+    Help("XL: crop at the top that goes with the negative prompt.", "that of the prompt"),
+    Option("Size and number"),
+]
+NegativeCropLeft = Annotated[
+    int,
+    Limits(0, MAX_SIDE),
+    Infotext("Negative crop left"),
+    Help("XL: crop at the left that goes with the negative prompt.", "that of the prompt"),
+    Option("Size and number"),
+]
+NegativeTargetSize = Annotated[
+    Sides,
+    Infotext("Negative target size", neutral=(0, 0)),
+    Help("XL: target size that goes with the negative prompt.", "that of the prompt"),
+    Option("Size and number"),
+]
+AestheticScore = Annotated[
+    float,
+    FACTOR,
+    Infotext("Aesthetic score"),
+    Help("XL's refiner: how good the image is said to look, about 0 to 10."),
+    Option("Size and number"),
+]
+NegativeAestheticScore = Annotated[
+    float,
+    FACTOR,
+    Infotext("Negative aesthetic score"),
+    Help("XL's refiner: the score that goes with the negative prompt."),
+    Option("Size and number"),
 ]
 
 # A larger image, tile by tile.

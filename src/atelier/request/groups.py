@@ -22,7 +22,7 @@ from atelier.request.fields import PIXELS, SIDE_STEP, Help, Limits, Option
 from atelier.request.regions import MAX_REGIONS, parse_region, split
 
 T = TypeVar("T")
-PATHS = frozenset({"model", "refiner", "output", "image", "mask", "depth"})
+PATHS = frozenset({"model", "refiner", "output", "image", "mask", "depth", "vae", "text_encoders"})
 PROMPTS = frozenset({"prompt", "negative_prompt", "hires_prompt", "hires_negative_prompt"})
 """What may be empty."""
 
@@ -235,6 +235,34 @@ class Views(Group):
         if value is not None:
             check_side(cls.prefix + str(info.field_name), value, SIDE_STEP)
         return value
+
+
+class Sizes(Group):
+    """What Stable Diffusion XL is told of the image beside the text."""
+
+    original_size: f.OriginalSize | None = None
+    crop_top: f.CropTop = 0
+    crop_left: f.CropLeft = 0
+    target_size: f.TargetSize | None = None
+    negative_original_size: f.NegativeOriginalSize | None = None
+    negative_crop_top: f.NegativeCropTop | None = None
+    negative_crop_left: f.NegativeCropLeft | None = None
+    negative_target_size: f.NegativeTargetSize | None = None
+    aesthetic_score: f.AestheticScore = 6.0
+    negative_aesthetic_score: f.NegativeAestheticScore = 2.5
+
+    @model_validator(mode="after")
+    def _is_a_size(self) -> Self:
+        sizes = {
+            "original_size": self.original_size,
+            "target_size": self.target_size,
+            "negative_original_size": self.negative_original_size,
+            "negative_target_size": self.negative_target_size,
+        }
+        for name, size in sizes.items():
+            if size is not None and max(size) and not min(size):
+                raise BadInput(f"{name} {size[0]}x{size[1]}: both sides need at least 1 pixel")
+        return self
 
 
 class SdUpscale(Group):

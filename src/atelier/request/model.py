@@ -23,10 +23,14 @@ from atelier.request.groups import (
     Refining,
     Sampling,
     SdUpscale,
+    Sizes,
     Source,
     Views,
     check_side,
 )
+
+SEVERAL = " + "
+"""Between the names of several text encoders, in infotexts."""
 
 
 class Request(Group):
@@ -40,6 +44,8 @@ class Request(Group):
     negative_prompt: f.NegativePrompt = ""
     model: f.Model | None = None
     model_hash: f.ModelHash | None = None
+    vae: f.Vae | None = None
+    text_encoders: f.TextEncoders = ()
     steps: f.Steps | None = None
     sampler: f.Sampler | None = None
     scheduler: f.Scheduler | None = None
@@ -60,6 +66,7 @@ class Request(Group):
     source: Source | None = None
     inpaint: Inpaint | None = None
     sd_upscale: SdUpscale | None = None
+    sizes: Sizes = Sizes()
     layout: Layout = Layout()
     views: Views | None = None
     hires: Hires | None = None
@@ -70,6 +77,11 @@ class Request(Group):
     @classmethod
     def _as_text(cls, value: object) -> object:
         return os.fspath(cast("os.PathLike[str]", value)) if isinstance(value, os.PathLike) else value
+
+    @field_validator("text_encoders", mode="before")
+    @classmethod
+    def _as_several(cls, value: object) -> object:
+        return tuple(part.strip() for part in value.split(SEVERAL)) if isinstance(value, str) else value
 
     @field_validator("width", "height")
     @classmethod

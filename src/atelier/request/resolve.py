@@ -9,12 +9,13 @@ from typing import Literal
 
 from atelier.errors import BadInput
 from atelier.request.fields import SIDE_STEP, STEPS
-from atelier.request.groups import Guidance, Hires, Inpaint, SdUpscale, check_side
+from atelier.request.groups import Guidance, Hires, Inpaint, SdUpscale, Sizes, check_side
 from atelier.request.guidances import SWITCHED, USUAL
 from atelier.request.model import Request
 from atelier.request.outpaint import Margins, margins
 from atelier.request.regions import Region, parse_region
 from atelier.request.resolved import (
+    AsMade,
     BoxPlace,
     ByFactor,
     DepthChannels,
@@ -53,11 +54,13 @@ from atelier.request.resolved import (
     ResolvedRegion,
     ResolvedRegions,
     ResolvedSampling,
+    ResolvedSizes,
     ResolvedSoftness,
     ResolvedSource,
     ResolvedTiling,
     ResolvedUpscale,
     ResolvedViews,
+    SaidSize,
     SampleSettings,
     Size,
     ToCover,
@@ -185,6 +188,8 @@ def resolve(request: Request, offer: Offer, random_: random.Random | None = None
         guidance=_guidance(request, offer.defaults),
         source=_source(request, offer, added),
         channels=_channels(request, offer.defaults.beside, offer.refer),
+        sizes=_sizes(request.sizes),
+        negative_sizes=_negative_sizes(request.sizes),
         regions=_regions(request, offer.refer),
         views=_views(request, offer.defaults, size),
         tiling=ResolvedTiling(x="x" in request.layout.tile, y="y" in request.layout.tile),
@@ -498,6 +503,34 @@ def _depth(request: Request, refer: Callable[[str], ImageRef]) -> EstimatedDepth
         return EstimatedDepth()
     how = "stretch" if source is None or source.resize_mode == "latent" else source.resize_mode
     return GivenDepth(image=refer(request.depth), resize=how)
+
+
+def _sizes(wanted: Sizes) -> ResolvedSizes:
+    return ResolvedSizes(
+        original=_said(wanted.original_size),
+        top=wanted.crop_top,
+        left=wanted.crop_left,
+        target=_said(wanted.target_size),
+        score=wanted.aesthetic_score,
+    )
+
+
+def _negative_sizes(wanted: Sizes) -> ResolvedSizes:
+    """What is not said is as with the prompt."""
+    top, left = wanted.negative_crop_top, wanted.negative_crop_left
+    return ResolvedSizes(
+        original=_said(wanted.negative_original_size, wanted.original_size),
+        top=wanted.crop_top if top is None else top,
+        left=wanted.crop_left if left is None else left,
+        target=_said(wanted.negative_target_size, wanted.target_size),
+        score=wanted.negative_aesthetic_score,
+    )
+
+
+def _said(*sizes: tuple[int, int] | None) -> AsMade | SaidSize:
+    """The first size that is one; 0x0 says nothing."""
+    found = next((size for size in sizes if size is not None and max(size)), None)
+    return AsMade() if found is None else SaidSize(size=Size(*found))
 
 
 def _regions(request: Request, refer: Callable[[str], ImageRef]) -> NoRegions | ResolvedRegions:

@@ -35,12 +35,22 @@ class Size(NamedTuple):
     height: Counted
 
 
+class PartRef(Value):
+    """A file or folder that a part of a model is taken from in place of the model's own, found; see `ModelRef`."""
+
+    role: Literal["autoencoder", "text encoder"]
+    name: str
+    path: str
+    sha256: str
+
+
 class ModelRef(Value):
-    """A model, found: its name, where it lies, and the SHA-256 of its weights (hex)."""
+    """A model, found: its name, where it lies, and the SHA-256 of its weights (hex). parts: what is not its own."""
 
     name: str
     path: str
     sha256: str
+    parts: tuple[PartRef, ...] = ()
 
 
 class AdapterRef(Value):
@@ -503,6 +513,30 @@ class ResolvedPostprocess(Value):
     visibility: Share
 
 
+class AsMade(Value):
+    """The size is said that the image is made at, of each pass its own."""
+
+    kind: Literal["made"] = "made"
+
+
+class SaidSize(Value):
+    """Another size is said."""
+
+    kind: Literal["said"] = "said"
+    size: Size
+
+
+class ResolvedSizes(Value):
+    """What Stable Diffusion XL is told of the image with one text: size of the original; where it was cut, in pixels of
+    it; size that it was made; score: of looks, for the refiner."""
+
+    original: Annotated[AsMade | SaidSize, Field(discriminator="kind")]
+    top: Annotated[int, Field(ge=0)]
+    left: Annotated[int, Field(ge=0)]
+    target: Annotated[AsMade | SaidSize, Field(discriminator="kind")]
+    score: Finite
+
+
 class ResolvedOutput(Value):
     """folders: where images are saved, files or folders; empty: images stay in memory."""
 
@@ -513,8 +547,8 @@ class Resolved(Value):
     """The same Resolved is the same images. samples: one for each image, in order; batch_size: how many of them are
     generated at once, which changes none of them; vae_strips: whether the autoencoder runs strip by strip.
 
-    adapters: the files of the weight adapters that its prompts have tags of; inversions: those of the textual
-    inversions whose names they hold.
+    sizes, negative_sizes: what goes with the prompt and with the negative prompt. adapters: the files of the weight
+    adapters that its prompts have tags of; inversions: those of the textual inversions whose names they hold.
     """
 
     model: ModelRef
@@ -531,6 +565,8 @@ class Resolved(Value):
     channels: Annotated[ResolvedChannels, Field(discriminator="kind")]
     hires: Annotated[NoHires | ResolvedHires, Field(discriminator="kind")]
     refiner: Annotated[NoRefiner | ResolvedRefiner, Field(discriminator="kind")]
+    sizes: ResolvedSizes
+    negative_sizes: ResolvedSizes
     regions: Annotated[NoRegions | ResolvedRegions, Field(discriminator="kind")]
     views: Annotated[NoViews | ResolvedViews, Field(discriminator="kind")]
     tiling: ResolvedTiling

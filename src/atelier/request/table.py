@@ -50,6 +50,8 @@ class Fields(TypedDict, total=False):
     negative_prompt: f.NegativePrompt
     model: f.Model | None
     model_hash: f.ModelHash | None
+    vae: f.Vae | None
+    text_encoders: f.TextEncoders
     steps: f.Steps | None
     sampler: f.Sampler | None
     scheduler: f.Scheduler | None
@@ -147,6 +149,16 @@ class Fields(TypedDict, total=False):
     sd_upscale_factor: f.SdUpscaleFactor
     sd_upscale_overlap: f.SdUpscaleOverlap | None
     sd_upscale_upscaler: f.SdUpscaleUpscaler
+    original_size: f.OriginalSize | None
+    crop_top: f.CropTop
+    crop_left: f.CropLeft
+    target_size: f.TargetSize | None
+    negative_original_size: f.NegativeOriginalSize | None
+    negative_crop_top: f.NegativeCropTop | None
+    negative_crop_left: f.NegativeCropLeft | None
+    negative_target_size: f.NegativeTargetSize | None
+    aesthetic_score: f.AestheticScore
+    negative_aesthetic_score: f.NegativeAestheticScore
     regions: f.Regions
     region_method: f.RegionMethod
     region_ground: f.RegionGround

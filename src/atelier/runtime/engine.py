@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Collection, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +17,7 @@ from atelier.checkpoints.embedded import EMBEDDED
 from atelier.checkpoints.preview import rgb_matrix
 from atelier.checkpoints.tiny_autoencoder import tiny_beside
 from atelier.diffusion.catalogue import samplers
-from atelier.errors import BadFile, BadInput, shortened
+from atelier.errors import BadFile, BadInput, UnknownName, shortened
 from atelier.families.family import Family
 from atelier.pipeline.plan import plan
 from atelier.pipeline.run import run
@@ -27,13 +27,13 @@ from atelier.request.events import Event, Failed, Hashing, ImageReady, Warned
 from atelier.request.infotext import Settings, settings
 from atelier.request.model import Provenance, Request
 from atelier.request.resolve import Measure, Method, Offer, ignored, pass_sizes, resolve
-from atelier.request.resolved import ModelRef, NoHires, Resolved, ResolvedSampling, Size
+from atelier.request.resolved import ModelRef, NoHires, NoRefiner, Resolved, ResolvedSampling, Size
 from atelier.request.table import given
 from atelier.runtime.device import Device
 from atelier.runtime.images import Images
 from atelier.runtime.library import Library, Model, hash_in
 from atelier.runtime.networks import Networks
-from atelier.runtime.notes import contradictions, overruled
+from atelier.runtime.notes import contradictions, overruled, unheard
 from atelier.runtime.offer import (
     check_clip_skip,
     check_refiner,
@@ -51,7 +51,7 @@ from atelier.runtime.offer import (
     source_upscaler_of,
     upscaler_of,
 )
-from atelier.runtime.resources import LocalResources, denoiser_weights
+from atelier.runtime.resources import LocalResources, Others, denoiser_weights
 from atelier.runtime.store import Destination, remove_empty
 from atelier.runtime.upscalers import UpscalerNames
 from atelier.runtime.words import Words
@@ -65,6 +65,8 @@ HASH_DIGITS = 10
 """Of a model's SHA-256 in infotexts."""
 MIN_DIGITS = 8
 """So few digits of a hash are too few to find a model by."""
+OWN_PART = frozenset({"", "automatic", "none"})
+"""What A1111 calls the model's own autoencoder, folded."""
 FIRST = "that of the first pass"
 """The model that is taken where a second pass names none, to say to a user."""
 OLD_DIGITS = 8
@@ -130,11 +132,31 @@ class Engine:
 
     def hashing(self, request: Request) -> tuple[Hashing, ...]:
         """What to tell before `resolve` or `events`: weights that have to be hashed first, which takes time."""
-        found = [self._find(request, silent), *self._named_others(request)]
-        return tuple(dict.fromkeys(Hashing(model.name) for model in found if self._is_unhashed(model)))
+        first, parts = self._find(request, silent), self._parts(request, silent)
+        opened = {first.name: self.resources.open(first.path, parts)}
+        opened |= {model.name: self.resources.open(model.path) for model in self._named_others(request)}
+        return tuple(Hashing(name) for name, model in opened.items() if self._is_unhashed(model))
 
-    def _is_unhashed(self, model: Model) -> bool:
-        return any(self._hashes.known(file) is None for file in self.resources.open(model.path).files)
+    def _is_unhashed(self, model: Checkpoint) -> bool:
+        return any(self._hashes.known(file) is None for file in model.files)
+
+    def _parts(self, request: Request, warn: Warn) -> Others:
+        """Where parts are taken from in place of the model's own. Raises BadInput for what is not there; where the
+        request is lenient, the model's own is taken."""
+        vae = self._part(request.vae or "", self.library.autoencoder, request, warn)
+        texts = (self._part(name, self.library.text_encoder, request, warn) for name in request.text_encoders)
+        return Others(vae, tuple(path for path in texts if path is not None))
+
+    def _part(self, name: str, find: Callable[[str], Path], request: Request, warn: Warn) -> Path | None:
+        if name.strip().casefold() in OWN_PART:
+            return None
+        try:
+            return find(name)
+        except UnknownName as error:
+            if not request.prompting.lenient:
+                raise BadInput(f"{error}; or --lenient takes the model's own") from error
+            warn(f"{error}; generated with the model's own")
+            return None
 
     def _named_others(self, request: Request) -> Iterator[Model]:
         """The models that a second pass and the refining name, if there are such."""
@@ -148,7 +170,7 @@ class Engine:
         A second pass and its model, the refiner, the canvas of outpainting and views count; a request whose sizes
         cannot be made counts as one of the model's own size, and a model that is not there as none: `resolve` tells.
         """
-        first = self.resources.open(self._find(request, silent).path)
+        first = self.resources.open(self._find(request, silent).path, self._parts(request, silent))
         second, refiner = self._opened(_second_name(request)) or first, self._opened(_refiner_name(request))
         rows = 2 * min(request.batch_size, self.device.max_batch or request.batch_size)
         calls = [
@@ -180,6 +202,7 @@ class Engine:
         warnings: list[str] = []
         resolved, method = self._settled(request, warnings.append)
         warnings += [*_without_effect(request), *_unread(request, method), *overruled(request, method)]
+        warnings += unheard(request, [self.resources.checkpoint(model) for model in _models(resolved)])
         return resolved, list(dict.fromkeys(warnings))
 
     def run(
@@ -242,8 +265,9 @@ class Engine:
     def _settled(self, request: Request, warn: Warn) -> tuple[Resolved, Method]:
         """The request resolved, and the method that it was resolved with."""
         found = self._find(request, warn)
-        model = self.resources.open(found.path)
-        reference = self.resources.refer(found.name, model)
+        parts = self._parts(request, warn)
+        model = self.resources.open(found.path, parts)
+        reference = self.resources.refer(found.name, model, parts)
         _check_hash(request, reference, warn)
         if model.surplus:
             warn(
@@ -305,8 +329,9 @@ class Engine:
                 warn(f"{field}: {error}; generated with {instead}")
                 return None
             found = known
-        model = self.resources.open(found.path)
-        return model, self.resources.refer(found.name, model)
+        parts = Others(self._parts(request, silent).vae)
+        model = self.resources.open(found.path, parts)
+        return model, self.resources.refer(found.name, model, parts)
 
     def _worded(self, request: Request) -> Request:
         """With the styles around the prompts, also of a second pass that has its own, and without comments."""
@@ -388,6 +413,13 @@ def _refiner_name(request: Request) -> str | None:
     """The model that the refining names; A1111's None is none, and one that never takes over is none."""
     name = request.refining.refiner
     return None if name is None or name == "None" or request.refining.refiner_switch_at == 1 else name
+
+
+def _models(resolved: Resolved) -> list[ModelRef]:
+    """All that act."""
+    again = [] if isinstance(resolved.hires, NoHires) else [resolved.hires.model]
+    later = [] if isinstance(resolved.refiner, NoRefiner) else [resolved.refiner.model]
+    return [resolved.model, *again, *later]
 
 
 def _samplings(resolved: Resolved) -> list[ResolvedSampling]:

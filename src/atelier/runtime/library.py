@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +14,7 @@ from atelier.checkpoints.embedded import EMBEDDED, embedded_folder
 from atelier.errors import BadFile, BadInput, UnknownName, nearest
 from atelier.weights.archive import open_any
 from atelier.weights.formats.atomic import expanded
-from atelier.weights.formats.tree import places
+from atelier.weights.formats.tree import Bound, Place, places
 
 SINGLE_FILES = (".safetensors", ".ckpt")
 """What the names of models in one file end with. What such a file is, its content decides."""
@@ -38,6 +38,9 @@ PREVIEW = ".preview"
 """Before the ending of an image that only shows what a file beside it makes."""
 OUTPUT_NAME = "ss_output_name"
 """The key in a weight adapter's metadata for what its training was told to call it."""
+VAE_FOLDERS = frozenset({"vae", "vaes"})
+TEXT_FOLDERS = frozenset({"text_encoder", "text_encoders", "clip"})
+"""What folders of autoencoders and of text encoders are called, in any case: in A1111, Forge and ComfyUI."""
 OTHER_FOLDERS = UPSCALER_FOLDERS | ADAPTER_FOLDERS | EMBEDDING_FOLDERS
 QUOTED_HASH = re.compile(r"\s*\[[0-9a-fA-F]{8,64}\]$")
 """What A1111 shows behind a model's name."""
@@ -51,15 +54,29 @@ class Model:
     path: Path
 
 
+DEEPEST, MOST = 12, 200_000
+"""So many folders one in another, and so many entries of one folder of models, are looked at: far more than any
+collection has, and few enough that a wrong path (/, a home) is told within seconds."""
+
+
+def _untold(_: str) -> None:
+    pass
+
+
 @dataclass(frozen=True, slots=True)
 class Library:
-    """The embedded model, and what lies in `folders` (searched in order, with subfolders).
+    """The embedded model, and what lies in `folders` (searched in order, with subfolders, to a bound).
 
     by_path: whether a path names a file as well; a server, whose clients know nothing of its disk, takes names only.
+    tell: is given a line about what was not looked at.
     """
 
     folders: tuple[Path, ...] = ()
     by_path: bool = True
+    tell: Callable[[str], None] = _untold
+
+    def _walk(self, folder: Path) -> Iterator[Place]:
+        return places(folder, bound=Bound(DEEPEST, MOST, self.tell))
 
     def models(self) -> tuple[Model, ...]:
         """All models, the embedded one first, then by name; the first folder wins where two hold the same name."""
@@ -72,7 +89,7 @@ class Library:
     def everything(self) -> Iterator[tuple[str, Model]]:
         """Every model in the folders, also those of one name, each behind its path there (`sd1/photo.safetensors`)."""
         for folder in self.folders:
-            for path in sorted(_candidates(folder)):
+            for path in sorted(_candidates(self._walk(folder))):
                 yield path.relative_to(folder).as_posix(), Model(_name(path), path)
 
     def find(self, name: str | None = None) -> Model:
@@ -143,6 +160,30 @@ class Library:
                 return model.path
         raise UnknownName("lora", name, known)
 
+    def autoencoder(self, name: str) -> Path:
+        """By path; by the name of a file with or without its ending, in a folder of autoencoders, beside a model, or of
+        a model that has one. Raises UnknownName."""
+        beside = (path for folder in self.folders for path in _parts_in(self._walk(folder)))
+        return self._part("VAE", name, VAE_FOLDERS, beside)
+
+    def text_encoder(self, name: str) -> Path:
+        """The same of a text encoder."""
+        return self._part("text encoder", name, TEXT_FOLDERS, ())
+
+    def _part(self, kind: str, name: str, folders: frozenset[str], beside: Iterable[Path]) -> Path:
+        if self.by_path and _is_there(path := expanded(name)):
+            return path
+        placed = (path for _, path in self._placed(folders, WEIGHT_FILES))
+        known = {path.name: path for path in reversed((*placed, *beside))}
+        wanted = _parts(QUOTED_HASH.sub("", name))[-1:]
+        for file, found in known.items():
+            if wanted and wanted == _parts(file):
+                return found
+        for model in self.models():
+            if wanted == (model.name.casefold(),):
+                return model.path
+        raise UnknownName(kind, name, tuple(known))
+
     def _files(self, folders: frozenset[str], endings: tuple[str, ...]) -> Mapping[str, Path]:
         found: dict[str, Path] = {}
         for _, path in self._placed(folders, endings):
@@ -152,13 +193,13 @@ class Library:
     def _placed(self, folders: frozenset[str], endings: tuple[str, ...]) -> Iterator[tuple[str, Path]]:
         """Files in folders of these names, each behind its path below its folder of models."""
         for folder in self.folders:
-            for path in sorted(_inside(folder, folders, endings)):
+            for path in sorted(_inside(folder, self._walk(folder), folders, endings)):
                 yield path.relative_to(folder).as_posix(), path
 
     def files(self) -> Iterator[Path]:
         """Every file of weights in the folders, whatever it is, those within the folders of models left out."""
         for folder in self.folders:
-            for path, folders, names in places(folder):
+            for path, folders, names in self._walk(folder):
                 if FOLDER_MARK in names:
                     folders.clear()
                 else:
@@ -175,10 +216,10 @@ def hash_in(name: str) -> str:
     return "" if found is None else found[0].strip(" []")
 
 
-def _candidates(folder: Path) -> Iterator[Path]:
-    """Model files and folders at or below `folder`; a model folder is not searched for more, of a training's folder
+def _candidates(walk: Iterator[Place]) -> Iterator[Path]:
+    """Model files and folders on a walk; a model folder is not searched for more, of a training's folder
     only what it made, and what lies among upscalers, weight adapters and textual inversions is none."""
-    for path, folders, names in places(folder):
+    for path, folders, names in walk:
         folders[:] = [name for name in folders if name.casefold() not in OTHER_FOLDERS]
         if FOLDER_MARK in names:
             folders.clear()
@@ -189,9 +230,14 @@ def _candidates(folder: Path) -> Iterator[Path]:
             yield from (path / name for name in names if _is_single(name))
 
 
-def _inside(folder: Path, named: frozenset[str], endings: tuple[str, ...]) -> Iterator[Path]:
+def _parts_in(walk: Iterator[Place]) -> Iterator[Path]:
+    """What A1111 calls autoencoders that lie beside their models."""
+    return (path / name for path, _, names in walk for name in names if name.casefold().endswith(PART_FILES))
+
+
+def _inside(folder: Path, walk: Iterator[Place], named: frozenset[str], endings: tuple[str, ...]) -> Iterator[Path]:
     """Files with these endings in the folders so `named` at or below `folder`, and in those folders' own."""
-    for path, folders, names in places(folder):
+    for path, folders, names in walk:
         if FOLDER_MARK in names:
             folders.clear()
         elif any(part.casefold() in named for part in (folder.name, *path.relative_to(folder).parts)):

@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import torch
+
+from atelier.checkpoints.checkpoint import Checkpoint
 from atelier.diffusion.catalogue import AUTOMATIC, resolve_schedule
+from atelier.families.telling import Telling
+from atelier.nn.ports import Conditioning
+from atelier.request.groups import Sizes
 from atelier.request.model import Request
 from atelier.request.resolve import Method
 from atelier.request.table import given
@@ -23,6 +31,19 @@ def contradictions(request: Request) -> list[str]:
     if not layout.regions and (said := _said(request, "region_")):
         notes.append(f"{said}: there are no regions, give --region")
     return notes
+
+
+def unheard(request: Request, models: Sequence[Checkpoint]) -> list[str]:
+    """What is to be told of the image that no network of the models is told."""
+    asked = sorted(given(request.sizes) & Sizes.model_fields.keys())
+    if not asked or any(_is_told_sizes(model) for model in models):
+        return []
+    return [f"{', '.join(asked)}: only Stable Diffusion XL is told sizes; it has no effect"]
+
+
+def _is_told_sizes(model: Checkpoint) -> bool:
+    text = Conditioning(torch.zeros(1, 1), torch.zeros(1))
+    return model.family.tell(text, Telling(1, 1)).sizes is not None
 
 
 def _said(request: Request, prefix: str) -> str:

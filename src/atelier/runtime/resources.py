@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Generator, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from math import prod
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, Literal, TypeVar, cast
 
 import torch
 from PIL.Image import Image
 from torch import nn
 
+from atelier.checkpoints.assembling import assembled
 from atelier.checkpoints.checkpoint import Checkpoint
 from atelier.checkpoints.folder import INDEX
 from atelier.checkpoints.image_text import ImageText, image_text
@@ -41,7 +43,7 @@ from atelier.pipeline.resources import (
     T,
     networks,
 )
-from atelier.request.resolved import ImageRef, ModelRef
+from atelier.request.resolved import ImageRef, ModelRef, PartRef
 from atelier.runtime.adapting import with_inversions, with_merged
 from atelier.runtime.cache import ModelCache, NetRef
 from atelier.runtime.device import Device, free_memory
@@ -53,12 +55,42 @@ from atelier.vision.depth import DepthEstimator, estimator_in, open_estimator
 from atelier.vision.networked import Networked
 from atelier.weights.cast import precision_name
 from atelier.weights.formats.safetensors import FLOATS
-from atelier.weights.hashes import HashCache
+from atelier.weights.hashes import HashCache, files_sha256
 
 M = TypeVar("M", bound=nn.Module)
+ROLES: Mapping[str, str] = {AUTOENCODER.name: "autoencoder", TEXT.name: "text encoder"}
+"""Which parts of models another file changes: the others are the same network with it and without."""
 CHANGED = "has changed since the request was resolved; resolve it again"
 Stamp = tuple[tuple[str, int, int], ...]
 """Name, size and time of change of each file."""
+
+
+@dataclass(frozen=True, slots=True)
+class Others:
+    """Where parts of a model are taken from in place of its own."""
+
+    vae: Path | None = None
+    text_encoders: tuple[Path, ...] = ()
+
+    @classmethod
+    def of(cls, model: ModelRef) -> Others:
+        texts = tuple(Path(part.path) for part in model.parts if part.role == "text encoder")
+        vae = next((Path(part.path) for part in model.parts if part.role == "autoencoder"), None)
+        return cls(vae, texts)
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        return tuple(path for _, path in self.by_role())
+
+    def by_role(self) -> Iterator[tuple[Literal["autoencoder", "text encoder"], Path]]:
+        if self.vae is not None:
+            yield "autoencoder", self.vae
+        for path in self.text_encoders:
+            yield "text encoder", path
+
+
+OWN = Others()
+"""All of its own."""
 
 
 class LocalResources:
@@ -82,7 +114,7 @@ class LocalResources:
         self._families = None if families is None else tuple(families)
         self._hashes = hashes or HashCache()
         self._lock = threading.Lock()
-        self._opened: dict[Path, tuple[Stamp, Checkpoint]] = {}
+        self._opened: dict[tuple[Path, Others], tuple[Stamp, Checkpoint]] = {}
         self._checkpoints: dict[ModelRef, Checkpoint] = {}
 
     @property
@@ -95,32 +127,56 @@ class LocalResources:
             known = self._checkpoints.get(model)
         if known is not None:
             return known
-        found = self.open(Path(model.path))
-        if found.sha256(self._hashes) != model.sha256:
+        found = self.open(Path(model.path), Others.of(model))
+        if self._hash(found, model.parts) != model.sha256:
             raise BadFile(model.path, CHANGED)
+        for part in model.parts:
+            if self._hash_at(found, Path(part.path)) != part.sha256:
+                raise BadFile(part.path, CHANGED)
         with self._lock:
             self._checkpoints[model] = found
         return found
 
-    def open(self, path: Path) -> Checkpoint:
-        """The headers of the model at `path`, read again where a file of it has changed; also its denoising network,
-        where they leave open what it predicts. Raises BadFile."""
-        stamp = _stamp(path)
+    def open(self, path: Path, others: Others = OWN) -> Checkpoint:
+        """The headers of the model at `path`, with parts from other files, read again where a file of it has changed;
+        also its denoising network, where they leave open what it predicts. Raises BadFile."""
+        key, stamp = (path, others), tuple(own for file in (path, *others.paths) for own in _stamp(file))
         with self._lock:
-            known = self._opened.get(path)
+            known = self._opened.get(key)
         if known is not None and known[0] == stamp:
             return known[1]
-        opened = settled(open_checkpoint(path, known=self._families))
+        if others == OWN:
+            opened = settled(open_checkpoint(path, known=self._families))
+        else:
+            opened = settled(assembled(path, others.vae, others.text_encoders))
         with self._lock:
-            self._opened[path] = stamp, opened
+            self._opened[key] = stamp, opened
         return opened
 
-    def refer(self, name: str, model: Checkpoint) -> ModelRef:
+    def refer(self, name: str, model: Checkpoint, others: Others = OWN) -> ModelRef:
         """Names the model by its weights, so that a run has the same ones to its end. Raises BadFile."""
-        reference = ModelRef(name=name, path=str(model.path), sha256=model.sha256(self._hashes))
+        parts = tuple(
+            PartRef(role=role, name=path.name, path=str(path), sha256=self._hash_at(model, path))
+            for role, path in others.by_role()
+        )
+        sha256 = self._hash(model, parts)
+        reference = ModelRef(name=name, path=str(model.path), sha256=sha256, parts=parts)
         with self._lock:
             self._checkpoints[reference] = model
         return reference
+
+    def _hash(self, model: Checkpoint, parts: tuple[PartRef, ...]) -> str:
+        """Of the model as it lies there, whatever of it is not taken."""
+        if not parts:
+            return model.sha256(self._hashes)
+        whole = self.open(model.path).files if model.path.is_dir() else (model.path,)
+        return files_sha256(whole, model.path, self._hashes)
+
+    def _hash_at(self, model: Checkpoint, path: Path) -> str:
+        """Of the files at a path that parts of the model are taken from."""
+        files = dict.fromkeys(file for part in model.parts.values() for file in part.archive.files)
+        own = tuple(file for file in files if file == path or path in file.parents)
+        return files_sha256(own, path, self._hashes)
 
     def refer_upscaler(self, found: UpscalerFile) -> ModelRef:
         """Names the file of an upscaler by what is in it. Raises BadFile for one that is none."""
@@ -188,7 +244,8 @@ class LocalResources:
     def _ref(self, model: ModelRef, part: PartOf[T], adapted: Adapted) -> NetRef[T]:
         is_whole = part.name == UPSCALER.name
         dtype = precision_name(self._device.image_dtype) if is_whole else self.dtype(model)
-        return NetRef(model, part.name, dtype, adapted.merged)
+        kept = tuple(own for own in model.parts if own.role == ROLES.get(part.name))
+        return NetRef(model.model_copy(update={"parts": kept}), part.name, dtype, adapted.merged)
 
 
 def bytes_of(part: object, beside: object = None) -> int:

@@ -20,12 +20,13 @@ from atelier.request.infotext.read import read
 from atelier.request.infotext.record import Infotext
 from atelier.request.infotext.request import interpret, to_request, without_effect
 from atelier.request.infotext.write import write
-from atelier.request.model import Provenance
+from atelier.request.model import SEVERAL, Provenance
 from atelier.request.outpaint import Margins
 from atelier.request.regions import Region, Shares, region_text
 from atelier.request.regions import joined as regions_text
 from atelier.request.resolve import NO_LIMIT
 from atelier.request.resolved import (
+    AsMade,
     BoxPlace,
     ByFactor,
     ImageChannels,
@@ -51,6 +52,8 @@ from atelier.request.resolved import (
     ResolvedSoftness,
     ResolvedSource,
     ResolvedUpscale,
+    SaidSize,
+    Size,
 )
 
 if TYPE_CHECKING:
@@ -95,7 +98,7 @@ def settings(
     said = _second(_guided(_started(said, resolved.source), guidance), resolved, index)
     said = _finished(_refined(replace(said, size=resolved.size), resolved), resolved.postprocess)
     return replace(
-        _laid_out(_beside(said, resolved.channels), resolved, index),
+        _laid_out(_sized(_beside(said, resolved.channels), resolved), resolved, index),
         seed=sample.seed,
         variation_seed=sample.variation_seed if resolved.noise.variation_strength > 0 else None,
         cfg_scale=guidance.scale,
@@ -107,6 +110,7 @@ def settings(
         vae_strips=resolved.vae_strips,
         model_hash=resolved.model.sha256[:HASH_DIGITS],
         model=resolved.model.name,
+        **_parts(resolved.model),
         dtype=provenance.dtype,
         device=provenance.device,
         libraries=provenance.libraries,
@@ -114,6 +118,17 @@ def settings(
         lora_hashes=lora_hashes(resolved.adapters, _said_prompts(resolved, index)[::2]),
         ti_hashes=ti_hashes(resolved.inversions, _said_prompts(resolved, index)),
     )
+
+
+def _parts(model: ModelRef) -> dict[str, str | None]:
+    """What is said of parts that are not the model's own."""
+    vae = next((part for part in model.parts if part.role == "autoencoder"), None)
+    texts = [part.name for part in model.parts if part.role == "text encoder"]
+    return {
+        "vae": None if vae is None else vae.name,
+        "vae_hash": None if vae is None else vae.sha256[:HASH_DIGITS],
+        "text_encoders": SEVERAL.join(texts) or None,
+    }
 
 
 def _said_prompts(resolved: Resolved, index: int) -> tuple[str, ...]:
@@ -197,6 +212,28 @@ def _beside(settings: Settings, channels: ResolvedChannels) -> Settings:
         noise_level=channels.level if isinstance(channels, NoisedChannels) else None,
         conditional_mask_weight=channels.weight if isinstance(channels, MaskedChannels) else None,
     )
+
+
+def _sized(settings: Settings, resolved: Resolved) -> Settings:
+    """What XL is told of the image; with the negative prompt, what is not as with the prompt."""
+    own, negative = resolved.sizes, resolved.negative_sizes
+    return replace(
+        settings,
+        original_size=_size_said(own.original),
+        crop_top=own.top,
+        crop_left=own.left,
+        target_size=_size_said(own.target),
+        negative_original_size=_unless(_size_said(negative.original), _size_said(own.original)),
+        negative_crop_top=_unless(negative.top, own.top),
+        negative_crop_left=_unless(negative.left, own.left),
+        negative_target_size=_unless(_size_said(negative.target), _size_said(own.target)),
+        aesthetic_score=own.score,
+        negative_aesthetic_score=negative.score,
+    )
+
+
+def _size_said(size: AsMade | SaidSize) -> Size | None:
+    return size.size if isinstance(size, SaidSize) else None
 
 
 def _laid_out(settings: Settings, resolved: Resolved, index: int) -> Settings:

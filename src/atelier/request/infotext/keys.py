@@ -45,6 +45,7 @@ class Settings:
     fp16_lora_cache: bool | None = None
     vae_hash: str | None = None
     vae: str | None = None
+    text_encoders: str | None = None
     variation_seed: int | None = None
     variation_strength: float | None = None
     seed_resize: tuple[int, int] | None = None
@@ -87,6 +88,16 @@ class Settings:
     resize_mode: str | None = None
     exact_steps: bool | None = None
     color_correction: bool | None = None
+    original_size: tuple[int, int] | None = None
+    crop_top: int | None = None
+    crop_left: int | None = None
+    target_size: tuple[int, int] | None = None
+    negative_original_size: tuple[int, int] | None = None
+    negative_crop_top: int | None = None
+    negative_crop_left: int | None = None
+    negative_target_size: tuple[int, int] | None = None
+    aesthetic_score: float | None = None
+    negative_aesthetic_score: float | None = None
     regions: str | None = None
     region_method: str | None = None
     region_ground: float | None = None
@@ -249,7 +260,8 @@ KEYS: tuple[Key, ...] = (
     Key("FP8 weight", "fp8_weight", neutral="Disable"),
     Key("Cache FP16 weight for LoRA", "fp16_lora_cache", "flag", neutral=False),
     Key("VAE hash", "vae_hash"),
-    Key("VAE", "vae"),
+    _field("vae"),
+    _field("text_encoders"),
     _field("variation_seed"),
     _field("variation_strength"),
     _field("seed_resize"),
@@ -293,6 +305,16 @@ KEYS: tuple[Key, ...] = (
     _field("resize_mode"),
     _field("exact_steps"),
     _field("color_correction"),
+    _field("original_size"),
+    _field("crop_top"),
+    _field("crop_left"),
+    _field("target_size"),
+    _field("negative_original_size"),
+    _field("negative_crop_top"),
+    _field("negative_crop_left"),
+    _field("negative_target_size"),
+    _field("aesthetic_score"),
+    _field("negative_aesthetic_score"),
     _field("regions"),
     _field("region_method"),
     _field("region_ground"),
