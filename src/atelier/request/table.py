@@ -147,7 +147,7 @@ class Fields(TypedDict, total=False):
     sd_upscale_upscaler: f.SdUpscaleUpscaler
     regions: f.Regions
     region_method: f.RegionMethod
-    region_ground: f.RegionGround
+    region_ground: f.RegionGround | None
     tile: f.Tile
     view_method: f.ViewMethod
     view_width: f.ViewWidth | None
