@@ -105,7 +105,8 @@ def numbered(weigh: Callable[[int, int], Tensor], **how: bool) -> Tensor:
 
 
 def test_overlaps_are_averaged_and_the_ends_of_views_count_less() -> None:
-    """A quarter of 4 at either end: the outermost position counts half. At 2 the first view counts 1, the second 1/2."""
+    """A quarter of 4 at either end: the outermost position counts half. At 2 the first view counts 1,
+    the second 1/2."""
     assert sloped(1, 4)[0].tolist() == [0.5, 1, 1, 0.5]
     assert sloped(1, 16)[0].tolist() == [0.125, 0.375, 0.625, 0.875, *[1] * 8, 0.875, 0.625, 0.375, 0.125]
     assert numbered(sloped).tolist() == pytest.approx([10, 10, 40 / 3, 50 / 3, 20, 20])

@@ -1,9 +1,9 @@
 """Canvases larger than a network was trained for: views of them are denoised one by one, and averaged where they meet.
 
 With weights that are equal but for a view's ends this is MultiDiffusion (Bar-Tal et al. 2023, arXiv:2302.08113,
-equation 5), with Gaussian ones Mixture of Diffusers (Jimenez 2023, arXiv:2302.02412, section 3.1). The papers average what a step leads to, and the
-noise that the network predicts; at one x and one sigma both are affine in the clean latent, so averaging that is the
-same.
+equation 5), with Gaussian ones Mixture of Diffusers (Jimenez 2023, arXiv:2302.02412, section 3.1). The papers average
+what a step leads to, and the noise that the network predicts; at one x and one sigma both are affine in the clean
+latent, so averaging that is the same.
 """
 
 from __future__ import annotations
