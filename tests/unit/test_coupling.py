@@ -18,10 +18,11 @@ from atelier.pipeline.sample import Sample
 from atelier.prompt import Span, Timeline
 from atelier.request import events
 from atelier.request.infotext import Settings, read, to_request
+from atelier.request.resolved import ResolvedRegions
 from atelier.runtime.engine import Engine
 from pipeline_support import PLENTY, TOGETHER, Lending, Letters, Watched, engine_on, happened, planned, request
 
-ATTENTION = {"region_method": "attention"}
+ATTENTION = {"region_method": "attention", "region_ground": 0.0}
 LEFT, RIGHT = "box=0,0,0.5,1: l", "box=0.5,0,1,1: r"
 LONG = " ".join(["cat"] * 40)
 
@@ -106,6 +107,40 @@ def test_it_costs_no_more_calls_and_every_layer_is_told(engine: Engine) -> None:
     assert all(isinstance(call.ports, Ports) and set(call.ports.attention) == paths for call in net.calls)
 
 
+def test_regions_stand_alone_at_first(engine: Engine) -> None:
+    """In half of the calls each region is asked for by itself, as with region_method latent; then all are one call."""
+    net, latent = Watched(), Watched()
+    own = {"regions": (LEFT, RIGHT), "prompt": "b", "negative_prompt": "n", "sampler": "Euler", "steps": 2}
+    for seen, more in ((net, ATTENTION), (latent, {})):
+        have = Lending(engine.resources, {"text": Letters, "denoiser": seen.alone})
+        happened(planned(engine, **{**own, **more, "region_ground": 0.5}), have)
+    assert net.texts == [["n", "l"], ["n", "r"], ["nnn", "blr"]]
+    assert [bool(call.ports.attention) for call in net.calls] == [False, False, True]
+    assert all(torch.equal(one.x, other.x) for one, other in zip(net.calls[:2], latent.calls[:2], strict=True))
+    assert latent.texts == [["n", "l"], ["n", "r"]] * 2
+
+
+@pytest.mark.parametrize(
+    ("fields", "ground", "said"),
+    [
+        ({}, 0.0, ""),
+        ({"region_ground": 0.4}, 0.4, "Region ground: 0.4"),
+        ({"region_method": "attention"}, 0.4, ""),
+        ({"region_method": "attention", "region_ground": 0.0}, 0.0, "Region ground: 0.0"),
+    ],
+)
+def test_how_long_regions_stand_alone(engine: Engine, fields: dict[str, Any], ground: float, said: str) -> None:
+    """What is usual for the method is not said."""
+    asked = request(regions=(LEFT,), steps=1, **fields)
+    resolved = engine.resolve(asked)
+    assert isinstance(resolved.regions, ResolvedRegions)
+    assert resolved.regions.ground == ground
+    infotext = engine.generate(asked)[0].infotext
+    assert said in infotext
+    assert ("Region ground" in infotext) == bool(said)
+    assert engine.resolve(to_request(read(infotext), {"model": "tiny"})).regions == resolved.regions
+
+
 def test_it_combines_and_is_said(tiny_folder: Path, engine: Engine) -> None:
     """With a second pass, a guidance of its own ports, AND in the image's prompt, and batches in one call."""
     own: dict[str, Any] = {
@@ -131,10 +166,6 @@ def test_it_combines_and_is_said(tiny_folder: Path, engine: Engine) -> None:
     ("fields", "told"),
     [
         ({"view_method": "mixture"}, "views cannot be used with region_method attention: use latent, or leave it out"),
-        (
-            {"region_ground": 0.2},
-            "region_ground cannot be used with region_method attention: use latent, or leave it out",
-        ),
         ({"perp_neg_scale": 1.0}, "Perp-Neg cannot be used with region_method attention: use latent, or leave it out"),
         (
             {"regions": (LEFT, "box=0.5,0,1,1: a AND b")},

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from atelier.diffusion.combine.regions import Ground, on_ground, regions
-from atelier.diffusion.combine.tiles import Views, equal, gaussian, starts, tiles
+from atelier.diffusion.combine.tiles import Views, gaussian, sloped, starts, tiles
 from atelier.diffusion.types import Moment, Prediction, View
 
 NOW = Moment(0, 0.0)
@@ -61,7 +61,7 @@ def test_views_leave_no_gap_and_overlap_enough(side: int, overlap: int) -> None:
     assert all(0 < b - a <= 4 - overlap for a, b in pairwise(found))
 
 
-@pytest.mark.parametrize("weigh", [equal, gaussian])
+@pytest.mark.parametrize("weigh", [sloped, gaussian])
 @pytest.mark.parametrize("wrap", [False, True])
 def test_one_view_has_the_bits_of_none(weigh: Callable[[int, int], Tensor], wrap: bool) -> None:
     x = torch.randn(2, 3, 7, 9, generator=torch.Generator().manual_seed(0))
@@ -76,7 +76,7 @@ def test_one_view_has_the_bits_of_none(weigh: Callable[[int, int], Tensor], wrap
 
 def test_every_view_is_asked_for_once_at_one_moment() -> None:
     net, x = Asked(), canvas(4, 10, 2)
-    made = tiles(Views(height=4, width=4, overlap=1, weigh=equal))(net)(x, SIGMA, Moment(3, 0.5))
+    made = tiles(Views(height=4, width=4, overlap=1, weigh=sloped))(net)(x, SIGMA, Moment(3, 0.5))
     assert [seen[0, 0, 0, 0].item() for seen, *_ in net.seen] == [0, 3, 6]
     assert [moment for *_, moment in net.seen] == [Moment(3, 0.5, (View(0, left, 4, 4),)) for left in (0, 3, 6)]
     assert torch.allclose(made.clean, x)
@@ -86,7 +86,7 @@ def test_every_view_is_asked_for_once_at_one_moment() -> None:
 def test_several_views_are_one_call() -> None:
     net, x = Asked(), canvas(4, 10, 2)
     sigma = torch.tensor([1.0, 2.0])
-    made = tiles(Views(height=4, width=4, overlap=1, weigh=equal, at_once=2))(net)(x, sigma, NOW)
+    made = tiles(Views(height=4, width=4, overlap=1, weigh=sloped, at_once=2))(net)(x, sigma, NOW)
     assert [len(seen) for seen, *_ in net.seen] == [4, 2]
     first, first_sigma, moment = net.seen[0]
     assert moment.views == (View(0, 0, 4, 4), View(0, 3, 4, 4))
@@ -104,8 +104,28 @@ def numbered(weigh: Callable[[int, int], Tensor], **how: bool) -> Tensor:
     return tiles(views)(net)(torch.zeros(1, 1, 1, 6), SIGMA, NOW).clean[0, 0, 0]
 
 
-def test_overlaps_are_averaged() -> None:
-    assert numbered(equal).tolist() == [10, 10, 15, 15, 20, 20]
+def test_overlaps_are_averaged_and_the_ends_of_views_count_less() -> None:
+    """A quarter of 4 at either end: the outermost position counts half. At 2 the first view counts 1,
+    the second 1/2."""
+    assert sloped(1, 4)[0].tolist() == [0.5, 1, 1, 0.5]
+    assert sloped(1, 16)[0].tolist() == [0.125, 0.375, 0.625, 0.875, *[1] * 8, 0.875, 0.625, 0.375, 0.125]
+    assert numbered(sloped).tolist() == pytest.approx([10, 10, 40 / 3, 50 / 3, 20, 20])
+
+
+@pytest.mark.parametrize(("weigh", "seen"), [(sloped, 1 / 9), (gaussian, 0)])
+def test_edges_that_a_network_draws_are_not_seen(weigh: Callable[[int, int], Tensor], seen: float) -> None:
+    """A network that draws a line along what it is shown: of the average in the middle of the neighbouring view, where
+    all positions count the same, it would be half."""
+
+    def framed(x: Tensor) -> Tensor:
+        line = torch.zeros_like(x)
+        line[..., [0, -1]] = 1
+        return line
+
+    views = Views(height=4, width=16, overlap=8, weigh=weigh)
+    made = tiles(views)(Asked(framed))(torch.zeros(1, 1, 4, 64), SIGMA, NOW).clean[0, 0, 1]
+    assert (made[0], made[-1]) == (1, 1)
+    assert float(made[1:-1].max()) == pytest.approx(seen, abs=1e-3)
 
 
 def test_the_middle_of_a_view_counts_most() -> None:
@@ -118,7 +138,7 @@ def test_the_middle_of_a_view_counts_most() -> None:
 
 def test_views_go_over_the_edge() -> None:
     """0 to 3, and 3 to 5 with 0."""
-    assert numbered(equal, wrap_x=True).tolist() == [15, 10, 10, 15, 20, 20]
+    assert numbered(sloped, wrap_x=True).tolist() == [15, 10, 10, 15, 20, 20]
 
 
 def test_a_view_goes_over_both_edges() -> None:

@@ -277,7 +277,6 @@ LEFT_OUT = {
     "batch_size": 1,
     "batch_position": 0,
     "region_method": "latent",
-    "region_ground": 0.0,
     "tile": "xy",
     "vae_strips": "auto",
     "postprocess_upscale_to": (0, 0),

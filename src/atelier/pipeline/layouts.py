@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from atelier.checkpoints.checkpoint import Checkpoint
+from atelier.diffusion.combine.handed_over import by_calls, handed_over
 from atelier.diffusion.combine.regions import Ground, on_ground, regions
 from atelier.diffusion.types import Denoiser
 from atelier.pipeline.coupling import Reads, coupled
@@ -50,17 +51,29 @@ class Everywhere:
 class InAttention:
     """Regions have prompts of their own, to which the network attends in their places; everything else is one.
 
-    placed: where the regions are; weights: how much each counts where they overlap. The prompts of the image take what
-    no region covers.
+    placed: where the regions are; weights: how much each counts where they overlap; ground: the share of the calls at
+    the start in which each stands alone on flat colours, as `InRegions` has it, so that its thing finds its place. The
+    prompts of the image take what no region covers.
     """
 
     placed: Key[Placed]
     weights: tuple[float, ...]
+    ground: float
 
     def laid_out(self, guided: Guided, given: Beginning, /) -> Denoiser:
-        return guided(given.samples)
+        together = guided(given.samples)
+        if not self.ground:
+            return together
+
+        def alone(samples: Sequence[Sample]) -> Denoiser:
+            return guided([replace(sample, regions=()) for sample in samples])
+
+        first = InRegions(self.placed, self.weights, self.ground).laid_out(alone, given)
+        return handed_over(together, by_calls(self.ground))(first)
 
     def reading(self, reads: Reads, given: Beginning, model: Checkpoint, /) -> Reads:
+        if not all(sample.regions for sample in reads.samples):
+            return reads
         masks = [mask.to(given.noise) for mask in given.values.read(self.placed).masks]
         rest = (1 - torch.stack(masks).sum(0)).clamp(min=0)
         rest = torch.where(rest > LEAST, rest, 0)

@@ -504,7 +504,8 @@ def _layout(regions: NoRegions | ResolvedRegions, placed: Key[Placed]) -> Layout
     if isinstance(regions, NoRegions):
         return Everywhere()
     weights = tuple(part.weight for part in regions.parts)
-    return InAttention(placed, weights) if regions.method == "attention" else InRegions(placed, weights, regions.ground)
+    layout = InAttention if regions.method == "attention" else InRegions
+    return layout(placed, weights, regions.ground)
 
 
 def _views(resolved: Resolved, own: _Pass, at_once: int) -> tuple[Wrap, ...]:

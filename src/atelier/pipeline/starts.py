@@ -10,7 +10,7 @@ from torch import Tensor
 
 from atelier.diffusion.combine.masked import masked
 from atelier.diffusion.combine.soft import Softness, softly
-from atelier.diffusion.combine.tiles import Views, equal, gaussian, tiles
+from atelier.diffusion.combine.tiles import Views, gaussian, sloped, tiles
 from atelier.diffusion.partial import Part, part_of
 from atelier.diffusion.types import Combinator, Denoiser
 from atelier.nn.seamless import Seamless
@@ -148,7 +148,7 @@ class InViews:
                 height=views.size.height // given.factor,
                 width=views.size.width // given.factor,
                 overlap=views.overlap // given.factor,
-                weigh=equal if views.method == "multidiffusion" else gaussian,
+                weigh=sloped if views.method == "multidiffusion" else gaussian,
                 wrap_x=self.seamless.x,
                 wrap_y=self.seamless.y,
                 at_once=self.at_once,

@@ -340,7 +340,10 @@ RegionGround = Annotated[
     float,
     SHARE,
     Infotext("Region ground"),
-    Help("Share of the steps at the start in which each region stands alone, on flat colours (bootstrapping)."),
+    Help(
+        "Share of the steps at the start in which each region stands alone, on flat colours (bootstrapping).",
+        "0, of attention 0.4",
+    ),
 ]
 Tile = Annotated[
     Literal["none", "x", "y", "xy"],

@@ -201,7 +201,7 @@ class Layout(Group):
 
     regions: f.Regions = ()
     region_method: f.RegionMethod = "latent"
-    region_ground: f.RegionGround = 0.0
+    region_ground: f.RegionGround | None = None
     tile: f.Tile = "none"
 
     @field_validator("regions", mode="before")

@@ -83,6 +83,10 @@ TRANSPARENT = "alpha"
 SAME = (Guidance.model_fields.keys() & ResolvedGuidance.model_fields.keys()) - {"cfg_interval_high", "pag_layers"}
 """Settings of guidance that a request and what is resolved of it call alike."""
 
+USUAL_GROUND: Mapping[str, float] = {"latent": 0.0, "attention": 0.4}
+"""By method: the share of the steps in which regions stand alone where a request says none. Attention alone finds no
+place for a second thing (measured: docs/regions.md)."""
+
 OPTIONS: Mapping[str, str] = {
     **{name: name for name in ("eta", "s_churn", "s_tmin", "s_tmax", "s_noise", "sigma_min", "sigma_max", "rho")},
     "beta_alpha": "alpha",
@@ -216,7 +220,6 @@ def _check_together(resolved: Resolved) -> None:
     if isinstance(regions, ResolvedRegions) and regions.method == "attention":
         others = {
             "views": not isinstance(resolved.views, NoViews),
-            "region_ground": regions.ground > 0,
             "Perp-Neg": guidance.perp_neg_scale != 0,
         }
         for other in (name for name, is_there in others.items() if is_there):
@@ -541,7 +544,8 @@ def _regions(request: Request, refer: Callable[[str], ImageRef]) -> NoRegions | 
     layout = request.layout
     if not parts:
         return NoRegions()
-    return ResolvedRegions(parts=parts, method=layout.region_method, ground=layout.region_ground)
+    ground = USUAL_GROUND[layout.region_method] if layout.region_ground is None else layout.region_ground
+    return ResolvedRegions(parts=parts, method=layout.region_method, ground=ground)
 
 
 def _place(region: Region, refer: Callable[[str], ImageRef]) -> BoxPlace | MaskPlace:

@@ -161,7 +161,7 @@ class Fields(TypedDict, total=False):
     negative_aesthetic_score: f.NegativeAestheticScore
     regions: f.Regions
     region_method: f.RegionMethod
-    region_ground: f.RegionGround
+    region_ground: f.RegionGround | None
     tile: f.Tile
     view_method: f.ViewMethod
     view_width: f.ViewWidth | None

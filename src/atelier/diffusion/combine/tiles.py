@@ -1,9 +1,9 @@
 """Canvases larger than a network was trained for: views of them are denoised one by one, and averaged where they meet.
 
-With equal weights this is MultiDiffusion (Bar-Tal et al. 2023, arXiv:2302.08113, equation 5), with Gaussian ones
-Mixture of Diffusers (Jimenez 2023, arXiv:2302.02412, section 3.1). The papers average what a step leads to, and the
-noise that the network predicts; at one x and one sigma both are affine in the clean latent, so averaging that is the
-same.
+With weights that are equal but for a view's ends this is MultiDiffusion (Bar-Tal et al. 2023, arXiv:2302.08113,
+equation 5), with Gaussian ones Mixture of Diffusers (Jimenez 2023, arXiv:2302.02412, section 3.1). The papers average
+what a step leads to, and the noise that the network predicts; at one x and one sigma both are affine in the clean
+latent, so averaging that is the same.
 """
 
 from __future__ import annotations
@@ -19,6 +19,9 @@ from atelier.diffusion.types import Combinator, Denoiser, Moment, Prediction, Vi
 
 VARIANCE = 0.01
 """Of the Gaussian, where a view is 1 wide: that of Mixture of Diffusers."""
+
+SLOPED = 0.25
+"""Of a view of MultiDiffusion, at either end: half of the overlap that is usual."""
 
 Weigh = Callable[[int, int], Tensor]
 """(height, width) of a view in positions -> the weights of its positions (h, w), all above 0."""
@@ -42,9 +45,14 @@ class Views:
     at_once: int = 1
 
 
-def equal(height: int, width: int) -> Tensor:
-    """Every position of a view counts the same: MultiDiffusion."""
-    return torch.ones(height, width)
+def sloped(height: int, width: int) -> Tensor:
+    """Every position of a view counts the same, but towards its ends less and less: MultiDiffusion.
+
+    The paper's own weights are all equal, with views that overlap by seven eighths. With fewer views, the edge that a
+    network draws at the end of what it sees is half of the average there, and seen as a line.
+    """
+    down, across = (_slope(side) for side in (height, width))
+    return down[:, None] * across[None, :]
 
 
 def gaussian(height: int, width: int) -> Tensor:
@@ -110,6 +118,13 @@ def _summed(parts: Sequence[Tensor], places: Sequence[View], like: Tensor) -> Te
         down, across = place.at(total)
         total[:, :, down[:, None], across] += part
     return total
+
+
+def _slope(side: int) -> Tensor:
+    """1 but for the outer SLOPED at either end, where it falls evenly to almost 0."""
+    along = torch.arange(side, dtype=torch.float32)
+    inwards = torch.minimum(along, along.flip(0)) + 0.5
+    return (inwards / max(SLOPED * side, 0.5)).clamp(max=1)
 
 
 def _bell(side: int) -> Tensor:

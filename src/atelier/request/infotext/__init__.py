@@ -24,7 +24,7 @@ from atelier.request.model import SEVERAL, Provenance
 from atelier.request.outpaint import Margins
 from atelier.request.regions import Region, Shares, region_text
 from atelier.request.regions import joined as regions_text
-from atelier.request.resolve import NO_LIMIT
+from atelier.request.resolve import NO_LIMIT, USUAL_GROUND
 from atelier.request.resolved import (
     AsMade,
     BoxPlace,
@@ -236,6 +236,11 @@ def _size_said(size: AsMade | SaidSize) -> Size | None:
     return size.size if isinstance(size, SaidSize) else None
 
 
+def _ground(regions: ResolvedRegions) -> float | None:
+    """Said where it is not usual."""
+    return None if regions.ground == USUAL_GROUND[regions.method] else regions.ground
+
+
 def _laid_out(settings: Settings, resolved: Resolved, index: int) -> Settings:
     """What is said of regions, views and edges that meet; A1111's Tiling is both ways at once."""
     tile = f"{'x' * resolved.tiling.x}{'y' * resolved.tiling.y}"
@@ -247,7 +252,7 @@ def _laid_out(settings: Settings, resolved: Resolved, index: int) -> Settings:
             for part, own in zip(regions.parts, sample.regions, strict=True)
         )
         text = regions_text(tuple(texts))
-        said = replace(said, regions=text, region_method=regions.method, region_ground=regions.ground)
+        said = replace(said, regions=text, region_method=regions.method, region_ground=_ground(regions))
     if isinstance(resolved.views, NoViews):
         return said
     views, source = resolved.views, resolved.source
