@@ -50,7 +50,8 @@ class Tape:
     """
 
     def __init__(self, image: int | None = None, known: Sequence[Prediction] = (), most: int = MOST_BYTES) -> None:
-        self.image, self.played, self.asked = image, 0, 0
+        self.image: int | None = image
+        self.played, self.asked = 0, 0
         self._kept = [_Kept(prediction) for prediction in known]
         self._size, self._most = sum(kept.size for kept in self._kept), most
         self._place, self._is_over = 0, False
@@ -82,7 +83,7 @@ class Tape:
         """All of it; fingerprint: what must be the same for it to be true."""
         parts = [_entry(kept) for kept in self._kept]
         body = b"".join(raw for _, raw in parts)
-        head = {
+        head: dict[str, object] = {
             "fingerprint": fingerprint,
             "image": self.image,
             "sha256": hashlib.sha256(body).hexdigest(),

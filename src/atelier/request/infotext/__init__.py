@@ -48,6 +48,7 @@ from atelier.request.resolved import (
     ResolvedPostprocess,
     ResolvedRefiner,
     ResolvedRegion,
+    ResolvedRegions,
     ResolvedSampling,
     ResolvedSoftness,
     ResolvedSource,
