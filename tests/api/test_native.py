@@ -58,6 +58,33 @@ async def test_every_field_of_the_table_but_output_can_be_asked(service: FakeSer
     assert schema["properties"]["batch_size"]["default"] == 1
 
 
+def test_the_limits_of_every_number_are_those_of_the_table() -> None:
+    from pydantic import ValidationError
+
+    from atelier.api.v1.generate import IMAGES, GenerateFields
+    from atelier.request.groups import PROMPTS
+
+    seen = 0
+    for name, field in FIELDS.items():
+        if field.limits is None or name == "output" or field.kind not in {"int", "float"}:
+            continue
+        low, high = field.limits.low, field.limits.high
+        step = 8 if name in {"width", "height", "view_width", "view_height"} else 1
+        for good in (low, high):
+            assert getattr(GenerateFields.model_validate({"prompt": "a", name: good}), name) == good
+        for bad in (low - step, high + step, True, str(low), None if field.default is not None else "", [low]):
+            with pytest.raises(ValidationError):
+                GenerateFields.model_validate({"prompt": "a", name: bad})
+        seen += 1
+    assert seen > 60
+    for name in PROMPTS:
+        GenerateFields.model_validate({"prompt": "a", name: "a" * 16_000})
+        with pytest.raises(ValidationError):
+            GenerateFields.model_validate({"prompt": "a", name: "a" * 16_001})
+    for name in IMAGES:
+        GenerateFields.model_validate({"prompt": "a", name: "a" * 100_000})
+
+
 @pytest.mark.parametrize(
     ("body", "param", "message"),
     [
@@ -86,6 +113,24 @@ async def test_a_refusal_names_the_field_and_the_limit(
     error = answer.json()["error"]
     assert (answer.status_code, error["param"], error["message"]) == (422, param, message)
     assert set(error) == {"message", "type", "param", "code", "request_id"}
+
+
+@pytest.mark.parametrize(
+    ("message", "field"),
+    [
+        ("unknown sampler 'nix': did you mean UniPC?", "sampler"),
+        ("unknown field 'stepz': did you mean steps?", "stepz"),
+        ("unknown upscaler 'x': choose one of Lanczos", None),
+        ("hires_upscaler '/x' is not there: choose one of Latent", "hires_upscaler"),
+        ("steps: too many", "steps"),
+        ("the queue is full", None),
+        ("", None),
+    ],
+)
+def test_the_field_is_found_in_a_message(message: str, field: str | None) -> None:
+    from atelier.api.errors import field_in
+
+    assert field_in(message) == field
 
 
 async def test_images_come_as_uploads_or_in_base64(service: FakeService) -> None:

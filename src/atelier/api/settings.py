@@ -20,9 +20,9 @@ class Settings:
 
     origins: web pages of other origins that may call it ("https://example.org"), exact. body_limit: bytes of a request.
     json_depth, json_values: of a JSON body. public_url: what signed URLs begin with, None = as the client wrote it.
-    url_secret: signs them; url_seconds: how long they hold. key_failures: wrong keys
-    that one address may send in a minute. webhooks: addresses that jobs may report to, by what their
-    URLs begin with.
+    url_secret: signs them; url_seconds: how long they hold. key_failures: wrong keys that one address may send in a
+    minute. webhooks: addresses that jobs may report to, by what their URLs begin with. options_file: where changed
+    options of A1111's dialect are kept, None = they last as long as the process.
     """
 
     keys: KeyRing = field(default_factory=KeyRing)
@@ -36,6 +36,7 @@ class Settings:
     url_seconds: int = 3600
     key_failures: int = 10
     webhooks: tuple[str, ...] = ()
+    options_file: Path | None = None
 
 
 def secret(folder: Path) -> bytes:
@@ -46,8 +47,7 @@ def secret(folder: Path) -> bytes:
     except FileNotFoundError:
         found = secrets.token_bytes(32)
         folder.mkdir(parents=True, exist_ok=True)
-        only_for_its_owner = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(only_for_its_owner, "wb") as file:
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
             file.write(found)
     except OSError as error:
         raise BadInput(f"{path}: {error.strerror}") from None

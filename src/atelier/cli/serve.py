@@ -94,6 +94,7 @@ def serve(
         webhooks=tuple(allow_webhook or ()),
         public_url=public_url,
         url_secret=secret(folder),
+        options_file=folder / "options.json",
     )
     serving.run(serving.Place(host, port), settings, _staff(folders, workers, grace), folder, database, text=log_text)
 

@@ -112,7 +112,10 @@ class Destination:
 
         Raises BadFile or StorageFull, and BadInput as `encoded` does; nothing is left half-written.
         """
-        data = encoded(image, infotext, self.suffix)
+        return self.put(encoded(image, infotext, self.suffix), index=index, count=count, seed=seed)
+
+    def put(self, data: bytes, *, index: int, count: int, seed: int) -> Path:
+        """Writes a file of this format that is complete already, as `save` does."""
         if self.file is None:
             return _write_numbered(self.folder, f"-{seed}{self.suffix}", data)
         name = Path(self.file)

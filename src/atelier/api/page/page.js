@@ -55,8 +55,8 @@ async function generate(event) {
     say(job.position ? `${job.position} jobs are before yours.` : "Generating.");
     for await (const { name, data } of events(await call(`/v1/jobs/${job.id}/events`))) follow(name, data);
     const ended = await (await call(`/v1/jobs/${job.id}`)).json();
-    say(ended.error?.message ?? (ended.state === "done" ? "Done." : `The job is ${ended.state}.`));
     for (const image of ended.images) await show(image);
+    say(ended.error?.message ?? (ended.state === "done" ? "Done." : `The job is ${ended.state}.`));
   } catch (error) {
     say(error.message);
   } finally {

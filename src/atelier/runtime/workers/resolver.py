@@ -78,7 +78,7 @@ class Resolver:
             raise UnknownName("kind of job", what, kinds())
         names = cast("list[str]", call.data["images"])
         self._images.hold(dict(zip(names, call.blobs, strict=True)))
-        if fields.get("model") is None and call.data.get("model") is not None:
+        if what == "generate" and fields.get("model") is None and call.data.get("model") is not None:
             fields = {**fields, "model": call.data["model"]}
         try:
             settled = kinds()[what].settle(fields, self._bench)

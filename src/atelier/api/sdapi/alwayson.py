@@ -1,0 +1,174 @@
+"""`alwayson_scripts`: those whose work is done here become fields, the others are told of, ControlNet is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Protocol, cast
+
+from atelier.api.sdapi.fields import Fields, refused
+from atelier.api.sdapi.names import NONE, model_named
+from atelier.api.sdapi.tolerant import flag, number
+from atelier.api.service import Catalogue
+from atelier.request.events import Json
+
+Args = Sequence[object]
+CONTROLNET = "controlnet"
+BUILT_IN = frozenset({"seed", "sampler", "comments", "extra options", "api payload", "sampler extension"})
+"""Scripts of A1111, folded, that say nothing which other fields of a body do not."""
+SELECTABLE = frozenset(
+    {
+        "x/y/z plot",
+        "prompt matrix",
+        "prompts from file or textbox",
+        "sd upscale",
+        "outpainting mk2",
+        "poor man's outpainting",
+        "loopback",
+        "img2img alternative test",
+        "custom code",
+    }
+)
+"""Scripts, folded, that `script_name` chooses, and that may not stand here."""
+SOFT = (
+    "soft_inpainting_schedule_bias",
+    "soft_inpainting_preservation_strength",
+    "soft_inpainting_transition_contrast_boost",
+    "soft_inpainting_mask_influence",
+    "soft_inpainting_difference_threshold",
+    "soft_inpainting_difference_contrast",
+)
+"""The fields of soft inpainting in the order of the script's arguments, behind the one that switches it on."""
+
+
+class Done(Protocol):
+    """What a script's arguments ask for; masked: whether there is a mask."""
+
+    def __call__(self, args: Args, catalogue: Catalogue, /, *, masked: bool) -> Fields: ...
+
+
+def alwayson(scripts: Mapping[str, object], catalogue: Catalogue, warn: list[str], *, masked: bool) -> Fields:
+    """The fields that always-on scripts ask for. Raises Refused (422) for what is no script's arguments, for an enabled
+    unit of ControlNet, and for a script that `script_name` chooses."""
+    fields: Fields = {}
+    for title, given in scripts.items():
+        name = title.strip().casefold()
+        args = _args(title, given)
+        if name in SELECTABLE:
+            raise refused("Cannot have a selectable script in the always on scripts params", "alwayson_scripts")
+        if name == CONTROLNET:
+            check_units(args, warn)
+        elif name in DONE:
+            fields |= DONE[name](args, catalogue, masked=masked)
+        elif name not in BUILT_IN and is_on(args):
+            warn.append(f"alwayson_scripts: {title[:80]!r} is not done here, and changes nothing")
+    return fields
+
+
+def _args(title: str, given: object) -> Args:
+    """The positional arguments of a script; there need not be any."""
+    if given is None:
+        return ()
+    if isinstance(given, Mapping):
+        given = cast("Mapping[str, object]", given).get("args", [])
+    if given is None or isinstance(given, list):
+        return cast("list[object]", given or [])
+    raise refused(f"alwayson_scripts: {title[:80]!r} needs a list of args", "alwayson_scripts")
+
+
+def is_on(args: Args) -> bool:
+    """Whether a script is asked to do something, as far as its arguments tell: they begin with a switch, or are objects
+    with one."""
+    if not args:
+        return False
+    if isinstance(args[0], bool):
+        return args[0]
+    objects = [cast("Mapping[str, object]", arg) for arg in args if isinstance(arg, Mapping)]
+    switches = [
+        value
+        for unit in objects
+        for name in ("enabled", "enable", "is_enabled")
+        if (value := unit.get(name)) is not None
+    ]
+    return any(switches) if switches else True
+
+
+def check_units(units: Args, warn: list[str]) -> None:
+    """Refuses enabled units of ControlNet (422); the others are as good as none."""
+    for number_, unit in enumerate(units):
+        if not isinstance(unit, Mapping):
+            continue
+        given = cast("Mapping[str, object]", unit)
+        model = str(given.get("model") or "None")[:100]
+        enabled = given.get("enabled")
+        if _is_enabled(enabled, given, number_):
+            raise refused(
+                f"ControlNet unit {number_} ({model}): ControlNet is not yet there; leave the unit out, or send it "
+                'with "enabled": false',
+                "alwayson_scripts",
+            )
+        if enabled is None:
+            warn.append(f"ControlNet unit {number_}: it names no model, and changes nothing")
+
+
+def _is_enabled(enabled: object, unit: Mapping[str, object], number_: int) -> bool:
+    """Some versions take a unit that says nothing as enabled and some do not: it is where it names a model or works
+    without one."""
+    if enabled is not None:
+        return _switch(enabled, f"ControlNet unit {number_}: enabled")
+    model = str(unit.get("model") or "none").strip().casefold()
+    return model != "none" or str(unit.get("module") or "").strip().casefold().startswith("reference")
+
+
+def _switch(value: object, name: str) -> bool:
+    try:
+        return flag(value)
+    except ValueError as error:
+        raise refused(f"{name} {str(value)[:60]!r}: {error}", "alwayson_scripts") from None
+
+
+def _number(args: Args, place: int, name: str) -> Json:
+    try:
+        return float(number(args[place]))
+    except ValueError as error:
+        raise refused(f"{name} {str(args[place])[:60]!r}: {error}", "alwayson_scripts") from None
+
+
+def _soft(args: Args, _: Catalogue, *, masked: bool) -> Fields:
+    if not args or not masked or not _switch(args[0], "Soft inpainting"):
+        return {}
+    said = {name: _number(args, place, name) for place, name in enumerate(SOFT, 1) if place < len(args)}
+    return {"soft_inpainting": True, **said}
+
+
+def _refiner(args: Args, catalogue: Catalogue, *, masked: bool) -> Fields:
+    """[on, model, switch at]"""
+    del masked
+    if len(args) < 3 or not _switch(args[0], "Refiner") or str(args[1] or "").strip().casefold() in NONE:
+        return {}
+    model = model_named(catalogue, str(args[1]), "alwayson_scripts")
+    return {"refiner": model, "refiner_switch_at": _number(args, 2, "Refiner: switch at")}
+
+
+def _thresholding(args: Args, _: Catalogue, *, masked: bool) -> Fields:
+    """[on, mimic scale, percentile, ...]; the twelfth is phi."""
+    del masked
+    if not args or not _switch(args[0], "Dynamic Thresholding"):
+        return {}
+    places = {"mimic_scale": 1, "mimic_percentile": 2, "mimic_phi": 11}
+    found = {name: _number(args, place, name) for name, place in places.items() if place < len(args)}
+    percentile = found.get("mimic_percentile")
+    if isinstance(percentile, float) and percentile <= 1:
+        found["mimic_percentile"] = percentile * 100
+    return found
+
+
+DONE: Mapping[str, Done] = MappingProxyType(
+    {
+        "soft inpainting": _soft,
+        "refiner": _refiner,
+        "dynamic thresholding (cfg scale fix)": _thresholding,
+        "dynamic thresholding": _thresholding,
+    }
+)
+"""Scripts, folded, whose work is done here."""

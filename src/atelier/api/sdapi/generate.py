@@ -1,0 +1,86 @@
+"""POST txt2img and img2img."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from fastapi import APIRouter, Request
+
+from atelier.api.caller import Caller
+from atelier.api.sdapi import translate
+from atelier.api.sdapi.answer import Picture, answer
+from atelier.api.sdapi.bodies import Generation, Img2Img, Txt2Img
+from atelier.api.sdapi.dialect import Dialect
+from atelier.api.sdapi.fields import refused
+from atelier.api.sdapi.layouts import Sheets, plain
+from atelier.api.sdapi.routing import Answer, routes
+from atelier.api.sdapi.sheets import made as on_pages
+from atelier.api.sdapi.tolerant import whole
+from atelier.api.sdapi.translate import Asked
+from atelier.api.sdapi.waiting import KINDS, done, looped, pictures, unsent, with_images
+from atelier.request.events import Json
+from atelier.request.table import request_of
+from atelier.runtime.jobs.job import NewJob, Owner
+
+
+def router(dialect: Dialect) -> APIRouter:
+    """The two routes."""
+    made = routes()
+
+    @made.post("/txt2img")
+    async def txt2img(body: Txt2Img, request: Request, owner: Caller) -> Answer:
+        """Generates from words."""
+        asked = translate.txt2img(body, await dialect.service.catalogue(), dialect.changed)
+        return await generated(dialect, request, owner, body, asked)
+
+    @made.post("/img2img")
+    async def img2img(body: Img2Img, request: Request, owner: Caller) -> Answer:
+        """Generates from an image."""
+        asked = translate.img2img(body, await dialect.service.catalogue(), dialect.changed)
+        return await generated(dialect, request, owner, body, asked)
+
+    return made
+
+
+async def generated(
+    dialect: Dialect, request: Request, owner: Owner, body: Generation, asked: Asked
+) -> dict[str, Json]:
+    """Does what is asked for and answers with it."""
+    for fields in asked.runs.fields:
+        request_of({name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()})
+    options = output(dialect.changed, body.override_settings)
+    runs = await with_images(dialect, owner, asked.runs, asked.images)
+    work = dialect.begin(owner, body.force_task_id or "", len(runs))
+    if asked.runs.loops is None:
+        jobs = await done(dialect, request, owner, [NewJob("generate", fields) for fields in runs], work)
+    else:
+        jobs = await looped(dialect, request, owner, runs, work)
+    made = await pictures(dialect, owner, jobs, options) if body.send_images else unsent(jobs)
+    sheets = asked.runs.sheets or grid(dialect, body, len(made))
+    told, extra = list(asked.warnings), dict(asked.runs.extra)
+    pages: list[Picture] = []
+    if sheets is not None and body.send_images:
+        pages = await on_pages(dialect, request, owner, sheets, jobs, extra, options, told)
+    only = sheets is not None and sheets.only and bool(pages)
+    return answer(body, runs[0], jobs, made, pages=pages, only_pages=only, warnings=told, extra=extra)
+
+
+def grid(dialect: Dialect, body: Generation, count: int) -> Sheets | None:
+    """The page that A1111 sends before several images, where they are to be saved."""
+    wanted = {**dialect.changed, **body.override_settings}.get("return_grid", True)
+    return plain(count) if wanted and body.save_images and not body.do_not_save_grid and count > 1 else None
+
+
+def output(kept: Mapping[str, Json], own: Mapping[str, object]) -> dict[str, object]:
+    """The options of the files that are sent. Raises Refused (422)."""
+    options = {**kept, **own}
+    kind = str(options.get("samples_format") or "png").casefold()
+    if kind not in KINDS:
+        message = f"Invalid image format: samples_format {kind[:40]!r}; one of {', '.join(KINDS)}"
+        raise refused(message, "override_settings")
+    said = options.get("jpeg_quality")
+    try:
+        quality = min(100, max(1, whole(80 if said is None else said)))
+    except ValueError as error:
+        raise refused(f"jpeg_quality: {error}", "override_settings") from None
+    return {"samples_format": kind, "jpeg_quality": quality}

@@ -1,0 +1,127 @@
+"""Doing jobs while a client waits: when the client goes away, so do they."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+
+from fastapi import Request
+
+from atelier.api.errors import Problem, Refused
+from atelier.api.sdapi.answer import Picture, encoded
+from atelier.api.sdapi.dialect import Dialect, Work
+from atelier.api.sdapi.fields import Fields
+from atelier.api.sdapi.scripts import Runs
+from atelier.api.service import ImageKind
+from atelier.api.uploads import uploaded
+from atelier.errors import AtelierError
+from atelier.runtime.jobs.job import Job, JobImage, NewJob, Owner, State
+
+KINDS: Mapping[str, ImageKind] = {"png": "png", "jpg": "jpeg", "jpeg": "jpeg", "webp": "webp"}
+"""Values of the option samples_format."""
+
+
+async def done(dialect: Dialect, request: Request, owner: Owner, runs: Sequence[NewJob], work: Work) -> list[Job]:
+    """The jobs, done one after the other; a cancelled one is the last. Raises Refused for one that failed."""
+    jobs: list[Job] = []
+    try:
+        for new in runs:
+            jobs.append(await one(dialect, request, owner, new, work))
+            if jobs[-1].state is State.CANCELLED:
+                break
+    finally:
+        work.ended = True
+    return jobs
+
+
+async def looped(dialect: Dialect, request: Request, owner: Owner, runs: Sequence[Fields], work: Work) -> list[Job]:
+    """The jobs, each generated from the first image of the one before."""
+    jobs: list[Job] = []
+    source: str | None = None
+    try:
+        for fields in runs:
+            given: Fields = {**fields, "batch_size": 1, "batch_count": 1, **({"image": source} if source else {})}
+            jobs.append(await one(dialect, request, owner, NewJob("generate", given), work))
+            if jobs[-1].state is State.CANCELLED or not jobs[-1].images:
+                break
+            _, data = await dialect.service.image(jobs[-1].images[0].id, owner)
+            source = await dialect.service.upload(data, owner)
+    finally:
+        work.ended = True
+    return jobs
+
+
+async def one(dialect: Dialect, request: Request, owner: Owner, new: NewJob, work: Work) -> Job:
+    """A job, done or cancelled. Raises Refused for one that failed, and where the client has gone."""
+    job = await dialect.service.submit(new, owner)
+    work.job = job.id
+    ended = await _unless_gone(dialect, request, owner, job.id)
+    work.done += 1
+    if ended.state not in {State.DONE, State.CANCELLED}:
+        raise failed(ended)
+    return ended
+
+
+async def _unless_gone(dialect: Dialect, request: Request, owner: Owner, job_id: str) -> Job:
+    """The job once it ended; it is cancelled when the client closes the connection, or the call is given up."""
+    waiting = asyncio.ensure_future(dialect.service.ended(job_id, owner))
+    watching = asyncio.ensure_future(_gone(request))
+    try:
+        await asyncio.wait({waiting, watching}, return_when=asyncio.FIRST_COMPLETED)
+        if waiting.done():
+            return waiting.result()
+        with suppress(AtelierError):
+            await dialect.service.cancel(job_id, owner)
+        raise Refused(Problem(499, "Disconnected", "the client closed the connection"))
+    finally:
+        for task in (waiting, watching):
+            task.cancel()
+        await asyncio.gather(waiting, watching, return_exceptions=True)
+
+
+async def _gone(request: Request) -> None:
+    """Returns when the client has closed the connection."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+def failed(job: Job) -> Refused:
+    """Why a job has no result."""
+    if job.error is None:
+        message = f"the job {job.id} ended as {job.state}; its images were not all made"
+        return Refused(Problem(500, "RuntimeError", message))
+    status = 422 if job.error.exit_code == 2 else 500
+    return Refused(Problem(status, job.error.kind, job.error.message))
+
+
+async def pictures(dialect: Dialect, owner: Owner, jobs: Sequence[Job], options: Mapping[str, object]) -> list[Picture]:
+    """The images of jobs, in the format that the options ask for."""
+    kind = KINDS[str(options.get("samples_format", "png")).casefold()]
+    quality = int(str(options.get("jpeg_quality", 80)))
+    return [
+        Picture(encoded(await _file(dialect, owner, image, kind, quality)), image.infotext, image.seed or 0)
+        for job in jobs
+        for image in job.images
+    ]
+
+
+def unsent(jobs: Sequence[Job]) -> list[Picture]:
+    """The images of jobs without their files."""
+    return [Picture("", image.infotext, image.seed or 0) for job in jobs for image in job.images]
+
+
+async def _file(dialect: Dialect, owner: Owner, image: JobImage, kind: ImageKind, quality: int) -> bytes:
+    if kind == image.format:
+        return (await dialect.service.image(image.id, owner))[1]
+    return await dialect.service.rendition(image.id, owner, kind=kind, quality=quality)
+
+
+async def with_images(dialect: Dialect, owner: Owner, runs: Runs, images: Mapping[str, str]) -> list[Fields]:
+    """The requests with the names of uploads in place of what stood for their images."""
+    named = {name: await uploaded(dialect.service, owner, text, _SAID[name]) for name, text in images.items()}
+    return [{**fields, **{name: upload for name, upload in named.items() if name in fields}} for fields in runs.fields]
+
+
+_SAID = {"image": "init_images[0]", "mask": "mask"}
+"""What clients call the images."""

@@ -1,0 +1,291 @@
+"""Requests that mean harm, or nothing: refused in A1111's shape, at once, and never with a 500."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Generator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from atelier.api.sdapi.options import DEFAULTS, FIELD_OF, PROTECTED
+from atelier.api.settings import Settings
+from atelier.errors import BadFile
+from atelier.runtime import kept
+from atelier.runtime.jobs.job import JobError, State
+from fakes.a1111 import PICTURE, LikeA1111, served, until
+from fakes.client import SECRETS, keyed
+
+SHAPE = {"error", "detail", "body", "errors"}
+TEXT, IMAGE, EXTRA = "/sdapi/v1/txt2img", "/sdapi/v1/img2img", "/sdapi/v1/extra-single-image"
+
+
+@pytest.fixture(scope="module")
+def service() -> LikeA1111:
+    return LikeA1111()
+
+
+@pytest.fixture(scope="module")
+def http(service: LikeA1111) -> Generator[httpx.Client]:
+    with served(service) as address, httpx.Client(base_url=address, timeout=30) as client:
+        yield client
+
+
+BODIES: list[tuple[str, Any, str]] = [
+    (TEXT, {"steps": 10**9}, "steps"),
+    (TEXT, {"steps": 0}, "steps"),
+    (TEXT, {"steps": -5}, "steps"),
+    (TEXT, {"width": 65536, "height": 65536}, "width"),
+    (TEXT, {"width": 0}, "width"),
+    (TEXT, {"n_iter": 10**6}, "batch_count"),
+    (TEXT, {"batch_size": 0}, "batch_size"),
+    (TEXT, {"cfg_scale": 1e300}, "cfg_scale"),
+    (TEXT, {"cfg_scale": "1e999"}, "cfg_scale"),
+    (TEXT, {"seed": 10**38}, "seed"),
+    (TEXT, {"prompt": "x" * 16_001}, "prompt"),
+    (TEXT, {"prompt": ["a"]}, "prompt"),
+    (TEXT, {"sampler_name": "x" * 999}, "Sampler not found"),
+    (TEXT, {"script_name": "../../etc/passwd"}, "not found"),
+    (TEXT, {"refiner_checkpoint": "/etc/passwd", "refiner_switch_at": 0.5}, "refiner_checkpoint"),
+    (TEXT, {"enable_hr": True, "hr_upscaler": "/etc/passwd"}, "hr_upscaler"),
+    (TEXT, {"enable_hr": True, "hr_scale": 1000}, "hires_upscale"),
+    (TEXT, {"infotext": "x" * 70_000}, "infotext"),
+    (TEXT, {"override_settings": {"CLIP_stop_at_last_layers": "many"}}, "CLIP_stop_at_last_layers"),
+    (TEXT, {"override_settings": {"outdir_samples": "/tmp"}}, "outdir_samples"),
+    (TEXT, {"override_settings": {"samples_format": "exe"}}, "samples_format"),
+    (TEXT, {"override_settings": {"jpeg_quality": "high"}}, "jpeg_quality"),
+    (TEXT, {"script_name": "prompts from file or textbox", "script_args": [0, 0, "start", "a\n" * 40_000]}, "80000"),
+    (TEXT, {"script_name": "x/y/z plot", "script_args": ["Steps", "1-999", "", "Seed", "1-999", ""]}, "999 images"),
+    (TEXT, {"script_name": "x/y/z plot", "script_args": [["Steps"], {}, None]}, "no axis"),
+    (TEXT, [], "body"),
+    (TEXT, "text", "body"),
+    (TEXT, None, "body"),
+    (IMAGE, {}, "Init image not found"),
+    (IMAGE, {"init_images": [[PICTURE]]}, "init_images"),
+    (IMAGE, {"init_images": [5]}, "init_images"),
+    (IMAGE, {"init_images": ["http://127.0.0.1/a.png"]}, "init_images[0]"),
+    (IMAGE, {"init_images": ["file:///etc/passwd"]}, "init_images[0]"),
+    (IMAGE, {"init_images": ["/etc/passwd"]}, "init_images[0]"),
+    (IMAGE, {"init_images": ["data:text/html;base64,PGI+"]}, "init_images[0]"),
+    (IMAGE, {"init_images": ["data:image/png;base64"]}, "init_images[0]"),
+    (IMAGE, {"init_images": ["data:image/png;base64,data:image/png;base64," + PICTURE]}, "init_images[0]"),
+    (IMAGE, {"init_images": ["?" * 1000]}, "init_images[0]"),
+    (IMAGE, {"init_images": ["upload:" + "0" * 64]}, "upload"),
+    (IMAGE, {"init_images": [PICTURE], "mask": "R0lGODdh"}, "mask"),
+    (IMAGE, {"init_images": [PICTURE], "mask": {"a": 1}}, "mask"),
+    (EXTRA, {"image": "", "upscaler_1": "Lanczos"}, "Image not found"),
+    (EXTRA, {"image": PICTURE, "upscaler_1": "/etc/passwd"}, "upscaler_1"),
+    (EXTRA, {"image": PICTURE, "upscaler_1": "Lanczos", "resize_mode": 7}, "resize_mode"),
+    (EXTRA, {"image": "****", "upscaler_1": "Lanczos"}, "image"),
+    ("/sdapi/v1/extra-batch-images", {"imageList": [{"data": PICTURE}] * 65}, "imageList"),
+    ("/sdapi/v1/extra-batch-images", {"imageList": [{"name": "a"}]}, "imageList"),
+    ("/sdapi/v1/png-info", {"image": "http://127.0.0.1/"}, "image"),
+    ("/sdapi/v1/interrogate", {"image": PICTURE, "model": "no such"}, "model"),
+    ("/sdapi/v1/interrogate", {"model": "clip"}, "Image not found"),
+    ("/sdapi/v1/options", [1], "body"),
+    ("/internal/progress", {"id_task": 5}, "id_task"),
+    ("/controlnet/detect", {"controlnet_module": []}, "controlnet_module"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("path", "body", "culprit"), BODIES)
+def test_refused_by_name_and_at_once(
+    http: httpx.Client, service: LikeA1111, path: str, body: Any, culprit: str
+) -> None:
+    before = len(service.submitted)
+    took: list[float] = []
+    while not took or (min(took) >= 0.01 and len(took) < 6):
+        started = time.process_time()  # of client and server, without what else the machine does
+        answer = http.post(path, json=body)
+        took.append(time.process_time() - started)
+        assert 400 <= answer.status_code < 500, answer.text
+        found = answer.json()
+        assert set(found) == SHAPE
+        assert culprit in found["errors"], found["errors"][:300]
+        assert len(answer.content) < 4000
+    assert len(service.submitted) == before
+    assert min(took) < 0.01
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[" * 100_000,
+        '{"prompt": NaN}',
+        '{"cfg_scale": 1e999}',
+        '{"seed": ' + "9" * 5000 + "}",
+        '{"prompt": "a", "prompt": "b"}',
+        '{"prompt": "\\ud800"}',
+        "{",
+    ],
+)
+def test_json_that_is_none(http: httpx.Client, text: str) -> None:
+    answer = http.post(TEXT, content=text, headers={"Content-Type": "application/json"})
+    assert 400 <= answer.status_code < 500
+    assert set(answer.json()) == SHAPE
+
+
+def test_base64_in_the_forms_that_clients_write(http: httpx.Client, service: LikeA1111) -> None:
+    urlsafe = PICTURE.replace("+", "-").replace("/", "_").rstrip("=")
+    spaced = "\n".join(PICTURE[at : at + 76] for at in range(0, len(PICTURE), 76))
+    for text in (
+        PICTURE,
+        urlsafe,
+        spaced,
+        f"data:image/png;base64,{PICTURE}",
+        f"data:image/png;charset=x;base64,{PICTURE}",
+    ):
+        assert http.post(IMAGE, json={"init_images": [text]}).status_code == 200
+    names = {job.fields["image"] for job in service.submitted[-5:]}
+    assert len(names) == 1
+
+
+def test_bodies_that_are_no_json_and_paths_that_there_are_not(http: httpx.Client) -> None:
+    for kind in ("text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x"):
+        answer = http.post(TEXT, content=b"prompt=a", headers={"Content-Type": kind})
+        assert (answer.status_code, set(answer.json())) == (415, SHAPE)
+    for path in ("/sdapi/v1/no-such", "/sdapi/v1/../../etc/passwd", "/controlnet/no-such", "/internal/no-such"):
+        assert set(http.get(path).json()) >= SHAPE or http.get(path).status_code == 404
+    answer = http.post("/login", content=b"x" * 5000, headers={"Content-Type": "application/x-www-form-urlencoded"})
+    assert answer.status_code == 422
+
+
+def test_what_is_not_done_here_is_refused(http: httpx.Client) -> None:
+    for name in ("server-kill", "server-restart", "server-stop"):
+        assert "stop its process" in http.post(f"/sdapi/v1/{name}").json()["errors"]
+    for name in ("create/embedding", "create/hypernetwork", "train/embedding", "train/hypernetwork"):
+        assert "atelier train" in http.post(f"/sdapi/v1/{name}", json={}).json()["errors"]
+
+
+def test_only_allowed_options_change(tmp_path: Path) -> None:
+    path = tmp_path / "options.json"
+    path.write_text("{}")
+    with served(LikeA1111(), Settings(options_file=path)) as address, httpx.Client(base_url=address) as http:
+        before = http.get("/sdapi/v1/options").json()
+        for name in DEFAULTS:
+            answer = http.post("/sdapi/v1/options", json={name: "../../etc/passwd"})
+            text = isinstance(DEFAULTS[name], str | None) and name not in FIELD_OF
+            changes = text and name not in {*PROTECTED, "sd_model_checkpoint", "sd_checkpoint_hash"}
+            if name in PROTECTED:
+                assert answer.status_code == 403, name
+            elif changes or name in {"sd_checkpoint_hash", "emphasis", "sd_noise_schedule", "uni_pc_variant"}:
+                assert answer.status_code == 200, name
+        after = http.get("/sdapi/v1/options").json()
+        assert all(after[name] == before[name] for name in {*PROTECTED, "sd_model_checkpoint", "sd_checkpoint_hash"})
+        assert http.post("/sdapi/v1/options", json={"no_such_option": 1}).status_code == 422
+        assert http.post("/sdapi/v1/options", json={"localization": "x" * 5000}).status_code == 422
+        assert http.post("/sdapi/v1/options", json=before | {"send_seed": False}).status_code == 200
+        written = json.loads(path.read_text())
+        assert written["send_seed"] is False
+        assert not written.keys() & {*PROTECTED, "sd_model_checkpoint"}
+        assert http.get("/sdapi/v1/options").json()["send_seed"] is False
+
+
+def test_options_that_cannot_be_kept_are_not_changed(tmp_path: Path) -> None:
+    (tmp_path / "no_folder").write_text("")
+    with served(LikeA1111(), Settings(options_file=tmp_path / "new.json")) as address:
+        http = httpx.Client(base_url=address)
+        (tmp_path / "new.json").mkdir()
+        assert http.post("/sdapi/v1/options", json={"send_seed": False}).status_code >= 400
+        assert http.get("/sdapi/v1/options").json()["send_seed"] is True
+        http.close()
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "[" * 10_000])
+def test_a_file_of_options_that_is_none_is_named(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "options.json"
+    path.write_text(text)
+    with pytest.raises(BadFile, match=r"options\.json"):
+        kept.read(path)
+    kept.write(path, {"a": 1})
+    assert kept.read(path) == {"a": 1}
+    assert [p.name for p in tmp_path.iterdir()] == ["options.json"]
+    assert kept.read(tmp_path / "none.json") == {}
+
+
+def test_a_client_that_goes_away_takes_its_job_with_it() -> None:
+    service = LikeA1111(delay=0.2)
+    with served(service) as address:
+        with pytest.raises(httpx.ReadTimeout), httpx.Client(base_url=address) as http:
+            http.post(TEXT, json={"prompt": "a"}, timeout=0.3)
+        until(lambda: next(iter(service.kept.values())).job.state is State.CANCELLED)
+        with httpx.Client(base_url=address) as http:
+            assert http.get("/sdapi/v1/progress").json()["state"]["job_count"] == 0
+            until(lambda: http.post(TEXT, json={"prompt": "a"}, timeout=5).status_code == 200)
+
+
+def test_each_key_sees_and_stops_its_own_jobs_alone() -> None:
+    service = LikeA1111(hold=True)
+    auth = {name: httpx.BasicAuth(name, secret) for name, secret in SECRETS.items()}
+    with served(service, keyed()) as address, httpx.Client(base_url=address) as http:
+        with pytest.raises(httpx.ReadTimeout):
+            http.post(TEXT, json={"prompt": "a", "force_task_id": "task(1)"}, auth=auth["anna"], timeout=0.3)
+        until(lambda: len(service.kept) == 1)
+        service.kept.clear()
+        waiting = threading.Thread(
+            target=lambda: httpx.post(
+                address + TEXT, json={"prompt": "a", "force_task_id": "task(2)"}, auth=auth["anna"], timeout=30
+            )
+        )
+        waiting.start()
+        until(lambda: len(service.kept) == 1)
+        (job,) = service.kept.values()
+        own = http.get("/sdapi/v1/progress", auth=auth["anna"]).json()["state"]
+        other = http.get("/sdapi/v1/progress", auth=auth["ben"]).json()["state"]
+        assert (own["job"], other["job"], other["job_count"]) == (job.job.id, "", 0)
+        task = {"id_task": "task(2)"}
+        assert http.post("/internal/progress", json=task, auth=auth["anna"]).json()["queued"] is True
+        assert http.post("/internal/progress", json=task, auth=auth["ben"]).json()["queued"] is False
+        assert http.get("/internal/pending-tasks", auth=auth["anna"]).json() == {"size": 1, "tasks": ["task(2)"]}
+        assert http.get("/internal/pending-tasks", auth=auth["ben"]).json() == {"size": 0, "tasks": []}
+        for name in ("interrupt", "skip"):
+            assert http.post(f"/sdapi/v1/{name}", auth=auth["ben"]).status_code == 200
+            assert http.post(f"/sdapi/v1/{name}", auth=auth["root"]).status_code == 200
+        assert not job.job.state.ended
+        assert http.post("/sdapi/v1/interrupt", auth=auth["anna"]).status_code == 200
+        assert job.job.state is State.CANCELLED
+        waiting.join(10)
+        until(lambda: http.post("/internal/progress", json=task, auth=auth["anna"]).json()["completed"] is True)
+
+
+def test_jobs_that_fail_say_why(http: httpx.Client, service: LikeA1111) -> None:
+    service.failing = JobError("NotFinite", "step 3: the latent is not finite", 3)
+    answer = http.post(TEXT, json={"prompt": "a"})
+    service.failing = JobError("BadInput", "image: cannot be decoded", 2)
+    theirs = http.post(TEXT, json={"prompt": "a"})
+    service.failing = None
+    assert (answer.status_code, answer.json()["error"]) == (500, "NotFinite")
+    assert answer.json()["errors"] == "step 3: the latent is not finite"
+    assert (theirs.status_code, theirs.json()["detail"]) == (422, "image: cannot be decoded")
+
+
+def test_a_full_queue_and_a_starting_server(http: httpx.Client, service: LikeA1111) -> None:
+    service.full = True
+    full = http.post(TEXT, json={"prompt": "a"})
+    service.full, service.is_ready = False, False
+    starting = http.post(TEXT, json={"prompt": "a"})
+    service.is_ready = True
+    assert (full.status_code, full.headers["Retry-After"]) == (429, "7")
+    assert (starting.status_code, set(starting.json())) == (503, SHAPE)
+
+
+def test_no_get_changes_anything(http: httpx.Client, service: LikeA1111) -> None:
+    changing = {"submit", "cancel", "load", "unload", "refresh", "upload", "delete"}
+    before = list(service.calls)
+    paths = http.get("/openapi.json").json()["paths"]
+    read = [
+        path
+        for path, item in paths.items()
+        if "get" in item and path.startswith(("/sdapi", "/controlnet", "/internal"))
+    ]
+    assert len(read) > 25
+    for path in read:
+        assert http.get(path).status_code == 200, path
+    assert not changing & set(service.calls[len(before) :])
+    for path, item in paths.items():
+        if path.startswith("/sdapi") and "get" not in item:
+            assert http.get(path).status_code == 405
