@@ -47,17 +47,14 @@ def secret(folder: Path) -> bytes:
     except FileNotFoundError:
         found = secrets.token_bytes(32)
         folder.mkdir(parents=True, exist_ok=True)
-        with path.open("xb", opener=_for_its_owner) as file:
+        only_for_its_owner = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(only_for_its_owner, "wb") as file:
             file.write(found)
     except OSError as error:
         raise BadInput(f"{path}: {error.strerror}") from None
     if len(found) < 32:
         raise BadInput(f"{path}: is shorter than 32 bytes: delete it, and a new one is made")
     return found
-
-
-def _for_its_owner(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)
 
 
 def is_loopback(host: str) -> bool:
