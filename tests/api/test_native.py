@@ -115,6 +115,24 @@ async def test_a_refusal_names_the_field_and_the_limit(
     assert set(error) == {"message", "type", "param", "code", "request_id"}
 
 
+@pytest.mark.parametrize(
+    ("message", "field"),
+    [
+        ("unknown sampler 'nix': did you mean UniPC?", "sampler"),
+        ("unknown field 'stepz': did you mean steps?", "stepz"),
+        ("unknown upscaler 'x': choose one of Lanczos", None),
+        ("hires_upscaler '/x' is not there: choose one of Latent", "hires_upscaler"),
+        ("steps: too many", "steps"),
+        ("the queue is full", None),
+        ("", None),
+    ],
+)
+def test_the_field_is_found_in_a_message(message: str, field: str | None) -> None:
+    from atelier.api.errors import field_in
+
+    assert field_in(message) == field
+
+
 async def test_images_come_as_uploads_or_in_base64(service: FakeService) -> None:
     import base64
 

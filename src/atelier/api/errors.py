@@ -69,7 +69,7 @@ _STATUS: tuple[tuple[type[AtelierError], int], ...] = (
     (BadInput, 422),
 )
 """The first class that fits decides."""
-_WORD = re.compile(r"[a-z][a-z0-9_]*")
+_UNKNOWN = re.compile(r"unknown (?P<kind>\w+) '(?P<name>[^']*)'")
 
 
 def problem_of(error: Exception) -> Problem:
@@ -102,8 +102,7 @@ def _foreseen(error: AtelierError) -> Problem:
         status = 507 if error.full else 503
     retry_after = error.retry_after if isinstance(error, QueueFull | NotReady) else None
     message = _without_folders(error)
-    field = error.kind if isinstance(error, UnknownName) and error.kind in FIELDS else field_in(message)
-    return Problem(status, type(error).__name__, message, field, retry_after)
+    return Problem(status, type(error).__name__, message, field_in(message), retry_after)
 
 
 def _without_folders(error: AtelierError) -> str:
@@ -113,11 +112,12 @@ def _without_folders(error: AtelierError) -> str:
 
 
 def field_in(message: str) -> str | None:
-    """The field that a message of the request begins with, or that it calls unknown."""
-    if message.startswith("unknown field '"):
-        return message.split("'")[1]
-    word = _WORD.match(message)
-    return word.group() if word and word.group() in FIELDS else None
+    """The field that a message of the request begins with, or of which it calls a name unknown."""
+    unknown = _UNKNOWN.match(message)
+    if unknown is not None and unknown["kind"] == "field":
+        return unknown["name"]
+    word = unknown["kind"] if unknown else message.partition(" ")[0].rstrip(":")
+    return word if word in FIELDS else None
 
 
 def _invalid(error: RequestValidationError) -> Problem:

@@ -14,6 +14,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from atelier.api.errors import problem_of
 from atelier.api.guards.answering import answer
 
+FRAMES = 12
+"""Of a trace, the innermost: those outside are the guards and the router."""
 log = logging.getLogger("atelier.http")
 
 
@@ -42,7 +44,7 @@ class Identity:
         try:
             await self.app(scope, receive, named)
         except Exception as error:
-            log.error("%s", as_line(request=request_id, error=traceback.format_exc()))  # noqa: TRY400 - in one line
+            log.error("%s", as_line(request=request_id, error=traceback.format_exc(limit=-FRAMES)))  # noqa: TRY400 - in one line
             if status:
                 raise
             await answer(scope, receive, named, problem_of(error))
