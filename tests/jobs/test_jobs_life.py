@@ -347,6 +347,19 @@ def test_a_retry_keeps_the_images_that_were_made(stores: Stores) -> None:
     assert len(files(stores.folder)) == 2
 
 
+def test_a_retry_restores_a_file_that_is_gone(stores: Stores) -> None:
+    store = stores.open()
+    accept(store)
+    claimed = claim(store)
+    made = store.add_image(claimed.lease, picture(0, b"first"))
+    (path,) = (stores.folder / "outputs").iterdir()
+    path.unlink()
+    store.add_image(claimed.lease, picture(0, b"other bytes"))
+    assert not path.exists()
+    assert store.add_image(claimed.lease, picture(0, b"first")) == made
+    assert store.image(made.id, ANNA)[1] == b"first"
+
+
 def test_the_middle_of_an_image_is_saved(stores: Stores) -> None:
     store = stores.open()
     accept(store)
