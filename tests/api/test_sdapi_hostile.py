@@ -59,7 +59,7 @@ BODIES: list[tuple[str, Any, str]] = [
     (TEXT, {"override_settings": {"outdir_samples": "/tmp"}}, "outdir_samples"),
     (TEXT, {"override_settings": {"samples_format": "exe"}}, "samples_format"),
     (TEXT, {"override_settings": {"jpeg_quality": "high"}}, "jpeg_quality"),
-    (TEXT, {"script_name": "prompts from file or textbox", "script_args": [0, 0, "start", "a\n" * 40_000]}, "80000"),
+    (TEXT, {"script_name": "prompts from file or textbox", "script_args": [0, 0, "start", "a" * 65_000]}, "65000"),
     (TEXT, {"script_name": "x/y/z plot", "script_args": ["Steps", "1-999", "", "Seed", "1-999", ""]}, "999 images"),
     (TEXT, {"script_name": "x/y/z plot", "script_args": [["Steps"], {}, None]}, "no axis"),
     (TEXT, [], "body"),
@@ -209,24 +209,21 @@ def test_a_file_of_options_that_is_none_is_named(tmp_path: Path, text: str) -> N
 
 
 def test_a_client_that_goes_away_takes_its_job_with_it() -> None:
-    service = LikeA1111(delay=0.2)
+    service = LikeA1111(delay=1.0)
     with live(service) as address:
         with pytest.raises(httpx.ReadTimeout), httpx.Client(base_url=address) as http:
-            http.post(TEXT, json={"prompt": "a"}, timeout=0.3)
-        wait_for(lambda: next(iter(service.kept.values())).job.state is State.CANCELLED)
+            http.post(TEXT, json={"prompt": "a"}, timeout=1.0)
+        wait_for(lambda: [kept.job.state for kept in service.kept.values()] == [State.CANCELLED])
+        service.delay = 0.0
         with httpx.Client(base_url=address) as http:
             assert http.get("/sdapi/v1/progress").json()["state"]["job_count"] == 0
-            wait_for(lambda: http.post(TEXT, json={"prompt": "a"}, timeout=5).status_code == 200)
+            wait_for(lambda: http.post(TEXT, json={"prompt": "a"}, timeout=20).status_code == 200)
 
 
 def test_each_key_sees_and_stops_its_own_jobs_alone() -> None:
     service = LikeA1111(hold=True)
     auth = {name: httpx.BasicAuth(name, secret) for name, secret in SECRETS.items()}
     with live(service, keyed()) as address, httpx.Client(base_url=address) as http:
-        with pytest.raises(httpx.ReadTimeout):
-            http.post(TEXT, json={"prompt": "a", "force_task_id": "task(1)"}, auth=auth["anna"], timeout=0.3)
-        wait_for(lambda: len(service.kept) == 1)
-        service.kept.clear()
         waiting = threading.Thread(
             target=lambda: httpx.post(
                 address + TEXT, json={"prompt": "a", "force_task_id": "task(2)"}, auth=auth["anna"], timeout=30
