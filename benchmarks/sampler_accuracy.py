@@ -30,6 +30,7 @@ from harness import machine
 
 if TYPE_CHECKING:
     from atelier.diffusion.sampling import SamplerSpec
+    from atelier.request.model import Request
     from atelier.runtime.engine import Engine
     from atelier.train.evaluate import Trial
 
@@ -69,25 +70,27 @@ STEPS: Mapping[str, int] = {
 """30 where the solver is deterministic, so that these can be compared; 20 for stochastic ones of two calls a step."""
 OTHER_STEPS = 30
 CFG_PP = 1 / 12.5
+UNSUITED = "with this model Uniform"
+"""In what the engine tells of a schedule."""
 
 
 def main() -> None:
     options = _options()
     needs.modules("torch")
     rows: list[dict[str, Any]] = []
-    model = _model(_engine(options.device), options.model)
+    model = model_of(engine_of(options.device), options.model)
     with ProcessPoolExecutor(options.workers, get_context("spawn")) as processes:
         asked = [
             processes.submit(_row, name, model["path"], options.limit, options.steps, options.device, options.workers)
-            for name in _chosen(options.samplers)
+            for name in chosen(options.samplers)
         ]
         for row in asked:
             rows.append(row.result())
             print(line(rows[-1]), file=sys.stderr, flush=True)
-    result = _result(rows, options.device or "cpu", model, len(_trials(options.limit)))
+    result = _result(rows, options.device or "cpu", model, len(trials_of(options.limit)))
     text = markdown(result)
     if options.write:
-        PAGE.write_text(_replaced(PAGE.read_text(encoding="utf-8"), text), encoding="utf-8")
+        PAGE.write_text(replaced(PAGE.read_text(encoding="utf-8"), text), encoding="utf-8")
     if not options.json:
         print(text if options.markdown else "\n".join(map(line, ranked(rows))))
     if not options.markdown:
@@ -101,7 +104,7 @@ def _row(sampler: str, model: str, limit: int, steps: int | None, device: str | 
     from atelier.diffusion.catalogue import resolve_sampler
 
     torch.set_num_threads(max(1, torch.get_num_threads() // workers))
-    return measured(_engine(device), resolve_sampler(sampler)[0], _trials(limit), model, steps)
+    return measured(engine_of(device), resolve_sampler(sampler)[0], trials_of(limit), model, steps)
 
 
 def measured(
@@ -112,8 +115,8 @@ def measured(
     from atelier.train.judge import Judge
 
     count = steps or STEPS.get(spec.name, OTHER_STEPS)
-    begun, judge = time.perf_counter(), Judge(_size(engine, model))
-    outcomes = list(judged(trials, _Painter(engine, spec, model, count), judge))
+    begun, judge = time.perf_counter(), Judge(size_of(engine, model))
+    outcomes = list(judged(trials, Painter(engine, spec, model, count), judge))
     return {
         "sampler": spec.name,
         "schedule": spec.schedule,
@@ -125,28 +128,37 @@ def measured(
     }
 
 
-class _Painter:
-    """(prompt, seed) -> image, by one sampler."""
+class Painter:
+    """(prompt, seed) -> image, by one sampler along its own schedule or another."""
 
-    def __init__(self, engine: Engine, spec: SamplerSpec, model: str, steps: int) -> None:
-        self._engine, self._spec, self._model, self._steps = engine, spec, model, steps
+    def __init__(self, engine: Engine, spec: SamplerSpec, model: str, steps: int, schedule: str | None = None) -> None:
+        self._engine, self._spec, self._model, self._steps, self._schedule = engine, spec, model, steps, schedule
         scale = _defaults(engine, model).cfg_scale
         self._scale = scale * CFG_PP if spec.unguided and spec.cfg == 1 else scale
 
     def __call__(self, prompt: str, seed: int) -> Any:
         import numpy as np
 
+        return np.asarray(self._engine.generate(self._request(prompt, seed))[0].image)
+
+    def is_told(self) -> bool:
+        """Whether the engine tells of the schedule: that another suits the model better."""
+        told: list[str] = []
+        self._engine.resolve(self._request("", 0), told.append)
+        return any(UNSUITED in text for text in told)
+
+    def _request(self, prompt: str, seed: int) -> Request:
         from atelier.request.model import Request
 
-        request = Request(
+        return Request(
             prompt=prompt,
             seed=seed,
             steps=self._steps,
             sampler=self._spec.name,
+            scheduler=self._schedule,
             cfg_scale=self._scale,
             model=self._model,
         )
-        return np.asarray(self._engine.generate(request)[0].image)
 
 
 def deterministic(spec: SamplerSpec) -> bool:
@@ -219,21 +231,22 @@ def _result(rows: Sequence[dict[str, Any]], device: str, model: Mapping[str, str
     }
 
 
-def _replaced(page: str, body: str) -> str:
-    marks = re.compile(r"(<!-- accuracy -->\n).*(<!-- /accuracy -->\n)", re.DOTALL)
+def replaced(page: str, body: str, mark: str = "accuracy") -> str:
+    """The page with a section between its marks."""
+    marks = re.compile(rf"(<!-- {mark} -->\n).*(<!-- /{mark} -->\n)", re.DOTALL)
     made, count = marks.subn(lambda found: f"{found[1]}\n{body}\n\n{found[2]}", page)
     if count != 1:
-        raise ValueError(f"{PAGE.name} has no marks <!-- accuracy --> and <!-- /accuracy -->")
+        raise ValueError(f"{PAGE.name} has no marks <!-- {mark} --> and <!-- /{mark} -->")
     return made
 
 
-def _engine(device: str | None) -> Engine:
+def engine_of(device: str | None) -> Engine:
     from atelier.compose import engine
 
     return engine(device=device)
 
 
-def _model(engine: Engine, name: str | None) -> dict[str, str]:
+def model_of(engine: Engine, name: str | None) -> dict[str, str]:
     from atelier.request.model import Request
 
     found = engine.resolve(Request(prompt="", model=name)).model
@@ -246,11 +259,11 @@ def _defaults(engine: Engine, model: str) -> Any:
     return open_checkpoint(engine.library.find(model).path).defaults
 
 
-def _size(engine: Engine, model: str) -> int:
+def size_of(engine: Engine, model: str) -> int:
     return _defaults(engine, model).width
 
 
-def _trials(limit: int) -> list[Trial]:
+def trials_of(limit: int) -> list[Trial]:
     """Of all concepts, evenly spread."""
     from atelier.train.evaluate import rounds
 
@@ -258,7 +271,7 @@ def _trials(limit: int) -> list[Trial]:
     return trials if not 0 < limit < len(trials) else [trials[i * len(trials) // limit] for i in range(limit)]
 
 
-def _chosen(names: str | None) -> list[str]:
+def chosen(names: str | None) -> list[str]:
     from atelier.diffusion.catalogue import resolve_sampler
 
     return [resolve_sampler(name)[0].name for name in (names.split(",") if names else STEPS)]

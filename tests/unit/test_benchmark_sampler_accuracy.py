@@ -56,14 +56,14 @@ def made(bench: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Painter:
 
 
 def row(bench: ModuleType, made: Painter, name: str, **more: Any) -> dict[str, Any]:
-    return bench.measured(made, samplers()[name], bench._trials(3), "model", **{"steps": None, **more})
+    return bench.measured(made, samplers()[name], bench.trials_of(3), "model", **{"steps": None, **more})
 
 
 def test_thirty_known_samplers(bench: ModuleType) -> None:
     assert len(bench.STEPS) == 30
     assert set(bench.STEPS) <= set(samplers())
     assert {bench.STEPS[s.name] for s in map(samplers().get, bench.STEPS) if s and bench.deterministic(s)} == {30}
-    assert bench._chosen("euler a,k_dpmpp_2m") == ["Euler a", "DPM++ 2M"]
+    assert bench.chosen("euler a,k_dpmpp_2m") == ["Euler a", "DPM++ 2M"]
 
 
 def test_accuracy_is_what_the_judge_sees(bench: ModuleType, made: Painter) -> None:
@@ -95,10 +95,10 @@ def test_the_section_ranks_and_replaces(bench: ModuleType, made: Painter) -> Non
     assert "within 4.0 points" in text
     assert "abababab" in text
     page = "a\n<!-- accuracy -->\nold\n<!-- /accuracy -->\nb\n"
-    assert bench._replaced(page, text) == f"a\n<!-- accuracy -->\n\n{text}\n\n<!-- /accuracy -->\nb\n"
-    assert bench._replaced(bench.PAGE.read_text(encoding="utf-8"), text).count("<!-- accuracy -->") == 1
+    assert bench.replaced(page, text) == f"a\n<!-- accuracy -->\n\n{text}\n\n<!-- /accuracy -->\nb\n"
+    assert bench.replaced(bench.PAGE.read_text(encoding="utf-8"), text).count("<!-- accuracy -->") == 1
     with pytest.raises(ValueError, match="no marks"):
-        bench._replaced("nothing", text)
+        bench.replaced("nothing", text)
 
 
 def test_chance_is_not_nothing_where_all_are_right(bench: ModuleType) -> None:

@@ -12,7 +12,18 @@ from atelier.diffusion.catalogue import samplers, schedules
 from atelier.errors import BadInput, UnknownName
 from atelier.request.model import Request
 from atelier.request.resolve import Method, Offer, ignored, resolve
-from atelier.request.resolved import NoFile, PassPrompts, ResolvedHires, ResolvedSampling, Size, ToSize
+from atelier.request.resolved import (
+    ImageRef,
+    NoFile,
+    NoMask,
+    NoUpscale,
+    PassPrompts,
+    ResolvedHires,
+    ResolvedSampling,
+    ResolvedSource,
+    Size,
+    ToSize,
+)
 from atelier.request.table import request_of
 from atelier.runtime.images import reference_to, size_of
 from atelier.runtime.notes import overruled
@@ -176,7 +187,14 @@ def test_wildcards_are_read_once_and_only_where_one_may_be_named() -> None:
         ({"scheduler": "Exponential", "noise_schedule": "Zero Terminal SNR"}, "Exponential: 6 of 20 steps"),
         ({"scheduler": "Uniform", "noise_schedule": "Zero Terminal SNR"}, None),
         ({"scheduler": "SGM Uniform", "noise_schedule": "Zero Terminal SNR"}, None),
+        (
+            {"scheduler": "GITS", "noise_schedule": "Zero Terminal SNR"},
+            "Align Your Steps GITS: begins at level 14.6",
+        ),
+        ({"scheduler": "Timesteps", "noise_schedule": "Zero Terminal SNR"}, None),
+        ({"scheduler": "Turbo", "noise_schedule": "Zero Terminal SNR"}, None),
         ({"scheduler": "Karras"}, None),
+        ({"scheduler": "Align Your Steps"}, None),
     ],
 )
 def test_a_schedule_that_spends_its_steps_on_pure_noise_is_told(
@@ -189,6 +207,28 @@ def test_a_schedule_that_spends_its_steps_on_pure_noise_is_told(
     check_schedule(resolve(request, offer), model, told.append)
     assert len(told) == (blind is not None)
     assert blind is None or told[0].startswith(blind)
+    assert blind is None or "with this model Uniform" in told[0]
+
+
+@pytest.mark.parametrize(("strength", "count"), [(1.0, 1), (0.99, 0)])
+def test_where_a_schedule_begins_is_told_where_it_begins_in_noise(
+    model: Checkpoint, strength: float, count: int
+) -> None:
+    source = ResolvedSource(
+        image=ImageRef(path="a.png", sha256="12" * 32),
+        strength=strength,
+        exact_steps=False,
+        resize="stretch",
+        noise_multiplier=1.0,
+        extra_noise=0.0,
+        color_correction=False,
+        mask=NoMask(),
+        upscale=NoUpscale(),
+    )
+    sampling = RESOLVED.sampling.model_copy(update={"scheduler": "Align Your Steps", "zero_terminal": True})
+    told: list[str] = []
+    check_schedule(RESOLVED.model_copy(update={"source": source, "sampling": sampling}), model, told.append)
+    assert len(told) == count
 
 
 def test_a_schedule_that_the_samplers_name_overrules_is_told(model: Checkpoint) -> None:

@@ -68,6 +68,9 @@ KINDS: Mapping[Beside, str] = MappingProxyType(
 BLIND = 100.0
 """A level of noise of which Stable Diffusion's own, 14.6 at most, are far: one step is enough for all above."""
 BLIND_SHARE = 0.15
+SEEN = 15.0
+"""The level at which Stable Diffusion's own noise ends, and tables made for it begin: the background is seen there, so
+a model that goes on to pure noise decides on it above. At 42, measured, nothing is lost."""
 
 
 def method_of(
@@ -396,7 +399,8 @@ def _is_deep(model: Checkpoint) -> bool:
 
 
 def check_schedule(resolved: Resolved, model: Checkpoint, warn: Warn) -> None:
-    """Tells of a schedule that spends its steps where a model whose last level is nothing but noise sees no image."""
+    """Tells of a schedule that does not suit a model whose last level is nothing but noise: that spends its steps where
+    the model sees no image, or begins where it sees one already, of which pure noise has nothing."""
     sampling = resolved.sampling
     levels = changed(model.levels, is_downcast=sampling.downcast, is_zero_terminal=sampling.zero_terminal)
     if model.parameterization.flow or levels.sigma_max < BLIND:
@@ -409,6 +413,15 @@ def check_schedule(resolved: Resolved, model: Checkpoint, warn: Warn) -> None:
             f"{sampling.scheduler}: {blind} of {sampling.steps} steps are at levels where nothing of an image is left; "
             "with this model Uniform spends them better"
         )
+    elif float(sigmas[0]) < SEEN and _begins_in_noise(resolved):
+        warn(
+            f"{sampling.scheduler}: begins at level {float(sigmas[0]):.3g}, where the background is seen already; with "
+            "this model Uniform begins above it"
+        )
+
+
+def _begins_in_noise(resolved: Resolved) -> bool:
+    return not isinstance(resolved.source, ResolvedSource) or resolved.source.strength >= 1
 
 
 def _discards(spec: SamplerSpec, schedule: ScheduleSpec) -> bool:
