@@ -16,6 +16,7 @@ from atelier.errors import BadFile, BadInput
 from atelier.pipeline.decoding import not_finite
 from atelier.request.infotext import read, to_request
 from atelier.request.infotext.request import without_effect
+from atelier.runtime import adapting
 from atelier.runtime.engine import Engine
 from pipeline_support import engine_on, request
 
@@ -121,3 +122,11 @@ def test_a_name_with_the_marks_of_lists_is_found_again(engine: Engine):
     warnings: list[str] = []
     engine.resolve(said, warnings.append)
     assert warnings[0].startswith("lora 'a, b': the hash 0123456789ab was asked for; ")
+
+
+def test_finite_numbers_whose_sum_is_not_are_no_damage():
+    large = torch.full((4,), 3e38)
+    assert adapting._is_finite(large)
+    assert adapting._is_finite(torch.full((9,), 6e4, dtype=torch.float16))
+    for bad in ([torch.inf, -torch.inf], [torch.nan], [torch.inf]):
+        assert not adapting._is_finite(torch.cat([large, torch.tensor(bad)]))
