@@ -209,6 +209,33 @@ def oft_restated(w: Array, t: Mapping[str, Array]) -> Array:
     return total - w
 
 
+def boft(shape: tuple[int, ...], *, alpha: float, rows: bool) -> Mapping[str, Tensor]:
+    """Two layers of rotations of six channels each."""
+    own = {"oft_blocks": 0.3 * drawn(2, shape[0] // 6, 6, 6), "alpha": number(alpha)}
+    return {**own, "rescale": 1 + 0.1 * drawn(shape[0], *(1,) * (len(shape) - 1))} if rows else own
+
+
+def boft_restated(w: Array, t: Mapping[str, Array]) -> Array:
+    """In layer i, channels that lie 2^i * 3 apart are neighbours."""
+    blocks = t["oft_blocks"]
+    skew = blocks - blocks.transpose(0, 1, 3, 2)
+    limit, norm = float(t["alpha"]) * len(w), float(np.sqrt((skew**2).sum()))
+    skew = skew * min(1.0, limit / norm) if limit > 0 else skew
+    total = w.copy()
+    for i, layer in enumerate(skew):
+        apart = 2**i * 3
+        order = [(a * 2 + s) * apart + j for a in range(len(w) // (2 * apart)) for j in range(apart) for s in (0, 1)]
+        before = total.copy()
+        for k, q in enumerate(layer):
+            rotation = (np.eye(6) + q) @ np.linalg.inv(np.eye(6) - q)
+            here = order[6 * k : 6 * k + 6]
+            for m in range(6):
+                total[here[m]] = sum(rotation[m, n] * before[here[n]] for n in range(6))
+    for o in range(len(w)):
+        total[o] *= t["rescale"].flatten()[o] if "rescale" in t else 1.0
+    return total - w
+
+
 def oft_given(shape: tuple[int, ...]) -> Mapping[str, Tensor]:
     return {"oft_diag": drawn(shape[0] // 4, 4, 4)}
 
@@ -273,6 +300,8 @@ EXAMPLES: Mapping[str, Mapping[str, Example]] = {
         "free": Example(lambda shape: oft(shape, alpha=0.0, rows=False), oft_restated),
         "limited": Example(lambda shape: oft(shape, alpha=0.01, rows=True), oft_restated),
         "given": Example(oft_given, oft_given_restated),
+        "butterfly": Example(lambda shape: boft(shape, alpha=0.0, rows=False), boft_restated),
+        "limited butterfly": Example(lambda shape: boft(shape, alpha=0.01, rows=True), boft_restated),
     },
     "full": {"diff": Example(lambda shape: {"diff": drawn(*shape)}, lambda w, t: t["diff"])},
     "norm": {"weight": Example(lambda shape: {"w_norm": drawn(*shape)}, lambda w, t: t["w_norm"], ((OUT,),))},

@@ -105,3 +105,20 @@ def test_a_setting_without_its_weights_is_one_line(folder: Path, tmp_path: Path)
     save_file({k: v for k, v in load_file(file).items() if "cond_proj" not in k}, file, {"format": "pt"})
     with pytest.raises(BadFile, match=r"time_cond_proj_dim is 16, but the weights have null"):
         open_checkpoint(tmp_path / "lcm")
+
+
+def test_what_a_consistency_model_generates_with_where_nothing_is_said(folder: Path, tmp_path: Path) -> None:
+    """A network that is told the strength says it by itself; another says it by its scheduler, in either layout."""
+    told = [open_checkpoint(folder / name).defaults for name in ("lcm", "lcm-file.safetensors")]
+    assert [(own.sampler, own.scheduler, own.steps, own.cfg_scale) for own in told] == [("LCM", None, 4, 8.0)] * 2
+    plain = tiny.folder(tmp_path / "plain", prediction="epsilon")
+    assert open_checkpoint(plain).defaults.sampler != "LCM"
+    config = plain / "scheduler" / "scheduler_config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"_class_name": "LCMScheduler"}))
+    write_ldm(open_checkpoint(plain), tmp_path / "file.safetensors")
+    write_diffusers(open_checkpoint(tmp_path / "file.safetensors"), tmp_path / "again")
+    said = json.loads((tmp_path / "again" / "scheduler" / "scheduler_config.json").read_text())
+    assert said["_class_name"] == "LCMScheduler"
+    for name in ("plain", "file.safetensors", "again"):
+        own = open_checkpoint(tmp_path / name).defaults
+        assert (own.sampler, own.scheduler, own.steps, own.cfg_scale) == ("LCM", None, 4, 1.0), name

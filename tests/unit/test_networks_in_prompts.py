@@ -189,7 +189,7 @@ def strange(models: Path) -> Path:
     names = ("lora_down.weight", "lora_up.weight", "alpha")
     save_file({f"lora_unet_alien.{name}": torch.zeros(2, 2) for name in names}, folder / "alien.safetensors")
     save_file({"a.b": torch.zeros(2)}, folder / "plain.safetensors")
-    save_file({f"{UNET}.oft_blocks": torch.zeros(2, 8, 4, 4)}, folder / "boft.safetensors")
+    save_file({f"{UNET}.oft_blocks": torch.zeros(2, 8, 4, 5)}, folder / "boft.safetensors")
     (folder / "broken.safetensors").write_bytes(b"\xff" * 100)
     return folder
 

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from atelier.diffusion.types import Levels
 
 PRECISIONS: Mapping[str, str] = MappingProxyType({"F32": "fp32", "F16": "fp16", "BF16": "bf16"})
+TOLD = "cond_proj.weight"
+"""What the name of the layer ends with that reads the strength of guidance: only latent consistency models have it."""
 S = TypeVar("S")
 M = TypeVar("M", bound="nn.Module")
 
@@ -126,6 +128,9 @@ class Checkpoint:
     @property
     def defaults(self) -> ModelDefaults:
         own, stated = self.family.defaults(self.size, self.facts), self.facts.cfg_scale
+        told = any(name.endswith(TOLD) for name in self.parts[self.family.denoiser].shapes())
+        if told or self.facts.consistency:
+            own = replace(own, sampler="LCM", scheduler=None, steps=4, cfg_scale=8.0 if told else 1.0)
         return own if stated is None else replace(own, cfg_scale=stated)
 
     @property

@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from atelier.diffusion.parameterization import Parameterization
 
 
+CONSISTENCY = "LCMScheduler"
+"""What diffusers samples latent consistency models with."""
+
+
 def levels(facts: Facts) -> DiscreteLevels:
     """Raises BadInput for numbers that make no table."""
     from atelier.diffusion import levels
@@ -48,14 +52,16 @@ def read(known: Facts, config: Config) -> Facts:
         beta_end=config.number("beta_end", 0.02),
         timesteps=config.whole("num_train_timesteps", 1000),
         zero_snr=zero_snr,
+        consistency=config.values.get("_class_name") == CONSISTENCY,
         trailing=not zero_snr and config.values.get("timestep_spacing") == "trailing",
     )
 
 
 def write(facts: Facts) -> dict[str, object]:
-    """DDIM: deterministic, and it knows every kind of prediction."""
+    """DDIM: deterministic, and it knows every kind of prediction. Latent consistency models have a scheduler of their
+    own."""
     return {
-        "_class_name": "DDIMScheduler",
+        "_class_name": CONSISTENCY if facts.consistency else "DDIMScheduler",
         "_diffusers_version": WRITTEN_FOR,
         "beta_end": facts.beta_end,
         "beta_schedule": facts.beta_schedule,

@@ -68,8 +68,9 @@ class Facts:
     size: side in pixels of the images it was trained on; latent_side: the same in positions of the latent, where a
     folder says that; both None where nobody says. latent: (z - shift) * scale is what the denoising network sees;
     beta_*, timesteps, zero_snr: the noise levels; trailing: whether it was made for few steps, counted down from the
-    last level (Turbo); flow_shift: how far the levels of a flow are moved towards noise; cfg_scale, steps: what it was
-    made to generate with, None where nobody says; parts: what is known of each network, by the name of the part.
+    last level (Turbo); consistency: whether its scheduler is that of latent consistency models; flow_shift: how far the
+    levels of a flow are moved towards noise; cfg_scale, steps: what it was made to generate with, None where nobody
+    says; parts: what is known of each network, by the name of the part.
     """
 
     prediction: PredictionType = "epsilon"
@@ -83,6 +84,7 @@ class Facts:
     timesteps: int = 1000
     zero_snr: bool = False
     trailing: bool = False
+    consistency: bool = False
     flow_shift: float = 1.0
     cfg_scale: float | None = None
     steps: int | None = None
@@ -117,6 +119,7 @@ class Facts:
             timesteps=config.whole("timesteps", cls().timesteps),
             zero_snr=config.flag("zero_snr", default=False),
             trailing=config.flag("trailing", default=False),
+            consistency=config.flag("consistency", default=False),
             flow_shift=config.number("flow_shift", cls().flow_shift),
             cfg_scale=config.scale("cfg_scale"),
             steps=config.optional("steps"),
