@@ -46,6 +46,7 @@ from atelier.request.resolved import (
     ResolvedPostprocess,
     ResolvedRefiner,
     ResolvedRegion,
+    ResolvedRegions,
     ResolvedSampling,
     ResolvedSoftness,
     ResolvedSource,
