@@ -59,13 +59,17 @@ def fine(images: Tensor) -> float:
     return float((images - blurred).std((1, 2, 3)).mean())
 
 
-def test_perturbed_attention_guidance_adds_structure(engine: Engine, plain: Tensor) -> None:
-    """In down.1: the network's middle sees 4x4 positions."""
-    resolved = engine.resolve(request_of({"prompt": "x", "pag_scale": 20}))
-    assert resolved.guidance.pag_layers == "down.1"
-    assert fine(pixels(engine, pag_scale=20)) > 1.005 * fine(plain)
-    middle = engine.resolve(request_of({"prompt": "x", "pag_scale": 20, "pag_layers": "middle"}))
-    assert middle.guidance.pag_layers == "middle"
+def test_perturbed_attention_guidance_adds_structure(engine: Engine) -> None:
+    """Without words, where it matters most, and in down.1: the network's middle sees 4x4 positions. Neighbouring pixels
+    differ by 2.74 of 255 on average, by 2.64 without it."""
+
+    def bare(**fields: object) -> float:
+        asked = [request_of({"prompt": "", "seed": s, "steps": 8, "cfg_scale": 1, **fields}) for s in range(100, 104)]
+        images = [np.asarray(engine.generate(request)[0].image, float) for request in asked]
+        return float(np.mean([np.abs(np.diff(image, axis=1)).mean() for image in images]))
+
+    assert engine.resolve(request_of({"prompt": "x", "pag_scale": 20})).guidance.pag_layers == "down.1"
+    assert bare(pag_scale=20) > 1.02 * bare()
 
 
 def test_self_attention_guidance_smooths_what_is_looked_at(engine: Engine, plain: Tensor) -> None:

@@ -4,8 +4,8 @@
 
 Generates `--images` images without classifier-free guidance, with and without each, from the same seeds, and measures
 
-    PAG            without words: how far the nearest thing is that the judge knows (0 to 2); less is a better thing
-    SAG            without words: the mean difference of neighbouring pixels (0 to 255); it smooths, so less
+    PAG            without words: the mean difference of neighbouring pixels (0 to 255); it adds structure, so more
+    SAG            without words: the same; it smooths, so less
     FreeU          by a caption: the same; it sharpens, so more
     CLIP guidance  by a caption: the likeness to it by the model's own CLIP; more
 
@@ -30,7 +30,6 @@ from atelier.pipeline.resources import IMAGE_TEXT, TEXT
 from atelier.request.table import request_of
 from atelier.runtime.engine import Engine
 from atelier.train.evaluate import rounds
-from atelier.train.judge import Judge
 
 SEED, SURE = 40_000, 3.0
 Pixels = NDArray[np.uint8]
@@ -52,12 +51,6 @@ def main() -> int:
     if options.json:
         print(json.dumps(found))
     return 0 if all(effect["sure"] >= SURE for effect in found.values()) else 1
-
-
-def distance(_: Engine, image: Pixels, __: str) -> float:
-    """To the nearest thing, large or small."""
-    judge = Judge(len(image))
-    return min(judge.concept(image, kind).distance for kind in ("full", "small"))
 
 
 def difference(_: Engine, image: Pixels, __: str) -> float:
@@ -86,7 +79,7 @@ class Effect:
 
 
 EFFECTS: Mapping[str, Effect] = {
-    "PAG": Effect({"pag_scale": 10.0}, distance),
+    "PAG": Effect({"pag_scale": 10.0}, difference, up=True),
     "SAG": Effect({"sag_scale": 0.75, "sag_blur_sigma": 1.0}, difference),
     "FreeU": Effect(
         {"freeu_b1": 1.3, "freeu_b2": 1.4, "freeu_s1": 0.9, "freeu_s2": 0.2}, difference, captions=True, up=True
