@@ -79,6 +79,11 @@ def test_every_view_is_asked_for_once_at_one_moment() -> None:
     made = tiles(Views(height=4, width=4, overlap=1, weigh=equal))(net)(x, SIGMA, Moment(3, 0.5))
     assert [seen[0, 0, 0, 0].item() for seen, *_ in net.seen] == [0, 3, 6]
     assert {moment for *_, moment in net.seen} == {Moment(3, 0.5)}
+    assert [across.tolist() for *_, moment in net.seen for _, across in moment.places] == [
+        [0, 1, 2, 3],
+        [3, 4, 5, 6],
+        [6, 7, 8, 9],
+    ]
     assert torch.allclose(made.clean, x)
     assert made.unguided is None
 

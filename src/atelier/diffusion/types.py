@@ -7,7 +7,7 @@ or (B,). Nothing knows of networks, prompts, devices or progress bars.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from torch import Tensor
@@ -31,7 +31,7 @@ class Moment:
 
     call: int
     progress: float
-    places: tuple[tuple[Tensor, Tensor], ...] = ()
+    places: tuple[tuple[Tensor, Tensor], ...] = field(default=(), compare=False)  # tensors compare one by one
 
 
 class Denoiser(Protocol):
