@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 from importlib import import_module
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
 
@@ -23,9 +25,14 @@ def lora(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 
 @pytest.fixture
-def memory(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    monkeypatch.syspath_prepend(str(CHECKS))
-    return import_module("memory")
+def memory() -> ModuleType:
+    """Under a name of its own: a benchmark is called so too."""
+    spec = spec_from_file_location("accept_memory", CHECKS / "memory.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def test_the_new_thing_is_new(lora: ModuleType) -> None:
@@ -70,7 +77,8 @@ def test_the_bounds(base: float, tuned: float, share: float, good: bool, lora: M
 def test_what_takes_turns_is_a_model_that_opens(memory: ModuleType, tmp_path: Path) -> None:
     made = open_checkpoint(memory.made(tmp_path / "a.safetensors", 0))
     assert (made.family.name, made.dtype) == ("sd1", "fp16")
+    gc.collect()
     before = memory.held()
-    block = np.ones(100 * memory.MB, np.uint8)
-    assert 90 <= memory.held() - before <= 110
+    block = np.ones(400 * memory.MB, np.uint8)
+    assert 300 <= memory.held() - before <= 450
     assert block[-1] == 1
