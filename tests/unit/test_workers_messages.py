@@ -4,7 +4,6 @@ import asyncio
 import socket
 import struct
 import threading
-import time
 
 import pytest
 from hypothesis import given, settings
@@ -106,10 +105,8 @@ def test_what_is_sent_is_what_is_read(kind, data, blobs):
         "nested",
     ],
 )
-def test_nonsense_is_refused_at_once(raw):
-    start = time.monotonic()
+def test_nonsense_is_refused(raw):
     assert both(raw) == [BadMessage, BadMessage]
-    assert time.monotonic() - start < 1
 
 
 def test_a_frame_cut_anywhere_is_the_end():
