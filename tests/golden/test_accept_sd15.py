@@ -21,7 +21,7 @@ def test_it_compares_three_ways(
 ) -> None:
     monkeypatch.syspath_prepend(str(CHECKS))
     sd15 = import_module("sd15")
-    own = ["sd15", "--tiny", "--side", "64", "--steps", "2", "--json", "--models", str(tmp_path / "models")]
+    own = ["sd15", "--tiny", "--side", "64", "--json", "--models", str(tmp_path / "models")]
     monkeypatch.setattr(sys, "argv", own)
     assert sd15.main() == 0
     found = json.loads(capsys.readouterr().out.splitlines()[-1])
