@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 MOST_ITEMS, MOST_TEXT = 64, 1_000_000
 """Of what an image says of itself: texts, and characters of each."""
 MOST_INFOTEXT = 50_000
-"""Characters of an infotext that is taken apart: three times as many as a prompt may have. A megabyte of pairs would take
-seconds, in which nobody else is answered."""
+"""Characters of an infotext that is taken apart: three times as many as a prompt may have. A megabyte of pairs would
+take seconds, in which nobody else is answered."""
 Answer = tuple[dict[str, Json], tuple[bytes, ...]]
 
 
