@@ -2,8 +2,8 @@
 
 FAULTY is a JSON object. server: POINT:N:ACTION in the store of jobs, counted from the first job on; worker: MESSAGE:N,
 the worker dies before the n-th message of that kind; once: a file that is made then, so that it happens only once;
-armed: a file without which no message is counted; slow: seconds that each step takes; save, lease: in place of the usual seconds. A prompt with "abort" in it ends its
-worker.
+armed: a file without which no message is counted; slow: seconds that each step takes; save, lease: in place of usual
+ones; fake: the processes are those of fakes.process, which need no torch. A prompt with "abort" in it ends its worker.
 """
 
 from __future__ import annotations
@@ -55,8 +55,6 @@ def server() -> None:
 
 
 def process() -> None:
-    from atelier.cli import process
-    from atelier.runtime.workers import kind
     from atelier.runtime.workers.messages import Channel, Message
 
     if sys.argv[1] == "worker":
@@ -72,10 +70,22 @@ def process() -> None:
             real(self, message)
 
         Channel.send = send  # type: ignore[method-assign]
+    if TOLD.get("fake"):
+        from fakes import process as fake
+
+        fake.main()
+    else:
+        real_process()
+
+
+def real_process() -> None:
+    from atelier.cli import process
+    from atelier.runtime.workers import kind
+
+    if sys.argv[1] == "worker":
         aborting(kind)
-        if "save" in TOLD:
-            most = kind.Most
-            kind.Most = lambda: most(save=TOLD["save"])  # type: ignore[misc, assignment]
+        most = kind.Most
+        kind.Most = lambda: most(save=TOLD.get("save", most().save))  # type: ignore[misc, assignment]
     process.main()
 
 

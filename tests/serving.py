@@ -27,12 +27,14 @@ SMALL = {"prompt": "a red apple", "width": 64, "height": 64, "steps": 3, "seed":
 
 @dataclass
 class Server:
-    """A running server. url: where it is; lines: of its log so far, as objects."""
+    """A running server. url: where it is; lines: of its log so far, as objects; opened:
+    seconds of a core until it was open."""
 
     process: subprocess.Popen[bytes]
     folder: Path
     lines: list[dict[str, Any]] = field(default_factory=list)
     url: str = ""
+    opened: float = 0.0
     headers: dict[str, str] = field(default_factory=dict)
     _news: queue.Queue[None] = field(default_factory=queue.Queue)
 
@@ -137,6 +139,7 @@ def serving(folder: Path, *options: str, module: str = "atelier", ready: bool = 
     server = Server(process, folder)
     try:
         server.url = server.said("Atelier serves")["url"]
+        server.opened = sum(psutil.Process(process.pid).cpu_times()[:2])
         if ready:
             server.said("the resolver is ready")
             server.said("a worker is ready")

@@ -28,7 +28,7 @@ from job_support import ANNA, FakeClock, Postgres, Stores, accept, claim, files,
 HEAD = "0001"
 
 
-def test_sqlite_is_set_so_that_a_commit_survives_a_power_failure(tmp_path: Path) -> None:
+def test_sqlite_is_set_so_that_a_commit_survives_a_power_failure(tmp_path: Path, disk: None) -> None:
     database, notices = opened(place(tmp_path, None), NO_FAULTS)
     assert notices == []
     with database.read() as connection, database.write() as writer:

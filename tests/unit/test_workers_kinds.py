@@ -154,6 +154,13 @@ def test_the_middle_of_an_image_is_saved_when_it_is_due_or_the_job_is_to_stop(en
     ]
 
 
+def test_what_another_release_settled_is_refused_in_one_line(engine: Engine) -> None:
+    settled = kinds()["generate"].settle(SMALL, bench(engine))
+    for resolved in ({}, {**(settled.resolved or {}), "a later field": 1}):
+        with pytest.raises(BadInput, match="another release"):
+            list(kinds()["generate"].perform(Task(resolved), bench(engine)))
+
+
 def test_images_are_enlarged_and_say_so(engine: Engine) -> None:
     text = "a cat\nSteps: 3, Sampler: Euler, Seed: 1, Size: 64x48"
     data, other = png(text=text), png((10, 20))

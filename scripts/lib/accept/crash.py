@@ -1,10 +1,11 @@
 """A server and its workers killed at many points: every accepted job ends once, with the bits of an undisturbed run.
 
-    scripts/accept crash [--points N] [--seed N] [--json]
+    scripts/accept crash [--points N] [--seed N] [--fake] [--json]
 
 At each point, drawn from those of the store of jobs and from the messages of workers, a server gets three jobs and is
 killed, or its worker is; then it is started again where it died. Checked: each accepted job is there and done, its
-images have the hashes of undisturbed ones, no image is there twice, no temporary file is left.
+images have the hashes of undisturbed ones, no image is there twice, no temporary file is left. With --fake the
+processes beside the server need no torch and their images are a function of the seed, so that a point takes seconds.
 
 Exit code 0: all held; 1: some did not.
 """
@@ -19,6 +20,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -34,22 +36,22 @@ JOBS: tuple[dict[str, Any], ...] = (
 STORE = {
     "accept": 3,
     "claim": 6,
-    "begin": 24,
-    "commit": 24,
-    "committed": 24,
+    "begin": 12,
+    "commit": 12,
+    "committed": 12,
     "image.open": 4,
     "image.write": 4,
     "image.fsync": 4,
     "image.rename": 4,
     "image.renamed": 4,
     "thumbnail.fsync": 4,
-    "state.fsync": 8,
+    "state.fsync": 4,
     "list": 4,
     "update": 6,
     "finish": 3,
 }
 """Points of the store, and how often three jobs pass them."""
-WORKER = {"progress": 24, "image": 4, "saved": 16, "done": 3, "alive": 12}
+WORKER = {"progress": 8, "image": 4, "saved": 4, "done": 3, "alive": 8}
 """Messages of a worker, and how many there are."""
 
 
@@ -57,11 +59,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--points", type=int, default=100)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--fake", action="store_true")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        check = Check(Path(folder))
-        with serving(Path(folder)) as server:
+        check = Check(Path(folder), fake=options.fake)
+        with check.server() as server:
             check.expected += [server.generated(**fields) for fields in JOBS]
             server.stop()
         for point in drawn(options.points, options.seed):
@@ -104,23 +107,23 @@ class Check:
     """One folder of data, in which one server follows the other. Each first ends what the one before was killed at."""
 
     folder: Path
+    fake: bool = False
     outcomes: Counter[str] = field(default_factory=Counter)
     accepted: dict[str, int] = field(default_factory=dict)
     open: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     expected: list[list[str]] = field(default_factory=list)
 
+    def server(self, **told: Any) -> AbstractContextManager[Server]:
+        told |= {"fake": self.fake}
+        return serving(self.folder, module="faulty", ready=False, FAULTY=json.dumps(told))
+
     def live(self, point: Point) -> str:
         """The life of a server that is killed at one point, or whose worker is."""
         where, once = f"{point.name}:{point.passage}", self.folder / f"died-{len(self.accepted)}"
         armed = once.with_name(f"{once.name}-armed")
-        told = {
-            "save": 0.0,
-            "once": str(once),
-            "armed": str(armed),
-            point.who: f"{where}:kill" if point.who == "server" else where,
-        }
-        with serving(self.folder, module="faulty", ready=False, FAULTY=json.dumps(told)) as server:
+        told = {point.who: f"{where}:kill" if point.who == "server" else where}
+        with self.server(save=0.0, once=str(once), armed=str(armed), **told) as server:
             self.settle(server)
             armed.touch()
             outcome = self.submit(server)
@@ -156,7 +159,7 @@ class Check:
 
     def end(self) -> None:
         """Looks at all there is, once nothing happens any more."""
-        with serving(self.folder) as server:
+        with self.server() as server:
             self.settle(server)
             listed, before = list[dict[str, Any]](), None
             with server.client() as client:

@@ -55,11 +55,13 @@ class Staff:
 
 @dataclass(slots=True)
 class _Known:
-    """What was found out and holds until it is asked for anew. default: the model where none is named."""
+    """What was found out and holds until it is asked for anew. default: the model where none is named; keeping: the
+    tasks that keep processes alive, and end when these may end; looking: those that look at the store now and then."""
 
     default: str = EMBEDDED
     listed: Mapping[str, Json] | None = None
-    tasks: list[asyncio.Task[None]] = field(default_factory=list["asyncio.Task[None]"])
+    keeping: list[asyncio.Task[None]] = field(default_factory=list["asyncio.Task[None]"])
+    looking: list[asyncio.Task[None]] = field(default_factory=list["asyncio.Task[None]"])
 
 
 class Desk:
@@ -82,8 +84,9 @@ class Desk:
 
     async def start(self) -> None:
         """Starts the processes, and waits for none of them."""
-        runs = (self._asking.run(), *(post.run() for post in self.posts), self._watch(), self._prune())
-        self._known.tasks.extend(asyncio.create_task(run) for run in runs)
+        keeping = (self._asking.run(), *(post.run() for post in self.posts))
+        self._known.keeping.extend(asyncio.create_task(run) for run in keeping)
+        self._known.looking.extend(asyncio.create_task(run) for run in (self._watch(), self._prune()))
 
     def drain(self) -> None:
         """From now on no job is accepted, and the server says that it is not ready."""
@@ -95,9 +98,9 @@ class Desk:
         await asyncio.gather(*(post.leave(self._staff.grace) for post in self.posts))
         self._feed.close()
         await self._asking.close()
-        for task in self._known.tasks:
+        for task in self._known.looking:
             task.cancel()
-        await asyncio.gather(*self._known.tasks, return_exceptions=True)
+        await asyncio.gather(*self._known.keeping, *self._known.looking, return_exceptions=True)
         await self._stored(self._store.close)
 
     # Jobs.

@@ -7,6 +7,9 @@ import os
 
 from atelier.runtime.threads import wait_passively
 
+YIELDING = 5
+"""Added to the niceness: while networks compute, the server answers, and the machine stays usable."""
+
 
 def main() -> None:
     """Runs until the server is gone."""
@@ -17,6 +20,7 @@ def main() -> None:
     from atelier.runtime.workers.child import belong_to_parent, channel
 
     belong_to_parent()
+    os.nice(YIELDING)
     way = channel(given.channel)
     if given.role == "resolver":
         settle_process(os.environ, 1)

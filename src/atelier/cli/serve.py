@@ -77,6 +77,7 @@ def serve(
     log_text: Annotated[bool, typer.Option("--log-text", help="Write the log as text, not as lines of JSON.")] = False,
 ) -> None:
     """Serve images over HTTP: to A1111's and OpenAI's clients, and to programs of your own. Stop it with Ctrl-C."""
+    _check_installed()
     from atelier import compose
     from atelier.api.settings import Settings, check_address, secret
     from atelier.cli import serving
@@ -96,6 +97,15 @@ def serve(
         options_file=folder / "options.json",
     )
     serving.run(serving.Place(host, port), settings, _staff(folders, workers, grace), folder, database, text=log_text)
+
+
+def _check_installed() -> None:
+    """Raises BadInput where packages are missing that only a server needs."""
+    from importlib.util import find_spec
+
+    missing = [name for name in ("fastapi", "uvicorn", "sqlalchemy", "alembic") if find_spec(name) is None]
+    if missing:
+        raise BadInput(f"a server needs {', '.join(missing)}: pip install 'atelier[serve]'")
 
 
 def _keys(given: list[str]) -> KeyRing:

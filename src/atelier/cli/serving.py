@@ -166,8 +166,10 @@ async def _rest(server: uvicorn.Server, running: _Running) -> None:
     """Once told to stop: jobs first, then connections."""
     await running.stopping.wait()
     _log.info("the server stops: running jobs end or are given back")
-    await running.desk.stop()
-    server.should_exit = True
+    try:
+        await running.desk.stop()
+    finally:
+        server.should_exit = True
 
 
 def _lifespan(desk: Desk) -> Callable[[FastAPI], contextlib.AbstractAsyncContextManager[None]]:

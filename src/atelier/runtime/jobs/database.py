@@ -24,6 +24,8 @@ _BUSY_MILLISECONDS = 5000
 """Longer than any transaction of ours: another program, a backup say, holds the file."""
 _POOL, _MORE = 8, 56
 """Connections kept, and opened at need: one for each thread that a web server may use, and then some."""
+SYNCHRONOUS = "FULL"
+"""Each commit is synced, and survives a power failure; tests that are not about that need not wait for the disk."""
 _LOCK_NUMBER = 0x61746C72
 """PostgreSQL's advisory lock of this program: the letters "atlr"."""
 
@@ -157,14 +159,14 @@ def _engine(where: Place) -> Engine:
 
 
 def _on_connect(connection: DBAPIConnection, _record: ConnectionPoolEntry) -> None:
-    """WAL lets readers go on beside the writer; FULL syncs it at each commit, which then survives a power failure."""
+    """WAL lets readers go on beside the writer."""
     assert isinstance(connection, sqlite3.Connection)
     connection.isolation_level = None
     connection.text_factory = readable
     for pragma in (
         f"busy_timeout = {_BUSY_MILLISECONDS}",
         "journal_mode = WAL",
-        "synchronous = FULL",
+        f"synchronous = {SYNCHRONOUS}",
         "foreign_keys = ON",
     ):
         connection.execute(f"PRAGMA {pragma}")

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import re
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 from sqlalchemy import Connection, Select, delete, exists, func, insert, select
 
@@ -88,20 +89,26 @@ class Uploads:
     def _make_room(self, size: int, owner: str) -> None:
         """Dooms the owner's oldest that no job needs. Raises TooLarge where that is not enough."""
         limit = self._parts.limits.uploads
-        with self._parts.database.write() as connection:
-            total = connection.scalar(select(func.sum(uploads.c.bytes)).where(uploads.c.owner == owner)) or 0
-            over = int(total) + size - limit
-            if over <= 0:
-                return
-            spare = _unneeded().where(uploads.c.owner == owner).order_by(uploads.c.created, uploads.c.sha256)
-            chosen: list[AnyRow] = []
-            for row in connection.execute(spare):
-                if over > 0:
-                    chosen.append(row)
-                    over -= row.bytes
-            if over > 0:
-                raise TooLarge(f"the uploads of your waiting jobs are {total} bytes, and at most {limit} are kept")
-            doom(connection, chosen)
+        with self._parts.database.read() as connection:
+            total = int(connection.scalar(select(func.sum(uploads.c.bytes)).where(uploads.c.owner == owner)) or 0)
+        if total + size > limit:
+            with self._parts.database.write() as connection:
+                spare = _unneeded().where(uploads.c.owner == owner).order_by(uploads.c.created, uploads.c.sha256)
+                chosen = _enough(connection.execute(spare).all(), total + size - limit)
+                if sum(row.bytes for row in chosen) < total + size - limit:
+                    raise TooLarge(f"the uploads of your waiting jobs are too much: at most {limit} bytes are kept")
+                doom(connection, chosen)
+
+
+def _enough(rows: Sequence[AnyRow], over: int) -> list[AnyRow]:
+    """The first rows, until that many bytes are found."""
+    chosen: list[AnyRow] = []
+    for row in rows:
+        if over <= 0:
+            break
+        chosen.append(row)
+        over -= row.bytes
+    return chosen
 
 
 def path(sha256: str) -> str:
@@ -136,10 +143,10 @@ def _is(sha256: str, owner: str) -> Select[bool]:
     return select(exists().where(uploads.c.owner == owner, uploads.c.sha256 == sha256))
 
 
-def _unneeded() -> Select[str, str, int]:
+def _unneeded() -> Select[*tuple[Any, ...]]:
     needed = (
         exists()
         .where(needs.c.owner == uploads.c.owner, needs.c.sha256 == uploads.c.sha256)
         .where(jobs.c.id == needs.c.job, jobs.c.state.in_([State.QUEUED, State.RUNNING]))
     )
-    return select(uploads.c.owner, uploads.c.sha256, uploads.c.bytes).where(~needed)
+    return select(uploads).where(~needed)

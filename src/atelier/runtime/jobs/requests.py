@@ -48,7 +48,7 @@ class Requests:
     def accept(self, job: NewJob, owner: str, settled: Settled) -> Accepted:
         """Commits a job, or finds the one that the key was given for."""
         _check(job, settled, self._parts.limits.cost)
-        self._faults.at("accept")
+        self._faults.at("accept", may_fail=False)
         with self._parts.database.write() as connection:
             earlier = self._keyed(connection, job, owner)
             if earlier is not None:

@@ -11,7 +11,7 @@ from contextlib import suppress
 from atelier.errors import AtelierError, BadInput
 from atelier.request.events import Json
 from atelier.runtime.jobs.job import NotReady, TooLarge
-from atelier.runtime.workers.backoff import Backoff
+from atelier.runtime.workers.backoff import Backoff, rest
 from atelier.runtime.workers.messages import BadMessage, Closed, Message, encoded
 from atelier.runtime.workers.process import Child, Command
 
@@ -33,7 +33,7 @@ class Asking:
         self._waiting: dict[int, asyncio.Future[Message]] = {}
         self._child: Child | None = None
         self._ready = asyncio.Event()
-        self._is_closed = False
+        self._closing = asyncio.Event()
 
     @property
     def is_ready(self) -> bool:
@@ -48,7 +48,7 @@ class Asking:
         except TimeoutError:
             raise NotReady("the server has not started yet: try again", 5.0) from None
         number, child = next(self._numbers), self._child
-        if child is None or self._is_closed:
+        if child is None or self._closing.is_set():
             raise NotReady("the server stops: try again later", 5.0)
         question = _question(kind, {**data, "number": number}, blobs)
         limit = max(self._answering, SETTLING) if kind == "settle" else self._answering
@@ -69,7 +69,7 @@ class Asking:
     async def run(self) -> None:
         """Keeps the resolver alive until `close`; to be run as a task."""
         backoff = Backoff()
-        while not self._is_closed:
+        while not self._closing.is_set():
             backoff.started()
             try:
                 self._child = await Child.start("resolver", self._command)
@@ -79,12 +79,11 @@ class Asking:
             except Exception as error:  # noqa: BLE001 - the next resolver may do better, and without one all stands still
                 _log.exception("a fault in the server itself")
                 await self._bury(error)
-            if not self._is_closed:
-                await asyncio.sleep(backoff.died())
+            await rest(backoff.died(), self._closing)
 
     async def close(self) -> None:
         """Ends it for good."""
-        self._is_closed = True
+        self._closing.set()
         self._ready.set()
         if self._child is not None:
             await self._child.close()
@@ -101,7 +100,7 @@ class Asking:
                 answer.set_result(message)
 
     async def _bury(self, error: Exception) -> None:
-        if not self._is_closed:
+        if not self._closing.is_set():
             self._ready.clear()
         child, self._child = self._child, None
         for answer in self._waiting.values():
@@ -113,7 +112,7 @@ class Asking:
         child.kill()
         with suppress(OSError):
             code = await child.ended()
-            if not self._is_closed:
+            if not self._closing.is_set():
                 _log.error("the resolver died", extra={"fields": {"pid": child.pid, "exit": code}})
 
 

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 
 FIRST, LAST = 0.25, 30.0
 """Seconds: after the first death, and at most."""
 LONG = 60.0
 """A process that lived for so many seconds did not die of how it was started."""
+
+
+async def rest(seconds: float, end: asyncio.Event) -> None:
+    """Waits so long, or until the end."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await end.wait()
 
 
 @dataclass(slots=True)

@@ -16,7 +16,7 @@ from atelier.request.events import Json
 from atelier.runtime.jobs.job import Job, JobError, JobProgress, Owner, State, StoreFailed
 from atelier.runtime.jobs.lease import Claimed, LeaseLost, MadeImage, SavedState
 from atelier.runtime.jobs.store import JobStore
-from atelier.runtime.workers.backoff import Backoff
+from atelier.runtime.workers.backoff import Backoff, rest
 from atelier.runtime.workers.feed import Feed
 from atelier.runtime.workers.messages import BadMessage, Closed, Message
 from atelier.runtime.workers.names import uploads_in
@@ -42,12 +42,13 @@ class Why(Enum):
 
 @dataclass(slots=True)
 class _Doing:
-    """The job that the worker does. why: what it was told to stop for, by then it has to have stopped."""
+    """The job that the worker does. why: what it was told to stop for, by then it has to have stopped;
+    is_busy: whether the worker has the order and has not said how it ended."""
 
     claimed: Claimed
     why: Why | None = None
     by: float = float("inf")
-    is_sent: bool = False
+    is_busy: bool = False
     spent: dict[str, Json] = field(default_factory=dict[str, Json])
 
     @property
@@ -67,7 +68,7 @@ class Post:
         self._doing: _Doing | None = None
         self._messages: asyncio.Queue[Message | None] = asyncio.Queue(64)
         self._wake = asyncio.Event()
-        self._is_leaving = False
+        self._leaving = asyncio.Event()
         self.is_ready = False
         self.loaded: frozenset[str] = frozenset()
         self.device = ""
@@ -113,7 +114,7 @@ class Post:
 
     async def leave(self, grace: float) -> None:
         """Takes no more jobs; gives the one that runs back where it does not end within the grace. Then all ends."""
-        self._is_leaving = True
+        self._leaving.set()
         self.wake()
         end = time.monotonic() + grace
         while self._doing is not None and time.monotonic() < end:
@@ -128,7 +129,7 @@ class Post:
     async def run(self) -> None:
         """Keeps the worker alive until `leave`; to be run as a task."""
         backoff = Backoff()
-        while not self._is_leaving:
+        while not self._leaving.is_set():
             backoff.started()
             try:
                 self._child = await Child.start(self.name, self._command)
@@ -136,8 +137,7 @@ class Post:
                 _log.error("a worker cannot be started", extra={"fields": {"worker": self.name, "reason": str(error)}})
             else:
                 await self._lived(self._child, backoff)
-            if not self._is_leaving:
-                await asyncio.sleep(backoff.died())
+            await rest(backoff.died(), self._leaving)
 
     async def _lived(self, child: Child, backoff: Backoff) -> None:
         """The life of one process."""
@@ -154,7 +154,7 @@ class Post:
             child.kill()
             code = await child.ended()
             reading.cancel()
-            if not self._is_leaving:
+            if not self._leaving.is_set():
                 _log.error("a worker died", extra={"fields": {"worker": self.name, "pid": child.pid, "exit": code}})
 
     async def _read(self, child: Child) -> None:
@@ -168,9 +168,9 @@ class Post:
 
     async def _work(self, child: Child, backoff: Backoff) -> None:
         """Raises Closed when the worker is gone."""
-        while not (self._is_leaving and self._doing is None):
+        while not (self._leaving.is_set() and self._doing is None):
             claimed = None
-            if self.is_ready and not self._is_leaving:
+            if self.is_ready and not self._leaving.is_set():
                 claimed = await self._claimed()
             if claimed is None:
                 await self._idle()
@@ -227,7 +227,7 @@ class Post:
         _log.info("a job begins", extra={"fields": self._about(doing)})
         try:
             await child.send(await self._stored(lambda: _order(self._store, claimed)))
-            doing.is_sent = True
+            doing.is_busy = True
             if self._store.cancelling(claimed.lease):
                 await self.stop(doing.id, Why.CANCELLED)
             while not await self._heard(await self._next(child, doing), doing):
@@ -301,7 +301,7 @@ class Post:
 
     async def _ended(self, message: Message, doing: _Doing) -> None:
         """Commits how the job ended."""
-        lease = doing.claimed.lease
+        lease, doing.is_busy = doing.claimed.lease, False
         try:
             match message.kind, doing.why:
                 case _, Why.VOID:
@@ -342,7 +342,7 @@ class Post:
         failed = JobError(type(error).__name__, str(error), error.exit_code)
         with suppress(LeaseLost, StoreFailed):  # its lease runs out then, and the job is begun again
             self._told(await self._stored(lambda: self._store.fail(doing.claimed.lease, failed)), doing)
-        if doing.is_sent:
+        if doing.is_busy:
             await self.stop(doing.id, Why.VOID)
             while (await self._next(child, doing)).kind not in ENDS:
                 pass

@@ -16,6 +16,8 @@ from typing import BinaryIO
 from atelier.errors import BadFile, StorageFull
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_LOST = {*_FULL, errno.EIO}
+"""What a sync says when the disk did not keep what it was given; other errors are of file systems that cannot sync."""
 LEFT_OVER = re.compile(r"\.tmp-[0-9a-f]{32}")
 """What `new_file` and `new_folder` call things that are not finished."""
 STALE_SECONDS = 3600
@@ -167,7 +169,7 @@ def _sync(folder: Path) -> None:
     try:
         os.fsync(descriptor)
     except OSError as error:
-        if error.errno in _FULL:
+        if error.errno in _LOST:
             raise
     finally:
         os.close(descriptor)

@@ -48,7 +48,7 @@ def settle(fields: Mapping[str, Json], bench: Bench) -> Settled:
 
 def perform(task: Task, bench: Bench) -> Iterator[Told]:
     """Goes on where an earlier attempt was, and leaves out the images that it finished."""
-    resolved = Resolved.from_json(json.dumps(dict(task.resolved)))
+    resolved = _resolved(task)
     fingerprint = bench.engine.fingerprint(resolved)
     tape = Tape() if task.saved is None else Tape.of(task.saved, fingerprint)
     pace = _Pace(bench.most.save)
@@ -60,6 +60,14 @@ def perform(task: Task, bench: Bench) -> Iterator[Told]:
             if not isinstance(event, ImageReady) or event.index not in task.there:
                 yield from _told(event, len(resolved.samples))
     yield Spent(tape.asked, tape.played)
+
+
+def _resolved(task: Task) -> Resolved:
+    """Raises BadInput for what another release settled otherwise."""
+    try:
+        return Resolved.from_json(json.dumps(dict(task.resolved)))
+    except ValueError as error:
+        raise BadInput("the job was settled by another release of Atelier: send it again") from error
 
 
 class _Pace:

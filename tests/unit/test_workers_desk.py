@@ -1,0 +1,275 @@
+"""The desk with processes that do what they are told: every way in which a job, a worker or the store can end."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from atelier.api.desk import Desk, Staff
+from atelier.errors import AtelierError, BadInput
+from atelier.runtime.jobs.faults import NO_FAULTS, Fault, Faults
+from atelier.runtime.jobs.job import Job, NewJob, NotReady, Owner, State, TooLarge, UnknownJob
+from atelier.runtime.jobs.limits import USUAL
+from atelier.runtime.jobs.store import JobStore
+from atelier.runtime.workers import post
+from atelier.runtime.workers.process import Command
+
+ANNA, BEN = Owner("anna", admin=False), Owner("ben", admin=False)
+PROCESS = (sys.executable, "-m", "fakes.process")
+
+
+@asynccontextmanager
+async def opened(
+    folder: Path, *, fault: str | None = None, lease: float = 5.0, workers: int = 1
+) -> AsyncIterator[Desk]:
+    faults = NO_FAULTS if fault is None else Faults(Fault.parsed(fault))
+    store = JobStore.open(folder, limits=replace(USUAL, lease=lease), faults=faults)
+    commands = [Command((*PROCESS, "worker"))] * workers
+    desk = Desk(store, Staff(Command((*PROCESS, "resolver")), commands, grace=0.0, lease=lease))
+    await desk.start()
+    try:
+        yield desk
+    finally:
+        await desk.stop()
+
+
+def with_desk(folder: Path, use: Callable[[Desk], Awaitable[Any]], **how: Any) -> Any:
+    async def run() -> Any:
+        async with opened(folder, **how) as desk, asyncio.timeout(60):
+            return await use(desk)
+
+    return asyncio.run(run())
+
+
+def steps(*names: str, **more: Any) -> NewJob:
+    return NewJob("generate", {"do": list(names), **more})
+
+
+async def done(desk: Desk, *names: str) -> Job:
+    return await desk.ended((await desk.submit(steps(*names), ANNA)).id, ANNA)
+
+
+async def until(desk: Desk, job: Job, name: str) -> None:
+    """Until an event of that name has happened."""
+    async for event in desk.events(job.id, ANNA):
+        if event.name == name:
+            return
+
+
+@pytest.fixture(autouse=True)
+def _hurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(post, "STOPPING", 0.3)
+    monkeypatch.setattr("atelier.api.desk.WATCHING", 0.05)
+
+
+def test_what_a_worker_tells_is_kept_and_told(tmp_path: Path) -> None:
+    async def use(desk: Desk) -> None:
+        asked = await desk.submit(steps("progress", "warning", "image", "saved", "progress", "done"), ANNA)
+        job = await desk.ended(asked.id, ANNA)
+        assert (job.state, job.attempt, job.warnings) == (State.DONE, 1, ("note", "look"))
+        assert [(image.index, image.seed, image.infotext) for image in job.images] == [(0, 2**64 - 1, "text")]
+        image, data = await desk.image(job.images[0].id, ANNA)
+        assert (image, data) == (job.images[0], b"a file")
+        assert await desk.thumbnail(image.id, ANNA) == b"small"
+        events = [event async for event in desk.events(job.id, ANNA)]
+        assert [event.name for event in events] == [
+            "state",
+            "state",
+            "progress",
+            "warning",
+            "image",
+            "progress",
+            "state",
+        ]
+        assert [event.number for event in events] == list(range(1, 8))
+        assert [event.name async for event in desk.events(job.id, ANNA, after=5)] == ["progress", "state"]
+        assert (await desk.memory()).device_total == 3
+        for use in (desk.job, desk.cancel, desk.ended, desk.preview):
+            with pytest.raises(UnknownJob):
+                await use(job.id, BEN)
+
+    with_desk(tmp_path, use)
+
+
+def test_a_job_that_fails_says_why_and_the_worker_goes_on(tmp_path: Path) -> None:
+    async def use(desk: Desk) -> None:
+        job = await done(desk, "fail")
+        assert job.state is State.FAILED
+        assert job.error is not None
+        assert (job.error.kind, job.error.message, job.error.exit_code) == ("BadInput", "it cannot be done", 2)
+        assert (await done(desk, "done")).state is State.DONE
+
+    with_desk(tmp_path, use)
+
+
+@pytest.mark.parametrize("how", ["die", "nonsense"])
+def test_a_worker_that_dies_or_talks_nonsense_is_replaced(tmp_path: Path, how: str) -> None:
+    async def use(desk: Desk) -> None:
+        first = await done(desk, "done")
+        job = await done(desk, how, "wait")
+        assert (job.state, job.attempt) == (State.QUARANTINED, 2)
+        after = await done(desk, "done")
+        assert after.result != first.result
+
+    with_desk(tmp_path, use)
+
+
+def test_a_silent_worker_is_killed_and_its_job_put_aside(tmp_path: Path) -> None:
+    async def use(desk: Desk) -> None:
+        job = await done(desk, "silent")
+        assert (job.state, job.attempt) == (State.QUARANTINED, 2)
+        assert (await done(desk, "done")).state is State.DONE
+
+    with_desk(tmp_path, use, lease=0.5)
+
+
+@pytest.mark.parametrize("how", ["wait", "deaf"])
+def test_cancelling_ends_a_job_also_where_the_worker_does_not_hear(tmp_path: Path, how: str) -> None:
+    async def use(desk: Desk) -> None:
+        job = await desk.submit(steps("progress", how), ANNA)
+        await until(desk, job, "progress")
+        waiting = await desk.submit(steps("done"), ANNA)
+        assert (await desk.cancel(waiting.id, ANNA)).state is State.CANCELLED
+        await desk.cancel(job.id, ANNA)
+        assert (await desk.ended(job.id, ANNA)).state is State.CANCELLED
+        assert (await done(desk, "done")).state is State.DONE
+
+    with_desk(tmp_path, use)
+
+
+@pytest.mark.parametrize("how", ["wait", "deaf"])
+def test_running_too_long_ends_a_job(tmp_path: Path, how: str) -> None:
+    async def use(desk: Desk) -> None:
+        asked = NewJob("generate", {"do": ["progress", how]}, timeout=0.3)
+        job = await desk.ended((await desk.submit(asked, ANNA)).id, ANNA)
+        assert job.state is State.TIMED_OUT
+        assert (await done(desk, "done")).state is State.DONE
+
+    with_desk(tmp_path, use)
+
+
+@pytest.mark.parametrize("fault", ["image.write:1:enospc", "image.fsync:1:eio", "list:1:eio", "update:1:enospc"])
+def test_a_disk_that_refuses_fails_the_job_and_nothing_else(tmp_path: Path, fault: str) -> None:
+    """D01, D03: the worker is the same afterwards, and nothing is half there."""
+
+    async def use(desk: Desk) -> None:
+        job = await done(desk, "image", "wait" if "update" not in fault else "done")
+        assert job.state is State.FAILED
+        assert job.error is not None
+        assert job.error.kind == "StoreFailed"
+        assert job.images == () or "update" in fault
+        assert (await done(desk, "image", "done")).state is State.DONE
+
+    with_desk(tmp_path, use, fault=fault)
+    assert not [path for path in tmp_path.rglob("*") if ".tmp" in path.name]
+
+
+def test_stopping_gives_a_running_job_back_with_its_attempt(tmp_path: Path) -> None:
+    async def use(desk: Desk) -> str:
+        job = await desk.submit(steps("saved", "progress", "wait"), ANNA)
+        await until(desk, job, "progress")
+        waiting = asyncio.create_task(desk.ended(job.id, ANNA))
+        await asyncio.sleep(0.05)
+        await desk.stop()
+        with pytest.raises(NotReady):
+            await waiting
+        with pytest.raises(NotReady):
+            await desk.submit(steps("done"), ANNA)
+        assert not await desk.ready()
+        return job.id
+
+    async def run() -> str:
+        store = JobStore.open(tmp_path)
+        desk = Desk(store, Staff(Command((*PROCESS, "resolver")), [Command((*PROCESS, "worker"))], grace=0.0))
+        await desk.start()
+        return await use(desk)
+
+    job_id = asyncio.run(run())
+    store = JobStore.open(tmp_path)
+    job = store.job(job_id, ANNA)
+    assert (job.state, job.attempt) == (State.QUEUED, 0)
+    claimed = store.claim("worker-1")
+    assert claimed is not None
+    assert claimed.saved is not None
+    assert claimed.saved.data == b"middle"
+    store.close()
+
+
+def test_a_job_that_ends_within_the_grace_is_done(tmp_path: Path) -> None:
+    async def run() -> Job:
+        staff = Staff(Command((*PROCESS, "resolver")), [Command((*PROCESS, "worker"))], grace=20.0)
+        desk = Desk(JobStore.open(tmp_path), staff)
+        await desk.start()
+        job = await desk.submit(steps("progress", "image", "progress", "done"), ANNA)
+        await until(desk, job, "progress")
+        await desk.stop()
+        return job
+
+    asyncio.run(run())
+    store = JobStore.open(tmp_path)
+    assert [job.state for job in store.jobs(ANNA)] == [State.DONE]
+    store.close()
+
+
+@pytest.mark.parametrize(
+    ("how", "error"),
+    [("TooLarge", TooLarge), ("BadInput", BadInput), ("fault", AtelierError), ("die", NotReady), ("silent", NotReady)],
+)
+def test_what_the_resolver_refuses_is_refused_and_it_is_there_again(
+    tmp_path: Path, how: str, error: type[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("atelier.runtime.workers.asking.SETTLING", 0.5)
+
+    async def use(desk: Desk) -> None:
+        desk._asking._answering = 0.5
+        with pytest.raises(error) as refused:
+            await desk.submit(steps(resolver=how), ANNA)
+        assert type(refused.value) is error
+        assert await desk.jobs(ANNA) == []
+        assert (await done(desk, "done")).state is State.DONE
+
+    with_desk(tmp_path, use)
+
+
+def test_two_workers_do_two_jobs_at_once(tmp_path: Path) -> None:
+    async def use(desk: Desk) -> None:
+        pair = [await desk.submit(steps("progress", "wait"), ANNA) for _ in range(2)]
+        await asyncio.gather(*(until(desk, job, "progress") for job in pair))
+        assert {(await desk.job(job.id, ANNA)).state for job in pair} == {State.RUNNING}
+        for job in pair:
+            await desk.cancel(job.id, ANNA)
+        ended = await asyncio.gather(*(desk.ended(job.id, ANNA) for job in pair))
+        assert {job.state for job in ended} == {State.CANCELLED}
+
+    with_desk(tmp_path, use, workers=2)
+
+
+def test_an_idempotency_key_settles_once(tmp_path: Path) -> None:
+    """O14."""
+
+    async def use(desk: Desk) -> None:
+        asked = NewJob("generate", {"do": ["done"]}, idempotency_key="once")
+        jobs = await asyncio.gather(*(desk.submit(asked, ANNA) for _ in range(5)))
+        assert len({job.id for job in jobs}) == 1
+        await desk.ended(jobs[0].id, ANNA)
+        assert (await desk.submit(asked, ANNA)).state is State.DONE
+        assert len(await desk.jobs(ANNA)) == 1
+
+    with_desk(tmp_path, use)
+
+
+def test_uploads_belong_to_who_brought_them(tmp_path: Path) -> None:
+    async def use(desk: Desk) -> None:
+        name = await desk.upload(b"bytes", ANNA)
+        with pytest.raises(UnknownJob):
+            await desk.submit(steps("done", image=name), BEN)
+        assert (await desk.submit(steps("done", image=name), ANNA)).asked["image"] == name
+
+    with_desk(tmp_path, use)
