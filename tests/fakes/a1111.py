@@ -1,20 +1,11 @@
-"""A server in a thread with what A1111 1.10 lists, over the fake service: for clients that speak its dialect."""
+"""The fake service with what A1111 1.10 lists: for clients that speak its dialect."""
 
 from __future__ import annotations
 
-import asyncio
 import base64
-import threading
-import time
-from collections.abc import Generator
-from contextlib import contextmanager
 from dataclasses import replace
 
-import uvicorn
-
-from atelier.api.app import app
 from atelier.api.service import Catalogue, ModelEntry, SamplerEntry, SchedulerEntry
-from atelier.api.settings import Settings
 from atelier.runtime.jobs.job import Job, NewJob, Owner
 from fakes.service import CATALOGUE, FakeService, png
 
@@ -102,32 +93,3 @@ class LikeA1111(FakeService):
             self.model, self.loaded = model, {model}
         else:
             await super().load(model)
-
-
-@contextmanager
-def served(service: FakeService, settings: Settings | None = None) -> Generator[str]:
-    """The address of a server over a service, which lives in a thread of its own."""
-    config = uvicorn.Config(app(service, settings or Settings()), port=0, log_level="critical", lifespan="off")
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=lambda: asyncio.run(server.serve()), daemon=True)
-    thread.start()
-    try:
-        deadline = time.monotonic() + 20
-        while not server.started and time.monotonic() < deadline:
-            time.sleep(0.01)
-        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-    finally:
-        server.should_exit = True
-        thread.join(20)
-
-
-def until(happens: object, seconds: float = 10.0) -> None:
-    """Waits until `happens()` is true."""
-    assert callable(happens)
-    deadline = time.monotonic() + seconds
-    while not happens():
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.005)
-
-
-OWNER = Owner()

@@ -19,8 +19,9 @@ from atelier.errors import BadInput
 from atelier.request.events import Failed, Finished, ImageReady, Progress, Saved, Started
 from atelier.runtime.jobs.job import JobError
 from atelier.runtime.store import Destination
-from fakes.a1111 import PICTURE, LikeA1111, served
+from fakes.a1111 import PICTURE, LikeA1111
 from fakes.client import SECRETS, keyed
+from fakes.live import live
 from fakes.service import png
 
 
@@ -31,7 +32,7 @@ def service() -> LikeA1111:
 
 @pytest.fixture(scope="module")
 def address(service: LikeA1111) -> Generator[str]:
-    with served(service) as found:
+    with live(service) as found:
         yield found
 
 
@@ -144,7 +145,7 @@ def test_a_job_that_fails_says_why(atelier: Run, service: LikeA1111) -> None:
 
 
 def test_a_key_is_sent(capsys: pytest.CaptureFixture[str]) -> None:
-    with served(LikeA1111(), keyed()) as address:
+    with live(LikeA1111(), keyed()) as address:
         assert app.run(["jobs", "--server", address]) == 2
         assert "--api-key" in capsys.readouterr().err
         assert app.run(["jobs", "--server", address, "--api-key", SECRETS["anna"]]) == 0

@@ -56,6 +56,12 @@ def test_the_image_is_that_of_the_native_interface(server: Server, api: Any) -> 
     assert [hashlib.sha256(file).hexdigest()] == hashes(server, **NATIVE)
 
 
+def test_variations_have_their_seeds(api: Any) -> None:
+    varied = api.txt2img(**CALL, subseed=5, subseed_strength=0.5, n_iter=2)
+    assert (varied.info["all_seeds"], varied.info["all_subseeds"]) == ([7, 7], [5, 6])
+    assert varied.info["subseed_strength"] == 0.5
+
+
 def test_an_infotext_makes_the_same_image_again(api: Any, server: Server) -> None:
     result = api.txt2img(**CALL, styles=[], enable_hr=True, hr_scale=2, denoising_strength=0.5)
     info = api.png_info(result.image)

@@ -163,12 +163,21 @@ def _thresholding(args: Args, _: Catalogue, *, masked: bool) -> Fields:
     return found
 
 
+def _self_attention(args: Args, _: Catalogue, *, masked: bool) -> Fields:
+    """[on, scale, threshold of the mask]"""
+    del masked
+    if not args or not _switch(args[0], "Self Attention Guidance"):
+        return {}
+    return {"sag_scale": _number(args, 1, "Self Attention Guidance: scale") if len(args) > 1 else 0.75}
+
+
 DONE: Mapping[str, Done] = MappingProxyType(
     {
         "soft inpainting": _soft,
         "refiner": _refiner,
         "dynamic thresholding (cfg scale fix)": _thresholding,
         "dynamic thresholding": _thresholding,
+        "self attention guidance": _self_attention,
     }
 )
 """Scripts, folded, whose work is done here."""

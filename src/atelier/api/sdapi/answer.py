@@ -33,11 +33,12 @@ _NUMBER = re.compile(r"-?\d{1,20}(?:\.\d{1,20})?")
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """An image of the answer: base64 of its file, its infotext, and its seed."""
+    """An image of the answer: base64 of its file, its infotext, its seed, and that of its variation."""
 
     data: str
     infotext: str
     seed: int
+    subseed: int = -1
 
 
 def encoded(data: bytes) -> str:
@@ -116,12 +117,11 @@ def _head(values: Json, default: Json) -> Json:
 
 def _lists(settings: Sequence[Settings], pictures: Sequence[Picture]) -> dict[str, Json]:
     """What there is for each image."""
-    subseeds = [one.variation_seed for one in settings]
     return {
         "all_prompts": [one.prompt for one in settings],
         "all_negative_prompts": [one.negative_prompt for one in settings],
         "all_seeds": [picture.seed for picture in pictures],
-        "all_subseeds": [-1 if subseed is None else subseed for subseed in subseeds],
+        "all_subseeds": [picture.subseed for picture in pictures],
     }
 
 

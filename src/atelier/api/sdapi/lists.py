@@ -10,7 +10,7 @@ from atelier import __version__
 from atelier.api.caller import Caller
 from atelier.api.sdapi.alwayson import DONE
 from atelier.api.sdapi.dialect import Dialect
-from atelier.api.sdapi.names import HASH_DIGITS, title
+from atelier.api.sdapi.names import HASH_DIGITS, title, upscalers
 from atelier.api.sdapi.plot import offered
 from atelier.api.sdapi.routing import Answer, Rows, routes
 from atelier.api.sdapi.scripts import SCRIPTS, Script
@@ -76,9 +76,8 @@ def _of_models(made: APIRouter, dialect: Dialect) -> None:
         return [_scheduler(entry) for entry in (await dialect.service.catalogue()).schedulers]
 
     @made.get("/upscalers")
-    async def upscalers(_: Caller) -> Rows:
-        found = [_upscaler(entry) for entry in (await dialect.service.catalogue()).upscalers]
-        return found if any(row["name"] == "None" for row in found) else [_upscaler(_NO_UPSCALER), *found]
+    async def all_upscalers(_: Caller) -> Rows:
+        return [_upscaler(entry) for entry in upscalers(await dialect.service.catalogue())]
 
     @made.get("/latent-upscale-modes")
     async def latent(_: Caller) -> Rows:
@@ -167,9 +166,6 @@ def _scheduler(entry: SchedulerEntry) -> dict[str, Json]:
         "default_rho": -1.0,
         "need_inner_model": False,
     }
-
-
-_NO_UPSCALER = NamedEntry("None", "", {})
 
 
 def _upscaler(entry: NamedEntry) -> dict[str, Json]:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 from atelier.api.errors import Problem, Refused
-from atelier.api.service import Catalogue, ModelEntry, SamplerEntry, SchedulerEntry
+from atelier.api.service import Catalogue, ModelEntry, NamedEntry, SamplerEntry, SchedulerEntry
 from atelier.errors import nearest
 from atelier.registry import folded
 from atelier.request.infotext.sampler import AUTOMATIC, TIMESTEP_SAMPLERS, split_name
@@ -16,6 +16,8 @@ HASH_DIGITS = 10
 _TITLED = re.compile(r"(?P<name>.+?)\s*\[(?P<hash>[0-9a-fA-F]{4,64})\]")
 _HASH = re.compile(r"[0-9a-fA-F]{8,64}")
 _ENDINGS = (".safetensors", ".ckpt", ".pt", ".pth", ".bin")
+NO_UPSCALER = NamedEntry("None", "", {})
+FILTER = "Lanczos"
 NONE = frozenset({"", "none", "automatic", "default"})
 """Words, folded, that name nothing of one's own."""
 
@@ -82,8 +84,16 @@ def schedule(catalogue: Catalogue, said: str | None) -> tuple[str | None, str | 
     return found, None
 
 
+def upscalers(catalogue: Catalogue) -> tuple[NamedEntry, ...]:
+    """All of images as A1111 lists them: the first one is None."""
+    return (NO_UPSCALER, *(entry for entry in catalogue.upscalers if entry.name != NO_UPSCALER.name))
+
+
 def upscaler_named(catalogue: Catalogue, said: str, field: str, *, latent: bool = False) -> str:
-    """The name of a listed upscaler. Raises Refused (422)."""
+    """The name of a listed upscaler; what A1111 calls None is Lanczos, with which it comes to the size. Raises Refused
+    (422)."""
+    if folded(said) == folded(NO_UPSCALER.name):
+        return FILTER
     known = [entry.name for entry in catalogue.upscalers] + (list(catalogue.latent_upscalers) if latent else [])
     for name in known:
         if folded(_stem(said)) == folded(_stem(name)):

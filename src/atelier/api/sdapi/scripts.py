@@ -10,7 +10,7 @@ from typing import TypeVar, cast
 
 from atelier.api.sdapi.fields import Fields, plain, refused
 from atelier.api.sdapi.layouts import Sheets
-from atelier.api.sdapi.names import model_named, upscaler_named
+from atelier.api.sdapi.names import model_named, upscaler_named, upscalers
 from atelier.api.sdapi.plot import MOST, plotted
 from atelier.api.sdapi.tolerant import flag, number, whole
 from atelier.api.service import Catalogue
@@ -94,14 +94,14 @@ def _read(read: Callable[[object], T], args: Args, place: int) -> T:
 
 def _upscale(args: Args, fields: Fields, catalogue: Catalogue, _: Draw, __: list[str]) -> Runs:
     """[text, overlap, upscaler or its number, factor]"""
-    names = [entry.name for entry in catalogue.upscalers]
+    names = [entry.name for entry in upscalers(catalogue)]
     said = args[2]
     if not isinstance(said, str):
         index = _whole(args, 2)
         if not 0 <= index < len(names):
             raise refused(f"script_args[2]: there is no upscaler {index}; there are {len(names)}", "script_args")
         said = names[index]
-    upscaler = "Lanczos" if said.strip().casefold() in {"", "none"} else upscaler_named(catalogue, said, "script_args")
+    upscaler = upscaler_named(catalogue, said or "None", "script_args")
     more: Fields = {
         "sd_upscale_factor": _number(args, 3),
         "sd_upscale_overlap": _whole(args, 1),

@@ -100,7 +100,7 @@ async def pictures(dialect: Dialect, owner: Owner, jobs: Sequence[Job], options:
     kind = KINDS[str(options.get("samples_format", "png")).casefold()]
     quality = int(str(options.get("jpeg_quality", 80)))
     return [
-        Picture(encoded(await _file(dialect, owner, image, kind, quality)), image.infotext, image.seed or 0)
+        Picture(encoded(await _file(dialect, owner, image, kind, quality)), *_said(job, image))
         for job in jobs
         for image in job.images
     ]
@@ -108,7 +108,15 @@ async def pictures(dialect: Dialect, owner: Owner, jobs: Sequence[Job], options:
 
 def unsent(jobs: Sequence[Job]) -> list[Picture]:
     """The images of jobs without their files."""
-    return [Picture("", image.infotext, image.seed or 0) for job in jobs for image in job.images]
+    return [Picture("", *_said(job, image)) for job in jobs for image in job.images]
+
+
+def _said(job: Job, image: JobImage) -> tuple[str, int, int]:
+    """What is known of an image: its infotext, its seed, and the seed of its variation, -1 where there is none."""
+    samples = (job.resolved or {}).get("samples")
+    own = samples[image.index] if isinstance(samples, list) and image.index < len(samples) else None
+    variation = own.get("variation_seed") if isinstance(own, dict) else None
+    return image.infotext, image.seed or 0, variation if isinstance(variation, int) else -1
 
 
 async def _file(dialect: Dialect, owner: Owner, image: JobImage, kind: ImageKind, quality: int) -> bytes:

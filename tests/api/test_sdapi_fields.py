@@ -149,6 +149,7 @@ def test_a_sampler_that_nobody_knows_is_refused_with_400() -> None:
             "hires_upscale": 1.5, "hires_upscaler": "Latent", "denoising_strength": 0.4}),
         ({"hr_resize_x": 768, "hr_upscaler": "r-esrgan 4x+"}, {
             "hires_resize": [768, 0], "hires_upscaler": "R-ESRGAN 4x+", "denoising_strength": 0.75}),
+        ({"hr_upscaler": "None"}, {"hires_upscale": 2.0, "hires_upscaler": "Lanczos", "denoising_strength": 0.75}),
         ({"hr_second_pass_steps": 15.0}, {
             "hires_upscale": 2.0, "hires_upscaler": "Latent", "denoising_strength": 0.75, "hires_steps": 15}),
         ({"hr_prompt": "a dog", "hr_negative_prompt": "fog", "hr_cfg": 3}, {
@@ -314,6 +315,8 @@ def test_always_on_scripts() -> None:
     assert asked == {**PLAIN, "mimic_scale": 7.0, "mimic_percentile": 95.0, "mimic_phi": 0.9}
     refiner = only(text(alwayson_scripts={"refiner": {"args": [True, "animagine-xl", 0.6]}}))
     assert refiner == {**PLAIN, "refiner": "animagine-xl", "refiner_switch_at": 0.6}
+    sag = only(text(alwayson_scripts={"Self Attention Guidance": {"args": [True, 0.5, 1.0]}}))
+    assert sag == {**PLAIN, "sag_scale": 0.5}
     wrong = refused(text, alwayson_scripts={"Loopback": {"args": []}}).problem
     assert wrong.message == "Cannot have a selectable script in the always on scripts params"
     assert refused(text, alwayson_scripts={"ADetailer": 5}).problem.status == 422

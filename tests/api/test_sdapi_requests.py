@@ -12,7 +12,8 @@ import httpx
 import pytest
 
 from atelier.request.table import request_of
-from fakes.a1111 import PICTURE, LikeA1111, served
+from fakes.a1111 import PICTURE, LikeA1111
+from fakes.live import live
 
 FACTS = Path(os.environ.get("ATELIER_FACTS", Path(__file__).parents[3] / "shared" / "facts")) / "requests.json"
 PREFIXES = ("/sdapi/", "/controlnet/", "/login")
@@ -91,7 +92,7 @@ def service() -> LikeA1111:
 
 @pytest.fixture(scope="module")
 def http(service: LikeA1111) -> Generator[httpx.Client]:
-    with served(service) as address, httpx.Client(base_url=address) as client:
+    with live(service) as address, httpx.Client(base_url=address) as client:
         yield client
 
 

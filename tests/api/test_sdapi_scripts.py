@@ -173,6 +173,7 @@ def test_one_seed_is_drawn_for_a_plot() -> None:
         (["Sampler", "Nobody", ""], "Sampler not found"),
         (["Prompt S/R", "dog,fox", ""], "'dog' is not in the prompt"),
         (["Checkpoint name", "/etc/passwd", ""], "not found"),
+        (["Steps", "1,2", "", "Seed", "1,2", "", 0, "", "", 1, 0, 0, 0, True, False, False, 0, 0], "along none"),
     ],
 )
 def test_plots_that_cannot_be_made(args: list[Any], part: str) -> None:

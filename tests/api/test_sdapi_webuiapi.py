@@ -13,8 +13,9 @@ from PIL import Image
 
 from atelier.api.settings import Settings
 from atelier.runtime.jobs.job import State
-from fakes.a1111 import LikeA1111, served, until
+from fakes.a1111 import LikeA1111
 from fakes.client import SECRETS, keyed
+from fakes.live import live, wait_for
 from fakes.service import png
 
 webuiapi = pytest.importorskip("webuiapi", reason="pip install 'atelier[test]'")
@@ -27,7 +28,7 @@ def service() -> LikeA1111:
 
 @pytest.fixture(scope="module")
 def address(service: LikeA1111) -> Generator[str]:
-    with served(service) as found:
+    with live(service) as found:
         yield found
 
 
@@ -190,7 +191,7 @@ def test_interrogate(api: webuiapi.WebUIApi, service: LikeA1111) -> None:
 def test_options_are_read_changed_and_kept(tmp_path: Path) -> None:
     path = tmp_path / "state" / "options.json"
     service = LikeA1111()
-    with served(service, Settings(options_file=path)) as address:
+    with live(service, Settings(options_file=path)) as address:
         api = webuiapi.WebUIApi(baseurl=f"{address}/sdapi/v1")
         options = api.get_options()
         assert options["sd_model_checkpoint"] == "embedded.safetensors [eeeeeeeeee]"
@@ -212,7 +213,7 @@ def test_options_are_read_changed_and_kept(tmp_path: Path) -> None:
         assert api.session.post(f"{address}/sdapi/v1/options", json={"no_such": None}).status_code == 200
         api.session.close()
     assert json.loads(path.read_text())["CLIP_stop_at_last_layers"] == 2
-    with served(LikeA1111(), Settings(options_file=path)) as address:
+    with live(LikeA1111(), Settings(options_file=path)) as address:
         again = webuiapi.WebUIApi(baseurl=f"{address}/sdapi/v1")
         assert again.get_options()["CLIP_stop_at_last_layers"] == 2
         again.session.close()
@@ -244,7 +245,7 @@ def test_lists(api: webuiapi.WebUIApi) -> None:
 
 def test_progress_preview_and_interrupt(address: str) -> None:
     service = LikeA1111(delay=0.1)
-    with served(service) as slow:
+    with live(service) as slow:
         api = webuiapi.WebUIApi(baseurl=f"{slow}/sdapi/v1")
         idle = api.get_progress()
         assert (idle["progress"], idle["state"]["job_count"], idle["current_image"]) == (0, 0, None)
@@ -252,7 +253,7 @@ def test_progress_preview_and_interrupt(address: str) -> None:
         made = threading.Thread(target=lambda: found.append(api.txt2img(prompt="a cat", n_iter=2)))
         made.start()
         other = webuiapi.WebUIApi(baseurl=f"{slow}/sdapi/v1")
-        until(lambda: other.get_progress()["progress"] >= 0.25)
+        wait_for(lambda: other.get_progress()["progress"] >= 0.25)
         running = other.get_progress()
         assert 0.25 <= running["progress"] < 1
         assert running["state"]["job_count"] == 2
@@ -270,7 +271,7 @@ def test_progress_preview_and_interrupt(address: str) -> None:
 
 
 def test_basic_authentication() -> None:
-    with served(LikeA1111(), keyed()) as address:
+    with live(LikeA1111(), keyed()) as address:
         anna = webuiapi.WebUIApi(baseurl=f"{address}/sdapi/v1", username="anna", password=SECRETS["anna"])
         assert len(anna.txt2img(prompt="a cat").images) == 1
         wrong = anna.session.get(f"{address}/sdapi/v1/options", auth=("anna", "wrong"))
