@@ -83,6 +83,9 @@ def test_prompt_matrix() -> None:
     """The vector of webui.md: "a|b|c" is a; a, b; a, c; a, b, c."""
     asked = text("Prompt matrix", [], prompt="a|b|c")
     assert column(asked, "prompt", "seed") == [("a", 77), ("a, b", 77), ("a, c", 77), ("a, b, c", 77)]
+    assert column(text("Prompt matrix", [], prompt="a|b", n_iter=3, batch_size=2), "batch_size", "batch_count") == [
+        (1, 1), (1, 1),
+    ]  # fmt: skip
     other = text("prompt matrix", [True, True, "positive", "space"], prompt="a|b", seed=5)
     assert column(other, "prompt", "seed") == [("a", 5), ("b a", 6)]
     negative = text("Prompt matrix", [False, False, "negative"], prompt="a", negative_prompt="x|y")

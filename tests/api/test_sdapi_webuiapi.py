@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from atelier.api.settings import Settings
-from atelier.runtime.jobs.job import State
+from atelier.runtime.jobs.job import Job, NewJob, Owner, QueueFull, State
 from fakes.a1111 import LikeA1111
 from fakes.client import SECRETS, keyed
 from fakes.live import live, wait_for
@@ -92,6 +92,24 @@ def test_pages_come_first(api: webuiapi.WebUIApi, service: LikeA1111) -> None:
     whole = api.txt2img(prompt="a cat", script_name="X/Y/Z plot", script_args=[*args, True, True])
     assert (len(whole.images), whole.info["index_of_first_image"]) == (5, 1)
     assert [job.kind for job in service.submitted[-5:]] == ["generate"] * 4 + ["sheet"]
+
+
+def test_images_are_sent_where_no_page_can_be_made() -> None:
+    class WithoutPages(LikeA1111):
+        async def submit(self, job: NewJob, owner: Owner) -> Job:
+            if job.kind == "sheet":
+                raise QueueFull("256 jobs wait", 7)
+            return await super().submit(job, owner)
+
+    with live(WithoutPages()) as address:
+        api = webuiapi.WebUIApi(baseurl=f"{address}/sdapi/v1")
+        result = api.txt2img(prompt="a cat|black", script_name="Prompt matrix", script_args=[], n_iter=2)
+        args = ["Steps", "3,4", "", 0, "", "", 0, "", ""]
+        plot = api.txt2img(prompt="a cat", script_name="X/Y/Z plot", script_args=args)
+        api.session.close()
+    assert (len(result.images), len(plot.images)) == (2, 2)
+    assert result.info["index_of_first_image"] == plot.info["index_of_first_image"] == 0
+    assert result.info["warnings"] == plot.info["warnings"] == ["no grid is made: 256 jobs wait"]
 
 
 def test_a_loop_begins_with_the_image_before(api: webuiapi.WebUIApi, service: LikeA1111) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from atelier.runtime.jobs.job import Job, JobProgress, State
 from atelier.runtime.workers.backoff import FIRST, LAST, Backoff
-from atelier.runtime.workers.feed import KEPT_LINES, KEPT_PREVIEWS, KEPT_PROGRESS, Feed
+from atelier.runtime.workers.feed import KEPT_AT_END, KEPT_LINES, KEPT_PREVIEWS, KEPT_PROGRESS, Feed
 from atelier.runtime.workers.machine import memory, resident
 
 
@@ -43,11 +43,14 @@ def test_a_slow_listener_costs_no_memory_and_misses_no_state() -> None:
     for number in range(2000):
         feed.progress(own.id, JobProgress(number, 2000))
         feed.preview(own.id, 0, b"jpeg %d" % number)
-    feed.warning(own.id, "look")
-    feed.state(replace(own, state=State.DONE))
     names = [event.name for event in feed.line(own).after(0)]
     assert names.count("preview") == KEPT_PREVIEWS
     assert names.count("progress") == KEPT_PROGRESS
+    feed.warning(own.id, "look")
+    feed.state(replace(own, state=State.DONE))
+    names = [event.name for event in feed.line(own).after(0)]
+    assert names.count("preview") == 0
+    assert names.count("progress") == KEPT_AT_END
     assert (names[0], names[-2:]) == ("state", ["warning", "state"])
     numbers = [event.number for event in feed.line(own).after(0)]
     assert numbers == sorted(numbers)

@@ -178,11 +178,12 @@ def _matrix(args: Args, fields: Fields, _: Catalogue, draw: Draw, __: list[str])
         raise refused(f"Prompt matrix: {len(parts)} parts make more than {MOST} images; leave some out", name)
     seed = fields.get("seed")
     fixed = draw() if seed is None else seed
+    each: Fields = {**fields, "batch_size": 1, "batch_count": 1}
     runs: list[Fields] = []
     for combination in range(2 ** len(parts)):
         chosen = [part.strip().strip(",") for k, part in enumerate(parts) if combination >> k & 1]
         texts = [*chosen, first] if _flag(args, 0) else [first, *chosen]
-        runs.append({**fields, name: glue.join(texts), "seed": _later(fixed, combination) if _flag(args, 1) else fixed})
+        runs.append({**each, name: glue.join(texts), "seed": _later(fixed, combination) if _flag(args, 1) else fixed})
     across = parts[: len(parts) - len(parts) // 2]
     return Runs(tuple(runs), sheets=Sheets(_subsets(across), _subsets(parts[len(across) :])))
 

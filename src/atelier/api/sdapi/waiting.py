@@ -18,6 +18,8 @@ from atelier.api.uploads import uploaded
 from atelier.errors import AtelierError
 from atelier.runtime.jobs.job import Job, JobImage, NewJob, Owner, State
 
+GONE = 499
+"""The status for a client that closed the connection; nobody sees it."""
 KINDS: Mapping[str, ImageKind] = {"png": "png", "jpg": "jpeg", "jpeg": "jpeg", "webp": "webp"}
 """Values of the option samples_format."""
 
@@ -73,7 +75,7 @@ async def _unless_gone(dialect: Dialect, request: Request, owner: Owner, job_id:
             return waiting.result()
         with suppress(AtelierError):
             await dialect.service.cancel(job_id, owner)
-        raise Refused(Problem(499, "Disconnected", "the client closed the connection"))
+        raise Refused(Problem(GONE, "Disconnected", "the client closed the connection"))
     finally:
         for task in (waiting, watching):
             task.cancel()

@@ -13,6 +13,8 @@ from atelier.runtime.jobs.job import Job, JobEvent, JobImage, JobProgress
 
 KEPT_PROGRESS = 256
 """Events of progress that a slow listener can be behind."""
+KEPT_AT_END = 16
+"""The same once the job has ended: hundreds of such jobs are remembered."""
 KEPT_PREVIEWS = 2
 KEPT_LINES = 256
 """Jobs that ended whose events are still there."""
@@ -36,9 +38,9 @@ class Line:
         """Adds an event; of progress and previews the oldest ones are forgotten."""
         self._number += 1
         self._events.append(JobEvent(self._number, name, data))
-        self._forget("preview", KEPT_PREVIEWS)
-        self._forget("progress", KEPT_PROGRESS)
         self.is_ended = self.is_ended or last
+        self._forget("preview", 0 if self.is_ended else KEPT_PREVIEWS)
+        self._forget("progress", KEPT_AT_END if self.is_ended else KEPT_PROGRESS)
         self.wake()
 
     def wake(self) -> None:
