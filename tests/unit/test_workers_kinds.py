@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import itertools
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,12 +16,14 @@ from PIL import Image, PngImagePlugin
 import tiny
 from atelier import compose
 from atelier.errors import BadFile, BadInput, UnknownName
+from atelier.models.unet import UNet
 from atelier.request.infotext.image import TEXT_KEY
 from atelier.runtime.engine import Engine
 from atelier.runtime.jobs.job import TooLarge
 from atelier.runtime.jobs.lease import MadeImage, SavedState
 from atelier.runtime.library import Library
 from atelier.runtime.upscalers import UpscalerNames
+from atelier.runtime.workers.child import error_data
 from atelier.runtime.workers.handed import HandedImages
 from atelier.runtime.workers.kind import Bench, Most, Result, Spent, Stopped, Task, kinds
 from atelier.runtime.workers.names import uploads_in
@@ -271,3 +274,32 @@ def test_nothing_says_where_files_lie(tmp_path: Path) -> None:
         "model": {"path": "y.ckpt", "name": "/z"},
         "list": [{"path": "b"}],
     }
+
+
+def test_memory_that_ends_at_any_call_fails_the_job_and_nothing_else(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """O05: the allocator refuses at the k-th call of the network, k = 1, 2, … until it is not asked so often."""
+    own, real = bench(engine), UNet.forward
+    expected = [one.data for one in performed("generate", SMALL, own) if isinstance(one, MadeImage)]
+    refused: list[str] = []
+    for k in range(1, 20):
+        calls = itertools.count(1)
+
+        def forward(*given: Any, k: int = k, calls: Any = calls, **named: Any) -> Any:
+            if next(calls) == k:
+                raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory")
+            return real(*given, **named)
+
+        monkeypatch.setattr(UNet, "forward", forward)
+        try:
+            made = performed("generate", SMALL, own)
+        except BadInput as error:
+            refused.append(str(error))
+            continue
+        break
+    assert len(refused) >= 3
+    assert all("does not fit in memory" in told for told in refused)
+    assert [one.data for one in made if isinstance(one, MadeImage)] == expected
+    monkeypatch.undo()
+    assert error_data(MemoryError())["exit_code"] == 2

@@ -244,7 +244,7 @@ class Desk:
     async def _settled(self, job: NewJob, owner: Owner) -> Settled:
         """What the resolver makes of a job. Raises UnknownJob for an upload that is not the owner's, BadInput."""
         names = uploads_in(job.fields)
-        blobs = await self._stored(lambda: [self._store.uploaded(name, owner) for name in names])
+        blobs = await self._stored(lambda: [self._store.uploaded(name, owner) for name in names]) if names else []
         data: dict[str, Json] = {
             "what": job.kind,
             "fields": dict(job.fields),

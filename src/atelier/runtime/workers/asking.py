@@ -65,6 +65,8 @@ class Asking:
             raise _died() from None
         finally:
             self._waiting.pop(number, None)
+            if answer.done() and not answer.cancelled():
+                answer.exception()  # looked at, or asyncio tells of an error that nobody heard of
 
     async def run(self) -> None:
         """Keeps the resolver alive until `close`; to be run as a task."""

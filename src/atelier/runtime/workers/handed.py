@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 FORMATS = ("PNG", "JPEG", "WEBP")
 """Of images from strangers: what every program writes, in Pillow's most used readers."""
+PNG = b"\x89PNG\r\n\x1a\n"
+MOST_CHUNKS, MOST_PIXEL_CHUNKS = 2000, 100_000
+"""Of a PNG: others than those of pixels, of which programs write one for every 8 KiB or so."""
 SHOWN = 15
 """Characters of an upload's name in messages."""
 
@@ -64,6 +67,7 @@ def checked(data: bytes, name: str, most: Most) -> SourceImage:
 
     Raises BadFile, TooLarge.
     """
+    _check_chunks(data, name)
     width, height = _size(data, name)
     if width * height > most.upload_pixels or max(width, height) > most.upload_side:
         raise TooLarge(
@@ -71,6 +75,19 @@ def checked(data: bytes, name: str, most: Most) -> SourceImage:
             "read: make it smaller"
         )
     return source_image(Path(name), data, most=most.upload_pixels)
+
+
+def _check_chunks(data: bytes, name: str) -> None:
+    """Raises BadFile for a PNG of so many chunks that reading them one by one would take seconds."""
+    if not data.startswith(PNG):
+        return
+    at, pixels, others = len(PNG), 0, 0
+    while at + 8 <= len(data):
+        length, kind = int.from_bytes(data[at : at + 4], "big"), data[at + 4 : at + 8]
+        pixels, others = (pixels + 1, others) if kind == b"IDAT" else (pixels, others + 1)
+        if pixels > MOST_PIXEL_CHUNKS or others > MOST_CHUNKS:
+            raise BadFile(name, f"has more than {MOST_CHUNKS:,} chunks beside its pixels: save it again")
+        at += 12 + length
 
 
 def _size(data: bytes, name: str) -> tuple[int, int]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import Enum
@@ -170,6 +170,7 @@ class Post:
         """Raises Closed when the worker is gone."""
         while not (self._leaving.is_set() and self._doing is None):
             claimed = None
+            self._wake.clear()
             if self.is_ready and not self._leaving.is_set():
                 claimed = await self._claimed()
             if claimed is None:
@@ -191,15 +192,19 @@ class Post:
             return None
 
     async def _idle(self) -> None:
-        """Hears the worker until there may be a job. Raises Closed."""
-        message = asyncio.ensure_future(self._messages.get())
+        """Hears the worker until there may be a job, or for a while. Raises Closed."""
+        end = time.monotonic() + LOOKING
         woken = asyncio.ensure_future(self._wake.wait())
-        done, pending = await asyncio.wait({message, woken}, timeout=LOOKING, return_when=asyncio.FIRST_COMPLETED)
-        for task in pending:
-            task.cancel()
-        self._wake.clear()
-        if message in done:
-            await self._beside(message.result())
+        try:
+            while not self._wake.is_set() and (left := end - time.monotonic()) > 0:
+                message = asyncio.ensure_future(self._messages.get())
+                done, _ = await asyncio.wait({message, woken}, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+                if message in done:
+                    await self._beside(message.result())
+                else:
+                    message.cancel()
+        finally:
+            woken.cancel()
 
     async def _beside(self, message: Message | None) -> None:
         """What a worker says beside its jobs. Raises Closed."""
@@ -226,7 +231,9 @@ class Post:
         self._feed.state(claimed.job)
         _log.info("a job begins", extra={"fields": self._about(doing)})
         try:
-            await child.send(await self._stored(lambda: _order(self._store, claimed)))
+            names = uploads_in(claimed.job.asked)
+            blobs = await self._stored(lambda: _blobs(self._store, claimed.job, names)) if names else []
+            await child.send(_order(claimed, names, blobs))
             doing.is_busy = True
             if self._store.cancelling(claimed.lease):
                 await self.stop(doing.id, Why.CANCELLED)
@@ -366,11 +373,14 @@ class Post:
         return await asyncio.to_thread(step)
 
 
-def _order(store: JobStore, claimed: Claimed) -> Message:
-    """The order to do a job, with the images that it starts from."""
+def _blobs(store: JobStore, job: Job, names: Sequence[str]) -> list[bytes]:
+    """The images that a job starts from."""
+    return [store.uploaded(name, Owner(job.owner)) for name in names]
+
+
+def _order(claimed: Claimed, names: Sequence[str], blobs: Sequence[bytes]) -> Message:
+    """The order to do a job, with the images that it starts from, and the middle of another that was saved."""
     job, saved = claimed.job, claimed.saved
-    names = uploads_in(job.asked)
-    blobs = [store.uploaded(name, Owner(job.owner)) for name in names]
     data: dict[str, Json] = {
         "job": job.id,
         "what": job.kind,

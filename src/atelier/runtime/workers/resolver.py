@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 
 MOST_ITEMS, MOST_TEXT = 64, 1_000_000
 """Of what an image says of itself: texts, and characters of each."""
+MOST_INFOTEXT = 50_000
+"""Characters of an infotext that is taken apart: three times as many as a prompt may have. A megabyte of pairs would
+take seconds, in which nobody else is answered."""
 Answer = tuple[dict[str, Json], tuple[bytes, ...]]
 
 
@@ -105,8 +108,8 @@ class Resolver:
         """What an image says of itself. Raises BadFile, TooLarge."""
         (data,) = call.blobs
         source = checked(data, "image", self._most)
-        found = read_image(data)
         texts = {key: value[:MOST_TEXT] for key, value in list(source.texts.items())[:MOST_ITEMS]}
+        found = read_image(data) if len(texts.get(TEXT_KEY, "")) <= MOST_INFOTEXT else None
         said: dict[str, Json] = {
             "width": source.image.width,
             "height": source.image.height,
