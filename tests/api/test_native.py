@@ -145,7 +145,9 @@ async def test_images_come_as_uploads_or_in_base64(service: FakeService) -> None
             answer = await http.post("/v1/jobs", json={"prompt": "a", "image": image, "mask": "alpha"})
             assert answer.json()["asked"] == {"prompt": "a", "image": name, "mask": "alpha"}
         missing = await http.post("/v1/jobs", json={"prompt": "a", "image": "upload:" + "0" * 64})
-        assert missing.status_code in {404, 422}
+        assert missing.status_code == 422
+        assert missing.json()["error"]["param"] == "image"
+        assert missing.json()["error"]["message"].startswith("image: there is no such upload, or it is not yours")
 
 
 @pytest.mark.parametrize(

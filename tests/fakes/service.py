@@ -151,7 +151,7 @@ class FakeService:
         for name in ("image", "mask"):
             value = job.fields.get(name)
             if value not in {None, "alpha"} and owner.key + str(value) not in self.uploads:
-                raise BadInput(f"{name} {value!r} is no upload of yours: upload it first")
+                raise UnknownJob(f"no upload {value!r}: it is not there, or not yours")
 
     def _accept(self, job: NewJob, owner: Owner) -> Job:
         number = next(self._numbers)

@@ -14,7 +14,7 @@ import pytest
 
 from atelier.runtime.jobs import history
 from atelier.runtime.jobs.files import Files
-from atelier.runtime.jobs.job import Job, Owner, State, StoreFailed, TooLarge, UnknownJob
+from atelier.runtime.jobs.job import Job, JobError, Owner, State, StoreFailed, TooLarge, UnknownJob
 from atelier.runtime.jobs.lease import Settled
 from atelier.runtime.jobs.limits import Limits
 from atelier.runtime.jobs.store import JobStore
@@ -126,6 +126,41 @@ def test_a_damaged_upload_is_noticed_and_can_be_sent_again(stores: Stores) -> No
     assert store.uploaded(ABC, ANNA) == b"abc"
 
 
+def test_an_upload_that_is_sent_again_before_its_file_was_removed_stays(stores: Stores, clock: FakeClock) -> None:
+    store = stores.open()
+    store.upload(b"abc", ANNA)
+    store.upload(b"other", ANNA)
+    clock.advance(90_000)
+    remove = store._history.remove_doomed
+    store._history.remove_doomed = lambda: None
+    store.prune()
+    assert len(files(stores.folder)) == 2
+    store.upload(b"abc", BELA)
+    remove()
+    assert files(stores.folder) == {f"uploads/{ABC[7:]}"}
+    assert store.uploaded(ABC, BELA) == b"abc"
+    assert stores.killed().uploaded(ABC, BELA) == b"abc"
+
+
+@pytest.mark.parametrize("obstacle", ["file", "dangling link", "nothing"])
+def test_a_folder_that_cannot_be_written(stores: Stores, obstacle: str) -> None:
+    """D04: one clear line, and the job can be failed with it."""
+    store = stores.open()
+    accept(store)
+    claimed = claim(store)
+    outputs = stores.folder / "outputs"
+    outputs.rmdir()
+    if obstacle == "file":
+        outputs.write_bytes(b"")
+    elif obstacle == "dangling link":
+        outputs.symlink_to(stores.folder / "nowhere")
+    with pytest.raises(StoreFailed, match=r"00000\.png: cannot be written") as failed:
+        store.add_image(claimed.lease, picture())
+    assert not failed.value.full
+    ended = store.fail(claimed.lease, JobError("StoreFailed", str(failed.value)))
+    assert ended.state is State.FAILED
+
+
 def test_the_oldest_jobs_go_first(stores: Stores) -> None:
     """D09: filled to the quota."""
     store = stores.open(Limits(outputs=1000))
@@ -163,7 +198,7 @@ def test_only_own_files_are_removed_and_links_are_not_followed(stores: Stores, t
     """D09."""
     outside = tmp_path / "outside"
     outside.mkdir()
-    (outside / "family.png").write_bytes(b"precious")
+    (outside / "family.png").write_bytes(b"one")
     store = stores.open(Limits(outputs=0))
     job = done(store, b"one", b"two", b"three")
     outputs = stores.folder / "outputs"
@@ -181,7 +216,7 @@ def test_only_own_files_are_removed_and_links_are_not_followed(stores: Stores, t
         store.image(job.images[1].id, ANNA)
     store.prune()
     stores.killed()
-    assert (outside / "family.png").read_bytes() == b"precious"
+    assert (outside / "family.png").read_bytes() == b"one"
     assert {path.name for path in outputs.iterdir()} == {"mine.png", "link", names[1]}
     assert (outputs / names[1] / "inside.png").read_bytes() == b"precious"
 

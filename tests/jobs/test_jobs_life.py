@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -146,6 +149,31 @@ def test_a_job_ends_once(stores: Stores, end: State) -> None:
     assert store.overdue() == ()
     assert files(stores.folder) == set()
     assert stores.killed().job(job.id, ANNA) == ended
+
+
+def test_the_database_has_the_last_word(stores: Stores) -> None:
+    """G-J2, whatever the memory of the process says: a row that is another's, or ended, is not changed."""
+    store = stores.open()
+    job = accept(store)
+    for change in ("lease = 'another'", "state = 'failed'"):
+        claimed = claim(store)
+        with store._parts.database.write() as connection:
+            connection.exec_driver_sql(f"UPDATE jobs SET {change}")
+        for end in (*ways_to_end(store).values(), store.give_back):
+            with pytest.raises(LeaseLost, match="is no longer of w"):
+                end(claimed.lease)
+        with pytest.raises(LeaseLost, match="is no longer of w"):
+            store.add_image(claimed.lease, picture())
+        assert files(stores.folder) == set()
+        assert state(store, job) is (State.RUNNING if "lease" in change else State.FAILED)
+        with store._parts.database.write() as connection:
+            connection.exec_driver_sql("UPDATE jobs SET lease = NULL, state = 'queued'")
+
+
+def test_no_torch_behind_the_store() -> None:
+    code = "import sys, atelier.runtime.jobs.store; sys.exit('torch' in sys.modules or 'PIL' in sys.modules)"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    assert subprocess.run([sys.executable, "-c", code], check=False, env=environment).returncode == 0
 
 
 def test_a_failed_job_says_why(stores: Stores) -> None:

@@ -47,7 +47,8 @@ def secret(folder: Path) -> bytes:
     except FileNotFoundError:
         found = secrets.token_bytes(32)
         folder.mkdir(parents=True, exist_ok=True)
-        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+        only_for_its_owner = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(only_for_its_owner, "wb") as file:
             file.write(found)
     except OSError as error:
         raise BadInput(f"{path}: {error.strerror}") from None

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from atelier.api.errors import refuse
 from atelier.api.service import Service
 from atelier.request.events import Json
-from atelier.runtime.jobs.job import Owner, TooLarge
+from atelier.runtime.jobs.job import Job, NewJob, Owner, TooLarge, UnknownJob
 
 NAMED = re.compile(r"upload:[0-9a-f]{64}")
 _DATA = re.compile(r"data:image/(?:png|jpe?g|webp)(?:;[\w=.-]+)*;base64,", re.IGNORECASE)
@@ -77,3 +77,13 @@ async def kept(service: Service, owner: Owner, data: bytes, field: str) -> str:
         return await service.upload(data, owner)
     except TooLarge as error:
         raise refuse(413, f"{field}: {error}", field=field, kind="TooLarge") from None
+
+
+async def submitted(service: Service, job: NewJob, owner: Owner) -> Job:
+    """Submits a job; an upload in it that is not there is refused (422) with the name of its field."""
+    try:
+        return await service.submit(job, owner)
+    except UnknownJob:
+        field = next((name for name, value in job.fields.items() if "upload:" in str(value)), None)
+        message = f"{field or 'image'}: there is no such upload, or it is not yours: send the image to /v1/uploads"
+        raise refuse(422, message, field=field, kind="UnknownUpload") from None

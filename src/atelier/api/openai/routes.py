@@ -15,7 +15,7 @@ from atelier.api.openai.forms import parsed, read, schema
 from atelier.api.openai.streamed import Call, streamed
 from atelier.api.service import ImageText
 from atelier.api.signing import ticket
-from atelier.api.uploads import decoded, has_alpha, kept
+from atelier.api.uploads import decoded, has_alpha, kept, submitted
 from atelier.api.v1.events import STREAM, EventStream
 from atelier.api.v1.images import BINARY, Responses
 from atelier.api.waiting import finished
@@ -93,7 +93,7 @@ async def _answer(
     fields = {**fields, **fields_of(asked, await at.service.catalogue(), shape)}
     request_of(fields)
     how = wanted(asked, at, 0 if about is None else about.width * about.height)
-    job = await at.service.submit(NewJob("generate", fields, 0, at.key), at.owner)
+    job = await submitted(at.service, NewJob("generate", fields, 0, at.key), at.owner)
     if isinstance(asked, Worded) and asked.stream:
         text = streamed(at, job, how, call, asked.partial_images or 0)
         return EventStream(text, headers=dict(STREAM))

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Header, Query, Request, Response
 from atelier.api.background import spawn
 from atelier.api.caller import Behind, Caller, Setup
 from atelier.api.service import Service
-from atelier.api.uploads import image_fields
+from atelier.api.uploads import image_fields, submitted
 from atelier.api.v1.generate import GenerateFields, given
 from atelier.api.v1.ids import JobId
 from atelier.api.v1.shapes import JobShape, Page, job_shape
@@ -48,7 +48,7 @@ async def submit(
     fields = await image_fields(service, owner, given(body))
     request_of(fields)
     ranked = priority if owner.admin else min(priority, 0)
-    job = await service.submit(NewJob("generate", fields, ranked, idempotency_key, timeout), owner)
+    job = await submitted(service, NewJob("generate", fields, ranked, idempotency_key, timeout), owner)
     if webhook is not None:
         spawn(request.app, report(service, job.id, owner, webhook))
     response.headers["Location"] = f"/v1/jobs/{job.id}"

@@ -8,7 +8,7 @@ from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 
 from atelier.api.caller import Behind, Caller
-from atelier.api.uploads import uploaded
+from atelier.api.uploads import submitted, uploaded
 from atelier.api.v1.jobs import IdempotencyKey
 from atelier.api.v1.shapes import JobShape, job_shape
 from atelier.request.events import Json
@@ -57,7 +57,7 @@ async def upscale(
     fields = body.model_dump(exclude_unset=True)
     images = [await uploaded(service, owner, image, f"images.{at}") for at, image in enumerate(body.images)]
     fields["images"] = cast("list[Json]", images)
-    return job_shape(await service.submit(NewJob("upscale", fields, 0, idempotency_key), owner))
+    return job_shape(await submitted(service, NewJob("upscale", fields, 0, idempotency_key), owner))
 
 
 @routes.post("/v1/jobs/interrogate", status_code=202)
@@ -66,4 +66,4 @@ async def interrogate(
 ) -> JobShape:
     """Asks what an image shows: the job's `result` tells."""
     fields = {**body.model_dump(exclude_unset=True), "image": await uploaded(service, owner, body.image, "image")}
-    return job_shape(await service.submit(NewJob("interrogate", fields, 0, idempotency_key), owner))
+    return job_shape(await submitted(service, NewJob("interrogate", fields, 0, idempotency_key), owner))
