@@ -88,14 +88,16 @@ class Server:
         assert answer.status_code == 200, answer.text
         return answer.json()
 
-    def until(self, job_id: str, test: Callable[[dict[str, Any]], bool], seconds: float = SECONDS) -> dict[str, Any]:
-        """The job as soon as the test is true of it."""
+    def until(
+        self, job_id: str, test: Callable[[dict[str, Any]], bool], seconds: float = SECONDS, every: float = 0.1
+    ) -> dict[str, Any]:
+        """The job as soon as the test is true of it. every: seconds between two looks."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             job = self.job(job_id)
             if test(job):
                 return job
-            time.sleep(0.1)
+            time.sleep(every)
         raise AssertionError(f"{job}\n" + "\n".join(map(str, self.lines[-30:])))
 
     def ended(self, job_id: str, seconds: float = SECONDS) -> dict[str, Any]:

@@ -71,7 +71,8 @@ def main() -> int:
             start = time.monotonic()
             outcome = check.live(point)
             seconds = time.monotonic() - start
-            line = f"{point.who:6} {point.name}:{point.passage:<3} {outcome:12} {seconds:5.1f} s"
+            wrong = "; ".join(check.problems)
+            line = f"{point.who:6} {point.name}:{point.passage:<3} {outcome:12} {seconds:5.1f} s {wrong}"
             print(line, file=sys.stderr, flush=True)
         check.end()
     told = {
