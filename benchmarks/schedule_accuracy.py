@@ -128,11 +128,14 @@ def markdown(result: Mapping[str, Any]) -> str:
     samplers = list(dict.fromkeys(row["sampler"] for row in rows))
     schedules = list(dict.fromkeys(row["schedule"] for row in rows))
     cells = {(row["schedule"], row["sampler"]): _cell(row) for row in rows}
+    best = max(row["concept_accuracy"] for row in rows)
+    chance = 100 * alone.spread(best, result["concepts"])
     lines = [
         f"Measured on {result['date']} with {result['concepts']} concepts in {result['steps']} steps and the weights",
         f"{model['sha256'][:10]} ({model['name']}), {_told_machine(result['machine'])}: the share recognised,",
         "the share on the right background where not all are,",
         "and the mean fidelity in dB. A star: `generate` tells of the schedule.",
+        f"The standard deviation of chance at the best share is {chance:.1f} points.",
         "",
         f"| schedule | {' | '.join(samplers)} |",
         f"| {' | '.join(['---'] * (1 + len(samplers)))} |",
