@@ -167,7 +167,7 @@ def test_one_seed_is_drawn_for_a_plot() -> None:
     ("args", "part"),
     [
         (["Size", "512x512", ""], "'Size' is not there"),
-        (["VAE", "a", ""], "'VAE' is not there"),
+        (["Face restore", "a", ""], "'Face restore' is not there"),
         (["No such", "a", ""], "no axis 'No such'"),
         ([999, "a", ""], "no axis '999'"),
         (["Steps", "1-9999", ""], "at most 1000"),

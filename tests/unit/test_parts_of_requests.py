@@ -14,7 +14,7 @@ import tiny
 import tiny_sd3
 from atelier.checkpoints.write import Modules, write_ldm
 from atelier.cli.app import run
-from atelier.errors import BadFile, BadInput
+from atelier.errors import BadFile, BadInput, UnknownName
 from atelier.families.facts import Facts
 from atelier.families.sd1 import SD1
 from atelier.models.clip import ClipText, TextSpec
@@ -25,6 +25,9 @@ from atelier.request.events import Warned
 from atelier.request.infotext import read, to_request
 from atelier.request.resolved import Resolved
 from atelier.runtime.engine import Engine, GeneratedImage
+from atelier.runtime.library import Library
+from atelier.runtime.workers.catalogue import listed
+from atelier.weights.hashes import HashCache
 from pipeline_support import PLENTY, engine_on, request
 
 VAE, TEXTS, UNET = "first_stage_model.", "cond_stage_model.", "model.diffusion_model."
@@ -57,6 +60,23 @@ def engine(shelf: Path) -> Engine:
 def made(engine: Engine, **fields: object) -> GeneratedImage:
     (image,) = engine.generate(request(**fields))
     return image
+
+
+def _files(entries: object) -> list[str]:
+    assert isinstance(entries, list)
+    return [entry["file"] for entry in entries]
+
+
+def test_a_server_lists_the_autoencoders_and_takes_no_path_to_one(engine: Engine, shelf: Path, tmp_path: Path) -> None:
+    library = Library((shelf,), by_path=False)
+    assert set(library.autoencoders()) == {"other.vae.safetensors", "beside.vae.safetensors"}
+    assert library.autoencoder("other.vae") == shelf / "VAE" / "other.vae.safetensors"
+    assert _files(listed(engine, HashCache())["autoencoders"]) == [*engine.library.autoencoders()]
+    outside = tmp_path / "outside.vae.safetensors"
+    outside.write_bytes((shelf / "VAE" / "other.vae.safetensors").read_bytes())
+    with pytest.raises(UnknownName, match="VAE"):
+        library.autoencoder(str(outside))
+    assert Library((shelf,)).autoencoder(str(outside)) == outside
 
 
 def test_another_autoencoder_is_found_by_its_names(engine: Engine, shelf: Path) -> None:

@@ -324,7 +324,7 @@ def _catalogue(listed: Mapping[str, Json], default: str, loaded: frozenset[str])
         ),
         upscalers=named("upscalers"),
         latent_upscalers=tuple(map(str, cast("list[Json]", listed["latent_upscalers"]))),
-        autoencoders=(),
+        autoencoders=named("autoencoders"),
         loras=named("loras"),
         embeddings=named("embeddings"),
         styles=tuple(

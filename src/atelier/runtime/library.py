@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -160,21 +160,28 @@ class Library:
                 return model.path
         raise UnknownName("lora", name, known)
 
+    def autoencoders(self) -> Mapping[str, Path]:
+        """The files of autoencoders by their names, in folders of such and beside models; the first of a name wins."""
+        beside = (path for folder in self.folders for path in _parts_in(self._walk(folder)))
+        placed = (path for _, path in self._placed(VAE_FOLDERS, WEIGHT_FILES))
+        return {path.name: path for path in reversed((*placed, *beside))}
+
     def autoencoder(self, name: str) -> Path:
         """By path; by the name of a file with or without its ending, in a folder of autoencoders, beside a model, or of
         a model that has one. Raises UnknownName."""
-        beside = (path for folder in self.folders for path in _parts_in(self._walk(folder)))
-        return self._part("VAE", name, VAE_FOLDERS, beside)
+        return self._part("VAE", name, self.autoencoders)
 
     def text_encoder(self, name: str) -> Path:
         """The same of a text encoder."""
-        return self._part("text encoder", name, TEXT_FOLDERS, ())
+        return self._part("text encoder", name, self._text_encoders)
 
-    def _part(self, kind: str, name: str, folders: frozenset[str], beside: Iterable[Path]) -> Path:
+    def _text_encoders(self) -> Mapping[str, Path]:
+        return {path.name: path for path in reversed([path for _, path in self._placed(TEXT_FOLDERS, WEIGHT_FILES)])}
+
+    def _part(self, kind: str, name: str, there: Callable[[], Mapping[str, Path]]) -> Path:
         if self.by_path and _is_there(path := expanded(name)):
             return path
-        placed = (path for _, path in self._placed(folders, WEIGHT_FILES))
-        known = {path.name: path for path in reversed((*placed, *beside))}
+        known = there()
         wanted = _parts(QUOTED_HASH.sub("", name))[-1:]
         for file, found in known.items():
             if wanted and wanted == _parts(file):

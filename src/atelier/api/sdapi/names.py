@@ -39,6 +39,12 @@ def find_model(catalogue: Catalogue, said: str) -> ModelEntry | None:
     return next(hashed, None)
 
 
+def find_autoencoder(catalogue: Catalogue, said: str) -> NamedEntry | None:
+    """The listed autoencoder of a name, with the file's ending and folders or without; None where there is none."""
+    wanted = folded(_stem(said.strip().replace("\\", "/").rpartition("/")[2]))
+    return next((own for own in catalogue.autoencoders if folded(_stem(own.file)) == wanted), None)
+
+
 def model_named(catalogue: Catalogue, said: str, field: str) -> str:
     """The name of a listed model. Raises Refused (422)."""
     found = find_model(catalogue, said)

@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import cast
 
 from atelier.api.errors import Problem, Refused
-from atelier.api.sdapi.names import NONE, find_model
+from atelier.api.sdapi.names import NONE, find_autoencoder, find_model
 from atelier.api.sdapi.tolerant import flag, number, whole
 from atelier.api.service import Catalogue
 from atelier.errors import BadInput
@@ -219,7 +219,7 @@ def acting(options: Mapping[str, object], catalogue: Catalogue, *, image: bool, 
         elif name == MODEL and value:
             _choose_model(said, catalogue, value)
         elif name == VAE:
-            _choose_vae(said, value)
+            _choose_vae(said, catalogue, value)
         elif name in PROTECTED:
             _is_as_it_was(name, value)
         elif name not in DEFAULTS:
@@ -243,9 +243,15 @@ def _choose_model(said: Said, catalogue: Catalogue, value: object) -> None:
         said.fields["model"] = found.name
 
 
-def _choose_vae(said: Said, value: object) -> None:
-    if not isinstance(value, str) or value.strip().casefold() not in NONE:
-        said.warnings.append(f"{VAE}: {str(value)[:200]!r} is not used; every model has its own autoencoder here")
+def _choose_vae(said: Said, catalogue: Catalogue, value: object) -> None:
+    """An autoencoder that is not there leaves the model's own, as in A1111."""
+    if isinstance(value, str) and value.strip().casefold() in NONE:
+        return
+    found = find_autoencoder(catalogue, str(value))
+    if found is None:
+        said.warnings.append(f"{VAE}: autoencoder {str(value)[:200]!r} not found; the model's own is used")
+    else:
+        said.fields["vae"] = found.name
 
 
 def checked(name: str, read: Read, value: object) -> Json:

@@ -53,7 +53,7 @@ AXES: tuple[tuple[str, str, str], ...] = (
     ("Extra noise", "extra_noise", BOTH),
     ("Hires upscaler", "hires_upscaler", TXT),
     ("Cond. Image Mask Weight", "conditional_mask_weight", IMG),
-    ("VAE", "", BOTH),
+    ("VAE", "vae", BOTH),
     ("Styles", "styles", BOTH),
     ("UniPC Order", "unipc_order", BOTH),
     ("Face restore", "", BOTH),

@@ -32,6 +32,7 @@ def listed(engine: Engine, hashes: HashCache) -> dict[str, Json]:
         + [_scheduler(spec.name, spec.aliases) for spec in schedules().values()],
         "upscalers": [_upscaler(name, UpscalerNames(library)) for name in UpscalerNames(library).names()],
         "latent_upscalers": [*LATENT_MODES],
+        "autoencoders": [_named(name, path) for name, path in library.autoencoders().items()],
         "loras": [_named(name, path) for name, path in library.adapters().items()],
         "embeddings": [_named(name, path) for name, path in embeddings(library).items()],
         "styles": _styles(engine),
