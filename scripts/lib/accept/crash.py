@@ -44,7 +44,6 @@ STORE = {
     "image.fsync": 4,
     "image.rename": 4,
     "image.renamed": 4,
-    "thumbnail.fsync": 4,
     "state.fsync": 4,
     "list": 4,
     "update": 6,
