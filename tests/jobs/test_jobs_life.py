@@ -5,13 +5,17 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
 
 from atelier.errors import BadInput
+from atelier.runtime.jobs.fairness import Waiting
+from atelier.runtime.jobs.held import Held, Leases
 from atelier.runtime.jobs.job import JobProgress, NewJob, Owner, State, StoreFailed, UnknownJob
-from atelier.runtime.jobs.lease import LeaseLost, SavedState, Settled
+from atelier.runtime.jobs.lease import Lease, LeaseLost, SavedState, Settled
 from atelier.runtime.jobs.limits import Limits
 from atelier.runtime.jobs.store import JobStore
 from job_support import ANNA, BAD_LUCK, BELA, START, FakeClock, Stores, accept, claim, files, new, picture, state
@@ -300,6 +304,31 @@ def test_a_worker_without_heartbeat_loses_its_job(stores: Stores, clock: FakeClo
     assert store.finish(second.lease).images == (made,)
     assert store.image(made.id, ANNA)[1] == b"in time"
     assert len(files(stores.folder)) == 1
+
+
+def test_a_lease_that_ends_while_somebody_waits_for_it() -> None:
+    """What a thread wanted to write while another one ended the job is not written."""
+    leases = Leases(30.0)
+    lease = Lease("job", "w", 1, "token")
+    leases.give(Held(lease, Waiting(0, "job", "anna", 0, 1.0), "generate", 1.0, START, 0.0, 100.0, 30.0))
+    late: list[str] = []
+
+    def write() -> None:
+        try:
+            with leases.using(lease, 1.0):
+                late.append("written")
+        except LeaseLost:
+            late.append("lost")
+
+    thread = threading.Thread(target=write)
+    with leases.using(lease, 0.0) as held:
+        thread.start()
+        while held.alive_until != 31.0:
+            time.sleep(0.001)
+        time.sleep(0.05)
+        leases.drop(held)
+    thread.join()
+    assert late == ["lost"]
 
 
 def test_a_server_that_slept_does_not_take_its_workers_for_dead(stores: Stores, clock: FakeClock) -> None:

@@ -100,7 +100,7 @@ class History:
             files.remove(name)
 
     def _removed(self, path: str) -> bool:
-        """Whether the file is gone. An upload that somebody sent again meanwhile stays."""
+        """Whether there is nothing more to do. An upload that another owner has, or that was sent again, stays."""
         folder, _, name = path.partition("/")
         if folder == UPLOADS:
             with self._parts.database.read() as connection:

@@ -81,7 +81,6 @@ class Uploads:
 
     def _list(self, sha256: str, size: int, owner: str) -> None:
         with self._parts.database.write() as connection:
-            connection.execute(delete(doomed).where(doomed.c.path == path(sha256)))
             if not connection.scalar(_is(sha256, owner)):
                 row = {"owner": owner, "sha256": sha256, "bytes": size, "created": self._parts.clock.now()}
                 connection.execute(insert(uploads).values(row))
@@ -130,12 +129,11 @@ def unknown(name: str) -> UnknownJob:
 
 
 def doom(connection: Connection, rows: Iterable[AnyRow]) -> None:
-    """Takes uploads from their owners; the file goes with the last of them."""
+    """Takes uploads from their owners. Whether others still have the bytes is asked when the file is to go."""
     for row in rows:
         connection.execute(delete(uploads).where(uploads.c.owner == row.owner, uploads.c.sha256 == row.sha256))
-        others = connection.scalar(select(exists().where(uploads.c.sha256 == row.sha256)))
         listed = connection.scalar(select(exists().where(doomed.c.path == path(row.sha256))))
-        if not others and not listed:
+        if not listed:
             connection.execute(insert(doomed).values(path=path(row.sha256)))
 
 
