@@ -75,7 +75,7 @@ BODIES: list[tuple[str, Any, str]] = [
     (IMAGE, {"init_images": ["data:image/png;base64"]}, "init_images[0]"),
     (IMAGE, {"init_images": ["data:image/png;base64,data:image/png;base64," + PICTURE]}, "init_images[0]"),
     (IMAGE, {"init_images": ["?" * 1000]}, "init_images[0]"),
-    (IMAGE, {"init_images": ["upload:" + "0" * 64]}, "upload"),
+    (IMAGE, {"init_images": ["upload:" + "0" * 64]}, "not yours"),
     (IMAGE, {"init_images": [PICTURE], "mask": "R0lGODdh"}, "mask"),
     (IMAGE, {"init_images": [PICTURE], "mask": {"a": 1}}, "mask"),
     (EXTRA, {"image": "", "upscaler_1": "Lanczos"}, "Image not found"),
