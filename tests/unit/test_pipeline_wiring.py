@@ -180,7 +180,7 @@ def test_contrast_is_brought_back_on_what_the_network_says() -> None:
 
 
 def test_freeu_has_its_first_factors_where_features_are_widest(tiny_folder: Path) -> None:
-    factors = {"freeu_b1": 3.0, "freeu_b2": 2.0, "freeu_s1": 1.0, "freeu_s2": 1.0, "freeu_version": "1"}
+    factors: dict[str, Any] = {"freeu_b1": 3.0, "freeu_b2": 2.0, "freeu_s1": 1.0, "freeu_s2": 1.0, "freeu_version": "1"}
     engine = engine_on(tiny_folder)
     call, *_ = shown(engine, planned(engine, steps=1, sampler="Euler", **factors)).calls
     next_one, widest = sorted(set(open_checkpoint(tiny_folder).spec(UNET).widths))[-2:]
