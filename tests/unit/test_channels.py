@@ -61,6 +61,13 @@ def test_an_inpainting_model_sees_the_mask_and_the_rest_of_the_image(
     assert bool((nothing[:, 0] == 1).all())
 
 
+def test_a_blurred_mask_is_seen_hard_unless_inpainting_is_soft(inpainting: Engine, images: dict[str, str]) -> None:
+    (hard,) = beside(inpainting, **images, mask_blur=8.0)
+    (soft,) = beside(inpainting, **images, mask_blur=8.0, soft_inpainting=True)
+    assert set(hard[0, 0].flatten().tolist()) == {0.0, 1.0}
+    assert len(soft[0, 0].unique()) > 2
+
+
 def test_an_editing_model_sees_the_image_but_for_one_branch(editing: Engine, images: dict[str, str]) -> None:
     """Of two samples the first two rows are without it."""
     (seen,) = beside(editing, image=images["image"], batch_size=2)

@@ -274,3 +274,8 @@ def test_prompts_that_only_look_so_stay_whole(prompt: str) -> None:
 def test_such_prompts_are_written_so_that_they_are_read_back(prompt: str) -> None:
     settings = Settings(prompt=prompt, steps=20, sampler="Euler", seed=5)
     assert settings_of(read(write(settings))).settings.prompt == prompt
+
+
+def test_a_key_that_was_broken_between_its_words_is_whole_again() -> None:
+    found = read("a cat\nSteps: 20, Sampler: Euler a, CFG\nscale: 7")
+    assert (found.prompt, dict(found.pairs)) == ("a cat", {"Steps": "20", "Sampler": "Euler a", "CFG scale": "7"})

@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from atelier.checkpoints.opening import open_checkpoint
 from atelier.diffusion.brownian import brownian
 from atelier.diffusion.levels import scaled_linear
 from atelier.diffusion.parameterization import EPSILON
@@ -23,6 +24,7 @@ from atelier.diffusion.sampling import SamplerSpec
 from atelier.diffusion.types import Moment, Sampler
 from atelier.errors import NotFinite
 from atelier.families.facts import LatentFormat
+from atelier.families.parts import UNET
 from atelier.families.telling import Telling
 from atelier.models.vae import VaeSpec
 from atelier.nn.ports import NOTHING, Conditioning, Ports
@@ -42,7 +44,7 @@ from atelier.prompt import Timeline
 from atelier.prompt.timeline import Span
 from atelier.request import events
 from atelier.request.infotext import settings
-from pipeline_support import Watched, engine_on, planned
+from pipeline_support import Watched, engine_on, planned, shown
 from resolved_support import PROVENANCE, RESOLVED, SAMPLING
 
 # Decoding
@@ -175,6 +177,17 @@ def test_contrast_is_brought_back_on_what_the_network_says() -> None:
     x = torch.arange(16.0).reshape(1, 4, 2, 2)
     output = (x - made(x, torch.tensor(3.0), Moment(0, 0.0)).clean) / 3
     assert output.flatten().tolist() == pytest.approx([0.0, 2.0, 2.0, 2.0] * 4, abs=1e-5)
+
+
+def test_freeu_has_its_first_factors_where_features_are_widest(tiny_folder: Path) -> None:
+    factors: dict[str, Any] = {"freeu_b1": 3.0, "freeu_b2": 2.0, "freeu_s1": 1.0, "freeu_s2": 1.0, "freeu_version": "1"}
+    engine = engine_on(tiny_folder)
+    call, *_ = shown(engine, planned(engine, steps=1, sampler="Euler", **factors)).calls
+    next_one, widest = sorted(set(open_checkpoint(tiny_folder).spec(UNET).widths))[-2:]
+    for patch in call.ports.skips.values():
+        for width, factor in ((widest, 3.0), (next_one, 2.0)):
+            features, _ = patch(torch.ones(1, width, 2, 2), torch.ones(1, 2, 2, 2))
+            assert features[0, :, 0, 0].tolist() == [factor] * (width // 2) + [1.0] * (width - width // 2)
 
 
 # The network with its prompts
@@ -395,7 +408,7 @@ def test_previews_are_neither_too_often_nor_too_dear(monkeypatch: pytest.MonkeyP
     have: Any = Nothing()
     ticking(monkeypatch, 10.0)
     lent = Lent(have, [], previews=2.0)
-    for clock, shown in (
+    for clock, is_shown in (
         ((11.9,), False),
         ((12.0, 12.1), True),
         ((14.0,), False),
@@ -404,7 +417,7 @@ def test_previews_are_neither_too_often_nor_too_dear(monkeypatch: pytest.MonkeyP
         ((30.8, 30.8), True),
     ):
         ticking(monkeypatch, *clock)
-        assert (lent.preview(make) is image) is shown, clock
+        assert (lent.preview(make) is image) is is_shown, clock
     assert len(made) == 3
     assert Lent(have, []).preview(make) is None
 
