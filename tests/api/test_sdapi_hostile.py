@@ -171,11 +171,11 @@ def test_only_allowed_options_change(tmp_path: Path) -> None:
         before = http.get("/sdapi/v1/options").json()
         for name in DEFAULTS:
             answer = http.post("/sdapi/v1/options", json={name: "../../etc/passwd"})
-            text = isinstance(DEFAULTS[name], str | None) and name not in FIELD_OF
+            text = isinstance(DEFAULTS[name], str | None) and name not in {*FIELD_OF, "samples_format"}
             changes = text and name not in {*PROTECTED, "sd_model_checkpoint", "sd_checkpoint_hash"}
             if name in PROTECTED:
                 assert answer.status_code == 403, name
-            elif changes or name in {"sd_checkpoint_hash", "emphasis", "sd_noise_schedule", "uni_pc_variant"}:
+            elif changes or name == "sd_checkpoint_hash":
                 assert answer.status_code == 200, name
         after = http.get("/sdapi/v1/options").json()
         assert all(after[name] == before[name] for name in {*PROTECTED, "sd_model_checkpoint", "sd_checkpoint_hash"})
@@ -186,6 +186,47 @@ def test_only_allowed_options_change(tmp_path: Path) -> None:
         assert written["send_seed"] is False
         assert not written.keys() & {*PROTECTED, "sd_model_checkpoint"}
         assert http.get("/sdapi/v1/options").json()["send_seed"] is False
+
+
+BROKEN: list[tuple[str, Any]] = [
+    ("samples_format", "exe"),
+    ("CLIP_stop_at_last_layers", 10**9),
+    ("jpeg_quality", 1e9),
+    ("jpeg_quality", -7),
+    ("s_noise", 1e300),
+    ("s_churn", -5),
+    ("eta_noise_seed_delta", 1e30),
+    ("emphasis", "loud"),
+    ("sd_noise_schedule", "none such"),
+    ("initial_noise_multiplier", -1),
+    ("inpainting_mask_weight", 2),
+]
+
+
+@pytest.mark.parametrize(("name", "value"), BROKEN)
+def test_an_option_that_no_request_could_be_made_with_is_not_kept(http: httpx.Client, name: str, value: object) -> None:
+    answer = http.post("/sdapi/v1/options", json={name: value})
+    assert answer.status_code == 422
+    assert set(answer.json()) == SHAPE
+    assert answer.json()["errors"].startswith(f"{name} ")
+    assert http.get("/sdapi/v1/options").json()[name] == DEFAULTS[name]
+    assert http.post(TEXT, json={"prompt": "a"}).status_code == 200
+
+
+def test_a_kept_option_that_no_request_could_be_made_with_is_ignored_and_told_of(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "options.json"
+    stored = {name: value for name, value in BROKEN if value != -7}
+    path.write_text(json.dumps({**stored, "send_seed": False, "no such": 1, "sd_model_checkpoint": "gone"}))
+    with live(LikeA1111(), Settings(options_file=path)) as address, httpx.Client(base_url=address) as http:
+        shown = http.get("/sdapi/v1/options").json()
+        assert shown["send_seed"] is False
+        assert {name: shown[name] for name in stored} == {name: DEFAULTS[name] for name in stored}
+        assert http.post(TEXT, json={"prompt": "a"}).status_code == 200
+    told = [record.__dict__["fields"]["reason"] for record in caplog.records if "kept option" in record.message]
+    assert [reason.split()[0] for reason in told] == [*stored, "option"]
+    assert "1 to 12" in told[1]
 
 
 def test_options_that_cannot_be_kept_are_not_changed(tmp_path: Path) -> None:

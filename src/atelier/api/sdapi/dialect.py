@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import OrderedDict
 from collections.abc import Mapping
@@ -10,12 +11,13 @@ from pathlib import Path
 
 from anyio import to_thread
 
-from atelier.api.sdapi.options import MODEL
+from atelier.api.sdapi.options import usable
 from atelier.api.service import Service
 from atelier.request.events import Json
 from atelier.runtime import kept
 from atelier.runtime.jobs.job import Owner
 
+_log = logging.getLogger("atelier.server")
 REMEMBERED = 1000
 """Calls that ended, for those who ask later."""
 
@@ -73,7 +75,11 @@ class Dialect:
 
 
 def opened(service: Service, path: Path | None) -> Dialect:
-    """The dialect with the options that were kept. Raises BadFile."""
-    changed = {} if path is None else kept.read(path)
-    changed.pop(MODEL, None)
+    """The dialect with the options that were kept; one that no request could be made with is left out, and told of.
+
+    Raises BadFile.
+    """
+    changed, reasons = usable({} if path is None else kept.read(path))
+    for reason in reasons:
+        _log.warning("a kept option is ignored", extra={"fields": {"file": path and path.name, "reason": reason}})
     return Dialect(service, path, changed)

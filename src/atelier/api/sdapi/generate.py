@@ -13,11 +13,12 @@ from atelier.api.sdapi.bodies import Generation, Img2Img, Txt2Img
 from atelier.api.sdapi.dialect import Dialect
 from atelier.api.sdapi.fields import refused
 from atelier.api.sdapi.layouts import Sheets, plain
+from atelier.api.sdapi.options import KINDS
 from atelier.api.sdapi.routing import Answer, routes
 from atelier.api.sdapi.sheets import made as on_pages
 from atelier.api.sdapi.tolerant import whole
 from atelier.api.sdapi.translate import Asked
-from atelier.api.sdapi.waiting import KINDS, done, looped, pictures, unsent, with_images
+from atelier.api.sdapi.waiting import done, looped, pictures, unsent, with_images
 from atelier.request.events import Json
 from atelier.request.table import request_of
 from atelier.runtime.jobs.job import NewJob, Owner

@@ -13,12 +13,16 @@ from typing import cast
 from atelier.api.errors import Problem, Refused
 from atelier.api.sdapi.names import NONE, find_autoencoder, find_model
 from atelier.api.sdapi.tolerant import flag, number, whole
-from atelier.api.service import Catalogue
-from atelier.errors import BadInput
+from atelier.api.service import Catalogue, ImageKind
+from atelier.errors import BadInput, UnknownName
+from atelier.prompt.emphasis import emphasis
 from atelier.request.events import Json
+from atelier.request.table import request_of
 
 MODEL, VAE, CLIP_SKIP = "sd_model_checkpoint", "sd_vae", "CLIP_stop_at_last_layers"
 Read = Callable[[object], Json]
+KINDS: Mapping[str, ImageKind] = {"png": "png", "jpg": "jpeg", "jpeg": "jpeg", "webp": "webp"}
+"""Values of the option samples_format."""
 RNGS: Mapping[str, str] = {"gpu": "nv", "cuda": "nv", "nv": "nv", "cpu": "cpu", "portable": "portable"}
 """The source of noise, folded, to the request's: what a graphics card draws is drawn by its software twin."""
 
@@ -32,6 +36,13 @@ def _text(value: object) -> str:
 def _named(value: object) -> str:
     """A name; none is "None", whatever stands for it."""
     return "None" if value is None else _text(value)
+
+
+def _emphasis(value: object) -> str:
+    try:
+        return emphasis(_text(value)).name
+    except UnknownName as error:
+        raise ValueError(str(error)) from None
 
 
 def _rng(value: object) -> str:
@@ -80,7 +91,7 @@ FIELD_OF: Mapping[str, Acting] = MappingProxyType(
         "refiner_switch_by_sample_steps": Acting("refiner_by_steps", flag, neutral=False),
         "hires_fix_refiner_pass": Acting("hires_refiner", _text, neutral="second pass", img2img=False),
         "sd_noise_schedule": Acting("noise_schedule", _text, neutral="Default"),
-        "emphasis": Acting("emphasis", _text, neutral="Original"),
+        "emphasis": Acting("emphasis", _emphasis, neutral="Original"),
         "uni_pc_variant": Acting("unipc_variant", _text, neutral="bh1"),
         "uni_pc_order": Acting("unipc_order", whole, neutral=3),
         "uni_pc_lower_order_final": Acting("unipc_lower_order_final", flag, neutral=True),
@@ -228,7 +239,7 @@ def acting(options: Mapping[str, object], catalogue: Catalogue, *, image: bool, 
 
 
 def _act(said: Said, name: str, act: Acting, value: object, *, image: bool, mask: bool) -> None:
-    read = checked(name, act.read, value)
+    read = _of_field(name, act, value)
     means = (act.img2img if image else act.txt2img) and (mask or not act.masked)
     if means and read != act.neutral:
         said.fields[act.field] = read
@@ -262,6 +273,54 @@ def checked(name: str, read: Read, value: object) -> Json:
         raise BadInput(f"{name} {str(value)[:60]!r}: {error}") from None
 
 
+_ALONE: Mapping[str, object] = MappingProxyType({"prompt": "", "image": "upload:", "mask": "upload:"})
+"""What a request has to have so that one more field of it can be looked at."""
+
+
+def _of_field(name: str, act: Acting, value: object) -> Json:
+    """The value of an option as its field has it. Raises BadInput, which names the option, beyond the field's limits.
+
+    A neutral value need not be one that the field takes.
+    """
+    read = checked(name, act.read, value)
+    if read == act.neutral:
+        return read
+    try:
+        request_of({**_ALONE, act.field: read})
+    except BadInput as error:
+        raise BadInput(f"{name} {str(value)[:60]!r}: {str(error).partition(': ')[2] or error}") from None
+    return read
+
+
+def _picture_kind(value: object) -> Json:
+    if str(value).casefold() not in KINDS:
+        raise ValueError(f"invalid image format; one of {', '.join(KINDS)}")
+    return str(value)
+
+
+def _percent(value: object) -> Json:
+    found = whole(value)
+    if not 1 <= found <= 100:
+        raise ValueError("must be a whole number from 1 to 100")
+    return found
+
+
+_FILES: Mapping[str, Read] = MappingProxyType({"samples_format": _picture_kind, "jpeg_quality": _percent})
+"""How the options of the files that are sent are read."""
+
+
+def usable(stored: Mapping[str, Json]) -> tuple[dict[str, Json], list[str]]:
+    """Of options from a file those that may stand there, and why the others may not: they would refuse each request."""
+    found: dict[str, Json] = {}
+    reasons: list[str] = []
+    for name, value in stored.items():
+        try:
+            found |= changes({name: value})
+        except (BadInput, Refused) as error:
+            reasons.append(str(error) if isinstance(error, BadInput) else error.problem.message)
+    return found, reasons
+
+
 def changes(sent: Mapping[str, object]) -> dict[str, Json]:
     """Of options that a client posts those that are kept, checked. Raises BadInput for one that there is not,
     Refused for one that is protected.
@@ -287,8 +346,10 @@ def _is_as_it_was(name: str, value: object) -> bool:
 
 def _kept(name: str, value: object) -> Json:
     if name in FIELD_OF:
-        checked(name, FIELD_OF[name].read, value)
+        _of_field(name, FIELD_OF[name], value)
         kept = cast("Json", value)
+    elif name in _FILES:
+        kept = checked(name, _FILES[name], value)
     elif DEFAULTS[name] is None or type(value) is type(DEFAULTS[name]):
         kept = cast("Json", value)
     else:

@@ -12,6 +12,7 @@ from atelier.api.errors import Problem, Refused
 from atelier.api.sdapi.answer import Picture, encoded
 from atelier.api.sdapi.dialect import Dialect, Work
 from atelier.api.sdapi.fields import Fields
+from atelier.api.sdapi.options import KINDS
 from atelier.api.sdapi.scripts import Runs
 from atelier.api.service import ImageKind
 from atelier.api.uploads import uploaded
@@ -20,8 +21,6 @@ from atelier.runtime.jobs.job import Job, JobImage, NewJob, Owner, State
 
 GONE = 499
 """The status for a client that closed the connection; nobody sees it."""
-KINDS: Mapping[str, ImageKind] = {"png": "png", "jpg": "jpeg", "jpeg": "jpeg", "webp": "webp"}
-"""Values of the option samples_format."""
 
 
 async def done(dialect: Dialect, request: Request, owner: Owner, runs: Sequence[NewJob], work: Work) -> list[Job]:
