@@ -44,7 +44,7 @@ BODIES: list[tuple[str, Any, str]] = [
     (TEXT, {"steps": -5}, "steps"),
     (TEXT, {"width": 65536, "height": 65536}, "width"),
     (TEXT, {"width": 0}, "width"),
-    (TEXT, {"n_iter": 10**6}, "batch_count"),
+    (TEXT, {"n_iter": 10**6}, "n_iter 1000000: "),
     (TEXT, {"batch_size": 0}, "batch_size"),
     (TEXT, {"cfg_scale": 1e300}, "cfg_scale"),
     (TEXT, {"cfg_scale": "1e999"}, "cfg_scale"),
@@ -55,7 +55,11 @@ BODIES: list[tuple[str, Any, str]] = [
     (TEXT, {"script_name": "../../etc/passwd"}, "not found"),
     (TEXT, {"refiner_checkpoint": "/etc/passwd", "refiner_switch_at": 0.5}, "refiner_checkpoint"),
     (TEXT, {"enable_hr": True, "hr_upscaler": "/etc/passwd"}, "hr_upscaler"),
-    (TEXT, {"enable_hr": True, "hr_scale": 1000}, "hires_upscale"),
+    (TEXT, {"enable_hr": True, "hr_scale": 1000}, "hr_scale 1000.0: "),
+    (TEXT, {"enable_hr": True, "hr_second_pass_steps": 2000}, "hr_second_pass_steps 2000: "),
+    (TEXT, {"subseed": 10**38, "subseed_strength": 0.5}, "subseed 1"),
+    (TEXT, {"s_noise": 1e300}, "s_noise 1e+300: "),
+    (TEXT, {"override_settings": {"CLIP_stop_at_last_layers": 10**9}}, "CLIP_stop_at_last_layers '1000000000': must be"),
     (TEXT, {"infotext": "x" * 70_000}, "infotext"),
     (TEXT, {"override_settings": {"CLIP_stop_at_last_layers": "many"}}, "CLIP_stop_at_last_layers"),
     (TEXT, {"override_settings": {"outdir_samples": "/tmp"}}, "outdir_samples"),
@@ -77,7 +81,7 @@ BODIES: list[tuple[str, Any, str]] = [
     (IMAGE, {"init_images": ["data:image/png;base64"]}, "init_images[0]"),
     (IMAGE, {"init_images": ["data:image/png;base64,data:image/png;base64," + PICTURE]}, "init_images[0]"),
     (IMAGE, {"init_images": ["?" * 1000]}, "init_images[0]"),
-    (IMAGE, {"init_images": ["upload:" + "0" * 64]}, "not yours"),
+    (IMAGE, {"init_images": ["upload:" + "0" * 64]}, "init_images[0]: there is no such upload"),
     (IMAGE, {"init_images": [PICTURE], "mask": "R0lGODdh"}, "mask"),
     (IMAGE, {"init_images": [PICTURE], "mask": {"a": 1}}, "mask"),
     (EXTRA, {"image": "", "upscaler_1": "Lanczos"}, "Image not found"),
@@ -293,6 +297,35 @@ def test_each_key_sees_and_stops_its_own_jobs_alone() -> None:
         wait_for(lambda: http.post("/internal/progress", json=task, auth=auth["anna"]).json()["completed"] is True)
 
 
+@pytest.mark.parametrize(
+    ("path", "body", "message", "told"),
+    [
+        (IMAGE, {"init_images": [PICTURE]}, "image: is damaged", "init_images[0]: is damaged"),
+        (IMAGE, {"init_images": [PICTURE]}, "imagery is no field", "imagery is no field"),
+        (TEXT, {}, "clip_skip 5: is too much", "CLIP_stop_at_last_layers 5: is too much"),
+        (TEXT, {"enable_hr": True}, "hires_upscale: 9x9 is more", "hr_scale: 9x9 is more"),
+        (TEXT, {}, "ngms 5: is odd", "s_min_uncond 5: is odd"),
+        (TEXT, {"override_settings": {"eta_ancestral": 0.5}}, "eta 0.5: is odd", "eta_ancestral 0.5: is odd"),
+        (TEXT, {"eta": 0.5, "override_settings": {"eta_ancestral": 0.7}}, "eta 0.5: is odd", "eta 0.5: is odd"),
+        (EXTRA, {"image": PICTURE, "upscaler_1": "Lanczos"}, "scale: 9x9 is more", "upscaling_resize: 9x9 is more"),
+        (EXTRA, {"image": PICTURE, "upscaler_1": "Lanczos"}, "upload:01234567…: is damaged", "image: is damaged"),
+        (
+            EXTRA,
+            {"image": PICTURE, "upscaler_1": "Lanczos", "resize_mode": 1, "upscaling_resize_w": 9},
+            "scale: 9x9 is more",
+            "upscaling_resize_w: 9x9 is more",
+        ),
+    ],
+)
+def test_refusals_name_the_fields_that_the_client_sent(
+    http: httpx.Client, service: LikeA1111, path: str, body: dict[str, Any], message: str, told: str
+) -> None:
+    service.failing = JobError("BadInput", message, 2)
+    answer = http.post(path, json=body)
+    service.failing = None
+    assert (answer.status_code, answer.json()["errors"]) == (422, told)
+
+
 def test_jobs_that_fail_say_why(http: httpx.Client, service: LikeA1111) -> None:
     service.failing = JobError("NotFinite", "step 3: the latent is not finite", 3)
     answer = http.post(TEXT, json={"prompt": "a"})
@@ -301,7 +334,7 @@ def test_jobs_that_fail_say_why(http: httpx.Client, service: LikeA1111) -> None:
     service.failing = None
     assert (answer.status_code, answer.json()["error"]) == (500, "NotFinite")
     assert answer.json()["errors"] == "step 3: the latent is not finite"
-    assert (theirs.status_code, theirs.json()["detail"]) == (422, "image: cannot be decoded")
+    assert (theirs.status_code, theirs.json()["detail"]) == (422, "init_images[0]: cannot be decoded")
 
 
 def test_a_full_queue_and_a_starting_server(http: httpx.Client, service: LikeA1111) -> None:

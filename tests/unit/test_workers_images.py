@@ -18,6 +18,7 @@ from test_workers_kinds import bench, name, png
 from atelier.errors import BadFile
 from atelier.request.infotext.image import TEXT_KEY
 from atelier.runtime.engine import Engine
+from atelier.runtime.jobs.job import TooLarge
 from atelier.runtime.library import Library
 from atelier.runtime.workers.handed import checked
 from atelier.runtime.workers.kind import Bench, Most, Task, kinds
@@ -37,6 +38,14 @@ def with_chunks(*chunks: bytes) -> bytes:
     """A PNG with chunks behind its header."""
     data = png()
     return data[:33] + b"".join(chunks) + data[33:]
+
+
+@pytest.mark.parametrize("side", [6000, 60_000])
+def test_a_bomb_of_pixels_is_refused_with_the_limit(side: int) -> None:
+    header = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
+    data = png()[:8] + chunk(b"IHDR", header) + png()[33:]
+    with pytest.raises(TooLarge, match="at most 25,000,000 and 8,192 a side are read"):
+        checked(data, "image", MOST)
 
 
 @pytest.mark.parametrize(

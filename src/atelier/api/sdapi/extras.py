@@ -13,6 +13,7 @@ from atelier.api.sdapi.names import upscaler_named
 from atelier.api.sdapi.pictures import taken
 from atelier.api.sdapi.routing import Answer, routes
 from atelier.api.sdapi.waiting import done
+from atelier.api.sdapi.wording import in_their_words, names_of_extras
 from atelier.api.service import Catalogue
 from atelier.api.uploads import decoded, kept
 from atelier.request.events import Json
@@ -34,7 +35,8 @@ def router(dialect: Dialect) -> APIRouter:
     async def single(body: ExtraSingle, request: Request, owner: Caller) -> Answer:
         """Enlarges an image."""
         data = decoded(_some(body.image, "image"), "image")
-        (image,), told = await enlarged(dialect, request, owner, body, [data])
+        with in_their_words(names_of_extras(body, "image")):
+            (image,), told = await enlarged(dialect, request, owner, body, [data])
         return {"html_info": told, "image": image}
 
     @made.post("/extra-batch-images")
@@ -43,7 +45,8 @@ def router(dialect: Dialect) -> APIRouter:
         if len(body.image_list) > MOST:
             raise refused(f"imageList: {len(body.image_list)} images; at most {MOST} are taken at once", "imageList")
         sent = [decoded(one.data, f"imageList[{n}].data") for n, one in enumerate(body.image_list)]
-        images, told = await enlarged(dialect, request, owner, body, sent)
+        with in_their_words(names_of_extras(body, "imageList")):
+            images, told = await enlarged(dialect, request, owner, body, sent)
         return {"html_info": told, "images": list[Json](images)}
 
     @made.post("/png-info")

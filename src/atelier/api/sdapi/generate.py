@@ -19,6 +19,7 @@ from atelier.api.sdapi.sheets import made as on_pages
 from atelier.api.sdapi.tolerant import whole
 from atelier.api.sdapi.translate import Asked
 from atelier.api.sdapi.waiting import done, looped, pictures, unsent, with_images
+from atelier.api.sdapi.wording import in_their_words, names_of_generation
 from atelier.request.events import Json
 from atelier.request.table import request_of
 from atelier.runtime.jobs.job import NewJob, Owner
@@ -46,7 +47,14 @@ def router(dialect: Dialect) -> APIRouter:
 async def generated(
     dialect: Dialect, request: Request, owner: Owner, body: Generation, asked: Asked
 ) -> dict[str, Json]:
-    """Does what is asked for and answers with it."""
+    """Does what is asked for and answers with it. Refusals name the fields of the body."""
+    with in_their_words(names_of_generation(body, dialect.changed)):
+        return await _generated(dialect, request, owner, body, asked)
+
+
+async def _generated(
+    dialect: Dialect, request: Request, owner: Owner, body: Generation, asked: Asked
+) -> dict[str, Json]:
     for fields in asked.runs.fields:
         request_of({name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()})
     options = output(dialect.changed, body.override_settings)

@@ -14,8 +14,9 @@ from atelier.api.sdapi.dialect import Dialect, Work
 from atelier.api.sdapi.fields import Fields
 from atelier.api.sdapi.options import KINDS
 from atelier.api.sdapi.scripts import Runs
+from atelier.api.sdapi.wording import IMAGES
 from atelier.api.service import ImageKind
-from atelier.api.uploads import uploaded
+from atelier.api.uploads import submitted, uploaded
 from atelier.errors import AtelierError
 from atelier.runtime.jobs.job import Job, JobImage, NewJob, Owner, State
 
@@ -55,7 +56,7 @@ async def looped(dialect: Dialect, request: Request, owner: Owner, runs: Sequenc
 
 async def one(dialect: Dialect, request: Request, owner: Owner, new: NewJob, work: Work) -> Job:
     """A job, done or cancelled. Raises Refused for one that failed, and where the client has gone."""
-    job = await dialect.service.submit(new, owner)
+    job = await submitted(dialect.service, new, owner)
     work.job = job.id
     ended = await _unless_gone(dialect, request, owner, job.id)
     work.done += 1
@@ -128,9 +129,5 @@ async def _file(dialect: Dialect, owner: Owner, image: JobImage, kind: ImageKind
 
 async def with_images(dialect: Dialect, owner: Owner, runs: Runs, images: Mapping[str, str]) -> list[Fields]:
     """The requests with the names of uploads in place of what stood for their images."""
-    named = {name: await uploaded(dialect.service, owner, text, _SAID[name]) for name, text in images.items()}
+    named = {name: await uploaded(dialect.service, owner, text, IMAGES[name]) for name, text in images.items()}
     return [{**fields, **{name: upload for name, upload in named.items() if name in fields}} for fields in runs.fields]
-
-
-_SAID = {"image": "init_images[0]", "mask": "mask"}
-"""What clients call the images."""

@@ -68,12 +68,9 @@ def checked(data: bytes, name: str, most: Most) -> SourceImage:
     Raises BadFile, TooLarge.
     """
     _check_chunks(data, name)
-    width, height = _size(data, name)
+    width, height = _size(data, name, most)
     if width * height > most.upload_pixels or max(width, height) > most.upload_side:
-        raise TooLarge(
-            f"{name}: has {width}x{height} pixels, at most {most.upload_pixels:,} and {most.upload_side:,} a side are "
-            "read: make it smaller"
-        )
+        raise TooLarge(f"{name}: has {width}x{height} pixels, {_limit(most)}")
     return source_image(Path(name), data, most=most.upload_pixels)
 
 
@@ -90,7 +87,7 @@ def _check_chunks(data: bytes, name: str) -> None:
         at += 12 + length
 
 
-def _size(data: bytes, name: str) -> tuple[int, int]:
+def _size(data: bytes, name: str, most: Most) -> tuple[int, int]:
     from PIL import Image, UnidentifiedImageError
 
     try:
@@ -101,10 +98,14 @@ def _size(data: bytes, name: str) -> tuple[int, int]:
     except UnidentifiedImageError as error:
         raise BadFile(name, "is no PNG, JPEG or WebP: convert it to one of them") from error
     except Image.DecompressionBombError as error:
-        raise TooLarge(f"{name}: has far too many pixels: make it smaller") from error
+        raise TooLarge(f"{name}: has far too many pixels, {_limit(most)}") from error
     except (OSError, SyntaxError, ValueError, OverflowError) as error:
         reason = (str(error).splitlines() or [""])[0]
         raise BadFile(name, f"is damaged and cannot be read as an image ({reason})") from error
+
+
+def _limit(most: Most) -> str:
+    return f"at most {most.upload_pixels:,} and {most.upload_side:,} a side are read: make it smaller"
 
 
 def _shown(name: str) -> str:
