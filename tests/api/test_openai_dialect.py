@@ -169,3 +169,24 @@ def test_a_png_says_whether_it_may_be_transparent(mode: str, expected: bool) -> 
     Image.new("P", (4, 4)).save(clear, "PNG", transparency=0)
     assert has_alpha(clear.getvalue())
     assert not has_alpha(b"")
+
+
+@pytest.mark.parametrize("name", ["image", "mask"])
+async def test_images_as_text_of_a_form_are_read_or_refused(service: FakeService, name: str) -> None:
+    other = {"image": "mask", "mask": "image"}[name]
+    files = {other: ("a.png", png(), "image/png")}
+    async with client(service) as http:
+        for head in ("", "data:image/png;base64,"):
+            text = head + base64.b64encode(png(size=(32, 16))).decode()
+            answer = await http.post("/v1/images/edits", data={"prompt": "a", name: text}, files=files)
+            assert answer.status_code == 200, answer.text
+            sent = service.submitted.pop().fields
+            kept = {upload.partition("upload:")[2]: data for upload, (_, data) in service.uploads.items()}
+            assert kept[str(sent[name]).removeprefix("upload:")] == png(size=(32, 16))
+        for text in ("/etc/passwd", "https://example.com/a.png", "?"):
+            answer = await http.post("/v1/images/edits", data={"prompt": "a", name: text}, files=files)
+            assert (answer.status_code, answer.json()["error"]["param"]) == (400, name)
+        both = {**files, name: ("b.png", png(), "image/png")}
+        answer = await http.post("/v1/images/edits", data={"prompt": "a", name: text}, files=both)
+        assert (answer.status_code, answer.json()["error"]["param"]) == (400, name)
+        assert not service.submitted

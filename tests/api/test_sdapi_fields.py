@@ -323,7 +323,14 @@ def test_always_on_scripts() -> None:
     wrong = refused(text, alwayson_scripts={"Loopback": {"args": []}}).problem
     assert wrong.message == "Cannot have a selectable script in the always on scripts params"
     assert refused(text, alwayson_scripts={"ADetailer": 5}).problem.status == 422
-    assert refused(text, alwayson_scripts={"refiner": {"args": ["?", "animagine-xl", 0.6]}}).problem.status == 422
+    for args, told in (
+        (["?", "animagine-xl", 0.6], "Refiner args[0] (on) '?': true or false is needed"),
+        ([True, "gone", 0.6], "Refiner args[1] (refiner): model 'gone' not found"),
+        ([True, "animagine-xl", "late"], "Refiner args[2] (refiner_switch_at) 'late': a number is needed"),
+        ([True, "animagine-xl", 5], "Refiner args[2] (refiner_switch_at) '5': must be a number from 0 to 1"),
+    ):
+        problem = refused(text, alwayson_scripts={"refiner": {"args": args}}).problem
+        assert (problem.status, problem.message) == (422, f"alwayson_scripts: {told}")
 
 
 @pytest.mark.parametrize("name", ["ControlNet", "controlnet", "CONTROLNET "])

@@ -59,7 +59,7 @@ BODIES: list[tuple[str, Any, str]] = [
     (TEXT, {"enable_hr": True, "hr_second_pass_steps": 2000}, "hr_second_pass_steps 2000: "),
     (TEXT, {"subseed": 10**38, "subseed_strength": 0.5}, "subseed 1"),
     (TEXT, {"s_noise": 1e300}, "s_noise 1e+300: "),
-    (TEXT, {"override_settings": {"CLIP_stop_at_last_layers": 10**9}}, "CLIP_stop_at_last_layers '1000000000': must be"),
+    (TEXT, {"override_settings": {"CLIP_stop_at_last_layers": 10**9}}, "layers '1000000000': must be"),
     (TEXT, {"infotext": "x" * 70_000}, "infotext"),
     (TEXT, {"override_settings": {"CLIP_stop_at_last_layers": "many"}}, "CLIP_stop_at_last_layers"),
     (TEXT, {"override_settings": {"outdir_samples": "/tmp"}}, "outdir_samples"),

@@ -12,7 +12,7 @@ from starlette.datastructures import UploadFile
 from starlette.requests import Request
 
 from atelier.api.errors import refuse
-from atelier.api.uploads import check_kind
+from atelier.api.uploads import check_kind, decoded
 
 T = TypeVar("T", bound=BaseModel)
 FILES = 18
@@ -30,12 +30,14 @@ class Form:
     files: Mapping[str, tuple[bytes, ...]]
 
     def image(self, name: str) -> bytes | None:
-        """The one file of a name. Raises Refused for several, or for what is no image."""
-        found = self.files.get(name, ())
-        if len(found) > 1:
-            raise refuse(422, f"{name}: {len(found)} files were sent, and one is taken", field=name)
+        """The one image of a name: a file, or text in base64. Raises Refused for several, or for what is no image."""
+        found, text = self.files.get(name, ()), self.texts.get(name, "").strip()
+        if len(found) + bool(text) > 1:
+            raise refuse(422, f"{name}: {len(found) + bool(text)} files were sent, and one is taken", field=name)
         for data in found:
             check_kind(data, name)
+        if text:
+            return decoded(text, name)
         return found[0] if found else None
 
     def needed(self, name: str) -> bytes:

@@ -7,10 +7,11 @@ from types import MappingProxyType
 from typing import Protocol, cast
 
 from atelier.api.sdapi.fields import Fields, refused
-from atelier.api.sdapi.names import NONE, model_named
+from atelier.api.sdapi.names import NONE, find_model
 from atelier.api.sdapi.tolerant import flag, number
 from atelier.api.service import Catalogue
 from atelier.request.events import Json
+from atelier.request.table import FIELDS
 
 Args = Sequence[object]
 CONTROLNET = "controlnet"
@@ -120,6 +121,11 @@ def _is_enabled(enabled: object, unit: Mapping[str, object], number_: int) -> bo
     return model != "none" or str(unit.get("module") or "").strip().casefold().startswith("reference")
 
 
+def _at(script: str, place: int, name: str) -> str:
+    """How messages call an argument."""
+    return f"alwayson_scripts: {script} args[{place}] ({name})"
+
+
 def _switch(value: object, name: str) -> bool:
     try:
         return flag(value)
@@ -127,36 +133,50 @@ def _switch(value: object, name: str) -> bool:
         raise refused(f"{name} {str(value)[:60]!r}: {error}", "alwayson_scripts") from None
 
 
-def _number(args: Args, place: int, name: str) -> Json:
+def _is_switched_on(args: Args, script: str) -> bool:
+    return bool(args) and _switch(args[0], _at(script, 0, "on"))
+
+
+def _number(args: Args, script: str, place: int, field: str) -> Json:
+    """An argument that is a number, within the limits of its field."""
+    limits, shown = FIELDS[field].limits, f"{_at(script, place, field)} {str(args[place])[:60]!r}"
     try:
-        return float(number(args[place]))
+        found = float(number(args[place]))
     except ValueError as error:
-        raise refused(f"{name} {str(args[place])[:60]!r}: {error}", "alwayson_scripts") from None
+        raise refused(f"{shown}: {error}", "alwayson_scripts") from None
+    if limits is not None and not limits.low <= found <= limits.high:
+        raise refused(f"{shown}: must be a number from {limits.low} to {limits.high}", "alwayson_scripts")
+    return found
 
 
 def _soft(args: Args, _: Catalogue, *, masked: bool) -> Fields:
-    if not args or not masked or not _switch(args[0], "Soft inpainting"):
+    if not masked or not _is_switched_on(args, "Soft inpainting"):
         return {}
-    said = {name: _number(args, place, name) for place, name in enumerate(SOFT, 1) if place < len(args)}
-    return {"soft_inpainting": True, **said}
+    places = [(name, place) for place, name in enumerate(SOFT, 1) if place < len(args)]
+    return {"soft_inpainting": True, **{name: _number(args, "Soft inpainting", place, name) for name, place in places}}
 
 
 def _refiner(args: Args, catalogue: Catalogue, *, masked: bool) -> Fields:
     """[on, model, switch at]"""
     del masked
-    if len(args) < 3 or not _switch(args[0], "Refiner") or str(args[1] or "").strip().casefold() in NONE:
+    if len(args) < 3 or not _is_switched_on(args, "Refiner") or str(args[1] or "").strip().casefold() in NONE:
         return {}
-    model = model_named(catalogue, str(args[1]), "alwayson_scripts")
-    return {"refiner": model, "refiner_switch_at": _number(args, 2, "Refiner: switch at")}
+    model = find_model(catalogue, str(args[1]))
+    if model is None:
+        message = f"{_at('Refiner', 1, 'refiner')}: model {str(args[1])[:200]!r} not found"
+        raise refused(message, "alwayson_scripts")
+    return {"refiner": model.name, "refiner_switch_at": _number(args, "Refiner", 2, "refiner_switch_at")}
 
 
 def _thresholding(args: Args, _: Catalogue, *, masked: bool) -> Fields:
     """[on, mimic scale, percentile, ...]; the twelfth is phi."""
     del masked
-    if not args or not _switch(args[0], "Dynamic Thresholding"):
+    if not _is_switched_on(args, "Dynamic Thresholding"):
         return {}
     places = {"mimic_scale": 1, "mimic_percentile": 2, "mimic_phi": 11}
-    found = {name: _number(args, place, name) for name, place in places.items() if place < len(args)}
+    found = {
+        name: _number(args, "Dynamic Thresholding", place, name) for name, place in places.items() if place < len(args)
+    }
     percentile = found.get("mimic_percentile")
     if isinstance(percentile, float) and percentile <= 1:
         found["mimic_percentile"] = percentile * 100
@@ -166,9 +186,9 @@ def _thresholding(args: Args, _: Catalogue, *, masked: bool) -> Fields:
 def _self_attention(args: Args, _: Catalogue, *, masked: bool) -> Fields:
     """[on, scale, threshold of the mask]"""
     del masked
-    if not args or not _switch(args[0], "Self Attention Guidance"):
+    if not _is_switched_on(args, "Self Attention Guidance"):
         return {}
-    return {"sag_scale": _number(args, 1, "Self Attention Guidance: scale") if len(args) > 1 else 0.75}
+    return {"sag_scale": _number(args, "Self Attention Guidance", 1, "sag_scale") if len(args) > 1 else 0.75}
 
 
 DONE: Mapping[str, Done] = MappingProxyType(
