@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import json
 import time
+from collections.abc import Mapping
 
 import pytest
 
@@ -11,9 +13,10 @@ from atelier.api.openai.asked import Generation, divided, fields_of, size_of
 from atelier.api.settings import Settings
 from atelier.api.signing import Ticket, ticket, token
 from atelier.api.uploads import has_alpha
+from atelier.request.events import Json
 from atelier.runtime.jobs.job import JobError
 from fakes.client import bearer, client, keyed
-from fakes.service import CATALOGUE, FakeService, png
+from fakes.service import CATALOGUE, FakeService, Kept, png
 
 pytestmark = pytest.mark.anyio
 GENERATE = "/v1/images/generations"
@@ -190,3 +193,47 @@ async def test_images_as_text_of_a_form_are_read_or_refused(service: FakeService
         answer = await http.post("/v1/images/edits", data={"prompt": "a", name: text}, files=both)
         assert (answer.status_code, answer.json()["error"]["param"]) == (400, name)
         assert not service.submitted
+
+
+class Fast(FakeService):
+    """A service that makes no more than one preview of a job, or none."""
+
+    previews = 1
+
+    def _event(self, kept: Kept, name: str, data: Mapping[str, Json]) -> None:
+        if name == "preview":
+            if sum(event.name == "preview" for event in kept.events) >= self.previews:
+                return
+            data = {**data, "image": ONLY}
+        super()._event(kept, name, data)
+
+
+class Faster(Fast):
+    previews = 0
+
+
+ONLY = base64.b64encode(b"the only preview").decode()
+
+
+@pytest.mark.parametrize("kind", [FakeService, Fast, Faster])
+@pytest.mark.parametrize("partial", [0, 1, 2, 3])
+async def test_so_many_partial_images_come_as_were_asked_for(kind: type[FakeService], partial: int) -> None:
+    body = {"prompt": "a", "stream": True, "partial_images": partial}
+    async with client(kind()) as http:
+        answer = await http.post(GENERATE, json=body)
+    told = [json.loads(line[6:]) for line in answer.text.splitlines() if line.startswith("data: ")]
+    shown = [one for one in told if one["type"] == "image_generation.partial_image"]
+    assert [one["partial_image_index"] for one in shown] == list(range(partial))
+    assert told[-1]["type"] == "image_generation.completed"
+    if kind is Fast:
+        assert [one["b64_json"] for one in shown] == [ONLY] * partial
+    elif kind is Faster:
+        assert all(base64.b64decode(one["b64_json"])[:3] == b"\xff\xd8\xff" for one in shown)
+
+
+async def test_a_job_that_fails_shows_no_partial_image_in_its_place() -> None:
+    service = Faster(failing=JobError("BadInput", "no", 2))
+    async with client(service) as http:
+        answer = await http.post(GENERATE, json={"prompt": "a", "stream": True, "partial_images": 2})
+    assert "partial_image" not in answer.text
+    assert "event: error" in answer.text

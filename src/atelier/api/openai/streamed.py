@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import time
 from collections.abc import AsyncIterator
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Literal
 
 from starlette.exceptions import HTTPException
@@ -20,14 +22,19 @@ from atelier.request.events import Json
 from atelier.runtime.jobs.job import Job, JobEvent, JobImage
 
 Call = Literal["image_generation", "image_edit"]
+QUALITY = 80
+"""Of a JPEG that stands for a preview."""
 
 
 async def streamed(at: Exchange, job: Job, how: Wanted, call: Call, partial: int) -> AsyncIterator[str]:
     """`partial` previews, evenly over the steps, and then every image. A client that leaves cancels the job."""
+    shown = _Shown(partial)
     try:
-        async for text in _partial(at.service.events(job.id, at.owner), how, call, partial):
+        async for text in _partial(at.service.events(job.id, at.owner), how, call, shown):
             yield text
         ended = done(await at.service.job(job.id, at.owner))
+        async for text in _rest(at, ended, how, call, shown):
+            yield text
         for image in ended.images:
             yield await _completed(at, ended, image, how, call)
     except (AtelierError, HTTPException) as error:
@@ -44,17 +51,56 @@ async def _stop(at: Exchange, job: Job) -> None:
         await at.service.cancel(job.id, at.owner)
 
 
-async def _partial(found: AsyncIterator[JobEvent], how: Wanted, call: Call, partial: int) -> AsyncIterator[str]:
-    share, sent = 0.0, 0
+@dataclass(slots=True)
+class _Shown:
+    """Partial images: wanted, and sent so far; newest: the last preview, in base64; is_new: whether it was not sent."""
+
+    wanted: int
+    sent: int = 0
+    share: float = 0.0
+    newest: str = ""
+    is_new: bool = False
+
+    def note(self, event: JobEvent) -> None:
+        if event.name == "progress":
+            self.share = _number(event.data.get("share"))
+        elif event.name == "preview":
+            self.newest, self.is_new = str(event.data["image"]), True
+
+    @property
+    def is_due(self) -> bool:
+        """Whether the next part of the work is done, and there is something new to show."""
+        return self.is_new and self.sent < self.wanted and self.share >= (self.sent + 1) / (self.wanted + 1)
+
+    def data(self) -> dict[str, Json]:
+        """The newest, as the next partial image."""
+        said: dict[str, Json] = {
+            "b64_json": self.newest,
+            "partial_image_index": self.sent,
+            "output_format": "jpeg",
+        }
+        self.sent, self.is_new = self.sent + 1, False
+        return said
+
+
+async def _partial(found: AsyncIterator[JobEvent], how: Wanted, call: Call, shown: _Shown) -> AsyncIterator[str]:
+    """Each when its part of the work is done, as far as previews come: they are made a while apart."""
     async for event in paced(found, ALIVE_SECONDS):
         if event is None:
             yield ": alive\n\n"
-        elif event.name == "progress":
-            share = _number(event.data.get("share"))
-        elif event.name == "preview" and sent < partial and share >= (sent + 1) / (partial + 1):
-            data: dict[str, Json] = {"b64_json": event.data["image"], "partial_image_index": sent}
-            yield _event(f"{call}.partial_image", {**data, "output_format": "jpeg"}, how, "auto")
-            sent += 1
+            continue
+        shown.note(event)
+        if shown.is_due:
+            yield _event(f"{call}.partial_image", shown.data(), how, "auto")
+
+
+async def _rest(at: Exchange, job: Job, how: Wanted, call: Call, shown: _Shown) -> AsyncIterator[str]:
+    """What lacks once the job is done: the last preview again, or the first image where there was time for none."""
+    while shown.sent < shown.wanted and job.images:
+        if not shown.newest:
+            data = await at.service.rendition(job.images[0].id, at.owner, kind="jpeg", quality=QUALITY)
+            shown.newest = base64.b64encode(data).decode()
+        yield _event(f"{call}.partial_image", shown.data(), how, "auto")
 
 
 def _number(value: Json) -> float:
