@@ -297,11 +297,26 @@ def test_each_key_sees_and_stops_its_own_jobs_alone() -> None:
         wait_for(lambda: http.post("/internal/progress", json=task, auth=auth["anna"]).json()["completed"] is True)
 
 
+def test_the_mask_of_a_loop_is_as_large_as_each_of_its_images(http: httpx.Client, service: LikeA1111) -> None:
+    before = len(service.submitted)
+    body = {"init_images": [PICTURE], "mask": PICTURE, "script_name": "Loopback", "script_args": [2, 0.5, "Linear", ""]}
+    assert http.post(IMAGE, json=body).status_code == 200
+    first, second = ([str(job.fields[name]) for name in ("image", "mask")] for job in service.submitted[before:][:2])
+    assert first[0] != second[0]
+    assert [first[1], second[1]] == [f"{first[0]} as large as {image}" for image, _ in (first, second)]
+
+
 @pytest.mark.parametrize(
     ("path", "body", "message", "told"),
     [
         (IMAGE, {"init_images": [PICTURE]}, "image: is damaged", "init_images[0]: is damaged"),
         (IMAGE, {"init_images": [PICTURE]}, "imagery is no field", "imagery is no field"),
+        (
+            IMAGE,
+            {"init_images": [PICTURE], "mask": PICTURE},
+            f"mask upload:{'0' * 64} as large as upload:{'1' * 64}: shows nothing",
+            "mask: shows nothing",
+        ),
         (TEXT, {}, "clip_skip 5: is too much", "CLIP_stop_at_last_layers 5: is too much"),
         (TEXT, {"enable_hr": True}, "hires_upscale: 9x9 is more", "hr_scale: 9x9 is more"),
         (TEXT, {}, "ngms 5: is odd", "s_min_uncond 5: is odd"),

@@ -148,8 +148,9 @@ def test_img2img_with_a_mask(api: webuiapi.WebUIApi, service: LikeA1111) -> None
     assert result.image.size == (16, 16)
     fields = service.submitted[-1].fields
     assert str(fields["image"]).startswith("upload:")
-    assert str(fields["mask"]).startswith("upload:")
-    assert fields["image"] != fields["mask"]
+    mask_name, image_name = str(fields["mask"]).split(" as large as ")
+    assert image_name == fields["image"] != mask_name
+    assert {name.partition("upload:")[2] for name in service.uploads} >= {image_name[7:], mask_name[7:]}
     assert (fields["masked_content"], fields["inpaint_area"], fields["cfg_scale"]) == ("original", "Only masked", 6.5)
     assert result.parameters["init_images"] is None
     kept = api.img2img(images=[source], prompt="a cat", include_init_images=True)

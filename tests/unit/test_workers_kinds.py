@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image, PngImagePlugin
 
@@ -303,3 +304,28 @@ def test_memory_that_ends_at_any_call_fails_the_job_and_nothing_else(
     assert [one.data for one in made if isinstance(one, MadeImage)] == expected
     monkeypatch.undo()
     assert error_data(MemoryError())["exit_code"] == 2
+
+
+@pytest.mark.parametrize("size", [(64, 48), (128, 96), (16, 32)])
+def test_a_mask_is_brought_to_the_size_of_the_image_where_its_name_says_so(
+    engine: Engine, size: tuple[int, int]
+) -> None:
+    image, mask = png(), png(size)
+    brought = f"{name(mask)} as large as {name(image)}"
+    own = bench(engine, image, mask)
+    with own.images.read(own.images.refer(brought)) as found:
+        assert found.size == (64, 48)
+        assert np.asarray(found.convert("L"))[[0, -1], 0].tolist() == pytest.approx([0, 255], abs=12)
+    assert own.images.refer(brought).sha256 == own.images.refer(brought).sha256
+    assert (own.images.refer(brought).sha256 == hashlib.sha256(mask).hexdigest()) == (size == (64, 48))
+    fields = {**SMALL, "image": name(image), "mask": brought, "mask_blur": 0.0}
+    assert set(uploads_in(fields)) == {name(image), name(mask)}
+    settled = kinds()["generate"].settle(fields, own)
+    told = list(kinds()["generate"].perform(Task(settled.resolved), own))
+    assert [one.index for one in told if isinstance(one, MadeImage)] == [0]
+
+
+def test_a_name_that_only_looks_like_a_mask_is_no_upload(engine: Engine) -> None:
+    assert uploads_in({"mask": f"{name(png())} as large as /etc/passwd"}) == ()
+    with pytest.raises(BadInput, match="no image that was uploaded"):
+        bench(engine, png()).images.refer(f"{name(png())} as large as /etc/passwd")

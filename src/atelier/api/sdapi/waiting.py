@@ -19,6 +19,7 @@ from atelier.api.service import ImageKind
 from atelier.api.uploads import submitted, uploaded
 from atelier.errors import AtelierError
 from atelier.runtime.jobs.job import Job, JobImage, NewJob, Owner, State
+from atelier.runtime.workers.names import as_large_as
 
 GONE = 499
 """The status for a client that closed the connection; nobody sees it."""
@@ -43,7 +44,8 @@ async def looped(dialect: Dialect, request: Request, owner: Owner, runs: Sequenc
     source: str | None = None
     try:
         for fields in runs:
-            given: Fields = {**fields, "batch_size": 1, "batch_count": 1, **({"image": source} if source else {})}
+            given: Fields = {**fields, "batch_size": 1, "batch_count": 1}
+            given = _with_mask({**given, "image": source} if source else given)
             jobs.append(await one(dialect, request, owner, NewJob("generate", given), work))
             if jobs[-1].state is State.CANCELLED or not jobs[-1].images:
                 break
@@ -130,4 +132,14 @@ async def _file(dialect: Dialect, owner: Owner, image: JobImage, kind: ImageKind
 async def with_images(dialect: Dialect, owner: Owner, runs: Runs, images: Mapping[str, str]) -> list[Fields]:
     """The requests with the names of uploads in place of what stood for their images."""
     named = {name: await uploaded(dialect.service, owner, text, IMAGES[name]) for name, text in images.items()}
-    return [{**fields, **{name: upload for name, upload in named.items() if name in fields}} for fields in runs.fields]
+    return [
+        _with_mask({**fields, **{name: upload for name, upload in named.items() if name in fields}})
+        for fields in runs.fields
+    ]
+
+
+def _with_mask(fields: Fields) -> Fields:
+    """The same; a mask of another size than the image is brought to the image's, as in A1111."""
+    image, mask = fields.get("image"), fields.get("mask")
+    named = isinstance(image, str) and isinstance(mask, str)
+    return {**fields, "mask": as_large_as(mask, image)} if named else fields

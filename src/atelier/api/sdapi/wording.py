@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -12,11 +13,14 @@ from atelier.api.sdapi.bodies import Extras, Generation
 from atelier.api.sdapi.fields import SAID_BY
 from atelier.api.sdapi.pasted import OPTION_OF
 from atelier.errors import AtelierError
+from atelier.runtime.workers.names import AS_LARGE_AS
 
 IMAGES: Mapping[str, str] = MappingProxyType({"image": "init_images[0]", "mask": "mask"})
 """Fields of a request that hold images, and what clients call them."""
 UPLOAD = "upload:"
 """How the name of an upload begins, which messages about one of several images begin with."""
+_HASHED = UPLOAD + "[0-9a-f]{64}"
+_NAMED = re.compile(f" {_HASHED}(?:{AS_LARGE_AS}{_HASHED})?(?=[: ])")
 _SWITCHES = frozenset({"enable_hr"})
 """Fields of a body that say no number and no name."""
 
@@ -51,7 +55,11 @@ def names_of_extras(body: Extras, images: str) -> dict[str, str]:
 
 
 def reworded(message: str, names: Mapping[str, str]) -> str:
-    """A message whose first word is the client's name, where that word is a field: it ends at a space or a colon."""
+    """A message whose first word is the client's name, where that word is a field: it ends at a space or a colon.
+
+    The names of uploads behind it say nothing to a client that sent the image itself.
+    """
+    message = _NAMED.sub("", message)
     word, space, rest = message.partition(" ")
     bare = word.removesuffix(":")
     if UPLOAD in names and word.startswith(UPLOAD):

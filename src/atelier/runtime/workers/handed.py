@@ -13,6 +13,7 @@ from atelier.errors import BadFile, BadInput
 from atelier.request.resolved import ImageRef
 from atelier.runtime.jobs.job import TooLarge
 from atelier.runtime.source_images import SourceImage, source_image
+from atelier.runtime.workers.names import AS_LARGE_AS
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -54,12 +55,28 @@ class HandedImages:
         return checked(self._bytes(name), _shown(name), self._most)
 
     def _bytes(self, name: str) -> bytes:
+        """Of an upload; a mask that is to be as large as an image is stretched to it, unless it is."""
+        own, brought, image = name.partition(AS_LARGE_AS)
+        if not brought:
+            return self._held(name)
+        size, mask = self.size(image), self.source(own).image
+        return self._held(own) if mask.size == size else _stretched(mask, size)
+
+    def _held(self, name: str) -> bytes:
         data = self._data.get(name)
         if data is None:
             raise BadInput(
                 f"{_shown(name)!r} is no image that was uploaded: upload it, and name it as it is called then"
             )
         return data
+
+
+def _stretched(image: Image, size: tuple[int, int]) -> bytes:
+    from PIL.Image import Resampling
+
+    buffer = io.BytesIO()
+    image.resize(size, Resampling.LANCZOS).save(buffer, "PNG", compress_level=1)
+    return buffer.getvalue()
 
 
 def checked(data: bytes, name: str, most: Most) -> SourceImage:
