@@ -141,5 +141,6 @@ async def with_images(dialect: Dialect, owner: Owner, runs: Runs, images: Mappin
 def _with_mask(fields: Fields) -> Fields:
     """The same; a mask of another size than the image is brought to the image's, as in A1111."""
     image, mask = fields.get("image"), fields.get("mask")
-    named = isinstance(image, str) and isinstance(mask, str)
-    return {**fields, "mask": as_large_as(mask, image)} if named else fields
+    if not (isinstance(image, str) and isinstance(mask, str)):
+        return fields
+    return {**fields, "mask": as_large_as(mask, image)}

@@ -36,7 +36,7 @@ def names_of_generation(body: Generation, changed: Mapping[str, object]) -> dict
         said = [name for name in those if name in body.model_fields_set and name not in _SWITCHES]
         if said or field not in names:
             names[field] = (said or those)[0]
-    return names | IMAGES
+    return {**names, **IMAGES}
 
 
 def names_of_extras(body: Extras, images: str) -> dict[str, str]:
