@@ -291,6 +291,9 @@ class FakeService:
             raise UnknownJob(f"no image {image_id!r}: it is not there, or not yours")
         return found[1], found[2]
 
+    async def about(self, image_id: str, owner: Owner) -> JobImage:
+        return (await self.image(image_id, owner))[0]
+
     async def thumbnail(self, image_id: str, owner: Owner) -> bytes:
         await self.image(image_id, owner)
         return jpeg()

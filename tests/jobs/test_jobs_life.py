@@ -482,7 +482,7 @@ def test_a_job_is_done_only_if_its_files_are_there(stores: Stores) -> None:
     store.add_image(claimed.lease, picture())
     (path,) = (stores.folder / "outputs").iterdir()
     path.unlink()
-    with pytest.raises(StoreFailed, match="was removed before the job was done"):
+    with pytest.raises(StoreFailed, match=f"^image {path.name}: was removed before the job was done$"):
         store.finish(claimed.lease)
     assert state(store, job) is State.RUNNING
     assert store.fail(claimed.lease, BAD_LUCK).state is State.FAILED
@@ -496,8 +496,12 @@ def test_a_damaged_image_is_not_handed_out(stores: Stores) -> None:
     (path,) = (stores.folder / "outputs").iterdir()
     for damage in (b"012345678", b"0123456780", None):
         path.unlink() if damage is None else path.write_bytes(damage)
-        with pytest.raises(StoreFailed, match=f"{path}: was damaged or removed"):
+        with pytest.raises(StoreFailed, match=f"^image {made.id}: was damaged or removed$") as failed:
             store.image(made.id, ANNA)
+        assert failed.value.path == str(path)
+        assert store.about(made.id, ANNA) == made
+    with pytest.raises(UnknownJob):
+        store.about(made.id, BELA)
 
 
 def test_kinds_and_formats(stores: Stores) -> None:

@@ -13,9 +13,10 @@ from typing import Any
 import pytest
 
 from atelier.api.desk import Desk, Staff
+from atelier.api.errors import problem_of
 from atelier.errors import AtelierError, BadInput
 from atelier.runtime.jobs.faults import NO_FAULTS, Fault, Faults
-from atelier.runtime.jobs.job import Job, NewJob, NotReady, Owner, State, TooLarge, UnknownJob
+from atelier.runtime.jobs.job import Job, NewJob, NotReady, Owner, State, StoreFailed, TooLarge, UnknownJob
 from atelier.runtime.jobs.limits import USUAL
 from atelier.runtime.jobs.store import JobStore
 from atelier.runtime.workers import post
@@ -164,6 +165,7 @@ def test_a_disk_that_refuses_fails_the_job_and_nothing_else(tmp_path: Path, faul
         assert job.state is State.FAILED
         assert job.error is not None
         assert job.error.kind == "StoreFailed"
+        assert str(tmp_path) not in job.error.message
         assert job.images == () or "update" in fault
         assert (await done(desk, "image", "done")).state is State.DONE
 
@@ -261,6 +263,24 @@ def test_an_idempotency_key_settles_once(tmp_path: Path) -> None:
         await desk.ended(jobs[0].id, ANNA)
         assert (await desk.submit(asked, ANNA)).state is State.DONE
         assert len(await desk.jobs(ANNA)) == 1
+
+    with_desk(tmp_path, use)
+
+
+def test_a_file_that_is_gone_tells_nobody_where_it_lay(tmp_path: Path) -> None:
+    async def use(desk: Desk) -> None:
+        image = (await done(desk, "image", "done")).images[0]
+        name = await desk.upload(b"bytes", ANNA)
+        for file in [*tmp_path.rglob("outputs/*"), *tmp_path.rglob("uploads/*")]:
+            file.write_bytes(b"else")
+        for ask in (desk.image(image.id, ANNA), desk.submit(steps("done", image=name), ANNA)):
+            with pytest.raises(StoreFailed) as failed:
+                await ask
+            told = problem_of(failed.value)
+            assert (told.status, "was damaged or removed" in told.message) == (503, True)
+            assert "/" not in told.message
+            assert failed.value.path.startswith(str(tmp_path))
+        assert await desk.about(image.id, ANNA) == image
 
     with_desk(tmp_path, use)
 

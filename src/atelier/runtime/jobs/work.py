@@ -236,7 +236,9 @@ class Work:
             names = list(connection.scalars(select(images.c.file).where(images.c.job == job_id)))
         for name in names:
             if not self._parts.files.exists(f"{OUTPUTS}/{name}"):
-                raise StoreFailed(f"{self._parts.files.folder / OUTPUTS / name}: was removed before the job was done")
+                raise StoreFailed(
+                    f"image {name}: was removed before the job was done", path=self._parts.files.folder / OUTPUTS / name
+                )
 
     # How rows change.
 
