@@ -90,7 +90,7 @@ def test_the_limits_of_every_number_are_those_of_the_table() -> None:
     [
         ({}, "prompt", "prompt is missing: give it"),
         ({"prompt": "a", "stepz": 1}, "stepz", "unknown field 'stepz': did you mean steps?"),
-        ({"prompt": "a", "output": "/tmp/x.png"}, "output", "unknown field 'output': did you mean output?"),
+        ({"prompt": "a", "output": "/tmp/x.png"}, "output", "unknown field 'output': leave it out"),
         ({"prompt": "a", "steps": 0}, "steps", "steps must be a whole number from 1 to 1000"),
         ({"prompt": "a", "steps": 1.5}, "steps", "steps must be a whole number from 1 to 1000"),
         ({"prompt": "a", "cfg_scale": "7"}, "cfg_scale", "cfg_scale must be a number from 0 to 100"),
@@ -131,6 +131,17 @@ def test_the_field_is_found_in_a_message(message: str, field: str | None) -> Non
     from atelier.api.errors import field_in
 
     assert field_in(message) == field
+
+
+def test_an_error_that_knows_its_field_names_it() -> None:
+    from atelier.api.errors import problem_of
+    from atelier.errors import BadFile, UnknownName, about
+
+    for error in (BadFile("/models/photo.safetensors", "is damaged"), UnknownName("VAE", "x", ())):
+        with pytest.raises(type(error)) as raised, about("model"), about("vae"):
+            raise error
+        assert problem_of(raised.value).field == "vae"
+    assert problem_of(UnknownName("VAE", "x", ())).message == "unknown VAE 'x': there is none here"
 
 
 async def test_images_come_as_uploads_or_in_base64(service: FakeService) -> None:

@@ -20,6 +20,8 @@ from atelier.runtime.jobs.job import Job, NewJob, NotReady, Owner, State, StoreF
 from atelier.runtime.jobs.limits import USUAL
 from atelier.runtime.jobs.store import JobStore
 from atelier.runtime.workers import post
+from atelier.runtime.workers.asking import taken
+from atelier.runtime.workers.messages import Message
 from atelier.runtime.workers.process import Command
 
 ANNA, BEN = Owner("anna", admin=False), Owner("ben", admin=False)
@@ -283,6 +285,15 @@ def test_a_file_that_is_gone_tells_nobody_where_it_lay(tmp_path: Path) -> None:
         assert await desk.about(image.id, ANNA) == image
 
     with_desk(tmp_path, use)
+
+
+def test_the_resolver_tells_the_field() -> None:
+    data = {"kind": "UnknownName", "message": "unknown VAE 'x': there is none here", "exit_code": 2}
+    for field in ("vae", None):
+        said = data if field is None else {**data, "field": field}
+        with pytest.raises(BadInput) as refused:
+            taken(Message("refused", {"number": 1, "error": said}))
+        assert problem_of(refused.value).field == field
 
 
 def test_uploads_belong_to_who_brought_them(tmp_path: Path) -> None:

@@ -115,6 +115,21 @@ def image_of(row: AnyRow) -> JobImage:
     )
 
 
+def _all_done(row: AnyRow, images: int) -> JobProgress:
+    """Of a job that is done: as many steps as were settled, or as images were made where none were."""
+    sampling = ("sampling", "steps"), ("hires", "sampling", "steps")
+    resolved = {} if row.resolved is None else _parsed(row.resolved)
+    steps = images * sum(_number(resolved, path) for path in sampling) or images
+    return JobProgress(steps, steps, max(images - 1, 0), images, 1.0)
+
+
+def _number(said: object, path: Sequence[str]) -> int:
+    """The whole number at a path in JSON, 0 where there is none."""
+    for key in path:
+        said = cast("dict[str, object]", said).get(key) if isinstance(said, dict) else None
+    return said if isinstance(said, int) else 0
+
+
 def warnings_of(row: AnyRow) -> tuple[str, ...]:
     """The warnings of a row of `jobs`."""
     return tuple(_parsed(row.warnings).get("list", ()))
@@ -176,7 +191,7 @@ def job_of(
     """The job of a row of `jobs`."""
     state = State(row.state)
     if state.ended:
-        progress = JobProgress(0, 0, len(made), len(made), 1.0) if state is State.DONE else NOTHING_DONE
+        progress = _all_done(row, len(made)) if state is State.DONE else NOTHING_DONE
     return Job(
         id=row.id,
         kind=row.kind,
