@@ -43,6 +43,7 @@ def test_a_job_from_acceptance_to_its_image(stores: Stores, clock: FakeClock) ->
     assert (done.state, done.ended, done.images) == (State.DONE, START + 5, (made,))
     assert (done.asked, done.resolved, done.result) == (asked, {"seeds": [1, 2]}, {"text": "a beetle"})
     assert done.warnings == ("long", "flat image")
+    assert done.progress == JobProgress(20, 20, 1, 1, 1.0)
     # As sha256sum says.
     assert made.sha256 == "f1dbccd2593408683dcdb9f68bf5ad9743429c1c46d325772c5fb9c53c58fb53"
     assert store.image(made.id, ANNA) == (made, b"bytes of a PNG")

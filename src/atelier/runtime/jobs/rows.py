@@ -116,18 +116,9 @@ def image_of(row: AnyRow) -> JobImage:
 
 
 def _all_done(row: AnyRow, images: int) -> JobProgress:
-    """Of a job that is done: as many steps as were settled, or as images were made where none were."""
-    sampling = ("sampling", "steps"), ("hires", "sampling", "steps")
-    resolved = {} if row.resolved is None else _parsed(row.resolved)
-    steps = images * sum(_number(resolved, path) for path in sampling) or images
-    return JobProgress(steps, steps, max(images - 1, 0), images, 1.0)
-
-
-def _number(said: object, path: Sequence[str]) -> int:
-    """The whole number at a path in JSON, 0 where there is none."""
-    for key in path:
-        said = cast("dict[str, object]", said).get(key) if isinstance(said, dict) else None
-    return said if isinstance(said, int) else 0
+    """Of a job that is done: all the steps that its worker told of."""
+    steps = _parsed(row.warnings).get("steps", 0)
+    return JobProgress(steps, steps, images, images, 1.0)
 
 
 def warnings_of(row: AnyRow) -> tuple[str, ...]:
@@ -135,9 +126,9 @@ def warnings_of(row: AnyRow) -> tuple[str, ...]:
     return tuple(_parsed(row.warnings).get("list", ()))
 
 
-def warnings_text(warnings: Iterable[str]) -> str:
-    """Warnings as they are kept."""
-    return written({"list": list(warnings)})
+def warnings_text(warnings: Iterable[str], steps: int = 0) -> str:
+    """Warnings as they are kept; steps: what a job had to do, kept beside them once it is done."""
+    return written({"list": list(warnings), **({"steps": steps} if steps else {})})
 
 
 def _error(said: dict[str, Any]) -> JobError:
