@@ -245,15 +245,32 @@ async def test_an_idempotency_key_gives_one_job(service: FakeService) -> None:
             ]
             for who in ("anna", "anna", "ben")
         ]
+        other = await http.post("/v1/jobs", json={"prompt": "b"}, headers={"Idempotency-Key": "k", **bearer("anna")})
     assert ids[0] == ids[1] != ids[2]
+    assert (other.status_code, other.json()["error"]["param"]) == (422, "Idempotency-Key")
 
 
 async def test_priority_above_the_usual_is_for_admins(service: FakeService) -> None:
     async with client(service, keyed()) as http:
-        for who, asked, given in (("anna", 5, 0), ("anna", -3, -3), ("root", 5, 5)):
+        for who, asked in (("anna", 0), ("anna", -3), ("root", 5)):
             params = {"priority": asked, "timeout": 60}
             await http.post("/v1/jobs", json={"prompt": "a"}, params=params, headers=bearer(who))
-            assert (service.submitted[-1].priority, service.submitted[-1].timeout) == (given, 60)
+            assert (service.submitted[-1].priority, service.submitted[-1].timeout) == (asked, 60)
+        refused = await http.post("/v1/jobs", json={"prompt": "a"}, params={"priority": 1}, headers=bearer("anna"))
+    error = refused.json()["error"]
+    assert (refused.status_code, error["param"], error["code"]) == (403, "priority", "Forbidden")
+    assert len(service.submitted) == 3
+
+
+async def test_parameters_that_mean_nothing_are_refused_by_name(service: FakeService) -> None:
+    async with client(service) as http:
+        answer = await http.post("/v1/jobs?steps=3&timeout=5&prioritty=1", json={"prompt": "a"})
+    error = answer.json()["error"]
+    assert (answer.status_code, error["param"]) == (422, "prioritty")
+    assert error["message"] == (
+        "unknown query parameter 'prioritty', 'steps': they are priority, timeout, webhook; fields go into the body"
+    )
+    assert service.submitted == []
 
 
 @pytest.mark.parametrize(("full", "ready", "status"), [(True, True, 429), (False, False, 503)])

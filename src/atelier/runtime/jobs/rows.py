@@ -41,6 +41,12 @@ def written(value: Json | Mapping[str, Json] | Sequence[str]) -> str:
         raise BadInput(f"a field holds what JSON cannot say ({error})") from error
 
 
+def same_fields(kept: str, fields: Mapping[str, Json]) -> bool:
+    """Whether fields are those that were kept as a text, in whatever order. What was damaged is taken for the same."""
+    read = _parsed(kept)
+    return not read or read == json.loads(written(fields))
+
+
 def _plain(value: object) -> object:
     """Mappings of all kinds are objects."""
     if isinstance(value, Mapping):
