@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import difflib
 import errno
-from collections.abc import Iterable, Sequence
+from collections.abc import Generator, Iterable, Sequence
+from contextlib import contextmanager
 
 
 class AtelierError(Exception):
-    """Base of everything Atelier raises on purpose. `exit_code` is what the command line exits with."""
+    """Base of everything Atelier raises on purpose. `exit_code` is what the command line exits with; `field`: the field
+    of the request that it is about, where that is known and the message need not say it."""
 
     exit_code = 1
+    field: str | None = None
 
 
 class BadInput(AtelierError):
@@ -58,6 +61,16 @@ class Interrupted(AtelierError):
     exit_code = 130
 
 
+@contextmanager
+def about(field: str) -> Generator[None]:
+    """Marks what is raised within as being about a field of the request, unless something within knows better."""
+    try:
+        yield
+    except AtelierError as error:
+        error.field = error.field or field
+        raise
+
+
 TOO_LARGE = "this does not fit in memory: choose a smaller size, batch or model"
 """What to say where `is_out_of_memory`."""
 _ALLOCATOR = "DefaultCPUAllocator"
@@ -78,6 +91,8 @@ def shortened(text: str, most: int = 60) -> str:
 
 def nearest(name: str, known: Sequence[str]) -> str:
     """The end of a message about an unknown name: the names it may have been meant to be, else the first dozen."""
+    if not known:
+        return "there is none here"
     by_folded = {k.casefold(): k for k in known}
     near = [by_folded[k] for k in difflib.get_close_matches(name.casefold(), by_folded, n=3, cutoff=0.4)]
     if near:

@@ -90,7 +90,7 @@ def test_the_limits_of_every_number_are_those_of_the_table() -> None:
     [
         ({}, "prompt", "prompt is missing: give it"),
         ({"prompt": "a", "stepz": 1}, "stepz", "unknown field 'stepz': did you mean steps?"),
-        ({"prompt": "a", "output": "/tmp/x.png"}, "output", "unknown field 'output': did you mean output?"),
+        ({"prompt": "a", "output": "/tmp/x.png"}, "output", "unknown field 'output': leave it out"),
         ({"prompt": "a", "steps": 0}, "steps", "steps must be a whole number from 1 to 1000"),
         ({"prompt": "a", "steps": 1.5}, "steps", "steps must be a whole number from 1 to 1000"),
         ({"prompt": "a", "cfg_scale": "7"}, "cfg_scale", "cfg_scale must be a number from 0 to 100"),
@@ -131,6 +131,17 @@ def test_the_field_is_found_in_a_message(message: str, field: str | None) -> Non
     from atelier.api.errors import field_in
 
     assert field_in(message) == field
+
+
+def test_an_error_that_knows_its_field_names_it() -> None:
+    from atelier.api.errors import problem_of
+    from atelier.errors import BadFile, UnknownName, about
+
+    for error in (BadFile("/models/photo.safetensors", "is damaged"), UnknownName("VAE", "x", ())):
+        with pytest.raises(type(error)) as raised, about("model"), about("vae"):
+            raise error
+        assert problem_of(raised.value).field == "vae"
+    assert problem_of(UnknownName("VAE", "x", ())).message == "unknown VAE 'x': there is none here"
 
 
 async def test_images_come_as_uploads_or_in_base64(service: FakeService) -> None:
@@ -234,15 +245,32 @@ async def test_an_idempotency_key_gives_one_job(service: FakeService) -> None:
             ]
             for who in ("anna", "anna", "ben")
         ]
+        other = await http.post("/v1/jobs", json={"prompt": "b"}, headers={"Idempotency-Key": "k", **bearer("anna")})
     assert ids[0] == ids[1] != ids[2]
+    assert (other.status_code, other.json()["error"]["param"]) == (422, "Idempotency-Key")
 
 
 async def test_priority_above_the_usual_is_for_admins(service: FakeService) -> None:
     async with client(service, keyed()) as http:
-        for who, asked, given in (("anna", 5, 0), ("anna", -3, -3), ("root", 5, 5)):
+        for who, asked in (("anna", 0), ("anna", -3), ("root", 5)):
             params = {"priority": asked, "timeout": 60}
             await http.post("/v1/jobs", json={"prompt": "a"}, params=params, headers=bearer(who))
-            assert (service.submitted[-1].priority, service.submitted[-1].timeout) == (given, 60)
+            assert (service.submitted[-1].priority, service.submitted[-1].timeout) == (asked, 60)
+        refused = await http.post("/v1/jobs", json={"prompt": "a"}, params={"priority": 1}, headers=bearer("anna"))
+    error = refused.json()["error"]
+    assert (refused.status_code, error["param"], error["code"]) == (403, "priority", "Forbidden")
+    assert len(service.submitted) == 3
+
+
+async def test_parameters_that_mean_nothing_are_refused_by_name(service: FakeService) -> None:
+    async with client(service) as http:
+        answer = await http.post("/v1/jobs?steps=3&timeout=5&prioritty=1", json={"prompt": "a"})
+    error = answer.json()["error"]
+    assert (answer.status_code, error["param"]) == (422, "prioritty")
+    assert error["message"] == (
+        "unknown query parameter 'prioritty', 'steps': they are priority, timeout, webhook; fields go into the body"
+    )
+    assert service.submitted == []
 
 
 @pytest.mark.parametrize(("full", "ready", "status"), [(True, True, 429), (False, False, 503)])

@@ -24,7 +24,7 @@ from atelier.api.service import (
     SchedulerEntry,
     StyleEntry,
 )
-from atelier.errors import BadInput, UnknownName
+from atelier.errors import BadInput, UnknownName, about
 from atelier.request.events import Json
 from atelier.request.table import request_of
 from atelier.runtime.jobs.job import (
@@ -137,6 +137,9 @@ class FakeService:
             raise QueueFull("256 jobs wait, and no more are taken: try again in 7 seconds", 7)
         same = self._keys.get((owner.key, job.idempotency_key or ""))
         if same is not None:
+            if self.kept[same].job.asked != job.fields:
+                with about("Idempotency-Key"):
+                    raise BadInput("Idempotency-Key: was sent with other fields before: take a new one for another job")
             return self.kept[same].job
         self._check(job, owner)
         return self._accept(job, owner)
@@ -291,6 +294,9 @@ class FakeService:
         if found is None or found[0] != owner.key:
             raise UnknownJob(f"no image {image_id!r}: it is not there, or not yours")
         return found[1], found[2]
+
+    async def about(self, image_id: str, owner: Owner) -> JobImage:
+        return (await self.image(image_id, owner))[0]
 
     async def thumbnail(self, image_id: str, owner: Owner) -> bytes:
         await self.image(image_id, owner)

@@ -14,7 +14,7 @@ import pytest
 
 from atelier.runtime.jobs import history
 from atelier.runtime.jobs.files import Files
-from atelier.runtime.jobs.job import Job, JobError, Owner, State, StoreFailed, TooLarge, UnknownJob
+from atelier.runtime.jobs.job import Job, JobError, Owner, State, StoreFailed, TooLarge, UnknownJob, located
 from atelier.runtime.jobs.lease import Settled
 from atelier.runtime.jobs.limits import Limits
 from atelier.runtime.jobs.store import JobStore
@@ -117,8 +117,9 @@ def test_a_damaged_upload_is_noticed_and_can_be_sent_again(stores: Stores) -> No
     store.upload(b"abc", ANNA)
     path = stores.folder / "uploads" / ABC[7:]
     path.write_bytes(b"abd")
-    with pytest.raises(StoreFailed, match="was damaged or removed: send it again"):
+    with pytest.raises(StoreFailed, match=f"^{ABC}: was damaged or removed: send it again$") as failed:
         store.uploaded(ABC, ANNA)
+    assert failed.value.path == str(path)
     path.unlink()
     with pytest.raises(StoreFailed, match="was damaged or removed: send it again"):
         store.uploaded(ABC, ANNA)
@@ -157,6 +158,8 @@ def test_a_folder_that_cannot_be_written(stores: Stores, obstacle: str) -> None:
     with pytest.raises(StoreFailed, match=r"00000\.png: cannot be written") as failed:
         store.add_image(claimed.lease, picture())
     assert not failed.value.full
+    assert str(stores.folder) not in str(failed.value)
+    assert located(failed.value).startswith(f"{stores.folder}/outputs/")
     ended = store.fail(claimed.lease, JobError("StoreFailed", str(failed.value)))
     assert ended.state is State.FAILED
 

@@ -43,6 +43,7 @@ def test_a_job_from_acceptance_to_its_image(stores: Stores, clock: FakeClock) ->
     assert (done.state, done.ended, done.images) == (State.DONE, START + 5, (made,))
     assert (done.asked, done.resolved, done.result) == (asked, {"seeds": [1, 2]}, {"text": "a beetle"})
     assert done.warnings == ("long", "flat image")
+    assert done.progress == JobProgress(20, 20, 1, 1, 1.0)
     # As sha256sum says.
     assert made.sha256 == "f1dbccd2593408683dcdb9f68bf5ad9743429c1c46d325772c5fb9c53c58fb53"
     assert store.image(made.id, ANNA) == (made, b"bytes of a PNG")
@@ -482,7 +483,7 @@ def test_a_job_is_done_only_if_its_files_are_there(stores: Stores) -> None:
     store.add_image(claimed.lease, picture())
     (path,) = (stores.folder / "outputs").iterdir()
     path.unlink()
-    with pytest.raises(StoreFailed, match="was removed before the job was done"):
+    with pytest.raises(StoreFailed, match=f"^image {path.name}: was removed before the job was done$"):
         store.finish(claimed.lease)
     assert state(store, job) is State.RUNNING
     assert store.fail(claimed.lease, BAD_LUCK).state is State.FAILED
@@ -496,8 +497,12 @@ def test_a_damaged_image_is_not_handed_out(stores: Stores) -> None:
     (path,) = (stores.folder / "outputs").iterdir()
     for damage in (b"012345678", b"0123456780", None):
         path.unlink() if damage is None else path.write_bytes(damage)
-        with pytest.raises(StoreFailed, match=f"{path}: was damaged or removed"):
+        with pytest.raises(StoreFailed, match=f"^image {made.id}: was damaged or removed$") as failed:
             store.image(made.id, ANNA)
+        assert failed.value.path == str(path)
+        assert store.about(made.id, ANNA) == made
+    with pytest.raises(UnknownJob):
+        store.about(made.id, BELA)
 
 
 def test_kinds_and_formats(stores: Stores) -> None:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from atelier.errors import BadInput
 from atelier.runtime.jobs.fairness import FairShare, Waiting
-from atelier.runtime.jobs.job import JobProgress, Owner, QueueFull, State, TooLarge
+from atelier.runtime.jobs.job import JobProgress, NewJob, Owner, QueueFull, State, TooLarge
 from atelier.runtime.jobs.lease import Settled
 from atelier.runtime.jobs.limits import Limits
 from atelier.runtime.jobs.rates import Rates, ends, remaining
@@ -266,7 +268,7 @@ def test_a_key_gives_the_same_job(stores: Stores, clock: FakeClock) -> None:
     store.cancel(job.id, ANNA)
     clock.advance(86_399)
     store = stores.open()
-    again = store.accept(new("something else", idempotency_key="k"), ANNA, Settled())
+    again = store.accept(new(idempotency_key="k"), ANNA, Settled())
     assert (again.job.id, again.new) == (job.id, False)
     assert store.repeated(new(idempotency_key="other"), ANNA) is None
     assert store.repeated(new(), ANNA) is None
@@ -275,6 +277,19 @@ def test_a_key_gives_the_same_job(stores: Stores, clock: FakeClock) -> None:
     later = store.accept(new(idempotency_key="k"), ANNA, Settled())
     assert later.new
     assert store.repeated(new(idempotency_key="k"), ANNA) == later.job
+
+
+def test_a_key_of_other_fields_is_refused_by_its_header(stores: Stores) -> None:
+    store = stores.open()
+    job = store.accept(NewJob("generate", {"prompt": "a", "steps": 2}, idempotency_key="k"), ANNA).job
+    others = NewJob("generate", {"prompt": "b", "steps": 2}), NewJob("upscale", {"prompt": "a", "steps": 2})
+    for other in (replace(own, idempotency_key="k") for own in others):
+        for ask in (store.repeated, store.accept):
+            with pytest.raises(BadInput, match="Idempotency-Key: was sent with other fields before") as refused:
+                ask(other, ANNA)
+            assert refused.value.field == "Idempotency-Key"
+    assert store.repeated(NewJob("generate", {"steps": 2, "prompt": "a"}, idempotency_key="k"), ANNA) == job
+    assert len(store.jobs(ANNA)) == 1
 
 
 def test_a_key_belongs_to_its_owner(stores: Stores) -> None:

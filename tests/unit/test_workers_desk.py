@@ -13,12 +13,15 @@ from typing import Any
 import pytest
 
 from atelier.api.desk import Desk, Staff
+from atelier.api.errors import problem_of
 from atelier.errors import AtelierError, BadInput
 from atelier.runtime.jobs.faults import NO_FAULTS, Fault, Faults
-from atelier.runtime.jobs.job import Job, NewJob, NotReady, Owner, State, TooLarge, UnknownJob
+from atelier.runtime.jobs.job import Job, NewJob, NotReady, Owner, State, StoreFailed, TooLarge, UnknownJob
 from atelier.runtime.jobs.limits import USUAL
 from atelier.runtime.jobs.store import JobStore
 from atelier.runtime.workers import post
+from atelier.runtime.workers.asking import taken
+from atelier.runtime.workers.messages import Message
 from atelier.runtime.workers.process import Command
 
 ANNA, BEN = Owner("anna", admin=False), Owner("ben", admin=False)
@@ -164,6 +167,7 @@ def test_a_disk_that_refuses_fails_the_job_and_nothing_else(tmp_path: Path, faul
         assert job.state is State.FAILED
         assert job.error is not None
         assert job.error.kind == "StoreFailed"
+        assert str(tmp_path) not in job.error.message
         assert job.images == () or "update" in fault
         assert (await done(desk, "image", "done")).state is State.DONE
 
@@ -263,6 +267,33 @@ def test_an_idempotency_key_settles_once(tmp_path: Path) -> None:
         assert len(await desk.jobs(ANNA)) == 1
 
     with_desk(tmp_path, use)
+
+
+def test_a_file_that_is_gone_tells_nobody_where_it_lay(tmp_path: Path) -> None:
+    async def use(desk: Desk) -> None:
+        image = (await done(desk, "image", "done")).images[0]
+        name = await desk.upload(b"bytes", ANNA)
+        for file in [*tmp_path.rglob("outputs/*"), *tmp_path.rglob("uploads/*")]:
+            file.write_bytes(b"else")
+        for ask in (desk.image(image.id, ANNA), desk.submit(steps("done", image=name), ANNA)):
+            with pytest.raises(StoreFailed) as failed:
+                await ask
+            told = problem_of(failed.value)
+            assert (told.status, "was damaged or removed" in told.message) == (503, True)
+            assert "/" not in told.message
+            assert failed.value.path.startswith(str(tmp_path))
+        assert await desk.about(image.id, ANNA) == image
+
+    with_desk(tmp_path, use)
+
+
+def test_the_resolver_tells_the_field() -> None:
+    data = {"kind": "UnknownName", "message": "unknown VAE 'x': there is none here", "exit_code": 2}
+    for field in ("vae", None):
+        said = data if field is None else {**data, "field": field}
+        with pytest.raises(BadInput) as refused:
+            taken(Message("refused", {"number": 1, "error": said}))
+        assert problem_of(refused.value).field == field
 
 
 def test_uploads_belong_to_who_brought_them(tmp_path: Path) -> None:

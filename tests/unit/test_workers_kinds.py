@@ -121,6 +121,73 @@ def test_paths_of_the_server_are_no_names(engine: Engine, models: Path) -> None:
     assert UpscalerNames(Library((models,))).find(str(lying.with_suffix(".pth"))) is not None
 
 
+@pytest.mark.parametrize(
+    ("fields", "field", "said"),
+    [
+        ({"vae": "nix"}, "vae", "unknown VAE 'nix': "),
+        ({"text_encoders": ["nix"]}, "text_encoders", "unknown text encoder 'nix': there is none here"),
+        ({"styles": ["a"]}, "styles", "unknown style 'a': there is no styles.csv to look it up in"),
+        ({"regions": ["no place"]}, "regions", "no place"),
+        ({"regions": ["mask=gone.png: a cat"]}, "regions", "gone.png"),
+        ({"model": "lying"}, "model", "lying.safetensors"),
+        ({"refiner": "lying", "refiner_switch_at": 0.5}, "refiner", "lying.safetensors"),
+        ({"vae": "lying"}, "vae", "lying.safetensors"),
+        ({"hires_upscale": 2.0, "hires_upscaler": "bad"}, "hires_upscaler", "bad.pth"),
+        ({"postprocess_upscale_by": 2.0, "postprocess_upscaler": "bad"}, "postprocess_upscaler", "bad.pth"),
+    ],
+)
+def test_a_refusal_knows_its_field(
+    engine: Engine,
+    models: Path,
+    fields: dict[str, Any],
+    field: str,
+    said: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    damaged = models / "lying.safetensors", models / "upscalers" / "bad.pth"
+    damaged[1].parent.mkdir(exist_ok=True)
+    for file in damaged:
+        file.write_bytes(b"x" * 100)
+    try:
+        with pytest.raises(BadInput) as refused:
+            kinds()["generate"].settle({**SMALL, **fields}, bench(engine))
+    finally:
+        for file in damaged:
+            file.unlink()
+    assert said in str(refused.value)
+    assert error_data(refused.value)["field"] == field
+
+
+@pytest.mark.parametrize("field", ["upscaler", "upscaler_2"])
+def test_an_upscaler_that_is_not_there_is_refused_by_its_field(engine: Engine, field: str) -> None:
+    data = png()
+    with pytest.raises(UnknownName) as refused:
+        kinds()["upscale"].settle({"image": name(data), field: "nix"}, bench(engine, data))
+    assert error_data(refused.value)["field"] == field
+
+
+def test_a_mask_of_another_size_is_refused_before_it_is_queued(engine: Engine) -> None:
+    """I07."""
+    image, mask, good = png((64, 64)), png((32, 64)), png((64, 64), "another")
+    fields = {**SMALL, "image": name(image)}
+    with pytest.raises(BadInput, match="is 32x64, the image 64x64: give one of the same size") as refused:
+        kinds()["generate"].settle({**fields, "mask": name(mask)}, bench(engine, image, mask))
+    assert error_data(refused.value)["field"] == "mask"
+    for fits in (name(good), "alpha"):
+        assert kinds()["generate"].settle({**fields, "mask": fits}, bench(engine, image, good)).cost > 0
+
+
+def test_messages_name_fields_and_no_flags() -> None:
+    from atelier.runtime.workers.resolver import as_fields
+
+    assert as_fields("a mask needs an image: give --image; or --lenient takes it") == (
+        "a mask needs an image: give image; or lenient takes it"
+    )
+    assert as_fields("--text-encoders, --no-such and a--image") == "text_encoders, --no-such and a--image"
+
+
 def test_too_many_images_and_pixels_are_too_large(engine: Engine) -> None:
     for fields, field in (
         ({"batch_count": 65}, "batch_count"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from dataclasses import replace
 from functools import partial
 
@@ -30,6 +31,9 @@ from atelier.api.schema import document, methods_at
 from atelier.api.service import Service
 from atelier.api.settings import Settings
 from atelier.errors import AtelierError
+from atelier.runtime.jobs.job import StoreFailed, located
+
+_log = logging.getLogger("atelier.http")
 
 
 def app(service: Service, settings: Settings) -> FastAPI:
@@ -78,6 +82,8 @@ def _special_first() -> list[Front]:
 
 async def _respond(request: Request, error: Exception) -> Response:
     problem = problem_of(error)
+    if isinstance(error, StoreFailed):
+        _log.error("the store refuses", extra={"fields": {"reason": located(error)}})
     if problem.status == 405:
         problem = replace(problem, headers=_allow(request) or problem.headers)
     return response(request.scope, problem)

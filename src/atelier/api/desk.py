@@ -21,7 +21,7 @@ from atelier.api.service import (
 )
 from atelier.errors import AtelierError
 from atelier.request.events import Json
-from atelier.runtime.jobs.job import Job, JobEvent, JobImage, NewJob, NotReady, Owner, State
+from atelier.runtime.jobs.job import Job, JobEvent, JobImage, NewJob, NotReady, Owner, State, located
 from atelier.runtime.jobs.lease import Counts, Settled
 from atelier.runtime.jobs.store import JobStore
 from atelier.runtime.workers.asking import Asking
@@ -178,6 +178,9 @@ class Desk:
     async def image(self, image_id: str, owner: Owner) -> tuple[JobImage, bytes]:
         return await self._stored(lambda: self._store.image(image_id, owner))
 
+    async def about(self, image_id: str, owner: Owner) -> JobImage:
+        return await self._stored(lambda: self._store.about(image_id, owner))
+
     async def thumbnail(self, image_id: str, owner: Owner) -> bytes:
         small = await self._stored(lambda: self._store.thumbnail(image_id, owner))
         if small is not None:
@@ -273,7 +276,7 @@ class Desk:
                 for late in await self._stored(self._store.overdue):
                     await self._too_late(late.job_id, late.state)
             except AtelierError as error:
-                _log.error("the store refuses", extra={"fields": {"reason": str(error)}})
+                _log.error("the store refuses", extra={"fields": {"reason": located(error)}})
 
     async def _too_late(self, job_id: str, state: State) -> None:
         for post in self.posts:
@@ -291,7 +294,7 @@ class Desk:
             try:
                 await self._stored(self._store.prune)
             except AtelierError as error:
-                _log.error("the store refuses", extra={"fields": {"reason": str(error)}})
+                _log.error("the store refuses", extra={"fields": {"reason": located(error)}})
             await asyncio.sleep(PRUNING)
 
     async def _stored(self, step: Callable[[], T]) -> T:

@@ -69,6 +69,8 @@ _STATUS: tuple[tuple[type[AtelierError], int], ...] = (
     (BadInput, 422),
 )
 """The first class that fits decides."""
+NOT_ASKED = frozenset({"output"})
+"""Fields that no client may set: where files lie is the server's affair."""
 _UNKNOWN = re.compile(r"unknown (?P<kind>\w+) '(?P<name>[^']*)'")
 
 
@@ -102,7 +104,7 @@ def _foreseen(error: AtelierError) -> Problem:
         status = 507 if error.full else 503
     retry_after = error.retry_after if isinstance(error, QueueFull | NotReady) else None
     message = _without_folders(error)
-    return Problem(status, type(error).__name__, message, field_in(message), retry_after)
+    return Problem(status, type(error).__name__, message, error.field or field_in(message), retry_after)
 
 
 def _without_folders(error: AtelierError) -> str:
@@ -135,7 +137,7 @@ def _told(name: str, kind: str, message: str) -> str:
     if kind == "missing":
         return f"{name} is missing: give it"
     if kind == "extra_forbidden":
-        near = difflib.get_close_matches(name, FIELDS, n=1)
+        near = [] if name in NOT_ASKED else difflib.get_close_matches(name, FIELDS.keys() - NOT_ASKED, n=1)
         return f"unknown field {name[:60]!r}: " + (f"did you mean {near[0]}?" if near else "leave it out")
     if limits is not None and FIELDS[name].kind in {"int", "float"}:
         number = "a number" if FIELDS[name].kind == "float" else "a whole number"

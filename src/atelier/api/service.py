@@ -143,6 +143,10 @@ class Service(Protocol):
         """The file of an image."""
         ...
 
+    async def about(self, image_id: str, owner: Owner) -> JobImage:
+        """What is known of an image, also where its file is gone."""
+        ...
+
     async def thumbnail(self, image_id: str, owner: Owner) -> bytes:
         """The image, small, as JPEG."""
         ...

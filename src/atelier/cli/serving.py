@@ -26,6 +26,7 @@ from atelier.api.desk import Desk, Staff
 from atelier.api.serving import config
 from atelier.api.settings import Settings
 from atelier.errors import BadInput
+from atelier.runtime.jobs.job import StoreFailed, located
 from atelier.runtime.jobs.store import JobStore
 
 BACKLOG = 512
@@ -136,8 +137,10 @@ def run(place: Place, settings: Settings, staff: Staff, folder: Path, database: 
     listening = place.listening()
     try:
         store = JobStore.open(folder, database)
-    except BaseException:
+    except BaseException as error:
         listening.close()
+        if isinstance(error, StoreFailed):
+            raise StoreFailed(located(error), full=error.full) from error
         raise
     for notice in store.notices:
         _log.warning(notice)

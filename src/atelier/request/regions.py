@@ -150,7 +150,9 @@ def _value(text: str) -> str:
 
 
 def _bad(text: str, why: str) -> BadInput:
-    return BadInput(f"region {_short(text)!r}: {why}")
+    error = BadInput(f"region {_short(text)!r}: {why}")
+    error.field = "regions"
+    return error
 
 
 def _short(text: str) -> str:

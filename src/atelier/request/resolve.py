@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from atelier.errors import BadInput
+from atelier.errors import BadInput, about, shortened
 from atelier.request.fields import SIDE_STEP, STEPS
 from atelier.request.groups import Guidance, Hires, Inpaint, SdUpscale, Sizes, check_side
 from atelier.request.guidances import SWITCHED, USUAL
@@ -433,7 +433,7 @@ def _source(request: Request, offer: Offer, added: Margins | None) -> NoSource |
         noise_multiplier=source.noise_multiplier,
         extra_noise=source.extra_noise,
         color_correction=source.color_correction,
-        mask=_mask(request, image, refer) if added is None else ResolvedOutpaint(**added._asdict()),
+        mask=_mask(request, image, offer) if added is None else ResolvedOutpaint(**added._asdict()),
         upscale=NoUpscale() if upscale is None else _upscale(upscale.factor, offer.source_upscaler),
     )
 
@@ -442,11 +442,14 @@ def _upscale(factor: float, enlarger: Enlarger) -> ResolvedUpscale:
     return ResolvedUpscale(factor=factor, upscaler=enlarger.name, file=enlarger.file)
 
 
-def _mask(request: Request, image: ImageRef, refer: Callable[[str], ImageRef]) -> NoMask | ResolvedMask:
-    inpaint = request.inpaint
+def _mask(request: Request, image: ImageRef, offer: Offer) -> NoMask | ResolvedMask:
+    """Raises BadInput for a mask that is not of the image's size."""
+    inpaint, refer = request.inpaint, offer.refer
     if inpaint is None:
         return NoMask()
     transparent = inpaint.mask == TRANSPARENT
+    if not transparent and request.source is not None:
+        _check_mask(request.source.image, inpaint.mask, offer.measure)
     return ResolvedMask(
         image=image if transparent else refer(inpaint.mask),
         transparent=transparent,
@@ -457,6 +460,15 @@ def _mask(request: Request, image: ImageRef, refer: Callable[[str], ImageRef]) -
         padding=inpaint.masked_area_padding,
         soft=_softness(inpaint),
     )
+
+
+def _check_mask(image: str, mask: str, measure: Measure) -> None:
+    with about("mask"):
+        (wide, high), sides = measure(mask), measure(image)
+        if (wide, high) != sides:
+            raise BadInput(
+                f"mask {shortened(mask)}: is {wide}x{high}, the image {sides[0]}x{sides[1]}: give one of the same size"
+            )
 
 
 def _softness(inpaint: Inpaint) -> NoSoftness | ResolvedSoftness:
@@ -550,7 +562,8 @@ def _regions(request: Request, refer: Callable[[str], ImageRef]) -> NoRegions | 
 
 def _place(region: Region, refer: Callable[[str], ImageRef]) -> BoxPlace | MaskPlace:
     if isinstance(region.place, str):
-        return MaskPlace(image=refer(region.place))
+        with about("regions"):
+            return MaskPlace(image=refer(region.place))
     left, top, right, bottom = region.place
     return BoxPlace(left=left, top=top, right=right, bottom=bottom)
 

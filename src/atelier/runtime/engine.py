@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,7 +17,7 @@ from atelier.checkpoints.embedded import EMBEDDED
 from atelier.checkpoints.preview import rgb_matrix
 from atelier.checkpoints.tiny_autoencoder import tiny_beside
 from atelier.diffusion.catalogue import samplers
-from atelier.errors import BadFile, BadInput, UnknownName, shortened
+from atelier.errors import BadFile, BadInput, UnknownName, about, shortened
 from atelier.families.family import Family
 from atelier.pipeline.plan import plan
 from atelier.pipeline.run import run
@@ -143,8 +143,10 @@ class Engine:
     def _parts(self, request: Request, warn: Warn) -> Others:
         """Where parts are taken from in place of the model's own. Raises BadInput for what is not there; where the
         request is lenient, the model's own is taken."""
-        vae = self._part(request.vae or "", self.library.autoencoder, request, warn)
-        texts = (self._part(name, self.library.text_encoder, request, warn) for name in request.text_encoders)
+        with about("vae"):
+            vae = self._part(request.vae or "", self.library.autoencoder, request, warn)
+        with about("text_encoders"):
+            texts = [self._part(name, self.library.text_encoder, request, warn) for name in request.text_encoders]
         return Others(vae, tuple(path for path in texts if path is not None))
 
     def _part(self, name: str, find: Callable[[str], Path], request: Request, warn: Warn) -> Path | None:
@@ -266,8 +268,9 @@ class Engine:
         """The request resolved, and the method that it was resolved with."""
         found = self._find(request, warn)
         parts = self._parts(request, warn)
-        model = self.resources.open(found.path, parts)
-        reference = self.resources.refer(found.name, model, parts)
+        with about("model"), _about_parts(parts):
+            model = self.resources.open(found.path, parts)
+            reference = self.resources.refer(found.name, model, parts)
         _check_hash(request, reference, warn)
         if model.surplus:
             warn(
@@ -330,8 +333,9 @@ class Engine:
                 return None
             found = known
         parts = Others(self._parts(request, silent).vae)
-        model = self.resources.open(found.path, parts)
-        return model, self.resources.refer(found.name, model, parts)
+        with about(field), _about_parts(parts):
+            model = self.resources.open(found.path, parts)
+            return model, self.resources.refer(found.name, model, parts)
 
     def _worded(self, request: Request) -> Request:
         """With the styles around the prompts, also of a second pass that has its own, and without comments."""
@@ -344,7 +348,8 @@ class Engine:
         return request.model_copy(update={**styled, "hires": hires})
 
     def _styled(self, prompt: str, negative_prompt: str, request: Request) -> dict[str, str]:
-        styled = self.words.styled(prompt, negative_prompt, request.prompting.styles)
+        with about("styles"):
+            styled = self.words.styled(prompt, negative_prompt, request.prompting.styles)
         return dict(zip(("prompt", "negative_prompt"), map(without_comments, styled), strict=True))
 
     def generate(self, request: Request) -> list[GeneratedImage]:
@@ -387,6 +392,19 @@ class Engine:
     def _provenance(self, resolved: Resolved) -> Provenance:
         dtype = self.resources.dtype(resolved.model)
         return Provenance(self._version, dtype, str(self.device.torch_device), f"torch {torch.__version__}")
+
+
+@contextmanager
+def _about_parts(parts: Others) -> Generator[None]:
+    """Marks what is raised of a file that the request names as a part."""
+    try:
+        yield
+    except BadFile as error:
+        if error.path == str(parts.vae):
+            error.field = "vae"
+        elif error.path in map(str, parts.text_encoders):
+            error.field = "text_encoders"
+        raise
 
 
 def _pixels(request: Request, model: Checkpoint, measure: Measure) -> tuple[int, ...]:

@@ -15,7 +15,7 @@ from atelier.diffusion.guidance.slg import BLOCKS
 from atelier.diffusion.levels import changed
 from atelier.diffusion.sampling import SamplerSpec
 from atelier.diffusion.scheduling import SCHEDULE_DEFAULTS, ScheduleSpec, run_sigmas
-from atelier.errors import BadInput
+from atelier.errors import BadInput, about
 from atelier.families.parts import UNET
 from atelier.families.parts.mmdit import MMDIT
 from atelier.limits import CALLS
@@ -152,17 +152,19 @@ def upscaler_of(request: Request, known: UpscalerNames, refer: Refer, warn: Warn
     name = (wanted or LATENT).strip()
     if name.casefold() in LATENT_NAMES:
         return Enlarger(LATENT_NAMES[name.casefold()])
-    return _found(known, refer, name) or _instead(
-        request, f"hires_upscaler {wanted!r}", (*LATENT_MODES, *known.names()), known.place(name), warn
-    )
+    with about("hires_upscaler"):
+        return _found(known, refer, name) or _instead(
+            request, f"hires_upscaler {wanted!r}", (*LATENT_MODES, *known.names()), known.place(name), warn
+        )
 
 
 def source_upscaler_of(request: Request, known: UpscalerNames, refer: Refer, warn: Warn) -> Enlarger:
     """What enlarges the image to start from. Raises as `upscaler_of` does."""
     name = INSTEAD if request.sd_upscale is None else request.sd_upscale.upscaler.strip()
-    return _found(known, refer, name) or _instead(
-        request, f"sd_upscale_upscaler {name!r}", known.names(), known.place(name), warn
-    )
+    with about("sd_upscale_upscaler"):
+        return _found(known, refer, name) or _instead(
+            request, f"sd_upscale_upscaler {name!r}", known.names(), known.place(name), warn
+        )
 
 
 def finishers_of(request: Request, known: UpscalerNames, refer: Refer, warn: Warn) -> tuple[Enlarger, ...]:
@@ -172,10 +174,14 @@ def finishers_of(request: Request, known: UpscalerNames, refer: Refer, warn: War
         return ()
     named = {"postprocess_upscaler": wanted.upscaler, "postprocess_upscaler_2": wanted.other}
     there = {what: name.strip() for what, name in named.items() if name is not None}
-    return tuple(
-        _found(known, refer, name) or _instead(request, f"{what} {name!r}", known.names(), known.place(name), warn)
-        for what, name in there.items()
-    )
+    return tuple(_finisher(request, known, refer, what, name, warn) for what, name in there.items())
+
+
+def _finisher(request: Request, known: UpscalerNames, refer: Refer, what: str, name: str, warn: Warn) -> Enlarger:
+    with about(what):
+        return _found(known, refer, name) or _instead(
+            request, f"{what} {name!r}", known.names(), known.place(name), warn
+        )
 
 
 def _found(known: UpscalerNames, refer: Refer, name: str) -> Enlarger | None:

@@ -34,9 +34,11 @@ class Words:
             raise BadFile(self.styles_file, str(error)) from None
 
     def styled(self, prompt: str, negative_prompt: str, names: Sequence[str]) -> tuple[str, str]:
-        """Both prompts with the styles of these names around them. Raises BadFile, UnknownName."""
+        """Both prompts with the styles of these names around them. Raises BadInput, UnknownName."""
         if not names:
             return prompt, negative_prompt
+        if not self.styles_file.exists():
+            raise BadInput(f"unknown style {names[0]!r}: there is no {self.styles_file} to look it up in")
         known = self.styles()
         for name in names:
             if name not in known:

@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING, Annotated, Any, cast, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
+from atelier.api.errors import NOT_ASKED
 from atelier.request import fields as f
 from atelier.request.events import Json
 from atelier.request.fields import SIDE_STEP
 from atelier.request.groups import PROMPTS
 from atelier.request.table import FIELDS, Fields, RequestField
 
-NOT_ASKED = frozenset({"output"})
-"""Fields that no client may set: where files lie is the server's affair."""
 IMAGES = ("image", "mask")
 """Fields that hold an image: what an upload is called, or its bytes in base64."""
 PROMPT_LENGTH = 16_000

@@ -54,8 +54,7 @@ async def image(
 @routes.get("/v1/images/{image_id}/metadata")
 async def metadata(image_id: ImageId, service: Behind, owner: Caller) -> ImageShape:
     """What is known of an image; infotext: the text that makes it again."""
-    about, _ = await service.image(image_id, owner)
-    return image_shape(about)
+    return image_shape(await service.about(image_id, owner))
 
 
 @routes.get(

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Header, Query, Request, Response
 
 from atelier.api.background import spawn
 from atelier.api.caller import Behind, Caller, Setup
+from atelier.api.errors import refuse
 from atelier.api.service import Service
 from atelier.api.uploads import image_fields, submitted
 from atelier.api.v1.generate import GenerateFields, given
@@ -20,11 +21,17 @@ from atelier.runtime.jobs.job import Job, NewJob, Owner
 routes = APIRouter(tags=["jobs"])
 IdempotencyKey = Annotated[
     str | None,
-    Header(max_length=255, min_length=1, description="The same job is given for the same key for 24 hours."),
+    Header(
+        max_length=255,
+        min_length=1,
+        description="For 24 hours it gives the same job; other fields are refused.",
+    ),
 ]
 Before = Annotated[
     str | None, Query(max_length=64, pattern="^[A-Za-z0-9_-]+$", description="The id of a job to go on from.")
 ]
+PARAMETERS = frozenset({"priority", "timeout", "webhook"})
+"""What POST /v1/jobs is told beside the fields."""
 PRIORITY = 10
 """The highest; it is for admins, as is everything above 0."""
 
@@ -43,16 +50,29 @@ async def submit(
     idempotency_key: IdempotencyKey = None,
 ) -> JobShape:
     """Asks for images. The answer comes when the job is committed: from then on it is done, whatever happens."""
+    _check_parameters(request, priority, owner)
     if webhook is not None:
         allowed(webhook, settings.webhooks)
     fields = await image_fields(service, owner, given(body))
     request_of(fields)
-    ranked = priority if owner.admin else min(priority, 0)
-    job = await submitted(service, NewJob("generate", fields, ranked, idempotency_key, timeout), owner)
+    job = await submitted(service, NewJob("generate", fields, priority, idempotency_key, timeout), owner)
     if webhook is not None:
         spawn(request.app, report(service, job.id, owner, webhook))
     response.headers["Location"] = f"/v1/jobs/{job.id}"
     return job_shape(job)
+
+
+def _check_parameters(request: Request, priority: int, owner: Owner) -> None:
+    """Raises Refused for parameters that mean nothing here, and for a priority that the key may not give."""
+    unknown = sorted(request.query_params.keys() - PARAMETERS)
+    if unknown:
+        named, known = ", ".join(repr(name[:60]) for name in unknown[:5]), ", ".join(sorted(PARAMETERS))
+        raise refuse(
+            422, f"unknown query parameter {named}: they are {known}; fields go into the body", field=unknown[0][:60]
+        )
+    if priority > 0 and not owner.admin:
+        message = "priority: above 0 is for keys of admins: leave it out, or use 0 or less"
+        raise refuse(403, message, field="priority", kind="Forbidden")
 
 
 @routes.get("/v1/jobs")

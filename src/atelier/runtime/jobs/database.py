@@ -20,6 +20,8 @@ from atelier.runtime.jobs.faults import NO_FAULTS, Faults
 from atelier.runtime.jobs.job import FolderInUse, StoreFailed
 
 NAME = "jobs.sqlite3"
+WHAT = "the database of jobs"
+"""What clients hear it called."""
 _BUSY_MILLISECONDS = 5000
 """Longer than any transaction of ours: another program, a backup say, holds the file."""
 _POOL, _MORE = 8, 56
@@ -115,12 +117,12 @@ def refusals(where: Place) -> Generator[None]:
     try:
         yield
     except SQLAlchemyError as error:
-        raise StoreFailed(f"{where.said}: {_reason(error)}", full=_is_full(error)) from error
+        raise StoreFailed(f"{WHAT}: {_reason(error)}", path=where.said, full=_is_full(error)) from error
     except UnicodeDecodeError as error:
-        raise StoreFailed(f"{where.said}: holds text that was damaged") from error
+        raise StoreFailed(f"{WHAT}: holds text that was damaged", path=where.said) from error
     except OSError as error:
         full = error.errno in {errno.ENOSPC, errno.EDQUOT}
-        raise StoreFailed(f"{where.said}: {error.strerror or error}", full=full) from error
+        raise StoreFailed(f"{WHAT}: {error.strerror or error}", path=where.said, full=full) from error
 
 
 def _reason(error: SQLAlchemyError) -> str:

@@ -113,9 +113,11 @@ def _refusals(path: Path) -> Generator[None]:
     try:
         yield
     except StorageFull as error:
-        raise StoreFailed(str(error), full=True) from error
+        raise StoreFailed(f"{path.name}: no space is left", path=path, full=True) from error
     except BadFile as error:
-        raise StoreFailed(str(error)) from error
+        raise StoreFailed(
+            f"{path.name}: {error.problem}".replace(str(path.parent), path.parent.name), path=path
+        ) from error
     except OSError as error:
         full = error.errno in {errno.ENOSPC, errno.EDQUOT}
-        raise StoreFailed(f"{path}: {error.strerror or error}", full=full) from error
+        raise StoreFailed(f"{path.name}: {error.strerror or error}", path=path, full=full) from error

@@ -30,6 +30,11 @@ class History:
         self._uploads = own
         self._removing = removing
 
+    def about(self, image_id: str, owner: str) -> JobImage:
+        """What its row says of an image. Raises UnknownJob."""
+        with self._parts.database.read() as connection:
+            return image_of(_row(connection, image_id, owner))
+
     def image(self, image_id: str, owner: str) -> tuple[JobImage, bytes]:
         """An image and its file. Raises UnknownJob, StoreFailed."""
         with self._parts.database.read() as connection:
@@ -37,7 +42,7 @@ class History:
         name = f"{OUTPUTS}/{row.file}"
         data = self._parts.files.read(name)
         if data is None or hashlib.sha256(data).hexdigest() != row.sha256:
-            raise StoreFailed(f"{self._parts.files.folder / name}: was damaged or removed")
+            raise StoreFailed(f"image {row.id}: was damaged or removed", path=self._parts.files.folder / name)
         return image_of(row), data
 
     def thumbnail(self, image_id: str, owner: str) -> bytes | None:

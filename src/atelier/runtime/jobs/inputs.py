@@ -50,7 +50,9 @@ class Uploads:
                 raise unknown(name)
         data = self._parts.files.read(path(sha256))
         if data is None or hashlib.sha256(data).hexdigest() != sha256:
-            raise StoreFailed(f"{self._parts.files.folder / path(sha256)}: was damaged or removed: send it again")
+            raise StoreFailed(
+                f"{name}: was damaged or removed: send it again", path=self._parts.files.folder / path(sha256)
+            )
         return data
 
     def link(self, connection: Connection, job_id: str, names: Iterable[str], owner: str) -> None:

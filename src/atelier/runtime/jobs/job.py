@@ -160,10 +160,11 @@ class TooLarge(AtelierError):
 
 class StoreFailed(AtelierError):
     """The disk or the database of the server refuses; nothing is half done. full: no space is left. HTTP: 507 when
-    full, else 503."""
+    full, else 503. The message goes to clients and names no place; path: the culprit on the server, "" where there is
+    none, which `located` puts in front for the log and the operator."""
 
-    def __init__(self, message: str, *, full: bool = False) -> None:
-        self.full = full
+    def __init__(self, message: str, *, path: object = "", full: bool = False) -> None:
+        self.full, self.path = full, str(path)
         super().__init__(message)
 
 
@@ -171,3 +172,9 @@ class FolderInUse(AtelierError):
     """Another server has the folder or the database of jobs open."""
 
     exit_code = 2
+
+
+def located(error: AtelierError) -> str:
+    """The message of an error for the operator, with the place that clients are not told."""
+    place = error.path if isinstance(error, StoreFailed) else ""
+    return f"{place}: {error}" if place else str(error)

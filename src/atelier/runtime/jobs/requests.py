@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from sqlalchemy import Connection, delete, insert, select, update
 
-from atelier.errors import BadInput
+from atelier.errors import BadInput, about
 from atelier.runtime.jobs import saved
 from atelier.runtime.jobs.faults import Faults
 from atelier.runtime.jobs.held import Leases
@@ -17,11 +17,13 @@ from atelier.runtime.jobs.job import Job, NewJob, State, TooLarge
 from atelier.runtime.jobs.lease import Accepted, Settled
 from atelier.runtime.jobs.parts import Parts
 from atelier.runtime.jobs.queue import Queue
-from atelier.runtime.jobs.rows import new_row, owned, written
+from atelier.runtime.jobs.rows import new_row, owned, same_fields, written
 from atelier.runtime.jobs.tables import jobs, keys
 from atelier.runtime.jobs.views import Views
 
 MAX_PRIORITY = 1000
+KEY = "Idempotency-Key"
+"""The header."""
 
 
 class Requests:
@@ -98,12 +100,21 @@ class Requests:
         return job_id
 
     def _keyed(self, connection: Connection, job: NewJob, owner: str) -> str | None:
-        """The job of the same key; a clock that was set back makes the key live longer, never shorter."""
+        """The job of the same key; a clock that was set back makes the key live longer, never shorter. Raises BadInput
+        where it asked for something else."""
         if job.idempotency_key is None:
             return None
         after = self._parts.clock.now() - self._parts.limits.idempotency
-        query = select(keys.c.job).where(keys.c.name == _key(owner, job.idempotency_key), keys.c.created > after)
-        return connection.scalar(query)
+        query = select(jobs.c.id, jobs.c.kind, jobs.c.asked).join(keys, keys.c.job == jobs.c.id)
+        row = connection.execute(
+            query.where(keys.c.name == _key(owner, job.idempotency_key), keys.c.created > after)
+        ).first()
+        if row is None:
+            return None
+        if row.kind != job.kind or not same_fields(row.asked, job.fields):
+            with about(KEY):
+                raise BadInput(f"{KEY}: was sent with other fields before: take a new one for another job")
+        return str(row.id)
 
 
 def _key(owner: str, key: str) -> str:

@@ -41,6 +41,12 @@ def written(value: Json | Mapping[str, Json] | Sequence[str]) -> str:
         raise BadInput(f"a field holds what JSON cannot say ({error})") from error
 
 
+def same_fields(kept: str, fields: Mapping[str, Json]) -> bool:
+    """Whether fields are those that were kept as a text, in whatever order. What was damaged is taken for the same."""
+    read = _parsed(kept)
+    return not read or read == json.loads(written(fields))
+
+
 def _plain(value: object) -> object:
     """Mappings of all kinds are objects."""
     if isinstance(value, Mapping):
@@ -115,14 +121,20 @@ def image_of(row: AnyRow) -> JobImage:
     )
 
 
+def _all_done(row: AnyRow, images: int) -> JobProgress:
+    """Of a job that is done: all the steps that its worker told of."""
+    steps = _parsed(row.warnings).get("steps", 0)
+    return JobProgress(steps, steps, images, images, 1.0)
+
+
 def warnings_of(row: AnyRow) -> tuple[str, ...]:
     """The warnings of a row of `jobs`."""
     return tuple(_parsed(row.warnings).get("list", ()))
 
 
-def warnings_text(warnings: Iterable[str]) -> str:
-    """Warnings as they are kept."""
-    return written({"list": list(warnings)})
+def warnings_text(warnings: Iterable[str], steps: int = 0) -> str:
+    """Warnings as they are kept; steps: what a job had to do, kept beside them once it is done."""
+    return written({"list": list(warnings), **({"steps": steps} if steps else {})})
 
 
 def _error(said: dict[str, Any]) -> JobError:
@@ -176,7 +188,7 @@ def job_of(
     """The job of a row of `jobs`."""
     state = State(row.state)
     if state.ended:
-        progress = JobProgress(0, 0, len(made), len(made), 1.0) if state is State.DONE else NOTHING_DONE
+        progress = _all_done(row, len(made)) if state is State.DONE else NOTHING_DONE
     return Job(
         id=row.id,
         kind=row.kind,

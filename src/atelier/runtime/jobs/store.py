@@ -159,6 +159,10 @@ class JobStore:
         """The file of an image; its hash is checked. Raises StoreFailed where the file was damaged or removed."""
         return self._history.image(image_id, owner.key)
 
+    def about(self, image_id: str, owner: Owner) -> JobImage:
+        """What is known of an image, also where its file is gone."""
+        return self._history.about(image_id, owner.key)
+
     def thumbnail(self, image_id: str, owner: Owner) -> bytes | None:
         return self._history.thumbnail(image_id, owner.key)
 

@@ -98,7 +98,7 @@ class Work:
 
         def step(held: Held) -> Job:
             self._check_files(lease.job_id)
-            job = self._end(held, State.DONE, {"result": text})
+            job = self._end(held, State.DONE, {"result": text, "warnings": self._told_of(held)})
             self._queue.rates.record(held.kind, held.cost, self._ran(held))
             return job
 
@@ -236,7 +236,9 @@ class Work:
             names = list(connection.scalars(select(images.c.file).where(images.c.job == job_id)))
         for name in names:
             if not self._parts.files.exists(f"{OUTPUTS}/{name}"):
-                raise StoreFailed(f"{self._parts.files.folder / OUTPUTS / name}: was removed before the job was done")
+                raise StoreFailed(
+                    f"image {name}: was removed before the job was done", path=self._parts.files.folder / OUTPUTS / name
+                )
 
     # How rows change.
 
@@ -246,6 +248,12 @@ class Work:
         if row is None or row.state != State.RUNNING or row.lease != held.lease.token:
             raise LeaseLost(f"job {held.lease.job_id}: is no longer of {held.lease.worker}")
         return row
+
+    def _told_of(self, held: Held) -> str:
+        """The warnings of a job, and the steps that it had."""
+        with self._parts.database.read() as connection:
+            row = row_of(connection, held.lease.job_id)
+        return warnings_text(() if row is None else warnings_of(row), held.progress.total)
 
     def _update(self, connection: Connection, held: Held, values: Mapping[str, object]) -> None:
         """Changes the row while it is the worker's; otherwise raises LeaseLost and changes nothing."""

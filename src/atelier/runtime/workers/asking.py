@@ -57,7 +57,7 @@ class Asking:
         try:
             async with asyncio.timeout(limit):
                 await child.send(question)
-                return _taken(await answer)
+                return taken(await answer)
         except TimeoutError:
             child.kill()
             raise NotReady(f"the answer took longer than {limit:g} seconds: try again") from None
@@ -132,12 +132,13 @@ def _died() -> NotReady:
     return NotReady("the process that settles requests died, and is started again: try again")
 
 
-def _taken(message: Message) -> Message:
+def taken(message: Message) -> Message:
     """The answer. Raises what it was refused with."""
     if message.kind == "answer":
         return message
     error = message.object("error")
-    kind, text, code = str(error.get("kind")), str(error.get("message")), error.get("exit_code")
-    if kind == "TooLarge":
-        raise TooLarge(text)
-    raise BadInput(text) if code == BadInput.exit_code else AtelierError(text)
+    text, code, field = str(error.get("message")), error.get("exit_code"), error.get("field")
+    made = TooLarge if error.get("kind") == "TooLarge" else BadInput if code == BadInput.exit_code else AtelierError
+    refused = made(text)
+    refused.field = None if field is None else str(field)
+    raise refused

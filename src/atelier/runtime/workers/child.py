@@ -59,7 +59,8 @@ def leave() -> None:
 def error_data(error: Exception) -> dict[str, Json]:
     """What is told of an error: its class, one line, the exit code. A fault of ours goes to stderr whole."""
     if isinstance(error, AtelierError):
-        return {"kind": type(error).__name__, "message": str(error), "exit_code": error.exit_code}
+        said: dict[str, Json] = {"kind": type(error).__name__, "message": str(error), "exit_code": error.exit_code}
+        return said if error.field is None else {**said, "field": error.field}
     if isinstance(error, MemoryError):
         return {
             "kind": "BadInput",

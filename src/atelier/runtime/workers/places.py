@@ -16,7 +16,8 @@ PATH = "path"
 
 def places_of(engine: Engine) -> tuple[Path, ...]:
     """The folders that messages of an engine may name."""
-    return (*engine.library.folders, engine.library.find().path.parent)
+    words = engine.words.styles_file.absolute().parent, engine.words.wildcard_folder.absolute()
+    return (*engine.library.folders, engine.library.find().path.parent, *words)
 
 
 def without_places(text: str, places: Iterable[Path]) -> str:

@@ -13,7 +13,7 @@ from typing import TypeVar, cast
 
 from atelier.errors import AtelierError
 from atelier.request.events import Json
-from atelier.runtime.jobs.job import Job, JobError, JobProgress, Owner, State, StoreFailed
+from atelier.runtime.jobs.job import Job, JobError, JobProgress, Owner, State, StoreFailed, located
 from atelier.runtime.jobs.lease import Claimed, LeaseLost, MadeImage, SavedState
 from atelier.runtime.jobs.store import JobStore
 from atelier.runtime.workers.backoff import Backoff, rest
@@ -188,7 +188,7 @@ class Post:
         try:
             return await self._stored(lambda: self._store.claim(self.name))
         except StoreFailed as error:
-            _log.error("the store refuses", extra={"fields": {"worker": self.name, "reason": str(error)}})
+            _log.error("the store refuses", extra={"fields": {"worker": self.name, "reason": located(error)}})
             return None
 
     async def _idle(self) -> None:
@@ -345,7 +345,7 @@ class Post:
 
     async def _dropped(self, child: Child, doing: _Doing, error: AtelierError) -> None:
         """The store refuses to give or to take: the job fails, and the worker is freed of it."""
-        _log.error("the store refuses", extra={"fields": {**self._about(doing), "reason": str(error)}})
+        _log.error("the store refuses", extra={"fields": {**self._about(doing), "reason": located(error)}})
         failed = JobError(type(error).__name__, str(error), error.exit_code)
         with suppress(LeaseLost, StoreFailed):  # its lease runs out then, and the job is begun again
             self._told(await self._stored(lambda: self._store.fail(doing.claimed.lease, failed)), doing)

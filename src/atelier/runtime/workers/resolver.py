@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, cast
 
@@ -10,7 +11,7 @@ from atelier.errors import AtelierError, BadInput, UnknownName
 from atelier.request.events import Json
 from atelier.request.infotext import to_request
 from atelier.request.infotext.image import TEXT_KEY, read_image
-from atelier.request.table import flat, given, request_of
+from atelier.request.table import FIELDS, flat, given, request_of
 from atelier.runtime.jobs.job import TooLarge
 from atelier.runtime.store import encoded
 from atelier.runtime.workers.catalogue import listed
@@ -35,6 +36,7 @@ MOST_ITEMS, MOST_TEXT = 64, 1_000_000
 MOST_INFOTEXT = 50_000
 """Characters of an infotext that is taken apart: three times as many as a prompt may have. A megabyte of pairs would
 take seconds, in which nobody else is answered."""
+_FLAG = re.compile(r"(?<!\S)--([a-z][a-z-]*)")
 Answer = tuple[dict[str, Json], tuple[bytes, ...]]
 
 
@@ -140,7 +142,18 @@ class Resolver:
         return {**error, "message": self._without_place(str(error["message"]))}
 
     def _without_place(self, text: str) -> str:
-        return without_places(text, places_of(self._engine))
+        return as_fields(without_places(text, places_of(self._engine)))
+
+
+def as_fields(text: str) -> str:
+    """A message with the fields that clients know in place of the flags of the command line."""
+    return _FLAG.sub(_as_field, text)
+
+
+def _as_field(flag: re.Match[str]) -> str:
+    """A flag of the command line as the field that clients know; another text as it is."""
+    name = flag[1].replace("-", "_")
+    return name if name in FIELDS else flag[0]
 
 
 def _naming_field(error: AtelierError, fields: Mapping[str, Json]) -> AtelierError:
@@ -149,7 +162,9 @@ def _naming_field(error: AtelierError, fields: Mapping[str, Json]) -> AtelierErr
     for name, value in fields.items():
         if isinstance(value, str) and value.startswith("upload:") and text.startswith(value[:SHOWN] + "…"):
             named = name + text.removeprefix(value[:SHOWN] + "…")
-            return TooLarge(named) if isinstance(error, TooLarge) else BadInput(named)
+            made = TooLarge(named) if isinstance(error, TooLarge) else BadInput(named)
+            made.field = name
+            return made
     return error
 
 

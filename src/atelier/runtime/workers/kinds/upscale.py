@@ -8,7 +8,7 @@ from typing import TypeVar, cast
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from atelier.errors import BadInput, UnknownName
+from atelier.errors import BadInput, UnknownName, about
 from atelier.pipeline.resources import UPSCALER
 from atelier.request.events import Json
 from atelier.request.infotext.image import TEXT_KEY
@@ -69,9 +69,11 @@ def settle(fields: Mapping[str, Json], bench: Bench) -> Settled:
         raise TooLarge(
             f"images: {len(asked.all_images)} are given, at most {bench.most.images} are enlarged in one job"
         )
-    names = [asked.upscaler, *([] if asked.upscaler_2 in {None, "None"} else [str(asked.upscaler_2)])]
+    names = {"upscaler": asked.upscaler}
+    if asked.upscaler_2 not in {None, "None"}:
+        names["upscaler_2"] = str(asked.upscaler_2)
     known = UpscalerNames(bench.engine.library)
-    settled = [_named(name, known, bench).model_dump(mode="json") for name in names]
+    settled = [_named(field, name, known, bench).model_dump(mode="json") for field, name in names.items()]
     pixels = [_pixels(asked.wanted, bench.images.size(name), bench) for name in asked.all_images]
     resolved: dict[str, Json] = {
         "images": list(asked.all_images),
@@ -122,14 +124,15 @@ def _ready(named: NamedUpscaler, bench: Bench, lent: ExitStack) -> Upscaler:
     return lent.enter_context(bench.engine.resources.borrow(named.file.file, UPSCALER))
 
 
-def _named(name: str, known: UpscalerNames, bench: Bench) -> NamedUpscaler:
-    """Raises UnknownName."""
-    found = known.find(name)
-    if found is None:
-        raise UnknownName("upscaler", name, known.names())
-    if not isinstance(found, UpscalerFile):
-        return NamedUpscaler(name=found.name, file=NoFile())
-    reference: ModelRef = bench.engine.resources.refer_upscaler(found)
+def _named(field: str, name: str, known: UpscalerNames, bench: Bench) -> NamedUpscaler:
+    """Raises UnknownName, BadFile."""
+    with about(field):
+        found = known.find(name)
+        if found is None:
+            raise UnknownName("upscaler", name, known.names())
+        if not isinstance(found, UpscalerFile):
+            return NamedUpscaler(name=found.name, file=NoFile())
+        reference: ModelRef = bench.engine.resources.refer_upscaler(found)
     return NamedUpscaler(name=found.name, file=InFile(file=reference))
 
 
