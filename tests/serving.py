@@ -135,7 +135,8 @@ def has_ended(job: Mapping[str, Any]) -> bool:
 @contextmanager
 def serving(folder: Path, *options: str, module: str = "atelier", ready: bool = True, **env: str) -> Iterator[Server]:
     """A server on a free port with its data in `folder`; ready: wait until it generates."""
-    environment = {**os.environ, "PYTHONUNBUFFERED": "1", "ATELIER_MODELS": str(folder / "models"), **env}
+    own = {"PYTHONUNBUFFERED": "1", "PYTHONPATH": os.pathsep.join(sys.path), "ATELIER_MODELS": str(folder / "models")}
+    environment = {**os.environ, **own, **env}
     command = [sys.executable, "-m", module, "serve", "--port", "0", "--data-dir", str(folder / "data"), *options]
     process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
     server = Server(process, folder)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -25,7 +26,12 @@ from atelier.runtime.workers.messages import Message
 from atelier.runtime.workers.process import Command
 
 ANNA, BEN = Owner("anna", admin=False), Owner("ben", admin=False)
-PROCESS = (sys.executable, "-m", "fakes.process")
+
+
+def process(role: str) -> Command:
+    """A process that does what it is told, which finds modules as this one does."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    return Command((sys.executable, "-m", "fakes.process", role), environment)
 
 
 @asynccontextmanager
@@ -34,8 +40,8 @@ async def opened(
 ) -> AsyncIterator[Desk]:
     faults = NO_FAULTS if fault is None else Faults(Fault.parsed(fault))
     store = JobStore.open(folder, limits=replace(USUAL, lease=lease), faults=faults)
-    commands = [Command((*PROCESS, "worker"))] * workers
-    desk = Desk(store, Staff(Command((*PROCESS, "resolver")), commands, grace=0.0, lease=lease))
+    commands = [process("worker")] * workers
+    desk = Desk(store, Staff(process("resolver"), commands, grace=0.0, lease=lease))
     await desk.start()
     try:
         yield desk
@@ -191,7 +197,7 @@ def test_stopping_gives_a_running_job_back_with_its_attempt(tmp_path: Path) -> N
 
     async def run() -> str:
         store = JobStore.open(tmp_path)
-        desk = Desk(store, Staff(Command((*PROCESS, "resolver")), [Command((*PROCESS, "worker"))], grace=0.0))
+        desk = Desk(store, Staff(process("resolver"), [process("worker")], grace=0.0))
         await desk.start()
         return await use(desk)
 
@@ -208,7 +214,7 @@ def test_stopping_gives_a_running_job_back_with_its_attempt(tmp_path: Path) -> N
 
 def test_a_job_that_ends_within_the_grace_is_done(tmp_path: Path) -> None:
     async def run() -> Job:
-        staff = Staff(Command((*PROCESS, "resolver")), [Command((*PROCESS, "worker"))], grace=20.0)
+        staff = Staff(process("resolver"), [process("worker")], grace=20.0)
         desk = Desk(JobStore.open(tmp_path), staff)
         await desk.start()
         job = await desk.submit(steps("progress", "image", "progress", "done"), ANNA)
