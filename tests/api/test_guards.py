@@ -7,13 +7,15 @@ import json
 import logging
 import time
 from collections.abc import AsyncIterator
+from typing import Any
 from urllib.parse import quote
 
 import httpx
 import pytest
 from access import ACCESS
 
-from atelier.api.errors import Refused
+from atelier.api.errors import Problem, Refused
+from atelier.api.guards.answering import turn_away
 from atelier.api.guards.json_body import check
 from atelier.api.guards.origin import same
 from atelier.api.settings import Settings
@@ -432,3 +434,24 @@ async def test_every_refusal_is_fast(service: FakeService) -> None:
             assert min(took) < 0.1, body  # of the processor; 10 ms are measured in benchmarks
             assert answer.json()["error"]["param"] in answer.json()["error"]["message"]
     assert service.calls.count("submit") == 1
+
+
+@pytest.mark.parametrize(("length", "read"), [("40000", 2), ("65537", 0), ("0", 0)])
+async def test_a_small_body_is_read_before_it_is_turned_away(length: str, read: int) -> None:
+    """A connection that is closed with bytes unread is reset, and the answer may be lost with it."""
+    asked: list[str] = []
+    sent: list[Any] = []
+
+    async def receive() -> dict[str, Any]:
+        assert not sent, "the answer comes after the body"
+        asked.append("more")
+        return {"type": "http.request", "body": b"x" * 20_000, "more_body": len(asked) < 2}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    headers = [(b"host", b"localhost"), (b"content-length", length.encode())]
+    scope = {"type": "http", "method": "POST", "path": "/v1/jobs", "headers": headers, "state": {}}
+    await turn_away(scope, receive, send, Problem(415, "BadInput", "no"))
+    assert len(asked) == read
+    assert sent[0]["status"] == 415

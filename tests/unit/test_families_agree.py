@@ -68,6 +68,5 @@ def test_a_file_that_no_family_opens_is_one_that_is_not_supported() -> None:
     assert {name for name, found in told.items() if not found} == {
         "flux_dev_comfy_allinone",
         "sd21_unclip_l_ldm",
-        "sd2_depth_ldm",
     }
     assert sorted({name for found in told.values() for name in found}) == ["sd1", "sd2", "sd3", "sdxl", "sdxl-refiner"]

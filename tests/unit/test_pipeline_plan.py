@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from atelier.errors import BadInput
+from atelier.families.telling import Said, Telling
 from atelier.pipeline.plan import plan
 from atelier.pipeline.stage import Stage
 from atelier.pipeline.stages.decode import Decode
@@ -54,6 +55,7 @@ def test_one_image() -> None:
         noise=resolved.noise,
         states=STATES,
         out=LATENTS,
+        shown=Telling(0, 0, positively=Said(score=6.0), negatively=Said(score=2.5)),
         previews=False,
     )
     assert decode == Decode(RESOLVED.model, diffuse.samples, LATENTS, IMAGES)

@@ -466,9 +466,8 @@ def _check_mask(image: str, mask: str, measure: Measure) -> None:
     with about("mask"):
         (wide, high), sides = measure(mask), measure(image)
         if (wide, high) != sides:
-            raise BadInput(
-                f"mask {shortened(mask)}: is {wide}x{high}, the image {sides[0]}x{sides[1]}: give one of the same size"
-            )
+            name = shortened(mask) if mask.startswith("data:") else mask
+            raise BadInput(f"mask {name}: is {wide}x{high}, the image {sides[0]}x{sides[1]}: give one of the same size")
 
 
 def _softness(inpaint: Inpaint) -> NoSoftness | ResolvedSoftness:

@@ -9,7 +9,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from atelier.api.errors import Problem, Refused
 from atelier.api.front import media_types
-from atelier.api.guards.answering import answer
+from atelier.api.guards.answering import turn_away
 
 CLOSE = (("Connection", "close"),)
 """The rest of the body is not read, so no other request can follow on the connection."""
@@ -30,7 +30,7 @@ class Bodies:
             return
         problem = self._problem(scope, Headers(scope=scope))
         if problem is not None:
-            await answer(scope, receive, send, problem)
+            await turn_away(scope, receive, send, problem)
             return
         await self.app(scope, self._counted(receive), send)
 

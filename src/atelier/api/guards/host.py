@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from atelier.api.errors import Problem
-from atelier.api.guards.answering import answer
+from atelier.api.guards.answering import turn_away
 from atelier.api.settings import is_loopback
 
 _HOST = re.compile(r"(?P<name>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::(?P<port>\d{1,5}))?")
@@ -25,7 +25,7 @@ class Hosts:
         if scope["type"] == "http":
             problem = self._problem(scope)
             if problem is not None:
-                await answer(scope, receive, send, problem)
+                await turn_away(scope, receive, send, problem)
                 return
         await self.app(scope, receive, send)
 

@@ -16,7 +16,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from atelier.api.errors import Problem
 from atelier.api.front import front_of, is_public
-from atelier.api.guards.answering import answer
+from atelier.api.guards.answering import turn_away
 from atelier.api.keys import KeyRing
 from atelier.runtime.jobs.job import Owner
 
@@ -76,7 +76,7 @@ class Keyed:
         owner = found if isinstance(found, Owner) else None
         scope.setdefault("state", {})["owner"] = owner
         if isinstance(found, Problem) and not is_public(scope["path"]):
-            await answer(scope, receive, send, found)
+            await turn_away(scope, receive, send, found)
             return
         await self.app(scope, receive, send)
 

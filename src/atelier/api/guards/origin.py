@@ -8,7 +8,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from atelier.api.errors import Problem
-from atelier.api.guards.answering import answer
+from atelier.api.guards.answering import turn_away
 
 SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 _HERE = frozenset({"same-origin", "none"})
@@ -28,7 +28,7 @@ class Origins:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["method"] not in SAFE and not self._is_ours(Headers(scope=scope)):
             message = "a web page of another origin may change nothing: start the server with --allow-origin ORIGIN"
-            await answer(scope, receive, send, Problem(403, "Forbidden", message))
+            await turn_away(scope, receive, send, Problem(403, "Forbidden", message))
             return
         await self.app(scope, receive, send)
 
