@@ -34,7 +34,6 @@ class Server:
     folder: Path
     lines: list[dict[str, Any]] = field(default_factory=list)
     url: str = ""
-    opened: float = 0.0
     headers: dict[str, str] = field(default_factory=dict)
     _news: queue.Queue[None] = field(default_factory=queue.Queue)
 
@@ -142,7 +141,6 @@ def serving(folder: Path, *options: str, module: str = "atelier", ready: bool = 
     server = Server(process, folder)
     try:
         server.url = server.said("Atelier serves")["url"]
-        server.opened = sum(psutil.Process(process.pid).cpu_times()[:2])
         if ready:
             server.said("the resolver is ready")
             server.said("a worker is ready")

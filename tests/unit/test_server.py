@@ -228,9 +228,11 @@ def test_a_second_server_on_the_folder_or_the_port_says_so_in_one_line(server: S
         assert told.count("\n") == 1, told
 
 
-def test_it_opens_within_three_seconds_of_a_core(server: Server) -> None:
-    """Of a core: what else the machine does is no matter."""
-    assert server.opened < 3.0
+def test_it_opens_before_its_processes_are_ready(server: Server) -> None:
+    told = [line["message"] for line in server.lines]
+    opened = told.index("Atelier serves")
+    assert opened < told.index("the resolver is ready")
+    assert opened < told.index("a worker is ready")
 
 
 def test_the_server_holds_no_torch(server: Server) -> None:
