@@ -27,8 +27,7 @@ SMALL = {"prompt": "a red apple", "width": 64, "height": 64, "steps": 3, "seed":
 
 @dataclass
 class Server:
-    """A running server. url: where it is; lines: of its log so far, as objects; opened:
-    seconds of a core until it was open."""
+    """A running server. url: where it is; lines: of its log so far, as objects."""
 
     process: subprocess.Popen[bytes]
     folder: Path
