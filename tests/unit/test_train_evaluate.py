@@ -245,7 +245,9 @@ def test_a_full_disk_leaves_no_half_sheet(tmp_path: Path, capsys: pytest.Capture
         shown = capsys.readouterr()
         assert "large.png: the disk is full" in shown.err
         assert shown.err.count("\n") == 1
-        assert "vae_psnr_db" in json.loads(shown.out), "the numbers are not lost with the sheets"
+        numbers, error = map(json.loads, shown.out.splitlines())
+        assert "vae_psnr_db" in numbers, "the numbers are not lost with the sheets"
+        assert "the disk is full" in error["error"]
         assert not list(tmp_path.iterdir())
     finally:
         subprocess.run(["umount", str(tmp_path)], check=True)

@@ -58,9 +58,9 @@ def evaluate(
             for name, trials in measures.rounds().items()
         }
         numbers = {**parts, **measures.numbers(outcomes)}
+        typer.echo(json.dumps(numbers) if as_json else _table(numbers))
         if sheets is not None:
             _write_sheets(sheets, outcomes)
-        typer.echo(json.dumps(numbers) if as_json else _table(numbers))
 
 
 def _parts(checkpoint: Checkpoint) -> dict[str, float]:
