@@ -22,7 +22,7 @@ import psutil
 
 sys.path[:0] = [str(Path(__file__).parents[1] / "tests")]
 
-from serving import Server, serving  # noqa: E402 - found through the line above
+from serving import Server, serving
 
 MOST_MS = 30.0
 ASKED = {"prompt": "a red apple", "size": "64x64", "steps": 4, "seed": 3, "response_format": "b64_json"}

@@ -7,6 +7,6 @@ from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).parents[3] / "tests")]
 
-from serving import Server, has_ended, serving  # noqa: E402 - found through the line above
+from serving import Server, has_ended, serving
 
 __all__ = ["Server", "has_ended", "serving"]

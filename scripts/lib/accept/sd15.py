@@ -32,23 +32,23 @@ from torch import Tensor
 ROOT = Path(__file__).resolve().parents[3]
 sys.path.insert(0, str(ROOT / "benchmarks"))
 
-import needs  # noqa: E402 - from the folder above
-from atelier.diffusion.first_noise import Seed, first_noises  # noqa: E402
-from atelier.models.clip import TextSpec  # noqa: E402
-from atelier.models.unet import UNetSpec  # noqa: E402
-from atelier.models.vae import VaeSpec  # noqa: E402
-from atelier.pipeline.lent import Lent  # noqa: E402
-from atelier.pipeline.plan import plan  # noqa: E402
-from atelier.pipeline.stages.decode import Decode  # noqa: E402
-from atelier.pipeline.values import LATENTS, STATES, Values  # noqa: E402
-from atelier.request.model import Provenance  # noqa: E402
-from atelier.request.table import request_of  # noqa: E402
-from atelier.runtime.device import pick  # noqa: E402
-from atelier.runtime.engine import Engine  # noqa: E402
-from atelier.runtime.library import Library  # noqa: E402
-from atelier.weights.hashes import HashCache  # noqa: E402
-from atelier.weights.tokenizer import standard  # noqa: E402
-from reference import randomise, text_of, unet_of, vae_of, without_values  # noqa: E402
+import needs
+from atelier.diffusion.first_noise import Seed, first_noises
+from atelier.models.clip import TextSpec
+from atelier.models.unet import UNetSpec
+from atelier.models.vae import VaeSpec
+from atelier.pipeline.lent import Lent
+from atelier.pipeline.plan import plan
+from atelier.pipeline.stages.decode import Decode
+from atelier.pipeline.values import LATENTS, STATES, Values
+from atelier.request.model import Provenance
+from atelier.request.table import request_of
+from atelier.runtime.device import pick
+from atelier.runtime.engine import Engine
+from atelier.runtime.library import Library
+from atelier.weights.hashes import HashCache
+from atelier.weights.tokenizer import standard
+from reference import randomise, text_of, unet_of, vae_of, without_values
 
 BOUND, SEED, SCALE, STRENGTH, LATENT_SCALE = 1e-3, 7, 3.0, 0.6, 0.18215
 LEAST_CHANGE = 0.1
