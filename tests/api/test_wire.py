@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-import time
 from collections.abc import Iterator
 from contextlib import suppress
 
@@ -12,6 +11,7 @@ import pytest
 
 from atelier.api.settings import Settings
 from atelier.runtime.jobs.job import State
+from effort import little_work
 from fakes.live import live, wait_for
 from fakes.service import FakeService, png
 
@@ -123,11 +123,10 @@ FORMS = {
 @pytest.mark.parametrize("name", FORMS)
 def test_bad_forms_are_refused_fast(address: str, name: str) -> None:
     kind = {"Content-Type": "multipart/form-data; boundary=x"}
-    began = time.process_time()
-    answer = httpx.post(address + "/v1/images/edits", content=FORMS[name], headers=kind, timeout=20)
+    with little_work():
+        answer = httpx.post(address + "/v1/images/edits", content=FORMS[name], headers=kind, timeout=60)
     assert answer.status_code in {400, 413, 422}, answer.text
     assert answer.json()["error"]["message"]
-    assert time.process_time() - began < 1
 
 
 @pytest.mark.parametrize("boundary", ["", "; boundary=", "; boundary=" + "x" * 10_000, "; boundary=é"])

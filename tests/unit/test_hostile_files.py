@@ -17,7 +17,6 @@ import struct
 import subprocess
 import sys
 import tarfile
-import time
 import zipfile
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
@@ -39,9 +38,10 @@ from atelier.runtime.library import Library
 from atelier.weights.archive import open_any, open_index
 from atelier.weights.formats import safetensors, stored_zip
 from atelier.weights.hashes import HashCache
+from effort import RUNAWAY, little_work
 
 CPU = Device(torch.device("cpu"), torch.float32, torch.float32, max_batch=1)
-SECONDS, GROWTH = 2.0, 128_000_000
+GROWTH = 128_000_000
 codecs.lookup("utf-8-sig")  # the first time, Python imports what it needs for that
 
 PUBLISHED = """
@@ -138,10 +138,9 @@ CONTAINERS: dict[str, Callable[[bytes], bytes]] = {
 @contextmanager
 def bounded() -> Generator[list[str]]:
     """What happens within is quick, needs little memory, and imports and runs nothing."""
-    peak, before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
-    with watched() as events:
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with watched() as events, little_work():
         yield events
-    assert time.process_time() - before < SECONDS
     assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - peak) * 1024 < GROWTH
     assert events == []
 
@@ -334,17 +333,16 @@ def test_huge_headers_are_refused_before_they_are_parsed(name: str, tmp_path: Pa
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     length, seconds, peak = map(float, done.stdout.split())
     assert length <= 300
-    assert seconds < SECONDS
+    assert seconds < RUNAWAY
     assert peak * 1024 < 3.5 * len(text) + GROWTH
 
 
-def test_the_largest_header_that_is_read_takes_less_than_two_seconds(tmp_path: Path) -> None:
+def test_the_largest_header_that_is_read_takes_little_work(tmp_path: Path) -> None:
     entries = (b'"layer.%d.weight":{"dtype":"F32","shape":[0,3,3,3],"data_offsets":[0,0]}' % n for n in range(50_000))
     text = b"{%b}" % b",".join(entries)
     (tmp_path / "a").write_bytes(struct.pack("<Q", len(text)) + text)
-    before = time.process_time()
-    assert len(safetensors.read_header(tmp_path / "a").tensors) == safetensors.MAX_TENSORS == 50_000
-    assert time.process_time() - before < SECONDS
+    with little_work():
+        assert len(safetensors.read_header(tmp_path / "a").tensors) == safetensors.MAX_TENSORS == 50_000
 
 
 # Archives that can be read in two ways

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import struct
-import time
 import zlib
 from collections.abc import Callable
 from contextlib import suppress
@@ -25,6 +24,7 @@ from atelier.runtime.workers.kind import Bench, Most, Task, kinds
 from atelier.runtime.workers.messages import Message
 from atelier.runtime.workers.resolver import Resolver
 from atelier.weights.hashes import HashCache
+from effort import little_work
 from pipeline_support import CPU
 
 MOST = Most()
@@ -64,10 +64,9 @@ def test_a_bomb_of_pixels_is_refused_with_the_limit(side: int) -> None:
 def test_abused_chunks_cost_little(made: Callable[[], bytes]) -> None:
     """I03."""
     data, own = made(), psutil.Process()
-    before, start = own.memory_info().rss, time.process_time()
-    with suppress(BadFile):
+    before = own.memory_info().rss
+    with suppress(BadFile), little_work():
         assert checked(data, "image", MOST).image.size == (64, 48)
-    assert time.process_time() - start < 1
     assert own.memory_info().rss - before < 100 * 2**20
 
 
@@ -108,9 +107,8 @@ def read(data: bytes) -> dict[str, Any]:
 @pytest.mark.parametrize("text", ["a " * 2**19, "k: v," * 200_000, "a\nSteps: 1, " + "k: v, " * 170_000], ids=len)
 def test_a_megabyte_of_text_is_read_at_once(text: str) -> None:
     """I08."""
-    start = time.process_time()
-    said = read(png(text=text))
-    assert time.process_time() - start < 1
+    with little_work():
+        said = read(png(text=text))
     assert said["infotext"] == text[:1_000_000]
 
 
