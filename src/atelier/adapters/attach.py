@@ -6,6 +6,7 @@ import copy
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal, TypeVar
 
 import torch
@@ -15,7 +16,7 @@ from atelier.adapters.delta import BIAS, WEIGHT, Delta, Layer
 from atelier.adapters.layers import runner, spread
 
 M = TypeVar("M", bound=nn.Module)
-How = Literal["merge", "hook"]
+How = Literal["merge", "hook", "fold"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +42,7 @@ def merged(tensors: Mapping[str, Tensor], changes: Changes) -> dict[str, Tensor]
 
 
 def _merged(tensor: Tensor, own: Sequence[Strong]) -> Tensor:
-    weight = tensor.float()
-    for change in own:
-        weight = change.delta.fold(weight, change.strength)
+    weight = _folded(tensor, own)
     return weight if _alike(weight, tensor) else torch.empty_like(tensor).copy_(weight)
 
 
@@ -72,14 +71,18 @@ def attached(net: nn.Module, changes: Changes, how: How) -> Generator[None]:
     """Inside, the network is the changed one; afterwards every bit is what it was, whatever happened.
 
     merge: its parameters are replaced, and it costs nothing more per call; hook: it computes what is added beside its
-    own layers, in the precision of their output. Whoever uses the network at the same time gets the changed one too.
+    own layers, in the precision of their output; fold: as merge, and gradients reach what is added, which is computed
+    once. Whoever uses the network at the same time gets the changed one too.
     Raises KeyError for a parameter that the network does not have, TypeError for a layer that cannot be hooked.
     """
     with ExitStack() as undo:
-        if how == "merge":
-            _replace(net, merged(net.state_dict(), changes), undo)
-        else:
-            _hook(net, changes, undo)
+        match how:
+            case "merge":
+                _replace(net, merged(net.state_dict(), changes), undo)
+            case "fold":
+                _fold(net, changes, undo)
+            case "hook":
+                _hook(net, changes, undo)
         yield
 
 
@@ -91,6 +94,19 @@ def _replace(net: nn.Module, tensors: Mapping[str, Tensor], undo: ExitStack) -> 
         before = module.get_parameter(own)
         undo.callback(setattr, module, own, before)
         setattr(module, own, nn.Parameter(tensor, requires_grad=before.requires_grad))
+
+
+def _fold(net: nn.Module, changes: Changes, undo: ExitStack) -> None:
+    """Puts what the changes make of parameters in their places, as torch.func.functional_call does; unlike there, they
+    are in place until the gradients are known, since checkpointed layers compute again then."""
+    for name, own in changes.items():
+        path, _, parameter = name.rpartition(".")
+        module = net.get_submodule(path)
+        before = module.get_parameter(parameter)
+        weight = _folded(before.detach(), own)
+        places: dict[str, Tensor | None] = module._parameters  # noqa: SLF001  # pyright: ignore[reportPrivateUsage, reportAssignmentType]
+        undo.callback(places.__setitem__, parameter, before)
+        places[parameter] = weight.to(before.dtype)
 
 
 def _hook(net: nn.Module, changes: Changes, undo: ExitStack) -> None:
@@ -125,17 +141,20 @@ def _adding(own: Mapping[str, Sequence[Strong]]) -> _Hook:
 
 
 def _of_weight(module: nn.Module, changes: Sequence[Strong], x: Tensor, options: Mapping[str, object]) -> Tensor:
-    run, weight, parts = runner(module, options), module.get_parameter(WEIGHT).float(), list[Tensor]()
-    for number, change in enumerate(changes):
-        if number:
-            before = changes[number - 1]
-            weight = before.delta.fold(weight, before.strength)
-        parts.append(change.strength * change.delta.forward(x, Layer(weight, run)))
-    return torch.stack(parts).sum(0)
+    run, own = runner(module, options), module.get_parameter(WEIGHT)
+    parts = [
+        change.strength * change.delta.forward(x, Layer(tuple(own.shape), partial(_folded, own, changes[:number]), run))
+        for number, change in enumerate(changes)
+    ]
+    return parts[0] if len(parts) == 1 else torch.stack(parts).sum(0)
+
+
+def _folded(weight: Tensor, changes: Sequence[Strong]) -> Tensor:
+    folded = weight.float()
+    for change in changes:
+        folded = change.delta.fold(folded, change.strength)
+    return folded
 
 
 def _of_bias(bias: Tensor, changes: Sequence[Strong]) -> Tensor:
-    folded = bias.float()
-    for change in changes:
-        folded = change.delta.fold(folded, change.strength)
-    return folded - bias.float()
+    return _folded(bias, changes) - bias.float()

@@ -14,6 +14,9 @@ from torch import Tensor
 
 WEIGHT, BIAS = "weight", "bias"
 """Parameters of a layer."""
+Shape = tuple[int, ...]
+Shapes = Mapping[str, Shape]
+"""Of the tensors of a layer, by slot."""
 ALPHA = "alpha"
 """The slot of the number that the difference is divided by its rank with."""
 BIAS_DIFFERENCE = "diff_b"
@@ -24,11 +27,13 @@ BIAS_DIFFERENCE = "diff_b"
 class Layer:
     """A layer as a hook sees it.
 
-    weight: of the layer, float32, with what was added before; run: (x, a weight of as many dimensions) -> what the
-    layer makes of x with that weight and without bias. A weight may have other channels than the layer's own.
+    shape: of its weight; weigh: makes the weight, float32, with what was added before, which takes time and memory;
+    run: (x, a weight of as many dimensions) -> what the layer makes of x with that weight and without bias. A weight
+    may have other channels than the layer's own.
     """
 
-    weight: Tensor
+    shape: Shape
+    weigh: Callable[[], Tensor]
     run: Callable[[Tensor, Tensor], Tensor]
 
 
@@ -51,7 +56,7 @@ class Delta(ABC):
 
     def forward(self, x: Tensor, layer: Layer) -> Tensor:
         """What is added to the output of the layer at strength 1."""
-        return layer.run(x, self.difference(layer.weight))
+        return layer.run(x, self.difference(layer.weigh()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,9 +75,24 @@ class Values:
         return 1.0 if alpha is None else float(alpha) / rank
 
 
-Shape = tuple[int, ...]
-Shapes = Mapping[str, Shape]
-"""Of the tensors of a layer, by slot."""
+@dataclass(frozen=True, slots=True)
+class Size:
+    """How large a new adapter is. alpha: what the difference is multiplied with, times the rank; factor: of LoKr, the
+    longer side of its first factor, -1 for the most square one; block: of OFT, the channels that are rotated together.
+    """
+
+    rank: int = 4
+    alpha: float = 1.0
+    factor: int = -1
+    block: int = 4
+
+    def of(self, weight: Shape) -> int:
+        """The rank for a weight: none is larger than its shorter side."""
+        return min(self.rank, *as_matrix(weight))
+
+
+New = Callable[[Shape, Size, torch.Generator], dict[str, Tensor]]
+"""(shape of the weight, size, where random numbers come from) -> tensors by slot, of a delta that changes nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +103,8 @@ class WeightKind:
     the slots of a layer are of this kind; those that are beside any kind (`alpha`, `diff_b`, and those of
     `adapters.dora`) are not among them. fits: whether tensors of these shapes change a weight of that shape; build:
     the deltas of a layer, by parameter, from tensors that do. ranked: whether a part of its ranks can be used
-    alone.
+    alone. new: the tensors that training begins with, None for a kind that is only read; beside: whether training is
+    faster beside the layers than with the differences added to their weights.
     """
 
     name: str
@@ -93,6 +114,8 @@ class WeightKind:
     build: Callable[[Values], Mapping[str, Delta]]
     aliases: tuple[str, ...] = ()
     ranked: bool = False
+    new: New | None = None
+    beside: bool = False
 
 
 def product(left: Shape, right: Shape) -> Shape | None:
@@ -119,3 +142,9 @@ def pointwise(x: Tensor, matrix: Tensor) -> Tensor:
 def tucker(core: Tensor, up: Tensor, down: Tensor) -> Tensor:
     """(out, in, k, k) from a core (r, r, k, k): its first axis pairs with up (r, out), its second with down (r, in)."""
     return torch.einsum("ijkl,ip,jq->pqkl", core, up, down)
+
+
+def spread_evenly(shape: Shape, random: torch.Generator) -> Tensor:
+    """Uniform numbers of variance 1 / (3 inputs), as torch's own layers begin (He 2015, with a slope of sqrt(5))."""
+    bound = 1 / math.sqrt(math.prod(shape[1:]))
+    return torch.empty(shape).uniform_(-bound, bound, generator=random)

@@ -29,7 +29,10 @@ ENDINGS: Mapping[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True, slots=True)
 class Decomposed(Delta):
-    """V = W + inner; then V * lengths / |V|, where the norm is over all axes but the output's, or but the input's."""
+    """V = W + inner; then V * lengths / |V|, where the norm is over all axes but the output's, or but the input's.
+
+    In training no gradient goes through the norm (section 4.3).
+    """
 
     inner: Delta
     lengths: Tensor
@@ -39,9 +42,14 @@ class Decomposed(Delta):
         changed = weight + self.inner.difference(weight)
         axis = 0 if self.of_outputs else 1
         others = [n for n in range(weight.ndim) if n != axis]
-        norm = changed.square().sum(others, keepdim=True).sqrt().clamp(min=TINY)
+        norm = changed.detach().square().sum(others, keepdim=True).sqrt().clamp(min=TINY)
         lengths = self.lengths.reshape([-1 if n == axis else 1 for n in range(weight.ndim)])
         return changed * (lengths / norm) - weight
+
+
+def lengths_of(weight: Tensor) -> Tensor:
+    """The lengths of the output channels of a weight as they are, as a file keeps them: (out, 1, …)."""
+    return weight.float().flatten(1).norm(dim=1).reshape(-1, *(1,) * (weight.ndim - 1))
 
 
 def fits(shapes: Shapes, weight: Shape) -> bool:

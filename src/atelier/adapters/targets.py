@@ -47,16 +47,16 @@ def _spelled(
     model: Checkpoint, part: PartSpec[Any, Any], spellings: Callable[[Module], Iterator[str]]
 ) -> Iterator[tuple[str, Target]]:
     names = tuple(part.network.names(model.spec(part)))
-    shapes = _shapes(model, part, names)
+    shapes = shapes_of(model, part, names)
     for module in modules(names):
         target = Target(part.name, module.ours, shapes[module.ours], _block(module.ldm))
         yield from ((spelling, target) for spelling in spellings(module))
 
 
-def _shapes(
+def shapes_of(
     model: Checkpoint, part: PartSpec[Any, Any], names: tuple[Name, ...]
 ) -> Mapping[str, Mapping[str, tuple[int, ...]]]:
-    """Of every layer's parameters, as our network keeps them."""
+    """The shapes of the parameters of every layer of a part, by layer and parameter, as our network keeps them."""
     stored = model.parts[part.name]
     there, found = stored.shapes(), defaultdict[str, dict[str, tuple[int, ...]]](dict)
     for name, spelling in match(stored, names).items():

@@ -6,9 +6,10 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
-from atelier.adapters.delta import BIAS, BIAS_DIFFERENCE, WEIGHT, Delta, Shape, Shapes, Values, WeightKind
+from atelier.adapters.delta import BIAS, BIAS_DIFFERENCE, WEIGHT, Delta, Shape, Shapes, Size, Values, WeightKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,10 @@ def _norm_fits(shapes: Shapes, weight: Shape) -> bool:
     return len(weight) == 1 and all(math.prod(shapes[slot]) == weight[0] for slot in NORM & shapes.keys())
 
 
+def _new(weight: Shape, _: Size, __: torch.Generator) -> dict[str, Tensor]:
+    return {"diff": torch.zeros(weight)}
+
+
 SPECS = (
     WeightKind(
         "full",
@@ -46,6 +51,7 @@ SPECS = (
         fits=lambda shapes, weight: math.prod(shapes.get("diff", weight)) == math.prod(weight),
         build=_build,
         aliases=("difference",),
+        new=_new,
     ),
     WeightKind(
         "norm",

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
-from atelier.adapters.delta import WEIGHT, Delta, Shape, Shapes, Values, WeightKind, as_matrix, product
+from atelier.adapters.delta import ALPHA, WEIGHT, Delta, Shape, Shapes, Size, Values, WeightKind, as_matrix, product, spread_evenly
 
 SLOTS = ("a1", "a2", "b1", "b2")
 
@@ -46,6 +47,18 @@ def _build(values: Values) -> Mapping[str, Delta]:
     return {WEIGHT: Generalized(a1, a2, b1, b2, values.scale(len(a2)))}
 
 
+def _new(weight: Shape, size: Size, random: torch.Generator) -> dict[str, Tensor]:
+    """As LyCORIS begins it: the second of each pair is zero."""
+    rank, (outputs, inputs) = min(size.of(weight), weight[1]), as_matrix(weight)
+    return {
+        "a1": spread_evenly((weight[1], rank), random),
+        "a2": torch.zeros(rank, weight[1]),
+        "b1": torch.zeros(outputs, rank),
+        "b2": spread_evenly((rank, inputs), random),
+        ALPHA: torch.tensor(size.alpha * rank / size.rank),
+    }
+
+
 SPECS = (
     WeightKind(
         "GLoRA",
@@ -53,5 +66,6 @@ SPECS = (
         is_of=lambda slots: slots == set(SLOTS),
         fits=_fits,
         build=_build,
+        new=_new,
     ),
 )

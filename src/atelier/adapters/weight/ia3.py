@@ -6,9 +6,10 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
-from atelier.adapters.delta import WEIGHT, Delta, Shape, Shapes, Values, WeightKind
+from atelier.adapters.delta import WEIGHT, Delta, Shape, Shapes, Size, Values, WeightKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +35,11 @@ def _build(values: Values) -> Mapping[str, Delta]:
     return {WEIGHT: Scaled(own["channels"].flatten(), bool(own["on_input"]))}
 
 
+def _new(weight: Shape, _: Size, __: torch.Generator) -> dict[str, Tensor]:
+    """Of output channels, at one."""
+    return {"channels": torch.zeros(weight[0]), "on_input": torch.tensor(data=False)}
+
+
 SPECS = (
     WeightKind(
         "IA3",
@@ -41,6 +47,7 @@ SPECS = (
         is_of=lambda slots: slots == {"channels", "on_input"},
         fits=_fits,
         build=_build,
+        new=_new,
         aliases=("(ia)^3",),
     ),
 )

@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from atelier.adapters.delta import (
+    ALPHA,
     WEIGHT,
     Delta,
     Shape,
     Shapes,
+    Size,
     Values,
     WeightKind,
     as_matrix,
@@ -58,6 +61,18 @@ def _build(values: Values) -> Mapping[str, Delta]:
     return {WEIGHT: Hadamard(left, right, values.scale(len(own["hada_w1_b"])))}
 
 
+def _new(weight: Shape, size: Size, random: torch.Generator) -> dict[str, Tensor]:
+    """As LyCORIS begins it: the second matrix is zero, the first one small."""
+    rank, (outputs, inputs) = size.of(weight), as_matrix(weight)
+    return {
+        "hada_w1_a": torch.empty(outputs, rank).normal_(std=0.1, generator=random),
+        "hada_w1_b": torch.empty(rank, inputs).normal_(generator=random),
+        "hada_w2_a": torch.zeros(outputs, rank),
+        "hada_w2_b": torch.empty(rank, inputs).normal_(generator=random),
+        ALPHA: torch.tensor(size.alpha * rank / size.rank),
+    }
+
+
 SPECS = (
     WeightKind(
         "LoHa",
@@ -65,5 +80,6 @@ SPECS = (
         is_of=lambda slots: slots in (FACTORS, FACTORS | CORES),
         fits=_fits,
         build=_build,
+        new=_new,
     ),
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
@@ -10,15 +11,18 @@ import torch
 from torch import Tensor
 
 from atelier.adapters.delta import (
+    ALPHA,
     WEIGHT,
     Delta,
     Shape,
     Shapes,
+    Size,
     Values,
     WeightKind,
     as_matrix,
     core_fits,
     product,
+    spread_evenly,
     tucker,
 )
 
@@ -76,6 +80,34 @@ def _second(own: Mapping[str, Tensor]) -> Tensor:
     return tucker(own["lokr_t2"], a, b) if "lokr_t2" in own else a @ b
 
 
+def halves(count: int, factor: int) -> tuple[int, int]:
+    """(m, n), m <= n, whose product is the count: with `factor` as one of them where it divides the count; else the
+    most even two that there are, m at most the factor where that is not -1. LyCORIS' rule.
+    """
+    if factor > 0 and count % factor == 0:
+        one, other = sorted((factor, count // factor))
+        return one, other
+    most = math.isqrt(count) if factor == -1 else min(factor, math.isqrt(count))
+    first = next(m for m in range(max(most, 1), 0, -1) if count % m == 0)
+    return first, count // first
+
+
+def _new(weight: Shape, size: Size, random: torch.Generator) -> dict[str, Tensor]:
+    """The second factor is zero, and of low rank where that is smaller than the whole one."""
+    (out_first, out_second), (in_first, in_second) = (halves(count, size.factor) for count in weight[:2])
+    kernel = weight[2:]
+    inner = in_second * math.prod(kernel)
+    first = spread_evenly((out_first, in_first), random)
+    if 2 * size.rank >= max(out_second, inner):
+        return {"lokr_w1": first, "lokr_w2": torch.zeros(out_second, in_second, *kernel)}
+    return {
+        "lokr_w1": first,
+        "lokr_w2_a": torch.zeros(out_second, size.rank),
+        "lokr_w2_b": spread_evenly((size.rank, inner), random),
+        ALPHA: torch.tensor(size.alpha),
+    }
+
+
 SPECS = (
     WeightKind(
         "LoKr",
@@ -83,5 +115,6 @@ SPECS = (
         is_of=_is_of,
         fits=_fits,
         build=_build,
+        new=_new,
     ),
 )

@@ -9,17 +9,20 @@ import torch
 from torch import Tensor
 
 from atelier.adapters.delta import (
+    ALPHA,
     WEIGHT,
     Delta,
     Layer,
     Shape,
     Shapes,
+    Size,
     Values,
     WeightKind,
     as_matrix,
     core_fits,
     pointwise,
     product,
+    spread_evenly,
     tucker,
 )
 
@@ -50,7 +53,7 @@ class LowRank(Delta):
         if self.mid is not None:
             hidden = layer.run(pointwise(x, self.down), self.mid)
         else:
-            hidden = layer.run(x, self.down.reshape(len(self.down), *layer.weight.shape[1:]))
+            hidden = layer.run(x, self.down.reshape(len(self.down), *layer.shape[1:]))
         return self.scale * pointwise(hidden, self.up)
 
 
@@ -68,6 +71,16 @@ def _build(values: Values) -> Mapping[str, Delta]:
     if mid is not None:
         mid = mid[:rank, :rank]
     return {WEIGHT: LowRank(up[:, :rank], down[:rank], mid, scale)}
+
+
+def _new(weight: Shape, size: Size, random: torch.Generator) -> dict[str, Tensor]:
+    """down as kohya's scripts and PEFT begin it, up at zero; kernels as LoCon has them."""
+    rank, ones = size.of(weight), (1,) * len(weight[2:])
+    return {
+        "down": spread_evenly((rank, *weight[1:]), random),
+        "up": torch.zeros(weight[0], rank, *ones),
+        ALPHA: torch.tensor(size.alpha * rank / size.rank),
+    }
 
 
 SPECS = (
@@ -97,5 +110,7 @@ SPECS = (
         fits=_fits,
         build=_build,
         ranked=True,
+        new=_new,
+        beside=True,
     ),
 )

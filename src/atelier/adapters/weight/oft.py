@@ -11,7 +11,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from atelier.adapters.delta import ALPHA, WEIGHT, Delta, Shape, Shapes, Values, WeightKind
+from atelier.adapters.delta import ALPHA, WEIGHT, Delta, Shape, Shapes, Size, Values, WeightKind
 
 TINY = 1e-8
 BLOCKS, BUTTERFLY = 3, 4
@@ -101,6 +101,12 @@ def _build(values: Values) -> Mapping[str, Delta]:
     return {WEIGHT: Rotated(blocks, limit, own.get("rescale"), given)}
 
 
+def _new(weight: Shape, size: Size, _: torch.Generator) -> dict[str, Tensor]:
+    """Rotations by nothing, of blocks as near to the wanted size as divides the channels; without a limit."""
+    block = min((n for n in range(1, weight[0] + 1) if weight[0] % n == 0), key=lambda n: (abs(n - size.block), -n))
+    return {"oft_blocks": torch.zeros(weight[0] // block, block, block), ALPHA: torch.tensor(0.0)}
+
+
 SPECS = (
     WeightKind(
         "OFT",
@@ -108,6 +114,7 @@ SPECS = (
         is_of=lambda slots: slots - {"rescale"} in ({"oft_blocks"}, {"oft_diag"}),
         fits=_fits,
         build=_build,
+        new=_new,
         aliases=("diag-oft", "boft"),
     ),
 )

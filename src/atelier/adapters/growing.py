@@ -1,0 +1,167 @@
+"""A new weight adapter for training: its tensors as parameters, and the changes that they are."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from atelier.adapters import dora
+from atelier.adapters.attach import Changes, How, Strong
+from atelier.adapters.delta import WEIGHT, Shape, Size, WeightKind, as_matrix
+from atelier.adapters.read import NUMBERS, AdapterLayer, built, kinds
+from atelier.adapters.spelling import flat_name, modules
+from atelier.adapters.targets import shapes_of
+from atelier.checkpoints.checkpoint import Checkpoint
+from atelier.errors import BadInput, UnknownName
+from atelier.families.part import PartSpec
+
+TABLES = re.compile(r"(?:^|\.)(?:embeddings|embed_tokens|shared|[a-z_]*embedding|pos_embed)\.")
+"""In diffusers' names of layers that are looked up, not multiplied."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A layer that gets an adapter. name: what kohya's scripts call it; path: what diffusers does; module: in our
+    network; shape: of its weight."""
+
+    name: str
+    path: str
+    part: str
+    module: str
+    shape: Shape
+
+    @property
+    def is_kernel(self) -> bool:
+        """Whether it is a convolution that is larger than a point."""
+        return math.prod(self.shape[2:]) > 1
+
+
+def places(model: Checkpoint, part: PartSpec[Any, Any], patterns: Sequence[str]) -> tuple[Place, ...]:
+    """The layers of a part in whose names (diffusers') one of the regular expressions is found.
+
+    Raises BadInput for one that is none, or that no layer has.
+    """
+    known = tuple(_places(model, part))
+    chosen: set[str] = set()
+    for pattern in patterns:
+        found = {place.name for place in known if _expression(pattern).search(place.path)}
+        if not found:
+            example = known[0].path
+            raise BadInput(f"target {pattern!r}: no layer of the {part.title} has that in its name, such as {example}")
+        chosen |= found
+    return tuple(place for place in known if place.name in chosen)
+
+
+def _places(model: Checkpoint, part: PartSpec[Any, Any]) -> Iterator[Place]:
+    names = tuple(part.network.names(model.spec(part)))
+    shapes = shapes_of(model, part, names)
+    for module in modules(names):
+        shape, path = shapes[module.ours].get(WEIGHT, ()), module.diffusers[0]
+        if len(shape) > 1 and not TABLES.search(path + "."):
+            yield Place(flat_name(module, part, model), path, part.name, module.ours, shape)
+
+
+def _expression(pattern: str) -> re.Pattern[str]:
+    try:
+        return re.compile(pattern)
+    except re.error as error:
+        raise BadInput(f"target {pattern!r}: is no regular expression ({error})") from error
+
+
+@dataclass(frozen=True, slots=True)
+class Growth:
+    """What is grown: a kind by its name; its size, that of convolutions larger than a point, None: they get none; with
+    lengths of the output channels (DoRA) or without."""
+
+    kind: str = "LoRA"
+    size: Size = Size()
+    kernels: Size | None = None
+    lengths: bool = False
+
+
+class Growing(nn.Module):
+    """The adapter. Its parameters are called NAME.SLOT; numbers that are not trained are buffers.
+
+    weights: of the layers, by (part, module), where the lengths begin. Raises BadInput for a kind that cannot be
+    trained, for a rank that no layer has, and where no layer is left.
+    """
+
+    def __init__(
+        self, chosen: Sequence[Place], growth: Growth, random: torch.Generator, weights: Mapping[tuple[str, str], Tensor]
+    ) -> None:
+        super().__init__()
+        self.kind = trainable(growth.kind)
+        self.places = tuple(place for place in chosen if growth.kernels is not None or not place.is_kernel)
+        _check(self.places, growth)
+        self.is_beside = self.kind.beside and not growth.lengths
+        self.layers = nn.ModuleDict()
+        for place in self.places:
+            size = growth.kernels if place.is_kernel and growth.kernels is not None else growth.size
+            assert self.kind.new is not None
+            tensors = self.kind.new(place.shape, size, random)
+            if growth.lengths:
+                tensors[dora.SCALE] = dora.lengths_of(weights[place.part, place.module])
+            self.layers[place.name] = _layer(tensors)
+
+    @property
+    def how(self) -> How:
+        """How training attaches it."""
+        return "hook" if self.is_beside else "fold"
+
+    def changes(self, part: str) -> Changes:
+        """What it adds to the parameters of a part, as it is now; gradients reach the parameters."""
+        made: dict[str, Sequence[Strong]] = {}
+        for place in self.places:
+            if place.part == part:
+                deltas = built(AdapterLayer(self.kind, {}), _tensors(self.layers[place.name]))
+                made |= {f"{place.module}.{name}": (Strong(delta, 1.0),) for name, delta in deltas.items()}
+        return made
+
+    def file(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """What a file of it holds, in kohya's and LyCORIS' names: the parameters, taken from `tensors` by their names
+        here, and the numbers."""
+        endings = {**{slot: ends[0] for slot, ends in self.kind.endings.items()}, dora.SCALE: dora.ENDINGS[dora.SCALE][0]}
+        made: dict[str, Tensor] = {}
+        for place in self.places:
+            for slot, tensor in _tensors(self.layers[place.name]).items():
+                own = tensors.get(f"layers.{place.name}.{slot}", tensor)
+                made[place.name + endings.get(slot, f".{slot}")] = own.detach()
+        return made
+
+
+def trainable(name: str) -> WeightKind:
+    """A kind that can be trained, by its name. Raises UnknownName, BadInput."""
+    known = {kind.name.lower(): kind for kind in kinds().values() if kind.new is not None}
+    named = {**{alias: kind for kind in known.values() for alias in kind.aliases}, **known}
+    if name.lower() not in named:
+        raise UnknownName("kind of adapter", name, tuple(known))
+    return named[name.lower()]
+
+
+def _check(chosen: Sequence[Place], growth: Growth) -> None:
+    if not chosen:
+        raise BadInput("no layer is left to train: choose other targets, or give convolutions a rank")
+    most = max(min(as_matrix(place.shape)) for place in chosen)
+    for size in (growth.size, *((growth.kernels,) if growth.kernels is not None else ())):
+        if size.rank > most:
+            raise BadInput(f"rank {size.rank}: the largest layer has {most} channels, choose at most that many")
+
+
+def _layer(tensors: Mapping[str, Tensor]) -> nn.Module:
+    layer = nn.Module()
+    for slot, tensor in tensors.items():
+        if slot in NUMBERS:
+            layer.register_buffer(slot, tensor)
+        else:
+            layer.register_parameter(slot, nn.Parameter(tensor))
+    return layer
+
+
+def _tensors(layer: nn.Module) -> dict[str, Tensor]:
+    return {**dict(layer.named_parameters()), **dict(layer.named_buffers())}

@@ -1,0 +1,141 @@
+"""The model that is taught: any family that generates, with its networks in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from atelier.checkpoints.checkpoint import Checkpoint
+from atelier.checkpoints.embedded import EMBEDDED, embedded_folder
+from atelier.checkpoints.opening import open_checkpoint
+from atelier.checkpoints.text import TextTowers, text_encoder
+from atelier.diffusion.parameterization import Parameterization
+from atelier.diffusion.types import Levels
+from atelier.errors import BadFile
+from atelier.families.part import PartSpec
+from atelier.families.telling import Said, Telling
+from atelier.nn.conv import channels_last
+from atelier.nn.ports import Conditioning
+from atelier.prompt import Chunk, Weighted, chunk
+from atelier.weights.cast import PRECISIONS
+
+Autoencoder = Any
+"""A network with `encode` to a posterior and `decode`, as those of `models.vae`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Base:
+    """net: the denoising network; encoder: its text encoders; vae: the autoencoder. None of them has gradients."""
+
+    checkpoint: Checkpoint
+    net: nn.Module
+    encoder: TextTowers
+    vae: Autoencoder
+    device: torch.device
+
+    @property
+    def levels(self) -> Levels:
+        return self.checkpoint.levels
+
+    @property
+    def parameterization(self) -> Parameterization:
+        return self.checkpoint.parameterization
+
+    @property
+    def denoiser(self) -> PartSpec[Any, Any]:
+        """The part that `net` is."""
+        part = self.checkpoint.family.part(self.checkpoint.family.denoiser)
+        assert part is not None
+        return part
+
+    @property
+    def networks(self) -> Mapping[str, nn.Module]:
+        """The denoising network and the text encoders, by the names of their parts."""
+        towers = (tower.part.name for tower in self.checkpoint.towers)
+        return {self.denoiser.name: self.net, **dict(zip(towers, self.encoder.nets, strict=True))}
+
+    @torch.no_grad()
+    def posterior(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and deviation of the latents of pixels (B, 3, H, W) in [-1, 1], as the network sees them."""
+        latent, found = self.checkpoint.latent, self.vae.encode(pixels)
+        return (found.mean - latent.shift) * latent.scale, found.std * latent.scale
+
+
+def opened(source: str) -> Checkpoint:
+    """The model at a path; "embedded" is that of this package. Raises BadFile, also for a model that is quantised."""
+    path = embedded_folder() if source == EMBEDDED and not Path(source).exists() else Path(source)
+    model = open_checkpoint(path)
+    if model.dtype not in PRECISIONS:
+        raise BadFile(path, f"is kept as {model.dtype}: a model that is quantised cannot be taught; give the full one")
+    return model
+
+
+def base_of(model: Checkpoint, device: torch.device, dtype: torch.dtype) -> Base:
+    """The model in memory, its denoising network and text encoders in `dtype`; the autoencoder in float32."""
+    family = model.family
+    denoiser, autoencoder = family.part(family.denoiser), family.part(family.autoencoder)
+    assert denoiser is not None
+    assert autoencoder is not None
+
+    def placed(net: nn.Module) -> nn.Module:
+        return channels_last(net.to(device)).eval().requires_grad_(requires_grad=False)
+
+    return Base(
+        model,
+        placed(model.load(denoiser, dtype, mapped=False)),
+        text_encoder(model, dtype, placed=cast("Any", placed), mapped=False),
+        placed(model.load(autoencoder, torch.float32, mapped=False)),
+        device,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Caption:
+    """A text, and what the network is told of the image that it is of."""
+
+    text: str
+    height: int
+    width: int
+    said: Said = Said()
+
+
+def told(base: Base, encoder: TextTowers, captions: Sequence[Caption]) -> Conditioning:
+    """What the network is told by captions, one row each; gradients reach what of `encoder` has any.
+
+    A caption that is longer than a chunk goes on in further ones, and all rows get as many as the longest.
+    """
+    rows = encoder.join([_rows(tower, [caption.text for caption in captions]) for tower in encoder.towers])
+    tell = base.checkpoint.family.tell
+    parts = [
+        tell(
+            Conditioning(tokens, None if rows.pooled is None else rows.pooled[number]),
+            Telling(caption.height, caption.width, empty=not caption.text, positively=caption.said),
+        )
+        for number, (caption, tokens) in enumerate(zip(captions, rows.tokens, strict=True))
+    ]
+    return Conditioning(
+        torch.stack([part.tokens for part in parts]),
+        _stacked([part.pooled for part in parts]),
+        _stacked([part.sizes for part in parts]),
+    )
+
+
+def _rows(tower: Any, texts: Sequence[str]) -> Conditioning:
+    """tokens (N, chunks * T, C); pooled (N, P), of the first chunk."""
+    own = [chunk([Weighted(text)], tower.tokenize, tower.marks, tower.inversions).chunks for text in texts]
+    most = max(len(chunks) for chunks in own)
+    empty = chunk([Weighted("")], tower.tokenize, tower.marks).chunks[0]
+    flat: list[Chunk] = [c for chunks in own for c in (*chunks, *[empty] * (most - len(chunks)))]
+    found = tower.encode(flat)
+    tokens = found.tokens.reshape(len(texts), -1, found.tokens.shape[-1])
+    return replace(found, tokens=tokens, pooled=None if found.pooled is None else found.pooled[::most])
+
+
+def _stacked(rows: Sequence[Tensor | None]) -> Tensor | None:
+    there = [row for row in rows if row is not None]
+    return torch.stack(there) if there else None
