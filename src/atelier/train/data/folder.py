@@ -2,35 +2,20 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 
 from atelier.errors import BadFile
+from atelier.train.data.opening import IMAGE_SUFFIXES, flat, opened, upright
 from atelier.weights.formats.text import read_text
 from atelier.weights.formats.tree import places
 
-IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif"})
 CAPTIONS = (".txt", ".caption")
-BROKEN = (
-    OSError,
-    Image.DecompressionBombError,
-    ValueError,
-    SyntaxError,
-    struct.error,
-    RuntimeError,
-    EOFError,
-    TypeError,
-    LookupError,
-)
-"""What Pillow raises for a damaged file, by format."""
-DEEP = ("I", "F")
-"""Modes of whole and of broken numbers that nobody says the range of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +40,8 @@ class FolderDataset:
         if not paths:
             raise BadFile(folder, f"holds no images ({', '.join(sorted(IMAGE_SUFFIXES))}): give the folder that does")
         for path in paths:
-            _check(path)
+            with opened(path):
+                pass
         texts = {path.with_suffix(path.suffix.lower()): path for path in found}
         return cls(paths, tuple(_caption(path, texts) for path in paths), size)
 
@@ -66,13 +52,8 @@ class FolderDataset:
     def image(self, index: int) -> NDArray[np.uint8]:
         """Image `index` modulo the length: uint8 RGB (size, size, 3). Raises BadFile if it cannot be decoded."""
         path = self.paths[index % self.length]
-        try:
-            with Image.open(path) as opened:
-                flat = _flat(ImageOps.exif_transpose(opened))
-                square = ImageOps.fit(flat, (self.size, self.size), Image.Resampling.LANCZOS)
-        except BROKEN as error:
-            raise _broken(path, error) from error
-        return np.asarray(square)
+        with opened(path) as image:
+            return np.asarray(ImageOps.fit(flat(upright(image)), (self.size, self.size), Image.Resampling.LANCZOS))
 
     def caption(self, index: int) -> str:
         return self.captions[index % self.length]
@@ -82,16 +63,6 @@ def _files(folder: Path) -> list[Path]:
     if not folder.is_dir():
         raise BadFile(folder, "no such folder: give a folder of images with .txt captions")
     return [path / name for path, _, names in places(folder, strict=True) for name in names]
-
-
-def _check(path: Path) -> None:
-    if not path.is_file():  # also a pipe, which would never end
-        raise BadFile(path, "is no file, or a link to one that is not there: replace or remove it")
-    try:
-        with Image.open(path):
-            pass
-    except BROKEN as error:
-        raise _broken(path, error) from error
 
 
 def _caption(image: Path, texts: Mapping[Path, Path]) -> str:
@@ -108,20 +79,3 @@ def _text(path: Path) -> str:
     if not words:
         raise BadFile(path, "is empty: write what the image shows into it")
     return words
-
-
-def _flat(image: Image.Image) -> Image.Image:
-    """RGB; transparent parts over white; of 16 bits the upper eight. Raises ValueError for numbers without a range."""
-    if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG"):
-        return Image.fromarray((np.asarray(image).astype(np.uint32) // 257).astype(np.uint8)).convert("RGB")
-    if image.mode in DEEP:
-        raise ValueError(f"its numbers are of mode {image.mode}, whose white nobody knows; save it with 8 or 16 bits")
-    if not image.has_transparency_data:
-        return image.convert("RGB")
-    layers = image.convert("RGBA")
-    return Image.alpha_composite(Image.new("RGBA", layers.size, "white"), layers).convert("RGB")
-
-
-def _broken(path: Path, error: Exception) -> BadFile:
-    reason = "not an image" if isinstance(error, UnidentifiedImageError) else str(error)
-    return BadFile(path, f"broken image ({reason}): replace or remove it")
