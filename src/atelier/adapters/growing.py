@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -80,7 +80,7 @@ class Growth:
     lengths of the output channels (DoRA) or without."""
 
     kind: str = "LoRA"
-    size: Size = Size()
+    size: Size = field(default_factory=Size)
     kernels: Size | None = None
     lengths: bool = False
 
@@ -93,7 +93,11 @@ class Growing(nn.Module):
     """
 
     def __init__(
-        self, chosen: Sequence[Place], growth: Growth, random: torch.Generator, weights: Mapping[tuple[str, str], Tensor]
+        self,
+        chosen: Sequence[Place],
+        growth: Growth,
+        random: torch.Generator,
+        weights: Mapping[tuple[str, str], Tensor],
     ) -> None:
         super().__init__()
         self.kind = trainable(growth.kind)
@@ -126,7 +130,7 @@ class Growing(nn.Module):
     def file(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """What a file of it holds, in kohya's and LyCORIS' names: the parameters, taken from `tensors` by their names
         here, and the numbers."""
-        endings = {**{slot: ends[0] for slot, ends in self.kind.endings.items()}, dora.SCALE: dora.ENDINGS[dora.SCALE][0]}
+        endings = {slot: ends[0] for slot, ends in {**self.kind.endings, **dora.ENDINGS}.items()}
         made: dict[str, Tensor] = {}
         for place in self.places:
             for slot, tensor in _tensors(self.layers[place.name]).items():

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -60,9 +60,10 @@ class Verdict(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Judge:
-    """Judges images of `size` pixels (a multiple of 64)."""
+    """Judges images of `size` pixels (a multiple of 64). known: what they may show."""
 
     size: int = scenes.CELLS
+    known: tuple[scenes.Concept, ...] = field(default_factory=scenes.concepts)
 
     def background(self, image: NDArray[np.uint8]) -> str:
         """The named background nearest to most of the border of `image` (uint8 RGB (size, size, 3))."""
@@ -74,14 +75,16 @@ class Judge:
         colour = _ground(reduced)[1]
         difference = reduced - colour
         difference[:, : ROOM[kind][0]] = difference[:, ROOM[kind][1] :] = 0
-        first = _distances(_averaged(difference, 2), colour, _everything(EXTENTS[kind]), ROOM[kind])
+        first = _distances(_averaged(difference, 2), colour, _everything(EXTENTS[kind], self.known), ROOM[kind])
         by_concept = first.reshape(-1, len(EXTENTS[kind]))
         order = np.argsort(by_concept.min(1), kind="stable")
         nearest = order[:FINALISTS]
         wanted = [(int(i), EXTENTS[kind][by_concept[i].argmin()] + more) for i in nearest for more in (-1, 0, 1)]
-        second = _distances(difference, colour, _references(wanted, 1), ROOM[kind]).reshape(FINALISTS, -1).min(1)
+        second = (
+            _distances(difference, colour, _references(wanted, 1, self.known), ROOM[kind]).reshape(FINALISTS, -1).min(1)
+        )
         ranking = np.concatenate((nearest[np.argsort(second, kind="stable")], order[FINALISTS:]))
-        names = tuple(scenes.concepts()[int(i)].name for i in ranking)
+        names = tuple(self.known[int(i)].name for i in ranking)
         return Verdict(names[0], max(0.0, float(second.min())), names)
 
     def _reduced(self, image: NDArray[np.uint8]) -> Floats:
@@ -106,12 +109,12 @@ class _References:
     sides: NDArray[np.int64]
 
 
-def _references(wanted: Sequence[tuple[int, int]], factor: int) -> _References:
+def _references(wanted: Sequence[tuple[int, int]], factor: int, known: Sequence[scenes.Concept]) -> _References:
     """References of (concept number, extent in pixels of 64), averaged over squares of `factor` pixels."""
     canvases = np.zeros((len(wanted), scenes.CELLS, scenes.CELLS, 4), np.float32)
     sides: list[tuple[int, int]] = []
     for canvas, (number, extent) in zip(canvases, wanted, strict=True):
-        sprite = art.sprite(scenes.concepts()[number].emoji, extent)
+        sprite = art.sprite(known[number].emoji, extent)
         height, width = sprite.shape[:2]
         canvas[:height, :width] = sprite / np.float32(255)
         sides.append((-(-height // factor), -(-width // factor)))
@@ -123,9 +126,9 @@ def _references(wanted: Sequence[tuple[int, int]], factor: int) -> _References:
 
 
 @functools.cache
-def _everything(extents: tuple[int, ...]) -> _References:
+def _everything(extents: tuple[int, ...], known: tuple[scenes.Concept, ...]) -> _References:
     """All concepts at all `extents`, at half resolution."""
-    return _references([(i, extent) for i in range(len(scenes.concepts())) for extent in extents], 2)
+    return _references([(i, extent) for i in range(len(known)) for extent in extents], 2, known)
 
 
 def _distances(difference: Floats, colour: Floats, references: _References, room: tuple[int, int]) -> Floats:

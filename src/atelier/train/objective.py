@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from atelier.diffusion.levels import DiscreteLevels
 from atelier.diffusion.parameterization import Parameterization
+from atelier.diffusion.types import Levels
 from atelier.train import randomness
 
 Weighting = Callable[[Tensor], Tensor]
@@ -32,24 +32,42 @@ class ClampedSnr:
         return (sigma**-2).clamp(self.floor, self.gamma)
 
 
+@dataclass(frozen=True, slots=True)
+class Even:
+    """A weighting: the error of the network's output weighs the same at all levels, as published models are trained."""
+
+    parameterization: Parameterization
+
+    def __call__(self, sigma: Tensor) -> Tensor:
+        return self.parameterization.coefficients(sigma).out.square().reciprocal()
+
+
+@dataclass(frozen=True, slots=True)
+class Debiased:
+    """A weighting: the root of the signal-to-noise ratio, of at most 1000 (Yu 2023, arXiv:2310.08442, eq. 11)."""
+
+    def __call__(self, sigma: Tensor) -> Tensor:
+        return (sigma**-2).clamp_max(1000.0).sqrt()
+
+
 def loss(
     net: Callable[[Tensor, Tensor], Tensor],
     parameterization: Parameterization,
-    levels: DiscreteLevels,
+    levels: Levels,
     clean: Tensor,
     noise: Tensor,
     t: Tensor,
     weighting: Weighting,
     detail: float = 0.0,
 ) -> Tensor:
-    """Mean squared error of the network's output at times t (int64, (B,)), weighted by `weight`: (B,).
+    """Mean squared error of the network's output at the levels in places t (int64, (B,)), weighted by `weight`: (B,).
 
     clean, noise: (B, C, h, w); detail: how much more what is finer than 2x2 positions weighs.
     Source: Ho 2020 (arXiv:2006.11239), eq. 14.
     """
     sigma = levels.sigmas.to(clean.device)[t]
     x = parameterization.noised(clean, noise, sigma)
-    output = net(parameterization.scale_in(x, sigma), t.float())
+    output = net(parameterization.scale_in(x, sigma), levels.t(sigma))
     error = output.float() - parameterization.target(clean, x, sigma)
     return weight(parameterization, weighting, sigma) * (_power(error) + detail * _power(fine(error)))
 
@@ -67,11 +85,10 @@ def _power(x: Tensor) -> Tensor:
 def weight(parameterization: Parameterization, weighting: Weighting, sigma: Tensor) -> Tensor:
     """What makes the error of the network's output weigh as `weighting` says of the clean latent's; sigma (B,).
 
-    The clean latent's squared error is that of epsilon over the SNR, and that of the velocity over SNR + 1
-    (Salimans 2022, arXiv:2202.00512, section 4).
+    The clean latent's error is that of the output times the parameterization's factor `out`: its square is that of
+    epsilon over the SNR, and that of the velocity over SNR + 1 (Salimans 2022, arXiv:2202.00512, section 4).
     """
-    snr = sigma**-2
-    return weighting(sigma) / (snr + 1 if parameterization.name == "velocity" else snr)
+    return weighting(sigma) * parameterization.coefficients(sigma).out.square()
 
 
 def strata(count: int, seed: int, step: int) -> Tensor:

@@ -8,7 +8,19 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from atelier.adapters.delta import ALPHA, WEIGHT, Delta, Shape, Shapes, Size, Values, WeightKind, as_matrix, product, spread_evenly
+from atelier.adapters.delta import (
+    ALPHA,
+    WEIGHT,
+    Delta,
+    Shape,
+    Shapes,
+    Size,
+    Values,
+    WeightKind,
+    as_matrix,
+    product,
+    spread_evenly,
+)
 
 SLOTS = ("a1", "a2", "b1", "b2")
 

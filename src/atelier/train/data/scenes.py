@@ -153,14 +153,18 @@ def scene(seed: int, index: int, split: Split = "train", shares: tuple[float, fl
     return _pair(random, split)
 
 
-def render(scene: Scene, size: int = CELLS) -> NDArray[np.uint8]:
-    """The image of `scene`: uint8 RGB (size, size, 3). Nothing is cut off at the border, pairs do not overlap."""
+def render(scene: Scene, size: int = CELLS, known: Mapping[str, Concept] | None = None) -> NDArray[np.uint8]:
+    """The image of `scene`: uint8 RGB (size, size, 3). Nothing is cut off at the border, pairs do not overlap.
+
+    known: what its names mean, by name; None: those of the packaged table.
+    """
+    named = by_name() if known is None else known
     canvas = np.empty((size, size, 3), np.uint8)
     canvas[:] = BACKGROUNDS[scene.background]
     pair = len(scene.objects) == 2
     for number, placed in enumerate(scene.objects):
         room = (number * size // 2, (number + 1) * size // 2) if pair else (0, size)
-        _paste(canvas, placed, room)
+        _paste(canvas, placed, named[placed.name].emoji, room)
     return canvas
 
 
@@ -276,10 +280,10 @@ def _hash(*words: str) -> float:
     return int.from_bytes(digest, "big") / 2**64
 
 
-def _paste(canvas: NDArray[np.uint8], placed: Placed, room: tuple[int, int]) -> None:
+def _paste(canvas: NDArray[np.uint8], placed: Placed, emoji: str, room: tuple[int, int]) -> None:
     """Composites one object over `image`, moved where necessary into the columns `room` and the image's rows."""
     cell = len(canvas) / CELLS
-    sprite = art.sprite(by_name()[placed.name].emoji, min(round(placed.extent * cell), room[1] - room[0]))
+    sprite = art.sprite(emoji, min(round(placed.extent * cell), room[1] - room[0]))
     height, width = sprite.shape[:2]
     grid = max(1, round(GRID * cell))
     top = _inside(placed.y * cell - height / 2, 0, len(canvas) - height, grid)

@@ -12,14 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from atelier.diffusion.denoise import denoiser, timed
-from atelier.diffusion.guidance.cfg import CfgOptions, cfg
 from atelier.diffusion.levels import scaled_linear, zero_terminal
 from atelier.diffusion.parameterization import parameterization
-from atelier.diffusion.samplers.euler import euler
-from atelier.diffusion.schedules.uniform import uniform
-from atelier.diffusion.scheduling import ScheduleOptions
-from atelier.diffusion.types import Moment
 from atelier.errors import BadInput
 from atelier.models.clip import ClipText
 from atelier.models.unet import UNet, UNetSpec
@@ -34,6 +28,7 @@ from atelier.train.latents import CHUNK, Latents, Pool, PoolBatches, encoder_dig
 from atelier.train.loop import Placement, Validation
 from atelier.train.moving import moved
 from atelier.train.optimizers import optimizers, stepped, whitening
+from atelier.train.painting import painted
 from atelier.train.parts import content
 from atelier.train.recipe import Data
 from atelier.train.recipes.denoiser import DenoiserRecipe
@@ -48,7 +43,7 @@ READERS = (".attn2.to_k.weight", ".attn2.to_v.weight")
 """The layers of a U-Net that read the text."""
 ENDS = frozenset({"conv_in.weight", "conv_out.weight", "conv_out.bias"})
 """What of a U-Net has the shape of the latents."""
-SHOWN, STEPS = 16, 20
+SHOWN = 16
 Network = Callable[[Tensor, Tensor, Conditioning], Tensor]
 
 
@@ -129,10 +124,6 @@ def _check_size(recipe: DenoiserRecipe, frozen: Frozen) -> None:
     size, factor = recipe.data.size, frozen.vae.spec.factor
     if size % factor:
         raise BadInput(f"data.size = {size}: not divisible by {factor}, the factor of the autoencoder {frozen.vae_run}")
-
-
-def _no_noise(sigma: Tensor, following: Tensor) -> Tensor:
-    raise AssertionError(f"Euler's method asks for noise between {sigma} and {following}")
 
 
 def dropped(tokens: Tensor, empty: Tensor, share: float, seed: int, step: int) -> Tensor:
@@ -274,17 +265,12 @@ class DenoiserTask:
         negative = self._text(self._empty[None]).last.expand_as(positive)
         states = torch.cat([negative, positive])
 
-        def net(x: Tensor, t: Tensor, _: Moment) -> Tensor:
+        def net(x: Tensor, t: Tensor) -> Tensor:
             return self.unet(x, t, Conditioning(states))
 
         size = self.recipe.data.size // self._vae.spec.factor
-        sigmas = uniform(ScheduleOptions())(self.levels, STEPS)
         noise = randomness.normal((len(captions), self._vae.spec.latent, size, size), 0, "validation").to(device)
-        both = denoiser(net, self.parameterization, self.levels)
-        model = timed(cfg(both, CfgOptions(self.recipe.cfg_scale)), STEPS)
-        x = noise
-        for step in euler()(model, noise * sigmas[0], sigmas.to(device), _no_noise):
-            x = step.x
+        x = painted(net, self.parameterization, self.levels, noise, self.recipe.cfg_scale)
         return to_images(self._vae.decode(x / self.frozen.latent_scale))
 
     def extra(self) -> Mapping[str, Any]:

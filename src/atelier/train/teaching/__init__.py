@@ -1,1 +1,1 @@
-"""What teaching a model that is there has in common, whatever is trained: the model, what is trainable, what is seen."""
+"""What teaching a model has in common, whatever is trained: the model, what is trainable, what is seen."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from atelier.checkpoints.checkpoint import Checkpoint
 from atelier.checkpoints.embedded import EMBEDDED, embedded_folder
 from atelier.checkpoints.opening import open_checkpoint
-from atelier.checkpoints.text import TextTowers, text_encoder
+from atelier.checkpoints.text import TextTower, TextTowers, text_encoder
 from atelier.diffusion.parameterization import Parameterization
 from atelier.diffusion.types import Levels
 from atelier.errors import BadFile
@@ -63,7 +63,13 @@ class Base:
     def posterior(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and deviation of the latents of pixels (B, 3, H, W) in [-1, 1], as the network sees them."""
         latent, found = self.checkpoint.latent, self.vae.encode(pixels)
-        return (found.mean - latent.shift) * latent.scale, found.std * latent.scale
+        return latent.scaled(found.mean), torch.exp(0.5 * found.logvar) * latent.scale
+
+    @torch.no_grad()
+    def pixels(self, latents: Tensor) -> Tensor:
+        """The inverse of that for latents (B, C, h, w)."""
+        latent = self.checkpoint.latent
+        return self.vae.decode(latents / latent.scale + latent.shift)
 
 
 def opened(source: str) -> Checkpoint:
@@ -101,7 +107,7 @@ class Caption:
     text: str
     height: int
     width: int
-    said: Said = Said()
+    said: Said = field(default_factory=Said)
 
 
 def told(base: Base, encoder: TextTowers, captions: Sequence[Caption]) -> Conditioning:
@@ -125,7 +131,7 @@ def told(base: Base, encoder: TextTowers, captions: Sequence[Caption]) -> Condit
     )
 
 
-def _rows(tower: Any, texts: Sequence[str]) -> Conditioning:
+def _rows(tower: TextTower, texts: Sequence[str]) -> Conditioning:
     """tokens (N, chunks * T, C); pooled (N, P), of the first chunk."""
     own = [chunk([Weighted(text)], tower.tokenize, tower.marks, tower.inversions).chunks for text in texts]
     most = max(len(chunks) for chunks in own)

@@ -1,0 +1,197 @@
+"""What of a model is taught: an adapter beside it, words, or its own weights."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import replace
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from atelier.adapters.attach import attached
+from atelier.adapters.growing import Growing, Growth, Place, places
+from atelier.checkpoints.text import ClipTower, TextTowers
+from atelier.errors import BadInput
+from atelier.prompt import Weighted, chunk
+from atelier.train.teaching.base import Base
+
+
+class Pupil(Protocol):
+    """What is taught of a base. nets: what is trained, by the names that checkpoints have for it; reads: whether what
+    it learns changes the states of texts; rates: of each net, in learning rates."""
+
+    @property
+    def nets(self) -> Mapping[str, nn.Module]: ...
+    @property
+    def rates(self) -> Mapping[str, float]: ...
+    @property
+    def reads(self) -> bool: ...
+
+    def at_work(self) -> AbstractContextManager[TextTowers]:
+        """Inside, the base's networks are as they have been taught, and gradients reach what is trained; gives the text
+        encoders."""
+        ...
+
+
+class AdapterPupil:
+    """A new weight adapter.
+
+    on: the layers of each part that get it, by the name of the part, as patterns (see `growing.places`); text_rate: of
+    what is trained of the text encoders, in learning rates.
+    """
+
+    def __init__(
+        self, base: Base, growth: Growth, on: Mapping[str, Sequence[str]], seed: int, text_rate: float = 1.0
+    ) -> None:
+        self.base = base
+        self._parts = tuple(on)
+        random = torch.Generator().manual_seed(seed)
+        towers = {tower.part.name: tower.part for tower in base.checkpoint.towers}
+        specs = {base.denoiser.name: base.denoiser, **towers}
+        self.adapters: dict[str, Growing] = {}
+        for part, patterns in on.items():
+            chosen = places(base.checkpoint, specs[part], patterns)
+            self.adapters[part] = Growing(chosen, growth, random, self._weights(part, chosen)).to(base.device)
+        self._text_rate = text_rate
+
+    def _weights(self, part: str, chosen: Sequence[Place]) -> dict[tuple[str, str], Tensor]:
+        net = self.base.networks[part]
+        return {(part, place.module): net.get_parameter(f"{place.module}.weight") for place in chosen}
+
+    @property
+    def nets(self) -> Mapping[str, nn.Module]:
+        return self.adapters
+
+    @property
+    def rates(self) -> Mapping[str, float]:
+        own = self.base.denoiser.name
+        return {part: 1.0 if part == own else self._text_rate for part in self.adapters}
+
+    @property
+    def reads(self) -> bool:
+        return any(part != self.base.denoiser.name for part in self.adapters)
+
+    @contextmanager
+    def at_work(self) -> Generator[TextTowers]:
+        with ExitStack() as stack:
+            for part, adapter in self.adapters.items():
+                stack.enter_context(attached(self.base.networks[part], adapter.changes(part), adapter.how))
+            yield self.base.encoder
+
+
+class WeightsPupil:
+    """The base's own weights: of each part all, or those in whose names (ours) a pattern is found."""
+
+    reads: bool
+
+    def __init__(self, base: Base, parts: Mapping[str, Sequence[str]], text_rate: float = 1.0) -> None:
+        self.base, self._text_rate = base, text_rate
+        self._nets = {part: base.networks[part] for part in parts}
+        for part, patterns in parts.items():
+            _unfreeze(self._nets[part], part, patterns)
+        self.reads = any(part != base.denoiser.name for part in parts)
+
+    @property
+    def nets(self) -> Mapping[str, nn.Module]:
+        return self._nets
+
+    @property
+    def rates(self) -> Mapping[str, float]:
+        return {part: 1.0 if part == self.base.denoiser.name else self._text_rate for part in self._nets}
+
+    @contextmanager
+    def at_work(self) -> Generator[TextTowers]:
+        yield self.base.encoder
+
+
+class Words(nn.Module):
+    """Learned vectors (count, width) of one word, for each of a model's text encoders, in their order."""
+
+    def __init__(self, vectors: Sequence[Tensor]) -> None:
+        super().__init__()
+        self.towers = nn.ParameterList(nn.Parameter(own.float().clone()) for own in vectors)
+
+
+class WordPupil:
+    """A word of `count` new vectors for each text encoder, which begin as those of `like`.
+
+    Source: Gal 2022 (arXiv:2208.01618). Raises BadInput for a `like` of no token, or of a text encoder without words of
+    its own.
+    """
+
+    reads = True
+
+    def __init__(self, base: Base, word: str, count: int, like: str, rate: float = 1.0) -> None:
+        self.base, self.word, self._rate = base, word, rate
+        self.words = Words([_first_vectors(tower, count, like) for tower in _clips(base)]).to(base.device)
+
+    @property
+    def nets(self) -> Mapping[str, nn.Module]:
+        return {"words": self.words}
+
+    @property
+    def rates(self) -> Mapping[str, float]:
+        return {"words": self._rate}
+
+    def at_work(self) -> AbstractContextManager[TextTowers]:
+        return self.spoken(self.base.encoder)
+
+    @contextmanager
+    def spoken(self, encoder: TextTowers) -> Generator[TextTowers]:
+        """The text encoders with the word."""
+        learned = iter(self.words.towers)
+        towers = tuple(
+            replace(tower, vectors={**tower.vectors, self.word: next(learned)})
+            if isinstance(tower, ClipTower)
+            else tower
+            for tower in encoder.towers
+        )
+        yield replace(encoder, towers=towers)
+
+
+class Together:
+    """A word, and something else that is taught with it (pivotal tuning)."""
+
+    reads = True
+
+    def __init__(self, word: WordPupil, other: Pupil) -> None:
+        self._word, self._other = word, other
+
+    @property
+    def nets(self) -> Mapping[str, nn.Module]:
+        return {**self._word.nets, **self._other.nets}
+
+    @property
+    def rates(self) -> Mapping[str, float]:
+        return {**self._word.rates, **self._other.rates}
+
+    @contextmanager
+    def at_work(self) -> Generator[TextTowers]:
+        with self._other.at_work() as encoder, self._word.spoken(encoder) as speaking:
+            yield speaking
+
+
+def _unfreeze(net: nn.Module, part: str, patterns: Sequence[str]) -> None:
+    for pattern in patterns:
+        found = [p for name, p in net.named_parameters() if re.search(pattern, name)]
+        if not found:
+            raise BadInput(f"target {pattern!r}: nothing in the {part} has that in its name")
+        for parameter in found:
+            parameter.requires_grad_(requires_grad=True)
+
+
+def _clips(base: Base) -> list[ClipTower]:
+    return [tower for tower in base.encoder.towers if isinstance(tower, ClipTower)]
+
+
+def _first_vectors(tower: ClipTower, count: int, like: str) -> Tensor:
+    """(count, width): the vectors of the tokens of `like`, again and again."""
+    ids = chunk([Weighted(like)], tower.tokenize, tower.marks, backtrack=0).chunks[0]
+    own = torch.tensor(ids.tokens[1 : 1 + ids.used])
+    if not len(own):
+        raise BadInput(f"init word {like!r}: has no tokens; give a word that the model knows")
+    table = tower.net.token_embedding.weight.detach()
+    return table[own[torch.arange(count) % len(own)].to(table.device)]
