@@ -69,15 +69,15 @@ def content(shard: Path, name: str) -> bytes:
 
 
 @functools.lru_cache(maxsize=64)
-def _members(shard: Path, state: tuple[int, int]) -> Mapping[str, Member]:
-    """state: bytes and time of change, so that a changed shard is read anew."""
+def _members(shard: Path, _: tuple[int, int]) -> Mapping[str, Member]:
+    """_: its bytes and time of change, so that a changed shard is read anew."""
     found: dict[str, Member] = {}
     try:
         with _Careful(io.FileIO(shard)) as file, tarfile.open(fileobj=file, mode="r:") as tar:
             for number, info in enumerate(tar):
                 if number == MOST:
                     raise BadFile(shard, f"holds more than {MOST:,} members: divide it")
-                _check(shard, info, state[0])
+                _check(shard, info)
                 if info.type in PLAIN:
                     found[info.name] = Member(info.offset_data, info.size)
     except (tarfile.TarError, ValueError, EOFError) as error:
@@ -87,14 +87,14 @@ def _members(shard: Path, state: tuple[int, int]) -> Mapping[str, Member]:
     return MappingProxyType(found)
 
 
-def _check(shard: Path, info: tarfile.TarInfo, length: int) -> None:
+def _check(shard: Path, info: tarfile.TarInfo) -> None:
     parts = PurePosixPath(info.name).parts
     if not parts or ".." in parts or info.name.startswith("/"):
         raise BadFile(shard, f"holds {info.name!r}, a name that leads out of it: write the shard again")
     if info.size > LARGEST:
         raise BadFile(shard, f"holds {info.name}, {info.size:,} bytes: a training image has {LARGEST:,} at most")
-    if info.size < 0 or (info.type in PLAIN and info.offset_data + info.size > length):
-        raise BadFile(shard, f"is cut off within {info.name}: write the shard again")
+    if info.size < 0:  # would lead tarfile back to where it was
+        raise BadFile(shard, f"holds {info.name}, {info.size} bytes: write the shard again")
 
 
 class _Careful(io.BufferedReader):
