@@ -48,11 +48,7 @@ def members(shard: Path) -> Mapping[str, Member]:
     Raises BadFile for what is no uncompressed tar file, is cut off, or holds names that lead out of it, files above
     LARGEST, or more than MOST members.
     """
-    try:
-        state = shard.stat()
-        return _members(shard, (state.st_size, state.st_mtime_ns))
-    except OSError as error:
-        raise BadFile(shard, f"cannot be read ({error.strerror or error})") from error
+    return _members(shard, state(shard))
 
 
 def content(shard: Path, name: str) -> bytes:
@@ -65,7 +61,28 @@ def content(shard: Path, name: str) -> bytes:
             file.seek(member.start)
             return file.read(member.length)
     except OSError as error:
-        raise BadFile(shard, f"cannot be read ({error.strerror or error})") from error
+        raise _unreadable(shard, error) from error
+
+
+def whole(path: Path) -> bytes:
+    """The bytes of a file, or of one in a shard. Raises BadFile."""
+    within = shard_of(path)
+    if within is not None:
+        return content(*within)
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise _unreadable(path, error) from error
+
+
+def state(path: Path) -> tuple[int, int]:
+    """Bytes and time of change (ns) of a file, or of the shard that it lies in. Raises BadFile."""
+    within = shard_of(path)
+    try:
+        found = (path if within is None else within[0]).stat()
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    return found.st_size, found.st_mtime_ns
 
 
 @functools.lru_cache(maxsize=64)
@@ -80,11 +97,17 @@ def _members(shard: Path, _: tuple[int, int]) -> Mapping[str, Member]:
                 _check(shard, info)
                 if info.type in PLAIN:
                     found[info.name] = Member(info.offset_data, info.size)
+    except OSError as error:
+        raise _unreadable(shard, error) from error
     except (tarfile.TarError, ValueError, EOFError) as error:
         raise BadFile(
             shard, f"is no uncompressed tar file, or a damaged one ({error}): write the shard again"
         ) from error
     return MappingProxyType(found)
+
+
+def _unreadable(path: Path, error: OSError) -> BadFile:
+    return BadFile(path, f"cannot be read ({error.strerror or error})")
 
 
 def _check(shard: Path, info: tarfile.TarInfo) -> None:

@@ -14,7 +14,7 @@ from atelier.train.data.dataset_toml import Described, read_toml
 from atelier.train.data.draws import draws, shuffled
 from atelier.train.data.examples import read
 from atelier.train.data.excerpts import Excerpt
-from atelier.train.data.shards import shard_of
+from atelier.train.data.shards import state
 from atelier.train.data.subsets import STRICT, Example, Listener, Subset
 from atelier.train.data.wording import Turn, worded
 
@@ -179,12 +179,5 @@ def _cut(example: Example, fit: Fit, turn: Turn) -> Excerpt:
 
 def _identity(example: Example) -> bytes:
     files = (path for path in (example.path, example.mask) if path is not None)
-    states = [(str(path), _state(path)) for path in files]
+    states = [(str(path), state(path)) for path in files]
     return repr((states, example.caption, repr(example.subset))).encode(errors="surrogateescape")
-
-
-def _state(path: Path) -> tuple[int, int]:
-    """Bytes and time of change of a file, or of the shard that it lies in."""
-    within = shard_of(path)
-    state = (path if within is None else within[0]).stat()
-    return state.st_size, state.st_mtime_ns
