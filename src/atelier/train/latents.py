@@ -5,8 +5,6 @@ from __future__ import annotations
 import functools
 import hashlib
 import time
-import zipfile
-import zlib
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -20,6 +18,7 @@ from atelier.errors import NotFinite
 from atelier.models.vae import AutoencoderKL, VaeSpec
 from atelier.nn.conv import channels_last
 from atelier.train.batches import Order, stack, token_rows
+from atelier.train.data.cache import DAMAGED
 from atelier.train.data.dataset import Dataset
 from atelier.train.folder import locked, writing
 from atelier.train.parts import content
@@ -33,9 +32,6 @@ from atelier.weights.tokenizer import ClipTokenizer
 
 CHUNK = 64
 """Images encoded at once."""
-DAMAGED = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error)
-"""What numpy raises for a damaged file."""
-
 Shard = tuple[NDArray[np.float16], NDArray[np.uint16]]
 
 

@@ -11,11 +11,10 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from atelier.errors import BadFile
+from atelier.train.data.captions import ENDINGS, by_name, text_beside
 from atelier.train.data.opening import IMAGE_SUFFIXES, flat, opened, upright
 from atelier.weights.formats.text import read_text
 from atelier.weights.formats.tree import places
-
-CAPTIONS = (".txt", ".caption")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +41,7 @@ class FolderDataset:
         for path in paths:
             with opened(path):
                 pass
-        texts = {path.with_suffix(path.suffix.lower()): path for path in found}
+        texts = by_name(found)
         return cls(paths, tuple(_caption(path, texts) for path in paths), size)
 
     @property
@@ -66,12 +65,10 @@ def _files(folder: Path) -> list[Path]:
 
 
 def _caption(image: Path, texts: Mapping[Path, Path]) -> str:
-    """texts: the files there are, by their names with the ending in lower case."""
-    names = (beside for suffix in CAPTIONS for beside in (image.with_suffix(suffix), Path(f"{image}{suffix}")))
-    for path in (texts[name] for name in names if name in texts):
-        if path.is_file():
-            return _text(path)
-    raise BadFile(image, f"has no caption: write what it shows into {image.with_suffix(CAPTIONS[0]).name} beside it")
+    found = text_beside(image, texts)
+    if found is None:
+        raise BadFile(image, f"has no caption: write what it shows into {image.with_suffix(ENDINGS[0]).name} beside it")
+    return _text(found)
 
 
 def _text(path: Path) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import struct
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from atelier.errors import BadFile
+from atelier.train.data.shards import content, shard_of
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif"})
 BROKEN = (
@@ -34,11 +36,12 @@ TURNED = frozenset({5, 6, 7, 8})
 
 @contextmanager
 def opened(path: Path) -> Generator[Image.Image]:
-    """The image in a file, its header read. Raises BadFile, also for what Pillow raises while it is decoded inside."""
-    if not path.is_file():  # also a pipe, which would never end
+    """The image in a file or shard, its header read. Raises BadFile, also for what Pillow raises as it is decoded."""
+    within = shard_of(path)
+    if within is None and not path.is_file():  # also a pipe, which would never end
         raise BadFile(path, "is no file, or a link to one that is not there: replace or remove it")
     try:
-        with Image.open(path) as image:
+        with Image.open(path if within is None else io.BytesIO(content(*within))) as image:
             yield image
     except BROKEN as error:
         raise _broken(path, error) from error
