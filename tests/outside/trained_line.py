@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from torch.optim import Optimizer
 
     from atelier.train.loop import Placement, Validation
+    from atelier.train.world import World
 
 
 class LineRecipe(Recipe, frozen=True):
@@ -27,10 +28,10 @@ class LineRecipe(Recipe, frozen=True):
 
 
 class Points:
-    """Makes a step's points (2, B): x and y."""
+    """Makes a step's points (2, B): x and y. Of several processes, each has its share."""
 
-    def __init__(self, recipe: LineRecipe) -> None:
-        self.recipe = recipe
+    def __init__(self, recipe: LineRecipe, world: World) -> None:
+        self.recipe, self.world = recipe, world
 
     def __call__(self, step: int) -> Tensor:
         import torch
@@ -39,7 +40,7 @@ class Points:
 
         r = self.recipe
         x, noise = randomness.normal((2, r.run.batch), r.run.seed, "points", step)
-        return torch.stack([x, r.slope * x + r.offset + r.noise * noise])
+        return torch.stack([x, r.slope * x + r.offset + r.noise * noise])[:, self.world.rows(r.run.batch)]
 
 
 class LineTask:
@@ -48,12 +49,14 @@ class LineTask:
     def __init__(self, recipe: LineRecipe, placement: Placement) -> None:
         import torch
 
-        from atelier.train.optimizers import adamw
+        from atelier.train.descent import Descent
+        from atelier.train.optimizers import optimizers
 
-        self.recipe = recipe
+        self.recipe, self.world = recipe, placement.world
         torch.manual_seed(recipe.run.seed)
         self.net = torch.nn.Linear(1, 1).to(placement.device)
-        self._optimizers = {"line": adamw([self.net], recipe.optim)}
+        self._optimizers = optimizers("line", self.net, recipe.optim, outer=())
+        self._descent = Descent(self._optimizers, recipe.optim.clip, recipe.run.accumulate, placement.world)
 
     @property
     def nets(self) -> Mapping[str, nn.Module]:
@@ -73,18 +76,20 @@ class LineTask:
 
     @property
     def maker(self) -> Callable[[int], Tensor]:
-        return Points(self.recipe)
+        return Points(self.recipe, self.world)
 
     def begin(self) -> None:
         pass
 
-    def update(self, _: int, batch: Tensor, /) -> Mapping[str, Tensor]:
-        from atelier.train.optimizers import stepped
+    def dry(self, batch: Tensor, /) -> Tensor:
+        return self._losses(batch[:, :1]).mean()
 
+    def _losses(self, batch: Tensor) -> Tensor:
         x, y = batch
-        loss = (self.net(x[:, None])[:, 0] - y).square().mean()
-        norm = stepped(self._optimizers, self.net, loss, self.recipe.optim.clip)
-        return {"loss": loss.detach(), "norm": norm}
+        return (self.net(x[:, None])[:, 0] - y).square()
+
+    def update(self, _: int, batch: Tensor, /) -> Mapping[str, Tensor]:
+        return self._descent.step(batch.shape[1], lambda rows: self._losses(batch[:, rows]))
 
     def validate(self) -> Validation:
         from atelier.train.loop import Validation
@@ -116,5 +121,6 @@ SPECS = (
         export=_export,
         defaults=Path(__file__).with_suffix(".toml"),
         help="a line through noisy points",
+        splits=True,
     ),
 )

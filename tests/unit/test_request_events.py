@@ -51,6 +51,11 @@ TABLE: list[tuple[Event, dict[str, Any]]] = [
         {"event": "Resumed", "step": 6, "path": "run/step-6", "passed_over": ["run/step-9"]},
     ),
     (
+        events.MemoryForecast(30, {"weights": 10, "activations": 20}, None),
+        {"event": "MemoryForecast", "total": 30, "parts": {"weights": 10, "activations": 20}, "free": None},
+    ),
+    (events.TimeForecast(40, 2.5), {"event": "TimeForecast", "steps": 40, "seconds": 2.5}),
+    (
         events.Stepped(3, 9, {"loss": 0.5, "norm": math.inf}),
         {"event": "Stepped", "step": 3, "total": 9, "losses": {"loss": 0.5, "norm": None}},
     ),

@@ -23,7 +23,7 @@ from atelier.nn.ports import Conditioning
 from atelier.train import checkpoint
 from atelier.train.data.dataset import Dataset
 from atelier.train.loop import Placement, train
-from atelier.train.optimizers import orthogonal, whitening
+from atelier.train.muon import orthogonal, whitening
 from atelier.train.randomness import normal, permutation, uniform
 from atelier.train.recipe import Data
 from atelier.train.sources import dataset
@@ -221,7 +221,7 @@ def vocabulary_of(parts: dict[str, str]) -> Any:
     ("matrices", "kind"), [("adamw", EPSILON), ("adamw", VELOCITY), ("muon", VELOCITY)], ids=["epsilon", "v", "muon"]
 )
 def test_the_denoiser(matrices: str, kind: dict[str, Any], source: str, parts: dict[str, str], tmp_path: Path) -> None:
-    changes = {"data.source": source, **parts, **NUMBERS, **LOSS, **kind, "optim.matrices": matrices}
+    changes = {"data.source": source, **parts, **NUMBERS, **LOSS, **kind, "optim.kind": matrices}
     changes["optim.text_gain"] = GAIN if matrices == "muon" else 0.0
     recipe = support.recipe("denoiser", changes)
     task, own = support.task(recipe, tmp_path / "ours"), support.task(recipe, tmp_path / "hand")
@@ -308,7 +308,7 @@ GAN = {"loss.gan": 0.2, "loss.gan_start": 1, "loss.gan_rate": 0.03, "loss.gan_wi
 
 @pytest.mark.parametrize("matrices", ["adamw", "muon"])
 def test_the_autoencoder(matrices: str, source: str, tmp_path: Path) -> None:
-    changes = {"data.source": source, **NUMBERS, **TERMS, **GAN, "optim.matrices": matrices}
+    changes = {"data.source": source, **NUMBERS, **TERMS, **GAN, "optim.kind": matrices}
     recipe = support.recipe("vae", changes)
     task, own = support.task(recipe, tmp_path), support.task(recipe, tmp_path)
     vae, critic = own.vae, own.aids["critic"]
@@ -352,7 +352,7 @@ def test_the_autoencoder(matrices: str, source: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("matrices", ["adamw", "muon"])
 def test_clip(matrices: str, source: str, tmp_path: Path) -> None:
-    recipe = support.recipe("clip", {"data.source": source, **NUMBERS, "optim.matrices": matrices})
+    recipe = support.recipe("clip", {"data.source": source, **NUMBERS, "optim.kind": matrices})
     task, own = support.task(recipe, tmp_path / "ours"), support.task(recipe, tmp_path / "hand")
     clip = own.clip
     for one in (task, own):

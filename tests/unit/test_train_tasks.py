@@ -34,8 +34,9 @@ from atelier.train.batches import captioned, stack
 from atelier.train.ema import Ema
 from atelier.train.loop import averaged
 from atelier.train.moving import moved
+from atelier.train.muon import Muon, orthogonal, whitening
 from atelier.train.objective import ClampedSnr
-from atelier.train.optimizers import Muon, adamw, clipped, optimizers, orthogonal, whitening
+from atelier.train.optimizers import adamw, clipped, optimizers
 from atelier.train.pace import Pace
 from atelier.train.parts import part_settings, part_weights
 from atelier.train.recipe import Data, Optim
@@ -172,7 +173,7 @@ def test_decay_is_for_matrices_and_the_norm_is_of_all() -> None:
     for parameter in net.parameters():
         parameter.grad = torch.ones_like(parameter)
     count = sum(p.numel() for p in net.parameters())
-    assert float(clipped([net], 0.5)) == pytest.approx(count**0.5)
+    assert float(clipped(net.parameters(), 0.5)) == pytest.approx(count**0.5)
     total = sum(float(p.grad.square().sum()) for p in net.parameters() if p.grad is not None)
     assert total**0.5 == pytest.approx(0.5, rel=1e-4)
 
@@ -196,7 +197,7 @@ def test_muon_moves_matrices_and_kernels_and_adamw_the_rest() -> None:
         torch.nn.Conv2d(4, 6, 3),
         torch.nn.Conv2d(6, 2, 1),
     )
-    made = optimizers("net", net, Optim(rate=1e-2, matrices="muon", weight_decay=0.1), outer=("0.",))
+    made = optimizers("net", net, Optim(rate=1e-2, kind="muon", weight_decay=0.1), outer=("0.",))
     assert list(made) == ["net", "net.vectors"]
     muon, adam = made.values()
     assert isinstance(muon, Muon)
@@ -297,10 +298,10 @@ def test_the_adversarial_term_changes_the_weights_from_its_first_step(source: st
 
 
 def test_without_the_adversarial_term_there_is_no_critic(source: str) -> None:
-    task = vae_task(source, **{"loss.gan": 0.0, "optim.matrices": "adamw"})
+    task = vae_task(source, **{"loss.gan": 0.0, "optim.kind": "adamw"})
     assert task.aids == {}
     assert task.optimizers.keys() == {"vae"}
-    adversarial = vae_task(source, **{"optim.matrices": "adamw"})
+    adversarial = vae_task(source, **{"optim.kind": "adamw"})
     assert adversarial.aids.keys() == {"critic"}
     assert adversarial.optimizers.keys() == {"vae", "critic"}
 
@@ -679,7 +680,7 @@ def test_the_embedded_model_is_a_start_by_name() -> None:
 def test_text_gain_is_for_the_layers_that_read_text(source: str, parts: dict[str, str], tmp_path: Path) -> None:
     moved: dict[float, dict[str, torch.Tensor]] = {}
     for gain in (0.0, 8.0):
-        task = denoiser_task(source, parts, tmp_path, **{"optim.matrices": "muon", "optim.text_gain": gain})
+        task = denoiser_task(source, parts, tmp_path, **{"optim.kind": "muon", "optim.text_gain": gain})
         before = {name: p.detach().clone() for name, p in task.unet.named_parameters()}
         for step in range(3):
             task.update(step, task.maker(step))
@@ -690,7 +691,7 @@ def test_text_gain_is_for_the_layers_that_read_text(source: str, parts: dict[str
     assert min(ratio[name] for name in readers) > 3
     assert all(0.5 < ratio[name] < 2 for name in ratio if name not in readers and moved[0.0][name] > 1e-4)
     with pytest.raises(BadInput, match="text_gain"):
-        support.recipe("denoiser", {"data.source": source, **parts, "optim.text_gain": 8.0, "optim.matrices": "adamw"})
+        support.recipe("denoiser", {"data.source": source, **parts, "optim.text_gain": 8.0, "optim.kind": "adamw"})
 
 
 def test_times_are_spread() -> None:

@@ -94,7 +94,7 @@ def trained(folder: Path, steps: int) -> Path:
         "run.workers": 0,
         "run.checkpoint_every": steps,
         "run.validate_every": steps,
-        "optim.matrices": "adamw",
+        "optim.kind": "adamw",
         "optim.text_gain": 0,
         "optim.rate": 1e-3,
         "optim.warmup": 5,

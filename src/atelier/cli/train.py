@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -48,17 +48,20 @@ def application(known: Recipes) -> typer.Typer:
     ) -> None:
         spec = find(recipe, known)
         chosen = read(recipe, spec, changes(change))
-        placement = _placement(device, chosen.run)
 
         from rich.console import Console
 
         from atelier.train.runner import run_recipe
 
-        console = Console(stderr=True, soft_wrap=True, highlight=False)
-        _say_what_is_missing(console)
-        with _stopping(console) as signals:
-            events = run_recipe(spec, chosen, placement, out, signals, accept_changes=accept_changes)
-            _follow(events, chosen.run.steps, console)
+        with _placed(device, chosen.run) as placement:
+            told = placement.world.first
+            console = Console(stderr=True, soft_wrap=True, highlight=False, quiet=not told)
+            _say_what_is_missing(console)
+            with _stopping(console) as signals:
+                events = run_recipe(spec, chosen, placement, out, signals, accept_changes=accept_changes)
+                made = _follow(events, chosen.run.steps, console)
+        if told and made is not None:
+            typer.echo(made)
 
     return app
 
@@ -89,14 +92,18 @@ def changes(pairs: list[str] | None) -> dict[str, object]:
     return table
 
 
-def _placement(device: str, run: Run) -> Placement:
-    from atelier.runtime.device import choose_device, training_dtype
+@contextmanager
+def _placed(device: str, run: Run) -> Generator[Placement]:
+    """Where this process trains: under torchrun, one of several, each on a device of its own."""
+    from atelier.runtime.device import choose_device, free_memory, training_dtype
     from atelier.runtime.threads import settle_process
     from atelier.train.loop import Placement
+    from atelier.train.world import joined, own_device
 
     settle_process(os.environ, run.threads, leave_busy_cores=False)
-    chosen = choose_device(device)
-    return Placement(chosen, training_dtype(chosen, run.dtype))
+    chosen = own_device(choose_device(device))
+    with joined(chosen) as world:
+        yield Placement(chosen, training_dtype(chosen, run.dtype), world, free_memory(chosen))
 
 
 def _say_what_is_missing(console: Console) -> None:
@@ -126,8 +133,8 @@ def _stopping(console: Console) -> Generator[Callable[[], bool]]:
             signal.signal(number, handler)
 
 
-def _follow(events: Iterator[TrainingEvent], steps: int, console: Console) -> None:
-    """Shows what happens; prints to stdout where what was made lies. Raises Failed's error."""
+def _follow(events: Iterator[TrainingEvent], steps: int, console: Console) -> Path | None:
+    """Shows what happens; returns where what was made lies. Raises Failed's error."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     from atelier.cli.progress import Rate
@@ -137,8 +144,7 @@ def _follow(events: Iterator[TrainingEvent], steps: int, console: Console) -> No
         view = _View(bar, console, bar.add_task("waiting for data", total=steps), steps)
         for event in events:
             view.show(event)
-    if view.path is not None:
-        typer.echo(view.path)
+    return view.path
 
 
 class _View:
@@ -151,9 +157,23 @@ class _View:
         self.started = self.told = time.monotonic()
 
     def show(self, event: TrainingEvent) -> None:
-        from atelier.request.events import CheckpointSaved, Exported, Failed, Finished, Resumed, Stepped, Validated
+        from atelier.request.events import (
+            CheckpointSaved,
+            Exported,
+            Failed,
+            Finished,
+            MemoryForecast,
+            Resumed,
+            Stepped,
+            TimeForecast,
+            Validated,
+        )
 
         match event:
+            case MemoryForecast(total, parts, free):
+                self.console.print(_memory(total, parts, free))
+            case TimeForecast(steps, seconds):
+                self.console.print(f"forecast: {_clock(seconds)} for the {steps} steps that are left")
             case Resumed(step, path, passed_over):
                 self._resumed(step, path, passed_over)
             case Stepped(step, _, losses):
@@ -189,13 +209,23 @@ class _View:
 
 def _progress(step: int, first: int, steps: int, seconds: float, loss: float) -> str:
     """A line of a log: how far, how fast, how long still."""
-    from datetime import timedelta
-
     from atelier.cli.progress import rate
 
     speed = (step - first) / max(seconds, 1e-9)
-    left = timedelta(seconds=round((steps - step) / speed))
-    return f"step {step}/{steps}  {rate(speed)}  {left} left  loss {loss:.4f}"
+    return f"step {step}/{steps}  {rate(speed)}  {_clock((steps - step) / speed)} left  loss {loss:.4f}"
+
+
+def _clock(seconds: float) -> str:
+    from datetime import timedelta
+
+    return str(timedelta(seconds=round(seconds)))
+
+
+def _memory(total: int, parts: Mapping[str, int], free: int | None) -> str:
+    """A line: "forecast: 1.3 GB of memory, of 17.0 free (weights 0.4, …)"."""
+    named = ", ".join(f"{name} {size / 1e9:.1f}" for name, size in parts.items())
+    known = "" if free is None else f", of {free / 1e9:.1f} free"
+    return f"forecast: {total / 1e9:.1f} GB of memory{known} ({named})"
 
 
 app = application(recipes())

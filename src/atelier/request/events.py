@@ -1,8 +1,8 @@
 """What a generation or a training tells about itself: one family of frozen data, each with a JSON form.
 
 A generation: Hashing, Warned, Started, then Loading, Progress, Preview, ImageReady and Saved; of a grid SheetReady and
-SheetSaved too. A training: Resumed, then
-Stepped, Validated and CheckpointSaved, then Exported. Both end with one of Finished and Failed.
+SheetSaved too. A training: Resumed, then MemoryForecast, Stepped, TimeForecast,
+Validated and CheckpointSaved, then Exported. Both end with one of Finished and Failed.
 """
 
 from __future__ import annotations
@@ -113,6 +113,23 @@ class Resumed:
 
 
 @dataclass(frozen=True, slots=True)
+class MemoryForecast:
+    """About how many bytes a training will need in all, and its parts by name; free: those the device has, if known."""
+
+    total: int
+    parts: Mapping[str, int]
+    free: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class TimeForecast:
+    """About how many seconds the `steps` steps that are left will take, without validations."""
+
+    steps: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class Stepped:
     """Optimizer step `step` of `total` was made."""
 
@@ -159,7 +176,8 @@ class Failed:
     error: AtelierError
 
 
-TrainingEvent = Resumed | Stepped | Validated | CheckpointSaved | Exported | Finished | Failed
+Forecast = MemoryForecast | TimeForecast
+TrainingEvent = Resumed | Forecast | Stepped | Validated | CheckpointSaved | Exported | Finished | Failed
 GridEvent = SheetReady | SheetSaved
 Event = Warned | Hashing | Started | Loading | Progress | Preview | ImageReady | Saved | GridEvent | TrainingEvent
 

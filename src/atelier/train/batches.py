@@ -18,17 +18,21 @@ from atelier.weights.tokenizer import ClipTokenizer
 class Order:
     """Which of the data a step sees, `batch` of them. Endless data (length None) comes as it is numbered.
 
-    Finite data is shuffled anew every epoch, with the first epoch as it is numbered if `first_in_turn`.
+    Finite data is shuffled anew every epoch, with the first epoch as it is numbered if `first_in_turn`. Process `rank`
+    of `world` sees its share of every batch, which their number divides.
     """
 
     length: int | None
     batch: int
     seed: int
     first_in_turn: bool = False
+    rank: int = 0
+    world: int = 1
 
     def indices(self, step: int) -> list[int]:
-        first = step * self.batch
-        return [self._place(number) for number in range(first, first + self.batch)]
+        own = self.batch // self.world
+        first = step * self.batch + self.rank * own
+        return [self._place(number) for number in range(first, first + own)]
 
     def _place(self, number: int) -> int:
         if self.length is None:

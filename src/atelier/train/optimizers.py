@@ -1,166 +1,126 @@
-"""Optimizers of the recipes."""
+"""Optimizers of the recipes: which parameters learn together, at which rate, and what a step does."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, cast
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from atelier.errors import BadInput
+from atelier.train.muon import Muon
+from atelier.train.optimizer_kinds import OPTIMIZERS, Groups, OptimizerSpec
+from atelier.train.optimizer_kinds import adamw as adamw_of
 from atelier.train.recipe import Optim
 
-SPREAD = 0.2
-"""The root mean square of a step of Muon, in learning rates: that of AdamW's, so that one rate serves both."""
-POLYNOMIALS = (
-    (8.2872, -23.5959, 17.3004),
-    (4.1071, -2.9478, 0.5448),
-    (3.9487, -2.9089, 0.5518),
-    (3.3184, -2.4885, 0.5100),
-    (2.3007, -1.6689, 0.4188),
-)
-"""Odd polynomials a x + b x^3 + c x^5 that, one after another, bring singular values of 0.001 to 1 near 1.
-
-Source: Amsel 2025 (arXiv:2505.16932), "Polar Express".
-"""
-
-FAINT = 0.004
-"""What is fainter than this in the inputs of a layer is not worth a larger step."""
-
-LONGER = 1.5
-"""From this ratio of its sides on, a matrix is cheaper to iterate on its Gram matrix."""
+UP = "up"
+"""What the second matrix of a LoRA is called."""
 
 
-def adamw(nets: Iterable[nn.Module], optim: Optim, rate: float | None = None) -> torch.optim.AdamW:
-    """AdamW with decay on matrices and kernels only; each group remembers its full rate for the pace."""
-    return _adamw([p for net in nets for p in net.parameters() if p.requires_grad], optim, rate)
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Parameters that learn alike: at `factor` times optim.rate.
+
+    decay: of matrices and kernels; None is optim.weight_decay. Vectors have none.
+    """
+
+    name: str
+    parameters: Sequence[Tensor]
+    factor: float = 1.0
+    decay: float | None = None
+
+
+def grouped(groups: Sequence[Group], optim: Optim, name: str = "all") -> dict[str, Optimizer]:
+    """The optimizer of optim.kind over the groups, by the name under which checkpoints keep it.
+
+    What moves matrices only (Muon) leaves vectors to AdamW, as `name`.vectors. Raises BadInput where the optimizer
+    finds its rate itself and the groups' differ, or where its library is missing.
+    """
+    spec = OPTIMIZERS[optim.kind]
+    if not spec.matrices_only:
+        return {name: _built(spec, groups, optim)}
+    matrices = [replace(g, parameters=[p for p in g.parameters if p.ndim >= 2]) for g in groups]
+    vectors = [replace(g, parameters=[p for p in g.parameters if p.ndim < 2]) for g in groups]
+    return {name: _built(spec, matrices, optim), f"{name}.vectors": _built(OPTIMIZERS["adamw"], vectors, optim)}
+
+
+def divided(group: Group, named: Iterable[tuple[str, Tensor]], ratio: float) -> list[Group]:
+    """LoRA+: the parameters of the group, by name, those called `up` apart, at `ratio` times its rate.
+
+    Source: Hayou 2024 (arXiv:2402.12354), section 4; 16 is usual.
+    """
+    pairs = list(named)
+    upper = [p for key, p in pairs if UP in key.split(".")]
+    rest = [p for key, p in pairs if UP not in key.split(".")]
+    return [
+        replace(group, parameters=rest),
+        replace(group, name=f"{group.name}.{UP}", parameters=upper, factor=ratio * group.factor),
+    ]
 
 
 def optimizers(
     name: str, net: nn.Module, optim: Optim, outer: Sequence[str], bases: Mapping[str, Tensor] | None = None
 ) -> dict[str, Optimizer]:
-    """What the recipe asks for, by the name under which checkpoints keep it.
+    """What the recipe asks for, for all that `net` learns, by the name under which checkpoints keep it.
 
-    Muon moves matrices and kernels; AdamW, as `name`.vectors, the rest: vectors, and the layers whose names begin as
-    one of `outer`, which stand between the network and the world. `bases` are Muon's, by parameter name.
+    Muon leaves to AdamW, as `name`.vectors, not only vectors but also the layers whose names begin as one of `outer`,
+    which stand between the network and the world. `bases` are Muon's, by parameter name.
     """
-    if optim.matrices == "adamw":
-        return {name: adamw([net], optim)}
     learning = [(key, p) for key, p in net.named_parameters() if p.requires_grad]
+    if optim.kind != "muon":
+        return grouped([Group(name, [p for _, p in learning])], optim, name)
     inner = [p for key, p in learning if p.ndim >= 2 and not key.startswith(tuple(outer))]
     chosen = set(map(id, inner))
     rest = [p for _, p in learning if id(p) not in chosen]
     named: dict[Tensor, Tensor] = {net.get_parameter(key): basis for key, basis in (bases or {}).items()}
     muon = Muon(inner, optim.rate, weight_decay=optim.weight_decay, bases=named)
-    return {name: muon, f"{name}.vectors": _adamw(rest, optim)}
+    vectors = _built(OPTIMIZERS["adamw"], [Group(f"{name}.vectors", rest)], optim)
+    return {name: muon, f"{name}.vectors": vectors}
 
 
-def _adamw(parameters: Sequence[Tensor], optim: Optim, rate: float | None = None) -> torch.optim.AdamW:
-    full = optim.rate if rate is None else rate
-    groups = [
-        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": optim.weight_decay, "full_rate": full},
-        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0, "full_rate": full},
-    ]
-    return torch.optim.AdamW(groups, lr=full, betas=optim.betas, eps=optim.eps, fused=True)
+def adamw(nets: Iterable[nn.Module], optim: Optim, rate: float | None = None) -> Optimizer:
+    """AdamW, whatever optim.kind says, at optim.rate or another, for all that the networks learn."""
+    factor = 1.0 if rate is None else rate / optim.rate
+    group = Group("all", [p for net in nets for p in net.parameters() if p.requires_grad], factor)
+    return adamw_of(_tables([group], optim), optim)
 
 
-class Muon(Optimizer):
-    """Momentum whose matrices are made orthogonal before each step, so that all directions learn at one pace.
-
-    Matrices (out, in) and kernels (out, in, h, w), the latter as (out, in h w). Decay is AdamW's. Sources: Jordan 2024
-    (kellerjordan.github.io/posts/muon); Liu 2025 (arXiv:2502.16982) for the step's size.
-
-    A matrix with a basis, (in, in), is moved as if its inputs x came as x @ basis: see `whitening`.
-    """
-
-    def __init__(
-        self,
-        parameters: Iterable[Tensor],
-        rate: float,
-        *,
-        momentum: float = 0.95,
-        weight_decay: float = 0.0,
-        bases: Mapping[Tensor, Tensor] | None = None,
-    ) -> None:
-        super().__init__(parameters, {"lr": rate, "full_rate": rate, "momentum": momentum, "decay": weight_decay})
-        self._bases = dict(bases or {})
-
-    @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> None:  # pyright: ignore[reportIncompatibleMethodOverride] - only closures have a loss
-        if closure is not None:
-            raise TypeError("Muon takes no closure")
-        for group in self.param_groups:
-            for parameter in group["params"]:
-                if parameter.grad is not None:
-                    self._move(parameter, parameter.grad, group)
-
-    def _move(self, parameter: Tensor, gradient: Tensor, group: Mapping[str, Any]) -> None:
-        state = self.state[parameter]
-        if not state:
-            state["momentum"] = torch.zeros_like(parameter)
-        momentum: Tensor = state["momentum"]
-        momentum.lerp_(gradient, 1 - group["momentum"])
-        direction = gradient.lerp(momentum, group["momentum"])
-        rows = direction.movedim(1, -1)
-        matrix = rows.reshape(len(rows), -1)
-        basis = self._bases.get(parameter)
-        step = orthogonal(matrix) if basis is None else orthogonal(matrix @ basis) @ basis.T
-        step = step.mul_(SPREAD * max(matrix.shape) ** 0.5).view(rows.shape).movedim(-1, 1)
-        parameter.mul_(1 - group["lr"] * group["decay"]).add_(step, alpha=-group["lr"])
+def _built(spec: OptimizerSpec, groups: Sequence[Group], optim: Optim) -> Optimizer:
+    tables = _tables(groups, optim)
+    if spec.one_rate and len({table["full_rate"] for table in tables}) > 1:
+        raise BadInput(
+            f'optim.kind = "{spec.name}" finds one rate for all: give {", ".join(g.name for g in groups)} the same'
+        )
+    return spec.build([{**table, "moving": spec.moving} for table in tables], optim)
 
 
-def whitening(inputs: Tensor, gain: float) -> Tensor:
-    """The basis (n, n) in which inputs (..., n) have a mean square of gain squared in every direction.
-
-    Directions with less than FAINT of the largest one's root mean square count as if they had that much.
-    """
-    rows = inputs.flatten(0, -2).cpu().double()  # not every device has double precision
-    squares, directions = cast("tuple[Tensor, Tensor]", torch.linalg.eigh(rows.T @ rows / len(rows)))
-    rms = squares.clamp_min(0).sqrt()
-    return (directions * (gain / rms.clamp_min(FAINT * float(rms[-1])))).to(inputs)
-
-
-def orthogonal(matrix: Tensor) -> Tensor:
-    """The nearest matrix with singular values near 1: (m, n) -> (m, n).
-
-    Where one side is longer, the iteration runs on the Gram matrix of the other, which costs a fraction.
-    """
-    if matrix.shape[0] > matrix.shape[1]:
-        return orthogonal(matrix.T).T
-    x = F.normalize(matrix.flatten(), dim=0).view(matrix.shape) / 1.01
-    unit = torch.eye(len(x), dtype=x.dtype, device=x.device)
-    if x.shape[1] < LONGER * len(x):
-        for polynomial in POLYNOMIALS:
-            x = torch.mm(_factor(unit, torch.mm(x, x.T), polynomial), x)
-        return x
-    gram = torch.mm(x, x.T)
-    total = _factor(unit, gram, POLYNOMIALS[0])
-    factor = total
-    for polynomial in POLYNOMIALS[1:]:
-        gram = torch.mm(factor, torch.mm(gram, factor))
-        factor = _factor(unit, gram, polynomial)
-        total = torch.mm(factor, total)
-    return torch.mm(total, x)
+def _tables(groups: Sequence[Group], optim: Optim) -> Groups:
+    """Each group as torch wants it: matrices with decay, vectors without. It remembers its full rate for the pace."""
+    tables: list[dict[str, Any]] = []
+    for group in groups:
+        rate = optim.rate * group.factor
+        decay = optim.weight_decay if group.decay is None else group.decay
+        matrices = [p for p in group.parameters if p.ndim >= 2]
+        vectors = [p for p in group.parameters if p.ndim < 2]
+        for parameters, own in ((matrices, decay), (vectors, 0.0)):
+            if parameters:
+                tables.append({"params": parameters, "lr": rate, "full_rate": rate, "weight_decay": own})
+    return tables
 
 
-def _factor(unit: Tensor, gram: Tensor, polynomial: tuple[float, float, float]) -> Tensor:
-    """What one polynomial multiplies a matrix with that has this Gram matrix."""
-    a, b, c = polynomial
-    return torch.addmm(unit * a + gram * b, gram, gram, alpha=c)
-
-
-def clipped(nets: Iterable[nn.Module], limit: float) -> torch.Tensor:
+def clipped(parameters: Iterable[Tensor], limit: float) -> torch.Tensor:
     """Scales all gradients together to a norm of at most `limit`; returns the norm before."""
-    return nn.utils.clip_grad_norm_([p for net in nets for p in net.parameters()], limit)
+    return nn.utils.clip_grad_norm_(parameters, limit)
 
 
 def stepped(optimizers: Mapping[str, Optimizer], net: nn.Module, loss: torch.Tensor, limit: float) -> torch.Tensor:
     """One step of all optimizers of `net` down the loss; returns the norm of the gradients before they were clipped."""
     net.zero_grad(set_to_none=True)
     loss.backward()
-    norm = clipped([net], limit)
+    norm = clipped(net.parameters(), limit)
     for optimizer in optimizers.values():
         optimizer.step()
     return norm

@@ -58,10 +58,16 @@ class Data(Table, frozen=True):
 
 
 class Run(Table, frozen=True):
-    """How long, how often, how many. Steps count optimizer steps; threads 0 takes torch's own choice."""
+    """How long, how often, how many. Steps count optimizer steps; threads 0 takes torch's own choice.
+
+    batch: images of a step, of all processes together; accumulate: in how many parts, one after another, a step
+    computes them; checkpointing: whether blocks keep nothing for the backward pass but their inputs.
+    """
 
     steps: Positive
     batch: Annotated[int, Field(gt=0, le=2**16)]
+    accumulate: Positive = 1
+    checkpointing: bool = False
     seed: Seed = 0
     checkpoint_every: Positive = 500
     keep: Positive = 3
@@ -71,20 +77,78 @@ class Run(Table, frozen=True):
     threads: Threads = 0
     dtype: Literal["auto", "fp32", "bf16"] = "auto"
 
+    @model_validator(mode="after")
+    def _divides(self) -> Self:
+        divides("run.batch", self.batch, "run.accumulate", self.accumulate)
+        return self
+
+
+OptimizerKind = Literal["adamw", "adamw8bit", "adafactor", "prodigy", "lion", "muon", "sgd"]
+Schedule = Literal["cooldown", "constant", "linear", "cosine", "cosine_restarts", "polynomial", "inverse_sqrt"]
+
 
 class Optim(Table, frozen=True):
-    """AdamW, or Muon for matrices and kernels (rate is for both); clip bounds the norm of all gradients
-    together; cooldown is a share of the steps."""
+    """kind: the optimizer; muon moves matrices and kernels, AdamW what is left, both at `rate`. momentum: of sgd.
+
+    warmup: steps, or below 1 a share of the run; cooldown: a share of the run, of the schedule of that name; cycles,
+    power: of cosine_restarts and polynomial; floor: the share of the rate to which schedules fall. clip bounds the norm
+    of all gradients together.
+    """
 
     rate: Rate
-    matrices: Literal["adamw", "muon"] = "adamw"
+    kind: OptimizerKind = "adamw"
     betas: tuple[Decay, Decay] = (0.9, 0.99)
+    momentum: Decay = 0.9
     weight_decay: Weight = 0.0
     eps: Rate = 1e-8
-    warmup: NotNegative = 100
+    schedule: Schedule = "cooldown"
+    warmup: Weight = 100
     cooldown: Share = 0.2
+    cycles: Positive = 1
+    power: Rate = 1.0
+    floor: Share = 0.0
     clip: Rate = 1.0
     ema: Share = 0.999
+
+    @model_validator(mode="after")
+    def _whole_steps(self) -> Self:
+        if self.warmup >= 1 and self.warmup % 1:
+            raise ValueError(f"optim.warmup = {self.warmup}: give whole steps, or below 1 a share of the run")
+        return self
+
+
+class Noise(Table, frozen=True):
+    """What noise images get in training beside independent normal numbers; all zero: nothing.
+
+    offset: strength of what a whole channel has in common; pyramid: how many coarser layers of noise are added, each
+    `discount` as strong as the one before; perturbation: strength of noise that the network sees and is not asked for.
+    """
+
+    offset: Weight = 0.0
+    pyramid: Annotated[int, Field(ge=0, le=10)] = 0
+    discount: Share = 0.3
+    perturbation: Weight = 0.0
+
+
+class Times(Table, frozen=True):
+    """Which times of noise a step trains, as shares of the whole path.
+
+    draw: spread evenly over the batch ("strata"), or each for itself ("uniform"); density: of all times alike, or
+    "logit_normal" with this mean and deviation; least, most: the part of the path that is trained.
+    """
+
+    draw: Literal["strata", "uniform"] = "strata"
+    density: Literal["uniform", "logit_normal"] = "uniform"
+    mean: Annotated[float, Field(ge=-20, le=20)] = 0.0
+    deviation: Rate = 1.0
+    least: Share = 0.0
+    most: Share = 1.0
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.least >= self.most:
+            raise ValueError(f"times.least = {self.least} is not below times.most = {self.most}")
+        return self
 
 
 class Recipe(Table, frozen=True):

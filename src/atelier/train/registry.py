@@ -24,6 +24,7 @@ class RecipeSpec(Generic[R]):
     name: what users type, and what `kind` says in its TOML files. model: those files, checked. build: makes the task of
     a recipe, which trains at that placement in that run folder. export: writes what the newest checkpoint of the folder
     learned in the form that others read, and returns where it lies. defaults: the TOML file that the name stands for.
+    splits: whether its steps can be computed in parts and on several processes.
     """
 
     name: str
@@ -33,6 +34,7 @@ class RecipeSpec(Generic[R]):
     defaults: Path
     help: str
     aliases: tuple[str, ...] = ()
+    splits: bool = False
 
 
 Recipes = Mapping[str, RecipeSpec[Any]]

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
-from atelier.errors import AtelierError
+from atelier.errors import AtelierError, BadInput
 from atelier.request.events import Exported, Failed, Finished, TrainingEvent
 from atelier.train.folder import claimed
 from atelier.train.loop import Placement, train
-from atelier.train.recipe import R
+from atelier.train.recipe import R, Run
 from atelier.train.registry import RecipeSpec
+from atelier.train.world import World
 
 
 def run_recipe(
@@ -22,15 +24,36 @@ def run_recipe(
     *,
     accept_changes: bool = False,
 ) -> Iterator[TrainingEvent]:
-    """The events of `train`, and Exported before Finished. An AtelierError on the way is the last event, Failed."""
+    """The events of `train`, and Exported before Finished. An AtelierError on the way is the last event, Failed.
+
+    Of several processes the first claims the folder and exports.
+    """
+    world = placement.world
     try:
-        with claimed(folder, recipe, accept_changes=accept_changes):
+        check_division(spec, recipe.run, world)
+        with claimed(folder, recipe, accept_changes=accept_changes) if world.first else nullcontext():
+            world.meet()
             task = spec.build(recipe, placement, folder)
-            for event in train(task, recipe.run, recipe.optim, folder, stop, accept_changes=accept_changes):
+            course = train(
+                task, recipe.run, recipe.optim, folder, stop, placement=placement, accept_changes=accept_changes
+            )
+            for event in course:
                 if isinstance(event, Failed):
                     raise event.error  # through `claimed`, which takes a refused recipe back
-                if isinstance(event, Finished):
+                if isinstance(event, Finished) and world.first:
                     yield Exported(spec.export(recipe, folder))
                 yield event
     except AtelierError as error:
         yield Failed(error)
+
+
+def check_division(spec: RecipeSpec[R], run: Run, world: World) -> None:
+    """Raises BadInput where a step of this kind cannot be divided, or not into so many equal parts."""
+    if not spec.splits and run.accumulate > 1:
+        raise BadInput(f"run.accumulate = {run.accumulate}: {spec.name} learns from a batch as a whole; set it to 1")
+    if not spec.splits and world.size > 1:
+        raise BadInput(f"{spec.name} learns from a batch as a whole: train it in one process, without torchrun")
+    if run.batch % (world.size * run.accumulate):
+        raise BadInput(
+            f"run.batch = {run.batch}: not divisible by {world.size} processes times run.accumulate ({run.accumulate})"
+        )

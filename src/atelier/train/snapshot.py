@@ -21,6 +21,11 @@ if TYPE_CHECKING:
     from atelier.train.loop import Task
 
 
+GROUP = "group."
+KINDS = "optimizers"
+"""Under this the state of a checkpoint says of which kind each optimizer is."""
+
+
 def take(task: Task[Any], averages: Mapping[str, Ema], base: str, step: int) -> Snapshot:
     """What a run needs to go on after `step` steps. base: names the weights that are not trained, empty for none."""
     tensors: dict[str, Mapping[str, Tensor]] = {}
@@ -30,7 +35,7 @@ def take(task: Task[Any], averages: Mapping[str, Ema], base: str, step: int) -> 
         tensors[f"{name}.ema"] = ema.average
     for name, optimizer in task.optimizers.items():
         tensors[f"{name}.optimizer"] = _optimizer_tensors(optimizer)
-    return Snapshot(step, tensors, {"recipe": task.identity, **task.extra(), **_based(base)})
+    return Snapshot(step, tensors, {"recipe": task.identity, KINDS: _kinds(task), **task.extra(), **_based(base)})
 
 
 def restore(task: Task[Any], averages: Mapping[str, Ema], base: str, path: Path, *, accept_changes: bool) -> int:
@@ -47,6 +52,7 @@ def restore(task: Task[Any], averages: Mapping[str, Ema], base: str, path: Path,
         _fill(path, name, learned(net), snapshot, spare=base_of(net))
     for name, ema in averages.items():
         _fill(path, f"{name}.ema", ema.average, snapshot, spare=base_of(task.nets[name]))
+    _refuse_other_optimizers(path, snapshot.state, _kinds(task))
     for name, optimizer in task.optimizers.items():
         _restore_optimizer(path, optimizer, snapshot.tensors.get(f"{name}.optimizer", {}))
     return snapshot.step
@@ -67,6 +73,16 @@ def _refuse_other_parts(folder: Path, state: Mapping[str, Any], extra: Mapping[s
             )
 
 
+def _kinds(task: Task[Any]) -> dict[str, str]:
+    return {name: type(optimizer).__name__ for name, optimizer in task.optimizers.items()}
+
+
+def _refuse_other_optimizers(path: Path, state: Mapping[str, Any], kinds: Mapping[str, str]) -> None:
+    """What one optimizer remembers says nothing to another, whatever changes were accepted."""
+    if state.get(KINDS, kinds) != kinds:
+        raise BadFile(path, "holds the state of other optimizers: put optim.kind back, or give another --out")
+
+
 def _based(base: str) -> dict[str, str]:
     return {"base": base} if base else {}
 
@@ -85,18 +101,41 @@ def _fill(path: Path, stem: str, own: Mapping[str, Tensor], snapshot: Snapshot, 
 
 
 def _optimizer_tensors(optimizer: Optimizer) -> dict[str, Tensor]:
-    state: Mapping[int, Mapping[str, Tensor]] = optimizer.state_dict()["state"]
-    return {f"{index}.{key}": value for index, values in state.items() for key, value in values.items()}
+    """What it remembers of each parameter, "3.exp_avg", and what moves in each group, "group.0.d"."""
+    state: Mapping[int, Mapping[str, object]] = optimizer.state_dict()["state"]
+    tensors = {f"{i}.{key}": _tensor(value) for i, values in state.items() for key, value in values.items()}
+    for i, group in enumerate(optimizer.param_groups):
+        moving = {f"{GROUP}{i}.{key}": _tensor(group[key]) for key in group.get("moving", ()) if key in group}
+        tensors |= moving
+    return tensors
+
+
+def _tensor(value: object) -> Tensor:
+    """Numbers of Python as int64 and float64, in which no optimizer keeps tensors of its own."""
+    if isinstance(value, Tensor):
+        return value
+    assert isinstance(value, int | float)
+    return torch.tensor(value, dtype=torch.float64 if isinstance(value, float) else torch.int64)
 
 
 def _restore_optimizer(path: Path, optimizer: Optimizer, tensors: Mapping[str, Tensor]) -> None:
     """Into tensors that lie like the parameters: a fused step reads both in memory order, on one device."""
     parameters: list[Tensor] = [p for group in optimizer.param_groups for p in group["params"]]
     for name, value in tensors.items():
+        if name.startswith(GROUP):
+            index, _, key = name.removeprefix(GROUP).partition(".")
+            optimizer.param_groups[int(index)][key] = value.item()
+            continue
         index, _, key = name.partition(".")
         parameter = parameters[int(index)] if int(index) < len(parameters) else None
-        if parameter is None or value.shape not in {(), parameter.shape}:
+        if parameter is None or value.numel() > max(parameter.numel(), 1):
             raise BadFile(path, "holds the optimizer of other parameters; give another --out")
-        alike = value.shape == parameter.shape
-        here = torch.empty_like(parameter).copy_(value) if alike else value.to(parameter.device)
-        optimizer.state[parameter][key] = here
+        optimizer.state[parameter][key] = _placed(value, parameter)
+
+
+def _placed(value: Tensor, parameter: Tensor) -> object:
+    if value.shape == parameter.shape and value.is_floating_point() and value.dtype != torch.float64:
+        return torch.empty_like(parameter, dtype=value.dtype).copy_(value)
+    if value.ndim == 0 and value.dtype in {torch.int64, torch.float64}:
+        return value.item()
+    return value.to(parameter.device)

@@ -7,7 +7,20 @@ from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from atelier.train.recipe import Data, NotNegative, Optim, Positive, Rate, Recipe, Share, Table, Weight, divides
+from atelier.train.recipe import (
+    Data,
+    Noise,
+    NotNegative,
+    Optim,
+    Positive,
+    Rate,
+    Recipe,
+    Share,
+    Table,
+    Times,
+    Weight,
+    divides,
+)
 from atelier.train.registry import RecipeSpec
 
 if TYPE_CHECKING:
@@ -79,12 +92,16 @@ class DenoiserRecipe(Recipe, frozen=True):
     optim: DenoiserOptim
     model: UNetModel
     loss: DenoiserLoss = DenoiserLoss()
+    noise: Noise = Noise()
+    times: Times = Times()
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
         m = self.model
-        if self.optim.text_gain and self.optim.matrices != "muon":
-            raise ValueError('optim.text_gain needs optim.matrices = "muon"')
+        if self.optim.text_gain and self.optim.kind != "muon":
+            raise ValueError('optim.text_gain needs optim.kind = "muon"')
+        if self.compile and self.run.checkpointing:
+            raise ValueError("compile and run.checkpointing do not go together: set one of them to false")
         if self.loss.zero_snr and self.loss.prediction == "epsilon":
             raise ValueError('loss.zero_snr needs loss.prediction = "velocity": pure noise says nothing about epsilon')
         if self.loss.snr_floor > self.loss.snr_gamma:
@@ -123,5 +140,6 @@ DENOISER = RecipeSpec(
     export=_export,
     defaults=Path(__file__).with_suffix(".toml"),
     help="the U-Net on latents; writes the whole model as a diffusers folder",
+    splits=True,
 )
 SPECS = (DENOISER,)

@@ -25,6 +25,7 @@ from atelier.train.folder import writing
 from atelier.train.loop import Placement, Validation
 from atelier.train.optimizers import optimizers, stepped
 from atelier.train.recipes.clip import ClipRecipe
+from atelier.train.recompute import recomputed
 from atelier.train.sources import dataset, identity
 from atelier.train.starts import TOKENIZER, Towers, towers_at
 from atelier.train.trainable import freeze
@@ -143,6 +144,8 @@ class ClipTask:
             freeze(self.clip, (TEXT,))
         self.clip = self.clip.to(placement.device)
         self._optimizers = optimizers("clip", self.clip, recipe.optim, OUTER)
+        if recipe.run.checkpointing:
+            recomputed(self.clip)
 
     def begin(self) -> None:
         """A text tower that is kept as it is, and the temperature that goes with it."""
@@ -176,12 +179,18 @@ class ClipTask:
         order = Order(self._data.length, self.recipe.run.batch, self.recipe.run.seed)
         return CaptionedBatches(self._data, order, self.vocabulary)
 
-    def update(self, _: int, batch: Captioned, /) -> Mapping[str, Tensor]:
+    def dry(self, batch: Captioned, /) -> Tensor:
+        return self._loss(Captioned(batch.pixels[:1], batch.tokens[:1]))
+
+    def _loss(self, batch: Captioned) -> Tensor:
         tokens = torch.from_numpy(batch.tokens).to(self.placement.device)
         with self.placement.autocast():
             texts = self.clip.embed_text(tokens)
             images = self.clip.embed_image(normalised(batch.pixels, self.placement.device))
-        loss = contrastive_loss(texts, images, self.clip.logit_scale.exp())
+        return contrastive_loss(texts, images, self.clip.logit_scale.exp())
+
+    def update(self, _: int, batch: Captioned, /) -> Mapping[str, Tensor]:
+        loss = self._loss(batch)
         norm = stepped(self._optimizers, self.clip, loss, self.recipe.optim.clip)
         with torch.no_grad():
             self.clip.logit_scale.clamp_(0, math.log(100))

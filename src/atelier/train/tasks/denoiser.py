@@ -21,20 +21,26 @@ from atelier.models.vae import AutoencoderKL
 from atelier.nn.attention import SpatialTransformer
 from atelier.nn.conv import ResBlock, channels_last
 from atelier.nn.ports import Conditioning
-from atelier.train import objective, randomness
+from atelier.train import noise as noises
+from atelier.train import objective, randomness, timesteps
 from atelier.train.batches import Order, stack, token_rows
 from atelier.train.data.sheet import sheet
+from atelier.train.descent import Descent
 from atelier.train.latents import CHUNK, Latents, Pool, PoolBatches, encoder_digest
 from atelier.train.loop import Placement, Validation
 from atelier.train.moving import moved
-from atelier.train.optimizers import optimizers, stepped, whitening
+from atelier.train.muon import whitening
+from atelier.train.optimizers import optimizers
 from atelier.train.painting import painted
 from atelier.train.parts import content
 from atelier.train.recipe import Data
 from atelier.train.recipes.denoiser import DenoiserRecipe
+from atelier.train.recompute import recomputed
 from atelier.train.sources import dataset, identity
 from atelier.train.starts import unet_at, vae_at
 from atelier.train.tasks.images import to_images, to_pixels
+from atelier.train.validation import fixed_loss
+from atelier.train.world import ALONE, World
 from atelier.weights.tokenizer import ClipTokenizer
 
 SURVEYED = 512
@@ -126,10 +132,26 @@ def _check_size(recipe: DenoiserRecipe, frozen: Frozen) -> None:
         raise BadInput(f"data.size = {size}: not divisible by {factor}, the factor of the autoencoder {frozen.vae_run}")
 
 
-def dropped(tokens: Tensor, empty: Tensor, share: float, seed: int, step: int) -> Tensor:
+def dropped(tokens: Tensor, empty: Tensor, share: float, seed: int, step: int, world: World = ALONE) -> Tensor:
     """Rows of tokens (B, T), a share of them replaced by those of the empty caption (T,)."""
-    draw = randomness.uniform((len(tokens), 1), seed, "drop", step).to(tokens.device)
+    draw = world.own(randomness.uniform((len(tokens) * world.size, 1), seed, "drop", step)).to(tokens.device)
     return torch.where(draw < share, empty, tokens)
+
+
+@dataclass(frozen=True, slots=True)
+class Noised:
+    """What a step asks of the network, for each of its images: latents, their noise, what the network sees beside it,
+    times, text states."""
+
+    clean: Tensor
+    noise: Tensor
+    disturbance: Tensor | None
+    t: Tensor
+    states: Tensor
+
+    def rows(self, chosen: slice) -> Noised:
+        beside = None if self.disturbance is None else self.disturbance[chosen]
+        return Noised(self.clean[chosen], self.noise[chosen], beside, self.t[chosen], self.states[chosen])
 
 
 class DenoiserTask:
@@ -168,6 +190,9 @@ class DenoiserTask:
         initialise(self.unet)
         self.unet = channels_last(self.unet.to(placement.device))
         self._optimizers = optimizers("unet", self.unet, recipe.optim, ("conv_in.", "conv_out."), self._bases())
+        self._descent = Descent(self._optimizers, recipe.optim.clip, recipe.run.accumulate, placement.world)
+        if recipe.run.checkpointing:
+            recomputed(self.unet)
         self._learning = compiled(self.unet) if recipe.compile else self.unet
         self._empty = torch.tensor(self._vocabulary.ids(""), device=placement.device)
         self._measured: tuple[Tensor, Tensor] | None = None
@@ -205,29 +230,41 @@ class DenoiserTask:
 
     @property
     def maker(self) -> Callable[[int], Latents]:
-        run, endless = self.recipe.run, self._data.length is None
-        return PoolBatches(self._pool, Order(self._pool.length, run.batch, run.seed, first_in_turn=endless))
+        run, endless, world = self.recipe.run, self._data.length is None, self.placement.world
+        order = Order(self._pool.length, run.batch, run.seed, endless, world.rank, world.size)
+        return PoolBatches(self._pool, order)
 
     def update(self, step: int, batch: Latents, /) -> Mapping[str, Tensor]:
-        device, seed = self.placement.device, self.recipe.run.seed
+        noised = self._noised(step, batch)
+        return self._descent.step(len(noised.clean), lambda rows: self._losses(self._learning, noised.rows(rows)))
+
+    def dry(self, batch: Latents, /) -> Tensor:
+        return self._losses(self.unet, self._noised(0, batch).rows(slice(1))).mean()
+
+    def _noised(self, step: int, batch: Latents) -> Noised:
+        """What is drawn for the whole batch, and this process's share of it."""
+        device, recipe, world = self.placement.device, self.recipe, self.placement.world
+        seed = recipe.run.seed
         clean = torch.from_numpy(batch.latents).to(device).float().contiguous(memory_format=torch.channels_last)
-        noise = randomness.normal(clean.shape, seed, "noise", step).to(device)
-        times = objective.shifted(objective.strata(len(clean), seed, step), self.recipe.loss.time_shift)
-        t = objective.indices(times, len(self.levels.sigmas)).to(device)
-        tokens = dropped(torch.from_numpy(batch.tokens).to(device), self._empty, self.recipe.loss.drop, seed, step)
+        shape = (len(clean) * world.size, *clean.shape[1:])
+        noise = world.own(noises.drawn(shape, recipe.noise, seed, step)).to(device)
+        beside = noises.disturbance(shape, recipe.noise, seed, step)
+        times = objective.shifted(timesteps.drawn(shape[0], recipe.times, seed, step), recipe.loss.time_shift)
+        t = objective.indices(world.own(times), len(self.levels.sigmas)).to(device)
+        tokens = torch.from_numpy(batch.tokens).to(device)
         with torch.no_grad():
-            states = self._text(tokens).last
-        loss = self._losses(self._learning, clean, noise, t, states).mean()
-        norm = stepped(self._optimizers, self.unet, loss, self.recipe.optim.clip)
-        return {"loss": loss.detach(), "norm": norm}
+            states = self._text(dropped(tokens, self._empty, recipe.loss.drop, seed, step, world)).last
+        return Noised(clean, noise, None if beside is None else world.own(beside).to(device), t, states)
 
-    def _losses(self, unet: Network, clean: Tensor, noise: Tensor, t: Tensor, states: Tensor) -> Tensor:
+    def _losses(self, unet: Network, noised: Noised) -> Tensor:
         def net(x: Tensor, time: Tensor) -> Tensor:
-            return unet(x, time, Conditioning(states))
+            return unet(x, time, Conditioning(noised.states))
 
-        detail = self.recipe.loss.detail
+        detail, sigma = self.recipe.loss.detail, self.levels.sigmas.to(noised.t.device)[noised.t]
+        seeing = noises.perturbed(net, self.parameterization, sigma, noised.disturbance)
+        arguments = (self.levels, noised.clean, noised.noise, noised.t, self.weighting, detail)
         with self.placement.autocast():
-            return objective.loss(net, self.parameterization, self.levels, clean, noise, t, self.weighting, detail)
+            return objective.loss(seeing, self.parameterization, *arguments)
 
     def validate(self) -> Validation:
         """The loss of held-out images, and what is generated of their captions."""
@@ -242,10 +279,11 @@ class DenoiserTask:
             count = min(self.recipe.data.validation, self._held_out.length or self.recipe.data.validation)
             self._measured = self._encoded(range(count))
         clean, states = self._measured
-        noise = randomness.normal(clean.shape, "validation", "noise").to(clean.device)
-        t = (torch.arange(len(clean), device=clean.device) + 0.5) / len(clean) * len(self.levels.sigmas)
-        parts = zip(*(torch.split(x, self.recipe.run.batch) for x in (clean, noise, t.long(), states)), strict=True)
-        return float(torch.cat([self._losses(self.unet, *part) for part in parts]).mean())
+
+        def losses(rows: slice, noise: Tensor, t: Tensor) -> Tensor:
+            return self._losses(self.unet, Noised(clean[rows], noise, None, t, states[rows]))
+
+        return fixed_loss(losses, clean, len(self.levels.sigmas), self.recipe.run.batch)
 
     def _encoded(self, indices: range) -> tuple[Tensor, Tensor]:
         """Latents and text states of held-out images."""

@@ -23,6 +23,7 @@ from atelier.train.data.sheet import sheet
 from atelier.train.loop import Placement, Validation
 from atelier.train.optimizers import optimizers, stepped
 from atelier.train.recipes.vae import VaeRecipe
+from atelier.train.recompute import recomputed
 from atelier.train.sources import dataset, identity
 from atelier.train.starts import vae_at
 from atelier.train.tasks.critic import Critic
@@ -90,6 +91,8 @@ class VaeTask:
         outer = ("encoder.conv_in.", "decoder.conv_out.")
         self._own_optimizers = optimizers("vae", self.vae, recipe.optim, outer)
         self._critic = Critic(recipe, placement) if recipe.loss.gan else None
+        if recipe.run.checkpointing:
+            recomputed(self.vae)
 
     def begin(self) -> None:
         if not self.recipe.begin:
@@ -121,8 +124,24 @@ class VaeTask:
     def maker(self) -> Callable[[int], NDArray[np.uint8]]:
         return ImageBatches(self._data, Order(self._data.length, self.recipe.run.batch, self.recipe.run.seed))
 
+    def dry(self, batch: NDArray[np.uint8], /) -> Tensor:
+        return self._reconstructed(to_pixels(batch[:1], self.placement.device), 0)[1]
+
     def update(self, step: int, batch: NDArray[np.uint8], /) -> Mapping[str, Tensor]:
         image = to_pixels(batch, self.placement.device)
+        decoded, total, losses = self._reconstructed(image, step)
+        critic = self._critic if step >= self.recipe.loss.gan_start else None
+        if critic is not None:
+            fooled = -critic.net(decoded).mean()
+            total = total + self._balance(total, fooled) * fooled
+            losses["fooled"] = fooled
+        losses["norm"] = stepped(self._own_optimizers, self.vae, total, self.recipe.optim.clip)
+        if critic is not None:
+            losses["critic"] = critic.taught(image, decoded.detach())
+        return {"loss": total.detach(), **{name: loss.detach() for name, loss in losses.items()}}
+
+    def _reconstructed(self, image: Tensor, step: int) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        """What the autoencoder makes of images (B, 3, H, W), the loss of it without the critic's, and its terms."""
         weights, seed = self.recipe.loss, self.recipe.run.seed
         with self.placement.autocast():
             posterior = self.vae.encode(image)
@@ -133,16 +152,7 @@ class VaeTask:
         l1, gradient = (decoded - image).abs().mean(), gradient_loss(decoded, image)
         kl = posterior.kl().float().mean() / image[0].numel()
         total = weights.l1 * l1 + weights.gradient * gradient + weights.kl * kl
-        losses = {"l1": l1, "gradient": gradient, "kl": kl}
-        critic = self._critic if step >= weights.gan_start else None
-        if critic is not None:
-            fooled = -critic.net(decoded).mean()
-            total = total + self._balance(total, fooled) * fooled
-            losses["fooled"] = fooled
-        losses["norm"] = stepped(self._own_optimizers, self.vae, total, self.recipe.optim.clip)
-        if critic is not None:
-            losses["critic"] = critic.taught(image, decoded.detach())
-        return {"loss": total.detach(), **{name: loss.detach() for name, loss in losses.items()}}
+        return decoded, total, {"l1": l1, "gradient": gradient, "kl": kl}
 
     def _balance(self, rest: Tensor, fooled: Tensor) -> Tensor:
         """The adaptive weight: both terms pull equally on the last layer (Esser 2021, eq. 7), times loss.gan."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from atelier.train.recipe import Positive, Rate, Recipe, Side, Table, Weight
+from atelier.train.recipe import Rate, Recipe, Table, Weight
 
 if TYPE_CHECKING:
     from atelier.diffusion.parameterization import Parameterization
