@@ -83,7 +83,7 @@ class WeightKind:
     the slots of a layer are of this kind; those that are beside any kind (`alpha`, `diff_b`, and those of
     `adapters.dora`) are not among them. fits: whether tensors of these shapes change a weight of that shape; build:
     the deltas of a layer, by parameter, from tensors that do. ranked: whether a part of its ranks can be used
-    alone.
+    alone; mixes: whether what it does to a row of the weight depends on the other rows.
     """
 
     name: str
@@ -93,6 +93,7 @@ class WeightKind:
     build: Callable[[Values], Mapping[str, Delta]]
     aliases: tuple[str, ...] = ()
     ranked: bool = False
+    mixes: bool = False
 
 
 def product(left: Shape, right: Shape) -> Shape | None:

@@ -109,5 +109,6 @@ SPECS = (
         fits=_fits,
         build=_build,
         aliases=("diag-oft", "boft"),
+        mixes=True,
     ),
 )
