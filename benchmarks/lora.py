@@ -85,7 +85,7 @@ def write(model: object, target: Path, rank: int) -> int:
 
     assert isinstance(model, Checkpoint)
     known: dict[Target | tuple[str, str], tuple[str, Target]] = {}
-    for name, layer in targets(model).items():
+    for name, (layer, *_) in targets(model).items():
         trained = any(mark in f"{layer.module}." for mark in TARGETS) and len(layer.shapes["weight"]) > 1
         if trained and name.startswith(("lora_unet_", "lora_te_")):
             known.setdefault((layer.part, layer.module), (name, layer))

@@ -89,7 +89,7 @@ def test_the_file_says_what_it_is(models: Path):
         names = set(file.keys())
         assert file.get_tensor(f"{TO_K}.lora_up.weight").dtype == torch.float16
     assert not any("conv" in name and "shortcut" not in name for name in names)
-    expected = {"ss_network_dim": "2", "ss_base_model_version": "sd_v1", "ss_output_name": "told"}
+    expected = {"ss_network_dim": "2", "ss_base_model_version": "sd_v1_v", "ss_output_name": "told"}
     assert expected.items() <= said.items()
 
 

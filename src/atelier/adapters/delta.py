@@ -103,8 +103,9 @@ class WeightKind:
     the slots of a layer are of this kind; those that are beside any kind (`alpha`, `diff_b`, and those of
     `adapters.dora`) are not among them. fits: whether tensors of these shapes change a weight of that shape; build:
     the deltas of a layer, by parameter, from tensors that do. ranked: whether a part of its ranks can be used
-    alone. new: the tensors that training begins with, None for a kind that is only read; beside: whether training is
-    faster beside the layers than with the differences added to their weights.
+    alone; mixes: whether what it does to a row of the weight depends on the other rows. new: the tensors that training
+    begins with, None for a kind that is only read; beside: whether training is faster beside the layers than with the
+    differences added to their weights.
     """
 
     name: str
@@ -114,6 +115,7 @@ class WeightKind:
     build: Callable[[Values], Mapping[str, Delta]]
     aliases: tuple[str, ...] = ()
     ranked: bool = False
+    mixes: bool = False
     new: New | None = None
     beside: bool = False
 

@@ -59,10 +59,11 @@ def fits(shapes: Shapes, weight: Shape) -> bool:
         return not {SCALE, MAGNITUDE} & shapes.keys()
     if MAGNITUDE in shapes:
         return math.prod(shapes[MAGNITUDE]) == weight[0]
-    return lengths is None or math.prod(lengths) == weight[0 if _of_outputs(lengths) else 1]
+    return lengths is None or math.prod(lengths) == weight[0 if of_outputs(lengths) else 1]
 
 
-def _of_outputs(lengths: Shape) -> bool:
+def of_outputs(lengths: Shape) -> bool:
+    """Whether they are those of the output channels, by their shape."""
     return len(lengths) < 2 or lengths[0] != 1 or lengths[1] == 1
 
 
@@ -73,4 +74,4 @@ def decomposed(deltas: Mapping[str, Delta], tensors: Mapping[str, Tensor]) -> Ma
     if SCALE not in tensors:
         return deltas
     lengths = tensors[SCALE]
-    return {**deltas, WEIGHT: Decomposed(deltas[WEIGHT], lengths.flatten(), _of_outputs(tuple(lengths.shape)))}
+    return {**deltas, WEIGHT: Decomposed(deltas[WEIGHT], lengths.flatten(), of_outputs(tuple(lengths.shape)))}

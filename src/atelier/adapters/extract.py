@@ -1,29 +1,32 @@
-"""A LoRA out of two models: the difference of their weights, at a low rank.
-
-The best approximation of a matrix at rank r is the first r terms of its singular value decomposition (Eckart and Young
-1936).
-"""
+"""A LoRA out of two models: the difference of their weights, at a low rank."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from atelier.adapters.spelling import Module, flat_name, modules
+from atelier.adapters.delta import ALPHA
+from atelier.adapters.describing import of_base
+from atelier.adapters.factors import decomposed
+from atelier.adapters.layouts import DOWN, UP, Layer, spelled
+from atelier.adapters.spelling import Module, modules, parts
 from atelier.checkpoints.checkpoint import Checkpoint
 from atelier.errors import BadFile, BadInput
+from atelier.families.family import Family
 from atelier.families.part import PartSpec
 
-BASE_VERSIONS: Mapping[str, str] = {"sd1": "sd_v1", "sd2": "sd_v2", "sdxl": "sdxl_base_v1-0", "sd3": "sd3_m"}
-"""What kohya's scripts call the families."""
 EMBEDDINGS = "embeddings."
 """In the names of tables of vectors, which no LoRA changes."""
 NOTHING = 1e-6
 """Of the weight's own norm: a smaller difference is rounding."""
+
+
+Pair = tuple[PartSpec[Any, Any], Module, Mapping[str, Tensor], Mapping[str, Tensor]]
+"""A layer, its parameters, and what they became."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,31 +47,33 @@ def extract(base: Checkpoint, tuned: Checkpoint, rank: int, kernel_rank: int, *,
     norms are kept as they are, which few other programs read. Raises BadInput for two models of different sizes, and
     for two that are the same.
     """
-    tensors: dict[str, Tensor] = {}
+    found = of_pairs(_pairs(base, tuned), base.family, rank, kernel_rank, whole=whole)
+    if not found.tensors:
+        raise BadInput(f"{base.path} and {tuned.path} have the same weights in all layers: there is nothing to extract")
+    return found
+
+
+def of_pairs(pairs: Iterable[Pair], family: Family, rank: int, kernel_rank: int, *, whole: bool) -> Extracted:
+    """The differences of layers, each beside what became of it, as kohya's scripts name them; see `extract`."""
+    layers: list[Layer] = []
     beside: list[str] = []
-    layers, kept, total = 0, 0.0, 0.0
-    for part, module, own, other in _pairs(base, tuned):
-        name = flat_name(module, part, base)
-        for checkpoint, parameters in ((base, own), (tuned, other)):
-            _check_sound(checkpoint, parameters, f"{part.name}.{module.ours}")
+    kept = total = 0.0
+    for part, module, own, other in pairs:
+        slots: dict[str, Tensor] = {}
         for parameter, difference in _differences(own, other):
             limit = rank if difference.shape[2:] in ((), (1, 1)) else kernel_rank
             if parameter == "weight" and difference.ndim > 1 and limit and EMBEDDINGS not in module.diffusers[0]:
                 up, down, share = _factors(difference, limit)
-                tensors |= {
-                    f"{name}.lora_up.weight": up,
-                    f"{name}.lora_down.weight": down,
-                    f"{name}.alpha": torch.tensor(float(len(down))),
-                }
+                slots |= {UP: up, DOWN: down, ALPHA: torch.tensor(float(len(down)))}
                 norm = float(difference.square().sum())
-                layers, kept, total = layers + 1, kept + share * norm, total + norm
+                kept, total = kept + share * norm, total + norm
             elif whole and difference.ndim == 1:
-                tensors[f"{name}.{_slot(parameter, own)}"] = difference
+                slots[_slot(parameter, own)] = difference
             else:
                 beside.append(f"{part.name}.{module.ours}.{parameter}")
-    if not tensors:
-        raise BadInput(f"{base.path} and {tuned.path} have the same weights in all layers: there is nothing to extract")
-    return Extracted(tensors, layers, kept / total if total else 1.0, tuple(beside))
+        layers += [Layer(part, module, slots)] if slots else []
+    low = sum(UP in layer.slots for layer in layers)
+    return Extracted(spelled(layers, family, "kohya"), low, kept / total if total else 1.0, tuple(beside))
 
 
 def metadata(base: Checkpoint, tuned: Checkpoint, rank: int, name: str) -> dict[str, str]:
@@ -77,36 +82,34 @@ def metadata(base: Checkpoint, tuned: Checkpoint, rank: int, name: str) -> dict[
         "ss_network_module": "networks.lora",
         "ss_network_dim": str(rank),
         "ss_network_alpha": str(float(rank)),
-        "ss_base_model_version": BASE_VERSIONS.get(base.family.name, base.family.name),
-        "ss_v2": str(base.family.name == "sd2"),
+        **of_base(base.family.name, base.facts.prediction),
         "ss_sd_model_name": base.name,
         "ss_training_comment": f"extracted from {tuned.name}, the difference to {base.name}",
         "ss_output_name": name,
     }
 
 
-_Layer = tuple[PartSpec[Any, Any], Module, Mapping[str, Tensor], Mapping[str, Tensor]]
-
-
-def _pairs(base: Checkpoint, tuned: Checkpoint) -> Iterator[_Layer]:
+def _pairs(base: Checkpoint, tuned: Checkpoint) -> Iterator[Pair]:
     """Every layer of the text encoders and the denoiser, with its parameters in both models."""
     family = base.family
     if tuned.family.name != family.name:
         raise BadInput(
             f"{base.path} is a {family.title} model and {tuned.path} is {tuned.family.title}: choose two alike"
         )
-    denoiser = family.part(family.denoiser)
-    assert denoiser is not None
-    for part in (*(tower.part for tower in family.towers), denoiser):
+    for part in (part for part in parts(family) if base.has(part) or tuned.has(part)):
         spec = base.spec(part)
         if spec != tuned.spec(part):
             raise BadInput(f"{base.path} and {tuned.path} have a {part.title} of different sizes: choose two alike")
         one, other = (model.tensors(part, torch.float32) for model in (base, tuned))
         for module in modules(part.network.names(spec)):
-            yield part, module, _parameters(one, module.ours), _parameters(other, module.ours)
+            pair = parameters(one, module.ours), parameters(other, module.ours)
+            _check_sound(base, pair[0], f"{part.name}.{module.ours}")
+            _check_sound(tuned, pair[1], f"{part.name}.{module.ours}")
+            yield part, module, *pair
 
 
-def _parameters(tensors: Mapping[str, Tensor], module: str) -> dict[str, Tensor]:
+def parameters(tensors: Mapping[str, Tensor], module: str) -> dict[str, Tensor]:
+    """The weight and the bias of a layer, as far as it has them."""
     names = (f"{module}.{parameter}" for parameter in ("weight", "bias"))
     return {name.rpartition(".")[2]: tensors[name] for name in names if name in tensors}
 
@@ -127,15 +130,11 @@ def _differences(own: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> Iter
 
 def _factors(difference: Tensor, rank: int) -> tuple[Tensor, Tensor, float]:
     """(up, down, the share of the squared difference that is in their product), shaped as kohya's scripts do."""
-    flat = difference.flatten(1)
-    left, values, right = cast("tuple[Tensor, Tensor, Tensor]", torch.linalg.svd(flat, full_matrices=False))
-    rank = min(rank, len(values))
-    roots = values[:rank].sqrt()
-    up, down = left[:, :rank] * roots, roots[:, None] * right[:rank]
-    share = float(values[:rank].square().sum() / values.square().sum())
+    found = decomposed(difference.flatten(1))
+    up, down = found.cut(rank)
     kernel = difference.shape[2:]
-    ones = (1,) * len(kernel)
-    return up.reshape(-1, rank, *ones).contiguous(), down.reshape(rank, -1, *kernel).contiguous(), share
+    ones, share = (1,) * len(kernel), found.kept(rank) / found.squares
+    return up.reshape(len(up), -1, *ones), down.reshape(len(down), -1, *kernel), share
 
 
 def _slot(parameter: str, own: Mapping[str, Tensor]) -> str:

@@ -15,7 +15,7 @@ from atelier.adapters import dora
 from atelier.adapters.attach import Changes, How, Strong
 from atelier.adapters.delta import WEIGHT, Shape, Size, WeightKind, as_matrix
 from atelier.adapters.read import NUMBERS, AdapterLayer, built, kinds
-from atelier.adapters.spelling import flat_name, modules
+from atelier.adapters.spelling import FLAT_DENOISER, Module, flat_name, modules
 from atelier.adapters.targets import shapes_of
 from atelier.checkpoints.checkpoint import Checkpoint
 from atelier.errors import BadInput, UnknownName
@@ -63,8 +63,15 @@ def _places(model: Checkpoint, part: PartSpec[Any, Any]) -> Iterator[Place]:
     shapes = shapes_of(model, part, names)
     for module in modules(names):
         shape, path = shapes[module.ours].get(WEIGHT, ()), module.diffusers[0]
-        if len(shape) > 1 and not TABLES.search(path + "."):
-            yield Place(flat_name(module, part, model), path, part.name, module.ours, shape)
+        if len(shape) > 1 and module.halves is None and not TABLES.search(path + "."):
+            yield Place(_name(module, part, model), path, part.name, module.ours, shape)
+
+
+def _name(module: Module, part: PartSpec[Any, Any], model: Checkpoint) -> str:
+    """kohya's name; a layer that single files keep together with others goes by its own name, diffusers'."""
+    if module.rows is not None:
+        return FLAT_DENOISER[0] + module.diffusers[0].replace(".", "_")
+    return flat_name(module, part, model.family)
 
 
 def _expression(pattern: str) -> re.Pattern[str]:

@@ -16,9 +16,11 @@ from torch import Tensor
 
 import atelier.adapters.weight
 from atelier.adapters import dora
+from atelier.adapters.arranged import arranged
 from atelier.adapters.delta import ALPHA, BIAS, BIAS_DIFFERENCE, WEIGHT, Delta, Shapes, Values, WeightKind
 from atelier.adapters.kin import is_foreign, kin
 from atelier.adapters.spelling import usual
+from atelier.adapters.stated import stated_alphas
 from atelier.adapters.targets import Target, targets
 from atelier.adapters.weight.full import of_bias
 from atelier.checkpoints.checkpoint import Checkpoint
@@ -68,6 +70,20 @@ class AdapterFile:
     def metadata(self) -> Mapping[str, str]:
         return self.archive.metadata
 
+    def load(self, layers: Iterable[str], dtype: torch.dtype | None = torch.float32) -> dict[str, dict[str, Tensor]]:
+        """The tensors of these layers by slot, floating ones as `dtype` (None: as they are stored); an alpha that only
+        the metadata say is among them. Raises BadFile where the file has changed since."""
+        wanted = {base: self.layers[base].tensors for base in layers}
+        names = [name for own in wanted.values() for name in own.values()]
+        tensors = self.archive.load(names, dtype=dtype)
+        stated = stated_alphas(self.metadata)
+        made = {base: {slot: tensors[name] for slot, name in own.items()} for base, own in wanted.items()}
+        for base, own in made.items():
+            alpha = stated(base) if self.layers[base].kind.ranked and ALPHA not in own else None
+            if alpha is not None:
+                own[ALPHA] = torch.tensor(alpha)
+        return made
+
     @property
     def kind_names(self) -> tuple[str, ...]:
         """The kinds in it, the most frequent first."""
@@ -79,11 +95,11 @@ class AdapterFile:
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """A file beside a model. placed: the file's name of a layer -> the layer; unmatched: names of tensors that no layer
-    takes."""
+    """A file beside a model. placed: the file's name of a layer -> the layers that it stands for; unmatched: names of
+    tensors that no layer takes."""
 
     file: AdapterFile
-    placed: Mapping[str, Target]
+    placed: Mapping[str, tuple[Target, ...]]
     unmatched: tuple[str, ...]
 
 
@@ -143,18 +159,13 @@ def deltas(
     rank: so many of the ranks are used, where a kind has them; device: where the network is. Raises BadFile where the
     file has changed since.
     """
-    here = {base: target for base, target in found.placed.items() if target.part == part}
-    layers = found.file.layers
-    wanted = [name for base in here for name in layers[base].tensors.values()]
-    tensors = found.file.archive.load(wanted, dtype=torch.float32)
+    here = [(base, own) for base, several in found.placed.items() for own in several if own.part == part]
+    tensors = found.file.load(dict.fromkeys(base for base, _ in here))
     made: dict[str, tuple[Delta, str]] = {}
-    for base, target in here.items():
-        own = {
-            slot: tensors[name] if slot in NUMBERS else tensors[name].to(device)
-            for slot, name in layers[base].tensors.items()
-        }
-        for parameter, delta in built(layers[base], own, rank).items():
-            made[f"{target.module}.{parameter}"] = delta, target.block
+    for base, target in here:
+        own = {slot: own if slot in NUMBERS else own.to(device) for slot, own in tensors[base].items()}
+        for parameter, delta in built(found.file.layers[base], own, rank).items():
+            made[f"{target.module}.{parameter}"] = arranged(delta, target.rule), target.block
     return made
 
 
@@ -164,7 +175,7 @@ def built(layer: AdapterLayer, tensors: Mapping[str, Tensor], rank: int | None =
     return {**dora.decomposed(layer.kind.build(values), tensors), **of_bias(tensors)}
 
 
-def _check(file: AdapterFile, placed: Mapping[str, Target], model: Checkpoint) -> None:
+def _check(file: AdapterFile, placed: Mapping[str, tuple[Target, ...]], model: Checkpoint) -> None:
     """Raises BadFile for what is for another model, whichever."""
     if not placed:
         names = counted([name for own in file.layers.values() for name in own.tensors.values()])
@@ -173,15 +184,18 @@ def _check(file: AdapterFile, placed: Mapping[str, Target], model: Checkpoint) -
         raise BadFile(
             file.path, f"reads text states of another width than those of {model.name}: it is for another model"
         )
-    for base, target in placed.items():
-        _check_layer(file, base, target)
+    for base, several in placed.items():
+        for target in several:
+            _check_layer(file, base, target)
 
 
 def _check_layer(file: AdapterFile, base: str, target: Target) -> None:
     """Raises BadFile where the tensors do not fit the layer; only their shapes are looked at."""
     layer, infos = file.layers[base], file.archive.tensors
     shapes = {slot: infos[name].shape for slot, name in layer.tensors.items()}
-    weight, bias = target.shapes[WEIGHT], target.shapes.get(BIAS, ())
+    weight, bias = target.filed(WEIGHT), target.filed(BIAS)
+    if target.rule is not None and layer.kind.mixes:
+        raise BadFile(file.path, f"has {base} as {layer.kind.name}, which mixes rows that the model keeps apart")
     if not fits(layer.kind, shapes, weight):
         own = "x".join(map(str, weight))
         told = f"has {base} of another shape than the model's layer, {own}, or as no {layer.kind.name} that is known"

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
-from atelier.adapters.spelling import Module, modules, number_of, of_denoiser, of_tower
+from atelier.adapters.spelling import Named, named, parts
 from atelier.checkpoints.checkpoint import Checkpoint
 from atelier.families.part import PartSpec
 from atelier.weights.load import match
-from atelier.weights.names.name import Name, Pointwise, Rows
+from atelier.weights.names.name import Halves, Name, Pointwise, Rows
 
 BASE = "BASE"
 _BLOCK = re.compile(r"(input|output)_blocks\.(\d+)\.|(middle_block)\.")
@@ -23,34 +22,32 @@ _SHORT = {"input": "IN", "output": "OUT"}
 @dataclass(frozen=True, slots=True)
 class Target:
     """A layer. part: of the model; module: path in our network; shapes: of its parameters, by name (weight, bias);
-    block: where in the U-Net it is, as block weights count it (BASE, IN00, MID, OUT00)."""
+    block: where in the U-Net it is, as block weights count it (BASE, IN00, MID, OUT00); rule: see `Named`."""
 
     part: str
     module: str
     shapes: Mapping[str, tuple[int, ...]]
     block: str = BASE
+    rule: Rows | Halves | None = None
+
+    def filed(self, parameter: str) -> tuple[int, ...]:
+        """The shape of a parameter as files have it that keep others with it; () where there is none."""
+        own = self.shapes.get(parameter, ())
+        return (self.rule.total, *own[1:]) if isinstance(self.rule, Rows) and own else own
 
 
-def targets(model: Checkpoint) -> Mapping[str, Target]:
-    """The layers of the denoiser and of the text encoders. Reads nothing. Raises BadFile for a model that is broken."""
-    found: dict[str, Target] = {}
-    family = model.family
-    denoiser = family.part(family.denoiser)
-    assert denoiser is not None
-    for tower in family.towers:
-        found.update(_spelled(model, tower.part, partial(of_tower, number=number_of(tower.part))))
-    found.update(_spelled(model, denoiser, of_denoiser))
-    return found
+def targets(model: Checkpoint) -> Mapping[str, tuple[Target, ...]]:
+    """The layers of the denoiser and of the text encoders, by every name that files have for them: several where one
+    name stands for several. Reads nothing. Raises BadFile for a model that is broken."""
+    there = [part for part in parts(model.family) if model.has(part)]
+    specs = {part.name: model.spec(part) for part in there}
+    shapes = {part.name: shapes_of(model, part, tuple(part.network.names(specs[part.name]))) for part in there}
 
+    def target(own: Named) -> Target:
+        found = shapes[own.part.name][own.module.ours]
+        return Target(own.part.name, own.module.ours, found, _block(own.module.ldm), own.rule)
 
-def _spelled(
-    model: Checkpoint, part: PartSpec[Any, Any], spellings: Callable[[Module], Iterator[str]]
-) -> Iterator[tuple[str, Target]]:
-    names = tuple(part.network.names(model.spec(part)))
-    shapes = shapes_of(model, part, names)
-    for module in modules(names):
-        target = Target(part.name, module.ours, shapes[module.ours], _block(module.ldm))
-        yield from ((spelling, target) for spelling in spellings(module))
+    return {name: tuple(map(target, several)) for name, several in named(model.family, specs).items()}
 
 
 def shapes_of(
@@ -77,8 +74,8 @@ def _ours(shape: tuple[int, ...], name: Name) -> tuple[int, ...]:
             return shape
 
 
-def _block(ldm: str | None) -> str:
-    found = _BLOCK.match(ldm or "")
+def _block(ldm: str) -> str:
+    found = _BLOCK.match(ldm)
     if found is None:
         return BASE
     return "MID" if found[3] else f"{_SHORT[found[1]]}{int(found[2]):02d}"

@@ -34,6 +34,7 @@ def extract_lora(
     ] = None,
 ) -> None:
     """Write what one model has learned beyond another as a LoRA, for prompts to name."""
+    from atelier.adapters.describing import sealed
     from atelier.adapters.extract import extract, metadata
     from atelier.checkpoints.opening import open_checkpoint
     from atelier.weights.archive import counted
@@ -45,7 +46,8 @@ def extract_lora(
     library = library_of(models_dir)
     one, other = (open_checkpoint(library.find(name).path) for name in (base, tuned))
     found = extract(one, other, rank, rank if conv_rank is None else conv_rank, whole=whole)
-    save(target, cast(found.tensors, torch_dtype), {"format": "pt", **metadata(one, other, rank, target.stem)})
+    tensors = cast(found.tensors, torch_dtype)
+    save(target, tensors, sealed(tensors, {"format": "pt", **metadata(one, other, rank, target.stem)}))
     kept, size = f"{found.kept:.1%} of the squared difference", target.stat().st_size / 1e6
     typer.echo(f"wrote {target}: {found.layers} layers at rank {rank}, {kept}, {size:.1f} MB")
     if found.beside:

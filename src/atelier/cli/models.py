@@ -12,6 +12,7 @@ import typer
 from atelier.cli.described import described, megabytes
 from atelier.cli.extract import extract_lora
 from atelier.cli.listed import listed, table
+from atelier.cli.loras import bake, convert_lora, merge_lora, resize_lora
 from atelier.cli.targets import SINGLE_FILE, TAKEN, Precision, check_file, library_of
 
 if TYPE_CHECKING:
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="List, inspect, convert, merge and prune models.", no_args_is_help=True)
 app.command("extract-lora")(extract_lora)
+app.command("resize-lora")(resize_lora)
+app.command("merge-lora")(merge_lora)
+app.command("convert-lora")(convert_lora)
+app.command("bake")(bake)
 
 
 class Layout(StrEnum):

@@ -16,6 +16,9 @@ SHORT = 10
 SHORT_TENSORS = 12
 """Digits of the hash without the header, which infotexts say of LoRAs (AutoV3)."""
 
+LEGACY_START, LEGACY_END = 0x100000, 0x110000
+"""Bytes of a file that A1111's first hash is of."""
+
 
 class HashCache:
     """SHA-256 of files, remembered by path, size and modification time, in memory and in a JSON file if one is named.
@@ -76,6 +79,16 @@ def file_sha256(path: Path, *, skip: int = 0) -> str:
         with path.open("rb") as file:
             file.seek(skip)
             return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise BadFile(path, f"cannot be read ({error.strerror})") from error
+
+
+def legacy_hash(path: Path) -> str:
+    """A1111's first hash of a model, 8 hex digits: SHA-256 of 64 KiB of it. Raises BadFile."""
+    try:
+        with path.open("rb") as file:
+            file.seek(LEGACY_START)
+            return hashlib.sha256(file.read(LEGACY_END - LEGACY_START)).hexdigest()[:8]
     except OSError as error:
         raise BadFile(path, f"cannot be read ({error.strerror})") from error
 

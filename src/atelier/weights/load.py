@@ -88,7 +88,7 @@ def arrange(tensor: Tensor, name: Name, layout: Layout) -> Tensor:
     if name.is_transposed(layout):
         return tensor.t().contiguous() if tensor.ndim == 2 else tensor
     if name.is_swapped(layout):
-        return _swapped(tensor)
+        return swapped(tensor)
     return _pointwise(tensor, name.rule.ours) if isinstance(name.rule, Pointwise) else tensor
 
 
@@ -97,11 +97,11 @@ def arrange_for(tensor: Tensor, name: Name, layout: Layout) -> Tensor:
     if name.is_transposed(layout):
         return tensor.t().contiguous()
     if name.is_swapped(layout):
-        return _swapped(tensor)
+        return swapped(tensor)
     return _pointwise(tensor, name.rule.dimensions(layout)) if isinstance(name.rule, Pointwise) else tensor
 
 
-def _swapped(tensor: Tensor) -> Tensor:
+def swapped(tensor: Tensor) -> Tensor:
     """The second half of the rows first; its own inverse."""
     return torch.cat(tensor.chunk(2)[::-1])
 

@@ -116,5 +116,6 @@ SPECS = (
         build=_build,
         new=_new,
         aliases=("diag-oft", "boft"),
+        mixes=True,
     ),
 )

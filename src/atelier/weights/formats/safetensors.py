@@ -11,7 +11,7 @@ import math
 import mmap
 import os
 import stat
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
@@ -153,8 +153,7 @@ def save(path: str | Path, tensors: Mapping[str, Tensor], metadata: Mapping[str,
     Wider items come first, so that every tensor lies aligned. Raises StorageFull or BadFile; an earlier file of that
     name survives every failure.
     """
-    declared = {name: (_dtype_name(name, tensor), tuple(tensor.shape)) for name, tensor in tensors.items()}
-    save_each(path, declared, lambda name: tensors[name], metadata)
+    save_each(path, declaration(tensors), lambda name: tensors[name], metadata)
 
 
 def save_each(
@@ -167,6 +166,22 @@ def save_each(
 
     declared: dtype (F16, …) and shape of each. Raises ValueError for a tensor of another, and whatever `tensor` raises.
     """
+    with new_file(Path(path)) as file:
+        for piece in written(declared, tensor, metadata):
+            file.write(piece)
+
+
+def declaration(tensors: Mapping[str, Tensor]) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """What `save_each` and `written` are told of tensors: the dtype and shape of each."""
+    return {name: (_dtype_name(name, tensor), tuple(tensor.shape)) for name, tensor in tensors.items()}
+
+
+def written(
+    declared: Mapping[str, tuple[str, tuple[int, ...]]],
+    tensor: Callable[[str], Tensor],
+    metadata: Mapping[str, str] | None = None,
+) -> Iterator[bytes | memoryview]:
+    """The bytes of the file that `save_each` writes: the header with its length first, then tensor by tensor."""
     order = written_order(declared)
     header: dict[str, object] = {"__metadata__": dict(sorted(metadata.items()))} if metadata else {}
     end = 0
@@ -176,14 +191,12 @@ def save_each(
         header[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": [start, end]}
     text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
     text += b" " * (-len(text) % 8)
-    with new_file(Path(path)) as file:
-        file.write(len(text).to_bytes(8, "little"))
-        file.write(text)
-        for name in order:
-            found = tensor(name)
-            if (_dtype_name(name, found), tuple(found.shape)) != declared[name]:
-                raise ValueError(f"{name}: is another tensor than was declared")
-            file.write(tensor_bytes(found))
+    yield len(text).to_bytes(8, "little") + text
+    for name in order:
+        found = tensor(name)
+        if (_dtype_name(name, found), tuple(found.shape)) != declared[name]:
+            raise ValueError(f"{name}: is another tensor than was declared")
+        yield tensor_bytes(found)
 
 
 def written_order(declared: Mapping[str, tuple[str, tuple[int, ...]]]) -> list[str]:
