@@ -49,7 +49,7 @@ class Decomposed(Delta):
 
 def lengths_of(weight: Tensor) -> Tensor:
     """The lengths of the output channels of a weight as they are, as a file keeps them: (out, 1, …)."""
-    return weight.float().flatten(1).norm(dim=1).reshape(-1, *(1,) * (weight.ndim - 1))
+    return weight.float().flatten(1).square().sum(1).sqrt().reshape(-1, *(1,) * (weight.ndim - 1))
 
 
 def fits(shapes: Shapes, weight: Shape) -> bool:

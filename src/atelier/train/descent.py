@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -23,18 +24,19 @@ class Descent:
     parts: int = 1
     world: World = ALONE
 
-    def step(self, count: int, losses: Callable[[slice], Tensor]) -> dict[str, Tensor]:
+    def step(self, count: int, losses: Callable[[slice], AbstractContextManager[Tensor]]) -> dict[str, Tensor]:
         """One step down the mean loss over all processes; returns it, and the norm of its gradients before the bound.
 
-        count: images of this process; losses: the loss of each of some of them, (n,), with gradients. What is computed
-        is the same however many parts and processes there are, but for rounding.
+        count: images of this process; losses: the loss of each of some of them, (n,), with gradients, which are
+        computed inside. What is computed is the same however many parts and processes there are, but for rounding.
         """
         for optimizer in self.optimizers.values():
             optimizer.zero_grad(set_to_none=True)
         total = torch.zeros(())
         for rows in slices(count, self.parts):
-            loss = losses(rows).sum() / (count * self.world.size)
-            loss.backward()
+            with losses(rows) as each:
+                loss = each.sum() / (count * self.world.size)
+                loss.backward()
             total = total.to(loss.device) + loss.detach()
         parameters = list(self._parameters())
         self.world.add([p.grad for p in parameters if p.grad is not None] + [total])

@@ -12,6 +12,7 @@ from torch import Tensor
 from atelier.diffusion.parameterization import Parameterization
 from atelier.diffusion.types import Levels
 from atelier.train import randomness
+from atelier.train.masks import masked
 
 Weighting = Callable[[Tensor], Tensor]
 """Levels of noise sigma (B,) -> what the squared error of the clean latent weighs there (B,), not negative."""
@@ -59,16 +60,18 @@ def loss(
     t: Tensor,
     weighting: Weighting,
     detail: float = 0.0,
+    mask: Tensor | None = None,
 ) -> Tensor:
     """Mean squared error of the network's output at the levels in places t (int64, (B,)), weighted by `weight`: (B,).
 
-    clean, noise: (B, C, h, w); detail: how much more what is finer than 2x2 positions weighs.
+    clean, noise: (B, C, h, w); detail: how much more what is finer than 2x2 positions weighs; mask: (B, 1, h, w), see
+    `masks.masked`.
     Source: Ho 2020 (arXiv:2006.11239), eq. 14.
     """
     sigma = levels.sigmas.to(clean.device)[t]
     x = parameterization.noised(clean, noise, sigma)
     output = net(parameterization.scale_in(x, sigma), levels.t(sigma))
-    error = output.float() - parameterization.target(clean, x, sigma)
+    error = masked(output.float() - parameterization.target(clean, x, sigma), mask)
     return weight(parameterization, weighting, sigma) * (_power(error) + detail * _power(fine(error)))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -236,7 +237,9 @@ class DenoiserTask:
 
     def update(self, step: int, batch: Latents, /) -> Mapping[str, Tensor]:
         noised = self._noised(step, batch)
-        return self._descent.step(len(noised.clean), lambda rows: self._losses(self._learning, noised.rows(rows)))
+        return self._descent.step(
+            len(noised.clean), lambda rows: nullcontext(self._losses(self._learning, noised.rows(rows)))
+        )
 
     def dry(self, batch: Latents, /) -> Tensor:
         return self._losses(self.unet, self._noised(0, batch).rows(slice(1))).mean()

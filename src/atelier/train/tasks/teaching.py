@@ -3,66 +3,84 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
+from atelier.checkpoints.text import TextTowers
 from atelier.families.telling import Said
 from atelier.nn.ports import Conditioning
-from atelier.train import objective, randomness
-from atelier.train.data.excerpts import Excerpt, pixels
+from atelier.train import noise as noises
+from atelier.train import objective, randomness, timesteps
+from atelier.train.data.cache import Cache, excerpt_key
+from atelier.train.data.excerpts import Excerpt, mask, pixels
 from atelier.train.data.sheet import sheet
+from atelier.train.data.teaching import TeachingSet
+from atelier.train.descent import Descent
+from atelier.train.folder import LATENTS
+from atelier.train.latents import encoder_digest
 from atelier.train.loop import Placement, Validation
-from atelier.train.optimizers import adamw, clipped
+from atelier.train.optimizers import grouped
 from atelier.train.painting import painted
 from atelier.train.recipe import digest
+from atelier.train.recompute import recomputed
 from atelier.train.tasks.images import to_images, to_pixels
-from atelier.train.teaching.base import Base, Caption, told
+from atelier.train.teaching.base import Base, Caption, spoken_to, told
+from atelier.train.teaching.lessons import Seen, side_of
 from atelier.train.teaching.pupils import Pupil
 from atelier.train.teaching.recipe import TeachingRecipe
+from atelier.train.validation import fixed_loss
 
 CACHED = 2**30
 """Bytes of latents that are kept in memory."""
-
-
-class Lessons(Protocol):
-    """Which parts of which images each step sees."""
-
-    @property
-    def fingerprint(self) -> str: ...
-
-    def excerpts(self, step: int, /) -> tuple[Excerpt, ...]:
-        """A batch: all of one size."""
-        ...
+MEASURED = 16
+"""Training images whose loss is measured at the same noise always."""
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
-    """Makes a step's excerpts."""
+class Noised:
+    """What a step asks of the network, of each of its images: latents, their noise, what the network sees beside it,
+    times, weights of the losses, which of their positions count."""
 
-    lessons: Lessons
+    clean: Tensor
+    noise: Tensor
+    disturbance: Tensor | None
+    t: Tensor
+    weights: Tensor
+    mask: Tensor | None
 
-    def __call__(self, step: int) -> tuple[Excerpt, ...]:
-        return self.lessons.excerpts(step)
+    def rows(self, chosen: slice) -> Noised:
+        beside = None if self.disturbance is None else self.disturbance[chosen]
+        counts = None if self.mask is None else self.mask[chosen]
+        own = (self.clean[chosen], self.noise[chosen], beside, self.t[chosen])
+        return Noised(*own, self.weights[chosen], counts)
 
 
 class TeachingTask:
-    """A pupil that learns from lessons; see `loop.Task`."""
+    """A pupil that learns from lessons; see `loop.Task`. What the autoencoder makes of images is kept in `folder`."""
 
     def __init__(
-        self, recipe: TeachingRecipe, placement: Placement, base: Base, pupil: Pupil, lessons: Lessons
+        self, recipe: TeachingRecipe, placement: Placement, base: Base, pupil: Pupil, lessons: TeachingSet, folder: Path
     ) -> None:
-        self.recipe, self.placement, self.base, self.pupil, self._lessons = recipe, placement, base, pupil, lessons
+        self.recipe, self.placement, self.base, self.pupil, self.lessons = recipe, placement, base, pupil, lessons
         self._weighting = recipe.loss.weighting(base.parameterization)
-        self._optimizers = {
-            name: adamw([net], recipe.optim, recipe.optim.rate * pupil.rates[name]) for name, net in pupil.nets.items()
-        }
+        self._optimizers = grouped(pupil.groups, recipe.optim)
+        self._descent = Descent(self._optimizers, recipe.optim.clip, recipe.run.accumulate, placement.world)
+        if recipe.run.checkpointing:
+            for net in base.networks.values():
+                recomputed(net)
+        self._cache, self._encoder = Cache.open(folder / LATENTS), encoder_digest(base.vae)
         self._latents: OrderedDict[Excerpt, tuple[Tensor, Tensor]] = OrderedDict()
         self._states: dict[Caption, Conditioning] = {}
+        with torch.no_grad():
+            self._positions = told(base, base.encoder, [Caption("", 8, 8)]).tokens.shape[1]
 
     @property
     def nets(self) -> Mapping[str, nn.Module]:
@@ -78,131 +96,192 @@ class TeachingTask:
 
     @property
     def identity(self) -> str:
-        return f"{digest(self.recipe)}-{self._lessons.fingerprint}"
+        return f"{digest(self.recipe)}-{self.lessons.fingerprint()}"
 
     @property
     def maker(self) -> Callable[[int], tuple[Excerpt, ...]]:
-        return Seen(self._lessons)
+        return Seen(self.lessons, self.placement.world)
 
     def begin(self) -> None:
         """Everything begins with the base, which is loaded."""
 
     def update(self, step: int, batch: tuple[Excerpt, ...], /) -> Mapping[str, Tensor]:
-        for net in self.nets.values():
-            net.zero_grad(set_to_none=True)
-        with self.pupil.at_work() as encoder:
-            each = self._losses(step, batch, self._conditioning(encoder, batch))
-            loss = self._together(each, batch)
-            loss.backward()
-        norm = clipped(self.nets.values(), self.recipe.optim.clip)
-        for optimizer in self._optimizers.values():
-            optimizer.step()
-        return {"loss": loss.detach(), "norm": norm}
+        noised = self._noised(step, batch)
+        return self._descent.step(len(batch), lambda rows: self._learning(noised.rows(rows), batch[rows]))
 
-    def _losses(self, step: int, batch: tuple[Excerpt, ...], said: Conditioning) -> Tensor:
-        """Of each excerpt: (B,)."""
-        seed, device = self.recipe.run.seed, self.placement.device
+    def dry(self, batch: tuple[Excerpt, ...], /) -> Tensor:
+        with self._learning(self._noised(0, batch).rows(slice(1)), batch[:1]) as losses:
+            return losses.mean()
+
+    @contextmanager
+    def _learning(self, noised: Noised, batch: Sequence[Excerpt]) -> Generator[Tensor]:
+        """The losses (B,); inside, gradients reach what is trained."""
+        with self.pupil.at_work() as encoder:
+            yield noised.weights * self._losses(noised, self._conditioning(encoder, batch))
+
+    def _noised(self, step: int, batch: tuple[Excerpt, ...]) -> Noised:
+        """What is drawn for the whole batch, and this process's share of it."""
+        device, recipe, world = self.placement.device, self.recipe, self.placement.world
+        seed = recipe.run.seed
         mean, deviation = self._posterior(batch)
-        clean = mean + deviation * randomness.normal(mean.shape, seed, "posterior", step).to(device)
-        noise = randomness.normal(clean.shape, seed, "noise", step).to(device)
-        times = objective.shifted(objective.strata(len(batch), seed, step), self.recipe.loss.time_shift)
-        t = objective.indices(times, len(self.base.levels.sigmas)).to(device)
+        shape = (len(mean) * world.size, *mean.shape[1:])
+        clean = mean + deviation * world.own(randomness.normal(shape, seed, "posterior", step)).to(device)
+        noise = world.own(noises.drawn(shape, recipe.noise, seed, step)).to(device)
+        beside = noises.disturbance(shape, recipe.noise, seed, step)
+        times = objective.shifted(timesteps.drawn(shape[0], recipe.times, seed, step), recipe.loss.time_shift)
+        t = objective.indices(world.own(times), len(self.base.levels.sigmas)).to(device)
+        seen = None if beside is None else world.own(beside).to(device)
+        return Noised(clean, noise, seen, t, self._weights(batch), self._masks(batch, mean))
+
+    def _losses(self, noised: Noised, said: Conditioning) -> Tensor:
+        """Of each excerpt: (B,)."""
+        base = self.base
 
         def net(x: Tensor, time: Tensor) -> Tensor:
-            return self._net(x, time, said)
+            return spoken_to(base.net, x, time, said)
 
-        base = self.base
+        sigma = base.levels.sigmas.to(noised.t.device)[noised.t]
+        seeing = noises.perturbed(net, base.parameterization, sigma, noised.disturbance)
+        arguments = (base.levels, noised.clean, noised.noise, noised.t, self._weighting)
         with self.placement.autocast():
-            return objective.loss(net, base.parameterization, base.levels, clean, noise, t, self._weighting)
+            return objective.loss(seeing, base.parameterization, *arguments, mask=noised.mask)
 
-    def _net(self, x: Tensor, time: Tensor, said: Conditioning) -> Tensor:
-        dtype = next(self.base.net.parameters()).dtype
-        tokens, pooled = said.tokens.to(dtype), None if said.pooled is None else said.pooled.to(dtype)
-        return self.base.net(x.to(dtype), time, replace(said, tokens=tokens, pooled=pooled))
-
-    def _together(self, each: Tensor, batch: tuple[Excerpt, ...]) -> Tensor:
-        """One loss: diffusers' form is the mean of the images plus the weighted mean of the class images, kohya's the
-        mean of all."""
-        weights = torch.tensor([own.weight for own in batch], device=each.device)
-        weighed = weights * each
-        if self.recipe.loss.prior == "kohya":
-            return weighed.mean()
-        known = torch.tensor([own.is_class for own in batch], device=each.device)
-        parts = [weighed[chosen].mean() for chosen in (~known, known) if bool(chosen.any())]
-        return torch.stack(parts).sum()
+    def _weights(self, batch: Sequence[Excerpt]) -> Tensor:
+        """Of the losses, whose mean is taken: diffusers adds the means of either half of the batch."""
+        halves = self.recipe.loss.prior == "diffusers" and any(own.is_class for own in batch)
+        weights = torch.tensor([own.weight for own in batch], device=self.placement.device)
+        return 2 * weights if halves else weights
 
     # What is seen of an image, and what the network is told of it.
 
-    def _posterior(self, batch: tuple[Excerpt, ...]) -> tuple[Tensor, Tensor]:
-        found = [self._of_one(replace(own, caption="", weight=1.0, is_class=False)) for own in batch]
+    def _posterior(self, batch: Sequence[Excerpt]) -> tuple[Tensor, Tensor]:
+        found = [self._of_one(replace(own, caption="", weight=1.0, is_class=False, mask=None)) for own in batch]
         mean, deviation = (torch.cat(parts) for parts in zip(*found, strict=True))
         return mean, deviation
 
     def _of_one(self, excerpt: Excerpt) -> tuple[Tensor, Tensor]:
         """Mean and deviation of its latent: (1, C, h, w) each."""
         if excerpt not in self._latents:
-            mean, deviation = self.base.posterior(to_pixels(pixels(excerpt)[None], self.placement.device))
-            self._latents[excerpt] = mean, deviation
-            while len(self._latents) > max(1, CACHED // (2 * mean.nbytes)):
+            self._latents[excerpt] = self._encoded(excerpt)
+            size = 2 * self._latents[excerpt][0].nbytes
+            while len(self._latents) > max(1, CACHED // size):
                 self._latents.popitem(last=False)
         self._latents.move_to_end(excerpt)
         return self._latents[excerpt]
 
-    def _conditioning(self, encoder: Any, batch: Sequence[Excerpt]) -> Conditioning:
+    def _encoded(self, excerpt: Excerpt) -> tuple[Tensor, Tensor]:
+        """Kept on disk, unless every step sees another part of the image."""
+
+        def made() -> dict[str, Any]:
+            found = self.base.posterior(to_pixels(pixels(excerpt)[None], self.placement.device))
+            return {name: part.float().cpu().numpy() for name, part in zip(names, found, strict=True)}
+
+        names = ("mean", "deviation")
+        if self.recipe.data.random_crop:
+            arrays = made()
+        else:
+            arrays = self._cache.arrays(excerpt_key(excerpt, self._encoder), names, made)
+        mean, deviation = (torch.from_numpy(np.array(arrays[name])).to(self.placement.device) for name in names)
+        return mean, deviation
+
+    def _masks(self, batch: Sequence[Excerpt], mean: Tensor) -> Tensor | None:
+        """(B, 1, h, w), 0 to 1; None where everything counts."""
+        found = [mask(own) for own in batch]
+        if all(own is None for own in found):
+            return None
+        side = (mean.shape[-2], mean.shape[-1])
+        rows = [
+            torch.ones(1, 1, *side) if own is None else F.adaptive_avg_pool2d(torch.from_numpy(own)[None, None], side)
+            for own in found
+        ]
+        return torch.cat(rows).to(mean.device)
+
+    def _conditioning(self, encoder: TextTowers, batch: Sequence[Excerpt]) -> Conditioning:
         captions = [caption_of(own) for own in batch]
         if self.pupil.reads:
             with self.placement.autocast():
                 return told(self.base, encoder, captions)
-        with torch.no_grad():
-            for caption in captions:
-                if caption not in self._states:
-                    self._states[caption] = told(self.base, encoder, [caption])
+        if not all(caption in self._states for caption in captions):
+            with torch.no_grad():
+                rows = told(self.base, encoder, captions)
+            return self._remembered(captions, rows)
         return _joined([self._states[caption] for caption in captions])
+
+    def _remembered(self, captions: Sequence[Caption], rows: Conditioning) -> Conditioning:
+        """Keeps the states of texts of one chunk, which do not depend on those beside them."""
+        if rows.tokens.shape[1] == self._positions:
+            for number, caption in enumerate(captions):
+                self._states[caption] = _row(rows, number)
+        return rows
 
     # A look at what has been learned.
 
     def validate(self) -> Validation:
-        """Images of the recipe's prompts."""
-        prompts = self.recipe.samples
+        """The loss of the first training images at the same noise always, and images of the recipe's prompts."""
+        numbers, prompts = {"fixed": self._fixed()}, self.recipe.samples
         if not prompts:
-            return Validation({}, {})
-        return Validation({}, {"images": sheet(list(to_images(self.generate(prompts))), list(prompts), columns=4)})
+            return Validation(numbers, {})
+        images = sheet(list(to_images(self.generate(prompts))), list(prompts), columns=min(4, len(prompts)))
+        return Validation(numbers, {"images": images})
+
+    @torch.no_grad()
+    def _fixed(self) -> float:
+        batch = tuple(own for own in self.lessons.excerpts(0) if not own.is_class)[:MEASURED]
+        clean, _ = self._posterior(batch)
+        ones, counts = torch.ones(len(batch), device=clean.device), self._masks(batch, clean)
+        with self.pupil.at_work() as encoder:
+            said = told(self.base, encoder, [caption_of(own) for own in batch])
+
+            def losses(rows: slice, noise: Tensor, t: Tensor) -> Tensor:
+                own = Noised(clean[rows], noise, None, t, ones[rows], None if counts is None else counts[rows])
+                return self._losses(own, _rows(said, rows))
+
+            return fixed_loss(losses, clean, len(self.base.levels.sigmas), self.recipe.run.batch)
 
     @torch.no_grad()
     def generate(self, prompts: Sequence[str]) -> Tensor:
         """Pixels (B, 3, H, W) of prompts, by what has been learned as it is."""
-        base, size, device = self.base, self.base.checkpoint.size, self.placement.device
-        side = size // base.checkpoint.latent.factor
-        shape = (len(prompts), base.checkpoint.latent.channels, side, side)
-        noise = randomness.normal(shape, 0, "validation").to(device)
-        captions = [*[Caption("", size, size)] * len(prompts), *(Caption(text, size, size) for text in prompts)]
-        with ExitStack() as stack:
-            encoder = stack.enter_context(self.pupil.at_work())
-            stack.enter_context(self.placement.autocast())
+        base, side = self.base, side_of(self.recipe, self.base)
+        place = side // base.checkpoint.latent.factor
+        noise = randomness.normal((len(prompts), base.checkpoint.latent.channels, place, place), 0, "validation")
+        captions = [Caption(text, side, side) for text in (*[""] * len(prompts), *prompts)]
+        with self._reading() as encoder:
             said = told(base, encoder, captions)
             scale = base.checkpoint.defaults.cfg_scale
-            x = painted(lambda x, t: self._net(x, t, said), base.parameterization, base.levels, noise, scale)
+            noise = noise.to(self.placement.device)
+            x = painted(lambda x, t: spoken_to(base.net, x, t, said), base.parameterization, base.levels, noise, scale)
         return base.pixels(x)
 
+    @contextmanager
+    def _reading(self) -> Generator[TextTowers]:
+        with self.pupil.at_work() as encoder, self.placement.autocast():
+            yield encoder
+
     def extra(self) -> Mapping[str, Any]:
-        return {"base": self.base.checkpoint.sha256()}
+        return {"model": self.base.checkpoint.sha256()}
 
 
 def caption_of(excerpt: Excerpt) -> Caption:
     """Its words, and the sizes that XL's network is told: of the original, and where the part was cut from it."""
     (width, height), (across, down) = excerpt.size, excerpt.original
-    said = Said(original=(down, across), top=excerpt.top, left=excerpt.left)
-    return Caption(excerpt.caption, height, width, said)
+    return Caption(excerpt.caption, height, width, Said(original=(down, across), top=excerpt.top, left=excerpt.left))
+
+
+def _row(said: Conditioning, number: int) -> Conditioning:
+    return _rows(said, slice(number, number + 1))
+
+
+def _rows(said: Conditioning, chosen: slice) -> Conditioning:
+    pooled, sizes = (None if part is None else part[chosen] for part in (said.pooled, said.sizes))
+    return Conditioning(said.tokens[chosen], pooled, sizes)
 
 
 def _joined(rows: Sequence[Conditioning]) -> Conditioning:
-    """One row each, put together; raises nothing since all are of one model, and as long as their captions: shorter ones
-    are repeated by their encoder."""
+    """Rows of one length each, put together."""
 
     def over(parts: Sequence[Tensor | None]) -> Tensor | None:
         there = [part for part in parts if part is not None]
         return torch.cat(there) if there else None
 
-    tokens, pooled, sizes = (over([getattr(row, name) for row in rows]) for name in ("tokens", "pooled", "sizes"))
-    assert tokens is not None
-    return Conditioning(tokens, pooled, sizes)
+    tokens = torch.cat([row.tokens for row in rows])
+    return Conditioning(tokens, over([row.pooled for row in rows]), over([row.sizes for row in rows]))

@@ -19,6 +19,7 @@ from atelier.diffusion.types import Levels
 from atelier.errors import BadFile
 from atelier.families.part import PartSpec
 from atelier.families.telling import Said, Telling
+from atelier.models.unet import UNetSpec
 from atelier.nn.conv import channels_last
 from atelier.nn.ports import Conditioning
 from atelier.prompt import Chunk, Weighted, chunk
@@ -58,6 +59,12 @@ class Base:
         """The denoising network and the text encoders, by the names of their parts."""
         towers = (tower.part.name for tower in self.checkpoint.towers)
         return {self.denoiser.name: self.net, **dict(zip(towers, self.encoder.nets, strict=True))}
+
+    @property
+    def step(self) -> int:
+        """Sides of images are multiples of so many pixels: what a position of the coarsest level covers."""
+        spec, factor = self.checkpoint.spec(self.denoiser), self.checkpoint.latent.factor
+        return factor * (2 ** (len(spec.widths) - 1) if isinstance(spec, UNetSpec) else spec.patch)
 
     @torch.no_grad()
     def posterior(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
@@ -129,6 +136,13 @@ def told(base: Base, encoder: TextTowers, captions: Sequence[Caption]) -> Condit
         _stacked([part.pooled for part in parts]),
         _stacked([part.sizes for part in parts]),
     )
+
+
+def spoken_to(net: nn.Module, x: Tensor, t: Tensor, said: Conditioning) -> Tensor:
+    """The network's output (B, O, h, w), all of its inputs in its own precision."""
+    dtype = next(net.parameters()).dtype
+    pooled = None if said.pooled is None else said.pooled.to(dtype)
+    return net(x.to(dtype), t, replace(said, tokens=said.tokens.to(dtype), pooled=pooled))
 
 
 def _rows(tower: TextTower, texts: Sequence[str]) -> Conditioning:

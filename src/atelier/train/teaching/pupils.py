@@ -16,17 +16,18 @@ from atelier.adapters.growing import Growing, Growth, Place, places
 from atelier.checkpoints.text import ClipTower, TextTowers
 from atelier.errors import BadInput
 from atelier.prompt import Weighted, chunk
+from atelier.train.optimizers import Group, divided
 from atelier.train.teaching.base import Base
 
 
 class Pupil(Protocol):
-    """What is taught of a base. nets: what is trained, by the names that checkpoints have for it; reads: whether what
-    it learns changes the states of texts; rates: of each net, in learning rates."""
+    """What is taught of a base. nets: what is trained, by the names that checkpoints have for it; groups: the same,
+    with their rates; reads: whether what it learns changes the states of texts."""
 
     @property
     def nets(self) -> Mapping[str, nn.Module]: ...
     @property
-    def rates(self) -> Mapping[str, float]: ...
+    def groups(self) -> tuple[Group, ...]: ...
     @property
     def reads(self) -> bool: ...
 
@@ -40,14 +41,19 @@ class AdapterPupil:
     """A new weight adapter.
 
     on: the layers of each part that get it, by the name of the part, as patterns (see `growing.places`); text_rate: of
-    what is trained of the text encoders, in learning rates.
+    what is trained of the text encoders, in learning rates; up_ratio: of LoRA's second matrices to their first (LoRA+).
     """
 
     def __init__(
-        self, base: Base, growth: Growth, on: Mapping[str, Sequence[str]], seed: int, text_rate: float = 1.0
+        self,
+        base: Base,
+        growth: Growth,
+        on: Mapping[str, Sequence[str]],
+        seed: int,
+        text_rate: float = 1.0,
+        up_ratio: float = 1.0,
     ) -> None:
-        self.base = base
-        self._parts = tuple(on)
+        self.base, self._text_rate, self._up_ratio = base, text_rate, up_ratio
         random = torch.Generator().manual_seed(seed)
         towers = {tower.part.name: tower.part for tower in base.checkpoint.towers}
         specs = {base.denoiser.name: base.denoiser, **towers}
@@ -55,7 +61,6 @@ class AdapterPupil:
         for part, patterns in on.items():
             chosen = places(base.checkpoint, specs[part], patterns)
             self.adapters[part] = Growing(chosen, growth, random, self._weights(part, chosen)).to(base.device)
-        self._text_rate = text_rate
 
     def _weights(self, part: str, chosen: Sequence[Place]) -> dict[tuple[str, str], Tensor]:
         net = self.base.networks[part]
@@ -66,9 +71,12 @@ class AdapterPupil:
         return self.adapters
 
     @property
-    def rates(self) -> Mapping[str, float]:
-        own = self.base.denoiser.name
-        return {part: 1.0 if part == own else self._text_rate for part in self.adapters}
+    def groups(self) -> tuple[Group, ...]:
+        return tuple(group for part, adapter in self.adapters.items() for group in self._groups(part, adapter))
+
+    def _groups(self, part: str, adapter: Growing) -> Sequence[Group]:
+        group = _group(self.base, part, adapter, self._text_rate)
+        return divided(group, adapter.named_parameters(), self._up_ratio) if self._up_ratio != 1 else (group,)
 
     @property
     def reads(self) -> bool:
@@ -99,8 +107,8 @@ class WeightsPupil:
         return self._nets
 
     @property
-    def rates(self) -> Mapping[str, float]:
-        return {part: 1.0 if part == self.base.denoiser.name else self._text_rate for part in self._nets}
+    def groups(self) -> tuple[Group, ...]:
+        return tuple(_group(self.base, part, net, self._text_rate) for part, net in self._nets.items())
 
     @contextmanager
     def at_work(self) -> Generator[TextTowers]:
@@ -133,8 +141,8 @@ class WordPupil:
         return {"words": self.words}
 
     @property
-    def rates(self) -> Mapping[str, float]:
-        return {"words": self._rate}
+    def groups(self) -> tuple[Group, ...]:
+        return (Group("words", list(self.words.parameters()), self._rate, decay=0.0),)
 
     def at_work(self) -> AbstractContextManager[TextTowers]:
         return self.spoken(self.base.encoder)
@@ -165,13 +173,18 @@ class Together:
         return {**self._word.nets, **self._other.nets}
 
     @property
-    def rates(self) -> Mapping[str, float]:
-        return {**self._word.rates, **self._other.rates}
+    def groups(self) -> tuple[Group, ...]:
+        return (*self._word.groups, *self._other.groups)
 
     @contextmanager
     def at_work(self) -> Generator[TextTowers]:
         with self._other.at_work() as encoder, self._word.spoken(encoder) as speaking:
             yield speaking
+
+
+def _group(base: Base, part: str, net: nn.Module, text_rate: float) -> Group:
+    learning = [p for p in net.parameters() if p.requires_grad]
+    return Group(part, learning, 1.0 if part == base.denoiser.name else text_rate)
 
 
 def _unfreeze(net: nn.Module, part: str, patterns: Sequence[str]) -> None:
@@ -180,7 +193,7 @@ def _unfreeze(net: nn.Module, part: str, patterns: Sequence[str]) -> None:
         if not found:
             raise BadInput(f"target {pattern!r}: nothing in the {part} has that in its name")
         for parameter in found:
-            parameter.requires_grad_(requires_grad=True)
+            parameter.requires_grad = True
 
 
 def _clips(base: Base) -> list[ClipTower]:

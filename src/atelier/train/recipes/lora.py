@@ -1,0 +1,128 @@
+"""Teaching with a weight adapter: LoRA and its kin, beside a model that stays as it is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from atelier.train.recipe import Positive, Rate, Table, Weight
+from atelier.train.registry import RecipeSpec
+from atelier.train.teaching.recipe import Targets, TeachingRecipe, Word
+
+if TYPE_CHECKING:
+    from atelier.train.loop import Placement
+    from atelier.train.tasks.teaching import TeachingTask
+    from atelier.train.teaching.base import Base
+    from atelier.train.teaching.pupils import AdapterPupil, WordPupil
+
+Rank = Annotated[int, Field(ge=1, le=4096)]
+
+
+class Adapter(Table, frozen=True):
+    """kind: LoRA, LoHa, LoKr, GLoRA, IA3, OFT or full; dora: whether the lengths of the output channels are learned
+    apart. rank, alpha: of the differences, which are multiplied with alpha / rank; conv_rank, conv_alpha: of
+    convolutions larger than a point, 0: they get none. factor: of LoKr, -1 for the most square factors; block: of OFT,
+    channels that are rotated together; up_ratio: the rate of LoRA's second matrices over that of the first (LoRA+).
+    """
+
+    kind: str = "LoRA"
+    rank: Rank = 16
+    alpha: Weight = 16.0
+    conv_rank: Annotated[int, Field(ge=0, le=4096)] = 0
+    conv_alpha: Weight = 16.0
+    dora: bool = False
+    factor: Annotated[int, Field(ge=-1)] = -1
+    block: Positive = 4
+    up_ratio: Rate = 1.0
+
+
+class LoraRecipe(TeachingRecipe, frozen=True):
+    """adapter: what is trained; targets: of which layers; word: a word that is taught with it, if one is given."""
+
+    kind: Literal["lora"]
+    adapter: Adapter = Adapter()
+    targets: Targets = Targets()
+    word: Word = Word()
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.adapter.dora and self.adapter.kind.lower() in {"ia3", "oft", "boft", "diag-oft", "full"}:
+            raise ValueError(f"adapter.dora: {self.adapter.kind} has no lengths of its own; choose LoRA, LoHa or LoKr")
+        return self
+
+
+def _pupil(recipe: LoraRecipe, base: Base) -> AdapterPupil:
+    from atelier.adapters.delta import Size
+    from atelier.adapters.growing import Growth
+    from atelier.train.teaching.parts import layers
+    from atelier.train.teaching.pupils import AdapterPupil
+
+    own = recipe.adapter
+    kernels = Size(own.conv_rank, own.conv_alpha, own.factor, own.block) if own.conv_rank else None
+    growth = Growth(own.kind, Size(own.rank, own.alpha, own.factor, own.block), kernels, own.dora)
+    on = layers(recipe.targets, base)
+    return AdapterPupil(base, growth, on, recipe.run.seed, recipe.targets.text_rate, own.up_ratio)
+
+
+def _word(recipe: LoraRecipe, base: Base) -> WordPupil:
+    from atelier.train.teaching.pupils import WordPupil
+
+    own = recipe.word
+    return WordPupil(base, own.word, own.vectors, own.like, own.rate)
+
+
+def _build(recipe: LoraRecipe, placement: Placement, folder: Path) -> TeachingTask:
+    from atelier.train.tasks.teaching import TeachingTask
+    from atelier.train.teaching.lessons import lessons
+    from atelier.train.teaching.parts import base_for
+    from atelier.train.teaching.pupils import Together
+
+    base = base_for(recipe, placement, trains_it=False)
+    seen, adapter = lessons(recipe, base, folder, placement.world), _pupil(recipe, base)
+    pupil = Together(_word(recipe, base), adapter) if recipe.word.word else adapter
+    return TeachingTask(recipe, placement, base, pupil, seen, folder)
+
+
+def _export(recipe: LoraRecipe, folder: Path) -> Path:
+    from atelier.train.loop import HERE
+    from atelier.train.teaching.lessons import lessons
+    from atelier.train.teaching.parts import base_for
+    from atelier.train.teaching.writing import write_adapter, write_word
+
+    base = base_for(recipe, HERE, trains_it=False)
+    seen, own = lessons(recipe, base, folder, HERE.world), recipe.adapter
+    if recipe.word.word:
+        write_word(folder, recipe, base, _word(recipe, base), seen)
+    said = {
+        "network_module": "networks.lora" if own.kind.lower() == "lora" and not own.dora else "lycoris.kohya",
+        "network_dim": own.rank,
+        "network_alpha": own.alpha,
+        "network_args": _arguments(own),
+        "text_encoder_lr": recipe.optim.rate * recipe.targets.text_rate if recipe.targets.text else None,
+    }
+    return write_adapter(folder, recipe, base, _pupil(recipe, base), seen, said)
+
+
+def _arguments(own: Adapter) -> dict[str, object] | None:
+    """What kohya's scripts say of the network beside its rank; None for a plain LoRA."""
+    told: dict[str, object] = {}
+    if own.conv_rank:
+        told |= {"conv_dim": str(own.conv_rank), "conv_alpha": str(own.conv_alpha)}
+    if own.kind.lower() != "lora" or own.dora:
+        told |= {"algo": own.kind.lower(), "dora_wd": own.dora, "factor": own.factor}
+    return told or None
+
+
+LORA = RecipeSpec(
+    name="lora",
+    model=LoraRecipe,
+    build=_build,
+    export=_export,
+    defaults=Path(__file__).with_suffix(".toml"),
+    help="a LoRA, LoHa, LoKr, DoRA, IA3 or OFT beside any model; writes one .safetensors file",
+    aliases=("adapter",),
+    splits=True,
+)
+SPECS = (LORA,)

@@ -1,0 +1,151 @@
+"""What a teaching leaves: an adapter, a word, or a whole model, as other programs read them."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from atelier.adapters import describing
+from atelier.adapters.growing import Growing
+from atelier.checkpoints.checkpoint import Checkpoint
+from atelier.checkpoints.write import Modules, write_ldm
+from atelier.errors import BadFile
+from atelier.train import checkpoint
+from atelier.train.data.teaching import TeachingSet
+from atelier.train.teaching.base import Base
+from atelier.train.teaching.pupils import AdapterPupil, WordPupil
+from atelier.train.teaching.recipe import TeachingRecipe
+from atelier.weights.cast import cast, precision
+from atelier.weights.formats import safetensors
+
+SUFFIX = ".safetensors"
+WIDTHS: Mapping[int, str] = {0: "clip_l", 1: "clip_g"}
+"""What files with vectors for several text encoders call them, in their order."""
+
+
+def learned(run: Path) -> Mapping[str, Mapping[str, Tensor]]:
+    """What the newest checkpoint of a run has of each net: the averages, by the names of the parameters. Raises
+    BadFile."""
+    newest = checkpoint.newest(run / checkpoint.FOLDER)
+    if newest is None:
+        raise BadFile(run, "holds no whole checkpoint; train first")
+    tensors = checkpoint.load(newest).tensors
+    return {name.removesuffix(".ema"): own for name, own in tensors.items() if name.endswith(".ema")}
+
+
+def write_adapter(
+    run: Path, recipe: TeachingRecipe, base: Base, pupil: AdapterPupil, lessons: TeachingSet, said: Mapping[str, object]
+) -> Path:
+    """One file in kohya's and LyCORIS' names; said: what its metadata has of the recipe beside the usual."""
+    found = learned(run)
+    tensors: dict[str, Tensor] = {}
+    for part, adapter in pupil.adapters.items():
+        tensors |= _adapter(adapter, found[part])
+    return _write(run, recipe, base.checkpoint, lessons, tensors, said)
+
+
+def _adapter(adapter: Growing, own: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.cpu().contiguous() for name, tensor in adapter.file(own).items()}
+
+
+def write_word(run: Path, recipe: TeachingRecipe, base: Base, pupil: WordPupil, lessons: TeachingSet) -> Path:
+    """One file of vectors, called as the word: one tensor under it, as diffusers and A1111 read; one for each text
+    encoder, as kohya's scripts and ComfyUI do."""
+    own = learned(run)["words"]
+    vectors = [own[f"towers.{number}"].cpu().contiguous() for number in range(len(own))]
+    named = {pupil.word: vectors[0]} if len(vectors) == 1 else {WIDTHS[n]: v for n, v in enumerate(vectors)}
+    return _write(run, recipe, base.checkpoint, lessons, named, {}, "textual-inversion", pupil.word)
+
+
+def write_model(run: Path, recipe: TeachingRecipe, base: Base) -> Path:
+    """The whole model as a single file in the original layout, with what was learned in the places of its own."""
+    found, model = learned(run), base.checkpoint
+    networks = {
+        part.name: model.load(part, torch.float32, mapped=False) for part in model.family.parts if model.has(part)
+    }
+    for part, own in found.items():
+        networks[part].load_state_dict({**networks[part].state_dict(), **own})
+    path = run / f"{recipe.name}{SUFFIX}"
+    said = {"atelier.recipe": recipe.model_dump_json(), "atelier.base_sha256": model.sha256()}
+    made = Modules(model.family, networks, model.tokenizers, model.facts, {**model.metadata, **said})
+    write_ldm(made, path, precision(recipe.dtype))
+    return path
+
+
+def _write(
+    run: Path,
+    recipe: TeachingRecipe,
+    model: Checkpoint,
+    lessons: TeachingSet,
+    tensors: Mapping[str, Tensor],
+    said: Mapping[str, object],
+    kind: describing.Kind = "lora",
+    name: str = "",
+) -> Path:
+    path = run / f"{name or recipe.name}{SUFFIX}"
+    base = describing.Base(model.family.name, model.facts.prediction, model.name, model.sha256())
+    now = time.time()
+    made = describing.Made(path.stem, _began(run, now), now, kind)
+    told = describing.described(base, {**_told(recipe), **said}, _data(lessons), made)
+    written = cast(tensors, precision(recipe.dtype))
+    safetensors.save(path, written, describing.sealed(written, told))
+    return path
+
+
+def _began(run: Path, otherwise: float) -> float:
+    """When the folder of the run was begun, as far as its recipe tells."""
+    recipe = run / "recipe.json"
+    return recipe.stat().st_mtime if recipe.is_file() else otherwise
+
+
+def _told(recipe: TeachingRecipe) -> dict[str, object]:
+    """The recipe as plain values, and under kohya's names what those have one for."""
+    run, optim, loss, data, noise = recipe.run, recipe.optim, recipe.loss, recipe.data, recipe.noise
+    return {
+        **recipe.model_dump(mode="json"),
+        "learning_rate": optim.rate,
+        "unet_lr": optim.rate,
+        "optimizer": optim.kind,
+        "lr_scheduler": optim.schedule,
+        "lr_warmup_steps": optim.warmup,
+        "max_grad_norm": optim.clip,
+        "max_train_steps": run.steps,
+        "steps": run.steps,
+        "seed": run.seed,
+        "total_batch_size": run.batch,
+        "gradient_accumulation_steps": run.accumulate,
+        "gradient_checkpointing": run.checkpointing,
+        "min_snr_gamma": loss.snr_gamma if loss.weight == "min-snr" else None,
+        "debiased_estimation": loss.weight == "debiased",
+        "prior_loss_weight": loss.prior_weight,
+        "noise_offset": noise.offset or None,
+        "multires_noise_iterations": noise.pyramid or None,
+        "multires_noise_discount": noise.discount,
+        "ip_noise_gamma": noise.perturbation or None,
+        "cache_latents": not data.random_crop,
+        "flip_aug": data.flip,
+        "random_crop": data.random_crop,
+        "shuffle_caption": data.shuffle,
+        "keep_tokens": data.keep,
+        "caption_dropout_rate": data.dropout,
+        "enable_bucket": data.buckets,
+    }
+
+
+def _data(lessons: TeachingSet) -> describing.Data:
+    largest = max(lessons.buckets, key=lessons.buckets.__getitem__)
+    digest = hashlib.sha256(lessons.fingerprint().encode()).hexdigest()
+    return describing.Data(digest, largest, _folders(lessons, of_class=False), _folders(lessons, of_class=True))
+
+
+def _folders(lessons: TeachingSet, *, of_class: bool) -> dict[str, describing.Folder]:
+    found: dict[str, describing.Folder] = {}
+    for example in lessons.classes if of_class else lessons.instances:
+        before = found.get(example.path.parent.name, describing.Folder(0, example.subset.repeats))
+        found[example.path.parent.name] = describing.Folder(before.images + 1, before.repeats)
+    return found
