@@ -80,11 +80,8 @@ def _is_kernel(shape: Shape) -> bool:
 
 
 def family(seen: Seen) -> str | None:
-    """From the names of modules, then from their widths, then from what the metadata say."""
-    named = _by_name(seen)
-    if named is not None:
-        return named
-    return _by_width(seen) or _by_metadata(seen)
+    """From the names of modules, then from their widths, then from what the metadata say, then from what is usual."""
+    return _by_name(seen) or _by_width(seen) or _by_metadata(seen) or _by_layout(seen)
 
 
 def _by_name(seen: Seen) -> str | None:
@@ -115,7 +112,7 @@ def _by_width(seen: Seen) -> str | None:
             width = (module.width or 0) // (4 if module.name.endswith("fc2") else 1)
             if width in TEXT:
                 return "sdxl" if module.name.startswith("lora_te1_") else TEXT[width]
-    return _by_layout(seen)
+    return None
 
 
 def _by_layout(seen: Seen) -> str | None:
