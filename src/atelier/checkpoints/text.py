@@ -251,9 +251,10 @@ def _patched(embedded: Tensor, chunks: Sequence[Chunk], vectors: Vectors) -> Ten
     if not any(c.patches for c in chunks):
         return embedded
     embedded = embedded.clone()
-    for row, own in zip(embedded, chunks, strict=True):
+    for number, own in enumerate(chunks):
         for patch in own.patches:
-            row[patch.at : patch.at + patch.count] = _vectors(vectors, patch, row.shape[1]).to(row)
+            found = _vectors(vectors, patch, embedded.shape[2]).to(embedded)
+            embedded[number, patch.at : patch.at + patch.count] = found
     return embedded
 
 
