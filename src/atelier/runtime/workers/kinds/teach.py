@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator, Mapping
+import shutil
+import time
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Annotated, cast
@@ -13,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from atelier.checkpoints.embedded import EMBEDDED
 from atelier.errors import BadInput
-from atelier.request.events import Failed, Json, Preview, Stepped, Validated, Warned
+from atelier.request.events import Failed, Json, Preview, Stepped, TrainingEvent, Validated, Warned
 from atelier.runtime.device import free_memory, training_dtype
 from atelier.runtime.jobs.job import JobProgress
 from atelier.runtime.jobs.lease import Settled
@@ -29,6 +31,7 @@ from atelier.weights.formats.atomic import new_file
 
 IMAGES, RUN = "images", "run"
 """The folders of a job: the training images, and the run."""
+GIVEN_UP = 7 * 24 * 3600.0
 STEP_COST = 5.0
 """About how many seconds a core needs for a step of a small model: costs are counted in seconds."""
 Name = Annotated[str, Field(max_length=100, pattern=r"^[^/\\\x00-\x1f]*$")]
@@ -81,6 +84,7 @@ def perform(task: Task, bench: Bench) -> Iterator[Told]:
     said = dict(task.resolved)
     asked = Teach.model_validate({key: value for key, value in said.items() if key != "run"})
     home = bench.runs / str(said["run"])
+    _sweep(bench.runs)
     _write_images(asked, bench, home / IMAGES)
     surprises: list[str] = []
     plan = planned(asked.wish(home / IMAGES), bench.engine.library, surprises.append)
@@ -89,7 +93,15 @@ def perform(task: Task, bench: Bench) -> Iterator[Told]:
     check_free(plan, folder, overwrite=asked.overwrite)
     yield from _trained(plan, bench, home / RUN)
     made = placed(plan, home / RUN, folder)
+    shutil.rmtree(home, ignore_errors=True)
     yield Result({"files": cast("list[Json]", [path.name for path in made]), "prompt": plan.uses})
+
+
+def _sweep(runs: Path) -> None:
+    """Removes the runs of jobs that were given up: nothing was written to them for a week."""
+    for run in runs.glob("*"):
+        if run.is_dir() and time.time() - max(path.stat().st_mtime for path in (run, *run.rglob("*"))) > GIVEN_UP:
+            shutil.rmtree(run, ignore_errors=True)
 
 
 def _write_images(asked: Teach, bench: Bench, folder: Path) -> None:
@@ -107,7 +119,8 @@ def _trained(plan: Planned, bench: Bench, run: Path) -> Iterator[Told]:
     """Raises Stopped where the job is to stop: the run has saved where it is."""
     device = bench.engine.resources.device
     placement = Placement(device, training_dtype(device, plan.recipe.run.dtype), free=free_memory(device))
-    with closing(run_recipe(plan.spec, plan.recipe, placement, run, bench.stopping)) as events:
+    course = run_recipe(plan.spec, plan.recipe, placement, run, bench.stopping)
+    with closing(cast("Generator[TrainingEvent]", course)) as events:
         for event in events:
             match event:
                 case Stepped(step, total):
