@@ -21,6 +21,7 @@ Exit code 0: all bounds hold that were measured; 1: not so.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import sys
@@ -194,7 +195,7 @@ class Bench:
 
     def pairs(self, things: Sequence[str]) -> None:
         """Two LoRAs in one image."""
-        for left, right in zip(things, things[1:], strict=False):
+        for left, right in itertools.pairwise(things):
             name = f"pair {left}, {right}"
             if name not in self.found:
                 self.keep(name, self._pair(left, right))
