@@ -10,10 +10,10 @@ import pytest
 import torch
 
 pytest.importorskip("transformers")
-from transformers import optimization as theirs  # noqa: E402 - after it is known to be there
+from transformers import optimization as theirs
 
-from atelier.train.pace import COURSES, Pace, pace  # noqa: E402
-from atelier.train.recipe import Optim, Schedule  # noqa: E402
+from atelier.train.pace import COURSES, Pace, pace
+from atelier.train.recipe import Optim, Schedule
 
 STEPS, WARMUP, FLOOR = 60, 7, 0.2
 Made = Callable[[torch.optim.Optimizer], Any]
