@@ -80,9 +80,7 @@ def test_what_it_remembers_survives_a_checkpoint_bit_by_bit(kind: str, tmp_path:
     def task() -> Any:
         net = Net()
         optimizers = made(net, kind=kind, weight_decay=0.1)
-        return SimpleNamespace(
-            net=net, nets={"net": net}, aids={}, optimizers=optimizers, identity="same", extra=dict
-        )
+        return SimpleNamespace(net=net, nets={"net": net}, aids={}, optimizers=optimizers, identity="same", extra=dict)
 
     unbroken, broken = task(), task()
     for _ in range(7):
