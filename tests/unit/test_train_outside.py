@@ -89,7 +89,8 @@ def test_the_command_forecasts(tmp_path: Path) -> None:
     arguments = ["line", "--out", str(tmp_path / "run"), "--set=run.threads=1", "--device=cpu"]
     told = CliRunner().invoke(application(KNOWN), arguments, catch_exceptions=False, standalone_mode=False).stderr
     needed = r"forecast: 0\.0 GB of memory, of \d+\.\d free \(weights 0\.0, gradients 0\.0, optimizer 0\.0, averages"
-    assert re.match(needed, told)
+    assert re.search(f"^{needed}", told, re.MULTILINE)
+    assert "pip install 'atelier[train]'" in told
     assert re.search(r"^forecast: 0:00:\d\d for the 5 steps that are left$", told, re.MULTILINE)
 
 

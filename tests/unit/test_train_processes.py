@@ -124,6 +124,32 @@ def test_parts_and_processes_give_the_gradients_of_the_whole_batch(
     alike({**whole, "norm": torch.zeros(())}, together, 1e-5)
 
 
+def test_every_number_of_noise_and_times_is_felt(source: str, parts: dict[str, str], tmp_path: Path) -> None:
+    changes = {"data.source": source, **parts, "run.batch": 8}
+    task = support.task(support.recipe("denoiser", changes), tmp_path)
+    with torch.no_grad():
+        task.unet.conv_out.weight.normal_()
+    batch = task.maker(0)
+    tables = (
+        {"noise.offset": 0.5},
+        {"noise.pyramid": 3},
+        {"noise.pyramid": 3, "noise.discount": 0.9},
+        {"noise.perturbation": 0.5},
+        {"times.draw": "uniform"},
+        {"times.density": "logit_normal"},
+        {"times.density": "logit_normal", "times.mean": 2.0},
+        {"times.density": "logit_normal", "times.deviation": 0.2},
+        {"times.least": 0.6},
+        {"times.most": 0.2},
+        {},
+    )
+    found: list[float] = []
+    for more in tables:
+        task.recipe = support.recipe("denoiser", {**changes, **more})
+        found.append(round(float(task.dry(batch).detach()), 6))
+    assert len(set(found)) == len(tables), found
+
+
 def test_processes_add_what_they_found(monkeypatch: pytest.MonkeyPatch) -> None:
     def doubled(flat: Tensor) -> None:
         flat.mul_(2)
