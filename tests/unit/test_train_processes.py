@@ -16,7 +16,7 @@ from torch import Tensor
 
 import training_support as support
 from atelier.errors import AtelierError, BadInput
-from atelier.request.events import Failed
+from atelier.request.events import Failed, Finished, MemoryForecast, Stepped, TimeForecast
 from atelier.train import checkpoint
 from atelier.train.batches import Order
 from atelier.train.descent import Descent, slices
@@ -54,12 +54,34 @@ def test_a_batch_in_parts() -> None:
     assert slices(1, 3) == [slice(0, 1)]
 
 
-def test_the_environment_says_who_this_is() -> None:
+def test_the_environment_says_who_this_is(monkeypatch: pytest.MonkeyPatch) -> None:
     with joined(CPU, {}) as world:
         assert world is ALONE
+    chosen: list[torch.device] = []
+    monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
     assert own_device(CPU, {"LOCAL_RANK": "1"}) == CPU
     cuda = torch.device("cuda")
     assert own_device(cuda, {}) is cuda
+    assert own_device(cuda, {"LOCAL_RANK": "1"}) == torch.device("cuda", 1)
+    assert chosen == [torch.device("cuda", 1)]
+    monkeypatch.setattr(torch.distributed, "is_available", lambda: False)
+    with (
+        pytest.raises(BadInput, match="was built without torch"),
+        joined(CPU, {"WORLD_SIZE": "2"}),
+    ):
+        pass
+
+
+def test_the_second_process_writes_and_tells_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    met: list[str] = []
+    monkeypatch.setattr(World, "add", lambda *_: None)
+    monkeypatch.setattr(World, "meet", lambda _: met.append("here"))
+    placement = Placement(CPU, torch.float32, World(1, 2))
+    spec = support.known()["line"]
+    events = list(run_recipe(spec, support.recipe("line"), placement, tmp_path / "run"))
+    assert {type(event) for event in events} == {MemoryForecast, TimeForecast, Stepped, Finished}
+    assert not (tmp_path / "run").exists()
+    assert met == ["here"] * 2, "when the folder is claimed, and when all have read it"
 
 
 def test_who_waits_for_a_process_that_is_gone_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
