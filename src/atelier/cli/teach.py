@@ -74,7 +74,7 @@ def teach(
     wish = Wish(method, data, name or default_name(method, word), base, word, like, subject, prior, own)
     if Path(wish.name).name != wish.name:
         raise BadInput(f"--name {wish.name}: is no name of a file; leave out the folders")
-    console = Console(stderr=True, soft_wrap=True, highlight=False)
+    console = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
     plan = planned(wish, compose.library(), console.print)
     folder = models_dir or compose.model_folders()[0]
     run = out or Path("runs") / wish.name
@@ -87,4 +87,4 @@ def teach(
     if made is not None:
         for path in kept(plan, run, folder):
             typer.echo(path)
-        console.print(f"in prompts: {plan.uses}", markup=False)
+        console.print(f"in prompts: {plan.uses}")

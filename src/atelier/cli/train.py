@@ -55,7 +55,7 @@ def application(known: Recipes) -> typer.Typer:
 
         with placed(device, chosen.run) as placement:
             told = placement.world.first
-            console = Console(stderr=True, soft_wrap=True, highlight=False, quiet=not told)
+            console = Console(stderr=True, soft_wrap=True, highlight=False, markup=False, quiet=not told)
             say_what_is_missing(console)
             with stopping(console) as signals:
                 events = run_recipe(spec, chosen, placement, out, signals, accept_changes=accept_changes)
