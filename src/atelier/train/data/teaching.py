@@ -71,6 +71,10 @@ class TeachingSet:
         """How many images an epoch shows of each size."""
         return MappingProxyType({group.size: len(group.numbers) for group in self.groups})
 
+    def fits(self) -> Iterator[tuple[Example, Fit]]:
+        """Every image once with its own bucket, those of the class last."""
+        yield from ((example, _fitted(example)) for example in self._all())
+
     def excerpts(self, step: int) -> tuple[Excerpt, ...]:
         """What step `step` (>= 0) sees: `batch` instances, then as many of the classes."""
         epoch, place = divmod(step, self.epoch)
