@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from atelier.vision.interrogate import WordList
 
 COLUMNS = 6
+NO_WORDS = "-"
+"""Stands for captions where none is needed."""
 MOST_TOLD = 10
 """Lines of one kind in a report; --json has all."""
 
@@ -82,7 +84,6 @@ def crop(
     out: Annotated[Path, typer.Argument(metavar="OUT", help="A new folder for the parts.", show_default=False)],
     size: Side = 512,
     step: Step = 64,
-    words: Words = "",
     *,
     square: Square = False,
     no_upscale: NoUpscale = False,
@@ -93,7 +94,7 @@ def crop(
     from atelier.train.data.cropping import cropped
     from atelier.train.data.teaching import TeachingSet, collected
 
-    subset = _subset(size, step, words or "-", square=square, no_upscale=no_upscale)
+    subset = _subset(size, step, NO_WORDS, square=square, no_upscale=no_upscale)
     examples = collected(source, subset).examples
     data = TeachingSet.of([replace(e, subset=replace(e.subset, is_class=False)) for e in examples], batch=1, seed=0)
     cropped(data, source, out, lambda path: typer.echo(str(path)))
@@ -156,7 +157,7 @@ def _lines(report: Report) -> Iterator[str]:
     classes = f", {report.classes} of the class" if report.classes else ""
     yield f"{report.images} images{classes}; all are shown in {report.epoch} steps"
     yield from (f"bucket {width}x{height}: {count}" for (width, height), count in report.buckets)
-    yield from _told("without a caption", [str(path) for path in report.uncaptioned])
+    yield from _told("without a caption of their own", [str(path) for path in report.uncaptioned])
     small = [f"{own.path}: {own.size[0]}x{own.size[1]}, {own.factor:g} times" for own in report.enlarged]
     yield from _told("enlarged", small)
     yield from _told("look alike", [", ".join(map(str, group)) for group in report.alike])
