@@ -218,8 +218,17 @@ def test_parts_are_saved_beside_their_captions(
     with Image.open(own / "b.png") as whole, Image.open(out / "2_zwx thing" / "b.png") as part:
         expected = whole.resize((80, 53), Image.Resampling.LANCZOS).crop((0, 2, 80, 50))
         assert np.array_equal(_array(part), _array(expected))
-    assert run(["data", "crop", str(folder), str(out), "--size", "32", "--square"]) == 2
-    assert "is there already, and nothing is replaced" in capsys.readouterr().err
+    for left in ("copy.png", "a.png.txt"):
+        for other in (path for path in out.rglob("*.*") if path.name != left):
+            other.unlink()
+        kept = (out / "2_zwx thing" / left).read_bytes()
+        assert run(["data", "crop", str(folder), str(out), "--size", "32", "--square"]) == 2
+        assert f"{left}: is there already, and nothing is replaced" in capsys.readouterr().err
+        assert [path.read_bytes() for path in out.rglob("*.*")] == [kept]
+        (out / "2_zwx thing" / left).unlink()
+        if left == "copy.png":
+            assert run(["data", "crop", str(folder), str(out), "--size", "64", "--step", "16"]) == 0
+    capsys.readouterr()
     assert run(["data", "crop", str(folder), str(folder / "out")]) == 2
     assert "give a folder of its own" in capsys.readouterr().err
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
