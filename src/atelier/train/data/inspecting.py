@@ -16,7 +16,7 @@ from atelier.train.data.buckets import Size
 from atelier.train.data.excerpts import Excerpt, mask, pixels
 from atelier.train.data.sheet import sheet
 from atelier.train.data.subsets import Example, Listener, Subset
-from atelier.train.data.teaching import TeachingSet, collected
+from atelier.train.data.teaching import TeachingSet, collected, fit_of
 from atelier.vision.lettering import PAPER
 
 LARGEST_SHOWN = 256
@@ -122,6 +122,7 @@ def _look(example: Example, refused: list[BadFile]) -> duplicates.Look | None:
     size = example.size
     whole = Excerpt(example.path, size, size, 0, 0, flipped=False, original=size, caption="", mask=example.mask)
     try:
+        fit_of(example)
         mask(whole)
         return duplicates.look(pixels(whole))
     except BadFile as error:
