@@ -113,11 +113,11 @@ def test_nothing_that_can_be_used(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("x")
     with pytest.raises(BadFile, match=r"none of its 1 images can be used; the first: .*a\.png: broken image"):
         inspected(tmp_path, SUBSET, 1, 0)
-    save(tmp_path / "b.png", (9, 900), caption="x")
+    save(tmp_path / "b.png", (9, 9000), caption="x")
     save(tmp_path / "c.png", caption="x")
     refused = inspected(tmp_path, SUBSET, 1, 0).report.refused
     assert [Path(path).name for path, _ in refused] == ["a.png", "b.png"]
-    assert refused[1][1].startswith("9x900 pixels are too narrow")
+    assert refused[1][1].startswith("9x9000 pixels are too narrow")
     with pytest.raises(BadFile, match="gone: no such folder"):
         inspected(tmp_path / "gone", SUBSET, 1, 0)
 
