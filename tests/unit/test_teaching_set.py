@@ -121,6 +121,9 @@ def test_what_cannot_be_taught() -> None:
         _of(_example("a", subset=replace(PLAIN, is_class=True)))
     with pytest.raises(BadInput, match="a batch of 0"):
         _of(_example("a"), batch=0)
+    narrow = _example("narrow.png", (10, 900), replace(PLAIN, is_class=True))
+    with pytest.raises(BadFile, match=r"^narrow\.png: 10x900 pixels are too narrow for 64x64"):
+        _of(_example("a"), narrow)
     with pytest.raises(BadFile, match=r"^tiny\.png: 10x90 pixels are too few"):
         _of(_example("tiny.png", (10, 90), Subset(replace(SMALL, upscale=False))))
 
