@@ -93,7 +93,7 @@ def with_inversions(part: T, inversions: Sequence[AdapterRef], hashes: HashCache
         return part
     clips = [tower for tower in part.towers if isinstance(tower, ClipTower)]
     widths = tuple(tower.net.spec.width for tower in clips)
-    read = {ref.name: read_embedding(_unchanged(ref, hashes)).fitting(widths) for ref in inversions}
+    read = {ref.name: read_embedding(_unchanged(ref, hashes), ref.name).fitting(widths) for ref in inversions}
     known = {name: vectors for name, vectors in read.items() if vectors is not None}
     reading = {
         id(tower): replace(tower, vectors={name: vectors[number] for name, vectors in known.items()})

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from atelier.adapters.inversion import read_embedding, stored_name
+from atelier.adapters.inversion import bundled, read_embedding, stored_name
 from atelier.adapters.read import AdapterFile, matched, open_adapter
 from atelier.checkpoints.checkpoint import Checkpoint
 from atelier.checkpoints.text import marks_of
@@ -52,7 +52,7 @@ class Networks:
     def settle(self, resolved: Resolved) -> Resolved:
         """The resolved request with the files that its prompts name. Raises BadInput."""
         adapters = tuple(self._adapters(resolved))
-        inversions = tuple(self._inversions(resolved))
+        inversions = tuple(self._inversions(resolved, adapters))
         return resolved.model_copy(update={"adapters": adapters, "inversions": inversions})
 
     def _adapters(self, resolved: Resolved) -> Iterator[AdapterRef]:
@@ -154,13 +154,13 @@ class Networks:
             raise BadInput(f"prompt: {problem}: take {network} out, or generate without it with --lenient")
         self._warn(f"{problem}: generated without it")
 
-    def _inversions(self, resolved: Resolved) -> Iterator[AdapterRef]:
-        """Those whose names are found among the tokens of the prompts."""
+    def _inversions(self, resolved: Resolved, adapters: Sequence[AdapterRef]) -> Iterator[AdapterRef]:
+        """Those whose names are found among the tokens of the prompts; what a weight adapter brings comes first."""
         prompts = [text for pair in _prompts(resolved) for text in pair]
         squashed = [squeezed(text) for text in prompts]
         named = {
             name: path
-            for name, path in embeddings(self._library).items()
+            for name, path in (embeddings(self._library) | brought(adapters)).items()
             if squeezed(name) and any(squeezed(name) in text for text in squashed)
         }
         fitting, used = set[str](), set[str]()
@@ -191,7 +191,7 @@ class Networks:
         widths = [spec.width for spec in specs if isinstance(spec, TextSpec)]
         for name, path in named.items():
             try:
-                embedding = read_embedding(path)
+                embedding = read_embedding(path, name)
             except BadFile as error:
                 self._warn(f"{error}; its name is read as text")
                 continue
@@ -212,6 +212,12 @@ def embeddings(library: Library) -> Mapping[str, Path]:
         if name is not None:
             found.setdefault(name, path)
     return found
+
+
+def brought(adapters: Sequence[AdapterRef]) -> Mapping[str, Path]:
+    """The textual inversions in files of weight adapters, by name; the first file wins."""
+    paths = [Path(own.path) for own in reversed(adapters)]
+    return {name: path for path in paths for name in bundled(open_any(path))}
 
 
 def _found(resolved: Resolved, model: Checkpoint, known: Mapping[str, int]) -> set[str]:
