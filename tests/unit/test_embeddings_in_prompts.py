@@ -153,7 +153,9 @@ def test_those_that_a_lora_brings_are_known_where_the_lora_is(key: str, models: 
     assert [(own.name, Path(own.path).stem) for own in resolved.inversions] == [("zwx", "brings")]
     assert warnings == []
     assert image(engine, "a zwx dog<lora:brings>") == image(engine, "a red cat dog")
-    assert image(engine, "a dog<lora:brings>", negative_prompt="zwx") == image(engine, "a dog", negative_prompt="red cat")
+    assert image(engine, "a dog<lora:brings>", negative_prompt="zwx") == image(
+        engine, "a dog", negative_prompt="red cat"
+    )
     assert image(engine, "a other one<lora:brings>") == image(engine, "a dog")
     assert image(engine, "a zwx dog") == image(engine, "a dog dog")
 

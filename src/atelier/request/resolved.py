@@ -35,10 +35,16 @@ class Size(NamedTuple):
     height: Counted
 
 
-class PartRef(Value):
-    """A file or folder that a part of a model is taken from in place of the model's own, found; see `ModelRef`."""
+PartRole = Literal["autoencoder", "tiny autoencoder", "text encoder"]
 
-    role: Literal["autoencoder", "text encoder"]
+
+class PartRef(Value):
+    """A file or folder that a part of a model is taken from in place of the model's own, found; see `ModelRef`.
+
+    A tiny autoencoder makes the last images; whatever else needs an autoencoder has the model's own.
+    """
+
+    role: PartRole
     name: str
     path: str
     sha256: str

@@ -38,7 +38,7 @@ PREVIEW = ".preview"
 """Before the ending of an image that only shows what a file beside it makes."""
 OUTPUT_NAME = "ss_output_name"
 """The key in a weight adapter's metadata for what its training was told to call it."""
-VAE_FOLDERS = frozenset({"vae", "vaes"})
+VAE_FOLDERS = frozenset({"vae", "vaes", "vae_approx", "vae-approx"})
 TEXT_FOLDERS = frozenset({"text_encoder", "text_encoders", "clip"})
 """What folders of autoencoders and of text encoders are called, in any case: in A1111, Forge and ComfyUI."""
 OTHER_FOLDERS = UPSCALER_FOLDERS | ADAPTER_FOLDERS | EMBEDDING_FOLDERS

@@ -160,7 +160,7 @@ class Networks:
         squashed = [squeezed(text) for text in prompts]
         named = {
             name: path
-            for name, path in (embeddings(self._library) | brought(adapters)).items()
+            for name, path in {**embeddings(self._library), **brought(adapters)}.items()
             if squeezed(name) and any(squeezed(name) in text for text in squashed)
         }
         fitting, used = set[str](), set[str]()
