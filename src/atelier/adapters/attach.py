@@ -12,7 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from atelier.adapters.delta import BIAS, WEIGHT, Delta, Layer
+from atelier.adapters.hypernetwork import Pair
 from atelier.adapters.layers import runner, spread
+from atelier.nn.attention import Attention
 
 M = TypeVar("M", bound=nn.Module)
 How = Literal["merge", "hook"]
@@ -26,6 +28,8 @@ class Strong:
     strength: float
 
 
+HYPERNETWORKS = "hypernetworks"
+"""Under which name a network has those that act in it, so that they count in its memory."""
 Changes = Mapping[str, Sequence[Strong]]
 """Parameter of a network, by our names -> what is added to it, one after the other."""
 
@@ -65,6 +69,38 @@ def with_changes(net: M, changes: Changes) -> M:
 def _kept(net: nn.Module) -> dict[int, object]:
     """What copying the network is not to copy: its tensors."""
     return {id(tensor): tensor for tensor in (*net.parameters(), *net.buffers())}
+
+
+Sources = Sequence[tuple[Mapping[int, Pair], float]]
+"""Hypernetworks, by the width of what they change, and how strongly each acts."""
+
+
+def with_sources(net: M, sources: Sources) -> M:
+    """A new network whose attentions make their keys and values of what hypernetworks make of their source, one after
+    the other: source + strength * net(source). It shares all tensors with `net`, which stays as it is."""
+    other = copy.deepcopy(net, _kept(net))
+    device = next(net.parameters()).device
+    chains = [chain for nets, _ in sources for pair in nets.values() for chain in (pair.key, pair.value)]
+    other.add_module(HYPERNETWORKS, nn.ModuleList(chain.to(device) for chain in chains))
+    for module in list(other.modules()):
+        if isinstance(module, Attention):
+            acting = [(nets[module.to_k.in_features], s) for nets, s in sources if module.to_k.in_features in nets]
+            if acting:
+                module.to_k.register_forward_pre_hook(_changing([(pair.key, strength) for pair, strength in acting]))
+                module.to_v.register_forward_pre_hook(_changing([(pair.value, strength) for pair, strength in acting]))
+    return other
+
+
+def _changing(acting: Sequence[tuple[nn.Module, float]]) -> Callable[[nn.Module, tuple[Tensor, ...]], Tensor]:
+    """What a layer reads in place of its input; computed in float32."""
+
+    def changed(_: nn.Module, args: tuple[Tensor, ...]) -> Tensor:
+        source = args[0].float()
+        for chain, strength in acting:
+            source = source + strength * chain(source)
+        return source.to(args[0].dtype)
+
+    return changed
 
 
 @contextmanager

@@ -62,13 +62,14 @@ class ModelRef(Value):
 class AdapterRef(Value):
     """A file that prompts name, found: what they call it, where it lies, and the SHA-256 (hex) of all of it.
 
-    digits: of its hash, as infotexts say them.
+    digits: of its hash, as infotexts say them; kind: what the tag is called that names it.
     """
 
     name: str
     path: str
     sha256: str
     digits: str
+    kind: Literal["lora", "hypernet"] = "lora"
 
 
 class NoFile(Value):

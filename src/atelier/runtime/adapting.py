@@ -11,8 +11,9 @@ from typing import TypeVar, cast
 import torch
 from torch import Tensor, nn
 
-from atelier.adapters.attach import Changes, Strong, with_changes
+from atelier.adapters.attach import Changes, Strong, with_changes, with_sources
 from atelier.adapters.attach import merged as merged_tensors
+from atelier.adapters.hypernetwork import Pair, load_hypernetwork, open_hypernetwork
 from atelier.adapters.inversion import read_embedding
 from atelier.adapters.read import Match, deltas, matched, open_adapter
 from atelier.checkpoints.checkpoint import Checkpoint
@@ -31,7 +32,8 @@ def with_merged(plain: T, model: Checkpoint, part: PartOf[T], merged: Sequence[M
 
     Raises BadFile for a file that has changed, or is for another model.
     """
-    found = [(own, _matched(own.file, model, hashes)) for own in merged]
+    found = [(own, _matched(own.file, model, hashes)) for own in merged if own.file.kind == "lora"]
+    sources = [(_hypernetwork(own.file, hashes), own.strength) for own in merged if own.file.kind == "hypernet"]
     if isinstance(plain, TextTowers):
         towers = zip(plain.towers, model.family.towers, strict=True)
         changed = [_merged_tower(own, found, tower.part.name) for own, tower in towers]
@@ -40,7 +42,13 @@ def with_merged(plain: T, model: Checkpoint, part: PartOf[T], merged: Sequence[M
         raise BadFile(
             merged[0].file.path, f"cannot be used: this model's {part.name} is no network whose weights are here"
         )
-    return cast("T", _changed(plain, found, model.family.denoiser))
+    changed = _changed(plain, found, model.family.denoiser) if found else plain
+    return cast("T", with_sources(changed, sources) if sources else changed)
+
+
+def _hypernetwork(file: AdapterRef, hashes: HashCache) -> Mapping[int, Pair]:
+    """Raises BadFile where it has changed."""
+    return load_hypernetwork(open_hypernetwork(_unchanged(file, hashes)))
 
 
 def _changed(net: M, found: Sequence[tuple[Merged, Match]], part: str) -> M:
