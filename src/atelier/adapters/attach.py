@@ -34,20 +34,42 @@ Changes = Mapping[str, Sequence[Strong]]
 """Parameter of a network, by our names -> what is added to it, one after the other."""
 
 
-def merged(tensors: Mapping[str, Tensor], changes: Changes) -> dict[str, Tensor]:
+Look = Callable[[str, Tensor], None]
+"""Is shown every changed parameter in float32, before it is brought to its precision."""
+
+
+def _unseen(_: str, __: Tensor) -> None:
+    return
+
+
+def merged(tensors: Mapping[str, Tensor], changes: Changes, look: Look = _unseen) -> dict[str, Tensor]:
     """The changed tensors alone; none of `tensors` is written to.
 
     Computed in float32, kept in the dtype, the device and the layout in memory of what they replace. Raises KeyError
     for a parameter that is not among `tensors`.
     """
     with torch.no_grad():
-        return {name: _merged(tensors[name], own) for name, own in changes.items()}
+        room = _room([tensors[name] for name in changes])
+        return {name: _merged(name, tensors[name], own, room, look) for name, own in changes.items()}
 
 
-def _merged(tensor: Tensor, own: Sequence[Strong]) -> Tensor:
-    weight = tensor.float()
-    for change in own:
-        weight = change.delta.fold(weight, change.strength)
+def _room(tensors: Sequence[Tensor]) -> Tensor | None:
+    """Where the largest one of a short precision has place in float32: asking for memory anew for each takes longer
+    than what is computed in it."""
+    short = [tensor for tensor in tensors if tensor.dtype != torch.float32]
+    return torch.empty(max(t.numel() for t in short), device=short[0].device) if short else None
+
+
+def _merged(name: str, tensor: Tensor, own: Sequence[Strong], room: Tensor | None, look: Look) -> Tensor:
+    if tensor.dtype == torch.float32 or room is None:
+        weight = tensor
+        for change in own:
+            weight = change.delta.fold(weight, change.strength)
+    else:
+        weight = room[: tensor.numel()].view(tensor.shape).copy_(tensor)
+        for change in own:
+            change.delta.fold(weight, change.strength, inside=True)
+    look(name, weight)
     return weight if _alike(weight, tensor) else torch.empty_like(tensor).copy_(weight)
 
 
@@ -55,14 +77,14 @@ def _alike(one: Tensor, other: Tensor) -> bool:
     return one.dtype == other.dtype and one.stride() == other.stride() and one is not other
 
 
-def with_changes(net: M, changes: Changes) -> M:
+def with_changes(net: M, changes: Changes, look: Look = _unseen) -> M:
     """A new network with the changed tensors, which shares all others with `net`; that stays as it is.
 
     Both can be used at the same time. It has no gradients, and is in evaluation mode.
     """
     tensors = net.state_dict()
     other = copy.deepcopy(net, _kept(net))
-    other.load_state_dict({**tensors, **merged(tensors, changes)}, strict=True, assign=True)
+    other.load_state_dict({**tensors, **merged(tensors, changes, look)}, strict=True, assign=True)
     return other.eval().requires_grad_(requires_grad=False)
 
 

@@ -55,9 +55,16 @@ def _changed(net: M, found: Sequence[tuple[Merged, Match]], part: str) -> M:
     """Raises BadFile where an adapter makes weights NaN or infinite."""
     device = next(net.parameters()).device
     made = changes(found, part, device)
-    changed = with_changes(net, made)
+    suspect: list[str] = []
+
+    def look(name: str, weight: Tensor) -> None:
+        if not _is_finite(weight):
+            suspect.append(name)
+
+    changed = with_changes(net, made, look)
     after, before = changed.state_dict(), net.state_dict()
-    bad = [name for name in made if not _is_finite(after[name]) and _is_finite(before[name])]
+    suspect += [name for name in made if after[name].dtype == torch.float16 and not _is_finite(after[name])]
+    bad = [name for name in dict.fromkeys(suspect) if _is_finite(before[name])]
     if bad:
         raise _spoiled(found, part, before, bad)
     return changed
