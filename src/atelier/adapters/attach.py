@@ -6,7 +6,7 @@ import copy
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -83,14 +83,25 @@ def with_changes(net: M, changes: Changes, look: Look = _unseen) -> M:
     Both can be used at the same time. It has no gradients, and is in evaluation mode.
     """
     tensors = net.state_dict()
-    other = copy.deepcopy(net, _kept(net))
+    other = _twin(net, {})
     other.load_state_dict({**tensors, **merged(tensors, changes, look)}, strict=True, assign=True)
     return other.eval().requires_grad_(requires_grad=False)
 
 
-def _kept(net: nn.Module) -> dict[int, object]:
-    """What copying the network is not to copy: its tensors."""
-    return {id(tensor): tensor for tensor in (*net.parameters(), *net.buffers())}
+def _twin(module: M, known: dict[int, nn.Module]) -> M:
+    """A module of its own in place of each, with the same tensors and settings; known: those that have one already.
+
+    What copy.deepcopy does for modules that share their tensors, without looking at all that they consist of.
+    """
+    if id(module) in known:
+        return cast("M", known[id(module)])
+    other = known[id(module)] = cast("M", module.__class__.__new__(module.__class__))
+    settings: dict[str, Any] = vars(module)
+    for key, value in settings.items():
+        vars(other)[key] = copy.copy(cast("Any", value)) if isinstance(value, dict | set) else value
+    children = vars(other)["_modules"]
+    children.update({name: _twin(child, known) for name, child in children.items() if child is not None})
+    return other
 
 
 Sources = Sequence[tuple[Mapping[int, Pair], float]]
@@ -100,7 +111,7 @@ Sources = Sequence[tuple[Mapping[int, Pair], float]]
 def with_sources(net: M, sources: Sources) -> M:
     """A new network whose attentions make their keys and values of what hypernetworks make of their source, one after
     the other: source + strength * net(source). It shares all tensors with `net`, which stays as it is."""
-    other = copy.deepcopy(net, _kept(net))
+    other = _twin(net, {})
     device = next(net.parameters()).device
     chains = [chain for nets, _ in sources for pair in nets.values() for chain in (pair.key, pair.value)]
     other.add_module(HYPERNETWORKS, nn.ModuleList(chain.to(device) for chain in chains))
