@@ -130,7 +130,9 @@ SUBSET = '[[datasets]]\nresolution = 64\n{}\n[[datasets.subsets]]\nimage_dir = "
 )
 def test_keys_that_mean_nothing_here(tmp_path: Path, key: str) -> None:
     save(tmp_path / "d" / "a.png", caption="x")
-    with pytest.raises(BadFile, match=rf"datasets\.0\.subsets\.0: {key} is not taken \([a-z].+\): take it out"):
+    with pytest.raises(
+        BadFile, match=rf"data\.toml: datasets\.0\.subsets\.0: {key} is not taken \([a-z].+\): take it out"
+    ):
         read_toml(_write(tmp_path, SUBSET.format("", f"{key} = 1")))
     assert len(read_toml(_write(tmp_path, SUBSET.format("", f"{key} = 0"))).examples) == 1
 

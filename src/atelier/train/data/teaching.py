@@ -202,4 +202,4 @@ def _cut(example: Example, fit: Fit, turn: Turn) -> Excerpt:
 def _identity(example: Example) -> bytes:
     files = (path for path in (example.path, example.mask) if path is not None)
     states = [(str(path), state(path)) for path in files]
-    return repr((states, example.caption, repr(example.subset))).encode(errors="surrogateescape")
+    return repr((states, example.caption, repr(example.subset))).encode()
