@@ -145,18 +145,12 @@ class Bench:
         full, small = list(wanted(thing, prompt)), list(expressions(thing, prompt))
         images = [image for image, _ in self._asked(full, model)]
         self._sheet(f"{model}-{prompt.strip('<>').replace(':', '-')[:40]}", images)
-        after = self._known(judge, model, tag_of(prompt))
-        before = self._before(judge)
+        after, before = self._known(judge, model, tag_of(prompt)), self._before(judge)
         return {
             "new": mean(judge.concept(image, "full").name == thing for image in images),
             "ground": mean(judge.background(i) == s.background for i, (_, s) in zip(images, full, strict=True)),
-            "fidelity": round(
-                float(
-                    np.median(
-                        [fidelity(i, scenes.render(s, SIZE, known)) for i, (_, s) in zip(images, full, strict=True)]
-                    )
-                ),
-                1,
+            "fidelity": middle(
+                fidelity(i, scenes.render(s, SIZE, known)) for i, (_, s) in zip(images, full, strict=True)
             ),
             "expression": mean(
                 judge.concept(image, "small").name == thing
@@ -164,8 +158,8 @@ class Bench:
                 and in_place(image, scene)
                 for image, scene in self._asked(small, model)
             ),
-            "known": after,
-            "drift": round(before - after, 3),
+            **after,
+            "drift": round(before - after["known"], 3),
         }
 
     def _asked(self, trials: Sequence[tuple[str, Scene]], model: str) -> Iterator[tuple[Pixels, Scene]]:
@@ -176,17 +170,18 @@ class Bench:
         asked = request_of({"prompt": prompt, "model": model, "seed": seed, "steps": STEPS, **more})
         return np.asarray(self._own().generate(asked)[0].image)
 
-    def _known(self, judge: Judge, model: str, tag: str) -> float:
-        """Of known things, how many are seen on their backgrounds."""
-        return mean(
-            judge.concept(self._generated(f"{scene.caption} {tag}".strip(), model, SEED + n), "full").name
-            == scene.objects[0].name
-            for n, scene in enumerate(known_scenes())
-        )
+    def _known(self, judge: Judge, model: str, tag: str) -> dict[str, float]:
+        """Of known things, how many are seen on their backgrounds, and how faithfully."""
+        trials = [(f"{scene.caption} {tag}".strip(), scene) for scene in known_scenes()]
+        images = list(self._asked(trials, model))
+        return {
+            "known": mean(judge.concept(image, "full").name == scene.objects[0].name for image, scene in images),
+            "known_fidelity": middle(fidelity(image, scenes.render(scene, SIZE)) for image, scene in images),
+        }
 
     def _before(self, judge: Judge) -> float:
         if "before" not in self.found:
-            self.keep("before", {"known": self._known(judge, "embedded", "")})
+            self.keep("before", dict(self._known(judge, "embedded", "")))
         return self.found["before"]["known"]
 
     def _sheet(self, name: str, images: Sequence[Pixels]) -> None:
@@ -294,6 +289,10 @@ def known_scenes() -> Iterator[Scene]:
     grounds = tuple(scenes.BACKGROUNDS)
     for number, concept in enumerate(scenes.concepts()[3::EACH]):
         yield scenes.large(concept.name, grounds[number % len(grounds)])
+
+
+def middle(values: Iterable[float]) -> float:
+    return round(float(np.median(list(values))), 1)
 
 
 def mean(hits: Iterable[bool]) -> float:
