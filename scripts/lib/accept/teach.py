@@ -62,7 +62,8 @@ UNSEEN = ("red", "black", "cyan", "brown", "gray", "purple", "orange", "red")
 EACH = 14
 """Of how many known things one is asked for."""
 BOUNDS = {"new": 0.8, "ground": 0.9, "expression": 0.7}
-TI_NEW, MOST_DRIFT, LEAST_PLACED = 0.6, 0.05, 0.7
+BOUNDS_OF_A_WORD = {"new": 0.6, "ground": 0.9}
+MOST_DRIFT, LEAST_PLACED = 0.05, 0.7
 Pixels = NDArray[np.uint8]
 
 
@@ -96,7 +97,7 @@ def holds(named: tuple[str, Any]) -> bool:
     name, found = named
     if "new" not in found or name.endswith("without prior"):
         return found.get("by regions", 1.0) >= LEAST_PLACED
-    least = {**BOUNDS, "new": TI_NEW} if name.startswith("inversion") else BOUNDS
+    least = BOUNDS_OF_A_WORD if name.startswith("inversion") else BOUNDS
     return all(found[key] >= bound for key, bound in least.items()) and found["drift"] <= MOST_DRIFT
 
 

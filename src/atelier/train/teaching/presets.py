@@ -20,7 +20,7 @@ Table = Mapping[str, object]
 class Method:
     """A way of teaching.
 
-    recipe: the kind that does it; changes: in its defaults. rates: the learning rate of published models and of small
+    recipe: the kind that does it; changes: in its defaults, small: further ones for small models. rates: the learning rate of published models and of small
     ones; steps: for each image, of either, and at least and at most so many of both. has_word: whether it learns
     vectors for its word.
     """
@@ -33,6 +33,7 @@ class Method:
     least: int
     most: int
     changes: Table = field(default_factory=dict[str, object])
+    small: Table = field(default_factory=dict[str, object])
     has_word: bool = False
     aliases: tuple[str, ...] = ()
 
@@ -94,10 +95,12 @@ _METHODS = (
         "inversion",
         "a word alone: a few KB",
         "inversion",
-        (5e-3, 2e-2),
-        (600, 120),
-        300,
+        (5e-3, 1e-2),
+        (600, 60),
+        250,
         5000,
+        {"loss.weight": "even"},
+        small={"word.vectors": 8},
         has_word=True,
         aliases=("ti",),
     ),
@@ -156,6 +159,7 @@ def changes(way: Method, lesson: Lesson) -> dict[str, object]:
         "optim.rate": way.rates[lesson.small],
         "loss.weight": "min-snr" if lesson.small or lesson.subject == "style" else "even",
         **way.changes,
+        **(way.small if lesson.small else {}),
     }
     if way.recipe == "lora":
         table.setdefault("targets.layers", "transformer")
