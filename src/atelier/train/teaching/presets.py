@@ -20,9 +20,9 @@ Table = Mapping[str, object]
 class Method:
     """A way of teaching.
 
-    recipe: the kind that does it; changes: in its defaults, small: further ones for small models. rates: the learning rate of published models and of small
-    ones; steps: for each image, of either, and at least and at most so many of both. has_word: whether it learns
-    vectors for its word.
+    recipe: the kind that does it; changes: in its defaults; small: further ones for small models. rates: the learning
+    rate of published models and of small ones; steps: for each image, of either, and at least and at most so many of
+    both. has_word: whether it learns vectors for its word.
     """
 
     name: str
