@@ -95,7 +95,7 @@ def _twin(module: M, known: dict[int, nn.Module]) -> M:
     """
     if id(module) in known:
         return cast("M", known[id(module)])
-    other = known[id(module)] = cast("M", module.__class__.__new__(module.__class__))
+    other = known[id(module)] = module.__class__.__new__(module.__class__)
     settings: dict[str, Any] = vars(module)
     for key, value in settings.items():
         vars(other)[key] = copy.copy(cast("Any", value)) if isinstance(value, dict | set) else value
