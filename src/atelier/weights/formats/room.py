@@ -2,7 +2,7 @@
 
 Allocated one by one, the tensors of a network and what is needed to make them share the C library's heap, which keeps
 hundreds of megabytes of gaps after they are freed, exactly when the next network wants memory. numpy's memory lies in
-large pages where the system has them (transparent huge pages): to take it costs a fraction of what it does in small ones.
+large pages where the system has them (transparent huge pages), which take a fraction of the time of small ones.
 """
 
 from __future__ import annotations
