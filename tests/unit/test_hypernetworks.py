@@ -15,6 +15,7 @@ from torch import Tensor
 
 import tiny
 from atelier.adapters.hypernetwork import load_hypernetwork, open_hypernetwork
+from atelier.checkpoints.inspecting import inspect
 from atelier.errors import BadFile, BadInput
 from atelier.nn.attention import Attention
 from atelier.pipeline.resources import DENOISER, Adapted, Merged
@@ -120,6 +121,8 @@ def test_every_form_is_read_as_it_computes(form: str, tmp_path: Path):
     chains = pairs(names, norm=form == "norm")
     file = open_hypernetwork(a1111(tmp_path / "h" / "x.pt", chains, **said))
     assert file.widths == frozenset(WIDTHS)
+    told = inspect(file.path).json()
+    assert (told["kind"], told["supported"]) == ("hypernetwork", True)
     found = load_hypernetwork(file)
     for width, (key, value) in chains.items():
         x = torch.randn(2, 5, width)
