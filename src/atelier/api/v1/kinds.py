@@ -7,8 +7,7 @@ from typing import Annotated, Literal, cast
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 
-from atelier.api.caller import Behind, Caller
-from atelier.api.errors import refuse
+from atelier.api.caller import Admin, Behind, Caller
 from atelier.api.uploads import submitted, uploaded
 from atelier.api.v1.jobs import IdempotencyKey
 from atelier.api.v1.shapes import JobShape, job_shape
@@ -90,11 +89,9 @@ async def interrogate(
 
 
 @routes.post("/v1/jobs/teach", status_code=202)
-async def teach(body: TeachFields, service: Behind, owner: Caller, idempotency_key: IdempotencyKey = None) -> JobShape:
+async def teach(body: TeachFields, service: Behind, owner: Admin, idempotency_key: IdempotencyKey = None) -> JobShape:
     """Asks for a model to be taught; what it learned is named in prompts as the job's `result` says. Everybody can use
     it then, so that only admins can ask."""
-    if not owner.admin:
-        raise refuse(403, "teaching changes what all can use: it is for keys of admins", kind="Forbidden")
     fields = body.model_dump(exclude_unset=True)
     images = [await uploaded(service, owner, image, f"images.{at}") for at, image in enumerate(body.images)]
     fields["images"] = cast("list[Json]", images)
