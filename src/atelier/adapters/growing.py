@@ -19,10 +19,12 @@ from atelier.adapters.spelling import FLAT_DENOISER, Module, flat_name, modules
 from atelier.adapters.targets import shapes_of
 from atelier.checkpoints.checkpoint import Checkpoint
 from atelier.errors import BadInput, UnknownName
+from atelier.families.family import whole
 from atelier.families.part import PartSpec
+from atelier.weights.names.name import Name
 
-TABLES = re.compile(r"(?:^|\.)(?:embeddings|embed_tokens|shared|[a-z_]*embedding|pos_embed)\.")
-"""In diffusers' names of layers that are looked up, not multiplied."""
+TABLES = re.compile(r"(?:^|\.)(?:(?:token|position|class)_embedding|shared|relative_attention_bias)$")
+"""diffusers' names of layers that are looked up, not multiplied."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,16 +62,27 @@ def places(model: Checkpoint, part: PartSpec[Any, Any], patterns: Sequence[str])
 
 def _places(model: Checkpoint, part: PartSpec[Any, Any]) -> Iterator[Place]:
     names = tuple(part.network.names(model.spec(part)))
-    shapes = shapes_of(model, part, names)
+    shapes, unread = shapes_of(model, part, names), _unread(model, part, names)
     for module in modules(names):
         shape, path = shapes[module.ours].get(WEIGHT, ()), module.diffusers[0]
-        if len(shape) > 1 and module.halves is None and not TABLES.search(path + "."):
+        if len(shape) > 1 and module.halves is None and not TABLES.search(path) and module.ours not in unread:
             yield Place(_name(module, part, model), path, part.name, module.ours, shape)
 
 
+def _unread(model: Checkpoint, part: PartSpec[Any, Any], names: Sequence[Name]) -> frozenset[str]:
+    """The layers at the end of a text encoder that other programs leave out, since nothing is read from them."""
+    tower = next((tower for tower in model.towers if tower.part.name == part.name), None)
+    if tower is None or tower.cut_off is whole:
+        return frozenset()
+    spec = model.spec(part)
+    kept = spec.layers + tower.cut_off(spec) - (tower.least_skip - 1)
+    beginnings = tuple(f"layers.{number}." for number in range(kept, spec.layers))
+    return frozenset(module.ours for module in modules(names) if module.ours.startswith(beginnings))
+
+
 def _name(module: Module, part: PartSpec[Any, Any], model: Checkpoint) -> str:
-    """kohya's name; a layer that single files keep together with others goes by its own name, diffusers'."""
-    if module.rows is not None:
+    """kohya's name; a layer that a denoiser's single files keep together with others goes by its own, diffusers'."""
+    if module.rows is not None and part.name == model.family.denoiser:
         return FLAT_DENOISER[0] + module.diffusers[0].replace(".", "_")
     return flat_name(module, part, model.family)
 
