@@ -52,7 +52,7 @@ def places(model: Checkpoint, part: PartSpec[Any, Any], patterns: Sequence[str])
     known = tuple(_places(model, part))
     chosen: set[str] = set()
     for pattern in patterns:
-        found = {place.name for place in known if _expression(pattern).search(place.path)}
+        found = {place.name for place in known if expression(pattern).search(place.path)}
         if not found:
             example = known[0].path
             raise BadInput(f"target {pattern!r}: no layer of the {part.title} has that in its name, such as {example}")
@@ -87,7 +87,8 @@ def _name(module: Module, part: PartSpec[Any, Any], model: Checkpoint) -> str:
     return flat_name(module, part, model.family)
 
 
-def _expression(pattern: str) -> re.Pattern[str]:
+def expression(pattern: str) -> re.Pattern[str]:
+    """Of a target. Raises BadInput for what is none."""
     try:
         return re.compile(pattern)
     except re.error as error:
