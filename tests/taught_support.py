@@ -101,3 +101,11 @@ def standing(task: TeachingTask) -> Iterator[None]:
     finally:
         for name, optimizer in task.optimizers.items():
             optimizer.step = steps[name]  # type: ignore[method-assign]
+
+
+def images(folder: Path, count: int = 4, size: int = 40) -> Path:
+    """Drawn images whose captions fit into one chunk of the tiny model."""
+    said = ("a red cat", "cat", "a dog", "red dog", "a cat, red")
+    for number, text in enumerate(sorted(support.draw_images(folder, count, size).glob("*.txt"))):
+        text.write_text(said[number % len(said)], encoding="utf-8")
+    return folder

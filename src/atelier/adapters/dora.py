@@ -47,8 +47,13 @@ class Decomposed(Delta):
 
 
 def lengths_of(weight: Tensor) -> Tensor:
-    """The lengths of the output channels of a weight as they are, as a file keeps them: (out, 1, …)."""
-    return _lengths(weight.detach().float(), 0)
+    """The lengths of the output channels of a weight as they are: (out,), a vector, which optimizers let not decay."""
+    return _lengths(weight.detach().float(), 0).flatten()
+
+
+def shape_of(weight: Shape) -> Shape:
+    """Of the lengths of the output channels in a file: (out, 1, …)."""
+    return (weight[0], *(1,) * len(weight[1:]))
 
 
 def _lengths(weight: Tensor, axis: int) -> Tensor:

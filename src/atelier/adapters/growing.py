@@ -156,7 +156,8 @@ class Growing(nn.Module):
         for place in self.places:
             for slot, tensor in _tensors(self.layers[place.name]).items():
                 own = tensors.get(f"layers.{place.name}.{slot}", tensor)
-                made[place.name + endings.get(slot, f".{slot}")] = own.detach()
+                shape = dora.shape_of(place.shape) if slot == dora.SCALE else own.shape
+                made[place.name + endings.get(slot, f".{slot}")] = own.detach().reshape(shape)
         return made
 
 
