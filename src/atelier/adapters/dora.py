@@ -41,15 +41,24 @@ class Decomposed(Delta):
     def difference(self, weight: Tensor) -> Tensor:
         changed = weight + self.inner.difference(weight)
         axis = 0 if self.of_outputs else 1
-        others = [n for n in range(weight.ndim) if n != axis]
-        norm = changed.detach().square().sum(others, keepdim=True).sqrt().clamp(min=TINY)
+        norm = _lengths(changed.detach(), axis).clamp(min=TINY)
         lengths = self.lengths.reshape([-1 if n == axis else 1 for n in range(weight.ndim)])
         return changed * (lengths / norm) - weight
 
 
 def lengths_of(weight: Tensor) -> Tensor:
-    """The lengths of the output channels of a weight as they are, as a file keeps them: (out, 1, …)."""
-    return weight.float().flatten(1).square().sum(1).sqrt().reshape(-1, *(1,) * (weight.ndim - 1))
+    """The lengths of the output channels of a weight as they are: (out,), a vector, which optimizers let not decay."""
+    return _lengths(weight.detach().float(), 0).flatten()
+
+
+def shape_of(weight: Shape) -> Shape:
+    """Of the lengths of the output channels in a file: (out, 1, …)."""
+    return (weight[0], *(1,) * len(weight[1:]))
+
+
+def _lengths(weight: Tensor, axis: int) -> Tensor:
+    """Of the channels along an axis, which alone is left of the weight's."""
+    return weight.square().sum([n for n in range(weight.ndim) if n != axis], keepdim=True).sqrt()
 
 
 def fits(shapes: Shapes, weight: Shape) -> bool:

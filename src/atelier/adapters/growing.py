@@ -19,10 +19,12 @@ from atelier.adapters.spelling import FLAT_DENOISER, Module, flat_name, modules
 from atelier.adapters.targets import shapes_of
 from atelier.checkpoints.checkpoint import Checkpoint
 from atelier.errors import BadInput, UnknownName
+from atelier.families.family import whole
 from atelier.families.part import PartSpec
+from atelier.weights.names.name import Name
 
-TABLES = re.compile(r"(?:^|\.)(?:embeddings|embed_tokens|shared|[a-z_]*embedding|pos_embed)\.")
-"""In diffusers' names of layers that are looked up, not multiplied."""
+TABLES = re.compile(r"(?:^|\.)(?:(?:token|position|class)_embedding|shared|relative_attention_bias)$")
+"""diffusers' names of layers that are looked up, not multiplied."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +52,7 @@ def places(model: Checkpoint, part: PartSpec[Any, Any], patterns: Sequence[str])
     known = tuple(_places(model, part))
     chosen: set[str] = set()
     for pattern in patterns:
-        found = {place.name for place in known if _expression(pattern).search(place.path)}
+        found = {place.name for place in known if expression(pattern).search(place.path)}
         if not found:
             example = known[0].path
             raise BadInput(f"target {pattern!r}: no layer of the {part.title} has that in its name, such as {example}")
@@ -60,21 +62,33 @@ def places(model: Checkpoint, part: PartSpec[Any, Any], patterns: Sequence[str])
 
 def _places(model: Checkpoint, part: PartSpec[Any, Any]) -> Iterator[Place]:
     names = tuple(part.network.names(model.spec(part)))
-    shapes = shapes_of(model, part, names)
+    shapes, unread = shapes_of(model, part, names), _unread(model, part, names)
     for module in modules(names):
         shape, path = shapes[module.ours].get(WEIGHT, ()), module.diffusers[0]
-        if len(shape) > 1 and module.halves is None and not TABLES.search(path + "."):
+        if len(shape) > 1 and module.halves is None and not TABLES.search(path) and module.ours not in unread:
             yield Place(_name(module, part, model), path, part.name, module.ours, shape)
 
 
+def _unread(model: Checkpoint, part: PartSpec[Any, Any], names: Sequence[Name]) -> frozenset[str]:
+    """The layers at the end of a text encoder that other programs leave out, since nothing is read from them."""
+    tower = next((tower for tower in model.towers if tower.part.name == part.name), None)
+    if tower is None or tower.cut_off is whole:
+        return frozenset()
+    spec = model.spec(part)
+    kept = spec.layers + tower.cut_off(spec) - (tower.least_skip - 1)
+    beginnings = tuple(f"layers.{number}." for number in range(kept, spec.layers))
+    return frozenset(module.ours for module in modules(names) if module.ours.startswith(beginnings))
+
+
 def _name(module: Module, part: PartSpec[Any, Any], model: Checkpoint) -> str:
-    """kohya's name; a layer that single files keep together with others goes by its own name, diffusers'."""
-    if module.rows is not None:
+    """kohya's name; a layer that a denoiser's single files keep together with others goes by its own, diffusers'."""
+    if module.rows is not None and part.name == model.family.denoiser:
         return FLAT_DENOISER[0] + module.diffusers[0].replace(".", "_")
     return flat_name(module, part, model.family)
 
 
-def _expression(pattern: str) -> re.Pattern[str]:
+def expression(pattern: str) -> re.Pattern[str]:
+    """Of a target. Raises BadInput for what is none."""
     try:
         return re.compile(pattern)
     except re.error as error:
@@ -142,7 +156,8 @@ class Growing(nn.Module):
         for place in self.places:
             for slot, tensor in _tensors(self.layers[place.name]).items():
                 own = tensors.get(f"layers.{place.name}.{slot}", tensor)
-                made[place.name + endings.get(slot, f".{slot}")] = own.detach()
+                shape = dora.shape_of(place.shape) if slot == dora.SCALE else own.shape
+                made[place.name + endings.get(slot, f".{slot}")] = own.detach().reshape(shape)
         return made
 
 

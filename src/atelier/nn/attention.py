@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from atelier.nn.conv import PointwiseConv
+from atelier.nn.norm import GroupNorm
 from atelier.nn.ports import NOTHING, AttentionLayer, Ports
 from atelier.nn.tokens import to_map, to_tokens
 
@@ -132,7 +133,7 @@ class SpatialTransformer(nn.Module):
     ) -> None:
         super().__init__()
         self.linear = linear
-        self.norm = nn.GroupNorm(groups, width, eps=1e-6)
+        self.norm = GroupNorm(groups, width, eps=1e-6)
         self.proj_in = nn.Linear(width, width) if linear else PointwiseConv(width, width)
         self.blocks = nn.ModuleList(
             TransformerBlock(width, heads, context, f"{path}.blocks.{k}", only_cross=only_cross) for k in range(depth)

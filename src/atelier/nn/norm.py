@@ -46,8 +46,17 @@ class GroupNorm(nn.GroupNorm):
 
     def forward(self, input: Float[Tensor, "b c h w"], moments: Moments | None = None) -> Tensor:  # noqa: A002 - torch's own name
         if moments is None:
-            return super().forward(input)
+            return super().forward(_safe(input, self.weight))
         each = self.num_channels // self.num_groups
         factor = (moments.variance + self.eps).rsqrt().repeat_interleave(each, 1) * self.weight.float()
         offset = self.bias.float() - moments.mean.repeat_interleave(each, 1) * factor
         return torch.addcmul(offset[..., None, None], input.float(), factor[..., None, None]).to(input.dtype)
+
+
+def _safe(x: Tensor, weight: Tensor) -> Tensor:
+    """x, in an order in memory in which torch 2.13 computes the gradient of the weight: on CPUs its backward pass ends
+    the process where x lies channels last and has no gradient itself, as when layers after the first alone are trained.
+    """
+    if torch.is_grad_enabled() and weight.requires_grad and not x.requires_grad:
+        return x.contiguous()
+    return x

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from itertools import pairwise
@@ -36,14 +36,27 @@ class Descent:
         for rows in slices(count, self.parts):
             with losses(rows) as each:
                 loss = each.sum() / (count * self.world.size)
-                loss.backward()
+                if loss.requires_grad:  # a word that these captions do not say learns nothing of them
+                    loss.backward()
             total = total.to(loss.device) + loss.detach()
         parameters = list(self._parameters())
-        self.world.add([p.grad for p in parameters if p.grad is not None] + [total])
+        self._share(parameters, total)
         norm = clipped(parameters, self.limit)
         for optimizer in self.optimizers.values():
             optimizer.step()
         return {"loss": total, "norm": norm}
+
+    def _share(self, parameters: Sequence[Tensor], total: Tensor) -> None:
+        """Adds up what all processes have, also of parameters that took part in the losses of only some of them."""
+        if self.world.size == 1:
+            return
+        took_part = torch.tensor([float(p.grad is not None) for p in parameters], device=total.device)
+        self.world.add([took_part])
+        shared = [p for p, processes in zip(parameters, took_part, strict=True) if processes > 0]
+        for parameter in shared:
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+        self.world.add([p.grad for p in shared if p.grad is not None] + [total])
 
     def _parameters(self) -> Iterable[Tensor]:
         for optimizer in self.optimizers.values():

@@ -61,12 +61,12 @@ def _build(values: Values) -> Mapping[str, Delta]:
 
 def _new(weight: Shape, size: Size, random: torch.Generator) -> dict[str, Tensor]:
     """As LyCORIS begins it: the second of each pair is zero."""
-    rank, (outputs, inputs) = min(size.of(weight), weight[1]), as_matrix(weight)
+    rank, ones = min(size.of(weight), weight[1]), (1,) * len(weight[2:])
     return {
-        "a1": spread_evenly((weight[1], rank), random),
-        "a2": torch.zeros(rank, weight[1]),
-        "b1": torch.zeros(outputs, rank),
-        "b2": spread_evenly((rank, inputs), random),
+        "a1": spread_evenly((weight[1], rank, *ones), random),
+        "a2": torch.zeros(rank, weight[1], *ones),
+        "b1": torch.zeros(weight[0], rank, *ones),
+        "b2": spread_evenly((rank, *weight[1:]), random),
         ALPHA: torch.tensor(size.alpha * rank / size.rank),
     }
 

@@ -93,13 +93,15 @@ def halves(count: int, factor: int) -> tuple[int, int]:
 
 
 def _new(weight: Shape, size: Size, random: torch.Generator) -> dict[str, Tensor]:
-    """The second factor is zero, and of low rank where that is smaller than the whole one."""
+    """The second factor is zero, and of low rank where that is smaller than the whole one: then alpha counts, which
+    LyCORIS wants in every file."""
     (out_first, out_second), (in_first, in_second) = (halves(count, size.factor) for count in weight[:2])
     kernel = weight[2:]
     inner = in_second * math.prod(kernel)
     first = spread_evenly((out_first, in_first), random)
     if 2 * size.rank >= max(out_second, inner):
-        return {"lokr_w1": first, "lokr_w2": torch.zeros(out_second, in_second, *kernel)}
+        second = torch.zeros(out_second, in_second, *kernel)
+        return {"lokr_w1": first, "lokr_w2": second, ALPHA: torch.tensor(size.alpha)}
     return {
         "lokr_w1": first,
         "lokr_w2_a": torch.zeros(out_second, size.rank),

@@ -3,27 +3,41 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Self
+
+from pydantic import model_validator
 
 from atelier.train.registry import RecipeSpec
-from atelier.train.teaching.recipe import Targets, TeachingRecipe, Word
+from atelier.train.teaching.recipe import Targets, TeachingRecipe, Word, check_names
 
 if TYPE_CHECKING:
     from atelier.train.loop import Placement
     from atelier.train.tasks.teaching import TeachingTask
 
 
+class Weights(Targets, frozen=True):
+    """All layers, unless others are chosen."""
+
+    layers: str | tuple[str, ...] = "all"
+    text_layers: tuple[str, ...] = (".",)
+
+
 class FinetuneRecipe(TeachingRecipe, frozen=True):
-    """targets: which weights learn, as patterns in our own names of them; word: a word that is taught with them."""
+    """targets: the layers whose weights learn; word: a word that is taught with them."""
 
     kind: Literal["dreambooth"]
-    targets: Targets = Targets(layers="all", text_layers=(".",))
+    targets: Weights = Weights()
     word: Word = Word()
+
+    @model_validator(mode="after")
+    def _two_files(self) -> Self:
+        check_names(self.name, self.word)
+        return self
 
 
 def _build(recipe: FinetuneRecipe, placement: Placement, folder: Path) -> TeachingTask:
     from atelier.train.tasks.teaching import TeachingTask
-    from atelier.train.teaching.lessons import lessons
+    from atelier.train.teaching.lessons import check_said, lessons
     from atelier.train.teaching.parts import base_for, layers
     from atelier.train.teaching.pupils import Together, WeightsPupil, WordPupil
 
@@ -31,8 +45,11 @@ def _build(recipe: FinetuneRecipe, placement: Placement, folder: Path) -> Teachi
     seen = lessons(recipe, base, folder, placement.world)
     pupil = WeightsPupil(base, layers(recipe.targets, base), recipe.targets.text_rate)
     own = recipe.word
-    word = WordPupil(base, own.word, own.vectors, own.like, own.rate) if own.word else None
-    return TeachingTask(recipe, placement, base, Together(word, pupil) if word else pupil, seen, folder)
+    if not own.word:
+        return TeachingTask(recipe, placement, base, pupil, seen, folder)
+    check_said(own, seen)
+    word = WordPupil(base, own.word, own.vectors, own.like, own.rate)
+    return TeachingTask(recipe, placement, base, Together(word, pupil), seen, folder)
 
 
 def _export(recipe: FinetuneRecipe, folder: Path) -> Path:

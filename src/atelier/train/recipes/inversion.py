@@ -34,16 +34,17 @@ def _pupil(recipe: InversionRecipe, base: Base) -> WordPupil:
     from atelier.train.teaching.pupils import WordPupil
 
     own = recipe.word
-    return WordPupil(base, own.word, own.vectors, own.like)
+    return WordPupil(base, own.word, own.vectors, own.like, own.rate)
 
 
 def _build(recipe: InversionRecipe, placement: Placement, folder: Path) -> TeachingTask:
     from atelier.train.tasks.teaching import TeachingTask
-    from atelier.train.teaching.lessons import lessons
+    from atelier.train.teaching.lessons import check_said, lessons
     from atelier.train.teaching.parts import base_for
 
     base = base_for(recipe, placement, trains_it=False)
     seen = lessons(recipe, base, folder, placement.world)
+    check_said(recipe.word, seen)
     return TeachingTask(recipe, placement, base, _pupil(recipe, base), seen, folder)
 
 

@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 
 from atelier.train.recipe import Positive, Rate, Table, Weight
 from atelier.train.registry import RecipeSpec
-from atelier.train.teaching.recipe import Targets, TeachingRecipe, Word
+from atelier.train.teaching.recipe import Targets, TeachingRecipe, Word, check_names
 
 if TYPE_CHECKING:
     from atelier.train.loop import Placement
@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from atelier.train.teaching.pupils import AdapterPupil, WordPupil
 
 Rank = Annotated[int, Field(ge=1, le=4096)]
+
+
+WITHOUT_LENGTHS = frozenset({"ia3", "(ia)^3", "oft", "boft", "diag-oft", "full", "difference"})
+"""Kinds of adapters that DoRA does not go with."""
 
 
 class Adapter(Table, frozen=True):
@@ -48,8 +52,9 @@ class LoraRecipe(TeachingRecipe, frozen=True):
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
-        if self.adapter.dora and self.adapter.kind.lower() in {"ia3", "oft", "boft", "diag-oft", "full"}:
+        if self.adapter.dora and self.adapter.kind.lower() in WITHOUT_LENGTHS:
             raise ValueError(f"adapter.dora: {self.adapter.kind} has no lengths of its own; choose LoRA, LoHa or LoKr")
+        check_names(self.name, self.word)
         return self
 
 
@@ -75,14 +80,16 @@ def _word(recipe: LoraRecipe, base: Base) -> WordPupil:
 
 def _build(recipe: LoraRecipe, placement: Placement, folder: Path) -> TeachingTask:
     from atelier.train.tasks.teaching import TeachingTask
-    from atelier.train.teaching.lessons import lessons
+    from atelier.train.teaching.lessons import check_said, lessons
     from atelier.train.teaching.parts import base_for
     from atelier.train.teaching.pupils import Together
 
     base = base_for(recipe, placement, trains_it=False)
     seen, adapter = lessons(recipe, base, folder, placement.world), _pupil(recipe, base)
-    pupil = Together(_word(recipe, base), adapter) if recipe.word.word else adapter
-    return TeachingTask(recipe, placement, base, pupil, seen, folder)
+    if not recipe.word.word:
+        return TeachingTask(recipe, placement, base, adapter, seen, folder)
+    check_said(recipe.word, seen)
+    return TeachingTask(recipe, placement, base, Together(_word(recipe, base), adapter), seen, folder)
 
 
 def _export(recipe: LoraRecipe, folder: Path) -> Path:

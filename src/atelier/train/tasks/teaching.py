@@ -39,7 +39,7 @@ from atelier.train.teaching.recipe import TeachingRecipe
 from atelier.train.validation import fixed_loss
 
 CACHED = 2**30
-"""Bytes of latents that are kept in memory."""
+"""Bytes of latents, and of states of texts, that are kept in memory."""
 MEASURED = 16
 """Training images whose loss is measured at the same noise always."""
 
@@ -212,6 +212,8 @@ class TeachingTask:
         if rows.tokens.shape[1] == self._positions:
             for number, caption in enumerate(captions):
                 self._states[caption] = _row(rows, number)
+            while len(self._states) > max(1, CACHED // rows.tokens[0].nbytes):
+                del self._states[next(iter(self._states))]
         return rows
 
     # A look at what has been learned.

@@ -55,6 +55,12 @@ class Base:
         return part
 
     @property
+    def parts(self) -> Mapping[str, PartSpec[Any, Any]]:
+        """What can be taught, by name: the denoising network and the text encoders."""
+        towers = {tower.part.name: tower.part for tower in self.checkpoint.towers}
+        return {self.denoiser.name: self.denoiser, **towers}
+
+    @property
     def networks(self) -> Mapping[str, nn.Module]:
         """The denoising network and the text encoders, by the names of their parts."""
         towers = (tower.part.name for tower in self.checkpoint.towers)

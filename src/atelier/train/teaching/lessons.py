@@ -19,7 +19,7 @@ from atelier.train.folder import writing
 from atelier.train.painting import painted
 from atelier.train.tasks.images import to_images
 from atelier.train.teaching.base import Base, Caption, spoken_to, told
-from atelier.train.teaching.recipe import TeachingData, TeachingRecipe
+from atelier.train.teaching.recipe import TeachingData, TeachingRecipe, Word
 from atelier.train.world import World
 from atelier.weights.formats.atomic import new_file
 
@@ -56,13 +56,27 @@ def lessons(recipe: TeachingRecipe, base: Base, folder: Path, world: World) -> T
         if world.first:
             generate_class(recipe, base, classes, side)
         world.meet()
-    described = collected(Path(data.source), _subset(data, _shape(data, side, base)), classes)
+    class_words = next(iter(data.class_captions), "")
+    described = collected(Path(data.source), _subset(data, _shape(data, side, base)), classes, class_words)
     return TeachingSet.of(
         described.examples,
         batch=recipe.run.batch,
         seed=recipe.run.seed,
         steps=recipe.run.steps,
         class_weight=recipe.loss.prior_weight,
+    )
+
+
+def check_said(word: Word, lessons: TeachingSet) -> None:
+    """Raises BadInput where a word is taught that no caption says: nothing would be learned of it."""
+    own = word.word.casefold()
+    for example in lessons.instances:
+        wording = example.subset.wording
+        if own in f"{wording.prefix} {example.caption} {wording.suffix}".casefold():
+            return
+    raise BadInput(
+        f"word.word = {word.word!r}: no caption says it; write it into the captions, or give data.prefix or, where "
+        "there are no captions, data.caption"
     )
 
 

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from atelier.adapters.attach import attached
-from atelier.adapters.growing import Growing, Growth, Place, places
+from atelier.adapters.growing import Growing, Growth, Place, expression, places
+from atelier.checkpoints.checkpoint import Checkpoint
 from atelier.checkpoints.text import ClipTower, TextTowers
 from atelier.errors import BadInput
+from atelier.families.part import PartSpec
 from atelier.prompt import Weighted, chunk
 from atelier.train.optimizers import Group, divided
 from atelier.train.teaching.base import Base
@@ -55,11 +56,9 @@ class AdapterPupil:
     ) -> None:
         self.base, self._text_rate, self._up_ratio = base, text_rate, up_ratio
         random = torch.Generator().manual_seed(seed)
-        towers = {tower.part.name: tower.part for tower in base.checkpoint.towers}
-        specs = {base.denoiser.name: base.denoiser, **towers}
         self.adapters: dict[str, Growing] = {}
         for part, patterns in on.items():
-            chosen = places(base.checkpoint, specs[part], patterns)
+            chosen = places(base.checkpoint, base.parts[part], patterns)
             self.adapters[part] = Growing(chosen, growth, random, self._weights(part, chosen)).to(base.device)
 
     def _weights(self, part: str, chosen: Sequence[Place]) -> dict[tuple[str, str], Tensor]:
@@ -91,7 +90,7 @@ class AdapterPupil:
 
 
 class WeightsPupil:
-    """The base's own weights: of each part all, or those in whose names (ours) a pattern is found."""
+    """The base's own weights: of each part those of the layers in whose names (diffusers') a pattern is found."""
 
     reads: bool
 
@@ -99,7 +98,7 @@ class WeightsPupil:
         self.base, self._text_rate = base, text_rate
         self._nets = {part: base.networks[part] for part in parts}
         for part, patterns in parts.items():
-            _unfreeze(self._nets[part], part, patterns)
+            _unfreeze(self._nets[part], base.parts[part], base.checkpoint, patterns)
         self.reads = any(part != base.denoiser.name for part in parts)
 
     @property
@@ -187,11 +186,13 @@ def _group(base: Base, part: str, net: nn.Module, text_rate: float) -> Group:
     return Group(part, learning, 1.0 if part == base.denoiser.name else text_rate)
 
 
-def _unfreeze(net: nn.Module, part: str, patterns: Sequence[str]) -> None:
+def _unfreeze(net: nn.Module, part: PartSpec[Any, Any], model: Checkpoint, patterns: Sequence[str]) -> None:
+    layers = {name.ours: name.diffusers.rpartition(".")[0] for name in part.network.names(model.spec(part))}
     for pattern in patterns:
-        found = [p for name, p in net.named_parameters() if re.search(pattern, name)]
+        search = expression(pattern).search
+        found = [p for name, p in net.named_parameters() if name in layers and search(layers[name] or name)]
         if not found:
-            raise BadInput(f"target {pattern!r}: nothing in the {part} has that in its name")
+            raise BadInput(f"target {pattern!r}: no layer of the {part.title} has that in its name")
         for parameter in found:
             parameter.requires_grad = True
 
