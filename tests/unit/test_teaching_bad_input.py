@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import errno
+import io
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -222,11 +224,22 @@ def test_images_of_the_class_are_generated_once_by_the_model_as_it_is(
     assert [Path(name).name for name in made] == [f"0000{n}.{end}" for n in range(3) for end in ("png", "txt")]
     assert [made[name] for name in made if name.endswith("txt")] == [b"a cat", b"a dog", b"a cat"]
     assert len({made[name] for name in made if name.endswith("png")}) == 3
-    assert {Image.open(name).size for name in made if name.endswith("png")} == {(teaching.SIZE, teaching.SIZE)}
+    assert {size(made[name]) for name in made if name.endswith("png")} == {(teaching.SIZE, teaching.SIZE)}
     assert sum(own.is_class for own in task.maker(0)) == 2
-    (tmp_path / "class" / "00001.png").unlink()
-    teaching.shake(teaching.task("lora", changes, tmp_path))
+    other = str(tmp_path / "class" / "00001.png")
+    Path(other).unlink()
+    teaching.task("lora", changes, tmp_path)
     again = contents(tmp_path / "class")
-    assert again.keys() == made.keys()
-    first, second = (Image.open(tmp_path / "class" / f"0000{n}.png") for n in (1, 2))
-    assert first.tobytes() != second.tobytes()
+    assert {name for name in made if again[name] != made[name]} <= {other}
+    apart = levels(again[other]).astype(int) - levels(made[other])
+    assert abs(apart).max() <= 1, "one at a time it is the same, but for rounding"
+
+
+def size(content: bytes) -> tuple[int, int]:
+    with Image.open(io.BytesIO(content)) as image:
+        return image.size
+
+
+def levels(content: bytes) -> Any:
+    with Image.open(io.BytesIO(content)) as image:
+        return np.asarray(image)

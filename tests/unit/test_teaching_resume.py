@@ -18,10 +18,17 @@ from atelier.errors import BadInput
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 TAUGHT: dict[str, tuple[str, dict[str, Any]]] = {
-    "lora": ("lora", {"targets__text": True, "data__flip": True, "data__dropout": 0.3}),
     "word and DoRA": (
         "lora",
-        {"adapter__dora": True, "word__word": "zwx", "word__like": "cat", "data__prefix": "zwx "},
+        {
+            "adapter__dora": True,
+            "targets__text": True,
+            "word__word": "zwx",
+            "word__like": "cat",
+            "data__prefix": "zwx ",
+            "data__flip": True,
+            "data__dropout": 0.3,
+        },
     ),
     "inversion": ("inversion", {"data__prefix": "zwx ", "data__random_crop": True}),
 }
@@ -63,7 +70,6 @@ def test_killed_again_and_again_it_is_the_unbroken_run(
     files = exported(kind, told, tmp_path / "unbroken")
     assert exported(kind, told, tmp_path / "killed") == files
     assert {key.partition(" ")[0] for key in files} == {
-        "lora": {"taught.safetensors"},
         "word and DoRA": {"taught.safetensors", "zwx.safetensors"},
         "inversion": {"zwx.safetensors"},
     }[name]
