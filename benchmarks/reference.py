@@ -127,3 +127,9 @@ def renamed(theirs: nn.Module, names: list[Name]) -> dict[str, Tensor]:
         spelling = next(s for s in name.spellings("diffusers") if s in state)
         found[name.ours] = state[spelling].detach()
     return found
+
+
+def foreign(ours: nn.Module, spec: UNetSpec) -> dict[str, Tensor]:
+    """The other way round: the tensors of our U-Net under diffusers' names."""
+    state = ours.state_dict()
+    return {name.diffusers: state[name.ours] for name in unet.names(spec)}

@@ -89,7 +89,7 @@ def test_quoted_paths_exist(document: Path) -> None:
 
 @pytest.mark.parametrize("recipe", [spec.model for spec in recipes().values()])
 def test_every_key_of_a_recipe_is_explained(recipe: type[BaseModel]) -> None:
-    text = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
+    text = "".join((ROOT / "docs" / name).read_text(encoding="utf-8") for name in ("training.md", "teaching.md"))
     quoted = {word.rpartition(".")[2] for word in re.findall(r"`([\w.]+)`", text)}
     assert set(keys(recipe)) - {"kind"} <= quoted
 

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from atelier.runtime.workers.process import Command
     from atelier.weights.hashes import HashCache
 
+RUNS = "runs"
+"""The folder of a server's data for the runs of jobs that teach."""
 PROCESSES = "atelier.cli.process"
 """The module that the server's own processes run."""
 
@@ -193,11 +195,12 @@ def data_folder() -> Path:
     return Path(named).expanduser() if named else Path("atelier-data") if own is None else own / "server"
 
 
-def server_command(role: str, folders: Sequence[Path], arguments: Sequence[str] = ()) -> Command:
-    """How the server starts a process of its own: "resolver" or "worker", with these folders of models."""
+def server_command(role: str, folders: Sequence[Path], data: Path, arguments: Sequence[str] = ()) -> Command:
+    """How the server starts a process of its own: "resolver" or "worker", with these folders of models; `data` is where
+    the server keeps its jobs."""
     from atelier.runtime.workers.process import Command
 
-    environment = {**os.environ, "ATELIER_MODELS": os.pathsep.join(map(str, folders))}
+    environment = {**os.environ, "ATELIER_MODELS": os.pathsep.join(map(str, folders)), "ATELIER_DATA": str(data)}
     return Command((sys.executable, "-m", PROCESSES, role, *arguments), environment)
 
 
@@ -226,7 +229,7 @@ def work_for_server(way: Channel, number: int = 0) -> None:
     images = HandedImages(most)
     budget = memory_of(chosen.torch_device) // 2
     engine = Engine(chosen, library(), _hashes(), version=__version__, budget=budget, words=words(), images=images)
-    Worker(way, engine, images, most).run()
+    Worker(way, engine, images, most, data_folder() / RUNS).run()
 
 
 def words(styles_file: Path | None = None, wildcard_folder: Path | None = None) -> Words:

@@ -13,6 +13,7 @@ NATIVE: Access = {
     ("POST", "/v1/jobs"): "key",
     ("POST", "/v1/jobs/upscale"): "key",
     ("POST", "/v1/jobs/interrogate"): "key",
+    ("POST", "/v1/jobs/teach"): "admin",
     ("GET", "/v1/jobs"): "key",
     ("GET", "/v1/jobs/{job_id}"): "key",
     ("POST", "/v1/jobs/{job_id}/cancel"): "key",

@@ -344,6 +344,7 @@ BODIES = {
     "/v1/jobs": b'{"prompt":"a"}',
     "/v1/jobs/upscale": b'{"images":["upload:' + b"0" * 64 + b'"]}',
     "/v1/jobs/interrogate": b'{"image":"upload:' + b"0" * 64 + b'"}',
+    "/v1/jobs/teach": b'{"images":["upload:' + b"0" * 64 + b'"]}',
     "/v1/uploads": png(),
     "/v1/image-text": png(),
     "/v1/models/load": b'{"model":"embedded"}',

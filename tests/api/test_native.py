@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 
 import httpx
@@ -285,8 +286,6 @@ async def test_a_server_that_takes_no_more_says_when_to_come_back(
 
 
 async def test_other_kinds_of_jobs(service: FakeService) -> None:
-    import base64
-
     async with client(service) as http:
         text = base64.b64encode(png()).decode()
         body = {"images": [text], "upscaler": "R-ESRGAN 4x+", "scale": 4.0}
@@ -305,6 +304,27 @@ async def test_other_kinds_of_jobs(service: FakeService) -> None:
             {"images": [text] * 65},
         ):
             answer = await http.post("/v1/jobs/upscale", json=bad)
+            assert (answer.status_code, answer.json()["error"]["param"] is None) == (422, False), bad
+
+
+async def test_a_job_that_teaches_takes_its_images_as_uploads(service: FakeService) -> None:
+    text = base64.b64encode(png()).decode()
+    body = {"images": [text, text], "captions": ["a zwx", "a zwx"], "method": "dora", "word": "zwx", "steps": 40}
+    async with client(service) as http:
+        job = (await http.post("/v1/jobs/teach", json=body)).json()
+        assert job["kind"] == "teach"
+        images = job["asked"].pop("images")
+        assert job["asked"] == {"captions": ["a zwx", "a zwx"], "method": "dora", "word": "zwx", "steps": 40}
+        assert len(images) == 2
+        assert all(image.startswith("upload:") for image in images)
+        for bad in (
+            {},
+            {"images": []},
+            {"images": ["http://a/b"]},
+            {"images": [text], "steps": 0},
+            {"images": [text], "base": "x"},
+        ):
+            answer = await http.post("/v1/jobs/teach", json=bad)
             assert (answer.status_code, answer.json()["error"]["param"] is None) == (422, False), bad
 
 

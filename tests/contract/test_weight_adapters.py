@@ -60,6 +60,10 @@ def test_what_is_added_is_the_arithmetic_of_the_format(example: Example, shape: 
         folded = delta.fold(weight, strength)
         expected = weight + strength * torch.from_numpy(wanted).float()
         torch.testing.assert_close(folded, expected, rtol=TOLERANCE, atol=TOLERANCE)
+        place = weight.clone()
+        delta.fold(place, strength, inside=True)
+        assert torch.equal(place, folded)
+        assert torch.equal(weight, drawn(*shape)), "the weight itself stays"
 
 
 WEIGHTS = [(OUT, IN), (IN, OUT), (OUT,), (IN,), (OUT, IN, 1, 1), (OUT, IN, 3, 3), (2 * OUT, IN), (OUT, 2 * IN), (1, 1)]
@@ -139,6 +143,19 @@ def test_a_merge_keeps_the_dtype_and_the_layout():
     assert made.stride() == weight.stride()
     difference = deltas_of(tensors)["weight"].difference(weight.float())
     assert torch.equal(made, (weight.float() + difference).to(torch.bfloat16))
+
+
+def test_short_weights_of_several_sizes_are_each_merged_as_alone():
+    """They share the room that they are computed in."""
+    tensors, seen = {"lora": lora((OUT, IN)), "wide": lora((2 * OUT, IN))}, dict[str, Tensor]()
+    weights = {name: drawn(*shape).half() for name, shape in (("wide", (2 * OUT, IN)), ("lora", (OUT, IN)))}
+    changes = {name: [Strong(deltas_of(tensors[name])["weight"], s) for s in (0.5, 2.0)] for name in weights}
+    made = merged(weights, changes, lambda name, weight: seen.update({name: weight.clone()}))
+    for name, weight in weights.items():
+        wanted = weight.float() + 2.5 * deltas_of(tensors[name])["weight"].difference(weight.float())
+        torch.testing.assert_close(seen[name], wanted)
+        assert torch.equal(made[name], seen[name].half())
+    assert torch.equal(weights["lora"], drawn(OUT, IN).half())
 
 
 @pytest.mark.parametrize("shape", [(OUT, IN), (OUT, IN, 3, 3), (OUT,)])

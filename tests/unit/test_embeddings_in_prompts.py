@@ -127,6 +127,39 @@ def test_infotexts_say_the_hash_of_the_file(engine: Engine, models: Path):
     assert "TI hashes" not in without.infotext, "other tokens than the name's"
 
 
+KEYS = ("string_to_param.*", "clip_l")
+"""A1111's and ComfyUI's form, and OneTrainer's."""
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_those_that_a_lora_brings_are_known_where_the_lora_is(key: str, models: Path, tmp_path: Path):
+    """Before one of the same name in a file of its own, and without what the text encoder is to say of it."""
+    (tmp_path / "lora").mkdir()
+    (tmp_path / "embeddings").mkdir()
+    one_tensor(tmp_path / "embeddings" / "zwx", rows("dog"))
+    layer = "lora_unet_mid_block_attentions_0_proj_in"
+    bundle = {
+        f"bundle_emb.zwx.{key}": rows("red", "cat"),
+        "bundle_emb.zwx.clip_l_out": torch.zeros(2, WIDTH),
+        "bundle_emb.other one.clip_l": rows("dog"),
+        f"{layer}.lora_up.weight": torch.zeros(64, 1, 1, 1),
+        f"{layer}.lora_down.weight": torch.zeros(1, 64, 1, 1),
+    }
+    save_file(bundle, tmp_path / "lora" / "brings.safetensors")
+    engine = engine_on(models / "tiny")
+    engine.library = Library((tmp_path, models))
+    warnings: list[str] = []
+    resolved = engine.resolve(request(prompt="a zwx dog<lora:brings>"), warnings.append)
+    assert [(own.name, Path(own.path).stem) for own in resolved.inversions] == [("zwx", "brings")]
+    assert warnings == []
+    assert image(engine, "a zwx dog<lora:brings>") == image(engine, "a red cat dog")
+    assert image(engine, "a dog<lora:brings>", negative_prompt="zwx") == image(
+        engine, "a dog", negative_prompt="red cat"
+    )
+    assert image(engine, "a other one<lora:brings>") == image(engine, "a dog")
+    assert image(engine, "a zwx dog") == image(engine, "a dog dog")
+
+
 def test_one_that_an_infotext_says_was_used_must_be_there(engine: Engine):
     told: list[str] = []
     hashes = {"ti_hashes": "Nowhere: 0123456789ab, EasyNegative: 0123456789ab"}

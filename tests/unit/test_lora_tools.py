@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors import safe_open
-from safetensors.torch import load_file, save, save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 import tiny
@@ -18,6 +19,7 @@ from atelier.adapters.attach import Strong, attached
 from atelier.adapters.read import deltas, matched, open_adapter
 from atelier.checkpoints.opening import open_checkpoint
 from atelier.cli.app import run
+from atelier.families.part import PartSpec
 from atelier.families.parts import TEXT, UNET
 
 BLOCK = "lora_unet_mid_block_attentions_0_transformer_blocks_0"
@@ -25,6 +27,7 @@ TO_K, TO_Q, FF = f"{BLOCK}_attn1_to_k", f"{BLOCK}_attn1_to_q", f"{BLOCK}_ff_net_
 CONV = "lora_unet_down_blocks_1_resnets_0_conv1"
 NORM = "lora_unet_conv_norm_out"
 FC1 = "lora_te_text_model_encoder_layers_0_mlp_fc1"
+PARTS: tuple[PartSpec[Any, Any], ...] = (UNET, TEXT)
 SHAPES = {TO_K: (64, 64), TO_Q: (64, 64), FF: (64, 256), CONV: (64, 32, 3, 3), FC1: (64, 32)}
 
 
@@ -218,7 +221,7 @@ def test_kinds_without_a_sum_go_through_the_difference_on_a_model(model: Path, t
     words = (f"{loha}:0.5", f"{dora}:0.7", "--base", model, "--rank", 64, "--dtype", "fp32")
     made("merge-lora", *words, target=tmp_path / "both.safetensors")
     both = open_adapter(tmp_path / "both.safetensors")
-    for part in (UNET, TEXT):
+    for part in PARTS:
         net = checkpoint.load(part, torch.float32)
         changes: dict[str, list[Strong]] = {}
         for path, strength in ((loha, 0.5), (dora, 0.7)):
@@ -242,7 +245,7 @@ def test_a_baked_model_is_the_one_with_them_attached(model: Path, dtype: str | N
     assert command("bake", model, f"{loha}:0.5", dora, target, *words) == 0
     precision = torch.float32 if dtype is None else torch.bfloat16
     before, after = open_checkpoint(model), open_checkpoint(target)
-    for part in (UNET, TEXT):
+    for part in PARTS:
         net = before.load(part, precision)
         changes: dict[str, list[Strong]] = {}
         for path, strength in ((loha, 0.5), (dora, 1.0)):
@@ -296,14 +299,3 @@ def test_what_cannot_be_done_is_said(
     assert command(first, *rest, tmp_path / "out.safetensors") == 2
     assert told in " ".join(capsys.readouterr().err.split())
     assert not (tmp_path / "out.safetensors").exists()
-
-
-def test_the_older_hash_is_that_of_a_piece_of_the_file_with_kohyas_keys():
-    from atelier.adapters.describing import sealed
-
-    tensors = {"b": torch.arange(300_000, dtype=torch.float32), "a": torch.ones(3, dtype=torch.float16)}
-    said = sealed(tensors, {"ss_seed": "1", "other": "left out" * 100})
-    content = save(tensors, {"ss_seed": "1"})
-    assert said["sshs_legacy_hash"] == hashlib.sha256(content[0x100000:0x110000]).hexdigest()[:8]
-    assert said["sshs_model_hash"] == hashlib.sha256(content[8 + int.from_bytes(content[:8], "little") :]).hexdigest()
-    assert "modelspec.hash_sha256" not in said

@@ -4,21 +4,26 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import save_file
+from torch import Tensor
 
 import tiny_sd3
 from atelier.checkpoints.opening import open_checkpoint
 from atelier.checkpoints.tiny_autoencoder import tiny_beside
 from atelier.checkpoints.write import write_ldm
+from atelier.errors import BadFile, BadInput
 from atelier.families.facts import LatentFormat
 from atelier.models.taesd import TinyAutoencoder, TinyDecoder, TinySpec
+from atelier.models.vae import AutoencoderKL
 from atelier.pipeline.decoding import sketched
 from atelier.pipeline.resources import AUTOENCODER, TINY
 from atelier.pipeline.stages.diffuse import Diffuse
 from atelier.request import events
+from atelier.runtime.engine import Engine, GeneratedImage
 from atelier.weights.names.taesd import decoder_names
 from atelier.weights.save import stored_as
 from pipeline_support import engine_on, planned, request
@@ -103,3 +108,51 @@ def test_no_scale_is_applied() -> None:
     net, latent = Watching(TinySpec(16, width=8)), torch.randn(16, 4, 4)
     sketched(latent, TinyAutoencoder(net.requires_grad_(requires_grad=False)), LatentFormat(1.5305, 0.0609, 8, 16))
     assert torch.equal(seen[0][0], latent)
+
+
+def _made(engine: Engine, **fields: object) -> GeneratedImage:
+    (image,) = engine.generate(request(model="small", sampler="Euler", steps=1, **fields))
+    return image
+
+
+def test_it_makes_the_image_itself_where_it_is_the_vae(model: Path) -> None:
+    """By its author's name, by its file's, and by a path."""
+    _write(_flat(), model.parent / "taesd3_decoder.safetensors")
+    engine = engine_on(model)
+    plain = _made(engine)
+    for name in ("taesd3", "TAESD3", str(model.parent / "taesd3_decoder.safetensors")):
+        image = _made(engine, vae=name)
+        assert image.image.getcolors() == [(tiny_sd3.SIZE**2, COLOUR)], name
+        assert "VAE: taesd3, " in image.infotext
+    assert "VAE: " not in plain.infotext
+    assert plain.image.getcolors() != [(tiny_sd3.SIZE**2, COLOUR)]
+
+
+def test_it_reads_latents_as_the_denoiser_makes_them(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the autoencoder reads is scaled and shifted."""
+    seen: list[Tensor] = []
+    for network in (TinyAutoencoder, AutoencoderKL):
+        decode = network.decode
+
+        def watched(self: object, x: Tensor, *more: object, decode: Any = decode) -> Tensor:
+            seen.append(x)
+            return decode(self, x, *more)
+
+        monkeypatch.setattr(network, "decode", watched)
+    _write(_flat(), model.parent / "taesd3_decoder.safetensors")
+    engine = engine_on(model)
+    _made(engine)
+    _made(engine, vae="taesd3")
+    torch.testing.assert_close(seen[0], seen[1] / 1.5305 + 0.0609)
+
+
+def test_one_that_is_not_there_or_not_for_the_model_is_refused(model: Path, tmp_path: Path) -> None:
+    engine = engine_on(model)
+    with pytest.raises(BadInput, match=r"taesd3 is not there: put taesd3_decoder.safetensors beside small or into"):
+        _made(engine, vae="taesd3")
+    with pytest.raises(BadInput, match=r"taesdxl is not for the latents of small: taesd3 is; or --lenient takes"):
+        _made(engine, vae="taesdxl")
+    _write(_flat(4), tmp_path / "taesd_decoder.safetensors")
+    with pytest.raises(BadFile, match="has no decoder for the latents of small, which have 16 channels") as caught:
+        _made(engine, vae=str(tmp_path / "taesd_decoder.safetensors"))
+    assert caught.value.field == "vae"

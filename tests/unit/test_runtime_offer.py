@@ -27,7 +27,7 @@ from atelier.request.resolved import (
 from atelier.request.table import request_of
 from atelier.runtime.images import reference_to, size_of
 from atelier.runtime.notes import overruled
-from atelier.runtime.offer import check_schedule, check_second, defaults_of, drawing, requested_method
+from atelier.runtime.offer import check_schedule, check_suits, defaults_of, drawing, requested_method
 from resolved_support import RESOLVED
 
 
@@ -240,7 +240,7 @@ def test_a_schedule_that_the_samplers_name_overrules_is_told(model: Checkpoint) 
     assert told("karras") == told("Automatic") == told(" automatic ") == []
 
 
-def test_a_second_model_that_a_guidance_cannot_use_is_told(model: Checkpoint) -> None:
+def test_a_second_pass_whose_guidance_its_model_cannot_use_is_told(model: Checkpoint) -> None:
     other = RESOLVED.model.model_copy(update={"name": "other"})
     guidance = RESOLVED.guidance.model_copy(update={"clip_guidance_scale": 100.0})
     hires = ResolvedHires(
@@ -256,7 +256,8 @@ def test_a_second_model_that_a_guidance_cannot_use_is_told(model: Checkpoint) ->
         guidance=RESOLVED.guidance,
         prompts=(PassPrompts(prompt="a dog", negative_prompt=""),),
     )
-    resolved = RESOLVED.model_copy(update={"hires": hires})
-    check_second(resolved, model, model)
-    with pytest.raises(BadInput, match=r"CLIP guidance needs an image encoder, which .* has not: leave out clip_guid"):
-        check_second(resolved.model_copy(update={"guidance": guidance}), model, model)
+    check_suits(RESOLVED.model_copy(update={"hires": hires}), model, model)
+    resolved = RESOLVED.model_copy(update={"hires": hires.model_copy(update={"guidance": guidance})})
+    for second in (model, None):
+        with pytest.raises(BadInput, match=r"CLIP guidance needs an image encoder, which .* has not: leave out clip_g"):
+            check_suits(resolved, model, second)

@@ -76,6 +76,11 @@ def test_one_size_for_all() -> None:
         ((1000, 1000), Fit((512, 512), (512, 512))),
         ((1300, 1000), Fit((576, 448), (582, 448))),
         ((1000, 1900), Fit((320, 576), (320, 608))),
+        ((520, 595), Fit((448, 512), (448, 513))),
+        ((520, 1039), Fit((320, 704), (352, 704))),
+        ((520, 526), Fit((448, 448), (448, 453))),
+        ((520, 682), Fit((384, 448), (384, 504))),
+        ((534, 532), Fit((448, 448), (450, 448))),
     ],
 )
 def test_small_images_are_not_enlarged(image: tuple[int, int], fit: Fit) -> None:
@@ -88,6 +93,16 @@ def test_too_small_without_enlarging(image: tuple[int, int]) -> None:
         fitted(image, Buckets(512 * 512, upscale=False))
 
 
+def test_too_narrow() -> None:
+    assert fitted((32 * 64, 64), (64, 64)) == Fit((64, 64), (32 * 64, 64))
+    assert fitted((64, 32 * 64), (64, 64)) == Fit((64, 64), (64, 32 * 64))
+    for image in ((32 * 64 + 1, 64), (64, 32 * 64 + 1)):
+        with pytest.raises(BadInput, match="pixels are too narrow for 64x64: cut the image"):
+            fitted(image, (64, 64))
+    with pytest.raises(BadInput, match="5x9000 pixels are too narrow for 256x1024"):
+        fitted((5, 9000), Buckets(512 * 512))
+
+
 @given(
     st.tuples(st.integers(1, 5000), st.integers(1, 5000)),
     st.sampled_from([(512, 64), (1024, 64), (128, 16), (128, 32), (64, 8)]),
@@ -95,7 +110,7 @@ def test_too_small_without_enlarging(image: tuple[int, int]) -> None:
 )
 def test_the_image_covers_its_bucket(image: tuple[int, int], kind: tuple[int, int], upscale: bool) -> None:
     buckets = Buckets.of(*kind, upscale=upscale)
-    if not upscale and (min(image) < 64 or max(image) / min(image) > 20):
+    if (not upscale and min(image) < 64) or max(image) / min(image) > 20:
         return
     fit = fitted(image, buckets)
     assert fit.scaled[0] >= fit.size[0]

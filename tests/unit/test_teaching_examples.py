@@ -64,12 +64,15 @@ def test_folders_as_kohya_has_them(tmp_path: Path) -> None:
     assert _told(found) == [("a.png", "zwx person"), ("b.png", "zwx smiling"), ("c.png", "style_of zwx")]
     assert [example.subset.repeats for example in found] == [10, 10, 2]
     assert not any(example.subset.is_class for example in found)
-    assert [Path(note.split(": ")[0]).name for note in notes] == ["f.png", "other", "0_nothing"]
+    assert [note.split(": ")[0] for note in notes] == [str(tmp_path / name) for name in ("f.png", "other", "0_nothing")]
 
 
 def test_images_of_the_class(tmp_path: Path) -> None:
     save(tmp_path / "img" / "3_zwx person" / "a.png")
     save(tmp_path / "reg" / "1_person" / "p.png")
+    (tmp_path / "reg").rename(tmp_path / "apart")
+    assert _told(read(tmp_path, SUBSET)) == [("a.png", "zwx person")]
+    (tmp_path / "apart").rename(tmp_path / "reg")
     whole = read(tmp_path, SUBSET)
     assert _told(whole) == [("a.png", "zwx person"), ("p.png", "person")]
     assert [example.subset.is_class for example in whole] == [False, True]

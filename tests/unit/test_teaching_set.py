@@ -89,6 +89,17 @@ def test_images_of_the_class_stand_beside_as_many_instances() -> None:
     assert len({tuple(seen[i : i + 3]) for i in range(0, 12, 3)}) > 1
 
 
+def test_images_of_the_class_have_draws_of_their_own() -> None:
+    ways = Subset((64, 64), is_class=True, random_crop=True, flip=True, wording=Wording(warmup=4))
+    example = replace(_example("c", (64, 164), ways), caption="a, b, c, d, e")
+    data = _of(_example("i", (64, 164), replace(ways, is_class=False)), example, batch=2)
+    drawn = [data.excerpts(step) for step in range(60)]
+    assert [batch[3].caption.count(",") for batch in drawn[:6]] == [0, 1, 2, 3, 4, 4]
+    for first, second in ((0, 2), (2, 3), (1, 3)):
+        assert sum(batch[first].top == batch[second].top for batch in drawn) < 10
+        assert 15 < sum(batch[first].flipped == batch[second].flipped for batch in drawn) < 45
+
+
 def test_the_middle_or_a_part_that_is_drawn() -> None:
     (middle,) = _of(_example("a", (90, 50)), batch=1).excerpts(0)
     assert (middle.size, middle.scaled, middle.left, middle.top, middle.flipped) == ((80, 48), (86, 48), 3, 0, False)
@@ -121,6 +132,9 @@ def test_what_cannot_be_taught() -> None:
         _of(_example("a", subset=replace(PLAIN, is_class=True)))
     with pytest.raises(BadInput, match="a batch of 0"):
         _of(_example("a"), batch=0)
+    narrow = _example("narrow.png", (10, 900), replace(PLAIN, is_class=True))
+    with pytest.raises(BadFile, match=r"^narrow\.png: 10x900 pixels are too narrow for 64x64"):
+        _of(_example("a"), narrow)
     with pytest.raises(BadFile, match=r"^tiny\.png: 10x90 pixels are too few"):
         _of(_example("tiny.png", (10, 90), Subset(replace(SMALL, upscale=False))))
 
@@ -187,6 +201,11 @@ def test_masks_are_cut_as_their_images(tmp_path: Path) -> None:
     assert np.abs(cut - pixels(seen)[..., 0] / 255).max() < 1e-6
     half = _save(tmp_path / "half.png", whole[::2, ::2, 0])
     assert np.abs(np.asarray(mask(replace(seen, mask=half))) - cut).max() < 0.03
+    for width in (89, 91):
+        near = replace(seen, mask=_save(tmp_path / "near.png", np.resize(whole[..., 0], (50, width))))
+        assert np.asarray(mask(replace(near, original=(width, 50)))).shape == (48, 64)
+        with pytest.raises(BadFile, match=rf"near\.png: is {width}x50"):
+            mask(near)
     square = _save(tmp_path / "square.png", whole[:, :50, 0])
     with pytest.raises(BadFile, match=r"square\.png: is 50x50 and its image 90x50"):
         mask(replace(seen, mask=square))
@@ -225,3 +244,5 @@ def test_the_fingerprint_changes_with_what_is_seen(tmp_path: Path) -> None:
     os.utime(tmp_path / "d" / "b.png", (1, 1))
     seen.add(told())
     assert len(seen) == 9
+    Image.fromarray(_gradient(64, 64)).save(tmp_path / "d" / os.fsdecode(b"\xff.png"))
+    assert told() not in seen

@@ -5,10 +5,14 @@ from __future__ import annotations
 import io
 import json
 import tarfile
+import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from atelier.errors import BadFile
 from atelier.train.data import sharded, shards
@@ -145,3 +149,25 @@ def test_sizes_below_nothing(tmp_path: Path) -> None:
     (tmp_path / "0.tar").write_bytes(bytes(header) + bytes(1024))
     with pytest.raises(BadFile, match=r"0\.tar: "):
         read(tmp_path / "0.tar", SUBSET)
+
+
+def test_headers_for_headers(tmp_path: Path) -> None:
+    """tarfile calls itself for the header that a header is about."""
+    info = tarfile.TarInfo("././@LongLink")
+    info.type, info.size = tarfile.GNUTYPE_LONGNAME, 2
+    chain = (info.tobuf(tarfile.GNU_FORMAT) + b"x\0".ljust(512, b"\0")) * 2000
+    (tmp_path / "0.tar").write_bytes(chain + tarfile.TarInfo("a.png").tobuf() + bytes(1024))
+    with pytest.raises(BadFile, match=r"0\.tar: is no uncompressed tar file, or a damaged one"):
+        read(tmp_path / "0.tar", SUBSET)
+
+
+@given(st.lists(st.tuples(st.integers(0, 12_000), st.integers(0, 255)), min_size=1, max_size=5))
+def test_damaged_shards_are_read_or_refused(changes: list[tuple[int, int]]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        shard = pack(Path(folder) / "0.tar", {"a.png": encoded(), "b" * 120 + ".txt": b"x", "c.json": b"{}"})
+        data = bytearray(shard.read_bytes())
+        for place, value in changes:
+            data[place % len(data)] = value
+        shard.write_bytes(bytes(data))
+        with suppress(BadFile):
+            assert all(member.length >= 0 for member in shards.members(shard).values())

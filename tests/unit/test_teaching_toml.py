@@ -114,6 +114,30 @@ SUBSET = '[[datasets]]\nresolution = 64\n{}\n[[datasets.subsets]]\nimage_dir = "
 
 
 @pytest.mark.parametrize(
+    "key",
+    [
+        "color_aug",
+        "face_crop_aug_range",
+        "random_crop_padding_percent",
+        "cache_info",
+        "network_multiplier",
+        "validation_seed",
+        "validation_split",
+        "skip_image_resolution",
+        "custom_attributes",
+        "resize_interpolation",
+    ],
+)
+def test_keys_that_mean_nothing_here(tmp_path: Path, key: str) -> None:
+    save(tmp_path / "d" / "a.png", caption="x")
+    with pytest.raises(
+        BadFile, match=rf"data\.toml: datasets\.0\.subsets\.0: {key} is not taken \([a-z].+\): take it out"
+    ):
+        read_toml(_write(tmp_path, SUBSET.format("", f"{key} = 1")))
+    assert len(read_toml(_write(tmp_path, SUBSET.format("", f"{key} = 0"))).examples) == 1
+
+
+@pytest.mark.parametrize(
     ("text", "problem"),
     [
         ("x = [", "is no TOML"),

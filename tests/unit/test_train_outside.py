@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -82,6 +83,15 @@ def test_the_events_end_with_finished_or_failed(tmp_path: Path) -> None:
     assert isinstance(only.error, BadInput)
     assert "slope was 3.0, is 4.0" in str(only.error)
     assert (tmp_path / "recipe.json").read_bytes() == before
+
+
+def test_the_command_forecasts(tmp_path: Path) -> None:
+    arguments = ["line", "--out", str(tmp_path / "run"), "--set=run.threads=1", "--device=cpu"]
+    told = CliRunner().invoke(application(KNOWN), arguments, catch_exceptions=False, standalone_mode=False).stderr
+    needed = r"forecast: 0\.0 GB of memory, of \d+\.\d free \(weights 0\.0, gradients 0\.0, optimizer 0\.0, averages"
+    assert re.search(f"^{needed}", told, re.MULTILINE)
+    assert "pip install 'atelier[train]'" in told
+    assert re.search(r"^forecast: 0:00:\d\d for the 5 steps that are left$", told, re.MULTILINE)
 
 
 def test_help_lists_the_recipes_without_torch() -> None:

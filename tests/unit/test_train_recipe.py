@@ -37,6 +37,8 @@ def test_what_a_run_records_is_a_recipe(kind: str, tmp_path: Path) -> None:
 FREE = {
     "run.steps": 99,
     "run.checkpoint_every": 7,
+    "run.accumulate": 2,
+    "run.checkpointing": True,
     "run.keep": 9,
     "run.validate_every": 9,
     "run.log_every": 3,
@@ -96,6 +98,9 @@ def test_another_kind_is_the_only_difference_named() -> None:
         ("denoiser", {"model.depth": [0, 1, 2]}, r"model\.depth must end in 0 or model\.mid_depth \(1\)"),
         ("denoiser", {"model.heads": [2, 3, 8]}, r"model\.widths: 128 is not divisible by model\.heads, 3"),
         ("denoiser", {"loss.prediction": "noise"}, r'loss\.prediction = "noise": input should be'),
+        ("vae", {"optim.kind": "adamm"}, r"optim\.kind = \"adamm\": input should be 'adamw', 'adamw8bit'"),
+        ("vae", {"optim.warmup": 2.5}, r"optim\.warmup = 2\.5: give whole steps, or below 1 a share of the run"),
+        ("denoiser", {"times.least": 0.9, "times.most": 0.1}, r"times\.least = 0\.9 is not below times\.most = 0\.1"),
         ("denoiser", {"loss.snr_gamma": 0}, r"loss\.snr_gamma = 0: input should be greater than 0"),
     ],
 )

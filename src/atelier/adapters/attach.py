@@ -7,13 +7,15 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
 
 from atelier.adapters.delta import BIAS, WEIGHT, Delta, Layer
+from atelier.adapters.hypernetwork import Pair
 from atelier.adapters.layers import runner, spread
+from atelier.nn.attention import Attention
 
 M = TypeVar("M", bound=nn.Module)
 How = Literal["merge", "hook", "fold"]
@@ -27,22 +29,48 @@ class Strong:
     strength: float
 
 
+HYPERNETWORKS = "hypernetworks"
+"""Under which name a network has those that act in it, so that they count in its memory."""
 Changes = Mapping[str, Sequence[Strong]]
 """Parameter of a network, by our names -> what is added to it, one after the other."""
 
 
-def merged(tensors: Mapping[str, Tensor], changes: Changes) -> dict[str, Tensor]:
+Look = Callable[[str, Tensor], None]
+"""Is shown every changed parameter in float32, before it is brought to its precision."""
+
+
+def _unseen(_: str, __: Tensor) -> None:
+    return
+
+
+def merged(tensors: Mapping[str, Tensor], changes: Changes, look: Look = _unseen) -> dict[str, Tensor]:
     """The changed tensors alone; none of `tensors` is written to.
 
     Computed in float32, kept in the dtype, the device and the layout in memory of what they replace. Raises KeyError
     for a parameter that is not among `tensors`.
     """
     with torch.no_grad():
-        return {name: _merged(tensors[name], own) for name, own in changes.items()}
+        room = _room([tensors[name] for name in changes])
+        return {name: _merged(name, tensors[name], own, room, look) for name, own in changes.items()}
 
 
-def _merged(tensor: Tensor, own: Sequence[Strong]) -> Tensor:
-    weight = _folded(tensor, own)
+def _room(tensors: Sequence[Tensor]) -> Tensor | None:
+    """Where the largest one of a short precision has place in float32: asking for memory anew for each takes longer
+    than what is computed in it."""
+    short = [tensor for tensor in tensors if tensor.dtype != torch.float32]
+    return torch.empty(max(t.numel() for t in short), device=short[0].device) if short else None
+
+
+def _merged(name: str, tensor: Tensor, own: Sequence[Strong], room: Tensor | None, look: Look) -> Tensor:
+    if tensor.dtype == torch.float32 or room is None:
+        weight = tensor
+        for change in own:
+            weight = change.delta.fold(weight, change.strength)
+    else:
+        weight = room[: tensor.numel()].view(tensor.shape).copy_(tensor)
+        for change in own:
+            change.delta.fold(weight, change.strength, inside=True)
+    look(name, weight)
     return weight if _alike(weight, tensor) else torch.empty_like(tensor).copy_(weight)
 
 
@@ -50,20 +78,63 @@ def _alike(one: Tensor, other: Tensor) -> bool:
     return one.dtype == other.dtype and one.stride() == other.stride() and one is not other
 
 
-def with_changes(net: M, changes: Changes) -> M:
+def with_changes(net: M, changes: Changes, look: Look = _unseen) -> M:
     """A new network with the changed tensors, which shares all others with `net`; that stays as it is.
 
     Both can be used at the same time. It has no gradients, and is in evaluation mode.
     """
     tensors = net.state_dict()
-    other = copy.deepcopy(net, _kept(net))
-    other.load_state_dict({**tensors, **merged(tensors, changes)}, strict=True, assign=True)
+    other = _twin(net, {})
+    other.load_state_dict({**tensors, **merged(tensors, changes, look)}, strict=True, assign=True)
     return other.eval().requires_grad_(requires_grad=False)
 
 
-def _kept(net: nn.Module) -> dict[int, object]:
-    """What copying the network is not to copy: its tensors."""
-    return {id(tensor): tensor for tensor in (*net.parameters(), *net.buffers())}
+def _twin(module: M, known: dict[int, nn.Module]) -> M:
+    """A module of its own in place of each, with the same tensors and settings; known: those that have one already.
+
+    What copy.deepcopy does for modules that share their tensors, without looking at all that they consist of.
+    """
+    if id(module) in known:
+        return cast("M", known[id(module)])
+    other = known[id(module)] = module.__class__.__new__(module.__class__)
+    settings: dict[str, Any] = vars(module)
+    for key, value in settings.items():
+        vars(other)[key] = copy.copy(cast("Any", value)) if isinstance(value, dict | set) else value
+    children = vars(other)["_modules"]
+    children.update({name: _twin(child, known) for name, child in children.items() if child is not None})
+    return other
+
+
+Sources = Sequence[tuple[Mapping[int, Pair], float]]
+"""Hypernetworks, by the width of what they change, and how strongly each acts."""
+
+
+def with_sources(net: M, sources: Sources) -> M:
+    """A new network whose attentions make their keys and values of what hypernetworks make of their source, one after
+    the other: source + strength * net(source). It shares all tensors with `net`, which stays as it is."""
+    other = _twin(net, {})
+    device = next(net.parameters()).device
+    chains = [chain for nets, _ in sources for pair in nets.values() for chain in (pair.key, pair.value)]
+    other.add_module(HYPERNETWORKS, nn.ModuleList(chain.to(device) for chain in chains))
+    for module in list(other.modules()):
+        if isinstance(module, Attention):
+            acting = [(nets[module.to_k.in_features], s) for nets, s in sources if module.to_k.in_features in nets]
+            if acting:
+                module.to_k.register_forward_pre_hook(_changing([(pair.key, strength) for pair, strength in acting]))
+                module.to_v.register_forward_pre_hook(_changing([(pair.value, strength) for pair, strength in acting]))
+    return other
+
+
+def _changing(acting: Sequence[tuple[nn.Module, float]]) -> Callable[[nn.Module, tuple[Tensor, ...]], Tensor]:
+    """What a layer reads in place of its input; computed in float32."""
+
+    def changed(_: nn.Module, args: tuple[Tensor, ...]) -> Tensor:
+        source = args[0].float()
+        for chain, strength in acting:
+            source = source + strength * chain(source)
+        return source.to(args[0].dtype)
+
+    return changed
 
 
 @contextmanager

@@ -50,9 +50,10 @@ class Delta(ABC):
         """What is added at strength 1, of the shape of `weight`; float32. Raises RuntimeError where it does not fit."""
         ...
 
-    def fold(self, weight: Tensor, strength: float) -> Tensor:
-        """The changed weight, float32; `weight` stays as it is."""
-        return torch.add(weight, self.difference(weight), alpha=strength)
+    def fold(self, weight: Tensor, strength: float, *, inside: bool = False) -> Tensor:
+        """The changed weight, float32. inside: in the place of `weight`, which has to be contiguous; else that stays as
+        it is."""
+        return torch.add(weight, self.difference(weight), alpha=strength, out=weight if inside else None)
 
     def forward(self, x: Tensor, layer: Layer) -> Tensor:
         """What is added to the output of the layer at strength 1."""

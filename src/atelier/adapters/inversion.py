@@ -1,7 +1,7 @@
 """Files of textual inversions: learned vectors that stand for a word (Gal 2022, arXiv:2208.01618).
 
 A1111's and the original `.pt`, one tensor in safetensors, diffusers' file with the word as the name, pairs for two text
-encoders, and images that carry one (docs/compatibility/networks.md).
+encoders, images that carry one, and files of weight adapters that bring some (docs/networks.md).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from atelier.errors import BadFile
-from atelier.weights.archive import open_any
+from atelier.weights.archive import Archive, open_any, renamed
 from atelier.weights.formats.safetensors import FLOATS
 
 IMAGES = (".png", ".webp")
@@ -28,6 +28,8 @@ CHUNK = "sd-ti-embedding"
 """The text of an image that holds one: base64 of JSON."""
 TENSOR = "TORCHTENSOR"
 PARAMETERS = "string_to_param"
+BUNDLED = "bundle_emb."
+"""What stands before the name of one that comes with a weight adapter, and before a dot and its parts."""
 MAX_NUMBERS = 1_000_000
 """More than any vectors that fit into a prompt."""
 _NUMBERED = re.compile(r"_(\d{1,4})$")
@@ -53,9 +55,16 @@ class Embedding:
         return " and ".join(str(own.shape[1]) for own in self.vectors.values())
 
 
-def read_embedding(path: Path) -> Embedding:
-    """Raises BadFile for what cannot be read, or is no textual inversion."""
-    return Embedding(path, _of_image(path) if path.suffix.casefold() in IMAGES else _of_archive(path))
+def read_embedding(path: Path, name: str | None = None) -> Embedding:
+    """The textual inversion of a file; of the several that a weight adapter brings, the one called `name`. Raises
+    BadFile for what cannot be read, or is none."""
+    return Embedding(path, _of_image(path) if path.suffix.casefold() in IMAGES else _of_archive(path, name))
+
+
+def bundled(archive: Archive) -> tuple[str, ...]:
+    """The names of the textual inversions that a weight adapter brings."""
+    own = (name.removeprefix(BUNDLED) for name in archive.tensors if name.startswith(BUNDLED))
+    return tuple(dict.fromkeys(rest.partition(".")[0] for rest in own if rest.partition(".")[2]))
 
 
 def stored_name(path: Path) -> str | None:
@@ -67,13 +76,21 @@ def stored_name(path: Path) -> str | None:
     return None if found is None else str(found.get("name") or path.stem)
 
 
-def _of_archive(path: Path) -> dict[str, Tensor]:
+def _of_archive(path: Path, called: str | None) -> dict[str, Tensor]:
     archive = open_any(path)
+    if called is not None and called in bundled(archive):
+        own = f"{BUNDLED}{called}."
+        archive = renamed(archive, {n.removeprefix(own): n for n in archive.tensors if _is_input(n, own)})
     names = [name for name, info in archive.tensors.items() if info.dtype in FLOATS and len(info.shape) in {1, 2}]
     own = [name for name in names if name.startswith(f"{PARAMETERS}.")] or names
     if not own or sum(archive.tensors[name].count for name in own) > MAX_NUMBERS:
         raise BadFile(path, "is no textual inversion: it should hold a few vectors, as wide as a model's text encoder")
     return _joined(path, archive.load(own, dtype=torch.float32, mapped=False))
+
+
+def _is_input(name: str, beginning: str) -> bool:
+    """Whether a tensor is what the text encoder reads; some trainings also keep what it says."""
+    return name.startswith(beginning) and not name.endswith("_out")
 
 
 def _joined(path: Path, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

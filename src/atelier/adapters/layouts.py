@@ -53,7 +53,8 @@ def spelled(layers: Iterable[Layer], family: Family, layout: Layout) -> dict[str
     made: dict[str, Tensor] = {}
     for name, own in groups.items():
         is_text = own[0].part.name != family.denoiser
-        for slot, tensor in _slots(name, own, layout).items():
+        slots = own[0].slots if is_text else _arranged(name, own, layout)
+        for slot, tensor in (_in_kohyas(slots) if layout in WITH_ALPHA else _in_pefts(name, slots, layout)).items():
             made[name + _ending(slot, layout, is_text=is_text)] = tensor
     return made
 
@@ -93,12 +94,12 @@ def _scale(slots: Slots) -> float:
     return float(slots[ALPHA]) / rank if ALPHA in slots else 1.0
 
 
-def _slots(name: str, own: Sequence[Layer], layout: Layout) -> Slots:
-    rows = own[0].module.rows
-    slots = own[0].slots if rows is None or layout not in WITH_ALPHA else _together(name, own, rows.total)
-    if own[0].module.halves is not None and layout not in WITH_ALPHA:
-        slots = swapped_rows(slots)
-    return _in_kohyas(slots) if layout in WITH_ALPHA else _in_pefts(name, slots, layout)
+def _arranged(name: str, own: Sequence[Layer], layout: Layout) -> Slots:
+    """Layers of the denoiser as the layout keeps them; text encoders go by transformers' names in all of them."""
+    module = own[0].module
+    if layout in WITH_ALPHA:
+        return own[0].slots if module.rows is None else _together(name, own, module.rows.total)
+    return own[0].slots if module.halves is None else swapped_rows(own[0].slots)
 
 
 def _together(name: str, own: Sequence[Layer], total: int) -> Slots:

@@ -18,6 +18,7 @@ import atelier.adapters.weight
 from atelier.adapters import dora
 from atelier.adapters.arranged import arranged
 from atelier.adapters.delta import ALPHA, BIAS, BIAS_DIFFERENCE, WEIGHT, Delta, Shapes, Values, WeightKind
+from atelier.adapters.inversion import BUNDLED
 from atelier.adapters.kin import is_foreign, kin
 from atelier.adapters.spelling import usual
 from atelier.adapters.stated import stated_alphas
@@ -35,8 +36,6 @@ NUMBERS = frozenset({ALPHA, "on_input"})
 OF_VECTORS = frozenset({"norm", "full"})
 """Kinds that a weight of one dimension may have; DoRA and all others need a matrix."""
 NORM_BIAS = "b_norm"
-BUNDLED = "bundle_emb."
-"""What the names of textual inversions that come with an adapter begin with."""
 
 
 @cache

@@ -8,9 +8,10 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from atelier.adapters.inversion import BUNDLED
 from atelier.adapters.known import Known
 from atelier.adapters.layouts import WITH_ALPHA, Layer, Layout, Slots, spelled, split, swapped_rows
-from atelier.adapters.read import BUNDLED, AdapterFile
+from atelier.adapters.read import AdapterFile
 from atelier.adapters.stated import PEFT
 from atelier.errors import BadFile
 from atelier.weights.names.name import Halves, Rows

@@ -70,8 +70,9 @@ def named(family: Family, specs: Mapping[str, Any]) -> Mapping[str, tuple[Named,
     for part in parts(family):
         if part.name in specs:
             for module in modules(part.network.names(specs[part.name])):
-                for spelling, own in _spelled(family, part, module):
-                    found[spelling].append(own)
+                for own, spellings in _spelled(family, part, module):
+                    for spelling in spellings:
+                        found[spelling].append(own)
     return {name: tuple(own) for name, own in found.items()}
 
 
@@ -82,14 +83,14 @@ def parts(family: Family) -> tuple[PartSpec[Any, Any], ...]:
     return (*(tower.part for tower in family.towers), denoiser)
 
 
-def _spelled(family: Family, part: PartSpec[Any, Any], module: Module) -> Iterator[tuple[str, Named]]:
+def _spelled(family: Family, part: PartSpec[Any, Any], module: Module) -> Iterator[tuple[Named, Iterable[str]]]:
+    """Each way in which files keep a layer, and its names there."""
     if part.name != family.denoiser:
-        yield from ((name, Named(part, module)) for name in dict.fromkeys(of_tower(module, number_of(part))))
+        yield Named(part, module), dict.fromkeys(of_tower(module, number_of(part)))
         return
     own = dict.fromkeys(of_denoiser(module))
-    yield from ((name, Named(part, module, module.halves)) for name in own)
-    ldm = (name for name in dict.fromkeys(in_ldm(module)) if name not in own)
-    yield from ((name, Named(part, module, module.rows)) for name in ldm)
+    yield Named(part, module, module.halves), own
+    yield Named(part, module, module.rows), dict.fromkeys(name for name in in_ldm(module) if name not in own)
 
 
 def of_denoiser(module: Module) -> Iterator[str]:

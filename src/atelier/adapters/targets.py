@@ -43,11 +43,17 @@ def targets(model: Checkpoint) -> Mapping[str, tuple[Target, ...]]:
     specs = {part.name: model.spec(part) for part in there}
     shapes = {part.name: shapes_of(model, part, tuple(part.network.names(specs[part.name]))) for part in there}
 
-    def target(own: Named) -> Target:
-        found = shapes[own.part.name][own.module.ours]
-        return Target(own.part.name, own.module.ours, found, _block(own.module.ldm), own.rule)
+    made: dict[int, Target] = {}
 
-    return {name: tuple(map(target, several)) for name, several in named(model.family, specs).items()}
+    def target(own: Named) -> Target:
+        """The same for every name that says the same."""
+        if id(own) not in made:
+            found = shapes[own.part.name][own.module.ours]
+            made[id(own)] = Target(own.part.name, own.module.ours, found, _block(own.module.ldm), own.rule)
+        return made[id(own)]
+
+    known = named(model.family, specs)
+    return {name: tuple(map(target, several)) for name, several in known.items()}
 
 
 def shapes_of(

@@ -12,6 +12,7 @@ from typing import Any
 from atelier.checkpoints.checkpoint import Checkpoint
 from atelier.checkpoints.folder import archive_in
 from atelier.checkpoints.kind import identify
+from atelier.checkpoints.latent_hints import SCALES, stated_scale
 from atelier.checkpoints.opening import carried, families, open_checkpoint, stated_facts
 from atelier.checkpoints.spelling import respelled
 from atelier.errors import BadFile
@@ -25,6 +26,8 @@ from atelier.weights.names.name import Layout
 PREFIXES = ("", "vae.", "unet.", "text_encoder.", "model.", "diffusion_model.")
 """What may stand before the names of a part in a file of its own."""
 LAYOUTS: tuple[Layout, ...] = ("ldm", "diffusers")
+ROUNDED = 1e-3
+"""So much may two numbers that say the same scale differ, as a share."""
 OF_RUNNING = ("position_ids", "logit_scale", "model_ema.")
 """What files of single parts have beside their weights."""
 
@@ -65,6 +68,10 @@ def _check_latents(vae: Path, made: Checkpoint, base: Checkpoint) -> None:
     if base.family.autoencoder in base.parts and base.latent.factor != latent.factor:
         told = f"makes {latent.factor} pixels of a position of the latent, where this model makes {base.latent.factor}"
         raise BadFile(vae, told)
+    stated = stated_scale(vae)
+    if stated is not None and abs(stated / latent.scale - 1) > ROUNDED:
+        whose = f", of {SCALES[stated]}" if stated in SCALES else ""
+        raise BadFile(vae, f"has latents of the scale {stated:g}{whose}, where this model's have {latent.scale:g}")
 
 
 def _base(path: Path) -> Checkpoint:

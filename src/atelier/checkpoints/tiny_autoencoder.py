@@ -58,6 +58,21 @@ def tiny_beside(model: Checkpoint) -> Path | None:
     return next((path for path in places if path.is_file() and _suits(path, model)), None)
 
 
+def is_tiny(path: Path) -> bool:
+    """Whether a tiny autoencoder lies there."""
+    try:
+        return bool(find_tiny(path))
+    except BadFile:
+        return False
+
+
+def check_suits(path: Path, model: Checkpoint) -> None:
+    """Raises BadFile for a tiny autoencoder that cannot decode this model's latents."""
+    if not _suits(path, model):
+        told = f"{model.latent.channels} channels and {model.latent.factor} pixels of a position"
+        raise BadFile(path, f"has no decoder for the latents of {model.name}, which have {told}")
+
+
 def _suits(path: Path, model: Checkpoint) -> bool:
     decoder, latent = find_tiny(path).get("decoder"), model.latent
     if decoder is None or latent.factor != FACTOR:

@@ -38,6 +38,7 @@ COMMANDS = {
     "models": CommandGroup("atelier.cli.models", "List, inspect and convert models."),
     "prompt": CommandGroup("atelier.cli.prompt", "Show what a prompt means."),
     "data": CommandGroup("atelier.cli.data", "Inspect the training data."),
+    "teach": CommandGroup("atelier.cli.teach", "Teach a model something new from a few images."),
     "train": CommandGroup("atelier.cli.train", "Train a model, or one of its parts."),
     "evaluate": CommandGroup("atelier.cli.evaluate", "Measure the quality of a model."),
 }

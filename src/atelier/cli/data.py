@@ -1,4 +1,4 @@
-"""`atelier data`: what the embedded model was trained on, and how scenes look."""
+"""`atelier data`: what the embedded model was trained on, how scenes look, and images that a model is to be taught."""
 
 from __future__ import annotations
 
@@ -7,11 +7,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from atelier.cli import data_teaching
+
 if TYPE_CHECKING:
     from atelier.train.data.dataset import Dataset
     from atelier.train.data.listing import DataList
 
-app = typer.Typer(help="Training data: list what it holds, preview scenes.", no_args_is_help=True)
+app = typer.Typer(help="Training data: list what it holds, preview scenes, prepare your own.", no_args_is_help=True)
+
+for command in (data_teaching.inspect, data_teaching.crop, data_teaching.caption):
+    app.command()(command)
 
 COLUMNS = 6
 
@@ -49,7 +54,7 @@ def preview(
     from atelier.train.recipe import EMOJI, Data
     from atelier.train.sources import dataset as opened
 
-    _check_name(output)
+    check_name(output)
     source = EMOJI if folder is None else str(folder)
     dataset = opened(Data(source=source, size=size, seed=seed), "held_out" if held_out else "train")
     _write_sheet(dataset, min(count, dataset.length or count), output)
@@ -74,7 +79,8 @@ def _table(data: DataList) -> str:
     )
 
 
-def _check_name(output: Path) -> None:
+def check_name(output: Path) -> None:
+    """Raises BadInput unless a sheet can be written under this name."""
     from atelier.errors import BadInput
 
     if output.suffix.lower() != ".png":

@@ -96,7 +96,9 @@ def serve(
         url_secret=secret(folder),
         options_file=folder / "options.json",
     )
-    serving.run(serving.Place(host, port), settings, _staff(folders, workers, grace), folder, database, text=log_text)
+    serving.run(
+        serving.Place(host, port), settings, _staff(folders, folder, workers, grace), folder, database, text=log_text
+    )
 
 
 def _check_installed() -> None:
@@ -125,7 +127,7 @@ def _key(text: str, number: int) -> tuple[str, str, bool]:
     return name, secret, number == 0
 
 
-def _staff(folders: tuple[Path, ...], workers: int, grace: float) -> Staff:
+def _staff(folders: tuple[Path, ...], data: Path, workers: int, grace: float) -> Staff:
     """How the processes are started. Several workers share the cores, or take turns at the graphics cards."""
     import os
 
@@ -135,7 +137,7 @@ def _staff(folders: tuple[Path, ...], workers: int, grace: float) -> Staff:
     threads = max(1, (os.cpu_count() or 1) // workers) if workers > 1 else 0
     places = [["--threads", str(threads), "--number", str(number)] for number in range(workers)]
     return Staff(
-        resolver=compose.server_command("resolver", folders),
-        workers=[compose.server_command("worker", folders, place) for place in places],
+        resolver=compose.server_command("resolver", folders, data),
+        workers=[compose.server_command("worker", folders, data, place) for place in places],
         grace=grace,
     )

@@ -53,13 +53,13 @@ def application(known: Recipes) -> typer.Typer:
 
         from atelier.train.runner import run_recipe
 
-        with _placed(device, chosen.run) as placement:
+        with placed(device, chosen.run) as placement:
             told = placement.world.first
-            console = Console(stderr=True, soft_wrap=True, highlight=False, quiet=not told)
-            _say_what_is_missing(console)
-            with _stopping(console) as signals:
+            console = Console(stderr=True, soft_wrap=True, highlight=False, markup=False, quiet=not told)
+            say_what_is_missing(console)
+            with stopping(console) as signals:
                 events = run_recipe(spec, chosen, placement, out, signals, accept_changes=accept_changes)
-                made = _follow(events, chosen.run.steps, console)
+                made = follow(events, chosen.run.steps, console)
         if told and made is not None:
             typer.echo(made)
 
@@ -93,7 +93,7 @@ def changes(pairs: list[str] | None) -> dict[str, object]:
 
 
 @contextmanager
-def _placed(device: str, run: Run) -> Generator[Placement]:
+def placed(device: str, run: Run) -> Generator[Placement]:
     """Where this process trains: under torchrun, one of several, each on a device of its own."""
     from atelier.runtime.device import choose_device, free_memory, training_dtype
     from atelier.runtime.threads import settle_process
@@ -106,7 +106,7 @@ def _placed(device: str, run: Run) -> Generator[Placement]:
         yield Placement(chosen, training_dtype(chosen, run.dtype), world, free_memory(chosen))
 
 
-def _say_what_is_missing(console: Console) -> None:
+def say_what_is_missing(console: Console) -> None:
     from atelier.train.logbook import missing_extras
 
     missing = missing_extras()
@@ -115,7 +115,7 @@ def _say_what_is_missing(console: Console) -> None:
 
 
 @contextmanager
-def _stopping(console: Console) -> Generator[Callable[[], bool]]:
+def stopping(console: Console) -> Generator[Callable[[], bool]]:
     """Whether SIGINT or SIGTERM came; the second one ends the program at once."""
     signals: list[int] = []
 
@@ -133,7 +133,7 @@ def _stopping(console: Console) -> Generator[Callable[[], bool]]:
             signal.signal(number, handler)
 
 
-def _follow(events: Iterator[TrainingEvent], steps: int, console: Console) -> Path | None:
+def follow(events: Iterator[TrainingEvent], steps: int, console: Console) -> Path | None:
     """Shows what happens; returns where what was made lies. Raises Failed's error."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 

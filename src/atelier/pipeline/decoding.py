@@ -100,7 +100,12 @@ def thumbnail(clean: Tensor, vae: AutoencoderKL, format_: LatentFormat) -> Image
 def sketched(clean: Tensor, tiny: TinyAutoencoder, format_: LatentFormat) -> Image.Image:
     """An image of a latent (C, h, w), of at most SKETCH x SKETCH positions of it, as a tiny autoencoder sees it."""
     shrink = max(1, -(-max(clean.shape[1:]) // SKETCH))
-    return decode(F.avg_pool2d(clean, shrink, ceil_mode=True), tiny, replace(format_, scale=1.0, shift=0.0))
+    return decode(F.avg_pool2d(clean, shrink, ceil_mode=True), tiny, seen_by(tiny, format_))
+
+
+def seen_by(vae: Decoder, format_: LatentFormat) -> LatentFormat:
+    """What an autoencoder's latents are: a tiny one reads them as the denoiser does."""
+    return replace(format_, scale=1.0, shift=0.0) if isinstance(vae, TinyAutoencoder) else format_
 
 
 def rough(clean: Tensor, matrix: RgbMatrix) -> Image.Image:

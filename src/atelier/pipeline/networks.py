@@ -23,10 +23,10 @@ class Borrowed:
 
 def borrowed(networks: Sequence[Network], resolved: Resolved) -> Borrowed:
     """What the tags of one prompt ask for. What has no file among those of `resolved` is left out."""
-    files = {ref.name: ref for ref in resolved.adapters}
-    loras = [(files[own.name], own.strength()) for own in networks if own.type == "lora" and own.name in files]
-    text = tuple(_of_text(loras))
-    return Borrowed(Adapted(text, resolved.inversions), Adapted(tuple(_of_denoiser(loras))))
+    files = {(ref.kind, ref.name): ref for ref in resolved.adapters}
+    found = [(files[key], own.strength()) for own in networks if (key := (own.type, own.name)) in files]
+    loras = [(file, strength) for file, strength in found if file.kind == "lora"]
+    return Borrowed(Adapted(tuple(_of_text(loras)), resolved.inversions), Adapted(tuple(_of_denoiser(found))))
 
 
 def _of_text(loras: Sequence[tuple[AdapterRef, Strength]]) -> Iterator[Merged]:
@@ -36,7 +36,10 @@ def _of_text(loras: Sequence[tuple[AdapterRef, Strength]]) -> Iterator[Merged]:
             yield Merged(file, acting, strength.rank)
 
 
-def _of_denoiser(loras: Sequence[tuple[AdapterRef, Strength]]) -> Iterator[Merged]:
-    for file, strength in loras:
-        if strength.unet:
+def _of_denoiser(found: Sequence[tuple[AdapterRef, Strength]]) -> Iterator[Merged]:
+    """Hypernetworks act on it alone, with one strength."""
+    for file, strength in found:
+        if file.kind == "hypernet" and strength.te:
+            yield Merged(file, strength.te)
+        elif file.kind == "lora" and strength.unet:
             yield Merged(file, strength.unet, strength.rank, strength.blocks)

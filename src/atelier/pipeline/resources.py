@@ -37,13 +37,18 @@ DENOISER: PartOf[Net] = PartOf("denoiser")
 IMAGE_TEXT: PartOf[ImageText] = PartOf("image and text")
 AUTOENCODER: PartOf[AutoencoderKL] = PartOf("autoencoder")
 TINY: PartOf[TinyAutoencoder] = PartOf("tiny autoencoder")
-"""That lies beside the model; nobody borrows it from a model without one."""
+"""That the model's reference names, or else lies beside the model; nobody borrows it from a model without one."""
 DEPTH: PartOf[DepthEstimator] = PartOf("depth estimator")
 """That lies in the model's folder; nobody borrows it from a model without one."""
 UPSCALER: PartOf[Upscaler] = PartOf("upscaler")
 """Of a file that holds nothing else: its reference is no checkpoint's."""
 
 T = TypeVar("T")
+
+
+def has_tiny(model: ModelRef) -> bool:
+    """Whether a tiny autoencoder makes the last images."""
+    return any(part.role == TINY.name for part in model.parts)
 
 
 def networks(part: object) -> list[nn.Module]:

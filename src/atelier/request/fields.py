@@ -108,7 +108,11 @@ ModelHash = Annotated[
 Vae = Annotated[
     str,
     Infotext("VAE"),
-    Help("Another autoencoder: a file, a folder, or a name in the folders vae of the models folders.", "the model's"),
+    Help(
+        "Another autoencoder: a file, a folder, or a name in the folders vae of the models folders; taesd, taesdxl and "
+        "taesd3 are the tiny one beside the model.",
+        "the model's",
+    ),
     Option("Model and sampling"),
 ]
 TextEncoders = Annotated[

@@ -35,10 +35,16 @@ class Size(NamedTuple):
     height: Counted
 
 
-class PartRef(Value):
-    """A file or folder that a part of a model is taken from in place of the model's own, found; see `ModelRef`."""
+PartRole = Literal["autoencoder", "tiny autoencoder", "text encoder"]
 
-    role: Literal["autoencoder", "text encoder"]
+
+class PartRef(Value):
+    """A file or folder that a part of a model is taken from in place of the model's own, found; see `ModelRef`.
+
+    A tiny autoencoder makes the last images; whatever else needs an autoencoder has the model's own.
+    """
+
+    role: PartRole
     name: str
     path: str
     sha256: str
@@ -56,13 +62,14 @@ class ModelRef(Value):
 class AdapterRef(Value):
     """A file that prompts name, found: what they call it, where it lies, and the SHA-256 (hex) of all of it.
 
-    digits: of its hash, as infotexts say them.
+    digits: of its hash, as infotexts say them; kind: what the tag is called that names it.
     """
 
     name: str
     path: str
     sha256: str
     digits: str
+    kind: Literal["lora", "hypernet"] = "lora"
 
 
 class NoFile(Value):

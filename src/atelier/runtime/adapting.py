@@ -11,8 +11,9 @@ from typing import TypeVar, cast
 import torch
 from torch import Tensor, nn
 
-from atelier.adapters.attach import Changes, Strong, with_changes
+from atelier.adapters.attach import Changes, Strong, with_changes, with_sources
 from atelier.adapters.attach import merged as merged_tensors
+from atelier.adapters.hypernetwork import Pair, load_hypernetwork, open_hypernetwork
 from atelier.adapters.inversion import read_embedding
 from atelier.adapters.read import Match, deltas, matched, open_adapter
 from atelier.checkpoints.checkpoint import Checkpoint
@@ -31,7 +32,8 @@ def with_merged(plain: T, model: Checkpoint, part: PartOf[T], merged: Sequence[M
 
     Raises BadFile for a file that has changed, or is for another model.
     """
-    found = [(own, _matched(own.file, model, hashes)) for own in merged]
+    found = [(own, _matched(own.file, model, hashes)) for own in merged if own.file.kind == "lora"]
+    sources = [(_hypernetwork(own.file, hashes), own.strength) for own in merged if own.file.kind == "hypernet"]
     if isinstance(plain, TextTowers):
         towers = zip(plain.towers, model.family.towers, strict=True)
         changed = [_merged_tower(own, found, tower.part.name) for own, tower in towers]
@@ -40,16 +42,29 @@ def with_merged(plain: T, model: Checkpoint, part: PartOf[T], merged: Sequence[M
         raise BadFile(
             merged[0].file.path, f"cannot be used: this model's {part.name} is no network whose weights are here"
         )
-    return cast("T", _changed(plain, found, model.family.denoiser))
+    changed = _changed(plain, found, model.family.denoiser) if found else plain
+    return cast("T", with_sources(changed, sources) if sources else changed)
+
+
+def _hypernetwork(file: AdapterRef, hashes: HashCache) -> Mapping[int, Pair]:
+    """Raises BadFile where it has changed."""
+    return load_hypernetwork(open_hypernetwork(_unchanged(file, hashes)))
 
 
 def _changed(net: M, found: Sequence[tuple[Merged, Match]], part: str) -> M:
     """Raises BadFile where an adapter makes weights NaN or infinite."""
     device = next(net.parameters()).device
     made = changes(found, part, device)
-    changed = with_changes(net, made)
+    suspect: list[str] = []
+
+    def look(name: str, weight: Tensor) -> None:
+        if not _is_finite(weight):
+            suspect.append(name)
+
+    changed = with_changes(net, made, look)
     after, before = changed.state_dict(), net.state_dict()
-    bad = [name for name in made if not _is_finite(after[name]) and _is_finite(before[name])]
+    suspect += [name for name in made if after[name].dtype == torch.float16 and not _is_finite(after[name])]
+    bad = [name for name in dict.fromkeys(suspect) if _is_finite(before[name])]
     if bad:
         raise _spoiled(found, part, before, bad)
     return changed
@@ -93,7 +108,7 @@ def with_inversions(part: T, inversions: Sequence[AdapterRef], hashes: HashCache
         return part
     clips = [tower for tower in part.towers if isinstance(tower, ClipTower)]
     widths = tuple(tower.net.spec.width for tower in clips)
-    read = {ref.name: read_embedding(_unchanged(ref, hashes)).fitting(widths) for ref in inversions}
+    read = {ref.name: read_embedding(_unchanged(ref, hashes), ref.name).fitting(widths) for ref in inversions}
     known = {name: vectors for name, vectors in read.items() if vectors is not None}
     reading = {
         id(tower): replace(tower, vectors={name: vectors[number] for name, vectors in known.items()})

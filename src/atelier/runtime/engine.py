@@ -6,7 +6,8 @@ import hashlib
 import os
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,11 +16,12 @@ import torch
 from atelier.checkpoints.checkpoint import Checkpoint
 from atelier.checkpoints.embedded import EMBEDDED
 from atelier.checkpoints.preview import rgb_matrix
-from atelier.checkpoints.tiny_autoencoder import tiny_beside
+from atelier.checkpoints.tiny_autoencoder import is_tiny, tiny_beside
 from atelier.diffusion.catalogue import samplers
-from atelier.errors import BadFile, BadInput, UnknownName, about, shortened
+from atelier.errors import BadFile, BadInput, about, shortened
 from atelier.families.family import Family
 from atelier.pipeline.plan import plan
+from atelier.pipeline.resources import has_tiny
 from atelier.pipeline.run import run
 from atelier.pipeline.tape import Tape
 from atelier.prompt import Warn, checked, emphasis, silent, without_comments
@@ -33,7 +35,7 @@ from atelier.runtime.device import Device
 from atelier.runtime.images import Images
 from atelier.runtime.library import Library, Model, hash_in
 from atelier.runtime.networks import Networks
-from atelier.runtime.notes import contradictions, overruled, unheard
+from atelier.runtime.notes import contradictions, doubted, overruled, unheard
 from atelier.runtime.offer import (
     check_clip_skip,
     check_refiner,
@@ -67,6 +69,8 @@ MIN_DIGITS = 8
 """So few digits of a hash are too few to find a model by."""
 OWN_PART = frozenset({"", "automatic", "none"})
 """What A1111 calls the model's own autoencoder, folded."""
+TINY_NAMES = frozenset({"taesd", "taesdxl", "taesd3"})
+"""What the author of the tiny autoencoders calls them: one of a model's family, beside it."""
 FIRST = "that of the first pass"
 """The model that is taken where a second pass names none, to say to a user."""
 OLD_DIGITS = 8
@@ -144,17 +148,30 @@ class Engine:
         """Where parts are taken from in place of the model's own. Raises BadInput for what is not there; where the
         request is lenient, the model's own is taken."""
         with about("vae"):
-            vae = self._part(request.vae or "", self.library.autoencoder, request, warn)
+            named = request.vae or ""
+            find = self.library.autoencoder if named.casefold() not in TINY_NAMES else partial(self._beside, request)
+            vae = self._part(named, find, request, warn)
         with about("text_encoders"):
             texts = [self._part(name, self.library.text_encoder, request, warn) for name in request.text_encoders]
-        return Others(vae, tuple(path for path in texts if path is not None))
+        there = tuple(path for path in texts if path is not None)
+        return Others(text_encoders=there, tiny=vae) if vae is not None and is_tiny(vae) else Others(vae, there)
+
+    def _beside(self, request: Request, name: str) -> Path:
+        """The tiny autoencoder of that name for the model of a request. Raises BadInput."""
+        model = self.resources.open(self._find(request, silent).path)
+        path, own = tiny_beside(model), model.family.tiny
+        if name.casefold() != own:
+            raise BadInput(f"{name} is not for the latents of {model.name}: {own or 'no tiny autoencoder'} is")
+        if path is None:
+            raise BadInput(f"{name} is not there: put {own}_decoder.safetensors beside {model.name} or into VAE-approx")
+        return path
 
     def _part(self, name: str, find: Callable[[str], Path], request: Request, warn: Warn) -> Path | None:
         if name.strip().casefold() in OWN_PART:
             return None
         try:
             return find(name)
-        except UnknownName as error:
+        except BadInput as error:
             if not request.prompting.lenient:
                 raise BadInput(f"{error}; or --lenient takes the model's own") from error
             warn(f"{error}; generated with the model's own")
@@ -204,7 +221,8 @@ class Engine:
         warnings: list[str] = []
         resolved, method = self._settled(request, warnings.append)
         warnings += [*_without_effect(request), *_unread(request, method), *overruled(request, method)]
-        warnings += unheard(request, [self.resources.checkpoint(model) for model in _models(resolved)])
+        models = [(model, self.resources.checkpoint(model)) for model in _models(resolved)]
+        warnings += [*unheard(request, [model for _, model in models]), *doubted(models)]
         return resolved, list(dict.fromkeys(warnings))
 
     def run(
@@ -250,7 +268,7 @@ class Engine:
             max_batch=1 if any(samplers()[own.sampler].alone for own in methods) else self.device.max_batch,
             previews=previews is not None,
             matrix=None if previews is None else rgb_matrix(model),
-            tiny=previews is not None and tiny_beside(model) is not None,
+            tiny=previews is not None and (has_tiny(resolved.model) or tiny_beside(model) is not None),
             there=there,
             warn=warnings.append,
         )
@@ -332,7 +350,7 @@ class Engine:
                 warn(f"{field}: {error}; generated with {instead}")
                 return None
             found = known
-        parts = Others(self._parts(request, silent).vae)
+        parts = replace(self._parts(request, silent), text_encoders=())
         with about(field), _about_parts(parts):
             model = self.resources.open(found.path, parts)
             return model, self.resources.refer(found.name, model, parts)
@@ -400,7 +418,7 @@ def _about_parts(parts: Others) -> Generator[None]:
     try:
         yield
     except BadFile as error:
-        if error.path == str(parts.vae):
+        if error.path in {str(parts.vae), str(parts.tiny)}:
             error.field = "vae"
         elif error.path in map(str, parts.text_encoders):
             error.field = "text_encoders"

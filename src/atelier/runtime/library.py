@@ -30,6 +30,8 @@ WEIGHT_FILES = (".safetensors", ".ckpt", ".pt", ".pth", ".bin")
 """What the names of files of weights end with, of whatever kind."""
 UPSCALER_FILES = (".pth", ".pt", ".safetensors")
 ADAPTER_FOLDERS = frozenset({"lora", "loras", "lycoris", "locon", "weight_adapters"})
+HYPER_FOLDERS = frozenset({"hypernetwork", "hypernetworks"})
+"""What folders of hypernetworks are called, in any case."""
 EMBEDDING_FOLDERS = frozenset({"embeddings", "embedding", "textual_inversion", "textual-inversion"})
 """What folders of weight adapters and of textual inversions are called, in any case: here, in A1111, in ComfyUI."""
 EMBEDDING_FILES = (".safetensors", ".pt", ".bin")
@@ -38,10 +40,10 @@ PREVIEW = ".preview"
 """Before the ending of an image that only shows what a file beside it makes."""
 OUTPUT_NAME = "ss_output_name"
 """The key in a weight adapter's metadata for what its training was told to call it."""
-VAE_FOLDERS = frozenset({"vae", "vaes"})
+VAE_FOLDERS = frozenset({"vae", "vaes", "vae_approx", "vae-approx"})
 TEXT_FOLDERS = frozenset({"text_encoder", "text_encoders", "clip"})
 """What folders of autoencoders and of text encoders are called, in any case: in A1111, Forge and ComfyUI."""
-OTHER_FOLDERS = UPSCALER_FOLDERS | ADAPTER_FOLDERS | EMBEDDING_FOLDERS
+OTHER_FOLDERS = UPSCALER_FOLDERS | ADAPTER_FOLDERS | HYPER_FOLDERS | EMBEDDING_FOLDERS
 QUOTED_HASH = re.compile(r"\s*\[[0-9a-fA-F]{8,64}\]$")
 """What A1111 shows behind a model's name."""
 
@@ -159,6 +161,20 @@ class Library:
             if wanted and model.path.is_file() and _parts(place)[-len(wanted) :] == wanted:
                 return model.path
         raise UnknownName("lora", name, known)
+
+    def hypernetworks(self) -> Mapping[str, Path]:
+        """The files of hypernetworks by name; the first folder wins where two hold the same name."""
+        return self._files(HYPER_FOLDERS, WEIGHT_FILES)
+
+    def hypernetwork(self, name: str) -> Path:
+        """By path, or by the file's name in any case. Raises UnknownName with the nearest names."""
+        if self.by_path and name and _is_there(path := expanded(name)) and path.is_file():
+            return path
+        known = self.hypernetworks()
+        found = next((path for own, path in known.items() if own.casefold() == name.casefold()), None)
+        if found is None:
+            raise UnknownName("hypernet", name, known)
+        return found
 
     def autoencoders(self) -> Mapping[str, Path]:
         """The files of autoencoders by their names, in folders of such and beside models; the first of a name wins."""

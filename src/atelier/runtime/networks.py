@@ -6,14 +6,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from atelier.adapters.inversion import read_embedding, stored_name
+from atelier.adapters.hypernetwork import open_hypernetwork
+from atelier.adapters.inversion import bundled, read_embedding, stored_name
 from atelier.adapters.read import AdapterFile, matched, open_adapter
 from atelier.checkpoints.checkpoint import Checkpoint
 from atelier.checkpoints.text import marks_of
 from atelier.errors import BadFile, BadInput, UnknownName, nearest
+from atelier.families.parts import UNET
 from atelier.models.clip import TextSpec
 from atelier.pipeline.plan import texts
 from atelier.prompt import Network, Warn, chunk, emphasis, inversions, parse, weighted
+from atelier.prompt.networks import TYPES
 from atelier.request.groups import Prompting
 from atelier.request.infotext.networks import listed_name, squeezed
 from atelier.request.infotext.resources import split_hashes
@@ -24,6 +27,9 @@ from atelier.weights.hashes import SHORT_TENSORS, HashCache
 from atelier.weights.tokenizer import ClipTokenizer
 
 FOLDER = "embeddings"
+HYPER = "hypernet"
+KEYS = (".attn1.to_k.weight", ".attn2.to_k.weight")
+"""What the names end with of the layers that keys are made with, in both layouts."""
 MIN_DIGITS = 8
 """So few digits of a hash are too few to find a file by."""
 
@@ -52,28 +58,28 @@ class Networks:
     def settle(self, resolved: Resolved) -> Resolved:
         """The resolved request with the files that its prompts name. Raises BadInput."""
         adapters = tuple(self._adapters(resolved))
-        inversions = tuple(self._inversions(resolved))
+        inversions = tuple(self._inversions(resolved, adapters))
         return resolved.model_copy(update={"adapters": adapters, "inversions": inversions})
 
     def _adapters(self, resolved: Resolved) -> Iterator[AdapterRef]:
         """Of every name with a tag in a prompt, its file."""
-        for name, (network, models) in self._named(resolved).items():
+        for (kind, name), (network, models) in self._named(resolved).items():
             try:
-                yield self._adapter(name, network, models)
+                yield self._hypernetwork(name, models) if kind == HYPER else self._adapter(name, network, models)
             except UnknownName as error:
                 near = f" ({nearest(name, error.known)})" if error.known else ""
-                self._refuse(network, f"lora {name!r} is not there{near}")
+                self._refuse(network, f"{kind} {name!r} is not there{near}")
             except BadInput as error:
                 self._refuse(network, str(error))
         self._check_elsewhere(resolved)
 
-    def _named(self, resolved: Resolved) -> dict[str, tuple[Network, list[Checkpoint]]]:
-        """The first tag of each name that can be used, and the models that it acts on."""
-        found: dict[str, tuple[Network, list[Checkpoint]]] = {}
+    def _named(self, resolved: Resolved) -> dict[tuple[str, str], tuple[Network, list[Checkpoint]]]:
+        """By kind and name, the first tag that can be used, and the models that it acts on."""
+        found: dict[tuple[str, str], tuple[Network, list[Checkpoint]]] = {}
         for network, is_second in _tags(resolved):
             if self._can_be_used(network):
                 model = self._again if is_second else self._model
-                _, models = found.setdefault(network.name, (network, []))
+                _, models = found.setdefault((network.type, network.name), (network, []))
                 if not any(model is other for other in models):
                     models.append(model)
         return found
@@ -90,8 +96,10 @@ class Networks:
     def _can_be_used(self, network: Network) -> bool:
         """Whether a tag is one of a weight adapter whose arguments are known."""
         problem = None
-        if network.type != "lora":
+        if network.type not in TYPES:
             problem = f"{network.type} {network.name!r} is not there"
+        elif network.type == HYPER and network.named:
+            problem = f"hypernet {network.name!r} knows a strength alone, not {next(iter(network.named))!r}"
         elif network.unknown:
             problem = f"lora {network.name!r} knows te, unet, dyn and lbw, not {network.unknown[0]!r}"
         if problem is not None:
@@ -111,6 +119,17 @@ class Networks:
         )
         self._compare(f"lora {name!r}", self._loras.get(listed_name(name)), reference)
         return reference
+
+    def _hypernetwork(self, name: str, models: Sequence[Checkpoint]) -> AdapterRef:
+        """models: those that it acts on. Raises BadInput for a file that cannot be used."""
+        path = self._library.hypernetwork(name)
+        file = open_hypernetwork(path)
+        for model in models:
+            if not file.widths & source_widths(model):
+                read, own = (", ".join(map(str, sorted(widths))) for widths in (source_widths(model), file.widths))
+                raise BadFile(path, f"changes states {own} wide; the attentions of {model.name} read {read or 'none'}")
+        digest = self._hashes.sha256(path)
+        return AdapterRef(name=name, path=str(path), sha256=digest, digits=digest[:SHORT_TENSORS], kind=HYPER)
 
     def _match(self, name: str, file: AdapterFile, model: Checkpoint) -> None:
         """Tells what the model does not take. Raises BadInput where it is for another."""
@@ -154,13 +173,13 @@ class Networks:
             raise BadInput(f"prompt: {problem}: take {network} out, or generate without it with --lenient")
         self._warn(f"{problem}: generated without it")
 
-    def _inversions(self, resolved: Resolved) -> Iterator[AdapterRef]:
-        """Those whose names are found among the tokens of the prompts."""
+    def _inversions(self, resolved: Resolved, adapters: Sequence[AdapterRef]) -> Iterator[AdapterRef]:
+        """Those whose names are found among the tokens of the prompts; what a weight adapter brings comes first."""
         prompts = [text for pair in _prompts(resolved) for text in pair]
         squashed = [squeezed(text) for text in prompts]
         named = {
             name: path
-            for name, path in embeddings(self._library).items()
+            for name, path in {**embeddings(self._library), **brought(adapters)}.items()
             if squeezed(name) and any(squeezed(name) in text for text in squashed)
         }
         fitting, used = set[str](), set[str]()
@@ -191,7 +210,7 @@ class Networks:
         widths = [spec.width for spec in specs if isinstance(spec, TextSpec)]
         for name, path in named.items():
             try:
-                embedding = read_embedding(path)
+                embedding = read_embedding(path, name)
             except BadFile as error:
                 self._warn(f"{error}; its name is read as text")
                 continue
@@ -204,6 +223,14 @@ class Networks:
                 yield name, len(found[0])
 
 
+def source_widths(model: Checkpoint) -> frozenset[int]:
+    """How wide what the attentions of a U-Net read is; nothing of another network."""
+    if not model.has(UNET):
+        return frozenset()
+    shapes = model.parts[UNET.name].shapes()
+    return frozenset(shape[1] for name, shape in shapes.items() if name.endswith(KEYS) and len(shape) > 1)
+
+
 def embeddings(library: Library) -> Mapping[str, Path]:
     """Every textual inversion by name: a file's, or what an image that carries one says; files come first."""
     found = dict(library.embeddings())
@@ -212,6 +239,12 @@ def embeddings(library: Library) -> Mapping[str, Path]:
         if name is not None:
             found.setdefault(name, path)
     return found
+
+
+def brought(adapters: Sequence[AdapterRef]) -> Mapping[str, Path]:
+    """The textual inversions in files of weight adapters, by name; the first file wins."""
+    paths = [Path(own.path) for own in reversed(adapters)]
+    return {name: path for path in paths for name in bundled(open_any(path))}
 
 
 def _found(resolved: Resolved, model: Checkpoint, known: Mapping[str, int]) -> set[str]:

@@ -7,12 +7,14 @@ from collections.abc import Sequence
 import torch
 
 from atelier.checkpoints.checkpoint import Checkpoint
+from atelier.checkpoints.latent_hints import SCALES, suggested_scale
 from atelier.diffusion.catalogue import AUTOMATIC, resolve_schedule
 from atelier.families.telling import Telling
 from atelier.nn.ports import Conditioning
 from atelier.request.groups import Sizes
 from atelier.request.model import Request
 from atelier.request.resolve import Method
+from atelier.request.resolved import ModelRef
 from atelier.request.table import given
 
 
@@ -39,6 +41,18 @@ def unheard(request: Request, models: Sequence[Checkpoint]) -> list[str]:
     if not asked or any(_is_told_sizes(model) for model in models):
         return []
     return [f"{', '.join(asked)}: only Stable Diffusion XL is told sizes; it has no effect"]
+
+
+def doubted(models: Sequence[tuple[ModelRef, Checkpoint]]) -> list[str]:
+    """Autoencoders whose names say that they are for other latents than a model's."""
+    notes = list[str]()
+    for reference, model in models:
+        for part in reference.parts:
+            supposed = suggested_scale(part.name) if part.role == "autoencoder" else None
+            if supposed is not None and model.latent.scale in SCALES and supposed != model.latent.scale:
+                whose = f"{SCALES[supposed]}, and {model.name} is of {SCALES[model.latent.scale]}"
+                notes.append(f"vae {part.name}: its name says that it is of {whose}: images may be noise")
+    return notes
 
 
 def _is_told_sizes(model: Checkpoint) -> bool:

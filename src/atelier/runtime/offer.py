@@ -217,7 +217,6 @@ def check_second(resolved: Resolved, first: Checkpoint, second: Checkpoint) -> N
         size = f"{hires.size.width}x{hires.size.height}"
         raise BadInput(f"{told}: makes sizes in steps of {latent.factor}, {size} is none: choose another model or size")
     check_clip_skip(resolved, second)
-    check_guidance(resolved.guidance, second)
     check_regions(resolved, second)
 
 
@@ -352,6 +351,7 @@ def check_suits(resolved: Resolved, model: Checkpoint, second: Checkpoint | None
         raise BadInput(f"tile needs a U-Net, which {model.name} has not: leave it out")
     if isinstance(resolved.hires, ResolvedHires):
         check_sampling(resolved.hires.sampling, second or model)
+        check_guidance(resolved.hires.guidance, second or model)
 
 
 def check_depth(resolved: Resolved, model: Checkpoint) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from math import prod
 from pathlib import Path
-from typing import Any, Literal, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import torch
 from PIL.Image import Image
@@ -22,7 +22,7 @@ from atelier.checkpoints.image_text import ImageText, image_text
 from atelier.checkpoints.opening import open_checkpoint
 from atelier.checkpoints.probing import settled
 from atelier.checkpoints.text import TextEncoder, text_encoder
-from atelier.checkpoints.tiny_autoencoder import load_tiny, tiny_beside
+from atelier.checkpoints.tiny_autoencoder import check_suits, find_tiny, is_tiny, load_tiny, tiny_beside
 from atelier.errors import BadFile, BadInput
 from atelier.families.family import Family
 from atelier.families.part import PartSpec
@@ -43,7 +43,7 @@ from atelier.pipeline.resources import (
     T,
     networks,
 )
-from atelier.request.resolved import ImageRef, ModelRef, PartRef
+from atelier.request.resolved import ImageRef, ModelRef, PartRef, PartRole
 from atelier.runtime.adapting import with_inversions, with_merged
 from atelier.runtime.cache import ModelCache, NetRef
 from atelier.runtime.device import Device, free_memory
@@ -58,7 +58,11 @@ from atelier.weights.formats.safetensors import FLOATS
 from atelier.weights.hashes import HashCache, files_sha256
 
 M = TypeVar("M", bound=nn.Module)
-ROLES: Mapping[str, str] = {AUTOENCODER.name: "autoencoder", TEXT.name: "text encoder"}
+ROLES: Mapping[str, PartRole] = {
+    AUTOENCODER.name: "autoencoder",
+    TINY.name: "tiny autoencoder",
+    TEXT.name: "text encoder",
+}
 """Which parts of models another file changes: the others are the same network with it and without."""
 CHANGED = "has changed since the request was resolved; resolve it again"
 Stamp = tuple[tuple[str, int, int], ...]
@@ -71,20 +75,25 @@ class Others:
 
     vae: Path | None = None
     text_encoders: tuple[Path, ...] = ()
+    tiny: Path | None = None
 
     @classmethod
     def of(cls, model: ModelRef) -> Others:
-        texts = tuple(Path(part.path) for part in model.parts if part.role == "text encoder")
-        vae = next((Path(part.path) for part in model.parts if part.role == "autoencoder"), None)
-        return cls(vae, texts)
+        found: Mapping[PartRole, list[Path]] = {role: [] for role in ROLES.values()}
+        for part in model.parts:
+            found[part.role].append(Path(part.path))
+        vae, tiny = (next(iter(found[role]), None) for role in (ROLES[AUTOENCODER.name], ROLES[TINY.name]))
+        return cls(vae, tuple(found[ROLES[TEXT.name]]), tiny)
 
     @property
     def paths(self) -> tuple[Path, ...]:
         return tuple(path for _, path in self.by_role())
 
-    def by_role(self) -> Iterator[tuple[Literal["autoencoder", "text encoder"], Path]]:
+    def by_role(self) -> Iterator[tuple[PartRole, Path]]:
         if self.vae is not None:
             yield "autoencoder", self.vae
+        if self.tiny is not None:
+            yield "tiny autoencoder", self.tiny
         for path in self.text_encoders:
             yield "text encoder", path
 
@@ -145,10 +154,12 @@ class LocalResources:
             known = self._opened.get(key)
         if known is not None and known[0] == stamp:
             return known[1]
-        if others == OWN:
+        if others.vae is None and not others.text_encoders:
             opened = settled(open_checkpoint(path, known=self._families))
         else:
             opened = settled(assembled(path, others.vae, others.text_encoders))
+        if others.tiny is not None:
+            check_suits(others.tiny, opened)
         with self._lock:
             self._opened[key] = stamp, opened
         return opened
@@ -156,7 +167,7 @@ class LocalResources:
     def refer(self, name: str, model: Checkpoint, others: Others = OWN) -> ModelRef:
         """Names the model by its weights, so that a run has the same ones to its end. Raises BadFile."""
         parts = tuple(
-            PartRef(role=role, name=path.name, path=str(path), sha256=self._hash_at(model, path))
+            PartRef(role=role, name=_part_name(model, role, path), path=str(path), sha256=self._hash_at(model, path))
             for role, path in others.by_role()
         )
         sha256 = self._hash(model, parts)
@@ -174,7 +185,11 @@ class LocalResources:
 
     def _hash_at(self, model: Checkpoint, path: Path) -> str:
         """Of the files at a path that parts of the model are taken from."""
-        files = dict.fromkeys(file for part in model.parts.values() for file in part.archive.files)
+        archives = [part.archive for part in model.parts.values()]
+        if is_tiny(path):
+            archives = [part.archive for part in find_tiny(path).values()]
+            return files_sha256(dict.fromkeys(file for own in archives for file in own.files), path, self._hashes)
+        files = dict.fromkeys(file for archive in archives for file in archive.files)
         own = tuple(file for file in files if file == path or path in file.parents)
         return files_sha256(own, path, self._hashes)
 
@@ -204,6 +219,8 @@ class LocalResources:
         if part.name == UPSCALER.name:
             return cast("T", self._upscaler(model))
         checkpoint = self.checkpoint(model)
+        if part.name == TINY.name:
+            return cast("T", _tiny(Others.of(model).tiny or tiny_beside(checkpoint), checkpoint, self._device))
         if not adapted.merged:
             self._check_room(checkpoint, part.name)
             return cast("Callable[[Checkpoint, Device], T]", LOADERS[part.name])(checkpoint, self._device)
@@ -246,6 +263,12 @@ class LocalResources:
         dtype = precision_name(self._device.image_dtype) if is_whole else self.dtype(model)
         kept = tuple(own for own in model.parts if own.role == ROLES.get(part.name))
         return NetRef(model.model_copy(update={"parts": kept}), part.name, dtype, adapted.merged)
+
+
+def _part_name(model: Checkpoint, role: PartRole, path: Path) -> str:
+    """What infotexts call it: a tiny autoencoder that is found without its path by what its author calls it."""
+    beside = tiny_beside(model) if role == ROLES[TINY.name] else None
+    return model.family.tiny if beside == path and model.family.tiny else path.name
 
 
 def bytes_of(part: object, beside: object = None) -> int:
@@ -313,8 +336,7 @@ def _image_text(model: Checkpoint, device: Device) -> ImageText:
     return ImageText(_placed(found.vision, device), _placed(found.joint, device))
 
 
-def _tiny(model: Checkpoint, device: Device) -> TinyAutoencoder:
-    path = tiny_beside(model)
+def _tiny(path: Path | None, model: Checkpoint, device: Device) -> TinyAutoencoder:
     if path is None:
         raise BadFile(model.path, "has no tiny autoencoder beside it any more")
     return _placed(load_tiny(path, _dtype(model, device)), device)
@@ -340,7 +362,6 @@ LOADERS: Mapping[str, Callable[[Checkpoint, Device], object]] = {
     DENOISER.name: _denoiser,
     AUTOENCODER.name: _autoencoder,
     IMAGE_TEXT.name: _image_text,
-    TINY.name: _tiny,
     DEPTH.name: _depth,
 }
 """By role."""

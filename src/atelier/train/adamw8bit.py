@@ -15,6 +15,9 @@ BLOCK = 256
 """Numbers that share a scale."""
 SMALLEST = 4096
 """What has fewer numbers keeps float32 moments: nothing is saved there, and embeddings and norms are touchy."""
+REST = 14
+"""The last bits of a float32, on which its code does not depend: sign, exponent and nine bits of the fraction do."""
+OFFSET = 1 << (31 - REST)
 DECADES = 7
 """How far down the codes reach: 10 to the power of minus so many."""
 
@@ -66,20 +69,28 @@ def codes(device: torch.device, *, signed: bool) -> Tensor:
     return torch.cat([halves, -halves, ends] if signed else [halves, ends]).sort().values.float().to(device)
 
 
+@cache
+def _nearest(device: torch.device, *, signed: bool) -> Tensor:
+    """The code nearest to a float32, by its first bits: a look-up is many times faster than a search."""
+    bits = (torch.arange(-OFFSET, OFFSET, dtype=torch.int32) << REST) + (1 << (REST - 1))
+    table = codes(torch.device("cpu"), signed=signed)
+    return torch.bucketize(bits.view(torch.float32), (table[1:] + table[:-1]) / 2).to(torch.uint8).to(device)
+
+
 def quantized(values: Tensor, *, signed: bool) -> tuple[Tensor, Tensor]:
     """uint8 codes of the values, in their shape, and the scale of each block, float32."""
     flat = values.reshape(-1)
     blocks = F.pad(flat, (0, -len(flat) % BLOCK)).view(-1, BLOCK)
     scales = blocks.abs().amax(1)
-    table = codes(values.device, signed=signed)
     relative = blocks / scales.clamp_min(torch.finfo(torch.float32).tiny)[:, None]
-    nearest = torch.bucketize(relative, (table[1:] + table[:-1]) / 2).to(torch.uint8)
-    return nearest.view(-1)[: len(flat)].view(values.shape), scales
+    first_bits = (relative.view(torch.int32) >> REST).view(-1) + OFFSET
+    nearest = _nearest(values.device, signed=signed).index_select(0, first_bits)
+    return nearest[: len(flat)].view(values.shape), scales
 
 
 def dequantized(code: Tensor, scales: Tensor, *, signed: bool) -> Tensor:
     """The values, float32, in the shape of their codes."""
-    values = codes(code.device, signed=signed)[code.reshape(-1).int()]
+    values = codes(code.device, signed=signed).index_select(0, code.reshape(-1).int())
     blocks = F.pad(values, (0, -len(values) % BLOCK)).view(-1, BLOCK) * scales[:, None]
     return blocks.view(-1)[: len(values)].view(code.shape)
 

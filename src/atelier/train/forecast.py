@@ -63,9 +63,9 @@ def activations(loss: Callable[[], Tensor], nets: list[nn.Module]) -> int:
     kept: dict[int, int] = {}
 
     def keep(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in weights and not isinstance(tensor, nn.Parameter):
-            kept[storage.data_ptr()] = storage.nbytes()
+        place = tensor.untyped_storage().data_ptr()  # views of one tensor are kept once
+        if place not in weights and not isinstance(tensor, nn.Parameter):
+            kept[place] = max(kept.get(place, 0), _bytes(tensor))
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):

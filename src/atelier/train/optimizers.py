@@ -42,9 +42,12 @@ def grouped(groups: Sequence[Group], optim: Optim, name: str = "all") -> dict[st
     spec = OPTIMIZERS[optim.kind]
     if not spec.matrices_only:
         return {name: _built(spec, groups, optim)}
-    matrices = [replace(g, parameters=[p for p in g.parameters if p.ndim >= 2]) for g in groups]
-    vectors = [replace(g, parameters=[p for p in g.parameters if p.ndim < 2]) for g in groups]
-    return {name: _built(spec, matrices, optim), f"{name}.vectors": _built(OPTIMIZERS["adamw"], vectors, optim)}
+    made: dict[str, Optimizer] = {}
+    for part, kind, matrix in ((name, spec, True), (f"{name}.vectors", OPTIMIZERS["adamw"], False)):
+        own = [replace(g, parameters=[p for p in g.parameters if (p.ndim >= 2) == matrix]) for g in groups]
+        if any(g.parameters for g in own):
+            made[part] = _built(kind, own, optim)
+    return made
 
 
 def divided(group: Group, named: Iterable[tuple[str, Tensor]], ratio: float) -> list[Group]:

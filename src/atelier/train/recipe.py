@@ -29,7 +29,17 @@ Decay = Annotated[float, Field(ge=0, lt=1)]
 
 EMOJI = "emoji"
 MANUAL = "docs/training.md"
-FREE = ("steps", "checkpoint_every", "keep", "validate_every", "log_every", "workers", "threads")
+FREE = (
+    "steps",
+    "accumulate",
+    "checkpointing",
+    "checkpoint_every",
+    "keep",
+    "validate_every",
+    "log_every",
+    "workers",
+    "threads",
+)
 """Keys of [run] that may change while a run goes on, as optim.cooldown may."""
 
 

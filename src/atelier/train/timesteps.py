@@ -28,7 +28,7 @@ def logit_normal(uniform: Tensor, mean: float, deviation: float) -> Tensor:
 
     Source: Esser 2024 (arXiv:2403.03206), equation 19.
     """
-    normal: Tensor = torch.special.ndtri(uniform.double().clamp(EDGE, 1 - EDGE))
+    normal = 2**0.5 * torch.erfinv(2 * uniform.double().clamp(EDGE, 1 - EDGE) - 1)
     return torch.sigmoid(mean + deviation * normal).float()
 
 

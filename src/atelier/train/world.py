@@ -51,6 +51,8 @@ class World:
 
     def any(self, said: bool, device: torch.device) -> bool:  # noqa: FBT001 - one vote
         """Whether any process says so."""
+        if self.size == 1:
+            return said
         votes = torch.tensor([float(said)], device=device)
         self.add([votes])
         return bool(votes.item())

@@ -41,12 +41,13 @@ class LowRank(Delta):
             return self.scale * tucker(self.mid, self.up.T, self.down).reshape(weight.shape)
         return (self.scale * self.up @ self.down).reshape(weight.shape)
 
-    def fold(self, weight: Tensor, strength: float) -> Tensor:
+    def fold(self, weight: Tensor, strength: float, *, inside: bool = False) -> Tensor:
         """In one pass over the weight."""
         if self.mid is not None:
-            return Delta.fold(self, weight, strength)
-        flat = torch.addmm(weight.reshape(len(weight), -1), self.up, self.down, alpha=strength * self.scale)
-        return flat.reshape(weight.shape)
+            return Delta.fold(self, weight, strength, inside=inside)
+        flat = weight.view(len(weight), -1) if inside else weight.reshape(len(weight), -1)
+        made = torch.addmm(flat, self.up, self.down, alpha=strength * self.scale, out=flat if inside else None)
+        return made.reshape(weight.shape)
 
     def forward(self, x: Tensor, layer: Layer) -> Tensor:
         """Through the rank, without ever making the difference."""

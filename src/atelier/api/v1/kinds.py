@@ -1,13 +1,13 @@
-"""Jobs of other kinds than generating: enlarging images, and saying what one shows."""
+"""Jobs of other kinds than generating: enlarging images, saying what one shows, and teaching a model."""
 
 from __future__ import annotations
 
-from typing import Annotated, cast
+from typing import Annotated, Literal, cast
 
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 
-from atelier.api.caller import Behind, Caller
+from atelier.api.caller import Admin, Behind, Caller
 from atelier.api.uploads import submitted, uploaded
 from atelier.api.v1.jobs import IdempotencyKey
 from atelier.api.v1.shapes import JobShape, job_shape
@@ -49,6 +49,25 @@ class InterrogateFields(Asked):
     top: Annotated[int, Field(ge=1, le=100)] = 3
 
 
+class TeachFields(Asked):
+    """images: of what is to be learned; captions: one for each, or none. method: lora, loha, lokr, dora, dreambooth,
+    inversion, … (docs/teaching.md); word: what stands for it in prompts; like: a known word for what it is; name: of
+    the file. prior: images of the class that the model generates first."""
+
+    images: Annotated[list[Picture], Field(min_length=1, max_length=MANY)]
+    captions: Annotated[list[Annotated[str, Field(max_length=4096)]], Field(max_length=MANY)] = []
+    method: Name = "lora"
+    model: Name = "embedded"
+    word: Annotated[str, Field(min_length=1, max_length=100)] = "zwx"
+    name: Annotated[str, Field(max_length=100)] = ""
+    like: Annotated[str, Field(max_length=100)] = ""
+    preset: Literal["thing", "face", "style"] = "thing"
+    prior: Annotated[int | None, Field(ge=0, le=1000)] = None
+    steps: Annotated[int | None, Field(ge=1, le=100_000)] = None
+    rate: Annotated[float | None, Field(gt=0, le=10)] = None
+    overwrite: bool = False
+
+
 @routes.post("/v1/jobs/upscale", status_code=202)
 async def upscale(
     body: UpscaleFields, service: Behind, owner: Caller, idempotency_key: IdempotencyKey = None
@@ -67,3 +86,13 @@ async def interrogate(
     """Asks what an image shows: the job's `result` tells."""
     fields = {**body.model_dump(exclude_unset=True), "image": await uploaded(service, owner, body.image, "image")}
     return job_shape(await submitted(service, NewJob("interrogate", fields, 0, idempotency_key), owner))
+
+
+@routes.post("/v1/jobs/teach", status_code=202)
+async def teach(body: TeachFields, service: Behind, owner: Admin, idempotency_key: IdempotencyKey = None) -> JobShape:
+    """Asks for a model to be taught; what it learned is named in prompts as the job's `result` says. Everybody can use
+    it then, so that only admins can ask."""
+    fields = body.model_dump(exclude_unset=True)
+    images = [await uploaded(service, owner, image, f"images.{at}") for at, image in enumerate(body.images)]
+    fields["images"] = cast("list[Json]", images)
+    return job_shape(await submitted(service, NewJob("teach", fields, 0, idempotency_key), owner))

@@ -48,5 +48,5 @@ def hypernetwork(seen: Seen) -> Identity | None:
 
 SPECS = (
     Kind("embedding", "textual inversion", recognise, reads=of_known_family),
-    Kind("hypernetwork", "hypernetwork", hypernetwork),
+    Kind("hypernetwork", "hypernetwork", hypernetwork, reads=of_known_family),
 )

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
 from atelier.nn.seamless import EDGES, Seamless
-from atelier.pipeline.decoding import decode
+from atelier.pipeline.decoding import Decoder, decode, seen_by
 from atelier.pipeline.finishes import AsItIs, Finish
 from atelier.pipeline.lent import Lent, Need
-from atelier.pipeline.resources import AUTOENCODER
+from atelier.pipeline.resources import AUTOENCODER, TINY, has_tiny
 from atelier.pipeline.sample import Sample
 from atelier.pipeline.stage import Stage
 from atelier.pipeline.values import FinishedImage, Images, Key, Latents, Values
@@ -36,18 +36,22 @@ class Decode(Stage):
     strips: VaeStrips = "auto"
 
     def needs(self) -> tuple[Need[object], ...]:
-        return (Need(self.model, AUTOENCODER),)
+        return (Need(self.model, TINY if has_tiny(self.model) else AUTOENCODER),)
+
+    def _decoder(self, have: Lent) -> Decoder:
+        return have.take(Need(self.model, TINY)) if has_tiny(self.model) else have.take(Need(self.model, AUTOENCODER))
 
     @property
     def images(self) -> int:
         return len(self.samples) if self.told else 0
 
     def perform(self, have: Lent, values: Values) -> Iterator[Event]:
-        vae, latents = have.take(Need(self.model, AUTOENCODER)), values.take(self.source)
+        vae, latents = self._decoder(have), values.take(self.source)
+        format_ = seen_by(vae, have.checkpoint(self.model).latent)
         made: dict[int, FinishedImage] = {}
         for sample in self.samples:
             latent = latents[sample.index]
-            decoded = decode(latent, vae, have.checkpoint(self.model).latent, self.seamless, self.strips)
+            decoded = decode(latent, vae, format_, self.seamless, self.strips)
             image = self.finish.finished(decoded, latent, values)
             infotext = write(replace(sample.settings, pixel_hash=pixel_hash(image)))
             made[sample.index] = FinishedImage(image, infotext)

@@ -123,7 +123,7 @@ def settings(
 
 def _parts(model: ModelRef) -> dict[str, str | None]:
     """What is said of parts that are not the model's own."""
-    vae = next((part for part in model.parts if part.role == "autoencoder"), None)
+    vae = next((part for part in model.parts if part.role != "text encoder"), None)
     texts = [part.name for part in model.parts if part.role == "text encoder"]
     return {
         "vae": None if vae is None else vae.name,

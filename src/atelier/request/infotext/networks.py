@@ -13,7 +13,7 @@ TAG = re.compile(r"<(?:lora|lyco):([^:<>]+)[^<>]*>")
 
 def lora_hashes(files: Sequence[AdapterRef], prompts: Iterable[str]) -> str | None:
     """`name: digits, …` of the weight adapters with a tag in one of the prompts, in order; None without any."""
-    known = {file.name: file for file in files}
+    known = {file.name: file for file in files if file.kind == "lora"}
     tagged = dict.fromkeys(name for prompt in prompts for name in TAG.findall(prompt))
     return _listed(known[name] for name in tagged if name in known)
 

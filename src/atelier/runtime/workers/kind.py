@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from atelier.errors import AtelierError
@@ -33,12 +34,14 @@ class Most:
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """What kinds work with. images: those that came with the job; stopping: whether the job is to be stopped now."""
+    """What kinds work with. images: those that came with the job; stopping: whether the job is to be stopped now; runs:
+    the folder for what a job leaves on disk while it is not done."""
 
     engine: Engine
     images: HandedImages
     most: Most
     stopping: Callable[[], bool] = lambda: False
+    runs: Path = Path("runs")
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Generator
 from contextlib import closing
+from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from atelier.errors import AtelierError
@@ -34,12 +35,12 @@ BEAT = 0.5
 class Worker:
     """Does what the server says, over `way`."""
 
-    def __init__(self, way: Channel, engine: Engine, images: HandedImages, most: Most) -> None:
+    def __init__(self, way: Channel, engine: Engine, images: HandedImages, most: Most, runs: Path) -> None:
         self._way, self._engine, self._images = way, engine, images
         self._orders: queue.Queue[Message] = queue.Queue()
         self._stop: set[str] = set()
         self._job = ""
-        self._bench = Bench(engine, images, most, self._is_stopping)
+        self._bench = Bench(engine, images, most, self._is_stopping, runs)
 
     def run(self) -> None:
         """Until the server is gone."""

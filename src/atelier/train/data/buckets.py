@@ -8,6 +8,9 @@ from dataclasses import dataclass
 
 from atelier.errors import BadInput
 
+MOST_CUT = 32
+"""How much larger than its bucket an image may become: of a longer one next to nothing would be seen."""
+
 Size = tuple[int, int]
 """Width and height in pixels."""
 
@@ -72,15 +75,19 @@ def sizes(buckets: Buckets) -> tuple[Size, ...]:
 
 
 def fitted(image: Size, shape: Buckets | Size) -> Fit:
-    """The bucket of an image, or the one size that all images get. Raises BadInput where it is too small for any."""
+    """The bucket of an image, or the one size that all images get. Raises BadInput where it is too small for any,
+    or too narrow."""
     if not isinstance(shape, Buckets):
         return covering(image, shape)
     return covering(image, _nearest(image, shape)) if shape.upscale else _within(image, shape)
 
 
 def covering(image: Size, size: Size) -> Fit:
-    """The image is made as large as it takes to cover `size`; what is longer is cut."""
+    """The image is made as large as it takes to cover `size`; what is longer is cut. Raises BadInput where that is
+    nearly all of it."""
     (width, height), (across, down) = image, size
+    if max(width * down, height * across) > MOST_CUT * min(width * down, height * across):
+        raise BadInput(f"{width}x{height} pixels are too narrow for {across}x{down}: cut the image, or take it out")
     if width * down > height * across:
         return Fit(size, (_rounded(width * down, height), down))
     return Fit(size, (across, _rounded(height * across, width)))

@@ -158,4 +158,5 @@ def _example(found: Found, subset: Subset) -> Example:
         raise BadFile(found.path, f"has no caption: write what it shows into {beside} beside it, or give words for all")
     with opened(found.path) as image:
         size = upright_size(image)
-    return Example(found.path, size, said, subset, found.path if subset.alpha_mask else found.mask)
+    mask = found.path if subset.alpha_mask else found.mask
+    return Example(found.path, size, said, subset, mask, captioned=bool(found.caption))

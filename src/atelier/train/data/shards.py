@@ -99,7 +99,7 @@ def _members(shard: Path, _: tuple[int, int]) -> Mapping[str, Member]:
                     found[info.name] = Member(info.offset_data, info.size)
     except OSError as error:
         raise _unreadable(shard, error) from error
-    except (tarfile.TarError, ValueError, EOFError) as error:
+    except (tarfile.TarError, ValueError, EOFError, RecursionError) as error:
         raise BadFile(
             shard, f"is no uncompressed tar file, or a damaged one ({error}): write the shard again"
         ) from error

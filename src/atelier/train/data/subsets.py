@@ -46,13 +46,15 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """A training image: its size upright, its caption (one line or several), what says which pixels count."""
+    """A training image: its size upright, its caption (one line or several), what says which pixels count. captioned:
+    whether the caption is its own; if not, it is the words of the subset."""
 
     path: Path
     size: Size
     caption: str
     subset: Subset
     mask: Path | None = None
+    captioned: bool = True
 
 
 def _refused(error: BadFile) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+import itertools
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -52,14 +54,17 @@ class TeachingSet:
     def of(
         cls, examples: Sequence[Example], *, batch: int, seed: int, steps: int = 0, class_weight: float = 1.0
     ) -> TeachingSet:
-        """Raises BadInput where nothing is taught, and naming an image that is too small for its buckets."""
+        """Raises BadInput where nothing is taught, BadFile for an image that is too small or narrow for a bucket."""
         instances = tuple(example for example in examples if not example.subset.is_class)
         classes = tuple(example for example in examples if example.subset.is_class)
         if not instances:
             raise BadInput("all training images are of the class: give images of what is taught")
         if batch < 1:
             raise BadInput(f"a batch of {batch}: give 1 or more")
-        return cls(instances, classes, _groups(instances), tuple(_repeated(classes)), batch, seed, steps, class_weight)
+        groups = _groups(instances)
+        for example, group in itertools.product(classes, groups):
+            _covering(example, group.size)
+        return cls(instances, classes, groups, tuple(_repeated(classes)), batch, seed, steps, class_weight)
 
     @property
     def epoch(self) -> int:
@@ -70,6 +75,10 @@ class TeachingSet:
     def buckets(self) -> Mapping[Size, int]:
         """How many images an epoch shows of each size."""
         return MappingProxyType({group.size: len(group.numbers) for group in self.groups})
+
+    def fits(self) -> Iterator[tuple[Example, Fit]]:
+        """Every image once with its own bucket, those of the class last."""
+        yield from ((example, fit_of(example)) for example in self._all())
 
     def excerpts(self, step: int) -> tuple[Excerpt, ...]:
         """What step `step` (>= 0) sees: `batch` instances, then as many of the classes."""
@@ -111,7 +120,7 @@ class TeachingSet:
         count = len(self.class_order)
         epoch, number = divmod(step * self.batch + place, count)
         example = self.classes[self.class_order[int(shuffled(count, self.seed, "classes", epoch)[number])]]
-        excerpt = _cut(example, covering(example.size, size), self._turn(step, self.batch + place))
+        excerpt = _cut(example, _covering(example, size), self._turn(step, self.batch + place))
         return replace(excerpt, weight=self.class_weight, is_class=True)
 
     def _turn(self, step: int, place: int) -> Turn:
@@ -138,7 +147,7 @@ def collected(
 def _groups(instances: Sequence[Example]) -> tuple[Group, ...]:
     found: dict[Size, list[int]] = {}
     for number in _repeated(instances):
-        found.setdefault(_fitted(instances[number]).size, []).append(number)
+        found.setdefault(fit_of(instances[number]).size, []).append(number)
     return tuple(Group(size, tuple(found[size])) for size in sorted(found))
 
 
@@ -147,15 +156,28 @@ def _repeated(examples: Sequence[Example]) -> Iterator[int]:
         yield from (number for _ in range(example.subset.repeats))
 
 
-def _fitted(example: Example) -> Fit:
-    try:
+def fit_of(example: Example) -> Fit:
+    """How an image comes to the size of its own bucket. Raises BadFile where it is too small or too narrow."""
+    with _named(example):
         return fitted(example.size, example.subset.shape)
+
+
+def _covering(example: Example, size: Size) -> Fit:
+    with _named(example):
+        return covering(example.size, size)
+
+
+@contextmanager
+def _named(example: Example) -> Generator[None]:
+    """Says which image it is that fits nowhere."""
+    try:
+        yield
     except BadInput as error:
         raise BadFile(example.path, str(error)) from None
 
 
 def _excerpt(example: Example, turn: Turn) -> Excerpt:
-    return _cut(example, _fitted(example), turn)
+    return _cut(example, fit_of(example), turn)
 
 
 def _cut(example: Example, fit: Fit, turn: Turn) -> Excerpt:
@@ -180,4 +202,4 @@ def _cut(example: Example, fit: Fit, turn: Turn) -> Excerpt:
 def _identity(example: Example) -> bytes:
     files = (path for path in (example.path, example.mask) if path is not None)
     states = [(str(path), state(path)) for path in files]
-    return repr((states, example.caption, repr(example.subset))).encode(errors="surrogateescape")
+    return repr((states, example.caption, repr(example.subset))).encode()

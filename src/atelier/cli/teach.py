@@ -1,0 +1,90 @@
+"""`atelier teach METHOD`: a new thing, face or style from a few images, ready to be named in prompts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from atelier.cli.train import DeviceOption, SetOption, changes, follow, placed, say_what_is_missing, stopping
+from atelier.train.teaching.presets import METHODS, SUBJECTS, Subject
+
+app = typer.Typer(help="Teach a model something new.")
+HELP = "\n\n".join(
+    (
+        "Teach a model something new from a few images; what it learned is at once usable by name.",
+        *(f"{method.name}: {method.help}." for method in METHODS.values()),
+    )
+)
+
+
+@app.command("teach", help=HELP)
+def teach(
+    method: Annotated[str, typer.Argument(metavar="METHOD", help="How: " + ", ".join(METHODS) + ".")],
+    data: Annotated[
+        Path,
+        typer.Option(
+            metavar="DIR",
+            help="The training images: a folder with captions beside them or without, or kohya's folders.",
+        ),
+    ],
+    *,
+    name: Annotated[str, typer.Option(help="What the result is called.", show_default="the word")] = "",
+    base: Annotated[
+        str, typer.Option(metavar="MODEL", help="The model that is taught: its name or path.")
+    ] = "embedded",
+    word: Annotated[str, typer.Option("--word", "--token", help="What stands for the new thing in prompts.")] = "zwx",
+    like: Annotated[str, typer.Option("--like", "--class", help="A known word for what it is, such as dog.")] = "",
+    preset: Annotated[str, typer.Option(help="What it is: " + ", ".join(SUBJECTS) + ".")] = "thing",
+    prior: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            help="Images of the class that the model generates first, which keep it from forgetting; 0 for none.",
+            show_default="24 for the embedded model, else 0",
+        ),
+    ] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Steps.", show_default="by the number of images")] = None,
+    rate: Annotated[float | None, typer.Option(help="Learning rate.", show_default="by method and model")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the run; a run found there goes on.", show_default="runs/NAME")
+    ] = None,
+    models_dir: Annotated[
+        Path | None,
+        typer.Option(help="The folder of models that gets the result.", show_default="the first of those in use"),
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier result of that name.")] = False,
+    change: SetOption = None,
+    device: DeviceOption = "auto",
+) -> None:
+    from rich.console import Console
+
+    from atelier import compose
+    from atelier.errors import BadInput, UnknownName
+    from atelier.runtime.teaching import Wish, check_free, default_name, planned
+    from atelier.runtime.teaching import placed as kept
+    from atelier.train.runner import run_recipe
+
+    if preset not in SUBJECTS:
+        raise UnknownName("preset", preset, SUBJECTS)
+    subject: Subject = preset
+    own = changes(change)
+    own |= {key: value for key, value in (("run.steps", steps), ("optim.rate", rate)) if value is not None}
+    wish = Wish(method, data, name or default_name(method, word), base, word, like, subject, prior, own)
+    if Path(wish.name).name != wish.name:
+        raise BadInput(f"--name {wish.name}: is no name of a file; leave out the folders")
+    console = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
+    plan = planned(wish, compose.library(), console.print)
+    folder = models_dir or compose.model_folders()[0]
+    run = out or Path("runs") / wish.name
+    check_free(plan, folder, overwrite=overwrite)
+    with placed(device, plan.recipe.run) as placement:
+        say_what_is_missing(console)
+        with stopping(console) as signals:
+            events = run_recipe(plan.spec, plan.recipe, placement, run, signals)
+            made = follow(events, plan.recipe.run.steps, console)
+    if made is not None:
+        for path in kept(plan, run, folder):
+            typer.echo(path)
+        console.print(f"in prompts: {plan.uses}")

@@ -1,0 +1,145 @@
+"""Teaching by a few words: from what somebody wants to a recipe, and from its result to what prompts can name."""
+
+from __future__ import annotations
+
+import math
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from atelier.checkpoints.checkpoint import Checkpoint
+from atelier.checkpoints.embedded import EMBEDDED
+from atelier.errors import BadFile, BadInput
+from atelier.runtime.library import Library
+from atelier.train.data import scenes
+from atelier.train.data.subsets import Subset
+from atelier.train.data.teaching import collected
+from atelier.train.recipe import Recipe
+from atelier.train.registry import RecipeSpec, read, recipes
+from atelier.train.teaching.base import opened
+from atelier.train.teaching.presets import SMALL, Lesson, Method, Subject, changes, method
+from atelier.weights.formats.atomic import new_file
+
+LORA, EMBEDDINGS, MODELS = "Lora", "embeddings", "Stable-diffusion"
+"""The folders that results are put into, called as A1111 calls them."""
+PRIOR, KNOWN = 24, 48
+"""Images of what the embedded model knows, that keep it from forgetting, and captions that they show in turn."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What somebody wants. method: its name; data: the training images; name: of the file that is written; base: of a
+    model; word: what stands for the new thing in prompts; like: a known word for what it is; prior: images of the class
+    that the model generates beforehand, None for the usual number; more: further changes in the recipe, which win."""
+
+    method: str
+    data: Path
+    name: str
+    base: str = EMBEDDED
+    word: str = "zwx"
+    like: str = ""
+    subject: Subject = "thing"
+    prior: int | None = None
+    more: Mapping[str, object] = field(default_factory=dict[str, object])
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """recipe: of this kind of training, spec; results: the names of the files that it makes, without their ending, and
+    the folder among models for each; uses: what a prompt says to get what is learned."""
+
+    spec: RecipeSpec[Any]
+    recipe: Recipe
+    results: Mapping[str, str]
+    uses: str
+
+
+def default_name(way: str, word: str) -> str:
+    """What a result is called where nobody says: as the word; with the method where the word has a file of its own."""
+    plain, own = "-".join(word.split()), method(way)
+    return f"{plain}-{own.name}" if own.has_word and own.recipe != "inversion" else plain
+
+
+def planned(wish: Wish, library: Library, tell: Callable[[str], None] = lambda _: None) -> Planned:
+    """The recipe of a wish. tell: hears what may surprise. Raises BadInput, BadFile."""
+    way, base = method(wish.method), wish.base if wish.base == EMBEDDED else str(library.find(wish.base).path)
+    model = opened(base)
+    if not wish.word.strip():
+        raise BadInput("the word is empty: give one that stands for the new thing, such as zwx")
+    for known in _meanings(model, wish.word):
+        tell(f"{known!r} is a word that {model.name} knows, and its meaning will change: a rarer one keeps it")
+    images = len(collected(wish.data, Subset((model.size, model.size), words=wish.word)).examples)
+    if images == 1:
+        tell(
+            f"{wish.data}: holds one image, which will be learned by heart; five or more show what is to stay the same"
+        )
+    lesson = Lesson(str(wish.data), images, base, wish.word, _is_small(model), wish.like, wish.subject)
+    table = {"name": wish.name, **changes(way, lesson), **_prior(wish, way, lesson), **wish.more}
+    spec = recipes()[way.recipe]
+    return Planned(spec, read(spec.name, spec, table), _results(way, wish), _uses(way, wish))
+
+
+def _results(way: Method, wish: Wish) -> dict[str, str]:
+    word = {wish.word: EMBEDDINGS} if way.has_word else {}
+    if way.recipe == "inversion":
+        return word
+    if wish.name in word:
+        raise BadInput(f"--name {wish.name}: is also what the file of the word is called; choose another name")
+    return {**word, wish.name: LORA if way.recipe == "lora" else MODELS}
+
+
+def _uses(way: Method, wish: Wish) -> str:
+    named = " ".join(part for part in (wish.word, "" if way.has_word else wish.like) if part)
+    match way.recipe:
+        case "lora":
+            return f"<lora:{wish.name}:1> {named}"
+        case "dreambooth":
+            return f"{named}  (--model {wish.name})"
+        case _:
+            return wish.word
+
+
+def _prior(wish: Wish, way: Method, lesson: Lesson) -> dict[str, object]:
+    """Images of the class. For the embedded model they are of captions such as it was trained on."""
+    usual = PRIOR if lesson.base == EMBEDDED and way.recipe != "inversion" else 0
+    count = usual if wish.prior is None else wish.prior
+    if not count:
+        return {}
+    if lesson.base == EMBEDDED and not wish.like:
+        return {"data.class_images": count, "data.class_captions": [scenes.scene(0, n).caption for n in range(KNOWN)]}
+    if not wish.like:
+        raise BadInput("--prior: say with --like what the new thing is, such as dog: images of that are generated")
+    return {"data.class_images": count, "data.class_captions": [f"a photo of a {wish.like}"]}
+
+
+def _is_small(model: Checkpoint) -> bool:
+    return sum(map(math.prod, model.parts[model.family.denoiser].shapes().values())) < SMALL
+
+
+def _meanings(model: Checkpoint, text: str) -> list[str]:
+    """Of the words of a text, those that are one token of the model's first text encoder."""
+    tokenizer = model.tokenizers[0]
+    return [word for word in text.split() if len(tokenizer.encode(word)) == 1]
+
+
+def check_free(plan: Planned, folder: Path, *, overwrite: bool = False) -> None:
+    """Raises BadFile where a result would take the place of another file."""
+    for target in _targets(plan, folder):
+        if target.exists() and not overwrite:
+            raise BadFile(target, "exists already; choose another --name, or add --overwrite")
+
+
+def placed(plan: Planned, run: Path, folder: Path) -> tuple[Path, ...]:
+    """Copies what a run has made to where prompts find it, whole or not at all; where that is. Raises BadFile,
+    StorageFull."""
+    for target in _targets(plan, folder):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with (run / target.name).open("rb") as source, new_file(target) as file:
+            shutil.copyfileobj(source, file, 2**20)
+    return _targets(plan, folder)
+
+
+def _targets(plan: Planned, folder: Path) -> tuple[Path, ...]:
+    return tuple(folder / place / f"{name}.safetensors" for name, place in plan.results.items())

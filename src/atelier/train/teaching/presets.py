@@ -1,0 +1,180 @@
+"""What to learn at which rate for how long, from what is known before: the method, the model, and how many images."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Literal
+
+from atelier.errors import UnknownName
+
+Subject = Literal["thing", "face", "style"]
+SUBJECTS: tuple[Subject, ...] = ("thing", "face", "style")
+SMALL = 200_000_000
+"""Weights of a denoiser below which a model learns at other rates than published ones; tried on the embedded one."""
+Table = Mapping[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """A way of teaching.
+
+    recipe: the kind that does it; changes: in its defaults; small: further ones for small models. rates: the learning
+    rate of published models and of small ones; steps: for each image, of either, and at least and at most so many of
+    both. has_word: whether it learns vectors for its word.
+    """
+
+    name: str
+    help: str
+    recipe: str
+    rates: tuple[float, float]
+    steps: tuple[int, int]
+    least: int
+    most: int
+    changes: Table = field(default_factory=dict[str, object])
+    small: Table = field(default_factory=dict[str, object])
+    has_word: bool = False
+    aliases: tuple[str, ...] = ()
+
+
+def _adapter(**own: object) -> dict[str, object]:
+    return {f"adapter.{key}": value for key, value in own.items()}
+
+
+_METHODS = (
+    Method("lora", "a LoRA: small, quick, right for most", "lora", (1e-4, 2e-3), (150, 30), 120, 3000),
+    Method(
+        "locon",
+        "a LoRA of the convolutions too",
+        "lora",
+        (1e-4, 2e-3),
+        (150, 30),
+        120,
+        3000,
+        {**_adapter(conv_rank=8, conv_alpha=8), "targets.layers": "all"},
+    ),
+    Method(
+        "loha",
+        "products of two LoRAs",
+        "lora",
+        (2e-4, 4e-3),
+        (150, 32),
+        120,
+        3000,
+        _adapter(kind="LoHa", rank=8, alpha=8),
+    ),
+    Method(
+        "lokr",
+        "Kronecker products, smaller still",
+        "lora",
+        (5e-4, 4e-3),
+        (150, 32),
+        120,
+        3000,
+        _adapter(kind="LoKr", factor=8),
+    ),
+    Method("dora", "a LoRA with lengths of its own", "lora", (1e-4, 2e-3), (150, 30), 120, 3000, _adapter(dora=True)),
+    Method("ia3", "one factor a channel: a few KB", "lora", (5e-3, 2e-2), (150, 60), 120, 3000, _adapter(kind="IA3")),
+    Method("oft", "rotations of channels", "lora", (1e-4, 2e-3), (150, 40), 120, 3000, _adapter(kind="OFT")),
+    Method(
+        "dreambooth", "the model's own weights; writes a whole model", "dreambooth", (2e-6, 3e-4), (150, 32), 120, 3000
+    ),
+    Method(
+        "custom-diffusion",
+        "the layers that read the text, and a word",
+        "dreambooth",
+        (1e-5, 1e-3),
+        (100, 40),
+        120,
+        2000,
+        {"targets.layers": [r"attn2\.to_[kv]\."], "word.vectors": 1},
+        has_word=True,
+    ),
+    Method(
+        "inversion",
+        "a word alone: a few KB",
+        "inversion",
+        (5e-3, 1e-2),
+        (600, 60),
+        250,
+        5000,
+        {"loss.weight": "even"},
+        small={"word.vectors": 8},
+        has_word=True,
+        aliases=("ti",),
+    ),
+    Method(
+        "pivotal",
+        "a LoRA and a word",
+        "lora",
+        (1e-4, 2e-3),
+        (150, 30),
+        120,
+        3000,
+        {"word.vectors": 2, "word.rate": 5.0},
+        has_word=True,
+    ),
+)
+METHODS: Mapping[str, Method] = MappingProxyType({method.name: method for method in _METHODS})
+"""All ways of teaching, by name."""
+
+
+def method(name: str) -> Method:
+    """By its name or another that it goes by. Raises UnknownName."""
+    known = {**{alias: own for own in _METHODS for alias in own.aliases}, **METHODS}
+    if name.lower() not in known:
+        raise UnknownName("method", name, tuple(METHODS))
+    return known[name.lower()]
+
+
+@dataclass(frozen=True, slots=True)
+class Lesson:
+    """What somebody wants to be taught.
+
+    data: the training images; images: how many there are; base: the model, small: whether it is a small one; word: what
+    stands for the new thing in prompts; like: a known word for what it is, "" for none; subject: what kind of thing.
+    """
+
+    data: str
+    images: int
+    base: str
+    word: str
+    small: bool
+    like: str = ""
+    subject: Subject = "thing"
+
+
+def changes(way: Method, lesson: Lesson) -> dict[str, object]:
+    """What the method and the lesson change in the recipe's defaults: dotted key -> value."""
+    steps = min(way.most, max(way.least, way.steps[lesson.small] * lesson.images))
+    table: dict[str, object] = {
+        "base": lesson.base,
+        "data.source": lesson.data,
+        "data.caption": caption(lesson),
+        "run.steps": steps,
+        "run.batch": 4 if lesson.small else 1,
+        "run.validate_every": max(1, steps // 2),
+        "run.checkpoint_every": max(50, steps // 4),
+        "optim.rate": way.rates[lesson.small],
+        "loss.weight": "min-snr" if lesson.small or lesson.subject == "style" else "even",
+        **way.changes,
+        **(way.small if lesson.small else {}),
+    }
+    if way.recipe == "lora":
+        table.setdefault("targets.layers", "transformer")
+    if way.has_word:
+        table |= {"word.word": lesson.word, "word.like": lesson.like or "thing"}
+    if lesson.subject == "face" and not lesson.small and way.recipe != "inversion":
+        table |= {"targets.text": True}
+    if not lesson.small:
+        table |= {"run.checkpointing": True, "data.buckets": True}
+    return table
+
+
+def caption(lesson: Lesson) -> str:
+    """What images without a caption are said to show, as the published scripts say it."""
+    named = " ".join(part for part in (lesson.word, lesson.like) if part)
+    if lesson.subject == "style":
+        return f"{lesson.word} style"
+    return f"a {named}" if lesson.small else f"a photo of {named}"

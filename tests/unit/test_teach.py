@@ -1,0 +1,298 @@
+"""`atelier teach`: what it plans, where its results go, what it refuses; and the same as a job of the server."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+
+import tiny
+from atelier.cli.app import run
+from atelier.errors import BadFile, BadInput, UnknownName
+from atelier.request.events import Preview, Warned
+from atelier.runtime.engine import Engine
+from atelier.runtime.jobs.job import JobProgress
+from atelier.runtime.library import Library
+from atelier.runtime.teaching import Wish, check_free, default_name, placed, planned
+from atelier.runtime.workers.handed import HandedImages
+from atelier.runtime.workers.kind import Bench, Most, Result, Stopped, Task, kinds
+from atelier.train.teaching.presets import METHODS, Lesson, changes, method
+from atelier.weights.formats import safetensors
+from atelier.weights.hashes import HashCache
+from pipeline_support import CPU, PLENTY
+
+COLOURS = ((220, 30, 40), (30, 160, 60), (40, 70, 220))
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for number, colour in enumerate(COLOURS):
+        Image.new("RGB", (80, 64), colour).save(folder / f"{number}.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("models")
+    tiny.folder(folder / "tiny")
+    return folder
+
+
+LESSON = Lesson(data="photos", images=5, base="m", word="zwx", small=False, like="dog")
+
+
+def test_a_published_model_learns_at_published_rates() -> None:
+    assert changes(method("lora"), LESSON) == {
+        "base": "m",
+        "data.source": "photos",
+        "data.caption": "a photo of zwx dog",
+        "data.buckets": True,
+        "run.steps": 750,
+        "run.batch": 1,
+        "run.validate_every": 375,
+        "run.checkpoint_every": 187,
+        "run.checkpointing": True,
+        "optim.rate": 1e-4,
+        "loss.weight": "even",
+        "targets.layers": "transformer",
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "key", "value"),
+    [
+        ("dora", "adapter.dora", True),
+        ("loha", "adapter.kind", "LoHa"),
+        ("lokr", "adapter.kind", "LoKr"),
+        ("ia3", "adapter.kind", "IA3"),
+        ("oft", "adapter.kind", "OFT"),
+        ("locon", "targets.layers", "all"),
+        ("inversion", "word.word", "zwx"),
+        ("inversion", "word.like", "dog"),
+        ("pivotal", "word.word", "zwx"),
+        ("custom-diffusion", "targets.layers", [r"attn2\.to_[kv]\."]),
+    ],
+)
+def test_methods_change_what_they_are_about(name: str, key: str, value: object) -> None:
+    assert changes(method(name), LESSON)[key] == value
+
+
+def test_methods_are_known_by_other_names_and_unknown_ones_are_named() -> None:
+    assert method("TI") is METHODS["inversion"]
+    with pytest.raises(UnknownName, match=r"unknown method 'lorra'.*lora"):
+        method("lorra")
+
+
+def test_steps_grow_with_the_images_within_bounds(images: Path) -> None:
+    steps = [changes(method("lora"), Lesson("d", n, "m", "w", small=True))["run.steps"] for n in (1, 10, 1000)]
+    assert steps == [120, 300, 3000]
+
+
+def test_a_style_is_captioned_as_one_and_faces_teach_the_text_encoder() -> None:
+    style = Lesson("d", 5, "m", "zwx", small=False, subject="style")
+    face = Lesson("d", 5, "m", "zwx", small=False, subject="face")
+    assert changes(method("lora"), style)["data.caption"] == "zwx style"
+    assert changes(method("lora"), style)["loss.weight"] == "min-snr"
+    assert changes(method("lora"), face)["targets.text"] is True
+
+
+def test_the_embedded_model_keeps_what_it_knows_by_its_own_captions(images: Path) -> None:
+    plan = planned(Wish("lora", images, "zwx"), Library())
+    data = plan.recipe.model_dump()["data"]
+    assert data["class_images"] == 24
+    assert len(data["class_captions"]) == 48
+    assert plan.results == {"zwx": "Lora"}
+    assert plan.uses == "<lora:zwx:1> zwx"
+    none = planned(Wish("lora", images, "zwx", prior=0), Library()).recipe.model_dump()["data"]
+    assert none["class_images"] == 0
+    like = planned(Wish("lora", images, "zwx", like="cat", prior=7), Library()).recipe.model_dump()["data"]
+    assert (like["class_images"], like["class_captions"]) == (7, ("a photo of a cat",))
+
+
+def test_what_may_surprise_is_said(tmp_path: Path) -> None:
+    Image.new("RGB", (64, 64)).save(tmp_path / "one.png")
+    heard: list[str] = []
+    planned(Wish("lora", tmp_path, "apple", word="apple"), Library(), heard.append)
+    assert heard[0] == "'apple' is a word that embedded knows, and its meaning will change: a rarer one keeps it"
+    assert "holds one image, which will be learned by heart" in heard[1]
+
+
+def test_results_of_words_and_models_go_to_folders_of_their_own(images: Path) -> None:
+    assert planned(Wish("inversion", images, "x"), Library()).results == {"zwx": "embeddings"}
+    assert planned(Wish("dreambooth", images, "x"), Library()).results == {"x": "Stable-diffusion"}
+    assert planned(Wish("pivotal", images, "x"), Library()).results == {"zwx": "embeddings", "x": "Lora"}
+    assert [default_name(m, "my word") for m in ("lora", "inversion", "pivotal")] == [
+        "my-word",
+        "my-word",
+        "my-word-pivotal",
+    ]
+    with pytest.raises(BadInput, match="is also what the file of the word is called"):
+        planned(Wish("pivotal", images, "zwx"), Library())
+
+
+def test_results_are_copied_whole_and_never_over_others(images: Path, tmp_path: Path) -> None:
+    plan, run_folder, models = planned(Wish("lora", images, "zwx"), Library()), tmp_path / "run", tmp_path / "models"
+    run_folder.mkdir()
+    (run_folder / "zwx.safetensors").write_bytes(b"new")
+    check_free(plan, models)
+    assert placed(plan, run_folder, models) == (models / "Lora" / "zwx.safetensors",)
+    assert (models / "Lora" / "zwx.safetensors").read_bytes() == b"new"
+    with pytest.raises(BadFile, match=r"exists already; choose another --name, or add --overwrite"):
+        check_free(plan, models)
+    check_free(plan, models, overwrite=True)
+
+
+def taught(*more: str) -> int:
+    few = ["--steps", "2", "--set", "run.batch=1", "--prior", "0", "--set", "run.dtype=fp32"]
+    return run(["teach", "lora", "--base", "tiny", *few, *more])
+
+
+def test_the_command_leaves_a_lora_that_prompts_can_name(
+    images: Path, models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    own = tmp_path / "own"
+    own.mkdir()
+    monkeypatch.setenv("ATELIER_MODELS", f"{own}{os.pathsep}{models}")
+    assert taught("--data", str(images), "--like", "cat") == 0
+    printed = capsys.readouterr()
+    assert printed.out.strip() == str(own / "Lora" / "zwx.safetensors")
+    assert "in prompts: <lora:zwx:1> zwx cat" in printed.err
+    header = safetensors.read_header(own / "Lora" / "zwx.safetensors")
+    assert "lora_unet_mid_block_attentions_0_transformer_blocks_0_attn1_to_q.lora_up.weight" in header.tensors
+    assert header.metadata["ss_output_name"] == "zwx"
+    assert header.metadata["ss_steps"] == "2"
+    recipe = json.loads((tmp_path / "runs" / "zwx" / "recipe.json").read_text())
+    assert recipe["data"]["caption"] == "a zwx cat"
+    assert taught("--data", str(images)) == 2
+    assert capsys.readouterr().err.strip().endswith("exists already; choose another --name, or add --overwrite")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["teach", "lora", "--data", "nowhere"], "nowhere: no such folder"),
+        (["teach", "lorra", "--data", "{images}"], "unknown method 'lorra'"),
+        (["teach", "lora", "--data", "{images}", "--preset", "dog"], "unknown preset 'dog'"),
+        (["teach", "lora", "--data", "{images}", "--name", "a/b"], "--name a/b: is no name of a file"),
+        (["teach", "lora", "--data", "{images}", "--word", " "], "the word is empty"),
+        (["teach", "lora", "--data", "{images}", "--base", "nix"], "unknown model 'nix'"),
+        (["teach", "lora", "--data", "{images}", "--set", "adapter.rank=0"], "adapter.rank = 0"),
+        (["teach", "lora", "--data", "{images}", "--base", "tiny", "--prior", "5"], "--prior: say with --like"),
+    ],
+)
+def test_what_cannot_be_done_is_one_line(
+    arguments: list[str],
+    told: str,
+    images: Path,
+    models: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ATELIER_MODELS", str(models))
+    assert run([part.format(images=images) for part in arguments]) == 2
+    error = capsys.readouterr().err.strip()
+    assert told in error
+    assert "\n" not in error
+    assert not (tmp_path / "runs").exists()
+
+
+# As a job.
+
+
+def upload(colour: tuple[int, int, int]) -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", (64, 64), colour).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+DATA = [upload(colour) for colour in COLOURS]
+NAMES = ["upload:" + hashlib.sha256(data).hexdigest() for data in DATA]
+FIELDS: dict[str, Any] = {"images": NAMES, "model": "tiny", "steps": 4, "prior": 0, "captions": ["a", "b", "c"]}
+
+
+class Stops:
+    """Says that the job is to be stopped, after so many questions."""
+
+    def __init__(self, after: int) -> None:
+        self.left = after
+
+    def __call__(self) -> bool:
+        self.left -= 1
+        return self.left < 0
+
+
+def bench(own: Path, models: Path, runs: Path, stopping: Any = lambda: False) -> Bench:
+    images = HandedImages(Most())
+    images.hold(dict(zip(NAMES, DATA, strict=True)))
+    engine = Engine(CPU, Library((own, models), by_path=False), HashCache(), version="1", budget=PLENTY, images=images)
+    return Bench(engine, images, Most(), stopping, runs)
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Path:
+    folder = tmp_path / "own"
+    folder.mkdir()
+    return folder
+
+
+def test_a_job_teaches_and_says_how_to_use_it(own: Path, models: Path, tmp_path: Path) -> None:
+    place = bench(own, models, tmp_path / "runs")
+    settled = kinds()["teach"].settle(FIELDS, place)
+    assert settled.uploads == tuple(NAMES)
+    told = list(kinds()["teach"].perform(Task(json.loads(json.dumps(settled.resolved))), place))
+    assert [t.done for t in told if isinstance(t, JobProgress)] == [1, 2, 3, 4]
+    assert told[-1] == Result({"files": ["zwx.safetensors"], "prompt": "<lora:zwx:1> zwx"})
+    assert (own / "Lora" / "zwx.safetensors").is_file()
+    assert list((tmp_path / "runs").iterdir()) == []
+    assert not [t for t in told if isinstance(t, Preview | Warned)]
+
+
+def test_a_stopped_job_goes_on_to_the_same_file(own: Path, models: Path, tmp_path: Path) -> None:
+    """Also with the recipe that is checked before: the run is found by what was settled."""
+    place = bench(own, models, tmp_path / "runs")
+    settled = json.loads(json.dumps(kinds()["teach"].settle(FIELDS, place).resolved))
+    teach = kinds()["teach"]
+    with pytest.raises(Stopped):
+        list(teach.perform(Task(settled), bench(own, models, tmp_path / "runs", Stops(2))))
+    assert not (own / "Lora").exists()
+    later = [t.done for t in teach.perform(Task(settled), place) if isinstance(t, JobProgress)]
+    assert later[-1] == 4
+    assert later[0] > 1
+    first = safetensors.load(safetensors.read_header(own / "Lora" / "zwx.safetensors"))
+    other = tmp_path / "other"
+    other.mkdir()
+    list(teach.perform(Task({**settled, "run": "another"}), bench(other, models, tmp_path / "runs")))
+    second = safetensors.load(safetensors.read_header(other / "Lora" / "zwx.safetensors"))
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"method": "lorra"}, "unknown method 'lorra'"),
+        ({"captions": ["a"]}, "captions: there are 1 for 3 images"),
+        ({"model": "nix"}, "unknown model 'nix'"),
+        ({"images": []}, "images"),
+        ({"word": "../up"}, "word"),
+        ({"name": "a/b"}, "name"),
+        ({"images": ["upload:" + "0" * 64] * 3}, "is no image that was uploaded"),
+    ],
+)
+def test_a_job_is_refused_when_it_is_asked_for(
+    change: dict[str, Any], told: str, own: Path, models: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(BadInput, match=told):
+        kinds()["teach"].settle({**FIELDS, **change}, bench(own, models, tmp_path / "runs"))
