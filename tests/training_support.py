@@ -215,8 +215,10 @@ class Nursery:
 
 def _main() -> None:
     import torch
+    import torch._dynamo
 
     from atelier.train import runs  # noqa: F401 - imported once, for all children
+    from atelier.train.tasks import teaching  # noqa: F401 - so is this
 
     torch.set_num_threads(1)
     for module in ("tensorboard", "matplotlib.figure"):

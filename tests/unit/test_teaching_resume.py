@@ -1,0 +1,106 @@
+"""A killed teaching goes on as if nothing had happened, and leaves the same file."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from safetensors.torch import load_file
+
+import taught_support as teaching
+import tiny
+import training_support as support
+from atelier.errors import BadInput
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+TAUGHT: dict[str, tuple[str, dict[str, Any]]] = {
+    "word and DoRA": (
+        "lora",
+        {
+            "adapter__dora": True,
+            "targets__text": True,
+            "word__word": "zwx",
+            "word__like": "cat",
+            "data__prefix": "zwx ",
+            "data__flip": True,
+            "data__dropout": 0.3,
+        },
+    ),
+    "inversion": ("inversion", {"data__prefix": "zwx ", "data__random_crop": True}),
+}
+DEATHS = ({"after_step": 0, "seconds": 0.05}, {"after_step": 1}, {"fsync": 3}, {"after_step": 3, "seconds": 0.01})
+"""At the start, before the first checkpoint, in the midst of a save, after it."""
+
+
+@pytest.fixture(scope="module")
+def nursery() -> Iterator[support.Nursery]:
+    with support.Nursery() as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return teaching.images(tmp_path_factory.mktemp("data") / "images")
+
+
+def exported(kind: str, told: dict[str, Any], run: Path) -> dict[str, str]:
+    """SHA-256 of every tensor of every file that the run leaves."""
+    support.known()[kind].export(support.recipe(kind, told), run)
+    found = {f"{file.name} {name}": t for file in run.glob("*.safetensors") for name, t in load_file(file).items()}
+    return {name: hashlib.sha256(tensor.numpy().tobytes()).hexdigest() for name, tensor in found.items()}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="children are made by fork, saves are watched in /proc")
+@pytest.mark.parametrize("name", TAUGHT)
+def test_killed_again_and_again_it_is_the_unbroken_run(
+    name: str, nursery: support.Nursery, tiny_file: Path, images: Path, tmp_path: Path
+) -> None:
+    kind, more = TAUGHT[name]
+    told = teaching.changes(kind, tiny_file, images, **more)
+    assert nursery.train(kind, told, tmp_path / "unbroken") == 0
+    ends = [nursery.train(kind, told, tmp_path / "killed", **death) for death in DEATHS]
+    assert ends.count(-9) >= 3, "the run was over before it was killed"
+    assert nursery.train(kind, told, tmp_path / "killed") == 0
+    assert support.result(tmp_path / "killed") == support.result(tmp_path / "unbroken")
+    assert support.log(tmp_path / "killed") == support.log(tmp_path / "unbroken")
+    files = exported(kind, told, tmp_path / "unbroken")
+    assert exported(kind, told, tmp_path / "killed") == files
+    assert {key.partition(" ")[0] for key in files} == {
+        "word and DoRA": {"taught.safetensors", "zwx.safetensors"},
+        "inversion": {"zwx.safetensors"},
+    }[name]
+
+
+def test_the_checkpoint_holds_what_is_taught_and_not_the_base(tiny_file: Path, images: Path, tmp_path: Path) -> None:
+    told = teaching.changes("lora", tiny_file, images)
+    support.trained(support.recipe("lora", told), tmp_path)
+    held = sum(path.stat().st_size for path in (tmp_path / "checkpoints" / "step-00000004").iterdir())
+    assert held < tiny_file.stat().st_size / 4
+
+
+def test_another_base_is_refused(images: Path, tmp_path: Path) -> None:
+    """Of the same name, with other weights."""
+    base = tiny.single_file(tmp_path / "base.safetensors")
+    told = teaching.changes("lora", base, images, run__steps=2)
+    support.trained(support.recipe("lora", told), tmp_path / "run")
+    before = support.result(tmp_path / "run")
+    content = bytearray(base.read_bytes())
+    content[-1] ^= 1
+    base.write_bytes(content)
+    longer = support.recipe("lora", {**told, "run.steps": 4})
+    with pytest.raises(BadInput, match="model is no longer what this run began with"):
+        support.trained(longer, tmp_path / "run")
+    assert support.result(tmp_path / "run") == before
+
+
+def test_changed_images_are_refused(tiny_file: Path, tmp_path: Path) -> None:
+    images = teaching.images(tmp_path / "images")
+    told = teaching.changes("lora", tiny_file, images, run__steps=2)
+    support.trained(support.recipe("lora", told), tmp_path / "run")
+    next(images.glob("*.txt")).write_text("cat dog", encoding="utf-8")
+    with pytest.raises(BadInput, match="the training images changed"):
+        support.trained(support.recipe("lora", {**told, "run.steps": 4}), tmp_path / "run")
