@@ -9,7 +9,7 @@ from pydantic_core import InitErrorDetails
 
 
 class Named(BaseModel):
-    """The types of JSON are taken strictly. Of a body with more fields than there are only the first unknown one is told:
+    """The types of JSON are taken strictly. Of a body with more fields than there are, one unknown field is told:
     thousands would take long."""
 
     model_config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
