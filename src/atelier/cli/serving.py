@@ -145,7 +145,8 @@ def run(place: Place, settings: Settings, staff: Staff, folder: Path, database: 
         raise
     for notice in store.notices:
         _log.warning(notice)
-    asyncio.run(_serve(listening, settings, Desk(store, staff, Remembered(folder / "catalogue.json"))))
+    desk = Desk(store, staff, Remembered(folder / "catalogue.json", atelier.__version__))
+    asyncio.run(_serve(listening, settings, desk))
 
 
 async def _serve(listening: socket.socket, settings: Settings, desk: Desk) -> None:

@@ -44,13 +44,13 @@ class InterrogateFields(Named):
     top: Annotated[int, Field(ge=1, le=100)] = 3
 
 
-class TeachFields(Asked):
+class TeachFields(Named):
     """images: of what is to be learned; captions: one for each, or none. method: lora, loha, lokr, dora, dreambooth,
     inversion, … (docs/teaching.md); word: what stands for it in prompts; like: a known word for what it is; name: of
     the file. prior: images of the class that the model generates first."""
 
     images: Annotated[list[Picture], Field(min_length=1, max_length=MANY)]
-    captions: Annotated[list[Annotated[str, Field(max_length=4096)]], Field(max_length=MANY)] = []
+    captions: Annotated[list[Annotated[str, Field(max_length=4096)]], Field(max_length=MANY, default_factory=list)]
     method: Name = "lora"
     model: Name = "embedded"
     word: Annotated[str, Field(min_length=1, max_length=100)] = "zwx"
