@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -89,7 +90,7 @@ class LineTask:
         return (self.net(x[:, None])[:, 0] - y).square()
 
     def update(self, _: int, batch: Tensor, /) -> Mapping[str, Tensor]:
-        return self._descent.step(batch.shape[1], lambda rows: self._losses(batch[:, rows]))
+        return self._descent.step(batch.shape[1], lambda rows: nullcontext(self._losses(batch[:, rows])))
 
     def validate(self) -> Validation:
         from atelier.train.loop import Validation
