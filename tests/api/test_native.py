@@ -91,6 +91,13 @@ def test_the_limits_of_every_number_are_those_of_the_table() -> None:
     [
         ({}, "prompt", "prompt is missing: give it"),
         ({"prompt": "a", "stepz": 1}, "stepz", "unknown field 'stepz': did you mean steps?"),
+        ({"prompt": "a", **{f"x{n}": 1 for n in range(1000)}}, "x0", "unknown field 'x0': leave it out"),
+        ({"prompt": "a", "regions": [1] * 1000}, "regions.0", "regions.0: input should be a valid string"),
+        (
+            {"prompt": "a", "styles": ["a"] * 257},
+            "styles",
+            "styles: tuple should have at most 256 items after validation, not 257",
+        ),
         ({"prompt": "a", "output": "/tmp/x.png"}, "output", "unknown field 'output': leave it out"),
         ({"prompt": "a", "steps": 0}, "steps", "steps must be a whole number from 1 to 1000"),
         ({"prompt": "a", "steps": 1.5}, "steps", "steps must be a whole number from 1 to 1000"),

@@ -116,12 +116,20 @@ SENT: dict[str, tuple[str, dict[str, Any], tuple[bytes, ...]]] = {
 """What is said at a step: kind, data, blobs."""
 
 
+MODEL = {"name": "a model", "family": "sd1", "variant": "base", "file": "a.safetensors", "sha256": None}
+NOTHING = ("samplers", "schedulers", "upscalers", "latent_upscalers", "autoencoders", "loras", "embeddings", "styles")
+CATALOGUE: dict[str, Any] = {"models": [MODEL], **{name: [] for name in NOTHING}}
+
+
 def resolve(way: Channel) -> None:
     way.send(Message("ready"))
     while True:
         call = way.receive()
         number, fields = call.data["number"], call.data.get("fields", {})
         assert isinstance(fields, dict)
+        if call.kind == "catalogue":
+            way.send(Message("answer", {"number": number, **CATALOGUE}))
+            continue
         match fields.get("resolver"):
             case "die":
                 os._exit(1)

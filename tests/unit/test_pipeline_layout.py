@@ -16,7 +16,7 @@ from atelier.nn.ports import NOTHING, Conditioning, Ports
 from atelier.nn.seamless import EDGES, Seamless
 from atelier.pipeline.lent import Lent
 from atelier.pipeline.stages.place import Place
-from atelier.pipeline.values import PLACED, Placed, Values
+from atelier.pipeline.values import Placed, Values
 from atelier.request import events
 from atelier.request.infotext import read, to_request
 from atelier.runtime.engine import Engine
@@ -70,12 +70,12 @@ def answered(engine: Engine, net: Watched, **fields: Any) -> Watched:
 
 
 def placed(engine: Engine, **fields: Any) -> Placed:
-    """What the stage that places regions leaves."""
-    (stage,) = (stage for stage in planned(engine, **fields) if isinstance(stage, Place))
+    """What the stage that places regions leaves, that of the last pass."""
+    *_, stage = (stage for stage in planned(engine, **fields) if isinstance(stage, Place))
     values = Values()
     with Lent(engine.resources, [stage]) as lent:
         list(stage.perform(lent, values))
-    return values.read(PLACED)
+    return values.read(stage.out)
 
 
 def test_each_region_is_asked_with_its_own_prompts(engine: Engine) -> None:
@@ -114,6 +114,15 @@ def test_masks_are_averaged_over_positions(engine: Engine, left_mask: str) -> No
     (mask,) = placed(engine, regions=(f"mask={left_mask}: l",)).masks
     assert mask.shape == (1, 1, 16, 16)
     assert torch.allclose(mask[0, 0, 3], torch.tensor([1.0] * 8 + [128 / 255] + [0.0] * 7))
+
+
+def test_the_mask_of_a_second_pass_is_that_of_the_first_made_larger(engine: Engine, left_mask: str) -> None:
+    (mask,) = placed(engine, regions=(f"mask={left_mask}: l",), hires_upscale=2.0, denoising_strength=0.5).masks
+    assert mask.shape == (1, 1, 32, 32)
+    row = mask[0, 0, 3]
+    assert torch.equal(row[:16], torch.ones(16))
+    assert torch.equal(row[18:], torch.zeros(14))
+    assert 0.4 < float(row[16:18].mean()) < 0.6
 
 
 def test_boxes_go_to_the_nearest_position(engine: Engine) -> None:

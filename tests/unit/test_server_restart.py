@@ -8,11 +8,11 @@ from pathlib import Path
 
 import httpx
 import psutil
-import pytest
 
 from serving import Server, serving
 
-LONG = {"steps": 24, "seed": 5, "batch_count": 2}
+STEPS = 12
+LONG = {"steps": STEPS, "seed": 5, "batch_count": 2}
 
 
 def nothing_left_over(folder: Path) -> bool:
@@ -21,8 +21,9 @@ def nothing_left_over(folder: Path) -> bool:
 
 def test_a_killed_worker_goes_on_in_the_middle_of_an_image(tmp_path: Path) -> None:
     """Killed within the second image: the first one is not made again, the second is not begun again, and both have the
-    bits of an undisturbed run. Then the server is killed in the same way."""
-    told = {"save": 0.0, "worker": "progress:40", "once": str(tmp_path / "died")}
+    bits of an undisturbed run. Then the server is killed in the same way, and the next one is told to stop (C05): the
+    attempt does not count, and what was sampled is not sampled again. C02: what was accepted is there."""
+    told = {"save": 0.0, "worker": "progress:20", "once": str(tmp_path / "died")}
     with serving(tmp_path, module="faulty", FAULTY=json.dumps(told)) as server:
         job = server.ended(server.submit(**LONG))
         assert (job["state"], job["attempt"]) == ("done", 2)
@@ -31,32 +32,26 @@ def test_a_killed_worker_goes_on_in_the_middle_of_an_image(tmp_path: Path) -> No
         whole = [line for line in server.lines if line["message"] == "a job ended"][1]
         hashes = [image["sha256"] for image in job["images"]]
         assert hashes == [image["sha256"] for image in undisturbed["images"]]
-        assert whole["calls"] == 48
-        assert resumed["calls"] + resumed["again"] == 24
-        assert resumed["again"] >= 10
+        assert whole["calls"] == 2 * STEPS
+        assert resumed["calls"] + resumed["again"] == STEPS
+        assert resumed["again"] >= 4
 
         job_id = server.submit(**LONG)
-        server.until(job_id, lambda job: len(job["images"]) == 1 and job["progress"]["done"] >= 30)
+        server.until(job_id, lambda job: len(job["images"]) == 1 and job["progress"]["done"] >= STEPS + 3, every=0.02)
         children = list(server.children().values())
         server.kill()
         _, alive = psutil.wait_procs(children, 10)
         assert alive == [], "C08: no orphan after 10 s"
-    with serving(tmp_path) as server:
+    with serving(tmp_path, "--grace", "0") as server:
         job = server.ended(job_id)
         assert (job["state"], job["attempt"]) == ("done", 2)
         assert [image["sha256"] for image in job["images"]] == hashes
         ended = server.said("a job ended")
-        assert ended["calls"] + ended["again"] == 24
-        assert ended["again"] >= 4
-        assert nothing_left_over(tmp_path)
-        assert server.stop() == 0
+        assert ended["calls"] + ended["again"] == STEPS
+        assert ended["again"] >= 1
 
-
-def test_a_stopped_server_gives_its_job_back_and_the_next_one_ends_it(tmp_path: Path) -> None:
-    """C05: the attempt does not count, and what was sampled is not sampled again. C02: what was accepted is there."""
-    with serving(tmp_path, "--grace", "0") as server:
         job_id = server.submit(steps=60, seed=5)
-        server.until(job_id, lambda job: job["progress"]["done"] >= 5)
+        server.until(job_id, lambda job: job["progress"]["done"] >= 5, every=0.02)
         waiting = server.submit(seed=6)
         done = server.job(job_id)["progress"]["done"]
         assert server.stop() == 0
@@ -67,27 +62,29 @@ def test_a_stopped_server_gives_its_job_back_and_the_next_one_ends_it(tmp_path: 
         assert ended["again"] >= done
         assert ended["calls"] + ended["again"] == 60
         assert server.ended(waiting)["state"] == "done"
+        assert nothing_left_over(tmp_path)
 
 
 POINTS = ["committed:1:kill", "list:1:kill"]
 """Behind the commit that accepts a job, before the answer; before an image that is on the disk is listed."""
 
 
-@pytest.mark.parametrize("point", POINTS)
-def test_a_server_killed_anywhere_ends_every_accepted_job_once(tmp_path: Path, point: str) -> None:
-    """C01, a sample of what `scripts/accept crash` does."""
+def test_a_server_killed_anywhere_ends_every_accepted_job_once(tmp_path: Path) -> None:
+    """C01, a sample of what `scripts/accept crash` does: one server after the other dies on the same folder."""
     accepted: list[str] = []
-    with serving(tmp_path, module="faulty", ready=False, FAULTY=json.dumps({"server": point})) as server:
-        _submit_until_death(server, accepted)
+    for point in POINTS:
+        with serving(tmp_path, module="faulty", ready=False, FAULTY=json.dumps({"server": point})) as server:
+            _submit_until_death(server, accepted)
     with serving(tmp_path) as server:
         expected = server.generated()
-        for job_id in accepted:
+        with server.client() as client:
+            listed = [job["id"] for job in client.get("/v1/jobs").json()["data"]]
+        assert len(listed) == 3
+        assert {*accepted} < {*listed}
+        for job_id in listed:
             job = server.ended(job_id)
             assert job["state"] == "done"
             assert [image["sha256"] for image in job["images"]] == expected
-        with server.client() as client:
-            listed = client.get("/v1/jobs").json()["data"]
-        assert all(job["state"] == "done" for job in listed)
         assert nothing_left_over(tmp_path)
 
 

@@ -19,12 +19,17 @@ from atelier.train.starts import towers_at, unet_at, vae_at
 KINDS = recipes()
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_embedded_recipes_are_read(kind: str) -> None:
+@pytest.mark.parametrize(("kind", "size"), [("vae", 128), ("clip", 64), ("denoiser", 128)])
+def test_embedded_recipes_are_read(kind: str, size: int) -> None:
     recipe = read(kind, KINDS[kind])
     assert recipe.kind == kind
-    assert recipe.data.source == "emoji"
-    assert recipe.data.size == {"vae": 128, "clip": 64, "denoiser": 128}[kind]
+    assert (recipe.data.source, recipe.data.size) == ("emoji", size)
+
+
+@pytest.mark.parametrize("kind", ["lora", "dreambooth", "inversion"])
+def test_recipes_that_teach_wait_for_images(kind: str) -> None:
+    recipe = read(kind, KINDS[kind])
+    assert (recipe.kind, recipe.base, recipe.data.source) == (kind, "embedded", "")
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -135,7 +140,7 @@ def test_a_bad_file_is_named(content: bytes, told: str, tmp_path: Path) -> None:
 
 
 def test_no_such_recipe_names_the_embedded_ones() -> None:
-    with pytest.raises(BadFile, match=r"mine\.toml: no such recipe: give a TOML file, or one of clip, denoiser, vae"):
+    with pytest.raises(BadFile, match=r"mine\.toml: no such recipe: give a TOML file, or one of clip, denoiser, dreambooth, inversion, lora, vae"):
         find("mine.toml", KINDS)
 
 

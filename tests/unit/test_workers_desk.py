@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -24,6 +25,7 @@ from atelier.runtime.workers import post
 from atelier.runtime.workers.asking import taken
 from atelier.runtime.workers.messages import Message
 from atelier.runtime.workers.process import Command
+from atelier.runtime.workers.remembered import Remembered
 
 ANNA, BEN = Owner("anna", admin=False), Owner("ben", admin=False)
 
@@ -34,14 +36,26 @@ def process(role: str) -> Command:
     return Command((sys.executable, "-m", "fakes.process", role), environment)
 
 
+NEVER_READY = Command((sys.executable, "-c", "import time; time.sleep(600)"))
+
+
+def remembered(folder: Path) -> Remembered:
+    return Remembered(folder / "catalogue.json")
+
+
 @asynccontextmanager
 async def opened(
-    folder: Path, *, fault: str | None = None, lease: float = 5.0, workers: int = 1
+    folder: Path,
+    *,
+    fault: str | None = None,
+    lease: float = 5.0,
+    workers: int = 1,
+    resolver: Command = process("resolver"),  # noqa: B008
 ) -> AsyncIterator[Desk]:
     faults = NO_FAULTS if fault is None else Faults(Fault.parsed(fault))
     store = JobStore.open(folder, limits=replace(USUAL, lease=lease), faults=faults)
     commands = [process("worker")] * workers
-    desk = Desk(store, Staff(process("resolver"), commands, grace=0.0, lease=lease))
+    desk = Desk(store, Staff(resolver, commands, grace=0.0, lease=lease), remembered(folder))
     await desk.start()
     try:
         yield desk
@@ -197,7 +211,7 @@ def test_stopping_gives_a_running_job_back_with_its_attempt(tmp_path: Path) -> N
 
     async def run() -> str:
         store = JobStore.open(tmp_path)
-        desk = Desk(store, Staff(process("resolver"), [process("worker")], grace=0.0))
+        desk = Desk(store, Staff(process("resolver"), [process("worker")], grace=0.0), remembered(tmp_path))
         await desk.start()
         return await use(desk)
 
@@ -215,7 +229,7 @@ def test_stopping_gives_a_running_job_back_with_its_attempt(tmp_path: Path) -> N
 def test_a_job_that_ends_within_the_grace_is_done(tmp_path: Path) -> None:
     async def run() -> Job:
         staff = Staff(process("resolver"), [process("worker")], grace=20.0)
-        desk = Desk(JobStore.open(tmp_path), staff)
+        desk = Desk(JobStore.open(tmp_path), staff, remembered(tmp_path))
         await desk.start()
         job = await desk.submit(steps("progress", "image", "progress", "done"), ANNA)
         await until(desk, job, "progress")
@@ -243,9 +257,35 @@ def test_what_the_resolver_refuses_is_refused_and_it_is_there_again(
             await desk.submit(steps(resolver=how), ANNA)
         assert type(refused.value) is error
         assert await desk.jobs(ANNA) == []
+        desk._asking._answering = 30.0
         assert (await done(desk, "done")).state is State.DONE
 
     with_desk(tmp_path, use)
+
+
+def test_lists_are_those_of_the_last_server_until_the_resolver_has_started(tmp_path: Path) -> None:
+    async def names(desk: Desk) -> list[str]:
+        return [model.name for model in (await desk.catalogue()).models]
+
+    first = with_desk(tmp_path, names)
+    assert first == ["a model"]
+    assert with_desk(tmp_path, names, resolver=NEVER_READY) == first
+    kept = json.loads((tmp_path / "catalogue.json").read_text())
+    kept["listed"]["models"] = []
+    (tmp_path / "catalogue.json").write_text(json.dumps(kept))
+
+    async def asked_anew(desk: Desk) -> list[str]:
+        await desk.refresh()
+        return await names(desk)
+
+    assert with_desk(tmp_path, asked_anew) == first
+
+
+@pytest.mark.parametrize("kept", [b"", b"{", b"[]", b'{"listed": {}}', b'{"release": "0.0.0", "listed": {}}'])
+def test_lists_that_were_damaged_or_are_of_another_release_are_not_remembered(tmp_path: Path, kept: bytes) -> None:
+    (tmp_path / "catalogue.json").write_bytes(kept)
+    assert remembered(tmp_path).listed is None
+    remembered(tmp_path / "no folder").keep({})
 
 
 def test_two_workers_do_two_jobs_at_once(tmp_path: Path) -> None:

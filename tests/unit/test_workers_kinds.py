@@ -179,6 +179,17 @@ def test_a_mask_of_another_size_is_refused_before_it_is_queued(engine: Engine) -
         assert kinds()["generate"].settle({**fields, "mask": fits}, bench(engine, image, good)).cost > 0
 
 
+def test_the_mask_of_a_region_of_another_size_is_refused_before_it_is_queued(engine: Engine) -> None:
+    """I07."""
+    mask, good = png((32, 64)), png((64, 64))
+    fields = {**SMALL, "regions": ["box=0,0,1,1: a dog", f'mask="{name(mask)}": a cat']}
+    with pytest.raises(BadInput, match="is 32x64, the image 64x64: give one of the same size") as refused:
+        kinds()["generate"].settle(fields, bench(engine, mask))
+    assert error_data(refused.value)["field"] == "regions"
+    fits = {**SMALL, "regions": [f'mask="{name(good)}": a cat'], "hires_upscale": 2.0}
+    assert kinds()["generate"].settle(fits, bench(engine, good)).cost > 0
+
+
 def test_messages_name_fields_and_no_flags() -> None:
     from atelier.runtime.workers.resolver import as_fields
 

@@ -1,4 +1,6 @@
-"""Who calls, and what answers: what routes ask for in their parameters."""
+"""Who calls, and what answers: what routes ask for in their parameters.
+
+These are coroutines although none waits: FastAPI asks plain functions in a thread each."""
 
 from __future__ import annotations
 
@@ -12,7 +14,7 @@ from atelier.api.settings import Settings
 from atelier.runtime.jobs.job import Owner
 
 
-def owner_of(request: Request) -> Owner:
+async def owner_of(request: Request) -> Owner:
     """The owner whom the key in the request names; the guard in front of all routes has put it there."""
     owner = request.scope.get("state", {}).get("owner")
     if not isinstance(owner, Owner):
@@ -20,19 +22,19 @@ def owner_of(request: Request) -> Owner:
     return owner
 
 
-def admin_of(owner: Annotated[Owner, Depends(owner_of)]) -> Owner:
+async def admin_of(owner: Annotated[Owner, Depends(owner_of)]) -> Owner:
     """The owner, who may change what all see."""
     if not owner.admin:
         raise Refused(Problem(403, "Forbidden", "this API key may not do that: it needs a key of an admin"))
     return owner
 
 
-def service_of(request: Request) -> Service:
+async def service_of(request: Request) -> Service:
     """The service behind the application."""
     return cast("Service", request.app.state.service)
 
 
-def settings_of(request: Request) -> Settings:
+async def settings_of(request: Request) -> Settings:
     """How the application is set up."""
     return cast("Settings", request.app.state.settings)
 

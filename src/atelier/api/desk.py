@@ -32,6 +32,7 @@ from atelier.runtime.workers.names import uploads_in
 from atelier.runtime.workers.places import outward
 from atelier.runtime.workers.post import Post, Why
 from atelier.runtime.workers.process import Command
+from atelier.runtime.workers.remembered import Remembered
 
 T = TypeVar("T")
 WATCHING = 1.0
@@ -67,8 +68,8 @@ class _Known:
 class Desk:
     """Implements `Service`. `start` it within a running loop, and `stop` it before the loop ends."""
 
-    def __init__(self, store: JobStore, staff: Staff) -> None:
-        self._store, self._staff = store, staff
+    def __init__(self, store: JobStore, staff: Staff, remembered: Remembered) -> None:
+        self._store, self._staff, self._remembered = store, staff, remembered
         self._feed, self._asking, self._known = Feed(), Asking(staff.resolver), _Known()
         self.posts = tuple(
             Post(f"worker-{number}", command, store, self._feed, lambda: self.model, lease=staff.lease)
@@ -144,10 +145,10 @@ class Desk:
         self._feed.forget(job_id)
 
     async def ended(self, job_id: str, owner: Owner) -> Job:
-        line = self._feed.line(await self.job(job_id, owner))
-        while not line.is_ended:
+        line = self._feed.of(job_id, owner.key) or self._feed.line(await self.job(job_id, owner))
+        while line.ended is None:
             await self._change(line)
-        return await self.job(job_id, owner)
+        return _seen(line.ended)
 
     async def events(self, job_id: str, owner: Owner, after: int = 0) -> AsyncIterator[JobEvent]:
         line = self._feed.line(await self.job(job_id, owner))
@@ -209,13 +210,13 @@ class Desk:
     # Models and the machine.
 
     async def catalogue(self) -> Catalogue:
-        if self._known.listed is None:
-            self._known.listed = (await self._asking.call("catalogue", {})).data
+        """Until the resolver has started: what the last server knew. Clients ask for lists once, when they connect."""
+        listed = self._known.listed or (None if self._asking.is_ready else self._remembered.listed)
         loaded = frozenset(name for post in self.posts for name in post.loaded)
-        return _catalogue(self._known.listed, self._known.default, loaded)
+        return _catalogue(listed or await self._listed(), self._known.default, loaded)
 
     async def refresh(self) -> None:
-        self._known.listed = (await self._asking.call("catalogue", {})).data
+        await self._listed()
 
     async def load(self, model: str) -> None:
         self._known.default = (await self._asking.call("model", {"model": model})).text("model")
@@ -243,6 +244,12 @@ class Desk:
         return not self._is_stopping and self._asking.is_ready and any(post.is_ready for post in self.posts)
 
     # Inside.
+
+    async def _listed(self) -> Mapping[str, Json]:
+        """All names, as the resolver finds them now."""
+        self._known.listed = listed = (await self._asking.call("catalogue", {})).data
+        await self._stored(lambda: self._remembered.keep(listed))
+        return listed
 
     async def _settled(self, job: NewJob, owner: Owner) -> Settled:
         """What the resolver makes of a job. Raises UnknownJob for an upload that is not the owner's, BadInput."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import uvicorn
 from fastapi import FastAPI
 
+from atelier.api.connection import Connection
+
 HEAD_BYTES = 64 << 10
 """Of the first line and all headers."""
 KEEP_ALIVE = 15
@@ -16,11 +18,11 @@ def config(app: FastAPI, *, connections: int = 512, closing: int = 5) -> uvicorn
     503. closing: seconds that open connections have to end when it stops.
 
     The parser is h11, which refuses what two programs may read in two ways: both Content-Length and Transfer-Encoding,
-    folded headers, a bare line feed. Forwarded headers are not believed.
+    folded headers, a bare line feed; `Connection` adds how long each may take. Forwarded headers are not believed.
     """
     return uvicorn.Config(
         app,
-        http="h11",
+        http=Connection,
         ws="none",
         loop="asyncio",
         lifespan="on",

@@ -30,7 +30,7 @@ class Settings:
     origins: tuple[str, ...] = ()
     body_limit: int = 64 * MIB
     json_depth: int = 64
-    json_values: int = 200_000
+    json_values: int = 5_000
     public_url: str | None = None
     url_secret: bytes = field(default_factory=lambda: secrets.token_bytes(32), repr=False)
     url_seconds: int = 3600

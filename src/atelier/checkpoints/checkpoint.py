@@ -51,7 +51,7 @@ class Checkpoint:
     ignored: tuple[str, ...]
     metadata: Mapping[str, str]
     surplus: tuple[str, ...] = ()
-    _known: dict[str, Any] = field(default_factory=dict[str, Any], init=False, repr=False, compare=False)
+    _known: dict[object, Any] = field(default_factory=dict[object, Any], init=False, repr=False, compare=False)
     """What was told from the headers before, which takes milliseconds for thousands of names."""
 
     @property
@@ -70,7 +70,10 @@ class Checkpoint:
 
         Raises BadFile where the model has no such part, or the shapes are no such network's.
         """
-        return part.network.infer(Shapes.of(self._stored(part)), self.facts.of(part.name))
+        key = part.name, part.network.infer
+        if key not in self._known:
+            self._known[key] = part.network.infer(Shapes.of(self._stored(part)), self.facts.of(part.name))
+        return self._known[key]
 
     def load(
         self,
@@ -128,7 +131,9 @@ class Checkpoint:
     @property
     def defaults(self) -> ModelDefaults:
         own, stated = self.family.defaults(self.size, self.facts), self.facts.cfg_scale
-        told = any(name.endswith(TOLD) for name in self.parts[self.family.denoiser].shapes())
+        if "told" not in self._known:
+            self._known["told"] = any(name.endswith(TOLD) for name in self.parts[self.family.denoiser].shapes())
+        told = self._known["told"]
         if told or self.facts.consistency:
             own = replace(own, sampler="LCM", scheduler=None, steps=4, cfg_scale=8.0 if told else 1.0)
         return own if stated is None else replace(own, cfg_scale=stated)

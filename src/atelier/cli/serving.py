@@ -28,6 +28,7 @@ from atelier.api.settings import Settings
 from atelier.errors import BadInput
 from atelier.runtime.jobs.job import StoreFailed, located
 from atelier.runtime.jobs.store import JobStore
+from atelier.runtime.workers.remembered import Remembered
 
 BACKLOG = 512
 HTTP = "atelier.http"
@@ -144,7 +145,7 @@ def run(place: Place, settings: Settings, staff: Staff, folder: Path, database: 
         raise
     for notice in store.notices:
         _log.warning(notice)
-    asyncio.run(_serve(listening, settings, Desk(store, staff)))
+    asyncio.run(_serve(listening, settings, Desk(store, staff, Remembered(folder / "catalogue.json"))))
 
 
 async def _serve(listening: socket.socket, settings: Settings, desk: Desk) -> None:

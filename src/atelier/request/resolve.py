@@ -194,7 +194,7 @@ def resolve(request: Request, offer: Offer, random_: random.Random | None = None
         channels=_channels(request, offer.defaults.beside, offer.refer),
         sizes=_sizes(request.sizes),
         negative_sizes=_negative_sizes(request.sizes),
-        regions=_regions(request, offer.refer),
+        regions=_regions(request, offer, size),
         views=_views(request, offer.defaults, size),
         tiling=ResolvedTiling(x="x" in request.layout.tile, y="y" in request.layout.tile),
         hires=_hires(request, offer, size, samples),
@@ -464,10 +464,13 @@ def _mask(request: Request, image: ImageRef, offer: Offer) -> NoMask | ResolvedM
 
 def _check_mask(image: str, mask: str, measure: Measure) -> None:
     with about("mask"):
-        (wide, high), sides = measure(mask), measure(image)
-        if (wide, high) != sides:
-            name = shortened(mask) if mask.startswith("data:") else mask
-            raise BadInput(f"mask {name}: is {wide}x{high}, the image {sides[0]}x{sides[1]}: give one of the same size")
+        _check_alike(mask, measure(mask), measure(image))
+
+
+def _check_alike(mask: str, own: tuple[int, int], sides: tuple[int, int]) -> None:
+    if own != sides:
+        name, (wide, high) = shortened(mask) if mask.startswith("data:") else mask, own
+        raise BadInput(f"mask {name}: is {wide}x{high}, the image {sides[0]}x{sides[1]}: give one of the same size")
 
 
 def _softness(inpaint: Inpaint) -> NoSoftness | ResolvedSoftness:
@@ -547,9 +550,10 @@ def _said(*sizes: tuple[int, int] | None) -> AsMade | SaidSize:
     return AsMade() if found is None else SaidSize(size=Size(*found))
 
 
-def _regions(request: Request, refer: Callable[[str], ImageRef]) -> NoRegions | ResolvedRegions:
+def _regions(request: Request, offer: Offer, size: Size) -> NoRegions | ResolvedRegions:
+    """size: of the first pass. Raises BadInput for a mask of another."""
     parts = tuple(
-        ResolvedRegion(place=_place(region, refer), weight=region.weight)
+        ResolvedRegion(place=_place(region, offer, size), weight=region.weight)
         for region in map(parse_region, request.layout.regions)
     )
     layout = request.layout
@@ -559,10 +563,11 @@ def _regions(request: Request, refer: Callable[[str], ImageRef]) -> NoRegions | 
     return ResolvedRegions(parts=parts, method=layout.region_method, ground=ground)
 
 
-def _place(region: Region, refer: Callable[[str], ImageRef]) -> BoxPlace | MaskPlace:
+def _place(region: Region, offer: Offer, size: Size) -> BoxPlace | MaskPlace:
     if isinstance(region.place, str):
         with about("regions"):
-            return MaskPlace(image=refer(region.place))
+            _check_alike(region.place, offer.measure(region.place), size)
+            return MaskPlace(image=offer.refer(region.place))
     left, top, right, bottom = region.place
     return BoxPlace(left=left, top=top, right=right, bottom=bottom)
 

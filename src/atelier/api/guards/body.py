@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -14,11 +15,14 @@ from atelier.api.guards.answering import turn_away
 CLOSE = (("Connection", "close"),)
 """The rest of the body is not read, so no other request can follow on the connection."""
 IDLE_SECONDS = 30
-"""Between two pieces of a body: what is slower is no client that works."""
+"""Between two pieces of a body, and the time that all of it has beside what follows: what is slower is no client that
+works."""
+SLOWEST = 500
+"""Bytes of a body a second: what Apache's mod_reqtimeout asks for, too."""
 
 
 class Bodies:
-    """Refuses bodies of a wrong kind or encoding (415), above `limit` bytes (413), and those that stop coming (408)."""
+    """Refuses bodies of a wrong kind or encoding (415), above `limit` bytes (413), and those that come slowly (408)."""
 
     def __init__(self, app: ASGIApp, limit: int) -> None:
         self.app = app
@@ -55,10 +59,12 @@ class Bodies:
     def _counted(self, receive: Receive) -> Receive:
         got = 0
         waiting = True
+        began = time.monotonic()
 
         async def counted() -> Message:
             nonlocal got, waiting
-            message = await (_in_time(receive) if waiting else receive())
+            left = began + IDLE_SECONDS + got / SLOWEST - time.monotonic()
+            message = await (_in_time(receive, min(left, IDLE_SECONDS)) if waiting else receive())
             if message["type"] == "http.request":
                 got += len(message.get("body", b""))
                 waiting = bool(message.get("more_body", False))
@@ -73,11 +79,11 @@ class Bodies:
         return Problem(413, "TooLarge", message, headers=CLOSE)
 
 
-async def _in_time(receive: Receive) -> Message:
+async def _in_time(receive: Receive, seconds: float) -> Message:
     try:
-        return await asyncio.wait_for(receive(), IDLE_SECONDS)
+        return await asyncio.wait_for(receive(), max(0.0, seconds))
     except TimeoutError:
-        message = f"no more of the body came for {IDLE_SECONDS} seconds"
+        message = f"the body came slower than {SLOWEST} bytes a second, or not at all for {IDLE_SECONDS} seconds"
         raise Refused(Problem(408, "BadInput", message, headers=CLOSE)) from None
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-import re
+from itertools import accumulate
 
 from starlette.datastructures import Headers
 from starlette.requests import Request
@@ -13,10 +13,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from atelier.api.errors import Refused, refuse
 from atelier.api.guards.answering import answer
 
-_BACKSLASH = ord("\\")
 _BRACKETS = b"[]{}"
 _OTHERS = bytes(sorted(set(range(256)) - set(_BRACKETS)))
-_HALF = re.compile(rb"\\u[dD][89a-fA-F]")
+_BOTH_KINDS = bytes.maketrans(b"{}", b"[]")
+_STEPS = {ord("["): 1, ord("]"): -1}
 _DIGITS = 40
 """Of an integer: the largest seed has 20."""
 
@@ -63,54 +63,31 @@ def _again(body: bytes, receive: Receive) -> Receive:
 
 
 def check(body: bytes, depth: int, values: int) -> None:
-    """Raises Refused for JSON that nests deeper than `depth`, may hold more than `values` values, or is not sound."""
+    """Raises Refused for JSON that nests deeper than `depth`, holds more than `values` values, or is not sound."""
     try:
         text = body.decode()
     except UnicodeDecodeError as error:
         raise refuse(400, f"the body is no UTF-8 at byte {error.start}") from None
-    if body.count(b",") + body.count(b"[") + body.count(b"{") > values or body.count(b'"') > 4 * values:
-        raise refuse(413, f"the body has more than {values} values: send fewer", kind="TooLarge")
-    if _is_deep(body, depth):
+    _check_shape(body, depth, values)
+    found = _parse(text)
+    if b"\\ud" in body or b"\\uD" in body:
+        _check_halves(found)
+
+
+def _check_shape(body: bytes, depth: int, values: int) -> None:
+    """Looks at what stands in no string, at the speed of copying: without what is escaped, each quote begins or ends a
+    string."""
+    plain = body.replace(rb"\\", b"").replace(rb"\"", b"") if b"\\" in body else body
+    many = refuse(413, f"the body has more than {values} values: send fewer", kind="TooLarge")
+    if plain.count(b'"') > 4 * values:
+        raise many
+    outside = b"".join(plain.split(b'"')[::2])
+    brackets = outside.translate(_BOTH_KINDS, _OTHERS)
+    opened = brackets.count(b"[")
+    if outside.count(b",") + opened > values:
+        raise many
+    if 2 * opened != len(brackets) or max(accumulate(map(_STEPS.__getitem__, brackets)), default=0) > depth:
         raise refuse(400, f"the body nests deeper than {depth} levels, or its brackets do not match")
-    _parse(text)
-    if _HALF.search(body):
-        _check_halves(text)
-
-
-def _is_deep(body: bytes, depth: int) -> bool:
-    """Takes the innermost pairs of brackets away, level by level."""
-    left = _outside_strings(body).translate(None, _OTHERS)
-    for _ in range(depth):
-        if not left:
-            return False
-        inner = left.replace(b"[]", b"").replace(b"{}", b"")
-        if len(inner) == len(left):
-            return True
-        left = inner
-    return bool(left)
-
-
-def _outside_strings(body: bytes) -> bytes:
-    """What of JSON stands in no string. It looks for quotes alone, so that a long string costs next to nothing."""
-    parts: list[bytes] = []
-    at = 0
-    while (start := body.find(b'"', at)) >= 0:
-        parts.append(body[at:start])
-        end = body.find(b'"', start + 1)
-        while end >= 0 and _is_escaped(body, end):
-            end = body.find(b'"', end + 1)
-        if end < 0:
-            return b"".join(parts)
-        at = end + 1
-    return b"".join((*parts, body[at:]))
-
-
-def _is_escaped(body: bytes, quote: int) -> bool:
-    """Whether an odd number of backslashes stands before a quote."""
-    before = quote
-    while body[before - 1] == _BACKSLASH:
-        before -= 1
-    return (quote - before) % 2 == 1
 
 
 def _parse(text: str) -> object:
@@ -122,10 +99,10 @@ def _parse(text: str) -> object:
         raise refuse(400, f"the body is no JSON: {error.msg} at line {error.lineno}, column {error.colno}") from None
 
 
-def _check_halves(text: str) -> None:
+def _check_halves(found: object) -> None:
     """An escape such as \\ud800 without its other half stands for no character."""
     try:
-        json.dumps(json.loads(text), ensure_ascii=False).encode()
+        json.dumps(found, ensure_ascii=False).encode()
     except UnicodeEncodeError:
         raise refuse(400, "the body holds half of a character (\\ud800 to \\udfff): send both halves") from None
 

@@ -25,7 +25,7 @@ class Exchange:
     key: str | None
 
 
-def _exchange(
+async def _exchange(
     request: Request, service: Behind, settings: Setup, owner: Caller, idempotency_key: IdempotencyKey = None
 ) -> Exchange:
     return Exchange(request, service, settings, owner, idempotency_key)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast, get_type_hints
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
 from atelier.api.errors import NOT_ASKED
+from atelier.api.v1.named import Named
 from atelier.request import fields as f
 from atelier.request.events import Json
 from atelier.request.fields import SIDE_STEP
@@ -20,6 +21,8 @@ PROMPT_LENGTH = 16_000
 """Characters."""
 TEXT_LENGTH = 4096
 """Of every other text that is no image."""
+MANY_TEXTS = 256
+"""Of a field that is a list of them."""
 _SIDES = frozenset({"width", "height", "view_width", "view_height"})
 EXAMPLE: Mapping[str, Json] = {
     "prompt": "a red apple on a blue background",
@@ -31,15 +34,16 @@ EXAMPLE: Mapping[str, Json] = {
 }
 
 
+class _Shown(Named):
+    model_config = ConfigDict(json_schema_extra={"examples": [dict(EXAMPLE)]})
+
+
 def _model() -> type[BaseModel]:
     types = {"prompt": f.Prompt, **get_type_hints(Fields, include_extras=True)}
     asked: dict[str, Any] = {
         name: _described(field, types[name]) for name, field in FIELDS.items() if name not in NOT_ASKED
     }
-    config = ConfigDict(
-        strict=True, extra="forbid", allow_inf_nan=False, json_schema_extra={"examples": [dict(EXAMPLE)]}
-    )
-    return create_model("GenerateFields", __config__=config, **asked)
+    return create_model("GenerateFields", __base__=_Shown, **asked)
 
 
 def _described(field: RequestField, annotation: object) -> tuple[object, object]:
@@ -50,6 +54,7 @@ def _described(field: RequestField, annotation: object) -> tuple[object, object]
         strict=None if field.kind not in {"size", "texts"} else False,
         multiple_of=SIDE_STEP if field.name in _SIDES else None,
         max_length=_length(field),
+        fail_fast=True if field.kind == "texts" else None,  # one wrong text is told of, not thousands
     )
     return Annotated[annotation, info], default
 
@@ -59,6 +64,8 @@ def _unset(field: RequestField) -> str:
 
 
 def _length(field: RequestField) -> int | None:
+    if field.kind == "texts":
+        return MANY_TEXTS
     if field.kind != "text" or field.name in IMAGES:
         return None
     return PROMPT_LENGTH if field.name in PROMPTS else TEXT_LENGTH

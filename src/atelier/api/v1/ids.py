@@ -19,11 +19,11 @@ def opaque(text: str) -> str:
     return text
 
 
-def _job_id(job_id: Annotated[str, Path(description="What POST /v1/jobs answered.")]) -> str:
+async def _job_id(job_id: Annotated[str, Path(description="What POST /v1/jobs answered.")]) -> str:
     return opaque(job_id)
 
 
-def _image_id(image_id: Annotated[str, Path(description="What a job lists.")]) -> str:
+async def _image_id(image_id: Annotated[str, Path(description="What a job lists.")]) -> str:
     return opaque(image_id)
 
 

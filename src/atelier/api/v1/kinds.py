@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Annotated, Literal, cast
 
 from fastapi import APIRouter
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from atelier.api.caller import Admin, Behind, Caller
 from atelier.api.uploads import submitted, uploaded
 from atelier.api.v1.jobs import IdempotencyKey
+from atelier.api.v1.named import Named
 from atelier.api.v1.shapes import JobShape, job_shape
 from atelier.request.events import Json
 from atelier.runtime.jobs.job import NewJob
@@ -22,13 +23,7 @@ Name = Annotated[str, Field(max_length=4096)]
 Side = Annotated[int, Field(ge=1, le=65_536)]
 
 
-class Asked(BaseModel):
-    """Types of JSON are taken strictly."""
-
-    model_config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
-
-
-class UpscaleFields(Asked):
+class UpscaleFields(Named):
     """upscaler, upscaler_2: by name; visibility: the share of the second. scale: a factor, or width and height: a size
     that images are made to cover, what is too much cut off."""
 
@@ -41,7 +36,7 @@ class UpscaleFields(Asked):
     height: Side | None = None
 
 
-class InterrogateFields(Asked):
+class InterrogateFields(Named):
     """model: whose CLIP looks, None = the embedded one; top: how many words of each list are told."""
 
     image: Picture

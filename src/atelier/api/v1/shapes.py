@@ -7,6 +7,7 @@ from typing import Generic, TypeVar
 from pydantic import BaseModel, ConfigDict, JsonValue
 
 from atelier.api.service import ModelEntry
+from atelier.api.v1.named import Named
 from atelier.runtime.jobs.job import Job, JobImage, State
 
 T = TypeVar("T")
@@ -157,10 +158,10 @@ class Capabilities(Shape):
     image_formats: list[str]
 
 
-class Load(BaseModel):
+class Load(Named):
     """model: a name of GET /v1/models."""
 
-    model_config = ConfigDict(strict=True, extra="forbid", json_schema_extra={"examples": [{"model": "embedded"}]})
+    model_config = ConfigDict(json_schema_extra={"examples": [{"model": "embedded"}]})
 
     model: str
 

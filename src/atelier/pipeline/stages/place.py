@@ -62,11 +62,8 @@ class Place(Stage):
 
     def _drawn(self, place: MaskPlace, sides: tuple[int, int], seen: Box, have: Lent) -> Tensor:
         mask = masks.mask_of(have.image(place.image))
-        if mask.size != tuple(self.size):
-            raise BadInput(
-                f"mask {place.image.path}: is {mask.width}x{mask.height}, the image {self.size.width}x"
-                f"{self.size.height}: give one of the same size"
-            )
+        if mask.size != tuple(self.size):  # it is as large as the image of the first pass
+            mask = mask.resize(self.size, Image.Resampling.BOX)
         small = mask.crop(seen).resize((sides[1], sides[0]), Image.Resampling.BOX)
         return torch.from_numpy(np.asarray(small, np.float32) / 255)[None, None]
 

@@ -16,7 +16,7 @@ from atelier.runtime.jobs.lease import Lease, LeaseLost
 class Held:
     """A job that runs. Times are of the steady clock. busy: held while something of the job is written, so that a lease
     never becomes void between a file and its row; void: what came of it is no longer wanted. since: the time of day at
-    which it started; cancelling: its owner wants it stopped."""
+    which it started; cancelling: its owner wants it stopped; listed: the images that have rows."""
 
     lease: Lease
     waiting: Waiting
@@ -30,6 +30,7 @@ class Held:
     busy: threading.RLock = field(default_factory=threading.RLock)
     void: bool = False
     cancelling: bool = False
+    listed: set[int] = field(default_factory=set[int])
 
 
 class Leases:

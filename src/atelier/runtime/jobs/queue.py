@@ -6,7 +6,7 @@ import threading
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, bindparam, func, select
 
 from atelier.runtime.jobs.clock import Clock
 from atelier.runtime.jobs.fairness import FairShare, Waiting
@@ -21,6 +21,12 @@ _SOONEST, _LATEST = 1.0, 600.0
 """Bounds of what a client is told to wait before it asks again, in seconds."""
 _UNKNOWN = 10.0
 """The same, before any job was done."""
+_WAITING = select(jobs.c.sequence, jobs.c.id, jobs.c.owner, jobs.c.priority, jobs.c.kind, jobs.c.cost).where(
+    jobs.c.state == State.QUEUED
+)
+_COUNTS = select(func.count(), func.count().filter(jobs.c.owner == bindparam("owner"))).where(
+    jobs.c.state == State.QUEUED
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +60,11 @@ class Queue:
         with self._lock:
             self._entered.pop(job_id, None)
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether no job waits, as far as this process was told: who is told of one later asks again then."""
+        return not self._entered
+
     def tired(self) -> list[str]:
         """The jobs that have waited longer than the limit."""
         before = self._clock.steady() - self._limits.wait
@@ -69,11 +80,7 @@ class Queue:
 
     def order(self, connection: Connection, kinds: Collection[str] | None = None) -> list[Waiting]:
         """The jobs that wait, the next one first. kinds: only those."""
-        query = select(jobs.c.sequence, jobs.c.id, jobs.c.owner, jobs.c.priority, jobs.c.kind, jobs.c.cost)
-        query = query.where(jobs.c.state == State.QUEUED)
-        if kinds is not None:
-            query = query.where(jobs.c.kind.in_(kinds))
-        found = connection.execute(query).all()
+        found = connection.execute(_WAITING if kinds is None else _WAITING.where(jobs.c.kind.in_(kinds))).all()
         return self.share.order(map(self._waiting, found))
 
     def _waiting(self, row: AnyRow) -> Waiting:
@@ -92,8 +99,7 @@ class Queue:
 
     def check_room(self, connection: Connection, owner: str) -> None:
         """Raises QueueFull."""
-        mine = func.count().filter(jobs.c.owner == owner)
-        everybody, own = connection.execute(select(func.count(), mine).where(jobs.c.state == State.QUEUED)).one()
+        everybody, own = connection.execute(_COUNTS, {"owner": owner}).one()
         if everybody >= self._limits.queue:
             raise QueueFull(f"{everybody} jobs wait, and no more are taken: try again later", self._retry_after())
         if own >= self._limits.queue_per_owner:

@@ -90,7 +90,7 @@ class Requests:
 
     def _insert(self, connection: Connection, job: NewJob, owner: str, settled: Settled) -> str:
         row = new_row(job, owner, settled, self._parts.clock.now())
-        connection.execute(insert(jobs).values(row))
+        connection.execute(insert(jobs), row)
         job_id = str(row["id"])
         self._uploads.link(connection, job_id, settled.uploads, owner)
         if job.idempotency_key is not None:

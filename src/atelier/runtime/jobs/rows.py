@@ -9,7 +9,7 @@ import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeAlias, cast
 
-from sqlalchemy import Connection, Row, select
+from sqlalchemy import Connection, Row, bindparam, select
 
 from atelier.errors import BadInput
 from atelier.request.events import Json
@@ -21,6 +21,11 @@ AnyRow: TypeAlias = "Row[*tuple[Any, ...]]"
 FORMATS = frozenset({"png", "jpeg", "webp", "avif"})
 NOTHING_DONE = JobProgress()
 _ID = re.compile(r"[0-9a-f]{32}")
+_JOB = select(jobs).where(jobs.c.id == bindparam("id"))
+_IMAGES = (
+    select(images).where(images.c.job.in_(bindparam("jobs", expanding=True))).order_by(images.c.job, images.c.number)
+)
+"""Built once: to build a statement takes longer than to run it."""
 
 
 def new_id() -> str:
@@ -106,6 +111,20 @@ def image_row(job_id: str, image: MadeImage, file: str) -> dict[str, object]:
     }
 
 
+def listed_image(row: Mapping[str, object], image: MadeImage) -> JobImage:
+    """The image that `row`, made of it, lists."""
+    return JobImage(
+        id=str(row["id"]),
+        index=image.index,
+        seed=image.seed,
+        width=image.width,
+        height=image.height,
+        format=image.format,
+        sha256=str(row["sha256"]),
+        infotext=image.infotext,
+    )
+
+
 def image_of(row: AnyRow) -> JobImage:
     """The image of a row of `images`. What was damaged in the details is empty: the file has all of it too."""
     said = _parsed(row.details)
@@ -158,15 +177,14 @@ def error_text(error: JobError) -> str:
 def images_of(connection: Connection, job_ids: Sequence[str]) -> dict[str, tuple[JobImage, ...]]:
     """The images of several jobs, in their order."""
     found: dict[str, list[JobImage]] = {job_id: [] for job_id in job_ids}
-    query = select(images).where(images.c.job.in_(job_ids)).order_by(images.c.job, images.c.number)
-    for row in connection.execute(query):
+    for row in connection.execute(_IMAGES, {"jobs": list(job_ids)}):
         found[row.job].append(image_of(row))
     return {job_id: tuple(listed) for job_id, listed in found.items()}
 
 
 def row_of(connection: Connection, job_id: str) -> AnyRow | None:
     """The row of a job."""
-    return connection.execute(select(jobs).where(jobs.c.id == job_id)).first()
+    return connection.execute(_JOB, {"id": job_id}).first()
 
 
 def owned(connection: Connection, job_id: str, owner: str) -> AnyRow:

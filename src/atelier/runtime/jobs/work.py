@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, bindparam, insert, select, update
 
 from atelier.request.events import Json
 from atelier.runtime.jobs import saved
@@ -25,6 +25,7 @@ from atelier.runtime.jobs.rows import (
     image_of,
     image_row,
     intact,
+    listed_image,
     new_id,
     row_of,
     warnings_of,
@@ -36,6 +37,7 @@ from atelier.runtime.jobs.views import Views
 
 WAITS: Mapping[str, object] = {"state": State.QUEUED, "lease": None, "started": None}
 """What a row says once its job waits again."""
+_FILES = select(images.c.file).where(images.c.job == bindparam("job"))
 
 
 class Work:
@@ -55,7 +57,7 @@ class Work:
     def claim(self, worker: str, kinds: Collection[str] | None) -> Claimed | None:
         """The next job. One whose row was damaged fails at once, and the one behind it is taken."""
         self._faults.at("claim", may_fail=False)
-        while (taken := self._take(worker, kinds)) is not None:
+        while not self._queue.is_empty and (taken := self._take(worker, kinds)) is not None:
             job_id, claimed = taken
             self._queue.left(job_id)
             self._changed(job_id)
@@ -81,8 +83,7 @@ class Work:
         if image.format not in FORMATS:
             raise ValueError(f"{image.format!r} is no format of images: {', '.join(sorted(FORMATS))}")
         with self._leases.using(lease, self._parts.clock.steady()) as held:
-            made = self._listed(lease.job_id, image.index) or self._add(held, image)
-            self._restore(lease.job_id, made, image)
+            made = self._again(held, image) if image.index in held.listed else self._add(held, image)
         self._changed(lease.job_id)
         return made
 
@@ -97,8 +98,11 @@ class Work:
         text = None if result is None else written(result)
 
         def step(held: Held) -> Job:
-            self._check_files(lease.job_id)
-            job = self._end(held, State.DONE, {"result": text, "warnings": self._told_of(held)})
+            with self._parts.database.write() as connection:
+                warnings = warnings_text(warnings_of(self._row(connection, held)), held.progress.total)
+                self._check_files(connection, lease.job_id)
+                job = self._ended(connection, held, State.DONE, {"result": text, "warnings": warnings})
+            self._left(held)
             self._queue.rates.record(held.kind, held.cost, self._ran(held))
             return job
 
@@ -188,7 +192,9 @@ class Work:
         this = update(jobs).where(jobs.c.id == lease.job_id, jobs.c.state == State.QUEUED)
         running = {"state": State.RUNNING, "lease": lease.token, "attempt": lease.attempt, "started": held.since}
         connection.execute(this.values(running))
-        return Claimed(lease, self._views.one(connection, lease.job_id), saved.load(self._parts.files, lease.job_id))
+        job = self._views.begun(connection, lease.job_id)
+        held.listed.update(made.index for made in job.images)
+        return Claimed(lease, job, saved.load(self._parts.files, lease.job_id))
 
     def _spoil(self, connection: Connection, row: AnyRow) -> None:
         error = JobError("StoreFailed", "the job was damaged in the database: send it again")
@@ -203,38 +209,41 @@ class Work:
         try:
             self._parts.files.write(path, image.data, "image")
             row = image_row(held.lease.job_id, image, path.rpartition("/")[2])
-            return self._list(held, row, image.thumbnail)
+            self._list(held, row, image.thumbnail)
         except BaseException:
             with suppress(StoreFailed):
                 if self._listed(held.lease.job_id, image.index) is None:
                     self._parts.files.remove(path)
             raise
+        held.listed.add(image.index)
+        return listed_image(row, image)
 
-    def _restore(self, job_id: str, made: JobImage, image: MadeImage) -> None:
-        """Writes the file again where an image was listed by an earlier attempt and its file is gone."""
-        path = _path(job_id, made.index, made.format)
+    def _again(self, held: Held, image: MadeImage) -> JobImage:
+        """An image that was listed before, by an earlier attempt say; its file is written again where it is gone."""
+        made = self._listed(held.lease.job_id, image.index)
+        if made is None:
+            return self._add(held, image)
+        path = _path(held.lease.job_id, made.index, made.format)
         if not self._parts.files.exists(path) and hashlib.sha256(image.data).hexdigest() == made.sha256:
             self._parts.files.write(path, image.data, "image")
+        return made
 
     def _listed(self, job_id: str, number: int) -> JobImage | None:
         with self._parts.database.read() as connection:
             row = connection.execute(select(images).where(images.c.job == job_id, images.c.number == number)).first()
         return None if row is None else image_of(row)
 
-    def _list(self, held: Held, values: Mapping[str, object], thumbnail: bytes | None) -> JobImage:
+    def _list(self, held: Held, values: Mapping[str, object], thumbnail: bytes | None) -> None:
         with self._parts.database.write() as connection:
             self._row(connection, held)
             self._faults.at("list")
-            connection.execute(insert(images).values(values))
+            connection.execute(insert(images), values)
             if thumbnail is not None:
-                connection.execute(insert(thumbnails).values(image=values["id"], data=thumbnail))
-            return image_of(connection.execute(select(images).where(images.c.id == values["id"])).one())
+                connection.execute(insert(thumbnails), {"image": values["id"], "data": thumbnail})
 
-    def _check_files(self, job_id: str) -> None:
+    def _check_files(self, connection: Connection, job_id: str) -> None:
         """A job is done only if its files are there."""
-        with self._parts.database.read() as connection:
-            names = list(connection.scalars(select(images.c.file).where(images.c.job == job_id)))
-        for name in names:
+        for name in connection.scalars(_FILES, {"job": job_id}).all():
             if not self._parts.files.exists(f"{OUTPUTS}/{name}"):
                 raise StoreFailed(
                     f"image {name}: was removed before the job was done", path=self._parts.files.folder / OUTPUTS / name
@@ -249,12 +258,6 @@ class Work:
             raise LeaseLost(f"job {held.lease.job_id}: is no longer of {held.lease.worker}")
         return row
 
-    def _told_of(self, held: Held) -> str:
-        """The warnings of a job, and the steps that it had."""
-        with self._parts.database.read() as connection:
-            row = row_of(connection, held.lease.job_id)
-        return warnings_text(() if row is None else warnings_of(row), held.progress.total)
-
     def _update(self, connection: Connection, held: Held, values: Mapping[str, object]) -> None:
         """Changes the row while it is the worker's; otherwise raises LeaseLost and changes nothing."""
         self._faults.at("update")
@@ -264,12 +267,16 @@ class Work:
             raise LeaseLost(f"job {held.lease.job_id}: is no longer of {held.lease.worker}")
 
     def _end(self, held: Held, state: State, values: Mapping[str, object]) -> Job:
-        """The one way for a running job to end. To be called with the lease in use."""
+        """A running job ends. To be called with the lease in use."""
         with self._parts.database.write() as connection:
             job = self._ended(connection, held, state, values)
-        self._leases.drop(held)
-        saved.drop(self._parts.files, job.id)
+        self._left(held)
         return job
+
+    def _left(self, held: Held) -> None:
+        """Nobody works at the job any more, which has ended."""
+        self._leases.drop(held)
+        saved.drop(self._parts.files, held.lease.job_id)
 
     def _ended(self, connection: Connection, held: Held, state: State, values: Mapping[str, object]) -> Job:
         ended = max(self._parts.clock.now(), held.since)

@@ -75,6 +75,8 @@ class Asking:
             backoff.started()
             try:
                 self._child = await Child.start("resolver", self._command)
+                if self._closing.is_set():  # it was closed before there was anybody to end
+                    await self._child.close()
                 await self._listen(self._child)
             except (Closed, BadMessage, OSError) as error:
                 await self._bury(error)

@@ -23,22 +23,30 @@ KEPT_LINES = 256
 class Line:
     """The events of one job, from the newest state, image or warning back to the first, and the last ones of progress.
 
-    owner: the key whose job it is; first: what the numbers count on from.
+    owner: the key whose job it is; first: what the numbers count on from; ended: the job as it ended, None before.
     """
 
     def __init__(self, owner: str, first: int = 0) -> None:
         self.owner = owner
-        self.is_ended = False
+        self.ended: Job | None = None
         self.preview: bytes | None = None
         self._events: list[JobEvent] = []
         self._number = first
         self._changed = asyncio.Event()
 
-    def tell(self, name: str, data: Mapping[str, Json], *, last: bool = False) -> None:
+    @property
+    def is_ended(self) -> bool:
+        return self.ended is not None
+
+    def state(self, job: Job) -> None:
+        """Tells the state of the job, for the last time if that is its end."""
+        self.ended = job if job.state.ended else None
+        self.tell("state", state_data(job))
+
+    def tell(self, name: str, data: Mapping[str, Json]) -> None:
         """Adds an event; of progress and previews the oldest ones are forgotten."""
         self._number += 1
         self._events.append(JobEvent(self._number, name, data))
-        self.is_ended = self.is_ended or last
         self._forget("preview", 0 if self.is_ended else KEPT_PREVIEWS)
         self._forget("progress", KEPT_AT_END if self.is_ended else KEPT_PROGRESS)
         self.wake()
@@ -83,9 +91,14 @@ class Feed:
             self._lines[job.id] = line
             for image in job.images:
                 line.tell("image", image_data(image))
-            line.tell("state", state_data(job), last=job.state.ended)
+            line.state(job)
             self._trim()
         return line
+
+    def of(self, job_id: str, owner: str) -> Line | None:
+        """The events of an owner's job, None where nothing is known of it here."""
+        line = self._lines.get(job_id)
+        return line if line is not None and line.owner == owner else None
 
     def state(self, job: Job) -> None:
         """Tells in which state a job is now."""
@@ -95,7 +108,7 @@ class Feed:
             return
         if job.state.ended:
             line.preview = None
-        line.tell("state", state_data(job), last=job.state.ended)
+        line.state(job)
         self._trim()
 
     def progress(self, job_id: str, progress: JobProgress) -> None:

@@ -23,11 +23,13 @@ class Weights(Targets, frozen=True):
 
 
 class FinetuneRecipe(TeachingRecipe, frozen=True):
-    """targets: the layers whose weights learn; word: a word that is taught with them."""
+    """targets: the layers whose weights learn; word: a word that is taught with them. inpainting: whether a model that
+    sees the latent alone becomes an inpainting model, which also sees a mask and the rest of the image."""
 
     kind: Literal["dreambooth"]
     targets: Weights = Weights()
     word: Word = Word()
+    inpainting: bool = False
 
     @model_validator(mode="after")
     def _two_files(self) -> Self:
@@ -37,12 +39,14 @@ class FinetuneRecipe(TeachingRecipe, frozen=True):
 
 def _build(recipe: FinetuneRecipe, placement: Placement, folder: Path) -> TeachingTask:
     from atelier.train.tasks.teaching import TeachingTask
+    from atelier.train.teaching.inpainting import widened
     from atelier.train.teaching.lessons import check_said, lessons
     from atelier.train.teaching.parts import base_for, layers
     from atelier.train.teaching.pupils import Together, WeightsPupil, WordPupil
 
-    base = base_for(recipe, placement, trains_it=True)
-    seen = lessons(recipe, base, folder, placement.world)
+    plain = base_for(recipe, placement, trains_it=True)
+    seen = lessons(recipe, plain, folder, placement.world)
+    base = widened(plain) if recipe.inpainting else plain
     pupil = WeightsPupil(base, layers(recipe.targets, base), recipe.targets.text_rate)
     own = recipe.word
     if not own.word:
@@ -54,6 +58,7 @@ def _build(recipe: FinetuneRecipe, placement: Placement, folder: Path) -> Teachi
 
 def _export(recipe: FinetuneRecipe, folder: Path) -> Path:
     from atelier.train.loop import HERE
+    from atelier.train.teaching.inpainting import widened
     from atelier.train.teaching.lessons import lessons
     from atelier.train.teaching.parts import base_for
     from atelier.train.teaching.pupils import WordPupil
@@ -63,7 +68,7 @@ def _export(recipe: FinetuneRecipe, folder: Path) -> Path:
     if own.word:
         pupil = WordPupil(base, own.word, own.vectors, own.like, own.rate)
         write_word(folder, recipe, base, pupil, lessons(recipe, base, folder, HERE.world))
-    return write_model(folder, recipe, base)
+    return write_model(folder, recipe, widened(base) if recipe.inpainting else base)
 
 
 DREAMBOOTH = RecipeSpec(

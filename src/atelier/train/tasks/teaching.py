@@ -33,6 +33,7 @@ from atelier.train.recipe import digest
 from atelier.train.recompute import recomputed
 from atelier.train.tasks.images import to_images, to_pixels
 from atelier.train.teaching.base import Base, Caption, spoken_to, told
+from atelier.train.teaching.inpainting import all_new, beside, holes, sees_holes
 from atelier.train.teaching.lessons import Seen, side_of
 from atelier.train.teaching.pupils import Pupil
 from atelier.train.teaching.recipe import TeachingRecipe
@@ -47,7 +48,7 @@ MEASURED = 16
 @dataclass(frozen=True, slots=True)
 class Noised:
     """What a step asks of the network, of each of its images: latents, their noise, what the network sees beside it,
-    times, weights of the losses, which of their positions count."""
+    times, weights of the losses, which of their positions count, channels beside the latent."""
 
     clean: Tensor
     noise: Tensor
@@ -55,12 +56,14 @@ class Noised:
     t: Tensor
     weights: Tensor
     mask: Tensor | None
+    channels: Tensor | None = None
 
     def rows(self, chosen: slice) -> Noised:
-        beside = None if self.disturbance is None else self.disturbance[chosen]
-        counts = None if self.mask is None else self.mask[chosen]
+        beside, counts, channels = (
+            None if part is None else part[chosen] for part in (self.disturbance, self.mask, self.channels)
+        )
         own = (self.clean[chosen], self.noise[chosen], beside, self.t[chosen])
-        return Noised(*own, self.weights[chosen], counts)
+        return Noised(*own, self.weights[chosen], counts, channels)
 
 
 class TeachingTask:
@@ -76,6 +79,7 @@ class TeachingTask:
         if recipe.run.checkpointing:
             for net in base.networks.values():
                 recomputed(net)
+        self._inpaints = sees_holes(base)
         self._cache, self._encoder = Cache.open(folder / LATENTS), encoder_digest(base.vae)
         self._latents: OrderedDict[Excerpt, tuple[Tensor, Tensor]] = OrderedDict()
         self._states: dict[Caption, Conditioning] = {}
@@ -131,14 +135,22 @@ class TeachingTask:
         times = objective.shifted(timesteps.drawn(shape[0], recipe.times, seed, step), recipe.loss.time_shift)
         t = objective.indices(world.own(times), len(self.base.levels.sigmas)).to(device)
         seen = None if beside is None else world.own(beside).to(device)
-        return Noised(clean, noise, seen, t, self._weights(batch), self._masks(batch, mean))
+        own = (clean, noise, seen, t, self._weights(batch), self._masks(batch, mean))
+        return Noised(*own, self._beside(batch, step) if self._inpaints else None)
+
+    def _beside(self, batch: Sequence[Excerpt], step: int) -> Tensor:
+        """What an inpainting model sees of images beside their latents, with holes that are drawn anew each step."""
+        seen = to_pixels(np.stack([pixels(own) for own in batch]), self.placement.device)
+        world, seed = self.placement.world, self.recipe.run.seed
+        drawn = world.own(holes(len(batch) * world.size, seen.shape[2], seen.shape[3], seed, step))
+        return beside(self.base, seen, drawn.to(seen.device))
 
     def _losses(self, noised: Noised, said: Conditioning) -> Tensor:
         """Of each excerpt: (B,)."""
-        base = self.base
+        base, told_all = self.base, replace(said, channels=noised.channels)
 
         def net(x: Tensor, time: Tensor) -> Tensor:
-            return spoken_to(base.net, x, time, said)
+            return spoken_to(base.net, x, time, told_all)
 
         sigma = base.levels.sigmas.to(noised.t.device)[noised.t]
         seeing = noises.perturbed(net, base.parameterization, sigma, noised.disturbance)
@@ -231,12 +243,13 @@ class TeachingTask:
         batch = tuple(own for own in self.lessons.excerpts(0) if not own.is_class)[:MEASURED]
         clean, _ = self._posterior(batch)
         ones, counts = torch.ones(len(batch), device=clean.device), self._masks(batch, clean)
+        channels = self._beside(batch, 0) if self._inpaints else None
         with self.pupil.at_work() as encoder:
             said = told(self.base, encoder, [caption_of(own) for own in batch])
 
             def losses(rows: slice, noise: Tensor, t: Tensor) -> Tensor:
-                own = Noised(clean[rows], noise, None, t, ones[rows], None if counts is None else counts[rows])
-                return self._losses(own, _rows(said, rows))
+                chosen = Noised(clean, clean, None, t, ones, counts, channels).rows(rows)
+                return self._losses(replace(chosen, noise=noise, t=t), _rows(said, rows))
 
             return fixed_loss(losses, clean, len(self.base.levels.sigmas), self.recipe.run.batch)
 
@@ -248,7 +261,7 @@ class TeachingTask:
         noise = randomness.normal((len(prompts), base.checkpoint.latent.channels, place, place), 0, "validation")
         captions = [Caption(text, side, side) for text in (*[""] * len(prompts), *prompts)]
         with self._reading() as encoder:
-            said = told(base, encoder, captions)
+            said = replace(told(base, encoder, captions), channels=all_new(base, 2 * len(prompts), side))
             scale = base.checkpoint.defaults.cfg_scale
             noise = noise.to(self.placement.device)
             x = painted(lambda x, t: spoken_to(base.net, x, t, said), base.parameterization, base.levels, noise, scale)

@@ -19,7 +19,7 @@ from atelier.diffusion.types import Levels
 from atelier.errors import BadFile
 from atelier.families.part import PartSpec
 from atelier.families.telling import Said, Telling
-from atelier.models.unet import UNetSpec
+from atelier.models.unet import UNet, UNetSpec
 from atelier.nn.conv import channels_last
 from atelier.nn.ports import Conditioning
 from atelier.prompt import Chunk, Weighted, chunk
@@ -65,6 +65,12 @@ class Base:
         """The denoising network and the text encoders, by the names of their parts."""
         towers = (tower.part.name for tower in self.checkpoint.towers)
         return {self.denoiser.name: self.net, **dict(zip(towers, self.encoder.nets, strict=True))}
+
+    @property
+    def net_channels(self) -> int:
+        """Of the denoiser's input."""
+        weight = self.net.get_parameter("conv_in.weight" if isinstance(self.net, UNet) else "patch_embedding.weight")
+        return weight.shape[1]
 
     @property
     def step(self) -> int:
@@ -147,8 +153,8 @@ def told(base: Base, encoder: TextTowers, captions: Sequence[Caption]) -> Condit
 def spoken_to(net: nn.Module, x: Tensor, t: Tensor, said: Conditioning) -> Tensor:
     """The network's output (B, O, h, w), all of its inputs in its own precision."""
     dtype = next(net.parameters()).dtype
-    pooled = None if said.pooled is None else said.pooled.to(dtype)
-    return net(x.to(dtype), t, replace(said, tokens=said.tokens.to(dtype), pooled=pooled))
+    pooled, channels = (None if part is None else part.to(dtype) for part in (said.pooled, said.channels))
+    return net(x.to(dtype), t, replace(said, tokens=said.tokens.to(dtype), pooled=pooled, channels=channels))
 
 
 def _rows(tower: TextTower, texts: Sequence[str]) -> Conditioning:

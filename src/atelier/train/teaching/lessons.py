@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -19,6 +19,7 @@ from atelier.train.folder import writing
 from atelier.train.painting import painted
 from atelier.train.tasks.images import to_images
 from atelier.train.teaching.base import Base, Caption, spoken_to, told
+from atelier.train.teaching.inpainting import all_new
 from atelier.train.teaching.recipe import TeachingData, TeachingRecipe, Word
 from atelier.train.world import World
 from atelier.weights.formats.atomic import new_file
@@ -127,7 +128,7 @@ def generated(base: Base, texts: list[str], numbers: list[int], side: int) -> li
     place, model = side // base.checkpoint.latent.factor, base.checkpoint
     noise = torch.cat([randomness.normal((1, model.latent.channels, place, place), "class", n) for n in numbers])
     captions = [Caption(text, side, side) for text in (*[""] * len(texts), *texts)]
-    said = told(base, base.encoder, captions)
+    said = replace(told(base, base.encoder, captions), channels=all_new(base, len(captions), side))
     clean = painted(
         lambda x, t: spoken_to(base.net, x, t, said),
         base.parameterization,

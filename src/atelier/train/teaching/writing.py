@@ -68,6 +68,8 @@ def write_model(run: Path, recipe: TeachingRecipe, base: Base) -> Path:
     networks = {
         part.name: model.load(part, torch.float32, mapped=False) for part in model.family.parts if model.has(part)
     }
+    if base.net_channels != model.ends.in_channels:
+        networks[base.denoiser.name] = base.net
     for part, own in found.items():
         networks[part].load_state_dict({**networks[part].state_dict(), **own})
     path = run / f"{recipe.name}{SUFFIX}"
