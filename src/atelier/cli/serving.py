@@ -145,7 +145,9 @@ def run(place: Place, settings: Settings, staff: Staff, folder: Path, database: 
         raise
     for notice in store.notices:
         _log.warning(notice)
-    asyncio.run(_serve(listening, settings, Desk(store, staff, Remembered(folder / "catalogue.json"))))
+    asyncio.run(
+        _serve(listening, settings, Desk(store, staff, Remembered(folder / "catalogue.json", atelier.__version__)))
+    )
 
 
 async def _serve(listening: socket.socket, settings: Settings, desk: Desk) -> None:
