@@ -80,6 +80,15 @@ class TeachingSet:
         """Every image once with its own bucket, those of the class last."""
         yield from ((example, fit_of(example)) for example in self._all())
 
+    @property
+    def texts(self) -> frozenset[str]:
+        """All captions as they are, each line of several, with what is put around them."""
+        return frozenset(
+            " ".join(part for part in (e.subset.wording.prefix, line, e.subset.wording.suffix) if part)
+            for e in self._all()
+            for line in e.caption.split("\n")
+        )
+
     def excerpts(self, step: int) -> tuple[Excerpt, ...]:
         """What step `step` (>= 0) sees: `batch` instances, then as many of the classes."""
         epoch, place = divmod(step, self.epoch)

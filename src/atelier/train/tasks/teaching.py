@@ -32,7 +32,7 @@ from atelier.train.painting import painted
 from atelier.train.recipe import digest
 from atelier.train.recompute import recomputed
 from atelier.train.tasks.images import to_images, to_pixels
-from atelier.train.teaching.base import Base, Caption, spoken_to, told
+from atelier.train.teaching.base import Base, Caption, chunks_of, spoken_to, told
 from atelier.train.teaching.inpainting import all_new, beside, holes, sees_holes
 from atelier.train.teaching.lessons import Seen, side_of
 from atelier.train.teaching.pupils import Pupil
@@ -85,6 +85,8 @@ class TeachingTask:
         self._states: dict[Caption, Conditioning] = {}
         with torch.no_grad():
             self._positions = told(base, base.encoder, [Caption("", 8, 8)]).tokens.shape[1]
+        with pupil.at_work() as encoder:
+            self._chunks = chunks_of(encoder, lessons.texts)
 
     @property
     def nets(self) -> Mapping[str, nn.Module]:
@@ -212,16 +214,16 @@ class TeachingTask:
         captions = [caption_of(own) for own in batch]
         if self.pupil.reads:
             with self.placement.autocast():
-                return told(self.base, encoder, captions)
+                return told(self.base, encoder, captions, self._chunks)
         if not all(caption in self._states for caption in captions):
             with torch.no_grad():
-                rows = told(self.base, encoder, captions)
+                rows = told(self.base, encoder, captions, self._chunks)
             return self._remembered(captions, rows)
         return _joined([self._states[caption] for caption in captions])
 
     def _remembered(self, captions: Sequence[Caption], rows: Conditioning) -> Conditioning:
         """Keeps the states of texts of one chunk, which do not depend on those beside them."""
-        if rows.tokens.shape[1] == self._positions:
+        if rows.tokens.shape[1] == self._chunks * self._positions:
             for number, caption in enumerate(captions):
                 self._states[caption] = _row(rows, number)
             while len(self._states) > max(1, CACHED // rows.tokens[0].nbytes):
@@ -245,7 +247,7 @@ class TeachingTask:
         ones, counts = torch.ones(len(batch), device=clean.device), self._masks(batch, clean)
         channels = self._beside(batch, 0) if self._inpaints else None
         with self.pupil.at_work() as encoder:
-            said = told(self.base, encoder, [caption_of(own) for own in batch])
+            said = told(self.base, encoder, [caption_of(own) for own in batch], self._chunks)
 
             def losses(rows: slice, noise: Tensor, t: Tensor) -> Tensor:
                 chosen = Noised(clean, clean, None, t, ones, counts, channels).rows(rows)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
@@ -129,12 +129,13 @@ class Caption:
     said: Said = field(default_factory=Said)
 
 
-def told(base: Base, encoder: TextTowers, captions: Sequence[Caption]) -> Conditioning:
+def told(base: Base, encoder: TextTowers, captions: Sequence[Caption], least: int = 1) -> Conditioning:
     """What the network is told by captions, one row each; gradients reach what of `encoder` has any.
 
-    A caption that is longer than a chunk goes on in further ones, and all rows get as many as the longest.
+    A caption that is longer than a chunk goes on in further ones, and all rows get as many as the longest, and at least
+    so many.
     """
-    rows = encoder.join([_rows(tower, [caption.text for caption in captions]) for tower in encoder.towers])
+    rows = encoder.join([_rows(tower, [caption.text for caption in captions], least) for tower in encoder.towers])
     tell = base.checkpoint.family.tell
     parts = [
         tell(
@@ -157,15 +158,25 @@ def spoken_to(net: nn.Module, x: Tensor, t: Tensor, said: Conditioning) -> Tenso
     return net(x.to(dtype), t, replace(said, tokens=said.tokens.to(dtype), pooled=pooled, channels=channels))
 
 
-def _rows(tower: TextTower, texts: Sequence[str]) -> Conditioning:
+def _rows(tower: TextTower, texts: Sequence[str], least: int) -> Conditioning:
     """tokens (N, chunks * T, C); pooled (N, P), of the first chunk."""
     own = [chunk([Weighted(text)], tower.tokenize, tower.marks, tower.inversions).chunks for text in texts]
-    most = max(len(chunks) for chunks in own)
+    most = max(least, *(len(chunks) for chunks in own))
     empty = chunk([Weighted("")], tower.tokenize, tower.marks).chunks[0]
     flat: list[Chunk] = [c for chunks in own for c in (*chunks, *[empty] * (most - len(chunks)))]
     found = tower.encode(flat)
     tokens = found.tokens.reshape(len(texts), -1, found.tokens.shape[-1])
     return replace(found, tokens=tokens, pooled=None if found.pooled is None else found.pooled[::most])
+
+
+def chunks_of(encoder: TextTowers, texts: Iterable[str]) -> int:
+    """How many chunks the longest of these texts takes."""
+    found = (
+        len(chunk([Weighted(text)], tower.tokenize, tower.marks, tower.inversions).chunks)
+        for text in set(texts)
+        for tower in encoder.towers
+    )
+    return max(found, default=1)
 
 
 def _stacked(rows: Sequence[Tensor | None]) -> Tensor | None:
