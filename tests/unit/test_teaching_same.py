@@ -67,6 +67,13 @@ def test_checkpointing_and_parts_change_no_gradient(name: str, tiny_file: Path, 
         same(teaching.gradients(made(name, tiny_file, images, tmp_path, **more)), wanted)
 
 
+def test_parts_see_as_many_chunks_as_the_whole_batch(tiny_file: Path, tmp_path: Path) -> None:
+    images = teaching.images(tmp_path / "images", BATCH)
+    next(iter(sorted(images.glob("*.txt")))).write_text("a cat and a dog, " * 30)
+    wanted = teaching.gradients(made("LoRA", tiny_file, images, tmp_path / "whole"))
+    same(teaching.gradients(made("LoRA", tiny_file, images, tmp_path / "parts", run__accumulate=4)), wanted)
+
+
 def test_checkpointing_computes_again_what_it_did_not_keep(tiny_file: Path, images: Path, tmp_path: Path) -> None:
     kept: list[int] = []
     for checkpointing in (False, True):
@@ -142,7 +149,7 @@ def test_states_of_texts_are_kept_only_where_nothing_of_them_learns(
 
     asked: list[int] = []
     told = own.told
-    monkeypatch.setattr(own, "told", lambda base, encoder, captions: asked.append(1) or told(base, encoder, captions))
+    monkeypatch.setattr(own, "told", lambda *given: asked.append(1) or told(*given))
     for text, wanted in ((False, 0), (True, 1)):
         task = made("LoRA", tiny_file, images, tmp_path, targets__text=text)
         first = teaching.gradients(task)
