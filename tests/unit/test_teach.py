@@ -151,6 +151,14 @@ def test_results_are_copied_whole_and_never_over_others(images: Path, tmp_path: 
     check_free(plan, models, overwrite=True)
 
 
+def test_a_folder_of_models_that_cannot_be_written_is_named(images: Path, tmp_path: Path) -> None:
+    plan = planned(Wish("lora", images, "zwx"), Library())
+    (tmp_path / "zwx.safetensors").write_bytes(b"new")
+    (tmp_path / "models").write_bytes(b"no folder")
+    with pytest.raises(BadFile, match=r"models.*cannot be used"):
+        placed(plan, tmp_path, tmp_path / "models")
+
+
 def taught(*more: str) -> int:
     few = ["--steps", "2", "--set", "run.batch=1", "--prior", "0", "--set", "run.dtype=fp32"]
     return run(["teach", "lora", "--base", "tiny", *few, *more])

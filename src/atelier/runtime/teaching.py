@@ -16,6 +16,7 @@ from atelier.runtime.library import Library
 from atelier.train.data import scenes
 from atelier.train.data.subsets import Subset
 from atelier.train.data.teaching import collected
+from atelier.train.folder import writing
 from atelier.train.recipe import Recipe
 from atelier.train.registry import RecipeSpec, read, recipes
 from atelier.train.teaching.base import opened
@@ -135,9 +136,10 @@ def placed(plan: Planned, run: Path, folder: Path) -> tuple[Path, ...]:
     """Copies what a run has made to where prompts find it, whole or not at all; where that is. Raises BadFile,
     StorageFull."""
     for target in _targets(plan, folder):
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with (run / target.name).open("rb") as source, new_file(target) as file:
-            shutil.copyfileobj(source, file, 2**20)
+        with writing(target):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with (run / target.name).open("rb") as source, new_file(target) as file:
+                shutil.copyfileobj(source, file, 2**20)
     return _targets(plan, folder)
 
 
