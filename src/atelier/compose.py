@@ -35,8 +35,6 @@ if TYPE_CHECKING:
     from atelier.runtime.workers.process import Command
     from atelier.weights.hashes import HashCache
 
-RUNS = "runs"
-"""The folder of a server's data for the runs of jobs that teach."""
 PROCESSES = "atelier.cli.process"
 """The module that the server's own processes run."""
 
@@ -221,6 +219,7 @@ def work_for_server(way: Channel, number: int = 0) -> None:
     """The life of a process that generates for a server; of several, `number` (0-based) says which graphics card."""
     from atelier.runtime.device import memory_of
     from atelier.runtime.engine import Engine
+    from atelier.runtime.jobs.saved import RUNS
     from atelier.runtime.workers.handed import HandedImages
     from atelier.runtime.workers.kind import Most
     from atelier.runtime.workers.worker import Worker

@@ -62,8 +62,7 @@ def teach(
 
     from atelier import compose
     from atelier.errors import BadInput, UnknownName
-    from atelier.runtime.teaching import Wish, check_free, default_name, planned
-    from atelier.runtime.teaching import placed as kept
+    from atelier.runtime.teaching import Wish, check_free, default_name, install, planned
     from atelier.train.runner import run_recipe
 
     if preset not in SUBJECTS:
@@ -78,13 +77,13 @@ def teach(
     plan = planned(wish, compose.library(), console.print)
     folder = models_dir or compose.model_folders()[0]
     run = out or Path("runs") / wish.name
-    check_free(plan, folder, overwrite=overwrite)
+    check_free(plan, run, folder, overwrite=overwrite)
     with placed(device, plan.recipe.run) as placement:
         say_what_is_missing(console)
         with stopping(console) as signals:
             events = run_recipe(plan.spec, plan.recipe, placement, run, signals)
             made = follow(events, plan.recipe.run.steps, console)
     if made is not None:
-        for path in kept(plan, run, folder):
+        for path in install(plan, run, folder, overwrite=overwrite):
             typer.echo(path)
         console.print(f"in prompts: {plan.uses}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import filecmp
 import math
 import shutil
 from collections.abc import Callable, Mapping
@@ -20,7 +21,7 @@ from atelier.train.folder import writing
 from atelier.train.recipe import Recipe
 from atelier.train.registry import RecipeSpec, read, recipes
 from atelier.train.teaching.base import opened
-from atelier.train.teaching.presets import SMALL, Lesson, Method, Subject, changes, method
+from atelier.train.teaching.presets import SMALL, Lesson, Method, Subject, changes, method, said
 from atelier.weights.formats.atomic import new_file
 
 LORA, EMBEDDINGS, MODELS = "Lora", "embeddings", "Stable-diffusion"
@@ -71,40 +72,43 @@ def planned(wish: Wish, library: Library, tell: Callable[[str], None] = lambda _
         raise BadInput("the word is empty: give one that stands for the new thing, such as zwx")
     for known in _meanings(model, wish.word):
         tell(f"{known!r} is a word that {model.name} knows, and its meaning will change: a rarer one keeps it")
-    images = len(collected(wish.data, Subset((model.size, model.size), words=wish.word)).examples)
+    found = collected(wish.data, Subset((model.size, model.size), words=wish.word))
+    images = sum(not example.subset.is_class for example in found.examples)
     if images == 1:
         tell(
             f"{wish.data}: holds one image, which will be learned by heart; five or more show what is to stay the same"
         )
-    lesson = Lesson(str(wish.data), images, base, wish.word, _is_small(model), wish.like, wish.subject)
-    table = {"name": wish.name, **changes(way, lesson), **_prior(wish, way, lesson), **wish.more}
+    flow = model.parameterization.flow
+    lesson = Lesson(str(wish.data), images, base, wish.word, _is_small(model), wish.like, wish.subject, flow)
+    has_class = len(found.examples) > images or "data.class_source" in wish.more
+    table = {"name": wish.name, **changes(way, lesson), **_prior(wish, way, lesson, has_class=has_class)}
+    if found.batch is not None:
+        table["run.batch"] = found.batch
     spec = recipes()[way.recipe]
-    return Planned(spec, read(spec.name, spec, table), _results(way, wish), _uses(way, wish))
+    return Planned(spec, read(spec.name, spec, {**table, **wish.more}), _results(way, wish), _uses(way, wish, lesson))
 
 
 def _results(way: Method, wish: Wish) -> dict[str, str]:
     word = {wish.word: EMBEDDINGS} if way.has_word else {}
     if way.recipe == "inversion":
         return word
-    if wish.name in word:
-        raise BadInput(f"--name {wish.name}: is also what the file of the word is called; choose another name")
     return {**word, wish.name: LORA if way.recipe == "lora" else MODELS}
 
 
-def _uses(way: Method, wish: Wish) -> str:
-    named = " ".join(part for part in (wish.word, "" if way.has_word else wish.like) if part)
+def _uses(way: Method, wish: Wish, lesson: Lesson) -> str:
+    named = said(way, lesson)
     match way.recipe:
         case "lora":
             return f"<lora:{wish.name}:1> {named}"
         case "dreambooth":
             return f"{named}  (--model {wish.name})"
         case _:
-            return wish.word
+            return named
 
 
-def _prior(wish: Wish, way: Method, lesson: Lesson) -> dict[str, object]:
+def _prior(wish: Wish, way: Method, lesson: Lesson, *, has_class: bool) -> dict[str, object]:
     """Images of the class. For the embedded model they are of captions such as it was trained on."""
-    usual = PRIOR if lesson.base == EMBEDDED and way.recipe != "inversion" else 0
+    usual = PRIOR if lesson.base == EMBEDDED and way.recipe != "inversion" and not has_class else 0
     count = usual if wish.prior is None else wish.prior
     if not count:
         return {}
@@ -125,22 +129,35 @@ def _meanings(model: Checkpoint, text: str) -> list[str]:
     return [word for word in text.split() if len(tokenizer.encode(word)) == 1]
 
 
-def check_free(plan: Planned, folder: Path, *, overwrite: bool = False) -> None:
-    """Raises BadFile where a result would take the place of another file."""
+def check_free(plan: Planned, run: Path, folder: Path, *, overwrite: bool = False) -> None:
+    """Raises BadFile where a result of the run would take the place of another file."""
     for target in _targets(plan, folder):
-        if target.exists() and not overwrite:
-            raise BadFile(target, "exists already; choose another --name, or add --overwrite")
+        if target.exists() and not overwrite and not _same(run / target.name, target):
+            raise _taken(target)
 
 
-def placed(plan: Planned, run: Path, folder: Path) -> tuple[Path, ...]:
-    """Copies what a run has made to where prompts find it, whole or not at all; where that is. Raises BadFile,
-    StorageFull."""
+def install(plan: Planned, run: Path, folder: Path, *, overwrite: bool = False) -> tuple[Path, ...]:
+    """Copies what a run has made to where prompts find it, whole or not at all; where that is. Raises BadFile, also
+    where another file has come there meanwhile, and StorageFull."""
     for target in _targets(plan, folder):
+        if _same(run / target.name, target):
+            continue
         with writing(target):
             target.parent.mkdir(parents=True, exist_ok=True)
-            with (run / target.name).open("rb") as source, new_file(target) as file:
-                shutil.copyfileobj(source, file, 2**20)
+            try:
+                with (run / target.name).open("rb") as source, new_file(target, replace=overwrite) as file:
+                    shutil.copyfileobj(source, file, 2**20)
+            except FileExistsError:
+                raise _taken(target) from None
     return _targets(plan, folder)
+
+
+def _taken(target: Path) -> BadFile:
+    return BadFile(target, "exists already; choose another --name, or add --overwrite")
+
+
+def _same(one: Path, other: Path) -> bool:
+    return one.is_file() and other.is_file() and filecmp.cmp(one, other, shallow=False)
 
 
 def _targets(plan: Planned, folder: Path) -> tuple[Path, ...]:

@@ -12,7 +12,8 @@ class Limits:
     """Times in seconds, sizes in bytes.
 
     queue, queue_per_owner: jobs that wait. cost: of one job, in the unit that the caller counts in. attempts: how
-    often a job is begun before the death of its worker ends it. lease: without a heartbeat for that long, a worker
+    often a job is begun before the death of its worker ends it; long_attempts, long_run: of the kinds in LONG, which go
+    on where they were. lease: without a heartbeat for that long, a worker
     counts as dead. run, wait: how long a job may run, and wait while a server is there. idempotency: how long a key
     gives the same job. upload: of one file; uploads: of all uploads of an owner. outputs, history: of all images of
     jobs that ended, and how many such jobs, before the oldest are removed.
@@ -22,8 +23,10 @@ class Limits:
     queue_per_owner: int = 32
     cost: float = float("inf")
     attempts: int = 2
+    long_attempts: int = 20
     lease: float = 30.0
     run: float = 3600.0
+    long_run: float = 7 * 24 * 3600.0
     wait: float = 24 * 3600.0
     idempotency: float = 24 * 3600.0
     upload: int = 64 * MIB
@@ -31,5 +34,13 @@ class Limits:
     outputs: int = 20 * 1024 * MIB
     history: int = 10_000
 
+    def attempts_of(self, kind: str) -> int:
+        return self.long_attempts if kind in LONG else self.attempts
 
+    def run_of(self, kind: str) -> float:
+        return self.long_run if kind in LONG else self.run
+
+
+LONG = frozenset({"teach"})
+"""Kinds of jobs that take hours."""
 USUAL = Limits()

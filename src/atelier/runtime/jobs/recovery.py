@@ -5,6 +5,7 @@ from __future__ import annotations
 from sqlalchemy import Connection, case, literal, select, update
 
 from atelier.runtime.jobs.job import JobError, State
+from atelier.runtime.jobs.limits import LONG
 from atelier.runtime.jobs.parts import Parts
 from atelier.runtime.jobs.rows import error_text
 from atelier.runtime.jobs.tables import jobs
@@ -20,7 +21,8 @@ def recover(connection: Connection, parts: Parts) -> list[str]:
     ended = case((jobs.c.started > now, jobs.c.started), else_=literal(now))
     this = update(jobs).where(jobs.c.state == State.RUNNING)
     connection.execute(this.where(jobs.c.cancelling).values(state=State.CANCELLED, lease=None, ended=ended))
-    last = this.where(jobs.c.attempt >= parts.limits.attempts)
+    most = case((jobs.c.kind.in_(LONG), parts.limits.long_attempts), else_=parts.limits.attempts)
+    last = this.where(jobs.c.attempt >= most)
     error = error_text(JobError("WorkerDied", _REASON))
     connection.execute(last.values(state=State.QUARANTINED, lease=None, ended=ended, error=error))
     connection.execute(this.values(state=State.QUEUED, lease=None, started=None))

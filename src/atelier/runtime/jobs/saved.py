@@ -1,14 +1,20 @@
-"""The saved middle of a job: one file, replaced whole, that knows whether it is intact."""
+"""The saved middle of a job: one file, replaced whole, that knows whether it is intact; of jobs that keep more on disk
+until they end, a folder."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import shutil
+from collections.abc import Collection
 from contextlib import suppress
 
 from atelier.runtime.jobs.files import STATES, Files
 from atelier.runtime.jobs.job import StoreFailed
 from atelier.runtime.jobs.lease import SavedState
+
+RUNS = "runs"
+"""The folder of the folders that jobs keep until they end, each called as its job."""
 
 
 def name(job_id: str) -> str:
@@ -26,6 +32,14 @@ def drop(files: Files, job_id: str) -> None:
     """Removes the state of a job that ended; what the disk keeps is removed at the next opening."""
     with suppress(StoreFailed):
         files.remove(name(job_id))
+    shutil.rmtree(files.folder / RUNS / job_id, ignore_errors=True)
+
+
+def sweep(files: Files, waiting: Collection[str]) -> None:
+    """Removes the folders of all jobs but those that wait."""
+    for folder in (files.folder / RUNS).glob("*"):
+        if folder.name not in waiting:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def load(files: Files, job_id: str) -> SavedState | None:

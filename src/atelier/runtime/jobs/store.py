@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from atelier.request.events import Json
-from atelier.runtime.jobs import recovery
+from atelier.runtime.jobs import recovery, saved
 from atelier.runtime.jobs.clock import SYSTEM, Clock
 from atelier.runtime.jobs.database import NAME, Place, place
 from atelier.runtime.jobs.faults import NO_FAULTS, Faults
@@ -119,6 +119,7 @@ class JobStore:
         self._history.remove_doomed()
         for name in self._parts.files.names(STATES) - set(waiting):
             self._parts.files.remove(f"{STATES}/{name}")
+        saved.sweep(self._parts.files, waiting)
         died = (f"{len(ran)} jobs were running when the last server died: {', '.join(ran)}",) if ran else ()
         self.notices = (*notices, *died)
 

@@ -183,7 +183,7 @@ class Work:
             cost=row.cost,
             since=max(self._parts.clock.now(), row.created),
             started=now,
-            run_until=now + min(row.timeout or limits.run, limits.run),
+            run_until=now + min(row.timeout or limits.run_of(row.kind), limits.run_of(row.kind)),
             alive_until=now + limits.lease,
         )
 
@@ -302,7 +302,7 @@ class Work:
         return job
 
     def _lost(self, held: Held, reason: str) -> Job:
-        again = held.lease.attempt < self._parts.limits.attempts
+        again = held.lease.attempt < self._parts.limits.attempts_of(held.kind)
         return self._requeue(held, {}, None if again else JobError("WorkerDied", reason))
 
     def _late(self, held: Held, now: float) -> Overdue | None:

@@ -34,24 +34,24 @@ class Most:
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """What kinds work with. images: those that came with the job; stopping: whether the job is to be stopped now; runs:
-    the folder for what a job leaves on disk while it is not done."""
+    """What kinds work with. images: those that came with the job; stopping: whether the job is to be stopped now."""
 
     engine: Engine
     images: HandedImages
     most: Most
     stopping: Callable[[], bool] = lambda: False
-    runs: Path = Path("runs")
 
 
 @dataclass(frozen=True, slots=True)
 class Task:
     """A job to be performed. resolved: what `settle` made; there: the indices of images that an earlier attempt made;
-    saved: what it left of the middle of another."""
+    saved: what it left of the middle of another; place: a folder of the job's own, which need not be there, for what it
+    keeps on disk until it ends."""
 
     resolved: Mapping[str, Json]
     there: Collection[int] = ()
     saved: bytes | None = None
+    place: Path = Path("run")
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,7 +40,7 @@ class Worker:
         self._orders: queue.Queue[Message] = queue.Queue()
         self._stop: set[str] = set()
         self._job = ""
-        self._bench = Bench(engine, images, most, self._is_stopping, runs)
+        self._bench, self._runs = Bench(engine, images, most, self._is_stopping), runs
 
     def run(self) -> None:
         """Until the server is gone."""
@@ -107,7 +107,7 @@ class Worker:
     def _made(self, order: Message, saved: tuple[bytes, ...]) -> Result:
         """What the job tells in the end. Raises Stopped where it is to stop; the middle of an image is sent first."""
         there = frozenset(cast("list[int]", order.data["there"]))
-        task = Task(order.object("resolved"), there, saved[0] if saved else None)
+        task = Task(order.object("resolved"), there, saved[0] if saved else None, self._runs / self._job)
         result = Result()
         with closing(cast("Generator[Told]", kinds()[order.text("what")].perform(task, self._bench))) as steps:
             for told in steps:

@@ -48,7 +48,7 @@ def _read(source: Path, subset: Subset, listener: Listener) -> Iterator[Example]
     if _repeated(source / IMAGES):
         yield from _read(source / IMAGES, subset, listener)
         if (source / OF_CLASS).is_dir():
-            yield from _read(source / OF_CLASS, replace(subset, is_class=True), listener)
+            yield from _read(source / OF_CLASS, subset.of_class, listener)
     elif folders:
         yield from _read_repeated(source, folders, subset, listener)
     elif tars:

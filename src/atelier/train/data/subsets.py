@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from atelier.errors import BadFile
@@ -33,6 +33,11 @@ class Subset:
     alpha_mask: bool = False
     masks: Path | None = None
     endings: tuple[str, ...] = ENDINGS
+
+    @property
+    def of_class(self) -> Subset:
+        """The same of images of the class: what is put around captions is said of the new thing alone."""
+        return replace(self, is_class=True, wording=replace(self.wording, prefix="", suffix=""))
 
 
 @dataclass(frozen=True, slots=True)

@@ -149,7 +149,7 @@ def collected(
         described = Described(read(source, subset, listener), None)
     if classes is None:
         return described
-    of_class = replace(subset, is_class=True, words=class_words, masks=None)
+    of_class = replace(subset.of_class, words=class_words, masks=None)
     return Described((*described.examples, *read(classes, of_class, listener)), described.batch)
 
 

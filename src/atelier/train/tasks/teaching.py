@@ -222,7 +222,7 @@ class TeachingTask:
         return _joined([self._states[caption] for caption in captions])
 
     def _remembered(self, captions: Sequence[Caption], rows: Conditioning) -> Conditioning:
-        """Keeps the states of texts of one chunk, which do not depend on those beside them."""
+        """Keeps the states of texts of as many chunks as all have, which do not depend on those beside them."""
         if rows.tokens.shape[1] == self._chunks * self._positions:
             for number, caption in enumerate(captions):
                 self._states[caption] = _row(rows, number)
@@ -281,7 +281,8 @@ class TeachingTask:
 def caption_of(excerpt: Excerpt) -> Caption:
     """Its words, and the sizes that XL's network is told: of the original, and where the part was cut from it."""
     (width, height), (across, down) = excerpt.size, excerpt.original
-    return Caption(excerpt.caption, height, width, Said(original=(down, across), top=excerpt.top, left=excerpt.left))
+    left = excerpt.scaled[0] - width - excerpt.left if excerpt.flipped else excerpt.left
+    return Caption(excerpt.caption, height, width, Said(original=(down, across), top=excerpt.top, left=left))
 
 
 def _row(said: Conditioning, number: int) -> Conditioning:

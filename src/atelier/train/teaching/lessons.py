@@ -26,7 +26,8 @@ from atelier.weights.formats.atomic import new_file
 
 CLASS = "class"
 """The folder of a run with images of the class that the model generated."""
-AT_ONCE = 8
+AT_ONCE, SMALL = 8, 256
+"""Images of the class that are generated together, up to this side in pixels; larger ones one by one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +60,9 @@ def lessons(recipe: TeachingRecipe, base: Base, folder: Path, world: World) -> T
         world.meet()
     class_words = next(iter(data.class_captions), "")
     described = collected(Path(data.source), _subset(data, _shape(data, side, base)), classes, class_words)
+    if described.batch not in {None, recipe.run.batch}:
+        told = f"{data.source} says batch_size = {described.batch}"
+        raise BadInput(f"run.batch = {recipe.run.batch}: {told}: give the same in both")
     return TeachingSet.of(
         described.examples,
         batch=recipe.run.batch,
@@ -113,8 +117,9 @@ def generate_class(recipe: TeachingRecipe, base: Base, folder: Path, side: int) 
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         missing = [n for n in range(count) if not (folder / f"{n:05d}.png").is_file()]
-        for first in range(0, len(missing), AT_ONCE):
-            numbers = missing[first : first + AT_ONCE]
+        at_once = AT_ONCE if side <= SMALL else 1
+        for first in range(0, len(missing), at_once):
+            numbers = missing[first : first + at_once]
             texts = [captions[n % len(captions)] for n in numbers]
             for number, text, image in zip(numbers, texts, generated(base, texts, numbers, side), strict=True):
                 (folder / f"{number:05d}.txt").write_text(text, encoding="utf-8")

@@ -88,7 +88,7 @@ _METHODS = (
         (100, 40),
         120,
         2000,
-        {"targets.layers": [r"attn2\.to_[kv]\."], "word.vectors": 1},
+        {"targets.layers": "cross-attention", "word.vectors": 1},
         has_word=True,
     ),
     Method(
@@ -133,7 +133,8 @@ class Lesson:
     """What somebody wants to be taught.
 
     data: the training images; images: how many there are; base: the model, small: whether it is a small one; word: what
-    stands for the new thing in prompts; like: a known word for what it is, "" for none; subject: what kind of thing.
+    stands for the new thing in prompts; like: a known word for what it is, "" for none; subject: what kind of thing;
+    flow: whether the model is one.
     """
 
     data: str
@@ -143,6 +144,7 @@ class Lesson:
     small: bool
     like: str = ""
     subject: Subject = "thing"
+    flow: bool = False
 
 
 def changes(way: Method, lesson: Lesson) -> dict[str, object]:
@@ -151,13 +153,15 @@ def changes(way: Method, lesson: Lesson) -> dict[str, object]:
     table: dict[str, object] = {
         "base": lesson.base,
         "data.source": lesson.data,
-        "data.caption": caption(lesson),
+        "data.caption": caption(way, lesson),
+        "samples": [caption(way, lesson)],
+        "trigger": said(way, lesson),
         "run.steps": steps,
         "run.batch": 4 if lesson.small else 1,
         "run.validate_every": max(1, steps // 2),
         "run.checkpoint_every": max(50, steps // 4),
         "optim.rate": way.rates[lesson.small],
-        "loss.weight": "min-snr" if lesson.small or lesson.subject == "style" else "even",
+        "loss.weight": "min-snr" if (lesson.small or lesson.subject == "style") and not lesson.flow else "even",
         **way.changes,
         **(way.small if lesson.small else {}),
     }
@@ -168,13 +172,19 @@ def changes(way: Method, lesson: Lesson) -> dict[str, object]:
     if lesson.subject == "face" and not lesson.small and way.recipe != "inversion":
         table |= {"targets.text": True}
     if not lesson.small:
-        table |= {"run.checkpointing": True, "data.buckets": True}
+        table |= {"run.checkpointing": True, "data.buckets": True, "base_dtype": "auto"}
     return table
 
 
-def caption(lesson: Lesson) -> str:
+def said(way: Method, lesson: Lesson) -> str:
+    """What stands for the new thing in captions and prompts: a word of vectors alone is all of it."""
+    alone = way.recipe == "inversion" or not lesson.like or lesson.subject == "style"
+    return lesson.word if alone else f"{lesson.word} {lesson.like}"
+
+
+def caption(way: Method, lesson: Lesson) -> str:
     """What images without a caption are said to show, as the published scripts say it."""
-    named = " ".join(part for part in (lesson.word, lesson.like) if part)
+    named = said(way, lesson)
     if lesson.subject == "style":
         return f"{lesson.word} style"
     return f"a {named}" if lesson.small else f"a photo of {named}"

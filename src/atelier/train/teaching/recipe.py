@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from atelier.errors import BadInput
 from atelier.train.recipe import (
     Noise,
     NotNegative,
@@ -78,9 +79,12 @@ class TeachingLoss(Table, frozen=True):
     prior: Literal["diffusers", "kohya"] = "diffusers"
 
     def weighting(self, parameterization: Parameterization) -> Weighting:
-        """What the error of the clean latent weighs at a level of noise."""
+        """What the error of the clean latent weighs at a level of noise. Raises BadInput for what flow models do not
+        have."""
         from atelier.train.objective import ClampedSnr, Debiased, Even
 
+        if parameterization.flow and self.weight != "even":
+            raise BadInput(f'loss.weight = "{self.weight}": is about noise that is added; flow models learn "even"')
         match self.weight:
             case "even":
                 return Even(parameterization)
@@ -117,14 +121,16 @@ def check_names(name: str, word: Word) -> None:
 class TeachingRecipe(Recipe, frozen=True):
     """base: the model that is taught: a file, a folder, or "embedded"; base_dtype: what its weights are kept in while
     an adapter is trained beside them. samples: prompts that are generated to look at; name: of the file that is
-    written, without its ending; dtype: of its numbers.
+    written, without its ending; dtype: of its numbers; trigger: what prompts say, for the file to tell. base_dtype
+    "auto": that of the arithmetic.
     """
 
     base: str
-    base_dtype: Literal["fp32", "bf16", "fp16"] = "fp32"
+    base_dtype: Literal["auto", "fp32", "bf16", "fp16"] = "fp32"
     name: Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[^/\\\x00-\x1f]+$")] = "taught"
     dtype: Literal["fp32", "fp16", "bf16"] = "fp16"
     samples: tuple[str, ...] = ()
+    trigger: str = ""
     data: TeachingData
     optim: Optim
     loss: TeachingLoss = TeachingLoss()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -24,6 +25,8 @@ from atelier.weights.cast import cast, precision
 from atelier.weights.formats import safetensors
 
 SUFFIX = ".safetensors"
+AVERAGES = ".ema"
+"""What the names of averaged weights end with in checkpoints."""
 WIDTHS: Mapping[int, str] = {0: "clip_l", 1: "clip_g"}
 """What files with vectors for several text encoders call them, in their order."""
 
@@ -34,8 +37,8 @@ def learned(run: Path) -> Mapping[str, Mapping[str, Tensor]]:
     newest = checkpoint.newest(run / checkpoint.FOLDER)
     if newest is None:
         raise BadFile(run, "holds no whole checkpoint; train first")
-    tensors = checkpoint.load(newest).tensors
-    return {name.removesuffix(".ema"): own for name, own in tensors.items() if name.endswith(".ema")}
+    tensors = checkpoint.load(newest, only=AVERAGES).tensors
+    return {name.removesuffix(AVERAGES): own for name, own in tensors.items()}
 
 
 def write_adapter(
@@ -92,7 +95,8 @@ def _write(
     path = run / f"{name or recipe.name}{SUFFIX}"
     base = describing.Base(model.family.name, model.facts.prediction, model.name, model.sha256())
     now = time.time()
-    made = describing.Made(path.stem, _began(run, now), now, kind)
+    keyed = {"trigger_phrase": recipe.trigger} if recipe.trigger else {}
+    made = describing.Made(path.stem, _began(run, now), now, kind, keyed)
     told = describing.described(base, {**_told(recipe), **said}, _data(lessons), made)
     written = cast(tensors, precision(recipe.dtype))
     safetensors.save(path, written, describing.sealed(written, told))
@@ -142,7 +146,17 @@ def _told(recipe: TeachingRecipe) -> dict[str, object]:
 def _data(lessons: TeachingSet) -> describing.Data:
     largest = max(lessons.buckets, key=lessons.buckets.__getitem__)
     digest = hashlib.sha256(lessons.fingerprint().encode()).hexdigest()
-    return describing.Data(digest, largest, _folders(lessons, of_class=False), _folders(lessons, of_class=True))
+    folders = _folders(lessons, of_class=False), _folders(lessons, of_class=True)
+    return describing.Data(digest, largest, *folders, _tags(lessons))
+
+
+def _tags(lessons: TeachingSet) -> dict[str, dict[str, int]]:
+    """How often each tag stands in the captions of a folder, as kohya's scripts count them."""
+    found: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    for example in (*lessons.instances, *lessons.classes):
+        tags = (tag.strip() for tag in example.caption.replace("\n", ",").split(","))
+        found[example.path.parent.name].update(tag for tag in tags if tag)
+    return {name: dict(counted) for name, counted in found.items()}
 
 
 def _folders(lessons: TeachingSet, *, of_class: bool) -> dict[str, describing.Folder]:

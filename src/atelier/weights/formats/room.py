@@ -11,8 +11,6 @@ from collections.abc import Iterable, Sequence
 from math import prod
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
@@ -28,6 +26,8 @@ class Room:
     """
 
     def __init__(self, sizes: Iterable[int]) -> None:
+        import numpy as np
+
         self._size, self._used = sum(_padded(size) for size in sizes), 0
         whole = np.empty(self._size + ALIGNED, np.uint8)
         first = -whole.ctypes.data % ALIGNED

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
-import shutil
-import time
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
@@ -19,7 +16,7 @@ from atelier.request.events import Failed, Json, Preview, Stepped, TrainingEvent
 from atelier.runtime.device import free_memory, training_dtype
 from atelier.runtime.jobs.job import JobProgress
 from atelier.runtime.jobs.lease import Settled
-from atelier.runtime.teaching import Planned, Wish, check_free, default_name, placed, planned
+from atelier.runtime.teaching import Planned, Wish, check_free, default_name, install, planned
 from atelier.runtime.workers.kind import Bench, Kind, Result, Stopped, Task, Told
 from atelier.runtime.workers.kinds.upscale import asked_of
 from atelier.runtime.workers.names import uploads_in
@@ -31,7 +28,6 @@ from atelier.weights.formats.atomic import new_file
 
 IMAGES, RUN = "images", "run"
 """The folders of a job: the training images, and the run."""
-GIVEN_UP = 7 * 24 * 3600.0
 STEP_COST = 5.0
 """About how many seconds a core needs for a step of a small model: costs are counted in seconds."""
 Name = Annotated[str, Field(max_length=100, pattern=r"^[^/\\\x00-\x1f]*$")]
@@ -43,7 +39,7 @@ class Teach(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    images: Annotated[tuple[str, ...], Field(min_length=1, max_length=200)]
+    images: Annotated[tuple[str, ...], Field(min_length=1, max_length=64)]
     captions: tuple[str, ...] = ()
     method: str = "lora"
     model: str = EMBEDDED
@@ -75,33 +71,22 @@ def settle(fields: Mapping[str, Json], bench: Bench) -> Settled:
     if asked.model != EMBEDDED:
         opened(str(bench.engine.library.find(asked.model).path))
     steps = asked.steps or 30 * len(asked.images)
-    resolved: dict[str, Json] = {**asked.model_dump(mode="json"), "run": secrets.token_hex(8)}
+    resolved: dict[str, Json] = {**asked.model_dump(mode="json")}
     return Settled(resolved, cost=STEP_COST * steps, uploads=uploads_in(fields))
 
 
 def perform(task: Task, bench: Bench) -> Iterator[Told]:
     """Tells every step, shows what was generated in between, and in the end where the result lies and how to use it."""
-    said = dict(task.resolved)
-    asked = Teach.model_validate({key: value for key, value in said.items() if key != "run"})
-    home = bench.runs / str(said["run"])
-    _sweep(bench.runs)
+    asked, home = Teach.model_validate(dict(task.resolved)), task.place
     _write_images(asked, bench, home / IMAGES)
     surprises: list[str] = []
     plan = planned(asked.wish(home / IMAGES), bench.engine.library, surprises.append)
     yield from map(Warned, surprises)
     folder = bench.engine.library.folders[0]
-    check_free(plan, folder, overwrite=asked.overwrite)
+    check_free(plan, home / RUN, folder, overwrite=asked.overwrite)
     yield from _trained(plan, bench, home / RUN)
-    made = placed(plan, home / RUN, folder)
-    shutil.rmtree(home, ignore_errors=True)
+    made = install(plan, home / RUN, folder, overwrite=asked.overwrite)
     yield Result({"files": cast("list[Json]", [path.name for path in made]), "prompt": plan.uses})
-
-
-def _sweep(runs: Path) -> None:
-    """Removes the runs of jobs that were given up: nothing was written to them for a week."""
-    for run in runs.glob("*"):
-        if run.is_dir() and time.time() - max(path.stat().st_mtime for path in (run, *run.rglob("*"))) > GIVEN_UP:
-            shutil.rmtree(run, ignore_errors=True)
 
 
 def _write_images(asked: Teach, bench: Bench, folder: Path) -> None:
