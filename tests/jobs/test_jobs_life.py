@@ -588,3 +588,59 @@ def test_the_folder_is_made(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(StoreFailed, match=r"cannot be made a folder \(Not a directory\): choose another place"):
         JobStore.open(tmp_path / "file" / "sub")
+
+
+def teaching() -> NewJob:
+    return NewJob("teach", {"word": "zwx"})
+
+
+def test_jobs_that_take_hours_have_a_limit_of_their_own(stores: Stores, clock: FakeClock) -> None:
+    store = stores.open(Limits(run=100, long_run=1000, lease=10_000))
+    job = store.accept(teaching(), ANNA, Settled()).job
+    claim(store)
+    clock.advance(500)
+    assert store.overdue() == ()
+    clock.advance(600)
+    (late,) = store.overdue()
+    assert (late.job_id, late.state) == (job.id, State.TIMED_OUT)
+
+
+def test_jobs_that_take_hours_are_begun_more_often(stores: Stores) -> None:
+    """By another worker, and by another server."""
+    limits = Limits(attempts=1, long_attempts=3)
+    store = stores.open(limits)
+    job = store.accept(teaching(), ANNA, Settled()).job
+    assert store.lost(claim(store).lease, "it died").state is State.QUEUED
+    claim(store)
+    store = stores.killed(limits)
+    assert state(store, job) is State.QUEUED
+    claim(store)
+    assert state(stores.killed(limits), job) is State.QUARANTINED
+
+
+@pytest.mark.parametrize("end", ["finish", "fail", "cancel", "kill"])
+def test_what_a_job_keeps_on_disk_goes_when_it_ends_and_not_before(end: str, sqlite_stores: Stores) -> None:
+    store = sqlite_stores.open()
+    job, other = (store.accept(teaching(), ANNA, Settled()).job for _ in range(2))
+    own, others = (sqlite_stores.folder / "runs" / one.id for one in (job, other))
+    for folder in (own, others):
+        folder.mkdir(parents=True)
+        (folder / "checkpoint").write_bytes(b"x")
+    lease = claim(store).lease
+    assert store.give_back(lease).state is State.QUEUED
+    assert own.is_dir()
+    lease = claim(store).lease
+    match end:
+        case "finish":
+            store.finish(lease, None)
+        case "fail":
+            store.fail(lease, BAD_LUCK)
+        case "cancel":
+            store.give_back(lease)
+            store.cancel(job.id, ANNA)
+        case _:
+            own = sqlite_stores.folder / "runs" / "of-nobody"
+            own.mkdir()
+            sqlite_stores.killed()
+    assert not own.exists()
+    assert (others / "checkpoint").read_bytes() == b"x"
