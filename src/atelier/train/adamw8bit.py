@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.optim import Optimizer
+
+from atelier.train.own_optimizer import OwnOptimizer
 
 BLOCK = 256
 """Numbers that share a scale."""
@@ -22,7 +23,7 @@ DECADES = 7
 """How far down the codes reach: 10 to the power of minus so many."""
 
 
-class AdamW8bit(Optimizer):
+class AdamW8bit(OwnOptimizer):
     """AdamW whose moments lie as codes, uint8, of the parameter's shape, with a scale for every BLOCK of them.
 
     Source: Dettmers 2021 (arXiv:2110.02861): block-wise dynamic quantization, sections 2.1 and 3.
@@ -30,14 +31,6 @@ class AdamW8bit(Optimizer):
 
     def __init__(self, groups: Iterable[dict[str, Any]], betas: tuple[float, float], eps: float) -> None:
         super().__init__(groups, {"betas": betas, "eps": eps})
-
-    @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> None:  # pyright: ignore[reportIncompatibleMethodOverride] - only closures have a loss
-        assert closure is None, "the gradients are there"
-        for group in self.param_groups:
-            for parameter in group["params"]:
-                if parameter.grad is not None:
-                    self._move(parameter, parameter.grad, group)
 
     def _move(self, parameter: Tensor, gradient: Tensor, group: Mapping[str, Any]) -> None:
         state, (beta1, beta2) = self.state[parameter], group["betas"]

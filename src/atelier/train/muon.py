@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.optim import Optimizer
+
+from atelier.train.own_optimizer import OwnOptimizer
 
 SPREAD = 0.2
 """The root mean square of a step of Muon, in learning rates: that of AdamW's, so that one rate serves both."""
@@ -31,7 +32,7 @@ LONGER = 1.5
 """From this ratio of its sides on, a matrix is cheaper to iterate on its Gram matrix."""
 
 
-class Muon(Optimizer):
+class Muon(OwnOptimizer):
     """Momentum whose matrices are made orthogonal before each step, so that all directions learn at one pace.
 
     Matrices (out, in) and kernels (out, in, h, w), the latter as (out, in h w). Decay is AdamW's. Sources: Jordan 2024
@@ -52,15 +53,6 @@ class Muon(Optimizer):
         defaults = {"lr": rate, "full_rate": rate, "momentum": momentum, "weight_decay": weight_decay}
         super().__init__(parameters, defaults)
         self._bases = dict(bases or {})
-
-    @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> None:  # pyright: ignore[reportIncompatibleMethodOverride] - only closures have a loss
-        if closure is not None:
-            raise TypeError("Muon takes no closure")
-        for group in self.param_groups:
-            for parameter in group["params"]:
-                if parameter.grad is not None:
-                    self._move(parameter, parameter.grad, group)
 
     def _move(self, parameter: Tensor, gradient: Tensor, group: Mapping[str, Any]) -> None:
         state = self.state[parameter]
