@@ -15,11 +15,13 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
+import subprocess
 import sys
 import tempfile
-import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +32,19 @@ from _server import Server, serving
 MOST_GROWTH = 50 * 2**20
 MOST_MS = 50.0
 FIRST = 50
+ASKING = """
+import http.client, json, select, sys, time, urllib.parse
+way, times = http.client.HTTPConnection(urllib.parse.urlsplit(sys.argv[1]).netloc, timeout=30), []
+while not select.select([sys.stdin], [], [], 0.1)[0]:
+    start = time.perf_counter()
+    way.request("GET", "/healthz")
+    answer = way.getresponse()
+    assert answer.status == 200, answer.status
+    answer.read()
+    times.append((time.perf_counter() - start) * 1000)
+print(json.dumps(times))
+"""
+"""Asks until its input ends."""
 SAMPLERS = ("Euler", "Euler a", "DPM++ 2M", "DPM++ SDE", "UniPC")
 
 
@@ -47,7 +62,7 @@ def main() -> int:
 
 def soaked(server: Server, jobs: int, clients: int) -> dict[str, Any]:
     hashes: dict[str, set[str]] = {}
-    with watching(server) as times, ThreadPoolExecutor(clients) as pool:
+    with ThreadPoolExecutor(clients) as pool, watching(server) as times:
         list(pool.map(lambda number: one(server, number, hashes), range(min(FIRST, jobs))))
         before = used(server)
         list(pool.map(lambda number: one(server, number, hashes), range(FIRST, jobs)))
@@ -104,27 +119,17 @@ def used(server: Server) -> dict[str, dict[str, int]]:
     }
 
 
-class watching:  # noqa: N801 - used as a statement
-    """Asks /healthz all the time; milliseconds."""
-
-    def __init__(self, server: Server) -> None:
-        self._server, self._end, self._times = server, threading.Event(), list[float]()
-        self._thread = threading.Thread(target=self._ask)
-
-    def __enter__(self) -> list[float]:
-        self._thread.start()
-        return self._times
-
-    def __exit__(self, *_: object) -> None:
-        self._end.set()
-        self._thread.join()
-
-    def _ask(self) -> None:
-        with httpx.Client(base_url=self._server.url, trust_env=False, timeout=30) as client:
-            while not self._end.wait(0.1):
-                start = time.perf_counter()
-                assert client.get("/healthz").status_code == 200
-                self._times.append((time.perf_counter() - start) * 1000)
+@contextmanager
+def watching(server: Server) -> Iterator[list[float]]:
+    """Asks /healthz all the time, from a process of its own, as a supervisor does: what the clients here compute is not
+    the server's. Milliseconds, there when the context has ended."""
+    times: list[float] = []
+    command = [sys.executable, "-c", ASKING, server.url]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as asking:
+        yield times
+        said, _ = asking.communicate()
+    assert asking.returncode == 0, "/healthz did not answer"
+    times += json.loads(said)
 
 
 if __name__ == "__main__":
