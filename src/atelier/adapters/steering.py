@@ -1,0 +1,140 @@
+"""Networks beside a denoiser that tell it where and whom, behind one face each for hints and for image prompts.
+
+A kind of file is one module in `adapters.port` that exports SPECS; `open_steering` finds the one that a file is of.
+Nothing here keeps anything between calls: what a network makes of an image once is a value that the caller holds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import atelier.adapters.port
+from atelier.checkpoints.checkpoint import Checkpoint
+from atelier.checkpoints.kind import Identity, identify
+from atelier.errors import BadFile
+from atelier.nn.ports import Conditioning, Ports
+from atelier.registry import discover
+from atelier.weights.archive import Archive, counted, open_any
+
+FADE = 0.825
+"""By how much less each layer further from the middle counts, where the prompt or the control is to win (the factor of
+ControlNet's authors, "guess mode")."""
+
+
+@dataclass(frozen=True, slots=True)
+class Acting:
+    """How a network acts in one call of the denoiser.
+
+    weight: factor on all that it adds; fades: whether layers further from the middle count less, by FADE each; rows:
+    indices of the rows of x that it acts on, (R,), None for all; mask: (1 or B, 1, h, w), 0 to 1, where on the map,
+    None for everywhere.
+    """
+
+    weight: float = 1.0
+    fades: bool = False
+    rows: Tensor | None = None
+    mask: Tensor | None = None
+
+    def factors(self, layers: int) -> tuple[float, ...]:
+        """Of each of so many layers, from the outermost to the middle."""
+        return tuple(self.weight * (FADE ** (layers - 1 - i) if self.fades else 1.0) for i in range(layers))
+
+    def masked(self, added: Tensor) -> Tensor:
+        """What is added to a map (B, C, h, w), in its place alone."""
+        if self.mask is None:
+            return added
+        mask = self.mask.to(added)
+        if mask.shape[-2:] != added.shape[-2:]:
+            mask = F.interpolate(mask, size=added.shape[-2:], mode="area")
+        return added * mask
+
+    def spread(self, added: Tensor, rows: int) -> Tensor:
+        """What was computed for the acting rows alone, (R, ...) -> (rows, ...) with 0 in all others."""
+        if self.rows is None:
+            return added
+        whole = added.new_zeros(rows, *added.shape[1:])
+        return whole.index_copy(0, self.rows, added)
+
+
+class HintNet(Protocol):
+    """Reads a hint: an image that says where things are."""
+
+    @property
+    def nets(self) -> Sequence[nn.Module]:
+        """What takes memory."""
+        ...
+
+    def read(self, hint: Tensor, /) -> Any:  # noqa: ANN401 - each kind its own
+        """hint: (N, 3, H, W) in [0, 1], of the size of the image. What stays the same for all calls of a run."""
+        ...
+
+    def ports(self, read: Any, x: Tensor, t: Tensor, cond: Conditioning, acting: Acting, /) -> Ports:  # noqa: ANN401
+        """For one call of the denoiser, of B rows: x (B, C, h, w), t (B,), as the denoiser gets them.
+
+        read: what `read` made of N hints, where B is a multiple of N: row i has hint i % N.
+        """
+        ...
+
+
+class ImagePromptNet(Protocol):
+    """Reads an image as a prompt: the tokens that its attention adds to those of the text."""
+
+    @property
+    def nets(self) -> Sequence[nn.Module]: ...
+
+    def tokens(self, features: Tensor, /) -> tuple[Tensor, Tensor]:
+        """(tokens (N, T, C) of N images, tokens of no image at all, of the same shape)."""
+        ...
+
+    def ports(self, tokens: Tensor, acting: Acting, blocks: Mapping[str, float], /) -> Ports:
+        """tokens: (B, T, C), a row for each of x. blocks: factors by the beginning of an attention's path ("up.1"), of
+        which the longest that fits counts; 1 where none does."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class SteeringKind:
+    """A kind of file. kind, variants: the identities that it opens (see `checkpoints.kind`), all variants where there
+    are none. load: the network of a file, for a model, as `dtype`; raises BadFile for a file that is for another."""
+
+    name: str
+    kind: str
+    load: Callable[[Archive, Checkpoint, torch.dtype], HintNet | ImagePromptNet]
+    variants: tuple[str, ...] = ()
+    aliases: tuple[str, ...] = ()
+
+    def opens(self, identity: Identity) -> bool:
+        return identity.kind == self.kind and (not self.variants or identity.variant in self.variants)
+
+
+@cache
+def steering_kinds() -> Mapping[str, SteeringKind]:
+    """All kinds by name."""
+    return discover(atelier.adapters.port, SteeringKind)
+
+
+def open_steering(path: Path, model: Checkpoint, dtype: torch.dtype) -> HintNet | ImagePromptNet:
+    """The network in a file. Raises BadFile for what is none, and for one that is for models of another family."""
+    archive = open_any(path)
+    identity = identify(archive)
+    if identity is None:
+        raise BadFile(path, f"is no ControlNet or other file that steers: it has {counted(archive.tensors.keys())}")
+    for kind in steering_kinds().values():
+        if kind.opens(identity):
+            _check_family(path, identity, model)
+            return kind.load(archive, model, dtype)
+    raise BadFile(path, f"is {identity.phrase}, which does not steer an image: choose a ControlNet or an IP-Adapter")
+
+
+def _check_family(path: Path, identity: Identity, model: Checkpoint) -> None:
+    families = (identity.family, *identity.fits)
+    if identity.family is not None and model.family.name not in families:
+        raise BadFile(path, f"is {identity.phrase}, and {model.name} is {model.family.title}: choose one for that")
