@@ -15,6 +15,7 @@ from atelier.checkpoints.text import TextTowers
 from atelier.diffusion.partial import Part
 from atelier.diffusion.types import Combinator, Denoiser, Moment, Prediction
 from atelier.nn.ports import NOTHING, Conditioning, Ports
+from atelier.pipeline.prompted import Rows
 from atelier.pipeline.lent import Lent
 from atelier.pipeline.stage import Stage
 from atelier.pipeline.stages.decode import Decode
@@ -136,7 +137,7 @@ class Residual:
 
     asked: list[tuple[Moment, int, int, Ports]] = field(default_factory=list[tuple[Moment, int, int, Ports]])
 
-    def ports(self, x: Tensor, t: Tensor, moment: Moment, cond: Conditioning, /) -> Ports:
+    def ports(self, x: Tensor, t: Tensor, moment: Moment, cond: Conditioning, rows: Rows, /) -> Ports:
         made = Ports(residuals=(torch.tensor(float(moment.call)),))
         self.asked.append((moment, len(x), len(cond.tokens), made))
         assert len(t) == len(x)

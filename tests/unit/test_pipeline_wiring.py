@@ -33,7 +33,7 @@ from atelier.pipeline.decoding import decode, not_finite, thumbnail
 from atelier.pipeline.denoising import guided, noise_source, schedule_options
 from atelier.pipeline.lent import Lent, Need
 from atelier.pipeline.prepared import PreparedPrompt
-from atelier.pipeline.prompted import REMEMBERED, NoPorts, PromptedNet
+from atelier.pipeline.prompted import REMEMBERED, NoPorts, PromptedNet, Rows
 from atelier.pipeline.resources import DENOISER, TEXT
 from atelier.pipeline.run import run
 from atelier.pipeline.sample import Sample
@@ -197,10 +197,10 @@ def test_freeu_has_its_first_factors_where_features_are_widest(tiny_folder: Path
 class Asked:
     """An adapter that remembers what it was asked."""
 
-    seen: list[tuple[Tensor, Tensor, Moment, Conditioning]] = field(default_factory=list[Any])
+    seen: list[tuple[Tensor, Tensor, Moment, Conditioning, Rows]] = field(default_factory=list[Any])
 
-    def ports(self, x: Tensor, t: Tensor, moment: Moment, cond: Conditioning, /) -> Ports:
-        self.seen.append((x, t, moment, cond))
+    def ports(self, x: Tensor, t: Tensor, moment: Moment, cond: Conditioning, rows: Rows, /) -> Ports:
+        self.seen.append((x, t, moment, cond, rows))
         return NOTHING
 
 
@@ -210,7 +210,8 @@ def test_a_network_and_its_adapter_are_shown_the_same() -> None:
     prompted = PromptedNet(net, [sample("a", weights=(1.0,))], states, adapter)
     x, t, moment = torch.randn(2, 4, 2, 2), torch.tensor([5.0, 6.0]), Moment(1, 0.5)
     prompted.both(x, t, moment)
-    ((seen, times, when, cond),) = adapter.seen
+    ((seen, times, when, cond, rows),) = adapter.seen
+    assert (rows.negative.tolist(), rows.order.tolist()) == ([True, False], [0, 1])
     (call,) = net.calls
     assert (seen.dtype, cond.tokens.dtype, when) == (torch.float64, torch.float64, moment)
     assert torch.equal(seen, x.double())
@@ -220,7 +221,7 @@ def test_a_network_and_its_adapter_are_shown_the_same() -> None:
     assert cond.pooled is not None
     assert (cond.pooled.tolist(), cond.pooled.dtype) == ([[1.0, 1.0], [2.0, 2.0]], torch.float64)
     assert cond.sizes is None
-    assert NoPorts().ports(x, t, moment, cond) is NOTHING
+    assert NoPorts().ports() is NOTHING
 
 
 def test_rows_of_several_lengths_come_back_in_their_order() -> None:

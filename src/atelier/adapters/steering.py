@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -35,13 +35,20 @@ class Acting:
 
     weight: factor on all that it adds; fades: whether layers further from the middle count less, by FADE each; rows:
     indices of the rows of x that it acts on, (R,), None for all; mask: (1 or B, 1, h, w), 0 to 1, where on the map,
-    None for everywhere.
+    None for everywhere; order: (B,), the number of each row among
+    all that are asked at once, None for its own.
     """
 
     weight: float = 1.0
     fades: bool = False
     rows: Tensor | None = None
     mask: Tensor | None = None
+    order: Tensor | None = None
+
+    def hints(self, count: int, rows: int) -> Tensor:
+        """Which of `count` hints each acting row of `rows` has, (R,)."""
+        order = torch.arange(rows) if self.order is None else self.order.cpu()
+        return (order if self.rows is None else order[self.rows.cpu()]) % count
 
     def factors(self, layers: int) -> tuple[float, ...]:
         """Of each of so many layers, from the outermost to the middle."""
@@ -79,7 +86,7 @@ class HintNet(Protocol):
     def ports(self, read: Any, x: Tensor, t: Tensor, cond: Conditioning, acting: Acting, /) -> Ports:  # noqa: ANN401
         """For one call of the denoiser, of B rows: x (B, C, h, w), t (B,), as the denoiser gets them.
 
-        read: what `read` made of N hints, where B is a multiple of N: row i has hint i % N.
+        read: what `read` made of N hints; which of them each row has, `Acting.hints` says.
         """
         ...
 
@@ -98,6 +105,20 @@ class ImagePromptNet(Protocol):
         """tokens: (B, T, C), a row for each of x. blocks: factors by the beginning of an attention's path ("up.1"), of
         which the longest that fits counts; 1 where none does."""
         ...
+
+
+N_co = TypeVar("N_co", bound=HintNet | ImagePromptNet, covariant=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Opened(Generic[N_co]):
+    """A network of a file, for one model."""
+
+    net: N_co
+
+    @property
+    def nets(self) -> Sequence[nn.Module]:
+        return self.net.nets
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +142,9 @@ def steering_kinds() -> Mapping[str, SteeringKind]:
     return discover(atelier.adapters.port, SteeringKind)
 
 
-def open_steering(path: Path, model: Checkpoint, dtype: torch.dtype) -> HintNet | ImagePromptNet:
+def open_steering(
+    path: Path, model: Checkpoint, dtype: torch.dtype
+) -> Opened[HintNet] | Opened[ImagePromptNet]:
     """The network in a file. Raises BadFile for what is none, and for one that is for models of another family."""
     archive = open_any(path)
     identity = identify(archive)
@@ -130,7 +153,7 @@ def open_steering(path: Path, model: Checkpoint, dtype: torch.dtype) -> HintNet 
     for kind in steering_kinds().values():
         if kind.opens(identity):
             _check_family(path, identity, model)
-            return kind.load(archive, model, dtype)
+            return Opened(kind.load(archive, model, dtype))
     raise BadFile(path, f"is {identity.phrase}, which does not steer an image: choose a ControlNet or an IP-Adapter")
 
 

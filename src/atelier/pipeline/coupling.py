@@ -20,7 +20,7 @@ from atelier.nn.attention import attend, merge_heads
 from atelier.nn.ports import NOTHING, AttentionLayer, AttentionPatch, Conditioning, Ports, both
 from atelier.pipeline.conditioning import States
 from atelier.pipeline.prepared import PreparedPrompt
-from atelier.pipeline.prompted import BETWEEN, PortAdapter
+from atelier.pipeline.prompted import BETWEEN, PortAdapter, Rows
 from atelier.pipeline.sample import Sample
 from atelier.prompt import Span, Timeline
 
@@ -41,8 +41,8 @@ class Before:
     own: Ports
     adapter: PortAdapter
 
-    def ports(self, x: Tensor, t: Tensor, moment: Moment, cond: Conditioning, /) -> Ports:
-        return both(self.own, self.adapter.ports(x, t, moment, cond))
+    def ports(self, x: Tensor, t: Tensor, moment: Moment, cond: Conditioning, rows: Rows, /) -> Ports:
+        return both(self.own, self.adapter.ports(x, t, moment, cond, rows))
 
 
 def coupled(reads: Reads, shares: Sequence[Tensor], paths: Sequence[str]) -> Reads:

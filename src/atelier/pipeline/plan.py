@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from torch import Tensor
 
@@ -24,6 +24,7 @@ from atelier.pipeline.prompted import NO_WORDS, NoPorts, PortAdapter, WithoutEdg
 from atelier.pipeline.resources import PLAIN, Adapted
 from atelier.pipeline.sample import Sample
 from atelier.pipeline.stage import Stage
+from atelier.pipeline.stages.annotate import Annotate
 from atelier.pipeline.stages.decode import Decode
 from atelier.pipeline.stages.diffuse import Diffuse, Refiner
 from atelier.pipeline.stages.encode import Encode
@@ -33,12 +34,14 @@ from atelier.pipeline.stages.encode_image import EncodeImage
 from atelier.pipeline.stages.encode_small import EncodeSmall
 from atelier.pipeline.stages.enlarge import Enlarge
 from atelier.pipeline.stages.grow import Grow
+from atelier.pipeline.stages.look import Look
 from atelier.pipeline.stages.place import Place
 from atelier.pipeline.stages.postprocess import Postprocess
 from atelier.pipeline.stages.prepare import Prepare
 from atelier.pipeline.stages.save import Save
 from atelier.pipeline.starts import FromLatent, FromNoise, InMask, InViews, Start, Wrap
 from atelier.pipeline.steering import is_on
+from atelier.pipeline.steers import ByHint, ByReference, Span, Steer
 from atelier.pipeline.values import (
     CHANNELS,
     ENLARGED,
@@ -55,9 +58,11 @@ from atelier.pipeline.values import (
     PREPARED,
     REFINER_STATES,
     STATES,
+    Hint,
     Key,
     Known,
     Latents,
+    Looked,
     Placed,
     Prepared,
     encoded_with,
@@ -85,6 +90,7 @@ from atelier.request.resolved import (
     PassPrompts,
     RegionPrompts,
     Resolved,
+    ResolvedControl,
     ResolvedGuidance,
     ResolvedHires,
     ResolvedMask,
@@ -135,6 +141,7 @@ class _Pass:
     edges: Seamless
     window: Box | None = None
     refiner: ResolvedRefiner | None = None
+    number: Literal["first", "second"] = "first"
 
     @property
     def last(self) -> ModelRef:
@@ -280,7 +287,7 @@ def _passes(resolved: Resolved) -> Iterator[_Pass]:
         keys = LARGER_PREPARED, LARGER_KNOWN, LARGER_CHANNELS, LARGER_PLACED
         again = first if hires.model == resolved.model else (hires.model, LARGER_STATES)
         refiner = _refiner(takes_over, "second pass", hires.model)
-        yield _Pass(*again, hires.size, hires.sampling, hires.guidance, start, *keys, LATENTS, edges, refiner=refiner)
+        yield _Pass(*again, hires.size, hires.sampling, hires.guidance, start, *keys, LATENTS, edges, refiner=refiner, number="second")
 
 
 def _refiner(
@@ -321,6 +328,33 @@ def _encoded(resolved: Resolved, own: _Pass) -> Iterator[Stage]:
     if isinstance(resolved.regions, ResolvedRegions):
         whole = own.size if own.window is None else resolved.size
         yield Place(model, resolved.regions, whole, own.placed, own.window)
+    yield from (steered.stage for steered in _steered(resolved, own))
+
+
+class _Steered(NamedTuple):
+    """One thing that steers a pass: the stage that makes what its network reads, and what enters the denoiser."""
+
+    stage: Stage
+    steer: Steer
+
+
+def _steered(resolved: Resolved, own: _Pass) -> Iterator[_Steered]:
+    """What steers a pass, in order; what has no weight is left out."""
+    whole = own.size if own.window is None else resolved.size
+    source = None if isinstance(resolved.source, NoSource) else own.prepared
+    for number, control in enumerate(resolved.steering):
+        if not control.weight or control.passes not in {"both", own.number}:
+            continue
+        span, name = Span(control.start, control.end), f"{own.out.name}: hint {number}"
+        if isinstance(control, ResolvedControl):
+            hint: Key[Hint] = Key(name)
+            stage = Annotate(own.model, control, own.size, hint, whole, own.window, source)
+            yield _Steered(stage, ByHint(control.network, hint, control.weight, span, control.mode))
+        else:
+            looked: Key[Looked] = Key(name)
+            stage = Look(own.model, control, own.size, looked, whole, own.window)
+            steer = ByReference(control.network, looked, control.weight, span, control.blocks)
+            yield _Steered(stage, steer)
 
 
 def _start(source: NoSource | ResolvedSource) -> Start:
@@ -467,6 +501,7 @@ def _diffuse(
         layout=_layout(resolved.regions, own.placed),
         combine=_combined(resolved.source, own.known),
         adapter=_adapter(resolved, own),
+        steers=tuple(steered.steer for steered in _steered(resolved, own)),
         channels=None if isinstance(resolved.channels, NoChannels) else own.channels,
         image_scale=resolved.channels.scale if isinstance(resolved.channels, ImageChannels) else 1.0,
         adapted=own_networks.denoiser,

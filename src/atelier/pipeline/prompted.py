@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import reduce
 from typing import NamedTuple, Protocol
 
 import torch
@@ -30,10 +31,19 @@ NO_WORDS = ("",)
 """The group of texts that `PromptedNet.empty` reads."""
 
 
+class Rows(NamedTuple):
+    """What the rows of a call are. negative: (B,), whether each is a negative prompt's; order: (B,), its number among
+    all that are asked of the network at once, which more than one call may have to answer: branch by branch, of these
+    view by view, of these sample by sample."""
+
+    negative: Tensor
+    order: Tensor
+
+
 class PortAdapter(Protocol):
     """What enters a network beside the prompts: ControlNet, IP-Adapter, FreeU, PAG."""
 
-    def ports(self, x: Tensor, t: Tensor, moment: Moment, cond: Conditioning, /) -> Ports:
+    def ports(self, x: Tensor, t: Tensor, moment: Moment, cond: Conditioning, rows: Rows, /) -> Ports:
         """For one call of the network: x (B, C, h, w) and t (B,) as it is given them."""
         ...
 
@@ -42,7 +52,7 @@ class PortAdapter(Protocol):
 class NoPorts:
     """No adapter."""
 
-    def ports(self, x: Tensor, t: Tensor, moment: Moment, cond: Conditioning, /) -> Ports:  # noqa: ARG002 - needs none
+    def ports(self, *_: object) -> Ports:
         return NOTHING
 
 
@@ -52,7 +62,7 @@ class WithoutEdges:
 
     seamless: Seamless
 
-    def ports(self, x: Tensor, t: Tensor, moment: Moment, cond: Conditioning, /) -> Ports:  # noqa: ARG002 - needs none
+    def ports(self, *_: object) -> Ports:
         return Ports(seamless=self.seamless)
 
 
@@ -63,8 +73,18 @@ class _Also:
     first: PortAdapter
     own: Ports
 
-    def ports(self, x: Tensor, t: Tensor, moment: Moment, cond: Conditioning, /) -> Ports:
-        return both(self.first.ports(x, t, moment, cond), self.own)
+    def ports(self, x: Tensor, t: Tensor, moment: Moment, cond: Conditioning, rows: Rows, /) -> Ports:
+        return both(self.first.ports(x, t, moment, cond, rows), self.own)
+
+
+@dataclass(frozen=True, slots=True)
+class Several:
+    """Adapters one after the other."""
+
+    adapters: Sequence[PortAdapter]
+
+    def ports(self, x: Tensor, t: Tensor, moment: Moment, cond: Conditioning, rows: Rows, /) -> Ports:
+        return reduce(both, (own.ports(x, t, moment, cond, rows) for own in self.adapters), NOTHING)
 
 
 class _Line(NamedTuple):
@@ -80,9 +100,11 @@ _Acting = tuple[tuple[str, ...], str, bool]
 
 @dataclass(frozen=True, slots=True)
 class _Call:
-    """One call of the network: which rows of x it takes, and what they attend to."""
+    """One call of the network: which rows of x it takes, which of them are negative prompts', and what they attend
+    to."""
 
     rows: Tensor
+    negative: Tensor
     cond: Conditioning
 
 
@@ -159,9 +181,10 @@ class PromptedNet:
         calls = self._calls([line for branch in branches for line in branch * times], moment.call)
         beside = self._beside(len(x), blank * times * len(self.samples), moment.views)
         if len(calls) == 1:
-            return self._called(replace(calls[0].cond, channels=beside), x, t, moment)
-        conds = [replace(c.cond, channels=None if beside is None else beside[c.rows]) for c in calls]
-        made = [self._called(cond, x[c.rows], t[c.rows], moment) for c, cond in zip(calls, conds, strict=True)]
+            return self._called(calls[0], beside, x, t, moment)
+        made = [
+            self._called(c, None if beside is None else beside[c.rows], x[c.rows], t[c.rows], moment) for c in calls
+        ]
         return torch.cat(made)[torch.cat([call.rows for call in calls]).argsort()]
 
     def _beside(self, rows: int, blank: int, views: Sequence[View]) -> Tensor | None:
@@ -174,11 +197,11 @@ class PromptedNet:
         beside[:blank] = 0
         return beside
 
-    def _called(self, cond: Conditioning, x: Tensor, t: Tensor, moment: Moment) -> Tensor:
-        x = x.to(self.net.dtype)
+    def _called(self, call: _Call, beside: Tensor | None, x: Tensor, t: Tensor, moment: Moment) -> Tensor:
+        x, cond = x.to(self.net.dtype), replace(call.cond, channels=beside)
         if self.strength is not None:
             cond = replace(cond, guidance=torch.full((len(x),), self.strength, device=self.net.device))
-        return self.net(x, t, cond, self.adapter.ports(x, t, moment, cond))
+        return self.net(x, t, cond, self.adapter.ports(x, t, moment, cond, Rows(call.negative, call.rows)))
 
     def _calls(self, lines: Sequence[_Line], call: int) -> list[_Call]:
         """One call of the network for each length of conditioning."""
@@ -186,7 +209,7 @@ class PromptedNet:
         if key not in self._known:
             if len(self._known) == REMEMBERED:
                 self._known.clear()
-            self._known[key] = self._assembled([self._told(acting) for acting in key])
+            self._known[key] = self._assembled([self._told(own) for own in key], [negative for *_, negative in key])
         return self._known[key]
 
     def _told(self, acting: _Acting) -> Conditioning:
@@ -195,11 +218,15 @@ class PromptedNet:
         empty = not any(own.strip(BETWEEN) for own in texts)
         return self.tell(self.states[texts][text], replace(self.shown, negative=negative, empty=empty))
 
-    def _assembled(self, rows: Sequence[Conditioning]) -> list[_Call]:
+    def _assembled(self, rows: Sequence[Conditioning], negative: Sequence[bool]) -> list[_Call]:
         lengths = dict.fromkeys(len(row.tokens) for row in rows)
         picked = [[i for i, row in enumerate(rows) if len(row.tokens) == length] for length in lengths]
         return [
-            _Call(torch.tensor(indices, device=self.net.device), _stacked([rows[i] for i in indices], self.net))
+            _Call(
+                torch.tensor(indices, device=self.net.device),
+                torch.tensor([negative[i] for i in indices], device=self.net.device),
+                _stacked([rows[i] for i in indices], self.net),
+            )
             for indices in picked
         ]
 

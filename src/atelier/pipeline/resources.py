@@ -11,13 +11,14 @@ import torch
 from PIL.Image import Image
 from torch import nn
 
+from atelier.adapters.steering import HintNet, ImagePromptNet, Opened
 from atelier.checkpoints.checkpoint import Checkpoint
 from atelier.checkpoints.image_text import ImageText
 from atelier.checkpoints.text import TextEncoder, TextTowers
 from atelier.models.taesd import TinyAutoencoder
 from atelier.models.vae import AutoencoderKL
 from atelier.nn.net import Net
-from atelier.request.resolved import AdapterRef, ImageRef, ModelRef
+from atelier.request.resolved import AdapterRef, ImageRef, ModelRef, NetworkRef
 from atelier.vision.depth import DepthEstimator
 from atelier.vision.networked import Networked
 from atelier.vision.upscaling import Upscaler
@@ -27,9 +28,12 @@ T_co = TypeVar("T_co", covariant=True)
 
 @dataclass(frozen=True, slots=True)
 class PartOf(Generic[T_co]):
-    """Names the role of a network that can be borrowed, and its type. The family says which of its parts has it."""
+    """Names the role of a network that can be borrowed, and its type. The family says which of its parts has it.
+
+    file: the file that it lies in, of a network beside the model; None for one of the model's own."""
 
     name: str
+    file: NetworkRef | None = None
 
 
 TEXT: PartOf[TextEncoder] = PartOf("text")
@@ -42,6 +46,19 @@ DEPTH: PartOf[DepthEstimator] = PartOf("depth estimator")
 """That lies in the model's folder; nobody borrows it from a model without one."""
 UPSCALER: PartOf[Upscaler] = PartOf("upscaler")
 """Of a file that holds nothing else: its reference is no checkpoint's."""
+
+STEERING = "steering"
+
+
+def hint_net(file: NetworkRef) -> PartOf[Opened[HintNet]]:
+    """What reads a hint for a model."""
+    return PartOf(STEERING, file)
+
+
+def image_prompt_net(file: NetworkRef) -> PartOf[Opened[ImagePromptNet]]:
+    """What reads an image as a prompt for a model."""
+    return PartOf(STEERING, file)
+
 
 T = TypeVar("T")
 
@@ -62,6 +79,8 @@ def networks(part: object) -> list[nn.Module]:
             found = [part.net.run]
         case DepthEstimator():
             found = [part.net]
+        case Opened():
+            found = [*part.nets]
         case _:
             found = [part]
     return [net for net in found if isinstance(net, nn.Module)]

@@ -66,6 +66,23 @@ class Placed:
     colours: Tensor
 
 
+@dataclass(frozen=True, slots=True)
+class Hint:
+    """What a network beside the denoiser reads. image: (1, 3, H, W) in [0, 1]; mask: (1, 1, h, w) in positions of the
+    latent, where it acts, None for everywhere."""
+
+    image: Tensor
+    mask: Tensor | None
+
+
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """What an encoder of images makes of one, (1, ...); mask: as of a hint."""
+
+    features: Tensor
+    mask: Tensor | None
+
+
 Latents = Mapping[int, Tensor]
 """Index of a sample -> its latent (C, h, w), float32."""
 Images = Mapping[int, FinishedImage]

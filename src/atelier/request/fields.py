@@ -58,7 +58,15 @@ class Infotext:
 
 
 Panel = Literal[
-    "Prompt", "Model and sampling", "Size and number", "From an image", "Second pass", "Layout", "Output", "Other"
+    "Prompt",
+    "Model and sampling",
+    "Size and number",
+    "From an image",
+    "Steering",
+    "Second pass",
+    "Layout",
+    "Output",
+    "Other",
 ]
 
 
@@ -322,6 +330,21 @@ SoftInpaintingDifferenceContrast = Annotated[
     FACTOR,
     Infotext("Soft inpainting difference contrast", always=True),
     Help("Soft inpainting: how sudden a change is seen."),
+]
+
+# Steering.
+
+Controls = Annotated[
+    tuple[str, ...],
+    Infotext("Controls", always=True),  # one text in settings, not several
+    Help('An image that says where things are: "canny:photo.png:0.8"; may be repeated (docs/steering.md).', "none"),
+    Option("Steering", ("--control",)),
+]
+References = Annotated[
+    tuple[str, ...],
+    Infotext("References", always=True),
+    Help('An image that says what is to be seen: "photo.png:0.6"; may be repeated (docs/steering.md).', "none"),
+    Option("Steering", ("--reference",)),
 ]
 
 # Layout.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 from typing import Any, ClassVar, Self, TypeVar, cast, get_args, get_type_hints
 
@@ -18,8 +18,10 @@ from pydantic import (
 
 from atelier.errors import BadInput, nearest
 from atelier.request import fields as f
+from atelier.request.controls import MAX_CONTROLS, parse_control, parse_reference
 from atelier.request.fields import PIXELS, SIDE_STEP, Help, Limits, Option
-from atelier.request.regions import MAX_REGIONS, parse_region, split
+from atelier.request.regions import MAX_REGIONS, parse_region
+from atelier.request.spoken import split
 
 T = TypeVar("T")
 PATHS = frozenset({"model", "refiner", "output", "image", "mask", "depth", "vae", "text_encoders"})
@@ -217,6 +219,37 @@ class Layout(Group):
         for text in value:
             parse_region(text)
         return value
+
+
+class Steering(Group):
+    """Images beside the prompt."""
+
+    controls: f.Controls = ()
+    references: f.References = ()
+
+    @field_validator("controls", "references", mode="before")
+    @classmethod
+    def _as_several(cls, value: object) -> object:
+        return split(value) if isinstance(value, str) else value
+
+    @field_validator("controls")
+    @classmethod
+    def _are_controls(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return _read("controls", value, parse_control)
+
+    @field_validator("references")
+    @classmethod
+    def _are_references(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return _read("references", value, parse_reference)
+
+
+def _read(name: str, texts: tuple[str, ...], parse: Callable[[str], object]) -> tuple[str, ...]:
+    """The texts, when all can be read. Raises BadInput."""
+    if len(texts) > MAX_CONTROLS:
+        raise BadInput(f"{len(texts)} {name}: at most {MAX_CONTROLS} act at once")
+    for text in texts:
+        parse(text)
+    return texts
 
 
 class Views(Group):

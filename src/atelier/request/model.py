@@ -25,6 +25,7 @@ from atelier.request.groups import (
     SdUpscale,
     Sizes,
     Source,
+    Steering,
     Views,
     check_side,
 )
@@ -67,6 +68,7 @@ class Request(Group):
     inpaint: Inpaint | None = None
     sd_upscale: SdUpscale | None = None
     sizes: Sizes = Sizes()
+    steering: Steering = Steering()
     layout: Layout = Layout()
     views: Views | None = None
     hires: Hires | None = None

@@ -164,7 +164,7 @@ class Offer:
 
 
 def resolve(request: Request, offer: Offer, random_: random.Random | None = None) -> Resolved:
-    """The request made total, but for the networks that its prompts name. Its styles must be in its prompts
+    """The request made total, but for the networks that its prompts and its steering name. Its styles must be in its prompts
     already. `random_` gives the seeds that were left open (fresh ones if None).
 
     Raises BadInput for a size that the model cannot generate, and for too many steps.
@@ -195,6 +195,7 @@ def resolve(request: Request, offer: Offer, random_: random.Random | None = None
         sizes=_sizes(request.sizes),
         negative_sizes=_negative_sizes(request.sizes),
         regions=_regions(request, offer, size),
+        steering=(),
         views=_views(request, offer.defaults, size),
         tiling=ResolvedTiling(x="x" in request.layout.tile, y="y" in request.layout.tile),
         hires=_hires(request, offer, size, samples),

@@ -11,6 +11,7 @@ from typing import Annotated, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from atelier.request.controls import Fit, Mode, Passes
 from atelier.request.fields import Rng
 
 UniPcVariant = Literal["bh1", "bh2", "vary_coeff"]
@@ -397,6 +398,78 @@ class ResolvedRegions(Value):
     ground: Share
 
 
+class NetworkRef(Value):
+    """The file of a network beside a model: what infotexts call it, where it lies, and the SHA-256 (hex) of it."""
+
+    name: str
+    path: str
+    sha256: str
+
+
+class AllOver(Value):
+    """Everywhere in the image."""
+
+    kind: Literal["everywhere"] = "everywhere"
+
+
+class ResolvedControl(Value):
+    """An image that says where things are, and the network that reads it.
+
+    type: what the network reads, as it was asked for; annotator: what makes that of the image, with all of its options;
+    resolution: in pixels, of what the annotator sees, 0 for that of the image that is generated; resize: how the image
+    comes to the size. weight: factor on what the network adds; start, end: shares of the steps; mode: what counts more,
+    the prompt or the control; place: where it acts; passes: in which of two.
+    """
+
+    kind: Literal["control"] = "control"
+    type: str
+    network: NetworkRef
+    image: ImageRef
+    annotator: str
+    options: tuple[tuple[str, Finite], ...]
+    resolution: Annotated[int, Field(ge=0)]
+    resize: Fit
+    weight: Finite
+    start: Share
+    end: Share
+    mode: Mode
+    place: Annotated[AllOver | MaskPlace, Field(discriminator="kind")]
+    passes: Passes
+
+
+class OwnEncoder(Value):
+    """The model's own."""
+
+    kind: Literal["own"] = "own"
+
+
+class EncoderFile(Value):
+    """That of a file."""
+
+    kind: Literal["file"] = "file"
+    file: NetworkRef
+
+
+class ResolvedReference(Value):
+    """An image that says what is to be seen, and the network that reads it. encoder: of images, whose features that
+    network reads; blocks: factors by the beginning of a layer's name, 1 where none fits. The rest: `ResolvedControl`.
+    """
+
+    kind: Literal["reference"] = "reference"
+    network: NetworkRef
+    encoder: Annotated[OwnEncoder | EncoderFile, Field(discriminator="kind")]
+    image: ImageRef
+    weight: Finite
+    start: Share
+    end: Share
+    place: Annotated[AllOver | MaskPlace, Field(discriminator="kind")]
+    passes: Passes
+    blocks: tuple[tuple[str, Finite], ...]
+
+
+ResolvedSteering = Annotated[ResolvedControl | ResolvedReference, Field(discriminator="kind")]
+
+
 class NoViews(Value):
     """The network sees all of the latent at once."""
 
@@ -555,7 +628,8 @@ class Resolved(Value):
     generated at once, which changes none of them; vae_strips: whether the autoencoder runs strip by strip.
 
     sizes, negative_sizes: what goes with the prompt and with the negative prompt. adapters: the files of the weight
-    adapters that its prompts have tags of; inversions: those of the textual inversions whose names they hold.
+    adapters that its prompts have tags of; inversions: those of the textual inversions whose names they hold; steering: the images beside the
+    prompt, in the order in which they act.
     """
 
     model: ModelRef
@@ -575,6 +649,7 @@ class Resolved(Value):
     sizes: ResolvedSizes
     negative_sizes: ResolvedSizes
     regions: Annotated[NoRegions | ResolvedRegions, Field(discriminator="kind")]
+    steering: tuple[ResolvedSteering, ...]
     views: Annotated[NoViews | ResolvedViews, Field(discriminator="kind")]
     tiling: ResolvedTiling
     postprocess: Annotated[NoPostprocess | ResolvedPostprocess, Field(discriminator="kind")]

@@ -159,6 +159,8 @@ class Fields(TypedDict, total=False):
     negative_target_size: f.NegativeTargetSize | None
     aesthetic_score: f.AestheticScore
     negative_aesthetic_score: f.NegativeAestheticScore
+    controls: f.Controls
+    references: f.References
     regions: f.Regions
     region_method: f.RegionMethod
     region_ground: f.RegionGround | None

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Generic, TypeVar, cast
 
 from atelier.pipeline.resources import Merged
-from atelier.request.resolved import ModelRef
+from atelier.request.resolved import ModelRef, NetworkRef
 
 T = TypeVar("T")
 NOTHING = -1
@@ -21,7 +21,8 @@ class NetRef(Generic[T]):
     """What tells one network in memory from another.
 
     model: the files, by the hash of their weights; part: which network of them; adapters: what is merged into it, in
-    order; dtype: of its weights; backend: what executes it.
+    order; dtype: of its weights; file: what the part lies in where that is no file of the model's; backend: what
+    executes it.
     """
 
     # No request can ask for another backend yet. It is in the key so that the first that does never gets, or leaves
@@ -31,6 +32,7 @@ class NetRef(Generic[T]):
     part: str
     dtype: str
     adapters: tuple[Merged, ...] = ()
+    file: NetworkRef | None = None
     backend: str = "eager"
 
 

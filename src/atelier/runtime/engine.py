@@ -54,6 +54,7 @@ from atelier.runtime.offer import (
     upscaler_of,
 )
 from atelier.runtime.resources import LocalResources, Others, denoiser_weights
+from atelier.runtime.steering import Steerings
 from atelier.runtime.store import Destination, remove_empty
 from atelier.runtime.upscalers import UpscalerNames
 from atelier.runtime.words import Words
@@ -331,6 +332,8 @@ class Engine:
         check_steps(resolved)
         check_clip_skip(resolved, model)
         resolved = Networks(self.library, self._hashes, model, again, request.prompting, warn).settle(resolved)
+        steering = Steerings(self.library, self.resources.hash_of, model, again, self.resources.images.refer, warn)
+        resolved = steering.settle(resolved, request)
         if request.steps not in {None, resolved.sampling.steps}:
             warn(f"{request.steps} steps are ignored: the list of sigmas has {resolved.sampling.steps}")
         return resolved, method

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
-from atelier.checkpoints.embedded import EMBEDDED, embedded_folder
+from atelier.checkpoints.embedded import EMBEDDED, embedded_controls, embedded_folder
 from atelier.errors import BadFile, BadInput, UnknownName, nearest
 from atelier.weights.archive import open_any
 from atelier.weights.formats.atomic import expanded
@@ -43,7 +43,27 @@ OUTPUT_NAME = "ss_output_name"
 VAE_FOLDERS = frozenset({"vae", "vaes", "vae_approx", "vae-approx"})
 TEXT_FOLDERS = frozenset({"text_encoder", "text_encoders", "clip"})
 """What folders of autoencoders and of text encoders are called, in any case: in A1111, Forge and ComfyUI."""
-OTHER_FOLDERS = UPSCALER_FOLDERS | ADAPTER_FOLDERS | HYPER_FOLDERS | EMBEDDING_FOLDERS
+CONTROL_FOLDERS = frozenset(
+    {
+        "controlnet",
+        "controlnets",
+        "controls",
+        "control",
+        "t2i_adapter",
+        "t2i_adapters",
+        "t2i-adapter",
+        "ip_adapter",
+        "ip-adapter",
+        "ipadapter",
+        "ip_adapters",
+        "instantid",
+        "photomaker",
+    }
+)
+"""What folders of networks that steer are called, in any case: here, in A1111's extension, in ComfyUI and InvokeAI."""
+VISION_FOLDERS = frozenset({"clip_vision", "image_encoder", "image_encoders"})
+"""The same of encoders of images."""
+OTHER_FOLDERS = UPSCALER_FOLDERS | ADAPTER_FOLDERS | HYPER_FOLDERS | EMBEDDING_FOLDERS | CONTROL_FOLDERS | VISION_FOLDERS
 QUOTED_HASH = re.compile(r"\s*\[[0-9a-fA-F]{8,64}\]$")
 """What A1111 shows behind a model's name."""
 
@@ -175,6 +195,26 @@ class Library:
         if found is None:
             raise UnknownName("hypernet", name, known)
         return found
+
+    def controls(self) -> Mapping[str, Path]:
+        """The files of networks that steer by name, those of the embedded model last; the first folder wins where two
+        hold the same name."""
+        return {**self._files(CONTROL_FOLDERS, WEIGHT_FILES), **embedded_controls()}
+
+    def control(self, name: str) -> Path:
+        """By path, or by the file's name as other programs write it: with its ending, its folders, a hash in brackets.
+        Raises UnknownName with the nearest names."""
+        if self.by_path and name and _is_there(path := expanded(name)):
+            return path
+        wanted, known = _parts(QUOTED_HASH.sub("", name))[-1:], self.controls()
+        found = next((path for own, path in known.items() if wanted and _parts(own) == wanted), None)
+        if found is None:
+            raise UnknownName("control", name, known)
+        return found
+
+    def image_encoders(self) -> Mapping[str, Path]:
+        """The files of encoders of images by name; the first folder wins where two hold the same name."""
+        return self._files(VISION_FOLDERS, WEIGHT_FILES)
 
     def autoencoders(self) -> Mapping[str, Path]:
         """The files of autoencoders by their names, in folders of such and beside models; the first of a name wins."""

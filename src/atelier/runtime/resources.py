@@ -219,6 +219,8 @@ class LocalResources:
         if part.name == UPSCALER.name:
             return cast("T", self._upscaler(model))
         checkpoint = self.checkpoint(model)
+        if part.file is not None:
+            return cast("T", self._beside(part.file, part.name, checkpoint))
         if part.name == TINY.name:
             return cast("T", _tiny(Others.of(model).tiny or tiny_beside(checkpoint), checkpoint, self._device))
         if not adapted.merged:
@@ -239,6 +241,20 @@ class LocalResources:
         told = f"{model.name}: its {role} needs {needed / 1e9:.1f} GB of memory, and {free / 1e9:.1f} GB are free"
         half = "set ATELIER_DTYPE=bf16, " if _dtype(model, self._device) == torch.float32 else ""
         raise BadInput(f"{told}: {half}end other programs, or choose a smaller model")
+
+    def _beside(self, file: NetworkRef, role: str, model: Checkpoint) -> Opened[HintNet] | Opened[ImagePromptNet]:
+        """A network in a file of its own that acts on a model. Raises BadFile."""
+        path = Path(file.path)
+        if self.hash_of(path) != file.sha256:
+            raise BadFile(path, CHANGED)
+        opened = open_steering(path, model, _dtype(model, self._device))
+        for net in opened.nets:
+            _placed(net, self._device)
+        return opened
+
+    def hash_of(self, path: Path) -> str:
+        """SHA-256 (hex) of the file of a network, or of all files of a folder with one."""
+        return files_sha256(open_any(path).files, path, self._hashes)
 
     def _upscaler(self, model: ModelRef) -> Networked:
         if self._hashes.sha256(Path(model.path)) != model.sha256:
@@ -262,7 +278,7 @@ class LocalResources:
         is_whole = part.name == UPSCALER.name
         dtype = precision_name(self._device.image_dtype) if is_whole else self.dtype(model)
         kept = tuple(own for own in model.parts if own.role == ROLES.get(part.name))
-        return NetRef(model.model_copy(update={"parts": kept}), part.name, dtype, adapted.merged)
+        return NetRef(model.model_copy(update={"parts": kept}), part.name, dtype, adapted.merged, part.file)
 
 
 def _part_name(model: Checkpoint, role: PartRole, path: Path) -> str:

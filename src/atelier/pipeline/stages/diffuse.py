@@ -38,12 +38,13 @@ from atelier.pipeline.denoising import (
 )
 from atelier.pipeline.layouts import Everywhere, Layout
 from atelier.pipeline.lent import Lent, Need
-from atelier.pipeline.prompted import NOWHERE, NoPorts, PortAdapter, PromptedNet
+from atelier.pipeline.prompted import NOWHERE, NoPorts, PortAdapter, PromptedNet, Several
 from atelier.pipeline.resources import AUTOENCODER, DENOISER, IMAGE_TEXT, PLAIN, TINY, Adapted
 from atelier.pipeline.sample import Sample
 from atelier.pipeline.stage import Stage
 from atelier.pipeline.starts import Beginning, FromNoise, Start, Wrap, wrapped
 from atelier.pipeline.steering import is_on
+from atelier.pipeline.steers import Steer
 from atelier.pipeline.values import Key, Latents, Values
 from atelier.request.events import Event, Preview, Progress
 from atelier.request.resolved import ModelRef, ResolvedGuidance, ResolvedNoise, ResolvedSampling, Size
@@ -77,7 +78,7 @@ class Diffuse(Stage):
     Every sample has its own stream of noise, keyed by its seed; their prompts have the same weights of AND. start:
     where sampling starts from; inside: what is composed around the guided network of each region; layout: which prompts
     act where; combine: what is composed around all of it, from the inside out as well; adapter: what enters the network
-    beside the prompts; states: where the encoded prompts are; channels: where what the network sees beside the latent
+    beside the prompts; steers: what else does, made of files, as far as the first model goes; states: where the encoded prompts are; channels: where what the network sees beside the latent
     is; image_scale: of the guidance by it; adapted: what the denoiser is borrowed with; previews: whether to show some,
     with the matrix where there is one, else with the tiny autoencoder beside the model where one is, else with the
     model's own. refiner: what takes over from `model`, the rest as before. shown: what networks are told of the image
@@ -97,6 +98,7 @@ class Diffuse(Stage):
     layout: Layout = field(default_factory=Everywhere)
     combine: tuple[Wrap, ...] = ()
     adapter: PortAdapter = field(default_factory=NoPorts)
+    steers: tuple[Steer, ...] = ()
     channels: Key[Tensor] | None = None
     image_scale: float = 1.0
     adapted: Adapted = PLAIN
@@ -108,6 +110,7 @@ class Diffuse(Stage):
 
     def needs(self) -> tuple[Need[object], ...]:
         needs: list[Need[Any]] = [own.net for own in self._models]
+        needs.extend(need for steer in self.steers for need in steer.needs(self.model))
         if self._is_judged:
             needs.extend(Need(own.net.model, part) for own in self._models for part in (IMAGE_TEXT, AUTOENCODER))
         decodes = self.previews and self.matrix is None
@@ -194,9 +197,12 @@ class Diffuse(Stage):
         if reads_guidance(model):
             wanted, strength = wanted.model_copy(update={"scale": 1 / spec.cfg}), wanted.scale - 1
 
+        steers = self.steers if own == self._models[0] else ()
+        everywhere = Several((self.adapter, *(steer.adapter(self.model, have, values) for steer in steers)))
+
         def of(samples: Sequence[Sample]) -> Denoiser:
             reads = self.layout.reading(Reads(samples, values.read(own.states)), given, model)
-            adapter = self.adapter if reads.ports is NOTHING else Before(reads.ports, self.adapter)
+            adapter = everywhere if reads.ports is NOTHING else Before(reads.ports, everywhere)
             told = replace(self.shown, height=self.size.height, width=self.size.width)
             prompted = PromptedNet(net, reads.samples, reads.states, adapter, beside, model.family.tell, told, strength)
             guiding = guided(prompted, wanted, spec, given.sigmas, model, levels, judge, scale)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from atelier.request.fields import Rng
 from atelier.request.guidances import SWITCHED
+from atelier.request.controls import Control, Reference, control_text, reference_text
 from atelier.request.infotext.keys import Settings
 from atelier.request.infotext.networks import lora_hashes, ti_hashes
 from atelier.request.infotext.pairs import joined, quoted
@@ -23,9 +24,15 @@ from atelier.request.infotext.write import write
 from atelier.request.model import SEVERAL, Provenance
 from atelier.request.outpaint import Margins
 from atelier.request.regions import Region, Shares, region_text
-from atelier.request.regions import joined as regions_text
+from atelier.request.spoken import digits
+from atelier.request.spoken import joined as joined_texts
 from atelier.request.resolve import NO_LIMIT, USUAL_GROUND
 from atelier.request.resolved import (
+    AllOver,
+    ImageRef,
+    MaskPlace,
+    NetworkRef,
+    ResolvedControl,
     AsMade,
     BoxPlace,
     ByFactor,
@@ -98,6 +105,7 @@ def settings(
     said = _noise(_prompts(_samplings(resolved, own, second_own), resolved, index), resolved)
     said = _second(_guided(_started(said, resolved.source), guidance), resolved, index)
     said = _finished(_refined(replace(said, size=resolved.size), resolved), resolved.postprocess)
+    said = _steered(said, resolved)
     return replace(
         _laid_out(_sized(_beside(said, resolved.channels), resolved), resolved, index),
         seed=sample.seed,
@@ -252,7 +260,7 @@ def _laid_out(settings: Settings, resolved: Resolved, index: int) -> Settings:
             region_text(_region(part, own, sample.negative_prompt))
             for part, own in zip(regions.parts, sample.regions, strict=True)
         )
-        text = regions_text(tuple(texts))
+        text = joined_texts(tuple(texts))
         said = replace(said, regions=text, region_method=regions.method, region_ground=_ground(regions))
     if isinstance(resolved.views, NoViews):
         return said
@@ -266,6 +274,45 @@ def _laid_out(settings: Settings, resolved: Resolved, index: int) -> Settings:
         view_height=views.size.height,
         view_overlap=views.overlap,
     )
+
+
+def _steered(settings: Settings, resolved: Resolved) -> Settings:
+    """What is said of the images beside the prompt; of those in data: URIs only what they hold."""
+    controls, references = list[str](), list[str]()
+    for own in resolved.steering:
+        image, mask = (_pathed(image) for image in (own.image, _mask_of(own.place)))
+        span = {"weight": own.weight, "start": own.start, "end": own.end}
+        named = {"image": image, "mask": mask, "model": _hashed(own.network), "passes": own.passes}
+        if isinstance(own, ResolvedControl):
+            said = Control(
+                **named,
+                **span,
+                type=own.type,
+                mode=own.mode,
+                annotator=own.annotator,
+                resize=own.resize,
+                resolution=own.resolution,
+                options=own.options,
+            )
+            controls.append(control_text(said))
+        else:
+            blocks = ",".join(f"{block}={digits(factor)}" for block, factor in own.blocks)
+            references.append(reference_text(Reference(**named, **span, blocks=blocks)))
+    return replace(settings, controls=joined_texts(controls) or None, references=joined_texts(references) or None)
+
+
+def _mask_of(place: AllOver | MaskPlace) -> ImageRef | None:
+    return place.image if isinstance(place, MaskPlace) else None
+
+
+def _pathed(image: ImageRef | None) -> str:
+    if image is None:
+        return ""
+    return f"sha256:{image.sha256}" if image.path.startswith("data:") else image.path
+
+
+def _hashed(network: NetworkRef) -> str:
+    return f"{network.name} [{network.sha256[:HASH_DIGITS]}]"
 
 
 def _region(part: ResolvedRegion, own: RegionPrompts, negative: str) -> Region:

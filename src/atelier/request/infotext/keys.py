@@ -98,6 +98,8 @@ class Settings:
     negative_target_size: tuple[int, int] | None = None
     aesthetic_score: float | None = None
     negative_aesthetic_score: float | None = None
+    controls: str | None = None
+    references: str | None = None
     regions: str | None = None
     region_method: str | None = None
     region_ground: float | None = None
@@ -315,6 +317,8 @@ KEYS: tuple[Key, ...] = (
     _field("negative_target_size"),
     _field("aesthetic_score"),
     _field("negative_aesthetic_score"),
+    _field("controls"),
+    _field("references"),
     _field("regions"),
     _field("region_method"),
     _field("region_ground"),

@@ -11,14 +11,14 @@ UPLOAD = re.compile(r"upload:[0-9a-f]{64}")
 AS_LARGE_AS = " as large as "
 """Between the names of a mask and of the image to whose size it is brought."""
 _BROUGHT = re.compile(UPLOAD.pattern + AS_LARGE_AS + UPLOAD.pattern)
-REGIONS = "regions"
-"""The field whose texts name masks among other things."""
+SPOKEN = frozenset({"regions", "controls", "references"})
+"""The fields whose texts name images among other things."""
 
 
 def uploads_in(fields: Mapping[str, Json]) -> tuple[str, ...]:
     """The uploads that fields name, each once: whole values, both of a mask that is brought to the size of an image,
-    and those inside the texts of regions."""
-    return tuple(dict.fromkeys(name for key, value in fields.items() for name in _named(value, whole=key != REGIONS)))
+    and those inside the texts of regions and controls."""
+    return tuple(dict.fromkeys(name for key, value in fields.items() for name in _named(value, whole=key not in SPOKEN)))
 
 
 def as_large_as(mask: str, image: str) -> str:

@@ -1,0 +1,57 @@
+"""The types of controls: what their files are called, and what makes their hints.
+
+The types are those of A1111's ControlNet extension, whose clients ask for them by name (docs/compatibility/a1111.md).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from atelier.registry import folded
+
+
+@dataclass(frozen=True, slots=True)
+class ControlType:
+    """title: what A1111 calls it; words: of which one stands in the names of its files; annotators: that draw what it
+    reads, the usual one first; number: what a union of several types calls it, None where no union has it."""
+
+    name: str
+    title: str
+    words: tuple[str, ...]
+    annotators: tuple[str, ...]
+    number: int | None = None
+
+
+_TYPES = (
+    ControlType("canny", "Canny", ("canny",), ("canny", "invert"), 3),
+    ControlType("depth", "Depth", ("depth",), ("depth",), 1),
+    ControlType("normal", "NormalMap", ("normal",), ("normal_midas", "normal_bae"), 4),
+    ControlType("openpose", "OpenPose", ("openpose", "pose"), ("openpose", "dw_openpose_full"), 0),
+    ControlType("mlsd", "MLSD", ("mlsd",), ("mlsd", "invert"), 3),
+    ControlType("lineart", "Lineart", ("lineart",), ("lineart_standard", "lineart", "lineart_anime", "invert"), 3),
+    ControlType("softedge", "SoftEdge", ("softedge", "hed"), ("hed", "pidinet"), 2),
+    ControlType("scribble", "Scribble", ("scribble", "sketch"), ("scribble_xdog", "scribble_hed", "scribble_pidinet", "invert"), 2),
+    ControlType("seg", "Segmentation", ("seg",), ("seg_ofade20k", "seg_ufade20k"), 5),
+    ControlType("shuffle", "Shuffle", ("shuffle",), ("shuffle",)),
+    ControlType("tile", "Tile", ("tile", "blur"), ("tile_resample", "blur_gaussian"), 6),
+    ControlType("inpaint", "Inpaint", ("inpaint",), ("inpaint_only",), 7),
+    ControlType("ip2p", "InstructP2P", ("ip2p",), ("none",)),
+    ControlType("recolor", "Recolor", ("recolor",), ("recolor_luminance", "recolor_intensity")),
+    ControlType("color", "T2I-Adapter", ("color",), ("color",)),
+    ControlType("keypoints", "Keypoints", ("keypoints",), ("none",)),
+)
+CONTROL_TYPES: Mapping[str, ControlType] = MappingProxyType({own.name: own for own in _TYPES})
+
+
+def control_type(name: str) -> ControlType | None:
+    """The type of a name, of A1111's title for it, or of one of its annotators; None where it is none of these."""
+    wanted = folded(name)
+    for own in _TYPES:
+        if wanted in map(folded, (own.name, own.title, *own.words)):
+            return own
+    for own in _TYPES:
+        if wanted in (folded(annotator) for annotator in own.annotators if annotator not in {"invert", "none"}):
+            return own
+    return None

@@ -1,0 +1,160 @@
+"""What steers a pass beside its prompts, as values: a network in a file, what it reads, and when and where it acts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from atelier.adapters.steering import Acting, HintNet, ImagePromptNet
+from atelier.diffusion.types import Moment, View
+from atelier.nn.ports import NOTHING, Conditioning, Ports
+from atelier.pipeline.lent import Lent, Need
+from atelier.pipeline.prompted import PortAdapter, Rows
+from atelier.pipeline.resources import hint_net, image_prompt_net
+from atelier.pipeline.values import Hint, Key, Looked, Values
+from atelier.request.controls import Mode
+from atelier.request.resolved import ModelRef, NetworkRef
+
+REMEMBERED = 4
+"""How many sets of views of a hint are kept as the network has read them: one pass over a canvas asks for few."""
+
+
+class Steer(Protocol):
+    """Makes the adapter of a pass, when a run has what it needs."""
+
+    def needs(self, model: ModelRef, /) -> tuple[Need[Any], ...]: ...
+
+    def adapter(self, model: ModelRef, have: Lent, values: Values, /) -> PortAdapter: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """When something acts, as shares of the calls of a pass: from `start` to before `end`; to the last one where that is
+    1."""
+
+    start: float = 0.0
+    end: float = 1.0
+
+    def holds(self, progress: float) -> bool:
+        return self.start <= progress and (progress < self.end or self.end >= 1)
+
+
+@dataclass(frozen=True, slots=True)
+class ByHint:
+    """A network that reads a hint, which a stage left under `hint`."""
+
+    network: NetworkRef
+    hint: Key[Hint]
+    weight: float
+    span: Span
+    mode: Mode
+
+    def needs(self, model: ModelRef) -> tuple[Need[Any], ...]:
+        return (Need(model, hint_net(self.network)),)
+
+    def adapter(self, model: ModelRef, have: Lent, values: Values) -> PortAdapter:
+        opened, factor = have.take(Need(model, hint_net(self.network))), have.checkpoint(model).latent.factor
+        hint = values.read(self.hint)
+        return _Hinted(opened.net, hint, factor, self.weight, self.span, self.mode)
+
+
+_Reads = dict[tuple[View, ...], Any]
+
+
+@dataclass(frozen=True, slots=True)
+class _Hinted:
+    net: HintNet
+    hint: Hint
+    factor: int
+    weight: float
+    span: Span
+    mode: Mode
+    _known: _Reads = field(default_factory=_Reads)
+
+    def ports(self, x: Tensor, t: Tensor, moment: Moment, cond: Conditioning, rows: Rows, /) -> Ports:
+        if not self.weight or not self.span.holds(moment.progress):
+            return NOTHING
+        acting = Acting(
+            weight=self.weight,
+            fades=self.mode != "balanced",
+            rows=_positive(rows) if self.mode == "control" else None,
+            mask=_seen(self.hint.mask, moment.views, rows),
+            order=rows.order,
+        )
+        if acting.rows is not None and not len(acting.rows):
+            return NOTHING
+        return self.net.ports(self._read(moment.views, x), x, t, cond, acting)
+
+    def _read(self, views: tuple[View, ...], x: Tensor) -> Any:  # noqa: ANN401 - each network its own
+        """What the network makes of the hint, once for each set of views."""
+        if views not in self._known:
+            if len(self._known) == REMEMBERED:
+                self._known.clear()
+            image = self.hint.image.to(x)
+            self._known[views] = self.net.read(_shown(image, views, self.factor))
+        return self._known[views]
+
+
+def _positive(rows: Rows) -> Tensor | None:
+    """The rows of prompts; None for all."""
+    return (~rows.negative).nonzero()[:, 0] if bool(rows.negative.any()) else None
+
+
+def _shown(image: Tensor, views: Sequence[View], factor: int) -> Tensor:
+    """What each view shows of an image (1, C, H, W), whose pixels are `factor` to a position of the latent."""
+    if not views:
+        return image
+    scaled = (View(*(side * factor for side in view)) for view in views)
+    return torch.cat([view.of(image) for view in scaled])
+
+
+def _seen(mask: Tensor | None, views: Sequence[View], rows: Rows) -> Tensor | None:
+    """The mask of each row."""
+    if mask is None or not views:
+        return mask
+    each = torch.cat([view.of(mask) for view in views])
+    return each[rows.order.cpu() % len(each)]
+
+
+@dataclass(frozen=True, slots=True)
+class ByReference:
+    """A network that reads an image as a prompt; a stage left what an encoder of images makes of it under `looked`."""
+
+    network: NetworkRef
+    looked: Key[Looked]
+    weight: float
+    span: Span
+    blocks: Mapping[str, float]
+
+    def needs(self, model: ModelRef) -> tuple[Need[Any], ...]:
+        return (Need(model, image_prompt_net(self.network)),)
+
+    def adapter(self, model: ModelRef, have: Lent, values: Values) -> PortAdapter:
+        opened, looked = have.take(Need(model, image_prompt_net(self.network))), values.read(self.looked)
+        tokens, nothing = opened.net.tokens(looked.features)
+        return _Referred(opened.net, tokens, nothing, looked.mask, self.weight, self.span, self.blocks)
+
+
+@dataclass(frozen=True, slots=True)
+class _Referred:
+    """The prompts see the image's tokens, negative prompts those of no image."""
+
+    net: ImagePromptNet
+    tokens: Tensor
+    nothing: Tensor
+    mask: Tensor | None
+    weight: float
+    span: Span
+    blocks: Mapping[str, float]
+
+    def ports(self, x: Tensor, _t: Tensor, moment: Moment, _cond: Conditioning, rows: Rows, /) -> Ports:
+        if not self.weight or not self.span.holds(moment.progress):
+            return NOTHING
+        negative = rows.negative[:, None, None]
+        tokens = torch.where(negative, self.nothing.to(x), self.tokens.to(x))
+        acting = Acting(weight=self.weight, mask=_seen(self.mask, moment.views, rows))
+        return self.net.ports(tokens, acting, self.blocks)

@@ -1,0 +1,232 @@
+"""Controls as text: images that say where things are, and images that say what is to be seen.
+
+    canny:photo.png:0.8
+    depth:map.png annotator=none model=control_v11f1p_sd15_depth start=0.1 end=0.8 mode=prompt
+    photo.png:0.6 blocks=style
+
+A control is its type, the image, and its weight, divided by colons; a reference is the image and its weight. Then pairs
+(see `request.spoken`). Where no image stands, it is the one that generation starts from. An image whose name has
+spaces, or ends like a weight, is a JSON string.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Literal, TypeVar
+
+from atelier.errors import BadInput
+from atelier.request.spoken import Bad, digits, number, pairs, quoted, short, unquoted
+
+MAX_CONTROLS = 10
+"""Of each kind: each is a network of its own."""
+MAX_WEIGHT = 10.0
+RESOLUTIONS = (64, 2048)
+Mode = Literal["balanced", "prompt", "control"]
+"""What counts more where prompt and control disagree: neither, or one of them (A1111's "Balanced", "My prompt is more
+important", "ControlNet is more important")."""
+Passes = Literal["both", "first", "second"]
+Fit = Literal["stretch", "crop", "fill"]
+MODES: tuple[Mode, ...] = ("balanced", "prompt", "control")
+PASSES: tuple[Passes, ...] = ("both", "first", "second")
+FITS: tuple[Fit, ...] = ("stretch", "crop", "fill")
+
+WHEN = ("weight", "start", "end", "model", "mask", "pass")
+CONTROL_KEYS = (*WHEN, "mode", "annotator", "resize", "resolution")
+REFERENCE_KEYS = (*WHEN, "blocks")
+CONTROL_EXAMPLE = 'write it as "canny:photo.png:0.8"'
+REFERENCE_EXAMPLE = 'write it as "photo.png:0.6"'
+_TYPE = re.compile(r"\s*([^\s:\"=]+)\s*")
+_IMAGE = re.compile(r'\s*("(?:[^"\\]|\\.)*"|[^\s"]*)', re.DOTALL)
+_WEIGHT = re.compile(r":([+-]?[\d.]+(?:e[+-]?\d+)?)$", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class When:
+    """What every control says. image: a file or data: URI, "" for the image to start from; weight: 0 to MAX_WEIGHT;
+    start, end: shares of the steps between which it acts; model: the file of its network, "" for the one of its type;
+    mask: an image that is white where it acts, "" for everywhere; passes: in which of two."""
+
+    image: str = ""
+    weight: float = 1.0
+    start: float = 0.0
+    end: float = 1.0
+    model: str = ""
+    mask: str = ""
+    passes: Passes = "both"
+
+
+@dataclass(frozen=True, slots=True)
+class Control(When):
+    """type: what the network reads, by the name of an annotator. annotator: what makes that of the image, "" for the
+    one called as the type, "none" for an image that is it already; resize: how the image comes to the size; resolution:
+    of what the annotator sees, 0 for that of the image that is generated; options: of the annotator, by name."""
+
+    type: str = ""
+    mode: Mode = "balanced"
+    annotator: str = ""
+    resize: Fit = "crop"
+    resolution: int = 0
+    options: tuple[tuple[str, float], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Reference(When):
+    """blocks: which blocks of the network it acts on: "" for all, "style", "composition", or factors by block
+    ("down.1=0.5,up.0=1")."""
+
+    blocks: str = ""
+
+
+W = TypeVar("W", bound=When)
+C = TypeVar("C", bound=str)
+
+
+def parse_control(text: str) -> Control:
+    """Raises BadInput in one line."""
+    bad = partial(_bad, "control", text)
+    named = _TYPE.match(text)
+    if named is None:
+        raise bad(f"names no type; {CONTROL_EXAMPLE}")
+    at, image, weight = named.end(), "", ""
+    if text[at : at + 1] == ":":
+        image, weight, at = _image(text, at + 1, bad)
+        if not weight and not math.isnan(number(image)):  # canny:0.8
+            image, weight = "", image
+    elif text[at : at + 1] == "=":
+        raise bad(f"names no type; {CONTROL_EXAMPLE}")
+    found, at = pairs(text, at, None, "a control", bad)
+    _check_end(text, at, CONTROL_EXAMPLE, bad)
+    own = {key: value for key, value in found.items() if key in CONTROL_KEYS}
+    control = _when(Control(image=image, type=named[1]), own, weight, bad)
+    return replace(
+        control,
+        mode=_one_of(own, "mode", "balanced", MODES, bad),
+        annotator=own.get("annotator", ""),
+        resize=_one_of(own, "resize", "crop", FITS, bad),
+        resolution=_resolution(own.get("resolution", "0"), bad),
+        options=tuple((key, _option(key, value, bad)) for key, value in found.items() if key not in own),
+    )
+
+
+def parse_reference(text: str) -> Reference:
+    """Raises BadInput in one line."""
+    bad = partial(_bad, "reference", text)
+    image, weight, at = _image(text, 0, bad)
+    if not image:
+        raise bad(f"names no image; {REFERENCE_EXAMPLE}")
+    found, at = pairs(text, at, REFERENCE_KEYS, "a reference", bad)
+    _check_end(text, at, REFERENCE_EXAMPLE, bad)
+    return replace(_when(Reference(image=image), found, weight, bad), blocks=found.get("blocks", ""))
+
+
+def control_text(control: Control) -> str:
+    """The text of a control; parsing it gives the same control."""
+    own = {
+        "mode": control.mode if control.mode != "balanced" else "",
+        "annotator": control.annotator,
+        "resize": control.resize if control.resize != "crop" else "",
+        "resolution": str(control.resolution) if control.resolution else "",
+        **{key: digits(value) for key, value in control.options},
+    }
+    return f"{control.type}:{_text(control, own)}"
+
+
+def reference_text(reference: Reference) -> str:
+    """The same of a reference."""
+    return _text(reference, {"blocks": reference.blocks})
+
+
+def _text(when: When, own: Mapping[str, str]) -> str:
+    said = {
+        "start": digits(when.start) if when.start else "",
+        "end": digits(when.end) if when.end != 1 else "",
+        "model": when.model,
+        "mask": when.mask,
+        "pass": when.passes if when.passes != "both" else "",
+        **own,
+    }
+    told = [f"{key}={quoted(value)}" for key, value in said.items() if value]
+    return " ".join([f"{_image_text(when.image)}:{digits(when.weight)}", *told])
+
+
+def _image_text(image: str) -> str:
+    is_plain = re.fullmatch(r"[^\s\"]*", image) and not _WEIGHT.search(image)
+    return image if is_plain else quoted(image) if quoted(image) != image else f'"{image}"'
+
+
+def _image(text: str, at: int, bad: Bad) -> tuple[str, str, int]:
+    """(the image, the weight behind it or "", where both end)."""
+    found = _IMAGE.match(text, at)
+    assert found is not None  # it matches nothing as well
+    if found[1].startswith('"'):
+        weight = re.compile(r":([^\s]*)").match(text, found.end())
+        image = unquoted("image", found[1], bad)
+        return image, "" if weight is None else weight[1], found.end() if weight is None else weight.end()
+    image, end = found[1], found.end()
+    if re.match(r"\s*=", text[end:]) or re.fullmatch(r"\w+=.*", image):
+        return "", "", at
+    weight = _WEIGHT.search(image)
+    if weight is not None:
+        return image[: weight.start()], weight[1], end
+    return image.rstrip(":") if image.strip(":") == "" else image, "", end
+
+
+def _when(own: W, found: Mapping[str, str], weight: str, bad: Bad) -> W:
+    if weight and "weight" in found:
+        raise bad("weight is given twice: leave one out")
+    start, end = (_between(key, found.get(key, usual), 1.0, bad) for key, usual in (("start", "0"), ("end", "1")))
+    if start >= end:
+        raise bad(f"start {digits(start)} is not before end {digits(end)}: it would never act")
+    return replace(
+        own,
+        weight=_between("weight", weight or found.get("weight", "1"), MAX_WEIGHT, bad),
+        start=start,
+        end=end,
+        model=found.get("model", ""),
+        mask=found.get("mask", ""),
+        passes=_one_of(found, "pass", "both", PASSES, bad),
+    )
+
+
+def _one_of(found: Mapping[str, str], key: str, usual: C, known: Sequence[C], bad: Bad) -> C:
+    value = found.get(key, usual)
+    chosen = next((name for name in known if name == value), None)
+    if chosen is None:
+        raise bad(f"{key} {short(value)!r}: choose one of {', '.join(known)}")
+    return chosen
+
+
+def _between(key: str, text: str, most: float, bad: Bad) -> float:
+    value = number(text)
+    if not 0 <= value <= most:
+        raise bad(f"{key} {short(text)!r}: must be a number from 0 to {most:g}")
+    return value
+
+
+def _resolution(text: str, bad: Bad) -> int:
+    value, (low, high) = number(text), RESOLUTIONS
+    if value != 0 and not (low <= value <= high and value == int(value)):
+        raise bad(f"resolution {short(text)!r}: must be pixels, {low} to {high}, or 0 for those of the image")
+    return int(value)
+
+
+def _option(key: str, text: str, bad: Bad) -> float:
+    value = number(text)
+    if not abs(value) < float("inf"):
+        raise bad(f"{key} {short(text)!r}: no key of a control, and no number as options of annotators are")
+    return value
+
+
+def _check_end(text: str, at: int, example: str, bad: Bad) -> None:
+    if rest := text[at:].strip():
+        raise bad(f"{short(rest)!r} is no key=value; {example}")
+
+
+def _bad(what: str, text: str, why: str) -> BadInput:
+    error = BadInput(f"{what} {short(text)!r}: {why}")
+    error.field = f"{what}s"
+    return error

@@ -1,0 +1,125 @@
+"""From the texts that steer a request to networks found in files, and images named by what they hold."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from atelier.adapters.control_types import ControlType, control_type
+from atelier.adapters.steering import check_steers, is_image_prompt
+from atelier.checkpoints.checkpoint import Checkpoint
+from atelier.checkpoints.kind import Identity
+from atelier.errors import BadFile, BadInput, about
+from atelier.prompt import Warn
+from atelier.registry import folded
+from atelier.request.controls import Control, Reference, When, parse_control, parse_reference
+from atelier.request.model import Request
+from atelier.request.resolved import (
+    AllOver,
+    ImageRef,
+    MaskPlace,
+    NetworkRef,
+    Resolved,
+    ResolvedControl,
+    ResolvedReference,
+)
+from atelier.runtime.library import Library, hash_in
+from atelier.vision.annotate import annotator, annotators, completed
+from atelier.vision.annotating import Annotator
+
+FOLDER = "ControlNet"
+"""Below a folder of models: where networks that steer go, of all the names that such a folder may have."""
+UNION = "union"
+"""What the names of files say that read hints of several types."""
+SAID = "atelier.control_type"
+"""The key in the metadata of a file for what its hints are."""
+
+
+@dataclass(frozen=True, slots=True)
+class Steerings:
+    """What can steer on this machine. hash_of: the SHA-256 (hex) of a network's file; model, again: of the first pass,
+    and of the second; refer: fixes what lies in an image file."""
+
+    library: Library
+    hash_of: Callable[[Path], str]
+    model: Checkpoint
+    again: Checkpoint
+    refer: Callable[[str], ImageRef]
+    warn: Warn
+
+    def settle(self, resolved: Resolved, request: Request) -> Resolved:
+        """The resolved request with what steers it. Raises BadInput for what is not there, or cannot be used."""
+        wanted = request.steering
+        with about("controls"):
+            controls = tuple(self._control(parse_control(text), request) for text in wanted.controls)
+        with about("references"):
+            references = tuple(self._reference(parse_reference(text), request) for text in wanted.references)
+        return resolved.model_copy(update={"steering": (*controls, *references)})
+
+    def _control(self, control: Control, request: Request) -> ResolvedControl:
+        kind, maker = control_type(control.type), _maker(control)
+        return ResolvedControl(
+            type=control.type,
+            network=self._network(control, kind, control.type),
+            image=self._image(control, request),
+            annotator=maker.name,
+            options=tuple(completed(maker, dict(control.options)).items()),
+            resolution=control.resolution,
+            resize=control.resize,
+            mode=control.mode,
+            weight=control.weight,
+            start=control.start,
+            end=control.end,
+            place=self._place(control),
+            passes=control.passes,
+        )
+
+    def _image(self, when: When, request: Request) -> ImageRef:
+        if when.image:
+            return self.refer(when.image)
+        if request.source is None:
+            raise BadInput("a control without an image reads the one to start from: name one, or give --image")
+        return self.refer(request.source.image)
+
+    def _place(self, when: When) -> AllOver | MaskPlace:
+        return MaskPlace(image=self.refer(when.mask)) if when.mask else AllOver()
+
+    def _network(self, when: When, kind: ControlType | None, named: str) -> NetworkRef:
+        """The file of a control's network: the one that is named, or one of its type for the model."""
+        path = self.library.control(when.model) if when.model else self._of_type(kind, named)
+        for model in self._models(when):
+            check_steers(path, model)
+        found = NetworkRef(name=path.stem if path.is_file() else path.name, path=str(path), sha256=self.hash_of(path))
+        wanted = hash_in(when.model).lower()
+        if wanted and not found.sha256.startswith(wanted):
+            self.warn(f"{found.name}: the hash {wanted} was asked for; {path} has {found.sha256[: len(wanted)]}")
+        return found
+
+    def _models(self, when: When) -> Sequence[Checkpoint]:
+        """Those of the passes in which it acts."""
+        both = {"both": (self.model, self.again), "first": (self.model,), "second": (self.again,)}[when.passes]
+        return both if both[0] is not both[-1] else both[:1]
+
+    def _of_type(self, kind: ControlType | None, named: str) -> Path:
+        """The first file for the model whose name says the type. Raises BadInput."""
+        words = (named,) if kind is None else kind.words
+        for name, path in self.library.controls().items():
+            if any(folded(word) in folded(name) for word in (*words, UNION)):
+                with suppress(BadFile):
+                    check_steers(path, self.model)
+                    return path
+        raise BadInput(
+            f"control {named!r}: there is no network of this type for {self.model.name}: put one into the folder "
+            f"{FOLDER} of a folder of models, or name its file with model="
+        )
+
+
+def _maker(control: Control) -> Annotator:
+    """What makes the hint of a control: what it names, or else the first of its type that there is."""
+    if control.annotator:
+        return annotator(control.annotator)
+    kind = control_type(control.type)
+    usual = () if kind is None else kind.annotators
+    return next((annotators()[name] for name in usual if name in annotators()), None) or annotator(control.type)
