@@ -191,9 +191,7 @@ def _check_whole(shapes: Shapes, grid: _Grid) -> None:
 def ends(shapes: Shapes) -> Ends:
     """Without importing torch. Raises BadFile where the shapes are no U-Net's."""
     grid = _grid(shapes)
-    return Ends(
-        shapes.shape(grid.conv_in, 4)[1], shapes.shape(grid.conv_out, 4)[0], _context(shapes, grid)
-    )
+    return Ends(shapes.shape(grid.conv_in, 4)[1], shapes.shape(grid.conv_out, 4)[0], _context(shapes, grid))
 
 
 def _context(shapes: Shapes, grid: _Grid) -> int:
