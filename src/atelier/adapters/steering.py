@@ -18,12 +18,16 @@ from torch import Tensor, nn
 
 import atelier.adapters.port
 from atelier.checkpoints.checkpoint import Checkpoint
+from atelier.checkpoints.folder import archive_in
 from atelier.checkpoints.kind import Identity, identify
 from atelier.errors import BadFile
 from atelier.nn.ports import Conditioning, Ports
+from atelier.nn.seamless import EDGES, Seamless
 from atelier.registry import discover
 from atelier.weights.archive import Archive, counted, open_any
 
+STEM = "diffusion_pytorch_model"
+"""What diffusers calls the weights of a network."""
 FADE = 0.825
 """By how much less each layer further from the middle counts, where the prompt or the control is to win (the factor of
 ControlNet's authors, "guess mode")."""
@@ -35,8 +39,8 @@ class Acting:
 
     weight: factor on all that it adds; fades: whether layers further from the middle count less, by FADE each; rows:
     indices of the rows of x that it acts on, (R,), None for all; mask: (1 or B, 1, h, w), 0 to 1, where on the map,
-    None for everywhere; order: (B,), the number of each row among
-    all that are asked at once, None for its own.
+    None for everywhere; order: (B,), the number of each row among all that are asked at once, None for its own;
+    seamless: where opposite edges of the map meet, as in the denoiser's ports.
     """
 
     weight: float = 1.0
@@ -44,11 +48,7 @@ class Acting:
     rows: Tensor | None = None
     mask: Tensor | None = None
     order: Tensor | None = None
-
-    def hints(self, count: int, rows: int) -> Tensor:
-        """Which of `count` hints each acting row of `rows` has, (R,)."""
-        order = torch.arange(rows) if self.order is None else self.order.cpu()
-        return (order if self.rows is None else order[self.rows.cpu()]) % count
+    seamless: Seamless = EDGES
 
     def factors(self, layers: int) -> tuple[float, ...]:
         """Of each of so many layers, from the outermost to the middle."""
@@ -68,7 +68,31 @@ class Acting:
         if self.rows is None:
             return added
         whole = added.new_zeros(rows, *added.shape[1:])
-        return whole.index_copy(0, self.rows, added)
+        return whole.index_copy(0, self.rows.to(added.device), added)
+
+    def placed(self, added: Tensor, rows: int) -> Tensor:
+        """What was computed for the acting rows of a map, (R, C, h, w), in its rows and its place: (rows, C, h, w)."""
+        return self.masked(self.spread(added, rows))
+
+    def picked(self, tensor: Tensor) -> Tensor:
+        """The acting rows of (B, ...): (R, ...)."""
+        return tensor if self.rows is None else tensor.index_select(0, self.rows.to(tensor.device))
+
+    def told(self, cond: Conditioning) -> Conditioning:
+        """What the acting rows are told."""
+        return cond if self.rows is None else cond.rows(self.rows)
+
+    def shared(self, read: Tensor, rows: int) -> Tensor:
+        """What was made of N hints, (N, ...), for the acting ones of B rows: (R, ...). The row of number i has hint
+        i % N."""
+        if len(read) == 1:
+            return read.expand(rows if self.rows is None else len(self.rows), *read.shape[1:])
+        order = torch.arange(rows, device=read.device) if self.order is None else self.order.to(read.device)
+        return read.index_select(0, self.picked(order) % len(read))
+
+    def acts(self, layers: int = 1) -> bool:
+        """Whether it changes anything."""
+        return any(self.factors(layers)) and (self.rows is None or len(self.rows) > 0)
 
 
 class HintNet(Protocol):
@@ -79,14 +103,23 @@ class HintNet(Protocol):
         """What takes memory."""
         ...
 
-    def read(self, hint: Tensor, /) -> Any:  # noqa: ANN401 - each kind its own
-        """hint: (N, 3, H, W) in [0, 1], of the size of the image. What stays the same for all calls of a run."""
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """The kinds of hints that it tells apart, by any of their names; () where it reads one kind alone."""
+        ...
+
+    def read(self, hint: Tensor, task: str = "", /) -> Any:  # noqa: ANN401 - each kind its own
+        """hint: (N, 3, H, W) in [0, 1], of the size of the image. task: of a network with `tasks`, the kind of hint.
+
+        What stays the same for all calls of a run. Raises BadInput for a task that it does not know.
+        """
         ...
 
     def ports(self, read: Any, x: Tensor, t: Tensor, cond: Conditioning, acting: Acting, /) -> Ports:  # noqa: ANN401
         """For one call of the denoiser, of B rows: x (B, C, h, w), t (B,), as the denoiser gets them.
 
-        read: what `read` made of N hints; which of them each row has, `Acting.hints` says.
+        read: what `read` made of N hints; which of them each row has, `Acting.shared` says. NOTHING where it changes
+        nothing.
         """
         ...
 
@@ -145,8 +178,9 @@ def steering_kinds() -> Mapping[str, SteeringKind]:
 def open_steering(
     path: Path, model: Checkpoint, dtype: torch.dtype
 ) -> Opened[HintNet] | Opened[ImagePromptNet]:
-    """The network in a file. Raises BadFile for what is none, and for one that is for models of another family."""
-    archive = open_any(path)
+    """The network in a file, or in a folder of diffusers with one network. Raises BadFile for what is none, and for one
+    that is for models of another family or of other sizes."""
+    archive = archive_in(path, STEM) if path.is_dir() else open_any(path)
     identity = identify(archive)
     if identity is None:
         raise BadFile(path, f"is no ControlNet or other file that steers: it has {counted(archive.tensors.keys())}")

@@ -78,6 +78,7 @@ class DownLevel(nn.Module):
 
     def __init__(self, spec: UNetSpec, level: int) -> None:
         super().__init__()
+        self.level = level
         width = spec.widths[level]
         first = spec.widths[max(level - 1, 0)]
         depth = spec.depth[level]
@@ -94,6 +95,7 @@ class DownLevel(nn.Module):
             x = resnet(x, time, ports.seamless)
             if len(self.attentions):
                 x = self.attentions[j](x, context, ports)
+            x = _patched(ports, f"down.{self.level}.{j}", x)
             yield x
         if self.downsample is not None:
             yield self.downsample(x, ports.seamless)
@@ -181,27 +183,16 @@ class UNet(nn.Module):
     ) -> Float[Tensor, "b o h w"]:
         """x: scaled noised latent; t: timesteps in [0, 999], fractions allowed; any h and w.
 
-        The feature patch of a level sees what that level hands on ("down.0", "middle", "up.3"); the skip patch of a
+        The feature patch of a level sees what that level hands on ("down.0", "middle", "up.3"), that of a block on the
+        way down what is behind that block ("down.0.1"); the skip patch of a
         block on the way up sees the two halves of its input ("up.3.0"). Raises ValueError for a network with a vector
         condition whose conditioning has no pooled state, or that reads the strength of guidance or a level of noise and
         is not told it.
         """
         if cond.channels is not None:
             x = torch.cat([x, cond.channels], dim=1)
-        time = timestep_embedding(t, self.spec.widths[0]).to(x.dtype)
-        if self.guidance is not None:
-            time = time + self.guidance(_strength(cond, self.guidance.in_features).to(x.dtype))
-        time = self.time_embedding(time)
-        if self.vector_embedding is not None:
-            time = time + self.vector_embedding(_vector(cond, self.spec.size_width).to(x.dtype))
-        if self.level_embedding is not None:
-            time = time + self.level_embedding(_level(cond))
-        time = F.silu(time)
-        x = self.conv_in(x, seamless=ports.seamless)
-        skips = [x]
-        for i, level in enumerate(self.down):
-            skips.extend(level(skips[-1], time, cond.tokens, ports))
-            skips[-1] = _patched(ports, f"down.{i}", skips[-1])
+        time = F.silu(self._time(t, cond, x.dtype))
+        skips = descended(self.down, self.conv_in(x, seamless=ports.seamless), time, cond.tokens, ports)
         x = _patched(ports, "middle", self.middle(skips[-1], time, cond.tokens, ports))
         if ports.residuals:
             *residuals, last = ports.residuals
@@ -212,6 +203,26 @@ class UNet(nn.Module):
         for i, level in enumerate(self.up):
             skips.append(_patched(ports, f"up.{i}", level(skips, time, cond.tokens, ports)))
         return self.conv_out(F.silu(self.norm_out(skips.pop())), seamless=ports.seamless)
+
+    def _time(self, t: Tensor, cond: Conditioning, dtype: torch.dtype) -> Tensor:
+        """(B, E), before its activation: the time, and all else that is told beside the text."""
+        time = timestep_embedding(t, self.spec.widths[0]).to(dtype)
+        if self.guidance is not None:
+            time = time + self.guidance(_strength(cond, self.guidance.in_features).to(dtype))
+        time = self.time_embedding(time)
+        if self.vector_embedding is not None:
+            time = time + self.vector_embedding(vector(cond, self.spec.size_width).to(dtype))
+        return time if self.level_embedding is None else time + self.level_embedding(_level(cond))
+
+
+def descended(down: nn.ModuleList, x: Tensor, time: Tensor, context: Tensor, ports: Ports = NOTHING) -> list[Tensor]:
+    """x (B, C, h, w), behind the first convolution, and what each level of the way down makes of it: the skip
+    connections in order of their making. time: (B, E) behind its activation."""
+    skips = [x]
+    for i, level in enumerate(down):
+        skips.extend(level(skips[-1], time, context, ports))
+        skips[-1] = _patched(ports, f"down.{i}", skips[-1])
+    return skips
 
 
 def _strength(cond: Conditioning, width: int) -> Tensor:
@@ -228,7 +239,7 @@ def _level(cond: Conditioning) -> Tensor:
     return cond.level
 
 
-def _vector(cond: Conditioning, width: int) -> Tensor:
+def vector(cond: Conditioning, width: int) -> Tensor:
     """(B, P + N * width): the pooled state, and behind it each size as time is embedded."""
     if cond.pooled is None:
         raise ValueError("this network needs the pooled state of its text encoder")

@@ -63,14 +63,20 @@ class Attention(nn.Module):
         grid: (height, width) of the map that the positions of x are; None for a sequence, which is one row.
         """
         source = x if context is None else context
-        query = split_heads(self.to_q(x), self.heads)
-        key, value = split_heads(self.to_k(source), self.heads), split_heads(self.to_v(source), self.heads)
+        query = split_heads(self.to_q(self._input(ports, "to_q", x)), self.heads)
+        key = split_heads(self.to_k(self._input(ports, "to_k", source)), self.heads)
+        value = split_heads(self.to_v(self._input(ports, "to_v", source)), self.heads)
         attended = merge_heads(attend(query, key, value, causal=causal))
         patch = ports.attention.get(self.path)
         if patch is not None:
             layer = AttentionLayer(self.path, self.heads, self.is_cross, grid or (1, x.shape[1]))
             attended = patch(layer, x, query, key, value, attended)
         return self.to_out(attended)
+
+    def _input(self, ports: Ports, projection: str, x: Tensor) -> Tensor:
+        """What a projection reads."""
+        patch = ports.inputs.get(f"{self.path}.{projection}") if ports.inputs else None
+        return x if patch is None else patch(x)
 
 
 class GatedFeedForward(nn.Module):

@@ -41,8 +41,16 @@ class AttentionPatch(Protocol):
         ...
 
 
+class InputPatch(Protocol):
+    """Changes what one projection of an attention layer reads (ControlNet-LLLite)."""
+
+    def __call__(self, x: Tensor, /) -> Tensor:
+        """x: (B, T, C), the layer's input; same shape returned."""
+        ...
+
+
 class FeaturePatch(Protocol):
-    """Changes the features that leave one level of a U-Net."""
+    """Changes the features that leave one level of a U-Net, or one block of its way down."""
 
     def __call__(self, features: Tensor, /) -> Tensor:
         """features: (B, C, h, w), same shape returned."""
@@ -70,14 +78,18 @@ class Ports:
 
     residuals: tensors added to the skip connections of a U-Net in order of their making, the last one to the middle
     (ControlNet: 12 + 1 for Stable Diffusion 1.x). attention and features: patches by module path, such as
-    "down.0.attentions.1.blocks.0.attn2" and "up.3". skips: patches by level and block on the way up, such as "up.1.2";
-    they see the skip connection with its residual. seamless: where opposite edges meet, of all convolutions. omitted:
+    "down.0.attentions.1.blocks.0.attn2" and "up.3". features also has blocks of the way down, by level and block, such
+    as "down.0.1": what is behind its attention, before the level halves the resolution (T2I-Adapter); it is the skip
+    connection too. inputs: patches by the path of a projection of an attention of a U-Net, such as
+    "down.0.attentions.1.blocks.0.attn1.to_q". skips: patches by level and block on the way up, such as "up.1.2"; they
+    see the skip connection with its residual. seamless: where opposite edges meet, of all convolutions. omitted:
     blocks of a transformer that are left out, by path, such as "blocks.7" (skip-layer guidance).
     """
 
     residuals: tuple[Tensor, ...] = ()
     attention: Mapping[str, AttentionPatch] = field(default_factory=lambda: _empty(AttentionPatch))
     features: Mapping[str, FeaturePatch] = field(default_factory=lambda: _empty(FeaturePatch))
+    inputs: Mapping[str, InputPatch] = field(default_factory=lambda: _empty(InputPatch))
     skips: Mapping[str, SkipPatch] = field(default_factory=lambda: _empty(SkipPatch))
     seamless: Seamless = EDGES
     omitted: frozenset[str] = frozenset()
@@ -99,6 +111,7 @@ def both(first: Ports, second: Ports) -> Ports:
         residuals=added or first.residuals or second.residuals,
         attention=_met(first.attention, second.attention, _attention_after),
         features=_met(first.features, second.features, _features_after),
+        inputs=_met(first.inputs, second.inputs, _inputs_after),
         skips=_met(first.skips, second.skips, _skips_after),
         seamless=first.seamless if second.seamless == EDGES else second.seamless,
         omitted=first.omitted | second.omitted,
@@ -123,6 +136,10 @@ def _features_after(first: FeaturePatch, second: FeaturePatch) -> FeaturePatch:
     return lambda features, /: second(first(features))
 
 
+def _inputs_after(first: InputPatch, second: InputPatch) -> InputPatch:
+    return lambda x, /: second(first(x))
+
+
 def _skips_after(first: SkipPatch, second: SkipPatch) -> SkipPatch:
     return lambda features, skip, /: second(*first(features, skip))
 
@@ -140,3 +157,18 @@ class Conditioning:
     channels: Tensor | None = None
     guidance: Tensor | None = None
     level: Tensor | None = None
+
+    def rows(self, index: Tensor) -> Conditioning:
+        """Some rows of all of it; index: (R,) whole numbers."""
+
+        def chosen(tensor: Tensor | None) -> Tensor | None:
+            return None if tensor is None else tensor.index_select(0, index.to(tensor.device))
+
+        return Conditioning(
+            self.tokens.index_select(0, index.to(self.tokens.device)),
+            pooled=chosen(self.pooled),
+            sizes=chosen(self.sizes),
+            channels=chosen(self.channels),
+            guidance=chosen(self.guidance),
+            level=chosen(self.level),
+        )

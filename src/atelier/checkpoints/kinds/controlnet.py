@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from atelier.checkpoints.denoisers import denoiser
-from atelier.checkpoints.kind import Identity, Kind, Seen
+from atelier.checkpoints.kind import Identity, Kind, Seen, of_known_family
 
 PREFIXES = ("control_model.", "controlnet.", "")
 HINTS = ("input_hint_block.0.weight", "controlnet_cond_embedding.conv_in.weight")
@@ -36,7 +36,7 @@ def is_control(seen: Seen) -> bool:
 
 def _of_unet(seen: Seen, inner: Seen) -> Identity:
     found = denoiser(inner)
-    family = None if found is None else found.family
+    family = None if found is None or found.family == "ldm" else found.family
     tasks = inner.extent("task_embedding", 0) if inner.starts("control_add_embedding.") else None
     variant = "base" if tasks is None else UNIONS.get(tasks, "union")
     told = [
@@ -82,7 +82,12 @@ def control_lora(seen: Seen) -> Identity | None:
     return Identity("control_lora", family or "sdxl", "base" if down is None else f"rank_{down[0]}")
 
 
+def _reads(own: Identity) -> bool:
+    """Those of U-Nets of any width, whose family their shapes do not tell, and those of families that are known."""
+    return own.family is None or of_known_family(own)
+
+
 SPECS = (
-    Kind("controlnet", "ControlNet", recognise),
-    Kind("control_lora", "Control-LoRA", control_lora),
+    Kind("controlnet", "ControlNet", recognise, reads=_reads),
+    Kind("control_lora", "Control-LoRA", control_lora, reads=_reads),
 )

@@ -69,9 +69,14 @@ SUPPORTED: Mapping[str, tuple[object, ...]] = MappingProxyType(
 
 def infer(shapes: Shapes, facts: PartFacts) -> UNetSpec:
     """Raises BadFile where the shapes are no U-Net's, or the facts do not fit them."""
+    return infer_encoder(shapes, facts, shapes.shape(_grid(shapes).conv_out, 4)[0])
+
+
+def infer_encoder(shapes: Shapes, facts: PartFacts, out_channels: int) -> UNetSpec:
+    """The same from the way down and the middle alone, which do not tell how many channels come out."""
     from atelier.models.unet import UNetSpec
 
-    grid, end = _grid(shapes), ends(shapes)
+    grid = _grid(shapes)
     groups = facts.groups or GROUPS
     widths = tuple(shapes.shape(grid.conv(level), 4)[0] for level in range(grid.levels))
     heads = _heads(facts, widths)
@@ -81,14 +86,14 @@ def infer(shapes: Shapes, facts: PartFacts) -> UNetSpec:
         shapes.divides(groups, width, "groups")
         shapes.divides(count, width, "heads")
     return UNetSpec(
-        in_channels=end.in_channels,
-        out_channels=end.out_channels,
+        in_channels=shapes.shape(grid.conv_in, 4)[1],
+        out_channels=out_channels,
         widths=widths,
         blocks=grid.blocks,
         depth=tuple(shapes.count(grid.attention(level) + "transformer_blocks.{}.") for level in range(grid.levels)),
         mid_depth=shapes.count(grid.middle + "transformer_blocks.{}."),
         heads=heads,
-        context=end.context,
+        context=_context(shapes, grid),
         linear_proj=len(shapes.shape(grid.middle + "proj_in.weight", 2, 4)) == 2,
         groups=groups,
         vector=shapes.shape(grid.vector, 2)[1] if grid.vector in shapes.found else None,
@@ -186,8 +191,11 @@ def _check_whole(shapes: Shapes, grid: _Grid) -> None:
 def ends(shapes: Shapes) -> Ends:
     """Without importing torch. Raises BadFile where the shapes are no U-Net's."""
     grid = _grid(shapes)
-    context = shapes.shape(grid.middle + "transformer_blocks.0.attn2.to_k.weight", 2)[1]
-    return Ends(shapes.shape(grid.conv_in, 4)[1], shapes.shape(grid.conv_out, 4)[0], context)
+    return Ends(shapes.shape(grid.conv_in, 4)[1], shapes.shape(grid.conv_out, 4)[0], _context(shapes, grid))
+
+
+def _context(shapes: Shapes, grid: _Grid) -> int:
+    return shapes.shape(grid.middle + "transformer_blocks.0.attn2.to_k.weight", 2)[1]
 
 
 def _read(known: Facts, part: str, config: Config, shapes: Shapes) -> Facts:

@@ -13,6 +13,15 @@ if TYPE_CHECKING:
 
 def names(spec: UNetSpec) -> Iterator[Name]:
     """Every parameter of `UNet(spec)`, in order of execution."""
+    yield from encoder(spec)
+    for index in range(len(spec.widths)):
+        yield from _up(spec, index)
+    yield from both("norm_out", "out.0", "conv_norm_out")
+    yield from both("conv_out", "out.2", "conv_out")
+
+
+def encoder(spec: UNetSpec) -> Iterator[Name]:
+    """Those of the way down and the middle, with what the network is told beside the text."""
     yield from both("time_embedding.linear1", "time_embed.0", "time_embedding.linear_1")
     yield from both("time_embedding.linear2", "time_embed.2", "time_embedding.linear_2")
     if spec.guidance is not None:
@@ -28,10 +37,6 @@ def names(spec: UNetSpec) -> Iterator[Name]:
     yield from _resnet("middle.resnet1", "middle_block.0", "mid_block.resnets.0", shortcut=False)
     yield from _transformer(spec, spec.mid_depth, "middle.attention", "middle_block.1", "mid_block.attentions.0")
     yield from _resnet("middle.resnet2", "middle_block.2", "mid_block.resnets.1", shortcut=False)
-    for index in range(len(spec.widths)):
-        yield from _up(spec, index)
-    yield from both("norm_out", "out.0", "conv_norm_out")
-    yield from both("conv_out", "out.2", "conv_out")
 
 
 def _down(spec: UNetSpec, level: int) -> Iterator[Name]:

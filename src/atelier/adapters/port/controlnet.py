@@ -1,0 +1,137 @@
+"""ControlNets for U-Nets through the port for residuals, from cldm's and diffusers' layouts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from atelier.adapters.hints import check_copy, denoiser, encoder_tensors, like, located, settings
+from atelier.adapters.steering import Acting, SteeringKind
+from atelier.checkpoints.checkpoint import Checkpoint
+from atelier.errors import BadInput, UnknownName
+from atelier.families.parts import UNET
+from atelier.families.parts.controlnet import NETWORK
+from atelier.families.shapes import Shapes
+from atelier.models.controlnet import ControlNet
+from atelier.nn.ports import NOTHING, Conditioning, Ports
+from atelier.weights.archive import Archive
+from atelier.weights.load import load_into, read
+from atelier.weights.names.name import Layout
+
+PREFIXES = ("control_model.", "controlnet.", "")
+MARKS: Mapping[str, Layout] = {
+    "input_hint_block.0.weight": "ldm",
+    "controlnet_cond_embedding.conv_in.weight": "diffusers",
+}
+DIFFERENCE = "difference"
+"""A tensor of this name says that the others are differences from the model's own."""
+TASKS: Mapping[str, int] = {
+    "openpose": 0,
+    "depth": 1,
+    "softedge": 2,
+    "hed": 2,
+    "pidi": 2,
+    "scribble": 2,
+    "ted": 2,
+    "canny": 3,
+    "lineart": 3,
+    "lineart_anime": 3,
+    "mlsd": 3,
+    "normal": 4,
+    "segmentation": 5,
+    "tile": 6,
+    "inpaint": 7,
+}
+"""Kinds of hints by their place in a union's embedding, as its author numbers them."""
+POOLED = "shuffle"
+"""What the names of files end with whose residuals count as their mean (A1111's and ComfyUI's rule)."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReadHint:
+    """hint: (N, C, h, w), embedded; task: which kind it is, of a union."""
+
+    hint: Tensor
+    task: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Control:
+    """A `HintNet`. pooled: residuals count as their mean over the map; bgr: the hint's channels are the other way
+    round."""
+
+    net: ControlNet
+    pooled: bool = False
+    bgr: bool = False
+
+    @property
+    def nets(self) -> tuple[ControlNet]:
+        return (self.net,)
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        union = self.net.spec.union
+        return () if union is None else tuple(name for name, place in TASKS.items() if place < union.tasks)
+
+    @torch.no_grad()
+    def read(self, hint: Tensor, task: str = "", /) -> ReadHint:
+        place = self._place(task)
+        hint = like(hint, self.net.conv_in.weight)
+        return ReadHint(self.net.embedded(hint.flip(1) if self.bgr else hint, place), place)
+
+    def _place(self, task: str) -> int | None:
+        if not self.tasks:
+            return None
+        if not task:
+            raise BadInput(f"this ControlNet reads hints of several kinds: say which ({', '.join(self.tasks)})")
+        if task not in self.tasks:
+            raise UnknownName("kind of hint", task, self.tasks)
+        return TASKS[task]
+
+    @torch.no_grad()
+    def ports(self, read: ReadHint, x: Tensor, t: Tensor, cond: Conditioning, acting: Acting, /) -> Ports:
+        """Raises ValueError for a hint of another size than the image's."""
+        factors = acting.factors(len(self.net.outs) + 1)
+        if not acting.acts(len(factors)):
+            return NOTHING
+        if read.hint.shape[-2:] != x.shape[-2:]:
+            raise ValueError(f"a hint of {read.hint.shape[-2:]} positions for a latent of {x.shape[-2:]}")
+        if cond.channels is not None and self.net.spec.unet.in_channels > x.shape[1]:
+            x = torch.cat([x, cond.channels], dim=1)
+        rows, hint = len(x), acting.shared(read.hint, len(x))
+        told, seamless = acting.told(cond), acting.seamless
+        found = self.net(acting.picked(x), acting.picked(t), told, hint, read.task, seamless)
+        if self.pooled:
+            found = [residual.mean(dim=(2, 3), keepdim=True).expand_as(residual) for residual in found]
+        scaled = (residual * factor for residual, factor in zip(found, factors, strict=True))
+        return Ports(residuals=tuple(acting.placed(residual, rows) for residual in scaled))
+
+
+def load(archive: Archive, model: Checkpoint, dtype: torch.dtype) -> Control:
+    """Raises BadFile for one that is for another U-Net."""
+    stored = located(archive, MARKS, PREFIXES, lambda name: name == DIFFERENCE)
+    denoiser(archive, model)
+    spec = NETWORK.infer(Shapes.of(stored), UNET.network.facts(model.spec(UNET)))
+    check_copy(archive, spec.unet, model)
+    differs = DIFFERENCE in archive.tensors
+    tensors = read(stored, NETWORK.names(spec), dtype=torch.float32 if differs else dtype)
+    if differs:
+        base = encoder_tensors(model, spec.unet.in_channels)
+        tensors |= {name: tensors[name] + base[name] for name in base.keys() & tensors.keys()}
+    net = load_into(lambda: ControlNet(spec), tensors, dtype=dtype, source=archive.path)
+    return Control(net, *_said(archive))
+
+
+def _said(archive: Archive) -> tuple[bool, bool]:
+    """Whether residuals count as their mean, and whether the hint's channels are the other way round."""
+    config = settings(archive)
+    if config is None:
+        return archive.path.stem.endswith(POOLED), False
+    order = config.choice("controlnet_conditioning_channel_order", ("rgb", "bgr"))
+    return config.flag("global_pool_conditions", default=False), order == "bgr"
+
+
+SPECS = (SteeringKind("ControlNet", "controlnet", load, variants=("base", "union", "union_promax")),)
