@@ -35,8 +35,12 @@ def differences(pixels: Pixels, asked: Asked) -> Pixels:
 
 
 SPECS = (
-    Annotator("scribble", "The dark lines of a drawing on white, as white lines on black.", dark_lines,
-              ("scribble_thr", "fake_scribble")),
+    Annotator(
+        "scribble",
+        "The dark lines of a drawing on white, as white lines on black.",
+        dark_lines,
+        ("scribble_thr", "fake_scribble"),
+    ),
     Annotator(
         "scribble_xdog",
         "Edges as somebody would scribble them, by differences of Gaussians.",
