@@ -81,9 +81,9 @@ def ready(spec: Annotator, find: Find, device: torch.device) -> Ready:
     """Reads the file of an annotator that needs one. Raises BadInput where it is not there, BadFile for a wrong one."""
     if not isinstance(spec.draw, NeedsFile):
         return Ready(spec, spec.draw)
-    path = find(spec.draw.file)
+    path = next((path for path in map(find, spec.draw.files) if path is not None), None)
     if path is None:
-        told = f"annotator {spec.name}: its file {spec.draw.file} is not there"
+        told = f"annotator {spec.name}: its file {spec.draw.files[0]} is not there"
         raise BadInput(f"{told}: put it into the folder {FOLDER} of a folder of models")
     return Ready(spec, spec.draw.load(path, device))
 

@@ -46,12 +46,12 @@ class Asked:
 class NeedsFile:
     """The annotator is a network that lies in a file, or in a folder that transformers reads.
 
-    file: what it is called where it is published; load: reads it. It raises BadFile for what is no such network,
-    BadInput where a package is not installed.
+    load: reads it. It raises BadFile for what is no such network, BadInput where a package is not installed. files:
+    what it may be called where it is published; the first is what messages name.
     """
 
-    file: str
     load: Callable[[Path, torch.device], Draw]
+    files: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
