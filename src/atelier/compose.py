@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from atelier.runtime.words import Words
     from atelier.runtime.workers.messages import Channel
     from atelier.runtime.workers.process import Command
+    from atelier.vision.annotate import Ready
     from atelier.weights.hashes import HashCache
 
 PROCESSES = "atelier.cli.process"
@@ -88,6 +89,26 @@ def upscalers(folders: tuple[Path, ...] | None = None) -> Upscalers:
     known = UpscalerNames(library() if folders is None else Library(folders))
     chosen = _device()
     return Upscalers(known, chosen.torch_device, chosen.image_dtype)
+
+
+def annotator(
+    name: str, *, file: Path | None = None, folders: tuple[Path, ...] | None = None, device: str | None = None
+) -> Ready:
+    """An annotator by its name, A1111's or controlnet_aux's, ready: `annotator("canny").hint(image)`.
+
+    file: that of its network, in place of one in the folders of models; folders: in place of those of the environment.
+    Raises UnknownName, BadInput where its file is not there, BadFile for a wrong one.
+    """
+    from atelier.runtime.library import Library
+    from atelier.vision import annotate
+    from atelier.vision.annotating import NeedsFile
+
+    spec = annotate.annotator(name)
+    if not isinstance(spec.draw, NeedsFile):
+        return annotate.Ready(spec, spec.draw)
+    known = library() if folders is None else Library(folders)
+    find = known.annotator if file is None else lambda _: file
+    return annotate.ready(spec, find, _device(device).torch_device)
 
 
 def _checked(image: object) -> Image:

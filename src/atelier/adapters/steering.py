@@ -154,14 +154,19 @@ class Opened(Generic[N_co]):
         return self.net.nets
 
 
+Load = Callable[[torch.dtype], HintNet | ImagePromptNet]
+"""Reads the tensors of a network, as a dtype. Raises BadFile."""
+
+
 @dataclass(frozen=True, slots=True)
 class SteeringKind:
     """A kind of file. kind, variants: the identities that it opens (see `checkpoints.kind`), all variants where there
-    are none. load: the network of a file, for a model, as `dtype`; raises BadFile for a file that is for another."""
+    are none. prepare: from the header alone, what loads the network of a file for a model; raises BadFile for a file
+    that is for another."""
 
     name: str
     kind: str
-    load: Callable[[Archive, Checkpoint, torch.dtype], HintNet | ImagePromptNet]
+    prepare: Callable[[Archive, Checkpoint], Load]
     variants: tuple[str, ...] = ()
     aliases: tuple[str, ...] = ()
 
@@ -175,11 +180,18 @@ def steering_kinds() -> Mapping[str, SteeringKind]:
     return discover(atelier.adapters.port, SteeringKind)
 
 
-def open_steering(
-    path: Path, model: Checkpoint, dtype: torch.dtype
-) -> Opened[HintNet] | Opened[ImagePromptNet]:
+def open_steering(path: Path, model: Checkpoint, dtype: torch.dtype) -> Opened[HintNet] | Opened[ImagePromptNet]:
     """The network in a file, or in a folder of diffusers with one network. Raises BadFile for what is none, and for one
     that is for models of another family or of other sizes."""
+    return Opened(_prepared(path, model)[1](dtype))
+
+
+def check_steers(path: Path, model: Checkpoint) -> Identity:
+    """What a file is that steers a model, of which only headers are read. Raises BadFile as `open_steering` does."""
+    return _prepared(path, model)[0]
+
+
+def _prepared(path: Path, model: Checkpoint) -> tuple[Identity, Load]:
     archive = archive_in(path, STEM) if path.is_dir() else open_any(path)
     identity = identify(archive)
     if identity is None:
@@ -187,7 +199,7 @@ def open_steering(
     for kind in steering_kinds().values():
         if kind.opens(identity):
             _check_family(path, identity, model)
-            return Opened(kind.load(archive, model, dtype))
+            return identity, kind.prepare(archive, model)
     raise BadFile(path, f"is {identity.phrase}, which does not steer an image: choose a ControlNet or an IP-Adapter")
 
 

@@ -27,6 +27,7 @@ class CommandGroup(NamedTuple):
 COMMANDS = {
     "generate": CommandGroup("atelier.cli.generate", "Generate images from a prompt, or generate an image again."),
     "upscale": CommandGroup("atelier.cli.upscale", "Make images larger."),
+    "annotate": CommandGroup("atelier.cli.annotate", "Draw hints of images, to steer models by."),
     "grid": CommandGroup("atelier.cli.grid", "Compare: one request in many variants, side by side."),
     "interrogate": CommandGroup("atelier.cli.interrogate", "Say in words what images show."),
     "serve": CommandGroup("atelier.cli.serve", "Serve images over HTTP."),

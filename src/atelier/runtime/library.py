@@ -63,7 +63,17 @@ CONTROL_FOLDERS = frozenset(
 """What folders of networks that steer are called, in any case: here, in A1111's extension, in ComfyUI and InvokeAI."""
 VISION_FOLDERS = frozenset({"clip_vision", "image_encoder", "image_encoders"})
 """The same of encoders of images."""
-OTHER_FOLDERS = UPSCALER_FOLDERS | ADAPTER_FOLDERS | HYPER_FOLDERS | EMBEDDING_FOLDERS | CONTROL_FOLDERS | VISION_FOLDERS
+ANNOTATOR_FOLDERS = frozenset({"annotators", "annotator", "controlnetpreprocessor", "controlnet_aux", "preprocessors"})
+"""What folders of files of annotators are called, in any case: here and where published, in A1111, Forge, ComfyUI."""
+OTHER_FOLDERS = (
+    UPSCALER_FOLDERS
+    | ADAPTER_FOLDERS
+    | HYPER_FOLDERS
+    | EMBEDDING_FOLDERS
+    | CONTROL_FOLDERS
+    | VISION_FOLDERS
+    | ANNOTATOR_FOLDERS
+)
 QUOTED_HASH = re.compile(r"\s*\[[0-9a-fA-F]{8,64}\]$")
 """What A1111 shows behind a model's name."""
 
@@ -271,6 +281,17 @@ class Library:
     def upscalers(self) -> Mapping[str, Path]:
         """The files of upscalers by the name of the file; the first folder wins where two hold the same name."""
         return self._files(UPSCALER_FOLDERS, UPSCALER_FILES)
+
+    def annotator(self, name: str) -> Path | None:
+        """The file of annotators that is called so, in any case, or the folder that transformers reads; None where it
+        is not here."""
+        for folder in self.folders:
+            for path, folders, names in self._walk(folder):
+                if any(part.casefold() in ANNOTATOR_FOLDERS for part in path.relative_to(folder.parent).parts):
+                    for entry in (*names, *folders):
+                        if entry.casefold() == name.casefold():
+                            return path / entry
+        return None
 
 
 def hash_in(name: str) -> str:

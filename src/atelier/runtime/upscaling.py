@@ -124,13 +124,14 @@ def save(source: SourceImage, image: Image, upscaling: Upscaling, to: Destinatio
     carried = _carried(source, upscaling, FORMATS[to.suffix].name)
     data = encoded(image, infotext(source, upscaling), to.suffix, carried=carried)
     if to.file is None:
-        return _write_beside(to.folder, source.path.stem, to.suffix, data)
+        return write_beside(to.folder, source.path.stem, to.suffix, data)
     path = to.folder / to.file
     write_file(path, data)
     return path
 
 
-def _write_beside(folder: Path, stem: str, suffix: str, data: bytes) -> Path:
+def write_beside(folder: Path, stem: str, suffix: str, data: bytes) -> Path:
+    """Writes a file under a name that is free, a number behind it if need be. Raises BadFile or StorageFull."""
     for number in count(1):
         path = folder / (f"{stem}{suffix}" if number == 1 else f"{stem}-{number}{suffix}")
         try:

@@ -56,12 +56,26 @@ def check_installed() -> None:
 def open_estimator(model: Path, device: torch.device) -> DepthEstimator:
     """The estimator in the folder of a model. Raises BadFile for one that transformers cannot open."""
     check_installed()
+    return _opened(model / FOLDER, model / READER, "DPTForDepthEstimation", device, "give --depth")
+
+
+def open_any_estimator(folder: Path, device: torch.device) -> DepthEstimator:
+    """The estimator in a folder of transformers' own: DPT, Depth Anything (Yang 2024, arXiv:2406.09414) and whatever
+    else it knows that reads images as they do.
+
+    Raises BadFile for one that transformers cannot open, BadInput where it is not installed.
+    """
+    if find_spec(PACKAGE) is None:
+        raise BadInput(f"estimating depths needs {PACKAGE}: {INSTALL}")
+    return _opened(folder, folder, "AutoModelForDepthEstimation", device, "get it again")
+
+
+def _opened(net: Path, reads: Path, kind: str, device: torch.device, way_out: str) -> DepthEstimator:
     library: Any = import_module(PACKAGE)
-    local = {"local_files_only": True}
     try:
-        net = library.DPTForDepthEstimation.from_pretrained(model / FOLDER, use_safetensors=True, **local)
-        reads = library.DPTImageProcessor.from_pretrained(model / READER, **local)
+        made = getattr(library, kind).from_pretrained(net, use_safetensors=True, local_files_only=True)
+        processor = library.DPTImageProcessor.from_pretrained(reads, local_files_only=True)
     except Exception as error:  # a library of many formats fails in many ways
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise BadFile(model / FOLDER, f"is no estimator of depths that can be used ({reason}): give --depth") from error
-    return DepthEstimator(net.to(device).eval(), reads, device)
+        raise BadFile(net, f"is no estimator of depths that can be used ({reason}): {way_out}") from error
+    return DepthEstimator(made.to(device).eval(), processor, device)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from atelier.errors import BadFile
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 M = TypeVar("M", bound="nn.Module")
 RGB = 3
+PREFIXES = ("module.", "netNetwork.")
+"""What programs that train on several devices, or keep a network in an object, put before the names of all tensors."""
 
 
 def read(stored: Stored, network: Architecture[Any, M], device: torch.device, dtype: torch.dtype) -> M:
@@ -24,11 +27,27 @@ def read(stored: Stored, network: Architecture[Any, M], device: torch.device, dt
 
     Raises BadFile for tensors missing, left over or misshapen, and for one that does not read and write colour images.
     """
+    spec = network.infer(Shapes.of(stored), NO_FACTS)
+    check_colours(stored.archive.path, spec.channels)
+    return _built(stored, network, spec, device, dtype)
+
+
+def read_file(path: Path, network: Architecture[Any, M], device: torch.device) -> M:
+    """The network of a file that holds it alone, in fp32 on `device`, ready to run. Raises BadFile."""
+    import torch
+
+    from atelier.weights.archive import Stored, open_any
+
+    archive = open_any(path)
+    prefix = next((p for p in PREFIXES if archive.tensors and all(n.startswith(p) for n in archive.tensors)), "")
+    stored = Stored(archive, "ldm", prefix)
+    return _built(stored, network, network.infer(Shapes.of(stored), NO_FACTS), device, torch.float32)
+
+
+def _built(stored: Stored, network: Architecture[Any, M], spec: object, device: torch.device, dtype: torch.dtype) -> M:
     from atelier.weights.load import load_into
     from atelier.weights.load import read as read_tensors
 
-    spec = network.infer(Shapes.of(stored), NO_FACTS)
-    check_colours(stored.archive.path, spec.channels)
     tensors = read_tensors(stored, network.names(spec), dtype=dtype, mapped=False, channels_last=True)
     return load_into(lambda: network.build(spec), tensors, source=stored.archive.path).to(device)
 

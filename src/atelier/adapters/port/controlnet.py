@@ -4,20 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from atelier.adapters.hints import check_copy, denoiser, encoder_tensors, like, located, settings
-from atelier.adapters.steering import Acting, SteeringKind
+from atelier.adapters.steering import Acting, Load, SteeringKind
 from atelier.checkpoints.checkpoint import Checkpoint
 from atelier.errors import BadInput, UnknownName
 from atelier.families.parts import UNET
 from atelier.families.parts.controlnet import NETWORK
 from atelier.families.shapes import Shapes
-from atelier.models.controlnet import ControlNet
+from atelier.models.controlnet import ControlNet, ControlSpec
 from atelier.nn.ports import NOTHING, Conditioning, Ports
-from atelier.weights.archive import Archive
+from atelier.weights.archive import Archive, Stored
 from atelier.weights.load import load_into, read
 from atelier.weights.names.name import Layout
 
@@ -110,12 +111,17 @@ class Control:
         return Ports(residuals=tuple(acting.placed(residual, rows) for residual in scaled))
 
 
-def load(archive: Archive, model: Checkpoint, dtype: torch.dtype) -> Control:
+def prepare(archive: Archive, model: Checkpoint) -> Load:
     """Raises BadFile for one that is for another U-Net."""
     stored = located(archive, MARKS, PREFIXES, lambda name: name == DIFFERENCE)
     denoiser(archive, model)
     spec = NETWORK.infer(Shapes.of(stored), UNET.network.facts(model.spec(UNET)))
     check_copy(archive, spec.unet, model)
+    return partial(_loaded, stored, model, spec)
+
+
+def _loaded(stored: Stored, model: Checkpoint, spec: ControlSpec, dtype: torch.dtype) -> Control:
+    archive = stored.archive
     differs = DIFFERENCE in archive.tensors
     tensors = read(stored, NETWORK.names(spec), dtype=torch.float32 if differs else dtype)
     if differs:
@@ -134,4 +140,4 @@ def _said(archive: Archive) -> tuple[bool, bool]:
     return config.flag("global_pool_conditions", default=False), order == "bgr"
 
 
-SPECS = (SteeringKind("ControlNet", "controlnet", load, variants=("base", "union", "union_promax")),)
+SPECS = (SteeringKind("ControlNet", "controlnet", prepare, variants=("base", "union", "union_promax")),)

@@ -17,7 +17,7 @@ from atelier.pipeline.values import Hint, Key, Prepared, Values
 from atelier.request.events import Event
 from atelier.request.resolved import AllOver, ImageRef, MaskPlace, ModelRef, ResolvedControl, Size
 from atelier.vision import masks
-from atelier.vision.annotators import annotate
+from atelier.vision.annotate import annotators, ready
 from atelier.vision.geometry import resized
 from atelier.vision.masks import Box
 
@@ -42,7 +42,9 @@ class Annotate(Stage):
     def perform(self, have: Lent, values: Values) -> Iterator[Event]:
         control, factor = self.control, have.checkpoint(self.model).latent.factor
         placed = self._placed(flat(have.image(control.image)), values)
-        hint = annotate(placed, control.annotator, dict(control.options), resolution=control.resolution)
+        annotating = ready(annotators()[control.annotator], have.annotator_file, have.device)
+        drawn = annotating.hint(placed, resolution=control.resolution or None, options=dict(control.options))
+        hint = fitted(drawn, *self.size)
         values.put(self.out, Hint(_pixels(hint), place_mask(control.place, self.size, self.whole, self.window, factor, have)))
         yield from ()
 

@@ -1,0 +1,91 @@
+"""Drawing on arrays: discs, limbs and lines, in the shapes that OpenCV draws. A canvas is (h, w, 3) and is drawn on."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+Canvas = NDArray[np.uint8]
+Colour = tuple[int, int, int]
+STEPS = 360
+"""Corners of the polygon that stands for an ellipse."""
+
+
+class Point(NamedTuple):
+    """In pixels, across and down."""
+
+    x: float
+    y: float
+
+
+def disc(canvas: Canvas, centre: Point, radius: int, colour: Colour) -> None:
+    """All pixels at most `radius` from the centre, which is cut to whole pixels."""
+    height, width = canvas.shape[:2]
+    x, y = int(centre.x), int(centre.y)
+    left, right = max(x - radius, 0), min(x + radius + 1, width)
+    top, bottom = max(y - radius, 0), min(y + radius + 1, height)
+    if left >= right or top >= bottom:
+        return
+    across, down = np.arange(left, right) - x, np.arange(top, bottom) - y
+    canvas[top:bottom, left:right][across**2 + down[:, None] ** 2 <= radius**2] = colour
+
+
+def limb(canvas: Canvas, start: Point, end: Point, half: int, colour: Colour) -> None:
+    """A filled ellipse from one point to another, `half` pixels wide to either side of the line between them."""
+    across, down = start.x - end.x, start.y - end.y
+    length = int(math.hypot(across, down) / 2)
+    angle = math.radians(int(math.degrees(math.atan2(down, across))))
+    middle = Point(int((start.x + end.x) / 2), int((start.y + end.y) / 2))
+    turn = np.radians(np.arange(0, 361, 360 // STEPS))
+    x, y = length * np.cos(turn), half * np.sin(turn)
+    corners = np.stack([x * math.cos(angle) - y * math.sin(angle), x * math.sin(angle) + y * math.cos(angle)], 1)
+    _fill(canvas, _outline(_distinct(np.rint(corners + middle))), colour)
+
+
+def _distinct(corners: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:
+    """Without those that are the same as the one before."""
+    moved = (corners != np.roll(corners, 1, 0)).any(1)
+    return corners[moved] if moved.any() else corners[:1]
+
+
+def line(canvas: Canvas, start: Point, end: Point, half: int, colour: Colour) -> None:
+    """A line between two points that are cut to whole pixels, `half` pixels wide to either side, with round ends."""
+    a, b = np.array([(int(start.x), int(start.y)), (int(end.x), int(end.y))], np.float64)
+    length = float(np.hypot(*(b - a)))
+    if length > 0:
+        aside = np.array([a[1] - b[1], b[0] - a[0]]) * half / length
+        _fill(canvas, _outline(np.stack([a + aside, a - aside, b - aside, b + aside])), colour)
+    disc(canvas, Point(*a), half, colour)
+    disc(canvas, Point(*b), half, colour)
+
+
+def _outline(corners: NDArray[np.floating[Any]]) -> NDArray[np.int_]:
+    """The pixels (n, 2) on the edges of a polygon: one for each step along the longer side of an edge, left to right.
+    A pixel halfway between two is the one that comes first."""
+    return np.concatenate([_edge(a, b) for a, b in zip(corners, np.roll(corners, -1, 0), strict=True)])
+
+
+def _edge(a: NDArray[np.floating[Any]], b: NDArray[np.floating[Any]]) -> NDArray[np.int_]:
+    if a[0] > b[0]:
+        a, b = b, a
+    way = b - a
+    steps = max(int(np.ceil(abs(way).max())), 1)
+    shares = np.arange(steps + 1)[:, None] / steps
+    return np.where(way >= 0, np.ceil(a + shares * way - 0.5), np.floor(a + shares * way + 0.5)).astype(np.int_)
+
+
+def _fill(canvas: Canvas, outline: NDArray[np.int_], colour: Colour) -> None:
+    """Each row of a convex shape from the first to the last pixel of its outline, as far as the canvas reaches."""
+    height, width = canvas.shape[:2]
+    top = int(outline[:, 1].min())
+    rows = outline[:, 1] - top
+    first = np.full(rows.max() + 1, np.iinfo(np.int64).max)
+    last = np.full(rows.max() + 1, np.iinfo(np.int64).min)
+    np.minimum.at(first, rows, outline[:, 0])
+    np.maximum.at(last, rows, outline[:, 0])
+    for y, left, right in zip(range(top, top + len(first)), first, last, strict=True):
+        if 0 <= y < height and right >= 0:
+            canvas[y, max(int(left), 0) : min(int(right) + 1, width)] = colour
