@@ -15,28 +15,29 @@ from atelier.registry import folded
 @dataclass(frozen=True, slots=True)
 class ControlType:
     """title: what A1111 calls it; words: of which one stands in the names of its files; annotators: that draw what it
-    reads, the usual one first; number: what a union of several types calls it, None where no union has it."""
+    reads, the usual one first."""
 
     name: str
     title: str
     words: tuple[str, ...]
     annotators: tuple[str, ...]
-    number: int | None = None
 
 
 _TYPES = (
-    ControlType("canny", "Canny", ("canny",), ("canny", "invert"), 3),
-    ControlType("depth", "Depth", ("depth",), ("depth",), 1),
-    ControlType("normal", "NormalMap", ("normal",), ("normal_midas", "normal_bae"), 4),
-    ControlType("openpose", "OpenPose", ("openpose", "pose"), ("openpose", "dw_openpose_full"), 0),
-    ControlType("mlsd", "MLSD", ("mlsd",), ("mlsd", "invert"), 3),
-    ControlType("lineart", "Lineart", ("lineart",), ("lineart_standard", "lineart", "lineart_anime", "invert"), 3),
-    ControlType("softedge", "SoftEdge", ("softedge", "hed"), ("hed", "pidinet"), 2),
-    ControlType("scribble", "Scribble", ("scribble", "sketch"), ("scribble_xdog", "scribble_hed", "scribble_pidinet", "invert"), 2),
-    ControlType("seg", "Segmentation", ("seg",), ("seg_ofade20k", "seg_ufade20k"), 5),
+    ControlType("canny", "Canny", ("canny",), ("canny", "invert")),
+    ControlType("depth", "Depth", ("depth",), ("depth",)),
+    ControlType("normal", "NormalMap", ("normal",), ("normal_midas", "normal_bae")),
+    ControlType("openpose", "OpenPose", ("openpose", "pose"), ("openpose", "dw_openpose_full")),
+    ControlType("mlsd", "MLSD", ("mlsd",), ("mlsd", "invert")),
+    ControlType("lineart", "Lineart", ("lineart",), ("lineart_standard", "lineart", "lineart_anime", "invert")),
+    ControlType("softedge", "SoftEdge", ("softedge", "hed"), ("hed", "pidinet")),
+    ControlType(
+        "scribble", "Scribble", ("scribble", "sketch"), ("scribble_xdog", "scribble_hed", "scribble_pidinet", "invert")
+    ),
+    ControlType("segmentation", "Segmentation", ("seg",), ("seg_ofade20k", "seg_ufade20k")),
     ControlType("shuffle", "Shuffle", ("shuffle",), ("shuffle",)),
-    ControlType("tile", "Tile", ("tile", "blur"), ("tile_resample", "blur_gaussian"), 6),
-    ControlType("inpaint", "Inpaint", ("inpaint",), ("inpaint_only",), 7),
+    ControlType("tile", "Tile", ("tile", "blur"), ("tile_resample", "blur_gaussian")),
+    ControlType("inpaint", "Inpaint", ("inpaint",), ("inpaint_only",)),
     ControlType("ip2p", "InstructP2P", ("ip2p",), ("none",)),
     ControlType("recolor", "Recolor", ("recolor",), ("recolor_luminance", "recolor_intensity")),
     ControlType("color", "T2I-Adapter", ("color",), ("color",)),

@@ -24,9 +24,7 @@ app = typer.Typer(add_completion=False)
 POSES = frozenset({"openpose", "pose"})
 """What the drawing of keypoints is called, where an image is one of JSON."""
 
-Name = Annotated[
-    str | None, typer.Argument(metavar="NAME", help="Name of an annotator (--list).", show_default=False)
-]
+Name = Annotated[str | None, typer.Argument(metavar="NAME", help="Name of an annotator (--list).", show_default=False)]
 Image_ = Annotated[
     Path | None,
     typer.Argument(metavar="IMAGE", help="Image; or keypoints (.json), which openpose draws.", show_default=False),

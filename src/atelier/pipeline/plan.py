@@ -287,7 +287,18 @@ def _passes(resolved: Resolved) -> Iterator[_Pass]:
         keys = LARGER_PREPARED, LARGER_KNOWN, LARGER_CHANNELS, LARGER_PLACED
         again = first if hires.model == resolved.model else (hires.model, LARGER_STATES)
         refiner = _refiner(takes_over, "second pass", hires.model)
-        yield _Pass(*again, hires.size, hires.sampling, hires.guidance, start, *keys, LATENTS, edges, refiner=refiner, number="second")
+        yield _Pass(
+            *again,
+            hires.size,
+            hires.sampling,
+            hires.guidance,
+            start,
+            *keys,
+            LATENTS,
+            edges,
+            refiner=refiner,
+            number="second",
+        )
 
 
 def _refiner(
@@ -349,7 +360,9 @@ def _steered(resolved: Resolved, own: _Pass) -> Iterator[_Steered]:
         if isinstance(control, ResolvedControl):
             hint: Key[Hint] = Key(name)
             stage = Annotate(own.model, control, own.size, hint, whole, own.window, source)
-            yield _Steered(stage, ByHint(control.network, hint, control.weight, span, control.mode))
+            yield _Steered(
+                stage, ByHint(control.network, control.type, hint, control.weight, span, control.mode, own.edges)
+            )
         else:
             looked: Key[Looked] = Key(name)
             stage = Look(own.model, control, own.size, looked, whole, own.window)

@@ -19,6 +19,7 @@ from atelier.models.taesd import TinyAutoencoder
 from atelier.models.vae import AutoencoderKL
 from atelier.nn.net import Net
 from atelier.request.resolved import AdapterRef, ImageRef, ModelRef, NetworkRef
+from atelier.vision.annotate import Ready
 from atelier.vision.depth import DepthEstimator
 from atelier.vision.networked import Networked
 from atelier.vision.upscaling import Upscaler
@@ -58,6 +59,14 @@ def hint_net(file: NetworkRef) -> PartOf[Opened[HintNet]]:
 def image_prompt_net(file: NetworkRef) -> PartOf[Opened[ImagePromptNet]]:
     """What reads an image as a prompt for a model."""
     return PartOf(STEERING, file)
+
+
+ANNOTATOR = "annotator"
+
+
+def annotator_net(file: NetworkRef) -> PartOf[Ready]:
+    """What draws hints, of a file that is called as the annotator."""
+    return PartOf(ANNOTATOR, file)
 
 
 T = TypeVar("T")

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
+from atelier.adapters.control_types import control_type
 from atelier.adapters.steering import Acting, HintNet, ImagePromptNet
 from atelier.diffusion.types import Moment, View
 from atelier.nn.ports import NOTHING, Conditioning, Ports
+from atelier.nn.seamless import EDGES, Seamless
 from atelier.pipeline.lent import Lent, Need
 from atelier.pipeline.prompted import PortAdapter, Rows
 from atelier.pipeline.resources import hint_net, image_prompt_net
@@ -45,21 +47,26 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class ByHint:
-    """A network that reads a hint, which a stage left under `hint`."""
+    """A network that reads a hint, which a stage left under `hint`. type: what the hint is, for a network that reads
+    several; edges: where opposite ones of the image meet."""
 
     network: NetworkRef
+    type: str
     hint: Key[Hint]
     weight: float
     span: Span
     mode: Mode
+    edges: Seamless = EDGES
 
     def needs(self, model: ModelRef) -> tuple[Need[Any], ...]:
         return (Need(model, hint_net(self.network)),)
 
     def adapter(self, model: ModelRef, have: Lent, values: Values) -> PortAdapter:
         opened, factor = have.take(Need(model, hint_net(self.network))), have.checkpoint(model).latent.factor
-        hint = values.read(self.hint)
-        return _Hinted(opened.net, hint, factor, self.weight, self.span, self.mode)
+        kind = control_type(self.type)
+        named = self.type if kind is None else kind.name
+        acting = Acting(weight=self.weight, fades=self.mode != "balanced", seamless=self.edges)
+        return _Hinted(opened.net, values.read(self.hint), named, factor, acting, self.span, self.mode)
 
 
 _Reads = dict[tuple[View, ...], Any]
@@ -67,35 +74,35 @@ _Reads = dict[tuple[View, ...], Any]
 
 @dataclass(frozen=True, slots=True)
 class _Hinted:
+    """acting: what is the same in all calls."""
+
     net: HintNet
     hint: Hint
+    type: str
     factor: int
-    weight: float
+    acting: Acting
     span: Span
     mode: Mode
     _known: _Reads = field(default_factory=_Reads)
 
     def ports(self, x: Tensor, t: Tensor, moment: Moment, cond: Conditioning, rows: Rows, /) -> Ports:
-        if not self.weight or not self.span.holds(moment.progress):
+        if not self.acting.weight or not self.span.holds(moment.progress):
             return NOTHING
-        acting = Acting(
-            weight=self.weight,
-            fades=self.mode != "balanced",
+        acting = replace(
+            self.acting,
             rows=_positive(rows) if self.mode == "control" else None,
             mask=_seen(self.hint.mask, moment.views, rows),
             order=rows.order,
         )
-        if acting.rows is not None and not len(acting.rows):
-            return NOTHING
-        return self.net.ports(self._read(moment.views, x), x, t, cond, acting)
+        return self.net.ports(self._read(moment.views, x), x, t, cond, acting) if acting.acts() else NOTHING
 
     def _read(self, views: tuple[View, ...], x: Tensor) -> Any:  # noqa: ANN401 - each network its own
         """What the network makes of the hint, once for each set of views."""
         if views not in self._known:
             if len(self._known) == REMEMBERED:
                 self._known.clear()
-            image = self.hint.image.to(x)
-            self._known[views] = self.net.read(_shown(image, views, self.factor))
+            shown = _shown(self.hint.image.to(x), views, self.factor)
+            self._known[views] = self.net.read(shown, self.type if self.net.tasks else "")
         return self._known[views]
 
 

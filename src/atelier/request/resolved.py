@@ -412,6 +412,19 @@ class AllOver(Value):
     kind: Literal["everywhere"] = "everywhere"
 
 
+class NoNetwork(Value):
+    """It needs no file."""
+
+    kind: Literal["none"] = "none"
+
+
+class InNetwork(Value):
+    """Its network lies in a file."""
+
+    kind: Literal["file"] = "file"
+    file: NetworkRef
+
+
 class ResolvedControl(Value):
     """An image that says where things are, and the network that reads it.
 
@@ -426,6 +439,7 @@ class ResolvedControl(Value):
     network: NetworkRef
     image: ImageRef
     annotator: str
+    annotator_file: Annotated[NoNetwork | InNetwork, Field(discriminator="kind")]
     options: tuple[tuple[str, Finite], ...]
     resolution: Annotated[int, Field(ge=0)]
     resize: Fit
@@ -437,27 +451,14 @@ class ResolvedControl(Value):
     passes: Passes
 
 
-class OwnEncoder(Value):
-    """The model's own."""
-
-    kind: Literal["own"] = "own"
-
-
-class EncoderFile(Value):
-    """That of a file."""
-
-    kind: Literal["file"] = "file"
-    file: NetworkRef
-
-
 class ResolvedReference(Value):
     """An image that says what is to be seen, and the network that reads it. encoder: of images, whose features that
-    network reads; blocks: factors by the beginning of a layer's name, 1 where none fits. The rest: `ResolvedControl`.
+    network reads, none for the model's own; blocks: factors by the beginning of a layer's name, 1 where none fits. The rest: `ResolvedControl`.
     """
 
     kind: Literal["reference"] = "reference"
     network: NetworkRef
-    encoder: Annotated[OwnEncoder | EncoderFile, Field(discriminator="kind")]
+    encoder: Annotated[NoNetwork | InNetwork, Field(discriminator="kind")]
     image: ImageRef
     weight: Finite
     start: Share

@@ -15,6 +15,7 @@ import torch
 from PIL.Image import Image
 from torch import nn
 
+from atelier.adapters.steering import open_steering
 from atelier.checkpoints.assembling import assembled
 from atelier.checkpoints.checkpoint import Checkpoint
 from atelier.checkpoints.folder import INDEX
@@ -30,6 +31,7 @@ from atelier.models.taesd import TinyAutoencoder
 from atelier.models.vae import AutoencoderKL
 from atelier.nn.net import Net
 from atelier.pipeline.resources import (
+    ANNOTATOR,
     AUTOENCODER,
     DENOISER,
     DEPTH,
@@ -43,16 +45,18 @@ from atelier.pipeline.resources import (
     T,
     networks,
 )
-from atelier.request.resolved import ImageRef, ModelRef, PartRef, PartRole
+from atelier.request.resolved import ImageRef, ModelRef, NetworkRef, PartRef, PartRole
 from atelier.runtime.adapting import with_inversions, with_merged
 from atelier.runtime.cache import ModelCache, NetRef
 from atelier.runtime.device import Device, free_memory
 from atelier.runtime.images import Images, LocalImages
 from atelier.runtime.store import Destination
 from atelier.runtime.upscalers import UpscalerFile
+from atelier.vision.annotate import annotator, ready
 from atelier.vision.catalogue import architecture, open_upscaler
 from atelier.vision.depth import DepthEstimator, estimator_in, open_estimator
 from atelier.vision.networked import Networked
+from atelier.weights.archive import open_any
 from atelier.weights.cast import precision_name
 from atelier.weights.formats.safetensors import FLOATS
 from atelier.weights.hashes import HashCache, files_sha256
@@ -242,11 +246,13 @@ class LocalResources:
         half = "set ATELIER_DTYPE=bf16, " if _dtype(model, self._device) == torch.float32 else ""
         raise BadInput(f"{told}: {half}end other programs, or choose a smaller model")
 
-    def _beside(self, file: NetworkRef, role: str, model: Checkpoint) -> Opened[HintNet] | Opened[ImagePromptNet]:
-        """A network in a file of its own that acts on a model. Raises BadFile."""
+    def _beside(self, file: NetworkRef, role: str, model: Checkpoint) -> object:
+        """A network in a file of its own. Raises BadFile."""
         path = Path(file.path)
         if self.hash_of(path) != file.sha256:
             raise BadFile(path, CHANGED)
+        if role == ANNOTATOR:
+            return ready(annotator(file.name), lambda _: path, self.device)
         opened = open_steering(path, model, _dtype(model, self._device))
         for net in opened.nets:
             _placed(net, self._device)

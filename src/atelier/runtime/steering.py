@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from atelier.adapters.control_types import ControlType, control_type
-from atelier.adapters.steering import check_steers, is_image_prompt
+from atelier.adapters.steering import check_steers
 from atelier.checkpoints.checkpoint import Checkpoint
-from atelier.checkpoints.kind import Identity
 from atelier.errors import BadFile, BadInput, about
 from atelier.prompt import Warn
 from atelier.registry import folded
@@ -19,15 +18,18 @@ from atelier.request.model import Request
 from atelier.request.resolved import (
     AllOver,
     ImageRef,
+    InNetwork,
     MaskPlace,
     NetworkRef,
+    NoNetwork,
     Resolved,
     ResolvedControl,
     ResolvedReference,
 )
 from atelier.runtime.library import Library, hash_in
+from atelier.vision.annotate import FOLDER as ANNOTATORS
 from atelier.vision.annotate import annotator, annotators, completed
-from atelier.vision.annotating import Annotator
+from atelier.vision.annotating import Annotator, NeedsFile
 
 FOLDER = "ControlNet"
 """Below a folder of models: where networks that steer go, of all the names that such a folder may have."""
@@ -65,6 +67,7 @@ class Steerings:
             network=self._network(control, kind, control.type),
             image=self._image(control, request),
             annotator=maker.name,
+            annotator_file=self._annotator_file(maker),
             options=tuple(completed(maker, dict(control.options)).items()),
             resolution=control.resolution,
             resize=control.resize,
@@ -76,6 +79,18 @@ class Steerings:
             passes=control.passes,
         )
 
+    def _annotator_file(self, maker: Annotator) -> NoNetwork | InNetwork:
+        """Raises BadInput where it is not there."""
+        if not isinstance(maker.draw, NeedsFile):
+            return NoNetwork()
+        path = self.library.annotator(maker.draw.file)
+        if path is None:
+            raise BadInput(
+                f"annotator {maker.name}: its file {maker.draw.file} is not there: put it into the folder {ANNOTATORS} "
+                "of a folder of models, or give an image that is a hint with annotator=none"
+            )
+        return InNetwork(file=NetworkRef(name=maker.name, path=str(path), sha256=self.hash_of(path)))
+
     def _image(self, when: When, request: Request) -> ImageRef:
         if when.image:
             return self.refer(when.image)
@@ -85,6 +100,9 @@ class Steerings:
 
     def _place(self, when: When) -> AllOver | MaskPlace:
         return MaskPlace(image=self.refer(when.mask)) if when.mask else AllOver()
+
+    def _reference(self, reference: Reference, request: Request) -> ResolvedReference:
+        raise BadInput("references: not yet")
 
     def _network(self, when: When, kind: ControlType | None, named: str) -> NetworkRef:
         """The file of a control's network: the one that is named, or one of its type for the model."""

@@ -4,22 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
-from atelier.pipeline.lent import Lent
+from atelier.pipeline.lent import Lent, Need
+from atelier.pipeline.resources import annotator_net
 from atelier.pipeline.stage import Stage
 from atelier.pipeline.stages.prepare import flat
 from atelier.pipeline.values import Hint, Key, Prepared, Values
 from atelier.request.events import Event
-from atelier.request.resolved import AllOver, ImageRef, MaskPlace, ModelRef, ResolvedControl, Size
+from atelier.request.resolved import AllOver, ImageRef, InNetwork, MaskPlace, ModelRef, ResolvedControl, Size
 from atelier.vision import masks
-from atelier.vision.annotate import annotators, ready
+from atelier.vision.annotate import Ready, annotators, ready
+from atelier.vision.annotating import Annotator
 from atelier.vision.geometry import resized
+from atelier.vision.hints import fitted
 from atelier.vision.masks import Box
+
+NONE = "none"
+"""The annotator of an image that is a hint already."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,22 +46,44 @@ class Annotate(Stage):
     window: Box | None = None
     source: Key[Prepared] | None = None
 
+    def needs(self) -> tuple[Need[object], ...]:
+        needs: list[Need[Any]] = [Need(self.model, annotator_net(own.file)) for own in self._file]
+        return tuple(needs)
+
+    @property
+    def _file(self) -> tuple[InNetwork, ...]:
+        file = self.control.annotator_file
+        return (file,) if isinstance(file, InNetwork) else ()
+
     def perform(self, have: Lent, values: Values) -> Iterator[Event]:
-        control, factor = self.control, have.checkpoint(self.model).latent.factor
-        placed = self._placed(flat(have.image(control.image)), values)
-        annotating = ready(annotators()[control.annotator], have.annotator_file, have.device)
-        drawn = annotating.hint(placed, resolution=control.resolution or None, options=dict(control.options))
-        hint = fitted(drawn, *self.size)
-        values.put(self.out, Hint(_pixels(hint), place_mask(control.place, self.size, self.whole, self.window, factor, have)))
+        factor = have.checkpoint(self.model).latent.factor
+        mask = place_mask(self.control.place, self.size, self.whole, self.window, factor, have)
+        values.put(self.out, Hint(_pixels(self._drawn(flat(have.image(self.control.image)), have, values)), mask))
         yield from ()
 
-    def _placed(self, image: Image.Image, values: Values) -> Image.Image:
-        """The image as it lies in what is generated."""
+    def _drawn(self, image: Image.Image, have: Lent, values: Values) -> Image.Image:
+        """The hint of the image, as it lies in what is generated.
+
+        Without a resolution it is drawn at the size at which it is read, so that its lines are as fine as can be.
+        """
+        control = self.control
         prepared = None if self.source is None else values.read(self.source)
+        size, how = self.whole, control.resize
         if prepared is not None and prepared.box is not None and image.size == prepared.whole.size:
-            return resized(image.crop(prepared.box), *self.size, "fill")
-        placed = resized(image, *self.whole, self.control.resize)
-        return placed if self.window is None else placed.crop(self.window)
+            image, size, how = image.crop(prepared.box), self.size, "fill"
+        spec = annotators()[control.annotator]
+        at_size = image if control.resolution or spec.name == NONE else resized(image, *size, how)
+        made = self._annotator(spec, have).hint(
+            at_size, resolution=control.resolution or None, options=dict(control.options)
+        )
+        hint = fitted(made, *size, how)
+        return hint if self.window is None or size == self.size else hint.crop(self.window)
+
+    def _annotator(self, spec: Annotator, have: Lent) -> Ready:
+        file = self.control.annotator_file
+        if isinstance(file, InNetwork):
+            return have.take(Need(self.model, annotator_net(file.file)))
+        return ready(spec, lambda _: None, have.device)
 
 
 def place_mask(

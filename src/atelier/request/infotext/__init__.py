@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
+from atelier.request.controls import Control, Reference, control_text, reference_text
 from atelier.request.fields import Rng
 from atelier.request.guidances import SWITCHED
-from atelier.request.controls import Control, Reference, control_text, reference_text
 from atelier.request.infotext.keys import Settings
 from atelier.request.infotext.networks import lora_hashes, ti_hashes
 from atelier.request.infotext.pairs import joined, quoted
@@ -24,21 +24,18 @@ from atelier.request.infotext.write import write
 from atelier.request.model import SEVERAL, Provenance
 from atelier.request.outpaint import Margins
 from atelier.request.regions import Region, Shares, region_text
-from atelier.request.spoken import digits
-from atelier.request.spoken import joined as joined_texts
 from atelier.request.resolve import NO_LIMIT, USUAL_GROUND
 from atelier.request.resolved import (
     AllOver,
-    ImageRef,
-    MaskPlace,
-    NetworkRef,
-    ResolvedControl,
     AsMade,
     BoxPlace,
     ByFactor,
     ImageChannels,
+    ImageRef,
     MaskedChannels,
+    MaskPlace,
     ModelRef,
+    NetworkRef,
     NoHires,
     NoisedChannels,
     NoMask,
@@ -50,6 +47,7 @@ from atelier.request.resolved import (
     RegionPrompts,
     Resolved,
     ResolvedChannels,
+    ResolvedControl,
     ResolvedGuidance,
     ResolvedOutpaint,
     ResolvedPostprocess,
@@ -63,6 +61,8 @@ from atelier.request.resolved import (
     SaidSize,
     Size,
 )
+from atelier.request.spoken import digits
+from atelier.request.spoken import joined as joined_texts
 
 if TYPE_CHECKING:
     from PIL.Image import Image

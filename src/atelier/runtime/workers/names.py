@@ -18,7 +18,9 @@ SPOKEN = frozenset({"regions", "controls", "references"})
 def uploads_in(fields: Mapping[str, Json]) -> tuple[str, ...]:
     """The uploads that fields name, each once: whole values, both of a mask that is brought to the size of an image,
     and those inside the texts of regions and controls."""
-    return tuple(dict.fromkeys(name for key, value in fields.items() for name in _named(value, whole=key not in SPOKEN)))
+    return tuple(
+        dict.fromkeys(name for key, value in fields.items() for name in _named(value, whole=key not in SPOKEN))
+    )
 
 
 def as_large_as(mask: str, image: str) -> str:
