@@ -14,7 +14,7 @@ import hint_support as support
 from atelier.adapters.hints import encoder_tensors
 from atelier.adapters.steering import Acting, open_steering
 from atelier.checkpoints.kind import Seen, recognised
-from atelier.errors import BadFile
+from atelier.errors import BadFile, BadInput
 from atelier.families.facts import PartFacts
 from atelier.families.parts.controlnet import NETWORK
 from atelier.families.shapes import Shapes
@@ -265,3 +265,51 @@ def test_published_files_are_recognised_and_read_to_the_last_name(name: str) -> 
 def test_the_one_for_stable_diffusion_1_has_its_published_number_of_parameters() -> None:
     with torch.device("meta"):
         assert sum(parameter.numel() for parameter in ControlNet(ControlSpec(UNetSpec())).parameters()) == 361_279_120
+
+
+@pytest.mark.parametrize("task", ["openpose", "canny", "segmentation"])
+def test_a_union_makes_of_each_kind_of_hint_what_diffusers_makes(
+    task: str, models: dict[str, Both], tmp_path: Path
+) -> None:
+    """Its attention runs over the rows of a batch, which have one hint here, as in a generation."""
+    from diffusers import ControlNetUnionModel
+
+    both, place = models["sdxl"], {"openpose": 0, "canny": 3, "segmentation": 5}[task]
+    theirs = control_of(
+        both.theirs,
+        ControlNetUnionModel,
+        num_trans_channel=32,
+        num_trans_head=2,
+        num_trans_layer=2,
+        num_proj_channel=32,
+    )
+    net = open_steering(saved(theirs, tmp_path), both.model, torch.float32)
+    shown = hint().expand(2, -1, -1, -1)
+    told = torch.zeros(2, 6)
+    told[:, place] = 1
+    down, middle = theirs(
+        X,
+        T,
+        both.cond.tokens,
+        controlnet_cond=[shown],
+        control_type=told,
+        control_type_idx=[place],
+        conditioning_scale=0.6,
+        added_cond_kwargs=both.added,
+        return_dict=False,
+    )
+    found = residuals(net.ports(net.read(hint(), task), X, T, both.cond, Acting(weight=0.6)))
+    for ours, there in zip(found, (*down, middle), strict=True):
+        assert_close(ours, there)
+
+
+def test_a_union_asks_for_the_kind_of_hint(models: dict[str, Both], tmp_path: Path) -> None:
+    from diffusers import ControlNetUnionModel
+
+    both = models["sdxl"]
+    theirs = control_of(both.theirs, ControlNetUnionModel, num_trans_channel=32, num_trans_head=2, num_proj_channel=32)
+    net = open_steering(saved(theirs, tmp_path), both.model, torch.float32)
+    with pytest.raises(BadInput, match=r"several kinds: say which \(openpose, depth"):
+        net.read(hint())
+    with pytest.raises(BadInput, match="unknown kind of hint 'tile'"):
+        net.read(hint(), "tile")

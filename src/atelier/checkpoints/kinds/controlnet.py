@@ -78,8 +78,8 @@ def control_lora(seen: Seen) -> Identity | None:
     if _is_flux_control(seen):
         return Identity("control_lora", "flux", f"rank_{seen.extent('img_in.lora_A.weight', 0)}")
     down, to_k = seen.find(DOWN), seen.find(LORA_TO_K)
-    family = {768: "sd1", 1024: "sd2", 2048: "sdxl"}.get(0 if to_k is None else to_k[1])
-    return Identity("control_lora", family or "sdxl", "base" if down is None else f"rank_{down[0]}")
+    family = "sdxl" if to_k is None else {768: "sd1", 1024: "sd2", 2048: "sdxl"}.get(to_k[1])
+    return Identity("control_lora", family, "base" if down is None else f"rank_{down[0]}")
 
 
 def _reads(own: Identity) -> bool:
