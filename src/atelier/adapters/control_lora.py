@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 
 import torch
@@ -50,25 +51,37 @@ class ControlLora:
 
 
 def read_control_lora(archive: Archive, spec: ControlSpec) -> ControlLora:
-    """Of a file without prefix, float32. Raises BadFile where something is missing, left over or misshapen."""
-    shapes, low, full = shapes_of(spec), dict[str, tuple[str, str]](), dict[str, str]()
+    """Of a file without prefix, float32. Raises BadFile as `check_control_lora` does."""
+    low, full = check_control_lora(archive, spec)
+    tensors = archive.load(_taken(low, full), dtype=torch.float32)
+    return ControlLora(
+        {name: LowRank(tensors[up], tensors[down]) for name, (up, down) in low.items()},
+        {name: tensors[there] for name, there in full.items()},
+    )
+
+
+Pairs = dict[str, tuple[str, str]]
+
+
+def check_control_lora(archive: Archive, spec: ControlSpec) -> tuple[Pairs, dict[str, str]]:
+    """By our names of parameters, what the tensors are called that are pairs, and those that are whole. From the header
+    alone; raises BadFile where something is left over or misshapen."""
+    low, full = Pairs(), dict[str, str]()
     for name in names(spec):
         stem = name.ldm.removesuffix(WEIGHT)
         if name.ldm in archive.tensors:
             full[name.ours] = name.ldm
         elif stem != name.ldm and stem + UP in archive.tensors and stem + DOWN in archive.tensors:
             low[name.ours] = stem + UP, stem + DOWN
-    taken = {*full.values(), *(there for pair in low.values() for there in pair)}
-    surplus = archive.tensors.keys() - taken - {MARK}
+    surplus = archive.tensors.keys() - _taken(low, full) - {MARK}
     if surplus:
         raise BadFile(archive.path, f"has {counted(surplus)} that no layer of this model takes; {WAY_OUT}")
-    tensors = archive.load(taken, dtype=torch.float32)
-    made = ControlLora(
-        {name: LowRank(tensors[up], tensors[down]) for name, (up, down) in low.items()},
-        {name: tensors[there] for name, there in full.items()},
-    )
-    _check(archive, made, shapes)
-    return made
+    _check(archive, low, shapes_of(spec))
+    return low, full
+
+
+def _taken(low: Pairs, full: Mapping[str, str]) -> set[str]:
+    return {*full.values(), *(there for pair in low.values() for there in pair)}
 
 
 def shapes_of(spec: ControlSpec) -> dict[str, torch.Size]:
@@ -77,11 +90,11 @@ def shapes_of(spec: ControlSpec) -> dict[str, torch.Size]:
         return {name: tensor.shape for name, tensor in ControlNet(spec).state_dict().items()}
 
 
-def _check(archive: Archive, lora: ControlLora, shapes: Mapping[str, torch.Size]) -> None:
-    for name, low in lora.low.items():
-        shape, out, inner = shapes[name], low.up.shape[0], low.down[0].numel()
-        if out != shape[0] or inner != shape[1:].numel() or low.up.flatten(1).shape[1] != len(low.down):
-            sizes = f"{tuple(low.up.shape)} and {tuple(low.down.shape)} for {name} of {tuple(shape)}"
+def _check(archive: Archive, low: Pairs, shapes: Mapping[str, torch.Size]) -> None:
+    for name, pair in low.items():
+        shape, (up, down) = shapes[name], (archive.tensors[own].shape for own in pair)
+        if up[0] != shape[0] or prod(down[1:]) != shape[1:].numel() or prod(up[1:]) != down[0]:
+            sizes = f"{up} and {down} for {name} of {tuple(shape)}"
             raise BadFile(archive.path, f"is for another model: it has {sizes}; choose one that was made for this one")
 
 

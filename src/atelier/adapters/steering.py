@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -140,20 +140,6 @@ class ImagePromptNet(Protocol):
         ...
 
 
-N_co = TypeVar("N_co", bound=HintNet | ImagePromptNet, covariant=True)
-
-
-@dataclass(frozen=True, slots=True)
-class Opened(Generic[N_co]):
-    """A network of a file, for one model."""
-
-    net: N_co
-
-    @property
-    def nets(self) -> Sequence[nn.Module]:
-        return self.net.nets
-
-
 Load = Callable[[torch.dtype], HintNet | ImagePromptNet]
 """Reads the tensors of a network, as a dtype. Raises BadFile."""
 
@@ -180,10 +166,10 @@ def steering_kinds() -> Mapping[str, SteeringKind]:
     return discover(atelier.adapters.port, SteeringKind)
 
 
-def open_steering(path: Path, model: Checkpoint, dtype: torch.dtype) -> Opened[HintNet] | Opened[ImagePromptNet]:
+def open_steering(path: Path, model: Checkpoint, dtype: torch.dtype) -> HintNet | ImagePromptNet:
     """The network in a file, or in a folder of diffusers with one network. Raises BadFile for what is none, and for one
     that is for models of another family or of other sizes."""
-    return Opened(_prepared(path, model)[1](dtype))
+    return _prepared(path, model)[1](dtype)
 
 
 def check_steers(path: Path, model: Checkpoint) -> Identity:

@@ -11,7 +11,7 @@ import torch
 from PIL.Image import Image
 from torch import nn
 
-from atelier.adapters.steering import HintNet, ImagePromptNet, Opened
+from atelier.adapters.steering import HintNet, ImagePromptNet
 from atelier.checkpoints.checkpoint import Checkpoint
 from atelier.checkpoints.image_text import ImageText
 from atelier.checkpoints.text import TextEncoder, TextTowers
@@ -51,12 +51,22 @@ UPSCALER: PartOf[Upscaler] = PartOf("upscaler")
 STEERING = "steering"
 
 
-def hint_net(file: NetworkRef) -> PartOf[Opened[HintNet]]:
+N_co = TypeVar("N_co", bound=HintNet | ImagePromptNet, covariant=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Steering(Generic[N_co]):
+    """A network beside the denoiser that steers it."""
+
+    net: N_co
+
+
+def hint_net(file: NetworkRef) -> PartOf[Steering[HintNet]]:
     """What reads a hint for a model."""
     return PartOf(STEERING, file)
 
 
-def image_prompt_net(file: NetworkRef) -> PartOf[Opened[ImagePromptNet]]:
+def image_prompt_net(file: NetworkRef) -> PartOf[Steering[ImagePromptNet]]:
     """What reads an image as a prompt for a model."""
     return PartOf(STEERING, file)
 
@@ -88,8 +98,8 @@ def networks(part: object) -> list[nn.Module]:
             found = [part.net.run]
         case DepthEstimator():
             found = [part.net]
-        case Opened():
-            found = [*part.nets]
+        case Steering():
+            found = [*part.net.nets]
         case _:
             found = [part]
     return [net for net in found if isinstance(net, nn.Module)]

@@ -42,6 +42,7 @@ from atelier.pipeline.resources import (
     UPSCALER,
     Adapted,
     PartOf,
+    Steering,
     T,
     networks,
 )
@@ -253,10 +254,10 @@ class LocalResources:
             raise BadFile(path, CHANGED)
         if role == ANNOTATOR:
             return ready(annotator(file.name), lambda _: path, self.device)
-        opened = open_steering(path, model, _dtype(model, self._device))
-        for net in opened.nets:
-            _placed(net, self._device)
-        return opened
+        net = open_steering(path, model, _dtype(model, self._device))
+        for own in net.nets:
+            _placed(own, self._device)
+        return Steering(net)
 
     def hash_of(self, path: Path) -> str:
         """SHA-256 (hex) of the file of a network, or of all files of a folder with one."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import torch
 
-from atelier.adapters.control_lora import read_control_lora
+from atelier.adapters.control_lora import check_control_lora, read_control_lora
 from atelier.adapters.hints import denoiser, encoder_tensors
 from atelier.adapters.port.controlnet import Control
-from atelier.adapters.steering import SteeringKind
+from atelier.adapters.steering import Load, SteeringKind
 from atelier.checkpoints.checkpoint import Checkpoint
 from atelier.families.parts.controlnet import infer_hint
 from atelier.families.shapes import Shapes
@@ -21,9 +22,14 @@ FIRST = ("input_blocks.0.0.weight", "input_blocks.0.0.down")
 """What tells how many channels go in."""
 
 
-def load(archive: Archive, model: Checkpoint, dtype: torch.dtype) -> Control:
+def prepare(archive: Archive, model: Checkpoint) -> Load:
     """Raises BadFile for one that is for another U-Net."""
     spec = _spec(archive, model)
+    check_control_lora(archive, spec)
+    return partial(_loaded, archive, model, spec)
+
+
+def _loaded(archive: Archive, model: Checkpoint, spec: ControlSpec, dtype: torch.dtype) -> Control:
     lora = read_control_lora(archive, spec)
     tensors = lora.weights(encoder_tensors(model, spec.unet.in_channels))
     return Control(load_into(lambda: ControlNet(spec), tensors, dtype=dtype, source=archive.path))
@@ -37,4 +43,4 @@ def _spec(archive: Archive, model: Checkpoint) -> ControlSpec:
     return ControlSpec(replace(unet, in_channels=given[0]) if given else unet, hint, channels)
 
 
-SPECS = (SteeringKind("Control-LoRA", "control_lora", load),)
+SPECS = (SteeringKind("Control-LoRA", "control_lora", prepare),)
