@@ -105,6 +105,7 @@ RESOLVED = Resolved(
     hires=NoHires(),
     refiner=NoRefiner(),
     regions=NoRegions(),
+    steering=(),
     views=NoViews(),
     tiling=ResolvedTiling(x=False, y=False),
     postprocess=NoPostprocess(),

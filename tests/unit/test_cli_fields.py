@@ -59,6 +59,8 @@ EXPECTED = {
     "--masked-content": "masked_content",
     "--inpaint-area": "inpaint_area",
     "--soft-inpainting": "soft_inpainting",
+    "--control": "controls",
+    "--reference": "references",
     "--region": "regions",
     "--tile": "tile",
     "--views": "view_method",

@@ -171,6 +171,8 @@ OTHERS = (
     ("cfg_interval_high", 5, "CFG interval high sigma: 5"),
     ("clip_guidance_scale", 100, "CLIP guidance scale: 100"),
     ("pixel_hash", "ab", "Pixel hash: ab"),
+    ("controls", "canny:a.png:1 low=3", 'Controls: "canny:a.png:1 low=3"'),
+    ("references", "a.png:0.5", 'References: "a.png:0.5"'),
     ("regions", "box=0 0: a", 'Regions: "box=0 0: a"'),
     ("region_method", "attention", "Region method: attention"),
     ("region_ground", 0.2, "Region ground: 0.2"),

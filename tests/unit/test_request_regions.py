@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from atelier.errors import BadInput
-from atelier.request.regions import Region, Shares, joined, parse_region, region_text, split
+from atelier.request.regions import Region, Shares, parse_region, region_text
+from atelier.request.spoken import joined, split
 from atelier.request.table import request_of
 
 LEFT = Shares(0, 0, 0.5, 1)

@@ -44,7 +44,7 @@ class Excerpt:
 def pixels(excerpt: Excerpt) -> NDArray[np.uint8]:
     """What is seen: RGB (h, w, 3). The orientation mark is obeyed, transparent parts are white. Raises BadFile."""
     with opened(excerpt.path) as image:
-        return np.array(_cut(flat(upright(image)), excerpt))
+        return np.array(cut(flat(upright(image)), excerpt))
 
 
 def mask(excerpt: Excerpt) -> NDArray[np.float32] | None:
@@ -61,10 +61,11 @@ def mask(excerpt: Excerpt) -> NDArray[np.float32] | None:
         else:
             return None
         _check_proportions(grey, excerpt)
-        return np.array(_cut(grey, excerpt), np.float32) / np.float32(255)
+        return np.array(cut(grey, excerpt), np.float32) / np.float32(255)
 
 
-def _cut(image: Image.Image, excerpt: Excerpt) -> Image.Image:
+def cut(image: Image.Image, excerpt: Excerpt) -> Image.Image:
+    """What an excerpt shows of an image, or of what belongs to it (a mask, a hint)."""
     scaled = image if image.size == excerpt.scaled else image.resize(excerpt.scaled, Image.Resampling.LANCZOS)
     width, height = excerpt.size
     part = scaled.crop((excerpt.left, excerpt.top, excerpt.left + width, excerpt.top + height))

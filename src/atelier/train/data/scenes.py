@@ -12,7 +12,7 @@ import functools
 import hashlib
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 from types import MappingProxyType
@@ -161,11 +161,27 @@ def render(scene: Scene, size: int = CELLS, known: Mapping[str, Concept] | None 
     named = by_name() if known is None else known
     canvas = np.empty((size, size, 3), np.uint8)
     canvas[:] = BACKGROUNDS[scene.background]
-    pair = len(scene.objects) == 2
-    for number, placed in enumerate(scene.objects):
-        room = (number * size // 2, (number + 1) * size // 2) if pair else (0, size)
+    for placed, room in _roomed(scene, size):
         _paste(canvas, placed, named[placed.name].emoji, room)
     return canvas
+
+
+def layers(scene: Scene, size: int = CELLS) -> list[NDArray[np.float32]]:
+    """How much each thing of `scene` covers of each pixel of its image, 0 to 1: (size, size) each."""
+    found: list[NDArray[np.float32]] = []
+    for placed, room in _roomed(scene, size):
+        sprite, top, left = _placed(placed, by_name()[placed.name].emoji, room, size)
+        mask = np.zeros((size, size), np.float32)
+        mask[top : top + sprite.shape[0], left : left + sprite.shape[1]] = sprite[..., 3] / np.float32(255)
+        found.append(mask)
+    return found
+
+
+def _roomed(scene: Scene, size: int) -> Iterator[tuple[Placed, tuple[int, int]]]:
+    """The things of a scene, with the columns that each has for itself."""
+    pair = len(scene.objects) == 2
+    for number, placed in enumerate(scene.objects):
+        yield placed, (number * size // 2, (number + 1) * size // 2) if pair else (0, size)
 
 
 def large(name: str, background: str) -> Scene:
@@ -282,15 +298,21 @@ def _hash(*words: str) -> float:
 
 def _paste(canvas: NDArray[np.uint8], placed: Placed, emoji: str, room: tuple[int, int]) -> None:
     """Composites one object over `image`, moved where necessary into the columns `room` and the image's rows."""
-    cell = len(canvas) / CELLS
-    sprite = art.sprite(emoji, min(round(placed.extent * cell), room[1] - room[0]))
+    sprite, top, left = _placed(placed, emoji, room, len(canvas))
     height, width = sprite.shape[:2]
-    grid = max(1, round(GRID * cell))
-    top = _inside(placed.y * cell - height / 2, 0, len(canvas) - height, grid)
-    left = _inside(placed.x * cell - width / 2, room[0], room[1] - width, grid)
     region = canvas[top : top + height, left : left + width]
     veiled = region.astype(np.uint16) * (255 - sprite[..., 3:].astype(np.uint16))
     region[:] = np.minimum(sprite[..., :3] + (veiled + 127) // 255, 255)
+
+
+def _placed(placed: Placed, emoji: str, room: tuple[int, int], size: int) -> tuple[NDArray[np.uint8], int, int]:
+    """(its sprite with premultiplied colours, the row and the column of the sprite's first pixel)."""
+    cell = size / CELLS
+    sprite = art.sprite(emoji, min(round(placed.extent * cell), room[1] - room[0]))
+    height, width = sprite.shape[:2]
+    grid = max(1, round(GRID * cell))
+    top = _inside(placed.y * cell - height / 2, 0, size - height, grid)
+    return sprite, top, _inside(placed.x * cell - width / 2, room[0], room[1] - width, grid)
 
 
 def _inside(value: float, low: int, high: int, grid: int) -> int:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from atelier.checkpoints.text import TextTowers
 from atelier.families.telling import Said
-from atelier.nn.ports import Conditioning
+from atelier.nn.ports import NOTHING, Conditioning, Ports
 from atelier.train import noise as noises
 from atelier.train import objective, randomness, timesteps
 from atelier.train.data.cache import Cache, excerpt_key
@@ -66,12 +66,29 @@ class Noised:
         return Noised(*own, self.weights[chosen], counts, channels)
 
 
+Steered = Callable[[Sequence[Excerpt], Tensor, Tensor, Conditioning], Ports]
+"""(a batch, x, t, what the network is told) -> what enters the denoiser beside that."""
+
+
+def unsteered(_batch: Sequence[Excerpt], _x: Tensor, _t: Tensor, _said: Conditioning) -> Ports:
+    return NOTHING
+
+
 class TeachingTask:
-    """A pupil that learns from lessons; see `loop.Task`. What the autoencoder makes of images is kept in `folder`."""
+    """A pupil that learns from lessons; see `loop.Task`. What the autoencoder makes of images is kept in `folder`;
+    steered: what enters the denoiser beside captions."""
 
     def __init__(
-        self, recipe: TeachingRecipe, placement: Placement, base: Base, pupil: Pupil, lessons: TeachingSet, folder: Path
+        self,
+        recipe: TeachingRecipe,
+        placement: Placement,
+        base: Base,
+        pupil: Pupil,
+        lessons: TeachingSet,
+        folder: Path,
+        steered: Steered = unsteered,
     ) -> None:
+        self._steered = steered
         self.recipe, self.placement, self.base, self.pupil, self.lessons = recipe, placement, base, pupil, lessons
         self._weighting = recipe.loss.weighting(base.parameterization)
         self._optimizers = grouped(pupil.groups, recipe.optim)
@@ -123,7 +140,7 @@ class TeachingTask:
     def _learning(self, noised: Noised, batch: Sequence[Excerpt]) -> Generator[Tensor]:
         """The losses (B,); inside, gradients reach what is trained."""
         with self.pupil.at_work() as encoder:
-            yield noised.weights * self._losses(noised, self._conditioning(encoder, batch))
+            yield noised.weights * self._losses(noised, self._conditioning(encoder, batch), batch)
 
     def _noised(self, step: int, batch: tuple[Excerpt, ...]) -> Noised:
         """What is drawn for the whole batch, and this process's share of it."""
@@ -147,12 +164,12 @@ class TeachingTask:
         drawn = world.own(holes(len(batch) * world.size, seen.shape[2], seen.shape[3], seed, step))
         return beside(self.base, seen, drawn.to(seen.device))
 
-    def _losses(self, noised: Noised, said: Conditioning) -> Tensor:
+    def _losses(self, noised: Noised, said: Conditioning, batch: Sequence[Excerpt]) -> Tensor:
         """Of each excerpt: (B,)."""
         base, told_all = self.base, replace(said, channels=noised.channels)
 
         def net(x: Tensor, time: Tensor) -> Tensor:
-            return spoken_to(base.net, x, time, told_all)
+            return spoken_to(base.net, x, time, told_all, self._steered(batch, x, time, told_all))
 
         sigma = base.levels.sigmas.to(noised.t.device)[noised.t]
         seeing = noises.perturbed(net, base.parameterization, sigma, noised.disturbance)
@@ -242,7 +259,7 @@ class TeachingTask:
 
     @torch.no_grad()
     def _fixed(self) -> float:
-        batch = tuple(own for own in self.lessons.excerpts(0) if not own.is_class)[:MEASURED]
+        batch = self._first(MEASURED)
         clean, _ = self._posterior(batch)
         ones, counts = torch.ones(len(batch), device=clean.device), self._masks(batch, clean)
         channels = self._beside(batch, 0) if self._inpaints else None
@@ -251,22 +268,32 @@ class TeachingTask:
 
             def losses(rows: slice, noise: Tensor, t: Tensor) -> Tensor:
                 chosen = Noised(clean, clean, None, t, ones, counts, channels).rows(rows)
-                return self._losses(replace(chosen, noise=noise, t=t), _rows(said, rows))
+                return self._losses(replace(chosen, noise=noise, t=t), _rows(said, rows), batch[rows])
 
             return fixed_loss(losses, clean, len(self.base.levels.sigmas), self.recipe.run.batch)
 
+    def _first(self, count: int) -> tuple[Excerpt, ...]:
+        """Training images of the first step, at most so many."""
+        return tuple(own for own in self.lessons.excerpts(0) if not own.is_class)[:count]
+
     @torch.no_grad()
     def generate(self, prompts: Sequence[str]) -> Tensor:
-        """Pixels (B, 3, H, W) of prompts, by what has been learned as it is."""
+        """Pixels (B, 3, H, W) of prompts, by what has been learned as it is, steered as training images are."""
         base, side = self.base, side_of(self.recipe, self.base)
         place = side // base.checkpoint.latent.factor
         noise = randomness.normal((len(prompts), base.checkpoint.latent.channels, place, place), 0, "validation")
+        first = self._first(len(prompts))
+        shown = tuple(first[number % len(first)] for number in range(len(prompts)))
         captions = [Caption(text, side, side) for text in (*[""] * len(prompts), *prompts)]
         with self._reading() as encoder:
             said = replace(told(base, encoder, captions), channels=all_new(base, 2 * len(prompts), side))
             scale = base.checkpoint.defaults.cfg_scale
             noise = noise.to(self.placement.device)
-            x = painted(lambda x, t: spoken_to(base.net, x, t, said), base.parameterization, base.levels, noise, scale)
+
+            def net(x: Tensor, t: Tensor) -> Tensor:
+                return spoken_to(base.net, x, t, said, self._steered((*shown, *shown), x, t, said))
+
+            x = painted(net, base.parameterization, base.levels, noise, scale)
         return base.pixels(x)
 
     @contextmanager

@@ -21,7 +21,7 @@ from atelier.families.part import PartSpec
 from atelier.families.telling import Said, Telling
 from atelier.models.unet import UNet, UNetSpec
 from atelier.nn.conv import channels_last
-from atelier.nn.ports import Conditioning
+from atelier.nn.ports import NOTHING, Conditioning, Ports
 from atelier.prompt import Chunk, Weighted, chunk
 from atelier.weights.cast import PRECISIONS
 
@@ -151,11 +151,12 @@ def told(base: Base, encoder: TextTowers, captions: Sequence[Caption], least: in
     )
 
 
-def spoken_to(net: nn.Module, x: Tensor, t: Tensor, said: Conditioning) -> Tensor:
+def spoken_to(net: nn.Module, x: Tensor, t: Tensor, said: Conditioning, ports: Ports = NOTHING) -> Tensor:
     """The network's output (B, O, h, w), all of its inputs in its own precision."""
     dtype = next(net.parameters()).dtype
     pooled, channels = (None if part is None else part.to(dtype) for part in (said.pooled, said.channels))
-    return net(x.to(dtype), t, replace(said, tokens=said.tokens.to(dtype), pooled=pooled, channels=channels))
+    told = replace(said, tokens=said.tokens.to(dtype), pooled=pooled, channels=channels)
+    return net(x.to(dtype), t, told, ports)
 
 
 def _rows(tower: TextTower, texts: Sequence[str], least: int) -> Conditioning:

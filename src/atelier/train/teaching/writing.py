@@ -12,17 +12,21 @@ import torch
 from torch import Tensor
 
 from atelier.adapters import describing
+from atelier.adapters.control_lora import stored_control_lora
 from atelier.adapters.growing import Growing
 from atelier.checkpoints.checkpoint import Checkpoint
 from atelier.checkpoints.write import Modules, write_ldm
 from atelier.errors import BadFile
 from atelier.train import checkpoint
 from atelier.train.data.teaching import TeachingSet
+from atelier.train.recipes.control import ControlRecipe
 from atelier.train.teaching.base import Base
+from atelier.train.teaching.control import ControlPupil, LowControl
 from atelier.train.teaching.pupils import AdapterPupil, WordPupil
 from atelier.train.teaching.recipe import TeachingRecipe
 from atelier.weights.cast import cast, precision
 from atelier.weights.formats import safetensors
+from atelier.weights.names.controlnet import names as control_names
 
 SUFFIX = ".safetensors"
 AVERAGES = ".ema"
@@ -63,6 +67,19 @@ def write_word(run: Path, recipe: TeachingRecipe, base: Base, pupil: WordPupil, 
     vectors = [own[f"towers.{number}"].cpu().contiguous() for number in range(len(own))]
     named = {pupil.word: vectors[0]} if len(vectors) == 1 else {WIDTHS[n]: v for n, v in enumerate(vectors)}
     return _write(run, recipe, base.checkpoint, lessons, named, {}, "textual-inversion", pupil.word)
+
+
+def write_control(run: Path, recipe: ControlRecipe, base: Base, pupil: ControlPupil, lessons: TeachingSet) -> Path:
+    """A Control-LoRA in Stability AI's names, or a ControlNet in cldm's."""
+    own, learner = learned(run)["control"], pupil.learner
+    learner.load_state_dict({**learner.state_dict(), **own})
+    if isinstance(learner, LowControl):
+        tensors = stored_control_lora(learner.lora, pupil.spec)
+    else:
+        theirs = {name.ours: f"control_model.{name.ldm}" for name in control_names(pupil.spec)}
+        tensors = {theirs[name]: tensor for name, tensor in learner.net.state_dict().items()}
+    found = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    return _write(run, recipe, base.checkpoint, lessons, found, {"control_type": recipe.type}, "control")
 
 
 def write_model(run: Path, recipe: TeachingRecipe, base: Base) -> Path:

@@ -1,0 +1,103 @@
+"""Teaching a model to be controlled: a ControlNet, or a Control-LoRA, from images and their hints."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from atelier.train.recipe import Positive, Table
+from atelier.train.registry import RecipeSpec
+from atelier.train.teaching.recipe import TeachingRecipe
+
+if TYPE_CHECKING:
+    from atelier.train.loop import Placement
+    from atelier.train.tasks.teaching import TeachingTask
+    from atelier.train.teaching.base import Base
+    from atelier.train.teaching.control import ControlPupil
+
+
+class ControlTable(Table, frozen=True):
+    """annotator: what draws the hint of a training image; or hints: a folder with a hint for each, a PNG of its name.
+    options: of the annotator. rank: of low-rank changes of the model's encoder (a Control-LoRA), 0 for a whole
+    ControlNet; widths: of the layers that read the hint, each but the first behind half the resolution."""
+
+    annotator: str = ""
+    hints: str = ""
+    options: dict[str, float] = Field(default_factory=dict[str, float])
+    rank: Annotated[int, Field(ge=0, le=1024)] = 0
+    widths: Annotated[tuple[Positive, ...], Field(min_length=1)] = (16, 32, 96, 256)
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if bool(self.annotator) == bool(self.hints):
+            raise ValueError("control: give an annotator, or a folder of hints")
+        return self
+
+
+class ControlRecipe(TeachingRecipe, frozen=True):
+    """control: what is learned, and from which hints."""
+
+    kind: Literal["control"]
+    control: ControlTable
+
+    @property
+    def type(self) -> str:
+        """What the file says that its hints are."""
+        return self.control.annotator or Path(self.control.hints).name
+
+
+def _pupil(recipe: ControlRecipe, base: Base) -> ControlPupil:
+    import torch
+
+    from atelier.errors import BadInput
+    from atelier.train.teaching.control import ControlPupil, Hints
+    from atelier.vision.annotate import annotator, completed, ready
+
+    own = recipe.control
+    factor = base.checkpoint.latent.factor
+    if 2 ** (len(own.widths) - 1) != factor:
+        raise BadInput(
+            f"control.widths: {base.checkpoint.name} needs {factor.bit_length()} of them, not {len(own.widths)}"
+        )
+    if own.hints:
+        hints = Hints(None, {}, Path(own.hints))
+    else:
+        spec = annotator(own.annotator)
+        hints = Hints(ready(spec, lambda _: None, torch.device("cpu")), completed(spec, own.options), None)
+    return ControlPupil(base, hints, own.rank, own.widths, recipe.run.seed)
+
+
+def _build(recipe: ControlRecipe, placement: Placement, folder: Path) -> TeachingTask:
+    from atelier.train.tasks.teaching import TeachingTask
+    from atelier.train.teaching.lessons import lessons
+    from atelier.train.teaching.parts import base_for
+
+    base = base_for(recipe, placement, trains_it=False)
+    pupil = _pupil(recipe, base)
+    seen = lessons(recipe, base, folder, placement.world)
+    return TeachingTask(recipe, placement, base, pupil, seen, folder, pupil.ports)
+
+
+def _export(recipe: ControlRecipe, folder: Path) -> Path:
+    from atelier.train.loop import HERE
+    from atelier.train.teaching.lessons import lessons
+    from atelier.train.teaching.parts import base_for
+    from atelier.train.teaching.writing import write_control
+
+    base = base_for(recipe, HERE, trains_it=False)
+    return write_control(folder, recipe, base, _pupil(recipe, base), lessons(recipe, base, folder, HERE.world))
+
+
+CONTROL = RecipeSpec(
+    name="control",
+    model=ControlRecipe,
+    build=_build,
+    export=_export,
+    defaults=Path(__file__).with_suffix(".toml"),
+    help="a ControlNet beside a model, from images and their hints; writes a ControlNet or a Control-LoRA",
+    aliases=("controlnet",),
+    splits=True,
+)
+SPECS = (CONTROL,)
