@@ -146,7 +146,7 @@ def test_what_acts_with_nothing_is_absent_and_a_mask_keeps_it_to_its_place(
 def test_one_for_other_widths_is_refused(models: dict[str, Both], tmp_path: Path) -> None:
     adapter("full").save_pretrained(tmp_path / "adapter")
     narrow = support.both(tmp_path, "sd1").model
-    with pytest.raises(BadFile, match="adapter.*widths 32, 64, 64, and sd1 has 32, 64"):
+    with pytest.raises(BadFile, match=r"adapter.*widths 32, 64, 64, and sd1 has 32, 64"):
         open_steering(tmp_path / "adapter", narrow, torch.float32)
 
 

@@ -38,7 +38,7 @@ class LowRank:
 
 @dataclass(frozen=True, slots=True)
 class ControlLora:
-    """By our names of parameters: what is added to the encoder's weights, what stands in their place, and what is new."""
+    """By our names of parameters: what is added to the encoder's weights, what stands in their place, what is new."""
 
     low: Mapping[str, LowRank]
     full: Mapping[str, Tensor]

@@ -1,4 +1,4 @@
-"""T2I-Adapters (Mou et al. 2023, arXiv:2302.08453, section 3.3): small networks whose features are added on the way down.
+"""T2I-Adapters (Mou et al. 2023, arXiv:2302.08453, section 3.3): small networks of features for the way down.
 
 A full one keeps the U-Net's widths throughout; a light one has a quarter of them between its layers. Those for Stable
 Diffusion XL start at half the resolution and halve it once.

@@ -28,9 +28,8 @@ def infer(shapes: Shapes, _: PartFacts = NO_FACTS) -> AdapterSpec:
     first = shapes.shape("body.0.in_conv.weight" if light else "conv_in.weight", 4)
     channels, unshuffle = _hint(shapes, first[1])
     blocks = _blocks(shapes, light=light)
-    return AdapterSpec(
-        channels, unshuffle, _widths(shapes, blocks, light=light), blocks, light, unshuffle == XL_UNSHUFFLE
-    )
+    widths = _widths(shapes, blocks, light=light)
+    return AdapterSpec(channels, unshuffle, widths, blocks, light, xl=unshuffle == XL_UNSHUFFLE)
 
 
 def _hint(shapes: Shapes, inputs: int) -> tuple[int, int]:
