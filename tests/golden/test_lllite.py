@@ -171,15 +171,11 @@ def test_two_that_read_one_projection_follow_one_another(model: Both) -> None:
 
 def test_one_for_another_model_is_refused_with_both_their_names(path: Path, tmp_path: Path) -> None:
     other = support.both(tmp_path, "sd1").model
-    with pytest.raises(
-        BadFile, match=r"lllite.*is a ControlNet of Stable Diffusion XL, and sd1 is Stable Diffusion 1.x"
-    ):
+    with pytest.raises(BadFile, match=r"lllite.*ControlNet of Stable Diffusion XL, and sd1 is Stable Diffusion 1.x"):
         open_steering(path, other, torch.float32)
     save_file(tensors(width=48), tmp_path / "narrow.safetensors")
     deep = support.both(tmp_path, "sdxl-deep").model
-    with pytest.raises(
-        BadFile, match=r"narrow.*width 48 at down.1.attentions.0.blocks.0.attn1.to_q, and sdxl-deep has 64"
-    ):
+    with pytest.raises(BadFile, match=r"narrow.*width 48 at down.1.*attn1.to_q, and sdxl-deep has 64"):
         open_steering(tmp_path / "narrow.safetensors", deep, torch.float32)
 
 
