@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,17 @@ from atelier.models.unet import UNet
 from atelier.nn.ports import NOTHING, Conditioning, Ports
 from weights_support import fill
 
+
+def _deep(made: Modules, **spec: object) -> Modules:
+    """The same with a U-Net of three levels of two blocks each."""
+    net = UNet(replace(made.networks["unet"].spec, widths=(32, 64, 64), blocks=2, **spec))
+    tiny.randomize(net, 7)
+    return replace(made, networks={**made.networks, "unet": net})
+
+
 MADE: Mapping[str, Callable[[], Modules]] = {
+    "sd1-deep": lambda: _deep(tiny.modules(), depth=(1, 1, 0), heads=(2, 2, 2)),
+    "sdxl-deep": lambda: _deep(tiny_sd.sdxl(), depth=(0, 1, 2), heads=(1, 2, 2)),
     "sd1": tiny.modules,
     "sd2": tiny_sd.sd2,
     "sdxl": tiny_sd.sdxl,

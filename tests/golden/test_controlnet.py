@@ -275,14 +275,8 @@ def test_a_union_makes_of_each_kind_of_hint_what_diffusers_makes(
     from diffusers import ControlNetUnionModel
 
     both, place = models["sdxl"], {"openpose": 0, "canny": 3, "segmentation": 5}[task]
-    theirs = control_of(
-        both.theirs,
-        ControlNetUnionModel,
-        num_trans_channel=32,
-        num_trans_head=2,
-        num_trans_layer=2,
-        num_proj_channel=32,
-    )
+    sizes = {"num_trans_channel": 32, "num_trans_head": 2, "num_trans_layer": 2, "num_proj_channel": 32}
+    theirs = control_of(both.theirs, ControlNetUnionModel, **sizes)
     net = open_steering(saved(theirs, tmp_path), both.model, torch.float32)
     shown = hint().expand(2, -1, -1, -1)
     told = torch.zeros(2, 6)

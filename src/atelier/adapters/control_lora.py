@@ -1,4 +1,4 @@
-"""Control-LoRAs, as Stability AI publishes them: ControlNets as low-rank changes of the encoder that they are copies of.
+"""Control-LoRAs, as Stability AI publishes them: ControlNets as low-rank changes of the encoder that they copy.
 
 A layer of the encoder is W + up @ down, without a factor; what has no such pair is there whole: norms, biases, the
 layers that read the hint, those behind the skip connections. What is nowhere in the file is the model's own.
@@ -39,7 +39,7 @@ class LowRank:
 
 @dataclass(frozen=True, slots=True)
 class ControlLora:
-    """By our names of parameters: what is added to the encoder's weights, and what stands in place of them or is new."""
+    """By our names of parameters: what is added to the encoder's weights, what stands in their place, what is new."""
 
     low: Mapping[str, LowRank]
     full: Mapping[str, Tensor]

@@ -8,6 +8,7 @@ in the first blocks (MMDiT-X).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import isqrt
 from typing import NamedTuple
 
 import torch
@@ -118,13 +119,13 @@ class Stream(nn.Module):
 
 
 class Block(nn.Module):
-    """Both streams, joined in one attention."""
+    """Both streams, joined in one attention; in the `last` one that of the text ends."""
 
-    def __init__(self, spec: MMDiTSpec, index: int) -> None:
+    def __init__(self, spec: MMDiTSpec, index: int, *, last: bool) -> None:
         super().__init__()
         self.path, self.heads = f"blocks.{index}", spec.heads
         self.image = Stream(spec, dual=index in spec.dual)
-        self.text = Stream(spec, last=index == spec.depth - 1)
+        self.text = Stream(spec, last=last)
 
     def forward(
         self, image: Tensor, text: Tensor, condition: Tensor, ports: Ports, grid: tuple[int, int]
@@ -179,7 +180,7 @@ class MMDiT(nn.Module):
         self.time_embedding = ConditionEmbedding(TIME, spec.width)
         self.pooled_embedding = ConditionEmbedding(spec.pooled, spec.width)
         self.context_embedding = nn.Linear(spec.context, spec.width)
-        self.blocks = nn.ModuleList(Block(spec, i) for i in range(spec.depth))
+        self.blocks = nn.ModuleList(Block(spec, i, last=i == spec.depth - 1) for i in range(spec.depth))
         self.final_modulation = nn.Linear(spec.width, 2 * spec.width)
         self.final = nn.Linear(spec.width, spec.patch**2 * spec.out_channels)
 
@@ -207,9 +208,9 @@ class MMDiT(nn.Module):
         if cond.channels is not None:
             x = torch.cat([x, cond.channels], dim=1)
         height, width = x.shape[-2:]
-        image = self.patch_embedding(_whole_patches(x, self.spec.patch))
+        image = self.patch_embedding(whole_patches(x, self.spec.patch))
         grid = (image.shape[-2], image.shape[-1])
-        image = to_tokens(image) + self._positions(grid).to(image.dtype)
+        image = to_tokens(image) + centred(self.positions, grid, self.spec.patch).to(image.dtype)
         time = self.time_embedding(timestep_embedding(t, TIME).to(x.dtype))
         condition = F.silu(time + self.pooled_embedding(cond.pooled)).unsqueeze(1)
         image = self._through(image, self.context_embedding(cond.tokens), condition, ports, grid)
@@ -228,18 +229,18 @@ class MMDiT(nn.Module):
                 image = image + ports.residuals[index * count // depth]
         return image
 
-    def _positions(self, grid: tuple[int, int]) -> Float[Tensor, "1 t c"]:
-        """Those of a grid in the middle of the table (section 5.3.2)."""
-        side = self.spec.side
-        if max(grid) > side:
-            most = side * self.spec.patch
-            raise BadInput(
-                f"the latent has {grid[1] * self.spec.patch}x{grid[0] * self.spec.patch} positions, and this model "
-                f"knows {most} along a side: choose a smaller width and height"
-            )
-        top, left = (side - grid[0]) // 2, (side - grid[1]) // 2
-        table = self.positions.reshape(1, side, side, -1)
-        return table[:, top : top + grid[0], left : left + grid[1]].flatten(1, 2)
+
+def centred(positions: Float[Tensor, "1 n c"], grid: tuple[int, int], patch: int) -> Float[Tensor, "1 t c"]:
+    """Those of a grid in the middle of a square table (section 5.3.2). Raises BadInput for a grid beyond it."""
+    side = isqrt(positions.shape[1])
+    if max(grid) > side:
+        raise BadInput(
+            f"the latent has {grid[1] * patch}x{grid[0] * patch} positions, and this model knows {side * patch} along "
+            "a side: choose a smaller width and height"
+        )
+    top, left = (side - grid[0]) // 2, (side - grid[1]) // 2
+    table = positions.reshape(1, side, side, -1)
+    return table[:, top : top + grid[0], left : left + grid[1]].flatten(1, 2)
 
 
 def modulated(x: Float[Tensor, "b t c"], shift: Tensor, scale: Tensor) -> Float[Tensor, "b t c"]:
@@ -261,7 +262,7 @@ def position_table(side: int, width: int, base: int = 64) -> Float[Tensor, "1 n 
     return torch.cat([f(angle) for angle in angles for f in (torch.sin, torch.cos)], dim=1).float()[None]
 
 
-def _whole_patches(x: Tensor, patch: int) -> Tensor:
+def whole_patches(x: Tensor, patch: int) -> Tensor:
     """x with the rows and columns that are missing for whole patches, as its last ones are."""
     down, right = -x.shape[-2] % patch, -x.shape[-1] % patch
     return F.pad(x, (0, right, 0, down), mode="replicate") if down or right else x

@@ -7,6 +7,8 @@ from atelier.checkpoints.kind import Identity, Kind, Seen
 PREFIXES = ("", "adapter.")
 SQUARES = {64: "sd1", 192: "sd1", 256: "sdxl", 768: "sdxl"}
 """Channels of the unshuffled hint (8x8 or 16x16 pixels, grey or colour), and the family that has them."""
+READ = ("full", "light")
+READ = ("full", "light")
 
 
 def recognise(seen: Seen) -> Identity | None:
@@ -30,4 +32,4 @@ def _at(seen: Seen) -> Identity | None:
     return Identity("t2i_adapter", family, variant)
 
 
-SPECS = (Kind("t2i_adapter", "T2I-Adapter", recognise),)
+SPECS = (Kind("t2i_adapter", "T2I-Adapter", recognise, reads=lambda own: own.variant in READ),)

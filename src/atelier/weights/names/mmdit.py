@@ -24,28 +24,44 @@ _ADDED = ("add_q_proj", "add_k_proj", "add_v_proj", "to_add_out", "norm_added_q"
 
 def names(spec: MMDiTSpec) -> Iterator[Name]:
     """Every parameter of `MMDiT(spec)`, in order of execution, and its table of positions."""
-    yield from both("patch_embedding", "x_embedder.proj", "pos_embed.proj")
-    yield Name("positions", "pos_embed", "pos_embed.pos_embed")
-    for ours, ldm, theirs in (("time", "t", "timestep"), ("pooled", "y", "text")):
-        for number, place in ((1, 0), (2, 2)):
-            folder = f"time_text_embed.{theirs}_embedder.linear_{number}"
-            yield from both(f"{ours}_embedding.linear{number}", f"{ldm}_embedder.mlp.{place}", folder)
-    yield from both("context_embedding", "context_embedder", "context_embedder")
+    yield from places()
+    yield from told(context=True)
     for index in range(spec.depth):
-        yield from _block(spec, index)
+        yield from block(spec, index, last=index == spec.depth - 1)
     yield from _ungated("final_modulation", "final_layer.adaLN_modulation.1", "norm_out.linear")
     yield from both("final", "final_layer.linear", "proj_out")
 
 
-def _block(spec: MMDiTSpec, index: int) -> Iterator[Name]:
-    ours, ldm, theirs = f"blocks.{index}", f"joint_blocks.{index}", f"transformer_blocks.{index}"
-    image, text = f"{ldm}.x_block", f"{ldm}.context_block"
-    last = index == spec.depth - 1
-    yield from both(f"{ours}.image.modulation", f"{image}.adaLN_modulation.1", f"{theirs}.norm1.linear")
-    yield from _attention(spec, f"{ours}.image.attn", f"{image}.attn", f"{theirs}.attn", _ATTENTION, out=True)
+def places() -> Iterator[Name]:
+    """What makes tokens of a latent."""
+    yield from both("patch_embedding", "x_embedder.proj", "pos_embed.proj")
+    yield Name("positions", "pos_embed", "pos_embed.pos_embed")
+
+
+def told(*, context: bool) -> Iterator[Name]:
+    """What reads the level, the pooled vector and, where it does, the text."""
+    for ours, ldm, theirs in (("time", "t", "timestep"), ("pooled", "y", "text")):
+        for number, place in ((1, 0), (2, 2)):
+            folder = f"time_text_embed.{theirs}_embedder.linear_{number}"
+            yield from both(f"{ours}_embedding.linear{number}", f"{ldm}_embedder.mlp.{place}", folder)
+    if context:
+        yield from both("context_embedding", "context_embedder", "context_embedder")
+
+
+def image_stream(spec: MMDiTSpec, index: int) -> Iterator[Name]:
+    """The image's own layers in a block."""
+    ours, image, theirs = f"blocks.{index}.image", f"joint_blocks.{index}.x_block", f"transformer_blocks.{index}"
+    yield from both(f"{ours}.modulation", f"{image}.adaLN_modulation.1", f"{theirs}.norm1.linear")
+    yield from _attention(spec, f"{ours}.attn", f"{image}.attn", f"{theirs}.attn", _ATTENTION, out=True)
     if index in spec.dual:
-        yield from _attention(spec, f"{ours}.image.attn2", f"{image}.attn2", f"{theirs}.attn2", _ATTENTION, out=True)
-    yield from _mlp(f"{ours}.image.mlp", f"{image}.mlp", f"{theirs}.ff")
+        yield from _attention(spec, f"{ours}.attn2", f"{image}.attn2", f"{theirs}.attn2", _ATTENTION, out=True)
+    yield from _mlp(f"{ours}.mlp", f"{image}.mlp", f"{theirs}.ff")
+
+
+def block(spec: MMDiTSpec, index: int, *, last: bool) -> Iterator[Name]:
+    """Both streams; in the `last` one that of the text ends."""
+    ours, text, theirs = f"blocks.{index}", f"joint_blocks.{index}.context_block", f"transformer_blocks.{index}"
+    yield from image_stream(spec, index)
     layer = f"{ours}.text.modulation", f"{text}.adaLN_modulation.1", f"{theirs}.norm1_context.linear"
     yield from _ungated(*layer) if last else both(*layer)
     yield from _attention(spec, f"{ours}.text.attn", f"{text}.attn", f"{theirs}.attn", _ADDED, out=not last)

@@ -1,0 +1,111 @@
+"""ControlNets for the transformer of Stable Diffusion 3 through the port for residuals."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from atelier.adapters.hints import like, located, settings
+from atelier.adapters.steering import Acting, SteeringKind
+from atelier.checkpoints.checkpoint import Checkpoint
+from atelier.errors import BadFile
+from atelier.families.parts import VAE
+from atelier.families.parts.mmdit import MMDIT
+from atelier.families.parts.mmdit_control import HINT, infer
+from atelier.families.shapes import Shapes
+from atelier.models.mmdit_control import TransformerControl, TransformerControlSpec
+from atelier.nn.ports import NOTHING, Conditioning, Ports
+from atelier.nn.tokens import to_map, to_tokens
+from atelier.weights.archive import Archive
+from atelier.weights.load import load_into, read
+from atelier.weights.names.mmdit_control import names
+from atelier.weights.names.name import Layout
+
+MARKS: Mapping[str, Layout] = {HINT: "diffusers"}
+ALIKE = ("width", "patch", "pooled", "context", "in_channels")
+"""What it has in common with the transformer."""
+TOKENS = ("patch_embedding.weight", "patch_embedding.bias", "positions")
+"""What those take from the transformer that have no tokens of their own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hinted:
+    """tokens: (N, T, C) of the hint; grid: rows and columns of them."""
+
+    tokens: Tensor
+    grid: tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Control:
+    """A `HintNet`. plain: whether the hint's latent is not shifted and the pooled vector not read, as of the first ones
+    (InstantX's)."""
+
+    net: TransformerControl
+    model: Checkpoint
+    plain: bool
+    tasks: tuple[str, ...] = ()
+
+    @property
+    def nets(self) -> tuple[TransformerControl]:
+        return (self.net,)
+
+    @torch.no_grad()
+    def read(self, hint: Tensor, _: str = "", /) -> Hinted:
+        """Borrows the model's autoencoder for as long as it takes: the hint is read as a latent."""
+        weight, patch = self.net.hint_embedding.weight, self.net.spec.mmdit.patch
+        vae = self.model.load(VAE, weight.dtype).to(weight.device)
+        latent, form = vae.encode(like(hint, weight) * 2 - 1).mean, self.model.latent
+        scaled = latent * form.scale if self.plain else form.scaled(latent)
+        grid = (-(-latent.shape[-2] // patch), -(-latent.shape[-1] // patch))
+        return Hinted(self.net.embedded(scaled), grid)
+
+    @torch.no_grad()
+    def ports(self, read: Hinted, x: Tensor, t: Tensor, cond: Conditioning, acting: Acting, /) -> Ports:
+        """Raises ValueError for a hint of another size than the image's."""
+        factors, patch = acting.factors(len(self.net.outs)), self.net.spec.mmdit.patch
+        if not acting.acts(len(factors)):
+            return NOTHING
+        if read.grid != (-(-x.shape[-2] // patch), -(-x.shape[-1] // patch)):
+            raise ValueError(f"a hint of {read.grid} tokens for a latent of {tuple(x.shape[-2:])}")
+        rows, hint, told = len(x), acting.shared(read.tokens, len(x)), acting.told(cond)
+        if self.plain and told.pooled is not None:
+            told = replace(told, pooled=torch.zeros_like(told.pooled))
+        found = self.net(acting.picked(x), acting.picked(t), told, hint)
+        scaled = (to_map(residual * factor, read.grid) for residual, factor in zip(found, factors, strict=True))
+        return Ports(residuals=tuple(to_tokens(acting.placed(residual, rows)) for residual in scaled))
+
+
+def load(archive: Archive, model: Checkpoint, dtype: torch.dtype) -> Control:
+    """Raises BadFile for one that is for another transformer."""
+    stored = located(archive, MARKS)
+    if not model.has(MMDIT):
+        raise BadFile(archive.path, f"is for Stable Diffusion 3, and {model.name} is {model.family.title}")
+    spec = infer(Shapes.of(stored), model.spec(MMDIT))
+    _check(archive, spec, model)
+    tensors = read(stored, names(spec), dtype=dtype)
+    if not spec.joint:
+        whole = model.tensors(MMDIT)
+        tensors |= {name: whole[name].to(dtype) for name in TOKENS}
+    net = load_into(lambda: TransformerControl(spec), tensors, source=archive.path)
+    config = settings(archive)
+    plain = spec.joint if config is None else config.flag("force_zeros_for_pooled_projection", default=True)
+    return Control(net, model, plain)
+
+
+def _check(archive: Archive, spec: TransformerControlSpec, model: Checkpoint) -> None:
+    theirs = model.spec(MMDIT)
+    for what in ALIKE:
+        mine, needed = getattr(spec.mmdit, what), getattr(theirs, what)
+        if mine != needed:
+            sizes = f"{what} {mine}, and {model.name} has {needed}"
+            raise BadFile(archive.path, f"is for transformers with {sizes}: choose one that was made for this model")
+    if spec.channels != model.latent.channels:
+        told = f"reads {spec.channels} channels, where a hint's latent has {model.latent.channels}"
+        raise BadFile(archive.path, f"{told}: ControlNets that read a mask too cannot be used yet")
+
+
+SPECS = (SteeringKind("SD3 ControlNet", "controlnet", load, variants=("medium", "3.5-large")),)

@@ -1,0 +1,182 @@
+"""ControlNets for Stable Diffusion 3 against diffusers': residuals, what the transformer makes of them, a trajectory."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import hint_support as support
+import tiny_sd3
+from atelier.adapters.steering import Acting, open_steering
+from atelier.checkpoints.checkpoint import Checkpoint
+from atelier.checkpoints.kind import identify, kinds
+from atelier.checkpoints.opening import open_checkpoint
+from atelier.checkpoints.write import write_diffusers
+from atelier.errors import BadFile
+from atelier.families.parts import VAE
+from atelier.families.parts.mmdit import MMDIT
+from atelier.nn.ports import NOTHING, Conditioning
+from atelier.weights.archive import open_any
+from hint_support import drawn, hint
+from weights_support import assert_close, fill
+
+diffusers = pytest.importorskip("diffusers", reason="the reference extra is not installed")
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+X, T = drawn(2, 16, 8, 12), torch.tensor([70.0, 901.0])
+COND = Conditioning(drawn(2, 5, tiny_sd3.T, seed=1), drawn(2, tiny_sd3.L + tiny_sd3.G, seed=2))
+SIZES = {"with text": {}, "without text": {"joint_attention_dim": None, "use_pos_embed": False, "qk_norm": None}}
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
+    folder = tmp_path_factory.mktemp("models") / "sd3"
+    write_diffusers(tiny_sd3.modules(), folder)
+    return open_checkpoint(folder)
+
+
+@pytest.fixture(scope="module")
+def transformer(model: Checkpoint) -> Any:
+    net = diffusers.SD3Transformer2DModel.from_pretrained(model.path / "transformer")
+    return net.eval().requires_grad_(requires_grad=False)
+
+
+@pytest.fixture(scope="module")
+def vae(model: Checkpoint) -> Any:
+    return diffusers.AutoencoderKL.from_pretrained(model.path / "vae").eval().requires_grad_(requires_grad=False)
+
+
+def control(transformer: Any, **config: object) -> Any:
+    own = transformer.config
+    shared = (
+        "sample_size patch_size in_channels attention_head_dim num_attention_heads joint_attention_dim qk_norm "
+        "caption_projection_dim pooled_projection_dim out_channels pos_embed_max_size dual_attention_layers"
+    )
+    given = {"num_layers": 2, **{key: own[key] for key in shared.split()}, **config}
+    if given["joint_attention_dim"] is None:
+        given["dual_attention_layers"] = ()
+    return fill(diffusers.SD3ControlNetModel(**given)).requires_grad_(requires_grad=False)
+
+
+def latent_of(shown: Tensor, vae: Any, *, plain: bool) -> Tensor:
+    """As the pipeline of diffusers makes it, but for the noise around the mean."""
+    shift = 0 if plain else vae.config.shift_factor
+    return (vae.encode(shown * 2 - 1).latent_dist.mean - shift) * vae.config.scaling_factor
+
+
+def said(theirs: Any, transformer: Any, latent: Tensor, x: Tensor, t: Tensor, *, plain: bool) -> list[Tensor]:
+    alone = theirs.config.joint_attention_dim is None
+    return theirs(
+        hidden_states=transformer.pos_embed(x) if alone else x,
+        timestep=t,
+        encoder_hidden_states=None if alone else COND.tokens,
+        pooled_projections=torch.zeros_like(COND.pooled) if plain else COND.pooled,
+        controlnet_cond=latent,
+        conditioning_scale=0.6,
+        return_dict=False,
+    )[0]
+
+
+@pytest.mark.parametrize("plain", [True, False])
+@pytest.mark.parametrize("size", SIZES)
+def test_residuals_and_what_comes_of_them_are_those_of_diffusers(
+    size: str, plain: bool, model: Checkpoint, transformer: Any, vae: Any, tmp_path: Path
+) -> None:
+    theirs = control(transformer, force_zeros_for_pooled_projection=plain, **SIZES[size])
+    theirs.save_pretrained(tmp_path)
+    net = open_steering(tmp_path, model, torch.float32)
+    factor = model.latent.factor
+    shown = hint(2, 8 * factor, 12 * factor)
+    expected = said(theirs, transformer, latent_of(shown, vae, plain=plain), X, T, plain=plain)
+    ports = net.ports(net.read(shown), X, T, COND, Acting(weight=0.6))
+    for ours, there in zip(ports.residuals, expected, strict=True):
+        assert_close(ours, there)
+    made = transformer(X, COND.tokens, COND.pooled, T, block_controlnet_hidden_states=expected).sample
+    with torch.no_grad():
+        assert_close(model.load(MMDIT, torch.float32)(X, T, COND, ports), made)
+    assert model.load(VAE) is not None
+
+
+def test_a_trajectory_is_that_of_diffusers(model: Checkpoint, transformer: Any, vae: Any, tmp_path: Path) -> None:
+    theirs = control(transformer)
+    theirs.save_pretrained(tmp_path)
+    net, ours, factor = (
+        open_steering(tmp_path, model, torch.float32),
+        model.load(MMDIT, torch.float32),
+        model.latent.factor,
+    )
+    shown, x = hint(1, 8 * factor, 12 * factor), drawn(1, 16, 8, 12, seed=9)
+    latent, read = latent_of(shown, vae, plain=True).expand(2, -1, -1, -1), net.read(shown)
+
+    def there(x: Tensor, t: Tensor) -> Tensor:
+        found = said(theirs, transformer, latent, x, t, plain=True)
+        return transformer(x, COND.tokens, COND.pooled, t, block_controlnet_hidden_states=found).sample
+
+    @torch.no_grad()
+    def here(x: Tensor, t: Tensor) -> Tensor:
+        return ours(x, t, COND, net.ports(read, x, t, COND, Acting(weight=0.6)))
+
+    assert_close(flowing(here, x), flowing(there, x))
+    assert net.ports(read, x.expand(2, -1, -1, -1), T, COND, Acting(weight=0)) is NOTHING
+
+
+def flowing(predict: Any, x: Tensor) -> Tensor:
+    """Euler's method with guidance, from noise to none in four steps."""
+    levels = torch.linspace(1, 0, support.STEPS + 1)
+    for level, below in zip(levels, levels[1:], strict=False):
+        negative, positive = predict(x.expand(2, -1, -1, -1), (1000 * level).expand(2)).chunk(2)
+        x = x + (below - level) * (negative + support.SCALE * (positive - negative))
+    return x
+
+
+def test_a_zero_initialized_one_changes_not_a_bit(model: Checkpoint, transformer: Any, tmp_path: Path) -> None:
+    given = control(transformer)
+    for out in given.controlnet_blocks:
+        out.weight.zero_()
+        out.bias.zero_()
+    given.save_pretrained(tmp_path)
+    net, ours, factor = (
+        open_steering(tmp_path, model, torch.float32),
+        model.load(MMDIT, torch.float32),
+        model.latent.factor,
+    )
+    ports = net.ports(net.read(hint(1, 8 * factor, 12 * factor)), X, T, COND, Acting())
+    with torch.no_grad():
+        assert torch.equal(ours(X, T, COND, ports), ours(X, T, COND))
+
+
+def test_rows_and_masks_count(model: Checkpoint, transformer: Any, tmp_path: Path) -> None:
+    control(transformer).save_pretrained(tmp_path)
+    net, factor, mask = open_steering(tmp_path, model, torch.float32), model.latent.factor, torch.zeros(1, 1, 8, 12)
+    mask[..., 6:] = 1
+    read = net.read(hint(1, 8 * factor, 12 * factor))
+    kept = net.ports(read, X, T, COND, Acting(rows=torch.tensor([1]), mask=mask)).residuals
+    free = net.ports(read, X, T, COND, Acting()).residuals
+    for one, other in zip(kept, free, strict=True):
+        one, other = one.reshape(2, 4, 6, -1), other.reshape(2, 4, 6, -1)  # noqa: PLW2901 - as a map
+        assert not bool(one[0].any())
+        assert not bool(one[1, :, :3].any())
+        assert_close(one[1, :, 3:], other[1, :, 3:])
+
+
+def test_it_is_known_and_others_are_refused(model: Checkpoint, transformer: Any, tmp_path: Path) -> None:
+    control(transformer).save_pretrained(tmp_path / "control")
+    identity = identify(open_any(tmp_path / "control" / "diffusion_pytorch_model.safetensors"))
+    assert identity is not None
+    assert (identity.kind, identity.family) == ("controlnet", "sd3")
+    assert kinds()["controlnet"].reads(identity)
+    other = support.both(tmp_path, "sd1").model
+    with pytest.raises(
+        BadFile, match=r"control.*is a ControlNet of Stable Diffusion 3, and sd1 is Stable Diffusion 1.x"
+    ):
+        open_steering(tmp_path / "control", other, torch.float32)
+    control(transformer, pooled_projection_dim=32).save_pretrained(tmp_path / "pooled")
+    with pytest.raises(BadFile, match=r"pooled.*pooled 32, and sd3 has 64"):
+        open_steering(tmp_path / "pooled", model, torch.float32)
+    control(transformer, extra_conditioning_channels=1).save_pretrained(tmp_path / "masked")
+    with pytest.raises(BadFile, match="masked.*reads 17 channels"):
+        open_steering(tmp_path / "masked", model, torch.float32)
