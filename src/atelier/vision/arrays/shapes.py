@@ -65,16 +65,16 @@ def line(canvas: Canvas, start: Point, end: Point, half: int, colour: Colour) ->
 def _outline(corners: NDArray[np.floating[Any]]) -> NDArray[np.int_]:
     """The pixels (n, 2) on the edges of a polygon: one for each step along the longer side of an edge, left to right.
     A pixel halfway between two is the one that comes first."""
-    return np.concatenate([_edge(a, b) for a, b in zip(corners, np.roll(corners, -1, 0), strict=True)])
-
-
-def _edge(a: NDArray[np.floating[Any]], b: NDArray[np.floating[Any]]) -> NDArray[np.int_]:
-    if a[0] > b[0]:
-        a, b = b, a
-    way = b - a
-    steps = max(int(np.ceil(abs(way).max())), 1)
-    shares = np.arange(steps + 1)[:, None] / steps
-    return np.where(way >= 0, np.ceil(a + shares * way - 0.5), np.floor(a + shares * way + 0.5)).astype(np.int_)
+    following = np.roll(corners, -1, 0)
+    is_leftward = (corners[:, 0] > following[:, 0])[:, None]
+    starts = np.where(is_leftward, following, corners)
+    ways = np.where(is_leftward, corners, following) - starts
+    steps = np.ceil(abs(ways).max(1)).clip(1).astype(int)
+    edges = np.repeat(np.arange(len(corners)), steps + 1)
+    counted = np.arange(len(edges)) - np.repeat(np.cumsum(steps + 1) - steps - 1, steps + 1)
+    way = ways[edges]
+    places = starts[edges] + (counted / steps[edges])[:, None] * way
+    return np.where(way >= 0, np.ceil(places - 0.5), np.floor(places + 0.5)).astype(np.int_)
 
 
 def _fill(canvas: Canvas, outline: NDArray[np.int_], colour: Colour) -> None:
