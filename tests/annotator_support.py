@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import warnings
+from collections.abc import Callable
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -12,8 +13,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 from PIL import Image
+from torch import nn
 
 from atelier.train.data import scenes
 
@@ -91,3 +94,42 @@ IMAGES: dict[str, Pixels] = {
     "one row": noise(1, 9),
     "one column": noise(11, 1),
 }
+
+
+def hed() -> nn.Module:
+    """Names and shapes of a small one, as published."""
+    from atelier.models.hed import Hed, HedSpec
+
+    return Hed(HedSpec((4, 4, 4, 4, 4), (1, 1, 1, 1, 1)))
+
+
+def line_drawing() -> nn.Module:
+    from atelier.models.line_drawing import LineDrawing, LineDrawingSpec
+
+    return LineDrawing(LineDrawingSpec(4, 1))
+
+
+def pidinet() -> nn.Module:
+    from atelier.models.pidinet import PidiNet, PidiNetSpec
+
+    return PidiNet(PidiNetSpec(4, 4))
+
+
+def saved(net: nn.Module, path: Path) -> Path:
+    """With random weights, under the published names."""
+    from atelier.families.parts import hed, line_drawing, pidinet
+
+    parts = {"Hed": hed, "LineDrawing": line_drawing, "PidiNet": pidinet}
+    names = parts[type(net).__name__].NETWORK.names(net.spec)
+    own, random = net.state_dict(), torch.Generator().manual_seed(0)
+    torch.save({n.ldm: torch.randn(own[n.ours].shape, generator=random) * 0.3 for n in names}, path)
+    return path
+
+
+NETWORKS: dict[str, Callable[[], nn.Module]] = {
+    "ControlNetHED.pth": hed,
+    "sk_model.pth": line_drawing,
+    "sk_model2.pth": line_drawing,
+    "table5_pidinet.pth": pidinet,
+}
+"""By what their files are called."""

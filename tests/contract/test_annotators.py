@@ -9,9 +9,8 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch import nn
 
-from annotator_support import noise, scene
+from annotator_support import NETWORKS, noise, saved, scene
 from atelier.errors import BadFile, BadInput, UnknownName
 from atelier.vision.annotate import (
     Ready,
@@ -32,42 +31,6 @@ WITH_FILE = [name for name in annotators() if name not in BUILT_IN]
 SIZES = [(64, 48), (33, 90), (1, 1), (1, 70), (5, 3)]
 
 
-def hed() -> nn.Module:
-    """Names and shapes of a small one, as published."""
-    from atelier.models.hed import Hed, HedSpec
-
-    return Hed(HedSpec((4, 4, 4, 4, 4), (1, 1, 1, 1, 1)))
-
-
-def line_drawing() -> nn.Module:
-    from atelier.models.line_drawing import LineDrawing, LineDrawingSpec
-
-    return LineDrawing(LineDrawingSpec(4, 1))
-
-
-def pidinet() -> nn.Module:
-    from atelier.models.pidinet import PidiNet, PidiNetSpec
-
-    return PidiNet(PidiNetSpec(4, 4))
-
-
-def saved(net: nn.Module, path: Path) -> Path:
-    """With random weights, under the published names."""
-    from atelier.families.parts import hed, line_drawing, pidinet
-
-    parts = {"Hed": hed, "LineDrawing": line_drawing, "PidiNet": pidinet}
-    names = parts[type(net).__name__].NETWORK.names(net.spec)
-    own, random = net.state_dict(), torch.Generator().manual_seed(0)
-    torch.save({n.ldm: torch.randn(own[n.ours].shape, generator=random) * 0.3 for n in names}, path)
-    return path
-
-
-NETWORKS: dict[str, Callable[[], nn.Module]] = {
-    "ControlNetHED.pth": hed,
-    "sk_model.pth": line_drawing,
-    "sk_model2.pth": line_drawing,
-    "table5_pidinet.pth": pidinet,
-}
 NAMES = [*BUILT_IN, *(name for name in WITH_FILE if annotators()[name].draw.files[0] in NETWORKS)]  # type: ignore[union-attr]
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from annotator_support import drawing, scene
+from annotator_support import drawing, line_drawing, saved, scene
 from atelier.cli.app import run
 from atelier.vision.arrays.canny import canny
 
@@ -104,8 +104,6 @@ def test_what_is_refused(image: Path, arguments: list[str], told: str, capsys: p
 
 
 def test_a_file_in_the_folders_of_models_is_found(image: Path) -> None:
-    from test_annotators import line_drawing, saved
-
     saved(line_drawing(), image.parent / "models" / "Annotators" / "SK_model.pth")
     Image.fromarray(drawing(64, 64)).save("b.png")
     assert run(["annotate", "lineart_realistic", "b.png", "-o", "c.png"]) == 0
