@@ -15,10 +15,10 @@ from annotator_support import IMAGES, Pixels, blocks, reference, scene, smooth
 from atelier.errors import BadFile
 from atelier.vision.annotate import annotator, ready
 from atelier.vision.annotating import NeedsFile
+from atelier.vision.arrays.shapes import Point
 from atelier.vision.arrays.tones import normals
 from atelier.vision.palette import ade20k
 from atelier.vision.pose import COLOURS, Person, Points, Pose, drawn, face_drawn
-from atelier.vision.arrays.shapes import Point
 from weights_support import fill
 
 cv2: Any = pytest.importorskip("cv2")
@@ -33,7 +33,7 @@ def hint(name: str, pixels: Pixels, file: Path | None = None, **how: Any) -> Any
 def test_shuffle_by_the_same_noise(monkeypatch: pytest.MonkeyPatch) -> None:
     shuffle = reference("shuffle")
     random = np.random.default_rng(7)
-    monkeypatch.setattr(np.random, "uniform", lambda low, high, size: random.uniform(low, high, size))
+    monkeypatch.setattr(np.random, "uniform", random.uniform)
     pixels = smooth(512, 768)
     theirs = shuffle.ContentShuffleDetector()(pixels, output_type="np")
     assert abs(hint("shuffle", pixels, seed=7) - theirs).max() <= 1
@@ -211,6 +211,7 @@ def test_poses_are_drawn_as_theirs() -> None:
     width, height = 300, 256
     canvas = np.zeros((height, width, 3), np.uint8)
     for person in people():
+
         def keypoints(points: Points) -> list[Any]:
             return [None if p is None else body.Keypoint(p.x / width, p.y / height) for p in points]
 
@@ -224,10 +225,11 @@ def test_poses_are_drawn_as_theirs() -> None:
 
 
 def test_colours_of_a_body_by_hand() -> None:
-    assert [bytes(colour).hex().upper() for colour in COLOURS] == (
+    shown = " ".join(bytes(colour).hex().upper() for colour in COLOURS)
+    assert shown == (
         "FF0000 FF5500 FFAA00 FFFF00 AAFF00 55FF00 00FF00 00FF55 00FFAA "
         "00FFFF 00AAFF 0055FF 0000FF 5500FF AA00FF FF00FF FF00AA FF0055"
-    ).split()
+    )
 
 
 def test_a_face_for_instant_id() -> None:

@@ -49,7 +49,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         net = make().eval()
         with torch.no_grad():
             for parameter in net.parameters():
-                parameter += 0.3 * torch.rand_like(parameter)
+                parameter.add_(torch.rand_like(parameter), alpha=0.3)
         found[name] = tmp_path_factory.mktemp(name)
         net.save_pretrained(found[name])
         size = {"height": 4 * multiple, "width": 4 * multiple}

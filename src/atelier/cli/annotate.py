@@ -15,18 +15,16 @@ from atelier.errors import BadInput, shortened
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from atelier.vision.upscaling import Size
     from atelier.runtime.store import Destination
     from atelier.vision.annotating import Annotator
+    from atelier.vision.upscaling import Size
 
 app = typer.Typer(add_completion=False)
 
 POSES = frozenset({"openpose", "pose"})
 """What the drawing of keypoints is called, where an image is one of JSON."""
 
-Name = Annotated[
-    str | None, typer.Argument(metavar="NAME", help="Name of an annotator (--list).", show_default=False)
-]
+Name = Annotated[str | None, typer.Argument(metavar="NAME", help="Name of an annotator (--list).", show_default=False)]
 Image_ = Annotated[
     Path | None,
     typer.Argument(metavar="IMAGE", help="Image; or keypoints (.json), which openpose draws.", show_default=False),
