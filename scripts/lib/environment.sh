@@ -95,8 +95,9 @@ install() {
     pip_install "$torch"
     pip_install --editable "$target"
     if [[ "$name" == test ]]; then
-        # Its samplers are what the tests need; its own requirements include torchvision and a logging service.
-        pip_install --no-deps k-diffusion
+        # Samplers and annotators are what the tests need of these; their own requirements include torchvision and a
+        # logging service.
+        pip_install --no-deps k-diffusion controlnet-aux
     fi
     fingerprint >"$venv/.installed-$name"
 }

@@ -107,7 +107,10 @@ def annotator(
     if not isinstance(spec.draw, NeedsFile):
         return annotate.Ready(spec, spec.draw)
     known = library() if folders is None else Library(folders)
-    find = known.annotator if file is None else lambda _: file
+
+    def find(name: str) -> Path | None:
+        return known.annotator(name) if file is None else file
+
     return annotate.ready(spec, find, _device(device).torch_device)
 
 

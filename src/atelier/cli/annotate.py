@@ -15,9 +15,9 @@ from atelier.errors import BadInput, shortened
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from atelier.request.fields import Size
     from atelier.runtime.store import Destination
     from atelier.vision.annotating import Annotator
+    from atelier.vision.upscaling import Size
 
 app = typer.Typer(add_completion=False)
 
@@ -117,10 +117,11 @@ def _numbers(given: list[str]) -> dict[str, float]:
 
 def _size(text: str) -> Size:
     from atelier.runtime.upscaling import Scale
+    from atelier.vision.annotate import MOST_PIXELS
 
     wanted = Scale.of(text).to
-    if wanted is None:
-        raise BadInput(f"--size {shortened(text)}: write it as in 768x512")
+    if wanted is None or wanted[0] * wanted[1] > MOST_PIXELS:
+        raise BadInput(f"--size {shortened(text)}: write it as in 768x512, at most {MOST_PIXELS:,} pixels")
     return wanted
 
 
@@ -132,11 +133,12 @@ def _sized(hint: Image, size: Size | None, how: Literal["stretch", "crop", "fill
 
 def _saved(hint: Image, stem: str, to: Destination, count: int) -> Path:
     """Of several, the first takes the name of a file, and the others a number behind it."""
-    from atelier.runtime.store import encoded, write_file
+    from atelier.runtime.store import encoded
+    from atelier.runtime.store import write as write_file
     from atelier.runtime.upscaling import write_beside
 
     to.prepare()
-    data = encoded(hint, "", to.suffix)
+    data = encoded(hint, "", to.suffix, carried={})
     if to.file is None or count > 1:
         return write_beside(to.folder, stem if to.file is None else Path(to.file).stem, to.suffix, data)
     path = to.folder / to.file

@@ -42,7 +42,8 @@ class Difference(nn.Module):
 
     def __init__(self, kind: Kind, channels: int, width: int, groups: int = 1) -> None:
         super().__init__()
-        self.kind, self.groups = kind, groups
+        self.kind: Kind = kind
+        self.groups = groups
         self.weight = nn.Parameter(torch.empty(width, channels // groups, 3, 3))
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Tensor:
@@ -51,7 +52,7 @@ class Difference(nn.Module):
 
 
 def _kernel(weight: Tensor, kind: Kind) -> Tensor:
-    flat = weight.flatten(2)
+    flat: Tensor = weight.flatten(2)
     if kind == "central":
         flat = flat.clone()
         flat[..., 4] -= weight.sum((2, 3))
@@ -60,8 +61,8 @@ def _kernel(weight: Tensor, kind: Kind) -> Tensor:
     elif kind == "radial":
         kernel = weight.new_zeros(*weight.shape[:2], 25)
         kernel[..., list(RIM)], kernel[..., list(RING)] = flat[..., 1:], -flat[..., 1:]
-        return kernel.unflatten(2, (5, 5))
-    return flat.unflatten(2, (3, 3))
+        return kernel.reshape(*weight.shape[:2], 5, 5)
+    return flat.reshape(weight.shape)
 
 
 class Block(nn.Module):
@@ -121,6 +122,6 @@ class PidiNet(nn.Module):
 def _stage(spec: PidiNetSpec, stage: int) -> list[Block]:
     """The first convolution stands where the first stage would have its first block."""
     before, width = (spec.width, *spec.widths)[stage], spec.widths[stage]
-    kinds = [KINDS[(BLOCKS * stage + n) % len(KINDS)] for n in range(BLOCKS)]
+    kinds: list[Kind] = [KINDS[(BLOCKS * stage + n) % len(KINDS)] for n in range(BLOCKS)]
     blocks = [Block(kind, before if n == 0 else width, width, halves=n == 0) for n, kind in enumerate(kinds)]
     return blocks[1:] if stage == 0 else blocks

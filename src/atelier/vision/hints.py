@@ -71,10 +71,12 @@ def resized(pixels: Pixels, width: int, height: int) -> Pixels:
 def numbers(hint: Image.Image, mask: Image.Image | None = None) -> NDArray[np.float32]:
     """A hint as networks read it: (h, w, 3), 0 to 1. Where a mask (L) of its size is white it is -1, the sign by which
     inpainting networks know what they are to make."""
-    values = np.asarray(hint.convert("RGB"), np.float32) / 255
+    values: NDArray[np.float32] = np.asarray(hint.convert("RGB"), np.float32) / np.float32(255)
     if mask is None:
         return values
-    return np.where((np.asarray(mask) > 127)[..., None], np.float32(HIDDEN), values)
+    is_hidden = np.asarray(mask) > 127
+    values[is_hidden] = HIDDEN
+    return values
 
 
 def _divided(values: Pixels) -> Pixels:

@@ -37,7 +37,7 @@ def safe(edges: Edges) -> NDArray[np.uint8]:
 
 
 def hard(edges: Edges) -> NDArray[np.uint8]:
-    return soft(edges > 0.5)
+    return soft((edges > 0.5).astype(float))
 
 
 def scribbled(edges: Edges) -> NDArray[np.uint8]:

@@ -75,10 +75,10 @@ def _area(old: int, new: int) -> Taps:
 def _interpolation(old: int, new: int, how: How) -> Taps:
     """What lies outside is the outermost pixel."""
     centres = (np.arange(new) + 0.5) * (old / new) - 0.5
-    whole = np.floor(centres)
+    whole: Floats = np.floor(centres)
     count = TAPS[how]
     offsets = np.arange(count) - (count // 2 - 1)
-    distances = (centres - whole)[:, None] - offsets
+    distances: Floats = (centres - whole)[:, None] - offsets
     weights = {"linear": _tent, "cubic": _cubic, "lanczos": _lanczos}[how](distances)
     places = (whole[:, None] + offsets).clip(0, old - 1).astype(np.intp)
     return Taps(places, weights / weights.sum(1, keepdims=True))

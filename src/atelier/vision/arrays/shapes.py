@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 Canvas = NDArray[np.uint8]
+Floats = NDArray[np.float64]
 Colour = tuple[int, int, int]
 STEPS = 360
 """Corners of the polygon that stands for an ellipse."""
@@ -45,7 +46,7 @@ def limb(canvas: Canvas, start: Point, end: Point, half: int, colour: Colour) ->
     _fill(canvas, _outline(_distinct(np.rint(corners + middle))), colour)
 
 
-def _distinct(corners: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:
+def _distinct(corners: Floats) -> Floats:
     """Without those that are the same as the one before."""
     moved = (corners != np.roll(corners, 1, 0)).any(1)
     return corners[moved] if moved.any() else corners[:1]
@@ -62,19 +63,20 @@ def line(canvas: Canvas, start: Point, end: Point, half: int, colour: Colour) ->
     disc(canvas, Point(*b), half, colour)
 
 
-def _outline(corners: NDArray[np.floating[Any]]) -> NDArray[np.int_]:
+def _outline(corners: Floats) -> NDArray[np.int_]:
     """The pixels (n, 2) on the edges of a polygon: one for each step along the longer side of an edge, left to right.
     A pixel halfway between two is the one that comes first."""
-    return np.concatenate([_edge(a, b) for a, b in zip(corners, np.roll(corners, -1, 0), strict=True)])
-
-
-def _edge(a: NDArray[np.floating[Any]], b: NDArray[np.floating[Any]]) -> NDArray[np.int_]:
-    if a[0] > b[0]:
-        a, b = b, a
-    way = b - a
-    steps = max(int(np.ceil(abs(way).max())), 1)
-    shares = np.arange(steps + 1)[:, None] / steps
-    return np.where(way >= 0, np.ceil(a + shares * way - 0.5), np.floor(a + shares * way + 0.5)).astype(np.int_)
+    following: Floats = np.roll(corners, -1, 0)
+    is_leftward = (corners[:, 0] > following[:, 0])[:, None]
+    starts: Floats = np.where(is_leftward, following, corners)
+    ways: Floats = np.where(is_leftward, corners, following) - starts
+    steps = np.ceil(abs(ways).max(1)).clip(1).astype(int)
+    edges = np.repeat(np.arange(len(corners)), steps + 1)
+    counted = np.arange(len(edges)) - np.repeat(np.cumsum(steps + 1) - steps - 1, steps + 1)
+    way: Floats = ways[edges]
+    places: Floats = starts[edges] + (counted / steps[edges])[:, None] * way
+    pixels: Floats = np.where(way >= 0, np.ceil(places - 0.5), np.floor(places + 0.5))
+    return pixels.astype(np.int_)
 
 
 def _fill(canvas: Canvas, outline: NDArray[np.int_], colour: Colour) -> None:

@@ -1,0 +1,115 @@
+"""Hints at the size of a request: thin lines stay thin, labels stay labels, and the rest is smooth."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from annotator_support import drawing, noise, smooth
+from atelier.vision.arrays.canny import canny
+from atelier.vision.arrays.thin import thinned
+from atelier.vision.arrays.tones import grey, stretched
+from atelier.vision.hints import fitted, numbers, pixel_perfect, resized
+from atelier.vision.palette import ade20k, in_colours
+
+
+def lines() -> np.ndarray:
+    return grey(canny(drawing(120, 150), 100, 200))
+
+
+def thickest(mask: np.ndarray) -> int:
+    """Pixels of the fullest 2 x 2."""
+    return int((mask[:-1, :-1].astype(int) + mask[1:, :-1] + mask[:-1, 1:] + mask[1:, 1:]).max())
+
+
+def pieces(mask: np.ndarray) -> int:
+    """Parts that hang together by any of 8 neighbours, counted by flooding."""
+    left, count = {(int(y), int(x)) for y, x in np.argwhere(mask)}, 0
+    while left:
+        count, front = count + 1, [left.pop()]
+        while front:
+            y, x = front.pop()
+            near = {(y + a, x + b) for a in (-1, 0, 1) for b in (-1, 0, 1)} & left
+            left -= near
+            front += near
+    return count
+
+
+@pytest.mark.parametrize("size", [(300, 240), (201, 177), (100, 80)])
+def test_lines_of_one_pixel_stay_so(size: tuple[int, int]) -> None:
+    result = resized(lines(), *size)
+    assert set(np.unique(result)) == {0, 255}
+    mask = result[..., 0] > 0
+    assert thickest(mask) <= 3
+    scale = size[0] / 150
+    assert 0.5 * scale < mask.sum() / (lines()[..., 0] > 0).sum() < 1.6 * scale
+
+
+def test_areas_of_two_colours_stay_so_and_keep_their_shape() -> None:
+    shape = np.zeros((50, 60), np.uint8)
+    shape[10:40, 20:50] = 255
+    result = resized(grey(shape), 120, 100)
+    assert set(np.unique(result)) == {0, 255}
+    assert (result[20:80, 40:100] == 255).all()
+    assert result[:19].sum() == 0
+
+
+def test_labels_stay_labels() -> None:
+    labels = in_colours((np.arange(36).reshape(6, 6)).astype(np.uint8).repeat(7, 0).repeat(5, 1))
+    for size in ((100, 90), (17, 13)):
+        found = {tuple(int(n) for n in colour) for colour in resized(labels, *size).reshape(-1, 3)}
+        assert found <= set(ade20k().values())
+
+
+def test_other_maps_are_smooth() -> None:
+    soft = smooth(64, 80)
+    larger = resized(soft, 160, 128)
+    assert abs(np.diff(larger[..., 0].astype(int), axis=1)).mean() < 0.6 * abs(np.diff(soft[..., 0].astype(int))).mean()
+    assert resized(soft, 80, 64) is soft
+
+
+def test_it_fits_as_it_is_told() -> None:
+    """Of 100x50, a request of 64x64 sees the middle half, or all of it between bands of the border's median."""
+    wide = np.full((50, 100, 3), 200, np.uint8)
+    wide[:, :25], wide[20:30, 40:60] = 90, noise(10, 20)
+    image = Image.fromarray(wide)
+    crop, fill, stretch = (np.asarray(fitted(image, 64, 64, how)) for how in ("crop", "fill", "stretch"))
+    assert crop.shape == fill.shape == stretch.shape == (64, 64, 3)
+    assert (crop[2, 5:] == 200).all()
+    assert (fill[:15] == 200).all()
+    assert (fill[49:] == 200).all()
+    assert abs(fill[17:47, 2:14].astype(int) - 90).max() <= 1
+    assert abs(stretch[2:20, 2:14].astype(int) - 90).max() <= 1
+    for how in ("crop", "fill", "stretch"):
+        assert fitted(Image.fromarray(noise(1, 90)), 8, 200, how).size == (8, 200)
+
+
+def test_the_resolution_that_sees_every_pixel() -> None:
+    assert pixel_perfect((100, 50), 512, 512, "crop") == 512
+    assert pixel_perfect((100, 50), 512, 512, "stretch") == 512
+    assert pixel_perfect((100, 50), 512, 512, "fill") == 256
+    assert pixel_perfect((768, 1024), 640, 512, "crop") == 640
+
+
+def test_numbers_and_what_a_mask_hides() -> None:
+    hint = Image.fromarray(np.array([[[0, 51, 255], [255, 255, 255]]], np.uint8))
+    assert np.allclose(numbers(hint), [[[0, 0.2, 1], [1, 1, 1]]])
+    mask = Image.fromarray(np.array([[0, 200]], np.uint8))
+    hidden = numbers(hint, mask)
+    assert np.allclose(hidden, [[[0, 0.2, 1], [-1, -1, -1]]])
+    assert hidden.dtype == np.float32
+
+
+def test_thinning_keeps_the_pieces_and_is_done_at_once() -> None:
+    thick = smooth(70, 90, seed=2)[..., 0] > 140
+    thin = thinned(thick)
+    assert pieces(thin) == pieces(thick)
+    assert thickest(thin) <= 3
+    assert (thinned(thin) == thin).all()
+    assert not (thin & ~thick).any()
+    assert thinned(np.ones((1, 9), bool)).sum() == 9
+
+
+def test_a_flat_map_is_far_everywhere() -> None:
+    assert (stretched(np.full((3, 4), 7.0)) == 0).all()
