@@ -102,8 +102,8 @@ class Needs:
 class Features:
     """What was read of N images, as `Needs` says.
 
-    image: (N, F) or (N, T, F), None where nothing of an encoder is needed; absent: the same of no image, (1, …), for all
-    of them; face: (N, 512), None where none is needed. No face is zeros.
+    image: (N, F) or (N, T, F), None where nothing of an encoder is needed; absent: the same of no image, (1, …);
+    face: (N, 512), None where none is needed. No face is zeros.
     """
 
     image: Tensor | None = None
