@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -124,19 +124,53 @@ class HintNet(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """What an image prompt reads of an image.
+
+    image: of an encoder of images (`checkpoints.image_encoder`), its embedding, or its states before the last layer;
+    None: nothing. width: of these; an encoder for it has as wide an embedding or states. face: of the face in it, the
+    embedding of ArcFace as it is (raw) or of the length 1 (unit); None: nothing.
+    """
+
+    image: Literal["embedding", "states"] | None = None
+    width: int = 0
+    face: Literal["raw", "unit"] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Features:
+    """What was read of N images, as `Needs` says.
+
+    image: (N, F) or (N, T, F), None where nothing of an encoder is needed; absent: the same of no image, (1, …);
+    face: (N, 512), None where none is needed. No face is zeros.
+    """
+
+    image: Tensor | None = None
+    absent: Tensor | None = None
+    face: Tensor | None = None
+
+
 class ImagePromptNet(Protocol):
     """Reads an image as a prompt: the tokens that its attention adds to those of the text."""
 
     @property
     def nets(self) -> Sequence[nn.Module]: ...
 
-    def tokens(self, features: Tensor, /) -> tuple[Tensor, Tensor]:
-        """(tokens (N, T, C) of N images, tokens of no image at all, of the same shape)."""
+    @property
+    def needs(self) -> Needs: ...
+
+    def tokens(self, features: Features, /) -> tuple[Tensor, Tensor]:
+        """(tokens (N, T, C) of N images, tokens of no image at all, of the same shape). Several images are one prompt
+        where their tokens are put behind each other, along T.
+
+        Raises ValueError for features that are not those needed.
+        """
         ...
 
     def ports(self, tokens: Tensor, acting: Acting, blocks: Mapping[str, float], /) -> Ports:
         """tokens: (B, T, C), a row for each of x. blocks: factors by the beginning of an attention's path ("up.1"), of
-        which the longest that fits counts; 1 where none does."""
+        which the longest that fits counts; "" fits all; 1 where none does."""
         ...
 
 

@@ -10,12 +10,15 @@ NAMES = (
     r"vision_model\.encoder\.layers\.\d+\.layer_norm1\.weight",
     r"visual\.transformer\.resblocks\.\d+\.ln_1\.weight",
 )
+BARE, PATCHES = r"encoder\.layers\.\d+\.layer_norm1\.weight", "embeddings.patch_embedding.weight"
+"""Those of recent transformers, which text towers have as well, and what only towers of images have."""
 
 
 def recognise(seen: Seen) -> Identity | None:
     if seen.starts("text_model.", "transformer.resblocks.", "model.diffusion_model.") or is_checker(seen):
         return None
-    width = next((found for name in NAMES if (found := seen.find(name))), None)
+    names = (*NAMES, BARE) if seen.has(PATCHES) else NAMES
+    width = next((found for name in names if (found := seen.find(name))), None)
     if width is None:
         return None
     return Identity("image_encoder", None, WIDTHS.get(width[0], f"vit_{width[0]}"))
@@ -30,6 +33,6 @@ def checker(seen: Seen) -> Identity | None:
 
 
 SPECS = (
-    Kind("image_encoder", "image encoder alone", recognise),
+    Kind("image_encoder", "image encoder alone", recognise, reads=lambda own: own.variant != "siglip"),
     Kind("safety_checker", "safety checker", checker),
 )

@@ -22,6 +22,8 @@ VOCABULARY = 49408
 HEAD_WIDTH = 64
 """Of every published tower: what heads are counted by where nobody says."""
 ACT: Activation = "quick_gelu"
+OF_OPENCLIP, WIDE_HEADS = frozenset({1280, 1408, 1664}), 16
+"""Widths of vision towers that only OpenCLIP trained (ViT-H, ViT-g, ViT-bigG), and how many heads each has."""
 NORM: Mapping[str, tuple[object, ...]] = MappingProxyType({"layer_norm_eps": (1e-5,)})
 LEGACY_EOS = 2
 """transformers' early configurations of CLIP say 2 and mean the largest id."""
@@ -53,10 +55,10 @@ def infer_vision(shapes: Shapes, facts: PartFacts) -> VisionSpec:
     """Raises BadFile where the shapes are no vision tower's, or the facts do not fit them."""
     from atelier.models.clip import VisionSpec
 
-    root = "vision_model."
+    root = shapes.ending("embeddings.patch_embedding.weight")
     width, _, patch, _ = shapes.shape(f"{root}embeddings.patch_embedding.weight", 4)
     places = shapes.shape(f"{root}embeddings.position_embedding.weight", 2)[0] - 1
-    heads = heads_of(facts, width)
+    heads = vision_heads(facts, width)
     shapes.divides(heads, width, "heads")
     projection = "visual_projection.weight"
     return VisionSpec(
@@ -66,7 +68,7 @@ def infer_vision(shapes: Shapes, facts: PartFacts) -> VisionSpec:
         layers=shapes.count(root + "encoder.layers.{}."),
         heads=heads,
         mlp=shapes.shape(f"{root}encoder.layers.0.mlp.fc1.weight", 2)[0],
-        act=facts.act or ACT,
+        act=facts.act or vision_act(width),
         projection=shapes.shape(projection, 2)[0] if projection in shapes.found else None,
     )
 
@@ -82,6 +84,16 @@ def infer_joint(shapes: Shapes, _: PartFacts) -> JointSpec:
 def heads_of(facts: PartFacts, width: int) -> int:
     """Of a tower of this width."""
     return facts.heads[0] if facts.heads else max(1, width // HEAD_WIDTH)
+
+
+def vision_heads(facts: PartFacts, width: int) -> int:
+    """The same of a vision tower."""
+    return WIDE_HEADS if not facts.heads and width in OF_OPENCLIP else heads_of(facts, width)
+
+
+def vision_act(width: int) -> Activation:
+    """What is between the layers of a vision tower where nobody says."""
+    return "gelu" if width in OF_OPENCLIP else ACT
 
 
 def _read_text(known: Facts, part: str, config: Config, shapes: Shapes) -> Facts:

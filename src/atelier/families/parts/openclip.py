@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from math import isqrt
 from typing import TYPE_CHECKING
 
 from atelier.families.facts import PartFacts
@@ -14,7 +15,7 @@ from atelier.families.shapes import Shapes
 from atelier.weights.names import openclip as names
 
 if TYPE_CHECKING:
-    from atelier.models.clip import TextSpec
+    from atelier.models.clip import TextSpec, VisionSpec
     from atelier.weights.tokenizer import ClipTokenizer
 
 PAD = "!"
@@ -47,6 +48,25 @@ def _infer_fused(shapes: Shapes, facts: PartFacts) -> TextSpec:
     )
 
 
+def infer_vision(shapes: Shapes, facts: PartFacts) -> VisionSpec:
+    """Of a vision tower in OpenCLIP's names. Raises BadFile where the shapes are none's, or the facts do not fit."""
+    from atelier.models.clip import VisionSpec
+
+    width, _, patch, _ = shapes.shape("conv1.weight", 4)
+    heads = clip.vision_heads(facts, width)
+    shapes.divides(heads, width, "heads")
+    return VisionSpec(
+        image=isqrt(shapes.shape("positional_embedding", 2)[0] - 1) * patch,
+        patch=patch,
+        width=width,
+        layers=shapes.count("transformer.resblocks.{}."),
+        heads=heads,
+        mlp=shapes.shape("transformer.resblocks.0.mlp.c_fc.weight", 2)[0],
+        act=facts.act or clip.vision_act(width),
+        projection=shapes.shape("proj", 2)[1] if "proj" in shapes.found else None,
+    )
+
+
 def cut_off(spec: TextSpec) -> int:
     """How many layers a tower of Stable Diffusion 2.x lacks at its end.
 
@@ -64,6 +84,7 @@ def _write_read(spec: TextSpec, around: Surroundings) -> Mapping[str, object]:
 
 NETWORK = replace(clip.TEXT_NETWORK, infer=infer, names=names.names)
 READ_BEFORE_LAST = replace(NETWORK, settings=Settings(clip.TEXT_SETTINGS.read, _write_read))
+VISION_NETWORK = replace(clip.VISION_NETWORK, infer=infer_vision, names=names.vision_names)
 
 BIG_G = PartSpec("text2", "second text encoder", "conditioner.embedders.1.", "text_encoder_2", "model", NETWORK)
 CLIP_H = PartSpec("text", "text encoder", "cond_stage_model.", "text_encoder", "model", READ_BEFORE_LAST)

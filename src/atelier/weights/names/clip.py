@@ -37,7 +37,20 @@ def unprojected_names(spec: TextSpec) -> Iterator[Name]:
 
 
 def vision_names(spec: VisionSpec) -> Iterator[Name]:
-    """Every parameter of `ClipVision(spec)`; no single-file layout has a vision tower, so both columns are one."""
+    """Every parameter of `ClipVision(spec)`; no single-file layout has a vision tower, so both columns are one. Recent
+    transformers leave out the level `vision_model.`, as that of text towers."""
+    for name in _vision(spec):
+        bare = name.diffusers.removeprefix("vision_model.")
+        yield name if bare == name.diffusers else replace(name, also=(bare,))
+
+
+def joint_names(_: JointSpec) -> Iterator[Name]:
+    """Every parameter of `ClipJoint(spec)`; neither layout knows it, so both have our names."""
+    yield weight("text_projection", "text_projection", "text_projection")
+    yield _same("logit_scale", "logit_scale")
+
+
+def _vision(spec: VisionSpec) -> Iterator[Name]:
     embeddings = "vision_model.embeddings"
     yield _same("class_embedding", f"{embeddings}.class_embedding")
     yield _same("patch_embedding.weight", f"{embeddings}.patch_embedding.weight")
@@ -48,12 +61,6 @@ def vision_names(spec: VisionSpec) -> Iterator[Name]:
     yield from _both("post_norm", "vision_model.post_layernorm")
     if spec.projection is not None:
         yield weight("projection", "visual_projection", "visual_projection")
-
-
-def joint_names(_: JointSpec) -> Iterator[Name]:
-    """Every parameter of `ClipJoint(spec)`; neither layout knows it, so both have our names."""
-    yield weight("text_projection", "text_projection", "text_projection")
-    yield _same("logit_scale", "logit_scale")
 
 
 def _text(spec: TextSpec) -> Iterator[Name]:

@@ -6,7 +6,7 @@ The ldm column has no `cond_stage_model.` or `conditioner.embedders.1.` in front
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -14,7 +14,7 @@ from atelier.weights.names import clip
 from atelier.weights.names.name import Name, Rows, Rule, Transposed
 
 if TYPE_CHECKING:
-    from atelier.models.clip import TextSpec
+    from atelier.models.clip import TextSpec, VisionSpec
 
 ROOT = "model."
 _FUSED = {"to_q": 0, "to_k": 1, "to_v": 2}
@@ -32,6 +32,16 @@ _AROUND = {
     "final_norm.bias": "ln_final.bias",
     "projection.weight": "text_projection",
 }
+_AROUND_VISION = {
+    "class_embedding": "class_embedding",
+    "patch_embedding.weight": "conv1.weight",
+    "position_embedding.weight": "positional_embedding",
+    "pre_norm.weight": "ln_pre.weight",
+    "pre_norm.bias": "ln_pre.bias",
+    "post_norm.weight": "ln_post.weight",
+    "post_norm.bias": "ln_post.bias",
+    "projection.weight": "proj",
+}
 
 
 def names(spec: TextSpec) -> Iterator[Name]:
@@ -42,9 +52,16 @@ def names(spec: TextSpec) -> Iterator[Name]:
         yield replace(name, ldm=ROOT + ldm, rule=rule, also=also)
 
 
-def _stored(ours: str, width: int) -> tuple[str, Rule | None]:
-    if ours in _AROUND:
-        return _AROUND[ours], Transposed(frozenset({"ldm"})) if ours == "projection.weight" else None
+def vision_names(spec: VisionSpec) -> Iterator[Name]:
+    """Every parameter of `ClipVision(spec)`; the ldm column has no `visual.` in front."""
+    for name in clip.vision_names(spec):
+        ldm, rule = _stored(name.ours, spec.width, _AROUND_VISION)
+        yield replace(name, ldm=ldm, rule=rule)
+
+
+def _stored(ours: str, width: int, around: Mapping[str, str] = _AROUND) -> tuple[str, Rule | None]:
+    if ours in around:
+        return around[ours], Transposed(frozenset({"ldm"})) if ours == "projection.weight" else None
     _, number, inner = ours.split(".", maxsplit=2)
     layer, kind = inner.rsplit(".", maxsplit=1)
     block, piece = f"transformer.resblocks.{number}", layer.removeprefix("attn.")
