@@ -15,8 +15,8 @@ from atelier.checkpoints.text import TextTowers
 from atelier.diffusion.partial import Part
 from atelier.diffusion.types import Combinator, Denoiser, Moment, Prediction
 from atelier.nn.ports import NOTHING, Conditioning, Ports
-from atelier.pipeline.prompted import Rows
 from atelier.pipeline.lent import Lent
+from atelier.pipeline.prompted import Rows
 from atelier.pipeline.stage import Stage
 from atelier.pipeline.stages.decode import Decode
 from atelier.pipeline.stages.diffuse import Diffuse

@@ -29,7 +29,11 @@ ENCODERS = {
 
 def suits(encoder: ImageEncoder, needs: Needs) -> bool:
     """Whether the encoder gives what is needed of one."""
-    spec = encoder.net.spec
+    return suits_spec(encoder.net.spec, needs)
+
+
+def suits_spec(spec: VisionSpec, needs: Needs) -> bool:
+    """The same of an encoder of that shape."""
     given = {"embedding": spec.projection, "states": spec.width, None: needs.width}[needs.image]
     return given == needs.width
 

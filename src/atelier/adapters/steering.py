@@ -179,14 +179,23 @@ Load = Callable[[torch.dtype], HintNet | ImagePromptNet]
 
 
 @dataclass(frozen=True, slots=True)
+class Prepared:
+    """A file that steers a model, of which only the header was read. needs: what an image prompt reads; None for a
+    network that reads a hint."""
+
+    load: Load
+    needs: Needs | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class SteeringKind:
     """A kind of file. kind, variants: the identities that it opens (see `checkpoints.kind`), all variants where there
-    are none. prepare: from the header alone, what loads the network of a file for a model; raises BadFile for a file
-    that is for another."""
+    are none. prepare: from the header alone, how a file is used with a model; raises BadFile for one that is for
+    another."""
 
     name: str
     kind: str
-    prepare: Callable[[Archive, Checkpoint], Load]
+    prepare: Callable[[Archive, Checkpoint], Prepared]
     variants: tuple[str, ...] = ()
     aliases: tuple[str, ...] = ()
 
@@ -203,15 +212,11 @@ def steering_kinds() -> Mapping[str, SteeringKind]:
 def open_steering(path: Path, model: Checkpoint, dtype: torch.dtype) -> HintNet | ImagePromptNet:
     """The network in a file, or in a folder of diffusers with one network. Raises BadFile for what is none, and for one
     that is for models of another family or of other sizes."""
-    return _prepared(path, model)[1](dtype)
+    return prepared(path, model).load(dtype)
 
 
-def check_steers(path: Path, model: Checkpoint) -> Identity:
-    """What a file is that steers a model, of which only headers are read. Raises BadFile as `open_steering` does."""
-    return _prepared(path, model)[0]
-
-
-def _prepared(path: Path, model: Checkpoint) -> tuple[Identity, Load]:
+def prepared(path: Path, model: Checkpoint) -> Prepared:
+    """What a file does for a model. Raises BadFile as `open_steering` does."""
     archive = archive_in(path, STEM) if path.is_dir() else open_any(path)
     identity = identify(archive)
     if identity is None:
@@ -219,7 +224,7 @@ def _prepared(path: Path, model: Checkpoint) -> tuple[Identity, Load]:
     for kind in steering_kinds().values():
         if kind.opens(identity):
             _check_family(path, identity, model)
-            return identity, kind.prepare(archive, model)
+            return kind.prepare(archive, model)
     raise BadFile(path, f"is {identity.phrase}, which does not steer an image: choose a ControlNet or an IP-Adapter")
 
 

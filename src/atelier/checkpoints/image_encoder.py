@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
     from torch import Tensor
 
+    from atelier.families.part import Architecture
     from atelier.models.clip import ClipVision, VisionStates
 
 SETTINGS = "config.json"
@@ -89,14 +90,23 @@ def open_image_encoder(path: Path, dtype: torch.dtype | None = None) -> ImageEnc
     """
     from atelier.weights.load import load_into, read
 
-    file = _weights(path)
-    archive = open_any(file)
-    stored = _stored(archive)
-    network = openclip.VISION_NETWORK if stored.prefix == VISUAL else clip.VISION_NETWORK
-    spec = network.infer(Shapes.of(stored), _facts(file.with_name(SETTINGS)))
+    stored, network, spec = _described(path)
+    file = stored.archive.path
     tensors = read(stored, network.names(spec), dtype=dtype, mapped=False)
     net = load_into(lambda: network.build(spec), tensors, source=file)
     return ImageEncoder(net, path.stem if path.is_file() else path.name)
+
+
+def image_encoder_spec(path: Path) -> VisionSpec:
+    """The shape of the encoder in a file or folder, from its header. Raises BadFile for what is none."""
+    return _described(path)[2]
+
+
+def _described(path: Path) -> tuple[Stored, Architecture[VisionSpec, ClipVision], VisionSpec]:
+    file = _weights(path)
+    stored = _stored(open_any(file))
+    network = openclip.VISION_NETWORK if stored.prefix == VISUAL else clip.VISION_NETWORK
+    return stored, network, network.infer(Shapes.of(stored), _facts(file.with_name(SETTINGS)))
 
 
 def own_image_encoder(model: Checkpoint, dtype: torch.dtype | None = None) -> ImageEncoder:

@@ -366,7 +366,7 @@ def _steered(resolved: Resolved, own: _Pass) -> Iterator[_Steered]:
         else:
             looked: Key[Looked] = Key(name)
             stage = Look(own.model, control, own.size, looked, whole, own.window)
-            steer = ByReference(control.network, looked, control.weight, span, control.blocks)
+            steer = ByReference(control.network, looked, control.weight, span, dict(control.blocks))
             yield _Steered(stage, steer)
 
 

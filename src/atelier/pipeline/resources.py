@@ -13,12 +13,13 @@ from torch import nn
 
 from atelier.adapters.steering import HintNet, ImagePromptNet
 from atelier.checkpoints.checkpoint import Checkpoint
+from atelier.checkpoints.image_encoder import ImageEncoder
 from atelier.checkpoints.image_text import ImageText
 from atelier.checkpoints.text import TextEncoder, TextTowers
 from atelier.models.taesd import TinyAutoencoder
 from atelier.models.vae import AutoencoderKL
 from atelier.nn.net import Net
-from atelier.request.resolved import AdapterRef, ImageRef, ModelRef, NetworkRef
+from atelier.request.resolved import AdapterRef, ImageRef, InNetwork, ModelRef, NetworkRef, NoNetwork
 from atelier.vision.annotate import Ready
 from atelier.vision.depth import DepthEstimator
 from atelier.vision.networked import Networked
@@ -71,6 +72,14 @@ def image_prompt_net(file: NetworkRef) -> PartOf[Steering[ImagePromptNet]]:
     return PartOf(STEERING, file)
 
 
+IMAGES = "image encoder"
+
+
+def image_encoder(file: NoNetwork | InNetwork) -> PartOf[ImageEncoder]:
+    """What sees images for image prompts: that of a file, or else the model's own."""
+    return PartOf(IMAGES, file.file if isinstance(file, InNetwork) else None)
+
+
 ANNOTATOR = "annotator"
 
 
@@ -97,6 +106,8 @@ def networks(part: object) -> list[nn.Module]:
         case Networked():
             found = [part.net.run]
         case DepthEstimator():
+            found = [part.net]
+        case ImageEncoder():
             found = [part.net]
         case Steering():
             found = [*part.net.nets]

@@ -35,8 +35,8 @@ class Steer(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """When something acts, as shares of the calls of a pass: from `start` to before `end`; to the last one where that is
-    1."""
+    """When something acts, as shares of the calls of a pass: from `start` to before `end`, or to the last one where
+    that is 1."""
 
     start: float = 0.0
     end: float = 1.0

@@ -9,6 +9,7 @@ from typing import Generic, TypeVar, cast
 from PIL.Image import Image
 from torch import Tensor
 
+from atelier.adapters.steering import Features
 from atelier.pipeline.conditioning import States
 from atelier.pipeline.resources import Adapted
 from atelier.vision.masks import Box
@@ -77,9 +78,9 @@ class Hint:
 
 @dataclass(frozen=True, slots=True)
 class Looked:
-    """What an encoder of images makes of one, (1, ...); mask: as of a hint."""
+    """What an image prompt reads of one image; mask: as of a hint."""
 
-    features: Tensor
+    features: Features
     mask: Tensor | None
 
 

@@ -164,8 +164,8 @@ class Offer:
 
 
 def resolve(request: Request, offer: Offer, random_: random.Random | None = None) -> Resolved:
-    """The request made total, but for the networks that its prompts and its steering name. Its styles must be in its prompts
-    already. `random_` gives the seeds that were left open (fresh ones if None).
+    """The request made total, but for the networks that its prompts and its steering name. Its styles must be in its
+    prompts already. `random_` gives the seeds that were left open (fresh ones if None).
 
     Raises BadInput for a size that the model cannot generate, and for too many steps.
     """

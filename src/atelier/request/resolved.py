@@ -452,8 +452,10 @@ class ResolvedControl(Value):
 
 
 class ResolvedReference(Value):
-    """An image that says what is to be seen, and the network that reads it. encoder: of images, whose features that
-    network reads, none for the model's own; blocks: factors by the beginning of a layer's name, 1 where none fits. The rest: `ResolvedControl`.
+    """An image that says what is to be seen, and the network that reads it.
+
+    encoder: of images, whose features that network reads, none for the model's own; blocks: factors by the beginning of
+    a layer's name, 1 where none fits. The rest: `ResolvedControl`.
     """
 
     kind: Literal["reference"] = "reference"
@@ -629,8 +631,8 @@ class Resolved(Value):
     generated at once, which changes none of them; vae_strips: whether the autoencoder runs strip by strip.
 
     sizes, negative_sizes: what goes with the prompt and with the negative prompt. adapters: the files of the weight
-    adapters that its prompts have tags of; inversions: those of the textual inversions whose names they hold; steering: the images beside the
-    prompt, in the order in which they act.
+    adapters that its prompts have tags of; inversions: those of the textual inversions whose names they hold; steering:
+    the images beside the prompt, in the order in which they act.
     """
 
     model: ModelRef

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from math import prod
 from pathlib import Path
@@ -19,6 +19,7 @@ from atelier.adapters.steering import open_steering
 from atelier.checkpoints.assembling import assembled
 from atelier.checkpoints.checkpoint import Checkpoint
 from atelier.checkpoints.folder import INDEX
+from atelier.checkpoints.image_encoder import ImageEncoder, open_image_encoder, own_image_encoder
 from atelier.checkpoints.image_text import ImageText, image_text
 from atelier.checkpoints.opening import open_checkpoint
 from atelier.checkpoints.probing import settled
@@ -36,6 +37,7 @@ from atelier.pipeline.resources import (
     DENOISER,
     DEPTH,
     IMAGE_TEXT,
+    IMAGES,
     PLAIN,
     TEXT,
     TINY,
@@ -226,6 +228,8 @@ class LocalResources:
         checkpoint = self.checkpoint(model)
         if part.file is not None:
             return cast("T", self._beside(part.file, part.name, checkpoint))
+        if part.name == IMAGES:
+            return cast("T", self._own_encoder(checkpoint))
         if part.name == TINY.name:
             return cast("T", _tiny(Others.of(model).tiny or tiny_beside(checkpoint), checkpoint, self._device))
         if not adapted.merged:
@@ -254,10 +258,17 @@ class LocalResources:
             raise BadFile(path, CHANGED)
         if role == ANNOTATOR:
             return ready(annotator(file.name), lambda _: path, self.device)
+        if role == IMAGES:
+            encoder = open_image_encoder(path, _dtype(model, self._device))
+            return replace(encoder, net=_placed(encoder.net, self._device))
         net = open_steering(path, model, _dtype(model, self._device))
         for own in net.nets:
             _placed(own, self._device)
         return Steering(net)
+
+    def _own_encoder(self, model: Checkpoint) -> ImageEncoder:
+        encoder = own_image_encoder(model, _dtype(model, self._device))
+        return replace(encoder, net=_placed(encoder.net, self._device))
 
     def hash_of(self, path: Path) -> str:
         """SHA-256 (hex) of the file of a network, or of all files of a folder with one."""

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from atelier.adapters.control_types import ControlType, control_type
-from atelier.adapters.steering import check_steers
 from atelier.checkpoints.checkpoint import Checkpoint
+from atelier.checkpoints.image_encoder import image_encoder_spec
 from atelier.errors import BadFile, BadInput, about
+from atelier.families.parts import VISION
 from atelier.prompt import Warn
 from atelier.registry import folded
-from atelier.request.controls import Control, Reference, When, parse_control, parse_reference
+from atelier.request.controls import MAX_WEIGHT, Control, Reference, When, parse_control, parse_reference
 from atelier.request.model import Request
 from atelier.request.resolved import (
     AllOver,
@@ -26,6 +27,7 @@ from atelier.request.resolved import (
     ResolvedControl,
     ResolvedReference,
 )
+from atelier.request.spoken import number
 from atelier.runtime.library import Library, hash_in
 from atelier.vision.annotate import FOLDER as ANNOTATORS
 from atelier.vision.annotate import annotator, annotators, completed
@@ -33,10 +35,10 @@ from atelier.vision.annotating import Annotator, NeedsFile
 
 FOLDER = "ControlNet"
 """Below a folder of models: where networks that steer go, of all the names that such a folder may have."""
+ENCODER_FOLDER = "clip_vision"
+"""The same of encoders of images."""
 UNION = "union"
 """What the names of files say that read hints of several types."""
-SAID = "atelier.control_type"
-"""The key in the metadata of a file for what its hints are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,13 +104,61 @@ class Steerings:
         return MaskPlace(image=self.refer(when.mask)) if when.mask else AllOver()
 
     def _reference(self, reference: Reference, request: Request) -> ResolvedReference:
-        raise BadInput("references: not yet")
+        network = self._network(reference, None, "image prompt")
+        needs = prepared(Path(network.path), self._models(reference)[0]).needs
+        assert needs is not None  # as was checked
+        return ResolvedReference(
+            network=network,
+            encoder=self._encoder(network, needs),
+            image=self._image(reference, request),
+            weight=reference.weight,
+            start=reference.start,
+            end=reference.end,
+            place=self._place(reference),
+            passes=reference.passes,
+            blocks=tuple(self._blocks(reference.blocks).items()),
+        )
+
+    def _encoder(self, network: NetworkRef, needs: Needs) -> NoNetwork | InNetwork:
+        """What sees images for an image prompt: the model's own where it fits, or a file's. Raises BadInput."""
+        if needs.face is not None:
+            raise BadInput(f"{network.name}: reads faces, and nothing finds faces in images here yet: choose another")
+        if self.model.has(VISION) and suits_spec(self.model.spec(VISION), needs):
+            return NoNetwork()
+        for name, path in self.library.image_encoders().items():
+            with suppress(BadFile):
+                if suits_spec(image_encoder_spec(path), needs):
+                    return InNetwork(file=NetworkRef(name=name, path=str(path), sha256=self.hash_of(path)))
+        known = ENCODERS.get((needs.image or "", needs.width))
+        told = f" (CLIP {known})" if known else ""
+        raise BadInput(
+            f"{network.name}: needs an encoder of images whose {needs.image} has {needs.width} numbers{told}: put it "
+            f"into the folder {ENCODER_FOLDER} of a folder of models"
+        )
+
+    def _blocks(self, said: str) -> Mapping[str, float]:
+        """Factors by block. Raises BadInput."""
+        if not said:
+            return {}
+        presets = ONLY.get(self.model.family.name, {})
+        if said in presets:
+            return presets[said]
+        pairs = [part.partition("=") for part in said.split(",")]
+        factors = {block.strip(): number(factor) for block, _, factor in pairs}
+        if not all(abs(factor) <= MAX_WEIGHT for factor in factors.values()):
+            names = ", ".join((*presets, "factors such as up.1=0.5,down.2=0"))
+            raise BadInput(f"blocks {said!r}: choose {names}")
+        return factors
 
     def _network(self, when: When, kind: ControlType | None, named: str) -> NetworkRef:
         """The file of a control's network: the one that is named, or one of its type for the model."""
-        path = self.library.control(when.model) if when.model else self._of_type(kind, named)
+        path = (
+            self.library.control(when.model)
+            if when.model
+            else self._of_type(kind, named, hint=isinstance(when, Control))
+        )
         for model in self._models(when):
-            check_steers(path, model)
+            _check_reads(path, prepared(path, model).needs, hint=isinstance(when, Control))
         found = NetworkRef(name=path.stem if path.is_file() else path.name, path=str(path), sha256=self.hash_of(path))
         wanted = hash_in(when.model).lower()
         if wanted and not found.sha256.startswith(wanted):
@@ -120,17 +170,18 @@ class Steerings:
         both = {"both": (self.model, self.again), "first": (self.model,), "second": (self.again,)}[when.passes]
         return both if both[0] is not both[-1] else both[:1]
 
-    def _of_type(self, kind: ControlType | None, named: str) -> Path:
-        """The first file for the model whose name says the type. Raises BadInput."""
+    def _of_type(self, kind: ControlType | None, named: str, *, hint: bool) -> Path:
+        """The first file for the model whose name says the type; of image prompts the first one at all. Raises
+        BadInput."""
         words = (named,) if kind is None else kind.words
         for name, path in self.library.controls().items():
-            if any(folded(word) in folded(name) for word in (*words, UNION)):
+            if not hint or any(folded(word) in folded(name) for word in (*words, UNION)):
                 with suppress(BadFile):
-                    check_steers(path, self.model)
-                    return path
+                    if (prepared(path, self.model).needs is None) == hint:
+                        return path
         raise BadInput(
-            f"control {named!r}: there is no network of this type for {self.model.name}: put one into the folder "
-            f"{FOLDER} of a folder of models, or name its file with model="
+            f"{named}: there is no network of this type for {self.model.name}: put one into the folder {FOLDER} of a "
+            "folder of models, or name its file with model="
         )
 
 
@@ -141,3 +192,11 @@ def _maker(control: Control) -> Annotator:
     kind = control_type(control.type)
     usual = () if kind is None else kind.annotators
     return next((annotators()[name] for name in usual if name in annotators()), None) or annotator(control.type)
+
+
+def _check_reads(path: Path, needs: Needs | None, *, hint: bool) -> None:
+    """Raises BadFile for an image prompt where a hint is read, and the other way round."""
+    if hint and needs is not None:
+        raise BadFile(path, "reads an image as a prompt: give it as --reference")
+    if not hint and needs is None:
+        raise BadFile(path, "reads a hint: give it as --control")

@@ -10,7 +10,7 @@ import torch
 from atelier.adapters.control_lora import check_control_lora, read_control_lora
 from atelier.adapters.hints import denoiser, encoder_tensors
 from atelier.adapters.port.controlnet import Control
-from atelier.adapters.steering import Load, SteeringKind
+from atelier.adapters.steering import Prepared, SteeringKind
 from atelier.checkpoints.checkpoint import Checkpoint
 from atelier.families.parts.controlnet import infer_hint
 from atelier.families.shapes import Shapes
@@ -22,11 +22,11 @@ FIRST = ("input_blocks.0.0.weight", "input_blocks.0.0.down")
 """What tells how many channels go in."""
 
 
-def prepare(archive: Archive, model: Checkpoint) -> Load:
+def prepare(archive: Archive, model: Checkpoint) -> Prepared:
     """Raises BadFile for one that is for another U-Net."""
     spec = _spec(archive, model)
     check_control_lora(archive, spec)
-    return partial(_loaded, archive, model, spec)
+    return Prepared(partial(_loaded, archive, model, spec))
 
 
 def _loaded(archive: Archive, model: Checkpoint, spec: ControlSpec, dtype: torch.dtype) -> Control:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from atelier.adapters.hints import check_copy, denoiser, encoder_tensors, like, located, settings
-from atelier.adapters.steering import Acting, Load, SteeringKind
+from atelier.adapters.steering import Acting, Prepared, SteeringKind
 from atelier.checkpoints.checkpoint import Checkpoint
 from atelier.errors import BadInput, UnknownName
 from atelier.families.parts import UNET
@@ -111,13 +111,13 @@ class Control:
         return Ports(residuals=tuple(acting.placed(residual, rows) for residual in scaled))
 
 
-def prepare(archive: Archive, model: Checkpoint) -> Load:
+def prepare(archive: Archive, model: Checkpoint) -> Prepared:
     """Raises BadFile for one that is for another U-Net."""
     stored = located(archive, MARKS, PREFIXES, lambda name: name == DIFFERENCE)
     denoiser(archive, model)
     spec = NETWORK.infer(Shapes.of(stored), UNET.network.facts(model.spec(UNET)))
     check_copy(archive, spec.unet, model)
-    return partial(_loaded, stored, model, spec)
+    return Prepared(partial(_loaded, stored, model, spec))
 
 
 def _loaded(stored: Stored, model: Checkpoint, spec: ControlSpec, dtype: torch.dtype) -> Control:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from types import MappingProxyType
 
 import torch
@@ -12,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from atelier.adapters.read import AdapterFile, layers_of
-from atelier.adapters.steering import Acting, Features, Needs, SteeringKind
+from atelier.adapters.steering import Acting, Features, Needs, Prepared, SteeringKind
 from atelier.checkpoints.checkpoint import Checkpoint
 from atelier.errors import BadFile
 from atelier.families.parts import UNET
@@ -22,6 +23,7 @@ from atelier.models.ip_adapter import (
     FaceSpec,
     FaceTokens,
     IpAdapter,
+    IpAdapterSpec,
     LinearSpec,
     MlpSpec,
     ResamplerSpec,
@@ -72,15 +74,7 @@ class ImagePrompt:
 
     @property
     def needs(self) -> Needs:
-        match self.net.spec.projection:
-            case LinearSpec(features):
-                return Needs("embedding", features)
-            case MlpSpec(features, each=each):
-                return Needs("states", features) if each else Needs(face="unit")
-            case ResamplerSpec(features):
-                return Needs(face="raw") if features == OF_FACE else Needs("states", features)
-            case FaceSpec(states=states):
-                return Needs("states", states.features, face="unit")
+        return needs_of(self.net.spec)
 
     def tokens(self, features: Features, /) -> tuple[Tensor, Tensor]:
         """See `ImagePromptNet`."""
@@ -153,11 +147,29 @@ def _on(own: Tensor | None, like: Tensor) -> Tensor | None:
     return None if own is None else own.to(like)
 
 
-def load(archive: Archive, model: Checkpoint, dtype: torch.dtype) -> ImagePrompt:
+def needs_of(spec: IpAdapterSpec) -> Needs:
+    """What an image prompt of this shape reads of an image."""
+    match spec.projection:
+        case LinearSpec(features):
+            return Needs("embedding", features)
+        case MlpSpec(features, each=each):
+            return Needs("states", features) if each else Needs(face="unit")
+        case ResamplerSpec(features):
+            return Needs(face="raw") if features == OF_FACE else Needs("states", features)
+        case FaceSpec(states=states):
+            return Needs("states", states.features, face="unit")
+
+
+def prepare(archive: Archive, model: Checkpoint) -> Prepared:
     """Raises BadFile for a file that is damaged, or for models of other sizes."""
     unet = _unet(archive, model)
     stored = _stored(archive)
     spec = infer(Shapes.of(stored), unet, model.name)
+    return Prepared(partial(_loaded, stored, spec), needs_of(spec))
+
+
+def _loaded(stored: Stored, spec: IpAdapterSpec, dtype: torch.dtype) -> ImagePrompt:
+    archive = stored.archive
     tensors = read(stored, names.names(spec), dtype=dtype)
     net = load_into(lambda: IpAdapter(spec), tensors, source=archive.path)
     second = isinstance(spec.projection, FaceSpec) and not FIRST_VERSION.search(archive.path.name)
@@ -200,4 +212,4 @@ def _stored(archive: Archive) -> Stored:
     return Stored(archive, "ldm", tolerated=lambda name: FACE_LAYER.fullmatch(name) is not None)
 
 
-SPECS = (SteeringKind("IP-Adapter", "ip_adapter", load, aliases=("ip_adapter",)),)
+SPECS = (SteeringKind("IP-Adapter", "ip_adapter", prepare, aliases=("ip_adapter",)),)

@@ -10,12 +10,13 @@ import torch
 from torch import Tensor
 
 from atelier.adapters.hints import denoiser, like, whole
-from atelier.adapters.steering import Acting, SteeringKind
+from atelier.adapters.steering import Acting, Prepared, SteeringKind
 from atelier.checkpoints.checkpoint import Checkpoint
 from atelier.errors import BadFile
 from atelier.families.parts.lllite import infer
 from atelier.families.shapes import Shapes
-from atelier.models.lllite import Lite, LLLite
+from atelier.models.lllite import Lite, LiteSpec, LLLite
+from atelier.models.unet import UNetSpec
 from atelier.nn.ports import NOTHING, Conditioning, InputPatch, Ports
 from atelier.nn.tokens import to_map, to_tokens
 from atelier.weights.archive import Archive, Stored
@@ -81,7 +82,7 @@ def _changed(layer: Lite, hint: Tensor, factor: float, acting: Acting, grid: Gri
     return x + to_tokens(acting.placed(added, len(x)))
 
 
-def load(archive: Archive, model: Checkpoint, dtype: torch.dtype) -> Lites:
+def prepare(archive: Archive, model: Checkpoint) -> Prepared:
     """Raises BadFile for one that is for another U-Net."""
     stored, unet = Stored(archive, "ldm"), denoiser(archive, model)
     spec, count = infer(Shapes.of(stored), unet), len(unet.widths)
@@ -91,8 +92,14 @@ def load(archive: Archive, model: Checkpoint, dtype: torch.dtype) -> Lites:
         if own.width != needed:
             sizes = f"reads states of width {own.width} at {own.path}, and {model.name} has {needed}"
             raise BadFile(archive.path, f"{sizes}: choose one that was made for this model")
+    return Prepared(partial(_loaded, stored, spec, unet, levels))
+
+
+def _loaded(
+    stored: Stored, spec: Sequence[LiteSpec], unet: UNetSpec, levels: Mapping[str, int], dtype: torch.dtype
+) -> Lites:
     tensors = read(stored, names(spec, places(unet)), dtype=dtype)
-    return Lites(load_into(lambda: LLLite(spec), tensors, source=archive.path), levels)
+    return Lites(load_into(lambda: LLLite(spec), tensors, source=stored.archive.path), levels)
 
 
 def _level(path: str, levels: int) -> int:
@@ -102,4 +109,4 @@ def _level(path: str, levels: int) -> int:
     return int(number) if side == "down" else levels - 1 - int(number)
 
 
-SPECS = (SteeringKind("ControlNet-LLLite", "controlnet", load, variants=("lllite",), aliases=("LLLite",)),)
+SPECS = (SteeringKind("ControlNet-LLLite", "controlnet", prepare, variants=("lllite",), aliases=("LLLite",)),)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from atelier.adapters.hints import like, located, settings
-from atelier.adapters.steering import Acting, SteeringKind
+from atelier.adapters.steering import Acting, Prepared, SteeringKind
 from atelier.checkpoints.checkpoint import Checkpoint
 from atelier.errors import BadFile
 from atelier.families.parts import VAE
@@ -79,13 +80,18 @@ class Control:
         return Ports(residuals=tuple(to_tokens(acting.placed(residual, rows)) for residual in scaled))
 
 
-def load(archive: Archive, model: Checkpoint, dtype: torch.dtype) -> Control:
+def prepare(archive: Archive, model: Checkpoint) -> Prepared:
     """Raises BadFile for one that is for another transformer."""
     stored = located(archive, MARKS)
     if not model.has(MMDIT):
         raise BadFile(archive.path, f"is for Stable Diffusion 3, and {model.name} is {model.family.title}")
     spec = infer(Shapes.of(stored), model.spec(MMDIT))
     _check(archive, spec, model)
+    return Prepared(partial(_loaded, stored, spec, model))
+
+
+def _loaded(stored: Stored, spec: TransformerControlSpec, model: Checkpoint, dtype: torch.dtype) -> Control:
+    archive = stored.archive
     tensors = read(stored, names(spec), dtype=dtype)
     if not spec.joint:
         whole = model.tensors(MMDIT)
@@ -108,4 +114,4 @@ def _check(archive: Archive, spec: TransformerControlSpec, model: Checkpoint) ->
         raise BadFile(archive.path, f"{told}: ControlNets that read a mask too cannot be used yet")
 
 
-SPECS = (SteeringKind("SD3 ControlNet", "controlnet", load, variants=("medium", "3.5-large")),)
+SPECS = (SteeringKind("SD3 ControlNet", "controlnet", prepare, variants=("medium", "3.5-large")),)

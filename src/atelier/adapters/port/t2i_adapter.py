@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from atelier.adapters.hints import denoiser, like, located, settings, whole
-from atelier.adapters.steering import Acting, SteeringKind
+from atelier.adapters.steering import Acting, Prepared, SteeringKind
 from atelier.checkpoints.checkpoint import Checkpoint
 from atelier.errors import BadFile
 from atelier.families.facts import NO_FACTS
@@ -83,7 +83,7 @@ def _size(x: Tensor, level: int) -> tuple[int, int]:
     return -(-x.shape[-2] // 2**level), -(-x.shape[-1] // 2**level)
 
 
-def load(archive: Archive, model: Checkpoint, dtype: torch.dtype) -> Adapter:
+def prepare(archive: Archive, model: Checkpoint) -> Prepared:
     """Raises BadFile for one that is for another U-Net."""
     stored, unet, config = located(archive, MARKS, PREFIXES), denoiser(archive, model), settings(archive)
     spec = NETWORK.infer(Shapes.of(stored), NO_FACTS)
@@ -92,8 +92,12 @@ def load(archive: Archive, model: Checkpoint, dtype: torch.dtype) -> Adapter:
     if not _fits(spec, unet):
         sizes = f"widths {_listed(spec.widths)}, and {model.name} has {_listed(unet.widths)}"
         raise BadFile(archive.path, f"is for U-Nets with {sizes}: choose one that was made for this model")
+    return Prepared(partial(_loaded, stored, spec, unet))
+
+
+def _loaded(stored: Stored, spec: AdapterSpec, unet: UNetSpec, dtype: torch.dtype) -> Adapter:
     tensors = read(stored, NETWORK.names(spec), dtype=dtype)
-    return Adapter(load_into(lambda: T2IAdapter(spec), tensors, source=archive.path), unet)
+    return Adapter(load_into(lambda: T2IAdapter(spec), tensors, source=stored.archive.path), unet)
 
 
 def _fits(spec: AdapterSpec, unet: UNetSpec) -> bool:
@@ -111,4 +115,4 @@ def _listed(widths: Sequence[int]) -> str:
     return ", ".join(map(str, widths))
 
 
-SPECS = (SteeringKind("T2I-Adapter", "t2i_adapter", load, variants=("full", "light")),)
+SPECS = (SteeringKind("T2I-Adapter", "t2i_adapter", prepare, variants=("full", "light")),)

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
-from atelier.pipeline.lent import Lent
+from atelier.adapters.image_features import image_features
+from atelier.pipeline.lent import Lent, Need
+from atelier.pipeline.resources import image_encoder, image_prompt_net
 from atelier.pipeline.stage import Stage
+from atelier.pipeline.stages.annotate import place_mask
+from atelier.pipeline.stages.prepare import flat
 from atelier.pipeline.values import Key, Looked, Values
 from atelier.request.events import Event
 from atelier.request.resolved import ModelRef, ResolvedReference, Size
@@ -15,6 +20,11 @@ from atelier.vision.masks import Box
 
 @dataclass(frozen=True, slots=True)
 class Look(Stage):
+    """Leaves what an image prompt reads of its image, and where it acts, under `out`.
+
+    size, whole, window: see `Annotate`; they matter to the mask alone, for the image is seen whole.
+    """
+
     model: ModelRef
     reference: ResolvedReference
     size: Size
@@ -22,8 +32,19 @@ class Look(Stage):
     whole: Size
     window: Box | None = None
 
-    def needs(self) -> tuple[()]:
-        return ()
+    def needs(self) -> tuple[Need[object], ...]:
+        needs: list[Need[Any]] = [
+            Need(self.model, image_prompt_net(self.reference.network)),
+            Need(self.model, image_encoder(self.reference.encoder)),
+        ]
+        return tuple(needs)
 
     def perform(self, have: Lent, values: Values) -> Iterator[Event]:
-        raise NotImplementedError
+        reference = self.reference
+        net = have.take(Need(self.model, image_prompt_net(reference.network))).net
+        encoder = have.take(Need(self.model, image_encoder(reference.encoder)))
+        features = image_features(encoder, [flat(have.image(reference.image))], net.needs)
+        factor = have.checkpoint(self.model).latent.factor
+        mask = place_mask(reference.place, self.size, self.whole, self.window, factor, have)
+        values.put(self.out, Looked(features, mask))
+        yield from ()
