@@ -152,13 +152,10 @@ class Steerings:
 
     def _network(self, when: When, kind: ControlType | None, named: str) -> NetworkRef:
         """The file of a control's network: the one that is named, or one of its type for the model."""
-        path = (
-            self.library.control(when.model)
-            if when.model
-            else self._of_type(kind, named, hint=isinstance(when, Control))
-        )
+        hint = isinstance(when, Control)
+        path = self.library.control(when.model) if when.model else self._of_type(kind, named, hint=hint)
         for model in self._models(when):
-            _check_reads(path, prepared(path, model).needs, hint=isinstance(when, Control))
+            _check_reads(path, prepared(path, model).needs, hint=hint)
         found = NetworkRef(name=path.stem if path.is_file() else path.name, path=str(path), sha256=self.hash_of(path))
         wanted = hash_in(when.model).lower()
         if wanted and not found.sha256.startswith(wanted):
