@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from atelier.adapters.control_types import ControlType, control_type
+from atelier.adapters.image_features import ENCODERS, suits_spec
+from atelier.adapters.port.ip_adapter import ONLY
+from atelier.adapters.steering import Needs, prepared
 from atelier.checkpoints.checkpoint import Checkpoint
 from atelier.checkpoints.image_encoder import image_encoder_spec
 from atelier.errors import BadFile, BadInput, about
@@ -85,11 +88,12 @@ class Steerings:
         """Raises BadInput where it is not there."""
         if not isinstance(maker.draw, NeedsFile):
             return NoNetwork()
-        path = self.library.annotator(maker.draw.file)
+        files = maker.draw.files
+        path = next((found for name in files if (found := self.library.annotator(name)) is not None), None)
         if path is None:
             raise BadInput(
-                f"annotator {maker.name}: its file {maker.draw.file} is not there: put it into the folder {ANNOTATORS} "
-                "of a folder of models, or give an image that is a hint with annotator=none"
+                f"annotator {maker.name}: its file {files[0]} is not there: put it into the folder {ANNOTATORS} of a "
+                "folder of models, or give an image that is a hint with annotator=none"
             )
         return InNetwork(file=NetworkRef(name=maker.name, path=str(path), sha256=self.hash_of(path)))
 

@@ -79,10 +79,10 @@ class Diffuse(Stage):
     where sampling starts from; inside: what is composed around the guided network of each region; layout: which prompts
     act where; combine: what is composed around all of it, from the inside out as well; adapter: what enters the network
     beside the prompts; steers: what else does, of files, as long as the first model predicts; states: where the encoded
-    prompts are; channels: where what the network sees beside the latent is; image_scale: of the guidance by it; adapted: what the denoiser is borrowed with; previews: whether to show some,
-    with the matrix where there is one, else with the tiny autoencoder beside the model where one is, else with the
-    model's own. refiner: what takes over from `model`, the rest as before. shown: what networks are told of the image
-    beside its size.
+    prompts are; channels: where what the network sees beside the latent is; image_scale: of the guidance by it;
+    adapted: what the denoiser is borrowed with; previews: whether to show some, with the matrix where there is one,
+    else with the tiny autoencoder beside the model where one is, else with the model's own. refiner: what takes over
+    from `model`, the rest as before. shown: what networks are told of the image beside its size.
     """
 
     model: ModelRef

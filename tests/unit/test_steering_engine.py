@@ -1,0 +1,258 @@
+"""Controls on a tiny random model: when, where and on which rows they act, by what the denoiser is given."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import zip_longest
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from atelier.adapters.control_lora import ControlLora, LowRank, shapes_of, write_control_lora
+from atelier.checkpoints.opening import open_checkpoint
+from atelier.errors import AtelierError, BadFile, BadInput
+from atelier.families.parts import UNET
+from atelier.models.controlnet import ControlNet, ControlSpec
+from atelier.models.unet import UNet
+from atelier.nn.ports import Ports
+from atelier.request.events import Failed, ImageReady
+from atelier.request.infotext import read, to_request
+from atelier.request.model import Request
+from atelier.request.resolved import Resolved
+from atelier.request.table import request_of
+from atelier.runtime.device import Device
+from atelier.runtime.engine import Engine
+from atelier.runtime.library import Library
+from atelier.weights.hashes import HashCache
+
+CPU = Device(torch.device("cpu"), torch.float32, torch.float32, max_batch=None)
+OWN = ("hint.", "outs.", "out_middle.")
+
+
+def written(path: Path, model: Path, *, zero: bool) -> None:
+    """A ControlNet of the model's own encoder; zero: as it is before it learns."""
+    spec = ControlSpec(open_checkpoint(model).spec(UNET), (8, 8, 8))
+    torch.manual_seed(3)
+    net = ControlNet(spec)
+    full = {name: net.get_parameter(name).detach() for name in shapes_of(spec) if name.startswith(OWN)}
+    if zero:
+        full |= {name: torch.zeros_like(own) for name, own in full.items() if not name.startswith("hint.")}
+    name = "middle.attention.blocks.0.attn2.to_k.weight"
+    rows, columns = shapes_of(spec)[name]
+    low = {name: LowRank(torch.zeros(rows, 1), torch.randn(1, columns))}
+    write_control_lora(path, ControlLora(low, full), spec, torch.float32)
+
+
+@pytest.fixture(scope="module")
+def folder(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("models")
+    (folder / "ControlNet").mkdir()
+    (folder / "tiny").symlink_to(tiny_folder)
+    written(folder / "ControlNet" / "tiny_canny.safetensors", tiny_folder, zero=False)
+    written(folder / "ControlNet" / "tiny_depth.safetensors", tiny_folder, zero=True)
+    generator = np.random.default_rng(5)
+    Image.fromarray(generator.integers(0, 255, (96, 64, 3), np.uint8)).save(folder / "hint.png")
+    half = np.zeros((96, 64), np.uint8)
+    half[:, :32] = 255
+    Image.fromarray(half).save(folder / "left.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def engine(folder: Path) -> Engine:
+    return Engine(CPU, Library((folder,)), HashCache(), version="1", budget=2**30)
+
+
+BASE = {"prompt": "a red cat", "model": "tiny", "steps": 4, "seed": 7, "sampler": "Euler", "width": 64, "height": 96}
+
+
+def request(**fields: object) -> Request:
+    return request_of(BASE | fields)
+
+
+def pixels(engine: Engine, **fields: object) -> bytes:
+    (image,) = engine.generate(request(**fields))
+    return image.image.tobytes()
+
+
+def canny(folder: Path, more: str = "") -> tuple[str]:
+    return (f"canny:{folder / 'hint.png'} annotator=none {more}",)
+
+
+def ports_of(engine: Engine, monkeypatch: pytest.MonkeyPatch, **fields: object) -> list[tuple[int, Ports]]:
+    """(rows, ports) of each call of the U-Net."""
+    seen: list[tuple[int, Ports]] = []
+    forward = UNet.forward
+
+    def watched(self: UNet, x: Tensor, t: Tensor, cond: object, ports: Ports) -> Tensor:
+        seen.append((len(x), ports))
+        return forward(self, x, t, cond, ports)  # pyright: ignore[reportArgumentType]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(UNet, "forward", watched)
+        engine.generate(request(**fields))
+    return seen
+
+
+def strengths(ports: Ports) -> list[float]:
+    """How much is added at each place, on average."""
+    return [float(residual.abs().mean()) for residual in ports.residuals]
+
+
+def test_a_control_changes_the_image_and_without_strength_it_is_absent(engine: Engine, folder: Path) -> None:
+    plain = pixels(engine)
+    steered = pixels(engine, controls=canny(folder))
+    assert steered != plain
+    assert pixels(engine, controls=canny(folder, "weight=0")) == plain
+    assert pixels(engine, controls=canny(folder, "weight=0.5")) not in {plain, steered}
+
+
+def test_one_that_has_not_learned_is_absent(engine: Engine, folder: Path) -> None:
+    control = f"depth:{folder / 'hint.png'} annotator=none"
+    assert pixels(engine, controls=(control,)) == pixels(engine)
+
+
+def test_requests_do_not_disturb_each_other(engine: Engine, folder: Path) -> None:
+    alone = [pixels(engine, controls=canny(folder)), pixels(engine)]
+    both = zip_longest(engine.events(request(controls=canny(folder))), engine.events(request()))
+    found = [event.image.tobytes() for pair in both for event in pair if isinstance(event, ImageReady)]
+    assert sorted(found) == sorted(alone)
+
+
+def test_it_acts_in_its_share_of_the_steps(engine: Engine, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = ports_of(engine, monkeypatch, controls=canny(folder, "start=0.25 end=0.75"))
+    assert [bool(ports.residuals) for _, ports in seen] == [False, True, True, False]
+    assert [bool(p.residuals) for _, p in ports_of(engine, monkeypatch, controls=canny(folder, "start=0.5"))] == [
+        *(False, False, True, True)
+    ]
+
+
+def test_where_the_control_counts_more_negative_prompts_are_left_alone(
+    engine: Engine, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And layers far from the middle count less: 0.825 for each."""
+    ((rows, both), *_) = ports_of(engine, monkeypatch, controls=canny(folder))
+    ((_, control), *_) = ports_of(engine, monkeypatch, controls=canny(folder, "mode=control"))
+    ((_, prompt), *_) = ports_of(engine, monkeypatch, controls=canny(folder, "mode=prompt"))
+    assert rows == 2
+    layers = len(both.residuals)
+    for number, (whole, weak, half) in enumerate(zip(both.residuals, prompt.residuals, control.residuals, strict=True)):
+        fade = 0.825 ** (layers - 1 - number)
+        assert torch.allclose(weak, whole * fade, atol=1e-6)
+        assert torch.equal(half[0], torch.zeros_like(half[0]))
+        assert torch.allclose(half[1], whole[1] * fade, atol=1e-5)
+
+
+def test_a_mask_keeps_it_in_its_place(engine: Engine, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ((_, everywhere), *_) = ports_of(engine, monkeypatch, controls=canny(folder))
+    ((_, left), *_) = ports_of(engine, monkeypatch, controls=canny(folder, f"mask={folder / 'left.png'}"))
+    whole, masked = everywhere.residuals[0], left.residuals[0]
+    half = whole.shape[-1] // 2
+    assert torch.equal(masked[..., :half], whole[..., :half])
+    assert not masked[..., half:].any()
+    assert whole[..., half:].abs().min() > 0
+
+
+def test_two_controls_add_up(engine: Engine, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ((_, one), *_) = ports_of(engine, monkeypatch, controls=canny(folder))
+    ((_, two), *_) = ports_of(engine, monkeypatch, controls=canny(folder) * 2)
+    for single, double in zip(one.residuals, two.residuals, strict=True):
+        assert torch.equal(double, single * 2)
+
+
+def test_views_see_their_part_of_the_hint(engine: Engine, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Away from the edges of a view, what a network with a small field of view adds is what it adds to the whole."""
+    fields = {"view_method": "multidiffusion", "view_width": 64, "view_height": 64, "view_overlap": 32}
+    hints: list[Tensor] = []
+    embedded = ControlNet.embedded
+
+    def watched(self: ControlNet, hint: Tensor, task: int | None = None) -> Tensor:
+        hints.append(hint)
+        return embedded(self, hint, task)
+
+    monkeypatch.setattr(ControlNet, "embedded", watched)
+    engine.generate(request(**fields, controls=canny(folder)))
+    whole = torch.from_numpy(np.array(Image.open(folder / "hint.png"))).permute(2, 0, 1)[None] / 255
+    assert [tuple(hint.shape) for hint in hints] == [(2, 3, 64, 64)]
+    assert torch.equal(hints[0][0], whole[0, :, :64])
+    assert torch.equal(hints[0][1], whole[0, :, 32:])
+
+
+def test_each_pass_has_a_hint_of_its_size(engine: Engine, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fields = {"hires_resize": (128, 192), "hires_upscaler": "Latent", "denoising_strength": 0.5}
+
+    def sizes(more: str) -> list[tuple[int, ...]]:
+        seen = ports_of(engine, monkeypatch, **fields, controls=canny(folder, more))
+        return list(dict.fromkeys(tuple(ports.residuals[0].shape[2:]) for _, ports in seen if ports.residuals))
+
+    assert sizes("") == [(24, 16), (48, 32)]
+    assert sizes("pass=first") == [(24, 16)]
+    assert sizes("pass=second") == [(48, 32)]
+
+
+def test_the_infotext_generates_the_same_image_again(engine: Engine, folder: Path) -> None:
+    controls = (f"canny:{folder / 'hint.png'}:0.7 start=0.2 mode=prompt low=40 mask={folder / 'left.png'}",)
+    (image,) = engine.generate(request(controls=controls))
+    again = to_request(read(image.infotext))
+    (same,) = engine.generate(again)
+    assert same.image.tobytes() == image.image.tobytes()
+    assert same.infotext == image.infotext
+    assert 'model=\\"tiny_canny [' in image.infotext
+    resolved = engine.resolve(request(controls=controls))
+    assert Resolved.from_json(resolved.to_json()) == resolved
+
+
+def test_an_image_to_start_from_is_the_hint_where_none_is_named(engine: Engine, folder: Path) -> None:
+    image = str(folder / "hint.png")
+    named = pixels(engine, image=image, controls=(f"canny:{image} annotator=none",))
+    assert pixels(engine, image=image, controls=("canny annotator=none",)) == named
+    assert pixels(engine, image=image) != named
+    with pytest.raises(BadInput, match="reads the one to start from: name one, or give --image"):
+        engine.resolve(request(controls=("canny",)))
+
+
+BAD: Mapping[str, str] = {
+    "canny:{folder}/none.png": "none.png",
+    "canny:{folder}/hint.png model=nowhere": "unknown control 'nowhere'",
+    "seg:{folder}/hint.png annotator=none": "seg: there is no network of this type for tiny",
+    "canny:{folder}/hint.png annotator=cany": "unknown annotator 'cany'",
+    "canny:{folder}/hint.png low=900": "low is 900",
+    "canny:{folder}/hint.png lower=9": "there is no option 'lower'",
+    "depth:{folder}/hint.png": "its file",
+    "canny:{folder}/hint.png model={folder}/hint.png": "hint.png",
+    "canny:{folder}/hint.png mask={folder}/no.png": "no.png",
+}
+
+
+@pytest.mark.parametrize("text", BAD)
+def test_what_cannot_be_used_is_told_in_one_line(engine: Engine, folder: Path, text: str) -> None:
+    with pytest.raises(AtelierError) as caught:
+        engine.resolve(request(controls=(text.format(folder=folder),)))
+    assert BAD[text] in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert caught.value.exit_code == 2
+    assert caught.value.field == "controls"
+
+
+def test_a_file_that_changes_is_told(engine: Engine, folder: Path, tiny_folder: Path) -> None:
+    path = folder / "ControlNet" / "tiny_mlsd.safetensors"
+    written(path, tiny_folder, zero=False)
+    control = f"mlsd:{folder / 'hint.png'} annotator=none"
+    resolved = engine.resolve(request(controls=(control,)))
+    written(path, tiny_folder, zero=True)
+    told = list(Engine(CPU, engine.library, HashCache(), version="1").run(resolved))
+    assert isinstance(told[-1], Failed)
+    assert isinstance(told[-1].error, BadFile)
+    assert "has changed since the request was resolved" in str(told[-1].error)
+    path.unlink()
+
+
+def test_it_is_not_read_again_for_the_next_request(engine: Engine, folder: Path) -> None:
+    for _ in range(2):
+        pixels(engine, controls=canny(folder))
+    held = [ref.file.sha256 for ref in engine.resources.cache.held() if ref.file is not None]
+    assert len(held) == len(set(held)) > 0
