@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +12,21 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 import hint_support as support
+import tiny
 from atelier.adapters.hints import encoder_tensors
 from atelier.adapters.steering import Acting, open_steering
 from atelier.checkpoints.kind import Seen, recognised
+from atelier.checkpoints.opening import open_checkpoint
+from atelier.checkpoints.write import write_diffusers
 from atelier.errors import BadFile, BadInput
 from atelier.families.facts import PartFacts
+from atelier.families.parts import UNET
 from atelier.families.parts.controlnet import NETWORK
 from atelier.families.shapes import Shapes
 from atelier.models.controlnet import ControlNet, ControlSpec, UnionSpec
 from atelier.models.unet import UNetSpec
 from atelier.nn.ports import NOTHING, Conditioning
+from atelier.nn.seamless import Seamless
 from atelier.weights.names.controlnet import names
 from golden.test_true_sizes import SD2_UNET, SDXL_UNET
 from hint_support import Both, control_of, drawn, hint, residuals, trajectory
@@ -307,3 +313,53 @@ def test_a_union_asks_for_the_kind_of_hint(models: dict[str, Both], tmp_path: Pa
         net.read(hint())
     with pytest.raises(BadInput, match="unknown kind of hint 'tile'"):
         net.read(hint(), "tile")
+
+
+def test_one_of_four_channels_acts_on_a_model_that_inpaints(models: dict[str, Both], tmp_path: Path) -> None:
+    """It sees the noised latent alone; a difference is added to the first channels of the model's first layer."""
+    write_diffusers(tiny.modules(in_channels=9), tmp_path / "inpaints")
+    model, both = open_checkpoint(tmp_path / "inpaints"), models["sd1"]
+    saved(control_of(both.theirs), tmp_path / "control")
+    net = open_steering(tmp_path / "control", model, torch.float32)
+    alone = open_steering(tmp_path / "control", both.model, torch.float32)
+    beside = Conditioning(both.cond.tokens, channels=drawn(2, 5, 8, 12, seed=4))
+    read = net.read(hint())
+    found = (net.ports(read, X, T, beside, Acting()), alone.ports(read, X, T, both.cond, Acting()))
+    for one, other in zip(*map(residuals, found), strict=True):
+        assert torch.equal(one, other)
+    with torch.no_grad():
+        assert model.load(UNET)(X, T, beside, found[0]).isfinite().all()
+    less = cldm(ControlSpec(both.ours.spec))
+    save_file({**less, "difference": torch.zeros(())}, tmp_path / "less.safetensors")
+    added = open_steering(tmp_path / "less.safetensors", model, torch.float32).nets[0].get_parameter("conv_in.weight")
+    assert_close(added, less["input_blocks.0.0.weight"] + model.tensors(UNET)["conv_in.weight"][:, :4])
+
+
+def test_where_edges_meet_what_is_moved_gives_what_is_moved(models: dict[str, Both], control: Any) -> None:
+    both = models["sd1"]
+    read, whole = control.read(hint(2)), Acting(seamless=Seamless(x=True, y=True))
+    moved = replace(read, hint=read.hint.roll((2, 4), (2, 3)))
+    first = residuals(control.ports(read, X, T, both.cond, whole))
+    second = residuals(control.ports(moved, X.roll((2, 4), (2, 3)), T, both.cond, whole))
+    for one, other in zip(first, second, strict=True):
+        scale = 8 // one.shape[-2]
+        assert_close(other, one.roll((2 // scale, 4 // scale), (2, 3)))
+
+
+def test_a_hint_of_another_size_is_refused(models: dict[str, Both], control: Any) -> None:
+    with pytest.raises(ValueError, match="a hint of"):
+        control.ports(control.read(hint(2, 64, 64)), X, T, models["sd1"].cond, Acting())
+
+
+@pytest.mark.parametrize("wrapper", ["module.", "model."])
+def test_pickled_files_with_a_wrapper_around_all_names_are_read(
+    wrapper: str, models: dict[str, Both], tmp_path: Path
+) -> None:
+    both = models["sd1"]
+    tensors = cldm(ControlSpec(both.ours.spec))
+    wrapped = {f"{wrapper}control_model.{name}": tensor for name, tensor in tensors.items()}
+    torch.save({"state_dict": wrapped}, tmp_path / "wrapped.pth")
+    save_file(tensors, tmp_path / "plain.safetensors")
+    nets = (open_steering(tmp_path / name, both.model, torch.float32) for name in ("wrapped.pth", "plain.safetensors"))
+    for one, other in zip(*(net.nets[0].state_dict().values() for net in nets), strict=True):
+        assert torch.equal(one, other)

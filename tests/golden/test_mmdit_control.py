@@ -1,7 +1,8 @@
-"""ControlNets for Stable Diffusion 3 against diffusers': residuals, what the transformer makes of them, a trajectory."""
+"""ControlNets for Stable Diffusion 3 against diffusers': residuals, what the transformer makes of them."""
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -127,7 +128,7 @@ def test_a_trajectory_is_that_of_diffusers(model: Checkpoint, transformer: Any, 
 def flowing(predict: Any, x: Tensor) -> Tensor:
     """Euler's method with guidance, from noise to none in four steps."""
     levels = torch.linspace(1, 0, support.STEPS + 1)
-    for level, below in zip(levels, levels[1:], strict=False):
+    for level, below in pairwise(levels):
         negative, positive = predict(x.expand(2, -1, -1, -1), (1000 * level).expand(2)).chunk(2)
         x = x + (below - level) * (negative + support.SCALE * (positive - negative))
     return x
@@ -170,13 +171,11 @@ def test_it_is_known_and_others_are_refused(model: Checkpoint, transformer: Any,
     assert (identity.kind, identity.family) == ("controlnet", "sd3")
     assert kinds()["controlnet"].reads(identity)
     other = support.both(tmp_path, "sd1").model
-    with pytest.raises(
-        BadFile, match=r"control.*is a ControlNet of Stable Diffusion 3, and sd1 is Stable Diffusion 1.x"
-    ):
+    with pytest.raises(BadFile, match=r"control.*ControlNet of Stable Diffusion 3, and sd1 is Stable Diffusion 1.x"):
         open_steering(tmp_path / "control", other, torch.float32)
     control(transformer, pooled_projection_dim=32).save_pretrained(tmp_path / "pooled")
     with pytest.raises(BadFile, match=r"pooled.*pooled 32, and sd3 has 64"):
         open_steering(tmp_path / "pooled", model, torch.float32)
     control(transformer, extra_conditioning_channels=1).save_pretrained(tmp_path / "masked")
-    with pytest.raises(BadFile, match="masked.*reads 17 channels"):
+    with pytest.raises(BadFile, match=r"masked.*reads 17 channels"):
         open_steering(tmp_path / "masked", model, torch.float32)

@@ -74,7 +74,7 @@ def check_copy(archive: Archive, own: UNetSpec, model: Checkpoint) -> None:
 
 
 def _told(value: object) -> str:
-    return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+    return str(value).strip("()").removesuffix(",")
 
 
 def encoder_tensors(model: Checkpoint, channels: int) -> dict[str, Tensor]:

@@ -6,6 +6,7 @@ the input: x + up(relu(mid([hint, relu(down(x))]))).
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -66,6 +67,12 @@ class LLLite(nn.Module):
         self.spec = spec
         self.layers = nn.ModuleList(Lite(own) for own in spec)
 
+    def lites(self) -> Iterator[Lite]:
+        """All, in the order of `spec`."""
+        for layer in self.layers:
+            assert isinstance(layer, Lite)
+            yield layer
+
     def forward(self, hint: Float[Tensor, "n k H W"]) -> tuple[Tensor, ...]:
         """hint: in [-1, 1]. What each makes of it."""
-        return tuple(layer.read(hint) for layer in self.layers)
+        return tuple(layer.read(hint) for layer in self.lites())

@@ -55,11 +55,10 @@ class Lites:
         if not acting.acts(len(factors)):
             return NOTHING
         patches: dict[str, InputPatch] = {}
-        for own, layer, hint in zip(self.net.spec, self.net.layers, read, strict=True):
+        for own, layer, hint in zip(self.net.spec, self.net.lites(), read, strict=True):
             level = self.levels[own.path]
             grid = _grid(x, min(level, self.middle - 1))
             tokens = acting.shared(to_tokens(_cut(hint, grid)), len(x))
-            assert isinstance(layer, Lite)
             patches[own.path] = partial(_changed, layer, tokens, factors[level], acting, grid)
         return Ports(inputs=patches)
 

@@ -8,7 +8,7 @@ PREFIXES = ("", "adapter.")
 SQUARES = {64: "sd1", 192: "sd1", 256: "sdxl", 768: "sdxl"}
 """Channels of the unshuffled hint (8x8 or 16x16 pixels, grey or colour), and the family that has them."""
 READ = ("full", "light")
-READ = ("full", "light")
+"""Variants that can be used."""
 
 
 def recognise(seen: Seen) -> Identity | None:
