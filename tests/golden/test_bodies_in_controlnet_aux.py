@@ -120,12 +120,12 @@ def test_points_are_where_they_were_drawn() -> None:
 def test_too_many_peaks_are_cut_to_the_highest() -> None:
     heat = np.zeros((400, 400))
     heat[10::20, 10::20] = np.linspace(50, 90, 400).reshape(20, 20)
-    peaks = peaks_of(heat)
+    peaks = peaks_of(heat, heat)
     assert len(peaks) == 128
     assert min(peak.score for peak in peaks) == pytest.approx(heat[heat > 0][-128])
     assert peaks == sorted(peaks, key=lambda peak: (peak.y, peak.x))
-    assert peaks_of(np.zeros((1, 1))) == []
-    assert peaks_of(np.full((1, 1), 5.0)) == [Peak(0, 0, 5.0)]
+    assert peaks_of(np.zeros((1, 1)), np.zeros((1, 1))) == []
+    assert peaks_of(np.full((1, 1), 5.0), np.full((1, 1), 6.0)) == [Peak(0, 0, 5.0)]
 
 
 def saved(net: nn.Module, path: Path) -> Path:

@@ -3,7 +3,6 @@ numbers of the program that ControlNet's pose models were trained behind."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -55,9 +54,10 @@ class _Body:
     peaks: dict[int, int] = field(default_factory=dict[int, int])
 
 
-def bodies(points: Floats, limbs: Floats) -> tuple[Points, ...]:
-    """Everybody's 18 keypoints of maps (h, w, 19) and (h, w, 38) at the size of the image."""
-    peaks = [peaks_of(points[..., part]) for part in range(BODY)]
+def bodies(points: Floats, smooth: Floats, limbs: Floats) -> tuple[Points, ...]:
+    """Everybody's 18 keypoints of maps of them (h, w, 19), the same smoothed by `smoothing`, and maps of limbs
+    (h, w, 38), at the size of the image."""
+    peaks = [peaks_of(points[..., part], smooth[..., part]) for part in range(BODY)]
     found: list[_Body] = []
     for number, ((a, b), across) in enumerate(zip(JOINED, FIELDS, strict=True)):
         for pair in pairs(peaks[a], peaks[b], limbs[..., across : across + 2]):
@@ -66,9 +66,8 @@ def bodies(points: Floats, limbs: Floats) -> tuple[Points, ...]:
     return tuple(_points(body, peaks) for body in kept)
 
 
-def peaks_of(heat: Floats) -> list[Peak]:
+def peaks_of(heat: Floats, smooth: Floats) -> list[Peak]:
     """Where the smoothed map is above SURE and no lower than at its four neighbours; scores are of the map itself."""
-    smooth = _smoothed(heat)
     around = np.pad(smooth, 1)
     beside = (around[:-2, 1:-1], around[2:, 1:-1], around[1:-1, :-2], around[1:-1, 2:])
     is_peak = np.all([smooth >= other for other in beside], axis=0) & (smooth > SURE)
@@ -77,35 +76,42 @@ def peaks_of(heat: Floats) -> list[Peak]:
     return [Peak(int(x), int(y), float(heat[y, x])) for y, x in zip(rows[highest], columns[highest], strict=True)]
 
 
-def _smoothed(heat: Floats) -> Floats:
-    """By a Gaussian; beyond the border the map is mirrored, its outermost values too."""
+def smoothing(length: int) -> Floats:
+    """(length, length): a Gaussian along one side; beyond the border the map is mirrored, its outermost values too."""
     kernel = np.exp(-(np.arange(-REACH, REACH + 1) ** 2) / (2 * SIGMA**2))
     kernel /= kernel.sum()
-    for axis in (0, 1):
-        margin = [(REACH, REACH) if axis == a else (0, 0) for a in (0, 1)]
-        wide, length = np.pad(heat, margin, mode="symmetric"), heat.shape[axis]
-        heat = sum((w * wide.take(range(i, i + length), axis) for i, w in enumerate(kernel)), np.zeros(heat.shape))
-    return heat
+    places = np.pad(np.arange(length), REACH, mode="symmetric")
+    made = np.zeros((length, length))
+    for i, weight in enumerate(kernel):
+        np.add.at(made, (np.arange(length), places[i : i + length]), weight)
+    return made
 
 
 def pairs(first: Sequence[Peak], second: Sequence[Peak], along: Floats) -> list[Pair]:
     """Pairs that a limb may join, the best first, each peak in one of them. along: (h, w, 2), the limb's direction."""
-    tried = [_tried(i, j, a, b, along) for i, a in enumerate(first) for j, b in enumerate(second)]
-    found: list[Pair] = []
-    for pair in sorted((p for p in tried if p is not None), key=lambda p: -p.score):
-        if all(pair.a != other.a and pair.b != other.b for other in found):
+    if not first or not second:
+        return []
+    scores = _scores(first, second, along)
+    tried = [Pair(int(i), int(j), float(scores[i, j])) for i, j in np.argwhere(scores > 0)]
+    taken_a, taken_b, found = set[int](), set[int](), list[Pair]()
+    for pair in sorted(tried, key=lambda p: -p.score):
+        if pair.a not in taken_a and pair.b not in taken_b:
             found.append(pair)
+            taken_a.add(pair.a)
+            taken_b.add(pair.b)
     return found
 
 
-def _tried(i: int, j: int, a: Peak, b: Peak, along: Floats) -> Pair | None:
-    """How well the limb's direction from `a` to `b` agrees with the map, less for limbs longer than half the image."""
-    length = max(0.001, math.hypot(b.x - a.x, b.y - a.y))
-    columns, rows = (np.rint(np.linspace(*ends, SAMPLES)).astype(int) for ends in ((a.x, b.x), (a.y, b.y)))
-    agrees = along[rows, columns] @ np.array([(b.x - a.x) / length, (b.y - a.y) / length])
-    score = float(agrees.mean()) + min(0.5 * along.shape[0] / length - 1, 0)
-    is_one = int((agrees > ALONG).sum()) > ENOUGH * SAMPLES and score > 0
-    return Pair(i, j, score) if is_one else None
+def _scores(first: Sequence[Peak], second: Sequence[Peak], along: Floats) -> Floats:
+    """(first, second): how well the limb's direction from one to the other agrees with the map, less for limbs longer
+    than half the image; 0 where it does not at too many places."""
+    starts = np.array([(peak.x, peak.y) for peak in first], float)[:, None]
+    ways = np.array([(peak.x, peak.y) for peak in second], float)[None] - starts
+    lengths = np.hypot(ways[..., 0], ways[..., 1]).clip(0.001)
+    places = np.rint(np.linspace(starts, starts + ways, SAMPLES)).astype(int)
+    agrees = (along[places[..., 1], places[..., 0]] * (ways / lengths[..., None])).sum(-1)
+    scores = agrees.mean(0) + np.minimum(0.5 * along.shape[0] / lengths - 1, 0)
+    return np.where((agrees > ALONG).sum(0) > ENOUGH * SAMPLES, scores.clip(0), 0)
 
 
 def _join(found: list[_Body], a: int, b: int, pair: Pair, peaks: list[list[Peak]], *, may_begin: bool) -> None:

@@ -47,7 +47,7 @@ def found(pixels: Pixels, net: BodyPose, device: torch.device) -> tuple[Points, 
     import torch
 
     from atelier.vision.arrays.resample import resize
-    from atelier.vision.bodies import bodies
+    from atelier.vision.bodies import bodies, smoothing
 
     scale = HEIGHT / pixels.shape[0]
     width, height = max(1, int(pixels.shape[1] * scale)), max(1, int(pixels.shape[0] * scale))
@@ -56,17 +56,25 @@ def found(pixels: Pixels, net: BodyPose, device: torch.device) -> tuple[Points, 
     seen = np.pad(small, margins, constant_values=GREY).astype(np.float32) / 256 - 0.5
     with torch.inference_mode():
         limbs, points = net(torch.from_numpy(seen).to(device).permute(2, 0, 1)[None])
-    size = pixels.shape[1], pixels.shape[0]
-    maps = [_at_size(each[0].permute(1, 2, 0).double().cpu().numpy(), small.shape, size) for each in (points, limbs)]
-    return bodies(*maps)
+    rows = _axis(limbs.shape[2], height, pixels.shape[0], is_larger=scale > 1)
+    columns = _axis(limbs.shape[3], width, pixels.shape[1], is_larger=scale > 1)
+    by_points, by_limbs = (each[0].permute(1, 2, 0).double().cpu().numpy() for each in (points, limbs))
+    smooth = _spread(by_points, smoothing(len(rows)) @ rows, smoothing(len(columns)) @ columns)
+    return bodies(_spread(by_points, rows, columns), smooth, _spread(by_limbs, rows, columns))
 
 
-def _at_size(maps: NDArray[np.float64], small: tuple[int, ...], size: tuple[int, int]) -> NDArray[np.float64]:
-    """Maps at the size of the image, by way of that of what the network saw."""
-    from atelier.vision.arrays.resample import resize_floats
+def _axis(count: int, seen: int, size: int, *, is_larger: bool) -> NDArray[np.float64]:
+    """(size, count): from what the network gives along one side to the image's, by way of what it saw."""
+    from atelier.vision.arrays.resample import matrix
 
-    wide = resize_floats(maps, maps.shape[1] * STRIDE, maps.shape[0] * STRIDE, "lanczos")[: small[0], : small[1]]
-    return resize_floats(wide, *size, "area" if sum(size) < sum(wide.shape[:2]) else "lanczos")
+    return matrix(seen, size, "area" if is_larger else "lanczos") @ matrix(count, count * STRIDE, "lanczos")[:seen]
+
+
+def _spread(maps: NDArray[np.float64], rows: NDArray[np.float64], columns: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Maps (i, j, C) at the size of the image, (h, w, C)."""
+    import numpy as np
+
+    return np.tensordot(columns, np.tensordot(rows, maps, (1, 0)), (1, 1)).swapaxes(0, 1)
 
 
 SPECS = (
