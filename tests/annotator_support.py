@@ -117,13 +117,19 @@ def pidinet() -> nn.Module:
 
 def saved(net: nn.Module, path: Path) -> Path:
     """With random weights, under the published names."""
-    from atelier.families.parts import hed, line_drawing, pidinet
+    from atelier.families.parts import body_pose, hed, line_drawing, pidinet
 
-    parts = {"Hed": hed, "LineDrawing": line_drawing, "PidiNet": pidinet}
+    parts = {"Hed": hed, "LineDrawing": line_drawing, "PidiNet": pidinet, "BodyPose": body_pose}
     names = parts[type(net).__name__].NETWORK.names(net.spec)
     own, random = net.state_dict(), torch.Generator().manual_seed(0)
     torch.save({n.ldm: torch.randn(own[n.ours].shape, generator=random) * 0.3 for n in names}, path)
     return path
+
+
+def body_pose() -> nn.Module:
+    from atelier.models.body_pose import BodyPose, BodyPoseSpec
+
+    return BodyPose(BodyPoseSpec((4, 4, 4, 4), 4, 4, 4, 2))
 
 
 NETWORKS: dict[str, Callable[[], nn.Module]] = {
@@ -131,5 +137,6 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "sk_model.pth": line_drawing,
     "sk_model2.pth": line_drawing,
     "table5_pidinet.pth": pidinet,
+    "body_pose_model.pth": body_pose,
 }
 """By what their files are called."""

@@ -50,9 +50,13 @@ def _in_eighths(kernel: Floats) -> NDArray[np.int64]:
 def _convolved(values: Floats, kernel: Floats, axis: int) -> Floats:
     half, length = len(kernel) // 2, values.shape[axis]
     padded = values.take(mirrored(length, half), axis)
-    total = np.zeros(values.shape)
-    for place, weight in enumerate(kernel):
-        total += weight * padded.take(range(place, place + length), axis)
+
+    def beside(place: int) -> Floats:
+        return padded[place : place + length] if axis == 0 else padded[:, place : place + length]
+
+    total = beside(half) * kernel[half]
+    for place in range(half):  # kernels are the same to both sides
+        total += kernel[place] * (beside(place) + beside(2 * half - place))
     return total
 
 
