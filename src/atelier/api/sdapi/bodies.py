@@ -186,8 +186,9 @@ class Detect(Body):
     """POST /controlnet/detect."""
 
     controlnet_module: Name = "none"
-    controlnet_input_images: Pictures = Field(default_factory=list[Picture])
-    controlnet_masks: Pictures = Field(default_factory=list[Picture])
+    controlnet_input_images: Pictures = Field(
+        default_factory=list[Picture], validation_alias=AliasChoices("controlnet_input_images", "controlnet_images")
+    )
     controlnet_processor_res: Whole = -1
     controlnet_threshold_a: Number = -1.0
     controlnet_threshold_b: Number = -1.0

@@ -45,7 +45,7 @@ def txt2img(body: Txt2Img, catalogue: Catalogue, kept: Mapping[str, Json], draw:
     """What a body of txt2img asks for; kept: options that were changed. Raises Refused, BadInput."""
     warn: list[str] = []
     fields = of_txt2img(body, catalogue, warn)
-    units = steered(units_in(body.alwayson_scripts), catalogue, warn, image=False)
+    units = steered(units_in(body.alwayson_scripts), catalogue, warn, ())
     fields = {**_with_rest(body, fields, catalogue, kept, warn, images={}), **units.fields}
     if not any(name in fields for name in ("hires_upscale", "hires_resize")):
         fields = {name: v for name, v in fields.items() if name != "denoising_strength" and not name.startswith(SECOND)}
@@ -57,7 +57,7 @@ def img2img(body: Img2Img, catalogue: Catalogue, kept: Mapping[str, Json], draw:
     images = images_of(body)
     warn: list[str] = []
     fields = of_img2img(body, catalogue, warn, masked="mask" in images)
-    units = steered(units_in(body.alwayson_scripts), catalogue, warn, image=True)
+    units = steered(units_in(body.alwayson_scripts), catalogue, warn, images)
     fields = {**_with_rest(body, fields, catalogue, kept, warn, images=images), **units.fields}
     fields |= {"image": IMAGE, **({"mask": MASK} if "mask" in images else {})}
     runs = _runs(body, fields, catalogue, draw, warn, image=True)

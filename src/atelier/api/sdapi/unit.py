@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import NamedTuple, TypeVar
@@ -94,10 +94,10 @@ class Read(NamedTuple):
     images: Mapping[str, str]
 
 
-def read(unit: Unit, at: At, catalogue: Catalogue, warn: list[str], *, image: bool) -> Read:
-    """What a unit asks for; image: whether there is one to start from. Raises Refused."""
-    _check_undone(unit, at)
-    images = _images(unit, at, image=image)
+def read(unit: Unit, at: At, catalogue: Catalogue, warn: list[str], start: Collection[str]) -> Read:
+    """What a unit asks for; start: what the request has of "image" and "mask". Raises Refused."""
+    _check_undone(unit, at, masked="mask" in start)
+    images = _images(unit, at, image="image" in start)
     model = _model(unit, at, catalogue)
     maker = _maker(unit, at, catalogue, model)
     own = UPLOAD + at.image("image") if at.image("image") in images else ""
@@ -116,13 +116,13 @@ def read(unit: Unit, at: At, catalogue: Catalogue, warn: list[str], *, image: bo
     return Read(Map(control_text(_when(control, unit, at, model, images))), "", images)
 
 
-def _check_undone(unit: Unit, at: At) -> None:
+def _check_undone(unit: Unit, at: At, *, masked: bool) -> None:
     for name, why in UNDONE.items():
         if getattr(unit, name):
             raise at.bad(name, why)
     if folded(unit.input_mode) not in {"", "simple", "inputmode.simple"}:
         raise at.bad("input_mode", f"{unit.input_mode[:60]!r} is not taken; one image a unit is: simple")
-    if not unit.inpaint_crop_input_image:
+    if masked and not unit.inpaint_crop_input_image:
         raise at.bad("inpaint_crop_input_image", "false is not taken: a hint as large as the image is cut as that is")
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import cast
 
@@ -27,12 +27,13 @@ class Steered:
     maps: tuple[Map, ...] = ()
 
 
-def steered(args: Sequence[object], catalogue: Catalogue, warn: list[str], *, image: bool) -> Steered:
-    """What units ask for; image: whether there is one to start from. Raises Refused (422), naming unit and field."""
+def steered(args: Sequence[object], catalogue: Catalogue, warn: list[str], start: Collection[str]) -> Steered:
+    """What units ask for; start: what the request has of "image" and "mask". Raises Refused (422), naming unit and
+    field."""
     units = list(_enabled(args, warn))
     if len(units) > MAX_CONTROLS:
         raise refused(f"ControlNet: {len(units)} units are enabled; at most {MAX_CONTROLS} act at once", FIELD)
-    found = [read(unit, at, catalogue, warn, image=image) for at, unit in units]
+    found = [read(unit, at, catalogue, warn, start) for at, unit in units]
     texts = {
         "controls": [one.map.control for one in found if not one.reference],
         "references": [one.reference for one in found if one.reference],
