@@ -1,4 +1,7 @@
-"""What A1111's ControlNet extension answers: lists, hints, detected maps; by `webuiapi` where that has a call."""
+"""What A1111's ControlNet extension answers: lists, hints, detected maps; by `webuiapi` where that has a call.
+
+Its `alwayson_scripts` is one dictionary for all calls that give none, so that units would stay for other tests.
+"""
 
 from __future__ import annotations
 
@@ -62,7 +65,9 @@ def bare(value: Any) -> Any:
 def test_a_unit_of_webuiapi(api: webuiapi.WebUIApi, service: LikeA1111) -> None:
     model = api.controlnet_model_list()[0]
     unit = webuiapi.ControlNetUnit(image=picture(), module="canny", model=model, weight=0.8, control_mode=1)
-    result = api.txt2img(prompt="a cat", seed=3, n_iter=2, width=96, height=64, controlnet_units=[unit])
+    result = api.txt2img(
+        prompt="a cat", seed=3, n_iter=2, width=96, height=64, controlnet_units=[unit], alwayson_scripts={}
+    )
     job, maps = service.submitted[-2:]
     assert bare(job.fields["controls"]) == [
         f"{CANNY.replace(':1', ':0.8')} mode=prompt annotator=canny resize=fill resolution=512 low=64 high=64"
@@ -77,7 +82,7 @@ def test_a_unit_of_webuiapi(api: webuiapi.WebUIApi, service: LikeA1111) -> None:
 
 def test_units_of_img2img_read_its_image(api: webuiapi.WebUIApi, service: LikeA1111) -> None:
     unit = webuiapi.ControlNetUnit(module="canny", model="control_v11p_sd15_canny")
-    result = api.img2img(images=[picture()], prompt="a cat", controlnet_units=[unit])
+    result = api.img2img(images=[picture()], prompt="a cat", controlnet_units=[unit], alwayson_scripts={})
     job, maps = service.submitted[-2:]
     assert str(job.fields["controls"]).startswith("['canny::1 ")
     assert maps.fields["controls"] == [str(job.fields["controls"][0]).replace("::", f":{job.fields['image']}:")]  # type: ignore[index]
@@ -87,11 +92,11 @@ def test_units_of_img2img_read_its_image(api: webuiapi.WebUIApi, service: LikeA1
 def test_the_map_of_a_reference_is_its_image(api: webuiapi.WebUIApi, service: LikeA1111) -> None:
     prompt = webuiapi.ControlNetUnit(image=picture((1, 2, 3)), module="ip-adapter-auto", model="ip-adapter_sd15")
     hint = webuiapi.ControlNetUnit(image=picture(), module="canny", model="control_v11p_sd15_canny")
-    result = api.txt2img(prompt="a cat", controlnet_units=[prompt, hint])
+    result = api.txt2img(prompt="a cat", controlnet_units=[prompt, hint], alwayson_scripts={})
     assert [own.size for own in result.images] == [(16, 16), (64, 48), (16, 16)]
     assert result.images[1].getpixel((0, 0)) == (1, 2, 3)
     before = len(service.submitted)
-    alone = api.txt2img(prompt="a cat", controlnet_units=[prompt])
+    alone = api.txt2img(prompt="a cat", controlnet_units=[prompt], alwayson_scripts={})
     assert (len(alone.images), len(service.submitted)) == (2, before + 1)
 
 

@@ -246,7 +246,8 @@ class Steering(Group):
 def _read(name: str, texts: tuple[str, ...], parse: Callable[[str], object]) -> tuple[str, ...]:
     """The texts, when all can be read. Raises BadInput."""
     if len(texts) > MAX_CONTROLS:
-        raise BadInput(f"{len(texts)} {name}: at most {MAX_CONTROLS} act at once")
+        with about(name):
+            raise BadInput(f"{len(texts)} {name}: at most {MAX_CONTROLS} act at once")
     for text in texts:
         parse(text)
     return texts
