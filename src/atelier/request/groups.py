@@ -16,7 +16,7 @@ from pydantic import (
     model_validator,
 )
 
-from atelier.errors import BadInput, nearest
+from atelier.errors import BadInput, about, nearest
 from atelier.request import fields as f
 from atelier.request.controls import MAX_CONTROLS, parse_control, parse_reference
 from atelier.request.fields import PIXELS, SIDE_STEP, Help, Limits, Option
