@@ -10,16 +10,19 @@ import io
 import json
 import re
 from collections.abc import Generator
+from dataclasses import replace
 from typing import Any
 
 import httpx
 import pytest
 from PIL import Image
 
+from atelier.api.sdapi.control_lists import control_types
+from atelier.api.service import NamedEntry
 from atelier.errors import BadFile, about
 from atelier.runtime.jobs.job import Job, NewJob, Owner, QueueFull
 from atelier.runtime.workers.names import shown
-from fakes.a1111 import PICTURE, LikeA1111
+from fakes.a1111 import PICTURE, STEERED, LikeA1111
 from fakes.live import live
 from fakes.service import png
 
@@ -263,3 +266,9 @@ def test_poses_are_drawn(http: httpx.Client, service: LikeA1111) -> None:
     assert [json.loads(text) for text in service.submitted[-1].fields["poses"]] == [POSE, POSE]  # type: ignore[union-attr]
     for wrong in ([], {}, [5], [POSE] * 65):
         assert http.post("/controlnet/render_openpose_json", json=wrong).status_code == 422
+
+
+def test_image_prompts_are_of_no_type_of_hints() -> None:
+    found = control_types(replace(STEERED, controls=(NamedEntry("ip-adapter_canny", "a", {"kind": "reference"}),)))
+    assert found["Canny"]["model_list"] == ["None"]  # type: ignore[index,call-overload]
+    assert found["IP-Adapter"]["default_model"] == "ip-adapter_canny"  # type: ignore[index,call-overload]

@@ -26,6 +26,9 @@ from atelier.runtime.library import Library
 from atelier.runtime.workers.catalogue import listed
 from atelier.runtime.workers.handed import HandedImages
 from atelier.runtime.workers.kind import Bench, Most, Task, kinds
+from atelier.vision.annotate import Ready
+from atelier.vision.annotating import Annotator
+from atelier.vision.hints import sized_hint
 from atelier.weights.hashes import HashCache
 from pipeline_support import CPU, PLENTY
 
@@ -169,3 +172,17 @@ def test_networks_and_annotators_are_listed(engine: Engine) -> None:
     midas = makers["depth_midas"]
     assert (midas["there"], midas["file"], "depth" in midas["aliases"]) == (False, "dpt-hybrid-midas", True)
     assert makers["invert"]["sized"] is False
+
+
+@pytest.mark.parametrize(("resolution", "seen"), [(0, (48, 64)), (128, (128, 192))])
+def test_without_a_resolution_an_annotator_sees_the_size_of_the_request(resolution: int, seen: tuple[int, int]) -> None:
+    shapes: list[tuple[int, ...]] = []
+
+    def draw(pixels: Any, _: object) -> Any:
+        shapes.append(pixels.shape[:2])
+        return pixels
+
+    image = Image.open(io.BytesIO(PHOTO)).convert("RGB")
+    maker = Ready(Annotator("draws", "", draw, frame="sized"), draw)
+    assert sized_hint(maker, image, (64, 48), "crop", resolution, {}).size == (64, 48)
+    assert shapes == [seen]
