@@ -197,26 +197,35 @@ _Hook = Callable[[nn.Module, tuple[Any, ...], dict[str, Any], Tensor], Tensor]
 
 
 def _adding(own: Mapping[str, Sequence[Strong]]) -> _Hook:
-    """Adds to the output of a layer what the changes of its parameters add."""
+    """Adds to the output of a layer what the changes of its parameters add.
+
+    What a layer computes in bfloat16, its adapter does too, as PEFT and kohya's scripts do under autocast: bfloat16 has
+    the range of float32, and what is added is rounded no more than what it is added to. All else is in float32.
+    """
 
     def hook(module: nn.Module, args: tuple[Any, ...], options: dict[str, Any], output: Tensor) -> Tensor:
-        x = args[0]
-        added = torch.zeros((), device=output.device)
+        dtype = torch.bfloat16 if output.dtype == torch.bfloat16 else torch.float32
+        x, made = args[0], output.to(dtype)
         if changes := own.get(WEIGHT, ()):
-            added = added + _of_weight(module, changes, x if x.dtype == torch.int64 else x.float(), options)
+            made = made + _of_weight(module, changes, x if x.dtype == torch.int64 else x.to(dtype), options)
         if changes := own.get(BIAS, ()):
-            added = added + spread(_of_bias(module.get_parameter(BIAS), changes), output, module)
-        return (output.float() + added).to(output.dtype)
+            made = made + spread(_of_bias(module.get_parameter(BIAS), changes), output, module)
+        return made.to(output.dtype)
 
     return hook
 
 
 def _of_weight(module: nn.Module, changes: Sequence[Strong], x: Tensor, options: Mapping[str, object]) -> Tensor:
-    run, own = runner(module, options), module.get_parameter(WEIGHT)
-    parts = [
-        change.strength * change.delta.forward(x, Layer(tuple(own.shape), partial(_folded, own, changes[:number]), run))
-        for number, change in enumerate(changes)
-    ]
+    plain, own = runner(module, options), module.get_parameter(WEIGHT)
+
+    def run(x: Tensor, weight: Tensor) -> Tensor:
+        return plain(x, weight.to(x.dtype) if x.is_floating_point() else weight)
+
+    parts: list[Tensor] = []
+    for number, change in enumerate(changes):
+        layer = Layer(tuple(own.shape), partial(_folded, own, changes[:number]), run)
+        made = change.delta.forward(x, layer)
+        parts.append(made if change.strength == 1 else change.strength * made)
     return parts[0] if len(parts) == 1 else torch.stack(parts).sum(0)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,7 @@ from atelier.train.recipe import digest
 from atelier.train.recompute import recomputed
 from atelier.train.tasks.images import to_images, to_pixels
 from atelier.train.teaching.base import Base, Caption, chunks_of, spoken_to, told
+from atelier.train.teaching.dropout import Draw
 from atelier.train.teaching.inpainting import all_new, beside, holes, sees_holes
 from atelier.train.teaching.lessons import Seen, side_of
 from atelier.train.teaching.pupils import Pupil
@@ -112,17 +113,23 @@ class TeachingTask:
         """Everything begins with the base, which is loaded."""
 
     def update(self, step: int, batch: tuple[Excerpt, ...], /) -> Mapping[str, Tensor]:
-        noised = self._noised(step, batch)
-        return self._descent.step(len(batch), lambda rows: self._learning(noised.rows(rows), batch[rows]))
+        noised, world, seed = self._noised(step, batch), self.placement.world, self.recipe.run.seed
+        places = range(len(batch) * world.size)[world.rows(len(batch) * world.size)]
+
+        def losses(rows: slice) -> AbstractContextManager[Tensor]:
+            return self._learning(noised.rows(rows), batch[rows], Draw(seed, step, places[rows]))
+
+        return self._descent.step(len(batch), losses)
 
     def dry(self, batch: tuple[Excerpt, ...], /) -> Tensor:
-        with self._learning(self._noised(0, batch).rows(slice(1)), batch[:1]) as losses:
+        draw = Draw(self.recipe.run.seed, 0, range(1))
+        with self._learning(self._noised(0, batch).rows(slice(1)), batch[:1], draw) as losses:
             return losses.mean()
 
     @contextmanager
-    def _learning(self, noised: Noised, batch: Sequence[Excerpt]) -> Generator[Tensor]:
+    def _learning(self, noised: Noised, batch: Sequence[Excerpt], draw: Draw) -> Generator[Tensor]:
         """The losses (B,); inside, gradients reach what is trained."""
-        with self.pupil.at_work() as encoder:
+        with self.pupil.at_work(draw) as encoder:
             yield noised.weights * self._losses(noised, self._conditioning(encoder, batch))
 
     def _noised(self, step: int, batch: tuple[Excerpt, ...]) -> Noised:
