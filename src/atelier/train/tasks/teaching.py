@@ -98,6 +98,10 @@ class TeachingTask:
         return {}
 
     @property
+    def frozen(self) -> Sequence[nn.Module]:
+        return (*self.base.networks.values(), self.base.vae)
+
+    @property
     def optimizers(self) -> Mapping[str, torch.optim.Optimizer]:
         return self._optimizers
 
