@@ -17,7 +17,7 @@ from atelier.adapters.read import deltas, kinds, matched, open_adapter
 from atelier.adapters.weight.lokr import halves
 from atelier.errors import BadInput, UnknownName
 from atelier.nn.ports import Conditioning
-from atelier.train.teaching.base import Base, Caption, base_of, opened, told
+from atelier.train.teaching.base import Base, Caption, base_of, conditioning_of, opened
 from atelier.train.teaching.pupils import AdapterPupil
 from atelier.weights.formats import safetensors
 
@@ -75,7 +75,7 @@ def asked(base: Base) -> tuple[Tensor, Tensor]:
 
 
 def output(base: Base) -> Tensor:
-    said = told(base, base.encoder, [Caption(text, 32, 32) for text in ("a red cat", "dog", "")])
+    said = conditioning_of(base, base.encoder, [Caption(text, 32, 32) for text in ("a red cat", "dog", "")])
     return base.net(*asked(base), said)
 
 

@@ -19,7 +19,7 @@ from atelier.request.events import Stepped
 from atelier.train import randomness
 from atelier.train.loop import Placement
 from atelier.train.tasks.teaching import TeachingTask, caption_of
-from atelier.train.teaching.base import told
+from atelier.train.teaching.base import conditioning_of
 from atelier.train.teaching.dropout import Draw, Dropout
 from atelier.train.world import World
 
@@ -86,7 +86,7 @@ def by_hand(task: TeachingTask) -> dict[str, Tensor]:
         handles.append(task.base.net.get_submodule(place.module).register_forward_hook(hook))
     batch = task.maker(STEP)
     drawn = task._noised(STEP, batch)
-    said = told(task.base, task.base.encoder, [caption_of(own) for own in batch])
+    said = conditioning_of(task.base, task.base.encoder, [caption_of(own) for own in batch])
     task._losses(drawn, said).mean().backward()
     for handle in handles:
         handle.remove()

@@ -21,9 +21,9 @@ MOST = 1.0
 class Adafactor(OwnOptimizer):
     """Shazeer 2018 (arXiv:1804.04235), algorithms 4 and 5, without momentum; decay is decoupled.
 
-    scale: whether a step is relative to the size of what it moves, as in the paper (section 8). What begins at zero then
-    hardly moves: LoRA's second matrix at a thousandth of the rate. The published scripts for adapters therefore say
-    scale_parameter=False.
+    scale: whether a step is relative to the size of what it moves, as in the paper (section 8). What begins at zero
+    then hardly moves: LoRA's second matrix at a thousandth of the rate. The published scripts for adapters therefore
+    say scale_parameter=False.
     """
 
     def __init__(self, groups: Iterable[dict[str, Any]], *, scale: bool) -> None:

@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 
 from atelier.train.recipe import Positive, Rate, Table, Weight
 from atelier.train.registry import RecipeSpec
+from atelier.train.teaching.preparing import prepared
 from atelier.train.teaching.recipe import Targets, TeachingRecipe, Word, check_names
 
 if TYPE_CHECKING:
@@ -96,29 +97,29 @@ def _word(recipe: LoraRecipe, base: Base) -> WordPupil:
 
 def _build(recipe: LoraRecipe, placement: Placement, folder: Path) -> TeachingTask:
     from atelier.train.tasks.teaching import TeachingTask
-    from atelier.train.teaching.lessons import check_said, lessons
     from atelier.train.teaching.parts import base_for
     from atelier.train.teaching.pupils import Together
+    from atelier.train.teaching.training_images import check_word, training_images
 
     base = base_for(recipe, placement, trains_it=False)
-    seen, adapter = lessons(recipe, base, folder, placement.world), _pupil(recipe, base)
+    images, adapter = training_images(recipe, base.checkpoint, folder), _pupil(recipe, base)
     if not recipe.word.word:
-        return TeachingTask(recipe, placement, base, adapter, seen, folder)
-    check_said(recipe.word, seen)
-    return TeachingTask(recipe, placement, base, Together(_word(recipe, base), adapter), seen, folder)
+        return TeachingTask(recipe, placement, base, adapter, images, folder)
+    check_word(recipe.word, images)
+    return TeachingTask(recipe, placement, base, Together(_word(recipe, base), adapter), images, folder)
 
 
 def _export(recipe: LoraRecipe, folder: Path) -> Path:
     from atelier.train.loop import HERE
-    from atelier.train.teaching.lessons import lessons
     from atelier.train.teaching.parts import base_for
+    from atelier.train.teaching.training_images import training_images
     from atelier.train.teaching.writing import write_adapter, write_word
 
     base = base_for(recipe, HERE, trains_it=False)
-    seen, own = lessons(recipe, base, folder, HERE.world), recipe.adapter
+    images, own = training_images(recipe, base.checkpoint, folder), recipe.adapter
     if recipe.word.word:
-        write_word(folder, recipe, base, _word(recipe, base), seen)
-    said = {
+        write_word(folder, recipe, base.checkpoint, recipe.word.word, images)
+    more = {
         "network_module": "networks.lora" if own.kind.lower() == "lora" and not own.dora else "lycoris.kohya",
         "network_dim": own.rank,
         "network_alpha": own.alpha,
@@ -126,18 +127,18 @@ def _export(recipe: LoraRecipe, folder: Path) -> Path:
         "network_args": _arguments(own),
         "text_encoder_lr": recipe.optim.rate * recipe.targets.text_rate if recipe.targets.text else None,
     }
-    return write_adapter(folder, recipe, base, _pupil(recipe, base), seen, said)
+    return write_adapter(folder, recipe, base, _pupil(recipe, base), images, more)
 
 
 def _arguments(own: Adapter) -> dict[str, object] | None:
     """What kohya's scripts say of the network beside its rank; None for a plain LoRA."""
-    told: dict[str, object] = {}
+    found: dict[str, object] = {}
     if own.conv_rank:
-        told |= {"conv_dim": str(own.conv_rank), "conv_alpha": str(own.conv_alpha)}
-    told |= {key: str(rate) for key, rate in _dropouts(own) if rate}
+        found |= {"conv_dim": str(own.conv_rank), "conv_alpha": str(own.conv_alpha)}
+    found |= {key: str(rate) for key, rate in _dropouts(own) if rate}
     if own.kind.lower() != "lora" or own.dora:
-        told |= {"algo": own.kind.lower(), "dora_wd": own.dora, "factor": own.factor}
-    return told or None
+        found |= {"algo": own.kind.lower(), "dora_wd": own.dora, "factor": own.factor}
+    return found or None
 
 
 def _dropouts(own: Adapter) -> tuple[tuple[str, float], ...]:
@@ -153,5 +154,6 @@ LORA = RecipeSpec(
     help="a LoRA, LoHa, LoKr, DoRA, IA3 or OFT beside any model; writes one .safetensors file",
     aliases=("adapter",),
     splits=True,
+    prepare=prepared,
 )
 SPECS = (LORA,)

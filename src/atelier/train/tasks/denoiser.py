@@ -32,11 +32,11 @@ from atelier.train.loop import Placement, Validation
 from atelier.train.moving import moved
 from atelier.train.muon import whitening
 from atelier.train.optimizers import optimizers
-from atelier.train.painting import painted
 from atelier.train.parts import content
 from atelier.train.recipe import Data
 from atelier.train.recipes.denoiser import DenoiserRecipe
 from atelier.train.recompute import recomputed
+from atelier.train.sampling import sampled
 from atelier.train.sources import dataset, identity
 from atelier.train.starts import unet_at, vae_at
 from atelier.train.tasks.images import to_images, to_pixels
@@ -315,7 +315,7 @@ class DenoiserTask:
 
         size = self.recipe.data.size // self._vae.spec.factor
         noise = randomness.normal((len(captions), self._vae.spec.latent, size, size), 0, "validation").to(device)
-        x = painted(net, self.parameterization, self.levels, noise, self.recipe.cfg_scale)
+        x = sampled(net, self.parameterization, self.levels, noise, self.recipe.cfg_scale)
         return to_images(self._vae.decode(x / self.parts.latent_scale))
 
     def extra(self) -> Mapping[str, Any]:

@@ -148,10 +148,10 @@ class WordPupil:
         return (Group("words", list(self.words.parameters()), self._rate, decay=0.0),)
 
     def at_work(self, draw: Draw | None = None) -> AbstractContextManager[TextTowers]:  # noqa: ARG002 - as above
-        return self.spoken(self.base.encoder)
+        return self.with_word(self.base.encoder)
 
     @contextmanager
-    def spoken(self, encoder: TextTowers) -> Generator[TextTowers]:
+    def with_word(self, encoder: TextTowers) -> Generator[TextTowers]:
         """The text encoders with the word."""
         learned = iter(self.words.towers)
         towers = tuple(
@@ -181,8 +181,8 @@ class Together:
 
     @contextmanager
     def at_work(self, draw: Draw | None = None) -> Generator[TextTowers]:
-        with self._other.at_work(draw) as encoder, self._word.spoken(encoder) as speaking:
-            yield speaking
+        with self._other.at_work(draw) as encoder, self._word.with_word(encoder) as with_word:
+            yield with_word
 
 
 def _group(base: Base, part: str, net: nn.Module, text_rate: float) -> Group:
