@@ -199,18 +199,17 @@ class Bench:
     def _pair(self, left: str, right: str) -> dict[str, Any]:
         names, words = (left, right), [WORDS[thing] for thing in (left, right)]
         judge = Judge(SIZE, (*scenes.concepts(), *(Concept(n, THINGS[n], "new", "a") for n in names)))
-        tags = "".join(f"<lora:lora-{thing}:1>" for thing in names)
+        tag = [f"<lora:lora-{thing}:1>" for thing in names]
         one, two = f"a small {words[0]} on the left", f"a small {words[1]} on the right"
         plain = f"a {words[0]} to the left of a {words[1]}"
         found: dict[str, list[bool]] = {"by regions": [], "without": []}
         for number, ground in enumerate(("white", "blue", "yellow", "green", "pink", "gray")):
             on = scenes.on(ground)
-            boxes = [f"box=0,0,0.5,1: {one}{on}", f"box=0.5,0,1,1: {two}{on}"]
+            boxes = (f"box=0,0,0.5,1: {one}{on}{tag[0]}", f"box=0.5,0,1,1: {two}{on}{tag[1]}")
+            seed = SEED + number
             ways = {
-                "by regions": self._generated(
-                    f"a {ground} background {tags}", "embedded", SEED + number, regions=tuple(boxes)
-                ),
-                "without": self._generated(plain + on + tags, "embedded", SEED + number),
+                "by regions": self._generated(f"a {ground} background", "embedded", seed, regions=boxes),
+                "without": self._generated(plain + on + "".join(tag), "embedded", seed),
             }
             for way, image in ways.items():
                 sides: tuple[Kind, Kind] = ("left", "right")
