@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from atelier.families.part import Architecture
-    from atelier.models.clip import ClipVision, VisionStates
+    from atelier.models.clip import ClipVision, VisionSpec, VisionStates
 
 SETTINGS = "config.json"
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")
