@@ -120,7 +120,7 @@ def begun(spec: ControlSpec, base: Mapping[str, Tensor]) -> ControlNet:
     arXiv:2302.05543)."""
     net = ControlNet(spec)
     net.load_state_dict({**net.state_dict(), **base})
-    for layer in (net.hint.convs[-1], *net.outs, net.out_middle):
+    for layer in (*net.outs, net.out_middle):
         nn.init.zeros_(layer.get_parameter("weight"))
         nn.init.zeros_(layer.get_parameter("bias"))
     return net
