@@ -14,7 +14,7 @@ import ip_adapter_support as support
 import tiny
 import tiny_sd
 from atelier.adapters.known import XL
-from atelier.adapters.port.ip_adapter import ONLY, ImagePrompt, _stored, face_lora
+from atelier.adapters.port.ip_adapter import ONLY, ImagePrompt, face_lora, stored_in
 from atelier.adapters.read import deltas, matched
 from atelier.adapters.steering import Acting, Features, Needs, open_steering
 from atelier.checkpoints.checkpoint import Checkpoint
@@ -50,7 +50,7 @@ def test_a_published_file_has_these_names_and_shapes(name: str, tmp_path: Path) 
     """All that its list has, and nothing else, but for the LoRA that is beside it."""
     unet, needs = LISTS[name]
     archive = open_any(sparse(tmp_path / "x.safetensors", key_list(name)))
-    stored = _stored(archive)
+    stored = stored_in(archive)
     spec = infer(Shapes.of(stored), unet)
     with torch.device("meta"):
         net = IpAdapter(spec)

@@ -53,7 +53,7 @@ class ImageEncoder:
         """What the network makes of images."""
         import torch
 
-        with torch.inference_mode():
+        with torch.no_grad():
             return self.net(self.pixels(images))
 
     def nothing(self) -> VisionStates:
@@ -61,7 +61,7 @@ class ImageEncoder:
         import torch
 
         side, weight = self.net.spec.image, self.net.patch_embedding.weight
-        with torch.inference_mode():
+        with torch.no_grad():
             return self.net(torch.zeros(1, 3, side, side).to(weight))
 
 
@@ -91,7 +91,7 @@ def open_image_encoder(path: Path, dtype: torch.dtype | None = None) -> ImageEnc
 
     file = _weights(path)
     archive = open_any(file)
-    stored = _stored(archive)
+    stored = stored_in(archive)
     network = openclip.VISION_NETWORK if stored.prefix == VISUAL else clip.VISION_NETWORK
     spec = network.infer(Shapes.of(stored), _facts(file.with_name(SETTINGS)))
     tensors = read(stored, network.names(spec), dtype=dtype, mapped=False)
@@ -113,7 +113,8 @@ def _weights(path: Path) -> Path:
     return found
 
 
-def _stored(archive: Archive) -> Stored:
+def stored_in(archive: Archive) -> Stored:
+    """Where the encoder lies in a file. Raises BadFile for a file of anything else."""
     identity = identify(archive)
     if identity is None or identity.kind != "image_encoder":
         told = f"is {identity.phrase}" if identity else f"has {counted(archive.tensors)}"

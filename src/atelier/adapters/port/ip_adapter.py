@@ -156,7 +156,7 @@ def _on(own: Tensor | None, like: Tensor) -> Tensor | None:
 def load(archive: Archive, model: Checkpoint, dtype: torch.dtype) -> ImagePrompt:
     """Raises BadFile for a file that is damaged, or for models of other sizes."""
     unet = _unet(archive, model)
-    stored = _stored(archive)
+    stored = stored_in(archive)
     spec = infer(Shapes.of(stored), unet, model.name)
     tensors = read(stored, names.names(spec), dtype=dtype)
     net = load_into(lambda: IpAdapter(spec), tensors, source=archive.path)
@@ -192,7 +192,7 @@ def _unet(archive: Archive, model: Checkpoint) -> UNetSpec:
     return model.spec(UNET)
 
 
-def _stored(archive: Archive) -> Stored:
+def stored_in(archive: Archive) -> Stored:
     """The network in its file, without the LoRA that may be beside it."""
     for prefix in ("unet.", ""):
         if any(name.startswith(prefix + names.OF_DIFFUSERS) for name in archive.tensors):
