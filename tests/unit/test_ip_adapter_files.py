@@ -224,6 +224,13 @@ def test_blocks_for_style_or_composition_are_there(family: str, unet: UNetSpec) 
         assert (len(style), len(composition)) == (10, 10)
 
 
+def test_a_block_is_named_by_whole_parts_of_its_path() -> None:
+    unet = UNetSpec()
+    net, paths = ImagePrompt(meta(unet)), [place.path for place in places(unet)]
+    assert on(net, {"": 0.0, "mid": 1.0, "down.0.att": 1.0}, paths) == {}
+    assert on(net, {"": 0.0, "middle": 0.5, "down.0.attentions.1": 2.0}, paths) == {1: 2.0, 15: 0.5}
+
+
 def meta(unet: UNetSpec) -> IpAdapter:
     with torch.device("meta"):
         return IpAdapter(IpAdapterSpec(LinearSpec(1024, 4, unet.context), unet))
