@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
+from torch.utils import checkpoint
 
 from atelier.adapters.delta import BIAS, WEIGHT, Delta, Layer
 from atelier.adapters.hypernetwork import Pair
@@ -201,7 +201,8 @@ def _remade(weight: Tensor, changes: Sequence[Strong]) -> Tensor:
     with torch.autocast(weight.device.type, enabled=False):
         if not torch.is_grad_enabled():
             return folded()
-        return cast("Tensor", checkpoint(folded, use_reentrant=False, preserve_rng_state=False))
+        again = cast("Callable[..., Tensor]", checkpoint.checkpoint)
+        return again(folded, use_reentrant=False, preserve_rng_state=False)
 
 
 def _by_module(net: nn.Module, changes: Changes) -> list[tuple[nn.Module, Mapping[str, Sequence[Strong]]]]:

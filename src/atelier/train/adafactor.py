@@ -65,4 +65,4 @@ def _variance(state: Mapping[str, Tensor], gradient: Tensor, share: float, least
 
 def _size(tensor: Tensor) -> float:
     """The root of the mean square."""
-    return float(tensor.norm()) / tensor.numel() ** 0.5
+    return float(tensor.square().mean().sqrt())

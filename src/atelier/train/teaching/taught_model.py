@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from torch import Tensor
 
@@ -46,7 +46,7 @@ class TaughtModel:
 
     @property
     def ends(self) -> Ends:
-        return replace(self.base.ends, in_channels=self.channels)
+        return self.base.ends._replace(in_channels=self.channels)
 
     @property
     def size(self) -> int:
@@ -66,7 +66,7 @@ class TaughtModel:
     def spec(self, part: PartSpec[S, Any]) -> S:
         spec: Any = self.base.spec(part)
         is_wider = part.name == self.family.denoiser and isinstance(spec, UNetSpec)
-        return replace(spec, in_channels=self.channels) if is_wider else spec
+        return cast("S", replace(spec, in_channels=self.channels) if is_wider else spec)
 
     def tensors(self, part: PartSpec[Any, Any]) -> Mapping[str, Tensor]:
         found = {**self.base.tensors(part), **self.learned.get(part.name, {})}
