@@ -55,7 +55,7 @@ def saved(net: Any, folder: Path, *, settings: bool = True) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("size", [(64, 64), (300, 200), (123, 457), (56, 80), (40, 31)])
+@pytest.mark.parametrize("size", [(64, 64), (300, 200), (123, 457), (60, 97), (40, 31)])
 def test_an_image_is_cut_as_transformers_cuts_it(size: tuple[int, int]) -> None:
     from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
