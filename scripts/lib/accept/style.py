@@ -94,7 +94,7 @@ def measured(folder: Path, home: Path, images: int, count: int, steps: int | Non
     with_lora = list(generated(own, asked, f" in {WORD} style<lora:style:1>"))
     plain = list(generated(own, asked, ""))
     sheet(home / "style.png", [*plain, *with_lora], len(asked))
-    references = [(c.name, renderings([font[c.name]])[0]) for c in concepts for font in (old, new)]
+    references = [(c.name, font[c.name]) for c in concepts for font in (old, new)]
     return {
         "style": said_new(classifier, reduced(with_lora)),
         "style, base": said_new(classifier, reduced(plain)),
@@ -204,8 +204,8 @@ def drawn(fonts: Sequence[Sequence[Image.Image]], random: np.random.Generator) -
         images.append(pasted(sprite, grounds[random.integers(len(grounds))], SIDE, extent, shift))
     whole = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float() / 255
     share = float(random.random())
-    blurred = F.avg_pool2d(F.pad(whole, (1, 1, 1, 1), mode="replicate"), 3, 1)
-    return whole.lerp(blurred, share) + 0.03 * torch.randn(whole.shape), torch.from_numpy(fonts_of)
+    soft = F.avg_pool2d(F.pad(whole, (1, 1, 1, 1), mode="replicate"), 3, 1)
+    return whole.lerp(soft, share) + 0.03 * torch.randn(whole.shape), torch.from_numpy(fonts_of)
 
 
 @torch.no_grad()
@@ -214,26 +214,37 @@ def said_new(net: nn.Module, images: Tensor) -> float:
     return float((net(images).argmax(1) == 1).float().mean())
 
 
-def right_things(images: Sequence[Pixels], asked: Sequence[Concept], references: Sequence[tuple[str, Tensor]]) -> float:
+def right_things(
+    images: Sequence[Pixels], asked: Sequence[Concept], references: Sequence[tuple[str, Image.Image]]
+) -> float:
     """The share of images to which a rendering of the thing that was asked for is nearest, of all things and styles.
 
     What is compared is what an image has beside its background, slightly blurred, at every small shift.
     """
-    names, every = [name for name, _ in references], torch.stack([apart(image) for _, image in references])
-    hits = []
+    names, layers = [name for name, _ in references], layered([own for _, own in references])
+    hits: list[bool] = []
     for image, concept in zip(reduced(images), asked, strict=True):
-        own = apart(image)
+        border = torch.cat([image[:, :2].flatten(1), image[:, -2:].flatten(1)], 1).median(1).values[:, None, None]
+        every, own = blurred(layers[:, :3] - border * layers[:, 3:]), blurred((image - border)[None])[0]
         shifted = [own.roll((y, x), (1, 2)) for y in range(-SHIFTS, SHIFTS + 1) for x in range(-SHIFTS, SHIFTS + 1)]
         nearest = torch.stack([(every - one).square().sum((1, 2, 3)) for one in shifted]).amin(0)
-        hits.append(names[int(nearest.argmin())] == concept.name)
+        relative = nearest / (every.square().sum((1, 2, 3)) + own.square().sum())
+        hits.append(names[int(relative.argmin())] == concept.name)
     return float(np.mean(hits))
 
 
-def apart(image: Tensor) -> Tensor:
-    """An image (3, SIDE, SIDE) less the colour of its border, blurred, of length 1."""
-    border = torch.cat([image[:, :2].flatten(1), image[:, -2:].flatten(1)], 1).median(1).values
-    blurred = F.avg_pool2d((image - border[:, None, None])[None], 3, 1, 1)[0]
-    return blurred / blurred.norm().clamp(min=1e-6)
+def layered(sprites: Sequence[Image.Image]) -> Tensor:
+    """Each in the middle of nothing: (N, 4, SIDE, SIDE), premultiplied colours and alpha, 0 to 1."""
+    on_black, on_white = (
+        np.stack([pasted(own, [level] * 3, SIDE, EXTENT, (0, 0)) for own in sprites]).astype(np.float32) / 255
+        for level in (0, 255)
+    )
+    alpha = 1 - (on_white - on_black).mean(-1, keepdims=True)
+    return torch.from_numpy(np.concatenate([on_black, alpha], -1)).permute(0, 3, 1, 2)
+
+
+def blurred(images: Tensor) -> Tensor:
+    return F.avg_pool2d(images, 3, 1, 1)
 
 
 # Teaching and asking.
