@@ -362,12 +362,13 @@ BODIES |= {
     "/sdapi/v1/extra-batch-images": b'{"imageList":[{"name":"a","data":"' + IMAGE + b'"}]}',
     "/sdapi/v1/png-info": b'{"image":"' + IMAGE + b'"}',
     "/sdapi/v1/interrogate": b'{"image":"' + IMAGE + b'"}',
+    "/controlnet/detect": b'{"controlnet_module":"none"}',
+    "/controlnet/render_openpose_json": b'[{"people":[],"canvas_width":64,"canvas_height":64}]',
     "/sdapi/v1/options": b'{"sd_model_checkpoint":"embedded"}',
 }
 STATIC = {
     "/internal/ping", "/app_id", "/app_id/", "/login", "/internal/pending-tasks", "/internal/quicksettings-hint",
-    "/internal/sysinfo", "/internal/progress", "/controlnet/control_types", "/controlnet/model_list",
-    "/controlnet/module_list", "/controlnet/settings", "/controlnet/version", "/controlnet/detect",
+    "/internal/sysinfo", "/internal/progress", "/controlnet/settings", "/controlnet/version",
     "/sdapi/v1/cmd-flags", "/sdapi/v1/extensions", "/sdapi/v1/face-restorers", "/sdapi/v1/hypernetworks",
     "/sdapi/v1/script-info", "/sdapi/v1/scripts", "/sdapi/v1/create/embedding", "/sdapi/v1/create/hypernetwork",
     "/sdapi/v1/train/embedding", "/sdapi/v1/train/hypernetwork", "/sdapi/v1/server-kill", "/sdapi/v1/server-restart",

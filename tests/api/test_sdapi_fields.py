@@ -333,19 +333,6 @@ def test_always_on_scripts() -> None:
         assert (problem.status, problem.message) == (422, f"alwayson_scripts: {told}")
 
 
-@pytest.mark.parametrize("name", ["ControlNet", "controlnet", "CONTROLNET "])
-def test_enabled_units_of_controlnet_are_refused_and_disabled_ones_are_none(name: str) -> None:
-    unit = {"module": "canny", "model": "control_v11p_sd15_canny [d14c016b]", "image": PICTURE}
-    for enabled in ({"enabled": True}, {}, {"enabled": "true"}):
-        problem = refused(text, alwayson_scripts={name: {"args": [{**unit, **enabled}]}}).problem
-        assert problem.status == 422
-        assert "ControlNet unit 0 (control_v11p_sd15_canny [d14c016b])" in problem.message
-        assert "not yet" in problem.message
-    assert only(text(alwayson_scripts={name: {"args": [{**unit, "enabled": False}, None]}})) == PLAIN
-    assert only(text(alwayson_scripts={name: {"args": [{"image": PICTURE}]}})) == PLAIN
-    assert only(text(alwayson_scripts={name: {"args": []}})) == PLAIN
-
-
 def test_an_infotext_fills_what_the_body_does_not_say() -> None:
     infotext = (
         "a dog\nNegative prompt: fog\nSteps: 30, Sampler: DPM++ 2M, Schedule type: Karras, CFG scale: 5, Seed: 9, "

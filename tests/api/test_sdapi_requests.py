@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Generator
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,6 @@ from fakes.live import live
 
 FACTS = Path(os.environ.get("ATELIER_FACTS", Path(__file__).parents[3] / "shared" / "facts")) / "requests.json"
 PREFIXES = ("/sdapi/", "/controlnet/", "/login")
-NOT_YET = "ControlNet is not yet there"
 SIZE = {"width": 512, "height": 512, "batch_size": 1, "batch_count": 1}
 TEXT = {"rng": "nv", "cfg_scale": 7.0, **SIZE}
 TEST = {**TEXT, "prompt": "example prompt", "steps": 3, "width": 64, "height": 64, "eta": 0.0}
@@ -67,8 +67,35 @@ MEANS: dict[int, dict[str, Any]] = {
     68: {**TEXT, "prompt": "a cute cat", "steps": 1, "cfg_scale": 1.0, "sampler": "Euler"},
 }  # fmt: skip
 """What a job holds, by the number of the call."""
-UNITS = (2, 3, 8, 22, 24, 25, 26, 27, 28, 29, 61, 62, 63, 66)
-"""Calls with enabled units of ControlNet."""
+CANNY = "canny:IMAGE:1 model=control_v11p_sd15_canny annotator=canny"
+UNITS: dict[int, dict[str, Any]] = {
+    2: {
+        "controls": [
+            "canny:IMAGE:1 model=control_v11p_sd15_canny annotator=canny resize=fill resolution=512 low=64 high=64"
+        ]
+    },
+    3: {
+        "controls": [
+            f"{CANNY} resize=fill resolution=512 low=64 high=64",
+            "depth:IMAGE:0.5 model=control_v11f1p_sd15_depth annotator=depth_midas resize=fill resolution=512",
+        ]
+    },
+    22: {"controls": ["canny::1 model=control_v11p_sd15_canny annotator=canny"]},
+    24: {"controls": [CANNY] * 2},
+    25: {"controls": [CANNY]},
+    26: {"references": ["IMAGE:1 model=ip-adapter-plus-face_sd15"]},
+    27: {"references": ["IMAGE:1 model=ip-adapter-full-face_sd15"]},
+    28: {"references": ["IMAGE:1 model=ip-adapter_sd15"]},
+    61: {"controls": [f"{CANNY} resolution=512 low=100 high=200"]},
+    62: {"controls": ["depth:IMAGE:1 model=control_v11f1p_sd15_depth annotator=none resize=stretch"]},
+    63: {"controls": [f"{CANNY} resolution=512 low=100 high=200"]},
+    66: {
+        "controls": [
+            "openpose:IMAGE:1 end=0.9 model=control_v11p_sd15_openpose mode=control annotator=none resize=stretch"
+        ]
+    },
+}
+"""What jobs of calls with enabled units of ControlNet say of them."""
 UPSCALED = {
     4: {"upscaler": "R-ESRGAN 4x+", "scale": 1.5, "images": 1},
     5: {"upscaler": "R-ESRGAN 4x+", "scale": 1.5, "images": 2},
@@ -122,7 +149,7 @@ def send(http: httpx.Client, number: int, **changes: Any) -> httpx.Response:
 def test_every_call_of_the_dialect_is_looked_at() -> None:
     ours = {n for n, call in enumerate(CALLS) if call["endpoint"].startswith(PREFIXES)}
     rest = {6, 7, 10, 14, 15, *range(16, 22), *range(30, 38), *range(39, 46), 48, 49, 50, 54, 58, 60}
-    assert ours == set(MEANS) | set(UNITS) | set(UPSCALED) | rest
+    assert ours == set(MEANS) | set(UNITS) | {8, 29} | set(UPSCALED) | rest
 
 
 @pytest.mark.parametrize("number", sorted(MEANS))
@@ -174,12 +201,42 @@ def test_calls_of_a1111s_own_tests(http: httpx.Client, service: LikeA1111) -> No
 
 
 @pytest.mark.parametrize("number", UNITS)
-def test_units_of_controlnet_are_not_yet(http: httpx.Client, service: LikeA1111, number: int) -> None:
+def test_units_of_controlnet(http: httpx.Client, service: LikeA1111, number: int) -> None:
     before = len(service.submitted)
     answer = send(http, number)
+    assert answer.status_code == 200, answer.text
+    job, *later = service.submitted[before:]
+    steering = {name: job.fields[name] for name in ("controls", "references") if name in job.fields}
+    assert without_uploads(steering) == UNITS[number]
+    units = [text for texts in UNITS[number].values() for text in texts]
+    assert [one.kind for one in later] == ["annotate"] * ("controls" in steering)
+    assert len(answer.json()["images"]) == 1 + len(units)
+    assert len(json.loads(answer.json()["info"])["infotexts"]) == 1
+
+
+def test_units_of_controlnet_in_a_plot(http: httpx.Client, service: LikeA1111) -> None:
+    """The number of the axis is that of today's A1111."""
+    before = len(service.submitted)
+    args = [9 if value == 8 else value for value in CALLS[8]["body"]["script_args"]]
+    answer = send(http, 8, script_args=args)
+    assert answer.status_code == 200, answer.text
+    *cells, sheet, maps = service.submitted[before:]
+    assert [job.fields["steps"] for job in cells] == [20, 30, 20, 30]
+    for job in (*cells, maps):
+        assert without_uploads(job.fields["controls"]) == [f"{CANNY} resize=fill resolution=512 low=64 high=64"]
+    assert (sheet.kind, maps.kind, len(answer.json()["images"])) == ("sheet", "annotate", 2)
+
+
+def without_uploads(value: Any) -> Any:
+    return json.loads(re.sub("upload:[0-9a-f]{64}", "IMAGE", json.dumps(value)))
+
+
+def test_masks_of_references_are_refused(http: httpx.Client, service: LikeA1111) -> None:
+    before = len(service.submitted)
+    answer = send(http, 29)
     assert answer.status_code == 422
     assert set(answer.json()) == {"error", "detail", "body", "errors"}
-    assert NOT_YET in answer.json()["detail"]
+    assert answer.json()["errors"].startswith("ControlNet unit 0: mask: ")
     assert len(service.submitted) == before
 
 
@@ -246,12 +303,22 @@ def test_what_there_is_none_of(http: httpx.Client) -> None:
     assert send(http, 18).json() == []
     assert send(http, 19).json() == []
     assert set(send(http, 21).json()) == {"loaded", "skipped"}
-    assert send(http, 35).json() == {"model_list": []}
+
+
+def test_what_controlnet_has(http: httpx.Client, service: LikeA1111) -> None:
+    assert send(http, 35).json()["model_list"][0] == "control_v11p_sd15_canny [d14c016b]"
     assert "All" in send(http, 36).json()["control_types"]
     assert send(http, 37).json() == {"version": 3}
-    for number in range(30, 35):
+    for number, images in ((30, 1), (31, 2)):
         answer = send(http, number)
-        assert answer.status_code == 422
+        assert answer.status_code == CALLS[number]["expected_status"], answer.text
+        assert (len(answer.json()["images"]), answer.json()["info"]) == (images, "Success")
+        assert without_uploads(service.submitted[-1].fields) == {
+            "controls": ["canny:IMAGE:1 annotator=canny resolution=512"] * images
+        }
+    for number in range(32, 35):
+        answer = send(http, number)
+        assert answer.status_code == CALLS[number]["expected_status"]
         assert CALLS[number]["body"]["controlnet_module"] in answer.json()["detail"]
 
 

@@ -259,7 +259,7 @@ def test_lists(api: webuiapi.WebUIApi) -> None:
     assert not api.has_controlnet
     api.refresh_checkpoints()
     assert api.controlnet_version() == 3
-    assert api.controlnet_model_list() == []
+    assert api.controlnet_model_list()[0] == "control_v11p_sd15_canny [d14c016b]"
 
 
 def test_progress_preview_and_interrupt(address: str) -> None:

@@ -5,7 +5,15 @@ from __future__ import annotations
 import base64
 from dataclasses import replace
 
-from atelier.api.service import Catalogue, ModelEntry, SamplerEntry, SchedulerEntry
+from atelier.api.service import (
+    AnnotatorEntry,
+    Catalogue,
+    ModelEntry,
+    NamedEntry,
+    OptionEntry,
+    SamplerEntry,
+    SchedulerEntry,
+)
 from atelier.runtime.jobs.job import Job, NewJob, Owner
 from fakes.service import CATALOGUE, FakeService, png
 
@@ -60,7 +68,31 @@ LATENT = (
     "Latent (nearest-exact)",
 )
 MODELS = (*CATALOGUE.models, ModelEntry("model", "sd1", "base", "model.ckpt", "7460a6fa" + "0" * 56, loaded=False))
+CONTROLS = tuple(
+    NamedEntry(name, f"{name}.safetensors", {"kind": kind, "family": "sd1", "hash": digits})
+    for name, kind, digits in (
+        ("control_v11p_sd15_canny", "hint", "d14c016b"),
+        ("control_v11f1p_sd15_depth", "hint", "cfd03158"),
+        ("control_v11p_sd15_openpose", "hint", "cab727d4"),
+        ("ip-adapter_sd15", "reference", "6a3f6166"),
+        ("ip-adapter-plus-face_sd15", "reference", "71693645"),
+        ("ip-adapter-full-face_sd15", "reference", None),
+        ("mine", "unknown", None),
+    )
+)
+NO_OPTIONS: tuple[OptionEntry, ...] = ()
+THRESHOLDS = (OptionEntry("low", 100, 0, 256, 1, "low"), OptionEntry("high", 200, 0, 256, 1, "high"))
+RATE = (OptionEntry("rate", 1, 1, 8, 0.01, "rate"),)
+ANNOTATORS = (
+    AnnotatorEntry("canny", ("CannyDetector",), "edges", THRESHOLDS, None, there=True, sized=True),
+    AnnotatorEntry("depth_midas", ("depth", "MidasDetector"), "depth", NO_OPTIONS, "dpt", there=True, sized=True),
+    AnnotatorEntry("none", (), "a hint", NO_OPTIONS, None, there=True, sized=False),
+    AnnotatorEntry("inpaint_only", ("inpaint",), "masked", NO_OPTIONS, None, there=True, sized=False),
+    AnnotatorEntry("openpose", ("openpose_body",), "people", NO_OPTIONS, "body_pose.pth", there=False, sized=True),
+    AnnotatorEntry("tile_resample", ("tile",), "tiles", RATE, None, there=True, sized=False),
+)
 LISTED = replace(CATALOGUE, samplers=SAMPLERS, schedulers=SCHEDULERS, latent_upscalers=LATENT, models=MODELS)
+STEERED = replace(LISTED, controls=CONTROLS, annotators=ANNOTATORS)
 PICTURE = base64.b64encode(png("a cat\nSteps: 20, Sampler: Euler a, CFG scale: 7, Seed: 5, Size: 64x48")).decode()
 """A PNG in base64."""
 
@@ -71,7 +103,7 @@ class LikeA1111(FakeService):
     async def catalogue(self) -> Catalogue:
         found = await super().catalogue()
         models = tuple(replace(model, loaded=model.name in self.loaded) for model in MODELS)
-        return replace(LISTED, model=found.model, models=models)
+        return replace(STEERED, model=found.model, models=models)
 
     def _check(self, job: NewJob, owner: Owner) -> None:
         """Here too the third model is known."""
@@ -79,11 +111,11 @@ class LikeA1111(FakeService):
         super()._check(replace(job, fields=known), owner)
 
     def _accept(self, job: NewJob, owner: Owner) -> Job:
-        """Enlarging makes an image of each that comes."""
+        """Enlarging and annotating make an image of each that comes."""
         made = super()._accept(job, owner)
-        images = job.fields.get("images")
-        if job.kind == "upscale" and isinstance(images, list):
-            made = replace(made, resolved={**(made.resolved or {}), "images": len(images)})
+        lists = [found for name in ("images", "controls", "poses") if isinstance(found := job.fields.get(name), list)]
+        if job.kind in {"upscale", "annotate"} and lists:
+            made = replace(made, resolved={**(made.resolved or {}), "images": sum(map(len, lists))})
             self.kept[made.id].job = made
         return made
 

@@ -117,7 +117,18 @@ SENT: dict[str, tuple[str, dict[str, Any], tuple[bytes, ...]]] = {
 
 
 MODEL = {"name": "a model", "family": "sd1", "variant": "base", "file": "a.safetensors", "sha256": None}
-NOTHING = ("samplers", "schedulers", "upscalers", "latent_upscalers", "autoencoders", "loras", "embeddings", "styles")
+NOTHING = (
+    "controls",
+    "annotators",
+    "samplers",
+    "schedulers",
+    "upscalers",
+    "latent_upscalers",
+    "autoencoders",
+    "loras",
+    "embeddings",
+    "styles",
+)
 CATALOGUE: dict[str, Any] = {"models": [MODEL], **{name: [] for name in NOTHING}}
 
 

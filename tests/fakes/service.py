@@ -42,6 +42,7 @@ from atelier.runtime.jobs.job import (
     UnknownJob,
 )
 from atelier.runtime.jobs.lease import Counts
+from atelier.runtime.workers.names import SPOKEN, uploads_in
 
 CATALOGUE = Catalogue(
     model="embedded",
@@ -151,6 +152,9 @@ class FakeService:
             known = [m.name for m in CATALOGUE.models]
             if model is not None and model not in known:
                 raise UnknownName("model", str(model), known)
+        for name in uploads_in({key: job.fields.get(key) for key in SPOKEN}):
+            if owner.key + name not in self.uploads:
+                raise UnknownJob(f"no upload {name!r}: it is not there, or not yours")
         for name in ("image", "mask"):
             value = job.fields.get(name)
             known = [owner.key + one in self.uploads for one in str(value).split(" as large as ")]

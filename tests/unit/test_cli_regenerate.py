@@ -164,7 +164,9 @@ def test_what_extensions_did_is_told(painted: Path, capsys: pytest.CaptureFixtur
     Path("other.txt").write_text(text, encoding="utf-8")
     assert run(["generate", "--from", "other.txt", "--verify", "--steps", "2", "-o", "x.png"]) == 1
     shown = capsys.readouterr()
-    assert "ControlNet 0, ADetailer model: not done yet" in shown.err
+    assert "note: ADetailer model: not done yet" in shown.err
+    told = "ControlNet 0: its image is in no infotext, so it does not act: give it again, --control 'canny:IMAGE:1"
+    assert shown.err.count(told) == 1
     assert "  ControlNet 0, ADetailer model: done then, not now" in shown.out
 
 

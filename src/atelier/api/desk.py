@@ -6,15 +6,17 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 from atelier.api.service import (
+    AnnotatorEntry,
     Catalogue,
     ImageKind,
     ImageText,
     Memory,
     ModelEntry,
     NamedEntry,
+    OptionEntry,
     SamplerEntry,
     SchedulerEntry,
     StyleEntry,
@@ -340,6 +342,21 @@ def _catalogue(listed: Mapping[str, Json], default: str, loaded: frozenset[str])
         styles=tuple(
             StyleEntry(str(own["name"]), str(own["prompt"]), str(own["negative_prompt"])) for own in entries("styles")
         ),
+        controls=named("controls"),
+        annotators=tuple(map(_annotator, entries("annotators"))),
+    )
+
+
+def _annotator(own: Mapping[str, Json]) -> AnnotatorEntry:
+    file, options = own["file"], cast("list[dict[str, Any]]", own["options"])
+    return AnnotatorEntry(
+        name=str(own["name"]),
+        aliases=_texts(own),
+        help=str(own["help"]),
+        options=tuple(OptionEntry(**option) for option in options),
+        file=None if file is None else str(file),
+        there=bool(own["there"]),
+        sized=bool(own["sized"]),
     )
 
 

@@ -62,8 +62,35 @@ class StyleEntry:
 
 
 @dataclass(frozen=True, slots=True)
+class OptionEntry:
+    """A number that changes what an annotator draws; step: how finely it is set in a form."""
+
+    name: str
+    default: float
+    low: float
+    high: float
+    step: float
+    help: str
+
+
+@dataclass(frozen=True, slots=True)
+class AnnotatorEntry:
+    """What draws hints. aliases: other names that are read; file: of its network, None where it needs none; there:
+    whether that is here; sized: whether it sees the image at a resolution, or else as it is."""
+
+    name: str
+    aliases: tuple[str, ...]
+    help: str
+    options: tuple[OptionEntry, ...]
+    file: str | None
+    there: bool
+    sized: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Catalogue:
-    """Everything that a request can name. model: the one that is used where none is named."""
+    """Everything that a request can name. model: the one that is used where none is named. Of controls, `more` tells
+    the kind (hint, reference, unknown), the family, and A1111's hash."""
 
     model: str
     models: tuple[ModelEntry, ...]
@@ -75,6 +102,8 @@ class Catalogue:
     loras: tuple[NamedEntry, ...]
     embeddings: tuple[NamedEntry, ...]
     styles: tuple[StyleEntry, ...]
+    controls: tuple[NamedEntry, ...] = ()
+    annotators: tuple[AnnotatorEntry, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -83,7 +83,9 @@ async def submitted(service: Service, job: NewJob, owner: Owner) -> Job:
     """Submits a job; an upload in it that is not there is refused (422) with the name of its field."""
     try:
         return await service.submit(job, owner)
-    except UnknownJob:
-        field = next((name for name, value in job.fields.items() if "upload:" in str(value)), None)
+    except UnknownJob as error:
+        fields = [name for name, value in job.fields.items() if "upload:" in str(value)]
+        lost = next(iter(NAMED.findall(str(error))), "upload:")
+        field = next((name for name in fields if lost in str(job.fields[name])), next(iter(fields), None))
         message = f"{field or 'image'}: there is no such upload, or it is not yours: send the image to /v1/uploads"
         raise refuse(422, message, field=field, kind="UnknownUpload") from None

@@ -75,6 +75,7 @@ def _data(found: Infotext) -> dict[str, object]:
     """dialect; prompts; parameters as they were found; settings, typed; request, if the numbers allow one."""
     from atelier.errors import BadInput
     from atelier.request.infotext import interpret, to_request
+    from atelier.request.infotext.units import lacking
 
     reading = interpret(found)
     try:
@@ -89,12 +90,13 @@ def _data(found: Infotext) -> dict[str, object]:
         "settings": {name: value for name, value in reading.settings.given().items() if name != "extras"},
         "request": request,
         "source": dict(found.source),
-        "warnings": [*reading.warnings, *reading.lies],
+        "warnings": [*reading.warnings, *reading.lies, *lacking(found)],
     }
 
 
 def _lines(found: Infotext) -> Iterator[str]:
     from atelier.request.infotext import interpret
+    from atelier.request.infotext.units import lacking
 
     yield found.prompt
     if found.negative_prompt:
@@ -104,7 +106,7 @@ def _lines(found: Infotext) -> Iterator[str]:
     yield from (f"{key:{width}}  {value}" for key, value in found.pairs)
     yield f"{'(written by)':{width}}  {found.dialect}"
     reading = interpret(found)
-    yield from (f"note: {warning}" for warning in (*reading.warnings, *reading.lies))
+    yield from (f"note: {warning}" for warning in (*reading.warnings, *reading.lies, *lacking(found)))
 
 
 def _installation() -> dict[str, str]:

@@ -15,6 +15,7 @@ from atelier.errors import BadFile
 from atelier.request.infotext import Infotext, Settings, interpret, pixel_hash, read, to_request, without_effect
 from atelier.request.infotext.changes import changes
 from atelier.request.infotext.listed import listed_networks
+from atelier.request.infotext.units import is_of_unit, lacking
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -69,8 +70,10 @@ class Original:
     def notes(self, request: Request) -> tuple[str, ...]:
         """What was done to the image and is not done yet, and values that could not be read. request: what is made of
         it now."""
-        missing = ", ".join(without_effect(self.infotext))
-        notes = interpret(self.infotext).warnings
+        lacks = lacking(self.infotext)
+        missing = ", ".join(key for key in without_effect(self.infotext) if not (lacks and is_of_unit(key)))
+        is_steered = bool(request.steering.controls or request.steering.references)
+        notes = (*interpret(self.infotext).warnings, *(() if is_steered else lacks))
         is_twice = request.hires is not None and request.hires.is_asked
         if is_twice and request.source is None and self.infotext.get(SOURCE):  # with one pass the strength tells
             notes = (*notes, f"{SOURCE}: made from another image: name it with --image, or it begins with noise alone")

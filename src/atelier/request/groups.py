@@ -16,7 +16,7 @@ from pydantic import (
     model_validator,
 )
 
-from atelier.errors import BadInput, nearest
+from atelier.errors import BadInput, about, nearest
 from atelier.request import fields as f
 from atelier.request.controls import MAX_CONTROLS, parse_control, parse_reference
 from atelier.request.fields import PIXELS, SIDE_STEP, Help, Limits, Option
@@ -246,7 +246,8 @@ class Steering(Group):
 def _read(name: str, texts: tuple[str, ...], parse: Callable[[str], object]) -> tuple[str, ...]:
     """The texts, when all can be read. Raises BadInput."""
     if len(texts) > MAX_CONTROLS:
-        raise BadInput(f"{len(texts)} {name}: at most {MAX_CONTROLS} act at once")
+        with about(name):
+            raise BadInput(f"{len(texts)} {name}: at most {MAX_CONTROLS} act at once")
     for text in texts:
         parse(text)
     return texts

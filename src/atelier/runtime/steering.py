@@ -66,13 +66,13 @@ class Steerings:
         return resolved.model_copy(update={"steering": (*controls, *references)})
 
     def _control(self, control: Control, request: Request) -> ResolvedControl:
-        kind, maker = control_type(control.type), _maker(control)
+        kind, maker = control_type(control.type), maker_of(control)
         return ResolvedControl(
             type=control.type,
             network=self._network(control, kind, control.type),
             image=self._image(control, request),
             annotator=maker.name,
-            annotator_file=self._annotator_file(maker),
+            annotator_file=annotator_file(maker, self.library, self.hash_of),
             options=tuple(completed(maker, dict(control.options)).items()),
             resolution=control.resolution,
             resize=control.resize,
@@ -83,19 +83,6 @@ class Steerings:
             place=self._place(control),
             passes=control.passes,
         )
-
-    def _annotator_file(self, maker: Annotator) -> NoNetwork | InNetwork:
-        """Raises BadInput where it is not there."""
-        if not isinstance(maker.draw, NeedsFile):
-            return NoNetwork()
-        files = maker.draw.files
-        path = next((found for name in files if (found := self.library.annotator(name)) is not None), None)
-        if path is None:
-            raise BadInput(
-                f"annotator {maker.name}: its file {files[0]} is not there: put it into the folder {ANNOTATORS} of a "
-                "folder of models, or give an image that is a hint with annotator=none"
-            )
-        return InNetwork(file=NetworkRef(name=maker.name, path=str(path), sha256=self.hash_of(path)))
 
     def _image(self, when: When, request: Request) -> ImageRef:
         if when.image:
@@ -186,13 +173,31 @@ class Steerings:
         )
 
 
-def _maker(control: Control) -> Annotator:
+def maker_of(control: Control) -> Annotator:
     """What makes the hint of a control: what it names, or else the first of its type that there is."""
     if control.annotator:
         return annotator(control.annotator)
     kind = control_type(control.type)
     usual = () if kind is None else kind.annotators
     return next((annotators()[name] for name in usual if name in annotators()), None) or annotator(control.type)
+
+
+def annotator_file(maker: Annotator, library: Library, hash_of: Callable[[Path], str]) -> NoNetwork | InNetwork:
+    """The file of an annotator that is a network. Raises BadInput where it is not there."""
+    if not isinstance(maker.draw, NeedsFile):
+        return NoNetwork()
+    path = file_of(maker.draw, library)
+    if path is None:
+        raise BadInput(
+            f"annotator {maker.name}: its file {maker.draw.files[0]} is not there: put it into the folder {ANNOTATORS} "
+            "of a folder of models, or give an image that is a hint with annotator=none"
+        )
+    return InNetwork(file=NetworkRef(name=maker.name, path=str(path), sha256=hash_of(path)))
+
+
+def file_of(needs: NeedsFile, library: Library) -> Path | None:
+    """Where the file of an annotator is, under any of its names; None where it is not there."""
+    return next((path for path in map(library.annotator, needs.files) if path is not None), None)
 
 
 def _check_reads(path: Path, needs: Needs | None, *, hint: bool) -> None:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from atelier.vision import geometry
+from atelier.vision.annotate import Ready
 from atelier.vision.arrays.filters import ridges
 from atelier.vision.arrays.resample import resize
 from atelier.vision.arrays.thin import opened, otsu, thinned
@@ -15,6 +19,8 @@ from atelier.vision.upscaling import Size
 
 Pixels = NDArray[np.uint8]
 
+NONE = "none"
+"""The annotator of an image that is a hint already."""
 FEW = 200
 """A map of fewer colours is one of labels: a colour between two of them would be a third label."""
 BLACK, WHITE = 16, 240
@@ -66,6 +72,15 @@ def resized(pixels: Pixels, width: int, height: int) -> Pixels:
         return grey(_divided(values))
     crests = ridges(values.astype(np.float64)).astype(np.uint8)
     return grey(np.where(thinned(_divided(crests) > 0), 255, 0).astype(np.uint8))
+
+
+def sized_hint(
+    maker: Ready, image: Image.Image, size: Size, how: Resize, resolution: int, options: Mapping[str, float]
+) -> Image.Image:
+    """The hint of an image at a size (width, height). resolution: of what the annotator sees; with 0 it sees the image
+    at the size at which the hint is read, so that lines are as fine as can be."""
+    at_size = image if resolution or maker.spec.name == NONE else geometry.resized(image, *size, how)
+    return fitted(maker.hint(at_size, resolution=resolution or None, options=options), *size, how)
 
 
 def numbers(hint: Image.Image, mask: Image.Image | None = None) -> NDArray[np.float32]:

@@ -19,7 +19,7 @@ def router(service: Service, settings: Settings) -> APIRouter:
     for part in (generate, extras, progress, configure, lists):
         made.include_router(part.router(dialect))
     made.include_router(progress.internal(dialect))
-    made.include_router(controlnet.router())
+    made.include_router(controlnet.router(dialect))
     made.include_router(probes.router(dialect, settings))
     return made
 

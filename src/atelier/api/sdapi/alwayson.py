@@ -1,4 +1,4 @@
-"""`alwayson_scripts`: those whose work is done here become fields, the others are told of, ControlNet is refused."""
+"""`alwayson_scripts`: those whose work is done here become fields, others are told of; ControlNet's: `units`."""
 
 from __future__ import annotations
 
@@ -49,21 +49,29 @@ class Done(Protocol):
 
 
 def alwayson(scripts: Mapping[str, object], catalogue: Catalogue, warn: list[str], *, masked: bool) -> Fields:
-    """The fields that always-on scripts ask for. Raises Refused (422) for what is no script's arguments, for an enabled
-    unit of ControlNet, and for a script that `script_name` chooses."""
+    """The fields that always-on scripts but ControlNet ask for. Raises Refused (422) for what is no script's arguments,
+    and for a script that `script_name` chooses."""
     fields: Fields = {}
     for title, given in scripts.items():
         name = title.strip().casefold()
         args = _args(title, given)
         if name in SELECTABLE:
             raise refused("Cannot have a selectable script in the always on scripts params", "alwayson_scripts")
-        if name == CONTROLNET:
-            check_units(args, warn)
-        elif name in DONE:
+        if name in DONE:
             fields |= DONE[name](args, catalogue, masked=masked)
-        elif name not in BUILT_IN and is_on(args):
+        elif name not in BUILT_IN and name != CONTROLNET and is_on(args):
             warn.append(f"alwayson_scripts: {title[:80]!r} is not done here, and changes nothing")
     return fields
+
+
+def units_in(scripts: Mapping[str, object]) -> Args:
+    """The units of ControlNet. Raises Refused (422)."""
+    return [
+        unit
+        for title, given in scripts.items()
+        if title.strip().casefold() == CONTROLNET
+        for unit in _args(title, given)
+    ]
 
 
 def _args(title: str, given: object) -> Args:
@@ -92,33 +100,6 @@ def is_on(args: Args) -> bool:
         if (value := unit.get(name)) is not None
     ]
     return any(switches) if switches else True
-
-
-def check_units(units: Args, warn: list[str]) -> None:
-    """Refuses enabled units of ControlNet (422); the others are as good as none."""
-    for number_, unit in enumerate(units):
-        if not isinstance(unit, Mapping):
-            continue
-        given = cast("Mapping[str, object]", unit)
-        model = str(given.get("model") or "None")[:100]
-        enabled = given.get("enabled")
-        if _is_enabled(enabled, given, number_):
-            raise refused(
-                f"ControlNet unit {number_} ({model}): ControlNet is not yet there; leave the unit out, or send it "
-                'with "enabled": false',
-                "alwayson_scripts",
-            )
-        if enabled is None:
-            warn.append(f"ControlNet unit {number_}: it names no model, and changes nothing")
-
-
-def _is_enabled(enabled: object, unit: Mapping[str, object], number_: int) -> bool:
-    """Some versions take a unit that says nothing as enabled and some do not: it is where it names a model or works
-    without one."""
-    if enabled is not None:
-        return _switch(enabled, f"ControlNet unit {number_}: enabled")
-    model = str(unit.get("model") or "none").strip().casefold()
-    return model != "none" or str(unit.get("module") or "").strip().casefold().startswith("reference")
 
 
 def _at(script: str, place: int, name: str) -> str:

@@ -59,17 +59,19 @@ def answer(
     *,
     pages: Sequence[Picture] = (),
     only_pages: bool = False,
+    maps: Sequence[str] = (),
     warnings: Sequence[str] = (),
     extra: Mapping[str, Json] | None = None,
 ) -> dict[str, Json]:
     """The whole answer. fields: of the first request; jobs: that were done; pictures: theirs, in order; pages: of them
-    side by side, which come first, or are all that is sent."""
+    side by side, which come first, or are all that is sent; maps: of units of ControlNet, in base64, which come last,
+    without infotexts."""
     told = [*warnings, *(warning for job in jobs for warning in job.warnings)]
     info = info_of(fields, jobs, pictures, extra or {}, list(dict.fromkeys(told))[:MOST_WARNINGS])
     sent = [*pages, *(() if only_pages else pictures)]
     info |= {"index_of_first_image": len(pages), "infotexts": [picture.infotext for picture in sent]}
     return {
-        "images": [picture.data for picture in sent] if body.send_images else [],
+        "images": [*(picture.data for picture in sent), *maps] if body.send_images else [],
         "parameters": echo(body),
         "info": json.dumps(info),
     }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field
+from pydantic import AliasChoices, BeforeValidator, Field
 
 from atelier.api.sdapi.tolerant import Body, Choice, Flag, Name, Names, Number, Seed, Text, Whole, by_name, listed
 
@@ -150,11 +150,48 @@ class Interrogate(Body):
     model: Name = "clip"
 
 
+class Unit(Body):
+    """A unit of the ControlNet extension, with the names of old versions. Fields are what they are in the one table of
+    docs/compatibility/a1111-api.md; enabled: None where nobody says."""
+
+    enabled: Flag | None = None
+    module: Name = "none"
+    model: Name = "None"
+    weight: Number = 1.0
+    image: Any = Field(default=None, validation_alias=AliasChoices("image", "input_image"))
+    mask: Any = Field(default=None, validation_alias=AliasChoices("mask", "mask_image"))
+    effective_region_mask: Any = None
+    resize_mode: Choice = 1
+    processor_res: Whole = -1
+    threshold_a: Number = -1.0
+    threshold_b: Number = -1.0
+    guidance_start: Number = 0.0
+    guidance_end: Number = Field(default=1.0, validation_alias=AliasChoices("guidance_end", "guidance"))
+    pixel_perfect: Flag = False
+    control_mode: Choice = 0
+    guessmode: Flag = False
+    hr_option: Choice = 0
+    save_detected_map: Flag = True
+    inpaint_crop_input_image: Flag = True
+    union_control_type: Name = ""
+    input_mode: Name = ""
+    advanced_weighting: Any = None
+    ipadapter_input: Any = None
+    animatediff_batch: Any = None
+    batch_images: Any = None
+    batch_image_files: Any = None
+
+
 class Detect(Body):
     """POST /controlnet/detect."""
 
     controlnet_module: Name = "none"
-    controlnet_input_images: Pictures = Field(default_factory=list[Picture])
+    controlnet_input_images: Pictures = Field(
+        default_factory=list[Picture], validation_alias=AliasChoices("controlnet_input_images", "controlnet_images")
+    )
+    controlnet_processor_res: Whole = -1
+    controlnet_threshold_a: Number = -1.0
+    controlnet_threshold_b: Number = -1.0
 
 
 class TaskProgress(Body):

@@ -13,16 +13,19 @@ from atelier.api.sdapi.bodies import Generation, Img2Img, Txt2Img
 from atelier.api.sdapi.dialect import Dialect
 from atelier.api.sdapi.fields import refused
 from atelier.api.sdapi.layouts import Sheets, plain
+from atelier.api.sdapi.maps import drawn
 from atelier.api.sdapi.options import KINDS
 from atelier.api.sdapi.routing import Answer, routes
 from atelier.api.sdapi.sheets import made as on_pages
 from atelier.api.sdapi.tolerant import whole
 from atelier.api.sdapi.translate import Asked
-from atelier.api.sdapi.waiting import done, looped, pictures, unsent, with_images
-from atelier.api.sdapi.wording import in_their_words, names_of_generation
+from atelier.api.sdapi.unit import image_label
+from atelier.api.sdapi.waiting import done, looped, pictures, unsent, uploads, with_uploads
+from atelier.api.sdapi.wording import IMAGES, in_their_words, names_of_generation
 from atelier.request.events import Json
 from atelier.request.table import request_of
 from atelier.runtime.jobs.job import NewJob, Owner
+from atelier.runtime.workers.names import shown
 
 
 def router(dialect: Dialect) -> APIRouter:
@@ -48,17 +51,26 @@ async def generated(
     dialect: Dialect, request: Request, owner: Owner, body: Generation, asked: Asked
 ) -> dict[str, Json]:
     """Does what is asked for and answers with it. Refusals name the fields of the body."""
-    with in_their_words(names_of_generation(body, dialect.changed)):
-        return await _generated(dialect, request, owner, body, asked)
+    names = names_of_generation(body, dialect.changed)
+    with in_their_words(names):
+        for fields in asked.runs.fields:
+            request_of({name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()})
+        options = output(dialect.changed, body.override_settings)
+        named = await uploads(dialect, owner, asked.images)
+        names |= {shown(upload): image_label(name) for name, upload in named.items() if name not in IMAGES}
+        return await _generated(dialect, request, owner, body, asked, named, options)
 
 
 async def _generated(
-    dialect: Dialect, request: Request, owner: Owner, body: Generation, asked: Asked
+    dialect: Dialect,
+    request: Request,
+    owner: Owner,
+    body: Generation,
+    asked: Asked,
+    named: Mapping[str, str],
+    options: dict[str, object],
 ) -> dict[str, Json]:
-    for fields in asked.runs.fields:
-        request_of({name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()})
-    options = output(dialect.changed, body.override_settings)
-    runs = await with_images(dialect, owner, asked.runs, asked.images)
+    runs = [with_uploads(fields, named) for fields in asked.runs.fields]
     work = dialect.begin(owner, body.force_task_id or "", len(runs))
     if asked.runs.loops is None:
         jobs = await done(dialect, request, owner, [NewJob("generate", fields) for fields in runs], work)
@@ -71,7 +83,10 @@ async def _generated(
     if sheets is not None and body.send_images:
         pages = await on_pages(dialect, request, owner, sheets, jobs, extra, options, told)
     only = sheets is not None and sheets.only and bool(pages)
-    return answer(body, runs[0], jobs, made, pages=pages, only_pages=only, warnings=told, extra=extra)
+    maps: list[str] = []
+    if asked.maps and body.send_images:
+        maps = await drawn(dialect, request, owner, asked, named, jobs, options, told)
+    return answer(body, runs[0], jobs, made, pages=pages, only_pages=only, maps=maps, warnings=told, extra=extra)
 
 
 def grid(dialect: Dialect, body: Generation, count: int) -> Sheets | None:

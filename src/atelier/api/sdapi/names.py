@@ -45,6 +45,24 @@ def find_autoencoder(catalogue: Catalogue, said: str) -> NamedEntry | None:
     return next((own for own in catalogue.autoencoders if folded(_stem(own.file)) == wanted), None)
 
 
+def find_control(catalogue: Catalogue, said: str) -> NamedEntry | None:
+    """The listed network that steers by its name, with a file's ending, folders and a hash or without; else by that
+    hash. None where there is none."""
+    text = said.strip().replace("\\", "/").rpartition("/")[2]
+    titled = _TITLED.fullmatch(text)
+    name, digits = (titled["name"], titled["hash"].casefold()) if titled else (text, "")
+    for entry in catalogue.controls:
+        if folded(_stem(name)) == folded(entry.name):
+            return entry
+    return next((entry for entry in catalogue.controls if digits and entry.more.get("hash") == digits), None)
+
+
+def control_title(entry: NamedEntry) -> str:
+    """A network that steers as A1111 lists it."""
+    digits = entry.more.get("hash")
+    return f"{entry.name} [{digits}]" if digits else entry.name
+
+
 def model_named(catalogue: Catalogue, said: str, field: str) -> str:
     """The name of a listed model. Raises Refused (422)."""
     found = find_model(catalogue, said)

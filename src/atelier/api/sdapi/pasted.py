@@ -10,6 +10,7 @@ from atelier.api.sdapi.options import FIELD_OF, MODEL
 from atelier.api.service import Catalogue
 from atelier.request.infotext.read import read
 from atelier.request.infotext.request import interpret, to_request
+from atelier.request.infotext.units import lacking
 from atelier.request.table import FIELDS, flat, given
 
 SECOND = "hires_"
@@ -29,7 +30,8 @@ def pasted(
     """The fields that an infotext fills. said: the fields that the body itself says; overridden: its override_settings;
     image, masked: what it comes with. Raises BadInput for a text with numbers that are out of range."""
     found = read(text)
-    warn += [f"infotext: {warning}" for warning in interpret(found).warnings]
+    lacks = () if "alwayson_scripts" in said else lacking(found, "controls", "references")
+    warn += [f"infotext: {warning}" for warning in (*interpret(found).warnings, *lacks)]
     changes = {"image": "upload:", **({"mask": "upload:"} if masked else {})} if image else {}
     prompt = {} if found.prompt else {"prompt": ""}
     request = to_request(found, {**prompt, **changes})

@@ -6,13 +6,15 @@ import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from atelier.api.sdapi.alwayson import alwayson
+from atelier.api.sdapi.alwayson import alwayson, units_in
 from atelier.api.sdapi.bodies import Generation, Img2Img, Txt2Img
 from atelier.api.sdapi.fields import SAID_BY, Fields, of_img2img, of_txt2img, refused
 from atelier.api.sdapi.options import acting
 from atelier.api.sdapi.pasted import SECOND, pasted
 from atelier.api.sdapi.pictures import taken
 from atelier.api.sdapi.scripts import Runs, scripted
+from atelier.api.sdapi.unit import Map
+from atelier.api.sdapi.units import steered
 from atelier.api.service import Catalogue
 from atelier.request.events import Json
 
@@ -25,11 +27,13 @@ SOURCE = "nv"
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """runs: the requests, whose images are IMAGE and MASK; images: these in base64; warnings: what is not done."""
+    """runs: the requests, whose images are IMAGE, MASK, and those of units; images: these in base64, by what stands for
+    them; warnings: what is not done; maps: what units of ControlNet add to the images."""
 
     runs: Runs
     images: Mapping[str, str]
     warnings: tuple[str, ...]
+    maps: tuple[Map, ...] = ()
 
 
 def drawn() -> int:
@@ -41,10 +45,11 @@ def txt2img(body: Txt2Img, catalogue: Catalogue, kept: Mapping[str, Json], draw:
     """What a body of txt2img asks for; kept: options that were changed. Raises Refused, BadInput."""
     warn: list[str] = []
     fields = of_txt2img(body, catalogue, warn)
-    fields = _with_rest(body, fields, catalogue, kept, warn, images={})
+    units = steered(units_in(body.alwayson_scripts), catalogue, warn, ())
+    fields = {**_with_rest(body, fields, catalogue, kept, warn, images={}), **units.fields}
     if not any(name in fields for name in ("hires_upscale", "hires_resize")):
         fields = {name: v for name, v in fields.items() if name != "denoising_strength" and not name.startswith(SECOND)}
-    return Asked(_runs(body, fields, catalogue, draw, warn, image=False), {}, tuple(warn))
+    return Asked(_runs(body, fields, catalogue, draw, warn, image=False), units.images, tuple(warn), units.maps)
 
 
 def img2img(body: Img2Img, catalogue: Catalogue, kept: Mapping[str, Json], draw: Callable[[], int] = drawn) -> Asked:
@@ -52,9 +57,11 @@ def img2img(body: Img2Img, catalogue: Catalogue, kept: Mapping[str, Json], draw:
     images = images_of(body)
     warn: list[str] = []
     fields = of_img2img(body, catalogue, warn, masked="mask" in images)
-    fields = _with_rest(body, fields, catalogue, kept, warn, images=images)
+    units = steered(units_in(body.alwayson_scripts), catalogue, warn, images)
+    fields = {**_with_rest(body, fields, catalogue, kept, warn, images=images), **units.fields}
     fields |= {"image": IMAGE, **({"mask": MASK} if "mask" in images else {})}
-    return Asked(_runs(body, fields, catalogue, draw, warn, image=True), images, tuple(warn))
+    runs = _runs(body, fields, catalogue, draw, warn, image=True)
+    return Asked(runs, {**images, **units.images}, tuple(warn), units.maps)
 
 
 def images_of(body: Img2Img) -> dict[str, str]:

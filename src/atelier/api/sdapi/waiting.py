@@ -13,13 +13,13 @@ from atelier.api.sdapi.answer import Picture, encoded
 from atelier.api.sdapi.dialect import Dialect, Work
 from atelier.api.sdapi.fields import Fields
 from atelier.api.sdapi.options import KINDS
-from atelier.api.sdapi.scripts import Runs
+from atelier.api.sdapi.unit import UPLOAD, image_label
 from atelier.api.sdapi.wording import IMAGES
 from atelier.api.service import ImageKind
 from atelier.api.uploads import submitted, uploaded
 from atelier.errors import AtelierError
 from atelier.runtime.jobs.job import Job, JobImage, NewJob, Owner, State
-from atelier.runtime.workers.names import as_large_as
+from atelier.runtime.workers.names import SPOKEN, as_large_as
 
 GONE = 499
 """The status for a client that closed the connection; nobody sees it."""
@@ -129,13 +129,28 @@ async def _file(dialect: Dialect, owner: Owner, image: JobImage, kind: ImageKind
     return await dialect.service.rendition(image.id, owner, kind=kind, quality=quality)
 
 
-async def with_images(dialect: Dialect, owner: Owner, runs: Runs, images: Mapping[str, str]) -> list[Fields]:
-    """The requests with the names of uploads in place of what stood for their images."""
-    named = {name: await uploaded(dialect.service, owner, text, IMAGES[name]) for name, text in images.items()}
-    return [
-        _with_mask({**fields, **{name: upload for name, upload in named.items() if name in fields}})
-        for fields in runs.fields
-    ]
+async def uploads(dialect: Dialect, owner: Owner, images: Mapping[str, str]) -> dict[str, str]:
+    """The names of uploads by what stands for images until they are there."""
+    return {
+        name: await uploaded(dialect.service, owner, text, IMAGES.get(name) or image_label(name))
+        for name, text in images.items()
+    }
+
+
+def with_uploads(fields: Fields, named: Mapping[str, str]) -> Fields:
+    """A request with the names of uploads in place of what stood for its images."""
+    found: Fields = {**fields, **{name: upload for name, upload in named.items() if name in fields}}
+    for name in SPOKEN & found.keys():
+        texts = found[name]
+        found[name] = [spoken(str(text), named) for text in texts] if isinstance(texts, list) else texts
+    return _with_mask(found)
+
+
+def spoken(text: str, named: Mapping[str, str]) -> str:
+    """The same of a text that names images among other things."""
+    for name, upload in named.items():
+        text = text.replace(f"{UPLOAD}{name}", upload)
+    return text
 
 
 def _with_mask(fields: Fields) -> Fields:

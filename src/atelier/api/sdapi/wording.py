@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from types import MappingProxyType
@@ -13,7 +13,7 @@ from atelier.api.sdapi.bodies import Extras, Generation
 from atelier.api.sdapi.fields import SAID_BY
 from atelier.api.sdapi.pasted import OPTION_OF
 from atelier.errors import AtelierError
-from atelier.runtime.workers.names import AS_LARGE_AS
+from atelier.runtime.workers.names import AS_LARGE_AS, shown
 
 IMAGES: Mapping[str, str] = MappingProxyType({"image": "init_images[0]", "mask": "mask"})
 """Fields of a request that hold images, and what clients call them."""
@@ -52,6 +52,12 @@ def names_of_extras(body: Extras, images: str) -> dict[str, str]:
         "images": images,
         UPLOAD: images,
     }
+
+
+def names_of_detection(names: Sequence[str]) -> dict[str, str]:
+    """The same of /controlnet/detect. names: of the uploads, in order."""
+    images = {shown(name): f"controlnet_input_images[{number}]" for number, name in enumerate(names)}
+    return {**images, "controls": "controlnet_input_images"}
 
 
 def reworded(message: str, names: Mapping[str, str]) -> str:

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TypeVar
 
 from fastapi import APIRouter
 
 import atelier
+from atelier.adapters.control_types import CONTROL_TYPES, ControlType
 from atelier.api.caller import Admin, Behind, Caller, Setup
 from atelier.api.errors import Refused, problem_of
+from atelier.api.service import AnnotatorEntry
 from atelier.api.v1.generate import PROMPT_LENGTH, GenerateFields
 from atelier.api.v1.images import TYPES
 from atelier.api.v1.shapes import (
+    AnnotatorShape,
     Capabilities,
+    ControlsShape,
+    ControlTypeShape,
     Load,
     ModelList,
     ModelShape,
@@ -102,6 +108,24 @@ async def adapters(service: Behind, _owner: Caller) -> Page[NamedShape]:
 async def embeddings(service: Behind, _owner: Caller) -> Page[NamedShape]:
     """Textual inversions: a prompt names them."""
     return _page(NamedShape, (await service.catalogue()).embeddings)
+
+
+@routes.get("/v1/controls")
+async def controls(service: Behind, _owner: Caller) -> ControlsShape:
+    """What `controls` and `references` of a request can name."""
+    found = await service.catalogue()
+    return ControlsShape(
+        networks=_page(NamedShape, found.controls).data,
+        types=[_type(kind, found.annotators) for kind in CONTROL_TYPES.values()],
+        annotators=_page(AnnotatorShape, found.annotators).data,
+    )
+
+
+def _type(kind: ControlType, known: Sequence[AnnotatorEntry]) -> ControlTypeShape:
+    """With the annotators that there are, by the names that they are listed by."""
+    names = {name: own.name for own in known for name in (*own.aliases, own.name)}
+    there = dict.fromkeys(names[name] for name in kind.annotators if name in names)
+    return ControlTypeShape(name=kind.name, title=kind.title, annotators=list(there))
 
 
 @routes.get("/v1/styles")

@@ -139,6 +139,47 @@ class NamedShape(Shape):
     more: dict[str, JsonValue]
 
 
+class ControlTypeShape(Shape):
+    """title: what A1111 calls it; annotators: that draw it, the usual one first."""
+
+    name: str
+    title: str
+    annotators: list[str]
+
+
+class OptionShape(Shape):
+    """A number that changes what an annotator draws; step: how finely it is set in a form."""
+
+    name: str
+    default: float
+    low: float
+    high: float
+    step: float
+    help: str
+
+
+class AnnotatorShape(Shape):
+    """aliases: other names that are read; file: of its network, null where it needs none; there: whether that is
+    here; sized: whether `resolution` means anything to it."""
+
+    name: str
+    aliases: list[str]
+    help: str
+    options: list[OptionShape]
+    file: str | None
+    there: bool
+    sized: bool
+
+
+class ControlsShape(Shape):
+    """networks: for `model=` in `controls` and `references`, `more.kind` says for which (hint, reference, unknown);
+    types: of controls; annotators: for `annotator=`."""
+
+    networks: list[NamedShape]
+    types: list[ControlTypeShape]
+    annotators: list[AnnotatorShape]
+
+
 class StyleShape(Shape):
     name: str
     prompt: str

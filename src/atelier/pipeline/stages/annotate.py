@@ -21,12 +21,8 @@ from atelier.request.resolved import AllOver, ImageRef, InNetwork, MaskPlace, Mo
 from atelier.vision import masks
 from atelier.vision.annotate import Ready, annotators, ready
 from atelier.vision.annotating import Annotator
-from atelier.vision.geometry import resized
-from atelier.vision.hints import fitted
+from atelier.vision.hints import sized_hint
 from atelier.vision.masks import Box
-
-NONE = "none"
-"""The annotator of an image that is a hint already."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,21 +58,14 @@ class Annotate(Stage):
         yield from ()
 
     def _drawn(self, image: Image.Image, have: Lent, values: Values) -> Image.Image:
-        """The hint of the image, as it lies in what is generated.
-
-        Without a resolution it is drawn at the size at which it is read, so that its lines are as fine as can be.
-        """
+        """The hint of the image, as it lies in what is generated."""
         control = self.control
         prepared = None if self.source is None else values.read(self.source)
         size, how = self.whole, control.resize
         if prepared is not None and prepared.box is not None and image.size == prepared.whole.size:
             image, size, how = image.crop(prepared.box), self.size, "fill"
-        spec = annotators()[control.annotator]
-        at_size = image if control.resolution or spec.name == NONE else resized(image, *size, how)
-        made = self._annotator(spec, have).hint(
-            at_size, resolution=control.resolution or None, options=dict(control.options)
-        )
-        hint = fitted(made, *size, how)
+        maker = self._annotator(annotators()[control.annotator], have)
+        hint = sized_hint(maker, image, size, how, control.resolution, dict(control.options))
         return hint if self.window is None or size == self.size else hint.crop(self.window)
 
     def _annotator(self, spec: Annotator, have: Lent) -> Ready:

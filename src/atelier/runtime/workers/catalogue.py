@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
+from atelier.checkpoints.kind import identify
 from atelier.diffusion.catalogue import AUTOMATIC, samplers, schedules
 from atelier.errors import BadFile, BadInput
 from atelier.pipeline.stages.enlarge import LATENT_MODES
 from atelier.registry import folded
 from atelier.request.events import Json
 from atelier.runtime.networks import embeddings
+from atelier.runtime.steering import file_of
 from atelier.runtime.upscalers import UpscalerFile, UpscalerNames
-from atelier.weights.hashes import HashCache
+from atelier.vision.annotate import annotators
+from atelier.vision.annotating import Annotator, NeedsFile
+from atelier.weights.archive import open_any
+from atelier.weights.hashes import LEGACY_START, HashCache, legacy_hash
 
 if TYPE_CHECKING:
     from atelier.runtime.engine import Engine
-    from atelier.runtime.library import Model
+    from atelier.runtime.library import Library, Model
+
+IMAGE_PROMPTS = frozenset({"ip_adapter"})
+"""Kinds of files that read an image as a prompt; all others in folders of networks that steer read hints."""
 
 
 def listed(engine: Engine, hashes: HashCache) -> dict[str, Json]:
@@ -36,6 +45,8 @@ def listed(engine: Engine, hashes: HashCache) -> dict[str, Json]:
         "loras": [_named(name, path) for name, path in library.adapters().items()],
         "embeddings": [_named(name, path) for name, path in embeddings(library).items()],
         "styles": _styles(engine),
+        "controls": [_control(name, path) for name, path in library.controls().items()],
+        "annotators": [_annotator(spec, library) for spec in annotators().values()],
     }
 
 
@@ -62,6 +73,33 @@ def _upscaler(name: str, known: UpscalerNames) -> Json:
 
 def _named(name: str, path: Path) -> Json:
     return {"name": name, "file": path.name, "more": {}}
+
+
+def _control(name: str, path: Path) -> Json:
+    """A network that steers. kind: what it reads, a hint or an image prompt; hash: by which A1111 tells files apart,
+    none where a file is so small that it would be that of nothing."""
+    with suppress(BadFile):
+        identity = identify(open_any(path))
+        more: dict[str, Json] = {
+            "kind": "reference" if identity is not None and identity.kind in IMAGE_PROMPTS else "hint",
+            "family": None if identity is None else identity.family,
+            "hash": legacy_hash(path) if path.is_file() and path.stat().st_size > LEGACY_START else None,
+        }
+        return {"name": name, "file": path.name, "more": more}
+    return {"name": name, "file": path.name, "more": {"kind": "unknown", "family": None, "hash": None}}
+
+
+def _annotator(spec: Annotator, library: Library) -> Json:
+    needs = spec.draw if isinstance(spec.draw, NeedsFile) else None
+    return {
+        "name": spec.name,
+        "aliases": [*spec.aliases],
+        "help": spec.help,
+        "options": [cast("Json", asdict(option)) for option in spec.options],
+        "file": None if needs is None else needs.files[0],
+        "there": needs is None or file_of(needs, library) is not None,
+        "sized": spec.frame != "own",
+    }
 
 
 def _styles(engine: Engine) -> list[Json]:

@@ -13,7 +13,7 @@ from atelier.errors import BadFile, BadInput
 from atelier.request.resolved import ImageRef
 from atelier.runtime.jobs.job import TooLarge
 from atelier.runtime.source_images import SourceImage, source_image
-from atelier.runtime.workers.names import AS_LARGE_AS
+from atelier.runtime.workers.names import AS_LARGE_AS, shown
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -25,8 +25,6 @@ FORMATS = ("PNG", "JPEG", "WEBP")
 PNG = b"\x89PNG\r\n\x1a\n"
 MOST_CHUNKS, MOST_PIXEL_CHUNKS = 2000, 100_000
 """Of a PNG: others than those of pixels, of which programs write one for every 8 KiB or so."""
-SHOWN = 15
-"""Characters of an upload's name in messages."""
 
 
 class HandedImages:
@@ -52,7 +50,7 @@ class HandedImages:
 
     def source(self, name: str) -> SourceImage:
         """The image with what it carries. Raises BadFile for what is none, TooLarge for too many pixels."""
-        return checked(self._bytes(name), _shown(name), self._most)
+        return checked(self._bytes(name), shown(name), self._most)
 
     def _bytes(self, name: str) -> bytes:
         """Of an upload; a mask that is to be as large as an image is stretched to it, unless it is."""
@@ -66,7 +64,7 @@ class HandedImages:
         data = self._data.get(name)
         if data is None:
             raise BadInput(
-                f"{_shown(name)!r} is no image that was uploaded: upload it, and name it as it is called then"
+                f"{shown(name)!r} is no image that was uploaded: upload it, and name it as it is called then"
             )
         return data
 
@@ -123,7 +121,3 @@ def _size(data: bytes, name: str, most: Most) -> tuple[int, int]:
 
 def _limit(most: Most) -> str:
     return f"at most {most.upload_pixels:,} and {most.upload_side:,} a side are read: make it smaller"
-
-
-def _shown(name: str) -> str:
-    return name if len(name) <= SHOWN else name[:SHOWN] + "…"

@@ -15,6 +15,15 @@ SPOKEN = frozenset({"regions", "controls", "references"})
 """The fields whose texts name images among other things."""
 
 
+SHOWN = 15
+"""Characters of an upload's name in messages."""
+
+
+def shown(name: str) -> str:
+    """An upload's name as messages show it."""
+    return name if len(name) <= SHOWN else name[:SHOWN] + "…"
+
+
 def uploads_in(fields: Mapping[str, Json]) -> tuple[str, ...]:
     """The uploads that fields name, each once: whole values, both of a mask that is brought to the size of an image,
     and those inside the texts of regions and controls."""

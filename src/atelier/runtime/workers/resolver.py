@@ -16,9 +16,10 @@ from atelier.runtime.jobs.job import TooLarge
 from atelier.runtime.store import encoded
 from atelier.runtime.workers.catalogue import listed
 from atelier.runtime.workers.child import error_data, leave
-from atelier.runtime.workers.handed import SHOWN, checked
+from atelier.runtime.workers.handed import checked
 from atelier.runtime.workers.kind import Bench, kinds
 from atelier.runtime.workers.messages import BadMessage, Channel, Closed, Message
+from atelier.runtime.workers.names import shown
 from atelier.runtime.workers.pictures import THUMBNAIL, jpeg
 from atelier.runtime.workers.places import places_of, without_places
 from atelier.weights.hashes import HashCache
@@ -160,8 +161,8 @@ def _naming_field(error: AtelierError, fields: Mapping[str, Json]) -> AtelierErr
     """The error with the name of the field in place of that of an upload."""
     text = str(error)
     for name, value in fields.items():
-        if isinstance(value, str) and value.startswith("upload:") and text.startswith(value[:SHOWN] + "…"):
-            named = name + text.removeprefix(value[:SHOWN] + "…")
+        if isinstance(value, str) and value.startswith("upload:") and text.startswith(shown(value)):
+            named = name + text.removeprefix(shown(value))
             made = TooLarge(named) if isinstance(error, TooLarge) else BadInput(named)
             made.field = name
             return made

@@ -1,0 +1,72 @@
+"""A1111's preprocessors, which it calls modules: which annotators they are, and which are not done."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
+
+from atelier.api.service import AnnotatorEntry, Catalogue, OptionEntry
+from atelier.registry import folded
+from atelier.request.controls import RESOLUTIONS
+
+RESOLUTION = 512
+"""What annotators see where nobody says, as in A1111."""
+UNSET = -1
+"""A1111's word for a number of the annotator's own."""
+IMAGE_PROMPTS = (
+    "ip-adapter-auto",
+    "ip-adapter_clip_sd15",
+    "ip-adapter_clip_sdxl",
+    "ip-adapter_clip_sdxl_plus_vith",
+    "ip-adapter_clip_h",
+    "ip-adapter_clip_g",
+)
+"""Modules that read an image as a prompt: which encoder of images does, the file of the network says."""
+_PROMPT = "it is not done here; an IP-Adapter reads an image as a prompt"
+_FACES = "it reads faces, which nothing finds here yet"
+NOT_HERE: Mapping[str, str] = MappingProxyType(
+    {
+        "reference": _PROMPT,
+        "revision": _PROMPT,
+        "clip vision": _PROMPT,
+        "t2ia style": _PROMPT,
+        "instant id": _FACES,
+        "ip adapter face id": _FACES,
+        "ip adapter pulid": _FACES,
+        "inpaint": "what a mask covers is not taken out of hints here yet; img2img with a mask needs no unit",
+    }
+)
+"""What modules begin with, folded, that are known and not done, and why."""
+
+
+def not_here(module: str) -> str:
+    """Why a module is not done; "" for others."""
+    name = folded(module)
+    return next((why for beginning, why in NOT_HERE.items() if name.startswith(beginning)), "")
+
+
+def is_image_prompt(module: str) -> bool:
+    return folded(module) in map(folded, IMAGE_PROMPTS)
+
+
+def find_annotator(catalogue: Catalogue, module: str) -> AnnotatorEntry | None:
+    """The annotator that a module is, by any of its names."""
+    wanted = folded(module) or "none"
+    for entry in catalogue.annotators:
+        if wanted in map(folded, (entry.name, *entry.aliases)):
+            return entry
+    return None
+
+
+def resolution(said: int) -> int:
+    """What an annotator sees: A1111 takes its default for what cannot be."""
+    low, high = RESOLUTIONS
+    return said if low <= said <= high else RESOLUTION
+
+
+def thresholds(maker: AnnotatorEntry, given: Mapping[str, float]) -> Iterator[tuple[str, OptionEntry, float]]:
+    """A1111's two numbers with the options that they are: -1 is the annotator's own, and those that it does not have
+    are nothing."""
+    for (name, value), option in zip(given.items(), maker.options, strict=False):
+        if value != UNSET:
+            yield name, option, value

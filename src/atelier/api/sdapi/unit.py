@@ -1,0 +1,262 @@
+"""One unit of A1111's ControlNet extension."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import NamedTuple, TypeVar
+
+from atelier.adapters.control_types import CONTROL_TYPES, control_type
+from atelier.api.errors import Refused
+from atelier.api.sdapi.annotators import UNSET, find_annotator, is_image_prompt, not_here, resolution, thresholds
+from atelier.api.sdapi.bodies import Unit
+from atelier.api.sdapi.fields import RESIZE_NAMES, refused
+from atelier.api.sdapi.names import NONE, find_control
+from atelier.api.sdapi.pictures import Taken, taken
+from atelier.api.service import AnnotatorEntry, Catalogue, NamedEntry
+from atelier.errors import nearest
+from atelier.registry import folded
+from atelier.request.controls import (
+    FITS,
+    MAX_WEIGHT,
+    MODES,
+    PASSES,
+    Control,
+    Reference,
+    When,
+    control_text,
+    reference_text,
+)
+
+C = TypeVar("C", bound=str)
+W = TypeVar("W", bound=When)
+FIELD = "alwayson_scripts"
+UPLOAD = "upload:"
+START = UPLOAD + "image"
+"""What stands for the image to start from until it is uploaded, as in `translate`."""
+HINT = "hint"
+"""The type of a hint of which module, model and file say none."""
+MODE_NAMES: Mapping[str, int] = MappingProxyType(
+    {"balanced": 0, "my prompt is more important": 1, "controlnet is more important": 2}
+)
+PASS_NAMES: Mapping[str, int] = MappingProxyType({"both": 0, "low res only": 1, "high res only": 2})
+FIT_NAMES: Mapping[str, int] = MappingProxyType(
+    {name: index for name, fit in RESIZE_NAMES.items() for index, own in enumerate(FITS) if own == fit}
+)
+UNDONE: Mapping[str, str] = MappingProxyType(
+    {
+        "advanced_weighting": "weights by layer are not taken; give weight",
+        "ipadapter_input": "embeddings of images are not taken; give image",
+        "animatediff_batch": "there is no AnimateDiff here",
+        "batch_images": "folders of the server are not read; give image",
+        "batch_image_files": "one image a unit is taken; give image",
+    }
+)
+"""Fields that change an image and are not done."""
+
+
+@dataclass(frozen=True, slots=True)
+class At:
+    """Where a unit stands; refusals and warnings name it."""
+
+    number: int
+
+    def bad(self, name: str, why: str) -> Refused:
+        return refused(self.told(name, why), FIELD)
+
+    def told(self, name: str, why: str) -> str:
+        return f"ControlNet unit {self.number}: {name}: {why}"
+
+    def image(self, name: str) -> str:
+        """What stands for an image of the unit until it is uploaded."""
+        return f"unit{self.number}.{name}"
+
+
+def image_label(name: str) -> str:
+    """What messages call an image by what stands for it."""
+    unit, _, own = name.partition(".")
+    return f"ControlNet unit {unit.removeprefix('unit')}: {own}"
+
+
+class Map(NamedTuple):
+    """What a unit adds to the images: the hint of a control, or what stands for the image of a reference."""
+
+    control: str
+    image: str = ""
+
+
+class Read(NamedTuple):
+    """reference: the text of one, "" for a control. images: base64 by what stands for them."""
+
+    map: Map
+    reference: str
+    images: Mapping[str, str]
+
+
+def read(unit: Unit, at: At, catalogue: Catalogue, warn: list[str], start: Collection[str]) -> Read:
+    """What a unit asks for; start: what the request has of "image" and "mask". Raises Refused."""
+    _check_undone(unit, at, masked="mask" in start)
+    images = _images(unit, at, image="image" in start)
+    model = _model(unit, at, catalogue)
+    maker = _maker(unit, at, catalogue, model)
+    own = UPLOAD + at.image("image") if at.image("image") in images else ""
+    if maker is None:
+        text = reference_text(_when(Reference(image=own or START), unit, at, model, images))
+        return Read(Map("", at.image("image") if own else "image"), text, images)
+    control = Control(
+        image=own,
+        type=_type(unit, at, maker, model),
+        mode=_chosen(2 if unit.guessmode else unit.control_mode, MODES, MODE_NAMES, "control_mode", at),
+        annotator=maker.name,
+        resize=_chosen(unit.resize_mode, FITS, FIT_NAMES, "resize_mode", at),
+        resolution=_resolution(unit, at, maker, warn),
+        options=tuple(_options(unit, at, maker, warn)),
+    )
+    return Read(Map(control_text(_when(control, unit, at, model, images))), "", images)
+
+
+def _check_undone(unit: Unit, at: At, *, masked: bool) -> None:
+    for name, why in UNDONE.items():
+        if getattr(unit, name):
+            raise at.bad(name, why)
+    if folded(unit.input_mode) not in {"", "simple", "inputmode.simple"}:
+        raise at.bad("input_mode", f"{unit.input_mode[:60]!r} is not taken; one image a unit is: simple")
+    if masked and not unit.inpaint_crop_input_image:
+        raise at.bad("inpaint_crop_input_image", "false is not taken: a hint as large as the image is cut as that is")
+
+
+def _images(unit: Unit, at: At, *, image: bool) -> dict[str, str]:
+    """Raises Refused where there is none, and for a mask of the image."""
+    given = _taken(unit.image, at, "image")
+    mask = given.mask or _taken(unit.mask, at, "mask").image
+    if mask:
+        raise at.bad("mask", "masks of hints are not read; effective_region_mask says where a unit acts")
+    if not given.image and not image:
+        raise at.bad("image", "there is none, and none to start from")
+    where = _taken(unit.effective_region_mask, at, "effective_region_mask").image
+    found = {"image": given.image, "effective_region_mask": where}
+    return {at.image(name): data for name, data in found.items() if data}
+
+
+def _taken(given: object, at: At, name: str) -> Taken:
+    """An image with its mask: also as [image, mask], or alone in a list. Raises Refused."""
+    match given:
+        case []:
+            return Taken("", "")
+        case [str(image), str() | None as mask]:
+            return Taken(image.strip(), (mask or "").strip())
+        case {"image": None}:
+            return Taken("", "")
+        case [one]:
+            return _taken(one, at, name)
+        case list():
+            raise at.bad(name, "several images: one image a unit is taken")
+        case _:
+            return taken(given, f"ControlNet unit {at.number}: {name}")
+
+
+def _model(unit: Unit, at: At, catalogue: Catalogue) -> NamedEntry:
+    """The network that is named. Raises Refused for none, and for one that is not listed."""
+    reason = not_here(unit.module)
+    if reason:
+        raise at.bad("module", f"{unit.module[:60]!r}: {reason}")
+    if unit.model.strip().casefold() in NONE:
+        raise at.bad("model", "none is named: give one of GET /controlnet/model_list")
+    found = find_control(catalogue, unit.model)
+    if found is None:
+        names = [entry.name for entry in catalogue.controls]
+        raise at.bad("model", f"{unit.model[:100]!r} not found; {nearest(unit.model, names)}")
+    return found
+
+
+def _maker(unit: Unit, at: At, catalogue: Catalogue, model: NamedEntry) -> AnnotatorEntry | None:
+    """What draws the hint; None for an image prompt. Raises Refused."""
+    reads = model.more.get("kind")
+    named = folded(unit.module) in NONE
+    if is_image_prompt(unit.module) or (named and reads == "reference"):
+        if reads == "hint":
+            raise at.bad("model", f"{model.name!r} reads a hint, and {unit.module[:60]} is for image prompts")
+        return None
+    if reads == "reference":
+        raise at.bad("module", f"{unit.module[:60]!r} draws a hint, and {model.name} reads an image: ip-adapter-auto")
+    maker = find_annotator(catalogue, unit.module)
+    if maker is None:
+        known = [entry.name for entry in catalogue.annotators]
+        raise at.bad("module", f"{unit.module[:60]!r} not found; {nearest(unit.module, known)}")
+    if not maker.there:
+        raise at.bad("module", f"{maker.name!r}: its file {maker.file} is not there; send a hint, with the module none")
+    return maker
+
+
+def _type(unit: Unit, at: At, maker: AnnotatorEntry, model: NamedEntry) -> str:
+    """What the network reads, as far as anything says it: a network of several types has to know."""
+    if folded(unit.union_control_type) not in {"", "unknown"}:
+        own = control_type(unit.union_control_type)
+        if own is None:
+            known = [kind.title for kind in CONTROL_TYPES.values()]
+            raise at.bad("union_control_type", f"{unit.union_control_type[:60]!r}: {nearest('', known)}")
+        return own.name
+    kinds = (control_type(name) for name in (maker.name, *maker.aliases) if maker.name != "none")
+    found = next((kind.name for kind in kinds if kind is not None), None)
+    return found or type_in(maker.name) or type_in(model.name) or HINT
+
+
+def type_in(name: str) -> str | None:
+    """The type of which a word stands in a name."""
+    for kind in CONTROL_TYPES.values():
+        if any(folded(word) in folded(name) for word in kind.words):
+            return kind.name
+    return None
+
+
+def _when(own: W, unit: Unit, at: At, model: NamedEntry, images: Mapping[str, str]) -> W:
+    """With what controls and references both say. Raises Refused."""
+    for name, value, most in (
+        ("weight", unit.weight, MAX_WEIGHT),
+        ("guidance_start", unit.guidance_start, 1.0),
+        ("guidance_end", unit.guidance_end, 1.0),
+    ):
+        if not 0 <= value <= most:
+            raise at.bad(name, f"{value:g}: it can be 0 to {most:g}")
+    if unit.guidance_start >= unit.guidance_end:
+        told = f"{unit.guidance_start:g} is not before guidance_end {unit.guidance_end:g}: the unit would never act"
+        raise at.bad("guidance_start", told)
+    place = at.image("effective_region_mask")
+    return replace(
+        own,
+        weight=unit.weight,
+        start=unit.guidance_start,
+        end=unit.guidance_end,
+        model=model.name,
+        mask=UPLOAD + place if place in images else "",
+        passes=_chosen(unit.hr_option, PASSES, PASS_NAMES, "hr_option", at),
+    )
+
+
+def _chosen(said: int | str, known: Sequence[C], names: Mapping[str, int], field: str, at: At) -> C:
+    """One of several by its number or its name. Raises Refused."""
+    text = str(said).strip().casefold()
+    index = names.get(text, int(text) if text.isdecimal() and len(text) < 4 else -1)
+    if not 0 <= index < len(known):
+        raise at.bad(field, f"{str(said)[:60]!r}: give 0 to {len(known) - 1}, or one of {', '.join(names)}")
+    return known[index]
+
+
+def _resolution(unit: Unit, at: At, maker: AnnotatorEntry, warn: list[str]) -> int:
+    """0 lets the annotator see the image at the size of the request: A1111's pixel perfect."""
+    if unit.pixel_perfect or maker.name == "none":
+        return 0
+    found = resolution(unit.processor_res)
+    if unit.processor_res not in {found, UNSET}:
+        warn.append(at.told("processor_res", f"{unit.processor_res} cannot be used; {found} is"))
+    return found
+
+
+def _options(unit: Unit, at: At, maker: AnnotatorEntry, warn: list[str]) -> Iterator[tuple[str, float]]:
+    given = {"threshold_a": unit.threshold_a, "threshold_b": unit.threshold_b}
+    for name, option, value in thresholds(maker, given):
+        if option.low <= value <= option.high:
+            yield option.name, value
+        else:
+            warn.append(at.told(name, f"{value:g} cannot be used; {option.default:g} is"))

@@ -1,0 +1,80 @@
+"""Units of A1111's ControlNet extension as controls and references of a request. No HTTP, no image is looked at."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import cast
+
+from pydantic import ValidationError
+
+from atelier.api.sdapi.bodies import Unit
+from atelier.api.sdapi.fields import Fields, refused
+from atelier.api.sdapi.names import NONE
+from atelier.api.sdapi.unit import FIELD, At, Map, read
+from atelier.api.service import Catalogue
+from atelier.registry import folded
+from atelier.request.controls import MAX_CONTROLS
+
+
+@dataclass(frozen=True, slots=True)
+class Steered:
+    """What enabled units ask for. fields: of a request; images: base64 by the names that stand for them there; maps:
+    of the units that want one, in order."""
+
+    fields: Fields = field(default_factory=Fields)
+    images: Mapping[str, str] = field(default_factory=dict[str, str])
+    maps: tuple[Map, ...] = ()
+
+
+def steered(args: Sequence[object], catalogue: Catalogue, warn: list[str], start: Collection[str]) -> Steered:
+    """What units ask for; start: what the request has of "image" and "mask". Raises Refused (422), naming unit and
+    field."""
+    units = list(_enabled(args, warn))
+    if len(units) > MAX_CONTROLS:
+        raise refused(f"ControlNet: {len(units)} units are enabled; at most {MAX_CONTROLS} act at once", FIELD)
+    found = [read(unit, at, catalogue, warn, start) for at, unit in units]
+    texts = {
+        "controls": [one.map.control for one in found if not one.reference],
+        "references": [one.reference for one in found if one.reference],
+    }
+    return Steered(
+        {name: [*own] for name, own in texts.items() if own},
+        {name: data for one in found for name, data in one.images.items()},
+        tuple(one.map for one, (_, unit) in zip(found, units, strict=True) if unit.save_detected_map),
+    )
+
+
+def _enabled(args: Sequence[object], warn: list[str]) -> Iterator[tuple[At, Unit]]:
+    """The units that act. Arguments that are null, or a switch, are those of old pages."""
+    for number, given in enumerate(args):
+        at = At(number)
+        if given is None or isinstance(given, bool):
+            continue
+        if not isinstance(given, Mapping):
+            raise at.bad("args", "it is no object with the fields of a unit")
+        unit = _unit(at, cast("Mapping[str, object]", given))
+        if unit is None or unit.enabled is False:
+            continue
+        if unit.enabled or _asks(unit):
+            yield at, unit
+        else:
+            warn.append(f"ControlNet unit {number}: it names no model, and changes nothing")
+
+
+def _unit(at: At, given: Mapping[str, object]) -> Unit | None:
+    """None for one that is switched off: it may hold anything."""
+    try:
+        return Unit.model_validate(given)
+    except ValidationError as error:
+        errors = {str(one["loc"][0]): one["msg"] for one in error.errors(include_url=False, include_input=False)}
+        if "enabled" not in errors and given.get("enabled") in (False, 0, "false", "False"):
+            return None
+        name, reason = next(iter(errors.items()))
+        raise at.bad(name, reason.removeprefix("Value error, ")) from None
+
+
+def _asks(unit: Unit) -> bool:
+    """Some versions take a unit that says nothing as enabled and some do not: it is where it names a model or works
+    without one."""
+    return folded(unit.model) not in NONE or folded(unit.module).startswith("reference")

@@ -1,0 +1,243 @@
+"""What A1111's ControlNet extension answers: lists, hints, detected maps; by `webuiapi` where that has a call.
+
+Its `alwayson_scripts` is one dictionary for all calls that give none, so that units would stay for other tests.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import re
+from collections.abc import Generator
+from typing import Any
+
+import httpx
+import pytest
+from PIL import Image
+
+from atelier.runtime.jobs.job import Job, NewJob, Owner, QueueFull
+from fakes.a1111 import PICTURE, LikeA1111
+from fakes.live import live
+from fakes.service import png
+
+webuiapi = pytest.importorskip("webuiapi", reason="pip install 'atelier[test]'")
+CANNY = "canny:IMAGE:1 model=control_v11p_sd15_canny"
+POSE = {
+    "people": [{"pose_keypoints_2d": [10.0, 10.0, 1.0] * 18}],
+    "canvas_width": 64,
+    "canvas_height": 64,
+}
+
+
+@pytest.fixture(scope="module")
+def service() -> LikeA1111:
+    return LikeA1111()
+
+
+@pytest.fixture(scope="module")
+def address(service: LikeA1111) -> Generator[str]:
+    with live(service) as found:
+        yield found
+
+
+@pytest.fixture
+def api(address: str) -> Generator[webuiapi.WebUIApi]:
+    made = webuiapi.WebUIApi(baseurl=f"{address}/sdapi/v1")
+    yield made
+    made.session.close()
+
+
+@pytest.fixture
+def http(address: str) -> Generator[httpx.Client]:
+    with httpx.Client(base_url=address) as client:
+        yield client
+
+
+def picture(colour: tuple[int, int, int] = (9, 9, 9)) -> Image.Image:
+    return Image.open(io.BytesIO(png("", colour, (64, 48))))
+
+
+def bare(value: Any) -> Any:
+    return json.loads(re.sub("upload:[0-9a-f]{64}", "IMAGE", json.dumps(value)))
+
+
+def test_a_unit_of_webuiapi(api: webuiapi.WebUIApi, service: LikeA1111) -> None:
+    model = api.controlnet_model_list()[0]
+    unit = webuiapi.ControlNetUnit(image=picture(), module="canny", model=model, weight=0.8, control_mode=1)
+    result = api.txt2img(
+        prompt="a cat", seed=3, n_iter=2, width=96, height=64, controlnet_units=[unit], alwayson_scripts={}
+    )
+    job, maps = service.submitted[-2:]
+    assert bare(job.fields["controls"]) == [
+        f"{CANNY.replace(':1', ':0.8')} mode=prompt annotator=canny resize=fill resolution=512 low=64 high=64"
+    ]
+    assert maps == NewJob("annotate", {"controls": job.fields["controls"], "width": 96, "height": 64})
+    assert len(result.images) == 3
+    assert (len(result.info["infotexts"]), result.info["all_seeds"]) == (2, [3, 4])
+    (uploaded,) = re.findall("upload:[0-9a-f]{64}", str(job.fields["controls"]))
+    sent = Image.open(io.BytesIO(next(data for name, (_, data) in service.uploads.items() if name.endswith(uploaded))))
+    assert sent.getpixel((0, 0)) == (9, 9, 9)
+
+
+def test_units_of_img2img_read_its_image(api: webuiapi.WebUIApi, service: LikeA1111) -> None:
+    unit = webuiapi.ControlNetUnit(module="canny", model="control_v11p_sd15_canny")
+    result = api.img2img(images=[picture()], prompt="a cat", controlnet_units=[unit], alwayson_scripts={})
+    job, maps = service.submitted[-2:]
+    assert str(job.fields["controls"]).startswith("['canny::1 ")
+    assert maps.fields["controls"] == [str(job.fields["controls"][0]).replace("::", f":{job.fields['image']}:")]  # type: ignore[index]
+    assert len(result.images) == 2
+
+
+def test_the_map_of_a_reference_is_its_image(api: webuiapi.WebUIApi, service: LikeA1111) -> None:
+    prompt = webuiapi.ControlNetUnit(image=picture((1, 2, 3)), module="ip-adapter-auto", model="ip-adapter_sd15")
+    hint = webuiapi.ControlNetUnit(image=picture(), module="canny", model="control_v11p_sd15_canny")
+    result = api.txt2img(prompt="a cat", controlnet_units=[prompt, hint], alwayson_scripts={})
+    assert [own.size for own in result.images] == [(16, 16), (64, 48), (16, 16)]
+    assert result.images[1].getpixel((0, 0)) == (1, 2, 3)
+    before = len(service.submitted)
+    alone = api.txt2img(prompt="a cat", controlnet_units=[prompt], alwayson_scripts={})
+    assert (len(alone.images), len(service.submitted)) == (2, before + 1)
+
+
+def test_images_are_sent_where_no_map_can_be_drawn(http: httpx.Client) -> None:
+    class WithoutMaps(LikeA1111):
+        async def submit(self, job: NewJob, owner: Owner) -> Job:
+            if job.kind == "annotate":
+                raise QueueFull("256 jobs wait", 7)
+            return await super().submit(job, owner)
+
+    with live(WithoutMaps()) as address:
+        answer = httpx.post(f"{address}/sdapi/v1/txt2img", json=body())
+    assert len(answer.json()["images"]) == 1
+    assert json.loads(answer.json()["info"])["warnings"] == ["no detected map is made: 256 jobs wait"]
+    assert http.post("/sdapi/v1/txt2img", json=body(send_images=False)).json()["images"] == []
+
+
+def body(image: str = PICTURE, **more: Any) -> dict[str, Any]:
+    unit = {"module": "canny", "model": "control_v11p_sd15_canny", "image": image, "enabled": True}
+    return {"prompt": "a cat", "alwayson_scripts": {"controlnet": {"args": [unit]}}, **more}
+
+
+@pytest.mark.parametrize(
+    ("image", "told"),
+    [
+        ("http://127.0.0.1/a.png", "ControlNet unit 0: image is a URL"),
+        ("/etc/passwd", "ControlNet unit 0: image is no PNG, JPEG or WebP"),
+        ("data:text/html,x", "ControlNet unit 0: image is no data URL of an image"),
+        ("%", "ControlNet unit 0: image is no base64"),
+    ],
+)
+def test_what_is_no_image_is_refused_by_the_unit(http: httpx.Client, service: LikeA1111, image: str, told: str) -> None:
+    before = len(service.submitted)
+    answer = http.post("/sdapi/v1/txt2img", json=body(image))
+    assert answer.status_code == 422
+    assert answer.json()["errors"].startswith(told)
+    assert len(service.submitted) == before
+
+
+def test_lists(api: webuiapi.WebUIApi, http: httpx.Client) -> None:
+    assert api.controlnet_version() == 3
+    assert api.controlnet_model_list() == [
+        "control_v11p_sd15_canny [d14c016b]",
+        "control_v11f1p_sd15_depth [cfd03158]",
+        "control_v11p_sd15_openpose [cab727d4]",
+        "ip-adapter_sd15 [6a3f6166]",
+        "ip-adapter-plus-face_sd15 [71693645]",
+        "ip-adapter-full-face_sd15",
+        "mine",
+    ]
+    assert http.get("/controlnet/settings").json() == {"control_net_unit_count": 10}
+    assert http.get("/controlnet/model_list?update=true").json() == {"model_list": api.controlnet_model_list()}
+
+
+def test_modules_with_their_sliders(api: webuiapi.WebUIApi, http: httpx.Client) -> None:
+    found = http.get("/controlnet/module_list?alias_names=false").json()
+    assert found["module_list"] == api.controlnet_module_list() == [
+        "none", "canny", "depth_midas", "tile_resample", "ip-adapter-auto", "ip-adapter_clip_sd15",
+        "ip-adapter_clip_sdxl", "ip-adapter_clip_sdxl_plus_vith", "ip-adapter_clip_h", "ip-adapter_clip_g",
+    ]  # fmt: skip
+    details = found["module_detail"]
+    resolution = {"name": "Preprocessor Resolution", "value": 512, "min": 64, "max": 2048}
+    assert details["canny"] == {
+        "model_free": False,
+        "sliders": [
+            resolution,
+            {"name": "Low", "value": 100, "min": 0, "max": 256, "step": 1},
+            {"name": "High", "value": 200, "min": 0, "max": 256, "step": 1},
+        ],
+    }
+    assert details["depth_midas"] == {"model_free": False, "sliders": [resolution]}
+    assert details["none"] == {"model_free": False, "sliders": []}
+    rate = {"name": "Rate", "value": 1, "min": 1, "max": 8, "step": 0.01}
+    assert details["tile_resample"] == {"model_free": False, "sliders": [None, rate]}
+
+
+def test_types_with_their_choices(http: httpx.Client) -> None:
+    types = http.get("/controlnet/control_types").json()["control_types"]
+    assert list(types)[:4] == ["All", "Canny", "Depth", "NormalMap"]
+    assert {"OpenPose", "MLSD", "Lineart", "SoftEdge", "Scribble", "Segmentation", "Shuffle", "Tile", "Inpaint",
+            "InstructP2P", "Recolor", "T2I-Adapter", "IP-Adapter"} < types.keys()  # fmt: skip
+    assert types["Canny"] == {
+        "module_list": ["none", "canny"],
+        "model_list": ["None", "control_v11p_sd15_canny [d14c016b]"],
+        "default_option": "canny",
+        "default_model": "control_v11p_sd15_canny [d14c016b]",
+    }
+    assert types["MLSD"] == {
+        "module_list": ["none"], "model_list": ["None"], "default_option": "none", "default_model": "None"
+    }  # fmt: skip
+    assert types["IP-Adapter"]["default_model"] == "ip-adapter_sd15 [6a3f6166]"
+    assert types["All"]["default_option"] == "none"
+    assert types["All"]["model_list"][0] == "None"
+    assert len(types["All"]["model_list"]) == 8
+
+
+def test_hints_are_drawn(api: webuiapi.WebUIApi, http: httpx.Client, service: LikeA1111) -> None:
+    found = api.controlnet_detect(images=[picture(), picture()], module="depth", processor_res=384)
+    assert [own.size for own in found.images] == [(16, 16)] * 2
+    assert service.submitted[-1].kind == "annotate"
+    assert bare(service.submitted[-1].fields) == {
+        "controls": ["depth_midas:IMAGE:1 annotator=depth_midas resolution=384"] * 2
+    }
+    sent = {"controlnet_module": "canny", "controlnet_input_images": [PICTURE], "controlnet_threshold_a": 30,
+            "controlnet_threshold_b": -1, "controlnet_processor_res": -1}  # fmt: skip
+    answer = http.post("/controlnet/detect", json=sent)
+    assert (answer.json()["info"], len(answer.json()["images"])) == ("Success", 1)
+    assert bare(service.submitted[-1].fields) == {"controls": ["canny:IMAGE:1 annotator=canny resolution=512 low=30"]}
+
+
+@pytest.mark.parametrize(
+    ("sent", "told"),
+    [
+        ({"controlnet_module": "canny"}, "No image selected"),
+        ({"controlnet_module": "canny", "controlnet_input_images": [""]}, "No image selected"),
+        ({"controlnet_module": "cannny"}, "Module not available: controlnet_module 'cannny': did you mean canny"),
+        (
+            {"controlnet_module": "openpose"},
+            "Module not available: controlnet_module 'openpose': its file",
+        ),
+        ({"controlnet_module": "inpaint"}, "Module not available"),
+        ({"controlnet_module": "ip-adapter_clip_sd15"}, "Module not available"),
+        ({"controlnet_module": "reference_only"}, "Module not available"),
+        (
+            {"controlnet_module": "canny", "controlnet_input_images": ["http://a/b.png"]},
+            "controlnet_input_images[0]",
+        ),
+        ({"controlnet_module": "canny", "controlnet_input_images": [PICTURE] * 65}, "controlnet_input_images: 65 are"),
+    ],
+)
+def test_what_cannot_be_drawn_is_refused(http: httpx.Client, sent: dict[str, Any], told: str) -> None:
+    answer = http.post("/controlnet/detect", json=sent)
+    assert answer.status_code == 422
+    assert set(answer.json()) == {"error", "detail", "body", "errors"}
+    assert answer.json()["errors"].startswith(told)
+
+
+def test_poses_are_drawn(http: httpx.Client, service: LikeA1111) -> None:
+    answer = http.post("/controlnet/render_openpose_json", json=[POSE, POSE])
+    assert (answer.status_code, answer.json()["info"], len(answer.json()["images"])) == (200, "Success", 2)
+    assert base64.b64decode(answer.json()["images"][0]).startswith(b"\x89PNG")
+    assert [json.loads(text) for text in service.submitted[-1].fields["poses"]] == [POSE, POSE]  # type: ignore[union-attr]
+    for wrong in ([], {}, [5], [POSE] * 65):
+        assert http.post("/controlnet/render_openpose_json", json=wrong).status_code == 422

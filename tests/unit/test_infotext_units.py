@@ -1,0 +1,122 @@
+"""Units of A1111's ControlNet extension in infotexts, as published images carry them."""
+
+from __future__ import annotations
+
+import pytest
+
+from atelier.api.sdapi import translate
+from atelier.api.sdapi.bodies import Txt2Img
+from atelier.request.controls import parse_control, parse_reference
+from atelier.request.infotext import read, to_request
+from atelier.request.infotext.units import OPTIONS, lacking
+from atelier.vision.annotate import annotators
+from fakes.a1111 import LISTED
+
+PARAMETERS = "a cat\nSteps: 5, Sampler: Euler, Seed: 1, Size: 64x64, "
+TOLD = "{}: its image is in no infotext, so it does not act: give it again, {} '{}'"
+NEW = (
+    'ControlNet 0: "Module: canny, Model: control_v11p_sd15_canny [d14c016b], Weight: 0.8, Resize Mode: Resize and '
+    "Fill, Processor Res: 512, Threshold A: 100.0, Threshold B: 200.0, Guidance Start: 0.1, Guidance End: 0.9, Pixel "
+    'Perfect: False, Control Mode: My prompt is more important, Hr Option: Both"'
+)
+
+
+@pytest.mark.parametrize(
+    ("pairs", "told"),
+    [
+        (
+            NEW,
+            (
+                'canny:IMAGE:0.8 start=0.1 end=0.9 model="control_v11p_sd15_canny [d14c016b]" mode=prompt annotator=canny '
+                "resize=fill resolution=512 low=100 high=200"
+            ),
+        ),
+        (
+            (
+                'ControlNet 0: "Module: dw_openpose_full, Model: control_v11p_sd15_openpose [cab727d4], Weight: 1, Resize '
+                "Mode: Crop and Resize, Low Vram: False, Processor Res: 512, Guidance Start: 0, Guidance End: 1, Pixel "
+                'Perfect: True, Control Mode: Balanced, Save Detected Map: True"'
+            ),
+            'dw_openpose_full:IMAGE:1 model="control_v11p_sd15_openpose [cab727d4]" annotator=dw_openpose_full',
+        ),
+        (
+            (
+                'ControlNet 0: "preprocessor: openpose, model: control_v11p_sd15_openpose [cab727d4], weight: 1, '
+                "starting/ending: (0, 0.5), resize mode: Just Resize, pixel perfect: False, control mode: ControlNet is "
+                'more important, preprocessor params: (512, 64, 64)"'
+            ),
+            (
+                'openpose:IMAGE:1 end=0.5 model="control_v11p_sd15_openpose [cab727d4]" mode=control annotator=openpose '
+                "resize=stretch resolution=512"
+            ),
+        ),
+        (
+            (
+                'ControlNet 0: "Module: tile_resample, Model: control_v11f1e_sd15_tile_fp16 [3b860298], Weight: 0.6, '
+                "Resize Mode: Crop and Resize, Processor Res: 512, Threshold A: 1.0, Threshold B: 0.5, Guidance Start: 0.0, "
+                'Guidance End: 1.0, Pixel Perfect: True, Control Mode: Balanced"'
+            ),
+            'tile_resample:IMAGE:0.6 model="control_v11f1e_sd15_tile_fp16 [3b860298]" annotator=tile_resample rate=1',
+        ),
+        (
+            (
+                "ControlNet Enabled: True, ControlNet Module: canny, ControlNet Model: control_canny-fp16 [e3fe7712], "
+                "ControlNet Weight: 0.75, ControlNet Guidance Strength: 0.5"
+            ),
+            'canny:IMAGE:0.75 end=0.5 model="control_canny-fp16 [e3fe7712]" annotator=canny',
+        ),
+        (
+            "ControlNet-0 Enabled: True, ControlNet-0 Module: none, ControlNet-0 Model: control_depth-fp16 [4b72d323]",
+            'depth:IMAGE:1 model="control_depth-fp16 [4b72d323]" annotator=none',
+        ),
+    ],
+)
+def test_a_unit_is_told_as_the_control_that_it_is(pairs: str, told: str) -> None:
+    found = read(PARAMETERS + pairs)
+    assert lacking(found) == (TOLD.format("ControlNet 0", "--control", told),)
+    assert parse_control(told).image == "IMAGE"
+    assert to_request(found).steering.controls == ()
+
+
+def test_image_prompts_are_told_as_references() -> None:
+    pairs = 'ControlNet 1: "Module: ip-adapter_clip_sd15, Model: ip-adapter_sd15 [6a3f6166], Weight: 0.6"'
+    text = 'IMAGE:0.6 model="ip-adapter_sd15 [6a3f6166]"'
+    assert lacking(read(PARAMETERS + pairs)) == (TOLD.format("ControlNet 1", "--reference", text),)
+    assert parse_reference(text).weight == 0.6
+
+
+def test_several_units_are_a_line_each_and_those_that_are_off_none() -> None:
+    pairs = 'ControlNet 0: "Module: canny", ControlNet 1: "Module: depth, Model: None", ControlNet 2: "Module: none"'
+    assert [line[:13] for line in lacking(read(PARAMETERS + pairs))] == ["ControlNet 0:", "ControlNet 1:"]
+    off = "ControlNet Enabled: False, ControlNet Module: canny"
+    assert lacking(read(PARAMETERS + off)) == lacking(read(PARAMETERS + "Model: x")) == ()
+
+
+@pytest.mark.parametrize("own", ['Controls: "canny:a.png:1"', 'References: "a.png:1"'])
+def test_where_controls_are_said_units_say_nothing(own: str) -> None:
+    assert lacking(read(f"{PARAMETERS}{NEW}, {own}")) == ()
+
+
+@pytest.mark.parametrize(
+    "inner", ["", "x", "Weight: many, Module: canny", "Module: (((, Model: ,,,", '\\"', "Module: " + "(" * 5000]
+)
+def test_nonsense_is_read_without_a_fault(inner: str) -> None:
+    for line in lacking(read(f'{PARAMETERS}ControlNet 0: "{inner}"')):
+        assert "\n" not in line
+
+
+def test_thresholds_are_the_options_of_annotators() -> None:
+    for module, names in OPTIONS.items():
+        assert tuple(option.name for option in annotators()[module].options[:2]) == names
+
+
+def test_an_infotext_that_is_pasted_tells_of_its_units() -> None:
+    def told(**body: object) -> tuple[str, ...]:
+        sent = Txt2Img.model_validate({"infotext": PARAMETERS + NEW, **body})
+        return translate.txt2img(sent, LISTED, {}, lambda: 7).warnings
+
+    (line,) = told()
+    assert line.startswith(
+        "infotext: ControlNet 0: its image is in no infotext, so it does not act: give it again, controls '"
+    )
+    assert told(alwayson_scripts={"controlnet": {"args": []}}) == ()
