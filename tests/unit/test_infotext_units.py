@@ -27,13 +27,15 @@ NEW = (
         (
             NEW,
             (
-                'canny:IMAGE:0.8 start=0.1 end=0.9 model="control_v11p_sd15_canny [d14c016b]" mode=prompt annotator=canny '
+                'canny:IMAGE:0.8 start=0.1 end=0.9 model="control_v11p_sd15_canny [d14c016b]" '
+                "mode=prompt annotator=canny "
                 "resize=fill resolution=512 low=100 high=200"
             ),
         ),
         (
             (
-                'ControlNet 0: "Module: dw_openpose_full, Model: control_v11p_sd15_openpose [cab727d4], Weight: 1, Resize '
+                'ControlNet 0: "Module: dw_openpose_full, Model: control_v11p_sd15_openpose '
+                "[cab727d4], Weight: 1, Resize "
                 "Mode: Crop and Resize, Low Vram: False, Processor Res: 512, Guidance Start: 0, Guidance End: 1, Pixel "
                 'Perfect: True, Control Mode: Balanced, Save Detected Map: True"'
             ),
@@ -42,18 +44,21 @@ NEW = (
         (
             (
                 'ControlNet 0: "preprocessor: openpose, model: control_v11p_sd15_openpose [cab727d4], weight: 1, '
-                "starting/ending: (0, 0.5), resize mode: Just Resize, pixel perfect: False, control mode: ControlNet is "
+                "starting/ending: (0, 0.5), resize mode: Just Resize, pixel perfect: False, "
+                "control mode: ControlNet is "
                 'more important, preprocessor params: (512, 64, 64)"'
             ),
             (
-                'openpose:IMAGE:1 end=0.5 model="control_v11p_sd15_openpose [cab727d4]" mode=control annotator=openpose '
+                'openpose:IMAGE:1 end=0.5 model="control_v11p_sd15_openpose [cab727d4]" '
+                "mode=control annotator=openpose "
                 "resize=stretch resolution=512"
             ),
         ),
         (
             (
                 'ControlNet 0: "Module: tile_resample, Model: control_v11f1e_sd15_tile_fp16 [3b860298], Weight: 0.6, '
-                "Resize Mode: Crop and Resize, Processor Res: 512, Threshold A: 1.0, Threshold B: 0.5, Guidance Start: 0.0, "
+                "Resize Mode: Crop and Resize, Processor Res: 512, Threshold A: 1.0, Threshold "
+                "B: 0.5, Guidance Start: 0.0, "
                 'Guidance End: 1.0, Pixel Perfect: True, Control Mode: Balanced"'
             ),
             'tile_resample:IMAGE:0.6 model="control_v11f1e_sd15_tile_fp16 [3b860298]" annotator=tile_resample rate=1',

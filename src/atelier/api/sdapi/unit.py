@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar, cast
 
 from atelier.adapters.control_types import CONTROL_TYPES, control_type
 from atelier.api.errors import Refused
@@ -141,19 +141,23 @@ def _images(unit: Unit, at: At, *, image: bool) -> dict[str, str]:
 
 def _taken(given: object, at: At, name: str) -> Taken:
     """An image with its mask: also as [image, mask], or alone in a list. Raises Refused."""
+    if isinstance(given, list):
+        return _listed(cast("list[object]", given), at, name)
+    if isinstance(given, Mapping) and cast("Mapping[str, object]", given).get("image", "") is None:
+        return Taken("", "")
+    return taken(given, f"ControlNet unit {at.number}: {name}")
+
+
+def _listed(given: Sequence[object], at: At, name: str) -> Taken:
     match given:
         case []:
             return Taken("", "")
         case [str(image), str() | None as mask]:
             return Taken(image.strip(), (mask or "").strip())
-        case {"image": None}:
-            return Taken("", "")
         case [one]:
             return _taken(one, at, name)
-        case list():
-            raise at.bad(name, "several images: one image a unit is taken")
         case _:
-            return taken(given, f"ControlNet unit {at.number}: {name}")
+            raise at.bad(name, "several images: one image a unit is taken")
 
 
 def _model(unit: Unit, at: At, catalogue: Catalogue) -> NamedEntry:
