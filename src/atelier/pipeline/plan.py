@@ -30,6 +30,7 @@ from atelier.pipeline.stages.diffuse import Diffuse, Refiner, Regional
 from atelier.pipeline.stages.encode import Encode
 from atelier.pipeline.stages.encode_channels import EncodeChannels
 from atelier.pipeline.stages.encode_depth import EncodeDepth
+from atelier.pipeline.stages.encode_example import EncodeExample
 from atelier.pipeline.stages.encode_image import EncodeImage
 from atelier.pipeline.stages.encode_small import EncodeSmall
 from atelier.pipeline.stages.enlarge import Enlarge
@@ -41,7 +42,7 @@ from atelier.pipeline.stages.prepare import Prepare
 from atelier.pipeline.stages.save import Save
 from atelier.pipeline.starts import FromLatent, FromNoise, InMask, InViews, Start, Wrap
 from atelier.pipeline.steering import is_on
-from atelier.pipeline.steers import ByHint, ByReference, Span, Steer
+from atelier.pipeline.steers import ByExample, ByHint, ByReference, Span, Steer
 from atelier.pipeline.values import (
     CHANNELS,
     ENLARGED,
@@ -91,6 +92,7 @@ from atelier.request.resolved import (
     RegionPrompts,
     Resolved,
     ResolvedControl,
+    ResolvedExample,
     ResolvedGuidance,
     ResolvedHires,
     ResolvedMask,
@@ -370,6 +372,10 @@ def _steered(resolved: Resolved, own: _Pass) -> Iterator[_Steered]:
             yield _Steered(
                 stage, ByHint(control.network, control.type, hint, control.weight, span, control.mode, own.edges)
             )
+        elif isinstance(control, ResolvedExample):
+            latent: Key[Tensor] = Key(name)
+            stage = EncodeExample(own.model, control, own.size, latent, resolved.vae_strips)
+            yield _Steered(stage, ByExample(latent, control.weight, span, control.fidelity))
         else:
             looked: Key[Looked] = Key(name)
             stage = Look(own.model, control, own.size, looked, whole, own.window)

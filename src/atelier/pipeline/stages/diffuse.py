@@ -44,7 +44,7 @@ from atelier.pipeline.sample import Sample
 from atelier.pipeline.stage import Stage
 from atelier.pipeline.starts import Beginning, FromNoise, Start, Wrap, wrapped
 from atelier.pipeline.steering import is_on
-from atelier.pipeline.steers import Steer
+from atelier.pipeline.steers import Given, Steer
 from atelier.pipeline.values import Key, Latents, Values
 from atelier.request.events import Event, Preview, Progress
 from atelier.request.resolved import ModelRef, ResolvedGuidance, ResolvedNoise, ResolvedSampling, Size
@@ -225,7 +225,8 @@ class Diffuse(Stage):
             wanted, strength = wanted.model_copy(update={"scale": 1 / spec.cfg}), wanted.scale - 1
 
         steers = self.steers if own == self._models[0] else ()
-        everywhere = Several((self.adapter, *(steer.adapter(self.model, have, values) for steer in steers)))
+        steering = Given(self.model, have.take(own.net), self.samples[0].seed, have, values)
+        everywhere = Several((self.adapter, *(steer.adapter(steering) for steer in steers)))
 
         def of(samples: Sequence[Sample], region: int | None = None) -> Denoiser:
             acting = own.within(region)

@@ -48,6 +48,7 @@ from atelier.request.resolved import (
     Resolved,
     ResolvedChannels,
     ResolvedControl,
+    ResolvedExample,
     ResolvedGuidance,
     ResolvedOutpaint,
     ResolvedPostprocess,
@@ -280,7 +281,7 @@ def _laid_out(settings: Settings, resolved: Resolved, index: int) -> Settings:
 def _steered(settings: Settings, resolved: Resolved) -> Settings:
     """What is said of the images beside the prompt; of those in data: URIs only what they hold."""
     hints = [own for own in resolved.steering if isinstance(own, ResolvedControl)]
-    prompts = [own for own in resolved.steering if isinstance(own, ResolvedReference)]
+    prompts = [own for own in resolved.steering if not isinstance(own, ResolvedControl)]
     controls = [control_text(_as_control(own)) for own in hints]
     references = [reference_text(_as_reference(own)) for own in prompts]
     return replace(settings, controls=joined_texts(controls) or None, references=joined_texts(references) or None)
@@ -304,7 +305,17 @@ def _as_control(own: ResolvedControl) -> Control:
     )
 
 
-def _as_reference(own: ResolvedReference) -> Reference:
+def _as_reference(own: ResolvedReference | ResolvedExample) -> Reference:
+    if isinstance(own, ResolvedExample):
+        return Reference(
+            image=_pathed(own.image),
+            weight=own.weight,
+            start=own.start,
+            end=own.end,
+            passes=own.passes,
+            method="example",
+            fidelity=own.fidelity,
+        )
     return Reference(
         image=_pathed(own.image),
         weight=own.weight,
