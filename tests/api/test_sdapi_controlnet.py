@@ -16,7 +16,9 @@ import httpx
 import pytest
 from PIL import Image
 
+from atelier.errors import BadFile, about
 from atelier.runtime.jobs.job import Job, NewJob, Owner, QueueFull
+from atelier.runtime.workers.names import shown
 from fakes.a1111 import PICTURE, LikeA1111
 from fakes.live import live
 from fakes.service import png
@@ -134,6 +136,26 @@ def test_what_is_no_image_is_refused_by_the_unit(http: httpx.Client, service: Li
     assert answer.status_code == 422
     assert answer.json()["errors"].startswith(told)
     assert len(service.submitted) == before
+
+
+@pytest.mark.parametrize("field", ["controls", "references"])
+def test_what_is_found_out_later_is_told_of_units(field: str) -> None:
+    class Choosy(LikeA1111):
+        def _check(self, job: NewJob, owner: Owner) -> None:
+            (name,) = self.uploads
+            with about(field):
+                if job.fields["prompt"] == "a dog":
+                    raise BadFile("canny.safetensors", "is for another model")
+                raise BadFile(shown(name.removeprefix(owner.key)), "is damaged")
+
+    with live(Choosy()) as address:
+        answer = httpx.post(f"{address}/sdapi/v1/txt2img", json=body(prompt="a dog"))
+        assert (answer.status_code, answer.json()["errors"]) == (
+            422,
+            "ControlNet: canny.safetensors: is for another model",
+        )
+        answer = httpx.post(f"{address}/sdapi/v1/txt2img", json=body())
+        assert answer.json()["errors"] == "ControlNet unit 0: image: is damaged"
 
 
 def test_lists(api: webuiapi.WebUIApi, http: httpx.Client) -> None:

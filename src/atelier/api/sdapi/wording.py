@@ -13,10 +13,13 @@ from atelier.api.sdapi.bodies import Extras, Generation
 from atelier.api.sdapi.fields import SAID_BY
 from atelier.api.sdapi.pasted import OPTION_OF
 from atelier.errors import AtelierError
-from atelier.runtime.workers.names import AS_LARGE_AS, shown
+from atelier.runtime.workers.names import AS_LARGE_AS, SPOKEN, shown
 
 IMAGES: Mapping[str, str] = MappingProxyType({"image": "init_images[0]", "mask": "mask"})
 """Fields of a request that hold images, and what clients call them."""
+UNITS = "alwayson_scripts"
+"""Where clients say controls and references."""
+CONTROLNET = "ControlNet"
 UPLOAD = "upload:"
 """How the name of an upload begins, which messages about one of several images begin with."""
 _HASHED = UPLOAD + "[0-9a-f]{64}"
@@ -36,7 +39,7 @@ def names_of_generation(body: Generation, changed: Mapping[str, object]) -> dict
         said = [name for name in those if name in body.model_fields_set and name not in _SWITCHES]
         if said or field not in names:
             names[field] = (said or those)[0]
-    return {**names, **IMAGES}
+    return {**names, **IMAGES, **dict.fromkeys(SPOKEN - {"regions"}, UNITS)}
 
 
 def names_of_extras(body: Extras, images: str) -> dict[str, str]:
@@ -83,5 +86,7 @@ def in_their_words(names: Mapping[str, str]) -> Generator[None]:
 
 
 def _reworded(problem: Problem, names: Mapping[str, str]) -> Problem:
-    field = names.get(problem.field or "", problem.field)
-    return replace(problem, message=reworded(problem.message, names), field=field)
+    field, message = names.get(problem.field or "", problem.field), reworded(problem.message, names)
+    if field == UNITS and problem.field != UNITS and not message.startswith(CONTROLNET):
+        message = f"{CONTROLNET}: {message}"
+    return replace(problem, message=message, field=field)
