@@ -31,7 +31,7 @@ from atelier.runtime.threads import use_granted_cores
 from atelier.train.loop import Placement
 from atelier.train.registry import read, recipes
 from atelier.train.tasks.teaching import TeachingTask, caption_of
-from atelier.train.teaching.base import told
+from atelier.train.teaching.base import conditioning_of
 from harness import Call, child, interleaved, peak_memory, report, row
 from reference import foreign, unet_of
 
@@ -160,7 +160,7 @@ def seen(task: TeachingTask) -> tuple[Tensor, Tensor]:
     """The latents and text states of the images."""
     batch = task.maker(0)
     clean, _ = task._posterior(batch)  # noqa: SLF001 - the same latents for both
-    return clean, told(task.base, task.base.encoder, [caption_of(own) for own in batch]).tokens
+    return clean, conditioning_of(task.base, task.base.encoder, [caption_of(own) for own in batch]).tokens
 
 
 if __name__ == "__main__":

@@ -8,15 +8,16 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from atelier.adapters.attach import Changes, Strong, attached
 from atelier.adapters.delta import Delta, Size
-from atelier.adapters.growing import Growth, trainable
+from atelier.adapters.growing import Growing, Growth, Place, trainable
 from atelier.adapters.read import deltas, kinds, matched, open_adapter
 from atelier.adapters.weight.lokr import halves
 from atelier.errors import BadInput, UnknownName
 from atelier.nn.ports import Conditioning
-from atelier.train.teaching.base import Base, Caption, base_of, opened, told
+from atelier.train.teaching.base import Base, Caption, base_of, conditioning_of, opened
 from atelier.train.teaching.pupils import AdapterPupil
 from atelier.weights.formats import safetensors
 
@@ -74,7 +75,7 @@ def asked(base: Base) -> tuple[Tensor, Tensor]:
 
 
 def output(base: Base) -> Tensor:
-    said = told(base, base.encoder, [Caption(text, 32, 32) for text in ("a red cat", "dog", "")])
+    said = conditioning_of(base, base.encoder, [Caption(text, 32, 32) for text in ("a red cat", "dog", "")])
     return base.net(*asked(base), said)
 
 
@@ -168,20 +169,54 @@ def test_afterwards_every_bit_and_every_object_is_what_it_was(growth: Growth, ba
         assert all(torch.equal(t, bits[name]) for name, t in net.state_dict().items())
         assert all(not p.requires_grad for p in net.parameters())
 
+    plain = output(base)
     with attached(net, own, "fold"):
-        assert not isinstance(net.get_submodule("conv_in")._parameters["weight"], nn.Parameter)
+        assert not torch.equal(output(base), plain)
+        unchanged()
     unchanged()
+    assert torch.equal(output(base), plain)
     with pytest.raises(ZeroDivisionError), attached(net, own, "fold"):
         raise ZeroDivisionError
     unchanged()
     last = list(own)[-1]
     broken = {**own, last: [Strong(_Broken(), 1.0)]}
     with pytest.raises(RuntimeError, match="does not fit"), attached(net, broken, "fold"):
-        pytest.fail("a delta that cannot be computed was attached")
+        output(base)
     unchanged()
+    assert torch.equal(output(base), plain)
     with pytest.raises(AttributeError), attached(net, {**own, "nothing.weight": own[last]}, "fold"):
         pytest.fail("a layer that is not there was changed")
     unchanged()
+
+
+FOLDED = ["LoHa", "LoKr", "OFT", "LoRA with lengths", "LoHa with lengths"]
+
+
+@pytest.mark.parametrize("name", FOLDED)
+def test_of_a_changed_weight_nothing_but_itself_is_kept(name: str) -> None:
+    """And where the layer is computed again for the backward pass, not even that."""
+    kind, _, lengths = name.partition(" ")
+    layer = nn.Linear(64, 48).requires_grad_(requires_grad=False)
+    place = Place("lora_unet_x", "x", "unet", "0", (48, 64))
+    random = torch.Generator().manual_seed(1)
+    growth = Growth(kind, Size(3), lengths=bool(lengths))
+    adapter = Growing((place,), growth, random, {("unet", "0"): layer.weight})
+    net, x = nn.Sequential(layer), torch.randn(2, 64, generator=random, requires_grad=True)
+    frozen = layer.weight.untyped_storage().data_ptr()
+    for again, most in ((False, 1), (True, 0)):
+        kept: dict[int, int] = {}
+
+        def keep(tensor: Tensor, kept: dict[int, int] = kept) -> Tensor:
+            if tensor.untyped_storage().data_ptr() != frozen:
+                kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+            return tensor
+
+        changes = adapter.changes("unet")
+        with attached(net, changes, "fold"), torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            made = checkpoint(net, x, use_reentrant=False) if again else net(x)
+        held = [size for size in kept.values() if size >= layer.weight.nbytes / 2]
+        assert len(held) == most, name
+        del made
 
 
 class _Broken(Delta):

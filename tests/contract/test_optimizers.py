@@ -240,3 +240,43 @@ def test_codes_are_those_of_the_paper() -> None:
         assert float(worst.max()) < (0.008 if signed else 0.004)
     zeros = torch.zeros(300)
     assert torch.equal(dequantized(*quantized(zeros, signed=True), signed=True), zeros)
+
+
+def test_adafactor_is_that_of_torch_and_without_scaling_that_of_transformers() -> None:
+    """transformers' adds to the squares what torch's adds to their means, far below either."""
+    transformers = pytest.importorskip("transformers", reason="the reference extra is not installed")
+    for scale in (True, False):
+        ours, theirs = Net(), Net()
+        own = made(ours, kind="adafactor", scale_parameter=scale, weight_decay=0.1)
+        groups = [
+            {"params": [p], "weight_decay": 0.1 if p.ndim > 1 else 0.0, "lr": RATES["adafactor"]}
+            for p in theirs.parameters()
+        ]
+        other: Optimizer = (
+            torch.optim.Adafactor(groups)
+            if scale
+            else transformers.Adafactor(groups, scale_parameter=False, relative_step=False, warmup_init=False)
+        )
+        for _ in range(5):
+            step(ours, own)
+            step(theirs, {"net": other})
+        for name, parameter in ours.named_parameters():
+            torch.testing.assert_close(parameter, theirs.get_parameter(name), rtol=1e-5, atol=1e-6, msg=name)
+
+
+def test_adafactor_moves_what_begins_at_zero_as_far_as_all_else_for_adapters() -> None:
+    for scale, least, most in ((True, 0.0, 0.002), (False, 0.5, 1.01)):
+        net = nn.Linear(8, 6, bias=False)
+        nn.init.zeros_(net.weight)
+        optimizers = grouped([Group("net", list(net.parameters()))], optim("adafactor", scale_parameter=scale), "net")
+        net.weight.grad = torch.randn(6, 8, generator=torch.Generator().manual_seed(1))
+        for optimizer in optimizers.values():
+            optimizer.step()
+        assert least <= float(net.weight.detach().square().mean().sqrt()) / RATES["adafactor"] <= most
+
+
+@pytest.mark.parametrize(("kind", "scales"), [("lora", False), ("inversion", False), ("dreambooth", True)])
+def test_adapters_and_words_are_not_scaled(kind: str, scales: bool) -> None:
+    from atelier.train.registry import read, recipes
+
+    assert read(kind, recipes()[kind], {"data.source": "x"}).optim.scale_parameter is scales

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from annotator_support import IMAGES, blocks
+from atelier.vision.annotate import at_resolution
 from atelier.vision.arrays import canny, filters, resample, shapes, thin
 from atelier.vision.arrays.shapes import Point
 
@@ -69,6 +70,16 @@ def test_resizing_is_within_one(how: Any, size: tuple[int, int], name: str) -> N
 def test_smaller_by_area(size: tuple[int, int]) -> None:
     ours = resample.resize(IMAGES["noise"], *size, "area")
     assert abs(ours.astype(int) - cv2.resize(IMAGES["noise"], size, interpolation=cv2.INTER_AREA)).max() <= 1
+
+
+def test_a_resolution_is_reached_as_in_a1111() -> None:
+    """Bicubic to what is larger, by area to what is smaller."""
+    for image, size, way in (
+        (blocks(40, 60), (108, 72), cv2.INTER_CUBIC),
+        (blocks(300, 400), (96, 72), cv2.INTER_AREA),
+    ):
+        ours = at_resolution(image, 72).astype(int)
+        assert abs(ours - cv2.resize(image, size, interpolation=way)).max() <= 1
 
 
 def test_area_is_linear_where_a_side_grows() -> None:

@@ -55,6 +55,7 @@ class Drawn(nn.Module):
         self.people, self.noise = people, noise
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        self.seen = x
         height, width = x.shape[2] // 8, x.shape[3] // 8
         rows, columns = np.mgrid[:height, :width] * 8 + 3.5
         points, limbs = np.zeros((19, height, width)), np.zeros((38, height, width))
@@ -105,6 +106,19 @@ def test_the_same_people_are_found(crowd: str) -> None:
     ours = [[None if p is None else (p.x, p.y) for p in points] for points in found(pixels, net, CPU)]
     assert ours == wanted
     assert bool(ours) == (crowd != "too little of somebody")
+
+
+def test_the_network_sees_what_theirs_does() -> None:
+    """Blue first, 184 high, grey beyond the image."""
+    reference("open_pose.util")
+    body = reference("open_pose.body").Body.__new__(reference("open_pose.body").Body)
+    for pixels in (smooth(128, 200), smooth(250, 130)):
+        net = body.model = Drawn([])
+        body(pixels[:, :, ::-1].copy())
+        wanted = net.seen
+        found(pixels, net, CPU)
+        assert net.seen.shape == wanted.shape
+        assert float((net.seen - wanted).abs().max()) <= 1.01 / 256
 
 
 def test_points_are_where_they_were_drawn() -> None:

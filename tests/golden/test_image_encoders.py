@@ -17,7 +17,7 @@ from atelier.adapters.image_features import image_features, suits
 from atelier.adapters.steering import Needs
 from atelier.checkpoints.checkpoint import Checkpoint
 from atelier.checkpoints.embedded import embedded_folder
-from atelier.checkpoints.image_encoder import ImageEncoder, _stored, open_image_encoder, own_image_encoder, squared
+from atelier.checkpoints.image_encoder import ImageEncoder, open_image_encoder, own_image_encoder, squared, stored_in
 from atelier.checkpoints.kind import identify, kinds
 from atelier.checkpoints.opening import open_checkpoint
 from atelier.errors import BadFile, BadInput
@@ -55,7 +55,7 @@ def saved(net: Any, folder: Path, *, settings: bool = True) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("size", [(64, 64), (300, 200), (123, 457), (56, 80), (40, 31)])
+@pytest.mark.parametrize("size", [(64, 64), (300, 200), (123, 457), (60, 97), (40, 31)])
 def test_an_image_is_cut_as_transformers_cuts_it(size: tuple[int, int]) -> None:
     from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
@@ -143,7 +143,7 @@ def test_published_encoders_are_known(name: str, spec: VisionSpec, parameters: i
     assert identity is not None
     assert kinds()["image_encoder"].reads(identity)
 
-    stored = _stored(archive)
+    stored = stored_in(archive)
     assert clip.infer_vision(Shapes.of(stored), NO_FACTS) == spec
     with torch.device("meta"):
         net = ClipVision(spec)

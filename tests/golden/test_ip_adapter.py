@@ -179,6 +179,8 @@ def test_it_acts_on_its_rows_alone(net: UNet, tmp_path: Path) -> None:
     assert_close(second[:1], plain[:1], 1e-5)
     assert_close(second[1:], full[1:], 1e-5)
     masked = net(X, T, cond, own.ports(tokens, Acting(mask=mask), {}))
+    alone = net(X, T, cond, own.ports(tokens, Acting(mask=mask[1:]), {}))
+    assert_close(masked[1:], alone[1:], 1e-5)
     of_second = net(X, T, cond, own.ports(tokens, Acting(mask=mask, rows=torch.tensor([1])), {}))
     assert_close(of_second[1:], masked[1:], 1e-5)
 

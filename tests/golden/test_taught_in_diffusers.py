@@ -19,7 +19,7 @@ from atelier.adapters.attach import Strong, attached
 from atelier.adapters.inversion import read_embedding
 from atelier.adapters.read import deltas, matched, open_adapter
 from atelier.nn.ports import Conditioning
-from atelier.train.teaching.base import Base, Caption, base_of, opened, told
+from atelier.train.teaching.base import Base, Caption, base_of, conditioning_of, opened
 
 diffusers = pytest.importorskip("diffusers", reason="the reference extra is not installed")
 peft = pytest.importorskip("peft", reason="the reference extra is not installed")
@@ -84,7 +84,7 @@ def ours(base: Base, file: Path | None) -> tuple[Tensor, Tensor]:
         assert found.unmatched == ()
         changes = {p: {n: [Strong(d, 1.0)] for n, (d, _) in deltas(found, p).items()} for p in changes}
     with attached(base.net, changes["unet"], "merge"), attached(base.encoder.nets[0], changes["text"], "merge"):
-        states = told(base, base.encoder, [Caption(SAID, 32, 32)]).tokens
+        states = conditioning_of(base, base.encoder, [Caption(SAID, 32, 32)]).tokens
         return base.net(LATENTS, TIMES, Conditioning(STATES)), states
 
 
@@ -158,8 +158,8 @@ def test_a_word_says_the_same_in_diffusers(model: Path, images: Path, base: Base
     text = "a zwx cat"
     with torch.no_grad():
         states = pipe.encode_prompt(text, "cpu", 1, do_classifier_free_guidance=False)[0]
-        plain = told(base, base.encoder, [Caption(text, 32, 32)]).tokens
-        mine = told(base, with_word(base, file).encoder, [Caption(text, 32, 32)]).tokens
+        plain = conditioning_of(base, base.encoder, [Caption(text, 32, 32)]).tokens
+        mine = conditioning_of(base, with_word(base, file).encoder, [Caption(text, 32, 32)]).tokens
     torch.testing.assert_close(mine, states, rtol=1e-5, atol=1e-5)
     assert mine.shape == plain.shape
     assert float((mine - plain).abs().max()) > 1e-2

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -66,6 +66,10 @@ class LineTask:
     @property
     def aids(self) -> Mapping[str, nn.Module]:
         return {}
+
+    @property
+    def frozen(self) -> Sequence[nn.Module]:
+        return ()
 
     @property
     def optimizers(self) -> Mapping[str, Optimizer]:

@@ -106,13 +106,15 @@ def test_a_turn_and_a_scale_are_found_again() -> None:
     assert np.allclose(made, np.concatenate([scale * turn, shift[:, None]], axis=1))
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(5))
 def test_the_transform_is_the_nearest_of_all(seed: int) -> None:
     """(a, b, x, y) by least squares: a turn with a scale is linear in them."""
     noise = np.random.default_rng(seed)
     source, target = noise.normal(0, 20, (5, 2)) + 40, np.array(TEMPLATE) + noise.normal(0, 3, (5, 2))
     if seed < 2:
         source = np.array(TEMPLATE) * 1.7 + noise.normal(0, 4, (5, 2))
+    if seed == 4:
+        source = np.array(TEMPLATE) * (-1, 1) + noise.normal(0, 2, (5, 2))  # a mirror image would be nearer
     rows = [row for x, y in source for row in ((x, -y, 1, 0), (y, x, 0, 1))]
     a, b, x, y = np.linalg.lstsq(np.array(rows), target.reshape(-1), rcond=None)[0]
     assert np.allclose(similarity(source, target), [[a, -b, x], [b, a, y]], atol=1e-8)

@@ -14,7 +14,7 @@ import ip_adapter_support as support
 import tiny
 import tiny_sd
 from atelier.adapters.known import XL
-from atelier.adapters.port.ip_adapter import ONLY, ImagePrompt, _stored, face_lora
+from atelier.adapters.port.ip_adapter import ONLY, ImagePrompt, face_lora, stored_in
 from atelier.adapters.read import deltas, matched
 from atelier.adapters.steering import Acting, Features, Needs, open_steering
 from atelier.checkpoints.checkpoint import Checkpoint
@@ -50,7 +50,7 @@ def test_a_published_file_has_these_names_and_shapes(name: str, tmp_path: Path) 
     """All that its list has, and nothing else, but for the LoRA that is beside it."""
     unet, needs = LISTS[name]
     archive = open_any(sparse(tmp_path / "x.safetensors", key_list(name)))
-    stored = _stored(archive)
+    stored = stored_in(archive)
     spec = infer(Shapes.of(stored), unet)
     with torch.device("meta"):
         net = IpAdapter(spec)
@@ -222,6 +222,13 @@ def test_blocks_for_style_or_composition_are_there(family: str, unet: UNetSpec) 
         assert {paths[i].partition(".blocks")[0] for i in style} == {"up.0.attentions.1"}
         assert {paths[i].partition(".blocks")[0] for i in composition} == {"down.2.attentions.1"}
         assert (len(style), len(composition)) == (10, 10)
+
+
+def test_a_block_is_named_by_whole_parts_of_its_path() -> None:
+    unet = UNetSpec()
+    net, paths = ImagePrompt(meta(unet)), [place.path for place in places(unet)]
+    assert on(net, {"": 0.0, "mid": 1.0, "down.0.att": 1.0}, paths) == {}
+    assert on(net, {"": 0.0, "middle": 0.5, "down.0.attentions.1": 2.0}, paths) == {1: 2.0, 15: 0.5}
 
 
 def meta(unet: UNetSpec) -> IpAdapter:

@@ -207,11 +207,6 @@ def test_what_cannot_be_used_is_told_in_one_line_or_left_out(engine: Engine, str
     assert warnings[0].endswith(": generated without it")
 
 
-def test_a_region_has_no_network_of_its_own(engine: Engine):
-    with pytest.raises(BadInput, match="<lora:both> in the prompt of a region"):
-        engine.resolve(request(regions=("box=0,0,1,1: a dog<lora:both>",)))
-
-
 def test_layers_that_the_model_lacks_are_told_by_name(engine: Engine, models: Path):
     lora(
         models / "Lora" / "more.safetensors",

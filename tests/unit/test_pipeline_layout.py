@@ -282,7 +282,7 @@ def test_nothing_is_said_of_what_is_not_there(engine: Engine) -> None:
         ({"regions": (LEFT, "mask={black}: a")}, "region 2 covers none of the 16x16 positions"),
         ({"regions": ("box=0,0,0.01,1: a",)}, "region 1 covers none of the 16x16 positions"),
         ({"regions": ("box=0,0,2,1: a",)}, "a box is four shares of the image"),
-        ({"regions": ("box=0,0,1,1: <lora:x:1>",)}, "<lora:x:1> in the prompt of a region"),
+        ({"regions": ("box=0,0,1,1: <lora:x:1>",)}, "lora 'x' is not there"),
         ({"region_ground": 2}, "region_ground 2: must be a number from 0 to 1"),
         ({"tile": "z"}, "tile 'z'"),
         ({"view_method": "both"}, "view_method 'both'"),

@@ -193,6 +193,10 @@ def test_networks_of_the_prompt_act_in_a_refiner_of_the_same_family(engine: Engi
     alone = image(engine, **own, model="other", prompt=tagged)
     assert image(engine, **own, refiner="other", prompt=tagged) == alone != plain
     own |= {"width": 64, "height": 64}
+    region = ("box=0,0,1,1: a red cat<lora:sd1>",)
+    assert image(engine, **own, model="tiny", refiner="other", regions=region, prompt="b") == image(
+        engine, **own, model="tiny", refiner="other", prompt=tagged
+    )
     xl = image(engine, **own, model="sdxl", refiner="sdxl-refiner", prompt="a red cat<lora:xl>")
     assert xl == image(engine, **own, model="sdxl-refiner")
 

@@ -61,6 +61,10 @@ TABLE: list[tuple[Event, dict[str, Any]]] = [
     ),
     (events.Validated(6, {"psnr": 20.5}), {"event": "Validated", "step": 6, "numbers": {"psnr": 20.5}}),
     (
+        events.ClassImageSaved(2, 24, Path("run/class/00001.png")),
+        {"event": "ClassImageSaved", "done": 2, "total": 24, "path": "run/class/00001.png"},
+    ),
+    (
         events.CheckpointSaved(6, Path("run/step-6")),
         {"event": "CheckpointSaved", "step": 6, "path": "run/step-6"},
     ),

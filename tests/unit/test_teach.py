@@ -24,7 +24,7 @@ from atelier.runtime.teaching import Planned, Wish, check_free, default_name, in
 from atelier.runtime.workers.handed import HandedImages
 from atelier.runtime.workers.kind import Bench, Most, Result, Stopped, Task, kinds
 from atelier.train.loop import HERE
-from atelier.train.teaching.presets import METHODS, Lesson, changes, method
+from atelier.train.teaching.presets import METHODS, PresetInput, changes, method
 from atelier.weights.formats import safetensors
 from atelier.weights.hashes import HashCache
 from pipeline_support import CPU, PLENTY
@@ -48,11 +48,11 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-LESSON = Lesson(data="photos", images=5, base="m", word="zwx", small=False, like="dog")
+GIVEN = PresetInput(data="photos", images=5, base="m", word="zwx", small=False, like="dog")
 
 
 def test_a_published_model_learns_at_published_rates() -> None:
-    assert changes(method("lora"), LESSON) == {
+    assert changes(method("lora"), GIVEN) == {
         "base": "m",
         "data.source": "photos",
         "data.caption": "a photo of zwx dog",
@@ -87,7 +87,7 @@ def test_a_published_model_learns_at_published_rates() -> None:
     ],
 )
 def test_methods_change_what_they_are_about(name: str, key: str, value: object) -> None:
-    assert changes(method(name), LESSON)[key] == value
+    assert changes(method(name), GIVEN)[key] == value
 
 
 def test_methods_are_known_by_other_names_and_unknown_ones_are_named() -> None:
@@ -97,13 +97,13 @@ def test_methods_are_known_by_other_names_and_unknown_ones_are_named() -> None:
 
 
 def test_steps_grow_with_the_images_within_bounds(images: Path) -> None:
-    steps = [changes(method("lora"), Lesson("d", n, "m", "w", small=True))["run.steps"] for n in (1, 10, 1000)]
+    steps = [changes(method("lora"), PresetInput("d", n, "m", "w", small=True))["run.steps"] for n in (1, 10, 1000)]
     assert steps == [120, 300, 3000]
 
 
 def test_a_style_is_captioned_as_one_and_faces_teach_the_text_encoder() -> None:
-    style = Lesson("d", 5, "m", "zwx", small=False, subject="style")
-    face = Lesson("d", 5, "m", "zwx", small=False, subject="face")
+    style = PresetInput("d", 5, "m", "zwx", small=False, subject="style")
+    face = PresetInput("d", 5, "m", "zwx", small=False, subject="face")
     assert changes(method("lora"), style)["data.caption"] == "zwx style"
     assert changes(method("lora"), style)["loss.weight"] == "min-snr"
     assert changes(method("lora"), face)["targets.text"] is True

@@ -16,8 +16,12 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 import taught_support as teaching
+import training_support as support
 from atelier.cli.app import run
+from atelier.errors import Interrupted
+from atelier.request.events import ClassImageSaved, Failed, Finished, TrainingEvent
 from atelier.train.data import cache
+from atelier.train.runner import run_recipe
 
 pytestmark = pytest.mark.usefixtures("one_thread", "no_extras")
 INVERSION = {"data__prefix": "zwx "}
@@ -213,26 +217,52 @@ def test_a_full_disk_ends_the_run_with_a_line(
     assert (tmp_path / "run" / "taught.safetensors").is_file()
 
 
+def made(changes: dict[str, Any], folder: Path, stop: Callable[[], bool] = lambda: False) -> list[TrainingEvent]:
+    recipe = support.recipe("lora", changes)
+    return list(run_recipe(support.known()["lora"], recipe, support.placement(), folder, stop))
+
+
 def test_images_of_the_class_are_generated_once_by_the_model_as_it_is(
     tiny_file: Path, images: Path, tmp_path: Path
 ) -> None:
     """Each a function of its number: one that is missing is made again as it was."""
-    more = {"data__class_images": 3, "data__class_captions": ["a cat", "a dog"]}
+    more = {"data__class_images": 3, "data__class_captions": ["a cat", "a dog"], "run__steps": 1}
     changes = teaching.changes("lora", tiny_file, images, **more)
-    task = teaching.task("lora", changes, tmp_path)
-    made = contents(tmp_path / "class")
-    assert [Path(name).name for name in made] == [f"0000{n}.{end}" for n in range(3) for end in ("png", "txt")]
-    assert [made[name] for name in made if name.endswith("txt")] == [b"a cat", b"a dog", b"a cat"]
-    assert len({made[name] for name in made if name.endswith("png")}) == 3
-    assert {size(made[name]) for name in made if name.endswith("png")} == {(teaching.SIZE, teaching.SIZE)}
-    assert sum(own.is_class for own in task.maker(0)) == 2
-    other = str(tmp_path / "class" / "00001.png")
-    Path(other).unlink()
-    teaching.task("lora", changes, tmp_path)
+    first = made(changes, tmp_path)
+    paths = [tmp_path / "class" / f"0000{n}.png" for n in range(3)]
+    assert first[:3] == [ClassImageSaved(n + 1, 3, path) for n, path in enumerate(paths)]
+    before = contents(tmp_path / "class")
+    assert [Path(name).name for name in before] == [f"0000{n}.{end}" for n in range(3) for end in ("png", "txt")]
+    assert [before[name] for name in before if name.endswith("txt")] == [b"a cat", b"a dog", b"a cat"]
+    assert len({before[name] for name in before if name.endswith("png")}) == 3
+    assert {size(before[name]) for name in before if name.endswith("png")} == {(teaching.SIZE, teaching.SIZE)}
+    assert sum(own.is_class for own in teaching.task("lora", changes, tmp_path).maker(0)) == 2
+    assert not [event for event in made(changes, tmp_path) if isinstance(event, ClassImageSaved)]
+    assert contents(tmp_path / "class") == before
+    paths[1].unlink()
+    assert [event for event in made(changes, tmp_path) if isinstance(event, ClassImageSaved)] == [
+        ClassImageSaved(3, 3, paths[1])
+    ]
     again = contents(tmp_path / "class")
-    assert {name for name in made if again[name] != made[name]} <= {other}
-    apart = levels(again[other]).astype(int) - levels(made[other])
+    assert {name for name in before if again[name] != before[name]} <= {str(paths[1])}
+    apart = levels(again[str(paths[1])]).astype(int) - levels(before[str(paths[1])])
     assert abs(apart).max() <= 1, "one at a time it is the same, but for rounding"
+
+
+def test_a_run_that_is_stopped_between_images_of_the_class_goes_on_with_the_rest(
+    tiny_file: Path, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("atelier.train.teaching.class_images.AT_ONCE", 1)
+    more = {"data__class_images": 3, "data__class_captions": ["a cat"], "run__steps": 1}
+    changes = teaching.changes("lora", tiny_file, images, **more)
+    *_, saved, failed = made(changes, tmp_path, (tmp_path / "class" / "00001.png").is_file)
+    assert saved == ClassImageSaved(2, 3, tmp_path / "class" / "00001.png")
+    assert isinstance(failed, Failed)
+    assert isinstance(failed.error, Interrupted)
+    assert not (tmp_path / "class" / "00002.png").exists()
+    happened = made(changes, tmp_path)
+    assert happened[0] == ClassImageSaved(3, 3, tmp_path / "class" / "00002.png")
+    assert isinstance(happened[-1], Finished)
 
 
 def size(content: bytes) -> tuple[int, int]:

@@ -17,7 +17,7 @@ from atelier.request.events import Exported
 from atelier.train.loop import HERE
 from atelier.train.registry import read, recipes
 from atelier.train.runner import run_recipe
-from atelier.train.teaching.base import Base, base_of, opened, spoken_to
+from atelier.train.teaching.base import Base, base_of, opened, predict
 from atelier.train.teaching.inpainting import all_new, beside, holes, sees_holes, widened
 
 
@@ -41,7 +41,7 @@ def test_new_channels_change_nothing_at_first(base: Base) -> None:
     x, t = torch.randn(2, latent, 8, 8), torch.tensor([10.0, 500.0])
     said = Conditioning(torch.randn(2, 77, base.checkpoint.ends.context))
     other = replace(said, channels=torch.randn(2, latent + 1, 8, 8))
-    assert torch.allclose(spoken_to(base.net, x, t, said), spoken_to(wide.net, x, t, other), atol=1e-4)
+    assert torch.allclose(predict(base.net, x, t, said), predict(wide.net, x, t, other), atol=1e-4)
 
 
 def test_holes_are_rectangles_or_everything_and_those_of_a_step_are_always_the_same() -> None:

@@ -18,7 +18,7 @@ from atelier.errors import BadFile, BadInput
 from atelier.train.data.buckets import Buckets
 from atelier.train.data.excerpts import Excerpt, mask, pixels
 from atelier.train.data.subsets import Example, Subset
-from atelier.train.data.teaching import Group, TeachingSet, collected
+from atelier.train.data.teaching import Bucket, TeachingSet, collected
 from atelier.train.data.wording import Wording
 
 SMALL = Buckets.of(64, 16)
@@ -43,7 +43,7 @@ def _names(data: TeachingSet, steps: range) -> list[tuple[str, ...]]:
 
 def test_batches_are_of_one_bucket_and_show_everything() -> None:
     data = _of(*WIDE, *SQUARE)
-    assert data.groups == (Group((64, 64), (3, 4, 5, 6, 7)), Group((80, 48), (0, 1, 2)))
+    assert data.by_bucket == (Bucket((64, 64), (3, 4, 5, 6, 7)), Bucket((80, 48), (0, 1, 2)))
     assert data.epoch == 5
     assert data.buckets == {(64, 64): 5, (80, 48): 3}
     for epoch in range(3):

@@ -205,7 +205,7 @@ def denoiser_loss(task: DenoiserTask, step: int, prediction: str, abar: Tensor, 
     tokens[dropped] = torch.tensor(empty)
     a = abar[t].float()[:, None, None, None]
     with torch.no_grad():
-        states = task.frozen.text(tokens).last
+        states = task.parts.text(tokens).last
     x = a.sqrt() * clean + (1 - a).sqrt() * noise
     output = task.unet(x, torch.tensor(t).float(), Conditioning(states))
     return weighted(output, clean, noise, a, prediction).mean()
@@ -233,7 +233,7 @@ def test_the_denoiser(matrices: str, kind: dict[str, Any], source: str, parts: d
     if matrices == "muon":
         data = dataset(Data(source=source, size=16, validation=4), "train")
         captions = torch.tensor([vocabulary.ids(data.caption(i)) for i in range(data.length or 0)])
-        basis = whitening(own.frozen.text(captions).last.detach(), GAIN)
+        basis = whitening(own.parts.text(captions).last.detach(), GAIN)
         readers = ("attn2.to_k.weight", "attn2.to_v.weight")
         moved.bases = {name: basis for name in began if name.endswith(readers)}
         assert moved.bases

@@ -126,21 +126,24 @@ def test_what_the_backward_pass_finds_is_counted_once() -> None:
 
 
 class Linear:
-    """A task of one trained layer of 6 numbers, one that is not, and a critic of 2."""
+    """A task of one trained layer of 6 numbers, one that is not, a critic of 2, and a network of 20 beside them that is
+    named twice."""
 
     def __init__(self) -> None:
-        self.learned, self.frozen, self.critic = (
+        self.learned, still, self.critic, self.beside = (
             nn.Linear(3, 2, bias=False),
             nn.Linear(5, 2),
             nn.Linear(2, 1, bias=False),
+            nn.Linear(10, 2, bias=False),
         )
-        for parameter in self.frozen.parameters():
+        for parameter in (*still.parameters(), *self.beside.parameters()):
             parameter.requires_grad = False
-        self.nets, self.aids = {"learned": self.learned, "frozen": self.frozen}, {"critic": self.critic}
+        self.nets, self.aids = {"learned": self.learned, "still": still}, {"critic": self.critic}
+        self.frozen = (self.beside, nn.Sequential(self.beside), self.learned)
 
     def dry(self, batch: Tensor) -> Tensor:
         torch.rand(1)
-        return self.learned(batch[:1]).square().sum()
+        return self.learned(batch[:1]).square().sum() + self.beside(torch.ones(10, requires_grad=True)).sum()
 
 
 def test_memory_is_the_sum_of_its_parts() -> None:
@@ -148,7 +151,7 @@ def test_memory_is_the_sum_of_its_parts() -> None:
     before = torch.random.get_rng_state()
     for kind, spec in OPTIMIZERS.items():
         found = forecast.memory(task, Optim(rate=1, kind=kind), torch.ones(7, 3), images=5)  # type: ignore[arg-type]
-        assert found.weights == 4 * (6 + 12 + 2)
+        assert found.weights == 4 * (6 + 12 + 2 + 20)
         assert found.gradients == 4 * (6 + 2)
         assert found.averages == 4 * 6
         assert found.optimizer == round((6 + 2) * spec.state)
@@ -156,6 +159,7 @@ def test_memory_is_the_sum_of_its_parts() -> None:
         assert found.total == found.weights + found.gradients + found.averages + found.optimizer + found.activations
         assert found.parts["averages"] == found.averages
     assert torch.equal(torch.random.get_rng_state(), before), "nobody feels that somebody looked"
+    assert forecast.memory(task, Optim(rate=1, ema=0), torch.ones(7, 3), images=5).averages == 0  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("kind", OPTIMIZERS)

@@ -166,6 +166,16 @@ def test_the_average_warms_up() -> None:
     assert all(torch.allclose(ema.average[name], value, atol=1e-6) for name, value in expected.items())
 
 
+def test_without_a_decay_no_copy_is_kept() -> None:
+    net = torch.nn.Linear(3, 2)
+    ema = Ema(net, 0.0)
+    with torch.no_grad():
+        net.weight.add_(1)
+    ema.update(net, 5)
+    assert ema.average["weight"].data_ptr() == net.weight.data_ptr()
+    assert torch.equal(ema.average["weight"], net.weight)
+
+
 def test_decay_is_for_matrices_and_the_norm_is_of_all() -> None:
     net = torch.nn.Sequential(torch.nn.Conv2d(1, 2, 3), torch.nn.GroupNorm(1, 2))
     optimizer = adamw([net], Optim(rate=1e-3, weight_decay=0.1))

@@ -499,7 +499,7 @@ def test_samples_are_generated_in_twenty_calls_that_show_both_prompts(
     words = ClipTokenizer.from_folder(tmp_path / "tokenizer")
     tokens = torch.tensor([words.ids(text) for text in ("", "", "", *captions)])
     with torch.no_grad():
-        states = task.frozen.text(tokens).last
+        states = task.parts.text(tokens).last
     assert all(torch.allclose(given, states, atol=1e-5) for _, given in seen)
 
 

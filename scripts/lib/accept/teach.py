@@ -12,8 +12,9 @@ asked, by the name of the result, for
 - expression: small, at a named place, on a background of which the training images show none;
 - what it knew before (drift), each thing on a background, before and after.
 
---pairs: two LoRAs in one image, one on the left and one on the right, by regions and without. With --keep the results
-are kept in results.json there, and what is known is not measured again.
+--pairs: two LoRAs in one image, one on the left and one on the right, by regions and by one caption, beside each of
+them alone at its side, which is the most that can be expected. With --keep the results are kept in results.json there,
+and what is known is not measured again.
 
 Exit code 0: all bounds hold that were measured; 1: not so.
 """
@@ -199,22 +200,24 @@ class Bench:
     def _pair(self, left: str, right: str) -> dict[str, Any]:
         names, words = (left, right), [WORDS[thing] for thing in (left, right)]
         judge = Judge(SIZE, (*scenes.concepts(), *(Concept(n, THINGS[n], "new", "a") for n in names)))
-        tags = "".join(f"<lora:lora-{thing}:1>" for thing in names)
+        tag = [f"<lora:lora-{thing}:1>" for thing in names]
         one, two = f"a small {words[0]} on the left", f"a small {words[1]} on the right"
         plain = f"a {words[0]} to the left of a {words[1]}"
-        found: dict[str, list[bool]] = {"by regions": [], "without": []}
+        found: dict[str, list[bool]] = {"by regions": [], "without": [], "alone": []}
         for number, ground in enumerate(("white", "blue", "yellow", "green", "pink", "gray")):
             on = scenes.on(ground)
-            boxes = [f"box=0,0,0.5,1: {one}{on}", f"box=0.5,0,1,1: {two}{on}"]
+            boxes = (f"box=0,0,0.5,1: {one}{on}{tag[0]}", f"box=0.5,0,1,1: {two}{on}{tag[1]}")
+            seed = SEED + number
             ways = {
-                "by regions": self._generated(
-                    f"a {ground} background {tags}", "embedded", SEED + number, regions=tuple(boxes)
-                ),
-                "without": self._generated(plain + on + tags, "embedded", SEED + number),
+                "by regions": self._generated(f"a {ground} background", "embedded", seed, regions=boxes),
+                "without": self._generated(plain + on + "".join(tag), "embedded", seed),
             }
+            sides: tuple[Kind, Kind] = ("left", "right")
             for way, image in ways.items():
-                sides: tuple[Kind, Kind] = ("left", "right")
                 found[way] += [judge.concept(image, side).name == n for side, n in zip(sides, names, strict=True)]
+            for side, name, text, own in zip(sides, names, (one, two), tag, strict=True):
+                image = self._generated(text + on + own, "embedded", seed)
+                found["alone"].append(judge.concept(image, side).name == name)
         return {way: mean(hits) for way, hits in found.items()}
 
 

@@ -11,6 +11,7 @@ from typing import Any, Literal, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
+from torch.utils import checkpoint
 
 from atelier.adapters.delta import BIAS, WEIGHT, Delta, Layer
 from atelier.adapters.hypernetwork import Pair
@@ -142,8 +143,10 @@ def attached(net: nn.Module, changes: Changes, how: How) -> Generator[None]:
     """Inside, the network is the changed one; afterwards every bit is what it was, whatever happened.
 
     merge: its parameters are replaced, and it costs nothing more per call; hook: it computes what is added beside its
-    own layers, in the precision of their output; fold: as merge, and gradients reach what is added, which is computed
-    once. Whoever uses the network at the same time gets the changed one too.
+    own layers, in the precision of their output; fold: each layer computes with the changed parameters, which are made
+    when it is called, and gradients reach what is added; nothing is kept but the changed parameter, and not even that
+    where the layer is computed again for the backward pass. Whoever uses the network at the same time gets the changed
+    one too.
     Raises KeyError for a parameter that the network does not have, TypeError for a layer that cannot be hooked.
     """
     with ExitStack() as undo:
@@ -168,26 +171,52 @@ def _replace(net: nn.Module, tensors: Mapping[str, Tensor], undo: ExitStack) -> 
 
 
 def _fold(net: nn.Module, changes: Changes, undo: ExitStack) -> None:
-    """Puts what the changes make of parameters in their places, as torch.func.functional_call does; unlike there, they
-    are in place until the gradients are known, since checkpointed layers compute again then."""
-    for name, own in changes.items():
-        path, _, parameter = name.rpartition(".")
-        module = net.get_submodule(path)
-        before = module.get_parameter(parameter)
-        weight = _folded(before.detach(), own)
+    """Lets layers compute with what the changes make of their parameters, also when they compute again for the backward
+    pass."""
+    for module, own in _by_module(net, changes):
         places = cast("dict[str, Tensor]", vars(module)["_parameters"])  # setattr takes nothing but leaves of the graph
-        undo.callback(places.__setitem__, parameter, before)
-        places[parameter] = weight.to(before.dtype)
+        before = {parameter: places[parameter] for parameter in own}
+        put = module.register_forward_pre_hook(partial(_put_folded, places, own))
+        undo.callback(put.remove)
+        back = module.register_forward_hook(partial(_put_back, places, before), always_call=True)
+        undo.callback(back.remove)
 
 
-def _hook(net: nn.Module, changes: Changes, undo: ExitStack) -> None:
-    by_module: dict[str, dict[str, Sequence[Strong]]] = {}
+def _put_folded(places: dict[str, Tensor], own: Mapping[str, Sequence[Strong]], *_: object) -> None:
+    for parameter, changes in own.items():
+        places[parameter] = _remade(places[parameter].detach(), changes)
+
+
+def _put_back(places: dict[str, Tensor], before: Mapping[str, Tensor], *_: object) -> None:
+    places.update(before)
+
+
+def _remade(weight: Tensor, changes: Sequence[Strong]) -> Tensor:
+    """The changed weight in the precision of what it was. What it is computed from is computed again when gradients are
+    wanted: LoHa and DoRA would keep two or three tensors as large as the weight, of every layer."""
+
+    def folded() -> Tensor:
+        return _folded(weight, changes).to(weight.dtype)
+
+    with torch.autocast(weight.device.type, enabled=False):
+        if not torch.is_grad_enabled():
+            return folded()
+        again = cast("Callable[..., Tensor]", checkpoint.checkpoint)
+        return again(folded, use_reentrant=False, preserve_rng_state=False)
+
+
+def _by_module(net: nn.Module, changes: Changes) -> list[tuple[nn.Module, Mapping[str, Sequence[Strong]]]]:
+    """The changes of each layer, by its own parameters."""
+    found: dict[str, dict[str, Sequence[Strong]]] = {}
     for name, own in changes.items():
         net.get_parameter(name)
         path, _, parameter = name.rpartition(".")
-        by_module.setdefault(path, {})[parameter] = own
-    for path, own in by_module.items():
-        module = net.get_submodule(path)
+        found.setdefault(path, {})[parameter] = own
+    return [(net.get_submodule(path), own) for path, own in found.items()]
+
+
+def _hook(net: nn.Module, changes: Changes, undo: ExitStack) -> None:
+    for module, own in _by_module(net, changes):
         runner(module, {})
         handle = module.register_forward_hook(_adding(own), with_kwargs=True)
         undo.callback(handle.remove)
@@ -197,26 +226,35 @@ _Hook = Callable[[nn.Module, tuple[Any, ...], dict[str, Any], Tensor], Tensor]
 
 
 def _adding(own: Mapping[str, Sequence[Strong]]) -> _Hook:
-    """Adds to the output of a layer what the changes of its parameters add."""
+    """Adds to the output of a layer what the changes of its parameters add.
+
+    What a layer computes in bfloat16, its adapter does too, as PEFT and kohya's scripts do under autocast: bfloat16 has
+    the range of float32, and what is added is rounded no more than what it is added to. All else is in float32.
+    """
 
     def hook(module: nn.Module, args: tuple[Any, ...], options: dict[str, Any], output: Tensor) -> Tensor:
-        x = args[0]
-        added = torch.zeros((), device=output.device)
+        dtype = torch.bfloat16 if output.dtype == torch.bfloat16 else torch.float32
+        x, made = args[0], output.to(dtype)
         if changes := own.get(WEIGHT, ()):
-            added = added + _of_weight(module, changes, x if x.dtype == torch.int64 else x.float(), options)
+            made = made + _of_weight(module, changes, x if x.dtype == torch.int64 else x.to(dtype), options)
         if changes := own.get(BIAS, ()):
-            added = added + spread(_of_bias(module.get_parameter(BIAS), changes), output, module)
-        return (output.float() + added).to(output.dtype)
+            made = made + spread(_of_bias(module.get_parameter(BIAS), changes), output, module)
+        return made.to(output.dtype)
 
     return hook
 
 
 def _of_weight(module: nn.Module, changes: Sequence[Strong], x: Tensor, options: Mapping[str, object]) -> Tensor:
-    run, own = runner(module, options), module.get_parameter(WEIGHT)
-    parts = [
-        change.strength * change.delta.forward(x, Layer(tuple(own.shape), partial(_folded, own, changes[:number]), run))
-        for number, change in enumerate(changes)
-    ]
+    plain, own = runner(module, options), module.get_parameter(WEIGHT)
+
+    def run(x: Tensor, weight: Tensor) -> Tensor:
+        return plain(x, weight.to(x.dtype) if x.is_floating_point() else weight)
+
+    parts: list[Tensor] = []
+    for number, change in enumerate(changes):
+        layer = Layer(tuple(own.shape), partial(_folded, own, changes[:number]), run)
+        made = change.delta.forward(x, layer)
+        parts.append(made if change.strength == 1 else change.strength * made)
     return parts[0] if len(parts) == 1 else torch.stack(parts).sum(0)
 
 

@@ -28,8 +28,8 @@ class Layer:
     """A layer as a hook sees it.
 
     shape: of its weight; weigh: makes the weight, float32, with what was added before, which takes time and memory;
-    run: (x, a weight of as many dimensions) -> what the layer makes of x with that weight and without bias. A weight
-    may have other channels than the layer's own.
+    run: (x, a weight of as many dimensions) -> what the layer makes of x with that weight and without bias, in the
+    precision of x. A weight may have other channels than the layer's own.
     """
 
     shape: Shape
@@ -138,7 +138,9 @@ def core_fits(core: Shape, up: Shape, down: Shape, weight: Shape) -> bool:
 
 
 def pointwise(x: Tensor, matrix: Tensor) -> Tensor:
-    """The channels of x mixed by `matrix` (out, in), position by position: x (B, C, h, w) or (…, C)."""
+    """The channels of x mixed by `matrix` (out, in), position by position, in the precision of x: x (B, C, h, w) or
+    (…, C)."""
+    matrix = matrix.to(x.dtype)
     return F.conv2d(x, matrix[:, :, None, None]) if x.ndim == 4 else F.linear(x, matrix)
 
 

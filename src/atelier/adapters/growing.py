@@ -5,18 +5,20 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from atelier.adapters import dora
 from atelier.adapters.attach import Changes, How, Strong
-from atelier.adapters.delta import WEIGHT, Shape, Size, WeightKind, as_matrix
+from atelier.adapters.delta import WEIGHT, Delta, Shape, Size, WeightKind, as_matrix
 from atelier.adapters.read import NUMBERS, AdapterLayer, built, kinds
 from atelier.adapters.spelling import FLAT_DENOISER, Module, flat_name, modules
 from atelier.adapters.targets import shapes_of
+from atelier.adapters.weight.lora import LowRank
 from atelier.checkpoints.checkpoint import Checkpoint
 from atelier.errors import BadInput, UnknownName
 from atelier.families.family import whole
@@ -106,6 +108,18 @@ class Growth:
     lengths: bool = False
 
 
+class Dropping(Protocol):
+    """What is left out of an adapter in a step of its training. Layers go by their names in files."""
+
+    def whole(self, layer: str, /) -> bool:
+        """Whether the adapter of a layer does nothing."""
+        ...
+
+    def hidden(self, layer: str, hidden: Tensor, /) -> Tensor:
+        """What is left of the activations of LoRA's ranks."""
+        ...
+
+
 class Growing(nn.Module):
     """The adapter. Its parameters are called NAME.SLOT; numbers that are not trained are buffers.
 
@@ -139,12 +153,15 @@ class Growing(nn.Module):
         """How training attaches it."""
         return "hook" if self.is_beside else "fold"
 
-    def changes(self, part: str) -> Changes:
-        """What it adds to the parameters of a part, as it is now; gradients reach the parameters."""
+    def changes(self, part: str, dropping: Dropping | None = None) -> Changes:
+        """What it adds to the parameters of a part, as it is now, without what is dropped; gradients reach the
+        parameters."""
         made: dict[str, Sequence[Strong]] = {}
         for place in self.places:
-            if place.part == part:
+            if place.part == part and not (dropping is not None and dropping.whole(place.name)):
                 deltas = built(AdapterLayer(self.kind, {}), _tensors(self.layers[place.name]))
+                if dropping is not None:
+                    deltas = {name: _dropped(delta, dropping, place.name) for name, delta in deltas.items()}
                 made |= {f"{place.module}.{name}": (Strong(delta, 1.0),) for name, delta in deltas.items()}
         return made
 
@@ -159,6 +176,10 @@ class Growing(nn.Module):
                 shape = dora.shape_of(place.shape) if slot == dora.SCALE else own.shape
                 made[place.name + endings.get(slot, f".{slot}")] = own.detach().reshape(shape)
         return made
+
+
+def _dropped(delta: Delta, dropping: Dropping, layer: str) -> Delta:
+    return replace(delta, between=partial(dropping.hidden, layer)) if isinstance(delta, LowRank) else delta
 
 
 def trainable(name: str) -> WeightKind:

@@ -16,6 +16,8 @@ from atelier.errors import BadInput
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+    from atelier.models.clip import VisionSpec
+
 ENCODERS = {
     ("embedding", 1024): "ViT-H",
     ("embedding", 1280): "ViT-bigG",

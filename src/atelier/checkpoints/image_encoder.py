@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from atelier.families.part import Architecture
-    from atelier.models.clip import ClipVision, VisionStates
+    from atelier.models.clip import ClipVision, VisionSpec, VisionStates
 
 SETTINGS = "config.json"
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")
@@ -54,7 +54,7 @@ class ImageEncoder:
         """What the network makes of images."""
         import torch
 
-        with torch.inference_mode():
+        with torch.no_grad():
             return self.net(self.pixels(images))
 
     def nothing(self) -> VisionStates:
@@ -62,7 +62,7 @@ class ImageEncoder:
         import torch
 
         side, weight = self.net.spec.image, self.net.patch_embedding.weight
-        with torch.inference_mode():
+        with torch.no_grad():
             return self.net(torch.zeros(1, 3, side, side).to(weight))
 
 
@@ -104,7 +104,7 @@ def image_encoder_spec(path: Path) -> VisionSpec:
 
 def _described(path: Path) -> tuple[Stored, Architecture[VisionSpec, ClipVision], VisionSpec]:
     file = _weights(path)
-    stored = _stored(open_any(file))
+    stored = stored_in(open_any(file))
     network = openclip.VISION_NETWORK if stored.prefix == VISUAL else clip.VISION_NETWORK
     return stored, network, network.infer(Shapes.of(stored), _facts(file.with_name(SETTINGS)))
 
@@ -123,7 +123,8 @@ def _weights(path: Path) -> Path:
     return found
 
 
-def _stored(archive: Archive) -> Stored:
+def stored_in(archive: Archive) -> Stored:
+    """Where the encoder lies in a file. Raises BadFile for a file of anything else."""
     identity = identify(archive)
     if identity is None or identity.kind != "image_encoder":
         told = f"is {identity.phrase}" if identity else f"has {counted(archive.tensors)}"

@@ -123,13 +123,14 @@ def write_ldm(source: Source, path: str | Path, dtype: torch.dtype | None = None
 
     facts, tensors = _complete(source), dict[str, "Tensor"]()
     for part in _parts(source):
-        tensors |= cast(_stored(source, part, "ldm", part.prefix), dtype)
+        tensors |= _stored(source, part, "ldm", part.prefix)
     tensors |= {name: torch.empty(0) for name, says in source.family.single.markers.items() if says(facts)}
     metadata = {**source.metadata, "format": "pt", SPEC: facts.to_json()}
     for tower, tokenizer in _towers(source):
         if tower.standard is None or not tokenizer.same_as(tower.standard()):
             metadata[f"atelier.{tower.tokenizer}"] = tokenizer.to_json()
-    safetensors.save(path, tensors, metadata)
+    declared = safetensors.declaration({name: _announced(tensor, dtype) for name, tensor in tensors.items()})
+    safetensors.save_each(path, declared, lambda name: cast({name: tensors[name]}, dtype)[name], metadata)
 
 
 def write_diffusers(
@@ -189,6 +190,14 @@ def _stored(source: Source, part: PartSpec[Any, Any], layout: Layout, prefix: st
     from atelier.weights.save import stored_as
 
     return stored_as(source.tensors(part), part.network.names(source.spec(part)), layout, prefix)
+
+
+def _announced(tensor: Tensor, dtype: torch.dtype | None) -> Tensor:
+    """Of the shape and the precision that a tensor will have, without its numbers."""
+    import torch
+
+    kept = dtype if dtype is not None and tensor.is_floating_point() else tensor.dtype
+    return torch.empty(tensor.shape, dtype=kept, device="meta")
 
 
 def _complete(source: Source) -> Facts:

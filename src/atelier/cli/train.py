@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress, TaskID
 
-    from atelier.request.events import TrainingEvent
+    from atelier.request.events import Forecast, TrainingEvent
     from atelier.train.loop import Placement
     from atelier.train.recipe import Run
 
@@ -159,6 +159,7 @@ class _View:
     def show(self, event: TrainingEvent) -> None:
         from atelier.request.events import (
             CheckpointSaved,
+            ClassImageSaved,
             Exported,
             Failed,
             Finished,
@@ -170,10 +171,10 @@ class _View:
         )
 
         match event:
-            case MemoryForecast(total, parts, free):
-                self.console.print(_memory(total, parts, free))
-            case TimeForecast(steps, seconds):
-                self.console.print(f"forecast: {_clock(seconds)} for the {steps} steps that are left")
+            case ClassImageSaved(done, total, path):
+                self._class_image(done, total, path)
+            case MemoryForecast() | TimeForecast():
+                self.console.print(_forecast(event))
             case Resumed(step, path, passed_over):
                 self._resumed(step, path, passed_over)
             case Stepped(step, _, losses):
@@ -191,6 +192,14 @@ class _View:
                 pass
             case Failed(error):
                 raise error
+
+    def _class_image(self, done: int, total: int, path: Path) -> None:
+        """On the bar, or as a line for the last and every so many seconds."""
+        self.bar.update(self.task, description=f"image {done}/{total} of the class")
+        now = time.monotonic()
+        if done == total or not (self.console.is_terminal or now - self.told < LINE_EVERY):
+            self.told = now
+            self.console.print(f"{done}/{total} images of the class in {path.parent}")
 
     def _resumed(self, step: int, path: Path, passed_over: tuple[Path, ...]) -> None:
         for damaged in passed_over:
@@ -221,11 +230,15 @@ def _clock(seconds: float) -> str:
     return str(timedelta(seconds=round(seconds)))
 
 
-def _memory(total: int, parts: Mapping[str, int], free: int | None) -> str:
-    """A line: "forecast: 1.3 GB of memory, of 17.0 free (weights 0.4, …)"."""
-    named = ", ".join(f"{name} {size / 1e9:.1f}" for name, size in parts.items())
-    known = "" if free is None else f", of {free / 1e9:.1f} free"
-    return f"forecast: {total / 1e9:.1f} GB of memory{known} ({named})"
+def _forecast(event: Forecast) -> str:
+    """A line: "forecast: 1.3 GB of memory, of 17.0 free (weights 0.4, …)"; or of time."""
+    from atelier.request.events import TimeForecast
+
+    if isinstance(event, TimeForecast):
+        return f"forecast: {_clock(event.seconds)} for the {event.steps} steps that are left"
+    named = ", ".join(f"{name} {size / 1e9:.1f}" for name, size in event.parts.items())
+    known = "" if event.free is None else f", of {event.free / 1e9:.1f} free"
+    return f"forecast: {event.total / 1e9:.1f} GB of memory{known} ({named})"
 
 
 app = application(recipes())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -22,8 +22,13 @@ from atelier.pipeline.values import Key, Placed
 LEAST = 1e-3
 """Less of a position than this is left by no mask, whose values are 255ths, but by rounding."""
 
-Guided = Callable[[Sequence[Sample]], Denoiser]
-"""Samples -> the guided denoiser with their prompts."""
+
+class Guided(Protocol):
+    """Makes the guided denoiser with the prompts of samples."""
+
+    def __call__(self, samples: Sequence[Sample], region: int | None = None) -> Denoiser:
+        """region: by its number, from 0, whose networks act; None: those of the image."""
+        ...
 
 
 class Layout(Protocol):
@@ -65,8 +70,8 @@ class InAttention:
         if not self.ground:
             return together
 
-        def alone(samples: Sequence[Sample]) -> Denoiser:
-            return guided([replace(sample, regions=()) for sample in samples])
+        def alone(samples: Sequence[Sample], region: int | None = None) -> Denoiser:
+            return guided([replace(sample, regions=()) for sample in samples], region)
 
         first = InRegions(self.placed, self.weights, self.ground).laid_out(alone, given)
         return handed_over(together, by_calls(self.ground))(first)
@@ -114,5 +119,5 @@ class InRegions:
     ) -> Iterator[tuple[Tensor, Denoiser]]:
         ground = Ground(placed.colours, given.noise, given.noised, self.ground)
         for number, (mask, weight) in enumerate(zip(masks, self.weights, strict=True)):
-            denoise = guided([replace(sample, prompt=sample.regions[number]) for sample in given.samples])
+            denoise = guided([replace(sample, prompt=sample.regions[number]) for sample in given.samples], number)
             yield mask * weight, on_ground(mask, ground, number)(denoise) if self.ground else denoise

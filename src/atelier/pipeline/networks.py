@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from atelier.pipeline.resources import Adapted, Merged
 from atelier.prompt import Network, Strength
-from atelier.request.resolved import AdapterRef, Resolved
+from atelier.request.resolved import AdapterRef, Resolved, ResolvedRegions
 
 BASE = "BASE"
 """The block of what is in none: of the text encoders too."""
@@ -27,6 +27,20 @@ def borrowed(networks: Sequence[Network], resolved: Resolved) -> Borrowed:
     found = [(files[key], own.strength()) for own in networks if (key := (own.type, own.name)) in files]
     loras = [(file, strength) for file, strength in found if file.kind == "lora"]
     return Borrowed(Adapted(tuple(_of_text(loras)), resolved.inversions), Adapted(tuple(_of_denoiser(found))))
+
+
+def divides_networks(resolved: Resolved) -> bool:
+    """Whether regions can have networks of their own: each must be denoised by itself for that."""
+    return isinstance(resolved.regions, ResolvedRegions) and resolved.regions.method == "latent"
+
+
+def of_regions(
+    everywhere: Sequence[Network], regions: Sequence[Sequence[Network]], resolved: Resolved
+) -> tuple[Borrowed, ...]:
+    """What each region asks for: the tags of the image's prompt, then its own. None where no region has any."""
+    if not divides_networks(resolved) or not any(regions):
+        return ()
+    return tuple(borrowed((*everywhere, *own), resolved) for own in regions)
 
 
 def _of_text(loras: Sequence[tuple[AdapterRef, Strength]]) -> Iterator[Merged]:

@@ -18,7 +18,7 @@ from atelier.nn.seamless import EDGES, Seamless
 from atelier.pipeline.conditioning import States
 from atelier.pipeline.finishes import AsItIs, Finish, OnSource, WhatChanged
 from atelier.pipeline.layouts import Everywhere, InAttention, InRegions, Layout
-from atelier.pipeline.networks import Borrowed, borrowed
+from atelier.pipeline.networks import Borrowed, borrowed, of_regions
 from atelier.pipeline.prepared import PreparedPrompt, prepare
 from atelier.pipeline.prompted import NO_WORDS, NoPorts, PortAdapter, WithoutEdges
 from atelier.pipeline.resources import PLAIN, Adapted
@@ -26,10 +26,11 @@ from atelier.pipeline.sample import Sample
 from atelier.pipeline.stage import Stage
 from atelier.pipeline.stages.annotate import Annotate
 from atelier.pipeline.stages.decode import Decode
-from atelier.pipeline.stages.diffuse import Diffuse, Refiner
+from atelier.pipeline.stages.diffuse import Diffuse, Refiner, Regional
 from atelier.pipeline.stages.encode import Encode
 from atelier.pipeline.stages.encode_channels import EncodeChannels
 from atelier.pipeline.stages.encode_depth import EncodeDepth
+from atelier.pipeline.stages.encode_example import EncodeExample
 from atelier.pipeline.stages.encode_image import EncodeImage
 from atelier.pipeline.stages.encode_small import EncodeSmall
 from atelier.pipeline.stages.enlarge import Enlarge
@@ -41,7 +42,7 @@ from atelier.pipeline.stages.prepare import Prepare
 from atelier.pipeline.stages.save import Save
 from atelier.pipeline.starts import FromLatent, FromNoise, InMask, InViews, Start, Wrap
 from atelier.pipeline.steering import is_on
-from atelier.pipeline.steers import ByHint, ByReference, Span, Steer
+from atelier.pipeline.steers import ByExample, ByHint, ByReference, Span, Steer
 from atelier.pipeline.values import (
     CHANNELS,
     ENLARGED,
@@ -91,6 +92,7 @@ from atelier.request.resolved import (
     RegionPrompts,
     Resolved,
     ResolvedControl,
+    ResolvedExample,
     ResolvedGuidance,
     ResolvedHires,
     ResolvedMask,
@@ -196,16 +198,14 @@ def plan(
 
 
 def _encodings(resolved: Resolved, images: Sequence[_Twice], warn: Warn) -> Iterator[Encode]:
-    """One for all prompts that the same text encoders read, with the same changes by networks; the words of regions are
-    encoded as those of their image."""
+    """One for all prompts that the same text encoders read, with the same changes by networks."""
     mode, passes = emphasis(resolved.prompting.emphasis), tuple(_passes(resolved))
     words = (NO_WORDS,) if any(is_on("Perp-Neg", own.guidance) for own in passes) else ()
     prompts: dict[_Reader, dict[PreparedPrompt, None]] = {}
     for image in images:
         for own, sample in zip(passes, (image.first, image.second), strict=False):
-            for reader in _readers(resolved, own, sample):
-                alike = prompts.setdefault(reader, {})
-                alike |= dict.fromkeys((sample.prompt, *sample.regions))
+            for reader, read in _readers(resolved, own, sample):
+                prompts.setdefault(reader, {}).update(dict.fromkeys(read))
     for reader, alike in prompts.items():
         groups = (*dict.fromkeys(group for prompt in alike for group in prompt.groups), *words)
         for text in dict.fromkeys(text for group in groups for text in group):
@@ -214,12 +214,21 @@ def _encodings(resolved: Resolved, images: Sequence[_Twice], warn: Warn) -> Iter
         yield Encode(reader.model, groups, mode.name, skip, out, reader.adapted)
 
 
-def _readers(resolved: Resolved, own: _Pass, sample: Sample) -> Iterator[_Reader]:
-    """Who reads the prompts of a sample in one pass."""
-    adapted = borrowed(sample.prompt.networks, resolved).text
-    yield _Reader(own.model, own.states, adapted)
-    if own.refiner is not None:
-        yield _Reader(own.refiner.model, REFINER_STATES, adapted if own.refiner.alike else PLAIN)
+def _readers(resolved: Resolved, own: _Pass, sample: Sample) -> Iterator[tuple[_Reader, tuple[PreparedPrompt, ...]]]:
+    """Who reads which prompts of a sample in one pass: those of regions are read with the networks of the region."""
+    regional = _regional(sample, resolved)
+    read = [(borrowed(sample.prompt.networks, resolved), (sample.prompt, *(() if regional else sample.regions)))]
+    read += [(networks, (region,)) for networks, region in zip(regional, sample.regions, strict=False)]
+    for networks, prompts in read:
+        yield _Reader(own.model, own.states, networks.text), prompts
+        if own.refiner is not None:
+            adapted = networks.text if own.refiner.alike else PLAIN
+            yield _Reader(own.refiner.model, REFINER_STATES, adapted), prompts
+
+
+def _regional(sample: Sample, resolved: Resolved) -> tuple[Borrowed, ...]:
+    """What the regions of a sample ask for, None where they ask for what the image does."""
+    return of_regions(sample.prompt.networks, [region.networks for region in sample.regions], resolved)
 
 
 def _check_coupled(samples: Sequence[Sample]) -> None:
@@ -363,6 +372,10 @@ def _steered(resolved: Resolved, own: _Pass) -> Iterator[_Steered]:
             yield _Steered(
                 stage, ByHint(control.network, control.type, hint, control.weight, span, control.mode, own.edges)
             )
+        elif isinstance(control, ResolvedExample):
+            latent: Key[Tensor] = Key(name)
+            stage = EncodeExample(own.model, control, own.size, latent, resolved.vae_strips)
+            yield _Steered(stage, ByExample(latent, control.weight, span, control.fidelity))
         else:
             looked: Key[Looked] = Key(name)
             stage = Look(own.model, control, own.size, looked, whole, own.window)
@@ -500,6 +513,7 @@ def _diffuse(
 ) -> Diffuse:
     """The samples' prompts name the same networks."""
     own_networks, refiner = borrowed(samples[0].prompt.networks, resolved), own.refiner
+    regional = _regional(samples[0], resolved)
     return Diffuse(
         model=own.model,
         samples=samples,
@@ -518,10 +532,11 @@ def _diffuse(
         channels=None if isinstance(resolved.channels, NoChannels) else own.channels,
         image_scale=resolved.channels.scale if isinstance(resolved.channels, ImageChannels) else 1.0,
         adapted=own_networks.denoiser,
+        regional=tuple(Regional(encoded_with(own.states, each.text), each.denoiser) for each in regional),
         previews=shown.previews,
         matrix=shown.matrix if own.model == resolved.model else None,
         tiny=shown.tiny and own.model == resolved.model,
-        refiner=None if refiner is None else _taking_over(refiner, own_networks),
+        refiner=None if refiner is None else _taking_over(refiner, own_networks, regional),
         shown=_told(resolved),
     )
 
@@ -541,11 +556,17 @@ def _upright(said: AsMade | SaidSize) -> tuple[int, int] | None:
     return (said.size.height, said.size.width) if isinstance(said, SaidSize) else None
 
 
-def _taking_over(refiner: ResolvedRefiner, networks: Borrowed) -> Refiner:
-    """networks: what the parts of the first model are borrowed with."""
-    text, denoiser = (networks.text, networks.denoiser) if refiner.alike else (PLAIN, PLAIN)
-    states = encoded_with(REFINER_STATES, text)
-    return Refiner(refiner.model, states, refiner.switch_at, refiner.by == "calls", denoiser)
+def _taking_over(refiner: ResolvedRefiner, networks: Borrowed, regional: Sequence[Borrowed]) -> Refiner:
+    """networks: what the parts of the first model are borrowed with; regional: in each region, if otherwise."""
+
+    def taken(own: Borrowed) -> Regional:
+        text, denoiser = (own.text, own.denoiser) if refiner.alike else (PLAIN, PLAIN)
+        return Regional(encoded_with(REFINER_STATES, text), denoiser)
+
+    own, by_calls = taken(networks), refiner.by == "calls"
+    return Refiner(
+        refiner.model, own.states, refiner.switch_at, by_calls, own.adapted, tuple(taken(each) for each in regional)
+    )
 
 
 def _layout(regions: NoRegions | ResolvedRegions, placed: Key[Placed]) -> Layout:
@@ -583,7 +604,8 @@ def _alike(images: Sequence[_Twice]) -> Iterator[tuple[_Twice, ...]]:
 
 
 def _likeness(sample: Sample) -> tuple[object, ...]:
-    return _weights(sample), tuple((own.type, own.arguments) for own in sample.prompt.networks)
+    prompts = (sample.prompt, *sample.regions)
+    return _weights(sample), tuple(tuple((own.type, own.arguments) for own in prompt.networks) for prompt in prompts)
 
 
 def _weights(sample: Sample) -> tuple[tuple[float, ...], ...]:

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
 from atelier.adapters.control_types import control_type
+from atelier.adapters.port.example import Bank, looking, remembering
 from atelier.adapters.steering import Acting, HintNet, ImagePromptNet
+from atelier.checkpoints.checkpoint import Checkpoint
+from atelier.diffusion.rng import DEFAULT_SOURCE, stream
 from atelier.diffusion.types import Moment, View
+from atelier.nn.net import Net
 from atelier.nn.ports import NOTHING, Conditioning, Ports
 from atelier.nn.seamless import EDGES, Seamless
 from atelier.pipeline.lent import Lent, Need
 from atelier.pipeline.prompted import PortAdapter, Rows
 from atelier.pipeline.resources import hint_net, image_prompt_net
+from atelier.pipeline.steering import self_attentions
 from atelier.pipeline.values import Hint, Key, Looked, Values
 from atelier.request.controls import Mode
 from atelier.request.resolved import ModelRef, NetworkRef
@@ -25,12 +30,22 @@ REMEMBERED = 4
 """How many sets of views of a hint are kept as the network has read them: one pass over a canvas asks for few."""
 
 
+class Given(NamedTuple):
+    """What a pass has. model: what predicts first, with its network; seed: of its first image."""
+
+    model: ModelRef
+    net: Net
+    seed: int
+    have: Lent
+    values: Values
+
+
 class Steer(Protocol):
     """Makes the adapter of a pass, when a run has what it needs."""
 
     def needs(self, model: ModelRef, /) -> tuple[Need[Any], ...]: ...
 
-    def adapter(self, model: ModelRef, have: Lent, values: Values, /) -> PortAdapter: ...
+    def adapter(self, given: Given, /) -> PortAdapter: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,12 +76,13 @@ class ByHint:
     def needs(self, model: ModelRef) -> tuple[Need[Any], ...]:
         return (Need(model, hint_net(self.network)),)
 
-    def adapter(self, model: ModelRef, have: Lent, values: Values) -> PortAdapter:
+    def adapter(self, given: Given) -> PortAdapter:
+        model, have = given.model, given.have
         opened, factor = have.take(Need(model, hint_net(self.network))), have.checkpoint(model).latent.factor
         kind = control_type(self.type)
         named = self.type if kind is None else kind.name
         acting = Acting(weight=self.weight, fades=self.mode != "balanced", seamless=self.edges)
-        return _Hinted(opened.net, values.read(self.hint), named, factor, acting, self.span, self.mode)
+        return _Hinted(opened.net, given.values.read(self.hint), named, factor, acting, self.span, self.mode)
 
 
 _Reads = dict[tuple[View, ...], Any]
@@ -140,8 +156,9 @@ class ByReference:
     def needs(self, model: ModelRef) -> tuple[Need[Any], ...]:
         return (Need(model, image_prompt_net(self.network)),)
 
-    def adapter(self, model: ModelRef, have: Lent, values: Values) -> PortAdapter:
-        opened, looked = have.take(Need(model, image_prompt_net(self.network))), values.read(self.looked)
+    def adapter(self, given: Given) -> PortAdapter:
+        opened = given.have.take(Need(given.model, image_prompt_net(self.network)))
+        looked = given.values.read(self.looked)
         tokens, nothing = opened.net.tokens(looked.features)
         return _Referred(opened.net, tokens, nothing, looked.mask, self.weight, self.span, self.blocks)
 
@@ -165,3 +182,56 @@ class _Referred:
         tokens = torch.where(negative, self.nothing.to(x), self.tokens.to(x))
         acting = Acting(weight=self.weight, mask=_seen(self.mask, moment.views, rows))
         return self.net.ports(tokens, acting, self.blocks)
+
+
+@dataclass(frozen=True, slots=True)
+class ByExample:
+    """The model itself, which looks at another image meanwhile, whose latent a stage left under `latent`.
+
+    fidelity: how far negative prompts are left alone, 0 to 1, which brings the result closer to the image: A1111's
+    style fidelity.
+    """
+
+    latent: Key[Tensor]
+    weight: float
+    span: Span
+    fidelity: float
+
+    def needs(self, model: ModelRef) -> tuple[Need[Any], ...]:  # noqa: ARG002 - the model itself
+        return ()
+
+    def adapter(self, given: Given) -> PortAdapter:
+        latent, model = given.values.read(self.latent), given.have.checkpoint(given.model)
+        noise = stream(given.seed + 1, DEFAULT_SOURCE).normal(latent.shape[1:])[None]
+        return _Looking(given.net, model, latent, noise, self.weight, self.span, self.fidelity)
+
+
+@dataclass(frozen=True, slots=True)
+class _Looking:
+    net: Net
+    model: Checkpoint
+    latent: Tensor
+    noise: Tensor
+    weight: float
+    span: Span
+    fidelity: float
+
+    def ports(self, x: Tensor, t: Tensor, moment: Moment, cond: Conditioning, rows: Rows, /) -> Ports:
+        """Costs another call of the network."""
+        if not self.weight or not self.span.holds(moment.progress):
+            return NOTHING
+        bank: Bank = {}
+        self.net(self._shown(x, t, moment, rows), t, cond, remembering(self_attentions(self.model), bank))
+        shares = torch.where(rows.negative, self.weight * (1 - self.fidelity), self.weight)
+        return looking(bank, shares)
+
+    def _shown(self, x: Tensor, t: Tensor, moment: Moment, rows: Rows) -> Tensor:
+        """The image at the level of noise of each row, as the network sees it."""
+        parameterization = self.model.parameterization
+        sigma = self.model.levels.sigma(t.float().cpu())
+        noisy = parameterization.noised(self.latent.cpu(), self.noise, sigma)
+        scaled = parameterization.scale_in(noisy, sigma)
+        if moment.views:
+            seen = torch.cat([view.of(scaled[:1]) for view in moment.views])
+            scaled = seen[rows.order.cpu() % len(seen)]
+        return scaled.to(x)

@@ -29,6 +29,8 @@ Mode = Literal["balanced", "prompt", "control"]
 """What counts more where prompt and control disagree: neither, or one of them (A1111's "Balanced", "My prompt is more
 important", "ControlNet is more important")."""
 Passes = Literal["both", "first", "second"]
+Method = Literal["network", "example"]
+METHODS: tuple[Method, ...] = ("network", "example")
 Fit = Literal["stretch", "crop", "fill"]
 MODES: tuple[Mode, ...] = ("balanced", "prompt", "control")
 PASSES: tuple[Passes, ...] = ("both", "first", "second")
@@ -36,7 +38,7 @@ FITS: tuple[Fit, ...] = ("stretch", "crop", "fill")
 
 WHEN = ("weight", "start", "end", "model", "mask", "pass")
 CONTROL_KEYS = (*WHEN, "mode", "annotator", "resize", "resolution")
-REFERENCE_KEYS = (*WHEN, "blocks")
+REFERENCE_KEYS = (*WHEN, "blocks", "method", "fidelity")
 CONTROL_EXAMPLE = 'write it as "canny:photo.png:0.8"'
 REFERENCE_EXAMPLE = 'write it as "photo.png:0.6"'
 _TYPE = re.compile(r"\s*([^\s:\"=]+)\s*")
@@ -75,10 +77,13 @@ class Control(When):
 
 @dataclass(frozen=True, slots=True)
 class Reference(When):
-    """blocks: which blocks of the network it acts on: "" for all, "style", "composition", or factors by block
-    ("down.1=0.5,up.0=1")."""
+    """method: by a network for such images, or by the model's own attention to it as an example; fidelity: of an
+    example, how far negative prompts are left alone. blocks: of a network's, on which blocks of the model it acts: ""
+    for all, "style", "composition", or factors by block ("down.1=0.5,up.0=1")."""
 
     blocks: str = ""
+    method: Method = "network"
+    fidelity: float = 0.5
 
 
 W = TypeVar("W", bound=When)
@@ -120,7 +125,19 @@ def parse_reference(text: str) -> Reference:
         raise bad(f"names no image; {REFERENCE_EXAMPLE}")
     found, at = pairs(text, at, REFERENCE_KEYS, "a reference", bad)
     _check_end(text, at, REFERENCE_EXAMPLE, bad)
-    return replace(_when(Reference(image=image), found, weight, bad), blocks=found.get("blocks", ""))
+    reference = replace(
+        _when(Reference(image=image), found, weight, bad),
+        blocks=found.get("blocks", ""),
+        method=_one_of(found, "method", "network", METHODS, bad),
+        fidelity=_between("fidelity", found.get("fidelity", "0.5"), 1.0, bad),
+    )
+    unused = ("model", "mask", "blocks") if reference.method == "example" else ("fidelity",)
+    for key in unused:
+        if key in found:
+            raise bad(f"{key} has no effect with method={reference.method}: leave it out")
+    if reference.method == "example" and reference.weight > 1:
+        raise bad(f"weight {digits(reference.weight)}: of an example it is at most 1")
+    return reference
 
 
 def control_text(control: Control) -> str:
@@ -137,7 +154,10 @@ def control_text(control: Control) -> str:
 
 def reference_text(reference: Reference) -> str:
     """The same of a reference."""
-    return _text(reference, {"blocks": reference.blocks})
+    own = {"blocks": reference.blocks, "method": reference.method if reference.method != "network" else ""}
+    if reference.method == "example":
+        own["fidelity"] = digits(reference.fidelity)
+    return _text(reference, own)
 
 
 def _text(when: When, own: Mapping[str, str]) -> str:

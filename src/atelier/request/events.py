@@ -113,6 +113,15 @@ class Resumed:
 
 
 @dataclass(frozen=True, slots=True)
+class ClassImageSaved:
+    """Of `total` images of the class, which a model generates before it is taught, number `done` lies at `path`."""
+
+    done: int
+    total: int
+    path: Path
+
+
+@dataclass(frozen=True, slots=True)
 class MemoryForecast:
     """About how many bytes a training will need in all, and its parts by name; free: those the device has, if known."""
 
@@ -177,7 +186,8 @@ class Failed:
 
 
 Forecast = MemoryForecast | TimeForecast
-TrainingEvent = Resumed | Forecast | Stepped | Validated | CheckpointSaved | Exported | Finished | Failed
+Made = ClassImageSaved | CheckpointSaved | Exported
+TrainingEvent = Resumed | Forecast | Stepped | Validated | Made | Finished | Failed
 GridEvent = SheetReady | SheetSaved
 Event = Warned | Hashing | Started | Loading | Progress | Preview | ImageReady | Saved | GridEvent | TrainingEvent
 

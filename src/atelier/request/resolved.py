@@ -470,7 +470,20 @@ class ResolvedReference(Value):
     blocks: tuple[tuple[str, Finite], ...]
 
 
-ResolvedSteering = Annotated[ResolvedControl | ResolvedReference, Field(discriminator="kind")]
+class ResolvedExample(Value):
+    """An image that the model itself looks at meanwhile. fidelity: how far negative prompts are left alone; the rest:
+    `ResolvedControl`."""
+
+    kind: Literal["example"] = "example"
+    image: ImageRef
+    weight: Finite
+    start: Share
+    end: Share
+    passes: Passes
+    fidelity: Share
+
+
+ResolvedSteering = Annotated[ResolvedControl | ResolvedReference | ResolvedExample, Field(discriminator="kind")]
 
 
 class NoViews(Value):

@@ -14,6 +14,7 @@ from atelier.checkpoints.text import marks_of
 from atelier.errors import BadFile, BadInput, UnknownName, nearest
 from atelier.families.parts import UNET
 from atelier.models.clip import TextSpec
+from atelier.pipeline.networks import divides_networks
 from atelier.pipeline.plan import texts
 from atelier.prompt import Network, Warn, chunk, emphasis, inversions, parse, weighted
 from atelier.prompt.networks import TYPES
@@ -85,10 +86,10 @@ class Networks:
         return found
 
     def _check_elsewhere(self, resolved: Resolved) -> None:
-        """Tags where none acts. Raises BadInput for one in the prompt of a region."""
-        for region in dict.fromkeys(own.prompt for sample in resolved.samples for own in sample.regions):
-            for network in parse(region).networks:
-                self._refuse(network, f"{network} in the prompt of a region, where all regions share one network")
+        """Tags where none acts. Raises BadInput for one in the prompt of a region where attention alone is divided."""
+        for prompt in _regions(resolved) if not divides_networks(resolved) else ():
+            for network in parse(prompt).networks:
+                self._refuse(network, f"{network} in the prompt of a region needs region_method latent")
         for negative in dict.fromkeys(negative for _, negative in _prompts(resolved)):
             for network in parse(negative).networks:
                 self._warn(f"{network} has no effect in a negative prompt: put it into the prompt")
@@ -272,5 +273,11 @@ def _tags(resolved: Resolved) -> Iterator[tuple[Network, bool]]:
     """(a tag, whether it is one of the second pass)."""
     again = resolved.hires.prompts if isinstance(resolved.hires, ResolvedHires) else ()
     for prompts, is_second in ((resolved.samples, False), (again, True)):
-        for prompt in dict.fromkeys(own.prompt for own in prompts):
+        regions = _regions(resolved) if prompts and divides_networks(resolved) else ()
+        for prompt in dict.fromkeys((*(own.prompt for own in prompts), *regions)):
             yield from ((network, is_second) for network in parse(prompt).networks)
+
+
+def _regions(resolved: Resolved) -> tuple[str, ...]:
+    """The prompts of regions, each once. They are the same ones in both passes."""
+    return tuple(dict.fromkeys(own.prompt for sample in resolved.samples for own in sample.regions))

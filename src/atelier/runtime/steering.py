@@ -14,7 +14,7 @@ from atelier.adapters.steering import Needs, prepared
 from atelier.checkpoints.checkpoint import Checkpoint
 from atelier.checkpoints.image_encoder import image_encoder_spec
 from atelier.errors import BadFile, BadInput, about
-from atelier.families.parts import VISION
+from atelier.families.parts import UNET, VISION
 from atelier.prompt import Warn
 from atelier.registry import folded
 from atelier.request.controls import MAX_WEIGHT, Control, Reference, When, parse_control, parse_reference
@@ -28,6 +28,7 @@ from atelier.request.resolved import (
     NoNetwork,
     Resolved,
     ResolvedControl,
+    ResolvedExample,
     ResolvedReference,
 )
 from atelier.request.spoken import number
@@ -94,7 +95,9 @@ class Steerings:
     def _place(self, when: When) -> AllOver | MaskPlace:
         return MaskPlace(image=self.refer(when.mask)) if when.mask else AllOver()
 
-    def _reference(self, reference: Reference, request: Request) -> ResolvedReference:
+    def _reference(self, reference: Reference, request: Request) -> ResolvedReference | ResolvedExample:
+        if reference.method == "example":
+            return self._example(reference, request)
         network = self._network(reference, None, "image prompt")
         needs = prepared(Path(network.path), self._models(reference)[0]).needs
         assert needs is not None  # as was checked
@@ -108,6 +111,19 @@ class Steerings:
             place=self._place(reference),
             passes=reference.passes,
             blocks=tuple(self._blocks(reference.blocks).items()),
+        )
+
+    def _example(self, reference: Reference, request: Request) -> ResolvedExample:
+        for model in self._models(reference):
+            if not model.has(UNET):
+                raise BadInput(f"method=example needs a U-Net, which {model.name} has not: leave it out")
+        return ResolvedExample(
+            image=self._image(reference, request),
+            weight=reference.weight,
+            start=reference.start,
+            end=reference.end,
+            passes=reference.passes,
+            fidelity=reference.fidelity,
         )
 
     def _encoder(self, network: NetworkRef, needs: Needs) -> NoNetwork | InNetwork:

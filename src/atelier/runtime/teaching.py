@@ -21,7 +21,7 @@ from atelier.train.folder import writing
 from atelier.train.recipe import Recipe
 from atelier.train.registry import RecipeSpec, read, recipes
 from atelier.train.teaching.base import opened
-from atelier.train.teaching.presets import SMALL, Lesson, Method, Subject, changes, method, said
+from atelier.train.teaching.presets import SMALL, Method, PresetInput, Subject, changes, method, trigger
 from atelier.weights.formats.atomic import new_file
 
 LORA, EMBEDDINGS, MODELS = "Lora", "embeddings", "Stable-diffusion"
@@ -79,13 +79,13 @@ def planned(wish: Wish, library: Library, tell: Callable[[str], None] = lambda _
             f"{wish.data}: holds one image, which will be learned by heart; five or more show what is to stay the same"
         )
     flow = model.parameterization.flow
-    lesson = Lesson(str(wish.data), images, base, wish.word, _is_small(model), wish.like, wish.subject, flow)
+    given = PresetInput(str(wish.data), images, base, wish.word, _is_small(model), wish.like, wish.subject, flow)
     has_class = len(found.examples) > images or "data.class_source" in wish.more
-    table = {"name": wish.name, **changes(way, lesson), **_prior(wish, way, lesson, has_class=has_class)}
+    table = {"name": wish.name, **changes(way, given), **_prior(wish, way, given, has_class=has_class)}
     if found.batch is not None:
         table["run.batch"] = found.batch
     spec = recipes()[way.recipe]
-    return Planned(spec, read(spec.name, spec, {**table, **wish.more}), _results(way, wish), _uses(way, wish, lesson))
+    return Planned(spec, read(spec.name, spec, {**table, **wish.more}), _results(way, wish), _uses(way, wish, given))
 
 
 def _results(way: Method, wish: Wish) -> dict[str, str]:
@@ -95,8 +95,8 @@ def _results(way: Method, wish: Wish) -> dict[str, str]:
     return {**word, wish.name: LORA if way.recipe == "lora" else MODELS}
 
 
-def _uses(way: Method, wish: Wish, lesson: Lesson) -> str:
-    named = said(way, lesson)
+def _uses(way: Method, wish: Wish, given: PresetInput) -> str:
+    named = trigger(way, given)
     match way.recipe:
         case "lora":
             return f"<lora:{wish.name}:1> {named}"
@@ -106,13 +106,13 @@ def _uses(way: Method, wish: Wish, lesson: Lesson) -> str:
             return named
 
 
-def _prior(wish: Wish, way: Method, lesson: Lesson, *, has_class: bool) -> dict[str, object]:
+def _prior(wish: Wish, way: Method, given: PresetInput, *, has_class: bool) -> dict[str, object]:
     """Images of the class. For the embedded model they are of captions such as it was trained on."""
-    usual = PRIOR if lesson.base == EMBEDDED and way.recipe != "inversion" and not has_class else 0
+    usual = PRIOR if given.base == EMBEDDED and way.recipe != "inversion" and not has_class else 0
     count = usual if wish.prior is None else wish.prior
     if not count:
         return {}
-    if lesson.base == EMBEDDED and not wish.like:
+    if given.base == EMBEDDED and not wish.like:
         return {"data.class_images": count, "data.class_captions": [scenes.scene(0, n).caption for n in range(KNOWN)]}
     if not wish.like:
         raise BadInput("--prior: say with --like what the new thing is, such as dog: images of that are generated")

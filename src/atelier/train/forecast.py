@@ -3,7 +3,7 @@ steps."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +25,8 @@ SKIPPED, MEASURED = 1, 3
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """Bytes. weights: of all networks of the task; activations: what the backward pass of one part of a batch finds."""
+    """Bytes. weights: of all networks in memory, those that nothing is learned of too; activations: what the backward
+    pass of one part of a batch finds."""
 
     weights: int
     gradients: int
@@ -44,17 +45,26 @@ class Memory:
 
 def memory(task: Task[Any], optim: Optim, batch: object, images: int) -> Memory:
     """What the task needs, going by one image of `batch` and so many images computed at once."""
-    nets = [*task.nets.values(), *task.aids.values()]
-    learning = sum(_bytes(p) for net in nets for p in net.parameters() if p.requires_grad)
+    nets = [*task.nets.values(), *task.aids.values(), *task.frozen]
+    learned = {id(p): p for net in nets for p in net.parameters() if p.requires_grad}
+    learning = sum(map(_bytes, learned.values()))
     with torch.random.fork_rng():  # dropout must not feel that somebody looked
         kept = activations(lambda: task.dry(batch), nets)
     return Memory(
-        weights=sum(_bytes(p) for net in nets for p in net.parameters()),
+        weights=weights(nets),
         gradients=learning,
         optimizer=round(learning / 4 * OPTIMIZERS[optim.kind].state),
-        averages=sum(_bytes(p) for net in task.nets.values() for p in net.parameters() if p.requires_grad),
+        averages=sum(_bytes(p) for net in task.nets.values() for p in net.parameters() if p.requires_grad)
+        if optim.ema
+        else 0,
         activations=images * kept,
     )
+
+
+def weights(nets: Iterable[nn.Module]) -> int:
+    """Bytes of all parameters and buffers of networks, each once: several may have the same."""
+    tensors = {id(own): own for net in nets for own in (*net.parameters(), *net.buffers())}
+    return sum(map(_bytes, tensors.values()))
 
 
 def activations(loss: Callable[[], Tensor], nets: list[nn.Module]) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,12 +71,15 @@ class Task(Protocol[B]):
     """What is being trained, on batches of type B. `nets` are saved and averaged; `aids` (a critic) are saved only.
 
     Of both, only parameters with requires_grad are trained, and only they (and buffers) are kept in checkpoints.
+    `frozen` are the networks that are in memory beside them, of which nothing is trained.
     """
 
     @property
     def nets(self) -> Mapping[str, nn.Module]: ...
     @property
     def aids(self) -> Mapping[str, nn.Module]: ...
+    @property
+    def frozen(self) -> Sequence[nn.Module]: ...
     @property
     def optimizers(self) -> Mapping[str, Optimizer]: ...
     @property

@@ -12,6 +12,7 @@ import torch
 from torch.optim import Optimizer
 
 from atelier.errors import BadInput
+from atelier.train.adafactor import Adafactor
 from atelier.train.adamw8bit import AdamW8bit
 from atelier.train.lion import Lion
 from atelier.train.muon import Muon
@@ -46,8 +47,8 @@ def _adamw8bit(groups: Groups, optim: Optim) -> Optimizer:
     return AdamW8bit(groups, optim.betas, optim.eps)
 
 
-def _adafactor(groups: Groups, optim: Optim) -> Optimizer:  # noqa: ARG001 - its own numbers are those of its paper
-    return torch.optim.Adafactor(groups)
+def _adafactor(groups: Groups, optim: Optim) -> Optimizer:
+    return Adafactor(groups, scale=optim.scale_parameter)
 
 
 def _prodigy(groups: Groups, optim: Optim) -> Optimizer:

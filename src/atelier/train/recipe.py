@@ -98,7 +98,8 @@ Schedule = Literal["cooldown", "constant", "linear", "cosine", "cosine_restarts"
 
 
 class Optim(Table, frozen=True):
-    """kind: the optimizer; muon moves matrices and kernels, AdamW what is left, both at `rate`. momentum: of sgd.
+    """kind: the optimizer; muon moves matrices and kernels, AdamW what is left, both at `rate`. momentum: of sgd;
+    scale_parameter: of adafactor, whether its steps are relative to the size of what they move.
 
     warmup: steps, or below 1 a share of the run; cooldown: a share of the run, of the schedule of that name; cycles,
     power: of cosine_restarts and polynomial; floor: the share of the rate to which schedules fall. clip bounds the norm
@@ -109,6 +110,7 @@ class Optim(Table, frozen=True):
     kind: OptimizerKind = "adamw"
     betas: tuple[Decay, Decay] = (0.9, 0.99)
     momentum: Decay = 0.9
+    scale_parameter: bool = True
     weight_decay: Weight = 0.0
     eps: Rate = 1e-8
     schedule: Schedule = "cooldown"

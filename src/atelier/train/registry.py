@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -14,6 +14,7 @@ from atelier.registry import discover
 from atelier.train.recipe import R, checked, parsed
 
 if TYPE_CHECKING:
+    from atelier.request.events import TrainingEvent
     from atelier.train.loop import Placement, Task
 
 
@@ -21,10 +22,11 @@ if TYPE_CHECKING:
 class RecipeSpec(Generic[R]):
     """A kind of training.
 
-    name: what users type, and what `kind` says in its TOML files. model: those files, checked. build: makes the task of
-    a recipe, which trains at that placement in that run folder. export: writes what the newest checkpoint of the folder
-    learned in the form that others read, and returns where it lies. defaults: the TOML file that the name stands for.
-    splits: whether its steps can be computed in parts and on several processes.
+    name: what users type, and what `kind` says in its TOML files. model: those files, checked. prepare: makes what is
+    still missing in the run folder, telling of each thing that is done, and may be closed after any; build: makes the
+    task of a recipe, which trains at that placement in that run folder. export: writes what the newest checkpoint of
+    the folder learned in the form that others read, and returns where it lies. defaults: the TOML file that the name
+    stands for. splits: whether its steps can be computed in parts and on several processes.
     """
 
     name: str
@@ -35,6 +37,7 @@ class RecipeSpec(Generic[R]):
     help: str
     aliases: tuple[str, ...] = ()
     splits: bool = False
+    prepare: Callable[[R, Placement, Path], Iterator[TrainingEvent]] | None = None
 
 
 Recipes = Mapping[str, RecipeSpec[Any]]

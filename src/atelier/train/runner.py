@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
 
-from atelier.errors import AtelierError, BadInput
+from atelier.errors import AtelierError, BadInput, Interrupted
 from atelier.request.events import Exported, Failed, Finished, TrainingEvent
 from atelier.train.folder import claimed
 from atelier.train.loop import Placement, train
@@ -33,6 +33,7 @@ def run_recipe(
         check_division(spec, recipe.run, world)
         with claimed(folder, recipe, accept_changes=accept_changes) if world.first else nullcontext():
             world.meet()
+            yield from _prepared(spec, recipe, placement, folder, stop)
             task = spec.build(recipe, placement, folder)
             course = train(
                 task, recipe.run, recipe.optim, folder, stop, placement=placement, accept_changes=accept_changes
@@ -45,6 +46,20 @@ def run_recipe(
                 yield event
     except AtelierError as error:
         yield Failed(error)
+
+
+def _prepared(
+    spec: RecipeSpec[R], recipe: R, placement: Placement, folder: Path, stop: Callable[[], bool]
+) -> Iterator[TrainingEvent]:
+    """Raises Interrupted for all processes where one is to stop; they wait for each other here."""
+    world, is_stopped = placement.world, False
+    if spec.prepare is not None:
+        for event in spec.prepare(recipe, placement, folder):
+            yield event
+            if is_stopped := stop():
+                break
+    if world.any(is_stopped, placement.device):
+        raise Interrupted("stopped before the first step; the same command goes on from there")
 
 
 def check_division(spec: RecipeSpec[R], run: Run, world: World) -> None:

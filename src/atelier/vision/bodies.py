@@ -16,7 +16,7 @@ from atelier.vision.pose import BODY, LIMBS, Points
 Floats = NDArray[np.float64]
 
 JOINED = (*LIMBS, (2, 16), (5, 17))
-"""The limbs that are drawn, and from each shoulder to the ear of its side: these two only add to people."""
+"""The limbs that are drawn, and from each shoulder to the ear of its side: too few to begin somebody."""
 FIELDS = (12, 20, 14, 16, 22, 24, 0, 2, 4, 6, 8, 10, 28, 30, 34, 32, 36, 18, 26)
 """Which map is the part across of each limb; the next one is that down."""
 SIGMA, REACH = 3, 12
@@ -59,9 +59,9 @@ def bodies(points: Floats, smooth: Floats, limbs: Floats) -> tuple[Points, ...]:
     (h, w, 38), at the size of the image."""
     peaks = [peaks_of(points[..., part], smooth[..., part]) for part in range(BODY)]
     found: list[_Body] = []
-    for number, ((a, b), across) in enumerate(zip(JOINED, FIELDS, strict=True)):
+    for (a, b), across in zip(JOINED, FIELDS, strict=True):
         for pair in pairs(peaks[a], peaks[b], limbs[..., across : across + 2]):
-            _join(found, a, b, pair, peaks, may_begin=number < len(LIMBS))
+            _join(found, a, b, pair, peaks)
     kept = [body for body in found if body.count >= FEWEST and body.score / body.count >= LEAST]
     return tuple(_points(body, peaks) for body in kept)
 
@@ -114,14 +114,13 @@ def _scores(first: Sequence[Peak], second: Sequence[Peak], along: Floats) -> Flo
     return np.where((agrees > ALONG).sum(0) > ENOUGH * SAMPLES, scores.clip(0), 0)
 
 
-def _join(found: list[_Body], a: int, b: int, pair: Pair, peaks: list[list[Peak]], *, may_begin: bool) -> None:
+def _join(found: list[_Body], a: int, b: int, pair: Pair, peaks: list[list[Peak]]) -> None:
     """Adds a limb to whom one of its ends belongs; one that joins two people without a keypoint in common makes them
-    one; else, if it may, somebody begins with it."""
+    one; else somebody begins with it."""
     owners = [body for body in found if body.peaks.get(a) == pair.a or body.peaks.get(b) == pair.b][:2]
     if not owners:
-        if may_begin:
-            both = peaks[a][pair.a].score + peaks[b][pair.b].score
-            found.append(_Body(both + pair.score, 2, {a: pair.a, b: pair.b}))
+        both = peaks[a][pair.a].score + peaks[b][pair.b].score
+        found.append(_Body(both + pair.score, 2, {a: pair.a, b: pair.b}))
         return
     body, *others = owners
     if others and not body.peaks.keys() & others[0].peaks.keys():

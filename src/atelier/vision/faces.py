@@ -88,11 +88,10 @@ class FaceReader:
         from atelier.vision.face_geometry import Found, decoded, joined
 
         canvas, scale = _placed(pixels, side)
-        maps = _run(self.detector, (canvas - 127.5) / 128)
-        maps = [own.reshape(-1, own.shape[-1]) for own in maps]
-        kinds = [[own for own in maps if own.shape[1] == width] for width in (1, 4, 10)]
-        by_stride = zip(STRIDES, *kinds, strict=True)
-        parts = [decoded(*own, stride, side // stride, threshold) for stride, *own in by_stride]
+        maps = [own.reshape(-1, own.shape[-1]) for own in _run(self.detector, (canvas - 127.5) / 128)]
+        scored, boxed, pointed = ([own for own in maps if own.shape[1] == width] for width in (1, 4, 10))
+        by_stride = zip(scored, boxed, pointed, STRIDES, strict=True)
+        parts = [decoded(s, b, p, stride, side // stride, threshold) for s, b, p, stride in by_stride]
         boxes, scores, points = joined(parts)
         return Found(boxes / np.float32(scale), scores, points / np.float32(scale))
 
@@ -161,7 +160,7 @@ def _fixed(session: Any) -> Sequence[int]:  # noqa: ANN401 - a session of onnxru
     return (side,) if isinstance(side, int) else ()
 
 
-def _run(session: Any, pixels: Floats) -> list[Floats]:  # noqa: ANN401 - a session of onnxruntime
+def _run(session: Any, pixels: NDArray[np.floating]) -> list[Floats]:  # noqa: ANN401 - a session of onnxruntime
     import numpy as np
 
     given = np.ascontiguousarray(pixels.transpose(2, 0, 1)[None], np.float32)

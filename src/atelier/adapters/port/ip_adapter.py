@@ -163,7 +163,7 @@ def needs_of(spec: IpAdapterSpec) -> Needs:
 def prepare(archive: Archive, model: Checkpoint) -> Prepared:
     """Raises BadFile for a file that is damaged, or for models of other sizes."""
     unet = _unet(archive, model)
-    stored = _stored(archive)
+    stored = stored_in(archive)
     spec = infer(Shapes.of(stored), unet, model.name)
     return Prepared(partial(_loaded, stored, spec), needs_of(spec))
 
@@ -204,7 +204,7 @@ def _unet(archive: Archive, model: Checkpoint) -> UNetSpec:
     return model.spec(UNET)
 
 
-def _stored(archive: Archive) -> Stored:
+def stored_in(archive: Archive) -> Stored:
     """The network in its file, without the LoRA that may be beside it."""
     for prefix in ("unet.", ""):
         if any(name.startswith(prefix + names.OF_DIFFUSERS) for name in archive.tensors):

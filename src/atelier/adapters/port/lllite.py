@@ -95,7 +95,7 @@ def prepare(archive: Archive, model: Checkpoint) -> Prepared:
 
 
 def _loaded(
-    stored: Stored, spec: Sequence[LiteSpec], unet: UNetSpec, levels: Mapping[str, int], dtype: torch.dtype
+    stored: Stored, spec: tuple[LiteSpec, ...], unet: UNetSpec, levels: Mapping[str, int], dtype: torch.dtype
 ) -> Lites:
     tensors = read(stored, names(spec, places(unet)), dtype=dtype)
     return Lites(load_into(lambda: LLLite(spec), tensors, source=stored.archive.path), levels)

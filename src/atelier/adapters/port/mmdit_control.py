@@ -20,7 +20,7 @@ from atelier.families.shapes import Shapes
 from atelier.models.mmdit_control import TransformerControl, TransformerControlSpec
 from atelier.nn.ports import NOTHING, Conditioning, Ports
 from atelier.nn.tokens import to_map, to_tokens
-from atelier.weights.archive import Archive
+from atelier.weights.archive import Archive, Stored
 from atelier.weights.load import load_into, read
 from atelier.weights.names.mmdit_control import names
 from atelier.weights.names.name import Layout

@@ -19,7 +19,7 @@ from atelier.families.shapes import Shapes
 from atelier.models.t2i_adapter import AdapterSpec, T2IAdapter
 from atelier.models.unet import UNetSpec
 from atelier.nn.ports import NOTHING, Conditioning, FeaturePatch, Ports
-from atelier.weights.archive import Archive
+from atelier.weights.archive import Archive, Stored
 from atelier.weights.load import load_into, read
 from atelier.weights.names.name import Layout
 

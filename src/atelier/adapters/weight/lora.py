@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -29,12 +29,17 @@ from atelier.adapters.delta import (
 
 @dataclass(frozen=True, slots=True)
 class LowRank(Delta):
-    """scale * up @ down. up: (out, r); down: (r, in · k · k), or (r, in) with a core (r, r, k, k) between them."""
+    """scale * up @ down. up: (out, r); down: (r, in · k · k), or (r, in) with a core (r, r, k, k) between them.
+
+    between: what becomes of the ranks' activations, (…, r) or (B, r, h, w), before `up`: dropout, in training; None for
+    nothing. Only what is computed beside a layer has it.
+    """
 
     up: Tensor
     down: Tensor
     mid: Tensor | None
     scale: float
+    between: Callable[[Tensor], Tensor] | None = None
 
     def difference(self, weight: Tensor) -> Tensor:
         if self.mid is not None:
@@ -50,12 +55,15 @@ class LowRank(Delta):
         return made.reshape(weight.shape)
 
     def forward(self, x: Tensor, layer: Layer) -> Tensor:
-        """Through the rank, without ever making the difference."""
+        """Through the rank, without ever making the difference, in the precision of x; the scale is multiplied where
+        there is least to multiply."""
         if self.mid is not None:
             hidden = layer.run(pointwise(x, self.down), self.mid)
         else:
             hidden = layer.run(x, self.down.reshape(len(self.down), *layer.shape[1:]))
-        return self.scale * pointwise(hidden, self.up)
+        if self.between is not None:
+            hidden = self.between(hidden)
+        return pointwise(self.scale * hidden, self.up)
 
 
 def _fits(shapes: Shapes, weight: Shape) -> bool:

@@ -83,5 +83,5 @@ def photomaker(seen: Seen) -> Identity | None:
 
 SPECS = (
     Kind("ip_adapter", "IP-Adapter", recognise, reads=reads),
-    Kind("photomaker", "PhotoMaker", photomaker),
+    Kind("photomaker", "PhotoMaker", photomaker, reads=lambda own: own.family == "sdxl"),
 )

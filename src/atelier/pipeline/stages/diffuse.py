@@ -44,31 +44,56 @@ from atelier.pipeline.sample import Sample
 from atelier.pipeline.stage import Stage
 from atelier.pipeline.starts import Beginning, FromNoise, Start, Wrap, wrapped
 from atelier.pipeline.steering import is_on
-from atelier.pipeline.steers import Steer
+from atelier.pipeline.steers import Given, Steer
 from atelier.pipeline.values import Key, Latents, Values
 from atelier.request.events import Event, Preview, Progress
 from atelier.request.resolved import ModelRef, ResolvedGuidance, ResolvedNoise, ResolvedSampling, Size
 
 
 @dataclass(frozen=True, slots=True)
+class Regional:
+    """The networks of one region. states: where its prompts are, encoded with the region's networks; adapted: what its
+    denoiser is borrowed with."""
+
+    states: Key[States]
+    adapted: Adapted
+
+
+@dataclass(frozen=True, slots=True)
 class Refiner:
     """The model that takes over. states: where the prompts are that its text encoders read; switch_at: the share of the
     levels of noise, or of the calls where `by_calls`, that is left to the first one; adapted: what its denoiser is
-    borrowed with."""
+    borrowed with; regional: what regions have in place of `states` and `adapted`, as in `Diffuse`."""
 
     model: ModelRef
     states: Key[States]
     switch_at: float
     by_calls: bool
     adapted: Adapted = PLAIN
+    regional: tuple[Regional, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class _Acting:
-    """A model that predicts: its denoiser, and where the prompts are that its text encoders read."""
+    """A model that predicts: its denoiser, and where the prompts are that its text encoders read; of each region, if
+    they have others."""
 
     net: Need[Net]
     states: Key[States]
+    regional: tuple[_Acting, ...] = ()
+
+    def within(self, region: int | None) -> _Acting:
+        """What acts in a region; None: where none is."""
+        return self if region is None or not self.regional else self.regional[region]
+
+    @property
+    def nets(self) -> tuple[Need[Net], ...]:
+        return (self.net, *(own.net for own in self.regional))
+
+
+def _acting(model: ModelRef, adapted: Adapted, states: Key[States], regional: Sequence[Regional]) -> _Acting:
+    inside = tuple(_acting(model, own.adapted, own.states, ()) for own in regional)
+    return _Acting(Need(model, DENOISER, adapted), states, inside)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,9 +105,10 @@ class Diffuse(Stage):
     act where; combine: what is composed around all of it, from the inside out as well; adapter: what enters the network
     beside the prompts; steers: what else does, of files, as long as the first model predicts; states: where the encoded
     prompts are; channels: where what the network sees beside the latent is; image_scale: of the guidance by it;
-    adapted: what the denoiser is borrowed with; previews: whether to show some, with the matrix where there is one,
-    else with the tiny autoencoder beside the model where one is, else with the model's own. refiner: what takes over
-    from `model`, the rest as before. shown: what networks are told of the image beside its size.
+    adapted: what the denoiser is borrowed with; regional: what each region has in place of `states` and `adapted`, none
+    where all have these; previews: whether to show some, with the matrix where there is one, else with the tiny
+    autoencoder beside the model where one is, else with the model's own. refiner: what takes over from `model`, the
+    rest as before. shown: what networks are told of the image beside its size.
     """
 
     model: ModelRef
@@ -102,6 +128,7 @@ class Diffuse(Stage):
     channels: Key[Tensor] | None = None
     image_scale: float = 1.0
     adapted: Adapted = PLAIN
+    regional: tuple[Regional, ...] = ()
     previews: bool = False
     matrix: RgbMatrix | None = None
     tiny: bool = False
@@ -109,7 +136,7 @@ class Diffuse(Stage):
     shown: Telling = NOWHERE
 
     def needs(self) -> tuple[Need[object], ...]:
-        needs: list[Need[Any]] = [own.net for own in self._models]
+        needs: list[Need[Any]] = [net for own in self._models for net in own.nets]
         needs.extend(need for steer in self.steers for need in steer.needs(self.model))
         if self._is_judged:
             needs.extend(Need(own.net.model, part) for own in self._models for part in (IMAGE_TEXT, AUTOENCODER))
@@ -123,10 +150,10 @@ class Diffuse(Stage):
     @property
     def _models(self) -> tuple[_Acting, ...]:
         """The first model, and what takes over from it, if anything does."""
-        first, later = _Acting(Need(self.model, DENOISER, self.adapted), self.states), self.refiner
+        first, later = _acting(self.model, self.adapted, self.states, self.regional), self.refiner
         if later is None:
             return (first,)
-        return first, _Acting(Need(later.model, DENOISER, later.adapted), later.states)
+        return first, _acting(later.model, later.adapted, later.states, later.regional)
 
     @property
     def _is_judged(self) -> bool:
@@ -189,7 +216,7 @@ class Diffuse(Stage):
     def _denoiser(self, own: _Acting, spec: SamplerSpec, given: Beginning, have: Lent, values: Values) -> Denoiser:
         """What one model predicts all over the canvas. A refiner may see less beside the latent than the first one; a
         network that reads how strong guidance is has no other."""
-        net, model, judge = have.take(own.net), have.checkpoint(own.net.model), self._judge(own, have)
+        model, judge = have.checkpoint(own.net.model), self._judge(own, have)
         sees_more = self.channels is not None and model.ends.in_channels > model.latent.channels
         beside = values.read(self.channels) if self.channels is not None and sees_more else None
         scale, levels = self.image_scale if sees_more else 1.0, self._levels(model)
@@ -198,10 +225,13 @@ class Diffuse(Stage):
             wanted, strength = wanted.model_copy(update={"scale": 1 / spec.cfg}), wanted.scale - 1
 
         steers = self.steers if own == self._models[0] else ()
-        everywhere = Several((self.adapter, *(steer.adapter(self.model, have, values) for steer in steers)))
+        steering = Given(self.model, have.take(own.net), self.samples[0].seed, have, values)
+        everywhere = Several((self.adapter, *(steer.adapter(steering) for steer in steers)))
 
-        def of(samples: Sequence[Sample]) -> Denoiser:
-            reads = self.layout.reading(Reads(samples, values.read(own.states)), given, model)
+        def of(samples: Sequence[Sample], region: int | None = None) -> Denoiser:
+            acting = own.within(region)
+            net, reads = have.take(acting.net), Reads(samples, values.read(acting.states))
+            reads = self.layout.reading(reads, given, model)
             adapter = everywhere if reads.ports is NOTHING else Before(reads.ports, everywhere)
             told = replace(self.shown, height=self.size.height, width=self.size.width)
             prompted = PromptedNet(net, reads.samples, reads.states, adapter, beside, model.family.tell, told, strength)

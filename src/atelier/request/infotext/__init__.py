@@ -48,9 +48,11 @@ from atelier.request.resolved import (
     Resolved,
     ResolvedChannels,
     ResolvedControl,
+    ResolvedExample,
     ResolvedGuidance,
     ResolvedOutpaint,
     ResolvedPostprocess,
+    ResolvedReference,
     ResolvedRefiner,
     ResolvedRegion,
     ResolvedRegions,
@@ -278,36 +280,60 @@ def _laid_out(settings: Settings, resolved: Resolved, index: int) -> Settings:
 
 def _steered(settings: Settings, resolved: Resolved) -> Settings:
     """What is said of the images beside the prompt; of those in data: URIs only what they hold."""
-    controls, references = list[str](), list[str]()
-    for own in resolved.steering:
-        image, mask = (_pathed(image) for image in (own.image, _mask_of(own.place)))
-        span = {"weight": own.weight, "start": own.start, "end": own.end}
-        named = {"image": image, "mask": mask, "model": _hashed(own.network), "passes": own.passes}
-        if isinstance(own, ResolvedControl):
-            said = Control(
-                **named,
-                **span,
-                type=own.type,
-                mode=own.mode,
-                annotator=own.annotator,
-                resize=own.resize,
-                resolution=own.resolution,
-                options=own.options,
-            )
-            controls.append(control_text(said))
-        else:
-            blocks = ",".join(f"{block}={digits(factor)}" for block, factor in own.blocks)
-            references.append(reference_text(Reference(**named, **span, blocks=blocks)))
+    hints = [own for own in resolved.steering if isinstance(own, ResolvedControl)]
+    prompts = [own for own in resolved.steering if not isinstance(own, ResolvedControl)]
+    controls = [control_text(_as_control(own)) for own in hints]
+    references = [reference_text(_as_reference(own)) for own in prompts]
     return replace(settings, controls=joined_texts(controls) or None, references=joined_texts(references) or None)
 
 
-def _mask_of(place: AllOver | MaskPlace) -> ImageRef | None:
-    return place.image if isinstance(place, MaskPlace) else None
+def _as_control(own: ResolvedControl) -> Control:
+    return Control(
+        image=_pathed(own.image),
+        weight=own.weight,
+        start=own.start,
+        end=own.end,
+        model=_hashed(own.network),
+        mask=_mask_of(own.place),
+        passes=own.passes,
+        type=own.type,
+        mode=own.mode,
+        annotator=own.annotator,
+        resize=own.resize,
+        resolution=own.resolution,
+        options=own.options,
+    )
 
 
-def _pathed(image: ImageRef | None) -> str:
-    if image is None:
-        return ""
+def _as_reference(own: ResolvedReference | ResolvedExample) -> Reference:
+    if isinstance(own, ResolvedExample):
+        return Reference(
+            image=_pathed(own.image),
+            weight=own.weight,
+            start=own.start,
+            end=own.end,
+            passes=own.passes,
+            method="example",
+            fidelity=own.fidelity,
+        )
+    return Reference(
+        image=_pathed(own.image),
+        weight=own.weight,
+        start=own.start,
+        end=own.end,
+        model=_hashed(own.network),
+        mask=_mask_of(own.place),
+        passes=own.passes,
+        blocks=",".join(f"{block}={digits(factor)}" for block, factor in own.blocks),
+    )
+
+
+def _mask_of(place: AllOver | MaskPlace) -> str:
+    return _pathed(place.image) if isinstance(place, MaskPlace) else ""
+
+
+def _pathed(image: ImageRef) -> str:
+    """A data: URI is as long as its image: only what it holds is said."""
     return f"sha256:{image.sha256}" if image.path.startswith("data:") else image.path
 
 

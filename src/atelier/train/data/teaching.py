@@ -24,7 +24,7 @@ DESCRIPTION = ".toml"
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
+class Bucket:
     """The images of one bucket, by their numbers; one comes as often as it is repeated."""
 
     size: Size
@@ -43,7 +43,7 @@ class TeachingSet:
 
     instances: tuple[Example, ...]
     classes: tuple[Example, ...]
-    groups: tuple[Group, ...]
+    by_bucket: tuple[Bucket, ...]
     class_order: tuple[int, ...]
     batch: int
     seed: int
@@ -61,20 +61,20 @@ class TeachingSet:
             raise BadInput("all training images are of the class: give images of what is taught")
         if batch < 1:
             raise BadInput(f"a batch of {batch}: give 1 or more")
-        groups = _groups(instances)
-        for example, group in itertools.product(classes, groups):
-            _covering(example, group.size)
-        return cls(instances, classes, groups, tuple(_repeated(classes)), batch, seed, steps, class_weight)
+        by_bucket = _by_bucket(instances)
+        for example, bucket in itertools.product(classes, by_bucket):
+            _covering(example, bucket.size)
+        return cls(instances, classes, by_bucket, tuple(_repeated(classes)), batch, seed, steps, class_weight)
 
     @property
     def epoch(self) -> int:
         """Steps until every image was shown."""
-        return sum(self._batches(group) for group in self.groups)
+        return sum(self._batches(bucket) for bucket in self.by_bucket)
 
     @property
     def buckets(self) -> Mapping[Size, int]:
         """How many images an epoch shows of each size."""
-        return MappingProxyType({group.size: len(group.numbers) for group in self.groups})
+        return MappingProxyType({bucket.size: len(bucket.numbers) for bucket in self.by_bucket})
 
     def fits(self) -> Iterator[tuple[Example, Fit]]:
         """Every image once with its own bucket, those of the class last."""
@@ -92,14 +92,14 @@ class TeachingSet:
     def excerpts(self, step: int) -> tuple[Excerpt, ...]:
         """What step `step` (>= 0) sees: `batch` instances, then as many of the classes."""
         epoch, place = divmod(step, self.epoch)
-        group, first = self._batch(int(shuffled(self.epoch, self.seed, "batches", epoch)[place]))
-        order = shuffled(len(group.numbers), self.seed, "images", epoch, *group.size)
+        bucket, first = self._batch(int(shuffled(self.epoch, self.seed, "batches", epoch)[place]))
+        order = shuffled(len(bucket.numbers), self.seed, "images", epoch, *bucket.size)
         places = range(self.batch)
-        shown = [group.numbers[int(order[(first + place) % len(order)])] for place in places]
+        shown = [bucket.numbers[int(order[(first + place) % len(order)])] for place in places]
         own = [_excerpt(self.instances[n], self._turn(step, p)) for n, p in zip(shown, places, strict=True)]
         if not self.classes:
             return tuple(own)
-        return (*own, *(self._class_excerpt(step, place, group.size) for place in places))
+        return (*own, *(self._class_excerpt(step, place, bucket.size) for place in places))
 
     def fingerprint(self) -> str:
         """Sixteen hexadecimal digits that change with the files (names, bytes, times of change), captions, buckets and
@@ -113,15 +113,15 @@ class TeachingSet:
         yield from self.instances
         yield from self.classes
 
-    def _batches(self, group: Group) -> int:
-        return -(-len(group.numbers) // self.batch)
+    def _batches(self, bucket: Bucket) -> int:
+        return -(-len(bucket.numbers) // self.batch)
 
-    def _batch(self, number: int) -> tuple[Group, int]:
+    def _batch(self, number: int) -> tuple[Bucket, int]:
         """The bucket of a batch of an epoch, and where in the bucket's order it begins."""
-        for group in self.groups:
-            if number < self._batches(group):
-                return group, number * self.batch
-            number -= self._batches(group)
+        for bucket in self.by_bucket:
+            if number < self._batches(bucket):
+                return bucket, number * self.batch
+            number -= self._batches(bucket)
         raise IndexError(number)
 
     def _class_excerpt(self, step: int, place: int, size: Size) -> Excerpt:
@@ -153,11 +153,11 @@ def collected(
     return Described((*described.examples, *read(classes, of_class, listener)), described.batch)
 
 
-def _groups(instances: Sequence[Example]) -> tuple[Group, ...]:
+def _by_bucket(instances: Sequence[Example]) -> tuple[Bucket, ...]:
     found: dict[Size, list[int]] = {}
     for number in _repeated(instances):
         found.setdefault(fit_of(instances[number]).size, []).append(number)
-    return tuple(Group(size, tuple(found[size])) for size in sorted(found))
+    return tuple(Bucket(size, tuple(found[size])) for size in sorted(found))
 
 
 def _repeated(examples: Sequence[Example]) -> Iterator[int]:

@@ -71,23 +71,23 @@ def _pupil(recipe: ControlRecipe, base: Base) -> ControlPupil:
 
 def _build(recipe: ControlRecipe, placement: Placement, folder: Path) -> TeachingTask:
     from atelier.train.tasks.teaching import TeachingTask
-    from atelier.train.teaching.lessons import lessons
     from atelier.train.teaching.parts import base_for
+    from atelier.train.teaching.training_images import training_images
 
     base = base_for(recipe, placement, trains_it=False)
-    pupil = _pupil(recipe, base)
-    seen = lessons(recipe, base, folder, placement.world)
-    return TeachingTask(recipe, placement, base, pupil, seen, folder, pupil.ports)
+    pupil, images = _pupil(recipe, base), training_images(recipe, base.checkpoint, folder)
+    return TeachingTask(recipe, placement, base, pupil, images, folder, pupil.ports)
 
 
 def _export(recipe: ControlRecipe, folder: Path) -> Path:
     from atelier.train.loop import HERE
-    from atelier.train.teaching.lessons import lessons
     from atelier.train.teaching.parts import base_for
+    from atelier.train.teaching.training_images import training_images
     from atelier.train.teaching.writing import write_control
 
     base = base_for(recipe, HERE, trains_it=False)
-    return write_control(folder, recipe, base, _pupil(recipe, base), lessons(recipe, base, folder, HERE.world))
+    images = training_images(recipe, base.checkpoint, folder)
+    return write_control(folder, recipe, base.checkpoint, _pupil(recipe, base), images)
 
 
 CONTROL = RecipeSpec(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal, Self
 from pydantic import model_validator
 
 from atelier.train.registry import RecipeSpec
+from atelier.train.teaching.preparing import prepared
 from atelier.train.teaching.recipe import Targets, TeachingRecipe, Word, check_names
 
 if TYPE_CHECKING:
@@ -40,35 +41,33 @@ class FinetuneRecipe(TeachingRecipe, frozen=True):
 def _build(recipe: FinetuneRecipe, placement: Placement, folder: Path) -> TeachingTask:
     from atelier.train.tasks.teaching import TeachingTask
     from atelier.train.teaching.inpainting import widened
-    from atelier.train.teaching.lessons import check_said, lessons
     from atelier.train.teaching.parts import base_for, layers
     from atelier.train.teaching.pupils import Together, WeightsPupil, WordPupil
+    from atelier.train.teaching.training_images import check_word, training_images
 
     plain = base_for(recipe, placement, trains_it=True)
-    seen = lessons(recipe, plain, folder, placement.world)
+    images = training_images(recipe, plain.checkpoint, folder)
     base = widened(plain) if recipe.inpainting else plain
     pupil = WeightsPupil(base, layers(recipe.targets, base), recipe.targets.text_rate)
     own = recipe.word
     if not own.word:
-        return TeachingTask(recipe, placement, base, pupil, seen, folder)
-    check_said(own, seen)
+        return TeachingTask(recipe, placement, base, pupil, images, folder)
+    check_word(own, images)
     word = WordPupil(base, own.word, own.vectors, own.like, own.rate)
-    return TeachingTask(recipe, placement, base, Together(word, pupil), seen, folder)
+    return TeachingTask(recipe, placement, base, Together(word, pupil), images, folder)
 
 
 def _export(recipe: FinetuneRecipe, folder: Path) -> Path:
-    from atelier.train.loop import HERE
-    from atelier.train.teaching.inpainting import widened
-    from atelier.train.teaching.lessons import lessons
-    from atelier.train.teaching.parts import base_for
-    from atelier.train.teaching.pupils import WordPupil
+    from atelier.train.teaching.base import opened
+    from atelier.train.teaching.inpainting import wide_channels
+    from atelier.train.teaching.training_images import training_images
     from atelier.train.teaching.writing import write_model, write_word
 
-    base, own = base_for(recipe, HERE, trains_it=True), recipe.word
-    if own.word:
-        pupil = WordPupil(base, own.word, own.vectors, own.like, own.rate)
-        write_word(folder, recipe, base, pupil, lessons(recipe, base, folder, HERE.world))
-    return write_model(folder, recipe, widened(base) if recipe.inpainting else base)
+    model, word = opened(recipe.base), recipe.word.word
+    if word:
+        write_word(folder, recipe, model, word, training_images(recipe, model, folder))
+    channels = wide_channels(model) if recipe.inpainting else model.ends.in_channels
+    return write_model(folder, recipe, model, channels)
 
 
 DREAMBOOTH = RecipeSpec(
@@ -80,5 +79,6 @@ DREAMBOOTH = RecipeSpec(
     help="a model's own weights, with images of the class or without; writes the whole model as one file",
     aliases=("finetune",),
     splits=True,
+    prepare=prepared,
 )
 SPECS = (DREAMBOOTH,)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal, Self
 from pydantic import model_validator
 
 from atelier.train.registry import RecipeSpec
+from atelier.train.teaching.preparing import prepared
 from atelier.train.teaching.recipe import TeachingRecipe, Word
 
 if TYPE_CHECKING:
@@ -39,23 +40,22 @@ def _pupil(recipe: InversionRecipe, base: Base) -> WordPupil:
 
 def _build(recipe: InversionRecipe, placement: Placement, folder: Path) -> TeachingTask:
     from atelier.train.tasks.teaching import TeachingTask
-    from atelier.train.teaching.lessons import check_said, lessons
     from atelier.train.teaching.parts import base_for
+    from atelier.train.teaching.training_images import check_word, training_images
 
     base = base_for(recipe, placement, trains_it=False)
-    seen = lessons(recipe, base, folder, placement.world)
-    check_said(recipe.word, seen)
-    return TeachingTask(recipe, placement, base, _pupil(recipe, base), seen, folder)
+    images = training_images(recipe, base.checkpoint, folder)
+    check_word(recipe.word, images)
+    return TeachingTask(recipe, placement, base, _pupil(recipe, base), images, folder)
 
 
 def _export(recipe: InversionRecipe, folder: Path) -> Path:
-    from atelier.train.loop import HERE
-    from atelier.train.teaching.lessons import lessons
-    from atelier.train.teaching.parts import base_for
+    from atelier.train.teaching.base import opened
+    from atelier.train.teaching.training_images import training_images
     from atelier.train.teaching.writing import write_word
 
-    base = base_for(recipe, HERE, trains_it=False)
-    return write_word(folder, recipe, base, _pupil(recipe, base), lessons(recipe, base, folder, HERE.world))
+    model = opened(recipe.base)
+    return write_word(folder, recipe, model, recipe.word.word, training_images(recipe, model, folder))
 
 
 INVERSION = RecipeSpec(
@@ -67,5 +67,6 @@ INVERSION = RecipeSpec(
     help="a new word as vectors (textual inversion); writes one small .safetensors file",
     aliases=("textual-inversion",),
     splits=True,
+    prepare=prepared,
 )
 SPECS = (INVERSION,)

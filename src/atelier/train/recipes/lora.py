@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 
 from atelier.train.recipe import Positive, Rate, Table, Weight
 from atelier.train.registry import RecipeSpec
+from atelier.train.teaching.preparing import prepared
 from atelier.train.teaching.recipe import Targets, TeachingRecipe, Word, check_names
 
 if TYPE_CHECKING:
@@ -18,10 +19,13 @@ if TYPE_CHECKING:
     from atelier.train.teaching.pupils import AdapterPupil, WordPupil
 
 Rank = Annotated[int, Field(ge=1, le=4096)]
+Dropped = Annotated[float, Field(ge=0, lt=1)]
 
 
 WITHOUT_LENGTHS = frozenset({"ia3", "(ia)^3", "oft", "boft", "diag-oft", "full", "difference"})
 """Kinds of adapters that DoRA does not go with."""
+THROUGH_RANKS = frozenset({"lora", "locon", "dylora"})
+"""Kinds that are computed through their ranks in training, without lengths of their own."""
 
 
 class Adapter(Table, frozen=True):
@@ -29,6 +33,8 @@ class Adapter(Table, frozen=True):
     apart. rank, alpha: of the differences, which are multiplied with alpha / rank; conv_rank, conv_alpha: of
     convolutions larger than a point, 0: they get none. factor: of LoKr, -1 for the most square factors; block: of OFT,
     channels that are rotated together; up_ratio: the rate of LoRA's second matrices over that of the first (LoRA+).
+    dropout, rank_dropout, module_dropout: shares of the activations between LoRA's matrices, of its ranks, and of the
+    layers of any kind, that a step leaves out.
     """
 
     kind: str = "LoRA"
@@ -40,6 +46,9 @@ class Adapter(Table, frozen=True):
     factor: Annotated[int, Field(ge=-1)] = -1
     block: Positive = 4
     up_ratio: Rate = 1.0
+    dropout: Dropped = 0.0
+    rank_dropout: Dropped = 0.0
+    module_dropout: Dropped = 0.0
 
 
 class LoraRecipe(TeachingRecipe, frozen=True):
@@ -54,6 +63,12 @@ class LoraRecipe(TeachingRecipe, frozen=True):
     def _fits(self) -> Self:
         if self.adapter.dora and self.adapter.kind.lower() in WITHOUT_LENGTHS:
             raise ValueError(f"adapter.dora: {self.adapter.kind} has no lengths of its own; choose LoRA, LoHa or LoKr")
+        own = self.adapter
+        if (own.dropout or own.rank_dropout) and (own.dora or own.kind.lower() not in THROUGH_RANKS):
+            raise ValueError(
+                "adapter.dropout and rank_dropout: only LoRA without dora is computed through its ranks; choose that, "
+                "or module_dropout"
+            )
         check_names(self.name, self.word)
         return self
 
@@ -61,6 +76,7 @@ class LoraRecipe(TeachingRecipe, frozen=True):
 def _pupil(recipe: LoraRecipe, base: Base) -> AdapterPupil:
     from atelier.adapters.delta import Size
     from atelier.adapters.growing import Growth
+    from atelier.train.teaching.dropout import Dropout
     from atelier.train.teaching.parts import layers
     from atelier.train.teaching.pupils import AdapterPupil
 
@@ -68,7 +84,8 @@ def _pupil(recipe: LoraRecipe, base: Base) -> AdapterPupil:
     kernels = Size(own.conv_rank, own.conv_alpha, own.factor, own.block) if own.conv_rank else None
     growth = Growth(own.kind, Size(own.rank, own.alpha, own.factor, own.block), kernels, own.dora)
     on = layers(recipe.targets, base)
-    return AdapterPupil(base, growth, on, recipe.run.seed, recipe.targets.text_rate, own.up_ratio)
+    dropout = Dropout(own.dropout, own.rank_dropout, own.module_dropout)
+    return AdapterPupil(base, growth, on, recipe.run.seed, recipe.targets.text_rate, own.up_ratio, dropout)
 
 
 def _word(recipe: LoraRecipe, base: Base) -> WordPupil:
@@ -80,46 +97,52 @@ def _word(recipe: LoraRecipe, base: Base) -> WordPupil:
 
 def _build(recipe: LoraRecipe, placement: Placement, folder: Path) -> TeachingTask:
     from atelier.train.tasks.teaching import TeachingTask
-    from atelier.train.teaching.lessons import check_said, lessons
     from atelier.train.teaching.parts import base_for
     from atelier.train.teaching.pupils import Together
+    from atelier.train.teaching.training_images import check_word, training_images
 
     base = base_for(recipe, placement, trains_it=False)
-    seen, adapter = lessons(recipe, base, folder, placement.world), _pupil(recipe, base)
+    images, adapter = training_images(recipe, base.checkpoint, folder), _pupil(recipe, base)
     if not recipe.word.word:
-        return TeachingTask(recipe, placement, base, adapter, seen, folder)
-    check_said(recipe.word, seen)
-    return TeachingTask(recipe, placement, base, Together(_word(recipe, base), adapter), seen, folder)
+        return TeachingTask(recipe, placement, base, adapter, images, folder)
+    check_word(recipe.word, images)
+    return TeachingTask(recipe, placement, base, Together(_word(recipe, base), adapter), images, folder)
 
 
 def _export(recipe: LoraRecipe, folder: Path) -> Path:
     from atelier.train.loop import HERE
-    from atelier.train.teaching.lessons import lessons
     from atelier.train.teaching.parts import base_for
+    from atelier.train.teaching.training_images import training_images
     from atelier.train.teaching.writing import write_adapter, write_word
 
     base = base_for(recipe, HERE, trains_it=False)
-    seen, own = lessons(recipe, base, folder, HERE.world), recipe.adapter
+    images, own = training_images(recipe, base.checkpoint, folder), recipe.adapter
     if recipe.word.word:
-        write_word(folder, recipe, base, _word(recipe, base), seen)
-    said = {
+        write_word(folder, recipe, base.checkpoint, recipe.word.word, images)
+    more = {
         "network_module": "networks.lora" if own.kind.lower() == "lora" and not own.dora else "lycoris.kohya",
         "network_dim": own.rank,
         "network_alpha": own.alpha,
+        "network_dropout": own.dropout or None,
         "network_args": _arguments(own),
         "text_encoder_lr": recipe.optim.rate * recipe.targets.text_rate if recipe.targets.text else None,
     }
-    return write_adapter(folder, recipe, base, _pupil(recipe, base), seen, said)
+    return write_adapter(folder, recipe, base, _pupil(recipe, base), images, more)
 
 
 def _arguments(own: Adapter) -> dict[str, object] | None:
     """What kohya's scripts say of the network beside its rank; None for a plain LoRA."""
-    told: dict[str, object] = {}
+    found: dict[str, object] = {}
     if own.conv_rank:
-        told |= {"conv_dim": str(own.conv_rank), "conv_alpha": str(own.conv_alpha)}
+        found |= {"conv_dim": str(own.conv_rank), "conv_alpha": str(own.conv_alpha)}
+    found |= {key: str(rate) for key, rate in _dropouts(own) if rate}
     if own.kind.lower() != "lora" or own.dora:
-        told |= {"algo": own.kind.lower(), "dora_wd": own.dora, "factor": own.factor}
-    return told or None
+        found |= {"algo": own.kind.lower(), "dora_wd": own.dora, "factor": own.factor}
+    return found or None
+
+
+def _dropouts(own: Adapter) -> tuple[tuple[str, float], ...]:
+    return ("rank_dropout", own.rank_dropout), ("module_dropout", own.module_dropout)
 
 
 LORA = RecipeSpec(
@@ -131,5 +154,6 @@ LORA = RecipeSpec(
     help="a LoRA, LoHa, LoKr, DoRA, IA3 or OFT beside any model; writes one .safetensors file",
     aliases=("adapter",),
     splits=True,
+    prepare=prepared,
 )
 SPECS = (LORA,)

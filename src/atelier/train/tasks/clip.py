@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -165,6 +165,10 @@ class ClipTask:
     @property
     def aids(self) -> Mapping[str, nn.Module]:
         return {}
+
+    @property
+    def frozen(self) -> Sequence[nn.Module]:
+        return ()
 
     @property
     def optimizers(self) -> Mapping[str, torch.optim.Optimizer]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,11 +32,11 @@ from atelier.train.loop import Placement, Validation
 from atelier.train.moving import moved
 from atelier.train.muon import whitening
 from atelier.train.optimizers import optimizers
-from atelier.train.painting import painted
 from atelier.train.parts import content
 from atelier.train.recipe import Data
 from atelier.train.recipes.denoiser import DenoiserRecipe
 from atelier.train.recompute import recomputed
+from atelier.train.sampling import sampled
 from atelier.train.sources import dataset, identity
 from atelier.train.starts import unet_at, vae_at
 from atelier.train.tasks.images import to_images, to_pixels
@@ -160,7 +160,7 @@ class DenoiserTask:
 
     def __init__(self, recipe: DenoiserRecipe, placement: Placement, frozen: Frozen, cache: Path) -> None:
         _check_size(recipe, frozen)
-        self.recipe, self.placement, self.frozen = recipe, placement, frozen
+        self.recipe, self.placement, self.parts = recipe, placement, frozen
         self.parameterization = parameterization(recipe.loss.prediction)
         self.weighting = recipe.loss.weighting()
         self.levels = zero_terminal(scaled_linear()) if recipe.loss.zero_snr else scaled_linear()
@@ -211,7 +211,7 @@ class DenoiserTask:
 
     def begin(self) -> None:
         if self.recipe.begin:
-            fill(self.unet, Path(self.recipe.begin), self.frozen.vae_run, self.recipe.data)
+            fill(self.unet, Path(self.recipe.begin), self.parts.vae_run, self.recipe.data)
 
     @property
     def nets(self) -> Mapping[str, nn.Module]:
@@ -220,6 +220,10 @@ class DenoiserTask:
     @property
     def aids(self) -> Mapping[str, nn.Module]:
         return {}
+
+    @property
+    def frozen(self) -> Sequence[nn.Module]:
+        return (self._vae, self._text)
 
     @property
     def optimizers(self) -> Mapping[str, torch.optim.Optimizer]:
@@ -293,7 +297,7 @@ class DenoiserTask:
         device = self.placement.device
         chunks = [indices[i : i + CHUNK] for i in range(0, len(indices), CHUNK)]
         images = (to_pixels(stack(self._held_out, chunk), device) for chunk in chunks)
-        clean = torch.cat([self._vae.encode(image).mode() for image in images]) * self.frozen.latent_scale
+        clean = torch.cat([self._vae.encode(image).mode() for image in images]) * self.parts.latent_scale
         tokens = torch.from_numpy(token_rows(self._held_out, indices, self._vocabulary)).to(device)
         return clean, self._text(tokens).last
 
@@ -311,8 +315,8 @@ class DenoiserTask:
 
         size = self.recipe.data.size // self._vae.spec.factor
         noise = randomness.normal((len(captions), self._vae.spec.latent, size, size), 0, "validation").to(device)
-        x = painted(net, self.parameterization, self.levels, noise, self.recipe.cfg_scale)
-        return to_images(self._vae.decode(x / self.frozen.latent_scale))
+        x = sampled(net, self.parameterization, self.levels, noise, self.recipe.cfg_scale)
+        return to_images(self._vae.decode(x / self.parts.latent_scale))
 
     def extra(self) -> Mapping[str, Any]:
         return self._extra

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -28,15 +28,16 @@ from atelier.train.folder import LATENTS
 from atelier.train.latents import encoder_digest
 from atelier.train.loop import Placement, Validation
 from atelier.train.optimizers import grouped
-from atelier.train.painting import painted
 from atelier.train.recipe import digest
 from atelier.train.recompute import recomputed
+from atelier.train.sampling import sampled
 from atelier.train.tasks.images import to_images, to_pixels
-from atelier.train.teaching.base import Base, Caption, chunks_of, spoken_to, told
+from atelier.train.teaching.base import Base, Caption, chunks_of, conditioning_of, predict
+from atelier.train.teaching.dropout import Draw
 from atelier.train.teaching.inpainting import all_new, beside, holes, sees_holes
-from atelier.train.teaching.lessons import Seen, side_of
 from atelier.train.teaching.pupils import Pupil
 from atelier.train.teaching.recipe import TeachingRecipe
+from atelier.train.teaching.training_images import StepExcerpts, side_of
 from atelier.train.validation import fixed_loss
 
 CACHED = 2**30
@@ -75,7 +76,7 @@ def unsteered(_batch: Sequence[Excerpt], _x: Tensor, _t: Tensor, _said: Conditio
 
 
 class TeachingTask:
-    """A pupil that learns from lessons; see `loop.Task`. What the autoencoder makes of images is kept in `folder`;
+    """A pupil that learns from images; see `loop.Task`. What the autoencoder makes of images is kept in `folder`;
     steered: what enters the denoiser beside captions."""
 
     def __init__(
@@ -84,12 +85,12 @@ class TeachingTask:
         placement: Placement,
         base: Base,
         pupil: Pupil,
-        lessons: TeachingSet,
+        images: TeachingSet,
         folder: Path,
         steered: Steered = unsteered,
     ) -> None:
         self._steered = steered
-        self.recipe, self.placement, self.base, self.pupil, self.lessons = recipe, placement, base, pupil, lessons
+        self.recipe, self.placement, self.base, self.pupil, self.images = recipe, placement, base, pupil, images
         self._weighting = recipe.loss.weighting(base.parameterization)
         self._optimizers = grouped(pupil.groups, recipe.optim)
         self._descent = Descent(self._optimizers, recipe.optim.clip, recipe.run.accumulate, placement.world)
@@ -101,9 +102,9 @@ class TeachingTask:
         self._latents: OrderedDict[Excerpt, tuple[Tensor, Tensor]] = OrderedDict()
         self._states: dict[Caption, Conditioning] = {}
         with torch.no_grad():
-            self._positions = told(base, base.encoder, [Caption("", 8, 8)]).tokens.shape[1]
+            self._positions = conditioning_of(base, base.encoder, [Caption("", 8, 8)]).tokens.shape[1]
         with pupil.at_work() as encoder:
-            self._chunks = chunks_of(encoder, lessons.texts)
+            self._chunks = chunks_of(encoder, images.texts)
 
     @property
     def nets(self) -> Mapping[str, nn.Module]:
@@ -114,32 +115,42 @@ class TeachingTask:
         return {}
 
     @property
+    def frozen(self) -> Sequence[nn.Module]:
+        return (*self.base.networks.values(), self.base.vae)
+
+    @property
     def optimizers(self) -> Mapping[str, torch.optim.Optimizer]:
         return self._optimizers
 
     @property
     def identity(self) -> str:
-        return f"{digest(self.recipe)}-{self.lessons.fingerprint()}"
+        return f"{digest(self.recipe)}-{self.images.fingerprint()}"
 
     @property
     def maker(self) -> Callable[[int], tuple[Excerpt, ...]]:
-        return Seen(self.lessons, self.placement.world)
+        return StepExcerpts(self.images, self.placement.world)
 
     def begin(self) -> None:
         """Everything begins with the base, which is loaded."""
 
     def update(self, step: int, batch: tuple[Excerpt, ...], /) -> Mapping[str, Tensor]:
-        noised = self._noised(step, batch)
-        return self._descent.step(len(batch), lambda rows: self._learning(noised.rows(rows), batch[rows]))
+        noised, world, seed = self._noised(step, batch), self.placement.world, self.recipe.run.seed
+        places = range(len(batch) * world.size)[world.rows(len(batch) * world.size)]
+
+        def losses(rows: slice) -> AbstractContextManager[Tensor]:
+            return self._learning(noised.rows(rows), batch[rows], Draw(seed, step, places[rows]))
+
+        return self._descent.step(len(batch), losses)
 
     def dry(self, batch: tuple[Excerpt, ...], /) -> Tensor:
-        with self._learning(self._noised(0, batch).rows(slice(1)), batch[:1]) as losses:
+        draw = Draw(self.recipe.run.seed, 0, range(1))
+        with self._learning(self._noised(0, batch).rows(slice(1)), batch[:1], draw) as losses:
             return losses.mean()
 
     @contextmanager
-    def _learning(self, noised: Noised, batch: Sequence[Excerpt]) -> Generator[Tensor]:
+    def _learning(self, noised: Noised, batch: Sequence[Excerpt], draw: Draw) -> Generator[Tensor]:
         """The losses (B,); inside, gradients reach what is trained."""
-        with self.pupil.at_work() as encoder:
+        with self.pupil.at_work(draw) as encoder:
             yield noised.weights * self._losses(noised, self._conditioning(encoder, batch), batch)
 
     def _noised(self, step: int, batch: tuple[Excerpt, ...]) -> Noised:
@@ -164,12 +175,12 @@ class TeachingTask:
         drawn = world.own(holes(len(batch) * world.size, seen.shape[2], seen.shape[3], seed, step))
         return beside(self.base, seen, drawn.to(seen.device))
 
-    def _losses(self, noised: Noised, said: Conditioning, batch: Sequence[Excerpt]) -> Tensor:
+    def _losses(self, noised: Noised, cond: Conditioning, batch: Sequence[Excerpt]) -> Tensor:
         """Of each excerpt: (B,)."""
-        base, told_all = self.base, replace(said, channels=noised.channels)
+        base, cond = self.base, replace(cond, channels=noised.channels)
 
         def net(x: Tensor, time: Tensor) -> Tensor:
-            return spoken_to(base.net, x, time, told_all, self._steered(batch, x, time, told_all))
+            return predict(base.net, x, time, cond, self._steered(batch, x, time, cond))
 
         sigma = base.levels.sigmas.to(noised.t.device)[noised.t]
         seeing = noises.perturbed(net, base.parameterization, sigma, noised.disturbance)
@@ -183,7 +194,7 @@ class TeachingTask:
         weights = torch.tensor([own.weight for own in batch], device=self.placement.device)
         return 2 * weights if halves else weights
 
-    # What is seen of an image, and what the network is told of it.
+    # Of an image: its latent, and what the network is conditioned on.
 
     def _posterior(self, batch: Sequence[Excerpt]) -> tuple[Tensor, Tensor]:
         found = [self._of_one(replace(own, caption="", weight=1.0, is_class=False, mask=None)) for own in batch]
@@ -231,10 +242,10 @@ class TeachingTask:
         captions = [caption_of(own) for own in batch]
         if self.pupil.reads:
             with self.placement.autocast():
-                return told(self.base, encoder, captions, self._chunks)
+                return conditioning_of(self.base, encoder, captions, self._chunks)
         if not all(caption in self._states for caption in captions):
             with torch.no_grad():
-                rows = told(self.base, encoder, captions, self._chunks)
+                rows = conditioning_of(self.base, encoder, captions, self._chunks)
             return self._remembered(captions, rows)
         return _joined([self._states[caption] for caption in captions])
 
@@ -264,36 +275,36 @@ class TeachingTask:
         ones, counts = torch.ones(len(batch), device=clean.device), self._masks(batch, clean)
         channels = self._beside(batch, 0) if self._inpaints else None
         with self.pupil.at_work() as encoder:
-            said = told(self.base, encoder, [caption_of(own) for own in batch], self._chunks)
+            cond = conditioning_of(self.base, encoder, [caption_of(own) for own in batch], self._chunks)
 
             def losses(rows: slice, noise: Tensor, t: Tensor) -> Tensor:
                 chosen = Noised(clean, clean, None, t, ones, counts, channels).rows(rows)
-                return self._losses(replace(chosen, noise=noise, t=t), _rows(said, rows), batch[rows])
+                return self._losses(replace(chosen, noise=noise, t=t), _rows(cond, rows), batch[rows])
 
             return fixed_loss(losses, clean, len(self.base.levels.sigmas), self.recipe.run.batch)
 
     def _first(self, count: int) -> tuple[Excerpt, ...]:
         """Training images of the first step, at most so many."""
-        return tuple(own for own in self.lessons.excerpts(0) if not own.is_class)[:count]
+        return tuple(own for own in self.images.excerpts(0) if not own.is_class)[:count]
 
     @torch.no_grad()
     def generate(self, prompts: Sequence[str]) -> Tensor:
         """Pixels (B, 3, H, W) of prompts, by what has been learned as it is, steered as training images are."""
-        base, side = self.base, side_of(self.recipe, self.base)
+        base, side = self.base, side_of(self.recipe, self.base.checkpoint)
         place = side // base.checkpoint.latent.factor
         noise = randomness.normal((len(prompts), base.checkpoint.latent.channels, place, place), 0, "validation")
         first = self._first(len(prompts))
         shown = tuple(first[number % len(first)] for number in range(len(prompts)))
         captions = [Caption(text, side, side) for text in (*[""] * len(prompts), *prompts)]
         with self._reading() as encoder:
-            said = replace(told(base, encoder, captions), channels=all_new(base, 2 * len(prompts), side))
+            cond = replace(conditioning_of(base, encoder, captions), channels=all_new(base, 2 * len(prompts), side))
             scale = base.checkpoint.defaults.cfg_scale
             noise = noise.to(self.placement.device)
 
             def net(x: Tensor, t: Tensor) -> Tensor:
-                return spoken_to(base.net, x, t, said, self._steered((*shown, *shown), x, t, said))
+                return predict(base.net, x, t, cond, self._steered((*shown, *shown), x, t, cond))
 
-            x = painted(net, base.parameterization, base.levels, noise, scale)
+            x = sampled(net, base.parameterization, base.levels, noise, scale)
         return base.pixels(x)
 
     @contextmanager
@@ -306,19 +317,19 @@ class TeachingTask:
 
 
 def caption_of(excerpt: Excerpt) -> Caption:
-    """Its words, and the sizes that XL's network is told: of the original, and where the part was cut from it."""
+    """Its words, and the sizes that XL's network is conditioned on: of the original, and where the part was cut out."""
     (width, height), (across, down) = excerpt.size, excerpt.original
     left = excerpt.scaled[0] - width - excerpt.left if excerpt.flipped else excerpt.left
     return Caption(excerpt.caption, height, width, Said(original=(down, across), top=excerpt.top, left=left))
 
 
-def _row(said: Conditioning, number: int) -> Conditioning:
-    return _rows(said, slice(number, number + 1))
+def _row(cond: Conditioning, number: int) -> Conditioning:
+    return _rows(cond, slice(number, number + 1))
 
 
-def _rows(said: Conditioning, chosen: slice) -> Conditioning:
-    pooled, sizes = (None if part is None else part[chosen] for part in (said.pooled, said.sizes))
-    return Conditioning(said.tokens[chosen], pooled, sizes)
+def _rows(cond: Conditioning, chosen: slice) -> Conditioning:
+    pooled, sizes = (None if part is None else part[chosen] for part in (cond.pooled, cond.sizes))
+    return Conditioning(cond.tokens[chosen], pooled, sizes)
 
 
 def _joined(rows: Sequence[Conditioning]) -> Conditioning:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -111,6 +111,10 @@ class VaeTask:
     @property
     def aids(self) -> Mapping[str, nn.Module]:
         return {} if self._critic is None else {"critic": self._critic.net}
+
+    @property
+    def frozen(self) -> Sequence[nn.Module]:
+        return ()
 
     @property
     def optimizers(self) -> Mapping[str, torch.optim.Optimizer]:

@@ -50,9 +50,7 @@ class Base:
     @property
     def denoiser(self) -> PartSpec[Any, Any]:
         """The part that `net` is."""
-        part = self.checkpoint.family.part(self.checkpoint.family.denoiser)
-        assert part is not None
-        return part
+        return denoiser_of(self.checkpoint)
 
     @property
     def parts(self) -> Mapping[str, PartSpec[Any, Any]]:
@@ -75,8 +73,7 @@ class Base:
     @property
     def step(self) -> int:
         """Sides of images are multiples of so many pixels: what a position of the coarsest level covers."""
-        spec, factor = self.checkpoint.spec(self.denoiser), self.checkpoint.latent.factor
-        return factor * (2 ** (len(spec.widths) - 1) if isinstance(spec, UNetSpec) else spec.patch)
+        return step_of(self.checkpoint)
 
     @torch.no_grad()
     def posterior(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
@@ -89,6 +86,18 @@ class Base:
         """The inverse of that for latents (B, C, h, w)."""
         latent = self.checkpoint.latent
         return self.vae.decode(latents / latent.scale + latent.shift)
+
+
+def denoiser_of(model: Checkpoint) -> PartSpec[Any, Any]:
+    part = model.family.part(model.family.denoiser)
+    assert part is not None
+    return part
+
+
+def step_of(model: Checkpoint) -> int:
+    """See Base.step."""
+    spec, factor = model.spec(denoiser_of(model)), model.latent.factor
+    return factor * (2 ** (len(spec.widths) - 1) if isinstance(spec, UNetSpec) else spec.patch)
 
 
 def opened(source: str) -> Checkpoint:
@@ -121,7 +130,7 @@ def base_of(model: Checkpoint, device: torch.device, dtype: torch.dtype) -> Base
 
 @dataclass(frozen=True, slots=True)
 class Caption:
-    """A text, and what the network is told of the image that it is of."""
+    """A text, and the sizes of its image, which some networks are conditioned on."""
 
     text: str
     height: int
@@ -129,8 +138,8 @@ class Caption:
     said: Said = field(default_factory=Said)
 
 
-def told(base: Base, encoder: TextTowers, captions: Sequence[Caption], least: int = 1) -> Conditioning:
-    """What the network is told by captions, one row each; gradients reach what of `encoder` has any.
+def conditioning_of(base: Base, encoder: TextTowers, captions: Sequence[Caption], least: int = 1) -> Conditioning:
+    """What captions condition the network on, one row each; gradients reach what of `encoder` has any.
 
     A caption that is longer than a chunk goes on in further ones, and all rows get as many as the longest, and at least
     so many.
@@ -151,12 +160,11 @@ def told(base: Base, encoder: TextTowers, captions: Sequence[Caption], least: in
     )
 
 
-def spoken_to(net: nn.Module, x: Tensor, t: Tensor, said: Conditioning, ports: Ports = NOTHING) -> Tensor:
+def predict(net: nn.Module, x: Tensor, t: Tensor, cond: Conditioning, ports: Ports = NOTHING) -> Tensor:
     """The network's output (B, O, h, w), all of its inputs in its own precision."""
     dtype = next(net.parameters()).dtype
-    pooled, channels = (None if part is None else part.to(dtype) for part in (said.pooled, said.channels))
-    told = replace(said, tokens=said.tokens.to(dtype), pooled=pooled, channels=channels)
-    return net(x.to(dtype), t, told, ports)
+    pooled, channels = (None if part is None else part.to(dtype) for part in (cond.pooled, cond.channels))
+    return net(x.to(dtype), t, replace(cond, tokens=cond.tokens.to(dtype), pooled=pooled, channels=channels), ports)
 
 
 def _rows(tower: TextTower, texts: Sequence[str], least: int) -> Conditioning:

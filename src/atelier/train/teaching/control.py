@@ -26,6 +26,7 @@ from atelier.train.data.excerpts import Excerpt, cut, pixels
 from atelier.train.data.opening import flat, opened, upright
 from atelier.train.optimizers import Group
 from atelier.train.teaching.base import Base
+from atelier.train.teaching.dropout import Draw
 from atelier.vision.annotate import Ready
 
 CACHED = 4096
@@ -119,7 +120,7 @@ def begun(spec: ControlSpec, base: Mapping[str, Tensor]) -> ControlNet:
     arXiv:2302.05543)."""
     net = ControlNet(spec)
     net.load_state_dict({**net.state_dict(), **base})
-    for layer in (net.hint.convs[-1], *net.outs, net.out_middle):
+    for layer in (*net.outs, net.out_middle):
         nn.init.zeros_(layer.get_parameter("weight"))
         nn.init.zeros_(layer.get_parameter("bias"))
     return net
@@ -153,16 +154,16 @@ class ControlPupil:
         return (Group("control", list(self.learner.parameters())),)
 
     @contextmanager
-    def at_work(self) -> Generator[TextTowers]:
+    def at_work(self, draw: Draw | None = None) -> Generator[TextTowers]:  # noqa: ARG002 - has nothing to drop
         yield self.base.encoder
 
-    def ports(self, batch: Sequence[Excerpt], x: Tensor, t: Tensor, said: Conditioning) -> Ports:
+    def ports(self, batch: Sequence[Excerpt], x: Tensor, t: Tensor, cond: Conditioning) -> Ports:
         """What enters the denoiser beside the captions of a batch."""
         shown = np.stack([self.hints.of(own) for own in batch])
         hint = torch.from_numpy(shown).to(x.device).permute(0, 3, 1, 2).float() / 255
         weights = self.learner.weights()
         embedded = functional_call(self._shell.hint, _below(weights, "hint."), (hint,))
-        residuals = functional_call(self._shell, weights, (x.float(), t, said, embedded))
+        residuals = functional_call(self._shell, weights, (x.float(), t, cond, embedded))
         return Ports(residuals=tuple(own.to(x.dtype) for own in residuals))
 
 

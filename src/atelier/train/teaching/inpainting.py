@@ -12,12 +12,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from atelier.checkpoints.checkpoint import Checkpoint
 from atelier.errors import BadInput
 from atelier.models.unet import UNet
 from atelier.train.randomness import uniform
 from atelier.train.teaching.base import Base
 from atelier.weights.load import load_into
 
+INPUT = "conv_in.weight"
+"""The first kernels of a U-Net, by our names."""
 WHOLE = 0.25
 """The share of steps' images that are made anew as a whole, as in the training of the published models."""
 LEAST, MOST = 0.2, 0.8
@@ -30,7 +33,7 @@ def sees_holes(base: Base) -> bool:
     inputs, latent = base.net_channels, base.checkpoint.latent.channels
     if inputs == latent:
         return False
-    if inputs == 2 * latent + 1:
+    if inputs == wide_channels(base.checkpoint):
         return True
     raise BadInput(
         f"{base.checkpoint.name}: its denoiser sees {inputs - latent} channels beside the latent, of which training "
@@ -45,13 +48,23 @@ def widened(base: Base) -> Base:
         return base
     if not isinstance(base.net, UNet):
         raise BadInput(f"{base.checkpoint.name}: only U-Nets can be made inpainting models")
-    latent = base.checkpoint.latent.channels
-    spec, state = replace(base.net.spec, in_channels=2 * latent + 1), base.net.state_dict()
-    narrow = state["conv_in.weight"]
-    wide = narrow.new_zeros(len(narrow), spec.in_channels, *narrow.shape[2:])
-    wide[:, :latent] = narrow
-    net = load_into(lambda: UNet(spec), {**state, "conv_in.weight": wide})
+    spec, state = replace(base.net.spec, in_channels=wide_channels(base.checkpoint)), base.net.state_dict()
+    net = load_into(lambda: UNet(spec), {**state, INPUT: with_channels(state[INPUT], spec.in_channels)})
     return replace(base, net=net.to(base.device).eval().requires_grad_(requires_grad=False))
+
+
+def wide_channels(model: Checkpoint) -> int:
+    """Of the input of an inpainting model of this kind: the latent, the mask, the rest of the image."""
+    return 2 * model.latent.channels + 1
+
+
+def with_channels(weight: Tensor, channels: int) -> Tensor:
+    """The first kernels (C, K, 3, 3) with so many input channels, of which the new ones have no effect."""
+    if weight.shape[1] == channels:
+        return weight
+    wide = weight.new_zeros(len(weight), channels, *weight.shape[2:])
+    wide[:, : weight.shape[1]] = weight
+    return wide
 
 
 def holes(count: int, height: int, width: int, seed: int, step: int) -> Tensor:

@@ -129,8 +129,8 @@ def method(name: str) -> Method:
 
 
 @dataclass(frozen=True, slots=True)
-class Lesson:
-    """What somebody wants to be taught.
+class PresetInput:
+    """What presets depend on.
 
     data: the training images; images: how many there are; base: the model, small: whether it is a small one; word: what
     stands for the new thing in prompts; like: a known word for what it is, "" for none; subject: what kind of thing;
@@ -147,44 +147,44 @@ class Lesson:
     flow: bool = False
 
 
-def changes(way: Method, lesson: Lesson) -> dict[str, object]:
-    """What the method and the lesson change in the recipe's defaults: dotted key -> value."""
-    steps = min(way.most, max(way.least, way.steps[lesson.small] * lesson.images))
+def changes(way: Method, given: PresetInput) -> dict[str, object]:
+    """What the method and what is given change in the recipe's defaults: dotted key -> value."""
+    steps = min(way.most, max(way.least, way.steps[given.small] * given.images))
     table: dict[str, object] = {
-        "base": lesson.base,
-        "data.source": lesson.data,
-        "data.caption": caption(way, lesson),
-        "samples": [caption(way, lesson)],
-        "trigger": said(way, lesson),
+        "base": given.base,
+        "data.source": given.data,
+        "data.caption": caption(way, given),
+        "samples": [caption(way, given)],
+        "trigger": trigger(way, given),
         "run.steps": steps,
-        "run.batch": 4 if lesson.small else 1,
+        "run.batch": 4 if given.small else 1,
         "run.validate_every": max(1, steps // 2),
         "run.checkpoint_every": max(50, steps // 4),
-        "optim.rate": way.rates[lesson.small],
-        "loss.weight": "min-snr" if (lesson.small or lesson.subject == "style") and not lesson.flow else "even",
+        "optim.rate": way.rates[given.small],
+        "loss.weight": "min-snr" if (given.small or given.subject == "style") and not given.flow else "even",
         **way.changes,
-        **(way.small if lesson.small else {}),
+        **(way.small if given.small else {}),
     }
     if way.recipe == "lora":
         table.setdefault("targets.layers", "transformer")
     if way.has_word:
-        table |= {"word.word": lesson.word, "word.like": lesson.like or "thing"}
-    if lesson.subject == "face" and not lesson.small and way.recipe != "inversion":
+        table |= {"word.word": given.word, "word.like": given.like or "thing"}
+    if given.subject == "face" and not given.small and way.recipe != "inversion":
         table |= {"targets.text": True}
-    if not lesson.small:
+    if not given.small:
         table |= {"run.checkpointing": True, "data.buckets": True, "base_dtype": "auto"}
     return table
 
 
-def said(way: Method, lesson: Lesson) -> str:
+def trigger(way: Method, given: PresetInput) -> str:
     """What stands for the new thing in captions and prompts: a word of vectors alone is all of it."""
-    alone = way.recipe == "inversion" or not lesson.like or lesson.subject == "style"
-    return lesson.word if alone else f"{lesson.word} {lesson.like}"
+    alone = way.recipe == "inversion" or not given.like or given.subject == "style"
+    return given.word if alone else f"{given.word} {given.like}"
 
 
-def caption(way: Method, lesson: Lesson) -> str:
+def caption(way: Method, given: PresetInput) -> str:
     """What images without a caption are said to show, as the published scripts say it."""
-    named = said(way, lesson)
-    if lesson.subject == "style":
-        return f"{lesson.word} style"
-    return f"a {named}" if lesson.small else f"a photo of {named}"
+    named = trigger(way, given)
+    if given.subject == "style":
+        return f"{given.word} style"
+    return f"a {named}" if given.small else f"a photo of {named}"

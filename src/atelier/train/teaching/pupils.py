@@ -19,6 +19,7 @@ from atelier.families.part import PartSpec
 from atelier.prompt import Weighted, chunk
 from atelier.train.optimizers import Group, divided
 from atelier.train.teaching.base import Base
+from atelier.train.teaching.dropout import Draw, Dropout
 
 
 class Pupil(Protocol):
@@ -32,9 +33,9 @@ class Pupil(Protocol):
     @property
     def reads(self) -> bool: ...
 
-    def at_work(self) -> AbstractContextManager[TextTowers]:
+    def at_work(self, draw: Draw | None = None) -> AbstractContextManager[TextTowers]:
         """Inside, the base's networks are as they have been taught, and gradients reach what is trained; gives the text
-        encoders."""
+        encoders. draw: of a step of training, None otherwise: then nothing is dropped."""
         ...
 
 
@@ -42,7 +43,8 @@ class AdapterPupil:
     """A new weight adapter.
 
     on: the layers of each part that get it, by the name of the part, as patterns (see `growing.places`); text_rate: of
-    what is trained of the text encoders, in learning rates; up_ratio: of LoRA's second matrices to their first (LoRA+).
+    what is trained of the text encoders, in learning rates; up_ratio: of LoRA's second matrices to their first (LoRA+);
+    dropout: what steps leave out.
     """
 
     def __init__(
@@ -53,8 +55,9 @@ class AdapterPupil:
         seed: int,
         text_rate: float = 1.0,
         up_ratio: float = 1.0,
+        dropout: Dropout = Dropout(),  # noqa: B008 - frozen
     ) -> None:
-        self.base, self._text_rate, self._up_ratio = base, text_rate, up_ratio
+        self.base, self._text_rate, self._up_ratio, self._dropout = base, text_rate, up_ratio, dropout
         random = torch.Generator().manual_seed(seed)
         self.adapters: dict[str, Growing] = {}
         for part, patterns in on.items():
@@ -82,10 +85,11 @@ class AdapterPupil:
         return any(part != self.base.denoiser.name for part in self.adapters)
 
     @contextmanager
-    def at_work(self) -> Generator[TextTowers]:
+    def at_work(self, draw: Draw | None = None) -> Generator[TextTowers]:
+        dropped = None if draw is None else self._dropout.drawn(draw)
         with ExitStack() as stack:
             for part, adapter in self.adapters.items():
-                stack.enter_context(attached(self.base.networks[part], adapter.changes(part), adapter.how))
+                stack.enter_context(attached(self.base.networks[part], adapter.changes(part, dropped), adapter.how))
             yield self.base.encoder
 
 
@@ -110,7 +114,7 @@ class WeightsPupil:
         return tuple(_group(self.base, part, net, self._text_rate) for part, net in self._nets.items())
 
     @contextmanager
-    def at_work(self) -> Generator[TextTowers]:
+    def at_work(self, draw: Draw | None = None) -> Generator[TextTowers]:  # noqa: ARG002 - has nothing to drop
         yield self.base.encoder
 
 
@@ -143,11 +147,11 @@ class WordPupil:
     def groups(self) -> tuple[Group, ...]:
         return (Group("words", list(self.words.parameters()), self._rate, decay=0.0),)
 
-    def at_work(self) -> AbstractContextManager[TextTowers]:
-        return self.spoken(self.base.encoder)
+    def at_work(self, draw: Draw | None = None) -> AbstractContextManager[TextTowers]:  # noqa: ARG002 - as above
+        return self.with_word(self.base.encoder)
 
     @contextmanager
-    def spoken(self, encoder: TextTowers) -> Generator[TextTowers]:
+    def with_word(self, encoder: TextTowers) -> Generator[TextTowers]:
         """The text encoders with the word."""
         learned = iter(self.words.towers)
         towers = tuple(
@@ -176,9 +180,9 @@ class Together:
         return (*self._word.groups, *self._other.groups)
 
     @contextmanager
-    def at_work(self) -> Generator[TextTowers]:
-        with self._other.at_work() as encoder, self._word.spoken(encoder) as speaking:
-            yield speaking
+    def at_work(self, draw: Draw | None = None) -> Generator[TextTowers]:
+        with self._other.at_work(draw) as encoder, self._word.with_word(encoder) as with_word:
+            yield with_word
 
 
 def _group(base: Base, part: str, net: nn.Module, text_rate: float) -> Group:

@@ -8,22 +8,22 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from atelier.adapters import describing
 from atelier.adapters.control_lora import stored_control_lora
 from atelier.adapters.growing import Growing
 from atelier.checkpoints.checkpoint import Checkpoint
-from atelier.checkpoints.write import Modules, write_ldm
+from atelier.checkpoints.write import write_ldm
 from atelier.errors import BadFile
 from atelier.train import checkpoint
 from atelier.train.data.teaching import TeachingSet
 from atelier.train.recipes.control import ControlRecipe
 from atelier.train.teaching.base import Base
 from atelier.train.teaching.control import ControlPupil, LowControl
-from atelier.train.teaching.pupils import AdapterPupil, WordPupil
+from atelier.train.teaching.pupils import AdapterPupil
 from atelier.train.teaching.recipe import TeachingRecipe
+from atelier.train.teaching.taught_model import TaughtModel
 from atelier.weights.cast import cast, precision
 from atelier.weights.formats import safetensors
 from atelier.weights.names.controlnet import names as control_names
@@ -46,30 +46,32 @@ def learned(run: Path) -> Mapping[str, Mapping[str, Tensor]]:
 
 
 def write_adapter(
-    run: Path, recipe: TeachingRecipe, base: Base, pupil: AdapterPupil, lessons: TeachingSet, said: Mapping[str, object]
+    run: Path, recipe: TeachingRecipe, base: Base, pupil: AdapterPupil, images: TeachingSet, more: Mapping[str, object]
 ) -> Path:
-    """One file in kohya's and LyCORIS' names; said: what its metadata has of the recipe beside the usual."""
+    """One file in kohya's and LyCORIS' names; more: what its metadata has of the recipe beside the usual."""
     found = learned(run)
     tensors: dict[str, Tensor] = {}
     for part, adapter in pupil.adapters.items():
         tensors |= _adapter(adapter, found[part])
-    return _write(run, recipe, base.checkpoint, lessons, tensors, said)
+    return _write(run, recipe, base.checkpoint, images, tensors, more)
 
 
 def _adapter(adapter: Growing, own: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: tensor.cpu().contiguous() for name, tensor in adapter.file(own).items()}
 
 
-def write_word(run: Path, recipe: TeachingRecipe, base: Base, pupil: WordPupil, lessons: TeachingSet) -> Path:
+def write_word(run: Path, recipe: TeachingRecipe, model: Checkpoint, word: str, images: TeachingSet) -> Path:
     """One file of vectors, called as the word: one tensor under it, as diffusers and A1111 read; one for each text
     encoder, as kohya's scripts and ComfyUI do."""
     own = learned(run)["words"]
     vectors = [own[f"towers.{number}"].cpu().contiguous() for number in range(len(own))]
-    named = {pupil.word: vectors[0]} if len(vectors) == 1 else {WIDTHS[n]: v for n, v in enumerate(vectors)}
-    return _write(run, recipe, base.checkpoint, lessons, named, {}, "textual-inversion", pupil.word)
+    named = {word: vectors[0]} if len(vectors) == 1 else {WIDTHS[n]: v for n, v in enumerate(vectors)}
+    return _write(run, recipe, model, images, named, {}, "textual-inversion", word)
 
 
-def write_control(run: Path, recipe: ControlRecipe, base: Base, pupil: ControlPupil, lessons: TeachingSet) -> Path:
+def write_control(
+    run: Path, recipe: ControlRecipe, model: Checkpoint, pupil: ControlPupil, images: TeachingSet
+) -> Path:
     """A Control-LoRA in Stability AI's names, or a ControlNet in cldm's."""
     own, learner = learned(run)["control"], pupil.learner
     learner.load_state_dict({**learner.state_dict(), **own})
@@ -79,23 +81,15 @@ def write_control(run: Path, recipe: ControlRecipe, base: Base, pupil: ControlPu
         theirs = {name.ours: f"control_model.{name.ldm}" for name in control_names(pupil.spec)}
         tensors = {theirs[name]: tensor for name, tensor in learner.net.state_dict().items()}
     found = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    return _write(run, recipe, base.checkpoint, lessons, found, {"control_type": recipe.type}, "control")
+    return _write(run, recipe, model, images, found, {"control_type": recipe.type}, "control")
 
 
-def write_model(run: Path, recipe: TeachingRecipe, base: Base) -> Path:
-    """The whole model as a single file in the original layout, with what was learned in the places of its own."""
-    found, model = learned(run), base.checkpoint
-    networks = {
-        part.name: model.load(part, torch.float32, mapped=False) for part in model.family.parts if model.has(part)
-    }
-    if base.net_channels != model.ends.in_channels:
-        networks[base.denoiser.name] = base.net
-    for part, own in found.items():
-        networks[part].load_state_dict({**networks[part].state_dict(), **own})
+def write_model(run: Path, recipe: TeachingRecipe, model: Checkpoint, channels: int) -> Path:
+    """The whole model as a single file in the original layout, with what was learned in the places of its own, of which
+    little else is in memory. channels: of the denoiser's input."""
+    more = {"atelier.recipe": recipe.model_dump_json(), "atelier.base_sha256": model.sha256()}
     path = run / f"{recipe.name}{SUFFIX}"
-    said = {"atelier.recipe": recipe.model_dump_json(), "atelier.base_sha256": model.sha256()}
-    made = Modules(model.family, networks, model.tokenizers, model.facts, {**model.metadata, **said})
-    write_ldm(made, path, precision(recipe.dtype))
+    write_ldm(TaughtModel(model, learned(run), channels, more), path, precision(recipe.dtype))
     return path
 
 
@@ -103,9 +97,9 @@ def _write(
     run: Path,
     recipe: TeachingRecipe,
     model: Checkpoint,
-    lessons: TeachingSet,
+    images: TeachingSet,
     tensors: Mapping[str, Tensor],
-    said: Mapping[str, object],
+    more: Mapping[str, object],
     kind: describing.Kind = "lora",
     name: str = "",
 ) -> Path:
@@ -114,9 +108,9 @@ def _write(
     now = time.time()
     keyed = {"trigger_phrase": recipe.trigger} if recipe.trigger else {}
     made = describing.Made(path.stem, _began(run, now), now, kind, keyed)
-    told = describing.described(base, {**_told(recipe), **said}, _data(lessons), made)
+    described = describing.described(base, {**_recipe_metadata(recipe), **more}, _data(images), made)
     written = cast(tensors, precision(recipe.dtype))
-    safetensors.save(path, written, describing.sealed(written, told))
+    safetensors.save(path, written, describing.sealed(written, described))
     return path
 
 
@@ -126,7 +120,7 @@ def _began(run: Path, otherwise: float) -> float:
     return recipe.stat().st_mtime if recipe.is_file() else otherwise
 
 
-def _told(recipe: TeachingRecipe) -> dict[str, object]:
+def _recipe_metadata(recipe: TeachingRecipe) -> dict[str, object]:
     """The recipe as plain values, and under kohya's names what those have one for."""
     run, optim, loss, data, noise = recipe.run, recipe.optim, recipe.loss, recipe.data, recipe.noise
     return {
@@ -160,25 +154,25 @@ def _told(recipe: TeachingRecipe) -> dict[str, object]:
     }
 
 
-def _data(lessons: TeachingSet) -> describing.Data:
-    largest = max(lessons.buckets, key=lessons.buckets.__getitem__)
-    digest = hashlib.sha256(lessons.fingerprint().encode()).hexdigest()
-    folders = _folders(lessons, of_class=False), _folders(lessons, of_class=True)
-    return describing.Data(digest, largest, *folders, _tags(lessons))
+def _data(images: TeachingSet) -> describing.Data:
+    largest = max(images.buckets, key=images.buckets.__getitem__)
+    digest = hashlib.sha256(images.fingerprint().encode()).hexdigest()
+    folders = _folders(images, of_class=False), _folders(images, of_class=True)
+    return describing.Data(digest, largest, *folders, _tags(images))
 
 
-def _tags(lessons: TeachingSet) -> dict[str, dict[str, int]]:
+def _tags(images: TeachingSet) -> dict[str, dict[str, int]]:
     """How often each tag stands in the captions of a folder, as kohya's scripts count them."""
     found: defaultdict[str, Counter[str]] = defaultdict(Counter)
-    for example in (*lessons.instances, *lessons.classes):
+    for example in (*images.instances, *images.classes):
         tags = (tag.strip() for tag in example.caption.replace("\n", ",").split(","))
         found[example.path.parent.name].update(tag for tag in tags if tag)
     return {name: dict(counted) for name, counted in found.items()}
 
 
-def _folders(lessons: TeachingSet, *, of_class: bool) -> dict[str, describing.Folder]:
+def _folders(images: TeachingSet, *, of_class: bool) -> dict[str, describing.Folder]:
     found: dict[str, describing.Folder] = {}
-    for example in lessons.classes if of_class else lessons.instances:
+    for example in images.classes if of_class else images.instances:
         before = found.get(example.path.parent.name, describing.Folder(0, example.subset.repeats))
         found[example.path.parent.name] = describing.Folder(before.images + 1, before.repeats)
     return found

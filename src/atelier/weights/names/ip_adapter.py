@@ -39,22 +39,27 @@ def _projection(ours: str, ldm: str, theirs: str, spec: Projection) -> Iterator[
             yield from both(f"{ours}.proj", f"{ldm}proj", f"{theirs}image_embeds")
             yield from both(f"{ours}.norm", f"{ldm}norm", f"{theirs}norm")
         case MlpSpec():
-            yield from _mlp(ours, ldm, f"{theirs}ff", theirs, spec)
+            yield from _mlp(ours, ldm, theirs, spec)
         case FaceSpec():
             yield from face(ours, ldm, theirs, spec)
         case _:
             yield from resampler(ours, ldm, theirs, spec)
 
 
-def face(ours: str, ldm: str, theirs: str, spec: FaceSpec) -> Iterator[Name]:
-    """Every parameter of `FaceTokens(spec)`, below `ours`; the prefixes end with a dot."""
-    yield from _mlp(f"{ours}.face", ldm, f"{theirs}proj", theirs, spec.face)
+def face(
+    ours: str, ldm: str, theirs: str, spec: FaceSpec, *, layers: str = "proj", norm: str = "norm"
+) -> Iterator[Name]:
+    """Every parameter of `FaceTokens(spec)`, below `ours`; the prefixes end with a dot. layers, norm: what the authors
+    call what makes the tokens."""
+    yield from both(f"{ours}.face.fc1", f"{ldm}{layers}.0", f"{theirs}proj.net.0.proj")
+    yield from both(f"{ours}.face.fc2", f"{ldm}{layers}.2", f"{theirs}proj.net.2")
+    yield from both(f"{ours}.face.norm", f"{ldm}{norm}", f"{theirs}norm")
     yield from resampler(f"{ours}.states", f"{ldm}perceiver_resampler.", theirs, spec.states)
 
 
-def _mlp(ours: str, ldm: str, layers: str, theirs: str, spec: MlpSpec) -> Iterator[Name]:
-    yield from both(f"{ours}.fc1", f"{ldm}proj.0", f"{layers}.net.0.proj")
-    yield from both(f"{ours}.fc2", f"{ldm}proj.2", f"{layers}.net.2")
+def _mlp(ours: str, ldm: str, theirs: str, spec: MlpSpec) -> Iterator[Name]:
+    yield from both(f"{ours}.fc1", f"{ldm}proj.0", f"{theirs}ff.net.0.proj")
+    yield from both(f"{ours}.fc2", f"{ldm}proj.2", f"{theirs}ff.net.2")
     yield from both(f"{ours}.norm", f"{ldm}proj.3" if spec.each else f"{ldm}norm", f"{theirs}norm")
 
 

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from atelier.checkpoints.embedded import EMBEDDED
 from atelier.errors import BadInput
-from atelier.request.events import Failed, Json, Preview, Stepped, TrainingEvent, Validated, Warned
+from atelier.request.events import ClassImageSaved, Failed, Json, Preview, Stepped, TrainingEvent, Validated, Warned
 from atelier.runtime.device import free_memory, training_dtype
 from atelier.runtime.jobs.job import JobProgress
 from atelier.runtime.jobs.lease import Settled
@@ -108,6 +108,8 @@ def _trained(plan: Planned, bench: Bench, run: Path) -> Iterator[Told]:
     with closing(cast("Generator[TrainingEvent]", course)) as events:
         for event in events:
             match event:
+                case ClassImageSaved():
+                    yield JobProgress(0, plan.recipe.run.steps)
                 case Stepped(step, total):
                     yield JobProgress(step, total, share=step / total)
                 case Validated(step):

@@ -19,7 +19,7 @@ STEPS = 20
 
 
 @torch.no_grad()
-def painted(
+def sampled(
     net: Callable[[Tensor, Tensor], Tensor],
     parameterization: Parameterization,
     levels: Levels,

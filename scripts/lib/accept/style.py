@@ -1,0 +1,287 @@
+"""Whether a LoRA teaches the embedded model the style of another emoji font, on things that it was not shown in it.
+
+    scripts/accept style FOLDER [--images N] [--asked N] [--steps N] [--keep FOLDER] [--json]
+
+FOLDER holds the other font's renderings: PNG images with transparency, named by code point (1f34e.png), such as
+img/twitter/64 of the package emoji-datasource-twitter. The things that the model knows and that are there are divided:
+`--asked` of them are asked for later; of the others, `--images` are the training images of `atelier teach lora --preset
+style`. A small network learns to tell both fonts apart from renderings of the others; it sees nothing generated, and no
+thing that is asked for. Then each thing that is asked for is generated with the LoRA and without.
+
+Reported: the share of images with the LoRA, and without, that the network takes for the new style, and of how many the
+right thing's rendering, in either style, is nearest. classifier: how often the network is right about renderings of the
+things that are asked for.
+
+Exit code 0: the new style is seen in 90 % of the images with the LoRA, and the right thing in at most 10 points less
+than without; 1: not so.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor, nn
+
+from atelier.cli.app import run
+from atelier.compose import engine
+from atelier.request.table import request_of
+from atelier.runtime.engine import Engine
+from atelier.train.data import art, scenes
+from atelier.train.data.scenes import Concept
+
+WORD = "zwx"
+SIZE, STEPS, SEED = 128, 20, 70_000
+SIDE = 64
+"""Pixels at which images are compared: no more than the other font's renderings have."""
+EXTENT = 52
+"""Of those, the longer side of a thing."""
+SHIFTS = 2
+"""A thing may stand so many pixels beside its place."""
+LEAST_STYLE, MOST_LOST, LEAST_CLASSIFIER = 0.9, 0.1, 0.9
+LEAST_THINGS = 40
+ROUNDS, BATCH, RATE = 400, 32, 3e-3
+"""Of the network's training."""
+Pixels = NDArray[np.uint8]
+Sprites = dict[str, Image.Image]
+"""Things by name: RGBa, cut to what is seen."""
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--images", type=int, default=24)
+    parser.add_argument("--asked", type=int, default=20)
+    parser.add_argument("--steps", type=int, default=None)
+    parser.add_argument("--keep", type=Path, default=None)
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    folder = options.folder.absolute()
+    with tempfile.TemporaryDirectory() as place:
+        home = (options.keep or Path(place)).absolute()
+        home.mkdir(parents=True, exist_ok=True)
+        os.chdir(home)
+        os.environ["ATELIER_MODELS"] = str(home / "models")
+        found = measured(folder, home, options.images, options.asked, options.steps)
+    print(json.dumps(found) if options.json else "\n".join(f"{name}: {value:.3f}" for name, value in found.items()))
+    return 0 if is_good(found) else 1
+
+
+def is_good(found: dict[str, float]) -> bool:
+    is_kept = found["right thing"] >= found["right thing, base"] - MOST_LOST - 1e-9
+    return found["style"] >= LEAST_STYLE and is_kept and found["classifier"] >= LEAST_CLASSIFIER
+
+
+def measured(folder: Path, home: Path, images: int, count: int, steps: int | None) -> dict[str, float]:
+    concepts, new = known_in(folder)
+    old = {concept.name: art.glyph(concept.emoji) for concept in concepts}
+    asked, others = divided(concepts, count)
+    classifier = trained([[font[concept.name] for concept in others] for font in (old, new)])
+    right = [said_new(classifier, renderings([font[c.name] for c in asked])) for font in (old, new)]
+    teach(training_images(home / "data", others[:: max(1, len(others) // images)][:images], new), steps)
+    own = engine(device="cpu", dtype="fp32")
+    with_lora = list(generated(own, asked, f" in {WORD} style<lora:style:1>"))
+    plain = list(generated(own, asked, ""))
+    sheet(home / "style.png", [*plain, *with_lora], len(asked))
+    references = [(c.name, font[c.name]) for c in concepts for font in (old, new)]
+    return {
+        "style": said_new(classifier, reduced(with_lora)),
+        "style, base": said_new(classifier, reduced(plain)),
+        "right thing": right_things(with_lora, asked, references),
+        "right thing, base": right_things(plain, asked, references),
+        "classifier": (1 - right[0] + right[1]) / 2,
+    }
+
+
+# Things and their renderings.
+
+
+def known_in(folder: Path) -> tuple[list[Concept], Sprites]:
+    """The things that the embedded model knows and the folder shows, and how it shows them."""
+    found: Sprites = {}
+    for concept in scenes.concepts():
+        code = f"{ord(concept.emoji[0]):x}"
+        for name in (code, f"{code}-fe0f"):
+            path = folder / f"{name}.png"
+            if path.is_file():
+                found[concept.name] = cut(path)
+                break
+    if len(found) < LEAST_THINGS:
+        raise SystemExit(f"{folder}: shows {len(found)} of the things that the model knows: give PNGs named 1f34e.png")
+    return [concept for concept in scenes.concepts() if concept.name in found], found
+
+
+def cut(path: Path) -> Image.Image:
+    with Image.open(path) as image:
+        whole = image.convert("RGBA")
+    return whole.crop(whole.getbbox()).convert("RGBa")
+
+
+def divided(concepts: Sequence[Concept], count: int) -> tuple[list[Concept], list[Concept]]:
+    """(those that are asked for, the others)."""
+    every = max(1, len(concepts) // count)
+    asked = list(concepts[::every][:count])
+    return asked, [concept for concept in concepts if concept not in asked]
+
+
+def pasted(sprite: Image.Image, colour: Sequence[int], size: int, extent: float, shift: tuple[int, int]) -> Pixels:
+    """The thing in the middle of a flat ground, (size, size, 3)."""
+    ratio = extent / max(sprite.size)
+    width, height = (max(1, round(side * ratio)) for side in sprite.size)
+    small = np.asarray(sprite.resize((width, height), Image.Resampling.LANCZOS), np.float32)
+    canvas = np.empty((size, size, 3), np.float32)
+    canvas[:] = colour
+    top, left = (size - height) // 2 + shift[1], (size - width) // 2 + shift[0]
+    place = canvas[top : top + height, left : left + width]
+    place[:] = small[..., :3] + place * (1 - small[..., 3:] / 255)
+    return np.clip(np.round(canvas), 0, 255).astype(np.uint8)
+
+
+def renderings(sprites: Sequence[Image.Image]) -> Tensor:
+    """Each on the next background: (N, 3, SIDE, SIDE), 0 to 1."""
+    grounds = itertools.cycle(scenes.BACKGROUNDS.values())
+    made = [pasted(own, next(grounds), SIDE, EXTENT, (0, 0)) for own in sprites]
+    return torch.from_numpy(np.stack(made)).permute(0, 3, 1, 2).float() / 255
+
+
+def reduced(images: Sequence[Pixels]) -> Tensor:
+    """(N, 3, SIDE, SIDE), 0 to 1."""
+    whole = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float() / 255
+    return F.avg_pool2d(whole, whole.shape[-1] // SIDE)
+
+
+# What tells the fonts apart.
+
+
+def trained(fonts: Sequence[Sequence[Image.Image]]) -> nn.Module:
+    """A small network that says of images whether they are of the first font or of the second: two logits.
+
+    It sees each thing on all backgrounds, at several sizes and places, blurred and with noise: what a generated image
+    may have of either must not count.
+    """
+    torch.manual_seed(0)
+    random = np.random.default_rng(0)
+    net = classifier()
+    optimizer = torch.optim.AdamW(net.parameters(), RATE)
+    for number in range(ROUNDS):
+        for group in optimizer.param_groups:
+            group["lr"] = RATE * (1 - number / ROUNDS)
+        images, fonts_of = drawn(fonts, random)
+        loss = F.cross_entropy(net(images), fonts_of)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return net.eval()
+
+
+def classifier() -> nn.Module:
+    widths = (3, 16, 32, 64)
+    layers: list[nn.Module] = []
+    for into, out in itertools.pairwise(widths):
+        layers += [nn.Conv2d(into, out, 3, 2, 1), nn.GroupNorm(4, out), nn.ReLU()]
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(widths[-1], 2))
+
+
+def drawn(fonts: Sequence[Sequence[Image.Image]], random: np.random.Generator) -> tuple[Tensor, Tensor]:
+    """A batch: images (B, 3, SIDE, SIDE), and of which font each is (B,)."""
+    grounds, images = list(scenes.BACKGROUNDS.values()), list[Pixels]()
+    fonts_of = random.integers(len(fonts), size=BATCH)
+    for font in fonts_of:
+        sprite = fonts[font][random.integers(len(fonts[font]))]
+        shift = (int(random.integers(-SHIFTS, SHIFTS + 1)), int(random.integers(-SHIFTS, SHIFTS + 1)))
+        extent = EXTENT + int(random.integers(-SHIFTS, SHIFTS + 1))
+        images.append(pasted(sprite, grounds[random.integers(len(grounds))], SIDE, extent, shift))
+    whole = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float() / 255
+    share = float(random.random())
+    soft = F.avg_pool2d(F.pad(whole, (1, 1, 1, 1), mode="replicate"), 3, 1)
+    return whole.lerp(soft, share) + 0.03 * torch.randn(whole.shape), torch.from_numpy(fonts_of)
+
+
+@torch.no_grad()
+def said_new(net: nn.Module, images: Tensor) -> float:
+    """The share that the network takes for the second font."""
+    return float((net(images).argmax(1) == 1).float().mean())
+
+
+def right_things(
+    images: Sequence[Pixels], asked: Sequence[Concept], references: Sequence[tuple[str, Image.Image]]
+) -> float:
+    """The share of images to which a rendering of the thing that was asked for is nearest, of all things and styles.
+
+    What is compared is what an image has beside its background, slightly blurred, at every small shift.
+    """
+    names, layers = [name for name, _ in references], layered([own for _, own in references])
+    hits: list[bool] = []
+    for image, concept in zip(reduced(images), asked, strict=True):
+        border = torch.cat([image[:, :2].flatten(1), image[:, -2:].flatten(1)], 1).median(1).values[:, None, None]
+        every, own = blurred(layers[:, :3] - border * layers[:, 3:]), blurred((image - border)[None])[0]
+        shifted = [own.roll((y, x), (1, 2)) for y in range(-SHIFTS, SHIFTS + 1) for x in range(-SHIFTS, SHIFTS + 1)]
+        nearest = torch.stack([(every - one).square().sum((1, 2, 3)) for one in shifted]).amin(0)
+        relative = nearest / (every.square().sum((1, 2, 3)) + own.square().sum())
+        hits.append(names[int(relative.argmin())] == concept.name)
+    return float(np.mean(hits))
+
+
+def layered(sprites: Sequence[Image.Image]) -> Tensor:
+    """Each in the middle of nothing: (N, 4, SIDE, SIDE), premultiplied colours and alpha, 0 to 1."""
+    on_black, on_white = (
+        np.stack([pasted(own, [level] * 3, SIDE, EXTENT, (0, 0)) for own in sprites]).astype(np.float32) / 255
+        for level in (0, 255)
+    )
+    alpha = 1 - (on_white - on_black).mean(-1, keepdims=True)
+    return torch.from_numpy(np.concatenate([on_black, alpha], -1)).permute(0, 3, 1, 2)
+
+
+def blurred(images: Tensor) -> Tensor:
+    return F.avg_pool2d(images, 3, 1, 1)
+
+
+# Teaching and asking.
+
+
+def training_images(folder: Path, concepts: Sequence[Concept], new: Sprites) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    for number, concept in enumerate(concepts):
+        background = list(scenes.BACKGROUNDS)[number % len(scenes.BACKGROUNDS)]
+        image = pasted(new[concept.name], scenes.BACKGROUNDS[background], SIZE, EXTENT * SIZE / SIDE, (0, 0))
+        Image.fromarray(image).save(folder / f"{number:03d}.png")
+        caption = f"{scenes.large(concept.name, background).caption} in {WORD} style"
+        (folder / f"{number:03d}.txt").write_text(caption)
+    return folder
+
+
+def teach(data: Path, steps: int | None) -> None:
+    more = [] if steps is None else ["--steps", str(steps)]
+    named = ["--word", WORD, "--name", "style", "--preset", "style", "--overwrite"]
+    code = run(["teach", "lora", "--data", str(data), *named, *more])
+    if code:
+        raise SystemExit(code)
+
+
+def generated(own: Engine, asked: Sequence[Concept], more: str) -> Iterator[Pixels]:
+    """Each thing on the next background."""
+    grounds = itertools.cycle(scenes.BACKGROUNDS)
+    for number, concept in enumerate(asked):
+        prompt = scenes.large(concept.name, next(grounds)).caption + more
+        request = request_of({"prompt": prompt, "model": "embedded", "seed": SEED + number, "steps": STEPS})
+        yield np.asarray(own.generate(request)[0].image.convert("RGB"))
+
+
+def sheet(path: Path, images: Sequence[Pixels], columns: int) -> None:
+    rows = [np.concatenate(images[i : i + columns], 1) for i in range(0, len(images), columns)]
+    Image.fromarray(np.concatenate(rows)).save(path)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
