@@ -258,6 +258,7 @@ def test_what_the_resolver_refuses_is_refused_and_it_is_there_again(
         assert type(refused.value) is error
         assert await desk.jobs(ANNA) == []
         desk._asking._answering = 30.0
+        monkeypatch.setattr("atelier.runtime.workers.asking.SETTLING", 30.0)  # to start again takes longer
         assert (await done(desk, "done")).state is State.DONE
 
     with_desk(tmp_path, use)

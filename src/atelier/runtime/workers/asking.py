@@ -59,6 +59,8 @@ class Asking:
                 await child.send(question)
                 return taken(await answer)
         except TimeoutError:
+            if child is self._child:
+                self._ready.clear()  # the next question waits for the next resolver
             child.kill()
             raise NotReady(f"the answer took longer than {limit:g} seconds: try again") from None
         except Closed:
