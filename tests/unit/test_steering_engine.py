@@ -182,6 +182,28 @@ def test_views_see_their_part_of_the_hint(engine: Engine, folder: Path, monkeypa
     assert torch.equal(hints[0][1], whole[0, :, 32:])
 
 
+def test_an_inpainting_hint_leaves_out_what_the_mask_shows(
+    engine: Engine, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """-1 there, and the image as it is elsewhere."""
+    hints: list[Tensor] = []
+    embedded = ControlNet.embedded
+
+    def watched(self: ControlNet, hint: Tensor, task: int | None = None) -> Tensor:
+        hints.append(hint)
+        return embedded(self, hint, task)
+
+    monkeypatch.setattr(ControlNet, "embedded", watched)
+    image, control = str(folder / "hint.png"), ("inpaint model=tiny_canny",)
+    engine.generate(request(image=image, mask=str(folder / "left.png"), mask_blur=0, controls=control))
+    whole = torch.from_numpy(np.array(Image.open(image))).permute(2, 0, 1) / 255
+    (hint,) = hints
+    assert torch.equal(hint[0, ..., :32], torch.full((3, 96, 32), -1.0))
+    assert torch.equal(hint[0, ..., 32:], whole[..., 32:])
+    with pytest.raises(BadInput, match="leaves out what the mask shows: give --mask"):
+        engine.resolve(request(image=image, controls=control))
+
+
 def test_each_pass_has_a_hint_of_its_size(engine: Engine, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fields = {"hires_resize": (128, 192), "hires_upscaler": "Latent", "denoising_strength": 0.5}
 

@@ -36,6 +36,7 @@ from atelier.runtime.library import Library, hash_in
 from atelier.vision.annotate import FOLDER as ANNOTATORS
 from atelier.vision.annotate import annotator, annotators, completed
 from atelier.vision.annotating import Annotator, NeedsFile
+from atelier.vision.hints import INPAINT
 
 FOLDER = "ControlNet"
 """Below a folder of models: where networks that steer go, of all the names that such a folder may have."""
@@ -68,6 +69,8 @@ class Steerings:
 
     def _control(self, control: Control, request: Request) -> ResolvedControl:
         kind, maker = control_type(control.type), maker_of(control)
+        if maker.name == INPAINT and request.inpaint is None:
+            raise BadInput("inpaint: its hint leaves out what the mask shows: give --mask, and --image")
         return ResolvedControl(
             type=control.type,
             network=self._network(control, kind, control.type),

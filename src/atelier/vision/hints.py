@@ -25,6 +25,8 @@ FEW = 200
 """A map of fewer colours is one of labels: a colour between two of them would be a third label."""
 BLACK, WHITE = 16, 240
 """A map of two colours is one of lines where one is darker and the other brighter than these."""
+INPAINT = "inpaint_only"
+"""The annotator whose hint has holes, as the mask of the image to start from says."""
 HIDDEN = -1.0
 """What stands for pixels under the mask of an inpainting hint."""
 

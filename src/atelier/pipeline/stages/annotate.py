@@ -21,7 +21,7 @@ from atelier.request.resolved import AllOver, ImageRef, InNetwork, MaskPlace, Mo
 from atelier.vision import masks
 from atelier.vision.annotate import Ready, annotators, ready
 from atelier.vision.annotating import Annotator
-from atelier.vision.hints import sized_hint
+from atelier.vision.hints import INPAINT, numbers, sized_hint
 from atelier.vision.masks import Box
 
 
@@ -54,13 +54,15 @@ class Annotate(Stage):
     def perform(self, have: Lent, values: Values) -> Iterator[Event]:
         factor = have.checkpoint(self.model).latent.factor
         mask = place_mask(self.control.place, self.size, self.whole, self.window, factor, have)
-        values.put(self.out, Hint(_pixels(self._drawn(flat(have.image(self.control.image)), have, values)), mask))
+        prepared = None if self.source is None else values.read(self.source)
+        hint = self._drawn(flat(have.image(self.control.image)), have, prepared)
+        hidden = prepared.mask if prepared is not None and self.control.annotator == INPAINT else None
+        values.put(self.out, Hint(_pixels(hint, hidden), mask))
         yield from ()
 
-    def _drawn(self, image: Image.Image, have: Lent, values: Values) -> Image.Image:
+    def _drawn(self, image: Image.Image, have: Lent, prepared: Prepared | None) -> Image.Image:
         """The hint of the image, as it lies in what is generated."""
         control = self.control
-        prepared = None if self.source is None else values.read(self.source)
         size, how = self.whole, control.resize
         if prepared is not None and prepared.box is not None and image.size == prepared.whole.size:
             image, size, how = image.crop(prepared.box), self.size, "fill"
@@ -91,7 +93,6 @@ def _read_mask(image: ImageRef, have: Lent) -> Image.Image:
     return masks.mask_of(have.image(image))
 
 
-def _pixels(image: Image.Image) -> Tensor:
-    """(1, 3, H, W) in [0, 1]."""
-    array = np.asarray(image.convert("RGB"), np.float32) / 255
-    return torch.from_numpy(array).permute(2, 0, 1)[None].contiguous()
+def _pixels(image: Image.Image, hidden: Image.Image | None) -> Tensor:
+    """(1, 3, H, W) in [0, 1]; -1 where `hidden` is white."""
+    return torch.from_numpy(numbers(image, hidden)).permute(2, 0, 1)[None].contiguous()
