@@ -87,9 +87,13 @@ def test_quoted_paths_exist(document: Path) -> None:
     assert not missing
 
 
+PAGES = ("training.md", "teaching.md", "steering.md")
+"""Where the keys of recipes are explained."""
+
+
 @pytest.mark.parametrize("recipe", [spec.model for spec in recipes().values()])
 def test_every_key_of_a_recipe_is_explained(recipe: type[BaseModel]) -> None:
-    text = "".join((ROOT / "docs" / name).read_text(encoding="utf-8") for name in ("training.md", "teaching.md"))
+    text = "".join((ROOT / "docs" / name).read_text(encoding="utf-8") for name in PAGES)
     quoted = {word.rpartition(".")[2] for word in re.findall(r"`([\w.]+)`", text)}
     assert set(keys(recipe)) - {"kind"} <= quoted
 

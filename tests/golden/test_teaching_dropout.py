@@ -87,7 +87,7 @@ def by_hand(task: TeachingTask) -> dict[str, Tensor]:
     batch = task.maker(STEP)
     drawn = task._noised(STEP, batch)
     said = conditioning_of(task.base, task.base.encoder, [caption_of(own) for own in batch])
-    task._losses(drawn, said).mean().backward()
+    task._losses(drawn, said, batch).mean().backward()
     for handle in handles:
         handle.remove()
     named: dict[str, Tensor] = {}

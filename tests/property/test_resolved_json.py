@@ -19,6 +19,7 @@ from atelier.request.model import Request
 from atelier.request.resolve import Offer, resolve
 from atelier.request.resolved import (
     AdapterRef,
+    AllOver,
     BoxPlace,
     ByFactor,
     DepthChannels,
@@ -27,19 +28,25 @@ from atelier.request.resolved import (
     ImageChannels,
     ImageRef,
     InFile,
+    InNetwork,
     MaskedChannels,
     MaskPlace,
     ModelRef,
     NamedUpscaler,
+    NetworkRef,
     NoFile,
     NoisedChannels,
+    NoNetwork,
     PassPrompts,
     RegionPrompts,
     Resolved,
     ResolvedChannels,
+    ResolvedControl,
+    ResolvedExample,
     ResolvedHires,
     ResolvedMask,
     ResolvedPostprocess,
+    ResolvedReference,
     ResolvedRefiner,
     ResolvedRegion,
     ResolvedRegions,
@@ -124,6 +131,8 @@ NAMED: Mapping[str, Sequence[object]] = {
     "freeu_version": ("1", "2", "diffusers"),
     "unipc_variant": ("bh1", "bh2", "vary_coeff", None),
     "regions": ((), ("box=0,0,0.5,1: {a|b} cat", f'mask="{IMAGE}" weight=0.3 negative="猫": a'), "box=0.1,0,1,0.2:a"),
+    "controls": ((),),  # settled by an engine: see `some_networks`
+    "references": ((),),
     "region_method": ("latent",),  # the other one excludes much: tests/unit/test_coupling.py
     "tile": ("none", "x", "y", "xy"),
     "view_method": ("multidiffusion", "mixture"),
@@ -213,10 +222,45 @@ def check(resolved: Resolved) -> None:
 REFERENCE = ModelRef(name="猫", path=os.fsdecode(b"models/\xff.safetensors"), sha256="ab" * 32)
 
 
-def some_networks(draw: random.Random) -> dict[str, tuple[AdapterRef, ...]]:
-    """As an engine finds them in prompts."""
+NETWORK = NetworkRef(name="猫", path=os.fsdecode(b"c/\xff.pth"), sha256="ef" * 32)
+SEEN = ImageRef(path=IMAGE, sha256="01" * 32)
+STEERING = (
+    ResolvedControl(
+        type="canny",
+        network=NETWORK,
+        image=SEEN,
+        annotator="canny",
+        annotator_file=NoNetwork(),
+        options=(("low", 50.0), ("high", 1e-7)),
+        resolution=0,
+        resize="fill",
+        weight=0.1 + 0.2,
+        start=0.0,
+        end=1 / 3,
+        mode="control",
+        place=MaskPlace(image=SEEN),
+        passes="second",
+    ),
+    ResolvedReference(
+        network=NETWORK,
+        encoder=InNetwork(file=NETWORK),
+        image=SEEN,
+        weight=2.0,
+        start=0.5,
+        end=1.0,
+        place=AllOver(),
+        passes="both",
+        blocks=(("", 0.0), ("up.1", 0.5)),
+    ),
+    ResolvedExample(image=SEEN, weight=0.5, start=0.0, end=1.0, passes="first", fidelity=0.25),
+)
+
+
+def some_networks(draw: random.Random) -> dict[str, tuple[object, ...]]:
+    """As an engine finds them in prompts, and what steers."""
     file = AdapterRef(name="猫, é: x", path=os.fsdecode(b"lora/\xff.pt"), sha256="cd" * 32, digits="cd" * 6)
-    return {name: (file,) * draw.randrange(3) for name in ("adapters", "inversions")}
+    found = {name: (file,) * draw.randrange(3) for name in ("adapters", "inversions")}
+    return {**found, "steering": tuple(draw.choices(STEERING, k=draw.randrange(3)))}
 
 
 @pytest.fixture(scope="module")
@@ -361,7 +405,14 @@ def test_the_form_is_this() -> None:
         "output": {"folders": ["out"]},
         "adapters": [],
         "inversions": [],
+        "steering": [],
     }
+
+
+def test_one_that_was_written_before_steering_is_read() -> None:
+    written = json.loads(RESOLVED.to_json())
+    del written["steering"]
+    assert Resolved.from_json(json.dumps(written)) == RESOLVED
 
 
 def test_the_form_with_an_image_is_this() -> None:
@@ -568,7 +619,7 @@ DATA: Mapping[str, object] = json.loads(RESOLVED.to_json())
 @pytest.mark.parametrize("way", tuple(groups(DATA)), ids=str)
 def test_a_key_too_few_or_too_many_is_refused(way: tuple[str | int, ...]) -> None:
     for key in inside(DATA, way):
-        if key == "parts":  # a model whose parts are all its own need not say so
+        if key in {"parts", "steering"}:  # where there are none, they need not be said
             continue
         without = json.loads(RESOLVED.to_json())
         del inside(without, way)[key]

@@ -37,7 +37,16 @@ def test_a_killed_worker_goes_on_in_the_middle_of_an_image(tmp_path: Path) -> No
         assert resumed["again"] >= 4
 
         job_id = server.submit(**LONG)
-        server.until(job_id, lambda job: len(job["images"]) == 1 and job["progress"]["done"] >= STEPS + 3, every=0.02)
+        kept = tmp_path / "data" / "states"
+        server.until(
+            job_id,
+            lambda job: (
+                len(job["images"]) == 1
+                and job["progress"]["done"] >= STEPS + STEPS // 3
+                and any(kept.rglob(f"*{job_id}*"))
+            ),
+            every=0.02,
+        )
         children = list(server.children().values())
         server.kill()
         _, alive = psutil.wait_procs(children, 10)

@@ -148,8 +148,8 @@ def test_states_of_texts_are_kept_only_where_nothing_of_them_learns(
     from atelier.train.tasks import teaching as own
 
     asked: list[int] = []
-    told = own.told
-    monkeypatch.setattr(own, "told", lambda *given: asked.append(1) or told(*given))
+    encode = own.conditioning_of
+    monkeypatch.setattr(own, "conditioning_of", lambda *given: asked.append(1) or encode(*given))
     for text, wanted in ((False, 0), (True, 1)):
         task = made("LoRA", tiny_file, images, tmp_path, targets__text=text)
         first = teaching.gradients(task)

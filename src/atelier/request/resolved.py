@@ -665,7 +665,7 @@ class Resolved(Value):
     sizes: ResolvedSizes
     negative_sizes: ResolvedSizes
     regions: Annotated[NoRegions | ResolvedRegions, Field(discriminator="kind")]
-    steering: tuple[ResolvedSteering, ...]
+    steering: tuple[ResolvedSteering, ...] = ()
     views: Annotated[NoViews | ResolvedViews, Field(discriminator="kind")]
     tiling: ResolvedTiling
     postprocess: Annotated[NoPostprocess | ResolvedPostprocess, Field(discriminator="kind")]
