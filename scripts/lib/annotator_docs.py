@@ -1,4 +1,4 @@
-"""The table of annotators in docs/steering.md, from the registry: annotator_docs.py writes it, annotator_docs.py --check
+"""The table of annotators in docs/steering.md, from the registry: annotator_docs.py writes it, and with --check it
 compares."""
 
 from __future__ import annotations

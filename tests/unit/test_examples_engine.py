@@ -113,6 +113,14 @@ def test_fidelity_leaves_negative_prompts_alone(engine: Engine, image: Path, mon
     assert shares == [[pytest.approx(0.2), pytest.approx(0.8)]]
 
 
+def test_images_of_a_batch_see_the_same_noise_as_alone(engine: Engine, image: Path) -> None:
+    both = engine.generate(request(image, batch_size=2, seed=2**64 - 1))
+    alone = engine.generate(request(image, batch_count=2, seed=2**64 - 1))
+    for one, other in zip(both, alone, strict=True):
+        apart = np.abs(np.asarray(one.image, np.int16) - np.asarray(other.image, np.int16))
+        assert int(apart.max()) <= 2
+
+
 def test_the_infotext_generates_the_same_image_again(engine: Engine, image: Path) -> None:
     (own,) = engine.generate(request(image, "weight=0.7 fidelity=0.3 start=0.1"))
     (same,) = engine.generate(to_request(read(own.infotext)))

@@ -211,7 +211,7 @@ def test_a_network_and_its_adapter_are_shown_the_same() -> None:
     x, t, moment = torch.randn(2, 4, 2, 2), torch.tensor([5.0, 6.0]), Moment(1, 0.5)
     prompted.both(x, t, moment)
     ((seen, times, when, cond, rows),) = adapter.seen
-    assert (rows.negative.tolist(), rows.order.tolist()) == ([True, False], [0, 1])
+    assert (rows.negative.tolist(), rows.view.tolist()) == ([True, False], [0, 0])
     (call,) = net.calls
     assert (seen.dtype, cond.tokens.dtype, when) == (torch.float64, torch.float64, moment)
     assert torch.equal(seen, x.double())

@@ -38,6 +38,7 @@ CONTROLS = {
     "canny:a.png mask=m.png pass=second resize=fill resolution=768": Control(
         type="canny", image="a.png", mask="m.png", passes="second", resize="fill", resolution=768
     ),
+    'canny:"v=1.png"': Control(type="canny", image="v=1.png"),
     "canny:a.png low=50 high=150.5": Control(type="canny", image="a.png", options=(("low", 50.0), ("high", 150.5))),
 }
 REFERENCES = {

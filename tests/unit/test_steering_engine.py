@@ -278,3 +278,87 @@ def test_it_is_not_read_again_for_the_next_request(engine: Engine, folder: Path)
         pixels(engine, controls=canny(folder))
     held = [ref.file.sha256 for ref in engine.resources.cache.held() if ref.file is not None]
     assert len(held) == len(set(held)) > 0
+
+
+def hints_of(engine: Engine, monkeypatch: pytest.MonkeyPatch, **fields: object) -> list[Tensor]:
+    """What the network reads, each once."""
+    seen: list[Tensor] = []
+    embedded = ControlNet.embedded
+
+    def watched(self: ControlNet, hint: Tensor, task: int | None = None) -> Tensor:
+        seen.append(hint)
+        return embedded(self, hint, task)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ControlNet, "embedded", watched)
+        engine.generate(request(**fields))
+    return seen
+
+
+def as_numbers(image: Image.Image) -> Tensor:
+    return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1) / 255
+
+
+def test_images_of_a_batch_have_the_views_that_each_has_alone(engine: Engine, folder: Path) -> None:
+    """Three views of two images at once, hint and mask other in each view."""
+    fields = {"view_method": "multidiffusion", "view_width": 64, "view_height": 64, "view_overlap": 48, "height": 96}
+    controls = canny(folder, f"mask={folder / 'left.png'}")
+    both = engine.generate(request(**fields, controls=controls, batch_size=2))
+    alone = engine.generate(request(**fields, controls=controls, batch_count=2))
+    for one, other in zip(both, alone, strict=True):
+        apart = np.abs(np.asarray(one.image, np.int16) - np.asarray(other.image, np.int16))
+        assert int(apart.max()) <= 2
+
+
+def test_a_hint_of_the_image_to_start_from_lies_as_that_does(
+    engine: Engine, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stretched with it, whatever the control's own way is; grown with it."""
+    image = folder / "hint.png"
+    control = ("canny annotator=none resize=crop",)
+    (hint,) = hints_of(engine, monkeypatch, image=str(image), controls=control, width=64, height=64)
+    with Image.open(image) as opened:
+        assert torch.equal(hint[0], as_numbers(opened.resize((64, 64), Image.Resampling.LANCZOS)))
+        whole = as_numbers(opened)
+    grown = {"image": str(image), "outpaint": "left=64", "width": None, "height": None, "controls": control}
+    (hint, *_) = hints_of(engine, monkeypatch, **grown)
+    assert hint.shape[2:] == (96, 128)
+    assert torch.equal(hint[0, ..., 64:], whole)
+
+
+def test_where_only_what_a_mask_shows_is_made_a_control_is_cut_with_it(
+    engine: Engine, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its own mask too."""
+    image, left = str(folder / "hint.png"), folder / "left.png"
+    fields = {
+        "image": image,
+        "mask": str(left),
+        "mask_blur": 0,
+        "inpaint_area": "Only masked",
+        "masked_area_padding": 0,
+    }
+    (hint,) = hints_of(engine, monkeypatch, **fields, controls=canny(folder), width=64, height=192)
+    with Image.open(folder / "hint.png") as opened:
+        cut = opened.crop((0, 0, 32, 96)).resize((64, 192), Image.Resampling.LANCZOS)
+    assert float((hint[0] - as_numbers(cut)).abs().mean()) < 0.1
+    ((_, ports), *_) = ports_of(
+        engine, monkeypatch, **fields, controls=canny(folder, f"mask={left}"), width=64, height=192
+    )
+    assert bool(ports.residuals[0].abs().amin(1).gt(0).all())
+
+
+def test_nothing_is_drawn_that_nobody_asked_for(engine: Engine, folder: Path) -> None:
+    for kind in ("mlsd", "segmentation"):
+        with pytest.raises(BadInput, match=f"{kind}: nothing here draws its hints: give an image that is one"):
+            engine.resolve(request(controls=(f"{kind}:{folder / 'hint.png'} model=tiny_canny",)))
+    with pytest.raises(BadInput, match="sha256:ab: an image that came with a request is in no infotext"):
+        engine.resolve(request(controls=("canny:sha256:ab",)))
+
+
+def test_an_image_that_is_next_to_a_line_is_refused(engine: Engine, folder: Path) -> None:
+    path = folder / "line.png"
+    Image.new("RGB", (1, 8000)).save(path)
+    made = list(engine.events(request(controls=(f"canny:{path}",), width=512, height=512)))
+    assert isinstance(made[-1], Failed)
+    assert "cannot cover 512x512: cut it" in str(made[-1].error)

@@ -39,15 +39,15 @@ class Acting:
 
     weight: factor on all that it adds; fades: whether layers further from the middle count less, by FADE each; rows:
     indices of the rows of x that it acts on, (R,), None for all; mask: (1 or B, 1, h, w), 0 to 1, where on the map,
-    None for everywhere; order: (B,), the number of each row among all that are asked at once, None for its own;
-    seamless: where opposite edges of the map meet, as in the denoiser's ports.
+    None for everywhere; hints: (B,), which of several hints each row has, None: row i has i % N; seamless: where
+    opposite edges of the map meet, as in the denoiser's ports.
     """
 
     weight: float = 1.0
     fades: bool = False
     rows: Tensor | None = None
     mask: Tensor | None = None
-    order: Tensor | None = None
+    hints: Tensor | None = None
     seamless: Seamless = EDGES
 
     def factors(self, layers: int) -> tuple[float, ...]:
@@ -83,12 +83,11 @@ class Acting:
         return cond if self.rows is None else cond.rows(self.rows)
 
     def shared(self, read: Tensor, rows: int) -> Tensor:
-        """What was made of N hints, (N, ...), for the acting ones of B rows: (R, ...). The row of number i has hint
-        i % N."""
+        """What was made of N hints, (N, ...), for the acting ones of B rows: (R, ...)."""
         if len(read) == 1:
             return read.expand(rows if self.rows is None else len(self.rows), *read.shape[1:])
-        order = torch.arange(rows, device=read.device) if self.order is None else self.order.to(read.device)
-        return read.index_select(0, self.picked(order) % len(read))
+        own = torch.arange(rows) % len(read) if self.hints is None else self.hints
+        return read.index_select(0, self.picked(own.to(read.device)))
 
     def acts(self, layers: int = 1) -> bool:
         """Whether it changes anything."""
@@ -181,10 +180,11 @@ Load = Callable[[torch.dtype], HintNet | ImagePromptNet]
 @dataclass(frozen=True, slots=True)
 class Prepared:
     """A file that steers a model, of which only the header was read. needs: what an image prompt reads; None for a
-    network that reads a hint."""
+    network that reads a hint. tasks: as of a `HintNet`."""
 
     load: Load
     needs: Needs | None = None
+    tasks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from atelier.checkpoints.checkpoint import Checkpoint
 from atelier.checkpoints.kind import identify
-from atelier.errors import BadFile
+from atelier.errors import BadFile, BadInput
 from atelier.families.config import Config
 from atelier.families.facts import NO_FACTS, PartFacts
 from atelier.families.parts import VISION, clip, openclip
@@ -29,6 +29,8 @@ WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 """What transformers calls the files of a folder."""
 OLD = "embeddings.position_ids"
 """A table 0, 1, 2, … in files of older transformers, which says nothing."""
+LONGEST = 100
+"""Of an image that is seen, how many times its shorter side the longer one may be: only the middle is looked at."""
 VISUAL = "visual."
 """What OpenCLIP's names begin with."""
 
@@ -74,6 +76,8 @@ def squared(image: Image, side: int) -> Tensor:
     from PIL.Image import Resampling
 
     image = image.convert("RGB")
+    if max(image.size) > LONGEST * min(image.size):
+        raise BadInput(f"an image of {image.width}x{image.height} is too narrow to be seen: cut it")
     short = min(image.size)
     width, height = (int(side * extent / short) for extent in image.size)
     resized = image.resize((width, height), Resampling.BICUBIC)

@@ -368,7 +368,8 @@ def _steered(resolved: Resolved, own: _Pass) -> Iterator[_Steered]:
         span, name = Span(control.start, control.end), f"{own.out.name}: hint {number}"
         if isinstance(control, ResolvedControl):
             hint: Key[Hint] = Key(name)
-            stage = Annotate(own.model, control, own.size, hint, whole, own.window, source)
+            lies = whole, own.window, source, _is_source(resolved, control)
+            stage = Annotate(own.model, control, own.size, hint, *lies)
             yield _Steered(
                 stage, ByHint(control.network, control.type, hint, control.weight, span, control.mode, own.edges)
             )
@@ -378,9 +379,14 @@ def _steered(resolved: Resolved, own: _Pass) -> Iterator[_Steered]:
             yield _Steered(stage, ByExample(latent, control.weight, span, control.fidelity))
         else:
             looked: Key[Looked] = Key(name)
-            stage = Look(own.model, control, own.size, looked, whole, own.window)
+            stage = Look(own.model, control, own.size, looked, whole, own.window, source)
             steer = ByReference(control.network, looked, control.weight, span, dict(control.blocks))
             yield _Steered(stage, steer)
+
+
+def _is_source(resolved: Resolved, control: ResolvedControl) -> bool:
+    """Whether a control reads the image to start from."""
+    return isinstance(resolved.source, ResolvedSource) and control.image.sha256 == resolved.source.image.sha256
 
 
 def _start(source: NoSource | ResolvedSource) -> Start:

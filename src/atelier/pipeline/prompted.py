@@ -32,12 +32,11 @@ NO_WORDS = ("",)
 
 
 class Rows(NamedTuple):
-    """What the rows of a call are. negative: (B,), whether each is a negative prompt's; order: (B,), its number among
-    all that are asked of the network at once, which more than one call may have to answer: branch by branch, of these
-    view by view, of these sample by sample."""
+    """What the rows of a call are. negative: (B,), whether each is a negative prompt's; view: (B,), which of the views
+    of the moment it shows, 0 where there are none."""
 
     negative: Tensor
-    order: Tensor
+    view: Tensor
 
 
 class PortAdapter(Protocol):
@@ -199,9 +198,10 @@ class PromptedNet:
 
     def _called(self, call: _Call, beside: Tensor | None, x: Tensor, t: Tensor, moment: Moment) -> Tensor:
         x, cond = x.to(self.net.dtype), replace(call.cond, channels=beside)
+        rows = Rows(call.negative, call.rows // len(self.samples) % max(1, len(moment.views)))
         if self.strength is not None:
             cond = replace(cond, guidance=torch.full((len(x),), self.strength, device=self.net.device))
-        return self.net(x, t, cond, self.adapter.ports(x, t, moment, cond, Rows(call.negative, call.rows)))
+        return self.net(x, t, cond, self.adapter.ports(x, t, moment, cond, rows))
 
     def _calls(self, lines: Sequence[_Line], call: int) -> list[_Call]:
         """One call of the network for each length of conditioning."""

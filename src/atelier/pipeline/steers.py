@@ -26,16 +26,17 @@ from atelier.pipeline.values import Hint, Key, Looked, Values
 from atelier.request.controls import Mode
 from atelier.request.resolved import ModelRef, NetworkRef
 
-REMEMBERED = 4
-"""How many sets of views of a hint are kept as the network has read them: one pass over a canvas asks for few."""
+EXAMPLE = 0x6578616D706C65
+"""The seed of the noise on examples: the same for all images, so that none depends on those beside it."""
+REMEMBERED = 64
+"""How many sets of views of a hint are kept as the network has read them: more than a pass over most canvases has."""
 
 
 class Given(NamedTuple):
-    """What a pass has. model: what predicts first, with its network; seed: of its first image."""
+    """What a pass has. model: what predicts first, with its network."""
 
     model: ModelRef
     net: Net
-    seed: int
     have: Lent
     values: Values
 
@@ -108,7 +109,7 @@ class _Hinted:
             self.acting,
             rows=_positive(rows) if self.mode == "control" else None,
             mask=_seen(self.hint.mask, moment.views, rows),
-            order=rows.order,
+            hints=rows.view,
         )
         return self.net.ports(self._read(moment.views, x), x, t, cond, acting) if acting.acts() else NOTHING
 
@@ -140,7 +141,7 @@ def _seen(mask: Tensor | None, views: Sequence[View], rows: Rows) -> Tensor | No
     if mask is None or not views:
         return mask
     each = torch.cat([view.of(mask) for view in views])
-    return each[rows.order.cpu() % len(each)]
+    return each[rows.view.to(each.device)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,7 +203,7 @@ class ByExample:
 
     def adapter(self, given: Given) -> PortAdapter:
         latent, model = given.values.read(self.latent), given.have.checkpoint(given.model)
-        noise = stream(given.seed + 1, DEFAULT_SOURCE).normal(latent.shape[1:])[None]
+        noise = stream(EXAMPLE, DEFAULT_SOURCE).normal(latent.shape[1:])[None]
         return _Looking(given.net, model, latent, noise, self.weight, self.span, self.fidelity)
 
 
@@ -233,5 +234,5 @@ class _Looking:
         scaled = parameterization.scale_in(noisy, sigma)
         if moment.views:
             seen = torch.cat([view.of(scaled[:1]) for view in moment.views])
-            scaled = seen[rows.order.cpu() % len(seen)]
+            scaled = seen[rows.view.cpu()]
         return scaled.to(x)

@@ -174,7 +174,7 @@ def _text(when: When, own: Mapping[str, str]) -> str:
 
 
 def _image_text(image: str) -> str:
-    is_plain = re.fullmatch(r"[^\s\"]*", image) and not _WEIGHT.search(image)
+    is_plain = re.fullmatch(r"[^\s\"]*", image) and not _WEIGHT.search(image) and not re.match(r"\w+=", image)
     return image if is_plain else quoted(image) if quoted(image) != image else f'"{image}"'
 
 

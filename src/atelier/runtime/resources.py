@@ -15,10 +15,10 @@ import torch
 from PIL.Image import Image
 from torch import nn
 
-from atelier.adapters.steering import open_steering
+from atelier.adapters.steering import STEM, open_steering
 from atelier.checkpoints.assembling import assembled
 from atelier.checkpoints.checkpoint import Checkpoint
-from atelier.checkpoints.folder import INDEX
+from atelier.checkpoints.folder import INDEX, archive_in
 from atelier.checkpoints.image_encoder import ImageEncoder, open_image_encoder, own_image_encoder
 from atelier.checkpoints.image_text import ImageText, image_text
 from atelier.checkpoints.opening import open_checkpoint
@@ -272,7 +272,8 @@ class LocalResources:
 
     def hash_of(self, path: Path) -> str:
         """SHA-256 (hex) of the file of a network, or of all files of a folder with one."""
-        return files_sha256(open_any(path).files, path, self._hashes)
+        archive = archive_in(path, STEM) if path.is_dir() else open_any(path)
+        return files_sha256(archive.files, path, self._hashes)
 
     def _upscaler(self, model: ModelRef) -> Networked:
         if self._hashes.sha256(Path(model.path)) != model.sha256:
@@ -295,7 +296,7 @@ class LocalResources:
     def _ref(self, model: ModelRef, part: PartOf[T], adapted: Adapted) -> NetRef[T]:
         is_whole = part.name == UPSCALER.name
         dtype = precision_name(self._device.image_dtype) if is_whole else self.dtype(model)
-        kept = tuple(own for own in model.parts if own.role == ROLES.get(part.name))
+        kept = model.parts if part.file else tuple(own for own in model.parts if own.role == ROLES.get(part.name))
         return NetRef(model.model_copy(update={"parts": kept}), part.name, dtype, adapted.merged, part.file)
 
 

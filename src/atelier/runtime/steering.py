@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -10,11 +11,12 @@ from pathlib import Path
 from atelier.adapters.control_types import ControlType, control_type
 from atelier.adapters.image_features import ENCODERS, suits_spec
 from atelier.adapters.port.ip_adapter import ONLY
-from atelier.adapters.steering import Needs, prepared
+from atelier.adapters.steering import Prepared, prepared
 from atelier.checkpoints.checkpoint import Checkpoint
 from atelier.checkpoints.image_encoder import image_encoder_spec
-from atelier.errors import BadFile, BadInput, about
+from atelier.errors import BadFile, BadInput, UnknownName, about
 from atelier.families.parts import UNET, VISION
+from atelier.pipeline.steering import attentions
 from atelier.prompt import Warn
 from atelier.registry import folded
 from atelier.request.controls import MAX_WEIGHT, Control, Reference, When, parse_control, parse_reference
@@ -34,14 +36,18 @@ from atelier.request.resolved import (
 from atelier.request.spoken import number
 from atelier.runtime.library import Library, hash_in
 from atelier.vision.annotate import FOLDER as ANNOTATORS
-from atelier.vision.annotate import annotator, annotators, completed
+from atelier.vision.annotate import annotator, completed
 from atelier.vision.annotating import Annotator, NeedsFile
 from atelier.vision.hints import INPAINT
 
+NEUTRAL = frozenset({"invert", "none"})
+"""Annotators of images that are drawings already: never taken where nothing is named, unless it is the usual one."""
 FOLDER = "ControlNet"
 """Below a folder of models: where networks that steer go, of all the names that such a folder may have."""
 ENCODER_FOLDER = "clip_vision"
 """The same of encoders of images."""
+GONE = "sha256:"
+"""What stands in infotexts for an image that was a data: URI."""
 UNION = "union"
 """What the names of files say that read hints of several types."""
 
@@ -89,6 +95,8 @@ class Steerings:
         )
 
     def _image(self, when: When, request: Request) -> ImageRef:
+        if when.image.startswith(GONE):
+            raise BadInput(f"{when.image}: an image that came with a request is in no infotext: give it again")
         if when.image:
             return self.refer(when.image)
         if request.source is None:
@@ -102,18 +110,16 @@ class Steerings:
         if reference.method == "example":
             return self._example(reference, request)
         network = self._network(reference, None, "image prompt")
-        needs = prepared(Path(network.path), self._models(reference)[0]).needs
-        assert needs is not None  # as was checked
         return ResolvedReference(
             network=network,
-            encoder=self._encoder(network, needs),
+            encoder=self._encoder(Path(network.path), reference),
             image=self._image(reference, request),
             weight=reference.weight,
             start=reference.start,
             end=reference.end,
             place=self._place(reference),
             passes=reference.passes,
-            blocks=tuple(self._blocks(reference.blocks).items()),
+            blocks=tuple(self._blocks(reference).items()),
         )
 
     def _example(self, reference: Reference, request: Request) -> ResolvedExample:
@@ -129,11 +135,14 @@ class Steerings:
             fidelity=reference.fidelity,
         )
 
-    def _encoder(self, network: NetworkRef, needs: Needs) -> NoNetwork | InNetwork:
-        """What sees images for an image prompt: the model's own where it fits, or a file's. Raises BadInput."""
+    def _encoder(self, network: Path, when: When) -> NoNetwork | InNetwork:
+        """What sees images for an image prompt: the models' own where it fits, or a file's. Raises BadInput."""
+        models = self._models(when)
+        needs = prepared(network, models[0]).needs
+        assert needs is not None  # as was checked
         if needs.face is not None:
-            raise BadInput(f"{network.name}: reads faces, and nothing finds faces in images here yet: choose another")
-        if self.model.has(VISION) and suits_spec(self.model.spec(VISION), needs):
+            raise BadInput(f"{network.stem}: reads faces, and nothing finds faces in images here yet: choose another")
+        if all(model.has(VISION) and suits_spec(model.spec(VISION), needs) for model in models):
             return NoNetwork()
         for name, path in self.library.image_encoders().items():
             with suppress(BadFile):
@@ -142,30 +151,36 @@ class Steerings:
         known = ENCODERS.get((needs.image or "", needs.width))
         told = f" (CLIP {known})" if known else ""
         raise BadInput(
-            f"{network.name}: needs an encoder of images whose {needs.image} has {needs.width} numbers{told}: put it "
+            f"{network.stem}: needs an encoder of images whose {needs.image} has {needs.width} numbers{told}: put it "
             f"into the folder {ENCODER_FOLDER} of a folder of models"
         )
 
-    def _blocks(self, said: str) -> Mapping[str, float]:
-        """Factors by block. Raises BadInput."""
+    def _blocks(self, reference: Reference) -> Mapping[str, float]:
+        """Factors by block. Raises BadInput, also for a block that the model does not have."""
+        said, model = reference.blocks, self._models(reference)[0]
         if not said:
             return {}
-        presets = ONLY.get(self.model.family.name, {})
+        presets = ONLY.get(model.family.name, {})
         if said in presets:
             return presets[said]
+        paths = attentions(model, "attn2")
         pairs = [part.partition("=") for part in said.split(",")]
         factors = {block.strip(): number(factor) for block, _, factor in pairs}
         if not all(abs(factor) <= MAX_WEIGHT for factor in factors.values()):
             names = ", ".join((*presets, "factors such as up.1=0.5,down.2=0"))
             raise BadInput(f"blocks {said!r}: choose {names}")
+        for block in factors:
+            if not any(path.startswith(block) for path in paths):
+                known = ", ".join(dict.fromkeys(path.partition(".attention")[0] for path in paths))
+                raise BadInput(f"blocks {block!r}: {model.name} reads text in {known}")
         return factors
 
     def _network(self, when: When, kind: ControlType | None, named: str) -> NetworkRef:
         """The file of a control's network: the one that is named, or one of its type for the model."""
         hint = isinstance(when, Control)
-        path = self.library.control(when.model) if when.model else self._of_type(kind, named, hint=hint)
+        path = self.library.control(when.model) if when.model else self._of_type(when, kind, named)
         for model in self._models(when):
-            _check_reads(path, prepared(path, model).needs, hint=hint)
+            self._check(path, prepared(path, model), hint=hint, task=named if kind is None else kind.name)
         found = NetworkRef(name=path.stem if path.is_file() else path.name, path=str(path), sha256=self.hash_of(path))
         wanted = hash_in(when.model).lower()
         if wanted and not found.sha256.startswith(wanted):
@@ -177,28 +192,58 @@ class Steerings:
         both = {"both": (self.model, self.again), "first": (self.model,), "second": (self.again,)}[when.passes]
         return both if both[0] is not both[-1] else both[:1]
 
-    def _of_type(self, kind: ControlType | None, named: str, *, hint: bool) -> Path:
-        """The first file for the model whose name says the type; of image prompts the first one at all. Raises
-        BadInput."""
-        words = (named,) if kind is None else kind.words
-        for name, path in self.library.controls().items():
-            if not hint or any(folded(word) in folded(name) for word in (*words, UNION)):
-                with suppress(BadFile):
-                    if (prepared(path, self.model).needs is None) == hint:
-                        return path
+    def _of_type(self, when: When, kind: ControlType | None, named: str) -> Path:
+        """The first file for the models whose name says the type, or else a union that knows it; of image prompts the
+        first one that can be used. Raises BadInput."""
+        words, task = ((named,), named) if kind is None else (kind.words, kind.name)
+        for wanted in (words, (UNION,)) if isinstance(when, Control) else ((),):
+            for name, path in self.library.controls().items():
+                if (not wanted or _says(name, wanted)) and self._suits(path, when, task):
+                    return path
+        models = " and ".join(model.name for model in self._models(when))
         raise BadInput(
-            f"{named}: there is no network of this type for {self.model.name}: put one into the folder {FOLDER} of a "
-            "folder of models, or name its file with model="
+            f"{named}: there is no network of this type for {models}: put one into the folder {FOLDER} of a folder of "
+            "models, or name its file with model="
         )
+
+    def _suits(self, path: Path, when: When, task: str) -> bool:
+        hint = isinstance(when, Control)
+        try:
+            for model in self._models(when):
+                self._check(path, prepared(path, model), hint=hint, task=task)
+            return hint or bool(self._encoder(path, when))
+        except BadInput:
+            return False
+
+    def _check(self, path: Path, found: Prepared, *, hint: bool, task: str) -> None:
+        """Raises BadFile for an image prompt where a hint is read, and the other way round; and for a union of other
+        types."""
+        if hint and found.needs is not None:
+            raise BadFile(path, "reads an image as a prompt: give it as --reference")
+        if not hint and found.needs is None:
+            raise BadFile(path, "reads a hint: give it as --control")
+        if found.tasks and task not in found.tasks:
+            raise BadFile(path, f"reads no hints of the type {task}: it knows {', '.join(found.tasks)}")
+
+
+def _says(name: str, words: Sequence[str]) -> bool:
+    """Whether one of the words stands in a name, not as a part of another: color is no recolor."""
+    parts = f" {folded(name)} "
+    return any(re.search(rf"(?<![a-z]){re.escape(folded(word))}", parts) for word in words)
 
 
 def maker_of(control: Control) -> Annotator:
-    """What makes the hint of a control: what it names, or else the first of its type that there is."""
+    """What makes the hint of a control: what it names, or else the first of its type that there is. Raises BadInput."""
     if control.annotator:
         return annotator(control.annotator)
     kind = control_type(control.type)
-    usual = () if kind is None else kind.annotators
-    return next((annotators()[name] for name in usual if name in annotators()), None) or annotator(control.type)
+    if kind is None:
+        return annotator(control.type)
+    for place, name in enumerate(kind.annotators):
+        with suppress(UnknownName):
+            if place == 0 or name not in NEUTRAL:
+                return annotator(name)
+    raise BadInput(f"{control.type}: nothing here draws its hints: give an image that is one, with annotator=none")
 
 
 def annotator_file(maker: Annotator, library: Library, hash_of: Callable[[Path], str]) -> NoNetwork | InNetwork:
@@ -217,11 +262,3 @@ def annotator_file(maker: Annotator, library: Library, hash_of: Callable[[Path],
 def file_of(needs: NeedsFile, library: Library) -> Path | None:
     """Where the file of an annotator is, under any of its names; None where it is not there."""
     return next((path for path in map(library.annotator, needs.files) if path is not None), None)
-
-
-def _check_reads(path: Path, needs: Needs | None, *, hint: bool) -> None:
-    """Raises BadFile for an image prompt where a hint is read, and the other way round."""
-    if hint and needs is not None:
-        raise BadFile(path, "reads an image as a prompt: give it as --reference")
-    if not hint and needs is None:
-        raise BadFile(path, "reads a hint: give it as --control")

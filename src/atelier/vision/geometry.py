@@ -6,8 +6,12 @@ from typing import Literal
 
 from PIL import Image
 
+from atelier.errors import BadInput
+
 Resize = Literal["stretch", "crop", "fill"]
 LANCZOS = Image.Resampling.LANCZOS
+MOST_PIXELS = 2**28
+"""Of an image that covers another size, before what hangs over is cut off."""
 
 
 def resized(image: Image.Image, width: int, height: int, how: Resize) -> Image.Image:
@@ -18,6 +22,7 @@ def resized(image: Image.Image, width: int, height: int, how: Resize) -> Image.I
     """
     if image.size == (width, height):
         return image
+    check_proportions(image.size, width, height, covers=how == "crop")
     if how == "stretch":
         return image.resize((width, height), LANCZOS)
     inner = image.resize(_inner(image, width, height, covers=how == "crop"), LANCZOS)
@@ -27,6 +32,14 @@ def resized(image: Image.Image, width: int, height: int, how: Resize) -> Image.I
         _extend(canvas, inner, left, top)
     canvas.paste(inner, (left, top))
     return canvas
+
+
+def check_proportions(size: tuple[int, int], width: int, height: int, *, covers: bool) -> None:
+    """Raises BadInput for an image so narrow that it would take gigabytes to let it cover width x height."""
+    across, down = size
+    scale = max(width / across, height / down)
+    if covers and across * scale * down * scale > MOST_PIXELS:
+        raise BadInput(f"an image of {across}x{down} cannot cover {width}x{height}: cut it, or stretch or fill")
 
 
 def _inner(image: Image.Image, width: int, height: int, *, covers: bool) -> tuple[int, int]:

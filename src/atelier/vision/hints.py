@@ -46,6 +46,7 @@ def fitted(hint: Image.Image, width: int, height: int, how: Resize) -> Image.Ima
     pixels = np.asarray(hint.convert("RGB"))
     if how == "stretch":
         return Image.fromarray(resized(pixels, width, height))
+    geometry.check_proportions(hint.size, width, height, covers=how == "crop")
     scales = width / hint.width, height / hint.height
     scale = max(scales) if how == "crop" else min(scales)
     inner = resized(pixels, max(1, round(hint.width * scale)), max(1, round(hint.height * scale)))

@@ -74,8 +74,7 @@ class Control:
 
     @property
     def tasks(self) -> tuple[str, ...]:
-        union = self.net.spec.union
-        return () if union is None else tuple(name for name, place in TASKS.items() if place < union.tasks)
+        return tasks_of(self.net.spec)
 
     @torch.no_grad()
     def read(self, hint: Tensor, task: str = "", /) -> ReadHint:
@@ -111,19 +110,24 @@ class Control:
         return Ports(residuals=tuple(acting.placed(residual, rows) for residual in scaled))
 
 
+def tasks_of(spec: ControlSpec) -> tuple[str, ...]:
+    """The kinds of hints that a union tells apart; none of another ControlNet."""
+    return () if spec.union is None else tuple(name for name, place in TASKS.items() if place < spec.union.tasks)
+
+
 def prepare(archive: Archive, model: Checkpoint) -> Prepared:
     """Raises BadFile for one that is for another U-Net."""
     stored = located(archive, MARKS, PREFIXES, lambda name: name == DIFFERENCE)
     denoiser(archive, model)
     spec = NETWORK.infer(Shapes.of(stored), UNET.network.facts(model.spec(UNET)))
     check_copy(archive, spec.unet, model)
-    return Prepared(partial(_loaded, stored, model, spec))
+    return Prepared(partial(_loaded, stored, model, spec), tasks=tasks_of(spec))
 
 
 def _loaded(stored: Stored, model: Checkpoint, spec: ControlSpec, dtype: torch.dtype) -> Control:
     archive = stored.archive
     differs = DIFFERENCE in archive.tensors
-    tensors = read(stored, NETWORK.names(spec), dtype=torch.float32 if differs else dtype)
+    tensors = read(stored, NETWORK.names(spec), dtype=torch.float32 if differs else dtype, mapped=False)
     if differs:
         base = encoder_tensors(model, spec.unet.in_channels)
         tensors |= {name: tensors[name] + base[name] for name in base.keys() & tensors.keys()}

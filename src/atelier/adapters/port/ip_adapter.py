@@ -170,7 +170,7 @@ def prepare(archive: Archive, model: Checkpoint) -> Prepared:
 
 def _loaded(stored: Stored, spec: IpAdapterSpec, dtype: torch.dtype) -> ImagePrompt:
     archive = stored.archive
-    tensors = read(stored, names.names(spec), dtype=dtype)
+    tensors = read(stored, names.names(spec), dtype=dtype, mapped=False)
     net = load_into(lambda: IpAdapter(spec), tensors, source=archive.path)
     second = isinstance(spec.projection, FaceSpec) and not FIRST_VERSION.search(archive.path.name)
     return ImagePrompt(net, shortcut=1.0 if second else None)

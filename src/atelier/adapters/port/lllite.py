@@ -97,7 +97,7 @@ def prepare(archive: Archive, model: Checkpoint) -> Prepared:
 def _loaded(
     stored: Stored, spec: tuple[LiteSpec, ...], unet: UNetSpec, levels: Mapping[str, int], dtype: torch.dtype
 ) -> Lites:
-    tensors = read(stored, names(spec, places(unet)), dtype=dtype)
+    tensors = read(stored, names(spec, places(unet)), dtype=dtype, mapped=False)
     return Lites(load_into(lambda: LLLite(spec), tensors, source=stored.archive.path), levels)
 
 

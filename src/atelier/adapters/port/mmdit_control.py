@@ -92,7 +92,7 @@ def prepare(archive: Archive, model: Checkpoint) -> Prepared:
 
 def _loaded(stored: Stored, spec: TransformerControlSpec, model: Checkpoint, dtype: torch.dtype) -> Control:
     archive = stored.archive
-    tensors = read(stored, names(spec), dtype=dtype)
+    tensors = read(stored, names(spec), dtype=dtype, mapped=False)
     if not spec.joint:
         whole = model.tensors(MMDIT)
         tensors |= {name: whole[name].to(dtype) for name in TOKENS}

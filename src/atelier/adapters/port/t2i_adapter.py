@@ -96,7 +96,7 @@ def prepare(archive: Archive, model: Checkpoint) -> Prepared:
 
 
 def _loaded(stored: Stored, spec: AdapterSpec, unet: UNetSpec, dtype: torch.dtype) -> Adapter:
-    tensors = read(stored, NETWORK.names(spec), dtype=dtype)
+    tensors = read(stored, NETWORK.names(spec), dtype=dtype, mapped=False)
     return Adapter(load_into(lambda: T2IAdapter(spec), tensors, source=stored.archive.path), unet)
 
 

@@ -143,9 +143,11 @@ def _taken(given: object, at: At, name: str) -> Taken:
     """An image with its mask: also as [image, mask], or alone in a list. Raises Refused."""
     if isinstance(given, list):
         return _listed(cast("list[object]", given), at, name)
-    if isinstance(given, Mapping) and cast("Mapping[str, object]", given).get("image", "") is None:
-        return Taken("", "")
-    return taken(given, f"ControlNet unit {at.number}: {name}")
+    what = f"ControlNet unit {at.number}: {name}"
+    if not isinstance(given, Mapping):
+        return taken(given, what)
+    named = cast("Mapping[str, object]", given)
+    return Taken("", "") if named.get("image", "") is None else taken(named, what)
 
 
 def _listed(given: Sequence[object], at: At, name: str) -> Taken:

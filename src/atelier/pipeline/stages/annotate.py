@@ -21,6 +21,7 @@ from atelier.request.resolved import AllOver, ImageRef, InNetwork, MaskPlace, Mo
 from atelier.vision import masks
 from atelier.vision.annotate import Ready, annotators, ready
 from atelier.vision.annotating import Annotator
+from atelier.vision.geometry import resized
 from atelier.vision.hints import INPAINT, numbers, sized_hint
 from atelier.vision.masks import Box
 
@@ -31,7 +32,7 @@ class Annotate(Stage):
 
     whole: the size of the image that is generated, of which `window` is the part that this pass makes, None for all of
     it; source: where the image to start from is: where only a part of that is generated, so it is of an image of its
-    size.
+    size; of_source: whether it is that image that is annotated: then it lies as that does.
     """
 
     model: ModelRef
@@ -41,6 +42,7 @@ class Annotate(Stage):
     whole: Size
     window: Box | None = None
     source: Key[Prepared] | None = None
+    of_source: bool = False
 
     def needs(self) -> tuple[Need[object], ...]:
         needs: list[Need[Any]] = [Need(self.model, annotator_net(own.file)) for own in self._file]
@@ -53,8 +55,8 @@ class Annotate(Stage):
 
     def perform(self, have: Lent, values: Values) -> Iterator[Event]:
         factor = have.checkpoint(self.model).latent.factor
-        mask = place_mask(self.control.place, self.size, self.whole, self.window, factor, have)
         prepared = None if self.source is None else values.read(self.source)
+        mask = place_mask(self.control.place, self.size, self.whole, self.window, factor, have, prepared)
         hint = self._drawn(flat(have.image(self.control.image)), have, prepared)
         hidden = prepared.mask if prepared is not None and self.control.annotator == INPAINT else None
         values.put(self.out, Hint(_pixels(hint, hidden), mask))
@@ -64,6 +66,8 @@ class Annotate(Stage):
         """The hint of the image, as it lies in what is generated."""
         control = self.control
         size, how = self.whole, control.resize
+        if prepared is not None and self.of_source:
+            image, size, how = prepared.whole, self.size, "stretch"
         if prepared is not None and prepared.box is not None and image.size == prepared.whole.size:
             image, size, how = image.crop(prepared.box), self.size, "fill"
         maker = self._annotator(annotators()[control.annotator], have)
@@ -78,13 +82,24 @@ class Annotate(Stage):
 
 
 def place_mask(
-    place: AllOver | MaskPlace, size: Size, whole: Size, window: Box | None, factor: int, have: Lent
+    place: AllOver | MaskPlace,
+    size: Size,
+    whole: Size,
+    window: Box | None,
+    factor: int,
+    have: Lent,
+    prepared: Prepared | None,
 ) -> Tensor | None:
-    """(1, 1, h, w) in positions of the latent, 0 to 1; None for everywhere."""
+    """(1, 1, h, w) in positions of the latent, 0 to 1; None for everywhere. prepared: the image to start from: where
+    only a part of that is generated, so it is of a mask of its size."""
     if isinstance(place, AllOver):
         return None
-    mask = _read_mask(place.image, have).resize(whole, Image.Resampling.BOX)
-    seen = mask if window is None else mask.crop(window)
+    mask = _read_mask(place.image, have)
+    if prepared is not None and prepared.box is not None and mask.size == prepared.whole.size:
+        seen = resized(mask.crop(prepared.box), *size, "fill")
+    else:
+        mask = mask.resize(whole, Image.Resampling.BOX)
+        seen = mask if window is None else mask.crop(window)
     small = seen.resize((size.width // factor, size.height // factor), Image.Resampling.BOX)
     return torch.from_numpy(np.asarray(small, np.float32) / 255)[None, None]
 

@@ -12,7 +12,7 @@ from atelier.pipeline.resources import image_encoder, image_prompt_net
 from atelier.pipeline.stage import Stage
 from atelier.pipeline.stages.annotate import place_mask
 from atelier.pipeline.stages.prepare import flat
-from atelier.pipeline.values import Key, Looked, Values
+from atelier.pipeline.values import Key, Looked, Prepared, Values
 from atelier.request.events import Event
 from atelier.request.resolved import ModelRef, ResolvedReference, Size
 from atelier.vision.masks import Box
@@ -22,7 +22,7 @@ from atelier.vision.masks import Box
 class Look(Stage):
     """Leaves what an image prompt reads of its image, and where it acts, under `out`.
 
-    size, whole, window: see `Annotate`; they matter to the mask alone, for the image is seen whole.
+    size, whole, window, source: see `Annotate`; they matter to the mask alone, for the image is seen whole.
     """
 
     model: ModelRef
@@ -31,6 +31,7 @@ class Look(Stage):
     out: Key[Looked]
     whole: Size
     window: Box | None = None
+    source: Key[Prepared] | None = None
 
     def needs(self) -> tuple[Need[object], ...]:
         needs: list[Need[Any]] = [
@@ -45,6 +46,7 @@ class Look(Stage):
         encoder = have.take(Need(self.model, image_encoder(reference.encoder)))
         features = image_features(encoder, [flat(have.image(reference.image))], net.needs)
         factor = have.checkpoint(self.model).latent.factor
-        mask = place_mask(reference.place, self.size, self.whole, self.window, factor, have)
+        prepared = None if self.source is None else values.read(self.source)
+        mask = place_mask(reference.place, self.size, self.whole, self.window, factor, have, prepared)
         values.put(self.out, Looked(features, mask))
         yield from ()

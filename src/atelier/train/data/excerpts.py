@@ -60,7 +60,7 @@ def mask(excerpt: Excerpt) -> NDArray[np.float32] | None:
             grey = upright(image).convert("RGBA").getchannel("A")
         else:
             return None
-        _check_proportions(grey, excerpt)
+        check_proportions(excerpt.mask, grey.size, excerpt)
         return np.array(cut(grey, excerpt), np.float32) / np.float32(255)
 
 
@@ -72,9 +72,8 @@ def cut(image: Image.Image, excerpt: Excerpt) -> Image.Image:
     return ImageOps.mirror(part) if excerpt.flipped else part
 
 
-def _check_proportions(grey: Image.Image, excerpt: Excerpt) -> None:
-    (width, height), (across, down) = grey.size, excerpt.original
+def check_proportions(path: Path, size: Size, excerpt: Excerpt) -> None:
+    """Raises BadFile for what belongs to an image, a mask or a hint, and is of other proportions."""
+    (width, height), (across, down) = size, excerpt.original
     if abs(width * down - height * across) > SKEW * width * down:
-        raise BadFile(
-            excerpt.mask, f"is {width}x{height} and its image {across}x{down}: give a mask of the image's proportions"
-        )
+        raise BadFile(path, f"is {width}x{height} and its image {across}x{down}: give one of the image's proportions")

@@ -54,18 +54,25 @@ def _pupil(recipe: ControlRecipe, base: Base) -> ControlPupil:
     from atelier.errors import BadInput
     from atelier.train.teaching.control import ControlPupil, Hints
     from atelier.vision.annotate import annotator, completed, ready
+    from atelier.vision.annotating import NeedsFile
 
-    own = recipe.control
+    own, root = recipe.control, Path(recipe.data.source)
     factor = base.checkpoint.latent.factor
     if 2 ** (len(own.widths) - 1) != factor:
         raise BadInput(
             f"control.widths: {base.checkpoint.name} needs {factor.bit_length()} of them, not {len(own.widths)}"
         )
     if own.hints:
-        hints = Hints(None, {}, Path(own.hints))
+        hints = Hints(None, {}, Path(own.hints), root)
     else:
         spec = annotator(own.annotator)
-        hints = Hints(ready(spec, lambda _: None, torch.device("cpu")), completed(spec, own.options), None)
+        if isinstance(spec.draw, NeedsFile):
+            raise BadInput(
+                f"control.annotator: {spec.name} is a network in a file: draw the hints with `atelier annotate`, and "
+                "give their folder as control.hints"
+            )
+        maker = ready(spec, lambda _: None, torch.device("cpu"))
+        hints = Hints(maker, completed(spec, own.options), None, root)
     return ControlPupil(base, hints, own.rank, own.widths, recipe.run.seed)
 
 

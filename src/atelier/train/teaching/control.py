@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -22,15 +22,15 @@ from atelier.errors import BadFile, BadInput
 from atelier.models.controlnet import ControlNet, ControlSpec
 from atelier.models.unet import UNet
 from atelier.nn.ports import Conditioning, Ports
-from atelier.train.data.excerpts import Excerpt, cut, pixels
+from atelier.train.data.excerpts import Excerpt, check_proportions, cut, pixels
 from atelier.train.data.opening import flat, opened, upright
 from atelier.train.optimizers import Group
 from atelier.train.teaching.base import Base
 from atelier.train.teaching.dropout import Draw
 from atelier.vision.annotate import Ready
 
-CACHED = 4096
-"""Hints that are kept in memory."""
+CACHED = 2**30
+"""Bytes of hints that are kept in memory."""
 OWN = ("hint.", "outs.", "out_middle.")
 """What the names of layers begin with that the model's encoder does not have."""
 DEVIATION = 0.02
@@ -41,12 +41,14 @@ DEVIATION = 0.02
 class Hints:
     """What is read beside each training image: drawn of it, or in a file of the same stem in a folder.
 
-    Hints are remembered, as every epoch asks for the same ones unless images are cut at random.
+    root: the folder of the training images, below which hints may lie as they do. Hints are remembered, as every epoch
+    asks for the same ones unless images are cut at random.
     """
 
     maker: Ready | None
     options: Mapping[str, float]
     folder: Path | None
+    root: Path
     _known: OrderedDict[Excerpt, NDArray[np.uint8]] = field(
         default_factory=OrderedDict[Excerpt, NDArray[np.uint8]], init=False, repr=False, compare=False
     )
@@ -55,19 +57,32 @@ class Hints:
         """RGB (h, w, 3). Raises BadFile for one that is missing or of other proportions than its image."""
         if excerpt not in self._known:
             self._known[excerpt] = self._made(excerpt)
-            if len(self._known) > CACHED:
+            size = self._known[excerpt].nbytes
+            while len(self._known) > max(1, CACHED // size):
                 self._known.popitem(last=False)
+        self._known.move_to_end(excerpt)
         return self._known[excerpt]
 
     def _made(self, excerpt: Excerpt) -> NDArray[np.uint8]:
         if self.maker is not None:
             return np.asarray(self.maker.hint(Image.fromarray(pixels(excerpt)), options=self.options))
         assert self.folder is not None
-        path = self.folder / f"{excerpt.path.stem}.png"
-        if not path.is_file():
-            raise BadFile(path, f"is not there: {excerpt.path} needs a hint of its name")
+        path = self._path(excerpt.path)
         with opened(path) as image:
-            return np.array(cut(flat(upright(image), "black"), excerpt))
+            whole = flat(upright(image), "black")
+            check_proportions(path, whole.size, excerpt)
+            return np.array(cut(whole, excerpt))
+
+    def _path(self, image: Path) -> Path:
+        """Where the hint of an image lies: as the image below its folder, or straight in the folder of hints."""
+        assert self.folder is not None
+        places = [self.folder / f"{image.stem}.png"]
+        if image.is_relative_to(self.root):
+            places.insert(0, (self.folder / image.relative_to(self.root)).with_suffix(".png"))
+        found = next((place for place in places if place.is_file()), None)
+        if found is None:
+            raise BadFile(places[0], f"is not there: {image} needs a hint of its name")
+        return found
 
 
 class Learner(Protocol):
@@ -163,8 +178,13 @@ class ControlPupil:
         hint = torch.from_numpy(shown).to(x.device).permute(0, 3, 1, 2).float() / 255
         weights = self.learner.weights()
         embedded = functional_call(self._shell.hint, _below(weights, "hint."), (hint,))
-        residuals = functional_call(self._shell, weights, (x.float(), t, cond, embedded))
+        residuals = functional_call(self._shell, weights, (x.float(), t, in_float(cond), embedded))
         return Ports(residuals=tuple(own.to(x.dtype) for own in residuals))
+
+
+def in_float(cond: Conditioning) -> Conditioning:
+    pooled, channels = (None if own is None else own.float() for own in (cond.pooled, cond.channels))
+    return replace(cond, tokens=cond.tokens.float(), pooled=pooled, channels=channels)
 
 
 def encoder_of(net: UNet, spec: ControlSpec) -> dict[str, Tensor]:
