@@ -12,6 +12,9 @@ from atelier.nn.norm import GroupNorm
 from atelier.nn.ports import NOTHING, AttentionLayer, Ports
 from atelier.nn.tokens import to_map, to_tokens
 
+SMALL = 2**21
+"""Queries times keys: at 1024 of each writing attention out takes half as long as the fused kernel, at 2304 longer."""
+
 
 def split_heads(x: Float[Tensor, "b t c"], heads: int) -> Float[Tensor, "b heads t d"]:
     """Equal parts of the channels, one for each head."""
@@ -26,10 +29,12 @@ def merge_heads(x: Float[Tensor, "b heads t d"]) -> Float[Tensor, "b t c"]:
 def attend(query: Tensor, key: Tensor, value: Tensor, *, causal: bool = False) -> Tensor:
     """Scaled dot-product attention of (..., t, d) on (..., s, d): Vaswani 2017 (arXiv:1706.03762), equation 1.
 
-    Where gradients are wanted on a CPU it is written out: the backward pass of torch's fused kernel is slower there
-    than the matrix products, in bfloat16 several times.
+    Where gradients are wanted on a CPU in bfloat16 it is written out, up to SMALL: the backward pass of torch's fused
+    kernel is slower there than the matrix products, several times for small maps (measured on a Xeon with AMX).
     """
-    if causal or query.device.type != "cpu" or not (torch.is_grad_enabled() and query.requires_grad):
+    learns = torch.is_grad_enabled() and query.requires_grad
+    small = query.dtype == torch.bfloat16 and query.shape[-2] * key.shape[-2] <= SMALL
+    if causal or query.device.type != "cpu" or not (learns and small):
         return F.scaled_dot_product_attention(query, key, value, is_causal=causal)
     scores = query * query.shape[-1] ** -0.5 @ key.transpose(-2, -1)
     return scores.softmax(dim=-1) @ value
