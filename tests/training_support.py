@@ -9,10 +9,9 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
     from atelier.train.loop import Placement
@@ -228,22 +227,11 @@ def _main() -> None:
 
 
 def _in_a_child(job: dict[str, Any]) -> int:
-    death = job["death"]
-    reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
-        os.close(reader)
-        with os.fdopen(writer, "w") as told:
-            _exit_code(lambda: _train(job, told))
-    os.close(writer)
-    with os.fdopen(reader) as heard:
-        for line in heard:
-            if int(line) == death.get("after_step"):
-                time.sleep(death.get("seconds", 0.0))
-                os.kill(child, signal.SIGKILL)
-                break
-        status = os.waitpid(child, 0)[1]
-    return os.waitstatus_to_exitcode(status)
+        _exit_code(lambda: _train(job))
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    return -signal.SIGKILL if code == -signal.SIGALRM else code
 
 
 def _exit_code(work: Callable[[], None]) -> None:
@@ -254,17 +242,34 @@ def _exit_code(work: Callable[[], None]) -> None:
     os._exit(0)
 
 
-def _train(job: dict[str, Any], told: IO[str]) -> None:
+def _train(job: dict[str, Any]) -> None:
     from atelier.request.events import Stepped
 
-    if "fsync" in job["death"]:
-        _die_at_fsync(job["death"]["fsync"])
-    told.write("0\n")
-    told.flush()
+    death = job["death"]
+    if "fsync" in death:
+        _die_at_fsync(death["fsync"])
+    ahead = ["after_step"] if "after_step" in death else []
+
+    def reached(step: int) -> None:
+        if ahead and step >= death["after_step"]:
+            ahead.clear()
+            _die_in(death.get("seconds", 0.0))
+
+    reached(0)
     for event in events(recipe(job["kind"], job["changes"]), Path(job["folder"])):
         if isinstance(event, Stepped):
-            told.write(f"{event.step}\n")
-            told.flush()
+            reached(event.step)
+
+
+def _die_in(seconds: float) -> None:
+    """Ends this process then, at once, as SIGKILL does.
+
+    By a timer of its own: another process would wake late on a busy machine.
+    """
+    if seconds:
+        signal.setitimer(signal.ITIMER_REAL, seconds)
+    else:
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 def _die_at_fsync(number: int) -> None:

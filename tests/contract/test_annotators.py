@@ -14,7 +14,6 @@ from annotator_support import NETWORKS, noise, saved, scene
 from atelier.errors import BadFile, BadInput, UnknownName
 from atelier.vision.annotate import (
     Ready,
-    a1111_options,
     annotator,
     annotators,
     at_resolution,
@@ -159,10 +158,9 @@ def test_names_of_a1111() -> None:
 
 def test_numbers_of_a1111() -> None:
     canny = annotator("canny")
-    assert completed(canny, a1111_options(canny, -1, -1)) == {"low": 100, "high": 200}
-    assert completed(canny, a1111_options(canny, 30, -1)) == {"low": 30, "high": 200}
-    assert completed(canny, a1111_options(canny, -1, 90)) == {"low": 100, "high": 90}
-    assert a1111_options(annotator("none"), 5, 6) == {}
+    assert completed(canny, {}) == {"low": 100, "high": 200}
+    assert completed(canny, {"low": 30}) == {"low": 30, "high": 200}
+    assert completed(canny, {"high": 90}) == {"low": 100, "high": 90}
     usual = {name: completed(annotator(name), {}) for name in ("scribble_xdog", "threshold", "tile_resample")}
     assert usual == {"scribble_xdog": {"threshold": 32}, "threshold": {"threshold": 127}, "tile_resample": {"rate": 1}}
     assert completed(annotator("blur_gaussian"), {}) == {"sigma": 9}

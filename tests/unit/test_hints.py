@@ -10,7 +10,7 @@ from annotator_support import drawing, noise, smooth
 from atelier.vision.arrays.canny import canny
 from atelier.vision.arrays.thin import thinned
 from atelier.vision.arrays.tones import grey, stretched
-from atelier.vision.hints import fitted, numbers, pixel_perfect, resized
+from atelier.vision.hints import fitted, numbers, resized
 from atelier.vision.palette import ade20k, in_colours
 
 
@@ -83,13 +83,6 @@ def test_it_fits_as_it_is_told() -> None:
     assert abs(stretch[2:20, 2:14].astype(int) - 90).max() <= 1
     for how in ("crop", "fill", "stretch"):
         assert fitted(Image.fromarray(noise(1, 90)), 8, 200, how).size == (8, 200)
-
-
-def test_the_resolution_that_sees_every_pixel() -> None:
-    assert pixel_perfect((100, 50), 512, 512, "crop") == 512
-    assert pixel_perfect((100, 50), 512, 512, "stretch") == 512
-    assert pixel_perfect((100, 50), 512, 512, "fill") == 256
-    assert pixel_perfect((768, 1024), 640, 512, "crop") == 640
 
 
 def test_numbers_and_what_a_mask_hides() -> None:

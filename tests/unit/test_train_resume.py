@@ -86,7 +86,7 @@ def test_killed_five_times_is_the_unbroken_run(
     run, changes = tmp_path / kind, _changes(kind, source, parts, **{"run.workers": workers})
     dice = random.Random(f"{kind} {workers}")
     ends = [nursery.train(kind, changes, run, **death) for death in _deaths(dice)]
-    assert ends.count(-9) >= 2, "the run was over before it was killed"  # a busy machine kills late, and it is over
+    assert ends.count(-9) >= 4, "the run was over before it was killed"
     assert nursery.train(kind, changes, run) == 0
     assert support.result(run) == support.result(unbroken[kind])
     assert support.log(run) == support.log(unbroken[kind])

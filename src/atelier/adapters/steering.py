@@ -107,14 +107,22 @@ class HintNet(Protocol):
         """The kinds of hints that it tells apart, by any of their names; () where it reads one kind alone."""
         ...
 
-    def read(self, hint: Tensor, task: str = "", /) -> Any:  # noqa: ANN401 - each kind its own
+    def read(self, hint: Tensor, task: str = "", /) -> object:
         """hint: (N, 3, H, W) in [0, 1], of the size of the image. task: of a network with `tasks`, the kind of hint.
 
         What stays the same for all calls of a run. Raises BadInput for a task that it does not know.
         """
         ...
 
-    def ports(self, read: Any, x: Tensor, t: Tensor, cond: Conditioning, acting: Acting, /) -> Ports:  # noqa: ANN401
+    def ports(
+        self,
+        read: Any,  # noqa: ANN401 - what its own `read` made, of which each kind has another type
+        x: Tensor,
+        t: Tensor,
+        cond: Conditioning,
+        acting: Acting,
+        /,
+    ) -> Ports:
         """For one call of the denoiser, of B rows: x (B, C, h, w), t (B,), as the denoiser gets them.
 
         read: what `read` made of N hints; which of them each row has, `Acting.shared` says. NOTHING where it changes

@@ -86,7 +86,7 @@ class ByHint:
         return _Hinted(opened.net, given.values.read(self.hint), named, factor, acting, self.span, self.mode)
 
 
-_Reads = dict[tuple[View, ...], Any]
+_Reads = dict[tuple[View, ...], object]
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +113,7 @@ class _Hinted:
         )
         return self.net.ports(self._read(moment.views, x), x, t, cond, acting) if acting.acts() else NOTHING
 
-    def _read(self, views: tuple[View, ...], x: Tensor) -> Any:  # noqa: ANN401 - each network its own
+    def _read(self, views: tuple[View, ...], x: Tensor) -> object:
         """What the network makes of the hint, once for each set of views."""
         if views not in self._known:
             if len(self._known) == REMEMBERED:
@@ -198,7 +198,7 @@ class ByExample:
     span: Span
     fidelity: float
 
-    def needs(self, model: ModelRef) -> tuple[Need[Any], ...]:  # noqa: ARG002 - the model itself
+    def needs(self, _model: ModelRef, /) -> tuple[Need[Any], ...]:
         return ()
 
     def adapter(self, given: Given) -> PortAdapter:

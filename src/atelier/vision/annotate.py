@@ -27,8 +27,6 @@ LOWEST, HIGHEST = 64, 2048
 MOST_PIXELS = 33_554_432
 """Of an image brought to a resolution: 8192 x 4096."""
 MULTIPLE = 64
-UNSET = -1
-"""A1111's word for the annotator's own number."""
 NO_OPTIONS: Mapping[str, float] = MappingProxyType({})
 Find = Callable[[str], Path | None]
 """The path of a file by what it is called where it is published; None where it is not here."""
@@ -99,12 +97,6 @@ def completed(spec: Annotator, given: Mapping[str, float]) -> dict[str, float]:
             allowed = f"{known[name].low:g} to {known[name].high:g}"
             raise BadInput(f"annotator {spec.name}: {name} is {value:g}, and {allowed} can be used")
     return {name: given.get(name, option.default) for name, option in known.items()}
-
-
-def a1111_options(spec: Annotator, threshold_a: float, threshold_b: float) -> dict[str, float]:
-    """A1111's two numbers as options: -1 is the annotator's own, and those that it does not have are ignored."""
-    given = zip(spec.options, (threshold_a, threshold_b), strict=False)
-    return {option.name: value for option, value in given if value != UNSET}
 
 
 def on_white(image: Image) -> Pixels:

@@ -31,12 +31,6 @@ HIDDEN = -1.0
 """What stands for pixels under the mask of an inpainting hint."""
 
 
-def pixel_perfect(image: Size, width: int, height: int, how: Resize) -> int:
-    """The resolution of an annotator at which it sees about as many pixels as the request has (both: width, height)."""
-    scales = width / image[0], height / image[1]
-    return round((min(scales) if how == "fill" else max(scales)) * min(image))
-
-
 def fitted(hint: Image.Image, width: int, height: int, how: Resize) -> Image.Image:
     """A hint (RGB) at width x height: thin lines stay thin and labels stay labels.
 

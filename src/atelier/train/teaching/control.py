@@ -169,7 +169,7 @@ class ControlPupil:
         return (Group("control", list(self.learner.parameters())),)
 
     @contextmanager
-    def at_work(self, draw: Draw | None = None) -> Generator[TextTowers]:  # noqa: ARG002 - has nothing to drop
+    def at_work(self, _draw: Draw | None = None, /) -> Generator[TextTowers]:
         yield self.base.encoder
 
     def ports(self, batch: Sequence[Excerpt], x: Tensor, t: Tensor, cond: Conditioning) -> Ports:

@@ -38,6 +38,9 @@ class Dropout:
         return Dropped(self, draw) if self.hidden or self.rank or self.module else None
 
 
+NO_DROPOUT = Dropout()
+
+
 @dataclass(frozen=True, slots=True)
 class Dropped:
     """What is left out of one step."""

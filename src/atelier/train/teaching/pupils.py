@@ -19,7 +19,7 @@ from atelier.families.part import PartSpec
 from atelier.prompt import Weighted, chunk
 from atelier.train.optimizers import Group, divided
 from atelier.train.teaching.base import Base
-from atelier.train.teaching.dropout import Draw, Dropout
+from atelier.train.teaching.dropout import NO_DROPOUT, Draw, Dropout
 
 
 class Pupil(Protocol):
@@ -33,7 +33,7 @@ class Pupil(Protocol):
     @property
     def reads(self) -> bool: ...
 
-    def at_work(self, draw: Draw | None = None) -> AbstractContextManager[TextTowers]:
+    def at_work(self, draw: Draw | None = None, /) -> AbstractContextManager[TextTowers]:
         """Inside, the base's networks are as they have been taught, and gradients reach what is trained; gives the text
         encoders. draw: of a step of training, None otherwise: then nothing is dropped."""
         ...
@@ -55,7 +55,7 @@ class AdapterPupil:
         seed: int,
         text_rate: float = 1.0,
         up_ratio: float = 1.0,
-        dropout: Dropout = Dropout(),  # noqa: B008 - frozen
+        dropout: Dropout = NO_DROPOUT,
     ) -> None:
         self.base, self._text_rate, self._up_ratio, self._dropout = base, text_rate, up_ratio, dropout
         random = torch.Generator().manual_seed(seed)
@@ -85,7 +85,7 @@ class AdapterPupil:
         return any(part != self.base.denoiser.name for part in self.adapters)
 
     @contextmanager
-    def at_work(self, draw: Draw | None = None) -> Generator[TextTowers]:
+    def at_work(self, draw: Draw | None = None, /) -> Generator[TextTowers]:
         dropped = None if draw is None else self._dropout.drawn(draw)
         with ExitStack() as stack:
             for part, adapter in self.adapters.items():
@@ -114,7 +114,7 @@ class WeightsPupil:
         return tuple(_group(self.base, part, net, self._text_rate) for part, net in self._nets.items())
 
     @contextmanager
-    def at_work(self, draw: Draw | None = None) -> Generator[TextTowers]:  # noqa: ARG002 - has nothing to drop
+    def at_work(self, _draw: Draw | None = None, /) -> Generator[TextTowers]:
         yield self.base.encoder
 
 
@@ -147,7 +147,7 @@ class WordPupil:
     def groups(self) -> tuple[Group, ...]:
         return (Group("words", list(self.words.parameters()), self._rate, decay=0.0),)
 
-    def at_work(self, draw: Draw | None = None) -> AbstractContextManager[TextTowers]:  # noqa: ARG002 - as above
+    def at_work(self, _draw: Draw | None = None, /) -> AbstractContextManager[TextTowers]:
         return self.with_word(self.base.encoder)
 
     @contextmanager
@@ -180,7 +180,7 @@ class Together:
         return (*self._word.groups, *self._other.groups)
 
     @contextmanager
-    def at_work(self, draw: Draw | None = None) -> Generator[TextTowers]:
+    def at_work(self, draw: Draw | None = None, /) -> Generator[TextTowers]:
         with self._other.at_work(draw) as encoder, self._word.with_word(encoder) as with_word:
             yield with_word
 
