@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace
@@ -158,8 +156,3 @@ def model(family: str = "sd1", spec: UNetSpec = SPEC) -> Checkpoint:
     """What an IP-Adapter asks a model: its family, and what shapes its U-Net."""
     own = SimpleNamespace(name=family, title={"sd1": "Stable Diffusion 1.x", "sdxl": "Stable Diffusion XL"}[family])
     return SimpleNamespace(name="tiny", family=own, spec=lambda _: spec, has=lambda _: True)  # type: ignore[return-value]
-
-
-def keys_beside(name: str, key: str) -> Mapping[str, str]:
-    """Another table of a list of a published file."""
-    return json.loads((Path(os.environ["ATELIER_FACTS"]) / "keys" / f"{name}.json").read_text())[key]

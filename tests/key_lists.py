@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import struct
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from facts import FACTS
 
 
 def key_list(name: str) -> dict[str, tuple[int, ...]]:
     """The names and shapes of one published file. Skips the test where the lists are not there."""
-    named = os.environ.get("ATELIER_FACTS")
-    roots = [Path(named)] if named else [parent / "shared" / "facts" for parent in Path(__file__).parents]
-    found = next((path for root in roots if (path := root / "keys" / f"{name}.json").is_file()), None)
-    if found is None:
+    return {key: tuple(shape) for key, shape in published(name)["keys"].items()}
+
+
+def published(name: str) -> dict[str, Any]:
+    """All that is known of one published file. Skips the test where the lists are not there."""
+    found = FACTS / "keys" / f"{name}.json"
+    if not found.is_file():
         pytest.skip("the lists of published files are not beside the project")
-    return {key: tuple(shape) for key, shape in json.loads(found.read_text())["keys"].items()}
+    return json.loads(found.read_text())
 
 
 def sparse(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> Path:

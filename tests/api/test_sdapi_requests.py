@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Generator
-from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
 from atelier.request.table import request_of
+from facts import FACTS
 from fakes.a1111 import PICTURE, LikeA1111
 from fakes.live import live
 
-FACTS = Path(os.environ.get("ATELIER_FACTS", Path(__file__).parents[3] / "shared" / "facts")) / "requests.json"
+LIST = FACTS / "requests.json"
 PREFIXES = ("/sdapi/", "/controlnet/", "/login")
 SIZE = {"width": 512, "height": 512, "batch_size": 1, "batch_count": 1}
 TEXT = {"rng": "nv", "cfg_scale": 7.0, **SIZE}
@@ -105,11 +104,11 @@ UPSCALED = {
 
 
 def _calls() -> list[dict[str, Any]]:
-    return json.loads(FACTS.read_text()) if FACTS.exists() else []
+    return json.loads(LIST.read_text()) if LIST.exists() else []
 
 
 CALLS = _calls()
-pytestmark = pytest.mark.skipif(not CALLS, reason=f"{FACTS} is not there")
+pytestmark = pytest.mark.skipif(not CALLS, reason=f"{LIST} is not there")
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import struct
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -16,9 +15,10 @@ from atelier.adapters.read import Match, matched, open_adapter
 from atelier.checkpoints.checkpoint import Checkpoint
 from atelier.checkpoints.opening import open_checkpoint
 from atelier.errors import BadFile
+from facts import FACTS
 
-FACTS = Path(os.environ.get("ATELIER_FACTS", Path(__file__).parents[3] / "shared" / "facts")) / "keys"
-pytestmark = pytest.mark.skipif(not FACTS.is_dir(), reason="the lists of published files are not here")
+KEYS = FACTS / "keys"
+pytestmark = pytest.mark.skipif(not KEYS.is_dir(), reason="the lists of published files are not here")
 RANK = 4
 
 SD1: Mapping[str, tuple[str, int, int]] = {
@@ -55,7 +55,7 @@ FOREIGN: Mapping[str, str] = {
 
 
 def shapes(name: str) -> dict[str, tuple[int, ...]]:
-    found = json.loads((FACTS / f"{name}.json").read_text())
+    found = json.loads((KEYS / f"{name}.json").read_text())
     tensors = found.get("tensors") or found["keys"]
     listed = {key: shape if isinstance(shape, list) else shape[0] for key, shape in tensors.items()}
     return {key: tuple(RANK if n == -1 else n for n in shape or ()) for key, shape in listed.items()}

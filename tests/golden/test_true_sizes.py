@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import functools
 import json
-import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,8 +22,9 @@ from atelier.models.clip import TextSpec
 from atelier.models.unet import UNet, UNetSpec
 from atelier.weights.load import match
 from atelier.weights.names import clip, unet
+from facts import FACTS
 
-KEYS = Path(os.environ.get("ATELIER_FACTS", Path(__file__).parents[3] / "shared" / "facts")) / "keys"
+KEYS = FACTS / "keys"
 pytestmark = pytest.mark.skipif(not KEYS.is_dir(), reason="the lists of published keys are not on this machine")
 
 VAE, CLIP_L, BIG, OPEN_H, OPEN_H_CUT = 83_653_863, 123_060_480, 694_659_840, 354_032_640, 340_387_840

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from pathlib import Path
 
 import pytest
@@ -16,9 +15,9 @@ from atelier.checkpoints.kind import Seen
 from atelier.checkpoints.kinds.lora import family
 from atelier.errors import BadInput
 from atelier.weights.hashes import legacy_hash
+from facts import FACTS
 
-FACTS = Path(os.environ.get("ATELIER_FACTS", Path(__file__).parents[3] / "shared" / "facts")) / "keys"
-LIST = FACTS / "safetensors_metadata_kohya_modelspec.json"
+LIST = FACTS / "keys" / "safetensors_metadata_kohya_modelspec.json"
 
 BASE = Base("sd1", "epsilon", "v1-5.safetensors", "ab" * 32, "81761151")
 RECIPE = {

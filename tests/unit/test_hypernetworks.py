@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
@@ -22,11 +21,11 @@ from atelier.pipeline.resources import DENOISER, Adapted, Merged
 from atelier.runtime.engine import Engine
 from atelier.runtime.library import Library
 from atelier.runtime.resources import bytes_of
+from facts import FACTS
 from pipeline_support import PLENTY, engine_on, request
 
 WIDTHS = (32, 64)
-LIST = Path(os.environ.get("ATELIER_FACTS", Path(__file__).parents[3] / "shared" / "facts"))
-KEYS = LIST / "keys" / "hypernetwork_a1111.json"
+KEYS = FACTS / "keys" / "hypernetwork_a1111.json"
 Chain = Mapping[str, Tensor]
 
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import os
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,8 +12,9 @@ from atelier.request.infotext import Infotext, interpret, read, to_request, writ
 from atelier.request.infotext.image import read_image
 from atelier.request.infotext.resources import resources
 from atelier.request.infotext.settings import settings_of
+from facts import FACTS
 
-HERE = Path(os.environ.get("ATELIER_FACTS", Path(__file__).parents[3] / "shared" / "facts")) / "infotext.json"
+HERE = FACTS / "infotext.json"
 if not HERE.is_file():
     pytest.skip(f"{HERE} is not here (ATELIER_FACTS names its folder)", allow_module_level=True)
 RECORDS: list[dict[str, Any]] = json.loads(HERE.read_text(encoding="utf-8"))
