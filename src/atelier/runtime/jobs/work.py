@@ -13,6 +13,7 @@ from atelier.runtime.jobs import saved
 from atelier.runtime.jobs.fairness import Waiting
 from atelier.runtime.jobs.faults import Faults
 from atelier.runtime.jobs.files import OUTPUTS
+from atelier.runtime.jobs.gallery import enter
 from atelier.runtime.jobs.held import Held, Leases
 from atelier.runtime.jobs.job import Job, JobError, JobImage, JobProgress, State, StoreFailed
 from atelier.runtime.jobs.lease import Claimed, Lease, LeaseLost, MadeImage, Overdue, SavedState
@@ -209,7 +210,7 @@ class Work:
         try:
             self._parts.files.write(path, image.data, "image")
             row = image_row(held.lease.job_id, image, path.rpartition("/")[2])
-            self._list(held, row, image.thumbnail)
+            self._list(held, row, listed_image(row, image), image.thumbnail)
         except BaseException:
             with suppress(StoreFailed):
                 if self._listed(held.lease.job_id, image.index) is None:
@@ -233,11 +234,12 @@ class Work:
             row = connection.execute(select(images).where(images.c.job == job_id, images.c.number == number)).first()
         return None if row is None else image_of(row)
 
-    def _list(self, held: Held, values: Mapping[str, object], thumbnail: bytes | None) -> None:
+    def _list(self, held: Held, values: Mapping[str, object], made: JobImage, thumbnail: bytes | None) -> None:
         with self._parts.database.write() as connection:
-            self._row(connection, held)
+            owner = self._row(connection, held).owner
             self._faults.at("list")
             connection.execute(insert(images), values)
+            enter(connection, owner, made, max(self._parts.clock.now(), held.since))
             if thumbnail is not None:
                 connection.execute(insert(thumbnails), {"image": values["id"], "data": thumbnail})
 
