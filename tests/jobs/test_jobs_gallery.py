@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from contextlib import closing
 from dataclasses import replace
@@ -20,6 +21,7 @@ from atelier.runtime.jobs.limits import USUAL
 from atelier.runtime.jobs.opening import migrations
 from atelier.runtime.jobs.store import JobStore
 from fakes.album import fill, said
+from fakes.album import picture as picture_of
 from job_support import ANNA, BELA, START, FakeClock, Stores, accept, claim, files, picture
 
 
@@ -160,7 +162,7 @@ def test_stars_and_the_trash_are_one_s_own(stores: Stores) -> None:
     assert change(ANNA, [one, two], "unstar") == 1
     assert ids(store, starred=True) == []
     assert change(ANNA, [one], "purge") == 0
-    assert store.image(one, ANNA)
+    assert store.image(one, ANNA)[1] == picture_of(7)
 
 
 def test_what_is_purged_loses_its_file_and_its_job_stays(stores: Stores) -> None:
@@ -202,7 +204,7 @@ def test_an_image_of_a_job_that_goes_on_is_not_purged(stores: Stores) -> None:
     assert store.change_images(ANNA, [made.id], "purge") == 0
     stores.clock.advance(2)
     store.prune()
-    assert store.image(made.id, ANNA)
+    assert store.image(made.id, ANNA)[0] == made
     store.finish(claimed.lease)
     store.prune()
     assert ids(store, deleted=True) == []
@@ -321,7 +323,8 @@ def test_an_older_database_with_images_gets_a_gallery(tmp_path: Path, url: str |
                 {"id": f"{number:032x}", "owner": owner, "ended": None if number == 1 else 10.0 * number},
             )
             for index in range(2):
-                details = '{"seed":%d,"width":64,"height":48,"format":"png","infotext":"a cat %d\\nSteps: %d, Sampler: Euler a, Seed: 7, Size: 64x48"}'
+                line = f"Steps: {10 + number}, Sampler: Euler a, Seed: 7, Size: 64x48"
+                details = {"seed": 7, "width": 64, "height": 48, "format": "png", "infotext": f"a cat\n{line}"}
                 connection.execute(
                     text("INSERT INTO images VALUES (:id, :job, :number, :file, 9, 'x', :details)"),
                     {
@@ -329,7 +332,7 @@ def test_an_older_database_with_images_gets_a_gallery(tmp_path: Path, url: str |
                         "job": f"{number:032x}",
                         "number": index,
                         "file": f"{number}-{index}.png",
-                        "details": details % (number, number, 10 + number),
+                        "details": json.dumps(details),
                     },
                 )
                 connection.execute(

@@ -42,6 +42,7 @@ class Zip(StreamingResponse):
 async def found(
     service: Behind,
     owner: Caller,
+    *,
     q: Annotated[str, Query(max_length=LONGEST, description="Words of the prompt, and field:value.")] = "",
     starred: Annotated[bool | None, Query(description="Only those with a star, or without.")] = None,
     board: Annotated[Id, Query(description="Only those on this board.")] = None,

@@ -8,7 +8,6 @@ from pydantic import Field
 
 from atelier.api.v1.named import Named
 from atelier.api.v1.shapes import ImageShape, Shape, image_shape
-from atelier.request.infotext.read import read
 from atelier.runtime.jobs.collection import Board, Entry
 
 SHOWN = 200
@@ -95,6 +94,8 @@ def entry_shape(entry: Entry) -> EntryShape:
 
 
 def details_shape(entry: Entry) -> DetailsShape:
+    from atelier.request.infotext.read import read
+
     said = read(entry.image.infotext)
     return DetailsShape.model_validate(
         _plain(entry)

@@ -20,8 +20,8 @@ routes = APIRouter(tags=["jobs"])
 FOR_ADMINS = frozenset({"teach"})
 """Kinds of jobs that only admins ask for."""
 _DESCRIPTION = (
-    "Server-sent events of all one's jobs and images, for ever: those of a job with its id as `job`, `queue` (the order "
-    "changed), `gallery` (images or boards did), and `reset` (something may have been missed: ask for /v1/queue anew). "
+    "Server-sent events of all one's jobs and images, for ever: those of a job with its id as `job`, `queue` (another "
+    "order), `gallery` (images or boards did), and `reset` (something may have been missed: ask for /v1/queue anew). "
     "Last-Event-ID goes on behind it."
 )
 

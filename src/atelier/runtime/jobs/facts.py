@@ -1,4 +1,4 @@
-"""What images are found by: the keys of their infotext and their prompt, in a form that every database compares alike."""
+"""What images are found by: what their infotext says, in a form that every database compares alike."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from sqlalchemy.sql.elements import ColumnElement
 
 from atelier.runtime.jobs import boards as own_boards
 from atelier.runtime.jobs.collection import Change, Entry, Found, Wanted, Window
-from atelier.runtime.jobs.facts import VERSION, facts_of
+from atelier.runtime.jobs.facts import VERSION, Fact, facts_of
 from atelier.runtime.jobs.files import OUTPUTS
 from atelier.runtime.jobs.job import JobImage, State, UnknownJob
 from atelier.runtime.jobs.parts import Parts
@@ -81,14 +81,16 @@ class Gallery:
 
     def index(self) -> int:
         """Reads the facts of some images whose facts were never read, or by an earlier version; how many."""
+        old = _ENTRY.where(gallery.c.indexed < VERSION).order_by(gallery.c.sequence.desc()).limit(AT_ONCE)
+        with self._parts.database.read() as connection:
+            made = {row.sequence: of_image(image_of(row)) for row in connection.execute(old)}
+        these = gallery.c.sequence.in_(list(made))
         with self._parts.database.write() as connection:
-            old = _ENTRY.where(gallery.c.indexed < VERSION).order_by(gallery.c.sequence.desc()).limit(AT_ONCE)
-            rows = connection.execute(old).all()
-            connection.execute(delete(facts).where(facts.c.entry.in_([row.sequence for row in rows])))
-            _write_facts(connection, {row.sequence: image_of(row) for row in rows})
-            these = gallery.c.sequence.in_([row.sequence for row in rows])
+            there = list(connection.scalars(select(gallery.c.sequence).where(these)))
+            connection.execute(delete(facts).where(facts.c.entry.in_(there)))
+            _write_facts(connection, {entry: made[entry] for entry in there})
             connection.execute(update(gallery).where(these).values(indexed=VERSION))
-        return len(rows)
+        return len(made)
 
     def _fits(self, connection: Connection, owner: str, wanted: Wanted) -> ColumnElement[bool]:
         """The condition on the rows of `gallery`."""
@@ -106,20 +108,25 @@ class Gallery:
         return and_(*conditions)
 
 
-def enter(connection: Connection, owner: str, image: JobImage, now: float) -> None:
+def of_image(image: JobImage) -> tuple[Fact, ...]:
+    """What an image is found by: read before a transaction begins, since that takes a moment."""
+    return facts_of(image.infotext, image.width, image.height, image.seed)
+
+
+def enter(connection: Connection, owner: str, image_id: str, found_by: tuple[Fact, ...], now: float) -> None:
     """Lists a new image in the gallery of its owner."""
-    row = {"image": image.id, "owner": owner, "made": now, "starred": False, "indexed": VERSION}
+    row = {"image": image_id, "owner": owner, "made": now, "starred": False, "indexed": VERSION}
     entry = connection.execute(insert(gallery).values(row)).inserted_primary_key
     assert entry is not None
-    _write_facts(connection, {entry[0]: image})
+    _write_facts(connection, {entry[0]: found_by})
 
 
-def _write_facts(connection: Connection, made: Mapping[int, JobImage]) -> None:
+def _write_facts(connection: Connection, found_by: Mapping[int, tuple[Fact, ...]]) -> None:
     """Writes what images are found by, by their entries."""
     rows = [
         {"entry": entry, "name": fact.name, "value": fact.value, "number": fact.number}
-        for entry, image in made.items()
-        for fact in facts_of(image.infotext, image.width, image.height, image.seed)
+        for entry, own in found_by.items()
+        for fact in own
     ]
     if rows:
         connection.execute(insert(facts), rows)

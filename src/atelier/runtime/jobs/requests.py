@@ -89,8 +89,8 @@ class Requests:
         return job
 
     def to_front(self, job_id: str, owner: str) -> Job:
-        """Lets a job that waits start before all others of its owner. It takes no higher priority than one of these has,
-        and nothing of the share of others. Raises BadInput for a job that waits no longer."""
+        """Lets a job that waits start before all others of its owner. It takes no higher priority than one of these
+        has, and nothing of the share of others. Raises BadInput for a job that waits no longer."""
         with self._parts.database.write() as connection:
             if owned(connection, job_id, owner).state != State.QUEUED:
                 raise BadInput(f"job {job_id} does not wait any more: only what waits can be moved to the front")
