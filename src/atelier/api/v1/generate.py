@@ -23,6 +23,22 @@ TEXT_LENGTH = 4096
 """Of every other text that is no image."""
 MANY_TEXTS = 256
 """Of a field that is a list of them."""
+NAMED_IN: Mapping[str, str] = {
+    "model": "models",
+    "refiner": "models",
+    "hires_checkpoint": "models",
+    "vae": "autoencoders",
+    "sampler": "samplers",
+    "hires_sampler": "samplers",
+    "scheduler": "schedulers",
+    "hires_scheduler": "schedulers",
+    "hires_upscaler": "upscalers",
+    "sd_upscale_upscaler": "upscalers",
+    "postprocess_upscaler": "upscalers",
+    "postprocess_upscaler_2": "upscalers",
+    "styles": "styles",
+}
+"""Fields that name something, and the list below /v1 that tells what there is."""
 _SIDES = frozenset({"width", "height", "view_width", "view_height"})
 EXAMPLE: Mapping[str, Json] = {
     "prompt": "a red apple on a blue background",
@@ -55,8 +71,15 @@ def _described(field: RequestField, annotation: object) -> tuple[object, object]
         multiple_of=SIDE_STEP if field.name in _SIDES else None,
         max_length=_length(field),
         fail_fast=True if field.kind == "texts" else None,  # one wrong text is told of, not thousands
+        json_schema_extra=_for_forms(field),
     )
     return Annotated[annotation, info], default
+
+
+def _for_forms(field: RequestField) -> dict[str, Json]:
+    """What a form needs beside the limits: the group it stands in, and the list of /v1 that names its values."""
+    shown: dict[str, Json] = {"x-group": field.group or "basic", "x-kind": field.kind}
+    return shown | ({"x-list": NAMED_IN[field.name]} if field.name in NAMED_IN else {})
 
 
 def _unset(field: RequestField) -> str:

@@ -9,6 +9,7 @@ from fastapi import Depends, Path
 
 from atelier.runtime.jobs.job import UnknownJob
 
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 _ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
@@ -17,6 +18,12 @@ def opaque(text: str) -> str:
     if not _ID.fullmatch(text):
         raise UnknownJob("no id")
     return text
+
+
+async def _digest(digest: Annotated[str, Path(description="The SHA-256 of an upload, in hex.")]) -> str:
+    if not _SHA256.fullmatch(digest):
+        raise UnknownJob("no digest")
+    return digest
 
 
 async def _job_id(job_id: Annotated[str, Path(description="What POST /v1/jobs answered.")]) -> str:
@@ -33,4 +40,5 @@ async def _board_id(board_id: Annotated[str, Path(description="What GET /v1/boar
 
 JobId = Annotated[str, Depends(_job_id)]
 ImageId = Annotated[str, Depends(_image_id)]
+Digest = Annotated[str, Depends(_digest)]
 BoardId = Annotated[str, Depends(_board_id)]

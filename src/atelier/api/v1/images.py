@@ -8,8 +8,8 @@ from fastapi import APIRouter, Header, Query, Request, Response
 
 from atelier.api.caller import Behind, Caller
 from atelier.api.errors import refuse
-from atelier.api.uploads import check_kind, kept
-from atelier.api.v1.ids import ImageId
+from atelier.api.uploads import check_kind, kept, kind_of
+from atelier.api.v1.ids import Digest, ImageId
 from atelier.api.v1.shapes import ImageShape, ImageTextShape, UploadShape, image_shape
 
 routes = APIRouter(tags=["images"])
@@ -73,6 +73,13 @@ async def upload(request: Request, service: Behind, owner: Caller) -> UploadShap
     """Takes an image for the fields of a request that hold one: the body is the file itself."""
     data = await _body(request)
     return UploadShape(id=await kept(service, owner, data, "body"), bytes=len(data))
+
+
+@routes.get("/v1/uploads/{digest}", response_class=ImageFile, responses=_FILE)
+async def uploaded(digest: Digest, service: Behind, owner: Caller) -> Response:
+    """An image that was sent: its id is `upload:` and this."""
+    data = await service.uploaded(f"upload:{digest}", owner)
+    return Response(data, media_type=kind_of(data), headers={"Cache-Control": FOREVER})
 
 
 @routes.post("/v1/image-text", openapi_extra=_SENT)

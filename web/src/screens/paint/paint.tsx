@@ -1,0 +1,159 @@
+import { useQueryClient } from "@tanstack/react-query";
+import { useCallback, useState } from "react";
+
+import { type Fields, type Job, type JobImage, type Schemas, send } from "../../api/client";
+import { messageOf, Refusal } from "../../api/errors";
+import { ask, useRecentJobs } from "../../api/jobs";
+import { currentDraft, setDraft, useDraft, useDraftField } from "../../form/store";
+import { fill, useText } from "../../i18n";
+import { Button, IconButton } from "../../ui/button";
+import { useDropped } from "../../ui/dropped";
+import { Icon } from "../../ui/icons";
+import { toast } from "../../ui/toasts";
+import { JobCard } from "./job";
+import { PromptBox } from "./prompt";
+import { Settings } from "./settings";
+import { Viewer } from "./viewer";
+
+/** One box and one button; the settings beside them; below, one's images with the newest first. */
+export function Paint() {
+  const text = useText();
+  const [open, setOpen] = useState<{ job: Job; image: JobImage } | null>(null);
+  const over = useDropped(useCallback((images: File[]) => void restore(images[0], text.paint), [text]));
+  return (
+    <div className="paint">
+      <h1 className="visually-hidden">{text.screens.paint}</h1>
+      <section className="paint-main">
+        <Composer />
+        <Images onOpen={(job, image) => setOpen({ job, image })} />
+      </section>
+      <SettingsPanel />
+      {open !== null && <Viewer {...open} onClose={() => setOpen(null)} />}
+      {over && (
+        <div className="drop-hint">
+          <Icon name="upload" />
+          <p>{text.paint.dropHere}</p>
+        </div>
+      )}
+    </div>
+  );
+}
+
+function Composer() {
+  const text = useText();
+  const [prompt, setPrompt] = useDraftField("prompt");
+  const [negative, setNegative] = useDraftField("negative_prompt");
+  const [generate, busy] = useGenerate();
+  return (
+    <div className="composer">
+      <div className="composer-row">
+        <PromptBox value={textOf(prompt)} onChange={setPrompt} onSubmit={generate} />
+        <Button look="main" onPress={generate} isPending={busy}>
+          {text.paint.generate}
+        </Button>
+      </div>
+      <input
+        className="negative-box"
+        aria-label={text.paint.negative}
+        placeholder={text.paint.negativePlaceholder}
+        value={textOf(negative)}
+        onChange={(event) => setNegative(event.target.value)}
+      />
+    </div>
+  );
+}
+
+function textOf(value: unknown): string {
+  return typeof value === "string" ? value : "";
+}
+
+/** Asks for the images of the draft. One press is one job, also where its answer is lost on the way and it is asked again. */
+function useGenerate(): [() => void, boolean] {
+  const queries = useQueryClient();
+  const [busy, setBusy] = useState(false);
+  const run = async () => {
+    const once = crypto.randomUUID();
+    setBusy(true);
+    try {
+      await patiently(() => ask({ prompt: "", ...currentDraft() }, once));
+    } catch (error) {
+      toast(messageOf(error), { bad: true });
+    } finally {
+      setBusy(false);
+    }
+    await queries.invalidateQueries({ queryKey: ["jobs"] });
+  };
+  return [() => void run(), busy];
+}
+
+const WAIT_MS = 1000;
+
+/** Tries again while the server does not answer. */
+async function patiently<T>(run: () => Promise<T>): Promise<T> {
+  for (;;) {
+    try {
+      return await run();
+    } catch (error) {
+      if (!(error instanceof Refusal) || !error.away) throw error;
+      await new Promise((done) => setTimeout(done, WAIT_MS));
+    }
+  }
+}
+
+function Images({ onOpen }: { onOpen: (job: Job, image: JobImage) => void }) {
+  const text = useText();
+  const { data: jobs, isPending } = useRecentJobs("generate");
+  if (isPending) return <p className="quiet">{text.app.loading}</p>;
+  if (jobs === undefined || jobs.length === 0) {
+    return (
+      <div className="empty">
+        <Icon name="image" />
+        <p>{text.paint.empty}</p>
+        <p className="quiet">{text.paint.emptyHint}</p>
+      </div>
+    );
+  }
+  return (
+    <section className="jobs" aria-label={text.paint.jobs}>
+      {jobs.map((job) => (
+        <JobCard key={job.id} job={job} onOpen={onOpen} />
+      ))}
+    </section>
+  );
+}
+
+function SettingsPanel() {
+  const text = useText();
+  const [shown, setShown] = useState(false);
+  const draft = useDraft();
+  const { prompt: _p, negative_prompt: _n, ...rest } = draft;
+  const changed = Object.keys(rest).length;
+  const reset = () => setDraft(Object.fromEntries(Object.entries(draft).filter(([name]) => !(name in rest))));
+  return (
+    <aside className={shown ? "settings settings-shown" : "settings"} aria-label={text.paint.settings}>
+      <header className="settings-head">
+        <Button look="quiet" icon="sliders" onPress={() => setShown(!shown)} aria-expanded={shown}>
+          {text.paint.settings}
+        </Button>
+        {changed > 0 && <span className="badge">{fill(text.paint.changed, { count: changed })}</span>}
+        {changed > 0 && <IconButton icon="reset" label={text.paint.reset} onPress={reset} />}
+      </header>
+      <div className="settings-body">
+        <Settings />
+      </div>
+    </aside>
+  );
+}
+
+/** Takes the settings that an image holds for the draft. */
+async function restore(image: File | undefined, text: { restored: string; holdsNothing: string }): Promise<void> {
+  if (image === undefined) return;
+  try {
+    const answer = await send("/v1/image-text", { method: "POST", body: image, headers: { "Content-Type": image.type } });
+    const told = (await answer.json()) as Schemas["ImageTextShape"];
+    if (told.infotext !== "") setDraft(told.fields as Fields);
+    toast(told.infotext === "" ? text.holdsNothing : text.restored);
+  } catch (error) {
+    toast(messageOf(error), { bad: true });
+  }
+}
