@@ -185,7 +185,7 @@ class Desk:
         told = self._feed.stream(owner.key)
         while not self._feed.is_closed:
             if after is None or told.has_gap(after):
-                after = told.newest
+                after = told.oldest
                 yield JobEvent(after, "reset", {})
             for event in told.after(after):
                 after = event.number

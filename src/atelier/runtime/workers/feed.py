@@ -75,12 +75,13 @@ class Line:
 
 
 class Stream:
-    """What happens to all that is an owner's, in one order. Of what replaces what was told before, as progress does,
-    the newest alone is kept; the oldest of the rest is forgotten at `KEPT_STREAM`. Numbers count on from the
-    milliseconds of the time of day, so that no earlier server has given them."""
+    """What happens to all that is an owner's, in one order; newest, oldest: the numbers of the last event, and of the
+    last one that was forgotten. Of what replaces what was told before, as progress does, the newest alone is kept; the
+    oldest of the rest is forgotten at `KEPT_STREAM`. Numbers count on from the milliseconds of the time of day, so that
+    no earlier server has given them."""
 
     def __init__(self) -> None:
-        self.newest = self._forgotten = int(time.time() * 1000)
+        self.newest = self.oldest = int(time.time() * 1000)
         self._events: OrderedDict[tuple[str, str] | int, JobEvent] = OrderedDict()
         self._changed = asyncio.Event()
 
@@ -90,7 +91,7 @@ class Stream:
         self._events.pop(key, None)
         self._events[key] = JobEvent(self.newest, name, {**data, "job": job_id} if job_id else data)
         if len(self._events) > KEPT_STREAM:
-            self._forgotten = self._events.popitem(last=False)[1].number
+            self.oldest = self._events.popitem(last=False)[1].number
         self.wake()
 
     def done(self, job_id: str) -> None:
@@ -100,7 +101,7 @@ class Stream:
 
     def has_gap(self, after: int | None) -> bool:
         """Whether something was forgotten that happened behind that number, or the number is none of this server's."""
-        return after is None or not self._forgotten <= after <= self.newest
+        return after is None or not self.oldest <= after <= self.newest
 
     def after(self, number: int) -> list[JobEvent]:
         return [event for event in self._events.values() if event.number > number]
