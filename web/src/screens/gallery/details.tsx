@@ -5,6 +5,7 @@ import { fill, useLanguage, useText } from "../../i18n";
 import { useOwnText } from "../../i18n/own";
 import { Button, IconButton } from "../../ui/button";
 import { Dialog } from "../../ui/dialog";
+import { Icon } from "../../ui/icons";
 import { Picture, useAddress } from "../../ui/picture";
 import { ToBoard } from "./chosen";
 import { type Details as Known, useBoards, useDetails } from "./data";
@@ -89,7 +90,8 @@ function Actions({ known, doings, onClose }: { known: Known; doings: Doings; onC
       <ToBoard ids={[known.id]} doings={doings} />
       {address !== null && (
         <a className="button button-plain" href={address} download={`${known.id}.${known.format}`}>
-          {text.download}
+          <Icon name="download" />
+          <span>{text.download}</span>
         </a>
       )}
       <Button icon="trash" look="danger" onPress={() => closing(doings.remove([known.id]))}>

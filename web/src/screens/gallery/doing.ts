@@ -29,11 +29,11 @@ export interface Doings {
 export function useDoings(): Doings {
   const queries = useQueryClient();
   const text = useOwnText(TEXTS);
-  const { app } = useText();
-  return useMemo(() => doings(queries, text, app), [queries, text, app]);
+  const shared = useText();
+  return useMemo(() => doings(queries, text, shared), [queries, text, shared]);
 }
 
-function doings(queries: QueryClient, text: GalleryText, app: Catalogue["app"]): Doings {
+function doings(queries: QueryClient, text: GalleryText, { app, paint }: Catalogue): Doings {
   const all = async (doing: Doing, ids: Ids, said: string, undo?: Doing) => {
     const count = await change(queries, doing, ids);
     const back = undo === undefined ? undefined : { label: app.undo, run: () => void saying(() => change(queries, undo, ids)) };
@@ -55,7 +55,7 @@ function doings(queries: QueryClient, text: GalleryText, app: Catalogue["app"]):
         toast(fill(text.offed, { count }), { action: { label: app.undo, run: () => void saying(() => pin(queries, board, ids, true)) } });
       }),
     zip: (ids) => saying(() => fetchZip(ids)),
-    settings: (id) => succeeding(async () => setDraft((await told(api.GET("/v1/images/{image_id}/fields", { params: { path: { image_id: id } } }))).fields as Fields)),
+    settings: (id) => succeeding(() => takeSettings(id, paint.holdsNothing)),
     source: (id) => succeeding(async () => setField("image", await upload(await (await send(`/v1/images/${id}`)).blob()))),
   };
 }
@@ -73,6 +73,13 @@ async function succeeding(step: () => Promise<unknown>): Promise<boolean> {
     toast(messageOf(error), { bad: true });
     return false;
   }
+}
+
+/** Makes the settings of an image those of Paint. Throws where it says none. */
+async function takeSettings(id: string, nothing: string): Promise<void> {
+  const { fields } = await told(api.GET("/v1/images/{image_id}/fields", { params: { path: { image_id: id } } }));
+  if (Object.keys(fields).length === 0) throw new Error(nothing);
+  setDraft(fields as Fields);
 }
 
 /** Saves the files of images as one zip. */
