@@ -313,6 +313,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/uploads/{digest}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Uploaded
+         * @description An image that was sent: its id is `upload:` and this.
+         */
+        get: operations["uploaded_v1_uploads__digest__get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/image-text": {
         parameters: {
             query?: never;
@@ -595,6 +615,66 @@ export interface paths {
         get: operations["capabilities_v1_capabilities_get"];
         put?: never;
         post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/prompt": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Explained
+         * @description What a prompt means: weights, what is active when, networks, tokens.
+         */
+        post: operations["explained_v1_prompt_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/wildcards": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Wildcards
+         * @description Names that a prompt can say as __NAME__.
+         */
+        get: operations["wildcards_v1_wildcards_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/grid": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Grid
+         * @description The requests of a comparison, seeds drawn; nothing is generated yet: each is asked for as a job of its own.
+         */
+        post: operations["grid_v1_grid_post"];
         delete?: never;
         options?: never;
         head?: never;
@@ -1747,6 +1827,13 @@ export interface components {
             /** Sized */
             sized: boolean;
         };
+        /** AxisShape */
+        AxisShape: {
+            /** Title */
+            title: string;
+            /** Labels */
+            labels: string[];
+        };
         /**
          * Capabilities
          * @description request: the JSON schema of what POST /v1/jobs takes. limits: of the server, by name.
@@ -1764,6 +1851,22 @@ export interface components {
             };
             /** Image Formats */
             image_formats: string[];
+        };
+        /**
+         * CellShape
+         * @description x, y, z: numbers of the values along the axes; fields: what POST /v1/jobs takes for this image.
+         */
+        CellShape: {
+            /** X */
+            x: number;
+            /** Y */
+            y: number;
+            /** Z */
+            z: number;
+            /** Fields */
+            fields: {
+                [key: string]: components["schemas"]["JsonValue"];
+            };
         };
         /**
          * ControlTypeShape
@@ -2834,6 +2937,41 @@ export interface components {
             [key: string]: unknown;
         };
         /**
+         * GridFields
+         * @description request: the fields of a request; x, y, z: what changes along an axis, as `steps=10,20,30` or
+         *     `prompt-sr=apple,pear` (docs/comparing.md). matrix: the prompt's parts at | are the axes.
+         */
+        GridFields: {
+            request: components["schemas"]["GenerateFields"];
+            /** X */
+            x?: string | null;
+            /** Y */
+            y?: string | null;
+            /** Z */
+            z?: string | null;
+            /**
+             * Matrix
+             * @default false
+             */
+            matrix: boolean;
+            /**
+             * Vary Seed
+             * @default false
+             */
+            vary_seed: boolean;
+        };
+        /**
+         * GridShape
+         * @description cells: in the order in which they cost least to make.
+         */
+        GridShape: {
+            x: components["schemas"]["AxisShape"];
+            y: components["schemas"]["AxisShape"];
+            z: components["schemas"]["AxisShape"];
+            /** Cells */
+            cells: components["schemas"]["CellShape"][];
+        };
+        /**
          * ImageShape
          * @description An image of a job. url: where its file is.
          */
@@ -3309,6 +3447,24 @@ export interface components {
             };
         };
         /**
+         * NetworkShape
+         * @description A network that a prompt names, and how strongly it acts on the text encoders and the denoiser.
+         */
+        NetworkShape: {
+            /** Type */
+            type: string;
+            /** Name */
+            name: string;
+            /** Te */
+            te: number;
+            /** Unet */
+            unet: number;
+            /** Dyn */
+            dyn: number | null;
+            /** Args */
+            args: string[];
+        };
+        /**
          * OptionShape
          * @description A number that changes what an annotator draws; step: how finely it is set in a form.
          */
@@ -3376,6 +3532,16 @@ export interface components {
              */
             has_more: boolean;
         };
+        /** Page[str] */
+        Page_str_: {
+            /** Data */
+            data: string[];
+            /**
+             * Has More
+             * @default false
+             */
+            has_more: boolean;
+        };
         /**
          * Picture
          * @description One image: its bytes or where they are.
@@ -3417,6 +3583,56 @@ export interface components {
             /** Share */
             share: number;
         };
+        /**
+         * PromptFields
+         * @description steps: of the sampler, for what is active when; seed: what choices and wildcards are drawn from.
+         */
+        PromptFields: {
+            /** Prompt */
+            prompt: string;
+            /** Styles */
+            styles?: string[];
+            /**
+             * Steps
+             * @default 20
+             */
+            steps: number;
+            /**
+             * Seed
+             * @default 0
+             */
+            seed: number;
+            /**
+             * Emphasis
+             * @default Original
+             */
+            emphasis: string;
+        };
+        /**
+         * PromptShape
+         * @description text: with every choice made, without networks. parts: those of AND. count: tokens of the longest text, in
+         *     `chunks` chunks of `room`.
+         */
+        PromptShape: {
+            /** Text */
+            text: string;
+            /** Attention */
+            attention: components["schemas"]["WeighedShape"][];
+            /** Schedule */
+            schedule: components["schemas"]["SpanShape"][];
+            /** Parts */
+            parts: components["schemas"]["WeighedShape"][];
+            /** Networks */
+            networks: components["schemas"]["NetworkShape"][];
+            /** Warnings */
+            warnings: string[];
+            /** Count */
+            count: number;
+            /** Chunks */
+            chunks: number;
+            /** Room */
+            room: number;
+        };
         /** SamplerShape */
         SamplerShape: {
             /** Name */
@@ -3434,6 +3650,16 @@ export interface components {
             label: string;
             /** Aliases */
             aliases: string[];
+        };
+        /**
+         * SpanShape
+         * @description until: the last call of the denoiser at which the text is active.
+         */
+        SpanShape: {
+            /** Until */
+            until: number;
+            /** Text */
+            text: string;
         };
         /**
          * State
@@ -3796,6 +4022,13 @@ export interface components {
             output_tokens: number;
             /** Total Tokens */
             total_tokens: number;
+        };
+        /** WeighedShape */
+        WeighedShape: {
+            /** Text */
+            text: string;
+            /** Weight */
+            weight: number;
         };
         /**
          * ErrorDetail
@@ -4511,6 +4744,47 @@ export interface operations {
             };
         };
     };
+    uploaded_v1_uploads__digest__get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The SHA-256 of an upload, in hex. */
+                digest: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The file. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "image/png": string;
+                    "image/jpeg": string;
+                    "image/webp": string;
+                };
+            };
+            /** @description It has not changed. */
+            304: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description Refused, or failed. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorShape"];
+                };
+            };
+        };
+    };
     image_text_v1_image_text_post: {
         parameters: {
             query?: never;
@@ -4945,6 +5219,101 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Capabilities"];
+                };
+            };
+            /** @description Refused, or failed. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorShape"];
+                };
+            };
+        };
+    };
+    explained_v1_prompt_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["PromptFields"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PromptShape"];
+                };
+            };
+            /** @description Refused, or failed. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorShape"];
+                };
+            };
+        };
+    };
+    wildcards_v1_wildcards_get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Page_str_"];
+                };
+            };
+            /** @description Refused, or failed. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorShape"];
+                };
+            };
+        };
+    };
+    grid_v1_grid_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["GridFields"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["GridShape"];
                 };
             };
             /** @description Refused, or failed. */
