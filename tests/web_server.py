@@ -46,7 +46,10 @@ def serve(data: Path, *options: str, port: int = 0) -> tuple[subprocess.Popen[by
 
 
 def _ready(url: str) -> bool:
-    return httpx.get(url + "/readyz").status_code == 200
+    try:
+        return httpx.get(url + "/readyz").status_code == 200
+    except httpx.TransportError:
+        return False
 
 
 def stop(process: subprocess.Popen[bytes]) -> None:

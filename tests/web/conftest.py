@@ -65,7 +65,7 @@ def page(context: BrowserContext, address: str) -> Page:
     """Paint, with nothing asked for yet."""
     opened = context.new_page()
     opened.goto(address)
-    opened.get_by_role("combobox", name="Prompt", exact=True).wait_for()
+    opened.get_by_role("textbox", name="Prompt", exact=True).wait_for()
     return opened
 
 

@@ -40,12 +40,12 @@ def visit(context: BrowserContext, keyed_address: str) -> Page:
     page.goto(keyed_address)
     page.get_by_label("Key").fill(SECRETS["anna"])
     page.get_by_role("button", name="Use this key").click()
-    page.get_by_role("combobox", name="Prompt", exact=True).wait_for()
+    page.get_by_role("textbox", name="Prompt", exact=True).wait_for()
     return page
 
 
 def ask(page: Page, prompt: str) -> None:
-    page.get_by_role("combobox", name="Prompt", exact=True).fill(prompt)
+    page.get_by_role("textbox", name="Prompt", exact=True).fill(prompt)
     page.get_by_role("button", name="Generate").click()
 
 
@@ -94,7 +94,7 @@ def test_dropping_an_image_restores_its_settings(visit: Page) -> None:
             document.dispatchEvent(new DragEvent("drop", {{ dataTransfer: transfer, cancelable: true }}));
         }}"""
     )
-    expect(visit.get_by_role("combobox", name="Prompt", exact=True)).to_have_value("an oil painting of a lighthouse")
+    expect(visit.get_by_role("textbox", name="Prompt", exact=True)).to_have_value("an oil painting of a lighthouse")
     expect(visit.get_by_role("textbox", name="Steps")).to_have_value("20")
     expect(visit.get_by_text("The settings of the image are restored.")).to_be_visible()
 
@@ -104,7 +104,7 @@ def test_a_refusal_is_said(visit: Page) -> None:
     ask(visit, "one more")
     expect(visit.get_by_text("256 jobs wait")).to_be_visible()
     SERVICE.full = False
-    expect(visit.get_by_role("combobox", name="Prompt", exact=True)).to_have_value("one more")
+    expect(visit.get_by_role("textbox", name="Prompt", exact=True)).to_have_value("one more")
 
 
 def test_code_in_the_page_is_stopped_by_the_policy(chromium: Browser, keyed_address: str) -> None:

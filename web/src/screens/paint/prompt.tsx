@@ -58,11 +58,9 @@ export function PromptBox({ value, onChange, onSubmit }: Own) {
       <textarea
         ref={box}
         className="prompt-box"
-        role="combobox"
         aria-label={text.paint.prompt}
         aria-describedby={help}
         aria-autocomplete="list"
-        aria-expanded={offered.length > 0}
         aria-controls={list}
         aria-activedescendant={offered.length > 0 ? `${list}-${chosen}` : undefined}
         placeholder={text.paint.placeholder}
