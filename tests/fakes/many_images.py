@@ -29,7 +29,7 @@ ALIKE = 120
 """Infotexts that differ in more than the seed."""
 HEAD = 33
 """Bytes of a PNG before its second chunk."""
-KINDS = 160
+KINDS = 60
 """Files that differ: the others are as one of these."""
 
 
