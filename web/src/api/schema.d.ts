@@ -2226,14 +2226,6 @@ export interface components {
             image_formats: string[];
         };
         /**
-<<<<<<< HEAD
-         * Chosen
-         * @description ids: of images.
-         */
-        Chosen: {
-            /** Ids */
-            ids: string[];
-=======
          * CellShape
          * @description x, y, z: numbers of the values along the axes; fields: what POST /v1/jobs takes for this image.
          */
@@ -2248,7 +2240,14 @@ export interface components {
             fields: {
                 [key: string]: components["schemas"]["JsonValue"];
             };
->>>>>>> studio
+        };
+        /**
+         * Chosen
+         * @description ids: of images.
+         */
+        Chosen: {
+            /** Ids */
+            ids: string[];
         };
         /**
          * ControlTypeShape
@@ -4068,16 +4067,6 @@ export interface components {
             share: number;
         };
         /**
-<<<<<<< HEAD
-         * QueueShape
-         * @description running: in the order in which they started; waiting: in that in which they will.
-         */
-        QueueShape: {
-            /** Running */
-            running: components["schemas"]["JobShape"][];
-            /** Waiting */
-            waiting: components["schemas"]["JobShape"][];
-=======
          * PromptFields
          * @description steps: of the sampler, for what is active when; seed: what choices and wildcards are drawn from.
          */
@@ -4126,7 +4115,16 @@ export interface components {
             chunks: number;
             /** Room */
             room: number;
->>>>>>> studio
+        };
+        /**
+         * QueueShape
+         * @description running: in the order in which they started; waiting: in that in which they will.
+         */
+        QueueShape: {
+            /** Running */
+            running: components["schemas"]["JobShape"][];
+            /** Waiting */
+            waiting: components["schemas"]["JobShape"][];
         };
         /** SamplerShape */
         SamplerShape: {
