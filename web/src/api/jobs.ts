@@ -1,9 +1,8 @@
 import { useQuery, useQueryClient } from "@tanstack/react-query";
-import { useEffect, useState } from "react";
+import { useState } from "react";
 
 import { api, type Fields, type Job, type JobImage, told } from "./client";
-import { isRecord } from "./errors";
-import { events } from "./stream";
+import { useChanges } from "./live";
 
 const RECENT = 30;
 const LOOK_MS = 4000;
@@ -39,26 +38,21 @@ export interface Live {
   previews: Readonly<Record<number, string>>;
 }
 
-/** A job as it stands now: followed by its events until it ends. */
+/**
+ * A job as it stands now: what the server said of it last, and what happened since. All jobs share one stream of events:
+ * a browser keeps six connections to a server, and more jobs than that may wait.
+ */
 export function useLive(initial: Job): Live {
   const queries = useQueryClient();
-  const [live, setLive] = useState<Live>({ job: initial, previews: {} });
+  const [live, setLive] = useState<Live & { told: Job }>({ told: initial, job: initial, previews: {} });
+  if (live.told !== initial) setLive({ told: initial, job: initial, previews: live.previews });
   const ended = hasEnded(initial);
-  useEffect(() => {
-    if (ended) return;
-    const stop = new AbortController();
-    void follow(initial.id, stop.signal, (change) => setLive(change)).finally(() => {
-      if (!stop.signal.aborted) void queries.invalidateQueries({ queryKey: ["jobs"] });
-    });
-    return () => stop.abort();
-  }, [initial.id, ended, queries]);
+  useChanges(({ name, job, data }) => {
+    if (ended || (job !== initial.id && name !== "reset")) return;
+    setLive((now) => ({ ...afterEvent(now, name, data), told: now.told }));
+    if (name === "reset" || name === "state") void queries.invalidateQueries({ queryKey: ["jobs"] });
+  });
   return ended ? { job: initial, previews: {} } : live;
-}
-
-async function follow(id: string, signal: AbortSignal, change: (next: (live: Live) => Live) => void): Promise<void> {
-  for await (const { name, data } of events(`/v1/jobs/${id}/events`, signal)) {
-    if (isRecord(data)) change((live) => afterEvent(live, name, data));
-  }
 }
 
 /** What is seen of a job after one more event. */
