@@ -55,13 +55,21 @@ async function look(id: string): Promise<Job> {
 /** What is seen of a job after one more event. */
 export function afterEvent(live: Live, name: string, data: Record<string, unknown>): Live {
   const { job, previews } = live;
-  if (name === "state") return { job: { ...job, ...(data as Partial<Job>) }, previews };
+  if (name === "state") {
+    const next = { ...job, ...(data as Partial<Job>) };
+    return { job: { ...next, images: next.images.map(addressed) }, previews };
+  }
   if (name === "progress") return { job: { ...job, progress: data as Job["progress"] }, previews };
   if (name === "image") {
-    const image = data as JobImage;
+    const image = addressed(data as JobImage);
     const others = job.images.filter((other) => other.id !== image.id);
     return { job: { ...job, images: [...others, image].sort((a, b) => a.index - b.index) }, previews };
   }
   if (name !== "preview" || typeof data["index"] !== "number" || typeof data["image"] !== "string") return live;
   return { job, previews: { ...previews, [data["index"]]: `data:image/jpeg;base64,${data["image"]}` } };
+}
+
+/** An image with its address, which events leave out. */
+function addressed(image: JobImage): JobImage {
+  return { ...image, url: `/v1/images/${image.id}` };
 }
