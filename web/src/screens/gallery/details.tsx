@@ -1,4 +1,4 @@
-import type { KeyboardEvent } from "react";
+import { useEffect } from "react";
 import { useLocation } from "wouter";
 
 import { fill, useLanguage, useText } from "../../i18n";
@@ -26,17 +26,13 @@ export function Details({ id, doings, onNewer, onOlder, onClose }: Own) {
   const own = useOwnText(TEXTS);
   const text = useText();
   const { data: known, error } = useDetails(id);
-  const keys = (event: KeyboardEvent) => {
-    if (event.key === "ArrowLeft") onNewer?.();
-    if (event.key === "ArrowRight") onOlder?.();
-  };
+  useArrows(onNewer, onOlder);
   const short = known === undefined ? text.app.loading : firstLine(known.prompt) || own.noPrompt;
   return (
     <Dialog title={short} open wide onClose={onClose}>
       {error !== null && <p className="job-failed">{error.message}</p>}
       {known !== undefined && (
-        // eslint-disable-next-line jsx-a11y/no-static-element-interactions -- a shortcut for the two buttons below
-        <div className="viewer" onKeyDown={keys}>
+        <div className="viewer">
           <div className="details-image">
             <Picture className="viewer-image" src={known.url} alt={known.prompt || own.noPrompt} width={known.width} height={known.height} />
             <div className="details-steps">
@@ -53,6 +49,19 @@ export function Details({ id, doings, onNewer, onOlder, onClose }: Own) {
       )}
     </Dialog>
   );
+}
+
+/** Left and right lead through the images, wherever in the dialog one is; within a menu they are the menu's. */
+function useArrows(left: (() => void) | null, right: (() => void) | null): void {
+  useEffect(() => {
+    const pressed = (event: KeyboardEvent) => {
+      if (event.target instanceof Element && event.target.closest("[role=menu]") !== null) return;
+      if (event.key === "ArrowLeft") left?.();
+      if (event.key === "ArrowRight") right?.();
+    };
+    addEventListener("keydown", pressed);
+    return () => removeEventListener("keydown", pressed);
+  }, [left, right]);
 }
 
 function Actions({ known, doings, onClose }: { known: Known; doings: Doings; onClose: () => void }) {

@@ -10,6 +10,8 @@ import type { Entry, Images } from "./data";
 import { type Selection, target } from "./selection";
 import { TEXTS } from "./text";
 
+/** The id of the list. */
+export const LIST = "gallery-list";
 const GAP = 8;
 const OVERSCAN = 5;
 /** The least width of an image; on a phone three stand side by side. */
@@ -56,6 +58,7 @@ export function Grid({ images, selection, acts, onShown }: Own) {
   return (
     <div
       ref={list}
+      id={LIST}
       className={selection.ids.size > 0 ? "gallery-list gallery-selecting" : "gallery-list"}
       role="listbox"
       aria-label={text.images}

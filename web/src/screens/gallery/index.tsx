@@ -15,7 +15,7 @@ import { Compare } from "./compare";
 import { idsAt, type Images, pagesOf, placeIn, useGalleryChanges, useImages } from "./data";
 import { Details } from "./details";
 import { type Doings, useDoings } from "./doing";
-import { type Acts, Grid } from "./grid";
+import { type Acts, Grid, LIST } from "./grid";
 import { EVERYTHING, type Place, placeOf, queryOf, searchOf } from "./place";
 import { between, extended, MOST, moved, NOTHING, type Selection, toggled } from "./selection";
 import { Side } from "./side";
@@ -41,7 +41,7 @@ export function Gallery() {
       <section className="gallery-main" aria-label={own.images}>
         <header className="gallery-head">
           <h1 className="visually-hidden">{text.screens.gallery}</h1>
-          <Search key={place.q} q={place.q} onSearch={(q) => go({ ...place, q, image: "" })} />
+          <Search q={place.q} onSearch={(q) => go({ ...place, q, image: "" })} />
           <p className="quiet gallery-count" aria-live="polite">
             {images.pending ? "" : images.total === 1 ? own.countOne : fill(own.count, { count: images.total.toLocaleString() })}
           </p>
@@ -59,7 +59,10 @@ export function Gallery() {
             doings={doings}
             onCompare={() => go({ ...place, compare: ids })}
             onTeach={() => leave(`/teach?images=${ids.join(",")}`)}
-            onClear={() => setSelection(NOTHING)}
+            onClear={() => {
+              acts.clear();
+              document.getElementById(LIST)?.focus();
+            }}
           />
         )}
       </section>
@@ -77,11 +80,17 @@ function usePlace(): [Place, (place: Place) => void] {
   const go = useCallback(
     (next: Place) => {
       const found = searchOf(next);
-      leave(found === "" ? here : `${here}?${found}`, { replace: true });
+      leave(found === "" ? here : `${here}?${found}`, { replace: !leads(place, next) });
     },
-    [here, leave],
+    [here, leave, place],
   );
   return [place, go];
+}
+
+/** Whether one would go back from there: from what was opened, and from another board, but not from each letter typed. */
+function leads(place: Place, next: Place): boolean {
+  const opened = (next.image !== "" && place.image === "") || next.compare.length > place.compare.length;
+  return opened || JSON.stringify(queryOf({ ...place, q: "" })) !== JSON.stringify(queryOf({ ...next, q: "" }));
 }
 
 /** What is selected; another search or board begins with nothing. */
@@ -125,11 +134,22 @@ const EXAMPLES = ["apple", '"blue background"', "-blurry", "sampler:euler", "ste
 function Search({ q, onSearch }: { q: string; onSearch: (q: string) => void }) {
   const text = useOwnText(TEXTS);
   const [typed, setTyped] = useState(q);
+  const [known, setKnown] = useState(q);
   const [timer, setTimer] = useState<ReturnType<typeof setTimeout> | undefined>(undefined);
+  // The address changed by something else than typing, which may be further on by now.
+  if (q !== known) {
+    setKnown(q);
+    setTyped(q);
+  }
   const set = (next: string) => {
     setTyped(next);
     clearTimeout(timer);
-    setTimer(setTimeout(() => onSearch(next), SEARCH_MS));
+    setTimer(
+      setTimeout(() => {
+        setKnown(next);
+        onSearch(next);
+      }, SEARCH_MS),
+    );
   };
   return (
     <div className="gallery-search">
