@@ -9,23 +9,27 @@ import math
 import struct
 import time
 import zlib
+from functools import cache
 from pathlib import Path
 
 from PIL import Image, ImageDraw
-from sqlalchemy import insert
+from sqlalchemy import insert, select
 
 from atelier.request.events import Json
+from atelier.runtime.jobs.facts import VERSION, Fact, facts_of
 from atelier.runtime.jobs.files import OUTPUTS
 from atelier.runtime.jobs.rows import new_id, written
 from atelier.runtime.jobs.store import JobStore
-from atelier.runtime.jobs.tables import gallery, images, jobs, thumbnails
+from atelier.runtime.jobs.tables import facts, gallery, images, jobs, thumbnails
 
 THINGS = ("apple", "pear", "moon", "lemon", "stone", "balloon", "berry", "coin")
 GROUNDS = ("a blue background", "the sea at dusk", "a meadow", "a grey wall", "a desert at noon")
 SAMPLERS = ("Euler a", "DPM++ 2M", "Heun", "DDIM")
+ALIKE = 120
+"""Infotexts that differ in more than the seed."""
 HEAD = 33
 """Bytes of a PNG before its second chunk."""
-KINDS = 160
+KINDS = 60
 """Files that differ: the others are as one of these."""
 
 
@@ -80,13 +84,13 @@ def make(folder: Path, count: int) -> None:
         (folder / OUTPUTS / f"{job}-00000.png").write_bytes(data)
         job_rows.append(_job(job, number, made))
         image_rows.append(_image(image, job, number, data))
-        entries.append({"image": image, "owner": "", "made": made, "starred": number % 40 == 7, "indexed": 0})
+        entries.append({"image": image, "owner": "", "made": made, "starred": number % 40 == 7, "indexed": VERSION})
         small.append({"image": image, "data": thumbnail})
     with store._parts.database.write() as connection:
         for table, rows in ((jobs, job_rows), (images, image_rows), (gallery, entries), (thumbnails, small)):
             connection.execute(insert(table), rows)
-    while store.gallery.index():
-        pass
+        known = connection.execute(select(gallery.c.sequence).order_by(gallery.c.sequence)).scalars().all()
+        connection.execute(insert(facts), [row for number, entry in enumerate(known) for row in _facts(number, entry)])
     store.close()
 
 
@@ -94,6 +98,19 @@ def _text(infotext: str) -> bytes:
     """The chunk of a PNG that holds an infotext (PNG specification, 11.3.3.2)."""
     body = b"tEXtparameters\0" + infotext.encode("latin-1")
     return struct.pack(">I", len(body) - 4) + body + struct.pack(">I", zlib.crc32(body))
+
+
+@cache
+def _found_by(number: int) -> tuple[Fact, ...]:
+    return facts_of(said(number), 128, 128, None)
+
+
+def _facts(number: int, entry: int) -> list[dict[str, object]]:
+    """What an image is found by: but for the seed, what the first of its like is found by."""
+    seed = str(1000 + number)
+    own = [(fact.name, fact.value, fact.number) for fact in _found_by(number % ALIKE) if fact.name != "seed"]
+    own.append(("seed", seed, float(seed)))
+    return [{"entry": entry, "name": name, "value": value, "number": figure} for name, value, figure in own]
 
 
 def _files(number: int) -> tuple[bytes, bytes]:

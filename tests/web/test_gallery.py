@@ -57,8 +57,16 @@ def name(page: Page, at: int) -> str:
     return tile(page, at).get_attribute("aria-label") or ""
 
 
+def loaded(page: Page) -> None:
+    """Waits for all thumbnails that are there."""
+    there = "[...document.querySelectorAll('.tile img')].every(image => image.complete && image.naturalWidth > 0)"
+    while not page.evaluate(there):
+        page.wait_for_timeout(50)
+
+
 def test_images_are_found_by_words_and_fields(gallery: Page, shot: Shot, accessible: Check) -> None:
     expect(gallery.get_by_text("10,000 images")).to_be_visible()
+    loaded(gallery)
     shot(gallery, "gallery")
     accessible(gallery)
     search = gallery.get_by_role("searchbox", name="Search")
@@ -99,6 +107,7 @@ def test_images_are_selected_by_mouse_and_by_keys(gallery: Page, shot: Shot, acc
     expect(gallery.get_by_text("4 selected")).to_be_visible()
     tile(gallery, 2).click()
     expect(gallery.get_by_text("3 selected")).to_be_visible()
+    loaded(gallery)
     shot(gallery, "gallery-selection")
     accessible(gallery)
     images(gallery).focus()
@@ -212,5 +221,6 @@ def test_a_phone_shows_three_beside_each_other(gallery: Page, shot: Shot, access
     gallery.set_viewport_size({"width": 390, "height": 844})
     expect(gallery.locator(".gallery-row").first.locator(".tile")).to_have_count(3)
     assert gallery.evaluate("document.documentElement.scrollWidth") <= 390
+    loaded(gallery)
     shot(gallery, "gallery-phone")
     accessible(gallery)

@@ -185,8 +185,10 @@ class Desk:
         told = self._feed.stream(owner.key)
         while not self._feed.is_closed:
             if after is None or told.has_gap(after):
-                after = told.oldest
+                after = told.newest
                 yield JobEvent(after, "reset", {})
+                for event in told.standing():
+                    yield replace(event, number=after)
             for event in told.after(after):
                 after = event.number
                 yield event

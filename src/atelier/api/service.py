@@ -202,9 +202,8 @@ class Service(Protocol):
 
     def stream(self, owner: Owner, after: int | None = None) -> AsyncIterator[JobEvent]:
         """What happens to all jobs and images of an owner, for ever, each event with the "job" that it is about. It
-        begins behind event number `after`, or with "reset" and all that is remembered, where something may have been
-        missed. Beside the events of
-        jobs: "queue" (the order changed), "gallery" (images or boards did)."""
+        begins behind event number `after`, or with "reset" and how far jobs are, where something may have been missed.
+        Beside the events of jobs: "queue" (the order changed), "gallery" (images or boards did)."""
         ...
 
     async def cancel(self, job_id: str, owner: Owner) -> Job:

@@ -57,7 +57,8 @@ async function listen(signal: AbortSignal): Promise<void> {
 
 function tell(name: string, data: unknown): void {
   if (!isRecord(data)) return;
-  const change = { name, job: typeof data["job"] === "string" ? data["job"] : "", data };
+  const { job, ...rest } = data;
+  const change = { name, job: typeof job === "string" ? job : "", data: rest };
   for (const listener of listeners) listener(change);
 }
 

@@ -99,6 +99,10 @@ class Stream:
         for name in REPLACED:
             self._events.pop((name, job_id), None)
 
+    def standing(self) -> list[JobEvent]:
+        """The newest progress and preview of each job that runs."""
+        return [event for event in self._events.values() if event.name in REPLACED]
+
     def has_gap(self, after: int | None) -> bool:
         """Whether something was forgotten that happened behind that number, or the number is none of this server's."""
         return after is None or not self.oldest <= after <= self.newest

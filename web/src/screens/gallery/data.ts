@@ -30,10 +30,15 @@ export interface Images {
   pending: boolean;
 }
 
-/** One's images from place `first` to `last`, and how many there are in all. */
-export function useImages(place: Place, first: number, last: number): Images {
+/** The first and last page of what is shown; `known` itself where that has not changed, so that nothing is drawn anew. */
+export function pagesOf(known: readonly [number, number], first: number, last: number): readonly [number, number] {
   const from = Math.max(Math.floor(first / PAGE), 0);
   const to = Math.max(Math.floor(last / PAGE), from);
+  return from === known[0] && to === known[1] ? known : [from, to];
+}
+
+/** One's images from page `from` to page `to`, and how many there are in all. */
+export function useImages(place: Place, from: number, to: number): Images {
   const pages = [...new Set([0, ...Array.from({ length: to - from + 1 }, (_, at) => from + at)])];
   const found = useQueries({ queries: pages.map((page) => part(place, page)) });
   const parts = new Map<number, Part>();

@@ -12,7 +12,7 @@ import { Icon } from "../../ui/icons";
 import { toast } from "../../ui/toasts";
 import { Chosen } from "./chosen";
 import { Compare } from "./compare";
-import { idsAt, type Images, placeIn, useGalleryChanges, useImages } from "./data";
+import { idsAt, type Images, pagesOf, placeIn, useGalleryChanges, useImages } from "./data";
 import { Details } from "./details";
 import { type Doings, useDoings } from "./doing";
 import { type Acts, Grid } from "./grid";
@@ -27,13 +27,13 @@ export function Gallery() {
   const own = useOwnText(TEXTS);
   const [place, go] = usePlace();
   const [, leave] = useLocation();
-  const [range, setRange] = useState<[number, number]>([0, 0]);
-  const images = useImages(place, ...range);
+  const [pages, setPages] = useState<readonly [number, number]>([0, 0]);
+  const images = useImages(place, ...pages);
   const doings = useDoings();
   const [selection, setSelection] = useSelection(place);
   const acts = useActs(place, go, images, selection, setSelection, doings);
   useGalleryChanges();
-  const onShown = useCallback((first: number, last: number) => setRange([first, last]), []);
+  const onShown = useCallback((first: number, last: number) => setPages((known) => pagesOf(known, first, last)), []);
   const ids = [...selection.ids];
   return (
     <div className="gallery">

@@ -1,5 +1,5 @@
 import { useQueryClient } from "@tanstack/react-query";
-import { useState } from "react";
+import { memo, useState } from "react";
 import { Input, Label, TextField } from "react-aria-components";
 
 import { api, told } from "../../api/client";
@@ -21,7 +21,7 @@ interface Own {
 }
 
 /** What can be shown: everything, what has a star, a board, the trash. */
-export function Side({ place, go }: Own) {
+export const Side = memo(function Side({ place, go }: Own) {
   const text = useOwnText(TEXTS);
   const boards = useBoards();
   const [naming, setNaming] = useState<Board | "new" | null>(null);
@@ -50,7 +50,7 @@ export function Side({ place, go }: Own) {
       {naming !== null && <Naming board={naming === "new" ? null : naming} onClose={() => setNaming(null)} onGone={() => to({})} />}
     </nav>
   );
-}
+});
 
 interface EntryOwn {
   icon: IconName;

@@ -298,8 +298,14 @@ async def test_one_stream_tells_of_all_that_is_one_s_own(desk: Desk, store: JobS
     assert numbers == [first.number + 1, first.number + 2, first.number + 3]
     again = desk.stream(ANNA, after=numbers[0])
     assert [(await anext(again)).number for _ in range(2)] == numbers[1:]
-    for lost in (0, numbers[-1] + 1):
-        assert (await anext(desk.stream(ANNA, after=lost))).name == "reset"
+    desk._feed.stream("anna").tell("progress", "x", {"done": 3})
+    for lost in (0, numbers[-1] + 2):
+        anew = desk.stream(ANNA, after=lost)
+        assert [(event.number, event.name) for event in (await anext(anew), await anext(anew))] == [
+            (numbers[-1] + 1, "reset"),
+            (numbers[-1] + 1, "progress"),
+        ]
+    assert (await anext(told)).name == "progress"
     desk._feed.close()
     assert [event async for event in told] == []
 
