@@ -94,6 +94,7 @@ FORECAST: Mapping[str, Json] = {
     "class_images": 24,
     "sample_every": 75,
     "samples": 2,
+    "caption": "a zwx",
     "prompt": "<lora:zwx:1> zwx",
     "model": "embedded",
     "files": ["zwx.safetensors"],

@@ -386,7 +386,7 @@ def test_a_forecast_says_what_the_job_then_does(own: Path, models: Path, tmp_pat
     fields = {key: value for key, value in FIELDS.items() if key not in {"images", "captions"}}
     said = forecast({**fields, "count": 3, "word": "cat"}, bench(own, models))
     assert (said["steps"], said["prompt"], said["model"]) == (4, "<lora:cat:1> cat", "tiny")
-    assert (said["files"], said["taken"]) == (["cat.safetensors"], [])
+    assert (said["files"], said["taken"], said["caption"]) == (["cat.safetensors"], [], "a cat")
     assert said["warnings"] == ["'cat' is a word that tiny knows, and its meaning will change: a rarer one keeps it"]
     (own / "Lora").mkdir()
     (own / "Lora" / "cat.safetensors").write_bytes(b"")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 from collections.abc import Iterable, Sequence
@@ -22,7 +23,7 @@ def server_facts(store: JobStore, posts: Iterable[Post], folders: Sequence[str],
     return ServerFacts(
         started=started,
         workers=tuple(map(_worker, posts)),
-        limits={name: float(value) for name, value in asdict(store.limits).items()},
+        limits={name: float(value) for name, value in asdict(store.limits).items() if math.isfinite(value)},
         kept={"outputs": counts.outputs, "uploads": counts.uploads, **store.kept()},
         models=tuple(folder_facts(Path(folder)) for folder in folders),
         data=folder_facts(store.folder),

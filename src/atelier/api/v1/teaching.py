@@ -37,9 +37,9 @@ class TeachingShape(Shape):
 
 class ForecastShape(Shape):
     """What a job would do. size: of what is learned from, in pixels; class_images: that are generated first;
-    samples: how often prompts are generated, every sample_every steps; prompt, model: how the result will be used;
-    files: that will be there, taken: those of them that are there already; seconds: about how long it will take,
-    measured: on this server, or else reckoned for one core."""
+    samples: how often prompts are generated, every sample_every steps; caption: of images without one; prompt, model:
+    how the result will be used; files: that will be there, taken: those of them that are there already; seconds: about
+    how long it will take, measured: on this server, or else reckoned for one core."""
 
     name: str
     steps: int
@@ -49,6 +49,7 @@ class ForecastShape(Shape):
     class_images: int
     sample_every: int
     samples: int
+    caption: str
     prompt: str
     model: str
     files: list[str]

@@ -122,6 +122,7 @@ def forecast(fields: Mapping[str, Json], bench: Bench) -> Mapping[str, Json]:
         "class_images": _class_images(plan),
         "sample_every": run.validate_every,
         "samples": -(-run.steps // run.validate_every),
+        "caption": cast("Json", plan.recipe.model_dump()["data"]["caption"]),
         "prompt": plan.prompt,
         "model": plan.model,
         "files": [f"{name}.safetensors" for name in plan.results],
