@@ -77,7 +77,7 @@ function Actions({ file, files, card, onMade }: Own & { card: Told }) {
   return (
     <div className="card-actions">
       {model !== undefined && !model.default && (
-        <Button look="main" isPending={load.isPending} onPress={() => load.mutate()}>
+        <Button look="main" onPress={() => !load.isPending && load.mutate()}>
           {load.isPending ? text.loading : text.load}
         </Button>
       )}

@@ -64,7 +64,7 @@ export function ConvertDialog({ file, onClose, onMade }: { file: WeightsFile; on
         <Check label={text.ema} value={ema} onChange={setEma} />
         <Check label={text.overwrite} value={overwrite} onChange={setOverwrite} />
         <Working work={work} label={text.startConvert} />
-        <Button look="main" isPending={work.share !== null} isDisabled={shown === ""} onPress={run}>
+        <Button look="main" isDisabled={shown === ""} onPress={run}>
           {text.startConvert}
         </Button>
       </div>
@@ -120,7 +120,7 @@ export function MergeDialog({ file, files, onClose, onMade }: MergeOwn) {
             <NameField value={shown} onChange={setName} />
             <Check label={text.overwrite} value={overwrite} onChange={setOverwrite} />
             <Working work={work} label={text.startMerge} />
-            <Button look="main" isPending={work.share !== null} isDisabled={shown === "" || second === ""} onPress={run}>
+            <Button look="main" isDisabled={shown === "" || second === ""} onPress={run}>
               {text.startMerge}
             </Button>
           </>

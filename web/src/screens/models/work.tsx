@@ -27,6 +27,7 @@ export function useWork(): Work {
   const [error, setError] = useState<string | null>(null);
   const [id, setId] = useState<string | null>(null);
   const run = async (ask: () => Promise<Job>) => {
+    if (share !== null) return null; // one at a time: what is shown is of this one
     setShare(0);
     setError(null);
     try {

@@ -233,7 +233,7 @@ function Summary({ forecast, problem }: { forecast: Forecast | undefined; proble
           </CheckboxField>
         </div>
       )}
-      <Button look="main" icon="teach" isDisabled={!ready} isPending={start.isPending} onPress={() => start.mutate()}>
+      <Button look="main" icon="teach" isDisabled={!ready} onPress={() => !start.isPending && start.mutate()}>
         {text.start}
       </Button>
       {start.error !== null && (
