@@ -21,7 +21,7 @@ describe("what is to be taught", () => {
     expect(none).toMatchObject({ images: ["a", "b"], sample_every: 20 });
     expect(none).not.toHaveProperty("captions");
     const one = jobOf({ ...EMPTY, images: [image("a"), image("b", " a zwx on grass ")] }, 3, "a zwx");
-    expect(one).toMatchObject({ captions: ["a zwx", "a zwx on grass"], sample_every: 1 });
+    expect(one).toMatchObject({ captions: ["a zwx", "a zwx on grass"], sample_every: 10 });
   });
 
   test("each line of the samples is a prompt, at most four", () => {

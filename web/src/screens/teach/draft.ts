@@ -39,7 +39,8 @@ export const EMPTY: TeachDraft = {
 };
 const NAME = "atelier.teach";
 const LOOKS = 6;
-/** How often samples are generated, unless that is every step. */
+const LEAST_BETWEEN = 10;
+/** How often samples are generated, and steps between two of them: a sample is as much work as some steps. */
 
 const listeners = new Set<() => void>();
 let draft: TeachDraft = kept();
@@ -100,7 +101,7 @@ export function jobOf(from: TeachDraft, steps: number, usual: string) {
     images: from.images.map((image) => image.id),
     ...(captions.some((caption) => caption !== "") ? { captions: captions.map((caption) => caption || usual) } : {}),
     ...(from.sample.trim() === "" ? {} : { samples: samplesOf(from.sample) }),
-    sample_every: Math.max(1, Math.round(steps / LOOKS)),
+    sample_every: Math.max(LEAST_BETWEEN, Math.round(steps / LOOKS)),
   };
 }
 
