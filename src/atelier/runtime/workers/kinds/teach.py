@@ -109,7 +109,8 @@ def settle(fields: Mapping[str, Json], bench: Bench) -> Settled:
 def forecast(fields: Mapping[str, Json], bench: Bench) -> Mapping[str, Json]:
     """What a job of these fields would do; in place of images it has `count`, how many there are. Raises BadInput."""
     count = int(cast("int", fields["count"]))
-    asked = asked_of(Teach, {key: value for key, value in fields.items() if key != "count"} | {"images": ["x"] * count})
+    images: list[Json] = ["x"] * count
+    asked = asked_of(Teach, {**{key: value for key, value in fields.items() if key != "count"}, "images": images})
     surprises: list[str] = []
     plan = outlined(asked.wish(Path("images")), bench.engine.library, Found(count), surprises.append)
     folders, run = bench.engine.library.folders, plan.recipe.run
