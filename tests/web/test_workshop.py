@@ -74,6 +74,7 @@ def test_a_thing_is_taught_stopped_gone_on_with_and_used(page: Page, shot: Shot,
     summary = page.get_by_role("complementary", name="What will happen")
     expect(summary).to_contain_text("16 steps, 4 images in each")
     expect(summary).to_contain_text("<lora:spoki:1> spoki")
+    page.evaluate("scrollTo(0, 0)")
     shot(page, "teach")
     accessible(page)
     start = page.get_by_role("button", name="Start teaching")
@@ -136,22 +137,20 @@ def converted(page: Page, name: str) -> None:
     expect(page.get_by_role("heading", name=name, level=2)).to_be_visible()
 
 
-def test_models_are_looked_at_converted_merged_and_used(
-    page: Page, shot: Shot, accessible: Check, address: str
-) -> None:
+def test_models_are_converted_merged_and_used(page: Page, shot: Shot, accessible: Check, address: str) -> None:
     go(page, "Models")
     accessible(page)
-    converted(page, "first")
+    converted(page, "morning")
     page.get_by_role("button", name="Convert…").click()
     accessible(page)
     page.keyboard.press("Escape")
-    converted(page, "second")
+    converted(page, "evening")
     page.get_by_role("button", name="Merge…").click()
     slider = page.get_by_role("slider", name="How much of the second")
     slider.focus()
     for _ in range(4):
         page.keyboard.press("ArrowLeft")
-    expect(page.get_by_text("second × 0.7 + first × 0.3")).to_be_visible()
+    expect(page.get_by_text("evening × 0.7 + morning × 0.3")).to_be_visible()
     accessible(page)
     shot(page, "models-merge")
     page.get_by_role("textbox", name="Name of the new model").fill("mixed")

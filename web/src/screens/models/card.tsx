@@ -274,10 +274,10 @@ function Soundness({ checked }: { checked: Told }) {
   const bad = textsOf(checked["not_finite"]);
   const zero = textsOf(checked["zero"]);
   return (
-    <ul role="status">
-      <li>{bad.length === 0 ? text.sound : fill(text.broken, { names: bad.join(", ") })}</li>
-      {zero.length > 0 && <li>{fill(text.zero, { names: zero.slice(0, MOST_TAGS).join(", ") })}</li>}
-    </ul>
+    <div role="status">
+      <p>{bad.length === 0 ? text.sound : fill(text.broken, { names: bad.join(", ") })}</p>
+      {zero.length > 0 && <p>{fill(text.zero, { names: zero.slice(0, MOST_TAGS).join(", ") })}</p>}
+    </div>
   );
 }
 
