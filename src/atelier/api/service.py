@@ -162,6 +162,46 @@ class Album(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class WorkerFacts:
+    """A process that generates. device: "cpu", "cuda:0", …, "" until it has said so; busy: whether it does a job;
+    loaded: the models in its memory; device_free, device_total: bytes of a graphics card, 0 where there is none."""
+
+    name: str
+    device: str
+    ready: bool
+    busy: bool
+    loaded: tuple[str, ...]
+    device_free: int
+    device_total: int
+
+
+@dataclass(frozen=True, slots=True)
+class FolderFacts:
+    """A folder of the server's. free, total: bytes of its disk; there: whether it exists; writable: by the server."""
+
+    path: str
+    free: int
+    total: int
+    there: bool
+    writable: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ServerFacts:
+    """What the server runs with. started: seconds since 1970; limits: of the store of jobs, by name; kept: bytes on
+    disk by what they are; models: the folders of models, the first one gets what is made; data: of jobs and images;
+    database: where jobs are kept, without a password."""
+
+    started: float
+    workers: tuple[WorkerFacts, ...]
+    limits: Mapping[str, float]
+    kept: Mapping[str, int]
+    models: tuple[FolderFacts, ...]
+    data: FolderFacts
+    database: str
+
+
 class Service(Protocol):
     """All of it is async, answers for one owner, and raises AtelierErrors: BadInput names the field of the request.
 
@@ -267,6 +307,28 @@ class Service(Protocol):
     async def wildcards(self) -> Sequence[str]:
         """The names of all wildcards."""
         ...
+
+    async def weights(self) -> Sequence[Mapping[str, Json]]:
+        """Every file of weights that is there, whatever it is, by opaque ids."""
+        ...
+
+    async def weight(self, name: str) -> Mapping[str, Json]:
+        """All that the headers of one of them say. Raises UnknownJob for an id that none has."""
+        ...
+
+    async def forecast(self, fields: Mapping[str, Json]) -> Mapping[str, Json]:
+        """What a job that teaches would do, its images only counted."""
+        ...
+
+    async def course(self, job_id: str, owner: Owner) -> Mapping[str, Json]:
+        """How a job that teaches went until now."""
+        ...
+
+    async def resume(self, job_id: str, owner: Owner) -> Job:
+        """A new job that goes on where one was stopped or failed. Raises BadInput for one that cannot be."""
+        ...
+
+    async def facts(self) -> ServerFacts: ...
 
     async def read_image(self, data: bytes) -> ImageText: ...
 
