@@ -12,6 +12,7 @@ Access = Mapping[tuple[str, str], Who]
 NATIVE: Access = {
     ("POST", "/v1/jobs"): "key",
     ("POST", "/v1/jobs/upscale"): "key",
+    ("POST", "/v1/jobs/annotate"): "key",
     ("POST", "/v1/jobs/interrogate"): "key",
     ("POST", "/v1/jobs/teach"): "admin",
     ("GET", "/v1/jobs"): "key",
@@ -24,6 +25,10 @@ NATIVE: Access = {
     ("GET", "/v1/images/{image_id}/thumbnail"): "key",
     ("POST", "/v1/uploads"): "key",
     ("POST", "/v1/image-text"): "key",
+    ("GET", "/v1/canvases"): "key",
+    ("GET", "/v1/canvases/{canvas_id}"): "key",
+    ("PUT", "/v1/canvases/{canvas_id}"): "key",
+    ("DELETE", "/v1/canvases/{canvas_id}"): "key",
     ("GET", "/v1/models"): "key",
     ("GET", "/v1/models/{model}"): "key",
     ("POST", "/v1/models/load"): "admin",

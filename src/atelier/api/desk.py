@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar, cast
 
+from atelier.api.easel import StoredEasel
 from atelier.api.service import (
     AnnotatorEntry,
     Catalogue,
@@ -73,6 +74,7 @@ class Desk:
     def __init__(self, store: JobStore, staff: Staff, remembered: Remembered) -> None:
         self._store, self._staff, self._remembered = store, staff, remembered
         self._feed, self._asking, self._known = Feed(), Asking(staff.resolver), _Known()
+        self.easel = StoredEasel(store)
         self.posts = tuple(
             Post(f"worker-{number}", command, store, self._feed, lambda: self.model, lease=staff.lease)
             for number, command in enumerate(staff.workers, start=1)

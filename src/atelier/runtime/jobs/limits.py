@@ -16,7 +16,8 @@ class Limits:
     on where they were. lease: without a heartbeat for that long, a worker
     counts as dead. run, wait: how long a job may run, and wait while a server is there. idempotency: how long a key
     gives the same job. upload: of one file; uploads: of all uploads of an owner. outputs, history: of all images of
-    jobs that ended, and how many such jobs, before the oldest are removed.
+    jobs that ended, and how many such jobs, before the oldest are removed. canvas: of the document of one; canvases: of
+    one owner.
     """
 
     queue: int = 256
@@ -33,6 +34,8 @@ class Limits:
     uploads: int = 1024 * MIB
     outputs: int = 20 * 1024 * MIB
     history: int = 10_000
+    canvas: int = MIB
+    canvases: int = 100
 
     def attempts_of(self, kind: str) -> int:
         return self.long_attempts if kind in LONG else self.attempts

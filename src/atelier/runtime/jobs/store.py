@@ -9,6 +9,7 @@ from pathlib import Path
 
 from atelier.request.events import Json
 from atelier.runtime.jobs import recovery, saved
+from atelier.runtime.jobs.canvases import Canvases
 from atelier.runtime.jobs.clock import SYSTEM, Clock
 from atelier.runtime.jobs.database import NAME, Place, place
 from atelier.runtime.jobs.faults import NO_FAULTS, Faults
@@ -46,6 +47,8 @@ class JobStore:
     each of them counts as a heartbeat.
     """
 
+    canvases: Canvases
+    """What owners paint on, by their keys."""
     notices: tuple[str, ...]
     """What the operator must read about the opening: a damaged database, jobs that were running when the last server
     died. One line each."""
@@ -102,6 +105,7 @@ class JobStore:
         self._queue = Queue(parts.limits, parts.clock, self._leases)
         self._views = Views(parts, self._queue, self._leases)
         self._uploads = Uploads(parts, removing)
+        self.canvases = Canvases(parts)
         self._history = History(parts, self._uploads, removing)
         self._requests = Requests(parts, self._queue, self._leases, self._views, self._uploads, faults, changed)
         self._work = Work(parts, self._queue, self._leases, self._views, faults, changed)
@@ -241,7 +245,7 @@ class JobStore:
 
     def prune(self) -> int:
         """Removes the oldest ended jobs over the limits of bytes and number, and uploads that no waiting or running job
-        needs and that are older than a day; returns the bytes that were freed."""
+        needs, no canvas shows, and that are older than a day; returns the bytes that were freed."""
         return self._history.prune()
 
     def counts(self) -> Counts:
