@@ -28,12 +28,12 @@ export async function usualSide(): Promise<number> {
 
 /** Opens the canvas that an address names: one by its id, a new one for an image, or else the one that was painted on last. */
 export async function open(search: URLSearchParams): Promise<string> {
-  const side = await usualSide();
   const image = search.get("image");
+  if (image === null && search.get("id") === now().id && now().id !== "") return now().id;
+  const side = await usualSide();
   if (image !== null) return begin(await documentOf(image, side));
   const id = search.get("id") ?? (await canvases())[0]?.id;
   if (id === undefined) return begin(empty(side));
-  if (id === now().id) return id;
   await keep();
   const found = await readCanvas(id);
   show(id, found.revision, fromJson(found.document, side));
@@ -57,9 +57,16 @@ async function documentOf(imageId: string, side: number): Promise<Document> {
   const box = { x: 0, y: 0, width: about.width, height: about.height };
   const prompt = about.infotext.split("\n")[0] ?? "";
   const plain = empty(side);
-  const made = withLayer(plain, { id: newId(), name: "", image, box, visible: true, opacity: 1, control: null });
+  const made = withLayer(plain, { id: newId(), name: layerName(prompt), image, box, visible: true, opacity: 1, control: null });
   const frame = { ...box, width: snap(box.width), height: snap(box.height) };
   return { ...made, frame, settings: { ...plain.settings, prompt } };
+}
+
+const NAME_LENGTH = 40;
+
+/** What a layer is called that was made with a prompt. */
+export function layerName(prompt: string): string {
+  return prompt.trim().slice(0, NAME_LENGTH);
 }
 
 /** Puts images on the canvas as layers, in the middle of the frame, or at a point. */

@@ -8,7 +8,7 @@ import { useText } from "../../i18n";
 import { useDropped } from "../../ui/dropped";
 import { Icon } from "../../ui/icons";
 import { toast } from "../../ui/toasts";
-import { accept, begin, discard, drop, generate, open, usualSide } from "./actions";
+import { accept, begin, discard, drop, generate, layerName, open, usualSide } from "./actions";
 import { Board } from "./board";
 import { Candidates } from "./candidates";
 import type { Screen } from "./commands";
@@ -16,7 +16,7 @@ import { empty } from "./document";
 import { Head } from "./head";
 import { commandOf } from "./keys";
 import { Panel } from "./panel";
-import { imagesOf, keepLeaving, now, readAgain, redo, undo } from "./store";
+import { imagesOf, keep, keepLeaving, now, readAgain, redo, undo } from "./store";
 import { useOwnText } from "./text";
 import { Looks, Tools } from "./toolbar";
 
@@ -29,6 +29,7 @@ export function Canvas() {
   useKept();
   useUndoKeys(screen);
   const over = useDropped(useCallback((files: File[]) => void drop(files), []));
+  usePasted();
   if (state !== "open") return <p className={state === "opening" ? "quiet" : "job-failed"}>{state === "opening" ? app.loading : state}</p>;
   return (
     <div className="canvas">
@@ -102,14 +103,11 @@ function useScreen(): [Screen, boolean] {
   return [screen, busy];
 }
 
-const NAME_LENGTH = 40;
-
 async function taken(): Promise<void> {
   const { pending, jobs, candidate, history } = now();
   const chosen = imagesOf(pending, jobs)[candidate];
   if (chosen === undefined) return;
-  const prompt = history.present.settings.prompt.trim();
-  await accept(chosen, prompt.slice(0, NAME_LENGTH)).catch((error: unknown) => toast(messageOf(error), { bad: true }));
+  await accept(chosen, layerName(history.present.settings.prompt)).catch((error: unknown) => toast(messageOf(error), { bad: true }));
 }
 
 /** What was changed is kept when the page is left; what another tab changed is taken over when one comes back. */
@@ -122,8 +120,20 @@ function useKept(): void {
     document.addEventListener("visibilitychange", look, { signal: stop.signal });
     return () => {
       stop.abort();
-      keepLeaving();
+      void keep();
     };
+  }, []);
+}
+
+/** Images from the clipboard become layers. */
+function usePasted(): void {
+  useEffect(() => {
+    const paste = (event: ClipboardEvent) => {
+      const files = [...(event.clipboardData?.files ?? [])].filter((file) => file.type.startsWith("image/"));
+      if (files.length > 0) void drop(files);
+    };
+    addEventListener("paste", paste);
+    return () => removeEventListener("paste", paste);
   }, []);
 }
 

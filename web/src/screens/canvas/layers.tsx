@@ -56,6 +56,9 @@ function Row({ layer, chosen }: { layer: Layer; chosen: boolean }) {
   );
 }
 
+/** Of a control: one sees what it steers below it. */
+const SEEN_THROUGH = 0.7;
+
 interface Own {
   layer: Layer;
   name: string;
@@ -80,7 +83,7 @@ function Chosen({ layer, name, change }: Own) {
       </div>
       <Slide label={text.opacity} value={layer.opacity} low={0} high={1} step={0.01} onChange={(opacity) => change({ opacity }, "opacity")} />
       {control !== null && <ControlForm layer={{ ...layer, control }} />}
-      <Button look="quiet" icon={control === null ? "sliders" : "image"} onPress={() => change({ control: control === null ? firstControl(known) : null })}>
+      <Button look="quiet" icon={control === null ? "sliders" : "image"} onPress={() => change(control === null ? { control: firstControl(known), opacity: SEEN_THROUGH } : { control: null, opacity: 1 })}>
         {control === null ? text.useAsControl : text.useAsImage}
       </Button>
     </div>

@@ -1,5 +1,6 @@
+import { useQuery } from "@tanstack/react-query";
 import { Fragment, useEffect, useState } from "react";
-import { Input, Label, NumberField, TextField } from "react-aria-components";
+import { Button as AriaButton, Input, Label, NumberField, TextField } from "react-aria-components";
 
 import type { Fields, Json } from "../../api/client";
 import { useFields } from "../../api/queries";
@@ -10,6 +11,8 @@ import { Button } from "../../ui/button";
 import { Choice } from "../../ui/choice";
 import { Fold } from "../../ui/fold";
 import { useWeighing } from "../paint/prompt";
+import { sizeOf } from "../paint/sizes";
+import { usualSide } from "./actions";
 import { changedSettings, type Content, CONTENTS, type Document, type Settings } from "./document";
 import { framed, LEAST_SIDE, MOST_SIDE, STEP } from "./geometry";
 import { Layers } from "./layers";
@@ -31,6 +34,7 @@ export function Panel({ generate, busy }: { generate: () => void; busy: boolean 
   const way = useWay();
   return (
     <aside className="canvas-panel" aria-label={text.panel}>
+      <h2 className="visually-hidden">{text.panel}</h2>
       <Prompt generate={generate} />
       <div className="canvas-go">
         <Button look="main" onPress={generate} isPending={busy}>
@@ -160,8 +164,10 @@ function FrameForm() {
   const text = useOwnText();
   const { frame } = useDocument();
   return (
-    <div className="canvas-pair">
-      {FRAME_SIDES.map((name) => (
+    <>
+      <Shapes />
+      <div className="canvas-pair">
+        {FRAME_SIDES.map((name) => (
         <NumberField
           key={name}
           className="number"
@@ -175,6 +181,37 @@ function FrameForm() {
           <Input />
         </NumberField>
       ))}
+      </div>
+    </>
+  );
+}
+
+type Shape = Parameters<typeof sizeOf>[0];
+const SHAPES: readonly Shape[] = ["tall", "portrait", "square", "landscape", "wide"];
+
+/** The shapes of images that the model makes well; the frame keeps its upper left corner. */
+function Shapes() {
+  const text = useText().paint;
+  const own = useOwnText();
+  const { frame } = useDocument();
+  const { data: side = frame.width } = useQuery({ queryKey: ["usual side"], queryFn: usualSide, staleTime: Number.POSITIVE_INFINITY });
+  return (
+    <div className="sizes" role="group" aria-label={own.frame}>
+      {SHAPES.map((shape) => {
+        const [width, height] = sizeOf(shape, side);
+        const chosen = frame.width === width && frame.height === height;
+        return (
+          <AriaButton
+            key={shape}
+            className="size-shape"
+            aria-pressed={chosen}
+            {...(chosen ? { "data-selected": "" } : {})}
+            onPress={() => edit((document) => withFrame(document, { width, height }))}
+          >
+            <span>{text[shape]}</span>
+          </AriaButton>
+        );
+      })}
     </div>
   );
 }

@@ -35,11 +35,11 @@ test("the part that is made is what is masked and what is missing; it is seen as
   expect(plan.shown).toEqual(columns(0, 14).map((value, at) => Math.max(value, columns(35, SIDE)[at] ?? 0)));
 });
 
-test("one rectangle that lacks something is outpainted by the server, with a hard edge", () => {
+test("one rectangle that lacks something is outpainted by the server; the result lies a little over its edge", () => {
   const plan = planOf(document, { alpha: columns(0, 40), mask: NONE });
   if (plan.way !== "extend") throw new Error(plan.way);
   expect(plan.outpaint).toEqual({ left: 0, top: 0, right: 24, bottom: 0 });
-  expect(plan.shown).toEqual(columns(40, SIDE));
+  expect(plan.shown).toEqual(columns(38, SIDE));
   expect(requestOf(document, plan, sent)).toEqual({
     prompt: "a hill", batch_count: 1, image: "upload:i", denoising_strength: 1, outpaint: "left=0,right=24,top=0,bottom=0",
   });

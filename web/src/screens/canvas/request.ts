@@ -30,10 +30,13 @@ export function planOf(document: Document, below: Below): Plan {
   const { frame, settings } = document;
   const around = masked ? null : outpaintable(margins(missing, frame), frame);
   const made = either(drawn, missing);
-  const reach = around === null ? reachOf(settings.blur) : 0;
+  const reach = around === null ? reachOf(settings.blur) : OVERLAP;
   const gaps = anything(missing);
   return { way: masked ? "mask" : "extend", made, shown: grown(made, frame, reach), outpaint: around, gaps };
 }
+
+/** What is there stays as it is to the pixel, so that the result may lie over its edge: no gap is seen where the two meet. */
+const OVERLAP = 2;
 
 /** Margins that the server's own outpainting makes in one pass: none is larger than what there is along it. */
 function outpaintable(found: Margins | null, { width, height }: Box): Margins | null {

@@ -2,9 +2,10 @@ import "konva/lib/shapes/Circle";
 import "konva/lib/shapes/Image";
 import "konva/lib/shapes/Line";
 import "konva/lib/shapes/Rect";
+import "konva/lib/shapes/Text";
 
 import { useEffect, useState } from "react";
-import { Circle, Group, Image, Layer as Plane, Line, Rect, Stage } from "react-konva/lib/ReactKonvaCore";
+import { Circle, Group, Image, Layer as Plane, Line, Rect, Stage, Text } from "react-konva/lib/ReactKonvaCore";
 
 import { hasEnded } from "../../api/jobs";
 import { draws } from "./commands";
@@ -18,6 +19,8 @@ import { useColours } from "./colours";
 const FAINT = 0.5;
 const HANDLE = 9;
 const DASH = 6;
+/** Half of the corner in which a region says its number. */
+const MARK = 18;
 /** From this scale on one wants to see pixels. */
 const COARSE = 6;
 const FAR = 100_000;
@@ -198,16 +201,30 @@ function Regions() {
   const { regions } = useDocument();
   const chosen = useCanvas((one) => one.region);
   const tool = useCanvas((one) => one.tool);
-  return regions.map((region) => <Boxed key={region.id} region={region} chosen={tool === "region" && region.id === chosen} />);
+  return regions.map((region, at) => <Boxed key={region.id} region={region} number={at + 1} chosen={tool === "region" && region.id === chosen} />);
 }
 
-function Boxed({ region, chosen }: { region: Region; chosen: boolean }) {
-  const { second } = useColours();
+function Boxed({ region, number, chosen }: { region: Region; number: number; chosen: boolean }) {
+  const { second, surface } = useColours();
   const scale = useCanvas((one) => one.view.scale);
   return (
     <>
       <Rect {...region.box} fill={second} opacity={chosen ? 0.22 : 0.12} />
       <Rect {...region.box} stroke={second} strokeWidth={chosen ? 3 : 1.5} dash={[DASH / scale, DASH / scale]} strokeScaleEnabled={false} dashEnabled={!chosen} />
+      <Circle x={region.box.x + MARK / scale} y={region.box.y + MARK / scale} radius={(MARK * 0.7) / scale} fill={second} />
+      <Text
+        x={region.box.x}
+        y={region.box.y}
+        width={(2 * MARK) / scale}
+        height={(2 * MARK) / scale}
+        text={String(number)}
+        fontSize={13 / scale}
+        fontStyle="bold"
+        fontFamily="system-ui, sans-serif"
+        align="center"
+        verticalAlign="middle"
+        fill={surface}
+      />
     </>
   );
 }
