@@ -24,11 +24,15 @@ NATIVE: Access = {
     ("GET", "/v1/images/{image_id}/metadata"): "key",
     ("GET", "/v1/images/{image_id}/thumbnail"): "key",
     ("POST", "/v1/uploads"): "key",
+    ("GET", "/v1/uploads/{digest}"): "key",
     ("POST", "/v1/image-text"): "key",
     ("GET", "/v1/canvases"): "key",
     ("GET", "/v1/canvases/{canvas_id}"): "key",
     ("PUT", "/v1/canvases/{canvas_id}"): "key",
     ("DELETE", "/v1/canvases/{canvas_id}"): "key",
+    ("POST", "/v1/prompt"): "key",
+    ("GET", "/v1/wildcards"): "key",
+    ("POST", "/v1/grid"): "key",
     ("GET", "/v1/models"): "key",
     ("GET", "/v1/models/{model}"): "key",
     ("POST", "/v1/models/load"): "admin",
@@ -113,5 +117,8 @@ A1111: Access = {
     ("POST", "/sdapi/v1/unload-checkpoint"): "admin",
     ("POST", "/sdapi/v1/reload-checkpoint"): "admin",
 }
-PAGE: Access = {("GET", "/"): "all", ("GET", "/page.css"): "all", ("GET", "/page.js"): "all"}
+STUDIO = (
+    "/", "/canvas", "/gallery", "/queue", "/teach", "/models", "/settings", "/studio/{name}", "/sw.js",
+)  # fmt: skip
+PAGE: Access = {("GET", path): "all" for path in STUDIO}
 ACCESS: Access = {**NATIVE, **OPENAI, **A1111, **PAGE}

@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 import httpx
 import pytest
-from access import ACCESS
+from access import ACCESS, STUDIO
 
 from atelier.api.errors import Problem, Refused
 from atelier.api.guards.answering import turn_away
@@ -347,6 +347,7 @@ BODIES = {
     "/v1/jobs/upscale": b'{"images":["upload:' + b"0" * 64 + b'"]}',
     "/v1/jobs/interrogate": b'{"image":"upload:' + b"0" * 64 + b'"}',
     "/v1/jobs/teach": b'{"images":["upload:' + b"0" * 64 + b'"]}',
+    "/v1/prompt": b'{"prompt":"a"}',
     "/v1/uploads": png(),
     "/v1/image-text": png(),
     "/v1/models/load": b'{"model":"embedded"}',
@@ -376,10 +377,11 @@ STATIC = {
 }  # fmt: skip
 """Paths of A1111's dialect whose answer is always the same, or a refusal."""
 HARMLESS = STATIC | {
-    "/healthz", "/openapi.json", "/v1/capabilities", "/v1/files/{ticket}", "/", "/page.css", "/page.js",
+    "/healthz", "/openapi.json", "/v1/capabilities", "/v1/files/{ticket}", *STUDIO, "/v1/grid",
     # An id that is none is refused before the service is asked; their turn comes in the test below.
     "/v1/jobs/{job_id}", "/v1/jobs/{job_id}/cancel", "/v1/jobs/{job_id}/events",
     "/v1/images/{image_id}", "/v1/images/{image_id}/metadata", "/v1/images/{image_id}/thumbnail",
+    "/v1/uploads/{digest}",
 }  # fmt: skip
 
 

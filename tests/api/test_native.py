@@ -342,7 +342,7 @@ async def test_a_method_that_a_path_has_not_is_405_with_those_it_has(service: Fa
             "/v1/jobs/a": "DELETE, GET",
             "/v1/models/refresh": "GET, POST",
             "/v1/images/generations": "GET, POST",
-            "/page.js": "GET",
+            "/sw.js": "GET",
         }.items():
             answer = await http.patch(path)
             assert answer.status_code == 405

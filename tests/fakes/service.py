@@ -351,6 +351,16 @@ class FakeService:
         self._called("unload")
         self.loaded = set()
 
+    async def explain(self, fields: Mapping[str, Json]) -> Mapping[str, Json]:
+        self._called("explain")
+        said: dict[str, Json] = {"text": fields["prompt"], "attention": [], "schedule": [], "parts": []}
+        rest: dict[str, Json] = {"networks": [], "warnings": []}
+        return {**said, **rest, "count": 3, "chunks": 1, "room": 75}
+
+    async def wildcards(self) -> Sequence[str]:
+        self._called("wildcards")
+        return ("animal", "colour")
+
     async def read_image(self, data: bytes) -> ImageText:
         self._called("read_image")
         try:

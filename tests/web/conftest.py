@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import os
-import re
-import signal
-import subprocess
-import sys
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import httpx
 import pytest
 
-from fakes.browser import CHROMIUM
-from fakes.live import wait_for
+from web_server import SECONDS, serve, stop
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 if CHROMIUM is None:
     collect_ignore_glob = ["test_*.py"]
@@ -25,36 +22,8 @@ else:
     expect.set_options(timeout=120_000)
 
 FLAGS = ("--no-sandbox", "--disable-dev-shm-usage")
-SECONDS = 120.0
-"""The longest that anything may take, on a busy machine."""
 SHOTS = os.environ.get("ATELIER_SCREENSHOTS")
 """Where the screenshots of the documents are written; else they lie in the folder of each test."""
-
-
-def serve(data: Path, *options: str, port: int = 0) -> tuple[subprocess.Popen[bytes], str]:
-    """`atelier serve` in a process of its own, and its address once it accepts jobs."""
-    command = (sys.executable, "-m", "atelier", "serve", "--port", str(port), "--data-dir", str(data), "--log-text", *options)
-    log = data.parent / f"{data.name}.log"
-    with log.open("a") as out:
-        process = subprocess.Popen(command, stderr=out, stdout=out, env={**os.environ, "OMP_NUM_THREADS": "1"})
-
-    def told() -> list[str]:
-        assert process.poll() is None, log.read_text()
-        return re.findall(r"http://127\.0\.0\.1:\d+", log.read_text())
-
-    wait_for(told, SECONDS)
-    url = told()[-1]
-    wait_for(lambda: _ready(url), SECONDS)
-    return process, url
-
-
-def _ready(url: str) -> bool:
-    return httpx.get(url + "/readyz").status_code == 200
-
-
-def stop(process: subprocess.Popen[bytes]) -> None:
-    process.send_signal(signal.SIGTERM)
-    process.wait(SECONDS)
 
 
 @pytest.fixture(scope="session")

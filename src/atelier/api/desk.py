@@ -203,6 +203,12 @@ class Desk:
         asked: dict[str, Json] = {"format": kind, "quality": quality, "infotext": image.infotext}
         return (await self._asking.call("rendition", asked, data)).blobs[0]
 
+    async def explain(self, fields: Mapping[str, Json]) -> Mapping[str, Json]:
+        return (await self._asking.call("explain", fields)).data
+
+    async def wildcards(self) -> Sequence[str]:
+        return cast("list[str]", (await self._asking.call("wildcards", {})).data["names"])
+
     async def read_image(self, data: bytes) -> ImageText:
         said = (await self._asking.call("read", {}, data)).data
         return ImageText(

@@ -6,12 +6,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from os import PathLike
 from types import MappingProxyType
-from typing import Literal, TypedDict
+from typing import Literal, TypedDict, cast
 
 from pydantic.fields import FieldInfo
 
 from atelier.errors import BadInput
 from atelier.request import fields as f
+from atelier.request.events import Json
 from atelier.request.fields import Help, Infotext, Limits, Option
 from atelier.request.groups import Group, annotation_of, groups_of, kind_of, unknown
 from atelier.request.model import Request
@@ -234,6 +235,19 @@ def given(fields: Group) -> frozenset[str]:
         elif name in fields.model_fields_set:
             names.add(fields.prefix + name)
     return frozenset(names)
+
+
+def said(request: Group) -> dict[str, Json]:
+    """The fields that were given, by their names in FIELDS, as JSON has them."""
+    names = given(request)
+    return {name: plain(value) for name, value in flat(request).items() if name in names}
+
+
+def plain(value: object) -> Json:
+    """A value of a field as JSON has it: a tuple as a list, what JSON does not know as its text."""
+    if isinstance(value, tuple):
+        return [plain(part) for part in cast("tuple[object, ...]", value)]
+    return value if isinstance(value, None | bool | int | float | str) else str(value)
 
 
 def _all(model: type[Group], group: str | None = None) -> Iterator[RequestField]:

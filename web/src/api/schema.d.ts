@@ -689,6 +689,66 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/prompt": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Explained
+         * @description What a prompt means: weights, what is active when, networks, tokens.
+         */
+        post: operations["explained_v1_prompt_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/wildcards": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Wildcards
+         * @description Names that a prompt can say as __NAME__.
+         */
+        get: operations["wildcards_v1_wildcards_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/grid": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Grid
+         * @description The requests of a comparison, seeds drawn; nothing is generated yet: each is asked for as a job of its own.
+         */
+        post: operations["grid_v1_grid_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/healthz": {
         parameters: {
             query?: never;
@@ -1851,6 +1911,13 @@ export interface components {
             /** Sized */
             sized: boolean;
         };
+        /** AxisShape */
+        AxisShape: {
+            /** Title */
+            title: string;
+            /** Labels */
+            labels: string[];
+        };
         /**
          * CanvasEntryShape
          * @description A canvas in a list. revision: its ETag. Times are seconds since 1970.
@@ -1904,6 +1971,22 @@ export interface components {
             };
             /** Image Formats */
             image_formats: string[];
+        };
+        /**
+         * CellShape
+         * @description x, y, z: numbers of the values along the axes; fields: what POST /v1/jobs takes for this image.
+         */
+        CellShape: {
+            /** X */
+            x: number;
+            /** Y */
+            y: number;
+            /** Z */
+            z: number;
+            /** Fields */
+            fields: {
+                [key: string]: components["schemas"]["JsonValue"];
+            };
         };
         /**
          * ControlTypeShape
@@ -2974,6 +3057,41 @@ export interface components {
             [key: string]: unknown;
         };
         /**
+         * GridFields
+         * @description request: the fields of a request; x, y, z: what changes along an axis, as `steps=10,20,30` or
+         *     `prompt-sr=apple,pear` (docs/comparing.md). matrix: the prompt's parts at | are the axes.
+         */
+        GridFields: {
+            request: components["schemas"]["GenerateFields"];
+            /** X */
+            x?: string | null;
+            /** Y */
+            y?: string | null;
+            /** Z */
+            z?: string | null;
+            /**
+             * Matrix
+             * @default false
+             */
+            matrix: boolean;
+            /**
+             * Vary Seed
+             * @default false
+             */
+            vary_seed: boolean;
+        };
+        /**
+         * GridShape
+         * @description cells: in the order in which they cost least to make.
+         */
+        GridShape: {
+            x: components["schemas"]["AxisShape"];
+            y: components["schemas"]["AxisShape"];
+            z: components["schemas"]["AxisShape"];
+            /** Cells */
+            cells: components["schemas"]["CellShape"][];
+        };
+        /**
          * ImageShape
          * @description An image of a job. url: where its file is.
          */
@@ -3449,6 +3567,24 @@ export interface components {
             };
         };
         /**
+         * NetworkShape
+         * @description A network that a prompt names, and how strongly it acts on the text encoders and the denoiser.
+         */
+        NetworkShape: {
+            /** Type */
+            type: string;
+            /** Name */
+            name: string;
+            /** Te */
+            te: number;
+            /** Unet */
+            unet: number;
+            /** Dyn */
+            dyn: number | null;
+            /** Args */
+            args: string[];
+        };
+        /**
          * OptionShape
          * @description A number that changes what an annotator draws; step: how finely it is set in a form.
          */
@@ -3526,6 +3662,16 @@ export interface components {
              */
             has_more: boolean;
         };
+        /** Page[str] */
+        Page_str_: {
+            /** Data */
+            data: string[];
+            /**
+             * Has More
+             * @default false
+             */
+            has_more: boolean;
+        };
         /**
          * Picture
          * @description One image: its bytes or where they are.
@@ -3567,6 +3713,56 @@ export interface components {
             /** Share */
             share: number;
         };
+        /**
+         * PromptFields
+         * @description steps: of the sampler, for what is active when; seed: what choices and wildcards are drawn from.
+         */
+        PromptFields: {
+            /** Prompt */
+            prompt: string;
+            /** Styles */
+            styles?: string[];
+            /**
+             * Steps
+             * @default 20
+             */
+            steps: number;
+            /**
+             * Seed
+             * @default 0
+             */
+            seed: number;
+            /**
+             * Emphasis
+             * @default Original
+             */
+            emphasis: string;
+        };
+        /**
+         * PromptShape
+         * @description text: with every choice made, without networks. parts: those of AND. count: tokens of the longest text, in
+         *     `chunks` chunks of `room`.
+         */
+        PromptShape: {
+            /** Text */
+            text: string;
+            /** Attention */
+            attention: components["schemas"]["WeighedShape"][];
+            /** Schedule */
+            schedule: components["schemas"]["SpanShape"][];
+            /** Parts */
+            parts: components["schemas"]["WeighedShape"][];
+            /** Networks */
+            networks: components["schemas"]["NetworkShape"][];
+            /** Warnings */
+            warnings: string[];
+            /** Count */
+            count: number;
+            /** Chunks */
+            chunks: number;
+            /** Room */
+            room: number;
+        };
         /** SamplerShape */
         SamplerShape: {
             /** Name */
@@ -3584,6 +3780,16 @@ export interface components {
             label: string;
             /** Aliases */
             aliases: string[];
+        };
+        /**
+         * SpanShape
+         * @description until: the last call of the denoiser at which the text is active.
+         */
+        SpanShape: {
+            /** Until */
+            until: number;
+            /** Text */
+            text: string;
         };
         /**
          * State
@@ -3946,6 +4152,13 @@ export interface components {
             output_tokens: number;
             /** Total Tokens */
             total_tokens: number;
+        };
+        /** WeighedShape */
+        WeighedShape: {
+            /** Text */
+            text: string;
+            /** Weight */
+            weight: number;
         };
         /**
          * ErrorDetail
@@ -5311,6 +5524,101 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Capabilities"];
+                };
+            };
+            /** @description Refused, or failed. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorShape"];
+                };
+            };
+        };
+    };
+    explained_v1_prompt_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["PromptFields"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PromptShape"];
+                };
+            };
+            /** @description Refused, or failed. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorShape"];
+                };
+            };
+        };
+    };
+    wildcards_v1_wildcards_get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Page_str_"];
+                };
+            };
+            /** @description Refused, or failed. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorShape"];
+                };
+            };
+        };
+    };
+    grid_v1_grid_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["GridFields"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["GridShape"];
                 };
             };
             /** @description Refused, or failed. */

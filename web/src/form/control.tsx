@@ -1,6 +1,8 @@
 import { useId, useState } from "react";
 import {
   Button as AriaButton,
+  Dialog as AriaDialog,
+  DialogTrigger,
   ComboBox,
   type DropItem,
   DropZone,
@@ -52,8 +54,23 @@ export function FieldControl({ spec, value, onChange }: ControlProps) {
     <div className={changed ? "field field-changed" : "field"}>
       <Body spec={spec} value={value} onChange={onChange} />
       {changed && <IconButton icon="reset" label={fill(text.paint.resetOne, { name: label })} onPress={() => onChange(null)} />}
-      <p className="field-help">{spec.help}</p>
+      <Help of={label} text={spec.help} />
     </div>
+  );
+}
+
+/** What a field means, shown when it is asked for. */
+function Help({ of, text }: { of: string; text: string }) {
+  const words = useText();
+  return (
+    <DialogTrigger>
+      <AriaButton className="field-help" aria-label={fill(words.form.about, { name: of })}>
+        <Icon name="info" />
+      </AriaButton>
+      <Popover className="popover field-help-text" placement="left top">
+        <AriaDialog aria-label={of}>{text}</AriaDialog>
+      </Popover>
+    </DialogTrigger>
   );
 }
 

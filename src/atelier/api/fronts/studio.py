@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import gzip
 import mimetypes
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, HTTPException, Request, Response
 
 from atelier.api.front import Front
 from atelier.api.guards.headers import PAGE
@@ -28,7 +28,12 @@ WORKER = "/sw.js"
 NOT_BUILT = b"<!doctype html><title>Atelier</title><p>The studio is not built: run scripts/web build.</p>"
 """For those who work on the studio itself; the package brings the built files."""
 COMPRESSED = frozenset({".js", ".css", ".html", ".svg", ".webmanifest"})
-KINDS = {".js": "text/javascript", ".webmanifest": "application/manifest+json", ".css": "text/css", ".svg": "image/svg+xml"}
+KINDS = {
+    ".js": "text/javascript",
+    ".webmanifest": "application/manifest+json",
+    ".css": "text/css",
+    ".svg": "image/svg+xml",
+}
 """What a machine's own table of types may not know, or call otherwise."""
 FRESH = "no-cache"
 """Asked for again each time: its name stays where its content changes."""
@@ -61,37 +66,40 @@ class Built:
 
 
 def router(_service: Service, _settings: Settings) -> APIRouter:
-    """A route for each screen and each file, read once."""
+    """A route for each screen, and one for the files, which are read once."""
     made = APIRouter(include_in_schema=False)
-    folder = files("atelier.api") / "studio"
-    for path, file in _routes(folder):
-        made.add_api_route(path, _sends(file), methods=["GET"])
+    built = {file.name: file for file in _read(files("atelier.api") / "studio")}
+    page = built.get("index.html", Built("index.html", NOT_BUILT, FRESH))
+
+    async def screen(request: Request) -> Response:
+        return _answer(page, request)
+
+    async def file(request: Request, name: str = WORKER[1:]) -> Response:
+        if name not in built:
+            raise HTTPException(404)
+        return _answer(built[name], request)
+
+    for path in SCREENS:
+        made.add_api_route(path, screen, methods=["GET"])
+    made.add_api_route(BELOW + "{name}", file, methods=["GET"])
+    made.add_api_route(WORKER, file, methods=["GET"])
     return made
 
 
-def _routes(folder: Traversable) -> Iterator[tuple[str, Built]]:
-    if not folder.is_dir():
-        yield from ((path, Built("index.html", NOT_BUILT, FRESH)) for path in SCREENS)
-        return
-    page = Built("index.html", (folder / "index.html").read_bytes(), FRESH)
-    yield from ((path, page) for path in SCREENS)
-    for entry in folder.iterdir():
+def _read(folder: Traversable) -> Iterator[Built]:
+    for entry in folder.iterdir() if folder.is_dir() else ():
         hashed = entry.name.endswith((".js", ".css")) and "/" + entry.name != WORKER
-        file = Built(entry.name, entry.read_bytes(), FOREVER if hashed else FRESH)
-        yield (WORKER if "/" + entry.name == WORKER else BELOW + entry.name), file
+        yield Built(entry.name, entry.read_bytes(), FOREVER if hashed else FRESH)
 
 
-def _sends(file: Built) -> Callable[[Request], Awaitable[Response]]:
-    async def sends(request: Request) -> Response:
-        headers = {"Content-Type": file.kind, "Cache-Control": file.cache, "Content-Security-Policy": PAGE}
-        if file.ending not in COMPRESSED:
-            return Response(file.data, headers=headers)
-        headers["Vary"] = "Accept-Encoding"
-        if "gzip" not in request.headers.get("accept-encoding", ""):
-            return Response(file.data, headers=headers)
-        return Response(file.packed, headers={**headers, "Content-Encoding": "gzip"})
-
-    return sends
+def _answer(file: Built, request: Request) -> Response:
+    headers = {"Content-Type": file.kind, "Cache-Control": file.cache, "Content-Security-Policy": PAGE}
+    if file.ending not in COMPRESSED:
+        return Response(file.data, headers=headers)
+    headers["Vary"] = "Accept-Encoding"
+    if "gzip" not in request.headers.get("accept-encoding", ""):
+        return Response(file.data, headers=headers)
+    return Response(file.packed, headers={**headers, "Content-Encoding": "gzip"})
 
 
 SPECS = (

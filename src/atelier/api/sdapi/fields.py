@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import cast
 
 from atelier.api.errors import Problem, Refused
 from atelier.api.sdapi.bodies import Generation, Img2Img, Txt2Img
@@ -82,13 +81,6 @@ SAID_BY: Mapping[str, tuple[str, ...]] = MappingProxyType(
     }
 )
 """Fields of a request, and which fields of a body say them."""
-
-
-def plain(value: object) -> Json:
-    """A value of a field as JSON has it."""
-    if isinstance(value, tuple):
-        return [plain(part) for part in cast("tuple[object, ...]", value)]
-    return cast("Json", value)
 
 
 def refused(message: str, field: str, status: int = 422) -> Refused:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Set as AbstractSet
 
-from atelier.api.sdapi.fields import SAID_BY, Fields, plain
+from atelier.api.sdapi.fields import SAID_BY, Fields
 from atelier.api.sdapi.names import find_model
 from atelier.api.sdapi.options import FIELD_OF, MODEL
 from atelier.api.service import Catalogue
 from atelier.request.infotext.read import read
 from atelier.request.infotext.request import interpret, to_request
 from atelier.request.infotext.units import lacking
-from atelier.request.table import FIELDS, flat, given
+from atelier.request.table import FIELDS, flat, given, plain
 
 SECOND = "hires_"
 OPTION_OF = {acting.field: name for name, acting in FIELD_OF.items()}

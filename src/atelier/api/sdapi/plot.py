@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
 
-from atelier.api.sdapi.fields import Fields, plain
+from atelier.api.sdapi.fields import Fields
 from atelier.api.sdapi.names import find_sampler, known_styles, model_named, schedule, upscaler_named
 from atelier.api.sdapi.options import RNGS
 from atelier.api.sdapi.tolerant import flag
@@ -16,7 +16,7 @@ from atelier.request.events import Json
 from atelier.request.grid.axes import Asked, Axis, axis_of, csv_line
 from atelier.request.grid.cells import Grid, cells, number_of, settled
 from atelier.request.grid.values import texts
-from atelier.request.table import flat, given
+from atelier.request.table import flat, given, plain
 
 Args = Sequence[object]
 BOTH, TXT, IMG = "both", "txt2img", "img2img"

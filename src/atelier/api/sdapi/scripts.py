@@ -8,7 +8,7 @@ from math import cos, pi, sin
 from types import MappingProxyType
 from typing import TypeVar, cast
 
-from atelier.api.sdapi.fields import Fields, plain, refused
+from atelier.api.sdapi.fields import Fields, refused
 from atelier.api.sdapi.layouts import Sheets
 from atelier.api.sdapi.names import model_named, upscaler_named, upscalers
 from atelier.api.sdapi.plot import MOST, plotted
@@ -17,6 +17,7 @@ from atelier.api.service import Catalogue
 from atelier.errors import BadInput
 from atelier.request.events import Json
 from atelier.request.prompt_file import joined, prompt_lines
+from atelier.request.table import plain
 
 T = TypeVar("T")
 Args = Sequence[object]

@@ -11,7 +11,7 @@ from atelier.errors import AtelierError, BadInput, UnknownName
 from atelier.request.events import Json
 from atelier.request.infotext import to_request
 from atelier.request.infotext.image import TEXT_KEY, read_image
-from atelier.request.table import FIELDS, flat, given, request_of
+from atelier.request.table import FIELDS, request_of, said
 from atelier.runtime.jobs.job import TooLarge
 from atelier.runtime.store import encoded
 from atelier.runtime.workers.catalogue import listed
@@ -22,6 +22,7 @@ from atelier.runtime.workers.messages import BadMessage, Channel, Closed, Messag
 from atelier.runtime.workers.names import shown
 from atelier.runtime.workers.pictures import THUMBNAIL, jpeg
 from atelier.runtime.workers.places import places_of, without_places
+from atelier.runtime.workers.prompting import explained
 from atelier.weights.hashes import HashCache
 
 if TYPE_CHECKING:
@@ -54,6 +55,8 @@ class Resolver:
             "read": self._read,
             "rendition": self._rendition,
             "thumbnail": self._thumbnail,
+            "explain": self._explain,
+            "wildcards": self._wildcards,
         }
 
     def run(self) -> None:
@@ -113,7 +116,7 @@ class Resolver:
         source = checked(data, "image", self._most)
         texts = {key: value[:MOST_TEXT] for key, value in list(source.texts.items())[:MOST_ITEMS]}
         found = read_image(data) if len(texts.get(TEXT_KEY, "")) <= MOST_INFOTEXT else None
-        said: dict[str, Json] = {
+        told: dict[str, Json] = {
             "width": source.image.width,
             "height": source.image.height,
             "format": _format(data),
@@ -121,7 +124,7 @@ class Resolver:
             "items": cast("dict[str, Json]", texts),
             "fields": {} if found is None else _fields(found),
         }
-        return said, ()
+        return told, ()
 
     def _rendition(self, call: Message) -> Answer:
         image = self._opened(call)
@@ -132,6 +135,13 @@ class Resolver:
 
     def _thumbnail(self, call: Message) -> Answer:
         return {}, (jpeg(self._opened(call), THUMBNAIL),)
+
+    def _explain(self, call: Message) -> Answer:
+        """What a prompt means. Raises BadInput, UnknownName."""
+        return explained(call, self._engine.words), ()
+
+    def _wildcards(self, _: Message) -> Answer:
+        return {"names": [*self._engine.words.wildcards()]}, ()
 
     def _opened(self, call: Message) -> Image:
         from PIL import Image
@@ -172,17 +182,9 @@ def _naming_field(error: AtelierError, fields: Mapping[str, Json]) -> AtelierErr
 def _fields(found: Infotext) -> dict[str, Json]:
     """The request that an infotext asks for, as far as one can be made of it; only what it says."""
     try:
-        request = to_request(found)
+        return said(to_request(found))
     except BadInput:
         return {}
-    said = given(request)
-    return {name: _plain(value) for name, value in flat(request).items() if name in said}
-
-
-def _plain(value: object) -> Json:
-    if isinstance(value, tuple):
-        return [_plain(item) for item in cast("tuple[object, ...]", value)]
-    return value if isinstance(value, None | bool | int | float | str) else str(value)
 
 
 def _format(data: bytes) -> str:

@@ -10,7 +10,7 @@ import { fill, useText } from "../../i18n";
 import { Button } from "../../ui/button";
 import { Choice } from "../../ui/choice";
 import { Fold } from "../../ui/fold";
-import { useWeighing } from "../paint/prompt";
+import { PromptBox } from "../paint/prompt";
 import { sizeOf } from "../paint/sizes";
 import { usualSide } from "./actions";
 import { changedSettings, type Content, CONTENTS, type Document, type Settings } from "./document";
@@ -70,20 +70,9 @@ export function Panel({ generate, busy }: { generate: () => void; busy: boolean 
 function Prompt({ generate }: { generate: () => void }) {
   const text = useText().paint;
   const { settings } = useDocument();
-  const [box, keys] = useWeighing((prompt) => changeSettings({ prompt }, "prompt"), generate);
   return (
     <div className="composer canvas-prompt">
-      <textarea
-        ref={box}
-        className="prompt-box"
-        aria-label={text.prompt}
-        placeholder={text.placeholder}
-        rows={3}
-        value={settings.prompt}
-        onChange={(event) => changeSettings({ prompt: event.target.value }, "prompt")}
-        onBlur={settle}
-        onKeyDown={keys}
-      />
+      <PromptBox value={settings.prompt} onChange={(prompt) => changeSettings({ prompt }, "prompt")} onSubmit={generate} />
       <input
         className="negative-box"
         aria-label={text.negative}

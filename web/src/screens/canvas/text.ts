@@ -1,4 +1,4 @@
-import { useLanguage } from "../../i18n";
+import { useOwnText as ownText } from "../../i18n/own";
 
 const en = {
   title: "Canvas",
@@ -195,7 +195,9 @@ const zh: Texts = {
   dropHere: "拖入图像以添加图层",
 };
 
+const TEXTS = { en, zh };
+
 /** The texts of the canvas in the language that is chosen. */
 export function useOwnText(): Texts {
-  return useLanguage() === "zh" ? zh : en;
+  return ownText(TEXTS);
 }

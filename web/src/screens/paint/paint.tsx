@@ -10,9 +10,11 @@ import { Button, IconButton } from "../../ui/button";
 import { useDropped } from "../../ui/dropped";
 import { Icon } from "../../ui/icons";
 import { toast } from "../../ui/toasts";
+import { Compare } from "./compare";
 import { JobCard } from "./job";
 import { PromptBox } from "./prompt";
 import { Settings } from "./settings";
+import { Tokens } from "./tokens";
 import { Viewer } from "./viewer";
 
 /** One box and one button; the settings beside them; below, one's images with the newest first. */
@@ -24,7 +26,7 @@ export function Paint() {
     <div className="paint">
       <h1 className="visually-hidden">{text.screens.paint}</h1>
       <section className="paint-main">
-        <Composer />
+        <Composer onOpen={(job, image) => setOpen({ job, image })} />
         <Images onOpen={(job, image) => setOpen({ job, image })} />
       </section>
       <SettingsPanel />
@@ -39,7 +41,7 @@ export function Paint() {
   );
 }
 
-function Composer() {
+function Composer({ onOpen }: { onOpen: (job: Job, image: JobImage) => void }) {
   const text = useText();
   const [prompt, setPrompt] = useDraftField("prompt");
   const [negative, setNegative] = useDraftField("negative_prompt");
@@ -59,6 +61,10 @@ function Composer() {
         value={textOf(negative)}
         onChange={(event) => setNegative(event.target.value)}
       />
+      <div className="composer-foot">
+        <Tokens prompt={textOf(prompt)} />
+        <Compare onOpen={onOpen} />
+      </div>
     </div>
   );
 }
