@@ -167,7 +167,7 @@ def test_a_frame_that_reaches_beyond_the_image_goes_on_there(canvas: Page, shot:
     drag(canvas, (64, 64), (128, 64))
     assert kept(canvas)["frame"] == {"x": 64, "y": 0, "width": SIDE, "height": SIDE}
     expect(canvas.locator(".canvas-way")).to_have_text("Goes on where the frame is empty")
-    generate(canvas, "a red apple on a blue background")
+    generate(canvas, "a blue background")
     take(canvas)
     board(canvas).press("1")
     shot(canvas, "canvas-outpaint")
@@ -175,8 +175,8 @@ def test_a_frame_that_reaches_beyond_the_image_goes_on_there(canvas: Page, shot:
     first, second = document["layers"]
     assert second["box"] == {"x": 64, "y": 0, "width": SIDE, "height": SIDE}
     alpha = np.asarray(image_of(canvas, second).convert("RGBA"))[:, :, 3]
-    assert (alpha[:, :64] == 0).all()
-    assert (alpha[:, 64:] == 255).all()
+    assert (alpha[:, :62] == 0).all()
+    assert (alpha[:, 62:] == 255).all()
     assert (flat(canvas, document, (192, SIDE))[:, :SIDE] == before).all()
     assert asked(canvas)["outpaint"] == "left=0,right=64,top=0,bottom=0"
     assert first["image"] != second["image"]
@@ -190,7 +190,7 @@ def test_a_corner_of_the_frame_is_dragged_in_steps_of_eight(canvas: Page) -> Non
 def test_regions_are_boxes_with_prompts_of_their_own(canvas: Page, shot: Shot, accessible: Axe) -> None:
     board(canvas).press("r")
     drag(canvas, (-10, -10), (64, 128))
-    drag(canvas, (64, 0), (160, 128))
+    drag(canvas, (150, -8), (64, 128))
     canvas.get_by_role("button", name=re.compile("^Regions")).click()
     canvas.get_by_role("textbox", name="Prompt of Region 1").fill("a red apple")
     canvas.get_by_role("textbox", name="Prompt of Region 2").fill("a green frog")
@@ -340,5 +340,5 @@ def test_an_image_steers_and_its_hint_is_shown(canvas: Page, tmp_path: Path, sho
     assert 100 < (np.asarray(edges) > 0).sum() < 1000
     canvas.get_by_role("textbox", name="Prompt", exact=True).fill("a house")
     canvas.get_by_role("button", name="Generate", exact=True).click()
-    expect(canvas.locator(".toast-bad")).to_contain_text("control")
+    expect(canvas.locator(".toast-bad")).to_contain_text("there is no network of this type")
     assert json.dumps(kept(canvas)).count('"type": "canny"') == 1
