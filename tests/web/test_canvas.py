@@ -164,21 +164,21 @@ def _line(points: list[tuple[float, float]], width: int) -> Image.Image:
 
 def test_a_frame_that_reaches_beyond_the_image_goes_on_there(canvas: Page, shot: Shot) -> None:
     before = flat(canvas, kept(canvas), (SIDE, SIDE))
-    drag(canvas, (64, 64), (128, 64))
-    assert kept(canvas)["frame"] == {"x": 64, "y": 0, "width": SIDE, "height": SIDE}
+    drag(canvas, (64, 64), (96, 64))
+    assert kept(canvas)["frame"] == {"x": 32, "y": 0, "width": SIDE, "height": SIDE}
     expect(canvas.locator(".canvas-way")).to_have_text("Goes on where the frame is empty")
-    generate(canvas, "a blue background")
+    generate(canvas, "a red apple on a blue background")
     take(canvas)
     board(canvas).press("1")
     shot(canvas, "canvas-outpaint")
     document = kept(canvas)
     first, second = document["layers"]
-    assert second["box"] == {"x": 64, "y": 0, "width": SIDE, "height": SIDE}
+    assert second["box"] == {"x": 32, "y": 0, "width": SIDE, "height": SIDE}
     alpha = np.asarray(image_of(canvas, second).convert("RGBA"))[:, :, 3]
-    assert (alpha[:, :62] == 0).all()
-    assert (alpha[:, 62:] == 255).all()
-    assert (flat(canvas, document, (192, SIDE))[:, :SIDE] == before).all()
-    assert asked(canvas)["outpaint"] == "left=0,right=64,top=0,bottom=0"
+    assert (alpha[:, :94] == 0).all()
+    assert (alpha[:, 94:] == 255).all()
+    assert (flat(canvas, document, (160, SIDE))[:, :SIDE] == before).all()
+    assert asked(canvas)["outpaint"] == "left=0,right=32,top=0,bottom=0"
     assert first["image"] != second["image"]
 
 

@@ -35,8 +35,8 @@ export function Panel({ generate, busy }: { generate: () => void; busy: boolean 
   return (
     <aside className="canvas-panel" aria-label={text.panel}>
       <h2 className="visually-hidden">{text.panel}</h2>
-      <Prompt generate={generate} />
-      <div className="canvas-go">
+      <div className="canvas-ask">
+        <Prompt generate={generate} />
         <Button look="main" onPress={generate} isPending={busy}>
           {text.generate}
         </Button>

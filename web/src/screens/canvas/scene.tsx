@@ -130,11 +130,11 @@ async function previewAt(address: string): Promise<ImageBitmap> {
   return createImageBitmap(image);
 }
 
-/** What is made anew, in a colour; while a candidate is looked at, it is out of the way. */
+/** What is made anew, in a colour; while it is made, and while one looks at what was, it is out of the way. */
 function Mask() {
   const { strokes } = useDocument();
   const draft = useCanvas((one) => one.draft);
-  const hidden = useCanvas((one) => imagesOf(one.pending, one.jobs).length > 0);
+  const hidden = useCanvas((one) => one.draft === null && one.pending.length > 0);
   const { mask } = useColours();
   if (hidden) return null;
   return (
