@@ -7,13 +7,14 @@ import hashlib
 import io
 import itertools
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from atelier.api.service import (
+    Album,
     Catalogue,
     ImageKind,
     ImageText,
@@ -43,6 +44,7 @@ from atelier.runtime.jobs.job import (
 )
 from atelier.runtime.jobs.lease import Counts
 from atelier.runtime.workers.names import SPOKEN, uploads_in
+from fakes.album import EmptyAlbum
 from fakes.easel import FakeEasel
 
 CATALOGUE = Catalogue(
@@ -114,6 +116,7 @@ class FakeService:
     model: str = CATALOGUE.model
     loaded: set[str] = field(default_factory=lambda: {CATALOGUE.model})
     upload_limit: int = 50 << 20
+    album: Album = field(default_factory=EmptyAlbum)
     easel: FakeEasel = field(default_factory=FakeEasel)
     _numbers: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
     _keys: dict[tuple[str, str], str] = field(default_factory=dict)
@@ -258,13 +261,32 @@ class FakeService:
         self._called("job")
         return self._own(job_id, owner).job
 
-    async def jobs(self, owner: Owner, *, limit: int = 100, before: str | None = None) -> Sequence[Job]:
+    async def jobs(
+        self, owner: Owner, *, limit: int = 100, before: str | None = None, states: Collection[State] = tuple(State)
+    ) -> Sequence[Job]:
         self._called("jobs")
         own = [kept.job for kept in reversed(self.kept.values()) if kept.owner.key == owner.key]
+        own = [job for job in own if job.state in states]
         if before is not None:
             self._own(before, owner)
             own = [job for job in own if job.id < before]
         return own[:limit]
+
+    async def alive(self, owner: Owner) -> Sequence[Job]:
+        self._called("alive")
+        own = [kept.job for kept in self.kept.values() if kept.owner.key == owner.key and not kept.job.state.ended]
+        return sorted(own, key=lambda job: job.state is State.QUEUED)
+
+    async def to_front(self, job_id: str, owner: Owner) -> Job:
+        self._called("to_front")
+        job = self._own(job_id, owner).job
+        if job.state is not State.QUEUED:
+            raise BadInput(f"job {job_id} does not wait any more: only what waits can be moved to the front")
+        return job
+
+    async def stream(self, owner: Owner, after: int | None = None) -> AsyncIterator[JobEvent]:
+        self._called("stream")
+        yield JobEvent((after or 0) + 1, "reset", {"owner": owner.key})
 
     async def cancel(self, job_id: str, owner: Owner) -> Job:
         self._called("cancel")

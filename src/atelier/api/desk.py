@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar, cast
 
+from atelier.api.album import StoredAlbum
 from atelier.api.easel import StoredEasel
 from atelier.api.service import (
     AnnotatorEntry,
@@ -74,6 +75,7 @@ class Desk:
     def __init__(self, store: JobStore, staff: Staff, remembered: Remembered) -> None:
         self._store, self._staff, self._remembered = store, staff, remembered
         self._feed, self._asking, self._known = Feed(), Asking(staff.resolver), _Known()
+        self.album = StoredAlbum(store, self._feed)
         self.easel = StoredEasel(store)
         self.posts = tuple(
             Post(f"worker-{number}", command, store, self._feed, lambda: self.model, lease=staff.lease)
@@ -134,9 +136,19 @@ class Desk:
     async def job(self, job_id: str, owner: Owner) -> Job:
         return _seen(await self._stored(lambda: self._store.job(job_id, owner)))
 
-    async def jobs(self, owner: Owner, *, limit: int = 100, before: str | None = None) -> Sequence[Job]:
-        found = await self._stored(lambda: self._store.jobs(owner, limit=limit, before=before))
+    async def jobs(
+        self, owner: Owner, *, limit: int = 100, before: str | None = None, states: Collection[State] = tuple(State)
+    ) -> Sequence[Job]:
+        found = await self._stored(lambda: self._store.jobs(owner, limit=limit, before=before, states=states))
         return [_seen(job) for job in found]
+
+    async def alive(self, owner: Owner) -> Sequence[Job]:
+        return [_seen(job) for job in await self._stored(lambda: self._store.alive(owner))]
+
+    async def to_front(self, job_id: str, owner: Owner) -> Job:
+        job = await self._stored(lambda: self._store.to_front(job_id, owner))
+        self._feed.stream(owner.key).tell("queue", job_id, {})
+        return _seen(job)
 
     async def cancel(self, job_id: str, owner: Owner) -> Job:
         job = await self._stored(lambda: self._store.cancel(job_id, owner))
@@ -150,6 +162,7 @@ class Desk:
     async def delete(self, job_id: str, owner: Owner) -> None:
         await self._stored(lambda: self._store.delete(job_id, owner))
         self._feed.forget(job_id)
+        self._feed.stream(owner.key).tell("gallery", job_id, {})
 
     async def ended(self, job_id: str, owner: Owner) -> Job:
         line = self._feed.of(job_id, owner.key) or self._feed.line(await self.job(job_id, owner))
@@ -169,6 +182,18 @@ class Desk:
                 return
             if not line.after(after):
                 await line.change()
+
+    async def stream(self, owner: Owner, after: int | None = None) -> AsyncIterator[JobEvent]:
+        told = self._feed.stream(owner.key)
+        while not self._feed.is_closed:
+            if after is None or told.has_gap(after):
+                after = told.oldest
+                yield JobEvent(after, "reset", {})
+            for event in told.after(after):
+                after = event.number
+                yield event
+            if not told.after(after) and not self._feed.is_closed:
+                await told.change()
 
     async def running(self, owner: Owner) -> Job | None:
         found = await self._stored(lambda: self._store.running(owner))

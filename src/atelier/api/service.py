@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from atelier.request.events import Json
 from atelier.runtime.jobs.canvases import Canvas, CanvasEntry
-from atelier.runtime.jobs.job import Job, JobEvent, JobImage, NewJob, Owner
+from atelier.runtime.jobs.collection import Board, Change, Entry, Found, Wanted, Window
+from atelier.runtime.jobs.job import Job, JobEvent, JobImage, NewJob, Owner, State
 from atelier.runtime.jobs.lease import Counts
 
 ImageKind = Literal["png", "jpeg", "webp"]
@@ -152,6 +153,36 @@ class Easel(Protocol):
     async def delete(self, canvas_id: str, owner: Owner) -> None: ...
 
 
+class Album(Protocol):
+    """What owners do with their images. UnknownJob for what is not there or belongs to another."""
+
+    async def find(self, owner: Owner, wanted: Wanted, window: Window) -> Found:
+        """Raises BadInput for a search that is too long."""
+        ...
+
+    async def entry(self, image_id: str, owner: Owner) -> Entry: ...
+
+    async def change(self, owner: Owner, image_ids: Sequence[str], change: Change) -> int:
+        """Does the same to several images; how many it concerned. Ids of nothing, and of others, concern none."""
+        ...
+
+    async def boards(self, owner: Owner) -> Sequence[Board]: ...
+
+    async def make_board(self, owner: Owner, name: str) -> Board:
+        """Raises BadInput for a name that another board has."""
+        ...
+
+    async def rename_board(self, owner: Owner, board_id: str, name: str) -> None: ...
+
+    async def remove_board(self, owner: Owner, board_id: str) -> None:
+        """Its images stay."""
+        ...
+
+    async def put(self, owner: Owner, board_id: str, image_ids: Sequence[str], *, inside: bool) -> int:
+        """Puts images on a board, or takes them off; how many it concerned."""
+        ...
+
+
 class Service(Protocol):
     """All of it is async, answers for one owner, and raises AtelierErrors: BadInput names the field of the request.
 
@@ -160,6 +191,9 @@ class Service(Protocol):
 
     @property
     def easel(self) -> Easel: ...
+
+    @property
+    def album(self) -> Album: ...
 
     async def upload(self, data: bytes, owner: Owner) -> str:
         """Keeps the bytes of an image (PNG, JPEG or WebP), decoded by nobody yet, and gives the name for fields:
@@ -176,8 +210,25 @@ class Service(Protocol):
 
     async def job(self, job_id: str, owner: Owner) -> Job: ...
 
-    async def jobs(self, owner: Owner, *, limit: int = 100, before: str | None = None) -> Sequence[Job]:
-        """The owner's, newest first; before: the id to go on from."""
+    async def jobs(
+        self, owner: Owner, *, limit: int = 100, before: str | None = None, states: Collection[State] = tuple(State)
+    ) -> Sequence[Job]:
+        """The owner's in one of the states, newest first; before: the id to go on from."""
+        ...
+
+    async def alive(self, owner: Owner) -> Sequence[Job]:
+        """The owner's that run, then those that wait, in the order in which they will start."""
+        ...
+
+    async def to_front(self, job_id: str, owner: Owner) -> Job:
+        """Lets a job that waits start before the owner's others. Raises BadInput for one that waits no longer."""
+        ...
+
+    def stream(self, owner: Owner, after: int | None = None) -> AsyncIterator[JobEvent]:
+        """What happens to all jobs and images of an owner, for ever, each event with the "job" that it is about. It
+        begins behind event number `after`, or with "reset" and all that is remembered, where something may have been
+        missed. Beside the events of
+        jobs: "queue" (the order changed), "gallery" (images or boards did)."""
         ...
 
     async def cancel(self, job_id: str, owner: Owner) -> Job:

@@ -1,25 +1,24 @@
 import { useQuery, useQueryClient } from "@tanstack/react-query";
-import { useEffect, useState } from "react";
+import { useState } from "react";
 
 import { api, type Fields, type Job, type JobImage, told } from "./client";
-import { isRecord } from "./errors";
-import { events } from "./stream";
+import { useChanges, useSoon } from "./live";
 
 const RECENT = 30;
-const LOOK_MS = 4000;
 
 export function hasEnded(job: Job): boolean {
   return job.state !== "queued" && job.state !== "running";
 }
 
-/** One's latest jobs of a kind, newest first. While one of them has not ended it is looked again: another tab may ask too. */
+/** One's latest jobs of a kind, newest first, also those that other tabs and programs ask for. */
 export function useRecentJobs(kind: string) {
+  const queries = useQueryClient();
+  const soon = useSoon(() => void queries.invalidateQueries({ queryKey: ["jobs"] }));
+  useChanges(({ name }) => (name === "state" || name === "reset") && soon());
   return useQuery({
     queryKey: ["jobs", kind],
     queryFn: async () => (await told(api.GET("/v1/jobs", { params: { query: { limit: RECENT } } }))).data,
     select: (jobs) => jobs.filter((job) => job.kind === kind),
-    refetchInterval: (query) => (query.state.data?.some((job) => !hasEnded(job)) === true ? LOOK_MS : false),
-    refetchOnWindowFocus: true,
   });
 }
 
@@ -39,38 +38,38 @@ export interface Live {
   previews: Readonly<Record<number, string>>;
 }
 
-/** A job as it stands now: followed by its events until it ends. */
+/** A job as it stands now. */
 export function useLive(initial: Job): Live {
-  const queries = useQueryClient();
   const [live, setLive] = useState<Live>({ job: initial, previews: {} });
-  const ended = hasEnded(initial);
-  useEffect(() => {
-    if (ended) return;
-    const stop = new AbortController();
-    void follow(initial.id, stop.signal, (change) => setLive(change)).finally(() => {
-      if (!stop.signal.aborted) void queries.invalidateQueries({ queryKey: ["jobs"] });
-    });
-    return () => stop.abort();
-  }, [initial.id, ended, queries]);
-  return ended ? { job: initial, previews: {} } : live;
+  useChanges(({ name, job, data }) => {
+    if (job === initial.id) setLive((now) => afterEvent(now, name, data));
+    else if (name === "reset" && !hasEnded(live.job)) void look(initial.id).then((job) => setLive((now) => ({ ...now, job })));
+  });
+  return hasEnded(initial) ? { job: initial, previews: {} } : live;
 }
 
-async function follow(id: string, signal: AbortSignal, change: (next: (live: Live) => Live) => void): Promise<void> {
-  for await (const { name, data } of events(`/v1/jobs/${id}/events`, signal)) {
-    if (isRecord(data)) change((live) => afterEvent(live, name, data));
-  }
+async function look(id: string): Promise<Job> {
+  return told(api.GET("/v1/jobs/{job_id}", { params: { path: { job_id: id } } }));
 }
 
 /** What is seen of a job after one more event. */
 export function afterEvent(live: Live, name: string, data: Record<string, unknown>): Live {
   const { job, previews } = live;
-  if (name === "state") return { job: { ...job, ...(data as Partial<Job>) }, previews };
+  if (name === "state") {
+    const next = { ...job, ...(data as Partial<Job>) };
+    return { job: { ...next, images: next.images.map(addressed) }, previews };
+  }
   if (name === "progress") return { job: { ...job, progress: data as Job["progress"] }, previews };
   if (name === "image") {
-    const image = data as JobImage;
+    const image = addressed(data as JobImage);
     const others = job.images.filter((other) => other.id !== image.id);
     return { job: { ...job, images: [...others, image].sort((a, b) => a.index - b.index) }, previews };
   }
   if (name !== "preview" || typeof data["index"] !== "number" || typeof data["image"] !== "string") return live;
   return { job, previews: { ...previews, [data["index"]]: `data:image/jpeg;base64,${data["image"]}` } };
+}
+
+/** An image with its address, which events leave out. */
+function addressed(image: JobImage): JobImage {
+  return { ...image, url: `/v1/images/${image.id}` };
 }

@@ -174,7 +174,7 @@ export interface paths {
         };
         /**
          * Listed
-         * @description One's jobs, newest first.
+         * @description One's jobs, newest first; failed are those that ended without being done or cancelled.
          */
         get: operations["listed_v1_jobs_get"];
         put?: never;
@@ -233,6 +233,106 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/queue": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Queue
+         * @description One's jobs that run, and those that wait in the order in which they will start.
+         */
+        get: operations["queue_v1_queue_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/events": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Stream
+         * @description Server-sent events of all one's jobs and images, for ever: those of a job with its id as `job`, `queue` (another order), `gallery` (images or boards did), and `reset` (something may have been missed: ask for /v1/queue anew). Last-Event-ID goes on behind it.
+         */
+        get: operations["stream_v1_events_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/jobs/{job_id}/preview": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Preview
+         * @description What a running job has made of its image so far, small, as JPEG.
+         */
+        get: operations["preview_v1_jobs__job_id__preview_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/jobs/{job_id}/front": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Front
+         * @description Lets a job that waits start before one's others; before those of others it takes nothing.
+         */
+        post: operations["front_v1_jobs__job_id__front_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/jobs/{job_id}/retry": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Retry
+         * @description Asks for the same again, as a new job: what was left open, such as the seed, is chosen anew.
+         */
+        post: operations["retry_v1_jobs__job_id__retry_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/jobs/{job_id}/events": {
         parameters: {
             query?: never;
@@ -247,6 +347,255 @@ export interface paths {
         get: operations["events_v1_jobs__job_id__events_get"];
         put?: never;
         post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/images": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Found
+         * @description One's images, newest first.
+         */
+        get: operations["found_v1_images_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/images/{image_id}/details": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Details
+         * @description Everything that is known of an image.
+         */
+        get: operations["details_v1_images__image_id__details_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/images/{image_id}/fields": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Fields
+         * @description The request that makes an image again, as POST /v1/image-text tells it of its file.
+         */
+        get: operations["fields_v1_images__image_id__fields_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/images/star": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Star
+         * @description Gives images a star: of those that have one, and of those on boards, none is removed to make room while there are
+         *     others.
+         */
+        post: operations["star_v1_images_star_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/images/unstar": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Unstar
+         * @description Takes their stars away.
+         */
+        post: operations["unstar_v1_images_unstar_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/images/delete": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Delete
+         * @description Puts images into the trash, which is emptied of what has lain there for a week.
+         */
+        post: operations["delete_v1_images_delete_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/images/restore": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Restore
+         * @description Takes images out of the trash, with their stars and boards.
+         */
+        post: operations["restore_v1_images_restore_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/images/purge": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Purge
+         * @description Removes images for good that are in the trash, and whose jobs have ended.
+         */
+        post: operations["purge_v1_images_purge_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/images/zip": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Zip File
+         * @description The files of images as one zip, in that order.
+         */
+        post: operations["zip_file_v1_images_zip_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/boards": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Boards
+         * @description One's boards, in the order in which they were made.
+         */
+        get: operations["boards_v1_boards_get"];
+        put?: never;
+        /**
+         * Make Board
+         * @description Makes an empty one.
+         */
+        post: operations["make_board_v1_boards_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/boards/{board_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        /**
+         * Remove Board
+         * @description Removes it; its images stay.
+         */
+        delete: operations["remove_board_v1_boards__board_id__delete"];
+        options?: never;
+        head?: never;
+        /**
+         * Rename Board
+         * @description Gives it another name.
+         */
+        patch: operations["rename_board_v1_boards__board_id__patch"];
+        trace?: never;
+    };
+    "/v1/boards/{board_id}/{change}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Fill
+         * @description Puts images on a board, or takes them off.
+         */
+        post: operations["fill_v1_boards__board_id___change__post"];
         delete?: never;
         options?: never;
         head?: never;
@@ -1919,6 +2268,30 @@ export interface components {
             labels: string[];
         };
         /**
+         * BoardName
+         * @description name: one line.
+         */
+        BoardName: {
+            /** Name */
+            name: string;
+        };
+        /**
+         * BoardShape
+         * @description images: how many; cover: the id of the newest.
+         */
+        BoardShape: {
+            /** Id */
+            id: string;
+            /** Name */
+            name: string;
+            /** Created */
+            created: number;
+            /** Images */
+            images: number;
+            /** Cover */
+            cover: string | null;
+        };
+        /**
          * CanvasEntryShape
          * @description A canvas in a list. revision: its ETag. Times are seconds since 1970.
          */
@@ -1989,6 +2362,14 @@ export interface components {
             };
         };
         /**
+         * Chosen
+         * @description ids: of images.
+         */
+        Chosen: {
+            /** Ids */
+            ids: string[];
+        };
+        /**
          * ControlTypeShape
          * @description title: what A1111 calls it; annotators: that draw it, the usual one first.
          */
@@ -2012,6 +2393,53 @@ export interface components {
             types: components["schemas"]["ControlTypeShape"][];
             /** Annotators */
             annotators: components["schemas"]["AnnotatorShape"][];
+        };
+        /**
+         * CountShape
+         * @description How many images it concerned: those that were so already, and ids of nothing, do not count.
+         */
+        CountShape: {
+            /** Count */
+            count: number;
+        };
+        /**
+         * DetailsShape
+         * @description Everything that is known of an image. settings: what its infotext says, in order; boards: their ids.
+         */
+        DetailsShape: {
+            /** Id */
+            id: string;
+            /** Job */
+            job: string;
+            /** Index */
+            index: number;
+            /** Seed */
+            seed: number | null;
+            /** Width */
+            width: number;
+            /** Height */
+            height: number;
+            /** Format */
+            format: string;
+            /** Prompt */
+            prompt: string;
+            /** Made */
+            made: number;
+            /** Starred */
+            starred: boolean;
+            /** Deleted */
+            deleted: number | null;
+            /** Url */
+            url: string;
+            /** Thumbnail */
+            thumbnail: string;
+            /** Negative Prompt */
+            negative_prompt: string;
+            /** Settings */
+            settings: components["schemas"]["SettingShape"][];
+            /** Boards */
+            boards: string[];
+            image: components["schemas"]["ImageShape"];
         };
         /**
          * Detect
@@ -2042,6 +2470,39 @@ export interface components {
              * @default -1
              */
             controlnet_threshold_b: number | boolean | string | null;
+        };
+        /**
+         * EntryShape
+         * @description An image of the gallery. prompt: its beginning; made, deleted: seconds since 1970; deleted: since when it lies in
+         *     the trash; url, thumbnail: where its files are.
+         */
+        EntryShape: {
+            /** Id */
+            id: string;
+            /** Job */
+            job: string;
+            /** Index */
+            index: number;
+            /** Seed */
+            seed: number | null;
+            /** Width */
+            width: number;
+            /** Height */
+            height: number;
+            /** Format */
+            format: string;
+            /** Prompt */
+            prompt: string;
+            /** Made */
+            made: number;
+            /** Starred */
+            starred: boolean;
+            /** Deleted */
+            deleted: number | null;
+            /** Url */
+            url: string;
+            /** Thumbnail */
+            thumbnail: string;
         };
         /**
          * ExtraBatch
@@ -2193,6 +2654,18 @@ export interface components {
             image: string | {
                 [key: string]: unknown;
             } | null;
+        };
+        /**
+         * GalleryShape
+         * @description A part of the images, newest first. total: how many fit in all; has_more: whether there are some behind.
+         */
+        GalleryShape: {
+            /** Data */
+            data: components["schemas"]["EntryShape"][];
+            /** Total */
+            total: number;
+            /** Has More */
+            has_more: boolean;
         };
         /**
          * GenerateFields
@@ -3602,6 +4075,16 @@ export interface components {
             /** Help */
             help: string;
         };
+        /** Page[BoardShape] */
+        Page_BoardShape_: {
+            /** Data */
+            data: components["schemas"]["BoardShape"][];
+            /**
+             * Has More
+             * @default false
+             */
+            has_more: boolean;
+        };
         /** Page[CanvasEntryShape] */
         Page_CanvasEntryShape_: {
             /** Data */
@@ -3763,6 +4246,16 @@ export interface components {
             /** Room */
             room: number;
         };
+        /**
+         * QueueShape
+         * @description running: in the order in which they started; waiting: in that in which they will.
+         */
+        QueueShape: {
+            /** Running */
+            running: components["schemas"]["JobShape"][];
+            /** Waiting */
+            waiting: components["schemas"]["JobShape"][];
+        };
         /** SamplerShape */
         SamplerShape: {
             /** Name */
@@ -3780,6 +4273,13 @@ export interface components {
             label: string;
             /** Aliases */
             aliases: string[];
+        };
+        /** SettingShape */
+        SettingShape: {
+            /** Name */
+            name: string;
+            /** Value */
+            value: string;
         };
         /**
          * SpanShape
@@ -4554,8 +5054,10 @@ export interface operations {
             query?: {
                 /** @description Jobs on a page. */
                 limit?: number;
-                /** @description The id to go on from. */
+                /** @description The id of a job to go on from. */
                 before?: string | null;
+                /** @description Only these. */
+                state?: ("alive" | "ended" | "failed") | null;
             };
             header?: never;
             path?: never;
@@ -4720,6 +5222,174 @@ export interface operations {
             };
         };
     };
+    queue_v1_queue_get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["QueueShape"];
+                };
+            };
+            /** @description Refused, or failed. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorShape"];
+                };
+            };
+        };
+    };
+    stream_v1_events_get: {
+        parameters: {
+            query?: {
+                /** @description The same, for those who cannot send headers. */
+                after?: number | null;
+            };
+            header?: {
+                /** @description Goes on behind it. */
+                "last-event-id"?: string | null;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "text/event-stream": {
+                        id?: string;
+                        event: string;
+                        data: string;
+                    };
+                };
+            };
+            /** @description Refused, or failed. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorShape"];
+                };
+            };
+        };
+    };
+    preview_v1_jobs__job_id__preview_get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description What POST /v1/jobs answered. */
+                job_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The file. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "image/png": string;
+                    "image/jpeg": string;
+                };
+            };
+            /** @description Refused, or failed. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorShape"];
+                };
+            };
+        };
+    };
+    front_v1_jobs__job_id__front_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description What POST /v1/jobs answered. */
+                job_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["JobShape"];
+                };
+            };
+            /** @description Refused, or failed. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorShape"];
+                };
+            };
+        };
+    };
+    retry_v1_jobs__job_id__retry_post: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description For 24 hours it gives the same job; other fields are refused. */
+                "idempotency-key"?: string | null;
+            };
+            path: {
+                /** @description What POST /v1/jobs answered. */
+                job_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["JobShape"];
+                };
+            };
+            /** @description Refused, or failed. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorShape"];
+                };
+            };
+        };
+    };
     events_v1_jobs__job_id__events_get: {
         parameters: {
             query?: {
@@ -4749,6 +5419,479 @@ export interface operations {
                         event: string;
                         data: string;
                     };
+                };
+            };
+            /** @description Refused, or failed. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorShape"];
+                };
+            };
+        };
+    };
+    found_v1_images_get: {
+        parameters: {
+            query?: {
+                /** @description Words of the prompt, and field:value. */
+                q?: string;
+                /** @description Only those with a star, or without. */
+                starred?: boolean | null;
+                /** @description Only those on this board. */
+                board?: string | null;
+                /** @description Only those of this job. */
+                job?: string | null;
+                /** @description Those in the trash, instead of all others. */
+                deleted?: boolean;
+                /** @description Images on a page. */
+                limit?: number;
+                /** @description The id of an image to go on from. */
+                before?: string | null;
+                /** @description Images to leave out first. */
+                skip?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["GalleryShape"];
+                };
+            };
+            /** @description Refused, or failed. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorShape"];
+                };
+            };
+        };
+    };
+    details_v1_images__image_id__details_get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description What a job lists. */
+                image_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DetailsShape"];
+                };
+            };
+            /** @description Refused, or failed. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorShape"];
+                };
+            };
+        };
+    };
+    fields_v1_images__image_id__fields_get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description What a job lists. */
+                image_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ImageTextShape"];
+                };
+            };
+            /** @description Refused, or failed. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorShape"];
+                };
+            };
+        };
+    };
+    star_v1_images_star_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["Chosen"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CountShape"];
+                };
+            };
+            /** @description Refused, or failed. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorShape"];
+                };
+            };
+        };
+    };
+    unstar_v1_images_unstar_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["Chosen"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CountShape"];
+                };
+            };
+            /** @description Refused, or failed. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorShape"];
+                };
+            };
+        };
+    };
+    delete_v1_images_delete_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["Chosen"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CountShape"];
+                };
+            };
+            /** @description Refused, or failed. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorShape"];
+                };
+            };
+        };
+    };
+    restore_v1_images_restore_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["Chosen"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CountShape"];
+                };
+            };
+            /** @description Refused, or failed. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorShape"];
+                };
+            };
+        };
+    };
+    purge_v1_images_purge_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["Chosen"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CountShape"];
+                };
+            };
+            /** @description Refused, or failed. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorShape"];
+                };
+            };
+        };
+    };
+    zip_file_v1_images_zip_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["Chosen"];
+            };
+        };
+        responses: {
+            /** @description The files, and missing.txt for those that are not there. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/zip": string;
+                };
+            };
+            /** @description Refused, or failed. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorShape"];
+                };
+            };
+        };
+    };
+    boards_v1_boards_get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Page_BoardShape_"];
+                };
+            };
+            /** @description Refused, or failed. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorShape"];
+                };
+            };
+        };
+    };
+    make_board_v1_boards_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["BoardName"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["BoardShape"];
+                };
+            };
+            /** @description Refused, or failed. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorShape"];
+                };
+            };
+        };
+    };
+    remove_board_v1_boards__board_id__delete: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description What GET /v1/boards lists. */
+                board_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description Refused, or failed. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorShape"];
+                };
+            };
+        };
+    };
+    rename_board_v1_boards__board_id__patch: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description What GET /v1/boards lists. */
+                board_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["BoardName"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["BoardShape"];
+                };
+            };
+            /** @description Refused, or failed. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorShape"];
+                };
+            };
+        };
+    };
+    fill_v1_boards__board_id___change__post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                change: "add" | "remove";
+                /** @description What GET /v1/boards lists. */
+                board_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["Chosen"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CountShape"];
                 };
             };
             /** @description Refused, or failed. */

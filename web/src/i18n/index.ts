@@ -44,10 +44,7 @@ export function useText(): Catalogue {
   return useSyncExternalStore(subscribe, () => catalogue);
 }
 
-/** A text with its `{name}`s filled in. */
-export function fill(text: string, values: Readonly<Record<string, string | number>>): string {
-  return text.replace(/\{(\w+)\}/g, (whole, name: string) => (name in values ? String(values[name]) : whole));
-}
+export { fill } from "./fill";
 
 function subscribe(listener: () => void): () => void {
   listeners.add(listener);

@@ -46,10 +46,11 @@ async def events(
 ) -> EventStream:
     await service.job(job_id, owner)
     found = service.events(job_id, owner, after if last_event_id is None else int(last_event_id))
-    return EventStream(_written(found), headers=dict(STREAM))
+    return EventStream(written_stream(found), headers=dict(STREAM))
 
 
-async def _written(found: AsyncIterator[JobEvent]) -> AsyncIterator[str]:
+async def written_stream(found: AsyncIterator[JobEvent]) -> AsyncIterator[str]:
+    """The events as they travel, with a sign of life in between."""
     try:
         async for event in paced(found, ALIVE_SECONDS):
             yield ": alive\n\n" if event is None else written(event.name, event.data, event.number)

@@ -34,6 +34,10 @@ async def _image_id(image_id: Annotated[str, Path(description="What a job lists.
     return opaque(image_id)
 
 
+async def _board_id(board_id: Annotated[str, Path(description="What GET /v1/boards lists.")]) -> str:
+    return opaque(board_id)
+
+
 async def _canvas_id(canvas_id: Annotated[str, Path(description="As its owner calls it.")]) -> str:
     return opaque(canvas_id)
 
@@ -42,3 +46,4 @@ CanvasId = Annotated[str, Depends(_canvas_id)]
 JobId = Annotated[str, Depends(_job_id)]
 ImageId = Annotated[str, Depends(_image_id)]
 Digest = Annotated[str, Depends(_digest)]
+BoardId = Annotated[str, Depends(_board_id)]

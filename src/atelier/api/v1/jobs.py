@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Header, Query, Request, Response
 
@@ -16,7 +16,7 @@ from atelier.api.v1.ids import JobId
 from atelier.api.v1.shapes import JobShape, Page, job_shape
 from atelier.api.v1.webhooks import allowed, report
 from atelier.request.table import request_of
-from atelier.runtime.jobs.job import Job, NewJob, Owner
+from atelier.runtime.jobs.job import Job, NewJob, Owner, State
 
 routes = APIRouter(tags=["jobs"])
 IdempotencyKey = Annotated[
@@ -80,13 +80,19 @@ async def listed(
     service: Behind,
     owner: Caller,
     limit: Annotated[int, Query(ge=1, le=100, description="Jobs on a page.")] = 20,
-    before: Annotated[
-        str | None, Query(max_length=64, pattern="^[A-Za-z0-9_-]+$", description="The id to go on from.")
-    ] = None,
+    before: Before = None,
+    state: Annotated[Literal["alive", "ended", "failed"] | None, Query(description="Only these.")] = None,
 ) -> Page[JobShape]:
-    """One's jobs, newest first."""
-    found = await service.jobs(owner, limit=limit + 1, before=before)
+    """One's jobs, newest first; failed are those that ended without being done or cancelled."""
+    states = [one for one in State if state is None or _is(one, state)]
+    found = await service.jobs(owner, limit=limit + 1, before=before, states=states)
     return Page[JobShape](data=[job_shape(job) for job in found[:limit]], has_more=len(found) > limit)
+
+
+def _is(one: State, asked: str) -> bool:
+    if asked == "failed":
+        return one in {State.FAILED, State.TIMED_OUT, State.QUARANTINED}
+    return one.ended == (asked == "ended")
 
 
 @routes.get("/v1/jobs/{job_id}")

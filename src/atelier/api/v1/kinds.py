@@ -47,8 +47,8 @@ class InterrogateFields(Named):
 
 class AnnotateFields(Named):
     """controls: as in requests, each with an upload, `canny:upload:…` or `depth:upload:… resolution=512`: a hint is
-    drawn of each, in this order; type, annotator, resolution, resize and the annotator's options count. width, height: what
-    hints are brought to, None = as they are drawn. model: beside which annotators' networks are kept."""
+    drawn of each, in this order; type, annotator, resolution, resize and the annotator's options count. width, height:
+    what hints are brought to, None = as they are drawn. model: beside which the networks of annotators are kept."""
 
     controls: Annotated[list[Annotated[str, Field(max_length=4096)]], Field(min_length=1, max_length=MANY)]
     width: Side | None = None

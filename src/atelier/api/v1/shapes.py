@@ -79,6 +79,13 @@ class JobShape(Shape):
     result: dict[str, JsonValue] | None
 
 
+class QueueShape(Shape):
+    """running: in the order in which they started; waiting: in that in which they will."""
+
+    running: list[JobShape]
+    waiting: list[JobShape]
+
+
 class ModelShape(Shape):
     """A model, as OpenAI lists them, and what else we know. default: used where none is named."""
 

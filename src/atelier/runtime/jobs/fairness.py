@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """A job that waits. sequence: counts acceptances; work: its cost, in the unit of all jobs; seconds: how long it
-    will probably run, None where that is not known."""
+    """A job that waits. sequence: counts acceptances, less where a job was moved to the front of its owner's; work: its
+    cost, in the unit of all jobs; seconds: how long it will probably run, None where that is not known."""
 
     sequence: int
     id: str

@@ -6,18 +6,30 @@ import hashlib
 import threading
 from collections.abc import Collection, Sequence
 
-from sqlalchemy import Connection, delete, exists, func, insert, select
+from sqlalchemy import Connection, case, delete, exists, func, insert, or_, select, true
 
 from atelier.errors import BadInput
 from atelier.runtime.jobs import inputs
 from atelier.runtime.jobs.files import OUTPUTS, UPLOADS
+from atelier.runtime.jobs.gallery import Gallery
 from atelier.runtime.jobs.job import JobImage, State, StoreFailed, UnknownJob
 from atelier.runtime.jobs.lease import Counts
 from atelier.runtime.jobs.parts import Parts
 from atelier.runtime.jobs.rows import AnyRow, image_of, is_id, owned
-from atelier.runtime.jobs.tables import doomed, images, jobs, keys, thumbnails, uploads
+from atelier.runtime.jobs.tables import doomed, gallery, images, jobs, keys, pinned, thumbnails, uploads
 
 ENDED = [state for state in State if state.ended]
+_KEPT = or_(gallery.c.starred == true(), exists().where(pinned.c.entry == gallery.c.sequence))
+_COLLECTED = case(
+    (
+        exists()
+        .where(images.c.job == jobs.c.id, gallery.c.image == images.c.id, gallery.c.deleted.is_(None), _KEPT)
+        .correlate(jobs),
+        1,
+    ),
+    else_=0,
+)
+"""Jobs with an image that has a star or lies on a board go last, when there is nothing else to remove."""
 _AT_ONCE = 200
 """Jobs removed in one transaction: others wait no longer than that takes."""
 
@@ -25,8 +37,9 @@ _AT_ONCE = 200
 class History:
     """removing: held while files that lost their rows are removed."""
 
-    def __init__(self, parts: Parts, own: inputs.Uploads, removing: threading.RLock) -> None:
+    def __init__(self, parts: Parts, own: inputs.Uploads, own_gallery: Gallery, removing: threading.RLock) -> None:
         self._parts = parts
+        self._gallery = own_gallery
         self._uploads = own
         self._removing = removing
 
@@ -62,7 +75,7 @@ class History:
     def prune(self) -> int:
         """Removes what is over the limits, oldest first; returns the bytes that were freed."""
         before = self.counts()
-        while self._prune_some():
+        while self._prune_some() or self._gallery.empty_trash():
             pass
         with self._parts.database.write() as connection:
             self._uploads.expire(connection)
@@ -130,9 +143,8 @@ class History:
                 return False
             size = func.coalesce(func.sum(images.c.bytes), 0).label("size")
             query = select(jobs.c.id, size).outerjoin(images, images.c.job == jobs.c.id).where(ended)
-            oldest = connection.execute(
-                query.group_by(jobs.c.sequence, jobs.c.id).order_by(jobs.c.sequence).limit(_AT_ONCE)
-            )
+            query = query.group_by(jobs.c.sequence, jobs.c.id).order_by(_COLLECTED, jobs.c.sequence)
+            oldest = connection.execute(query.limit(_AT_ONCE))
             chosen = _enough(oldest.all(), over_bytes, over_count)
             self._doom(connection, chosen)
         return len(chosen) == _AT_ONCE

@@ -16,8 +16,8 @@ class Limits:
     on where they were. lease: without a heartbeat for that long, a worker
     counts as dead. run, wait: how long a job may run, and wait while a server is there. idempotency: how long a key
     gives the same job. upload: of one file; uploads: of all uploads of an owner. outputs, history: of all images of
-    jobs that ended, and how many such jobs, before the oldest are removed. canvas: of the document of one; canvases: of
-    one owner.
+    jobs that ended, and how many such jobs, before the oldest are removed. trash: how long a deleted image can be
+    restored. boards: of one owner. canvas: of the document of one; canvases: of one owner.
     """
 
     queue: int = 256
@@ -36,6 +36,8 @@ class Limits:
     history: int = 10_000
     canvas: int = MIB
     canvases: int = 100
+    trash: float = 7 * 24 * 3600.0
+    boards: int = 200
 
     def attempts_of(self, kind: str) -> int:
         return self.long_attempts if kind in LONG else self.attempts

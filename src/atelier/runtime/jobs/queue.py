@@ -21,7 +21,9 @@ _SOONEST, _LATEST = 1.0, 600.0
 """Bounds of what a client is told to wait before it asks again, in seconds."""
 _UNKNOWN = 10.0
 """The same, before any job was done."""
-_WAITING = select(jobs.c.sequence, jobs.c.id, jobs.c.owner, jobs.c.priority, jobs.c.kind, jobs.c.cost).where(
+PLACE = func.coalesce(jobs.c.place, jobs.c.sequence)
+"""Of a job in its owner's line."""
+_WAITING = select(PLACE.label("place"), jobs.c.id, jobs.c.owner, jobs.c.priority, jobs.c.kind, jobs.c.cost).where(
     jobs.c.state == State.QUEUED
 )
 _COUNTS = select(func.count(), func.count().filter(jobs.c.owner == bindparam("owner"))).where(
@@ -86,7 +88,7 @@ class Queue:
     def _waiting(self, row: AnyRow) -> Waiting:
         """Shares count cost, not seconds: what is learned between two jobs must not make one count for more."""
         seconds = self.rates.seconds(row.kind, row.cost)
-        return Waiting(row.sequence, row.id, row.owner, row.priority, row.cost, seconds)
+        return Waiting(row.place, row.id, row.owner, row.priority, row.cost, seconds)
 
     def outlook(self, connection: Connection) -> Outlook:
         """Where all jobs stand."""

@@ -6,7 +6,7 @@ import hashlib
 import math
 from collections.abc import Callable
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, delete, func, insert, select, update
 
 from atelier.errors import BadInput, about
 from atelier.runtime.jobs import saved
@@ -16,7 +16,7 @@ from atelier.runtime.jobs.inputs import Uploads
 from atelier.runtime.jobs.job import Job, NewJob, State, TooLarge
 from atelier.runtime.jobs.lease import Accepted, Settled
 from atelier.runtime.jobs.parts import Parts
-from atelier.runtime.jobs.queue import Queue
+from atelier.runtime.jobs.queue import PLACE, Queue
 from atelier.runtime.jobs.rows import new_row, owned, same_fields, written
 from atelier.runtime.jobs.tables import jobs, keys
 from atelier.runtime.jobs.views import Views
@@ -86,6 +86,22 @@ class Requests:
             saved.drop(self._parts.files, job_id)
         if not State(row.state).ended:
             self._changed(job_id)
+        return job
+
+    def to_front(self, job_id: str, owner: str) -> Job:
+        """Lets a job that waits start before all others of its owner. It takes no higher priority than one of these
+        has, and nothing of the share of others. Raises BadInput for a job that waits no longer."""
+        with self._parts.database.write() as connection:
+            if owned(connection, job_id, owner).state != State.QUEUED:
+                raise BadInput(f"job {job_id} does not wait any more: only what waits can be moved to the front")
+            waiting = jobs.c.owner == owner, jobs.c.state == State.QUEUED
+            first, highest = connection.execute(
+                select(func.min(PLACE), func.max(jobs.c.priority)).where(*waiting)
+            ).one()
+            this = update(jobs).where(jobs.c.id == job_id, *waiting)
+            connection.execute(this.values(place=first - 1, priority=highest))
+            job = self._views.one(connection, job_id)
+        self._changed(job_id)
         return job
 
     def _insert(self, connection: Connection, job: NewJob, owner: str, settled: Settled) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -11,13 +11,15 @@ from atelier.request.events import Json
 from atelier.runtime.jobs import recovery, saved
 from atelier.runtime.jobs.canvases import Canvases
 from atelier.runtime.jobs.clock import SYSTEM, Clock
+from atelier.runtime.jobs.collection import Change
 from atelier.runtime.jobs.database import NAME, Place, place
 from atelier.runtime.jobs.faults import NO_FAULTS, Faults
 from atelier.runtime.jobs.files import STATES, Files
+from atelier.runtime.jobs.gallery import Gallery
 from atelier.runtime.jobs.held import Leases
 from atelier.runtime.jobs.history import History
 from atelier.runtime.jobs.inputs import Uploads
-from atelier.runtime.jobs.job import Job, JobError, JobImage, JobProgress, NewJob, Owner, StoreFailed
+from atelier.runtime.jobs.job import Job, JobError, JobImage, JobProgress, NewJob, Owner, State, StoreFailed
 from atelier.runtime.jobs.lease import (
     UNSETTLED,
     Accepted,
@@ -49,6 +51,8 @@ class JobStore:
 
     canvases: Canvases
     """What owners paint on, by their keys."""
+    gallery: Gallery
+    """The images of owners, by their keys."""
     notices: tuple[str, ...]
     """What the operator must read about the opening: a damaged database, jobs that were running when the last server
     died. One line each."""
@@ -106,7 +110,8 @@ class JobStore:
         self._views = Views(parts, self._queue, self._leases)
         self._uploads = Uploads(parts, removing)
         self.canvases = Canvases(parts)
-        self._history = History(parts, self._uploads, removing)
+        self.gallery = Gallery(parts)
+        self._history = History(parts, self._uploads, self.gallery, removing)
         self._requests = Requests(parts, self._queue, self._leases, self._views, self._uploads, faults, changed)
         self._work = Work(parts, self._queue, self._leases, self._views, faults, changed)
 
@@ -143,9 +148,24 @@ class JobStore:
     def job(self, job_id: str, owner: Owner) -> Job:
         return self._views.job(job_id, owner.key)
 
-    def jobs(self, owner: Owner, *, limit: int = 100, before: str | None = None) -> tuple[Job, ...]:
-        """The owner's, newest first, from behind the job `before`."""
-        return self._views.jobs(owner.key, limit, before)
+    def jobs(
+        self,
+        owner: Owner,
+        *,
+        limit: int = 100,
+        before: str | None = None,
+        states: Collection[State] = tuple(State),
+    ) -> tuple[Job, ...]:
+        """The owner's in one of the states, newest first, from behind the job `before`."""
+        return self._views.jobs(owner.key, limit, before, states)
+
+    def alive(self, owner: Owner) -> tuple[Job, ...]:
+        """The owner's jobs that run, then those that wait in the order in which they will start."""
+        return self._views.alive(owner.key)
+
+    def to_front(self, job_id: str, owner: Owner) -> Job:
+        """Lets a job that waits start before the owner's others. Raises BadInput for one that waits no longer."""
+        return self._requests.to_front(job_id, owner.key)
 
     def running(self, owner: Owner) -> Job | None:
         """The owner's job that runs (the one that started first), or else the one that starts next."""
@@ -170,6 +190,13 @@ class JobStore:
 
     def thumbnail(self, image_id: str, owner: Owner) -> bytes | None:
         return self._history.thumbnail(image_id, owner.key)
+
+    def change_images(self, owner: Owner, image_ids: Sequence[str], change: Change) -> int:
+        """Does the same to several images; how many it concerned. What is purged loses its file."""
+        count = self.gallery.change(owner.key, image_ids, change)
+        if change == "purge":
+            self._history.remove_doomed()
+        return count
 
     def upload(self, data: bytes, owner: Owner) -> str:
         """Keeps bytes under the name "upload:SHA256". Raises TooLarge where a file, or all of the owner's, are over the
@@ -244,8 +271,11 @@ class JobStore:
         return self._work.overdue()
 
     def prune(self) -> int:
-        """Removes the oldest ended jobs over the limits of bytes and number, and uploads that no waiting or running job
-        needs, no canvas shows, and that are older than a day; returns the bytes that were freed."""
+        """Removes the oldest ended jobs over the limits of bytes and number, uploads that no waiting or running job
+        needs, no canvas shows, and that are older than a day, and what has lain in the trash for long; returns the bytes
+        that were freed. Reads the facts of images that an older version listed."""
+        while self.gallery.index():
+            pass
         return self._history.prune()
 
     def counts(self) -> Counts:

@@ -61,6 +61,7 @@ jobs = Table(
     Column("warnings", Text, nullable=False),
     Column("error", Text),
     Column("result", Text),
+    Column("place", _BIG),
     UniqueConstraint("id"),
     CheckConstraint(f"state IN ({STATES})", name="state"),
     Index(None, "state", "sequence"),
@@ -68,7 +69,8 @@ jobs = Table(
     sqlite_autoincrement=True,
 )
 """asked, resolved: JSON; digest: SHA-256 of both. lease: the token of who runs it. seconds: the last run's, by the
-clock that never jumps; created, started, ended are for people."""
+clock that never jumps; created, started, ended are for people. place: in its owner's line, the sequence unless it was
+moved."""
 
 images = Table(
     "images",
@@ -148,3 +150,55 @@ keys = Table(
 
 doomed = Table("doomed", metadata, Column("path", Text, primary_key=True))
 """Files that lost their rows and are about to be removed: a kill in between leaves nothing that nobody knows."""
+
+gallery = Table(
+    "gallery",
+    metadata,
+    Column("sequence", _BIG, primary_key=True, autoincrement=True),
+    Column("image", String(32), ForeignKey("images.id", ondelete="CASCADE"), nullable=False),
+    Column("owner", Text, nullable=False),
+    Column("made", Double, nullable=False),
+    Column("starred", Boolean, nullable=False),
+    Column("deleted", Double),
+    Column("indexed", Integer, nullable=False),
+    UniqueConstraint("image"),
+    Index(None, "owner", "deleted", "sequence"),
+    Index(None, "indexed"),
+    sqlite_autoincrement=True,
+)
+"""What owners do with their images. deleted: since when it lies in the trash; indexed: the version of its facts."""
+
+facts = Table(
+    "facts",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    Column("entry", _BIG, ForeignKey("gallery.sequence", ondelete="CASCADE"), primary_key=True, autoincrement=False),
+    Column("value", Text, nullable=False),
+    Column("number", Double),
+    Index(None, "entry"),
+    sqlite_with_rowid=False,
+)
+"""What images are found by. value: as `facts.spelled` writes it; all facts of one name lie side by side."""
+
+boards = Table(
+    "boards",
+    metadata,
+    Column("sequence", _BIG, primary_key=True, autoincrement=True),
+    Column("id", String(32), nullable=False),
+    Column("owner", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("created", Double, nullable=False),
+    UniqueConstraint("id"),
+    UniqueConstraint("owner", "name"),
+    sqlite_autoincrement=True,
+)
+"""name: as JSON."""
+
+pinned = Table(
+    "pinned",
+    metadata,
+    Column("board", _BIG, ForeignKey("boards.sequence", ondelete="CASCADE"), primary_key=True, autoincrement=False),
+    Column("entry", _BIG, ForeignKey("gallery.sequence", ondelete="CASCADE"), primary_key=True, autoincrement=False),
+    Index(None, "entry"),
+)
+"""Which images are on which boards."""

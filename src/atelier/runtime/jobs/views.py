@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from sqlalchemy import Connection, select
 
@@ -58,13 +58,26 @@ class Views:
         with self._parts.database.read() as connection:
             return self.of(connection, [owned(connection, job_id, owner)])[0]
 
-    def jobs(self, owner: str, limit: int, before: str | None) -> tuple[Job, ...]:
-        """Newest first, from behind `before`. Raises UnknownJob."""
-        query = select(jobs).where(jobs.c.owner == owner).order_by(jobs.c.sequence.desc()).limit(max(limit, 0))
+    def jobs(self, owner: str, limit: int, before: str | None, states: Collection[State]) -> tuple[Job, ...]:
+        """Newest first, from behind `before`; only those in one of the states. Raises UnknownJob."""
+        mine = jobs.c.owner == owner, jobs.c.state.in_(states)
+        query = select(jobs).where(*mine).order_by(jobs.c.sequence.desc()).limit(max(limit, 0))
         with self._parts.database.read() as connection:
             if before is not None:
                 query = query.where(jobs.c.sequence < owned(connection, before, owner).sequence)
             return self.of(connection, connection.execute(query).all())
+
+    def alive(self, owner: str) -> tuple[Job, ...]:
+        """All that run, in the order in which they started, then all that wait, in the order in which they will."""
+        query = select(jobs).where(jobs.c.owner == owner, jobs.c.state.in_((State.RUNNING, State.QUEUED)))
+        with self._parts.database.read() as connection:
+            found = self.of(connection, connection.execute(query.order_by(jobs.c.sequence)).all())
+        started = {held.lease.job_id: place for place, held in enumerate(self._leases.all())}
+        running = [job for job in found if job.state is State.RUNNING]
+        waiting = [job for job in found if job.state is State.QUEUED]
+        running.sort(key=lambda job: started.get(job.id, len(started)))
+        waiting.sort(key=lambda job: len(found) if job.position is None else job.position)
+        return (*running, *waiting)
 
     def running(self, owner: str) -> Job | None:
         """What runs, or else what starts next."""

@@ -10,9 +10,11 @@ from sqlalchemy import Connection, bindparam, insert, select, update
 
 from atelier.request.events import Json
 from atelier.runtime.jobs import saved
+from atelier.runtime.jobs.facts import Fact
 from atelier.runtime.jobs.fairness import Waiting
 from atelier.runtime.jobs.faults import Faults
 from atelier.runtime.jobs.files import OUTPUTS
+from atelier.runtime.jobs.gallery import enter, of_image
 from atelier.runtime.jobs.held import Held, Leases
 from atelier.runtime.jobs.job import Job, JobError, JobImage, JobProgress, State, StoreFailed
 from atelier.runtime.jobs.lease import Claimed, Lease, LeaseLost, MadeImage, Overdue, SavedState
@@ -209,7 +211,7 @@ class Work:
         try:
             self._parts.files.write(path, image.data, "image")
             row = image_row(held.lease.job_id, image, path.rpartition("/")[2])
-            self._list(held, row, image.thumbnail)
+            self._list(held, row, of_image(listed_image(row, image)), image.thumbnail)
         except BaseException:
             with suppress(StoreFailed):
                 if self._listed(held.lease.job_id, image.index) is None:
@@ -233,13 +235,14 @@ class Work:
             row = connection.execute(select(images).where(images.c.job == job_id, images.c.number == number)).first()
         return None if row is None else image_of(row)
 
-    def _list(self, held: Held, values: Mapping[str, object], thumbnail: bytes | None) -> None:
+    def _list(self, held: Held, values: Mapping[str, object], found_by: tuple[Fact, ...], small: bytes | None) -> None:
         with self._parts.database.write() as connection:
-            self._row(connection, held)
+            owner = self._row(connection, held).owner
             self._faults.at("list")
             connection.execute(insert(images), values)
-            if thumbnail is not None:
-                connection.execute(insert(thumbnails), {"image": values["id"], "data": thumbnail})
+            enter(connection, owner, str(values["id"]), found_by, max(self._parts.clock.now(), held.since))
+            if small is not None:
+                connection.execute(insert(thumbnails), {"image": values["id"], "data": small})
 
     def _check_files(self, connection: Connection, job_id: str) -> None:
         """A job is done only if its files are there."""

@@ -18,6 +18,10 @@ KEPT_AT_END = 16
 KEPT_PREVIEWS = 2
 KEPT_LINES = 256
 """Jobs that ended whose events are still there."""
+KEPT_STREAM = 512
+"""Events of an owner that a listener may have missed."""
+REPLACED = frozenset({"progress", "preview"})
+"""Events of which only the newest of each job means anything to somebody who looks at all jobs."""
 
 
 class Line:
@@ -70,12 +74,59 @@ class Line:
             del self._events[index]
 
 
+class Stream:
+    """What happens to all that is an owner's, in one order; newest, oldest: the numbers of the last event, and of the
+    last one that was forgotten. Of what replaces what was told before, as progress does, the newest alone is kept; the
+    oldest of the rest is forgotten at `KEPT_STREAM`. Numbers count on from the milliseconds of the time of day, so that
+    no earlier server has given them."""
+
+    def __init__(self) -> None:
+        self.newest = self.oldest = int(time.time() * 1000)
+        self._events: OrderedDict[tuple[str, str] | int, JobEvent] = OrderedDict()
+        self._changed = asyncio.Event()
+
+    def tell(self, name: str, job_id: str, data: Mapping[str, Json]) -> None:
+        self.newest += 1
+        key = (name, job_id) if name in REPLACED else self.newest
+        self._events.pop(key, None)
+        self._events[key] = JobEvent(self.newest, name, {**data, "job": job_id} if job_id else data)
+        if len(self._events) > KEPT_STREAM:
+            self.oldest = self._events.popitem(last=False)[1].number
+        self.wake()
+
+    def done(self, job_id: str) -> None:
+        """The job has ended: nobody wants to see how far it had come."""
+        for name in REPLACED:
+            self._events.pop((name, job_id), None)
+
+    def has_gap(self, after: int | None) -> bool:
+        """Whether something was forgotten that happened behind that number, or the number is none of this server's."""
+        return after is None or not self.oldest <= after <= self.newest
+
+    def after(self, number: int) -> list[JobEvent]:
+        return [event for event in self._events.values() if event.number > number]
+
+    def wake(self) -> None:
+        """Lets everybody who waits look again."""
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    async def change(self) -> None:
+        """Waits for the next event."""
+        await self._changed.wait()
+
+
 class Feed:
-    """The lines of all jobs of which something is known."""
+    """The lines of all jobs of which something is known, and the stream of each owner."""
 
     def __init__(self) -> None:
         self._lines: OrderedDict[str, Line] = OrderedDict()
+        self._streams: dict[str, Stream] = {}
         self.is_closed = False
+
+    def stream(self, owner: str) -> Stream:
+        """What happens to all that is an owner's."""
+        return self._streams.setdefault(owner, Stream())
 
     def accepted(self, job: Job) -> None:
         """A new job: its numbers begin at 1."""
@@ -103,13 +154,23 @@ class Feed:
     def state(self, job: Job) -> None:
         """Tells in which state a job is now."""
         line = self._lines.get(job.id)
+        known = line is not None and line.is_ended
         if line is None or line.is_ended:
             self.line(job)
-            return
+        else:
+            if job.state.ended:
+                line.preview = None
+            line.state(job)
+            self._trim()
+        if not known:
+            self._told(job)
+
+    def _told(self, job: Job) -> None:
+        """Tells the owner's stream of a new state."""
+        stream = self.stream(job.owner)
         if job.state.ended:
-            line.preview = None
-        line.state(job)
-        self._trim()
+            stream.done(job.id)
+        stream.tell("state", job.id, {**state_data(job), "kind": job.kind})
 
     def progress(self, job_id: str, progress: JobProgress) -> None:
         self._tell(job_id, "progress", progress_data(progress))
@@ -142,13 +203,14 @@ class Feed:
     def close(self) -> None:
         """Nothing more is told; who waits is told so."""
         self.is_closed = True
-        for line in self._lines.values():
-            line.wake()
+        for told in (*self._lines.values(), *self._streams.values()):
+            told.wake()
 
     def _tell(self, job_id: str, name: str, data: Mapping[str, Json]) -> None:
         line = self._lines.get(job_id)
         if line is not None:
             line.tell(name, data)
+            self.stream(line.owner).tell(name, job_id, data)
 
     def _trim(self) -> None:
         """Forgets the jobs that ended, the oldest first."""

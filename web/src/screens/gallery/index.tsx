@@ -1,6 +1,189 @@
-import { useText } from "../../i18n";
+import "../../styles/gallery.css";
 
+import { useQueryClient } from "@tanstack/react-query";
+import { useCallback, useMemo, useState } from "react";
+import { Button as AriaButton, Dialog, DialogTrigger, Input, Popover, SearchField } from "react-aria-components";
+import { useLocation, useSearch } from "wouter";
+
+import { fill, useText } from "../../i18n";
+import { useOwnText } from "../../i18n/own";
+import { Button } from "../../ui/button";
+import { Icon } from "../../ui/icons";
+import { toast } from "../../ui/toasts";
+import { Chosen } from "./chosen";
+import { Compare } from "./compare";
+import { idsAt, type Images, placeIn, useGalleryChanges, useImages } from "./data";
+import { Details } from "./details";
+import { type Doings, useDoings } from "./doing";
+import { type Acts, Grid } from "./grid";
+import { EVERYTHING, type Place, placeOf, queryOf, searchOf } from "./place";
+import { between, extended, MOST, moved, NOTHING, type Selection, toggled } from "./selection";
+import { Side } from "./side";
+import { TEXTS } from "./text";
+
+/** All of one's images: found, looked at, collected, and taken on to other screens. What is shown stands in the address. */
 export function Gallery() {
   const text = useText();
-  return <h1>{text.screens.gallery}</h1>;
+  const own = useOwnText(TEXTS);
+  const [place, go] = usePlace();
+  const [, leave] = useLocation();
+  const [range, setRange] = useState<[number, number]>([0, 0]);
+  const images = useImages(place, ...range);
+  const doings = useDoings();
+  const [selection, setSelection] = useSelection(place);
+  const acts = useActs(place, go, images, selection, setSelection, doings);
+  useGalleryChanges();
+  const onShown = useCallback((first: number, last: number) => setRange([first, last]), []);
+  const ids = [...selection.ids];
+  return (
+    <div className="gallery">
+      <Side place={place} go={go} />
+      <section className="gallery-main" aria-label={own.images}>
+        <header className="gallery-head">
+          <h1 className="visually-hidden">{text.screens.gallery}</h1>
+          <Search key={place.q} q={place.q} onSearch={(q) => go({ ...place, q, image: "" })} />
+          <p className="quiet gallery-count" aria-live="polite">
+            {images.pending ? "" : images.total === 1 ? own.countOne : fill(own.count, { count: images.total.toLocaleString() })}
+          </p>
+        </header>
+        <p id="gallery-keys" className="visually-hidden">
+          {own.keys}
+        </p>
+        {images.error !== null && <p className="job-failed">{fill(own.failed, { reason: images.error.message })}</p>}
+        {!images.pending && images.total === 0 && <Empty place={place} onAll={() => go(EVERYTHING)} />}
+        {images.total > 0 && <Grid key={JSON.stringify(queryOf(place))} images={images} selection={selection} acts={acts} onShown={onShown} />}
+        {ids.length > 0 && (
+          <Chosen
+            ids={ids}
+            place={place}
+            doings={doings}
+            onCompare={() => go({ ...place, compare: ids })}
+            onTeach={() => leave(`/teach?images=${ids.join(",")}`)}
+            onClear={() => setSelection(NOTHING)}
+          />
+        )}
+      </section>
+      {place.image !== "" && <Opened place={place} go={go} images={images} doings={doings} />}
+      {place.compare.length === 2 && <Compare pair={place.compare} onClose={() => go({ ...place, compare: [] })} />}
+    </div>
+  );
+}
+
+/** What the address says, and how to change it. */
+function usePlace(): [Place, (place: Place) => void] {
+  const search = useSearch();
+  const [here, leave] = useLocation();
+  const place = useMemo(() => placeOf(search), [search]);
+  const go = useCallback(
+    (next: Place) => {
+      const found = searchOf(next);
+      leave(found === "" ? here : `${here}?${found}`, { replace: true });
+    },
+    [here, leave],
+  );
+  return [place, go];
+}
+
+/** What is selected; another search or board begins with nothing. */
+function useSelection(place: Place): [Selection, (next: Selection) => void] {
+  const of = JSON.stringify(queryOf(place));
+  const [kept, setKept] = useState({ of, selection: NOTHING });
+  const selection = kept.of === of ? kept.selection : NOTHING;
+  return [selection, useCallback((next: Selection) => setKept({ of, selection: next }), [of])];
+}
+
+function useActs(place: Place, go: (place: Place) => void, images: Images, selection: Selection, select: (next: Selection) => void, doings: Doings): Acts {
+  const queries = useQueryClient();
+  const own = useOwnText(TEXTS);
+  const extend = async (from: number, to: number) => {
+    const ids = await idsAt(queries, place, between(from, to));
+    select(extended({ ...selection, anchor: from }, ids, to));
+    if (Math.abs(to - from) >= MOST) toast(fill(own.most, { count: MOST }));
+  };
+  return {
+    open: (id, at) => {
+      select(moved(selection, at));
+      go({ ...place, image: id });
+    },
+    toggle: (id, at) => select(toggled(selection, id, at)),
+    extend: (at) => void extend(selection.anchor < 0 ? at : selection.anchor, at),
+    move: (at) => select(moved(selection, at)),
+    all: () => void extend(0, images.total - 1),
+    clear: () => select({ ...selection, ids: new Set() }),
+    star: (entry) => void doings.star(selection.ids.has(entry.id) ? [...selection.ids] : [entry.id], !entry.starred),
+    remove: () => {
+      const one = images.at(selection.active)?.id;
+      const ids = selection.ids.size > 0 ? [...selection.ids] : one === undefined ? [] : [one];
+      if (ids.length > 0) void (place.trash ? doings.purge(ids) : doings.remove(ids)).then(() => select({ ...selection, ids: new Set() }));
+    },
+  };
+}
+
+const SEARCH_MS = 250;
+const EXAMPLES = ["apple", '"blue background"', "-blurry", "sampler:euler", "steps:20..30", "cfg_scale:>=7", "seed:7", "size:512x768", "model:sd"];
+
+function Search({ q, onSearch }: { q: string; onSearch: (q: string) => void }) {
+  const text = useOwnText(TEXTS);
+  const [typed, setTyped] = useState(q);
+  const [timer, setTimer] = useState<ReturnType<typeof setTimeout> | undefined>(undefined);
+  const set = (next: string) => {
+    setTyped(next);
+    clearTimeout(timer);
+    setTimer(setTimeout(() => onSearch(next), SEARCH_MS));
+  };
+  return (
+    <div className="gallery-search">
+      <SearchField className="search" aria-label={text.search} value={typed} onChange={set}>
+        <Icon name="search" />
+        <Input placeholder={text.searchHint} maxLength={1000} />
+        {typed !== "" && (
+          <AriaButton className="icon-button" aria-label={text.clearSearch}>
+            <Icon name="close" />
+          </AriaButton>
+        )}
+      </SearchField>
+      <DialogTrigger>
+        <AriaButton className="icon-button" aria-label={text.howSearch}>
+          <Icon name="info" />
+        </AriaButton>
+        <Popover className="popover search-help" offset={6} placement="bottom end">
+          <Dialog aria-label={text.howSearch}>
+            <p className="quiet">{text.help}</p>
+            <div className="search-examples">
+              {EXAMPLES.map((example) => (
+                <button key={example} type="button" className="search-example" onClick={() => set(`${typed} ${example}`.trim())}>
+                  {example}
+                </button>
+              ))}
+            </div>
+          </Dialog>
+        </Popover>
+      </DialogTrigger>
+    </div>
+  );
+}
+
+function Empty({ place, onAll }: { place: Place; onAll: () => void }) {
+  const text = useOwnText(TEXTS);
+  const searched = place.q.trim() !== "" || place.job !== "";
+  const words = searched ? [text.noMatch, ""] : place.trash ? [text.noTrash, text.trashHint] : [text.none, text.noneHint];
+  return (
+    <div className="empty">
+      <Icon name={place.trash ? "trash" : "gallery"} />
+      <p>{words[0]}</p>
+      <p className="quiet">{words[1]}</p>
+      {searched && <Button onPress={onAll}>{text.clearSearch}</Button>}
+    </div>
+  );
+}
+
+/** The image that the address names, with those beside it where they are known. */
+function Opened({ place, go, images, doings }: { place: Place; go: (place: Place) => void; images: Images; doings: Doings }) {
+  const queries = useQueryClient();
+  const at = placeIn(queries, place, images.total, place.image);
+  const to = (next: number) => {
+    if (at < 0 || next < 0 || next >= images.total) return null;
+    return () => void idsAt(queries, place, [next]).then(([id]) => id !== undefined && go({ ...place, image: id }));
+  };
+  return <Details id={place.image} doings={doings} onNewer={to(at - 1)} onOlder={to(at + 1)} onClose={() => go({ ...place, image: "" })} />;
 }
