@@ -272,8 +272,8 @@ class JobStore:
 
     def prune(self) -> int:
         """Removes the oldest ended jobs over the limits of bytes and number, uploads that no waiting or running job
-        needs, no canvas shows, and that are older than a day, and what has lain in the trash for long; returns the bytes
-        that were freed. Reads the facts of images that an older version listed."""
+        needs, no canvas shows, and that are older than a day, and what has lain in the trash for long; returns the
+        bytes that were freed. Reads the facts of images that an older version listed."""
         while self.gallery.index():
             pass
         return self._history.prune()
