@@ -342,3 +342,60 @@ def test_an_image_steers_and_its_hint_is_shown(canvas: Page, tmp_path: Path, sho
     canvas.get_by_role("button", name="Generate", exact=True).click()
     expect(canvas.locator(".toast-bad")).to_contain_text("there is no network of this type")
     assert json.dumps(kept(canvas)).count('"type": "canny"') == 1
+
+
+def test_the_view_is_moved_and_zoomed_and_a_part_is_saved(canvas: Page) -> None:
+    scale = canvas.locator(".canvas-scale")
+    board(canvas).press("0")
+    before = scale.inner_text()
+    board(canvas).press("-")
+    assert float(scale.inner_text().split()[0]) < float(before.split()[0])
+    x, y = at(canvas, 64, 64)
+    board(canvas).press("0")
+    canvas.mouse.move(x, y)
+    canvas.mouse.wheel(0, -300)
+    expect(scale).not_to_have_text(before)
+    board(canvas).press("0")
+    board(canvas).press("v")
+    canvas.keyboard.down(" ")
+    canvas.mouse.down()
+    canvas.mouse.move(x + 50, y, steps=2)
+    canvas.mouse.up()
+    canvas.keyboard.up(" ")
+    document = kept(canvas)
+    assert document["layers"][0]["box"]["x"] == 0
+    canvas.get_by_role("button", name="Save as PNG").click()
+    with canvas.expect_download() as saved:
+        canvas.get_by_role("menuitem", name="What is in the frame").click()
+    file = Image.open(saved.value.path())
+    assert (np.asarray(file.convert("RGB")) == flat(canvas, document, (SIDE, SIDE))).all()
+
+
+def test_layers_are_named_ordered_hidden_and_removed(canvas: Page) -> None:
+    canvas.get_by_role("button", name=re.compile("^a red apple")).click()
+    canvas.get_by_role("textbox", name="Name of the layer").fill("Apple")
+    canvas.get_by_role("slider", name="Opacity").press("ArrowLeft")
+    [layer] = kept(canvas)["layers"]
+    assert (layer["name"], layer["opacity"]) == ("Apple", 0.99)
+    board(canvas).press("v")
+    board(canvas).press("ArrowDown")
+    assert kept(canvas)["layers"][0]["box"]["y"] == 8
+    canvas.get_by_role("button", name="Remove: Apple").click()
+    assert kept(canvas)["layers"] == []
+    expect(canvas.locator(".canvas-way")).to_have_text("A new image in the frame")
+
+
+def test_the_other_canvases_are_listed_opened_and_removed(canvas: Page) -> None:
+    canvas.get_by_role("textbox", name="Name of the canvas").fill("First of two")
+    kept(canvas)
+    canvas.get_by_role("button", name="Canvases").click()
+    canvas.get_by_role("button", name="New canvas").click()
+    expect(canvas.get_by_role("textbox", name="Name of the canvas")).to_have_value("")
+    canvas.get_by_role("textbox", name="Prompt", exact=True).fill("another")
+    kept(canvas)
+    canvas.get_by_role("button", name="Canvases").click()
+    canvas.get_by_role("button", name=re.compile("^First of two")).click()
+    expect(canvas.get_by_role("textbox", name="Name of the canvas")).to_have_value("First of two")
+    canvas.get_by_role("button", name="Canvases").click()
+    canvas.get_by_role("button", name="Remove: Untitled canvas").first.click()
+    expect(canvas.get_by_role("button", name=re.compile("^First of two"))).to_be_visible()
