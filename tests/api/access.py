@@ -12,6 +12,7 @@ Access = Mapping[tuple[str, str], Who]
 NATIVE: Access = {
     ("POST", "/v1/jobs"): "key",
     ("POST", "/v1/jobs/upscale"): "key",
+    ("POST", "/v1/jobs/annotate"): "key",
     ("POST", "/v1/jobs/interrogate"): "key",
     ("POST", "/v1/jobs/teach"): "admin",
     ("POST", "/v1/jobs/caption"): "key",
@@ -50,6 +51,10 @@ NATIVE: Access = {
     ("POST", "/v1/uploads"): "key",
     ("GET", "/v1/uploads/{digest}"): "key",
     ("POST", "/v1/image-text"): "key",
+    ("GET", "/v1/canvases"): "key",
+    ("GET", "/v1/canvases/{canvas_id}"): "key",
+    ("PUT", "/v1/canvases/{canvas_id}"): "key",
+    ("DELETE", "/v1/canvases/{canvas_id}"): "key",
     ("POST", "/v1/prompt"): "key",
     ("GET", "/v1/wildcards"): "key",
     ("POST", "/v1/grid"): "key",

@@ -48,6 +48,7 @@ from atelier.runtime.jobs.job import (
 from atelier.runtime.jobs.lease import Counts
 from atelier.runtime.workers.names import SPOKEN, uploads_in
 from fakes.album import EmptyAlbum
+from fakes.easel import FakeEasel
 
 CATALOGUE = Catalogue(
     model="embedded",
@@ -154,6 +155,7 @@ class FakeService:
     loaded: set[str] = field(default_factory=lambda: {CATALOGUE.model})
     upload_limit: int = 50 << 20
     album: Album = field(default_factory=EmptyAlbum)
+    easel: FakeEasel = field(default_factory=FakeEasel)
     _numbers: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
     _keys: dict[tuple[str, str], str] = field(default_factory=dict)
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)

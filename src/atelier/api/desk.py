@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar, cast
 
 from atelier.api.album import StoredAlbum
+from atelier.api.easel import StoredEasel
 from atelier.api.facts import server_facts
 from atelier.api.service import (
     AnnotatorEntry,
@@ -81,6 +82,7 @@ class Desk:
         self._store, self._staff, self._remembered = store, staff, remembered
         self._feed, self._asking, self._known = Feed(), Asking(staff.resolver), _Known()
         self.album = StoredAlbum(store, self._feed)
+        self.easel = StoredEasel(store)
         self.posts = tuple(
             Post(f"worker-{number}", command, store, self._feed, lambda: self.model, self._made, lease=staff.lease)
             for number, command in enumerate(staff.workers, start=1)

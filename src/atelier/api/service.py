@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from atelier.request.events import Json
+from atelier.runtime.jobs.canvases import Canvas, CanvasEntry
 from atelier.runtime.jobs.collection import Board, Change, Entry, Found, Wanted, Window
 from atelier.runtime.jobs.job import Job, JobEvent, JobImage, NewJob, Owner, State
 from atelier.runtime.jobs.lease import Counts
@@ -132,6 +133,26 @@ class Memory:
     device_total: int
 
 
+class Easel(Protocol):
+    """The canvases of owners. UnknownJob for what is not there or belongs to another."""
+
+    async def all(self, owner: Owner) -> Sequence[CanvasEntry]:
+        """The one that was changed last comes first."""
+        ...
+
+    async def read(self, canvas_id: str, owner: Owner) -> Canvas: ...
+
+    async def put(
+        self, canvas_id: str, owner: Owner, document: Mapping[str, Json], expected: int | None = None
+    ) -> CanvasEntry:
+        """Keeps a document and the uploads that it names. expected: the revision that it replaces, 0 for none, None for
+        any. Raises Changed where another is there, TooLarge, BadInput for one canvas too many, UnknownJob for an upload
+        that is not there."""
+        ...
+
+    async def delete(self, canvas_id: str, owner: Owner) -> None: ...
+
+
 class Album(Protocol):
     """What owners do with their images. UnknownJob for what is not there or belongs to another."""
 
@@ -207,6 +228,9 @@ class Service(Protocol):
 
     UnknownJob for what is not there or belongs to another; QueueFull; NotReady; TooLarge.
     """
+
+    @property
+    def easel(self) -> Easel: ...
 
     @property
     def album(self) -> Album: ...

@@ -104,6 +104,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/jobs/annotate": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Annotate
+         * @description Asks for what annotators draw of images, to see what a control would see.
+         */
+        post: operations["annotate_v1_jobs_annotate_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/jobs/interrogate": {
         parameters: {
             query?: never;
@@ -900,6 +920,54 @@ export interface paths {
          */
         post: operations["image_text_v1_image_text_post"];
         delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/canvases": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Listed
+         * @description One's canvases; the one that was changed last comes first.
+         */
+        get: operations["listed_v1_canvases_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/canvases/{canvas_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Read
+         * @description A canvas with its document.
+         */
+        get: operations["read_v1_canvases__canvas_id__get"];
+        /**
+         * Put
+         * @description Keeps a document under a name of one's choice, in place of the one that there is.
+         */
+        put: operations["put_v1_canvases__canvas_id__put"];
+        post?: never;
+        /**
+         * Delete
+         * @description Removes a canvas; images that jobs made for it stay.
+         */
+        delete: operations["delete_v1_canvases__canvas_id__delete"];
         options?: never;
         head?: never;
         patch?: never;
@@ -2393,6 +2461,22 @@ export interface components {
             webhooks: string[];
         };
         /**
+         * AnnotateFields
+         * @description controls: as in requests, each with an upload, `canny:upload:…` or `depth:upload:… resolution=512`: a hint is
+         *     drawn of each, in this order; type, annotator, resolution, resize and the annotator's options count. width, height:
+         *     what hints are brought to, None = as they are drawn. model: beside which the networks of annotators are kept.
+         */
+        AnnotateFields: {
+            /** Controls */
+            controls: string[];
+            /** Width */
+            width?: number | null;
+            /** Height */
+            height?: number | null;
+            /** Model */
+            model?: string | null;
+        };
+        /**
          * AnnotatorShape
          * @description aliases: other names that are read; file: of its network, null where it needs none; there: whether that is
          *     here; sized: whether `resolution` means anything to it.
@@ -2453,6 +2537,42 @@ export interface components {
             key: string;
             /** Admin */
             admin: boolean;
+        };
+        /**
+         * CanvasEntryShape
+         * @description A canvas in a list. revision: its ETag. Times are seconds since 1970.
+         */
+        CanvasEntryShape: {
+            /** Id */
+            id: string;
+            /** Name */
+            name: string;
+            /** Revision */
+            revision: number;
+            /** Created */
+            created: number;
+            /** Changed */
+            changed: number;
+        };
+        /**
+         * CanvasShape
+         * @description With what was kept.
+         */
+        CanvasShape: {
+            /** Id */
+            id: string;
+            /** Name */
+            name: string;
+            /** Revision */
+            revision: number;
+            /** Created */
+            created: number;
+            /** Changed */
+            changed: number;
+            /** Document */
+            document: {
+                [key: string]: components["schemas"]["JsonValue"];
+            };
         };
         /**
          * Capabilities
@@ -4477,6 +4597,16 @@ export interface components {
              */
             has_more: boolean;
         };
+        /** Page[CanvasEntryShape] */
+        Page_CanvasEntryShape_: {
+            /** Data */
+            data: components["schemas"]["CanvasEntryShape"][];
+            /**
+             * Has More
+             * @default false
+             */
+            has_more: boolean;
+        };
         /** Page[JobShape] */
         Page_JobShape_: {
             /** Data */
@@ -5420,6 +5550,42 @@ export interface operations {
         requestBody: {
             content: {
                 "application/json": components["schemas"]["UpscaleFields"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["JobShape"];
+                };
+            };
+            /** @description Refused, or failed. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorShape"];
+                };
+            };
+        };
+    };
+    annotate_v1_jobs_annotate_post: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description For 24 hours it gives the same job; other fields are refused. */
+                "idempotency-key"?: string | null;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["AnnotateFields"];
             };
         };
         responses: {
@@ -6916,6 +7082,145 @@ export interface operations {
                 content: {
                     "application/json": components["schemas"]["ImageTextShape"];
                 };
+            };
+            /** @description Refused, or failed. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorShape"];
+                };
+            };
+        };
+    };
+    listed_v1_canvases_get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Page_CanvasEntryShape_"];
+                };
+            };
+            /** @description Refused, or failed. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorShape"];
+                };
+            };
+        };
+    };
+    read_v1_canvases__canvas_id__get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description As its owner calls it. */
+                canvas_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CanvasShape"];
+                };
+            };
+            /** @description Refused, or failed. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorShape"];
+                };
+            };
+        };
+    };
+    put_v1_canvases__canvas_id__put: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description The ETag of what is replaced, "0" for nothing: 412 if another is there. */
+                "if-match"?: string | null;
+            };
+            path: {
+                /** @description As its owner calls it. */
+                canvas_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": {
+                    [key: string]: components["schemas"]["JsonValue"];
+                };
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CanvasEntryShape"];
+                };
+            };
+            /** @description It was changed elsewhere. */
+            412: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description Refused, or failed. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorShape"];
+                };
+            };
+        };
+    };
+    delete_v1_canvases__canvas_id__delete: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description As its owner calls it. */
+                canvas_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
             };
             /** @description Refused, or failed. */
             default: {

@@ -8,6 +8,7 @@ from atelier.api.front import Front
 from atelier.api.service import Service
 from atelier.api.settings import Settings
 from atelier.api.v1 import (
+    canvases,
     catalogue,
     events,
     gallery,
@@ -29,7 +30,8 @@ def router(_service: Service, _settings: Settings) -> APIRouter:
     """Its routes."""
     made = APIRouter()
     for module in (
-        kinds, weights, teaching, jobs, queue, events, gallery, images, catalogue, prompts, server, health,
+        kinds, weights, teaching, jobs, queue, events, gallery, images, canvases, catalogue, prompts, server,
+        health,
     ):  # fmt: skip
         made.include_router(module.routes)
     return made

@@ -1,4 +1,5 @@
-"""Jobs of other kinds than generating: enlarging images, saying what one shows, and teaching a model."""
+"""Jobs of other kinds than generating: enlarging images, drawing hints, saying what one shows, and teaching
+a model."""
 
 from __future__ import annotations
 
@@ -55,6 +56,17 @@ class CaptionFields(Named):
     before: Annotated[str, Field(max_length=1000)] = ""
 
 
+class AnnotateFields(Named):
+    """controls: as in requests, each with an upload, `canny:upload:…` or `depth:upload:… resolution=512`: a hint is
+    drawn of each, in this order; type, annotator, resolution, resize and the annotator's options count. width, height:
+    what hints are brought to, None = as they are drawn. model: beside which the networks of annotators are kept."""
+
+    controls: Annotated[list[Annotated[str, Field(max_length=4096)]], Field(min_length=1, max_length=MANY)]
+    width: Side | None = None
+    height: Side | None = None
+    model: Name | None = None
+
+
 class TeachFields(Named):
     """images: of what is to be learned; captions: one for each, or none. method: lora, loha, lokr, dora, dreambooth,
     inversion, … (docs/teaching.md); word: what stands for it in prompts; like: a known word for what it is; name: of
@@ -88,6 +100,15 @@ async def upscale(
     images = [await uploaded(service, owner, image, f"images.{at}") for at, image in enumerate(body.images)]
     fields["images"] = cast("list[Json]", images)
     return job_shape(await submitted(service, NewJob("upscale", fields, 0, idempotency_key), owner))
+
+
+@routes.post("/v1/jobs/annotate", status_code=202)
+async def annotate(
+    body: AnnotateFields, service: Behind, owner: Caller, idempotency_key: IdempotencyKey = None
+) -> JobShape:
+    """Asks for what annotators draw of images, to see what a control would see."""
+    fields = body.model_dump(exclude_unset=True)
+    return job_shape(await submitted(service, NewJob("annotate", fields, 0, idempotency_key), owner))
 
 
 @routes.post("/v1/jobs/interrogate", status_code=202)

@@ -18,7 +18,7 @@ class Limits:
     kinds have on disk stays where they were stopped or failed, so that another job can go on with it. idempotency: how
     long a key gives the same job. upload: of one file; uploads: of all uploads of an owner. outputs, history: of all
     images of jobs that ended, and how many such jobs, before the oldest are removed. trash: how long a deleted image
-    can be restored. boards: of one owner.
+    can be restored. boards: of one owner. canvas: of the document of one; canvases: of one owner.
     """
 
     queue: int = 256
@@ -37,6 +37,8 @@ class Limits:
     uploads: int = 1024 * MIB
     outputs: int = 20 * 1024 * MIB
     history: int = 10_000
+    canvas: int = MIB
+    canvases: int = 100
     trash: float = 7 * 24 * 3600.0
     boards: int = 200
 

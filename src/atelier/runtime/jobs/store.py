@@ -9,6 +9,7 @@ from pathlib import Path
 
 from atelier.request.events import Json
 from atelier.runtime.jobs import courses, recovery, saved
+from atelier.runtime.jobs.canvases import Canvases
 from atelier.runtime.jobs.clock import SYSTEM, Clock
 from atelier.runtime.jobs.collection import Change
 from atelier.runtime.jobs.database import NAME, Place, place
@@ -48,6 +49,8 @@ class JobStore:
     each of them counts as a heartbeat.
     """
 
+    canvases: Canvases
+    """What owners paint on, by their keys."""
     gallery: Gallery
     """The images of owners, by their keys."""
     notices: tuple[str, ...]
@@ -106,6 +109,7 @@ class JobStore:
         self._queue = Queue(parts.limits, parts.clock, self._leases)
         self._views = Views(parts, self._queue, self._leases)
         self._uploads = Uploads(parts, removing)
+        self.canvases = Canvases(parts)
         self.gallery = Gallery(parts)
         self._history = History(parts, self._uploads, self.gallery, removing)
         self._requests = Requests(parts, self._queue, self._leases, self._views, self._uploads, faults, changed)
@@ -302,8 +306,8 @@ class JobStore:
 
     def prune(self) -> int:
         """Removes the oldest ended jobs over the limits of bytes and number, uploads that no waiting or running job
-        needs and that are older than a day, and what has lain in the trash for long; returns the bytes that were freed.
-        Reads the facts of images that an older version listed."""
+        needs, no canvas shows, and that are older than a day, and what has lain in the trash for long; returns the
+        bytes that were freed. Reads the facts of images that an older version listed."""
         while self.gallery.index():
             pass
         return self._history.prune()
