@@ -236,7 +236,7 @@ def resolve_for_server(way: Channel) -> None:
     most, hashes = Most(), _hashes()
     images = HandedImages(most)
     engine = Engine(_device(), library(by_path=False), hashes, version=__version__, words=words(), images=images)
-    Resolver(way, engine, images, most, hashes).run()
+    Resolver(way, engine, images, most, hashes, index()).run()
 
 
 def work_for_server(way: Channel, number: int = 0) -> None:

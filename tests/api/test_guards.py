@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import logging
+import re
 from collections.abc import AsyncIterator
 from typing import Any
 from urllib.parse import quote
@@ -348,6 +349,11 @@ BODIES = {
     "/v1/jobs/interrogate": b'{"image":"upload:' + b"0" * 64 + b'"}',
     "/v1/jobs/teach": b'{"images":["upload:' + b"0" * 64 + b'"]}',
     "/v1/prompt": b'{"prompt":"a"}',
+    "/v1/jobs/caption": b'{"images":["upload:' + b"0" * 64 + b'"]}',
+    "/v1/jobs/inspect": b'{"id":"000000000000000000000000"}',
+    "/v1/jobs/convert": b'{"model":"embedded","name":"a"}',
+    "/v1/jobs/merge": b'{"first":"a","second":"b","name":"c"}',
+    "/v1/teaching/forecast": b'{"count":5}',
     "/v1/uploads": png(),
     "/v1/image-text": png(),
     "/v1/models/load": b'{"model":"embedded"}',
@@ -377,9 +383,10 @@ STATIC = {
 }  # fmt: skip
 """Paths of A1111's dialect whose answer is always the same, or a refusal."""
 HARMLESS = STATIC | {
-    "/healthz", "/openapi.json", "/v1/capabilities", "/v1/files/{ticket}", *STUDIO, "/v1/grid",
+    "/healthz", "/openapi.json", "/v1/capabilities", "/v1/teaching", "/v1/files/{ticket}", *STUDIO, "/v1/grid",
     # An id that is none is refused before the service is asked; their turn comes in the test below.
     "/v1/jobs/{job_id}", "/v1/jobs/{job_id}/cancel", "/v1/jobs/{job_id}/events",
+    "/v1/jobs/{job_id}/course", "/v1/jobs/{job_id}/resume", "/v1/weights/{file_id}",
     "/v1/images/{image_id}", "/v1/images/{image_id}/metadata", "/v1/images/{image_id}/thumbnail",
     "/v1/uploads/{digest}",
 }  # fmt: skip
@@ -396,7 +403,7 @@ async def test_a_bug_behind_an_id_tells_nothing_either(service: FakeService) -> 
     async with client(service) as http:
         for method, path in ACCESS:
             if "_id}" in path:
-                answer = await http.request(method, path.replace("{job_id}", "a").replace("{image_id}", "a"))
+                answer = await http.request(method, re.sub(r"\{\w+\}", "a", path))
                 assert answer.status_code == 500, (method, path)
                 assert "secret" not in answer.text
 

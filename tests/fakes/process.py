@@ -109,6 +109,7 @@ SENT: dict[str, tuple[str, dict[str, Any], tuple[bytes, ...]]] = {
         (b"a file", b"small"),
     ),
     "saved": ("saved", {"image": 0, "step": 3}, (b"middle",)),
+    "learned": ("learned", {"points": [[1, 0.5]], "checks": [], "left": 3.0}, ()),
     "warning": ("warning", {"message": "look"}, ()),
     "done": ("done", {"worked": 0.1}, ()),
     "fail": ("failed", {"error": {"kind": "BadInput", "message": "it cannot be done", "exit_code": 2}}, ()),
@@ -132,6 +133,14 @@ NOTHING = (
 CATALOGUE: dict[str, Any] = {"models": [MODEL], **{name: [] for name in NOTHING}}
 
 
+SAID: dict[str, dict[str, Any]] = {
+    "shelf": {"files": [{"id": "a", "name": "x"}]},
+    "forecast": {"steps": 7, "cost": 40.0},
+    "folders": {"folders": ["/nowhere/models"]},
+}
+"""What the resolver says of files, of a training, and of where things lie."""
+
+
 def resolve(way: Channel) -> None:
     way.send(Message("ready"))
     while True:
@@ -140,6 +149,9 @@ def resolve(way: Channel) -> None:
         assert isinstance(fields, dict)
         if call.kind == "catalogue":
             way.send(Message("answer", {"number": number, **CATALOGUE}))
+            continue
+        if call.kind in SAID:
+            way.send(Message("answer", {"number": number, **SAID[call.kind]}))
             continue
         match fields.get("resolver"):
             case "die":

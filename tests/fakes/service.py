@@ -16,6 +16,7 @@ from PIL.PngImagePlugin import PngInfo
 from atelier.api.service import (
     Album,
     Catalogue,
+    FolderFacts,
     ImageKind,
     ImageText,
     Memory,
@@ -23,7 +24,9 @@ from atelier.api.service import (
     NamedEntry,
     SamplerEntry,
     SchedulerEntry,
+    ServerFacts,
     StyleEntry,
+    WorkerFacts,
 )
 from atelier.errors import BadInput, UnknownName, about
 from atelier.request.events import Json
@@ -45,6 +48,7 @@ from atelier.runtime.jobs.job import (
 from atelier.runtime.jobs.lease import Counts
 from atelier.runtime.workers.names import SPOKEN, uploads_in
 from fakes.album import EmptyAlbum
+from fakes.easel import FakeEasel
 
 CATALOGUE = Catalogue(
     model="embedded",
@@ -68,6 +72,41 @@ CATALOGUE = Catalogue(
     embeddings=(NamedEntry("easynegative", "easynegative.pt", {"vectors": 8, "width": 768}),),
     styles=(StyleEntry("anime", "anime, {prompt}", "photo"),),
 )
+FILE = "0123456789abcdef01234567"
+WEIGHTS: Mapping[str, Json] = {
+    "name": "detail",
+    "file": "Lora/detail.safetensors",
+    "kind": "lora",
+    "family": "sd1",
+    "variant": "lora",
+    "title": "LoRA of Stable Diffusion 1.x",
+    "dtype": "fp16",
+    "bytes": 1000,
+    "parameters": 500,
+    "size": None,
+    "supported": True,
+    "problem": None,
+    "changed": 1e9,
+}
+FORECAST: Mapping[str, Json] = {
+    "name": "zwx",
+    "steps": 150,
+    "batch": 4,
+    "rate": 2e-3,
+    "size": 128,
+    "class_images": 24,
+    "sample_every": 75,
+    "samples": 2,
+    "caption": "a zwx",
+    "prompt": "<lora:zwx:1> zwx",
+    "model": "embedded",
+    "files": ["zwx.safetensors"],
+    "taken": [],
+    "warnings": [],
+    "cost": 100.0,
+    "seconds": 100.0,
+    "measured": False,
+}
 SIDE = 16
 """Pixels: of every image, whatever was asked for."""
 
@@ -116,6 +155,7 @@ class FakeService:
     loaded: set[str] = field(default_factory=lambda: {CATALOGUE.model})
     upload_limit: int = 50 << 20
     album: Album = field(default_factory=EmptyAlbum)
+    easel: FakeEasel = field(default_factory=FakeEasel)
     _numbers: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
     _keys: dict[tuple[str, str], str] = field(default_factory=dict)
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
@@ -380,6 +420,41 @@ class FakeService:
     async def wildcards(self) -> Sequence[str]:
         self._called("wildcards")
         return ("animal", "colour")
+
+    async def weights(self) -> Sequence[Mapping[str, Json]]:
+        self._called("weights")
+        return [{**WEIGHTS, "id": FILE}]
+
+    async def weight(self, name: str) -> Mapping[str, Json]:
+        self._called("weight")
+        if name != FILE:
+            raise UnknownJob(f"no file {name!r}")
+        return {**WEIGHTS, "id": FILE, "licence": "CC0", "metadata": {"ss_steps": "20"}}
+
+    async def forecast(self, fields: Mapping[str, Json]) -> Mapping[str, Json]:
+        self._called("forecast")
+        if fields.get("method") == "lorra":
+            raise UnknownName("method", "lorra", ["lora"])
+        return {**FORECAST, "steps": int(str(fields["count"])) * 30}
+
+    async def course(self, job_id: str, owner: Owner) -> Mapping[str, Json]:
+        self._called("course")
+        self._own(job_id, owner)
+        return {"points": [[1, 0.5], [2, 0.25]], "checks": [[2, 0.125]]}
+
+    async def resume(self, job_id: str, owner: Owner) -> Job:
+        self._called("resume")
+        kept = self._own(job_id, owner)
+        if kept.job.state not in {State.CANCELLED, State.FAILED}:
+            raise BadInput(f"job {job_id}: only one that teaches, and was stopped or failed, can go on")
+        return self._accept(NewJob(kept.job.kind, {**kept.job.asked, "continues": job_id}), owner)
+
+    async def facts(self) -> ServerFacts:
+        self._called("facts")
+        folder = FolderFacts("/srv/models", 5 << 30, 9 << 30, there=True, writable=True)
+        worker = WorkerFacts("worker-1", "cpu", True, False, ("embedded",), 0, 0)
+        kept = {"outputs": 10, "uploads": 20, "database": 30, "states": 0, "runs": 40}
+        return ServerFacts(1e9, (worker,), {"queue": 256.0}, kept, (folder,), folder, "/srv/data/jobs.sqlite3")
 
     async def read_image(self, data: bytes) -> ImageText:
         self._called("read_image")

@@ -25,7 +25,7 @@ from atelier.runtime.jobs.store import JobStore
 from atelier.runtime.jobs.tables import metadata
 from job_support import ANNA, FakeClock, Postgres, Stores, accept, claim, files, picture
 
-HEAD = "0002"
+HEAD = "0003"
 
 
 def test_sqlite_is_set_so_that_a_commit_survives_a_power_failure(tmp_path: Path, disk: None) -> None:

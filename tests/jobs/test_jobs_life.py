@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from atelier.errors import BadInput
+from atelier.runtime.jobs import courses
 from atelier.runtime.jobs.fairness import Waiting
 from atelier.runtime.jobs.held import Held, Leases
 from atelier.runtime.jobs.job import JobProgress, NewJob, Owner, State, StoreFailed, UnknownJob
@@ -618,8 +620,8 @@ def test_jobs_that_take_hours_are_begun_more_often(stores: Stores) -> None:
     assert state(stores.killed(limits), job) is State.QUARANTINED
 
 
-@pytest.mark.parametrize("end", ["finish", "fail", "cancel", "kill"])
-def test_what_a_job_keeps_on_disk_goes_when_it_ends_and_not_before(end: str, sqlite_stores: Stores) -> None:
+@pytest.mark.parametrize("end", ["finish", "delete", "kill"])
+def test_what_a_job_keeps_on_disk_goes_when_it_is_done_and_not_before(end: str, sqlite_stores: Stores) -> None:
     store = sqlite_stores.open()
     job, other = (store.accept(teaching(), ANNA, Settled()).job for _ in range(2))
     own, others = (sqlite_stores.folder / "runs" / one.id for one in (job, other))
@@ -633,14 +635,94 @@ def test_what_a_job_keeps_on_disk_goes_when_it_ends_and_not_before(end: str, sql
     match end:
         case "finish":
             store.finish(lease, None)
-        case "fail":
+        case "delete":
             store.fail(lease, BAD_LUCK)
-        case "cancel":
-            store.give_back(lease)
-            store.cancel(job.id, ANNA)
+            store.delete(job.id, ANNA)
         case _:
             own = sqlite_stores.folder / "runs" / "of-nobody"
             own.mkdir()
             sqlite_stores.killed()
     assert not own.exists()
     assert (others / "checkpoint").read_bytes() == b"x"
+
+
+@pytest.mark.parametrize("end", ["fail", "cancel", "stop", "die"])
+def test_what_a_job_has_on_disk_that_did_not_get_done_is_kept_for_a_day(
+    end: str, sqlite_stores: Stores, clock: FakeClock
+) -> None:
+    """Another job can go on with it; also a server that starts anew keeps it so long, and no longer."""
+    limits = Limits(long_attempts=1)
+    store = sqlite_stores.open(limits)
+    job = store.accept(teaching(), ANNA, Settled()).job
+    folder = sqlite_stores.folder / "runs" / job.id
+    folder.mkdir(parents=True)
+    (folder / "checkpoint").write_bytes(b"x")
+    lease = claim(store).lease
+    match end:
+        case "fail":
+            store.fail(lease, BAD_LUCK)
+        case "cancel":
+            store.give_back(lease)
+            store.cancel(job.id, ANNA)
+        case "stop":
+            store.cancel(job.id, ANNA)
+            store.stopped(lease)
+        case _:
+            assert store.lost(lease, "it died").state is State.QUARANTINED
+    clock.advance(limits.run_kept - 10)
+    store.prune()
+    assert folder.is_dir()
+    store = sqlite_stores.killed(limits)
+    assert folder.is_dir()
+    clock.advance(20)
+    store.prune()
+    assert not folder.exists()
+
+
+def test_the_oldest_runs_go_once_they_take_too_much(sqlite_stores: Stores, clock: FakeClock) -> None:
+    store = sqlite_stores.open(Limits(runs=250))
+    folders = []
+    for _ in range(3):
+        job = store.accept(teaching(), ANNA, Settled()).job
+        folders.append(sqlite_stores.folder / "runs" / job.id)
+        folders[-1].mkdir(parents=True)
+        (folders[-1] / "checkpoint").write_bytes(bytes(100))
+        store.fail(claim(store).lease, BAD_LUCK)
+        clock.advance(60)
+    assert store.kept()["runs"] == 300
+    store.prune()
+    assert [folder.is_dir() for folder in folders] == [False, True, True]
+    assert store.kept()["runs"] == 200
+
+
+def test_the_course_of_a_training_is_read_from_its_run_and_then_from_its_result(sqlite_stores: Stores) -> None:
+    store = sqlite_stores.open()
+    job = store.accept(teaching(), ANNA, Settled()).job
+    assert store.course(job.id, ANNA) == {"points": [], "checks": []}
+    log = sqlite_stores.folder / "runs" / job.id / "run" / "log.jsonl"
+    log.parent.mkdir(parents=True)
+    rows = [{"step": 1, "loss": 0.5, "norm": 1.0}, {"step": 2, "loss": 0.25}, {"step": 2, "fixed": 0.125, "seconds": 1}]
+    log.write_text("".join(json.dumps(row) + "\n" for row in rows) + '{"step": 3, "lo')
+    whole = {"points": [[1, 0.5], [2, 0.25]], "checks": [[2, 0.125]]}
+    assert store.course(job.id, ANNA) == whole
+    with pytest.raises(UnknownJob):
+        store.course(job.id, BELA)
+    lease = claim(store).lease
+    store.finish(lease, {"course": {"points": [[9, 1.0]], "checks": []}})
+    assert store.course(job.id, ANNA) == {"points": [[9, 1.0]], "checks": []}
+
+
+@pytest.mark.parametrize("text", ["", "[]\n", "null\n", '{"step": NaN}\n', '{"step": 1, "loss": "x"}\n', "\xff\xfe\n"])
+def test_a_log_that_is_none_has_no_course(text: str, sqlite_stores: Stores) -> None:
+    log = sqlite_stores.folder / "run" / "log.jsonl"
+    log.parent.mkdir(parents=True)
+    log.write_bytes(text.encode("latin-1"))
+    assert courses.course(sqlite_stores.folder) == {"points": [], "checks": []}
+
+
+def test_many_points_become_the_means_of_neighbours() -> None:
+    points = [(step, float(step % 2)) for step in range(1, 2001)]
+    assert courses.thinned(points, 1000) == [(step, 0.5) for step in range(2, 2001, 2)]
+    assert courses.thinned(points[:1000], 1000) == points[:1000]
+    assert courses.thinned([], 1000) == []
+    assert len(courses.thinned(points, 300)) <= 300

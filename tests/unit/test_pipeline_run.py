@@ -247,7 +247,7 @@ def test_styles_and_wildcards_come_from_files(tiny_folder: Path, engine: Engine,
     assert picture.image.tobytes() == pixels(engine, prompt="a red cat, huge", negative_prompt="tiny")[0]
     with pytest.raises(UnknownName, match="style 'bigg': did you mean big"):
         styled.generate(request(styles=("bigg",)))
-    with pytest.raises(BadInput, match=r"unknown style 'big': there is no .*styles\.csv to look it up in"):
+    with pytest.raises(BadInput, match="unknown style 'big': choose one of Photograph, "):
         Engine(CPU, engine.library, HashCache(), version="1", words=Words(tmp_path / "no" / "styles.csv")).generate(
             request(styles=("big",))
         )

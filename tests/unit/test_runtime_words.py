@@ -8,7 +8,7 @@ import pytest
 
 from atelier.errors import BadFile
 from atelier.prompt import expand
-from atelier.runtime.words import Words
+from atelier.runtime.words import Words, packaged
 
 
 @pytest.fixture
@@ -93,3 +93,20 @@ def test_styles_in_another_encoding_are_named(tmp_path: Path):
     (tmp_path / "styles.csv").write_bytes("name,prompt\na,d\xe9j\xe0\n".encode("cp1252"))
     with pytest.raises(BadFile, match=r"styles\.csv: is no text in UTF-8 .*save it as UTF-8"):
         Words(tmp_path / "styles.csv").styles()
+
+
+def test_the_package_brings_styles_that_a_file_may_replace(tmp_path: Path):
+    bare = Words(tmp_path / "styles.csv")
+    assert bare.styled("a fox", "", ["Woodcut"]) == (
+        "woodcut print of a fox, bold carved lines, two colours",
+        "photograph, gradient, soft shading",
+    )
+    (tmp_path / "styles.csv").write_text('name,prompt\nWoodcut,"{prompt}, my own"\n', encoding="utf-8")
+    assert bare.styled("a fox", "", ["Woodcut"]) == ("a fox, my own", "")
+    assert "Watercolour" in bare.styles()
+
+
+def test_each_packaged_style_says_where_the_prompt_stands():
+    for style in packaged().values():
+        assert style.prompt.count("{prompt}") == 1, style.name
+        assert "{prompt}" not in style.negative_prompt

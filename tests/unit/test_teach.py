@@ -18,11 +18,14 @@ from atelier.cli.app import run
 from atelier.errors import BadFile, BadInput, UnknownName
 from atelier.request.events import Preview, Warned
 from atelier.runtime.engine import Engine
+from atelier.runtime.jobs.courses import course
 from atelier.runtime.jobs.job import JobProgress
+from atelier.runtime.jobs.lease import MadeImage
 from atelier.runtime.library import Library
 from atelier.runtime.teaching import Planned, Wish, check_free, default_name, install, planned
 from atelier.runtime.workers.handed import HandedImages
-from atelier.runtime.workers.kind import Bench, Most, Result, Stopped, Task, kinds
+from atelier.runtime.workers.kind import Bench, Learned, Most, Result, Stopped, Task, kinds
+from atelier.runtime.workers.kinds.teach import forecast
 from atelier.train.loop import HERE
 from atelier.train.teaching.presets import METHODS, PresetInput, changes, method
 from atelier.weights.formats import safetensors
@@ -308,7 +311,21 @@ def test_a_job_teaches_and_says_how_to_use_it(own: Path, models: Path, tmp_path:
     assert settled.uploads == tuple(NAMES)
     told = list(kinds()["teach"].perform(Task(json.loads(json.dumps(settled.resolved)), place=tmp_path / "run"), place))
     assert [t.done for t in told if isinstance(t, JobProgress)] == [1, 2, 3, 4]
-    assert told[-1] == Result({"files": ["zwx.safetensors"], "prompt": "<lora:zwx:1> zwx"})
+    assert isinstance(told[-1], Result)
+    said = dict(told[-1].data)
+    course = said.pop("course")
+    assert said == {
+        "files": ["zwx.safetensors"],
+        "prompt": "<lora:zwx:1> zwx",
+        "use": {"prompt": "<lora:zwx:1> zwx", "model": "tiny"},
+    }
+    learned = [t for t in told if isinstance(t, Learned)]
+    points = [point for one in learned for point in one.points]
+    assert [step for step, _ in points] == [1, 2, 3, 4]
+    assert course["points"] == [[step, round(loss, 6)] for step, loss in points]
+    assert [[step, round(loss, 6)] for one in learned for step, loss in one.checks] == course["checks"]
+    assert [step for step, _ in course["checks"]] == [4]
+    assert [(t.index, t.seed) for t in told if isinstance(t, MadeImage)] == [(4, None)]
     assert (own / "Lora" / "zwx.safetensors").is_file()
     looks = [t for t in told if isinstance(t, Preview)]
     assert len(looks) == 1
@@ -335,9 +352,64 @@ def test_a_stopped_job_goes_on_to_the_same_file(own: Path, models: Path, tmp_pat
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
+def test_another_job_goes_on_with_the_run_of_a_stopped_one(own: Path, models: Path, tmp_path: Path) -> None:
+    """To the same file, with the curve and the samples of the whole run."""
+    teach, before, after = kinds()["teach"], tmp_path / ("a" * 32), tmp_path / ("b" * 32)
+    asked = {**FIELDS, "samples": ["a zwx", "a red zwx"], "sample_every": 1}
+    settled = json.loads(json.dumps(teach.settle(asked, bench(own, models)).resolved))
+    with pytest.raises(Stopped):
+        list(teach.perform(Task(settled, place=before), bench(own, models, Stops(2))))
+    stopped_at = course(before)["points"][-1][0]
+    assert 0 < stopped_at < 4
+    again = json.loads(json.dumps(teach.settle({**asked, "continues": "a" * 32}, bench(own, models)).resolved))
+    told = list(teach.perform(Task(again, place=after), bench(own, models)))
+    assert not before.exists()
+    assert [t.done for t in told if isinstance(t, JobProgress)] == list(range(stopped_at + 1, 5))
+    assert [t.index for t in told if isinstance(t, MadeImage)] == list(range(stopped_at + 1, 5))
+    assert [step for step, _ in told[-1].data["course"]["points"]] == [1, 2, 3, 4]
+    first = safetensors.load(safetensors.read_header(own / "Lora" / "zwx.safetensors"))
+    other = tmp_path / "other"
+    other.mkdir()
+    list(teach.perform(Task(settled, place=tmp_path / "whole"), bench(other, models)))
+    second = safetensors.load(safetensors.read_header(other / "Lora" / "zwx.safetensors"))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_a_run_that_is_not_kept_begins_anew(own: Path, models: Path, tmp_path: Path) -> None:
+    asked = {**FIELDS, "steps": 1, "continues": "c" * 32}
+    settled = json.loads(json.dumps(kinds()["teach"].settle(asked, bench(own, models)).resolved))
+    told = list(kinds()["teach"].perform(Task(settled, place=tmp_path / ("b" * 32)), bench(own, models)))
+    assert [t.done for t in told if isinstance(t, JobProgress)] == [1]
+
+
+def test_a_forecast_says_what_the_job_then_does(own: Path, models: Path, tmp_path: Path) -> None:
+    fields = {key: value for key, value in FIELDS.items() if key not in {"images", "captions"}}
+    said = forecast({**fields, "count": 3, "word": "cat"}, bench(own, models))
+    assert (said["steps"], said["prompt"], said["model"]) == (4, "<lora:cat:1> cat", "tiny")
+    assert (said["files"], said["taken"], said["caption"]) == (["cat.safetensors"], [], "a cat")
+    assert said["warnings"] == ["'cat' is a word that tiny knows, and its meaning will change: a rarer one keeps it"]
+    (own / "Lora").mkdir()
+    (own / "Lora" / "cat.safetensors").write_bytes(b"")
+    assert forecast({**fields, "count": 3, "word": "cat"}, bench(own, models))["taken"] == ["cat.safetensors"]
+    usual = forecast({"model": "tiny", "count": 5, "prior": 0}, bench(own, models))
+    assert (usual["steps"], usual["batch"], usual["sample_every"], usual["samples"]) == (150, 4, 75, 2)
+    assert usual["cost"] == pytest.approx(37.5 * said["cost"] * usual["batch"] / said["batch"])
+    with pytest.raises(BadInput, match="unknown method"):
+        forecast({"method": "lorra", "count": 3}, bench(own, models))
+
+
+def test_a_model_of_its_own_is_named_apart_from_the_prompt(own: Path, models: Path) -> None:
+    fields = {"model": "tiny", "method": "dreambooth", "count": 2, "prior": 0, "like": "cat"}
+    said = forecast(fields, bench(own, models))
+    assert (said["prompt"], said["model"]) == ("zwx cat", "zwx")
+
+
 @pytest.mark.parametrize(
     ("change", "told"),
     [
+        ({"continues": "../../etc"}, "continues"),
+        ({"samples": ["a"] * 5}, "samples"),
+        ({"sample_every": 0}, "sample_every"),
         ({"method": "lorra"}, "unknown method 'lorra'"),
         ({"captions": ["a"]}, "captions: there are 1 for 3 images"),
         ({"model": "nix"}, "unknown model 'nix'"),

@@ -351,3 +351,100 @@ def test_uploads_belong_to_who_brought_them(tmp_path: Path) -> None:
         assert (await desk.submit(steps("done", image=name), ANNA)).asked["image"] == name
 
     with_desk(tmp_path, use)
+
+
+TEACH = NewJob("teach", {"do": ["learned", "progress", "wait"]})
+
+
+def test_a_training_tells_how_it_goes_and_goes_on_as_another_job(tmp_path: Path) -> None:
+    async def use(desk: Desk) -> None:
+        job = await desk.submit(TEACH, ANNA)
+        with pytest.raises(BadInput, match="only one that teaches, and was stopped or failed"):
+            await desk.resume(job.id, ANNA)
+        await until(desk, job, "progress")
+        learned = [e.data async for e in first(desk, job, 4) if e.name == "learned"]
+        assert learned == [{"points": [[1, 0.5]], "checks": [], "left": 3.0}]
+        await desk.cancel(job.id, ANNA)
+        assert (await desk.ended(job.id, ANNA)).state is State.CANCELLED
+        with pytest.raises(UnknownJob):
+            await desk.resume(job.id, BEN)
+        with pytest.raises(UnknownJob):
+            await desk.course(job.id, BEN)
+        assert await desk.course(job.id, ANNA) == {"points": [], "checks": []}
+        again = await desk.resume(job.id, ANNA)
+        assert (again.kind, again.asked) == ("teach", {**TEACH.fields, "continues": job.id})
+        await desk.cancel(again.id, ANNA)
+        await desk.ended(again.id, ANNA)
+        third = await desk.resume(again.id, ANNA)
+        assert third.asked["continues"] == again.id
+
+    with_desk(tmp_path, use)
+
+
+async def first(desk: Desk, job: Job, count: int) -> AsyncIterator[Any]:
+    """The first events of a job that goes on."""
+    async for event in desk.events(job.id, ANNA):
+        yield event
+        count -= 1
+        if not count:
+            return
+
+
+def test_only_trainings_go_on(tmp_path: Path) -> None:
+    async def use(desk: Desk) -> None:
+        failed = await done(desk, "fail")
+        with pytest.raises(BadInput, match="only one that teaches"):
+            await desk.resume(failed.id, ANNA)
+        taught = await desk.ended((await desk.submit(NewJob("teach", {"do": ["done"]}), ANNA)).id, ANNA)
+        with pytest.raises(BadInput, match="only one that teaches"):
+            await desk.resume(taught.id, ANNA)
+
+    with_desk(tmp_path, use)
+
+
+@pytest.mark.parametrize("kind", ["teach", "convert", "merge", "generate"])
+def test_what_a_job_made_is_listed_at_once(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def use(desk: Desk) -> None:
+        await desk.refresh()
+        asked: list[str] = []
+        call = desk._asking.call
+
+        async def counted(what: str, *rest: Any) -> Message:
+            asked.append(what)
+            return await call(what, *rest)
+
+        monkeypatch.setattr(desk._asking, "call", counted)
+        await desk.ended((await desk.submit(NewJob(kind, {"do": ["done"]}), ANNA)).id, ANNA)
+        await desk.catalogue()
+        assert asked.count("catalogue") == (kind != "generate")
+
+    with_desk(tmp_path, use)
+
+
+def test_what_the_server_runs_with(tmp_path: Path) -> None:
+    async def use(desk: Desk) -> None:
+        await done(desk, "image", "done")
+        facts = await desk.facts()
+        (worker,), (models,) = facts.workers, facts.models
+        assert (worker.name, worker.device, worker.ready, worker.busy, worker.device_total) == (
+            "worker-1",
+            "none",
+            True,
+            False,
+            3,
+        )
+        assert (models.path, models.there) == ("/nowhere/models", False)
+        assert (facts.data.path, facts.data.there, facts.data.writable) == (str(tmp_path), True, True)
+        assert facts.data.total >= facts.data.free > 0
+        assert facts.database == str(tmp_path / "jobs.sqlite3")
+        assert facts.kept["outputs"] == len(b"a file")
+        assert facts.kept["database"] > 0
+        assert "cost" not in facts.limits, "it has none, which JSON cannot say"
+        assert facts.limits["queue"] == USUAL.queue
+        assert await desk.weights() == [{"id": "a", "name": "x"}]
+        forecast = await desk.forecast({"count": 3})
+        assert (forecast["steps"], forecast["seconds"], forecast["measured"]) == (7, 40.0, False)
+        await desk.ended((await desk.submit(NewJob("teach", {"do": ["done"]}), ANNA)).id, ANNA)
+        assert (await desk.forecast({"count": 3}))["measured"] is True
+
+    with_desk(tmp_path, use)

@@ -17,6 +17,7 @@ from test_workers_kinds import bench, name, png
 from atelier.errors import BadFile
 from atelier.request.infotext.image import TEXT_KEY
 from atelier.runtime.engine import Engine
+from atelier.runtime.index import Index
 from atelier.runtime.jobs.job import TooLarge
 from atelier.runtime.library import Library
 from atelier.runtime.workers.handed import checked
@@ -100,7 +101,7 @@ def test_every_mode_is_read_upright_in_colours(mode: str) -> None:
 
 def read(data: bytes) -> dict[str, Any]:
     """What the resolver says of an image."""
-    resolver = Resolver(None, None, None, MOST, HashCache())  # type: ignore[arg-type] - it is asked for nothing else
+    resolver = Resolver(None, None, None, MOST, HashCache(), Index())  # type: ignore[arg-type] - it is asked for nothing else
     return resolver._read(Message("read", {}, (data,)))[0]
 
 

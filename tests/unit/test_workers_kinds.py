@@ -126,7 +126,7 @@ def test_paths_of_the_server_are_no_names(engine: Engine, models: Path) -> None:
     [
         ({"vae": "nix"}, "vae", "unknown VAE 'nix': "),
         ({"text_encoders": ["nix"]}, "text_encoders", "unknown text encoder 'nix': there is none here"),
-        ({"styles": ["a"]}, "styles", "unknown style 'a': there is no styles.csv to look it up in"),
+        ({"styles": ["a"]}, "styles", "unknown style 'a': did you mean"),
         ({"regions": ["no place"]}, "regions", "no place"),
         ({"regions": ["mask=gone.png: a cat"]}, "regions", "gone.png"),
         ({"model": "lying"}, "model", "lying.safetensors"),

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar, cast
 
 from atelier.api.album import StoredAlbum
+from atelier.api.easel import StoredEasel
+from atelier.api.facts import server_facts
 from atelier.api.service import (
     AnnotatorEntry,
     Catalogue,
@@ -20,12 +23,14 @@ from atelier.api.service import (
     OptionEntry,
     SamplerEntry,
     SchedulerEntry,
+    ServerFacts,
     StyleEntry,
 )
-from atelier.errors import AtelierError
+from atelier.errors import AtelierError, BadInput
 from atelier.request.events import Json
-from atelier.runtime.jobs.job import Job, JobEvent, JobImage, NewJob, NotReady, Owner, State, located
+from atelier.runtime.jobs.job import Job, JobEvent, JobImage, NewJob, NotReady, Owner, State, UnknownJob, located
 from atelier.runtime.jobs.lease import Counts, Settled
+from atelier.runtime.jobs.limits import LONG
 from atelier.runtime.jobs.store import JobStore
 from atelier.runtime.workers.asking import Asking
 from atelier.runtime.workers.feed import Feed, Line
@@ -43,6 +48,8 @@ WATCHING = 1.0
 PRUNING = 600.0
 """Seconds between two removals of what is too old or too much."""
 EMBEDDED = "embedded"
+MAKING = frozenset({"teach", "convert", "merge"})
+"""Kinds of jobs that make files which requests can name."""
 _log = logging.getLogger("atelier.server")
 
 
@@ -75,11 +82,12 @@ class Desk:
         self._store, self._staff, self._remembered = store, staff, remembered
         self._feed, self._asking, self._known = Feed(), Asking(staff.resolver), _Known()
         self.album = StoredAlbum(store, self._feed)
+        self.easel = StoredEasel(store)
         self.posts = tuple(
-            Post(f"worker-{number}", command, store, self._feed, lambda: self.model, lease=staff.lease)
+            Post(f"worker-{number}", command, store, self._feed, lambda: self.model, self._made, lease=staff.lease)
             for number, command in enumerate(staff.workers, start=1)
         )
-        self._is_stopping = False
+        self._is_stopping, self._started = False, time.time()
         store.set_workers(len(self.posts))
 
     @property
@@ -265,6 +273,34 @@ class Desk:
         for post in self.posts:
             await post.order(Message("unload"))
 
+    async def weights(self) -> Sequence[Mapping[str, Json]]:
+        return cast("list[dict[str, Json]]", (await self._asking.call("shelf", {})).data["files"])
+
+    async def weight(self, name: str) -> Mapping[str, Json]:
+        try:
+            return (await self._asking.call("card", {"id": name})).object("card")
+        except BadInput as error:
+            raise UnknownJob(str(error)) from error
+
+    async def forecast(self, fields: Mapping[str, Json]) -> Mapping[str, Json]:
+        found = (await self._asking.call("forecast", {"fields": dict(fields)})).data
+        cost = float(cast("float", found["cost"]))
+        seconds = await self._stored(lambda: self._store.expected("teach", cost))
+        return {**found, "seconds": cost if seconds is None else seconds, "measured": seconds is not None}
+
+    async def course(self, job_id: str, owner: Owner) -> Mapping[str, Json]:
+        return await self._stored(lambda: self._store.course(job_id, owner))
+
+    async def resume(self, job_id: str, owner: Owner) -> Job:
+        job = await self.job(job_id, owner)
+        if job.kind not in LONG or not job.state.ended or job.state is State.DONE:
+            raise BadInput(f"job {job_id}: only one that teaches, and was stopped or failed, can go on")
+        return await self.submit(NewJob(job.kind, {**job.asked, "continues": job.id}, job.priority), owner)
+
+    async def facts(self) -> ServerFacts:
+        folders = cast("list[str]", (await self._asking.call("folders", {})).data["folders"])
+        return await self._stored(lambda: server_facts(self._store, self.posts, folders, self._started))
+
     async def memory(self) -> Memory:
         total, free = memory()
         device_free, device_total = self.posts[0].device_memory if self.posts else (0, 0)
@@ -288,6 +324,11 @@ class Desk:
         self._known.listed = listed = (await self._asking.call("catalogue", {})).data
         await self._stored(lambda: self._remembered.keep(listed))
         return listed
+
+    def _made(self, job: Job) -> None:
+        """A job has ended: what it made is listed from now on."""
+        if job.kind in MAKING and job.state is State.DONE:
+            self._known.listed = None
 
     async def _settled(self, job: NewJob, owner: Owner) -> Settled:
         """What the resolver makes of a job. Raises UnknownJob for an upload that is not the owner's, BadInput."""

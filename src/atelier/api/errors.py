@@ -16,6 +16,7 @@ from atelier.errors import AtelierError, BadFile, BadInput, StorageFull, Unknown
 from atelier.request.events import Json
 from atelier.request.fields import SIDE_STEP
 from atelier.request.table import FIELDS
+from atelier.runtime.jobs.canvases import Changed
 from atelier.runtime.jobs.job import NotReady, QueueFull, StoreFailed, TooLarge, UnknownJob
 
 
@@ -66,6 +67,7 @@ _STATUS: tuple[tuple[type[AtelierError], int], ...] = (
     (TooLarge, 422),
     (StorageFull, 507),
     (UnknownName, 422),
+    (Changed, 412),
     (BadInput, 422),
 )
 """The first class that fits decides."""

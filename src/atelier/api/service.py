@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from atelier.request.events import Json
+from atelier.runtime.jobs.canvases import Canvas, CanvasEntry
 from atelier.runtime.jobs.collection import Board, Change, Entry, Found, Wanted, Window
 from atelier.runtime.jobs.job import Job, JobEvent, JobImage, NewJob, Owner, State
 from atelier.runtime.jobs.lease import Counts
@@ -132,6 +133,26 @@ class Memory:
     device_total: int
 
 
+class Easel(Protocol):
+    """The canvases of owners. UnknownJob for what is not there or belongs to another."""
+
+    async def all(self, owner: Owner) -> Sequence[CanvasEntry]:
+        """The one that was changed last comes first."""
+        ...
+
+    async def read(self, canvas_id: str, owner: Owner) -> Canvas: ...
+
+    async def put(
+        self, canvas_id: str, owner: Owner, document: Mapping[str, Json], expected: int | None = None
+    ) -> CanvasEntry:
+        """Keeps a document and the uploads that it names. expected: the revision that it replaces, 0 for none, None for
+        any. Raises Changed where another is there, TooLarge, BadInput for one canvas too many, UnknownJob for an upload
+        that is not there."""
+        ...
+
+    async def delete(self, canvas_id: str, owner: Owner) -> None: ...
+
+
 class Album(Protocol):
     """What owners do with their images. UnknownJob for what is not there or belongs to another."""
 
@@ -162,11 +183,54 @@ class Album(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class WorkerFacts:
+    """A process that generates. device: "cpu", "cuda:0", …, "" until it has said so; busy: whether it does a job;
+    loaded: the models in its memory; device_free, device_total: bytes of a graphics card, 0 where there is none."""
+
+    name: str
+    device: str
+    ready: bool
+    busy: bool
+    loaded: tuple[str, ...]
+    device_free: int
+    device_total: int
+
+
+@dataclass(frozen=True, slots=True)
+class FolderFacts:
+    """A folder of the server's. free, total: bytes of its disk; there: whether it exists; writable: by the server."""
+
+    path: str
+    free: int
+    total: int
+    there: bool
+    writable: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ServerFacts:
+    """What the server runs with. started: seconds since 1970; limits: of the store of jobs, by name; kept: bytes on
+    disk by what they are; models: the folders of models, the first one gets what is made; data: of jobs and images;
+    database: where jobs are kept, without a password."""
+
+    started: float
+    workers: tuple[WorkerFacts, ...]
+    limits: Mapping[str, float]
+    kept: Mapping[str, int]
+    models: tuple[FolderFacts, ...]
+    data: FolderFacts
+    database: str
+
+
 class Service(Protocol):
     """All of it is async, answers for one owner, and raises AtelierErrors: BadInput names the field of the request.
 
     UnknownJob for what is not there or belongs to another; QueueFull; NotReady; TooLarge.
     """
+
+    @property
+    def easel(self) -> Easel: ...
 
     @property
     def album(self) -> Album: ...
@@ -267,6 +331,28 @@ class Service(Protocol):
     async def wildcards(self) -> Sequence[str]:
         """The names of all wildcards."""
         ...
+
+    async def weights(self) -> Sequence[Mapping[str, Json]]:
+        """Every file of weights that is there, whatever it is, by opaque ids."""
+        ...
+
+    async def weight(self, name: str) -> Mapping[str, Json]:
+        """All that the headers of one of them say. Raises UnknownJob for an id that none has."""
+        ...
+
+    async def forecast(self, fields: Mapping[str, Json]) -> Mapping[str, Json]:
+        """What a job that teaches would do, its images only counted."""
+        ...
+
+    async def course(self, job_id: str, owner: Owner) -> Mapping[str, Json]:
+        """How a job that teaches went until now."""
+        ...
+
+    async def resume(self, job_id: str, owner: Owner) -> Job:
+        """A new job that goes on where one was stopped or failed. Raises BadInput for one that cannot be."""
+        ...
+
+    async def facts(self) -> ServerFacts: ...
 
     async def read_image(self, data: bytes) -> ImageText: ...
 

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import cast
 
 from atelier.checkpoints.checkpoint import PRECISIONS, Checkpoint
 from atelier.checkpoints.folder import INDEX, VARIANTS, archive_in
 from atelier.checkpoints.kind import Identity, Seen, kinds, recognised
 from atelier.checkpoints.opening import check_variant, open_archive, open_checkpoint
 from atelier.checkpoints.report import PartReport, Report, part_report, report
+from atelier.checkpoints.trained_on import TrainedOn, tags, trained_on
 from atelier.errors import BadFile
 from atelier.weights.archive import Archive, TensorInfo, open_any
 from atelier.weights.formats.atomic import expanded
@@ -29,7 +28,7 @@ UNNAMED, MOST_PARTS = "all", 20
 LICENCE, TRIGGER, TAGS = "modelspec.license", "modelspec.trigger_phrase", "ss_tag_frequency"
 BASES = ("ss_sd_model_name", "ss_base_model_version", "modelspec.merged_from", "modelspec.architecture")
 """What metadata say a file was made from, in the order in which they are believed."""
-MOST_TAGS, MAX_TAGS = 10, 5_000_000
+MOST_TAGS = 10
 NOTHING = frozenset({"", "None"})
 """What kohya writes where it knows nothing."""
 
@@ -39,7 +38,7 @@ class FileReport:
     """What a file or folder is. report: of a model that can be generated with, None of anything else.
 
     supported: whether it can be used here; problem: why not, where it is a model. parts: number of tensors, parameters,
-    bytes and dtypes by the first level of names. base_model, trigger_words, licence: what the metadata say.
+    bytes and dtypes by the first level of names. base_model, trigger_words, licence, trained_on: what the metadata say.
     """
 
     name: str
@@ -72,7 +71,11 @@ class FileReport:
         stated = _said(self.metadata, TRIGGER)
         if stated is not None:
             return tuple(word for word in map(str.strip, stated.split(",")) if word)
-        return _frequent(self.metadata.get(TAGS, ""))
+        return tuple(tags(self.metadata.get(TAGS, ""), MOST_TAGS))
+
+    @property
+    def trained_on(self) -> TrainedOn | None:
+        return trained_on(self.metadata)
 
     def json(self) -> dict[str, object]:
         """Plain data; of a model that can be generated with, all of its report."""
@@ -96,6 +99,7 @@ class FileReport:
             "licence": self.licence,
             "base_model": self.base_model,
             "trigger_words": list(self.trigger_words),
+            "trained_on": None if self.trained_on is None else asdict(self.trained_on),
             "metadata": dict(self.metadata),
             "notes": list(self.notes),
         }
@@ -217,21 +221,6 @@ def _parts(archive: Archive) -> dict[str, PartReport]:
 def _said(metadata: Mapping[str, str], key: str) -> str | None:
     found = metadata.get(key, "").strip()
     return None if found in NOTHING else found
-
-
-def _frequent(text: str) -> tuple[str, ...]:
-    """The most frequent tags of kohya's table of them: {folder: {tag: count}}. What is no such table has none."""
-    if not text or len(text) > MAX_TAGS:
-        return ()
-    try:
-        table = cast("object", json.loads(text))
-    except (ValueError, RecursionError):
-        return ()
-    counts: Counter[str] = Counter()
-    for folder in cast("dict[str, object]", table).values() if isinstance(table, dict) else ():
-        for tag, count in cast("dict[str, object]", folder).items() if isinstance(folder, dict) else ():
-            counts[tag.strip()] += count if isinstance(count, int) else 0
-    return tuple(tag for tag, _ in counts.most_common(MOST_TAGS) if tag)
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ from atelier.checkpoints.spelling import EMA, respelled, with_ema
 from atelier.errors import BadFile, BadInput
 from atelier.weights.archive import Archive, open_any
 from atelier.weights.formats import safetensors
-from atelier.weights.formats.safetensors import FLOATS
+from atelier.weights.formats.safetensors import FLOATS, Tell, untold
 from atelier.weights.hashes import HashCache
 
 if TYPE_CHECKING:
@@ -58,18 +58,19 @@ class Merged:
     kept: tuple[str, ...]
 
 
-def merge(first: Path, second: Path, third: Path | None, recipe: Recipe, target: Path) -> Merged:
-    """Writes the merged model, complete or not at all. Raises BadFile for models that do not go together, BadInput for
-    weights that do not fit them, StorageFull."""
-    paths = (first, second) if third is None else (first, second, third)
-    archives = [_opened(path) for path in paths]
-    _check_alike(archives)
-    base, *others = archives
-    places = _places(base, recipe)
-    common = [name for name in base.tensors if all(name in other.tensors for other in others)]
-    shared = {name for name in common if _is_merged(base, name)}
-    for name in shared:
-        _check_shapes(name, base, others)
+def check(first: Path, second: Path, third: Path | None, recipe: Recipe) -> None:
+    """What `merge` raises before it writes, from headers alone. Raises BadFile, BadInput."""
+    archives = _archives(first, second, third)
+    _places(archives[0], recipe)
+    _shared(archives)
+
+
+def merge(first: Path, second: Path, third: Path | None, recipe: Recipe, target: Path, tell: Tell = untold) -> Merged:
+    """Writes the merged model, complete or not at all. tell: as in `safetensors.save_each`. Raises BadFile for models
+    that do not go together, BadInput for weights that do not fit them, StorageFull."""
+    archives = _archives(first, second, third)
+    base = archives[0]
+    places, shared = _places(base, recipe), _shared(archives)
     declared = {name: (_kind(base, name, recipe.dtype), info.shape) for name, info in base.tensors.items()}
 
     order = safetensors.written_order(declared)
@@ -83,7 +84,7 @@ def merge(first: Path, second: Path, third: Path | None, recipe: Recipe, target:
         mixed = _combined([_sound(reader.take(name).float(), name, archive.path) for reader, archive in taken], weight)
         return _cast(mixed, declared[name][0], name, target)
 
-    safetensors.save_each(target, declared, tensor, _metadata(archives, recipe))
+    safetensors.save_each(target, declared, tensor, _metadata(archives, recipe), tell)
     kept = tuple(sorted(name for name in base.tensors if name not in shared and _is_merged(base, name)))
     return Merged(len(shared), kept)
 
@@ -121,6 +122,23 @@ def _opened(path: Path) -> Archive:
     if found is None or found.kind != "checkpoint":
         raise BadFile(path, f"is {'nothing known' if found is None else found.phrase}, and no model in one file")
     return archive
+
+
+def _archives(first: Path, second: Path, third: Path | None) -> list[Archive]:
+    """Raises BadFile where one is no model, or of another family."""
+    archives = [_opened(path) for path in (first, second, *(() if third is None else (third,)))]
+    _check_alike(archives)
+    return archives
+
+
+def _shared(archives: Sequence[Archive]) -> set[str]:
+    """The tensors that are merged. Raises BadFile where their shapes are not alike."""
+    base, *others = archives
+    common = [name for name in base.tensors if all(name in other.tensors for other in others)]
+    shared = {name for name in common if _is_merged(base, name)}
+    for name in shared:
+        _check_shapes(name, base, others)
+    return shared
 
 
 def _check_alike(archives: Sequence[Archive]) -> None:

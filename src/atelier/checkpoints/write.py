@@ -20,6 +20,7 @@ from atelier.families.shapes import Shapes
 from atelier.families.words import Tokenizer
 from atelier.weights.formats import safetensors
 from atelier.weights.formats.atomic import new_file, new_folder
+from atelier.weights.formats.safetensors import Tell, untold
 
 if TYPE_CHECKING:
     import torch
@@ -111,11 +112,12 @@ def written() -> frozenset[str]:
     return frozenset({INDEX, SCHEDULER.parts[0], *parts, *tokenizers, *more})
 
 
-def write_ldm(source: Source, path: str | Path, dtype: torch.dtype | None = None) -> None:
+def write_ldm(source: Source, path: str | Path, dtype: torch.dtype | None = None, *, tell: Tell = untold) -> None:
     """One .safetensors file with ldm names, floating tensors as `dtype` (None: as they are).
 
     What the shapes do not say stands in the metadata (atelier.spec, and atelier.tokenizer where it is not the family's
-    own), and as the empty tensors that the community knows. Raises BadInput, BadFile or StorageFull.
+    own), and as the empty tensors that the community knows. tell: as in `safetensors.save_each`. Raises BadInput,
+    BadFile or StorageFull.
     """
     import torch
 
@@ -130,7 +132,7 @@ def write_ldm(source: Source, path: str | Path, dtype: torch.dtype | None = None
         if tower.standard is None or not tokenizer.same_as(tower.standard()):
             metadata[f"atelier.{tower.tokenizer}"] = tokenizer.to_json()
     declared = safetensors.declaration({name: _announced(tensor, dtype) for name, tensor in tensors.items()})
-    safetensors.save_each(path, declared, lambda name: cast({name: tensors[name]}, dtype)[name], metadata)
+    safetensors.save_each(path, declared, lambda name: cast({name: tensors[name]}, dtype)[name], metadata, tell)
 
 
 def write_diffusers(
@@ -140,29 +142,38 @@ def write_diffusers(
     *,
     variant: str | None = None,
     overwrite: bool = False,
+    tell: Tell = untold,
 ) -> None:
     """A folder that the family's pipeline in diffusers opens with `from_pretrained`, floating tensors as `dtype`.
 
     variant: what the weights are called after, as in `from_pretrained(folder, variant="fp16")`; None: plain names. The
-    folder appears complete or not at all. Raises BadFile where it exists and may not be overwritten, and BadInput or
-    StorageFull.
+    folder appears complete or not at all. tell: hears thousandths of the parts. Raises BadFile where it exists and may
+    not be overwritten, and BadInput or StorageFull.
     """
     try:
         with new_folder(Path(folder), overwrite=overwrite) as place:
-            _fill(place, source, dtype, "" if variant is None else f".{variant}")
+            _fill(place, source, dtype, "" if variant is None else f".{variant}", tell)
     except StorageFull as error:
         raise StorageFull(f"{folder}: the disk is full; free some space or choose another place") from error
 
 
-def _fill(place: Path, source: Source, dtype: torch.dtype | None, variant: str) -> None:
+def _fill(place: Path, source: Source, dtype: torch.dtype | None, variant: str, tell: Tell) -> None:
     from atelier.weights.cast import cast
 
-    for part in _parts(source):
+    parts = list(_parts(source))
+    for number, part in enumerate(parts):
         metadata = {**(source.metadata if part.name == source.family.denoiser else {}), "format": "pt"}
         tensors = cast(_stored(source, part, "diffusers", ""), dtype)
         (place / part.folder).mkdir()
-        safetensors.save(place / part.folder / f"{part.stem}{variant}.safetensors", tensors, metadata)
+        target = place / part.folder / f"{part.stem}{variant}.safetensors"
+        share = _share(tell, number, len(parts))
+        safetensors.save_each(target, safetensors.declaration(tensors), tensors.__getitem__, metadata, share)
     write_settings(source, place)
+
+
+def _share(tell: Tell, number: int, parts: int) -> Tell:
+    """Tells of the tensors of one part as thousandths of all parts."""
+    return lambda done, total: tell(1000 * number + 1000 * done // total, 1000 * parts)
 
 
 def write_settings(source: Source, place: Path) -> None:

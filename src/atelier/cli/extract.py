@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from atelier.cli.targets import Precision, check_file, library_of
+from atelier.cli.targets import Precision, library_of
+from atelier.runtime.targets import check_file
 
 
 def extract_lora(

@@ -1,69 +1,14 @@
-"""`models list`: the models in the folders, and with --all every other file of weights there."""
+"""`models list`, for people to read."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 from atelier.cli.described import megabytes, printable
 
-if TYPE_CHECKING:
-    from atelier.runtime.library import Library
-
-KEYS = (
-    "kind",
-    "family",
-    "variant",
-    "supported",
-    "title",
-    "layout",
-    "dtype",
-    "prediction",
-    "size",
-    "parameters",
-    "bytes",
-)
-MODEL = "checkpoint"
-
-
-def listed(library: Library, *, every: bool = False) -> list[dict[str, object]]:
-    """An entry for each model, or for each file of weights; the embedded model comes first, then by name.
-
-    A file that is told from its header is not opened again until it changes.
-    """
-    from atelier import compose
-
-    models = {model.path: model.name for model in library.models()}
-    files = {path: path.stem for path in library.files()} if every else {}
-    names = {**files, **models}
-    found = ({"name": names[path], "path": str(path), **entry} for path, entry in compose.index().entries(names, said))
-    entries = [entry for entry in found if every or is_model(entry)]
-    embedded = [entry for entry in entries if entry["path"] == str(next(iter(models)))]
-    others = [entry for entry in entries if entry not in embedded]
-    return [*embedded, *sorted(others, key=lambda entry: str(entry["name"]).casefold())]
-
-
-def is_model(entry: dict[str, object]) -> bool:
-    """Whether an entry is of a model, or of a file that should be one and cannot be read."""
-    return entry.get("kind", MODEL) == MODEL
-
-
-def said(path: Path) -> dict[str, object]:
-    """What is told of a file; one that cannot be read says why."""
-    from atelier.checkpoints.inspecting import inspect
-    from atelier.errors import BadFile
-
-    try:
-        found = inspect(path)
-    except BadFile as error:
-        return {"problem": error.problem}
-    values = found.json()
-    entry = {key: values[key] for key in KEYS if key in values}
-    return entry if found.problem is None else {**entry, "problem": found.problem}
-
 
 def table(entries: list[dict[str, object]]) -> str:
+    """A line for each entry of `runtime.listing`."""
     names = [printable(str(entry["name"])) for entry in entries]
     width = max(map(len, names))
     lines = (printable(", ".join(_line(entry))) for entry in entries)

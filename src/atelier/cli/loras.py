@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from atelier.cli.described import megabytes
-from atelier.cli.targets import Precision, check_file, library_of
+from atelier.cli.targets import Precision, library_of
+from atelier.runtime.targets import check_file
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -11,9 +11,10 @@ import typer
 
 from atelier.cli.described import described, megabytes
 from atelier.cli.extract import extract_lora
-from atelier.cli.listed import listed, table
+from atelier.cli.listed import table
 from atelier.cli.loras import bake, convert_lora, merge_lora, resize_lora
-from atelier.cli.targets import SINGLE_FILE, TAKEN, Precision, check_file, library_of
+from atelier.cli.targets import Precision, library_of
+from atelier.runtime.targets import SINGLE_FILE, check_file, check_target
 
 if TYPE_CHECKING:
     from atelier.checkpoints.checkpoint import Checkpoint
@@ -70,12 +71,14 @@ def list_(
     """List the models: the embedded one and those in the models folders."""
     import json
 
+    from atelier.compose import index
     from atelier.runtime.installed import installed
     from atelier.runtime.library import Library
+    from atelier.runtime.listing import listed
 
     folders = (*library_of(models_dir).folders, *(folder for root in webui_dir or () for folder in installed(root)))
     told: dict[str, None] = {}
-    entries = listed(Library(folders, tell=told.setdefault), every=every)
+    entries = listed(Library(folders, tell=told.setdefault), index(), every=every)
     for line in told:
         typer.echo(f"atelier: {line}", err=True)
     typer.echo(json.dumps(entries, ensure_ascii=False, indent=1) if as_json else table(entries))
@@ -139,11 +142,13 @@ def convert(
     """Write a model in another layout or precision; it appears complete or not at all."""
     from atelier.checkpoints.probing import settled
     from atelier.errors import BadInput
+    from atelier.runtime.converting import Conversion, check_whole
+    from atelier.runtime.converting import convert as converted
     from atelier.weights.archive import counted
     from atelier.weights.formats.atomic import sweep
 
     chosen = layout or (Layout.LDM if target.suffix == SINGLE_FILE else Layout.DIFFUSERS)
-    (check_file if chosen is Layout.LDM else _check_folder)(target, overwrite=overwrite)
+    check_target(target, chosen.value, overwrite=overwrite)
     if as_variant and (chosen is Layout.LDM or dtype is None):
         raise BadInput("--as-variant: it needs a folder (--layout diffusers) and a precision, such as --dtype fp16")
     if (vae or text_encoder) and (variant or ema):
@@ -153,10 +158,11 @@ def convert(
     else:
         checkpoint = _opened(source, models_dir, variant, ema=ema)
     checkpoint = settled(checkpoint)
-    _check_whole(checkpoint)
+    check_whole(checkpoint)
     if target.parent.is_dir():
         sweep(target.parent)
-    _write(checkpoint, target, chosen, dtype, as_variant=as_variant, overwrite=overwrite)
+    precision = None if dtype is None else dtype.value
+    converted(checkpoint, target, Conversion(chosen.value, precision, as_variant, overwrite))
     written = _opened(str(target), None)
     typer.echo(f"wrote {target}: {written.family.title}, {written.layout} layout, {written.dtype}, {_size(target)}")
     if checkpoint.ignored:
@@ -242,52 +248,12 @@ def _weights(text: str | None) -> tuple[float, ...]:
         raise BadInput(f"--blocks {text!r}: give numbers, divided by commas") from None
 
 
-def _write(
-    checkpoint: Checkpoint, target: Path, layout: Layout, dtype: Precision | None, *, as_variant: bool, overwrite: bool
-) -> None:
-    from atelier.checkpoints.preview import with_preview
-    from atelier.checkpoints.write import write_diffusers, write_ldm
-    from atelier.weights.cast import precision
-
-    checkpoint = with_preview(checkpoint)
-    torch_dtype = None if dtype is None else precision(dtype.value)
-    if layout is Layout.LDM:
-        write_ldm(checkpoint, target, torch_dtype)
-    else:
-        variant = dtype.value if dtype is not None and as_variant else None
-        write_diffusers(checkpoint, target, torch_dtype, variant=variant, overwrite=overwrite)
-
-
 def _others(path: Path) -> list[str]:
     """The folders of a model that are no part of one, such as safety_checker."""
     from atelier.checkpoints.write import written
 
     inside, ours = path.iterdir() if path.is_dir() else (), written()
     return sorted(at.name for at in inside if at.is_dir() and at.name not in ours and not at.name.startswith("."))
-
-
-def _check_whole(checkpoint: Checkpoint) -> None:
-    """Builds the networks without reading their tensors: what could not be generated with is not written either."""
-    for part in checkpoint.family.parts:
-        if checkpoint.has(part):
-            checkpoint.load(part)
-
-
-def _check_folder(target: Path, *, overwrite: bool) -> None:
-    """Raises BadFile for what cannot become the folder of a model."""
-    from atelier.checkpoints.write import written
-    from atelier.errors import BadFile
-    from atelier.runtime.library import FOLDER_MARK
-    from atelier.weights.formats.atomic import reachable
-
-    if not reachable(target).exists() or (target.is_dir() and not any(target.iterdir())):
-        return
-    if not overwrite:
-        raise BadFile(target, TAKEN)
-    others = sorted(path.name for path in target.iterdir() if path.name not in written()) if target.is_dir() else []
-    if others or (target.is_dir() and not (target / FOLDER_MARK).is_file()):
-        lost = others[0] if others else "all that it holds"
-        raise BadFile(target, f"holds something else than a model, which would be lost ({lost}); choose another name")
 
 
 def _opened(name: str, folders: list[Path] | None, variant: str | None = None, *, ema: bool = False) -> Checkpoint:

@@ -1,4 +1,4 @@
-"""What the commands on models share: where models are looked for, and what may be written where."""
+"""What the commands on models share: where models are looked for, and in which precision they are written."""
 
 from __future__ import annotations
 
@@ -10,9 +10,6 @@ from atelier.errors import BadFile
 
 if TYPE_CHECKING:
     from atelier.runtime.library import Library
-
-SINGLE_FILE = ".safetensors"
-TAKEN = "exists already; choose another name, or add --overwrite"
 
 
 class Precision(StrEnum):
@@ -30,15 +27,3 @@ def library_of(folders: list[Path] | None) -> Library:
         if not folder.is_dir():
             raise BadFile(folder, "is no folder with models: there is none of that name")
     return Library(tuple(folders)) if folders else compose.library()
-
-
-def check_file(target: Path, *, overwrite: bool) -> None:
-    """Raises BadFile for what cannot be written as one file."""
-    from atelier.weights.formats.atomic import reachable
-
-    if target.suffix != SINGLE_FILE:
-        raise BadFile(target, f"is no name for a single file; let it end in {SINGLE_FILE}")
-    if reachable(target).is_dir():
-        raise BadFile(target, "is a folder; name a file")
-    if target.exists() and not overwrite:
-        raise BadFile(target, TAKEN)

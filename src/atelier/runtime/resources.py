@@ -137,6 +137,10 @@ class LocalResources:
     def device(self) -> torch.device:
         return self._device.torch_device
 
+    @property
+    def hashes(self) -> HashCache:
+        return self._hashes
+
     def checkpoint(self, model: ModelRef) -> Checkpoint:
         """What `refer` named so, or what lies at its path now. Raises BadFile, also where that has other weights."""
         with self._lock:

@@ -50,12 +50,27 @@ class Wish:
 @dataclass(frozen=True, slots=True)
 class Planned:
     """recipe: of this kind of training, spec; results: the names of the files that it makes, without their ending, and
-    the folder among models for each; uses: what a prompt says to get what is learned."""
+    the folder among models for each; uses: what a prompt says to get what is learned, prompt: the same alone; model:
+    the one to say it to. size: of the images that are learned from, in pixels; weights: of the network that learns."""
 
     spec: RecipeSpec[Any]
     recipe: Recipe
     results: Mapping[str, str]
     uses: str
+    prompt: str
+    model: str
+    size: int
+    weights: int
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What is known of the training images before they are looked at: how many show the new thing, whether others show
+    its class, and how many make a batch, None for the usual number."""
+
+    images: int
+    has_class: bool = False
+    batch: int | None = None
 
 
 def default_name(way: str, word: str) -> str:
@@ -66,26 +81,49 @@ def default_name(way: str, word: str) -> str:
 
 def planned(wish: Wish, library: Library, tell: Callable[[str], None] = lambda _: None) -> Planned:
     """The recipe of a wish. tell: hears what may surprise. Raises BadInput, BadFile."""
-    way, base = method(wish.method), wish.base if wish.base == EMBEDDED else str(library.find(wish.base).path)
+    base = _base(wish, library)
     model = opened(base)
-    if not wish.word.strip():
+    _check_word(wish.word)
+    data = collected(wish.data, Subset((model.size, model.size), words=wish.word))
+    images = sum(not example.subset.is_class for example in data.examples)
+    has_class = len(data.examples) > images or "data.class_source" in wish.more
+    return _outlined(wish, base, model, Found(images, has_class, data.batch), tell)
+
+
+def outlined(wish: Wish, library: Library, found: Found, tell: Callable[[str], None] = lambda _: None) -> Planned:
+    """The same before the training images are there. Raises BadInput, BadFile."""
+    base = _base(wish, library)
+    return _outlined(wish, base, opened(base), found, tell)
+
+
+def _base(wish: Wish, library: Library) -> str:
+    return EMBEDDED if wish.base == EMBEDDED else str(library.find(wish.base).path)
+
+
+def _check_word(word: str) -> None:
+    if not word.strip():
         raise BadInput("the word is empty: give one that stands for the new thing, such as zwx")
+
+
+def _outlined(wish: Wish, base: str, model: Checkpoint, found: Found, tell: Callable[[str], None]) -> Planned:
+    way = method(wish.method)
+    _check_word(wish.word)
     for known in _meanings(model, wish.word):
         tell(f"{known!r} is a word that {model.name} knows, and its meaning will change: a rarer one keeps it")
-    found = collected(wish.data, Subset((model.size, model.size), words=wish.word))
-    images = sum(not example.subset.is_class for example in found.examples)
-    if images == 1:
+    if found.images == 1:
         tell(
             f"{wish.data}: holds one image, which will be learned by heart; five or more show what is to stay the same"
         )
     flow = model.parameterization.flow
-    given = PresetInput(str(wish.data), images, base, wish.word, _is_small(model), wish.like, wish.subject, flow)
-    has_class = len(found.examples) > images or "data.class_source" in wish.more
-    table = {"name": wish.name, **changes(way, given), **_prior(wish, way, given, has_class=has_class)}
+    given = PresetInput(str(wish.data), found.images, base, wish.word, _is_small(model), wish.like, wish.subject, flow)
+    table = {"name": wish.name, **changes(way, given), **_prior(wish, way, given, has_class=found.has_class)}
     if found.batch is not None:
         table["run.batch"] = found.batch
     spec = recipes()[way.recipe]
-    return Planned(spec, read(spec.name, spec, {**table, **wish.more}), _results(way, wish), _uses(way, wish, given))
+    recipe = read(spec.name, spec, {**table, **wish.more})
+    prompt, model_of = _uses(way, wish, given)
+    uses = prompt if model_of == wish.base else f"{prompt}  (--model {model_of})"
+    return Planned(spec, recipe, _results(way, wish), uses, prompt, model_of, model.size, _weights(model))
 
 
 def _results(way: Method, wish: Wish) -> dict[str, str]:
@@ -95,15 +133,16 @@ def _results(way: Method, wish: Wish) -> dict[str, str]:
     return {**word, wish.name: LORA if way.recipe == "lora" else MODELS}
 
 
-def _uses(way: Method, wish: Wish, given: PresetInput) -> str:
+def _uses(way: Method, wish: Wish, given: PresetInput) -> tuple[str, str]:
+    """What a prompt says, and to which model."""
     named = trigger(way, given)
     match way.recipe:
         case "lora":
-            return f"<lora:{wish.name}:1> {named}"
+            return f"<lora:{wish.name}:1> {named}", wish.base
         case "dreambooth":
-            return f"{named}  (--model {wish.name})"
+            return named, wish.name
         case _:
-            return named
+            return named, wish.base
 
 
 def _prior(wish: Wish, way: Method, given: PresetInput, *, has_class: bool) -> dict[str, object]:
@@ -120,13 +159,23 @@ def _prior(wish: Wish, way: Method, given: PresetInput, *, has_class: bool) -> d
 
 
 def _is_small(model: Checkpoint) -> bool:
-    return sum(map(math.prod, model.parts[model.family.denoiser].shapes().values())) < SMALL
+    return _weights(model) < SMALL
+
+
+def _weights(model: Checkpoint) -> int:
+    """Of the denoising network."""
+    return sum(map(math.prod, model.parts[model.family.denoiser].shapes().values()))
 
 
 def _meanings(model: Checkpoint, text: str) -> list[str]:
     """Of the words of a text, those that are one token of the model's first text encoder."""
     tokenizer = model.tokenizers[0]
     return [word for word in text.split() if len(tokenizer.encode(word)) == 1]
+
+
+def taken(plan: Planned, folder: Path) -> tuple[str, ...]:
+    """The names of files that are there already where results of the run would be put."""
+    return tuple(target.name for target in _targets(plan, folder) if target.exists())
 
 
 def check_free(plan: Planned, run: Path, folder: Path, *, overwrite: bool = False) -> None:

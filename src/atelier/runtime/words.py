@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
 from pathlib import Path
+from types import MappingProxyType
 from typing import final
 
 from atelier.errors import BadFile, BadInput, UnknownName
@@ -25,9 +28,12 @@ class Words:
     wildcard_folder: Path = Path("wildcards")
 
     def styles(self) -> Mapping[str, Style]:
-        """All saved styles by name. Raises BadFile."""
+        """All styles by name: those of the package, and the saved ones, which may replace them. Raises BadFile."""
+        if not self.styles_file.exists():
+            return packaged()
         try:
-            return {style.name: style for style in read_styles(read_text(self.styles_file))}
+            saved = {style.name: style for style in read_styles(read_text(self.styles_file))}
+            return {**packaged(), **saved}
         except BadFile:
             raise
         except BadInput as error:
@@ -37,8 +43,6 @@ class Words:
         """Both prompts with the styles of these names around them. Raises BadInput, UnknownName."""
         if not names:
             return prompt, negative_prompt
-        if not self.styles_file.exists():
-            raise BadInput(f"unknown style {names[0]!r}: there is no {self.styles_file} to look it up in")
         known = self.styles()
         for name in names:
             if name not in known:
@@ -55,6 +59,13 @@ class Words:
         folder = self.wildcard_folder
         found = sorted(_wildcard_files(folder)) if folder.is_dir() else []
         return _Lines({file.relative_to(folder).with_suffix("").as_posix(): file for file in found})
+
+
+@cache
+def packaged() -> Mapping[str, Style]:
+    """The styles that the package brings, by name."""
+    text = files("atelier").joinpath("data", "styles.csv").read_text(encoding="utf-8")
+    return MappingProxyType({style.name: style for style in read_styles(text)})
 
 
 @final

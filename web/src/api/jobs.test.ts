@@ -1,7 +1,7 @@
 import { expect, test } from "vitest";
 
 import type { Job } from "./client";
-import { afterEvent, type Live } from "./jobs";
+import { afterEvent, afterLook, type Live } from "./jobs";
 
 const JOB = { id: "j", state: "queued", images: [], progress: { done: 0, total: 0, image: 0, images: 0, share: 0 } };
 const BEGUN: Live = { job: JOB as unknown as Job, previews: {} };
@@ -23,4 +23,10 @@ test("a preview is kept by the number of its image", () => {
 
 test("what is not known changes nothing", () => {
   expect(afterEvent(BEGUN, "warning", { message: "x" })).toBe(BEGUN);
+});
+
+test("an answer that comes late takes no end back", () => {
+  const done = afterEvent(BEGUN, "state", { state: "done" });
+  expect(afterLook(done, JOB as unknown as Job).job.state).toBe("done");
+  expect(afterLook(BEGUN, done.job).job.state).toBe("done");
 });

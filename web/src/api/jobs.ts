@@ -43,9 +43,14 @@ export function useLive(initial: Job): Live {
   const [live, setLive] = useState<Live>({ job: initial, previews: {} });
   useChanges(({ name, job, data }) => {
     if (job === initial.id) setLive((now) => afterEvent(now, name, data));
-    else if (name === "reset" && !hasEnded(live.job)) void look(initial.id).then((job) => setLive((now) => ({ ...now, job })));
+    else if (name === "reset" && !hasEnded(live.job)) void look(initial.id).then((job) => setLive((now) => afterLook(now, job)));
   });
   return hasEnded(initial) ? { job: initial, previews: {} } : live;
+}
+
+/** What is seen of a job after it was looked at. The answer may be older than the last event: an end is never taken back. */
+export function afterLook(live: Live, found: Job): Live {
+  return hasEnded(live.job) ? live : { ...live, job: found };
 }
 
 async function look(id: string): Promise<Job> {

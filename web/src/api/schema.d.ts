@@ -104,6 +104,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/jobs/annotate": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Annotate
+         * @description Asks for what annotators draw of images, to see what a control would see.
+         */
+        post: operations["annotate_v1_jobs_annotate_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/jobs/interrogate": {
         parameters: {
             query?: never;
@@ -118,6 +138,26 @@ export interface paths {
          * @description Asks what an image shows: the job's `result` tells.
          */
         post: operations["interrogate_v1_jobs_interrogate_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/jobs/caption": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Caption
+         * @description Asks for captions of images that a model is to be taught: the job's `result` has one for each, in their order.
+         */
+        post: operations["caption_v1_jobs_caption_post"];
         delete?: never;
         options?: never;
         head?: never;
@@ -139,6 +179,189 @@ export interface paths {
          *     it then, so that only admins can ask.
          */
         post: operations["teach_v1_jobs_teach_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/weights": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Weights
+         * @description Every file of weights in the folders of models, and the embedded model first.
+         */
+        get: operations["weights_v1_weights_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/weights/{file_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Weight
+         * @description All that the headers of a file say: what it is, its parts, its licence, what it was made from and trained on.
+         */
+        get: operations["weight_v1_weights__file_id__get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/jobs/inspect": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Inspect
+         * @description Asks for what only reading a whole file tells: the job's `result` has its hashes, and with `check` the names of
+         *     tensors that are not finite or nothing but zeros.
+         */
+        post: operations["inspect_v1_jobs_inspect_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/jobs/convert": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Convert
+         * @description Asks for a model in another layout or precision, in the first folder of models.
+         */
+        post: operations["convert_v1_jobs_convert_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/jobs/merge": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Merge
+         * @description Asks for a mixture of models of one family, in the first folder of models.
+         */
+        post: operations["merge_v1_jobs_merge_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/teaching": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Teaching
+         * @description The methods and presets.
+         */
+        get: operations["teaching_v1_teaching_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/teaching/forecast": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Forecast
+         * @description What a job of these fields would do, before it is asked for.
+         */
+        post: operations["forecast_v1_teaching_forecast_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/jobs/{job_id}/course": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Course
+         * @description How a job that teaches went until now, whole; both curves are empty for other jobs. Its event `learned` tells of
+         *     what comes after.
+         */
+        get: operations["course_v1_jobs__job_id__course_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/jobs/{job_id}/resume": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Resume
+         * @description Goes on with a job that teaches where it was stopped or failed, as another job with the same fields. What it
+         *     needs is kept for a day. For admins, as teaching is.
+         */
+        post: operations["resume_v1_jobs__job_id__resume_post"];
         delete?: never;
         options?: never;
         head?: never;
@@ -322,7 +545,7 @@ export interface paths {
         };
         /**
          * Events
-         * @description Server-sent events: `state` (the job), `progress`, `preview` ({index, image: base64 of a JPEG}), `image`, `warning`. Each has an id; Last-Event-ID goes on behind it. The stream ends with the job.
+         * @description Server-sent events: `state` (the job), `progress`, `preview` ({index, image: base64 of a JPEG}), `image`, `warning`, of a job that teaches `learned` ({points, checks, left}: what GET .../course has, and seconds). Each has an id; Last-Event-ID goes on behind it. The stream ends with the job.
          */
         get: operations["events_v1_jobs__job_id__events_get"];
         put?: never;
@@ -702,6 +925,54 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/canvases": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Listed
+         * @description One's canvases; the one that was changed last comes first.
+         */
+        get: operations["listed_v1_canvases_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/canvases/{canvas_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Read
+         * @description A canvas with its document.
+         */
+        get: operations["read_v1_canvases__canvas_id__get"];
+        /**
+         * Put
+         * @description Keeps a document under a name of one's choice, in place of the one that there is.
+         */
+        put: operations["put_v1_canvases__canvas_id__put"];
+        post?: never;
+        /**
+         * Delete
+         * @description Removes a canvas; images that jobs made for it stay.
+         */
+        delete: operations["delete_v1_canvases__canvas_id__delete"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/models": {
         parameters: {
             query?: never;
@@ -1024,6 +1295,26 @@ export interface paths {
          * @description The requests of a comparison, seeds drawn; nothing is generated yet: each is asked for as a job of its own.
          */
         post: operations["grid_v1_grid_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/server": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Server
+         * @description What the server runs with, and who asks.
+         */
+        get: operations["server_v1_server_get"];
+        put?: never;
+        post?: never;
         delete?: never;
         options?: never;
         head?: never;
@@ -2156,6 +2447,36 @@ export type webhooks = Record<string, never>;
 export interface components {
     schemas: {
         /**
+         * AccessShape
+         * @description Who may call. keys: none = everybody who reaches it is an admin; hosts, origins, webhooks: as it was started.
+         */
+        AccessShape: {
+            /** Keys */
+            keys: components["schemas"]["KeyShape"][];
+            /** Hosts */
+            hosts: string[];
+            /** Origins */
+            origins: string[];
+            /** Webhooks */
+            webhooks: string[];
+        };
+        /**
+         * AnnotateFields
+         * @description controls: as in requests, each with an upload, `canny:upload:…` or `depth:upload:… resolution=512`: a hint is
+         *     drawn of each, in this order; type, annotator, resolution, resize and the annotator's options count. width, height:
+         *     what hints are brought to, None = as they are drawn. model: beside which the networks of annotators are kept.
+         */
+        AnnotateFields: {
+            /** Controls */
+            controls: string[];
+            /** Width */
+            width?: number | null;
+            /** Height */
+            height?: number | null;
+            /** Model */
+            model?: string | null;
+        };
+        /**
          * AnnotatorShape
          * @description aliases: other names that are read; file: of its network, null where it needs none; there: whether that is
          *     here; sized: whether `resolution` means anything to it.
@@ -2208,6 +2529,52 @@ export interface components {
             cover: string | null;
         };
         /**
+         * CallerShape
+         * @description Whose key it is, "" where the server asks for none.
+         */
+        CallerShape: {
+            /** Key */
+            key: string;
+            /** Admin */
+            admin: boolean;
+        };
+        /**
+         * CanvasEntryShape
+         * @description A canvas in a list. revision: its ETag. Times are seconds since 1970.
+         */
+        CanvasEntryShape: {
+            /** Id */
+            id: string;
+            /** Name */
+            name: string;
+            /** Revision */
+            revision: number;
+            /** Created */
+            created: number;
+            /** Changed */
+            changed: number;
+        };
+        /**
+         * CanvasShape
+         * @description With what was kept.
+         */
+        CanvasShape: {
+            /** Id */
+            id: string;
+            /** Name */
+            name: string;
+            /** Revision */
+            revision: number;
+            /** Created */
+            created: number;
+            /** Changed */
+            changed: number;
+            /** Document */
+            document: {
+                [key: string]: components["schemas"]["JsonValue"];
+            };
+        };
+        /**
          * Capabilities
          * @description request: the JSON schema of what POST /v1/jobs takes. limits: of the server, by name.
          */
@@ -2224,6 +2591,32 @@ export interface components {
             };
             /** Image Formats */
             image_formats: string[];
+        };
+        /**
+         * CaptionFields
+         * @description model: whose CLIP looks, null = the embedded one; top: words of each list; least: the smallest share of its list
+         *     that a word needs; before: what every caption begins with.
+         */
+        CaptionFields: {
+            /** Images */
+            images: string[];
+            /** Model */
+            model?: string | null;
+            /**
+             * Top
+             * @default 1
+             */
+            top: number;
+            /**
+             * Least
+             * @default 0
+             */
+            least: number;
+            /**
+             * Before
+             * @default
+             */
+            before: string;
         };
         /**
          * CellShape
@@ -2275,12 +2668,63 @@ export interface components {
             annotators: components["schemas"]["AnnotatorShape"][];
         };
         /**
+         * ConvertFields
+         * @description model: of GET /v1/models; name: of the new one; layout: one file (ldm) or a diffusers folder; dtype: null as it
+         *     is; vae: whose autoencoder it gets; ema: whether the running mean of the weights is taken.
+         */
+        ConvertFields: {
+            /** Model */
+            model: string;
+            /**
+             * Name
+             * @description Of the new file; no path.
+             */
+            name: string;
+            /**
+             * Layout
+             * @default ldm
+             * @enum {string}
+             */
+            layout: "ldm" | "diffusers";
+            /** Dtype */
+            dtype?: ("fp32" | "fp16" | "bf16") | null;
+            /** Vae */
+            vae?: string | null;
+            /**
+             * Ema
+             * @default false
+             */
+            ema: boolean;
+            /**
+             * Overwrite
+             * @default false
+             */
+            overwrite: boolean;
+        };
+        /**
          * CountShape
          * @description How many images it concerned: those that were so already, and ids of nothing, do not count.
          */
         CountShape: {
             /** Count */
             count: number;
+        };
+        /**
+         * CourseShape
+         * @description points: the loss of each step, or means of neighbours where there are more than 1000; checks: the loss of some
+         *     training images at noise that is always the same. Samples are images of the job, whose index is their step.
+         */
+        CourseShape: {
+            /** Points */
+            points: [
+                number,
+                number
+            ][];
+            /** Checks */
+            checks: [
+                number,
+                number
+            ][];
         };
         /**
          * DetailsShape
@@ -2534,6 +2978,121 @@ export interface components {
             image: string | {
                 [key: string]: unknown;
             } | null;
+        };
+        /**
+         * FolderShape
+         * @description free, total: bytes of its disk.
+         */
+        FolderShape: {
+            /** Path */
+            path: string;
+            /** Free */
+            free: number;
+            /** Total */
+            total: number;
+            /** There */
+            there: boolean;
+            /** Writable */
+            writable: boolean;
+        };
+        /**
+         * ForecastFields
+         * @description count: how many images there will be, in their place.
+         */
+        ForecastFields: {
+            /** Images */
+            images?: string[];
+            /** Captions */
+            captions?: string[];
+            /**
+             * Method
+             * @default lora
+             */
+            method: string;
+            /**
+             * Model
+             * @default embedded
+             */
+            model: string;
+            /**
+             * Word
+             * @default zwx
+             */
+            word: string;
+            /**
+             * Name
+             * @default
+             */
+            name: string;
+            /**
+             * Like
+             * @default
+             */
+            like: string;
+            /**
+             * Preset
+             * @default thing
+             * @enum {string}
+             */
+            preset: "thing" | "face" | "style";
+            /** Prior */
+            prior?: number | null;
+            /** Steps */
+            steps?: number | null;
+            /** Rate */
+            rate?: number | null;
+            /**
+             * Overwrite
+             * @default false
+             */
+            overwrite: boolean;
+            /** Samples */
+            samples?: string[];
+            /** Sample Every */
+            sample_every?: number | null;
+            /** Count */
+            count: number;
+        };
+        /**
+         * ForecastShape
+         * @description What a job would do. size: of what is learned from, in pixels; class_images: that are generated first;
+         *     samples: how often prompts are generated, every sample_every steps; caption: of images without one; prompt, model:
+         *     how the result will be used; files: that will be there, taken: those of them that are there already; seconds: about
+         *     how long it will take, measured: on this server, or else reckoned for one core.
+         */
+        ForecastShape: {
+            /** Name */
+            name: string;
+            /** Steps */
+            steps: number;
+            /** Batch */
+            batch: number;
+            /** Rate */
+            rate: number;
+            /** Size */
+            size: number;
+            /** Class Images */
+            class_images: number;
+            /** Sample Every */
+            sample_every: number;
+            /** Samples */
+            samples: number;
+            /** Caption */
+            caption: string;
+            /** Prompt */
+            prompt: string;
+            /** Model */
+            model: string;
+            /** Files */
+            files: string[];
+            /** Taken */
+            taken: string[];
+            /** Warnings */
+            warnings: string[];
+            /** Seconds */
+            seconds: number;
+            /** Measured */
+            measured: boolean;
         };
         /**
          * GalleryShape
@@ -3744,6 +4303,19 @@ export interface components {
             text_tokens: number;
         };
         /**
+         * InspectFields
+         * @description id: of GET /v1/weights; check: whether all numbers are looked at, beside the hashes.
+         */
+        InspectFields: {
+            /** Id */
+            id: string;
+            /**
+             * Check
+             * @default false
+             */
+            check: boolean;
+        };
+        /**
          * Interrogate
          * @description POST interrogate.
          */
@@ -3834,6 +4406,16 @@ export interface components {
         };
         JsonValue: unknown;
         /**
+         * KeyShape
+         * @description A key without its secret.
+         */
+        KeyShape: {
+            /** Name */
+            name: string;
+            /** Admin */
+            admin: boolean;
+        };
+        /**
          * Load
          * @description model: a name of GET /v1/models.
          * @example {
@@ -3843,6 +4425,56 @@ export interface components {
         Load: {
             /** Model */
             model: string;
+        };
+        /**
+         * MergeFields
+         * @description first * (1 - weight) + second * weight; with a third model first + (second - third) * weight. blocks: a weight
+         *     for what is in no block, then one for each block of the U-Net; name: of the new model.
+         */
+        MergeFields: {
+            /** First */
+            first: string;
+            /** Second */
+            second: string;
+            /** Third */
+            third?: string | null;
+            /**
+             * Name
+             * @description Of the new file; no path.
+             */
+            name: string;
+            /**
+             * Weight
+             * @default 0.5
+             */
+            weight: number;
+            /** Blocks */
+            blocks?: number[];
+            /** Dtype */
+            dtype?: ("fp32" | "fp16" | "bf16") | null;
+            /**
+             * Overwrite
+             * @default false
+             */
+            overwrite: boolean;
+        };
+        /**
+         * MethodShape
+         * @description A way of teaching. makes: a LoRA, a whole model, a word, or several of them; rates: the usual learning rate of
+         *     published models and of small ones.
+         */
+        MethodShape: {
+            /** Name */
+            name: string;
+            /** Help */
+            help: string;
+            /** Makes */
+            makes: string[];
+            /** Rates */
+            rates: [
+                number,
+                number
+            ];
         };
         /**
          * ModelList
@@ -3965,6 +4597,16 @@ export interface components {
              */
             has_more: boolean;
         };
+        /** Page[CanvasEntryShape] */
+        Page_CanvasEntryShape_: {
+            /** Data */
+            data: components["schemas"]["CanvasEntryShape"][];
+            /**
+             * Has More
+             * @default false
+             */
+            has_more: boolean;
+        };
         /** Page[JobShape] */
         Page_JobShape_: {
             /** Data */
@@ -4015,6 +4657,16 @@ export interface components {
              */
             has_more: boolean;
         };
+        /** Page[WeightsShape] */
+        Page_WeightsShape_: {
+            /** Data */
+            data: components["schemas"]["WeightsShape"][];
+            /**
+             * Has More
+             * @default false
+             */
+            has_more: boolean;
+        };
         /** Page[str] */
         Page_str_: {
             /** Data */
@@ -4036,6 +4688,21 @@ export interface components {
             url?: string | null;
             /** Revised Prompt */
             revised_prompt?: string | null;
+        };
+        /**
+         * PlacesShape
+         * @description Where things lie on the server. models: the first one gets what is made; kept: bytes by what they are.
+         */
+        PlacesShape: {
+            /** Models */
+            models: components["schemas"]["FolderShape"][];
+            data: components["schemas"]["FolderShape"];
+            /** Database */
+            database: string;
+            /** Kept */
+            kept: {
+                [key: string]: number;
+            };
         };
         /**
          * PngInfo
@@ -4144,6 +4811,32 @@ export interface components {
             /** Aliases */
             aliases: string[];
         };
+        /**
+         * ServerShape
+         * @description What the server runs with. torch: its version, "" where it is not installed; limits: by name, seconds and bytes;
+         *     you: who asks; places, access: null for keys that are no admin's.
+         */
+        ServerShape: {
+            /** Version */
+            version: string;
+            /** Python */
+            python: string;
+            /** Torch */
+            torch: string;
+            /** System */
+            system: string;
+            /** Started */
+            started: number;
+            /** Workers */
+            workers: components["schemas"]["WorkerShape"][];
+            /** Limits */
+            limits: {
+                [key: string]: number;
+            };
+            you: components["schemas"]["CallerShape"];
+            places: components["schemas"]["PlacesShape"] | null;
+            access: components["schemas"]["AccessShape"] | null;
+        };
         /** SettingShape */
         SettingShape: {
             /** Name */
@@ -4206,7 +4899,8 @@ export interface components {
          * TeachFields
          * @description images: of what is to be learned; captions: one for each, or none. method: lora, loha, lokr, dora, dreambooth,
          *     inversion, … (docs/teaching.md); word: what stands for it in prompts; like: a known word for what it is; name: of
-         *     the file. prior: images of the class that the model generates first.
+         *     the file. prior: images of the class that the model generates first. samples: prompts that are generated every
+         *     sample_every steps.
          */
         TeachFields: {
             /** Images */
@@ -4255,6 +4949,22 @@ export interface components {
              * @default false
              */
             overwrite: boolean;
+            /** Samples */
+            samples?: string[];
+            /** Sample Every */
+            sample_every?: number | null;
+        };
+        /**
+         * TeachingShape
+         * @description methods: how; presets: what kind of thing; images: at most so many.
+         */
+        TeachingShape: {
+            /** Methods */
+            methods: components["schemas"]["MethodShape"][];
+            /** Presets */
+            presets: string[];
+            /** Images */
+            images: number;
         };
         /**
          * Txt2Img
@@ -4529,6 +5239,58 @@ export interface components {
             text: string;
             /** Weight */
             weight: number;
+        };
+        /**
+         * WeightsShape
+         * @description A file or folder of weights. id: opaque; name: what requests call it; file: below its folder of models; kind:
+         *     checkpoint, lora, embedding, controlnet, …; size: pixels along a side; changed: seconds since 1970.
+         */
+        WeightsShape: {
+            /** Id */
+            id: string;
+            /** Name */
+            name: string;
+            /** File */
+            file: string;
+            /** Kind */
+            kind: string;
+            /** Family */
+            family: string | null;
+            /** Variant */
+            variant: string | null;
+            /** Title */
+            title: string;
+            /** Dtype */
+            dtype: string;
+            /** Bytes */
+            bytes: number;
+            /** Parameters */
+            parameters: number;
+            /** Size */
+            size: number | null;
+            /** Supported */
+            supported: boolean;
+            /** Problem */
+            problem: string | null;
+            /** Changed */
+            changed: number;
+        };
+        /** WorkerShape */
+        WorkerShape: {
+            /** Name */
+            name: string;
+            /** Device */
+            device: string;
+            /** Ready */
+            ready: boolean;
+            /** Busy */
+            busy: boolean;
+            /** Loaded */
+            loaded: string[];
+            /** Device Free */
+            device_free: number;
+            /** Device Total */
+            device_total: number;
         };
         /**
          * ErrorDetail
@@ -4811,6 +5573,42 @@ export interface operations {
             };
         };
     };
+    annotate_v1_jobs_annotate_post: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description For 24 hours it gives the same job; other fields are refused. */
+                "idempotency-key"?: string | null;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["AnnotateFields"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["JobShape"];
+                };
+            };
+            /** @description Refused, or failed. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorShape"];
+                };
+            };
+        };
+    };
     interrogate_v1_jobs_interrogate_post: {
         parameters: {
             query?: never;
@@ -4824,6 +5622,42 @@ export interface operations {
         requestBody: {
             content: {
                 "application/json": components["schemas"]["InterrogateFields"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["JobShape"];
+                };
+            };
+            /** @description Refused, or failed. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorShape"];
+                };
+            };
+        };
+    };
+    caption_v1_jobs_caption_post: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description For 24 hours it gives the same job; other fields are refused. */
+                "idempotency-key"?: string | null;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["CaptionFields"];
             };
         };
         responses: {
@@ -4862,6 +5696,303 @@ export interface operations {
                 "application/json": components["schemas"]["TeachFields"];
             };
         };
+        responses: {
+            /** @description Successful Response */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["JobShape"];
+                };
+            };
+            /** @description Refused, or failed. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorShape"];
+                };
+            };
+        };
+    };
+    weights_v1_weights_get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Page_WeightsShape_"];
+                };
+            };
+            /** @description Refused, or failed. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorShape"];
+                };
+            };
+        };
+    };
+    weight_v1_weights__file_id__get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description What GET /v1/weights lists. */
+                file_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        [key: string]: components["schemas"]["JsonValue"];
+                    };
+                };
+            };
+            /** @description Refused, or failed. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorShape"];
+                };
+            };
+        };
+    };
+    inspect_v1_jobs_inspect_post: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description For 24 hours it gives the same job; other fields are refused. */
+                "idempotency-key"?: string | null;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["InspectFields"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["JobShape"];
+                };
+            };
+            /** @description Refused, or failed. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorShape"];
+                };
+            };
+        };
+    };
+    convert_v1_jobs_convert_post: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description For 24 hours it gives the same job; other fields are refused. */
+                "idempotency-key"?: string | null;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ConvertFields"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["JobShape"];
+                };
+            };
+            /** @description Refused, or failed. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorShape"];
+                };
+            };
+        };
+    };
+    merge_v1_jobs_merge_post: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description For 24 hours it gives the same job; other fields are refused. */
+                "idempotency-key"?: string | null;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["MergeFields"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["JobShape"];
+                };
+            };
+            /** @description Refused, or failed. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorShape"];
+                };
+            };
+        };
+    };
+    teaching_v1_teaching_get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["TeachingShape"];
+                };
+            };
+            /** @description Refused, or failed. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorShape"];
+                };
+            };
+        };
+    };
+    forecast_v1_teaching_forecast_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ForecastFields"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ForecastShape"];
+                };
+            };
+            /** @description Refused, or failed. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorShape"];
+                };
+            };
+        };
+    };
+    course_v1_jobs__job_id__course_get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description What POST /v1/jobs answered. */
+                job_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CourseShape"];
+                };
+            };
+            /** @description Refused, or failed. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorShape"];
+                };
+            };
+        };
+    };
+    resume_v1_jobs__job_id__resume_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description What POST /v1/jobs answered. */
+                job_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
         responses: {
             /** @description Successful Response */
             202: {
@@ -5963,6 +7094,145 @@ export interface operations {
             };
         };
     };
+    listed_v1_canvases_get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Page_CanvasEntryShape_"];
+                };
+            };
+            /** @description Refused, or failed. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorShape"];
+                };
+            };
+        };
+    };
+    read_v1_canvases__canvas_id__get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description As its owner calls it. */
+                canvas_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CanvasShape"];
+                };
+            };
+            /** @description Refused, or failed. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorShape"];
+                };
+            };
+        };
+    };
+    put_v1_canvases__canvas_id__put: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description The ETag of what is replaced, "0" for nothing: 412 if another is there. */
+                "if-match"?: string | null;
+            };
+            path: {
+                /** @description As its owner calls it. */
+                canvas_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": {
+                    [key: string]: components["schemas"]["JsonValue"];
+                };
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CanvasEntryShape"];
+                };
+            };
+            /** @description It was changed elsewhere. */
+            412: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description Refused, or failed. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorShape"];
+                };
+            };
+        };
+    };
+    delete_v1_canvases__canvas_id__delete: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description As its owner calls it. */
+                canvas_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description Refused, or failed. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorShape"];
+                };
+            };
+        };
+    };
     models_v1_models_get: {
         parameters: {
             query?: never;
@@ -6457,6 +7727,35 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["GridShape"];
+                };
+            };
+            /** @description Refused, or failed. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorShape"];
+                };
+            };
+        };
+    };
+    server_v1_server_get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ServerShape"];
                 };
             };
             /** @description Refused, or failed. */

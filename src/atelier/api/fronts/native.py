@@ -7,7 +7,21 @@ from fastapi import APIRouter
 from atelier.api.front import Front
 from atelier.api.service import Service
 from atelier.api.settings import Settings
-from atelier.api.v1 import catalogue, events, gallery, health, images, jobs, kinds, prompts, queue
+from atelier.api.v1 import (
+    canvases,
+    catalogue,
+    events,
+    gallery,
+    health,
+    images,
+    jobs,
+    kinds,
+    prompts,
+    queue,
+    server,
+    teaching,
+    weights,
+)
 from atelier.api.v1.errors import render
 from atelier.api.v1.shapes import ErrorShape
 
@@ -15,7 +29,10 @@ from atelier.api.v1.shapes import ErrorShape
 def router(_service: Service, _settings: Settings) -> APIRouter:
     """Its routes."""
     made = APIRouter()
-    for module in (kinds, jobs, queue, events, gallery, images, catalogue, prompts, health):
+    for module in (
+        kinds, weights, teaching, jobs, queue, events, gallery, images, canvases, catalogue, prompts, server,
+        health,
+    ):  # fmt: skip
         made.include_router(module.routes)
     return made
 

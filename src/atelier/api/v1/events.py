@@ -26,7 +26,8 @@ ALIVE_SECONDS = 15.0
 STREAM: Mapping[str, str] = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 _DESCRIPTION = (
     "Server-sent events: `state` (the job), `progress`, `preview` ({index, image: base64 of a JPEG}), `image`, "
-    "`warning`. Each has an id; Last-Event-ID goes on behind it. The stream ends with the job."
+    "`warning`, of a job that teaches `learned` ({points, checks, left}: what GET .../course has, and seconds). Each "
+    "has an id; Last-Event-ID goes on behind it. The stream ends with the job."
 )
 
 

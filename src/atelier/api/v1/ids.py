@@ -38,6 +38,11 @@ async def _board_id(board_id: Annotated[str, Path(description="What GET /v1/boar
     return opaque(board_id)
 
 
+async def _canvas_id(canvas_id: Annotated[str, Path(description="As its owner calls it.")]) -> str:
+    return opaque(canvas_id)
+
+
+CanvasId = Annotated[str, Depends(_canvas_id)]
 JobId = Annotated[str, Depends(_job_id)]
 ImageId = Annotated[str, Depends(_image_id)]
 Digest = Annotated[str, Depends(_digest)]

@@ -126,6 +126,22 @@ class ImageTextShape(Shape):
     fields: dict[str, JsonValue]
 
 
+class CanvasEntryShape(Shape):
+    """A canvas in a list. revision: its ETag. Times are seconds since 1970."""
+
+    id: str
+    name: str
+    revision: int
+    created: float
+    changed: float
+
+
+class CanvasShape(CanvasEntryShape):
+    """With what was kept."""
+
+    document: dict[str, JsonValue]
+
+
 class SamplerShape(Shape):
     name: str
     aliases: list[str]

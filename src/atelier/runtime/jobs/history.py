@@ -9,7 +9,7 @@ from collections.abc import Collection, Sequence
 from sqlalchemy import Connection, case, delete, exists, func, insert, or_, select, true
 
 from atelier.errors import BadInput
-from atelier.runtime.jobs import inputs
+from atelier.runtime.jobs import inputs, saved
 from atelier.runtime.jobs.files import OUTPUTS, UPLOADS
 from atelier.runtime.jobs.gallery import Gallery
 from atelier.runtime.jobs.job import JobImage, State, StoreFailed, UnknownJob
@@ -70,6 +70,7 @@ class History:
             if not State(owned(connection, job_id, owner).state).ended:
                 raise BadInput(f"job {job_id} has not ended: cancel it first")
             self._doom(connection, [job_id])
+        saved.forget(self._parts.files, job_id)
         self.remove_doomed()
 
     def prune(self) -> int:
@@ -82,8 +83,22 @@ class History:
             old = self._parts.clock.now() - self._parts.limits.idempotency
             connection.execute(delete(keys).where(keys.c.created < old))
         self.remove_doomed()
+        self.expire_runs()
         after = self.counts()
         return max(before.outputs + before.uploads - after.outputs - after.uploads, 0)
+
+    def expire_runs(self) -> None:
+        """Removes what jobs that ended keep of their runs, once it is old or too much, or nothing knows of the job."""
+        limits, now = self._parts.limits, self._parts.clock.now()
+        names = saved.runs(self._parts.files)
+        if not names:
+            return
+        with self._parts.database.read() as connection:
+            found = connection.execute(select(jobs.c.id, jobs.c.state).where(jobs.c.id.in_(names))).all()
+        for unknown in names - {row.id for row in found}:
+            saved.forget(self._parts.files, unknown)
+        alive = {row.id for row in found if not State(row.state).ended}
+        saved.expire(self._parts.files, alive, now - limits.run_kept, limits.runs)
 
     def counts(self) -> Counts:
         """What there is."""

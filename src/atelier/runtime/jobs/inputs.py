@@ -14,12 +14,12 @@ from atelier.runtime.jobs.files import UPLOADS
 from atelier.runtime.jobs.job import State, StoreFailed, TooLarge, UnknownJob
 from atelier.runtime.jobs.parts import Parts
 from atelier.runtime.jobs.rows import AnyRow
-from atelier.runtime.jobs.tables import doomed, jobs, needs, uploads
+from atelier.runtime.jobs.tables import doomed, jobs, needs, shown, uploads
 
 _NAME = re.compile(r"upload:([0-9a-f]{64})")
 _HASH = re.compile(r"[0-9a-f]{64}")
 KEPT_SECONDS = 24 * 3600.0
-"""How long an upload stays that no job needs."""
+"""How long an upload stays that no job needs and no canvas shows."""
 
 
 class Uploads:
@@ -59,12 +59,11 @@ class Uploads:
         """Notes which uploads a job needs. Raises UnknownJob for one that is not the owner's."""
         for name in dict.fromkeys(names):
             sha256 = hash_of(name)
-            if not connection.scalar(_is(sha256, owner)):
-                raise unknown(name)
+            check_known(connection, sha256, owner)
             connection.execute(insert(needs).values(job=job_id, owner=owner, sha256=sha256))
 
     def expire(self, connection: Connection) -> None:
-        """Dooms what no job needs and is older than a day; a clock that was set back only delays that."""
+        """Dooms what no job needs, no canvas shows, and is older than a day; a clock set back only delays that."""
         before = self._parts.clock.now() - KEPT_SECONDS
         doom(connection, connection.execute(_unneeded().where(uploads.c.created < before)).all())
 
@@ -97,7 +96,9 @@ class Uploads:
                 spare = _unneeded().where(uploads.c.owner == owner).order_by(uploads.c.created, uploads.c.sha256)
                 chosen = _enough(connection.execute(spare).all(), total + size - limit)
                 if sum(row.bytes for row in chosen) < total + size - limit:
-                    raise TooLarge(f"the uploads of your waiting jobs are too much: at most {limit} bytes are kept")
+                    raise TooLarge(
+                        f"the uploads of your waiting jobs and canvases are too much: at most {limit} bytes are kept"
+                    )
                 doom(connection, chosen)
 
 
@@ -125,6 +126,17 @@ def hash_of(name: str) -> str:
     return read[1]
 
 
+def hashes_in(text: str) -> tuple[str, ...]:
+    """Of the uploads that are named anywhere in a text, each once."""
+    return tuple(dict.fromkeys(_NAME.findall(text)))
+
+
+def check_known(connection: Connection, sha256: str, owner: str) -> None:
+    """Raises UnknownJob for an upload that is not the owner's."""
+    if not connection.scalar(_is(sha256, owner)):
+        raise unknown(f"upload:{sha256}")
+
+
 def unknown(name: str) -> UnknownJob:
     """The error for an upload that is not there, or is another's: nobody can tell which."""
     return UnknownJob(f"{name[:80]!r} is no upload of yours: send the image first")
@@ -149,4 +161,5 @@ def _unneeded() -> Select[*tuple[Any, ...]]:
         .where(needs.c.owner == uploads.c.owner, needs.c.sha256 == uploads.c.sha256)
         .where(jobs.c.id == needs.c.job, jobs.c.state.in_([State.QUEUED, State.RUNNING]))
     )
-    return select(uploads).where(~needed)
+    seen = exists().where(shown.c.owner == uploads.c.owner, shown.c.sha256 == uploads.c.sha256)
+    return select(uploads).where(~needed, ~seen)

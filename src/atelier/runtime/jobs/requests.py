@@ -83,7 +83,7 @@ class Requests:
             held.cancelling = True
         if row.state == State.QUEUED:
             self._queue.left(job_id)
-            saved.drop(self._parts.files, job_id)
+            saved.leave(self._parts.files, job_id, self._parts.clock.now())
         if not State(row.state).ended:
             self._changed(job_id)
         return job

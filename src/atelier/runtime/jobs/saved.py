@@ -1,13 +1,15 @@
 """The saved middle of a job: one file, replaced whole, that knows whether it is intact; of jobs that keep more on disk
-until they end, a folder."""
+until they are done, a folder, with which another job can go on for a while where this one was stopped or failed."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Collection
 from contextlib import suppress
+from pathlib import Path
 
 from atelier.runtime.jobs.files import STATES, Files
 from atelier.runtime.jobs.job import StoreFailed
@@ -29,17 +31,63 @@ def save(files: Files, job_id: str, state: SavedState) -> None:
 
 
 def drop(files: Files, job_id: str) -> None:
-    """Removes the state of a job that ended; what the disk keeps is removed at the next opening."""
+    """Removes all of a job that is done; what the disk keeps is removed at the next opening."""
     with suppress(StoreFailed):
         files.remove(name(job_id))
-    shutil.rmtree(files.folder / RUNS / job_id, ignore_errors=True)
+    forget(files, job_id)
 
 
-def sweep(files: Files, waiting: Collection[str]) -> None:
-    """Removes the folders of all jobs but those that wait."""
-    for folder in (files.folder / RUNS).glob("*"):
-        if folder.name not in waiting:
+def leave(files: Files, job_id: str, now: float) -> None:
+    """The same of a job that ended otherwise, but for its folder, which is kept from now on."""
+    with suppress(StoreFailed):
+        files.remove(name(job_id))
+    with suppress(OSError):
+        os.utime(run(files, job_id), (now, now))
+
+
+def run(files: Files, job_id: str) -> Path:
+    """The folder of a job."""
+    return files.folder / RUNS / job_id
+
+
+def runs(files: Files) -> set[str]:
+    """The jobs that have one."""
+    return {folder.name for folder in (files.folder / RUNS).glob("*")}
+
+
+def forget(files: Files, job_id: str) -> None:
+    """Removes the folder of a job."""
+    shutil.rmtree(run(files, job_id), ignore_errors=True)
+
+
+def expire(files: Files, alive: Collection[str], since: float, most: int) -> None:
+    """Removes the folders of all jobs but of those that live: what was left before `since`, and the oldest ones of
+    those that take more than `most` bytes together."""
+    kept = 0
+    for folder in sorted((files.folder / RUNS).glob("*"), key=_left, reverse=True):
+        if folder.name in alive:
+            continue
+        kept += size(folder)
+        if _left(folder) < since or kept > most:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def size(folder: Path) -> int:
+    """Bytes of all files in a folder, as far as they can be looked at."""
+    total = 0
+    for path, _, names in os.walk(folder):
+        for file in names:
+            with suppress(OSError):
+                total += os.lstat(os.path.join(path, file)).st_size  # noqa: PTH118 - os.walk gives text
+    return total
+
+
+def _left(folder: Path) -> float:
+    """When a job left its folder; the beginning of time for one that is gone."""
+    try:
+        return folder.stat().st_mtime
+    except OSError:
+        return 0.0
 
 
 def load(files: Files, job_id: str) -> SavedState | None:

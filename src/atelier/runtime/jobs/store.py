@@ -8,7 +8,8 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from atelier.request.events import Json
-from atelier.runtime.jobs import recovery, saved
+from atelier.runtime.jobs import courses, recovery, saved
+from atelier.runtime.jobs.canvases import Canvases
 from atelier.runtime.jobs.clock import SYSTEM, Clock
 from atelier.runtime.jobs.collection import Change
 from atelier.runtime.jobs.database import NAME, Place, place
@@ -48,6 +49,8 @@ class JobStore:
     each of them counts as a heartbeat.
     """
 
+    canvases: Canvases
+    """What owners paint on, by their keys."""
     gallery: Gallery
     """The images of owners, by their keys."""
     notices: tuple[str, ...]
@@ -106,6 +109,7 @@ class JobStore:
         self._queue = Queue(parts.limits, parts.clock, self._leases)
         self._views = Views(parts, self._queue, self._leases)
         self._uploads = Uploads(parts, removing)
+        self.canvases = Canvases(parts)
         self.gallery = Gallery(parts)
         self._history = History(parts, self._uploads, self.gallery, removing)
         self._requests = Requests(parts, self._queue, self._leases, self._views, self._uploads, faults, changed)
@@ -124,7 +128,7 @@ class JobStore:
         self._history.remove_doomed()
         for name in self._parts.files.names(STATES) - set(waiting):
             self._parts.files.remove(f"{STATES}/{name}")
-        saved.sweep(self._parts.files, waiting)
+        self._history.expire_runs()
         died = (f"{len(ran)} jobs were running when the last server died: {', '.join(ran)}",) if ran else ()
         self.notices = (*notices, *died)
 
@@ -175,6 +179,40 @@ class JobStore:
     def delete(self, job_id: str, owner: Owner) -> None:
         """Removes a job that ended, and all its files. Raises BadInput for one that has not ended."""
         self._history.delete(job_id, owner.key)
+
+    def course(self, job_id: str, owner: Owner) -> dict[str, Json]:
+        """How a job that teaches went until now, {"points", "checks"}: as its run or, once it is done, its result
+        tells. Both are empty for others, and where the run is not kept any more."""
+        job = self.job(job_id, owner)
+        told = (job.result or {}).get("course")
+        return dict(told) if isinstance(told, dict) else courses.course(saved.run(self._parts.files, job.id))
+
+    def expected(self, kind: str, cost: float) -> float | None:
+        """Seconds that a job of that cost will take; None before one of its kind was done."""
+        return self._queue.rates.seconds(kind, cost)
+
+    def kept(self) -> Mapping[str, int]:
+        """Bytes on disk by what they are: the database, the middles of images, the runs of trainings."""
+        folder, file = self._parts.files.folder, self._parts.database.place.file
+        beside = () if file is None else (file, file.with_name(f"{file.name}-wal"))
+        return {
+            "database": sum(path.stat().st_size for path in beside if path.exists()),
+            "states": saved.size(folder / STATES),
+            "runs": saved.size(folder / saved.RUNS),
+        }
+
+    @property
+    def place(self) -> str:
+        """Where the database is, without a password."""
+        return self._parts.database.place.said
+
+    @property
+    def folder(self) -> Path:
+        return self._parts.files.folder
+
+    @property
+    def limits(self) -> Limits:
+        return self._parts.limits
 
     def image(self, image_id: str, owner: Owner) -> tuple[JobImage, bytes]:
         """The file of an image; its hash is checked. Raises StoreFailed where the file was damaged or removed."""
@@ -268,8 +306,8 @@ class JobStore:
 
     def prune(self) -> int:
         """Removes the oldest ended jobs over the limits of bytes and number, uploads that no waiting or running job
-        needs and that are older than a day, and what has lain in the trash for long; returns the bytes that were freed.
-        Reads the facts of images that an older version listed."""
+        needs, no canvas shows, and that are older than a day, and what has lain in the trash for long; returns the
+        bytes that were freed. Reads the facts of images that an older version listed."""
         while self.gallery.index():
             pass
         return self._history.prune()

@@ -114,6 +114,31 @@ needs = Table(
 )
 """Which uploads a job reads."""
 
+canvases = Table(
+    "canvases",
+    metadata,
+    Column("owner", Text, primary_key=True),
+    Column("id", String(64), primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("revision", Integer, nullable=False),
+    Column("document", Text, nullable=False),
+    Column("created", Double, nullable=False),
+    Column("changed", Double, nullable=False),
+)
+"""id: as its owner calls it; name, document: JSON."""
+
+shown = Table(
+    "shown",
+    metadata,
+    Column("owner", Text, primary_key=True),
+    Column("canvas", String(64), primary_key=True),
+    Column("sha256", String(64), primary_key=True),
+    ForeignKeyConstraint(["owner", "canvas"], ["canvases.owner", "canvases.id"], ondelete="CASCADE"),
+    ForeignKeyConstraint(["owner", "sha256"], ["uploads.owner", "uploads.sha256"], ondelete="CASCADE"),
+    Index(None, "owner", "sha256"),
+)
+"""Which uploads a canvas shows."""
+
 keys = Table(
     "keys",
     metadata,

@@ -104,7 +104,8 @@ class Work:
                 warnings = warnings_text(warnings_of(self._row(connection, held)), held.progress.total)
                 self._check_files(connection, lease.job_id)
                 job = self._ended(connection, held, State.DONE, {"result": text, "warnings": warnings})
-            self._left(held)
+            self._leases.drop(held)
+            saved.drop(self._parts.files, lease.job_id)
             self._queue.rates.record(held.kind, held.cost, self._ran(held))
             return job
 
@@ -277,9 +278,9 @@ class Work:
         return job
 
     def _left(self, held: Held) -> None:
-        """Nobody works at the job any more, which has ended."""
+        """Nobody works at the job any more, which has ended without being done."""
         self._leases.drop(held)
-        saved.drop(self._parts.files, held.lease.job_id)
+        saved.leave(self._parts.files, held.lease.job_id, self._parts.clock.now())
 
     def _ended(self, connection: Connection, held: Held, state: State, values: Mapping[str, object]) -> Job:
         ended = max(self._parts.clock.now(), held.since)
@@ -299,7 +300,7 @@ class Work:
                 job = self._views.one(connection, held.lease.job_id)
         self._leases.drop(held)
         if job.state.ended:
-            saved.drop(self._parts.files, job.id)
+            saved.leave(self._parts.files, job.id, self._parts.clock.now())
         else:
             self._queue.entered(job.id)
         return job
@@ -337,7 +338,7 @@ class Work:
         self._queue.left(job_id)
         if not late:
             return None
-        saved.drop(self._parts.files, job_id)
+        saved.leave(self._parts.files, job_id, self._parts.clock.now())
         self._changed(job_id)
         return Overdue(job_id, "", State.TIMED_OUT)
 

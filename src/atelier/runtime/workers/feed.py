@@ -52,7 +52,8 @@ class Line:
         self._number += 1
         self._events.append(JobEvent(self._number, name, data))
         self._forget("preview", 0 if self.is_ended else KEPT_PREVIEWS)
-        self._forget("progress", KEPT_AT_END if self.is_ended else KEPT_PROGRESS)
+        for often in ("progress", "learned"):
+            self._forget(often, KEPT_AT_END if self.is_ended else KEPT_PROGRESS)
         self.wake()
 
     def wake(self) -> None:
@@ -184,6 +185,10 @@ class Feed:
 
     def warning(self, job_id: str, message: str) -> None:
         self._tell(job_id, "warning", {"message": message})
+
+    def learned(self, job_id: str, data: Mapping[str, Json]) -> None:
+        """How a training goes: what is forgotten of it here, its run remembers."""
+        self._tell(job_id, "learned", data)
 
     def preview(self, job_id: str, index: int, data: bytes) -> None:
         """data: a JPEG."""

@@ -69,7 +69,17 @@ class Spent:
     again: int
 
 
-Told = JobProgress | Preview | MadeImage | SavedState | Warned | Result | Spent
+@dataclass(frozen=True, slots=True)
+class Learned:
+    """How a training goes. points: (step, loss) of the steps behind those told before, checks: the same of the loss of
+    some training images at noise that is always the same; left: seconds, None where nobody knows."""
+
+    points: tuple[tuple[int, float], ...] = ()
+    checks: tuple[tuple[int, float], ...] = ()
+    left: float | None = None
+
+
+Told = JobProgress | Preview | MadeImage | SavedState | Warned | Result | Spent | Learned
 """What a job tells while it is performed."""
 
 

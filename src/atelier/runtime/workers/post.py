@@ -57,13 +57,22 @@ class _Doing:
 
 
 class Post:
-    """One worker and its jobs. name: "worker-1"; default: gives the model to read before anybody asks for it."""
+    """One worker and its jobs. name: "worker-1"; default: gives the model to read before anybody asks for it; ended:
+    hears of each job that has ended, before anybody else does."""
 
     def __init__(
-        self, name: str, command: Command, store: JobStore, feed: Feed, default: Callable[[], str], *, lease: float
+        self,
+        name: str,
+        command: Command,
+        store: JobStore,
+        feed: Feed,
+        default: Callable[[], str],
+        ended: Callable[[Job], None],
+        *,
+        lease: float,
     ) -> None:
         self.name, self._command, self._store, self._feed = name, command, store, feed
-        self._default, self._lease = default, lease
+        self._default, self._ended_job, self._lease = default, ended, lease
         self._child: Child | None = None
         self._doing: _Doing | None = None
         self._messages: asyncio.Queue[Message | None] = asyncio.Queue(64)
@@ -301,6 +310,9 @@ class Post:
                 text = message.text("message")
                 await self._stored(lambda: self._store.warn(lease, text))
                 self._feed.warning(job_id, text)
+            case "learned":
+                told = {key: value for key, value in message.data.items() if key != "job"}
+                self._feed.learned(job_id, told)
             case "spent":
                 doing.spent = {key: value for key, value in message.data.items() if key != "job"}
             case _:
@@ -355,6 +367,8 @@ class Post:
                 pass
 
     def _told(self, job: Job, doing: _Doing) -> None:
+        if job.state.ended:
+            self._ended_job(job)
         self._feed.state(job)
         _log.info("a job rests" if not job.state.ended else "a job ended", extra={"fields": self._about(doing, job)})
 

@@ -18,11 +18,13 @@ from atelier.runtime.workers.catalogue import listed
 from atelier.runtime.workers.child import error_data, leave
 from atelier.runtime.workers.handed import checked
 from atelier.runtime.workers.kind import Bench, kinds
+from atelier.runtime.workers.kinds.teach import forecast
 from atelier.runtime.workers.messages import BadMessage, Channel, Closed, Message
 from atelier.runtime.workers.names import shown
 from atelier.runtime.workers.pictures import THUMBNAIL, jpeg
 from atelier.runtime.workers.places import places_of, without_places
 from atelier.runtime.workers.prompting import explained
+from atelier.runtime.workers.shelf import card, shelf
 from atelier.weights.hashes import HashCache
 
 if TYPE_CHECKING:
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 
     from atelier.request.infotext import Infotext
     from atelier.runtime.engine import Engine
+    from atelier.runtime.index import Index
     from atelier.runtime.workers.handed import HandedImages
     from atelier.runtime.workers.kind import Most
 
@@ -38,6 +41,8 @@ MOST_ITEMS, MOST_TEXT = 64, 1_000_000
 MOST_INFOTEXT = 50_000
 """Characters of an infotext that is taken apart: three times as many as a prompt may have. A megabyte of pairs would
 take seconds, in which nobody else is answered."""
+_OTHERS = frozenset({"overwrite", "name", "blocks", "prior", "like", "dtype"})
+"""Fields of other kinds of jobs than generating, by the flags of the command line."""
 _FLAG = re.compile(r"(?<!\S)--([a-z][a-z-]*)")
 Answer = tuple[dict[str, Json], tuple[bytes, ...]]
 
@@ -45,8 +50,11 @@ Answer = tuple[dict[str, Json], tuple[bytes, ...]]
 class Resolver:
     """Answers the calls of the server, one after the other, over `way`."""
 
-    def __init__(self, way: Channel, engine: Engine, images: HandedImages, most: Most, hashes: HashCache) -> None:
+    def __init__(
+        self, way: Channel, engine: Engine, images: HandedImages, most: Most, hashes: HashCache, index: Index
+    ) -> None:
         self._way, self._engine, self._images, self._most, self._hashes = way, engine, images, most, hashes
+        self._index = index
         self._bench = Bench(engine, images, most)
         self._calls: Mapping[str, Callable[[Message], Answer]] = {
             "settle": self._settle,
@@ -57,6 +65,10 @@ class Resolver:
             "thumbnail": self._thumbnail,
             "explain": self._explain,
             "wildcards": self._wildcards,
+            "shelf": self._shelf,
+            "card": self._card,
+            "forecast": self._forecast,
+            "folders": self._folders,
         }
 
     def run(self) -> None:
@@ -109,6 +121,20 @@ class Resolver:
         found = self._engine.library.find(call.text("model"))
         self._engine.resources.open(found.path)
         return {"model": found.name}, ()
+
+    def _shelf(self, _: Message) -> Answer:
+        return {"files": shelf(self._engine.library, self._index)}, ()
+
+    def _card(self, call: Message) -> Answer:
+        """Hashes that a worker computed meanwhile are known, too. Raises BadInput, BadFile."""
+        hashes = HashCache(self._hashes.path)
+        return {"card": card(self._engine.library, self._index, hashes, call.text("id"))}, ()
+
+    def _forecast(self, call: Message) -> Answer:
+        return dict(forecast(call.object("fields"), self._bench)), ()
+
+    def _folders(self, _: Message) -> Answer:
+        return {"folders": [str(folder.absolute()) for folder in self._engine.library.folders]}, ()
 
     def _read(self, call: Message) -> Answer:
         """What an image says of itself. Raises BadFile, TooLarge."""
@@ -164,7 +190,7 @@ def as_fields(text: str) -> str:
 def _as_field(flag: re.Match[str]) -> str:
     """A flag of the command line as the field that clients know; another text as it is."""
     name = flag[1].replace("-", "_")
-    return name if name in FIELDS else flag[0]
+    return name if name in FIELDS or name in _OTHERS else flag[0]
 
 
 def _naming_field(error: AtelierError, fields: Mapping[str, Json]) -> AtelierError:

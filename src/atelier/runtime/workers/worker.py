@@ -15,7 +15,7 @@ from atelier.request.events import Json, Preview, Warned
 from atelier.runtime.jobs.job import JobProgress
 from atelier.runtime.jobs.lease import MadeImage, SavedState
 from atelier.runtime.workers.child import error_data, leave, listen
-from atelier.runtime.workers.kind import Bench, Result, Spent, Stopped, Task, Told, kinds
+from atelier.runtime.workers.kind import Bench, Learned, Result, Spent, Stopped, Task, Told, kinds
 from atelier.runtime.workers.messages import Channel, Closed, Message
 from atelier.runtime.workers.pictures import jpeg
 from atelier.runtime.workers.places import places_of, without_places
@@ -141,6 +141,8 @@ class Worker:
                 self._tell("warning", {"message": message})
             case Spent(calls, again):
                 self._tell("spent", {"calls": calls, "again": again})
+            case Learned(points, checks, left):
+                self._tell("learned", {"points": _pairs(points), "checks": _pairs(checks), "left": left})
             case Result():
                 raise AssertionError
 
@@ -149,6 +151,10 @@ class Worker:
 
     def _say(self, kind: str, data: dict[str, Json], *blobs: bytes) -> None:
         self._way.send(Message(kind, data, blobs))
+
+
+def _pairs(points: tuple[tuple[int, float], ...]) -> list[Json]:
+    return [[step, number] for step, number in points]
 
 
 def _image_data(image: MadeImage) -> dict[str, Json]:

@@ -147,6 +147,14 @@ def check_unchanged(path: Path, file: FileIO, stamp: Stamp) -> None:
         raise BadFile(path, "changed while it was being read; wait until it is written, and try again")
 
 
+Tell = Callable[[int, int], None]
+"""Hears (done, total) while something long is done; what it raises ends that."""
+
+
+def untold(_done: int, _total: int, /) -> None:
+    """Nobody listens."""
+
+
 def save(path: str | Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
     """Writes a file atomically: the same tensors and metadata always give the same bytes.
 
@@ -161,13 +169,16 @@ def save_each(
     declared: Mapping[str, tuple[str, tuple[int, ...]]],
     tensor: Callable[[str], Tensor],
     metadata: Mapping[str, str] | None = None,
+    tell: Tell = untold,
 ) -> None:
     """The same of tensors of which no two need be in memory: each is asked for when its place in the file has come.
 
-    declared: dtype (F16, …) and shape of each. Raises ValueError for a tensor of another, and whatever `tensor` raises.
+    declared: dtype (F16, …) and shape of each; tell: hears before each tensor how many of how many are written. Raises
+    ValueError for a tensor of another, and whatever `tensor` and `tell` raise; then nothing is written.
     """
     with new_file(Path(path)) as file:
-        for piece in written(declared, tensor, metadata):
+        for number, piece in enumerate(written(declared, tensor, metadata)):
+            tell(number, 1 + len(declared))
             file.write(piece)
 
 

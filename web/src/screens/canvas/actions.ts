@@ -1,0 +1,207 @@
+import { api, type Job, send, told, upload } from "../../api/client";
+import { isRecord, messageOf } from "../../api/errors";
+import { afterEvent, cancelJob, hasEnded } from "../../api/jobs";
+import { events } from "../../api/stream";
+import { toast } from "../../ui/toasts";
+import { type Document, empty, extent, fromJson, isEmpty, type Layer, type Pending, withLayer } from "./document";
+import { around, type Box, fitted, type Point, snap, toCanvas, zoomed } from "./geometry";
+import { addressOf, cutImage, imageAt, png } from "./raster";
+import { askFor, canvases, exported, keepCanvas, readCanvas } from "./server";
+import { type Candidate, edit, imagesOf, keep, now, set, setPending, show } from "./store";
+
+/** A name for a thing of a canvas, or for a canvas. */
+export function newId(): string {
+  return crypto.randomUUID().replaceAll("-", "");
+}
+
+const SIDES: Readonly<Record<string, number>> = { sd1: 512, sd2: 768, sdxl: 1024, sd3: 1024 };
+const EMBEDDED = "embedded";
+const EMBEDDED_SIDE = 128;
+
+/** The side of the images that the model was taught with. */
+export async function usualSide(): Promise<number> {
+  const models = (await told(api.GET("/v1/models"))).data;
+  const model = models.find((one) => one.default);
+  if (model === undefined || model.id === EMBEDDED) return EMBEDDED_SIDE;
+  return SIDES[model.family] ?? SIDES["sd1"] ?? EMBEDDED_SIDE;
+}
+
+/** Opens the canvas that an address names: one by its id, a new one for an image, or else the one that was painted on last. */
+export async function open(search: URLSearchParams): Promise<string> {
+  const image = search.get("image");
+  if (image === null && search.get("id") === now().id && now().id !== "") return now().id;
+  const side = await usualSide();
+  if (image !== null) return begin(await documentOf(image, side));
+  const id = search.get("id") ?? (await canvases())[0]?.id;
+  if (id === undefined) return begin(empty(side));
+  await keep();
+  const found = await readCanvas(id);
+  show(id, found.revision, fromJson(found.document, side));
+  now().pending.forEach(watch);
+  return id;
+}
+
+/** A new canvas; one with something on it is kept at once. */
+export async function begin(document: Document): Promise<string> {
+  await keep();
+  const id = newId();
+  const revision = isEmpty(document) ? 0 : await keepCanvas(id, { document, pending: [] }, 0);
+  show(id, revision, { document, pending: [] });
+  return id;
+}
+
+/** A canvas with an image of a job on it, in the middle of a frame of its size. */
+async function documentOf(imageId: string, side: number): Promise<Document> {
+  const about = await told(api.GET("/v1/images/{image_id}/metadata", { params: { path: { image_id: imageId } } }));
+  const image = await upload(await (await send(`/v1/images/${imageId}`)).blob());
+  const box = { x: 0, y: 0, width: about.width, height: about.height };
+  const prompt = about.infotext.split("\n")[0] ?? "";
+  const plain = empty(side);
+  const made = withLayer(plain, { id: newId(), name: layerName(prompt), image, box, visible: true, opacity: 1, control: null });
+  const frame = { ...box, width: snap(box.width), height: snap(box.height) };
+  return { ...made, frame, settings: { ...plain.settings, prompt } };
+}
+
+const NAME_LENGTH = 40;
+
+/** What a layer is called that was made with a prompt. */
+export function layerName(prompt: string): string {
+  return prompt.trim().slice(0, NAME_LENGTH);
+}
+
+/** Puts images on the canvas as layers, in the middle of the frame, or at a point. */
+export async function drop(files: readonly Blob[], at?: Point): Promise<void> {
+  for (const file of files) {
+    try {
+      const [image, picture] = await Promise.all([upload(file), createImageBitmap(file)]);
+      const middle = at ?? middleOf(now().history.present.frame);
+      const box = {
+        x: Math.round(middle.x - picture.width / 2),
+        y: Math.round(middle.y - picture.height / 2),
+        width: picture.width,
+        height: picture.height,
+      };
+      const id = newId();
+      const name = file instanceof File ? file.name.replace(/\.\w+$/, "") : "";
+      edit((document) => withLayer(document, { id, name, image, box, visible: true, opacity: 1, control: null }));
+      set({ layer: id });
+    } catch (error) {
+      toast(messageOf(error), { bad: true });
+    }
+  }
+}
+
+function middleOf(box: Box): Point {
+  return { x: box.x + box.width / 2, y: box.y + box.height / 2 };
+}
+
+/** Asks for what is to be in the frame. The images wait beside the canvas until they are taken or left. */
+export async function generate(): Promise<void> {
+  const document = now().history.present;
+  const { job, mask } = await askFor(document, crypto.randomUUID());
+  const one: Pending = { job: job.id, frame: document.frame, mask };
+  const before = now();
+  set({ jobs: { ...before.jobs, [job.id]: { job, previews: {} } }, candidate: imagesOf(before.pending, before.jobs).length });
+  set({ pending: [...before.pending, one], saving: "changed" });
+  void keep();
+  watch(one);
+}
+
+/** Follows a job until it ends; one that is not there any more, or that made nothing, leaves the list. */
+export function watch(one: Pending): void {
+  void follow(one.job).catch((error: unknown) => {
+    if (now().pending.includes(one)) toast(messageOf(error), { bad: true });
+    setPending(now().pending.filter((other) => other.job !== one.job));
+  });
+}
+
+async function follow(id: string): Promise<void> {
+  put(await told(api.GET("/v1/jobs/{job_id}", { params: { path: { job_id: id } } })));
+  for await (const { name, data } of events(`/v1/jobs/${id}/events`, new AbortController().signal)) {
+    const live = now().jobs[id];
+    if (live === undefined || !isRecord(data)) break;
+    set({ jobs: { ...now().jobs, [id]: afterEvent(live, name, data) } });
+  }
+  if (now().jobs[id] === undefined) return;
+  const job = await told(api.GET("/v1/jobs/{job_id}", { params: { path: { job_id: id } } }));
+  put(job);
+  if (!hasEnded(job) || job.images.length > 0) return;
+  setPending(now().pending.filter((other) => other.job !== id));
+  if (job.error !== null) toast(job.error.message, { bad: true });
+}
+
+function put(job: Job): void {
+  set({ jobs: { ...now().jobs, [job.id]: { job, previews: now().jobs[job.id]?.previews ?? {} } } });
+}
+
+/** Makes a candidate a layer; the others go. */
+export async function accept({ pending, image }: Candidate, name: string): Promise<void> {
+  const [made, mask] = await Promise.all([imageAt(image.url), pending.mask === "" ? null : imageAt(addressOf(pending.mask))]);
+  const kept = await upload(await png(await cutImage(made, mask, pending.frame)));
+  const layer: Layer = { id: newId(), name, image: kept, box: pending.frame, visible: true, opacity: 1, control: null };
+  // What was masked is made: the mask has done its work.
+  edit((document) => ({ ...withLayer(document, layer), strokes: [] }));
+  set({ layer: layer.id, jobs: {}, candidate: 0 });
+  leaveAll();
+}
+
+/** Leaves all candidates; jobs that still run are stopped. The answer is what puts them back. */
+export function discard(): () => void {
+  const { pending, jobs, candidate } = now();
+  leaveAll();
+  return () => {
+    set({ jobs, candidate });
+    setPending([...pending, ...now().pending]);
+    pending.forEach(watch);
+  };
+}
+
+function leaveAll(): void {
+  for (const { job } of now().pending) {
+    const live = now().jobs[job];
+    if (live !== undefined && !hasEnded(live.job)) void cancelJob(job).catch(() => undefined);
+  }
+  set({ candidate: 0 });
+  setPending([]);
+}
+
+/** Leaves the candidate that is shown alone. */
+export function step(by: number): void {
+  const { pending, jobs, candidate } = now();
+  const count = imagesOf(pending, jobs).length;
+  if (count > 0) set({ candidate: (candidate + by + count) % count });
+}
+
+/** The view on the frame, or on all that there is. */
+export function look(what: "frame" | "all"): void {
+  const { history, window } = now();
+  const document = history.present;
+  const box = what === "frame" ? document.frame : around([document.frame, extent(document) ?? document.frame]);
+  if (box !== null && window.width > 0) set({ view: fitted(box, window, 0.3, 6) });
+}
+
+export function zoom(factor: number): void {
+  const { view, window } = now();
+  set({ view: zoomed(view, factor, { x: window.width / 2, y: window.height / 2 }) });
+}
+
+export function middle(): Point {
+  const { view, window } = now();
+  return toCanvas(view, { x: window.width / 2, y: window.height / 2 });
+}
+
+const URL_MS = 10_000;
+
+/** Saves the frame, or all that there is, as a PNG on this computer. */
+export async function save(what: "frame" | "all"): Promise<void> {
+  const document = now().history.present;
+  const box = what === "frame" ? document.frame : extent(document);
+  if (box === null) return;
+  const whole = { x: Math.floor(box.x), y: Math.floor(box.y), width: Math.ceil(box.width), height: Math.ceil(box.height) };
+  const address = URL.createObjectURL(await exported(document, whole));
+  const link = window.document.createElement("a");
+  link.href = address;
+  link.download = `${document.name || "canvas"}.png`;
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(address), URL_MS);
+}
