@@ -399,3 +399,24 @@ def test_the_other_canvases_are_listed_opened_and_removed(canvas: Page) -> None:
     canvas.get_by_role("button", name="Canvases").click()
     canvas.get_by_role("button", name="Remove: Untitled canvas").first.click()
     expect(canvas.get_by_role("button", name=re.compile("^First of two"))).to_be_visible()
+
+
+def test_two_fingers_move_and_zoom_the_view_and_draw_nothing(canvas: Page) -> None:
+    board(canvas).press("b")
+    board(canvas).press("0")
+    scale = canvas.locator(".canvas-scale")
+    before = int(scale.inner_text().split()[0])
+    x, y = at(canvas, 64, 64)
+    touch = canvas.context.new_cdp_session(canvas)
+
+    def fingers(kind: str, *apart: float) -> None:
+        points = [{"x": x + side * apart[0] / 2, "y": y, "id": number} for number, side in enumerate((-1, 1)) if apart]
+        touch.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+
+    fingers("touchStart", 100)
+    for apart in (120, 160, 200):
+        fingers("touchMove", apart)
+    fingers("touchEnd")
+    expect(scale).not_to_have_text(f"{before} %")
+    assert int(scale.inner_text().split()[0]) == pytest.approx(2 * before, rel=0.05)
+    assert kept(canvas)["strokes"] == []
