@@ -162,15 +162,13 @@ def _line(points: list[tuple[float, float]], width: int) -> Image.Image:
     return drawn
 
 
-def test_a_frame_that_reaches_beyond_the_image_goes_on_there(canvas: Page, shot: Shot) -> None:
+def test_a_frame_that_reaches_beyond_the_image_goes_on_there(canvas: Page) -> None:
     before = flat(canvas, kept(canvas), (SIDE, SIDE))
     drag(canvas, (64, 64), (96, 64))
     assert kept(canvas)["frame"] == {"x": 32, "y": 0, "width": SIDE, "height": SIDE}
     expect(canvas.locator(".canvas-way")).to_have_text("Goes on where the frame is empty")
     generate(canvas, "a red apple on a blue background")
     take(canvas)
-    board(canvas).press("1")
-    shot(canvas, "canvas-outpaint")
     document = kept(canvas)
     first, second = document["layers"]
     assert second["box"] == {"x": 32, "y": 0, "width": SIDE, "height": SIDE}
@@ -182,9 +180,16 @@ def test_a_frame_that_reaches_beyond_the_image_goes_on_there(canvas: Page, shot:
     assert first["image"] != second["image"]
 
 
-def test_a_corner_of_the_frame_is_dragged_in_steps_of_eight(canvas: Page) -> None:
+def test_edges_and_corners_of_the_frame_are_dragged_in_steps_of_eight(canvas: Page, shot: Shot) -> None:
     drag(canvas, (128, 128), (170, 141))
     assert kept(canvas)["frame"] == {"x": 0, "y": 0, "width": 168, "height": 144}
+    board(canvas).press("Control+z")
+    drag(canvas, (128, 64), (161, 64))
+    drag(canvas, (0, 64), (-33, 64))
+    assert kept(canvas)["frame"] == {"x": -32, "y": 0, "width": 192, "height": SIDE}
+    generate(canvas, "a red apple on a blue background")
+    shot(canvas, "canvas-outpaint")
+    assert asked(canvas)["outpaint"] == "left=32,right=32,top=0,bottom=0"
 
 
 def test_regions_are_boxes_with_prompts_of_their_own(canvas: Page, shot: Shot, accessible: Axe) -> None:
