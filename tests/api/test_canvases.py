@@ -76,5 +76,12 @@ async def test_hints_are_asked_for_as_a_job(service: FakeService) -> None:
         await service.ended(answer.json()["id"], Owner())
         lost = await http.post("/v1/jobs/annotate", json={"controls": ["canny:upload:" + "0" * 64]})
         assert (lost.status_code, lost.json()["error"]["code"]) == (422, "UnknownUpload")
-        for bad in ({}, {"controls": []}, {"controls": [f"canny:{name}"] * 65}, {"controls": ["canny"], "width": 0}):
+        many = [f"canny:{name}"] * 65
+        bodies: list[dict[str, object]] = [
+            {},
+            {"controls": [0]},
+            {"controls": many},
+            {"controls": ["canny"], "width": 0},
+        ]
+        for bad in bodies:
             assert (await http.post("/v1/jobs/annotate", json=bad)).status_code == 422, bad

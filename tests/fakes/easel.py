@@ -15,7 +15,7 @@ class FakeEasel:
     """limit: characters of a document."""
 
     limit: int = 1000
-    kept: dict[tuple[str, str], Canvas] = field(default_factory=dict)
+    kept: dict[tuple[str, str], Canvas] = field(default_factory=dict[tuple[str, str], Canvas])
 
     async def all(self, owner: Owner) -> Sequence[CanvasEntry]:
         return [canvas.entry for (key, _), canvas in self.kept.items() if key == owner.key]

@@ -162,15 +162,13 @@ def _line(points: list[tuple[float, float]], width: int) -> Image.Image:
     return drawn
 
 
-def test_a_frame_that_reaches_beyond_the_image_goes_on_there(canvas: Page, shot: Shot) -> None:
+def test_a_frame_that_reaches_beyond_the_image_goes_on_there(canvas: Page) -> None:
     before = flat(canvas, kept(canvas), (SIDE, SIDE))
     drag(canvas, (64, 64), (96, 64))
     assert kept(canvas)["frame"] == {"x": 32, "y": 0, "width": SIDE, "height": SIDE}
     expect(canvas.locator(".canvas-way")).to_have_text("Goes on where the frame is empty")
     generate(canvas, "a red apple on a blue background")
     take(canvas)
-    board(canvas).press("1")
-    shot(canvas, "canvas-outpaint")
     document = kept(canvas)
     first, second = document["layers"]
     assert second["box"] == {"x": 32, "y": 0, "width": SIDE, "height": SIDE}
@@ -182,9 +180,16 @@ def test_a_frame_that_reaches_beyond_the_image_goes_on_there(canvas: Page, shot:
     assert first["image"] != second["image"]
 
 
-def test_a_corner_of_the_frame_is_dragged_in_steps_of_eight(canvas: Page) -> None:
+def test_edges_and_corners_of_the_frame_are_dragged_in_steps_of_eight(canvas: Page, shot: Shot) -> None:
     drag(canvas, (128, 128), (170, 141))
     assert kept(canvas)["frame"] == {"x": 0, "y": 0, "width": 168, "height": 144}
+    board(canvas).press("Control+z")
+    drag(canvas, (128, 64), (161, 64))
+    drag(canvas, (0, 64), (-33, 64))
+    assert kept(canvas)["frame"] == {"x": -32, "y": 0, "width": 192, "height": SIDE}
+    generate(canvas, "a red apple on a blue background")
+    shot(canvas, "canvas-outpaint")
+    assert asked(canvas)["outpaint"] == "left=32,right=32,top=0,bottom=0"
 
 
 def test_regions_are_boxes_with_prompts_of_their_own(canvas: Page, shot: Shot, accessible: Axe) -> None:
@@ -399,3 +404,24 @@ def test_the_other_canvases_are_listed_opened_and_removed(canvas: Page) -> None:
     canvas.get_by_role("button", name="Canvases").click()
     canvas.get_by_role("button", name="Remove: Untitled canvas").first.click()
     expect(canvas.get_by_role("button", name=re.compile("^First of two"))).to_be_visible()
+
+
+def test_two_fingers_move_and_zoom_the_view_and_draw_nothing(canvas: Page) -> None:
+    board(canvas).press("b")
+    board(canvas).press("0")
+    scale = canvas.locator(".canvas-scale")
+    before = int(scale.inner_text().split()[0])
+    x, y = at(canvas, 64, 64)
+    touch = canvas.context.new_cdp_session(canvas)
+
+    def fingers(kind: str, *apart: float) -> None:
+        points = [{"x": x + side * apart[0] / 2, "y": y, "id": number} for number, side in enumerate((-1, 1)) if apart]
+        touch.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+
+    fingers("touchStart", 100)
+    for apart in (120, 160, 200):
+        fingers("touchMove", apart)
+    fingers("touchEnd")
+    expect(scale).not_to_have_text(f"{before} %")
+    assert int(scale.inner_text().split()[0]) == pytest.approx(2 * before, rel=0.05)
+    assert kept(canvas)["strokes"] == []

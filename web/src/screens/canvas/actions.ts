@@ -37,7 +37,6 @@ export async function open(search: URLSearchParams): Promise<string> {
   await keep();
   const found = await readCanvas(id);
   show(id, found.revision, fromJson(found.document, side));
-  now().pending.forEach(watch);
   return id;
 }
 
@@ -104,15 +103,22 @@ export async function generate(): Promise<void> {
   set({ jobs: { ...before.jobs, [job.id]: { job, previews: {} } }, candidate: imagesOf(before.pending, before.jobs).length });
   set({ pending: [...before.pending, one], saving: "changed" });
   void keep();
-  watch(one);
 }
 
-/** Follows a job until it ends; one that is not there any more, or that made nothing, leaves the list. */
-export function watch(one: Pending): void {
-  void follow(one.job).catch((error: unknown) => {
-    if (now().pending.includes(one)) toast(messageOf(error), { bad: true });
-    setPending(now().pending.filter((other) => other.job !== one.job));
-  });
+const watched = new Set<string>();
+
+/** Follows a job until it ends, once; one that is not there any more, or that made nothing, leaves the list. */
+export function watch({ job }: Pending): void {
+  const live = now().jobs[job];
+  if (watched.has(job) || (live !== undefined && hasEnded(live.job))) return;
+  watched.add(job);
+  follow(job)
+    .catch((error: unknown) => {
+      if (!now().pending.some((other) => other.job === job)) return;
+      toast(messageOf(error), { bad: true });
+      setPending(now().pending.filter((other) => other.job !== job));
+    })
+    .finally(() => watched.delete(job));
 }
 
 async function follow(id: string): Promise<void> {
@@ -141,7 +147,7 @@ export async function accept({ pending, image }: Candidate, name: string): Promi
   const layer: Layer = { id: newId(), name, image: kept, box: pending.frame, visible: true, opacity: 1, control: null };
   // What was masked is made: the mask has done its work.
   edit((document) => ({ ...withLayer(document, layer), strokes: [] }));
-  set({ layer: layer.id, jobs: {}, candidate: 0 });
+  set({ layer: layer.id });
   leaveAll();
 }
 
@@ -152,7 +158,6 @@ export function discard(): () => void {
   return () => {
     set({ jobs, candidate });
     setPending([...pending, ...now().pending]);
-    pending.forEach(watch);
   };
 }
 

@@ -3,20 +3,20 @@ import "../../styles/canvas.css";
 import { useCallback, useEffect, useMemo, useState } from "react";
 import { useLocation, useSearch } from "wouter";
 
-import { messageOf } from "../../api/errors";
+import { messageOf, Refusal } from "../../api/errors";
 import { useText } from "../../i18n";
 import { useDropped } from "../../ui/dropped";
 import { Icon } from "../../ui/icons";
 import { toast } from "../../ui/toasts";
-import { accept, begin, discard, drop, generate, layerName, open, usualSide } from "./actions";
+import { accept, begin, discard, drop, generate, layerName, open, usualSide, watch } from "./actions";
 import { Board } from "./board";
 import { Candidates } from "./candidates";
-import type { Screen } from "./commands";
+import { run, type Screen } from "./commands";
 import { empty } from "./document";
 import { Head } from "./head";
 import { commandOf } from "./keys";
 import { Panel } from "./panel";
-import { imagesOf, keep, keepLeaving, now, readAgain, redo, undo } from "./store";
+import { imagesOf, keep, keepLeaving, now, readAgain, useCanvas } from "./store";
 import { useOwnText } from "./text";
 import { Looks, Tools } from "./toolbar";
 
@@ -27,7 +27,8 @@ export function Canvas() {
   const [state, go] = useOpened();
   const [screen, busy] = useScreen();
   useKept();
-  useUndoKeys(screen);
+  useWatched();
+  useKeys(screen);
   const over = useDropped(useCallback((files: File[]) => void drop(files), []));
   usePasted();
   if (state !== "open") return <p className={state === "opening" ? "quiet" : "job-failed"}>{state === "opening" ? app.loading : state}</p>;
@@ -60,7 +61,7 @@ function useOpened(): [string, (id: string | null) => void] {
   useEffect(() => {
     let wanted = true;
     const asked = new URLSearchParams(search);
-    open(asked).then(
+    patiently(() => open(asked)).then(
       (id) => {
         if (!wanted) return;
         if (asked.get("id") !== id) navigate(`/canvas?id=${id}`, { replace: true });
@@ -80,6 +81,20 @@ function useOpened(): [string, (id: string | null) => void] {
     [navigate],
   );
   return [state, go];
+}
+
+const WAIT_MS = 1000;
+
+/** Tries again while the server does not answer: the shell says so meanwhile. */
+async function patiently<T>(ask: () => Promise<T>): Promise<T> {
+  for (;;) {
+    try {
+      return await ask();
+    } catch (error) {
+      if (!(error instanceof Refusal) || !error.away) throw error;
+      await new Promise((done) => setTimeout(done, WAIT_MS));
+    }
+  }
 }
 
 /** What commands need of the screen, and whether a request is on its way. */
@@ -110,6 +125,12 @@ async function taken(): Promise<void> {
   await accept(chosen, layerName(history.present.settings.prompt)).catch((error: unknown) => toast(messageOf(error), { bad: true }));
 }
 
+/** The jobs that the canvas waits for are followed, also those that another tab asked for. */
+function useWatched(): void {
+  const pending = useCanvas((one) => one.pending);
+  useEffect(() => pending.forEach(watch), [pending]);
+}
+
 /** What was changed is kept when the page is left; what another tab changed is taken over when one comes back. */
 function useKept(): void {
   useEffect(() => {
@@ -137,19 +158,27 @@ function usePasted(): void {
   }, []);
 }
 
-/** Undo, redo and Generate work from everywhere on the screen, but in a text that is being typed, whose undo is its own. */
-function useUndoKeys({ generate: make }: Screen): void {
+const EVERYWHERE: ReadonlySet<string> = new Set(["undo", "redo", "generate"]);
+const BESIDE: ReadonlySet<string> = new Set(["tool", "size", "zoom", "look"]);
+const TYPED = "input, textarea, [role=dialog], [role=listbox], [role=menu]";
+
+/**
+ * Undo, redo and Generate work from everywhere on the screen, but in a text that is being typed, whose undo is its own. Letters
+ * choose tools from the bars on the canvas, too: there the focus is after a press on one of them.
+ */
+function useKeys(screen: Screen): void {
   useEffect(() => {
     const press = (event: KeyboardEvent) => {
-      if (event.defaultPrevented || (event.target instanceof HTMLElement && event.target.closest("input, textarea, [role=dialog]") !== null)) return;
+      const { target } = event;
+      if (event.defaultPrevented || !(target instanceof HTMLElement) || target.closest(TYPED) !== null) return;
       const command = commandOf({ key: event.key, ctrl: event.ctrlKey || event.metaKey, shift: event.shiftKey, alt: event.altKey });
-      if (command?.do === "undo") undo();
-      else if (command?.do === "redo") redo();
-      else if (command?.do === "generate") make();
-      else return;
+      if (command === null) return;
+      const beside = target === document.body || target.closest(".canvas-main") !== null;
+      if (!EVERYWHERE.has(command.do) && !(beside && BESIDE.has(command.do))) return;
       event.preventDefault();
+      run(command, screen);
     };
     addEventListener("keydown", press);
     return () => removeEventListener("keydown", press);
-  }, [make]);
+  }, [screen]);
 }

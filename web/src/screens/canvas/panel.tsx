@@ -44,7 +44,7 @@ export function Panel({ generate, busy }: { generate: () => void; busy: boolean 
           {way !== null && text.ways[way]}
         </p>
       </div>
-      {(way === "from" || way === "mask") && <Strength />}
+      {way !== "new" && <Strength />}
       <Count />
       <div className="canvas-folds">
         <Fold title={text.mask} note={strokes.length > 0 ? text.drawn : undefined} open>

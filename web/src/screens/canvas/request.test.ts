@@ -41,7 +41,7 @@ test("one rectangle that lacks something is outpainted by the server; the result
   expect(plan.outpaint).toEqual({ left: 0, top: 0, right: 24, bottom: 0 });
   expect(plan.shown).toEqual(columns(38, SIDE));
   expect(requestOf(document, plan, sent)).toEqual({
-    prompt: "a hill", batch_count: 1, image: "upload:i", denoising_strength: 1, outpaint: "left=0,right=24,top=0,bottom=0",
+    prompt: "a hill", batch_count: 1, image: "upload:i", denoising_strength: 0.75, outpaint: "left=0,right=24,top=0,bottom=0",
   });
 });
 
@@ -50,7 +50,7 @@ test("more than there is along a side is filled as a mask", () => {
   expect(plan).toMatchObject({ way: "extend", outpaint: null });
   expect(requestOf(document, plan, sent)).toEqual({
     prompt: "a hill", batch_count: 1, width: 64, height: 64, image: "upload:i", mask: "upload:m", mask_blur: 2,
-    inpaint_area: "Whole picture", masked_content: "fill", denoising_strength: 1,
+    inpaint_area: "Whole picture", masked_content: "fill", denoising_strength: 0.75,
   });
 });
 

@@ -47,9 +47,6 @@ function outpaintable(found: Margins | null, { width, height }: Box): Margins | 
   return fits ? found : null;
 }
 
-/** What is new is made of noise alone: there is nothing below that it could keep. */
-const EXTEND_STRENGTH = 1;
-
 /** Uploads that a request names. image, mask: "" where there is none; controls: in the order of the control layers. */
 export interface Sent {
   image: string;
@@ -73,9 +70,8 @@ function placeFields({ frame, settings }: Document, plan: Plan, sent: Sent): Fie
   if (plan.way === "new") return size;
   const image = { image: sent.image, denoising_strength: settings.strength };
   if (plan.way === "from") return { ...size, ...image };
-  if (plan.outpaint !== null) return { image: sent.image, denoising_strength: EXTEND_STRENGTH, outpaint: marginText(plan.outpaint) };
+  if (plan.outpaint !== null) return { ...image, outpaint: marginText(plan.outpaint) };
   const masked = { ...size, ...image, mask: sent.mask, mask_blur: settings.blur, inpaint_area: "Whole picture" };
-  if (plan.way === "extend") return { ...masked, masked_content: "fill", denoising_strength: EXTEND_STRENGTH };
   return { ...masked, masked_content: plan.gaps ? "fill" : settings.content };
 }
 

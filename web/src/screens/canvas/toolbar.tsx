@@ -63,6 +63,11 @@ export function Looks() {
 
 const ZOOM = 1.25;
 
+/** A key as screen readers know it. */
+function spelled(keys: string): string {
+  return keys.replace("Ctrl", "Control").replace("←", "ArrowLeft").replace("→", "ArrowRight");
+}
+
 interface Own {
   icon: IconName;
   label: string;
@@ -79,7 +84,7 @@ export function Keyed({ icon, label, keys, pressed, disabled = false, onPress }:
       <AriaButton
         className={pressed === true ? "icon-button canvas-tool canvas-tool-chosen" : "icon-button canvas-tool"}
         aria-label={label}
-        aria-keyshortcuts={keys.replace("Ctrl", "Control")}
+        aria-keyshortcuts={spelled(keys)}
         {...(pressed === undefined ? {} : { "aria-pressed": pressed })}
         isDisabled={disabled}
         onPress={onPress}
