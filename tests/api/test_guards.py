@@ -327,6 +327,8 @@ async def test_a_bug_tells_nothing_but_its_number(  # H24
     service.broken = Secretive("/srv/models/secret.safetensors")
     async with client(service) as http:
         for method, path in ACCESS:
+            if path in {"/v1/images/zip", "/v1/events"}:
+                continue  # its answer has begun by then, and is cut off
             body = BODIES.get(path)
             answer = await http.request(method, path, content=body, headers=kind_of(path) if body else {})
             if answer.status_code < 500:
@@ -348,6 +350,12 @@ BODIES = {
     "/v1/jobs/upscale": b'{"images":["upload:' + b"0" * 64 + b'"]}',
     "/v1/jobs/interrogate": b'{"image":"upload:' + b"0" * 64 + b'"}',
     "/v1/jobs/teach": b'{"images":["upload:' + b"0" * 64 + b'"]}',
+    "/v1/jobs/annotate": b'{"controls":["canny:upload:' + b"0" * 64 + b'"]}',
+    **{f"/v1/images/{verb}": b'{"ids":["a"]}' for verb in ("star", "unstar", "delete", "restore", "purge", "zip")},
+    "/v1/boards/{board_id}/{change}": b'{"ids":["a"]}',
+    "/v1/boards": b'{"name":"a"}',
+    "/v1/boards/{board_id}": b'{"name":"a"}',
+    "/v1/canvases/{canvas_id}": b'{"document":{}}',
     "/v1/prompt": b'{"prompt":"a"}',
     "/v1/jobs/caption": b'{"images":["upload:' + b"0" * 64 + b'"]}',
     "/v1/jobs/inspect": b'{"id":"000000000000000000000000"}',
@@ -384,12 +392,9 @@ STATIC = {
 """Paths of A1111's dialect whose answer is always the same, or a refusal."""
 HARMLESS = STATIC | {
     "/healthz", "/openapi.json", "/v1/capabilities", "/v1/teaching", "/v1/files/{ticket}", *STUDIO, "/v1/grid",
-    # An id that is none is refused before the service is asked; their turn comes in the test below.
-    "/v1/jobs/{job_id}", "/v1/jobs/{job_id}/cancel", "/v1/jobs/{job_id}/events",
-    "/v1/jobs/{job_id}/course", "/v1/jobs/{job_id}/resume", "/v1/weights/{file_id}",
-    "/v1/images/{image_id}", "/v1/images/{image_id}/metadata", "/v1/images/{image_id}/thumbnail",
-    "/v1/uploads/{digest}",
 }  # fmt: skip
+HARMLESS |= {path for _, path in ACCESS if "_id}" in path or "{digest}" in path}
+"""With those whose id is refused before the service is asked: their turn comes in the test below."""
 
 
 def kind_of(path: str) -> dict[str, str]:
@@ -403,7 +408,8 @@ async def test_a_bug_behind_an_id_tells_nothing_either(service: FakeService) -> 
     async with client(service) as http:
         for method, path in ACCESS:
             if "_id}" in path:
-                answer = await http.request(method, re.sub(r"\{\w+\}", "a", path))
+                at, body = re.sub(r"\{\w+_id\}", "a", path.replace("{change}", "add")), BODIES.get(path)
+                answer = await http.request(method, at, content=body, headers=kind_of(path) if body else {})
                 assert answer.status_code == 500, (method, path)
                 assert "secret" not in answer.text
 

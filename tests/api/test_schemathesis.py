@@ -23,7 +23,7 @@ CONFIG = Path(__file__).with_name("schemathesis.toml")
 def test_no_request_breaks_the_server_or_the_schema(tmp_path: Path) -> None:
     store = JobStore.open(tmp_path / "data")
     fill(store, Owner("root"), said("a red apple"), said("a pear"))
-    with closing(store), live(FakeService(album=StoredAlbum(store, Feed())), keyed()) as url:
+    with closing(store), live(FakeService(kept_album=StoredAlbum(store, Feed())), keyed()) as url:
         command = [
             *(sys.executable, "-m", "schemathesis.cli", "--config-file", str(CONFIG)),
             *("run", url + "/openapi.json", "--checks", "all", "--no-color", "--request-timeout", "20"),

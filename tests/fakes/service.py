@@ -154,8 +154,8 @@ class FakeService:
     model: str = CATALOGUE.model
     loaded: set[str] = field(default_factory=lambda: {CATALOGUE.model})
     upload_limit: int = 50 << 20
-    album: Album = field(default_factory=EmptyAlbum)
-    easel: FakeEasel = field(default_factory=FakeEasel)
+    kept_album: Album = field(default_factory=EmptyAlbum)
+    kept_easel: FakeEasel = field(default_factory=FakeEasel)
     _numbers: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
     _keys: dict[tuple[str, str], str] = field(default_factory=dict)
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
@@ -164,6 +164,16 @@ class FakeService:
         self.calls.append(name)
         if self.broken is not None:
             raise self.broken
+
+    @property
+    def album(self) -> Album:
+        self._called("album")
+        return self.kept_album
+
+    @property
+    def easel(self) -> FakeEasel:
+        self._called("easel")
+        return self.kept_easel
 
     async def upload(self, data: bytes, owner: Owner) -> str:
         self._called("upload")
