@@ -227,6 +227,15 @@ def test_images_are_taken_along_as_a_zip(gallery: Page, tmp_path: Path) -> None:
         ]
 
 
+def test_images_are_taken_to_teach(gallery: Page) -> None:
+    first, second = name(gallery, 0), name(gallery, 1)
+    for at in (0, 1):
+        tile(gallery, at).click(modifiers=["Control"])
+    gallery.get_by_role("button", name="Teach with them").click()
+    for prompt in (first, second):
+        expect(gallery.locator(f"table.captions input[value='{prompt}']").first).to_be_visible()
+
+
 def test_a_phone_shows_three_beside_each_other(gallery: Page, shot: Shot, accessible: Check) -> None:
     gallery.set_viewport_size({"width": 390, "height": 844})
     expect(gallery.locator(".gallery-row").first.locator(".tile")).to_have_count(3)

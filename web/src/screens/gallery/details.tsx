@@ -93,7 +93,7 @@ function Actions({ known, doings, onClose }: { known: Known; doings: Doings; onC
       <Button icon="canvas" onPress={() => go(`/canvas?image=${known.id}`)}>
         {text.toCanvas}
       </Button>
-      <Button icon="teach" onPress={() => go(`/teach?images=${known.id}`)}>
+      <Button icon="teach" onPress={() => void doings.teach([known.id]).then((there) => there && go("/teach"))}>
         {text.teach}
       </Button>
       <ToBoard ids={[known.id]} doings={doings} />

@@ -7,6 +7,7 @@ import { setDraft, setField } from "../../form/store";
 import { type Catalogue, fill, useText } from "../../i18n";
 import { useOwnText } from "../../i18n/own";
 import { toast } from "../../ui/toasts";
+import { changeTeachDraft, currentTeachDraft, type TaughtImage, withImages } from "../teach/draft";
 import { type Board, change, type Doing, pin } from "./data";
 import { type GalleryText, TEXTS } from "./text";
 
@@ -24,6 +25,8 @@ export interface Doings {
   /** The settings of an image for Paint; whether they are there now. */
   settings: (id: string) => Promise<boolean>;
   source: (id: string) => Promise<boolean>;
+  /** Puts images among those that Teach learns from, with their prompts as captions. */
+  teach: (ids: Ids) => Promise<boolean>;
 }
 
 export function useDoings(): Doings {
@@ -56,6 +59,7 @@ function doings(queries: QueryClient, text: GalleryText, { app, paint }: Catalog
       }),
     zip: (ids) => saying(() => fetchZip(ids)),
     settings: (id) => succeeding(() => takeSettings(id, paint.holdsNothing)),
+    teach: (ids) => succeeding(() => takeToTeach(ids)),
     source: (id) => succeeding(async () => setField("image", await upload(await (await send(`/v1/images/${id}`)).blob()))),
   };
 }
@@ -80,6 +84,19 @@ async function takeSettings(id: string, nothing: string): Promise<void> {
   const { fields } = await told(api.GET("/v1/images/{image_id}/fields", { params: { path: { image_id: id } } }));
   if (Object.keys(fields).length === 0) throw new Error(nothing);
   setDraft(fields as Fields);
+}
+
+/** Images of one lesson, as the server takes them. */
+const MOST_TAUGHT = 64;
+
+async function takeToTeach(ids: Ids): Promise<void> {
+  const { images } = currentTeachDraft();
+  const more: TaughtImage[] = [];
+  for (const id of ids.slice(0, Math.max(MOST_TAUGHT - images.length, 0))) {
+    const { prompt } = await told(api.GET("/v1/images/{image_id}/details", { params: { path: { image_id: id } } }));
+    more.push({ id: await upload(await (await send(`/v1/images/${id}`)).blob()), name: prompt || id.slice(0, 8), caption: prompt });
+  }
+  changeTeachDraft({ images: withImages(images, more) });
 }
 
 /** Saves the files of images as one zip. */

@@ -58,7 +58,7 @@ export function Gallery() {
             place={place}
             doings={doings}
             onCompare={() => go({ ...place, compare: ids })}
-            onTeach={() => leave(`/teach?images=${ids.join(",")}`)}
+            onTeach={() => void doings.teach(ids).then((there) => there && leave("/teach"))}
             onClear={() => {
               acts.clear();
               document.getElementById(LIST)?.focus();
