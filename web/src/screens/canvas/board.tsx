@@ -1,4 +1,4 @@
-import { type KeyboardEvent, type PointerEvent, type RefObject, useEffect, useId, useRef } from "react";
+import { type KeyboardEvent, type PointerEvent, type RefObject, useEffect, useId, useLayoutEffect, useRef } from "react";
 
 import { fill } from "../../i18n";
 import { look } from "./actions";
@@ -22,6 +22,7 @@ export function Board({ screen }: { screen: Screen }) {
   const { frame } = useDocument();
   useWindowSize(place);
   useWheel(place);
+  useGround(place);
   const pointers = usePointers(tool);
   const help = useId();
   return (
@@ -76,6 +77,18 @@ function useWindowSize(place: RefObject<HTMLDivElement | null>): void {
     };
   }, [place]);
   useEffect(() => look("all"), [id]);
+}
+
+const DOTS = 24;
+
+/** The dots of the ground go with the view; their distance stays about the same to the eye. */
+function useGround(place: RefObject<HTMLDivElement | null>): void {
+  const { x, y, scale } = useCanvas((one) => one.view);
+  useLayoutEffect(() => {
+    const gap = DOTS * scale * 2 ** -Math.round(Math.log2(scale));
+    place.current?.style.setProperty("background-size", `${gap}px ${gap}px`);
+    place.current?.style.setProperty("background-position", `${x - gap / 2}px ${y - gap / 2}px`);
+  }, [place, x, y, scale]);
 }
 
 /** The wheel zooms where the pointer is; with Shift, and on a trackpad, it moves the view. */

@@ -9,6 +9,7 @@ function layer(id: string, more: Partial<Layer> = {}): Layer {
 const control = { type: "canny", annotator: "none", weight: 0.5, start: 0, end: 0.8 };
 const document: Document = {
   ...empty(128),
+  settings: { prompt: "a hill", negative: "fog", strength: 0.3, count: 4, content: "latent noise", blur: 0, more: { steps: 9 } },
   name: "Hills",
   layers: [layer("a"), layer("b", { box: { x: 50, y: -5, width: 20, height: 20 } }), layer("c", { visible: false }), layer("d", { control })],
   strokes: [{ kind: "paint", size: 12, points: [1, 2, 3.5, -4] }, { kind: "area", size: 12, points: [0, 0, 9, 0, 9, 9] }],
@@ -26,6 +27,8 @@ test("what is damaged in a canvas is left out", () => {
   expect(fromJson(null, 128)).toEqual({ document: empty(128), pending: [] });
   const found = fromJson({ layers: [1, { image: "upload:x" }, layer("a")], strokes: [{ kind: "paint", size: 1, points: "1 x" }], frame: { x: 1 } }, 128);
   expect(found.document).toEqual({ ...empty(128), layers: [layer("a")] });
+  const { settings } = fromJson({ settings: { prompt: 3, strength: "1", content: "lava", blur: 9, more: [] } }, 128).document;
+  expect(settings).toEqual({ ...empty(128).settings, blur: 9 });
 });
 
 test("layers go up and down, and no farther than there are", () => {

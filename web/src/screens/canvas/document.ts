@@ -155,16 +155,28 @@ export function toJson({ document, pending }: Kept): Record<string, Json> {
 export function fromJson(json: unknown, side: number): Kept {
   const found = isRecord(json) ? json : {};
   const plain = empty(side);
-  const own = isRecord(found["settings"]) ? found["settings"] : {};
   const document: Document = {
     name: text(found["name"]),
     layers: list(found["layers"], layerOf),
     strokes: list(found["strokes"], strokeOf),
     frame: framed(boxOf(found["frame"]) ?? plain.frame),
     regions: list(found["regions"], regionOf),
-    settings: { ...SETTINGS, ...(own as Partial<Settings>) },
+    settings: settingsOf(isRecord(found["settings"]) ? found["settings"] : {}),
   };
   return { document, pending: list(found["pending"], pendingOf) };
+}
+
+function settingsOf(value: Record<string, unknown>): Settings {
+  const content = CONTENTS.find((one) => one === value["content"]) ?? SETTINGS.content;
+  return {
+    prompt: text(value["prompt"]),
+    negative: text(value["negative"]),
+    strength: number(value["strength"], SETTINGS.strength),
+    count: number(value["count"], SETTINGS.count),
+    content,
+    blur: number(value["blur"], SETTINGS.blur),
+    more: isRecord(value["more"]) ? (value["more"] as Fields) : {},
+  };
 }
 
 function list<T>(value: unknown, read: (one: Record<string, unknown>) => T | null): T[] {
