@@ -134,7 +134,7 @@ def test_a_damaged_file_is_on_the_shelf_with_its_problem(own: Path) -> None:
 def test_a_card_says_what_it_is_its_licence_and_what_it_was_trained_on(given: Path) -> None:
     library = Library((given,), by_path=False)
     entry: Any = next(e for e in shelf(library, Index()) if e["name"] == "cat")  # type: ignore[index, call-overload]
-    said: Any = card(library, Index(), HashCache(), entry["id"])
+    said: Any = card(library, HashCache(), entry["id"])
     assert (said["kind"], said["family"], said["licence"], said["path"]) == ("lora", "sd1", "CC0-1.0", None)
     assert (said["sha256"], said["file"]) == (None, "Lora/cat.safetensors")
     trained = said["trained_on"]
@@ -150,7 +150,7 @@ def test_a_card_says_what_it_is_its_licence_and_what_it_was_trained_on(given: Pa
 @pytest.mark.parametrize("name", ["0" * 24, "", "../../etc/passwd", "a" * 5000])
 def test_an_id_that_is_none_leads_nowhere(given: Path, name: str) -> None:
     with pytest.raises(BadInput, match="no file of this id"):
-        card(Library((given,), by_path=False), Index(), HashCache(), name)
+        card(Library((given,), by_path=False), HashCache(), name)
 
 
 def test_a_file_without_a_training_says_none() -> None:

@@ -2711,20 +2711,14 @@ export interface components {
         };
         /**
          * CourseShape
-         * @description points: the loss of each step, or means of neighbours where there are more than 1000; checks: the loss of some
+         * @description Pairs of step and loss. points: of each step, or means of neighbours where there are more than 1000; checks: the loss of some
          *     training images at noise that is always the same. Samples are images of the job, whose index is their step.
          */
         CourseShape: {
             /** Points */
-            points: [
-                number,
-                number
-            ][];
+            points: number[][];
             /** Checks */
-            checks: [
-                number,
-                number
-            ][];
+            checks: number[][];
         };
         /**
          * DetailsShape
@@ -4471,10 +4465,7 @@ export interface components {
             /** Makes */
             makes: string[];
             /** Rates */
-            rates: [
-                number,
-                number
-            ];
+            rates: number[];
         };
         /**
          * ModelList

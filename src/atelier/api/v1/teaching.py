@@ -14,7 +14,7 @@ from atelier.api.v1.shapes import JobShape, Shape, job_shape
 from atelier.train.teaching.presets import METHODS, SUBJECTS
 
 routes = APIRouter(tags=["teaching"])
-Point = tuple[int, float]
+Pair = Annotated[list[float], Field(min_length=2, max_length=2)]
 
 
 class MethodShape(Shape):
@@ -24,7 +24,7 @@ class MethodShape(Shape):
     name: str
     help: str
     makes: list[str]
-    rates: tuple[float, float]
+    rates: Pair
 
 
 class TeachingShape(Shape):
@@ -60,11 +60,11 @@ class ForecastShape(Shape):
 
 
 class CourseShape(Shape):
-    """points: the loss of each step, or means of neighbours where there are more than 1000; checks: the loss of some
-    training images at noise that is always the same. Samples are images of the job, whose index is their step."""
+    """Pairs of step and loss. points: of each step, or means of neighbours where there are more than 1000; checks: of
+    some training images at noise that is always the same. Samples are images of the job, whose index is their step."""
 
-    points: list[Point]
-    checks: list[Point]
+    points: list[Pair]
+    checks: list[Pair]
 
 
 class ForecastFields(TeachFields):
@@ -78,7 +78,7 @@ class ForecastFields(TeachFields):
 async def teaching(_service: Behind, _owner: Caller) -> TeachingShape:
     """The methods and presets."""
     methods = [
-        MethodShape(name=own.name, help=own.help, makes=_makes(own.recipe, has_word=own.has_word), rates=own.rates)
+        MethodShape(name=own.name, help=own.help, makes=_makes(own.recipe, has_word=own.has_word), rates=[*own.rates])
         for own in METHODS.values()
     ]
     return TeachingShape(methods=methods, presets=[*SUBJECTS], images=MANY)

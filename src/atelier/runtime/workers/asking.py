@@ -21,6 +21,8 @@ ANSWERING = 30.0
 """Seconds that an answer may take; then the resolver is started anew."""
 SETTLING = 900.0
 """The same for settling a job, which hashes a model of gigabytes that was never seen, maybe from a slow disk."""
+LONG = frozenset({"settle", "shelf"})
+"""Calls that may take that long: the first list of a large collection opens the header of every file."""
 _log = logging.getLogger("atelier.server")
 
 
@@ -51,7 +53,7 @@ class Asking:
         if child is None or self._closing.is_set():
             raise NotReady("the server stops: try again later", 5.0)
         question = _question(kind, {**data, "number": number}, blobs)
-        limit = max(self._answering, SETTLING) if kind == "settle" else self._answering
+        limit = max(self._answering, SETTLING) if kind in LONG else self._answering
         answer = asyncio.get_running_loop().create_future()
         self._waiting[number] = answer
         try:

@@ -128,7 +128,7 @@ class Resolver:
     def _card(self, call: Message) -> Answer:
         """Hashes that a worker computed meanwhile are known, too. Raises BadInput, BadFile."""
         hashes = HashCache(self._hashes.path)
-        return {"card": card(self._engine.library, self._index, hashes, call.text("id"))}, ()
+        return {"card": card(self._engine.library, hashes, call.text("id"))}, ()
 
     def _forecast(self, call: Message) -> Answer:
         return dict(forecast(call.object("fields"), self._bench)), ()

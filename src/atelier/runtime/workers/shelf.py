@@ -35,17 +35,17 @@ def shelf(library: Library, index: Index) -> list[Json]:
     return [_entry(library, found) for found in listed(library, index, every=True)]
 
 
-def place_of(library: Library, index: Index, name: str) -> Path:
-    """The file or folder that an entry of this id is about. Raises BadInput for an id that none has."""
-    for found in listed(library, index, every=True):
-        if _id(str(found["path"])) == name:
-            return Path(str(found["path"]))
+def place_of(library: Library, name: str) -> Path:
+    """The file or folder that an entry of this id is about; none is opened. Raises BadInput for an id that none has."""
+    for path in (*(model.path for model in library.models()), *library.files()):
+        if _id(str(path)) == name:
+            return path
     raise BadInput("there is no file of this id any more: refresh the list")
 
 
-def card(library: Library, index: Index, hashes: HashCache, name: str) -> dict[str, Json]:
+def card(library: Library, hashes: HashCache, name: str) -> dict[str, Json]:
     """All that the headers of a file say, and its hashes where they are known. Raises BadInput, BadFile."""
-    path = place_of(library, index, name)
+    path = place_of(library, name)
     return {"id": name, **told(library, inspect(path), hashes)}
 
 

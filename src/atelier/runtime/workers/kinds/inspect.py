@@ -12,7 +12,6 @@ from pydantic import BaseModel, ConfigDict, Field
 from atelier.checkpoints.inspecting import FileReport, Hashes, hashes, inspect
 from atelier.checkpoints.soundness import Soundness, soundness
 from atelier.request.events import Json
-from atelier.runtime.index import Index
 from atelier.runtime.jobs.lease import Settled
 from atelier.runtime.workers.kind import Bench, Kind, Result, Task, Told
 from atelier.runtime.workers.kinds.upscale import asked_of
@@ -38,7 +37,7 @@ class Inspect(BaseModel):
 def settle(fields: Mapping[str, Json], bench: Bench) -> Settled:
     """Raises BadInput for an id that is not there, BadFile for what cannot be read."""
     asked = asked_of(Inspect, fields)
-    path = place_of(bench.engine.library, Index(), asked.id)
+    path = place_of(bench.engine.library, asked.id)
     found = inspect(path)
     return Settled({**asked.model_dump(), "path": str(path)}, cost=(1 + asked.check) * found.bytes / BYTES_A_SECOND)
 
