@@ -102,19 +102,7 @@ def test_loops_take_the_next_seed_wherever_the_first_came_from(place: Path, caps
     """The last one: a seed that is drawn is drawn once."""
     assert generate("--image", "in/a.png", "--seed", "11") == 0
     (made,) = capsys.readouterr().out.splitlines()
-    from_it = (
-        "generate",
-        "--from",
-        made,
-        "--image",
-        "in/a.png",
-        "--model",
-        "tiny",
-        "--loops",
-        "2",
-        "--output",
-        "again",
-    )
+    again = ("--model", "tiny", "--loops", "2", "--output", "again")
     assert run(["generate", "--from", made, "--image", "in/a.png", *again]) == 0
     names = [Path(line).stem.split("-")[1] for line in capsys.readouterr().out.splitlines()]
     assert names == ["11", "12"]
