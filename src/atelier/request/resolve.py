@@ -218,13 +218,8 @@ def _check_together(resolved: Resolved) -> None:
     """Raises BadInput for what cannot be done at once."""
     channels, guidance = resolved.channels, resolved.guidance
     regions = resolved.regions
-    if isinstance(regions, ResolvedRegions) and regions.method == "attention":
-        others = {
-            "views": not isinstance(resolved.views, NoViews),
-            "Perp-Neg": guidance.perp_neg_scale != 0,
-        }
-        for other in (name for name, is_there in others.items() if is_there):
-            raise BadInput(f"{other} cannot be used with region_method attention: use latent, or leave it out")
+    if isinstance(regions, ResolvedRegions) and regions.method == "attention" and guidance.perp_neg_scale != 0:
+        raise BadInput("Perp-Neg cannot be used with region_method attention: use latent, or leave it out")
     if isinstance(channels, ImageChannels) and channels.scale != 1:
         scales = {
             "PAG": guidance.pag_scale,
