@@ -168,7 +168,7 @@ def test_regions_stand_alone_at_first(engine: Engine) -> None:
     [
         ({}, 0.0, ""),
         ({"region_ground": 0.4}, 0.4, "Region ground: 0.4"),
-        ({"region_method": "attention"}, 0.4, ""),
+        ({"region_method": "attention"}, 0.6, ""),
         ({"region_method": "attention", "region_ground": 0.0}, 0.0, "Region ground: 0.0"),
     ],
 )

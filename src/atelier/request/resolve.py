@@ -83,7 +83,7 @@ TRANSPARENT = "alpha"
 SAME = (Guidance.model_fields.keys() & ResolvedGuidance.model_fields.keys()) - {"cfg_interval_high", "pag_layers"}
 """Settings of guidance that a request and what is resolved of it call alike."""
 
-USUAL_GROUND: Mapping[str, float] = {"latent": 0.0, "attention": 0.4}
+USUAL_GROUND: Mapping[str, float] = {"latent": 0.0, "attention": 0.6}
 """By method: the share of the steps in which regions stand alone where a request says none. Attention alone finds no
 place for a second thing (measured: docs/regions.md)."""
 
