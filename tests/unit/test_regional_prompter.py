@@ -57,8 +57,8 @@ def test_columns_and_their_prompts() -> None:
         ("a BREAK b BREAK c", {"ratios": "1,1,1;3,1"}, ["0,0,0.5,0.25", "0.5,0,1,0.25", "0,0.25,1,1"]),
         (
             "a ADDROW b ADDCOL c",
-            {"submode": "Rows", "ratios": "1;1;1,1;1"},
-            ["0,0,0.5,0.5", "0,0.5,0.5,1", "0.5,0,1,1"],
+            {"submode": "Rows", "ratios": "2;1;3,1;1"},
+            ["0,0,0.666667,0.25", "0,0.25,0.666667,1", "0.666667,0,1,1"],
         ),
         ("a ADDCOL b ADDROW c", {"ratios": "1"}, ["0,0,0.5,0.5", "0.5,0,1,0.5", "0,0.5,1,1"]),
         ("a BREAK b BREAK c BREAK d", {"ratios": "1;1;1,1;1;1", "flip": "True"}, [
