@@ -71,6 +71,12 @@ def test_where_cells_are(prompt: str, said: dict[str, str], boxes: list[str]) ->
     assert [region.split(": ")[1] for region in regions(prompt, **said)] == list("abcde")[: len(boxes)]
 
 
+@pytest.mark.parametrize(("mode", "second"), [("Horizontal", "0.5,0,1,1"), ("Vertical", "0,0.5,1,1")])
+def test_old_versions_called_the_division_a_mode(mode: str, second: str) -> None:
+    old = text("a BREAK b").replace("RP Divide mode: Matrix, RP Matrix submode: Columns", f"RP Divide mode: {mode}")
+    assert (interpret(read(old)).settings.regions or "").split("\n")[1] == f"box={second}: b"
+
+
 def test_what_is_common_comes_before_each() -> None:
     expected = ["box=0,0,0.5,1: a meadow, a hare", "box=0.5,0,1,1: a meadow, a fox"]
     assert regions("a meadow,\nADDCOMM a hare,\nADDCOL a fox,") == expected
