@@ -20,6 +20,8 @@ PREFIX = "RP "
 WHOLE = Shares(0.0, 0.0, 1.0, 1.0)
 SAME_DIVISION = "disable convert 'AND' to 'BREAK'"
 """Of `RP Options`: AND stays what it is. Before there was a key of its own, `RP Change AND`."""
+MOST = 1e6
+"""Ratios are shares or pixels: more is none."""
 DIGITS = 6
 """Of shares: as many as an infotext says."""
 _ROWS, _TOWARDS = ("Rows", "Vertical"), ("Columns", "Horizontal")
@@ -48,7 +50,7 @@ def with_regions(settings: Settings, found: Infotext) -> Settings:
         return settings
     said = _said(_broken(settings.prompt, told), told, by_rows=by_rows)
     boxes = _boxes(_ratios(told), said.lines, by_rows=by_rows, by_words=_has_places(settings.prompt))
-    if len(boxes) not in range(2, MAX_REGIONS) or not all(_texts(said)):
+    if len(boxes) not in range(2, MAX_REGIONS) or not all(_texts(said)) or not all(map(_is_seen, boxes)):
         return settings
     return _laid_out(settings, said, boxes, told)
 
@@ -150,7 +152,7 @@ def _weights(ratios: str, count: int) -> tuple[float, list[float]]:
     shares = [*some, *[some[-1]] * count][:count]
     first = shares[0]
     if len(set(shares)) == 1 and first < 1:
-        return first / (1 - first), [1.0] * count
+        return min(first / (1 - first), MAX_WEIGHT), [1.0] * count
     return 1.0, [min((1 - share) / share, MAX_WEIGHT) if share else MAX_WEIGHT for share in shares]
 
 
@@ -171,8 +173,12 @@ def _boxes(ratios: str, lines: Sequence[Sequence[str]], *, by_rows: bool, by_wor
     return tuple(_cells(*_matched(groups, counts), down=not by_rows))
 
 
+def _is_seen(box: Shares) -> bool:
+    return box.left < box.right and box.top < box.bottom
+
+
 def _numbers(text: str, separator: str) -> list[float]:
-    return [value if (value := number(part)) > 0 else 1.0 for part in text.split(separator)]
+    return [value if 0 < (value := number(part)) < MOST else 1.0 for part in text.split(separator)]
 
 
 def _flat(ratios: list[float], count: int, *, down: bool) -> tuple[Shares, ...]:
