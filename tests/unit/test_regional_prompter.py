@@ -121,6 +121,8 @@ def test_networks_act_everywhere_in_attention_and_in_their_region_in_latent_mode
         ("RP Divide mode: Matrix", "RP Divide mode: Prompt"),
         ("RP Matrix submode: Columns", "RP Matrix submode: Random"),
         ("a BREAK b", "a BREAK"),
+        ("a BREAK b", "a BREAK <lora:one:1>"),
+        ("a BREAK b", "<lora:one:1> ADDBASE a BREAK b"),
         ("a BREAK b", "a"),
         ('RP Ratios: "1,1"', 'RP Ratios: "1,1;1,1,1"'),
     ],

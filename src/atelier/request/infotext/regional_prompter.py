@@ -50,7 +50,7 @@ def with_regions(settings: Settings, found: Infotext) -> Settings:
         return settings
     said = _said(_broken(settings.prompt, told), told, by_rows=by_rows)
     boxes = _boxes(_ratios(told), said.lines, by_rows=by_rows, by_words=_has_places(settings.prompt))
-    if len(boxes) not in range(2, MAX_REGIONS) or not all(_texts(said)) or not all(map(_is_seen, boxes)):
+    if len(boxes) not in range(2, MAX_REGIONS) or not all(map(_is_seen, boxes)) or not _says_all(said):
         return settings
     return _laid_out(settings, said, boxes, told)
 
@@ -133,6 +133,11 @@ def _taken(prompt: str, word: str, *, is_used: bool) -> tuple[str, str]:
 def _texts(said: _Said) -> tuple[str, ...]:
     """The prompts of the regions: what is common comes before what each says."""
     return tuple(", ".join(part for part in (said.common, cell) if part) for cell in said.cells)
+
+
+def _says_all(said: _Said) -> bool:
+    """Whether every region has words; a base that is there, too."""
+    return all(map(_untagged, _texts(said))) and (not said.base or bool(_untagged(said.base)))
 
 
 def _negatives(prompt: str, count: int, told: dict[str, str], *, has_base: bool) -> list[str | None]:
