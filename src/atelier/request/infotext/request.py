@@ -14,6 +14,7 @@ from atelier.request.infotext.changes import changes as changes_of
 from atelier.request.infotext.dialect import dialect_of
 from atelier.request.infotext.dialects.stable_diffusion_cpp import NAME as CPP
 from atelier.request.infotext.keys import ALL_KEYS, BY_NAME, Settings
+from atelier.request.infotext.latent_couple import with_parts_in_places
 from atelier.request.infotext.listed import listed_model, listed_networks, unfound_model
 from atelier.request.infotext.record import Infotext
 from atelier.request.infotext.regional_prompter import with_regions
@@ -84,7 +85,8 @@ def interpret(found: Infotext) -> Reading:
     if note := unfound_model(found):
         warnings += (note,)
     settled = with_regions(_with_model(dialect.settle(changed), found), found)
-    return replace(reading, settings=settled, warnings=warnings)
+    settled, notes = with_parts_in_places(settled, found)
+    return replace(reading, settings=settled, warnings=warnings + notes)
 
 
 def _with_model(settings: Settings, found: Infotext) -> Settings:
