@@ -123,13 +123,14 @@ def test_texts_of_several_lengths_stand_one_behind_the_other() -> None:
 
 
 @pytest.mark.parametrize("prompt", ["a red cat", LONG, "[cat:dog:1] red"])
-@pytest.mark.parametrize("sampler", ["Euler a"])
-def test_a_region_of_everything_is_its_prompt(engine: Engine, prompt: str, sampler: str) -> None:
-    """Whatever the image's own prompt is, and however long."""
-    whole = {"regions": (f'box=0,0,1,1 negative="red": {prompt}',), "prompt": "a dog", "sampler": sampler}
-    plain = pixels(engine, prompt=prompt, negative_prompt="red", sampler=sampler)
+@pytest.mark.parametrize("more", [{}, {"perp_neg_scale": 1.0}, {"sag_scale": 1.0}], ids=["plain", "Perp-Neg", "SAG"])
+def test_a_region_of_everything_is_its_prompt(engine: Engine, prompt: str, more: dict[str, Any]) -> None:
+    """Whatever the image's own prompt is, however long, and whatever else the guidance asks the network."""
+    own = {"sampler": "Euler a", **more}
+    whole = {"regions": (f'box=0,0,1,1 negative="red": {prompt}',), "prompt": "a dog", **own}
+    plain = pixels(engine, prompt=prompt, negative_prompt="red", **own)
     assert np.abs(pixels(engine, **whole, **ATTENTION) - plain).max() <= 1
-    assert np.abs(plain - pixels(engine, prompt="a dog", sampler=sampler)).max() > 5
+    assert np.abs(plain - pixels(engine, prompt="a dog", **own)).max() > 5
 
 
 def test_it_costs_no_more_calls_and_every_layer_is_told(engine: Engine) -> None:
@@ -208,7 +209,6 @@ def test_it_combines_and_is_said(tiny_folder: Path, engine: Engine) -> None:
 @pytest.mark.parametrize(
     ("fields", "told"),
     [
-        ({"perp_neg_scale": 1.0}, "Perp-Neg cannot be used with region_method attention: use latent, or leave it out"),
         (
             {"regions": (LEFT, "box=0.5,0,1,1: a AND b")},
             "region 2: AND cannot be in it with region_method attention: make two regions of it",

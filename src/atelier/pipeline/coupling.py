@@ -20,7 +20,7 @@ from atelier.nn.attention import attend, merge_heads
 from atelier.nn.ports import AttentionLayer, AttentionPatch, Conditioning, Ports
 from atelier.pipeline.conditioning import States
 from atelier.pipeline.prepared import PreparedPrompt
-from atelier.pipeline.prompted import BETWEEN, NoPorts, PortAdapter, Rows
+from atelier.pipeline.prompted import BETWEEN, NO_WORDS, NoPorts, PortAdapter, Rows
 from atelier.pipeline.sample import Sample
 from atelier.prompt import Span, Timeline
 
@@ -57,6 +57,8 @@ def coupled(reads: Reads, shares: Sequence[Tensor], paths: Sequence[str]) -> Rea
     the text.
     """
     known: dict[tuple[str, ...], Mapping[str, Conditioning]] = dict(reads.states)
+    if NO_WORDS in known:  # what Perp-Neg reads, everywhere
+        known[NO_WORDS] = {text: _one_behind_the_other([own] * len(shares)) for text, own in known[NO_WORDS].items()}
 
     def joined(*lines: Timeline) -> Timeline:
         line, groups = together(lines), [line.texts for line in lines]

@@ -217,9 +217,6 @@ def ignored(request: Request, method: Method) -> list[str]:
 def _check_together(resolved: Resolved) -> None:
     """Raises BadInput for what cannot be done at once."""
     channels, guidance = resolved.channels, resolved.guidance
-    regions = resolved.regions
-    if isinstance(regions, ResolvedRegions) and regions.method == "attention" and guidance.perp_neg_scale != 0:
-        raise BadInput("Perp-Neg cannot be used with region_method attention: use latent, or leave it out")
     if isinstance(channels, ImageChannels) and channels.scale != 1:
         scales = {
             "PAG": guidance.pag_scale,
