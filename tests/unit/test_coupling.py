@@ -164,6 +164,20 @@ def test_regions_stand_alone_at_first(engine: Engine) -> None:
     assert latent.texts == [["n", "l"], ["n", "r"]] * 2
 
 
+@pytest.mark.parametrize(("method", "calls"), [("attention", 2), ("latent", 4)])
+def test_a_second_pass_has_no_ground(engine: Engine, method: str, calls: int) -> None:
+    """All regions are shown the image, or are one call."""
+    own = {"regions": (LEFT, RIGHT), "prompt": "b", "negative_prompt": "n", "sampler": "Euler", "steps": 2}
+    second = {"hires_upscale": 2.0, "hires_steps": 2, "hires_upscaler": "Latent", "region_method": method}
+    net = Watched()
+    have = Lending(engine.resources, {"text": Letters, "denoiser": net.alone})
+    happened(planned(engine, **own, **second, region_ground=1.0), have)
+    large = [call for call in net.calls if call.x.shape[-1] > net.calls[0].x.shape[-1]]
+    assert len(large) == calls
+    assert all(torch.equal(large[0].x[0], call.x[0]) for call in large[: calls // 2])
+    assert [call.texts for call in large[:1]] == [{"attention": ["nnn", "blr"], "latent": ["n", "l"]}[method]]
+
+
 @pytest.mark.parametrize(
     ("fields", "ground", "said"),
     [
