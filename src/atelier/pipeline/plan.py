@@ -531,7 +531,7 @@ def _diffuse(
         out=own.out,
         start=own.start,
         inside=_views(resolved, own, AT_ONCE if max_batch is None else max(1, max_batch // len(samples))),
-        layout=_layout(resolved.regions, own.placed),
+        layout=_layout(resolved.regions, own),
         combine=_combined(resolved.source, own.known),
         adapter=_adapter(resolved, own),
         steers=tuple(steered.steer for steered in _steered(resolved, own)),
@@ -575,12 +575,13 @@ def _taking_over(refiner: ResolvedRefiner, networks: Borrowed, regional: Sequenc
     )
 
 
-def _layout(regions: NoRegions | ResolvedRegions, placed: Key[Placed]) -> Layout:
+def _layout(regions: NoRegions | ResolvedRegions, own: _Pass) -> Layout:
+    """In a second pass things have their places already, and no region needs a ground."""
     if isinstance(regions, NoRegions):
         return Everywhere()
     weights = tuple(part.weight for part in regions.parts)
     layout = InAttention if regions.method == "attention" else InRegions
-    return layout(placed, weights, regions.ground)
+    return layout(own.placed, weights, regions.ground if own.number == "first" else 0.0)
 
 
 def _views(resolved: Resolved, own: _Pass, at_once: int) -> tuple[Wrap, ...]:

@@ -83,7 +83,7 @@ TRANSPARENT = "alpha"
 SAME = (Guidance.model_fields.keys() & ResolvedGuidance.model_fields.keys()) - {"cfg_interval_high", "pag_layers"}
 """Settings of guidance that a request and what is resolved of it call alike."""
 
-USUAL_GROUND: Mapping[str, float] = {"latent": 0.0, "attention": 0.4}
+USUAL_GROUND: Mapping[str, float] = {"latent": 0.0, "attention": 0.6}
 """By method: the share of the steps in which regions stand alone where a request says none. Attention alone finds no
 place for a second thing (measured: docs/regions.md)."""
 
@@ -217,14 +217,6 @@ def ignored(request: Request, method: Method) -> list[str]:
 def _check_together(resolved: Resolved) -> None:
     """Raises BadInput for what cannot be done at once."""
     channels, guidance = resolved.channels, resolved.guidance
-    regions = resolved.regions
-    if isinstance(regions, ResolvedRegions) and regions.method == "attention":
-        others = {
-            "views": not isinstance(resolved.views, NoViews),
-            "Perp-Neg": guidance.perp_neg_scale != 0,
-        }
-        for other in (name for name, is_there in others.items() if is_there):
-            raise BadInput(f"{other} cannot be used with region_method attention: use latent, or leave it out")
     if isinstance(channels, ImageChannels) and channels.scale != 1:
         scales = {
             "PAG": guidance.pag_scale,

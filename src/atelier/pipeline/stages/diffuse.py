@@ -23,9 +23,8 @@ from atelier.diffusion.scheduling import run_sigmas
 from atelier.diffusion.types import Denoiser, Levels, Step
 from atelier.families.telling import Telling
 from atelier.nn.net import Net
-from atelier.nn.ports import NOTHING
 from atelier.pipeline.conditioning import States
-from atelier.pipeline.coupling import Before, Reads
+from atelier.pipeline.coupling import Reads
 from atelier.pipeline.decoding import not_finite, rough, sketched, thumbnail
 from atelier.pipeline.denoising import (
     Judge,
@@ -232,7 +231,7 @@ class Diffuse(Stage):
             acting = own.within(region)
             net, reads = have.take(acting.net), Reads(samples, values.read(acting.states))
             reads = self.layout.reading(reads, given, model)
-            adapter = everywhere if reads.ports is NOTHING else Before(reads.ports, everywhere)
+            adapter = Several((reads.adapter, everywhere))
             told = replace(self.shown, height=self.size.height, width=self.size.width)
             prompted = PromptedNet(net, reads.samples, reads.states, adapter, beside, model.family.tell, told, strength)
             guiding = guided(prompted, wanted, spec, given.sigmas, model, levels, judge, scale)
