@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from atelier.checkpoints.denoisers import denoiser
-from atelier.checkpoints.kind import Identity, Kind, Seen, of_known_family
+from atelier.checkpoints.denoisers import CONTEXTS, context, denoiser
+from atelier.checkpoints.kind import BEYOND, Identity, Kind, Seen, of_known_family
+from atelier.checkpoints.strangers import stranger
 
 PREFIXES = ("control_model.", "controlnet.", "")
 HINTS = ("input_hint_block.0.weight", "controlnet_cond_embedding.conv_in.weight")
 """The first layer that reads the hint, in both layouts."""
+SPARSE, XS = "controlnet_cond_embedding.weight", "control_to_base_for_conv_in."
+"""Of those that read hints of some frames of a video (AnimateDiff's), and of those that the U-Net answers to."""
 LORA_MARK = "lora_controlnet"
 LLLITE = "lllite_"
 SD3_WIDTHS = (1536, 2432)
@@ -21,13 +24,19 @@ def recognise(seen: Seen) -> Identity | None:
         return None
     if seen.starts(LLLITE):
         return Identity("controlnet", _lllite_family(seen), "lllite")
-    for prefix in PREFIXES:
-        inner = seen.below(prefix) if not prefix or seen.starts(prefix) else Seen({})
-        if any(hint in inner.shapes for hint in HINTS):
-            return _of_unet(seen, inner)
-        if inner.starts("controlnet_blocks.", "controlnet_x_embedder."):
-            return Identity("controlnet", *_of_transformer(inner))
-    return None
+    places = (seen.below(prefix) for prefix in PREFIXES if not prefix or seen.starts(prefix))
+    return next((own for inner in places if (own := _at(seen, inner)) is not None), None)
+
+
+def _at(seen: Seen, inner: Seen) -> Identity | None:
+    """inner: what lies behind a prefix."""
+    if inner.has(SPARSE) and inner.starts("controlnet_down_blocks."):
+        return Identity("controlnet", CONTEXTS.get(context(inner) or 0), "sparse")
+    if inner.starts(XS):
+        return Identity("controlnet", CONTEXTS.get(context(inner) or 0), "xs")
+    if inner.starts("controlnet_blocks.", "controlnet_x_embedder."):
+        return Identity("controlnet", *_of_transformer(inner))
+    return _of_unet(seen, inner) if any(hint in inner.shapes for hint in HINTS) else None
 
 
 def is_control(seen: Seen) -> bool:
@@ -52,7 +61,10 @@ def _lllite_family(seen: Seen) -> str:
 
 
 def _of_transformer(seen: Seen) -> tuple[str, str]:
-    if seen.starts("controlnet_x_embedder.", "single_transformer_blocks.", "double_blocks."):
+    other = stranger(seen)
+    if other not in {None, "flux"}:
+        return str(other), "base"
+    if other == "flux" or seen.starts("controlnet_x_embedder."):
         return "flux", "union" if seen.starts("controlnet_mode_embedder.") else "base"
     width = seen.extent("pos_embed_input.proj.weight", 0) or seen.extent("pos_embed.proj.weight", 0)
     return "sd3", "3.5-large" if width == max(SD3_WIDTHS) else "medium"
@@ -84,7 +96,7 @@ def control_lora(seen: Seen) -> Identity | None:
 
 def _reads(own: Identity) -> bool:
     """Those of U-Nets of any width, whose family their shapes do not tell, and those of families that are known."""
-    return own.family is None or of_known_family(own)
+    return own.variant not in BEYOND and (own.family is None or of_known_family(own))
 
 
 SPECS = (
