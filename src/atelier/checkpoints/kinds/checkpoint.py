@@ -59,7 +59,7 @@ def _notes(seen: Seen) -> list[str]:
         ("ends without signal at the last noise level (ztsnr)", seen.has("ztsnr")),
         ("was trained on EDM's noise levels (CosXL)", seen.has(EDM_V)),
         ("was trained on EDM's noise levels (Playground 2.5)", seen.has("edm_mean")),
-        ("is scaled float8, which is not read", seen.holds(".scale_weight", "scaled_fp8")),
+        ("is float8 with scales", seen.holds(".scale_weight\n", ".weight_scale\n")),
     ]
     return [note for note, true in told if true]
 
