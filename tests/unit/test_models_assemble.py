@@ -99,8 +99,8 @@ def test_what_the_file_says_of_itself_stays(tiny_file: Path, tmp_path: Path) -> 
     lacking, made = tmp_path / "lacking.safetensors", tmp_path / "made.safetensors"
     save_file({name: tensor for name, tensor in state.items() if not name.startswith(VAE)}, lacking, said)
     assert str(put_together(lacking, made)) == (
-        f"{lacking}: lacks its autoencoder: no tensor is called first_stage_model.*; put one together (`atelier models "
-        "convert --vae FILE --text-encoder FILE`)"
+        f"{lacking}: lacks its autoencoder: no tensor is called first_stage_model.*; name one with --vae FILE or "
+        "--text-encoder FILE, or keep it with the model (`atelier models convert`)"
     )
     assert put_together(lacking, made, "--vae", tiny_file) is None
     facts = open_checkpoint(made).facts
