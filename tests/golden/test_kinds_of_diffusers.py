@@ -218,12 +218,12 @@ DIFFUSERS: dict[str, tuple[str, dict[str, Any], Told]] = {
         XL_CONTROL
         | {"down_block_types": ("DownBlock2D",) * 3, "transformer_layers_per_block": [1, 1, 1]}
         | {"mid_block_type": "UNetMidBlock2D"},
-        ("controlnet", "sdxl", "base", True),
+        ("controlnet", "sdxl", "small", False),
     ),
     "ControlNet of XL, middle": (
         "ControlNetModel",
         XL_CONTROL | {"transformer_layers_per_block": [0, 0, 1]},
-        ("controlnet", "sdxl", "base", True),
+        ("controlnet", "sdxl", "small", False),
     ),
     "ControlNet of Flux": (
         "FluxControlNetModel",
@@ -238,6 +238,11 @@ DIFFUSERS: dict[str, tuple[str, dict[str, Any], Told]] = {
         | {"num_attention_heads": 38, "caption_projection_dim": 2432, "joint_attention_dim": None}
         | {"pos_embed_type": None, "use_pos_embed": False},
         ("controlnet", "sd3", "3.5-large", True),
+    ),
+    "ControlNet of 3 with a mask": (
+        "SD3ControlNetModel",
+        MMDIT | {"num_attention_heads": 24, "caption_projection_dim": 1536, "extra_conditioning_channels": 1},
+        ("controlnet", "sd3", "mask", False),
     ),
     "light T2I-Adapter": (
         "T2IAdapter",

@@ -85,10 +85,10 @@ def unscaled(archive: Archive) -> Archive:
 def _scales(archive: Archive) -> Iterable[tuple[str, str]]:
     """Each weight in float8 that has one number for a scale, and the name of the scale."""
     for name, info in archive.tensors.items():
-        ending = next((ending for ending in SCALES if name.endswith(ending)), None)
-        weight = None if ending is None else f"{name.removesuffix(ending)}.weight"
-        if weight in archive.tensors and info.count == 1 and archive.tensors[weight].dtype in FLOAT8:
-            yield weight, name
+        for ending in SCALES:
+            scaled = archive.tensors.get(f"{name.removesuffix(ending)}.weight") if name.endswith(ending) else None
+            if scaled is not None and info.count == 1 and scaled.dtype in FLOAT8:
+                yield f"{name.removesuffix(ending)}.weight", name
 
 
 def _is_beside(name: str) -> bool:
