@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
@@ -116,18 +116,22 @@ def networks(part: object) -> list[nn.Module]:
     return [net for net in found if isinstance(net, nn.Module)]
 
 
+ALWAYS = (0.0, 1.0)
+
+
 @dataclass(frozen=True, slots=True)
 class Merged:
     """A weight adapter in a part of a model.
 
     strength: for this part; rank: so many of its ranks, None for all; blocks: what the strength is multiplied with in
-    each block of the U-Net, none for 1 everywhere.
+    each block of the U-Net, none for 1 everywhere; lasting: from which share of a sampling to which it acts.
     """
 
     file: AdapterRef
     strength: float
     rank: int | None = None
     blocks: tuple[tuple[str, float], ...] = ()
+    lasting: tuple[float, float] = ALWAYS
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +140,16 @@ class Adapted:
 
     merged: tuple[Merged, ...] = ()
     inversions: tuple[AdapterRef, ...] = ()
+
+    def at(self, share: float) -> Adapted:
+        """What acts when this share of a sampling is done, without when it does."""
+        acting = (own for own in self.merged if own.lasting[0] <= share < own.lasting[1])
+        return Adapted(tuple(replace(own, lasting=ALWAYS) for own in acting), self.inversions)
+
+    @property
+    def changes(self) -> tuple[float, ...]:
+        """The shares of a sampling at which something begins or ends to act, ascending: 0, and others below 1."""
+        return tuple(sorted({0.0, *(share for own in self.merged for share in own.lasting if share < 1)}))
 
 
 PLAIN = Adapted()
