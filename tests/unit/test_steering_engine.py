@@ -348,9 +348,10 @@ def test_where_only_what_a_mask_shows_is_made_a_control_is_cut_with_it(
     assert bool(ports.residuals[0].abs().amin(1).gt(0).all())
 
 
-def test_nothing_is_drawn_that_nobody_asked_for(engine: Engine, folder: Path) -> None:
-    for kind in ("mlsd", "segmentation"):
-        with pytest.raises(BadInput, match=f"{kind}: nothing here draws its hints: give an image that is one"):
+def test_nothing_is_drawn_without_what_it_takes(engine: Engine, folder: Path) -> None:
+    files = {"mlsd": "mlsd_large_512_fp32.pth", "segmentation": "oneformer_ade20k_swin_large"}
+    for kind, file in files.items():
+        with pytest.raises(BadInput, match=f"its file {file} is not there: put it into the folder annotators"):
             engine.resolve(request(controls=(f"{kind}:{folder / 'hint.png'} model=tiny_canny",)))
     with pytest.raises(BadInput, match="sha256:ab: an image that came with a request is in no infotext"):
         engine.resolve(request(controls=("canny:sha256:ab",)))

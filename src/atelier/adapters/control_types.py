@@ -25,8 +25,8 @@ class ControlType:
 
 _TYPES = (
     ControlType("canny", "Canny", ("canny",), ("canny", "invert")),
-    ControlType("depth", "Depth", ("depth",), ("depth",)),
-    ControlType("normal", "NormalMap", ("normal",), ("normal_midas", "normal_bae")),
+    ControlType("depth", "Depth", ("depth",), ("depth", "depth_anything")),
+    ControlType("normal", "NormalMap", ("normal",), ("normal_bae", "normal_midas")),
     ControlType("openpose", "OpenPose", ("openpose", "pose"), ("openpose", "dw_openpose_full")),
     ControlType("mlsd", "MLSD", ("mlsd",), ("mlsd", "invert")),
     ControlType("lineart", "Lineart", ("lineart",), ("lineart_standard", "lineart", "lineart_anime", "invert")),
@@ -34,7 +34,7 @@ _TYPES = (
     ControlType(
         "scribble", "Scribble", ("scribble", "sketch"), ("scribble_xdog", "scribble_hed", "scribble_pidinet", "invert")
     ),
-    ControlType("segmentation", "Segmentation", ("seg",), ("seg_ofade20k", "seg_ufade20k")),
+    ControlType("segmentation", "Segmentation", ("seg",), ("seg_ofade20k", "seg_ufade20k", "seg_labels")),
     ControlType("shuffle", "Shuffle", ("shuffle",), ("shuffle",)),
     ControlType("tile", "Tile", ("tile", "blur"), ("tile_resample", "blur_gaussian")),
     ControlType("inpaint", "Inpaint", ("inpaint",), ("inpaint_only",)),

@@ -14,7 +14,7 @@ from atelier.adapters.port.ip_adapter import ONLY
 from atelier.adapters.steering import Prepared, prepared
 from atelier.checkpoints.checkpoint import Checkpoint
 from atelier.checkpoints.image_encoder import image_encoder_spec
-from atelier.errors import BadFile, BadInput, UnknownName, about
+from atelier.errors import BadFile, BadInput, about
 from atelier.families.parts import UNET, VISION
 from atelier.pipeline.steering import attentions
 from atelier.prompt import Warn
@@ -233,17 +233,11 @@ def _says(name: str, words: Sequence[str]) -> bool:
 
 
 def maker_of(control: Control) -> Annotator:
-    """What makes the hint of a control: what it names, or else the first of its type that there is. Raises BadInput."""
+    """What makes the hint of a control: what it names, or else the usual one of its type. Raises UnknownName."""
     if control.annotator:
         return annotator(control.annotator)
     kind = control_type(control.type)
-    if kind is None:
-        return annotator(control.type)
-    for place, name in enumerate(kind.annotators):
-        with suppress(UnknownName):
-            if place == 0 or name not in NEUTRAL:
-                return annotator(name)
-    raise BadInput(f"{control.type}: nothing here draws its hints: give an image that is one, with annotator=none")
+    return annotator(control.type if kind is None else kind.annotators[0])
 
 
 def annotator_file(maker: Annotator, library: Library, hash_of: Callable[[Path], str]) -> NoNetwork | InNetwork:

@@ -17,6 +17,7 @@ from atelier.vision.annotating import Annotator, Asked, NeedsFile
 if TYPE_CHECKING:
     import torch
     from PIL.Image import Image
+    from torch import nn
 
     from atelier.vision.annotating import Draw, Pixels
 
@@ -47,10 +48,12 @@ def annotator(name: str) -> Annotator:
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """An annotator with its file read, if it needs one."""
+    """An annotator with its file read, if it needs one. nets, bytes: as those of a `Drawer`."""
 
     spec: Annotator
     draw: Draw
+    nets: tuple[nn.Module, ...] = ()
+    bytes: int = 0
 
     def hint(
         self, image: Image, *, resolution: int | None = None, options: Mapping[str, float] = NO_OPTIONS, seed: int = 0
@@ -83,7 +86,8 @@ def ready(spec: Annotator, find: Find, device: torch.device) -> Ready:
     if path is None:
         told = f"annotator {spec.name}: its file {spec.draw.files[0]} is not there"
         raise BadInput(f"{told}: put it into the folder {FOLDER} of a folder of models")
-    return Ready(spec, spec.draw.load(path, device))
+    drawer = spec.draw.load(path, device)
+    return Ready(spec, drawer.draw, drawer.nets, drawer.bytes)
 
 
 def completed(spec: Annotator, given: Mapping[str, float]) -> dict[str, float]:

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     import numpy as np
     import torch
     from numpy.typing import NDArray
+    from torch import nn
 
     Pixels = NDArray[np.uint8]
     """(h, w, 3), RGB."""
@@ -43,6 +44,15 @@ class Asked:
 
 
 @dataclass(frozen=True, slots=True)
+class Drawer:
+    """A network that draws, in memory. nets: what it consists of, as far as that is torch's; bytes: of the rest."""
+
+    draw: Draw
+    nets: tuple[nn.Module, ...] = ()
+    bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class NeedsFile:
     """The annotator is a network that lies in a file, or in a folder that transformers reads.
 
@@ -50,7 +60,7 @@ class NeedsFile:
     what it may be called where it is published; the first is what messages name.
     """
 
-    load: Callable[[Path, torch.device], Draw]
+    load: Callable[[Path, torch.device], Drawer]
     files: tuple[str, ...]
 
 
