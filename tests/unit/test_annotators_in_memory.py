@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from test_steering_engine import written
 
 from annotator_support import pidinet, saved
 from atelier.pipeline.resources import annotator_net
@@ -22,6 +21,7 @@ from atelier.runtime.library import Library
 from atelier.runtime.resources import LocalResources, bytes_of
 from atelier.vision.annotate import Ready
 from atelier.weights.hashes import HashCache
+from control_support import written
 
 CPU = Device(torch.device("cpu"), torch.float32, torch.float32, max_batch=None)
 
