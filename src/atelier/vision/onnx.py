@@ -45,7 +45,7 @@ def input_size(session: Any, usual: tuple[int, int]) -> tuple[int, int]:  # noqa
     return (height if isinstance(height, int) else usual[0], width if isinstance(width, int) else usual[1])
 
 
-def run(session: Any, image: NDArray[np.floating]) -> list[Floats]:  # noqa: ANN401 - a session of onnxruntime
+def run(session: Any, image: NDArray[np.floating] | NDArray[np.uint8]) -> list[Floats]:  # noqa: ANN401 - a session of onnxruntime
     """All outputs for one image, (h, w, 3)."""
     import numpy as np
 

@@ -32,8 +32,6 @@ KINDS = ("UperNetForSemanticSegmentation", "SegformerForSemanticSegmentation", B
 TASK = "the task is semantic"
 """What OneFormer is told to do, of what it was taught."""
 STEM = "model"
-MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-"""Of ImageNet's colours, by which all of these networks see an image."""
 COUNTER = "relative_position_index"
 """What old files hold of Swin and the network makes itself."""
 
@@ -48,14 +46,13 @@ class Segmenter:
 
     def labels(self, pixels: Pixels) -> Pixels:
         """(h, w), 0 (wall) to 149 (flag), of an image (h, w, 3)."""
-        import numpy as np
         import torch
         import torch.nn.functional as F
 
-        colours = (pixels.astype(np.float32) / 255 - np.float32(MEAN)) / np.float32(DEVIATION)
-        x = torch.from_numpy(colours).to(self.device).permute(2, 0, 1)[None]
+        from atelier.vision.imagenet import seen
+
         with torch.inference_mode():
-            scores = self.scores(x).float()
+            scores = self.scores(seen(pixels, self.device)).float()
             full = F.interpolate(scores, size=pixels.shape[:2], mode="bilinear", align_corners=False)
         return full[0].argmax(0).to(torch.uint8).cpu().numpy()
 

@@ -98,8 +98,9 @@ def _grids(height: int, width: int) -> list[tuple[NDArray[np.int_], NDArray[np.i
     """Column, row and stride of each position, map by map, row by row."""
     made: list[tuple[NDArray[np.int_], NDArray[np.int_], NDArray[np.int_]]] = []
     for stride in STRIDES:
-        rows, columns = np.mgrid[: height // stride, : width // stride]
-        made.append((columns.ravel(), rows.ravel(), np.full(rows.size, stride)))
+        across, down = width // stride, height // stride
+        columns, rows = np.tile(np.arange(across), down), np.repeat(np.arange(down), across)
+        made.append((columns, rows, np.full(across * down, stride)))
     return made
 
 

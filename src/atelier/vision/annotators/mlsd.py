@@ -67,12 +67,12 @@ def segments(maps: Tensor, score: float, length: float) -> list[Segment]:
     highest = F.max_pool2d(heat[None], AROUND, stride=1, padding=AROUND // 2)[0]
     sure, places = heat.where(highest == heat, 0).flatten().topk(min(MOST, heat.numel()))
     found: list[Segment] = []
-    for certain, place in zip(sure.tolist(), places.tolist(), strict=True):
-        y, x = divmod(place, heat.shape[1])
-        x1, y1, x2, y2 = maps[1:5, y, x].double().tolist()
-        if certain > score and ((x1 - x2) ** 2 + (y1 - y2) ** 2) ** 0.5 > length:
-            ends = [Point(STRIDE * (x + right), STRIDE * (y + down)) for right, down in ((x1, y1), (x2, y2))]
-            found.append((ends[0], ends[1]))
+    for certain, place in zip(sure, places, strict=True):
+        y, x = divmod(int(place), heat.shape[1])
+        x1, y1, x2, y2 = (float(part) for part in maps[1:5, y, x])
+        if float(certain) > score and ((x1 - x2) ** 2 + (y1 - y2) ** 2) ** 0.5 > length:
+            start, end = Point(STRIDE * (x + x1), STRIDE * (y + y1)), Point(STRIDE * (x + x2), STRIDE * (y + y2))
+            found.append((start, end))
     return found
 
 
