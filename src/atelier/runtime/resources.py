@@ -15,10 +15,10 @@ import torch
 from PIL.Image import Image
 from torch import nn
 
-from atelier.adapters.steering import STEM, open_steering
+from atelier.adapters.steering import open_steering
 from atelier.checkpoints.assembling import assembled
 from atelier.checkpoints.checkpoint import Checkpoint
-from atelier.checkpoints.folder import INDEX, archive_in
+from atelier.checkpoints.folder import INDEX, NETWORK_STEM, TRANSFORMERS_STEM, archive_in
 from atelier.checkpoints.image_encoder import ImageEncoder, open_image_encoder, own_image_encoder
 from atelier.checkpoints.image_text import ImageText, image_text
 from atelier.checkpoints.opening import open_checkpoint
@@ -72,7 +72,6 @@ ROLES: Mapping[str, PartRole] = {
     TEXT.name: "text encoder",
 }
 """Which parts of models another file changes: the others are the same network with it and without."""
-TRANSFORMERS_STEM = "model"
 CHANGED = "has changed since the request was resolved; resolve it again"
 Stamp = tuple[tuple[str, int, int], ...]
 """Name, size and time of change of each file."""
@@ -306,7 +305,7 @@ class LocalResources:
 
 def _stem(folder: Path) -> str:
     """What the weights in a folder are called: diffusers' name, or that of transformers, whose annotators are read."""
-    return STEM if any(folder.glob(f"{STEM}*")) else TRANSFORMERS_STEM
+    return NETWORK_STEM if any(folder.glob(f"{NETWORK_STEM}*")) else TRANSFORMERS_STEM
 
 
 def _part_name(model: Checkpoint, role: PartRole, path: Path) -> str:

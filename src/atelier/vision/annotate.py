@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import atelier.vision.annotators
 from atelier.errors import BadInput, nearest
 from atelier.registry import discover, resolve
+from atelier.request.controls import RESOLUTIONS
 from atelier.vision.annotating import Annotator, Asked, NeedsFile
 
 if TYPE_CHECKING:
@@ -21,10 +22,6 @@ if TYPE_CHECKING:
 
     from atelier.vision.annotating import Draw, Pixels
 
-RESOLUTION = 512
-"""What the short side is brought to where nobody says otherwise, as in A1111."""
-LOWEST, HIGHEST = 64, 2048
-"""Of resolutions, as in A1111."""
 MOST_PIXELS = 33_554_432
 """Of an image brought to a resolution: 8192 x 4096."""
 MULTIPLE = 64
@@ -119,8 +116,9 @@ def at_resolution(pixels: Pixels, resolution: int) -> Pixels:
     from atelier.vision.arrays.resample import resize
 
     height, width = pixels.shape[:2]
-    if not LOWEST <= resolution <= HIGHEST:
-        raise BadInput(f"resolution {resolution}: it can be {LOWEST} to {HIGHEST}")
+    low, high = RESOLUTIONS
+    if not low <= resolution <= high:
+        raise BadInput(f"resolution {resolution}: it can be {low} to {high}")
     scale = resolution / min(height, width)
     new_height, new_width = round(height * scale), round(width * scale)
     if new_height * new_width > MOST_PIXELS:

@@ -31,7 +31,6 @@ KINDS = ("UperNetForSemanticSegmentation", "SegformerForSemanticSegmentation", B
 """transformers' classes, as a folder's config.json names them."""
 TASK = "the task is semantic"
 """What OneFormer is told to do, of what it was taught."""
-STEM = "model"
 COUNTER = "relative_position_index"
 """What old files hold of Swin and the network makes itself."""
 
@@ -110,9 +109,9 @@ def _kind(folder: Path) -> str:
 
 def _tensors(folder: Path) -> dict[str, Tensor]:
     """Raises BadFile."""
-    from atelier.checkpoints.folder import archive_in
+    from atelier.checkpoints.folder import TRANSFORMERS_STEM, archive_in
 
-    archive = archive_in(folder, STEM)
+    archive = archive_in(folder, TRANSFORMERS_STEM)
     return archive.load((name for name in archive.tensors if not name.endswith(COUNTER)), mapped=False)
 
 

@@ -7,10 +7,8 @@ from types import MappingProxyType
 
 from atelier.api.service import AnnotatorEntry, Catalogue, OptionEntry
 from atelier.registry import folded
-from atelier.request.controls import RESOLUTIONS
+from atelier.request.controls import RESOLUTION, RESOLUTIONS
 
-RESOLUTION = 512
-"""What annotators see where nobody says, as in A1111."""
 UNSET = -1
 """A1111's word for a number of the annotator's own."""
 IMAGE_PROMPTS = (

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from atelier.adapters.control_types import CONTROL_TYPES, ControlType
-from atelier.api.sdapi.annotators import EXAMPLE, IMAGE_PROMPTS, RESOLUTION, not_here
+from atelier.api.sdapi.annotators import EXAMPLE, IMAGE_PROMPTS, not_here
 from atelier.api.sdapi.names import control_title
 from atelier.api.service import AnnotatorEntry, Catalogue, NamedEntry, OptionEntry
 from atelier.registry import folded
-from atelier.request.controls import RESOLUTIONS
+from atelier.request.controls import RESOLUTION, RESOLUTIONS
 from atelier.request.events import Json
 
 NONE, NO_MODEL = "none", "None"
