@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import cast
 
 from atelier.checkpoints.checkpoint import PRECISIONS, Checkpoint
-from atelier.checkpoints.folder import INDEX, VARIANTS, archive_in
+from atelier.checkpoints.folder import INDEX, NETWORK_STEM, TRANSFORMERS_STEM, VARIANTS, archive_in
 from atelier.checkpoints.kind import Identity, Seen, kinds, recognised
 from atelier.checkpoints.opening import check_variant, open_archive, open_checkpoint
 from atelier.checkpoints.report import PartReport, Report, part_report, report
