@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,11 +14,18 @@ from PIL import Image
 
 from annotator_support import scene, smooth
 from atelier.errors import BadFile, BadInput
+from atelier.request.resolved import InNetwork
+from atelier.runtime.device import pick
+from atelier.runtime.engine import Engine
+from atelier.runtime.library import Library
+from atelier.runtime.steering import annotator_file
+from atelier.runtime.workers.catalogue import listed
 from atelier.vision import whole_bodies
 from atelier.vision.annotate import annotator, ready
 from atelier.vision.annotators.dw_openpose import load
 from atelier.vision.pose import Person, Pose, drawn
 from atelier.vision.whole_bodies import Keypoints, around, cropped, decoded, found, keypoints, people, person, placed
+from atelier.weights.hashes import HashCache
 
 cv2: Any = pytest.importorskip("cv2")
 CPU = torch.device("cpu")
@@ -214,6 +222,33 @@ def test_what_it_holds_is_counted(files: Path) -> None:
     assert ready(annotator("dw_openpose_full"), lambda _: files, CPU).bytes == size > 1e6
 
 
+def test_without_the_detector_it_says_where_to_put_it(files: Path) -> None:
+    """Before a request is accepted, too; and the list of annotators says that it cannot be used."""
+    folder = files.parent / "models" / "annotators"
+    folder.mkdir(parents=True)
+    for name in (files.name, "yolox_l.onnx"):
+        (folder / name).write_bytes(files.with_name(name).read_bytes())
+    library, hashes = Library((folder.parent,)), HashCache()
+    told = r"annotator dw_openpose_full: yolox_l.onnx is not there: put it beside dw-ll_ucoco_384.onnx"
+    spec = annotator("dw_openpose_full")
+    engine = Engine(pick("cpu"), library, hashes, version="1", budget=0)
+
+    def there() -> bool:
+        listing: Any = listed(engine, hashes)["annotators"]
+        return next(own["there"] for own in listing if own["name"] == spec.name)
+
+    assert there()
+    found = annotator_file(spec, library, engine.resources.hash_of)
+    assert isinstance(found, InNetwork)
+    assert found.file.sha256 == hashlib.sha256(files.read_bytes()).hexdigest()
+    (folder / "yolox_l.onnx").unlink()
+    with pytest.raises(BadInput, match=told):
+        annotator_file(spec, library, hashes.sha256)
+    with pytest.raises(BadInput, match=told):
+        ready(spec, library.annotator, CPU)
+    assert not there()
+
+
 def test_files_that_cannot_be(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     swapped = files.with_name("swapped.onnx")
     swapped.write_bytes(files.with_name("yolox_l.onnx").read_bytes())
@@ -222,9 +257,6 @@ def test_files_that_cannot_be(files: Path, monkeypatch: pytest.MonkeyPatch) -> N
     (files.with_name("broken.onnx")).write_bytes(b"no network")
     with pytest.raises(BadFile, match="is no network in ONNX"):
         load(files.with_name("broken.onnx"), CPU)
-    files.with_name("yolox_l.onnx").unlink()
-    with pytest.raises(BadInput, match=r"yolox_l.onnx, which finds the people, is not beside dw-ll_ucoco_384.onnx"):
-        load(files, CPU)
     files.with_name("yolox_l.onnx").write_bytes(files.read_bytes())
     with pytest.raises(BadFile, match=r"get yolox_l.onnx of"):
         load(files, CPU)

@@ -36,7 +36,7 @@ from atelier.request.resolved import (
 from atelier.request.spoken import number
 from atelier.runtime.library import Library, hash_in
 from atelier.vision.annotate import FOLDER as ANNOTATORS
-from atelier.vision.annotate import annotator, completed
+from atelier.vision.annotate import annotator, check_beside, completed
 from atelier.vision.annotating import Annotator, NeedsFile
 from atelier.vision.hints import INPAINT
 
@@ -250,6 +250,7 @@ def annotator_file(maker: Annotator, library: Library, hash_of: Callable[[Path],
             f"annotator {maker.name}: its file {maker.draw.files[0]} is not there: put it into the folder {ANNOTATORS} "
             "of a folder of models, or give an image that is a hint with annotator=none"
         )
+    check_beside(maker, path)
     return InNetwork(file=NetworkRef(name=maker.name, path=str(path), sha256=hash_of(path)))
 
 

@@ -83,8 +83,16 @@ def ready(spec: Annotator, find: Find, device: torch.device) -> Ready:
     if path is None:
         told = f"annotator {spec.name}: its file {spec.draw.files[0]} is not there"
         raise BadInput(f"{told}: put it into the folder {FOLDER} of a folder of models")
+    check_beside(spec, path)
     drawer = spec.draw.load(path, device)
     return Ready(spec, drawer.draw, drawer.nets, drawer.bytes)
+
+
+def check_beside(spec: Annotator, path: Path) -> None:
+    """Raises BadInput where a file is not there that has to lie beside the one of an annotator."""
+    lacking = spec.draw.lacking(path) if isinstance(spec.draw, NeedsFile) else None
+    if lacking is not None:
+        raise BadInput(f"annotator {spec.name}: {lacking} is not there: put it beside {path.name}")
 
 
 def completed(spec: Annotator, given: Mapping[str, float]) -> dict[str, float]:

@@ -57,11 +57,17 @@ class NeedsFile:
     """The annotator is a network that lies in a file, or in a folder that transformers reads.
 
     load: reads it. It raises BadFile for what is no such network, BadInput where a package is not installed. files:
-    what it may be called where it is published; the first is what messages name.
+    what it may be called where it is published; the first is what messages name. beside: other files that it takes,
+    which lie in the same folder.
     """
 
     load: Callable[[Path, torch.device], Drawer]
     files: tuple[str, ...]
+    beside: tuple[str, ...] = ()
+
+    def lacking(self, path: Path) -> str | None:
+        """Which file beside the one at a path is not there, if any."""
+        return next((name for name in self.beside if not path.with_name(name).is_file()), None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -101,7 +101,7 @@ def _annotator(spec: Annotator, library: Library) -> Json:
         "help": spec.help,
         "options": [cast("Json", asdict(option)) for option in spec.options],
         "file": None if needs is None else needs.files[0],
-        "there": needs is None or file_of(needs, library) is not None,
+        "there": needs is None or ((path := file_of(needs, library)) is not None and needs.lacking(path) is None),
         "sized": spec.frame != "own",
     }
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from atelier.errors import BadFile, BadInput
+from atelier.errors import BadFile
 from atelier.vision.annotating import Annotator, Asked, Drawer, NeedsFile
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ DOES = "finding poses"
 
 
 def load(path: Path, _: torch.device) -> Drawer:
-    """Raises BadFile, and BadInput where onnxruntime is not installed or the detector is not there."""
+    """Raises BadFile, and BadInput where onnxruntime is not installed."""
     import numpy as np
 
     from atelier.vision.onnx import open_network
@@ -27,8 +27,6 @@ def load(path: Path, _: torch.device) -> Drawer:
     from atelier.vision.whole_bodies import COUNT, people
 
     beside = path.with_name(DETECTOR)
-    if not beside.is_file():
-        raise BadInput(f"annotator dw_openpose_full: {DETECTOR}, which finds the people, is not beside {path.name}")
     posing, detector = open_network(path, DOES), open_network(beside, DOES)
     _check(path, posing, outputs=2, axis=1, count=COUNT)
     _check(beside, detector, outputs=1, axis=2, count=85)
@@ -51,7 +49,9 @@ SPECS = (
     Annotator(
         "dw_openpose_full",
         "Bodies, hands and faces of people by DWPose; its detector yolox_l.onnx lies beside its file.",
-        NeedsFile(load, ("dw-ll_ucoco_384.onnx", "dw-ll_ucoco.onnx", "dw-mm_ucoco.onnx", "dw-ss_ucoco.onnx")),
+        NeedsFile(
+            load, ("dw-ll_ucoco_384.onnx", "dw-ll_ucoco.onnx", "dw-mm_ucoco.onnx", "dw-ss_ucoco.onnx"), (DETECTOR,)
+        ),
         ("DWposeDetector", "dwpose", "dw_openpose"),
     ),
 )
