@@ -111,6 +111,8 @@ def networks(part: object) -> list[nn.Module]:
             found = [part.net]
         case Steering():
             found = [*part.net.nets]
+        case Ready():
+            found = [*part.nets]
         case _:
             found = [part]
     return [net for net in found if isinstance(net, nn.Module)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from atelier.adapters.control_types import control_type
 from atelier.adapters.port.example import Bank, looking, remembering
-from atelier.adapters.steering import Acting, HintNet, ImagePromptNet
+from atelier.adapters.steering import Acting, Encode, HintNet, ImagePromptNet
 from atelier.checkpoints.checkpoint import Checkpoint
 from atelier.diffusion.rng import DEFAULT_SOURCE, stream
 from atelier.diffusion.types import Moment, View
@@ -20,7 +21,7 @@ from atelier.nn.ports import NOTHING, Conditioning, Ports
 from atelier.nn.seamless import EDGES, Seamless
 from atelier.pipeline.lent import Lent, Need
 from atelier.pipeline.prompted import PortAdapter, Rows
-from atelier.pipeline.resources import hint_net, image_prompt_net
+from atelier.pipeline.resources import AUTOENCODER, hint_net, image_prompt_net
 from atelier.pipeline.steering import self_attentions
 from atelier.pipeline.values import Hint, Key, Looked, Values
 from atelier.request.controls import Mode
@@ -75,7 +76,8 @@ class ByHint:
     edges: Seamless = EDGES
 
     def needs(self, model: ModelRef) -> tuple[Need[Any], ...]:
-        return (Need(model, hint_net(self.network)),)
+        """With the autoencoder, which reads the hints of some networks, as their files say."""
+        return Need(model, hint_net(self.network)), Need(model, AUTOENCODER)
 
     def adapter(self, given: Given) -> PortAdapter:
         model, have = given.model, given.have
@@ -83,7 +85,8 @@ class ByHint:
         kind = control_type(self.type)
         named = self.type if kind is None else kind.name
         acting = Acting(weight=self.weight, fades=self.mode != "balanced", seamless=self.edges)
-        return _Hinted(opened.net, given.values.read(self.hint), named, factor, acting, self.span, self.mode)
+        encode = partial(_encoded, model, have)
+        return _Hinted(opened.net, given.values.read(self.hint), named, factor, encode, acting, self.span, self.mode)
 
 
 _Reads = dict[tuple[View, ...], object]
@@ -97,6 +100,7 @@ class _Hinted:
     hint: Hint
     type: str
     factor: int
+    encode: Encode
     acting: Acting
     span: Span
     mode: Mode
@@ -119,8 +123,14 @@ class _Hinted:
             if len(self._known) == REMEMBERED:
                 self._known.clear()
             shown = _shown(self.hint.image.to(x), views, self.factor)
-            self._known[views] = self.net.read(shown, self.type if self.net.tasks else "")
+            self._known[views] = self.net.read(shown, self.type if self.net.tasks else "", self.encode)
         return self._known[views]
+
+
+def _encoded(model: ModelRef, have: Lent, image: Tensor) -> Tensor:
+    """The mean latent of images (N, 3, H, W) in [-1, 1], by the model's own autoencoder."""
+    autoencoder = have.take(Need(model, AUTOENCODER))
+    return autoencoder.encode(image.to(next(autoencoder.parameters()).dtype)).mean
 
 
 def _positive(rows: Rows) -> Tensor | None:

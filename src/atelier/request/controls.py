@@ -25,6 +25,9 @@ MAX_CONTROLS = 10
 """Of each kind: each is a network of its own."""
 MAX_WEIGHT = 10.0
 RESOLUTIONS = (64, 2048)
+"""What the short side of an image can be brought to for an annotator, as in A1111."""
+RESOLUTION = 512
+"""Where nobody says, in A1111."""
 Mode = Literal["balanced", "prompt", "control"]
 """What counts more where prompt and control disagree: neither, or one of them (A1111's "Balanced", "My prompt is more
 important", "ControlNet is more important")."""

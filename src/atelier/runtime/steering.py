@@ -14,7 +14,7 @@ from atelier.adapters.port.ip_adapter import ONLY
 from atelier.adapters.steering import Prepared, prepared
 from atelier.checkpoints.checkpoint import Checkpoint
 from atelier.checkpoints.image_encoder import image_encoder_spec
-from atelier.errors import BadFile, BadInput, UnknownName, about
+from atelier.errors import BadFile, BadInput, about
 from atelier.families.parts import UNET, VISION
 from atelier.pipeline.steering import attentions
 from atelier.prompt import Warn
@@ -36,7 +36,7 @@ from atelier.request.resolved import (
 from atelier.request.spoken import number
 from atelier.runtime.library import Library, hash_in
 from atelier.vision.annotate import FOLDER as ANNOTATORS
-from atelier.vision.annotate import annotator, completed
+from atelier.vision.annotate import annotator, check_beside, completed
 from atelier.vision.annotating import Annotator, NeedsFile
 from atelier.vision.hints import INPAINT
 
@@ -233,17 +233,11 @@ def _says(name: str, words: Sequence[str]) -> bool:
 
 
 def maker_of(control: Control) -> Annotator:
-    """What makes the hint of a control: what it names, or else the first of its type that there is. Raises BadInput."""
+    """What makes the hint of a control: what it names, or else the usual one of its type. Raises UnknownName."""
     if control.annotator:
         return annotator(control.annotator)
     kind = control_type(control.type)
-    if kind is None:
-        return annotator(control.type)
-    for place, name in enumerate(kind.annotators):
-        with suppress(UnknownName):
-            if place == 0 or name not in NEUTRAL:
-                return annotator(name)
-    raise BadInput(f"{control.type}: nothing here draws its hints: give an image that is one, with annotator=none")
+    return annotator(control.type if kind is None else kind.annotators[0])
 
 
 def annotator_file(maker: Annotator, library: Library, hash_of: Callable[[Path], str]) -> NoNetwork | InNetwork:
@@ -256,6 +250,7 @@ def annotator_file(maker: Annotator, library: Library, hash_of: Callable[[Path],
             f"annotator {maker.name}: its file {maker.draw.files[0]} is not there: put it into the folder {ANNOTATORS} "
             "of a folder of models, or give an image that is a hint with annotator=none"
         )
+    check_beside(maker, path)
     return InNetwork(file=NetworkRef(name=maker.name, path=str(path), sha256=hash_of(path)))
 
 

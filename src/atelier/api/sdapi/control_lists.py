@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from atelier.adapters.control_types import CONTROL_TYPES, ControlType
-from atelier.api.sdapi.annotators import IMAGE_PROMPTS, RESOLUTION, not_here
+from atelier.api.sdapi.annotators import EXAMPLE, IMAGE_PROMPTS, not_here
 from atelier.api.sdapi.names import control_title
 from atelier.api.service import AnnotatorEntry, Catalogue, NamedEntry, OptionEntry
 from atelier.registry import folded
-from atelier.request.controls import RESOLUTIONS
+from atelier.request.controls import RESOLUTION, RESOLUTIONS
 from atelier.request.events import Json
 
 NONE, NO_MODEL = "none", "None"
-IP_ADAPTER = "IP-Adapter"
+IP_ADAPTER, REFERENCE = "IP-Adapter", "Reference"
+FIDELITY = 'Style Fidelity (only for "Balanced" mode)'
+"""The slider of an example, in A1111's words."""
 UNION = "union"
 """What the names of files say that read hints of several types."""
 
@@ -22,11 +24,13 @@ def module_list(catalogue: Catalogue) -> dict[str, Json]:
     """Every module that can be used, with its sliders."""
     details: dict[str, Json] = {entry.name: _detail(entry) for entry in usable(catalogue)}
     details |= {name: {"model_free": False, "sliders": []} for name in IMAGE_PROMPTS}
+    fidelity: Json = {"name": FIDELITY, "value": 0.5, "min": 0.0, "max": 1.0, "step": 0.01}
+    details[EXAMPLE] = {"model_free": True, "sliders": [None, fidelity]}
     return {"module_list": list(details), "module_detail": details}
 
 
 def usable(catalogue: Catalogue) -> Sequence[AnnotatorEntry]:
-    """Annotators that can be used, the one that does nothing first; those that need masks cannot."""
+    """Annotators that can be used, the one that does nothing first."""
     there = [entry for entry in catalogue.annotators if entry.there and not not_here(entry.name)]
     return sorted(there, key=lambda entry: entry.name != NONE)
 
@@ -51,11 +55,11 @@ def control_types(catalogue: Catalogue) -> dict[str, Json]:
     makers, files = usable(catalogue), catalogue.controls
     hints = [entry for entry in files if entry.more.get("kind") != "reference"]
     prompts = [entry for entry in files if entry.more.get("kind") == "reference"]
-    every = [*(entry.name for entry in makers), *IMAGE_PROMPTS]
+    every = [*(entry.name for entry in makers), *IMAGE_PROMPTS, EXAMPLE]
     found: dict[str, Json] = {"All": _choices(every, files, default=(NONE, NO_MODEL))}
     for kind in CONTROL_TYPES.values():
         found[kind.title] = _choices(_of_type(kind, makers), [own for own in hints if _reads(own, kind)])
-    return {**found, IP_ADAPTER: _choices(IMAGE_PROMPTS, prompts)}
+    return {**found, REFERENCE: _choices((EXAMPLE,), ()), IP_ADAPTER: _choices(IMAGE_PROMPTS, prompts)}
 
 
 def _choices(modules: Sequence[str], files: Iterable[NamedEntry], default: tuple[str, str] | None = None) -> Json:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import cast
 
 from pydantic import ValidationError
 
+from atelier.api.sdapi.at import FIELD, At
 from atelier.api.sdapi.bodies import Unit
 from atelier.api.sdapi.fields import Fields, refused
 from atelier.api.sdapi.names import NONE
-from atelier.api.sdapi.unit import FIELD, At, Map, read
+from atelier.api.sdapi.unit import Map, Read, read
 from atelier.api.service import Catalogue
 from atelier.registry import folded
 from atelier.request.controls import MAX_CONTROLS
@@ -27,22 +28,32 @@ class Steered:
     maps: tuple[Map, ...] = ()
 
 
-def steered(args: Sequence[object], catalogue: Catalogue, warn: list[str], start: Collection[str]) -> Steered:
-    """What units ask for; start: what the request has of "image" and "mask". Raises Refused (422), naming unit and
-    field."""
+def steered(args: Sequence[object], catalogue: Catalogue, warn: list[str], start: Mapping[str, str]) -> Steered:
+    """What units ask for; start: the "image" and the "mask" of the request, as far as it has them.
+
+    Raises Refused (422), naming unit and field.
+    """
     units = list(_enabled(args, warn))
     if len(units) > MAX_CONTROLS:
         raise refused(f"ControlNet: {len(units)} units are enabled; at most {MAX_CONTROLS} act at once", FIELD)
     found = [read(unit, at, catalogue, warn, start) for at, unit in units]
     texts = {
-        "controls": [one.map.control for one in found if not one.reference],
+        "controls": [one.control for one in found if not one.reference],
         "references": [one.reference for one in found if one.reference],
     }
     return Steered(
-        {name: [*own] for name, own in texts.items() if own},
+        {**_beside(units, found), **{name: [*own] for name, own in texts.items() if own}},
         {name: data for one in found for name, data in one.images.items()},
         tuple(one.map for one, (_, unit) in zip(found, units, strict=True) if unit.save_detected_map),
     )
+
+
+def _beside(units: Sequence[tuple[At, Unit]], found: Sequence[Read]) -> Fields:
+    """The other fields of the request: one unit may bring the image that it starts from. Raises Refused."""
+    bringing = [(at, one.fields) for (at, _), one in zip(units, found, strict=True) if one.fields]
+    for at, _ in bringing[1:]:
+        raise at.bad("image", f"unit {bringing[0][0].number} has brought the image to start from already: send one")
+    return dict(bringing[0][1]) if bringing else {}
 
 
 def _enabled(args: Sequence[object], warn: list[str]) -> Iterator[tuple[At, Unit]]:

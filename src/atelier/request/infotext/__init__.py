@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
-from atelier.request.controls import Control, Reference, control_text, reference_text
+from atelier.request.controls import Control, Reference, When, control_text, reference_text
 from atelier.request.fields import Rng
 from atelier.request.guidances import SWITCHED
 from atelier.request.infotext.keys import Settings
@@ -70,6 +70,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 T = TypeVar("T")
+W = TypeVar("W", bound=When)
 
 __all__ = [
     "Infotext",
@@ -288,14 +289,7 @@ def _steered(settings: Settings, resolved: Resolved) -> Settings:
 
 
 def _as_control(own: ResolvedControl) -> Control:
-    return Control(
-        image=_pathed(own.image),
-        weight=own.weight,
-        start=own.start,
-        end=own.end,
-        model=_hashed(own.network),
-        mask=_mask_of(own.place),
-        passes=own.passes,
+    control = Control(
         type=own.type,
         mode=own.mode,
         annotator=own.annotator,
@@ -303,29 +297,24 @@ def _as_control(own: ResolvedControl) -> Control:
         resolution=own.resolution,
         options=own.options,
     )
+    return _by_network(_when(control, own), own)
 
 
 def _as_reference(own: ResolvedReference | ResolvedExample) -> Reference:
     if isinstance(own, ResolvedExample):
-        return Reference(
-            image=_pathed(own.image),
-            weight=own.weight,
-            start=own.start,
-            end=own.end,
-            passes=own.passes,
-            method="example",
-            fidelity=own.fidelity,
-        )
-    return Reference(
-        image=_pathed(own.image),
-        weight=own.weight,
-        start=own.start,
-        end=own.end,
-        model=_hashed(own.network),
-        mask=_mask_of(own.place),
-        passes=own.passes,
-        blocks=",".join(f"{block}={digits(factor)}" for block, factor in own.blocks),
-    )
+        return _when(Reference(method="example", fidelity=own.fidelity), own)
+    blocks = ",".join(f"{block}={digits(factor)}" for block, factor in own.blocks)
+    return _by_network(_when(Reference(blocks=blocks), own), own)
+
+
+def _when(said: W, own: ResolvedControl | ResolvedReference | ResolvedExample) -> W:
+    """With what all that steers says."""
+    return replace(said, image=_pathed(own.image), weight=own.weight, start=own.start, end=own.end, passes=own.passes)
+
+
+def _by_network(said: W, own: ResolvedControl | ResolvedReference) -> W:
+    """The same of what a network in a file does."""
+    return replace(said, model=_hashed(own.network), mask=_mask_of(own.place))
 
 
 def _mask_of(place: AllOver | MaskPlace) -> str:
