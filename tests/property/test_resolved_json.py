@@ -37,13 +37,16 @@ from atelier.request.resolved import (
     NoFile,
     NoisedChannels,
     NoNetwork,
+    NotRead,
     PassPrompts,
     RegionPrompts,
     Resolved,
     ResolvedChannels,
     ResolvedControl,
     ResolvedExample,
+    ResolvedFace,
     ResolvedHires,
+    ResolvedIdentity,
     ResolvedMask,
     ResolvedPostprocess,
     ResolvedReference,
@@ -133,6 +136,7 @@ NAMED: Mapping[str, Sequence[object]] = {
     "regions": ((), ("box=0,0,0.5,1: {a|b} cat", f'mask="{IMAGE}" weight=0.3 negative="猫": a'), "box=0.1,0,1,0.2:a"),
     "controls": ((),),  # settled by an engine: see `some_networks`
     "references": ((),),
+    "faces": ((),),
     "region_method": ("latent",),  # the other one excludes much: tests/unit/test_coupling.py
     "tile": ("none", "x", "y", "xy"),
     "view_method": ("multidiffusion", "mixture"),
@@ -253,6 +257,21 @@ STEERING = (
         blocks=(("", 0.0), ("up.1", 0.5)),
     ),
     ResolvedExample(image=SEEN, weight=0.5, start=0.0, end=1.0, passes="first", fidelity=0.25),
+    ResolvedFace(
+        network=NETWORK,
+        reader=NETWORK,
+        encoder=NotRead(),
+        image=SEEN,
+        which=3,
+        weight=0.7,
+        start=0.0,
+        end=1 / 3,
+        place=AllOver(),
+        passes="both",
+        blocks=(),
+        lora=0.1,
+        identity=ResolvedIdentity(network=NETWORK, weight=0.2, pose=SEEN),
+    ),
 )
 
 

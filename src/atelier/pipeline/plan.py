@@ -21,7 +21,7 @@ from atelier.pipeline.layouts import Everywhere, InAttention, InRegions, Layout
 from atelier.pipeline.networks import Borrowed, borrowed, of_regions
 from atelier.pipeline.prepared import PreparedPrompt, prepare
 from atelier.pipeline.prompted import NO_WORDS, NoPorts, PortAdapter, WithoutEdges
-from atelier.pipeline.resources import PLAIN, Adapted
+from atelier.pipeline.resources import PLAIN, Adapted, Merged
 from atelier.pipeline.sample import Sample
 from atelier.pipeline.stage import Stage
 from atelier.pipeline.stages.annotate import Annotate
@@ -39,10 +39,11 @@ from atelier.pipeline.stages.look import Look
 from atelier.pipeline.stages.place import Place
 from atelier.pipeline.stages.postprocess import Postprocess
 from atelier.pipeline.stages.prepare import Prepare
+from atelier.pipeline.stages.read_face import ReadFace
 from atelier.pipeline.stages.save import Save
 from atelier.pipeline.starts import FromLatent, FromNoise, InMask, InViews, Start, Wrap
 from atelier.pipeline.steering import is_on
-from atelier.pipeline.steers import ByExample, ByHint, ByReference, Span, Steer
+from atelier.pipeline.steers import ByExample, ByFace, ByHint, ByReference, Span, Steer
 from atelier.pipeline.values import (
     CHANNELS,
     ENLARGED,
@@ -73,11 +74,14 @@ from atelier.request.infotext import Settings, settings
 from atelier.request.model import Provenance
 from atelier.request.outpaint import Margins, passes
 from atelier.request.resolved import (
+    AdapterRef,
     AsMade,
     DepthChannels,
     ImageChannels,
+    ImageRef,
     MaskedChannels,
     ModelRef,
+    NetworkRef,
     NoChannels,
     NoHires,
     NoisedChannels,
@@ -93,8 +97,10 @@ from atelier.request.resolved import (
     Resolved,
     ResolvedControl,
     ResolvedExample,
+    ResolvedFace,
     ResolvedGuidance,
     ResolvedHires,
+    ResolvedIdentity,
     ResolvedMask,
     ResolvedNoise,
     ResolvedOutpaint,
@@ -104,6 +110,7 @@ from atelier.request.resolved import (
     ResolvedSizes,
     ResolvedSoftness,
     ResolvedSource,
+    ResolvedSteering,
     ResolvedViews,
     SaidSize,
     SampleSettings,
@@ -111,6 +118,7 @@ from atelier.request.resolved import (
 )
 from atelier.vision.difference import Sensitivity
 from atelier.vision.masks import Box
+from atelier.weights.hashes import SHORT_TENSORS
 
 PASS_STEP = 64
 """Pixels: between two passes of outpainting the canvas is a multiple of this, which suits every family."""
@@ -352,10 +360,10 @@ def _encoded(resolved: Resolved, own: _Pass) -> Iterator[Stage]:
 
 
 class _Steered(NamedTuple):
-    """One thing that steers a pass: the stage that makes what its network reads, and what enters the denoiser."""
+    """One thing that steers a pass: the stage that makes what its networks read, and what enters the denoiser."""
 
     stage: Stage
-    steer: Steer
+    steers: tuple[Steer, ...]
 
 
 def _steered(resolved: Resolved, own: _Pass) -> Iterator[_Steered]:
@@ -363,30 +371,66 @@ def _steered(resolved: Resolved, own: _Pass) -> Iterator[_Steered]:
     whole = own.size if own.window is None else resolved.size
     source = None if isinstance(resolved.source, NoSource) else own.prepared
     for number, control in enumerate(resolved.steering):
-        if not control.weight or control.passes not in {"both", own.number}:
+        if not _acts(control, own):
             continue
         span, name = Span(control.start, control.end), f"{own.out.name}: hint {number}"
         if isinstance(control, ResolvedControl):
             hint: Key[Hint] = Key(name)
-            lies = whole, own.window, source, _is_source(resolved, control)
+            lies = whole, own.window, source, _is_source(resolved, control.image)
             stage = Annotate(own.model, control, own.size, hint, *lies)
-            yield _Steered(
-                stage, ByHint(control.network, control.type, hint, control.weight, span, control.mode, own.edges)
-            )
+            steer = ByHint(control.network, control.type, hint, control.weight, span, control.mode, own.edges)
+            yield _Steered(stage, (steer,))
         elif isinstance(control, ResolvedExample):
             latent: Key[Tensor] = Key(name)
             stage = EncodeExample(own.model, control, own.size, latent, resolved.vae_strips)
-            yield _Steered(stage, ByExample(latent, control.weight, span, control.fidelity))
+            yield _Steered(stage, (ByExample(latent, control.weight, span, control.fidelity),))
+        elif isinstance(control, ResolvedFace):
+            face: Key[Looked] = Key(name)
+            place: Key[Hint] = Key(f"{name}, where it is")
+            lies = whole, own.window, source, _is_posed(resolved, control)
+            stage = ReadFace(own.model, control, own.size, face, place, *lies)
+            yield _Steered(stage, tuple(_by_face(control, face, place, span, own.edges)))
         else:
             looked: Key[Looked] = Key(name)
             stage = Look(own.model, control, own.size, looked, whole, own.window, source)
             steer = ByReference(control.network, looked, control.weight, span, dict(control.blocks))
-            yield _Steered(stage, steer)
+            yield _Steered(stage, (steer,))
 
 
-def _is_source(resolved: Resolved, control: ResolvedControl) -> bool:
-    """Whether a control reads the image to start from."""
-    return isinstance(resolved.source, ResolvedSource) and control.image.sha256 == resolved.source.image.sha256
+def _acts(control: ResolvedSteering, own: _Pass) -> bool:
+    return bool(control.weight) and control.passes in {"both", own.number}
+
+
+def _by_face(face: ResolvedFace, looked: Key[Looked], place: Key[Hint], span: Span, edges: Seamless) -> Iterator[Steer]:
+    """looked, place: where what is read of the face, and the hint of where it is, are."""
+    yield ByReference(face.network, looked, face.weight, span, dict(face.blocks))
+    own = face.identity
+    if isinstance(own, ResolvedIdentity) and own.weight:
+        yield ByFace(own.network, face.network, looked, place, own.weight, span, edges)
+
+
+def _with_faces(networks: Adapted, resolved: Resolved, own: _Pass) -> Adapted:
+    """What a denoiser is borrowed with, and the LoRAs that belong to the faces of a pass, behind it."""
+    faces = [one for one in resolved.steering if isinstance(one, ResolvedFace) and one.lora and _acts(one, own)]
+    brought = tuple(Merged(_lora_of(face.network), face.lora) for face in faces)
+    return replace(networks, merged=(*networks.merged, *brought)) if brought else networks
+
+
+def _lora_of(file: NetworkRef) -> AdapterRef:
+    return AdapterRef(
+        name=file.name, path=file.path, sha256=file.sha256, digits=file.sha256[:SHORT_TENSORS], kind="face"
+    )
+
+
+def _is_source(resolved: Resolved, image: ImageRef) -> bool:
+    """Whether an image is the one to start from."""
+    return isinstance(resolved.source, ResolvedSource) and image.sha256 == resolved.source.image.sha256
+
+
+def _is_posed(resolved: Resolved, face: ResolvedFace) -> bool:
+    """Whether a face is where it is in the image to start from."""
+    own = face.identity
+    return isinstance(own, ResolvedIdentity) and _is_source(resolved, own.pose)
 
 
 def _start(source: NoSource | ResolvedSource) -> Start:
@@ -534,11 +578,14 @@ def _diffuse(
         layout=_layout(resolved.regions, own.placed),
         combine=_combined(resolved.source, own.known),
         adapter=_adapter(resolved, own),
-        steers=tuple(steered.steer for steered in _steered(resolved, own)),
+        steers=tuple(steer for steered in _steered(resolved, own) for steer in steered.steers),
         channels=None if isinstance(resolved.channels, NoChannels) else own.channels,
         image_scale=resolved.channels.scale if isinstance(resolved.channels, ImageChannels) else 1.0,
-        adapted=own_networks.denoiser,
-        regional=tuple(Regional(encoded_with(own.states, each.text), each.denoiser) for each in regional),
+        adapted=_with_faces(own_networks.denoiser, resolved, own),
+        regional=tuple(
+            Regional(encoded_with(own.states, each.text), _with_faces(each.denoiser, resolved, own))
+            for each in regional
+        ),
         previews=shown.previews,
         matrix=shown.matrix if own.model == resolved.model else None,
         tiny=shown.tiny and own.model == resolved.model,

@@ -22,6 +22,7 @@ from atelier.nn.net import Net
 from atelier.request.resolved import AdapterRef, ImageRef, InNetwork, ModelRef, NetworkRef, NoNetwork
 from atelier.vision.annotate import Ready
 from atelier.vision.depth import DepthEstimator
+from atelier.vision.faces import FaceReader
 from atelier.vision.networked import Networked
 from atelier.vision.upscaling import Upscaler
 
@@ -78,6 +79,14 @@ IMAGES = "image encoder"
 def image_encoder(file: NoNetwork | InNetwork) -> PartOf[ImageEncoder]:
     """What sees images for image prompts: that of a file, or else the model's own."""
     return PartOf(IMAGES, file.file if isinstance(file, InNetwork) else None)
+
+
+FACES = "faces"
+
+
+def face_reader(folder: NetworkRef) -> PartOf[FaceReader]:
+    """What finds faces, of the folder of a pack."""
+    return PartOf(FACES, folder)
 
 
 ANNOTATOR = "annotator"

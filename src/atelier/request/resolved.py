@@ -63,14 +63,15 @@ class ModelRef(Value):
 class AdapterRef(Value):
     """A file that prompts name, found: what they call it, where it lies, and the SHA-256 (hex) of all of it.
 
-    digits: of its hash, as infotexts say them; kind: what the tag is called that names it.
+    digits: of its hash, as infotexts say them; kind: what the tag is called that names it, or the LoRA in the file of
+    an image prompt of faces, which no tag names.
     """
 
     name: str
     path: str
     sha256: str
     digits: str
-    kind: Literal["lora", "hypernet"] = "lora"
+    kind: Literal["lora", "hypernet", "face"] = "lora"
 
 
 class NoFile(Value):
@@ -483,7 +484,55 @@ class ResolvedExample(Value):
     fidelity: Share
 
 
-ResolvedSteering = Annotated[ResolvedControl | ResolvedReference | ResolvedExample, Field(discriminator="kind")]
+class NotRead(Value):
+    """Nothing of an encoder of images is read."""
+
+    kind: Literal["not read"] = "not read"
+
+
+class NoIdentity(Value):
+    """No ControlNet says where a face is."""
+
+    kind: Literal["none"] = "none"
+
+
+class ResolvedIdentity(Value):
+    """The ControlNet beside an image prompt of faces, which says where the face is. pose: the image whose face lies as
+    this one is to lie."""
+
+    kind: Literal["control"] = "control"
+    network: NetworkRef
+    weight: Finite
+    pose: ImageRef
+
+
+class ResolvedFace(Value):
+    """An image with the face that is to be seen, and the network that reads it.
+
+    reader: the folder of what finds faces; encoder: of images of the face, which some networks read beside; which: of
+    several faces, 1 for the largest; lora: weight of the LoRA in the network's file, 0 where it has none. The rest:
+    `ResolvedReference`.
+    """
+
+    kind: Literal["face"] = "face"
+    network: NetworkRef
+    reader: NetworkRef
+    encoder: Annotated[NotRead | NoNetwork | InNetwork, Field(discriminator="kind")]
+    image: ImageRef
+    which: Annotated[int, Field(ge=1)]
+    weight: Finite
+    start: Share
+    end: Share
+    place: Annotated[AllOver | MaskPlace, Field(discriminator="kind")]
+    passes: Passes
+    blocks: tuple[tuple[str, Finite], ...]
+    lora: Finite
+    identity: Annotated[NoIdentity | ResolvedIdentity, Field(discriminator="kind")]
+
+
+ResolvedSteering = Annotated[
+    ResolvedControl | ResolvedReference | ResolvedExample | ResolvedFace, Field(discriminator="kind")
+]
 
 
 class NoViews(Value):

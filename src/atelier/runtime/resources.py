@@ -36,6 +36,7 @@ from atelier.pipeline.resources import (
     AUTOENCODER,
     DENOISER,
     DEPTH,
+    FACES,
     IMAGE_TEXT,
     IMAGES,
     PLAIN,
@@ -53,11 +54,13 @@ from atelier.runtime.adapting import with_inversions, with_merged
 from atelier.runtime.cache import ModelCache, NetRef
 from atelier.runtime.device import Device, free_memory
 from atelier.runtime.images import Images, LocalImages
+from atelier.runtime.library import FACE_FILES
 from atelier.runtime.store import Destination
 from atelier.runtime.upscalers import UpscalerFile
 from atelier.vision.annotate import annotator, ready
 from atelier.vision.catalogue import architecture, open_upscaler
 from atelier.vision.depth import DepthEstimator, estimator_in, open_estimator
+from atelier.vision.faces import FaceReader, open_faces
 from atelier.vision.networked import Networked
 from atelier.weights.archive import open_any
 from atelier.weights.cast import precision_name
@@ -256,6 +259,8 @@ class LocalResources:
         path = Path(file.path)
         if self.hash_of(path) != file.sha256:
             raise BadFile(path, CHANGED)
+        if role == FACES:
+            return open_faces(path)
         if role == ANNOTATOR:
             return ready(annotator(file.name), lambda _: path, self.device)
         if role == IMAGES:
@@ -271,7 +276,11 @@ class LocalResources:
         return replace(encoder, net=_placed(encoder.net, self._device))
 
     def hash_of(self, path: Path) -> str:
-        """SHA-256 (hex) of the file of a network, or of all files of a folder with one."""
+        """SHA-256 (hex) of the file of a network, or of all files of a folder with one, or with those that find
+        faces."""
+        faces = tuple(path.glob(f"*{FACE_FILES}")) if path.is_dir() else ()
+        if faces:
+            return files_sha256(faces, path, self._hashes)
         archive = archive_in(path, STEM) if path.is_dir() else open_any(path)
         return files_sha256(archive.files, path, self._hashes)
 
@@ -308,7 +317,9 @@ def _part_name(model: Checkpoint, role: PartRole, path: Path) -> str:
 
 def bytes_of(part: object, beside: object = None) -> int:
     """What a part takes in memory: the parameters and buffers of its networks, without those that it shares with
-    another."""
+    another; of what finds faces, whose networks onnxruntime holds, about as much as its files."""
+    if isinstance(part, FaceReader):
+        return part.bytes
     shared = _places(beside)
     return sum(size for address, size in _places(part).items() if address not in shared)
 

@@ -10,8 +10,9 @@ from pathlib import Path
 
 from atelier.adapters.control_types import ControlType, control_type
 from atelier.adapters.image_features import ENCODERS, suits_spec
-from atelier.adapters.port.ip_adapter import ONLY
-from atelier.adapters.steering import Prepared, prepared
+from atelier.adapters.port.ip_adapter import ONLY, face_lora
+from atelier.adapters.read import matched
+from atelier.adapters.steering import Needs, Prepared, prepared
 from atelier.checkpoints.checkpoint import Checkpoint
 from atelier.checkpoints.image_encoder import image_encoder_spec
 from atelier.errors import BadFile, BadInput, UnknownName, about
@@ -19,7 +20,17 @@ from atelier.families.parts import UNET, VISION
 from atelier.pipeline.steering import attentions
 from atelier.prompt import Warn
 from atelier.registry import folded
-from atelier.request.controls import MAX_WEIGHT, Control, Reference, When, parse_control, parse_reference
+from atelier.request.controls import (
+    MAX_WEIGHT,
+    NO_CONTROL,
+    Control,
+    Face,
+    Reference,
+    When,
+    parse_control,
+    parse_face,
+    parse_reference,
+)
 from atelier.request.model import Request
 from atelier.request.resolved import (
     AllOver,
@@ -27,18 +38,24 @@ from atelier.request.resolved import (
     InNetwork,
     MaskPlace,
     NetworkRef,
+    NoIdentity,
     NoNetwork,
+    NotRead,
     Resolved,
     ResolvedControl,
     ResolvedExample,
+    ResolvedFace,
+    ResolvedIdentity,
     ResolvedReference,
 )
 from atelier.request.spoken import number
 from atelier.runtime.library import Library, hash_in
+from atelier.vision import faces
 from atelier.vision.annotate import FOLDER as ANNOTATORS
 from atelier.vision.annotate import annotator, completed
 from atelier.vision.annotating import Annotator, NeedsFile
 from atelier.vision.hints import INPAINT
+from atelier.weights.archive import open_any
 
 NEUTRAL = frozenset({"invert", "none"})
 """Annotators of images that are drawings already: never taken where nothing is named, unless it is the usual one."""
@@ -46,6 +63,12 @@ FOLDER = "ControlNet"
 """Below a folder of models: where networks that steer go, of all the names that such a folder may have."""
 ENCODER_FOLDER = "clip_vision"
 """The same of encoders of images."""
+FACE_FOLDER = "insightface"
+"""The same of packs that find faces."""
+IDENTITY = ("instantid", "instant id", "identity")
+"""Of which one stands in the name of the ControlNet beside an image prompt of faces, or of the folder that it is in."""
+READS: Mapping[type[When], str] = {Control: "a hint", Reference: "an image as a prompt", Face: "a face"}
+OPTIONS: Mapping[str, str] = {"a hint": "--control", "an image as a prompt": "--reference", "a face": "--face"}
 GONE = "sha256:"
 """What stands in infotexts for an image that was a data: URI."""
 UNION = "union"
@@ -71,7 +94,9 @@ class Steerings:
             controls = tuple(self._control(parse_control(text), request) for text in wanted.controls)
         with about("references"):
             references = tuple(self._reference(parse_reference(text), request) for text in wanted.references)
-        return resolved.model_copy(update={"steering": (*controls, *references)})
+        with about("faces"):
+            people = tuple(self._face(parse_face(text), request) for text in wanted.faces)
+        return resolved.model_copy(update={"steering": (*controls, *references, *people)})
 
     def _control(self, control: Control, request: Request) -> ResolvedControl:
         kind, maker = control_type(control.type), maker_of(control)
@@ -135,13 +160,81 @@ class Steerings:
             fidelity=reference.fidelity,
         )
 
+    def _face(self, face: Face, request: Request) -> ResolvedFace:
+        faces.check_installed()
+        network = self._network(face, None, "face")
+        path = Path(network.path)
+        needs = self._needs(path, face)
+        return ResolvedFace(
+            network=network,
+            reader=self._reader(path, needs),
+            encoder=NotRead() if needs.image is None else self._encoder(path, face),
+            image=self._image(face, request),
+            which=face.which,
+            weight=face.weight,
+            start=face.start,
+            end=face.end,
+            place=self._place(face),
+            passes=face.passes,
+            blocks=tuple(self._blocks(face).items()),
+            lora=face.lora if self._has_lora(path, face) else 0,
+            identity=self._identity(face, network, needs),
+        )
+
+    def _needs(self, network: Path, when: When) -> Needs:
+        needs = prepared(network, self._models(when)[0]).needs
+        assert needs is not None  # as was checked
+        return needs
+
+    def _reader(self, network: Path, needs: Needs) -> NetworkRef:
+        """The folder of what finds faces for a network. Raises BadInput where it is not there."""
+        pack = faces.PACKS[needs.face or "unit"]
+        path = self.library.faces(pack)
+        if path is None:
+            raise BadInput(
+                f"{network.stem}: the networks that find faces are not there: put the folder {pack} with the .onnx "
+                f"files of insightface into the folder {FACE_FOLDER} of a folder of models"
+            )
+        return NetworkRef(name=pack, path=str(path), sha256=self.hash_of(path))
+
+    def _has_lora(self, path: Path, face: Face) -> bool:
+        """Whether a file brings a LoRA for the whole U-Net. Raises BadFile for one that does not suit the models."""
+        brought = [face_lora(open_any(path), model) for model in self._models(face)] if path.is_file() else []
+        for lora, model in zip(brought, self._models(face), strict=False):
+            if lora is not None:
+                matched(lora, model)
+        return any(lora is not None for lora in brought)
+
+    def _identity(self, face: Face, network: NetworkRef, needs: Needs) -> NoIdentity | ResolvedIdentity:
+        """The ControlNet beside a face, where the network has one. Raises BadInput."""
+        if needs.face != "raw" or face.control == NO_CONTROL:
+            if face.control not in {"", NO_CONTROL} or face.pose or face.control_weight is not None:
+                told = "control, control_weight and pose are for InstantID: leave them out"
+                raise BadInput(f"{network.name}: has no ControlNet beside it; {told}")
+            return NoIdentity()
+        path = self.library.control(face.control) if face.control else self._beside(face, network)
+        for model in self._models(face):
+            if prepared(path, model).needs is not None:
+                raise BadFile(path, "is no ControlNet: name one with control=")
+        weight = face.weight if face.control_weight is None else face.control_weight
+        found = NetworkRef(name=path.stem if path.is_file() else path.name, path=str(path), sha256=self.hash_of(path))
+        return ResolvedIdentity(network=found, weight=weight, pose=self.refer(face.pose or face.image))
+
+    def _beside(self, face: Face, network: NetworkRef) -> Path:
+        """The first ControlNet that is called as those beside faces. Raises BadInput."""
+        for name, path in self.library.controls().items():
+            if _says(name, IDENTITY) or _says(path.parent.name, IDENTITY):
+                with suppress(BadFile):
+                    if all(prepared(path, model).needs is None for model in self._models(face)):
+                        return path
+        raise BadInput(
+            f"{network.name}: its ControlNet is not there: put it into the folder instantid of a folder of models, "
+            f"name it with control=, or do without: control={NO_CONTROL}"
+        )
+
     def _encoder(self, network: Path, when: When) -> NoNetwork | InNetwork:
         """What sees images for an image prompt: the models' own where it fits, or a file's. Raises BadInput."""
-        models = self._models(when)
-        needs = prepared(network, models[0]).needs
-        assert needs is not None  # as was checked
-        if needs.face is not None:
-            raise BadInput(f"{network.stem}: reads faces, and nothing finds faces in images here yet: choose another")
+        models, needs = self._models(when), self._needs(network, when)
         if all(model.has(VISION) and suits_spec(model.spec(VISION), needs) for model in models):
             return NoNetwork()
         for name, path in self.library.image_encoders().items():
@@ -155,7 +248,7 @@ class Steerings:
             f"into the folder {ENCODER_FOLDER} of a folder of models"
         )
 
-    def _blocks(self, reference: Reference) -> Mapping[str, float]:
+    def _blocks(self, reference: Reference | Face) -> Mapping[str, float]:
         """Factors by block. Raises BadInput, also for a block that the model does not have."""
         said, model = reference.blocks, self._models(reference)[0]
         if not said:
@@ -177,10 +270,9 @@ class Steerings:
 
     def _network(self, when: When, kind: ControlType | None, named: str) -> NetworkRef:
         """The file of a control's network: the one that is named, or one of its type for the model."""
-        hint = isinstance(when, Control)
         path = self.library.control(when.model) if when.model else self._of_type(when, kind, named)
         for model in self._models(when):
-            self._check(path, prepared(path, model), hint=hint, task=named if kind is None else kind.name)
+            _check(path, prepared(path, model), when, named if kind is None else kind.name)
         found = NetworkRef(name=path.stem if path.is_file() else path.name, path=str(path), sha256=self.hash_of(path))
         wanted = hash_in(when.model).lower()
         if wanted and not found.sha256.startswith(wanted):
@@ -207,23 +299,32 @@ class Steerings:
         )
 
     def _suits(self, path: Path, when: When, task: str) -> bool:
-        hint = isinstance(when, Control)
         try:
             for model in self._models(when):
-                self._check(path, prepared(path, model), hint=hint, task=task)
-            return hint or bool(self._encoder(path, when))
+                _check(path, prepared(path, model), when, task)
+            return isinstance(when, Control) or self._can_see(path, when)
         except BadInput:
             return False
 
-    def _check(self, path: Path, found: Prepared, *, hint: bool, task: str) -> None:
-        """Raises BadFile for an image prompt where a hint is read, and the other way round; and for a union of other
-        types."""
-        if hint and found.needs is not None:
-            raise BadFile(path, "reads an image as a prompt: give it as --reference")
-        if not hint and found.needs is None:
-            raise BadFile(path, "reads a hint: give it as --control")
-        if found.tasks and task not in found.tasks:
-            raise BadFile(path, f"reads no hints of the type {task}: it knows {', '.join(found.tasks)}")
+    def _can_see(self, path: Path, when: When) -> bool:
+        """Whether an encoder is there for an image prompt that needs one. Raises BadInput where it is not."""
+        return self._needs(path, when).image is None or bool(self._encoder(path, when))
+
+
+def _check(path: Path, found: Prepared, when: When, task: str) -> None:
+    """Raises BadFile for a file that reads something else than was given, and for a union of other types."""
+    reads, wanted = _reads(found), READS[type(when)]
+    if reads != wanted:
+        raise BadFile(path, f"reads {reads}: give it as {OPTIONS[reads]}")
+    if found.tasks and task not in found.tasks:
+        raise BadFile(path, f"reads no hints of the type {task}: it knows {', '.join(found.tasks)}")
+
+
+def _reads(found: Prepared) -> str:
+    """Of the values of READS."""
+    if found.needs is None:
+        return "a hint"
+    return "an image as a prompt" if found.needs.face is None else "a face"
 
 
 def _says(name: str, words: Sequence[str]) -> bool:

@@ -6,10 +6,12 @@ IP-Adapters were trained with the embeddings of buffalo_l, InstantID with those 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, cast
 
 from atelier.errors import BadFile, BadInput
@@ -23,7 +25,9 @@ if TYPE_CHECKING:
     from atelier.vision.face_geometry import Floats, Found
 
 PACKAGE = "onnxruntime"
-INSTALL = "pip install 'atelier[faces]'"
+MISSING = f"finding faces needs {PACKAGE}: pip install 'atelier[faces]'"
+PACKS: Mapping[str, str] = MappingProxyType({"unit": "buffalo_l", "raw": "antelopev2"})
+"""Insightface's pack whose embeddings a network was trained with that reads them in this form (`adapters.steering`)."""
 STRIDES = (8, 16, 32)
 SIDES = (640, 480, 320)
 """Of the square that an image is put into: a face that fills the image is only found in a smaller one."""
@@ -51,10 +55,11 @@ class Face:
 
 @dataclass(frozen=True, slots=True)
 class FaceReader:
-    """detector, embedder: sessions of onnxruntime."""
+    """detector, embedder: sessions of onnxruntime; bytes: that both take in memory, about."""
 
     detector: Any
     embedder: Any
+    bytes: int = 0
 
     def faces(self, image: Image, threshold: float = THRESHOLD) -> tuple[Face, ...]:
         """All faces of an image, the largest first."""
@@ -113,18 +118,27 @@ def crop(image: Image, face: Face, side: int = 224) -> Image:
     return fromarray(aligned(np.asarray(image.convert("RGB")), np.array(face.points), side))
 
 
+def check_installed() -> None:
+    """Raises BadInput where the package that runs the networks is not there."""
+    if find_spec(PACKAGE) is None:
+        raise BadInput(MISSING)
+
+
 def open_faces(folder: Path) -> FaceReader:
     """The detector and the embedder among the .onnx files of a folder, told by what they read and return.
 
     Raises BadInput where onnxruntime is not installed, BadFile for a folder without the two.
     """
     detector = embedder = None
+    size = 0
     for path in sorted(folder.glob("*.onnx")):
         session = _session(path)
-        detector = detector or (session if _detects(session) else None)
-        embedder = embedder or (session if _embeds(session) else None)
-        if detector and embedder:
-            return FaceReader(detector, embedder)
+        is_detector, is_embedder = detector is None and _detects(session), embedder is None and _embeds(session)
+        detector = session if is_detector else detector
+        embedder = session if is_embedder else embedder
+        size += path.stat().st_size if is_detector or is_embedder else 0
+        if detector is not None and embedder is not None:
+            return FaceReader(detector, embedder, size)
     lacking = "detector of faces (SCRFD)" if detector is None else "network that tells faces apart (ArcFace)"
     raise BadFile(folder, f"has no {lacking}: put the .onnx files of insightface's buffalo_l or antelopev2 there")
 
@@ -135,7 +149,7 @@ def _session(path: Path) -> Any:  # noqa: ANN401 - onnxruntime is optional
     try:
         library: Any = import_module(PACKAGE)
     except ImportError as error:
-        raise BadInput(f"finding faces needs {PACKAGE}: {INSTALL}") from error
+        raise BadInput(MISSING) from error
     options = library.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     options.log_severity_level = 3

@@ -5,12 +5,22 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import NamedTuple, TypeVar, cast
+from typing import Literal, NamedTuple, TypeVar, cast
 
 from atelier.adapters.control_types import CONTROL_TYPES, control_type
 from atelier.api.errors import Refused
-from atelier.api.sdapi.annotators import UNSET, find_annotator, is_image_prompt, not_here, resolution, thresholds
+from atelier.api.sdapi.annotators import (
+    KEYPOINTS,
+    UNSET,
+    find_annotator,
+    is_face,
+    is_image_prompt,
+    not_here,
+    resolution,
+    thresholds,
+)
 from atelier.api.sdapi.bodies import Unit
+from atelier.api.sdapi.control_lists import READ_IMAGES
 from atelier.api.sdapi.fields import RESIZE_NAMES, refused
 from atelier.api.sdapi.names import NONE, find_control
 from atelier.api.sdapi.pictures import Taken, taken
@@ -21,12 +31,13 @@ from atelier.request.controls import (
     FITS,
     MAX_WEIGHT,
     MODES,
+    NO_CONTROL,
     PASSES,
     Control,
+    Face,
     Reference,
     When,
     control_text,
-    reference_text,
 )
 
 C = TypeVar("C", bound=str)
@@ -35,6 +46,8 @@ FIELD = "alwayson_scripts"
 UPLOAD = "upload:"
 START = UPLOAD + "image"
 """What stands for the image to start from until it is uploaded, as in `translate`."""
+Kind = Literal["reference", "face", "pose"]
+"""How a unit reads an image that no annotator makes a hint of."""
 HINT = "hint"
 """The type of a hint of which module, model and file say none."""
 MODE_NAMES: Mapping[str, int] = MappingProxyType(
@@ -80,17 +93,24 @@ def image_label(name: str) -> str:
 
 
 class Map(NamedTuple):
-    """What a unit adds to the images: the hint of a control, or what stands for the image of a reference."""
+    """What a unit adds to the images: the hint of a control, or what stands for the image of a reference or a face."""
 
     control: str
     image: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Pose:
+    """Where the face of another unit is to be, and the ControlNet that says so: what it has of a face."""
+
+    face: Face
+
+
 class Read(NamedTuple):
-    """reference: the text of one, "" for a control. images: base64 by what stands for them."""
+    """own: what a unit asks for; images: base64 by what stands for them."""
 
     map: Map
-    reference: str
+    own: Control | Reference | Face | Pose
     images: Mapping[str, str]
 
 
@@ -101,9 +121,9 @@ def read(unit: Unit, at: At, catalogue: Catalogue, warn: list[str], start: Colle
     model = _model(unit, at, catalogue)
     maker = _maker(unit, at, catalogue, model)
     own = UPLOAD + at.image("image") if at.image("image") in images else ""
-    if maker is None:
-        text = reference_text(_when(Reference(image=own or START), unit, at, model, images))
-        return Read(Map("", at.image("image") if own else "image"), text, images)
+    if not isinstance(maker, AnnotatorEntry):
+        shown = Map("", at.image("image") if own else "image")
+        return Read(shown, _prompted(maker, own or START, unit, at, model, images), images)
     control = Control(
         image=own,
         type=_type(unit, at, maker, model),
@@ -113,7 +133,22 @@ def read(unit: Unit, at: At, catalogue: Catalogue, warn: list[str], start: Colle
         resolution=_resolution(unit, at, maker, warn),
         options=tuple(_options(unit, at, maker, warn)),
     )
-    return Read(Map(control_text(_when(control, unit, at, model, images))), "", images)
+    control = _when(control, unit, at, model, images)
+    return Read(Map(control_text(control)), control, images)
+
+
+def _prompted(
+    kind: Kind, image: str, unit: Unit, at: At, model: NamedEntry, images: Mapping[str, str]
+) -> Reference | Face | Pose:
+    """A unit that reads an image. A1111 leaves the LoRA of files for faces to a tag in the prompt."""
+    if kind == "reference":
+        return _when(Reference(image=image), unit, at, model, images)
+    face = _when(Face(image=image, lora=0.0, control=NO_CONTROL), unit, at, model, images)
+    if kind == "face":
+        return face
+    if unit.guessmode or _chosen(unit.control_mode, MODES, MODE_NAMES, "control_mode", at) != "balanced":
+        raise at.bad("control_mode", "of a face it is balanced")
+    return Pose(face)
 
 
 def _check_undone(unit: Unit, at: At, *, masked: bool) -> None:
@@ -176,15 +211,19 @@ def _model(unit: Unit, at: At, catalogue: Catalogue) -> NamedEntry:
     return found
 
 
-def _maker(unit: Unit, at: At, catalogue: Catalogue, model: NamedEntry) -> AnnotatorEntry | None:
-    """What draws the hint; None for an image prompt. Raises Refused."""
+def _maker(unit: Unit, at: At, catalogue: Catalogue, model: NamedEntry) -> AnnotatorEntry | Kind:
+    """What draws the hint, or else how an image is read. Raises Refused."""
     reads = model.more.get("kind")
+    if folded(unit.module) == folded(KEYPOINTS):
+        if reads in READ_IMAGES:
+            raise at.bad("model", f"{model.name!r} is no ControlNet, and {KEYPOINTS} is for InstantID's")
+        return "pose"
     named = folded(unit.module) in NONE
-    if is_image_prompt(unit.module) or (named and reads == "reference"):
+    if is_image_prompt(unit.module) or is_face(unit.module) or (named and reads in READ_IMAGES):
         if reads == "hint":
             raise at.bad("model", f"{model.name!r} reads a hint, and {unit.module[:60]} is for image prompts")
-        return None
-    if reads == "reference":
+        return "face" if reads == "face" or is_face(unit.module) else "reference"
+    if reads in READ_IMAGES:
         raise at.bad("module", f"{unit.module[:60]!r} draws a hint, and {model.name} reads an image: ip-adapter-auto")
     maker = find_annotator(catalogue, unit.module)
     if maker is None:

@@ -7,11 +7,11 @@ through it in opposite directions.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
-from atelier.request.controls import Control, Reference, control_text, reference_text
+from atelier.request.controls import NO_CONTROL, Control, Face, Reference, control_text, face_text, reference_text
 from atelier.request.fields import Rng
 from atelier.request.guidances import SWITCHED
 from atelier.request.infotext.keys import Settings
@@ -49,7 +49,9 @@ from atelier.request.resolved import (
     ResolvedChannels,
     ResolvedControl,
     ResolvedExample,
+    ResolvedFace,
     ResolvedGuidance,
+    ResolvedIdentity,
     ResolvedOutpaint,
     ResolvedPostprocess,
     ResolvedReference,
@@ -281,10 +283,17 @@ def _laid_out(settings: Settings, resolved: Resolved, index: int) -> Settings:
 def _steered(settings: Settings, resolved: Resolved) -> Settings:
     """What is said of the images beside the prompt; of those in data: URIs only what they hold."""
     hints = [own for own in resolved.steering if isinstance(own, ResolvedControl)]
-    prompts = [own for own in resolved.steering if not isinstance(own, ResolvedControl)]
+    prompts = [own for own in resolved.steering if isinstance(own, (ResolvedReference, ResolvedExample))]
+    people = [own for own in resolved.steering if isinstance(own, ResolvedFace)]
     controls = [control_text(_as_control(own)) for own in hints]
     references = [reference_text(_as_reference(own)) for own in prompts]
-    return replace(settings, controls=joined_texts(controls) or None, references=joined_texts(references) or None)
+    faces = [face_text(_as_face(own)) for own in people]
+    return replace(
+        settings,
+        controls=joined_texts(controls) or None,
+        references=joined_texts(references) or None,
+        faces=joined_texts(faces) or None,
+    )
 
 
 def _as_control(own: ResolvedControl) -> Control:
@@ -324,8 +333,32 @@ def _as_reference(own: ResolvedReference | ResolvedExample) -> Reference:
         model=_hashed(own.network),
         mask=_mask_of(own.place),
         passes=own.passes,
-        blocks=",".join(f"{block}={digits(factor)}" for block, factor in own.blocks),
+        blocks=_blocks_text(own.blocks),
     )
+
+
+def _as_face(own: ResolvedFace) -> Face:
+    identity = own.identity
+    face = Face(
+        image=_pathed(own.image),
+        weight=own.weight,
+        start=own.start,
+        end=own.end,
+        model=_hashed(own.network),
+        mask=_mask_of(own.place),
+        passes=own.passes,
+        blocks=_blocks_text(own.blocks),
+        which=own.which,
+        lora=own.lora,
+        control=NO_CONTROL,
+    )
+    if not isinstance(identity, ResolvedIdentity):
+        return face
+    return replace(face, control=_hashed(identity.network), control_weight=identity.weight, pose=_pathed(identity.pose))
+
+
+def _blocks_text(blocks: Sequence[tuple[str, float]]) -> str:
+    return ",".join(f"{block}={digits(factor)}" for block, factor in blocks)
 
 
 def _mask_of(place: AllOver | MaskPlace) -> str:
