@@ -39,6 +39,7 @@ from atelier.request.resolved import (
     NoNetwork,
     NotRead,
     PassPrompts,
+    PersonImage,
     RegionPrompts,
     Resolved,
     ResolvedChannels,
@@ -48,6 +49,7 @@ from atelier.request.resolved import (
     ResolvedHires,
     ResolvedIdentity,
     ResolvedMask,
+    ResolvedPerson,
     ResolvedPostprocess,
     ResolvedReference,
     ResolvedRefiner,
@@ -271,6 +273,15 @@ STEERING = (
         blocks=(),
         lora=0.1,
         identity=ResolvedIdentity(network=NETWORK, weight=0.2, pose=SEEN),
+    ),
+    ResolvedPerson(
+        network=NETWORK,
+        reader=InNetwork(file=NETWORK),
+        images=(PersonImage(image=SEEN, which=1), PersonImage(image=SEEN, which=2)),
+        weight=0.5,
+        start=1 / 3,
+        passes="second",
+        lora=1.0,
     ),
 )
 

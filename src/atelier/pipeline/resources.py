@@ -16,6 +16,7 @@ from atelier.checkpoints.checkpoint import Checkpoint
 from atelier.checkpoints.image_encoder import ImageEncoder
 from atelier.checkpoints.image_text import ImageText
 from atelier.checkpoints.text import TextEncoder, TextTowers
+from atelier.models.photomaker import PhotoMaker
 from atelier.models.taesd import TinyAutoencoder
 from atelier.models.vae import AutoencoderKL
 from atelier.nn.net import Net
@@ -87,6 +88,14 @@ FACES = "faces"
 def face_reader(folder: NetworkRef) -> PartOf[FaceReader]:
     """What finds faces, of the folder of a pack."""
     return PartOf(FACES, folder)
+
+
+PERSON = "person"
+
+
+def person_net(file: NetworkRef) -> PartOf[PhotoMaker]:
+    """What reads images of a person for a model."""
+    return PartOf(PERSON, file)
 
 
 ANNOTATOR = "annotator"

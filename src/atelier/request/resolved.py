@@ -64,14 +64,14 @@ class AdapterRef(Value):
     """A file that prompts name, found: what they call it, where it lies, and the SHA-256 (hex) of all of it.
 
     digits: of its hash, as infotexts say them; kind: what the tag is called that names it, or the LoRA in the file of
-    an image prompt of faces, which no tag names.
+    an image prompt of faces or of a PhotoMaker, which no tag names.
     """
 
     name: str
     path: str
     sha256: str
     digits: str
-    kind: Literal["lora", "hypernet", "face"] = "lora"
+    kind: Literal["lora", "hypernet", "face", "person"] = "lora"
 
 
 class NoFile(Value):
@@ -530,8 +530,34 @@ class ResolvedFace(Value):
     identity: Annotated[NoIdentity | ResolvedIdentity, Field(discriminator="kind")]
 
 
+class PersonImage(Value):
+    """An image of a person. which: of several faces, 1 for the largest."""
+
+    image: ImageRef
+    which: Annotated[int, Field(ge=1)]
+
+
+class ResolvedPerson(Value):
+    """Images of the one person that the word before a prompt's trigger stands for, and the network that reads them
+    (PhotoMaker).
+
+    reader: the folder of what finds faces, none where the network reads no faces; weight: how far the word is the
+    person; start: the share of the steps before which it is a word like others; lora: weight of the LoRA in the
+    network's file, 0 where it has none; passes: in which of two.
+    """
+
+    kind: Literal["person"] = "person"
+    network: NetworkRef
+    reader: Annotated[NoNetwork | InNetwork, Field(discriminator="kind")]
+    images: Annotated[tuple[PersonImage, ...], Field(min_length=1)]
+    weight: Finite
+    start: Share
+    passes: Passes
+    lora: Finite
+
+
 ResolvedSteering = Annotated[
-    ResolvedControl | ResolvedReference | ResolvedExample | ResolvedFace, Field(discriminator="kind")
+    ResolvedControl | ResolvedReference | ResolvedExample | ResolvedFace | ResolvedPerson, Field(discriminator="kind")
 ]
 
 

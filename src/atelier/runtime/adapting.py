@@ -15,6 +15,7 @@ from atelier.adapters.attach import Changes, Strong, with_changes, with_sources
 from atelier.adapters.attach import merged as merged_tensors
 from atelier.adapters.hypernetwork import Pair, load_hypernetwork, open_hypernetwork
 from atelier.adapters.inversion import read_embedding
+from atelier.adapters.photomaker import photomaker_lora
 from atelier.adapters.port.ip_adapter import face_lora
 from atelier.adapters.read import Match, deltas, matched, open_adapter
 from atelier.checkpoints.checkpoint import Checkpoint
@@ -128,7 +129,8 @@ def _matched(ref: AdapterRef, model: Checkpoint, hashes: HashCache) -> Match:
     path = _unchanged(ref, hashes)
     if ref.kind == "lora":
         return matched(open_adapter(path), model)
-    brought = face_lora(open_any(path), model)
+    archive = open_any(path)
+    brought = face_lora(archive, model) if ref.kind == "face" else photomaker_lora(archive)
     assert brought is not None, "only a file that has one is named as such"
     return matched(brought, model)
 

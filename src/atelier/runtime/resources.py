@@ -15,6 +15,7 @@ import torch
 from PIL.Image import Image
 from torch import nn
 
+from atelier.adapters.photomaker import open_photomaker
 from atelier.adapters.steering import STEM, open_steering
 from atelier.checkpoints.assembling import assembled
 from atelier.checkpoints.checkpoint import Checkpoint
@@ -39,6 +40,7 @@ from atelier.pipeline.resources import (
     FACES,
     IMAGE_TEXT,
     IMAGES,
+    PERSON,
     PLAIN,
     TEXT,
     TINY,
@@ -261,6 +263,8 @@ class LocalResources:
             raise BadFile(path, CHANGED)
         if role == FACES:
             return open_faces(path)
+        if role == PERSON:
+            return _placed(open_photomaker(path, model, _dtype(model, self._device)), self._device)
         if role == ANNOTATOR:
             return ready(annotator(file.name), lambda _: path, self.device)
         if role == IMAGES:

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from atelier.adapters.control_types import ControlType, control_type
 from atelier.adapters.image_features import ENCODERS, suits_spec
+from atelier.adapters.photomaker import MERGES_FROM, photomaker_lora, photomaker_spec
 from atelier.adapters.port.ip_adapter import ONLY, face_lora
 from atelier.adapters.read import matched
 from atelier.adapters.steering import Needs, Prepared, prepared
 from atelier.checkpoints.checkpoint import Checkpoint
 from atelier.checkpoints.image_encoder import image_encoder_spec
+from atelier.checkpoints.kind import identify
 from atelier.errors import BadFile, BadInput, UnknownName, about
 from atelier.families.parts import UNET, VISION
+from atelier.pipeline.persons import NEEDED, has_trigger
 from atelier.pipeline.steering import attentions
 from atelier.prompt import Warn
 from atelier.registry import folded
@@ -41,11 +44,14 @@ from atelier.request.resolved import (
     NoIdentity,
     NoNetwork,
     NotRead,
+    PersonImage,
     Resolved,
     ResolvedControl,
     ResolvedExample,
     ResolvedFace,
+    ResolvedHires,
     ResolvedIdentity,
+    ResolvedPerson,
     ResolvedReference,
 )
 from atelier.request.spoken import number
@@ -54,6 +60,7 @@ from atelier.vision import faces
 from atelier.vision.annotate import FOLDER as ANNOTATORS
 from atelier.vision.annotate import annotator, completed
 from atelier.vision.annotating import Annotator, NeedsFile
+from atelier.vision.faces import PHOTOMAKER
 from atelier.vision.hints import INPAINT
 from atelier.weights.archive import open_any
 
@@ -95,7 +102,7 @@ class Steerings:
         with about("references"):
             references = tuple(self._reference(parse_reference(text), request) for text in wanted.references)
         with about("faces"):
-            people = tuple(self._face(parse_face(text), request) for text in wanted.faces)
+            people = tuple(self._faces([parse_face(text) for text in wanted.faces], request, resolved))
         return resolved.model_copy(update={"steering": (*controls, *references, *people)})
 
     def _control(self, control: Control, request: Request) -> ResolvedControl:
@@ -160,14 +167,54 @@ class Steerings:
             fidelity=reference.fidelity,
         )
 
+    def _faces(
+        self, wanted: Sequence[Face], request: Request, resolved: Resolved
+    ) -> Iterator[ResolvedFace | ResolvedPerson]:
+        """Each by itself, but those that a PhotoMaker reads are one person. Raises BadInput."""
+        persons: list[tuple[Path, Face]] = []
+        for face in wanted:
+            path = self._person_file(face)
+            if path is None:
+                yield self._face(face, request)
+            else:
+                persons.append((path, face))
+        if persons:
+            check_prompts(resolved)
+            yield self._person(persons, request)
+
+    def _person_file(self, face: Face) -> Path | None:
+        """The PhotoMaker that a face names; None where it names another file, or none."""
+        path = self.library.control(face.model) if face.model else None
+        identity = identify(open_any(path)) if path is not None and path.is_file() else None
+        return path if identity is not None and identity.kind == "photomaker" else None
+
+    def _person(self, shown: Sequence[tuple[Path, Face]], request: Request) -> ResolvedPerson:
+        """All images of it. Raises BadInput where they do not say the same."""
+        (path, first), *others = shown
+        for other_path, other in others:
+            alike = replace(other, image=first.image, which=first.which)
+            if (other_path, alike) != (path, first):
+                raise BadInput(f"{path.stem}: reads images of one person: say the same of each but image and which")
+        _check_person(path, first)
+        reads_faces = {photomaker_spec(path, model).face is not None for model in self._models(first)}
+        sha256 = self.hash_of(path)
+        return ResolvedPerson(
+            network=NetworkRef(name=path.stem, path=str(path), sha256=sha256),
+            reader=InNetwork(file=self._reader(path, PHOTOMAKER)) if any(reads_faces) else NoNetwork(),
+            images=tuple(PersonImage(image=self._image(own, request), which=own.which) for _, own in shown),
+            weight=first.weight,
+            start=first.start or MERGES_FROM,
+            passes=first.passes,
+            lora=first.lora if photomaker_lora(open_any(path)) is not None else 0,
+        )
+
     def _face(self, face: Face, request: Request) -> ResolvedFace:
-        faces.check_installed()
         network = self._network(face, None, "face")
         path = Path(network.path)
         needs = self._needs(path, face)
         return ResolvedFace(
             network=network,
-            reader=self._reader(path, needs),
+            reader=self._reader(path, faces.PACKS[needs.face or "unit"]),
             encoder=NotRead() if needs.image is None else self._encoder(path, face),
             image=self._image(face, request),
             which=face.which,
@@ -186,9 +233,9 @@ class Steerings:
         assert needs is not None  # as was checked
         return needs
 
-    def _reader(self, network: Path, needs: Needs) -> NetworkRef:
+    def _reader(self, network: Path, pack: str) -> NetworkRef:
         """The folder of what finds faces for a network. Raises BadInput where it is not there."""
-        pack = faces.PACKS[needs.face or "unit"]
+        faces.check_installed()
         path = self.library.faces(pack)
         if path is None:
             raise BadInput(
@@ -309,6 +356,23 @@ class Steerings:
     def _can_see(self, path: Path, when: When) -> bool:
         """Whether an encoder is there for an image prompt that needs one. Raises BadInput where it is not."""
         return self._needs(path, when).image is None or bool(self._encoder(path, when))
+
+
+def check_prompts(resolved: Resolved) -> None:
+    """Raises BadInput for an image in whose prompts no word is a person."""
+    again = resolved.hires.prompts if isinstance(resolved.hires, ResolvedHires) else resolved.samples
+    for first, second in zip(resolved.samples, again, strict=True):
+        if not any(has_trigger(own.prompt) for own in (first, second, *first.regions)):
+            raise BadInput(NEEDED)
+
+
+def _check_person(path: Path, face: Face) -> None:
+    """Raises BadInput for what has no effect on what a PhotoMaker does."""
+    unused = {"end": face.end != 1, "mask": bool(face.mask), "blocks": bool(face.blocks), "pose": bool(face.pose)}
+    unused |= {"control": face.control not in {"", NO_CONTROL}, "control_weight": face.control_weight is not None}
+    said = [name for name, is_said in unused.items() if is_said]
+    if said:
+        raise BadInput(f"{path.stem}: changes the prompt alone: leave out {', '.join(said)}")
 
 
 def _check(path: Path, found: Prepared, when: When, task: str) -> None:

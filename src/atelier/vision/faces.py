@@ -1,7 +1,7 @@
 """Faces in an image, and who they are: the SCRFD and ArcFace of insightface's packs (buffalo_l, antelopev2).
 
 onnxruntime is optional (`pip install 'atelier[faces]'`); it is given files in ONNX, which hold no code. FaceID's
-IP-Adapters were trained with the embeddings of buffalo_l, InstantID with those of antelopev2.
+IP-Adapters and PhotoMaker were trained with the embeddings of buffalo_l, InstantID with those of antelopev2.
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ PACKAGE = "onnxruntime"
 MISSING = f"finding faces needs {PACKAGE}: pip install 'atelier[faces]'"
 PACKS: Mapping[str, str] = MappingProxyType({"unit": "buffalo_l", "raw": "antelopev2"})
 """Insightface's pack whose embeddings a network was trained with that reads them in this form (`adapters.steering`)."""
+PHOTOMAKER = PACKS["unit"]
+"""The pack that version 2 of PhotoMaker was trained with, whose embeddings it reads as they are."""
 STRIDES = (8, 16, 32)
 SIDES = (640, 480, 320)
 """Of the square that an image is put into: a face that fills the image is only found in a smaller one."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -65,14 +65,13 @@ class ReadFace(Stage):
         prepared = None if self.source is None else values.read(self.source)
         image = flat(have.image(self.face.image))
         found = reader.faces(image)
-        chosen = _chosen(found, self.face.which, self.face.image)
-        if len(found) > 1 and self.face.which == 1:
-            yield Warned(f"{_named(self.face.image)}: has {len(found)} faces, the largest is read; which=2 is the next")
+        picked = chosen(found, self.face.which, self.face.image)
+        yield from picked.notes
         factor = have.checkpoint(self.model).latent.factor
         mask = place_mask(self.face.place, self.size, self.whole, self.window, factor, have, prepared)
-        values.put(self.out, Looked(self._features(image, chosen, have), mask))
+        values.put(self.out, Looked(self._features(image, picked.face, have), mask))
         if isinstance(self.face.identity, ResolvedIdentity):
-            drawn = self._drawn(self.face.identity, chosen, reader, have, prepared)
+            drawn = self._drawn(self.face.identity, picked.face, reader, have, prepared)
             values.put(self.place, Hint(_pixels(drawn), mask))
 
     def _features(self, image: Image.Image, face: Face, have: Lent) -> Features:
@@ -90,20 +89,28 @@ class ReadFace(Stage):
         image, points = flat(have.image(identity.pose)), face.points
         lies = lying(image, self.whole, self.size, "crop", prepared, of_source=self.of_source)
         if identity.pose != self.face.image or lies.image is not image:
-            points = _chosen(reader.faces(lies.image), 1, identity.pose).points
+            points = chosen(reader.faces(lies.image), 1, identity.pose).face.points
         there = [Point(x, y) for x, y in moved(points, lies.image.size, *lies.size, lies.how)]
         drawn = face_drawn(there, *lies.size)
         return drawn if self.window is None or lies.size == self.size else drawn.crop(self.window)
 
 
-def _chosen(found: tuple[Face, ...], which: int, image: ImageRef) -> Face:
-    """Raises BadInput where there are fewer."""
+class Chosen(NamedTuple):
+    """The face that is read, and what is to be told of the others."""
+
+    face: Face
+    notes: tuple[Warned, ...]
+
+
+def chosen(found: tuple[Face, ...], which: int, image: ImageRef) -> Chosen:
+    """Of the faces in an image, the largest first, the one that is asked for. Raises BadInput where there are fewer."""
     if not found:
         raise BadInput(f"{_named(image)}: no face is found in it: choose one with a face seen from the front")
     if which > len(found):
         there = "one face" if len(found) == 1 else f"{len(found)} faces"
         raise BadInput(f"{_named(image)}: which={which}, and it has {there}: choose 1 to {len(found)}")
-    return found[which - 1]
+    told = f"{_named(image)}: has {len(found)} faces, the largest is read; which=2 is the next"
+    return Chosen(found[which - 1], (Warned(told),) if len(found) > 1 and which == 1 else ())
 
 
 def _named(image: ImageRef) -> str:

@@ -7,7 +7,7 @@ through it in opposite directions.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
@@ -53,6 +53,7 @@ from atelier.request.resolved import (
     ResolvedGuidance,
     ResolvedIdentity,
     ResolvedOutpaint,
+    ResolvedPerson,
     ResolvedPostprocess,
     ResolvedReference,
     ResolvedRefiner,
@@ -288,6 +289,8 @@ def _steered(settings: Settings, resolved: Resolved) -> Settings:
     controls = [control_text(_as_control(own)) for own in hints]
     references = [reference_text(_as_reference(own)) for own in prompts]
     faces = [face_text(_as_face(own)) for own in people]
+    persons = [own for own in resolved.steering if isinstance(own, ResolvedPerson)]
+    faces += [face_text(face) for own in persons for face in _as_faces(own)]
     return replace(
         settings,
         controls=joined_texts(controls) or None,
@@ -355,6 +358,20 @@ def _as_face(own: ResolvedFace) -> Face:
     if not isinstance(identity, ResolvedIdentity):
         return face
     return replace(face, control=_hashed(identity.network), control_weight=identity.weight, pose=_pathed(identity.pose))
+
+
+def _as_faces(own: ResolvedPerson) -> Iterator[Face]:
+    """One for each image."""
+    for shown in own.images:
+        yield Face(
+            image=_pathed(shown.image),
+            weight=own.weight,
+            start=own.start,
+            model=_hashed(own.network),
+            passes=own.passes,
+            which=shown.which,
+            lora=own.lora,
+        )
 
 
 def _blocks_text(blocks: Sequence[tuple[str, float]]) -> str:
