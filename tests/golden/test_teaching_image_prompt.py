@@ -9,6 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from PIL import Image
+from safetensors.torch import load_file
 from torch import Tensor
 
 import taught_support as teaching
@@ -19,9 +20,9 @@ from atelier.adapters.steering import Acting, open_steering
 from atelier.checkpoints.image_encoder import open_image_encoder
 from atelier.checkpoints.kind import identify
 from atelier.checkpoints.opening import open_checkpoint
-from atelier.errors import BadFile, BadInput
+from atelier.errors import BadFile, BadInput, Interrupted
 from atelier.models.ip_adapter import IpAdapter, IpAdapterSpec, LinearSpec, ResamplerSpec
-from atelier.nn.ports import Conditioning, Ports
+from atelier.nn.ports import NOTHING, Conditioning, Ports
 from atelier.train.tasks.teaching import TeachingTask
 from atelier.train.teaching.dropout import Draw
 from atelier.train.teaching.image_prompt import ImagePromptPupil
@@ -145,6 +146,7 @@ def test_a_step_is_one_with_the_processors_of_diffusers(
 ) -> None:
     """With one image left out, as the draw of the step says."""
     task = taught(model, images, encoder, tmp_path, image_prompt__reads=reads, image_prompt__layers=1)
+    teaching.shake(task)
     ours = teaching.learning(task)
     spec = pupil(task).prompt.net.spec
     pipe = diffusers.StableDiffusionPipeline.from_pretrained(model, safety_checker=None)
@@ -187,18 +189,28 @@ def test_a_step_is_one_with_the_processors_of_diffusers(
         assert float((ours[own].detach() - after).norm() / after.norm()) < CLOSE, own
 
 
-def test_it_begins_with_the_keys_and_values_of_the_text(
+def test_at_first_it_changes_nothing_and_learns_at_once(
     model: Path, images: Path, encoder: Path, tmp_path: Path
 ) -> None:
-    task = taught(model, images, encoder, tmp_path)
+    """Its keys and values are those of the text."""
+    task = taught(model, images, encoder, tmp_path, image_prompt__dropout=0)
     net = diffusers.UNet2DConditionModel.from_pretrained(model / "unet")
-    theirs = {name: own for name, own in net.named_parameters() if "attn2.to_k" in name or "attn2.to_v" in name}
+    theirs = [own for name, own in net.named_parameters() if "attn2.to_k" in name or "attn2.to_v" in name]
     learned = pupil(task).prompt.net
-    ours = [own.get_parameter("weight") for pair in zip(learned.to_k, learned.to_v, strict=True) for own in pair]
+    ours = [own.get_parameter("weight") for own in (*learned.to_k, *learned.to_v)]
     assert len(ours) == len(theirs)
-    for own in ours:
-        assert any(torch.equal(own, their) for their in theirs.values() if own.shape == their.shape)
+    assert all(any(own.shape == their.shape and torch.equal(own, their) for their in theirs) for own in ours)
     assert all(not p.requires_grad for p in (*task.base.net.parameters(), *pupil(task).encoder.net.parameters()))
+    batch, x = task.maker(0), torch.randn(3, 4, 8, 8)
+    cond, t = Conditioning(torch.randn(3, 77, 32)), torch.tensor([5, 500, 900])
+
+    def output(ports: Ports) -> Tensor:
+        with torch.no_grad():
+            return task.base.net(x, t, cond, ports)
+
+    assert torch.equal(output(pupil(task).ports(batch, x, t, cond)), output(NOTHING))
+    task.update(0, batch)
+    assert not torch.equal(output(pupil(task).ports(batch, x, t, cond)), output(NOTHING))
 
 
 @pytest.mark.parametrize("reads", READS)
@@ -230,6 +242,23 @@ def test_its_file_acts_as_what_was_taught(reads: str, model: Path, images: Path,
         without = task.base.net(x, t, cond)
     assert torch.allclose(made, wanted, atol=1e-6)
     assert float((made - without).abs().max()) > 1e-4
+
+
+def test_one_that_was_stopped_goes_on_as_if_nothing_had_happened(
+    model: Path, images: Path, encoder: Path, tmp_path: Path
+) -> None:
+    from training_support import events, known, losses, recipe, trained
+
+    chosen = recipe("image-prompt", told(model, images, encoder))
+    whole = losses(trained(chosen, tmp_path / "whole"))
+    happened: list[Any] = []
+    with pytest.raises(Interrupted):
+        happened.extend(events(chosen, tmp_path / "broken", stop=lambda: len(losses(happened)) >= 2))
+    happened.extend(events(chosen, tmp_path / "broken"))
+    assert losses(happened) == whole
+    files = [known()["image-prompt"].export(chosen, tmp_path / name) for name in ("whole", "broken")]
+    ours, theirs = (load_file(path) for path in files)
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours.keys() | theirs.keys())
 
 
 def test_images_in_a_folder_are_seen_in_place_of_the_training_images(

@@ -18,7 +18,15 @@ from atelier.adapters.steering import Acting, Features
 from atelier.checkpoints.image_encoder import ImageEncoder
 from atelier.checkpoints.text import TextTowers
 from atelier.errors import BadInput
-from atelier.models.ip_adapter import IpAdapter, IpAdapterSpec, Resampler, places
+from atelier.models.ip_adapter import (
+    FaceTokens,
+    IpAdapter,
+    IpAdapterSpec,
+    LinearTokens,
+    MlpTokens,
+    Resampler,
+    places,
+)
 from atelier.models.unet import UNet
 from atelier.nn.ports import Conditioning, Ports
 from atelier.train import randomness
@@ -125,17 +133,32 @@ class ImagePromptPupil:
 
 
 def begun(spec: IpAdapterSpec, net: UNet, seed: int) -> ImagePrompt:
-    """One that has not learned: its keys and values are the model's own to the text, as in the authors' script; the
-    rest is drawn."""
+    """One that has not learned. Its keys and values are the model's own to the text, as in the authors' script; the
+    rest is drawn, but for the last norm, which is 0: so the tokens are, and nothing is changed. Tokens that mean
+    nothing yet would do to the model what it takes long to get over."""
     torch.manual_seed(seed)
     made = IpAdapter(spec)
     with torch.no_grad():
         if isinstance(made.projection, Resampler) and made.projection.queries is not None:
             made.projection.queries.normal_(0, made.projection.queries.shape[-1] ** -0.5)
+        last = last_norm(made.projection)
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
         for place, to_k, to_v in zip(places(spec.unet), made.to_k, made.to_v, strict=True):
             for kind, own in (("k", to_k), ("v", to_v)):
                 own.get_parameter("weight").copy_(net.get_parameter(f"{place.path}.attn2.to_{kind}.weight"))
     return ImagePrompt(made)
+
+
+def last_norm(projection: LinearTokens | MlpTokens | Resampler | FaceTokens) -> nn.LayerNorm:
+    """What the tokens come out of; of FaceID-plus, those of the face alone."""
+    match projection:
+        case Resampler():
+            return projection.norm_out
+        case FaceTokens():
+            return projection.face.norm
+        case _:
+            return projection.norm
 
 
 def unet_of(base: Base) -> UNet:
