@@ -37,6 +37,9 @@ from atelier.train.teaching.base import Base
 from atelier.train.teaching.control import beside
 from atelier.train.teaching.dropout import Draw
 
+FAINT = 0.1
+"""The deviation of tokens at first, in place of 1: those of a small model that mean nothing yet cost it more than it
+learns in hundreds of steps. Not 0, where the norm's factors and the layer before them wait for each other."""
 CACHED = 2**30
 """Bytes of what an encoder makes of images that are kept in memory."""
 
@@ -134,15 +137,14 @@ class ImagePromptPupil:
 
 def begun(spec: IpAdapterSpec, net: UNet, seed: int) -> ImagePrompt:
     """One that has not learned. Its keys and values are the model's own to the text, as in the authors' script; the
-    rest is drawn, but for the last norm, which is 0: so the tokens are, and nothing is changed. Tokens that mean
-    nothing yet would do to the model what it takes long to get over."""
+    rest is drawn, but for the last norm, which makes the tokens FAINT."""
     torch.manual_seed(seed)
     made = IpAdapter(spec)
     with torch.no_grad():
         if isinstance(made.projection, Resampler) and made.projection.queries is not None:
             made.projection.queries.normal_(0, made.projection.queries.shape[-1] ** -0.5)
         last = last_norm(made.projection)
-        nn.init.zeros_(last.weight)
+        nn.init.constant_(last.weight, FAINT)
         nn.init.zeros_(last.bias)
         for place, to_k, to_v in zip(places(spec.unet), made.to_k, made.to_v, strict=True):
             for kind, own in (("k", to_k), ("v", to_v)):
