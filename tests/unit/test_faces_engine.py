@@ -193,7 +193,8 @@ def test_two_requests_at_once_are_as_alone(engine: Engine, folder: Path) -> None
 def test_of_several_faces_the_largest_is_read_and_told(engine: Engine, folder: Path) -> None:
     """The second one is to the left, and has less blue in it."""
     text = f"{folder}/both.png model=tiny-faceid"
-    told = [own.message for own in engine.events(request(faces=(text,))) if isinstance(own, Warned)]
+    twice = {"hires_resize": (96, 96), "hires_upscaler": "Latent", "denoising_strength": 0.5, "hires_steps": 1}
+    told = [own.message for own in engine.events(request(faces=(text,), **twice)) if isinstance(own, Warned)]
     assert told == [f"{folder}/both.png: has 2 faces, the largest is read; which=2 is the next"]
     first, second = pixels(engine, text), pixels(engine, f"{text} which=2")
     assert first != second
@@ -338,6 +339,7 @@ BAD = {
     "{folder}/anna.png model=ip-adapter control=tiny-faceid": "is no ControlNet: name one with control=",
     "{folder}/anna.png model=ip-adapter pose={folder}/gone.png": "gone.png",
     "{folder}/anna.png model=tiny-faceid blocks=nowhere=1": "blocks 'nowhere'",
+    '{folder}/anna.png model=ip-adapter pose="sha256:ab"': "sha256:ab: an image that came with a request",
     "{folder}/anna.png which=0": "which '0': must be a whole number from 1 to 100",
     "{folder}/anna.png control=none pose=a.png": "pose has no effect with control=none",
 }

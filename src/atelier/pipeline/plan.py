@@ -432,7 +432,8 @@ def _steered(resolved: Resolved, own: _Pass) -> Iterator[_Steered]:
             face: Key[Looked] = Key(name)
             place: Key[Hint] = Key(f"{name}, where it is")
             lies = whole, own.window, source, _is_posed(resolved, control)
-            stage = ReadFace(own.model, control, own.size, face, place, *lies)
+            tells = own.number == "first" or control.passes == "second"
+            stage = ReadFace(own.model, control, own.size, face, place, *lies, tells=tells)
             yield _Steered(stage, tuple(_by_face(control, face, place, span, own.edges)))
         else:
             looked: Key[Looked] = Key(name)

@@ -127,16 +127,19 @@ class Steerings:
         )
 
     def _image(self, when: When, request: Request) -> ImageRef:
-        if when.image.startswith(GONE):
-            raise BadInput(f"{when.image}: an image that came with a request is in no infotext: give it again")
         if when.image:
-            return self.refer(when.image)
+            return self._referred(when.image)
         if request.source is None:
             raise BadInput("a control without an image reads the one to start from: name one, or give --image")
         return self.refer(request.source.image)
 
+    def _referred(self, name: str) -> ImageRef:
+        if name.startswith(GONE):
+            raise BadInput(f"{name}: an image that came with a request is in no infotext: give it again")
+        return self.refer(name)
+
     def _place(self, when: When) -> AllOver | MaskPlace:
-        return MaskPlace(image=self.refer(when.mask)) if when.mask else AllOver()
+        return MaskPlace(image=self._referred(when.mask)) if when.mask else AllOver()
 
     def _reference(self, reference: Reference, request: Request) -> ResolvedReference | ResolvedExample:
         if reference.method == "example":
@@ -265,7 +268,7 @@ class Steerings:
                 raise BadFile(path, "is no ControlNet: name one with control=")
         weight = face.weight if face.control_weight is None else face.control_weight
         found = NetworkRef(name=path.stem if path.is_file() else path.name, path=str(path), sha256=self.hash_of(path))
-        return ResolvedIdentity(network=found, weight=weight, pose=self.refer(face.pose or face.image))
+        return ResolvedIdentity(network=found, weight=weight, pose=self._referred(face.pose or face.image))
 
     def _beside(self, face: Face, network: NetworkRef) -> Path:
         """The first ControlNet that is called as those beside faces. Raises BadInput."""

@@ -37,7 +37,8 @@ class ReadFace(Stage):
     """Leaves what an image prompt reads of a face, and where it acts, under `out`; under `place`, the hint of where the
     face is, if a ControlNet reads it.
 
-    size, whole, window, source, of_source: see `Annotate`; the last one is about the image of the pose.
+    size, whole, window, source, of_source: see `Annotate`; the last one is about the image of the pose. tells: whether
+    a line is told of other faces in the image: one stage of a run is enough.
     """
 
     model: ModelRef
@@ -49,6 +50,7 @@ class ReadFace(Stage):
     window: Box | None = None
     source: Key[Prepared] | None = None
     of_source: bool = False
+    tells: bool = True
 
     def needs(self) -> tuple[Need[object], ...]:
         needs: list[Need[Any]] = [
@@ -66,7 +68,7 @@ class ReadFace(Stage):
         image = flat(have.image(self.face.image))
         found = reader.faces(image)
         picked = chosen(found, self.face.which, self.face.image)
-        yield from picked.notes
+        yield from picked.notes if self.tells else ()
         factor = have.checkpoint(self.model).latent.factor
         mask = place_mask(self.face.place, self.size, self.whole, self.window, factor, have, prepared)
         values.put(self.out, Looked(self._features(image, picked.face, have), mask))

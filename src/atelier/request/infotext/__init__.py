@@ -357,7 +357,8 @@ def _as_face(own: ResolvedFace) -> Face:
     )
     if not isinstance(identity, ResolvedIdentity):
         return face
-    return replace(face, control=_hashed(identity.network), control_weight=identity.weight, pose=_pathed(identity.pose))
+    pose = "" if identity.pose == own.image else _pathed(identity.pose)
+    return replace(face, control=_hashed(identity.network), control_weight=identity.weight, pose=pose)
 
 
 def _as_faces(own: ResolvedPerson) -> Iterator[Face]:
