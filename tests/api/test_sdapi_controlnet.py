@@ -157,7 +157,7 @@ def test_what_is_no_image_is_refused_by_the_unit(http: httpx.Client, service: Li
     assert len(service.submitted) == before
 
 
-@pytest.mark.parametrize("field", ["controls", "references"])
+@pytest.mark.parametrize("field", ["controls", "references", "faces"])
 def test_what_is_found_out_later_is_told_of_units(field: str) -> None:
     class Choosy(LikeA1111):
         def _check(self, job: NewJob, owner: Owner) -> None:
@@ -186,6 +186,9 @@ def test_lists(api: webuiapi.WebUIApi, http: httpx.Client) -> None:
         "ip-adapter_sd15 [6a3f6166]",
         "ip-adapter-plus-face_sd15 [71693645]",
         "ip-adapter-full-face_sd15",
+        "ip-adapter-faceid-plusv2_sd15 [6e14fc1a]",
+        "ip-adapter_instant_id_sdxl [eb2d3ec0]",
+        "control_instant_id_sdxl [c5c25a50]",
         "mine",
     ]
     assert http.get("/controlnet/settings").json() == {"control_net_unit_count": 10}
@@ -197,6 +200,7 @@ def test_modules_with_their_sliders(api: webuiapi.WebUIApi, http: httpx.Client) 
     assert found["module_list"] == api.controlnet_module_list() == [
         "none", "canny", "depth_midas", "inpaint_only", "tile_resample", "ip-adapter-auto", "ip-adapter_clip_sd15",
         "ip-adapter_clip_sdxl", "ip-adapter_clip_sdxl_plus_vith", "ip-adapter_clip_h", "ip-adapter_clip_g",
+        "ip-adapter_face_id", "ip-adapter_face_id_plus", "instant_id_face_embedding", "instant_id_face_keypoints",
         "reference_only",
     ]  # fmt: skip
     details = found["module_detail"]
@@ -237,9 +241,16 @@ def test_types_with_their_choices(http: httpx.Client) -> None:
         "module_list": ["none", "reference_only"], "model_list": ["None"], "default_option": "reference_only",
         "default_model": "None",
     }  # fmt: skip
+    assert types["IP-Adapter"]["model_list"][-1] == "ip-adapter-faceid-plusv2_sd15 [6e14fc1a]"
+    assert types["Instant-ID"] == {
+        "module_list": ["none", "instant_id_face_embedding", "instant_id_face_keypoints"],
+        "model_list": ["None", "ip-adapter_instant_id_sdxl [eb2d3ec0]", "control_instant_id_sdxl [c5c25a50]"],
+        "default_option": "instant_id_face_embedding",
+        "default_model": "ip-adapter_instant_id_sdxl [eb2d3ec0]",
+    }
     assert types["All"]["default_option"] == "none"
     assert types["All"]["model_list"][0] == "None"
-    assert len(types["All"]["model_list"]) == 8
+    assert len(types["All"]["model_list"]) == 11
 
 
 def test_hints_are_drawn(api: webuiapi.WebUIApi, http: httpx.Client, service: LikeA1111) -> None:

@@ -41,7 +41,7 @@ def steering(asked: Asked) -> dict[str, Any]:
     """What the one request says of it, which has to be one that can be made."""
     (fields,) = asked.runs.fields
     request_of({name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()})
-    return {name: fields[name] for name in ("controls", "references") if name in fields}
+    return {name: fields[name] for name in ("controls", "references", "faces") if name in fields}
 
 
 def refused(*units: Any) -> str:
@@ -174,6 +174,42 @@ def test_image_prompts_are_references() -> None:
         assert list(steering(text({**unit, "module": module}))) == ["references"]
 
 
+def test_units_with_faces_are_faces() -> None:
+    """The LoRA of FaceID is a tag's in A1111."""
+    unit = {**UNIT, "module": "ip-adapter_face_id_plus", "model": "ip-adapter-faceid-plusv2_sd15 [6e14fc1a]"}
+    said = "upload:unit0.image:0.6 end=0.5 model=ip-adapter-faceid-plusv2_sd15 lora=0 control=none"
+    asked = text({**unit, "weight": 0.6, "guidance_end": 0.5})
+    assert steering(asked) == {"faces": [said]}
+    assert [own.image for own in asked.maps] == ["unit0.image"]
+    for module in ("ip-adapter_face_id", "ip-adapter-auto", "none"):
+        assert steering(text({**unit, "module": module, "weight": 0.6, "guidance_end": 0.5})) == {"faces": [said]}
+
+
+FACE_UNIT = {**UNIT, "module": "instant_id_face_embedding", "model": "ip-adapter_instant_id_sdxl"}
+POSE_UNIT = {**UNIT, "module": "instant_id_face_keypoints", "model": "control_instant_id_sdxl", "weight": 0.4}
+POSED = (
+    "upload:unit{}.image:1 model=ip-adapter_instant_id_sdxl lora=0 control=control_instant_id_sdxl control_weight=0.4 "
+    'pose="upload:unit{}.image"'
+)
+
+
+def test_a_unit_of_keypoints_says_where_the_face_of_another_is() -> None:
+    said = {"faces": [POSED.format(0, 1)]}
+    asked = text(FACE_UNIT, POSE_UNIT)
+    assert steering(asked) == said
+    assert set(asked.images) == {"unit0.image", "unit1.image"}
+    assert steering(text(POSE_UNIT, FACE_UNIT)) == {"faces": [POSED.format(1, 0)]}
+    plain = {**FACE_UNIT, "model": "ip-adapter-faceid-plusv2_sd15"}
+    both = steering(text(plain, FACE_UNIT, POSE_UNIT))["faces"]
+    assert both[0].endswith("control=none")
+    assert both[1] == POSED.format(1, 2)
+    assert refused(FACE_UNIT, {**POSE_UNIT, "guidance_end": 0.5}).startswith(
+        "ControlNet unit 1: guidance_end: it is not"
+    )
+    with pytest.raises(Refused, match="unit 2: module: instant_id_face_keypoints needs a unit with a face"):
+        text(FACE_UNIT, POSE_UNIT, POSE_UNIT)
+
+
 def test_the_image_to_start_from_is_read_where_there_is_none() -> None:
     bare = {**UNIT, "image": None}
     assert steering(image(bare)) == {"controls": [USUAL.replace("upload:unit0.image", "")]}
@@ -215,7 +251,17 @@ def test_maps_are_only_those_that_are_wanted() -> None:
         ({"module": "inpaint_global_harmonious", "mask": PICTURE}, "module: 'inpaint_global_harmonious' works in img2"),
         ({"module": "inpaint", "mask": PICTURE, "model": "ip-adapter_sd15"}, "model: 'ip-adapter_sd15' reads an image"),
         ({"module": "inpaint", "mask": PICTURE, "model": "None"}, "model: none is named"),
-        ({"module": "ip-adapter_face_id"}, "module: 'ip-adapter_face_id': it reads faces"),
+        ({"module": "ip-adapter_pulid"}, "module: 'ip-adapter_pulid': PuLID is not done here"),
+        ({"module": "ip-adapter_face_id"}, "model: 'control_v11p_sd15_canny' reads a hint, and ip-adapter_face_id is"),
+        (
+            {"module": "instant_id_face_keypoints", "model": "ip-adapter_instant_id_sdxl"},
+            "model: 'ip-adapter_instant_id_sdxl' is no ControlNet",
+        ),
+        ({"module": "instant_id_face_keypoints", "control_mode": 1}, "control_mode: of a face it is balanced"),
+        (
+            {"module": "instant_id_face_keypoints"},
+            "module: instant_id_face_keypoints needs a unit with a face: instant_id_face_embedding",
+        ),
         ({"module": "ip-adapter-auto"}, "model: 'control_v11p_sd15_canny' reads a hint"),
         ({"model": "ip-adapter_sd15"}, "module: 'canny' draws a hint, and ip-adapter_sd15 reads an image"),
         ({"weight": "heavy"}, "weight: a number is needed"),

@@ -90,6 +90,12 @@ def test_image_prompts_are_told_as_references() -> None:
     assert parse_reference(text).weight == 0.6
 
 
+def test_a_unit_with_a_face_is_told() -> None:
+    pairs = 'ControlNet 0: "Module: ip-adapter_face_id, Model: ip-adapter-faceid_sd15 [6e14fc1a], Weight: 0.6"'
+    text = 'IMAGE:0.6 model="ip-adapter-faceid_sd15 [6e14fc1a]" lora=0'
+    assert lacking(read(PARAMETERS + pairs)) == (TOLD.format("ControlNet 0", "--face", text),)
+
+
 def test_several_units_are_a_line_each_and_those_that_are_off_none() -> None:
     pairs = 'ControlNet 0: "Module: canny", ControlNet 1: "Module: depth, Model: None", ControlNet 2: "Module: none"'
     assert [line[:13] for line in lacking(read(PARAMETERS + pairs))] == ["ControlNet 0:", "ControlNet 1:"]

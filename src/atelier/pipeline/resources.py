@@ -16,12 +16,14 @@ from atelier.checkpoints.checkpoint import Checkpoint
 from atelier.checkpoints.image_encoder import ImageEncoder
 from atelier.checkpoints.image_text import ImageText
 from atelier.checkpoints.text import TextEncoder, TextTowers
+from atelier.models.photomaker import PhotoMaker
 from atelier.models.taesd import TinyAutoencoder
 from atelier.models.vae import AutoencoderKL
 from atelier.nn.net import Net
 from atelier.request.resolved import AdapterRef, ImageRef, InNetwork, ModelRef, NetworkRef, NoNetwork
 from atelier.vision.annotate import Ready
 from atelier.vision.depth import DepthEstimator
+from atelier.vision.faces import FaceReader
 from atelier.vision.networked import Networked
 from atelier.vision.upscaling import Upscaler
 
@@ -78,6 +80,22 @@ IMAGES = "image encoder"
 def image_encoder(file: NoNetwork | InNetwork) -> PartOf[ImageEncoder]:
     """What sees images for image prompts: that of a file, or else the model's own."""
     return PartOf(IMAGES, file.file if isinstance(file, InNetwork) else None)
+
+
+FACES = "faces"
+
+
+def face_reader(folder: NetworkRef) -> PartOf[FaceReader]:
+    """What finds faces, of the folder of a pack."""
+    return PartOf(FACES, folder)
+
+
+PERSON = "person"
+
+
+def person_net(file: NetworkRef) -> PartOf[PhotoMaker]:
+    """What reads images of a person for a model."""
+    return PartOf(PERSON, file)
 
 
 ANNOTATOR = "annotator"

@@ -89,6 +89,49 @@ class ByHint:
         return _Hinted(opened.net, given.values.read(self.hint), named, factor, encode, acting, self.span, self.mode)
 
 
+@dataclass(frozen=True, slots=True)
+class ByFace:
+    """The ControlNet beside an image prompt of faces (InstantID, Wang 2024, arXiv:2401.07519, section 3.3): its hint
+    shows where the face is, and in place of the text it reads the face's tokens.
+
+    network, face, hint: of the ControlNet, of the image prompt, and where a stage left the hint; the rest: `ByHint`.
+    """
+
+    network: NetworkRef
+    face: NetworkRef
+    looked: Key[Looked]
+    hint: Key[Hint]
+    weight: float
+    span: Span
+    edges: Seamless = EDGES
+
+    def needs(self, model: ModelRef) -> tuple[Need[Any], ...]:
+        return (Need(model, hint_net(self.network)), Need(model, image_prompt_net(self.face)))
+
+    def adapter(self, given: Given) -> PortAdapter:
+        steer = ByHint(self.network, "", self.hint, self.weight, self.span, "balanced", self.edges)
+        prompt = given.have.take(Need(given.model, image_prompt_net(self.face))).net
+        return _TellingFace(steer.adapter(given), *prompt.tokens(given.values.read(self.looked).features))
+
+
+@dataclass(frozen=True, slots=True)
+class _TellingFace:
+    """What reads a hint, told of a face in place of the text; negative prompts' rows of no face."""
+
+    hinted: PortAdapter
+    tokens: Tensor
+    nothing: Tensor
+
+    def ports(self, x: Tensor, t: Tensor, moment: Moment, cond: Conditioning, rows: Rows, /) -> Ports:
+        told = replace(cond, tokens=_by_row(self.tokens, self.nothing, rows, cond.tokens))
+        return self.hinted.ports(x, t, moment, told, rows)
+
+
+def _by_row(tokens: Tensor, nothing: Tensor, rows: Rows, like: Tensor) -> Tensor:
+    """(B, T, C): the tokens of an image (1, T, C), and those of none in the rows of negative prompts."""
+    return torch.where(rows.negative[:, None, None], nothing.to(like), tokens.to(like))
+
+
 _Reads = dict[tuple[View, ...], object]
 
 
@@ -189,8 +232,7 @@ class _Referred:
     def ports(self, x: Tensor, _t: Tensor, moment: Moment, _cond: Conditioning, rows: Rows, /) -> Ports:
         if not self.weight or not self.span.holds(moment.progress):
             return NOTHING
-        negative = rows.negative[:, None, None]
-        tokens = torch.where(negative, self.nothing.to(x), self.tokens.to(x))
+        tokens = _by_row(self.tokens, self.nothing, rows, x)
         acting = Acting(weight=self.weight, mask=_seen(self.mask, moment.views, rows))
         return self.net.ports(tokens, acting, self.blocks)
 

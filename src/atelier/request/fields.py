@@ -346,6 +346,12 @@ References = Annotated[
     Help('An image that says what is to be seen: "photo.png:0.6"; may be repeated (docs/steering.md).', "none"),
     Option("Steering", ("--reference",)),
 ]
+Faces = Annotated[
+    tuple[str, ...],
+    Infotext("Faces", always=True),
+    Help('An image with the face that is to be seen: "anna.png:0.8"; may be repeated (docs/steering.md).', "none"),
+    Option("Steering", ("--face",)),
+]
 
 # Layout.
 

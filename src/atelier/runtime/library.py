@@ -13,6 +13,7 @@ from types import MappingProxyType
 from atelier.checkpoints.embedded import EMBEDDED, embedded_controls, embedded_folder
 from atelier.checkpoints.folder import CONFIG, NETWORK_STEM
 from atelier.errors import BadFile, BadInput, UnknownName, nearest
+from atelier.vision.onnx import SUFFIX
 from atelier.weights.archive import open_any
 from atelier.weights.formats.atomic import expanded
 from atelier.weights.formats.tree import Bound, Place, again, places
@@ -66,6 +67,8 @@ VISION_FOLDERS = frozenset({"clip_vision", "image_encoder", "image_encoders"})
 """The same of encoders of images."""
 ANNOTATOR_FOLDERS = frozenset({"annotators", "annotator", "controlnetpreprocessor", "controlnet_aux", "preprocessors"})
 """What folders of files of annotators are called, in any case: here and where published, in A1111, Forge, ComfyUI."""
+FACE_FOLDERS = frozenset({"insightface"}) | ANNOTATOR_FOLDERS
+"""The same of folders with packs of networks that find faces: in ComfyUI and A1111, and here also beside annotators."""
 OTHER_FOLDERS = (
     UPSCALER_FOLDERS
     | ADAPTER_FOLDERS
@@ -74,6 +77,7 @@ OTHER_FOLDERS = (
     | CONTROL_FOLDERS
     | VISION_FOLDERS
     | ANNOTATOR_FOLDERS
+    | FACE_FOLDERS
 )
 QUOTED_HASH = re.compile(r"\s*\[[0-9a-fA-F]{8,64}\]$")
 """What A1111 shows behind a model's name."""
@@ -303,6 +307,16 @@ class Library:
                     for entry in (*names, *folders):
                         if entry.casefold() == name.casefold():
                             return path / entry
+        return None
+
+    def faces(self, pack: str) -> Path | None:
+        """The folder with a pack of networks that find faces, called so in any case; None where it is not here."""
+        for folder in self.folders:
+            for path, _, names in self._walk(folder):
+                parts = [part.casefold() for part in path.relative_to(folder.parent).parts]
+                is_there = any(name.casefold().endswith(SUFFIX) for name in names)
+                if is_there and parts[-1] == pack.casefold() and not FACE_FOLDERS.isdisjoint(parts):
+                    return path
         return None
 
 

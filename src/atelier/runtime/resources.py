@@ -15,6 +15,7 @@ import torch
 from PIL.Image import Image
 from torch import nn
 
+from atelier.adapters.photomaker import open_photomaker
 from atelier.adapters.steering import open_steering
 from atelier.checkpoints.assembling import assembled
 from atelier.checkpoints.checkpoint import Checkpoint
@@ -36,8 +37,10 @@ from atelier.pipeline.resources import (
     AUTOENCODER,
     DENOISER,
     DEPTH,
+    FACES,
     IMAGE_TEXT,
     IMAGES,
+    PERSON,
     PLAIN,
     TEXT,
     TINY,
@@ -58,6 +61,7 @@ from atelier.runtime.upscalers import UpscalerFile
 from atelier.vision.annotate import Ready, annotator, ready
 from atelier.vision.catalogue import architecture, open_upscaler
 from atelier.vision.depth import DepthEstimator, estimator_in, open_estimator
+from atelier.vision.faces import FaceReader, open_faces
 from atelier.vision.networked import Networked
 from atelier.vision.onnx import SUFFIX
 from atelier.weights.archive import open_any
@@ -257,6 +261,10 @@ class LocalResources:
         path = Path(file.path)
         if self.hash_of(path) != file.sha256:
             raise BadFile(path, CHANGED)
+        if role == FACES:
+            return open_faces(path)
+        if role == PERSON:
+            return _placed(open_photomaker(path, model, _dtype(model, self._device)), self._device)
         if role == ANNOTATOR:
             return ready(annotator(file.name), lambda _: path, self.device)
         if role == IMAGES:
@@ -272,9 +280,11 @@ class LocalResources:
         return replace(encoder, net=_placed(encoder.net, self._device))
 
     def hash_of(self, path: Path) -> str:
-        """SHA-256 (hex) of the file of a network, or of all files of a folder with one."""
-        if path.suffix == SUFFIX:
-            return files_sha256((path,), path, self._hashes)
+        """SHA-256 (hex) of the file of a network, or of all files of a folder with one, or with those that find
+        faces."""
+        found = tuple(path.glob(f"*{SUFFIX}")) if path.is_dir() else (path,) * (path.suffix == SUFFIX)
+        if found:
+            return files_sha256(found, path, self._hashes)
         archive = archive_in(path, _stem(path)) if path.is_dir() else open_any(path)
         return files_sha256(archive.files, path, self._hashes)
 
@@ -316,8 +326,8 @@ def _part_name(model: Checkpoint, role: PartRole, path: Path) -> str:
 
 def bytes_of(part: object, beside: object = None) -> int:
     """What a part takes in memory: the parameters and buffers of its networks, without those that it shares with
-    another; of an annotator also what another library holds, about as much as its files."""
-    shared, foreign = _places(beside), part.bytes if isinstance(part, Ready) else 0
+    another; of what onnxruntime holds, about as much as its files."""
+    shared, foreign = _places(beside), part.bytes if isinstance(part, (Ready, FaceReader)) else 0
     return foreign + sum(size for address, size in _places(part).items() if address not in shared)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,16 @@ INSTALL = "pip install 'atelier[faces]'"
 SUFFIX = ".onnx"
 
 
+def check_installed(does: str) -> None:
+    """Raises BadInput where the package that runs the networks is not there. does: as in `open_network`."""
+    if find_spec(PACKAGE) is None:
+        raise BadInput(_missing(does))
+
+
+def _missing(does: str) -> str:
+    return f"{does} needs {PACKAGE}: {INSTALL}"
+
+
 def open_network(path: Path, does: str) -> Any:  # noqa: ANN401 - onnxruntime is optional
     """A session of the network of a file. does: what for, as in "finding poses". Raises BadInput where onnxruntime is
     not installed, BadFile for what is no network."""
@@ -28,7 +39,7 @@ def open_network(path: Path, does: str) -> Any:  # noqa: ANN401 - onnxruntime is
     try:
         library: Any = import_module(PACKAGE)
     except ImportError as error:
-        raise BadInput(f"{does} needs {PACKAGE}: {INSTALL}") from error
+        raise BadInput(_missing(does)) from error
     options = library.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     options.log_severity_level = 3

@@ -20,8 +20,11 @@ IMAGE_PROMPTS = (
     "ip-adapter_clip_g",
 )
 """Modules that read an image as a prompt: which encoder of images does, the file of the network says."""
+FACE_MODULES = ("ip-adapter_face_id", "ip-adapter_face_id_plus", "instant_id_face_embedding")
+"""Modules that read a face: which networks read it, the file of the network says."""
+KEYPOINTS = "instant_id_face_keypoints"
+"""The module of a unit whose ControlNet says where the face of another unit is."""
 _PROMPT = "it is not done here; an IP-Adapter reads an image as a prompt"
-_FACES = "it reads faces, which nothing finds here yet"
 INPAINT = "inpaint_only"
 """The annotator that leaves out of a hint what a mask shows."""
 INPAINTS = frozenset({"inpaint", "inpaint only", "inpaint global harmonious"})
@@ -35,9 +38,7 @@ NOT_HERE: Mapping[str, str] = MappingProxyType(
         "revision": _PROMPT,
         "clip vision": _PROMPT,
         "t2ia style": _PROMPT,
-        "instant id": _FACES,
-        "ip adapter face id": _FACES,
-        "ip adapter pulid": _FACES,
+        "ip adapter pulid": "PuLID is not done here; FaceID and InstantID read faces",
     }
 )
 """What modules begin with, folded, that are known and not done, and why."""
@@ -60,6 +61,10 @@ def is_example(module: str) -> bool:
 
 def is_image_prompt(module: str) -> bool:
     return folded(module) in map(folded, IMAGE_PROMPTS)
+
+
+def is_face(module: str) -> bool:
+    return folded(module) in map(folded, FACE_MODULES)
 
 
 def find_annotator(catalogue: Catalogue, module: str) -> AnnotatorEntry | None:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import NamedTuple, TypeVar, cast
+from typing import Literal, NamedTuple, TypeVar, cast
 
 from atelier.adapters.control_types import CONTROL_TYPES, control_type
 from atelier.api.sdapi.annotators import (
     INPAINT,
+    KEYPOINTS,
     UNSET,
     fills,
     find_annotator,
     is_example,
+    is_face,
     is_image_prompt,
     not_here,
     resolution,
@@ -21,6 +23,7 @@ from atelier.api.sdapi.annotators import (
 )
 from atelier.api.sdapi.at import At
 from atelier.api.sdapi.bodies import Unit
+from atelier.api.sdapi.control_lists import READ_IMAGES
 from atelier.api.sdapi.fields import RESIZE_NAMES
 from atelier.api.sdapi.filling import filled
 from atelier.api.sdapi.names import NONE, find_control
@@ -32,14 +35,15 @@ from atelier.request.controls import (
     FITS,
     MAX_WEIGHT,
     MODES,
+    NO_CONTROL,
     PASSES,
     Control,
+    Face,
     Fit,
     Mode,
     Reference,
     When,
     control_text,
-    reference_text,
 )
 from atelier.request.events import Json
 
@@ -53,6 +57,8 @@ FIDELITY = 0.5
 """Of an example where nobody says, as in A1111."""
 BY_MODE: Mapping[Mode, float] = MappingProxyType({"prompt": 0.0, "control": 1.0})
 """The fidelity of an example where one of both counts more."""
+Kind = Literal["reference", "face", "pose"]
+"""How a unit reads an image that no annotator makes a hint of."""
 HINT = "hint"
 """The type of a hint of which module, model and file say none."""
 MODE_NAMES: Mapping[str, int] = MappingProxyType(
@@ -75,26 +81,26 @@ UNDONE: Mapping[str, str] = MappingProxyType(
 
 
 class Map(NamedTuple):
-    """What a unit adds to the images: the hint of a control, or what stands for the image of a reference."""
+    """What a unit adds to the images: the hint of a control, or what stands for the image of a reference or a face."""
 
     control: str
     image: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Pose:
+    """Where the face of another unit is to be, and the ControlNet that says so: what it has of a face."""
+
+    face: Face
+
+
 class Read(NamedTuple):
-    """reference: the text of one, "" for a control. images: base64 by what stands for them. fields: of the request,
-    beside both; hint: the text of a control where that of its map is another."""
+    """own: what a unit asks for; images: base64 by what stands for them; fields: of the request, beside both."""
 
     map: Map
-    reference: str
+    own: Control | Reference | Face | Pose
     images: Mapping[str, str]
     fields: Mapping[str, Json] = MappingProxyType({})
-    hint: str = ""
-
-    @property
-    def control(self) -> str:
-        """Its text, "" for a reference."""
-        return self.hint or self.map.control
 
 
 def read(unit: Unit, at: At, catalogue: Catalogue, warn: list[str], start: Mapping[str, str]) -> Read:
@@ -111,9 +117,8 @@ def read(unit: Unit, at: At, catalogue: Catalogue, warn: list[str], start: Mappi
     model = _model(unit, at, catalogue)
     maker = _maker(unit, at, catalogue, model)
     own = UPLOAD + at.image("image") if at.image("image") in images else ""
-    if maker is None:
-        text = reference_text(_when(Reference(image=own or START), unit, at, model.name, images))
-        return Read(Map("", at.image("image") if own else "image"), text, images)
+    if not isinstance(maker, AnnotatorEntry):
+        return Read(_shown(own, at), _prompted(maker, own or START, unit, at, model, images), images)
     control = Control(
         image=own,
         type=_type(unit, at, maker, model),
@@ -123,7 +128,27 @@ def read(unit: Unit, at: At, catalogue: Catalogue, warn: list[str], start: Mappi
         resolution=_resolution(unit, at, maker, warn),
         options=tuple(_options(unit, at, maker, warn)),
     )
-    return Read(Map(control_text(_when(control, unit, at, model.name, images))), "", images)
+    control = _when(control, unit, at, model.name, images)
+    return Read(Map(control_text(control)), control, images)
+
+
+def _prompted(
+    kind: Kind, image: str, unit: Unit, at: At, model: NamedEntry, images: Mapping[str, str]
+) -> Reference | Face | Pose:
+    """A unit that reads an image. A1111 leaves the LoRA of files for faces to a tag in the prompt."""
+    if kind == "reference":
+        return _when(Reference(image=image), unit, at, model.name, images)
+    face = _when(Face(image=image, lora=0.0, control=NO_CONTROL), unit, at, model.name, images)
+    if kind == "face":
+        return face
+    if _mode(unit, at) != "balanced":
+        raise at.bad("control_mode", "of a face it is balanced")
+    return Pose(face)
+
+
+def _shown(own: str, at: At) -> Map:
+    """Of what reads an image; own: what stands for that of the unit, "" where it reads that of the request."""
+    return Map("", at.image("image") if own else "image")
 
 
 def _example(unit: Unit, at: At, images: Mapping[str, str], warn: list[str]) -> Read:
@@ -140,8 +165,7 @@ def _example(unit: Unit, at: At, images: Mapping[str, str], warn: list[str]) -> 
         fidelity = FIDELITY
     own = UPLOAD + at.image("image") if at.image("image") in images else ""
     example = Reference(image=own or START, method="example", fidelity=BY_MODE.get(mode, fidelity))
-    text = reference_text(_when(example, unit, at, "", images))
-    return Read(Map("", at.image("image") if own else "image"), text, images)
+    return Read(_shown(own, at), _when(example, unit, at, "", images), images)
 
 
 def _inpaint(unit: Unit, at: At, catalogue: Catalogue, start: Mapping[str, str]) -> Read:
@@ -153,12 +177,12 @@ def _inpaint(unit: Unit, at: At, catalogue: Catalogue, start: Mapping[str, str])
     where = _taken(unit.effective_region_mask, at, "effective_region_mask").image
     images = {**found.images, **({at.image("effective_region_mask"): where} if where else {})}
     model = _model(unit, at, catalogue)
-    if model.more.get("kind") == "reference":
+    if model.more.get("kind") in READ_IMAGES:
         raise at.bad("model", f"{model.name!r} reads an image, and {unit.module[:60]} is for networks that read hints")
     control = Control(type=INPAINT_TYPE, mode=_mode(unit, at), annotator=INPAINT, resize=_fit(unit, at))
     control = _when(control, unit, at, model.name, images)
     fields = {**found.fields, "resize_mode": control.resize} if found.fields else {}
-    return Read(Map(control_text(replace(control, image=found.shown))), "", images, fields, control_text(control))
+    return Read(Map(control_text(replace(control, image=found.shown))), control, images, fields)
 
 
 def _mode(unit: Unit, at: At) -> Mode:
@@ -226,15 +250,19 @@ def _model(unit: Unit, at: At, catalogue: Catalogue) -> NamedEntry:
     return found
 
 
-def _maker(unit: Unit, at: At, catalogue: Catalogue, model: NamedEntry) -> AnnotatorEntry | None:
-    """What draws the hint; None for an image prompt. Raises Refused."""
+def _maker(unit: Unit, at: At, catalogue: Catalogue, model: NamedEntry) -> AnnotatorEntry | Kind:
+    """What draws the hint, or else how an image is read. Raises Refused."""
     reads = model.more.get("kind")
+    if folded(unit.module) == folded(KEYPOINTS):
+        if reads in READ_IMAGES:
+            raise at.bad("model", f"{model.name!r} is no ControlNet, and {KEYPOINTS} is for InstantID's")
+        return "pose"
     named = folded(unit.module) in NONE
-    if is_image_prompt(unit.module) or (named and reads == "reference"):
+    if is_image_prompt(unit.module) or is_face(unit.module) or (named and reads in READ_IMAGES):
         if reads == "hint":
             raise at.bad("model", f"{model.name!r} reads a hint, and {unit.module[:60]} is for image prompts")
-        return None
-    if reads == "reference":
+        return "face" if reads == "face" or is_face(unit.module) else "reference"
+    if reads in READ_IMAGES:
         raise at.bad("module", f"{unit.module[:60]!r} draws a hint, and {model.name} reads an image: ip-adapter-auto")
     maker = find_annotator(catalogue, unit.module)
     if maker is None:

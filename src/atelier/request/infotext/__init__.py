@@ -7,11 +7,20 @@ through it in opposite directions.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
-from atelier.request.controls import Control, Reference, When, control_text, reference_text
+from atelier.request.controls import (
+    NO_CONTROL,
+    Control,
+    Face,
+    Reference,
+    When,
+    control_text,
+    face_text,
+    reference_text,
+)
 from atelier.request.fields import Rng
 from atelier.request.guidances import SWITCHED
 from atelier.request.infotext.keys import Settings
@@ -49,8 +58,11 @@ from atelier.request.resolved import (
     ResolvedChannels,
     ResolvedControl,
     ResolvedExample,
+    ResolvedFace,
     ResolvedGuidance,
+    ResolvedIdentity,
     ResolvedOutpaint,
+    ResolvedPerson,
     ResolvedPostprocess,
     ResolvedReference,
     ResolvedRefiner,
@@ -282,10 +294,19 @@ def _laid_out(settings: Settings, resolved: Resolved, index: int) -> Settings:
 def _steered(settings: Settings, resolved: Resolved) -> Settings:
     """What is said of the images beside the prompt; of those in data: URIs only what they hold."""
     hints = [own for own in resolved.steering if isinstance(own, ResolvedControl)]
-    prompts = [own for own in resolved.steering if not isinstance(own, ResolvedControl)]
+    prompts = [own for own in resolved.steering if isinstance(own, (ResolvedReference, ResolvedExample))]
+    people = [own for own in resolved.steering if isinstance(own, ResolvedFace)]
     controls = [control_text(_as_control(own)) for own in hints]
     references = [reference_text(_as_reference(own)) for own in prompts]
-    return replace(settings, controls=joined_texts(controls) or None, references=joined_texts(references) or None)
+    faces = [face_text(_as_face(own)) for own in people]
+    persons = [own for own in resolved.steering if isinstance(own, ResolvedPerson)]
+    faces += [face_text(face) for own in persons for face in _as_faces(own)]
+    return replace(
+        settings,
+        controls=joined_texts(controls) or None,
+        references=joined_texts(references) or None,
+        faces=joined_texts(faces) or None,
+    )
 
 
 def _as_control(own: ResolvedControl) -> Control:
@@ -303,18 +324,45 @@ def _as_control(own: ResolvedControl) -> Control:
 def _as_reference(own: ResolvedReference | ResolvedExample) -> Reference:
     if isinstance(own, ResolvedExample):
         return _when(Reference(method="example", fidelity=own.fidelity), own)
-    blocks = ",".join(f"{block}={digits(factor)}" for block, factor in own.blocks)
-    return _by_network(_when(Reference(blocks=blocks), own), own)
+    return _by_network(_when(Reference(blocks=_blocks_text(own.blocks)), own), own)
 
 
-def _when(said: W, own: ResolvedControl | ResolvedReference | ResolvedExample) -> W:
+def _when(said: W, own: ResolvedControl | ResolvedReference | ResolvedExample | ResolvedFace) -> W:
     """With what all that steers says."""
     return replace(said, image=_pathed(own.image), weight=own.weight, start=own.start, end=own.end, passes=own.passes)
 
 
-def _by_network(said: W, own: ResolvedControl | ResolvedReference) -> W:
+def _by_network(said: W, own: ResolvedControl | ResolvedReference | ResolvedFace) -> W:
     """The same of what a network in a file does."""
     return replace(said, model=_hashed(own.network), mask=_mask_of(own.place))
+
+
+def _as_face(own: ResolvedFace) -> Face:
+    identity = own.identity
+    face = Face(blocks=_blocks_text(own.blocks), which=own.which, lora=own.lora, control=NO_CONTROL)
+    face = _by_network(_when(face, own), own)
+    if not isinstance(identity, ResolvedIdentity):
+        return face
+    pose = "" if identity.pose == own.image else _pathed(identity.pose)
+    return replace(face, control=_hashed(identity.network), control_weight=identity.weight, pose=pose)
+
+
+def _as_faces(own: ResolvedPerson) -> Iterator[Face]:
+    """One for each image."""
+    for shown in own.images:
+        yield Face(
+            image=_pathed(shown.image),
+            weight=own.weight,
+            start=own.start,
+            model=_hashed(own.network),
+            passes=own.passes,
+            which=shown.which,
+            lora=own.lora,
+        )
+
+
+def _blocks_text(blocks: Sequence[tuple[str, float]]) -> str:
+    return ",".join(f"{block}={digits(factor)}" for block, factor in blocks)
 
 
 def _mask_of(place: AllOver | MaskPlace) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from atelier.checkpoints.folder import NETWORK_STEM, archive_in
-from atelier.checkpoints.kind import identify
+from atelier.checkpoints.kind import Identity, identify
 from atelier.diffusion.catalogue import AUTOMATIC, samplers, schedules
 from atelier.errors import BadFile, BadInput
 from atelier.pipeline.stages.enlarge import LATENT_MODES
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 IMAGE_PROMPTS = frozenset({"ip_adapter"})
 """Kinds of files that read an image as a prompt; all others in folders of networks that steer read hints."""
+OF_FACES = ("faceid", "instantid")
+"""What variants of these begin with that read faces."""
 
 
 def listed(engine: Engine, hashes: HashCache) -> dict[str, Json]:
@@ -80,17 +82,23 @@ def _named(name: str, path: Path) -> Json:
 
 
 def _control(name: str, path: Path) -> Json:
-    """A network that steers. kind: what it reads, a hint or an image prompt; hash: by which A1111 tells files apart,
-    none where a file is so small that it would be that of nothing."""
+    """A network that steers. kind: what it reads: a hint, an image prompt, or a face; hash: by which A1111 tells files
+    apart, none where a file is so small that it would be that of nothing."""
     with suppress(BadFile):
         identity = identify(archive_in(path, NETWORK_STEM) if path.is_dir() else open_any(path))
         more: dict[str, Json] = {
-            "kind": "reference" if identity is not None and identity.kind in IMAGE_PROMPTS else "hint",
+            "kind": _reads(identity),
             "family": None if identity is None else identity.family,
             "hash": legacy_hash(path) if path.is_file() and path.stat().st_size > LEGACY_START else None,
         }
         return {"name": name, "file": path.name, "more": more}
     return {"name": name, "file": path.name, "more": {"kind": "unknown", "family": None, "hash": None}}
+
+
+def _reads(identity: Identity | None) -> str:
+    if identity is None or identity.kind not in IMAGE_PROMPTS:
+        return "hint"
+    return "face" if (identity.variant or "").startswith(OF_FACES) else "reference"
 
 
 def _annotator(spec: Annotator, library: Library) -> Json:
