@@ -118,7 +118,7 @@ def empty_caches(sources: Path) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Records in the processes that run tests, not in the one that hands them out."""
-    if "PYTEST_XDIST_WORKER" in os.environ:
+    if "PYTEST_XDIST_WORKER" in os.environ or not getattr(config.option, "numprocesses", None):
         sources = Path("src").resolve()
         os.environ["MUTATE_SOURCES"] = str(sources)
         config.pluginmanager.register(Recorder(sources, Path(os.environ["MUTATE_RECORD"])))
