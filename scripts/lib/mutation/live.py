@@ -4,10 +4,11 @@ Where a fault is in the body of a function, the fork gives the function its faul
 imported or collected again, so that a run costs little more than its tests. See `Live.patches` for what cannot be done
 so; those faults take the way of mutation/warm.py.
 
-Started as `live.py FOLDER TEST_FILE...` in the copy of the repository. Writes a line when it is ready, {"code": 0,
-"modules": those loaded, as [name, file]}, or {"code": pytest's code} where that cannot be. Then it reads requests {"file": ... (null: no fault), "was": its text without the fault, "tests": [...],
-"limit": seconds} and writes answers: {"code": null after `limit` seconds, else 0 or 1; "failed": [...]}, or
-{"code": "fresh"} where the sources have to be imported again.
+Started as `live.py FOLDER TEST_FILE...` in the copy of the repository. Writes a line when it is ready: {"code": 0,
+"modules": those loaded, as [name, file]}, or {"code": pytest's code} where that cannot be. Then it reads requests, one
+a line: {"file": the one with the fault (null: no fault), "was": its text without, "tests": [...], "limit": seconds}. It
+answers {"code": null after `limit` seconds, else 0 or 1, "failed": [...]}, or {"code": "fresh"} where the sources have
+to be imported again.
 """
 
 from __future__ import annotations
