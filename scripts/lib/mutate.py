@@ -31,8 +31,8 @@ from mutation.mutants import Mutant, mutants
 KILLED, TIMED_OUT, SURVIVED, UNCOVERED = "killed", "timed out", "survived", "not covered by any test"
 SLOWER, GRACE = 10, 20.0
 """A mutant may compute for SLOWER times the usual time of its tests and GRACE seconds."""
-FIRST_LOT = 40
-"""So many of a mutant's tests are run before the others are collected."""
+FIRST_LOT, FIRST_FILES = 40, 4
+"""So many of a mutant's tests, of so many files, are run before the others are collected."""
 FRESH = "fresh"
 """The answer of mutation/live.py where it cannot show a fault."""
 SETTING_UP = 600.0
@@ -50,7 +50,10 @@ class Fault:
     @property
     def lots(self) -> Iterator[Sequence[Test]]:
         """Its tests, a few first: most faults are noticed by them, and collecting the others takes time too."""
-        return (part for part in (self.tests[:FIRST_LOT], self.tests[FIRST_LOT:]) if part)
+        near = list(dict.fromkeys(test.file for test in self.tests))[:FIRST_FILES]
+        first = [test for test in self.tests if test.file in near][:FIRST_LOT]
+        begun = {test.id for test in first}
+        return (part for part in (first, [test for test in self.tests if test.id not in begun]) if part)
 
 
 @dataclass(frozen=True, slots=True)

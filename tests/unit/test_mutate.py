@@ -485,6 +485,18 @@ def test_the_rest_of_the_tests_runs_where_the_first_notice_nothing(worker: mutat
     assert worker.run(fault).by == WEAKLY
 
 
+def test_the_first_tests_are_of_few_files() -> None:
+    """To collect a file takes as long as many tests."""
+    (fatal, *_) = mutants(SOURCE.encode())
+    tests = [maps.Test(f"tests/test_{file}.py::test_{number}", 0.1, {}) for number in (1, 2) for file in "abcde"]
+    first, rest = mutate.Fault("src/package/numbers.py", fatal, tests).lots
+    assert [test.id.removeprefix("tests/test_") for test in first] == [
+        *("a.py::test_1", "b.py::test_1", "c.py::test_1", "d.py::test_1"),
+        *("a.py::test_2", "b.py::test_2", "c.py::test_2", "d.py::test_2"),
+    ]
+    assert [test.file for test in rest] == ["tests/test_e.py"] * 2
+
+
 def test_a_fault_is_taken_out_again(worker: mutate.Worker) -> None:
     data = SOURCE.encode()
     fatal = next(mutant for mutant in mutants(data) if mutant.shown[1] == "if True:")
