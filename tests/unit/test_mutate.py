@@ -177,10 +177,17 @@ def test_slow_tests_are_few_but_one_at_least() -> None:
     assert chosen(Place((2, 2), at_import=False), slow) == ["a"]
 
 
+def test_names_that_are_alike_leave_half_of_the_time_to_others() -> None:
+    half = maps.MOST_SECONDS / 2
+    tests = [case(f"seed_{letter}", half, a=2) for letter in "abc"] + [case("other", 0.1, a=2)]
+    found = maps.tests_for("a.py", Place((2, 2), at_import=False), tests, NOTHING, "seed = 1")
+    assert [test.id.partition("::")[2] for test in found] == ["seed_a", "other"]
+
+
 def test_tests_that_share_words_with_the_mutated_line_run_first() -> None:
     """A word counts the more, the fewer tests have it."""
     names = ("read[Tokens merged]", "read[Tokens]", "read[seed]", "read[SEED resized]", "other")
-    tests = [case(name, 9 - place, a=2) for place, name in enumerate(names)]
+    tests = [case(name, 0.9 - place / 10, a=2) for place, name in enumerate(names)]
     found = maps.tests_for("a.py", Place((2, 2), at_import=False), tests, NOTHING, 'Key("tokensMerged", 3)')
     assert [test.id.partition("::")[2] for test in found] == [
         *("read[Tokens merged]", "read[Tokens]", "other", "read[SEED resized]", "read[seed]")
