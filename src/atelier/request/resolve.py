@@ -171,13 +171,6 @@ def resolve(request: Request, offer: Offer, random_: random.Random | None = None
     """
     added = _margins(request, offer.defaults, offer.measure)
     size = _first_size(request, offer.defaults, offer.measure, added)
-    prompting = ResolvedPrompting(
-        prompt=request.prompt,
-        negative_prompt=request.negative_prompt,
-        emphasis=offer.emphasis,
-        clip_skip=request.prompting.clip_skip or 1,
-        old_timelines=request.prompting.old_timelines,
-    )
     samples = tuple(_samples(request, offer.draw, random_ or random.SystemRandom()))
     resolved = Resolved(
         model=offer.model,
@@ -186,7 +179,7 @@ def resolve(request: Request, offer: Offer, random_: random.Random | None = None
         size=size,
         batch_size=request.batch_size,
         samples=samples,
-        prompting=prompting,
+        prompting=_prompting(request, offer.emphasis),
         noise=_noise(request, size, offer.defaults.latent_step),
         sampling=_sampling(request, offer.method, offer.defaults),
         guidance=_guidance(request, offer.defaults),
@@ -206,6 +199,16 @@ def resolve(request: Request, offer: Offer, random_: random.Random | None = None
     )
     _check_together(resolved)
     return resolved
+
+
+def _prompting(request: Request, emphasis: str) -> ResolvedPrompting:
+    return ResolvedPrompting(
+        prompt=request.prompt,
+        negative_prompt=request.negative_prompt,
+        emphasis=emphasis,
+        clip_skip=request.prompting.clip_skip or 1,
+        old_timelines=request.prompting.old_timelines,
+    )
 
 
 def ignored(request: Request, method: Method) -> list[str]:
