@@ -32,10 +32,18 @@ class Timing:
         return statistics.median(a / b for a, b in zip(self.rounds[ours], self.rounds[theirs], strict=True))
 
 
-def interleaved(calls: Mapping[str, Call], rounds: int, *, warmup: int = 1, wait: Call = lambda: None) -> Timing:
+def interleaved(
+    calls: Mapping[str, Call],
+    rounds: int,
+    *,
+    warmup: int = 1,
+    wait: Call = lambda: None,
+    clock: Callable[[], float] = time.perf_counter,
+) -> Timing:
     """Times every call once a round, in turning order, after `warmup` rounds that do not count.
 
-    wait: called before each clock reading (torch.cuda.synchronize on a GPU).
+    wait: called before each clock reading (torch.cuda.synchronize on a GPU). clock: time.process_time counts what the
+    threads of this process worked, which other work on the machine changes little.
     """
     names = list(calls)
     seconds: dict[str, list[float]] = {name: [] for name in names}
@@ -43,11 +51,11 @@ def interleaved(calls: Mapping[str, Call], rounds: int, *, warmup: int = 1, wait
         turn = number % len(names)
         for name in names[turn:] + names[:turn]:
             wait()
-            begun = time.perf_counter()
+            begun = clock()
             calls[name]()
             wait()
             if number >= 0:
-                seconds[name].append(time.perf_counter() - begun)
+                seconds[name].append(clock() - begun)
     return Timing({name: tuple(values) for name, values in seconds.items()})
 
 

@@ -115,14 +115,50 @@ def pidinet() -> nn.Module:
     return PidiNet(PidiNetSpec(4, 4))
 
 
-def saved(net: nn.Module, path: Path) -> Path:
-    """With random weights, under the published names."""
-    from atelier.families.parts import body_pose, hed, line_drawing, pidinet
+def line_segments() -> nn.Module:
+    from atelier.models.line_segments import LineSegments, LineSegmentsSpec
 
-    parts = {"Hed": hed, "LineDrawing": line_drawing, "PidiNet": pidinet, "BodyPose": body_pose}
+    return LineSegments(LineSegmentsSpec(4, (4, 4, 4, 4, 4), expansion=2, side=4))
+
+
+def anime_lines() -> nn.Module:
+    from atelier.models.anime_lines import AnimeLines, AnimeLinesSpec
+
+    return AnimeLines(AnimeLinesSpec((4, 4, 4)))
+
+
+def surface_normals() -> nn.Module:
+    from atelier.models.surface_normals import SurfaceNormals, SurfaceNormalsSpec
+
+    spec = SurfaceNormalsSpec(4, (4,) * 7, (1,) * 7, expansion=2, head=4, bottom=4, decoded=(4,) * 4, hidden=4)
+    return SurfaceNormals(spec)
+
+
+def saved(net: nn.Module, path: Path) -> Path:
+    """With random weights, under the published names; variances are not below 0."""
+    from atelier.families.parts import (
+        anime_lines,
+        body_pose,
+        hed,
+        line_drawing,
+        line_segments,
+        pidinet,
+        surface_normals,
+    )
+
+    parts = {
+        "Hed": hed,
+        "LineDrawing": line_drawing,
+        "PidiNet": pidinet,
+        "BodyPose": body_pose,
+        "LineSegments": line_segments,
+        "AnimeLines": anime_lines,
+        "SurfaceNormals": surface_normals,
+    }
     names = parts[type(net).__name__].NETWORK.names(net.spec)
     own, random = net.state_dict(), torch.Generator().manual_seed(0)
-    torch.save({n.ldm: torch.randn(own[n.ours].shape, generator=random) * 0.3 for n in names}, path)
+    tensors = {n.ldm: torch.randn(own[n.ours].shape, generator=random) * 0.3 for n in names}
+    torch.save({n: t.abs() + 0.5 if n.endswith("running_var") else t for n, t in tensors.items()}, path)
     return path
 
 
@@ -138,5 +174,8 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "sk_model2.pth": line_drawing,
     "table5_pidinet.pth": pidinet,
     "body_pose_model.pth": body_pose,
+    "mlsd_large_512_fp32.pth": line_segments,
+    "netG.pth": anime_lines,
+    "scannet.pt": surface_normals,
 }
 """By what their files are called."""

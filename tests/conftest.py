@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-settings.register_profile("same", derandomize=True)
-settings.register_profile("fresh", derandomize=False)
+settings.register_profile("same", derandomize=True, deadline=None)
+settings.register_profile("fresh", derandomize=False, deadline=None)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
-"""Every run tries the same examples, so that a red one is about the change; HYPOTHESIS_PROFILE=fresh draws new ones."""
+"""Every run tries the same examples, so that a red one is about the change; HYPOTHESIS_PROFILE=fresh draws new ones. No
+example has a deadline: on a busy machine it would be about the others."""
 
 
 @pytest.fixture(scope="session")

@@ -51,6 +51,57 @@ def detector(path: Path, *, seed: int = 0, batched: bool = False, side: int | No
     return _saved(onnx, path, nodes, weights, outputs, [1, 3, side or "h", side or "w"])
 
 
+def red_detector(path: Path) -> Path:
+    """Finds a face where an image is red; of two, the one with more blue in it is larger.
+
+    Guesses of the second map alone count, one at each place: a square around it, the eyes to the left and to the right
+    above its middle, the corners of the mouth below. A face has to be as large as 32 pixels of a canvas.
+    """
+    onnx = pytest.importorskip("onnx", reason=WHY)
+    make, nodes, weights, outputs = onnx.helper, list[Any](), list[Any](), list[Any]()
+    for width, kind in KINDS:
+        weights.append(onnx.numpy_helper.from_array(np.array([-1, width]), f"{kind}_shape"))
+        for stride in STRIDES:
+            name = f"{kind}_{stride}"
+            kernel, bias = _red(width, kind, stride)
+            weights += [
+                onnx.numpy_helper.from_array(kernel, f"{name}_w"),
+                onnx.numpy_helper.from_array(bias, f"{name}_b"),
+            ]
+            last = name if kind != "score" else f"{name}_flat"
+            inputs = ["image", f"{name}_w", f"{name}_b"]
+            nodes.append(
+                make.make_node("Conv", inputs, [f"{name}_map"], kernel_shape=[stride] * 2, strides=[stride] * 2)
+            )
+            nodes.append(make.make_node("Transpose", [f"{name}_map"], [f"{name}_last"], perm=[0, 2, 3, 1]))
+            nodes.append(make.make_node("Reshape", [f"{name}_last", f"{kind}_shape"], [last]))
+            if kind == "score":
+                nodes.append(make.make_node("Sigmoid", [last], [name]))
+            outputs.append(make.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [None, width]))
+    return _saved(onnx, path, nodes, weights, outputs, [1, 3, "h", "w"])
+
+
+REACH = 4.0
+"""Strides from the middle of a face without blue to the sides of its box."""
+POINTS = (-1.0, -1.0, 1.0, -1.0, 0.0, 0.0, -0.8, 1.0, 0.8, 1.0)
+"""Strides from there to its points, x and y of each."""
+
+
+def _red(width: int, kind: str, stride: int) -> tuple[np.ndarray, np.ndarray]:
+    """The kernel (2 width, 3, stride, stride) and the bias of a map."""
+    kernel, bias = np.zeros((2 * width, 3, stride, stride), np.float32), np.zeros(2 * width, np.float32)
+    area = stride * stride
+    if kind == "score":
+        bias[:] = -30 if stride == 16 else -1e4
+        bias[width:] = -1e4
+        kernel[:width, 0], kernel[:width, 1] = 20 / area, -20 / area
+    if kind == "box":
+        bias[:], kernel[:, 2] = REACH, 1 / area
+    if kind == "points":
+        bias[:] = POINTS * 2
+    return kernel, bias
+
+
 def embedder(path: Path, seed: int = 1) -> Path:
     """The means of 49 squares, and one layer."""
     onnx = pytest.importorskip("onnx", reason=WHY)

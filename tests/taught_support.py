@@ -33,7 +33,13 @@ FEW: Mapping[str, Any] = {
 }
 ADAPTER: Mapping[str, Any] = {"adapter.rank": 4, "adapter.alpha": 2.0}
 WORD: Mapping[str, Any] = {"word.word": "zwx", "word.vectors": 2, "word.like": "cat dog"}
-KINDS: Mapping[str, Mapping[str, Any]] = {"lora": ADAPTER, "inversion": WORD, "dreambooth": {}, "control": {}}
+KINDS: Mapping[str, Mapping[str, Any]] = {
+    "lora": ADAPTER,
+    "inversion": WORD,
+    "dreambooth": {},
+    "control": {},
+    "image-prompt": {},
+}
 
 
 def changes(kind: str, base: Path, source: Path, **more: Any) -> dict[str, Any]:

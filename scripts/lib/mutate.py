@@ -31,8 +31,10 @@ from mutation.mutants import Mutant, mutants
 KILLED, TIMED_OUT, SURVIVED, UNCOVERED = "killed", "timed out", "survived", "not covered by any test"
 SLOWER, GRACE = 10, 20.0
 """A mutant may compute for SLOWER times the usual time of its tests and GRACE seconds."""
-FIRST_LOT = 40
-"""So many of a mutant's tests are run before the others are collected."""
+FIRST_LOT, FIRST_FILES = 40, 4
+"""So many of a mutant's tests, of so many files, are run before the others are collected."""
+FRESH = "fresh"
+"""The answer of mutation/live.py where it cannot show a fault."""
 SETTING_UP = 600.0
 """Seconds for the imports of all tests."""
 
@@ -48,7 +50,10 @@ class Fault:
     @property
     def lots(self) -> Iterator[Sequence[Test]]:
         """Its tests, a few first: most faults are noticed by them, and collecting the others takes time too."""
-        return (part for part in (self.tests[:FIRST_LOT], self.tests[FIRST_LOT:]) if part)
+        near = list(dict.fromkeys(test.file for test in self.tests))[:FIRST_FILES]
+        first = [test for test in self.tests if test.file in near][:FIRST_LOT]
+        begun = {test.id for test in first}
+        return (part for part in (first, [test for test in self.tests if test.id not in begun]) if part)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +114,8 @@ def _key(row: Mapping[str, Any]) -> str:
 
 
 class Worker:
-    """A copy of the repository, and a warm process that runs tests in it."""
+    """A copy of the repository, and the processes that run tests in it: one that has imported what is not of the
+    repository, and, once it is `warm`, one that has collected the tests."""
 
     def __init__(self, root: Path, folder: Path) -> None:
         self.tree = folder / "tree"
@@ -119,8 +125,15 @@ class Worker:
         # The cached byte code of a mutant must not be taken for that of the next: caches are compared by content.
         compiled = [sys.executable, "-m", "compileall", "-q", "--invalidation-mode", "checked-hash", "src"]
         subprocess.run(compiled, cwd=self.tree, check=False, stdout=subprocess.DEVNULL)
-        self._process = subprocess.Popen(
-            [sys.executable, "-P", str(Path(__file__).parent / "mutation" / "warm.py"), str(folder)],
+        self._root, self._folder = root, folder
+        self._warm: subprocess.Popen[str] | None = None
+        self._live: subprocess.Popen[str] | None = None
+        self._foreign: list[str] = []
+
+    def _started(self, script: str, folder: Path, *words: str) -> subprocess.Popen[str]:
+        folder.mkdir(exist_ok=True)
+        return subprocess.Popen(
+            [sys.executable, "-P", str(Path(__file__).parent / "mutation" / f"{script}.py"), str(folder), *words],
             cwd=self.tree,
             env=environment(self.tree),
             stdin=subprocess.PIPE,
@@ -129,33 +142,37 @@ class Worker:
         )
 
     def ask(self, **request: object) -> Any:
-        """The answer of the warm process, see mutation/warm.py. Raises OSError where it has ended."""
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        print(json.dumps(request), file=self._process.stdin, flush=True)
-        line = self._process.stdout.readline()
-        if not line:
-            raise BrokenPipeError("the process that runs the tests has ended")
-        return json.loads(line)
+        """The answer of the warm process, see mutation/warm.py, which is started now where it is not there: most faults
+        do without. Raises OSError where it has ended."""
+        if self._warm is None:
+            self._warm = self._started("warm", self._folder)
+            _asked(self._warm, {"modules": self._foreign})
+        return _asked(self._warm, request)
 
-    def warm(self, names: Sequence[str], root: Path) -> None:
-        """Imports what these test files import from elsewhere.
+    def ask_live(self, **request: object) -> Any:
+        """The answer of the process that has collected the tests, see mutation/live.py. Raises OSError where it has
+        ended."""
+        assert self._live is not None, "it is not warm"
+        return _asked(self._live, request)
+
+    def warm(self, names: Sequence[str]) -> None:
+        """Collects these test files.
 
         Raises Misused where they cannot be collected, or import the sources of the root in place of the copy's.
         """
-        told = self.ask(tests=names, limit=SETTING_UP, stop=False, collect=True)
+        self._live = self._started("live", self._folder / "live", *names)
+        told = _asked(self._live)
         if told["code"] != 0:
             raise Misused(f"the tests cannot be collected without a mutant: pytest ended with {told['code']}")
-        stray = [name for name, file in told["modules"] if file.startswith(f"{root / 'src'}/")]
+        stray = [name for name, file in told["modules"] if file.startswith(f"{self._root / 'src'}/")]
         if stray:
             raise Misused(f"{stray[0]}: the tests import it from the working tree, not from the copy that is mutated")
         foreign = [name for name, file in told["modules"] if file and not file.startswith(f"{self.tree}/")]
-        self.ask(modules=[name for name in foreign if not name.startswith("__")])
+        self._foreign = [name for name in foreign if not name.startswith("__")]
 
     def fails(self, test: Test) -> bool:
         """Whether a test fails without a mutant."""
-        limit = GRACE + SLOWER * test.seconds
-        return self.ask(tests=[test.id], limit=limit, stop=False, collect=False)["code"] != 0
+        return self._told(None, [test])["code"] != 0
 
     def run(self, fault: Fault) -> Result:
         """Puts the fault into the copy, runs its tests, and takes it out."""
@@ -170,16 +187,39 @@ class Worker:
 
     def _noticed(self, fault: Fault, lot: Sequence[Test]) -> Result | None:
         """What becomes of a fault by some of its tests; None where they do not notice it."""
-        told = self.ask(tests=[test.id for test in lot], limit=GRACE + SLOWER * _seconds(lot), stop=True, collect=False)
+        told = self._told(fault, lot)
         if told["code"] is None:
             return Result(fault, TIMED_OUT)
         return Result(fault, KILLED, next(iter(told["failed"]), "")) if told["code"] else None
 
+    def _told(self, fault: Fault | None, lot: Sequence[Test]) -> Any:
+        """By the process that has everything imported, where it can show the fault."""
+        request = {"tests": [test.id for test in lot], "limit": GRACE + SLOWER * _seconds(lot)}
+        if self._live and (fault is None or not fault.mutant.place.at_import):
+            place = {"file": fault.file, "was": fault.mutant.whole.decode()} if fault else {"file": None}
+            told = self.ask_live(**request, **place)
+            if told["code"] != FRESH:
+                return told
+        return self.ask(**request, stop=True, collect=False)
+
     def close(self) -> None:
         """Also ends the run in progress."""
-        self._process.terminate()
-        with contextlib.suppress(BrokenPipeError), self._process:
-            pass  # on leaving, it is waited for and its pipes are closed
+        for process in filter(None, (self._warm, self._live)):
+            process.terminate()
+            with contextlib.suppress(BrokenPipeError), process:
+                pass  # on leaving, it is waited for and its pipes are closed
+
+
+def _asked(process: subprocess.Popen[str], request: Mapping[str, object] | None = None) -> Any:
+    """The next answer of a process, a line of JSON. Raises OSError where it has ended."""
+    assert process.stdin is not None
+    assert process.stdout is not None
+    if request is not None:
+        print(json.dumps(request), file=process.stdin, flush=True)
+    line = process.stdout.readline()
+    if not line:
+        raise BrokenPipeError("the process that runs the tests has ended")
+    return json.loads(line)
 
 
 def drawn(made: Sequence[tuple[str, Mutant]], most: int | None, seed: int) -> list[tuple[str, Mutant]]:
@@ -239,7 +279,7 @@ def judged(
         names = sorted({test.file for fault in found for test in fault.tests})
         if names:
             with ThreadPoolExecutor(len(workers)) as pool:
-                list(pool.map(lambda worker: worker.warm(names, root), workers))
+                list(pool.map(lambda worker: worker.warm(names), workers))
         yield from _shared(workers, [fault for fault in found if fault.tests], asked.seconds)
 
 

@@ -19,11 +19,12 @@ async def test_a_job_is_steered_by_uploads() -> None:
             "prompt": "a cat",
             "controls": [f"canny:{name}:0.8 resolution=512 low=50", f"depth:{name} annotator=none"],
             "references": [f"{name}:0.6 blocks=style"],
+            "faces": [f'{name} which=2 pose="{name}"'],
         }
         answer = await http.post("/v1/jobs", json=sent)
         assert answer.status_code == 202, answer.text
         assert dict(service.submitted[-1].fields) == sent
-        for field in ("controls", "references"):
+        for field in ("controls", "references", "faces"):
             gone = await http.post(
                 "/v1/jobs", json={**sent, field: [sent[field][0].replace(name, "upload:" + "0" * 64)]}
             )
@@ -48,6 +49,7 @@ async def test_uploads_of_others_steer_nothing() -> None:
         ({"controls": ["canny:a.png strength=x"]}, "no key of a control"),
         ({"controls": ["canny:a.png"] * 11}, "11 controls: at most 10 act at once"),
         ({"references": [":0.5"]}, "names no image"),
+        ({"faces": ["a.png which=0"]}, "must be a whole number from 1 to 100"),
     ],
 )
 async def test_bad_texts_are_refused(fields: dict[str, list[str]], told: str) -> None:

@@ -105,6 +105,22 @@ def test_the_map_of_a_reference_is_its_image(api: webuiapi.WebUIApi, service: Li
     assert (len(alone.images), len(service.submitted)) == (2, before + 1)
 
 
+def test_inpaint_and_reference_units_of_webuiapi(api: webuiapi.WebUIApi, service: LikeA1111) -> None:
+    example = webuiapi.ControlNetUnit(image=picture((1, 2, 3)), module="reference_only", threshold_a=0.3)
+    hole = webuiapi.ControlNetUnit(image=picture(), mask=picture((255, 255, 255)), module="inpaint_only", model="mine")
+    result = api.txt2img(prompt="a cat", controlnet_units=[example, hole], alwayson_scripts={})
+    job, maps = service.submitted[-2:]
+    assert bare(job.fields["references"]) == ["IMAGE:1 method=example fidelity=0.3"]
+    assert job.fields["controls"] == ["inpaint::1 model=mine annotator=inpaint_only resize=fill"]
+    assert (bare(job.fields["image"]), job.fields["denoising_strength"]) == ("IMAGE", 1.0)
+    assert f"{job.fields['mask']}".startswith("upload:")
+    assert maps.fields["controls"] == [f"inpaint:{job.fields['image']}:1 model=mine annotator=inpaint_only resize=fill"]
+    assert [own.size for own in result.images] == [(16, 16), (64, 48), (16, 16)]
+    masked = webuiapi.ControlNetUnit(module="inpaint_only", model="mine")
+    api.img2img(images=[picture()], mask_image=picture(), controlnet_units=[masked], alwayson_scripts={})
+    assert service.submitted[-2].fields["controls"] == job.fields["controls"]
+
+
 def test_images_are_sent_where_no_map_can_be_drawn(http: httpx.Client) -> None:
     class WithoutMaps(LikeA1111):
         async def submit(self, job: NewJob, owner: Owner) -> Job:
@@ -141,7 +157,7 @@ def test_what_is_no_image_is_refused_by_the_unit(http: httpx.Client, service: Li
     assert len(service.submitted) == before
 
 
-@pytest.mark.parametrize("field", ["controls", "references"])
+@pytest.mark.parametrize("field", ["controls", "references", "faces"])
 def test_what_is_found_out_later_is_told_of_units(field: str) -> None:
     class Choosy(LikeA1111):
         def _check(self, job: NewJob, owner: Owner) -> None:
@@ -170,6 +186,9 @@ def test_lists(api: webuiapi.WebUIApi, http: httpx.Client) -> None:
         "ip-adapter_sd15 [6a3f6166]",
         "ip-adapter-plus-face_sd15 [71693645]",
         "ip-adapter-full-face_sd15",
+        "ip-adapter-faceid-plusv2_sd15 [6e14fc1a]",
+        "ip-adapter_instant_id_sdxl [eb2d3ec0]",
+        "control_instant_id_sdxl [c5c25a50]",
         "mine",
     ]
     assert http.get("/controlnet/settings").json() == {"control_net_unit_count": 10}
@@ -179,8 +198,10 @@ def test_lists(api: webuiapi.WebUIApi, http: httpx.Client) -> None:
 def test_modules_with_their_sliders(api: webuiapi.WebUIApi, http: httpx.Client) -> None:
     found = http.get("/controlnet/module_list?alias_names=false").json()
     assert found["module_list"] == api.controlnet_module_list() == [
-        "none", "canny", "depth_midas", "tile_resample", "ip-adapter-auto", "ip-adapter_clip_sd15",
+        "none", "canny", "depth_midas", "inpaint_only", "tile_resample", "ip-adapter-auto", "ip-adapter_clip_sd15",
         "ip-adapter_clip_sdxl", "ip-adapter_clip_sdxl_plus_vith", "ip-adapter_clip_h", "ip-adapter_clip_g",
+        "ip-adapter_face_id", "ip-adapter_face_id_plus", "instant_id_face_embedding", "instant_id_face_keypoints",
+        "reference_only",
     ]  # fmt: skip
     details = found["module_detail"]
     resolution = {"name": "Preprocessor Resolution", "value": 512, "min": 64, "max": 2048}
@@ -194,6 +215,8 @@ def test_modules_with_their_sliders(api: webuiapi.WebUIApi, http: httpx.Client) 
     }
     assert details["depth_midas"] == {"model_free": False, "sliders": [resolution]}
     assert details["none"] == {"model_free": False, "sliders": []}
+    fidelity = {"name": 'Style Fidelity (only for "Balanced" mode)', "value": 0.5, "min": 0.0, "max": 1.0, "step": 0.01}
+    assert details["reference_only"] == {"model_free": True, "sliders": [None, fidelity]}
     rate = {"name": "Rate", "value": 1, "min": 1, "max": 8, "step": 0.01}
     assert details["tile_resample"] == {"model_free": False, "sliders": [None, rate]}
 
@@ -213,9 +236,21 @@ def test_types_with_their_choices(http: httpx.Client) -> None:
         "module_list": ["none"], "model_list": ["None"], "default_option": "none", "default_model": "None"
     }  # fmt: skip
     assert types["IP-Adapter"]["default_model"] == "ip-adapter_sd15 [6a3f6166]"
+    assert types["Inpaint"]["default_option"] == "inpaint_only"
+    assert types["Reference"] == {
+        "module_list": ["none", "reference_only"], "model_list": ["None"], "default_option": "reference_only",
+        "default_model": "None",
+    }  # fmt: skip
+    assert types["IP-Adapter"]["model_list"][-1] == "ip-adapter-faceid-plusv2_sd15 [6e14fc1a]"
+    assert types["Instant-ID"] == {
+        "module_list": ["none", "instant_id_face_embedding", "instant_id_face_keypoints"],
+        "model_list": ["None", "ip-adapter_instant_id_sdxl [eb2d3ec0]", "control_instant_id_sdxl [c5c25a50]"],
+        "default_option": "instant_id_face_embedding",
+        "default_model": "ip-adapter_instant_id_sdxl [eb2d3ec0]",
+    }
     assert types["All"]["default_option"] == "none"
     assert types["All"]["model_list"][0] == "None"
-    assert len(types["All"]["model_list"]) == 8
+    assert len(types["All"]["model_list"]) == 11
 
 
 def test_hints_are_drawn(api: webuiapi.WebUIApi, http: httpx.Client, service: LikeA1111) -> None:

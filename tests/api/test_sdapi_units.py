@@ -41,7 +41,7 @@ def steering(asked: Asked) -> dict[str, Any]:
     """What the one request says of it, which has to be one that can be made."""
     (fields,) = asked.runs.fields
     request_of({name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()})
-    return {name: fields[name] for name in ("controls", "references") if name in fields}
+    return {name: fields[name] for name in ("controls", "references", "faces") if name in fields}
 
 
 def refused(*units: Any) -> str:
@@ -174,6 +174,42 @@ def test_image_prompts_are_references() -> None:
         assert list(steering(text({**unit, "module": module}))) == ["references"]
 
 
+def test_units_with_faces_are_faces() -> None:
+    """The LoRA of FaceID is a tag's in A1111."""
+    unit = {**UNIT, "module": "ip-adapter_face_id_plus", "model": "ip-adapter-faceid-plusv2_sd15 [6e14fc1a]"}
+    said = "upload:unit0.image:0.6 end=0.5 model=ip-adapter-faceid-plusv2_sd15 lora=0 control=none"
+    asked = text({**unit, "weight": 0.6, "guidance_end": 0.5})
+    assert steering(asked) == {"faces": [said]}
+    assert [own.image for own in asked.maps] == ["unit0.image"]
+    for module in ("ip-adapter_face_id", "ip-adapter-auto", "none"):
+        assert steering(text({**unit, "module": module, "weight": 0.6, "guidance_end": 0.5})) == {"faces": [said]}
+
+
+FACE_UNIT = {**UNIT, "module": "instant_id_face_embedding", "model": "ip-adapter_instant_id_sdxl"}
+POSE_UNIT = {**UNIT, "module": "instant_id_face_keypoints", "model": "control_instant_id_sdxl", "weight": 0.4}
+POSED = (
+    "upload:unit{}.image:1 model=ip-adapter_instant_id_sdxl lora=0 control=control_instant_id_sdxl control_weight=0.4 "
+    'pose="upload:unit{}.image"'
+)
+
+
+def test_a_unit_of_keypoints_says_where_the_face_of_another_is() -> None:
+    said = {"faces": [POSED.format(0, 1)]}
+    asked = text(FACE_UNIT, POSE_UNIT)
+    assert steering(asked) == said
+    assert set(asked.images) == {"unit0.image", "unit1.image"}
+    assert steering(text(POSE_UNIT, FACE_UNIT)) == {"faces": [POSED.format(1, 0)]}
+    plain = {**FACE_UNIT, "model": "ip-adapter-faceid-plusv2_sd15"}
+    both = steering(text(plain, FACE_UNIT, POSE_UNIT))["faces"]
+    assert both[0].endswith("control=none")
+    assert both[1] == POSED.format(1, 2)
+    assert refused(FACE_UNIT, {**POSE_UNIT, "guidance_end": 0.5}).startswith(
+        "ControlNet unit 1: guidance_end: it is not"
+    )
+    with pytest.raises(Refused, match="unit 2: module: instant_id_face_keypoints needs a unit with a face"):
+        text(FACE_UNIT, POSE_UNIT, POSE_UNIT)
+
+
 def test_the_image_to_start_from_is_read_where_there_is_none() -> None:
     bare = {**UNIT, "image": None}
     assert steering(image(bare)) == {"controls": [USUAL.replace("upload:unit0.image", "")]}
@@ -204,9 +240,28 @@ def test_maps_are_only_those_that_are_wanted() -> None:
         ({"model": "control_v11p_sd15_cany"}, "model: 'control_v11p_sd15_cany' not found; did you mean"),
         ({"module": "cannny"}, "module: 'cannny' not found; did you mean canny"),
         ({"module": "openpose"}, "module: 'openpose': its file body_pose.pth is not there"),
-        ({"module": "reference_only", "model": "None"}, "module: 'reference_only': it is not done here"),
-        ({"module": "inpaint_only"}, "module: 'inpaint_only': what a mask covers"),
-        ({"module": "ip-adapter_face_id"}, "module: 'ip-adapter_face_id': it reads faces"),
+        ({"module": "reference_adain", "model": "None"}, "module: 'reference_adain': statistics of an image"),
+        ({"module": "reference_adain+attn"}, "module: 'reference_adain+attn': statistics of an image"),
+        ({"module": "reference_only", "weight": 1.5}, "weight: 1.5: of reference_only it can be 0 to 1"),
+        ({"module": "reference_only", "effective_region_mask": PICTURE}, "effective_region_mask: an example acts"),
+        ({"module": "reference_only", "mask": PICTURE}, "mask: only inpaint modules read one"),
+        ({"module": "inpaint_only+lama"}, "module: 'inpaint_only+lama': there is no LaMa here; inpaint_only makes"),
+        ({"module": "inpaint_only", "image": None, "mask": PICTURE}, "image: there is none to leave something out of"),
+        ({"module": "inpaint_only"}, "mask: there is none: send what is to be made anew"),
+        ({"module": "inpaint_global_harmonious", "mask": PICTURE}, "module: 'inpaint_global_harmonious' works in img2"),
+        ({"module": "inpaint", "mask": PICTURE, "model": "ip-adapter_sd15"}, "model: 'ip-adapter_sd15' reads an image"),
+        ({"module": "inpaint", "mask": PICTURE, "model": "None"}, "model: none is named"),
+        ({"module": "ip-adapter_pulid"}, "module: 'ip-adapter_pulid': PuLID is not done here"),
+        ({"module": "ip-adapter_face_id"}, "model: 'control_v11p_sd15_canny' reads a hint, and ip-adapter_face_id is"),
+        (
+            {"module": "instant_id_face_keypoints", "model": "ip-adapter_instant_id_sdxl"},
+            "model: 'ip-adapter_instant_id_sdxl' is no ControlNet",
+        ),
+        ({"module": "instant_id_face_keypoints", "control_mode": 1}, "control_mode: of a face it is balanced"),
+        (
+            {"module": "instant_id_face_keypoints"},
+            "module: instant_id_face_keypoints needs a unit with a face: instant_id_face_embedding",
+        ),
         ({"module": "ip-adapter-auto"}, "model: 'control_v11p_sd15_canny' reads a hint"),
         ({"model": "ip-adapter_sd15"}, "module: 'canny' draws a hint, and ip-adapter_sd15 reads an image"),
         ({"weight": "heavy"}, "weight: a number is needed"),
@@ -217,9 +272,9 @@ def test_maps_are_only_those_that_are_wanted() -> None:
         ({"resize_mode": "latent"}, "resize_mode: 'latent': give 0 to 2"),
         ({"control_mode": 3}, "control_mode: '3': give 0 to 2, or one of balanced"),
         ({"hr_option": "sometimes"}, "hr_option: 'sometimes': give 0 to 2, or one of both"),
-        ({"mask": PICTURE}, "mask: masks of hints are not read"),
-        ({"image": {"image": PICTURE, "mask": PICTURE}}, "mask: masks of hints are not read"),
-        ({"image": [PICTURE, PICTURE]}, "mask: masks of hints are not read"),
+        ({"mask": PICTURE}, "mask: only inpaint modules read one"),
+        ({"image": {"image": PICTURE, "mask": PICTURE}}, "mask: only inpaint modules read one"),
+        ({"image": [PICTURE, PICTURE]}, "mask: only inpaint modules read one"),
         ({"image": [{"image": PICTURE}, {"image": PICTURE}]}, "image: several images"),
         ({"image": 5}, "image is no text"),
         ({"advanced_weighting": [1, 0]}, "advanced_weighting: weights by layer"),
@@ -231,6 +286,107 @@ def test_maps_are_only_those_that_are_wanted() -> None:
 )
 def test_what_is_not_done_is_refused_by_unit_and_field(fields: dict[str, Any], message: str) -> None:
     assert refused(None, {**UNIT, **fields}).startswith(f"ControlNet unit 1: {message}")
+
+
+INPAINT: dict[str, Any] = {"enabled": True, "module": "inpaint_only", "model": "mine"}
+FILLED = "inpaint::1 model=mine annotator=inpaint_only"
+
+
+def test_an_inpaint_unit_of_img2img_reads_the_image_and_its_mask() -> None:
+    """Clients send both again, or leave them out."""
+    for own in ({}, {"image": PICTURE, "mask": PICTURE}, {"image": {"image": PICTURE, "mask": PICTURE}}):
+        for module in ("inpaint_only", "inpaint", "inpaint_global_harmonious", "Inpaint Only"):
+            asked = image({**INPAINT, **own, "module": module}, mask=f"data:image/png;base64,{PICTURE}")
+            assert steering(asked) == {"controls": [FILLED]}
+            assert asked.images == {"image": PICTURE, "mask": f"data:image/png;base64,{PICTURE}"}
+            (fields,) = asked.runs.fields
+            assert (fields["image"], fields["mask"], fields["denoising_strength"]) == (
+                "upload:image", "upload:mask", 0.75,
+            )  # fmt: skip
+            assert [own.control for own in asked.maps] == [FILLED]
+
+
+@pytest.mark.parametrize(
+    ("own", "body", "message"),
+    [
+        ({}, {}, "mask: the request has none"),
+        ({"mask": PICTURE}, {}, "mask: the request has none"),
+        ({"image": PICTURE[:-8]}, {"mask": PICTURE}, "image: another image than that of the request is not taken"),
+        ({"mask": PICTURE[:-8]}, {"mask": PICTURE}, "mask: another mask than that of the request is not taken"),
+    ],
+)
+def test_another_image_than_that_of_img2img_is_refused(own: dict[str, Any], body: dict[str, Any], message: str) -> None:
+    with pytest.raises(Refused, match=f"ControlNet unit 0: {message}"):
+        image({**INPAINT, **own}, **body)
+
+
+def test_an_inpaint_unit_of_txt2img_brings_the_image_to_start_from() -> None:
+    """From pure noise under the mask, as A1111's inpaint_only does; what is beside it stays."""
+    unit = {**INPAINT, "image": PICTURE, "mask_image": "bWFzaw==", "weight": 0.8, "resize_mode": 2}
+    asked = text(unit)
+    assert steering(asked) == {"controls": ["inpaint::0.8 model=mine annotator=inpaint_only resize=fill"]}
+    (fields,) = asked.runs.fields
+    brought = ("image", "mask", "denoising_strength", "inpaint_area", "resize_mode")
+    assert [fields[name] for name in brought] == [
+        "upload:unit0.image", "upload:unit0.mask", 1.0, "Whole picture", "fill",
+    ]  # fmt: skip
+    assert asked.images == {"unit0.image": PICTURE, "unit0.mask": "bWFzaw=="}
+    (own,) = asked.maps
+    assert own.control == "inpaint:upload:unit0.image:0.8 model=mine annotator=inpaint_only resize=fill"
+
+
+def test_the_second_pass_of_an_inpaint_unit_has_the_strength_of_the_body() -> None:
+    unit = {**INPAINT, "image": [PICTURE, PICTURE]}
+    (fields,) = text(unit, enable_hr=True, denoising_strength=0.4).runs.fields
+    assert (fields["denoising_strength"], fields["hires_denoising_strength"]) == (1.0, 0.4)
+    (fields,) = text(unit, denoising_strength=0.4).runs.fields
+    assert fields["denoising_strength"] == 1.0
+    assert "hires_denoising_strength" not in fields
+
+
+def test_only_one_unit_brings_an_image() -> None:
+    unit = {**INPAINT, "image": PICTURE, "mask": PICTURE}
+    assert refused(unit, unit) == (
+        "ControlNet unit 1: image: unit 0 has brought the image to start from already: send one"
+    )
+    asked = text({**UNIT, "effective_region_mask": PICTURE}, {**unit, "effective_region_mask": PICTURE})
+    assert steering(asked)["controls"][1] == (
+        'inpaint::1 model=mine mask="upload:unit1.effective_region_mask" annotator=inpaint_only'
+    )
+    assert set(asked.images) == {
+        "unit0.image", "unit0.effective_region_mask", "unit1.image", "unit1.mask", "unit1.effective_region_mask",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({}, "upload:unit0.image:1 method=example fidelity=0.5"),
+        ({"weight": 0.6, "threshold_a": 0.25}, "upload:unit0.image:0.6 method=example fidelity=0.25"),
+        ({"threshold_a": 0.25, "control_mode": 1}, "upload:unit0.image:1 method=example fidelity=0"),
+        ({"control_mode": "ControlNet is more important"}, "upload:unit0.image:1 method=example fidelity=1"),
+        ({"guidance_end": 0.5, "model": "None"}, "upload:unit0.image:1 end=0.5 method=example fidelity=0.5"),
+        ({"hr_option": 1}, "upload:unit0.image:1 pass=first method=example fidelity=0.5"),
+        ({"module": "Reference-only"}, "upload:unit0.image:1 method=example fidelity=0.5"),
+    ],
+)
+def test_reference_only_is_an_example(fields: dict[str, Any], said: str) -> None:
+    asked = text({"enabled": True, "module": "reference_only", "image": PICTURE, **fields})
+    assert steering(asked) == {"references": [said]}
+    assert [own.image for own in asked.maps] == ["unit0.image"]
+    assert list(steering(text({"module": "reference_only", "image": PICTURE}))) == ["references"]
+
+
+def test_a_fidelity_that_cannot_be_is_the_usual_one_and_told() -> None:
+    asked = text({"enabled": True, "module": "reference_only", "image": PICTURE, "threshold_a": 64})
+    assert steering(asked) == {"references": ["upload:unit0.image:1 method=example fidelity=0.5"]}
+    assert asked.warnings == ("ControlNet unit 0: threshold_a: 64 cannot be used; 0.5 is",)
+
+
+def test_reference_only_of_img2img_looks_at_the_image_to_start_from() -> None:
+    asked = image({"enabled": True, "module": "reference_only"})
+    assert steering(asked) == {"references": ["upload:image:1 method=example fidelity=0.5"]}
+    assert [own.image for own in asked.maps] == ["image"]
 
 
 def test_what_are_no_units_is_refused() -> None:

@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 
 from annotator_support import NETWORKS, noise, saved, scene
+from atelier.adapters.control_types import CONTROL_TYPES
 from atelier.errors import BadFile, BadInput, UnknownName
 from atelier.vision.annotate import (
     Ready,
@@ -145,6 +146,12 @@ A1111 = {
     "depth_midas": "depth",
     "depth_anything": "depth_anything",
     "normal_midas": "normal_map",
+    "mlsd": "mlsd",
+    "lineart_anime": "lineart_anime",
+    "normal_bae": "normal_bae",
+    "seg_ufade20k": "seg_ufade20k",
+    "seg_ofade20k": "seg_ofade20k",
+    "dw_openpose_full": "dw_openpose_full",
 }
 """What A1111's extension calls them in requests."""
 
@@ -156,6 +163,14 @@ def test_names_of_a1111() -> None:
         annotator("cany")
 
 
+def test_every_type_of_control_is_drawn_by_annotators_that_there_are() -> None:
+    drawn = {kind.name: [annotator(name).name for name in kind.annotators] for kind in CONTROL_TYPES.values()}
+    assert [names[0] for names in drawn.values()] == [
+        "canny", "depth_midas", "normal_bae", "openpose", "mlsd", "lineart_standard", "softedge_hed", "scribble_xdog",
+        "seg_ofade20k", "shuffle", "tile_resample", "inpaint_only", "none", "recolor_luminance", "color", "none",
+    ]  # fmt: skip
+
+
 def test_numbers_of_a1111() -> None:
     canny = annotator("canny")
     assert completed(canny, {}) == {"low": 100, "high": 200}
@@ -165,6 +180,7 @@ def test_numbers_of_a1111() -> None:
     assert usual == {"scribble_xdog": {"threshold": 32}, "threshold": {"threshold": 127}, "tile_resample": {"rate": 1}}
     assert completed(annotator("blur_gaussian"), {}) == {"sigma": 9}
     assert completed(annotator("normal_midas"), {}) == {"background": 0.4}
+    assert completed(annotator("mlsd"), {}) == {"score": 0.1, "length": 0.1}
 
 
 @pytest.mark.parametrize(

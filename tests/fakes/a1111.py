@@ -77,6 +77,9 @@ CONTROLS = tuple(
         ("ip-adapter_sd15", "reference", "6a3f6166"),
         ("ip-adapter-plus-face_sd15", "reference", "71693645"),
         ("ip-adapter-full-face_sd15", "reference", None),
+        ("ip-adapter-faceid-plusv2_sd15", "face", "6e14fc1a"),
+        ("ip-adapter_instant_id_sdxl", "face", "eb2d3ec0"),
+        ("control_instant_id_sdxl", "hint", "c5c25a50"),
         ("mine", "unknown", None),
     )
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,8 +16,14 @@ from torch import Tensor
 import ip_adapter_support as support
 from atelier.adapters.port.ip_adapter import ImagePrompt
 from atelier.adapters.steering import Acting, Features, open_steering
+from atelier.diffusion.types import Moment
 from atelier.models.unet import UNet
 from atelier.nn.ports import NOTHING, Conditioning, Ports
+from atelier.pipeline.prompted import Rows, Several
+from atelier.pipeline.steers import ByFace, ByReference, Given, Span
+from atelier.pipeline.values import Hint, Key, Looked, Values
+from atelier.request.resolved import ModelRef, NetworkRef
+from hint_support import control_of
 from ip_adapter_support import TEXT, VARIANTS, T, X
 from weights_support import assert_close
 
@@ -100,7 +107,14 @@ def test_a_unet_gives_what_diffusers_gives(variant: str, net: UNet, tmp_path: Pa
 
 
 def foreign_output(
-    net: Any, x: Tensor, t: Tensor, text: Tensor, given: Mapping[str, Tensor], scale: Any = 1.0, **how: Any
+    net: Any,
+    x: Tensor,
+    t: Tensor,
+    text: Tensor,
+    given: Mapping[str, Tensor],
+    scale: Any = 1.0,
+    residuals: Mapping[str, Any] = MappingProxyType({}),
+    **how: Any,
 ) -> Tensor:
     for name, processor in net.attn_processors.items():
         if name.endswith("attn2.processor"):
@@ -110,7 +124,8 @@ def foreign_output(
         support.projection(net).clip_embeds = given["image"][:, None]
     one = embeds[:, None]
     one = one[:, :, None] if isinstance(support.projection(net), plus()) and "face" in given else one
-    return net(x, t, text, added_cond_kwargs={"image_embeds": [one]}, cross_attention_kwargs=how or None).sample
+    added = {"image_embeds": [one]}
+    return net(x, t, text, added_cond_kwargs=added, cross_attention_kwargs=how or None, **residuals).sample
 
 
 @pytest.mark.parametrize("variant", ["base", "plus", "faceid_plus"])
@@ -128,6 +143,57 @@ def test_four_steps_with_guidance_go_where_diffusers_goes(variant: str, net: UNe
     expected = walk(lambda x, t: foreign_output(foreign, x, t, TEXT, rows, 0.8))
     assert_close(walk(ours), expected)
     assert float((walk(lambda x, t: net(x, t, Conditioning(TEXT))) - expected).abs().max()) > 1e-2
+
+
+class Lending:
+    """What a pass of InstantID is lent: its two networks by their names."""
+
+    def __init__(self, nets: Mapping[str, Any]) -> None:
+        self.nets = nets
+
+    def take(self, need: Any) -> Any:
+        return SimpleNamespace(net=self.nets[need.part.file.name])
+
+    def checkpoint(self, _: object) -> Any:
+        return SimpleNamespace(latent=SimpleNamespace(factor=8))
+
+
+def test_instantid_goes_where_diffusers_goes(net: UNet, tmp_path: Path) -> None:
+    """Its ControlNet reads the tokens of the face in place of the text, with those of no face in the negative row."""
+    own, foreign = opened("instantid", tmp_path), support.diffusers_unet("instantid")
+    control = control_of(support.diffusers_unet(), conditioning_embedding_out_channels=(8, 8, 8, 16))
+    control.save_pretrained(tmp_path / "control")
+    hinted = open_steering(tmp_path / "control", support.model(), torch.float32)
+    given, drawn = support.features("instantid", 1), torch.rand(1, 3, 128, 192, generator=torch.manual_seed(8))
+    rows = {"face": torch.cat([torch.zeros_like(given["face"]), given["face"]])}
+    refs = [NetworkRef(name=name, path="", sha256="") for name in ("adapter", "control")]
+    values, span = Values(), Span()
+    values.put(Key("looked"), Looked(Features(**given), None))
+    values.put(Key("hint"), Hint(drawn, None))
+    model: Any = ModelRef(name="tiny", path="", sha256="", parts=())
+    lent: Any = Lending({"adapter": own, "control": hinted})
+    about = Given(model, net, lent, values)
+    adapters = (
+        ByReference(refs[0], Key("looked"), 0.8, span, {}).adapter(about),
+        ByFace(refs[1], refs[0], Key("looked"), Key("hint"), 0.6, span).adapter(about),
+    )
+    which = Rows(torch.tensor([True, False]), torch.zeros(2, dtype=torch.long))
+
+    def ours(x: Tensor, t: Tensor) -> Tensor:
+        cond = Conditioning(TEXT)
+        return net(x, t, cond, Several(adapters).ports(x, t, Moment(0, 0.0), cond, which))
+
+    def expected(x: Tensor, t: Tensor) -> Tensor:
+        tokens = theirs(foreign, rows)
+        down, middle = control(x, t, tokens, controlnet_cond=drawn.expand(2, -1, -1, -1), return_dict=False)
+        residuals = {
+            "down_block_additional_residuals": [0.6 * one for one in down],
+            "mid_block_additional_residual": 0.6 * middle,
+        }
+        return foreign_output(foreign, x, t, TEXT, rows, 0.8, residuals=residuals)
+
+    assert_close(walk(ours), walk(expected))
+    assert float((walk(ours) - walk(lambda x, t: net(x, t, Conditioning(TEXT)))).abs().max()) > 1e-2
 
 
 def walk(predict: Any) -> Tensor:

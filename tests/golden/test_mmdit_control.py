@@ -12,7 +12,7 @@ from torch import Tensor
 
 import hint_support as support
 import tiny_sd3
-from atelier.adapters.steering import Acting, open_steering
+from atelier.adapters.steering import Acting, Encode, open_steering
 from atelier.checkpoints.checkpoint import Checkpoint
 from atelier.checkpoints.kind import identify, kinds
 from atelier.checkpoints.opening import open_checkpoint
@@ -20,7 +20,7 @@ from atelier.checkpoints.write import write_diffusers
 from atelier.errors import BadFile
 from atelier.families.parts import VAE
 from atelier.families.parts.mmdit import MMDIT
-from atelier.nn.ports import NOTHING, Conditioning
+from atelier.nn.ports import NOTHING, Conditioning, both
 from atelier.weights.archive import open_any
 from hint_support import drawn, hint
 from weights_support import assert_close, fill
@@ -69,6 +69,11 @@ def latent_of(shown: Tensor, vae: Any, *, plain: bool) -> Tensor:
     return (vae.encode(shown * 2 - 1).latent_dist.mean - shift) * vae.config.scaling_factor
 
 
+def encoder(model: Checkpoint) -> Encode:
+    vae = model.load(VAE, torch.float32)
+    return lambda image: vae.encode(image).mean
+
+
 def said(theirs: Any, transformer: Any, latent: Tensor, x: Tensor, t: Tensor, *, plain: bool) -> list[Tensor]:
     alone = theirs.config.joint_attention_dim is None
     return theirs(
@@ -93,7 +98,7 @@ def test_residuals_and_what_comes_of_them_are_those_of_diffusers(
     factor = model.latent.factor
     shown = hint(2, 8 * factor, 12 * factor)
     expected = said(theirs, transformer, latent_of(shown, vae, plain=plain), X, T, plain=plain)
-    ports = net.ports(net.read(shown), X, T, COND, Acting(weight=0.6))
+    ports = net.ports(net.read(shown, "", encoder(model)), X, T, COND, Acting(weight=0.6))
     for ours, there in zip(ports.residuals, expected, strict=True):
         assert_close(ours, there)
     made = transformer(X, COND.tokens, COND.pooled, T, block_controlnet_hidden_states=expected).sample
@@ -111,7 +116,7 @@ def test_a_trajectory_is_that_of_diffusers(model: Checkpoint, transformer: Any, 
         model.latent.factor,
     )
     shown, x = hint(1, 8 * factor, 12 * factor), drawn(1, 16, 8, 12, seed=9)
-    latent, read = latent_of(shown, vae, plain=True).expand(2, -1, -1, -1), net.read(shown)
+    latent, read = latent_of(shown, vae, plain=True).expand(2, -1, -1, -1), net.read(shown, "", encoder(model))
 
     def there(x: Tensor, t: Tensor) -> Tensor:
         found = said(theirs, transformer, latent, x, t, plain=True)
@@ -123,6 +128,34 @@ def test_a_trajectory_is_that_of_diffusers(model: Checkpoint, transformer: Any, 
 
     assert_close(flowing(here, x), flowing(there, x))
     assert net.ports(read, x.expand(2, -1, -1, -1), T, COND, Acting(weight=0)) is NOTHING
+
+
+@pytest.mark.parametrize("layers", [(1, 2), (2, 3), (3, 1)])
+def test_two_of_different_depth_add_up(
+    layers: tuple[int, int], model: Checkpoint, transformer: Any, vae: Any, tmp_path: Path
+) -> None:
+    """As in diffusers, where each block gets what each of them has for it."""
+    factor, found, expected = model.latent.factor, list[Any](), list[list[Tensor]]()
+    shown, ours = hint(2, 8 * factor, 12 * factor), model.load(MMDIT, torch.float32)
+    for number, count in enumerate(layers):
+        theirs = control(transformer, num_layers=count)
+        theirs.save_pretrained(tmp_path / str(number))
+        net = open_steering(tmp_path / str(number), model, torch.float32)
+        found.append(net.ports(net.read(shown, "", encoder(model)), X, T, COND, Acting(weight=0.6)))
+        expected.append(said(theirs, transformer, latent_of(shown, vae, plain=True), X, T, plain=True))
+    depth = len(ours.blocks)
+    by_block = [sum(each[i * len(each) // depth] for each in expected) for i in range(depth)]
+    made = transformer(X, COND.tokens, COND.pooled, T, block_controlnet_hidden_states=by_block).sample
+    with torch.no_grad():
+        assert_close(ours(X, T, COND, both(*found)), made)
+    assert len({id(tensor) for tensor in both(*found).residuals}) <= sum(layers) - 1
+
+
+def test_without_an_encoder_it_reads_nothing(model: Checkpoint, transformer: Any, tmp_path: Path) -> None:
+    control(transformer).save_pretrained(tmp_path)
+    net = open_steering(tmp_path, model, torch.float32)
+    with pytest.raises(ValueError, match="reads its hint as a latent"):
+        net.read(hint(1, 64, 64))
 
 
 def flowing(predict: Any, x: Tensor) -> Tensor:
@@ -145,7 +178,7 @@ def test_a_zero_initialized_one_changes_not_a_bit(model: Checkpoint, transformer
         model.load(MMDIT, torch.float32),
         model.latent.factor,
     )
-    ports = net.ports(net.read(hint(1, 8 * factor, 12 * factor)), X, T, COND, Acting())
+    ports = net.ports(net.read(hint(1, 8 * factor, 12 * factor), "", encoder(model)), X, T, COND, Acting())
     with torch.no_grad():
         assert torch.equal(ours(X, T, COND, ports), ours(X, T, COND))
 
@@ -154,7 +187,7 @@ def test_rows_and_masks_count(model: Checkpoint, transformer: Any, tmp_path: Pat
     control(transformer).save_pretrained(tmp_path)
     net, factor, mask = open_steering(tmp_path, model, torch.float32), model.latent.factor, torch.zeros(1, 1, 8, 12)
     mask[..., 6:] = 1
-    read = net.read(hint(1, 8 * factor, 12 * factor))
+    read = net.read(hint(1, 8 * factor, 12 * factor), "", encoder(model))
     kept = net.ports(read, X, T, COND, Acting(rows=torch.tensor([1]), mask=mask)).residuals
     free = net.ports(read, X, T, COND, Acting()).residuals
     for one, other in zip(kept, free, strict=True):

@@ -125,7 +125,7 @@ def test_the_parts_of_published_folders(listed: str, named: str, shelf: Path) ->
 @pytest.mark.parametrize(
     ("listed", "said"),
     [
-        ("sd35_medium_transformer_diffusers", "is a denoiser alone of Stable Diffusion 3, and no whole checkpoint"),
+        ("sd35_medium_transformer_diffusers", "is a denoiser alone of Stable Diffusion 3: name what it lacks"),
         ("text_encoder_t5xxl", "is a text encoder alone of Stable Diffusion 3, and no whole checkpoint"),
     ],
 )

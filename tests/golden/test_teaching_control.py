@@ -180,7 +180,7 @@ def test_hints_are_drawn_where_an_annotator_is_named(model: Path, images: Path, 
 
 def test_what_cannot_be_is_told(model: Path, images: Path, tmp_path: Path) -> None:
     for more, why in (
-        ({"control__hints": str(tmp_path / "none")}, r"is not there: .* needs a hint of its name"),
+        ({"control__hints": str(tmp_path / "none")}, r"is not there: .* needs one of its name"),
         ({"control__annotator": "invert", "control__widths": [8, 8]}, "control.widths: model needs 3 of them, not 2"),
         ({"control__annotator": "invert", "control__hints": "x"}, "give an annotator, or a folder of hints"),
         ({"control__annotator": ""}, "give an annotator, or a folder of hints"),

@@ -81,7 +81,9 @@ def test_uploads_have_limits(stores: Stores) -> None:
     with pytest.raises(UnknownJob):
         store.uploaded(second, ANNA)
     store.accept(new(), ANNA, Settled(uploads=(third,)))
-    with pytest.raises(TooLarge, match="the uploads of your waiting jobs and canvases are too much: at most 250 bytes are kept"):
+    with pytest.raises(
+        TooLarge, match="the uploads of your waiting jobs and canvases are too much: at most 250 bytes are kept"
+    ):
         store.upload(b"4" * 100, ANNA)
     store.upload(b"4" * 100, BELA)
     store.prune()

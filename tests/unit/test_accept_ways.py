@@ -1,4 +1,4 @@
-"""What the checks of panoramas and guidances compute from images, on images whose answer is known."""
+"""What the checks of panoramas, tiling and guidances compute from images, on images whose answer is known."""
 
 from __future__ import annotations
 
@@ -17,6 +17,12 @@ CHECKS = Path(__file__).parents[2] / "scripts" / "lib" / "accept"
 def panorama(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     monkeypatch.syspath_prepend(str(CHECKS))
     return import_module("panorama")
+
+
+@pytest.fixture
+def tiling(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(str(CHECKS))
+    return import_module("tiling")
 
 
 @pytest.fixture
@@ -60,3 +66,16 @@ def test_how_sure_an_effect_is(guidance: ModuleType, monkeypatch: pytest.MonkeyP
     found = guidance.measured(None, SimpleNamespace(up=up), 2, 8)
     assert (found["without"], found["with"], found["better"]) == (1.0, 4.0, float(up))
     assert found["sure"] == pytest.approx(3 if up else -3, abs=0.01)
+
+
+def test_a_seam_is_seen_where_opposite_edges_meet(tiling: ModuleType) -> None:
+    """Four positions of 4 pixels, each 10 brighter than the last: right and left differ by 30. Within a position
+    nothing is looked at, and rows are columns of the image turned over."""
+    columns = np.repeat(np.arange(4) * 10.0, 4)
+    columns[1] += 200
+    image = np.tile(columns[:, None], (3, 1, 3)).reshape(3, 16, 3)
+    gradients = tiling.differences(image, 4)
+    assert gradients.tolist() == [30, 10, 10, 10]
+    assert tiling.differences(tiling.along(image.transpose(1, 0, 2), "y"), 4).tolist() == gradients.tolist()
+    assert tiling.seam(gradients) == {"border": 3.0, "beside": 3.0}
+    assert tiling.seam(np.array([30.0, 20.0, 10.0, 40.0])) == {"border": 1.286, "beside": 1.0}

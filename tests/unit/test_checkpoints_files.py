@@ -225,3 +225,29 @@ def test_an_index_that_lies_about_pickled_shards_is_refused(tiny_folder: Path, t
     (folder / "unet" / "diffusion_pytorch_model-00002-of-00002.bin").unlink()
     with pytest.raises(BadFile, match="does not exist"):
         open_checkpoint(folder)
+
+
+@pytest.mark.parametrize(("scale", "mark"), [("scale_weight", "scaled_fp8"), ("weight_scale", "")])
+@pytest.mark.parametrize("kind", [torch.float8_e4m3fn, torch.float8_e5m2])
+def test_float8_with_scales_is_what_it_stands_for(
+    kind: torch.dtype, scale: str, mark: str, single: Path, spec: dict[str, str], tmp_path: Path
+) -> None:
+    """As ComfyUI writes them: each linear layer divided by its largest number, which lies beside it."""
+    state, expected = load_file(single), dict[str, Tensor]()
+    for name, weight in list(state.items()):
+        if name.startswith("model.diffusion_model.") and name.endswith(".weight") and weight.ndim == 2:
+            layer, factor = name.removesuffix("weight"), weight.abs().max() / 448
+            state[name] = (weight / factor).to(kind)
+            state |= {f"{layer}{scale}": factor, f"{layer}scale_input": torch.ones(())}
+            expected[name] = state[name].float() * factor
+    if mark:
+        state[f"model.diffusion_model.{mark}"] = torch.zeros(2).to(kind)
+    save_file(state, tmp_path / "scaled.safetensors", spec)
+    model, plain = open_checkpoint(tmp_path / "scaled.safetensors"), open_checkpoint(single)
+    names = {name.ours: f"model.diffusion_model.{name.ldm}" for name in UNET.network.names(model.spec(UNET))}
+    whole = plain.tensors(UNET)
+    for ours, tensor in model.tensors(UNET, torch.float32).items():
+        assert torch.equal(tensor, expected.get(names[ours], whole[ours]).reshape(tensor.shape)), ours
+    assert len(expected) > 5
+    stored = model.tensors(UNET)
+    assert {stored[ours].dtype for ours, name in names.items() if name in expected} == {torch.bfloat16}

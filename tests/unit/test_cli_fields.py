@@ -61,6 +61,7 @@ EXPECTED = {
     "--soft-inpainting": "soft_inpainting",
     "--control": "controls",
     "--reference": "references",
+    "--face": "faces",
     "--region": "regions",
     "--tile": "tile",
     "--views": "view_method",

@@ -98,6 +98,19 @@ def test_loops_go_on_from_what_came_before(place: Path, capsys: pytest.CaptureFi
     assert [hash_of(path) for path in paths] == [reference_to(str(path)).sha256[:10] for path in sources]
 
 
+def test_loops_take_the_next_seed_wherever_the_first_came_from(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The last one: a seed that is drawn is drawn once."""
+    assert generate("--image", "in/a.png", "--seed", "11") == 0
+    (made,) = capsys.readouterr().out.splitlines()
+    again = ("--model", "tiny", "--loops", "2", "--output", "again")
+    assert run(["generate", "--from", made, "--image", "in/a.png", *again]) == 0
+    names = [Path(line).stem.split("-")[1] for line in capsys.readouterr().out.splitlines()]
+    assert names == ["11", "12"]
+    assert generate("--image", "in/a.png", "--loops", "2", "--seed", "-1", "--output", "drawn") == 0
+    first, second = (int(Path(line).stem.split("-")[1]) for line in capsys.readouterr().out.splitlines())
+    assert second == (first + 1) % 2**64
+
+
 @pytest.mark.parametrize(
     ("curve", "expected"),
     [

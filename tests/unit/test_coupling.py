@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 import torch
 
+from atelier.diffusion.types import Moment, View
 from atelier.errors import BadInput
 from atelier.nn.ports import AttentionLayer, Conditioning, Ports
-from atelier.pipeline.coupling import Reads, coupled, divided, together
+from atelier.pipeline.coupling import Divided, Reads, coupled, divided, together
 from atelier.pipeline.layouts import cross_attentions
 from atelier.pipeline.prepared import PreparedPrompt
+from atelier.pipeline.prompted import Rows
 from atelier.pipeline.sample import Sample
 from atelier.prompt import Span, Timeline
 from atelier.request import events
@@ -24,6 +26,8 @@ from pipeline_support import PLENTY, TOGETHER, Lending, Letters, Watched, engine
 
 ATTENTION = {"region_method": "attention", "region_ground": 0.0}
 LEFT, RIGHT = "box=0,0,0.5,1: l", "box=0.5,0,1,1: r"
+ALL = torch.zeros(1, dtype=torch.long)
+"""The view of a batch of one that shows all of the canvas."""
 LONG = " ".join(["cat"] * 40)
 
 
@@ -47,14 +51,53 @@ def test_each_place_attends_to_its_own_text() -> None:
     query, key, value = noise(1, 2, 4, 5), noise(1, 2, 6, 5, seed=1), noise(1, 2, 6, 5, seed=2)
     shares = torch.tensor([[1.0, 1.0, 0.0, 0.0], [0.0, 0.0, 1.0, 1.0]])[:, None, None, :].expand(2, 1, 4, 4)
     layer = AttentionLayer("down.0", 2, is_cross=True, grid=(2, 2))
-    made = divided(shares)(layer, noise(1, 4, 10), query, key, value, torch.zeros(1, 4, 10))
+    made = divided(shares, ALL)(layer, noise(1, 4, 10), query, key, value, torch.zeros(1, 4, 10))
     for position, tokens in ((0, slice(3)), (1, slice(3, 6)), (2, slice(3)), (3, slice(3, 6))):
         scores = query[0, :, position, None] @ key[0, :, tokens].transpose(1, 2) / 5**0.5
         expected = (scores.softmax(-1) @ value[0, :, tokens]).flatten()
         assert torch.allclose(made[0, position], expected, atol=1e-6)
     own = AttentionLayer("down.0", 2, is_cross=False, grid=(2, 2))
     attended = noise(1, 4, 10)
-    assert divided(shares)(own, attended, query, key, value, attended) is attended
+    assert divided(shares, ALL)(own, attended, query, key, value, attended) is attended
+
+
+def test_each_view_has_its_part_of_the_regions() -> None:
+    """On a canvas of 2x4 positions that two texts halve, a view of the left half reads the first alone, one of the
+    middle both, one that goes over the right edge the second and then the first."""
+    shares = torch.zeros(2, 1, 2, 4)
+    shares[0, ..., :2], shares[1, ..., 2:] = 1, 1
+    query, key, value = noise(3, 2, 4, 5), noise(3, 2, 6, 5, seed=1), noise(3, 2, 6, 5, seed=2)
+    layer = AttentionLayer("x", 2, is_cross=True, grid=(2, 2))
+    moment = Moment(0, 0.0, (View(0, 0, 2, 2), View(0, 1, 2, 2), View(0, 3, 2, 2)))
+    rows = Rows(torch.zeros(3, dtype=torch.bool), torch.tensor([1, 0, 2]))
+    x, attended = noise(3, 4, 10), torch.zeros(3, 4, 10)
+    ports = Divided(shares, ["x"]).ports(x, x, moment, Conditioning(x), rows)
+    made = ports.attention["x"](layer, x, query, key, value, attended)
+    alone = [
+        divided(torch.ones(1, 1, 2, 2), ALL)(layer, x, query, k, v, attended)
+        for k, v in zip(key.chunk(2, 2), value.chunk(2, 2), strict=True)
+    ]
+    for row, columns in enumerate(((0, 1), (0, 0), (1, 0))):
+        for position in range(4):
+            assert torch.equal(made[row, position], alone[columns[position % 2]][row, position])
+
+
+def test_a_canvas_of_views_is_divided_as_a_whole(engine: Engine) -> None:
+    """Two views side by side, a region in each: what the network sees in a later call is, in each, what it sees with
+    that prompt everywhere."""
+    views = {"width": 128, "height": 64, "view_method": "multidiffusion", "view_width": 64, "view_overlap": 0}
+
+    def seen(**fields: object) -> list[torch.Tensor]:
+        net, asked = Watched(), {**views, "sampler": "Euler", "steps": 2, "negative_prompt": "n", **fields}
+        happened(planned(engine, **asked), Lending(engine.resources, {"denoiser": net.around}))
+        return [call.x[:1] for call in net.calls[2:]]
+
+    halves = ("box=0,0,0.5,1: a red cat", "box=0.5,0,1,1: a dog")
+    left, right = seen(prompt="b", regions=halves, **ATTENTION)
+    cats, dogs = seen(prompt="a red cat"), seen(prompt="a dog")
+    assert torch.allclose(left, cats[0], atol=1e-4)
+    assert torch.allclose(right, dogs[1], atol=1e-4)
+    assert not torch.allclose(left, dogs[0], atol=1e-2)
 
 
 def test_timelines_become_one() -> None:
@@ -80,13 +123,14 @@ def test_texts_of_several_lengths_stand_one_behind_the_other() -> None:
 
 
 @pytest.mark.parametrize("prompt", ["a red cat", LONG, "[cat:dog:1] red"])
-@pytest.mark.parametrize("sampler", ["Euler a"])
-def test_a_region_of_everything_is_its_prompt(engine: Engine, prompt: str, sampler: str) -> None:
-    """Whatever the image's own prompt is, and however long."""
-    whole = {"regions": (f'box=0,0,1,1 negative="red": {prompt}',), "prompt": "a dog", "sampler": sampler}
-    plain = pixels(engine, prompt=prompt, negative_prompt="red", sampler=sampler)
+@pytest.mark.parametrize("more", [{}, {"perp_neg_scale": 1.0}, {"sag_scale": 1.0}], ids=["plain", "Perp-Neg", "SAG"])
+def test_a_region_of_everything_is_its_prompt(engine: Engine, prompt: str, more: dict[str, Any]) -> None:
+    """Whatever the image's own prompt is, however long, and whatever else the guidance asks the network."""
+    own = {"sampler": "Euler a", **more}
+    whole = {"regions": (f'box=0,0,1,1 negative="red": {prompt}',), "prompt": "a dog", **own}
+    plain = pixels(engine, prompt=prompt, negative_prompt="red", **own)
     assert np.abs(pixels(engine, **whole, **ATTENTION) - plain).max() <= 1
-    assert np.abs(plain - pixels(engine, prompt="a dog", sampler=sampler)).max() > 5
+    assert np.abs(plain - pixels(engine, prompt="a dog", **own)).max() > 5
 
 
 def test_it_costs_no_more_calls_and_every_layer_is_told(engine: Engine) -> None:
@@ -120,12 +164,26 @@ def test_regions_stand_alone_at_first(engine: Engine) -> None:
     assert latent.texts == [["n", "l"], ["n", "r"]] * 2
 
 
+@pytest.mark.parametrize(("method", "calls"), [("attention", 2), ("latent", 4)])
+def test_a_second_pass_has_no_ground(engine: Engine, method: str, calls: int) -> None:
+    """All regions are shown the image, or are one call."""
+    own = {"regions": (LEFT, RIGHT), "prompt": "b", "negative_prompt": "n", "sampler": "Euler", "steps": 2}
+    second = {"hires_upscale": 2.0, "hires_steps": 2, "hires_upscaler": "Latent", "region_method": method}
+    net = Watched()
+    have = Lending(engine.resources, {"text": Letters, "denoiser": net.alone})
+    happened(planned(engine, **own, **second, region_ground=1.0), have)
+    large = [call for call in net.calls if call.x.shape[-1] > net.calls[0].x.shape[-1]]
+    assert len(large) == calls
+    assert all(torch.equal(large[0].x[0], call.x[0]) for call in large[: calls // 2])
+    assert [call.texts for call in large[:1]] == [{"attention": ["nnn", "blr"], "latent": ["n", "l"]}[method]]
+
+
 @pytest.mark.parametrize(
     ("fields", "ground", "said"),
     [
         ({}, 0.0, ""),
         ({"region_ground": 0.4}, 0.4, "Region ground: 0.4"),
-        ({"region_method": "attention"}, 0.4, ""),
+        ({"region_method": "attention"}, 0.6, ""),
         ({"region_method": "attention", "region_ground": 0.0}, 0.0, "Region ground: 0.0"),
     ],
 )
@@ -165,8 +223,6 @@ def test_it_combines_and_is_said(tiny_folder: Path, engine: Engine) -> None:
 @pytest.mark.parametrize(
     ("fields", "told"),
     [
-        ({"view_method": "mixture"}, "views cannot be used with region_method attention: use latent, or leave it out"),
-        ({"perp_neg_scale": 1.0}, "Perp-Neg cannot be used with region_method attention: use latent, or leave it out"),
         (
             {"regions": (LEFT, "box=0.5,0,1,1: a AND b")},
             "region 2: AND cannot be in it with region_method attention: make two regions of it",

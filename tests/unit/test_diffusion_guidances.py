@@ -14,6 +14,7 @@ from atelier.diffusion.guidance.cfg import CfgOptions, cfg
 from atelier.diffusion.guidance.clip import clip_guided
 from atelier.diffusion.guidance.dynamic_thresholding import ThresholdOptions, dynamic_thresholding, thresholded
 from atelier.diffusion.guidance.freeu import FreeuStage, free
+from atelier.diffusion.guidance.image import by_image
 from atelier.diffusion.guidance.interval import Interval
 from atelier.diffusion.guidance.pag import pag
 from atelier.diffusion.guidance.perp_neg import perp_neg, perpendicular
@@ -52,6 +53,19 @@ def test_pag_goes_away_from_the_perturbed_branches_by_their_weights() -> None:
     assert torch.equal(seen[0], torch.cat([row(7, 8)] * 2))
 
 
+def test_pag_asks_at_the_level_of_each_sample() -> None:
+    """Two samples at levels of their own, for two conditional branches."""
+    levels: list[Tensor] = []
+
+    def perturbed(x: Tensor, sigma: Tensor, moment: Moment, /) -> Prediction:
+        levels.append(sigma)
+        return Prediction(x)
+
+    both = torch.cat([row(0, 0), row(0, 0)])
+    pag(perturbed, 1.0)(Branches(both, torch.tensor([1.0, 2.0]), NOW, (both, both), (1.0, 1.0)))
+    assert levels[0].tolist() == [1, 2, 1, 2]
+
+
 def test_perp_neg_takes_away_what_is_perpendicular_to_the_prompt() -> None:
     """Empty (1, 1), prompt 2 to the right of it, negative 3 to the right and 4 up: only the 4 are taken away."""
     guess = Guess(row(4, 5), row(-1, -4), 2.0, row(0, 0))
@@ -62,9 +76,9 @@ def test_perp_neg_takes_away_what_is_perpendicular_to_the_prompt() -> None:
 
 
 def test_what_is_perpendicular_is_of_each_sample_alone() -> None:
-    both = torch.cat([row(3, 4), row(3, 4)])
-    found = perpendicular(both, torch.cat([row(2, 0), row(0, 0)]))
-    assert torch.allclose(found, torch.cat([row(0, 4), row(3, 4)]))
+    three = torch.cat([row(3, 4), row(3, 4), row(3, 4)])
+    found = perpendicular(three, torch.cat([row(2, 0), row(0, 0), row(0, 1)]))
+    assert torch.allclose(found, torch.cat([row(0, 4), row(3, 4), row(3, 0)]))
 
 
 def test_apg_keeps_a_share_of_what_is_parallel() -> None:
@@ -119,6 +133,9 @@ def test_dynamic_thresholding_mixes_and_aims_at_the_mimic_scale() -> None:
     assert torch.allclose(whole, 3 * toward)
     part = dynamic_thresholding(ThresholdOptions(3.0, share=0.25))(called(toward), guess).clean
     assert torch.allclose(part, 3.75 * toward)
+    other = Guess(base, toward, 4.0, row(-4, -2, 2, 4))
+    found = dynamic_thresholding(ThresholdOptions(3.0))(called(toward), other).clean
+    assert torch.allclose(found, row(-3, -1.5, 1.5, 3)), "the prediction is brought into the mimic's range"
 
 
 def test_channels_are_thresholded_one_by_one() -> None:
@@ -173,6 +190,31 @@ def test_freeu_amplifies_half_of_the_channels_and_filters_the_skip() -> None:
     adaptive, same = free(features, checks, FreeuStage(1.6, 1.0, adaptive=True))
     assert torch.allclose(adaptive[0, 0], torch.tensor([[1.0, 2 * 1.2], [3 * 1.4, 4 * 1.6]]))
     assert same is checks
+
+
+def test_freeu_works_where_the_features_are() -> None:
+    nowhere = torch.ones(1, 2, 4, 4, device="meta")
+    assert [part.device.type for part in free(nowhere, nowhere, FreeuStage(1.5, 0.5))] == ["meta", "meta"]
+
+
+def test_freeu_is_neutral_where_both_factors_are_one() -> None:
+    stages = (FreeuStage(1, 1), FreeuStage(1, 0.5), FreeuStage(0.5, 1), FreeuStage(2, 2))
+    assert [stage.is_neutral for stage in stages] == [True, False, False, False]
+
+
+def test_guidance_by_an_image_asks_once_more_without_it() -> None:
+    """Two samples at levels of their own: blank predictions 1, negative ones 3, conditional ones 7."""
+    asked: list[tuple[Tensor, Tensor]] = []
+
+    def edited(x: Tensor, sigma: Tensor, moment: Moment, /) -> Prediction:
+        asked.append((x, sigma))
+        return Prediction(torch.cat([row(1), row(1), row(3), row(3), row(7), row(7)]))
+
+    x = torch.cat([row(10), row(20), row(10), row(20)])
+    found = by_image(edited, 1.5, branches=2)(x, torch.tensor([5.0, 6.0, 5.0, 6.0]), NOW).clean
+    assert found.flatten().tolist() == [4, 4, 8, 8]
+    assert asked[0][0].flatten().tolist() == [10, 20, 10, 20, 10, 20]
+    assert asked[0][1].tolist() == [5, 6, 5, 6, 5, 6]
 
 
 def test_clip_guidance_climbs_where_much_is_open() -> None:

@@ -62,6 +62,11 @@ def pair(path: Path, vectors: Tensor) -> None:
     save_file({"clip_l": vectors, "clip_g": torch.zeros(len(vectors), 1280)}, path.with_suffix(".safetensors"))
 
 
+def with_output(path: Path, vectors: Tensor) -> None:
+    """OneTrainer keeps what the text encoder says of them, too."""
+    torch.save(OrderedDict(clip_l_out=torch.zeros_like(vectors), clip_l=vectors), path.with_suffix(".pt"))
+
+
 def in_image(path: Path, vectors: Tensor) -> None:
     said = {"string_to_param": {"*": {"TORCHTENSOR": vectors.tolist()}}, "name": path.stem, "step": 1}
     info = PngInfo()
@@ -70,7 +75,7 @@ def in_image(path: Path, vectors: Tensor) -> None:
 
 
 FORMS: dict[str, Callable[[Path, Tensor], None]] = {
-    form.__name__: form for form in (a1111, original, one_tensor, diffusers, row_by_row, pair, in_image)
+    form.__name__: form for form in (a1111, original, one_tensor, diffusers, row_by_row, pair, with_output, in_image)
 }
 
 

@@ -13,7 +13,7 @@ import face_support as support
 from atelier.adapters.image_features import image_features
 from atelier.adapters.steering import Needs
 from atelier.errors import BadFile, BadInput
-from atelier.vision import faces as own
+from atelier.vision import onnx
 from atelier.vision.face_geometry import TEMPLATE, Found, aligned, joined, similarity
 from atelier.vision.faces import FaceReader, crop, open_faces
 
@@ -164,6 +164,6 @@ def test_a_folder_without_both_networks_is_refused(pack: Path) -> None:
 
 
 def test_the_package_that_is_missing_is_named(pack: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(own, "PACKAGE", "no_such_package")
+    monkeypatch.setattr(onnx, "PACKAGE", "no_such_package")
     with pytest.raises(BadInput, match=r"pip install 'atelier\[faces\]'"):
         open_faces(pack)

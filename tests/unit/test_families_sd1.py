@@ -273,7 +273,8 @@ SPOILT: dict[str, tuple[Callable[[Path], None], str]] = {
     "SD 2": (_set("unet/config.json", cross_attention_dim=1024), "cross_attention_dim is 1024, but the weights have 8"),
     "no settings": (_remove("vae/config.json"), "config.json: does not exist"),
     "no weights": (_remove("unet/diffusion_pytorch_model.safetensors"), "unet: holds no weights"),
-    "truncated": (_write("text_encoder/model.safetensors", "xxxxxxxxxxxxxxxx"), "no safetensors file"),
+    "text": (_write("text_encoder/model.safetensors", "xxxxxxxxxxxxxxxx"), "is text, not weights"),
+    "an EDM scheduler": (_set("scheduler/scheduler_config.json", _class_name="EDMEulerScheduler"), "_class_name is"),
     "another activation": (_set("unet/config.json", act_fn="mish"), 'act_fn is "mish"; "silu" or "swish"'),
     "class embedding": (_set("unet/config.json", class_embed_type="timestep"), "class_embed_type"),
     "widths that differ": (
@@ -350,11 +351,11 @@ FOREIGN: dict[str, tuple[dict[str, tuple[int, ...]], str]] = {
             "model.diffusion_model.joint_blocks.0.x": (1,),
             "model.diffusion_model.x_embedder.proj.weight": (1536, 16, 2, 2),
         },
-        "a denoiser alone of Stable Diffusion 3, and no whole checkpoint",
+        "a denoiser alone of Stable Diffusion 3: name what it lacks with --vae FILE and --text-encoder FILE",
     ),
     "Flux": (
         {"model.diffusion_model.double_blocks.0.img_attn.qkv.weight": (9, 3), "vae.x": (1,)},
-        r"a checkpoint of Flux \(schnell\), and has no text encoder: put one together",
+        r"a checkpoint of Flux \(schnell\), which cannot be read yet",
     ),
     "LoRA": ({"lora_unet_down_blocks_0.lora_down.weight": (4, 8)}, "is a LoRA, and no whole checkpoint"),
     "PEFT": ({"unet.down_blocks.0.attentions.0.to_q.lora_A.weight": (4, 320)}, "is a LoRA of Stable Diffusion 1.x"),

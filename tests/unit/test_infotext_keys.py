@@ -173,6 +173,7 @@ OTHERS = (
     ("pixel_hash", "ab", "Pixel hash: ab"),
     ("controls", "canny:a.png:1 low=3", 'Controls: "canny:a.png:1 low=3"'),
     ("references", "a.png:0.5", 'References: "a.png:0.5"'),
+    ("faces", "a.png:0.5 which=2", 'Faces: "a.png:0.5 which=2"'),
     ("regions", "box=0 0: a", 'Regions: "box=0 0: a"'),
     ("region_method", "attention", "Region method: attention"),
     ("region_ground", 0.2, "Region ground: 0.2"),

@@ -8,9 +8,12 @@ from atelier.api.sdapi import translate
 from atelier.api.sdapi.bodies import Txt2Img
 from atelier.request.controls import parse_control, parse_reference
 from atelier.request.infotext import read, to_request
+from atelier.request.infotext import settings as infotext_settings
 from atelier.request.infotext.units import OPTIONS, lacking
+from atelier.request.resolved import AllOver, ImageRef, InNetwork, NetworkRef, ResolvedExample, ResolvedReference
 from atelier.vision.annotate import annotators
 from fakes.a1111 import LISTED
+from resolved_support import PROVENANCE, RESOLVED, changed
 
 PARAMETERS = "a cat\nSteps: 5, Sampler: Euler, Seed: 1, Size: 64x64, "
 TOLD = "{}: its image is in no infotext, so it does not act: give it again, {} '{}'"
@@ -90,6 +93,12 @@ def test_image_prompts_are_told_as_references() -> None:
     assert parse_reference(text).weight == 0.6
 
 
+def test_a_unit_with_a_face_is_told() -> None:
+    pairs = 'ControlNet 0: "Module: ip-adapter_face_id, Model: ip-adapter-faceid_sd15 [6e14fc1a], Weight: 0.6"'
+    text = 'IMAGE:0.6 model="ip-adapter-faceid_sd15 [6e14fc1a]" lora=0'
+    assert lacking(read(PARAMETERS + pairs)) == (TOLD.format("ControlNet 0", "--face", text),)
+
+
 def test_several_units_are_a_line_each_and_those_that_are_off_none() -> None:
     pairs = 'ControlNet 0: "Module: canny", ControlNet 1: "Module: depth, Model: None", ControlNet 2: "Module: none"'
     assert [line[:13] for line in lacking(read(PARAMETERS + pairs))] == ["ControlNet 0:", "ControlNet 1:"]
@@ -125,3 +134,21 @@ def test_an_infotext_that_is_pasted_tells_of_its_units() -> None:
         "infotext: ControlNet 0: its image is in no infotext, so it does not act: give it again, controls '"
     )
     assert told(alwayson_scripts={"controlnet": {"args": []}}) == ()
+
+
+SEEN = ImageRef(path="a.png", sha256="01" * 32)
+SPAN = {"image": SEEN, "weight": 0.5, "start": 0.25, "end": 0.75, "passes": "first"}
+
+
+def test_an_infotext_says_all_of_what_steers() -> None:
+    """Every part of an image prompt, with and without a network, that is not as usual."""
+    network = NetworkRef(name="net", path="net.pth", sha256="ef" * 32)
+    reference = ResolvedReference(
+        network=network, encoder=InNetwork(file=network), place=AllOver(), blocks=(("up.1", 0.5),), **SPAN
+    )
+    steering = (reference, ResolvedExample(fidelity=0.125, **SPAN))
+    made = infotext_settings(changed(RESOLVED, steering=steering), 0, RESOLVED.sampling, PROVENANCE)
+    assert (made.references or "").splitlines() == [
+        'a.png:0.5 start=0.25 end=0.75 model="net [efefefefef]" pass=first blocks=up.1=0.5',
+        "a.png:0.5 start=0.25 end=0.75 pass=first method=example fidelity=0.125",
+    ]

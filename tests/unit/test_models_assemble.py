@@ -7,10 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from test_checkpoints_kinds import published, sparse
 from torch import Tensor
 from typer.testing import CliRunner
 
 import tiny
+from atelier.checkpoints.assembling import assembled
 from atelier.checkpoints.opening import open_checkpoint
 from atelier.checkpoints.write import Modules, write_diffusers, write_ldm
 from atelier.cli.models import app
@@ -97,8 +99,8 @@ def test_what_the_file_says_of_itself_stays(tiny_file: Path, tmp_path: Path) -> 
     lacking, made = tmp_path / "lacking.safetensors", tmp_path / "made.safetensors"
     save_file({name: tensor for name, tensor in state.items() if not name.startswith(VAE)}, lacking, said)
     assert str(put_together(lacking, made)) == (
-        f"{lacking}: lacks its autoencoder: no tensor is called first_stage_model.*; put one together (`atelier models "
-        "convert --vae FILE --text-encoder FILE`)"
+        f"{lacking}: lacks its autoencoder: no tensor is called first_stage_model.*; name one with --vae FILE or "
+        "--text-encoder FILE, or keep it with the model (`atelier models convert`)"
     )
     assert put_together(lacking, made, "--vae", tiny_file) is None
     facts = open_checkpoint(made).facts
@@ -124,3 +126,63 @@ def test_what_is_missing_or_does_not_fit_is_one_line(whole: Path, tmp_path: Path
         assert error is not None
         assert said in str(error)
     assert not made.exists()
+
+
+def test_an_autoencoder_of_a_training_is_taken_without_what_only_that_needs(whole: Path, tmp_path: Path) -> None:
+    """vae-ft-mse-840000 and kl-f8 have a loss beside the network, and running means."""
+    kept = {"loss.logvar": torch.ones(()), "loss.discriminator.main.0.weight": torch.ones(2, 2, 4, 4)}
+    means = {"model_ema.decay": torch.ones(()), "model_ema.decoderconv_inweight": torch.ones(2)}
+    for kept_as in ("", VAE):
+        file = tmp_path / "vae.ckpt"
+        inner = {kept_as + name: tensor for name, tensor in (kept | means).items()}
+        torch.save({"state_dict": {**part(whole, VAE, kept_as), **inner}}, file)
+        assert put_together(whole, tmp_path / "made.safetensors", "--vae", file, "--overwrite") is None
+        expected, found = load_file(whole), load_file(tmp_path / "made.safetensors")
+        assert all(torch.equal(found[name], tensor) for name, tensor in expected.items())
+
+
+PUBLISHED_PARTS = {
+    "sdxl_refiner_sgm": ("sdxl-refiner", "conditioner.embedders.0.model."),
+    "sdxl_base_sgm": ("sdxl", "conditioner.embedders.1.model."),
+    "sd2_ldm": ("sd2", "cond_stage_model.model."),
+}
+
+
+@pytest.mark.parametrize("name", PUBLISHED_PARTS)
+def test_open_clips_own_files_and_lone_denoisers_are_put_together(name: str, tmp_path: Path) -> None:
+    """The denoiser as it is, and the text tower as OpenCLIP publishes it, beside its tower of images."""
+    family, tower = PUBLISHED_PARTS[name]
+    shapes = published(name)
+    inner = {key.removeprefix(UNET): shape for key, shape in shapes.items() if key.startswith(UNET)}
+    unet = sparse(tmp_path / "unet.safetensors", inner)
+    words = {key.removeprefix(tower): shape for key, shape in shapes.items() if key.startswith(tower)}
+    clip = sparse(tmp_path / "open_clip.safetensors", words | {"visual.conv1.weight": (1280, 3, 14, 14)})
+    vae = sparse(tmp_path / "vae.safetensors", {key: s for key, s in shapes.items() if key.startswith(VAE)})
+    more = {key: s for key, s in shapes.items() if key.startswith("conditioner.embedders.0.transformer.")}
+    first = (sparse(tmp_path / "clip_l.safetensors", more),) if name == "sdxl_base_sgm" else ()
+    made = assembled(unet, vae, (*first, clip))
+    assert made.family.name == family
+    for part in made.family.parts:
+        made.spec(part)
+
+
+def test_t5_keeps_its_words_twice_in_some_files(tmp_path: Path) -> None:
+    words = published("text_encoder_t5xxl")
+    twice = sparse(tmp_path / "t5.safetensors", words | {"encoder.embed_tokens.weight": words["shared.weight"]})
+    model = sparse(tmp_path / "sd3.safetensors", published("sd3_medium_comfy"))
+    assert assembled(model, text_encoders=(twice,)).family.name == "sd3"
+
+
+def test_a_lone_denoiser_that_sees_a_mask_predicts_epsilon(tmp_path: Path) -> None:
+    """In either layout, as whole models of Stable Diffusion 2.x do."""
+    whole = published("sd2_inpainting_ldm")
+    vae = sparse(tmp_path / "vae.safetensors", {key: s for key, s in whole.items() if key.startswith(VAE)})
+    towers = {key: s for key, s in whole.items() if key.startswith("cond_stage_model.")}
+    tower = sparse(tmp_path / "tower.safetensors", towers)
+    alone = {key.removeprefix(UNET): shape for key, shape in whole.items() if key.startswith(UNET)}
+    for shapes in (alone, {f"diffusion_model.{key}": shape for key, shape in alone.items()}):
+        unet = sparse(tmp_path / "unet.safetensors", shapes)
+        assert assembled(unet, vae, (tower,)).facts.prediction == "epsilon"
+    diffusers = published("sd2_depth_unet_diffusers")
+    unet = sparse(tmp_path / "unet.safetensors", diffusers)
+    assert assembled(unet, vae, (tower,)).facts.prediction == "epsilon"

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import mutate
-from mutation import changes, warm
+from mutation import changes, live, warm
 from mutation import coverage_map as maps
 from mutation.mutants import Place, mutants
 
@@ -177,10 +177,17 @@ def test_slow_tests_are_few_but_one_at_least() -> None:
     assert chosen(Place((2, 2), at_import=False), slow) == ["a"]
 
 
+def test_names_that_are_alike_leave_half_of_the_time_to_others() -> None:
+    half = maps.MOST_SECONDS / 2
+    tests = [case(f"seed_{letter}", half, a=2) for letter in "abc"] + [case("other", 0.1, a=2)]
+    found = maps.tests_for("a.py", Place((2, 2), at_import=False), tests, NOTHING, "seed = 1")
+    assert [test.id.partition("::")[2] for test in found] == ["seed_a", "other"]
+
+
 def test_tests_that_share_words_with_the_mutated_line_run_first() -> None:
     """A word counts the more, the fewer tests have it."""
     names = ("read[Tokens merged]", "read[Tokens]", "read[seed]", "read[SEED resized]", "other")
-    tests = [case(name, 9 - place, a=2) for place, name in enumerate(names)]
+    tests = [case(name, 0.9 - place / 10, a=2) for place, name in enumerate(names)]
     found = maps.tests_for("a.py", Place((2, 2), at_import=False), tests, NOTHING, 'Key("tokensMerged", 3)')
     assert [test.id.partition("::")[2] for test in found] == [
         *("read[Tokens merged]", "read[Tokens]", "other", "read[SEED resized]", "read[seed]")
@@ -292,7 +299,7 @@ def script(root: Path, *words: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_a_weak_test_lets_faults_survive(root: Path) -> None:
-    done = script(root, "src", "--tests", "tests/test_weak.py", "--json", "results.json")
+    done = script(root, "src", "--workers", "1", "--tests", "tests/test_weak.py", "--json", "results.json")
     assert done.returncode == 0, done.stderr
     assert done.stdout == (
         "src/package/numbers.py:11: not covered by any test\n"
@@ -313,7 +320,7 @@ def test_a_weak_test_lets_faults_survive(root: Path) -> None:
         "by": "tests/test_weak.py::test_clamped",
     }
     assert (root / "src/package/numbers.py").read_text() == SOURCE
-    once_more = script(root, "src", "--tests", "tests/test_weak.py", "--json", "results.json")
+    once_more = script(root, "src", "--workers", "1", "--tests", "tests/test_weak.py", "--json", "results.json")
     assert (once_more.stdout, once_more.stderr) == (done.stdout, "")
 
 
@@ -368,13 +375,13 @@ def test_a_test_that_fails_now_and_then_notices_nothing(root: Path) -> None:
     done = script(root, "src", "--tests", "tests/test_unsteady.py", "tests/test_weak.py", "--workers", "1")
     assert "5 mutants: 1 killed, 0 timed out, 3 survived, 1 not covered by any test, 25 % of 4" in done.stdout
     assert done.stderr.count("left out, fails without a mutant: tests/test_unsteady.py::test_unsteady") == 1
-    alone = script(root, "src", "--tests", "tests/test_unsteady.py")
+    alone = script(root, "src", "--workers", "1", "--tests", "tests/test_unsteady.py")
     assert alone.stdout.endswith("\n5 mutants: 0 killed, 0 timed out, 0 survived, 5 not covered by any test\n")
 
 
 def test_tests_that_cannot_be_collected_are_no_judge(root: Path) -> None:
     (root / "tests/test_unsteady.py").write_text(UNSTEADY + 'assert "MUTATE_RECORD" in os.environ\n')
-    done = script(root, "src", "--tests", "tests/test_unsteady.py")
+    done = script(root, "src", "--workers", "1", "--tests", "tests/test_unsteady.py")
     assert (done.returncode, done.stdout) == (2, "")
     assert "mutate: the tests cannot be collected without a mutant: pytest ended with 2\n" in done.stderr
 
@@ -460,13 +467,13 @@ def worker(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[mut
 
 def test_what_a_run_computes_is_limited_and_not_how_long_it_waits() -> None:
     """On a busy machine every run takes long: that is no fault."""
-    turns = "import time\nwhile time.process_time() < 2:\n    pass"
+    turns = "import time\nwhile time.process_time() < 1:\n    pass"
     starts = f"import subprocess, sys\nsubprocess.run([sys.executable, '-c', {turns!r}])"
-    for code, ended in (("import time; time.sleep(1)", 0), (turns, None), (starts, None)):
+    for code, ended in (("import time; time.sleep(0.5)", 0), (turns, None), (starts, None)):
         with subprocess.Popen([sys.executable, "-c", code]) as run:
-            assert warm.waited(run.pid, 0.5) == ended
+            assert warm.waited(run.pid, 0.3) == ended
             if ended is None:
-                assert warm.computed(run.pid) > 0.5
+                assert warm.computed(run.pid) > 0.3
 
 
 def test_a_run_that_hangs_is_ended_and_one_that_dies_is_told(worker: mutate.Worker) -> None:
@@ -485,6 +492,18 @@ def test_the_rest_of_the_tests_runs_where_the_first_notice_nothing(worker: mutat
     assert worker.run(fault).by == WEAKLY
 
 
+def test_the_first_tests_are_of_few_files() -> None:
+    """To collect a file takes as long as many tests."""
+    (fatal, *_) = mutants(SOURCE.encode())
+    tests = [maps.Test(f"tests/test_{file}.py::test_{number}", 0.1, {}) for number in (1, 2) for file in "abcde"]
+    first, rest = mutate.Fault("src/package/numbers.py", fatal, tests).lots
+    assert [test.id.removeprefix("tests/test_") for test in first] == [
+        *("a.py::test_1", "b.py::test_1", "c.py::test_1", "d.py::test_1"),
+        *("a.py::test_2", "b.py::test_2", "c.py::test_2", "d.py::test_2"),
+    ]
+    assert [test.file for test in rest] == ["tests/test_e.py"] * 2
+
+
 def test_a_fault_is_taken_out_again(worker: mutate.Worker) -> None:
     data = SOURCE.encode()
     fatal = next(mutant for mutant in mutants(data) if mutant.shown[1] == "if True:")
@@ -493,3 +512,87 @@ def test_a_fault_is_taken_out_again(worker: mutate.Worker) -> None:
     assert (result.outcome, result.by) == ("killed", WEAKLY)
     assert (worker.tree / "src/package/numbers.py").read_bytes() == data
     assert not worker.fails(tests[0])
+
+
+KINDS = """\
+import functools
+
+
+def row(x):
+    return x + 1
+
+
+TABLE = [row(1)]
+
+
+@functools.cache
+def cached(x):
+    return x + 2
+
+
+class Box:
+    def __init__(self):
+        self.most = 3
+
+    @property
+    def size(self):
+        return self.most + 4
+
+    @size.setter
+    def size(self, size):
+        self.most = size + 5
+
+
+def maker(more):
+    def made(x):
+        return x + 6 + more
+
+    return made
+
+
+seven = maker(7)
+held = [lambda x: x + 8]
+
+
+def late(x):
+    return [y + 9 for y in x]
+"""
+KINDS_TESTS = """\
+from package import kinds
+
+kinds.cached(0)
+
+
+def test_all():
+    box = kinds.Box()
+    assert kinds.TABLE == [2]
+    assert kinds.cached(0) == 2
+    assert box.size == 7
+    box.size = 0
+    assert box.most == 5
+    assert kinds.seven(0) == 13
+    assert kinds.held[0](0) == 8
+    assert kinds.late([0]) == [9]
+"""
+
+
+def test_a_living_function_gets_the_faulty_code(root: Path, worker: mutate.Worker) -> None:
+    """What ran while the tests were collected, and what a module's own lines say, needs a fresh import."""
+    file, test = "src/package/kinds.py", "tests/test_kinds.py::test_all"
+    (worker.tree / file).write_text(KINDS)
+    (worker.tree / "tests/test_kinds.py").write_text(KINDS_TESTS)
+    worker.warm(["tests/test_kinds.py"])
+    codes: dict[str, set[object]] = {}
+    for mutant in mutants(KINDS.encode()):
+        (worker.tree / file).write_bytes(mutant.data)
+        told = worker.ask_live(file=file, was=KINDS, tests=[test], limit=60)
+        codes.setdefault(mutant.shown[0], set()).add(told["code"])
+        (worker.tree / file).write_text(KINDS)
+    assert worker.ask_live(file=None, tests=[test], limit=60)["code"] == 0
+    fresh = {"TABLE = [row(1)]", "return x + 1", "return x + 2", "seven = maker(7)"}
+    assert {line for line, told in codes.items() if told == {live.FRESH}} == fresh
+    shown = ("self.most = 3", "return self.most + 4", "self.most = size + 5", "return x + 6 + more")
+    shown += ("held = [lambda x: x + 8]", "return [y + 9 for y in x]")
+    assert {line: told for line, told in codes.items() if line not in fresh} == {line: {1} for line in shown}
+    fatal = next(mutant for mutant in mutants(KINDS.encode()) if mutant.shown[1] == "return x - 1")
+    assert worker.run(mutate.Fault(file, fatal, [maps.Test(test, 0.1, {})])).outcome == "killed", "by a fresh import"

@@ -169,12 +169,13 @@ REFUSED = {
     "generate without it with --lenient",
     "a red cat<lora::1>": "lora '' is not there",
     "a red cat<hypernet:ink:1>": "hypernet 'ink' is not there: take <hypernet:ink:1> out",
-    "a red cat<lora:both:start=3>": "lora 'both' knows te, unet, dyn and lbw, not 'start=3'",
+    "a red cat<lora:both:begin=3>": "lora 'both' knows te, unet, dyn, lbw, start and end, not 'begin=3'",
     "a red cat<lora:xl:1>": "xl.safetensors: is for Stable Diffusion XL, and tiny is a Stable Diffusion 1.x model",
     "a red cat<lora:wide:1>": f"wide.safetensors: has {UNET} of another shape than the model's layer, 32x32",
     "a red cat<lora:alien:1>": "alien.safetensors: has no layer that tiny has (3 tensors (lora_unet_al",
     "a red cat<lora:broken:1>": "broken.safetensors: ",
     "a red cat<lora:plain:1>": "plain.safetensors: is no LoRA or other weight adapter: it has 1 tensor (a.b)",
+    "a red cat<lora:whole:1>": "to_k.lora_dow... as I32, which are no floating numbers: take <lora:",
     "a red cat<lora:boft:1>": "of another shape than the model's layer, 32x32, or as no OFT that is known: it is",
 }
 
@@ -188,6 +189,8 @@ def strange(models: Path) -> Path:
     save_file(wide, folder / "wide.safetensors")
     names = ("lora_down.weight", "lora_up.weight", "alpha")
     save_file({f"lora_unet_alien.{name}": torch.zeros(2, 2) for name in names}, folder / "alien.safetensors")
+    whole = {f"{UNET}.lora_down.weight": torch.ones(4, 32), f"{UNET}.lora_up.weight": torch.ones(32, 4)}
+    save_file({name: tensor.int() for name, tensor in whole.items()}, folder / "whole.safetensors")
     save_file({"a.b": torch.zeros(2)}, folder / "plain.safetensors")
     save_file({f"{UNET}.oft_blocks": torch.zeros(2, 8, 4, 5)}, folder / "boft.safetensors")
     (folder / "broken.safetensors").write_bytes(b"\xff" * 100)
@@ -323,3 +326,49 @@ def test_a_step_with_a_merged_network_computes_what_it_does_without(engine: Engi
         noted.append(counted.seen)
     assert noted[0] == noted[1]
     assert len(noted[0]) > 100
+
+
+@pytest.mark.parametrize(
+    ("tag", "acting"),
+    [
+        ("start=0.5", "0011"),
+        ("end=0.5", "1100"),
+        ("start=0.25:end=0.75", "0110"),
+        ("start=0:end=1", "1111"),
+        ("start=0.6:end=0.4", "0000"),
+        ("start=0.3", "0011"),
+    ],
+)
+def test_a_network_acts_within_its_share_of_the_steps(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, tag: str, acting: str
+):
+    """Euler calls the network once a step: which of the two it is, is seen by the weight that the file changes."""
+    name, seen = "down.0.attentions.0.blocks.0.attn2.to_k.weight", list[str]()
+    with engine.resources.borrow(engine.resolve(request()).model, DENOISER) as net:
+        plain = net.state_dict()[name].clone()
+        forward = type(net).forward
+
+    def watched(self: torch.nn.Module, *arguments: Any) -> Any:
+        seen.append("0" if torch.equal(self.state_dict()[name], plain) else "1")
+        return forward(self, *arguments)
+
+    monkeypatch.setattr(type(net), "forward", watched)
+    made = image(engine, f"a red cat<lora:unet:1:{tag}>", steps=4, sampler="Euler")
+    assert "".join(seen) == acting
+    if acting == "1111":
+        assert made == image(engine, "a red cat<lora:unet:1>", steps=4, sampler="Euler")
+
+
+def test_two_networks_in_turn(engine: Engine):
+    """What acts first, and what acts last, are each as without the other there."""
+    one = "<lora:unet:te=0:unet=1:end=0.5>"
+    made = image(engine, f"a red cat{one}<lora:both:te=0:unet=0.5:start=0.5>", steps=4)
+    assert made not in {image(engine, f"a red cat{one}", steps=4), image(engine, "a red cat", steps=4)}
+    again = image(engine, f"a red cat{one}<lora:unet:te=0:unet=1:start=0.5>", steps=4)
+    assert again == image(engine, "a red cat<lora:unet:te=0:unet=1>", steps=4)
+
+
+def test_a_share_that_is_none_is_told(engine: Engine):
+    told: list[str] = []
+    engine.resolve(request(prompt="a red cat<lora:unet:1:start=3>"), told.append)
+    assert told == ["<lora:unet:1:start=3>: start is a share of the steps, 0 to 1, not 3; 0 is used"]

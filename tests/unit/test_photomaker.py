@@ -22,16 +22,12 @@ from atelier.families.facts import NO_FACTS
 from atelier.families.parts.photomaker import NETWORK
 from atelier.families.shapes import Shapes
 from atelier.models.clip import VisionSpec
-from atelier.models.ip_adapter import FaceSpec, MlpSpec, ResamplerSpec
-from atelier.models.photomaker import PhotoMaker, PhotoMakerSpec
+from atelier.models.ip_adapter import FaceSpec
+from atelier.models.photomaker import PhotoMaker
 from atelier.weights.archive import Stored, open_any
 from atelier.weights.load import match
 from key_lists import key_list, sparse
-
-L, G = tiny_sd.L, tiny_sd.G
-WIDTH = L + G
-VISION = VisionSpec(image=28, patch=14, width=64, layers=2, heads=1, mlp=64, projection=L)
-FACE = FaceSpec(MlpSpec(512, 64, 2, WIDTH), ResamplerSpec(64, WIDTH, WIDTH, 0, 4, 1, 96))
+from photomaker_support import FACE, WIDTH, made
 
 
 @pytest.fixture(autouse=True, name="no_gradients")
@@ -45,18 +41,6 @@ def _model(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
     path = tmp_path_factory.mktemp("xl") / "xl.safetensors"
     write_ldm(tiny_sd.sdxl(), path)
     return open_checkpoint(path)
-
-
-def made(face: FaceSpec | None) -> tuple[PhotoMaker, dict[str, Tensor]]:
-    """A network, and the file of it."""
-    net = PhotoMaker(PhotoMakerSpec(VISION, G, face))
-    tiny.randomize(net, 3)
-    state, file = net.state_dict(), {}
-    for name in NETWORK.names(net.spec):
-        own = state[name.ours]
-        there = f"id_encoder.{name.ldm}"
-        file[there] = torch.cat([file[there], own]) if there in file else own
-    return net.eval(), file
 
 
 @pytest.mark.parametrize("version", [1, 2])

@@ -14,7 +14,10 @@ from atelier.diffusion.combine.masked import masked
 from atelier.diffusion.partial import Part, part_of
 from atelier.diffusion.types import Moment, Prediction
 from atelier.errors import AtelierError, BadFile, BadInput
+from atelier.pipeline.lent import Lent
 from atelier.pipeline.stages.diffuse import Diffuse
+from atelier.pipeline.stages.prepare import Prepare
+from atelier.pipeline.values import Values
 from atelier.request import events
 from atelier.request.infotext import interpret, read, to_request
 from atelier.runtime.engine import Engine
@@ -55,6 +58,14 @@ def watched(engine: Engine, **fields: object) -> Watched:
     told = happened(planned(engine, **fields), Lending(engine.resources, {"text": Letters, "denoiser": net.alone}))
     assert isinstance(told[-1], events.Finished), told[-1]
     return net
+
+
+def prepared(engine: Engine, **fields: object) -> Image.Image:
+    """The image that sampling starts from."""
+    (stage,) = (stage for stage in planned(engine, **fields) if isinstance(stage, Prepare))
+    values = Values()
+    list(stage.perform(Lent(engine.resources, ()), values))
+    return values.read(stage.out).image
 
 
 @pytest.mark.parametrize(
@@ -204,6 +215,30 @@ def test_only_masked_is_generated_larger_and_put_back(engine: Engine, tmp_path: 
     changed_ = np.abs(array(made) - array(image)).sum(-1) > 0
     ys, xs = np.nonzero(changed_)
     assert (xs.min(), ys.min(), xs.max(), ys.max()) == (96, 96, 127, 127)
+
+
+@pytest.mark.parametrize(
+    ("fields", "ground"),
+    [
+        ({"mask": "alpha"}, (200, 40, 40)),
+        ({"mask": "alpha", "mask_mode": "Inpaint not masked"}, (255, 255, 255)),
+        ({}, (255, 255, 255)),
+    ],
+)
+def test_what_is_transparent_and_made_anew_begins_as_its_surroundings(
+    engine: Engine, tmp_path: Path, fields: dict[str, object], ground: tuple[int, int, int]
+) -> None:
+    """Red at the left, nothing at the right, where a file may hold any colour; kept or made from, it is white."""
+    image = Image.new("RGBA", (64, 64), (200, 40, 40, 255))
+    image.paste((0, 255, 0, 0), (32, 0, 64, 64))
+    image.save(tmp_path / "half.png")
+    begun = prepared(engine, image=str(tmp_path / "half.png"), **fields)
+    assert begun.getpixel((36, 32)) == pytest.approx(ground, abs=1)
+
+
+def test_nothing_but_transparency_is_white(engine: Engine, tmp_path: Path) -> None:
+    Image.new("RGBA", (64, 64), (200, 40, 40, 0)).save(tmp_path / "none.png")
+    assert prepared(engine, image=str(tmp_path / "none.png"), mask="alpha").getextrema() == ((255, 255),) * 3
 
 
 def test_colours_are_those_of_the_image_where_asked(engine: Engine, source: str) -> None:

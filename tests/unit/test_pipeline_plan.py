@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from atelier.errors import BadInput
@@ -64,6 +66,13 @@ def test_one_image() -> None:
     assert (sample.index, sample.seed, sample.settings.seed) == (0, 7, 7)
     assert [stage.images for stage in (encode, diffuse, decode, save)] == [0, 0, 1, 0]
     assert [stage.steps for stage in (encode, diffuse, decode, save)] == [0, 3, 0, 0]
+
+
+def test_an_image_that_only_a_later_stage_needs_is_not_counted() -> None:
+    """How many images a request makes is what its stages say together."""
+    *_, decode, _ = planned(saying("a cat"))
+    assert isinstance(decode, Decode)
+    assert (decode.images, replace(decode, told=False).images) == (1, 0)
 
 
 def test_what_is_borrowed() -> None:

@@ -12,9 +12,12 @@ from atelier.request.controls import (
     MODES,
     PASSES,
     Control,
+    Face,
     Reference,
     control_text,
+    face_text,
     parse_control,
+    parse_face,
     parse_reference,
     reference_text,
 )
@@ -94,10 +97,41 @@ def test_bad_references_are_told() -> None:
             parse_reference(text)
 
 
+FACES = {
+    "a.png": Face(image="a.png"),
+    "a.png:0.8 which=2 lora=0.5": Face(image="a.png", weight=0.8, which=2, lora=0.5),
+    "a.png control=none": Face(image="a.png", control="none"),
+    "a.png control=c control_weight=0 pose=b.png": Face(image="a.png", control="c", control_weight=0.0, pose="b.png"),
+}
+
+
+@pytest.mark.parametrize("text", FACES)
+def test_a_face_is_read(text: str) -> None:
+    assert parse_face(text) == FACES[text]
+
+
+BAD_FACES = {
+    ":0.5": "names no image",
+    "a.png method=example": "'method' is no key of a face",
+    "a.png which=1.5": "which '1.5': must be a whole number from 1 to 100",
+    "a.png lora=-1": "lora '-1': must be a number from 0 to 10",
+    "a.png control_weight=x": "control_weight 'x': must be a number from 0 to 10",
+    "a.png control=none control_weight=1": "control_weight has no effect with control=none: leave it out",
+}
+
+
+@pytest.mark.parametrize("text", BAD_FACES)
+def test_bad_faces_are_told(text: str) -> None:
+    with pytest.raises(BadInput) as caught:
+        request_of({"prompt": "", "faces": (text,)})
+    assert BAD_FACES[text] in str(caught.value)
+
+
 def test_several_are_one_text_and_too_many_are_refused() -> None:
-    made = request_of({"prompt": "", "controls": "canny:a.png\ndepth:b.png", "references": "c.png"})
+    made = request_of({"prompt": "", "controls": "canny:a.png\ndepth:b.png", "references": "c.png", "faces": "d.png"})
     assert made.steering.controls == ("canny:a.png", "depth:b.png")
     assert made.steering.references == ("c.png",)
+    assert made.steering.faces == ("d.png",)
     with pytest.raises(BadInput, match="11 controls: at most 10 act at once"):
         request_of({"prompt": "", "controls": ("canny:a.png",) * 11})
 
@@ -133,3 +167,19 @@ def test_the_text_of_a_control_is_read_as_it_was(control: Control) -> None:
 @given(st.builds(Reference, **{**WHEN, "image": NAMES}, blocks=st.sampled_from(("", "style", "up.1=0.5,=0"))))
 def test_the_text_of_a_reference_is_read_as_it_was(reference: Reference) -> None:
     assert parse_reference(reference_text(reference)) == reference
+
+
+FACE = {
+    "image": NAMES,
+    "which": st.integers(1, 100),
+    "lora": st.floats(0, 10),
+    "control": st.one_of(st.just(""), NAMES).filter(lambda name: name != "none"),
+    "control_weight": st.one_of(st.none(), st.floats(0, 10)),
+    "pose": st.one_of(st.just(""), NAMES),
+    "blocks": st.sampled_from(("", "style")),
+}
+
+
+@given(st.builds(Face, **{**WHEN, **FACE}))
+def test_the_text_of_a_face_is_read_as_it_was(face: Face) -> None:
+    assert parse_face(face_text(face)) == face

@@ -172,3 +172,70 @@ def test_what_is_not_there(folder: Path, name: str, error: type[Exception], word
     with pytest.raises(error, match=words) as caught:
         Library((folder,)).find(name)
     assert "\n" not in str(caught.value)
+
+
+def control_folder(path: Path, *files: str) -> Path:
+    path.mkdir(parents=True)
+    for file in ("config.json", *files):
+        (path / file).write_bytes(b"{}")
+    return path
+
+
+def test_folders_of_diffusers_with_one_network_are_controls_by_their_names(tmp_path: Path):
+    """Whatever weights lie in them; a file of its own stays one."""
+    place = tmp_path / "ControlNet"
+    canny = control_folder(place / "sd-controlnet-canny", "diffusion_pytorch_model.safetensors")
+    both = ("diffusion_pytorch_model.fp16.safetensors", "diffusion_pytorch_model.bin")
+    depth = control_folder(place / "lllyasviel" / "Depth.v2", *both)
+    shards = control_folder(place / "large", "diffusion_pytorch_model-00001-of-00002.safetensors")
+    (place / "mine.safetensors").write_bytes(b"x")
+    (place / "bare").mkdir()
+    (place / "bare" / "diffusion_pytorch_model.safetensors").write_bytes(b"x")
+    library = Library((tmp_path,))
+    found = {name: path for name, path in library.controls().items() if tmp_path in path.parents}
+    assert found == {
+        "Depth.v2": depth,
+        "diffusion_pytorch_model": place / "bare" / "diffusion_pytorch_model.safetensors",
+        "large": shards,
+        "mine": place / "mine.safetensors",
+        "sd-controlnet-canny": canny,
+    }
+    assert library.control("SD-ControlNet-Canny") == library.control("ControlNet/sd-controlnet-canny") == canny
+    assert library.control("depth.v2") == depth
+    with pytest.raises(UnknownName, match="did you mean sd-controlnet-canny"):
+        library.control("sd-controlnet-cany")
+    own = control_folder(tmp_path / "other" / "ControlNet", "diffusion_pytorch_model.safetensors")
+    found = Library((tmp_path / "other",)).controls()
+    assert found["diffusion_pytorch_model"] == own / "diffusion_pytorch_model.safetensors"
+    assert "ControlNet" not in found
+
+
+def test_all_at_once_looks_at_each_folder_once(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    control_folder(folder / "ControlNet" / "canny", "diffusion_pytorch_model.safetensors")
+    for name in ("Lora", "embeddings", "ESRGAN", "annotators", "vae", "clip_vision"):
+        (folder / name).mkdir()
+        (folder / name / f"{name}.safetensors").write_bytes(b"x")
+    (folder / "annotators" / "table5_pidinet.pth").write_bytes(b"x")
+    plain, looked = Library((folder,)), list[Path]()
+    listing = Path.iterdir
+
+    def counted(self: Path):
+        looked.append(self)
+        return listing(self)
+
+    monkeypatch.setattr(Path, "iterdir", counted)
+    once = plain.at_once()
+    first = len(looked)
+    assert first == len(set(looked)) > 8
+    for ask in (
+        Library.models, Library.controls, Library.adapters, Library.embeddings, Library.upscalers,
+        Library.autoencoders, Library.image_encoders, lambda own: own.annotator("TABLE5_pidinet.pth"),
+        lambda own: list(own.everything()), lambda own: list(own.files()), lambda own: own.find("photo"),
+    ):  # fmt: skip
+        answer = ask(once)
+        assert len(looked) == first
+        assert answer == ask(plain)
+        del looked[first:]
+    (folder / "later.safetensors").write_bytes(b"x")
+    assert "later" not in [model.name for model in once.models()]
+    assert "later" in [model.name for model in plain.models()]

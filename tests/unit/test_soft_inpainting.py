@@ -12,11 +12,16 @@ from PIL import Image
 from atelier.diffusion.combine.masked import masked
 from atelier.diffusion.combine.soft import Softness, softly
 from atelier.diffusion.types import Moment, Prediction
+from atelier.pipeline.finishes import OnSource, WhatChanged
+from atelier.pipeline.stages.decode import Decode
+from atelier.pipeline.stages.diffuse import Diffuse
+from atelier.pipeline.starts import InMask
+from atelier.pipeline.values import KNOWN, PREPARED
 from atelier.request.infotext import read, to_request
 from atelier.request.table import flat
 from atelier.runtime.engine import Engine
 from atelier.vision.difference import Sensitivity, changed
-from pipeline_support import PLENTY, engine_on, request
+from pipeline_support import PLENTY, engine_on, planned, request
 
 USUAL = Sensitivity(influence=0.0, threshold=0.5, contrast=2.0, strength=0.5)
 NOW = Moment(0, 0)
@@ -128,6 +133,25 @@ def test_the_greyer_the_less_is_made_anew(engine: Engine, steps: dict[str, str])
     assert black <= dark < light < white
     hard = engine.generate(request(**{**fields, "soft_inpainting": False}, steps=6))[0]
     assert hard.image.tobytes() != made.image.tobytes()
+
+
+def test_every_setting_gets_where_it_acts(engine: Engine, steps: dict[str, str]) -> None:
+    """Numbers of their own: how the mask opens while sampling, and where the finished image is seen."""
+    own = {
+        "schedule_bias": 1.5,
+        "preservation_strength": 0.75,
+        "transition_contrast_boost": 3.0,
+        "mask_influence": 0.25,
+        "difference_threshold": 0.625,
+        "difference_contrast": 5.0,
+    }
+    fields = {f"soft_inpainting_{name}": value for name, value in own.items()}
+    stages = planned(engine, **steps, soft_inpainting=True, **fields)
+    (diffuse,) = (stage for stage in stages if isinstance(stage, Diffuse))
+    (decode,) = (stage for stage in stages if isinstance(stage, Decode))
+    assert diffuse.combine == (InMask(KNOWN, Softness(bias=1.5, strength=0.75, contrast=3.0)),)
+    seen = Sensitivity(influence=0.25, threshold=0.625, contrast=5.0, strength=0.75)
+    assert decode.finish == OnSource(PREPARED, recolour=False, seen=WhatChanged(KNOWN, seen))
 
 
 def test_the_infotext_says_it_and_makes_it_again(engine: Engine, steps: dict[str, str]) -> None:

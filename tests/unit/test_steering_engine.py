@@ -12,11 +12,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from atelier.adapters.control_lora import ControlLora, LowRank, shapes_of, write_control_lora
-from atelier.checkpoints.opening import open_checkpoint
 from atelier.errors import AtelierError, BadFile, BadInput
-from atelier.families.parts import UNET
-from atelier.models.controlnet import ControlNet, ControlSpec
+from atelier.models.controlnet import ControlNet
 from atelier.models.unet import UNet
 from atelier.nn.ports import Ports
 from atelier.request.events import Failed, ImageReady
@@ -28,23 +25,9 @@ from atelier.runtime.device import Device
 from atelier.runtime.engine import Engine
 from atelier.runtime.library import Library
 from atelier.weights.hashes import HashCache
+from control_support import written
 
 CPU = Device(torch.device("cpu"), torch.float32, torch.float32, max_batch=None)
-OWN = ("hint.", "outs.", "out_middle.")
-
-
-def written(path: Path, model: Path, *, zero: bool) -> None:
-    """A ControlNet of the model's own encoder; zero: as it is before it learns."""
-    spec = ControlSpec(open_checkpoint(model).spec(UNET), (8, 8, 8))
-    torch.manual_seed(3)
-    net = ControlNet(spec)
-    full = {name: net.get_parameter(name).detach() for name in shapes_of(spec) if name.startswith(OWN)}
-    if zero:
-        full |= {name: torch.zeros_like(own) for name, own in full.items() if not name.startswith("hint.")}
-    name = "middle.attention.blocks.0.attn2.to_k.weight"
-    rows, columns = shapes_of(spec)[name]
-    low = {name: LowRank(torch.zeros(rows, 1), torch.randn(1, columns))}
-    write_control_lora(path, ControlLora(low, full), spec, torch.float32)
 
 
 @pytest.fixture(scope="module")
@@ -348,9 +331,10 @@ def test_where_only_what_a_mask_shows_is_made_a_control_is_cut_with_it(
     assert bool(ports.residuals[0].abs().amin(1).gt(0).all())
 
 
-def test_nothing_is_drawn_that_nobody_asked_for(engine: Engine, folder: Path) -> None:
-    for kind in ("mlsd", "segmentation"):
-        with pytest.raises(BadInput, match=f"{kind}: nothing here draws its hints: give an image that is one"):
+def test_nothing_is_drawn_without_what_it_takes(engine: Engine, folder: Path) -> None:
+    files = {"mlsd": "mlsd_large_512_fp32.pth", "segmentation": "oneformer_ade20k_swin_large"}
+    for kind, file in files.items():
+        with pytest.raises(BadInput, match=f"its file {file} is not there: put it into the folder annotators"):
             engine.resolve(request(controls=(f"{kind}:{folder / 'hint.png'} model=tiny_canny",)))
     with pytest.raises(BadInput, match="sha256:ab: an image that came with a request is in no infotext"):
         engine.resolve(request(controls=("canny:sha256:ab",)))

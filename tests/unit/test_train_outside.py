@@ -53,7 +53,7 @@ def test_it_trains_by_the_generic_command(tmp_path: Path) -> None:
     assert find(str(own), KNOWN) is trained_line.SPECS[0]
     command(str(own), "--out", str(tmp_path / "mine"), "--set=run.steps=150", "--set=run.threads=1", "--device=cpu")
     assert json.loads((tmp_path / "mine" / "line.json").read_text())["slope"] == pytest.approx(-2.0, abs=0.1)
-    known = "clip, control, denoiser, dreambooth, inversion, lora, vae"
+    known = "clip, control, denoiser, dreambooth, image-prompt, inversion, lora, vae"
     with pytest.raises(BadFile, match=f"is a recipe of kind 'line': the kinds are {known}"):
         find(str(own), recipes())
 

@@ -140,7 +140,7 @@ def test_a_bad_file_is_named(content: bytes, told: str, tmp_path: Path) -> None:
 
 
 def test_no_such_recipe_names_the_embedded_ones() -> None:
-    names = "clip, control, denoiser, dreambooth, inversion, lora, vae"
+    names = "clip, control, denoiser, dreambooth, image-prompt, inversion, lora, vae"
     with pytest.raises(BadFile, match=rf"mine\.toml: no such recipe: give a TOML file, or one of {names}"):
         find("mine.toml", KINDS)
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from atelier.errors import BadFile, BadInput, UnknownName
-from atelier.weights.archive import Stored, counted, open_file, open_index
+from atelier.weights.archive import Stored, counted, open_any, open_file, open_index
 from atelier.weights.cast import cast, precision
 from atelier.weights.formats.safetensors import save
 from atelier.weights.hashes import HashCache, file_sha256, files_sha256, short
@@ -267,3 +267,9 @@ def test_a_folder_has_one_hash_and_a_lone_file_its_own(tmp_path: Path) -> None:
     assert files_sha256([tmp_path / "a"], tmp_path / "a", cache) == file_sha256(tmp_path / "a")
     with pytest.raises(BadFile, match="cannot be read"):
         cache.sha256(tmp_path / "absent")
+
+
+def test_an_index_may_be_named_in_place_of_its_shards(tmp_path: Path) -> None:
+    index = shards(tmp_path, {"a": "s-1.safetensors", "b": "s-1.safetensors", "c": "s-2.safetensors"})
+    path = index.rename(tmp_path / "model.safetensors.index.json")
+    assert open_any(path).tensors.keys() == {"a", "b", "c"}

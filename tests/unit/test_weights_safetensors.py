@@ -88,6 +88,25 @@ BAD: dict[str, tuple[bytes, str]] = {
 }
 
 
+LOOKS = {
+    b"hello world, these are words": "is text, not weights",
+    b'{"_class_name": "UNet2DConditionModel"}': "is JSON, such as settings or an index",
+    b"\x08\x07\x12\x07pytorch and so on": "is an ONNX model",
+    b"\x89HDF\r\n\x1a\n and so on": "is an HDF5 file",
+    b"\x93NUMPY\x01\x00v\x00{}": "is an array of numpy",
+    b"\x7fELF\x02\x01\x01\x00 and so on": "is a program, not weights",
+    b"GGUF\x03\x00\x00\x00 and so on": "is a GGUF file",
+}
+
+
+@pytest.mark.parametrize("content", LOOKS)
+def test_what_is_no_weights_is_told_what_it_looks_like(content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(content)
+    with pytest.raises(BadFile, match=LOOKS[content]):
+        read_header(path)
+
+
 @pytest.mark.parametrize(("content", "problem"), BAD.values(), ids=BAD)
 def test_a_bad_file_gives_one_line(content: bytes, problem: str, tmp_path: Path) -> None:
     path = tmp_path / "bad.safetensors"

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -172,6 +173,20 @@ def test_networks_and_annotators_are_listed(engine: Engine) -> None:
     midas = makers["depth_midas"]
     assert (midas["there"], midas["file"], "depth" in midas["aliases"]) == (False, "dpt-hybrid-midas", True)
     assert makers["invert"]["sized"] is False
+
+
+def test_a_list_looks_at_each_folder_once(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many kinds of files, and annotators that want one, are asked for."""
+    (folder,), looked, listing = engine.library.folders, list[Path](), Path.iterdir
+
+    def counted(self: Path) -> Iterator[Path]:
+        looked.append(self)
+        return listing(self)
+
+    monkeypatch.setattr(Path, "iterdir", counted)
+    assert listed(engine, HashCache())["annotators"]
+    assert looked.count(folder) == 1
+    assert looked.count(folder / "ControlNet") == 1
 
 
 @pytest.mark.parametrize(("resolution", "seen"), [(0, (48, 64)), (128, (128, 192))])

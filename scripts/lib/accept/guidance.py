@@ -4,7 +4,7 @@
 
 Generates `--images` images without classifier-free guidance, with and without each, from the same seeds, and measures
 
-    PAG            without words: the mean difference of neighbouring pixels (0 to 255); it adds structure, so more
+    PAG            by a caption: the mean difference of neighbouring pixels (0 to 255); it adds structure, so more
     SAG            without words: the same; it smooths, so less
     FreeU          by a caption: the same; it sharpens, so more
     CLIP guidance  by a caption: the likeness to it by the model's own CLIP; more
@@ -72,14 +72,14 @@ class Effect:
     """fields: that switch the guidance on; measure: what it changes; captions: whether there is a prompt; up: whether
     more is expected."""
 
-    fields: Mapping[str, float]
+    fields: Mapping[str, float | str]
     measure: Measure
     captions: bool = False
     up: bool = False
 
 
 EFFECTS: Mapping[str, Effect] = {
-    "PAG": Effect({"pag_scale": 10.0}, difference, up=True),
+    "PAG": Effect({"pag_scale": 0.5, "pag_layers": "up.1"}, difference, captions=True, up=True),
     "SAG": Effect({"sag_scale": 0.75, "sag_blur_sigma": 1.0}, difference),
     "FreeU": Effect(
         {"freeu_b1": 1.3, "freeu_b2": 1.4, "freeu_s1": 0.9, "freeu_s2": 0.2}, difference, captions=True, up=True

@@ -1,4 +1,4 @@
-"""A pytest plugin that writes down which lines of the sources each test runs, and how long it takes.
+"""A pytest plugin that writes down which lines of the sources each test runs, and how long it computes.
 
 Every process of the run writes one file into the folder $MUTATE_RECORD. Lines that run while modules are imported
 belong to no test; lines of a fixture that several tests share belong to every test that uses it. Caches of functions
@@ -29,7 +29,7 @@ Masks = dict[str, dict[str, int]]
 class Recorder:
     def __init__(self, sources: Path, folder: Path) -> None:
         self.sources, self.folder = sources, folder
-        self.seconds: dict[str, float] = defaultdict(float)
+        self.seconds: dict[str, float] = {}
         self.failed: set[str] = set()
         self.passed: set[str] = set()
         self.fixtures: dict[str, list[str]] = {}
@@ -44,9 +44,11 @@ class Recorder:
         empty_caches(self.sources)
         self.fixtures[item.nodeid] = list(getattr(item, "fixturenames", []))
         os.environ[STARTED] = item.nodeid
+        before = _computed()
         try:
             return (yield from self._in_context(item.nodeid))
         finally:
+            self.seconds[item.nodeid] = _computed() - before
             del os.environ[STARTED]
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -65,7 +67,6 @@ class Recorder:
             self.coverage.switch_context(self.contexts[-1])
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        self.seconds[report.nodeid] += report.duration
         if report.failed:
             self.failed.add(report.nodeid)
         elif report.when == "call" and report.passed:
@@ -107,6 +108,12 @@ class Recorder:
         return {file: hex(mask) for file, mask in lines.items()}
 
 
+def _computed() -> float:
+    """Seconds of a core that this process has used, with those that it started and that ended: how long a test takes
+    on a busy machine says nothing of it."""
+    return sum(os.times()[:4])
+
+
 def empty_caches(sources: Path) -> None:
     """Empties the caches (functools) of the functions in the modules below a folder."""
     for module in list(sys.modules.values()):
@@ -118,7 +125,7 @@ def empty_caches(sources: Path) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Records in the processes that run tests, not in the one that hands them out."""
-    if "PYTEST_XDIST_WORKER" in os.environ:
+    if "PYTEST_XDIST_WORKER" in os.environ or not getattr(config.option, "numprocesses", None):
         sources = Path("src").resolve()
         os.environ["MUTATE_SOURCES"] = str(sources)
         config.pluginmanager.register(Recorder(sources, Path(os.environ["MUTATE_RECORD"])))

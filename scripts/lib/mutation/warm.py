@@ -19,6 +19,7 @@ import signal
 import sys
 import time
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -48,6 +49,11 @@ def load(modules: list[str]) -> None:
     for name in modules:
         with contextlib.suppress(Exception), warnings.catch_warnings(action="ignore"):
             importlib.import_module(name)
+    settle()
+
+
+def settle() -> None:
+    """Makes ready for forks: what is there by now will not change."""
     with contextlib.suppress(ImportError):
         from hypothesis import settings
 
@@ -58,22 +64,42 @@ def load(modules: list[str]) -> None:
     gc.freeze()
 
 
+def options(folder: Path) -> list[str]:
+    """How pytest is called."""
+    words = [
+        "-q",
+        "--tb=line",
+        "-p",
+        "no:cacheprovider",
+        "-p",
+        "no:schemathesis",
+        "-W",
+        "ignore::pytest.PytestAssertRewriteWarning",
+    ]
+    return [*words, f"--rootdir={Path.cwd()}", f"--basetemp={folder / 'tests'}"]
+
+
 def run(request: dict[str, Any], folder: Path) -> dict[str, Any]:
     """Runs tests in a fork."""
+    return run_in_fork(lambda answer: _test(request, folder, answer), folder, request["limit"])
+
+
+def run_in_fork(test: Callable[[Path], int], folder: Path, limit: float) -> dict[str, Any]:
+    """`test` gives pytest's code and may write a JSON object into the file that it is given."""
     answer = folder / "answer.json"
     answer.unlink(missing_ok=True)
     child = os.fork()
     if child == 0:
-        _test(request, folder, answer)
+        _begin(test, answer)
     try:
-        code = waited(child, request["limit"])
+        code = waited(child, limit)
     finally:
         _end(child)
     told = json.loads(answer.read_text(encoding="utf-8")) if answer.is_file() else {"failed": [], "modules": []}
     return {"code": code} | told
 
 
-def _test(request: dict[str, Any], folder: Path, answer: Path) -> NoReturn:
+def _begin(test: Callable[[Path], int], answer: Path) -> NoReturn:
     code = 70
     try:
         os.setsid()
@@ -81,22 +107,25 @@ def _test(request: dict[str, Any], folder: Path, answer: Path) -> NoReturn:
         signal.signal(signal.SIGINT, signal.default_int_handler)
         half = psutil.virtual_memory().total // 2
         resource.setrlimit(resource.RLIMIT_DATA, (half, resource.getrlimit(resource.RLIMIT_DATA)[1]))
-        log = os.open(folder / "log.txt", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-        os.dup2(log, 1)
-        os.dup2(log, 2)
-        failures = Failures()
-        # Rewritten test modules are kept from the first run, whose sources are the unmutated ones.
-        sys.dont_write_bytecode = not request["collect"]
-        options = ["-q", "--tb=line", "-p", "no:cacheprovider", "-W", "ignore::pytest.PytestAssertRewriteWarning"]
-        options += [f"--rootdir={Path.cwd()}", f"--basetemp={folder / 'tests'}"]
-        options += ["-x"] * request["stop"] + ["--collect-only"] * request["collect"]
-        code = int(pytest.main([*options, *request["tests"]], plugins=[failures]))
-        loaded = [[n, getattr(m, "__file__", None) or ""] for n, m in list(sys.modules.items())]
-        told = {"failed": failures.names, "modules": loaded if request["collect"] else []}
-        answer.write_text(json.dumps(told), encoding="utf-8")
+        code = test(answer)
     finally:
         os._exit(code)
+
+
+def _test(request: dict[str, Any], folder: Path, answer: Path) -> int:
+    log = os.open(folder / "log.txt", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    failures = Failures()
+    # Rewritten test modules are kept from the first run, whose sources are the unmutated ones.
+    sys.dont_write_bytecode = not request["collect"]
+    words = ["-x"] * request["stop"] + ["--collect-only"] * request["collect"]
+    code = int(pytest.main([*options(folder), *words, *request["tests"]], plugins=[failures]))
+    loaded = [[n, getattr(m, "__file__", None) or ""] for n, m in list(sys.modules.items())]
+    told = {"failed": failures.names, "modules": loaded if request["collect"] else []}
+    answer.write_text(json.dumps(told), encoding="utf-8")
+    return code
 
 
 def waited(child: int, limit: float) -> int | None:
@@ -139,10 +168,15 @@ def _end(child: int) -> None:
         os.waitpid(child, 0)
 
 
+def ended_by_signals() -> None:
+    """The one who asks is interrupted too, and ends this process; a run in progress is ended first."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+
+
 def main() -> None:
     folder = Path(sys.argv[1])
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the one who asks is interrupted too, and ends this process
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    ended_by_signals()
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     for line in sys.stdin:

@@ -15,29 +15,37 @@ from atelier.registry import folded
 @dataclass(frozen=True, slots=True)
 class ControlType:
     """title: what A1111 calls it; words: of which one stands in the names of its files; annotators: that draw what it
-    reads, the usual one first."""
+    reads, the usual one first; union: its place in the embedding of a union of ControlNets, as the author of those
+    numbers them, None for what they do not tell apart."""
 
     name: str
     title: str
     words: tuple[str, ...]
     annotators: tuple[str, ...]
+    union: int | None = None
 
 
 _TYPES = (
-    ControlType("canny", "Canny", ("canny",), ("canny", "invert")),
-    ControlType("depth", "Depth", ("depth",), ("depth",)),
-    ControlType("normal", "NormalMap", ("normal",), ("normal_midas", "normal_bae")),
-    ControlType("openpose", "OpenPose", ("openpose", "pose"), ("openpose", "dw_openpose_full")),
-    ControlType("mlsd", "MLSD", ("mlsd",), ("mlsd", "invert")),
-    ControlType("lineart", "Lineart", ("lineart",), ("lineart_standard", "lineart", "lineart_anime", "invert")),
-    ControlType("softedge", "SoftEdge", ("softedge", "hed"), ("hed", "pidinet")),
+    ControlType("canny", "Canny", ("canny",), ("canny", "invert"), union=3),
+    ControlType("depth", "Depth", ("depth",), ("depth", "depth_anything"), union=1),
+    ControlType("normal", "NormalMap", ("normal",), ("normal_bae", "normal_midas"), union=4),
+    ControlType("openpose", "OpenPose", ("openpose", "pose"), ("openpose", "dw_openpose_full"), union=0),
+    ControlType("mlsd", "MLSD", ("mlsd",), ("mlsd", "invert"), union=3),
     ControlType(
-        "scribble", "Scribble", ("scribble", "sketch"), ("scribble_xdog", "scribble_hed", "scribble_pidinet", "invert")
+        "lineart", "Lineart", ("lineart",), ("lineart_standard", "lineart", "lineart_anime", "invert"), union=3
     ),
-    ControlType("segmentation", "Segmentation", ("seg",), ("seg_ofade20k", "seg_ufade20k")),
+    ControlType("softedge", "SoftEdge", ("softedge", "hed"), ("hed", "pidinet"), union=2),
+    ControlType(
+        "scribble",
+        "Scribble",
+        ("scribble", "sketch"),
+        ("scribble_xdog", "scribble_hed", "scribble_pidinet", "invert"),
+        union=2,
+    ),
+    ControlType("segmentation", "Segmentation", ("seg",), ("seg_ofade20k", "seg_ufade20k", "seg_labels"), union=5),
     ControlType("shuffle", "Shuffle", ("shuffle",), ("shuffle",)),
-    ControlType("tile", "Tile", ("tile", "blur"), ("tile_resample", "blur_gaussian")),
-    ControlType("inpaint", "Inpaint", ("inpaint",), ("inpaint_only",)),
+    ControlType("tile", "Tile", ("tile", "blur"), ("tile_resample", "blur_gaussian"), union=6),
+    ControlType("inpaint", "Inpaint", ("inpaint",), ("inpaint_only",), union=7),
     ControlType("ip2p", "InstructP2P", ("ip2p",), ("none",)),
     ControlType("recolor", "Recolor", ("recolor",), ("recolor_luminance", "recolor_intensity")),
     ControlType("color", "T2I-Adapter", ("color",), ("color",)),

@@ -61,7 +61,7 @@ STABILITY, DIFFUSERS = "https://github.com/Stability-AI/generative-models", "dif
 """ModelSpec's implementations: whose names the layers go by."""
 KEYED = frozenset({"author", "description", "license", "tags", "trigger_phrase", "usage_hint", "merged_from"})
 """Keys of ModelSpec that a caller may give."""
-Kind = Literal["lora", "textual-inversion", "control"]
+Kind = Literal["lora", "textual-inversion", "control", "image-prompt"]
 
 
 @dataclass(frozen=True, slots=True)

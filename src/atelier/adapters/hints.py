@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from atelier.adapters.steering import STEM
 from atelier.checkpoints.checkpoint import Checkpoint
+from atelier.checkpoints.folder import NETWORK_STEM
 from atelier.checkpoints.kind import WRAPPERS
 from atelier.errors import BadFile
 from atelier.families.config import Config
@@ -53,7 +53,7 @@ def settings(archive: Archive) -> Config | None:
     """What lies beside weights that diffusers wrote. Raises BadFile."""
     file = archive.path
     beside = file.parent / CONFIG
-    return Config.read(beside) if file.name.startswith(STEM) and beside.is_file() else None
+    return Config.read(beside) if file.name.startswith(NETWORK_STEM) and beside.is_file() else None
 
 
 def denoiser(archive: Archive, model: Checkpoint) -> UNetSpec:

@@ -82,10 +82,15 @@ def _of_archive(path: Path, called: str | None) -> dict[str, Tensor]:
         own = f"{BUNDLED}{called}."
         archive = renamed(archive, {n.removeprefix(own): n for n in archive.tensors if _is_input(n, own)})
     names = [name for name, info in archive.tensors.items() if info.dtype in FLOATS and len(info.shape) in {1, 2}]
-    own = [name for name in names if name.startswith(f"{PARAMETERS}.")] or names
+    own = [name for name in names if name.startswith(f"{PARAMETERS}.")] or _inputs(names)
     if not own or sum(archive.tensors[name].count for name in own) > MAX_NUMBERS:
         raise BadFile(path, "is no textual inversion: it should hold a few vectors, as wide as a model's text encoder")
     return _joined(path, archive.load(own, dtype=torch.float32, mapped=False))
+
+
+def _inputs(names: Sequence[str]) -> Sequence[str]:
+    """Without what OneTrainer keeps beside the vectors of each text encoder: what it says of them."""
+    return [name for name in names if not name.endswith("_out") or name.removesuffix("_out") not in names]
 
 
 def _is_input(name: str, beginning: str) -> bool:

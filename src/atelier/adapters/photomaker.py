@@ -20,7 +20,7 @@ from atelier.families.facts import NO_FACTS
 from atelier.families.parts import UNET
 from atelier.families.parts.photomaker import NETWORK
 from atelier.families.shapes import Shapes
-from atelier.models.photomaker import PhotoMaker
+from atelier.models.photomaker import PhotoMaker, PhotoMakerSpec
 from atelier.weights.archive import Archive, Stored, counted, open_any, renamed
 from atelier.weights.load import load_into, read
 
@@ -34,6 +34,17 @@ MERGES_FROM = 0.2
 
 def open_photomaker(path: Path, model: Checkpoint, dtype: torch.dtype) -> PhotoMaker:
     """The encoder in a file of either version. Raises BadFile for what is none, or for other models."""
+    stored, spec = _described(path, model)
+    tensors = read(stored, NETWORK.names(spec), dtype=dtype, mapped=False)
+    return load_into(lambda: NETWORK.build(spec), tensors, source=path)
+
+
+def photomaker_spec(path: Path, model: Checkpoint) -> PhotoMakerSpec:
+    """The shape of one, from its header. Raises BadFile as `open_photomaker` does."""
+    return _described(path, model)[1]
+
+
+def _described(path: Path, model: Checkpoint) -> tuple[Stored, PhotoMakerSpec]:
     archive = open_any(path)
     identity = identify(archive)
     if identity is None or identity.kind != "photomaker":
@@ -45,8 +56,7 @@ def open_photomaker(path: Path, model: Checkpoint, dtype: torch.dtype) -> PhotoM
     if not model.has(UNET) or model.spec(UNET).context != spec.width:
         told = f"is {identity.phrase}, for text states {spec.width} wide"
         raise BadFile(path, f"{told}, and {model.name} is {model.family.title}: choose a model of the other family")
-    tensors = read(stored, NETWORK.names(spec), dtype=dtype, mapped=False)
-    return load_into(lambda: NETWORK.build(spec), tensors, source=path)
+    return stored, spec
 
 
 def photomaker_lora(archive: Archive) -> AdapterFile | None:

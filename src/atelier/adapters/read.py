@@ -28,6 +28,7 @@ from atelier.checkpoints.checkpoint import Checkpoint
 from atelier.errors import BadFile
 from atelier.registry import discover
 from atelier.weights.archive import Archive, counted, open_any
+from atelier.weights.formats.safetensors import FLOATS, shown
 
 SHARED: Mapping[str, tuple[str, ...]] = {ALPHA: (".alpha",), BIAS_DIFFERENCE: (".diff_b",), **dora.ENDINGS}
 """Slots that every kind may have beside its own."""
@@ -191,6 +192,9 @@ def _check(file: AdapterFile, placed: Mapping[str, tuple[Target, ...]], model: C
 def _check_layer(file: AdapterFile, base: str, target: Target) -> None:
     """Raises BadFile where the tensors do not fit the layer; only their shapes are looked at."""
     layer, infos = file.layers[base], file.archive.tensors
+    whole = next((n for s, n in layer.tensors.items() if s not in NUMBERS and infos[n].dtype not in FLOATS), None)
+    if whole is not None:
+        raise BadFile(file.path, f"has {shown(whole)} as {infos[whole].dtype}, which are no floating numbers")
     shapes = {slot: infos[name].shape for slot, name in layer.tensors.items()}
     weight, bias = target.filed(WEIGHT), target.filed(BIAS)
     if target.rule is not None and layer.kind.mixes:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 import atelier.adapters.port
 from atelier.checkpoints.checkpoint import Checkpoint
-from atelier.checkpoints.folder import archive_in
+from atelier.checkpoints.folder import NETWORK_STEM, archive_in
 from atelier.checkpoints.kind import Identity, identify
 from atelier.errors import BadFile
 from atelier.nn.ports import Conditioning, Ports
@@ -26,8 +26,6 @@ from atelier.nn.seamless import EDGES, Seamless
 from atelier.registry import discover
 from atelier.weights.archive import Archive, counted, open_any
 
-STEM = "diffusion_pytorch_model"
-"""What diffusers calls the weights of a network."""
 FADE = 0.825
 """By how much less each layer further from the middle counts, where the prompt or the control is to win (the factor of
 ControlNet's authors, "guess mode")."""
@@ -94,6 +92,10 @@ class Acting:
         return any(self.factors(layers)) and (self.rows is None or len(self.rows) > 0)
 
 
+Encode = Callable[[Tensor], Tensor]
+"""What a model's autoencoder makes of images (N, 3, H, W) in [-1, 1]: the mean of their latents, not scaled."""
+
+
 class HintNet(Protocol):
     """Reads a hint: an image that says where things are."""
 
@@ -107,8 +109,9 @@ class HintNet(Protocol):
         """The kinds of hints that it tells apart, by any of their names; () where it reads one kind alone."""
         ...
 
-    def read(self, hint: Tensor, task: str = "", /) -> object:
+    def read(self, hint: Tensor, task: str = "", encode: Encode | None = None, /) -> object:
         """hint: (N, 3, H, W) in [0, 1], of the size of the image. task: of a network with `tasks`, the kind of hint.
+        encode: for networks that read hints as latents, which others do not ask for.
 
         What stays the same for all calls of a run. Raises BadInput for a task that it does not know.
         """
@@ -225,7 +228,7 @@ def open_steering(path: Path, model: Checkpoint, dtype: torch.dtype) -> HintNet 
 
 def prepared(path: Path, model: Checkpoint) -> Prepared:
     """What a file does for a model. Raises BadFile as `open_steering` does."""
-    archive = archive_in(path, STEM) if path.is_dir() else open_any(path)
+    archive = archive_in(path, NETWORK_STEM) if path.is_dir() else open_any(path)
     identity = identify(archive)
     if identity is None:
         raise BadFile(path, f"is no ControlNet or other file that steers: it has {counted(archive.tensors.keys())}")

@@ -23,13 +23,18 @@ from atelier.families.shapes import Shapes
 from atelier.weights.archive import Archive, Stored, open_any
 from atelier.weights.names.name import Layout
 
-PREFIXES = ("", "vae.", "unet.", "text_encoder.", "model.", "diffusion_model.")
-"""What may stand before the names of a part in a file of its own."""
+PREFIXES = (
+    *("", "vae.", "unet.", "text_encoder.", "model.", "diffusion_model."),
+    *("cond_stage_model.", "conditioner.embedders.0.", "conditioner.embedders.1."),
+)
+"""What may stand before the names of a part in a file of its own, or of another family."""
 LAYOUTS: tuple[Layout, ...] = ("ldm", "diffusers")
 ROUNDED = 1e-3
 """So much may two numbers that say the same scale differ, as a share."""
-OF_RUNNING = ("position_ids", "logit_scale", "model_ema.")
-"""What files of single parts have beside their weights."""
+OF_RUNNING = ("position_ids", "logit_scale", "encoder.embed_tokens.weight", "attn_mask")
+"""What the names of things end with that files of single parts have beside their weights, or have twice."""
+OF_TRAINING = ("model_ema.", "loss.", "first_stage_model.model_ema.", "first_stage_model.loss.")
+"""What they begin with."""
 
 
 def assembled(path: Path, vae: Path | None = None, text_encoders: Sequence[Path] = ()) -> Checkpoint:
@@ -97,7 +102,7 @@ def _family(archive: Archive) -> Family:
     own = next((family for family in families().values() if family.single.detect(archive)), None)
     found = identify(archive)
     if own is None and found is not None and found.kind in {"checkpoint", "unet"}:
-        own = families().get(f"{found.family}_{found.variant}") or families().get(found.family or "")
+        own = families().get(f"{found.family}-{found.variant}".replace("_", "-")) or families().get(found.family or "")
     if own is None:
         what = "nothing known" if found is None else found.phrase
         raise BadFile(archive.path, f"is {what}, and no denoiser of a family that can be read")
@@ -142,7 +147,7 @@ def _places(archive: Archive, part: PartSpec[Any, Any]) -> Iterator[Stored]:
 
 
 def _is_beside(name: str) -> bool:
-    return name.endswith(OF_RUNNING) or name.startswith(OF_RUNNING)
+    return name.endswith(OF_RUNNING) or name.startswith(OF_TRAINING)
 
 
 def _fits(stored: Stored, part: PartSpec[Any, Any], facts: Facts) -> bool:

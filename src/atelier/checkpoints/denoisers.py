@@ -11,6 +11,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from atelier.checkpoints.kind import Seen
+from atelier.checkpoints.strangers import stranger
 
 TO_K = r"(?:[\w.]*\.)?transformer_blocks\.0\.attn2\.to_k\.weight"
 CONTEXTS: Mapping[int, str] = MappingProxyType({768: "sd1", 1024: "sd2", 2048: "sdxl", 1280: "ldm"})
@@ -18,33 +19,12 @@ CONTEXTS: Mapping[int, str] = MappingProxyType({768: "sd1", 1024: "sd2", 2048: "
 REFINER_CONTEXT, REFINER_SIZES = 1280, 2560
 UNCLIP = (1536, 2048)
 """Widths of the image states that SD 2.1 unCLIP reads, of its two sizes."""
-SVD_SIZES, KOLORS_SIZES = 768, 5632
+XL_SIZES, KOLORS_SIZES = 2816, 5632
+"""Widths of what XL and Kolors add to the embedded time: a pooled text state and six embedded numbers."""
 CHANNELS: Mapping[int, str] = MappingProxyType(
     {4: "base", 5: "depth", 7: "x4_upscaler", 8: "instruct_pix2pix", 9: "inpainting"}
 )
 """Of the input: the latent alone, or with a depth map, an image to enlarge, an image to edit, a masked image."""
-
-FOREIGN: tuple[tuple[str, str], ...] = (
-    ("distilled_guidance_layer.", "chroma"),
-    ("double_stream_modulation_img.", "flux2"),
-    ("individual_token_refiner", "hunyuan_video"),
-    ("double_blocks.", "flux"),
-    ("single_transformer_blocks.", "flux"),
-    ("mlp_t5.", "hunyuan_dit"),
-    ("double_layers.", "auraflow"),
-    ("joint_transformer_blocks.", "auraflow"),
-    ("adaln_single.", "pixart"),
-    ("\nt_block.", "pixart"),
-    ("clip_txt_mapper.", "cascade"),
-    ("clip_txt_pooled_mapper.", "cascade"),
-    ("effnet_mapper.", "cascade"),
-    ("cap_embedder.", "lumina"),
-    ("caption_projection.", "pixart"),
-    ("txt_norm.", "qwen_image"),
-    ("prior_embedding", "unclip_prior"),
-)
-"""A part of a name that only the denoisers of one other family have, in the order in which they are looked for; behind
-the end of a line, what a name begins with."""
 
 
 class Denoiser(NamedTuple):
@@ -59,7 +39,7 @@ def denoiser(seen: Seen) -> Denoiser | None:
     if seen.has("conv_in.weight", "time_embedding.linear_1.weight"):
         added = _added(seen, "add_embedding.linear_1.weight") or _added(seen, "class_embedding.linear_1.weight")
         return unet(seen, seen.extent("conv_in.weight", 1), added)
-    return mmdit(seen) or foreign(seen)
+    return foreign(seen) or mmdit(seen)
 
 
 def context(seen: Seen) -> int | None:
@@ -70,14 +50,12 @@ def context(seen: Seen) -> int | None:
 
 def unet(seen: Seen, channels: int | None, added: int | None) -> Denoiser | None:
     """channels: of the input; added: width of what is added to the embedded time."""
-    read = context(seen)
-    if added == KOLORS_SIZES or seen.starts("encoder_hid_proj."):
-        return Denoiser("kolors", "base")
-    if seen.holds(".time_stack.", ".time_mixer.", ".temporal_transformer_blocks."):
-        return Denoiser("svd", "base")
+    read, other = context(seen), _other(seen, channels, added)
+    if other is not None:
+        return Denoiser(other, "base")
     if read == REFINER_CONTEXT and added == REFINER_SIZES:
         return Denoiser("sdxl", "refiner")
-    family = CONTEXTS.get(read or 0, "ldm")
+    family = CONTEXTS.get(read or 0, "sdxl" if read is None and added == XL_SIZES else "ldm")
     variant = CHANNELS.get(channels or 0, f"{channels}_channels")
     if family == "ldm":
         return Denoiser(family, "base" if read is None else "text" if read == REFINER_CONTEXT else "conditioned")
@@ -86,14 +64,33 @@ def unet(seen: Seen, channels: int | None, added: int | None) -> Denoiser | None
     return Denoiser(family, _reduced(seen, family) or variant if variant == "base" else variant)
 
 
+def _other(seen: Seen, channels: int | None, added: int | None) -> str | None:
+    """The family of a U-Net that is none of Stable Diffusion's: for other text encoders, for pixels, for videos."""
+    if added == KOLORS_SIZES:
+        return "kolors"
+    if seen.starts("encoder_hid_proj.image_embeds.", "encoder_hid_proj.projection_linear."):
+        return "kandinsky"
+    if seen.starts("encoder_hid_proj.weight", "add_embedding.pool."):
+        return "deepfloyd" if channels in PIXELS else "kolors"
+    if seen.holds(".time_stack.", ".time_mixer.", ".temporal_transformer_blocks."):
+        return "svd"
+    return "modelscope" if seen.holds(".temp_convs.", ".temopral_conv.") else None
+
+
+PIXELS = (3, 6)
+"""Channels of what DeepFloyd's U-Nets read: pixels, in the later stages beside those of a smaller image."""
+
+
 def _reduced(seen: Seen, family: str) -> str | None:
-    """What was distilled: to fewer layers (SSD-1B, Vega, small and tiny SD), or to read the strength of guidance."""
-    if seen.has("time_embedding.cond_proj.weight") or seen.has("time_embed.cond_proj.weight"):
-        return "lcm"
+    """What was changed: distilled to fewer layers (SSD-1B, Vega, small and tiny SD), given layers that join the frames
+    of a video, or distilled to read the strength of guidance."""
     deepest = {"sdxl": 9}.get(family, 0)
     middle = ("middle_block.1.transformer_blocks.{}.", "mid_block.attentions.0.transformer_blocks.{}.")
-    whole = seen.starts(*(name.format(deepest) for name in middle))
-    return None if whole else "distilled"
+    if not seen.starts(*(name.format(deepest) for name in middle)):
+        return "distilled"
+    if seen.holds("motion_modules."):
+        return "motion"
+    return "lcm" if seen.has("time_embedding.cond_proj.weight") or seen.has("time_embed.cond_proj.weight") else None
 
 
 def _added(seen: Seen, name: str) -> int | None:
@@ -119,7 +116,7 @@ LARGE, MEDIUM_BLOCKS = 2432, 24
 
 def foreign(seen: Seen) -> Denoiser | None:
     """A denoiser of a family that is only known by name."""
-    found = next((family for part, family in FOREIGN if seen.holds(part)), None)
+    found = stranger(seen)
     if found == "cascade":
         return Denoiser(found, "stage_b" if seen.starts("effnet_mapper.") else "stage_c")
     if found == "flux":

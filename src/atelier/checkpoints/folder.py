@@ -19,7 +19,9 @@ CFG_SCALE, STEPS = "_cfg_scale", "_steps"
 """Ours, in the index; diffusers passes over keys that begin so."""
 VARIANTS = ("fp16", "bf16", "fp32", "non_ema")
 ENDINGS = (".safetensors", ".bin")
-PICKLED_STEMS: Mapping[str, str] = MappingProxyType({"model": "pytorch_model"})
+NETWORK_STEM, TRANSFORMERS_STEM = "diffusion_pytorch_model", "model"
+"""What diffusers calls the weights of a network in a folder, and what transformers does."""
+PICKLED_STEMS: Mapping[str, str] = MappingProxyType({TRANSFORMERS_STEM: "pytorch_model"})
 """What transformers calls pickled weights, by what it calls the others."""
 
 

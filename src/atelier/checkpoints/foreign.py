@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from atelier.checkpoints.kind import Identity, identify
+from atelier.checkpoints.kind import Identity, identify, of_known_family
 from atelier.weights.archive import Archive
 
-TOGETHER = "put one together (`atelier models convert --vae FILE --text-encoder FILE`)"
+TOGETHER = "name one with --vae FILE or --text-encoder FILE, or keep it with the model (`atelier models convert`)"
 """The way out for a checkpoint that lacks a part."""
 _PART = "and no whole checkpoint; give a file or folder with denoiser, autoencoder and text encoder"
 
@@ -17,10 +17,12 @@ def describe(archive: Archive) -> str:
     found = identify(archive)
     if found is None:
         return "is no checkpoint of a known family: its tensors have other names"
+    if found.kind == "unet" and of_known_family(found):
+        return f"is {found.phrase}: name what it lacks with --vae FILE and --text-encoder FILE"
     if found.kind != "checkpoint":
         return f"is {found.phrase}, {_PART}"
     named = found.phrase if found.variant in {None, "base"} else f"{found.phrase} ({found.variant})"
-    lacks = _lacking(found)
+    lacks = _lacking(found) if of_known_family(found) else ""
     return f"is {named}, and {lacks}" if lacks else f"is {named}, which cannot be read yet"
 
 

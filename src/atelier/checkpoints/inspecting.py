@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from atelier.checkpoints.checkpoint import PRECISIONS, Checkpoint
-from atelier.checkpoints.folder import INDEX, VARIANTS, archive_in
+from atelier.checkpoints.folder import INDEX, NETWORK_STEM, TRANSFORMERS_STEM, VARIANTS, archive_in
 from atelier.checkpoints.kind import Identity, Seen, kinds, recognised
 from atelier.checkpoints.opening import check_variant, open_archive, open_checkpoint
 from atelier.checkpoints.report import PartReport, Report, part_report, report
@@ -19,7 +19,7 @@ from atelier.weights.formats.atomic import expanded
 from atelier.weights.formats.safetensors import FLOATS, TORCH_NAMES
 from atelier.weights.hashes import SHORT_TENSORS, HashCache, files_sha256, short
 
-STEMS = ("diffusion_pytorch_model", "model", "pytorch_lora_weights", "adapter_model", "learned_embeds")
+STEMS = (NETWORK_STEM, TRANSFORMERS_STEM, "pytorch_lora_weights", "adapter_model", "learned_embeds")
 """What diffusers and transformers call the weights in the folder of one network or adapter."""
 DENOISERS = ("unet", "transformer", "prior")
 """The folders of a pipeline that tell its family."""

@@ -29,6 +29,32 @@ TITLES: Mapping[str, str] = {
     "hunyuan_dit": "Hunyuan-DiT",
     "kolors": "Kolors",
     "alt_diffusion": "AltDiffusion",
+    "kandinsky": "Kandinsky",
+    "deepfloyd": "DeepFloyd IF",
+    "modelscope": "ModelScope's text to video",
+    "flux2": "Flux.2",
+    "chroma": "Chroma",
+    "lumina": "Lumina",
+    "z_image": "Z-Image",
+    "qwen_image": "Qwen-Image",
+    "hidream": "HiDream",
+    "hunyuan_image": "HunyuanImage",
+    "hunyuan_video": "HunyuanVideo",
+    "sana": "Sana",
+    "wan": "Wan",
+    "ltx_video": "LTX-Video",
+    "mochi": "Mochi",
+    "cogview": "CogView",
+    "cogvideox": "CogVideoX",
+    "cosmos": "Cosmos",
+    "omnigen": "OmniGen",
+    "allegro": "Allegro",
+    "latte": "Latte",
+    "bria": "Bria",
+    "dit": "DiT",
+    "amused": "aMUSEd",
+    "stable_audio": "Stable Audio",
+    "unclip_prior": "unCLIP (a prior)",
 }
 """Families that cannot be opened, whose names say too little."""
 
@@ -166,7 +192,10 @@ def of_known_family(own: Identity) -> bool:
     return own.variant not in BEYOND and not families().keys().isdisjoint((own.family, *own.fits))
 
 
-BEYOND = ("unclip", "zero123", "distilled", "ema")
+BEYOND = (
+    *("unclip", "zero123", "distilled", "motion", "ema", "asymmetric", "consistency", "half", "xs", "sparse"),
+    *("t5xxl_whole", "peft_oft", "peft_boft", "peft_ia3", "vera"),
+)
 """Variants of known families with parts or inputs of their own."""
 
 

@@ -2,13 +2,14 @@
 
 The first checkpoints of NovelAI, and merges of them, lack one level of CLIP's names. CompVis' trainings keep a running
 mean of the denoiser's weights beside them, under names without dots. SD-Turbo is of Stable Diffusion 2.x, and its text
-encoder has the name of XL's first one.
+encoder has the name of XL's first one. OpenCLIP's own files have nothing before the names of theirs.
 """
 
 from __future__ import annotations
 
 from atelier.errors import BadFile
 from atelier.weights.archive import Archive, renamed
+from atelier.weights.scaled import unscaled
 
 CLIP = "cond_stage_model.transformer."
 LEVEL = "text_model."
@@ -18,16 +19,30 @@ TURBO, OF_SD2 = "conditioner.embedders.0.model.", "cond_stage_model.model."
 TURBO_NORM, TURBO_WIDTH = f"{TURBO}ln_final.weight", 1024
 """What tells SD-Turbo's text encoder from that of XL's refiner, which is 1280 wide."""
 DENOISER = "model.diffusion_model."
+OPEN_CLIP = (
+    "transformer.resblocks.",
+    "ln_final.",
+    "token_embedding.",
+    "positional_embedding",
+    "text_projection",
+    "logit_scale",
+)
+"""What the names of OpenCLIP's text towers begin with."""
+OPEN_NORM = "ln_final.weight"
+OPEN_TOWERS = {1024: OF_SD2, 1280: "conditioner.embedders.1.model."}
+"""By width, where models in one file have them."""
 EMA = "model_ema."
 EMA_PREFIXES = (f"{EMA}diffusion_model", EMA)
 """What stands before the name of a parameter, its dots taken out: CompVis' way, and a rare other."""
 
 
-def respelled(archive: Archive) -> Archive:
-    """The archive with the usual names; itself where it has them."""
-    norm = archive.tensors.get(TURBO_NORM)
+def respelled(opened: Archive) -> Archive:
+    """The archive with the usual names, and float8 without scales; itself where it has them."""
+    archive = unscaled(opened)
+    norm, bare = archive.tensors.get(TURBO_NORM), archive.tensors.get(OPEN_NORM)
     is_turbo = norm is not None and norm.shape == (TURBO_WIDTH,)
-    names = {_usual(name, is_turbo=is_turbo): name for name in archive.tensors}
+    tower = "" if bare is None else OPEN_TOWERS.get(bare.shape[0] if bare.shape else 0, "")
+    names = {_usual(name, tower, is_turbo=is_turbo): name for name in archive.tensors}
     changed = any(usual != name for usual, name in names.items())
     return renamed(archive, names) if changed and len(names) == len(archive.tensors) else archive
 
@@ -46,7 +61,10 @@ def has_ema(archive: Archive) -> bool:
     return any(name.startswith(EMA) and archive.tensors[name].shape for name in archive.tensors)
 
 
-def _usual(name: str, *, is_turbo: bool) -> str:
+def _usual(name: str, tower: str, *, is_turbo: bool) -> str:
+    """tower: what stands before OpenCLIP's names in models, where they are bare."""
+    if tower and name.startswith(OPEN_CLIP):
+        return tower + name
     if is_turbo and name.startswith(TURBO):
         return OF_SD2 + name.removeprefix(TURBO)
     inner = name.removeprefix(CLIP)

@@ -100,19 +100,23 @@ def crop(
     cropped(data, source, out, lambda path: typer.echo(str(path)))
 
 
+CaptionWords = Annotated[
+    Path | None,
+    typer.Option(help="Folder of lists (.txt), a phrase on each line; the embedded data's if not given."),
+]
+Between = Annotated[
+    str | None,
+    typer.Option(help="What joins words: a comma, or a space for the embedded data's."),
+]
+
+
 def caption(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder of images.", show_default=False)],
     model: Annotated[str | None, typer.Option(help="Name or path; the embedded model if not given.")] = None,
-    words: Annotated[
-        Path | None,
-        typer.Option(help="Folder of lists (.txt), a phrase on each line; the embedded data's if not given."),
-    ] = None,
+    words: CaptionWords = None,
     top: Annotated[int, typer.Option(min=1, help="Words of each list.")] = 1,
     least: Annotated[float, typer.Option(min=0, max=1, help="Smallest share of its list that a word needs.")] = 0.0,
-    between: Annotated[
-        str | None,
-        typer.Option(help="What joins words: a comma, or a space for the embedded data's."),
-    ] = None,
+    between: Between = None,
     before: Annotated[str, typer.Option(help="What every caption begins with.")] = "",
     *,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Also replace captions that are there.")] = False,

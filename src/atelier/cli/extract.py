@@ -10,6 +10,21 @@ import typer
 from atelier.cli.targets import Precision, library_of
 from atelier.runtime.targets import check_file
 
+ConvRank = Annotated[
+    int | None,
+    typer.Option(min=0, max=4096, help="The same for 3x3 convolutions; 0 leaves them out.", show_default="--rank"),
+]
+Whole = Annotated[
+    bool, typer.Option("--whole", help="Keep differences of biases and norms too, which few programs read.")
+]
+ModelsDir = Annotated[
+    list[Path] | None,
+    typer.Option(
+        help="A folder with models; may be given several times.",
+        show_default="those of ATELIER_MODELS, else ./models and the user's own",
+    ),
+]
+
 
 def extract_lora(
     base: Annotated[str, typer.Argument(help="The model that was trained on: its name or path.", show_default=False)],
@@ -17,22 +32,11 @@ def extract_lora(
     target: Annotated[Path, typer.Argument(help="The .safetensors file to write.", show_default=False)],
     *,
     rank: Annotated[int, typer.Option(min=1, max=4096, help="Of the factors of each layer.")] = 32,
-    conv_rank: Annotated[
-        int | None,
-        typer.Option(min=0, max=4096, help="The same for 3x3 convolutions; 0 leaves them out.", show_default="--rank"),
-    ] = None,
-    whole: Annotated[
-        bool, typer.Option("--whole", help="Keep differences of biases and norms too, which few programs read.")
-    ] = False,
+    conv_rank: ConvRank = None,
+    whole: Whole = False,
     dtype: Annotated[Precision, typer.Option(help="Precision.")] = Precision.FP16,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")] = False,
-    models_dir: Annotated[
-        list[Path] | None,
-        typer.Option(
-            help="A folder with models; may be given several times.",
-            show_default="those of ATELIER_MODELS, else ./models and the user's own",
-        ),
-    ] = None,
+    models_dir: ModelsDir = None,
 ) -> None:
     """Write what one model has learned beyond another as a LoRA, for prompts to name."""
     from atelier.adapters.describing import sealed

@@ -117,20 +117,12 @@ def run(
     asked = merged(changed(change or ()), fields)
     _check(asked, prompts, original, verify=verify)
     seen = None if original is None else regenerate.Original.read(original)
-    is_folder = many.is_folder(asked)
-    if verify and (is_folder or loops > 1):
-        raise BadInput("--verify compares one image: leave out --loops, and name one --image")
-    if prompts is not None and loops > 1:
-        raise BadInput("--prompts and --loops exclude each other: leave one out")
-    if last_strength is not None and loops == 1:
-        raise BadInput("--last-strength is that of the last loop: give --loops, or --strength for one image")
-    if last_strength is None and strength_curve is not many.Curve.LINEAR:
-        raise BadInput("--strength-curve is the way to --last-strength: give it, or leave the curve out")
-    if is_folder or loops > 1:
-        many.check_output(asked)
+    is_many = many.is_folder(asked) or loops > 1
     strengths = many.Strengths(last_strength, strength_curve)
-    display = progress.display(preview=preview)
-    keep = is_folder or loops > 1 or prompts is not None
+    _check_loops(strengths, loops, prompts, compares_many=verify and is_many)
+    if is_many:
+        many.check_output(asked)
+    display, keep = progress.display(preview=preview), is_many or prompts is not None
     open_engine = opening(styles_file, wildcards, keep=keep, installations=webui_dir or ())
 
     def one(fields: Mapping[str, object]) -> list[Path]:
@@ -141,10 +133,27 @@ def run(
     def run_of(fields: dict[str, object]) -> None:
         many.again(fields, loops, one, strengths) if loops > 1 else one(fields)
 
-    if is_folder:
-        many.each(many.folder_runs(asked), run_of)
+    _each(asked, run_of)
+
+
+def _each(asked: dict[str, object], run: Callable[[dict[str, object]], None]) -> None:
+    """From every image of a folder, or once."""
+    if many.is_folder(asked):
+        many.each(many.folder_runs(asked), run)
     else:
-        run_of(asked)
+        run(asked)
+
+
+def _check_loops(strengths: many.Strengths, loops: int, prompts: Path | None, *, compares_many: bool) -> None:
+    """Raises BadInput for options that exclude each other."""
+    if compares_many:
+        raise BadInput("--verify compares one image: leave out --loops, and name one --image")
+    if prompts is not None and loops > 1:
+        raise BadInput("--prompts and --loops exclude each other: leave one out")
+    if strengths.last is not None and loops == 1:
+        raise BadInput("--last-strength is that of the last loop: give --loops, or --strength for one image")
+    if strengths.last is None and strengths.curve is not many.Curve.LINEAR:
+        raise BadInput("--strength-curve is the way to --last-strength: give it, or leave the curve out")
 
 
 def _shown(

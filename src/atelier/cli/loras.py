@@ -133,19 +133,23 @@ def merge_lora(
         )
     else:
         family, done = model.family, differing(adapters, model, size)
-    merged = ", ".join(f"{file.path.stem}:{strength:g}" for file, strength in adapters)
-    one = done.ranks[0] == done.ranks[1]
-    said = {
-        "format": "pt",
-        **(of_base(family.name, model.facts.prediction) if model is not None else _common(adapters)),
-        "ss_network_module": "networks.lora",
-        "ss_network_dim": str(done.ranks[0]) if one else "Dynamic",
-        "ss_network_alpha": str(float(done.ranks[0])) if one else "Dynamic",
-        "ss_output_name": target.stem,
-        "ss_training_comment": f"merged from {merged}",
-    }
+    said = of_base(family.name, model.facts.prediction) if model is not None else _common(adapters)
+    said = {"format": "pt", **said, **_merged(adapters, done.ranks, target.stem)}
     _save(target, cast(done.tensors, precision(dtype.value)), said)
     _tell(target, done)
+
+
+def _merged(adapters: Sequence[tuple[AdapterFile, float]], ranks: tuple[int, int], name: str) -> dict[str, str]:
+    """What the file says of how it was made."""
+    merged = ", ".join(f"{file.path.stem}:{strength:g}" for file, strength in adapters)
+    one = ranks[0] == ranks[1]
+    return {
+        "ss_network_module": "networks.lora",
+        "ss_network_dim": str(ranks[0]) if one else "Dynamic",
+        "ss_network_alpha": str(float(ranks[0])) if one else "Dynamic",
+        "ss_output_name": name,
+        "ss_training_comment": f"merged from {merged}",
+    }
 
 
 def convert_lora(

@@ -12,7 +12,7 @@ import typer
 
 from atelier.errors import BadFile, BadInput
 from atelier.request.events import Event, Saved
-from atelier.request.resolve import STRENGTH
+from atelier.request.resolve import ALL_SEEDS, STRENGTH
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".avif", ".bmp", ".gif", ".tif", ".tiff"})
 Fields = dict[str, object]
@@ -128,12 +128,17 @@ def again(fields: Fields, loops: int, generate: Callable[[Fields], Iterable[Path
     first = fields.get("denoising_strength")
     for loop in range(loops):
         (path,) = generate(fields | strengths.of(loop, loops, first))
-        fields = {**fields, "image": str(path)} | _next_seed(fields.get("seed"))
+        fields = {**fields, "image": str(path)} | _next_seed(path)
 
 
-def _next_seed(seed: object) -> Fields:
-    """One that is drawn is drawn again."""
-    return {"seed": seed + 1} if isinstance(seed, int) and seed >= 0 else {}
+def _next_seed(made: Path) -> Fields:
+    """The seed behind that of an image, wherever that came from: drawn, said, or read with `--from`."""
+    from atelier.request.infotext import interpret
+    from atelier.request.infotext.image import read_image
+
+    found = read_image(made.read_bytes())
+    seed = None if found is None else interpret(found).settings.seed
+    return {} if seed is None else {"seed": (seed + 1) % ALL_SEEDS}
 
 
 def noting(events: Iterable[Event], saved: list[Path]) -> Iterator[Event]:

@@ -113,29 +113,33 @@ def inspect(
         typer.echo(described(found, digests, sound))
 
 
+ConvertLayout = Annotated[
+    Layout | None,
+    typer.Option(help="One file (ldm) or a diffusers folder.", show_default="ldm for a .safetensors target"),
+]
+AsVariant = Annotated[
+    bool,
+    typer.Option("--as-variant", help="Call the weights of a folder after --dtype, as diffusers' variants are."),
+]
+Vae = Annotated[str | None, typer.Option(help="Another file that has the autoencoder.", show_default="the model's own")]
+TextEncoder = Annotated[
+    list[str] | None,
+    typer.Option(help="Another file that has a text encoder; may be repeated.", show_default="the model's own"),
+]
+
+
 @app.command()
 def convert(
     source: Named,
     target: Annotated[Path, typer.Argument(help="The file or folder to write.", show_default=False)],
     *,
-    layout: Annotated[
-        Layout | None,
-        typer.Option(help="One file (ldm) or a diffusers folder.", show_default="ldm for a .safetensors target"),
-    ] = None,
+    layout: ConvertLayout = None,
     dtype: Annotated[Precision | None, typer.Option(help="Precision.", show_default="as it is")] = None,
     variant: Variant = None,
-    as_variant: Annotated[
-        bool,
-        typer.Option("--as-variant", help="Call the weights of a folder after --dtype, as diffusers' variants are."),
-    ] = False,
+    as_variant: AsVariant = False,
     ema: Ema = False,
-    vae: Annotated[
-        str | None, typer.Option(help="Another file that has the autoencoder.", show_default="the model's own")
-    ] = None,
-    text_encoder: Annotated[
-        list[str] | None,
-        typer.Option(help="Another file that has a text encoder; may be repeated.", show_default="the model's own"),
-    ] = None,
+    vae: Vae = None,
+    text_encoder: TextEncoder = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")] = False,
     models_dir: Folders = None,
 ) -> None:
@@ -144,7 +148,6 @@ def convert(
     from atelier.errors import BadInput
     from atelier.runtime.converting import Conversion, check_whole
     from atelier.runtime.converting import convert as converted
-    from atelier.weights.archive import counted
     from atelier.weights.formats.atomic import sweep
 
     chosen = layout or (Layout.LDM if target.suffix == SINGLE_FILE else Layout.DIFFUSERS)
@@ -163,6 +166,13 @@ def convert(
         sweep(target.parent)
     precision = None if dtype is None else dtype.value
     converted(checkpoint, target, Conversion(chosen.value, precision, as_variant, overwrite))
+    _tell(target, checkpoint)
+
+
+def _tell(target: Path, checkpoint: Checkpoint) -> None:
+    """What was written, and what of the checkpoint was not."""
+    from atelier.weights.archive import counted
+
     written = _opened(str(target), None)
     typer.echo(f"wrote {target}: {written.family.title}, {written.layout} layout, {written.dtype}, {_size(target)}")
     if checkpoint.ignored:
@@ -171,28 +181,33 @@ def convert(
         typer.echo(f"left out {', '.join(others)}: nothing here uses them")
 
 
+Minus = Annotated[
+    str | None,
+    typer.Option(help="A third model: only what the second has beyond it is added.", show_default="none"),
+]
+Weight = Annotated[
+    float | None,
+    typer.Option(help="How much of the second model, from 0 to 1 and beyond.", show_default="0.5"),
+]
+Blocks = Annotated[
+    str | None,
+    typer.Option(
+        help="A weight for each block of the U-Net, divided by commas: what is in no block, the input blocks, the "
+        "middle, the output blocks.",
+        show_default="--weight for all",
+    ),
+]
+
+
 @app.command()
 def merge(
     first: Named,
     second: Annotated[str, typer.Argument(help="The model that is mixed in.", show_default=False)],
     target: Annotated[Path, typer.Argument(help="The file to write.", show_default=False)],
     *,
-    minus: Annotated[
-        str | None,
-        typer.Option(help="A third model: only what the second has beyond it is added.", show_default="none"),
-    ] = None,
-    weight: Annotated[
-        float | None,
-        typer.Option(help="How much of the second model, from 0 to 1 and beyond.", show_default="0.5"),
-    ] = None,
-    blocks: Annotated[
-        str | None,
-        typer.Option(
-            help="A weight for each block of the U-Net, divided by commas: what is in no block, the input blocks, the "
-            "middle, the output blocks.",
-            show_default="--weight for all",
-        ),
-    ] = None,
+    minus: Minus = None,
+    weight: Weight = None,
+    blocks: Blocks = None,
     dtype: Annotated[Precision | None, typer.Option(help="Precision.", show_default="that of the first")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")] = False,
     models_dir: Folders = None,

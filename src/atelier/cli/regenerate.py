@@ -12,6 +12,7 @@ import typer
 
 from atelier.cli.texts import decoded
 from atelier.errors import BadFile
+from atelier.request.groups import Steering
 from atelier.request.infotext import Infotext, Settings, interpret, pixel_hash, read, to_request, without_effect
 from atelier.request.infotext.changes import changes
 from atelier.request.infotext.listed import listed_networks
@@ -72,7 +73,7 @@ class Original:
         it now."""
         lacks = lacking(self.infotext)
         missing = ", ".join(key for key in without_effect(self.infotext) if not (lacks and is_of_unit(key)))
-        is_steered = bool(request.steering.controls or request.steering.references)
+        is_steered = request.steering != Steering()
         notes = (*interpret(self.infotext).warnings, *(() if is_steered else lacks))
         is_twice = request.hires is not None and request.hires.is_asked
         if is_twice and request.source is None and self.infotext.get(SOURCE):  # with one pass the strength tells

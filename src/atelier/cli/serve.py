@@ -47,13 +47,25 @@ Database = Annotated[
     typer.Option(help="URL of the database of jobs: sqlite:///FILE, postgresql://...", show_default="SQLite there"),
 ]
 
+Host = Annotated[str, typer.Option(help="Address to listen at; others than this machine's need a key.")]
+AllowHost = Annotated[
+    list[str] | None, typer.Option("--allow-host", help="A name that clients may call the server by.")
+]
+AllowOrigin = Annotated[
+    list[str] | None, typer.Option("--allow-origin", help="A web page's origin that may call the server.")
+]
+AllowWebhook = Annotated[
+    list[str] | None, typer.Option("--allow-webhook", help="What addresses begin with that ended jobs are told to.")
+]
+PublicUrl = Annotated[
+    str | None, typer.Option(help="The server's address as clients behind a proxy see it, for addresses of images.")
+]
+
 
 @app.command("serve")
 def serve(
     *,
-    host: Annotated[
-        str, typer.Option(help="Address to listen at; others than this machine's need a key.")
-    ] = "127.0.0.1",
+    host: Host = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen at; 0 takes a free one.")] = 7860,
     api_key: ApiKeys = None,
     workers: Annotated[int, typer.Option(min=1, max=64, help="Processes that generate side by side.")] = 1,
@@ -61,18 +73,10 @@ def serve(
     models_dir: ModelsDir = None,
     webui_dir: WebuiDir = None,
     data_dir: DataDir = None,
-    allow_host: Annotated[
-        list[str] | None, typer.Option("--allow-host", help="A name that clients may call the server by.")
-    ] = None,
-    allow_origin: Annotated[
-        list[str] | None, typer.Option("--allow-origin", help="A web page's origin that may call the server.")
-    ] = None,
-    allow_webhook: Annotated[
-        list[str] | None, typer.Option("--allow-webhook", help="What addresses begin with that ended jobs are told to.")
-    ] = None,
-    public_url: Annotated[
-        str | None, typer.Option(help="The server's address as clients behind a proxy see it, for addresses of images.")
-    ] = None,
+    allow_host: AllowHost = None,
+    allow_origin: AllowOrigin = None,
+    allow_webhook: AllowWebhook = None,
+    public_url: PublicUrl = None,
     grace: Annotated[float, typer.Option(min=0, help="Seconds that running jobs have to end when it stops.")] = 10.0,
     log_text: Annotated[bool, typer.Option("--log-text", help="Write the log as text, not as lines of JSON.")] = False,
 ) -> None:

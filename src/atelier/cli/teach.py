@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -18,42 +19,46 @@ HELP = "\n\n".join(
     )
 )
 
+Data = Annotated[
+    Path,
+    typer.Option(
+        metavar="DIR",
+        help="The training images: a folder with captions beside them or without, or kohya's folders.",
+    ),
+]
+Base = Annotated[str, typer.Option(metavar="MODEL", help="The model that is taught: its name or path.")]
+Prior = Annotated[
+    int | None,
+    typer.Option(
+        min=0,
+        help="Images of the class that the model generates first, which keep it from forgetting; 0 for none.",
+        show_default="24 for the embedded model, else 0",
+    ),
+]
+Out = Annotated[
+    Path | None, typer.Option(help="Folder of the run; a run found there goes on.", show_default="runs/NAME")
+]
+ModelsDir = Annotated[
+    Path | None,
+    typer.Option(help="The folder of models that gets the result.", show_default="the first of those in use"),
+]
+
 
 @app.command("teach", help=HELP)
 def teach(
     method: Annotated[str, typer.Argument(metavar="METHOD", help="How: " + ", ".join(METHODS) + ".")],
-    data: Annotated[
-        Path,
-        typer.Option(
-            metavar="DIR",
-            help="The training images: a folder with captions beside them or without, or kohya's folders.",
-        ),
-    ],
+    data: Data,
     *,
     name: Annotated[str, typer.Option(help="What the result is called.", show_default="the word")] = "",
-    base: Annotated[
-        str, typer.Option(metavar="MODEL", help="The model that is taught: its name or path.")
-    ] = "embedded",
+    base: Base = "embedded",
     word: Annotated[str, typer.Option("--word", "--token", help="What stands for the new thing in prompts.")] = "zwx",
     like: Annotated[str, typer.Option("--like", "--class", help="A known word for what it is, such as dog.")] = "",
     preset: Annotated[str, typer.Option(help="What it is: " + ", ".join(SUBJECTS) + ".")] = "thing",
-    prior: Annotated[
-        int | None,
-        typer.Option(
-            min=0,
-            help="Images of the class that the model generates first, which keep it from forgetting; 0 for none.",
-            show_default="24 for the embedded model, else 0",
-        ),
-    ] = None,
+    prior: Prior = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Steps.", show_default="by the number of images")] = None,
     rate: Annotated[float | None, typer.Option(help="Learning rate.", show_default="by method and model")] = None,
-    out: Annotated[
-        Path | None, typer.Option(help="Folder of the run; a run found there goes on.", show_default="runs/NAME")
-    ] = None,
-    models_dir: Annotated[
-        Path | None,
-        typer.Option(help="The folder of models that gets the result.", show_default="the first of those in use"),
-    ] = None,
+    out: Out = None,
+    models_dir: ModelsDir = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier result of that name.")] = False,
     change: SetOption = None,
     device: DeviceOption = "auto",
@@ -61,18 +66,12 @@ def teach(
     from rich.console import Console
 
     from atelier import compose
-    from atelier.errors import BadInput, UnknownName
     from atelier.runtime.teaching import Wish, check_free, default_name, install, planned
     from atelier.train.runner import run_recipe
 
-    if preset not in SUBJECTS:
-        raise UnknownName("preset", preset, SUBJECTS)
-    subject: Subject = preset
-    own = changes(change)
-    own |= {key: value for key, value in (("run.steps", steps), ("optim.rate", rate)) if value is not None}
-    wish = Wish(method, data, name or default_name(method, word), base, word, like, subject, prior, own)
-    if Path(wish.name).name != wish.name:
-        raise BadInput(f"--name {wish.name}: is no name of a file; leave out the folders")
+    own = changes(change) | _given({"run.steps": steps, "optim.rate": rate})
+    called = _file_name(name or default_name(method, word))
+    wish = Wish(method, data, called, base, word, like, _subject(preset), prior, own)
     console = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
     plan = planned(wish, compose.library(), console.print)
     folder = models_dir or compose.model_folders()[0]
@@ -84,6 +83,27 @@ def teach(
             events = run_recipe(plan.spec, plan.recipe, placement, run, signals)
             made = follow(events, plan.recipe.run.steps, console)
     if made is not None:
-        for path in install(plan, run, folder, overwrite=overwrite):
-            typer.echo(path)
+        typer.echo("\n".join(map(str, install(plan, run, folder, overwrite=overwrite))))
         console.print(f"in prompts: {plan.uses}")
+
+
+def _given(options: Mapping[str, object]) -> dict[str, object]:
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def _subject(preset: str) -> Subject:
+    """Raises UnknownName."""
+    from atelier.errors import UnknownName
+
+    if preset not in SUBJECTS:
+        raise UnknownName("preset", preset, SUBJECTS)
+    return preset
+
+
+def _file_name(name: str) -> str:
+    """Raises BadInput for one with folders."""
+    from atelier.errors import BadInput
+
+    if Path(name).name != name:
+        raise BadInput(f"--name {name}: is no name of a file; leave out the folders")
+    return name

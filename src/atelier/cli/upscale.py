@@ -16,8 +16,9 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
     from atelier.runtime.store import Destination
+    from atelier.runtime.upscalers import Upscalers
     from atelier.runtime.upscaling import Upscaling
-    from atelier.vision.upscaling import Tell
+    from atelier.vision.upscaling import Tell, Upscaler
 
 app = typer.Typer(add_completion=False)
 
@@ -79,27 +80,30 @@ Folders = Annotated[
     ),
 ]
 
+UpscaleScale = Annotated[
+    str | None, typer.Option(help="How many times larger, or the size: 2, 1.5, 1024x768.", show_default="2")
+]
+Output = Annotated[str, typer.Option("--output", "--out", "-o", help="Folder, or name of a file, to save in.")]
+FileFormat = Annotated[
+    str, typer.Option("--format", help="How images in a folder are written: png, jpg, webp or avif.")
+]
+Tile = Annotated[
+    int | None,
+    typer.Option(help="Largest side of a tile in pixels; smaller needs less memory.", show_default="the network's"),
+]
+
 
 @app.command("upscale")
 def upscale(
     images: Images = None,
     *,
     upscaler: Named = None,
-    scale: Annotated[
-        str | None, typer.Option(help="How many times larger, or the size: 2, 1.5, 1024x768.", show_default="2")
-    ] = None,
-    output: Annotated[
-        str, typer.Option("--output", "--out", "-o", help="Folder, or name of a file, to save in.")
-    ] = "outputs/upscaled",
-    file_format: Annotated[
-        str, typer.Option("--format", help="How images in a folder are written: png, jpg, webp or avif.")
-    ] = "png",
+    scale: UpscaleScale = None,
+    output: Output = "outputs/upscaled",
+    file_format: FileFormat = "png",
     second: Second = None,
     visibility: Annotated[float, typer.Option("--visibility", help="Share of the second upscaler, 0 to 1.")] = 0.5,
-    tile: Annotated[
-        int | None,
-        typer.Option(help="Largest side of a tile in pixels; smaller needs less memory.", show_default="the network's"),
-    ] = None,
+    tile: Tile = None,
     models_dir: Folders = None,
     shows_list: Annotated[bool, typer.Option("--list", help="List the upscalers, and do nothing.")] = False,
     model: Model = None,
@@ -113,14 +117,12 @@ def upscale(
     """Make images larger. Each keeps how it was made, and says what was done to it."""
     from atelier import compose
     from atelier.runtime.store import Destination
-    from atelier.runtime.threads import settle_process
-    from atelier.runtime.upscaling import Scale, Upscaling, blended
+    from atelier.runtime.upscaling import Scale, Upscaling
 
     by_model = ByModel(prompt, negative, noise_level, steps, seed, cfg_scale)
     if model is not None:
         by_model.check(upscaler=upscaler, second=second, scale=scale, file_format=file_format, folders=models_dir)
-        paths = _paths(images or [], Destination.of(output))
-        by_model.run(paths, model, output, tile, is_list=len(images or []) < len(paths) or len(paths) > 1)
+        _by_model(by_model, images or [], model, output, tile)
         return
     if by_model != ByModel():
         raise BadInput(NEEDS_MODEL)
@@ -131,9 +133,24 @@ def upscale(
     wanted = Scale.of(scale or "2")
     to = Destination.of(output, f".{file_format.lower().lstrip('.')}")
     paths = _paths(images or [], to)
+    _run(paths, Upscaling(_named(known, upscaler or "Lanczos", second, tile, visibility), wanted), to)
+
+
+def _by_model(by_model: ByModel, images: Sequence[Path], model: str, output: str, tile: int | None) -> None:
+    from atelier.runtime.store import Destination
+
+    paths = _paths(images, Destination.of(output))
+    by_model.run(paths, model, output, tile, is_list=len(images) < len(paths) or len(paths) > 1)
+
+
+def _named(known: Upscalers, first: str, second: str | None, tile: int | None, visibility: float) -> Upscaler:
+    """The upscaler, mixed with a second one where one is named."""
+    from atelier.runtime.threads import settle_process
+    from atelier.runtime.upscaling import blended
+
     settle_process(os.environ)
     other = None if second is None else known.get(second, tile=tile)
-    _run(paths, Upscaling(blended(known.get(upscaler or "Lanczos", tile=tile), other, visibility), wanted), to)
+    return blended(known.get(first, tile=tile), other, visibility)
 
 
 def _paths(named: Sequence[Path], to: Destination) -> list[Path]:

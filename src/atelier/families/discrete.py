@@ -30,6 +30,10 @@ def levels(facts: Facts) -> DiscreteLevels:
     return levels.zero_terminal(table) if facts.zero_snr else table
 
 
+EDM = "EDM"
+"""What the names of diffusers' schedulers for CosXL and Playground 2.5 begin with."""
+
+
 def predicted(facts: Facts) -> Parameterization:
     from atelier.diffusion.parameterization import parameterization
 
@@ -37,8 +41,10 @@ def predicted(facts: Facts) -> Parameterization:
 
 
 def read(known: Facts, config: Config) -> Facts:
-    """The facts with those of a scheduler's configuration. Raises BadFile."""
+    """The facts with those of a scheduler's configuration. Raises BadFile, also for EDM's levels of noise."""
     config.only({"trained_betas": (None,)})
+    if str(config.values.get("_class_name", "")).startswith(EDM):
+        raise config.wrong("_class_name", "a scheduler for Stable Diffusion's levels of noise")
     stated = config.values.get("prediction_type", "epsilon")
     prediction = prediction_named(stated) if isinstance(stated, str) else None
     if prediction is None:

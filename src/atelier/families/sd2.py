@@ -37,6 +37,8 @@ BASE_STEPS = "875000"
 """Steps of training that the published 512-base was saved after, which its file says."""
 OF_BASE = ("512", "base")
 """Said by the names of files that predict epsilon; Stability's are called so."""
+FIRST = (CONV_IN, CONV_IN.removeprefix("model."), "input_blocks.0.0.weight", "unet.conv_in.weight", "conv_in.weight")
+"""The first layer of a U-Net in a model, and of one in a file of its own."""
 LAST = 999
 """The level that a network is asked at: nearly all noise, which a network that predicts epsilon gives back."""
 
@@ -75,11 +77,12 @@ def _said(archive: Archive) -> PredictionType | None:
 
     All that see more than the latent (inpainting, depth) and the Turbo model predict epsilon.
     """
-    known, conv, stated = marks.file_facts(archive), archive.tensors[CONV_IN].shape, marks.stated_prediction(archive)
+    known, stated = marks.file_facts(archive), marks.stated_prediction(archive)
     if stated is not None:
         return stated
     if known.size is not None:
         return "velocity" if known.size >= LARGE else "epsilon"
+    conv = next((archive.tensors[name].shape for name in FIRST if name in archive.tensors), ())
     sees_more = len(conv) == 4 and conv[1] > LATENT
     is_base = archive.metadata.get("global_step") == BASE_STEPS
     return "epsilon" if sees_more or is_base or marks.is_turbo(archive) else None

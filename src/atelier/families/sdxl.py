@@ -29,8 +29,8 @@ CONV_IN = "model.diffusion_model.input_blocks.0.0.weight"
 PIPELINES = pipelines.named("StableDiffusionXL")
 SIZE, TURBO_SIZE = 1024, 512
 LATENT_SCALE = 0.13025
-EDM = "edm_vpred."
-"""What the names of CosXL's levels of noise begin with."""
+EDM = (("edm_vpred.", "CosXL"), ("edm_mean", "Playground 2.5"))
+"""What the names of further levels of noise begin with, and who has them."""
 
 
 def in_file(archive: Archive) -> bool:
@@ -54,9 +54,10 @@ def has_first(index: Config) -> bool:
 
 
 def file_facts(archive: Archive) -> Facts:
-    """Raises BadFile for CosXL, whose levels of noise are others."""
-    if any(name.startswith(EDM) for name in archive.tensors):
-        raise BadFile(archive.path, "is a CosXL model, whose levels of noise cannot be sampled yet: choose another")
+    """Raises BadFile for CosXL and Playground 2.5, whose levels of noise are others."""
+    other = next((whose for beginning, whose in EDM if any(n.startswith(beginning) for n in archive.tensors)), None)
+    if other is not None:
+        raise BadFile(archive.path, f"is a {other} model, whose levels of noise cannot be sampled yet: choose another")
     known, is_turbo, steps = marks.file_facts(archive), marks.is_turbo(archive), marks.lightning_steps(archive)
     return replace(
         known.knowing(UNET.name, unet.NARROW_HEADS),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -99,16 +100,11 @@ NOTHING = Ports()
 
 
 def both(first: Ports, second: Ports) -> Ports:
-    """One value that does what both do, `first` before `second` where they meet; residuals are added.
-
-    Raises ValueError for residuals of two networks of different depth.
-    """
+    """One value that does what both do, `first` before `second` where they meet; residuals are added."""
     if second is NOTHING or first is NOTHING:
         return first if second is NOTHING else second
-    pairs = zip(first.residuals, second.residuals, strict=True)
-    added = tuple(one + other for one, other in pairs) if first.residuals and second.residuals else None
     return Ports(
-        residuals=added or first.residuals or second.residuals,
+        residuals=_added(first.residuals, second.residuals),
         attention=_met(first.attention, second.attention, _attention_after),
         features=_met(first.features, second.features, _features_after),
         inputs=_met(first.inputs, second.inputs, _inputs_after),
@@ -116,6 +112,17 @@ def both(first: Ports, second: Ports) -> Ports:
         seamless=first.seamless if second.seamless == EDGES else second.seamless,
         omitted=first.omitted | second.omitted,
     )
+
+
+def _added(first: tuple[Tensor, ...], second: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """A transformer spreads residuals evenly over its blocks, however many there are: those of networks of different
+    depth meet in as many as both divide."""
+    if not first or not second:
+        return first or second
+    count = math.lcm(len(first), len(second))
+    meeting = [(i * len(first) // count, i * len(second) // count) for i in range(count)]
+    sums = {(one, other): first[one] + second[other] for one, other in dict.fromkeys(meeting)}
+    return tuple(sums[pair] for pair in meeting)
 
 
 def _met(first: Mapping[str, P], second: Mapping[str, P], after: Callable[[P, P], P]) -> Mapping[str, P]:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from atelier.checkpoints.text import TextEncoder, TextTower
 from atelier.nn.ports import Conditioning
+from atelier.pipeline.persons import MARK, Person, places_of, tokenizing
 from atelier.prompt import Chunk, chunk, emphasis, weighted
 from atelier.prompt.emphasis import Effect, Emphasis
 
@@ -31,27 +32,48 @@ class _Encoded:
     weights: Tensor
 
 
-def encode(groups: Sequence[TextGroup], encoder: TextEncoder, emphasis_name: str, clip_skip: int) -> States:
-    """The states of all texts of `groups`: each text encoder is called once for every distinct one.
+def encode(
+    groups: Sequence[TextGroup],
+    encoder: TextEncoder,
+    emphasis_name: str,
+    clip_skip: int,
+    person: Person | None = None,
+) -> States:
+    """The states of all texts of `groups`: each text encoder is called once for every distinct one. person: who is in
+    those texts that have MARK.
 
     Raises BadInput for a text with too many tokens, or a clip skip that an encoder does not have.
     """
     mode = emphasis(emphasis_name)
-    chunked = [_chunked(groups, tower, mode) for tower in encoder.towers]
+    chunked = [_chunked(groups, tower, mode, person) for tower in encoder.towers]
     lengths = {group: max(len(chunks[text]) for chunks in chunked for text in group) for group in groups}
     encoded = [
         _tower(tower, chunks, lengths, mode.effect, clip_skip)
         for tower, chunks in zip(encoder.towers, chunked, strict=True)
     ]
-    return {
+    states = {
         group: {text: _in_a_row(encoder.join([own[group][text] for own in encoded])) for text in group}
         for group in groups
     }
+    if person is None:
+        return states
+    places = {
+        text: places_of(weighted(text, mode), chunks[0], tower.tokenize, person)
+        for tower, own in zip(encoder.towers, chunked, strict=True)
+        for text, chunks in own.items()
+        if MARK in text
+    }
+    return {
+        group: {text: person.merged(own, places[text]) if text in places else own for text, own in texts.items()}
+        for group, texts in states.items()
+    }
 
 
-def _chunked(groups: Sequence[TextGroup], tower: TextTower, mode: Emphasis) -> dict[str, Sequence[Chunk]]:
-    texts = dict.fromkeys(text for group in groups for text in group)
-    return {text: chunk(weighted(text, mode), tower.tokenize, tower.marks, tower.inversions).chunks for text in texts}
+def _chunked(
+    groups: Sequence[TextGroup], tower: TextTower, mode: Emphasis, person: Person | None
+) -> dict[str, Sequence[Chunk]]:
+    texts, tokenize = dict.fromkeys(text for group in groups for text in group), tokenizing(tower.tokenize, person)
+    return {text: chunk(weighted(text, mode), tokenize, tower.marks, tower.inversions).chunks for text in texts}
 
 
 def _tower(

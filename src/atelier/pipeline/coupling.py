@@ -8,7 +8,7 @@ all prompts stand one behind the other as one conditioning, so that any network 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from math import lcm
 
 import torch
@@ -17,32 +17,37 @@ from torch import Tensor
 
 from atelier.diffusion.types import Moment
 from atelier.nn.attention import attend, merge_heads
-from atelier.nn.ports import NOTHING, AttentionLayer, AttentionPatch, Conditioning, Ports, both
+from atelier.nn.ports import AttentionLayer, AttentionPatch, Conditioning, Ports
 from atelier.pipeline.conditioning import States
 from atelier.pipeline.prepared import PreparedPrompt
-from atelier.pipeline.prompted import BETWEEN, PortAdapter, Rows
+from atelier.pipeline.prompted import BETWEEN, NO_WORDS, NoPorts, PortAdapter, Rows
 from atelier.pipeline.sample import Sample
 from atelier.prompt import Span, Timeline
 
 
 @dataclass(frozen=True, slots=True)
 class Reads:
-    """What a network reads: the prompts of `samples`, by `states`, through `ports`."""
+    """What a network reads: the prompts of `samples`, by `states`, through what `adapter` makes of its attention."""
 
     samples: Sequence[Sample]
     states: States
-    ports: Ports = NOTHING
+    adapter: PortAdapter = field(default_factory=NoPorts)
 
 
 @dataclass(frozen=True, slots=True)
-class Before:
-    """The same ports in every call, and an adapter behind them."""
+class Divided:
+    """Divides attention to the text, on all of the canvas or on views of it.
 
-    own: Ports
-    adapter: PortAdapter
+    shares: (N, 1, h, w) of each text, which sum to 1 at every position of the canvas; paths: of the layers that read
+    the text.
+    """
 
-    def ports(self, x: Tensor, t: Tensor, moment: Moment, cond: Conditioning, rows: Rows, /) -> Ports:
-        return both(self.own, self.adapter.ports(x, t, moment, cond, rows))
+    shares: Tensor
+    paths: Sequence[str]
+
+    def ports(self, x: Tensor, t: Tensor, moment: Moment, cond: Conditioning, rows: Rows, /) -> Ports:  # noqa: ARG002 - a PortAdapter
+        shown = torch.cat([view.of(self.shares) for view in moment.views], 1) if moment.views else self.shares
+        return Ports(attention=dict.fromkeys(self.paths, divided(shown, rows.view)))
 
 
 def coupled(reads: Reads, shares: Sequence[Tensor], paths: Sequence[str]) -> Reads:
@@ -52,6 +57,8 @@ def coupled(reads: Reads, shares: Sequence[Tensor], paths: Sequence[str]) -> Rea
     the text.
     """
     known: dict[tuple[str, ...], Mapping[str, Conditioning]] = dict(reads.states)
+    if NO_WORDS in known:  # what Perp-Neg reads, everywhere
+        known[NO_WORDS] = {text: _one_behind_the_other([own] * len(shares)) for text, own in known[NO_WORDS].items()}
 
     def joined(*lines: Timeline) -> Timeline:
         line, groups = together(lines), [line.texts for line in lines]
@@ -69,8 +76,7 @@ def coupled(reads: Reads, shares: Sequence[Tensor], paths: Sequence[str]) -> Rea
         return replace(sample, prompt=prompt)
 
     samples = [of(sample) for sample in reads.samples]
-    patch = divided(torch.cat(list(shares)))
-    return Reads(samples, known, Ports(attention=dict.fromkeys(paths, patch)))
+    return Reads(samples, known, Divided(torch.cat(list(shares)), paths))
 
 
 def together(lines: Sequence[Timeline]) -> Timeline:
@@ -79,15 +85,16 @@ def together(lines: Sequence[Timeline]) -> Timeline:
     return Timeline(tuple(Span(end, BETWEEN.join(line.active(end) for line in lines)) for end in ends))
 
 
-def divided(shares: Tensor) -> AttentionPatch:
-    """Attends to each of N equally long parts of the text alone, and mixes by shares (N, 1, h, w)."""
+def divided(shares: Tensor, view: Tensor) -> AttentionPatch:
+    """Attends to each of N equally long parts of the text alone, and mixes by shares (N, V, h, w): a row of the batch
+    by those of its view (B,)."""
 
     def patch(
         layer: AttentionLayer, x: Tensor, query: Tensor, key: Tensor, value: Tensor, attended: Tensor, /
     ) -> Tensor:
         if not layer.is_cross:
             return attended
-        here = F.adaptive_avg_pool2d(shares.to(x), layer.grid).flatten(1)[..., None]
+        here = F.adaptive_avg_pool2d(shares.to(x), layer.grid).flatten(2)[:, view, :, None]
         parts = zip(key.chunk(len(shares), dim=2), value.chunk(len(shares), dim=2), here, strict=True)
         made = [merge_heads(attend(query, k, v)) * share for k, v, share in parts if bool((share > 0).any())]
         return torch.stack(made).sum(0)

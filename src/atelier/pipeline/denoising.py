@@ -53,15 +53,7 @@ def guided(
     """
     net, parameterization = steered(net, wanted, model), model.parameterization
     denoising = partial(denoiser, parameterization=parameterization, levels=levels)
-    guidance = CfgOptions(
-        scale=wanted.scale * spec.cfg,
-        weights=net.samples[0].prompt.weights,
-        rescale=wanted.rescale,
-        start=level_at(sigmas, wanted.skip_early),
-        end=wanted.ngms,
-        alternate=not wanted.ngms_all_steps,
-        interval=Interval(wanted.cfg_interval_low, wanted.cfg_interval_high),
-    )
+    guidance = _cfg_options(wanted, wanted.scale * spec.cfg, sigmas, net.samples[0].prompt.weights)
     both, conditional = denoising(net.both), denoising(net.conditional)
     if image_scale != 1:
         both = by_image(denoising(net.edited), image_scale, 1 + len(guidance.weights))
@@ -78,6 +70,18 @@ def guided(
         return made
     score = ClipScore(net, judge.image_text, judge.vae, model.latent)
     return clip_guided(score, wanted.clip_guidance_scale, parameterization)(made)
+
+
+def _cfg_options(wanted: ResolvedGuidance, scale: float, sigmas: Tensor, weights: tuple[float, ...]) -> CfgOptions:
+    return CfgOptions(
+        scale=scale,
+        weights=weights,
+        rescale=wanted.rescale,
+        start=level_at(sigmas, wanted.skip_early),
+        end=wanted.ngms,
+        alternate=not wanted.ngms_all_steps,
+        interval=Interval(wanted.cfg_interval_low, wanted.cfg_interval_high),
+    )
 
 
 def reads_guidance(model: Checkpoint) -> bool:

@@ -55,5 +55,5 @@ def _of_denoiser(found: Sequence[tuple[AdapterRef, Strength]]) -> Iterator[Merge
     for file, strength in found:
         if file.kind == "hypernet" and strength.te:
             yield Merged(file, strength.te)
-        elif file.kind == "lora" and strength.unet:
-            yield Merged(file, strength.unet, strength.rank, strength.blocks)
+        elif file.kind == "lora" and strength.unet and strength.lasting[0] < strength.lasting[1]:
+            yield Merged(file, strength.unet, strength.rank, strength.blocks, strength.lasting)

@@ -19,15 +19,16 @@ from atelier.pipeline.conditioning import States
 from atelier.pipeline.finishes import AsItIs, Finish, OnSource, WhatChanged
 from atelier.pipeline.layouts import Everywhere, InAttention, InRegions, Layout
 from atelier.pipeline.networks import Borrowed, borrowed, of_regions
+from atelier.pipeline.persons import met
 from atelier.pipeline.prepared import PreparedPrompt, prepare
 from atelier.pipeline.prompted import NO_WORDS, NoPorts, PortAdapter, WithoutEdges
-from atelier.pipeline.resources import PLAIN, Adapted
+from atelier.pipeline.resources import PLAIN, Adapted, Merged
 from atelier.pipeline.sample import Sample
 from atelier.pipeline.stage import Stage
 from atelier.pipeline.stages.annotate import Annotate
 from atelier.pipeline.stages.decode import Decode
 from atelier.pipeline.stages.diffuse import Diffuse, Refiner, Regional
-from atelier.pipeline.stages.encode import Encode
+from atelier.pipeline.stages.encode import Encode, Meeting
 from atelier.pipeline.stages.encode_channels import EncodeChannels
 from atelier.pipeline.stages.encode_depth import EncodeDepth
 from atelier.pipeline.stages.encode_example import EncodeExample
@@ -39,10 +40,12 @@ from atelier.pipeline.stages.look import Look
 from atelier.pipeline.stages.place import Place
 from atelier.pipeline.stages.postprocess import Postprocess
 from atelier.pipeline.stages.prepare import Prepare
+from atelier.pipeline.stages.read_face import ReadFace
+from atelier.pipeline.stages.read_person import ReadPerson
 from atelier.pipeline.stages.save import Save
 from atelier.pipeline.starts import FromLatent, FromNoise, InMask, InViews, Start, Wrap
 from atelier.pipeline.steering import is_on
-from atelier.pipeline.steers import ByExample, ByHint, ByReference, Span, Steer
+from atelier.pipeline.steers import ByExample, ByFace, ByHint, ByReference, Span, Steer
 from atelier.pipeline.values import (
     CHANNELS,
     ENLARGED,
@@ -73,9 +76,11 @@ from atelier.request.infotext import Settings, settings
 from atelier.request.model import Provenance
 from atelier.request.outpaint import Margins, passes
 from atelier.request.resolved import (
+    AdapterRef,
     AsMade,
     DepthChannels,
     ImageChannels,
+    ImageRef,
     MaskedChannels,
     ModelRef,
     NoChannels,
@@ -93,17 +98,21 @@ from atelier.request.resolved import (
     Resolved,
     ResolvedControl,
     ResolvedExample,
+    ResolvedFace,
     ResolvedGuidance,
     ResolvedHires,
+    ResolvedIdentity,
     ResolvedMask,
     ResolvedNoise,
     ResolvedOutpaint,
+    ResolvedPerson,
     ResolvedRefiner,
     ResolvedRegions,
     ResolvedSampling,
     ResolvedSizes,
     ResolvedSoftness,
     ResolvedSource,
+    ResolvedSteering,
     ResolvedViews,
     SaidSize,
     SampleSettings,
@@ -111,6 +120,7 @@ from atelier.request.resolved import (
 )
 from atelier.vision.difference import Sensitivity
 from atelier.vision.masks import Box
+from atelier.weights.hashes import SHORT_TENSORS
 
 PASS_STEP = 64
 """Pixels: between two passes of outpainting the canvas is a multiple of this, which suits every family."""
@@ -193,7 +203,7 @@ def plan(
     images = tuple(_images(resolved, warn, lambda i: settings(resolved, i, own, provenance, second_own)))
     if isinstance(resolved.regions, ResolvedRegions) and resolved.regions.method == "attention":
         _check_coupled([sample for image in images for sample in (image.first, image.second)])
-    encoded = tuple(_encodings(resolved, images, warn))
+    encoded = (*_persons(resolved), *_encodings(resolved, images, warn))
     return (*encoded, *_source(resolved), *_stages(resolved, images, max_batch, _Shown(previews, matrix, tiny), there))
 
 
@@ -211,7 +221,33 @@ def _encodings(resolved: Resolved, images: Sequence[_Twice], warn: Warn) -> Iter
         for text in dict.fromkeys(text for group in groups for text in group):
             weighted(text, mode, warn)
         skip, out = resolved.prompting.clip_skip, encoded_with(reader.states, reader.adapted)
-        yield Encode(reader.model, groups, mode.name, skip, out, reader.adapted)
+        person = None if reader.states == REFINER_STATES else _meeting(resolved, reader.model)
+        yield Encode(reader.model, groups, mode.name, skip, out, reader.adapted, person)
+
+
+def _persons(resolved: Resolved) -> Iterator[ReadPerson]:
+    """One for each model whose prompts a person is in."""
+    passes = tuple(_passes(resolved))
+    for person in _people(resolved):
+        for model in dict.fromkeys(own.model for own in passes if _acts(person, own)):
+            yield ReadPerson(model, person, _tokens_of(model))
+
+
+def _people(resolved: Resolved) -> list[ResolvedPerson]:
+    """The person in the prompts, if there is one: at most one is accepted."""
+    return [own for own in resolved.steering if isinstance(own, ResolvedPerson) and own.weight]
+
+
+def _meeting(resolved: Resolved, model: ModelRef) -> Meeting | None:
+    """The person that a model's text encoders are told of."""
+    for person in _people(resolved):
+        if any(own.model == model and _acts(person, own) for own in _passes(resolved)):
+            return Meeting(person.network, _tokens_of(model), person.weight)
+    return None
+
+
+def _tokens_of(model: ModelRef) -> Key[Tensor]:
+    return Key(f"person for {model.sha256}")
 
 
 def _readers(resolved: Resolved, own: _Pass, sample: Sample) -> Iterator[tuple[_Reader, tuple[PreparedPrompt, ...]]]:
@@ -243,12 +279,14 @@ def _check_coupled(samples: Sequence[Sample]) -> None:
 
 def _images(resolved: Resolved, warn: Warn, says: Callable[[int], Settings]) -> Iterator[_Twice]:
     """Each image of the request, its prompts parsed for both passes; equal ones once. says: its infotext."""
-    first_clock, second_clock = _clocks(resolved)
-    known: dict[tuple[str, str, Clock], PreparedPrompt] = {}
+    clocks = _clocks(resolved)
+    first_clock, second_clock = ((clock, own) for clock, own in zip(clocks, _both_passes(resolved), strict=True))
+    known: dict[tuple[str, str, Clock, _Pass], PreparedPrompt] = {}
 
-    def prepared(words: Words, clock: Clock) -> PreparedPrompt:
-        key = words.prompt, words.negative_prompt, clock
-        known[key] = known.get(key) or prepare(*key, warn)
+    def prepared(words: Words, moments: tuple[Clock, _Pass]) -> PreparedPrompt:
+        key = words.prompt, words.negative_prompt, *moments
+        if key not in known:
+            known[key] = _peopled(prepare(*key[:3], warn), resolved, *moments)
         return known[key]
 
     larger = resolved.samples if isinstance(resolved.hires, NoHires) else resolved.hires.prompts
@@ -256,6 +294,20 @@ def _images(resolved: Resolved, warn: Warn, says: Callable[[int], Settings]) -> 
         there, here = (tuple(prepared(part, clock) for part in own.regions) for clock in (first_clock, second_clock))
         first = Sample(i, own.seed, own.variation_seed, prepared(own, first_clock), says(i), there)
         yield _Twice(first, replace(first, prompt=prepared(again, second_clock), regions=here))
+
+
+def _both_passes(resolved: Resolved) -> tuple[_Pass, _Pass]:
+    """Without a second one, the first twice."""
+    passes = tuple(_passes(resolved))
+    return passes[0], passes[-1]
+
+
+def _peopled(prompt: PreparedPrompt, resolved: Resolved, clock: Clock, own: _Pass) -> PreparedPrompt:
+    """A prompt of a pass with the person in it, if there is one."""
+    for person in _people(resolved):
+        if _acts(person, own):
+            return met(prompt, person.start, clock.calls)
+    return prompt
 
 
 def texts(resolved: Resolved) -> tuple[str, ...]:
@@ -352,10 +404,10 @@ def _encoded(resolved: Resolved, own: _Pass) -> Iterator[Stage]:
 
 
 class _Steered(NamedTuple):
-    """One thing that steers a pass: the stage that makes what its network reads, and what enters the denoiser."""
+    """One thing that steers a pass: the stage that makes what its networks read, and what enters the denoiser."""
 
     stage: Stage
-    steer: Steer
+    steers: tuple[Steer, ...]
 
 
 def _steered(resolved: Resolved, own: _Pass) -> Iterator[_Steered]:
@@ -363,30 +415,67 @@ def _steered(resolved: Resolved, own: _Pass) -> Iterator[_Steered]:
     whole = own.size if own.window is None else resolved.size
     source = None if isinstance(resolved.source, NoSource) else own.prepared
     for number, control in enumerate(resolved.steering):
-        if not control.weight or control.passes not in {"both", own.number}:
+        if isinstance(control, ResolvedPerson) or not _acts(control, own):  # who is in prompts: see `_persons`
             continue
         span, name = Span(control.start, control.end), f"{own.out.name}: hint {number}"
         if isinstance(control, ResolvedControl):
             hint: Key[Hint] = Key(name)
-            lies = whole, own.window, source, _is_source(resolved, control)
+            lies = whole, own.window, source, _is_source(resolved, control.image)
             stage = Annotate(own.model, control, own.size, hint, *lies)
-            yield _Steered(
-                stage, ByHint(control.network, control.type, hint, control.weight, span, control.mode, own.edges)
-            )
+            steer = ByHint(control.network, control.type, hint, control.weight, span, control.mode, own.edges)
+            yield _Steered(stage, (steer,))
         elif isinstance(control, ResolvedExample):
             latent: Key[Tensor] = Key(name)
             stage = EncodeExample(own.model, control, own.size, latent, resolved.vae_strips)
-            yield _Steered(stage, ByExample(latent, control.weight, span, control.fidelity))
+            yield _Steered(stage, (ByExample(latent, control.weight, span, control.fidelity),))
+        elif isinstance(control, ResolvedFace):
+            face: Key[Looked] = Key(name)
+            place: Key[Hint] = Key(f"{name}, where it is")
+            lies = whole, own.window, source, _is_posed(resolved, control)
+            tells = own.number == "first" or control.passes == "second"
+            stage = ReadFace(own.model, control, own.size, face, place, *lies, tells=tells)
+            yield _Steered(stage, tuple(_by_face(control, face, place, span, own.edges)))
         else:
             looked: Key[Looked] = Key(name)
             stage = Look(own.model, control, own.size, looked, whole, own.window, source)
             steer = ByReference(control.network, looked, control.weight, span, dict(control.blocks))
-            yield _Steered(stage, steer)
+            yield _Steered(stage, (steer,))
 
 
-def _is_source(resolved: Resolved, control: ResolvedControl) -> bool:
-    """Whether a control reads the image to start from."""
-    return isinstance(resolved.source, ResolvedSource) and control.image.sha256 == resolved.source.image.sha256
+def _acts(control: ResolvedSteering, own: _Pass) -> bool:
+    return bool(control.weight) and control.passes in {"both", own.number}
+
+
+def _by_face(face: ResolvedFace, looked: Key[Looked], place: Key[Hint], span: Span, edges: Seamless) -> Iterator[Steer]:
+    """looked, place: where what is read of the face, and the hint of where it is, are."""
+    yield ByReference(face.network, looked, face.weight, span, dict(face.blocks))
+    own = face.identity
+    if isinstance(own, ResolvedIdentity) and own.weight:
+        yield ByFace(own.network, face.network, looked, place, own.weight, span, edges)
+
+
+def _with_faces(networks: Adapted, resolved: Resolved, own: _Pass) -> Adapted:
+    """What a denoiser is borrowed with, and the LoRAs that belong to the faces of a pass, behind it."""
+    faces = [one for one in resolved.steering if isinstance(one, (ResolvedFace, ResolvedPerson)) and _acts(one, own)]
+    brought = tuple(Merged(_lora_of(face), face.lora) for face in faces if face.lora)
+    return replace(networks, merged=(*networks.merged, *brought)) if brought else networks
+
+
+def _lora_of(face: ResolvedFace | ResolvedPerson) -> AdapterRef:
+    file = face.network
+    digits = file.sha256[:SHORT_TENSORS]
+    return AdapterRef(name=file.name, path=file.path, sha256=file.sha256, digits=digits, kind=face.kind)
+
+
+def _is_source(resolved: Resolved, image: ImageRef) -> bool:
+    """Whether an image is the one to start from."""
+    return isinstance(resolved.source, ResolvedSource) and image.sha256 == resolved.source.image.sha256
+
+
+def _is_posed(resolved: Resolved, face: ResolvedFace) -> bool:
+    """Whether a face is where it is in the image to start from."""
+    own = face.identity
+    return isinstance(own, ResolvedIdentity) and _is_source(resolved, own.pose)
 
 
 def _start(source: NoSource | ResolvedSource) -> Start:
@@ -531,14 +620,17 @@ def _diffuse(
         out=own.out,
         start=own.start,
         inside=_views(resolved, own, AT_ONCE if max_batch is None else max(1, max_batch // len(samples))),
-        layout=_layout(resolved.regions, own.placed),
+        layout=_layout(resolved.regions, own),
         combine=_combined(resolved.source, own.known),
         adapter=_adapter(resolved, own),
-        steers=tuple(steered.steer for steered in _steered(resolved, own)),
+        steers=tuple(steer for steered in _steered(resolved, own) for steer in steered.steers),
         channels=None if isinstance(resolved.channels, NoChannels) else own.channels,
         image_scale=resolved.channels.scale if isinstance(resolved.channels, ImageChannels) else 1.0,
-        adapted=own_networks.denoiser,
-        regional=tuple(Regional(encoded_with(own.states, each.text), each.denoiser) for each in regional),
+        adapted=_with_faces(own_networks.denoiser, resolved, own),
+        regional=tuple(
+            Regional(encoded_with(own.states, each.text), _with_faces(each.denoiser, resolved, own))
+            for each in regional
+        ),
         previews=shown.previews,
         matrix=shown.matrix if own.model == resolved.model else None,
         tiny=shown.tiny and own.model == resolved.model,
@@ -575,12 +667,13 @@ def _taking_over(refiner: ResolvedRefiner, networks: Borrowed, regional: Sequenc
     )
 
 
-def _layout(regions: NoRegions | ResolvedRegions, placed: Key[Placed]) -> Layout:
+def _layout(regions: NoRegions | ResolvedRegions, own: _Pass) -> Layout:
+    """In a second pass things have their places already, and no region needs a ground."""
     if isinstance(regions, NoRegions):
         return Everywhere()
     weights = tuple(part.weight for part in regions.parts)
     layout = InAttention if regions.method == "attention" else InRegions
-    return layout(placed, weights, regions.ground)
+    return layout(own.placed, weights, regions.ground if own.number == "first" else 0.0)
 
 
 def _views(resolved: Resolved, own: _Pass, at_once: int) -> tuple[Wrap, ...]:

@@ -114,7 +114,7 @@ class PromptedNet:
     It may be shown each sample several times at once, in other places of the canvas: all samples, then all again.
     channels: (1, K, h, w) or (samples, K, h, w), what the network sees beside the latent, of all of the canvas; tell:
     what it is told beside the text, of an image that is `shown`; strength: of guidance, for a network that reads it:
-    the CFG scale less 1.
+    the CFG scale less 1; later: what takes the network's place once a share of the calls is made, ascending.
     """
 
     net: Net
@@ -125,6 +125,7 @@ class PromptedNet:
     tell: Tell = as_said
     shown: Telling = NOWHERE
     strength: float | None = None
+    later: tuple[tuple[float, Net], ...] = ()
     _known: dict[tuple[_Acting, ...], list[_Call]] = field(default_factory=dict[tuple[_Acting, ...], "list[_Call]"])
 
     def both(self, x: Tensor, t: Tensor, moment: Moment) -> Tensor:
@@ -201,7 +202,8 @@ class PromptedNet:
         rows = Rows(call.negative, call.rows // len(self.samples) % max(1, len(moment.views)))
         if self.strength is not None:
             cond = replace(cond, guidance=torch.full((len(x),), self.strength, device=self.net.device))
-        return self.net(x, t, cond, self.adapter.ports(x, t, moment, cond, rows))
+        net = next((own for share, own in reversed(self.later) if moment.progress >= share), self.net)
+        return net(x, t, cond, self.adapter.ports(x, t, moment, cond, rows))
 
     def _calls(self, lines: Sequence[_Line], call: int) -> list[_Call]:
         """One call of the network for each length of conditioning."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
@@ -16,12 +16,14 @@ from atelier.checkpoints.checkpoint import Checkpoint
 from atelier.checkpoints.image_encoder import ImageEncoder
 from atelier.checkpoints.image_text import ImageText
 from atelier.checkpoints.text import TextEncoder, TextTowers
+from atelier.models.photomaker import PhotoMaker
 from atelier.models.taesd import TinyAutoencoder
 from atelier.models.vae import AutoencoderKL
 from atelier.nn.net import Net
 from atelier.request.resolved import AdapterRef, ImageRef, InNetwork, ModelRef, NetworkRef, NoNetwork
 from atelier.vision.annotate import Ready
 from atelier.vision.depth import DepthEstimator
+from atelier.vision.faces import FaceReader
 from atelier.vision.networked import Networked
 from atelier.vision.upscaling import Upscaler
 
@@ -80,6 +82,22 @@ def image_encoder(file: NoNetwork | InNetwork) -> PartOf[ImageEncoder]:
     return PartOf(IMAGES, file.file if isinstance(file, InNetwork) else None)
 
 
+FACES = "faces"
+
+
+def face_reader(folder: NetworkRef) -> PartOf[FaceReader]:
+    """What finds faces, of the folder of a pack."""
+    return PartOf(FACES, folder)
+
+
+PERSON = "person"
+
+
+def person_net(file: NetworkRef) -> PartOf[PhotoMaker]:
+    """What reads images of a person for a model."""
+    return PartOf(PERSON, file)
+
+
 ANNOTATOR = "annotator"
 
 
@@ -111,9 +129,14 @@ def networks(part: object) -> list[nn.Module]:
             found = [part.net]
         case Steering():
             found = [*part.net.nets]
+        case Ready():
+            found = [*part.nets]
         case _:
             found = [part]
     return [net for net in found if isinstance(net, nn.Module)]
+
+
+ALWAYS = (0.0, 1.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,13 +144,14 @@ class Merged:
     """A weight adapter in a part of a model.
 
     strength: for this part; rank: so many of its ranks, None for all; blocks: what the strength is multiplied with in
-    each block of the U-Net, none for 1 everywhere.
+    each block of the U-Net, none for 1 everywhere; lasting: from which share of a sampling to which it acts.
     """
 
     file: AdapterRef
     strength: float
     rank: int | None = None
     blocks: tuple[tuple[str, float], ...] = ()
+    lasting: tuple[float, float] = ALWAYS
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +160,16 @@ class Adapted:
 
     merged: tuple[Merged, ...] = ()
     inversions: tuple[AdapterRef, ...] = ()
+
+    def at(self, share: float) -> Adapted:
+        """What acts when this share of a sampling is done, without when it does."""
+        acting = (own for own in self.merged if own.lasting[0] <= share < own.lasting[1])
+        return Adapted(tuple(replace(own, lasting=ALWAYS) for own in acting), self.inversions)
+
+    @property
+    def changes(self) -> tuple[float, ...]:
+        """The shares of a sampling at which something begins or ends to act, ascending: 0, and others below 1."""
+        return tuple(sorted({0.0, *(share for own in self.merged for share in own.lasting if share < 1)}))
 
 
 PLAIN = Adapted()

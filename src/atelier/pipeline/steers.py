@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from atelier.adapters.control_types import control_type
 from atelier.adapters.port.example import Bank, looking, remembering
-from atelier.adapters.steering import Acting, HintNet, ImagePromptNet
+from atelier.adapters.steering import Acting, Encode, HintNet, ImagePromptNet
 from atelier.checkpoints.checkpoint import Checkpoint
 from atelier.diffusion.rng import DEFAULT_SOURCE, stream
 from atelier.diffusion.types import Moment, View
@@ -20,7 +21,7 @@ from atelier.nn.ports import NOTHING, Conditioning, Ports
 from atelier.nn.seamless import EDGES, Seamless
 from atelier.pipeline.lent import Lent, Need
 from atelier.pipeline.prompted import PortAdapter, Rows
-from atelier.pipeline.resources import hint_net, image_prompt_net
+from atelier.pipeline.resources import AUTOENCODER, hint_net, image_prompt_net
 from atelier.pipeline.steering import self_attentions
 from atelier.pipeline.values import Hint, Key, Looked, Values
 from atelier.request.controls import Mode
@@ -75,7 +76,8 @@ class ByHint:
     edges: Seamless = EDGES
 
     def needs(self, model: ModelRef) -> tuple[Need[Any], ...]:
-        return (Need(model, hint_net(self.network)),)
+        """With the autoencoder, which reads the hints of some networks, as their files say."""
+        return Need(model, hint_net(self.network)), Need(model, AUTOENCODER)
 
     def adapter(self, given: Given) -> PortAdapter:
         model, have = given.model, given.have
@@ -83,7 +85,51 @@ class ByHint:
         kind = control_type(self.type)
         named = self.type if kind is None else kind.name
         acting = Acting(weight=self.weight, fades=self.mode != "balanced", seamless=self.edges)
-        return _Hinted(opened.net, given.values.read(self.hint), named, factor, acting, self.span, self.mode)
+        encode = partial(_encoded, model, have)
+        return _Hinted(opened.net, given.values.read(self.hint), named, factor, encode, acting, self.span, self.mode)
+
+
+@dataclass(frozen=True, slots=True)
+class ByFace:
+    """The ControlNet beside an image prompt of faces (InstantID, Wang 2024, arXiv:2401.07519, section 3.3): its hint
+    shows where the face is, and in place of the text it reads the face's tokens.
+
+    network, face, hint: of the ControlNet, of the image prompt, and where a stage left the hint; the rest: `ByHint`.
+    """
+
+    network: NetworkRef
+    face: NetworkRef
+    looked: Key[Looked]
+    hint: Key[Hint]
+    weight: float
+    span: Span
+    edges: Seamless = EDGES
+
+    def needs(self, model: ModelRef) -> tuple[Need[Any], ...]:
+        return (Need(model, hint_net(self.network)), Need(model, image_prompt_net(self.face)))
+
+    def adapter(self, given: Given) -> PortAdapter:
+        steer = ByHint(self.network, "", self.hint, self.weight, self.span, "balanced", self.edges)
+        prompt = given.have.take(Need(given.model, image_prompt_net(self.face))).net
+        return _TellingFace(steer.adapter(given), *prompt.tokens(given.values.read(self.looked).features))
+
+
+@dataclass(frozen=True, slots=True)
+class _TellingFace:
+    """What reads a hint, told of a face in place of the text; negative prompts' rows of no face."""
+
+    hinted: PortAdapter
+    tokens: Tensor
+    nothing: Tensor
+
+    def ports(self, x: Tensor, t: Tensor, moment: Moment, cond: Conditioning, rows: Rows, /) -> Ports:
+        told = replace(cond, tokens=_by_row(self.tokens, self.nothing, rows, cond.tokens))
+        return self.hinted.ports(x, t, moment, told, rows)
+
+
+def _by_row(tokens: Tensor, nothing: Tensor, rows: Rows, like: Tensor) -> Tensor:
+    """(B, T, C): the tokens of an image (1, T, C), and those of none in the rows of negative prompts."""
+    return torch.where(rows.negative[:, None, None], nothing.to(like), tokens.to(like))
 
 
 _Reads = dict[tuple[View, ...], object]
@@ -97,6 +143,7 @@ class _Hinted:
     hint: Hint
     type: str
     factor: int
+    encode: Encode
     acting: Acting
     span: Span
     mode: Mode
@@ -119,8 +166,14 @@ class _Hinted:
             if len(self._known) == REMEMBERED:
                 self._known.clear()
             shown = _shown(self.hint.image.to(x), views, self.factor)
-            self._known[views] = self.net.read(shown, self.type if self.net.tasks else "")
+            self._known[views] = self.net.read(shown, self.type if self.net.tasks else "", self.encode)
         return self._known[views]
+
+
+def _encoded(model: ModelRef, have: Lent, image: Tensor) -> Tensor:
+    """The mean latent of images (N, 3, H, W) in [-1, 1], by the model's own autoencoder."""
+    autoencoder = have.take(Need(model, AUTOENCODER))
+    return autoencoder.encode(image.to(next(autoencoder.parameters()).dtype)).mean
 
 
 def _positive(rows: Rows) -> Tensor | None:
@@ -179,8 +232,7 @@ class _Referred:
     def ports(self, x: Tensor, _t: Tensor, moment: Moment, _cond: Conditioning, rows: Rows, /) -> Ports:
         if not self.weight or not self.span.holds(moment.progress):
             return NOTHING
-        negative = rows.negative[:, None, None]
-        tokens = torch.where(negative, self.nothing.to(x), self.tokens.to(x))
+        tokens = _by_row(self.tokens, self.nothing, rows, x)
         acting = Acting(weight=self.weight, mask=_seen(self.mask, moment.views, rows))
         return self.net.ports(tokens, acting, self.blocks)
 

@@ -9,7 +9,7 @@ from atelier.prompt.text import Warn, clamped, is_word_character, silent
 
 ALIASES: Mapping[str, str] = {"lyco": "lora"}
 TYPES = ("lora", "hypernet")
-NAMED = ("te", "unet", "dyn", "lbw")
+NAMED = ("te", "unet", "dyn", "lbw", "start", "end")
 """Arguments that are known by their names."""
 BLOCKS: Mapping[int, tuple[str, ...]] = {
     12: ("BASE", "IN04", "IN05", "IN07", "IN08", "MID", *(f"OUT{n:02d}" for n in range(6))),
@@ -56,8 +56,9 @@ class Network:
 
     def strength(self, warn: Warn = silent) -> Strength:
         """How strongly it acts. `:A` is both, `:A:B` text encoder and U-Net, `:A:B:D` with rank D; te=, unet= and dyn=
-        come before these. lbw=, or a list of numbers in B's place, are the weights of blocks. An argument that is no
-        number counts as not given, with a warning (A1111 then applies no network at all)."""
+        come before these. lbw=, or a list of numbers in B's place, are the weights of blocks; start= and end= the share
+        of the steps within which it acts on the U-Net. An argument that is no number counts as not given, with a
+        warning (A1111 then applies no network at all)."""
         positional, named = self.positional, self.named
         blocks = named.get("lbw")
         if len(positional) > 2 and "," in positional[2]:
@@ -68,7 +69,8 @@ class Network:
         unet = self._number(named["unet"], warn, unet) if "unet" in named else unet
         rank = named.get("dyn", positional[3] if len(positional) > 3 else None)
         ranks = None if rank is None else self._rank(rank, warn)
-        return Strength(te, unet, ranks, () if blocks is None else self._blocks(blocks, warn))
+        lasting = self._share("start", 0.0, warn), self._share("end", 1.0, warn)
+        return Strength(te, unet, ranks, () if blocks is None else self._blocks(blocks, warn), lasting)
 
     def __str__(self) -> str:
         return f"<{self.kind}:{':'.join(self.arguments)}>"
@@ -82,6 +84,13 @@ class Network:
             warn(f"{self}: {text!r} is no number, {default:g} is used")
             return default
         return clamped(number, warn)
+
+    def _share(self, name: str, default: float, warn: Warn) -> float:
+        share = self._number(self.named[name], warn, default) if name in self.named else default
+        if 0 <= share <= 1:
+            return share
+        warn(f"{self}: {name} is a share of the steps, 0 to 1, not {share:g}; {default:g} is used")
+        return default
 
     def _blocks(self, text: str, warn: Warn) -> tuple[tuple[str, float], ...]:
         values = text.split(",")
@@ -103,13 +112,14 @@ class Network:
 
 @dataclass(frozen=True, slots=True)
 class Strength:
-    """Multipliers for the text encoder and the U-Net, the rank to cut a LoRA to (None: its own), and further
-    multipliers of blocks (those that are not named have 1)."""
+    """Multipliers for the text encoder and the U-Net, the rank to cut a LoRA to (None: its own), further multipliers
+    of blocks (those that are not named have 1), and from which share of the steps to which it acts on the U-Net."""
 
     te: float = 1.0
     unet: float = 1.0
     rank: int | None = None
     blocks: tuple[tuple[str, float], ...] = ()
+    lasting: tuple[float, float] = (0.0, 1.0)
 
 
 def cut_networks(text: str) -> tuple[str, tuple[Network, ...]]:

@@ -1,12 +1,13 @@
-"""Controls as text: images that say where things are, and images that say what is to be seen.
+"""Controls as text: images that say where things are, what is to be seen, and whose face.
 
     canny:photo.png:0.8
     depth:map.png annotator=none model=control_v11f1p_sd15_depth start=0.1 end=0.8 mode=prompt
     photo.png:0.6 blocks=style
+    anna.png:0.8 which=2 pose=dancer.png
 
-A control is its type, the image, and its weight, divided by colons; a reference is the image and its weight. Then pairs
-(see `request.spoken`). Where no image stands, it is the one that generation starts from. An image whose name has
-spaces, or ends like a weight, is a JSON string.
+A control is its type, the image, and its weight, divided by colons; a reference and a face are the image and its
+weight. Then pairs (see `request.spoken`). Where no image stands, it is the one that generation starts from. An image
+whose name has spaces, or ends like a weight, is a JSON string.
 """
 
 from __future__ import annotations
@@ -25,6 +26,9 @@ MAX_CONTROLS = 10
 """Of each kind: each is a network of its own."""
 MAX_WEIGHT = 10.0
 RESOLUTIONS = (64, 2048)
+"""What the short side of an image can be brought to for an annotator, as in A1111."""
+RESOLUTION = 512
+"""Where nobody says, in A1111."""
 Mode = Literal["balanced", "prompt", "control"]
 """What counts more where prompt and control disagree: neither, or one of them (A1111's "Balanced", "My prompt is more
 important", "ControlNet is more important")."""
@@ -39,8 +43,14 @@ FITS: tuple[Fit, ...] = ("stretch", "crop", "fill")
 WHEN = ("weight", "start", "end", "model", "mask", "pass")
 CONTROL_KEYS = (*WHEN, "mode", "annotator", "resize", "resolution")
 REFERENCE_KEYS = (*WHEN, "blocks", "method", "fidelity")
+FACE_KEYS = (*WHEN, "blocks", "which", "lora", "control", "control_weight", "pose")
+MAX_FACES = 100
+"""Of an image with several faces, the last one that can be named."""
+NO_CONTROL = "none"
+"""Said in place of the file of a face's ControlNet."""
 CONTROL_EXAMPLE = 'write it as "canny:photo.png:0.8"'
 REFERENCE_EXAMPLE = 'write it as "photo.png:0.6"'
+FACE_EXAMPLE = 'write it as "anna.png:0.8"'
 _TYPE = re.compile(r"\s*([^\s:\"=]+)\s*")
 _IMAGE = re.compile(r'\s*("(?:[^"\\]|\\.)*"|[^\s"]*)', re.DOTALL)
 _WEIGHT = re.compile(r":([+-]?[\d.]+(?:e[+-]?\d+)?)$", re.IGNORECASE)
@@ -84,6 +94,21 @@ class Reference(When):
     blocks: str = ""
     method: Method = "network"
     fidelity: float = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Face(When):
+    """blocks: as of a reference. which: of several faces, 1 for the largest; lora: weight of the LoRA that the file
+    brings. Of a file with a ControlNet beside it (InstantID), control: that one's file, "" for the first that there is,
+    "none" for none; control_weight: its weight, None for the same; pose: an image with a face where this one is to be,
+    "" for where it is in its own image."""
+
+    blocks: str = ""
+    which: int = 1
+    lora: float = 1.0
+    control: str = ""
+    control_weight: float | None = None
+    pose: str = ""
 
 
 W = TypeVar("W", bound=When)
@@ -140,6 +165,30 @@ def parse_reference(text: str) -> Reference:
     return reference
 
 
+def parse_face(text: str) -> Face:
+    """Raises BadInput in one line."""
+    bad = partial(_bad, "face", text)
+    image, weight, at = _image(text, 0, bad)
+    if not image:
+        raise bad(f"names no image; {FACE_EXAMPLE}")
+    found, at = pairs(text, at, FACE_KEYS, "a face", bad)
+    _check_end(text, at, FACE_EXAMPLE, bad)
+    face = replace(
+        _when(Face(image=image), found, weight, bad),
+        blocks=found.get("blocks", ""),
+        which=_whole(found, "which", 1, MAX_FACES, bad),
+        lora=_between("lora", found.get("lora", "1"), MAX_WEIGHT, bad),
+        control=found.get("control", ""),
+        control_weight=_maybe_weight(found, "control_weight", bad),
+        pose=found.get("pose", ""),
+    )
+    if face.control == NO_CONTROL:
+        for key in ("control_weight", "pose"):
+            if key in found:
+                raise bad(f"{key} has no effect with control={NO_CONTROL}: leave it out")
+    return face
+
+
 def control_text(control: Control) -> str:
     """The text of a control; parsing it gives the same control."""
     own = {
@@ -158,6 +207,19 @@ def reference_text(reference: Reference) -> str:
     if reference.method == "example":
         own["fidelity"] = digits(reference.fidelity)
     return _text(reference, own)
+
+
+def face_text(face: Face) -> str:
+    """The same of a face."""
+    own = {
+        "blocks": face.blocks,
+        "which": str(face.which) if face.which != 1 else "",
+        "lora": digits(face.lora) if face.lora != 1 else "",
+        "control": face.control,
+        "control_weight": "" if face.control_weight is None else digits(face.control_weight),
+        "pose": face.pose,
+    }
+    return _text(face, own)
 
 
 def _text(when: When, own: Mapping[str, str]) -> str:
@@ -225,6 +287,18 @@ def _between(key: str, text: str, most: float, bad: Bad) -> float:
     if not 0 <= value <= most:
         raise bad(f"{key} {short(text)!r}: must be a number from 0 to {most:g}")
     return value
+
+
+def _maybe_weight(found: Mapping[str, str], key: str, bad: Bad) -> float | None:
+    return _between(key, found[key], MAX_WEIGHT, bad) if key in found else None
+
+
+def _whole(found: Mapping[str, str], key: str, usual: int, most: int, bad: Bad) -> int:
+    text = found.get(key, str(usual))
+    value = number(text)
+    if not (1 <= value <= most and value == int(value)):
+        raise bad(f"{key} {short(text)!r}: must be a whole number from 1 to {most}")
+    return int(value)
 
 
 def _resolution(text: str, bad: Bad) -> int:

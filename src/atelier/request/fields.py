@@ -346,6 +346,12 @@ References = Annotated[
     Help('An image that says what is to be seen: "photo.png:0.6"; may be repeated (docs/steering.md).', "none"),
     Option("Steering", ("--reference",)),
 ]
+Faces = Annotated[
+    tuple[str, ...],
+    Infotext("Faces", always=True),
+    Help('An image with the face that is to be seen: "anna.png:0.8"; may be repeated (docs/steering.md).', "none"),
+    Option("Steering", ("--face",)),
+]
 
 # Layout.
 
@@ -360,7 +366,7 @@ RegionMethod = Annotated[
     Infotext("Region method"),
     Help(
         "How regions act: latent (each is denoised with its own prompts and the predictions are mixed), or attention "
-        "(one prediction, whose attention to the text is divided: coherent, and as fast as without regions)."
+        "(one prediction, whose attention to the text is divided: coherent; see region_ground)."
     ),
 ]
 RegionGround = Annotated[
@@ -369,7 +375,7 @@ RegionGround = Annotated[
     Infotext("Region ground"),
     Help(
         "Share of the steps at the start in which each region stands alone, on flat colours (bootstrapping).",
-        "0, of attention 0.4",
+        "0, of attention 0.6",
     ),
 ]
 Tile = Annotated[

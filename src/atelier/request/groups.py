@@ -18,7 +18,7 @@ from pydantic import (
 
 from atelier.errors import BadInput, about, nearest
 from atelier.request import fields as f
-from atelier.request.controls import MAX_CONTROLS, parse_control, parse_reference
+from atelier.request.controls import MAX_CONTROLS, parse_control, parse_face, parse_reference
 from atelier.request.fields import PIXELS, SIDE_STEP, Help, Limits, Option
 from atelier.request.regions import MAX_REGIONS, parse_region
 from atelier.request.spoken import split
@@ -226,8 +226,9 @@ class Steering(Group):
 
     controls: f.Controls = ()
     references: f.References = ()
+    faces: f.Faces = ()
 
-    @field_validator("controls", "references", mode="before")
+    @field_validator("controls", "references", "faces", mode="before")
     @classmethod
     def _as_several(cls, value: object) -> object:
         return split(value) if isinstance(value, str) else value
@@ -241,6 +242,11 @@ class Steering(Group):
     @classmethod
     def _are_references(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         return _read("references", value, parse_reference)
+
+    @field_validator("faces")
+    @classmethod
+    def _are_faces(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return _read("faces", value, parse_face)
 
 
 def _read(name: str, texts: tuple[str, ...], parse: Callable[[str], object]) -> tuple[str, ...]:

@@ -83,7 +83,7 @@ TRANSPARENT = "alpha"
 SAME = (Guidance.model_fields.keys() & ResolvedGuidance.model_fields.keys()) - {"cfg_interval_high", "pag_layers"}
 """Settings of guidance that a request and what is resolved of it call alike."""
 
-USUAL_GROUND: Mapping[str, float] = {"latent": 0.0, "attention": 0.4}
+USUAL_GROUND: Mapping[str, float] = {"latent": 0.0, "attention": 0.6}
 """By method: the share of the steps in which regions stand alone where a request says none. Attention alone finds no
 place for a second thing (measured: docs/regions.md)."""
 
@@ -171,13 +171,6 @@ def resolve(request: Request, offer: Offer, random_: random.Random | None = None
     """
     added = _margins(request, offer.defaults, offer.measure)
     size = _first_size(request, offer.defaults, offer.measure, added)
-    prompting = ResolvedPrompting(
-        prompt=request.prompt,
-        negative_prompt=request.negative_prompt,
-        emphasis=offer.emphasis,
-        clip_skip=request.prompting.clip_skip or 1,
-        old_timelines=request.prompting.old_timelines,
-    )
     samples = tuple(_samples(request, offer.draw, random_ or random.SystemRandom()))
     resolved = Resolved(
         model=offer.model,
@@ -186,7 +179,7 @@ def resolve(request: Request, offer: Offer, random_: random.Random | None = None
         size=size,
         batch_size=request.batch_size,
         samples=samples,
-        prompting=prompting,
+        prompting=_prompting(request, offer.emphasis),
         noise=_noise(request, size, offer.defaults.latent_step),
         sampling=_sampling(request, offer.method, offer.defaults),
         guidance=_guidance(request, offer.defaults),
@@ -208,6 +201,16 @@ def resolve(request: Request, offer: Offer, random_: random.Random | None = None
     return resolved
 
 
+def _prompting(request: Request, emphasis: str) -> ResolvedPrompting:
+    return ResolvedPrompting(
+        prompt=request.prompt,
+        negative_prompt=request.negative_prompt,
+        emphasis=emphasis,
+        clip_skip=request.prompting.clip_skip or 1,
+        old_timelines=request.prompting.old_timelines,
+    )
+
+
 def ignored(request: Request, method: Method) -> list[str]:
     """The options asked for that neither the sampler nor the schedule reads, by their names in a request."""
     requested = given(request) & OPTIONS.keys()
@@ -217,14 +220,6 @@ def ignored(request: Request, method: Method) -> list[str]:
 def _check_together(resolved: Resolved) -> None:
     """Raises BadInput for what cannot be done at once."""
     channels, guidance = resolved.channels, resolved.guidance
-    regions = resolved.regions
-    if isinstance(regions, ResolvedRegions) and regions.method == "attention":
-        others = {
-            "views": not isinstance(resolved.views, NoViews),
-            "Perp-Neg": guidance.perp_neg_scale != 0,
-        }
-        for other in (name for name, is_there in others.items() if is_there):
-            raise BadInput(f"{other} cannot be used with region_method attention: use latent, or leave it out")
     if isinstance(channels, ImageChannels) and channels.scale != 1:
         scales = {
             "PAG": guidance.pag_scale,

@@ -63,14 +63,15 @@ class ModelRef(Value):
 class AdapterRef(Value):
     """A file that prompts name, found: what they call it, where it lies, and the SHA-256 (hex) of all of it.
 
-    digits: of its hash, as infotexts say them; kind: what the tag is called that names it.
+    digits: of its hash, as infotexts say them; kind: what the tag is called that names it, or the LoRA in the file of
+    an image prompt of faces or of a PhotoMaker, which no tag names.
     """
 
     name: str
     path: str
     sha256: str
     digits: str
-    kind: Literal["lora", "hypernet"] = "lora"
+    kind: Literal["lora", "hypernet", "face", "person"] = "lora"
 
 
 class NoFile(Value):
@@ -483,7 +484,81 @@ class ResolvedExample(Value):
     fidelity: Share
 
 
-ResolvedSteering = Annotated[ResolvedControl | ResolvedReference | ResolvedExample, Field(discriminator="kind")]
+class NotRead(Value):
+    """Nothing of an encoder of images is read."""
+
+    kind: Literal["not read"] = "not read"
+
+
+class NoIdentity(Value):
+    """No ControlNet says where a face is."""
+
+    kind: Literal["none"] = "none"
+
+
+class ResolvedIdentity(Value):
+    """The ControlNet beside an image prompt of faces, which says where the face is. pose: the image whose face lies as
+    this one is to lie."""
+
+    kind: Literal["control"] = "control"
+    network: NetworkRef
+    weight: Finite
+    pose: ImageRef
+
+
+class ResolvedFace(Value):
+    """An image with the face that is to be seen, and the network that reads it.
+
+    reader: the folder of what finds faces; encoder: of images of the face, which some networks read beside; which: of
+    several faces, 1 for the largest; lora: weight of the LoRA in the network's file, 0 where it has none. The rest:
+    `ResolvedReference`.
+    """
+
+    kind: Literal["face"] = "face"
+    network: NetworkRef
+    reader: NetworkRef
+    encoder: Annotated[NotRead | NoNetwork | InNetwork, Field(discriminator="kind")]
+    image: ImageRef
+    which: Annotated[int, Field(ge=1)]
+    weight: Finite
+    start: Share
+    end: Share
+    place: Annotated[AllOver | MaskPlace, Field(discriminator="kind")]
+    passes: Passes
+    blocks: tuple[tuple[str, Finite], ...]
+    lora: Finite
+    identity: Annotated[NoIdentity | ResolvedIdentity, Field(discriminator="kind")]
+
+
+class PersonImage(Value):
+    """An image of a person. which: of several faces, 1 for the largest."""
+
+    image: ImageRef
+    which: Annotated[int, Field(ge=1)]
+
+
+class ResolvedPerson(Value):
+    """Images of the one person that the word before a prompt's trigger stands for, and the network that reads them
+    (PhotoMaker).
+
+    reader: the folder of what finds faces, none where the network reads no faces; weight: how far the word is the
+    person; start: the share of the steps before which it is a word like others; lora: weight of the LoRA in the
+    network's file, 0 where it has none; passes: in which of two.
+    """
+
+    kind: Literal["person"] = "person"
+    network: NetworkRef
+    reader: Annotated[NoNetwork | InNetwork, Field(discriminator="kind")]
+    images: Annotated[tuple[PersonImage, ...], Field(min_length=1)]
+    weight: Finite
+    start: Share
+    passes: Passes
+    lora: Finite
+
+
+ResolvedSteering = Annotated[
+    ResolvedControl | ResolvedReference | ResolvedExample | ResolvedFace | ResolvedPerson, Field(discriminator="kind")
+]
 
 
 class NoViews(Value):

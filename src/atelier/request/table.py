@@ -162,6 +162,7 @@ class Fields(TypedDict, total=False):
     negative_aesthetic_score: f.NegativeAestheticScore
     controls: f.Controls
     references: f.References
+    faces: f.Faces
     regions: f.Regions
     region_method: f.RegionMethod
     region_ground: f.RegionGround | None

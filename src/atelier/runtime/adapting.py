@@ -15,13 +15,15 @@ from atelier.adapters.attach import Changes, Strong, with_changes, with_sources
 from atelier.adapters.attach import merged as merged_tensors
 from atelier.adapters.hypernetwork import Pair, load_hypernetwork, open_hypernetwork
 from atelier.adapters.inversion import read_embedding
+from atelier.adapters.photomaker import photomaker_lora
+from atelier.adapters.port.ip_adapter import face_lora
 from atelier.adapters.read import Match, deltas, matched, open_adapter
 from atelier.checkpoints.checkpoint import Checkpoint
 from atelier.checkpoints.text import ClipTower, Known, SilentTower, TextTowers
 from atelier.errors import BadFile
 from atelier.pipeline.resources import Merged, PartOf, T
 from atelier.request.resolved import AdapterRef
-from atelier.weights.archive import counted
+from atelier.weights.archive import counted, open_any
 from atelier.weights.hashes import HashCache
 
 M = TypeVar("M", bound=nn.Module)
@@ -32,7 +34,7 @@ def with_merged(plain: T, model: Checkpoint, part: PartOf[T], merged: Sequence[M
 
     Raises BadFile for a file that has changed, or is for another model.
     """
-    found = [(own, _matched(own.file, model, hashes)) for own in merged if own.file.kind == "lora"]
+    found = [(own, _matched(own.file, model, hashes)) for own in merged if own.file.kind != "hypernet"]
     sources = [(_hypernetwork(own.file, hashes), own.strength) for own in merged if own.file.kind == "hypernet"]
     if isinstance(plain, TextTowers):
         towers = zip(plain.towers, model.family.towers, strict=True)
@@ -123,7 +125,14 @@ def _merged_tower(tower: Known, found: Sequence[tuple[Merged, Match]], part: str
 
 
 def _matched(ref: AdapterRef, model: Checkpoint, hashes: HashCache) -> Match:
-    return matched(open_adapter(_unchanged(ref, hashes)), model)
+    """Raises BadFile."""
+    path = _unchanged(ref, hashes)
+    if ref.kind == "lora":
+        return matched(open_adapter(path), model)
+    archive = open_any(path)
+    brought = face_lora(archive, model) if ref.kind == "face" else photomaker_lora(archive)
+    assert brought is not None, "only a file that has one is named as such"
+    return matched(brought, model)
 
 
 def _unchanged(ref: AdapterRef, hashes: HashCache) -> Path:

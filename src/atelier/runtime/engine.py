@@ -285,6 +285,28 @@ class Engine:
 
     def _settled(self, request: Request, warn: Warn) -> tuple[Resolved, Method]:
         """The request resolved, and the method that it was resolved with."""
+        model, reference = self._first(request, warn)
+        request = self._worded(request)
+        _check_lengths(request)
+        method = requested_method(model, request)
+        offer, again, refiner = self._offer(request, model, reference, method, warn)
+        resolved = resolve(request, offer)
+        check_suits(resolved, model, again)
+        check_second(resolved, model, again)
+        if refiner is not None:
+            check_refiner(resolved, refiner, model, again)
+        check_schedule(resolved, model, warn)
+        check_steps(resolved)
+        check_clip_skip(resolved, model)
+        resolved = Networks(self.library, self._hashes, model, again, request.prompting, warn).settle(resolved)
+        steering = Steerings(self.library, self.resources.hash_of, model, again, self.resources.images.refer, warn)
+        resolved = steering.settle(resolved, request)
+        if request.steps not in {None, resolved.sampling.steps}:
+            warn(f"{request.steps} steps are ignored: the list of sigmas has {resolved.sampling.steps}")
+        return resolved, method
+
+    def _first(self, request: Request, warn: Warn) -> _Other:
+        """The model that the request names, with its parts."""
         found = self._find(request, warn)
         parts = self._parts(request, warn)
         with about("model"), _about_parts(parts):
@@ -292,12 +314,14 @@ class Engine:
             reference = self.resources.refer(found.name, model, parts)
         _check_hash(request, reference, warn)
         if model.surplus:
-            warn(
-                f"{found.name}: {counted(model.surplus)} left unread, which are no part of a {model.family.title} model"
-            )
-        request = self._worded(request)
-        _check_lengths(request)
-        method = requested_method(model, request)
+            title = model.family.title
+            warn(f"{found.name}: {counted(model.surplus)} left unread, which are no part of a {title} model")
+        return model, reference
+
+    def _offer(
+        self, request: Request, model: Checkpoint, reference: ModelRef, method: Method, warn: Warn
+    ) -> tuple[Offer, Checkpoint, Checkpoint | None]:
+        """What the request can become, the model of its last pass, and that which refines."""
         mode = emphasis(request.prompting.emphasis).name
         draw = drawing(self.words.wildcards, warn)
         enlargers = UpscalerNames(self.library), self.resources.refer_upscaler
@@ -306,10 +330,9 @@ class Engine:
         again, other = second or (model, reference)
         named = self._other(_refiner_name(request), "refiner", "no refiner", request, warn)
         refining = None if named is None or named[1] == reference else named
-        own = defaults_of(model)
         offer = Offer(
             reference,
-            own,
+            defaults_of(model),
             method,
             mode,
             draw,
@@ -323,20 +346,7 @@ class Engine:
             None if refining is None else refining[1],
             refiner_alike=refining is not None and refining[0].family.name == model.family.name,
         )
-        resolved = resolve(request, offer)
-        check_suits(resolved, model, again)
-        check_second(resolved, model, again)
-        if refining is not None:
-            check_refiner(resolved, refining[0], model, again)
-        check_schedule(resolved, model, warn)
-        check_steps(resolved)
-        check_clip_skip(resolved, model)
-        resolved = Networks(self.library, self._hashes, model, again, request.prompting, warn).settle(resolved)
-        steering = Steerings(self.library, self.resources.hash_of, model, again, self.resources.images.refer, warn)
-        resolved = steering.settle(resolved, request)
-        if request.steps not in {None, resolved.sampling.steps}:
-            warn(f"{request.steps} steps are ignored: the list of sigmas has {resolved.sampling.steps}")
-        return resolved, method
+        return offer, again, None if refining is None else refining[0]
 
     def _other(self, name: str | None, field: str, instead: str, request: Request, warn: Warn) -> _Other | None:
         """The model that a field names beside the first, None where none is. Raises BadInput for one that is not there;

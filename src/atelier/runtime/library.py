@@ -6,15 +6,17 @@ import os
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 
 from atelier.checkpoints.embedded import EMBEDDED, embedded_controls, embedded_folder
+from atelier.checkpoints.folder import CONFIG, NETWORK_STEM
 from atelier.errors import BadFile, BadInput, UnknownName, nearest
+from atelier.vision.onnx import SUFFIX
 from atelier.weights.archive import open_any
 from atelier.weights.formats.atomic import expanded
-from atelier.weights.formats.tree import Bound, Place, places
+from atelier.weights.formats.tree import Bound, Place, again, places
 
 SINGLE_FILES = (".safetensors", ".ckpt")
 """What the names of models in one file end with. What such a file is, its content decides."""
@@ -65,6 +67,8 @@ VISION_FOLDERS = frozenset({"clip_vision", "image_encoder", "image_encoders"})
 """The same of encoders of images."""
 ANNOTATOR_FOLDERS = frozenset({"annotators", "annotator", "controlnetpreprocessor", "controlnet_aux", "preprocessors"})
 """What folders of files of annotators are called, in any case: here and where published, in A1111, Forge, ComfyUI."""
+FACE_FOLDERS = frozenset({"insightface"}) | ANNOTATOR_FOLDERS
+"""The same of folders with packs of networks that find faces: in ComfyUI and A1111, and here also beside annotators."""
 OTHER_FOLDERS = (
     UPSCALER_FOLDERS
     | ADAPTER_FOLDERS
@@ -73,6 +77,7 @@ OTHER_FOLDERS = (
     | CONTROL_FOLDERS
     | VISION_FOLDERS
     | ANNOTATOR_FOLDERS
+    | FACE_FOLDERS
 )
 QUOTED_HASH = re.compile(r"\s*\[[0-9a-fA-F]{8,64}\]$")
 """What A1111 shows behind a model's name."""
@@ -100,14 +105,21 @@ class Library:
     """The embedded model, and what lies in `folders` (searched in order, with subfolders, to a bound).
 
     by_path: whether a path names a file as well; a server, whose clients know nothing of its disk, takes names only.
-    tell: is given a line about what was not looked at.
+    tell: is given a line about what was not looked at. seen: what was seen in each folder, in place of the disk.
     """
 
     folders: tuple[Path, ...] = ()
     by_path: bool = True
     tell: Callable[[str], None] = _untold
+    seen: Mapping[Path, tuple[Place, ...]] | None = field(default=None, repr=False, compare=False)
+
+    def at_once(self) -> Library:
+        """The same as it is now, for many questions: each folder is looked at once."""
+        return replace(self, seen={folder: tuple(self._walk(folder)) for folder in self.folders})
 
     def _walk(self, folder: Path) -> Iterator[Place]:
+        if self.seen is not None:
+            return again(self.seen[folder])
         return places(folder, bound=Bound(DEEPEST, MOST, self.tell))
 
     def models(self) -> tuple[Model, ...]:
@@ -207,13 +219,17 @@ class Library:
         return found
 
     def controls(self) -> Mapping[str, Path]:
-        """The files of networks that steer by name, those of the embedded model last; the first folder wins where two
-        hold the same name."""
-        return {**self._files(CONTROL_FOLDERS, WEIGHT_FILES), **embedded_controls()}
+        """The files of networks that steer, and diffusers' folders with one, by name, those of the embedded model last;
+        the first folder wins where two hold the same name."""
+        found: dict[str, Path] = {}
+        for _, path in self._placed(CONTROL_FOLDERS, WEIGHT_FILES):
+            folder = _network_folder(path)
+            found.setdefault(path.stem if folder is None else folder.name, folder or path)
+        return {**dict(sorted(found.items(), key=lambda item: item[0].casefold())), **embedded_controls()}
 
     def control(self, name: str) -> Path:
-        """By path, or by the file's name as other programs write it: with its ending, its folders, a hash in brackets.
-        Raises UnknownName with the nearest names."""
+        """By path, or by the name of the file, or of the folder, as other programs write it: with its ending, its
+        folders, a hash in brackets. Raises UnknownName with the nearest names."""
         if self.by_path and name and _is_there(path := expanded(name)):
             return path
         wanted, known = _parts(QUOTED_HASH.sub("", name))[-1:], self.controls()
@@ -293,11 +309,27 @@ class Library:
                             return path / entry
         return None
 
+    def faces(self, pack: str) -> Path | None:
+        """The folder with a pack of networks that find faces, called so in any case; None where it is not here."""
+        for folder in self.folders:
+            for path, _, names in self._walk(folder):
+                parts = [part.casefold() for part in path.relative_to(folder.parent).parts]
+                is_there = any(name.casefold().endswith(SUFFIX) for name in names)
+                if is_there and parts[-1] == pack.casefold() and not FACE_FOLDERS.isdisjoint(parts):
+                    return path
+        return None
+
 
 def hash_in(name: str) -> str:
     """The hash that A1111 shows in brackets behind a model's name, "" if there is none."""
     found = QUOTED_HASH.search(name)
     return "" if found is None else found[0].strip(" []")
+
+
+def _network_folder(path: Path) -> Path | None:
+    """The folder of diffusers that a file of weights belongs to; None for a file of its own."""
+    is_part = path.name.startswith(NETWORK_STEM) and (path.parent / CONFIG).is_file()
+    return path.parent if is_part and path.parent.name.casefold() not in CONTROL_FOLDERS else None
 
 
 def _candidates(walk: Iterator[Place]) -> Iterator[Path]:

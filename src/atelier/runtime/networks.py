@@ -102,7 +102,7 @@ class Networks:
         elif network.type == HYPER and network.named:
             problem = f"hypernet {network.name!r} knows a strength alone, not {next(iter(network.named))!r}"
         elif network.unknown:
-            problem = f"lora {network.name!r} knows te, unet, dyn and lbw, not {network.unknown[0]!r}"
+            problem = f"lora {network.name!r} knows te, unet, dyn, lbw, start and end, not {network.unknown[0]!r}"
         if problem is not None:
             self._refuse(network, problem)
         return problem is None

@@ -15,10 +15,11 @@ import torch
 from PIL.Image import Image
 from torch import nn
 
-from atelier.adapters.steering import STEM, open_steering
+from atelier.adapters.photomaker import open_photomaker
+from atelier.adapters.steering import open_steering
 from atelier.checkpoints.assembling import assembled
 from atelier.checkpoints.checkpoint import Checkpoint
-from atelier.checkpoints.folder import INDEX, archive_in
+from atelier.checkpoints.folder import INDEX, NETWORK_STEM, TRANSFORMERS_STEM, archive_in
 from atelier.checkpoints.image_encoder import ImageEncoder, open_image_encoder, own_image_encoder
 from atelier.checkpoints.image_text import ImageText, image_text
 from atelier.checkpoints.opening import open_checkpoint
@@ -36,8 +37,10 @@ from atelier.pipeline.resources import (
     AUTOENCODER,
     DENOISER,
     DEPTH,
+    FACES,
     IMAGE_TEXT,
     IMAGES,
+    PERSON,
     PLAIN,
     TEXT,
     TINY,
@@ -55,10 +58,12 @@ from atelier.runtime.device import Device, free_memory
 from atelier.runtime.images import Images, LocalImages
 from atelier.runtime.store import Destination
 from atelier.runtime.upscalers import UpscalerFile
-from atelier.vision.annotate import annotator, ready
+from atelier.vision.annotate import Ready, annotator, ready
 from atelier.vision.catalogue import architecture, open_upscaler
 from atelier.vision.depth import DepthEstimator, estimator_in, open_estimator
+from atelier.vision.faces import FaceReader, open_faces
 from atelier.vision.networked import Networked
+from atelier.vision.onnx import SUFFIX
 from atelier.weights.archive import open_any
 from atelier.weights.cast import precision_name
 from atelier.weights.formats.safetensors import FLOATS
@@ -260,6 +265,10 @@ class LocalResources:
         path = Path(file.path)
         if self.hash_of(path) != file.sha256:
             raise BadFile(path, CHANGED)
+        if role == FACES:
+            return open_faces(path)
+        if role == PERSON:
+            return _placed(open_photomaker(path, model, _dtype(model, self._device)), self._device)
         if role == ANNOTATOR:
             return ready(annotator(file.name), lambda _: path, self.device)
         if role == IMAGES:
@@ -275,8 +284,12 @@ class LocalResources:
         return replace(encoder, net=_placed(encoder.net, self._device))
 
     def hash_of(self, path: Path) -> str:
-        """SHA-256 (hex) of the file of a network, or of all files of a folder with one."""
-        archive = archive_in(path, STEM) if path.is_dir() else open_any(path)
+        """SHA-256 (hex) of the file of a network, or of all files of a folder with one, or with those that find
+        faces."""
+        found = tuple(path.glob(f"*{SUFFIX}")) if path.is_dir() else (path,) * (path.suffix == SUFFIX)
+        if found:
+            return files_sha256(found, path, self._hashes)
+        archive = archive_in(path, _stem(path)) if path.is_dir() else open_any(path)
         return files_sha256(archive.files, path, self._hashes)
 
     def _upscaler(self, model: ModelRef) -> Networked:
@@ -304,6 +317,11 @@ class LocalResources:
         return NetRef(model.model_copy(update={"parts": kept}), part.name, dtype, adapted.merged, part.file)
 
 
+def _stem(folder: Path) -> str:
+    """What the weights in a folder are called: diffusers' name, or that of transformers, whose annotators are read."""
+    return NETWORK_STEM if any(folder.glob(f"{NETWORK_STEM}*")) else TRANSFORMERS_STEM
+
+
 def _part_name(model: Checkpoint, role: PartRole, path: Path) -> str:
     """What infotexts call it: a tiny autoencoder that is found without its path by what its author calls it."""
     beside = tiny_beside(model) if role == ROLES[TINY.name] else None
@@ -312,9 +330,9 @@ def _part_name(model: Checkpoint, role: PartRole, path: Path) -> str:
 
 def bytes_of(part: object, beside: object = None) -> int:
     """What a part takes in memory: the parameters and buffers of its networks, without those that it shares with
-    another."""
-    shared = _places(beside)
-    return sum(size for address, size in _places(part).items() if address not in shared)
+    another; of what onnxruntime holds, about as much as its files."""
+    shared, foreign = _places(beside), part.bytes if isinstance(part, (Ready, FaceReader)) else 0
+    return foreign + sum(size for address, size in _places(part).items() if address not in shared)
 
 
 def _places(part: object) -> dict[int, int]:

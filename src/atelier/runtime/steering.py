@@ -3,23 +3,37 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from atelier.adapters.control_types import ControlType, control_type
 from atelier.adapters.image_features import ENCODERS, suits_spec
-from atelier.adapters.port.ip_adapter import ONLY
-from atelier.adapters.steering import Prepared, prepared
+from atelier.adapters.photomaker import MERGES_FROM, photomaker_lora, photomaker_spec
+from atelier.adapters.port.ip_adapter import ONLY, face_lora
+from atelier.adapters.read import matched
+from atelier.adapters.steering import Needs, Prepared, prepared
 from atelier.checkpoints.checkpoint import Checkpoint
 from atelier.checkpoints.image_encoder import image_encoder_spec
-from atelier.errors import BadFile, BadInput, UnknownName, about
+from atelier.checkpoints.kind import identify
+from atelier.errors import BadFile, BadInput, about
 from atelier.families.parts import UNET, VISION
+from atelier.pipeline.persons import NEEDED, has_trigger
 from atelier.pipeline.steering import attentions
 from atelier.prompt import Warn
 from atelier.registry import folded
-from atelier.request.controls import MAX_WEIGHT, Control, Reference, When, parse_control, parse_reference
+from atelier.request.controls import (
+    MAX_WEIGHT,
+    NO_CONTROL,
+    Control,
+    Face,
+    Reference,
+    When,
+    parse_control,
+    parse_face,
+    parse_reference,
+)
 from atelier.request.model import Request
 from atelier.request.resolved import (
     AllOver,
@@ -27,18 +41,28 @@ from atelier.request.resolved import (
     InNetwork,
     MaskPlace,
     NetworkRef,
+    NoIdentity,
     NoNetwork,
+    NotRead,
+    PersonImage,
     Resolved,
     ResolvedControl,
     ResolvedExample,
+    ResolvedFace,
+    ResolvedHires,
+    ResolvedIdentity,
+    ResolvedPerson,
     ResolvedReference,
 )
 from atelier.request.spoken import number
 from atelier.runtime.library import Library, hash_in
 from atelier.vision.annotate import FOLDER as ANNOTATORS
-from atelier.vision.annotate import annotator, completed
+from atelier.vision.annotate import annotator, check_beside, completed
 from atelier.vision.annotating import Annotator, NeedsFile
+from atelier.vision.faces import DOES, PACKS, PHOTOMAKER
 from atelier.vision.hints import INPAINT
+from atelier.vision.onnx import check_installed
+from atelier.weights.archive import open_any
 
 NEUTRAL = frozenset({"invert", "none"})
 """Annotators of images that are drawings already: never taken where nothing is named, unless it is the usual one."""
@@ -46,6 +70,12 @@ FOLDER = "ControlNet"
 """Below a folder of models: where networks that steer go, of all the names that such a folder may have."""
 ENCODER_FOLDER = "clip_vision"
 """The same of encoders of images."""
+FACE_FOLDER = "insightface"
+"""The same of packs that find faces."""
+IDENTITY = ("instantid", "instant id", "identity")
+"""Of which one stands in the name of the ControlNet beside an image prompt of faces, or of the folder that it is in."""
+READS: Mapping[type[When], str] = {Control: "a hint", Reference: "an image as a prompt", Face: "a face"}
+OPTIONS: Mapping[str, str] = {"a hint": "--control", "an image as a prompt": "--reference", "a face": "--face"}
 GONE = "sha256:"
 """What stands in infotexts for an image that was a data: URI."""
 UNION = "union"
@@ -71,7 +101,9 @@ class Steerings:
             controls = tuple(self._control(parse_control(text), request) for text in wanted.controls)
         with about("references"):
             references = tuple(self._reference(parse_reference(text), request) for text in wanted.references)
-        return resolved.model_copy(update={"steering": (*controls, *references)})
+        with about("faces"):
+            people = tuple(self._faces([parse_face(text) for text in wanted.faces], request, resolved))
+        return resolved.model_copy(update={"steering": (*controls, *references, *people)})
 
     def _control(self, control: Control, request: Request) -> ResolvedControl:
         kind, maker = control_type(control.type), maker_of(control)
@@ -95,16 +127,19 @@ class Steerings:
         )
 
     def _image(self, when: When, request: Request) -> ImageRef:
-        if when.image.startswith(GONE):
-            raise BadInput(f"{when.image}: an image that came with a request is in no infotext: give it again")
         if when.image:
-            return self.refer(when.image)
+            return self._referred(when.image)
         if request.source is None:
             raise BadInput("a control without an image reads the one to start from: name one, or give --image")
         return self.refer(request.source.image)
 
+    def _referred(self, name: str) -> ImageRef:
+        if name.startswith(GONE):
+            raise BadInput(f"{name}: an image that came with a request is in no infotext: give it again")
+        return self.refer(name)
+
     def _place(self, when: When) -> AllOver | MaskPlace:
-        return MaskPlace(image=self.refer(when.mask)) if when.mask else AllOver()
+        return MaskPlace(image=self._referred(when.mask)) if when.mask else AllOver()
 
     def _reference(self, reference: Reference, request: Request) -> ResolvedReference | ResolvedExample:
         if reference.method == "example":
@@ -135,13 +170,121 @@ class Steerings:
             fidelity=reference.fidelity,
         )
 
+    def _faces(
+        self, wanted: Sequence[Face], request: Request, resolved: Resolved
+    ) -> Iterator[ResolvedFace | ResolvedPerson]:
+        """Each by itself, but those that a PhotoMaker reads are one person. Raises BadInput."""
+        persons: list[tuple[Path, Face]] = []
+        for face in wanted:
+            path = self._person_file(face)
+            if path is None:
+                yield self._face(face, request)
+            else:
+                persons.append((path, face))
+        if persons:
+            check_prompts(resolved)
+            yield self._person(persons, request)
+
+    def _person_file(self, face: Face) -> Path | None:
+        """The PhotoMaker that a face names; None where it names another file, or none."""
+        path = self.library.control(face.model) if face.model else None
+        identity = identify(open_any(path)) if path is not None and path.is_file() else None
+        return path if identity is not None and identity.kind == "photomaker" else None
+
+    def _person(self, shown: Sequence[tuple[Path, Face]], request: Request) -> ResolvedPerson:
+        """All images of it. Raises BadInput where they do not say the same."""
+        (path, first), *others = shown
+        for other_path, other in others:
+            alike = replace(other, image=first.image, which=first.which)
+            if (other_path, alike) != (path, first):
+                raise BadInput(f"{path.stem}: reads images of one person: say the same of each but image and which")
+        _check_person(path, first)
+        reads_faces = {photomaker_spec(path, model).face is not None for model in self._models(first)}
+        sha256 = self.hash_of(path)
+        return ResolvedPerson(
+            network=NetworkRef(name=path.stem, path=str(path), sha256=sha256),
+            reader=InNetwork(file=self._reader(path, PHOTOMAKER)) if any(reads_faces) else NoNetwork(),
+            images=tuple(PersonImage(image=self._image(own, request), which=own.which) for _, own in shown),
+            weight=first.weight,
+            start=first.start or MERGES_FROM,
+            passes=first.passes,
+            lora=first.lora if photomaker_lora(open_any(path)) is not None else 0,
+        )
+
+    def _face(self, face: Face, request: Request) -> ResolvedFace:
+        network = self._network(face, None, "face")
+        path = Path(network.path)
+        needs = self._needs(path, face)
+        return ResolvedFace(
+            network=network,
+            reader=self._reader(path, PACKS[needs.face or "unit"]),
+            encoder=NotRead() if needs.image is None else self._encoder(path, face),
+            image=self._image(face, request),
+            which=face.which,
+            weight=face.weight,
+            start=face.start,
+            end=face.end,
+            place=self._place(face),
+            passes=face.passes,
+            blocks=tuple(self._blocks(face).items()),
+            lora=face.lora if self._has_lora(path, face) else 0,
+            identity=self._identity(face, network, needs),
+        )
+
+    def _needs(self, network: Path, when: When) -> Needs:
+        needs = prepared(network, self._models(when)[0]).needs
+        assert needs is not None  # as was checked
+        return needs
+
+    def _reader(self, network: Path, pack: str) -> NetworkRef:
+        """The folder of what finds faces for a network. Raises BadInput where it is not there."""
+        check_installed(DOES)
+        path = self.library.faces(pack)
+        if path is None:
+            raise BadInput(
+                f"{network.stem}: the networks that find faces are not there: put the folder {pack} with the .onnx "
+                f"files of insightface into the folder {FACE_FOLDER} of a folder of models"
+            )
+        return NetworkRef(name=pack, path=str(path), sha256=self.hash_of(path))
+
+    def _has_lora(self, path: Path, face: Face) -> bool:
+        """Whether a file brings a LoRA for the whole U-Net. Raises BadFile for one that does not suit the models."""
+        brought = [face_lora(open_any(path), model) for model in self._models(face)] if path.is_file() else []
+        for lora, model in zip(brought, self._models(face), strict=False):
+            if lora is not None:
+                matched(lora, model)
+        return any(lora is not None for lora in brought)
+
+    def _identity(self, face: Face, network: NetworkRef, needs: Needs) -> NoIdentity | ResolvedIdentity:
+        """The ControlNet beside a face, where the network has one. Raises BadInput."""
+        if needs.face != "raw" or face.control == NO_CONTROL:
+            if face.control not in {"", NO_CONTROL} or face.pose or face.control_weight is not None:
+                told = "control, control_weight and pose are for InstantID: leave them out"
+                raise BadInput(f"{network.name}: has no ControlNet beside it; {told}")
+            return NoIdentity()
+        path = self.library.control(face.control) if face.control else self._beside(face, network)
+        for model in self._models(face):
+            if prepared(path, model).needs is not None:
+                raise BadFile(path, "is no ControlNet: name one with control=")
+        weight = face.weight if face.control_weight is None else face.control_weight
+        found = NetworkRef(name=path.stem if path.is_file() else path.name, path=str(path), sha256=self.hash_of(path))
+        return ResolvedIdentity(network=found, weight=weight, pose=self._referred(face.pose or face.image))
+
+    def _beside(self, face: Face, network: NetworkRef) -> Path:
+        """The first ControlNet that is called as those beside faces. Raises BadInput."""
+        for name, path in self.library.controls().items():
+            if _says(name, IDENTITY) or _says(path.parent.name, IDENTITY):
+                with suppress(BadFile):
+                    if all(prepared(path, model).needs is None for model in self._models(face)):
+                        return path
+        raise BadInput(
+            f"{network.name}: its ControlNet is not there: put it into the folder instantid of a folder of models, "
+            f"name it with control=, or do without: control={NO_CONTROL}"
+        )
+
     def _encoder(self, network: Path, when: When) -> NoNetwork | InNetwork:
         """What sees images for an image prompt: the models' own where it fits, or a file's. Raises BadInput."""
-        models = self._models(when)
-        needs = prepared(network, models[0]).needs
-        assert needs is not None  # as was checked
-        if needs.face is not None:
-            raise BadInput(f"{network.stem}: reads faces, and nothing finds faces in images here yet: choose another")
+        models, needs = self._models(when), self._needs(network, when)
         if all(model.has(VISION) and suits_spec(model.spec(VISION), needs) for model in models):
             return NoNetwork()
         for name, path in self.library.image_encoders().items():
@@ -155,7 +298,7 @@ class Steerings:
             f"into the folder {ENCODER_FOLDER} of a folder of models"
         )
 
-    def _blocks(self, reference: Reference) -> Mapping[str, float]:
+    def _blocks(self, reference: Reference | Face) -> Mapping[str, float]:
         """Factors by block. Raises BadInput, also for a block that the model does not have."""
         said, model = reference.blocks, self._models(reference)[0]
         if not said:
@@ -177,10 +320,9 @@ class Steerings:
 
     def _network(self, when: When, kind: ControlType | None, named: str) -> NetworkRef:
         """The file of a control's network: the one that is named, or one of its type for the model."""
-        hint = isinstance(when, Control)
         path = self.library.control(when.model) if when.model else self._of_type(when, kind, named)
         for model in self._models(when):
-            self._check(path, prepared(path, model), hint=hint, task=named if kind is None else kind.name)
+            _check(path, prepared(path, model), when, named if kind is None else kind.name)
         found = NetworkRef(name=path.stem if path.is_file() else path.name, path=str(path), sha256=self.hash_of(path))
         wanted = hash_in(when.model).lower()
         if wanted and not found.sha256.startswith(wanted):
@@ -207,23 +349,49 @@ class Steerings:
         )
 
     def _suits(self, path: Path, when: When, task: str) -> bool:
-        hint = isinstance(when, Control)
         try:
             for model in self._models(when):
-                self._check(path, prepared(path, model), hint=hint, task=task)
-            return hint or bool(self._encoder(path, when))
+                _check(path, prepared(path, model), when, task)
+            return isinstance(when, Control) or self._can_see(path, when)
         except BadInput:
             return False
 
-    def _check(self, path: Path, found: Prepared, *, hint: bool, task: str) -> None:
-        """Raises BadFile for an image prompt where a hint is read, and the other way round; and for a union of other
-        types."""
-        if hint and found.needs is not None:
-            raise BadFile(path, "reads an image as a prompt: give it as --reference")
-        if not hint and found.needs is None:
-            raise BadFile(path, "reads a hint: give it as --control")
-        if found.tasks and task not in found.tasks:
-            raise BadFile(path, f"reads no hints of the type {task}: it knows {', '.join(found.tasks)}")
+    def _can_see(self, path: Path, when: When) -> bool:
+        """Whether an encoder is there for an image prompt that needs one. Raises BadInput where it is not."""
+        return self._needs(path, when).image is None or bool(self._encoder(path, when))
+
+
+def check_prompts(resolved: Resolved) -> None:
+    """Raises BadInput for an image in whose prompts no word is a person."""
+    again = resolved.hires.prompts if isinstance(resolved.hires, ResolvedHires) else resolved.samples
+    for first, second in zip(resolved.samples, again, strict=True):
+        if not any(has_trigger(own.prompt) for own in (first, second, *first.regions)):
+            raise BadInput(NEEDED)
+
+
+def _check_person(path: Path, face: Face) -> None:
+    """Raises BadInput for what has no effect on what a PhotoMaker does."""
+    unused = {"end": face.end != 1, "mask": bool(face.mask), "blocks": bool(face.blocks), "pose": bool(face.pose)}
+    unused |= {"control": face.control not in {"", NO_CONTROL}, "control_weight": face.control_weight is not None}
+    said = [name for name, is_said in unused.items() if is_said]
+    if said:
+        raise BadInput(f"{path.stem}: changes the prompt alone: leave out {', '.join(said)}")
+
+
+def _check(path: Path, found: Prepared, when: When, task: str) -> None:
+    """Raises BadFile for a file that reads something else than was given, and for a union of other types."""
+    reads, wanted = _reads(found), READS[type(when)]
+    if reads != wanted:
+        raise BadFile(path, f"reads {reads}: give it as {OPTIONS[reads]}")
+    if found.tasks and task not in found.tasks:
+        raise BadFile(path, f"reads no hints of the type {task}: it knows {', '.join(found.tasks)}")
+
+
+def _reads(found: Prepared) -> str:
+    """Of the values of READS."""
+    if found.needs is None:
+        return "a hint"
+    return "an image as a prompt" if found.needs.face is None else "a face"
 
 
 def _says(name: str, words: Sequence[str]) -> bool:
@@ -233,17 +401,11 @@ def _says(name: str, words: Sequence[str]) -> bool:
 
 
 def maker_of(control: Control) -> Annotator:
-    """What makes the hint of a control: what it names, or else the first of its type that there is. Raises BadInput."""
+    """What makes the hint of a control: what it names, or else the usual one of its type. Raises UnknownName."""
     if control.annotator:
         return annotator(control.annotator)
     kind = control_type(control.type)
-    if kind is None:
-        return annotator(control.type)
-    for place, name in enumerate(kind.annotators):
-        with suppress(UnknownName):
-            if place == 0 or name not in NEUTRAL:
-                return annotator(name)
-    raise BadInput(f"{control.type}: nothing here draws its hints: give an image that is one, with annotator=none")
+    return annotator(control.type if kind is None else kind.annotators[0])
 
 
 def annotator_file(maker: Annotator, library: Library, hash_of: Callable[[Path], str]) -> NoNetwork | InNetwork:
@@ -256,6 +418,7 @@ def annotator_file(maker: Annotator, library: Library, hash_of: Callable[[Path],
             f"annotator {maker.name}: its file {maker.draw.files[0]} is not there: put it into the folder {ANNOTATORS} "
             "of a folder of models, or give an image that is a hint with annotator=none"
         )
+    check_beside(maker, path)
     return InNetwork(file=NetworkRef(name=maker.name, path=str(path), sha256=hash_of(path)))
 
 

@@ -12,18 +12,16 @@ from typing import TYPE_CHECKING
 import atelier.vision.annotators
 from atelier.errors import BadInput, nearest
 from atelier.registry import discover, resolve
+from atelier.request.controls import RESOLUTIONS
 from atelier.vision.annotating import Annotator, Asked, NeedsFile
 
 if TYPE_CHECKING:
     import torch
     from PIL.Image import Image
+    from torch import nn
 
     from atelier.vision.annotating import Draw, Pixels
 
-RESOLUTION = 512
-"""What the short side is brought to where nobody says otherwise, as in A1111."""
-LOWEST, HIGHEST = 64, 2048
-"""Of resolutions, as in A1111."""
 MOST_PIXELS = 33_554_432
 """Of an image brought to a resolution: 8192 x 4096."""
 MULTIPLE = 64
@@ -47,10 +45,12 @@ def annotator(name: str) -> Annotator:
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """An annotator with its file read, if it needs one."""
+    """An annotator with its file read, if it needs one. nets, bytes: as those of a `Drawer`."""
 
     spec: Annotator
     draw: Draw
+    nets: tuple[nn.Module, ...] = ()
+    bytes: int = 0
 
     def hint(
         self, image: Image, *, resolution: int | None = None, options: Mapping[str, float] = NO_OPTIONS, seed: int = 0
@@ -83,7 +83,16 @@ def ready(spec: Annotator, find: Find, device: torch.device) -> Ready:
     if path is None:
         told = f"annotator {spec.name}: its file {spec.draw.files[0]} is not there"
         raise BadInput(f"{told}: put it into the folder {FOLDER} of a folder of models")
-    return Ready(spec, spec.draw.load(path, device))
+    check_beside(spec, path)
+    drawer = spec.draw.load(path, device)
+    return Ready(spec, drawer.draw, drawer.nets, drawer.bytes)
+
+
+def check_beside(spec: Annotator, path: Path) -> None:
+    """Raises BadInput where a file is not there that has to lie beside the one of an annotator."""
+    lacking = spec.draw.lacking(path) if isinstance(spec.draw, NeedsFile) else None
+    if lacking is not None:
+        raise BadInput(f"annotator {spec.name}: {lacking} is not there: put it beside {path.name}")
 
 
 def completed(spec: Annotator, given: Mapping[str, float]) -> dict[str, float]:
@@ -115,8 +124,9 @@ def at_resolution(pixels: Pixels, resolution: int) -> Pixels:
     from atelier.vision.arrays.resample import resize
 
     height, width = pixels.shape[:2]
-    if not LOWEST <= resolution <= HIGHEST:
-        raise BadInput(f"resolution {resolution}: it can be {LOWEST} to {HIGHEST}")
+    low, high = RESOLUTIONS
+    if not low <= resolution <= high:
+        raise BadInput(f"resolution {resolution}: it can be {low} to {high}")
     scale = resolution / min(height, width)
     new_height, new_width = round(height * scale), round(width * scale)
     if new_height * new_width > MOST_PIXELS:

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     import numpy as np
     import torch
     from numpy.typing import NDArray
+    from torch import nn
 
     Pixels = NDArray[np.uint8]
     """(h, w, 3), RGB."""
@@ -43,15 +44,30 @@ class Asked:
 
 
 @dataclass(frozen=True, slots=True)
+class Drawer:
+    """A network that draws, in memory. nets: what it consists of, as far as that is torch's; bytes: of the rest."""
+
+    draw: Draw
+    nets: tuple[nn.Module, ...] = ()
+    bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class NeedsFile:
     """The annotator is a network that lies in a file, or in a folder that transformers reads.
 
     load: reads it. It raises BadFile for what is no such network, BadInput where a package is not installed. files:
-    what it may be called where it is published; the first is what messages name.
+    what it may be called where it is published; the first is what messages name. beside: other files that it takes,
+    which lie in the same folder.
     """
 
-    load: Callable[[Path, torch.device], Draw]
+    load: Callable[[Path, torch.device], Drawer]
     files: tuple[str, ...]
+    beside: tuple[str, ...] = ()
+
+    def lacking(self, path: Path) -> str | None:
+        """Which file beside the one at a path is not there, if any."""
+        return next((name for name in self.beside if not path.with_name(name).is_file()), None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,18 +1,19 @@
 """Faces in an image, and who they are: the SCRFD and ArcFace of insightface's packs (buffalo_l, antelopev2).
 
 onnxruntime is optional (`pip install 'atelier[faces]'`); it is given files in ONNX, which hold no code. FaceID's
-IP-Adapters were trained with the embeddings of buffalo_l, InstantID with those of antelopev2.
+IP-Adapters and PhotoMaker were trained with the embeddings of buffalo_l, InstantID with those of antelopev2.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, cast
 
-from atelier.errors import BadFile, BadInput
+from atelier.errors import BadFile
+from atelier.vision.onnx import SUFFIX, open_network
 
 if TYPE_CHECKING:
     import numpy as np
@@ -22,8 +23,11 @@ if TYPE_CHECKING:
 
     from atelier.vision.face_geometry import Floats, Found
 
-PACKAGE = "onnxruntime"
-INSTALL = "pip install 'atelier[faces]'"
+DOES = "finding faces"
+PACKS: Mapping[str, str] = MappingProxyType({"unit": "buffalo_l", "raw": "antelopev2"})
+"""Insightface's pack whose embeddings a network was trained with that reads them in this form (`adapters.steering`)."""
+PHOTOMAKER = PACKS["unit"]
+"""The pack that version 2 of PhotoMaker was trained with, whose embeddings it reads as they are."""
 STRIDES = (8, 16, 32)
 SIDES = (640, 480, 320)
 """Of the square that an image is put into: a face that fills the image is only found in a smaller one."""
@@ -51,10 +55,11 @@ class Face:
 
 @dataclass(frozen=True, slots=True)
 class FaceReader:
-    """detector, embedder: sessions of onnxruntime."""
+    """detector, embedder: sessions of onnxruntime; bytes: that both take in memory, about."""
 
     detector: Any
     embedder: Any
+    bytes: int = 0
 
     def faces(self, image: Image, threshold: float = THRESHOLD) -> tuple[Face, ...]:
         """All faces of an image, the largest first."""
@@ -119,30 +124,17 @@ def open_faces(folder: Path) -> FaceReader:
     Raises BadInput where onnxruntime is not installed, BadFile for a folder without the two.
     """
     detector = embedder = None
-    for path in sorted(folder.glob("*.onnx")):
-        session = _session(path)
-        detector = detector or (session if _detects(session) else None)
-        embedder = embedder or (session if _embeds(session) else None)
-        if detector and embedder:
-            return FaceReader(detector, embedder)
+    size = 0
+    for path in sorted(folder.glob(f"*{SUFFIX}")):
+        session = open_network(path, DOES)
+        is_detector, is_embedder = detector is None and _detects(session), embedder is None and _embeds(session)
+        detector = session if is_detector else detector
+        embedder = session if is_embedder else embedder
+        size += path.stat().st_size if is_detector or is_embedder else 0
+        if detector is not None and embedder is not None:
+            return FaceReader(detector, embedder, size)
     lacking = "detector of faces (SCRFD)" if detector is None else "network that tells faces apart (ArcFace)"
     raise BadFile(folder, f"has no {lacking}: put the .onnx files of insightface's buffalo_l or antelopev2 there")
-
-
-def _session(path: Path) -> Any:  # noqa: ANN401 - onnxruntime is optional
-    import torch
-
-    try:
-        library: Any = import_module(PACKAGE)
-    except ImportError as error:
-        raise BadInput(f"finding faces needs {PACKAGE}: {INSTALL}") from error
-    options = library.SessionOptions()
-    options.intra_op_num_threads = torch.get_num_threads()
-    options.log_severity_level = 3
-    try:
-        return library.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime fails in many ways on what is no network
-        raise BadFile(path, "is no network in ONNX that can be read: it is damaged, get it again") from error
 
 
 def _detects(session: Any) -> bool:  # noqa: ANN401 - a session of onnxruntime

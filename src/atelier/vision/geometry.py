@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 from PIL import Image
@@ -25,13 +26,26 @@ def resized(image: Image.Image, width: int, height: int, how: Resize) -> Image.I
     check_proportions(image.size, width, height, covers=how == "crop")
     if how == "stretch":
         return image.resize((width, height), LANCZOS)
-    inner = image.resize(_inner(image, width, height, covers=how == "crop"), LANCZOS)
+    inner = image.resize(_inner(image.size, width, height, covers=how == "crop"), LANCZOS)
     left, top = width // 2 - inner.width // 2, height // 2 - inner.height // 2
     canvas = Image.new(image.mode, (width, height))
     if how == "fill":
         _extend(canvas, inner, left, top)
     canvas.paste(inner, (left, top))
     return canvas
+
+
+def moved(
+    points: Sequence[tuple[float, float]], size: tuple[int, int], width: int, height: int, how: Resize
+) -> list[tuple[float, float]]:
+    """Where points (x, y) of an image of a size come to when `resized` brings it to width x height."""
+    if how == "stretch":
+        inner = width, height
+    else:
+        check_proportions(size, width, height, covers=how == "crop")
+        inner = _inner(size, width, height, covers=how == "crop")
+    left, top = width // 2 - inner[0] // 2, height // 2 - inner[1] // 2
+    return [(x * inner[0] / size[0] + left, y * inner[1] / size[1] + top) for x, y in points]
 
 
 def check_proportions(size: tuple[int, int], width: int, height: int, *, covers: bool) -> None:
@@ -42,12 +56,13 @@ def check_proportions(size: tuple[int, int], width: int, height: int, *, covers:
         raise BadInput(f"an image of {across}x{down} cannot cover {width}x{height}: cut it, or stretch or fill")
 
 
-def _inner(image: Image.Image, width: int, height: int, *, covers: bool) -> tuple[int, int]:
+def _inner(size: tuple[int, int], width: int, height: int, *, covers: bool) -> tuple[int, int]:
     """The size of an image that keeps its proportions and covers width x height, or else fits into it."""
-    is_wider = width * image.height > height * image.width
+    across, down = size
+    is_wider = width * down > height * across
     if is_wider == covers:
-        return width, max(1, image.height * width // image.width)
-    return max(1, image.width * height // image.height), height
+        return width, max(1, down * width // across)
+    return max(1, across * height // down), height
 
 
 def _extend(canvas: Image.Image, inner: Image.Image, left: int, top: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -32,15 +33,22 @@ def read(stored: Stored, network: Architecture[Any, M], device: torch.device, dt
     return _built(stored, network, spec, device, dtype)
 
 
-def read_file(path: Path, network: Architecture[Any, M], device: torch.device) -> M:
-    """The network of a file that holds it alone, in fp32 on `device`, ready to run. Raises BadFile."""
+def nothing(_: str) -> bool:
+    return False
+
+
+def read_file(
+    path: Path, network: Architecture[Any, M], device: torch.device, tolerated: Callable[[str], bool] = nothing
+) -> M:
+    """The network of a file that holds it alone, in fp32 on `device`, ready to run. tolerated: tensors, by name, on
+    which nothing that it makes depends. Raises BadFile."""
     import torch
 
     from atelier.weights.archive import Stored, open_any
 
     archive = open_any(path)
     prefix = next((p for p in PREFIXES if archive.tensors and all(n.startswith(p) for n in archive.tensors)), "")
-    stored = Stored(archive, "ldm", prefix)
+    stored = Stored(archive, "ldm", prefix, tolerated)
     return _built(stored, network, network.infer(Shapes.of(stored), NO_FACTS), device, torch.float32)
 
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 MAX_INDEX = 20_000_000
 SHARDS = (".safetensors", ".bin")
 """What the names of shards end with."""
+INDEXES = tuple(f"{ending}.index.json" for ending in SHARDS)
 
 
 class TensorInfo(Protocol):
@@ -215,7 +216,10 @@ def renamed(archive: Archive, stored: Mapping[str, str]) -> Archive:
 
 
 def open_any(path: Path) -> Archive:
-    """A safetensors file or one of torch.save, told apart by what they begin with. Raises BadFile."""
+    """A safetensors file or one of torch.save, told apart by what they begin with; shards by their index. Raises
+    BadFile."""
+    if path.name.endswith(INDEXES) and path.is_file():
+        return open_index(path)
     if torch_file.is_torch_file(path):
         return TorchFile(path, torch_file.read_header(path))
     return open_file(path)

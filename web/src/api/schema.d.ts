@@ -1193,7 +1193,7 @@ export interface paths {
         };
         /**
          * Controls
-         * @description What `controls` and `references` of a request can name.
+         * @description What `controls`, `references` and `faces` of a request can name.
          */
         get: operations["controls_v1_controls_get"];
         put?: never;
@@ -2656,8 +2656,8 @@ export interface components {
         };
         /**
          * ControlsShape
-         * @description networks: for `model=` in `controls` and `references`, `more.kind` says for which (hint, reference, unknown);
-         *     types: of controls; annotators: for `annotator=`.
+         * @description networks: for `model=` in `controls`, `references` and `faces`, `more.kind` says for which (hint, reference,
+         *     face, unknown); types: of controls; annotators: for `annotator=`.
          */
         ControlsShape: {
             /** Networks */
@@ -2711,8 +2711,8 @@ export interface components {
         };
         /**
          * CourseShape
-         * @description Pairs of step and loss. points: of each step, or means of neighbours where there are more than 1000; checks: the loss of some
-         *     training images at noise that is always the same. Samples are images of the job, whose index is their step.
+         * @description Pairs of step and loss. points: of each step, or means of neighbours where there are more than 1000; checks: of
+         *     some training images at noise that is always the same. Samples are images of the job, whose index is their step.
          */
         CourseShape: {
             /** Points */
@@ -3783,6 +3783,12 @@ export interface components {
              */
             references: string[];
             /**
+             * Faces
+             * @description An image with the face that is to be seen: "anna.png:0.8"; may be repeated (docs/steering.md). Unless given: none.
+             * @default []
+             */
+            faces: string[];
+            /**
              * Regions
              * @description A place with a prompt of its own: "box=0,0,0.5,1: a red apple"; may be repeated (docs/regions.md). Unless given: none.
              * @default []
@@ -3790,14 +3796,14 @@ export interface components {
             regions: string[];
             /**
              * Region Method
-             * @description How regions act: latent (each is denoised with its own prompts and the predictions are mixed), or attention (one prediction, whose attention to the text is divided: coherent, and as fast as without regions).
+             * @description How regions act: latent (each is denoised with its own prompts and the predictions are mixed), or attention (one prediction, whose attention to the text is divided: coherent; see region_ground).
              * @default latent
              * @enum {string}
              */
             region_method: "latent" | "attention";
             /**
              * Region Ground
-             * @description Share of the steps at the start in which each region stands alone, on flat colours (bootstrapping). Unless given: 0, of attention 0.4.
+             * @description Share of the steps at the start in which each region stands alone, on flat colours (bootstrapping). Unless given: 0, of attention 0.6.
              */
             region_ground?: number | null;
             /**

@@ -9,8 +9,9 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from atelier.adapters.control_types import CONTROL_TYPES, control_type
 from atelier.adapters.hints import check_copy, denoiser, encoder_tensors, like, located, settings
-from atelier.adapters.steering import Acting, Prepared, SteeringKind
+from atelier.adapters.steering import Acting, Encode, Prepared, SteeringKind
 from atelier.checkpoints.checkpoint import Checkpoint
 from atelier.errors import BadInput, UnknownName
 from atelier.families.parts import UNET
@@ -30,23 +31,10 @@ MARKS: Mapping[str, Layout] = {
 DIFFERENCE = "difference"
 """A tensor of this name says that the others are differences from the model's own."""
 TASKS: Mapping[str, int] = {
-    "openpose": 0,
-    "depth": 1,
-    "softedge": 2,
-    "hed": 2,
-    "pidi": 2,
-    "scribble": 2,
-    "ted": 2,
-    "canny": 3,
-    "lineart": 3,
-    "lineart_anime": 3,
-    "mlsd": 3,
-    "normal": 4,
-    "segmentation": 5,
-    "tile": 6,
-    "inpaint": 7,
+    name: place
+    for place, name in sorted((own.union, own.name) for own in CONTROL_TYPES.values() if own.union is not None)
 }
-"""Kinds of hints by their place in a union's embedding, as its author numbers them."""
+"""Types of hints by their place in a union's embedding."""
 POOLED = "shuffle"
 """What the names of files end with whose residuals count as their mean (A1111's and ComfyUI's rule)."""
 
@@ -77,7 +65,7 @@ class Control:
         return tasks_of(self.net.spec)
 
     @torch.no_grad()
-    def read(self, hint: Tensor, task: str = "", /) -> ReadHint:
+    def read(self, hint: Tensor, task: str = "", _: Encode | None = None, /) -> ReadHint:
         place = self._place(task)
         hint = like(hint, self.net.conv_in.weight)
         return ReadHint(self.net.embedded(hint.flip(1) if self.bgr else hint, place), place)
@@ -87,9 +75,11 @@ class Control:
             return None
         if not task:
             raise BadInput(f"this ControlNet reads hints of several kinds: say which ({', '.join(self.tasks)})")
-        if task not in self.tasks:
+        kind = control_type(task)
+        name = task if kind is None else kind.name
+        if name not in self.tasks:
             raise UnknownName("kind of hint", task, self.tasks)
-        return TASKS[task]
+        return TASKS[name]
 
     @torch.no_grad()
     def ports(self, read: ReadHint, x: Tensor, t: Tensor, cond: Conditioning, acting: Acting, /) -> Ports:

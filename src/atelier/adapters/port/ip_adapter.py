@@ -120,10 +120,11 @@ class _Added:
         self, layer: AttentionLayer, _x: Tensor, query: Tensor, _key: Tensor, _value: Tensor, attended: Tensor, /
     ) -> Tensor:
         rows = self.acting.rows
-        tokens = self.tokens.to(query)
+        tokens = self.tokens.to(self.to_k.get_parameter("weight"))
         if rows is not None:
             query, tokens = query[rows], tokens[rows]
-        own_key, own_value = (split_heads(made(tokens), layer.heads) for made in (self.to_k, self.to_v))
+        made = (linear(tokens).to(query.dtype) for linear in (self.to_k, self.to_v))
+        own_key, own_value = (split_heads(own, layer.heads) for own in made)
         added = self.factor * merge_heads(attend(query, own_key, own_value))
         if self.acting.mask is not None:
             mask = _on_grid(self.acting.mask, layer.grid).to(added)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from atelier.adapters.hints import denoiser, like, whole
-from atelier.adapters.steering import Acting, Prepared, SteeringKind
+from atelier.adapters.steering import Acting, Encode, Prepared, SteeringKind
 from atelier.checkpoints.checkpoint import Checkpoint
 from atelier.errors import BadFile
 from atelier.families.parts.lllite import infer
@@ -44,7 +44,7 @@ class Lites:
         return max(self.levels.values())
 
     @torch.no_grad()
-    def read(self, hint: Tensor, _: str = "", /) -> tuple[Tensor, ...]:
+    def read(self, hint: Tensor, _: str = "", __: Encode | None = None, /) -> tuple[Tensor, ...]:
         """What each layer makes of it, (N, C, h, w)."""
         side = max(own.factor for own in self.net.spec)
         return self.net(whole(like(hint, next(self.net.parameters())), side) * 2 - 1)

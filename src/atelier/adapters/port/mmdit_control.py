@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from atelier.adapters.hints import like, located, settings
-from atelier.adapters.steering import Acting, Prepared, SteeringKind
+from atelier.adapters.steering import Acting, Encode, Prepared, SteeringKind
 from atelier.checkpoints.checkpoint import Checkpoint
 from atelier.errors import BadFile
-from atelier.families.parts import VAE
+from atelier.families.facts import LatentFormat
 from atelier.families.parts.mmdit import MMDIT
 from atelier.families.parts.mmdit_control import HINT, infer
 from atelier.families.shapes import Shapes
@@ -42,11 +42,11 @@ class Hinted:
 
 @dataclass(frozen=True, slots=True)
 class Control:
-    """A `HintNet`. plain: whether the hint's latent is not shifted and the pooled vector not read, as of the first ones
-    (InstantX's)."""
+    """A `HintNet`. form: of the model's latents; plain: whether the hint's is not shifted and the pooled vector not
+    read, as of the first ones (InstantX's)."""
 
     net: TransformerControl
-    model: Checkpoint
+    form: LatentFormat
     plain: bool
     tasks: tuple[str, ...] = ()
 
@@ -55,11 +55,12 @@ class Control:
         return (self.net,)
 
     @torch.no_grad()
-    def read(self, hint: Tensor, _: str = "", /) -> Hinted:
-        """Borrows the model's autoencoder for as long as it takes: the hint is read as a latent."""
+    def read(self, hint: Tensor, _: str = "", encode: Encode | None = None, /) -> Hinted:
+        """The hint is read as a latent. Raises ValueError without `encode`."""
+        if encode is None:
+            raise ValueError("this network reads its hint as a latent: give the model's encoder")
         weight, patch = self.net.hint_embedding.weight, self.net.spec.mmdit.patch
-        vae = self.model.load(VAE, weight.dtype).to(weight.device)
-        latent, form = vae.encode(like(hint, weight) * 2 - 1).mean, self.model.latent
+        latent, form = like(encode(hint * 2 - 1), weight), self.form
         scaled = latent * form.scale if self.plain else form.scaled(latent)
         grid = (-(-latent.shape[-2] // patch), -(-latent.shape[-1] // patch))
         return Hinted(self.net.embedded(scaled), grid)
@@ -99,7 +100,7 @@ def _loaded(stored: Stored, spec: TransformerControlSpec, model: Checkpoint, dty
     net = load_into(lambda: TransformerControl(spec), tensors, source=archive.path)
     config = settings(archive)
     plain = spec.joint if config is None else config.flag("force_zeros_for_pooled_projection", default=True)
-    return Control(net, model, plain)
+    return Control(net, model.latent, plain)
 
 
 def _check(archive: Archive, spec: TransformerControlSpec, model: Checkpoint) -> None:

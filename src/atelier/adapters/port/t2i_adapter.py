@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from atelier.adapters.hints import denoiser, like, located, settings, whole
-from atelier.adapters.steering import Acting, Prepared, SteeringKind
+from atelier.adapters.steering import Acting, Encode, Prepared, SteeringKind
 from atelier.checkpoints.checkpoint import Checkpoint
 from atelier.errors import BadFile
 from atelier.families.facts import NO_FACTS
@@ -46,7 +46,7 @@ class Adapter:
         return (self.net,)
 
     @torch.no_grad()
-    def read(self, hint: Tensor, _: str = "", /) -> tuple[Tensor, ...]:
+    def read(self, hint: Tensor, _: str = "", __: Encode | None = None, /) -> tuple[Tensor, ...]:
         """Features of each level."""
         spec, weight = self.net.spec, next(self.net.parameters())
         hint = hint.mean(dim=1, keepdim=True) if spec.channels == 1 else hint

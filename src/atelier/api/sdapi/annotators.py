@@ -7,10 +7,8 @@ from types import MappingProxyType
 
 from atelier.api.service import AnnotatorEntry, Catalogue, OptionEntry
 from atelier.registry import folded
-from atelier.request.controls import RESOLUTIONS
+from atelier.request.controls import RESOLUTION, RESOLUTIONS
 
-RESOLUTION = 512
-"""What annotators see where nobody says, as in A1111."""
 UNSET = -1
 """A1111's word for a number of the annotator's own."""
 IMAGE_PROMPTS = (
@@ -22,18 +20,25 @@ IMAGE_PROMPTS = (
     "ip-adapter_clip_g",
 )
 """Modules that read an image as a prompt: which encoder of images does, the file of the network says."""
+FACE_MODULES = ("ip-adapter_face_id", "ip-adapter_face_id_plus", "instant_id_face_embedding")
+"""Modules that read a face: which networks read it, the file of the network says."""
+KEYPOINTS = "instant_id_face_keypoints"
+"""The module of a unit whose ControlNet says where the face of another unit is."""
 _PROMPT = "it is not done here; an IP-Adapter reads an image as a prompt"
-_FACES = "it reads faces, which nothing finds here yet"
+INPAINT = "inpaint_only"
+"""The annotator that leaves out of a hint what a mask shows."""
+INPAINTS = frozenset({"inpaint", "inpaint only", "inpaint global harmonious"})
+"""What A1111 calls it, folded; the last keeps nothing of an image as it was."""
+EXAMPLE = "reference_only"
+"""The module that lets a model look at an image while it denoises: it needs no network."""
 NOT_HERE: Mapping[str, str] = MappingProxyType(
     {
-        "reference": _PROMPT,
+        "reference adain": f"statistics of an image are not carried over here; {EXAMPLE} lets the model look at it",
+        "inpaint only+lama": "there is no LaMa here; inpaint_only makes the hidden part from noise",
         "revision": _PROMPT,
         "clip vision": _PROMPT,
         "t2ia style": _PROMPT,
-        "instant id": _FACES,
-        "ip adapter face id": _FACES,
-        "ip adapter pulid": _FACES,
-        "inpaint": "what a mask covers is not taken out of hints here yet; img2img with a mask needs no unit",
+        "ip adapter pulid": "PuLID is not done here; FaceID and InstantID read faces",
     }
 )
 """What modules begin with, folded, that are known and not done, and why."""
@@ -45,8 +50,21 @@ def not_here(module: str) -> str:
     return next((why for beginning, why in NOT_HERE.items() if name.startswith(beginning)), "")
 
 
+def fills(module: str) -> bool:
+    """Whether a module leaves out of its hint what a mask shows."""
+    return folded(module) in INPAINTS
+
+
+def is_example(module: str) -> bool:
+    return folded(module) == folded(EXAMPLE)
+
+
 def is_image_prompt(module: str) -> bool:
     return folded(module) in map(folded, IMAGE_PROMPTS)
+
+
+def is_face(module: str) -> bool:
+    return folded(module) in map(folded, FACE_MODULES)
 
 
 def find_annotator(catalogue: Catalogue, module: str) -> AnnotatorEntry | None:

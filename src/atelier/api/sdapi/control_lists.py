@@ -5,15 +5,24 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from atelier.adapters.control_types import CONTROL_TYPES, ControlType
-from atelier.api.sdapi.annotators import IMAGE_PROMPTS, RESOLUTION, not_here
+from atelier.api.sdapi.annotators import EXAMPLE, FACE_MODULES, IMAGE_PROMPTS, KEYPOINTS, not_here
 from atelier.api.sdapi.names import control_title
 from atelier.api.service import AnnotatorEntry, Catalogue, NamedEntry, OptionEntry
 from atelier.registry import folded
-from atelier.request.controls import RESOLUTIONS
+from atelier.request.controls import RESOLUTION, RESOLUTIONS
 from atelier.request.events import Json
 
 NONE, NO_MODEL = "none", "None"
-IP_ADAPTER = "IP-Adapter"
+IP_ADAPTER, INSTANT_ID, REFERENCE = "IP-Adapter", "Instant-ID", "Reference"
+PROMPTS = (*IMAGE_PROMPTS, *FACE_MODULES[:2])
+INSTANT = (FACE_MODULES[2], KEYPOINTS)
+"""Modules of the two types of image prompts."""
+IS_INSTANT = "instant"
+"""A word of names of files, folded, of the second type."""
+READ_IMAGES = frozenset({"reference", "face"})
+"""Kinds of files that read an image as a prompt."""
+FIDELITY = 'Style Fidelity (only for "Balanced" mode)'
+"""The slider of an example, in A1111's words."""
 UNION = "union"
 """What the names of files say that read hints of several types."""
 
@@ -21,12 +30,14 @@ UNION = "union"
 def module_list(catalogue: Catalogue) -> dict[str, Json]:
     """Every module that can be used, with its sliders."""
     details: dict[str, Json] = {entry.name: _detail(entry) for entry in usable(catalogue)}
-    details |= {name: {"model_free": False, "sliders": []} for name in IMAGE_PROMPTS}
+    details |= {name: {"model_free": False, "sliders": []} for name in (*PROMPTS, *INSTANT)}
+    fidelity: Json = {"name": FIDELITY, "value": 0.5, "min": 0.0, "max": 1.0, "step": 0.01}
+    details[EXAMPLE] = {"model_free": True, "sliders": [None, fidelity]}
     return {"module_list": list(details), "module_detail": details}
 
 
 def usable(catalogue: Catalogue) -> Sequence[AnnotatorEntry]:
-    """Annotators that can be used, the one that does nothing first; those that need masks cannot."""
+    """Annotators that can be used, the one that does nothing first."""
     there = [entry for entry in catalogue.annotators if entry.there and not not_here(entry.name)]
     return sorted(there, key=lambda entry: entry.name != NONE)
 
@@ -49,13 +60,20 @@ def _slider(option: OptionEntry) -> Json:
 def control_types(catalogue: Catalogue) -> dict[str, Json]:
     """What can be chosen for each type that clients show, and what is chosen first."""
     makers, files = usable(catalogue), catalogue.controls
-    hints = [entry for entry in files if entry.more.get("kind") != "reference"]
-    prompts = [entry for entry in files if entry.more.get("kind") == "reference"]
-    every = [*(entry.name for entry in makers), *IMAGE_PROMPTS]
+    hints = [entry for entry in files if entry.more.get("kind") not in READ_IMAGES]
+    prompts = [entry for entry in files if entry.more.get("kind") in READ_IMAGES and not _is_instant(entry)]
+    every = [*(entry.name for entry in makers), *PROMPTS, *INSTANT, EXAMPLE]
     found: dict[str, Json] = {"All": _choices(every, files, default=(NONE, NO_MODEL))}
     for kind in CONTROL_TYPES.values():
         found[kind.title] = _choices(_of_type(kind, makers), [own for own in hints if _reads(own, kind)])
-    return {**found, IP_ADAPTER: _choices(IMAGE_PROMPTS, prompts)}
+    found[REFERENCE] = _choices((EXAMPLE,), ())
+    found[IP_ADAPTER] = _choices(PROMPTS, prompts)
+    found[INSTANT_ID] = _choices(INSTANT, [entry for entry in files if _is_instant(entry)])
+    return found
+
+
+def _is_instant(entry: NamedEntry) -> bool:
+    return IS_INSTANT in folded(entry.name)
 
 
 def _choices(modules: Sequence[str], files: Iterable[NamedEntry], default: tuple[str, str] | None = None) -> Json:

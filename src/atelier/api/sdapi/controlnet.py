@@ -9,7 +9,9 @@ from fastapi import APIRouter, Request
 
 from atelier.api.caller import Caller
 from atelier.api.sdapi.annotators import (
+    fills,
     find_annotator,
+    is_example,
     is_image_prompt,
     not_here,
     resolution,
@@ -109,7 +111,8 @@ def _check_count(count: int, field: str) -> None:
 def _maker(body: Detect, catalogue: Catalogue) -> AnnotatorEntry:
     """Raises Refused in A1111's words, and why."""
     said, maker = body.controlnet_module, find_annotator(catalogue, body.controlnet_module)
-    reason = not_here(said) or (is_image_prompt(said) and "it draws no hint")
+    reason = not_here(said) or ((is_image_prompt(said) or is_example(said)) and "it draws no hint")
+    reason = reason or (fills(said) and "its hint is the image without what the mask of a generation shows")
     if not reason and maker is None:
         reason = nearest(said, [entry.name for entry in usable(catalogue)])
     elif not reason and maker is not None and not maker.there:

@@ -42,9 +42,7 @@ def router(dialect: Dialect) -> APIRouter:
     @made.post("/extra-batch-images")
     async def batch(body: ExtraBatch, request: Request, owner: Caller) -> Answer:
         """Enlarges several images."""
-        if len(body.image_list) > MOST:
-            raise refused(f"imageList: {len(body.image_list)} images; at most {MOST} are taken at once", "imageList")
-        sent = [decoded(one.data, f"imageList[{n}].data") for n, one in enumerate(body.image_list)]
+        sent = _sent(body)
         with in_their_words(names_of_extras(body, "imageList")):
             images, told = await enlarged(dialect, request, owner, body, sent)
         return {"html_info": told, "images": list[Json](images)}
@@ -61,15 +59,27 @@ def router(dialect: Dialect) -> APIRouter:
     @made.post("/interrogate")
     async def interrogate(body: Interrogate, request: Request, owner: Caller) -> Answer:
         """What an image shows, in words."""
-        if body.model.strip().casefold() != "clip":
-            known = body.model.strip().casefold() in BOOKS
-            raise refused(f"model {body.model[:60]!r} is not there: use clip", "model", 422 if known else 404)
+        _check_reader(body.model)
         image = await kept(dialect.service, owner, decoded(_some(body.image, "image"), "image"), "image")
         work = dialect.begin(owner, "", 1)
         (job,) = await done(dialect, request, owner, [NewJob("interrogate", {"image": image})], work)
         return {"caption": str((job.result or {}).get("caption", ""))}
 
     return made
+
+
+def _sent(body: ExtraBatch) -> list[bytes]:
+    """The images of a batch. Raises where they are too many."""
+    if len(body.image_list) > MOST:
+        raise refused(f"imageList: {len(body.image_list)} images; at most {MOST} are taken at once", "imageList")
+    return [decoded(one.data, f"imageList[{n}].data") for n, one in enumerate(body.image_list)]
+
+
+def _check_reader(name: str) -> None:
+    """Raises where there is no such reader of images."""
+    folded = name.strip().casefold()
+    if folded != "clip":
+        raise refused(f"model {name[:60]!r} is not there: use clip", "model", 422 if folded in BOOKS else 404)
 
 
 def _some(image: object, field: str) -> str:

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Request
 from atelier.api.caller import Caller
 from atelier.api.sdapi import translate
 from atelier.api.sdapi.answer import Picture, answer
+from atelier.api.sdapi.at import image_label
 from atelier.api.sdapi.bodies import Generation, Img2Img, Txt2Img
 from atelier.api.sdapi.dialect import Dialect
 from atelier.api.sdapi.fields import refused
@@ -19,7 +20,6 @@ from atelier.api.sdapi.routing import Answer, routes
 from atelier.api.sdapi.sheets import made as on_pages
 from atelier.api.sdapi.tolerant import whole
 from atelier.api.sdapi.translate import Asked
-from atelier.api.sdapi.unit import image_label
 from atelier.api.sdapi.waiting import done, looped, pictures, unsent, uploads, with_uploads
 from atelier.api.sdapi.wording import IMAGES, in_their_words, names_of_generation
 from atelier.request.events import Json

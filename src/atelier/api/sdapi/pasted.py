@@ -30,7 +30,7 @@ def pasted(
     """The fields that an infotext fills. said: the fields that the body itself says; overridden: its override_settings;
     image, masked: what it comes with. Raises BadInput for a text with numbers that are out of range."""
     found = read(text)
-    lacks = () if "alwayson_scripts" in said else lacking(found, "controls", "references")
+    lacks = () if "alwayson_scripts" in said else lacking(found, "controls", "references", "faces")
     warn += [f"infotext: {warning}" for warning in (*interpret(found).warnings, *lacks)]
     changes = {"image": "upload:", **({"mask": "upload:"} if masked else {})} if image else {}
     prompt = {} if found.prompt else {"prompt": ""}

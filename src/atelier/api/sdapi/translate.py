@@ -45,11 +45,18 @@ def txt2img(body: Txt2Img, catalogue: Catalogue, kept: Mapping[str, Json], draw:
     """What a body of txt2img asks for; kept: options that were changed. Raises Refused, BadInput."""
     warn: list[str] = []
     fields = of_txt2img(body, catalogue, warn)
-    units = steered(units_in(body.alwayson_scripts), catalogue, warn, ())
-    fields = {**_with_rest(body, fields, catalogue, kept, warn, images={}), **units.fields}
+    units = steered(units_in(body.alwayson_scripts), catalogue, warn, {})
+    fields = {**_with_rest(body, fields, catalogue, kept, warn, images={}), **_brought(fields, units.fields)}
     if not any(name in fields for name in ("hires_upscale", "hires_resize")):
-        fields = {name: v for name, v in fields.items() if name != "denoising_strength" and not name.startswith(SECOND)}
+        alone = () if "image" in fields else ("denoising_strength",)
+        fields = {name: v for name, v in fields.items() if name not in alone and not name.startswith(SECOND)}
     return Asked(_runs(body, fields, catalogue, draw, warn, image=False), units.images, tuple(warn), units.maps)
+
+
+def _brought(fields: Fields, units: Fields) -> Fields:
+    """What units say; where one brings the image to start from, the strength of the body is that of the second pass."""
+    second = fields.get("denoising_strength") if "image" in units else None
+    return units if second is None else {**units, "hires_denoising_strength": second}
 
 
 def img2img(body: Img2Img, catalogue: Catalogue, kept: Mapping[str, Json], draw: Callable[[], int] = drawn) -> Asked:

@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import NamedTuple, TypeVar, cast
+from typing import Literal, NamedTuple, TypeVar, cast
 
 from atelier.adapters.control_types import CONTROL_TYPES, control_type
-from atelier.api.errors import Refused
-from atelier.api.sdapi.annotators import UNSET, find_annotator, is_image_prompt, not_here, resolution, thresholds
+from atelier.api.sdapi.annotators import (
+    INPAINT,
+    KEYPOINTS,
+    UNSET,
+    fills,
+    find_annotator,
+    is_example,
+    is_face,
+    is_image_prompt,
+    not_here,
+    resolution,
+    thresholds,
+)
+from atelier.api.sdapi.at import At
 from atelier.api.sdapi.bodies import Unit
-from atelier.api.sdapi.fields import RESIZE_NAMES, refused
+from atelier.api.sdapi.control_lists import READ_IMAGES
+from atelier.api.sdapi.fields import RESIZE_NAMES
+from atelier.api.sdapi.filling import filled
 from atelier.api.sdapi.names import NONE, find_control
 from atelier.api.sdapi.pictures import Taken, taken
 from atelier.api.service import AnnotatorEntry, Catalogue, NamedEntry
@@ -21,20 +35,30 @@ from atelier.request.controls import (
     FITS,
     MAX_WEIGHT,
     MODES,
+    NO_CONTROL,
     PASSES,
     Control,
+    Face,
+    Fit,
+    Mode,
     Reference,
     When,
     control_text,
-    reference_text,
 )
+from atelier.request.events import Json
 
 C = TypeVar("C", bound=str)
 W = TypeVar("W", bound=When)
-FIELD = "alwayson_scripts"
 UPLOAD = "upload:"
 START = UPLOAD + "image"
 """What stands for the image to start from until it is uploaded, as in `translate`."""
+INPAINT_TYPE = "inpaint"
+FIDELITY = 0.5
+"""Of an example where nobody says, as in A1111."""
+BY_MODE: Mapping[Mode, float] = MappingProxyType({"prompt": 0.0, "control": 1.0})
+"""The fidelity of an example where one of both counts more."""
+Kind = Literal["reference", "face", "pose"]
+"""How a unit reads an image that no annotator makes a hint of."""
 HINT = "hint"
 """The type of a hint of which module, model and file say none."""
 MODE_NAMES: Mapping[str, int] = MappingProxyType(
@@ -56,64 +80,117 @@ UNDONE: Mapping[str, str] = MappingProxyType(
 """Fields that change an image and are not done."""
 
 
-@dataclass(frozen=True, slots=True)
-class At:
-    """Where a unit stands; refusals and warnings name it."""
-
-    number: int
-
-    def bad(self, name: str, why: str) -> Refused:
-        return refused(self.told(name, why), FIELD)
-
-    def told(self, name: str, why: str) -> str:
-        return f"ControlNet unit {self.number}: {name}: {why}"
-
-    def image(self, name: str) -> str:
-        """What stands for an image of the unit until it is uploaded."""
-        return f"unit{self.number}.{name}"
-
-
-def image_label(name: str) -> str:
-    """What messages call an image by what stands for it."""
-    unit, _, own = name.partition(".")
-    return f"ControlNet unit {unit.removeprefix('unit')}: {own}"
-
-
 class Map(NamedTuple):
-    """What a unit adds to the images: the hint of a control, or what stands for the image of a reference."""
+    """What a unit adds to the images: the hint of a control, or what stands for the image of a reference or a face."""
 
     control: str
     image: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Pose:
+    """Where the face of another unit is to be, and the ControlNet that says so: what it has of a face."""
+
+    face: Face
+
+
 class Read(NamedTuple):
-    """reference: the text of one, "" for a control. images: base64 by what stands for them."""
+    """own: what a unit asks for; images: base64 by what stands for them; fields: of the request, beside both."""
 
     map: Map
-    reference: str
+    own: Control | Reference | Face | Pose
     images: Mapping[str, str]
+    fields: Mapping[str, Json] = MappingProxyType({})
 
 
-def read(unit: Unit, at: At, catalogue: Catalogue, warn: list[str], start: Collection[str]) -> Read:
-    """What a unit asks for; start: what the request has of "image" and "mask". Raises Refused."""
+def read(unit: Unit, at: At, catalogue: Catalogue, warn: list[str], start: Mapping[str, str]) -> Read:
+    """What a unit asks for; start: the "image" and the "mask" of the request, as far as it has them. Raises Refused."""
     _check_undone(unit, at, masked="mask" in start)
+    reason = not_here(unit.module)
+    if reason:
+        raise at.bad("module", f"{unit.module[:60]!r}: {reason}")
+    if fills(unit.module):
+        return _inpaint(unit, at, catalogue, start)
     images = _images(unit, at, image="image" in start)
+    if is_example(unit.module):
+        return _example(unit, at, images, warn)
     model = _model(unit, at, catalogue)
     maker = _maker(unit, at, catalogue, model)
     own = UPLOAD + at.image("image") if at.image("image") in images else ""
-    if maker is None:
-        text = reference_text(_when(Reference(image=own or START), unit, at, model, images))
-        return Read(Map("", at.image("image") if own else "image"), text, images)
+    if not isinstance(maker, AnnotatorEntry):
+        return Read(_shown(own, at), _prompted(maker, own or START, unit, at, model, images), images)
     control = Control(
         image=own,
         type=_type(unit, at, maker, model),
-        mode=_chosen(2 if unit.guessmode else unit.control_mode, MODES, MODE_NAMES, "control_mode", at),
+        mode=_mode(unit, at),
         annotator=maker.name,
-        resize=_chosen(unit.resize_mode, FITS, FIT_NAMES, "resize_mode", at),
+        resize=_fit(unit, at),
         resolution=_resolution(unit, at, maker, warn),
         options=tuple(_options(unit, at, maker, warn)),
     )
-    return Read(Map(control_text(_when(control, unit, at, model, images))), "", images)
+    control = _when(control, unit, at, model.name, images)
+    return Read(Map(control_text(control)), control, images)
+
+
+def _prompted(
+    kind: Kind, image: str, unit: Unit, at: At, model: NamedEntry, images: Mapping[str, str]
+) -> Reference | Face | Pose:
+    """A unit that reads an image. A1111 leaves the LoRA of files for faces to a tag in the prompt."""
+    if kind == "reference":
+        return _when(Reference(image=image), unit, at, model.name, images)
+    face = _when(Face(image=image, lora=0.0, control=NO_CONTROL), unit, at, model.name, images)
+    if kind == "face":
+        return face
+    if _mode(unit, at) != "balanced":
+        raise at.bad("control_mode", "of a face it is balanced")
+    return Pose(face)
+
+
+def _shown(own: str, at: At) -> Map:
+    """Of what reads an image; own: what stands for that of the unit, "" where it reads that of the request."""
+    return Map("", at.image("image") if own else "image")
+
+
+def _example(unit: Unit, at: At, images: Mapping[str, str], warn: list[str]) -> Read:
+    """A unit of "reference only". Its fidelity is 0 where the prompt counts more, and 1 where the unit does, as in
+    A1111. Raises Refused."""
+    if at.image("effective_region_mask") in images:
+        raise at.bad("effective_region_mask", "an example acts everywhere: leave it out")
+    if unit.weight > 1:
+        raise at.bad("weight", f"{unit.weight:g}: of {unit.module[:60]} it can be 0 to 1")
+    mode = _mode(unit, at)
+    fidelity = unit.threshold_a
+    if not 0 <= fidelity <= 1:
+        warn += [at.told("threshold_a", f"{fidelity:g} cannot be used; {FIDELITY:g} is")] if fidelity != UNSET else []
+        fidelity = FIDELITY
+    own = UPLOAD + at.image("image") if at.image("image") in images else ""
+    example = Reference(image=own or START, method="example", fidelity=BY_MODE.get(mode, fidelity))
+    return Read(_shown(own, at), _when(example, unit, at, "", images), images)
+
+
+def _inpaint(unit: Unit, at: At, catalogue: Catalogue, start: Mapping[str, str]) -> Read:
+    """A unit whose hint leaves out what a mask shows: the image to start from and its mask, which a text to image gets
+    from the unit. Raises Refused."""
+    given = _taken(unit.image, at, "image")
+    mask = given.mask or _taken(unit.mask, at, "mask").image
+    found = filled(unit.module, given.image, mask, at, start)
+    where = _taken(unit.effective_region_mask, at, "effective_region_mask").image
+    images = {**found.images, **({at.image("effective_region_mask"): where} if where else {})}
+    model = _model(unit, at, catalogue)
+    if model.more.get("kind") in READ_IMAGES:
+        raise at.bad("model", f"{model.name!r} reads an image, and {unit.module[:60]} is for networks that read hints")
+    control = Control(type=INPAINT_TYPE, mode=_mode(unit, at), annotator=INPAINT, resize=_fit(unit, at))
+    control = _when(control, unit, at, model.name, images)
+    fields = {**found.fields, "resize_mode": control.resize} if found.fields else {}
+    return Read(Map(control_text(replace(control, image=found.shown))), control, images, fields)
+
+
+def _mode(unit: Unit, at: At) -> Mode:
+    return _chosen(2 if unit.guessmode else unit.control_mode, MODES, MODE_NAMES, "control_mode", at)
+
+
+def _fit(unit: Unit, at: At) -> Fit:
+    return _chosen(unit.resize_mode, FITS, FIT_NAMES, "resize_mode", at)
 
 
 def _check_undone(unit: Unit, at: At, *, masked: bool) -> None:
@@ -131,7 +208,7 @@ def _images(unit: Unit, at: At, *, image: bool) -> dict[str, str]:
     given = _taken(unit.image, at, "image")
     mask = given.mask or _taken(unit.mask, at, "mask").image
     if mask:
-        raise at.bad("mask", "masks of hints are not read; effective_region_mask says where a unit acts")
+        raise at.bad("mask", "only inpaint modules read one; effective_region_mask says where a unit acts")
     if not given.image and not image:
         raise at.bad("image", "there is none, and none to start from")
     where = _taken(unit.effective_region_mask, at, "effective_region_mask").image
@@ -164,9 +241,6 @@ def _listed(given: Sequence[object], at: At, name: str) -> Taken:
 
 def _model(unit: Unit, at: At, catalogue: Catalogue) -> NamedEntry:
     """The network that is named. Raises Refused for none, and for one that is not listed."""
-    reason = not_here(unit.module)
-    if reason:
-        raise at.bad("module", f"{unit.module[:60]!r}: {reason}")
     if unit.model.strip().casefold() in NONE:
         raise at.bad("model", "none is named: give one of GET /controlnet/model_list")
     found = find_control(catalogue, unit.model)
@@ -176,15 +250,19 @@ def _model(unit: Unit, at: At, catalogue: Catalogue) -> NamedEntry:
     return found
 
 
-def _maker(unit: Unit, at: At, catalogue: Catalogue, model: NamedEntry) -> AnnotatorEntry | None:
-    """What draws the hint; None for an image prompt. Raises Refused."""
+def _maker(unit: Unit, at: At, catalogue: Catalogue, model: NamedEntry) -> AnnotatorEntry | Kind:
+    """What draws the hint, or else how an image is read. Raises Refused."""
     reads = model.more.get("kind")
+    if folded(unit.module) == folded(KEYPOINTS):
+        if reads in READ_IMAGES:
+            raise at.bad("model", f"{model.name!r} is no ControlNet, and {KEYPOINTS} is for InstantID's")
+        return "pose"
     named = folded(unit.module) in NONE
-    if is_image_prompt(unit.module) or (named and reads == "reference"):
+    if is_image_prompt(unit.module) or is_face(unit.module) or (named and reads in READ_IMAGES):
         if reads == "hint":
             raise at.bad("model", f"{model.name!r} reads a hint, and {unit.module[:60]} is for image prompts")
-        return None
-    if reads == "reference":
+        return "face" if reads == "face" or is_face(unit.module) else "reference"
+    if reads in READ_IMAGES:
         raise at.bad("module", f"{unit.module[:60]!r} draws a hint, and {model.name} reads an image: ip-adapter-auto")
     maker = find_annotator(catalogue, unit.module)
     if maker is None:
@@ -216,7 +294,7 @@ def type_in(name: str) -> str | None:
     return None
 
 
-def _when(own: W, unit: Unit, at: At, model: NamedEntry, images: Mapping[str, str]) -> W:
+def _when(own: W, unit: Unit, at: At, model: str, images: Mapping[str, str]) -> W:
     """With what controls and references both say. Raises Refused."""
     for name, value, most in (
         ("weight", unit.weight, MAX_WEIGHT),
@@ -234,7 +312,7 @@ def _when(own: W, unit: Unit, at: At, model: NamedEntry, images: Mapping[str, st
         weight=unit.weight,
         start=unit.guidance_start,
         end=unit.guidance_end,
-        model=model.name,
+        model=model,
         mask=UPLOAD + place if place in images else "",
         passes=_chosen(unit.hr_option, PASSES, PASS_NAMES, "hr_option", at),
     )

@@ -1,20 +1,22 @@
-"""Units of A1111's ControlNet extension as controls and references of a request. No HTTP, no image is looked at."""
+"""Units of A1111's ControlNet extension as controls, references and faces of a request. No HTTP, no image is read."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import cast
 
 from pydantic import ValidationError
 
+from atelier.api.sdapi.annotators import FACE_MODULES, KEYPOINTS
+from atelier.api.sdapi.at import FIELD, At
 from atelier.api.sdapi.bodies import Unit
 from atelier.api.sdapi.fields import Fields, refused
 from atelier.api.sdapi.names import NONE
-from atelier.api.sdapi.unit import FIELD, At, Map, read
+from atelier.api.sdapi.unit import Map, Pose, Read, read
 from atelier.api.service import Catalogue
 from atelier.registry import folded
-from atelier.request.controls import MAX_CONTROLS
+from atelier.request.controls import MAX_CONTROLS, Control, Face, Reference, control_text, face_text, reference_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,22 +29,62 @@ class Steered:
     maps: tuple[Map, ...] = ()
 
 
-def steered(args: Sequence[object], catalogue: Catalogue, warn: list[str], start: Collection[str]) -> Steered:
-    """What units ask for; start: what the request has of "image" and "mask". Raises Refused (422), naming unit and
-    field."""
+def steered(args: Sequence[object], catalogue: Catalogue, warn: list[str], start: Mapping[str, str]) -> Steered:
+    """What units ask for; start: the "image" and the "mask" of the request, as far as it has them.
+
+    Raises Refused (422), naming unit and field.
+    """
     units = list(_enabled(args, warn))
     if len(units) > MAX_CONTROLS:
         raise refused(f"ControlNet: {len(units)} units are enabled; at most {MAX_CONTROLS} act at once", FIELD)
     found = [read(unit, at, catalogue, warn, start) for at, unit in units]
+    posed = _posed([(at, one.own) for (at, _), one in zip(units, found, strict=True)])
     texts = {
-        "controls": [one.map.control for one in found if not one.reference],
-        "references": [one.reference for one in found if one.reference],
+        "controls": [control_text(own) for own in posed if isinstance(own, Control)],
+        "references": [reference_text(own) for own in posed if isinstance(own, Reference)],
+        "faces": [face_text(own) for own in posed if isinstance(own, Face)],
     }
     return Steered(
-        {name: [*own] for name, own in texts.items() if own},
+        {**_beside(units, found), **{name: [*own] for name, own in texts.items() if own}},
         {name: data for one in found for name, data in one.images.items()},
         tuple(one.map for one, (_, unit) in zip(found, units, strict=True) if unit.save_detected_map),
     )
+
+
+def _beside(units: Sequence[tuple[At, Unit]], found: Sequence[Read]) -> Fields:
+    """The other fields of the request: one unit may bring the image that it starts from. Raises Refused."""
+    bringing = [(at, one.fields) for (at, _), one in zip(units, found, strict=True) if one.fields]
+    for at, _ in bringing[1:]:
+        raise at.bad("image", f"unit {bringing[0][0].number} has brought the image to start from already: send one")
+    return dict(bringing[0][1]) if bringing else {}
+
+
+def _posed(units: Sequence[tuple[At, Control | Reference | Face | Pose]]) -> list[Control | Reference | Face]:
+    """What units ask for in order, each that says where a face is put together with the unit of a face before it, or
+    else the first behind it. Raises Refused."""
+    found = {place: own for place, (_, own) in enumerate(units) if not isinstance(own, Pose)}
+    free = [place for place, own in found.items() if isinstance(own, Face)]
+    for place, (at, own) in enumerate(units):
+        if isinstance(own, Pose):
+            before = [one for one in free if one < place]
+            if not free:
+                raise at.bad("module", f"{KEYPOINTS} needs a unit with a face: {FACE_MODULES[-1]}")
+            chosen = before[-1] if before else free[0]
+            free.remove(chosen)
+            face = found[chosen]
+            assert isinstance(face, Face)
+            found[chosen] = _together(face, at, own.face)
+    return list(found.values())
+
+
+def _together(face: Face, at: At, pose: Face) -> Face:
+    """Raises Refused where both do not act at the same time and place."""
+    for name, theirs in (("start", "guidance_start"), ("end", "guidance_end"), ("passes", "hr_option")):
+        if getattr(face, name) != getattr(pose, name):
+            raise at.bad(theirs, "it is not that of the unit with the face: give both the same")
+    if pose.mask:
+        raise at.bad("effective_region_mask", "where a face acts, the unit with the face says")
+    return replace(face, control=pose.model, control_weight=pose.weight, pose=pose.image)
 
 
 def _enabled(args: Sequence[object], warn: list[str]) -> Iterator[tuple[At, Unit]]:

@@ -10,10 +10,11 @@ from fastapi import Request
 
 from atelier.api.errors import Problem, Refused
 from atelier.api.sdapi.answer import Picture, encoded
+from atelier.api.sdapi.at import image_label
 from atelier.api.sdapi.dialect import Dialect, Work
 from atelier.api.sdapi.fields import Fields
 from atelier.api.sdapi.options import KINDS
-from atelier.api.sdapi.unit import UPLOAD, image_label
+from atelier.api.sdapi.unit import UPLOAD
 from atelier.api.sdapi.wording import IMAGES
 from atelier.api.service import ImageKind
 from atelier.api.uploads import submitted, uploaded
@@ -140,6 +141,8 @@ async def uploads(dialect: Dialect, owner: Owner, images: Mapping[str, str]) -> 
 def with_uploads(fields: Fields, named: Mapping[str, str]) -> Fields:
     """A request with the names of uploads in place of what stood for its images."""
     found: Fields = {**fields, **{name: upload for name, upload in named.items() if name in fields}}
+    for name in IMAGES.keys() & found.keys():
+        found[name] = spoken(str(found[name]), named)
     for name in SPOKEN & found.keys():
         texts = found[name]
         found[name] = [spoken(str(text), named) for text in texts] if isinstance(texts, list) else texts

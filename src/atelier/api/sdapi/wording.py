@@ -18,7 +18,7 @@ from atelier.runtime.workers.names import AS_LARGE_AS, SPOKEN, shown
 IMAGES: Mapping[str, str] = MappingProxyType({"image": "init_images[0]", "mask": "mask"})
 """Fields of a request that hold images, and what clients call them."""
 UNITS = "alwayson_scripts"
-"""Where clients say controls and references."""
+"""Where clients say controls, references and faces."""
 CONTROLNET = "ControlNet"
 UPLOAD = "upload:"
 """How the name of an upload begins, which messages about one of several images begin with."""

@@ -112,7 +112,7 @@ async def embeddings(service: Behind, _owner: Caller) -> Page[NamedShape]:
 
 @routes.get("/v1/controls")
 async def controls(service: Behind, _owner: Caller) -> ControlsShape:
-    """What `controls` and `references` of a request can name."""
+    """What `controls`, `references` and `faces` of a request can name."""
     found = await service.catalogue()
     return ControlsShape(
         networks=_page(NamedShape, found.controls).data,

@@ -195,8 +195,8 @@ class AnnotatorShape(Shape):
 
 
 class ControlsShape(Shape):
-    """networks: for `model=` in `controls` and `references`, `more.kind` says for which (hint, reference, unknown);
-    types: of controls; annotators: for `annotator=`."""
+    """networks: for `model=` in `controls`, `references` and `faces`, `more.kind` says for which (hint, reference,
+    face, unknown); types: of controls; annotators: for `annotator=`."""
 
     networks: list[NamedShape]
     types: list[ControlTypeShape]

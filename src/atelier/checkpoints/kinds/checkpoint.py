@@ -6,7 +6,7 @@ from atelier.checkpoints.denoisers import Denoiser, denoiser
 from atelier.checkpoints.kind import Identity, Kind, Seen
 
 PREFIX = "model.diffusion_model."
-OTHERS = ("first_stage_model.", "cond_stage_model.", "conditioner.", "text_encoders.", "vae.")
+OTHERS = ("first_stage_model.", "cond_stage_model.", "conditioner.", "text_encoders.", "text_encoder.", "vae.")
 """What the other parts of a model begin with; one of them at least makes it a whole one."""
 TEXT = ("cond_stage_model.", "conditioner.", "text_encoders.")
 AUTOENCODER = ("first_stage_model.", "vae.")
@@ -58,7 +58,8 @@ def _notes(seen: Seen) -> list[str]:
         ("names its text encoder as NovelAI does", seen.starts("cond_stage_model.transformer.embeddings.")),
         ("ends without signal at the last noise level (ztsnr)", seen.has("ztsnr")),
         ("was trained on EDM's noise levels (CosXL)", seen.has(EDM_V)),
-        ("is scaled float8, which is not read", seen.holds(".scale_weight", "scaled_fp8")),
+        ("was trained on EDM's noise levels (Playground 2.5)", seen.has("edm_mean")),
+        ("is float8 with scales", seen.holds(".scale_weight\n", ".weight_scale\n")),
     ]
     return [note for note, true in told if true]
 

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-from atelier.checkpoints.denoisers import denoiser
-from atelier.checkpoints.kind import Identity, Kind, Seen, of_known_family
+from atelier.checkpoints.denoisers import CONTEXTS, context, denoiser
+from atelier.checkpoints.kind import BEYOND, Identity, Kind, Seen, of_known_family
+from atelier.checkpoints.strangers import stranger
 
 PREFIXES = ("control_model.", "controlnet.", "")
 HINTS = ("input_hint_block.0.weight", "controlnet_cond_embedding.conv_in.weight")
 """The first layer that reads the hint, in both layouts."""
+SPARSE, XS = "controlnet_cond_embedding.weight", "control_to_base_for_conv_in."
+"""Of those that read hints of some frames of a video (AnimateDiff's), and of those that the U-Net answers to."""
 LORA_MARK = "lora_controlnet"
 LLLITE = "lllite_"
 SD3_WIDTHS = (1536, 2432)
+MASKED = 17
+"""Channels of a hint with a mask beside it."""
+SMALL, MASK, STABILITY = "small", "mask", "3.5-large-stability"
+UNREAD = (*BEYOND, SMALL, MASK, STABILITY)
+"""Variants that are not read: of fewer attentions than their model, with a mask, in Stability's names for 3.5."""
 UNIONS = {6: "union", 8: "union_promax"}
 DOWN = r"(?:input_blocks|middle_block)\.[\w.]*\.down"
 LORA_TO_K = r"(?:[\w.]*\.)?transformer_blocks\.0\.attn2\.to_k\.down"
@@ -21,13 +29,19 @@ def recognise(seen: Seen) -> Identity | None:
         return None
     if seen.starts(LLLITE):
         return Identity("controlnet", _lllite_family(seen), "lllite")
-    for prefix in PREFIXES:
-        inner = seen.below(prefix) if not prefix or seen.starts(prefix) else Seen({})
-        if any(hint in inner.shapes for hint in HINTS):
-            return _of_unet(seen, inner)
-        if inner.starts("controlnet_blocks.", "controlnet_x_embedder."):
-            return Identity("controlnet", *_of_transformer(inner))
-    return None
+    places = (seen.below(prefix) for prefix in PREFIXES if not prefix or seen.starts(prefix))
+    return next((own for inner in places if (own := _at(seen, inner)) is not None), None)
+
+
+def _at(seen: Seen, inner: Seen) -> Identity | None:
+    """inner: what lies behind a prefix."""
+    if inner.has(SPARSE) and inner.starts("controlnet_down_blocks."):
+        return Identity("controlnet", CONTEXTS.get(context(inner) or 0), "sparse")
+    if inner.starts(XS):
+        return Identity("controlnet", CONTEXTS.get(context(inner) or 0), "xs")
+    if inner.starts("controlnet_blocks.", "controlnet_x_embedder."):
+        return Identity("controlnet", *_of_transformer(inner))
+    return _of_unet(seen, inner) if any(hint in inner.shapes for hint in HINTS) else None
 
 
 def is_control(seen: Seen) -> bool:
@@ -38,7 +52,8 @@ def _of_unet(seen: Seen, inner: Seen) -> Identity:
     found = denoiser(inner)
     family = None if found is None or found.family == "ldm" else found.family
     tasks = inner.extent("task_embedding", 0) if inner.starts("control_add_embedding.") else None
-    variant = "base" if tasks is None else UNIONS.get(tasks, "union")
+    small = found is not None and found.variant == "distilled"
+    variant = UNIONS.get(tasks, "union") if tasks is not None else SMALL if small else "base"
     told = [
         ("holds a whole model beside it", seen.starts("model.diffusion_model.")),
         ("holds differences from its model's weights", seen.has("difference")),
@@ -52,10 +67,16 @@ def _lllite_family(seen: Seen) -> str:
 
 
 def _of_transformer(seen: Seen) -> tuple[str, str]:
-    if seen.starts("controlnet_x_embedder.", "single_transformer_blocks.", "double_blocks."):
+    other = stranger(seen)
+    if other not in {None, "flux"}:
+        return str(other), "base"
+    if other == "flux" or seen.starts("controlnet_x_embedder."):
         return "flux", "union" if seen.starts("controlnet_mode_embedder.") else "base"
     width = seen.extent("pos_embed_input.proj.weight", 0) or seen.extent("pos_embed.proj.weight", 0)
-    return "sd3", "3.5-large" if width == max(SD3_WIDTHS) else "medium"
+    if seen.holds("transformer_blocks.0.adaLN_modulation."):
+        return "sd3", STABILITY
+    masked = (seen.extent("pos_embed_input.proj.weight", 1) or 0) == MASKED
+    return "sd3", MASK if masked else "3.5-large" if width == max(SD3_WIDTHS) else "medium"
 
 
 def is_control_lora(seen: Seen) -> bool:
@@ -84,7 +105,7 @@ def control_lora(seen: Seen) -> Identity | None:
 
 def _reads(own: Identity) -> bool:
     """Those of U-Nets of any width, whose family their shapes do not tell, and those of families that are known."""
-    return own.family is None or of_known_family(own)
+    return own.variant not in UNREAD and (own.family is None or of_known_family(own))
 
 
 SPECS = (

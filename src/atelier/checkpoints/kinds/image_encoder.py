@@ -12,6 +12,9 @@ NAMES = (
 )
 BARE, PATCHES = r"encoder\.layers\.\d+\.layer_norm1\.weight", "embeddings.patch_embedding.weight"
 """Those of recent transformers, which text towers have as well, and what only towers of images have."""
+DINO = r"(?:encoder\.layer\.0\.layer_scale1\.lambda1|blocks\.0\.ls1\.gamma)"
+OTHER = ("siglip", "dinov2", "effnet")
+"""Variants that no network here reads."""
 
 
 def recognise(seen: Seen) -> Identity | None:
@@ -20,8 +23,16 @@ def recognise(seen: Seen) -> Identity | None:
     names = (*NAMES, BARE) if seen.has(PATCHES) else NAMES
     width = next((found for name in names if (found := seen.find(name))), None)
     if width is None:
-        return None
+        return _of_others(seen)
     return Identity("image_encoder", None, WIDTHS.get(width[0], f"vit_{width[0]}"))
+
+
+def _of_others(seen: Seen) -> Identity | None:
+    """DINOv2's, and what Stable Cascade makes of an image to start from."""
+    if seen.find(DINO) is not None:
+        return Identity("image_encoder", None, "dinov2")
+    effnet = seen.starts("backbone.1.0.block.") and seen.starts("mapper.")
+    return Identity("image_encoder", "cascade", "effnet") if effnet else None
 
 
 def is_checker(seen: Seen) -> bool:
@@ -33,6 +44,6 @@ def checker(seen: Seen) -> Identity | None:
 
 
 SPECS = (
-    Kind("image_encoder", "image encoder alone", recognise, reads=lambda own: own.variant != "siglip"),
+    Kind("image_encoder", "image encoder alone", recognise, reads=lambda own: own.variant not in OTHER),
     Kind("safety_checker", "safety checker", checker),
 )

@@ -7,6 +7,7 @@ from atelier.checkpoints.kind import Identity, Kind, Seen
 TO_K = r"(?:ip_adapter\.\d+|[\w.]*processor)\.to_k_ip(?:\.0)?\.weight"
 CONTEXTS = {768: "sd1", 1024: "sd2", 2048: "sdxl"}
 FLUX = ("ip_adapter_double_stream_k_proj", "ip_adapter_proj_model.")
+PULID = ("pulid_ca.", "pulid_encoder.", "id_adapter.", "id_adapter_attn_layers.")
 FACE = 512
 """Width of the vectors that describe faces."""
 BIGG = 1280
@@ -20,6 +21,8 @@ WHOLE = ("conv_in.", "unet.conv_in.", "model.diffusion_model.", "input_blocks.")
 def recognise(seen: Seen) -> Identity | None:
     if seen.holds(*FLUX):
         return Identity("ip_adapter", "flux", "base")
+    if seen.starts(*PULID):
+        return Identity("ip_adapter", "flux" if seen.starts("pulid_ca.") else "sdxl", "pulid")
     if not seen.starts("image_proj.", "ip_adapter.") and not seen.holds(".to_k_ip."):
         return None
     if seen.starts(*WHOLE):
@@ -72,7 +75,7 @@ def _of_one_layer(features: int | None) -> str:
 
 def reads(own: Identity) -> bool:
     """Those for U-Nets; of no family are those of small models."""
-    return own.family in {None, *CONTEXTS.values()}
+    return own.family in {None, *CONTEXTS.values()} and own.variant != "pulid"
 
 
 def photomaker(seen: Seen) -> Identity | None:

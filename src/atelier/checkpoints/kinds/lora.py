@@ -6,20 +6,21 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from atelier.checkpoints.denoisers import FOREIGN
 from atelier.checkpoints.kind import Identity, Kind, Seen, Shape, of_known_family
+from atelier.checkpoints.strangers import JOINT_WIDTHS, PLAIN_WIDTHS, strange_module
 
 END = re.compile(
     r"\n([^\n]+?)[._](?:"
     r"(lora)_(?:down|up|mid)\.weight|lora_([AB])(?:\.\w+)?(?:\.weight)?|lora\d?\.(?:down|up)\.weight|"
     r"lora_linear_layer\.(?:down|up)\.weight|(hada)_[wt]\d(?:_[ab])?|(lokr)_[wt]\d(?:_[ab])?|([ab][12])\.weight|"
-    r"(oft)_(?:blocks|diag)|(on_input)|(diff)(?:_b)?|([wb]_norm)|(dora_scale|lora_magnitude_vector)(?:\.weight)?"
+    r"(?:oft_R|boft_[Rs]|ia3_l|vera_lambda_[bd])(?:\.\w+)*|(oft)_(?:blocks|diag)|(on_input)|(diff)(?:_b)?|([wb]_norm)|(dora_scale|lora_magnitude_vector)(?:\.weight)?"
     r")(?=\n)"
 )
 """The end of a name of an adapter's tensor, behind the name of the module that it changes."""
 ALGORITHMS = (
     *((".hada_w1", "loha"), (".lokr_w", "lokr"), (".on_input", "ia3"), (".a1.weight", "glora")),
-    *((".oft_blocks", "oft"), (".oft_diag", "oft")),
+    *((".oft_blocks", "oft"), (".oft_diag", "oft"), (".oft_R", "peft_oft"), (".boft_R", "peft_boft")),
+    *((".ia3_l", "peft_ia3"), (".vera_lambda_", "vera")),
 )
 LORA = ("lora_down", "lora_up", "lora_A", "lora.down", "lora_linear_layer", "lora1.down", "lora2.down")
 DORA = (".dora_scale", "lora_magnitude_vector")
@@ -28,17 +29,20 @@ OTHERS = ("ip_adapter.", "image_proj.", "id_encoder.", "input_hint_block.", "con
 TEXT = {768: "sd1", 1024: "sd2"}
 """Width of the states of a family's only text encoder."""
 CONTEXT = {768: "sd1", 1024: "sd2", 2048: "sdxl", 1280: "sdxl"}
-SD3_WIDTHS = (1536, 2432)
 BASES = (
     *(("sdxl", "sdxl"), ("stable-diffusion-xl", "sdxl"), ("pony", "sdxl"), ("illustrious", "sdxl")),
     *(("sd_v2", "sd2"), ("stable-diffusion-v2", "sd2"), ("sd_v1", "sd1"), ("stable-diffusion-v1", "sd1")),
     *(("sd3", "sd3"), ("stable-diffusion-3", "sd3"), ("flux", "flux"), ("chroma", "chroma"), ("lumina", "lumina")),
 )
 """What metadata call the base model, from its beginning."""
-FOREIGN_UNDERSCORED = (
-    *(("double_blocks_", "flux"), ("single_blocks_", "flux"), ("single_transformer_blocks_", "flux")),
-    *(("lora_prior_", "cascade"), ("channelwise", "cascade"), ("kv_mapper", "cascade"), ("single_blocks.", "flux")),
+TRANSFORMER = re.compile(
+    r"(?:transformer\.|lora_transformer_|lora_unet_|lycoris_|diffusion_model\.|unet\.|base_model\.model\.)?"
+    r"transformer_blocks[._]\d+[._](?P<rest>.+)"
 )
+"""A layer of a transformer that is no part of a U-Net, which has its transformers in its blocks."""
+JOINT = re.compile(r"attn[._](?:to|add)_")
+INNER = ("to_q", "to_k", "to_v", "q_proj", "k_proj", "v_proj", "net_0_proj", "net.0.proj")
+"""What the names of layers that read the transformer's own states end with."""
 
 
 def is_adapter(seen: Seen) -> bool:
@@ -50,6 +54,9 @@ def recognise(seen: Seen) -> Identity | None:
 
     if not is_adapter(seen) or is_control_lora(seen):
         return None
+    if seen.holds("motion_modules."):
+        deep = seen.holds("down_blocks.3.", "up_blocks.3.")
+        return Identity("lora", "sd1" if deep else "sdxl", "motion", notes=("changes a motion module (AnimateDiff)",))
     return Identity("lora", family(seen), algorithm(seen), notes=tuple(_notes(seen)))
 
 
@@ -81,23 +88,34 @@ def _is_kernel(shape: Shape) -> bool:
 
 def family(seen: Seen) -> str | None:
     """From the names of modules, then from their widths, then from what the metadata say, then from what is usual."""
+    if _is_transformer(seen):
+        return _by_name(seen) or _of_transformer(seen) or _by_metadata(seen)
     return _by_name(seen) or _by_width(seen) or _by_metadata(seen) or _by_layout(seen)
 
 
 def _by_name(seen: Seen) -> str | None:
-    foreign = next((own for part, own in (*FOREIGN, *FOREIGN_UNDERSCORED) if seen.holds(part)), None)
-    if foreign is not None:
-        return foreign
-    if seen.holds("joint_blocks_", "joint_blocks."):
+    other = strange_module(found[1] for found in END.finditer(seen.text))
+    if other is not None:
+        return other
+    if seen.holds("joint_blocks_", "joint_blocks.", "lora_te3_", "text_encoder_3."):
         return "sd3"
-    if seen.starts("transformer.", "lora_transformer_", "base_model.model.transformer_blocks."):
-        width = next((module.width for module in modules(seen) if module.name.endswith(("to_q", "attn_to_q"))), None)
-        return {1152: "pixart"}.get(width or 0, "sd3" if width in SD3_WIDTHS else None)
-    if seen.holds("lora_te2_", "text_encoder_2.", "lora_te3_"):
-        return "sd3" if seen.holds("lora_te3_") else "sdxl"
-    if seen.holds("transformer_blocks_1_", "transformer_blocks.1."):
+    if seen.holds("lora_te2_", "text_encoder_2.") and not seen.starts("transformer.", "lora_transformer_"):
         return "sdxl"
-    return None
+    if seen.holds("transformer_blocks_1_", "transformer_blocks.1.") and not _is_transformer(seen):
+        return "sdxl"
+    return "sdxl" if seen.holds("up_blocks_0_attentions", "up_blocks.0.attentions") else None
+
+
+def _is_transformer(seen: Seen) -> bool:
+    return any(TRANSFORMER.match(module.name) for module in modules(seen))
+
+
+def _of_transformer(seen: Seen) -> str | None:
+    """By the width of its states, and whether image and text are read in one attention."""
+    found = [(module, match["rest"]) for module in modules(seen) if (match := TRANSFORMER.match(module.name))]
+    width = next((module.width for module, _ in found if module.width and module.name.endswith(INNER)), 0)
+    joint = not any("attn1" in rest or "attn2" in rest for _, rest in found) or any(JOINT.match(r) for _, r in found)
+    return (JOINT_WIDTHS if joint else PLAIN_WIDTHS).get(width)
 
 
 def _by_width(seen: Seen) -> str | None:
@@ -108,7 +126,7 @@ def _by_width(seen: Seen) -> str | None:
             if found is not None:
                 return found
     for module in modules(seen):
-        if "text_model" in module.name:
+        if "text_model" in module.name or module.name.startswith("text_encoder."):
             width = (module.width or 0) // (4 if module.name.endswith("fc2") else 1)
             if width in TEXT:
                 return "sdxl" if module.name.startswith("lora_te1_") else TEXT[width]

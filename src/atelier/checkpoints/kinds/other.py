@@ -6,7 +6,7 @@ from atelier.checkpoints.kind import Identity, Kind, Seen
 
 
 def motion(seen: Seen) -> Identity | None:
-    if not seen.holds("motion_modules.") or seen.holds("resnets.", "in_layers."):
+    if not seen.holds("motion_modules.") or seen.holds("resnets.", "in_layers.", "_lora."):
         return None
     deep = seen.find(r"(?:[\w.]*\.)?down_blocks\.3\.motion_modules\.0\.[\w.]*norm\.weight") is not None
     return Identity("motion_module", "sd1" if deep else "sdxl", "base")
@@ -34,10 +34,16 @@ def cascade(seen: Seen) -> Identity | None:
     return Identity("vae", "cascade", "stage_a") if own else None
 
 
+def style(seen: Seen) -> Identity | None:
+    """Flux' Redux: two layers from SigLIP's states to text states."""
+    return Identity("style_model", "flux", "redux") if seen.has("redux_up.weight", "redux_down.weight") else None
+
+
 SPECS = (
     Kind("motion_module", "motion module", motion),
     Kind("gligen", "GLIGEN module", gligen),
     Kind("depth_estimator", "estimator of depth", depth),
     Kind("preview_decoder", "decoder of previews", preview),
     Kind("cascade_vae", "autoencoder alone", cascade),
+    Kind("style_model", "style model", style),
 )

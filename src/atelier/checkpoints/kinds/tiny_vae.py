@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from atelier.checkpoints.kind import Identity, Kind, Seen
+from atelier.checkpoints.kind import Identity, Kind, Seen, of_known_family
 
 BLOCK = re.compile(r"\n((?:taesd_|encoder\.|decoder\.|layers\.)*)(\d+)\.conv\.0\.weight\n")
 WIDE, NARROW = 16, 4
@@ -33,4 +33,4 @@ def _channels(seen: Seen, *, first: bool) -> int | None:
     return None
 
 
-SPECS = (Kind("tiny_vae", "tiny autoencoder", recognise),)
+SPECS = (Kind("tiny_vae", "tiny autoencoder", recognise, reads=of_known_family),)

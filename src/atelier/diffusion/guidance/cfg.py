@@ -83,15 +83,22 @@ def cfg(
         if uncond is None or scale is None:
             clean = _compose(cond[0], cond, guidance.weights, 1.0)
         else:
-            clean = _guided(given, uncond, scale, shapes)
-            if guidance.rescale:
-                plain = _compose(uncond, cond, guidance.weights, 1.0)
-                clean = _rescaled(clean, plain, x, sigma, guidance.rescale, rescaled_as)
+            clean = _contrasted(_guided(given, uncond, scale, shapes), given, uncond, guidance.rescale, rescaled_as)
         for term in terms:
             clean = clean + term(given)
         return Prediction(clean, uncond)
 
     return guided
+
+
+def _contrasted(
+    clean: Tensor, given: Branches, uncond: Tensor, amount: float, rescaled_as: Parameterization | None
+) -> Tensor:
+    """With as much of the conditional's contrast as is asked for."""
+    if not amount:
+        return clean
+    plain = _compose(uncond, given.parts, given.weights, 1.0)
+    return _rescaled(clean, plain, given.x, given.sigma, amount, rescaled_as)
 
 
 def level_at(sigmas: Tensor, fraction: float) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -21,7 +21,7 @@ from atelier.request.resolved import AllOver, ImageRef, InNetwork, MaskPlace, Mo
 from atelier.vision import masks
 from atelier.vision.annotate import Ready, annotators, ready
 from atelier.vision.annotating import Annotator
-from atelier.vision.geometry import resized
+from atelier.vision.geometry import Resize, resized
 from atelier.vision.hints import INPAINT, numbers, sized_hint
 from atelier.vision.masks import Box
 
@@ -65,11 +65,7 @@ class Annotate(Stage):
     def _drawn(self, image: Image.Image, have: Lent, prepared: Prepared | None) -> Image.Image:
         """The hint of the image, as it lies in what is generated."""
         control = self.control
-        size, how = self.whole, control.resize
-        if prepared is not None and self.of_source:
-            image, size, how = prepared.whole, self.size, "stretch"
-        if prepared is not None and prepared.box is not None and image.size == prepared.whole.size:
-            image, size, how = image.crop(prepared.box), self.size, "fill"
+        image, size, how = lying(image, self.whole, self.size, control.resize, prepared, of_source=self.of_source)
         maker = self._annotator(annotators()[control.annotator], have)
         hint = sized_hint(maker, image, size, how, control.resolution, dict(control.options))
         return hint if self.window is None or size == self.size else hint.crop(self.window)
@@ -79,6 +75,27 @@ class Annotate(Stage):
         if isinstance(file, InNetwork):
             return have.take(Need(self.model, annotator_net(file.file)))
         return ready(spec, lambda _: None, have.device)
+
+
+class Lying(NamedTuple):
+    """An image, or a part of it, and how it comes to which size."""
+
+    image: Image.Image
+    size: Size
+    how: Resize
+
+
+def lying(
+    image: Image.Image, whole: Size, size: Size, how: Resize, prepared: Prepared | None, *, of_source: bool
+) -> Lying:
+    """How an image lies in one that is generated, `whole`, of which a pass makes `size`. prepared: the image to start
+    from; of_source: whether it is that: then it lies as that does. Where only a part of that is generated, so it is of
+    any image of its size."""
+    if prepared is not None and of_source:
+        image, whole, how = prepared.whole, size, "stretch"
+    if prepared is not None and prepared.box is not None and image.size == prepared.whole.size:
+        return Lying(image.crop(prepared.box), size, "fill")
+    return Lying(image, whole, how)
 
 
 def place_mask(

@@ -23,9 +23,8 @@ from atelier.diffusion.scheduling import run_sigmas
 from atelier.diffusion.types import Denoiser, Levels, Step
 from atelier.families.telling import Telling
 from atelier.nn.net import Net
-from atelier.nn.ports import NOTHING
 from atelier.pipeline.conditioning import States
-from atelier.pipeline.coupling import Before, Reads
+from atelier.pipeline.coupling import Reads
 from atelier.pipeline.decoding import not_finite, rough, sketched, thumbnail
 from atelier.pipeline.denoising import (
     Judge,
@@ -76,10 +75,11 @@ class Refiner:
 @dataclass(frozen=True, slots=True)
 class _Acting:
     """A model that predicts: its denoiser, and where the prompts are that its text encoders read; of each region, if
-    they have others."""
+    they have others. later: what takes the place of the denoiser once a share of the sampling is done, ascending."""
 
     net: Need[Net]
     states: Key[States]
+    later: tuple[tuple[float, Need[Net]], ...] = ()
     regional: tuple[_Acting, ...] = ()
 
     def within(self, region: int | None) -> _Acting:
@@ -88,12 +88,14 @@ class _Acting:
 
     @property
     def nets(self) -> tuple[Need[Net], ...]:
-        return (self.net, *(own.net for own in self.regional))
+        later = (net for _, net in self.later)
+        return (self.net, *later, *(net for own in self.regional for net in own.nets))
 
 
 def _acting(model: ModelRef, adapted: Adapted, states: Key[States], regional: Sequence[Regional]) -> _Acting:
     inside = tuple(_acting(model, own.adapted, own.states, ()) for own in regional)
-    return _Acting(Need(model, DENOISER, adapted), states, inside)
+    first, *later = ((share, Need(model, DENOISER, adapted.at(share))) for share in adapted.changes)
+    return _Acting(first[1], states, tuple(later), inside)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -232,9 +234,12 @@ class Diffuse(Stage):
             acting = own.within(region)
             net, reads = have.take(acting.net), Reads(samples, values.read(acting.states))
             reads = self.layout.reading(reads, given, model)
-            adapter = everywhere if reads.ports is NOTHING else Before(reads.ports, everywhere)
+            adapter = Several((reads.adapter, everywhere))
             told = replace(self.shown, height=self.size.height, width=self.size.width)
-            prompted = PromptedNet(net, reads.samples, reads.states, adapter, beside, model.family.tell, told, strength)
+            later = tuple((share, have.take(need)) for share, need in acting.later)
+            prompted = PromptedNet(
+                net, reads.samples, reads.states, adapter, beside, model.family.tell, told, strength, later
+            )
             guiding = guided(prompted, wanted, spec, given.sigmas, model, levels, judge, scale)
             return wrapped(guiding, self.inside, given)
 

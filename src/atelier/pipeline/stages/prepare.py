@@ -45,7 +45,7 @@ class Prepare(Stage):
 
     def perform(self, have: Lent, values: Values) -> Iterator[Event]:
         opened = have.image(self.source.image)
-        image, mask, upscale = flat(opened), self._mask(opened, have), self.source.upscale
+        image, mask, upscale = self._flat(opened), self._mask(opened, have), self.source.upscale
         if isinstance(upscale, ResolvedUpscale):
             file = self._file
             upscaler = have.take(Need(file.file, UPSCALER)) if isinstance(file, InFile) else filters()[upscale.upscaler]
@@ -53,6 +53,14 @@ class Prepare(Stage):
             mask = mask if mask is None else mask.resize(self.size, Image.Resampling.BICUBIC)
         values.put(self.out, _prepared(image, mask, self.source, self.size))
         yield from ()
+
+    def _flat(self, opened: Image.Image) -> Image.Image:
+        """What is transparent and made anew lies over its surroundings: white would be seen along its edge."""
+        mask = self.source.mask
+        is_made_anew = isinstance(mask, ResolvedMask) and mask.transparent and not mask.invert
+        if is_made_anew and opened.mode == "RGBA" and opened.getchannel("A").getbbox():
+            return masks.filled(opened.convert("RGB"), masks.transparent_in(opened))
+        return flat(opened)
 
     def _mask(self, opened: Image.Image, have: Lent) -> Image.Image | None:
         mask = self.source.mask

@@ -7,11 +7,20 @@ through it in opposite directions.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
-from atelier.request.controls import Control, Reference, control_text, reference_text
+from atelier.request.controls import (
+    NO_CONTROL,
+    Control,
+    Face,
+    Reference,
+    When,
+    control_text,
+    face_text,
+    reference_text,
+)
 from atelier.request.fields import Rng
 from atelier.request.guidances import SWITCHED
 from atelier.request.infotext.keys import Settings
@@ -49,8 +58,11 @@ from atelier.request.resolved import (
     ResolvedChannels,
     ResolvedControl,
     ResolvedExample,
+    ResolvedFace,
     ResolvedGuidance,
+    ResolvedIdentity,
     ResolvedOutpaint,
+    ResolvedPerson,
     ResolvedPostprocess,
     ResolvedReference,
     ResolvedRefiner,
@@ -70,6 +82,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 T = TypeVar("T")
+W = TypeVar("W", bound=When)
 
 __all__ = [
     "Infotext",
@@ -281,21 +294,23 @@ def _laid_out(settings: Settings, resolved: Resolved, index: int) -> Settings:
 def _steered(settings: Settings, resolved: Resolved) -> Settings:
     """What is said of the images beside the prompt; of those in data: URIs only what they hold."""
     hints = [own for own in resolved.steering if isinstance(own, ResolvedControl)]
-    prompts = [own for own in resolved.steering if not isinstance(own, ResolvedControl)]
+    prompts = [own for own in resolved.steering if isinstance(own, (ResolvedReference, ResolvedExample))]
+    people = [own for own in resolved.steering if isinstance(own, ResolvedFace)]
     controls = [control_text(_as_control(own)) for own in hints]
     references = [reference_text(_as_reference(own)) for own in prompts]
-    return replace(settings, controls=joined_texts(controls) or None, references=joined_texts(references) or None)
+    faces = [face_text(_as_face(own)) for own in people]
+    persons = [own for own in resolved.steering if isinstance(own, ResolvedPerson)]
+    faces += [face_text(face) for own in persons for face in _as_faces(own)]
+    return replace(
+        settings,
+        controls=joined_texts(controls) or None,
+        references=joined_texts(references) or None,
+        faces=joined_texts(faces) or None,
+    )
 
 
 def _as_control(own: ResolvedControl) -> Control:
-    return Control(
-        image=_pathed(own.image),
-        weight=own.weight,
-        start=own.start,
-        end=own.end,
-        model=_hashed(own.network),
-        mask=_mask_of(own.place),
-        passes=own.passes,
+    control = Control(
         type=own.type,
         mode=own.mode,
         annotator=own.annotator,
@@ -303,29 +318,51 @@ def _as_control(own: ResolvedControl) -> Control:
         resolution=own.resolution,
         options=own.options,
     )
+    return _by_network(_when(control, own), own)
 
 
 def _as_reference(own: ResolvedReference | ResolvedExample) -> Reference:
     if isinstance(own, ResolvedExample):
-        return Reference(
-            image=_pathed(own.image),
+        return _when(Reference(method="example", fidelity=own.fidelity), own)
+    return _by_network(_when(Reference(blocks=_blocks_text(own.blocks)), own), own)
+
+
+def _when(said: W, own: ResolvedControl | ResolvedReference | ResolvedExample | ResolvedFace) -> W:
+    """With what all that steers says."""
+    return replace(said, image=_pathed(own.image), weight=own.weight, start=own.start, end=own.end, passes=own.passes)
+
+
+def _by_network(said: W, own: ResolvedControl | ResolvedReference | ResolvedFace) -> W:
+    """The same of what a network in a file does."""
+    return replace(said, model=_hashed(own.network), mask=_mask_of(own.place))
+
+
+def _as_face(own: ResolvedFace) -> Face:
+    identity = own.identity
+    face = Face(blocks=_blocks_text(own.blocks), which=own.which, lora=own.lora, control=NO_CONTROL)
+    face = _by_network(_when(face, own), own)
+    if not isinstance(identity, ResolvedIdentity):
+        return face
+    pose = "" if identity.pose == own.image else _pathed(identity.pose)
+    return replace(face, control=_hashed(identity.network), control_weight=identity.weight, pose=pose)
+
+
+def _as_faces(own: ResolvedPerson) -> Iterator[Face]:
+    """One for each image."""
+    for shown in own.images:
+        yield Face(
+            image=_pathed(shown.image),
             weight=own.weight,
             start=own.start,
-            end=own.end,
+            model=_hashed(own.network),
             passes=own.passes,
-            method="example",
-            fidelity=own.fidelity,
+            which=shown.which,
+            lora=own.lora,
         )
-    return Reference(
-        image=_pathed(own.image),
-        weight=own.weight,
-        start=own.start,
-        end=own.end,
-        model=_hashed(own.network),
-        mask=_mask_of(own.place),
-        passes=own.passes,
-        blocks=",".join(f"{block}={digits(factor)}" for block, factor in own.blocks),
-    )
+
+
+def _blocks_text(blocks: Sequence[tuple[str, float]]) -> str:
+    return ",".join(f"{block}={digits(factor)}" for block, factor in blocks)
 
 
 def _mask_of(place: AllOver | MaskPlace) -> str:

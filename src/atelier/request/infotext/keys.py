@@ -100,6 +100,7 @@ class Settings:
     negative_aesthetic_score: float | None = None
     controls: str | None = None
     references: str | None = None
+    faces: str | None = None
     regions: str | None = None
     region_method: str | None = None
     region_ground: float | None = None
@@ -319,6 +320,7 @@ KEYS: tuple[Key, ...] = (
     _field("negative_aesthetic_score"),
     _field("controls"),
     _field("references"),
+    _field("faces"),
     _field("regions"),
     _field("region_method"),
     _field("region_ground"),

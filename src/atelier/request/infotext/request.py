@@ -14,8 +14,10 @@ from atelier.request.infotext.changes import changes as changes_of
 from atelier.request.infotext.dialect import dialect_of
 from atelier.request.infotext.dialects.stable_diffusion_cpp import NAME as CPP
 from atelier.request.infotext.keys import ALL_KEYS, BY_NAME, Settings
+from atelier.request.infotext.latent_couple import with_parts_in_places
 from atelier.request.infotext.listed import listed_model, listed_networks, unfound_model
 from atelier.request.infotext.record import Infotext
+from atelier.request.infotext.regional_prompter import with_regions
 from atelier.request.infotext.sampler import (
     AUTOMATIC,
     TIMESTEP_SAMPLERS,
@@ -56,7 +58,8 @@ UNCHANGED: Mapping[str, object] = MappingProxyType({})
 
 def interpret(found: Infotext) -> Reading:
     """The typed settings of an infotext in today's terms: the sampler and its schedule apart, the RNG one of ours, the
-    seed not negative, a model that a list names its model, what ComfyUI does without saying so said."""
+    seed not negative, a model that a list names its model, what ComfyUI does without saying so said, regions of an
+    extension regions."""
     reading = settings_of(found)
     settings = reading.settings
     sampler, scheduler = method(settings.sampler, settings.scheduler, version_of(settings.version))
@@ -81,7 +84,9 @@ def interpret(found: Infotext) -> Reading:
         warnings += (f"RNG: {settings.rng!r} is left out, one of CPU, NV, GPU, portable is needed",)
     if note := unfound_model(found):
         warnings += (note,)
-    return replace(reading, settings=_with_model(dialect.settle(changed), found), warnings=warnings)
+    settled = with_regions(_with_model(dialect.settle(changed), found), found)
+    settled, notes = with_parts_in_places(settled, found)
+    return replace(reading, settings=settled, warnings=warnings + notes)
 
 
 def _with_model(settings: Settings, found: Infotext) -> Settings:

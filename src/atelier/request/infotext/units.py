@@ -17,17 +17,23 @@ from atelier.request.controls import (
     MAX_WEIGHT,
     RESOLUTIONS,
     Control,
+    Face,
     Fit,
     Mode,
     Passes,
     Reference,
     When,
     control_text,
+    face_text,
     reference_text,
 )
 from atelier.request.infotext.record import Infotext, Pairs
 from atelier.request.spoken import number
 
+OWN = ("Controls", "References", "Faces")
+"""Keys that say what steered an image in our own words."""
+OF_FACES = ("ip-adapter_face_id", "instant_id_face_embedding")
+"""What modules begin with that read a face; A1111 leaves the LoRA of their files to a tag in the prompt."""
 IMAGE = "IMAGE"
 """What stands for the image in what is told."""
 UNIT = re.compile(r"ControlNet (\d{1,2})", re.IGNORECASE)
@@ -65,16 +71,18 @@ OPTIONS: Mapping[str, tuple[str, ...]] = MappingProxyType(
 """What A1111's two thresholds are called here."""
 
 
-def lacking(found: Infotext, control: str = "--control", reference: str = "--reference") -> tuple[str, ...]:
+def lacking(
+    found: Infotext, control: str = "--control", reference: str = "--reference", face: str = "--face"
+) -> tuple[str, ...]:
     """A line for each unit: its image has to be given again. None where the infotext has controls of its own. control,
-    reference: what takes the text that is told."""
-    if found.get("Controls") is not None or found.get("References") is not None:
+    reference, face: what takes the text that is told."""
+    if any(found.get(own) is not None for own in OWN):
         return ()
     texts = {key: spoken(own) for key, own in units(found.pairs).items()}
-    takes = {key: reference if text.startswith(f"{IMAGE}:") else control for key, text in texts.items()}
+    takes: Mapping[type[When], str] = {Control: control, Reference: reference, Face: face}
     return tuple(
-        f"{key}: its image is in no infotext, so it does not act: give it again, {takes[key]} '{text}'"
-        for key, text in texts.items()
+        f"{key}: its image is in no infotext, so it does not act: give it again, {takes[kind]} '{text}'"
+        for key, (kind, text) in texts.items()
     )
 
 
@@ -117,11 +125,13 @@ def _today(name: str) -> str:
     return _NEW.get(folded, folded)
 
 
-def spoken(unit: Mapping[str, str]) -> str:
-    """A unit as the text of a control, or of a reference, with IMAGE in it."""
+def spoken(unit: Mapping[str, str]) -> tuple[type[When], str]:
+    """A unit as a control, a reference or a face, and the text of it with IMAGE in it."""
     module = unit.get("module", "none")
+    if module.casefold().startswith(OF_FACES):
+        return Face, face_text(_when(Face(image=IMAGE, lora=0.0), unit))
     if module.casefold().startswith("ip-adapter"):
-        return reference_text(_when(Reference(image=IMAGE), unit))
+        return Reference, reference_text(_when(Reference(image=IMAGE), unit))
     is_perfect = unit.get("pixel perfect", "").casefold() == "true"
     control = Control(
         image=IMAGE,
@@ -132,7 +142,7 @@ def spoken(unit: Mapping[str, str]) -> str:
         resolution=0 if is_perfect or module.casefold() == "none" else _resolution(unit),
         options=tuple(_options(unit)),
     )
-    return control_text(_when(control, unit))
+    return Control, control_text(_when(control, unit))
 
 
 def _type(unit: Mapping[str, str]) -> str:

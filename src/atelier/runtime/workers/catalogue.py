@@ -7,7 +7,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from atelier.checkpoints.kind import identify
+from atelier.checkpoints.folder import NETWORK_STEM, archive_in
+from atelier.checkpoints.kind import Identity, identify
 from atelier.diffusion.catalogue import AUTOMATIC, samplers, schedules
 from atelier.errors import BadFile, BadInput
 from atelier.pipeline.stages.enlarge import LATENT_MODES
@@ -27,11 +28,13 @@ if TYPE_CHECKING:
 
 IMAGE_PROMPTS = frozenset({"ip_adapter"})
 """Kinds of files that read an image as a prompt; all others in folders of networks that steer read hints."""
+OF_FACES = ("faceid", "instantid")
+"""What variants of these begin with that read faces."""
 
 
 def listed(engine: Engine, hashes: HashCache) -> dict[str, Json]:
     """All names. Files that are no model that can be generated with are left out."""
-    library = engine.library
+    library = engine.library.at_once()
     return {
         "models": [entry for model in library.models() if (entry := _model(engine, model, hashes)) is not None],
         "samplers": [
@@ -39,7 +42,7 @@ def listed(engine: Engine, hashes: HashCache) -> dict[str, Json]:
         ],
         "schedulers": [_scheduler(AUTOMATIC, ())]
         + [_scheduler(spec.name, spec.aliases) for spec in schedules().values()],
-        "upscalers": [_upscaler(name, UpscalerNames(library)) for name in UpscalerNames(library).names()],
+        "upscalers": _upscalers(UpscalerNames(library)),
         "latent_upscalers": [*LATENT_MODES],
         "autoencoders": [_named(name, path) for name, path in library.autoencoders().items()],
         "loras": [_named(name, path) for name, path in library.adapters().items()],
@@ -66,9 +69,12 @@ def _scheduler(label: str, aliases: tuple[str, ...]) -> Json:
     return {"name": name, "label": label, "aliases": [own for own in aliases if own != name]}
 
 
-def _upscaler(name: str, known: UpscalerNames) -> Json:
-    found = known.find(name)
-    return {"name": name, "file": found.path.name if isinstance(found, UpscalerFile) else "", "more": {}}
+def _upscalers(known: UpscalerNames) -> list[Json]:
+    found = ((name, known.find(name)) for name in known.names())
+    return [
+        {"name": name, "file": own.path.name if isinstance(own, UpscalerFile) else "", "more": {}}
+        for name, own in found
+    ]
 
 
 def _named(name: str, path: Path) -> Json:
@@ -76,17 +82,23 @@ def _named(name: str, path: Path) -> Json:
 
 
 def _control(name: str, path: Path) -> Json:
-    """A network that steers. kind: what it reads, a hint or an image prompt; hash: by which A1111 tells files apart,
-    none where a file is so small that it would be that of nothing."""
+    """A network that steers. kind: what it reads: a hint, an image prompt, or a face; hash: by which A1111 tells files
+    apart, none where a file is so small that it would be that of nothing."""
     with suppress(BadFile):
-        identity = identify(open_any(path))
+        identity = identify(archive_in(path, NETWORK_STEM) if path.is_dir() else open_any(path))
         more: dict[str, Json] = {
-            "kind": "reference" if identity is not None and identity.kind in IMAGE_PROMPTS else "hint",
+            "kind": _reads(identity),
             "family": None if identity is None else identity.family,
             "hash": legacy_hash(path) if path.is_file() and path.stat().st_size > LEGACY_START else None,
         }
         return {"name": name, "file": path.name, "more": more}
     return {"name": name, "file": path.name, "more": {"kind": "unknown", "family": None, "hash": None}}
+
+
+def _reads(identity: Identity | None) -> str:
+    if identity is None or identity.kind not in IMAGE_PROMPTS:
+        return "hint"
+    return "face" if (identity.variant or "").startswith(OF_FACES) else "reference"
 
 
 def _annotator(spec: Annotator, library: Library) -> Json:
@@ -97,7 +109,7 @@ def _annotator(spec: Annotator, library: Library) -> Json:
         "help": spec.help,
         "options": [cast("Json", asdict(option)) for option in spec.options],
         "file": None if needs is None else needs.files[0],
-        "there": needs is None or file_of(needs, library) is not None,
+        "there": needs is None or ((path := file_of(needs, library)) is not None and needs.lacking(path) is None),
         "sized": spec.frame != "own",
     }
 

@@ -11,7 +11,7 @@ UPLOAD = re.compile(r"upload:[0-9a-f]{64}")
 AS_LARGE_AS = " as large as "
 """Between the names of a mask and of the image to whose size it is brought."""
 _BROUGHT = re.compile(UPLOAD.pattern + AS_LARGE_AS + UPLOAD.pattern)
-SPOKEN = frozenset({"regions", "controls", "references"})
+SPOKEN = frozenset({"regions", "controls", "references", "faces"})
 """The fields whose texts name images among other things."""
 
 

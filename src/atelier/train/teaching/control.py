@@ -67,22 +67,23 @@ class Hints:
         if self.maker is not None:
             return np.asarray(self.maker.hint(Image.fromarray(pixels(excerpt)), options=self.options))
         assert self.folder is not None
-        path = self._path(excerpt.path)
+        path = beside(excerpt.path, self.folder, self.root)
         with opened(path) as image:
             whole = flat(upright(image), "black")
             check_proportions(path, whole.size, excerpt)
             return np.array(cut(whole, excerpt))
 
-    def _path(self, image: Path) -> Path:
-        """Where the hint of an image lies: as the image below its folder, or straight in the folder of hints."""
-        assert self.folder is not None
-        places = [self.folder / f"{image.stem}.png"]
-        if image.is_relative_to(self.root):
-            places.insert(0, (self.folder / image.relative_to(self.root)).with_suffix(".png"))
-        found = next((place for place in places if place.is_file()), None)
-        if found is None:
-            raise BadFile(places[0], f"is not there: {image} needs a hint of its name")
-        return found
+
+def beside(image: Path, folder: Path, root: Path) -> Path:
+    """The PNG that belongs to a training image below `root`: it lies as that does below its folder, or straight in it.
+    Raises BadFile where it is not there."""
+    places = [folder / f"{image.stem}.png"]
+    if image.is_relative_to(root):
+        places.insert(0, (folder / image.relative_to(root)).with_suffix(".png"))
+    found = next((place for place in places if place.is_file()), None)
+    if found is None:
+        raise BadFile(places[0], f"is not there: {image} needs one of its name")
+    return found
 
 
 class Learner(Protocol):

@@ -16,9 +16,11 @@ from atelier.adapters.growing import Growing
 from atelier.checkpoints.checkpoint import Checkpoint
 from atelier.checkpoints.write import write_ldm
 from atelier.errors import BadFile
+from atelier.models.ip_adapter import IpAdapterSpec
 from atelier.train import checkpoint
 from atelier.train.data.teaching import TeachingSet
 from atelier.train.recipes.control import ControlRecipe
+from atelier.train.recipes.image_prompt import ImagePromptRecipe
 from atelier.train.teaching.base import Base
 from atelier.train.teaching.control import ControlPupil, LowControl
 from atelier.train.teaching.pupils import AdapterPupil
@@ -27,6 +29,8 @@ from atelier.train.teaching.taught_model import TaughtModel
 from atelier.weights.cast import cast, precision
 from atelier.weights.formats import safetensors
 from atelier.weights.names.controlnet import names as control_names
+from atelier.weights.names.ip_adapter import names as ip_adapter_names
+from atelier.weights.save import stored_as
 
 SUFFIX = ".safetensors"
 AVERAGES = ".ema"
@@ -82,6 +86,15 @@ def write_control(
         tensors = {theirs[name]: tensor for name, tensor in learner.net.state_dict().items()}
     found = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     return _write(run, recipe, model, images, found, {"control_type": recipe.type}, "control")
+
+
+def write_image_prompt(
+    run: Path, recipe: ImagePromptRecipe, model: Checkpoint, spec: IpAdapterSpec, images: TeachingSet
+) -> Path:
+    """An IP-Adapter in its authors' names."""
+    tensors = stored_as(learned(run)["image_prompt"], ip_adapter_names(spec), "ldm")
+    found = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
+    return _write(run, recipe, model, images, found, {}, "image-prompt")
 
 
 def write_model(run: Path, recipe: TeachingRecipe, model: Checkpoint, channels: int) -> Path:

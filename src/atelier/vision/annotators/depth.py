@@ -7,14 +7,14 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from atelier.vision.annotating import Annotator, Asked, NeedsFile, OptionSpec
+from atelier.vision.annotating import Annotator, Asked, Drawer, NeedsFile, OptionSpec
 
 if TYPE_CHECKING:
     import numpy as np
     import torch
     from numpy.typing import NDArray
 
-    from atelier.vision.annotating import Draw, Pixels
+    from atelier.vision.annotating import Pixels
 
     Finish = Callable[[NDArray[np.float64], Mapping[str, float]], Pixels]
 
@@ -43,7 +43,7 @@ def surface(depths: NDArray[np.float64], options: Mapping[str, float]) -> Pixels
     return normals(depths, options["background"])
 
 
-def load(finish: Finish, path: Path, device: torch.device) -> Draw:
+def load(finish: Finish, path: Path, device: torch.device) -> Drawer:
     """Raises BadFile, and BadInput where transformers is not installed."""
     from PIL.Image import fromarray
 
@@ -58,7 +58,7 @@ def load(finish: Finish, path: Path, device: torch.device) -> Draw:
         full = F.interpolate(depths, size=pixels.shape[:2], mode="bicubic", align_corners=False)
         return finish(full[0, 0].double().numpy(), asked.options)
 
-    return draw
+    return Drawer(draw, (estimator.net,))
 
 
 SPECS = (

@@ -5,15 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from atelier.vision.annotating import Annotator, Asked, NeedsFile
+from atelier.vision.annotating import Annotator, Asked, Drawer, NeedsFile
 
 if TYPE_CHECKING:
     import torch
 
-    from atelier.vision.annotating import Draw, Pixels
+    from atelier.vision.annotating import Pixels
 
 
-def load(path: Path, device: torch.device) -> Draw:
+def load(path: Path, device: torch.device) -> Drawer:
     """Raises BadFile."""
     import torch
 
@@ -30,7 +30,7 @@ def load(path: Path, device: torch.device) -> Draw:
             lines = net(x)[0, 0].cpu().numpy()
         return 255 - grey(cut(lines * 255))
 
-    return draw
+    return Drawer(draw, (net,))
 
 
 SPECS = (

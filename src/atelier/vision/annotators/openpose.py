@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from atelier.vision.annotating import Annotator, Asked, NeedsFile
+from atelier.vision.annotating import Annotator, Asked, Drawer, NeedsFile
 
 if TYPE_CHECKING:
     import numpy as np
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from atelier.models.body_pose import BodyPose
-    from atelier.vision.annotating import Draw, Pixels
+    from atelier.vision.annotating import Pixels
     from atelier.vision.pose import Points
 
 HEIGHT = 184
@@ -24,7 +24,7 @@ GREY = 128
 """What lies beyond the image."""
 
 
-def load(path: Path, device: torch.device) -> Draw:
+def load(path: Path, device: torch.device) -> Drawer:
     """Raises BadFile."""
     import numpy as np
 
@@ -38,7 +38,7 @@ def load(path: Path, device: torch.device) -> Draw:
         people = tuple(Person(points) for points in found(pixels, net, device))
         return np.asarray(drawn(Pose(pixels.shape[1], pixels.shape[0], people)))
 
-    return draw
+    return Drawer(draw, (net,))
 
 
 def found(pixels: Pixels, net: BodyPose, device: torch.device) -> tuple[Points, ...]:

@@ -7,14 +7,14 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from atelier.vision.annotating import Annotator, Asked, NeedsFile
+from atelier.vision.annotating import Annotator, Asked, Drawer, NeedsFile
 
 if TYPE_CHECKING:
     import numpy as np
     import torch
     from numpy.typing import NDArray
 
-    from atelier.vision.annotating import Draw, Pixels
+    from atelier.vision.annotating import Pixels
 
     Edges = NDArray[np.float64]
     """(h, w), 0 to 1."""
@@ -46,7 +46,7 @@ def scribbled(edges: Edges) -> NDArray[np.uint8]:
     return thick(soft(edges))
 
 
-def load_hed(finish: Finish, path: Path, device: torch.device) -> Draw:
+def load_hed(finish: Finish, path: Path, device: torch.device) -> Drawer:
     """Raises BadFile."""
     import torch
 
@@ -61,10 +61,10 @@ def load_hed(finish: Finish, path: Path, device: torch.device) -> Draw:
             edges = net(x)[0, 0].double().sigmoid()
         return _finished(edges, finish)
 
-    return draw
+    return Drawer(draw, (net,))
 
 
-def load_pidinet(finish: Finish, path: Path, device: torch.device) -> Draw:
+def load_pidinet(finish: Finish, path: Path, device: torch.device) -> Drawer:
     """Raises BadFile."""
     import torch
 
@@ -79,7 +79,7 @@ def load_pidinet(finish: Finish, path: Path, device: torch.device) -> Draw:
         with torch.inference_mode():
             return _finished(net(x)[0, 0].double(), finish)
 
-    return draw
+    return Drawer(draw, (net,))
 
 
 def _finished(edges: torch.Tensor, finish: Finish) -> Pixels:

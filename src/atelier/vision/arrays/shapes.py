@@ -63,6 +63,48 @@ def line(canvas: Canvas, start: Point, end: Point, half: int, colour: Colour) ->
     disc(canvas, Point(*b), half, colour)
 
 
+def thin_line(canvas: Canvas, start: Point, end: Point, colour: Colour) -> None:
+    """A line one pixel wide between two points that are cut to whole pixels, as far as the canvas reaches: of each
+    column, or of each row where it is steeper, the pixel that is nearest; of two at the same distance the first."""
+    ends = _clipped(int(start.x), int(start.y), int(end.x), int(end.y), canvas.shape[1] - 1, canvas.shape[0] - 1)
+    if ends is None:
+        return
+    x1, y1, x2, y2 = ends if ends[0] <= ends[2] else (*ends[2:], *ends[:2])
+    across, down = x2 - x1, abs(y2 - y1)
+    long, short = max(across, down), min(across, down)
+    steps = np.arange(long + 1)
+    aside = (2 * short * steps + long - 1) // (2 * long) if long else steps
+    sign = 1 if y2 >= y1 else -1
+    columns, rows = (steps, aside) if across >= down else (aside, steps)
+    canvas[y1 + sign * rows, x1 + columns] = colour
+
+
+def _clipped(x1: int, y1: int, x2: int, y2: int, right: int, bottom: int) -> tuple[int, int, int, int] | None:
+    """The ends of what lies within 0 to right and 0 to bottom, whole numbers (Cohen and Sutherland's way: first what is
+    above or below, then what is beside); None for nothing."""
+    if _cannot_meet(y1, y2, bottom) or _cannot_meet(x1, x2, right):
+        return None
+    y1, x1 = _moved(y1, x1, y2, x2, bottom)
+    y2, x2 = _moved(y2, x2, y1, x1, bottom)
+    if _cannot_meet(x1, x2, right):
+        return None
+    x1, y1 = _moved(x1, y1, x2, y2, right)
+    x2, y2 = _moved(x2, y2, x1, y1, right)
+    return x1, y1, x2, y2
+
+
+def _cannot_meet(a: int, b: int, last: int) -> bool:
+    return max(a, b) < 0 or min(a, b) > last
+
+
+def _moved(at: int, beside: int, to: int, other: int, last: int) -> tuple[int, int]:
+    """An end of a line at the border where it is beyond it along one side; to, other: its other end."""
+    border = min(max(at, 0), last)
+    if border == at:
+        return at, beside
+    return border, beside + int((border - at) * (other - beside) / (to - at))
+
+
 def _outline(corners: Floats) -> NDArray[np.int_]:
     """The pixels (n, 2) on the edges of a polygon: one for each step along the longer side of an edge, left to right.
     A pixel halfway between two is the one that comes first."""

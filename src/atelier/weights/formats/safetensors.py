@@ -10,6 +10,7 @@ import json
 import math
 import mmap
 import os
+import re
 import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -68,7 +69,15 @@ _FOREIGN: tuple[tuple[bytes | tuple[bytes, ...], str], ...] = (
     ((b"<!DOCTYP", b"<!doctyp", b"<html", b"<HTML"), "a web page, not weights; download the file again"),
     ((b"\x89PNG", b"\xff\xd8\xff"), "an image, not weights"),
     ((b"7z\xbc\xaf", b"Rar!", b"\x1f\x8b"), "a compressed archive, not weights; unpack it first"),
+    (b"\x89HDF", f"an HDF5 file, such as Keras writes; {_ONLY}"),
+    (b"\x93NUMPY", f"an array of numpy; {_ONLY}"),
+    ((b"MZ", b"\x7fELF"), "a program, not weights"),
+    (b"%PDF", "a PDF document, not weights"),
+    (b"{", "JSON, such as settings or an index; name the weights beside it, or their folder"),
 )
+_ONNX = re.compile(rb"\x08[\x01-\x20]\x12", re.DOTALL)
+"""The first fields of an ONNX file: a version, then the name of the program that wrote it."""
+_TEXT = re.compile(rb"[\t\n\r -~]{8}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -408,6 +417,10 @@ def _refuse(path: Path, first: bytes, length: int, total: int) -> NoReturn:
     for magic, what in _FOREIGN:
         if first.startswith(magic):
             raise BadFile(path, f"is {what}")
+    if _ONNX.match(first):
+        raise BadFile(path, f"is an ONNX model; {_ONLY}")
+    if _TEXT.fullmatch(first):
+        raise BadFile(path, "is text, not weights; get the file again")
     if 2 <= length <= MAX_HEADER and 8 + length > total:
         raise BadFile(path, f"is truncated inside its header ({total:,} bytes of at least {8 + length:,}), or foreign")
     raise BadFile(path, "is no safetensors file: it does not begin with a header length and a JSON header")

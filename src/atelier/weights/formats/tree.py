@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -59,6 +59,19 @@ def places(folder: Path, *, strict: bool = False, bound: Bound | None = None) ->
         inside = [(path / name, above | {real}) for name in place.folders]
         waiting.extendleft(entry for entry in reversed(inside) if not entry[0].is_symlink())
         waiting.extend(entry for entry in inside if entry[0].is_symlink())
+
+
+def again(seen: Iterable[Place]) -> Iterator[Place]:
+    """The walk that has seen these places once more, without looking at the disk; what is taken out of a place is not
+    entered."""
+    closed = set[Path]()
+    for place in seen:
+        if place.path in closed or place.path.parent in closed:
+            closed.add(place.path)
+            continue
+        own = Place(place.path, [*place.folders], [*place.files])
+        yield own
+        closed.update(place.path / name for name in {*place.folders}.difference(own.folders))
 
 
 def _is_within(bound: Bound, folder: Path, path: Path, real: str, deep: int, count: int) -> bool:

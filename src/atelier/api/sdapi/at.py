@@ -1,0 +1,33 @@
+"""Where a unit of ControlNet stands, for messages about it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from atelier.api.errors import Refused
+from atelier.api.sdapi.fields import refused
+
+FIELD = "alwayson_scripts"
+
+
+@dataclass(frozen=True, slots=True)
+class At:
+    """Where a unit stands; refusals and warnings name it."""
+
+    number: int
+
+    def bad(self, name: str, why: str) -> Refused:
+        return refused(self.told(name, why), FIELD)
+
+    def told(self, name: str, why: str) -> str:
+        return f"ControlNet unit {self.number}: {name}: {why}"
+
+    def image(self, name: str) -> str:
+        """What stands for an image of the unit until it is uploaded."""
+        return f"unit{self.number}.{name}"
+
+
+def image_label(name: str) -> str:
+    """What messages call an image by what stands for it."""
+    unit, _, own = name.partition(".")
+    return f"ControlNet unit {unit.removeprefix('unit')}: {own}"
