@@ -232,7 +232,8 @@ def test_its_file_acts_as_what_was_taught(reads: str, model: Path, images: Path,
         found = net.ports(tokens, Acting(), {})
         wanted, made = (task.base.net(x, t, cond, ports) for ports in (expected, found))
         without = task.base.net(x, t, cond)
-    assert torch.allclose(made, wanted, atol=1e-6)
+    # A training encodes its images one at a time, this test all at once: sums of another order.
+    assert torch.allclose(made, wanted, atol=1e-5)
     assert float((made - without).abs().max()) > 1e-4
 
 
