@@ -1,5 +1,6 @@
 import { useCallback, useEffect, useRef } from "react";
 
+import { api, type Job, told } from "./client";
 import { isRecord, Refusal } from "./errors";
 import { events } from "./stream";
 
@@ -23,6 +24,44 @@ export function useChanges(listener: Listener): void {
     newest.current = listener;
   });
   useEffect(() => subscribe((change) => newest.current(change)), []);
+}
+
+/**
+ * What happens to one job, until it ends, over the connection that the whole page shares: of its own each job would take
+ * one of the six that a browser opens to a server. Throws Refusal where the job is not there.
+ */
+export async function* changesOf(job: string, signal?: AbortSignal): AsyncGenerator<Change> {
+  const come: Change[] = [];
+  let wake: (() => void) | null = null;
+  const leave = subscribe((change) => {
+    if (change.job !== job && change.name !== "reset") return;
+    come.push(change);
+    wake?.();
+  });
+  signal?.addEventListener("abort", () => wake?.());
+  try {
+    for (;;) {
+      const next = come.shift();
+      if (signal?.aborted === true) return;
+      if (next === undefined) {
+        await new Promise<void>((done) => {
+          wake = done;
+        });
+        continue;
+      }
+      const change = next.name === "reset" ? { name: "state", job, data: { ...(await look(job)) } } : next;
+      yield change;
+      if (change.name === "state" && ENDED.has(String(change.data["state"]))) return;
+    }
+  } finally {
+    leave();
+  }
+}
+
+const ENDED: ReadonlySet<string> = new Set(["done", "failed", "cancelled", "timed_out", "quarantined"]);
+
+async function look(job: string): Promise<Job> {
+  return told(api.GET("/v1/jobs/{job_id}", { params: { path: { job_id: job } } }));
 }
 
 function subscribe(listener: Listener): () => void {

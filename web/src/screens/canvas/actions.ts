@@ -1,7 +1,7 @@
+import { changesOf } from "../../api/live";
 import { api, type Job, send, told, upload } from "../../api/client";
-import { isRecord, messageOf } from "../../api/errors";
+import { messageOf } from "../../api/errors";
 import { afterEvent, cancelJob, hasEnded } from "../../api/jobs";
-import { events } from "../../api/stream";
 import { toast } from "../../ui/toasts";
 import { type Document, empty, extent, fromJson, isEmpty, type Layer, type Pending, withLayer } from "./document";
 import { around, type Box, fitted, type Point, snap, toCanvas, zoomed } from "./geometry";
@@ -123,9 +123,9 @@ export function watch({ job }: Pending): void {
 
 async function follow(id: string): Promise<void> {
   put(await told(api.GET("/v1/jobs/{job_id}", { params: { path: { job_id: id } } })));
-  for await (const { name, data } of events(`/v1/jobs/${id}/events`, new AbortController().signal)) {
+  for await (const { name, data } of changesOf(id)) {
     const live = now().jobs[id];
-    if (live === undefined || !isRecord(data)) break;
+    if (live === undefined) break;
     set({ jobs: { ...now().jobs, [id]: afterEvent(live, name, data) } });
   }
   if (now().jobs[id] === undefined) return;

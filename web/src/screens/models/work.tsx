@@ -2,10 +2,10 @@ import { useQueryClient } from "@tanstack/react-query";
 import { useState } from "react";
 import { ProgressBar } from "react-aria-components";
 
+import { changesOf } from "../../api/live";
 import { api, type Job, told } from "../../api/client";
-import { isRecord, messageOf } from "../../api/errors";
+import { messageOf } from "../../api/errors";
 import { cancelJob, hasEnded } from "../../api/jobs";
-import { events } from "../../api/stream";
 import { fill } from "../../i18n";
 import { useOwnText } from "../../i18n/own";
 import { Button } from "../../ui/button";
@@ -53,8 +53,8 @@ function problemOf(job: Job, text: ModelsText): string {
 async function followed(job: Job, setId: (id: string) => void, setShare: (share: number) => void): Promise<Job> {
   setId(job.id);
   if (!hasEnded(job)) {
-    for await (const { name, data } of events(`/v1/jobs/${job.id}/events`, new AbortController().signal)) {
-      if (name === "progress" && isRecord(data) && typeof data["share"] === "number") setShare(data["share"]);
+    for await (const { name, data } of changesOf(job.id)) {
+      if (name === "progress" && typeof data["share"] === "number") setShare(data["share"]);
     }
   }
   return told(api.GET("/v1/jobs/{job_id}", { params: { path: { job_id: job.id } } }));

@@ -1,10 +1,10 @@
 import { useCallback, useId, useRef, useState } from "react";
 import { Input, TextField } from "react-aria-components";
 
+import { changesOf } from "../../api/live";
 import { api, type Job, told, upload } from "../../api/client";
 import { messageOf } from "../../api/errors";
 import { hasEnded } from "../../api/jobs";
-import { events } from "../../api/stream";
 import { fill } from "../../i18n";
 import { useOwnText } from "../../i18n/own";
 import { Button, IconButton } from "../../ui/button";
@@ -178,8 +178,8 @@ function CaptionAll({ images }: { images: readonly TaughtImage[] }) {
 /** A job once it has ended. */
 export async function ended(job: Job): Promise<Job> {
   if (!hasEnded(job)) {
-    for await (const _ of events(`/v1/jobs/${job.id}/events`, new AbortController().signal)) {
-      // Each is waited for; the stream ends with the job.
+    for await (const _ of changesOf(job.id)) {
+      // Each is waited for; they end with the job.
     }
   }
   return told(api.GET("/v1/jobs/{job_id}", { params: { path: { job_id: job.id } } }));

@@ -1,10 +1,10 @@
 import { useQuery, useQueryClient } from "@tanstack/react-query";
 import { useEffect, useState } from "react";
 
+import { changesOf } from "../../api/live";
 import { api, type Job, told } from "../../api/client";
 import { isRecord } from "../../api/errors";
 import { afterEvent, hasEnded, type Live } from "../../api/jobs";
-import { events } from "../../api/stream";
 import { joined, type Point } from "./curve";
 
 /** What is seen of a training. points, checks: the curves; left: seconds, null where nobody knows. */
@@ -46,25 +46,18 @@ function pairs(found: readonly (readonly number[])[]): Point[] {
 }
 
 async function follow(id: string, signal: AbortSignal, change: (next: (seen: Seen) => Seen) => void): Promise<void> {
-  for await (const { name, data } of events(`/v1/jobs/${id}/events`, signal)) {
-    if (isRecord(data)) change((seen) => afterNews(seen, name, data));
-  }
+  for await (const { name, data } of changesOf(id, signal)) change((seen) => afterNews(seen, name, data));
 }
 
 /** What is seen after one more event. */
 export function afterNews(seen: Seen, name: string, data: Record<string, unknown>): Seen {
-  if (name !== "learned") return { ...seen, ...afterEvent(seen, name, withAddress(name, data)) };
+  if (name !== "learned") return { ...seen, ...afterEvent(seen, name, data) };
   return {
     ...seen,
     points: joined(seen.points, data["points"] as Point[]),
     checks: joined(seen.checks, data["checks"] as Point[]),
     left: typeof data["left"] === "number" ? data["left"] : seen.left,
   };
-}
-
-/** Events tell of an image without its address. */
-function withAddress(name: string, data: Record<string, unknown>): Record<string, unknown> {
-  return name === "image" && typeof data["id"] === "string" ? { ...data, url: `/v1/images/${data["id"]}` } : data;
 }
 
 /** What a done job says of its use: what to write, and to which model. */
