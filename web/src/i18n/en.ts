@@ -84,6 +84,7 @@ export const en = {
     noPrompt: "Image without a prompt",
     compare: "Compare settings (X/Y/Z)",
     suggestions: "Suggestions",
+    secondPass: "Twice as large (hires)",
     weights: "Weights",
     schedule: "What is active when",
     until: "to step {step}",

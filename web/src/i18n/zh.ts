@@ -86,6 +86,7 @@ export const zh: Catalogue = {
     noPrompt: "没有提示词的图像",
     compare: "比较参数 (X/Y/Z)",
     suggestions: "建议",
+    secondPass: "放大两倍（高清修复）",
     weights: "权重",
     schedule: "何时生效",
     until: "到第 {step} 步",

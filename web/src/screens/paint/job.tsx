@@ -1,10 +1,12 @@
 import { ProgressBar } from "react-aria-components";
+import { Link } from "wouter";
 
 import type { Job, JobImage } from "../../api/client";
 import { cancelJob, hasEnded, useLive } from "../../api/jobs";
 import { messageOf } from "../../api/errors";
 import { type Catalogue, fill, useText } from "../../i18n";
 import { Button } from "../../ui/button";
+import { Icon } from "../../ui/icons";
 import { Picture } from "../../ui/picture";
 import { toast } from "../../ui/toasts";
 
@@ -18,9 +20,14 @@ export function JobCard({ job: initial, onOpen }: { job: Job; onOpen: (job: Job,
     <article className="job" aria-label={prompt || text.paint.noPrompt} data-state={job.state}>
       <div className="job-images">
         {job.images.map((image) => (
-          <button key={image.id} type="button" className="job-image" onClick={() => onOpen(job, image)} aria-label={`${text.paint.open}: ${prompt || text.paint.noPrompt}`}>
-            <Picture src={image.url} alt="" width={image.width} height={image.height} />
-          </button>
+          <div key={image.id} className="job-made">
+            <button type="button" className="job-image" onClick={() => onOpen(job, image)} aria-label={`${text.paint.open}: ${prompt || text.paint.noPrompt}`}>
+              <Picture src={image.url} alt="" width={image.width} height={image.height} />
+            </button>
+            <Link className="job-edit" href={`/canvas?image=${image.id}`} aria-label={text.paint.edit} title={text.paint.edit}>
+              <Icon name="brush" />
+            </Link>
+          </div>
         ))}
         {Array.from({ length: missing }, (_, at) => (
           <Coming key={`coming ${at}`} preview={previews[job.images.length + at]} />

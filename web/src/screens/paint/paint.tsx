@@ -1,5 +1,6 @@
 import { useQueryClient } from "@tanstack/react-query";
 import { useCallback, useState } from "react";
+import { ToggleButton } from "react-aria-components";
 
 import { type Fields, type Job, type JobImage, type Schemas, send } from "../../api/client";
 import { messageOf, Refusal } from "../../api/errors";
@@ -63,9 +64,24 @@ function Composer({ onOpen }: { onOpen: (job: Job, image: JobImage) => void }) {
       />
       <div className="composer-foot">
         <Tokens prompt={textOf(prompt)} />
+        <SecondPass />
         <Compare onOpen={onOpen} />
       </div>
     </div>
+  );
+}
+
+const TWICE = 2;
+
+/** Enlarges what is made and goes over it again, as most people want it; the fold of the second pass has the rest. */
+function SecondPass() {
+  const text = useText();
+  const [upscale, setUpscale] = useDraftField("hires_upscale");
+  return (
+    <ToggleButton className="button button-quiet" isSelected={upscale !== null} onChange={(on) => setUpscale(on ? TWICE : null)}>
+      <Icon name="up" />
+      <span>{text.paint.secondPass}</span>
+    </ToggleButton>
   );
 }
 
