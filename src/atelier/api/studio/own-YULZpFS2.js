@@ -1,1 +1,0 @@
-import{bn as e}from"./toasts-BorFXKwp.js";function t(t){return t[e()]}export{t};
