@@ -310,11 +310,17 @@ class FakeService:
         return self._own(job_id, owner).job
 
     async def jobs(
-        self, owner: Owner, *, limit: int = 100, before: str | None = None, states: Collection[State] = tuple(State)
+        self,
+        owner: Owner,
+        *,
+        limit: int = 100,
+        before: str | None = None,
+        states: Collection[State] = tuple(State),
+        kind: str | None = None,
     ) -> Sequence[Job]:
         self._called("jobs")
         own = [kept.job for kept in reversed(self.kept.values()) if kept.owner.key == owner.key]
-        own = [job for job in own if job.state in states]
+        own = [job for job in own if job.state in states and kind in {None, job.kind}]
         if before is not None:
             self._own(before, owner)
             own = [job for job in own if job.id < before]

@@ -14,12 +14,16 @@ import { releaseFetched } from "./ui/picture";
 import { applyTheme } from "./ui/theme";
 
 const RETRIES = 2;
+const FULL = 429;
 
 const queries = new QueryClient({
   defaultOptions: {
     queries: {
       // What the server refused it refuses again; a server that is away is asked again.
-      retry: (count, error) => error instanceof Refusal && (error.away || (error.status === 503 && count < RETRIES)),
+      // One that is full says when to ask again.
+      retry: (count, error) =>
+        error instanceof Refusal && (error.away || error.status === FULL || (error.status === 503 && count < RETRIES)),
+      retryDelay: (_, error) => (error instanceof Refusal ? (error.retryAfter ?? 1) : 1) * 1000,
       refetchOnWindowFocus: false,
     },
   },

@@ -1,11 +1,11 @@
-import { useQuery } from "@tanstack/react-query";
+import { useQuery, useQueryClient } from "@tanstack/react-query";
 import { type ReactNode, useState, useSyncExternalStore } from "react";
 import { Input, Label, TextField } from "react-aria-components";
 import { Link, useLocation } from "wouter";
 
 import { api, told } from "./api/client";
 import { Refusal } from "./api/errors";
-import { key, onKey, setKey } from "./api/key";
+import { isRefused, key, onKey, setKey } from "./api/key";
 import { isAway, onReach } from "./api/reach";
 import { type Catalogue, useText } from "./i18n";
 import { Button } from "./ui/button";
@@ -85,12 +85,14 @@ function useKeyNeeded(): boolean {
     queryFn: () => told(api.GET("/v1/capabilities")),
     staleTime: Number.POSITIVE_INFINITY,
   });
-  return error instanceof Refusal && error.unknownKey;
+  const refused = useSyncExternalStore(onKey, isRefused);
+  return refused || (error instanceof Refusal && error.unknownKey);
 }
 
 function AskKey() {
   const text = useText();
   const [typed, setTyped] = useState("");
+  const queries = useQueryClient();
   const wrong = key() !== "";
   return (
     <form
@@ -98,6 +100,7 @@ function AskKey() {
       onSubmit={(event) => {
         event.preventDefault();
         setKey(typed.trim());
+        void queries.resetQueries();
       }}
     >
       <h1>{text.app.name}</h1>

@@ -143,9 +143,17 @@ class Desk:
         return _seen(await self._stored(lambda: self._store.job(job_id, owner)))
 
     async def jobs(
-        self, owner: Owner, *, limit: int = 100, before: str | None = None, states: Collection[State] = tuple(State)
+        self,
+        owner: Owner,
+        *,
+        limit: int = 100,
+        before: str | None = None,
+        states: Collection[State] = tuple(State),
+        kind: str | None = None,
     ) -> Sequence[Job]:
-        found = await self._stored(lambda: self._store.jobs(owner, limit=limit, before=before, states=states))
+        found = await self._stored(
+            lambda: self._store.jobs(owner, limit=limit, before=before, states=states, kind=kind)
+        )
         return [_seen(job) for job in found]
 
     async def alive(self, owner: Owner) -> Sequence[Job]:

@@ -1,7 +1,7 @@
 import createClient, { type Middleware } from "openapi-fetch";
 
 import { refusal, Refusal } from "./errors";
-import { credentials } from "./key";
+import { credentials, noteStatus } from "./key";
 import { noteAnswer, noteSilence } from "./reach";
 import type { components, paths } from "./schema";
 
@@ -26,6 +26,7 @@ api.use(keyed);
 /** The body of an answer. Throws Refusal. */
 export async function told<T>(call: Promise<{ data?: T; error?: unknown; response: Response }>): Promise<T> {
   const { data, error, response } = await call;
+  noteStatus(response.status);
   if (!response.ok) throw refusal(response.status, error, response.headers);
   return data as T;
 }
@@ -35,6 +36,7 @@ export async function send(path: string, options: RequestInit = {}): Promise<Res
   const headers = { ...credentials(), ...(options.headers as Record<string, string> | undefined) };
   const answer = await reach(new Request(path, { ...options, headers }));
   if (answer.ok) return answer;
+  noteStatus(answer.status);
   const body: unknown = await answer.json().catch(() => null);
   throw refusal(answer.status, body, answer.headers);
 }

@@ -17,8 +17,7 @@ export function useRecentJobs(kind: string) {
   useChanges(({ name }) => (name === "state" || name === "reset") && soon());
   return useQuery({
     queryKey: ["jobs", kind],
-    queryFn: async () => (await told(api.GET("/v1/jobs", { params: { query: { limit: RECENT } } }))).data,
-    select: (jobs) => jobs.filter((job) => job.kind === kind),
+    queryFn: async () => (await told(api.GET("/v1/jobs", { params: { query: { limit: RECENT, kind } } }))).data,
   });
 }
 
@@ -43,9 +42,11 @@ export function useLive(initial: Job): Live {
   const [live, setLive] = useState<Live>({ job: initial, previews: {} });
   useChanges(({ name, job, data }) => {
     if (job === initial.id) setLive((now) => afterEvent(now, name, data));
-    else if (name === "reset" && !hasEnded(live.job)) void look(initial.id).then((job) => setLive((now) => afterLook(now, job)));
+    else if (name === "reset" && !hasEnded(live.job)) void look(initial.id).then((job) => setLive((now) => afterLook(now, job)), () => undefined);
   });
-  return hasEnded(initial) ? { job: initial, previews: {} } : live;
+  if (hasEnded(initial)) return { job: initial, previews: {} };
+  // Places in line change when other jobs end, of which no event of this one tells.
+  return { ...live, job: { ...live.job, position: initial.position, expected: initial.expected } };
 }
 
 /** What is seen of a job after it was looked at. The answer may be older than the last event: an end is never taken back. */

@@ -10,6 +10,7 @@ export function key(): string {
 export function setKey(value: string): void {
   if (value === "") localStorage.removeItem(NAME);
   else localStorage.setItem(NAME, value);
+  refused = false;
   for (const listener of listeners) listener();
 }
 
@@ -17,6 +18,22 @@ export function onKey(listener: () => void): () => void {
   listeners.add(listener);
   return () => listeners.delete(listener);
 }
+
+let refused = false;
+
+/** Whether the server asked for a key, or for another one, since the last was given. */
+export function isRefused(): boolean {
+  return refused;
+}
+
+/** Notes that the server takes no answer without another key. */
+export function noteStatus(status: number): void {
+  if (status !== UNKNOWN || refused) return;
+  refused = true;
+  for (const listener of listeners) listener();
+}
+
+const UNKNOWN = 401;
 
 /** The headers that say whose request this is. */
 export function credentials(): Record<string, string> {

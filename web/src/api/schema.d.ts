@@ -6020,6 +6020,8 @@ export interface operations {
                 before?: string | null;
                 /** @description Only these. */
                 state?: ("alive" | "ended" | "failed") | null;
+                /** @description Only those of a kind, such as generate. */
+                kind?: string | null;
             };
             header?: never;
             path?: never;

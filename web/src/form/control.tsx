@@ -284,7 +284,7 @@ function TextsControl({ spec, value, onChange }: ControlProps) {
       ) : (
         <TextField className="text" aria-label={label} value={entry} onChange={setEntry}>
           <div className="row">
-            <Input onKeyDown={(event) => event.key === "Enter" && add(entry)} />
+            <Input onKeyDown={(event) => event.key === "Enter" && !event.nativeEvent.isComposing && add(entry)} />
             <Button icon="plus" onPress={() => add(entry)}>
               {text.form.add}
             </Button>

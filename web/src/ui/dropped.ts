@@ -6,7 +6,9 @@ export function useDropped(take: (images: File[]) => void): boolean {
   useEffect(() => {
     const stop = new AbortController();
     const on = (name: "dragover" | "dragleave" | "drop", then: (event: DragEvent) => void) =>
-      document.addEventListener(name, then, { signal: stop.signal });
+      // While it goes down: what a field takes for itself it stops on the way up.
+      document.addEventListener(name, then, { signal: stop.signal, capture: name !== "drop" });
+    document.addEventListener("drop", () => setOver(false), { signal: stop.signal, capture: true });
     on("dragover", (event) => {
       if (event.dataTransfer?.types.includes("Files") !== true) return;
       event.preventDefault();
@@ -16,12 +18,11 @@ export function useDropped(take: (images: File[]) => void): boolean {
       if (event.relatedTarget === null) setOver(false);
     });
     on("drop", (event) => {
-      setOver(false);
       if (event.defaultPrevented) return;
-      const images = [...(event.dataTransfer?.files ?? [])].filter((file) => file.type.startsWith("image/"));
-      if (images.length === 0) return;
+      // A browser would open the file in place of the page.
       event.preventDefault();
-      take(images);
+      const images = [...(event.dataTransfer?.files ?? [])].filter((file) => file.type.startsWith("image/"));
+      if (images.length > 0) take(images);
     });
     return () => stop.abort();
   }, [take]);

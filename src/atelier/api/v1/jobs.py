@@ -82,10 +82,11 @@ async def listed(
     limit: Annotated[int, Query(ge=1, le=100, description="Jobs on a page.")] = 20,
     before: Before = None,
     state: Annotated[Literal["alive", "ended", "failed"] | None, Query(description="Only these.")] = None,
+    kind: Annotated[str | None, Query(max_length=64, description="Only those of a kind, such as generate.")] = None,
 ) -> Page[JobShape]:
     """One's jobs, newest first; failed are those that ended without being done or cancelled."""
     states = [one for one in State if state is None or _is(one, state)]
-    found = await service.jobs(owner, limit=limit + 1, before=before, states=states)
+    found = await service.jobs(owner, limit=limit + 1, before=before, states=states, kind=kind)
     return Page[JobShape](data=[job_shape(job) for job in found[:limit]], has_more=len(found) > limit)
 
 

@@ -155,9 +155,10 @@ class JobStore:
         limit: int = 100,
         before: str | None = None,
         states: Collection[State] = tuple(State),
+        kind: str | None = None,
     ) -> tuple[Job, ...]:
-        """The owner's in one of the states, newest first, from behind the job `before`."""
-        return self._views.jobs(owner.key, limit, before, states)
+        """The owner's in one of the states, newest first, from behind the job `before`. kind: only these, None = all."""
+        return self._views.jobs(owner.key, limit, before, states, kind)
 
     def alive(self, owner: Owner) -> tuple[Job, ...]:
         """The owner's jobs that run, then those that wait in the order in which they will start."""

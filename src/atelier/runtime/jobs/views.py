@@ -58,9 +58,12 @@ class Views:
         with self._parts.database.read() as connection:
             return self.of(connection, [owned(connection, job_id, owner)])[0]
 
-    def jobs(self, owner: str, limit: int, before: str | None, states: Collection[State]) -> tuple[Job, ...]:
+    def jobs(
+        self, owner: str, limit: int, before: str | None, states: Collection[State], kind: str | None = None
+    ) -> tuple[Job, ...]:
         """Newest first, from behind `before`; only those in one of the states. Raises UnknownJob."""
-        mine = jobs.c.owner == owner, jobs.c.state.in_(states)
+        mine = [jobs.c.owner == owner, jobs.c.state.in_(states)]
+        mine += [] if kind is None else [jobs.c.kind == kind]
         query = select(jobs).where(*mine).order_by(jobs.c.sequence.desc()).limit(max(limit, 0))
         with self._parts.database.read() as connection:
             if before is not None:

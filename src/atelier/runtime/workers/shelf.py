@@ -65,7 +65,8 @@ def told(library: Library, found: FileReport, hashes: HashCache, digests: Hashes
     }
 
 
-def _entry(library: Library, found: Mapping[str, object]) -> Json:
+def _entry(library: Library, found: Mapping[str, object]) -> dict[str, Json] | None:
+    """What is listed of a file; None where it is gone by now."""
     path = Path(str(found["path"]))
     problem = found.get("problem")
     with suppress(OSError):
@@ -85,7 +86,7 @@ def _entry(library: Library, found: Mapping[str, object]) -> Json:
             "problem": None if problem is None else without_places(str(problem), library.folders),
             "changed": path.stat().st_mtime,
         }
-    return {"id": _id(str(path)), "name": str(found["name"]), "kind": "unknown", "problem": "is gone"}
+    return None
 
 
 def _id(path: str) -> str:

@@ -77,7 +77,8 @@ function Standing({ job }: { job: Job }) {
 function standing(job: Job, text: Catalogue): string {
   const { done, total, image, images } = job.progress;
   if (job.state === "queued") {
-    return job.position === null || job.position === 0 ? text.paint.next : fill(text.paint.waiting, { count: job.position });
+    const place = job.position === null || job.position === 0 ? text.paint.next : fill(text.paint.waiting, { count: job.position });
+    return job.expected === null ? place : `${place}, ${fill(text.paint.about, { seconds: Math.ceil(job.expected) })}`;
   }
   if (total === 0) return text.paint.starting;
   const steps = fill(text.paint.running, { done, total });

@@ -124,7 +124,14 @@ async function patiently<T>(run: () => Promise<T>): Promise<T> {
 
 function Images({ onOpen }: { onOpen: (job: Job, image: JobImage) => void }) {
   const text = useText();
-  const { data: jobs, isPending } = useRecentJobs("generate");
+  const { data: jobs, isPending, error } = useRecentJobs("generate");
+  if (error !== null) {
+    return (
+      <p role="alert" className="job-failed">
+        {messageOf(error)}
+      </p>
+    );
+  }
   if (isPending) return <p className="quiet">{text.app.loading}</p>;
   if (jobs === undefined || jobs.length === 0) {
     return (

@@ -40,6 +40,8 @@ export function PromptBox({ value, onChange, onSubmit }: Own) {
     setCursor(null);
   };
   const keys = (event: KeyboardEvent<HTMLTextAreaElement>) => {
+    // Keys that choose characters in an input method are not ours.
+    if (event.nativeEvent.isComposing) return;
     const area = event.currentTarget;
     const step = event.key === "ArrowUp" ? -1 : event.key === "ArrowDown" ? 1 : 0;
     if (event.ctrlKey || event.metaKey) {

@@ -1,4 +1,5 @@
 import { useFields, useModels } from "../../api/queries";
+import { sideOf } from "../../api/sides";
 import { FieldControl } from "../../form/control";
 import { isNothing } from "../../form/draft";
 import type { FieldSpec } from "../../form/fields";
@@ -17,11 +18,11 @@ export function Settings() {
   const text = useText();
   const fields = useFields();
   const { data: models } = useModels();
-  const side = models?.data.find((model) => model.default)?.family === "sdxl" ? 1024 : undefined;
+  const [model] = useDraftField("model");
   const first = FIRST.flatMap((name) => fields.filter((field) => field.name === name));
   return (
     <>
-      <Sizes side={side ?? 128} />
+      <Sizes side={sideOf(models?.data ?? [], typeof model === "string" ? model : "")} />
       {first.map((field) => (
         <OneField key={field.name} spec={field} />
       ))}
