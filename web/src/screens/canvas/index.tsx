@@ -3,7 +3,7 @@ import "../../styles/canvas.css";
 import { useCallback, useEffect, useMemo, useState } from "react";
 import { useLocation, useSearch } from "wouter";
 
-import { messageOf, Refusal } from "../../api/errors";
+import { messageOf } from "../../api/errors";
 import { useText } from "../../i18n";
 import { useDropped } from "../../ui/dropped";
 import { Icon } from "../../ui/icons";
@@ -61,7 +61,7 @@ function useOpened(): [string, (id: string | null) => void] {
   useEffect(() => {
     let wanted = true;
     const asked = new URLSearchParams(search);
-    patiently(() => open(asked)).then(
+    open(asked).then(
       (id) => {
         if (!wanted) return;
         if (asked.get("id") !== id) navigate(`/canvas?id=${id}`, { replace: true });
@@ -81,20 +81,6 @@ function useOpened(): [string, (id: string | null) => void] {
     [navigate],
   );
   return [state, go];
-}
-
-const WAIT_MS = 1000;
-
-/** Tries again while the server does not answer: the shell says so meanwhile. */
-async function patiently<T>(ask: () => Promise<T>): Promise<T> {
-  for (;;) {
-    try {
-      return await ask();
-    } catch (error) {
-      if (!(error instanceof Refusal) || !error.away) throw error;
-      await new Promise((done) => setTimeout(done, WAIT_MS));
-    }
-  }
 }
 
 /** What commands need of the screen, and whether a request is on its way. */

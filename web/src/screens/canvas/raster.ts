@@ -2,28 +2,27 @@ import { send } from "../../api/client";
 import type { Layer, Stroke } from "./document";
 import type { Box, Size } from "./geometry";
 import { alphaOf, cut, type Grey, greyPixels } from "./mask";
+import { Shelf } from "./shelf";
 
 type Context = OffscreenCanvasRenderingContext2D;
 
-/** Images by their addresses, once read: a canvas draws them at every change. */
-const read = new Map<string, Promise<ImageBitmap>>();
 const MOST_READ = 200;
+/** Images by their addresses, once read: a canvas draws them at every change. */
+const shelf = new Shelf(fetched, MOST_READ);
 
 /** The address of what an upload is called. */
 export function addressOf(upload: string): string {
   return `/v1/uploads/${upload.replace("upload:", "")}`;
 }
 
-/** An image of the server. Throws Refusal. */
+/** An image of the server; hold it while it is drawn. Throws Refusal. */
 export function imageAt(address: string): Promise<ImageBitmap> {
-  const known = read.get(address);
-  if (known !== undefined) return known;
-  const found = fetched(address);
-  read.set(address, found);
-  found.catch(() => read.delete(address));
-  const [oldest] = read.keys();
-  if (read.size > MOST_READ && oldest !== undefined) read.delete(oldest);
-  return found;
+  return shelf.at(address);
+}
+
+/** Keeps images usable until the answer is called. */
+export function hold(...addresses: string[]): () => void {
+  return shelf.hold(...addresses);
 }
 
 async function fetched(address: string): Promise<ImageBitmap> {
@@ -40,13 +39,19 @@ function drawing({ width, height }: Size): [OffscreenCanvas, Context] {
 /** What is seen of layers in a box, at one pixel for each of the canvas. */
 export async function drawnLayers(layers: readonly Layer[], box: Box): Promise<OffscreenCanvas> {
   const [canvas, context] = drawing(box);
-  const images = await Promise.all(layers.map((layer) => imageAt(addressOf(layer.image))));
-  layers.forEach((layer, at) => {
-    const image = images[at];
-    if (image === undefined) return;
-    context.globalAlpha = layer.opacity;
-    context.drawImage(image, layer.box.x - box.x, layer.box.y - box.y, layer.box.width, layer.box.height);
-  });
+  const addresses = layers.map((layer) => addressOf(layer.image));
+  const release = hold(...addresses);
+  try {
+    const images = await Promise.all(addresses.map(imageAt));
+    layers.forEach((layer, at) => {
+      const image = images[at];
+      if (image === undefined) return;
+      context.globalAlpha = layer.opacity;
+      context.drawImage(image, layer.box.x - box.x, layer.box.y - box.y, layer.box.width, layer.box.height);
+    });
+  } finally {
+    release();
+  }
   return canvas;
 }
 

@@ -12,7 +12,7 @@ import { draws } from "./commands";
 import { useHints } from "./controls";
 import type { Layer, Region, Stroke } from "./document";
 import type { Box } from "./geometry";
-import { addressOf, cutImage, imageAt } from "./raster";
+import { addressOf, cutImage, hold, imageAt } from "./raster";
 import { imagesOf, type Candidate, useCanvas, useDocument } from "./store";
 import { useColours } from "./colours";
 
@@ -62,19 +62,22 @@ function Shown({ layer, address }: { layer: Layer; address: string }) {
 
 /** An image of the server; the one before it stays until it is there. */
 function useImage(address: string | null): ImageBitmap | null {
-  const [found, setFound] = useState<ImageBitmap | null>(null);
+  const [found, setFound] = useState<{ address: string; image: ImageBitmap } | null>(null);
   useEffect(() => {
     let wanted = true;
     if (address === null) return;
+    const release = hold(address);
     imageAt(address).then(
-      (image) => wanted && setFound(image),
+      (image) => wanted && setFound({ address, image }),
       () => wanted && setFound(null),
     );
     return () => {
       wanted = false;
+      release();
     };
   }, [address]);
-  return address === null ? null : found;
+  useEffect(() => (found === null ? undefined : hold(found.address)), [found]);
+  return address === null ? null : (found?.image ?? null);
 }
 
 /** The candidate that is chosen, or what is seen so far of the next one. */
@@ -117,13 +120,24 @@ function useCut(address: string, mask: string, box: Box): OffscreenCanvas | null
 }
 
 async function cutAt(address: string, mask: string, box: Box): Promise<OffscreenCanvas> {
-  const [image, cover] = await Promise.all([previewAt(address), mask === "" ? null : imageAt(addressOf(mask))]);
-  return cutImage(image, cover, box);
+  const release = hold(address, addressOf(mask));
+  try {
+    const [image, cover] = await Promise.all([previewAt(address), mask === "" ? null : imageAt(addressOf(mask))]);
+    const made = await cutImage(image, cover, box);
+    if (isInside(address)) image.close();
+    return made;
+  } finally {
+    release();
+  }
+}
+
+function isInside(address: string): boolean {
+  return address.startsWith("data:");
 }
 
 /** A preview comes inside of its address, which the policy lets an image read, but not a request. */
 async function previewAt(address: string): Promise<ImageBitmap> {
-  if (!address.startsWith("data:")) return imageAt(address);
+  if (!isInside(address)) return imageAt(address);
   const image = new globalThis.Image();
   image.src = address;
   await image.decode();

@@ -20,11 +20,15 @@ export function removeCanvas(id: string): Promise<unknown> {
   return told(api.DELETE("/v1/canvases/{canvas_id}", { params: { path: { canvas_id: id } } }));
 }
 
-/** Keeps a canvas in place of the revision that was read; the answer is the new revision. Throws Refusal, 412 where it was changed elsewhere. */
-export async function keepCanvas(id: string, kept: Kept, revision: number, leaving = false): Promise<number> {
+/** What a browser sends of a page that is left has an end. */
+const MOST_LEAVING = 60_000;
+
+/** Keeps a canvas in place of the revision that was read, null = of any; the answer is the new revision. Throws Refusal, 412 where it was changed elsewhere. */
+export async function keepCanvas(id: string, kept: Kept, revision: number | null, leaving = false): Promise<number> {
   const body = JSON.stringify(toJson(kept));
-  const headers = { "Content-Type": "application/json", "If-Match": `"${revision}"` };
-  const answer = await send(`/v1/canvases/${id}`, { method: "PUT", body, headers, keepalive: leaving });
+  const headers = { "Content-Type": "application/json", ...(revision === null ? {} : { "If-Match": `"${revision}"` }) };
+  const keepalive = leaving && new TextEncoder().encode(body).length <= MOST_LEAVING;
+  const answer = await send(`/v1/canvases/${id}`, { method: "PUT", body, headers, keepalive });
   return ((await answer.json()) as CanvasEntry).revision;
 }
 

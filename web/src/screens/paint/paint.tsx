@@ -3,8 +3,9 @@ import { useCallback, useState } from "react";
 import { ToggleButton } from "react-aria-components";
 
 import { type Fields, type Job, type JobImage, type Schemas, send } from "../../api/client";
-import { messageOf, Refusal } from "../../api/errors";
+import { messageOf } from "../../api/errors";
 import { ask, useRecentJobs } from "../../api/jobs";
+import { patiently } from "../../api/patiently";
 import { currentDraft, setDraft, useDraft, useDraftField } from "../../form/store";
 import { fill, useText } from "../../i18n";
 import { Button, IconButton } from "../../ui/button";
@@ -106,20 +107,6 @@ function useGenerate(): [() => void, boolean] {
     await queries.invalidateQueries({ queryKey: ["jobs"] });
   };
   return [() => void run(), busy];
-}
-
-const WAIT_MS = 1000;
-
-/** Tries again while the server does not answer. */
-async function patiently<T>(run: () => Promise<T>): Promise<T> {
-  for (;;) {
-    try {
-      return await run();
-    } catch (error) {
-      if (!(error instanceof Refusal) || !error.away) throw error;
-      await new Promise((done) => setTimeout(done, WAIT_MS));
-    }
-  }
 }
 
 function Images({ onOpen }: { onOpen: (job: Job, image: JobImage) => void }) {
