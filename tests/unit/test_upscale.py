@@ -146,7 +146,7 @@ def test_in_a_folder_the_bad_ones_are_named(here: Path, capsys: pytest.CaptureFi
         (["cat.png", "--upscaler", "Lanzcos"], "unknown upscaler 'Lanzcos': did you mean Lanczos?"),
         (["cat.png", "--upscaler", "R-ESRGAN 2x+"], "its file RealESRGAN_x2plus.pth is not there"),
         (["cat.png", "--upscaler", "no/file.pth"], "no/file.pth: there is no such file"),
-        (["cat.png", "--upscaler", "text.pth"], "text.pth: is no safetensors file"),
+        (["cat.png", "--upscaler", "text.pth"], "text.pth: is text, not weights"),
         (["cat.png", "--upscaler", "4x-mine", "--tile", "50"], "tile 50: it needs more than 64 pixels"),
         (["clear.png", "--out", "o.jpg"], "clear.png: a JPEG cannot hold its transparency"),
         (["wide.png", "--out", "o.webp", "--scale", "16"], "a WebP has at most 16383 pixels a side, 16400 would"),

@@ -115,7 +115,7 @@ def test_code_in_the_page_is_stopped_by_the_policy(chromium: Browser, keyed_addr
         "const image = document.createElement('img'); image.setAttribute('onerror', 'window.hit = 1');"
         "image.src = '/x'; document.body.append(script, image)"
     )
-    page.wait_for_function("document.images[document.images.length - 1].complete")
+    expect(page.locator("img").last).to_have_js_property("complete", value=True)
     assert page.evaluate("window.hit ?? null") is None
     page.close()
 

@@ -236,6 +236,8 @@ def prepared(path: Path, model: Checkpoint) -> Prepared:
         if kind.opens(identity):
             _check_family(path, identity, model)
             return kind.prepare(archive, model)
+    if identity.kind in steering_kinds():
+        raise BadFile(path, f"is {identity.phrase} of a variant that is not read ({identity.variant}): choose another")
     raise BadFile(path, f"is {identity.phrase}, which does not steer an image: choose a ControlNet or an IP-Adapter")
 
 

@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, TypeVar, cast
 
 from atelier.api.album import StoredAlbum
@@ -151,9 +152,8 @@ class Desk:
         states: Collection[State] = tuple(State),
         kind: str | None = None,
     ) -> Sequence[Job]:
-        found = await self._stored(
-            lambda: self._store.jobs(owner, limit=limit, before=before, states=states, kind=kind)
-        )
+        asked = partial(self._store.jobs, owner, limit=limit, before=before, states=states, kind=kind)
+        found = await self._stored(asked)
         return [_seen(job) for job in found]
 
     async def alive(self, owner: Owner) -> Sequence[Job]:

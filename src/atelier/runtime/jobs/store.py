@@ -157,7 +157,7 @@ class JobStore:
         states: Collection[State] = tuple(State),
         kind: str | None = None,
     ) -> tuple[Job, ...]:
-        """The owner's in one of the states, newest first, from behind the job `before`. kind: only these, None = all."""
+        """The owner's in one of the states, newest first, from behind the job `before`; kind None: of all kinds."""
         return self._views.jobs(owner.key, limit, before, states, kind)
 
     def alive(self, owner: Owner) -> tuple[Job, ...]:

@@ -32,7 +32,8 @@ _FOLDERS = re.compile(r"(?<![\w:/\\.])(?:[A-Za-z]:)?[\\/](?:[^\\/\s\"',;:<>|]+[\
 
 def shelf(library: Library, index: Index) -> list[Json]:
     """An entry for each file or folder of weights: the embedded model first, then by name."""
-    return [_entry(library, found) for found in listed(library, index, every=True)]
+    entries = (_entry(library, found) for found in listed(library, index, every=True))
+    return [entry for entry in entries if entry is not None]
 
 
 def place_of(library: Library, name: str) -> Path:

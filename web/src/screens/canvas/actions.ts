@@ -2,6 +2,7 @@ import { api, type Job, send, told, upload } from "../../api/client";
 import { messageOf, Refusal } from "../../api/errors";
 import { afterEvent, cancelJob, hasEnded } from "../../api/jobs";
 import { changesOf } from "../../api/live";
+import { sideOf } from "../../api/sides";
 import { patiently } from "../../api/patiently";
 import { toast } from "../../ui/toasts";
 import { alone } from "./alone";
@@ -16,16 +17,9 @@ export function newId(): string {
   return crypto.randomUUID().replaceAll("-", "");
 }
 
-const SIDES: Readonly<Record<string, number>> = { sd1: 512, sd2: 768, sdxl: 1024, sd3: 1024 };
-const EMBEDDED = "embedded";
-const EMBEDDED_SIDE = 128;
-
 /** The side of the images that the model was taught with. */
 export async function usualSide(): Promise<number> {
-  const models = (await told(api.GET("/v1/models"))).data;
-  const model = models.find((one) => one.default);
-  if (model === undefined || model.id === EMBEDDED) return EMBEDDED_SIDE;
-  return SIDES[model.family] ?? SIDES["sd1"] ?? EMBEDDED_SIDE;
+  return sideOf((await told(api.GET("/v1/models"))).data, "");
 }
 
 /** Which canvas was asked for last: one that was asked for before it and comes later is not shown. */

@@ -120,7 +120,7 @@ function Images({ onOpen }: { onOpen: (job: Job, image: JobImage) => void }) {
     );
   }
   if (isPending) return <p className="quiet">{text.app.loading}</p>;
-  if (jobs === undefined || jobs.length === 0) {
+  if (jobs.length === 0) {
     return (
       <div className="empty">
         <Icon name="image" />
