@@ -19,13 +19,15 @@ from torch import Tensor, nn
 import atelier.adapters.port
 from atelier.checkpoints.checkpoint import Checkpoint
 from atelier.checkpoints.folder import NETWORK_STEM, archive_in
-from atelier.checkpoints.kind import Identity, identify
+from atelier.checkpoints.kind import Identity, identify, kinds
 from atelier.errors import BadFile
 from atelier.nn.ports import Conditioning, Ports
 from atelier.nn.seamless import EDGES, Seamless
 from atelier.registry import discover
 from atelier.weights.archive import Archive, counted, open_any
 
+STEERS = frozenset({"controlnet", "control_lora", "t2i_adapter", "ip_adapter"})
+"""Kinds of files that steer, of which some variants are not read."""
 FADE = 0.825
 """By how much less each layer further from the middle counts, where the prompt or the control is to win (the factor of
 ControlNet's authors, "guess mode")."""
@@ -236,7 +238,7 @@ def prepared(path: Path, model: Checkpoint) -> Prepared:
         if kind.opens(identity):
             _check_family(path, identity, model)
             return kind.prepare(archive, model)
-    if identity.kind in steering_kinds():
+    if identity.kind in STEERS and not kinds()[identity.kind].reads(identity):
         raise BadFile(path, f"is {identity.phrase} of a variant that is not read ({identity.variant}): choose another")
     raise BadFile(path, f"is {identity.phrase}, which does not steer an image: choose a ControlNet or an IP-Adapter")
 

@@ -1,14 +1,18 @@
 // Keeps the page itself, so that it opens at once and while the server is away. Nothing of /v1 is kept.
 const KEPT = "atelier-page";
 
-self.addEventListener("activate", (event) => event.waitUntil(self.clients.claim()));
+const SCREENS = new Set(["/", "/canvas", "/gallery", "/queue", "/teach", "/models", "/settings"]);
+const HASHED = /^\/studio\/.+-[\w-]{8}\.(?:js|css)$/;
+
+// What an earlier version kept goes: files of its build are asked for no more.
+self.addEventListener("activate", (event) => event.waitUntil(caches.delete(KEPT).then(() => self.clients.claim())));
 
 self.addEventListener("fetch", (event) => {
   const { method, mode, url } = event.request;
   const { origin, pathname } = new URL(url);
   if (method !== "GET" || origin !== self.location.origin) return;
-  if (pathname.startsWith("/studio/")) event.respondWith(keptFirst(event.request));
-  else if (mode === "navigate") event.respondWith(freshFirst(event.request));
+  if (HASHED.test(pathname)) event.respondWith(keptFirst(event.request));
+  else if (mode === "navigate" && SCREENS.has(pathname)) event.respondWith(freshFirst(event.request));
 });
 
 // The name of a built file holds the hash of its content: what is kept is right.

@@ -1,1 +1,0 @@
-import{bn as e}from"./toasts-DVe9BFW4.js";function t(t){return t[e()]}export{t};
