@@ -93,7 +93,7 @@ def test_a_lora_is_taught_from_files_in_three(page: Page, tmp_path: Path) -> Non
     with at_most(page, 3):
         page.get_by_role("link", name="Teach").click()
         expect(page).to_have_url(re.compile("/teach$"))
-        page.locator("input[type=file]").first.set_input_files(files)
+        page.locator("input[type=file][multiple]").set_input_files(files)
         page.get_by_role("button", name="Start teaching").click()
         expect(page).to_have_url(re.compile("teach.job="))
     page.get_by_role("button", name="Stop").click()
