@@ -9,9 +9,11 @@ from pathlib import Path
 
 import httpx
 import pytest
+from access import NATIVE
 
 from atelier.api.app import app
 from atelier.api.desk import Desk
+from atelier.api.v1.queue import FOR_ADMINS
 from atelier.runtime.jobs import database
 from atelier.runtime.jobs.job import Job, NewJob, Owner, State
 from atelier.runtime.jobs.lease import Settled
@@ -103,8 +105,10 @@ async def test_stars_trash_and_boards(desk: Desk, store: JobStore) -> None:
         made = await http.post("/v1/boards", json={"name": " Fruit "})
         board = made.json()["id"]
         assert (made.status_code, made.json()["name"]) == (201, "Fruit")
-        assert (await http.post(f"/v1/boards/{board}/add", json={"ids": [one, two]})).json() == {"count": 2}
-        assert (await http.post(f"/v1/boards/{board}/remove", json={"ids": [two]})).json() == {"count": 1}
+        assert (await http.post(f"/v1/boards/{board}/add", json={"ids": [one]})).json() == {"count": 1, "ids": [one]}
+        again = await http.post(f"/v1/boards/{board}/add", json={"ids": [one, two]})
+        assert again.json() == {"count": 1, "ids": [two]}
+        assert (await http.post(f"/v1/boards/{board}/remove", json={"ids": [two]})).json() == {"count": 1, "ids": [two]}
         assert await listed(http, board=board) == [one]
         renamed = (await http.patch(f"/v1/boards/{board}", json={"name": "Apples"})).json()
         assert renamed == {"id": board, "name": "Apples", "created": renamed["created"], "images": 1, "cover": one}
@@ -260,7 +264,7 @@ async def test_the_same_is_asked_for_again(desk: Desk, store: JobStore, monkeypa
     monkeypatch.setattr(desk, "_settled", settled)
     asked = NewJob("upscale", {"images": ["upload:x"], "scale": 2}, priority=-2)
     job = store.accept(asked, ANNA, Settled()).job
-    teach = store.accept(NewJob("teach", {}, priority=3), ANNA, Settled()).job
+    for_admins = [store.accept(NewJob(kind, {}, priority=3), ANNA, Settled()).job for kind in sorted(FOR_ADMINS)]
     store.cancel(job.id, ANNA)
     async with client(desk) as http:
         answer = await http.post(f"/v1/jobs/{job.id}/retry")
@@ -268,7 +272,13 @@ async def test_the_same_is_asked_for_again(desk: Desk, store: JobStore, monkeypa
         assert (answer.status_code, answer.headers["Location"]) == (202, f"/v1/jobs/{again['id']}")
         assert again["id"] != job.id
         assert (again["kind"], again["asked"], again["priority"]) == ("upscale", asked.fields, -2)
-        assert (await http.post(f"/v1/jobs/{teach.id}/retry")).status_code == 403
+        for other in for_admins:
+            assert (await http.post(f"/v1/jobs/{other.id}/retry")).status_code == 403, other.kind
+
+
+def test_what_only_admins_ask_for_they_alone_ask_for_again() -> None:
+    paths = [path for (_, path), who in NATIVE.items() if who == "admin" and path.startswith("/v1/jobs/")]
+    assert {path.removeprefix("/v1/jobs/") for path in paths} == FOR_ADMINS
 
 
 async def test_one_stream_tells_of_all_that_is_one_s_own(desk: Desk, store: JobStore) -> None:

@@ -43,7 +43,7 @@ class EmptyAlbum:
     async def remove_board(self, owner: Owner, board_id: str) -> None:
         raise UnknownJob(f"{board_id!r} is no board of yours")
 
-    async def put(self, owner: Owner, board_id: str, image_ids: Sequence[str], *, inside: bool) -> int:
+    async def put(self, owner: Owner, board_id: str, image_ids: Sequence[str], *, inside: bool) -> Sequence[str]:
         raise UnknownJob(f"{board_id!r} is no board of yours")
 
 

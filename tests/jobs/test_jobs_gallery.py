@@ -13,6 +13,8 @@ from alembic import command
 from sqlalchemy import text
 
 from atelier.errors import BadInput
+from atelier.runtime.jobs import gallery as in_gallery
+from atelier.runtime.jobs import store as in_store
 from atelier.runtime.jobs.collection import Change, Wanted, Window
 from atelier.runtime.jobs.database import Database, place
 from atelier.runtime.jobs.facts import spelled
@@ -183,6 +185,16 @@ def test_what_is_purged_loses_its_file_and_its_job_stays(stores: Stores) -> None
         assert connection.scalar(text("SELECT count(DISTINCT entry) FROM facts")) == 1
 
 
+def test_more_is_purged_than_goes_at_once(stores: Stores, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (in_gallery, in_store):
+        monkeypatch.setattr(module, "AT_ONCE", 2)
+    store = stores.open()
+    all_ = images(fill(store, ANNA, *(said(word) for word in "abcde")))
+    assert store.change_images(ANNA, all_, "delete") == 5
+    assert store.change_images(ANNA, all_, "purge") == 5
+    assert (ids(store, deleted=True), files(stores.folder)) == ([], set())
+
+
 def test_the_trash_is_emptied_after_a_week(stores: Stores) -> None:
     store = stores.open(replace(USUAL, trash=100.0))
     one, two = images(fill(store, ANNA, said("a"), said("b")))
@@ -217,16 +229,16 @@ def test_boards_hold_images_and_are_one_s_own(stores: Stores) -> None:
     theirs = images(fill(store, BELA, said("c")))[0]
     board, other = own.make("anna", "Äpfel 🍎"), own.make("anna", "b")
     assert (board.name, board.images, board.cover, board.created) == ("Äpfel 🍎", 0, None, START)
-    assert gallery.put("anna", board.id, [one, two, two, theirs, "\0"], inside=True) == 2
-    assert gallery.put("anna", board.id, [one], inside=True) == 0
-    assert gallery.put("anna", other.id, [one], inside=True) == 1
+    assert len(gallery.put("anna", board.id, [one, two, two, theirs, "\0"], inside=True)) == 2
+    assert gallery.put("anna", board.id, [one], inside=True) == []
+    assert len(gallery.put("anna", other.id, [one], inside=True)) == 1
     assert (ids(store, board=board.id), ids(store, board=other.id)) == ([two, one], [one])
     assert gallery.entry(one, "anna").boards == (board.id, other.id)
     assert [(b.name, b.images, b.cover) for b in own.all("anna")] == [("Äpfel 🍎", 2, two), ("b", 1, one)]
     store.change_images(ANNA, [two], "delete")
     assert [(b.images, b.cover) for b in own.all("anna")] == [(1, one), (1, one)]
     store.change_images(ANNA, [two], "restore")
-    assert gallery.put("anna", board.id, [one, theirs], inside=False) == 1
+    assert gallery.put("anna", board.id, [one, theirs], inside=False) == [one]
     assert ids(store, board=board.id) == [two]
     own.rename("anna", board.id, "apples")
     own.rename("anna", board.id, "apples")

@@ -44,11 +44,11 @@ class StoredAlbum:
         await asyncio.to_thread(self._store.gallery.boards.remove, owner.key, board_id)
         self._changed(owner)
 
-    async def put(self, owner: Owner, board_id: str, image_ids: Sequence[str], *, inside: bool) -> int:
+    async def put(self, owner: Owner, board_id: str, image_ids: Sequence[str], *, inside: bool) -> Sequence[str]:
         gallery = self._store.gallery
-        count = await asyncio.to_thread(lambda: gallery.put(owner.key, board_id, image_ids, inside=inside))
-        self._changed(owner, count)
-        return count
+        concerned = await asyncio.to_thread(lambda: gallery.put(owner.key, board_id, image_ids, inside=inside))
+        self._changed(owner, len(concerned))
+        return concerned
 
     def _changed(self, owner: Owner, count: int = 1) -> None:
         if count:

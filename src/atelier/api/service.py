@@ -178,8 +178,8 @@ class Album(Protocol):
         """Its images stay."""
         ...
 
-    async def put(self, owner: Owner, board_id: str, image_ids: Sequence[str], *, inside: bool) -> int:
-        """Puts images on a board, or takes them off; how many it concerned."""
+    async def put(self, owner: Owner, board_id: str, image_ids: Sequence[str], *, inside: bool) -> Sequence[str]:
+        """Puts images on a board, or takes them off; the ids of those that it concerned."""
         ...
 
 

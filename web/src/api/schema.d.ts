@@ -4687,6 +4687,16 @@ export interface components {
             revised_prompt?: string | null;
         };
         /**
+         * PinnedShape
+         * @description ids: of those images, so that this alone can be undone.
+         */
+        PinnedShape: {
+            /** Count */
+            count: number;
+            /** Ids */
+            ids: string[];
+        };
+        /**
          * PlacesShape
          * @description Where things lie on the server. models: the first one gets what is made; kept: bytes by what they are.
          */
@@ -6855,7 +6865,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["CountShape"];
+                    "application/json": components["schemas"]["PinnedShape"];
                 };
             };
             /** @description Refused, or failed. */

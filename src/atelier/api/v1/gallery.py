@@ -16,6 +16,7 @@ from atelier.api.v1.gallery_shapes import (
     CountShape,
     DetailsShape,
     GalleryShape,
+    PinnedShape,
     board_shape,
     details_shape,
     entry_shape,
@@ -147,9 +148,10 @@ async def remove_board(board_id: BoardId, service: Behind, owner: Caller) -> Non
 @routes.post("/v1/boards/{board_id}/{change}")
 async def fill(
     board_id: BoardId, change: Literal["add", "remove"], body: Chosen, service: Behind, owner: Caller
-) -> CountShape:
+) -> PinnedShape:
     """Puts images on a board, or takes them off."""
-    return CountShape(count=await service.album.put(owner, board_id, body.ids, inside=change == "add"))
+    concerned = await service.album.put(owner, board_id, body.ids, inside=change == "add")
+    return PinnedShape(count=len(concerned), ids=list(concerned))
 
 
 async def _board(board_id: str, service: Service, owner: Owner) -> BoardShape:

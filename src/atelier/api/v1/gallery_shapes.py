@@ -77,6 +77,12 @@ class CountShape(Shape):
     count: int
 
 
+class PinnedShape(CountShape):
+    """ids: of those images, so that this alone can be undone."""
+
+    ids: list[str]
+
+
 class Chosen(Named):
     """ids: of images."""
 

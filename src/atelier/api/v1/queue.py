@@ -17,7 +17,7 @@ from atelier.api.v1.shapes import JobShape, QueueShape, job_shape
 from atelier.runtime.jobs.job import NewJob, State, UnknownJob
 
 routes = APIRouter(tags=["jobs"])
-FOR_ADMINS = frozenset({"teach"})
+FOR_ADMINS = frozenset({"teach", "inspect", "convert", "merge"})
 """Kinds of jobs that only admins ask for."""
 _DESCRIPTION = (
     "Server-sent events of all one's jobs and images, for ever: those of a job with its id as `job`, `queue` (another "

@@ -50,7 +50,7 @@ class Gallery:
         return _entry(row, tuple(names))
 
     def change(self, owner: str, image_ids: Sequence[str], change: Change) -> int:
-        """Does the same to several images; how many it concerned. Ids of nothing, and of others, concern none."""
+        """Does the same to at most AT_ONCE images; how many it concerned: ids of nothing, and of others, do not count."""
         with self._parts.database.write() as connection:
             if change == "purge":
                 return _purge(connection, _mine(owner, image_ids) & gallery.c.deleted.is_not(None))
@@ -59,19 +59,19 @@ class Gallery:
             done = connection.execute(update(gallery).where(_mine(owner, image_ids), before).values(now))
             return done.rowcount
 
-    def put(self, owner: str, board_id: str, image_ids: Sequence[str], *, inside: bool) -> int:
-        """Puts images on a board, or takes them off; how many it concerned."""
+    def put(self, owner: str, board_id: str, image_ids: Sequence[str], *, inside: bool) -> Sequence[str]:
+        """Puts images on a board, or takes them off; the ids of those that it concerned."""
         with self._parts.database.write() as connection:
             board = own_boards.row_of(connection, board_id, owner).sequence
-            mine = list(connection.scalars(select(gallery.c.sequence).where(_mine(owner, image_ids))))
-            there = pinned.c.board == board, pinned.c.entry.in_(mine)
-            if not inside:
-                return connection.execute(delete(pinned).where(*there)).rowcount
+            mine = connection.execute(select(gallery.c.sequence, gallery.c.image).where(_mine(owner, image_ids))).all()
+            there = pinned.c.board == board, pinned.c.entry.in_([row.sequence for row in mine])
             known = set(connection.scalars(select(pinned.c.entry).where(*there)))
-            new = [{"board": board, "entry": entry} for entry in mine if entry not in known]
-            if new:
-                connection.execute(insert(pinned), new)
-            return len(new)
+            concerned = [row for row in mine if (row.sequence in known) != inside]
+            if not inside:
+                connection.execute(delete(pinned).where(*there))
+            elif concerned:
+                connection.execute(insert(pinned), [{"board": board, "entry": row.sequence} for row in concerned])
+            return [row.image for row in concerned]
 
     def empty_trash(self) -> int:
         """Removes for good what has lain in the trash for so long; the files are doomed. How many images."""

@@ -15,7 +15,7 @@ from atelier.runtime.jobs.collection import Change
 from atelier.runtime.jobs.database import NAME, Place, place
 from atelier.runtime.jobs.faults import NO_FAULTS, Faults
 from atelier.runtime.jobs.files import STATES, Files
-from atelier.runtime.jobs.gallery import Gallery
+from atelier.runtime.jobs.gallery import AT_ONCE, Gallery
 from atelier.runtime.jobs.held import Leases
 from atelier.runtime.jobs.history import History
 from atelier.runtime.jobs.inputs import Uploads
@@ -228,7 +228,8 @@ class JobStore:
 
     def change_images(self, owner: Owner, image_ids: Sequence[str], change: Change) -> int:
         """Does the same to several images; how many it concerned. What is purged loses its file."""
-        count = self.gallery.change(owner.key, image_ids, change)
+        slices = [image_ids[at : at + AT_ONCE] for at in range(0, len(image_ids), AT_ONCE)]
+        count = sum(self.gallery.change(owner.key, part, change) for part in slices)
         if change == "purge":
             self._history.remove_doomed()
         return count

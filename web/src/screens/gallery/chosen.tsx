@@ -36,7 +36,7 @@ export function Chosen({ ids, place, doings, onCompare, onTeach, onClear }: Own)
       {place.trash ? (
         <>
           <Act icon="undo" name={text.restore} onPress={() => then(doings.restore(ids))} />
-          <Act icon="trash" name={text.purge} onPress={() => then(doings.purge(ids))} danger />
+          <Act icon="trash" name={text.purge} onPress={() => void doings.purge(ids).then((gone) => gone && onClear())} danger />
         </>
       ) : (
         <>

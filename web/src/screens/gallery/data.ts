@@ -26,6 +26,10 @@ export interface Images {
   total: number;
   /** The image at a place of the list; undefined until it is there. */
   at: (index: number) => Entry | undefined;
+  /** The place of an image among those that are there; -1 where it is none of them. */
+  find: (id: string) => number;
+  /** Nothing of it is being asked for. */
+  settled: boolean;
   error: Error | null;
   pending: boolean;
 }
@@ -37,9 +41,10 @@ export function pagesOf(known: readonly [number, number], first: number, last: n
   return from === known[0] && to === known[1] ? known : [from, to];
 }
 
-/** One's images from page `from` to page `to`, and how many there are in all. */
-export function useImages(place: Place, from: number, to: number): Images {
-  const pages = [...new Set([0, ...Array.from({ length: to - from + 1 }, (_, at) => from + at)])];
+/** One's images from page `from` to page `to`, those about `active`, where it may shift to, and how many there are in all. */
+export function useImages(place: Place, from: number, to: number, active: number): Images {
+  const about = active < 0 ? [] : [Math.floor(active / PAGE), Math.floor((active + PAGE / 2) / PAGE)];
+  const pages = [...new Set([0, ...Array.from({ length: to - from + 1 }, (_, at) => from + at), ...about])];
   const found = useQueries({ queries: pages.map((page) => part(place, page)) });
   const parts = new Map<number, Part>();
   pages.forEach((page, at) => {
@@ -49,16 +54,35 @@ export function useImages(place: Place, from: number, to: number): Images {
   return {
     total: parts.get(0)?.total ?? 0,
     at: (index) => parts.get(Math.floor(index / PAGE))?.data[index % PAGE],
+    find: (id) => {
+      for (const [page, { data }] of parts) {
+        const at = data.findIndex((entry) => entry.id === id);
+        if (at >= 0) return page * PAGE + at;
+      }
+      return -1;
+    },
+    settled: !found.some((one) => one.isFetching),
     error: found[0]?.error ?? null,
     pending: found[0]?.isPending ?? true,
   };
 }
 
-/** The ids at places of the list, also of those that were never shown. */
+/** The ids at places of the list, also of those that were never shown; what changed since is asked for again. */
 export async function idsAt(queries: QueryClient, place: Place, places: readonly number[]): Promise<string[]> {
   const pages = new Map<number, Part>();
-  for (const page of new Set(places.map((at) => Math.floor(at / PAGE)))) pages.set(page, await queries.query({ ...part(place, page), staleTime: "static" }));
+  for (const page of new Set(places.map((at) => Math.floor(at / PAGE)))) pages.set(page, await queries.query(part(place, page)));
   return places.flatMap((at) => pages.get(Math.floor(at / PAGE))?.data[at % PAGE]?.id ?? []);
+}
+
+/** Where an image stands that stood at `at`: a few further on, where new ones came since. */
+export async function placeNow(queries: QueryClient, place: Place, at: number, id: string): Promise<number> {
+  if (id === "") return at;
+  const near = Math.max(Math.floor(at / PAGE) - 1, 0);
+  for (let page = near; page <= near + 2; page += 1) {
+    const found = (await queries.query(part(place, page))).data.findIndex((entry) => entry.id === id);
+    if (found >= 0) return page * PAGE + found;
+  }
+  return at;
 }
 
 /** Where an image stands, among those that were read already; -1 where that is not known. */
@@ -126,9 +150,10 @@ function showAt(queries: QueryClient, doing: Doing, ids: ReadonlySet<string>): v
   });
 }
 
-export async function pin(queries: QueryClient, board: string, ids: readonly string[], inside: boolean): Promise<number> {
+/** Puts images on a board, or takes them off; those of them that it concerned. */
+export async function pin(queries: QueryClient, board: string, ids: readonly string[], inside: boolean): Promise<readonly string[]> {
   const path = { board_id: board, change: inside ? ("add" as const) : ("remove" as const) };
-  const { count } = await told(api.POST("/v1/boards/{board_id}/{change}", { params: { path }, body: { ids: [...ids] } }));
+  const concerned = await told(api.POST("/v1/boards/{board_id}/{change}", { params: { path }, body: { ids: [...ids] } }));
   await lookAgain(queries);
-  return count;
+  return concerned.ids;
 }

@@ -76,7 +76,7 @@ function Actions({ known, doings, onClose }: { known: Known; doings: Doings; onC
         <Button icon="undo" onPress={() => closing(doings.restore([known.id]))}>
           {text.restore}
         </Button>
-        <Button icon="trash" look="danger" onPress={() => closing(doings.purge([known.id]))}>
+        <Button icon="trash" look="danger" onPress={() => void doings.purge([known.id]).then((gone) => gone && onClose())}>
           {text.purge}
         </Button>
       </div>

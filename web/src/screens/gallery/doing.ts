@@ -18,7 +18,8 @@ export interface Doings {
   star: (ids: Ids, starred: boolean) => Promise<void>;
   remove: (ids: Ids) => Promise<void>;
   restore: (ids: Ids) => Promise<void>;
-  purge: (ids: Ids) => Promise<void>;
+  /** Whether they are gone. */
+  purge: (ids: Ids) => Promise<boolean>;
   pin: (ids: Ids, board: Board) => Promise<void>;
   unpin: (ids: Ids, board: string) => Promise<void>;
   zip: (ids: Ids) => Promise<void>;
@@ -46,20 +47,26 @@ function doings(queries: QueryClient, text: GalleryText, { app, paint }: Catalog
     star: (ids, starred) => saying(() => all(starred ? "star" : "unstar", ids, "")),
     remove: (ids) => saying(() => all("delete", ids, text.deleted, "restore")),
     restore: (ids) => saying(() => all("restore", ids, text.restored, "delete")),
-    purge: (ids) => saying(() => all("purge", ids, text.purged)),
+    purge: (ids) => succeeding(() => all("purge", ids, text.purged)),
     pin: (ids, board) =>
       saying(async () => {
-        const count = await pin(queries, board.id, ids, true);
-        toast(fill(text.added, { count, name: board.name }), { action: { label: app.undo, run: () => void saying(() => pin(queries, board.id, ids, false)) } });
+        const added = await pin(queries, board.id, ids, true);
+        const back = { label: app.undo, run: () => void saying(() => pin(queries, board.id, added, false)) };
+        toast(fill(text.added, { count: added.length, name: board.name }), { action: added.length === 0 ? undefined : back });
       }),
     unpin: (ids, board) =>
       saying(async () => {
-        const count = await pin(queries, board, ids, false);
-        toast(fill(text.offed, { count }), { action: { label: app.undo, run: () => void saying(() => pin(queries, board, ids, true)) } });
+        const taken = await pin(queries, board, ids, false);
+        const back = { label: app.undo, run: () => void saying(() => pin(queries, board, taken, true)) };
+        toast(fill(text.offed, { count: taken.length }), { action: taken.length === 0 ? undefined : back });
       }),
     zip: (ids) => saying(() => fetchZip(ids)),
     settings: (id) => succeeding(() => takeSettings(id, paint.holdsNothing)),
-    teach: (ids) => succeeding(() => takeToTeach(ids)),
+    teach: (ids) =>
+      succeeding(async () => {
+        const left = await takeToTeach(ids);
+        if (left > 0) toast(fill(text.teachMost, { most: MOST_TAUGHT, count: left }), { bad: true });
+      }),
     source: (id) => succeeding(async () => setField("image", await upload(await (await send(`/v1/images/${id}`)).blob()))),
   };
 }
@@ -89,14 +96,17 @@ async function takeSettings(id: string, nothing: string): Promise<void> {
 /** Images of one lesson, as the server takes them. */
 const MOST_TAUGHT = 64;
 
-async function takeToTeach(ids: Ids): Promise<void> {
+/** How many of the images found no room. */
+async function takeToTeach(ids: Ids): Promise<number> {
   const { images } = currentTeachDraft();
+  const taken = ids.slice(0, Math.max(MOST_TAUGHT - images.length, 0));
   const more: TaughtImage[] = [];
-  for (const id of ids.slice(0, Math.max(MOST_TAUGHT - images.length, 0))) {
+  for (const id of taken) {
     const { prompt } = await told(api.GET("/v1/images/{image_id}/details", { params: { path: { image_id: id } } }));
     more.push({ id: await upload(await (await send(`/v1/images/${id}`)).blob()), name: prompt || id.slice(0, 8), caption: prompt });
   }
   changeTeachDraft({ images: withImages(images, more) });
+  return ids.length - taken.length;
 }
 
 /** Saves the files of images as one zip. */

@@ -141,7 +141,9 @@ function clicked(event: MouseEvent<HTMLElement>, images: Images, selection: Sele
 }
 
 function pressed(event: KeyboardEvent, images: Images, selection: Selection, acts: Acts, lead: (key: string) => number | null): void {
-  const entry = images.at(selection.active);
+  // A list that just shifted is followed a moment later: until then nothing is done to what stands there now.
+  const there = images.at(selection.active);
+  const entry = there?.id === selection.activeId ? there : undefined;
   const to = lead(event.key);
   if (to !== null && event.shiftKey) acts.extend(to);
   else if (to !== null) acts.move(to);

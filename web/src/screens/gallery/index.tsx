@@ -1,23 +1,25 @@
 import "../../styles/gallery.css";
 
 import { useQueryClient } from "@tanstack/react-query";
-import { useCallback, useMemo, useState } from "react";
+import { useCallback, useMemo, useRef, useState } from "react";
 import { Button as AriaButton, Dialog, DialogTrigger, Input, Popover, SearchField } from "react-aria-components";
 import { useLocation, useSearch } from "wouter";
 
+import { messageOf } from "../../api/errors";
 import { fill, useText } from "../../i18n";
 import { useOwnText } from "../../i18n/own";
 import { Button } from "../../ui/button";
 import { Icon } from "../../ui/icons";
 import { toast } from "../../ui/toasts";
+import { useAsking } from "./asking";
 import { Chosen } from "./chosen";
 import { Compare } from "./compare";
-import { idsAt, type Images, pagesOf, placeIn, useGalleryChanges, useImages } from "./data";
+import { idsAt, type Images, pagesOf, placeIn, placeNow, useGalleryChanges, useImages } from "./data";
 import { Details } from "./details";
 import { type Doings, useDoings } from "./doing";
 import { type Acts, Grid, LIST } from "./grid";
 import { EVERYTHING, type Place, placeOf, queryOf, searchOf } from "./place";
-import { between, extended, MOST, moved, NOTHING, type Selection, toggled } from "./selection";
+import { between, extended, followed, MOST, moved, NOTHING, type Selection, toggled } from "./selection";
 import { Side } from "./side";
 import { TEXTS } from "./text";
 
@@ -28,9 +30,11 @@ export function Gallery() {
   const [place, go] = usePlace();
   const [, leave] = useLocation();
   const [pages, setPages] = useState<readonly [number, number]>([0, 0]);
-  const images = useImages(place, ...pages);
-  const doings = useDoings();
-  const [selection, setSelection] = useSelection(place);
+  const [kept, setSelection] = useSelection(place);
+  const images = useImages(place, ...pages, kept.active);
+  const selection = followed(kept, images);
+  if (selection !== kept) setSelection(selection);
+  const [doings, asked] = useAsking(useDoings());
   const acts = useActs(place, go, images, selection, setSelection, doings);
   useGalleryChanges();
   const onShown = useCallback((first: number, last: number) => setPages((known) => pagesOf(known, first, last)), []);
@@ -67,6 +71,7 @@ export function Gallery() {
         )}
       </section>
       {place.image !== "" && <Opened place={place} go={go} images={images} doings={doings} />}
+      {asked}
       {place.compare.length === 2 && <Compare pair={place.compare} onClose={() => go({ ...place, compare: [] })} />}
     </div>
   );
@@ -104,28 +109,47 @@ function useSelection(place: Place): [Selection, (next: Selection) => void] {
 function useActs(place: Place, go: (place: Place) => void, images: Images, selection: Selection, select: (next: Selection) => void, doings: Doings): Acts {
   const queries = useQueryClient();
   const own = useOwnText(TEXTS);
-  const extend = async (from: number, to: number) => {
+  const last = useRef(0);
+  const idAt = (at: number) => images.at(at)?.id ?? "";
+  /** Selects from one place to another, as the list is now; ids: of the images there, "" for whichever they are. */
+  const extend = async (start: number, startId: string, end: number, endId: string) => {
+    last.current += 1;
+    const turn = last.current;
+    select({ ...selection, active: end, activeId: endId, anchor: start, anchorId: startId });
+    const from = await placeNow(queries, place, start, startId);
+    const to = await placeNow(queries, place, end, endId);
     const ids = await idsAt(queries, place, between(from, to));
-    select(extended({ ...selection, anchor: from }, ids, to));
+    if (turn !== last.current) return;
+    select(extended({ ...selection, anchor: from, anchorId: startId }, ids, to, endId));
     if (Math.abs(to - from) >= MOST) toast(fill(own.most, { count: MOST }));
   };
   return {
     open: (id, at) => {
-      select(moved(selection, at));
+      select(moved(selection, at, id));
       go({ ...place, image: id });
     },
     toggle: (id, at) => select(toggled(selection, id, at)),
-    extend: (at) => void extend(selection.anchor < 0 ? at : selection.anchor, at),
-    move: (at) => select(moved(selection, at)),
-    all: () => void extend(0, images.total - 1),
+    extend: (at) => {
+      const [from, id] = selection.anchor < 0 ? [at, idAt(at)] : [selection.anchor, selection.anchorId];
+      saying(extend(from, id, at, idAt(at)));
+    },
+    move: (at) => select(moved(selection, at, idAt(at))),
+    all: () => saying(extend(0, "", images.total - 1, "")),
     clear: () => select({ ...selection, ids: new Set() }),
     star: (entry) => void doings.star(selection.ids.has(entry.id) ? [...selection.ids] : [entry.id], !entry.starred),
     remove: () => {
-      const one = images.at(selection.active)?.id;
-      const ids = selection.ids.size > 0 ? [...selection.ids] : one === undefined ? [] : [one];
-      if (ids.length > 0) void (place.trash ? doings.purge(ids) : doings.remove(ids)).then(() => select({ ...selection, ids: new Set() }));
+      const one = selection.activeId;
+      const ids = selection.ids.size > 0 ? [...selection.ids] : one === "" ? [] : [one];
+      if (ids.length === 0) return;
+      const done = place.trash ? doings.purge(ids) : doings.remove(ids).then(() => true);
+      void done.then((gone) => gone && select({ ...selection, ids: new Set() }));
     },
   };
+}
+
+/** Says why where the list cannot be read. */
+function saying(step: Promise<void>): void {
+  void step.catch((error: unknown) => toast(messageOf(error), { bad: true }));
 }
 
 const SEARCH_MS = 250;

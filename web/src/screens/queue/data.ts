@@ -3,7 +3,7 @@ import { useState } from "react";
 
 import { api, type Schemas, told } from "../../api/client";
 import { useChanges, useSoon } from "../../api/live";
-import { afterChange } from "./telling";
+import { afterChange, afterPreview, NO_PREVIEWS } from "./telling";
 
 type Queue = Schemas["QueueShape"];
 const QUEUE = ["queue"];
@@ -12,7 +12,8 @@ const JOBS = ["jobs"];
 const ENDED = [...JOBS, "ended"];
 const LOOK_MS = 5000;
 const PAGE = 20;
-const NO_PREVIEWS: Readonly<Record<string, string>> = {};
+/** What changes which jobs there are; what a training learned, or a warning, does not. */
+const TELLS: ReadonlySet<string> = new Set(["state", "queue", "reset"]);
 
 /** What runs and waits as it changes, whoever asked for it; previews by job. */
 export function useQueue() {
@@ -23,12 +24,9 @@ export function useQueue() {
     void queries.invalidateQueries({ queryKey: JOBS });
   });
   useChanges(({ name, job, data }) => {
-    if (name === "preview" && typeof data["image"] === "string") {
-      const image = `data:image/jpeg;base64,${data["image"]}`;
-      setPreviews((known) => ({ ...known, [job]: image }));
-    } else if (name === "progress") {
-      queries.setQueryData<Queue>(QUEUE, (known) => known && afterChange(known, name, job, data));
-    } else if (name !== "gallery" && name !== "image") soon();
+    setPreviews((known) => afterPreview(known, name, job, data));
+    if (name === "progress") queries.setQueryData<Queue>(QUEUE, (known) => known && afterChange(known, name, job, data));
+    else if (TELLS.has(name)) soon();
   });
   const found = useQuery({
     queryKey: QUEUE,

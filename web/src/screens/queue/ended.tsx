@@ -3,6 +3,7 @@ import { ToggleButton, ToggleButtonGroup } from "react-aria-components";
 import { useLocation } from "wouter";
 
 import type { Job } from "../../api/client";
+import { messageOf } from "../../api/errors";
 import { fill, useLanguage, useText } from "../../i18n";
 import { useOwnText } from "../../i18n/own";
 import { Button, IconButton } from "../../ui/button";
@@ -23,7 +24,7 @@ interface Own {
 /** How jobs ended: with their images, or with the whole reason why there are none. */
 export function Ended({ shown, onShow, doings }: Own) {
   const text = useOwnText(TEXTS);
-  const { data, hasNextPage, fetchNextPage, isFetchingNextPage } = useEnded(shown);
+  const { data, error, hasNextPage, fetchNextPage, isFetchingNextPage } = useEnded(shown);
   const jobs = data?.pages.flatMap((page) => page.data) ?? [];
   return (
     <section aria-labelledby="queue-ended">
@@ -41,7 +42,12 @@ export function Ended({ shown, onShow, doings }: Own) {
           <ToggleButton id="failed">{text.failed}</ToggleButton>
         </ToggleButtonGroup>
       </header>
-      {data !== undefined && jobs.length === 0 && <p className="quiet">{text.noHistory}</p>}
+      {error !== null && (
+        <p className="job-failed" role="alert">
+          {fill(text.notListed, { reason: messageOf(error) })}
+        </p>
+      )}
+      {error === null && data !== undefined && jobs.length === 0 && <p className="quiet">{text.noHistory}</p>}
       <ul className="queue-list">
         {jobs.map((job) => (
           <Row key={job.id} job={job} doings={doings} />

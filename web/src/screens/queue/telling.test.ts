@@ -1,7 +1,7 @@
 import { expect, test } from "vitest";
 
 import type { Job } from "../../api/client";
-import { afterChange, ending, nameOf, standing, timeOf, waiting } from "./telling";
+import { afterChange, afterPreview, ending, nameOf, NO_PREVIEWS, standing, timeOf, waiting } from "./telling";
 import { TEXTS } from "./text";
 
 const text = TEXTS.en;
@@ -20,6 +20,18 @@ test("a job is called by its prompt, or by what it is", () => {
   expect(nameOf(job({ kind: "upscale" }), text)).toBe("Upscaling");
   expect(nameOf(job({ kind: "teach", asked: { word: "zwx" } }), text)).toBe("Teaching: zwx");
   expect(nameOf(job({ kind: "new kind" }), text)).toBe("new kind");
+  const kinds = ["caption", "convert", "merge", "inspect", "annotate"];
+  expect(kinds.map((kind) => nameOf(job({ kind }), text))).toEqual(["Captions", "Conversion", "Merging", "Inspection", "Hint"]);
+});
+
+test("previews are let go with their jobs", () => {
+  const one = afterPreview(NO_PREVIEWS, "preview", "a", { image: "x" });
+  expect(one).toEqual({ a: "data:image/jpeg;base64,x" });
+  expect(afterPreview(one, "learned", "a", {})).toBe(one);
+  expect(afterPreview(one, "state", "a", { state: "running" })).toBe(one);
+  expect(afterPreview(one, "state", "b", { state: "done" })).toBe(one);
+  expect(afterPreview(one, "state", "a", { state: "done" })).toEqual({});
+  expect(afterPreview(one, "reset", "", {})).toEqual({});
 });
 
 test("times are round", () => {

@@ -11,7 +11,7 @@ export function nameOf(job: Job, text: QueueText): string {
 }
 
 export function kindOf(job: Job, text: QueueText): string {
-  const kinds: Record<string, string> = { generate: text.generate, upscale: text.upscale, interrogate: text.interrogate, teach: text.teach, annotate: text.annotate, sheet: text.sheet };
+  const kinds: Record<string, string> = { generate: text.generate, upscale: text.upscale, interrogate: text.interrogate, teach: text.teach, annotate: text.annotate, sheet: text.sheet, caption: text.caption, convert: text.convert, merge: text.merge, inspect: text.inspect };
   return kinds[job.kind] ?? job.kind;
 }
 
@@ -58,6 +58,18 @@ export function afterChange<Q extends { running: Job[]; waiting: Job[] }>(queue:
   const progress = data as unknown as Job["progress"];
   const running = queue.running.map((job) => (job.id === id ? { ...job, progress, expected: left(job, progress.share) } : job));
   return { ...queue, running };
+}
+
+type Previews = Readonly<Record<string, string>>;
+export const NO_PREVIEWS: Previews = {};
+
+/** Previews by job after one more event: those of jobs that ended are let go. */
+export function afterPreview(previews: Previews, name: string, id: string, data: Record<string, unknown>): Previews {
+  if (name === "preview" && typeof data["image"] === "string") return { ...previews, [id]: `data:image/jpeg;base64,${data["image"]}` };
+  // What ended meanwhile nobody told; those that run send their next one soon.
+  if (name === "reset") return NO_PREVIEWS;
+  if (name !== "state" || data["state"] === "running" || !(id in previews)) return previews;
+  return Object.fromEntries(Object.entries(previews).filter(([job]) => job !== id));
 }
 
 /** By its own speed, once a part is done; the server says the same when it is asked next. */

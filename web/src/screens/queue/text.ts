@@ -49,6 +49,11 @@ const en = {
   teach: "Teaching",
   annotate: "Hint",
   sheet: "Sheet",
+  caption: "Captions",
+  convert: "Conversion",
+  merge: "Merging",
+  inspect: "Inspection",
+  notListed: "The jobs that ended cannot be listed: {reason}",
   priority: "priority {count}",
 } as const;
 
@@ -105,6 +110,11 @@ const zh: Own = {
   teach: "训练",
   annotate: "引导图",
   sheet: "对比表",
+  caption: "图像说明",
+  convert: "转换",
+  merge: "合并",
+  inspect: "检查",
+  notListed: "无法列出已结束的任务：{reason}",
   priority: "优先级 {count}",
 };
 
