@@ -64,10 +64,10 @@ function Help({ of, text }: { of: string; text: string }) {
   const words = useText();
   return (
     <DialogTrigger>
-      <AriaButton className="field-help" aria-label={fill(words.form.about, { name: of })}>
+      <AriaButton className="help-button" aria-label={fill(words.form.about, { name: of })}>
         <Icon name="info" />
       </AriaButton>
-      <Popover className="popover field-help-text" placement="left top">
+      <Popover className="popover help-text" placement="left top">
         <AriaDialog aria-label={of}>{text}</AriaDialog>
       </Popover>
     </DialogTrigger>
