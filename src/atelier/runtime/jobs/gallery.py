@@ -50,11 +50,7 @@ class Gallery:
         return _entry(row, tuple(names))
 
     def change(self, owner: str, image_ids: Sequence[str], change: Change) -> int:
-<<<<<<< HEAD
-        """Does the same to at most AT_ONCE images; how many it concerned: ids of nothing and of others do not."""
-=======
         """Does the same to at most AT_ONCE images; how many it changed. Ids of nothing and of others do not count."""
->>>>>>> gallery
         with self._parts.database.write() as connection:
             if change == "purge":
                 return _purge(connection, _mine(owner, image_ids) & gallery.c.deleted.is_not(None))
