@@ -210,7 +210,9 @@ def test_ctrl_c_leaves_whole_pictures_and_130(place: Path):
     out, error = process.communicate(timeout=300)
     assert process.returncode == 130, error
     assert error == "atelier: stopped\n"
-    assert out.split() == images(place) != []
+    told, there = out.split(), images(place)
+    assert told == there[: len(told)]
+    assert 0 <= len(there) - len(told) <= 1  # the signal may come between an image and its line
     for name in images(place):
         with Image.open(name) as image:
             image.load()
