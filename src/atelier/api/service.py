@@ -251,7 +251,13 @@ class Service(Protocol):
     async def job(self, job_id: str, owner: Owner) -> Job: ...
 
     async def jobs(
-        self, owner: Owner, *, limit: int = 100, before: str | None = None, states: Collection[State] = tuple(State)
+        self,
+        owner: Owner,
+        *,
+        limit: int = 100,
+        before: str | None = None,
+        states: Collection[State] = tuple(State),
+        kind: str | None = None,
     ) -> Sequence[Job]:
         """The owner's in one of the states, newest first; before: the id to go on from."""
         ...
