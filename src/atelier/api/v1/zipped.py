@@ -63,7 +63,7 @@ def _name(number: int, image: JobImage) -> str:
 
 async def _sent(first: File, others: AsyncIterator[File]) -> AsyncIterator[bytes]:
     sink = _Sink()
-    with zipfile.ZipFile(sink, "w") as archive:  # type: ignore[arg-type]
+    with zipfile.ZipFile(sink, "w") as archive:  # type: ignore[arg-type] - write and flush are all that it calls
         archive.writestr(zipfile.ZipInfo(first[0], _EPOCH), first[1])
         yield sink.taken()
         async for name, data in others:
