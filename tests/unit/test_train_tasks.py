@@ -682,6 +682,29 @@ def test_a_start_of_other_latents_is_moved_where_it_begins(
     assert all(torch.equal(own[name], expected[name]) for name in own)
 
 
+@pytest.mark.parametrize("learn", ["decoder", "all"])
+def test_a_start_is_moved_where_its_autoencoder_went_on(
+    learn: str, model: Path, source: str, parts: dict[str, str], tmp_path: Path
+) -> None:
+    """Latents of the same shape are others once their encoder has learned; a new decoder alone changes none."""
+    later = tmp_path / "vae"
+    chosen = support.recipe(
+        "vae", {"data.source": source, "begin": parts["vae"], "learn": learn, "run.steps": 3, "optim.rate": 0.02}
+    )
+    support.trained(chosen, later)
+    export_vae(later, chosen)
+    task = denoiser_task(source, {**parts, "vae": str(later)}, tmp_path / "run", begin=str(model))
+    task.begin()
+    stored, own = unet_at(model), dict(task.unet.named_parameters())
+    expected = moved(stored, model, vae_at(later), task.recipe.data) if learn == "all" else stored
+    assert all(torch.equal(own[name], expected[name]) for name in own)
+    assert not torch.equal(
+        vae_at(later).tensors["decoder.conv_out.weight"], vae_at(model).tensors["decoder.conv_out.weight"]
+    )
+    if learn == "all":
+        assert (own["conv_in.weight"] - stored["conv_in.weight"]).norm() > 0.01 * stored["conv_in.weight"].norm()
+
+
 def test_the_embedded_model_is_a_start_by_name() -> None:
     assert vae_at(Path("embedded")).spec == vae_at(embedded_folder()).spec
     assert towers_at(Path("embedded")).vocabulary == embedded_folder() / "tokenizer"

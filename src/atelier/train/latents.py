@@ -24,7 +24,7 @@ from atelier.train.folder import locked, writing
 from atelier.train.parts import content
 from atelier.train.randomness import normal
 from atelier.train.sources import fingerprint
-from atelier.train.starts import vae_at
+from atelier.train.starts import ENCODING, vae_at
 from atelier.train.tasks.images import to_pixels
 from atelier.weights.formats.atomic import new_file
 from atelier.weights.load import load_into
@@ -94,8 +94,7 @@ class PoolBatches:
 
 def encoder_digest(vae: AutoencoderKL) -> str:
     """Names what makes latents of images: all of the autoencoder but its decoder."""
-    made_by = ("encoder.", "quant_conv.")
-    return content(vae.spec, {name: t for name, t in vae.state_dict().items() if name.startswith(made_by)})
+    return content(vae.spec, {name: t for name, t in vae.state_dict().items() if name.startswith(ENCODING)})
 
 
 def _shard(pool: Pool, part: int) -> Shard:

@@ -19,7 +19,7 @@ from atelier.models.vae import AutoencoderKL
 from atelier.train.batches import stack
 from atelier.train.recipe import Data
 from atelier.train.sources import dataset
-from atelier.train.starts import Vae, model_at, vae_at
+from atelier.train.starts import ENCODING, Vae, model_at, vae_at
 from atelier.train.tasks.images import to_pixels
 
 IMAGES, CHUNK = 384, 32
@@ -51,6 +51,14 @@ def moved(stored: Mapping[str, Tensor], source: Path, own: Vae, data: Data) -> d
     tensors[f"{LAST}.weight"] = torch.einsum("nc,cikl->nikl", back, stored[f"{LAST}.weight"])
     tensors[f"{LAST}.bias"] = back @ stored[f"{LAST}.bias"]
     return {name: tensor.contiguous() for name, tensor in tensors.items()}
+
+
+def same_latents(first: Vae, second: Vae) -> bool:
+    """Whether both make the same latents of an image, but for the half precision in which a model is written."""
+    names = [name for name in first.tensors if name.startswith(ENCODING)]
+    return first.spec == second.spec and all(
+        torch.equal(first.tensors[name].half(), second.tensors[name].half()) for name in names
+    )
 
 
 def linear(x: Tensor, y: Tensor) -> Tensor:

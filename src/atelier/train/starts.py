@@ -19,6 +19,8 @@ from atelier.models.clip import TextSpec, VisionSpec
 from atelier.models.vae import VaeSpec
 from atelier.train.parts import SETTINGS, averaged_weights, part_settings, part_weights, spec_in
 
+ENCODING = ("encoder.", "quant_conv.")
+"""How the parameters of an autoencoder begin that make latents of images."""
 TOKENIZER = "tokenizer"
 """The folder of the vocabulary, in a run and in a model."""
 

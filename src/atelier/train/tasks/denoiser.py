@@ -29,7 +29,7 @@ from atelier.train.data.sheet import sheet
 from atelier.train.descent import Descent
 from atelier.train.latents import CHUNK, Latents, Pool, PoolBatches, encoder_digest
 from atelier.train.loop import Placement, Validation
-from atelier.train.moving import moved
+from atelier.train.moving import moved, same_latents
 from atelier.train.muon import whitening
 from atelier.train.optimizers import optimizers
 from atelier.train.parts import content
@@ -38,7 +38,7 @@ from atelier.train.recipes.denoiser import DenoiserRecipe
 from atelier.train.recompute import recomputed
 from atelier.train.sampling import sampled
 from atelier.train.sources import dataset, identity
-from atelier.train.starts import unet_at, vae_at
+from atelier.train.starts import model_at, unet_at, vae_at
 from atelier.train.tasks.images import to_images, to_pixels
 from atelier.train.validation import fixed_loss
 from atelier.train.world import ALONE, World
@@ -95,14 +95,14 @@ def initialise(net: UNet) -> None:
 
 
 def fill(net: UNet, run: Path, vae: Path, data: Data) -> None:
-    """Gives `net` the averaged weights of a run, or a model's; moved to the latents of the autoencoder at `vae` where
-    only these differ. data: the training images. Raises BadFile, BadInput."""
+    """Gives `net` the averaged weights of a run, or a model's; those of a model whose latents are not those of the
+    autoencoder at `vae` are moved to these. data: the training images. Raises BadFile, BadInput."""
     stored, wanted = unet_at(run), {name: t.shape for name, t in net.state_dict().items()}
     other = {name for name in wanted if name not in stored or stored[name].shape != wanted[name]}
-    if other and other <= ENDS and stored.keys() == wanted.keys():
-        stored = moved(stored, run, vae_at(vae), data)
-    elif other or stored.keys() != wanted.keys():
+    if not other <= ENDS or stored.keys() != wanted.keys():
         raise BadInput(f"begin = {run}: its denoiser has another shape; give the same [model], vae and clip")
+    if other or (model_at(run) is not None and not same_latents(vae_at(run), vae_at(vae))):
+        stored = moved(stored, run, vae_at(vae), data)
     net.load_state_dict(stored)
 
 

@@ -25,13 +25,10 @@ from atelier.train.optimizers import optimizers, stepped
 from atelier.train.recipes.vae import VaeRecipe
 from atelier.train.recompute import recomputed
 from atelier.train.sources import dataset, identity
-from atelier.train.starts import vae_at
+from atelier.train.starts import ENCODING, vae_at
 from atelier.train.tasks.critic import Critic
 from atelier.train.tasks.images import psnr, to_images, to_pixels
 from atelier.train.trainable import freeze
-
-ENCODING = ("encoder.", "quant_conv.")
-"""How the parameters begin that make latents of images."""
 
 
 def spec_of(recipe: VaeRecipe) -> VaeSpec:
