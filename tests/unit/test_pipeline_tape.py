@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import Tensor
 
 import tiny
 from atelier.diffusion.catalogue import samplers, schedules
+from atelier.diffusion.denoise import timed
 from atelier.diffusion.levels import scaled_linear
 from atelier.diffusion.rng import fresh, streams
 from atelier.diffusion.sampling import SamplerSpec
 from atelier.diffusion.scheduling import ScheduleOptions, run_sigmas
-from atelier.diffusion.types import Model, Prediction
+from atelier.diffusion.types import Denoiser, Moment, Prediction
 from atelier.pipeline.tape import Tape
 from atelier.request.events import ImageReady, Progress
 from atelier.request.resolved import Resolved
 from atelier.runtime.engine import Engine
+from control_support import written
 from diffusion_support import Mixture, last, start
-from pipeline_support import PLENTY, engine_on, request
+from pipeline_support import PLENTY, engine_on, request, two_colours
 
+KEYS = "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn2_to_k"
 every = pytest.mark.parametrize("spec", samplers().values(), ids=samplers().keys())
 
 
@@ -30,27 +34,29 @@ class Died(Exception):
     """Where a process is killed."""
 
 
-def dying(model: Model, calls: int) -> Model:
-    def asked(x: Tensor, sigma: Tensor) -> Prediction:
+def dying(denoise: Denoiser, calls: int) -> Denoiser:
+    def asked(x: Tensor, sigma: Tensor, moment: Moment, /) -> Prediction:
         nonlocal calls
         if calls == 0:
             raise Died
         calls -= 1
-        return model(x, sigma)
+        return denoise(x, sigma, moment)
 
     return asked
 
 
-def unguided_too(x: Tensor, sigma: Tensor) -> Prediction:
-    clean = Mixture().clean(x, sigma.to(x.dtype))
+def unguided_too(x: Tensor, sigma: Tensor, moment: Moment, /) -> Prediction:
+    """Something else at each moment, as prompts, guidance and adapters may be."""
+    clean = Mixture().clean(x, sigma.to(x.dtype)) * (1 + moment.call / 64 + moment.progress / 8)
     return Prediction(clean, clean * 0.9)
 
 
-def sampled(spec: SamplerSpec, model: Model, tape: Tape) -> Tensor:
+def sampled(spec: SamplerSpec, denoise: Denoiser, tape: Tape) -> Tensor:
     x = start(14.6, (2, 1, 2, 2), torch.float32)
     sigmas = run_sigmas(schedules()[spec.schedule].make(ScheduleOptions()), scaled_linear(), 5)
     noise = fresh(streams(range(3, 5)), x)
-    return last(spec.make(spec.own)(tape.around(model, 0, remembers=False), x, sigmas, noise))
+    model = timed(tape.around(denoise, 0, remembers=False), 5 * spec.calls)
+    return last(spec.make(spec.own)(model, x, sigmas, noise))
 
 
 @every
@@ -95,7 +101,16 @@ def test_beyond_its_size_nothing_is_kept() -> None:
 
 @pytest.fixture(scope="module")
 def engine(tmp_path_factory: pytest.TempPathFactory) -> Engine:
-    folder = tiny.folder(tmp_path_factory.mktemp("models") / "tiny")
+    """With a ControlNet, an image for it, and a LoRA."""
+    models = tmp_path_factory.mktemp("models")
+    folder = tiny.folder(models / "tiny")
+    for name in ("ControlNet", "Lora"):
+        (models / name).mkdir()
+    written(models / "ControlNet" / "tiny_canny.safetensors", folder, zero=False)
+    two_colours(models)
+    random = torch.Generator().manual_seed(4)
+    lora = {f"{KEYS}.lora_{side}.weight": torch.randn(32, 32, generator=random) for side in ("down", "up")}
+    save_file(lora, models / "Lora" / "late.safetensors")
     return engine_on(folder, budget=PLENTY)
 
 
@@ -118,8 +133,12 @@ def _until(events: Any, stop: int | None) -> Iterator[Any]:
             return
 
 
+HALVES = ("a red cat[ in snow: at sea:0.5]", "[red|blue] cats", "a red cat<lora:late:1:start=0.5>")
 WAYS = {
     "plain": {},
+    **{prompt: {"prompt": prompt} for prompt in HALVES},
+    "a control that ends": {"controls": ["canny:{folder}/source.png annotator=none end=0.5"]},
+    "a control that begins": {"controls": ["canny:{folder}/source.png annotator=none start=0.5"]},
     "hires": {"hires_upscale": 2.0, "hires_steps": 2},
     "ancestral": {"sampler": "Euler a"},
     "sde": {"sampler": "DPM++ SDE"},
@@ -128,9 +147,18 @@ WAYS = {
 }
 
 
+def asked(engine: Engine, way: Mapping[str, Any]) -> Resolved:
+    (folder,) = engine.library.folders
+    there = {"controls": [text.format(folder=folder) for text in way.get("controls", ())]}
+    resolved, told = engine.settle(request(steps=4, width=64, height=64, **{**way, **there}))
+    assert not told
+    return resolved
+
+
 @pytest.mark.parametrize("name", WAYS)
 def test_a_run_that_was_stopped_goes_on_to_the_same_image(engine: Engine, name: str) -> None:
-    resolved, _ = engine.settle(request(steps=4, width=64, height=64, **WAYS[name]))
+    """Also where what is told depends on the moment."""
+    resolved = asked(engine, WAYS[name])
     whole = Tape()
     expected = images(engine, resolved, whole)
     stop = 5 if name == "hires" else 2

@@ -13,7 +13,7 @@ import torch
 from PIL.Image import Image
 
 from atelier.checkpoints.checkpoint import Checkpoint
-from atelier.diffusion.types import Model
+from atelier.diffusion.types import Denoiser
 from atelier.pipeline.resources import PLAIN, Adapted, PartOf, Resources, T
 from atelier.pipeline.tape import Tape
 from atelier.request.resolved import ImageRef, ModelRef
@@ -96,12 +96,12 @@ class Lent:
         """Writes a whole image and returns where it lies. Raises BadFile or StorageFull, leaving nothing behind."""
         return self._have.save(image, infotext, output=output, index=index, count=count, seed=seed)
 
-    def recorded(self, model: Model, image: int, *, remembers: bool) -> Model:
-        """The model of a pass over the images from index `image` on, its predictions kept where somebody wants them.
+    def recorded(self, denoise: Denoiser, image: int, *, remembers: bool) -> Denoiser:
+        """What predicts in a pass over the images from index `image` on, its predictions kept where somebody wants them.
 
         remembers: whether something in it carries over from one call to the next.
         """
-        return model if self._tape is None else self._tape.around(model, image, remembers=remembers)
+        return denoise if self._tape is None else self._tape.around(denoise, image, remembers=remembers)
 
     def preview(self, make: Callable[[], Image]) -> Image | None:
         """What `make` makes, if somebody wants it and it is time for it."""

@@ -17,7 +17,7 @@ from math import prod
 import torch
 from torch import Tensor
 
-from atelier.diffusion.types import Model, Prediction
+from atelier.diffusion.types import Denoiser, Moment, Prediction
 
 MOST_BYTES = 256 * 2**20
 """Of predictions: a thousand calls for an image of 1024 by 1024 pixels. What comes behind is not kept."""
@@ -59,8 +59,9 @@ class Tape:
     def __len__(self) -> int:
         return len(self._kept)
 
-    def around(self, model: Model, image: int, *, remembers: bool) -> Model:
-        """The model of one pass over the images from index `image` on: tells again what is known, then asks and keeps.
+    def around(self, denoise: Denoiser, image: int, *, remembers: bool) -> Denoiser:
+        """What predicts in one pass over the images from index `image` on: tells again what is known, then asks and
+        keeps. It belongs inside what counts the calls, as one that is told again is a call as well.
 
         remembers: whether what is composed in it carries something from one call to the next, which telling again
         would not bring about; then nothing more of these images is kept.
@@ -69,10 +70,10 @@ class Tape:
             self.image, self._kept, self._size, self._place, self._is_over = image, [], 0, 0, False
         self._is_over = self._is_over or remembers
 
-        def told(x: Tensor, sigma: Tensor) -> Prediction:
+        def told(x: Tensor, sigma: Tensor, moment: Moment, /) -> Prediction:
             if not self._is_over and self._place < len(self._kept):
                 return self._again(x)
-            made = model(x, sigma)
+            made = denoise(x, sigma, moment)
             self.asked += 1
             self._keep(made)
             return made

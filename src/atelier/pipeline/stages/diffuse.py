@@ -200,8 +200,8 @@ class Diffuse(Stage):
         denoise = wrapped(denoise, self.combine, given)
         calls = (len(sigmas) - 1) * spec.calls
         sampler = spec.make(sampler_options(sampling, levels))
-        told = have.recorded(timed(denoise, calls), self.samples[0].index, remembers=self._remembers)
-        return x, sampler(told, x, sigmas, noises) if calls else iter(())
+        told = have.recorded(denoise, self.samples[0].index, remembers=self._remembers)
+        return x, sampler(timed(told, calls), x, sigmas, noises) if calls else iter(())
 
     def _levels(self, model: Checkpoint) -> Levels:
         return changed(model.levels, is_downcast=self.sampling.downcast, is_zero_terminal=self.sampling.zero_terminal)
