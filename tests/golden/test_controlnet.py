@@ -335,6 +335,24 @@ def test_one_of_four_channels_acts_on_a_model_that_inpaints(models: dict[str, Bo
     assert_close(added, less["input_blocks.0.0.weight"] + model.tensors(UNET)["conv_in.weight"][:, :4])
 
 
+def test_one_of_nine_channels_sees_the_hole_too(models: dict[str, Both], tmp_path: Path) -> None:
+    """On the model that inpaints; another model has nothing to show it."""
+    write_diffusers(tiny.modules(in_channels=9), tmp_path / "inpaints")
+    model, both = open_checkpoint(tmp_path / "inpaints"), models["sd1"]
+    theirs = control_of(both.theirs, in_channels=9)
+    saved(theirs, tmp_path / "control")
+    beside = Conditioning(both.cond.tokens, channels=drawn(2, 5, 8, 12, seed=4))
+    down, middle = theirs(torch.cat([X, beside.channels], 1), T, beside.tokens, hint(), return_dict=False)
+    net = open_steering(tmp_path / "control", model, torch.float32)
+    found = residuals(net.ports(net.read(hint()), X, T, beside, Acting()))
+    for ours, there in zip(found, (*down, middle), strict=True):
+        assert_close(ours, there)
+    (row,) = residuals(net.ports(net.read(hint()), X, T, beside, Acting(rows=torch.tensor([1]))))[:1]
+    assert_close(row[1], down[0][1])
+    with pytest.raises(BadFile, match="sees 9 channels, and sd1 4: choose"):
+        open_steering(tmp_path / "control", both.model, torch.float32)
+
+
 def test_where_edges_meet_what_is_moved_gives_what_is_moved(models: dict[str, Both], control: Any) -> None:
     both = models["sd1"]
     read, whole = control.read(hint(2)), Acting(seamless=Seamless(x=True, y=True))

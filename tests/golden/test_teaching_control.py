@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import tiny
 from atelier.adapters.steering import Acting, open_steering
 from atelier.checkpoints.kind import identify
 from atelier.checkpoints.opening import open_checkpoint
+from atelier.checkpoints.write import write_diffusers
 from atelier.errors import BadFile, BadInput
 from atelier.nn.ports import Conditioning, Ports
 from atelier.train.tasks.teaching import TeachingTask
@@ -167,6 +169,26 @@ def test_its_file_acts_as_what_was_taught(rank: int, model: Path, images: Path, 
     assert any(bool(own.any()) for own in expected.residuals)
     for mine, wanted in zip(found.residuals, expected.residuals, strict=True):
         assert torch.allclose(mine, wanted, atol=1e-5)
+
+
+@pytest.mark.parametrize("rank", [0, 3])
+def test_beside_an_inpainting_model_it_sees_the_hole_too(
+    rank: int, images: Path, hints: Path, tmp_path: Path
+) -> None:
+    """In steps and in validation; its file acts on that model as what was taught."""
+    write_diffusers(tiny.modules(in_channels=9), tmp_path / "inpaints")
+    told = {"control__hints": str(hints), "control__rank": rank, "samples": ["a cat"]}
+    task = taught(tmp_path / "inpaints", images, tmp_path / "run", **told)
+    assert isinstance(task.pupil, ControlPupil)
+    teaching.shake(task)
+    batch = task.maker(0)
+    assert float(task.update(0, batch)["norm"]) > 0
+    assert task.validate().images["images"].width > 1
+    x, t = torch.randn(3, 4, 8, 8), torch.tensor([5, 500, 900])
+    whole = Conditioning(torch.randn(3, 77, 32), channels=torch.zeros(3, 5, 8, 8))
+    holed = replace(whole, channels=torch.ones(3, 5, 8, 8))
+    one, other = (task.pupil.ports(batch, x, t, cond).residuals for cond in (whole, holed))
+    assert not torch.allclose(one[0], other[0])
 
 
 def test_hints_are_drawn_where_an_annotator_is_named(model: Path, images: Path, tmp_path: Path) -> None:

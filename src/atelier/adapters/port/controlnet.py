@@ -13,7 +13,7 @@ from atelier.adapters.control_types import CONTROL_TYPES, control_type
 from atelier.adapters.hints import check_copy, denoiser, encoder_tensors, like, located, settings
 from atelier.adapters.steering import Acting, Encode, Prepared, SteeringKind
 from atelier.checkpoints.checkpoint import Checkpoint
-from atelier.errors import BadInput, UnknownName
+from atelier.errors import BadFile, BadInput, UnknownName
 from atelier.families.parts import UNET
 from atelier.families.parts.controlnet import NETWORK
 from atelier.families.shapes import Shapes
@@ -89,8 +89,6 @@ class Control:
             return NOTHING
         if read.hint.shape[-2:] != x.shape[-2:]:
             raise ValueError(f"a hint of {read.hint.shape[-2:]} positions for a latent of {x.shape[-2:]}")
-        if cond.channels is not None and self.net.spec.unet.in_channels > x.shape[1]:
-            x = torch.cat([x, cond.channels], dim=1)
         rows, hint = len(x), acting.shared(read.hint, len(x))
         told, seamless = acting.told(cond), acting.seamless
         found = self.net(acting.picked(x), acting.picked(t), told, hint, read.task, seamless)
@@ -108,9 +106,12 @@ def tasks_of(spec: ControlSpec) -> tuple[str, ...]:
 def prepare(archive: Archive, model: Checkpoint) -> Prepared:
     """Raises BadFile for one that is for another U-Net."""
     stored = located(archive, MARKS, PREFIXES, lambda name: name == DIFFERENCE)
-    denoiser(archive, model)
-    spec = NETWORK.infer(Shapes.of(stored), UNET.network.facts(model.spec(UNET)))
+    own = denoiser(archive, model)
+    spec = NETWORK.infer(Shapes.of(stored), UNET.network.facts(own))
     check_copy(archive, spec.unet, model)
+    if spec.unet.in_channels not in {own.in_channels, model.latent.channels}:
+        told = f"sees {spec.unet.in_channels} channels, and {model.name} {own.in_channels}"
+        raise BadFile(archive.path, f"{told}: choose one that was made for this model")
     return Prepared(partial(_loaded, stored, model, spec), tasks=tasks_of(spec))
 
 
