@@ -14,6 +14,7 @@ from torch import Tensor
 import hint_support as support
 import tiny
 from atelier.adapters.hints import encoder_tensors
+from atelier.adapters.port.controlnet import WHOLE
 from atelier.adapters.steering import Acting, open_steering
 from atelier.checkpoints.kind import Seen, recognised
 from atelier.checkpoints.opening import open_checkpoint
@@ -218,12 +219,20 @@ def test_a_mask_keeps_it_to_its_place(models: dict[str, Both], control: Any) -> 
 
 
 def test_layers_further_from_the_middle_fade(models: dict[str, Both], control: Any) -> None:
-    """The factors of ControlNet's authors: 0.825 ** 4 to 0.825 for four skips, and 1 for the middle."""
+    """0.825 ** (12 - i), as of a network of thirteen layers, for four skips and the middle."""
     both, read = models["sd1"], control.read(hint(2))
     faded = residuals(control.ports(read, X, T, both.cond, Acting(weight=0.5, fades=True)))
     free = residuals(control.ports(read, X, T, both.cond, Acting()))
-    for factor, one, other in zip((0.46325039, 0.561515625, 0.680625, 0.825, 1.0), faded, free, strict=True):
+    for factor, one, other in zip((0.0994140, 0.1205018, 0.1460628, 0.1770458, 0.2146009), faded, free, strict=True):
         assert_close(one, 0.5 * factor * other)
+
+
+def test_of_published_networks_the_middle_fades_in_xl_alone() -> None:
+    """Forge's list: its first nine entries and 0.825 ** 3 for XL, all thirteen for 1.x."""
+    acting = Acting(fades=True)
+    xl, first = (acting.factors(len(ControlSpec(unet).outputs) + 1, WHOLE) for unet in (SDXL_UNET, UNetSpec()))
+    assert (len(xl), xl[0], xl[-1]) == (10, pytest.approx(0.0994140), pytest.approx(0.561515625))
+    assert (len(first), first[0], first[-1]) == (13, pytest.approx(0.0994140), 1.0)
 
 
 def test_one_for_another_model_is_refused_with_both_their_names(models: dict[str, Both], tmp_path: Path) -> None:

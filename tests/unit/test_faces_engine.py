@@ -22,7 +22,9 @@ from atelier.families.parts import UNET
 from atelier.models.controlnet import ControlNet, ControlSpec
 from atelier.models.unet import UNet
 from atelier.nn.ports import Conditioning, Ports
+from atelier.pipeline.plan import plan
 from atelier.pipeline.stages import read_face
+from atelier.pipeline.stages.diffuse import Diffuse
 from atelier.request.events import Failed, ImageReady, Warned
 from atelier.request.infotext import read, to_request
 from atelier.request.model import Request
@@ -36,6 +38,7 @@ from atelier.vision import onnx
 from atelier.vision.arrays.shapes import Point
 from atelier.vision.pose import face_drawn
 from atelier.weights.hashes import HashCache
+from pipeline_support import PROVENANCE
 
 CPU = Device(torch.device("cpu"), torch.float32, torch.float32, max_batch=None)
 CONTEXT, FACE, SEEN = 160, 512, 96
@@ -173,6 +176,21 @@ def test_the_lora_of_a_file_acts_with_it(engine: Engine, folder: Path) -> None:
     assert alone != pixels(engine)
 
 
+def test_the_lora_of_a_file_acts_once_however_many_faces_it_reads(engine: Engine, folder: Path) -> None:
+    """By the larger of the weights that are said."""
+
+    def brought(*faces: str) -> list[tuple[str, float]]:
+        resolved = engine.resolve(request(faces=faces))
+        stages = plan(resolved, resolved.sampling, PROVENANCE)
+        (own,) = (stage for stage in stages if isinstance(stage, Diffuse))
+        return [(each.file.name, each.strength) for each in own.adapted.merged]
+
+    one, two = f"{folder}/anna.png model=tiny-faceid-lora", f"{folder}/both.png model=tiny-faceid-lora"
+    assert brought(one, f"{two} mask={folder}/left.png") == [("tiny-faceid-lora", 1.0)]
+    assert brought(f"{one} lora=0.5", f"{two} lora=0.8") == [("tiny-faceid-lora", 0.8)]
+    assert brought(f"{one} lora=0", f"{two} lora=0") == []
+
+
 def test_the_lora_acts_in_its_pass_alone(engine: Engine, folder: Path) -> None:
     twice = {"hires_resize": (96, 96), "hires_upscaler": "Latent", "denoising_strength": 0.5, "hires_steps": 1}
     made = {
@@ -275,6 +293,24 @@ def test_the_pose_says_where_the_face_is(engine: Engine, folder: Path, monkeypat
     assert centres[0] == pytest.approx([21, 21], abs=2)
     assert centres[1] == pytest.approx([45.5, 29.5], abs=2)
     assert all(torch.equal(one, calls.tokens[0]) for one in calls.tokens)
+
+
+def test_in_the_image_to_start_from_it_lies_where_the_face_is_that_is_named(
+    engine: Engine, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second one of the image, which is both; inside a mask, the largest in the part that is made anew."""
+    calls, both = Calls(monkeypatch), f"{folder}/both.png"
+    face = f"{both} model=ip-adapter which=2"
+    pixels(engine, face)
+    pixels(engine, face, image=both, denoising_strength=0.9)
+    centres = [[*(hint[0].amax(0) > 0).nonzero().float().mean(0).tolist()] for hint in calls.hints]
+    assert centres[1] == pytest.approx(centres[0], abs=2)
+    part = Image.new("L", (128, 128))
+    part.paste(255, (10, 50, 42, 82))
+    part.save(folder / "part.png")
+    inside = {"inpaint_area": "Only masked", "masked_area_padding": 0, "mask_blur": 0, "mask": f"{folder}/part.png"}
+    pixels(engine, face, image=both, denoising_strength=0.9, **inside)
+    assert (calls.hints[2][0].amax(0) > 0).nonzero().float().mean(0).tolist() == pytest.approx([27, 27], abs=5)
 
 
 def test_the_controlnet_has_a_weight_of_its_own_and_can_be_left_out(engine: Engine, folder: Path) -> None:

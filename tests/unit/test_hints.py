@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from annotator_support import drawing, noise, smooth
 from atelier.vision.arrays.canny import canny
 from atelier.vision.arrays.thin import thinned
 from atelier.vision.arrays.tones import grey, stretched
-from atelier.vision.hints import fitted, numbers, resized
+from atelier.vision.annotate import annotator, ready
+from atelier.vision.hints import fitted, numbers, resized, sized_hint
 from atelier.vision.palette import ade20k, in_colours
 
 
@@ -60,6 +62,25 @@ def test_labels_stay_labels() -> None:
     for size in ((100, 90), (17, 13)):
         found = {tuple(int(n) for n in colour) for colour in resized(labels, *size).reshape(-1, 3)}
         assert found <= set(ade20k().values())
+
+
+def drawn(name: str, image: np.ndarray) -> Image.Image:
+    """The hint at half the size, with nothing said of a resolution."""
+    maker = ready(annotator(name), lambda _: None, torch.device("cpu"))
+    return sized_hint(maker, Image.fromarray(image), (64, 48), "stretch", 0, {})
+
+
+def test_what_is_a_map_already_is_not_smoothed_before() -> None:
+    """Labels far apart have no others between them; lines that are inverted stay one pixel wide, black and white."""
+    labels = np.array([[0, 60, 20], [100, 3, 149], [60, 0, 100]], np.uint8)[:, [0, 1, 2, 0]].repeat(32, 0).repeat(32, 1)
+    found = np.asarray(drawn("seg_labels", grey(labels)))
+    known = {tuple(map(int, colour)) for colour in in_colours(np.unique(labels)[None])[0]}
+    assert {tuple(map(int, colour)) for colour in np.unique(found.reshape(-1, 3), axis=0)} == known
+    mask = np.zeros((96, 128), np.uint8)
+    mask[20, 10:110] = mask[20:90, 10] = 255
+    found = np.asarray(drawn("invert", 255 - grey(mask)))[..., 0]
+    assert set(np.unique(found)) == {0, 255}
+    assert thickest(found > 0) <= 3
 
 
 def test_other_maps_are_smooth() -> None:

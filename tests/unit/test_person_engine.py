@@ -90,7 +90,6 @@ def test_the_person_matters(engine: Engine, folder: Path) -> None:
     found = [pixels(engine, text) for text in (anna, f"{folder}/berta.png model=first", f"{anna} weight=0.5")]
     found += [pixels(engine, anna, f"{folder}/berta.png model=first"), pixels(engine, f"{anna} start=0.8")]
     assert len({plain, *found}) == 6
-    assert pixels(engine, f"{anna}:0".replace(" model=first:0", ":0 model=first")) == plain
 
 
 def test_a_person_comes_after_a_fifth_of_the_steps(
@@ -106,6 +105,37 @@ def test_a_person_comes_after_a_fifth_of_the_steps(
     assert [MARK in prompt.active(call) for call in (0, 10, 11, 49)] == [False, False, True, True]
     assert prompt.active(0) == f"a man, {TRIGGER}art"
     assert prompt.active(49) == f"a man{MARK}, x"
+
+
+def test_the_share_is_of_the_calls_that_are_made(
+    engine: Engine, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of an image to start from with a strength of 0.5, half of 10; of a sampler that calls twice, every call."""
+    image = {"image": f"{folder}/anna.png", "denoising_strength": 0.5, "steps": 10}
+    anna = f"{folder}/anna.png model=first start=0.4"
+    plain = told(engine, monkeypatch, **image, prompt="a man runs")
+    seen = told(engine, monkeypatch, anna, **image)
+    there = [not torch.equal(own, plain[0]) for own in seen]
+    assert there == [False] * 3 + [True] * (len(there) - 3)
+    assert len(there) < 8
+    twice = told(engine, monkeypatch, anna, sampler="Heun")
+    assert [torch.equal(own, plain[0]) for own in twice] == [True] * 5 + [False] * 4
+    late = met(prepare(f"a man {TRIGGER}", "", Clock(20), silent), 0.5, 60).parts[0]
+    assert [MARK in late.active(call) for call in (0, 30, 31, 59)] == [False, False, True, True]
+
+
+def test_where_nobody_is_in_the_prompt_the_trigger_is_not_read(
+    engine: Engine, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the other one of two passes, and without a weight."""
+    fields = {"hires_resize": (96, 96), "hires_upscaler": "Latent", "denoising_strength": 1.0, "steps": 2}
+    plain = told(engine, monkeypatch, prompt="a man runs", steps=1)[0]
+    for passes, without in (("first", [2, 3]), ("second", [0, 1])):
+        seen = told(engine, monkeypatch, f"{folder}/anna.png model=first start=0.4 pass={passes}", **fields)
+        assert [call for call, own in enumerate(seen) if own.equal(plain) and call in without] == without
+        assert not all(own.equal(plain) for own in seen)
+    none = pixels(engine, f"{folder}/anna.png:0 model=first")
+    assert none == pixels(engine, prompt="a man runs") != pixels(engine)
 
 
 @pytest.mark.parametrize("name", ["first", "second"])

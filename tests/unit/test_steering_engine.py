@@ -117,14 +117,13 @@ def test_it_acts_in_its_share_of_the_steps(engine: Engine, folder: Path, monkeyp
 def test_where_the_control_counts_more_negative_prompts_are_left_alone(
     engine: Engine, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And layers far from the middle count less: 0.825 for each."""
+    """And layers far from the middle count less: 0.825 for each, of which the thirteenth would count whole."""
     ((rows, both), *_) = ports_of(engine, monkeypatch, controls=canny(folder))
     ((_, control), *_) = ports_of(engine, monkeypatch, controls=canny(folder, "mode=control"))
     ((_, prompt), *_) = ports_of(engine, monkeypatch, controls=canny(folder, "mode=prompt"))
     assert rows == 2
-    layers = len(both.residuals)
     for number, (whole, weak, half) in enumerate(zip(both.residuals, prompt.residuals, control.residuals, strict=True)):
-        fade = 0.825 ** (layers - 1 - number)
+        fade = (0.099414, 0.1205018, 0.1460628, 0.1770458, 0.2146009)[number]
         assert torch.allclose(weak, whole * fade, atol=1e-6)
         assert torch.equal(half[0], torch.zeros_like(half[0]))
         assert torch.allclose(half[1], whole[1] * fade, atol=1e-5)
@@ -209,6 +208,25 @@ def test_the_infotext_generates_the_same_image_again(engine: Engine, folder: Pat
     assert 'model=\\"tiny_canny [' in image.infotext
     resolved = engine.resolve(request(controls=controls))
     assert Resolved.from_json(resolved.to_json()) == resolved
+
+
+def test_inside_a_mask_an_image_of_any_size_lies_as_on_the_whole(
+    engine: Engine, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As A1111 does it: brought to the size of the image to start from, then cut as that is."""
+    fields = {"image": str(folder / "hint.png"), "mask": str(folder / "left.png"), "mask_blur": 0, "width": 64}
+    fields |= {"height": 192, "inpaint_area": "Only masked", "masked_area_padding": 0}
+    with Image.open(folder / "hint.png") as opened:
+        opened.resize((128, 192), Image.Resampling.NEAREST).save(folder / "double.png")
+        wide = Image.new("RGB", (96, 96))
+        wide.paste(opened, (16, 0))
+        wide.save(folder / "wide.png")
+    (same,), (double,), (wide,) = (
+        hints_of(engine, monkeypatch, **fields, controls=(f"canny:{folder}/{name}.png annotator=none",))
+        for name in ("hint", "double", "wide")
+    )
+    assert float((double - same).abs().mean()) < 0.02
+    assert torch.equal(wide, same)
 
 
 def test_an_image_to_start_from_is_the_hint_where_none_is_named(engine: Engine, folder: Path) -> None:

@@ -50,9 +50,11 @@ class Acting:
     hints: Tensor | None = None
     seamless: Seamless = EDGES
 
-    def factors(self, layers: int) -> tuple[float, ...]:
-        """Of each of so many layers, from the outermost to the middle."""
-        return tuple(self.weight * (FADE ** (layers - 1 - i) if self.fades else 1.0) for i in range(layers))
+    def factors(self, layers: int, whole: int | None = None) -> tuple[float, ...]:
+        """Of each of so many layers, from the outermost to the middle. whole: the place, counted from 0, of the one
+        that does not fade, None for the last."""
+        place = layers - 1 if whole is None else whole
+        return tuple(self.weight * (FADE ** (place - i) if self.fades else 1.0) for i in range(layers))
 
     def masked(self, added: Tensor) -> Tensor:
         """What is added to a map (B, C, h, w), in its place alone."""

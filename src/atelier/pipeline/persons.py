@@ -47,9 +47,16 @@ class Person:
 
 
 def met(prompt: PreparedPrompt, start: float, calls: int) -> PreparedPrompt:
-    """The prompt with the person in it, where it has the trigger, from a share of the calls on."""
-    end = int(start * calls)
+    """The prompt with the person in it, where it has the trigger, from a share of the calls that are made on; where
+    that is 0, from the first one on."""
+    end = int(start * calls) if start else -1
     return replace(prompt, parts=tuple(_met(part, end) for part in prompt.parts))
+
+
+def unmet(prompt: PreparedPrompt) -> PreparedPrompt:
+    """The prompt without the trigger, for a pass in which nobody is in it."""
+    parts = (tuple(replace(span, text=_WORD.sub("", span.text)) for span in part.spans) for part in prompt.parts)
+    return replace(prompt, parts=tuple(map(Timeline, parts)))
 
 
 def has_trigger(prompt: str) -> bool:
@@ -57,14 +64,15 @@ def has_trigger(prompt: str) -> bool:
 
 
 def _met(timeline: Timeline, end: int) -> Timeline:
-    """Calls are counted from 0, and a span goes on up to its end."""
+    """Calls are counted from 0. A span goes on up to its end, the last one for good."""
     found: list[Span] = []
+    *_, last = timeline.spans
     for span in timeline.spans:
         began = found[-1].end if found else -1
-        if began < end < span.end:
+        goes_on = span.end > end or span is last
+        if began < end and goes_on:
             found.append(Span(end, _WORD.sub("", span.text)))
-        is_early = span.end <= end
-        found.append(replace(span, text=_WORD.sub("" if is_early else MARK, span.text)))
+        found.append(replace(span, text=_WORD.sub(MARK if goes_on else "", span.text)))
     return Timeline(tuple(found))
 
 

@@ -19,7 +19,7 @@ from atelier.pipeline.conditioning import States
 from atelier.pipeline.finishes import AsItIs, Finish, OnSource, WhatChanged
 from atelier.pipeline.layouts import Everywhere, InAttention, InRegions, Layout
 from atelier.pipeline.networks import Borrowed, borrowed, of_regions
-from atelier.pipeline.persons import met
+from atelier.pipeline.persons import met, unmet
 from atelier.pipeline.prepared import PreparedPrompt, prepare
 from atelier.pipeline.prompted import NO_WORDS, NoPorts, PortAdapter, WithoutEdges
 from atelier.pipeline.resources import PLAIN, Adapted, Merged
@@ -286,7 +286,7 @@ def _images(resolved: Resolved, warn: Warn, says: Callable[[int], Settings]) -> 
     def prepared(words: Words, moments: tuple[Clock, _Pass]) -> PreparedPrompt:
         key = words.prompt, words.negative_prompt, *moments
         if key not in known:
-            known[key] = _peopled(prepare(*key[:3], warn), resolved, *moments)
+            known[key] = _peopled(prepare(*key[:3], warn), resolved, moments[1])
         return known[key]
 
     larger = resolved.samples if isinstance(resolved.hires, NoHires) else resolved.hires.prompts
@@ -302,11 +302,11 @@ def _both_passes(resolved: Resolved) -> tuple[_Pass, _Pass]:
     return passes[0], passes[-1]
 
 
-def _peopled(prompt: PreparedPrompt, resolved: Resolved, clock: Clock, own: _Pass) -> PreparedPrompt:
-    """A prompt of a pass with the person in it, if there is one."""
-    for person in _people(resolved):
-        if _acts(person, own):
-            return met(prompt, person.start, clock.calls)
+def _peopled(prompt: PreparedPrompt, resolved: Resolved, own: _Pass) -> PreparedPrompt:
+    """A prompt of a pass with the person in it, if there is one; without the trigger where it does not act."""
+    for person in (one for one in resolved.steering if isinstance(one, ResolvedPerson)):
+        taken = own.start.part(own.sampling.steps).run * samplers()[own.sampling.sampler].calls
+        return met(prompt, person.start, taken) if _acts(person, own) else unmet(prompt)
     return prompt
 
 
@@ -455,9 +455,13 @@ def _by_face(face: ResolvedFace, looked: Key[Looked], place: Key[Hint], span: Sp
 
 
 def _with_faces(networks: Adapted, resolved: Resolved, own: _Pass) -> Adapted:
-    """What a denoiser is borrowed with, and the LoRAs that belong to the faces of a pass, behind it."""
+    """What a denoiser is borrowed with, and the LoRAs that belong to the faces of a pass, behind it: each once, however
+    many faces its file reads."""
     faces = [one for one in resolved.steering if isinstance(one, (ResolvedFace, ResolvedPerson)) and _acts(one, own)]
-    brought = tuple(Merged(_lora_of(face), face.lora) for face in faces if face.lora)
+    found: dict[AdapterRef, float] = {}
+    for face in faces:
+        found[_lora_of(face)] = max(face.lora, found.get(_lora_of(face), 0.0))
+    brought = tuple(Merged(file, strength) for file, strength in found.items() if strength)
     return replace(networks, merged=(*networks.merged, *brought)) if brought else networks
 
 

@@ -19,8 +19,6 @@ from atelier.vision.upscaling import Size
 
 Pixels = NDArray[np.uint8]
 
-NONE = "none"
-"""The annotator of an image that is a hint already."""
 FEW = 200
 """A map of fewer colours is one of labels: a colour between two of them would be a third label."""
 BLACK, WHITE = 16, 240
@@ -75,8 +73,9 @@ def sized_hint(
     maker: Ready, image: Image.Image, size: Size, how: Resize, resolution: int, options: Mapping[str, float]
 ) -> Image.Image:
     """The hint of an image at a size (width, height). resolution: of what the annotator sees; with 0 it sees the image
-    at the size at which the hint is read, so that lines are as fine as can be."""
-    at_size = image if resolution or maker.spec.name == NONE else geometry.resized(image, *size, how)
+    at the size at which the hint is read, so that lines are as fine as can be. One whose frame is "own" sees the image
+    as it is: between two labels, or on both sides of a line, there is nothing that a filter could make."""
+    at_size = image if resolution or maker.spec.frame == "own" else geometry.resized(image, *size, how)
     return fitted(maker.hint(at_size, resolution=resolution or None, options=options), *size, how)
 
 

@@ -35,6 +35,9 @@ TASKS: Mapping[str, int] = {
     for place, name in sorted((own.union, own.name) for own in CONTROL_TYPES.values() if own.union is not None)
 }
 """Types of hints by their place in a union's embedding."""
+WHOLE = 12
+"""The place of the layer that counts whole where others fade: the middle of Stable Diffusion 1.x. Smaller networks fade
+as if they had as many layers, XL's middle to 0.825^3 (A1111's rule)."""
 POOLED = "shuffle"
 """What the names of files end with whose residuals count as their mean (A1111's and ComfyUI's rule)."""
 
@@ -84,7 +87,7 @@ class Control:
     @torch.no_grad()
     def ports(self, read: ReadHint, x: Tensor, t: Tensor, cond: Conditioning, acting: Acting, /) -> Ports:
         """Raises ValueError for a hint of another size than the image's."""
-        factors = acting.factors(len(self.net.outs) + 1)
+        factors = acting.factors(len(self.net.outs) + 1, WHOLE)
         if not acting.acts(len(factors)):
             return NOTHING
         if read.hint.shape[-2:] != x.shape[-2:]:

@@ -22,7 +22,7 @@ from atelier.vision import masks
 from atelier.vision.annotate import Ready, annotators, ready
 from atelier.vision.annotating import Annotator
 from atelier.vision.geometry import Resize, resized
-from atelier.vision.hints import INPAINT, numbers, sized_hint
+from atelier.vision.hints import INPAINT, fitted, numbers, sized_hint
 from atelier.vision.masks import Box
 
 
@@ -31,8 +31,8 @@ class Annotate(Stage):
     """Leaves what a control says at `size`, and where it acts, under `out`.
 
     whole: the size of the image that is generated, of which `window` is the part that this pass makes, None for all of
-    it; source: where the image to start from is: where only a part of that is generated, so it is of an image of its
-    size; of_source: whether it is that image that is annotated: then it lies as that does.
+    it; source: where the image to start from is: where only a part of that is generated, so it is of the image, which
+    is brought to its size before; of_source: whether it is that image that is annotated: then it lies as that does.
     """
 
     model: ModelRef
@@ -65,8 +65,11 @@ class Annotate(Stage):
     def _drawn(self, image: Image.Image, have: Lent, prepared: Prepared | None) -> Image.Image:
         """The hint of the image, as it lies in what is generated."""
         control = self.control
-        image, size, how = lying(image, self.whole, self.size, control.resize, prepared, of_source=self.of_source)
         maker = self._annotator(annotators()[control.annotator], have)
+        if prepared is not None and prepared.box is not None and not self.of_source:
+            bring = fitted if maker.spec.frame == "own" else resized
+            image = bring(image, *prepared.whole.size, control.resize)
+        image, size, how = lying(image, self.whole, self.size, control.resize, prepared, of_source=self.of_source)
         hint = sized_hint(maker, image, size, how, control.resolution, dict(control.options))
         return hint if self.window is None or size == self.size else hint.crop(self.window)
 

@@ -91,7 +91,9 @@ class ReadFace(Stage):
         image, points = flat(have.image(identity.pose)), face.points
         lies = lying(image, self.whole, self.size, "crop", prepared, of_source=self.of_source)
         if identity.pose != self.face.image or lies.image is not image:
-            points = chosen(reader.faces(lies.image), 1, identity.pose).face.points
+            whole = prepared is None or prepared.box is None  # in a part, the largest face is what is made anew
+            which = self.face.which if whole and identity.pose == self.face.image else 1
+            points = chosen(reader.faces(lies.image), which, identity.pose).face.points
         there = [Point(x, y) for x, y in moved(points, lies.image.size, *lies.size, lies.how)]
         drawn = face_drawn(there, *lies.size)
         return drawn if self.window is None or lies.size == self.size else drawn.crop(self.window)
