@@ -198,10 +198,10 @@ def test_lists(api: webuiapi.WebUIApi, http: httpx.Client) -> None:
 def test_modules_with_their_sliders(api: webuiapi.WebUIApi, http: httpx.Client) -> None:
     found = http.get("/controlnet/module_list?alias_names=false").json()
     assert found["module_list"] == api.controlnet_module_list() == [
-        "none", "canny", "depth_midas", "inpaint_only", "tile_resample", "ip-adapter-auto", "ip-adapter_clip_sd15",
-        "ip-adapter_clip_sdxl", "ip-adapter_clip_sdxl_plus_vith", "ip-adapter_clip_h", "ip-adapter_clip_g",
-        "ip-adapter_face_id", "ip-adapter_face_id_plus", "instant_id_face_embedding", "instant_id_face_keypoints",
-        "reference_only",
+        "none", "canny", "depth_midas", "inpaint_only", "tile_resample", "lineart_standard", "normal_from_depth",
+        "ip-adapter-auto", "ip-adapter_clip_sd15", "ip-adapter_clip_sdxl", "ip-adapter_clip_sdxl_plus_vith",
+        "ip-adapter_clip_h", "ip-adapter_clip_g", "ip-adapter_face_id", "ip-adapter_face_id_plus",
+        "instant_id_face_embedding", "instant_id_face_keypoints", "reference_only",
     ]  # fmt: skip
     details = found["module_detail"]
     resolution = {"name": "Preprocessor Resolution", "value": 512, "min": 64, "max": 2048}
@@ -214,6 +214,7 @@ def test_modules_with_their_sliders(api: webuiapi.WebUIApi, http: httpx.Client) 
         ],
     }
     assert details["depth_midas"] == {"model_free": False, "sliders": [resolution]}
+    assert details["lineart_standard"] == {"model_free": False, "sliders": [resolution]}
     assert details["none"] == {"model_free": False, "sliders": []}
     fidelity = {"name": 'Style Fidelity (only for "Balanced" mode)', "value": 0.5, "min": 0.0, "max": 1.0, "step": 0.01}
     assert details["reference_only"] == {"model_free": True, "sliders": [None, fidelity]}
@@ -265,6 +266,9 @@ def test_hints_are_drawn(api: webuiapi.WebUIApi, http: httpx.Client, service: Li
     answer = http.post("/controlnet/detect", json=sent)
     assert (answer.json()["info"], len(answer.json()["images"])) == ("Success", 1)
     assert bare(service.submitted[-1].fields) == {"controls": ["canny:IMAGE:1 annotator=canny resolution=512 low=30"]}
+    http.post("/controlnet/detect", json={**sent, "controlnet_module": "lineart_standard"})
+    lines = "lineart_standard:IMAGE:1 annotator=lineart_standard resolution=512"
+    assert bare(service.submitted[-1].fields) == {"controls": [lines]}
 
 
 @pytest.mark.parametrize(

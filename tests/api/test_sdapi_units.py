@@ -88,8 +88,6 @@ def test_units_that_are_off_are_none() -> None:
         ({"resize_mode": 2}, " resize=fill "),
         ({"resize_mode": "Outer Fit (Shrink to Fit)"}, " resize=fill "),
         ({"resize_mode": "Envelope (Outer Fit)"}, " resize=fill "),
-        ({"hr_option": "Low res only"}, " pass=first "),
-        ({"hr_option": "High res only"}, " pass=second "),
         ({"processor_res": 768}, " resolution=768"),
         ({"threshold_a": 50, "threshold_b": 120.5}, " low=50 high=120.5"),
         ({"threshold_b": 120}, " high=120"),
@@ -130,6 +128,27 @@ def test_what_a_unit_says_without_saying_more(fields: dict[str, Any]) -> None:
     assert asked.images == {"unit0.image": PICTURE}
 
 
+@pytest.mark.parametrize(("option", "said"), [("Low res only", "pass=first"), (2, "pass=second")])
+def test_the_pass_is_of_two(option: Any, said: str) -> None:
+    """With one alone a unit acts in it, as in A1111."""
+    unit = {**UNIT, "hr_option": option}
+    (control,) = steering(text(unit, enable_hr=True, hr_scale=2))["controls"]
+    assert f" {said} " in control
+    for asked in (text(unit), image(unit)):
+        assert steering(asked) == {"controls": [USUAL]}
+        assert asked.warnings == ()
+
+
+def test_what_a1111_never_reads_is_not_read() -> None:
+    """Its preprocessor has numbers of its own, whatever a unit says."""
+    lines = {**UNIT, "module": "lineart_standard", "threshold_a": 2, "threshold_b": 900}
+    asked = text(lines)
+    (control,) = steering(asked)["controls"]
+    assert "=2" not in control
+    assert "sigma" not in control
+    assert asked.warnings == ()
+
+
 def test_pixel_perfect_is_no_resolution() -> None:
     assert steering(text({**UNIT, "pixel_perfect": True})) == {"controls": [USUAL.replace(" resolution=512", "")]}
 
@@ -154,6 +173,7 @@ def test_numbers_that_cannot_be_are_the_annotators_own_and_told() -> None:
         ({"module": "none", "model": "mine", "union_control_type": "OpenPose"}, "openpose"),
         ({"module": "none", "model": "mine", "union_control_type": "NormalMap"}, "normal"),
         ({"module": "tile_resample", "model": "mine", "threshold_a": 2}, "tile"),
+        ({"module": "normal_from_depth", "model": "mine"}, "normal"),
     ],
 )
 def test_the_type_is_that_of_whatever_says_one(unit: dict[str, Any], said: str) -> None:
@@ -224,6 +244,9 @@ def test_the_image_to_start_from_is_read_where_there_is_none() -> None:
 def test_a_part_of_the_image_is_steered_by_that_part_of_the_hint() -> None:
     whole = {**UNIT, "inpaint_crop_input_image": False}
     assert steering(text(whole)) == steering(image(whole)) == {"controls": [USUAL]}
+    assert steering(image(whole, mask=PICTURE, inpaint_full_res=False)) == {"controls": [USUAL]}
+    prompt = {**whole, "module": "ip-adapter-auto", "model": "ip-adapter_sd15"}
+    assert list(steering(image(prompt, mask=PICTURE))) == ["references"]
     with pytest.raises(Refused, match="ControlNet unit 0: inpaint_crop_input_image: false is not taken"):
         image(whole, mask=PICTURE)
 
@@ -366,7 +389,7 @@ def test_only_one_unit_brings_an_image() -> None:
         ({"threshold_a": 0.25, "control_mode": 1}, "upload:unit0.image:1 method=example fidelity=0"),
         ({"control_mode": "ControlNet is more important"}, "upload:unit0.image:1 method=example fidelity=1"),
         ({"guidance_end": 0.5, "model": "None"}, "upload:unit0.image:1 end=0.5 method=example fidelity=0.5"),
-        ({"hr_option": 1}, "upload:unit0.image:1 pass=first method=example fidelity=0.5"),
+        ({"hr_option": 1}, "upload:unit0.image:1 method=example fidelity=0.5"),
         ({"module": "Reference-only"}, "upload:unit0.image:1 method=example fidelity=0.5"),
     ],
 )

@@ -85,6 +85,7 @@ CONTROLS = tuple(
 )
 NO_OPTIONS: tuple[OptionEntry, ...] = ()
 THRESHOLDS = (OptionEntry("low", 100, 0, 256, 1, "low"), OptionEntry("high", 200, 0, 256, 1, "high"))
+LINES = (OptionEntry("sigma", 6, 0.1, 64, 0.1, "sigma"), OptionEntry("intensity", 8, 0, 255, 1, "intensity"))
 RATE = (OptionEntry("rate", 1, 1, 8, 0.01, "rate"),)
 ANNOTATORS = (
     AnnotatorEntry("canny", ("CannyDetector",), "edges", THRESHOLDS, None, there=True, sized=True),
@@ -93,6 +94,8 @@ ANNOTATORS = (
     AnnotatorEntry("inpaint_only", ("inpaint",), "masked", NO_OPTIONS, None, there=True, sized=False),
     AnnotatorEntry("openpose", ("openpose_body",), "people", NO_OPTIONS, "body_pose.pth", there=False, sized=True),
     AnnotatorEntry("tile_resample", ("tile",), "tiles", RATE, None, there=True, sized=False),
+    AnnotatorEntry("lineart_standard", (), "lines", LINES, None, there=True, sized=True),
+    AnnotatorEntry("normal_from_depth", (), "normals", NO_OPTIONS, None, there=True, sized=True),
 )
 LISTED = replace(CATALOGUE, samplers=SAMPLERS, schedulers=SCHEDULERS, latent_upscalers=LATENT, models=MODELS)
 STEERED = replace(LISTED, controls=CONTROLS, annotators=ANNOTATORS)

@@ -172,10 +172,8 @@ def test_its_file_acts_as_what_was_taught(rank: int, model: Path, images: Path, 
 
 
 @pytest.mark.parametrize("rank", [0, 3])
-def test_beside_an_inpainting_model_it_sees_the_hole_too(
-    rank: int, images: Path, hints: Path, tmp_path: Path
-) -> None:
-    """In steps and in validation; its file acts on that model as what was taught."""
+def test_beside_an_inpainting_model_it_sees_the_hole_too(rank: int, images: Path, hints: Path, tmp_path: Path) -> None:
+    """In steps and in validation."""
     write_diffusers(tiny.modules(in_channels=9), tmp_path / "inpaints")
     told = {"control__hints": str(hints), "control__rank": rank, "samples": ["a cat"]}
     task = taught(tmp_path / "inpaints", images, tmp_path / "run", **told)

@@ -8,10 +8,10 @@ import torch
 from PIL import Image
 
 from annotator_support import drawing, noise, smooth
+from atelier.vision.annotate import annotator, ready
 from atelier.vision.arrays.canny import canny
 from atelier.vision.arrays.thin import thinned
 from atelier.vision.arrays.tones import grey, stretched
-from atelier.vision.annotate import annotator, ready
 from atelier.vision.hints import fitted, numbers, resized, sized_hint
 from atelier.vision.palette import ade20k, in_colours
 

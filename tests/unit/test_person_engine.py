@@ -99,6 +99,10 @@ def test_a_person_comes_after_a_fifth_of_the_steps(
     plain = told(engine, monkeypatch, prompt="a man runs")
     seen = told(engine, monkeypatch, f"{folder}/anna.png model=first")
     assert [torch.equal(own, plain[0]) for own in seen] == [True, True, False, False, False]
+    (first,) = engine.generate(request(f"{folder}/anna.png model=first start=0"))
+    assert "start=0" in first.infotext
+    at_once = told(engine, monkeypatch, *(to_request(read(first.infotext)).steering.faces))
+    assert not any(torch.equal(own, plain[0]) for own in at_once)
     later = told(engine, monkeypatch, f"{folder}/anna.png model=first start=0.6")
     assert [torch.equal(own, plain[0]) for own in later] == [True, True, True, True, False]
     prompt = met(prepare(f"a man {TRIGGER}, [{TRIGGER}art:x:0.5]", "", Clock(50), silent), 0.2, 50).parts[0]
@@ -107,9 +111,7 @@ def test_a_person_comes_after_a_fifth_of_the_steps(
     assert prompt.active(49) == f"a man{MARK}, x"
 
 
-def test_the_share_is_of_the_calls_that_are_made(
-    engine: Engine, folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_share_is_of_the_calls_that_are_made(engine: Engine, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of an image to start from with a strength of 0.5, half of 10; of a sampler that calls twice, every call."""
     image = {"image": f"{folder}/anna.png", "denoising_strength": 0.5, "steps": 10}
     anna = f"{folder}/anna.png model=first start=0.4"

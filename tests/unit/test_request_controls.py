@@ -100,6 +100,7 @@ def test_bad_references_are_told() -> None:
 FACES = {
     "a.png": Face(image="a.png"),
     "a.png:0.8 which=2 lora=0.5": Face(image="a.png", weight=0.8, which=2, lora=0.5),
+    "a.png start=0": Face(image="a.png", start=0.0),
     "a.png control=none": Face(image="a.png", control="none"),
     "a.png control=c control_weight=0 pose=b.png": Face(image="a.png", control="c", control_weight=0.0, pose="b.png"),
 }
@@ -108,6 +109,7 @@ FACES = {
 @pytest.mark.parametrize("text", FACES)
 def test_a_face_is_read(text: str) -> None:
     assert parse_face(text) == FACES[text]
+    assert parse_face(face_text(FACES[text])) == FACES[text]
 
 
 BAD_FACES = {

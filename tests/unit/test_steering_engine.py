@@ -16,14 +16,16 @@ from atelier.errors import AtelierError, BadFile, BadInput
 from atelier.models.controlnet import ControlNet
 from atelier.models.unet import UNet
 from atelier.nn.ports import Ports
+from atelier.request.controls import parse_control
 from atelier.request.events import Failed, ImageReady
 from atelier.request.infotext import read, to_request
 from atelier.request.model import Request
-from atelier.request.resolved import Resolved
+from atelier.request.resolved import Resolved, ResolvedControl
 from atelier.request.table import request_of
 from atelier.runtime.device import Device
 from atelier.runtime.engine import Engine
 from atelier.runtime.library import Library
+from atelier.runtime.steering import kind_of, maker_of
 from atelier.weights.hashes import HashCache
 from control_support import written
 
@@ -236,6 +238,57 @@ def test_an_image_to_start_from_is_the_hint_where_none_is_named(engine: Engine, 
     assert pixels(engine, image=image) != named
     with pytest.raises(BadInput, match="reads the one to start from: name one, or give --image"):
         engine.resolve(request(controls=("canny",)))
+
+
+@pytest.mark.parametrize(
+    ("said", "kind", "maker"),
+    [
+        ("canny", "canny", "canny"),
+        ("scribble", "scribble", "scribble_xdog"),
+        ("Lineart", "lineart", "lineart_standard"),
+        ("pidinet", "softedge", "softedge_pidinet"),
+        ("depth_midas", "depth", "depth_midas"),
+        ("depth_anything", "depth", "depth_anything"),
+        ("softedge_hed", "softedge", "softedge_hed"),
+        ("softedge_hedsafe", "softedge", "softedge_hedsafe"),
+        ("softedge_pidinet", "softedge", "softedge_pidinet"),
+        ("normal_from_depth", "normal", "normal_from_depth"),
+        ("lineart_coarse", "lineart", "lineart_coarse"),
+        ("t2ia_sketch_pidi", "scribble", "t2ia_sketch_pidi"),
+        ("MidasDetector", "depth", "depth_midas"),
+    ],
+)
+def test_an_annotator_is_the_type_that_it_draws(said: str, kind: str, maker: str) -> None:
+    control = parse_control(f"{said}:a.png")
+    found = kind_of(control)
+    assert found is not None
+    assert (found.name, maker_of(control).name) == (kind, maker)
+
+
+@pytest.mark.parametrize("said", ["none", "invert", "threshold", "smell"])
+def test_what_draws_nothing_of_its_own_is_of_no_type(said: str) -> None:
+    assert kind_of(parse_control(f"{said}:a.png annotator=none")) is None
+
+
+def test_an_annotator_finds_the_network_of_its_type(engine: Engine, folder: Path) -> None:
+    resolved = engine.resolve(request(controls=(f"normal_from_depth:{folder}/hint.png model=tiny_depth",)))
+    (own,) = resolved.steering
+    assert isinstance(own, ResolvedControl)
+    assert (own.type, own.annotator) == ("normal", "normal_from_depth")
+    resolved = engine.resolve(request(controls=(f"depth_midas:{folder}/hint.png annotator=none",)))
+    (own,) = resolved.steering
+    assert isinstance(own, ResolvedControl)
+    assert (own.type, own.network.name) == ("depth", "tiny_depth")
+
+
+def test_what_acts_in_a_second_pass_alone_needs_one(engine: Engine, folder: Path) -> None:
+    fields = {"hires_resize": (128, 192), "hires_upscaler": "Latent"}
+    assert engine.resolve(request(**fields, controls=canny(folder, "pass=second"))).steering
+    example = f"{folder}/hint.png method=example pass=second"
+    for name, text in (("controls", canny(folder, "pass=second")), ("references", (example,))):
+        with pytest.raises(BadInput, match="pass=second has no effect without a second pass") as caught:
+            engine.resolve(request(**{name: text}))
+        assert caught.value.field == name
 
 
 BAD: Mapping[str, str] = {

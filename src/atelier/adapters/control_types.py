@@ -5,7 +5,7 @@ The types are those of A1111's ControlNet extension, whose clients ask for them 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -23,6 +23,10 @@ class ControlType:
     words: tuple[str, ...]
     annotators: tuple[str, ...]
     union: int | None = None
+
+    def is_called(self, name: str) -> bool:
+        """Whether a name is its own, and not one of its annotators'."""
+        return folded(name) in map(folded, (self.name, self.title, *self.words))
 
 
 _TYPES = (
@@ -58,9 +62,23 @@ def control_type(name: str) -> ControlType | None:
     """The type of a name, of A1111's title for it, or of one of its annotators; None where it is none of these."""
     wanted = folded(name)
     for own in _TYPES:
-        if wanted in map(folded, (own.name, own.title, *own.words)):
+        if own.is_called(name):
             return own
     for own in _TYPES:
         if wanted in (folded(annotator) for annotator in own.annotators if annotator not in {"invert", "none"}):
             return own
     return None
+
+
+def drawn_type(names: Sequence[str]) -> ControlType | None:
+    """The type of what an annotator draws that has these names, its own first; None for an image that is a hint."""
+    known = [kind for kind in map(control_type, names) if kind is not None]
+    return known[0] if known else type_in(names[0])
+
+
+def type_in(name: str) -> ControlType | None:
+    """The type of which a word stands first in a name: normal_from_depth is of normals."""
+    wanted = folded(name)
+    places = [(wanted.find(folded(word)), own) for own in _TYPES for word in own.words]
+    there = [(place, own) for place, own in places if place >= 0]
+    return min(there, key=lambda found: found[0])[1] if there else None

@@ -148,8 +148,8 @@ class ControlNet(nn.Module):
         task: int | None = None,
         seamless: Seamless = EDGES,
     ) -> tuple[Tensor, ...]:
-        """x, t, cond: as the U-Net gets them, of which a copy of another model's encoder may see the latent alone; hint,
-        task: see `embedded`. The residuals, as in `Ports`, the middle's last."""
+        """x, t, cond: as the U-Net gets them, of which a copy of another encoder may see the latent alone; hint, task:
+        see `embedded`. The residuals, as in `Ports`, the middle's last."""
         if cond.channels is not None and self.spec.unet.in_channels > x.shape[1]:
             x = torch.cat([x, cond.channels], dim=1)
         ports = Ports(seamless=seamless)

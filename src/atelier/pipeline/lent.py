@@ -97,7 +97,7 @@ class Lent:
         return self._have.save(image, infotext, output=output, index=index, count=count, seed=seed)
 
     def recorded(self, denoise: Denoiser, image: int, *, remembers: bool) -> Denoiser:
-        """What predicts in a pass over the images from index `image` on, its predictions kept where somebody wants them.
+        """What predicts in a pass over the images from index `image` on, kept where somebody wants that.
 
         remembers: whether something in it carries over from one call to the next.
         """

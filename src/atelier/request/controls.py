@@ -59,12 +59,13 @@ _WEIGHT = re.compile(r":([+-]?[\d.]+(?:e[+-]?\d+)?)$", re.IGNORECASE)
 @dataclass(frozen=True, slots=True)
 class When:
     """What every control says. image: a file or data: URI, "" for the image to start from; weight: 0 to MAX_WEIGHT;
-    start, end: shares of the steps between which it acts; model: the file of its network, "" for the one of its type;
-    mask: an image that is white where it acts, "" for everywhere; passes: in which of two."""
+    start, end: shares of the steps between which it acts, the first None where nobody says; model: the file of its
+    network, "" for the one of its type; mask: an image that is white where it acts, "" for everywhere; passes: in which
+    of two."""
 
     image: str = ""
     weight: float = 1.0
-    start: float = 0.0
+    start: float | None = None
     end: float = 1.0
     model: str = ""
     mask: str = ""
@@ -224,7 +225,7 @@ def face_text(face: Face) -> str:
 
 def _text(when: When, own: Mapping[str, str]) -> str:
     said = {
-        "start": digits(when.start) if when.start else "",
+        "start": "" if when.start is None else digits(when.start),
         "end": digits(when.end) if when.end != 1 else "",
         "model": when.model,
         "mask": when.mask,
@@ -260,9 +261,10 @@ def _image(text: str, at: int, bad: Bad) -> tuple[str, str, int]:
 def _when(own: W, found: Mapping[str, str], weight: str, bad: Bad) -> W:
     if weight and "weight" in found:
         raise bad("weight is given twice: leave one out")
-    start, end = (_between(key, found.get(key, usual), 1.0, bad) for key, usual in (("start", "0"), ("end", "1")))
-    if start >= end:
-        raise bad(f"start {digits(start)} is not before end {digits(end)}: it would never act")
+    start = _between("start", found["start"], 1.0, bad) if "start" in found else None
+    end = _between("end", found.get("end", "1"), 1.0, bad)
+    if (start or 0) >= end:
+        raise bad(f"start {digits(start or 0)} is not before end {digits(end)}: it would never act")
     return replace(
         own,
         weight=_between("weight", weight or found.get("weight", "1"), MAX_WEIGHT, bad),

@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
-from atelier.adapters.control_types import ControlType, control_type
+from atelier.adapters.control_types import ControlType, control_type, drawn_type
 from atelier.adapters.image_features import ENCODERS, suits_spec
 from atelier.adapters.photomaker import MERGES_FROM, photomaker_lora, photomaker_spec
 from atelier.adapters.port.ip_adapter import ONLY, face_lora
@@ -17,7 +18,7 @@ from atelier.adapters.steering import Needs, Prepared, prepared
 from atelier.checkpoints.checkpoint import Checkpoint
 from atelier.checkpoints.image_encoder import image_encoder_spec
 from atelier.checkpoints.kind import identify
-from atelier.errors import BadFile, BadInput, about
+from atelier.errors import BadFile, BadInput, UnknownName, about
 from atelier.families.parts import UNET, VISION
 from atelier.pipeline.persons import NEEDED, has_trigger
 from atelier.pipeline.steering import attentions
@@ -64,8 +65,7 @@ from atelier.vision.hints import INPAINT
 from atelier.vision.onnx import check_installed
 from atelier.weights.archive import open_any
 
-NEUTRAL = frozenset({"invert", "none"})
-"""Annotators of images that are drawings already: never taken where nothing is named, unless it is the usual one."""
+W = TypeVar("W", bound=When)
 FOLDER = "ControlNet"
 """Below a folder of models: where networks that steer go, of all the names that such a folder may have."""
 ENCODER_FOLDER = "clip_vision"
@@ -96,21 +96,24 @@ class Steerings:
 
     def settle(self, resolved: Resolved, request: Request) -> Resolved:
         """The resolved request with what steers it. Raises BadInput for what is not there, or cannot be used."""
-        wanted = request.steering
+        wanted, twice = request.steering, isinstance(resolved.hires, ResolvedHires)
         with about("controls"):
-            controls = tuple(self._control(parse_control(text), request) for text in wanted.controls)
+            hints = check_passes([parse_control(text) for text in wanted.controls], twice=twice)
+            controls = tuple(self._control(hint, request) for hint in hints)
         with about("references"):
-            references = tuple(self._reference(parse_reference(text), request) for text in wanted.references)
+            prompts = check_passes([parse_reference(text) for text in wanted.references], twice=twice)
+            references = tuple(self._reference(prompt, request) for prompt in prompts)
         with about("faces"):
-            people = tuple(self._faces([parse_face(text) for text in wanted.faces], request, resolved))
+            faces = check_passes([parse_face(text) for text in wanted.faces], twice=twice)
+            people = tuple(self._faces(faces, request, resolved))
         return resolved.model_copy(update={"steering": (*controls, *references, *people)})
 
     def _control(self, control: Control, request: Request) -> ResolvedControl:
-        kind, maker = control_type(control.type), maker_of(control)
+        kind, maker = kind_of(control), maker_of(control)
         if maker.name == INPAINT and request.inpaint is None:
             raise BadInput("inpaint: its hint leaves out what the mask shows: give --mask, and --image")
         return ResolvedControl(
-            type=control.type,
+            type=control.type if kind is None else kind.name,
             network=self._network(control, kind, control.type),
             image=self._image(control, request),
             annotator=maker.name,
@@ -120,7 +123,7 @@ class Steerings:
             resize=control.resize,
             mode=control.mode,
             weight=control.weight,
-            start=control.start,
+            start=control.start or 0,
             end=control.end,
             place=self._place(control),
             passes=control.passes,
@@ -150,7 +153,7 @@ class Steerings:
             encoder=self._encoder(Path(network.path), reference),
             image=self._image(reference, request),
             weight=reference.weight,
-            start=reference.start,
+            start=reference.start or 0,
             end=reference.end,
             place=self._place(reference),
             passes=reference.passes,
@@ -164,7 +167,7 @@ class Steerings:
         return ResolvedExample(
             image=self._image(reference, request),
             weight=reference.weight,
-            start=reference.start,
+            start=reference.start or 0,
             end=reference.end,
             passes=reference.passes,
             fidelity=reference.fidelity,
@@ -206,7 +209,7 @@ class Steerings:
             reader=InNetwork(file=self._reader(path, PHOTOMAKER)) if any(reads_faces) else NoNetwork(),
             images=tuple(PersonImage(image=self._image(own, request), which=own.which) for _, own in shown),
             weight=first.weight,
-            start=first.start or MERGES_FROM,
+            start=MERGES_FROM if first.start is None else first.start,
             passes=first.passes,
             lora=first.lora if photomaker_lora(open_any(path)) is not None else 0,
         )
@@ -222,7 +225,7 @@ class Steerings:
             image=self._image(face, request),
             which=face.which,
             weight=face.weight,
-            start=face.start,
+            start=face.start or 0,
             end=face.end,
             place=self._place(face),
             passes=face.passes,
@@ -361,6 +364,15 @@ class Steerings:
         return self._needs(path, when).image is None or bool(self._encoder(path, when))
 
 
+def check_passes(wanted: Sequence[W], *, twice: bool) -> Sequence[W]:
+    """All of it. Raises BadInput for what acts in a second pass alone where there is none; twice: whether there is."""
+    if not twice and any(when.passes == "second" for when in wanted):
+        raise BadInput(
+            "pass=second has no effect without a second pass: leave it out, or ask for one (--hires-upscale)"
+        )
+    return wanted
+
+
 def check_prompts(resolved: Resolved) -> None:
     """Raises BadInput for an image in whose prompts no word is a person."""
     again = resolved.hires.prompts if isinstance(resolved.hires, ResolvedHires) else resolved.samples
@@ -400,12 +412,22 @@ def _says(name: str, words: Sequence[str]) -> bool:
     return any(re.search(rf"(?<![a-z]){re.escape(folded(word))}", parts) for word in words)
 
 
+def kind_of(control: Control) -> ControlType | None:
+    """What its network reads: the type that it names, or else that of the annotator that it names."""
+    kind = control_type(control.type)
+    if kind is None:
+        with suppress(UnknownName):
+            maker = annotator(control.type)
+            kind = drawn_type((maker.name, *maker.aliases))
+    return kind
+
+
 def maker_of(control: Control) -> Annotator:
     """What makes the hint of a control: what it names, or else the usual one of its type. Raises UnknownName."""
     if control.annotator:
         return annotator(control.annotator)
     kind = control_type(control.type)
-    return annotator(control.type if kind is None else kind.annotators[0])
+    return annotator(kind.annotators[0] if kind is not None and kind.is_called(control.type) else control.type)
 
 
 def annotator_file(maker: Annotator, library: Library, hash_of: Callable[[Path], str]) -> NoNetwork | InNetwork:

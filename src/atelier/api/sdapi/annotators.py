@@ -31,6 +31,8 @@ INPAINTS = frozenset({"inpaint", "inpaint only", "inpaint global harmonious"})
 """What A1111 calls it, folded; the last keeps nothing of an image as it was."""
 EXAMPLE = "reference_only"
 """The module that lets a model look at an image while it denoises: it needs no network."""
+NO_SLIDERS = frozenset({"lineart_standard"})
+"""Annotators of which A1111 sets no numbers, whatever is sent."""
 NOT_HERE: Mapping[str, str] = MappingProxyType(
     {
         "reference adain": f"statistics of an image are not carried over here; {EXAMPLE} lets the model look at it",
@@ -82,9 +84,14 @@ def resolution(said: int) -> int:
     return said if low <= said <= high else RESOLUTION
 
 
+def sliders(maker: AnnotatorEntry) -> tuple[OptionEntry, ...]:
+    """The options that A1111's two numbers are, as far as its module of this name has any."""
+    return () if maker.name in NO_SLIDERS else maker.options[:2]
+
+
 def thresholds(maker: AnnotatorEntry, given: Mapping[str, float]) -> Iterator[tuple[str, OptionEntry, float]]:
     """A1111's two numbers with the options that they are: -1 is the annotator's own, and those that it does not have
     are nothing."""
-    for (name, value), option in zip(given.items(), maker.options, strict=False):
+    for (name, value), option in zip(given.items(), sliders(maker), strict=False):
         if value != UNSET:
             yield name, option, value

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from atelier.api.errors import Refused
 from atelier.api.sdapi.fields import refused
@@ -25,6 +27,15 @@ class At:
     def image(self, name: str) -> str:
         """What stands for an image of the unit until it is uploaded."""
         return f"unit{self.number}.{name}"
+
+
+class Beside(NamedTuple):
+    """What a request has beside its units. images: the "image" and the "mask" to start from, as far as it has them;
+    only_masked: whether only the part is generated that the mask shows; twice: whether there is a second pass."""
+
+    images: Mapping[str, str]
+    only_masked: bool = False
+    twice: bool = False
 
 
 def image_label(name: str) -> str:

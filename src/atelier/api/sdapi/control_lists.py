@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from atelier.adapters.control_types import CONTROL_TYPES, ControlType
-from atelier.api.sdapi.annotators import EXAMPLE, FACE_MODULES, IMAGE_PROMPTS, KEYPOINTS, not_here
+from atelier.api.sdapi.annotators import EXAMPLE, FACE_MODULES, IMAGE_PROMPTS, KEYPOINTS, not_here, sliders
 from atelier.api.sdapi.names import control_title
 from atelier.api.service import AnnotatorEntry, Catalogue, NamedEntry, OptionEntry
 from atelier.registry import folded
@@ -45,7 +45,7 @@ def usable(catalogue: Catalogue) -> Sequence[AnnotatorEntry]:
 def _detail(entry: AnnotatorEntry) -> dict[str, Json]:
     """Clients count the sliders: the resolution, then both thresholds; null where there is none."""
     low, high = RESOLUTIONS
-    options = [_slider(option) for option in entry.options[:2]]
+    options = [_slider(option) for option in sliders(entry)]
     if not entry.sized:
         return {"model_free": False, "sliders": [None, *options] if options else []}
     first: Json = {"name": "Preprocessor Resolution", "value": RESOLUTION, "min": low, "max": high}

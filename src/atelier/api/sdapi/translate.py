@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from atelier.api.sdapi.alwayson import alwayson, units_in
+from atelier.api.sdapi.at import Beside
 from atelier.api.sdapi.bodies import Generation, Img2Img, Txt2Img
 from atelier.api.sdapi.fields import SAID_BY, Fields, of_img2img, of_txt2img, refused
 from atelier.api.sdapi.options import acting
@@ -45,9 +46,11 @@ def txt2img(body: Txt2Img, catalogue: Catalogue, kept: Mapping[str, Json], draw:
     """What a body of txt2img asks for; kept: options that were changed. Raises Refused, BadInput."""
     warn: list[str] = []
     fields = of_txt2img(body, catalogue, warn)
-    units = steered(units_in(body.alwayson_scripts), catalogue, warn, {})
-    fields = {**_with_rest(body, fields, catalogue, kept, warn, images={}), **_brought(fields, units.fields)}
-    if not any(name in fields for name in ("hires_upscale", "hires_resize")):
+    rest = _with_rest(body, fields, catalogue, kept, warn, images={})
+    twice = any(name in rest for name in ("hires_upscale", "hires_resize"))
+    units = steered(units_in(body.alwayson_scripts), catalogue, warn, Beside({}, twice=twice))
+    fields = {**rest, **_brought(fields, units.fields)}
+    if not twice:
         alone = () if "image" in fields else ("denoising_strength",)
         fields = {name: v for name, v in fields.items() if name not in alone and not name.startswith(SECOND)}
     return Asked(_runs(body, fields, catalogue, draw, warn, image=False), units.images, tuple(warn), units.maps)
@@ -64,7 +67,8 @@ def img2img(body: Img2Img, catalogue: Catalogue, kept: Mapping[str, Json], draw:
     images = images_of(body)
     warn: list[str] = []
     fields = of_img2img(body, catalogue, warn, masked="mask" in images)
-    units = steered(units_in(body.alwayson_scripts), catalogue, warn, images)
+    only_masked = "mask" in images and body.inpaint_full_res
+    units = steered(units_in(body.alwayson_scripts), catalogue, warn, Beside(images, only_masked=only_masked))
     fields = {**_with_rest(body, fields, catalogue, kept, warn, images=images), **units.fields}
     fields |= {"image": IMAGE, **({"mask": MASK} if "mask" in images else {})}
     runs = _runs(body, fields, catalogue, draw, warn, image=True)

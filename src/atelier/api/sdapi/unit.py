@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Literal, NamedTuple, TypeVar, cast
 
-from atelier.adapters.control_types import CONTROL_TYPES, control_type
+from atelier.adapters.control_types import CONTROL_TYPES, control_type, drawn_type, type_in
 from atelier.api.sdapi.annotators import (
     INPAINT,
     KEYPOINTS,
@@ -21,7 +21,7 @@ from atelier.api.sdapi.annotators import (
     resolution,
     thresholds,
 )
-from atelier.api.sdapi.at import At
+from atelier.api.sdapi.at import At, Beside
 from atelier.api.sdapi.bodies import Unit
 from atelier.api.sdapi.control_lists import READ_IMAGES
 from atelier.api.sdapi.fields import RESIZE_NAMES
@@ -103,22 +103,23 @@ class Read(NamedTuple):
     fields: Mapping[str, Json] = MappingProxyType({})
 
 
-def read(unit: Unit, at: At, catalogue: Catalogue, warn: list[str], start: Mapping[str, str]) -> Read:
-    """What a unit asks for; start: the "image" and the "mask" of the request, as far as it has them. Raises Refused."""
-    _check_undone(unit, at, masked="mask" in start)
+def read(unit: Unit, at: At, catalogue: Catalogue, warn: list[str], beside: Beside) -> Read:
+    """What a unit asks for; beside: what the request has beside its units. Raises Refused."""
+    start = beside.images
+    _check_undone(unit, at, only_masked=beside.only_masked)
     reason = not_here(unit.module)
     if reason:
         raise at.bad("module", f"{unit.module[:60]!r}: {reason}")
     if fills(unit.module):
-        return _inpaint(unit, at, catalogue, start)
+        return _inpaint(unit, at, catalogue, beside)
     images = _images(unit, at, image="image" in start)
     if is_example(unit.module):
-        return _example(unit, at, images, warn)
+        return _example(unit, at, images, warn, beside)
     model = _model(unit, at, catalogue)
     maker = _maker(unit, at, catalogue, model)
     own = UPLOAD + at.image("image") if at.image("image") in images else ""
     if not isinstance(maker, AnnotatorEntry):
-        return Read(_shown(own, at), _prompted(maker, own or START, unit, at, model, images), images)
+        return Read(_shown(own, at), _prompted(maker, own or START, unit, at, model, images, beside), images)
     control = Control(
         image=own,
         type=_type(unit, at, maker, model),
@@ -128,17 +129,17 @@ def read(unit: Unit, at: At, catalogue: Catalogue, warn: list[str], start: Mappi
         resolution=_resolution(unit, at, maker, warn),
         options=tuple(_options(unit, at, maker, warn)),
     )
-    control = _when(control, unit, at, model.name, images)
+    control = _when(control, unit, at, model.name, images, beside)
     return Read(Map(control_text(control)), control, images)
 
 
 def _prompted(
-    kind: Kind, image: str, unit: Unit, at: At, model: NamedEntry, images: Mapping[str, str]
+    kind: Kind, image: str, unit: Unit, at: At, model: NamedEntry, images: Mapping[str, str], beside: Beside
 ) -> Reference | Face | Pose:
     """A unit that reads an image. A1111 leaves the LoRA of files for faces to a tag in the prompt."""
     if kind == "reference":
-        return _when(Reference(image=image), unit, at, model.name, images)
-    face = _when(Face(image=image, lora=0.0, control=NO_CONTROL), unit, at, model.name, images)
+        return _when(Reference(image=image), unit, at, model.name, images, beside)
+    face = _when(Face(image=image, lora=0.0, control=NO_CONTROL), unit, at, model.name, images, beside)
     if kind == "face":
         return face
     if _mode(unit, at) != "balanced":
@@ -151,7 +152,7 @@ def _shown(own: str, at: At) -> Map:
     return Map("", at.image("image") if own else "image")
 
 
-def _example(unit: Unit, at: At, images: Mapping[str, str], warn: list[str]) -> Read:
+def _example(unit: Unit, at: At, images: Mapping[str, str], warn: list[str], beside: Beside) -> Read:
     """A unit of "reference only". Its fidelity is 0 where the prompt counts more, and 1 where the unit does, as in
     A1111. Raises Refused."""
     if at.image("effective_region_mask") in images:
@@ -165,22 +166,22 @@ def _example(unit: Unit, at: At, images: Mapping[str, str], warn: list[str]) -> 
         fidelity = FIDELITY
     own = UPLOAD + at.image("image") if at.image("image") in images else ""
     example = Reference(image=own or START, method="example", fidelity=BY_MODE.get(mode, fidelity))
-    return Read(_shown(own, at), _when(example, unit, at, "", images), images)
+    return Read(_shown(own, at), _when(example, unit, at, "", images, beside), images)
 
 
-def _inpaint(unit: Unit, at: At, catalogue: Catalogue, start: Mapping[str, str]) -> Read:
+def _inpaint(unit: Unit, at: At, catalogue: Catalogue, beside: Beside) -> Read:
     """A unit whose hint leaves out what a mask shows: the image to start from and its mask, which a text to image gets
     from the unit. Raises Refused."""
     given = _taken(unit.image, at, "image")
     mask = given.mask or _taken(unit.mask, at, "mask").image
-    found = filled(unit.module, given.image, mask, at, start)
+    found = filled(unit.module, given.image, mask, at, beside.images)
     where = _taken(unit.effective_region_mask, at, "effective_region_mask").image
     images = {**found.images, **({at.image("effective_region_mask"): where} if where else {})}
     model = _model(unit, at, catalogue)
     if model.more.get("kind") in READ_IMAGES:
         raise at.bad("model", f"{model.name!r} reads an image, and {unit.module[:60]} is for networks that read hints")
     control = Control(type=INPAINT_TYPE, mode=_mode(unit, at), annotator=INPAINT, resize=_fit(unit, at))
-    control = _when(control, unit, at, model.name, images)
+    control = _when(control, unit, at, model.name, images, beside)
     fields = {**found.fields, "resize_mode": control.resize} if found.fields else {}
     return Read(Map(control_text(replace(control, image=found.shown))), control, images, fields)
 
@@ -193,14 +194,15 @@ def _fit(unit: Unit, at: At) -> Fit:
     return _chosen(unit.resize_mode, FITS, FIT_NAMES, "resize_mode", at)
 
 
-def _check_undone(unit: Unit, at: At, *, masked: bool) -> None:
+def _check_undone(unit: Unit, at: At, *, only_masked: bool) -> None:
     for name, why in UNDONE.items():
         if getattr(unit, name):
             raise at.bad(name, why)
     if folded(unit.input_mode) not in {"", "simple", "inputmode.simple"}:
         raise at.bad("input_mode", f"{unit.input_mode[:60]!r} is not taken; one image a unit is: simple")
-    if masked and not unit.inpaint_crop_input_image:
-        raise at.bad("inpaint_crop_input_image", "false is not taken: a hint as large as the image is cut as that is")
+    reads_whole = is_example(unit.module) or is_image_prompt(unit.module) or is_face(unit.module)
+    if only_masked and not reads_whole and not unit.inpaint_crop_input_image:
+        raise at.bad("inpaint_crop_input_image", "false is not taken: a hint is cut as the image is")
 
 
 def _images(unit: Unit, at: At, *, image: bool) -> dict[str, str]:
@@ -281,21 +283,13 @@ def _type(unit: Unit, at: At, maker: AnnotatorEntry, model: NamedEntry) -> str:
             known = [kind.title for kind in CONTROL_TYPES.values()]
             raise at.bad("union_control_type", f"{unit.union_control_type[:60]!r}: {nearest('', known)}")
         return own.name
-    kinds = (control_type(name) for name in (maker.name, *maker.aliases) if maker.name != "none")
-    found = next((kind.name for kind in kinds if kind is not None), None)
-    return found or type_in(maker.name) or type_in(model.name) or HINT
+    kind = drawn_type((maker.name, *maker.aliases)) or type_in(model.name)
+    return HINT if kind is None else kind.name
 
 
-def type_in(name: str) -> str | None:
-    """The type of which a word stands in a name."""
-    for kind in CONTROL_TYPES.values():
-        if any(folded(word) in folded(name) for word in kind.words):
-            return kind.name
-    return None
-
-
-def _when(own: W, unit: Unit, at: At, model: str, images: Mapping[str, str]) -> W:
-    """With what controls and references both say. Raises Refused."""
+def _when(own: W, unit: Unit, at: At, model: str, images: Mapping[str, str], beside: Beside) -> W:
+    """With what controls and references both say. Without a second pass, `hr_option` means nothing, as in A1111. Raises
+    Refused."""
     for name, value, most in (
         ("weight", unit.weight, MAX_WEIGHT),
         ("guidance_start", unit.guidance_start, 1.0),
@@ -307,14 +301,15 @@ def _when(own: W, unit: Unit, at: At, model: str, images: Mapping[str, str]) -> 
         told = f"{unit.guidance_start:g} is not before guidance_end {unit.guidance_end:g}: the unit would never act"
         raise at.bad("guidance_start", told)
     place = at.image("effective_region_mask")
+    passes = _chosen(unit.hr_option, PASSES, PASS_NAMES, "hr_option", at)
     return replace(
         own,
         weight=unit.weight,
-        start=unit.guidance_start,
+        start=unit.guidance_start or None,
         end=unit.guidance_end,
         model=model,
         mask=UPLOAD + place if place in images else "",
-        passes=_chosen(unit.hr_option, PASSES, PASS_NAMES, "hr_option", at),
+        passes=passes if beside.twice else "both",
     )
 
 

@@ -9,7 +9,7 @@ from typing import cast
 from pydantic import ValidationError
 
 from atelier.api.sdapi.annotators import FACE_MODULES, KEYPOINTS
-from atelier.api.sdapi.at import FIELD, At
+from atelier.api.sdapi.at import FIELD, At, Beside
 from atelier.api.sdapi.bodies import Unit
 from atelier.api.sdapi.fields import Fields, refused
 from atelier.api.sdapi.names import NONE
@@ -29,15 +29,15 @@ class Steered:
     maps: tuple[Map, ...] = ()
 
 
-def steered(args: Sequence[object], catalogue: Catalogue, warn: list[str], start: Mapping[str, str]) -> Steered:
-    """What units ask for; start: the "image" and the "mask" of the request, as far as it has them.
+def steered(args: Sequence[object], catalogue: Catalogue, warn: list[str], beside: Beside) -> Steered:
+    """What units ask for; beside: what the request has beside them.
 
     Raises Refused (422), naming unit and field.
     """
     units = list(_enabled(args, warn))
     if len(units) > MAX_CONTROLS:
         raise refused(f"ControlNet: {len(units)} units are enabled; at most {MAX_CONTROLS} act at once", FIELD)
-    found = [read(unit, at, catalogue, warn, start) for at, unit in units]
+    found = [read(unit, at, catalogue, warn, beside) for at, unit in units]
     posed = _posed([(at, one.own) for (at, _), one in zip(units, found, strict=True)])
     texts = {
         "controls": [control_text(own) for own in posed if isinstance(own, Control)],

@@ -329,7 +329,8 @@ def _as_reference(own: ResolvedReference | ResolvedExample) -> Reference:
 
 def _when(said: W, own: ResolvedControl | ResolvedReference | ResolvedExample | ResolvedFace) -> W:
     """With what all that steers says."""
-    return replace(said, image=_pathed(own.image), weight=own.weight, start=own.start, end=own.end, passes=own.passes)
+    when = replace(said, image=_pathed(own.image), weight=own.weight, end=own.end, passes=own.passes)
+    return replace(when, start=own.start or None)
 
 
 def _by_network(said: W, own: ResolvedControl | ResolvedReference | ResolvedFace) -> W:

@@ -173,7 +173,7 @@ def _when(own: W, unit: Mapping[str, str]) -> W:
     return replace(
         own,
         weight=weight if 0 <= weight <= MAX_WEIGHT else 1.0,
-        start=start if start < end else 0.0,
+        start=start if 0 < start < end else None,
         end=end if start < end else 1.0,
         model="" if model.casefold() == "none" else model,
         passes=PASSES.get(unit.get("hr option", "").casefold(), "both"),
