@@ -13,7 +13,10 @@ from atelier.checkpoints.text import encode
 from atelier.compose import engine as standard
 from atelier.pipeline.resources import IMAGE_TEXT, TEXT
 from atelier.request.table import request_of
+from atelier.runtime.device import Device
 from atelier.runtime.engine import Engine
+from atelier.runtime.library import Library
+from atelier.weights.hashes import HashCache
 
 PROMPTS = ("a red apple", "a cat on a blue background", "a snowman on a red background", "a calendar", "a guitar")
 
@@ -51,6 +54,20 @@ def test_clip_guidance_makes_images_more_like_their_prompts(
     """Measured: 0.040 more on average."""
     better = likeness(pixels(engine, clip_guidance_scale=100)) - likeness(plain)
     assert float(better.mean()) > 0.01
+
+
+def test_clip_guidance_goes_with_views_of_a_batch() -> None:
+    """Four views of two samples in one call: each view is scored by the prompt of its own sample."""
+    device = Device(torch.device("cpu"), torch.float32, torch.float32, max_batch=None)
+    together = Engine(device, Library(()), HashCache(), version="1", budget=2**30)
+    fields = {"prompt": "{a red apple|a snowman} on the left", "steps": 2, "cfg_scale": 1, "width": 128, "height": 128}
+    fields |= {"seed": 5, "clip_guidance_scale": 1000}
+    fields |= {"view_method": "multidiffusion", "view_width": 80, "view_height": 80, "view_overlap": 16}
+    both = together.generate(request_of({**fields, "batch_size": 2}))
+    alone = together.generate(request_of({**fields, "batch_count": 2}))
+    assert both[0].infotext.partition("\n")[0] != both[1].infotext.partition("\n")[0]
+    for one, other in zip(both, alone, strict=True):
+        assert int(np.abs(np.asarray(one.image, np.int16) - np.asarray(other.image, np.int16)).max()) <= 2
 
 
 def fine(images: Tensor) -> float:

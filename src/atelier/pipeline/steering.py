@@ -90,11 +90,13 @@ class ClipScore:
     format: LatentFormat
 
     def __call__(self, clean: Tensor, moment: Moment) -> Tensor:
-        """clean (B, C, h, w). Of several prompts with AND, the weighted sum."""
+        """clean (B, C, h, w), all samples in the first view, then all in the next. Of several prompts with AND, the
+        weighted sum."""
         weight = next(self.vae.parameters())
         pixels = self.vae.decode(self.format.unscaled(clean).to(weight)).float()
         texts = zip(self.net.samples[0].prompt.weights, self.net.pooled(moment), strict=True)
-        found = [own * self.judge.similarity(pixels, pooled.to(pixels.device)) for own, pooled in texts]
+        views = len(clean) // len(self.net.samples)
+        found = [own * self.judge.similarity(pixels, pooled.to(pixels.device).repeat(views, 1)) for own, pooled in texts]
         return torch.stack(found).sum(0)
 
 
