@@ -172,12 +172,12 @@ def test_instantid_goes_where_diffusers_goes(net: UNet, tmp_path: Path) -> None:
     values.put(Key("hint"), Hint(drawn, None))
     model: Any = ModelRef(name="tiny", path="", sha256="", parts=())
     lent: Any = Lending({"adapter": own, "control": hinted})
-    about = Given(model, net, lent, values)
+    about = Given(model, lent, values)
     adapters = (
         ByReference(refs[0], Key("looked"), 0.8, span, {}).adapter(about),
         ByFace(refs[1], refs[0], Key("looked"), Key("hint"), 0.6, span).adapter(about),
     )
-    which = Rows(torch.tensor([True, False]), torch.zeros(2, dtype=torch.long))
+    which = Rows(torch.tensor([True, False]), torch.zeros(2, dtype=torch.long), net)
 
     def ours(x: Tensor, t: Tensor) -> Tensor:
         cond = Conditioning(TEXT)

@@ -69,7 +69,7 @@ def test_each_view_has_its_part_of_the_regions() -> None:
     query, key, value = noise(3, 2, 4, 5), noise(3, 2, 6, 5, seed=1), noise(3, 2, 6, 5, seed=2)
     layer = AttentionLayer("x", 2, is_cross=True, grid=(2, 2))
     moment = Moment(0, 0.0, (View(0, 0, 2, 2), View(0, 1, 2, 2), View(0, 3, 2, 2)))
-    rows = Rows(torch.zeros(3, dtype=torch.bool), torch.tensor([1, 0, 2]))
+    rows = Rows(torch.zeros(3, dtype=torch.bool), torch.tensor([1, 0, 2]), Watched())
     x, attended = noise(3, 4, 10), torch.zeros(3, 4, 10)
     ports = Divided(shares, ["x"]).ports(x, x, moment, Conditioning(x), rows)
     made = ports.attention["x"](layer, x, query, key, value, attended)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import save_file
 from torch import Tensor
 
 from atelier.adapters.port.example import Bank, looking, remembering
@@ -23,6 +24,7 @@ from atelier.runtime.engine import Engine
 from atelier.runtime.library import Library
 from atelier.weights.hashes import HashCache
 
+KEYS = "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn2_to_k"
 CPU = Device(torch.device("cpu"), torch.float32, torch.float32, max_batch=None)
 BASE = {"prompt": "a red cat", "model": "tiny", "steps": 4, "seed": 7, "sampler": "Euler", "width": 64, "height": 64}
 
@@ -91,6 +93,37 @@ def test_the_network_is_shown_the_image_at_the_same_level_of_noise(
     first, last = seen[1][0][0], seen[-2][0][0]
     assert float(first.std()) == pytest.approx(1, abs=0.25)
     assert abs(float(torch.corrcoef(torch.stack([first.flatten(), last.flatten()]))[0, 1])) < 0.9
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"prompt": "a red cat<lora:late:1:start=0.5>"},
+        {"prompt": "a cat", "regions": ("box=0,0,0.5,1: a red cat<lora:late>", "box=0.5,0,1,1: a dog")},
+    ],
+    ids=["later", "region"],
+)
+def test_the_network_that_acts_is_the_one_that_looks(
+    tiny_folder: Path, image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fields: dict[str, object]
+) -> None:
+    """With a LoRA that begins later, and with one of a region."""
+    (tmp_path / "tiny").symlink_to(tiny_folder)
+    (tmp_path / "Lora").mkdir()
+    random = torch.Generator().manual_seed(4)
+    lora = {f"{KEYS}.lora_{side}.weight": torch.randn(32, 32, generator=random) for side in ("down", "up")}
+    save_file(lora, tmp_path / "Lora" / "late.safetensors")
+    own = Engine(CPU, Library((tmp_path,)), HashCache(), version="1", budget=2**30)
+    seen: list[Tensor] = []
+    forward = UNet.forward
+
+    def watched(self: UNet, x: Tensor, t: Tensor, cond: object, ports: Ports) -> Tensor:
+        seen.append(self.get_parameter("down.0.attentions.0.blocks.0.attn2.to_k.weight").clone())
+        return forward(self, x, t, cond, ports)  # pyright: ignore[reportArgumentType]
+
+    monkeypatch.setattr(UNet, "forward", watched)
+    own.generate(request(image, **fields))
+    assert all(torch.equal(looks, acts) for looks, acts in zip(seen[::2], seen[1::2], strict=True))
+    assert any(not torch.equal(other, seen[0]) for other in seen)
 
 
 def test_its_weight_and_fidelity_matter(engine: Engine, image: Path) -> None:

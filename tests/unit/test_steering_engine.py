@@ -16,6 +16,7 @@ from atelier.errors import AtelierError, BadFile, BadInput
 from atelier.models.controlnet import ControlNet
 from atelier.models.unet import UNet
 from atelier.nn.ports import Ports
+from atelier.nn.seamless import Seamless
 from atelier.request.controls import parse_control
 from atelier.request.events import Failed, ImageReady
 from atelier.request.infotext import read, to_request
@@ -164,6 +165,23 @@ def test_views_see_their_part_of_the_hint(engine: Engine, folder: Path, monkeypa
     assert [tuple(hint.shape) for hint in hints] == [(2, 3, 64, 64)]
     assert torch.equal(hints[0][0], whole[0, :, :64])
     assert torch.equal(hints[0][1], whole[0, :, 32:])
+
+
+def test_the_edges_of_a_view_meet_where_the_networks_do(
+    engine: Engine, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As wide as the canvas and lower than it: from left to right alone, in the ControlNet as in the U-Net."""
+    seen: list[Seamless] = []
+    forward = ControlNet.forward
+
+    def watched(net: ControlNet, x: Tensor, t: Tensor, cond: object, hint: Tensor, task: None, at: Seamless) -> object:
+        seen.append(at)
+        return forward(net, x, t, cond, hint, task, at)  # pyright: ignore[reportArgumentType]
+
+    monkeypatch.setattr(ControlNet, "forward", watched)
+    fields = {"view_method": "multidiffusion", "view_width": 64, "view_height": 64, "view_overlap": 32}
+    calls = ports_of(engine, monkeypatch, **fields, tile="xy", controls=canny(folder))
+    assert {ports.seamless for _, ports in calls} == set(seen) == {Seamless(x=True)}
 
 
 def test_an_inpainting_hint_leaves_out_what_the_mask_shows(

@@ -113,7 +113,6 @@ from atelier.request.resolved import (
     ResolvedSoftness,
     ResolvedSource,
     ResolvedSteering,
-    ResolvedViews,
     SaidSize,
     SampleSettings,
     Size,
@@ -412,7 +411,7 @@ class _Steered(NamedTuple):
 
 def _steered(resolved: Resolved, own: _Pass) -> Iterator[_Steered]:
     """What steers a pass, in order; what has no weight is left out."""
-    whole = own.size if own.window is None else resolved.size
+    whole, edges = own.size if own.window is None else resolved.size, _seen_edges(resolved, own)
     source = None if isinstance(resolved.source, NoSource) else own.prepared
     for number, control in enumerate(resolved.steering):
         if isinstance(control, ResolvedPerson) or not _acts(control, own):  # who is in prompts: see `_persons`
@@ -422,7 +421,7 @@ def _steered(resolved: Resolved, own: _Pass) -> Iterator[_Steered]:
             hint: Key[Hint] = Key(name)
             lies = whole, own.window, source, _is_source(resolved, control.image)
             stage = Annotate(own.model, control, own.size, hint, *lies)
-            steer = ByHint(control.network, control.type, hint, control.weight, span, control.mode, own.edges)
+            steer = ByHint(control.network, control.type, hint, control.weight, span, control.mode, edges)
             yield _Steered(stage, (steer,))
         elif isinstance(control, ResolvedExample):
             latent: Key[Tensor] = Key(name)
@@ -434,7 +433,7 @@ def _steered(resolved: Resolved, own: _Pass) -> Iterator[_Steered]:
             lies = whole, own.window, source, _is_posed(resolved, control)
             tells = own.number == "first" or control.passes == "second"
             stage = ReadFace(own.model, control, own.size, face, place, *lies, tells=tells)
-            yield _Steered(stage, tuple(_by_face(control, face, place, span, own.edges)))
+            yield _Steered(stage, tuple(_by_face(control, face, place, span, edges)))
         else:
             looked: Key[Looked] = Key(name)
             stage = Look(own.model, control, own.size, looked, whole, own.window, source)
@@ -686,12 +685,18 @@ def _views(resolved: Resolved, own: _Pass, at_once: int) -> tuple[Wrap, ...]:
 
 
 def _adapter(resolved: Resolved, own: _Pass) -> PortAdapter:
-    """Where a view is a part of the canvas only, its own edges do not meet: the views go over the canvas' instead."""
-    views, whole = resolved.views, own.edges
-    if isinstance(views, ResolvedViews):
-        across, down = (view >= side for view, side in zip(views.size, own.size, strict=True))
-        whole = Seamless(whole.x and across, whole.y and down)
-    return NoPorts() if whole == EDGES else WithoutEdges(whole)
+    edges = _seen_edges(resolved, own)
+    return NoPorts() if edges == EDGES else WithoutEdges(edges)
+
+
+def _seen_edges(resolved: Resolved, own: _Pass) -> Seamless:
+    """Where opposite edges meet of what networks see. Where a view is a part of the canvas only, its own do not: the
+    views go over the canvas' instead."""
+    views = resolved.views
+    if isinstance(views, NoViews):
+        return own.edges
+    across, down = (view >= side for view, side in zip(views.size, own.size, strict=True))
+    return Seamless(own.edges.x and across, own.edges.y and down)
 
 
 def _noise(resolved: Resolved, size: Size) -> ResolvedNoise:

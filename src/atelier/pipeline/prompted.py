@@ -33,10 +33,11 @@ NO_WORDS = ("",)
 
 class Rows(NamedTuple):
     """What the rows of a call are. negative: (B,), whether each is a negative prompt's; view: (B,), which of the views
-    of the moment it shows, 0 where there are none."""
+    of the moment it shows, 0 where there are none; net: the network that takes them, with what is merged in it."""
 
     negative: Tensor
     view: Tensor
+    net: Net
 
 
 class PortAdapter(Protocol):
@@ -199,10 +200,10 @@ class PromptedNet:
 
     def _called(self, call: _Call, beside: Tensor | None, x: Tensor, t: Tensor, moment: Moment) -> Tensor:
         x, cond = x.to(self.net.dtype), replace(call.cond, channels=beside)
-        rows = Rows(call.negative, call.rows // len(self.samples) % max(1, len(moment.views)))
         if self.strength is not None:
             cond = replace(cond, guidance=torch.full((len(x),), self.strength, device=self.net.device))
         net = next((own for share, own in reversed(self.later) if moment.progress >= share), self.net)
+        rows = Rows(call.negative, call.rows // len(self.samples) % max(1, len(moment.views)), net)
         return net(x, t, cond, self.adapter.ports(x, t, moment, cond, rows))
 
     def _calls(self, lines: Sequence[_Line], call: int) -> list[_Call]:

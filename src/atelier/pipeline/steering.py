@@ -96,7 +96,8 @@ class ClipScore:
         pixels = self.vae.decode(self.format.unscaled(clean).to(weight)).float()
         texts = zip(self.net.samples[0].prompt.weights, self.net.pooled(moment), strict=True)
         views = len(clean) // len(self.net.samples)
-        found = [own * self.judge.similarity(pixels, pooled.to(pixels.device).repeat(views, 1)) for own, pooled in texts]
+        told = ((weight, pooled.to(pixels.device).repeat(views, 1)) for weight, pooled in texts)
+        found = [weight * self.judge.similarity(pixels, pooled) for weight, pooled in told]
         return torch.stack(found).sum(0)
 
 

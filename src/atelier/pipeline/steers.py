@@ -16,7 +16,6 @@ from atelier.adapters.steering import Acting, Encode, HintNet, ImagePromptNet
 from atelier.checkpoints.checkpoint import Checkpoint
 from atelier.diffusion.rng import DEFAULT_SOURCE, stream
 from atelier.diffusion.types import Moment, View
-from atelier.nn.net import Net
 from atelier.nn.ports import NOTHING, Conditioning, Ports
 from atelier.nn.seamless import EDGES, Seamless
 from atelier.pipeline.lent import Lent, Need
@@ -34,10 +33,9 @@ REMEMBERED = 64
 
 
 class Given(NamedTuple):
-    """What a pass has. model: what predicts first, with its network."""
+    """What a pass has. model: what predicts first."""
 
     model: ModelRef
-    net: Net
     have: Lent
     values: Values
 
@@ -256,12 +254,11 @@ class ByExample:
     def adapter(self, given: Given) -> PortAdapter:
         latent, model = given.values.read(self.latent), given.have.checkpoint(given.model)
         noise = stream(EXAMPLE, DEFAULT_SOURCE).normal(latent.shape[1:])[None]
-        return _Looking(given.net, model, latent, noise, self.weight, self.span, self.fidelity)
+        return _Looking(model, latent, noise, self.weight, self.span, self.fidelity)
 
 
 @dataclass(frozen=True, slots=True)
 class _Looking:
-    net: Net
     model: Checkpoint
     latent: Tensor
     noise: Tensor
@@ -270,11 +267,11 @@ class _Looking:
     fidelity: float
 
     def ports(self, x: Tensor, t: Tensor, moment: Moment, cond: Conditioning, rows: Rows, /) -> Ports:
-        """Costs another call of the network."""
+        """Costs another call of the network: of the same one, so that it reads keys and values of its own."""
         if not self.weight or not self.span.holds(moment.progress):
             return NOTHING
         bank: Bank = {}
-        self.net(self._shown(x, t, moment, rows), t, cond, remembering(self_attentions(self.model), bank))
+        rows.net(self._shown(x, t, moment, rows), t, cond, remembering(self_attentions(self.model), bank))
         shares = torch.where(rows.negative, self.weight * (1 - self.fidelity), self.weight)
         return looking(bank, shares)
 

@@ -227,7 +227,7 @@ class Diffuse(Stage):
             wanted, strength = wanted.model_copy(update={"scale": 1 / spec.cfg}), wanted.scale - 1
 
         steers = self.steers if own == self._models[0] else ()
-        steering = Given(self.model, have.take(own.net), have, values)
+        steering = Given(self.model, have, values)
         everywhere = Several((self.adapter, *(steer.adapter(steering) for steer in steers)))
 
         def of(samples: Sequence[Sample], region: int | None = None) -> Denoiser:
