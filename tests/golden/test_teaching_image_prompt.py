@@ -267,6 +267,26 @@ def test_images_in_a_folder_are_seen_in_place_of_the_training_images(
     assert (shown.size, shown.getpixel((0, 0))) == ((40, 30), (number, 20, 30))
 
 
+def test_in_validation_the_rows_without_a_prompt_see_no_image(
+    model: Path, images: Path, encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first half of them (`train.sampling.sampled`): guidance compares with no image, as when it generates."""
+    task, given = taught(model, images, encoder, tmp_path), list[Tensor]()
+    own = pupil(task).prompt
+    ports = type(own).ports
+
+    def watched(self: Any, tokens: Tensor, *rest: Any) -> Ports:
+        given.append(tokens)
+        return ports(self, tokens, *rest)
+
+    monkeypatch.setattr(type(own), "ports", watched)
+    task.generate(["a cat", "a dog"])
+    first, *_ = given
+    _, nothing = own.tokens(pupil(task)._features(task.maker(0)[:1]))
+    assert torch.equal(first[:2], nothing.expand(2, -1, -1))
+    assert float((first[2:] - nothing).abs().amax((1, 2)).min()) > 1e-3
+
+
 def test_what_cannot_be_is_told(model: Path, images: Path, encoder: Path, tmp_path: Path) -> None:
     for more, why in (
         ({"image_prompt__encoder": ""}, "model: has no encoder of images of its own: name one as image_prompt.encoder"),

@@ -67,11 +67,12 @@ class Noised:
         return Noised(*own, self.weights[chosen], counts, channels)
 
 
-Steered = Callable[[Sequence[Excerpt], Tensor, Tensor, Conditioning], Ports]
-"""(a batch, x, t, what the network is told) -> what enters the denoiser beside that."""
+Steered = Callable[[Sequence[Excerpt], Tensor, Tensor, Conditioning, Tensor], Ports]
+"""(a batch, x, t, what the network is told, which rows are a negative prompt's (B,)) -> what enters the denoiser beside
+that."""
 
 
-def unsteered(_batch: Sequence[Excerpt], _x: Tensor, _t: Tensor, _said: Conditioning) -> Ports:
+def unsteered(_batch: Sequence[Excerpt], _x: Tensor, _t: Tensor, _said: Conditioning, _negative: Tensor) -> Ports:
     return NOTHING
 
 
@@ -178,9 +179,10 @@ class TeachingTask:
     def _losses(self, noised: Noised, cond: Conditioning, batch: Sequence[Excerpt]) -> Tensor:
         """Of each excerpt: (B,)."""
         base, cond = self.base, replace(cond, channels=noised.channels)
+        none = torch.zeros(len(batch), dtype=torch.bool)
 
         def net(x: Tensor, time: Tensor) -> Tensor:
-            return predict(base.net, x, time, cond, self._steered(batch, x, time, cond))
+            return predict(base.net, x, time, cond, self._steered(batch, x, time, cond, none))
 
         sigma = base.levels.sigmas.to(noised.t.device)[noised.t]
         seeing = noises.perturbed(net, base.parameterization, sigma, noised.disturbance)
@@ -300,9 +302,10 @@ class TeachingTask:
             cond = replace(conditioning_of(base, encoder, captions), channels=all_new(base, 2 * len(prompts), side))
             scale = base.checkpoint.defaults.cfg_scale
             noise = noise.to(self.placement.device)
+            negative = torch.arange(2 * len(prompts)) < len(prompts)
 
             def net(x: Tensor, t: Tensor) -> Tensor:
-                return predict(base.net, x, t, cond, self._steered((*shown, *shown), x, t, cond))
+                return predict(base.net, x, t, cond, self._steered((*shown, *shown), x, t, cond, negative))
 
             x = sampled(net, base.parameterization, base.levels, noise, scale)
         return base.pixels(x)

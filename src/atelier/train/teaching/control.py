@@ -173,8 +173,10 @@ class ControlPupil:
     def at_work(self, _draw: Draw | None = None, /) -> Generator[TextTowers]:
         yield self.base.encoder
 
-    def ports(self, batch: Sequence[Excerpt], x: Tensor, t: Tensor, cond: Conditioning) -> Ports:
-        """What enters the denoiser beside the captions of a batch."""
+    def ports(
+        self, batch: Sequence[Excerpt], x: Tensor, t: Tensor, cond: Conditioning, _negative: Tensor | None = None
+    ) -> Ports:
+        """What enters the denoiser beside the captions of a batch, the same in rows of negative prompts."""
         shown = np.stack([self.hints.of(own) for own in batch])
         hint = torch.from_numpy(shown).to(x.device).permute(0, 3, 1, 2).float() / 255
         weights = self.learner.weights()

@@ -98,10 +98,13 @@ class ImagePromptPupil:
         finally:
             self._told.draw = None
 
-    def ports(self, batch: Sequence[Excerpt], _x: Tensor, _t: Tensor, _cond: Conditioning) -> Ports:
-        """What enters the denoiser beside the captions of a batch."""
+    def ports(
+        self, batch: Sequence[Excerpt], _x: Tensor, _t: Tensor, _cond: Conditioning, negative: Tensor | None = None
+    ) -> Ports:
+        """What enters the denoiser beside the captions of a batch. negative: (B,), the rows that see no image."""
         tokens, nothing = self.prompt.tokens(self._features(batch))
         dropped = self._dropped(len(batch)).to(tokens.device)
+        dropped = dropped if negative is None else dropped | negative.to(tokens.device)
         return self.prompt.ports(torch.where(dropped[:, None, None], nothing, tokens), Acting(), {})
 
     def _dropped(self, count: int) -> Tensor:
