@@ -112,7 +112,7 @@ def prepare(archive: Archive, model: Checkpoint) -> Prepared:
     own = denoiser(archive, model)
     spec = NETWORK.infer(Shapes.of(stored), UNET.network.facts(own))
     check_copy(archive, spec.unet, model)
-    if spec.unet.in_channels not in {own.in_channels, model.latent.channels}:
+    if spec.unet.in_channels not in {own.in_channels, own.out_channels}:  # what it makes is a latent
         told = f"sees {spec.unet.in_channels} channels, and {model.name} {own.in_channels}"
         raise BadFile(archive.path, f"{told}: choose one that was made for this model")
     return Prepared(partial(_loaded, stored, model, spec), tasks=tasks_of(spec))
