@@ -10,7 +10,6 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -27,7 +26,7 @@ from atelier.runtime.device import Device, free_memory
 from atelier.runtime.engine import Engine
 from atelier.runtime.resources import forecast
 from atelier.weights.archive import open_any
-from atelier.weights.formats.safetensors import Source
+from atelier.weights.formats.filling import Filler, Stretch
 from pipeline_support import CPU, PLENTY, engine_on, request
 
 GB = 10**9
@@ -46,15 +45,14 @@ def engine(tiny_folder: Path) -> Engine:
 
 def while_read(change: Callable[[], object], monkeypatch: pytest.MonkeyPatch) -> None:
     """Calls `change` after the first tensor of a file has been read."""
-    read, left = Source.tensor, [change]
+    read, left = Filler.fill, [change]
 
-    def changing(self: Source, info: Any) -> torch.Tensor:
-        tensor = read(self, info)
+    def changing(self: Filler, part: Stretch) -> None:
+        read(self, part)
         if left:
             left.pop()()
-        return tensor
 
-    monkeypatch.setattr(Source, "tensor", changing)
+    monkeypatch.setattr(Filler, "fill", changing)
 
 
 def written_over(path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import types
 from collections.abc import Iterator
@@ -208,6 +209,34 @@ def pickled_folder(source: Path, target: Path, *, shards: int = 0) -> Path:
         index = {"metadata": {"total_size": 1}, "weight_map": placed}
         file.with_name(f"{stem}.bin.index.json").write_text(json.dumps(index))
     return target
+
+
+def cached_folder(source: Path, target: Path) -> Path:
+    """A folder as the cache of the Hugging Face hub has it: links out of it, to files that are called by hashes."""
+    import shutil
+
+    blobs, snapshot = target / "blobs", target / "snapshots" / "main"
+    blobs.mkdir(parents=True)
+    for number, file in enumerate(sorted(path for path in source.rglob("*") if path.is_file())):
+        link = snapshot / file.relative_to(source)
+        link.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(file, blobs / f"{number:040x}")
+        link.symlink_to(os.path.relpath(blobs / f"{number:040x}", link.parent))
+    return snapshot
+
+
+@pytest.mark.parametrize("shards", [0, 3])
+def test_folders_of_links_open_as_the_hub_caches_them(shards: int, tiny_folder: Path, tmp_path: Path) -> None:
+    """Safetensors, and shards with their index."""
+    source = pickled_folder(tiny_folder, tmp_path / "old", shards=shards) if shards else tiny_folder
+    cached = open_checkpoint(cached_folder(source, tmp_path / "models--somebody--tiny"))
+    plain = open_checkpoint(source)
+    assert cached.sha256() == plain.sha256()
+    for part in filter(plain.has, plain.family.parts):
+        expected = plain.tensors(part)
+        found = cached.tensors(part, mapped=False)
+        assert found.keys() == expected.keys()
+        assert all(torch.equal(found[name], tensor) for name, tensor in expected.items())
 
 
 @pytest.mark.parametrize("shards", [0, 3])

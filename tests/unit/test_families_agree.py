@@ -22,7 +22,7 @@ OPENED_AS: Mapping[tuple[str, str], str] = MappingProxyType({("sdxl", "refiner")
 def archive(shapes: Shapes) -> Archive:
     """What the header of a file of these tensors says; there is no file."""
     tensors = {name: TensorInfo("F16", tuple(shape), 0, 0) for name, shape in shapes.items()}
-    return Safetensors(Path("model.safetensors"), Header(Path(), tensors, {}, 0, (0, 0, 0)))
+    return Safetensors(Path("model.safetensors"), Header(Path(), tensors, {}, 0, (0, 0, 0), b""))
 
 
 def detected(shapes: Shapes) -> list[str]:

@@ -435,6 +435,27 @@ def test_indexes_that_lie_are_refused(name: str, tmp_path: Path) -> None:
     refused(tmp_path / "model.safetensors.index.json", content, open_index)
 
 
+LINKS = {
+    "a device": ("/dev/zero", "is not a regular file"),
+    "a pipe": ("pipe", "is not a regular file"),
+    "a folder": (".", "is a folder"),
+    "nowhere": ("../gone", "does not exist"),
+    "itself": ("a.safetensors", "cannot be read"),
+    "a text": ("/etc/passwd", "is text, not weights"),
+}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names files that Linux has")
+@pytest.mark.parametrize("name", LINKS)
+def test_shards_that_link_to_anything_but_weights_are_refused(name: str, tmp_path: Path) -> None:
+    """Links are followed, as the caches of the hub need; what they lead to is weights, or is not read."""
+    target, said = LINKS[name]
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "a.safetensors").symlink_to(target)
+    content = json.dumps({"weight_map": {"w": "a.safetensors"}}).encode()
+    assert said in refused(tmp_path / "model.safetensors.index.json", content, open_index)
+
+
 SETTINGS = {
     "_target_": "os.system",
     "target": "os.system",

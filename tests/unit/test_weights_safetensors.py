@@ -17,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
 from atelier.errors import BadFile
-from atelier.weights.formats import room, safetensors
+from atelier.weights.formats import filling, room, safetensors
 from atelier.weights.formats.safetensors import load, read_header, save
 
 
@@ -232,11 +232,12 @@ def test_a_mapped_file_may_be_replaced_and_deleted(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("dtype", [None, torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("piece", [1, 100, safetensors.PIECE])
+@pytest.mark.parametrize("piece", [1, 100, filling.PIECE])
 def test_kernels_are_cast_and_laid_out_in_one_pass_as_in_two(
     dtype: torch.dtype | None, piece: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(safetensors, "PIECE", piece)
+    for bound in ("GRAIN", "PIECE"):
+        monkeypatch.setattr(filling, bound, piece)
     shapes = {"kernel": (7, 5, 3, 3), "pointwise": (7, 5, 1, 1), "matrix": (9, 11), "bias": (13,), "scale": ()}
     tensors = {name: torch.randn(shape).half() for name, shape in shapes.items()} | {"none": torch.empty(0, 2, 3, 3)}
     save(tmp_path / "a", tensors)
@@ -270,7 +271,8 @@ def test_short_precisions_are_cast_as_torch_casts_them(
     source: torch.dtype, target: torch.dtype, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also what is too small or too large for the other, piece by piece, in rows and in kernels."""
-    monkeypatch.setattr(safetensors, "PIECE", 256)
+    monkeypatch.setattr(filling, "GRAIN", 100)
+    monkeypatch.setattr(filling, "PIECE", 256)
     values = torch.cat([torch.randn(300) * 10.0**power for power in (-9, -5, 0, 3, 6)] + [torch.tensor([0.0, -0.0])])
     tensors = {"flat": values.to(source), "kernel": values[:1440].reshape(10, 16, 3, 3).to(source)}
     save(tmp_path / "a.safetensors", tensors)
@@ -300,6 +302,18 @@ def test_a_file_that_changed_since_its_header_was_read_is_refused(tmp_path: Path
         load(header)
     path.unlink()
     with pytest.raises(BadFile, match="does not exist"):
+        load(header)
+
+
+def test_another_header_is_noticed_though_the_file_looks_the_same(tmp_path: Path) -> None:
+    """Of the same length and time, in the same place on the disk."""
+    path = tmp_path / "a"
+    save(path, {"a": torch.zeros(4)})
+    header, state = read_header(path), path.stat()
+    with path.open("r+b") as file:
+        file.write(path.read_bytes().replace(b'"a":', b'"b":'))
+    os.utime(path, ns=(state.st_atime_ns, state.st_mtime_ns))
+    with pytest.raises(BadFile, match="changed since it was opened"):
         load(header)
 
 

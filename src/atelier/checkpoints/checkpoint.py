@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from math import prod
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -108,6 +109,12 @@ class Checkpoint:
 
         names = part.network.names(self.spec(part))
         return read(self._stored(part), names, dtype=dtype, mapped=mapped, channels_last=channels_last)
+
+    def numbers(self, part: str) -> int:
+        """How many numbers the stored tensors of a part have together."""
+        if ("numbers", part) not in self._known:
+            self._known["numbers", part] = sum(prod(shape) for shape in self.parts[part].shapes().values())
+        return self._known["numbers", part]
 
     @property
     def latent(self) -> LatentFormat:

@@ -7,7 +7,6 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
-from math import prod
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -439,7 +438,7 @@ def forecast(model: Checkpoint, role: str, device: Device) -> int:
 
 def denoiser_weights(model: Checkpoint) -> int:
     """How many numbers the denoiser has."""
-    return sum(prod(shape) for shape in model.parts[model.family.denoiser].shapes().values())
+    return model.numbers(model.family.denoiser)
 
 
 def _dtype(model: Checkpoint, device: Device) -> torch.dtype:
@@ -452,5 +451,7 @@ def _lays_out(device: Device) -> bool:
 
 
 def _placed(module: M, device: Device) -> M:
-    module.to(device.torch_device)
+    """What was read is on the CPU, and asking thousands of tensors where they are takes a while."""
+    if device.torch_device.type != "cpu":
+        module.to(device.torch_device)
     return module.to(memory_format=torch.channels_last) if device.channels_last else module  # pyright: ignore[reportCallIssue, reportUnknownVariableType] - an overload that torch's stubs lack

@@ -128,7 +128,7 @@ def load_into(
     """
     with torch.device("meta"), _NoInitialization():
         module = build()
-    own = module.state_dict()
+    own = module.state_dict(keep_vars=True)  # detached copies of thousands take a while
     _agree(source, {name: t.shape for name, t in own.items()}, {name: t.shape for name, t in tensors.items()})
     _agree_in_kind(source, own, tensors)
     given = {n: t.to(dtype) if dtype is not None and t.is_floating_point() else t for n, t in tensors.items()}

@@ -6,12 +6,12 @@ header alone is read without torch; tensors are mapped from the file, so that lo
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import mmap
 import os
 import re
-import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from io import FileIO
@@ -21,7 +21,9 @@ from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 from atelier.errors import BadFile
 from atelier.weights.formats.atomic import new_file
+from atelier.weights.formats.filling import Stretch, fill, stretches
 from atelier.weights.formats.room import Room
+from atelier.weights.formats.stamps import Stamp, check_unchanged, opened, shrank, stamp_of
 
 if TYPE_CHECKING:
     import torch
@@ -54,8 +56,6 @@ MAX_BRACKETS, MAX_COMMAS = 500_000, 1_500_000
 """In a header: what is parsed takes 30 times the room of its text and more, and a second for so much."""
 MAX_DIMENSIONS = 32
 MAX_EXTENT = 2**40
-PIECE = 2**18
-"""Bytes of a file that are cast at a time: few enough to stay in the processor's cache."""
 
 _ONLY = "only safetensors files and those of torch.save are read"
 _FOREIGN: tuple[tuple[bytes | tuple[bytes, ...], str], ...] = (
@@ -99,20 +99,17 @@ class TensorInfo:
         return self.end - self.start
 
 
-Stamp = tuple[int, int, int]
-"""Number, size, and time of the last change of a file."""
-
-
 @dataclass(frozen=True, slots=True)
 class Header:
     """A checked header: every offset lies inside the file, every size agrees with its dtype and shape. stamp: what
-    changes when the file is changed or replaced, though it had the same header."""
+    changes when the file is changed or replaced, though it had the same header; digest: of the header's text."""
 
     path: Path
     tensors: Mapping[str, TensorInfo]
     metadata: Mapping[str, str]
     data_start: int
     stamp: Stamp
+    digest: bytes
 
 
 def read_header(path: str | Path) -> Header:
@@ -141,19 +138,10 @@ def load(
     """
     infos = {name: header.tensors[name] for name in (header.tensors if names is None else names)}
     with opened(header.path) as file:
-        if _header(header.path, file) != header:
+        if stamp_of(file) != header.stamp or _digest(_text(header.path, file)) != header.digest:
             raise BadFile(header.path, "changed since it was opened; open it again")
         wanted = Wanted(dtype, mapped=mapped, channels_last=channels_last)
-        source = Source(file, header.path, header.data_start, wanted, infos.values())
-        tensors = {name: source.tensor(info) for name, info in infos.items()}
-        check_unchanged(header.path, file, header.stamp)
-    return tensors
-
-
-def check_unchanged(path: Path, file: FileIO, stamp: Stamp) -> None:
-    """Raises BadFile where a file was written to while it was read, so that what was read is of neither version."""
-    if stamp_of(file) != stamp:
-        raise BadFile(path, "changed while it was being read; wait until it is written, and try again")
+        return Source(header.path, file, header.stamp, header.data_start, wanted).tensors(infos)
 
 
 Tell = Callable[[int, int], None]
@@ -258,99 +246,49 @@ class Wanted:
 
 
 class Source:
-    """One open file, mapped at most once, and the memory for those of `infos` that are not mapped.
+    """One open file, mapped at most once. data_start: where in it the offsets of tensors count from."""
 
-    data_start: where in the file the offsets of `infos` count from. Raises BadFile about `path`.
-    """
+    def __init__(self, path: Path, file: FileIO, stamp: Stamp, data_start: int, wanted: Wanted) -> None:
+        self._path, self._file, self._stamp, self._data_start, self._wanted = path, file, stamp, data_start, wanted
+        self._whole: mmap.mmap | None = None
 
-    def __init__(self, file: FileIO, path: Path, data_start: int, wanted: Wanted, infos: Iterable[TensorInfo]) -> None:
-        self.file, self.path, self.data_start, self.wanted = file, path, data_start, wanted
-        self.map: mmap.mmap | None = None
-        self.scratch: Tensor | None = None
-        self.wide: Tensor | None = None
-        self.narrow: Tensor | None = None
-        own = [info for info in infos if not self._mappable(info)]
-        self.room = Room(info.count * wanted.cast_to(info).itemsize for info in own)
-
-    def tensor(self, info: TensorInfo) -> Tensor:
+    def tensors(self, infos: Mapping[str, TensorInfo]) -> dict[str, Tensor]:
+        """Raises BadFile where the file changes meanwhile."""
         import torch
 
-        dtype = self.wanted.cast_to(info)
-        if info.count == 0:
-            return torch.empty(info.shape, dtype=dtype)
-        if self._mappable(info):
-            flat = torch.frombuffer(self._map(), dtype=dtype, count=info.count, offset=self._offset(info))
-            return flat.view(info.shape)
-        tensor = self.room.tensor(info.shape, dtype, channels_last=self.wanted.kernel(info))
-        self._fill(tensor, info)
-        return tensor
+        own = {name: info for name, info in infos.items() if info.count and not self._mappable(info)}
+        room = Room(info.count * self._wanted.cast_to(info).itemsize for info in own.values())
+        found: dict[str, Tensor] = {}
+        for name, info in infos.items():
+            dtype = self._wanted.cast_to(info)
+            if name in own:
+                found[name] = room.tensor(info.shape, dtype, channels_last=self._wanted.kernel(info))
+            else:
+                found[name] = self._mapped(info) if info.count else torch.empty(info.shape, dtype=dtype)
+        parts = (part for name, info in own.items() for part in self._stretches(found[name], info))
+        fill(self._path, self._stamp, parts)
+        check_unchanged(self._path, self._file, self._stamp)
+        return found
+
+    def _stretches(self, tensor: Tensor, info: TensorInfo) -> Iterator[Stretch]:
+        """Of a kernel whole output channels, since the others lie in another order than in the file."""
+        rows = tensor if self._wanted.kernel(info) else tensor.view(-1)
+        return stretches(rows, _torch_dtype(info), self._offset(info))
 
     def _mappable(self, info: TensorInfo) -> bool:
         aligned = self._offset(info) % ITEM_BYTES[info.dtype] == 0
-        return self.wanted.mapped and aligned and self.wanted.as_stored(info)
+        return self._wanted.mapped and aligned and self._wanted.as_stored(info)
 
     def _offset(self, info: TensorInfo) -> int:
-        return self.data_start + info.start
+        return self._data_start + info.start
 
-    def _map(self) -> mmap.mmap:
-        if self.map is None:
-            self.map = mmap.mmap(self.file.fileno(), 0, access=mmap.ACCESS_COPY)
-        return self.map
-
-    def _fill(self, tensor: Tensor, info: TensorInfo) -> None:
-        """Reads a tensor: straight into its place, or piece by piece (whole output channels of a kernel)."""
+    def _mapped(self, info: TensorInfo) -> Tensor:
         import torch
 
-        self.file.seek(self._offset(info))
-        if self.wanted.as_stored(info):
-            self._read(tensor.view(-1).view(torch.uint8))
-            return
-        rows = tensor if self.wanted.kernel(info) else tensor.view(-1)
-        row_bytes = info.bytes // len(rows)
-        step = max(1, PIECE // row_bytes)
-        for start in range(0, len(rows), step):
-            place = rows[start : start + step]
-            piece = self._scratch(len(place) * row_bytes)
-            self._read(piece)
-            found = self._widened(piece.view(_torch_dtype(info)), place.dtype)
-            if self.wanted.kernel(info) and found.dtype != place.dtype:
-                found = self._narrowed(found, place.dtype)
-            place.copy_(found.view(place.shape))
-
-    def _widened(self, piece: Tensor, dtype: torch.dtype) -> Tensor:
-        """A piece as float32 where it goes from one short precision to another: no processor casts these in one go, and
-        torch then takes four times as long. The numbers are the same, since float32 holds those of both."""
-        import torch
-
-        if piece.dtype == dtype or piece.dtype.itemsize > 2 or dtype.itemsize > 2 or not piece.is_floating_point():
-            return piece
-        if self.wide is None or len(self.wide) < len(piece):
-            self.wide = torch.empty(max(len(piece), PIECE), dtype=torch.float32)
-        return self.wide[: len(piece)].copy_(piece)
-
-    def _narrowed(self, piece: Tensor, dtype: torch.dtype) -> Tensor:
-        """A piece as `dtype`, in order: torch takes half as long again where it casts and rearranges in one go."""
-        import torch
-
-        if self.narrow is None or len(self.narrow) < len(piece):
-            self.narrow = torch.empty(max(len(piece), PIECE), dtype=dtype)
-        return self.narrow[: len(piece)].copy_(piece)
-
-    def _scratch(self, size: int) -> Tensor:
-        import torch
-
-        if self.scratch is None or len(self.scratch) < size:
-            self.scratch = torch.empty(max(size, PIECE), dtype=torch.uint8)
-        return self.scratch[:size]
-
-    def _read(self, into: Tensor) -> None:
-        """Fills a tensor of bytes with what follows in the file."""
-        view, done = memoryview(cast("Any", into.numpy())), 0
-        while done < len(view):
-            count = self.file.readinto(view[done:])
-            if not count:
-                raise BadFile(self.path, "shrank while it was being read")
-            done += count
+        if self._whole is None:
+            self._whole = mmap.mmap(self._file.fileno(), 0, access=mmap.ACCESS_COPY)
+        dtype, offset = _torch_dtype(info), self._offset(info)
+        return torch.frombuffer(self._whole, dtype=dtype, count=info.count, offset=offset).view(info.shape)
 
 
 def _torch_dtype(info: TensorInfo) -> torch.dtype:
@@ -359,27 +297,24 @@ def _torch_dtype(info: TensorInfo) -> torch.dtype:
     return cast("torch.dtype", getattr(torch, TORCH_NAMES[info.dtype]))
 
 
-def stamp_of(file: FileIO) -> Stamp:
-    state = os.fstat(file.fileno())
-    return state.st_ino, state.st_size, state.st_mtime_ns
-
-
-def opened(path: Path) -> FileIO:
-    """Opens a regular file for reading; a FIFO or device is refused before an open could hang on it. Raises BadFile."""
-    try:
-        mode = path.stat().st_mode
-        if stat.S_ISDIR(mode):
-            raise BadFile(path, "is a folder, not a file of weights")
-        if not stat.S_ISREG(mode):
-            raise BadFile(path, "is not a regular file")
-        return path.open("rb", buffering=0)
-    except FileNotFoundError as error:
-        raise BadFile(path, "does not exist") from error
-    except (OSError, ValueError) as error:
-        raise BadFile(path, f"cannot be read ({getattr(error, 'strerror', None) or error})") from error
-
-
 def _header(path: Path, file: FileIO) -> Header:
+    stamp, text = stamp_of(file), _text(path, file)
+    if text.count(b'"data_offsets"') > MAX_TENSORS:
+        raise BadFile(path, f"declares more than {MAX_TENSORS:,} tensors, which no checkpoint has")
+    if text.count(b"[") + text.count(b"{") > MAX_BRACKETS or text.count(b",") > MAX_COMMAS:
+        raise BadFile(path, "has a header of more values than any checkpoint needs")
+    tensors, metadata = _parsed(path, text)
+    start = 8 + len(text)
+    _check_offsets(path, tensors, os.fstat(file.fileno()).st_size - start)
+    return Header(path, MappingProxyType(tensors), MappingProxyType(metadata), start, stamp, _digest(text))
+
+
+def _digest(text: bytes) -> bytes:
+    return hashlib.sha256(text).digest()
+
+
+def _text(path: Path, file: FileIO) -> bytes:
+    """The header of a file that is about to be read. Raises BadFile for what does not begin with one."""
     total = os.fstat(file.fileno()).st_size
     first = _exactly(path, file, min(total, 8))
     if total < 8:
@@ -393,13 +328,7 @@ def _header(path: Path, file: FileIO) -> Header:
     text = _exactly(path, file, length)
     if not text.startswith(b"{"):
         _refuse(path, first, length, total)
-    if text.count(b'"data_offsets"') > MAX_TENSORS:
-        raise BadFile(path, f"declares more than {MAX_TENSORS:,} tensors, which no checkpoint has")
-    if text.count(b"[") + text.count(b"{") > MAX_BRACKETS or text.count(b",") > MAX_COMMAS:
-        raise BadFile(path, "has a header of more values than any checkpoint needs")
-    tensors, metadata = _parsed(path, text)
-    _check_offsets(path, tensors, total - start)
-    return Header(path, MappingProxyType(tensors), MappingProxyType(metadata), start, stamp_of(file))
+    return text
 
 
 def _exactly(path: Path, file: FileIO, size: int) -> bytes:
@@ -407,7 +336,7 @@ def _exactly(path: Path, file: FileIO, size: int) -> bytes:
     while size > 0:
         part = file.read(size)
         if not part:
-            raise BadFile(path, "shrank while it was being read")
+            raise shrank(path)
         parts.append(part)
         size -= len(part)
     return b"".join(parts)

@@ -28,13 +28,10 @@ from atelier.weights.formats.safetensors import (
     MAX_TENSORS,
     TORCH_NAMES,
     Source,
-    Stamp,
     Wanted,
-    check_unchanged,
-    opened,
     shown,
-    stamp_of,
 )
+from atelier.weights.formats.stamps import Stamp, opened, stamp_of
 from atelier.weights.formats.stored_zip import Ambiguous, Entry, entries
 
 if TYPE_CHECKING:
@@ -164,10 +161,8 @@ def load(
         if _header(header.path, file) != header:
             raise BadFile(header.path, "changed since it was opened; open it again")
         wanted = Wanted(dtype, mapped=mapped, channels_last=channels_last)
-        source = Source(file, header.path, 0, wanted, spans.values())
-        tensors = {name: _ordered(source.tensor(spans[name]), info, wanted) for name, info in infos.items()}
-        check_unchanged(header.path, file, header.stamp)
-    return tensors
+        tensors = Source(header.path, file, header.stamp, 0, wanted).tensors(spans)
+    return {name: _ordered(tensors[name], info, wanted) for name, info in infos.items()}
 
 
 def _ordered(tensor: Tensor, info: TorchInfo, wanted: Wanted) -> Tensor:
