@@ -7,7 +7,7 @@ import io
 import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -21,11 +21,15 @@ from atelier.runtime.engine import Engine
 from atelier.runtime.jobs.courses import course
 from atelier.runtime.jobs.job import JobProgress
 from atelier.runtime.jobs.lease import MadeImage
+from atelier.runtime.jobs.limits import LONG
 from atelier.runtime.library import Library
 from atelier.runtime.teaching import Planned, Wish, check_free, default_name, install, planned
 from atelier.runtime.workers.handed import HandedImages
 from atelier.runtime.workers.kind import Bench, Learned, Most, Result, Stopped, Task, kinds
 from atelier.runtime.workers.kinds.teach import forecast
+from atelier.runtime.workers.messages import Channel, Message
+from atelier.runtime.workers.worker import Worker
+from atelier.train.checkpoint import FOLDER, newest
 from atelier.train.loop import HERE
 from atelier.train.teaching.presets import METHODS, PresetInput, changes, method
 from atelier.weights.formats import safetensors
@@ -350,6 +354,48 @@ def test_a_stopped_job_goes_on_to_the_same_file(own: Path, models: Path, tmp_pat
     second = safetensors.load(safetensors.read_header(other / "Lora" / "zwx.safetensors"))
     assert first.keys() == second.keys()
     assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+class Told:
+    """A worker's way to the server, on which the server stops the job behind a step."""
+
+    def __init__(self, after: int) -> None:
+        self.after, self.worker, self.messages = after, cast("Worker", None), list[Message]()
+
+    def send(self, message: Message) -> None:
+        self.messages.append(message)
+        if message.kind == "progress" and message.data["done"] == self.after:
+            self.worker._hear(Message("stop", {"job": message.data["job"]}))
+
+
+def worker_of(place: Bench, way: Told, runs: Path) -> Worker:
+    way.worker = Worker(cast("Channel", way), place.engine, place.images, Most(), runs)
+    return way.worker
+
+
+def run_order(place: Bench, fields: dict[str, Any]) -> Message:
+    settled = json.loads(json.dumps(kinds()["teach"].settle(fields, place).resolved))
+    data: dict[str, Any] = {"job": "a" * 32, "what": "teach", "resolved": settled, "images": NAMES, "there": []}
+    return Message("run", data, tuple(DATA))
+
+
+def test_a_worker_that_is_told_to_stop_loses_no_step(own: Path, models: Path, tmp_path: Path) -> None:
+    place, way = bench(own, models), Told(after=2)
+    order = run_order(place, FIELDS)
+    worker_of(place, way, tmp_path)._do(order)
+    assert [message.kind for message in way.messages][-1] == "stopped"
+    saved = newest(tmp_path / ("a" * 32) / "run" / FOLDER)
+    assert saved is not None
+    assert saved.name.endswith("2")
+    later = Told(after=99)
+    worker_of(place, later, tmp_path)._do(order)
+    assert [message.data["done"] for message in later.messages if message.kind == "progress"] == [3, 4]
+    assert later.messages[-1].kind == "done"
+
+
+def test_kinds_that_take_hours_save_where_they_are_stopped() -> None:
+    """They have the time for it."""
+    assert {name for name, kind in kinds().items() if kind.stops_itself} == LONG
 
 
 def test_another_job_goes_on_with_the_run_of_a_stopped_one(own: Path, models: Path, tmp_path: Path) -> None:

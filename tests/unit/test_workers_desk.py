@@ -167,6 +167,21 @@ def test_cancelling_ends_a_job_also_where_the_worker_does_not_hear(tmp_path: Pat
     with_desk(tmp_path, use)
 
 
+def test_what_saves_where_it_is_has_longer_to_stop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(post, "STOPPING", 0.0)
+
+    async def use(desk: Desk) -> None:
+        asked = NewJob("teach", {"do": ["progress", "late"]})
+        job = await desk.submit(asked, ANNA)
+        await until(desk, job, "progress")
+        pid = desk.posts[0].pid
+        await desk.cancel(job.id, ANNA)
+        assert (await desk.ended(job.id, ANNA)).state is State.CANCELLED
+        assert (await desk.ended((await desk.submit(steps("done"), ANNA)).id, ANNA)).result == {"pid": pid}
+
+    with_desk(tmp_path, use)
+
+
 @pytest.mark.parametrize("how", ["wait", "deaf"])
 def test_running_too_long_ends_a_job(tmp_path: Path, how: str) -> None:
     async def use(desk: Desk) -> None:

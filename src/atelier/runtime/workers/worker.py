@@ -105,17 +105,18 @@ class Worker:
             self._job = ""
 
     def _made(self, order: Message, saved: tuple[bytes, ...]) -> Result:
-        """What the job tells in the end. Raises Stopped where it is to stop; the middle of an image is sent first."""
+        """What the job tells in the end. Raises Stopped where it is to stop; the middle of an image is sent first, and
+        what saves where it is does so."""
         there = frozenset(cast("list[int]", order.data["there"]))
         task = Task(order.object("resolved"), there, saved[0] if saved else None, self._runs / self._job)
-        result = Result()
-        with closing(cast("Generator[Told]", kinds()[order.text("what")].perform(task, self._bench))) as steps:
+        result, kind = Result(), kinds()[order.text("what")]
+        with closing(cast("Generator[Told]", kind.perform(task, self._bench))) as steps:
             for told in steps:
                 if isinstance(told, Result):
                     result = told
                 else:
                     self._relay(told)
-                if self._is_stopping() and not isinstance(told, SavedState):
+                if self._is_stopping() and not kind.stops_itself and not isinstance(told, SavedState):
                     raise Stopped("told to stop")
         return result
 

@@ -256,4 +256,4 @@ def _look(run: Path, step: int) -> Iterator[Told]:
         yield made_image(sample, "", step, None)
 
 
-SPECS = (Kind("teach", settle, perform),)
+SPECS = (Kind("teach", settle, perform, stops_itself=True),)
