@@ -2,8 +2,8 @@
 
 A job for the worker is a list of steps, {"do": [...]}: "progress", "image", "saved", "warning", "done", "fail", "die",
 "nonsense", "silent" (no sign of life any more), "deaf" (it does not stop), "wait" (until it is to stop), "late" (a while
-longer than that). The resolver answers "settle" with its fields, refuses where they say so, and dies or keeps silent
-where they say that.
+longer than that). The resolver answers "settle" with its fields, refuses where they say so, and dies, keeps silent or
+takes its time where they say that.
 """
 
 from __future__ import annotations
@@ -151,6 +151,8 @@ def resolve(way: Channel) -> None:
         call = way.receive()
         number, fields = call.data["number"], call.data.get("fields", {})
         assert isinstance(fields, dict)
+        if fields.get("resolver") == "slow":
+            time.sleep(1.5)
         if call.kind == "catalogue":
             way.send(Message("answer", {"number": number, **CATALOGUE}))
             continue

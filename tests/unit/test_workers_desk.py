@@ -279,6 +279,29 @@ def test_what_the_resolver_refuses_is_refused_and_it_is_there_again(
     with_desk(tmp_path, use)
 
 
+@pytest.mark.parametrize("kind", ["settle", "catalogue"])
+def test_who_waits_behind_a_long_call_is_refused_and_the_long_one_is_answered(tmp_path: Path, kind: str) -> None:
+    """Also behind one whose caller is gone."""
+
+    async def use(desk: Desk) -> None:
+        asking, slow = desk._asking, {"what": "generate", "fields": {"resolver": "slow"}}
+        await asking.call("thumbnail", {})
+        asking._answering, resolver = 0.3, asking._child
+        long, gone = (asyncio.create_task(asking.call(kind, slow)) for _ in range(2))
+        await asyncio.sleep(0.05)
+        gone.cancel()
+        with pytest.raises(NotReady, match="is busy with other requests"):
+            await asking.call("thumbnail", {})
+        assert (await long).kind == "answer"
+        with pytest.raises(NotReady, match="is busy with other requests"):
+            await asking.call("thumbnail", {})
+        asking._answering = 30.0
+        await asking.call("thumbnail", {})
+        assert asking._child is resolver
+
+    with_desk(tmp_path, use)
+
+
 def test_lists_are_those_of_the_last_server_until_the_resolver_has_started(tmp_path: Path) -> None:
     async def names(desk: Desk) -> list[str]:
         return [model.name for model in (await desk.catalogue()).models]
