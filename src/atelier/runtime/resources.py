@@ -147,12 +147,25 @@ class LocalResources:
         return self._hashes
 
     def checkpoint(self, model: ModelRef) -> Checkpoint:
-        """What `refer` named so, or what lies at its path now. Raises BadFile, also where that has other weights."""
+        """What `refer` named so, or what lies at its path now. Raises BadFile, also where that has other weights.
+
+        Files that were touched, or replaced by equal ones, are opened anew. Where they have others now, or are gone,
+        what is known of them stays: a run whose networks are in memory goes on to its end.
+        """
         with self._lock:
             known = self._checkpoints.get(model)
-        if known is not None:
+        try:
+            return self._verified(model, known)
+        except BadFile:
+            if known is None:
+                raise
             return known
+
+    def _verified(self, model: ModelRef, known: Checkpoint | None) -> Checkpoint:
+        """Raises BadFile."""
         found = self.open(Path(model.path), Others.of(model))
+        if found is known:
+            return found
         if self._hash(found, model.parts) != model.sha256:
             raise BadFile(model.path, CHANGED)
         for part in model.parts:
