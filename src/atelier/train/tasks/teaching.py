@@ -97,6 +97,7 @@ class TeachingTask:
         if recipe.run.checkpointing:
             for net in base.networks.values():
                 recomputed(net)
+        self._extra = {"model": base.checkpoint.sha256()}  # once: the file may be another one when the run is saved
         self._inpaints = sees_holes(base)
         self._cache, self._encoder = Cache.open(folder / LATENTS), encoder_digest(base.vae)
         self._latents: OrderedDict[Excerpt, tuple[Tensor, Tensor]] = OrderedDict()
@@ -219,7 +220,7 @@ class TeachingTask:
             return {name: part.float().cpu().numpy() for name, part in zip(names, found, strict=True)}
 
         names = ("mean", "deviation")
-        if self.recipe.data.random_crop:
+        if excerpt.is_drawn:
             arrays = made()
         else:
             arrays = self._cache.arrays(excerpt_key(excerpt, self._encoder), names, made)
@@ -313,7 +314,7 @@ class TeachingTask:
             yield encoder
 
     def extra(self) -> Mapping[str, Any]:
-        return {"model": self.base.checkpoint.sha256()}
+        return self._extra
 
 
 def caption_of(excerpt: Excerpt) -> Caption:
