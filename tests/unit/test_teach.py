@@ -17,6 +17,7 @@ import tiny
 from atelier.cli.app import run
 from atelier.errors import BadFile, BadInput, UnknownName
 from atelier.request.events import Preview, Warned
+from atelier.request.table import request_of
 from atelier.runtime.engine import Engine
 from atelier.runtime.jobs.courses import course
 from atelier.runtime.jobs.job import JobProgress
@@ -391,6 +392,32 @@ def test_a_worker_that_is_told_to_stop_loses_no_step(own: Path, models: Path, tm
     worker_of(place, later, tmp_path)._do(order)
     assert [message.data["done"] for message in later.messages if message.kind == "progress"] == [3, 4]
     assert later.messages[-1].kind == "done"
+
+
+def test_no_folder_of_the_server_is_told(own: Path, models: Path, tmp_path: Path) -> None:
+    """Neither where a job keeps its images, nor where its run is."""
+    place, way = bench(own, models), Told(after=99)
+    one = run_order(place, {**FIELDS, "images": NAMES[:1], "captions": ["a"], "steps": 1})
+    run = tmp_path / "server" / "runs" / ("a" * 32) / "run"
+    run.parent.mkdir(parents=True)
+    run.write_bytes(b"no folder")
+    worker_of(place, way, run.parent.parent)._do(one)
+    said = [message.data["message"] for message in way.messages if message.kind == "warning"]
+    assert said == ["images: holds one image, which will be learned by heart; five or more show what is to stay the same"]
+    assert way.messages[-1].kind == "failed"
+    told = str(way.messages[-1].object("error")["message"])
+    assert told.startswith("run: is a file")
+    assert "server" not in told
+
+
+def test_models_in_memory_make_room_for_a_training(own: Path, models: Path, tmp_path: Path) -> None:
+    place = bench(own, models)
+    place.engine.generate(request_of({"prompt": "a", "model": "tiny", "steps": 1, "width": 64, "height": 64}))
+    assert place.engine.resources.cache.bytes > 0
+    settled = json.loads(json.dumps(kinds()["teach"].settle({**FIELDS, "steps": 1}, place).resolved))
+    told = kinds()["teach"].perform(Task(settled, place=tmp_path / "run"), place)
+    next(event for event in told if isinstance(event, JobProgress))
+    assert place.engine.resources.cache.bytes == 0
 
 
 def test_kinds_that_take_hours_save_where_they_are_stopped() -> None:

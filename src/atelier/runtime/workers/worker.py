@@ -122,7 +122,11 @@ class Worker:
 
     def _error(self, error: Exception) -> dict[str, Json]:
         said = error_data(error)
-        return {**said, "message": without_places(str(said["message"]), places_of(self._engine))}
+        return {**said, "message": self._without_places(str(said["message"]))}
+
+    def _without_places(self, text: str) -> str:
+        """A message without the folders of the machine, also those in which the job lies."""
+        return without_places(text, (self._runs / self._job, self._runs.parent, *places_of(self._engine)))
 
     def _is_stopping(self) -> bool:
         return self._job in self._stop
@@ -139,7 +143,7 @@ class Worker:
             case SavedState(image, step, data):
                 self._tell("saved", {"image": image, "step": step}, data)
             case Warned(message):
-                self._tell("warning", {"message": message})
+                self._tell("warning", {"message": self._without_places(message)})
             case Spent(calls, again):
                 self._tell("spent", {"calls": calls, "again": again})
             case Learned(points, checks, left):

@@ -213,8 +213,9 @@ class _Course:
 
 def _trained(plan: Planned, bench: Bench, run: Path, *, accept_changes: bool) -> Generator[Told, None, dict[str, Json]]:
     """The whole curve, also of earlier attempts. Raises Stopped where the job is to stop: the run has saved where it
-    is."""
+    is. The models that are in memory make room first."""
     device = bench.engine.resources.device
+    bench.engine.resources.cache.clear()
     placement = Placement(device, training_dtype(device, plan.recipe.run.dtype), free=free_memory(device))
     events = run_recipe(plan.spec, plan.recipe, placement, run, bench.stopping, accept_changes=accept_changes)
     seen = _Course()
