@@ -143,6 +143,9 @@ class TeachingTask:
 
         return self._descent.step(len(batch), losses)
 
+    def count(self, batch: tuple[Excerpt, ...], /) -> int:
+        return len(batch)
+
     def dry(self, batch: tuple[Excerpt, ...], /) -> Tensor:
         draw = Draw(self.recipe.run.seed, 0, range(1))
         with self._learning(self._noised(0, batch).rows(slice(1)), batch[:1], draw) as losses:
