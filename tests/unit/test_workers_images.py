@@ -14,7 +14,7 @@ import pytest
 from PIL import Image, PngImagePlugin
 from test_workers_kinds import bench, name, png
 
-from atelier.errors import BadFile
+from atelier.errors import BadFile, BadInput
 from atelier.request.infotext.image import TEXT_KEY
 from atelier.runtime.engine import Engine
 from atelier.runtime.index import Index
@@ -163,6 +163,17 @@ def test_what_an_image_says_is_the_request_that_makes_it_again() -> None:
     expected = {"prompt": "a cat", "negative_prompt": "blurry", "steps": 12, "seed": 9, "width": 64, "height": 96}
     assert said["fields"].items() >= expected.items()
     assert read(png())["fields"] == {}
+
+
+def test_a_format_that_does_not_hold_the_infotext_is_refused() -> None:
+    """64 KiB of EXIF are what a JPEG has room for."""
+    resolver = Resolver(None, None, None, MOST, HashCache(), Index())  # type: ignore[arg-type] - it is asked for nothing else
+    asked: dict[str, Any] = {"quality": 90, "infotext": "a" * 32_738}
+    with pytest.raises(BadInput, match=r"too long for a JPEG .*: save as PNG, WebP"):
+        resolver._rendition(Message("rendition", {**asked, "format": "jpeg"}, (png(),)))
+    for kind, text in (("jpeg", "a" * 32_737), ("webp", "a" * 32_738)):
+        _, (data,) = resolver._rendition(Message("rendition", {**asked, "infotext": text, "format": kind}, (png(),)))
+        assert read(data)["infotext"] == text
 
 
 def test_nothing_but_pixels_and_infotexts_comes_out() -> None:

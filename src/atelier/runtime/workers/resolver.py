@@ -14,7 +14,7 @@ from atelier.request.infotext import to_request
 from atelier.request.infotext.image import TEXT_KEY, read_image
 from atelier.request.table import FIELDS, request_of, said
 from atelier.runtime.jobs.job import TooLarge
-from atelier.runtime.store import encoded
+from atelier.runtime.store import FORMATS, check_fits, encoded
 from atelier.runtime.workers.catalogue import listed
 from atelier.runtime.workers.child import error_data, leave
 from atelier.runtime.workers.handed import checked
@@ -246,9 +246,11 @@ def _format(data: bytes) -> str:
 
 
 def _lossy(image: Image, text: str, kind: str, quality: int) -> bytes:
+    """Raises BadInput for a text that the format does not hold."""
     from atelier.request.infotext.image import save_options
 
     buffer = io.BytesIO()
     seen = image.convert("RGB") if kind == "jpeg" else image
+    check_fits(seen, text, FORMATS[f".{kind}"])
     seen.save(buffer, format=kind.upper(), quality=quality, **save_options(kind, text))
     return buffer.getvalue()
