@@ -82,6 +82,18 @@ BAD: Mapping[str, tuple[str, Spoil, Mapping[str, Any], str]] = {
     "half an image": ("lora", _half, {}, "002.png: broken image"),
     "no caption": ("lora", _no_caption, {}, "001.png: has no caption"),
     "class images without captions": ("lora", _nothing, {"data__class_source": "CLASS"}, "000.png: has no caption"),
+    "class images of a control": (
+        "control",
+        _nothing,
+        {"data__class_images": 2, "data__class_captions": ["cat"], "control__annotator": "canny"},
+        "data.class_images: this recipe generates none; give a folder of them as data.class_source",
+    ),
+    "class images of an image prompt": (
+        "image-prompt",
+        _nothing,
+        {"data__class_images": 2, "data__class_captions": ["cat"]},
+        "data.class_images: this recipe generates none; give a folder of them as data.class_source",
+    ),
     "class captions missing": ("lora", _nothing, {"data__class_images": 2}, "needs data.class_captions"),
     "two kinds of class images": (
         "lora",
