@@ -240,6 +240,23 @@ def test_the_command_leaves_a_lora_that_prompts_can_name(
     assert capsys.readouterr().err.strip().endswith("exists already; choose another --name, or add --overwrite")
 
 
+def test_changes_of_the_images_can_be_accepted(
+    images: Path, models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As the refusal says."""
+    monkeypatch.chdir(tmp_path)
+    own = tmp_path / "own"
+    own.mkdir()
+    monkeypatch.setenv("ATELIER_MODELS", f"{own}{os.pathsep}{models}")
+    assert taught("--data", str(images)) == 0
+    (images / "0.txt").write_text("a red zwx", encoding="utf-8")
+    longer = ["--data", str(images), "--steps", "3", "--overwrite"]
+    assert taught(*longer) == 2
+    assert "--accept-changes" in capsys.readouterr().err
+    assert taught(*longer, "--accept-changes") == 0
+    assert safetensors.read_header(own / "Lora" / "zwx.safetensors").metadata["ss_steps"] == "3"
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
@@ -403,7 +420,9 @@ def test_no_folder_of_the_server_is_told(own: Path, models: Path, tmp_path: Path
     run.write_bytes(b"no folder")
     worker_of(place, way, run.parent.parent)._do(one)
     said = [message.data["message"] for message in way.messages if message.kind == "warning"]
-    assert said == ["images: holds one image, which will be learned by heart; five or more show what is to stay the same"]
+    assert said == [
+        "images: holds one image, which will be learned by heart; five or more show what is to stay the same"
+    ]
     assert way.messages[-1].kind == "failed"
     told = str(way.messages[-1].object("error")["message"])
     assert told.startswith("run: is a file")
@@ -471,6 +490,30 @@ def test_a_forecast_says_what_the_job_then_does(own: Path, models: Path, tmp_pat
         forecast({"method": "lorra", "count": 3}, bench(own, models))
 
 
+def test_a_forecast_refuses_a_name_that_is_too_long_for_a_file(own: Path, models: Path) -> None:
+    with pytest.raises(BadInput, match="takes 312 bytes") as refused:
+        forecast({"model": "tiny", "count": 3, "prior": 0, "name": "\u6f22" * 100}, bench(own, models))
+    assert refused.value.field == "name"
+
+
+def test_a_job_teaches_the_model_that_was_settled(own: Path, models: Path, tmp_path: Path) -> None:
+    """Not another one that has come by the same name, nor what it was overwritten with."""
+    teach, place = kinds()["teach"], bench(own, models)
+    settled = json.loads(json.dumps(teach.settle({**FIELDS, "steps": 1}, place).resolved))
+    tiny.folder(own / "tiny")
+    list(teach.perform(Task(settled, place=tmp_path / "first"), bench(own, models)))
+    assert json.loads((tmp_path / "first" / "run" / "recipe.json").read_text())["base"] == str(models / "tiny")
+    settled = json.loads(json.dumps(teach.settle({**FIELDS, "steps": 1}, place).resolved))
+    assert settled["model"]["path"] == str(own / "tiny")
+    weights = next((own / "tiny" / "unet").glob("*.safetensors"))
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    for worker in (place, bench(own, models)):
+        with pytest.raises(BadFile, match="has changed since the request was resolved"):
+            list(teach.perform(Task(settled, place=tmp_path / "second"), worker))
+
+
 def test_a_model_of_its_own_is_named_apart_from_the_prompt(own: Path, models: Path) -> None:
     fields = {"model": "tiny", "method": "dreambooth", "count": 2, "prior": 0, "like": "cat"}
     said = forecast(fields, bench(own, models))
@@ -488,6 +531,7 @@ def test_a_model_of_its_own_is_named_apart_from_the_prompt(own: Path, models: Pa
         ({"model": "nix"}, "unknown model 'nix'"),
         ({"images": []}, "images"),
         ({"word": "../up"}, "word"),
+        ({"name": "\u6f22" * 100}, "takes 312 bytes and names of files at most 255"),
         ({"name": "a/b"}, "name"),
         ({"images": ["upload:" + "0" * 64] * 3}, "is no image that was uploaded"),
     ],

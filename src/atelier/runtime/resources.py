@@ -149,20 +149,23 @@ class LocalResources:
     def checkpoint(self, model: ModelRef) -> Checkpoint:
         """What `refer` named so, or what lies at its path now. Raises BadFile, also where that has other weights.
 
-        Files that were touched, or replaced by equal ones, are opened anew. Where they have others now, or are gone,
-        what is known of them stays: a run whose networks are in memory goes on to its end.
+        Where what was named so has other weights now, or is gone, what is known of it stays: a run whose networks are
+        in memory goes on to its end.
         """
         with self._lock:
             known = self._checkpoints.get(model)
         try:
-            return self._verified(model, known)
+            return self.verified(model)
         except BadFile:
             if known is None:
                 raise
             return known
 
-    def _verified(self, model: ModelRef, known: Checkpoint | None) -> Checkpoint:
-        """Raises BadFile."""
+    def verified(self, model: ModelRef) -> Checkpoint:
+        """What lies at its path now, opened anew where it was touched, or replaced by equal files. Raises BadFile where
+        it has other weights."""
+        with self._lock:
+            known = self._checkpoints.get(model)
         found = self.open(Path(model.path), Others.of(model))
         if found is known:
             return found
