@@ -1,9 +1,9 @@
 """Processes of a server that need no torch, and do what their jobs say: `python -m fakes.process worker --channel N`.
 
 A job for the worker is a list of steps, {"do": [...]}: "progress", "image", "saved", "warning", "done", "fail", "die",
-"nonsense", "silent" (no sign of life any more), "deaf" (it does not stop), "wait" (until it is to stop), "late" (a while
-longer than that). The resolver answers "settle" with its fields, refuses where they say so, and dies, keeps silent or
-takes its time where they say that.
+"nonsense", "silent" (no sign of life any more), "deaf" (it does not stop), "wait" (until it is to stop), "late" (a
+while longer than that). The resolver answers "settle" with its fields, refuses where they say so, and dies, keeps
+silent or takes its time where they say that.
 """
 
 from __future__ import annotations

@@ -115,7 +115,9 @@ def test_a_base_that_is_overwritten_or_moved_meanwhile_is_noticed_and_ends_no_ru
     overwritten(base)
     with pytest.raises(BadInput, match="model is no longer what this run began with"):
         support.trained(support.recipe("lora", {**told, "run.steps": 4}), tmp_path / "run")
-    with pytest.raises(BadFile, match=r"base\.safetensors: is no longer what .*run learned on: put the earlier file back"):
+    with pytest.raises(
+        BadFile, match=r"base\.safetensors: is no longer what .*run learned on: put the earlier file back"
+    ):
         support.known()["lora"].export(recipe, tmp_path / "run")
 
 

@@ -68,7 +68,9 @@ class Uploads:
         """Dooms what no job needs, no canvas shows, and is older than a day; a clock set back only delays that. A
         training that was stopped or failed needs its images as long as it can go on."""
         now = self._parts.clock.now()
-        stopped = jobs.c.kind.in_(LONG) & jobs.c.state.in_(STOPPED) & (jobs.c.ended >= now - self._parts.limits.run_kept)
+        stopped = (
+            jobs.c.kind.in_(LONG) & jobs.c.state.in_(STOPPED) & (jobs.c.ended >= now - self._parts.limits.run_kept)
+        )
         old = _unneeded().where(uploads.c.created < now - KEPT_SECONDS, ~_needed(stopped))
         doom(connection, connection.execute(old).all())
 

@@ -223,10 +223,7 @@ class TeachingTask:
             return {name: part.float().cpu().numpy() for name, part in zip(names, found, strict=True)}
 
         names = ("mean", "deviation")
-        if excerpt.is_drawn:
-            arrays = made()
-        else:
-            arrays = self._cache.arrays(excerpt_key(excerpt, self._encoder), names, made)
+        arrays = made() if excerpt.is_drawn else self._cache.arrays(excerpt_key(excerpt, self._encoder), names, made)
         mean, deviation = (torch.from_numpy(np.array(arrays[name])).to(self.placement.device) for name in names)
         return mean, deviation
 
