@@ -194,8 +194,7 @@ def _cut(example: Example, fit: Fit, turn: Turn) -> Excerpt:
     flipped = random.random() < 0.5 and example.subset.flip
     spare = fit.scaled[0] - fit.size[0], fit.scaled[1] - fit.size[1]
     drawn = [int(random.integers(length + 1)) for length in spare]
-    is_drawn = example.subset.random_crop and any(spare)
-    left, top = drawn if is_drawn else [length // 2 for length in spare]
+    left, top = drawn if example.subset.random_crop else [length // 2 for length in spare]
     return Excerpt(
         path=example.path,
         size=fit.size,
@@ -206,7 +205,7 @@ def _cut(example: Example, fit: Fit, turn: Turn) -> Excerpt:
         original=example.size,
         caption=worded(example.caption, example.subset.wording, turn),
         mask=example.mask,
-        is_drawn=is_drawn,
+        is_drawn=example.subset.random_crop,
     )
 
 
