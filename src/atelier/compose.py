@@ -251,7 +251,8 @@ def work_for_server(way: Channel, number: int = 0) -> None:
     most, chosen = Most(), _device(_card(number))
     images = HandedImages(most)
     budget = memory_of(chosen.torch_device) // 2
-    engine = Engine(chosen, library(), _hashes(), version=__version__, budget=budget, words=words(), images=images)
+    known = library(by_path=False)
+    engine = Engine(chosen, known, _hashes(), version=__version__, budget=budget, words=words(), images=images)
     Worker(way, engine, images, most, data_folder() / RUNS).run()
 
 

@@ -129,12 +129,16 @@ async def test_a_named_origin_may_read_and_write_and_only_exactly_that(service: 
         asked = {"Origin": "https://app.example", "Access-Control-Request-Method": "POST"}
         preflight = await http.options("/v1/jobs", headers=asked)
         assert preflight.status_code == 204
-        assert "Idempotency-Key" in preflight.headers["Access-Control-Allow-Headers"]
+        sendable = preflight.headers["Access-Control-Allow-Headers"].split(", ")
+        assert {"Idempotency-Key", "If-Match", "If-None-Match", "Last-Event-ID"} <= {*sendable}
+        methods = preflight.headers["Access-Control-Allow-Methods"].split(", ")
+        assert {*methods} == {method for method, _ in ACCESS}
         headers = {"Origin": "https://app.example", "Sec-Fetch-Site": "cross-site"}
         answer = await http.post("/v1/jobs", json={"prompt": "a"}, headers=headers)
         assert answer.status_code == 202
         assert answer.headers["Access-Control-Allow-Origin"] == "https://app.example"
         assert answer.headers["Vary"] == "Origin"
+        assert {"ETag", "Location"} <= {*answer.headers["Access-Control-Expose-Headers"].split(", ")}
         assert "Access-Control-Allow-Credentials" not in answer.headers
         for other in (
             "https://app.example.evil",
@@ -314,6 +318,16 @@ async def test_nothing_is_redirected_and_no_header_is_split(service: FakeService
         text = "x\r\nSet-Cookie: a=b"
         for name in ("before", "limit", "after", "webhook"):
             assert "set-cookie" not in (await http.get("/v1/jobs", params={name: text})).headers
+
+
+async def test_signed_addresses_are_not_logged(service: FakeService, caplog: pytest.LogCaptureFixture) -> None:
+    """Who reads the log opens no image by it."""
+    caplog.set_level(logging.INFO, logger="atelier.http")
+    async with client(service) as http:
+        await http.get("/v1/files/c2VjcmV0.dGlja2V0")
+        await http.get("/v1/images/abc")
+    paths = [json.loads(record.getMessage())["path"] for record in caplog.records if record.name == "atelier.http"]
+    assert paths == ["/v1/files/...", "/v1/images/abc"]
 
 
 class Secretive(Exception):

@@ -481,7 +481,17 @@ async def test_webhooks_are_called_at_named_addresses_alone(service: FakeService
         assert answer.json()["error"]["param"] == "webhook"
 
 
-def test_a_webhook_gets_the_ended_job_and_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_address_of_a_webhook_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:
+    from atelier.api.v1 import webhooks
+
+    assert not await webhooks._posted("http://127.0.0.1:1/services/T0/secret?key=secret", "{}")
+    (line,) = [record.getMessage() for record in caplog.records if record.name == "atelier.http"]
+    assert json.loads(line) == {"webhook": "127.0.0.1:1", "error": "ConnectError"}
+
+
+def test_a_webhook_gets_the_ended_job_and_is_tried_again(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     import http.server
     import threading
 
@@ -506,3 +516,5 @@ def test_a_webhook_gets_the_ended_job_and_is_tried_again(monkeypatch: pytest.Mon
             wait_for(lambda: len(got) == 2)
         server.shutdown()
     assert [(told["id"], told["state"]) for told in got] == [(job["id"], State.DONE)] * 2
+    told = [json.loads(record.getMessage()) for record in caplog.records if '"webhook"' in record.getMessage()]
+    assert told == [{"webhook": f"127.0.0.1:{server.server_port}", "status": 500}]

@@ -1,8 +1,9 @@
 """Processes of a server that need no torch, and do what their jobs say: `python -m fakes.process worker --channel N`.
 
 A job for the worker is a list of steps, {"do": [...]}: "progress", "image", "saved", "warning", "done", "fail", "die",
-"nonsense", "silent" (no sign of life any more), "deaf" (it does not stop), "wait" (until it is to stop). The resolver
-answers "settle" with its fields, refuses where they say so, and dies or keeps silent where they say that.
+"nonsense", "silent" (no sign of life any more), "deaf" (it does not stop), "wait" (until it is to stop), "late" (a
+while longer than that). The resolver answers "settle" with its fields, refuses where they say so, and dies, keeps
+silent or takes its time where they say that.
 """
 
 from __future__ import annotations
@@ -78,6 +79,9 @@ class Worker:
             self.connection.sendall(b"GET / HTTP/1.1\r\n\r\n" * 2)
         elif step == "wait":
             self.stop.wait(60)
+        elif step == "late":
+            self.stop.wait(60)
+            time.sleep(0.3)
         else:
             self.is_silent = step == "silent"
             time.sleep(60)
@@ -147,6 +151,8 @@ def resolve(way: Channel) -> None:
         call = way.receive()
         number, fields = call.data["number"], call.data.get("fields", {})
         assert isinstance(fields, dict)
+        if fields.get("resolver") == "slow":
+            time.sleep(1.5)
         if call.kind == "catalogue":
             way.send(Message("answer", {"number": number, **CATALOGUE}))
             continue

@@ -14,11 +14,11 @@ import pytest
 
 from atelier.runtime.jobs import history
 from atelier.runtime.jobs.files import Files
-from atelier.runtime.jobs.job import Job, JobError, Owner, State, StoreFailed, TooLarge, UnknownJob, located
+from atelier.runtime.jobs.job import Job, JobError, NewJob, Owner, State, StoreFailed, TooLarge, UnknownJob, located
 from atelier.runtime.jobs.lease import Settled
 from atelier.runtime.jobs.limits import Limits
 from atelier.runtime.jobs.store import JobStore
-from job_support import ANNA, BELA, FakeClock, Stores, accept, claim, files, new, picture
+from job_support import ANNA, BAD_LUCK, BELA, FakeClock, Stores, accept, claim, files, new, picture
 
 # sha256sum of "abc", from FIPS 180-2, appendix B.1.
 ABC = "upload:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
@@ -104,6 +104,41 @@ def test_uploads_stay_while_a_job_needs_them_and_a_day_longer(stores: Stores, cl
     store.finish(claim(store).lease)
     assert store.prune() == 6
     assert files(stores.folder) == set()
+
+
+@pytest.mark.parametrize(("kind", "stays"), [("teach", True), ("generate", False)])
+def test_a_training_that_was_stopped_keeps_its_images_as_long_as_its_run(
+    stores: Stores, clock: FakeClock, kind: str, stays: bool
+) -> None:
+    store = stores.open()
+    name = store.upload(b"abc", ANNA)
+    store.accept(NewJob(kind, {}), ANNA, Settled(uploads=(name,)))
+    clock.advance(2 * 86_400)
+    store.fail(claim(store).lease, BAD_LUCK)
+    clock.advance(86_399)
+    assert store.prune() == (0 if stays else 3)
+    clock.advance(2)
+    assert store.prune() == (3 if stays else 0)
+
+
+def test_a_training_that_is_done_needs_its_images_no_longer(stores: Stores, clock: FakeClock) -> None:
+    store = stores.open()
+    name = store.upload(b"abc", ANNA)
+    store.accept(NewJob("teach", {}), ANNA, Settled(uploads=(name,)))
+    clock.advance(2 * 86_400)
+    store.finish(claim(store).lease)
+    assert store.prune() == 3
+
+
+def test_an_upload_that_is_sent_again_stays_a_day_from_then_on(stores: Stores, clock: FakeClock) -> None:
+    store = stores.open()
+    store.upload(b"abc", ANNA)
+    clock.advance(86_000)
+    store.upload(b"abc", ANNA)
+    clock.advance(86_000)
+    assert store.prune() == 0
+    clock.advance(1000)
+    assert store.prune() == 3
 
 
 def test_a_clock_set_back_removes_no_upload(stores: Stores, clock: FakeClock) -> None:

@@ -86,6 +86,9 @@ class LineTask:
     def begin(self) -> None:
         pass
 
+    def count(self, batch: Tensor, /) -> int:
+        return batch.shape[1]
+
     def dry(self, batch: Tensor, /) -> Tensor:
         return self._losses(batch[:, :1]).mean()
 

@@ -99,6 +99,16 @@ def test_watch_and_fetch(atelier: Run, service: LikeA1111, tmp_path: Path) -> No
         assert "Steps" in bytes(found.getexif().get_ifd(0x8769)[0x9286]).decode("utf-16-be", "replace")
 
 
+def test_an_answer_that_is_no_image_is_one_line(atelier: Run, service: LikeA1111) -> None:
+    atelier("submit", "a bear", "--wait")
+    job, (name, (owner, image, _)) = next(reversed(service.kept)), list(service.files.items())[-1]
+    service.files[name] = owner, image, b"<html>"
+    code, out, err = atelier("fetch", job)
+    assert (code, out) == (2, "")
+    assert "the server sent no image" in err
+    assert "fault" not in err
+
+
 def test_jobs_are_listed_and_stopped(atelier: Run, service: LikeA1111) -> None:
     service.hold = True
     _, job, _ = atelier("submit", "x" * 100)

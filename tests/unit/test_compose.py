@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 import torch
@@ -30,6 +31,22 @@ def test_nobody_needs_a_home(monkeypatch: pytest.MonkeyPatch, tiny_folder: Path)
         monkeypatch.delenv(name, raising=False)
     assert compose.library().folders == (Path("models"),)
     assert compose.engine().resolve(atelier.Request(prompt="", model=str(tiny_folder))).model.name == "tiny"
+
+
+def test_a_worker_finds_models_by_name_alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    """What a client names is no path on the server."""
+    seen: list[bool] = []
+
+    class Worker:
+        def __init__(self, _way: object, engine: Any, *_: object) -> None:
+            seen.append(engine.library.by_path)
+
+        def run(self) -> None: ...
+
+    monkeypatch.setattr("atelier.runtime.workers.worker.Worker", Worker)
+    monkeypatch.setenv("ATELIER_MODELS", str(tmp_path))
+    compose.work_for_server(cast("Any", None))
+    assert seen == [False]
 
 
 def test_hashes_are_remembered(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, tiny_folder: Path):

@@ -392,6 +392,24 @@ def test_a_model_is_opened_once_and_again_where_a_file_has_changed(tiny_file: Pa
         resources.open(tmp_path / "none")
 
 
+def test_a_model_that_was_touched_or_replaced_by_equal_bytes_is_read_anew(tiny_file: Path, tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    path.write_bytes(tiny_file.read_bytes())
+    resources = LocalResources(CPU, 0)
+    named = resources.refer("x", resources.open(path))
+    other = tmp_path / "b.safetensors"
+    other.write_bytes(tiny_file.read_bytes())
+    os.utime(other, ns=(1, 1))
+    other.replace(path)
+    with resources.borrow(named, TEXT):
+        pass
+    first = resources.checkpoint(named)
+    path.write_bytes(tiny_file.read_bytes()[:-4] + b"else")
+    assert resources.checkpoint(named) is first
+    with pytest.raises(BadFile, match="changed since it was opened"), resources.borrow(named, TEXT):
+        pass
+
+
 # What a model offers, and what an engine says of a request
 
 

@@ -7,7 +7,7 @@ import io
 import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -17,15 +17,20 @@ import tiny
 from atelier.cli.app import run
 from atelier.errors import BadFile, BadInput, UnknownName
 from atelier.request.events import Preview, Warned
+from atelier.request.table import request_of
 from atelier.runtime.engine import Engine
 from atelier.runtime.jobs.courses import course
 from atelier.runtime.jobs.job import JobProgress
 from atelier.runtime.jobs.lease import MadeImage
+from atelier.runtime.jobs.limits import LONG
 from atelier.runtime.library import Library
 from atelier.runtime.teaching import Planned, Wish, check_free, default_name, install, planned
 from atelier.runtime.workers.handed import HandedImages
 from atelier.runtime.workers.kind import Bench, Learned, Most, Result, Stopped, Task, kinds
 from atelier.runtime.workers.kinds.teach import forecast
+from atelier.runtime.workers.messages import Channel, Message
+from atelier.runtime.workers.worker import Worker
+from atelier.train.checkpoint import FOLDER, newest
 from atelier.train.loop import HERE
 from atelier.train.teaching.presets import METHODS, PresetInput, changes, method
 from atelier.weights.formats import safetensors
@@ -235,6 +240,23 @@ def test_the_command_leaves_a_lora_that_prompts_can_name(
     assert capsys.readouterr().err.strip().endswith("exists already; choose another --name, or add --overwrite")
 
 
+def test_changes_of_the_images_can_be_accepted(
+    images: Path, models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As the refusal says."""
+    monkeypatch.chdir(tmp_path)
+    own = tmp_path / "own"
+    own.mkdir()
+    monkeypatch.setenv("ATELIER_MODELS", f"{own}{os.pathsep}{models}")
+    assert taught("--data", str(images)) == 0
+    (images / "0.txt").write_text("a red zwx", encoding="utf-8")
+    longer = ["--data", str(images), "--steps", "3", "--overwrite"]
+    assert taught(*longer) == 2
+    assert "--accept-changes" in capsys.readouterr().err
+    assert taught(*longer, "--accept-changes") == 0
+    assert safetensors.read_header(own / "Lora" / "zwx.safetensors").metadata["ss_steps"] == "3"
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
@@ -352,6 +374,76 @@ def test_a_stopped_job_goes_on_to_the_same_file(own: Path, models: Path, tmp_pat
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
+class Told:
+    """A worker's way to the server, on which the server stops the job behind a step."""
+
+    def __init__(self, after: int) -> None:
+        self.after, self.worker, self.messages = after, cast("Worker", None), list[Message]()
+
+    def send(self, message: Message) -> None:
+        self.messages.append(message)
+        if message.kind == "progress" and message.data["done"] == self.after:
+            self.worker._hear(Message("stop", {"job": message.data["job"]}))
+
+
+def worker_of(place: Bench, way: Told, runs: Path) -> Worker:
+    way.worker = Worker(cast("Channel", way), place.engine, place.images, Most(), runs)
+    return way.worker
+
+
+def run_order(place: Bench, fields: dict[str, Any]) -> Message:
+    settled = json.loads(json.dumps(kinds()["teach"].settle(fields, place).resolved))
+    data: dict[str, Any] = {"job": "a" * 32, "what": "teach", "resolved": settled, "images": NAMES, "there": []}
+    return Message("run", data, tuple(DATA))
+
+
+def test_a_worker_that_is_told_to_stop_loses_no_step(own: Path, models: Path, tmp_path: Path) -> None:
+    place, way = bench(own, models), Told(after=2)
+    order = run_order(place, FIELDS)
+    worker_of(place, way, tmp_path)._do(order)
+    assert [message.kind for message in way.messages][-1] == "stopped"
+    saved = newest(tmp_path / ("a" * 32) / "run" / FOLDER)
+    assert saved is not None
+    assert saved.name.endswith("2")
+    later = Told(after=99)
+    worker_of(place, later, tmp_path)._do(order)
+    assert [message.data["done"] for message in later.messages if message.kind == "progress"] == [3, 4]
+    assert later.messages[-1].kind == "done"
+
+
+def test_no_folder_of_the_server_is_told(own: Path, models: Path, tmp_path: Path) -> None:
+    """Neither where a job keeps its images, nor where its run is."""
+    place, way = bench(own, models), Told(after=99)
+    one = run_order(place, {**FIELDS, "images": NAMES[:1], "captions": ["a"], "steps": 1})
+    run = tmp_path / "server" / "runs" / ("a" * 32) / "run"
+    run.parent.mkdir(parents=True)
+    run.write_bytes(b"no folder")
+    worker_of(place, way, run.parent.parent)._do(one)
+    said = [message.data["message"] for message in way.messages if message.kind == "warning"]
+    assert said == [
+        "images: holds one image, which will be learned by heart; five or more show what is to stay the same"
+    ]
+    assert way.messages[-1].kind == "failed"
+    told = str(way.messages[-1].object("error")["message"])
+    assert told.startswith("run: is a file")
+    assert "server" not in told
+
+
+def test_models_in_memory_make_room_for_a_training(own: Path, models: Path, tmp_path: Path) -> None:
+    place = bench(own, models)
+    place.engine.generate(request_of({"prompt": "a", "model": "tiny", "steps": 1, "width": 64, "height": 64}))
+    assert place.engine.resources.cache.bytes > 0
+    settled = json.loads(json.dumps(kinds()["teach"].settle({**FIELDS, "steps": 1}, place).resolved))
+    told = kinds()["teach"].perform(Task(settled, place=tmp_path / "run"), place)
+    next(event for event in told if isinstance(event, JobProgress))
+    assert place.engine.resources.cache.bytes == 0
+
+
+def test_kinds_that_take_hours_save_where_they_are_stopped() -> None:
+    """They have the time for it."""
+    assert {name for name, kind in kinds().items() if kind.stops_itself} == LONG
+
+
 def test_another_job_goes_on_with_the_run_of_a_stopped_one(own: Path, models: Path, tmp_path: Path) -> None:
     """To the same file, with the curve and the samples of the whole run."""
     teach, before, after = kinds()["teach"], tmp_path / ("a" * 32), tmp_path / ("b" * 32)
@@ -398,6 +490,30 @@ def test_a_forecast_says_what_the_job_then_does(own: Path, models: Path, tmp_pat
         forecast({"method": "lorra", "count": 3}, bench(own, models))
 
 
+def test_a_forecast_refuses_a_name_that_is_too_long_for_a_file(own: Path, models: Path) -> None:
+    with pytest.raises(BadInput, match="takes 312 bytes") as refused:
+        forecast({"model": "tiny", "count": 3, "prior": 0, "name": "\u6f22" * 100}, bench(own, models))
+    assert refused.value.field == "name"
+
+
+def test_a_job_teaches_the_model_that_was_settled(own: Path, models: Path, tmp_path: Path) -> None:
+    """Not another one that has come by the same name, nor what it was overwritten with."""
+    teach, place = kinds()["teach"], bench(own, models)
+    settled = json.loads(json.dumps(teach.settle({**FIELDS, "steps": 1}, place).resolved))
+    tiny.folder(own / "tiny")
+    list(teach.perform(Task(settled, place=tmp_path / "first"), bench(own, models)))
+    assert json.loads((tmp_path / "first" / "run" / "recipe.json").read_text())["base"] == str(models / "tiny")
+    settled = json.loads(json.dumps(teach.settle({**FIELDS, "steps": 1}, place).resolved))
+    assert settled["model"]["path"] == str(own / "tiny")
+    weights = next((own / "tiny" / "unet").glob("*.safetensors"))
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    for worker in (place, bench(own, models)):
+        with pytest.raises(BadFile, match="has changed since the request was resolved"):
+            list(teach.perform(Task(settled, place=tmp_path / "second"), worker))
+
+
 def test_a_model_of_its_own_is_named_apart_from_the_prompt(own: Path, models: Path) -> None:
     fields = {"model": "tiny", "method": "dreambooth", "count": 2, "prior": 0, "like": "cat"}
     said = forecast(fields, bench(own, models))
@@ -415,6 +531,7 @@ def test_a_model_of_its_own_is_named_apart_from_the_prompt(own: Path, models: Pa
         ({"model": "nix"}, "unknown model 'nix'"),
         ({"images": []}, "images"),
         ({"word": "../up"}, "word"),
+        ({"name": "\u6f22" * 100}, "takes 312 bytes and names of files at most 255"),
         ({"name": "a/b"}, "name"),
         ({"images": ["upload:" + "0" * 64] * 3}, "is no image that was uploaded"),
     ],

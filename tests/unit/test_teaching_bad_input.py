@@ -16,6 +16,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 import taught_support as teaching
+import tiny
 import training_support as support
 from atelier.cli.app import run
 from atelier.errors import Interrupted
@@ -81,6 +82,18 @@ BAD: Mapping[str, tuple[str, Spoil, Mapping[str, Any], str]] = {
     "half an image": ("lora", _half, {}, "002.png: broken image"),
     "no caption": ("lora", _no_caption, {}, "001.png: has no caption"),
     "class images without captions": ("lora", _nothing, {"data__class_source": "CLASS"}, "000.png: has no caption"),
+    "class images of a control": (
+        "control",
+        _nothing,
+        {"data__class_images": 2, "data__class_captions": ["cat"], "control__annotator": "canny"},
+        "data.class_images: this recipe generates none; give a folder of them as data.class_source",
+    ),
+    "class images of an image prompt": (
+        "image-prompt",
+        _nothing,
+        {"data__class_images": 2, "data__class_captions": ["cat"]},
+        "data.class_images: this recipe generates none; give a folder of them as data.class_source",
+    ),
     "class captions missing": ("lora", _nothing, {"data__class_images": 2}, "needs data.class_captions"),
     "two kinds of class images": (
         "lora",
@@ -229,7 +242,8 @@ def test_images_of_the_class_are_generated_once_by_the_model_as_it_is(
     more = {"data__class_images": 3, "data__class_captions": ["a cat", "a dog"], "run__steps": 1}
     changes = teaching.changes("lora", tiny_file, images, **more)
     first = made(changes, tmp_path)
-    paths = [tmp_path / "class" / f"0000{n}.png" for n in range(3)]
+    (folder,) = (tmp_path / "class").iterdir()
+    paths = [folder / f"0000{n}.png" for n in range(3)]
     assert first[:3] == [ClassImageSaved(n + 1, 3, path) for n, path in enumerate(paths)]
     before = contents(tmp_path / "class")
     assert [Path(name).name for name in before] == [f"0000{n}.{end}" for n in range(3) for end in ("png", "txt")]
@@ -255,14 +269,33 @@ def test_a_run_that_is_stopped_between_images_of_the_class_goes_on_with_the_rest
     monkeypatch.setattr("atelier.train.teaching.class_images.AT_ONCE", 1)
     more = {"data__class_images": 3, "data__class_captions": ["a cat"], "run__steps": 1}
     changes = teaching.changes("lora", tiny_file, images, **more)
-    *_, saved, failed = made(changes, tmp_path, (tmp_path / "class" / "00001.png").is_file)
-    assert saved == ClassImageSaved(2, 3, tmp_path / "class" / "00001.png")
+    *_, saved, failed = made(changes, tmp_path, lambda: any(tmp_path.glob("class/*/00001.png")))
+    assert isinstance(saved, ClassImageSaved)
+    assert (saved.done, saved.total, saved.path.name) == (2, 3, "00001.png")
     assert isinstance(failed, Failed)
     assert isinstance(failed.error, Interrupted)
-    assert not (tmp_path / "class" / "00002.png").exists()
+    assert not saved.path.with_name("00002.png").exists()
     happened = made(changes, tmp_path)
-    assert happened[0] == ClassImageSaved(3, 3, tmp_path / "class" / "00002.png")
+    assert happened[0] == ClassImageSaved(3, 3, saved.path.with_name("00002.png"))
     assert isinstance(happened[-1], Finished)
+
+
+@pytest.mark.parametrize("other", ["captions", "size", "base"])
+def test_images_of_another_class_size_or_base_are_not_taken_over(
+    other: str, tiny_file: Path, images: Path, tmp_path: Path
+) -> None:
+    more: dict[str, Any] = {"data__class_images": 2, "data__class_captions": ["a dog"], "run__steps": 1}
+    before = teaching.changes("lora", tiny_file, images, **more)
+    made(before, tmp_path, lambda: True)
+    changed = {**before, **{"captions": {"data.class_captions": ["a cat"]}, "size": {"data.size": 16}}.get(other, {})}
+    if other == "base":
+        changed["base"] = str(tiny.single_file(tmp_path / "other.safetensors", prediction="epsilon"))
+    first, *_ = happened = made(changed, tmp_path)
+    assert isinstance(first, ClassImageSaved)
+    assert first.done == 1
+    assert isinstance(happened[-1], Finished)
+    captions = {path.read_text() for path in first.path.parent.glob("*.txt")}
+    assert captions == {"a cat" if other == "captions" else "a dog"}
 
 
 def size(content: bytes) -> tuple[int, int]:

@@ -14,7 +14,8 @@ from safetensors.torch import load_file
 import taught_support as teaching
 import tiny
 import training_support as support
-from atelier.errors import BadInput
+from atelier.errors import BadFile, BadInput
+from atelier.request.events import Finished, Stepped
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 TAUGHT: dict[str, tuple[str, dict[str, Any]]] = {
@@ -88,13 +89,36 @@ def test_another_base_is_refused(images: Path, tmp_path: Path) -> None:
     told = teaching.changes("lora", base, images, run__steps=2)
     support.trained(support.recipe("lora", told), tmp_path / "run")
     before = support.result(tmp_path / "run")
-    content = bytearray(base.read_bytes())
-    content[-1] ^= 1
-    base.write_bytes(content)
+    overwritten(base)
     longer = support.recipe("lora", {**told, "run.steps": 4})
     with pytest.raises(BadInput, match="model is no longer what this run began with"):
         support.trained(longer, tmp_path / "run")
     assert support.result(tmp_path / "run") == before
+
+
+def overwritten(base: Path) -> None:
+    """With other weights."""
+    content = bytearray(base.read_bytes())
+    content[-1] ^= 1
+    base.write_bytes(content)
+
+
+def test_a_base_that_is_overwritten_or_moved_meanwhile_is_noticed_and_ends_no_run(images: Path, tmp_path: Path) -> None:
+    base = tiny.single_file(tmp_path / "base.safetensors")
+    told = teaching.changes("lora", base, images, run__steps=2, run__checkpoint_every=1)
+    recipe, kept = support.recipe("lora", told), base.with_name("kept")
+    events = support.events(recipe, tmp_path / "run")
+    next(event for event in events if isinstance(event, Stepped))
+    base.rename(kept)
+    assert isinstance(list(events)[-1], Finished)
+    kept.rename(base)
+    overwritten(base)
+    with pytest.raises(BadInput, match="model is no longer what this run began with"):
+        support.trained(support.recipe("lora", {**told, "run.steps": 4}), tmp_path / "run")
+    with pytest.raises(
+        BadFile, match=r"base\.safetensors: is no longer what .*run learned on: put the earlier file back"
+    ):
+        support.known()["lora"].export(recipe, tmp_path / "run")
 
 
 def test_changed_images_are_refused(tiny_file: Path, tmp_path: Path) -> None:

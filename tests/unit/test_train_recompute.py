@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+import taught_support as teaching
 import training_support as support
 from atelier.errors import BadInput
 from atelier.models.clip import ClipText, TextSpec
@@ -175,6 +176,17 @@ def test_what_optimizers_remember_is_known(kind: str) -> None:
     state = [v for optimizer in optimizers.values() for s in optimizer.state.values() for v in s.values()]
     size = sum(v.numel() * v.element_size() for v in state if isinstance(v, Tensor))
     assert size / parameter.numel() == pytest.approx(OPTIMIZERS[kind].state, abs=0.05)
+
+
+def test_images_of_the_class_count_in_the_forecast(tiny_file: Path, tmp_path: Path) -> None:
+    source, others = teaching.images(tmp_path / "images"), teaching.images(tmp_path / "class", 2)
+    found: list[int] = []
+    for more in ({}, {"data__class_source": str(others), "data__class_captions": ["a cat"]}):
+        told = teaching.changes("lora", tiny_file, source, **more)
+        first = next(iter(support.events(support.recipe("lora", told), tmp_path / f"run{len(found)}")))
+        assert isinstance(first, MemoryForecast)
+        found.append(first.parts["activations"])
+    assert found[1] == pytest.approx(2 * found[0])
 
 
 def test_what_clearly_does_not_fit_is_refused() -> None:

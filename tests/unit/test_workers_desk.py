@@ -167,6 +167,21 @@ def test_cancelling_ends_a_job_also_where_the_worker_does_not_hear(tmp_path: Pat
     with_desk(tmp_path, use)
 
 
+def test_what_saves_where_it_is_has_longer_to_stop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(post, "STOPPING", 0.0)
+
+    async def use(desk: Desk) -> None:
+        asked = NewJob("teach", {"do": ["progress", "late"]})
+        job = await desk.submit(asked, ANNA)
+        await until(desk, job, "progress")
+        pid = desk.posts[0].pid
+        await desk.cancel(job.id, ANNA)
+        assert (await desk.ended(job.id, ANNA)).state is State.CANCELLED
+        assert (await desk.ended((await desk.submit(steps("done"), ANNA)).id, ANNA)).result == {"pid": pid}
+
+    with_desk(tmp_path, use)
+
+
 @pytest.mark.parametrize("how", ["wait", "deaf"])
 def test_running_too_long_ends_a_job(tmp_path: Path, how: str) -> None:
     async def use(desk: Desk) -> None:
@@ -260,6 +275,29 @@ def test_what_the_resolver_refuses_is_refused_and_it_is_there_again(
         desk._asking._answering = 30.0
         monkeypatch.setattr("atelier.runtime.workers.asking.SETTLING", 30.0)  # to start again takes longer
         assert (await done(desk, "done")).state is State.DONE
+
+    with_desk(tmp_path, use)
+
+
+@pytest.mark.parametrize("kind", ["settle", "catalogue"])
+def test_who_waits_behind_a_long_call_is_refused_and_the_long_one_is_answered(tmp_path: Path, kind: str) -> None:
+    """Also behind one whose caller is gone."""
+
+    async def use(desk: Desk) -> None:
+        asking, slow = desk._asking, {"what": "generate", "fields": {"resolver": "slow"}}
+        await asking.call("thumbnail", {})
+        asking._answering, resolver = 0.3, asking._child
+        long, gone = (asyncio.create_task(asking.call(kind, slow)) for _ in range(2))
+        await asyncio.sleep(0.05)
+        gone.cancel()
+        with pytest.raises(NotReady, match="is busy with other requests"):
+            await asking.call("thumbnail", {})
+        assert (await long).kind == "answer"
+        with pytest.raises(NotReady, match="is busy with other requests"):
+            await asking.call("thumbnail", {})
+        asking._answering = 30.0
+        await asking.call("thumbnail", {})
+        assert asking._child is resolver
 
     with_desk(tmp_path, use)
 

@@ -7,22 +7,23 @@ import struct
 import zlib
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
+from typing import Any, cast
 
 import psutil
 import pytest
 from PIL import Image, PngImagePlugin
 from test_workers_kinds import bench, name, png
 
-from atelier.errors import BadFile
+from atelier.errors import BadFile, BadInput
 from atelier.request.infotext.image import TEXT_KEY
 from atelier.runtime.engine import Engine
 from atelier.runtime.index import Index
 from atelier.runtime.jobs.job import TooLarge
 from atelier.runtime.library import Library
-from atelier.runtime.workers.handed import checked
+from atelier.runtime.source_images import CARRIED
+from atelier.runtime.workers.handed import HandedImages, checked
 from atelier.runtime.workers.kind import Bench, Most, Task, kinds
-from atelier.runtime.workers.messages import Message
+from atelier.runtime.workers.messages import Channel, Message, encoded
 from atelier.runtime.workers.resolver import Resolver
 from atelier.weights.hashes import HashCache
 from effort import little_work
@@ -113,6 +114,48 @@ def test_a_megabyte_of_text_is_read_at_once(text: str) -> None:
     assert said["infotext"] == text[:1_000_000]
 
 
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [("\xff" * 1_000_000, 4 * 2**20 // 12), ("\N{GRINNING FACE}" * 200_000, 200_000)],
+    ids=["latin", "emoji"],
+)
+def test_what_an_image_says_fits_into_a_message(text: str, kept: int) -> None:
+    """I08: all texts that are told, of letters that JSON writes with six bytes or twelve."""
+    chunks = PngImagePlugin.PngInfo()
+    for key in CARRIED:
+        chunks.add_text(key, text, zip=True) if text.isalpha() else chunks.add_itxt(key, text, zip=True)
+    buffer = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(buffer, "PNG", pnginfo=chunks)
+    assert len(buffer.getvalue()) < 50_000
+    said = read(buffer.getvalue())
+    encoded(Message("answer", said))
+    assert said["infotext"] == text[:kept]
+    assert list(said["items"]) == [*CARRIED]
+
+
+class Way:
+    """A channel that keeps what is sent."""
+
+    def __init__(self) -> None:
+        self.sent: list[Message] = []
+
+    def send(self, message: Message) -> None:
+        encoded(message)
+        self.sent.append(message)
+
+
+def test_an_answer_that_no_message_holds_is_refused_and_the_next_one_is_given(tmp_path: Path) -> None:
+    images = HandedImages(MOST)
+    engine = Engine(CPU, Library((tmp_path,), by_path=False), HashCache(), version="1", budget=0, images=images)
+    way = Way()
+    resolver = Resolver(cast("Channel", way), engine, images, MOST, HashCache(), Index())
+    resolver._calls = {"explain": lambda _: ({"text": "a" * 2**24}, ())}
+    resolver._answer(Message("explain", {"number": 7}))
+    assert [message.kind for message in way.sent] == ["refused"]
+    assert way.sent[0].data["number"] == 7
+    assert "more than 16,777,216 bytes" in str(way.sent[0].object("error")["message"])
+
+
 def test_what_an_image_says_is_the_request_that_makes_it_again() -> None:
     text = "a cat\nNegative prompt: blurry\nSteps: 12, Sampler: Euler a, CFG scale: 5, Seed: 9, Size: 64x96"
     said = read(png(text=text))
@@ -120,6 +163,17 @@ def test_what_an_image_says_is_the_request_that_makes_it_again() -> None:
     expected = {"prompt": "a cat", "negative_prompt": "blurry", "steps": 12, "seed": 9, "width": 64, "height": 96}
     assert said["fields"].items() >= expected.items()
     assert read(png())["fields"] == {}
+
+
+def test_a_format_that_does_not_hold_the_infotext_is_refused() -> None:
+    """64 KiB of EXIF are what a JPEG has room for."""
+    resolver = Resolver(None, None, None, MOST, HashCache(), Index())  # type: ignore[arg-type] - it is asked for nothing else
+    asked: dict[str, Any] = {"quality": 90, "infotext": "a" * 32_738}
+    with pytest.raises(BadInput, match=r"too long for a JPEG .*: save as PNG, WebP"):
+        resolver._rendition(Message("rendition", {**asked, "format": "jpeg"}, (png(),)))
+    for kind, text in (("jpeg", "a" * 32_737), ("webp", "a" * 32_738)):
+        _, (data,) = resolver._rendition(Message("rendition", {**asked, "infotext": text, "format": kind}, (png(),)))
+        assert read(data)["infotext"] == text
 
 
 def test_nothing_but_pixels_and_infotexts_comes_out() -> None:

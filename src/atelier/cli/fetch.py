@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from contextlib import closing
 from typing import Annotated
 
@@ -19,9 +18,7 @@ Output = Annotated[str, typer.Option("--output", "-o", help="Folder, or name of 
 @app.command("fetch")
 def fetch(job: JobId, *, address: Address = USUAL, api_key: ApiKey = None, output: Output = "outputs") -> None:
     """Save the images that a job of a server has made so far, each with what makes it again."""
-    from PIL import Image
-
-    from atelier.cli.remote_events import ended, put
+    from atelier.cli.remote_events import ended, image_of, put
 
     called = server(address, api_key)
     with closing(called.client):
@@ -34,5 +31,4 @@ def fetch(job: JobId, *, address: Address = USUAL, api_key: ApiKey = None, outpu
         to = destination(output)
         for image in images:
             file = called.get(f"/v1/images/{image['id']}").content
-            opened = Image.open(io.BytesIO(file), formats=("PNG", "JPEG", "WEBP"))
-            typer.echo(put(to, file, opened, int(image["index"]), len(images), int(image["seed"] or 0)))
+            typer.echo(put(to, file, image_of(file), int(image["index"]), len(images), int(image["seed"] or 0)))

@@ -128,7 +128,7 @@ class Watching:
             case "progress":
                 yield from self._progress(told.data)
             case "preview":
-                yield Preview(int(told.data.get("index", 0)), _image(base64.b64decode(str(told.data["image"]))))
+                yield Preview(int(told.data.get("index", 0)), image_of(base64.b64decode(str(told.data["image"]))))
             case "image":
                 yield from self._finished(told.data, int(told.data.get("images", 0)))
             case "warning":
@@ -151,7 +151,7 @@ class Watching:
         if self.to is None:
             return
         file = self.server.get(f"/v1/images/{name}").content
-        image, index, seed = _image(file), int(data["index"]), int(data.get("seed") or 0)
+        image, index, seed = image_of(file), int(data["index"]), int(data.get("seed") or 0)
         yield ImageReady(index, seed, image, str(data.get("infotext", "")))
         yield Saved(index, put(self.to, file, image, index, max(count, self._count()), seed))
 
@@ -185,7 +185,8 @@ def put(to: Destination, file: bytes, image: Image, index: int, count: int, seed
     return to.save(image, str(image.info.get("parameters", "")), index=index, count=count, seed=seed)
 
 
-def _image(file: bytes) -> Image:
+def image_of(file: bytes) -> Image:
+    """The image that the server sent. Raises BadInput for what is none."""
     from PIL import Image
 
     try:

@@ -198,5 +198,5 @@ def _log_to(is_text: bool) -> None:
     handler.setFormatter(TextLines() if is_text else JsonLines())
     root = logging.getLogger()
     root.handlers, root.level = [handler], logging.INFO
-    for name in ("uvicorn", "uvicorn.error", "uvicorn.access", "alembic"):
+    for name in ("uvicorn", "uvicorn.error", "uvicorn.access", "alembic", "httpx"):  # httpx tells whole addresses
         logging.getLogger(name).setLevel(logging.WARNING)

@@ -8,7 +8,16 @@ from typing import Annotated
 
 import typer
 
-from atelier.cli.train import DeviceOption, SetOption, changes, follow, placed, say_what_is_missing, stopping
+from atelier.cli.train import (
+    AcceptOption,
+    DeviceOption,
+    SetOption,
+    changes,
+    follow,
+    placed,
+    say_what_is_missing,
+    stopping,
+)
 from atelier.train.teaching.presets import METHODS, SUBJECTS, Subject
 
 app = typer.Typer(help="Teach a model something new.")
@@ -62,6 +71,7 @@ def teach(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier result of that name.")] = False,
     change: SetOption = None,
     device: DeviceOption = "auto",
+    accept_changes: AcceptOption = False,
 ) -> None:
     from rich.console import Console
 
@@ -80,7 +90,7 @@ def teach(
     with placed(device, plan.recipe.run) as placement:
         say_what_is_missing(console)
         with stopping(console) as signals:
-            events = run_recipe(plan.spec, plan.recipe, placement, run, signals)
+            events = run_recipe(plan.spec, plan.recipe, placement, run, signals, accept_changes=accept_changes)
             made = follow(events, plan.recipe.run.steps, console)
     if made is not None:
         typer.echo("\n".join(map(str, install(plan, run, folder, overwrite=overwrite))))

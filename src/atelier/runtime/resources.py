@@ -146,12 +146,28 @@ class LocalResources:
         return self._hashes
 
     def checkpoint(self, model: ModelRef) -> Checkpoint:
-        """What `refer` named so, or what lies at its path now. Raises BadFile, also where that has other weights."""
+        """What `refer` named so, or what lies at its path now. Raises BadFile, also where that has other weights.
+
+        Where what was named so has other weights now, or is gone, what is known of it stays: a run whose networks are
+        in memory goes on to its end.
+        """
         with self._lock:
             known = self._checkpoints.get(model)
-        if known is not None:
+        try:
+            return self.verified(model)
+        except BadFile:
+            if known is None:
+                raise
             return known
+
+    def verified(self, model: ModelRef) -> Checkpoint:
+        """What lies at its path now, opened anew where it was touched, or replaced by equal files. Raises BadFile where
+        it has other weights."""
+        with self._lock:
+            known = self._checkpoints.get(model)
         found = self.open(Path(model.path), Others.of(model))
+        if found is known:
+            return found
         if self._hash(found, model.parts) != model.sha256:
             raise BadFile(model.path, CHANGED)
         for part in model.parts:

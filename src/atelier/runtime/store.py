@@ -154,7 +154,7 @@ def encoded(image: Image, infotext: str, suffix: str = SUFFIX, *, carried: Mappi
     scripts, 65,500 pixels a side and no transparency.
     """
     kind = FORMATS[_known(suffix)]
-    _check_fits(image, infotext, kind)
+    check_fits(image, infotext, kind)
     buffer = io.BytesIO()
     said = save_options(kind.name, infotext) if carried is None else carried
     image.save(buffer, format=kind.name, **kind.options, **said)
@@ -174,7 +174,8 @@ def _known(suffix: str) -> str:
     return key
 
 
-def _check_fits(image: Image, infotext: str, kind: Format) -> None:
+def check_fits(image: Image, infotext: str, kind: Format) -> None:
+    """Raises BadInput for a text or an image that files of the format cannot hold."""
     units = len(infotext.encode("utf-16-be", "surrogatepass")) // 2
     if kind.text is not None and units > kind.text:
         raise BadInput(

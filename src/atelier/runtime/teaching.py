@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import filecmp
 import math
+import os
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -22,10 +23,12 @@ from atelier.train.recipe import Recipe
 from atelier.train.registry import RecipeSpec, read, recipes
 from atelier.train.teaching.base import opened
 from atelier.train.teaching.presets import SMALL, Method, PresetInput, Subject, changes, method, trigger
-from atelier.weights.formats.atomic import new_file
+from atelier.weights.formats.atomic import new_file, reachable
 
 LORA, EMBEDDINGS, MODELS = "Lora", "embeddings", "Stable-diffusion"
 """The folders that results are put into, called as A1111 calls them."""
+LONGEST = 255
+"""Bytes of a file's name, on all usual file systems."""
 PRIOR, KNOWN = 24, 48
 """Images of what the embedded model knows, that keep it from forgetting, and captions that they show in turn."""
 
@@ -33,8 +36,9 @@ PRIOR, KNOWN = 24, 48
 @dataclass(frozen=True, slots=True)
 class Wish:
     """What somebody wants. method: its name; data: the training images; name: of the file that is written; base: of a
-    model; word: what stands for the new thing in prompts; like: a known word for what it is; prior: images of the class
-    that the model generates beforehand, None for the usual number; more: further changes in the recipe, which win."""
+    model; place: where that lies, for one that was found before; word: what stands for the new thing in prompts; like:
+    a known word for what it is; prior: images of the class that the model generates beforehand, None for the usual
+    number; more: further changes in the recipe, which win."""
 
     method: str
     data: Path
@@ -45,6 +49,7 @@ class Wish:
     subject: Subject = "thing"
     prior: int | None = None
     more: Mapping[str, object] = field(default_factory=dict[str, object])
+    place: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +102,7 @@ def outlined(wish: Wish, library: Library, found: Found, tell: Callable[[str], N
 
 
 def _base(wish: Wish, library: Library) -> str:
-    return EMBEDDED if wish.base == EMBEDDED else str(library.find(wish.base).path)
+    return EMBEDDED if wish.base == EMBEDDED else str(wish.place or library.find(wish.base).path)
 
 
 def _check_word(word: str) -> None:
@@ -175,12 +180,12 @@ def _meanings(model: Checkpoint, text: str) -> list[str]:
 
 def taken(plan: Planned, folder: Path) -> tuple[str, ...]:
     """The names of files that are there already where results of the run would be put."""
-    return tuple(target.name for target in _targets(plan, folder) if target.exists())
+    return tuple(target.name for target in targets(plan, folder) if target.exists())
 
 
 def check_free(plan: Planned, run: Path, folder: Path, *, overwrite: bool = False) -> None:
     """Raises BadFile where a result of the run would take the place of another file."""
-    for target in _targets(plan, folder):
+    for target in targets(plan, folder):
         if target.exists() and not overwrite and not _same(run / target.name, target):
             raise _taken(target)
 
@@ -188,7 +193,7 @@ def check_free(plan: Planned, run: Path, folder: Path, *, overwrite: bool = Fals
 def install(plan: Planned, run: Path, folder: Path, *, overwrite: bool = False) -> tuple[Path, ...]:
     """Copies what a run has made to where prompts find it, whole or not at all; where that is. Raises BadFile, also
     where another file has come there meanwhile, and StorageFull."""
-    for target in _targets(plan, folder):
+    for target in targets(plan, folder):
         if _same(run / target.name, target):
             continue
         with writing(target):
@@ -198,7 +203,7 @@ def install(plan: Planned, run: Path, folder: Path, *, overwrite: bool = False) 
                     shutil.copyfileobj(source, file, 2**20)
             except FileExistsError:
                 raise _taken(target) from None
-    return _targets(plan, folder)
+    return targets(plan, folder)
 
 
 def _taken(target: Path) -> BadFile:
@@ -209,5 +214,11 @@ def _same(one: Path, other: Path) -> bool:
     return one.is_file() and other.is_file() and filecmp.cmp(one, other, shallow=False)
 
 
-def _targets(plan: Planned, folder: Path) -> tuple[Path, ...]:
-    return tuple(folder / place / f"{name}.safetensors" for name, place in plan.results.items())
+def targets(plan: Planned, folder: Path) -> tuple[Path, ...]:
+    """Where the results of a run are put. Raises BadFile for a name that is too long for a file, and for a place that
+    cannot be looked at."""
+    files = {f"{name}.safetensors": place for name, place in plan.results.items()}
+    for file in files:
+        if (size := len(os.fsencode(file))) > LONGEST:
+            raise BadFile(file, f"takes {size} bytes and names of files at most {LONGEST}: choose a shorter --name")
+    return tuple(reachable(folder / place / file) for file, place in files.items())

@@ -74,11 +74,16 @@ def whole(path: Path) -> bool:
         return False
 
 
-def load(path: Path, only: str = "") -> Snapshot:
-    """Reads a checkpoint; of its files those alone whose names end in `only`. Raises BadFile when it is damaged."""
+def state_of(path: Path) -> Mapping[str, Any]:
+    """What a checkpoint says beside its tensors. Raises BadFile when it is damaged."""
     if not whole(path):
         raise BadFile(path, "is no whole checkpoint; go on from another one")
-    state = json.loads((path / STATE).read_text())
+    return json.loads((path / STATE).read_text())
+
+
+def load(path: Path, only: str = "") -> Snapshot:
+    """Reads a checkpoint; of its files those alone whose names end in `only`. Raises BadFile when it is damaged."""
+    state = dict(state_of(path))
     listed = json.loads((path / MANIFEST).read_text())["sha256"]
     files = sorted(name for name in listed if name.endswith(only + SUFFIX))
     return Snapshot(state.pop("step"), {name.removesuffix(SUFFIX): _tensors(path / name) for name in files}, state)

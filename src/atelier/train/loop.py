@@ -92,6 +92,10 @@ class Task(Protocol[B]):
         """Picklable and pure: the batch of a step; of several processes, this one's share of it."""
         ...
 
+    def count(self, batch: B, /) -> int:
+        """How many images it has, those that keep what is known among them."""
+        ...
+
     def dry(self, batch: B, /) -> Tensor:
         """The loss of the first image of a batch, as a step computes it, for a forecast of memory; changes nothing."""
         ...
@@ -201,7 +205,7 @@ class _Course:
             yield from self._save(log)
 
     def _memory(self, batch: object) -> MemoryForecast:
-        at_once = -(-self.run.batch // (self.placement.world.size * self.run.accumulate))
+        at_once = -(-self.task.count(batch) // self.run.accumulate)
         needed = forecast.memory(self.task, self.optim, batch, at_once)
         forecast.refuse_what_does_not_fit(needed, self.placement.free)
         return MemoryForecast(needed.total, needed.parts, self.placement.free)

@@ -9,10 +9,14 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 ALLOWED = {
-    "Access-Control-Allow-Methods": "GET, POST, DELETE",
-    "Access-Control-Allow-Headers": "Authorization, Content-Type, Idempotency-Key, Last-Event-ID",
+    "Access-Control-Allow-Methods": "GET, POST, PUT, PATCH, DELETE",
+    "Access-Control-Allow-Headers": (
+        "Authorization, Content-Type, Idempotency-Key, If-Match, If-None-Match, Last-Event-ID"
+    ),
     "Access-Control-Max-Age": "600",
 }
+EXPOSED = "ETag, Location, Retry-After, X-Request-Id"
+"""Headers of answers that pages may read beside those that all may."""
 
 
 class Cors:
@@ -36,6 +40,7 @@ class Cors:
                 sent.add_vary_header("Origin")
                 if origin is not None:
                     sent["Access-Control-Allow-Origin"] = origin
+                    sent["Access-Control-Expose-Headers"] = EXPOSED
                     sent["Cross-Origin-Resource-Policy"] = "cross-origin"
             await send(message)
 

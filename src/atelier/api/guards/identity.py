@@ -16,6 +16,8 @@ from atelier.api.guards.answering import answer
 
 FRAMES = 12
 """Of a trace, the innermost: those outside are the guards and the router."""
+FILES = "/v1/files/"
+"""Below this each address is signed, and opens without another key."""
 log = logging.getLogger("atelier.http")
 
 
@@ -58,11 +60,16 @@ def _told(scope: Scope, request_id: str, status: int, seconds: float) -> str:
     return as_line(
         request=request_id,
         method=scope["method"],
-        path=scope["path"][:500],
+        path=_shown(scope["path"]),
         status=status,
         ms=round(seconds * 1000, 1),
         key=owner.key if owner else None,
     )
+
+
+def _shown(path: str) -> str:
+    """Without the ticket of a file, which is the key to it."""
+    return f"{FILES}..." if path.startswith(FILES) else path[:500]
 
 
 def as_line(**values: str | float | None) -> str:

@@ -57,13 +57,18 @@ async def report(service: Service, job_id: str, owner: Owner, url: str) -> None:
         await asyncio.sleep(pause)
 
 
+def _host(url: str) -> str:
+    """Where a webhook is; what follows in its address is often a secret."""
+    return urlsplit(url).netloc
+
+
 async def _posted(url: str, body: str) -> bool:
     try:
         async with httpx.AsyncClient(timeout=_SECONDS, follow_redirects=False, trust_env=False) as client:
             answer = await client.post(url, content=body, headers={"Content-Type": "application/json"})
     except httpx.HTTPError as error:
-        log.warning("%s", as_line(webhook=url, error=type(error).__name__))
+        log.warning("%s", as_line(webhook=_host(url), error=type(error).__name__))
         return False
     if not answer.is_success:
-        log.warning("%s", as_line(webhook=url, status=answer.status_code))
+        log.warning("%s", as_line(webhook=_host(url), status=answer.status_code))
     return answer.is_success

@@ -8,18 +8,20 @@ import threading
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Select, delete, exists, func, insert, select
+from sqlalchemy import ColumnElement, Connection, Select, delete, exists, func, insert, select, update
 
 from atelier.runtime.jobs.files import UPLOADS
 from atelier.runtime.jobs.job import State, StoreFailed, TooLarge, UnknownJob
+from atelier.runtime.jobs.limits import LONG
 from atelier.runtime.jobs.parts import Parts
 from atelier.runtime.jobs.rows import AnyRow
 from atelier.runtime.jobs.tables import doomed, jobs, needs, shown, uploads
 
 _NAME = re.compile(r"upload:([0-9a-f]{64})")
 _HASH = re.compile(r"[0-9a-f]{64}")
+STOPPED = [state for state in State if state.ended and state is not State.DONE]
 KEPT_SECONDS = 24 * 3600.0
-"""How long an upload stays that no job needs and no canvas shows."""
+"""How long an upload stays that no job needs and no canvas shows, since it was sent last."""
 
 
 class Uploads:
@@ -39,7 +41,7 @@ class Uploads:
             if not self._known(sha256, owner):
                 self._make_room(len(data), owner)
                 self._parts.files.write(path(sha256), data, "upload")
-                self._list(sha256, len(data), owner)
+            self._list(sha256, len(data), owner)
         return f"upload:{sha256}"
 
     def read(self, name: str, owner: str) -> bytes:
@@ -63,9 +65,14 @@ class Uploads:
             connection.execute(insert(needs).values(job=job_id, owner=owner, sha256=sha256))
 
     def expire(self, connection: Connection) -> None:
-        """Dooms what no job needs, no canvas shows, and is older than a day; a clock set back only delays that."""
-        before = self._parts.clock.now() - KEPT_SECONDS
-        doom(connection, connection.execute(_unneeded().where(uploads.c.created < before)).all())
+        """Dooms what no job needs, no canvas shows, and is older than a day; a clock set back only delays that. A
+        training that was stopped or failed needs its images as long as it can go on."""
+        now = self._parts.clock.now()
+        stopped = (
+            jobs.c.kind.in_(LONG) & jobs.c.state.in_(STOPPED) & (jobs.c.ended >= now - self._parts.limits.run_kept)
+        )
+        old = _unneeded().where(uploads.c.created < now - KEPT_SECONDS, ~_needed(stopped))
+        doom(connection, connection.execute(old).all())
 
     def unlisted(self, connection: Connection) -> list[str]:
         """Files older than a day that nobody has: a process was killed between a file and its row."""
@@ -82,8 +89,12 @@ class Uploads:
 
     def _list(self, sha256: str, size: int, owner: str) -> None:
         with self._parts.database.write() as connection:
-            if not connection.scalar(_is(sha256, owner)):
-                row = {"owner": owner, "sha256": sha256, "bytes": size, "created": self._parts.clock.now()}
+            now = self._parts.clock.now()
+            if connection.scalar(_is(sha256, owner)):
+                sent = update(uploads).where(uploads.c.owner == owner, uploads.c.sha256 == sha256)
+                connection.execute(sent.values(created=now))
+            else:
+                row = {"owner": owner, "sha256": sha256, "bytes": size, "created": now}
                 connection.execute(insert(uploads).values(row))
 
     def _make_room(self, size: int, owner: str) -> None:
@@ -155,11 +166,13 @@ def _is(sha256: str, owner: str) -> Select[bool]:
     return select(exists().where(uploads.c.owner == owner, uploads.c.sha256 == sha256))
 
 
+def _needed(which: ColumnElement[bool]) -> ColumnElement[bool]:
+    """Whether one of these jobs is about an upload."""
+    own = exists().where(needs.c.owner == uploads.c.owner, needs.c.sha256 == uploads.c.sha256)
+    return own.where(jobs.c.id == needs.c.job, which)
+
+
 def _unneeded() -> Select[*tuple[Any, ...]]:
-    needed = (
-        exists()
-        .where(needs.c.owner == uploads.c.owner, needs.c.sha256 == uploads.c.sha256)
-        .where(jobs.c.id == needs.c.job, jobs.c.state.in_([State.QUEUED, State.RUNNING]))
-    )
+    needed = _needed(jobs.c.state.in_([State.QUEUED, State.RUNNING]))
     seen = exists().where(shown.c.owner == uploads.c.owner, shown.c.sha256 == uploads.c.sha256)
     return select(uploads).where(~needed, ~seen)

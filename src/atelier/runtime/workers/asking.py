@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 
@@ -21,18 +22,23 @@ ANSWERING = 30.0
 """Seconds that an answer may take; then the resolver is started anew."""
 SETTLING = 900.0
 """The same for settling a job, which hashes a model of gigabytes that was never seen, maybe from a slow disk."""
-LONG = frozenset({"settle", "shelf"})
+LONG = frozenset({"settle", "shelf", "catalogue"})
 """Calls that may take that long: the first list of a large collection opens the header of every file."""
 _log = logging.getLogger("atelier.server")
 
 
 class Asking:
-    """Calls to the resolver. It is started again whenever it dies; what it was asked then is refused with NotReady."""
+    """Calls to the resolver. It is started again whenever it dies; what it was asked then is refused with NotReady.
+
+    It answers one call after the other: a call that waits behind a long one may be refused, and the long one goes on.
+    """
 
     def __init__(self, command: Command, *, starting: float = STARTING, answering: float = ANSWERING) -> None:
         self._command, self._starting, self._answering = command, starting, answering
         self._numbers = itertools.count(1)
         self._waiting: dict[int, asyncio.Future[Message]] = {}
+        self._asked: dict[int, float] = {}  # calls without an answer, also of callers that are gone, and their limits
+        self._since = 0.0  # when the first of them became the first
         self._child: Child | None = None
         self._ready = asyncio.Event()
         self._closing = asyncio.Event()
@@ -58,9 +64,12 @@ class Asking:
         self._waiting[number] = answer
         try:
             async with asyncio.timeout(limit):
+                self._begun(number, limit)
                 await child.send(question)
                 return taken(await answer)
         except TimeoutError:
+            if child is self._child and not self._hangs():
+                raise NotReady("the server is busy with other requests: try again", 5.0) from None
             if child is self._child:
                 self._ready.clear()  # the next question waits for the next resolver
             child.kill()
@@ -103,14 +112,27 @@ class Asking:
                 self._ready.set()
                 _log.info("the resolver is ready", extra={"fields": {"pid": child.pid}})
                 continue
-            answer = self._waiting.get(int(message.number("number")))
+            number = int(message.number("number"))
+            self._asked.pop(number, None)
+            self._since = time.monotonic()
+            answer = self._waiting.get(number)
             if answer is not None and not answer.done():
                 answer.set_result(message)
+
+    def _begun(self, number: int, limit: float) -> None:
+        if not self._asked:
+            self._since = time.monotonic()
+        self._asked[number] = limit
+
+    def _hangs(self) -> bool:
+        """Whether the resolver has been with one call for longer than that may take."""
+        return bool(self._asked) and time.monotonic() - self._since >= next(iter(self._asked.values()))
 
     async def _bury(self, error: Exception) -> None:
         if not self._closing.is_set():
             self._ready.clear()
         child, self._child = self._child, None
+        self._asked.clear()
         for answer in self._waiting.values():
             if not answer.done():
                 answer.set_exception(_died())

@@ -90,12 +90,14 @@ class Stopped(AtelierError):
 @dataclass(frozen=True, slots=True)
 class Kind:
     """settle: fields -> what is committed, without changing anything. Raises BadInput that names the field. perform:
-    does it; closing the iterator stops it. Raises AtelierError."""
+    does it; closing the iterator stops it. Raises AtelierError. stops_itself: it asks `Bench.stopping`, saves where it
+    is and raises Stopped, so that nobody closes the iterator before."""
 
     name: str
     settle: Callable[[Mapping[str, Json], Bench], Settled]
     perform: Callable[[Task, Bench], Iterator[Told]]
     aliases: tuple[str, ...] = ()
+    stops_itself: bool = False
 
 
 @cache

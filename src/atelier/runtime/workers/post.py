@@ -15,6 +15,7 @@ from atelier.errors import AtelierError
 from atelier.request.events import Json
 from atelier.runtime.jobs.job import Job, JobError, JobProgress, Owner, State, StoreFailed, located
 from atelier.runtime.jobs.lease import Claimed, LeaseLost, MadeImage, SavedState
+from atelier.runtime.jobs.limits import LONG
 from atelier.runtime.jobs.store import JobStore
 from atelier.runtime.workers.backoff import Backoff, rest
 from atelier.runtime.workers.feed import Feed
@@ -25,6 +26,8 @@ from atelier.runtime.workers.process import Child, Command
 T = TypeVar("T")
 STOPPING = 10.0
 """Seconds that a worker has to stop a job, which takes it a step; then it is killed."""
+SAVING = 120.0
+"""The same for kinds in LONG, which end a step, or the validation behind it, and save where they are: gigabytes."""
 LOOKING = 1.0
 """Seconds between two looks for a job that nobody told of."""
 ENDS = frozenset({"done", "failed", "stopped"})
@@ -101,7 +104,8 @@ class Post:
         doing, child = self._doing, self._child
         if doing is None or child is None or doing.id != job_id or doing.why is not None:
             return
-        doing.why, doing.by = why, time.monotonic() + STOPPING
+        saves = doing.claimed.job.kind in LONG and why is not Why.VOID
+        doing.why, doing.by = why, time.monotonic() + (SAVING if saves else STOPPING)
         try:
             await child.send(Message("stop", {"job": job_id}))
         except Closed:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import re
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, cast
@@ -13,7 +14,7 @@ from atelier.request.infotext import to_request
 from atelier.request.infotext.image import TEXT_KEY, read_image
 from atelier.request.table import FIELDS, request_of, said
 from atelier.runtime.jobs.job import TooLarge
-from atelier.runtime.store import encoded
+from atelier.runtime.store import FORMATS, check_fits, encoded
 from atelier.runtime.workers.catalogue import listed
 from atelier.runtime.workers.child import error_data, leave
 from atelier.runtime.workers.handed import checked
@@ -36,8 +37,12 @@ if TYPE_CHECKING:
     from atelier.runtime.workers.handed import HandedImages
     from atelier.runtime.workers.kind import Most
 
-MOST_ITEMS, MOST_TEXT = 64, 1_000_000
-"""Of what an image says of itself: texts, and characters of each."""
+MOST_TEXT = 1_000_000
+"""Characters of each text that an image carries."""
+MOST_SAID = 4 * 2**20
+"""Bytes of these texts together, as messages write them: six or twelve for most letters. The infotext is told twice."""
+LETTER = 12
+"""Bytes of a letter there, at most."""
 MOST_INFOTEXT = 50_000
 """Characters of an infotext that is taken apart: three times as many as a prompt may have. A megabyte of pairs would
 take seconds, in which nobody else is answered."""
@@ -78,19 +83,28 @@ class Resolver:
         try:
             self._way.send(Message("ready"))
             while True:
-                self._way.send(self._answered(self._way.receive()))
+                self._answer(self._way.receive())
         except (Closed, BadMessage):
             leave()
 
+    def _answer(self, call: Message) -> None:
+        """Raises Closed. Of an answer that no message holds nothing was sent yet."""
+        try:
+            self._way.send(self._answered(call))
+        except BadMessage as error:
+            self._way.send(self._refused(call, error))
+
     def _answered(self, call: Message) -> Message:
-        number = call.data["number"]
         try:
             data, blobs = self._calls[call.kind](call)
         except Exception as error:  # noqa: BLE001 - whatever is asked, the next one is answered too
-            return Message("refused", {"number": number, "error": self._without_places(error_data(error))})
+            return self._refused(call, error)
         finally:
             self._images.hold({})
-        return Message("answer", {"number": number, **data}, blobs)
+        return Message("answer", {"number": call.data["number"], **data}, blobs)
+
+    def _refused(self, call: Message, error: Exception) -> Message:
+        return Message("refused", {"number": call.data["number"], "error": self._without_places(error_data(error))})
 
     def _settle(self, call: Message) -> Answer:
         """The job as it is committed. Raises BadInput that names a field."""
@@ -140,7 +154,7 @@ class Resolver:
         """What an image says of itself. Raises BadFile, TooLarge."""
         (data,) = call.blobs
         source = checked(data, "image", self._most)
-        texts = {key: value[:MOST_TEXT] for key, value in list(source.texts.items())[:MOST_ITEMS]}
+        texts = _bounded(source.texts)
         found = read_image(data) if len(texts.get(TEXT_KEY, "")) <= MOST_INFOTEXT else None
         told: dict[str, Json] = {
             "width": source.image.width,
@@ -205,6 +219,17 @@ def _naming_field(error: AtelierError, fields: Mapping[str, Json]) -> AtelierErr
     return error
 
 
+def _bounded(texts: Mapping[str, str]) -> dict[str, str]:
+    """The texts, the infotext first, as long as one message holds them."""
+    kept: dict[str, str] = {}
+    left = MOST_SAID
+    for key, text in texts.items():
+        whole = text[:MOST_TEXT]
+        kept[key] = whole if len(json.dumps(whole)) <= left else whole[: left // LETTER]
+        left = max(0, left - len(json.dumps(kept[key])))
+    return kept
+
+
 def _fields(found: Infotext) -> dict[str, Json]:
     """The request that an infotext asks for, as far as one can be made of it; only what it says."""
     try:
@@ -221,9 +246,11 @@ def _format(data: bytes) -> str:
 
 
 def _lossy(image: Image, text: str, kind: str, quality: int) -> bytes:
+    """Raises BadInput for a text that the format does not hold."""
     from atelier.request.infotext.image import save_options
 
     buffer = io.BytesIO()
     seen = image.convert("RGB") if kind == "jpeg" else image
+    check_fits(seen, text, FORMATS[f".{kind}"])
     seen.save(buffer, format=kind.upper(), quality=quality, **save_options(kind, text))
     return buffer.getvalue()

@@ -105,23 +105,28 @@ class Worker:
             self._job = ""
 
     def _made(self, order: Message, saved: tuple[bytes, ...]) -> Result:
-        """What the job tells in the end. Raises Stopped where it is to stop; the middle of an image is sent first."""
+        """What the job tells in the end. Raises Stopped where it is to stop; the middle of an image is sent first, and
+        what saves where it is does so."""
         there = frozenset(cast("list[int]", order.data["there"]))
         task = Task(order.object("resolved"), there, saved[0] if saved else None, self._runs / self._job)
-        result = Result()
-        with closing(cast("Generator[Told]", kinds()[order.text("what")].perform(task, self._bench))) as steps:
+        result, kind = Result(), kinds()[order.text("what")]
+        with closing(cast("Generator[Told]", kind.perform(task, self._bench))) as steps:
             for told in steps:
                 if isinstance(told, Result):
                     result = told
                 else:
                     self._relay(told)
-                if self._is_stopping() and not isinstance(told, SavedState):
+                if self._is_stopping() and not kind.stops_itself and not isinstance(told, SavedState):
                     raise Stopped("told to stop")
         return result
 
     def _error(self, error: Exception) -> dict[str, Json]:
         said = error_data(error)
-        return {**said, "message": without_places(str(said["message"]), places_of(self._engine))}
+        return {**said, "message": self._without_places(str(said["message"]))}
+
+    def _without_places(self, text: str) -> str:
+        """A message without the folders of the machine, also those in which the job lies."""
+        return without_places(text, (self._runs / self._job, self._runs.parent, *places_of(self._engine)))
 
     def _is_stopping(self) -> bool:
         return self._job in self._stop
@@ -138,7 +143,7 @@ class Worker:
             case SavedState(image, step, data):
                 self._tell("saved", {"image": image, "step": step}, data)
             case Warned(message):
-                self._tell("warning", {"message": message})
+                self._tell("warning", {"message": self._without_places(message)})
             case Spent(calls, again):
                 self._tell("spent", {"calls": calls, "again": again})
             case Learned(points, checks, left):

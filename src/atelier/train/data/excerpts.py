@@ -25,7 +25,8 @@ class Excerpt:
     path: the image; size: of the bucket; scaled: what the whole image is resized to, at least `size`; left, top: of the
     part in the scaled image; flipped: left and right are exchanged afterwards; original: the whole image, upright.
     weight: of its loss; is_class: an image of the class, which keeps the model from forgetting it.
-    mask: an image of the same proportions that says what counts; the image itself for its alpha channel.
+    mask: an image of the same proportions that says what counts; the image itself for its alpha channel. is_drawn:
+    whether each step sees another part of the image.
     """
 
     path: Path
@@ -39,6 +40,7 @@ class Excerpt:
     weight: float = 1.0
     is_class: bool = False
     mask: Path | None = None
+    is_drawn: bool = False
 
 
 def pixels(excerpt: Excerpt) -> NDArray[np.uint8]:

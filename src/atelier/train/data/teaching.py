@@ -205,6 +205,7 @@ def _cut(example: Example, fit: Fit, turn: Turn) -> Excerpt:
         original=example.size,
         caption=worded(example.caption, example.subset.wording, turn),
         mask=example.mask,
+        is_drawn=example.subset.random_crop,
     )
 
 

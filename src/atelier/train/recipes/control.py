@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 
 from atelier.train.recipe import Positive, Table
 from atelier.train.registry import RecipeSpec
-from atelier.train.teaching.recipe import TeachingRecipe
+from atelier.train.teaching.recipe import TeachingRecipe, check_no_class_images
 
 if TYPE_CHECKING:
     from atelier.train.loop import Placement
@@ -41,6 +41,11 @@ class ControlRecipe(TeachingRecipe, frozen=True):
 
     kind: Literal["control"]
     control: ControlTable
+
+    @model_validator(mode="after")
+    def _class(self) -> Self:
+        check_no_class_images(self.data)
+        return self
 
     @property
     def type(self) -> str:

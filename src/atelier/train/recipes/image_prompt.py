@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from atelier.train.recipe import Share, Table
 from atelier.train.registry import RecipeSpec
-from atelier.train.teaching.recipe import TeachingRecipe
+from atelier.train.teaching.recipe import TeachingRecipe, check_no_class_images
 
 if TYPE_CHECKING:
     from atelier.checkpoints.image_encoder import ImageEncoder
@@ -39,6 +39,11 @@ class ImagePromptRecipe(TeachingRecipe, frozen=True):
 
     kind: Literal["image-prompt"]
     image_prompt: ImagePromptTable = ImagePromptTable()
+
+    @model_validator(mode="after")
+    def _class(self) -> Self:
+        check_no_class_images(self.data)
+        return self
 
 
 def _encoder(recipe: ImagePromptRecipe, base: Base) -> ImageEncoder:

@@ -183,6 +183,9 @@ class ClipTask:
         order = Order(self._data.length, self.recipe.run.batch, self.recipe.run.seed)
         return CaptionedBatches(self._data, order, self.vocabulary)
 
+    def count(self, batch: Captioned, /) -> int:
+        return len(batch.tokens)
+
     def dry(self, batch: Captioned, /) -> Tensor:
         return self._loss(Captioned(batch.pixels[:1], batch.tokens[:1]))
 

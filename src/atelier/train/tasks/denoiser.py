@@ -245,6 +245,9 @@ class DenoiserTask:
             len(noised.clean), lambda rows: nullcontext(self._losses(self._learning, noised.rows(rows)))
         )
 
+    def count(self, batch: Latents, /) -> int:
+        return len(batch.latents)
+
     def dry(self, batch: Latents, /) -> Tensor:
         return self._losses(self.unet, self._noised(0, batch).rows(slice(1))).mean()
 

@@ -98,6 +98,7 @@ class TeachingTask:
         if recipe.run.checkpointing:
             for net in base.networks.values():
                 recomputed(net)
+        self._extra = {"model": base.checkpoint.sha256()}  # once: the file may be another one when the run is saved
         self._inpaints = sees_holes(base)
         self._cache, self._encoder = Cache.open(folder / LATENTS), encoder_digest(base.vae)
         self._latents: OrderedDict[Excerpt, tuple[Tensor, Tensor]] = OrderedDict()
@@ -142,6 +143,9 @@ class TeachingTask:
             return self._learning(noised.rows(rows), batch[rows], Draw(seed, step, places[rows]))
 
         return self._descent.step(len(batch), losses)
+
+    def count(self, batch: tuple[Excerpt, ...], /) -> int:
+        return len(batch)
 
     def dry(self, batch: tuple[Excerpt, ...], /) -> Tensor:
         draw = Draw(self.recipe.run.seed, 0, range(1))
@@ -221,10 +225,7 @@ class TeachingTask:
             return {name: part.float().cpu().numpy() for name, part in zip(names, found, strict=True)}
 
         names = ("mean", "deviation")
-        if self.recipe.data.random_crop:
-            arrays = made()
-        else:
-            arrays = self._cache.arrays(excerpt_key(excerpt, self._encoder), names, made)
+        arrays = made() if excerpt.is_drawn else self._cache.arrays(excerpt_key(excerpt, self._encoder), names, made)
         mean, deviation = (torch.from_numpy(np.array(arrays[name])).to(self.placement.device) for name in names)
         return mean, deviation
 
@@ -316,7 +317,7 @@ class TeachingTask:
             yield encoder
 
     def extra(self) -> Mapping[str, Any]:
-        return {"model": self.base.checkpoint.sha256()}
+        return self._extra
 
 
 def caption_of(excerpt: Excerpt) -> Caption:

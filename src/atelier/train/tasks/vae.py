@@ -125,6 +125,9 @@ class VaeTask:
     def maker(self) -> Callable[[int], NDArray[np.uint8]]:
         return ImageBatches(self._data, Order(self._data.length, self.recipe.run.batch, self.recipe.run.seed))
 
+    def count(self, batch: NDArray[np.uint8], /) -> int:
+        return len(batch)
+
     def dry(self, batch: NDArray[np.uint8], /) -> Tensor:
         return self._reconstructed(to_pixels(batch[:1], self.placement.device), 0)[1]
 

@@ -19,7 +19,7 @@ from atelier.train.teaching.base import Base, Caption, conditioning_of, opened, 
 from atelier.train.teaching.inpainting import all_new
 from atelier.train.teaching.parts import base_for
 from atelier.train.teaching.recipe import TeachingRecipe
-from atelier.train.teaching.training_images import CLASS, side_of
+from atelier.train.teaching.training_images import class_folder, side_of
 from atelier.weights.formats.atomic import new_file
 
 AT_ONCE, SMALL = 8, 256
@@ -27,16 +27,18 @@ AT_ONCE, SMALL = 8, 256
 
 
 def generate_class_images(recipe: TeachingRecipe, placement: Placement, run: Path) -> Iterator[ClassImageSaved]:
-    """Writes the images of the class, with their captions, that are not in `run`/class yet; each is a function of its
-    number. Of several processes the first does.
+    """Writes the images of the class, with their captions, that are not in their folder of the run yet; each is a
+    function of its number. Of several processes the first does.
 
     Raises BadFile, BadInput, StorageFull.
     """
-    count, folder = recipe.data.class_images, run / CLASS
-    missing = [n for n in range(count) if not (folder / f"{n:05d}.png").is_file()]
-    if not missing or not placement.world.first:
+    if not placement.world.first:
         return
-    side = side_of(recipe, opened(recipe.base))
+    model = opened(recipe.base)
+    count, folder, side = recipe.data.class_images, class_folder(recipe, model, run), side_of(recipe, model)
+    missing = [n for n in range(count) if not (folder / f"{n:05d}.png").is_file()]
+    if not missing:
+        return
     base, done = base_for(recipe, placement, trains_it=False), count - len(missing)
     at_once = AT_ONCE if side <= SMALL else 1
     for first in range(0, len(missing), at_once):

@@ -64,6 +64,12 @@ class TeachingData(Table, frozen=True):
         return self
 
 
+def check_no_class_images(data: TeachingData) -> None:
+    """For validators of recipes whose model generates no images of the class. Raises ValueError."""
+    if data.class_images:
+        raise ValueError("data.class_images: this recipe generates none; give a folder of them as data.class_source")
+
+
 class TeachingLoss(Table, frozen=True):
     """weight: what the error weighs at each level of noise: as the network's output ("even"), as the clean latent's
     with a limited signal-to-noise ratio ("min-snr", with snr_gamma), or its root ("debiased").

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +19,7 @@ from atelier.train.teaching.recipe import TeachingData, TeachingRecipe, Word
 from atelier.train.world import World
 
 CLASS = "class"
-"""The folder of a run with images of the class that the model generated."""
+"""The folder of a run that holds those with images of the class that the model generated."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,14 +39,14 @@ class StepExcerpts:
 
 
 def training_images(recipe: TeachingRecipe, model: Checkpoint, folder: Path) -> TeachingSet:
-    """The images of the recipe, with those of the class that were generated in `folder`/class.
+    """The images of the recipe, with those of the class that were generated in the folder of a run.
 
     Raises BadFile, BadInput naming what cannot be used.
     """
     data, side = recipe.data, side_of(recipe, model)
     classes = Path(data.class_source) if data.class_source else None
     if data.class_images:
-        classes = folder / CLASS
+        classes = class_folder(recipe, model, folder)
     class_words = next(iter(data.class_captions), "")
     described = collected(Path(data.source), _subset(data, _shape(data, side, model)), classes, class_words)
     if described.batch not in {None, recipe.run.batch}:
@@ -78,6 +80,13 @@ def side_of(recipe: TeachingRecipe, model: Checkpoint) -> int:
     if side % step:
         raise BadInput(f"data.size = {side}: not divisible by {step}, as {model.name} needs it")
     return side
+
+
+def class_folder(recipe: TeachingRecipe, model: Checkpoint, run: Path) -> Path:
+    """Where the images of the class lie that the model generates: those of other models, captions and sizes lie
+    elsewhere, so that a run that begins anew with other ones does not take them over. Raises BadInput."""
+    told = json.dumps([model.sha256(), recipe.data.class_captions, side_of(recipe, model)])
+    return run / CLASS / hashlib.sha256(told.encode()).hexdigest()[:16]
 
 
 def _shape(data: TeachingData, side: int, model: Checkpoint) -> Buckets | Size:

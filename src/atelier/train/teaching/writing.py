@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import time
 from collections import Counter, defaultdict
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from torch import Tensor
 
@@ -18,6 +19,7 @@ from atelier.checkpoints.write import write_ldm
 from atelier.errors import BadFile
 from atelier.models.ip_adapter import IpAdapterSpec
 from atelier.train import checkpoint
+from atelier.train.data.buckets import Buckets
 from atelier.train.data.teaching import TeachingSet
 from atelier.train.recipes.control import ControlRecipe
 from atelier.train.recipes.image_prompt import ImagePromptRecipe
@@ -35,6 +37,8 @@ from atelier.weights.save import stored_as
 SUFFIX = ".safetensors"
 AVERAGES = ".ema"
 """What the names of averaged weights end with in checkpoints."""
+PLACES = frozenset({"base", "source", "masks", "class_source", "hints", "encoder", "references"})
+"""Keys of recipes that name files and folders."""
 WIDTHS: Mapping[int, str] = {0: "clip_l", 1: "clip_g"}
 """What files with vectors for several text encoders call them, in their order."""
 
@@ -42,11 +46,23 @@ WIDTHS: Mapping[int, str] = {0: "clip_l", 1: "clip_g"}
 def learned(run: Path) -> Mapping[str, Mapping[str, Tensor]]:
     """What the newest checkpoint of a run has of each net: the averages, by the names of the parameters. Raises
     BadFile."""
+    tensors = checkpoint.load(_newest(run), only=AVERAGES).tensors
+    return {name.removesuffix(AVERAGES): own for name, own in tensors.items()}
+
+
+def _newest(run: Path) -> Path:
     newest = checkpoint.newest(run / checkpoint.FOLDER)
     if newest is None:
         raise BadFile(run, "holds no whole checkpoint; train first")
-    tensors = checkpoint.load(newest, only=AVERAGES).tensors
-    return {name.removesuffix(AVERAGES): own for name, own in tensors.items()}
+    return newest
+
+
+def _base_sha256(run: Path, model: Checkpoint) -> str:
+    """Of the model that the run learned on. Raises BadFile where another one lies there now."""
+    found = model.sha256()
+    if checkpoint.state_of(_newest(run)).get("model", found) != found:
+        raise BadFile(model.path, f"is no longer what {run} learned on: put the earlier file back, and run it again")
+    return found
 
 
 def write_adapter(
@@ -100,7 +116,7 @@ def write_image_prompt(
 def write_model(run: Path, recipe: TeachingRecipe, model: Checkpoint, channels: int) -> Path:
     """The whole model as a single file in the original layout, with what was learned in the places of its own, of which
     little else is in memory. channels: of the denoiser's input."""
-    more = {"atelier.recipe": recipe.model_dump_json(), "atelier.base_sha256": model.sha256()}
+    more = {"atelier.recipe": json.dumps(_shared(recipe)), "atelier.base_sha256": _base_sha256(run, model)}
     path = run / f"{recipe.name}{SUFFIX}"
     write_ldm(TaughtModel(model, learned(run), channels, more), path, precision(recipe.dtype))
     return path
@@ -117,11 +133,11 @@ def _write(
     name: str = "",
 ) -> Path:
     path = run / f"{name or recipe.name}{SUFFIX}"
-    base = describing.Base(model.family.name, model.facts.prediction, model.name, model.sha256())
+    base = describing.Base(model.family.name, model.facts.prediction, model.name, _base_sha256(run, model))
     now = time.time()
     keyed = {"trigger_phrase": recipe.trigger} if recipe.trigger else {}
     made = describing.Made(path.stem, _began(run, now), now, kind, keyed)
-    described = describing.described(base, {**_recipe_metadata(recipe), **more}, _data(images), made)
+    described = describing.described(base, {**_recipe_metadata(recipe, images), **more}, _data(images), made)
     written = cast(tensors, precision(recipe.dtype))
     safetensors.save(path, written, describing.sealed(written, described))
     return path
@@ -133,11 +149,11 @@ def _began(run: Path, otherwise: float) -> float:
     return recipe.stat().st_mtime if recipe.is_file() else otherwise
 
 
-def _recipe_metadata(recipe: TeachingRecipe) -> dict[str, object]:
+def _recipe_metadata(recipe: TeachingRecipe, images: TeachingSet) -> dict[str, object]:
     """The recipe as plain values, and under kohya's names what those have one for."""
-    run, optim, loss, data, noise = recipe.run, recipe.optim, recipe.loss, recipe.data, recipe.noise
+    run, optim, loss, noise = recipe.run, recipe.optim, recipe.loss, recipe.noise
     return {
-        **recipe.model_dump(mode="json"),
+        **_shared(recipe),
         "learning_rate": optim.rate,
         "unet_lr": optim.rate,
         "optimizer": optim.kind,
@@ -157,13 +173,33 @@ def _recipe_metadata(recipe: TeachingRecipe) -> dict[str, object]:
         "multires_noise_iterations": noise.pyramid or None,
         "multires_noise_discount": noise.discount,
         "ip_noise_gamma": noise.perturbation or None,
-        "cache_latents": not data.random_crop,
-        "flip_aug": data.flip,
-        "random_crop": data.random_crop,
-        "shuffle_caption": data.shuffle,
-        "keep_tokens": data.keep,
-        "caption_dropout_rate": data.dropout,
-        "enable_bucket": data.buckets,
+        **_shown(images),
+    }
+
+
+def _shared(recipe: TeachingRecipe) -> dict[str, object]:
+    """The recipe for a file that others read: of each place the last part, since folders of somebody's machine are
+    nobody's business. What was learned from which model is told by hashes."""
+    return json.loads(recipe.model_dump_json(), object_hook=_without_folders)
+
+
+def _without_folders(table: dict[str, object]) -> dict[str, object]:
+    return {
+        key: PurePath(value).name if key in PLACES and isinstance(value, str) else value for key, value in table.items()
+    }
+
+
+def _shown(images: TeachingSet) -> dict[str, object]:
+    """How the images were shown, under kohya's names: as their own places say, a TOML file say."""
+    ways = {example.subset for example in images.instances}
+    return {
+        "cache_latents": not any(way.random_crop for way in ways),
+        "flip_aug": any(way.flip for way in ways),
+        "random_crop": any(way.random_crop for way in ways),
+        "shuffle_caption": any(way.wording.shuffle for way in ways),
+        "keep_tokens": max(way.wording.keep for way in ways),
+        "caption_dropout_rate": max(way.wording.dropout for way in ways),
+        "enable_bucket": any(isinstance(way.shape, Buckets) for way in ways),
     }
 
 

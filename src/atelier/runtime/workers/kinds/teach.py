@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import closing
@@ -13,8 +14,9 @@ from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
 
 from atelier.checkpoints.embedded import EMBEDDED
-from atelier.errors import BadInput
+from atelier.errors import BadInput, about
 from atelier.request.events import ClassImageSaved, Failed, Json, Preview, Stepped, TrainingEvent, Validated, Warned
+from atelier.request.resolved import ModelRef
 from atelier.runtime.device import free_memory, training_dtype
 from atelier.runtime.jobs.courses import course
 from atelier.runtime.jobs.job import JobProgress
@@ -29,6 +31,7 @@ from atelier.runtime.teaching import (
     outlined,
     planned,
     taken,
+    targets,
 )
 from atelier.runtime.workers.kind import Bench, Kind, Learned, Result, Stopped, Task, Told
 from atelier.runtime.workers.kinds.upscale import asked_of
@@ -79,8 +82,9 @@ class Teach(BaseModel):
     sample_every: Annotated[int | None, Field(ge=1, le=100_000)] = None
     continues: Annotated[str, Field(pattern=r"^([0-9a-f]{32})?$")] = ""
 
-    def wish(self, data: Path) -> Wish:
-        """The images of the job lie in `data`; each step is logged, for the curve."""
+    def wish(self, data: Path, place: Path | None = None) -> Wish:
+        """The images of the job lie in `data`, the model at `place`, or where it is found by its name; each step is
+        logged, for the curve."""
         more = {
             "run.steps": self.steps,
             "optim.rate": self.rate,
@@ -90,20 +94,32 @@ class Teach(BaseModel):
         }
         given = {key: value for key, value in more.items() if value is not None}
         name = self.name or default_name(self.method, self.word)
-        return Wish(self.method, data, name, self.model, self.word, self.like, self.preset, self.prior, given)
+        return Wish(self.method, data, name, self.model, self.word, self.like, self.preset, self.prior, given, place)
 
 
 def settle(fields: Mapping[str, Json], bench: Bench) -> Settled:
     """Raises BadInput. The images are looked at, the rest is checked as far as it can be without them."""
-    asked = asked_of(Teach, fields)
+    asked, resources = asked_of(Teach, fields), bench.engine.resources
     method(asked.method)
     if asked.captions and len(asked.captions) != len(asked.images):
         raise BadInput(f"captions: there are {len(asked.captions)} for {len(asked.images)} images: give one for each")
     for image in asked.images:
         bench.images.size(image)
-    plan = outlined(asked.wish(Path(IMAGES)), bench.engine.library, Found(len(asked.images)))
-    resolved: dict[str, Json] = {**asked.model_dump(mode="json")}
+    with about("model"):
+        found = bench.engine.library.find(asked.model)
+        reference = resources.refer(found.name, resources.open(found.path))
+    plan = outlined(asked.wish(Path(IMAGES), found.path), bench.engine.library, Found(len(asked.images)))
+    _check_names(plan, bench)
+    model = cast("Json", json.loads(reference.model_dump_json()))
+    resolved: dict[str, Json] = {**asked.model_dump(mode="json"), "model": model}
     return Settled(resolved, cost=_cost(plan), uploads=uploads_in(fields))
+
+
+def _check_names(plan: Planned, bench: Bench) -> None:
+    """Raises BadFile for names of results that are too long for files."""
+    with about("name"):
+        for folder in bench.engine.library.folders[:1]:
+            targets(plan, folder)
 
 
 def forecast(fields: Mapping[str, Json], bench: Bench) -> Mapping[str, Json]:
@@ -113,6 +129,7 @@ def forecast(fields: Mapping[str, Json], bench: Bench) -> Mapping[str, Json]:
     asked = asked_of(Teach, {**{key: value for key, value in fields.items() if key != "count"}, "images": images})
     surprises: list[str] = []
     plan = outlined(asked.wish(Path("images")), bench.engine.library, Found(count), surprises.append)
+    _check_names(plan, bench)
     folders, run = bench.engine.library.folders, plan.recipe.run
     return {
         "name": plan.recipe.model_dump()["name"],
@@ -147,12 +164,17 @@ def _cost(plan: Planned) -> float:
 
 
 def perform(task: Task, bench: Bench) -> Iterator[Told]:
-    """Tells every step, shows what was generated in between, and in the end where the result lies and how to use it."""
-    asked, home = Teach.model_validate(dict(task.resolved)), task.place
+    """Tells every step, shows what was generated in between, and in the end where the result lies and how to use it.
+
+    Raises BadFile where the model is no longer the one that was settled.
+    """
+    reference, home = ModelRef.model_validate(task.resolved["model"]), task.place
+    asked = Teach.model_validate({**task.resolved, "model": reference.name})
+    bench.engine.resources.verified(reference)
     _take_over(asked, home)
     _write_images(asked, bench, home / IMAGES)
     surprises: list[str] = []
-    plan = planned(asked.wish(home / IMAGES), bench.engine.library, surprises.append)
+    plan = planned(asked.wish(home / IMAGES, Path(reference.path)), bench.engine.library, surprises.append)
     yield from map(Warned, surprises)
     folder = bench.engine.library.folders[0]
     check_free(plan, home / RUN, folder, overwrite=asked.overwrite)
@@ -213,8 +235,9 @@ class _Course:
 
 def _trained(plan: Planned, bench: Bench, run: Path, *, accept_changes: bool) -> Generator[Told, None, dict[str, Json]]:
     """The whole curve, also of earlier attempts. Raises Stopped where the job is to stop: the run has saved where it
-    is."""
+    is. The models that are in memory make room first."""
     device = bench.engine.resources.device
+    bench.engine.resources.cache.clear()
     placement = Placement(device, training_dtype(device, plan.recipe.run.dtype), free=free_memory(device))
     events = run_recipe(plan.spec, plan.recipe, placement, run, bench.stopping, accept_changes=accept_changes)
     seen = _Course()
@@ -256,4 +279,4 @@ def _look(run: Path, step: int) -> Iterator[Told]:
         yield made_image(sample, "", step, None)
 
 
-SPECS = (Kind("teach", settle, perform),)
+SPECS = (Kind("teach", settle, perform, stops_itself=True),)
