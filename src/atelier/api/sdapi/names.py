@@ -13,7 +13,7 @@ from atelier.request.infotext.sampler import AUTOMATIC, TIMESTEP_SAMPLERS, split
 
 HASH_DIGITS = 10
 """Of a model's SHA-256, as A1111 shows it behind its name."""
-_TITLED = re.compile(r"(?P<name>.+?)\s*\[(?P<hash>[0-9a-fA-F]{4,64})\]")
+_TITLED = re.compile(r"(?P<name>.+?)(?<!\s)\s*+\[(?P<hash>[0-9a-fA-F]{4,64})\]")
 _HASH = re.compile(r"[0-9a-fA-F]{8,64}")
 _ENDINGS = (".safetensors", ".ckpt", ".pt", ".pth", ".bin")
 NO_UPSCALER = NamedEntry("None", "", {})

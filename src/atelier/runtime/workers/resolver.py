@@ -38,9 +38,6 @@ if TYPE_CHECKING:
 
 MOST_ITEMS, MOST_TEXT = 64, 1_000_000
 """Of what an image says of itself: texts, and characters of each."""
-MOST_INFOTEXT = 50_000
-"""Characters of an infotext that is taken apart: three times as many as a prompt may have. A megabyte of pairs would
-take seconds, in which nobody else is answered."""
 _OTHERS = frozenset({"overwrite", "name", "blocks", "prior", "like", "dtype"})
 """Fields of other kinds of jobs than generating, by the flags of the command line."""
 _FLAG = re.compile(r"(?<!\S)--([a-z][a-z-]*)")
@@ -141,7 +138,7 @@ class Resolver:
         (data,) = call.blobs
         source = checked(data, "image", self._most)
         texts = {key: value[:MOST_TEXT] for key, value in list(source.texts.items())[:MOST_ITEMS]}
-        found = read_image(data) if len(texts.get(TEXT_KEY, "")) <= MOST_INFOTEXT else None
+        found = read_image(data)
         told: dict[str, Json] = {
             "width": source.image.width,
             "height": source.image.height,
