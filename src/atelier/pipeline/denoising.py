@@ -49,7 +49,7 @@ def guided(
 ) -> Denoiser:
     """The network as a denoiser under guidance, as the request and the sampler want it.
 
-    judge: for CLIP guidance; image_scale: of the guidance by the image beside the latent.
+    sigmas: those that are run through, descending; judge: for CLIP guidance; image_scale: of the guidance by the image beside the latent.
     """
     net, parameterization = steered(net, wanted, model), model.parameterization
     denoising = partial(denoiser, parameterization=parameterization, levels=levels)
@@ -126,7 +126,8 @@ def sampler_options(sampling: ResolvedSampling, levels: Levels) -> Options:
 def noise_source(
     spec: SamplerSpec, seeds: Sequence[int], drawn: tuple[Stream, ...], x: Tensor, sigmas: Tensor, source: str
 ) -> NoiseSource:
-    """The noise that the sampler adds on its way: `drawn` goes on where the first noises ended."""
+    """The noise that the sampler adds on its way: `drawn` goes on where the first noises ended. sigmas: the whole
+    schedule, also where only its last part is run."""
     match spec.noise:
         case "fresh":
             return fresh(drawn, x)
