@@ -72,10 +72,9 @@ def _graph(samplers: int, wires: int) -> dict[str, object]:
     return {"h": hub} | {str(i): {"class_type": "KSampler", "inputs": inputs} for i in range(samplers)}
 
 
-@pytest.mark.parametrize(("samplers", "wires"), [(10_000, 300), (5, 20_000)])
-def test_a_large_graph_takes_little_work(samplers: int, wires: int) -> None:
+def test_a_large_graph_takes_little_work() -> None:
     with little_work():
-        found = read_object(_graph(samplers, wires))
+        found = read_object(_graph(20_000, 2_000))
     assert found is not None
     assert found.get("Steps") == "5"
 

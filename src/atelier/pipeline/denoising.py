@@ -49,7 +49,8 @@ def guided(
 ) -> Denoiser:
     """The network as a denoiser under guidance, as the request and the sampler want it.
 
-    sigmas: those that are run through, descending; judge: for CLIP guidance; image_scale: of the guidance by the image beside the latent.
+    sigmas: those that are run through, descending; judge: for CLIP guidance; image_scale: of the guidance by the image
+    beside the latent.
     """
     net, parameterization = steered(net, wanted, model), model.parameterization
     denoising = partial(denoiser, parameterization=parameterization, levels=levels)

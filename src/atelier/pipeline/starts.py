@@ -83,8 +83,8 @@ class FromNoise:
 class FromLatent:
     """A latent with noise on it, and the rest of the schedule. At a strength of 1, noise alone.
 
-    source: where the latent is; noise_multiplier: a factor on the noise; extra_noise: of the same noise, added beyond its level;
-    content: what is in the mask at the start.
+    source: where the latent is; noise_multiplier: a factor on the noise; extra_noise: of the same noise, added beyond
+    its level; content: what is in the mask at the start.
     """
 
     source: Key[Known]

@@ -218,8 +218,8 @@ class Diffuse(Stage):
     def _denoiser(
         self, own: _Acting, spec: SamplerSpec, given: Beginning, sigmas: Tensor, have: Lent, values: Values
     ) -> Denoiser:
-        """What one model predicts all over the canvas. sigmas: those that are run through, descending. A refiner may see less beside the latent than the first one; a
-        network that reads how strong guidance is has no other."""
+        """What one model predicts all over the canvas. sigmas: those that are run through, descending. A refiner may
+        see less beside the latent than the first one; a network that reads how strong guidance is has no other."""
         model, judge = have.checkpoint(own.net.model), self._judge(own, have)
         sees_more = self.channels is not None and model.ends.in_channels > model.latent.channels
         beside = values.read(self.channels) if self.channels is not None and sees_more else None
