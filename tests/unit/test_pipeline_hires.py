@@ -171,6 +171,24 @@ def test_image_upscalers_work_between_decoding_and_encoding(engine: Engine, name
         assert torch.equal(seen["after"], encode_image(image, vae, format_))
 
 
+@pytest.mark.parametrize("scale", [2.0, 1.25])
+def test_edges_that_meet_do_so_between_the_passes(engine: Engine, scale: float) -> None:
+    """What was moved over the edge before is moved over it afterwards, and the same."""
+    fields = twice(hires_upscaler="Lanczos", hires_upscale=scale, tile="xy")
+    (stage,) = (own for own in planned(engine, **fields) if isinstance(own, Enlarge))
+
+    def after(latent: Tensor) -> Tensor:
+        values = Values()
+        values.put(stage.source, {stage.samples[0].index: latent})
+        with Lent(engine.resources, [stage]) as lent, torch.no_grad():
+            list(stage.perform(lent, values))
+        return values.read(stage.out).latent
+
+    latent = torch.randn(4, 16, 16, generator=torch.Generator().manual_seed(1))
+    whole, moved = after(latent), after(latent.roll((4, 8), (1, 2)))
+    assert float((moved - whole.roll((int(4 * scale), int(8 * scale)), (2, 3))).abs().max()) < 0.05 * float(whole.std())
+
+
 @pytest.fixture(scope="module")
 def with_upscalers(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Engine:
     """Beside the model a published upscaler by its name, and what is none."""

@@ -599,6 +599,7 @@ def _sampled(resolved: Resolved, group: Sequence[_Twice], max_batch: int | None,
             source=first.out,
             out=ENLARGED,
             strips=resolved.vae_strips,
+            edges=own.edges,
         )
         yield _diffuse(resolved, own, larger, max_batch, shown)
 

@@ -569,11 +569,13 @@ def _place(region: Region, offer: Offer, size: Size) -> BoxPlace | MaskPlace:
 
 
 def _views(request: Request, own: RequestDefaults, whole: Size) -> NoViews | ResolvedViews:
-    """An upscaling model goes over an image that is larger than its own in views, whether or not they are asked for."""
+    """An upscaling model goes over an image that is larger than its own in views, whether or not they are asked for. A
+    view that is as wide as a narrow image is rounded up, so that a request can say it; it is cut to the image."""
     views = request.views
     if views is None and own.beside == "small":
-        size = Size(min(own.width, whole.width), min(own.height, whole.height))
-        return NoViews() if size == whole else ResolvedViews(size=size, overlap=min(size) // 4, method="mixture")
+        sides = min(own.width, whole.width), min(own.height, whole.height)
+        size = Size(*(-(-side // own.side_step) * own.side_step for side in sides))
+        return NoViews() if sides == whole else ResolvedViews(size=size, overlap=min(sides) // 4, method="mixture")
     if request.sd_upscale is not None:
         return _tiles(request, request.sd_upscale, own)
     if views is None:
