@@ -134,6 +134,12 @@ def test_the_second_pass_sees_the_larger_latent_with_new_noise(engine: Engine) -
     seen = second[1].x[:1] * (1 + 7.0**2) ** 0.5
     assert torch.allclose(seen, latents.latents["after"] + 7 * noise[:1], atol=1e-4)
     assert torch.equal(second[0].x, first.x)
+    kept = watched(engine, **own, **LISTED, seed_resize=(64, 64)).calls
+    small = watched(engine, sampler="Euler", scheduler="14,7,3,1,0").calls[0].x * (1 + 14.0**2) ** 0.5 / 14
+    assert torch.equal(kept[0].x, first.x), "the size of the first pass itself"
+    noise[:, :, 8:24, 8:24] = small
+    seen = kept[1].x[:1] * (1 + 7.0**2) ** 0.5
+    assert torch.allclose(seen, latents.latents["after"] + 7 * noise[:1], atol=1e-4)
 
 
 @pytest.mark.parametrize(

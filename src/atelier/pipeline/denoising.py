@@ -26,7 +26,7 @@ from atelier.models.vae import AutoencoderKL
 from atelier.pipeline.prompted import PromptedNet
 from atelier.pipeline.sample import Sample
 from atelier.pipeline.steering import ClipScore, shapes, steered, terms
-from atelier.request.resolved import ResolvedGuidance, ResolvedNoise, ResolvedSampling
+from atelier.request.resolved import ResolvedGuidance, ResolvedNoise, ResolvedSampling, SaidSize
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +92,8 @@ def reads_guidance(model: Checkpoint) -> bool:
 
 def seed_of(sample: Sample, noise: ResolvedNoise, factor: int, shape: tuple[int, int, int]) -> Seed:
     """What the first noise of a sample is made of; shape: of its latent (C, h, w); factor: pixels of one position."""
-    cells = noise.resized_from.height // factor, noise.resized_from.width // factor
+    said = noise.resized_from
+    cells = (said.size.height // factor, said.size.width // factor) if isinstance(said, SaidSize) else None
     resized = None if cells == shape[1:] else cells
     return Seed(sample.seed, sample.variation_seed, noise.variation_strength, resized, noise.seed_delta)
 

@@ -103,7 +103,6 @@ from atelier.request.resolved import (
     ResolvedHires,
     ResolvedIdentity,
     ResolvedMask,
-    ResolvedNoise,
     ResolvedOutpaint,
     ResolvedPerson,
     ResolvedRefiner,
@@ -616,7 +615,7 @@ def _diffuse(
         size=own.size,
         sampling=own.sampling,
         guidance=own.guidance,
-        noise=_noise(resolved, own.size),
+        noise=resolved.noise,
         states=encoded_with(own.states, own_networks.text),
         out=own.out,
         start=own.start,
@@ -689,12 +688,6 @@ def _adapter(resolved: Resolved, own: _Pass) -> PortAdapter:
         across, down = (view >= side for view, side in zip(views.size, own.size, strict=True))
         whole = Seamless(whole.x and across, whole.y and down)
     return NoPorts() if whole == EDGES else WithoutEdges(whole)
-
-
-def _noise(resolved: Resolved, size: Size) -> ResolvedNoise:
-    """The noise at the size of a pass: where the first one's is not resized, nor is that of the second."""
-    noise = resolved.noise
-    return noise.model_copy(update={"resized_from": size}) if noise.resized_from == resolved.size else noise
 
 
 def _alike(images: Sequence[_Twice]) -> Iterator[tuple[_Twice, ...]]:

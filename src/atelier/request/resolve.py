@@ -180,7 +180,7 @@ def resolve(request: Request, offer: Offer, random_: random.Random | None = None
         batch_size=request.batch_size,
         samples=samples,
         prompting=_prompting(request, offer.emphasis),
-        noise=_noise(request, size, offer.defaults.latent_step),
+        noise=_noise(request, offer.defaults.latent_step),
         sampling=_sampling(request, offer.method, offer.defaults),
         guidance=_guidance(request, offer.defaults),
         source=_source(request, offer, added),
@@ -355,13 +355,13 @@ def _region_prompts(region: Region, negative: str, chosen: Draw, seed: int) -> R
     )
 
 
-def _noise(request: Request, size: Size, latent_step: int) -> ResolvedNoise:
+def _noise(request: Request, latent_step: int) -> ResolvedNoise:
     """A resize of nothing, or to less than one position of the latents, is none."""
-    resized = Size(*(request.noise.seed_resize or size))
+    resized = Size(*(request.noise.seed_resize or (0, 0)))
     return ResolvedNoise(
         source=request.noise.rng,
         variation_strength=request.noise.variation_strength,
-        resized_from=resized if min(resized) >= latent_step else size,
+        resized_from=SaidSize(size=resized) if min(resized) >= latent_step else AsMade(),
         seed_delta=request.noise.ensd,
         unit_start=request.noise.sgm_noise_multiplier,
     )
