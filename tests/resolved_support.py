@@ -69,9 +69,7 @@ RESOLVED = Resolved(
     prompting=ResolvedPrompting(
         prompt="a red apple", negative_prompt="", emphasis="Original", clip_skip=1, old_timelines=False
     ),
-    noise=ResolvedNoise(
-        source="cpu", variation_strength=0.0, resized_from=Size(512, 768), seed_delta=0, unit_start=False
-    ),
+    noise=ResolvedNoise(source="cpu", variation_strength=0.0, resized_from=AsMade(), seed_delta=0, unit_start=False),
     sampling=SAMPLING,
     guidance=ResolvedGuidance(
         scale=7.0,

@@ -125,6 +125,8 @@ def test_fields_and_tolerances(body: dict[str, Any], fields: dict[str, Any]) -> 
         ({"sampler_name": "k_euler_a"}, "Euler a", None),
         ({"sampler_name": "euler a"}, "Euler a", None),
         ({"sampler_name": "DDIM", "scheduler": "Karras"}, "DDIM", None),
+        ({"sampler_name": "DPM adaptive", "scheduler": "SGM Uniform"}, "DPM adaptive", None),
+        ({"sampler_name": "DPM fast Simple"}, "DPM fast", None),
         ({"sampler_name": "Euler", "scheduler": "SGM Uniform"}, "Euler", "sgm_uniform"),
         ({"sampler_name": "Euler", "scheduler": "sgm_uniform"}, "Euler", "sgm_uniform"),
         ({"sampler_name": "Euler", "scheduler": "no such"}, "Euler", None),

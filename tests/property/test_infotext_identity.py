@@ -24,7 +24,7 @@ from atelier.request.infotext.png_info import filled
 from atelier.request.infotext.resources import resources
 from atelier.request.infotext.settings import settings_of
 from atelier.request.model import Request
-from atelier.request.resolved import ModelRef, Resolved, Size
+from atelier.request.resolved import AsMade, ModelRef, Resolved, SaidSize, Size
 from counting import lines_run
 from resolved_support import PROVENANCE, RESOLVED, changed, said
 
@@ -112,6 +112,7 @@ def test_requests_are_read_back_as_they_were_painted() -> None:
     draw = random.Random(2)
     for _ in range(1_000):
         wanted = some_request(draw)
+        kept = wanted.noise.resized_from
         text = write(infotext_settings(wanted, 1, wanted.sampling, PROVENANCE))
         got = to_request(read(text))
         assert got == Request(
@@ -124,7 +125,7 @@ def test_requests_are_read_back_as_they_were_painted() -> None:
             scheduler=wanted.sampling.scheduler,
             cfg_scale=wanted.guidance.scale,
             seed=wanted.samples[1].seed,
-            noise=Noise(rng=wanted.noise.source),
+            noise=Noise(rng=wanted.noise.source, seed_resize=kept.size if isinstance(kept, SaidSize) else None),
             width=wanted.size.width,
             height=wanted.size.height,
             prompting=Prompting(choices=False),
@@ -143,7 +144,7 @@ def some_request(draw: random.Random) -> Resolved:
         batch_size=2,
         size=size,
         noise__source=draw.choice(["portable", "cpu", "nv"]),
-        noise__resized_from=size,
+        noise__resized_from=draw.choice([AsMade(), SaidSize(size=Size(8 * draw.randint(1, 512), 64))]),
         sampling__steps=draw.randint(1, 1000),
         sampling__sampler=draw.choice(["Euler a", "DPM++ 2M", "DDIM", "DPM++ 2M SDE Heun"]),
         sampling__scheduler=draw.choice(["Karras", "Uniform", "Automatic", "SGM Uniform"]),

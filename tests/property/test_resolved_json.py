@@ -369,7 +369,7 @@ def test_the_form_is_this() -> None:
         "noise": {
             "source": "cpu",
             "variation_strength": 0.0,
-            "resized_from": [512, 768],
+            "resized_from": {"kind": "made"},
             "seed_delta": 0,
             "unit_start": False,
         },

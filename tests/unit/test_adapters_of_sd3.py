@@ -68,6 +68,15 @@ def test_what_mixes_rows_of_several_layers_is_refused(model: Checkpoint, tmp_pat
         matched(open_adapter(tmp_path / "oft.safetensors"), model)
 
 
+def test_lengths_of_inputs_over_several_layers_are_refused(model: Checkpoint, tmp_path: Path):
+    """Each is that of a column through all three, of which a layer knows a third."""
+    named = {"lora_up.weight": torch.zeros(3 * WIDTH, RANK), "lora_down.weight": torch.zeros(RANK, WIDTH)}
+    tensors = {**named, "dora_scale": torch.ones(1, WIDTH)}
+    save_file({f"{TOGETHER}.{name}": tensor for name, tensor in tensors.items()}, tmp_path / "dora.safetensors")
+    with pytest.raises(BadFile, match="as DoRA with lengths of inputs, which mixes rows that the model keeps apart"):
+        matched(open_adapter(tmp_path / "dora.safetensors"), model)
+
+
 def test_halves_that_diffusers_keeps_in_the_other_order_change_places(model: Checkpoint, tmp_path: Path):
     names = {"transformer.norm_out.linear": True, "lora_unet_final_layer_adaLN_modulation_1": False}
     up, down = torch.randn(2 * WIDTH, RANK), torch.randn(RANK, WIDTH)

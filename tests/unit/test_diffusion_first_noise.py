@@ -67,6 +67,9 @@ def test_a_seed_resized_from_larger_is_cut_at_its_centre() -> None:
     large = torch.arange(100.0).reshape(1, 10, 10)
     assert torch.equal(pasted(large, torch.zeros(1, 4, 4)), large[:, 3:7, 3:7])
     assert torch.equal(pasted(large, torch.zeros(1, 4, 12))[:, :, 1:11], large[:, 3:7])
+    odd = pasted(large, torch.full((1, 7, 10), -1.0))
+    assert torch.equal(odd[:, :6], large[:, 2:8]), "A1111 takes w + 2 floor((W - w) / 2) of them"
+    assert torch.equal(odd[:, 6:], torch.full((1, 1, 10), -1.0))
 
 
 def test_a_picture_of_a_batch_is_the_picture_alone() -> None:

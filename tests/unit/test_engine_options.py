@@ -10,6 +10,7 @@ import torch
 from atelier.models.unet import UNet
 from atelier.request.infotext import read, to_request
 from atelier.request.model import Request
+from atelier.request.resolved import SaidSize, Size
 from atelier.request.table import request_of
 from atelier.runtime.device import Device
 from atelier.runtime.engine import Engine
@@ -78,7 +79,8 @@ def test_the_size_that_a_seed_is_resized_from_is_width_and_height(engine: Engine
     assert pixels(engine, width=64, height=96, seed_resize=(64, 96)) == tall
     assert pixels(engine, width=64, height=96, seed_resize=(96, 64)) != tall
     assert pixels(engine, width=64, height=96, seed_resize=(0, 96)) == tall
-    assert engine.resolve(request(width=64, height=96, seed_resize=(96, 128))).noise.resized_from == (96, 128)
+    noise = engine.resolve(request(width=64, height=96, seed_resize=(96, 128))).noise
+    assert noise.resized_from == SaidSize(size=Size(96, 128))
 
 
 @pytest.mark.parametrize("sampler", ["DDIM", "DDIM CFG++"])

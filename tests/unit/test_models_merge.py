@@ -113,6 +113,42 @@ def test_a_model_for_inpainting_takes_what_reads_the_latent(shelf: Path, tmp_pat
     assert not (tmp_path / "n.safetensors").exists()
 
 
+@pytest.mark.parametrize(("second", "third"), [("paint2", "c"), ("b", "paint2")])
+def test_what_is_added_is_what_all_three_have(shelf: Path, tmp_path: Path, second: str, third: str) -> None:
+    """Of two models for inpainting and one that is none, the channels of the latent."""
+    name = f"{UNET}input_blocks.0.0.weight"
+    (paint, b) = states(shelf, "paint", "b")
+    wide = {**b, name: torch.cat([b[name] + 1, torch.full((len(b[name]), 5, 3, 3), 3.0)], dim=1)}
+    save_file(wide, tmp_path / "paint2.safetensors")
+    first, one, two = (
+        (tmp_path if own == "paint2" else shelf) / f"{own}.safetensors" for own in ("paint", second, third)
+    )
+    run("merge", first, one, tmp_path / "m.safetensors", "--minus", two, "--weight", 0.5)
+    found = load_file(tmp_path / "m.safetensors")[name]
+    expected = paint[name][:, :4] + 0.5 * (load_file(one)[name][:, :4] - load_file(two)[name][:, :4])
+    assert torch.allclose(found[:, :4], expected, atol=1e-6)
+    assert torch.equal(found[:, 4:], paint[name][:, 4:])
+
+
+def test_float8_with_scales_is_merged_and_pruned_as_what_it_stands_for(shelf: Path, tmp_path: Path) -> None:
+    """As ComfyUI writes it: a layer divided by its largest number, which lies beside it."""
+    (a, b), name = states(shelf, "a", "b"), f"{UNET}input_blocks.1.1.transformer_blocks.0.attn1.to_q"
+    factor = a[f"{name}.weight"].abs().max() / 448 * 1e-3
+    weight = (a[f"{name}.weight"] * 1e-3 / factor).to(torch.float8_e4m3fn)
+    mark = {f"{UNET}scaled_fp8": torch.zeros(2).to(torch.float8_e4m3fn)}
+    scaled = tmp_path / "scaled.safetensors"
+    save_file({**a, f"{name}.weight": weight, f"{name}.scale_weight": factor, **mark}, scaled)
+    run("prune", scaled, tmp_path / "p.safetensors")
+    run("merge", scaled, shelf / "b.safetensors", tmp_path / "m.safetensors", "--weight", 0.25)
+    pruned, merged = (load_file(tmp_path / f"{own}.safetensors") for own in "pm")
+    assert pruned.keys() == merged.keys() == a.keys()
+    assert pruned[f"{name}.weight"].dtype == merged[f"{name}.weight"].dtype == torch.bfloat16
+    own = weight.float() * factor
+    assert torch.equal(pruned[f"{name}.weight"], own.bfloat16())
+    expected = 0.75 * own.bfloat16().float() + 0.25 * b[f"{name}.weight"]
+    assert torch.equal(merged[f"{name}.weight"], expected.bfloat16())
+
+
 def test_the_file_says_what_was_done_and_still_opens(shelf: Path, tmp_path: Path) -> None:
     a, b = (shelf / f"{name}.safetensors" for name in "ab")
     run("merge", a, b, tmp_path / "m.safetensors", "--weight", 0.25, "--dtype", "fp16")

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from atelier.errors import BadInput
 from atelier.nn.ports import Conditioning
 from atelier.pipeline.conditioning import encode
 from atelier.prompt import Chunk, Inversions, Marks
@@ -147,3 +148,15 @@ def test_the_longest_of_all_encoders_sets_the_length() -> None:
     found = encode((("a" * 80,),), towers, "Original", 1)[("a" * 80),]["a" * 80]
     assert found.tokens.shape == (3 * LENGTH, 4)
     assert torch.equal(found.tokens[2 * LENGTH :, :2], row(""))
+
+
+def test_more_chunks_than_fit_are_refused_before_any_is_encoded() -> None:
+    """1001 texts of two chunks; of 1000 there are just not too many."""
+    texts = tuple(f"{chr(300 + i)} {'x' * 80}" for i in range(1001))
+    tower = Tower()
+    encoder: Any = Encoder((tower,))
+    with pytest.raises(BadInput, match="1001 texts of 2 chunks of tokens, more than 2000 together"):
+        encode([texts], encoder, "Original", 2)
+    assert tower.asked == []
+    encode([texts[:1000]], encoder, "Original", 2)
+    assert len(tower.asked) == 1000

@@ -16,7 +16,7 @@ from atelier.pipeline.prepared import PreparedPrompt
 from atelier.pipeline.sample import Sample
 from atelier.prompt import Timeline
 from atelier.request.infotext import settings
-from atelier.request.resolved import Size
+from atelier.request.resolved import SaidSize, Size
 from resolved_support import PROVENANCE, RESOLVED, SAMPLING
 
 UNUSUAL = SAMPLING.model_copy(
@@ -65,9 +65,9 @@ def test_the_first_noise_is_of_the_samples_seeds_and_of_the_size_it_is_kept_from
     """Sizes in positions of the latent, height first; a size that is the image's own is none."""
     noise = RESOLVED.noise.model_copy(update={"variation_strength": 0.6, "seed_delta": 5})
     shape = (4, 96, 64)
-    own = noise.model_copy(update={"resized_from": Size(512, 768)})
-    assert seed_of(SAMPLE, own, 8, shape) == Seed(3, 4, 0.6, None, 5)
-    other = noise.model_copy(update={"resized_from": Size(640, 256)})
+    own = noise.model_copy(update={"resized_from": SaidSize(size=Size(512, 768))})
+    assert seed_of(SAMPLE, noise, 8, shape) == seed_of(SAMPLE, own, 8, shape) == Seed(3, 4, 0.6, None, 5)
+    other = noise.model_copy(update={"resized_from": SaidSize(size=Size(640, 256))})
     assert seed_of(SAMPLE, other, 8, shape) == Seed(3, 4, 0.6, (32, 80), 5)
 
 

@@ -134,6 +134,12 @@ def test_the_second_pass_sees_the_larger_latent_with_new_noise(engine: Engine) -
     seen = second[1].x[:1] * (1 + 7.0**2) ** 0.5
     assert torch.allclose(seen, latents.latents["after"] + 7 * noise[:1], atol=1e-4)
     assert torch.equal(second[0].x, first.x)
+    kept = watched(engine, **own, **LISTED, seed_resize=(64, 64)).calls
+    small = watched(engine, sampler="Euler", scheduler="14,7,3,1,0").calls[0].x * (1 + 14.0**2) ** 0.5 / 14
+    assert torch.equal(kept[0].x, first.x), "the size of the first pass itself"
+    noise[:, :, 8:24, 8:24] = small
+    seen = kept[1].x[:1] * (1 + 7.0**2) ** 0.5
+    assert torch.allclose(seen, latents.latents["after"] + 7 * noise[:1], atol=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -169,6 +175,24 @@ def test_image_upscalers_work_between_decoding_and_encoding(engine: Engine, name
     with engine.resources.borrow(model, AUTOENCODER) as vae:
         image = decode(seen["before"][0], vae, format_).resize((128, 128), way)
         assert torch.equal(seen["after"], encode_image(image, vae, format_))
+
+
+@pytest.mark.parametrize("scale", [2.0, 1.25])
+def test_edges_that_meet_do_so_between_the_passes(engine: Engine, scale: float) -> None:
+    """What was moved over the edge before is moved over it afterwards, and the same."""
+    fields = twice(hires_upscaler="Lanczos", hires_upscale=scale, tile="xy")
+    (stage,) = (own for own in planned(engine, **fields) if isinstance(own, Enlarge))
+
+    def after(latent: Tensor) -> Tensor:
+        values = Values()
+        values.put(stage.source, {stage.samples[0].index: latent})
+        with Lent(engine.resources, [stage]) as lent, torch.no_grad():
+            list(stage.perform(lent, values))
+        return values.read(stage.out).latent
+
+    latent = torch.randn(4, 16, 16, generator=torch.Generator().manual_seed(1))
+    whole, moved = after(latent), after(latent.roll((4, 8), (1, 2)))
+    assert float((moved - whole.roll((int(4 * scale), int(8 * scale)), (2, 3))).abs().max()) < 0.05 * float(whole.std())
 
 
 @pytest.fixture(scope="module")

@@ -105,6 +105,7 @@ def test_the_first_call_sees_the_image_with_noise(engine: Engine, source: str) -
     first = watched(engine, **fields).calls[0]
     twice = watched(engine, **fields, noise_multiplier=2.0).calls[0]
     extra = watched(engine, **fields, extra_noise=0.5).calls[0]
+    both = watched(engine, **fields, extra_noise=0.5, noise_multiplier=2.0).calls[0]
     still = watched(engine, **fields, noise_multiplier=0.0).calls[0]
     scale = (1 + 7.0**2) ** 0.5
     noise = watched(engine, sampler="Euler", scheduler="14,7,3,1,0").calls[0].x * (1 + 14.0**2) ** 0.5 / 14
@@ -112,6 +113,7 @@ def test_the_first_call_sees_the_image_with_noise(engine: Engine, source: str) -
     assert torch.allclose(first.x * scale, latent + 7 * noise, atol=1e-4)
     assert torch.allclose(twice.x * scale, latent + 14 * noise, atol=1e-4)
     assert torch.allclose(extra.x * scale, latent + 7.5 * noise, atol=1e-4)
+    assert torch.allclose(both.x * scale, latent + 15 * noise, atol=1e-4)
     assert len(watched(engine, **fields, exact_steps=True).calls) == 4
 
 
@@ -128,9 +130,20 @@ def test_at_strength_0_nothing_is_sampled(engine: Engine, source: str) -> None:
     assert one.tobytes() == two.tobytes()
 
 
-def test_sde_samplers_begin_their_noise_at_the_first_level_used(engine: Engine, source: str) -> None:
-    """The same part of a longer schedule is the same image, whatever came before it."""
-    tail = {"sampler": "DPM++ SDE", "image": source, "denoising_strength": 0.5}
+def test_early_steps_without_guidance_are_counted_from_the_first_that_is_taken(engine: Engine, source: str) -> None:
+    """Of ten steps five and one are taken; 0.4 of these are the calls 0, 1 and 2."""
+    fields = {"sampler": "Euler", "steps": 10, "image": source, "denoising_strength": 0.5, "cfg_scale": 7.0}
+    rows = [len(call.x) for call in watched(engine, **fields, skip_early_cfg=0.4).calls]
+    assert rows == [1, 1, 1, 2, 2, 2]
+
+
+def test_paths_of_noise_go_over_the_whole_schedule(engine: Engine, source: str) -> None:
+    """A tree of torchsde's is another with another first level, also where that is not used; a portable path needs no
+    ends."""
+    fields = {"sampler": "DPM++ SDE", "image": source, "denoising_strength": 0.5}
+    lower, higher = (only(engine, rng="cpu", scheduler=f"{first},7,3,1,0", **fields) for first in (14, 14.5))
+    assert lower.tobytes() != higher.tobytes()
+    tail = {**fields, "rng": "portable"}
     short = only(engine, scheduler="14,7,3,1,0", **tail)
     assert short.tobytes() == only(engine, scheduler="14.5,7,3,1,0", **tail).tobytes()
     assert short.tobytes() != only(engine, scheduler="14,7.1,3,1,0", **tail).tobytes()

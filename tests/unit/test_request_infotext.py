@@ -15,7 +15,7 @@ from atelier.errors import BadInput
 from atelier.request.infotext import joined, pixel_hash, quoted, read, settings, to_request, write
 from atelier.request.infotext.request import interpret
 from atelier.request.model import Provenance
-from atelier.request.resolved import Resolved, SampleSettings, Size
+from atelier.request.resolved import Resolved, SaidSize, SampleSettings, Size
 from atelier.request.table import flat
 from resolved_support import PROVENANCE, RESOLVED, SAMPLING, changed, said
 
@@ -136,7 +136,7 @@ SAID = {
     "guidance__cfg_interval_low": (0.3, "CFG interval low sigma: 0.3"),
     "guidance__cfg_interval_high": (5.0, "CFG interval high sigma: 5.0"),
     "guidance__clip_guidance_scale": (100.0, "CLIP guidance scale: 100.0"),
-    "noise__resized_from": (Size(640, 384), "Seed resize from: 640x384"),
+    "noise__resized_from": (SaidSize(size=Size(640, 384)), "Seed resize from: 640x384"),
     "noise__seed_delta": (31337, "ENSD: 31337"),
     "noise__unit_start": (True, "SGM noise multiplier: True"),
     "prompting__clip_skip": (2, "Clip skip: 2"),

@@ -76,7 +76,7 @@ LIMITS = {
     "hires_denoising_strength": (0, 1),
     "noise_multiplier": (0, 100),
     "extra_noise": (0, 100),
-    "mask_blur": (0, 4096),
+    "mask_blur": (0, 256),
     "masked_area_padding": (0, 65_536),
     "image_cfg_scale": (0, 100),
     "noise_level": (0, 350),

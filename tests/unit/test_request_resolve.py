@@ -10,7 +10,16 @@ import pytest
 from atelier.errors import BadInput
 from atelier.request.model import Request
 from atelier.request.resolve import ALL_SEEDS, OPTIONS, Method, Offer, RequestDefaults, ignored, resolve
-from atelier.request.resolved import ImageRef, Resolved, ResolvedOutput, ResolvedSampling, SampleSettings
+from atelier.request.resolved import (
+    AsMade,
+    ImageRef,
+    Resolved,
+    ResolvedOutput,
+    ResolvedSampling,
+    SaidSize,
+    SampleSettings,
+    Size,
+)
 from atelier.request.table import request_of
 from resolved_support import RESOLVED, SAMPLING
 
@@ -75,7 +84,7 @@ def test_the_model_fills_what_is_left_open():
     assert done.noise.model_dump() == {
         "source": "portable",
         "variation_strength": 0.0,
-        "resized_from": (64, 96),
+        "resized_from": {"kind": "made"},
         "seed_delta": 0,
         "unit_start": False,
     }
@@ -238,18 +247,19 @@ def test_a_list_of_sigmas_has_its_own_steps_up_to_the_limit():
     [
         ((512, 640), (512, 640)),  # width first
         ((640, 512), (640, 512)),
-        ((64, 96), (64, 96)),  # the image's own size
+        ((64, 96), (64, 96)),  # the image's own size, but not that of a second pass
         ((4, 4), (4, 4)),  # one position of the latents
-        ((3, 512), (64, 96)),
-        ((512, 3), (64, 96)),
-        ((0, 0), (64, 96)),
-        (None, (64, 96)),
+        ((3, 512), None),
+        ((512, 3), None),
+        ((0, 0), None),
+        (None, None),
     ],
 )
 def test_the_noise_is_resized_from_a_size_of_at_least_one_latent_position(
-    asked: tuple[int, int] | None, kept: tuple[int, int]
+    asked: tuple[int, int] | None, kept: tuple[int, int] | None
 ):
-    assert resolved(seed_resize=asked).noise.resized_from == kept
+    said = AsMade() if kept is None else SaidSize(size=Size(*kept))
+    assert resolved(seed_resize=asked).noise.resized_from == said
 
 
 def seeds(done: Resolved) -> list[int]:

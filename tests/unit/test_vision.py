@@ -12,6 +12,7 @@ from atelier.vision import masks
 from atelier.vision.colour import corrected, lab, rgb
 from atelier.vision.geometry import Resize, resized
 from atelier.vision.masks import Box
+from effort import little_work
 
 
 def striped(width: int, height: int) -> Image.Image:
@@ -91,6 +92,14 @@ def test_a_blurred_edge_is_a_gaussian_cut_off(sigma: float) -> None:
 def test_no_blur_is_no_change() -> None:
     own = mask(9, 9, (2, 2, 4, 4))
     assert masks.blurred(own, 0) is own
+
+
+def test_the_widest_blur_of_a_large_mask_takes_little_work() -> None:
+    with little_work():
+        found = np.asarray(masks.blurred(mask(2400, 2000, (1200, 0, 2400, 2000)), 256.0))
+    assert (found[:, 559] == 0).all()
+    assert (found[:, 1840] == 255).all()
+    assert (np.diff(found[1000].astype(int)) >= 0).all()
 
 
 @pytest.mark.parametrize(

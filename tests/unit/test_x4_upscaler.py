@@ -136,6 +136,17 @@ def test_the_command_enlarges_and_says_how(
     assert len(list(Path("many").glob("*.png"))) == 1
 
 
+def test_what_is_said_of_the_views_of_a_narrow_image_is_read_again(tmp_path: Path) -> None:
+    """17 pixels become 68, which is no multiple of 8; a view of 72 is as wide as the image."""
+    write_ldm(tiny_sd.x4_upscaler(2 * tiny_sd.SIZE), tmp_path / "tiny.safetensors")
+    engine, image = engine_on(tmp_path / "tiny.safetensors", budget=PLENTY), picture(tmp_path / "a.png", 17, 40)
+    (made,) = engine.generate(request(image=image, steps=1))
+    assert ", View width: 72, View height: 128, View overlap: 17" in made.infotext
+    again = to_request(read(made.infotext), {"image": image, "model": "tiny"})
+    assert engine.resolve(again).views == ResolvedViews(size=Size(72, 128), overlap=17, method="mixture")
+    assert {call.x.shape[2:] for call in calls(engine, image=image)} == {(32, 17)}
+
+
 @pytest.mark.parametrize(
     ("more", "told"),
     [

@@ -76,6 +76,11 @@ def of_outputs(lengths: Shape) -> bool:
     return len(lengths) < 2 or lengths[0] != 1 or lengths[1] == 1
 
 
+def mixes(shapes: Shapes) -> bool:
+    """Whether what it does to a row of the weight depends on the other rows: so do lengths of input channels."""
+    return SCALE in shapes and MAGNITUDE not in shapes and not of_outputs(shapes[SCALE])
+
+
 def decomposed(deltas: Mapping[str, Delta], tensors: Mapping[str, Tensor]) -> Mapping[str, Delta]:
     """The deltas of a layer with the lengths that its file says, if it says any."""
     if MAGNITUDE in tensors:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 import atelier.adapters.weight
 from atelier.adapters import dora
-from atelier.adapters.arranged import arranged
+from atelier.adapters.arranged import OfFirst, arranged
 from atelier.adapters.delta import ALPHA, BIAS, BIAS_DIFFERENCE, WEIGHT, Delta, Shapes, Values, WeightKind
 from atelier.adapters.inversion import BUNDLED
 from atelier.adapters.kin import is_foreign, kin
@@ -138,7 +138,12 @@ def matched(file: AdapterFile, model: Checkpoint) -> Match:
     Raises BadFile for one that is for another model: no layer of it is there, or its tensors do not fit.
     """
     known = targets(model)
-    placed = {base: known[base] for base in file.layers if base in known}
+    channels = model.latent.channels
+    placed = {
+        base: tuple(_as_filed(file, base, own, channels) for own in known[base])
+        for base in file.layers
+        if base in known
+    }
     lost = [name for base, own in file.layers.items() if base not in placed for name in own.tensors.values()]
     try:
         _check(file, placed, model)
@@ -165,7 +170,10 @@ def deltas(
     for base, target in here:
         own = {slot: own if slot in NUMBERS else own.to(device) for slot, own in tensors[base].items()}
         for parameter, delta in built(found.file.layers[base], own, rank).items():
-            made[f"{target.module}.{parameter}"] = arranged(delta, target.rule), target.block
+            own_delta = arranged(delta, target.rule)
+            if target.inputs and parameter == WEIGHT:
+                own_delta = OfFirst(own_delta, target.inputs)
+            made[f"{target.module}.{parameter}"] = own_delta, target.block
     return made
 
 
@@ -189,6 +197,15 @@ def _check(file: AdapterFile, placed: Mapping[str, tuple[Target, ...]], model: C
             _check_layer(file, base, target)
 
 
+def _as_filed(file: AdapterFile, base: str, target: Target, channels: int) -> Target:
+    """The layer as the file has it: a file that was made for a model that sees the latent alone changes a larger first
+    layer in the latent's channels (docs/networks.md)."""
+    layer, narrower = file.layers[base], target.of_first(channels)
+    shapes = {slot: file.archive.tensors[name].shape for slot, name in layer.tensors.items()}
+    own, narrow = target.filed(WEIGHT), narrower.filed(WEIGHT)
+    return narrower if not fits(layer.kind, shapes, own) and fits(layer.kind, shapes, narrow) else target
+
+
 def _check_layer(file: AdapterFile, base: str, target: Target) -> None:
     """Raises BadFile where the tensors do not fit the layer; only their shapes are looked at."""
     layer, infos = file.layers[base], file.archive.tensors
@@ -197,8 +214,9 @@ def _check_layer(file: AdapterFile, base: str, target: Target) -> None:
         raise BadFile(file.path, f"has {shown(whole)} as {infos[whole].dtype}, which are no floating numbers")
     shapes = {slot: infos[name].shape for slot, name in layer.tensors.items()}
     weight, bias = target.filed(WEIGHT), target.filed(BIAS)
-    if target.rule is not None and layer.kind.mixes:
-        raise BadFile(file.path, f"has {base} as {layer.kind.name}, which mixes rows that the model keeps apart")
+    mixing = layer.kind.name if layer.kind.mixes else "DoRA with lengths of inputs" if dora.mixes(shapes) else ""
+    if target.rule is not None and mixing:
+        raise BadFile(file.path, f"has {base} as {mixing}, which mixes rows that the model keeps apart")
     if not fits(layer.kind, shapes, weight):
         own = "x".join(map(str, weight))
         told = f"has {base} of another shape than the model's layer, {own}, or as no {layer.kind.name} that is known"

@@ -5,16 +5,17 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from atelier.adapters.delta import WEIGHT
 from atelier.adapters.spelling import Named, named, parts
 from atelier.checkpoints.checkpoint import Checkpoint
 from atelier.families.part import PartSpec
 from atelier.weights.load import match
 from atelier.weights.names.name import Halves, Name, Pointwise, Rows
 
-BASE = "BASE"
+BASE, FIRST = "BASE", "IN00"
 _BLOCK = re.compile(r"(input|output)_blocks\.(\d+)\.|(middle_block)\.")
 _SHORT = {"input": "IN", "output": "OUT"}
 
@@ -22,18 +23,28 @@ _SHORT = {"input": "IN", "output": "OUT"}
 @dataclass(frozen=True, slots=True)
 class Target:
     """A layer. part: of the model; module: path in our network; shapes: of its parameters, by name (weight, bias);
-    block: where in the U-Net it is, as block weights count it (BASE, IN00, MID, OUT00); rule: see `Named`."""
+    block: where in the U-Net it is, as block weights count it (BASE, IN00, MID, OUT00); rule: see `Named`; inputs: how
+    many input channels the shape of the weight has, where the network's own has more; else 0."""
 
     part: str
     module: str
     shapes: Mapping[str, tuple[int, ...]]
     block: str = BASE
     rule: Rows | Halves | None = None
+    inputs: int = 0
 
     def filed(self, parameter: str) -> tuple[int, ...]:
         """The shape of a parameter as files have it that keep others with it; () where there is none."""
         own = self.shapes.get(parameter, ())
         return (self.rule.total, *own[1:]) if isinstance(self.rule, Rows) and own else own
+
+    def of_first(self, channels: int) -> Target:
+        """The layer as it is in a model that sees the latent alone, where this one sees more (inpainting, editing): its
+        first convolution has other inputs; any other layer is itself."""
+        weight = self.shapes.get(WEIGHT, ())
+        if self.block != FIRST or len(weight) != 4 or weight[1] <= channels:
+            return self
+        return replace(self, shapes={**self.shapes, WEIGHT: (weight[0], channels, *weight[2:])}, inputs=channels)
 
 
 def targets(model: Checkpoint) -> Mapping[str, tuple[Target, ...]]:

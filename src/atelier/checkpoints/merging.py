@@ -177,9 +177,12 @@ def _check_shapes(name: str, base: Archive, others: Sequence[Archive]) -> None:
 
 
 def _combined(tensors: Sequence[Tensor], weight: float) -> Tensor:
-    """In float32; the tensors are changed."""
-    own, second, *rest = tensors
-    part = own[:, : second.shape[1]] if second.shape != own.shape else own
+    """In float32, in the input channels that all have; the tensors are changed."""
+    own = tensors[0]
+    if any(tensor.shape != own.shape for tensor in tensors):
+        least = min(tensor.shape[1] for tensor in tensors)
+        tensors = [tensor[:, :least] for tensor in tensors]
+    part, second, *rest = tensors
     if rest:
         part.add_(second.sub_(rest[0]), alpha=weight)
     else:

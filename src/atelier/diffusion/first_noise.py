@@ -99,6 +99,6 @@ def pasted(small: Tensor, onto: Tensor) -> Tensor:
 
 
 def _overlap(small: int, full: int) -> tuple[int, int, int]:
-    """(where it goes, where it is taken from, how much) along one axis."""
+    """(where it goes, where it is taken from, how much) along one axis. Of an odd excess A1111 leaves out one more."""
     gap = math.floor((full - small) / 2)
-    return max(gap, 0), max(-gap, 0), min(small, full)
+    return max(gap, 0), max(-gap, 0), small + 2 * min(gap, 0)

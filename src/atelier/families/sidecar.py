@@ -11,7 +11,7 @@ from atelier.weights.formats.text import read_text
 SUFFIX = ".yaml"
 LARGEST = 100_000
 """Bytes; the published ones have about 3,000."""
-VELOCITY = re.compile(r"^\s*parameterization:\s*[\"']?v[\"']?\s*$|\.VScaling\b", re.MULTILINE)
+VELOCITY = re.compile(r"^[^\S\n]*+parameterization:\s*[\"']?v[\"']?\s*$|\.VScaling\b", re.MULTILINE)
 """How CompVis' configurations say it, and those of Stability's generative-models."""
 ANY = re.compile(r"\bLatentDiffusion\b|\bLatentInpaintDiffusion\b|\.EpsScaling\b")
 """Configurations that say nothing else mean epsilon."""

@@ -9,10 +9,12 @@ import torch
 from torch import Tensor
 
 from atelier.checkpoints.text import TextEncoder, TextTower
+from atelier.errors import BadInput
 from atelier.nn.ports import Conditioning
 from atelier.pipeline.persons import MARK, Person, places_of, tokenizing
 from atelier.prompt import Chunk, chunk, emphasis, weighted
 from atelier.prompt.emphasis import Effect, Emphasis
+from atelier.request.spoken import short
 
 TextGroup = tuple[str, ...]
 """Texts that are evaluated together, and get as many chunks as the longest of them."""
@@ -20,6 +22,9 @@ States = Mapping[TextGroup, Mapping[str, Conditioning]]
 """Group -> text -> what the network is told by it: tokens (T, C), the chunks of the text one after another, and, of its
 first chunk, pooled (P,) and sizes (N,)."""
 ByText = Mapping[str, Sequence[Chunk]]
+MOST_CHUNKS = 2000
+"""Of all texts of a group together: cycles of several lengths make thousands of texts, and the states of each chunk are
+a quarter of a megabyte or more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,11 +47,14 @@ def encode(
     """The states of all texts of `groups`: each text encoder is called once for every distinct one. person: who is in
     those texts that have MARK.
 
-    Raises BadInput for a text with too many tokens, or a clip skip that an encoder does not have.
+    Raises BadInput for a text with too many tokens, a group with more chunks than `MOST_CHUNKS`, or a clip skip that an
+    encoder does not have.
     """
     mode = emphasis(emphasis_name)
     chunked = [_chunked(groups, tower, mode, person) for tower in encoder.towers]
     lengths = {group: max(len(chunks[text]) for chunks in chunked for text in group) for group in groups}
+    for group, length in lengths.items():
+        _check(group, length)
     encoded = [
         _tower(tower, chunks, lengths, mode.effect, clip_skip)
         for tower, chunks in zip(encoder.towers, chunked, strict=True)
@@ -67,6 +75,14 @@ def encode(
         group: {text: person.merged(own, places[text]) if text in places else own for text, own in texts.items()}
         for group, texts in states.items()
     }
+
+
+def _check(group: TextGroup, length: int) -> None:
+    if len(group) * length > MOST_CHUNKS:
+        raise BadInput(
+            f"the prompt {short(group[0])!r} becomes {len(group)} texts of {length} chunks of tokens, more than "
+            f"{MOST_CHUNKS} together: use fewer or shorter [a|b], or fewer steps"
+        )
 
 
 def _chunked(

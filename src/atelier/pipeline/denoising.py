@@ -26,7 +26,7 @@ from atelier.models.vae import AutoencoderKL
 from atelier.pipeline.prompted import PromptedNet
 from atelier.pipeline.sample import Sample
 from atelier.pipeline.steering import ClipScore, shapes, steered, terms
-from atelier.request.resolved import ResolvedGuidance, ResolvedNoise, ResolvedSampling
+from atelier.request.resolved import ResolvedGuidance, ResolvedNoise, ResolvedSampling, SaidSize
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,8 @@ def guided(
 ) -> Denoiser:
     """The network as a denoiser under guidance, as the request and the sampler want it.
 
-    judge: for CLIP guidance; image_scale: of the guidance by the image beside the latent.
+    sigmas: those that are run through, descending; judge: for CLIP guidance; image_scale: of the guidance by the image
+    beside the latent.
     """
     net, parameterization = steered(net, wanted, model), model.parameterization
     denoising = partial(denoiser, parameterization=parameterization, levels=levels)
@@ -91,7 +92,8 @@ def reads_guidance(model: Checkpoint) -> bool:
 
 def seed_of(sample: Sample, noise: ResolvedNoise, factor: int, shape: tuple[int, int, int]) -> Seed:
     """What the first noise of a sample is made of; shape: of its latent (C, h, w); factor: pixels of one position."""
-    cells = noise.resized_from.height // factor, noise.resized_from.width // factor
+    said = noise.resized_from
+    cells = (said.size.height // factor, said.size.width // factor) if isinstance(said, SaidSize) else None
     resized = None if cells == shape[1:] else cells
     return Seed(sample.seed, sample.variation_seed, noise.variation_strength, resized, noise.seed_delta)
 
@@ -126,7 +128,8 @@ def sampler_options(sampling: ResolvedSampling, levels: Levels) -> Options:
 def noise_source(
     spec: SamplerSpec, seeds: Sequence[int], drawn: tuple[Stream, ...], x: Tensor, sigmas: Tensor, source: str
 ) -> NoiseSource:
-    """The noise that the sampler adds on its way: `drawn` goes on where the first noises ended."""
+    """The noise that the sampler adds on its way: `drawn` goes on where the first noises ended. sigmas: the whole
+    schedule, also where only its last part is run."""
     match spec.noise:
         case "fresh":
             return fresh(drawn, x)

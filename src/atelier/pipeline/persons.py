@@ -22,7 +22,7 @@ from atelier.prompt import Chunk, Span, Timeline, Tokenize, Weighted
 
 MARK = "\ufdd0"
 """No character at all (Unicode, section 23.7): no prompt has it."""
-_WORD = re.compile(rf"\s*\b{TRIGGER}\b")
+_WORD = re.compile(rf"(?<!\s)\s*+\b{TRIGGER}\b")
 _HERE = -1
 """What stands for MARK among ids of tokens."""
 NEEDED = f'the prompt needs the word {TRIGGER} behind the word for the person ("a man {TRIGGER}")'

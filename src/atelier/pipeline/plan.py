@@ -103,7 +103,6 @@ from atelier.request.resolved import (
     ResolvedHires,
     ResolvedIdentity,
     ResolvedMask,
-    ResolvedNoise,
     ResolvedOutpaint,
     ResolvedPerson,
     ResolvedRefiner,
@@ -602,6 +601,7 @@ def _sampled(resolved: Resolved, group: Sequence[_Twice], max_batch: int | None,
             source=first.out,
             out=ENLARGED,
             strips=resolved.vae_strips,
+            edges=own.edges,
         )
         yield _diffuse(resolved, own, larger, max_batch, shown)
 
@@ -618,7 +618,7 @@ def _diffuse(
         size=own.size,
         sampling=own.sampling,
         guidance=own.guidance,
-        noise=_noise(resolved, own.size),
+        noise=resolved.noise,
         states=encoded_with(own.states, own_networks.text),
         out=own.out,
         start=own.start,
@@ -697,12 +697,6 @@ def _seen_edges(resolved: Resolved, own: _Pass) -> Seamless:
         return own.edges
     across, down = (view >= side for view, side in zip(views.size, own.size, strict=True))
     return Seamless(own.edges.x and across, own.edges.y and down)
-
-
-def _noise(resolved: Resolved, size: Size) -> ResolvedNoise:
-    """The noise at the size of a pass: where the first one's is not resized, nor is that of the second."""
-    noise = resolved.noise
-    return noise.model_copy(update={"resized_from": size}) if noise.resized_from == resolved.size else noise
 
 
 def _alike(images: Sequence[_Twice]) -> Iterator[tuple[_Twice, ...]]:

@@ -83,8 +83,8 @@ class FromNoise:
 class FromLatent:
     """A latent with noise on it, and the rest of the schedule. At a strength of 1, noise alone.
 
-    source: where the latent is; noise_multiplier: a factor on the noise; extra_noise: added to it beyond its level;
-    content: what is in the mask at the start.
+    source: where the latent is; noise_multiplier: a factor on the noise; extra_noise: of the same noise, added beyond
+    its level; content: what is in the mask at the start.
     """
 
     source: Key[Known]
@@ -104,8 +104,8 @@ class FromLatent:
         sigmas = given.sigmas[max(len(given.sigmas) - 1 - given.run, 0) :]
         if given.run == 0:
             return known.expand_as(given.noise), sigmas
-        x = given.noised(known, given.noise * self.noise_multiplier, sigmas[0])
-        return x + self.extra_noise * given.noise, sigmas
+        noise = given.noise * self.noise_multiplier
+        return given.noised(known, noise, sigmas[0]) + self.extra_noise * noise, sigmas
 
     def _filled(self, known: Known, noise: Tensor) -> Tensor:
         """The latent with what the mask shows replaced; "fill" was done to the image already."""

@@ -23,7 +23,7 @@ Files: TypeAlias = "Mapping[str, Sequence[str]]"
 """Wildcard name (with / between folders, without .txt) to its lines."""
 
 _NAME = re.compile(r"[\w.,/*+ -]{1,200}")
-_COUNT = re.compile(r"\s*(\d{0,4})\s*(-?)\s*(\d{0,4})\s*")
+_COUNT = re.compile(r"\s*+(\d{0,4}+)\s*+(-?+)\s*+(\d{0,4}+)\s*+")
 _WEIGHT = re.compile(r"\s*(\d{1,9}(?:\.\d{0,9})?|\.\d{1,9})::")
 _TOKEN = re.compile(r"\\.|__|\$\$|[{}|\[\]]", re.DOTALL)
 _LINE_END = re.compile(r"\r\n|\r|\n")

@@ -260,7 +260,7 @@ MaskMode = Annotated[
 ]
 MaskBlur = Annotated[
     float,
-    Limits(0, 4096),
+    Limits(0, 256),
     Infotext("Mask blur", always=True),  # without the key, A1111 had none
     Help("How soft the edge of the mask is, in pixels."),
     Option("From an image"),

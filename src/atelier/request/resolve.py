@@ -180,7 +180,7 @@ def resolve(request: Request, offer: Offer, random_: random.Random | None = None
         batch_size=request.batch_size,
         samples=samples,
         prompting=_prompting(request, offer.emphasis),
-        noise=_noise(request, size, offer.defaults.latent_step),
+        noise=_noise(request, offer.defaults.latent_step),
         sampling=_sampling(request, offer.method, offer.defaults),
         guidance=_guidance(request, offer.defaults),
         source=_source(request, offer, added),
@@ -355,13 +355,13 @@ def _region_prompts(region: Region, negative: str, chosen: Draw, seed: int) -> R
     )
 
 
-def _noise(request: Request, size: Size, latent_step: int) -> ResolvedNoise:
+def _noise(request: Request, latent_step: int) -> ResolvedNoise:
     """A resize of nothing, or to less than one position of the latents, is none."""
-    resized = Size(*(request.noise.seed_resize or size))
+    resized = Size(*(request.noise.seed_resize or (0, 0)))
     return ResolvedNoise(
         source=request.noise.rng,
         variation_strength=request.noise.variation_strength,
-        resized_from=resized if min(resized) >= latent_step else size,
+        resized_from=SaidSize(size=resized) if min(resized) >= latent_step else AsMade(),
         seed_delta=request.noise.ensd,
         unit_start=request.noise.sgm_noise_multiplier,
     )
@@ -569,11 +569,13 @@ def _place(region: Region, offer: Offer, size: Size) -> BoxPlace | MaskPlace:
 
 
 def _views(request: Request, own: RequestDefaults, whole: Size) -> NoViews | ResolvedViews:
-    """An upscaling model goes over an image that is larger than its own in views, whether or not they are asked for."""
+    """An upscaling model goes over an image that is larger than its own in views, whether or not they are asked for. A
+    view that is as wide as a narrow image is rounded up, so that a request can say it; it is cut to the image."""
     views = request.views
     if views is None and own.beside == "small":
-        size = Size(min(own.width, whole.width), min(own.height, whole.height))
-        return NoViews() if size == whole else ResolvedViews(size=size, overlap=min(size) // 4, method="mixture")
+        sides = min(own.width, whole.width), min(own.height, whole.height)
+        size = Size(*(-(-side // own.side_step) * own.side_step for side in sides))
+        return NoViews() if sides == whole else ResolvedViews(size=size, overlap=min(sides) // 4, method="mixture")
     if request.sd_upscale is not None:
         return _tiles(request, request.sd_upscale, own)
     if views is None:

@@ -118,17 +118,30 @@ class ResolvedPrompting(Value):
     old_timelines: bool
 
 
+class AsMade(Value):
+    """The size that the image is made at, of each pass its own."""
+
+    kind: Literal["made"] = "made"
+
+
+class SaidSize(Value):
+    """A size that was said."""
+
+    kind: Literal["said"] = "said"
+    size: Size
+
+
 class ResolvedNoise(Value):
     """The first noise of every image, and what goes on from it.
 
     variation_strength: 0 to 1, from the noise of the seed to that of the variation seed; resized_from: the size in
-    pixels whose noise is kept, that of the image where nothing is resized; seed_delta: added to the seed for all noise
-    after the first; unit_start: begin at noise * sqrt(1 + sigma^2) whatever the sampler.
+    pixels whose noise is kept, in each pass; seed_delta: added to the seed for all noise after the first; unit_start:
+    begin at noise * sqrt(1 + sigma^2) whatever the sampler.
     """
 
     source: Rng
     variation_strength: Finite
-    resized_from: Size
+    resized_from: Annotated[AsMade | SaidSize, Field(discriminator="kind")]
     seed_delta: int
     unit_start: bool
 
@@ -682,19 +695,6 @@ class ResolvedPostprocess(Value):
     scale: Annotated[ByFactor | ToCover, Field(discriminator="kind")]
     upscalers: Annotated[tuple[NamedUpscaler, ...], Field(min_length=1, max_length=2)]
     visibility: Share
-
-
-class AsMade(Value):
-    """The size is said that the image is made at, of each pass its own."""
-
-    kind: Literal["made"] = "made"
-
-
-class SaidSize(Value):
-    """Another size is said."""
-
-    kind: Literal["said"] = "said"
-    size: Size
 
 
 class ResolvedSizes(Value):

@@ -79,7 +79,7 @@ OTHER_FOLDERS = (
     | ANNOTATOR_FOLDERS
     | FACE_FOLDERS
 )
-QUOTED_HASH = re.compile(r"\s*\[[0-9a-fA-F]{8,64}\]$")
+QUOTED_HASH = re.compile(r"(?<!\s)\s*+\[[0-9a-fA-F]{8,64}\]$")
 """What A1111 shows behind a model's name."""
 
 

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 SCALES = (".scale_weight", ".weight_scale")
 BESIDE = (".scale_input", ".input_scale", ".comfy_quant")
 MARK = "scaled_fp8"
+KIND = "BF16"
+"""What the products are where nobody says: float8 cannot hold them."""
 FLOAT8 = ("F8_E4M3", "F8_E5M2")
 
 
@@ -52,7 +54,7 @@ class Scaled:
         mapped: bool = True,
         channels_last: bool = False,
     ) -> dict[str, Tensor]:
-        """The tensors times their scales, in bf16 where no `dtype` is given: float8 cannot hold them."""
+        """The tensors times their scales, as `KIND` where no `dtype` is given."""
         import torch
 
         wanted = list(names)
@@ -72,13 +74,27 @@ class Scaled:
         return (weight * scale.reshape(())).to(dtype)
 
 
+@dataclass(frozen=True, slots=True)
+class _Info:
+    """What the product of a weight and its scale is; bytes: of the weight on disk."""
+
+    shape: tuple[int, ...]
+    count: int
+    bytes: int
+    dtype: str = KIND
+
+
 def unscaled(archive: Archive) -> Archive:
     """The archive with the weights that its float8 stands for; itself where it has no scales."""
     scales = dict(_scales(archive))
     if not scales:
         return archive
     left_out = {*scales.values(), *(name for name in archive.tensors if _is_beside(name))}
-    tensors = {name: info for name, info in archive.tensors.items() if name not in left_out}
+    tensors = {
+        name: _Info(info.shape, info.count, info.bytes) if name in scales else info
+        for name, info in archive.tensors.items()
+        if name not in left_out
+    }
     return Scaled(archive, MappingProxyType(scales), MappingProxyType(tensors))
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import TypeVar
 
+from anyio import to_thread
 from fastapi import APIRouter, Request
 
 from atelier.api.caller import Caller
@@ -22,10 +24,13 @@ from atelier.api.sdapi.tolerant import whole
 from atelier.api.sdapi.translate import Asked
 from atelier.api.sdapi.waiting import done, looped, pictures, unsent, uploads, with_uploads
 from atelier.api.sdapi.wording import IMAGES, in_their_words, names_of_generation
+from atelier.api.service import Catalogue
 from atelier.request.events import Json
 from atelier.request.table import request_of
 from atelier.runtime.jobs.job import NewJob, Owner
 from atelier.runtime.workers.names import shown
+
+B = TypeVar("B", Txt2Img, Img2Img)
 
 
 def router(dialect: Dialect) -> APIRouter:
@@ -35,16 +40,24 @@ def router(dialect: Dialect) -> APIRouter:
     @made.post("/txt2img")
     async def txt2img(body: Txt2Img, request: Request, owner: Caller) -> Answer:
         """Generates from words."""
-        asked = translate.txt2img(body, await dialect.service.catalogue(), dialect.changed)
+        asked = await translated(translate.txt2img, dialect, body)
         return await generated(dialect, request, owner, body, asked)
 
     @made.post("/img2img")
     async def img2img(body: Img2Img, request: Request, owner: Caller) -> Answer:
         """Generates from an image."""
-        asked = translate.img2img(body, await dialect.service.catalogue(), dialect.changed)
+        asked = await translated(translate.img2img, dialect, body)
         return await generated(dialect, request, owner, body, asked)
 
     return made
+
+
+async def translated(
+    translator: Callable[[B, Catalogue, Mapping[str, Json]], Asked], dialect: Dialect, body: B
+) -> Asked:
+    """What a body asks for, beside the event loop: an infotext in it takes its time. Raises what `translator` does."""
+    catalogue = await dialect.service.catalogue()
+    return await to_thread.run_sync(translator, body, catalogue, dialect.changed)
 
 
 async def generated(

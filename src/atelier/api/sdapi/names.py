@@ -9,11 +9,11 @@ from atelier.api.errors import Problem, Refused
 from atelier.api.service import Catalogue, ModelEntry, NamedEntry, SamplerEntry, SchedulerEntry
 from atelier.errors import nearest
 from atelier.registry import folded
-from atelier.request.infotext.sampler import AUTOMATIC, TIMESTEP_SAMPLERS, split_name
+from atelier.request.infotext.sampler import AUTOMATIC, TIMESTEP_SAMPLERS, chooses_levels, split_name
 
 HASH_DIGITS = 10
 """Of a model's SHA-256, as A1111 shows it behind its name."""
-_TITLED = re.compile(r"(?P<name>.+?)\s*\[(?P<hash>[0-9a-fA-F]{4,64})\]")
+_TITLED = re.compile(r"(?P<name>.+?)(?<!\s)\s*+\[(?P<hash>[0-9a-fA-F]{4,64})\]")
 _HASH = re.compile(r"[0-9a-fA-F]{8,64}")
 _ENDINGS = (".safetensors", ".ckpt", ".pt", ".pth", ".bin")
 NO_UPSCALER = NamedEntry("None", "", {})
@@ -82,14 +82,15 @@ def find_sampler(catalogue: Catalogue, said: str) -> tuple[str, str | None] | No
 
 def method(catalogue: Catalogue, sampler: str, scheduler: str | None, field: str) -> tuple[str, str | None, str | None]:
     """(sampler, schedule, warning). A schedule in the sampler's name comes first, one that nobody knows is Automatic,
-    and DDIM and its like take none: A1111's rules. Raises Refused (400) for a sampler that nobody knows."""
+    and DDIM and its like, DPM fast and DPM adaptive take none: A1111's rules. Raises Refused (400) for a sampler that
+    nobody knows."""
     found = find_sampler(catalogue, sampler)
     if found is None:
         known = [entry.name for entry in catalogue.samplers]
         message = f"Sampler not found: {field} {sampler[:80]!r}; {nearest(sampler, known)}"
         raise Refused(Problem(400, "HTTPException", message, field))
     name, written = found
-    if name in TIMESTEP_SAMPLERS:
+    if name in TIMESTEP_SAMPLERS or chooses_levels(name):
         return name, None, None
     if written is not None:
         return name, _entry(catalogue.schedulers, written) or written, None

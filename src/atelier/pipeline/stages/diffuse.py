@@ -193,8 +193,8 @@ class Diffuse(Stage):
         whole = run_sigmas(make, levels, self.start.part(sampling.steps).total, discard=sampling.discard_penultimate)
         given, drawn = self._given(spec, whole, model, have, values)
         x, sigmas = self.start.begin(given)
-        noises = noise_source(spec, [s.seed for s in self.samples], drawn, x, sigmas, self.noise.source)
-        denoise, *later = (self._denoiser(own, spec, given, have, values) for own in self._models)
+        noises = noise_source(spec, [s.seed for s in self.samples], drawn, x, whole, self.noise.source)
+        denoise, *later = (self._denoiser(own, spec, given, sigmas, have, values) for own in self._models)
         for other in later:
             denoise = handed_over(other, self._due(levels))(denoise)
         denoise = wrapped(denoise, self.combine, given)
@@ -215,9 +215,11 @@ class Diffuse(Stage):
             else by_noise(self.refiner.switch_at, levels.sigmas)
         )
 
-    def _denoiser(self, own: _Acting, spec: SamplerSpec, given: Beginning, have: Lent, values: Values) -> Denoiser:
-        """What one model predicts all over the canvas. A refiner may see less beside the latent than the first one; a
-        network that reads how strong guidance is has no other."""
+    def _denoiser(
+        self, own: _Acting, spec: SamplerSpec, given: Beginning, sigmas: Tensor, have: Lent, values: Values
+    ) -> Denoiser:
+        """What one model predicts all over the canvas. sigmas: those that are run through, descending. A refiner may
+        see less beside the latent than the first one; a network that reads how strong guidance is has no other."""
         model, judge = have.checkpoint(own.net.model), self._judge(own, have)
         sees_more = self.channels is not None and model.ends.in_channels > model.latent.channels
         beside = values.read(self.channels) if self.channels is not None and sees_more else None
@@ -240,7 +242,7 @@ class Diffuse(Stage):
             prompted = PromptedNet(
                 net, reads.samples, reads.states, adapter, beside, model.family.tell, told, strength, later
             )
-            guiding = guided(prompted, wanted, spec, given.sigmas, model, levels, judge, scale)
+            guiding = guided(prompted, wanted, spec, sigmas, model, levels, judge, scale)
             return wrapped(guiding, self.inside, given)
 
         return self.layout.laid_out(of, given)

@@ -463,7 +463,7 @@ def _noise(settings: Settings, resolved: Resolved) -> Settings:
     return replace(
         settings,
         variation_strength=noise.variation_strength,
-        seed_resize=_unless(noise.resized_from, resolved.size),
+        seed_resize=_size_said(noise.resized_from),
         ensd=noise.seed_delta,
         rng=RNG_VALUES[noise.source],
         sgm_noise_multiplier=noise.unit_start,

@@ -11,6 +11,7 @@ from atelier.request.infotext.fields import Fields
 from atelier.request.infotext.keys import Settings
 from atelier.request.infotext.lines import Lines, lines_of
 from atelier.request.infotext.record import Infotext
+from atelier.request.infotext.text import Parts
 
 NOTHING = lines_of("")
 
@@ -112,3 +113,9 @@ def object_source(fields: Fields) -> Source:
 
 def text_source(text: str) -> Source:
     return Source(text=text.strip(), lines=lines_of(text))
+
+
+def unread_source(text: str) -> Source:
+    """A text that counts as a prompt without being looked at."""
+    prompt = text.strip()
+    return Source(text=prompt, lines=Lines(Parts(prompt, "", ()), (), {}))

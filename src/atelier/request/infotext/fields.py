@@ -12,11 +12,15 @@ from atelier.request.infotext.record import Infotext, Pairs
 from atelier.request.infotext.sampler import OTHER_NAMES
 
 Fields = Mapping[str, object]
+LONGEST = 2_000_000
+"""Characters of JSON that is read; large graphs have some hundred thousand."""
 
 
 def as_fields(value: object) -> dict[str, object]:
-    """A JSON object; one written as text (and closed as in C) is read; {} for anything else."""
+    """A JSON object; one written as text (and closed as in C) is read, up to `LONGEST`; {} for anything else."""
     if isinstance(value, str):
+        if len(value) > LONGEST:
+            return {}
         try:
             value = cast("object", json.loads(value.rstrip("\0"), strict=False))
         except (ValueError, RecursionError):

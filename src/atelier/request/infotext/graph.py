@@ -5,6 +5,7 @@ A wire is [node, number of output].
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple, cast
@@ -102,11 +103,11 @@ def along(graph: Graph, wire: Wire | None, names: tuple[str, ...]) -> Scalar | N
 
 def upstream(graph: Graph, wire: Wire | None) -> Iterator[str]:
     """The nodes up a wire and beyond, the nearest first."""
-    waiting, seen = [wire.node] if wire else [], set[str]()
+    waiting, seen = deque([wire.node] if wire else []), set[str]()
     while waiting and len(seen) < MAX_HOPS:
-        at = waiting.pop(0)
+        at = waiting.popleft()
         if at in seen or at not in graph:
             continue
         seen.add(at)
         yield at
-        waiting += [further.node for _, further in graph[at].wires()]
+        waiting.extend(further.node for _, further in graph[at].wires())

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from atelier.request.resolved import AdapterRef
 
-TAG = re.compile(r"<(?:lora|lyco):([^:<>]+)[^<>]*>")
+TAG = re.compile(r"<(?:lora|lyco):([^:<>]++)[^<>]*+>")
 """The tag of a weight adapter, and its name."""
 
 

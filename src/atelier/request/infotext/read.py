@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from atelier.request.infotext.around import value_of_listing
-from atelier.request.infotext.dialect import Source, object_source, recognised, text_source
+from atelier.request.infotext.dialect import Source, object_source, recognised, text_source, unread_source
 from atelier.request.infotext.fields import Fields, as_fields
 from atelier.request.infotext.record import Infotext
+
+LONGEST = 100_000
+"""Characters of lines that are taken apart: six times as many as a prompt may have. A megabyte of pairs would take
+seconds, in which nobody else is answered."""
 
 
 def read(text: str) -> Infotext:
     """The infotext that a text is: JSON or a command line of another program, or lines in A1111's form; a text without
-    any of this is a prompt, JSON in which nothing is known is nothing. Never raises, linear time."""
+    any of this is a prompt, JSON in which nothing is known is nothing. Longer lines than `LONGEST` are a prompt. Never
+    raises, linear time."""
     source = source_of(text)
     return recognised(source) or Infotext(source=source.fields)
 
@@ -25,4 +30,6 @@ def source_of(text: str) -> Source:
     stripped = text.strip().lstrip("\ufeff")
     listed = stripped if stripped.startswith("{") else (value_of_listing(stripped) or "").strip()
     fields = as_fields(listed) if listed.startswith("{") else {}
-    return object_source(fields) if fields else text_source(text)
+    if fields:
+        return object_source(fields)
+    return text_source(text) if len(text) <= LONGEST else unread_source(text)

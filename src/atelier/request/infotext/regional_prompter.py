@@ -26,6 +26,8 @@ DIGITS = 6
 """Of shares: as many as an infotext says."""
 _ROWS, _TOWARDS = ("Rows", "Vertical"), ("Columns", "Horizontal")
 _TAG = re.compile(r"<[a-zA-Z]\w*:[^<>]*>")
+_SPACE = re.compile(r"(?<!\s)\s++(?=,|$)")
+"""All of it before a comma, and at the end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +79,7 @@ def _laid_out(settings: Settings, said: _Said, boxes: Sequence[Shares], told: di
 
 def _untagged(text: str) -> str:
     """Without networks: where attention is divided they act everywhere, from the image's prompt."""
-    return re.sub(r"\s+(?=,|$)", "", _TAG.sub("", text)).strip(" ,\n")
+    return _SPACE.sub("", _TAG.sub("", text)).strip(" ,\n")
 
 
 def _is_own(name: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from atelier.request.infotext.record import Infotext
 
 CIVITAI = "Civitai resources"
 LORAS = frozenset({"lora", "lycoris", "locon", "dora"})
-_AIR = re.compile(r"urn:air:[^:]+:([^:]+):civitai:(\d+)@(\d+)")
+_AIR = re.compile(r"urn:air:[^:]+:([^:]+):civitai:(\d+)@(\d{1,18})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,12 +70,20 @@ def _numbered(item: dict[str, object]) -> Resource | None:
     air = _AIR.fullmatch(str(item.get("air", "")))
     version = int(air[3]) if air else item.get("modelVersionId")
     kind = (air[1] if air else str(item.get("type", ""))).casefold()
-    weight = item.get("weight")
     if not isinstance(version, int) or not kind:
         return None
     return Resource(
         "lora" if kind in LORAS else kind,
         str(item.get("modelName", "")),
         version,
-        weight=float(weight) if isinstance(weight, int | float) else None,
+        weight=_finite(item.get("weight")),
     )
+
+
+def _finite(value: object) -> float | None:
+    """A number of JSON, where integers have any number of digits; None for anything else."""
+    try:
+        number = float(value) if isinstance(value, int | float) else math.nan
+    except OverflowError:
+        return None
+    return number if math.isfinite(number) else None

@@ -38,7 +38,7 @@ IMAGE = "IMAGE"
 """What stands for the image in what is told."""
 UNIT = re.compile(r"ControlNet (\d{1,2})", re.IGNORECASE)
 _FIELD = re.compile(r"ControlNet(?:-(\d{1,2}))? (\w[\w ]*)", re.IGNORECASE)
-_PAIR = re.compile(r"\s*([^:,]+):\s*((?:\([^()]*\)|[^,(])*)")
+_PAIR = re.compile(r"(?<![^,])([^:,]++):((?:\([^()]*+\)|[^,(])*+)")
 _NEW = MappingProxyType({"preprocessor": "module", "guidance strength": "guidance end"})
 """Words of old versions."""
 MODES: Mapping[str, Mode] = MappingProxyType(

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, field
 
 _A1111 = re.compile(r"v?(\d{1,4}(?:\.\d{1,4}){1,2})(-RC)?(?:-(\d{1,6}))?(?:-.*)?", re.IGNORECASE)
-_FORGE = re.compile(r"f[\d.]+v(\d{1,4}(?:\.\d{1,4}){1,2})(-RC\d*)?.*", re.IGNORECASE)
+_FORGE = re.compile(r"f[\d.]++v(\d{1,4}(?:\.\d{1,4}){1,2})(-RC\d*+)?.*", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -43,9 +43,6 @@ MOST_SAID = 4 * 2**20
 """Bytes of these texts together, as messages write them: six or twelve for most letters. The infotext is told twice."""
 LETTER = 12
 """Bytes of a letter there, at most."""
-MOST_INFOTEXT = 50_000
-"""Characters of an infotext that is taken apart: three times as many as a prompt may have. A megabyte of pairs would
-take seconds, in which nobody else is answered."""
 _OTHERS = frozenset({"overwrite", "name", "blocks", "prior", "like", "dtype"})
 """Fields of other kinds of jobs than generating, by the flags of the command line."""
 _FLAG = re.compile(r"(?<!\S)--([a-z][a-z-]*)")
@@ -155,7 +152,7 @@ class Resolver:
         (data,) = call.blobs
         source = checked(data, "image", self._most)
         texts = _bounded(source.texts)
-        found = read_image(data) if len(texts.get(TEXT_KEY, "")) <= MOST_INFOTEXT else None
+        found = read_image(data)
         told: dict[str, Json] = {
             "width": source.image.width,
             "height": source.image.height,

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import replace
+from itertools import islice
 from types import MappingProxyType
 
 from atelier.request.infotext.changes import NODE
@@ -52,8 +54,8 @@ _SAMPLERS: Mapping[str, str] = MappingProxyType(
     }
 )
 """Nodes that are one sampler."""
-
-
+_MOST = 200
+"""Samplers of a graph that are looked at."""
 _SAVER_KEY = re.compile(r"Batch index|(?:Lora|Embedding)_\d+ (?:name|hash|Model name|Model hash)")
 """Keys of the node Save Image With MetaData."""
 
@@ -81,12 +83,13 @@ def graph_of(fields: Fields) -> Graph | None:
 
 def read_graph(graph: Graph) -> Infotext:
     """The record of the sampler that comes first, of several such the first in the graph; without one, of the graph."""
-    samplers = [number for number, node in graph.items() if _generates(node)]
-    first = next((number for number in samplers if not _behind(graph, number, samplers)), None)
+    samplers = list(islice((number for number, node in graph.items() if _generates(node)), _MOST))
+    known = frozenset(samplers)
+    first = next((number for number in samplers if not _behind(graph, number, known)), None)
     source = {number: dict(node.inputs) for number, node in graph.items()}
     if first is None:
         return Infotext(dialect="comfyui", source=source)
-    later = [graph[number] for number in samplers if _behind(graph, number, [first])]
+    later = [graph[number] for number in samplers if _behind(graph, number, {first})]
     return _sampler(graph, first, later, source)
 
 
@@ -95,7 +98,7 @@ def _generates(node: Node) -> bool:
     return has_settings or (node.wire("guider") is not None and node.wire("sigmas") is not None)
 
 
-def _behind(graph: Graph, number: str, samplers: list[str]) -> bool:
+def _behind(graph: Graph, number: str, samplers: AbstractSet[str]) -> bool:
     """Whether a sampler goes on from what another one made."""
     start = graph[number].wire(*_LATENTS, *_IMAGES)
     return any(at in samplers and at != number for at in upstream(graph, start))

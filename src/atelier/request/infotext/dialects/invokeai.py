@@ -126,6 +126,8 @@ def read_command_source(source: Source) -> Infotext:
 def read_command(text: str) -> Infotext | None:
     """The record of InvokeAI's old command line: `"prompt [negative]" -s 50 -S 1 -W 512 -H 512 -C 7.5 -A k_lms`, with
     or without the quotes, the space before values, and `dream>` before it all."""
+    if len(text) > _LONGEST:
+        return None
     text = re.sub(r"^(?:dream|invoke)>\s*", "", text.strip())
     if not re.search(r"\s-[sSWHCA]\s*\S", text):
         return None
@@ -145,6 +147,8 @@ def read_command(text: str) -> Infotext | None:
     return Infotext(prompt, negative, pairs, "invokeai", flags)
 
 
+_LONGEST = 20_000
+"""Characters: `shlex` takes time that grows with the square of a word."""
 _FLAG = re.compile(r"-(?:[a-zA-Z][\d.]*|cf|A[a-z]\w*|-[a-z][\w-]*)")
 _KEYS = {
     "s": "Steps",
@@ -165,7 +169,7 @@ _KEYS = {
 def _flags(words: list[str]) -> Iterator[tuple[str, str]]:
     name, values = "", list[str]()
     for word in words:
-        found = re.fullmatch(r"-(-[\w-]+|cf|[a-zA-Z])(.*)", word)
+        found = re.fullmatch(r"-(-[\w-]++|cf|[a-zA-Z])(.*)", word)
         if found is None:
             values.append(word)
             continue
