@@ -59,8 +59,8 @@ addEventListener('keydown', event => {
 }, true);
 """
 """For each key the milliseconds to the frame that shows what it found; the list is busy from the key until then."""
-ASKED = """performance.getEntriesByType('resource').filter(one => one.name.includes('/v1/images?') && one.name.includes('q='))
-    .map(one => one.duration)"""
+ASKED = """performance.getEntriesByType('resource')
+    .filter(one => one.name.includes('/v1/images?') && one.name.includes('q=')).map(one => one.duration)"""
 
 
 def main() -> int:
@@ -93,7 +93,7 @@ def main() -> int:
 
 
 def first_load(browser: Browser, url: str) -> tuple[float, float]:
-    """Milliseconds until the prompt takes input, and kilobytes of script, in a browser that knows nothing of the page."""
+    """Milliseconds until the prompt takes input, and kilobytes of script, in a browser without memory."""
     context = browser.new_context(viewport={"width": 1400, "height": 900}, locale="en-GB")
     page = context.new_page()
     page.add_init_script(LOADED)

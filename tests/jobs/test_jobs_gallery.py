@@ -137,7 +137,7 @@ def test_images_are_found_by_what_they_are(stores: Stores) -> None:
 
 @pytest.mark.parametrize("url", [None], ids=["sqlite"])
 def test_a_search_sorts_what_fits_in_an_index_and_reads_the_images_it_shows(stores: Stores) -> None:
-    """However many fit: their rows, with all that images say, would be read and sorted for each letter that is typed."""
+    """Else all rows that fit, with all that images say, would be read and sorted for each letter that is typed."""
     store, plans = stores.open(), list[str]()
     fill(store, ANNA, *(said(f"an apple {number}") for number in range(6)))
     engine = store._parts.database._engine

@@ -32,7 +32,7 @@ class Gallery:
 
     def find(self, owner: str, wanted: Wanted, window: Window) -> Found:
         """Raises UnknownJob for a board or an image to go on from that is not there, BadInput for too long a search.
-        The whole rows are read last, of those alone that are shown: all that fit are sorted, and an index holds them."""
+        What fits is sorted by an index; whole rows are read of those alone that are shown."""
         with self._parts.database.read() as connection:
             fits = self._fits(connection, owner, wanted)
             total = connection.scalar(select(func.count()).select_from(gallery).where(fits)) or 0
