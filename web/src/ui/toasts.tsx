@@ -41,7 +41,8 @@ export function Toasts() {
   const text = useText();
   const shown = useSyncExternalStore(subscribe, () => toasts);
   return (
-    <div className="toasts" role="status" aria-live="polite">
+    // Dialogs hide the rest of the page from screen readers: not what lies over them.
+    <div className="toasts" role="status" aria-live="polite" data-react-aria-top-layer="true">
       {shown.map((one) => (
         <div key={one.id} className={one.bad ? "toast toast-bad" : "toast"}>
           <span>{one.message}</span>

@@ -9,6 +9,7 @@ import { messageOf } from "../../api/errors";
 import { fill, useText } from "../../i18n";
 import { useOwnText } from "../../i18n/own";
 import { Button } from "../../ui/button";
+import { useFormat } from "../../ui/format";
 import { Icon } from "../../ui/icons";
 import { toast } from "../../ui/toasts";
 import { useAsking } from "./asking";
@@ -27,6 +28,7 @@ import { TEXTS } from "./text";
 export function Gallery() {
   const text = useText();
   const own = useOwnText(TEXTS);
+  const { number } = useFormat();
   const [place, go, seek] = usePlace();
   const [, leave] = useLocation();
   const [pages, setPages] = useShown(place);
@@ -47,7 +49,7 @@ export function Gallery() {
           <h1 className="visually-hidden">{text.screens.gallery}</h1>
           <Search q={place.q} onSearch={seek} />
           <p className="quiet gallery-count" aria-live="polite">
-            {images.pending ? "" : images.total === 1 ? own.countOne : fill(own.count, { count: images.total.toLocaleString() })}
+            {images.pending ? "" : images.total === 1 ? own.countOne : fill(own.count, { count: number(images.total) })}
           </p>
         </header>
         <p id="gallery-keys" className="visually-hidden">
