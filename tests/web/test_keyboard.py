@@ -45,7 +45,7 @@ def reach(page: Page, target: Locator) -> None:
 
 
 def press(page: Page, name: str | re.Pattern[str], role: Any = "button", key: str = "Enter") -> None:
-    reach(page, page.get_by_role(role, name=name, **({"exact": True} if isinstance(name, str) else {})).first)
+    reach(page, page.get_by_role(role, name=name, exact=isinstance(name, str)).first)
     page.keyboard.press(key)
 
 
