@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from alembic import command
-from sqlalchemy import text
+from sqlalchemy import Connection, event, text
 
 from atelier.errors import BadInput
 from atelier.runtime.jobs import gallery as in_gallery
@@ -133,6 +133,33 @@ def test_images_are_found_by_what_they_are(stores: Stores) -> None:
     for much in (" ".join(["a"] * 21), "a" * 1001):
         with pytest.raises(BadInput, match="q: "):
             ids(store, much)
+
+
+@pytest.mark.parametrize("url", [None], ids=["sqlite"])
+def test_a_search_sorts_what_fits_in_an_index_and_reads_the_images_it_shows(stores: Stores) -> None:
+    """Else all rows that fit, with all that images say, would be read and sorted for each letter that is typed."""
+    store, plans = stores.open(), list[str]()
+    fill(store, ANNA, *(said(f"an apple {number}") for number in range(6)))
+    engine = store._parts.database._engine
+
+    def explain(
+        connection: Connection, _cursor: object, statement: str, parameters: tuple[object, ...], *_: object
+    ) -> None:
+        if "gallery" in statement and not statement.startswith("EXPLAIN"):
+            rows = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters).all()
+            plans.append("\n".join(row.detail for row in rows))
+
+    event.listen(engine, "before_cursor_execute", explain)
+    found = store.gallery.find("anna", Wanted("apple"), Window(limit=2))
+    event.remove(engine, "before_cursor_execute", explain)
+    assert (len(found.entries), found.total) == (2, 6)
+    counted, sorted_, shown = plans
+    for plan in (counted, sorted_):
+        assert "SEARCH gallery USING COVERING INDEX" in plan
+        assert "SEARCH facts USING PRIMARY KEY (name=?)" in plan
+        assert "images" not in plan
+    assert "SEARCH gallery USING INTEGER PRIMARY KEY" in shown
+    assert "SCAN" not in shown
 
 
 def test_texts_are_spelled_so_that_parts_are_found_and_nothing_else() -> None:

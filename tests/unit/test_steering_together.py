@@ -10,11 +10,9 @@ from PIL import Image, ImageDraw
 from safetensors.torch import save_file
 from torch import Tensor
 
-from atelier.adapters.control_lora import ControlLora, LowRank, shapes_of, write_control_lora
 from atelier.checkpoints.embedded import embedded_folder
 from atelier.checkpoints.opening import open_checkpoint
-from atelier.families.parts import UNET, VISION
-from atelier.models.controlnet import ControlNet, ControlSpec
+from atelier.families.parts import VISION
 from atelier.request.infotext import read, to_request
 from atelier.request.model import Request
 from atelier.request.table import request_of
@@ -22,26 +20,16 @@ from atelier.runtime.device import Device
 from atelier.runtime.engine import Engine
 from atelier.runtime.library import Library
 from atelier.weights.hashes import HashCache
+from control_support import written_for_embedded
 
 CPU = Device(torch.device("cpu"), torch.float32, torch.float32, max_batch=None)
 CONTEXT, TOKENS = 160, 4
 WIDTHS = (128, 256, 256, 256, 128, 128, 256)
 """Of the embedded model's attentions to the text: down, up, middle, counted by hand."""
-OWN = ("hint.", "outs.", "out_middle.")
 
 
 def drawn(seed: int, *shape: int) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed)) * shape[-1] ** -0.5
-
-
-def control(path: Path, seed: int) -> None:
-    spec = ControlSpec(open_checkpoint(embedded_folder()).spec(UNET), (8, 8, 8, 8))
-    torch.manual_seed(seed)
-    net = ControlNet(spec)
-    full = {name: net.get_parameter(name).detach() * 0.5 for name in shapes_of(spec) if name.startswith(OWN)}
-    name = "middle.attention.blocks.0.attn2.to_k.weight"
-    rows, columns = shapes_of(spec)[name]
-    write_control_lora(path, ControlLora({name: LowRank(drawn(seed, rows, 1), drawn(seed, 1, columns))}, full), spec)
 
 
 def image_prompt(path: Path) -> None:
@@ -69,8 +57,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("models")
     for name in ("ControlNet", "ipadapter", "Lora"):
         (folder / name).mkdir()
-    control(folder / "ControlNet" / "a_canny.safetensors", 1)
-    control(folder / "ControlNet" / "a_depth.safetensors", 2)
+    written_for_embedded(folder / "ControlNet" / "a_canny.safetensors", 1)
+    written_for_embedded(folder / "ControlNet" / "a_depth.safetensors", 2)
     image_prompt(folder / "ipadapter" / "prompt.safetensors")
     lora(folder / "Lora" / "oil.safetensors")
     image = Image.new("RGB", (128, 128), "white")

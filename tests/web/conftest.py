@@ -28,8 +28,13 @@ SHOTS = os.environ.get("ATELIER_SCREENSHOTS")
 
 @pytest.fixture(scope="session")
 def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A server without keys, one for all tests of this process."""
-    process, url = serve(tmp_path_factory.mktemp("studio") / "data")
+    """A server without keys, one for all tests of this process, with a network that reads edges."""
+    from control_support import written_for_embedded
+
+    folder = tmp_path_factory.mktemp("studio")
+    (folder / "models" / "ControlNet").mkdir(parents=True)
+    written_for_embedded(folder / "models" / "ControlNet" / "tiny_canny.safetensors", 1)
+    process, url = serve(folder / "data", "--models-dir", str(folder / "models"))
     yield url
     stop(process)
 

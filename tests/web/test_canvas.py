@@ -162,12 +162,13 @@ def _line(points: list[tuple[float, float]], width: int) -> Image.Image:
     return drawn
 
 
-def test_a_frame_that_reaches_beyond_the_image_goes_on_there(canvas: Page) -> None:
+def test_a_frame_that_reaches_beyond_the_image_goes_on_there(canvas: Page, shot: Shot) -> None:
     before = flat(canvas, kept(canvas), (SIDE, SIDE))
     drag(canvas, (64, 64), (96, 64))
     assert kept(canvas)["frame"] == {"x": 32, "y": 0, "width": SIDE, "height": SIDE}
     expect(canvas.locator(".canvas-way")).to_have_text("Goes on where the frame is empty")
     generate(canvas, "a red apple on a blue background")
+    shot(canvas, "canvas-outpaint")
     take(canvas)
     document = kept(canvas)
     first, second = document["layers"]
@@ -343,10 +344,28 @@ def test_an_image_steers_and_its_hint_is_shown(canvas: Page, tmp_path: Path, sho
     job = next(j for j in canvas.request.get(f"{_origin(canvas)}/v1/jobs").json()["data"] if j["kind"] == "annotate")
     edges = Image.open(io.BytesIO(canvas.request.get(_origin(canvas) + job["images"][0]["url"]).body())).convert("L")
     assert 100 < (np.asarray(edges) > 0).sum() < 1000
-    canvas.get_by_role("textbox", name="Prompt", exact=True).fill("a house")
+    generate(canvas, "a red apple")
+    fields = asked(canvas)
+    [control] = fields["controls"]
+    assert control.startswith("canny:upload:")
+    made = canvas.request.get(f"{_origin(canvas)}/v1/jobs?limit=1").json()["data"][0]["images"][0]
+    shot(canvas, "canvas-control-made")
+    with_it, without = (again(canvas, {**fields, "seed": made["seed"], "controls": steer}) for steer in ([control], []))
+    assert with_it == made["sha256"] != without
+    take(canvas)
+    canvas.get_by_role("button", name=re.compile("^square")).click()
+    canvas.get_by_role("button", name=re.compile("^Control")).click()
+    canvas.get_by_role("option", name="Scribble", exact=True).click()
     canvas.get_by_role("button", name="Generate", exact=True).click()
     expect(canvas.locator(".toast-bad")).to_contain_text("there is no network of this type")
-    assert json.dumps(kept(canvas)).count('"type": "canny"') == 1
+    assert json.dumps(kept(canvas)).count('"type": "scribble"') == 1
+
+
+def again(page: Page, fields: Fields) -> str:
+    """The SHA-256 of the image that a request makes."""
+    job = page.request.post(f"{_origin(page)}/v1/jobs", data=fields).json()["id"]
+    wait_for(lambda: _job(_origin(page), job)["state"] == "done", SECONDS)
+    return str(_job(_origin(page), job)["images"][0]["sha256"])
 
 
 def test_the_view_is_moved_and_zoomed_and_a_part_is_saved(canvas: Page) -> None:
@@ -376,12 +395,13 @@ def test_the_view_is_moved_and_zoomed_and_a_part_is_saved(canvas: Page) -> None:
     assert (np.asarray(file.convert("RGB")) == flat(canvas, document, (SIDE, SIDE))).all()
 
 
-def test_layers_are_named_ordered_hidden_and_removed(canvas: Page) -> None:
+def test_layers_are_named_ordered_hidden_and_removed(canvas: Page, shot: Shot) -> None:
     canvas.get_by_role("button", name=re.compile("^a red apple")).click()
     canvas.get_by_role("textbox", name="Name of the layer").fill("Apple")
     canvas.get_by_role("slider", name="Opacity").press("ArrowLeft")
     [layer] = kept(canvas)["layers"]
     assert (layer["name"], layer["opacity"]) == ("Apple", 0.99)
+    shot(canvas, "canvas-layers")
     board(canvas).press("v")
     board(canvas).press("ArrowDown")
     assert kept(canvas)["layers"][0]["box"]["y"] == 8

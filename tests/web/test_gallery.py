@@ -86,6 +86,24 @@ def test_images_are_found_by_words_and_fields(gallery: Page, shot: Shot, accessi
     expect(gallery.get_by_text("10,000 images")).to_be_visible()
 
 
+def test_a_letter_that_is_typed_is_searched_for_at_once(gallery: Page) -> None:
+    gallery.clock.install()
+    gallery.clock.pause_at("2100-01-01")
+    with gallery.expect_request(re.compile(r"/v1/images\?.*q=mo(&|$)")):
+        gallery.get_by_role("searchbox", name="Search").press_sequentially("mo")
+        gallery.clock.run_for(5)
+    gallery.clock.resume()
+    expect(gallery.get_by_text("2,500 images")).to_be_visible()
+    expect(gallery).to_have_url(re.compile(r"\?q=mo$"))
+    listed = images(gallery)
+    listed.evaluate("list => { list.scrollTop = list.scrollHeight }")
+    gallery.get_by_role("searchbox", name="Search").press_sequentially("o")
+    expect(gallery.get_by_text("1,250 images")).to_be_visible()
+    expect(listed).to_have_js_property("scrollTop", 0)
+    expect(listed).to_have_attribute("aria-busy", "false")
+    expect(tile(gallery, 0)).to_have_attribute("aria-label", re.compile("moon"))
+
+
 def test_ten_thousand_images_scroll_without_blank_rows(gallery: Page) -> None:
     listed = images(gallery)
     height = listed.evaluate("list => list.scrollHeight")
@@ -176,6 +194,10 @@ def test_an_image_is_looked_at_and_its_settings_go_to_paint(gallery: Page, shot:
     expect(gallery).to_have_url(re.compile("image=[0-9a-f]{32}"))
     shot(gallery, "gallery-image")
     accessible(gallery)
+    dialog.get_by_role("button", name="Put on a board").click()
+    gallery.get_by_role("menuitem", name="New board").click()
+    expect(gallery.get_by_role("status").filter(has_text="1 put on New board")).to_be_visible()
+    expect(dialog).to_be_visible()
     gallery.keyboard.press("Escape")
     expect(images(gallery)).to_be_focused()
     gallery.keyboard.press("Enter")

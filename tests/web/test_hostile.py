@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import httpx
 import pytest
@@ -49,12 +49,13 @@ def ask(page: Page, prompt: str) -> None:
     page.get_by_role("button", name="Generate").click()
 
 
-def test_a_wrong_key_is_said(context: BrowserContext, keyed_address: str) -> None:
+def test_a_wrong_key_is_said(context: BrowserContext, keyed_address: str, shot: Callable[[Page, str], None]) -> None:
     page = context.new_page()
     page.goto(keyed_address)
     page.get_by_label("Key").fill("no key of this server")
     page.get_by_role("button", name="Use this key").click()
     expect(page.get_by_text("The server does not know this key.")).to_be_visible()
+    shot(page, "key")
 
 
 def test_hostile_prompts_are_shown_as_text(visit: Page) -> None:

@@ -161,7 +161,9 @@ def test_it_speaks_chinese_and_fits_a_phone(
     phone.close()
 
 
-def test_a_server_that_is_away_is_said_and_what_was_typed_is_kept(context: BrowserContext, tmp_path: Path) -> None:
+def test_a_server_that_is_away_is_said_and_what_was_typed_is_kept(
+    context: BrowserContext, tmp_path: Path, shot: Shot
+) -> None:
     process, url = serve(tmp_path / "data")
     page = context.new_page()
     page.goto(url)
@@ -170,6 +172,7 @@ def test_a_server_that_is_away_is_said_and_what_was_typed_is_kept(context: Brows
     stop(process)
     page.get_by_role("button", name="Generate").click()
     expect(page.get_by_role("alert").filter(has_text="does not answer")).to_be_visible()
+    shot(page, "away")
     expect(prompt).to_have_value("a red apple")
     process, _ = serve(tmp_path / "data", port=int(url.rpartition(":")[2]))
     expect(page.get_by_role("article", name="a red apple").first).to_have_attribute("data-state", "done")

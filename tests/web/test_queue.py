@@ -85,7 +85,7 @@ def test_a_failure_says_why_and_is_done_again(queue: Page, address: str, shot: S
     expect(queue.get_by_text("Removed.")).to_be_visible()
 
 
-def test_what_runs_goes_on_after_a_restart(context: BrowserContext, tmp_path: Path) -> None:
+def test_what_runs_goes_on_after_a_restart(context: BrowserContext, tmp_path: Path, shot: Shot) -> None:
     page = context.new_page()
     with serving(tmp_path, "--grace", "0") as server:
         ask(server.url, **LONG)
@@ -99,3 +99,4 @@ def test_what_runs_goes_on_after_a_restart(context: BrowserContext, tmp_path: Pa
         expect(running(page)).to_contain_text("a red apple on a blue background")
         expect(running(page)).to_contain_text(re.compile(r"Step [1-9]\d* of 400"))
         expect(waiting(page)).to_contain_text("a blue stone")
+        shot(page, "queue-restarted")

@@ -71,7 +71,7 @@ function Away() {
   const text = useText();
   const away = useSyncExternalStore(onReach, isAway);
   return (
-    <div role="alert" className="away-place">
+    <div role="alert" className="away-place" data-react-aria-top-layer="true">
       {away && <p className="away">{text.app.away}</p>}
     </div>
   );

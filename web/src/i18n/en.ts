@@ -51,6 +51,7 @@ export const en = {
     empty: "Your images appear here.",
     emptyHint: "Write what you want to see, or drop an image that Atelier or A1111 made to get its settings back.",
     dropHere: "Drop an image to get its settings back",
+    restore: "Settings of an image",
     restored: "The settings of the image are restored.",
     holdsNothing: "The image holds no settings.",
     again: "Use these settings",

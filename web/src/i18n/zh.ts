@@ -53,6 +53,7 @@ export const zh: Catalogue = {
     empty: "您的图像会显示在这里。",
     emptyHint: "写下您想看到的内容，或拖入由 Atelier 或 A1111 生成的图像以恢复其参数。",
     dropHere: "拖入图像以恢复其参数",
+    restore: "读取图像参数",
     restored: "已恢复图像的参数。",
     holdsNothing: "图像中没有参数。",
     again: "使用这些参数",

@@ -12,6 +12,8 @@ export interface Toast {
 }
 
 const SHOWN_MS = 8000;
+/** One has to get there first, with keys as well. */
+const SHOWN_WITH_ACTION_MS = 20_000;
 const listeners = new Set<() => void>();
 let toasts: readonly Toast[] = [];
 let last = 0;
@@ -20,7 +22,7 @@ export function toast(message: string, options: { bad?: boolean; action?: Toast[
   last += 1;
   const id = last;
   set([...toasts.filter((other) => other.message !== message), { id, message, bad: options.bad ?? false, action: options.action }]);
-  setTimeout(() => dismiss(id), SHOWN_MS);
+  setTimeout(() => dismiss(id), options.action === undefined ? SHOWN_MS : SHOWN_WITH_ACTION_MS);
 }
 
 function dismiss(id: number): void {
@@ -41,7 +43,8 @@ export function Toasts() {
   const text = useText();
   const shown = useSyncExternalStore(subscribe, () => toasts);
   return (
-    <div className="toasts" role="status" aria-live="polite">
+    // Dialogs hide the rest of the page from screen readers: not what lies over them.
+    <div className="toasts" role="status" aria-live="polite" data-react-aria-top-layer="true">
       {shown.map((one) => (
         <div key={one.id} className={one.bad ? "toast toast-bad" : "toast"}>
           <span>{one.message}</span>

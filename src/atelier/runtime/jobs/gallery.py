@@ -31,15 +31,17 @@ class Gallery:
         self.boards = own_boards.Boards(parts)
 
     def find(self, owner: str, wanted: Wanted, window: Window) -> Found:
-        """Raises UnknownJob for a board or an image to go on from that is not there, BadInput for too long a search."""
+        """Raises UnknownJob for a board or an image to go on from that is not there, BadInput for too long a search.
+        What fits is sorted by an index; whole rows are read of those alone that are shown."""
         with self._parts.database.read() as connection:
             fits = self._fits(connection, owner, wanted)
             total = connection.scalar(select(func.count()).select_from(gallery).where(fits)) or 0
-            query = _ENTRY.where(fits).order_by(gallery.c.sequence.desc())
+            query = select(gallery.c.sequence).where(fits).order_by(gallery.c.sequence.desc())
             if window.before is not None:
                 query = query.where(gallery.c.sequence < _row(connection, window.before, owner).sequence)
-            rows = connection.execute(query.offset(window.skip).limit(window.limit)).all()
-        return Found(tuple(_entry(row) for row in rows), total)
+            shown = connection.scalars(query.offset(window.skip).limit(window.limit)).all()
+            rows = connection.execute(_ENTRY.where(gallery.c.sequence.in_(shown))).all()
+        return Found(tuple(_entry(row) for row in sorted(rows, key=lambda row: -row.sequence)), total)
 
     def entry(self, image_id: str, owner: str) -> Entry:
         """One image, with its boards."""

@@ -4,6 +4,7 @@ import { afterEvent, cancelJob, hasEnded } from "../../api/jobs";
 import { changesOf } from "../../api/live";
 import { sideOf } from "../../api/sides";
 import { patiently } from "../../api/patiently";
+import { save } from "../../ui/save";
 import { toast } from "../../ui/toasts";
 import { alone } from "./alone";
 import { type Document, empty, extent, fromJson, isEmpty, type Layer, type Pending, withLayer } from "./document";
@@ -248,18 +249,11 @@ export function middle(): Point {
   return toCanvas(view, { x: window.width / 2, y: window.height / 2 });
 }
 
-const URL_MS = 10_000;
-
 /** Saves the frame, or all that there is, as a PNG on this computer. */
-export async function save(what: "frame" | "all"): Promise<void> {
+export async function savePart(what: "frame" | "all"): Promise<void> {
   const document = now().history.present;
   const box = what === "frame" ? document.frame : extent(document);
   if (box === null) return;
   const whole = { x: Math.floor(box.x), y: Math.floor(box.y), width: Math.ceil(box.width), height: Math.ceil(box.height) };
-  const address = URL.createObjectURL(await exported(document, whole));
-  const link = window.document.createElement("a");
-  link.href = address;
-  link.download = `${document.name || "canvas"}.png`;
-  link.click();
-  setTimeout(() => URL.revokeObjectURL(address), URL_MS);
+  save(await exported(document, whole), `${document.name || "canvas"}.png`);
 }

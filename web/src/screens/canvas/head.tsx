@@ -6,9 +6,10 @@ import { messageOf } from "../../api/errors";
 import { useText } from "../../i18n";
 import { Button, IconButton } from "../../ui/button";
 import { Dialog } from "../../ui/dialog";
+import { useFormat } from "../../ui/format";
 import { Icon } from "../../ui/icons";
 import { toast } from "../../ui/toasts";
-import { save } from "./actions";
+import { savePart } from "./actions";
 import { NameBox } from "./panel";
 import { canvases, removeCanvas } from "./server";
 import { keep, useCanvas } from "./store";
@@ -19,7 +20,7 @@ export function Head({ go }: { go: (id: string | null) => void }) {
   const text = useOwnText();
   const [open, setOpen] = useState(false);
   const saving = useCanvas((one) => one.saving);
-  const saved = (what: "frame" | "all") => void save(what).catch((error: unknown) => toast(messageOf(error), { bad: true }));
+  const saved = (what: "frame" | "all") => void savePart(what).catch((error: unknown) => toast(messageOf(error), { bad: true }));
   return (
     <header className="canvas-head">
       <NameBox />
@@ -58,6 +59,7 @@ function Others({ go, onClose }: { go: (id: string | null) => void; onClose: () 
     await removeCanvas(id).catch((error: unknown) => toast(messageOf(error), { bad: true }));
     await queries.invalidateQueries({ queryKey: ["canvases"] });
   };
+  const { when } = useFormat();
   const leave = (id: string | null) => {
     go(id);
     onClose();
@@ -74,7 +76,7 @@ function Others({ go, onClose }: { go: (id: string | null) => void; onClose: () 
               <div className="layer-row">
                 <AriaButton className="layer-pick" onPress={() => leave(one.id)}>
                   <span>{one.name || text.untitled}</span>
-                  <span className="quiet">{new Date(one.changed * 1000).toLocaleString()}</span>
+                  <span className="quiet">{when(one.changed)}</span>
                 </AriaButton>
                 {one.id !== mine && <IconButton icon="trash" label={`${app.remove}: ${one.name || text.untitled}`} onPress={() => void remove(one.id)} />}
               </div>

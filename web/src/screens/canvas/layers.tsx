@@ -2,6 +2,7 @@ import { Button as AriaButton, Input, TextField } from "react-aria-components";
 
 import { useText } from "../../i18n";
 import { Button, IconButton } from "../../ui/button";
+import { usePickFile } from "../../ui/pick";
 import { Picture } from "../../ui/picture";
 import { drop } from "./actions";
 import { ControlForm, firstControl, useControls } from "./controls";
@@ -10,7 +11,6 @@ import { addressOf } from "./raster";
 import { Slide } from "./slide";
 import { edit, set, useCanvas, useDocument } from "./store";
 import { useOwnText } from "./text";
-import { usePickFile } from "./pick";
 
 /** The layers, the uppermost first; the chosen one shows what can be set of it. */
 export function Layers() {

@@ -84,7 +84,7 @@ export function ToBoard({ ids, doings }: { ids: readonly string[]; doings: Doing
   };
   return (
     <MenuTrigger>
-      <AriaButton className="chosen-act" isDisabled={busy}>
+      <AriaButton className="chosen-act" isPending={busy}>
         <Icon name="layers" />
         <span>{text.toBoard}</span>
       </AriaButton>

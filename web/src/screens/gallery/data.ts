@@ -1,8 +1,10 @@
 import { keepPreviousData, type QueryClient, queryOptions, useQueries, useQuery, useQueryClient } from "@tanstack/react-query";
+import { useState } from "react";
 
 import { api, type Schemas, told } from "../../api/client";
 import { useChanges, useSoon } from "../../api/live";
 import { type Place, queryOf } from "./place";
+import { inTurn } from "./turn";
 
 export type Entry = Schemas["EntryShape"];
 export type Board = Schemas["BoardShape"];
@@ -17,9 +19,13 @@ function part(place: Place, page: number, limit = PAGE) {
   const query = { ...queryOf(place), limit, skip: page * limit };
   return queryOptions({
     queryKey: [GALLERY, query],
-    queryFn: ({ signal }) => told(api.GET("/v1/images", { params: { query }, signal })),
+    queryFn: ({ signal }) => (place.q.trim() === "" ? ask(query, signal) : inTurn(signal, () => ask(query))),
     staleTime: 60_000,
   });
+}
+
+function ask(query: { limit: number; skip: number }, signal?: AbortSignal): Promise<Part> {
+  return told(api.GET("/v1/images", { params: { query }, ...(signal && { signal }) }));
 }
 
 export interface Images {
@@ -30,6 +36,8 @@ export interface Images {
   find: (id: string) => number;
   /** Nothing of it is being asked for. */
   settled: boolean;
+  /** They are those of the place that was shown before: these are being asked for. */
+  before: boolean;
   error: Error | null;
   pending: boolean;
 }
@@ -41,7 +49,10 @@ export function pagesOf(known: readonly [number, number], first: number, last: n
   return from === known[0] && to === known[1] ? known : [from, to];
 }
 
-/** One's images from page `from` to page `to`, those about `active`, where it may shift to, and how many there are in all. */
+/**
+ * One's images from page `from` to page `to`, those about `active`, where it may shift to, and how many there are in all.
+ * Until those of another place have come, the first of the place before stand there.
+ */
 export function useImages(place: Place, from: number, to: number, active: number): Images {
   const about = active < 0 ? [] : [Math.floor(active / PAGE), Math.floor((active + PAGE / 2) / PAGE)];
   const pages = [...new Set([0, ...Array.from({ length: to - from + 1 }, (_, at) => from + at), ...about])];
@@ -51,6 +62,8 @@ export function useImages(place: Place, from: number, to: number, active: number
     const data = found[at]?.data;
     if (data !== undefined) parts.set(page, data);
   });
+  const before = useBefore(place, found[0]?.isPending === false);
+  if (before !== undefined) parts.set(0, before);
   return {
     total: parts.get(0)?.total ?? 0,
     at: (index) => parts.get(Math.floor(index / PAGE))?.data[index % PAGE],
@@ -61,10 +74,19 @@ export function useImages(place: Place, from: number, to: number, active: number
       }
       return -1;
     },
+    before: before !== undefined,
     settled: !found.some((one) => one.isFetching),
     error: found[0]?.error ?? null,
-    pending: found[0]?.isPending ?? true,
+    pending: parts.size === 0 && (found[0]?.isPending ?? true),
   };
+}
+
+/** The first images of the place that was shown last, while those of this one are not there. */
+function useBefore(place: Place, isThere: boolean): Part | undefined {
+  const [shown, setShown] = useState(place);
+  if (isThere && shown !== place) setShown(place);
+  const { data } = useQuery({ ...part(shown, 0), enabled: false });
+  return isThere ? undefined : data;
 }
 
 /** The ids at places of the list, also of those that were never shown; what changed since is asked for again. */

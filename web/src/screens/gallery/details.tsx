@@ -1,10 +1,11 @@
 import { useEffect } from "react";
 import { useLocation } from "wouter";
 
-import { fill, useLanguage, useText } from "../../i18n";
+import { fill, useText } from "../../i18n";
 import { useOwnText } from "../../i18n/own";
 import { Button, IconButton } from "../../ui/button";
 import { Dialog } from "../../ui/dialog";
+import { useFormat } from "../../ui/format";
 import { Icon } from "../../ui/icons";
 import { Picture, useAddress } from "../../ui/picture";
 import { ToBoard } from "./chosen";
@@ -115,14 +116,13 @@ const ELSEWHERE: ReadonlySet<string> = new Set(["Size", "Seed"]);
 
 function Settings({ known }: { known: Known }) {
   const text = useOwnText(TEXTS);
-  const language = useLanguage();
+  const { when } = useFormat();
   const boards = useBoards().filter((board) => known.boards.includes(board.id));
-  const made = new Date(known.made * 1000).toLocaleString(language === "zh" ? "zh-CN" : "en-GB", { dateStyle: "medium", timeStyle: "short" });
   return (
     <dl className="details-list">
       <Row name={text.prompt} value={known.prompt} wide />
       <Row name={text.negative} value={known.negative_prompt} wide />
-      <Row name={text.made} value={made} />
+      <Row name={text.made} value={when(known.made)} />
       <Row name={text.size} value={`${known.width} × ${known.height}`} />
       <Row name={text.seed} value={known.seed === null ? "" : String(known.image.seed)} />
       {boards.length > 0 && <Row name={text.onBoards} value={boards.map((board) => board.name).join(", ")} />}

@@ -6,6 +6,7 @@ import { messageOf } from "../../api/errors";
 import { setDraft, setField } from "../../form/store";
 import { type Catalogue, fill, useText } from "../../i18n";
 import { useOwnText } from "../../i18n/own";
+import { save } from "../../ui/save";
 import { toast } from "../../ui/toasts";
 import { changeTeachDraft, currentTeachDraft, type TaughtImage, withImages } from "../teach/draft";
 import { type Board, change, type Doing, pin } from "./data";
@@ -113,13 +114,5 @@ async function takeToTeach(ids: Ids): Promise<number> {
 async function fetchZip(ids: Ids): Promise<void> {
   const body = JSON.stringify({ ids });
   const answer = await send("/v1/images/zip", { method: "POST", body, headers: { "Content-Type": "application/json" } });
-  save(URL.createObjectURL(await answer.blob()), "images.zip");
-}
-
-function save(address: string, name: string): void {
-  const link = document.createElement("a");
-  link.href = address;
-  link.download = name;
-  link.click();
-  setTimeout(() => URL.revokeObjectURL(address), 10_000);
+  save(await answer.blob(), "images.zip");
 }

@@ -31,6 +31,8 @@ export interface Acts {
 }
 
 interface Own {
+  /** What is listed: of anything else the beginning is shown. */
+  of: string;
   images: Images;
   selection: Selection;
   acts: Acts;
@@ -38,7 +40,7 @@ interface Own {
 }
 
 /** All images as a grid of which only what can be seen is there. A list box: one tab stop, arrows move within it. */
-export function Grid({ images, selection, acts, onShown }: Own) {
+export function Grid({ of, images, selection, acts, onShown }: Own) {
   const text = useOwnText(TEXTS);
   const list = useRef<HTMLDivElement>(null);
   const [columns, side] = useColumns(list);
@@ -50,6 +52,9 @@ export function Grid({ images, selection, acts, onShown }: Own) {
   const last = ((lines.at(-1)?.index ?? 0) + 1) * columns - 1;
   useEffect(() => onShown(first, last), [onShown, first, last]);
   useEffect(() => shown.measure(), [shown, side]);
+  useLayoutEffect(() => {
+    if (list.current !== null) list.current.scrollTop = 0;
+  }, [of]);
   const { active } = selection;
   useEffect(() => {
     if (active >= 0) shown.scrollToIndex(Math.floor(active / columns), { align: "auto" });
@@ -63,6 +68,7 @@ export function Grid({ images, selection, acts, onShown }: Own) {
       role="listbox"
       aria-label={text.images}
       aria-multiselectable="true"
+      aria-busy={images.before}
       aria-describedby="gallery-keys"
       aria-activedescendant={active >= 0 && active < images.total ? optionId(active) : undefined}
       tabIndex={0}
@@ -109,7 +115,7 @@ const Tile = memo(function Tile({ at, side, total, entry, selected, active }: Ti
       aria-label={entry.starred ? `${name}, ${own.hasStar}` : name}
       title={fill("{name}", { name })}
     >
-      <Thumbnail src={entry.thumbnail} />
+      <Thumbnail key={entry.id} src={entry.thumbnail} />
       <span className="tile-check" data-check>
         <Icon name="check" />
       </span>

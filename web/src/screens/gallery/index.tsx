@@ -1,7 +1,7 @@
 import "../../styles/gallery.css";
 
 import { useQueryClient } from "@tanstack/react-query";
-import { useCallback, useMemo, useRef, useState } from "react";
+import { useCallback, useEffect, useMemo, useRef, useState } from "react";
 import { Button as AriaButton, Dialog, DialogTrigger, Input, Popover, SearchField } from "react-aria-components";
 import { useLocation, useSearch } from "wouter";
 
@@ -9,6 +9,7 @@ import { messageOf } from "../../api/errors";
 import { fill, useText } from "../../i18n";
 import { useOwnText } from "../../i18n/own";
 import { Button } from "../../ui/button";
+import { useFormat } from "../../ui/format";
 import { Icon } from "../../ui/icons";
 import { toast } from "../../ui/toasts";
 import { useAsking } from "./asking";
@@ -27,9 +28,10 @@ import { TEXTS } from "./text";
 export function Gallery() {
   const text = useText();
   const own = useOwnText(TEXTS);
-  const [place, go] = usePlace();
+  const { number } = useFormat();
+  const [place, go, seek] = usePlace();
   const [, leave] = useLocation();
-  const [pages, setPages] = useState<readonly [number, number]>([0, 0]);
+  const [pages, setPages] = useShown(place);
   const [kept, setSelection] = useSelection(place);
   const images = useImages(place, ...pages, kept.active);
   const selection = followed(kept, images);
@@ -37,7 +39,7 @@ export function Gallery() {
   const [doings, asked] = useAsking(useDoings());
   const acts = useActs(place, go, images, selection, setSelection, doings);
   useGalleryChanges();
-  const onShown = useCallback((first: number, last: number) => setPages((known) => pagesOf(known, first, last)), []);
+  const onShown = useCallback((first: number, last: number) => setPages((known) => pagesOf(known, first, last)), [setPages]);
   const ids = [...selection.ids];
   return (
     <div className="gallery">
@@ -45,9 +47,9 @@ export function Gallery() {
       <section className="gallery-main" aria-label={own.images}>
         <header className="gallery-head">
           <h1 className="visually-hidden">{text.screens.gallery}</h1>
-          <Search q={place.q} onSearch={(q) => go({ ...place, q, image: "" })} />
+          <Search q={place.q} onSearch={seek} />
           <p className="quiet gallery-count" aria-live="polite">
-            {images.pending ? "" : images.total === 1 ? own.countOne : fill(own.count, { count: images.total.toLocaleString() })}
+            {images.pending ? "" : images.total === 1 ? own.countOne : fill(own.count, { count: number(images.total) })}
           </p>
         </header>
         <p id="gallery-keys" className="visually-hidden">
@@ -55,7 +57,7 @@ export function Gallery() {
         </p>
         {images.error !== null && <p className="job-failed">{fill(own.failed, { reason: images.error.message })}</p>}
         {!images.pending && images.total === 0 && <Empty place={place} onAll={() => go(EVERYTHING)} />}
-        {images.total > 0 && <Grid key={JSON.stringify(queryOf(place))} images={images} selection={selection} acts={acts} onShown={onShown} />}
+        {images.total > 0 && <Grid of={JSON.stringify(queryOf(place))} images={images} selection={selection} acts={acts} onShown={onShown} />}
         {ids.length > 0 && (
           <Chosen
             ids={ids}
@@ -77,20 +79,55 @@ export function Gallery() {
   );
 }
 
-/** What the address says, and how to change it. */
-function usePlace(): [Place, (place: Place) => void] {
+/** Browsers take so many changes of an address a minute: it has what is typed once that rests. */
+const REST_MS = 250;
+
+/** What the address says, how to change it, and how to search: that is shown at once. */
+function usePlace(): [Place, (place: Place) => void, (q: string) => void] {
   const search = useSearch();
   const [here, leave] = useLocation();
-  const place = useMemo(() => placeOf(search), [search]);
+  const [typed, setTyped] = useState<{ over: string; q: string } | null>(null);
+  const timer = useRef<ReturnType<typeof setTimeout> | undefined>(undefined);
+  useEffect(() => () => clearTimeout(timer.current), []);
+  if (typed !== null && typed.over !== search) setTyped(null);
+  const said = useMemo(() => placeOf(search), [search]);
+  const place = useMemo(() => (typed?.over === search ? { ...said, q: typed.q, image: "" } : said), [said, search, typed]);
   const go = useCallback(
     (next: Place) => {
+      clearTimeout(timer.current);
       const found = searchOf(next);
-      leave(found === "" ? here : `${here}?${found}`, { replace: !leads(place, next) });
+      leave(found === "" ? here : `${here}?${found}`, { replace: !leads(said, next) });
     },
-    [here, leave, place],
+    [here, leave, said],
   );
-  return [place, go];
+  const seek = useCallback(
+    (q: string) => {
+      setTyped({ over: search, q });
+      clearTimeout(timer.current);
+      timer.current = setTimeout(() => go({ ...said, q, image: "" }), REST_MS);
+    },
+    [go, said, search],
+  );
+  return [place, go, seek];
 }
+
+/** The pages that are seen; of another search or board the first. */
+function useShown(place: Place): [readonly [number, number], (change: (known: readonly [number, number]) => readonly [number, number]) => void] {
+  const of = JSON.stringify(queryOf(place));
+  const [kept, setKept] = useState<{ of: string; pages: readonly [number, number] }>({ of, pages: FIRST });
+  const set = useCallback(
+    (change: (known: readonly [number, number]) => readonly [number, number]) =>
+      setKept((known) => {
+        const before = known.of === of ? known.pages : FIRST;
+        const pages = change(before);
+        return known.of === of && pages === before ? known : { of, pages };
+      }),
+    [of],
+  );
+  return [kept.of === of ? kept.pages : FIRST, set];
+}
+
+const FIRST: readonly [number, number] = [0, 0];
 
 /** Whether one would go back from there: from what was opened, and from another board, but not from each letter typed. */
 function leads(place: Place, next: Place): boolean {
@@ -152,14 +189,12 @@ function saying(step: Promise<void>): void {
   void step.catch((error: unknown) => toast(messageOf(error), { bad: true }));
 }
 
-const SEARCH_MS = 250;
 const EXAMPLES = ["apple", '"blue background"', "-blurry", "sampler:euler", "steps:20..30", "cfg_scale:>=7", "seed:7", "size:512x768", "model:sd"];
 
 function Search({ q, onSearch }: { q: string; onSearch: (q: string) => void }) {
   const text = useOwnText(TEXTS);
   const [typed, setTyped] = useState(q);
   const [known, setKnown] = useState(q);
-  const [timer, setTimer] = useState<ReturnType<typeof setTimeout> | undefined>(undefined);
   // The address changed by something else than typing, which may be further on by now.
   if (q !== known) {
     setKnown(q);
@@ -167,13 +202,8 @@ function Search({ q, onSearch }: { q: string; onSearch: (q: string) => void }) {
   }
   const set = (next: string) => {
     setTyped(next);
-    clearTimeout(timer);
-    setTimer(
-      setTimeout(() => {
-        setKnown(next);
-        onSearch(next);
-      }, SEARCH_MS),
-    );
+    setKnown(next);
+    onSearch(next);
   };
   return (
     <div className="gallery-search">

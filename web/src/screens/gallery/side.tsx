@@ -9,6 +9,7 @@ import { useOwnText } from "../../i18n/own";
 import { Button, IconButton } from "../../ui/button";
 import { Dialog } from "../../ui/dialog";
 import { Icon, type IconName } from "../../ui/icons";
+import { useFormat } from "../../ui/format";
 import { Picture } from "../../ui/picture";
 import { toast } from "../../ui/toasts";
 import { type Board, lookAgain, useBoards, useCount } from "./data";
@@ -62,11 +63,12 @@ interface EntryOwn {
 }
 
 function Entry({ icon, cover = null, name, count, here, onPress }: EntryOwn) {
+  const { number } = useFormat();
   return (
     <button type="button" className="gallery-place" aria-current={here ? "page" : undefined} onClick={onPress}>
       {cover === null ? <Icon name={icon} /> : <Picture className="gallery-cover" src={`/v1/images/${cover}/thumbnail`} alt="" />}
       <span className="gallery-place-name">{name}</span>
-      {count !== null && <span className="gallery-place-count">{count.toLocaleString()}</span>}
+      {count !== null && <span className="gallery-place-count">{number(count)}</span>}
     </button>
   );
 }

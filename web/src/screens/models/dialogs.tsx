@@ -1,4 +1,4 @@
-import { useState } from "react";
+import { type SyntheticEvent, useState } from "react";
 import {
   CheckboxButton,
   CheckboxField,
@@ -46,7 +46,7 @@ export function ConvertDialog({ file, onClose, onMade }: { file: WeightsFile; on
   };
   return (
     <Dialog title={fill(text.convertTitle, { name: file.name })} open onClose={onClose}>
-      <div className="model-form">
+      <form className="model-form" onSubmit={submitting(run)}>
         <Choice
           label={text.layout}
           value={layout}
@@ -64,10 +64,10 @@ export function ConvertDialog({ file, onClose, onMade }: { file: WeightsFile; on
         <Check label={text.ema} value={ema} onChange={setEma} />
         <Check label={text.overwrite} value={overwrite} onChange={setOverwrite} />
         <Working work={work} label={text.startConvert} />
-        <Button look="main" isDisabled={shown === ""} onPress={run}>
+        <Button look="main" isDisabled={shown === ""} type="submit">
           {text.startConvert}
         </Button>
-      </div>
+      </form>
     </Dialog>
   );
 }
@@ -100,7 +100,7 @@ export function MergeDialog({ file, files, onClose, onMade }: MergeOwn) {
   const names = others.map((one) => ({ id: one.name, label: one.name }));
   return (
     <Dialog title={text.mergeTitle} open onClose={onClose}>
-      <div className="model-form">
+      <form className="model-form" onSubmit={submitting(run)}>
         {others.length === 0 && <p className="quiet">{text.mergeFiles}</p>}
         {others.length > 0 && (
           <>
@@ -120,14 +120,22 @@ export function MergeDialog({ file, files, onClose, onMade }: MergeOwn) {
             <NameField value={shown} onChange={setName} />
             <Check label={text.overwrite} value={overwrite} onChange={setOverwrite} />
             <Working work={work} label={text.startMerge} />
-            <Button look="main" isDisabled={shown === "" || second === ""} onPress={run}>
+            <Button look="main" isDisabled={shown === "" || second === ""} type="submit">
               {text.startMerge}
             </Button>
           </>
         )}
-      </div>
+      </form>
     </Dialog>
   );
+}
+
+/** Enter in a field does what the button does. */
+function submitting(run: () => void) {
+  return (event: SyntheticEvent) => {
+    event.preventDefault();
+    run();
+  };
 }
 
 /** What is done once a job has written a model: it is told, and shown. */

@@ -11,6 +11,7 @@ import { fill, useText } from "../../i18n";
 import { Button, IconButton } from "../../ui/button";
 import { useDropped } from "../../ui/dropped";
 import { Icon } from "../../ui/icons";
+import { usePickFile } from "../../ui/pick";
 import { toast } from "../../ui/toasts";
 import { Compare } from "./compare";
 import { JobCard } from "./job";
@@ -66,6 +67,7 @@ function Composer({ onOpen }: { onOpen: (job: Job, image: JobImage) => void }) {
       <div className="composer-foot">
         <Tokens prompt={textOf(prompt)} />
         <SecondPass />
+        <Restore />
         <Compare onOpen={onOpen} />
       </div>
     </div>
@@ -83,6 +85,17 @@ function SecondPass() {
       <Icon name="up" />
       <span>{text.paint.secondPass}</span>
     </ToggleButton>
+  );
+}
+
+/** What dropping an image does, for keys and for phones. */
+function Restore() {
+  const text = useText();
+  const pick = usePickFile(useCallback((images: File[]) => void restore(images[0], text.paint), [text]));
+  return (
+    <Button look="quiet" icon="upload" onPress={pick}>
+      {text.paint.restore}
+    </Button>
   );
 }
 

@@ -21,7 +21,8 @@ function useExplained(prompt: string) {
   return useQuery({
     queryKey: ["prompt", asked],
     queryFn: () => told(api.POST("/v1/prompt", { body: JSON.parse(asked) as Schemas["PromptFields"] })),
-    enabled: prompt !== "",
+    // What was typed last may not be what stood still last: the box was empty a moment ago.
+    enabled: prompt !== "" && !asked.startsWith('{"prompt":""'),
     placeholderData: (previous) => previous,
   });
 }

@@ -4,10 +4,11 @@ import { useLocation } from "wouter";
 
 import type { Job } from "../../api/client";
 import { messageOf } from "../../api/errors";
-import { fill, useLanguage, useText } from "../../i18n";
+import { fill, useText } from "../../i18n";
 import { useOwnText } from "../../i18n/own";
 import { Button, IconButton } from "../../ui/button";
 import { Dialog } from "../../ui/dialog";
+import { useFormat } from "../../ui/format";
 import { Icon } from "../../ui/icons";
 import { Picture } from "../../ui/picture";
 import { type Shown, useEnded } from "./data";
@@ -67,11 +68,10 @@ const SHOWN_IMAGES = 4;
 function Row({ job, doings }: { job: Job; doings: Doings }) {
   const text = useOwnText(TEXTS);
   const [, go] = useLocation();
-  const language = useLanguage();
+  const { when } = useFormat();
   const [asked, setAsked] = useState(false);
   const name = nameOf(job, text);
   const { what, why, bad } = ending(job, text);
-  const when = job.ended === null ? "" : new Date(job.ended * 1000).toLocaleString(language === "zh" ? "zh-CN" : "en-GB", { dateStyle: "medium", timeStyle: "short" });
   return (
     <li className={bad ? "queue-row queue-bad" : "queue-row"} data-state={job.state}>
       <button
@@ -89,7 +89,7 @@ function Row({ job, doings }: { job: Job; doings: Doings }) {
       <div className="queue-what">
         <p className="queue-name">{name}</p>
         <p className="quiet">
-          {kindOf(job, text)} · <span className={bad ? "queue-end-bad" : ""}>{what}</span> · <time>{when}</time>
+          {kindOf(job, text)} · <span className={bad ? "queue-end-bad" : ""}>{what}</span> · <time>{job.ended !== null && when(job.ended)}</time>
         </p>
         {why !== "" && <p className="queue-why">{why}</p>}
         {job.warnings.map((warning) => (

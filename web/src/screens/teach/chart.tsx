@@ -1,7 +1,7 @@
 import { fill } from "../../i18n";
 import { useOwnText } from "../../i18n/own";
 import { useFormat } from "../../ui/format";
-import { type Frame, line, type Point, scaleOf, smoothed } from "./curve";
+import { type Frame, line, type Point, scaleOf, smoothed, thinned } from "./curve";
 import { texts } from "./text";
 
 const FRAME: Frame = { width: 720, height: 260, left: 52, right: 14, top: 14, bottom: 34 };
@@ -31,8 +31,8 @@ export function Chart({ points, checks, total }: { points: readonly Point[]; che
             {number(step)}
           </text>
         ))}
-        <path className="chart-raw" d={line(points, scale)} />
-        <path className="chart-mean" d={line(mean, scale)} />
+        <path className="chart-raw" d={line(thinned(points, FRAME.width), scale)} />
+        <path className="chart-mean" d={line(thinned(mean, FRAME.width), scale)} />
         {checks.map(([step, loss]) => (
           <circle key={step} className="chart-check" cx={scale.x(step)} cy={scale.y(loss)} r={4.5} />
         ))}

@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
 
-import { joined, line, scaleOf, smoothed, ticks } from "./curve";
+import { joined, line, type Point, scaleOf, smoothed, thinned, ticks } from "./curve";
 
 const FRAME = { width: 120, height: 60, left: 10, right: 10, top: 5, bottom: 5 };
 
@@ -33,6 +33,27 @@ describe("the curve of a training", () => {
     expect(scale.y(0.2)).toBeCloseTo(55);
     expect(scale.y(0.4)).toBeCloseTo(5);
     expect(line([[0, 0.4], [100, 0.2]], scale)).toBe("M10.0 5.0L110.0 55.0");
+  });
+
+  test("a hundred thousand steps are drawn with few points, whose line reaches as far up and down in each column", () => {
+    const noise = (step: number) => ((step * 7919) % 1009) / 1009;
+    const points = Array.from({ length: 100_000 }, (_, at): Point => [at + 1, at === 70_123 ? 9 : at === 31_000 ? -1 : noise(at)]);
+    const drawn = thinned(points, 720);
+    expect(drawn.length).toBeLessThanOrEqual(4 * 720);
+    const there = new Set(drawn);
+    expect(drawn).toEqual(points.filter((point) => there.has(point)));
+    expect(drawn).toContainEqual([70_124, 9]);
+    expect(drawn).toContainEqual([31_001, -1]);
+    expect([drawn[0], drawn.at(-1)]).toEqual([points[0], points.at(-1)]);
+    const wide = 99_999 / 720;
+    for (const column of [0, 1, 300, 718]) {
+      const within = ([step]: Point) => step - 1 >= column * wide && step - 1 < (column + 1) * wide;
+      const range = (of: readonly Point[]) => [Math.min(...of.map(([, loss]) => loss)), Math.max(...of.map(([, loss]) => loss))];
+      expect(range(drawn.filter(within))).toEqual(range(points.filter(within)));
+    }
+    const scale = scaleOf(points, 0, FRAME);
+    expect([scale.y(9), scale.y(-1)].every(Number.isFinite)).toBe(true);
+    expect(thinned(points.slice(0, 2880), 720)).toHaveLength(2880);
   });
 
   test("one point and none make no nonsense", () => {

@@ -19,6 +19,9 @@ export interface Scale {
 
 /** The points of both lists by their steps, each once; what comes later wins: steps that are made again after a break. */
 export function joined(before: readonly Point[], more: readonly Point[]): Point[] {
+  const last = before.at(-1)?.[0] ?? Number.NEGATIVE_INFINITY;
+  const isBehind = more.every(([step], at) => step > (more[at - 1]?.[0] ?? last));
+  if (isBehind) return [...before, ...more];
   const all = new Map<number, number>();
   for (const [step, loss] of [...before, ...more]) all.set(step, loss);
   return [...all].sort((a, b) => a[0] - b[0]);
@@ -38,13 +41,12 @@ export function smoothed(points: readonly Point[]): Point[] {
 
 /** Where steps and losses lie within a frame, and the round numbers beside its lines. */
 export function scaleOf(points: readonly Point[], total: number, frame: Frame): Scale {
-  const losses = points.map(([, loss]) => loss);
-  const low = Math.min(...losses, Number.POSITIVE_INFINITY);
-  const high = Math.max(...losses, Number.NEGATIVE_INFINITY);
+  const low = points.reduce((least, [, loss]) => Math.min(least, loss), Number.POSITIVE_INFINITY);
+  const high = points.reduce((most, [, loss]) => Math.max(most, loss), Number.NEGATIVE_INFINITY);
   const lossTicks = points.length === 0 ? [] : ticks(low, high === low ? low + 1 : high, 4);
   const bottom = Math.min(low, lossTicks[0] ?? 0);
   const top = Math.max(high, lossTicks.at(-1) ?? 1);
-  const most = Math.max(total, ...points.map(([step]) => step), 1);
+  const most = points.reduce((last, [step]) => Math.max(last, step), Math.max(total, 1));
   const wide = frame.width - frame.left - frame.right;
   const tall = frame.height - frame.top - frame.bottom;
   return {
@@ -63,6 +65,43 @@ export function ticks(low: number, high: number, count: number): number[] {
   const first = Math.floor(low / step);
   const last = Math.ceil(high / step - 1e-9);
   return Array.from({ length: last - first + 1 }, (_, at) => Number(((first + at) * step).toPrecision(12)));
+}
+
+/**
+ * Fewer points that draw the same line, `columns` wide: of all that lie in one column the first, the lowest, the highest
+ * and the last (M4: Jugel and others, "M4: A Visualization-Oriented Time Series Data Aggregation", 2014). Those of a curve
+ * that is short enough are left alone.
+ */
+export function thinned(points: readonly Point[], columns: number): readonly Point[] {
+  if (points.length <= 4 * columns) return points;
+  const first = points[0]?.[0] ?? 0;
+  const wide = ((points.at(-1)?.[0] ?? 0) - first) / columns;
+  const kept: Point[] = [];
+  let from = 0;
+  while (from < points.length) {
+    const column = columnOf(points[from], first, wide, columns);
+    let to = from;
+    while (to < points.length && columnOf(points[to], first, wide, columns) === column) to += 1;
+    kept.push(...ends(points.slice(from, to)));
+    from = to;
+  }
+  return kept;
+}
+
+function columnOf(point: Point | undefined, first: number, wide: number, columns: number): number {
+  return Math.min(Math.floor(((point?.[0] ?? 0) - first) / wide), columns - 1);
+}
+
+/** The first, lowest, highest and last of some points, in their order, each once. */
+function ends(points: readonly Point[]): Point[] {
+  let low = 0;
+  let high = 0;
+  points.forEach(([, loss], at) => {
+    if (loss < (points[low]?.[1] ?? 0)) low = at;
+    if (loss > (points[high]?.[1] ?? 0)) high = at;
+  });
+  const places = new Set([0, low, high, points.length - 1]);
+  return points.filter((_, at) => places.has(at));
 }
 
 /** The line through points. */
