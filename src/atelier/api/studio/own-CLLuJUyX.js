@@ -1,1 +1,0 @@
-import{xn as e}from"./toasts-Yau1mYHh.js";function t(t){return t[e()]}export{t};
