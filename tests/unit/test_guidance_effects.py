@@ -77,16 +77,16 @@ def fine(images: Tensor) -> float:
 
 
 def test_perturbed_attention_guidance_adds_structure(engine: Engine) -> None:
-    """Without words, where it matters most, and in down.1: the network's middle sees 4x4 positions. Neighbouring pixels
-    differ by 2.74 of 255 on average, by 2.64 without it."""
+    """Without words, where it matters most: what is painted stands out more. Measured: a deviation of the pixels of 0.467,
+    and of 0.374 without it. In down.1 alone, the default, it is 0.375: the network's middle sees 4x4 positions."""
 
     def bare(**fields: object) -> float:
         asked = [request_of({"prompt": "", "seed": s, "steps": 8, "cfg_scale": 1, **fields}) for s in range(100, 104)]
-        images = [np.asarray(engine.generate(request)[0].image, float) for request in asked]
-        return float(np.mean([np.abs(np.diff(image, axis=1)).mean() for image in images]))
+        images = [np.asarray(engine.generate(request)[0].image, float) / 127.5 for request in asked]
+        return float(np.mean([image.std() for image in images]))
 
     assert engine.resolve(request_of({"prompt": "x", "pag_scale": 20})).guidance.pag_layers == "down.1"
-    assert bare(pag_scale=20) > 1.02 * bare()
+    assert bare(pag_scale=3, pag_layers="down.1,mid,up.1") > 1.1 * bare()
 
 
 def test_self_attention_guidance_smooths_what_is_looked_at(engine: Engine, plain: Tensor) -> None:
