@@ -76,24 +76,23 @@ def fine(images: Tensor) -> float:
     return float((images - blurred).std((1, 2, 3)).mean())
 
 
-def test_perturbed_attention_guidance_adds_structure(engine: Engine) -> None:
-    """Without words, where it matters most: what is painted stands out more. Measured: a deviation of the pixels of 0.467,
-    and of 0.374 without it. In down.1 alone, the default, it is 0.375: the network's middle sees 4x4 positions."""
+def test_perturbed_attention_guidance_adds_structure(engine: Engine, plain: Tensor) -> None:
+    """Neighbouring pixels differ more in every image, by 0.39 to 0.98 of 127.5. By itself PAG takes down.1, where it does
+    little here: the network's middle sees 4x4 positions."""
 
-    def bare(**fields: object) -> float:
-        asked = [request_of({"prompt": "", "seed": s, "steps": 8, "cfg_scale": 1, **fields}) for s in range(100, 104)]
-        images = [np.asarray(engine.generate(request)[0].image, float) / 127.5 for request in asked]
-        return float(np.mean([image.std() for image in images]))
+    def differences(images: Tensor) -> Tensor:
+        return images.diff(dim=-1).abs().mean((1, 2, 3)) * 127.5
 
     assert engine.resolve(request_of({"prompt": "x", "pag_scale": 20})).guidance.pag_layers == "down.1"
-    assert bare(pag_scale=3, pag_layers="down.1,mid,up.1") > 1.1 * bare()
+    more = differences(pixels(engine, pag_scale=0.5, pag_layers="up.1")) - differences(plain)
+    assert float(more.min()) > 0.1
 
 
 def test_self_attention_guidance_smooths_what_is_looked_at(engine: Engine, plain: Tensor) -> None:
-    """The clean prediction moves to where it is blurred. Measured: from 0.0417 to 0.0411."""
+    """The clean prediction moves to where it is blurred. Measured: from 0.0541 to 0.0528."""
     assert fine(pixels(engine, sag_scale=0.75, sag_blur_sigma=1.0)) < 0.995 * fine(plain)
 
 
 def test_freeu_sharpens(engine: Engine, plain: Tensor) -> None:
-    """Measured: from 0.0417 to 0.0489."""
+    """Measured: from 0.0541 to 0.0592."""
     assert fine(pixels(engine, freeu_b1=1.3, freeu_b2=1.4, freeu_s1=0.9, freeu_s2=0.2)) > 1.05 * fine(plain)
