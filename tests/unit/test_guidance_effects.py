@@ -77,8 +77,8 @@ def fine(images: Tensor) -> float:
 
 
 def test_perturbed_attention_guidance_adds_structure(engine: Engine, plain: Tensor) -> None:
-    """Neighbouring pixels differ more in every image, by 0.39 to 0.98 of 127.5. By itself PAG takes down.1, where it does
-    little here: the network's middle sees 4x4 positions."""
+    """Neighbouring pixels differ more in every image, by 0.39 to 0.98 of 127.5. By itself PAG takes down.1, where it
+    does little here: the network's middle sees 4x4 positions."""
 
     def differences(images: Tensor) -> Tensor:
         return images.diff(dim=-1).abs().mean((1, 2, 3)) * 127.5
