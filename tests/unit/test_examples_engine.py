@@ -15,7 +15,7 @@ from atelier.adapters.port.example import Bank, looking, remembering
 from atelier.errors import BadInput
 from atelier.models.unet import UNet
 from atelier.nn.attention import Attention
-from atelier.nn.ports import Ports
+from atelier.nn.ports import Conditioning, Ports
 from atelier.request.infotext import read, to_request
 from atelier.request.model import Request
 from atelier.request.table import request_of
@@ -78,9 +78,9 @@ def test_the_network_is_shown_the_image_at_the_same_level_of_noise(
     seen: list[tuple[Tensor, Tensor, Ports]] = []
     forward = UNet.forward
 
-    def watched(self: UNet, x: Tensor, t: Tensor, cond: object, ports: Ports) -> Tensor:
+    def watched(self: UNet, x: Tensor, t: Tensor, cond: Conditioning, ports: Ports) -> Tensor:
         seen.append((x, t, ports))
-        return forward(self, x, t, cond, ports)  # pyright: ignore[reportArgumentType]
+        return forward(self, x, t, cond, ports)
 
     monkeypatch.setattr(UNet, "forward", watched)
     engine.generate(request(image, "start=0.25"))
@@ -116,9 +116,9 @@ def test_the_network_that_acts_is_the_one_that_looks(
     seen: list[Tensor] = []
     forward = UNet.forward
 
-    def watched(self: UNet, x: Tensor, t: Tensor, cond: object, ports: Ports) -> Tensor:
+    def watched(self: UNet, x: Tensor, t: Tensor, cond: Conditioning, ports: Ports) -> Tensor:
         seen.append(self.get_parameter("down.0.attentions.0.blocks.0.attn2.to_k.weight").clone())
-        return forward(self, x, t, cond, ports)  # pyright: ignore[reportArgumentType]
+        return forward(self, x, t, cond, ports)
 
     monkeypatch.setattr(UNet, "forward", watched)
     own.generate(request(image, **fields))

@@ -15,7 +15,7 @@ from torch import Tensor
 from atelier.errors import AtelierError, BadFile, BadInput
 from atelier.models.controlnet import ControlNet
 from atelier.models.unet import UNet
-from atelier.nn.ports import Ports
+from atelier.nn.ports import Conditioning, Ports
 from atelier.nn.seamless import Seamless
 from atelier.request.controls import parse_control
 from atelier.request.events import Failed, ImageReady
@@ -74,9 +74,9 @@ def ports_of(engine: Engine, monkeypatch: pytest.MonkeyPatch, **fields: object) 
     seen: list[tuple[int, Ports]] = []
     forward = UNet.forward
 
-    def watched(self: UNet, x: Tensor, t: Tensor, cond: object, ports: Ports) -> Tensor:
+    def watched(self: UNet, x: Tensor, t: Tensor, cond: Conditioning, ports: Ports) -> Tensor:
         seen.append((len(x), ports))
-        return forward(self, x, t, cond, ports)  # pyright: ignore[reportArgumentType]
+        return forward(self, x, t, cond, ports)
 
     with monkeypatch.context() as patch:
         patch.setattr(UNet, "forward", watched)
@@ -174,9 +174,11 @@ def test_the_edges_of_a_view_meet_where_the_networks_do(
     seen: list[Seamless] = []
     forward = ControlNet.forward
 
-    def watched(net: ControlNet, x: Tensor, t: Tensor, cond: object, hint: Tensor, task: None, at: Seamless) -> object:
+    def watched(
+        net: ControlNet, x: Tensor, t: Tensor, cond: Conditioning, hint: Tensor, task: None, at: Seamless
+    ) -> object:
         seen.append(at)
-        return forward(net, x, t, cond, hint, task, at)  # pyright: ignore[reportArgumentType]
+        return forward(net, x, t, cond, hint, task, at)
 
     monkeypatch.setattr(ControlNet, "forward", watched)
     fields = {"view_method": "multidiffusion", "view_width": 64, "view_height": 64, "view_overlap": 32}

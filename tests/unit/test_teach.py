@@ -213,48 +213,48 @@ def test_every_method_finds_what_it_trains(name: str, images: Path, models: Path
     )
 
 
+@pytest.fixture
+def results(own: Path, models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder that results of the command go to."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ATELIER_MODELS", f"{own}{os.pathsep}{models}")
+    return own
+
+
 def taught(*more: str) -> int:
     few = ["--steps", "2", "--set", "run.batch=1", "--prior", "0", "--set", "run.dtype=fp32"]
     return run(["teach", "lora", "--base", "tiny", *few, *more])
 
 
 def test_the_command_leaves_a_lora_that_prompts_can_name(
-    images: Path, models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    images: Path, results: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.chdir(tmp_path)
-    own = tmp_path / "own"
-    own.mkdir()
-    monkeypatch.setenv("ATELIER_MODELS", f"{own}{os.pathsep}{models}")
     assert taught("--data", str(images), "--like", "cat") == 0
     printed = capsys.readouterr()
-    assert printed.out.strip() == str(own / "Lora" / "zwx.safetensors")
+    assert printed.out.strip() == str(results / "Lora" / "zwx.safetensors")
     assert "in prompts: <lora:zwx:1> zwx cat" in printed.err
-    header = safetensors.read_header(own / "Lora" / "zwx.safetensors")
+    header = safetensors.read_header(results / "Lora" / "zwx.safetensors")
     assert "lora_unet_mid_block_attentions_0_transformer_blocks_0_attn1_to_q.lora_up.weight" in header.tensors
     assert header.metadata["ss_output_name"] == "zwx"
     assert header.metadata["ss_steps"] == "2"
     recipe = json.loads((tmp_path / "runs" / "zwx" / "recipe.json").read_text())
     assert recipe["data"]["caption"] == "a zwx cat"
-    (own / "Lora" / "zwx.safetensors").write_bytes(b"another")
+    (results / "Lora" / "zwx.safetensors").write_bytes(b"another")
     assert taught("--data", str(images), "--like", "cat") == 2
     assert capsys.readouterr().err.strip().endswith("exists already; choose another --name, or add --overwrite")
 
 
 def test_changes_of_the_images_can_be_accepted(
-    images: Path, models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    images: Path, results: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """As the refusal says."""
-    monkeypatch.chdir(tmp_path)
-    own = tmp_path / "own"
-    own.mkdir()
-    monkeypatch.setenv("ATELIER_MODELS", f"{own}{os.pathsep}{models}")
     assert taught("--data", str(images)) == 0
     (images / "0.txt").write_text("a red zwx", encoding="utf-8")
     longer = ["--data", str(images), "--steps", "3", "--overwrite"]
     assert taught(*longer) == 2
     assert "--accept-changes" in capsys.readouterr().err
     assert taught(*longer, "--accept-changes") == 0
-    assert safetensors.read_header(own / "Lora" / "zwx.safetensors").metadata["ss_steps"] == "3"
+    assert safetensors.read_header(results / "Lora" / "zwx.safetensors").metadata["ss_steps"] == "3"
 
 
 @pytest.mark.parametrize(

@@ -135,7 +135,7 @@ def test_two_threads_read_shards(two_threads: None, tmp_path: Path, monkeypatch:
 class Stingy(FileIO):
     """Gives three bytes at a time, as a file on the network may give fewer than were asked for."""
 
-    def readinto(self, buffer: memoryview, /) -> int | None:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def readinto(self, buffer: memoryview, /) -> int | None:  # pyright: ignore[reportIncompatibleMethodOverride] - only it is given
         return super().readinto(buffer[:3])
 
 
@@ -190,17 +190,18 @@ def test_each_thread_sees_that_it_opened_another_file(
 ) -> None:
     """The file is replaced by its equal after the first thread opened it."""
     archive, data = open_any(file), file.read_bytes()
-    left, twice = ["once"], threading.Event()
+    left, twice, one_at_a_time = ["once"], threading.Event(), threading.Lock()
 
     def replacing(path: Path) -> FileIO:
-        found = stamps.opened(path)
-        if not left:
-            twice.set()
+        with one_at_a_time:
+            found = stamps.opened(path)
+            if not left:
+                twice.set()
+                return found
+            left.pop()
+            (path.parent / "new").write_bytes(data)
+            (path.parent / "new").replace(path)
             return found
-        left.pop()
-        (path.parent / "new").write_bytes(data)
-        (path.parent / "new").replace(path)
-        return found
 
     def wait(_part: Stretch, _main: bool) -> None:
         assert twice.wait(20)
