@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -17,7 +18,7 @@ import tiny_sd
 from atelier.checkpoints.write import write_ldm
 from atelier.cli.app import run
 from atelier.request.table import request_of
-from atelier.runtime.threads import free_cores, suit_threads_to, use_free_cores, use_granted_cores, wait_passively
+from atelier.runtime.threads import free_cores, suit_threads_to, use_free_cores, use_granted_cores, prepare_torch
 
 NO_LIMIT = "max 100000\n"
 
@@ -172,11 +173,34 @@ def test_the_command_line_suits_its_threads_to_the_model(
     assert threads[-1] == 1
 
 
-def test_waiting_is_passive_unless_somebody_said_otherwise() -> None:
-    for before, after in (({}, "passive"), ({"OMP_WAIT_POLICY": "active"}, "active")):
-        environment = dict(before)
-        wait_passively(environment)
-        assert environment == {"OMP_WAIT_POLICY": after}
+def test_threads_wait_passively_and_pages_are_huge_unless_somebody_said_otherwise() -> None:
+    environment: dict[str, str] = {}
+    prepare_torch(environment)
+    assert environment == {"OMP_WAIT_POLICY": "passive", "THP_MEM_ALLOC_ENABLE": "1"}
+    own = {"OMP_WAIT_POLICY": "active", "THP_MEM_ALLOC_ENABLE": "0"}
+    prepare_torch(own)
+    assert own == {"OMP_WAIT_POLICY": "active", "THP_MEM_ALLOC_ENABLE": "0"}
+
+
+def torch_asks_for_huge_pages(environment: dict[str, str]) -> bool:
+    """Whether a child that allocates 64 MiB asks the system for huge pages for them."""
+    program = "import torch; torch.empty(2**24).fill_(1)"
+    made = subprocess.run(
+        ["strace", "-f", "-e", "trace=madvise", sys.executable, "-c", program],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return "MADV_HUGEPAGE" in made.stderr
+
+
+@pytest.mark.skipif(shutil.which("strace") is None, reason="needs strace")
+def test_torch_knows_the_variable_of_huge_pages() -> None:
+    prepared: dict[str, str] = {}
+    prepare_torch(prepared)
+    assert torch_asks_for_huge_pages(prepared)
+    assert not torch_asks_for_huge_pages({"THP_MEM_ALLOC_ENABLE": "0"})
 
 
 SPY = """

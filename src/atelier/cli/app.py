@@ -14,7 +14,7 @@ from atelier import __version__
 from atelier.cli.command import Strict
 from atelier.cli.failure import TRACEBACK, failure
 from atelier.errors import Interrupted
-from atelier.runtime.threads import wait_passively
+from atelier.runtime.threads import prepare_torch
 
 
 class CommandGroup(NamedTuple):
@@ -77,7 +77,7 @@ def run(arguments: Sequence[str]) -> int:
 
 def main() -> None:
     """The console script."""
-    wait_passively(os.environ)
+    prepare_torch(os.environ)
     sys.exit(run(sys.argv[1:]))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 
-from atelier.runtime.threads import wait_passively
+from atelier.runtime.threads import prepare_torch
 
 YIELDING = 5
 """Added to the niceness: while networks compute, the server answers, and the machine stays usable."""
@@ -13,7 +13,7 @@ YIELDING = 5
 
 def main() -> None:
     """Runs until the server is gone."""
-    wait_passively(os.environ)
+    prepare_torch(os.environ)
     given = _arguments()
     from atelier import compose
     from atelier.runtime.threads import settle_process

@@ -1,4 +1,4 @@
-"""How many threads a process of ours computes with. For command lines and workers: a library call sets none."""
+"""How a process of ours computes: its threads and its memory. For command lines and workers: a library call sets none."""
 
 from __future__ import annotations
 
@@ -6,20 +6,24 @@ import os
 from collections.abc import Mapping, MutableMapping
 from pathlib import Path
 
-WAIT_POLICY = "OMP_WAIT_POLICY"
+WAIT_POLICY, HUGE_PAGES = "OMP_WAIT_POLICY", "THP_MEM_ALLOC_ENABLE"
 SMALL = 4e10
 """Weights of a denoiser times positions of latents in a call, up to which one thread is no slower than two that wait
 passively: calls of up to about a tenth of a second (docs/adr/0020-busy-machines.md)."""
 
 
-def wait_passively(environment: MutableMapping[str, str]) -> None:
-    """Makes threads that wait for each other give up their core; to be called before torch is loaded.
+def prepare_torch(environment: MutableMapping[str, str]) -> None:
+    """What torch reads once, when it is loaded, and so must be set before. Whoever sets a variable themselves is obeyed.
 
-    OpenMP's threads spin by default. Beside other busy processes each barrier then waits for a thread that has no core,
-    while the spinning ones take the cores from it: an image of one second takes a minute. Whoever sets the variable
-    themselves is obeyed.
+    Threads that wait for each other give up their core: OpenMP's spin by default. Beside other busy processes each
+    barrier then waits for a thread that has no core, while the spinning ones take the cores from it: an image of one
+    second takes a minute.
+
+    Large tensors lie in huge pages, where the system gives these to who asks: each new page of 4 KiB costs about a
+    microsecond, which is a seventh of a U-Net's time (docs/adr/0049-huge-pages.md).
     """
     environment.setdefault(WAIT_POLICY, "passive")
+    environment.setdefault(HUGE_PAGES, "1")
 
 
 def use_granted_cores(cpu_max: Path = Path("/sys/fs/cgroup/cpu.max")) -> None:
