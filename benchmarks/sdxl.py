@@ -30,6 +30,7 @@ import torch
 import needs  # isort: split
 
 from atelier.runtime.device import free_memory
+from atelier.runtime.threads import prepare_torch
 from harness import child, peak_memory, report
 
 BOUND = 0.5
@@ -62,8 +63,16 @@ def main() -> None:
         common += ["--most", str(options.most), "--file", made["file"], "--settings", made["settings"]]
         common += ["--load-only"] if options.load_only else []
         sides = ["load", "reference"] if options.load_only else ["load", "image", "reference"]
-        found = {side: child(__file__, "--side", side, *common) for side in sides}
+        found = {side: child(__file__, "--side", side, *common, environment=environment(side)) for side in sides}
     report("sdxl", "cpu", rows(found), ("torch", "diffusers"), size=options.size, steps=options.steps, sides=found)
+
+
+def environment(side: str) -> dict[str, str]:
+    """What our programs set before torch is loaded; diffusers sets nothing."""
+    prepared: dict[str, str] = {}
+    if side != "reference":
+        prepare_torch(prepared)
+    return prepared
 
 
 def rows(found: dict[str, Any]) -> list[dict[str, Any]]:
