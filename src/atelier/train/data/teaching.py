@@ -143,7 +143,7 @@ def collected(
 
     class_words: the caption of those images of the class that have none. Raises BadFile.
     """
-    if source.suffix.lower() == DESCRIPTION and source.is_file():
+    if is_description(source):
         described = read_toml(source, listener)
     else:
         described = Described(read(source, subset, listener), None)
@@ -151,6 +151,11 @@ def collected(
         return described
     of_class = replace(subset.of_class, words=class_words, masks=None)
     return Described((*described.examples, *read(classes, of_class, listener)), described.batch)
+
+
+def is_description(source: Path) -> bool:
+    """Whether it is kohya's TOML."""
+    return source.suffix.lower() == DESCRIPTION and source.is_file()
 
 
 def _by_bucket(instances: Sequence[Example]) -> tuple[Bucket, ...]:
