@@ -194,10 +194,6 @@ def trainable(name: str) -> WeightKind:
 def _check(chosen: Sequence[Place], growth: Growth) -> None:
     if not chosen:
         raise BadInput("no layer is left to train: choose other targets, or give convolutions a rank")
-    if growth.kernels is not None and not any(place.is_kernel for place in chosen):
-        raise BadInput(
-            f"rank {growth.kernels.rank} of convolutions: none is among the chosen layers; choose others, or 0"
-        )
     most = max(min(as_matrix(place.shape)) for place in chosen)
     for size in (growth.size, *((growth.kernels,) if growth.kernels is not None else ())):
         if size.rank > most:

@@ -97,12 +97,17 @@ def grown(
 ) -> dict[str, Growing]:
     """A new adapter for each part. on: the layers of each that get it, by the name of the part, as patterns (see
     `growing.places`); weight: of a layer, in which lengths begin. Without it, what lengths begin as is not known, which
-    suffices for what is filled from a checkpoint."""
+    suffices for what is filled from a checkpoint. Raises BadInput, also where convolutions have a rank and none is
+    among the layers."""
     random, made = torch.Generator().manual_seed(seed), dict[str, Growing]()
     for part, patterns in on.items():
         chosen = places(model, parts_of(model)[part], patterns)
         weights = {(part, place.module): weight(place) for place in chosen}
         made[part] = Growing(chosen, growth, random, weights)
+    if growth.kernels is not None and not any(place.is_kernel for own in made.values() for place in own.places):
+        raise BadInput(
+            f"rank {growth.kernels.rank} of convolutions: none is among the chosen layers; choose others, or 0"
+        )
     return made
 
 

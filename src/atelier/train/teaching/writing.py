@@ -246,7 +246,10 @@ def _data(images: TeachingSet) -> describing.Data:
 
 def _size(shape: Buckets | Size) -> Size:
     """What was asked for: of buckets the square of their area."""
-    return (math.isqrt(shape.area),) * 2 if isinstance(shape, Buckets) else shape
+    if not isinstance(shape, Buckets):
+        return shape
+    side = math.isqrt(shape.area)
+    return side, side
 
 
 def _digest(images: TeachingSet) -> str:
