@@ -78,7 +78,7 @@ def unsteered(_batch: Sequence[Excerpt], _x: Tensor, _t: Tensor, _said: Conditio
 
 class TeachingTask:
     """A pupil that learns from images; see `loop.Task`. What the autoencoder makes of images is kept in `folder`;
-    steered: what enters the denoiser beside captions."""
+    steered: what enters the denoiser beside captions; further: files that this is made of."""
 
     def __init__(
         self,
@@ -89,8 +89,9 @@ class TeachingTask:
         images: TeachingSet,
         folder: Path,
         steered: Steered = unsteered,
+        further: Sequence[Path] = (),
     ) -> None:
-        self._steered = steered
+        self._steered, self._further = steered, further
         self.recipe, self.placement, self.base, self.pupil, self.images = recipe, placement, base, pupil, images
         self._weighting = recipe.loss.weighting(base.parameterization)
         self._optimizers = grouped(pupil.groups, recipe.optim)
@@ -126,7 +127,7 @@ class TeachingTask:
 
     @property
     def identity(self) -> str:
-        return f"{digest(self.recipe)}-{self.images.fingerprint()}"
+        return f"{digest(self.recipe)}-{self.images.fingerprint(self._further)}"
 
     @property
     def maker(self) -> Callable[[int], tuple[Excerpt, ...]]:
