@@ -45,8 +45,8 @@ class Even:
 
 @dataclass(frozen=True, slots=True)
 class Debiased:
-    """A weighting: the error of epsilon weighs one over the root of the signal-to-noise ratio, which counts 1000 at most
-    (Yu 2023, arXiv:2310.08442, eq. 11; the bound is kohya's)."""
+    """A weighting: the error of epsilon weighs one over the root of the signal-to-noise ratio, which counts 1000 at
+    most (Yu 2023, arXiv:2310.08442, eq. 11; the bound is kohya's)."""
 
     def __call__(self, sigma: Tensor) -> Tensor:
         snr = sigma**-2
