@@ -36,6 +36,7 @@ from atelier.train.teaching.presets import METHODS, PresetInput, changes, method
 from atelier.weights.formats import safetensors
 from atelier.weights.hashes import HashCache
 from pipeline_support import CPU, PLENTY
+from teaching_support import save
 
 COLOURS = ((220, 30, 40), (30, 160, 60), (40, 70, 220))
 
@@ -138,6 +139,29 @@ def test_what_may_surprise_is_said(tmp_path: Path) -> None:
     assert "holds one image, which will be learned by heart" in heard[1]
 
 
+def test_images_that_are_passed_over_are_told(images: Path) -> None:
+    save(images / "2024_best" / "a.png")
+    heard: list[str] = []
+    planned(Wish("lora", images, "zwx"), Library(), heard.append)
+    assert f"{images / '0.png'}: is passed over, since the folders beside it are called as 2024_best" in heard
+
+
+def test_a_name_that_a_word_does_not_get_is_told(images: Path) -> None:
+    heard: list[str] = []
+    planned(Wish("inversion", images, "my-cat"), Library(), heard.append)
+    assert heard == ["the file of a word is called as the word, zwx; my-cat is what the run is called"]
+
+
+def test_an_optimizer_that_finds_its_rate_gets_the_whole_of_it(images: Path) -> None:
+    prodigy = {"optim.kind": "prodigy"}
+    recipe = planned(Wish("pivotal", images, "x", subject="face", more=prodigy), Library()).recipe.model_dump()
+    assert (recipe["optim"]["rate"], recipe["word"]["rate"], recipe["targets"]["text_rate"]) == (1, 1, 1)
+    word = planned(Wish("inversion", images, "zwx", more=prodigy), Library()).recipe.model_dump()
+    assert (word["optim"]["rate"], word["word"]["rate"]) == (1, 1)
+    own = planned(Wish("lora", images, "zwx", more={**prodigy, "optim.rate": 0.5}), Library()).recipe.model_dump()
+    assert own["optim"]["rate"] == 0.5
+
+
 def test_results_of_words_and_models_go_to_folders_of_their_own(images: Path) -> None:
     assert planned(Wish("inversion", images, "x"), Library()).results == {"zwx": "embeddings"}
     assert planned(Wish("dreambooth", images, "x"), Library()).results == {"x": "Stable-diffusion"}
@@ -163,12 +187,15 @@ def made(images: Path, tmp_path: Path) -> tuple[Planned, Path, Path]:
 TAKEN = r"exists already; choose another --name, or add --overwrite"
 
 
-def test_results_are_copied_whole_and_never_over_others(made: tuple[Planned, Path, Path]) -> None:
+def test_results_are_copied_whole_and_never_over_others(
+    made: tuple[Planned, Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
     plan, run_folder, models = made
     target = models / "Lora" / "zwx.safetensors"
     check_free(plan, run_folder, models)
     assert install(plan, run_folder, models) == (target,)
     assert target.read_bytes() == b"new"
+    monkeypatch.setattr("atelier.train.checkpoint.reached", lambda _: plan.recipe.run.steps)
     check_free(plan, run_folder, models)
     assert install(plan, run_folder, models) == (target,), "a run that was killed behind the copy goes on"
     target.write_bytes(b"another")
@@ -242,6 +269,31 @@ def test_the_command_leaves_a_lora_that_prompts_can_name(
     (results / "Lora" / "zwx.safetensors").write_bytes(b"another")
     assert taught("--data", str(images), "--like", "cat") == 2
     assert capsys.readouterr().err.strip().endswith("exists already; choose another --name, or add --overwrite")
+
+
+def test_a_finished_teaching_given_again_changes_nothing(
+    images: Path, results: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert taught("--data", str(images)) == 0
+    made = results / "Lora" / "zwx.safetensors"
+    before = made.read_bytes()
+    capsys.readouterr()
+    assert taught("--data", str(images)) == 0
+    assert capsys.readouterr().out.strip() == str(made)
+    assert made.read_bytes() == before
+
+
+def test_an_earlier_result_is_not_replaced_by_more_steps_unless_asked(
+    images: Path, results: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Before they are made."""
+    assert taught("--data", str(images)) == 0
+    before = (results / "Lora" / "zwx.safetensors").read_bytes()
+    assert taught("--data", str(images), "--steps", "3") == 2
+    assert "exists already" in capsys.readouterr().err
+    assert not (tmp_path / "runs" / "zwx" / "checkpoints" / "step-00000003").exists()
+    assert (results / "Lora" / "zwx.safetensors").read_bytes() == before
+    assert taught("--data", str(images), "--steps", "3", "--overwrite") == 0
 
 
 def test_changes_of_the_images_can_be_accepted(

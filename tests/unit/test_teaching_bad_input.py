@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import io
+import shutil
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -104,6 +105,32 @@ BAD: Mapping[str, tuple[str, Spoil, Mapping[str, Any], str]] = {
     "rank": ("lora", _nothing, {"adapter__rank": 600}, "rank 600: the largest layer has"),
     "kind": ("lora", _nothing, {"adapter__kind": "LoRRA"}, "unknown kind of adapter 'LoRRA': did you mean lora"),
     "lengths of IA3": ("lora", _nothing, {"adapter__kind": "IA3", "adapter__dora": True}, "choose LoRA, LoHa or LoKr"),
+    "a kind that is read alone": ("lora", _nothing, {"adapter__kind": "boft"}, "unknown kind of adapter 'boft'"),
+    "a rank of convolutions without any": (
+        "lora",
+        _nothing,
+        {"adapter__conv_rank": 2, "targets__layers": "transformer"},
+        "rank 2 of convolutions: none is among the chosen layers",
+    ),
+    "rates of matrices that are not there": (
+        "lora",
+        _nothing,
+        {"adapter__kind": "LoHa", "adapter__up_ratio": 16.0},
+        "adapter.up_ratio: LoHa has no second matrices as LoRA has",
+    ),
+    "a rate that makes Prodigy stand still": (
+        "lora",
+        _nothing,
+        {"optim__kind": "prodigy", "optim__rate": 1e-4},
+        "optim.rate = 0.0001: prodigy finds its rate itself and takes so many times that: set it to 1",
+    ),
+    "noise alone": (
+        "lora",
+        _nothing,
+        {"loss__zero_snr": True, "base_": "EPSILON"},
+        "loss.zero_snr: epsilon predicts epsilon, which says nothing of an image in noise alone",
+    ),
+    "more layers than there are": ("lora", _nothing, {"clip_skip": 9}, "clip skip 9: this model's text encoder has"),
     "targets": ("lora", _nothing, {"targets__layers": "attn9"}, "target 'attn9': no layer of the U-Net"),
     "targets of weights": ("dreambooth", _nothing, {"targets__layers": "attn9"}, "target 'attn9': no layer of the"),
     "no expression": ("lora", _nothing, {"targets__layers": "("}, "target '(': is no regular expression"),
@@ -148,6 +175,8 @@ def test_bad_input_is_one_line_and_leaves_nothing(
     spoil(images)
     own = {key: str(_class(tmp_path)) if value == "CLASS" else value for key, value in more.items()}
     base = Path(own.pop("base_", tiny_file))
+    if str(base) == "EPSILON":
+        base = tiny.single_file(tmp_path / "epsilon.safetensors", prediction="epsilon")
     changes = teaching.changes(kind, base, images, **own)
     before = contents(images)
     assert run(teaching.arguments(kind, tmp_path / "run", changes)) == 2
@@ -208,6 +237,43 @@ def test_a_run_of_another_recipe_is_not_gone_on_with(
     assert run(teaching.arguments("inversion", tmp_path / "run", other)) == 2
     assert "holds a run of another recipe (lora, not inversion)" in capsys.readouterr().err
     assert contents(tmp_path / "run") == before
+
+
+@pytest.mark.parametrize("place", ["taught.safetensors", "zwx.safetensors", "model/model_index.json"])
+def test_weights_of_others_are_not_replaced(
+    place: str, tiny_file: Path, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    theirs = tmp_path / "theirs" / place
+    theirs.parent.mkdir(parents=True)
+    theirs.write_bytes(b"precious")
+    changes = teaching.changes("lora", tiny_file, images, run__steps=1)
+    assert run(teaching.arguments("lora", tmp_path / "theirs", changes)) == 2
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert f"{theirs}: no checkpoint is left of a run that made it, and it might be replaced" in said
+    assert contents(tmp_path / "theirs") == {str(theirs): b"precious"}
+
+
+def test_a_result_whose_checkpoints_were_deleted_is_not_replaced(
+    tiny_file: Path, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    changes = teaching.changes("lora", tiny_file, images, run__steps=1)
+    assert run(teaching.arguments("lora", tmp_path / "run", changes)) == 0
+    shutil.rmtree(tmp_path / "run" / "checkpoints")
+    before = contents(tmp_path / "run")
+    for rank in (4, 2):
+        assert run(teaching.arguments("lora", tmp_path / "run", {**changes, "adapter.rank": rank})) == 2
+        assert "taught.safetensors: no checkpoint is left" in capsys.readouterr().err
+    assert contents(tmp_path / "run") == before
+
+
+def test_a_run_does_not_lie_among_images_of_the_class(
+    tiny_file: Path, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    others = teaching.images(tmp_path / "class", 2)
+    changes = teaching.changes("lora", tiny_file, images, data__class_source=str(others))
+    assert run(teaching.arguments("lora", others / "run", changes)) == 2
+    assert f"{others / 'run'}: lies in the folder of the training images, {others}" in capsys.readouterr().err
+    assert not (others / "run").exists()
 
 
 def test_a_full_disk_ends_the_run_with_a_line(

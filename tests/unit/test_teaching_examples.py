@@ -152,6 +152,21 @@ def test_masks_of_a_folder(tmp_path: Path) -> None:
         read(tmp_path, replace(SUBSET, masks=tmp_path / "gone"))
 
 
+def test_masks_of_images_of_one_name_lie_in_their_folders(tmp_path: Path) -> None:
+    for place in ("2_a", "2_b", "2_c"):
+        save(tmp_path / place / "1.png")
+    for place in ("2_a/1.png", "2_b/1.png", "1.png"):
+        save(tmp_path / "masks" / place)
+    found = read(tmp_path, replace(SUBSET, masks=tmp_path / "masks"))
+    assert [(e.path.parent.name, str(e.mask and e.mask.relative_to(tmp_path / "masks"))) for e in found] == [
+        ("2_a", "2_a/1.png"),
+        ("2_b", "2_b/1.png"),
+        ("2_c", "1.png"),
+    ]
+    (tmp_path / "masks" / "1.png").unlink()
+    assert [e.mask is None for e in read(tmp_path, replace(SUBSET, masks=tmp_path / "masks"))] == [False, False, True]
+
+
 def test_nothing_to_learn_from(tmp_path: Path) -> None:
     with pytest.raises(BadFile, match="gone: no such folder"):
         read(tmp_path / "gone", SUBSET)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 from safetensors.torch import load_file
 
 import taught_support as teaching
@@ -16,6 +17,7 @@ import tiny
 import training_support as support
 from atelier.errors import BadFile, BadInput
 from atelier.request.events import Finished, Stepped
+from atelier.train.teaching.image_prompt import Seen
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 TAUGHT: dict[str, tuple[str, dict[str, Any]]] = {
@@ -128,3 +130,32 @@ def test_changed_images_are_refused(tiny_file: Path, tmp_path: Path) -> None:
     next(images.glob("*.txt")).write_text("cat dog", encoding="utf-8")
     with pytest.raises(BadInput, match="the training images changed"):
         support.trained(support.recipe("lora", {**told, "run.steps": 4}), tmp_path / "run")
+
+
+def test_changed_hints_are_changed_training_images(tiny_file: Path, tmp_path: Path) -> None:
+    images, hints = (teaching.images(tmp_path / name) for name in ("images", "hints"))
+    told = teaching.changes(
+        "control", tiny_file, images, control__annotator="", control__hints=str(hints), control__widths=[4, 4, 4]
+    )
+
+    def identity() -> tuple[str, ...]:
+        return tuple(teaching.task("control", told, tmp_path / "run").identity.split("-"))
+
+    before = identity()
+    assert identity() == before
+    Image.new("RGB", (40, 40), "blue").save(hints / "002.png")
+    assert identity()[0] == before[0]
+    assert identity()[1] != before[1]
+    (hints / "002.png").unlink()
+    with pytest.raises(BadFile, match=r"hints/002\.png: is not there: .*images/002\.png needs one of its name"):
+        identity()
+
+
+def test_references_that_lie_beside_images_are_found(tmp_path: Path) -> None:
+    images, others = (teaching.images(tmp_path / name, 2) for name in ("images", "others"))
+    seen = Seen(others, images)
+    assert [path.relative_to(tmp_path).as_posix() for path in seen.files([images / "000.png", images / "001.png"])] == [
+        "others/000.png",
+        "others/001.png",
+    ]
+    assert Seen(None, images).files([images / "000.png"]) == ()

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import socket
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,11 @@ from PIL import Image
 from torch import Tensor
 
 import taught_support as teaching
+from atelier.checkpoints.text import TextTowers
+from atelier.nn.ports import Conditioning
 from atelier.train.loop import Placement
 from atelier.train.tasks.teaching import TeachingTask
+from atelier.train.teaching.base import Base, Caption, conditioning_of
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 TAUGHT: Mapping[str, tuple[str, Mapping[str, Any]]] = {
@@ -89,6 +93,24 @@ def test_checkpointing_computes_again_what_it_did_not_keep(tiny_file: Path, imag
         kept.append(sum(held.values()))
         del loss
     assert kept[1] < kept[0] / 2
+
+
+def test_what_captions_say_depends_on_no_other_caption(
+    tiny_file: Path, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Products of matrices may round otherwise with other numbers of rows, and a run that goes on sees a caption beside
+    others than before."""
+
+    def rounded(base: Base, encoder: TextTowers, captions: Sequence[Caption], least: int = 1) -> Conditioning:
+        found = conditioning_of(base, encoder, captions, least)
+        return replace(found, tokens=found.tokens + 0.5 * len(captions))
+
+    monkeypatch.setattr("atelier.train.tasks.teaching.conditioning_of", rounded)
+    unbroken, resumed = (made("Custom Diffusion", tiny_file, images, tmp_path, run__batch=3) for _ in range(2))
+    unbroken.dry(unbroken.maker(0))
+    teaching.gradients(unbroken, 0)
+    resumed.dry(resumed.maker(1))
+    same(teaching.gradients(resumed, 1), teaching.gradients(unbroken, 1))
 
 
 def test_latents_come_from_the_disk_as_they_were(

@@ -15,7 +15,7 @@ from atelier.diffusion.parameterization import EPSILON, FLOW, VELOCITY
 from atelier.train import noise as noises
 from atelier.train import objective, timesteps
 from atelier.train.masks import masked
-from atelier.train.objective import ClampedSnr
+from atelier.train.objective import ClampedSnr, Debiased
 from atelier.train.randomness import normal, uniform
 from atelier.train.recipe import Noise, Times
 from atelier.train.validation import fixed_loss
@@ -100,6 +100,12 @@ def test_logit_normal_times() -> None:
     logits = torch.logit(times.double())
     assert float(logits.mean()) == pytest.approx(0.5, abs=0.02)
     assert float(logits.std()) == pytest.approx(0.7, abs=0.02)
+
+
+def test_debiased_estimation_weighs_epsilon_by_the_root_of_the_noise() -> None:
+    sigma = torch.tensor([0.01**-0.5, 4**-0.5, 1000**-0.5, 4000**-0.5])
+    found = objective.weight(EPSILON, Debiased(), sigma)
+    assert torch.allclose(found, torch.tensor([10.0, 0.5, 0.0316228, 0.0316228]), rtol=1e-5)
 
 
 def test_a_mask_weighs_squared_errors() -> None:

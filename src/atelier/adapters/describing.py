@@ -61,7 +61,10 @@ STABILITY, DIFFUSERS = "https://github.com/Stability-AI/generative-models", "dif
 """ModelSpec's implementations: whose names the layers go by."""
 KEYED = frozenset({"author", "description", "license", "tags", "trigger_phrase", "usage_hint", "merged_from"})
 """Keys of ModelSpec that a caller may give."""
-Kind = Literal["lora", "textual-inversion", "control", "image-prompt"]
+HASHES = "sshs_"
+INHERITED = frozenset(SPEC + key for key in ("architecture", "implementation", "prediction_type", "license", "author"))
+"""What a model that is trained further takes over from its base, where that says it."""
+Kind = Literal["model", "lora", "textual-inversion", "control", "image-prompt"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +131,21 @@ def described(base: Base, recipe: Mapping[str, object], data: Data, made: Made) 
     if strange:
         raise BadInput(f"modelspec.{strange[0]}: cannot be given; choose among {', '.join(sorted(KEYED))}")
     told = {**dict.fromkeys(SAID), **{key: recipe[key] for key in SAID & recipe.keys()}, **_kohya(base, data, made)}
+    kohyas = {KOHYA + key: _text(key, value) for key, value in told.items()}
+    return {"format": "pt", **kohyas, **_spec_and_lineage(base, recipe, data, made)}
+
+
+def described_model(
+    base: Base, recipe: Mapping[str, object], data: Data, made: Made, before: Mapping[str, str]
+) -> dict[str, str]:
+    """The metadata of a whole model that was trained further: ModelSpec's and the lineage. before: those of the base,
+    of which what is still so stays; kohya's keys, title, date and hashes are not."""
+    stays = {key: value for key, value in before.items() if not key.startswith((KOHYA, HASHES, SPEC))}
+    said = _spec_and_lineage(base, recipe, data, made)
+    return {**stays, **said, **{key: before[key] for key in INHERITED & before.keys()}}
+
+
+def _spec_and_lineage(base: Base, recipe: Mapping[str, object], data: Data, made: Made) -> dict[str, str]:
     written = json.dumps(recipe, sort_keys=True, ensure_ascii=False, default=str)
     lineage = {
         "data_sha256": data.sha256,
@@ -135,12 +153,8 @@ def described(base: Base, recipe: Mapping[str, object], data: Data, made: Made) 
         "recipe": written,
         "recipe_sha256": hashlib.sha256(written.encode()).hexdigest(),
     }
-    return {
-        "format": "pt",
-        **{KOHYA + key: _text(key, value) for key, value in told.items()},
-        **{SPEC + key: value for key, value in _spec(base, recipe, data, made).items()},
-        **{LINEAGE + key: value for key, value in lineage.items()},
-    }
+    spec = {SPEC + key: value for key, value in _spec(base, recipe, data, made).items()}
+    return {**spec, **{LINEAGE + key: value for key, value in lineage.items()}}
 
 
 def sealed(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> dict[str, str]:
@@ -198,12 +212,12 @@ def _folders(folders: Mapping[str, Folder]) -> dict[str, object]:
 
 def _spec(base: Base, recipe: Mapping[str, object], data: Data, made: Made) -> dict[str, str]:
     """A flow has no prediction type there."""
-    original = made.kind == "textual-inversion" or base.family in {"sdxl", "sd3"}
+    original = made.kind in {"model", "textual-inversion"} or base.family in {"sdxl", "sd3"}
     prediction = {"epsilon": "epsilon", "velocity": "v"}.get(base.prediction)
     skip = recipe.get("clip_skip")
     return {
         "sai_model_spec": "1.0.0",
-        "architecture": f"{base.known[1]}/{made.kind}",
+        "architecture": base.known[1] if made.kind == "model" else f"{base.known[1]}/{made.kind}",
         "implementation": STABILITY if original else DIFFUSERS,
         "title": made.name,
         "resolution": f"{data.size[0]}x{data.size[1]}",

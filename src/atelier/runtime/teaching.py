@@ -15,14 +15,15 @@ from atelier.checkpoints.checkpoint import Checkpoint
 from atelier.checkpoints.embedded import EMBEDDED
 from atelier.errors import BadFile, BadInput
 from atelier.runtime.library import Library
+from atelier.train import checkpoint
 from atelier.train.data import scenes
-from atelier.train.data.subsets import Subset
+from atelier.train.data.subsets import Listener, Subset
 from atelier.train.data.teaching import collected
 from atelier.train.folder import writing
-from atelier.train.recipe import Recipe
+from atelier.train.recipe import FINDS_ITS_RATE, Recipe
 from atelier.train.registry import RecipeSpec, read, recipes
 from atelier.train.teaching.base import opened
-from atelier.train.teaching.presets import SMALL, Method, PresetInput, Subject, changes, method, trigger
+from atelier.train.teaching.presets import SMALL, Method, PresetInput, Subject, changes, method, one_rate, trigger
 from atelier.weights.formats.atomic import new_file, reachable
 
 LORA, EMBEDDINGS, MODELS = "Lora", "embeddings", "Stable-diffusion"
@@ -89,7 +90,8 @@ def planned(wish: Wish, library: Library, tell: Callable[[str], None] = lambda _
     base = _base(wish, library)
     model = opened(base)
     _check_word(wish.word)
-    data = collected(wish.data, Subset((model.size, model.size), words=wish.word))
+    shown = Subset((model.size, model.size), words=wish.word)
+    data = collected(wish.data, shown, listener=Listener(note=tell))
     images = sum(not example.subset.is_class for example in data.examples)
     has_class = len(data.examples) > images or "data.class_source" in wish.more
     return _outlined(wish, base, model, Found(images, has_class, data.batch), tell)
@@ -124,6 +126,10 @@ def _outlined(wish: Wish, base: str, model: Checkpoint, found: Found, tell: Call
     table = {"name": wish.name, **changes(way, given), **_prior(wish, way, given, has_class=found.has_class)}
     if found.batch is not None:
         table["run.batch"] = found.batch
+    if wish.more.get("optim.kind") == FINDS_ITS_RATE:
+        table |= one_rate(way)
+    if way.recipe == "inversion" and wish.name != default_name(wish.method, wish.word):
+        tell(f"the file of a word is called as the word, {wish.word}; {wish.name} is what the run is called")
     spec = recipes()[way.recipe]
     recipe = read(spec.name, spec, {**table, **wish.more})
     prompt, model_of = _uses(way, wish, given)
@@ -184,10 +190,15 @@ def taken(plan: Planned, folder: Path) -> tuple[str, ...]:
 
 
 def check_free(plan: Planned, run: Path, folder: Path, *, overwrite: bool = False) -> None:
-    """Raises BadFile where a result of the run would take the place of another file."""
+    """Raises BadFile where a result of the run would take the place of another file, also of an earlier result of its
+    own, if there are steps left."""
     for target in targets(plan, folder):
-        if target.exists() and not overwrite and not _same(run / target.name, target):
+        if target.exists() and not overwrite and not (_same(run / target.name, target) and _is_over(plan, run)):
             raise _taken(target)
+
+
+def _is_over(plan: Planned, run: Path) -> bool:
+    return checkpoint.reached(run / checkpoint.FOLDER) >= plan.recipe.run.steps
 
 
 def install(plan: Planned, run: Path, folder: Path, *, overwrite: bool = False) -> tuple[Path, ...]:

@@ -59,6 +59,16 @@ def newest(folder: Path) -> Path | None:
     return next((path for _, path in reversed(_numbered(folder)) if whole(path)), None)
 
 
+def reached(folder: Path) -> int:
+    """The step of the newest whole checkpoint, 0 where there is none."""
+    return next((step for step, path in reversed(_numbered(folder)) if whole(path)), 0)
+
+
+def saved(path: Path) -> float:
+    """When a checkpoint was whole, seconds since 1970."""
+    return (path / MANIFEST).stat().st_mtime
+
+
 def after(folder: Path, path: Path | None) -> tuple[Path, ...]:
     """The checkpoints newer than `path` (all of them for None): those that `newest` passed over."""
     paths = [p for _, p in _numbered(folder)]

@@ -22,6 +22,8 @@ from atelier.weights.formats.atomic import LEFT_OVER, new_file
 
 RECIPE = "recipe.json"
 LATENTS = "latents"
+MODEL = "model"
+"""The folder of a run that holds a whole model, where that is what it makes."""
 WRITTEN_INTO = (checkpoint.FOLDER, "samples", f"{LATENTS}/*")
 CLAIM = re.compile(r"\.tmp-\d{5,}")
 """What claims of latents are called."""
@@ -34,7 +36,7 @@ def claimed(folder: Path, recipe: Recipe, *, accept_changes: bool = False) -> Ge
 
     The recipe is written into it, and taken back where a changed one is refused before it has trained. Raises BadInput
     when another process trains there or when it holds a run of another recipe (unless its changes are accepted),
-    BadFile when it cannot be used, StorageFull.
+    BadFile when it cannot be used or holds weights and no run that made them, StorageFull.
     """
     if folder.exists() and not folder.is_dir():
         raise BadFile(folder, "is a file: --out is the folder of a run")
@@ -46,27 +48,53 @@ def claimed(folder: Path, recipe: Recipe, *, accept_changes: bool = False) -> Ge
         with _held(folder):
             _clear(folder)
             before, reached = _recorded(folder), checkpoint.newest(folder / checkpoint.FOLDER)
+            if reached is None:
+                _check_unspoilt(folder)
             if before is not None and not accept_changes and reached:
                 refuse_changes(folder, differences(before, recipe))
             before_bytes = (folder / RECIPE).read_bytes() if before is not None and reached else None
-            with new_file(folder / RECIPE) as file:
-                file.write(recipe.model_dump_json(indent=1).encode())
+            since = None if before_bytes is None else began(folder)
+            _record(folder, recipe.model_dump_json(indent=1).encode(), since)
             try:
                 yield
             except (BadFile, BadInput):
                 if before_bytes is not None and checkpoint.newest(folder / checkpoint.FOLDER) == reached:
-                    with new_file(folder / RECIPE) as file:
-                        file.write(before_bytes)
+                    _record(folder, before_bytes, since)
                 raise
             finally:
                 _forget_if_nothing_came_of_it(folder)
 
 
+def began(folder: Path) -> int | None:
+    """When a run began, however often it went on since: nanoseconds since 1970; None where no recipe tells."""
+    recipe = folder / RECIPE
+    return recipe.stat().st_mtime_ns if recipe.is_file() else None
+
+
+def _record(folder: Path, recipe: bytes, since: int | None) -> None:
+    """since: when the run began, which the file's time of change tells; None: now."""
+    with new_file(folder / RECIPE) as file:
+        file.write(recipe)
+    if since is not None:
+        os.utime(folder / RECIPE, ns=(since, since))
+
+
 def _check_apart(folder: Path, recipe: Recipe) -> None:
-    """A run writes images: in the folder of the training images they would be trained on."""
-    source = dict(flat(recipe.model_dump(mode="json"))).get("data.source")
-    if isinstance(source, str) and folder.resolve().is_relative_to(Path(source).resolve()) and Path(source).is_dir():
-        raise BadFile(folder, f"lies in the folder of the training images, {source}: give --out a place of its own")
+    """A run writes images: in a folder of training images they would be trained on."""
+    said = dict(flat(recipe.model_dump(mode="json")))
+    for source in (said.get("data.source"), said.get("data.class_source")):
+        if source and Path(source).is_dir() and folder.resolve().is_relative_to(Path(source).resolve()):
+            raise BadFile(folder, f"lies in the folder of the training images, {source}: give --out a place of its own")
+
+
+def _check_unspoilt(folder: Path) -> None:
+    """For a folder without a checkpoint to go on from: results would be written over weights that lie there."""
+    results = (*sorted(folder.glob("*.safetensors")), folder / MODEL / INDEX)
+    if (found := next((path for path in results if path.exists()), None)) is not None:
+        raise BadFile(
+            found,
+            "no checkpoint is left of a run that made it, and it might be replaced: give another --out, or move it",
+        )
 
 
 def refuse_changes(folder: Path, changes: list[str]) -> None:

@@ -45,10 +45,12 @@ class Even:
 
 @dataclass(frozen=True, slots=True)
 class Debiased:
-    """A weighting: the root of the signal-to-noise ratio, of at most 1000 (Yu 2023, arXiv:2310.08442, eq. 11)."""
+    """A weighting: the error of epsilon weighs one over the root of the signal-to-noise ratio, which counts 1000 at
+    most (Yu 2023, arXiv:2310.08442, eq. 11; the bound is kohya's)."""
 
     def __call__(self, sigma: Tensor) -> Tensor:
-        return (sigma**-2).clamp_max(1000.0).sqrt()
+        snr = sigma**-2
+        return snr * snr.clamp_max(1000.0).rsqrt()
 
 
 def loss(

@@ -94,6 +94,9 @@ class Run(Table, frozen=True):
 
 
 OptimizerKind = Literal["adamw", "adamw8bit", "adafactor", "prodigy", "lion", "muon", "sgd"]
+FINDS_ITS_RATE: OptimizerKind = "prodigy"
+LEAST_SHARE = 0.1
+"""Of the rate that such an optimizer finds: with less it hardly moves, and finds none."""
 Schedule = Literal["cooldown", "constant", "linear", "cosine", "cosine_restarts", "polynomial", "inverse_sqrt"]
 
 
@@ -126,6 +129,14 @@ class Optim(Table, frozen=True):
     def _whole_steps(self) -> Self:
         if self.warmup >= 1 and self.warmup % 1:
             raise ValueError(f"optim.warmup = {self.warmup}: give whole steps, or below 1 a share of the run")
+        return self
+
+    @model_validator(mode="after")
+    def _finds_its_rate(self) -> Self:
+        if self.kind == FINDS_ITS_RATE and self.rate < LEAST_SHARE:
+            raise ValueError(
+                f"optim.rate = {self.rate}: {self.kind} finds its rate itself and takes so many times that: set it to 1"
+            )
         return self
 
 

@@ -15,6 +15,7 @@ from atelier.families.sd1 import SD1
 from atelier.models.clip import ClipJoint, ClipText, JointSpec
 from atelier.models.unet import UNet
 from atelier.models.vae import AutoencoderKL
+from atelier.train.folder import MODEL
 from atelier.train.parts import averaged_weights, write_part
 from atelier.train.recipes.clip import ClipRecipe
 from atelier.train.recipes.denoiser import DenoiserRecipe
@@ -27,8 +28,6 @@ from atelier.train.tasks.denoiser import Frozen
 from atelier.train.tasks.vae import latent_scale, spec_of
 from atelier.weights.load import load_into
 from atelier.weights.tokenizer import ClipTokenizer
-
-MODEL = "model"
 
 
 def export_vae(run: Path, recipe: VaeRecipe) -> Path:

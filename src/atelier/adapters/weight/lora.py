@@ -95,7 +95,7 @@ def _new(weight: Shape, size: Size, random: torch.Generator) -> dict[str, Tensor
 SPECS = (
     WeightKind(
         "LoRA",
-        aliases=("locon", "dylora"),
+        aliases=("locon",),
         endings={
             "down": (
                 ".lora_down.weight",

@@ -115,7 +115,7 @@ SPECS = (
         fits=_fits,
         build=_build,
         new=_new,
-        aliases=("diag-oft", "boft"),
+        aliases=("diag-oft",),
         mixes=True,
     ),
 )

@@ -64,7 +64,12 @@ def excerpt_key(excerpt: Excerpt, encoder: str) -> str:
     """Names what an encoder makes of an excerpt: the bytes of its image, the part, a digest of the encoder; neither
     where the image lies nor its caption. Raises BadFile."""
     part = (*excerpt.scaled, *excerpt.size, excerpt.left, excerpt.top, excerpt.flipped)
-    return _key("image", _digest(excerpt.path, state(excerpt.path)), *part, encoder)
+    return _key("image", image_digest(excerpt.path), *part, encoder)
+
+
+def image_digest(path: Path) -> str:
+    """SHA-256 of an image file. Raises BadFile."""
+    return _digest(path, state(path))
 
 
 def text_key(text: str, encoder: str) -> str:
@@ -83,5 +88,5 @@ def _stored(path: Path, names: tuple[str, ...]) -> dict[str, Floats]:
 
 @functools.lru_cache(maxsize=2**16)
 def _digest(path: Path, _: tuple[int, int]) -> str:
-    """SHA-256 of an image file. _: its bytes and time of change, so that a changed one is read anew."""
+    """_: its bytes and time of change, so that a changed one is read anew."""
     return hashlib.sha256(whole(path)).hexdigest()

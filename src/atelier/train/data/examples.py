@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -75,7 +75,7 @@ def read_metadata(file: Path, folder: Path, subset: Subset, listener: Listener) 
     """The images that a file of metadata names, in its order; names are those in `folder`."""
     masks = _masks(subset)
     rows = metadata.captions_in(file, folder)
-    yield from _examples((Found(p, c or None, masks.get(p.stem)) for p, c in rows.items()), subset, listener)
+    yield from _examples((Found(p, c or None, _mask(p, masks, subset)) for p, c in rows.items()), subset, listener)
 
 
 def _repeated(folder: Path) -> Mapping[Path, tuple[int, str]]:
@@ -113,7 +113,7 @@ def _in_folder(folder: Path, subset: Subset, listener: Listener) -> Iterator[Fou
     for path in sorted(path for path in found if path.suffix.lower() in IMAGE_SUFFIXES):
         if own is None or not path.resolve().is_relative_to(own):
             try:
-                yield Found(path, rows.get(path) or _text(path, texts, subset), masks.get(path.stem))
+                yield Found(path, rows.get(path) or _text(path, texts, subset), _mask(path, masks, subset))
             except BadFile as error:
                 listener.refuse(error)
     for missing in sorted(rows.keys() - set(found)):
@@ -130,13 +130,29 @@ def _text(image: Path, texts: Mapping[Path, Path], subset: Subset) -> str | None
     return said or None
 
 
-def _masks(subset: Subset) -> Mapping[str, Path]:
+def _masks(subset: Subset) -> Mapping[str, Sequence[Path]]:
+    """By their names without ending."""
     if subset.masks is None:
         return {}
     if not subset.masks.is_dir():
         raise BadFile(subset.masks, "no such folder: give a folder of masks that are called as their images")
     files = (path / name for path, _, names in places(subset.masks, strict=True) for name in names)
-    return {path.stem: path for path in files if path.suffix.lower() in IMAGE_SUFFIXES}
+    found: dict[str, list[Path]] = {}
+    for path in sorted(path for path in files if path.suffix.lower() in IMAGE_SUFFIXES):
+        found.setdefault(path.stem, []).append(path)
+    return found
+
+
+def _mask(image: Path, masks: Mapping[str, Sequence[Path]], subset: Subset) -> Path | None:
+    """The mask of an image: it lies straight in the folder of masks, or in folders there that are called as those of
+    the image, which then is nearer."""
+    assert subset.masks is not None or not masks
+    near: Path | None = None
+    for mask in masks.get(image.stem, ()):
+        within = mask.relative_to(subset.masks or "").parent.parts
+        if image.parent.parts[len(image.parent.parts) - len(within) :] == within:
+            near = max(near or mask, mask, key=lambda path: len(path.parts))
+    return near
 
 
 def _shards(folder: Path) -> list[Path]:

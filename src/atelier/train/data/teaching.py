@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -101,11 +101,17 @@ class TeachingSet:
             return tuple(own)
         return (*own, *(self._class_excerpt(step, place, bucket.size) for place in places))
 
-    def fingerprint(self) -> str:
+    @property
+    def paths(self) -> Iterator[Path]:
+        """Of all images."""
+        yield from (example.path for example in self._all())
+
+    def fingerprint(self, beside: Iterable[Path] = ()) -> str:
         """Sixteen hexadecimal digits that change with the files (names, bytes, times of change), captions, buckets and
-        ways of showing."""
+        ways of showing. beside: further files that are seen with the images. Raises BadFile."""
         content = hashlib.sha256()
-        for part in (repr((self.batch, self.seed, self.class_weight)).encode(), *map(_identity, self._all())):
+        own = repr((self.batch, self.seed, self.class_weight)).encode()
+        for part in (own, *map(_identity, self._all()), *(_file_identity(path) for path in beside)):
             content.update(len(part).to_bytes(8, "little") + part)
         return content.hexdigest()[:16]
 
@@ -143,7 +149,7 @@ def collected(
 
     class_words: the caption of those images of the class that have none. Raises BadFile.
     """
-    if source.suffix.lower() == DESCRIPTION and source.is_file():
+    if is_description(source):
         described = read_toml(source, listener)
     else:
         described = Described(read(source, subset, listener), None)
@@ -151,6 +157,11 @@ def collected(
         return described
     of_class = replace(subset.of_class, words=class_words, masks=None)
     return Described((*described.examples, *read(classes, of_class, listener)), described.batch)
+
+
+def is_description(source: Path) -> bool:
+    """Whether it is kohya's TOML."""
+    return source.suffix.lower() == DESCRIPTION and source.is_file()
 
 
 def _by_bucket(instances: Sequence[Example]) -> tuple[Bucket, ...]:
@@ -213,3 +224,7 @@ def _identity(example: Example) -> bytes:
     files = (path for path in (example.path, example.mask) if path is not None)
     states = [(str(path), state(path)) for path in files]
     return repr((states, example.caption, repr(example.subset))).encode()
+
+
+def _file_identity(path: Path) -> bytes:
+    return repr((str(path), state(path))).encode()

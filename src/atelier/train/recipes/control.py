@@ -88,7 +88,8 @@ def _build(recipe: ControlRecipe, placement: Placement, folder: Path) -> Teachin
 
     base = base_for(recipe, placement, trains_it=False)
     pupil, images = _pupil(recipe, base), training_images(recipe, base.checkpoint, folder)
-    return TeachingTask(recipe, placement, base, pupil, images, folder, pupil.ports)
+    hints = pupil.hints.files(images.paths)
+    return TeachingTask(recipe, placement, base, pupil, images, folder, pupil.ports, hints)
 
 
 def _export(recipe: ControlRecipe, folder: Path) -> Path:

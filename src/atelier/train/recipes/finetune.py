@@ -48,7 +48,7 @@ def _build(recipe: FinetuneRecipe, placement: Placement, folder: Path) -> Teachi
     plain = base_for(recipe, placement, trains_it=True)
     images = training_images(recipe, plain.checkpoint, folder)
     base = widened(plain) if recipe.inpainting else plain
-    pupil = WeightsPupil(base, layers(recipe.targets, base), recipe.targets.text_rate)
+    pupil = WeightsPupil(base, layers(recipe.targets, base.checkpoint), recipe.targets.text_rate)
     own = recipe.word
     if not own.word:
         return TeachingTask(recipe, placement, base, pupil, images, folder)
@@ -58,16 +58,17 @@ def _build(recipe: FinetuneRecipe, placement: Placement, folder: Path) -> Teachi
 
 
 def _export(recipe: FinetuneRecipe, folder: Path) -> Path:
-    from atelier.train.teaching.base import opened
     from atelier.train.teaching.inpainting import wide_channels
+    from atelier.train.teaching.parts import model_for
     from atelier.train.teaching.training_images import training_images
     from atelier.train.teaching.writing import write_model, write_word
 
-    model, word = opened(recipe.base), recipe.word.word
+    model, word = model_for(recipe), recipe.word.word
+    images = training_images(recipe, model, folder)
     if word:
-        write_word(folder, recipe, model, word, training_images(recipe, model, folder))
+        write_word(folder, recipe, model, word, images)
     channels = wide_channels(model) if recipe.inpainting else model.ends.in_channels
-    return write_model(folder, recipe, model, channels)
+    return write_model(folder, recipe, model, channels, images)
 
 
 DREAMBOOTH = RecipeSpec(

@@ -96,7 +96,8 @@ def _build(recipe: ImagePromptRecipe, placement: Placement, folder: Path) -> Tea
 
     base = base_for(recipe, placement, trains_it=False)
     pupil, images = _pupil(recipe, base), training_images(recipe, base.checkpoint, folder)
-    return TeachingTask(recipe, placement, base, pupil, images, folder, pupil.ports)
+    references = pupil.seen.files(images.paths)
+    return TeachingTask(recipe, placement, base, pupil, images, folder, pupil.ports, references)
 
 
 def _export(recipe: ImagePromptRecipe, folder: Path) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, Self
 
@@ -13,6 +14,7 @@ from atelier.train.teaching.preparing import prepared
 from atelier.train.teaching.recipe import Targets, TeachingRecipe, Word, check_names
 
 if TYPE_CHECKING:
+    from atelier.adapters.growing import Growth
     from atelier.train.loop import Placement
     from atelier.train.tasks.teaching import TeachingTask
     from atelier.train.teaching.base import Base
@@ -22,10 +24,14 @@ Rank = Annotated[int, Field(ge=1, le=4096)]
 Dropped = Annotated[float, Field(ge=0, lt=1)]
 
 
-WITHOUT_LENGTHS = frozenset({"ia3", "(ia)^3", "oft", "boft", "diag-oft", "full", "difference"})
+WITHOUT_LENGTHS = frozenset({"ia3", "(ia)^3", "oft", "diag-oft", "full", "difference"})
 """Kinds of adapters that DoRA does not go with."""
-THROUGH_RANKS = frozenset({"lora", "locon", "dylora"})
+THROUGH_RANKS = frozenset({"lora", "locon"})
 """Kinds that are computed through their ranks in training, without lengths of their own."""
+
+
+ALGORITHMS: Mapping[str, str] = {"oft": "diag-oft", "(ia)^3": "ia3", "difference": "full"}
+"""What LyCORIS calls kinds, where it is not their name here."""
 
 
 class Adapter(Table, frozen=True):
@@ -69,23 +75,28 @@ class LoraRecipe(TeachingRecipe, frozen=True):
                 "adapter.dropout and rank_dropout: only LoRA without dora is computed through its ranks; choose that, "
                 "or module_dropout"
             )
+        if own.up_ratio != 1 and own.kind.lower() not in THROUGH_RANKS:
+            raise ValueError(f"adapter.up_ratio: {own.kind} has no second matrices as LoRA has; choose LoRA, or 1")
         check_names(self.name, self.word)
         return self
 
 
-def _pupil(recipe: LoraRecipe, base: Base) -> AdapterPupil:
+def _growth(own: Adapter) -> Growth:
     from atelier.adapters.delta import Size
     from atelier.adapters.growing import Growth
+
+    kernels = Size(own.conv_rank, own.conv_alpha, own.factor, own.block) if own.conv_rank else None
+    return Growth(own.kind, Size(own.rank, own.alpha, own.factor, own.block), kernels, own.dora)
+
+
+def _pupil(recipe: LoraRecipe, base: Base) -> AdapterPupil:
     from atelier.train.teaching.dropout import Dropout
     from atelier.train.teaching.parts import layers
     from atelier.train.teaching.pupils import AdapterPupil
 
-    own = recipe.adapter
-    kernels = Size(own.conv_rank, own.conv_alpha, own.factor, own.block) if own.conv_rank else None
-    growth = Growth(own.kind, Size(own.rank, own.alpha, own.factor, own.block), kernels, own.dora)
-    on = layers(recipe.targets, base)
+    own, on = recipe.adapter, layers(recipe.targets, base.checkpoint)
     dropout = Dropout(own.dropout, own.rank_dropout, own.module_dropout)
-    return AdapterPupil(base, growth, on, recipe.run.seed, recipe.targets.text_rate, own.up_ratio, dropout)
+    return AdapterPupil(base, _growth(own), on, recipe.run.seed, recipe.targets.text_rate, own.up_ratio, dropout)
 
 
 def _word(recipe: LoraRecipe, base: Base) -> WordPupil:
@@ -110,15 +121,16 @@ def _build(recipe: LoraRecipe, placement: Placement, folder: Path) -> TeachingTa
 
 
 def _export(recipe: LoraRecipe, folder: Path) -> Path:
-    from atelier.train.loop import HERE
-    from atelier.train.teaching.parts import base_for
+    from atelier.train.teaching.base import opened
+    from atelier.train.teaching.parts import layers
+    from atelier.train.teaching.pupils import grown
     from atelier.train.teaching.training_images import training_images
     from atelier.train.teaching.writing import write_adapter, write_word
 
-    base = base_for(recipe, HERE, trains_it=False)
-    images, own = training_images(recipe, base.checkpoint, folder), recipe.adapter
+    model, own = opened(recipe.base), recipe.adapter
+    images = training_images(recipe, model, folder)
     if recipe.word.word:
-        write_word(folder, recipe, base.checkpoint, recipe.word.word, images)
+        write_word(folder, recipe, model, recipe.word.word, images)
     more = {
         "network_module": "networks.lora" if own.kind.lower() == "lora" and not own.dora else "lycoris.kohya",
         "network_dim": own.rank,
@@ -127,7 +139,8 @@ def _export(recipe: LoraRecipe, folder: Path) -> Path:
         "network_args": _arguments(own),
         "text_encoder_lr": recipe.optim.rate * recipe.targets.text_rate if recipe.targets.text else None,
     }
-    return write_adapter(folder, recipe, base, _pupil(recipe, base), images, more)
+    adapters = grown(model, _growth(own), layers(recipe.targets, model), recipe.run.seed)
+    return write_adapter(folder, recipe, model, adapters, images, more)
 
 
 def _arguments(own: Adapter) -> dict[str, object] | None:
@@ -137,7 +150,7 @@ def _arguments(own: Adapter) -> dict[str, object] | None:
         found |= {"conv_dim": str(own.conv_rank), "conv_alpha": str(own.conv_alpha)}
     found |= {key: str(rate) for key, rate in _dropouts(own) if rate}
     if own.kind.lower() != "lora" or own.dora:
-        found |= {"algo": own.kind.lower(), "dora_wd": own.dora, "factor": own.factor}
+        found |= {"algo": ALGORITHMS.get(own.kind.lower(), own.kind.lower()), "dora_wd": own.dora, "factor": own.factor}
     return found or None
 
 

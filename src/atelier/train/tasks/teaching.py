@@ -78,7 +78,7 @@ def unsteered(_batch: Sequence[Excerpt], _x: Tensor, _t: Tensor, _said: Conditio
 
 class TeachingTask:
     """A pupil that learns from images; see `loop.Task`. What the autoencoder makes of images is kept in `folder`;
-    steered: what enters the denoiser beside captions."""
+    steered: what enters the denoiser beside captions; further: files that this is made of."""
 
     def __init__(
         self,
@@ -89,8 +89,9 @@ class TeachingTask:
         images: TeachingSet,
         folder: Path,
         steered: Steered = unsteered,
+        further: Sequence[Path] = (),
     ) -> None:
-        self._steered = steered
+        self._steered, self._further = steered, further
         self.recipe, self.placement, self.base, self.pupil, self.images = recipe, placement, base, pupil, images
         self._weighting = recipe.loss.weighting(base.parameterization)
         self._optimizers = grouped(pupil.groups, recipe.optim)
@@ -100,13 +101,13 @@ class TeachingTask:
                 recomputed(net)
         self._extra = {"model": base.checkpoint.sha256()}  # once: the file may be another one when the run is saved
         self._inpaints = sees_holes(base)
-        self._cache, self._encoder = Cache.open(folder / LATENTS), encoder_digest(base.vae)
         self._latents: OrderedDict[Excerpt, tuple[Tensor, Tensor]] = OrderedDict()
-        self._states: dict[Caption, Conditioning] = {}
+        self._states: dict[tuple[Caption, int], Conditioning] = {}
         with torch.no_grad():
             self._positions = conditioning_of(base, base.encoder, [Caption("", 8, 8)]).tokens.shape[1]
         with pupil.at_work() as encoder:
             self._chunks = chunks_of(encoder, images.texts)
+        self._cache, self._encoder = Cache.open(folder / LATENTS), encoder_digest(base.vae)
 
     @property
     def nets(self) -> Mapping[str, nn.Module]:
@@ -126,7 +127,7 @@ class TeachingTask:
 
     @property
     def identity(self) -> str:
-        return f"{digest(self.recipe)}-{self.images.fingerprint()}"
+        return f"{digest(self.recipe)}-{self.images.fingerprint(self._further)}"
 
     @property
     def maker(self) -> Callable[[int], tuple[Excerpt, ...]]:
@@ -246,20 +247,22 @@ class TeachingTask:
         if self.pupil.reads:
             with self.placement.autocast():
                 return conditioning_of(self.base, encoder, captions, self._chunks)
-        if not all(caption in self._states for caption in captions):
-            with torch.no_grad():
-                rows = conditioning_of(self.base, encoder, captions, self._chunks)
-            return self._remembered(captions, rows)
-        return _joined([self._states[caption] for caption in captions])
+        rows = [self._of_caption(encoder, caption, self._chunks) for caption in captions]
+        most = max(len(own.tokens[0]) for own in rows) // self._positions
+        return _joined(
+            rows if most == self._chunks else [self._of_caption(encoder, caption, most) for caption in captions]
+        )
 
-    def _remembered(self, captions: Sequence[Caption], rows: Conditioning) -> Conditioning:
-        """Keeps the states of texts of as many chunks as all have, which do not depend on those beside them."""
-        if rows.tokens.shape[1] == self._chunks * self._positions:
-            for number, caption in enumerate(captions):
-                self._states[caption] = _row(rows, number)
-            while len(self._states) > max(1, CACHED // rows.tokens[0].nbytes):
+    def _of_caption(self, encoder: TextTowers, caption: Caption, chunks: int) -> Conditioning:
+        """One row, of so many chunks at least. Encoded by itself, so that its last bits do not depend on which others
+        were beside it when it was first seen: a run that goes on sees it beside others."""
+        key = caption, chunks
+        if key not in self._states:
+            with torch.no_grad():
+                self._states[key] = conditioning_of(self.base, encoder, [caption], chunks)
+            while len(self._states) > max(1, CACHED // self._states[key].tokens.nbytes):
                 del self._states[next(iter(self._states))]
-        return rows
+        return self._states[key]
 
     # A look at what has been learned.
 
@@ -325,10 +328,6 @@ def caption_of(excerpt: Excerpt) -> Caption:
     (width, height), (across, down) = excerpt.size, excerpt.original
     left = excerpt.scaled[0] - width - excerpt.left if excerpt.flipped else excerpt.left
     return Caption(excerpt.caption, height, width, Said(original=(down, across), top=excerpt.top, left=left))
-
-
-def _row(cond: Conditioning, number: int) -> Conditioning:
-    return _rows(cond, slice(number, number + 1))
 
 
 def _rows(cond: Conditioning, chosen: slice) -> Conditioning:

@@ -31,13 +31,15 @@ Autoencoder = Any
 
 @dataclass(frozen=True, slots=True)
 class Base:
-    """net: the denoising network; encoder: its text encoders; vae: the autoencoder. None of them has gradients."""
+    """net: the denoising network; encoder: its text encoders; vae: the autoencoder. None of them has gradients.
+    clip_skip: which layer of the text encoders is read, 1 for the last."""
 
     checkpoint: Checkpoint
     net: nn.Module
     encoder: TextTowers
     vae: Autoencoder
     device: torch.device
+    clip_skip: int = 1
 
     @property
     def levels(self) -> Levels:
@@ -55,8 +57,7 @@ class Base:
     @property
     def parts(self) -> Mapping[str, PartSpec[Any, Any]]:
         """What can be taught, by name: the denoising network and the text encoders."""
-        towers = {tower.part.name: tower.part for tower in self.checkpoint.towers}
-        return {self.denoiser.name: self.denoiser, **towers}
+        return parts_of(self.checkpoint)
 
     @property
     def networks(self) -> Mapping[str, nn.Module]:
@@ -94,6 +95,12 @@ def denoiser_of(model: Checkpoint) -> PartSpec[Any, Any]:
     return part
 
 
+def parts_of(model: Checkpoint) -> Mapping[str, PartSpec[Any, Any]]:
+    """See Base.parts."""
+    own = denoiser_of(model)
+    return {own.name: own, **{tower.part.name: tower.part for tower in model.towers}}
+
+
 def step_of(model: Checkpoint) -> int:
     """See Base.step."""
     spec, factor = model.spec(denoiser_of(model)), model.latent.factor
@@ -109,7 +116,7 @@ def opened(source: str) -> Checkpoint:
     return model
 
 
-def base_of(model: Checkpoint, device: torch.device, dtype: torch.dtype) -> Base:
+def base_of(model: Checkpoint, device: torch.device, dtype: torch.dtype, clip_skip: int = 1) -> Base:
     """The model in memory, its denoising network and text encoders in `dtype`; the autoencoder in float32."""
     family = model.family
     denoiser, autoencoder = family.part(family.denoiser), family.part(family.autoencoder)
@@ -125,6 +132,7 @@ def base_of(model: Checkpoint, device: torch.device, dtype: torch.dtype) -> Base
         text_encoder(model, dtype, placed=cast("Any", placed), mapped=False),
         placed(model.load(autoencoder, torch.float32, mapped=False)),
         device,
+        clip_skip,
     )
 
 
@@ -144,7 +152,8 @@ def conditioning_of(base: Base, encoder: TextTowers, captions: Sequence[Caption]
     A caption that is longer than a chunk goes on in further ones, and all rows get as many as the longest, and at least
     so many.
     """
-    rows = encoder.join([_rows(tower, [caption.text for caption in captions], least) for tower in encoder.towers])
+    texts = [caption.text for caption in captions]
+    rows = encoder.join([_rows(tower, texts, least, base.clip_skip) for tower in encoder.towers])
     tell = base.checkpoint.family.tell
     parts = [
         tell(
@@ -167,13 +176,13 @@ def predict(net: nn.Module, x: Tensor, t: Tensor, cond: Conditioning, ports: Por
     return net(x.to(dtype), t, replace(cond, tokens=cond.tokens.to(dtype), pooled=pooled, channels=channels), ports)
 
 
-def _rows(tower: TextTower, texts: Sequence[str], least: int) -> Conditioning:
+def _rows(tower: TextTower, texts: Sequence[str], least: int, clip_skip: int) -> Conditioning:
     """tokens (N, chunks * T, C); pooled (N, P), of the first chunk."""
     own = [chunk([Weighted(text)], tower.tokenize, tower.marks, tower.inversions).chunks for text in texts]
     most = max(least, *(len(chunks) for chunks in own))
     empty = chunk([Weighted("")], tower.tokenize, tower.marks).chunks[0]
     flat: list[Chunk] = [c for chunks in own for c in (*chunks, *[empty] * (most - len(chunks)))]
-    found = tower.encode(flat)
+    found = tower.encode(flat, clip_skip)
     tokens = found.tokens.reshape(len(texts), -1, found.tokens.shape[-1])
     return replace(found, tokens=tokens, pooled=None if found.pooled is None else found.pooled[::most])
 

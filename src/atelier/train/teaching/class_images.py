@@ -39,12 +39,17 @@ def generate_class_images(recipe: TeachingRecipe, placement: Placement, run: Pat
     missing = [n for n in range(count) if not (folder / f"{n:05d}.png").is_file()]
     if not missing:
         return
-    base, done = base_for(recipe, placement, trains_it=False), count - len(missing)
+    base, done = base_for(_as_it_is(recipe), placement, trains_it=False), count - len(missing)
     at_once = AT_ONCE if side <= SMALL else 1
     for first in range(0, len(missing), at_once):
         for path in _written(recipe, base, folder, missing[first : first + at_once], side):
             done += 1
             yield ClassImageSaved(done, count, path)
+
+
+def _as_it_is(recipe: TeachingRecipe) -> TeachingRecipe:
+    """The recipe without levels of noise that the model has not been taught yet."""
+    return recipe.model_copy(update={"loss": recipe.loss.model_copy(update={"zero_snr": False})})
 
 
 def _written(recipe: TeachingRecipe, base: Base, folder: Path, numbers: list[int], side: int) -> list[Path]:

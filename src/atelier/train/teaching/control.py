@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -52,6 +52,10 @@ class Hints:
     _known: OrderedDict[Excerpt, NDArray[np.uint8]] = field(
         default_factory=OrderedDict[Excerpt, NDArray[np.uint8]], init=False, repr=False, compare=False
     )
+
+    def files(self, images: Iterable[Path]) -> tuple[Path, ...]:
+        """Those of these images; none where hints are drawn. Raises BadFile for one that is missing."""
+        return () if self.folder is None else tuple(beside(path, self.folder, self.root) for path in images)
 
     def of(self, excerpt: Excerpt) -> NDArray[np.uint8]:
         """RGB (h, w, 3). Raises BadFile for one that is missing or of other proportions than its image."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -51,6 +51,10 @@ class Seen:
 
     folder: Path | None
     root: Path
+
+    def files(self, images: Iterable[Path]) -> tuple[Path, ...]:
+        """Those of these images; none where the images themselves are seen. Raises BadFile for one that is missing."""
+        return () if self.folder is None else tuple(beside(path, self.folder, self.root) for path in images)
 
     def of(self, excerpt: Excerpt) -> Image.Image:
         """RGB. Raises BadFile for one that is missing."""

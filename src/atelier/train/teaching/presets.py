@@ -176,6 +176,13 @@ def changes(way: Method, given: PresetInput) -> dict[str, object]:
     return table
 
 
+def one_rate(way: Method) -> dict[str, object]:
+    """What an optimizer that finds its rate itself needs: the whole of it for all that learns."""
+    words = {"word.rate": 1.0} if way.has_word else {}
+    texts = {} if way.recipe == "inversion" else {"targets.text_rate": 1.0}
+    return {"optim.rate": 1.0, **words, **texts}
+
+
 def trigger(way: Method, given: PresetInput) -> str:
     """What stands for the new thing in captions and prompts: a word of vectors alone is all of it."""
     alone = way.recipe == "inversion" or not given.like or given.subject == "style"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
 from typing import Any, Protocol
@@ -18,7 +18,7 @@ from atelier.errors import BadInput
 from atelier.families.part import PartSpec
 from atelier.prompt import Weighted, chunk
 from atelier.train.optimizers import Group, divided
-from atelier.train.teaching.base import Base
+from atelier.train.teaching.base import Base, parts_of
 from atelier.train.teaching.dropout import NO_DROPOUT, Draw, Dropout
 
 
@@ -42,9 +42,8 @@ class Pupil(Protocol):
 class AdapterPupil:
     """A new weight adapter.
 
-    on: the layers of each part that get it, by the name of the part, as patterns (see `growing.places`); text_rate: of
-    what is trained of the text encoders, in learning rates; up_ratio: of LoRA's second matrices to their first (LoRA+);
-    dropout: what steps leave out.
+    on, seed: see `grown`; text_rate: of what is trained of the text encoders, in learning rates; up_ratio: of LoRA's
+    second matrices to their first (LoRA+); dropout: what steps leave out.
     """
 
     def __init__(
@@ -58,15 +57,11 @@ class AdapterPupil:
         dropout: Dropout = NO_DROPOUT,
     ) -> None:
         self.base, self._text_rate, self._up_ratio, self._dropout = base, text_rate, up_ratio, dropout
-        random = torch.Generator().manual_seed(seed)
-        self.adapters: dict[str, Growing] = {}
-        for part, patterns in on.items():
-            chosen = places(base.checkpoint, base.parts[part], patterns)
-            self.adapters[part] = Growing(chosen, growth, random, self._weights(part, chosen)).to(base.device)
+        made = grown(base.checkpoint, growth, on, seed, self._weight)
+        self.adapters = {part: adapter.to(base.device) for part, adapter in made.items()}
 
-    def _weights(self, part: str, chosen: Sequence[Place]) -> dict[tuple[str, str], Tensor]:
-        net = self.base.networks[part]
-        return {(part, place.module): net.get_parameter(f"{place.module}.weight") for place in chosen}
+    def _weight(self, place: Place) -> Tensor:
+        return self.base.networks[place.part].get_parameter(f"{place.module}.weight")
 
     @property
     def nets(self) -> Mapping[str, nn.Module]:
@@ -91,6 +86,29 @@ class AdapterPupil:
             for part, adapter in self.adapters.items():
                 stack.enter_context(attached(self.base.networks[part], adapter.changes(part, dropped), adapter.how))
             yield self.base.encoder
+
+
+def grown(
+    model: Checkpoint,
+    growth: Growth,
+    on: Mapping[str, Sequence[str]],
+    seed: int,
+    weight: Callable[[Place], Tensor] = lambda place: torch.empty(place.shape, device="meta"),
+) -> dict[str, Growing]:
+    """A new adapter for each part. on: the layers of each that get it, by the name of the part, as patterns (see
+    `growing.places`); weight: of a layer, in which lengths begin. Without it, what lengths begin as is not known, which
+    suffices for what is filled from a checkpoint. Raises BadInput, also where convolutions have a rank and none is
+    among the layers."""
+    random, made = torch.Generator().manual_seed(seed), dict[str, Growing]()
+    for part, patterns in on.items():
+        chosen = places(model, parts_of(model)[part], patterns)
+        weights = {(part, place.module): weight(place) for place in chosen}
+        made[part] = Growing(chosen, growth, random, weights)
+    if growth.kernels is not None and not any(place.is_kernel for own in made.values() for place in own.places):
+        raise BadInput(
+            f"rank {growth.kernels.rank} of convolutions: none is among the chosen layers; choose others, or 0"
+        )
+    return made
 
 
 class WeightsPupil:

@@ -75,7 +75,8 @@ class TeachingLoss(Table, frozen=True):
     with a limited signal-to-noise ratio ("min-snr", with snr_gamma), or its root ("debiased").
 
     prior_weight: of the images of the class; prior: how both are put together: the sum of two means as in diffusers, or
-    one mean of all as in kohya's scripts. time_shift: see objective.shifted.
+    one mean of all as in kohya's scripts. time_shift: see objective.shifted. zero_snr: whether the levels of noise are
+    moved so that nothing of the image is left at the last (Lin 2023, arXiv:2305.08891), which a whole model then says.
     """
 
     weight: Literal["even", "min-snr", "debiased"] = "even"
@@ -83,6 +84,7 @@ class TeachingLoss(Table, frozen=True):
     time_shift: Rate = 1.0
     prior_weight: Weight = 1.0
     prior: Literal["diffusers", "kohya"] = "diffusers"
+    zero_snr: bool = False
 
     def weighting(self, parameterization: Parameterization) -> Weighting:
         """What the error of the clean latent weighs at a level of noise. Raises BadInput for what flow models do not
@@ -128,7 +130,7 @@ class TeachingRecipe(Recipe, frozen=True):
     """base: the model that is taught: a file, a folder, or "embedded"; base_dtype: what its weights are kept in while
     an adapter is trained beside them. samples: prompts that are generated to look at; name: of the file that is
     written, without its ending; dtype: of its numbers; trigger: what prompts say, for the file to tell. base_dtype
-    "auto": that of the arithmetic.
+    "auto": that of the arithmetic. clip_skip: which layer of CLIP's text encoder is read, 1 for the last.
     """
 
     base: str
@@ -137,6 +139,7 @@ class TeachingRecipe(Recipe, frozen=True):
     dtype: Literal["fp32", "fp16", "bf16"] = "fp16"
     samples: tuple[str, ...] = ()
     trigger: str = ""
+    clip_skip: Annotated[int, Field(ge=1, le=100)] = 1
     data: TeachingData
     optim: Optim
     loss: TeachingLoss = TeachingLoss()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar, cast
 
 from torch import Tensor
@@ -22,7 +22,7 @@ S = TypeVar("S")
 @dataclass(frozen=True, slots=True)
 class TaughtModel:
     """A `checkpoints.write.Source`. learned: tensors by our names, of parts by name; channels: of the denoiser's input,
-    which are more than the base's where it becomes an inpainting model; more: further metadata.
+    which are more than the base's where it becomes an inpainting model; metadata: what it says of itself.
 
     What was not learned stays in the base's files until it is written.
     """
@@ -30,7 +30,7 @@ class TaughtModel:
     base: Checkpoint
     learned: Mapping[str, Mapping[str, Tensor]]
     channels: int
-    more: Mapping[str, str] = field(default_factory=dict[str, str])
+    metadata: Mapping[str, str]
 
     @property
     def family(self) -> Family:
@@ -55,10 +55,6 @@ class TaughtModel:
     @property
     def tokenizers(self) -> tuple[Tokenizer, ...]:
         return self.base.tokenizers
-
-    @property
-    def metadata(self) -> Mapping[str, str]:
-        return {**self.base.metadata, **self.more}
 
     def has(self, part: PartSpec[Any, Any]) -> bool:
         return self.base.has(part)

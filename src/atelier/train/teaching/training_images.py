@@ -12,7 +12,7 @@ from atelier.errors import BadInput
 from atelier.train.data.buckets import Buckets, Size
 from atelier.train.data.excerpts import Excerpt
 from atelier.train.data.subsets import Subset
-from atelier.train.data.teaching import TeachingSet, collected
+from atelier.train.data.teaching import TeachingSet, collected, is_description
 from atelier.train.data.wording import Wording
 from atelier.train.teaching.base import step_of
 from atelier.train.teaching.recipe import TeachingData, TeachingRecipe, Word
@@ -20,6 +20,8 @@ from atelier.train.world import World
 
 CLASS = "class"
 """The folder of a run that holds those with images of the class that the model generated."""
+SAID_THERE = ("flip", "random_crop", "masks", "alpha_mask", "dropout", "shuffle", "keep", "prefix", "suffix")
+"""Keys of [data] that a description of the images has words of its own for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,7 @@ def training_images(recipe: TeachingRecipe, model: Checkpoint, folder: Path) -> 
     classes = Path(data.class_source) if data.class_source else None
     if data.class_images:
         classes = class_folder(recipe, model, folder)
+    _check_said_once(data)
     class_words = next(iter(data.class_captions), "")
     described = collected(Path(data.source), _subset(data, _shape(data, side, model)), classes, class_words)
     if described.batch not in {None, recipe.run.batch}:
@@ -59,6 +62,18 @@ def training_images(recipe: TeachingRecipe, model: Checkpoint, folder: Path) -> 
         steps=recipe.run.steps,
         class_weight=recipe.loss.prior_weight,
     )
+
+
+def _check_said_once(data: TeachingData) -> None:
+    """Raises BadInput for what would have no effect, as kohya's TOML says it of each image."""
+    if not is_description(Path(data.source)):
+        return
+    for key in SAID_THERE:
+        if (value := getattr(data, key)) != (unset := TeachingData.model_fields[key].default):
+            raise BadInput(
+                f"data.{key} = {value!r}: {data.source} says how its images are shown; say it there, and set this to "
+                f"{unset!r}"
+            )
 
 
 def check_word(word: Word, images: TeachingSet) -> None:
@@ -83,9 +98,11 @@ def side_of(recipe: TeachingRecipe, model: Checkpoint) -> int:
 
 
 def class_folder(recipe: TeachingRecipe, model: Checkpoint, run: Path) -> Path:
-    """Where the images of the class lie that the model generates: those of other models, captions and sizes lie
-    elsewhere, so that a run that begins anew with other ones does not take them over. Raises BadInput."""
-    told = json.dumps([model.sha256(), recipe.data.class_captions, side_of(recipe, model)])
+    """Where the images of the class lie that the model generates: those of other models, captions, sizes and layers of
+    the text encoder lie elsewhere, so that a run that begins anew with other ones does not take them over. Raises
+    BadInput."""
+    skipped = [recipe.clip_skip] if recipe.clip_skip > 1 else []
+    told = json.dumps([model.sha256(), recipe.data.class_captions, side_of(recipe, model), *skipped])
     return run / CLASS / hashlib.sha256(told.encode()).hexdigest()[:16]
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-import time
+import math
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePath
 
 from torch import Tensor
@@ -19,13 +19,15 @@ from atelier.checkpoints.write import write_ldm
 from atelier.errors import BadFile
 from atelier.models.ip_adapter import IpAdapterSpec
 from atelier.train import checkpoint
-from atelier.train.data.buckets import Buckets
+from atelier.train.data.buckets import Buckets, Size
+from atelier.train.data.cache import image_digest
+from atelier.train.data.subsets import Example
 from atelier.train.data.teaching import TeachingSet
+from atelier.train.folder import began
+from atelier.train.pace import pace
 from atelier.train.recipes.control import ControlRecipe
 from atelier.train.recipes.image_prompt import ImagePromptRecipe
-from atelier.train.teaching.base import Base
 from atelier.train.teaching.control import ControlPupil, LowControl
-from atelier.train.teaching.pupils import AdapterPupil
 from atelier.train.teaching.recipe import TeachingRecipe
 from atelier.train.teaching.taught_model import TaughtModel
 from atelier.weights.cast import cast, precision
@@ -66,14 +68,20 @@ def _base_sha256(run: Path, model: Checkpoint) -> str:
 
 
 def write_adapter(
-    run: Path, recipe: TeachingRecipe, base: Base, pupil: AdapterPupil, images: TeachingSet, more: Mapping[str, object]
+    run: Path,
+    recipe: TeachingRecipe,
+    model: Checkpoint,
+    adapters: Mapping[str, Growing],
+    images: TeachingSet,
+    more: Mapping[str, object],
 ) -> Path:
-    """One file in kohya's and LyCORIS' names; more: what its metadata has of the recipe beside the usual."""
+    """One file in kohya's and LyCORIS' names. adapters: of each part, as what was learned fits them; more: what its
+    metadata has of the recipe beside the usual."""
     found = learned(run)
     tensors: dict[str, Tensor] = {}
-    for part, adapter in pupil.adapters.items():
+    for part, adapter in adapters.items():
         tensors |= _adapter(adapter, found[part])
-    return _write(run, recipe, base.checkpoint, images, tensors, more)
+    return _write(run, recipe, model, images, tensors, more)
 
 
 def _adapter(adapter: Growing, own: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -113,12 +121,13 @@ def write_image_prompt(
     return _write(run, recipe, model, images, found, {}, "image-prompt")
 
 
-def write_model(run: Path, recipe: TeachingRecipe, model: Checkpoint, channels: int) -> Path:
+def write_model(run: Path, recipe: TeachingRecipe, model: Checkpoint, channels: int, images: TeachingSet) -> Path:
     """The whole model as a single file in the original layout, with what was learned in the places of its own, of which
     little else is in memory. channels: of the denoiser's input."""
-    more = {"atelier.recipe": json.dumps(_shared(recipe)), "atelier.base_sha256": _base_sha256(run, model)}
     path = run / f"{recipe.name}{SUFFIX}"
-    write_ldm(TaughtModel(model, learned(run), channels, more), path, precision(recipe.dtype))
+    parts = _base(run, model), _recipe_metadata(recipe, images), _data(images), _made(run, recipe, path.stem, "model")
+    said = describing.described_model(*parts, model.metadata)
+    write_ldm(TaughtModel(model, learned(run), channels, said), path, precision(recipe.dtype))
     return path
 
 
@@ -133,35 +142,45 @@ def _write(
     name: str = "",
 ) -> Path:
     path = run / f"{name or recipe.name}{SUFFIX}"
-    base = describing.Base(model.family.name, model.facts.prediction, model.name, _base_sha256(run, model))
-    now = time.time()
-    keyed = {"trigger_phrase": recipe.trigger} if recipe.trigger else {}
-    made = describing.Made(path.stem, _began(run, now), now, kind, keyed)
-    described = describing.described(base, {**_recipe_metadata(recipe, images), **more}, _data(images), made)
+    said = {**_recipe_metadata(recipe, images), **more}
+    described = describing.described(_base(run, model), said, _data(images), _made(run, recipe, path.stem, kind))
     written = cast(tensors, precision(recipe.dtype))
     safetensors.save(path, written, describing.sealed(written, described))
     return path
 
 
-def _began(run: Path, otherwise: float) -> float:
-    """When the folder of the run was begun, as far as its recipe tells."""
-    recipe = run / "recipe.json"
-    return recipe.stat().st_mtime if recipe.is_file() else otherwise
+def _base(run: Path, model: Checkpoint) -> describing.Base:
+    return describing.Base(model.family.name, model.facts.prediction, model.name, _base_sha256(run, model))
+
+
+def _made(run: Path, recipe: TeachingRecipe, name: str, kind: describing.Kind) -> describing.Made:
+    keyed = {"trigger_phrase": recipe.trigger} if recipe.trigger else {}
+    return describing.Made(name, *_times(run), kind, keyed)
+
+
+def _times(run: Path) -> tuple[float, float]:
+    """When the run began, and when it saved what is written, so that a run that is written again says the same."""
+    finished, since = checkpoint.saved(_newest(run)), began(run)
+    return (finished if since is None else since / 1e9), finished
 
 
 def _recipe_metadata(recipe: TeachingRecipe, images: TeachingSet) -> dict[str, object]:
     """The recipe as plain values, and under kohya's names what those have one for."""
     run, optim, loss, noise = recipe.run, recipe.optim, recipe.loss, recipe.noise
+    epochs = -(-run.steps // images.epoch)
     return {
         **_shared(recipe),
         "learning_rate": optim.rate,
         "unet_lr": optim.rate,
         "optimizer": optim.kind,
         "lr_scheduler": optim.schedule,
-        "lr_warmup_steps": optim.warmup,
+        "lr_warmup_steps": pace(optim, run.steps).warmup,
         "max_grad_norm": optim.clip,
         "max_train_steps": run.steps,
         "steps": run.steps,
+        "epoch": epochs,
+        "num_epochs": epochs,
+        "num_batches_per_epoch": images.epoch,
         "seed": run.seed,
         "total_batch_size": run.batch,
         "gradient_accumulation_steps": run.accumulate,
@@ -169,6 +188,8 @@ def _recipe_metadata(recipe: TeachingRecipe, images: TeachingSet) -> dict[str, o
         "min_snr_gamma": loss.snr_gamma if loss.weight == "min-snr" else None,
         "debiased_estimation": loss.weight == "debiased",
         "prior_loss_weight": loss.prior_weight,
+        "zero_terminal_snr": loss.zero_snr,
+        "clip_skip": recipe.clip_skip if recipe.clip_skip > 1 else None,
         "noise_offset": noise.offset or None,
         "multires_noise_iterations": noise.pyramid or None,
         "multires_noise_discount": noise.discount,
@@ -199,15 +220,47 @@ def _shown(images: TeachingSet) -> dict[str, object]:
         "shuffle_caption": any(way.wording.shuffle for way in ways),
         "keep_tokens": max(way.wording.keep for way in ways),
         "caption_dropout_rate": max(way.wording.dropout for way in ways),
-        "enable_bucket": any(isinstance(way.shape, Buckets) for way in ways),
+        "caption_dropout_every_n_epochs": max(way.wording.every_epochs for way in ways),
+        "caption_tag_dropout_rate": max(way.wording.tag_dropout for way in ways),
+        **_buckets(images, [way.shape for way in ways if isinstance(way.shape, Buckets)]),
+    }
+
+
+def _buckets(images: TeachingSet, ways: Sequence[Buckets]) -> dict[str, object]:
+    if not ways:
+        return {"enable_bucket": False}
+    shown = ({"resolution": list(size), "count": count} for size, count in images.buckets.items())
+    return {
+        "enable_bucket": True,
+        "bucket_no_upscale": not all(way.upscale for way in ways),
+        "min_bucket_reso": min(way.smallest for way in ways),
+        "max_bucket_reso": max(way.largest for way in ways),
+        "bucket_info": {"buckets": {str(number): bucket for number, bucket in enumerate(shown)}},
     }
 
 
 def _data(images: TeachingSet) -> describing.Data:
-    largest = max(images.buckets, key=images.buckets.__getitem__)
-    digest = hashlib.sha256(images.fingerprint().encode()).hexdigest()
     folders = _folders(images, of_class=False), _folders(images, of_class=True)
-    return describing.Data(digest, largest, *folders, _tags(images))
+    return describing.Data(_digest(images), _size(images.instances[0].subset.shape), *folders, _tags(images))
+
+
+def _size(shape: Buckets | Size) -> Size:
+    """What was asked for: of buckets the square of their area."""
+    if not isinstance(shape, Buckets):
+        return shape
+    side = math.isqrt(shape.area)
+    return side, side
+
+
+def _digest(images: TeachingSet) -> str:
+    """SHA-256 of the images, their masks and captions, wherever they lie and whatever they are called."""
+    rows = sorted(repr(_content(example)) for example in (*images.instances, *images.classes))
+    return hashlib.sha256("\n".join(rows).encode(errors="surrogateescape")).hexdigest()
+
+
+def _content(example: Example) -> tuple[object, ...]:
+    mask = None if example.mask is None else image_digest(example.mask)
+    return image_digest(example.path), mask, example.caption, example.subset.repeats, example.subset.is_class
 
 
 def _tags(images: TeachingSet) -> dict[str, dict[str, int]]:
