@@ -115,8 +115,8 @@ def test_folded_hooked_and_read_from_its_file_it_is_the_same(growth: Growth, bas
     for name, weight, delta in each(pupil):
         (own,) = next(part[name] for part in read.values() if name in part)
         assert torch.equal(own.delta.fold(weight, 1.0), delta.fold(weight, 1.0)), name
-    torch.testing.assert_close(made["file"], made["fold"], rtol=1e-5, atol=1e-5)
-    torch.testing.assert_close(made["hook"], made["fold"], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(made["file"], made["fold"], rtol=1e-5, atol=3e-5)
+    torch.testing.assert_close(made["hook"], made["fold"], rtol=1e-4, atol=3e-5)
     assert torch.equal(output(base), plain)
 
 
