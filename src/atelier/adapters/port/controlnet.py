@@ -111,7 +111,7 @@ def prepare(archive: Archive, model: Checkpoint) -> Prepared:
     stored = located(archive, MARKS, PREFIXES, lambda name: name == DIFFERENCE)
     own = denoiser(archive, model)
     spec = NETWORK.infer(Shapes.of(stored), UNET.network.facts(own))
-    check_copy(archive, spec.unet, model)
+    check_copy(archive, spec.unet, model, whole=DIFFERENCE in archive.tensors)
     if spec.unet.in_channels not in {own.in_channels, own.out_channels}:  # what it makes is a latent
         told = f"sees {spec.unet.in_channels} channels, and {model.name} {own.in_channels}"
         raise BadFile(archive.path, f"{told}: choose one that was made for this model")
@@ -138,4 +138,4 @@ def _said(archive: Archive) -> tuple[bool, bool]:
     return config.flag("global_pool_conditions", default=False), order == "bgr"
 
 
-SPECS = (SteeringKind("ControlNet", "controlnet", prepare, variants=("base", "union", "union_promax")),)
+SPECS = (SteeringKind("ControlNet", "controlnet", prepare, variants=("base", "small", "union", "union_promax")),)
