@@ -205,10 +205,13 @@ def test_differences_are_added_to_the_models_own_weights(models: dict[str, Both]
         assert_close(one, other)
 
 
-def test_the_name_of_a_file_says_that_the_mean_counts(models: dict[str, Both], tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["control_v11e_sd15_shuffle", "control_v11e_sd15_shuffle_fp16", "Shuffle-v2"])
+def test_the_name_of_a_file_says_that_the_mean_counts(name: str, models: dict[str, Both], tmp_path: Path) -> None:
+    """And that negative prompts are left alone, as A1111 and diffusers do."""
     both = models["sd1"]
-    save_file(cldm(ControlSpec(both.ours.spec)), tmp_path / "control_v11e_sd15_shuffle.safetensors")
-    net = open_steering(tmp_path / "control_v11e_sd15_shuffle.safetensors", both.model, torch.float32)
+    save_file(cldm(ControlSpec(both.ours.spec)), tmp_path / f"{name}.safetensors")
+    net = open_steering(tmp_path / f"{name}.safetensors", both.model, torch.float32)
+    assert net.positive
     for residual in residuals(net.ports(net.read(hint(2)), X, T, both.cond, Acting())):
         assert float(residual.var(dim=(2, 3)).max()) < 1e-10
 
@@ -221,6 +224,7 @@ def control(models: dict[str, Both], tmp_path_factory: pytest.TempPathFactory) -
 
 def test_what_acts_with_nothing_is_absent(models: dict[str, Both], control: Any) -> None:
     both, read = models["sd1"], control.read(hint())
+    assert not control.positive
     assert control.ports(read, X, T, both.cond, Acting(weight=0)) is NOTHING
     assert control.ports(read, X, T, both.cond, Acting(rows=torch.tensor([], dtype=torch.long))) is NOTHING
 

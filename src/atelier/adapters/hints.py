@@ -57,6 +57,12 @@ def settings(archive: Archive) -> Config | None:
     return Config.read(beside) if file.name.startswith(NETWORK_STEM) and beside.is_file() else None
 
 
+def called(archive: Archive) -> str:
+    """The name of a file, or that of its folder where diffusers named the file; in small letters."""
+    file = archive.path
+    return (file.parent.name if file.name.startswith(NETWORK_STEM) else file.stem).casefold()
+
+
 def denoiser(archive: Archive, model: Checkpoint) -> UNetSpec:
     """The U-Net that a file is to steer. Raises BadFile for a model without one."""
     if not model.has(UNET):

@@ -9,7 +9,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from atelier.adapters.hints import like, located, settings
+from atelier.adapters.hints import called, like, located, settings
 from atelier.adapters.steering import Acting, Encode, Prepared, SteeringKind
 from atelier.checkpoints.checkpoint import Checkpoint
 from atelier.errors import BadFile
@@ -55,6 +55,7 @@ class Control:
     plain: bool
     bytes: bool = False
     tasks: tuple[str, ...] = ()
+    positive: bool = False
 
     @property
     def nets(self) -> tuple[TransformerControl]:
@@ -117,8 +118,7 @@ def _unused(name: str) -> bool:
 def _is_of_edges(archive: Archive) -> bool:
     if TYPE in archive.tensors:
         return int(archive.load([TYPE])[TYPE].item()) == CANNY
-    name = archive.path.parent.name if settings(archive) is not None else archive.path.stem
-    return "canny" in name.casefold()
+    return "canny" in called(archive)
 
 
 def _check(archive: Archive, spec: TransformerControlSpec, model: Checkpoint) -> None:

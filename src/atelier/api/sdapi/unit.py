@@ -153,12 +153,10 @@ def _shown(own: str, at: At) -> Map:
 
 
 def _example(unit: Unit, at: At, images: Mapping[str, str], warn: list[str], beside: Beside) -> Read:
-    """A unit of "reference only". Its fidelity is 0 where the prompt counts more, and 1 where the unit does, as in
-    A1111. Raises Refused."""
+    """A unit of "reference only". Its fidelity is 0 where the prompt counts more, and 1 where the unit does, and a
+    weight above 1 is 1, as in A1111. Raises Refused."""
     if at.image("effective_region_mask") in images:
         raise at.bad("effective_region_mask", "an example acts everywhere: leave it out")
-    if unit.weight > 1:
-        raise at.bad("weight", f"{unit.weight:g}: of {unit.module[:60]} it can be 0 to 1")
     mode = _mode(unit, at)
     fidelity = unit.threshold_a
     if not 0 <= fidelity <= 1:
@@ -166,7 +164,8 @@ def _example(unit: Unit, at: At, images: Mapping[str, str], warn: list[str], bes
         fidelity = FIDELITY
     own = UPLOAD + at.image("image") if at.image("image") in images else ""
     example = Reference(image=own or START, method="example", fidelity=BY_MODE.get(mode, fidelity))
-    return Read(_shown(own, at), _when(example, unit, at, "", images, beside), images)
+    example = _when(example, unit, at, "", images, beside)
+    return Read(_shown(own, at), replace(example, weight=min(example.weight, 1.0)), images)
 
 
 def _inpaint(unit: Unit, at: At, catalogue: Catalogue, beside: Beside) -> Read:
