@@ -112,7 +112,7 @@ class ByFace:
     def adapter(self, given: Given) -> PortAdapter:
         steer = ByHint(self.network, "", self.hint, self.weight, self.span, "balanced", self.edges)
         prompt = given.have.take(Need(given.model, image_prompt_net(self.face))).net
-        return _TellingFace(steer.adapter(given), *prompt.tokens(given.values.read(self.looked).features))
+        return _TellingFace(steer.adapter(given), *_together(prompt, given.values.read(self.looked)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,8 +214,13 @@ class ByReference:
     def adapter(self, given: Given) -> PortAdapter:
         opened = given.have.take(Need(given.model, image_prompt_net(self.network)))
         looked = given.values.read(self.looked)
-        tokens, nothing = opened.net.tokens(looked.features)
-        return _Referred(opened.net, tokens, nothing, looked.mask, self.weight, self.span, self.blocks)
+        return _Referred(opened.net, *_together(opened.net, looked), looked.mask, self.weight, self.span, self.blocks)
+
+
+def _together(net: ImagePromptNet, looked: Looked) -> tuple[Tensor, Tensor]:
+    """The tokens of all images behind each other, (1, T, C), and as many of no image."""
+    made, nothing = net.tokens(looked.features)
+    return made.flatten(0, 1)[None], nothing.flatten(0, 1)[None]
 
 
 @dataclass(frozen=True, slots=True)
