@@ -197,6 +197,20 @@ def test_image_prompts_are_references() -> None:
         assert list(steering(text({**unit, "module": module}))) == ["references"]
 
 
+def test_several_images_of_a_unit_are_units_or_one_prompt() -> None:
+    """As A1111 unfolds them; what reads images reads them together."""
+    several = [{"image": PICTURE}, [PICTURE, None], {"image": PICTURE}]
+    asked = text({**UNIT, "image": several})
+    assert steering(asked) == {"controls": [USUAL.replace("unit0", own) for own in ("unit0", "unit0-1", "unit0-2")]}
+    assert {name.partition(".")[0] for name in asked.images} == {"unit0", "unit0-1", "unit0-2"}
+    unit = {**UNIT, "module": "ip-adapter-auto", "model": "ip-adapter_sd15", "image": several[:2], "weight": 0.6}
+    assert steering(text(unit)) == {
+        "references": ["upload:unit0.image:0.6 model=ip-adapter_sd15", "upload:unit0-1.image with=previous"]
+    }
+    posed = steering(text({**FACE_UNIT, "image": several[:2]}, POSE_UNIT))["faces"]
+    assert posed == [POSED.format(0, 1), "upload:unit0-1.image with=previous"]
+
+
 def test_units_with_faces_are_faces() -> None:
     """The LoRA of FaceID is a tag's in A1111."""
     unit = {**UNIT, "module": "ip-adapter_face_id_plus", "model": "ip-adapter-faceid-plusv2_sd15 [6e14fc1a]"}
@@ -300,7 +314,7 @@ def test_maps_are_only_those_that_are_wanted() -> None:
         ({"mask": PICTURE}, "mask: only inpaint modules read one"),
         ({"image": {"image": PICTURE, "mask": PICTURE}}, "mask: only inpaint modules read one"),
         ({"image": [PICTURE, PICTURE]}, "mask: only inpaint modules read one"),
-        ({"image": [{"image": PICTURE}, {"image": PICTURE}]}, "image: several images"),
+        ({"effective_region_mask": [{"image": PICTURE}, {"image": PICTURE}]}, "effective_region_mask: several: one is"),
         ({"image": 5}, "image is no text"),
         ({"advanced_weighting": [1, 0]}, "advanced_weighting: weights by layer"),
         ({"batch_images": "/etc"}, "batch_images: folders of the server"),

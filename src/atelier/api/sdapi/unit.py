@@ -74,7 +74,7 @@ UNDONE: Mapping[str, str] = MappingProxyType(
         "ipadapter_input": "embeddings of images are not taken; give image",
         "animatediff_batch": "there is no AnimateDiff here",
         "batch_images": "folders of the server are not read; give image",
-        "batch_image_files": "one image a unit is taken; give image",
+        "batch_image_files": "files of the server are not read; give image",
     }
 )
 """Fields that change an image and are not done."""
@@ -198,7 +198,7 @@ def _check_undone(unit: Unit, at: At, *, only_masked: bool) -> None:
         if getattr(unit, name):
             raise at.bad(name, why)
     if folded(unit.input_mode) not in {"", "simple", "inputmode.simple"}:
-        raise at.bad("input_mode", f"{unit.input_mode[:60]!r} is not taken; one image a unit is: simple")
+        raise at.bad("input_mode", f"{unit.input_mode[:60]!r} is not taken; images of a unit are: simple")
     reads_whole = is_example(unit.module) or is_image_prompt(unit.module) or is_face(unit.module)
     if only_masked and not reads_whole and not unit.inpaint_crop_input_image:
         raise at.bad("inpaint_crop_input_image", "false is not taken: a hint is cut as the image is")
@@ -237,7 +237,7 @@ def _listed(given: Sequence[object], at: At, name: str) -> Taken:
         case [one]:
             return _taken(one, at, name)
         case _:
-            raise at.bad(name, "several images: one image a unit is taken")
+            raise at.bad(name, "several: one is taken")
 
 
 def _model(unit: Unit, at: At, catalogue: Catalogue) -> NamedEntry:
