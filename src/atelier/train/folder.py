@@ -63,8 +63,11 @@ def claimed(folder: Path, recipe: Recipe, *, accept_changes: bool = False) -> Ge
 
 
 def _check_apart(folder: Path, recipe: Recipe) -> None:
-    """A run writes images: in the folder of the training images they would be trained on."""
+    """A run writes images: in the folder of the training images they would be trained on. Raises BadFile, and BadInput
+    where no training images are named."""
     source = dict(flat(recipe.model_dump(mode="json"))).get("data.source")
+    if source == "":
+        raise BadInput("data.source: no training images are named: give their folder, --set data.source=photos")
     if isinstance(source, str) and folder.resolve().is_relative_to(Path(source).resolve()) and Path(source).is_dir():
         raise BadFile(folder, f"lies in the folder of the training images, {source}: give --out a place of its own")
 
