@@ -193,7 +193,10 @@ def test_image_prompts_are_references() -> None:
     }
     assert [(own.control[:5], own.image) for own in asked.maps] == [("", "unit0.image"), ("canny", "")]
     assert list(steering(text({**unit, "module": "none"}))) == ["references"]
-    for module in ("ip-adapter-auto", "ip-adapter_clip_sdxl", "ip-adapter_clip_sdxl_plus_vith", "ip-adapter_clip_h"):
+    for module in (
+        *("ip-adapter-auto", "ip-adapter_clip_sdxl", "ip-adapter_clip_sdxl_plus_vith", "ip-adapter_clip_h"),
+        *("CLIP-ViT-H (IPAdapter)", "CLIP-ViT-bigG (IPAdapter)", "InsightFace+CLIP-H (IPAdapter)"),
+    ):
         assert list(steering(text({**unit, "module": module}))) == ["references"]
 
 
@@ -218,7 +221,7 @@ def test_units_with_faces_are_faces() -> None:
     asked = text({**unit, "weight": 0.6, "guidance_end": 0.5})
     assert steering(asked) == {"faces": [said]}
     assert [own.image for own in asked.maps] == ["unit0.image"]
-    for module in ("ip-adapter_face_id", "ip-adapter-auto", "none"):
+    for module in ("ip-adapter_face_id", "ip-adapter-auto", "none", "InsightFace+CLIP-H (IPAdapter)"):
         assert steering(text({**unit, "module": module, "weight": 0.6, "guidance_end": 0.5})) == {"faces": [said]}
 
 

@@ -157,6 +157,19 @@ def test_image_prompts_are_told_as_references() -> None:
     assert parse_reference(text).weight == 0.6
 
 
+@pytest.mark.parametrize(
+    ("unit", "told"),
+    [
+        ("Module: CLIP-ViT-H (IPAdapter), Model: ip_sd15, Weight: 0.6", ("--reference", "IMAGE:0.6 model=ip_sd15")),
+        ("Module: InsightFace+CLIP-H (IPAdapter), Model: ip_sd15", ("--reference", "IMAGE:1 model=ip_sd15")),
+        ("Module: InsightFace+CLIP-H (IPAdapter), Model: faceid", ("--face", "IMAGE:1 model=faceid lora=0")),
+        ("Module: InsightFace (InstantID), Model: ip_id", ("--face", "IMAGE:1 model=ip_id lora=0 control=none")),
+    ],
+)
+def test_modules_of_forge_are_understood(unit: str, told: tuple[str, str]) -> None:
+    assert lacking(read(f'{PARAMETERS}ControlNet 0: "{unit}"')) == (TOLD.format("ControlNet 0", *told),)
+
+
 def test_a_unit_with_a_face_is_told() -> None:
     pairs = 'ControlNet 0: "Module: ip-adapter_face_id, Model: ip-adapter-faceid_sd15 [6e14fc1a], Weight: 0.6"'
     text = 'IMAGE:0.6 model="ip-adapter-faceid_sd15 [6e14fc1a]" lora=0'

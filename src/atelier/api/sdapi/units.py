@@ -17,6 +17,7 @@ from atelier.api.sdapi.unit import Map, Pose, Read, read
 from atelier.api.service import Catalogue
 from atelier.registry import folded
 from atelier.request.controls import MAX_CONTROLS, Control, Face, Reference, control_text, face_text, reference_text
+from atelier.request.infotext.units import module_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +130,8 @@ def _each(at: At, unit: Unit) -> Iterator[tuple[At, Unit]]:
 def _unit(at: At, given: Mapping[str, object]) -> Unit | None:
     """None for one that is switched off: it may hold anything."""
     try:
-        return Unit.model_validate(given)
+        unit = Unit.model_validate(given)
+        return unit.model_copy(update={"module": module_of(unit.module)})
     except ValidationError as error:
         errors = {str(one["loc"][0]): one["msg"] for one in error.errors(include_url=False, include_input=False)}
         if "enabled" not in errors and given.get("enabled") in (False, 0, "false", "False"):

@@ -39,6 +39,19 @@ OF_FACES = ("ip-adapter_face_id", INSTANT)
 KEYPOINTS = "instant_id_face_keypoints"
 """The module of a unit whose ControlNet is that of the unit with the face."""
 EXAMPLE = "reference_only"
+AUTO = "ip-adapter-auto"
+"""The module that leaves it to the file what is read of an image."""
+OF_FORGE: Mapping[str, str] = MappingProxyType(
+    {
+        "clip-vit-h (ipadapter)": AUTO,
+        "clip-vit-bigg (ipadapter)": AUTO,
+        "insightface+clip-h (ipadapter)": AUTO,
+        "insightface (instantid)": INSTANT,
+    }
+)
+"""Modules that Forge calls otherwise than A1111's extension, in small letters."""
+READS_FACES = "faceid"
+"""What the names of files hold that read a face by that module."""
 IMAGE = "IMAGE"
 """What stands for the image in what is told."""
 UNIT = re.compile(r"ControlNet (\d{1,2})", re.IGNORECASE)
@@ -149,7 +162,14 @@ def units(pairs: Pairs) -> dict[str, Mapping[str, str]]:
         elif part := _FIELD.fullmatch(name):
             own = found.setdefault(f"ControlNet {int(part[1] or 0)}", {})
             own[_today(part[2])] = value.strip()
+    for own in found.values():
+        own["module"] = module_of(own.get("module", "none"))
     return {name: own for name, own in found.items() if own.get("enabled", "True").casefold() != "false" and _acts(own)}
+
+
+def module_of(said: str) -> str:
+    """A module as A1111's extension calls it."""
+    return OF_FORGE.get(said.strip().casefold(), said)
 
 
 def _acts(unit: Mapping[str, str]) -> bool:
@@ -177,7 +197,8 @@ def _today(name: str) -> str:
 def spoken(unit: Mapping[str, str]) -> tuple[type[When], str]:
     """A unit as a control, a reference or a face, and the text of it with IMAGE in it."""
     module = unit.get("module", "none")
-    if module.casefold().startswith(OF_FACES):
+    is_of_face = module == AUTO and READS_FACES in unit.get("model", "").casefold()
+    if is_of_face or module.casefold().startswith(OF_FACES):
         return Face, face_text(_when(_face(unit), unit))
     if module.casefold() == EXAMPLE:
         return Reference, reference_text(_example(unit))
