@@ -172,6 +172,9 @@ def test_numbers_that_cannot_be_are_the_annotators_own_and_told() -> None:
         ({"module": "None", "model": "mine"}, "hint"),
         ({"module": "none", "model": "mine", "union_control_type": "OpenPose"}, "openpose"),
         ({"module": "none", "model": "mine", "union_control_type": "NormalMap"}, "normal"),
+        ({"module": "none", "model": "mine", "union_control_type": "Normal Map"}, "normal"),
+        ({"module": "none", "model": "mine", "union_control_type": "Soft Edge"}, "softedge"),
+        ({"module": "none", "model": "mine", "union_control_type": "Hard Edge"}, "canny"),
         ({"module": "tile_resample", "model": "mine", "threshold_a": 2}, "tile"),
         ({"module": "normal_from_depth", "model": "mine"}, "normal"),
     ],
@@ -190,8 +193,25 @@ def test_image_prompts_are_references() -> None:
     }
     assert [(own.control[:5], own.image) for own in asked.maps] == [("", "unit0.image"), ("canny", "")]
     assert list(steering(text({**unit, "module": "none"}))) == ["references"]
-    for module in ("ip-adapter-auto", "ip-adapter_clip_sdxl", "ip-adapter_clip_sdxl_plus_vith", "ip-adapter_clip_h"):
+    for module in (
+        *("ip-adapter-auto", "ip-adapter_clip_sdxl", "ip-adapter_clip_sdxl_plus_vith", "ip-adapter_clip_h"),
+        *("CLIP-ViT-H (IPAdapter)", "CLIP-ViT-bigG (IPAdapter)", "InsightFace+CLIP-H (IPAdapter)"),
+    ):
         assert list(steering(text({**unit, "module": module}))) == ["references"]
+
+
+def test_several_images_of_a_unit_are_units_or_one_prompt() -> None:
+    """As A1111 unfolds them; what reads images reads them together."""
+    several = [{"image": PICTURE}, [PICTURE, None], {"image": PICTURE}]
+    asked = text({**UNIT, "image": several})
+    assert steering(asked) == {"controls": [USUAL.replace("unit0", own) for own in ("unit0", "unit0-1", "unit0-2")]}
+    assert {name.partition(".")[0] for name in asked.images} == {"unit0", "unit0-1", "unit0-2"}
+    unit = {**UNIT, "module": "ip-adapter-auto", "model": "ip-adapter_sd15", "image": several[:2], "weight": 0.6}
+    assert steering(text(unit)) == {
+        "references": ["upload:unit0.image:0.6 model=ip-adapter_sd15", "upload:unit0-1.image with=previous"]
+    }
+    posed = steering(text({**FACE_UNIT, "image": several[:2]}, POSE_UNIT))["faces"]
+    assert posed == [POSED.format(0, 1), "upload:unit0-1.image with=previous"]
 
 
 def test_units_with_faces_are_faces() -> None:
@@ -201,7 +221,7 @@ def test_units_with_faces_are_faces() -> None:
     asked = text({**unit, "weight": 0.6, "guidance_end": 0.5})
     assert steering(asked) == {"faces": [said]}
     assert [own.image for own in asked.maps] == ["unit0.image"]
-    for module in ("ip-adapter_face_id", "ip-adapter-auto", "none"):
+    for module in ("ip-adapter_face_id", "ip-adapter-auto", "none", "InsightFace+CLIP-H (IPAdapter)"):
         assert steering(text({**unit, "module": module, "weight": 0.6, "guidance_end": 0.5})) == {"faces": [said]}
 
 
@@ -265,7 +285,6 @@ def test_maps_are_only_those_that_are_wanted() -> None:
         ({"module": "openpose"}, "module: 'openpose': its file body_pose.pth is not there"),
         ({"module": "reference_adain", "model": "None"}, "module: 'reference_adain': statistics of an image"),
         ({"module": "reference_adain+attn"}, "module: 'reference_adain+attn': statistics of an image"),
-        ({"module": "reference_only", "weight": 1.5}, "weight: 1.5: of reference_only it can be 0 to 1"),
         ({"module": "reference_only", "effective_region_mask": PICTURE}, "effective_region_mask: an example acts"),
         ({"module": "reference_only", "mask": PICTURE}, "mask: only inpaint modules read one"),
         ({"module": "inpaint_only+lama"}, "module: 'inpaint_only+lama': there is no LaMa here; inpaint_only makes"),
@@ -298,7 +317,7 @@ def test_maps_are_only_those_that_are_wanted() -> None:
         ({"mask": PICTURE}, "mask: only inpaint modules read one"),
         ({"image": {"image": PICTURE, "mask": PICTURE}}, "mask: only inpaint modules read one"),
         ({"image": [PICTURE, PICTURE]}, "mask: only inpaint modules read one"),
-        ({"image": [{"image": PICTURE}, {"image": PICTURE}]}, "image: several images"),
+        ({"effective_region_mask": [{"image": PICTURE}, {"image": PICTURE}]}, "effective_region_mask: several: one is"),
         ({"image": 5}, "image is no text"),
         ({"advanced_weighting": [1, 0]}, "advanced_weighting: weights by layer"),
         ({"batch_images": "/etc"}, "batch_images: folders of the server"),
@@ -386,6 +405,7 @@ def test_only_one_unit_brings_an_image() -> None:
     [
         ({}, "upload:unit0.image:1 method=example fidelity=0.5"),
         ({"weight": 0.6, "threshold_a": 0.25}, "upload:unit0.image:0.6 method=example fidelity=0.25"),
+        ({"weight": 1.5}, "upload:unit0.image:1 method=example fidelity=0.5"),
         ({"threshold_a": 0.25, "control_mode": 1}, "upload:unit0.image:1 method=example fidelity=0"),
         ({"control_mode": "ControlNet is more important"}, "upload:unit0.image:1 method=example fidelity=1"),
         ({"guidance_end": 0.5, "model": "None"}, "upload:unit0.image:1 end=0.5 method=example fidelity=0.5"),

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 import hint_support as support
@@ -90,6 +90,50 @@ def test_residuals_and_what_comes_of_them_are_those_of_diffusers(
     assert_close(both.ours(X, T, both.cond, ports), made)
 
 
+FEWER: dict[str, dict[str, Any]] = {
+    "no transformers on the way down, one of no blocks in the middle": {
+        "down_block_types": ("DownBlock2D",) * 3,
+        "transformer_layers_per_block": [0, 0, 0],
+    },
+    "none at all": {
+        "down_block_types": ("DownBlock2D",) * 3,
+        "mid_block_type": "UNetMidBlock2D",
+        "transformer_layers_per_block": 1,
+    },
+    "some of no blocks": {"transformer_layers_per_block": [0, 0, 1]},
+    "fewer": {
+        "down_block_types": ("DownBlock2D", "DownBlock2D", "CrossAttnDownBlock2D"),
+        "transformer_layers_per_block": [1, 1, 1],
+    },
+}
+
+
+@pytest.mark.parametrize("few", FEWER)
+@pytest.mark.parametrize("layout", ["diffusers", "ldm"])
+def test_those_of_xl_with_fewer_transformers_than_their_model_are_read(few: str, layout: str, tmp_path: Path) -> None:
+    """As diffusers' "small" and "mid" ones, which A1111's users have as single files."""
+    both = support.both(tmp_path, "sdxl-deep")
+    theirs = control_of(both.theirs, conditioning_embedding_out_channels=WIDTHS, **FEWER[few])
+    path = saved(theirs, tmp_path / "control")
+    if layout == "ldm":
+        stored = load_file(path / "diffusion_pytorch_model.safetensors")
+        spec = NETWORK.infer(Shapes(path, "diffusers", {k: tuple(v.shape) for k, v in stored.items()}), PartFacts())
+        path = tmp_path / "small.safetensors"
+        save_file({name.ldm: stored[name.diffusers] for name in names(spec)}, path)
+    net = open_steering(path, both.model, torch.float32)
+    found = net.ports(net.read(hint(2)), X, T, both.cond, Acting())
+    for ours, there in zip(residuals(found), said(theirs, both, hint(2)), strict=True):
+        assert_close(ours, there)
+
+
+def test_a_difference_has_all_transformers_of_its_model(tmp_path: Path) -> None:
+    both = support.both(tmp_path, "sdxl-deep")
+    few = replace(both.ours.spec, depth=(0, 0, 1), mid_depth=1)
+    save_file({**cldm(ControlSpec(few)), "difference": torch.zeros(())}, tmp_path / "less.safetensors")
+    with pytest.raises(BadFile, match="depth 0, 0, 1, and sdxl-deep has 0, 1, 2"):
+        open_steering(tmp_path / "less.safetensors", both.model, torch.float32)
+
+
 @pytest.mark.parametrize("name", ["sd1", "sdxl"])
 def test_a_trajectory_is_that_of_diffusers(name: str, models: dict[str, Both], tmp_path: Path) -> None:
     both = models[name]
@@ -161,10 +205,13 @@ def test_differences_are_added_to_the_models_own_weights(models: dict[str, Both]
         assert_close(one, other)
 
 
-def test_the_name_of_a_file_says_that_the_mean_counts(models: dict[str, Both], tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["control_v11e_sd15_shuffle", "control_v11e_sd15_shuffle_fp16", "Shuffle-v2"])
+def test_the_name_of_a_file_says_that_the_mean_counts(name: str, models: dict[str, Both], tmp_path: Path) -> None:
+    """And that negative prompts are left alone, as A1111 and diffusers do."""
     both = models["sd1"]
-    save_file(cldm(ControlSpec(both.ours.spec)), tmp_path / "control_v11e_sd15_shuffle.safetensors")
-    net = open_steering(tmp_path / "control_v11e_sd15_shuffle.safetensors", both.model, torch.float32)
+    save_file(cldm(ControlSpec(both.ours.spec)), tmp_path / f"{name}.safetensors")
+    net = open_steering(tmp_path / f"{name}.safetensors", both.model, torch.float32)
+    assert net.positive
     for residual in residuals(net.ports(net.read(hint(2)), X, T, both.cond, Acting())):
         assert float(residual.var(dim=(2, 3)).max()) < 1e-10
 
@@ -177,6 +224,7 @@ def control(models: dict[str, Both], tmp_path_factory: pytest.TempPathFactory) -
 
 def test_what_acts_with_nothing_is_absent(models: dict[str, Both], control: Any) -> None:
     both, read = models["sd1"], control.read(hint())
+    assert not control.positive
     assert control.ports(read, X, T, both.cond, Acting(weight=0)) is NOTHING
     assert control.ports(read, X, T, both.cond, Acting(rows=torch.tensor([], dtype=torch.long))) is NOTHING
 

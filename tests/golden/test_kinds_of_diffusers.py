@@ -218,12 +218,12 @@ DIFFUSERS: dict[str, tuple[str, dict[str, Any], Told]] = {
         XL_CONTROL
         | {"down_block_types": ("DownBlock2D",) * 3, "transformer_layers_per_block": [1, 1, 1]}
         | {"mid_block_type": "UNetMidBlock2D"},
-        ("controlnet", "sdxl", "small", False),
+        ("controlnet", "sdxl", "small", True),
     ),
     "ControlNet of XL, middle": (
         "ControlNetModel",
         XL_CONTROL | {"transformer_layers_per_block": [0, 0, 1]},
-        ("controlnet", "sdxl", "small", False),
+        ("controlnet", "sdxl", "small", True),
     ),
     "ControlNet of Flux": (
         "FluxControlNetModel",

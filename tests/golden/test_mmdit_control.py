@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import Tensor
 
 import hint_support as support
@@ -105,6 +106,67 @@ def test_residuals_and_what_comes_of_them_are_those_of_diffusers(
     with torch.no_grad():
         assert_close(model.load(MMDIT, torch.float32)(X, T, COND, ports), made)
     assert model.load(VAE) is not None
+
+
+OF_STABILITY = {
+    "norm1.linear": "adaLN_modulation.1",
+    "attn.to_out.0": "attn.proj",
+    "ff.net.0.proj": "mlp.fc1",
+    "ff.net.2": "mlp.fc2",
+    "time_text_embed.timestep_embedder.linear_1": "t_embedder.mlp.0",
+    "time_text_embed.timestep_embedder.linear_2": "t_embedder.mlp.2",
+    "time_text_embed.text_embedder.linear_1": "y_embedder.mlp.0",
+    "time_text_embed.text_embedder.linear_2": "y_embedder.mlp.2",
+}
+
+
+def of_stability(theirs: Any) -> dict[str, Tensor]:
+    """In the names of Stability AI's files, as diffusers' script of conversion reads them."""
+    found, given = dict[str, Tensor](), theirs.state_dict()
+    for name, tensor in given.items():
+        if ".attn.to_q." in name:
+            parts = [given[name.replace("to_q", own)] for own in ("to_q", "to_k", "to_v")]
+            found[name.replace("to_q", "qkv")] = torch.cat(parts)
+        elif ".attn.to_k." not in name and ".attn.to_v." not in name:
+            old = next((own for own in OF_STABILITY if f"{own}." in name), "")
+            found[name.replace(old, OF_STABILITY[old]) if old else name] = tensor
+    return found
+
+
+@pytest.mark.parametrize("kind", ["blur", "canny", "depth"])
+def test_files_of_stability_for_the_large_3_5_are_read(
+    kind: str, model: Checkpoint, transformer: Any, vae: Any, tmp_path: Path
+) -> None:
+    """The autoencoder sees a hint of edges as their program and diffusers' example for them show it."""
+    theirs = control(transformer, force_zeros_for_pooled_projection=False, **SIZES["without text"])
+    number = ["blur", "canny", "depth"].index(kind)
+    beside = {"control_type": torch.tensor([number], dtype=torch.int32), "x_embedder.proj.bias": torch.ones(4)}
+    save_file({**of_stability(theirs), **beside}, tmp_path / "8b.safetensors")
+    identity = identify(open_any(tmp_path / "8b.safetensors"))
+    assert identity is not None
+    assert (identity.kind, identity.family, identity.variant) == ("controlnet", "sd3", "3.5-large-stability")
+    net, factor = open_steering(tmp_path / "8b.safetensors", model, torch.float32), model.latent.factor
+    shown = hint(2, 8 * factor, 12 * factor)
+    seen = shown * 255 * 0.5 + 0.5 if kind == "canny" else shown * 2 - 1
+    latent = (vae.encode(seen).latent_dist.mean - vae.config.shift_factor) * vae.config.scaling_factor
+    expected = said(theirs, transformer, latent, X, T, plain=False)
+    ports = net.ports(net.read(shown, "", encoder(model)), X, T, COND, Acting(weight=0.6))
+    for ours, there in zip(ports.residuals, expected, strict=True):
+        assert_close(ours, there)
+
+
+def test_the_folder_of_diffusers_says_by_its_name_that_it_reads_edges(
+    model: Checkpoint, transformer: Any, vae: Any, tmp_path: Path
+) -> None:
+    theirs = control(transformer, force_zeros_for_pooled_projection=False, **SIZES["without text"])
+    folder, factor = tmp_path / "stable-diffusion-3.5-large-controlnet-canny", model.latent.factor
+    theirs.save_pretrained(folder)
+    net, shown = open_steering(folder, model, torch.float32), hint(2, 8 * factor, 12 * factor)
+    latent = vae.encode(shown * 255 * 0.5 + 0.5).latent_dist.mean - vae.config.shift_factor
+    expected = said(theirs, transformer, latent * vae.config.scaling_factor, X, T, plain=False)
+    found = net.ports(net.read(shown, "", encoder(model)), X, T, COND, Acting(weight=0.6)).residuals
+    for ours, there in zip(found, expected, strict=True):
+        assert_close(ours, there)
 
 
 def test_a_trajectory_is_that_of_diffusers(model: Checkpoint, transformer: Any, vae: Any, tmp_path: Path) -> None:

@@ -143,6 +143,21 @@ def test_what_acts_with_nothing_is_absent_and_a_mask_keeps_it_to_its_place(
         assert torch.equal(added[1, ..., -half:], read[level][0, ..., -half:])
 
 
+def test_levels_further_from_the_middle_fade_as_in_a1111(models: dict[str, Both], tmp_path: Path) -> None:
+    """0.25, 0.62, 0.825 and 1 for four levels; of three, the last three."""
+    both = models["sd1-deep"]
+    _, net = opened("full", models, tmp_path)
+    read, x = net.read(hint(2)), drawn(2, 4, 8, 12)
+    assert len(read) == 3
+    faded, free = (
+        net.ports(read, x, T, both.cond, Acting(weight=0.5, fades=fades)).features for fades in (True, False)
+    )
+    for factor, path, features in zip((0.62, 0.825, 1.0), faded, read, strict=True):
+        nothing = torch.zeros_like(features)
+        assert_close(faded[path](nothing), factor * free[path](nothing))
+        assert_close(free[path](nothing), 0.5 * features)
+
+
 def test_one_for_other_widths_is_refused(models: dict[str, Both], tmp_path: Path) -> None:
     adapter("full").save_pretrained(tmp_path / "adapter")
     narrow = support.both(tmp_path, "sd1").model

@@ -204,6 +204,10 @@ def test_what_cannot_be_is_told(model: Path, images: Path, tmp_path: Path) -> No
         ({"control__annotator": "invert", "control__widths": [8, 8]}, "control.widths: model needs 3 of them, not 2"),
         ({"control__annotator": "invert", "control__hints": "x"}, "give an annotator, or a folder of hints"),
         ({"control__annotator": ""}, "give an annotator, or a folder of hints"),
+        (
+            {"control__annotator": "", "control__hints": "x", "control__options": {"low": 50}},
+            "control.options: are an annotator's, and hints in a folder are drawn: leave them out",
+        ),
         ({"control__annotator": "nothing"}, "unknown annotator 'nothing'"),
     ):
         with pytest.raises((BadFile, BadInput), match=why):

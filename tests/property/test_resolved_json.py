@@ -257,6 +257,7 @@ STEERING = (
         place=AllOver(),
         passes="both",
         blocks=(("", 0.0), ("up.1", 0.5)),
+        more=(SEEN, SEEN),
     ),
     ResolvedExample(image=SEEN, weight=0.5, start=0.0, end=1.0, passes="first", fidelity=0.25),
     ResolvedFace(
@@ -273,6 +274,7 @@ STEERING = (
         blocks=(),
         lora=0.1,
         identity=ResolvedIdentity(network=NETWORK, weight=0.2, pose=SEEN),
+        more=(PersonImage(image=SEEN, which=2),),
     ),
     ResolvedPerson(
         network=NETWORK,

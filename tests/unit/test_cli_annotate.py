@@ -89,6 +89,7 @@ def test_the_list(image: Path, capsys: pytest.CaptureFixture[str]) -> None:
         (["canny", "a.png", "--option", "lo=1"], "no option 'lo'"),
         (["canny", "a.png", "--option", "low=nan"], "low is nan"),
         (["canny", "a.png", "--size", "2"], "write it as in 768x512"),
+        (["canny", "a.png", "--size", "0x5"], "--size 0x5: write it as in 768x512"),
         (["canny", "a.png", "--size", "99999x99999"], "at most"),
         (["canny", "a.png", "--resolution", "7"], "it can be 64 to 2048"),
         (["canny", "gone.png"], "gone.png"),

@@ -11,7 +11,9 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor
 
+import tiny_sd
 from atelier.adapters.port.example import Bank, looking, remembering
+from atelier.checkpoints.write import write_diffusers
 from atelier.errors import BadInput
 from atelier.models.unet import UNet
 from atelier.nn.attention import Attention
@@ -144,6 +146,32 @@ def test_fidelity_leaves_negative_prompts_alone(engine: Engine, image: Path, mon
     monkeypatch.setattr("atelier.pipeline.steers.looking", watched)
     engine.generate(request(image, "weight=0.8 fidelity=0.75", steps=1))
     assert shares == [[pytest.approx(0.2), pytest.approx(0.8)]]
+
+
+@pytest.mark.parametrize(("fidelity", "second"), [(0.5, 1.0), (1, 0.0)])
+def test_in_a_second_pass_negative_prompts_look_too(
+    engine: Engine, image: Path, monkeypatch: pytest.MonkeyPatch, fidelity: float, second: float
+) -> None:
+    """A1111's rule, but where the image is to win."""
+    shares: list[float] = []
+    monkeypatch.setattr(
+        "atelier.pipeline.steers.looking", lambda bank, own: shares.append(float(own[0])) or looking(bank, own)
+    )
+    fields = {"hires_upscale": 2, "hires_upscaler": "Latent", "denoising_strength": 0.5, "hires_steps": 2}
+    engine.generate(request(image, f"fidelity={fidelity}", steps=1, **fields))
+    assert shares[0] == 1 - fidelity
+    assert shares[-1] == second
+
+
+def test_of_xl_fidelity_counts_by_its_third_power(image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_diffusers(tiny_sd.sdxl(), tmp_path / "xl")
+    shares: list[float] = []
+    monkeypatch.setattr(
+        "atelier.pipeline.steers.looking", lambda bank, own: shares.append(float(own[0])) or looking(bank, own)
+    )
+    own = Engine(CPU, Library((tmp_path,)), HashCache(), version="1", budget=2**30)
+    own.generate(request(image, "fidelity=0.5", steps=1, model="xl"))
+    assert shares == [0.875]
 
 
 def test_images_of_a_batch_see_the_same_noise_as_alone(engine: Engine, image: Path) -> None:

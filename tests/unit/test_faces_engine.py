@@ -17,7 +17,8 @@ import face_support
 from atelier.adapters.control_lora import ControlLora, LowRank, shapes_of, write_control_lora
 from atelier.checkpoints.embedded import embedded_folder
 from atelier.checkpoints.opening import open_checkpoint
-from atelier.errors import AtelierError
+from atelier.compose import annotator
+from atelier.errors import AtelierError, BadInput
 from atelier.families.parts import UNET
 from atelier.models.controlnet import ControlNet, ControlSpec
 from atelier.models.unet import UNet
@@ -362,6 +363,29 @@ def test_the_infotext_generates_the_same_image_again(engine: Engine, folder: Pat
     assert Resolved.from_json(resolved.to_json()) == resolved
 
 
+@pytest.mark.parametrize("name", FILES[1:])
+def test_several_images_of_one_face_are_one_prompt(engine: Engine, folder: Path, name: str) -> None:
+    """Twice the same says what it says once; the ControlNet of InstantID reads both as well."""
+
+    def made(*texts: str) -> np.ndarray:
+        return np.asarray(engine.generate(request(faces=[f"{folder}/{text}" for text in texts]))[0].image, np.int16)
+
+    anna, twice = made(f"anna.png:8 model={name}"), made(f"anna.png:8 model={name}", "anna.png with=previous")
+    other = made(f"anna.png:8 model={name}", "both.png with=previous which=2")
+    assert abs(twice - anna).mean() < 0.02
+    assert abs(other - anna).mean() > 0.2
+
+
+def test_the_infotext_of_several_images_of_one_face_generates_the_same_image_again(
+    engine: Engine, folder: Path
+) -> None:
+    (image,) = engine.generate(
+        request(faces=(f"{folder}/anna.png model=ip-adapter", f"{folder}/both.png with=previous which=2"))
+    )
+    (same,) = engine.generate(to_request(read(image.infotext)))
+    assert same.image.tobytes() == image.image.tobytes()
+
+
 def test_without_a_name_the_first_one_for_faces_is_taken(engine: Engine, folder: Path) -> None:
     (own,) = engine.resolve(request(faces=(f"{folder}/anna.png",))).steering
     assert (own.kind, own.network.name) == ("face", "ip-adapter")  # pyright: ignore[reportAttributeAccessIssue]
@@ -388,6 +412,18 @@ def test_what_cannot_be_used_is_told_in_one_line(engine: Engine, folder: Path, t
     assert BAD[text] in str(caught.value)
     assert "\n" not in str(caught.value)
     assert (caught.value.exit_code, caught.value.field) == (2, "faces")
+
+
+def test_the_points_of_the_largest_face_are_drawn(folder: Path) -> None:
+    """As InstantID's ControlNet reads them; the packs of insightface lie where they lie for faces."""
+    draws = annotator("instant_id_face_keypoints", folders=(folder,))
+    hint = np.asarray(draws.hint(Image.open(folder / "both.png")))
+    assert hint.shape == (128, 128, 3)
+    places = np.argwhere(hint.any(2)).mean(0)
+    assert places.tolist() == pytest.approx([23, 93], abs=3)
+    assert {(255, 0, 0), (0, 255, 0), (0, 0, 255)} & {tuple(pixel) for pixel in hint.reshape(-1, 3).tolist()}
+    with pytest.raises(BadInput, match="no face is found in the image"):
+        draws.hint(Image.open(folder / "nobody.png"))
 
 
 def test_what_reads_faces_is_listed_as_such(engine: Engine) -> None:

@@ -8,10 +8,12 @@ import torch
 from PIL import Image
 
 from annotator_support import drawing, noise, smooth
-from atelier.vision.annotate import annotator, ready
+from atelier.vision.annotate import Ready, annotator, ready
+from atelier.vision.annotating import Annotator, Asked
 from atelier.vision.arrays.canny import canny
 from atelier.vision.arrays.thin import thinned
 from atelier.vision.arrays.tones import grey, stretched
+from atelier.vision.geometry import Resize
 from atelier.vision.hints import fitted, numbers, resized, sized_hint
 from atelier.vision.palette import ade20k, in_colours
 
@@ -104,6 +106,33 @@ def test_it_fits_as_it_is_told() -> None:
     assert abs(stretch[2:20, 2:14].astype(int) - 90).max() <= 1
     for how in ("crop", "fill", "stretch"):
         assert fitted(Image.fromarray(noise(1, 90)), 8, 200, how).size == (8, 200)
+
+
+@pytest.mark.parametrize(("how", "seen"), [("crop", (64, 128)), ("stretch", (64, 128)), ("fill", (32, 64))])
+def test_an_annotator_sees_the_whole_image_at_the_scale_of_the_hint(how: Resize, seen: tuple[int, int]) -> None:
+    """A1111's "pixel perfect": the short side times the larger factor between image and request, the smaller one for
+    fill; then the hint is brought to the size, so that around it is nothing that the annotator drew."""
+    sizes: list[tuple[int, int]] = []
+
+    def draw(pixels: np.ndarray, _: Asked) -> np.ndarray:
+        sizes.append(pixels.shape[:2])
+        framed = np.zeros_like(pixels)
+        framed[1:-1, 1:-1] = pixels[1:-1, 1:-1]
+        return framed
+
+    maker = Ready(Annotator("framed", "", draw, frame="sized"), draw)
+    white = Image.fromarray(np.full((50, 100, 3), 255, np.uint8))
+    hint = np.asarray(sized_hint(maker, white, (64, 64), how, 0, {}))
+    assert sizes == [seen]
+    assert hint.shape == (64, 64, 3)
+    assert hint[32, 32].tolist() == [255, 255, 255]
+    assert bool(hint[:16].any()) is (how != "fill")
+
+
+def test_a_strip_is_not_seen_at_millions_of_pixels() -> None:
+    maker = ready(annotator("canny"), lambda _: None, torch.device("cpu"))
+    strip = Image.fromarray(noise(2, 9000))
+    assert sized_hint(maker, strip, (64, 640), "stretch", 0, {}).size == (64, 640)
 
 
 def test_numbers_and_what_a_mask_hides() -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from atelier.api.sdapi import translate
 from atelier.api.sdapi.bodies import Txt2Img
-from atelier.request.controls import parse_control, parse_reference
+from atelier.request.controls import parse_control, parse_face, parse_reference
 from atelier.request.infotext import read, to_request
 from atelier.request.infotext import settings as infotext_settings
 from atelier.request.infotext.units import OPTIONS, lacking
@@ -86,11 +86,88 @@ def test_a_unit_is_told_as_the_control_that_it_is(pairs: str, told: str) -> None
     assert to_request(found).steering.controls == ()
 
 
+@pytest.mark.parametrize(
+    ("inner", "told"),
+    [
+        (
+            (
+                "Module: tile_resample, Model: tile, Weight: 0.6, Resize Mode: 2, Threshold A: 1, Threshold B: 1, "
+                "Pixel Perfect: True, Control Mode: 1, Hr Option: HiResFixOption.LOW_RES_ONLY"
+            ),
+            "tile_resample:IMAGE:0.6 model=tile pass=first mode=prompt annotator=tile_resample resize=fill rate=1",
+        ),
+        (
+            (
+                "Module: mlsd, Model: mlsd, Processor Res: 640, Threshold A: 0.2, Threshold B: 0.3, Resize Mode: "
+                "ResizeMode.RESIZE, Control Mode: ControlMode.CONTROL, Hr Option: 2"
+            ),
+            (
+                "mlsd:IMAGE:1 model=mlsd pass=second mode=control annotator=mlsd resize=stretch resolution=640 "
+                "score=0.2 length=0.3"
+            ),
+        ),
+        (
+            (
+                "Module: none, Model: xinsir-controlnet-union-sdxl-promax [9460e4db], Union Control Type: "
+                "ControlNetUnionControlType.SOFT_EDGE"
+            ),
+            'softedge:IMAGE:1 model="xinsir-controlnet-union-sdxl-promax [9460e4db]" annotator=none',
+        ),
+        ("Module: none, Model: kohya_xl_canny_anime", "canny:IMAGE:1 model=kohya_xl_canny_anime annotator=none"),
+        ("Module: none, Model: promax", "hint:IMAGE:1 model=promax annotator=none"),
+    ],
+)
+def test_units_of_other_programs_and_numbers_are_understood(inner: str, told: str) -> None:
+    """A1111 writes words, Forge the names of its enumerations, callers of its API numbers."""
+    assert lacking(read(f'{PARAMETERS}ControlNet 0: "{inner}"')) == (TOLD.format("ControlNet 0", "--control", told),)
+    assert parse_control(told).image == "IMAGE"
+
+
+@pytest.mark.parametrize(
+    ("inner", "told"),
+    [
+        ("Weight: 0.7, Threshold A: 0.25", "IMAGE:0.7 method=example fidelity=0.25"),
+        ("Weight: 2, Guidance End: 0.5", "IMAGE:1 end=0.5 method=example fidelity=0.5"),
+        ("Control Mode: My prompt is more important", "IMAGE:1 method=example fidelity=0"),
+        ("Control Mode: ControlNet is more important", "IMAGE:1 method=example fidelity=1"),
+    ],
+)
+def test_reference_only_is_told_as_an_example(inner: str, told: str) -> None:
+    found = read(f'{PARAMETERS}ControlNet 0: "Module: reference_only, Model: None, {inner}"')
+    assert lacking(found) == (TOLD.format("ControlNet 0", "--reference", told),)
+    assert parse_reference(told).method == "example"
+
+
+def test_both_units_of_instant_id_are_one_face() -> None:
+    units = (
+        'ControlNet 0: "Module: instant_id_face_embedding, Model: ip_id, Weight: 0.8", '
+        'ControlNet 1: "Module: instant_id_face_keypoints, Model: control_id, Weight: 0.4"'
+    )
+    told = "IMAGE:0.8 model=ip_id lora=0 control=control_id control_weight=0.4"
+    assert lacking(read(PARAMETERS + units)) == (TOLD.format("ControlNet 0", "--face", told),)
+    assert parse_face(told).control == "control_id"
+    alone = lacking(read(f"{PARAMETERS}{units.partition(', ControlNet 1')[0]}"))
+    assert alone == (TOLD.format("ControlNet 0", "--face", "IMAGE:0.8 model=ip_id lora=0 control=none"),)
+
+
 def test_image_prompts_are_told_as_references() -> None:
     pairs = 'ControlNet 1: "Module: ip-adapter_clip_sd15, Model: ip-adapter_sd15 [6a3f6166], Weight: 0.6"'
     text = 'IMAGE:0.6 model="ip-adapter_sd15 [6a3f6166]"'
     assert lacking(read(PARAMETERS + pairs)) == (TOLD.format("ControlNet 1", "--reference", text),)
     assert parse_reference(text).weight == 0.6
+
+
+@pytest.mark.parametrize(
+    ("unit", "told"),
+    [
+        ("Module: CLIP-ViT-H (IPAdapter), Model: ip_sd15, Weight: 0.6", ("--reference", "IMAGE:0.6 model=ip_sd15")),
+        ("Module: InsightFace+CLIP-H (IPAdapter), Model: ip_sd15", ("--reference", "IMAGE:1 model=ip_sd15")),
+        ("Module: InsightFace+CLIP-H (IPAdapter), Model: faceid", ("--face", "IMAGE:1 model=faceid lora=0")),
+        ("Module: InsightFace (InstantID), Model: ip_id", ("--face", "IMAGE:1 model=ip_id lora=0 control=none")),
+    ],
+)
+def test_modules_of_forge_are_understood(unit: str, told: tuple[str, str]) -> None:
+    assert lacking(read(f'{PARAMETERS}ControlNet 0: "{unit}"')) == (TOLD.format("ControlNet 0", *told),)
 
 
 def test_a_unit_with_a_face_is_told() -> None:

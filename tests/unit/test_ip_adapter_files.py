@@ -214,7 +214,12 @@ def test_blocks_for_style_or_composition_are_there(family: str, unet: UNetSpec) 
     net = ImagePrompt(meta(unet))
     style, composition = (on(net, ONLY[family][name], paths) for name in ("style", "composition"))
     if family == "sd1":
-        assert style == {0: 1, 1: 1, 2: 1, 3: 1, 9: 1, 10: 1, 11: 1, 12: 1, 13: 1, 14: 1, 15: 1}
+        assert style == dict.fromkeys((0, 1, 2, 3, 8, 9, 10, 11, 12, 13, 14), 1)
+        left_out = {paths[i].partition(".blocks")[0] for i in range(len(paths)) if i not in style}
+        assert left_out == {
+            *("down.2.attentions.0", "down.2.attentions.1", "middle.attention"),
+            *("up.1.attentions.0", "up.1.attentions.1"),
+        }
         assert composition == {4: 0.25, 5: 1}
     else:
         assert {paths[i].partition(".blocks")[0] for i in style} == {"up.0.attentions.1"}

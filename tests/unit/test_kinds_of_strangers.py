@@ -82,11 +82,6 @@ NETWORKS: dict[str, tuple[Shapes, tuple[str, str | None, str]]] = {
         named("decoder.middle.0.residual.0.gamma encoder.conv1.weight", 4, 1, 1, 1),
         ("vae", "wan", "base"),
     ),
-    "ControlNet of Stability for 3.5": (
-        named("controlnet_blocks.0.weight transformer_blocks.0.adaLN_modulation.1.bias", 2432)
-        | named("pos_embed_input.proj.weight", 2432, 16, 2, 2),
-        ("controlnet", "sd3", "3.5-large-stability"),
-    ),
     "ControlNet of XLabs for Flux": (
         named("controlnet_blocks.0.weight double_blocks.0.img_attn.proj.weight input_hint_block.0.weight", 4, 4),
         ("controlnet", "flux", "base"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -18,6 +19,7 @@ from atelier.models.unet import UNet
 from atelier.nn.ports import Ports
 from atelier.request.infotext import read, to_request
 from atelier.request.model import Request
+from atelier.request.resolved import Resolved
 from atelier.request.table import request_of
 from atelier.runtime.device import Device
 from atelier.runtime.engine import Engine
@@ -126,6 +128,39 @@ def test_blocks_that_are_left_out_see_nothing(engine: Engine, folder: Path) -> N
     plain, red = pixels(engine), pixels(engine, f"{folder}/red.png model=own")
     assert pixels(engine, f'{folder}/red.png model=own blocks="=0"') == plain
     assert pixels(engine, f'{folder}/red.png model=own blocks="up=0,down=0"') not in {plain, red}
+
+
+def test_several_images_are_one_prompt(engine: Engine, folder: Path) -> None:
+    """Their tokens lie behind each other: twice the same image says what it says once, where two references add up."""
+
+    def made(*texts: str) -> np.ndarray:
+        (image,) = engine.generate(request(references=[f"{folder}/{text}" for text in texts]))
+        return np.asarray(image.image, np.int16)
+
+    red, twice = made("red.png model=own"), made("red.png model=own", "red.png with=previous")
+    assert abs(twice - red).max() <= 2
+    assert abs(made("red.png model=own", "red.png model=own") - red).max() > 8
+    both = made("red.png model=own", "blue.png with=previous")
+    assert abs(both - red).max() > 8
+    assert abs(made("blue.png model=own", "red.png with=previous") - both).max() <= 2
+
+
+def test_the_infotext_of_several_images_generates_the_same_image_again(engine: Engine, folder: Path) -> None:
+    wanted = request(references=(f"{folder}/red.png:0.7 model=own", f"{folder}/blue.png with=previous"))
+    resolved = engine.resolve(wanted)
+    assert Resolved.from_json(resolved.to_json()) == resolved
+    (image,) = engine.generate(wanted)
+    (same,) = engine.generate(to_request(read(image.infotext)))
+    assert same.image.tobytes() == image.image.tobytes()
+
+
+def test_one_prompt_with_nothing_before_it_is_told(engine: Engine, folder: Path) -> None:
+    with pytest.raises(AtelierError, match="with=previous: there is none before it") as caught:
+        engine.resolve(request(references=(f"{folder}/red.png with=previous",)))
+    assert (caught.value.exit_code, caught.value.field) == (2, "references")
+    example = (f"{folder}/red.png method=example", f"{folder}/blue.png with=previous")
+    with pytest.raises(AtelierError, match="with=previous: an example is one image"):
+        engine.resolve(request(references=example))
 
 
 def test_the_infotext_generates_the_same_image_again(engine: Engine, folder: Path) -> None:

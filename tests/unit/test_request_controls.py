@@ -92,9 +92,24 @@ def test_bad_controls_are_told(text: str) -> None:
 
 
 def test_bad_references_are_told() -> None:
-    for text, why in {"": "names no image", "a.png mode=prompt": "'mode' is no key of a reference"}.items():
+    bad = {
+        "": "names no image",
+        "a.png mode=prompt": "'mode' is no key of a reference",
+        "a.png with=next": "with 'next': it can be previous",
+        "a.png:0.5 with=previous": "weight is that of the one before it: leave it out",
+        "a.png with=previous model=x": "model is that of the one before it: leave it out",
+    }
+    for text, why in bad.items():
         with pytest.raises(BadInput, match=why):
             parse_reference(text)
+
+
+def test_an_image_that_is_one_prompt_with_the_one_before_is_read() -> None:
+    reference, face = Reference(image="b 1.png", joined=True), Face(image="b.png:2", joined=True, which=2)
+    assert parse_reference('"b 1.png" with=previous') == reference
+    assert reference_text(reference) == '"b 1.png" with=previous'
+    assert face_text(face) == '"b.png:2" with=previous which=2'
+    assert parse_face(face_text(face)) == face
 
 
 FACES = {

@@ -10,10 +10,13 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import save_file
 from torch import Tensor
 
+from atelier.checkpoints.opening import open_checkpoint
 from atelier.errors import AtelierError, BadFile, BadInput
-from atelier.models.controlnet import ControlNet
+from atelier.families.parts import UNET
+from atelier.models.controlnet import ControlNet, ControlSpec
 from atelier.models.unet import UNet
 from atelier.nn.ports import Conditioning, Ports
 from atelier.nn.seamless import Seamless
@@ -28,6 +31,7 @@ from atelier.runtime.engine import Engine
 from atelier.runtime.library import Library
 from atelier.runtime.steering import kind_of, maker_of
 from atelier.weights.hashes import HashCache
+from atelier.weights.names.controlnet import names
 from control_support import written
 
 CPU = Device(torch.device("cpu"), torch.float32, torch.float32, max_batch=None)
@@ -130,6 +134,44 @@ def test_where_the_control_counts_more_negative_prompts_are_left_alone(
         assert torch.allclose(weak, whole * fade, atol=1e-6)
         assert torch.equal(half[0], torch.zeros_like(half[0]))
         assert torch.allclose(half[1], whole[1] * fade, atol=1e-5)
+
+
+def test_one_that_shuffles_leaves_negative_prompts_alone_and_does_not_fade(
+    folder: Path, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its residuals are the mean over the map."""
+    (tmp_path / "tiny").symlink_to(tiny_folder)
+    spec = ControlSpec(open_checkpoint(tiny_folder).spec(UNET), (8, 8, 8))
+    with torch.device("meta"):
+        shapes = {name: tensor.shape for name, tensor in ControlNet(spec).state_dict().items()}
+    drawn = {name.ldm: torch.randn(shapes[name.ours]) * 0.1 for name in names(spec)}
+    (tmp_path / "ControlNet").mkdir()
+    save_file(drawn, tmp_path / "ControlNet" / "tiny_shuffle_fp16.safetensors")
+    own = Engine(CPU, Library((tmp_path,)), HashCache(), version="1", budget=2**30)
+    control = (f"shuffle:{folder / 'hint.png'} annotator=none",)
+    ((_, ports), *_) = ports_of(own, monkeypatch, controls=control)
+    for residual in ports.residuals:
+        assert not bool(residual[0].any())
+        assert bool(residual[1].any())
+        assert torch.equal(residual[1], residual[1, :, :1, :1].expand_as(residual[1]))
+
+
+def test_fine_lines_fade_in_a_second_pass(engine: Engine, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A1111's rule for canny and mlsd, by the annotator: 0.825 ** 12 on the outermost layer of both rows."""
+    fields = {"hires_resize": (128, 192), "hires_upscaler": "Latent", "denoising_strength": 0.5}
+
+    def second(control: str) -> Ports:
+        seen = ports_of(engine, monkeypatch, **fields, controls=(control,))
+        return next(ports for _, ports in seen if ports.residuals and ports.residuals[0].shape[-1] == 32)
+
+    lines = second(f"canny:{folder / 'hint.png'} pass=second")
+    monkeypatch.setattr("atelier.pipeline.plan.LINES", frozenset[str]())
+    plain = second(f"canny:{folder / 'hint.png'} pass=second")
+    for faded, own, fade in zip(lines.residuals[:2], plain.residuals[:2], (0.099414, 0.1205018), strict=True):
+        assert torch.allclose(faded, own * fade, atol=1e-6)
+    monkeypatch.undo()
+    drawn = second(f"canny:{folder / 'hint.png'} annotator=none pass=second")
+    assert strengths(drawn)[0] > 3 * strengths(lines)[0]
 
 
 def test_a_mask_keeps_it_in_its_place(engine: Engine, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -49,6 +49,17 @@ def test_a_run_does_not_lie_among_its_images(inside: str, source: str, capsys: p
     assert sorted(Path(source).rglob("*")) == before
 
 
+@pytest.mark.parametrize("kind", ["control", "image-prompt", "lora"])
+def test_without_training_images_nothing_is_trained(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """No name is not the folder that somebody stands in."""
+    monkeypatch.chdir(tmp_path)
+    assert run(["train", kind, "--out", "run"]) == 2
+    assert "data.source: no training images are named: give their folder" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_recipe_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
     from atelier.train.recipes.vae import VAE
     from atelier.train.registry import read

@@ -189,8 +189,10 @@ def test_a_list_looks_at_each_folder_once(engine: Engine, monkeypatch: pytest.Mo
     assert looked.count(folder / "ControlNet") == 1
 
 
-@pytest.mark.parametrize(("resolution", "seen"), [(0, (48, 64)), (128, (128, 192))])
-def test_without_a_resolution_an_annotator_sees_the_size_of_the_request(resolution: int, seen: tuple[int, int]) -> None:
+@pytest.mark.parametrize(("resolution", "seen"), [(0, (48, 72)), (128, (128, 192))])
+def test_without_a_resolution_an_annotator_sees_the_scale_of_the_request(
+    resolution: int, seen: tuple[int, int]
+) -> None:
     shapes: list[tuple[int, ...]] = []
 
     def draw(pixels: Any, _: object) -> Any:

@@ -14,7 +14,8 @@ from atelier.registry import folded
 
 @dataclass(frozen=True, slots=True)
 class ControlType:
-    """title: what A1111 calls it; words: of which one stands in the names of its files; annotators: that draw what it
+    """title: what A1111 calls it; words: of which one stands in the names of its files, or is what A1111 calls the
+    type of a union; annotators: that draw what it
     reads, the usual one first; union: its place in the embedding of a union of ControlNets, as the author of those
     numbers them, None for what they do not tell apart."""
 
@@ -30,15 +31,15 @@ class ControlType:
 
 
 _TYPES = (
-    ControlType("canny", "Canny", ("canny",), ("canny", "invert"), union=3),
+    ControlType("canny", "Canny", ("canny", "hard edge"), ("canny", "invert"), union=3),
     ControlType("depth", "Depth", ("depth",), ("depth", "depth_anything"), union=1),
-    ControlType("normal", "NormalMap", ("normal",), ("normal_bae", "normal_midas"), union=4),
+    ControlType("normal", "NormalMap", ("normal", "normal map"), ("normal_bae", "normal_midas"), union=4),
     ControlType("openpose", "OpenPose", ("openpose", "pose"), ("openpose", "dw_openpose_full"), union=0),
     ControlType("mlsd", "MLSD", ("mlsd",), ("mlsd", "invert"), union=3),
     ControlType(
         "lineart", "Lineart", ("lineart",), ("lineart_standard", "lineart", "lineart_anime", "invert"), union=3
     ),
-    ControlType("softedge", "SoftEdge", ("softedge", "hed"), ("hed", "pidinet"), union=2),
+    ControlType("softedge", "SoftEdge", ("softedge", "soft edge", "hed"), ("hed", "pidinet"), union=2),
     ControlType(
         "scribble",
         "Scribble",

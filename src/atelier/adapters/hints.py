@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
@@ -56,6 +57,12 @@ def settings(archive: Archive) -> Config | None:
     return Config.read(beside) if file.name.startswith(NETWORK_STEM) and beside.is_file() else None
 
 
+def called(archive: Archive) -> str:
+    """The name of a file, or that of its folder where diffusers named the file; in small letters."""
+    file = archive.path
+    return (file.parent.name if file.name.startswith(NETWORK_STEM) else file.stem).casefold()
+
+
 def denoiser(archive: Archive, model: Checkpoint) -> UNetSpec:
     """The U-Net that a file is to steer. Raises BadFile for a model without one."""
     if not model.has(UNET):
@@ -63,14 +70,26 @@ def denoiser(archive: Archive, model: Checkpoint) -> UNetSpec:
     return model.spec(UNET)
 
 
-def check_copy(archive: Archive, own: UNetSpec, model: Checkpoint) -> None:
-    """Raises BadFile for a copy of another encoder than the model's."""
+def check_copy(archive: Archive, own: UNetSpec, model: Checkpoint, *, whole: bool) -> None:
+    """Raises BadFile for a copy of another encoder than the model's. whole: whether all of its transformers have to be
+    there; some for XL have fewer, or none."""
     theirs = denoiser(archive, model)
+    compared = theirs if whole else _cut(theirs, own)
     for what in ALIKE:
         mine, needed = getattr(own, what), getattr(theirs, what)
-        if mine != needed:
+        if mine != getattr(compared, what):
             sizes = f"{what} {_told(mine)}, and {model.name} has {_told(needed)}"
             raise BadFile(archive.path, f"is for U-Nets with {sizes}: choose one that was made for this model")
+
+
+def _cut(unet: UNetSpec, own: UNetSpec) -> UNetSpec:
+    """With no more transformers than another has; what has none reads no text."""
+    if len(own.depth) != len(unet.depth):
+        return unet
+    depth = tuple(map(min, own.depth, unet.depth))
+    return replace(
+        unet, depth=depth, mid_depth=min(own.mid_depth, unet.mid_depth), context=own.context and unet.context
+    )
 
 
 def _told(value: object) -> str:

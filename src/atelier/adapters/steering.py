@@ -113,6 +113,11 @@ class HintNet(Protocol):
         """The kinds of hints that it tells apart, by any of their names; () where it reads one kind alone."""
         ...
 
+    @property
+    def positive(self) -> bool:
+        """Whether it acts on the rows of prompts alone, whatever a request says of negative ones."""
+        ...
+
     def read(self, hint: Tensor, task: str = "", encode: Encode | None = None, /) -> object:
         """hint: (N, 3, H, W) in [0, 1], of the size of the image. task: of a network with `tasks`, the kind of hint.
         encode: for networks that read hints as latents, which others do not ask for.

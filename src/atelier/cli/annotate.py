@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -119,7 +120,9 @@ def _size(text: str) -> Size:
     from atelier.runtime.upscaling import Scale
     from atelier.vision.annotate import MOST_PIXELS
 
-    wanted = Scale.of(text).to
+    wanted: Size | None = None
+    with suppress(BadInput):  # it would name a scale
+        wanted = Scale.of(text).to
     if wanted is None or wanted[0] * wanted[1] > MOST_PIXELS:
         raise BadInput(f"--size {shortened(text)}: write it as in 768x512, at most {MOST_PIXELS:,} pixels")
     return wanted

@@ -32,6 +32,8 @@ class UNetSpec:
     noise_levels: how many levels of noise on what lies beside the latent there are an embedding for, None for none;
     only_cross: of each level, whether its transformers attend to nothing but the text, () where none does (both of
     Stable Diffusion's upscaler).
+    hollow: of each level and then of the middle, whether it has the layers around transformers of no blocks, () where
+    none has (small ControlNets for XL).
     """
 
     in_channels: int = 4
@@ -49,6 +51,14 @@ class UNetSpec:
     guidance: int | None = None
     noise_levels: int | None = None
     only_cross: tuple[bool, ...] = ()
+    hollow: tuple[bool, ...] = ()
+
+    @property
+    def attends(self) -> tuple[bool, ...]:
+        """Of each level and then of the middle, whether it has transformers, be it of no blocks."""
+        depths = (*self.depth, self.mid_depth)
+        hollow = self.hollow or (False,) * len(depths)
+        return tuple(depth > 0 or empty for depth, empty in zip(depths, hollow, strict=True))
 
     @property
     def time(self) -> int:
@@ -81,10 +91,11 @@ class DownLevel(nn.Module):
         self.level = level
         width = spec.widths[level]
         first = spec.widths[max(level - 1, 0)]
-        depth = spec.depth[level]
-        self.resnets = nn.ModuleList(spec.resnet(first if j == 0 else width, width) for j in range(spec.blocks))
+        count, depth = spec.blocks, spec.depth[level]
+        self.resnets = nn.ModuleList(spec.resnet(first if j == 0 else width, width) for j in range(count))
         self.attentions = nn.ModuleList(
-            spec.transformer(level, depth, f"down.{level}.attentions.{j}") for j in range(spec.blocks if depth else 0)
+            spec.transformer(level, depth, f"down.{level}.attentions.{j}")
+            for j in range(count if spec.attends[level] else 0)
         )
         last = level == len(spec.widths) - 1
         self.downsample = None if last else Downsample(width, asymmetric=False)
@@ -102,18 +113,22 @@ class DownLevel(nn.Module):
 
 
 class Middle(nn.Module):
-    """The lowest resolution: residual block, attention, residual block."""
+    """The lowest resolution: residual block, attention, residual block; of a network that does not attend there, the
+    first block alone."""
 
     def __init__(self, spec: UNetSpec) -> None:
         super().__init__()
         width = spec.widths[-1]
         self.resnet1 = spec.resnet(width, width)
-        self.attention = spec.transformer(-1, spec.mid_depth, "middle.attention", middle=True)
-        self.resnet2 = spec.resnet(width, width)
+        attends = spec.attends[-1]
+        attention = spec.transformer(-1, spec.mid_depth, "middle.attention", middle=True) if attends else None
+        self.attention, self.resnet2 = attention, spec.resnet(width, width) if attends else None
 
     def forward(self, x: Tensor, time: Tensor, context: Tensor, ports: Ports) -> Tensor:
-        x = self.attention(self.resnet1(x, time, ports.seamless), context, ports)
-        return self.resnet2(x, time, ports.seamless)
+        x = self.resnet1(x, time, ports.seamless)
+        if self.attention is None or self.resnet2 is None:
+            return x
+        return self.resnet2(self.attention(x, context, ports), time, ports.seamless)
 
 
 class UpLevel(nn.Module):

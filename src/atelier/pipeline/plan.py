@@ -420,12 +420,13 @@ def _steered(resolved: Resolved, own: _Pass) -> Iterator[_Steered]:
             hint: Key[Hint] = Key(name)
             lies = whole, own.window, source, _is_source(resolved, control.image)
             stage = Annotate(own.model, control, own.size, hint, *lies)
-            steer = ByHint(control.network, control.type, hint, control.weight, span, control.mode, edges)
+            acts = control.weight, span, control.mode, edges
+            steer = ByHint(control.network, control.type, hint, *acts, fades=_fades(control, own))
             yield _Steered(stage, (steer,))
         elif isinstance(control, ResolvedExample):
             latent: Key[Tensor] = Key(name)
             stage = EncodeExample(own.model, control, own.size, latent, resolved.vae_strips)
-            yield _Steered(stage, (ByExample(latent, control.weight, span, control.fidelity),))
+            yield _Steered(stage, (ByExample(latent, control.weight, span, _fidelity(control, own)),))
         elif isinstance(control, ResolvedFace):
             face: Key[Looked] = Key(name)
             place: Key[Hint] = Key(f"{name}, where it is")
@@ -438,6 +439,20 @@ def _steered(resolved: Resolved, own: _Pass) -> Iterator[_Steered]:
             stage = Look(own.model, control, own.size, looked, whole, own.window, source)
             steer = ByReference(control.network, looked, control.weight, span, dict(control.blocks))
             yield _Steered(stage, (steer,))
+
+
+LINES = frozenset({"canny", "mlsd"})
+"""Annotators that draw fine lines."""
+
+
+def _fades(control: ResolvedControl, own: _Pass) -> bool:
+    """Fine lines are too hard on the larger image of a second pass, which has enough of them already."""
+    return control.mode != "balanced" or (own.number == "second" and control.annotator in LINES)
+
+
+def _fidelity(example: ResolvedExample, own: _Pass) -> float:
+    """In a second pass negative prompts look at the image too, but where the image is to win."""
+    return 0.0 if own.number == "second" and example.fidelity < 1 else example.fidelity
 
 
 def _acts(control: ResolvedSteering, own: _Pass) -> bool:

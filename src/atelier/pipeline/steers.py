@@ -28,6 +28,8 @@ from atelier.request.resolved import ModelRef, NetworkRef
 
 EXAMPLE = 0x6578616D706C65
 """The seed of the noise on examples: the same for all images, so that none depends on those beside it."""
+CUBES = "sdxl"
+"""The family whose images an example disturbs too much else (A1111's rule)."""
 REMEMBERED = 64
 """How many sets of views of a hint are kept as the network has read them: more than a pass over most canvases has."""
 
@@ -63,7 +65,7 @@ class Span:
 @dataclass(frozen=True, slots=True)
 class ByHint:
     """A network that reads a hint, which a stage left under `hint`. type: what the hint is, for a network that reads
-    several; edges: where opposite ones of the image meet."""
+    several; edges: where opposite ones of the image meet; fades: whether layers further from the middle count less."""
 
     network: NetworkRef
     type: str
@@ -72,6 +74,7 @@ class ByHint:
     span: Span
     mode: Mode
     edges: Seamless = EDGES
+    fades: bool = False
 
     def needs(self, model: ModelRef) -> tuple[Need[Any], ...]:
         """With the autoencoder, which reads the hints of some networks, as their files say."""
@@ -82,7 +85,7 @@ class ByHint:
         opened, factor = have.take(Need(model, hint_net(self.network))), have.checkpoint(model).latent.factor
         kind = control_type(self.type)
         named = self.type if kind is None else kind.name
-        acting = Acting(weight=self.weight, fades=self.mode != "balanced", seamless=self.edges)
+        acting = Acting(weight=self.weight, fades=self.fades, seamless=self.edges)
         encode = partial(_encoded, model, have)
         return _Hinted(opened.net, given.values.read(self.hint), named, factor, encode, acting, self.span, self.mode)
 
@@ -109,7 +112,7 @@ class ByFace:
     def adapter(self, given: Given) -> PortAdapter:
         steer = ByHint(self.network, "", self.hint, self.weight, self.span, "balanced", self.edges)
         prompt = given.have.take(Need(given.model, image_prompt_net(self.face))).net
-        return _TellingFace(steer.adapter(given), *prompt.tokens(given.values.read(self.looked).features))
+        return _TellingFace(steer.adapter(given), *_together(prompt, given.values.read(self.looked)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +155,7 @@ class _Hinted:
             return NOTHING
         acting = replace(
             self.acting,
-            rows=_positive(rows) if self.mode == "control" else None,
+            rows=_positive(rows) if self.mode == "control" or self.net.positive else None,
             mask=_seen(self.hint.mask, moment.views, rows),
             hints=rows.view,
         )
@@ -211,8 +214,13 @@ class ByReference:
     def adapter(self, given: Given) -> PortAdapter:
         opened = given.have.take(Need(given.model, image_prompt_net(self.network)))
         looked = given.values.read(self.looked)
-        tokens, nothing = opened.net.tokens(looked.features)
-        return _Referred(opened.net, tokens, nothing, looked.mask, self.weight, self.span, self.blocks)
+        return _Referred(opened.net, *_together(opened.net, looked), looked.mask, self.weight, self.span, self.blocks)
+
+
+def _together(net: ImagePromptNet, looked: Looked) -> tuple[Tensor, Tensor]:
+    """The tokens of all images behind each other, (1, T, C), and as many of no image."""
+    made, nothing = net.tokens(looked.features)
+    return made.flatten(0, 1)[None], nothing.flatten(0, 1)[None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,7 +248,7 @@ class ByExample:
     """The model itself, which looks at another image meanwhile, whose latent a stage left under `latent`.
 
     fidelity: how far negative prompts are left alone, 0 to 1, which brings the result closer to the image: A1111's
-    style fidelity.
+    style fidelity, of which XL takes the third power.
     """
 
     latent: Key[Tensor]
@@ -254,7 +262,8 @@ class ByExample:
     def adapter(self, given: Given) -> PortAdapter:
         latent, model = given.values.read(self.latent), given.have.checkpoint(given.model)
         noise = stream(EXAMPLE, DEFAULT_SOURCE).normal(latent.shape[1:])[None]
-        return _Looking(model, latent, noise, self.weight, self.span, self.fidelity)
+        fidelity = self.fidelity**3 if model.family.name == CUBES else self.fidelity
+        return _Looking(model, latent, noise, self.weight, self.span, fidelity)
 
 
 @dataclass(frozen=True, slots=True)

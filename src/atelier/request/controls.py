@@ -4,6 +4,7 @@
     depth:map.png annotator=none model=control_v11f1p_sd15_depth start=0.1 end=0.8 mode=prompt
     photo.png:0.6 blocks=style
     anna.png:0.8 which=2 pose=dancer.png
+    other.png with=previous
 
 A control is its type, the image, and its weight, divided by colons; a reference and a face are the image and its
 weight. Then pairs (see `request.spoken`). Where no image stands, it is the one that generation starts from. An image
@@ -42,8 +43,12 @@ FITS: tuple[Fit, ...] = ("stretch", "crop", "fill")
 
 WHEN = ("weight", "start", "end", "model", "mask", "pass")
 CONTROL_KEYS = (*WHEN, "mode", "annotator", "resize", "resolution")
-REFERENCE_KEYS = (*WHEN, "blocks", "method", "fidelity")
-FACE_KEYS = (*WHEN, "blocks", "which", "lora", "control", "control_weight", "pose")
+REFERENCE_KEYS = (*WHEN, "blocks", "method", "fidelity", "with")
+FACE_KEYS = (*WHEN, "blocks", "which", "lora", "control", "control_weight", "pose", "with")
+PREVIOUS = "previous"
+"""Said of an image that is one prompt with the one before it."""
+OWN_KEYS = ("with", "which")
+"""What such an image may say of itself."""
 MAX_FACES = 100
 """Of an image with several faces, the last one that can be named."""
 NO_CONTROL = "none"
@@ -87,24 +92,31 @@ class Control(When):
 
 
 @dataclass(frozen=True, slots=True)
-class Reference(When):
-    """method: by a network for such images, or by the model's own attention to it as an example; fidelity: of an
-    example, how far negative prompts are left alone. blocks: of a network's, on which blocks of the model it acts: ""
-    for all, "style", "composition", or factors by block ("down.1=0.5,up.0=1")."""
+class Shown(When):
+    """An image that is read as a prompt. blocks: on which blocks of the model it acts: "" for all, "style",
+    "composition", or factors by block ("down.1=0.5,up.0=1"); joined: whether it is one prompt with the one before it,
+    whose other values it has."""
 
     blocks: str = ""
+    joined: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Reference(Shown):
+    """method: by a network for such images, or by the model's own attention to it as an example; fidelity: of an
+    example, how far negative prompts are left alone."""
+
     method: Method = "network"
     fidelity: float = 0.5
 
 
 @dataclass(frozen=True, slots=True)
-class Face(When):
-    """blocks: as of a reference. which: of several faces, 1 for the largest; lora: weight of the LoRA that the file
+class Face(Shown):
+    """which: of several faces, 1 for the largest; lora: weight of the LoRA that the file
     brings. Of a file with a ControlNet beside it (InstantID), control: that one's file, "" for the first that there is,
     "none" for none; control_weight: its weight, None for the same; pose: an image with a face where this one is to be,
     "" for where it is in its own image."""
 
-    blocks: str = ""
     which: int = 1
     lora: float = 1.0
     control: str = ""
@@ -152,7 +164,7 @@ def parse_reference(text: str) -> Reference:
     found, at = pairs(text, at, REFERENCE_KEYS, "a reference", bad)
     _check_end(text, at, REFERENCE_EXAMPLE, bad)
     reference = replace(
-        _when(Reference(image=image), found, weight, bad),
+        _when(Reference(image=image, joined=_joined(found, weight, bad)), found, weight, bad),
         blocks=found.get("blocks", ""),
         method=_one_of(found, "method", "network", METHODS, bad),
         fidelity=_between("fidelity", found.get("fidelity", "0.5"), 1.0, bad),
@@ -175,7 +187,7 @@ def parse_face(text: str) -> Face:
     found, at = pairs(text, at, FACE_KEYS, "a face", bad)
     _check_end(text, at, FACE_EXAMPLE, bad)
     face = replace(
-        _when(Face(image=image), found, weight, bad),
+        _when(Face(image=image, joined=_joined(found, weight, bad)), found, weight, bad),
         blocks=found.get("blocks", ""),
         which=_whole(found, "which", 1, MAX_FACES, bad),
         lora=_between("lora", found.get("lora", "1"), MAX_WEIGHT, bad),
@@ -204,6 +216,8 @@ def control_text(control: Control) -> str:
 
 def reference_text(reference: Reference) -> str:
     """The same of a reference."""
+    if reference.joined:
+        return _joined_text(reference, {})
     own = {"blocks": reference.blocks, "method": reference.method if reference.method != "network" else ""}
     if reference.method == "example":
         own["fidelity"] = digits(reference.fidelity)
@@ -212,9 +226,12 @@ def reference_text(reference: Reference) -> str:
 
 def face_text(face: Face) -> str:
     """The same of a face."""
+    which = str(face.which) if face.which != 1 else ""
+    if face.joined:
+        return _joined_text(face, {"which": which})
     own = {
         "blocks": face.blocks,
-        "which": str(face.which) if face.which != 1 else "",
+        "which": which,
         "lora": digits(face.lora) if face.lora != 1 else "",
         "control": face.control,
         "control_weight": "" if face.control_weight is None else digits(face.control_weight),
@@ -232,8 +249,15 @@ def _text(when: When, own: Mapping[str, str]) -> str:
         "pass": when.passes if when.passes != "both" else "",
         **own,
     }
-    told = [f"{key}={quoted(value)}" for key, value in said.items() if value]
-    return " ".join([f"{_image_text(when.image)}:{digits(when.weight)}", *told])
+    return " ".join([f"{_image_text(when.image)}:{digits(when.weight)}", *_told(said)])
+
+
+def _joined_text(own: Shown, more: Mapping[str, str]) -> str:
+    return " ".join([_image_text(own.image), *_told({"with": PREVIOUS, **more})])
+
+
+def _told(said: Mapping[str, str]) -> list[str]:
+    return [f"{key}={quoted(value)}" for key, value in said.items() if value]
 
 
 def _image_text(image: str) -> str:
@@ -274,6 +298,17 @@ def _when(own: W, found: Mapping[str, str], weight: str, bad: Bad) -> W:
         mask=found.get("mask", ""),
         passes=_one_of(found, "pass", "both", PASSES, bad),
     )
+
+
+def _joined(found: Mapping[str, str], weight: str, bad: Bad) -> bool:
+    """Raises what `bad` makes for anything else that such an image says than which it is."""
+    said = found.get("with", "")
+    if said not in {"", PREVIOUS}:
+        raise bad(f"with {short(said)!r}: it can be {PREVIOUS}")
+    others = [*(["weight"] if weight else []), *(key for key in found if key not in OWN_KEYS)]
+    if said and others:
+        raise bad(f"{others[0]} is that of the one before it: leave it out")
+    return bool(said)
 
 
 def _one_of(found: Mapping[str, str], key: str, usual: C, known: Sequence[C], bad: Bad) -> C:

@@ -468,8 +468,8 @@ class ResolvedControl(Value):
 class ResolvedReference(Value):
     """An image that says what is to be seen, and the network that reads it.
 
-    encoder: of images, whose features that network reads, none for the model's own; blocks: factors by the beginning of
-    a layer's name, 1 where none fits. The rest: `ResolvedControl`.
+    encoder: of images, whose features that network reads, none for the model's own; more: images that are one prompt
+    with it; blocks: factors by the beginning of a layer's name, 1 where none fits. The rest: `ResolvedControl`.
     """
 
     kind: Literal["reference"] = "reference"
@@ -482,6 +482,7 @@ class ResolvedReference(Value):
     place: Annotated[AllOver | MaskPlace, Field(discriminator="kind")]
     passes: Passes
     blocks: tuple[tuple[str, Finite], ...]
+    more: tuple[ImageRef, ...] = ()
 
 
 class ResolvedExample(Value):
@@ -519,12 +520,19 @@ class ResolvedIdentity(Value):
     pose: ImageRef
 
 
+class PersonImage(Value):
+    """An image of a person. which: of several faces, 1 for the largest."""
+
+    image: ImageRef
+    which: Annotated[int, Field(ge=1)]
+
+
 class ResolvedFace(Value):
     """An image with the face that is to be seen, and the network that reads it.
 
     reader: the folder of what finds faces; encoder: of images of the face, which some networks read beside; which: of
-    several faces, 1 for the largest; lora: weight of the LoRA in the network's file, 0 where it has none. The rest:
-    `ResolvedReference`.
+    several faces, 1 for the largest; lora: weight of the LoRA in the network's file, 0 where it has none. more: images
+    that are one prompt with it. The rest: `ResolvedReference`.
     """
 
     kind: Literal["face"] = "face"
@@ -541,13 +549,7 @@ class ResolvedFace(Value):
     blocks: tuple[tuple[str, Finite], ...]
     lora: Finite
     identity: Annotated[NoIdentity | ResolvedIdentity, Field(discriminator="kind")]
-
-
-class PersonImage(Value):
-    """An image of a person. which: of several faces, 1 for the largest."""
-
-    image: ImageRef
-    which: Annotated[int, Field(ge=1)]
+    more: tuple[PersonImage, ...] = ()
 
 
 class ResolvedPerson(Value):

@@ -299,15 +299,15 @@ class Library:
         return self._files(UPSCALER_FOLDERS, UPSCALER_FILES)
 
     def annotator(self, name: str) -> Path | None:
-        """The file of annotators that is called so, in any case, or the folder that transformers reads; None where it
-        is not here."""
+        """The file of annotators that is called so, in any case, or the folder that transformers reads, or a pack of
+        networks that find faces; None where it is not here."""
         for folder in self.folders:
             for path, folders, names in self._walk(folder):
                 if any(part.casefold() in ANNOTATOR_FOLDERS for part in path.relative_to(folder.parent).parts):
                     for entry in (*names, *folders):
                         if entry.casefold() == name.casefold():
                             return path / entry
-        return None
+        return self.faces(name)
 
     def faces(self, pack: str) -> Path | None:
         """The folder with a pack of networks that find faces, called so in any case; None where it is not here."""

@@ -27,9 +27,11 @@ from atelier.registry import folded
 from atelier.request.controls import (
     MAX_WEIGHT,
     NO_CONTROL,
+    PREVIOUS,
     Control,
     Face,
     Reference,
+    Shown,
     When,
     parse_control,
     parse_face,
@@ -66,6 +68,7 @@ from atelier.vision.onnx import check_installed
 from atelier.weights.archive import open_any
 
 W = TypeVar("W", bound=When)
+S = TypeVar("S", bound=Shown)
 FOLDER = "ControlNet"
 """Below a folder of models: where networks that steer go, of all the names that such a folder may have."""
 ENCODER_FOLDER = "clip_vision"
@@ -102,10 +105,10 @@ class Steerings:
             controls = tuple(self._control(hint, request) for hint in hints)
         with about("references"):
             prompts = check_passes([parse_reference(text) for text in wanted.references], twice=twice)
-            references = tuple(self._reference(prompt, request) for prompt in prompts)
+            references = tuple(self._reference(first, more, request) for first, *more in joined(prompts))
         with about("faces"):
             faces = check_passes([parse_face(text) for text in wanted.faces], twice=twice)
-            people = tuple(self._faces(faces, request, resolved))
+            people = tuple(self._faces(joined(faces), request, resolved))
         return resolved.model_copy(update={"steering": (*controls, *references, *people)})
 
     def _control(self, control: Control, request: Request) -> ResolvedControl:
@@ -144,8 +147,13 @@ class Steerings:
     def _place(self, when: When) -> AllOver | MaskPlace:
         return MaskPlace(image=self._referred(when.mask)) if when.mask else AllOver()
 
-    def _reference(self, reference: Reference, request: Request) -> ResolvedReference | ResolvedExample:
+    def _reference(
+        self, reference: Reference, more: Sequence[Reference], request: Request
+    ) -> ResolvedReference | ResolvedExample:
+        """more: those that are one prompt with it. Raises BadInput."""
         if reference.method == "example":
+            if more:
+                raise BadInput(f"with={PREVIOUS}: an example is one image: leave it out")
             return self._example(reference, request)
         network = self._network(reference, None, "image prompt")
         return ResolvedReference(
@@ -158,6 +166,7 @@ class Steerings:
             place=self._place(reference),
             passes=reference.passes,
             blocks=tuple(self._blocks(reference).items()),
+            more=tuple(self._image(own, request) for own in more),
         )
 
     def _example(self, reference: Reference, request: Request) -> ResolvedExample:
@@ -174,16 +183,16 @@ class Steerings:
         )
 
     def _faces(
-        self, wanted: Sequence[Face], request: Request, resolved: Resolved
+        self, wanted: Sequence[Sequence[Face]], request: Request, resolved: Resolved
     ) -> Iterator[ResolvedFace | ResolvedPerson]:
         """Each by itself, but those that a PhotoMaker reads are one person. Raises BadInput."""
         persons: list[tuple[Path, Face]] = []
-        for face in wanted:
+        for face, *more in wanted:
             path = self._person_file(face)
             if path is None:
-                yield self._face(face, request)
+                yield self._face(face, more, request)
             else:
-                persons.append((path, face))
+                persons += [(path, own) for own in (face, *(replace(face, image=o.image, which=o.which) for o in more))]
         if persons:
             check_prompts(resolved)
             yield self._person(persons, request)
@@ -214,7 +223,7 @@ class Steerings:
             lora=first.lora if photomaker_lora(open_any(path)) is not None else 0,
         )
 
-    def _face(self, face: Face, request: Request) -> ResolvedFace:
+    def _face(self, face: Face, more: Sequence[Face], request: Request) -> ResolvedFace:
         network = self._network(face, None, "face")
         path = Path(network.path)
         needs = self._needs(path, face)
@@ -232,6 +241,7 @@ class Steerings:
             blocks=tuple(self._blocks(face).items()),
             lora=face.lora if self._has_lora(path, face) else 0,
             identity=self._identity(face, network, needs),
+            more=tuple(PersonImage(image=self._image(own, request), which=own.which) for own in more),
         )
 
     def _needs(self, network: Path, when: When) -> Needs:
@@ -371,6 +381,19 @@ def check_passes(wanted: Sequence[W], *, twice: bool) -> Sequence[W]:
             "pass=second has no effect without a second pass: leave it out, or ask for one (--hires-upscale)"
         )
     return wanted
+
+
+def joined(wanted: Sequence[S]) -> list[list[S]]:
+    """Images that are one prompt, together. Raises BadInput for one without any before it."""
+    groups: list[list[S]] = []
+    for own in wanted:
+        if not own.joined:
+            groups.append([own])
+        elif groups:
+            groups[-1].append(own)
+        else:
+            raise BadInput(f"with={PREVIOUS}: there is none before it: leave it out of the first one")
+    return groups
 
 
 def check_prompts(resolved: Resolved) -> None:

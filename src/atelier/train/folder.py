@@ -80,8 +80,11 @@ def _record(folder: Path, recipe: bytes, since: int | None) -> None:
 
 
 def _check_apart(folder: Path, recipe: Recipe) -> None:
-    """A run writes images: in a folder of training images they would be trained on."""
+    """A run writes images: in a folder of training images they would be trained on. Raises BadFile, and BadInput where
+    no training images are named."""
     said = dict(flat(recipe.model_dump(mode="json")))
+    if said.get("data.source") == "":
+        raise BadInput("data.source: no training images are named: give their folder, --set data.source=photos")
     for source in (said.get("data.source"), said.get("data.class_source")):
         if source and Path(source).is_dir() and folder.resolve().is_relative_to(Path(source).resolve()):
             raise BadFile(folder, f"lies in the folder of the training images, {source}: give --out a place of its own")

@@ -121,8 +121,6 @@ def on_white(image: Image) -> Pixels:
 
 def at_resolution(pixels: Pixels, resolution: int) -> Pixels:
     """With the short side at `resolution`, the other in proportion. Raises BadInput for what would be too large."""
-    from atelier.vision.arrays.resample import resize
-
     height, width = pixels.shape[:2]
     low, high = RESOLUTIONS
     if not low <= resolution <= high:
@@ -131,7 +129,15 @@ def at_resolution(pixels: Pixels, resolution: int) -> Pixels:
     new_height, new_width = round(height * scale), round(width * scale)
     if new_height * new_width > MOST_PIXELS:
         raise BadInput(f"resolution {resolution}: the image would have {new_width}x{new_height} pixels; choose a lower")
-    return resize(pixels, new_width, new_height, "cubic" if scale > 1 else "area")
+    return at_scale(pixels, scale)
+
+
+def at_scale(pixels: Pixels, scale: float) -> Pixels:
+    """So many times as large: smoothly where that is more, by the mean of what a pixel covers where it is less."""
+    from atelier.vision.arrays.resample import resize
+
+    height, width = (max(1, round(side * scale)) for side in pixels.shape[:2])
+    return resize(pixels, width, height, "cubic" if scale > 1 else "area")
 
 
 def padded(pixels: Pixels) -> Pixels:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from atelier.vision import geometry
-from atelier.vision.annotate import Ready
+from atelier.vision.annotate import MOST_PIXELS, Ready, at_scale, on_white
 from atelier.vision.arrays.filters import ridges
 from atelier.vision.arrays.resample import resize
 from atelier.vision.arrays.thin import opened, otsu, thinned
@@ -72,11 +72,21 @@ def resized(pixels: Pixels, width: int, height: int) -> Pixels:
 def sized_hint(
     maker: Ready, image: Image.Image, size: Size, how: Resize, resolution: int, options: Mapping[str, float]
 ) -> Image.Image:
-    """The hint of an image at a size (width, height). resolution: of what the annotator sees; with 0 it sees the image
-    at the size at which the hint is read, so that lines are as fine as can be. One whose frame is "own" sees the image
-    as it is: between two labels, or on both sides of a line, there is nothing that a filter could make."""
-    at_size = image if resolution or maker.spec.frame == "own" else geometry.resized(image, *size, how)
-    return fitted(maker.hint(at_size, resolution=resolution or None, options=options), *size, how)
+    """The hint of an image at a size (width, height). resolution: of what the annotator sees; with 0 it sees the whole
+    image at the scale at which the hint is read, so that lines are as fine as can be. One whose frame is "own" sees the
+    image as it is: between two labels, or on both sides of a line, there is nothing that a filter could make."""
+    if not resolution and maker.spec.frame != "own":
+        image = Image.fromarray(at_scale(on_white(image), _scale(image.size, size, how)))
+    return fitted(maker.hint(image, resolution=resolution or None, options=options), *size, how)
+
+
+def _scale(image: Size, size: Size, how: Resize) -> float:
+    """A1111's "pixel perfect", by which the short side is a whole number of pixels; less for an image that would be too
+    large, being narrow."""
+    scales = size[0] / image[0], size[1] / image[1]
+    scale, short = min(scales) if how == "fill" else max(scales), min(image)
+    most = (MOST_PIXELS / (image[0] * image[1])) ** 0.5
+    return min(max(1, round(scale * short)) / short, most)
 
 
 def numbers(hint: Image.Image, mask: Image.Image | None = None) -> NDArray[np.float32]:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from atelier.adapters.control_types import CONTROL_TYPES, control_type
-from atelier.adapters.hints import check_copy, denoiser, encoder_tensors, like, located, settings
+from atelier.adapters.hints import called, check_copy, denoiser, encoder_tensors, like, located, settings
 from atelier.adapters.steering import Acting, Encode, Prepared, SteeringKind
 from atelier.checkpoints.checkpoint import Checkpoint
 from atelier.errors import BadFile, BadInput, UnknownName
@@ -39,7 +39,7 @@ WHOLE = 12
 """The place of the layer that counts whole where others fade: the middle of Stable Diffusion 1.x. Smaller networks fade
 as if they had as many layers, XL's middle to 0.825^3 (A1111's rule)."""
 POOLED = "shuffle"
-"""What the names of files end with whose residuals count as their mean (A1111's and ComfyUI's rule)."""
+"""What the names of files hold whose residuals count as their mean (A1111's rule)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +66,12 @@ class Control:
     @property
     def tasks(self) -> tuple[str, ...]:
         return tasks_of(self.net.spec)
+
+    @property
+    def positive(self) -> bool:
+        """A mean over the map says nothing of places: the one that shuffles leaves negative prompts alone, as in A1111
+        and diffusers."""
+        return self.pooled
 
     @torch.no_grad()
     def read(self, hint: Tensor, task: str = "", _: Encode | None = None, /) -> ReadHint:
@@ -111,7 +117,7 @@ def prepare(archive: Archive, model: Checkpoint) -> Prepared:
     stored = located(archive, MARKS, PREFIXES, lambda name: name == DIFFERENCE)
     own = denoiser(archive, model)
     spec = NETWORK.infer(Shapes.of(stored), UNET.network.facts(own))
-    check_copy(archive, spec.unet, model)
+    check_copy(archive, spec.unet, model, whole=DIFFERENCE in archive.tensors)
     if spec.unet.in_channels not in {own.in_channels, own.out_channels}:  # what it makes is a latent
         told = f"sees {spec.unet.in_channels} channels, and {model.name} {own.in_channels}"
         raise BadFile(archive.path, f"{told}: choose one that was made for this model")
@@ -133,9 +139,9 @@ def _said(archive: Archive) -> tuple[bool, bool]:
     """Whether residuals count as their mean, and whether the hint's channels are the other way round."""
     config = settings(archive)
     if config is None:
-        return archive.path.stem.endswith(POOLED), False
+        return POOLED in called(archive), False
     order = config.choice("controlnet_conditioning_channel_order", ("rgb", "bgr"))
     return config.flag("global_pool_conditions", default=False), order == "bgr"
 
 
-SPECS = (SteeringKind("ControlNet", "controlnet", prepare, variants=("base", "union", "union_promax")),)
+SPECS = (SteeringKind("ControlNet", "controlnet", prepare, variants=("base", "small", "union", "union_promax")),)

@@ -50,14 +50,14 @@ ONLY: Mapping[str, Mapping[str, Mapping[str, float]]] = MappingProxyType(
             "composition": {"": 0.0, "down.2.attentions.1": 1.0},
         },
         "sd1": {
-            "style": {"down.2": 0.0, "up.1": 0.0},
+            "style": {"down.2": 0.0, "middle": 0.0, "up.1.attentions.0": 0.0, "up.1.attentions.1": 0.0},
             "composition": {"": 0.0, "down.2.attentions.0": 0.25, "down.2.attentions.1": 1.0},
         },
     }
 )
 """Factors of blocks, by the family of a model, for the style or the composition of an image alone. Of Stable Diffusion
 XL: InstantStyle (Wang 2024, arXiv:2404.02733, section 3.3); of 1.x: the factors that ComfyUI's nodes for IP-Adapters
-have."""
+have, which count attentions as they are computed: the middle before the way up."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,6 +33,7 @@ class Lites:
     net: LLLite
     levels: Mapping[str, int]
     tasks: tuple[str, ...] = ()
+    positive: bool = False
 
     @property
     def nets(self) -> tuple[LLLite]:

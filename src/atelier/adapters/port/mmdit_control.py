@@ -9,7 +9,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from atelier.adapters.hints import like, located, settings
+from atelier.adapters.hints import called, like, located, settings
 from atelier.adapters.steering import Acting, Encode, Prepared, SteeringKind
 from atelier.checkpoints.checkpoint import Checkpoint
 from atelier.errors import BadFile
@@ -25,7 +25,11 @@ from atelier.weights.load import load_into, read
 from atelier.weights.names.mmdit_control import names
 from atelier.weights.names.name import Layout
 
-MARKS: Mapping[str, Layout] = {HINT: "diffusers"}
+MARKS: Mapping[str, Layout] = {"transformer_blocks.0.adaLN_modulation.1.weight": "ldm", HINT: "diffusers"}
+TYPE = "control_type"
+"""A tensor in Stability AI's files: what their hints are."""
+CANNY = 1
+"""Of edges, by that number, or by the name of a file or folder."""
 ALIKE = ("width", "patch", "pooled", "context", "in_channels")
 """What it has in common with the transformer."""
 TOKENS = ("patch_embedding.weight", "patch_embedding.bias", "positions")
@@ -43,12 +47,15 @@ class Hinted:
 @dataclass(frozen=True, slots=True)
 class Control:
     """A `HintNet`. form: of the model's latents; plain: whether the hint's is not shifted and the pooled vector not
-    read, as of the first ones (InstantX's)."""
+    read, as of the first ones (InstantX's); bytes: whether the autoencoder sees half of the hint's bytes in place of
+    [-1, 1], as Stability AI's for edges was trained."""
 
     net: TransformerControl
     form: LatentFormat
     plain: bool
+    bytes: bool = False
     tasks: tuple[str, ...] = ()
+    positive: bool = False
 
     @property
     def nets(self) -> tuple[TransformerControl]:
@@ -60,7 +67,7 @@ class Control:
         if encode is None:
             raise ValueError("this network reads its hint as a latent: give the model's encoder")
         weight, patch = self.net.hint_embedding.weight, self.net.spec.mmdit.patch
-        latent, form = like(encode(hint * 2 - 1), weight), self.form
+        latent, form = like(encode(hint * 255 * 0.5 + 0.5 if self.bytes else hint * 2 - 1), weight), self.form
         scaled = latent * form.scale if self.plain else form.scaled(latent)
         grid = (-(-latent.shape[-2] // patch), -(-latent.shape[-1] // patch))
         return Hinted(self.net.embedded(scaled), grid)
@@ -83,7 +90,7 @@ class Control:
 
 def prepare(archive: Archive, model: Checkpoint) -> Prepared:
     """Raises BadFile for one that is for another transformer."""
-    stored = located(archive, MARKS)
+    stored = located(archive, MARKS, tolerated=_unused)
     if not model.has(MMDIT):
         raise BadFile(archive.path, f"is for Stable Diffusion 3, and {model.name} is {model.family.title}")
     spec = infer(Shapes.of(stored), model.spec(MMDIT))
@@ -100,7 +107,18 @@ def _loaded(stored: Stored, spec: TransformerControlSpec, model: Checkpoint, dty
     net = load_into(lambda: TransformerControl(spec), tensors, source=archive.path)
     config = settings(archive)
     plain = spec.joint if config is None else config.flag("force_zeros_for_pooled_projection", default=True)
-    return Control(net, model.latent, plain)
+    return Control(net, model.latent, plain, bytes=not spec.joint and _is_of_edges(archive))
+
+
+def _unused(name: str) -> bool:
+    """What lies in Stability AI's files and is not the network's: it takes the model's tokens."""
+    return name.endswith(TYPE) or "x_embedder." in name
+
+
+def _is_of_edges(archive: Archive) -> bool:
+    if TYPE in archive.tensors:
+        return int(archive.load([TYPE])[TYPE].item()) == CANNY
+    return "canny" in called(archive)
 
 
 def _check(archive: Archive, spec: TransformerControlSpec, model: Checkpoint) -> None:
@@ -115,4 +133,6 @@ def _check(archive: Archive, spec: TransformerControlSpec, model: Checkpoint) ->
         raise BadFile(archive.path, f"{told}: ControlNets that read a mask too cannot be used yet")
 
 
-SPECS = (SteeringKind("SD3 ControlNet", "controlnet", prepare, variants=("medium", "3.5-large")),)
+SPECS = (
+    SteeringKind("SD3 ControlNet", "controlnet", prepare, variants=("medium", "3.5-large", "3.5-large-stability")),
+)

@@ -31,6 +31,8 @@ MARKS: Mapping[str, Layout] = {
 }
 TYPES = ("full_adapter", "light_adapter", "full_adapter_xl")
 """As diffusers calls them; the last halves the resolution once."""
+FADED = (0.25, 0.62, 0.825, 1.0)
+"""How much each level counts, from the outermost, where prompt or control is to win (A1111's numbers)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +42,7 @@ class Adapter:
     net: T2IAdapter
     unet: UNetSpec
     tasks: tuple[str, ...] = ()
+    positive: bool = False
 
     @property
     def nets(self) -> tuple[T2IAdapter]:
@@ -54,8 +57,8 @@ class Adapter:
 
     def ports(self, read: Sequence[Tensor], x: Tensor, _t: Tensor, _: Conditioning, acting: Acting, /) -> Ports:
         """Raises ValueError for a hint of another size than the image's."""
-        factors = acting.factors(len(read))
-        if not acting.acts(len(factors)):
+        factors = tuple(acting.weight * own for own in _faded(len(read), fades=acting.fades))
+        if not acting.acts():
             return NOTHING
         patches: dict[str, FeaturePatch] = {}
         for level, (features, factor) in enumerate(zip(read, factors, strict=True)):
@@ -73,6 +76,12 @@ class Adapter:
         if size == below and level < last:
             return f"down.{level}"
         raise ValueError(f"features of {size} positions for level {level} of a latent of {x.shape[-2:]}")
+
+
+def _faded(levels: int, *, fades: bool) -> tuple[float, ...]:
+    if not fades:
+        return (1.0,) * levels
+    return (FADED[0],) * (levels - len(FADED)) + FADED[-levels:]
 
 
 def _plus(added: Tensor, features: Tensor, /) -> Tensor:

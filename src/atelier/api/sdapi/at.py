@@ -14,9 +14,10 @@ FIELD = "alwayson_scripts"
 
 @dataclass(frozen=True, slots=True)
 class At:
-    """Where a unit stands; refusals and warnings name it."""
+    """Where a unit stands; refusals and warnings name it. place: of several images of one unit, which one it is."""
 
     number: int
+    place: int = 0
 
     def bad(self, name: str, why: str) -> Refused:
         return refused(self.told(name, why), FIELD)
@@ -26,7 +27,7 @@ class At:
 
     def image(self, name: str) -> str:
         """What stands for an image of the unit until it is uploaded."""
-        return f"unit{self.number}.{name}"
+        return f"unit{self.number}{f'-{self.place}' if self.place else ''}.{name}"
 
 
 class Beside(NamedTuple):

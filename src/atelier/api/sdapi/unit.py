@@ -74,7 +74,7 @@ UNDONE: Mapping[str, str] = MappingProxyType(
         "ipadapter_input": "embeddings of images are not taken; give image",
         "animatediff_batch": "there is no AnimateDiff here",
         "batch_images": "folders of the server are not read; give image",
-        "batch_image_files": "one image a unit is taken; give image",
+        "batch_image_files": "files of the server are not read; give image",
     }
 )
 """Fields that change an image and are not done."""
@@ -153,12 +153,10 @@ def _shown(own: str, at: At) -> Map:
 
 
 def _example(unit: Unit, at: At, images: Mapping[str, str], warn: list[str], beside: Beside) -> Read:
-    """A unit of "reference only". Its fidelity is 0 where the prompt counts more, and 1 where the unit does, as in
-    A1111. Raises Refused."""
+    """A unit of "reference only". Its fidelity is 0 where the prompt counts more, and 1 where the unit does, and a
+    weight above 1 is 1, as in A1111. Raises Refused."""
     if at.image("effective_region_mask") in images:
         raise at.bad("effective_region_mask", "an example acts everywhere: leave it out")
-    if unit.weight > 1:
-        raise at.bad("weight", f"{unit.weight:g}: of {unit.module[:60]} it can be 0 to 1")
     mode = _mode(unit, at)
     fidelity = unit.threshold_a
     if not 0 <= fidelity <= 1:
@@ -166,7 +164,8 @@ def _example(unit: Unit, at: At, images: Mapping[str, str], warn: list[str], bes
         fidelity = FIDELITY
     own = UPLOAD + at.image("image") if at.image("image") in images else ""
     example = Reference(image=own or START, method="example", fidelity=BY_MODE.get(mode, fidelity))
-    return Read(_shown(own, at), _when(example, unit, at, "", images, beside), images)
+    example = _when(example, unit, at, "", images, beside)
+    return Read(_shown(own, at), replace(example, weight=min(example.weight, 1.0)), images)
 
 
 def _inpaint(unit: Unit, at: At, catalogue: Catalogue, beside: Beside) -> Read:
@@ -199,7 +198,7 @@ def _check_undone(unit: Unit, at: At, *, only_masked: bool) -> None:
         if getattr(unit, name):
             raise at.bad(name, why)
     if folded(unit.input_mode) not in {"", "simple", "inputmode.simple"}:
-        raise at.bad("input_mode", f"{unit.input_mode[:60]!r} is not taken; one image a unit is: simple")
+        raise at.bad("input_mode", f"{unit.input_mode[:60]!r} is not taken; images of a unit are: simple")
     reads_whole = is_example(unit.module) or is_image_prompt(unit.module) or is_face(unit.module)
     if only_masked and not reads_whole and not unit.inpaint_crop_input_image:
         raise at.bad("inpaint_crop_input_image", "false is not taken: a hint is cut as the image is")
@@ -238,7 +237,7 @@ def _listed(given: Sequence[object], at: At, name: str) -> Taken:
         case [one]:
             return _taken(one, at, name)
         case _:
-            raise at.bad(name, "several images: one image a unit is taken")
+            raise at.bad(name, "several: one is taken")
 
 
 def _model(unit: Unit, at: At, catalogue: Catalogue) -> NamedEntry:

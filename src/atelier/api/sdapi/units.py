@@ -17,6 +17,7 @@ from atelier.api.sdapi.unit import Map, Pose, Read, read
 from atelier.api.service import Catalogue
 from atelier.registry import folded
 from atelier.request.controls import MAX_CONTROLS, Control, Face, Reference, control_text, face_text, reference_text
+from atelier.request.infotext.units import module_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +38,7 @@ def steered(args: Sequence[object], catalogue: Catalogue, warn: list[str], besid
     units = list(_enabled(args, warn))
     if len(units) > MAX_CONTROLS:
         raise refused(f"ControlNet: {len(units)} units are enabled; at most {MAX_CONTROLS} act at once", FIELD)
-    found = [read(unit, at, catalogue, warn, beside) for at, unit in units]
+    found = [_joined(read(unit, at, catalogue, warn, beside), at) for at, unit in units]
     posed = _posed([(at, one.own) for (at, _), one in zip(units, found, strict=True)])
     texts = {
         "controls": [control_text(own) for own in posed if isinstance(own, Control)],
@@ -49,6 +50,17 @@ def steered(args: Sequence[object], catalogue: Catalogue, warn: list[str], besid
         {name: data for one in found for name, data in one.images.items()},
         tuple(one.map for one, (_, unit) in zip(found, units, strict=True) if unit.save_detected_map),
     )
+
+
+def _joined(found: Read, at: At) -> Read:
+    """Several images of a unit that reads images are one prompt."""
+    match found.own:
+        case Reference(image=image, method="network") if at.place:
+            return found._replace(own=Reference(image=image, joined=True))
+        case Face(image=image) if at.place:
+            return found._replace(own=Face(image=image, joined=True))
+        case _:
+            return found
 
 
 def _beside(units: Sequence[tuple[At, Unit]], found: Sequence[Read]) -> Fields:
@@ -63,7 +75,7 @@ def _posed(units: Sequence[tuple[At, Control | Reference | Face | Pose]]) -> lis
     """What units ask for in order, each that says where a face is put together with the unit of a face before it, or
     else the first behind it. Raises Refused."""
     found = {place: own for place, (_, own) in enumerate(units) if not isinstance(own, Pose)}
-    free = [place for place, own in found.items() if isinstance(own, Face)]
+    free = [place for place, own in found.items() if isinstance(own, Face) and not own.joined]
     for place, (at, own) in enumerate(units):
         if isinstance(own, Pose):
             before = [one for one in free if one < place]
@@ -99,15 +111,27 @@ def _enabled(args: Sequence[object], warn: list[str]) -> Iterator[tuple[At, Unit
         if unit is None or unit.enabled is False:
             continue
         if unit.enabled or _asks(unit):
-            yield at, unit
+            yield from _each(at, unit)
         else:
             warn.append(f"ControlNet unit {number}: it names no model, and changes nothing")
+
+
+def _each(at: At, unit: Unit) -> Iterator[tuple[At, Unit]]:
+    """A unit for each of its images, as A1111 unfolds it; two texts are an image and its mask."""
+    given = cast("list[object]", unit.image) if isinstance(unit.image, list) else []
+    match given:
+        case [] | [_] | [str(), str() | None]:
+            yield at, unit
+        case _:
+            for place, image in enumerate(given):
+                yield replace(at, place=place), unit.model_copy(update={"image": image})
 
 
 def _unit(at: At, given: Mapping[str, object]) -> Unit | None:
     """None for one that is switched off: it may hold anything."""
     try:
-        return Unit.model_validate(given)
+        unit = Unit.model_validate(given)
+        return unit.model_copy(update={"module": module_of(unit.module)})
     except ValidationError as error:
         errors = {str(one["loc"][0]): one["msg"] for one in error.errors(include_url=False, include_input=False)}
         if "enabled" not in errors and given.get("enabled") in (False, 0, "false", "False"):

@@ -17,8 +17,8 @@ SD3_WIDTHS = (1536, 2432)
 MASKED = 17
 """Channels of a hint with a mask beside it."""
 SMALL, MASK, STABILITY = "small", "mask", "3.5-large-stability"
-UNREAD = (*BEYOND, SMALL, MASK, STABILITY)
-"""Variants that are not read: of fewer attentions than their model, with a mask, in Stability's names for 3.5."""
+UNREAD = (*BEYOND, MASK)
+"""Variants that are not read: with a mask."""
 UNIONS = {6: "union", 8: "union_promax"}
 DOWN = r"(?:input_blocks|middle_block)\.[\w.]*\.down"
 LORA_TO_K = r"(?:[\w.]*\.)?transformer_blocks\.0\.attn2\.to_k\.down"

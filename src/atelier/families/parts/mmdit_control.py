@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from math import isqrt
 from typing import TYPE_CHECKING
 
 from atelier.families.shapes import Shapes
+from atelier.weights.names.name import Layout
 
 if TYPE_CHECKING:
     from atelier.models.mmdit import MMDiTSpec
     from atelier.models.mmdit_control import TransformerControlSpec
 
 HINT = "pos_embed_input.proj.weight"
-POOLED = "time_text_embed.text_embedder.linear_1.weight"
+POOLED: Mapping[Layout, str] = {
+    "diffusers": "time_text_embed.text_embedder.linear_1.weight",
+    "ldm": "y_embedder.mlp.0.weight",
+}
+NORMED: Mapping[Layout, str] = {"diffusers": "attn.norm_q.weight", "ldm": "attn.ln_q.weight"}
+"""What norms queries, behind the name of a block."""
 TEXT = "context_embedder.weight"
 TABLE = "pos_embed.pos_embed"
 BLOCK = "transformer_blocks.{}."
@@ -31,8 +38,8 @@ def infer(shapes: Shapes, model: MMDiTSpec) -> TransformerControlSpec:
         width=width,
         depth=depth,
         patch=patch,
-        pooled=shapes.shape(POOLED, 2)[1],
-        qk_norm=f"{BLOCK.format(0)}attn.norm_q.weight" in shapes.found,
+        pooled=shapes.shape(POOLED[shapes.layout], 2)[1],
+        qk_norm=BLOCK.format(0) + NORMED[shapes.layout] in shapes.found,
         dual=tuple(dual),
     )
     if joint:

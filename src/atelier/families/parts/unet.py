@@ -34,6 +34,8 @@ FIRST_KEY = "transformer_blocks.0.attn1.to_k.weight"
 """What the first attention of a transformer makes its keys with, behind the transformer's name."""
 READS = "attn2.to_k."
 """What the names of layers hold that read the text."""
+PROJECTS = "proj_in.weight"
+"""The first layer of what is around transformers, behind its name."""
 
 SUPPORTED: Mapping[str, tuple[object, ...]] = MappingProxyType(
     {
@@ -69,11 +71,14 @@ SUPPORTED: Mapping[str, tuple[object, ...]] = MappingProxyType(
 
 def infer(shapes: Shapes, facts: PartFacts) -> UNetSpec:
     """Raises BadFile where the shapes are no U-Net's, or the facts do not fit them."""
-    return infer_encoder(shapes, facts, shapes.shape(_grid(shapes).conv_out, 4)[0])
+    grid = _whole_grid(shapes)
+    _context(shapes, grid)
+    return infer_encoder(shapes, facts, shapes.shape(grid.conv_out, 4)[0])
 
 
 def infer_encoder(shapes: Shapes, facts: PartFacts, out_channels: int) -> UNetSpec:
-    """The same from the way down and the middle alone, which do not tell how many channels come out."""
+    """The same from the way down and the middle alone, which do not tell how many channels come out, and need not
+    attend to a text: its width is 0 then."""
     from atelier.models.unet import UNetSpec
 
     grid = _grid(shapes)
@@ -93,15 +98,26 @@ def infer_encoder(shapes: Shapes, facts: PartFacts, out_channels: int) -> UNetSp
         depth=tuple(shapes.count(grid.attention(level) + "transformer_blocks.{}.") for level in range(grid.levels)),
         mid_depth=shapes.count(grid.middle + "transformer_blocks.{}."),
         heads=heads,
-        context=_context(shapes, grid),
-        linear_proj=len(shapes.shape(grid.middle + "proj_in.weight", 2, 4)) == 2,
+        context=next((shape[-1] for name, shape in shapes.found.items() if READS in name), 0),
+        linear_proj=any(len(shape) == 2 for name, shape in shapes.found.items() if name.endswith(PROJECTS)),
         groups=groups,
         vector=shapes.shape(grid.vector, 2)[1] if grid.vector in shapes.found else None,
         size_width=facts.size_width or SIZE_WIDTH,
         guidance=shapes.shape(grid.guidance, 2)[1] if grid.guidance in shapes.found else None,
         noise_levels=shapes.shape(grid.noise_levels, 2)[0] if grid.noise_levels in shapes.found else None,
         only_cross=_only_cross(shapes, grid, widths),
+        hollow=_hollow(shapes, grid),
     )
+
+
+def _hollow(shapes: Shapes, grid: _Grid) -> tuple[bool, ...]:
+    """Of each level and then of the middle, whether there are layers around transformers of no blocks; () where there
+    are nowhere."""
+    places = (*(grid.attention(level) for level in range(grid.levels)), grid.middle)
+    found = tuple(
+        place + PROJECTS in shapes.found and not shapes.count(place + "transformer_blocks.{}.") for place in places
+    )
+    return found if any(found) else ()
 
 
 def _only_cross(shapes: Shapes, grid: _Grid, widths: Sequence[int]) -> tuple[bool, ...]:
@@ -173,24 +189,25 @@ def _grid(shapes: Shapes) -> _Grid:
         grid = _Grid("ldm", len(lower) + 1, (lower[0] if lower else rows) - 1)
     if grid.levels < 1 or grid.blocks < 1:
         raise BadFile(shapes.source, "holds no U-Net: it has no blocks on the way down")
-    _check_whole(shapes, grid)
     return grid
 
 
-def _check_whole(shapes: Shapes, grid: _Grid) -> None:
-    """Raises BadFile for a network that lacks the attention in the middle and has it elsewhere: its levels are not
+def _whole_grid(shapes: Shapes) -> _Grid:
+    """Raises BadFile for a U-Net that lacks the attention in the middle and has it elsewhere: its levels are not
     equally deep either, on the way down and up."""
+    grid = _grid(shapes)
     if not any(name.startswith(grid.middle) for name in shapes.found) and any(READS in name for name in shapes.found):
         raise BadFile(
             shapes.source,
             "is distilled to fewer layers, as SSD-1B, Segmind Vega, small and tiny SD are, and cannot be built here "
             "yet: choose the model that it was made of",
         )
+    return grid
 
 
 def ends(shapes: Shapes) -> Ends:
     """Without importing torch. Raises BadFile where the shapes are no U-Net's."""
-    grid = _grid(shapes)
+    grid = _whole_grid(shapes)
     return Ends(shapes.shape(grid.conv_in, 4)[1], shapes.shape(grid.conv_out, 4)[0], _context(shapes, grid))
 
 
@@ -200,7 +217,7 @@ def _context(shapes: Shapes, grid: _Grid) -> int:
 
 def _read(known: Facts, part: str, config: Config, shapes: Shapes) -> Facts:
     """`attention_head_dim` is the number of heads, in spite of its name; newer files have a field for it."""
-    _agrees_cross(config, shapes, _grid(shapes))
+    _agrees_cross(config, shapes, _whole_grid(shapes))
     config.only(SUPPORTED)
     shapes.agrees(config, "in_channels", "conv_in.weight", 1)
     shapes.agrees(config, "out_channels", "conv_out.weight", 0)

@@ -20,9 +20,9 @@ from atelier.vision.masks import Box
 
 @dataclass(frozen=True, slots=True)
 class Look(Stage):
-    """Leaves what an image prompt reads of its image, and where it acts, under `out`.
+    """Leaves what an image prompt reads of its images, and where it acts, under `out`.
 
-    size, whole, window, source: see `Annotate`; they matter to the mask alone, for the image is seen whole.
+    size, whole, window, source: see `Annotate`; they matter to the mask alone, for images are seen whole.
     """
 
     model: ModelRef
@@ -44,7 +44,8 @@ class Look(Stage):
         reference = self.reference
         net = have.take(Need(self.model, image_prompt_net(reference.network))).net
         encoder = have.take(Need(self.model, image_encoder(reference.encoder)))
-        features = image_features(encoder, [flat(have.image(reference.image))], net.needs)
+        images = [flat(have.image(own)) for own in (reference.image, *reference.more)]
+        features = image_features(encoder, images, net.needs)
         factor = have.checkpoint(self.model).latent.factor
         prepared = None if self.source is None else values.read(self.source)
         mask = place_mask(reference.place, self.size, self.whole, self.window, factor, have, prepared)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -69,20 +69,27 @@ class ReadFace(Stage):
         found = reader.faces(image)
         picked = chosen(found, self.face.which, self.face.image)
         yield from picked.notes if self.tells else ()
+        images, faces = [image], [picked.face]
+        for shown in self.face.more:
+            images.append(flat(have.image(shown.image)))
+            other = chosen(reader.faces(images[-1]), shown.which, shown.image)
+            yield from other.notes if self.tells else ()
+            faces.append(other.face)
         factor = have.checkpoint(self.model).latent.factor
         mask = place_mask(self.face.place, self.size, self.whole, self.window, factor, have, prepared)
-        values.put(self.out, Looked(self._features(image, picked.face, have), mask))
+        values.put(self.out, Looked(self._features(images, faces, have), mask))
         if isinstance(self.face.identity, ResolvedIdentity):
             drawn = self._drawn(self.face.identity, picked.face, reader, have, prepared)
             values.put(self.place, Hint(_pixels(drawn), mask))
 
-    def _features(self, image: Image.Image, face: Face, have: Lent) -> Features:
+    def _features(self, images: Sequence[Image.Image], faces: Sequence[Face], have: Lent) -> Features:
         net = have.take(Need(self.model, image_prompt_net(self.face.network))).net
-        embedding = face.embedding[None].to(have.device)
+        embedding = torch.stack([face.embedding for face in faces]).to(have.device)
         if isinstance(self.face.encoder, NotRead):
             return image_features(None, [], net.needs, embedding)
         encoder = have.take(Need(self.model, image_encoder(self.face.encoder)))
-        return image_features(encoder, [crop(image, face)], net.needs, embedding)
+        seen = [crop(image, face) for image, face in zip(images, faces, strict=True)]
+        return image_features(encoder, seen, net.needs, embedding)
 
     def _drawn(
         self, identity: ResolvedIdentity, face: Face, reader: FaceReader, have: Lent, prepared: Prepared | None

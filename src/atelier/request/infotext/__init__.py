@@ -297,8 +297,8 @@ def _steered(settings: Settings, resolved: Resolved) -> Settings:
     prompts = [own for own in resolved.steering if isinstance(own, (ResolvedReference, ResolvedExample))]
     people = [own for own in resolved.steering if isinstance(own, ResolvedFace)]
     controls = [control_text(_as_control(own)) for own in hints]
-    references = [reference_text(_as_reference(own)) for own in prompts]
-    faces = [face_text(_as_face(own)) for own in people]
+    references = [reference_text(one) for own in prompts for one in _as_references(own)]
+    faces = [face_text(one) for own in people for one in _as_joined_faces(own)]
     persons = [own for own in resolved.steering if isinstance(own, ResolvedPerson)]
     faces += [face_text(face) for own in persons for face in _as_faces(own)]
     return replace(
@@ -319,6 +319,19 @@ def _as_control(own: ResolvedControl) -> Control:
         options=own.options,
     )
     return _by_network(_when(control, own), own)
+
+
+def _as_references(own: ResolvedReference | ResolvedExample) -> Iterator[Reference]:
+    """One for each image."""
+    yield _as_reference(own)
+    for image in own.more if isinstance(own, ResolvedReference) else ():
+        yield Reference(image=_pathed(image), joined=True)
+
+
+def _as_joined_faces(own: ResolvedFace) -> Iterator[Face]:
+    yield _as_face(own)
+    for shown in own.more:
+        yield Face(image=_pathed(shown.image), joined=True, which=shown.which)
 
 
 def _as_reference(own: ResolvedReference | ResolvedExample) -> Reference:

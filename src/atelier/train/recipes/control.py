@@ -33,6 +33,8 @@ class ControlTable(Table, frozen=True):
     def _one(self) -> Self:
         if bool(self.annotator) == bool(self.hints):
             raise ValueError("control: give an annotator, or a folder of hints")
+        if self.hints and self.options:
+            raise ValueError("control.options: are an annotator's, and hints in a folder are drawn: leave them out")
         return self
 
 

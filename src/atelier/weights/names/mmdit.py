@@ -48,9 +48,9 @@ def told(*, context: bool) -> Iterator[Name]:
         yield from both("context_embedding", "context_embedder", "context_embedder")
 
 
-def image_stream(spec: MMDiTSpec, index: int) -> Iterator[Name]:
-    """The image's own layers in a block."""
-    ours, image, theirs = f"blocks.{index}.image", f"joint_blocks.{index}.x_block", f"transformer_blocks.{index}"
+def image_stream(spec: MMDiTSpec, index: int, image: str) -> Iterator[Name]:
+    """The image's own layers in a block. image: what the ldm layout calls them."""
+    ours, theirs = f"blocks.{index}.image", f"transformer_blocks.{index}"
     yield from both(f"{ours}.modulation", f"{image}.adaLN_modulation.1", f"{theirs}.norm1.linear")
     yield from _attention(spec, f"{ours}.attn", f"{image}.attn", f"{theirs}.attn", _ATTENTION, out=True)
     if index in spec.dual:
@@ -61,7 +61,7 @@ def image_stream(spec: MMDiTSpec, index: int) -> Iterator[Name]:
 def block(spec: MMDiTSpec, index: int, *, last: bool) -> Iterator[Name]:
     """Both streams; in the `last` one that of the text ends."""
     ours, text, theirs = f"blocks.{index}", f"joint_blocks.{index}.context_block", f"transformer_blocks.{index}"
-    yield from image_stream(spec, index)
+    yield from image_stream(spec, index, f"joint_blocks.{index}.x_block")
     layer = f"{ours}.text.modulation", f"{text}.adaLN_modulation.1", f"{theirs}.norm1_context.linear"
     yield from _ungated(*layer) if last else both(*layer)
     yield from _attention(spec, f"{ours}.text.attn", f"{text}.attn", f"{theirs}.attn", _ADDED, out=not last)

@@ -1,4 +1,5 @@
-"""Names of ControlNets for the MMDiT: diffusers'. The ldm column has the transformer's own and is in no file."""
+"""Names of ControlNets for the MMDiT. The ldm column is Stability AI's, whose files have one stream; of two streams it
+has the transformer's own and is in no file."""
 
 from __future__ import annotations
 
@@ -22,5 +23,5 @@ def names(spec: TransformerControlSpec) -> Iterator[Name]:
         if spec.joint:
             yield from mmdit.block(spec.mmdit, index, last=False)
         else:
-            yield from mmdit.image_stream(spec.mmdit, index)
+            yield from mmdit.image_stream(spec.mmdit, index, f"transformer_blocks.{index}")
         yield from both(f"outs.{index}", f"controlnet_blocks.{index}", f"controlnet_blocks.{index}")

@@ -35,8 +35,9 @@ def encoder(spec: UNetSpec) -> Iterator[Name]:
     for level in range(len(spec.widths)):
         yield from _down(spec, level)
     yield from _resnet("middle.resnet1", "middle_block.0", "mid_block.resnets.0", shortcut=False)
-    yield from _transformer(spec, spec.mid_depth, "middle.attention", "middle_block.1", "mid_block.attentions.0")
-    yield from _resnet("middle.resnet2", "middle_block.2", "mid_block.resnets.1", shortcut=False)
+    if spec.attends[-1]:
+        yield from _transformer(spec, spec.mid_depth, "middle.attention", "middle_block.1", "mid_block.attentions.0")
+        yield from _resnet("middle.resnet2", "middle_block.2", "mid_block.resnets.1", shortcut=False)
 
 
 def _down(spec: UNetSpec, level: int) -> Iterator[Name]:
@@ -46,7 +47,7 @@ def _down(spec: UNetSpec, level: int) -> Iterator[Name]:
     for j in range(spec.blocks):
         block = f"input_blocks.{first + j}"
         yield from _resnet(f"{ours}.resnets.{j}", f"{block}.0", f"{theirs}.resnets.{j}", shortcut=grows and j == 0)
-        if spec.depth[level]:
+        if spec.attends[level]:
             parts = f"{ours}.attentions.{j}", f"{block}.1", f"{theirs}.attentions.{j}"
             yield from _transformer(spec, spec.depth[level], *parts)
     if level < len(spec.widths) - 1:
