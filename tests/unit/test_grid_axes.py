@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from atelier.errors import BadInput
@@ -130,6 +132,12 @@ def test_an_axis_is_called_as_a1111_calls_it(field: str, title: str) -> None:
     for written in {field, title} - NAMES_OF_OTHERS:
         axis = axis_of((written, ["True"]))
         assert (axis.field, axis.title) == (field, title)
+
+
+@pytest.mark.parametrize("asked", [5, ("steps", 5), ("steps",), (1, [2]), ["steps=1"]])
+def test_what_is_no_axis_in_python(asked: Any) -> None:
+    with pytest.raises(BadInput, match=r"^axis .*: give a text such as 'steps=10,20', or a name and a list of values$"):
+        axis_of(asked)
 
 
 def test_values_from_python() -> None:

@@ -201,6 +201,18 @@ def test_what_is_flat_is_the_same_request():
     assert flat(request).keys() == FIELDS.keys()
 
 
+def test_sizes_and_paths_are_taken_as_people_write_them():
+    said = request_of({"prompt": "512x768", "seed_resize": " 64X128", "hires_resize": "512x0", "original_size": [8, 9]})
+    assert said.prompt == "512x768"
+    assert (said.noise.seed_resize, said.sizes.original_size) == ((64, 128), (8, 9))
+    assert said.hires is not None
+    assert said.hires.resize == (512, 0)
+    named = request_of({"prompt": "p", "image": Path("in/a.png"), "mask": Path("m.png"), "model": Path("models/x")})
+    assert named.source is not None
+    assert named.inpaint is not None
+    assert (named.source.image, named.inpaint.mask, named.model) == ("in/a.png", "m.png", "models/x")
+
+
 def test_signatures_name_every_field():
     """`Fields` is what Python users see of the table."""
     assert ["prompt", *get_type_hints(Fields)] == list(FIELDS)

@@ -12,8 +12,9 @@ from math import factorial
 from types import MappingProxyType
 from typing import Literal, cast
 
-from atelier.errors import BadInput, nearest
+from atelier.errors import BadInput, nearest, shortened
 from atelier.request.grid.values import MAX_VALUES, numbers, texts
+from atelier.request.groups import size_of
 from atelier.request.table import FIELDS
 
 Kind = Literal["nothing", "field", "size", "replace", "order", "append"]
@@ -104,11 +105,20 @@ Asked = str | tuple[str, Sequence[object]] | None
 
 def axis_of(asked: Asked) -> Axis:
     """The axis that somebody asks for. Raises BadInput."""
-    if asked is None:
-        return NOTHING
-    if not isinstance(asked, str):
-        name, given = asked
-        return _made(name, csv_line(given), tuple(given))
+    match asked:
+        case None:
+            return NOTHING
+        case str():
+            return _said(asked)
+        case (str() as name, [*given]):
+            return _made(name, csv_line(given), tuple(given))
+        case _:  # callers without types
+            raise BadInput(
+                f"axis {shortened(repr(asked))}: give a text such as 'steps=10,20', or a name and a list of values"
+            )
+
+
+def _said(asked: str) -> Axis:
     name, equals, text = asked.partition("=")
     if not equals or not text.strip():
         raise BadInput(f'axis {asked!r}: write it as NAME=VALUES, for example steps=10,20 or "cfg-scale=1-10 [4]"')
@@ -182,7 +192,7 @@ def _made(name: str, text: str, given: tuple[object, ...] | None) -> Axis:
 
 
 def _sizes(text: str) -> Axis:
-    values = tuple(_size(value) for value in texts(text))
+    values = tuple(map(size_of, texts(text)))
     wrong = next((value for value in values if isinstance(value, str)), None)
     if wrong is not None:
         raise BadInput(f"axis Size {wrong!r}: write sizes such as 512x768")
@@ -242,19 +252,13 @@ def _values(name: str, text: str) -> tuple[Value, ...]:
         case "int" | "float" as kind:
             return numbers(text, whole=kind == "int")
         case "size":
-            return tuple(_size(value) for value in texts(text))
+            return tuple(map(size_of, texts(text)))
         case "texts":
             return tuple(() if value.casefold() in {"", "none"} else (value,) for value in texts(text))
         case "flag":
             return tuple(value for value in texts(text) if value)
         case _:
             return texts(text)
-
-
-def _size(text: str) -> tuple[int, int] | str:
-    width, times, height = text.casefold().partition("x")
-    is_size = times and all(side.isdecimal() and len(side) < 10 for side in (width, height))
-    return (int(width), int(height)) if is_size else text
 
 
 def _text(value: object) -> str:
