@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import subprocess
 import sys
+from os import PathLike
 from pathlib import Path
 from typing import get_type_hints
 
@@ -213,14 +214,20 @@ def test_sizes_and_paths_are_taken_as_people_write_them():
     assert (named.source.image, named.inpaint.mask, named.model) == ("in/a.png", "m.png", "models/x")
 
 
+FILES = {"model", "vae", "refiner", "output", "depth", "image", "mask", "hires_checkpoint"}
+
+
 def test_signatures_name_every_field():
     """`Fields` is what Python users see of the table."""
     assert ["prompt", *get_type_hints(Fields)] == list(FIELDS)
     said = get_type_hints(Fields, include_extras=True)
     for field in FIELDS.values():
         owner = Request if field.group is None else dict(groups_of(Request))[field.group]
-        if field.name not in {"prompt", "output"}:
-            assert said[field.name] == get_type_hints(owner, include_extras=True)[field.own], field.name
+        if field.name == "prompt":
+            continue
+        kind = get_type_hints(owner, include_extras=True)[field.own]
+        assert said[field.name] in {kind, kind | PathLike[str]}, field.name
+        assert (said[field.name] != kind) == (field.name in FILES), field.name
 
 
 def test_a_request_does_not_change():
