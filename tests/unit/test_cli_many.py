@@ -167,6 +167,15 @@ def test_the_strength_goes_along_a_curve(
     assert said == pytest.approx(expected, abs=1e-6)
 
 
+def test_the_strength_of_an_infotext_is_where_the_curve_begins(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert generate("--image", "in/a.png", "--strength", "0.4", "--output", "made.png") == 0
+    capsys.readouterr()
+    loops = ("--loops", "2", "--last-strength", "0.2")
+    assert run(["generate", "--from", "made.png", "--image", "in/a.png", "--model", "tiny", *loops]) == 0
+    found = [read_image((place / line).read_bytes()) for line in capsys.readouterr().out.splitlines()]
+    assert [interpret(text).settings.denoising_strength for text in found if text is not None] == [0.4, 0.2]
+
+
 def test_without_a_strength_the_curve_begins_at_the_usual_one() -> None:
     assert Strengths(0.25).of(1, 3, None) == {"denoising_strength": 0.5}
     assert Strengths().of(1, 3, 0.9) == {}
