@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -85,6 +86,20 @@ def test_links_resolve(document: Path) -> None:
 def test_quoted_paths_exist(document: Path) -> None:
     missing = [path for path in QUOTED_PATH.findall(document.read_text(encoding="utf-8")) if not (ROOT / path).exists()]
     assert not missing
+
+
+def imports() -> Iterator[tuple[str, str, str]]:
+    """What the documents' Python takes from this package, as (document, module, name)."""
+    for document in DOCUMENTS:
+        for language, block in FENCE.findall(document.read_text(encoding="utf-8")):
+            for node in ast.walk(ast.parse(block)) if language == "python" else ():
+                if isinstance(node, ast.ImportFrom) and str(node.module).startswith("atelier"):
+                    yield from ((relative(document), str(node.module), alias.name) for alias in node.names)
+
+
+@pytest.mark.parametrize(("document", "module", "name"), list(imports()))
+def test_what_the_documents_import_exists(document: str, module: str, name: str) -> None:
+    assert hasattr(import_module(module), name), document
 
 
 PAGES = ("training.md", "teaching.md", "steering.md")

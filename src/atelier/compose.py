@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from atelier.runtime.index import Index
     from atelier.runtime.library import Library
     from atelier.runtime.upscalers import Upscalers
+    from atelier.runtime.upscaling import Scale
     from atelier.runtime.words import Words
     from atelier.runtime.workers.messages import Channel
     from atelier.runtime.workers.process import Command
@@ -69,10 +70,9 @@ def upscale(
     other AtelierErrors.
     """
     from atelier.runtime.source_images import open_image
-    from atelier.runtime.upscaling import Scale, Upscaling, blended
+    from atelier.runtime.upscaling import Upscaling, blended
 
-    size = Scale.checked(to=scale) if isinstance(scale, tuple) else Scale.checked(by=scale)
-    known = upscalers()
+    size, known = _scale(scale), upscalers()
     other = None if second is None else known.get(second, tile=tile)
     found = open_image(Path(image)).image if isinstance(image, (str, Path)) else _in_colours(_checked(image))
     return Upscaling(blended(known.get(upscaler, tile=tile), other, visibility), size).image(found)
@@ -112,6 +112,19 @@ def annotator(
         return known.annotator(name) if file is None else file
 
     return annotate.ready(spec, find, _device(device).torch_device)
+
+
+def _scale(scale: object) -> Scale:
+    """For callers without types. Raises BadInput for what says neither how many times larger nor how large."""
+    from atelier.runtime.upscaling import Scale
+
+    match scale:
+        case int() | float():
+            return Scale.checked(by=scale)
+        case [int() as width, int() as height]:
+            return Scale.checked(to=(width, height))
+        case _:
+            raise BadInput(f"scale {shortened(repr(scale))}: give a factor such as 2, or a size such as (1024, 768)")
 
 
 def _checked(image: object) -> Image:

@@ -135,6 +135,8 @@ def test_axes_by_number_name_and_dropdown() -> None:
     assert column(models, "model") == ["model", "embedded"]
     replaced = text("x/y/z plot", ["Prompt S/R", "cat,dog", ""])
     assert column(replaced, "prompt") == ["a cat", "a dog"]
+    sizes = text("x/y/z plot", ["Size", "64x128,128x64", ""])
+    assert column(sizes, "width", "height") == [(64, 128), (128, 64)]
     noise = text("x/y/z plot", ["RNG source", "GPU,CPU", ""])
     assert column(noise, "rng") == ["nv", "cpu"]
 
@@ -166,7 +168,7 @@ def test_one_seed_is_drawn_for_a_plot() -> None:
 @pytest.mark.parametrize(
     ("args", "part"),
     [
-        (["Size", "512x512", ""], "'Size' is not there"),
+        (["Size", "512x512,64", ""], "axis Size '64'"),
         (["Face restore", "a", ""], "'Face restore' is not there"),
         (["No such", "a", ""], "no axis 'No such'"),
         ([999, "a", ""], "no axis '999'"),

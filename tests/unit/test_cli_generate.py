@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import safetensors.torch
@@ -411,6 +412,11 @@ def test_of_several_images_those_that_fail_are_named(place: Path, capsys: pytest
     assert entries[2]["problem"].startswith("carries no infotext")
 
 
+def given(value: Any) -> Any:
+    """As callers without types have it."""
+    return value
+
+
 @pytest.mark.parametrize(
     ("call", "told"),
     [
@@ -426,6 +432,9 @@ def test_of_several_images_those_that_fail_are_named(place: Path, capsys: pytest
             r"\.\.\. is no Resolved: give what Engine.resolve",
         ),
         (lambda: atelier.generate("a", styles="oil"), "styles 'oil': must be a list of names"),
+        (lambda: atelier.upscale("a.png", scale=given("2")), r"scale '2': give a factor such as 2, or a size such as"),
+        (lambda: atelier.upscale("a.png", scale=given((100,))), r"scale \(100,\): give a factor"),
+        (lambda: atelier.upscale("a.png", scale=given([100, 0])), "scale 100x0: both sides need at least 1 pixel"),
         (lambda: atelier.generate("a", styles=["oil\0"]), "styles holds"),
     ],
 )

@@ -98,6 +98,43 @@ def test_loops_go_on_from_what_came_before(place: Path, capsys: pytest.CaptureFi
     assert [hash_of(path) for path in paths] == [reference_to(str(path)).sha256[:10] for path in sources]
 
 
+@pytest.mark.parametrize(
+    ("options", "size"),
+    [((), (64, 96)), (("--hires", "1.5"), (96, 144)), (("--inpaint-area", "Only masked"), (60, 50))],
+)
+def test_a_mask_stays_where_it_is_in_all_loops(
+    place: Path, capsys: pytest.CaptureFixture[str], options: tuple[str, ...], size: tuple[int, int]
+) -> None:
+    """A drawing on a transparent ground, of an image that has another size than what is made of it."""
+    Image.new("RGB", (60, 50), "red").save("odd.png")
+    drawn = Image.new("RGBA", (60, 50))
+    drawn.paste("black", (0, 0, 30, 50))
+    drawn.save("odd-mask.png")
+    sides = ("--width", "64", "--height", "96", "--mask-blur", "0", "--masked-content", "latent nothing")
+    assert generate("--image", "odd.png", "--mask", "odd-mask.png", "--loops", "2", *sides, *options) == 0
+    first, second = (Image.open(place / line) for line in capsys.readouterr().out.splitlines())
+    assert first.size == second.size == size
+    across = size[0] * 3 // 4
+    assert {image.getpixel((across, 20)) for image in (first, second)} == {(255, 0, 0)}
+    assert first.crop((0, 0, size[0] // 4, 20)).tobytes() != second.crop((0, 0, size[0] // 4, 20)).tobytes()
+
+
+def test_what_is_under_a_mask_is_filled_in_the_first_loop_alone(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Also where the mask is what the image shows through, which no image that was made does."""
+    hole = Image.new("RGBA", (64, 64), "red")
+    hole.paste((0, 0, 0, 0), (0, 0, 32, 64))
+    hole.save("hole.png")
+    filled = ("--masked-content", "latent nothing", "--mask-blur", "0")
+    assert generate("--image", "hole.png", "--mask", "alpha", "--loops", "2", *filled) == 0
+    paths = [place / line for line in capsys.readouterr().out.splitlines()]
+    found = [read_image(path.read_bytes()) for path in paths]
+    said = [interpret(text).settings.masked_content for text in found if text is not None]
+    assert said == ["latent nothing", None]
+    assert [Image.open(path).getpixel((48, 32)) for path in paths] == [(255, 0, 0)] * 2
+
+
 def test_loops_take_the_next_seed_wherever_the_first_came_from(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The last one: a seed that is drawn is drawn once."""
     assert generate("--image", "in/a.png", "--seed", "11") == 0
@@ -130,6 +167,15 @@ def test_the_strength_goes_along_a_curve(
     assert said == pytest.approx(expected, abs=1e-6)
 
 
+def test_the_strength_of_an_infotext_is_where_the_curve_begins(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert generate("--image", "in/a.png", "--strength", "0.4", "--output", "made.png") == 0
+    capsys.readouterr()
+    loops = ("--loops", "2", "--last-strength", "0.2")
+    assert run(["generate", "--from", "made.png", "--image", "in/a.png", "--model", "tiny", *loops]) == 0
+    found = [read_image((place / line).read_bytes()) for line in capsys.readouterr().out.splitlines()]
+    assert [interpret(text).settings.denoising_strength for text in found if text is not None] == [0.4, 0.2]
+
+
 def test_without_a_strength_the_curve_begins_at_the_usual_one() -> None:
     assert Strengths(0.25).of(1, 3, None) == {"denoising_strength": 0.5}
     assert Strengths().of(1, 3, 0.9) == {}
@@ -140,6 +186,8 @@ def test_without_a_strength_the_curve_begins_at_the_usual_one() -> None:
     [
         (("--last-strength", "0.5", "--image", "in/a.png"), "--last-strength is that of the last loop: give --loops"),
         (("--loops", "2"), "--loops needs an image"),
+        (("--image", ""), "atelier: image is empty: say which, or leave it out"),
+        (("--image", "in", "--mask", ""), "atelier: mask is empty: say which, or leave it out"),
         (("--loops", "2", "--image", "in/a.png", "--batch-size", "2"), "--loops follows one image, and 2 are asked"),
         (("--image", "in", "--from", "in/a.png", "--verify"), "carries no infotext"),
     ],

@@ -153,7 +153,7 @@ def test_what_cannot_be_done_again_is_told_in_a_line_each(painted: Path, capsys:
     assert len(notes) == 3
     assert notes[0] == "note: VAE v: is not there, so this is generated with the model's own"
     assert "model hash b4201c7c37 was asked for; 'embedded' has" in notes[1]
-    assert "denoising_strength: made from another image: name it with --image" in notes[2]
+    assert "denoising_strength: needs an image to start from: name it with --image" in notes[2]
     assert run(["generate", "--from", "other.txt", "-o", "x.png", "--model", "tiny"]) == 0
     assert "b4201c7c37" not in capsys.readouterr().err
 

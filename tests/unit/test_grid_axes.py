@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from atelier.errors import BadInput
@@ -132,6 +134,12 @@ def test_an_axis_is_called_as_a1111_calls_it(field: str, title: str) -> None:
         assert (axis.field, axis.title) == (field, title)
 
 
+@pytest.mark.parametrize("asked", [5, ("steps", 5), ("steps",), (1, [2]), ["steps=1"]])
+def test_what_is_no_axis_in_python(asked: Any) -> None:
+    with pytest.raises(BadInput, match=r"^axis .*: give a text such as 'steps=10,20', or a name and a list of values$"):
+        axis_of(asked)
+
+
 def test_values_from_python() -> None:
     axis = axis_of(("sampler", ["Euler", "DPM++, mine"]))
     assert axis.values == ("Euler", "DPM++, mine")
@@ -142,6 +150,24 @@ def test_values_from_python() -> None:
 def _prompts(**how: object) -> list[str]:
     grid = grid_of({"prompt": "a red cat, red hat", "seed": 1, "negative_prompt": "dark red"}, **how)  # pyright: ignore[reportArgumentType]
     return [request.prompt for request in requests_of(grid)]
+
+
+def test_sizes() -> None:
+    axis = axis_of("Size=64x128, 128x64")
+    assert (axis.title, axis.labels) == ("Size", ("Size: 64x128", "Size: 128x64"))
+    sides = [(own.width, own.height) for own in requests_of(Grid({"prompt": "p", "width": 512}, axis))]
+    assert sides == [(64, 128), (128, 64)]
+    assert axis_of(("size", [(64, 128)])).values == ((64, 128),)
+    with pytest.raises(BadInput, match=r"axis Size '64': write sizes such as 512x768"):
+        axis_of("size=64,64x64")
+    with pytest.raises(BadInput, match="two axes change height: give all its values to one of them"):
+        requests_of(Grid({"prompt": "p"}, axis, axis_of("height=64,128")))
+
+
+@pytest.mark.parametrize("field", ["hires_checkpoint", "vae", "text_encoders"])
+def test_what_is_loaded_changes_as_seldom_as_can_be(field: str) -> None:
+    grid = Grid({"prompt": "p", "hires_upscale": 2}, axis_of(f"{field}=a,b"), axis_of("steps=1,2"))
+    assert [cell.place[:2] for cell in cells(grid)] == [(0, 0), (0, 1), (1, 0), (1, 1)]
 
 
 def test_search_and_replace() -> None:
@@ -271,6 +297,7 @@ LINES = """a plain cat
 a dog's life --steps 9
 --prompt x --stepz 3
 --prompt x --tiling true
+--prompt x --negative blurry, dark --strength 0.4 --hires 2 --view-width 64 --tiling false --restore_faces true
 """
 
 
@@ -302,13 +329,24 @@ def test_lines_of_prompts() -> None:
         (5, {"prompt": "x", "styles": ("old", "new"), "batch_count": "2", "seed_resize": ("64", "128")}),
         (6, {"prompt": "a dog's life --steps 9"}),
         (7, {"prompt": "--prompt x --stepz 3"}),
-        (8, {"prompt": "x"}),
+        (8, {"prompt": "x", "tile": "xy"}),
+        (
+            9,
+            {
+                "prompt": "x",
+                "negative_prompt": "blurry, dark",
+                "denoising_strength": "0.4",
+                "hires_upscale": "2",
+                "view_width": "64",
+                "tile": "none",
+            },
+        ),
     ]
     notes = [line.notes for line in lines]
     assert notes[:4] == [()] * 4
     assert "line 6" in notes[4][0]
     assert "--stepz is no option" in notes[5][0]
-    assert notes[6] == ("line 8: --tiling has no effect here",)
+    assert notes[6:] == [(), ("line 9: --restore_faces has no effect here",)]
 
 
 def test_lines_are_joined_with_what_is_the_same_for_all() -> None:

@@ -231,7 +231,7 @@ def test_notes_come_first(engine: Engine):
     assert isinstance(told[2], events.Started)
     made = list(engine.events(request(denoising_strength=0.5)))
     assert isinstance(made[0], events.Warned)
-    assert made[0].message.startswith("denoising_strength: made from another image: name it with --image")
+    assert made[0].message.startswith("denoising_strength: needs an image to start from: name it with --image")
     lost = list(engine.events(request(model="nobody's", lenient=True)))
     assert isinstance(lost[0], events.Warned)
     assert "unknown model" in lost[0].message

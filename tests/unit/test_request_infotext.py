@@ -318,6 +318,17 @@ def test_every_option_that_is_said_is_read_back():
     assert missing == {"Template: a {red|green} apple", "Negative Template: __bad__", "Batch size: 2"}
 
 
+def test_a_canvas_that_grows_has_the_size_that_follows_from_its_image():
+    plain = read("x\nSteps: 20, Sampler: Euler, Seed: 1, Size: 512x768, Denoising strength: 0.5")
+    grown = read("x\nSteps: 20, Sampler: Euler, Seed: 1, Size: 512x768, Outpaint: left=64")
+    for found, changes in ((plain, {"image": "a.png", "outpaint": "left=64"}), (grown, {"image": "a.png"})):
+        asked = to_request(found, changes)
+        assert (asked.width, asked.height) == (None, None)
+        assert to_request(found, {**changes, "width": 576}).width == 576
+    assert to_request(grown).width == 512
+    assert to_request(plain, {"image": "a.png"}).width == 512
+
+
 def test_a_pixel_hash_is_of_size_and_pixels():
     """Six black pixels, as sha256sum says of the text `2x3:` and 18 zero bytes."""
     hashes = {

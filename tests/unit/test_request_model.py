@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import subprocess
 import sys
+from os import PathLike
 from pathlib import Path
 from typing import get_type_hints
 
@@ -201,14 +202,32 @@ def test_what_is_flat_is_the_same_request():
     assert flat(request).keys() == FIELDS.keys()
 
 
+def test_sizes_and_paths_are_taken_as_people_write_them():
+    said = request_of({"prompt": "512x768", "seed_resize": " 64X128", "hires_resize": "512x0", "original_size": [8, 9]})
+    assert said.prompt == "512x768"
+    assert (said.noise.seed_resize, said.sizes.original_size) == ((64, 128), (8, 9))
+    assert said.hires is not None
+    assert said.hires.resize == (512, 0)
+    named = request_of({"prompt": "p", "image": Path("in/a.png"), "mask": Path("m.png"), "model": Path("models/x")})
+    assert named.source is not None
+    assert named.inpaint is not None
+    assert (named.source.image, named.inpaint.mask, named.model) == ("in/a.png", "m.png", "models/x")
+
+
+FILES = {"model", "vae", "refiner", "output", "depth", "image", "mask", "hires_checkpoint"}
+
+
 def test_signatures_name_every_field():
     """`Fields` is what Python users see of the table."""
     assert ["prompt", *get_type_hints(Fields)] == list(FIELDS)
     said = get_type_hints(Fields, include_extras=True)
     for field in FIELDS.values():
         owner = Request if field.group is None else dict(groups_of(Request))[field.group]
-        if field.name not in {"prompt", "output"}:
-            assert said[field.name] == get_type_hints(owner, include_extras=True)[field.own], field.name
+        if field.name == "prompt":
+            continue
+        kind = get_type_hints(owner, include_extras=True)[field.own]
+        assert said[field.name] in {kind, kind | PathLike[str]}, field.name
+        assert (said[field.name] != kind) == (field.name in FILES), field.name
 
 
 def test_a_request_does_not_change():

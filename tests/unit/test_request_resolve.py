@@ -13,7 +13,9 @@ from atelier.request.resolve import ALL_SEEDS, OPTIONS, Method, Offer, RequestDe
 from atelier.request.resolved import (
     AsMade,
     ImageRef,
+    PassPrompts,
     Resolved,
+    ResolvedHires,
     ResolvedOutput,
     ResolvedSampling,
     SaidSize,
@@ -333,6 +335,14 @@ def test_a_variation_changes_no_words():
     )
     assert [sample.prompt for sample in done.samples] == ["a (prompt, 3)"] * 4
     assert [sample.negative_prompt for sample in done.samples] == ["b (negative prompt, 3)"] * 4
+
+
+def test_a_variation_changes_no_words_of_a_second_pass():
+    again = {"hires_upscale": 2.0, "hires_prompt": "a", "hires_negative_prompt": "b"}
+    done = resolved(seed=3, variation_seed=10, variation_strength=0.1, batch_size=2, **again)
+    assert isinstance(done.hires, ResolvedHires)
+    own = PassPrompts(prompt="a (hires prompt, 3)", negative_prompt="b (hires negative prompt, 3)")
+    assert done.hires.prompts == (own, own)
 
 
 def test_choices_can_be_left_alone():

@@ -463,7 +463,7 @@ def test_steps_of_a_list_and_options_that_nobody_reads_are_told(engine: Engine) 
     events.close()
     assert [getattr(event, "message", None) for event in told] == [
         "hires_steps: no second pass is asked for, give hires_upscale (--hires) or hires_resize",
-        "denoising_strength: made from another image: name it with --image, or it is generated from noise alone",
+        "denoising_strength: needs an image to start from: name it with --image, or it begins with noise alone",
         "eta, s_churn: DPM++ 2M with Karras has no such option",
     ]
 

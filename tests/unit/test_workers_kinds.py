@@ -92,7 +92,7 @@ def test_a_request_is_settled_with_its_seed_its_uploads_and_a_cost(engine: Engin
 def test_what_is_not_meant_is_said_as_by_the_command_line(engine: Engine) -> None:
     settled = kinds()["generate"].settle({**SMALL, "denoising_strength": 0.4}, bench(engine))
     assert settled.warnings == (
-        "denoising_strength: made from another image: name it with --image, or it is generated from noise alone",
+        "denoising_strength: needs an image to start from: name it with --image, or it begins with noise alone",
     )
 
 

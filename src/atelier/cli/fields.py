@@ -15,8 +15,6 @@ TYPES: Mapping[str, Any] = MappingProxyType(
     {"int": int, "float": float, "flag": bool, "text": str, "size": str, "texts": list[str]}
 )
 """Kinds of fields as typer reads their values."""
-DIGITS = 9
-"""Of a side in pixels: more are no size."""
 
 
 @final
@@ -37,8 +35,7 @@ class Command:
 
     def __call__(self, **values: object) -> None:
         said = {name: value for name in self.names if (value := values.pop(name)) is not None}
-        given = {name: sides(str(v)) if FIELDS[name].kind == "size" else v for name, v in said.items()}
-        self.run(given, **values)
+        self.run(said, **values)
 
 
 def parameter(field: RequestField) -> inspect.Parameter:
@@ -53,13 +50,6 @@ def parameter(field: RequestField) -> inspect.Parameter:
         given = typer.Option(*names, help=field.help.text, show_default=shown, rich_help_panel=option.panel)
     kind = Annotated[TYPES[field.kind] | None, given]
     return inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=kind)
-
-
-def sides(text: str) -> object:
-    """A size as two numbers; everything else is left to the request, which knows what it needs."""
-    width, times, height = text.partition("x")
-    is_size = times and all(side.isdecimal() and len(side) <= DIGITS for side in (width, height))
-    return (int(width), int(height)) if is_size else text
 
 
 def defaults() -> dict[str, object]:

@@ -131,7 +131,10 @@ def run(
         return _shown(requests, notes, seen if verify else None, display, open_engine)
 
     def run_of(fields: dict[str, object]) -> None:
-        many.again(fields, loops, one, strengths) if loops > 1 else one(fields)
+        if loops == 1:
+            one(fields)
+        else:
+            many.again({**({} if seen is None else seen.strength), **fields}, loops, one, strengths)
 
     _each(asked, run_of)
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from atelier.cli.fields import defaults, sides
+from atelier.cli.fields import defaults
 from atelier.errors import BadInput
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def changed(pairs: Sequence[str]) -> dict[str, object]:
         _check_settable(key)
         if key in fields:
             raise BadInput(f"--set {key} is given twice: leave one out")
-        fields[key] = (value.strip(),) if _is_list(key) else sides(value.strip())
+        fields[key] = (value.strip(),) if _is_list(key) else value.strip()
     return fields
 
 

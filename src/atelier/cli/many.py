@@ -7,21 +7,35 @@ from dataclasses import dataclass
 from enum import StrEnum
 from math import cos, pi, sin
 from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 import typer
 
 from atelier.errors import BadFile, BadInput
 from atelier.request.events import Event, Saved
-from atelier.request.resolve import ALL_SEEDS, STRENGTH
+from atelier.request.resolve import ALL_SEEDS, STRENGTH, TRANSPARENT
+
+if TYPE_CHECKING:
+    from atelier.vision.geometry import Resize
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".avif", ".bmp", ".gif", ".tif", ".tiff"})
 Fields = dict[str, object]
+_RESIZES: Mapping[str, Resize] = MappingProxyType({"crop": "crop", "fill": "fill"})
+"""How a mask comes to another size with its image, where it is not stretched."""
 
 
 def is_folder(fields: Mapping[str, object]) -> bool:
     """Whether the image to start from is a folder of them."""
-    image = fields.get("image")
-    return isinstance(image, str) and not image.startswith("data:") and Path(image).expanduser().is_dir()
+    return _folder(fields.get("image")) is not None
+
+
+def _folder(said: object) -> Path | None:
+    """The folder that a field names, None if it names none. An empty name is nothing, and not the current folder."""
+    if not isinstance(said, str) or not said.strip() or said.startswith("data:"):
+        return None
+    path = Path(said).expanduser()
+    return path if path.is_dir() else None
 
 
 def folder_runs(fields: Mapping[str, object]) -> Iterator[Fields]:
@@ -48,8 +62,8 @@ def check_output(fields: Fields) -> None:
 
 
 def _mask(mask: object, image: Path) -> Fields:
-    folder = Path(mask).expanduser() if isinstance(mask, str) and not mask.startswith("data:") else None
-    if folder is None or not folder.is_dir():
+    folder = _folder(mask)
+    if folder is None:
         return {} if mask is None else {"mask": mask}
     own = (path for path in sorted(folder.iterdir()) if path.stem == image.stem and path.suffix.lower() in SUFFIXES)
     return {"mask": str(next(own, folder / image.name))}
@@ -77,7 +91,7 @@ def each(runs: Iterable[Fields], generate: Callable[[Fields], object]) -> None:
 
 def _is_about(error: BadInput, fields: Fields) -> bool:
     """Whether another image could do where this one fails."""
-    own = [str(fields[name]) for name in ("image", "mask") if name in fields]
+    own = [str(fields[name]) for name in ("image", "mask") if fields.get(name)]
     return error.path in own if isinstance(error, BadFile) else any(path in str(error) for path in own)
 
 
@@ -116,7 +130,8 @@ class Strengths:
 
 
 def again(fields: Fields, loops: int, generate: Callable[[Fields], Iterable[Path]], strengths: Strengths) -> None:
-    """Generates `loops` times: each time from the image that came before, with the next seed.
+    """Generates `loops` times: each time from the image that came before, with the next seed. A mask stays where it is,
+    and what is under it is filled in the first loop alone, as in A1111.
 
     Raises BadInput where there is not one image to go on from.
     """
@@ -128,7 +143,22 @@ def again(fields: Fields, loops: int, generate: Callable[[Fields], Iterable[Path
     first = fields.get("denoising_strength")
     for loop in range(loops):
         (path,) = generate(fields | strengths.of(loop, loops, first))
-        fields = {**fields, "image": str(path)} | _next_seed(path)
+        fields = {**fields, "image": str(path)} | _next_seed(path) | _next_mask(fields, path)
+
+
+def _next_mask(fields: Fields, made: Path) -> Fields:
+    """The mask for what was made of an image: of its size, and a file where it was what the image showed through."""
+    from atelier.runtime.images import data_uri, read_reference, reference_to
+    from atelier.vision.geometry import resized
+    from atelier.vision.masks import mask_of, transparent_in
+
+    if "mask" not in fields:
+        return {}
+    name, how = str(fields["mask"]), _RESIZES.get(str(fields.get("resize_mode")), "stretch")
+    own = read_reference(reference_to(str(fields["image"]) if name == TRANSPARENT else name))
+    mask = transparent_in(own) if name == TRANSPARENT else mask_of(own, soft=bool(fields.get("soft_inpainting")))
+    fitting = resized(mask, *read_reference(reference_to(str(made))).size, how)
+    return {"mask": data_uri(fitting), "masked_content": "original"}
 
 
 def _next_seed(made: Path) -> Fields:

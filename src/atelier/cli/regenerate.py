@@ -68,6 +68,12 @@ class Original:
             return request
         return request.model_copy(update={"vae": None})
 
+    @property
+    def strength(self) -> dict[str, object]:
+        """The denoising strength, by its name in a request; nothing where none is said."""
+        found = interpret(self.infotext).settings.denoising_strength
+        return {} if found is None else {"denoising_strength": found}
+
     def notes(self, request: Request) -> tuple[str, ...]:
         """What was done to the image and is not done yet, and values that could not be read. request: what is made of
         it now."""

@@ -147,13 +147,13 @@ Steps = Annotated[
 Sampler = Annotated[
     str,
     Infotext("Sampler"),
-    Help("Name of a sampler, such as Euler a; DPM++ 2M Karras names a scheduler too.", "DPM++ 2M"),
+    Help("Name of a sampler, such as Euler a; DPM++ 2M Karras names a scheduler too.", "the model's, else DPM++ 2M"),
     Option("Model and sampling"),
 ]
 Scheduler = Annotated[
     str,
     Infotext("Schedule type", aliases=("Sampler sigma",)),
-    Help("Name of a scheduler, such as Karras, or levels of noise: 14.6,7,3,0.", "the sampler's"),
+    Help("Name of a scheduler, such as Karras, or levels of noise: 14.6,7,3,0.", "the model's, else the sampler's"),
     Option("Model and sampling"),
 ]
 CfgScale = Annotated[

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from functools import cache
 from typing import Any, ClassVar, Self, TypeVar, cast, get_args, get_type_hints
@@ -27,6 +28,8 @@ T = TypeVar("T")
 PATHS = frozenset({"model", "refiner", "output", "image", "mask", "depth", "vae", "text_encoders"})
 PROMPTS = frozenset({"prompt", "negative_prompt", "hires_prompt", "hires_negative_prompt"})
 """What may be empty."""
+DIGITS = 9
+"""Of a side in pixels: more are no size."""
 
 
 def _with_help(schema: dict[str, Any], model: type[BaseModel]) -> None:
@@ -45,6 +48,15 @@ class Group(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, json_schema_extra=_with_help)
     prefix: ClassVar[str] = ""
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _as_written(cls, value: object, info: ValidationInfo) -> object:
+        """A path is its text, and the text of a size the two numbers."""
+        if isinstance(value, os.PathLike):
+            return os.fspath(cast("os.PathLike[str]", value))
+        is_size = isinstance(value, str) and kind_of(cls, str(info.field_name)) == tuple[int, int]
+        return size_of(str(value)) if is_size else value
 
     @field_validator("*")
     @classmethod
@@ -366,6 +378,13 @@ class Hires(Group):
     def is_asked(self) -> bool:
         """Whether there is a second pass: A1111's rule."""
         return self.upscale is not None or self.upscaler is not None or max(self.resize or (0, 0)) > 0
+
+
+def size_of(text: str) -> tuple[int, int] | str:
+    """512x768 as two numbers; everything else as it is."""
+    width, times, height = text.strip().casefold().partition("x")
+    is_size = times and all(side.isdecimal() and len(side) <= DIGITS for side in (width, height))
+    return (int(width), int(height)) if is_size else text
 
 
 def check_side(name: str, side: int, step: int) -> None:

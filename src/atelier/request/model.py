@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
-from typing import cast
 
 from pydantic import ValidationInfo, field_validator
 
@@ -74,11 +72,6 @@ class Request(Group):
     hires: Hires | None = None
     postprocess: Postprocess | None = None
     autoencoder: Autoencoder = Autoencoder()
-
-    @field_validator("output", mode="before")
-    @classmethod
-    def _as_text(cls, value: object) -> object:
-        return os.fspath(cast("os.PathLike[str]", value)) if isinstance(value, os.PathLike) else value
 
     @field_validator("text_encoders", mode="before")
     @classmethod

@@ -17,6 +17,12 @@ TEXTS = frozenset({"prompt", "negative_prompt"})
 """Options whose values go on to the next option."""
 FIELD_OF: Mapping[str, str] = MappingProxyType(
     {
+        **{
+            option.removeprefix(MARK).replace("-", "_"): name
+            for name, field in FIELDS.items()
+            for option in (() if field.option is None else field.option.names)
+            if option.startswith(MARK)
+        },
         "sd_model": "model",
         "outpath_samples": "output",
         "subseed": "variation_seed",
@@ -26,12 +32,14 @@ FIELD_OF: Mapping[str, str] = MappingProxyType(
         "n_iter": "batch_count",
     }
 )
-"""What A1111 calls fields, where it is not their own name."""
+"""What the command line and A1111 call fields, where it is not their own name."""
 RESIZE = {"seed_resize_from_w": 0, "seed_resize_from_h": 1}
 UNUSED = frozenset({"prompt_for_display", "outpath_grids", "do_not_save_grid"})
 """Options that say nothing about an image."""
-WITHOUT_EFFECT = frozenset({"restore_faces", "tiling", "do_not_save_samples"})
+WITHOUT_EFFECT = frozenset({"restore_faces", "do_not_save_samples"})
 """Options for what is not done."""
+TILING = "tiling"
+"""A1111's option for edges that meet both ways: only the word true says yes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +94,7 @@ def _options(number: int, words: list[str]) -> PromptLine:
     for name, values in _groups(words):
         if name not in _KNOWN:
             raise ValueError(f"--{name} is no option")
-        if len(values) != 1 and name not in TEXTS:
+        if len(values) != 1 and FIELD_OF.get(name, name) not in TEXTS:
             raise ValueError(f"--{name} needs one value")
         said[name] = " ".join(values)
     notes = tuple(f"line {number}: --{name} has no effect here" for name in said if name in WITHOUT_EFFECT)
@@ -112,6 +120,8 @@ def _fields(said: Mapping[str, str]) -> dict[str, object]:
     for name, value in said.items():
         if name in RESIZE:
             sides[RESIZE[name]] = value
+        elif name == TILING:
+            fields["tile"] = "xy" if value == "true" else "none"
         elif name not in UNUSED | WITHOUT_EFFECT:
             own = FIELD_OF.get(name, name)
             fields[own] = tuple(style.strip() for style in value.split(",")) if own == "styles" else value
@@ -120,4 +130,4 @@ def _fields(said: Mapping[str, str]) -> dict[str, object]:
     return fields
 
 
-_KNOWN = frozenset({*FIELDS, *FIELD_OF, *RESIZE, *UNUSED, *WITHOUT_EFFECT})
+_KNOWN = frozenset({*FIELDS, *FIELD_OF, *RESIZE, *UNUSED, *WITHOUT_EFFECT, TILING})

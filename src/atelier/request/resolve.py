@@ -648,9 +648,9 @@ def _refiner(request: Request, offer: Offer) -> NoRefiner | ResolvedRefiner:
 
 def _second_prompts(request: Request, hires: Hires, sample: SampleSettings, draw: Draw) -> PassPrompts:
     """Those of the first pass where none are said; choices are drawn from the same seed."""
-    seed = sample.variation_seed if request.noise.variation_strength > 0 else sample.seed
     texts = (hires.prompt or "", "hires prompt"), (hires.negative_prompt or "", "hires negative prompt")
-    own, negative = (draw(text, what, seed) if request.prompting.choices and text else text for text, what in texts)
+    chosen = draw if request.prompting.choices else _as_it_is
+    own, negative = (chosen(text, what, sample.seed) if text else "" for text, what in texts)
     return PassPrompts(prompt=own or sample.prompt, negative_prompt=negative or sample.negative_prompt)
 
 

@@ -49,9 +49,9 @@ class Fields(TypedDict, total=False):
     """The fields of a request but its prompt, by their names in FIELDS, for signatures."""
 
     negative_prompt: f.NegativePrompt
-    model: f.Model | None
+    model: f.Model | PathLike[str] | None
     model_hash: f.ModelHash | None
-    vae: f.Vae | None
+    vae: f.Vae | PathLike[str] | None
     text_encoders: f.TextEncoders
     steps: f.Steps | None
     sampler: f.Sampler | None
@@ -71,7 +71,7 @@ class Fields(TypedDict, total=False):
     lenient: f.Lenient
     lora_hashes: f.LoraHashes | None
     ti_hashes: f.TiHashes | None
-    refiner: f.Refiner | None
+    refiner: f.Refiner | PathLike[str] | None
     refiner_switch_at: f.RefinerSwitchAt
     refiner_by_steps: f.RefinerBySteps
     hires_refiner: f.HiresRefiner
@@ -123,8 +123,8 @@ class Fields(TypedDict, total=False):
     cfg_interval_high: f.CfgIntervalHigh
     clip_guidance_scale: f.ClipGuidanceScale
     denoising_strength: f.DenoisingStrength | None
-    depth: f.DepthMap | None
-    image: f.SourceImage
+    depth: f.DepthMap | PathLike[str] | None
+    image: f.SourceImage | PathLike[str]
     resize_mode: f.ResizeMode
     exact_steps: f.ExactSteps
     noise_multiplier: f.NoiseMultiplier
@@ -133,7 +133,7 @@ class Fields(TypedDict, total=False):
     image_cfg_scale: f.ImageCfgScale
     noise_level: f.NoiseLevel
     outpaint: f.Outpaint | None
-    mask: f.MaskImage
+    mask: f.MaskImage | PathLike[str]
     mask_mode: f.MaskMode
     mask_blur: f.MaskBlur
     masked_content: f.MaskedContent
@@ -175,7 +175,7 @@ class Fields(TypedDict, total=False):
     hires_resize: f.HiresResize | None
     hires_steps: f.HiresSteps | None
     hires_upscaler: f.HiresUpscaler | None
-    hires_checkpoint: f.HiresCheckpoint | None
+    hires_checkpoint: f.HiresCheckpoint | PathLike[str] | None
     hires_sampler: f.HiresSampler | None
     hires_scheduler: f.HiresScheduler | None
     hires_prompt: f.HiresPrompt | None

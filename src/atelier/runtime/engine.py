@@ -510,7 +510,7 @@ def _without_effect(request: Request) -> list[str]:
         told.append(f"{', '.join(hires)}: no second pass is asked for, give hires_upscale (--hires) or hires_resize")
     if "denoising_strength" in given(request) and request.source is None:
         told.append(
-            "denoising_strength: made from another image: name it with --image, or it is generated from noise alone"
+            "denoising_strength: needs an image to start from: name it with --image, or it begins with noise alone"
         )
     return told
 

@@ -65,7 +65,7 @@ AXES: tuple[tuple[str, str, str], ...] = (
     ("Refiner switch at", "refiner_switch_at", BOTH),
     ("RNG source", "rng", BOTH),
     ("FP8 mode", "", BOTH),
-    ("Size", "", BOTH),
+    ("Size", "size", BOTH),
 )
 """A1111's axes in its order: title, the field (""  where there is none here), and in which tab it is offered."""
 MOST = 256

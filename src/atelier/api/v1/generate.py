@@ -9,11 +9,11 @@ from pydantic import BaseModel, ConfigDict, Field, create_model
 
 from atelier.api.errors import NOT_ASKED
 from atelier.api.v1.named import Named
-from atelier.request import fields as f
 from atelier.request.events import Json
 from atelier.request.fields import SIDE_STEP
-from atelier.request.groups import PROMPTS
-from atelier.request.table import FIELDS, Fields, RequestField
+from atelier.request.groups import PROMPTS, Group, groups_of
+from atelier.request.model import Request
+from atelier.request.table import FIELDS, RequestField
 
 IMAGES = ("image", "mask")
 """Fields that hold an image: what an upload is called, or its bytes in base64."""
@@ -55,9 +55,12 @@ class _Shown(Named):
 
 
 def _model() -> type[BaseModel]:
-    types = {"prompt": f.Prompt, **get_type_hints(Fields, include_extras=True)}
+    owners: dict[str | None, type[Group]] = {None: Request, **dict(groups_of(Request))}
+    types = {group: get_type_hints(owner, include_extras=True) for group, owner in owners.items()}
     asked: dict[str, Any] = {
-        name: _described(field, types[name]) for name, field in FIELDS.items() if name not in NOT_ASKED
+        name: _described(field, types[field.group][field.own])
+        for name, field in FIELDS.items()
+        if name not in NOT_ASKED
     }
     return create_model("GenerateFields", __base__=_Shown, **asked)
 

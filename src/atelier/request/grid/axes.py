@@ -12,17 +12,19 @@ from math import factorial
 from types import MappingProxyType
 from typing import Literal, cast
 
-from atelier.errors import BadInput, nearest
+from atelier.errors import BadInput, nearest, shortened
 from atelier.request.grid.values import MAX_VALUES, numbers, texts
+from atelier.request.groups import size_of
 from atelier.request.table import FIELDS
 
-Kind = Literal["nothing", "field", "replace", "order", "append"]
+Kind = Literal["nothing", "field", "size", "replace", "order", "append"]
 Value = object
-"""Of a field; the text put in place of the searched one; words in their order; what is added to the prompt."""
+"""Of a field; width and height; the text put in place of the searched one; words in their order; what is added to the
+prompt."""
 Fields = Mapping[str, object]
 """Fields of a request, by their names in FIELDS."""
 
-REPLACE, ORDER = "prompt-sr", "prompt-order"
+REPLACE, ORDER, SIZE = "prompt-sr", "prompt-order", "size"
 TITLES: Mapping[str, str] = MappingProxyType(
     {
         "seed": "Seed",
@@ -60,7 +62,9 @@ TITLES: Mapping[str, str] = MappingProxyType(
     }
 )
 """What A1111 calls the axes of fields; others are called by their key in infotexts, or by their name."""
-COSTS: Mapping[str, float] = MappingProxyType({"model": 1.0, "model_hash": 1.0, "refiner": 1.0})
+COSTS: Mapping[str, float] = MappingProxyType(
+    {"model": 1.0, "model_hash": 1.0, "refiner": 1.0, "hires_checkpoint": 1.0, "text_encoders": 0.8, "vae": 0.7}
+)
 """Of a change of the field, against that of one that loads nothing: axes that load are outermost."""
 NOT_COMPARED = frozenset({"output", "batch_size", "batch_count", "lenient"})
 """Fields that change no image, or that make several of one cell."""
@@ -86,6 +90,11 @@ class Axis:
     def cost(self) -> float:
         return COSTS.get(self.field, 0.0)
 
+    @property
+    def changes(self) -> tuple[str, ...]:
+        """The fields that it changes, else its kind."""
+        return ("width", "height") if self.kind == "size" else (self.field or self.kind,)
+
 
 NOTHING = Axis("nothing", "Nothing", "", ("",), ("",))
 """The axis that is not there: one value, which changes nothing."""
@@ -96,11 +105,20 @@ Asked = str | tuple[str, Sequence[object]] | None
 
 def axis_of(asked: Asked) -> Axis:
     """The axis that somebody asks for. Raises BadInput."""
-    if asked is None:
-        return NOTHING
-    if not isinstance(asked, str):
-        name, given = asked
-        return _made(name, csv_line(given), tuple(given))
+    match asked:
+        case None:
+            return NOTHING
+        case str():
+            return _said(asked)
+        case (str() as name, [*given]):
+            return _made(name, csv_line(given), tuple(given))
+        case _:  # callers without types
+            raise BadInput(
+                f"axis {shortened(repr(asked))}: give a text such as 'steps=10,20', or a name and a list of values"
+            )
+
+
+def _said(asked: str) -> Axis:
     name, equals, text = asked.partition("=")
     if not equals or not text.strip():
         raise BadInput(f'axis {asked!r}: write it as NAME=VALUES, for example steps=10,20 or "cfg-scale=1-10 [4]"')
@@ -163,12 +181,22 @@ def _made(name: str, text: str, given: tuple[object, ...] | None) -> Axis:
         return Axis("replace", "Prompt S/R", text, values, values, searched=values[:1])
     if own == ORDER:
         return _orders(text)
+    if own == SIZE:
+        return _sizes(text)
     values = _values(own, text) if given is None else given
     if not values:
         raise BadInput(f"axis {name}: there are no values")
     title = TITLES.get(own) or getattr(FIELDS[own].infotext, "key", "") or own.replace("_", " ")
     labels = tuple(f"{title}: {_text(value)}" for value in values)
     return Axis("field", title, text, values, labels, own)
+
+
+def _sizes(text: str) -> Axis:
+    values = tuple(map(size_of, texts(text)))
+    wrong = next((value for value in values if isinstance(value, str)), None)
+    if wrong is not None:
+        raise BadInput(f"axis Size {wrong!r}: write sizes such as 512x768")
+    return Axis("size", "Size", text, values, tuple(f"Size: {_text(value)}" for value in values))
 
 
 def _orders(text: str) -> Axis:
@@ -184,7 +212,7 @@ def _orders(text: str) -> Axis:
 
 
 def named(name: str) -> str:
-    """The field that a name means, by its own name, its option or what A1111 calls the axis; or REPLACE, ORDER.
+    """The field that a name means, by its own name, its option or what A1111 calls the axis; or REPLACE, ORDER, SIZE.
 
     Raises BadInput.
     """
@@ -211,6 +239,7 @@ def _names() -> dict[str, str]:
         **{_folded(name): name for name in FIELDS},
         **dict.fromkeys(("prompt-sr", "prompt-s/r"), REPLACE),
         ORDER: ORDER,
+        SIZE: SIZE,
     }
 
 
@@ -223,19 +252,13 @@ def _values(name: str, text: str) -> tuple[Value, ...]:
         case "int" | "float" as kind:
             return numbers(text, whole=kind == "int")
         case "size":
-            return tuple(_size(value) for value in texts(text))
+            return tuple(map(size_of, texts(text)))
         case "texts":
             return tuple(() if value.casefold() in {"", "none"} else (value,) for value in texts(text))
         case "flag":
             return tuple(value for value in texts(text) if value)
         case _:
             return texts(text)
-
-
-def _size(text: str) -> object:
-    width, times, height = text.casefold().partition("x")
-    is_size = times and all(side.isdecimal() and len(side) < 10 for side in (width, height))
-    return (int(width), int(height)) if is_size else text
 
 
 def _text(value: object) -> str:
@@ -253,6 +276,11 @@ def _text(value: object) -> str:
 
 def _set(axis: Axis, value: Value, fields: Fields) -> Fields:
     return {**fields, axis.field: value}
+
+
+def _sized(_: Axis, value: Value, fields: Fields) -> Fields:
+    width, height = cast("tuple[int, int]", value)
+    return {**fields, "width": width, "height": height}
 
 
 def _replaced(axis: Axis, value: Value, fields: Fields) -> Fields:
@@ -294,6 +322,7 @@ def _same(_: Axis, __: Value, fields: Fields) -> Fields:
 _APPLIED: Mapping[Kind, Callable[[Axis, Value, Fields], Fields]] = {
     "nothing": _same,
     "field": _set,
+    "size": _sized,
     "replace": _replaced,
     "order": _reordered,
     "append": _appended,

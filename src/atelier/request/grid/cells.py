@@ -68,7 +68,7 @@ def settled(grid: Grid, draw: Draw) -> Grid:
 
     Raises BadInput for axes that change the same field.
     """
-    changed = [axis.field or axis.kind for axis in grid.axes if axis.kind != "nothing"]
+    changed = [name for axis in grid.axes if axis.kind != "nothing" for name in axis.changes]
     twice = next((name for name in changed if changed.count(name) > 1 and name not in {"replace", "append"}), None)
     if twice is not None:
         raise BadInput(f"two axes change {twice}: give all its values to one of them")

@@ -17,7 +17,7 @@ _BEGINNINGS = _names(
     ip-adapter, t2iadapter, t2i adapter, pag_, perturbed attention, sag_, self attention guidance, negpip, lora
     block weight, lora_, module_, animatediff, reactor, roop, composable lora, postprocess, layerdiffusion,
     layerdiffuse, dynthres_, cfg interval, scaling startpoint, variability measure, separate feature channels,
-    sag mask, sag attention, pag start, pag end, pag sanf,
+    mimic mode, cfg mode, sag mask, sag attention, pag start, pag end, pag sanf,
     style aligned, stylealign, refiner, latentmodifier, latent modifier, cfg zero, epsilon scaling,
     mahiro, instantid, seamless, hidiffusion, cfg end, detailer, teacache, embedding_, facetool
     """
@@ -42,6 +42,8 @@ _NEUTRAL = {
     "scaling startpoint": frozenset({"MEAN"}),
     "variability measure": frozenset({"AD"}),
     "separate feature channels": frozenset({"True"}),
+    "mimic mode": frozenset({"Constant"}),
+    "cfg mode": frozenset({"Constant"}),
     "pag start": frozenset({"0"}),
     "sag mask": frozenset({"1", "1.0"}),
 }

@@ -49,9 +49,10 @@ WITHOUT_EFFECT = NOT_REQUESTED | {
     *("batch_position", "template", "negative_template", "dtype", "device", "libraries", "pixel_hash"),
     *("vae_hash", "init_image_hash", "fp16_lora_cache", "unipc_skip_type"),
     *("hypertile", "hypertile_second_pass", "hypertile_vae", "tiling", "postprocess_crop_to"),
+    *("final_denoising_strength", "denoising_curve"),  # each image of a loopback says its own strength
 }
 """Fields without a place in a request that change no image by themselves, or are asked for under another name."""
-
+SIDES = frozenset({"width", "height"})
 
 UNCHANGED: Mapping[str, object] = MappingProxyType({})
 
@@ -123,7 +124,10 @@ def to_request(found: Infotext, changes: Mapping[str, object] = UNCHANGED) -> Re
         fields.pop("tile", None)
     if "model" in changes:
         fields.pop("model_hash", None)
-    fields = {name: value for name, value in fields.items() if FIELDS[name].group not in _missing_images(changes)}
+    missing = _missing_images(changes)
+    fields = {name: value for name, value in fields.items() if FIELDS[name].group not in missing}
+    if "outpaint" in {**fields, **changes}:  # the size follows from the image
+        fields = {name: value for name, value in fields.items() if name not in SIDES}
     return request_of({**fields, "choices": "prompt" in changes, **changes})
 
 
