@@ -186,3 +186,59 @@ def test_a_lone_denoiser_that_sees_a_mask_predicts_epsilon(tmp_path: Path) -> No
     diffusers = published("sd2_depth_unet_diffusers")
     unet = sparse(tmp_path / "unet.safetensors", diffusers)
     assert assembled(unet, vae, (tower,)).facts.prediction == "epsilon"
+
+
+NAMES = {
+    "clip_l": "text_encoder_clip_l_hf",
+    "clip_g": "text_encoder_clip_g_hf",
+    "vae": "vae_ldm_sd1_sd2_sdxl",
+    "xl": "sdxl_unet_diffusers",
+    "sd1": "sd1_unet_diffusers",
+}
+
+
+def list_of(name: str, folder: Path, prefix: str = "") -> Path:
+    """A file of zeros with the names and shapes of a published one, a prefix before all of them."""
+    shapes = {prefix + key: shape for key, shape in published(NAMES[name]).items()}
+    return sparse(folder / f"{name}.safetensors", shapes)
+
+
+def test_text_encoders_find_their_places_in_any_order(tmp_path: Path) -> None:
+    unet, vae, first, second = (list_of(name, tmp_path) for name in ("xl", "vae", "clip_l", "clip_g"))
+    for towers in ([first, second], [second, first]):
+        made = assembled(unet, vae, towers)
+        assert [made.parts[part].archive.path for part in ("text", "text2")] == [first, second]
+    with pytest.raises(AtelierError, match="has no text encoder: name a file that has one"):
+        assembled(unet, vae, [second])
+
+
+def test_all_encoders_of_a_file_are_taken(tmp_path: Path) -> None:
+    sd3 = published("sd3_medium_comfy")
+    heads = {"net": "model.diffusion_model.", "text": "text_encoders.", "vae": "first_stage_model."}
+    own = {
+        name: sparse(tmp_path / f"{name}.safetensors", {key: s for key, s in sd3.items() if key.startswith(prefix)})
+        for name, prefix in heads.items()
+    }
+    assert assembled(own["net"], own["vae"], [own["text"]]).parts.keys() == {
+        "transformer",
+        "vae",
+        "text",
+        "text2",
+        "t5",
+    }
+    xl = sparse(tmp_path / "xl.safetensors", published("sdxl_base_sgm"))
+    unet = sparse(tmp_path / "unet.safetensors", published("sdxl_unet_diffusers"))
+    assert assembled(unet, xl, [xl, xl]).parts.keys() == {"unet", "vae", "text", "text2"}
+
+
+@pytest.mark.parametrize(
+    ("name", "prefix"),
+    [
+        *(("clip_l", prefix) for prefix in ("module.", "transformer.", "text_encoders.clip_l.transformer.")),
+        *(("vae", prefix) for prefix in ("module.", "state_dict.", "vae.")),
+        *(("sd1", prefix) for prefix in ("module.", "unet.", "transformer.")),
+    ],
+)
+def test_parts_are_read_behind_whatever_they_are_recognised_behind(name: str, prefix: str, tmp_path: Path) -> None:
+    files = {own: list_of(own, tmp_path, prefix if own == name else "") for own in ("sd1", "vae", "clip_l")}
+    assert assembled(files["sd1"], files["vae"], [files["clip_l"]]).parts.keys() == {"unet", "vae", "text"}
