@@ -23,6 +23,7 @@ from atelier.models.clip import ClipText, TextSpec
 from atelier.models.unet import UNet, UNetSpec
 from atelier.models.vae import AutoencoderKL, VaeSpec
 from atelier.weights.formats.safetensors import read_header
+from atelier.weights.load import match
 
 UNET, VAE, TEXT = "model.diffusion_model.", "first_stage_model.", "cond_stage_model.transformer."
 
@@ -242,3 +243,28 @@ def test_all_encoders_of_a_file_are_taken(tmp_path: Path) -> None:
 def test_parts_are_read_behind_whatever_they_are_recognised_behind(name: str, prefix: str, tmp_path: Path) -> None:
     files = {own: list_of(own, tmp_path, prefix if own == name else "") for own in ("sd1", "vae", "clip_l")}
     assert assembled(files["sd1"], files["vae"], [files["clip_l"]]).parts.keys() == {"unet", "vae", "text"}
+
+
+CONVERTED = {
+    "sd2_ldm": ("cond_stage_model.", "cond_stage_model.transformer.", "text_encoder_sd2_hf", "sd2", 23),
+    "sdxl_base_sgm": (
+        "conditioner.embedders.1.",
+        "conditioner.embedders.1.transformer.",
+        "text_encoder_clip_g_hf",
+        "sdxl",
+        32,
+    ),
+}
+"""List -> where its OpenCLIP tower lies, where a converted one does, its list, the family, and its layers."""
+
+
+@pytest.mark.parametrize("name", CONVERTED)
+def test_a_converted_text_encoder_changes_no_family(name: str, tmp_path: Path) -> None:
+    place, other, tower, family, layers = CONVERTED[name]
+    shapes = {key: shape for key, shape in published(name).items() if not key.startswith(place)}
+    shapes |= {other + key: shape for key, shape in published(tower).items()}
+    model = open_checkpoint(sparse(tmp_path / "converted.safetensors", shapes))
+    last = model.family.towers[-1].part
+    assert (model.family.name, model.spec(last).layers, model.spec(last).act) == (family, layers, "gelu")
+    assert model.parts[last.name].layout == "diffusers"
+    assert len(match(model.parts[last.name], last.network.names(model.spec(last)))) == len(published(tower))

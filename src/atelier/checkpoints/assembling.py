@@ -14,7 +14,7 @@ from atelier.checkpoints.folder import archive_in
 from atelier.checkpoints.kind import identify
 from atelier.checkpoints.kinds import text_encoder, unet, vae
 from atelier.checkpoints.latent_hints import SCALES, stated_scale
-from atelier.checkpoints.opening import carried, families, open_checkpoint, stated_facts
+from atelier.checkpoints.opening import carried, families, open_checkpoint, stated_facts, stored_in
 from atelier.checkpoints.spelling import respelled
 from atelier.errors import BadFile
 from atelier.families.facts import Facts
@@ -93,7 +93,7 @@ def _base(path: Path) -> Checkpoint:
     parts: dict[str, Stored] = {}
     for part in family.parts:
         if any(name.startswith(part.prefix) for name in archive.tensors):
-            parts[part.name] = Stored(archive, "ldm", part.prefix, family.single.tolerated)
+            parts[part.name] = stored_in(archive, part, family)
     denoiser = family.part(family.denoiser)
     assert denoiser is not None
     if denoiser.name not in parts:
