@@ -42,8 +42,9 @@ class Generalized(Delta):
 
 
 def _is_new(shapes: Shapes) -> bool:
+    """Whether the first of each pair is the tall one; of square layers the inner sides are as long either way."""
     a1, a2, b1, b2 = (as_matrix(shapes[slot]) for slot in SLOTS)
-    return a1[1] == a2[0] == b1[1] == b2[0]
+    return a1[1] == a2[0] == b1[1] == b2[0] and a1[1] <= a1[0]
 
 
 def _fits(shapes: Shapes, weight: Shape) -> bool:
