@@ -75,6 +75,34 @@ NETWORKS: dict[str, tuple[Shapes, tuple[str, str | None, str]]] = {
         named("backbone.1.0.block.0.0.weight mapper.0.weight", 4, 4, 1, 1),
         ("image_encoder", "cascade", "effnet"),
     ),
+    "DRCT": (
+        named("layers.0.swin1.attn.qkv.weight layers.0.swin1.norm1.weight", 540, 180),
+        ("upscaler", None, "drct"),
+    ),
+    "ATD": (
+        named("layers.0.residual_group.td layers.0.residual_group.layers.0.norm1.weight", 64, 210),
+        ("upscaler", None, "atd"),
+    ),
+    "RGT": (
+        named("layers.0.blocks.0.gamma layers.0.blocks.0.attn.qkv.weight", 540, 180),
+        ("upscaler", None, "rgt"),
+    ),
+    "PLKSR": (
+        named("feats.0.weight feats.1.lk.conv.weight feats.1.channel_mixer.0.weight", 64, 3, 3, 3),
+        ("upscaler", None, "plksr"),
+    ),
+    "Real-CUGAN": (
+        named("unet1.conv1.conv.0.weight unet2.conv1.conv.0.weight", 32, 3, 3, 3),
+        ("upscaler", None, "real_cugan"),
+    ),
+    "RCAN": (
+        named("head.0.weight body.0.body.0.body.0.weight tail.0.0.weight", 64, 3, 3, 3),
+        ("upscaler", None, "rcan"),
+    ),
+    "HotShot": (
+        named("down_blocks.1.temporal_attentions.0.norm.weight", 640),
+        ("motion_module", "sdxl", "base"),
+    ),
     "Redux": (named("redux_up.weight redux_down.weight", 4, 4), ("style_model", "flux", "redux")),
     "PuLID of Flux": (named("pulid_ca.0.norm1.weight", 4), ("ip_adapter", "flux", "pulid")),
     "PuLID of XL": (named("id_adapter.mapping.0.weight", 4, 4), ("ip_adapter", "sdxl", "pulid")),

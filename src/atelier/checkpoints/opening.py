@@ -77,8 +77,8 @@ def open_archive(path: Path, opened: Archive, known: Iterable[Family] | None = N
             named = f"no tensor is called {part.prefix}*"
             is_given = part.name != family.denoiser
             raise BadFile(path, f"lacks its {part.title}: {named}; {TOGETHER if is_given else WAY_OUT}")
-    surplus = _surplus(path, archive, family)
     facts = stated_facts(family, archive)
+    surplus = _surplus(path, archive, family)
     ignored, metadata = (*_ignored(family, archive), *surplus), carried(archive.metadata)
     return _possible(Checkpoint(path, family, "ldm", facts, MappingProxyType(parts), ignored, metadata, surplus))
 
