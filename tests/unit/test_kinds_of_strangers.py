@@ -304,6 +304,14 @@ PARTIAL: dict[str, tuple[Shapes, dict[str, str], str | None, tuple[str, ...]]] =
         (),
     ),
     "Qwen-Image, attention only": (lora("transformer.transformer_blocks.41.attn.to_q", 3072), {}, "qwen_image", ()),
+    "XL's refiner by the width of its time": (
+        kohya("lora_unet_input_blocks_1_0_emb_layers_1 lora_unet_middle_block_0_emb_layers_1", 1536),
+        {},
+        "sdxl",
+        (),
+    ),
+    "Flux' second text encoder": (kohya("lora_te2_encoder_block_0_layer_0_SelfAttention_q", 4096), {}, "flux", ()),
+    "a block that no published model has": (kohya("lora_unet_output_blocks_12_0_emb_layers_1", 1280), {}, None, ()),
     "a LoKr of a kernel": (
         {
             "lora_unet_up_blocks_1_resnets_0_conv2.lokr_w1": (8, 8),
@@ -323,4 +331,4 @@ def test_a_part_of_an_adapter_tells_whom_it_may_be_for(name: str) -> None:
     found = recognised(Seen(shapes, metadata))
     assert found is not None
     assert (found.kind, found.family, found.fits) == ("lora", family, others)
-    assert kinds()["lora"].reads(found) is (family not in {None, "qwen_image"} or others != ())
+    assert kinds()["lora"].reads(found) is (family in {"sd1", "sd2", "sdxl", "sd3"} or others != ())

@@ -60,7 +60,7 @@ OF_LEVEL = ("out_layers_3", "conv2", "op", "conv")
 TOWERS: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = (
     (("lora_te3_", "text_encoder_3.", "text_encoders.t5xxl."), ("sd3",)),
     (("lora_te2_encoder_block_",), ("flux",)),
-    (("lora_te2_", "lycoris_te2_", "text_encoder_2.", "text_encoders.clip_g.", "clip_g."), ("sdxl", "sd3")),
+    (("lora_te2_", "text_encoder_2.", "text_encoders.clip_g."), ("sdxl", "sd3")),
 )
 """What the names of text encoders begin with that only some families have."""
 FIRST_TOWER = ("lora_te", "text_encoder.")
