@@ -12,6 +12,7 @@ from torch import Tensor
 from typer.testing import CliRunner
 
 import tiny
+import tiny_sd
 from atelier.checkpoints.assembling import assembled
 from atelier.checkpoints.opening import open_checkpoint
 from atelier.checkpoints.write import Modules, write_diffusers, write_ldm
@@ -268,3 +269,20 @@ def test_a_converted_text_encoder_changes_no_family(name: str, tmp_path: Path) -
     assert (model.family.name, model.spec(last).layers, model.spec(last).act) == (family, layers, "gelu")
     assert model.parts[last.name].layout == "diffusers"
     assert len(match(model.parts[last.name], last.network.names(model.spec(last)))) == len(published(tower))
+
+
+def test_one_encoder_takes_one_place_where_widths_tell_nothing(tmp_path: Path) -> None:
+    """Those of a small model are none of the published widths: a file is the encoder that is missing."""
+    path, first = tmp_path / "whole.safetensors", "conditioner.embedders.0.transformer."
+    write_ldm(tiny_sd.sdxl(), path)
+    state = load_file(path)
+    tower = {name.removeprefix(first): tensor for name, tensor in state.items() if name.startswith(first)}
+    save_file(tower, tmp_path / "tower.safetensors")
+    bare = {name: tensor for name, tensor in state.items() if not name.startswith(first)}
+    save_file(bare, tmp_path / "bare.safetensors", dict(read_header(path).metadata))
+    made = assembled(tmp_path / "bare.safetensors", None, [tmp_path / "tower.safetensors"])
+    assert [made.parts[part].archive.path.stem for part in ("text", "text2")] == ["tower", "bare"]
+    wide = {name: torch.cat([tensor, tensor], -1) for name, tensor in tower.items()}
+    save_file(wide, tmp_path / "wide.safetensors")
+    with pytest.raises(AtelierError, match="has no text encoder that fits"):
+        assembled(path, None, [tmp_path / "wide.safetensors"])

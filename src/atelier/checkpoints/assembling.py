@@ -114,11 +114,8 @@ def _family(archive: Archive) -> Family:
 
 
 def _widths(base: Checkpoint) -> Mapping[str, int]:
-    """How wide the text encoders are, by the names of their parts, where a model reads several: of its own, and of the
-    published ones."""
-    towers = [tower.part for tower in base.family.towers]
-    own = {part.name: base.spec(part).width for part in towers if base.has(part)}
-    return {**CLIP_WIDTHS, **own} if len(towers) > 1 else {}
+    """How wide the text encoders are that a model has, by the names of their parts."""
+    return {tower.part.name: base.spec(tower.part).width for tower in base.family.towers if base.has(tower.part)}
 
 
 def _found(
@@ -175,8 +172,8 @@ def _is_beside(name: str) -> bool:
 
 
 def _fits(stored: Stored, part: PartSpec[Any, Any], facts: Facts, widths: Mapping[str, int]) -> bool:
-    """Whether the tensors there are those of such a network, no more and no less, and it is no wider or narrower than
-    the one that has its width."""
+    """Whether the tensors there are those of such a network, no more and no less: as wide as the one in its place, or
+    with a width that is not another's."""
     from atelier.weights.load import match
 
     try:
@@ -184,4 +181,7 @@ def _fits(stored: Stored, part: PartSpec[Any, Any], facts: Facts, widths: Mappin
         match(stored, part.network.names(spec))
     except BadFile:
         return False
-    return part.name not in widths or spec.width == widths[part.name] or spec.width not in widths.values()
+    if part.name in widths:
+        return spec.width == widths[part.name]
+    published = CLIP_WIDTHS.get(part.name)
+    return published is None or spec.width == published or spec.width not in CLIP_WIDTHS.values()
