@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 import tiny
 import tiny_sd
+import tiny_sd3
 from atelier.checkpoints.assembling import assembled
 from atelier.checkpoints.opening import open_checkpoint
 from atelier.checkpoints.write import Modules, write_diffusers, write_ldm
@@ -286,3 +287,15 @@ def test_one_encoder_takes_one_place_where_widths_tell_nothing(tmp_path: Path) -
     save_file(wide, tmp_path / "wide.safetensors")
     with pytest.raises(AtelierError, match="has no text encoder that fits"):
         assembled(path, None, [tmp_path / "wide.safetensors"])
+
+
+def test_one_encoder_takes_one_place_of_several_that_are_free(tmp_path: Path) -> None:
+    path, first = tmp_path / "whole.safetensors", "text_encoders.clip_l.transformer."
+    write_ldm(tiny_sd3.modules(), path)
+    state = load_file(path)
+    tower = {name.removeprefix(first): tensor for name, tensor in state.items() if name.startswith(first)}
+    save_file(tower, tmp_path / "tower.safetensors")
+    bare = {name: tensor for name, tensor in state.items() if not name.startswith("text_encoders.")}
+    save_file(bare, tmp_path / "bare.safetensors", dict(read_header(path).metadata))
+    made = assembled(tmp_path / "bare.safetensors", None, [tmp_path / "tower.safetensors"])
+    assert made.parts.keys() == {"transformer", "vae", "text"}
