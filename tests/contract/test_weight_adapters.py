@@ -183,3 +183,29 @@ def test_what_goes_wrong_inside_leaves_no_trace(tmp_path: Path):
         with pytest.raises(ZeroDivisionError), attached(layer, {"weight": [Strong(deltas["weight"], 1.0)]}, how):
             raise ZeroDivisionError
         assert torch.equal(layer(x), plain)
+
+
+@pytest.mark.parametrize(("first", "second"), [("1", "2"), ("2", "1")])
+def test_glora_fits_square_layers_in_the_order_of_any_version(first: str, second: str):
+    tall, wide = {f"a{first}", f"b{first}"}, {f"a{second}", f"b{second}"}
+    own = {slot: drawn(6, 2) for slot in sorted(tall)} | {slot: drawn(2, 6) for slot in sorted(wide)}
+    assert fits(kinds()["GLoRA"], {slot: tuple(tensor.shape) for slot, tensor in own.items()}, (6, 6))
+    weight = drawn(6, 6)
+    wanted = weight @ own[f"a{first}"] @ own[f"a{second}"] + own[f"b{first}"] @ own[f"b{second}"]
+    made = deltas_of({f"{slot}.weight": tensor for slot, tensor in own.items()})["weight"].difference(weight)
+    torch.testing.assert_close(made, wanted)
+
+
+@pytest.mark.parametrize("ending", ["", ".weight", ".default", ".default.weight", ".default_0.weight", ".style.weight"])
+def test_pefts_names_are_read_with_the_name_of_an_adapter_in_them(ending: str):
+    slots = {"up": "lora_B", "down": "lora_A", "magnitude": "lora_magnitude_vector"}
+    layers, others = layers_of(f"unet.x.{name}{ending}" for name in slots.values())
+    assert layers["unet.x"].tensors == {slot: f"unet.x.{name}{ending}" for slot, name in slots.items()}
+    assert others == []
+
+
+def test_a_second_adapter_in_a_file_takes_nothing_of_the_first():
+    names = [f"unet.x.lora_{half}.{adapter}.weight" for adapter in ("one", "two") for half in "AB"]
+    layers, others = layers_of(names)
+    assert [*layers["unet.x"].tensors.values()] == names[:2]
+    assert others == names[2:]

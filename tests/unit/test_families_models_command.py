@@ -135,6 +135,7 @@ def test_bad_input_is_one_line(shelf: Path, tmp_path: Path) -> None:
     source = shelf / "single.safetensors"
     assert "let it end in .safetensors" in str(problem("convert", source, tmp_path / "a", "--layout", "ldm"))
     assert "does not exist" in str(problem("convert", source, tmp_path / "absent" / "a.safetensors"))
+    assert "pickles are not written; let it end in .safetensors" in str(problem("convert", source, tmp_path / "a.ckpt"))
     assert "--layout 'onnx': " in str(problem("convert", source, tmp_path / "a", "--layout", "onnx"))
     assert "--dtype 'fp8': " in str(problem("convert", source, tmp_path / "a", "--dtype", "fp8"))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["models"]

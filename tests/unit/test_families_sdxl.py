@@ -220,6 +220,10 @@ def test_what_only_looks_like_it_is_refused_by_name(tmp_path: Path) -> None:
     save_file({**load_file(path), "edm_vpred.sigma_max": torch.tensor(120.0)}, path)
     with pytest.raises(BadFile, match="is a CosXL model"):
         open_checkpoint(path)
+    unmarked = {name: own for name, own in load_file(path).items() if not name.startswith("edm")}
+    save_file({**unmarked, "edm_mean": torch.zeros(1, 4, 1, 1), "edm_std": torch.ones(1, 4, 1, 1)}, path)
+    with pytest.raises(BadFile, match=r"is a Playground 2\.5 model"):
+        open_checkpoint(path)
     without = {name: own for name, own in load_file(path).items() if not name.startswith(("first_stage", "edm"))}
     save_file(without, path)
     with pytest.raises(BadFile, match="lacks its autoencoder"):

@@ -75,6 +75,34 @@ NETWORKS: dict[str, tuple[Shapes, tuple[str, str | None, str]]] = {
         named("backbone.1.0.block.0.0.weight mapper.0.weight", 4, 4, 1, 1),
         ("image_encoder", "cascade", "effnet"),
     ),
+    "DRCT": (
+        named("layers.0.swin1.attn.qkv.weight layers.0.swin1.norm1.weight", 540, 180),
+        ("upscaler", None, "drct"),
+    ),
+    "ATD": (
+        named("layers.0.residual_group.td layers.0.residual_group.layers.0.norm1.weight", 64, 210),
+        ("upscaler", None, "atd"),
+    ),
+    "RGT": (
+        named("layers.0.blocks.0.gamma layers.0.blocks.0.attn.qkv.weight", 540, 180),
+        ("upscaler", None, "rgt"),
+    ),
+    "PLKSR": (
+        named("feats.0.weight feats.1.lk.conv.weight feats.1.channel_mixer.0.weight", 64, 3, 3, 3),
+        ("upscaler", None, "plksr"),
+    ),
+    "Real-CUGAN": (
+        named("unet1.conv1.conv.0.weight unet2.conv1.conv.0.weight", 32, 3, 3, 3),
+        ("upscaler", None, "real_cugan"),
+    ),
+    "RCAN": (
+        named("head.0.weight body.0.body.0.body.0.weight tail.0.0.weight", 64, 3, 3, 3),
+        ("upscaler", None, "rcan"),
+    ),
+    "HotShot": (
+        named("down_blocks.1.temporal_attentions.0.norm.weight", 640),
+        ("motion_module", "sdxl", "base"),
+    ),
     "Redux": (named("redux_up.weight redux_down.weight", 4, 4), ("style_model", "flux", "redux")),
     "PuLID of Flux": (named("pulid_ca.0.norm1.weight", 4), ("ip_adapter", "flux", "pulid")),
     "PuLID of XL": (named("id_adapter.mapping.0.weight", 4, 4), ("ip_adapter", "sdxl", "pulid")),
@@ -194,3 +222,108 @@ def test_half_an_autoencoder_is_named_and_refused() -> None:
 def test_the_autoencoder_of_svd_is_not_that_of_stable_diffusion() -> None:
     whole = {n.removeprefix("first_stage_model."): s for n, s in published("vae_ldm_sd1_sd2_sdxl").items()}
     assert told(whole | named("decoder.up.0.block.0.time_stack.in_layers.0.weight", 128)) == ("vae", "svd", "base")
+
+
+def kohya(modules: str, width: int, down: str = KOHYA) -> Shapes:
+    return {f"{name}{down}": (4, width) for name in modules.split()}
+
+
+UNPUBLISHED = named(
+    "lora_unet_up_blocks_0_attentions_0_proj_in.lora_down.weight lora_unet_mid_block_resnets_0_conv1.lora_down.weight",
+    *(4, 96, 1, 1),
+)
+SD1_BASE = "sd_v1"
+PARTIAL: dict[str, tuple[Shapes, dict[str, str], str | None, tuple[str, ...]]] = {
+    "a small model, whose metadata say 1.x": (UNPUBLISHED, {"ss_base_model_version": SD1_BASE}, "sd1", ()),
+    "a small model, whose metadata say nothing": (UNPUBLISHED, {}, None, ()),
+    "1.x in single files' names, inner layers only": (
+        kohya("lora_unet_input_blocks_7_1_transformer_blocks_0_attn1_to_q", 1280)
+        | kohya("lora_unet_input_blocks_1_1_transformer_blocks_0_attn1_to_q", 320),
+        {},
+        "sd1",
+        ("sd2",),
+    ),
+    "2.x by a linear layer around its transformers": (
+        lora("unet.down_blocks.0.attentions.0.proj_in", 320),
+        {},
+        "sd2",
+        (),
+    ),
+    "XL by the depth of a transformer": (
+        kohya("lora_unet_middle_block_1_transformer_blocks_7_ff_net_2", 5120),
+        {},
+        "sdxl",
+        (),
+    ),
+    "XL's refiner by its widths": (
+        kohya("lora_unet_output_blocks_3_1_transformer_blocks_0_attn1_to_q", 1536),
+        {},
+        "sdxl",
+        (),
+    ),
+    "1.x by a block that XL has not": (
+        named("lora_unet_down_blocks_3_resnets_0_conv2.lora_down.weight", 4, 1280, 3, 3),
+        {},
+        "sd1",
+        ("sd2",),
+    ),
+    "three families, none of which is meant": (
+        named("lora_unet_mid_block_resnets_0_conv2.lora_down.weight", 4, 1280, 3, 3),
+        {},
+        None,
+        ("sd1", "sd2", "sdxl"),
+    ),
+    "three families, one of which is meant": (
+        named("lora_unet_mid_block_resnets_0_conv2.lora_down.weight", 4, 1280, 3, 3),
+        {"modelspec.architecture": "stable-diffusion-xl-v1-base/lora"},
+        "sdxl",
+        (),
+    ),
+    "metadata that the layers belie": (
+        kohya("lora_unet_down_blocks_1_attentions_0_transformer_blocks_0_attn2_to_v", 2048),
+        {"ss_base_model_version": SD1_BASE},
+        "sdxl",
+        (),
+    ),
+    "ComfyUI's text encoders of XL": (
+        kohya("text_encoders.clip_l.transformer.text_model.encoder.layers.0.mlp.fc2", 3072)
+        | kohya("text_encoders.clip_g.transformer.text_model.encoder.layers.0.mlp.fc2", 5120),
+        {},
+        "sdxl",
+        ("sd3",),
+    ),
+    "3, PEFT's prefix behind diffusers'": (
+        lora("transformer.base_model.model.transformer_blocks.1.attn.to_out.0", 1536),
+        {},
+        "sd3",
+        (),
+    ),
+    "Qwen-Image, attention only": (lora("transformer.transformer_blocks.41.attn.to_q", 3072), {}, "qwen_image", ()),
+    "XL's refiner by the width of its time": (
+        kohya("lora_unet_input_blocks_1_0_emb_layers_1 lora_unet_middle_block_0_emb_layers_1", 1536),
+        {},
+        "sdxl",
+        (),
+    ),
+    "Flux' second text encoder": (kohya("lora_te2_encoder_block_0_layer_0_SelfAttention_q", 4096), {}, "flux", ()),
+    "a block that no published model has": (kohya("lora_unet_output_blocks_12_0_emb_layers_1", 1280), {}, None, ()),
+    "a LoKr of a kernel": (
+        {
+            "lora_unet_up_blocks_1_resnets_0_conv2.lokr_w1": (8, 8),
+            "lora_unet_up_blocks_1_resnets_0_conv2.lokr_w2_a": (160, 4),
+            "lora_unet_up_blocks_1_resnets_0_conv2.lokr_w2_b": (4, 1440),
+        },
+        {},
+        "sd1",
+        ("sd2",),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", PARTIAL)
+def test_a_part_of_an_adapter_tells_whom_it_may_be_for(name: str) -> None:
+    shapes, metadata, family, others = PARTIAL[name]
+    found = recognised(Seen(shapes, metadata))
+    assert found is not None
+    assert (found.kind, found.family, found.fits) == ("lora", family, others)
+    assert kinds()["lora"].reads(found) is (family in {"sd1", "sd2", "sdxl", "sd3"} or others != ())

@@ -150,15 +150,18 @@ def test_what_is_beside_the_factors_stays_and_a_core_goes_into_one(tmp_path: Pat
     assert f"left as they are: 1 layer ({FF}) of other kinds" in capsys.readouterr().out
 
 
-def test_an_alpha_in_the_metadata_goes_into_a_factor(tmp_path: Path):
+@pytest.mark.parametrize(("more", "scale"), [("", 10 / 4), (', "unet.use_rslora": true', 10 / 4**0.5)])
+def test_an_alpha_in_the_metadata_goes_into_a_factor(more: str, scale: float, tmp_path: Path):
     """PEFT's settings would no longer be true."""
     name = "unet.mid_block.attentions.0.transformer_blocks.0.attn1.to_k"
     tensors = {f"{name}.lora_A.weight": drawn(4, 64), f"{name}.lora_B.weight": drawn(64, 4)}
-    said = {"lora_adapter_metadata": '{"unet.r": 4, "unet.lora_alpha": 10, "unet.alpha_pattern": {}}'}
+    settings = f'{{"unet.r": 4, "unet.lora_alpha": 10, "unet.alpha_pattern": {{}}{more}}}'
+    said = {"lora_adapter_metadata": settings}
     save_file(tensors, tmp_path / "peft.safetensors", said)
     after = made("resize-lora", tmp_path / "peft.safetensors", "--rank", 4, target=tmp_path / "same.safetensors")
-    whole = 2.5 * tensors[f"{name}.lora_B.weight"] @ tensors[f"{name}.lora_A.weight"]
-    torch.testing.assert_close(after[f"{name}.lora_B.weight"] @ after[f"{name}.lora_A.weight"], whole)
+    whole = scale * tensors[f"{name}.lora_B.weight"] @ tensors[f"{name}.lora_A.weight"]
+    made_again = after[f"{name}.lora_B.weight"] @ after[f"{name}.lora_A.weight"]
+    torch.testing.assert_close(made_again, whole, rtol=1e-5, atol=1e-4)
     with safe_open(tmp_path / "same.safetensors", "pt") as file:
         assert "lora_adapter_metadata" not in file.metadata()
 

@@ -12,6 +12,8 @@ from torch import Tensor
 from typer.testing import CliRunner
 
 import tiny
+import tiny_sd
+import tiny_sd3
 from atelier.checkpoints.assembling import assembled
 from atelier.checkpoints.opening import open_checkpoint
 from atelier.checkpoints.write import Modules, write_diffusers, write_ldm
@@ -23,6 +25,7 @@ from atelier.models.clip import ClipText, TextSpec
 from atelier.models.unet import UNet, UNetSpec
 from atelier.models.vae import AutoencoderKL, VaeSpec
 from atelier.weights.formats.safetensors import read_header
+from atelier.weights.load import match
 
 UNET, VAE, TEXT = "model.diffusion_model.", "first_stage_model.", "cond_stage_model.transformer."
 
@@ -186,3 +189,113 @@ def test_a_lone_denoiser_that_sees_a_mask_predicts_epsilon(tmp_path: Path) -> No
     diffusers = published("sd2_depth_unet_diffusers")
     unet = sparse(tmp_path / "unet.safetensors", diffusers)
     assert assembled(unet, vae, (tower,)).facts.prediction == "epsilon"
+
+
+NAMES = {
+    "clip_l": "text_encoder_clip_l_hf",
+    "clip_g": "text_encoder_clip_g_hf",
+    "vae": "vae_ldm_sd1_sd2_sdxl",
+    "xl": "sdxl_unet_diffusers",
+    "sd1": "sd1_unet_diffusers",
+}
+
+
+def list_of(name: str, folder: Path, prefix: str = "") -> Path:
+    """A file of zeros with the names and shapes of a published one, a prefix before all of them."""
+    shapes = {prefix + key: shape for key, shape in published(NAMES[name]).items()}
+    return sparse(folder / f"{name}.safetensors", shapes)
+
+
+def test_text_encoders_find_their_places_in_any_order(tmp_path: Path) -> None:
+    unet, vae, first, second = (list_of(name, tmp_path) for name in ("xl", "vae", "clip_l", "clip_g"))
+    for towers in ([first, second], [second, first]):
+        made = assembled(unet, vae, towers)
+        assert [made.parts[part].archive.path for part in ("text", "text2")] == [first, second]
+    with pytest.raises(AtelierError, match="has no text encoder: name a file that has one"):
+        assembled(unet, vae, [second])
+
+
+def test_all_encoders_of_a_file_are_taken(tmp_path: Path) -> None:
+    sd3 = published("sd3_medium_comfy")
+    heads = {"net": "model.diffusion_model.", "text": "text_encoders.", "vae": "first_stage_model."}
+    own = {
+        name: sparse(tmp_path / f"{name}.safetensors", {key: s for key, s in sd3.items() if key.startswith(prefix)})
+        for name, prefix in heads.items()
+    }
+    assert assembled(own["net"], own["vae"], [own["text"]]).parts.keys() == {
+        "transformer",
+        "vae",
+        "text",
+        "text2",
+        "t5",
+    }
+    xl = sparse(tmp_path / "xl.safetensors", published("sdxl_base_sgm"))
+    unet = sparse(tmp_path / "unet.safetensors", published("sdxl_unet_diffusers"))
+    assert assembled(unet, xl, [xl, xl]).parts.keys() == {"unet", "vae", "text", "text2"}
+
+
+@pytest.mark.parametrize(
+    ("name", "prefix"),
+    [
+        *(("clip_l", prefix) for prefix in ("module.", "transformer.", "text_encoders.clip_l.transformer.")),
+        *(("vae", prefix) for prefix in ("module.", "state_dict.", "vae.")),
+        *(("sd1", prefix) for prefix in ("module.", "unet.", "transformer.")),
+    ],
+)
+def test_parts_are_read_behind_whatever_they_are_recognised_behind(name: str, prefix: str, tmp_path: Path) -> None:
+    files = {own: list_of(own, tmp_path, prefix if own == name else "") for own in ("sd1", "vae", "clip_l")}
+    assert assembled(files["sd1"], files["vae"], [files["clip_l"]]).parts.keys() == {"unet", "vae", "text"}
+
+
+CONVERTED = {
+    "sd2_ldm": ("cond_stage_model.", "cond_stage_model.transformer.", "text_encoder_sd2_hf", "sd2", 23),
+    "sdxl_base_sgm": (
+        "conditioner.embedders.1.",
+        "conditioner.embedders.1.transformer.",
+        "text_encoder_clip_g_hf",
+        "sdxl",
+        32,
+    ),
+}
+"""List -> where its OpenCLIP tower lies, where a converted one does, its list, the family, and its layers."""
+
+
+@pytest.mark.parametrize("name", CONVERTED)
+def test_a_converted_text_encoder_changes_no_family(name: str, tmp_path: Path) -> None:
+    place, other, tower, family, layers = CONVERTED[name]
+    shapes = {key: shape for key, shape in published(name).items() if not key.startswith(place)}
+    shapes |= {other + key: shape for key, shape in published(tower).items()}
+    model = open_checkpoint(sparse(tmp_path / "converted.safetensors", shapes))
+    last = model.family.towers[-1].part
+    assert (model.family.name, model.spec(last).layers, model.spec(last).act) == (family, layers, "gelu")
+    assert model.parts[last.name].layout == "diffusers"
+    assert len(match(model.parts[last.name], last.network.names(model.spec(last)))) == len(published(tower))
+
+
+def test_one_encoder_takes_one_place_where_widths_tell_nothing(tmp_path: Path) -> None:
+    """Those of a small model are none of the published widths: a file is the encoder that is missing."""
+    path, first = tmp_path / "whole.safetensors", "conditioner.embedders.0.transformer."
+    write_ldm(tiny_sd.sdxl(), path)
+    state = load_file(path)
+    tower = {name.removeprefix(first): tensor for name, tensor in state.items() if name.startswith(first)}
+    save_file(tower, tmp_path / "tower.safetensors")
+    bare = {name: tensor for name, tensor in state.items() if not name.startswith(first)}
+    save_file(bare, tmp_path / "bare.safetensors", dict(read_header(path).metadata))
+    made = assembled(tmp_path / "bare.safetensors", None, [tmp_path / "tower.safetensors"])
+    assert [made.parts[part].archive.path.stem for part in ("text", "text2")] == ["tower", "bare"]
+    wide = {name: torch.cat([tensor, tensor], -1) for name, tensor in tower.items()}
+    save_file(wide, tmp_path / "wide.safetensors")
+    with pytest.raises(AtelierError, match="has no text encoder that fits"):
+        assembled(path, None, [tmp_path / "wide.safetensors"])
+
+
+def test_one_encoder_takes_one_place_of_several_that_are_free(tmp_path: Path) -> None:
+    path, first = tmp_path / "whole.safetensors", "text_encoders.clip_l.transformer."
+    write_ldm(tiny_sd3.modules(), path)
+    state = load_file(path)
+    tower = {name.removeprefix(first): tensor for name, tensor in state.items() if name.startswith(first)}
+    save_file(tower, tmp_path / "tower.safetensors")
+    bare = {name: tensor for name, tensor in state.items() if not name.startswith("text_encoders.")}
+    save_file(bare, tmp_path / "bare.safetensors", dict(read_header(path).metadata))
+    made = assembled(tmp_path / "bare.safetensors", None, [tmp_path / "tower.safetensors"])
+    assert made.parts.keys() == {"transformer", "vae", "text"}

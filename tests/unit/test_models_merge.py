@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from test_checkpoints_kinds import published, sparse
 from torch import Tensor
 from typer.testing import CliRunner
 
@@ -260,3 +261,24 @@ def test_prune_works_for_families_that_cannot_be_generated_with(tmp_path: Path) 
     assert load_file(tmp_path / "small.safetensors").keys() == flux.keys()
     with pytest.raises(BadFile, match="has no running mean"):
         merging.prune(tmp_path / "flux.safetensors", tmp_path / "x.safetensors", ema=True)
+
+
+def test_models_that_predict_two_things_are_merged_by_blocks_alone(shelf: Path, tmp_path: Path) -> None:
+    marked = load_file(shelf / "b.safetensors") | {"v_pred": torch.empty(0)}
+    save_file(marked, tmp_path / "v.safetensors", {"format": "pt"})
+    unmarked = {name: tensor for name, tensor in load_file(shelf / "a.safetensors").items() if name != "v_pred"}
+    save_file(unmarked, tmp_path / "epsilon.safetensors", {"format": "pt"})
+    models = (tmp_path / "epsilon.safetensors", tmp_path / "v.safetensors", tmp_path / "sum.safetensors")
+    assert "predicts velocity, and the first model epsilon" in problem("merge", *models)
+    assert not models[-1].exists()
+    run("merge", *models, "--blocks", "1" + 9 * ",0")
+    text = "cond_stage_model.transformer.text_model.final_layer_norm.bias"
+    assert torch.equal(load_file(models[-1])[text], marked[text])
+
+
+def test_families_are_called_as_everywhere(tmp_path: Path) -> None:
+    base, refiner = (
+        sparse(tmp_path / f"{name}.safetensors", published(name)) for name in ("sdxl_base_sgm", "sdxl_refiner_sgm")
+    )
+    told = problem("merge", base, refiner, tmp_path / "sum.safetensors")
+    assert "is a Stable Diffusion XL refiner model, which cannot be merged into a Stable Diffusion XL model" in told

@@ -18,11 +18,7 @@ TINY = 1e-12
 SCALE, MAGNITUDE = "dora_scale", "magnitude"
 ENDINGS: Mapping[str, tuple[str, ...]] = {
     SCALE: (".dora_scale",),
-    MAGNITUDE: (
-        ".lora_magnitude_vector",
-        ".lora_magnitude_vector.weight",
-        ".lora_magnitude_vector.default.weight",
-    ),
+    MAGNITUDE: (".lora_magnitude_vector", ".lora_magnitude_vector.weight"),
 }
 """Slots: lengths along the axis that their shape says, and PEFT's, which are always those of the output channels."""
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from atelier.checkpoints.checkpoint import Checkpoint
 from atelier.checkpoints.folder import NETWORK_STEM
-from atelier.checkpoints.kind import WRAPPERS
+from atelier.checkpoints.kind import WRAPPER
 from atelier.errors import BadFile
 from atelier.families.config import Config
 from atelier.families.parts import UNET
@@ -45,7 +45,7 @@ def located(
 
 
 def _prefixes(prefixes: Sequence[str]) -> Iterator[str]:
-    for wrapper in ("", *WRAPPERS):
+    for wrapper in ("", WRAPPER):
         for prefix in prefixes:
             yield wrapper + prefix
 

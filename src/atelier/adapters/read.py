@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
@@ -37,6 +38,8 @@ NUMBERS = frozenset({ALPHA, "on_input"})
 OF_VECTORS = frozenset({"norm", "full"})
 """Kinds that a weight of one dimension may have; DoRA and all others need a matrix."""
 NORM_BIAS = "b_norm"
+OF_PEFT = re.compile(r"\.(lora_[AB]|lora_magnitude_vector)(?:\.[^.]+)?(?:\.weight)?$")
+"""The ends of PEFT's names, with the name that an adapter had in a training, or without."""
 
 
 @cache
@@ -79,7 +82,7 @@ class AdapterFile:
         stated = stated_alphas(self.metadata)
         made = {base: {slot: tensors[name] for slot, name in own.items()} for base, own in wanted.items()}
         for base, own in made.items():
-            alpha = stated(base) if self.layers[base].kind.ranked and ALPHA not in own else None
+            alpha = stated(base, len(own["down"])) if self.layers[base].kind.ranked and ALPHA not in own else None
             if alpha is not None:
                 own[ALPHA] = torch.tensor(alpha)
         return made
@@ -109,7 +112,7 @@ def layers_of(names: Iterable[str]) -> tuple[dict[str, AdapterLayer], list[str]]
     others: list[str] = []
     for name in names:
         found = _split(name)
-        if found is None:
+        if found is None or found[1] in slots[usual(found[0])]:
             others.append(name)
         else:
             slots[usual(found[0])][found[1]] = name
@@ -235,8 +238,9 @@ def fits(kind: WeightKind, shapes: Shapes, weight: tuple[int, ...]) -> bool:
 
 
 def _split(name: str) -> tuple[str, str] | None:
-    """(the layer, the slot) of a tensor; the longest ending counts."""
+    """(the layer, the slot) of a tensor; the longest ending counts. PEFT may keep the name of an adapter in it."""
     best: tuple[str, str] | None = None
+    name = OF_PEFT.sub(r".\1.weight", name)
     for ending, slot in _endings():
         if name.endswith(ending) and (best is None or len(ending) > len(name) - len(best[0])):
             best = name.removesuffix(ending), slot

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import cast
@@ -12,12 +13,17 @@ PEFT = "lora_adapter_metadata"
 NETWORKS = ("unet.", "transformer.", "text_encoder.", "text_encoder_2.", "text_encoder_3.")
 
 
-def stated_alphas(metadata: Mapping[str, str]) -> Callable[[str], float | None]:
-    """Of a layer by its name in the file: what is said of it (`alpha_pattern`), else of its network (`lora_alpha`)."""
+def stated_alphas(metadata: Mapping[str, str]) -> Callable[[str, int], float | None]:
+    """Of a layer by its name in the file, and its rank: what is said of it (`alpha_pattern`), else of its network
+    (`lora_alpha`); with `use_rslora`, where it is divided by the root of the rank, so much more."""
     said = _settings(metadata.get(PEFT, ""))
 
-    def alpha(layer: str) -> float | None:
+    def alpha(layer: str, rank: int) -> float | None:
         network = next((own for own in NETWORKS if layer.startswith(own)), "")
+        found = plain(network, layer)
+        return found if found is None or said.get(f"{network}use_rslora") is not True else found * math.sqrt(rank)
+
+    def plain(network: str, layer: str) -> float | None:
         patterns = said.get(f"{network}alpha_pattern")
         for path, value in (cast("dict[str, object]", patterns) if isinstance(patterns, dict) else {}).items():
             if f".{layer}".endswith(f".{path}"):

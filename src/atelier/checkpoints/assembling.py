@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -12,25 +12,29 @@ from typing import Any
 from atelier.checkpoints.checkpoint import Checkpoint
 from atelier.checkpoints.folder import archive_in
 from atelier.checkpoints.kind import identify
+from atelier.checkpoints.kinds import text_encoder, unet, vae
 from atelier.checkpoints.latent_hints import SCALES, stated_scale
-from atelier.checkpoints.opening import carried, families, open_checkpoint, stated_facts
+from atelier.checkpoints.opening import carried, families, open_checkpoint, stated_facts, stored_in
 from atelier.checkpoints.spelling import respelled
 from atelier.errors import BadFile
 from atelier.families.facts import Facts
 from atelier.families.family import Family
 from atelier.families.part import PartSpec
+from atelier.families.parts import TEXT
+from atelier.families.parts.openclip import BIG_G
 from atelier.families.shapes import Shapes
 from atelier.weights.archive import Archive, Stored, open_any
 from atelier.weights.names.name import Layout
 
-PREFIXES = (
-    *("", "vae.", "unet.", "text_encoder.", "model.", "diffusion_model."),
-    *("cond_stage_model.", "conditioner.embedders.0.", "conditioner.embedders.1."),
-)
-"""What may stand before the names of a part in a file of its own, or of another family."""
+OUTER = ("model.", "cond_stage_model.", "conditioner.embedders.0.", "conditioner.embedders.1.")
+PREFIXES = tuple(dict.fromkeys(("", *OUTER, *unet.PREFIXES, *vae.PREFIXES, *text_encoder.PREFIXES)))
+"""What may stand before the names of a part in a file of its own, or of another family: all that is recognised."""
+CLIP_WIDTHS = {TEXT.name: 768, BIG_G.name: 1280}
+"""Of the published towers of families that read several: what tells files of them apart, whose layers are alike."""
 LAYOUTS: tuple[Layout, ...] = ("ldm", "diffusers")
 ROUNDED = 1e-3
 """So much may two numbers that say the same scale differ, as a share."""
+NO_WIDTHS: Mapping[str, int] = MappingProxyType({})
 OF_RUNNING = ("position_ids", "logit_scale", "encoder.embed_tokens.weight", "attn_mask")
 """What the names of things end with that files of single parts have beside their weights, or have twice."""
 OF_TRAINING = ("model_ema.", "loss.", "first_stage_model.model_ema.", "first_stage_model.loss.")
@@ -49,12 +53,12 @@ def assembled(path: Path, vae: Path | None = None, text_encoders: Sequence[Path]
     if vae is not None:
         part = family.part(family.autoencoder)
         assert part is not None
-        parts[part.name] = _found(vae, [part], base.facts)[1]
+        parts |= _found(vae, [part], base.facts)
     towers = [tower.part for tower in family.towers]
-    for file in text_encoders:
-        part, stored = _found(file, towers, base.facts)
-        towers.remove(part)
-        parts[part.name] = stored
+    for file in dict.fromkeys(text_encoders):
+        found = _found(file, towers, base.facts, _widths(base))
+        towers = [tower for tower in towers if tower.name not in found]
+        parts |= found
     missing = [part for part in family.parts if part.required and part.name not in parts]
     if missing:
         option = "--vae" if missing[0].name == family.autoencoder else "--text-encoder"
@@ -89,11 +93,11 @@ def _base(path: Path) -> Checkpoint:
     parts: dict[str, Stored] = {}
     for part in family.parts:
         if any(name.startswith(part.prefix) for name in archive.tensors):
-            parts[part.name] = Stored(archive, "ldm", part.prefix, family.single.tolerated)
+            parts[part.name] = stored_in(archive, part, family)
     denoiser = family.part(family.denoiser)
     assert denoiser is not None
     if denoiser.name not in parts:
-        parts[denoiser.name] = _found(path, [denoiser], facts)[1]
+        parts |= _found(path, [denoiser], facts)
     return Checkpoint(path, family, "ldm", facts, MappingProxyType(parts), (), carried(archive.metadata))
 
 
@@ -109,30 +113,47 @@ def _family(archive: Archive) -> Family:
     return own
 
 
-def _found(path: Path, parts: Iterable[PartSpec[Any, Any]], facts: Facts) -> tuple[PartSpec[Any, Any], Stored]:
-    """The first of the parts that a file has, and where. Raises BadFile where it has none."""
-    tried = list(parts)
+def _widths(base: Checkpoint) -> Mapping[str, int]:
+    """How wide the text encoders are that a model has, by the names of their parts."""
+    return {tower.part.name: base.spec(tower.part).width for tower in base.family.towers if base.has(tower.part)}
+
+
+def _found(
+    path: Path, parts: Sequence[PartSpec[Any, Any]], facts: Facts, widths: Mapping[str, int] = NO_WIDTHS
+) -> dict[str, Stored]:
+    """Those of the parts that a file has, and where. Raises BadFile where it has none."""
     if path.is_dir():
-        return _in_folder(path, tried, facts)
+        return _in_folder(path, parts, facts, widths)
     archive = respelled(open_any(path))
-    for part in tried:
-        for stored in _places(archive, part):
-            if _fits(stored, part, facts):
-                return part, stored
-    identity = identify(archive)
-    what = "nothing known" if identity is None else identity.phrase
-    raise BadFile(path, f"is {what}: it has no {_wanted(tried)} that fits this model")
-
-
-def _in_folder(path: Path, parts: Sequence[PartSpec[Any, Any]], facts: Facts) -> tuple[PartSpec[Any, Any], Stored]:
-    """The same in a folder of diffusers: of one network, or of a whole model. Raises BadFile."""
+    found: dict[str, Stored] = {}
     for part in parts:
-        for place in (path, path / part.folder):
+        taken = {stored.prefix for stored in found.values()}
+        places = (stored for stored in _places(archive, part) if stored.prefix not in taken)
+        stored = next((stored for stored in places if _fits(stored, part, facts, widths)), None)
+        if stored is not None:
+            found[part.name] = stored
+    if not found:
+        identity = identify(archive)
+        what = "nothing known" if identity is None else identity.phrase
+        raise BadFile(path, f"is {what}: it has no {_wanted(parts)} that fits this model")
+    return found
+
+
+def _in_folder(
+    path: Path, parts: Sequence[PartSpec[Any, Any]], facts: Facts, widths: Mapping[str, int]
+) -> dict[str, Stored]:
+    """The same in a folder of diffusers: of one network, or of a whole model. Raises BadFile."""
+    found: dict[str, Stored] = {}
+    for part in parts:
+        for place in (path / part.folder, path):
             with suppress(BadFile):
                 stored = Stored(archive_in(place, part.stem), "diffusers", "", _is_beside)
-                if _fits(stored, part, facts):
-                    return part, stored
-    raise BadFile(path, f"is a folder without weights for the {_wanted(parts)} of this model")
+                taken = {own.archive.path for own in found.values()}
+                if stored.archive.path not in taken and _fits(stored, part, facts, widths):
+                    found.setdefault(part.name, stored)
+    if not found:
+        raise BadFile(path, f"is a folder without weights for the {_wanted(parts)} of this model")
+    return found
 
 
 def _wanted(parts: Sequence[PartSpec[Any, Any]]) -> str:
@@ -150,8 +171,9 @@ def _is_beside(name: str) -> bool:
     return name.endswith(OF_RUNNING) or name.startswith(OF_TRAINING)
 
 
-def _fits(stored: Stored, part: PartSpec[Any, Any], facts: Facts) -> bool:
-    """Whether the tensors there are those of such a network, no more and no less."""
+def _fits(stored: Stored, part: PartSpec[Any, Any], facts: Facts, widths: Mapping[str, int]) -> bool:
+    """Whether the tensors there are those of such a network, no more and no less: as wide as the one in its place, or
+    with a width that is not another's."""
     from atelier.weights.load import match
 
     try:
@@ -159,4 +181,7 @@ def _fits(stored: Stored, part: PartSpec[Any, Any], facts: Facts) -> bool:
         match(stored, part.network.names(spec))
     except BadFile:
         return False
-    return True
+    if part.name in widths:
+        return spec.width == widths[part.name]
+    published = CLIP_WIDTHS.get(part.name)
+    return published is None or spec.width == published or spec.width not in CLIP_WIDTHS.values()

@@ -16,7 +16,7 @@ from atelier.registry import discover
 from atelier.weights.archive import Archive
 
 Shape = tuple[int, ...]
-WRAPPERS = ("module.", "model.")
+WRAPPER = "model."
 """What programs put before the names of all tensors; a kind is looked for behind it too."""
 
 TITLES: Mapping[str, str] = {
@@ -178,7 +178,7 @@ def recognised(seen: Seen) -> Identity | None:
 
 
 def _asked(seen: Seen) -> Iterator[Identity]:
-    for wrapped in (seen, *(seen.below(prefix) for prefix in WRAPPERS if seen.heads == frozenset({prefix}))):
+    for wrapped in (seen, seen.below(WRAPPER)) if seen.heads == {WRAPPER} else (seen,):
         for kind in kinds().values():
             found = kind.recognise(wrapped)
             if found is not None:

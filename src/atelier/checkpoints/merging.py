@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from atelier.checkpoints.ahead import Ahead
 from atelier.checkpoints.checkpoint import PRECISIONS
-from atelier.checkpoints.kind import Identity, identify
-from atelier.checkpoints.opening import families
+from atelier.checkpoints.kind import family_title, identify
+from atelier.checkpoints.opening import families, stated_facts
 from atelier.checkpoints.spelling import EMA, respelled, with_ema
 from atelier.errors import BadFile, BadInput
+from atelier.families.family import Family
 from atelier.weights.archive import Archive, open_any
 from atelier.weights.formats import safetensors
 from atelier.weights.formats.safetensors import FLOATS, Tell, untold
@@ -60,7 +62,7 @@ class Merged:
 
 def check(first: Path, second: Path, third: Path | None, recipe: Recipe) -> None:
     """What `merge` raises before it writes, from headers alone. Raises BadFile, BadInput."""
-    archives = _archives(first, second, third)
+    archives = _archives(first, second, third, recipe)
     _places(archives[0], recipe)
     _shared(archives)
 
@@ -68,7 +70,7 @@ def check(first: Path, second: Path, third: Path | None, recipe: Recipe) -> None
 def merge(first: Path, second: Path, third: Path | None, recipe: Recipe, target: Path, tell: Tell = untold) -> Merged:
     """Writes the merged model, complete or not at all. tell: as in `safetensors.save_each`. Raises BadFile for models
     that do not go together, BadInput for weights that do not fit them, StorageFull."""
-    archives = _archives(first, second, third)
+    archives = _archives(first, second, third, recipe)
     base = archives[0]
     places, shared = _places(base, recipe), _shared(archives)
     declared = {name: (_kind(base, name, recipe.dtype), info.shape) for name, info in base.tensors.items()}
@@ -124,10 +126,12 @@ def _opened(path: Path) -> Archive:
     return archive
 
 
-def _archives(first: Path, second: Path, third: Path | None) -> list[Archive]:
-    """Raises BadFile where one is no model, or of another family."""
+def _archives(first: Path, second: Path, third: Path | None, recipe: Recipe) -> list[Archive]:
+    """Raises BadFile where one is no model, of another family, or predicts something else."""
     archives = [_opened(path) for path in (first, second, *(() if third is None else (third,)))]
     _check_alike(archives)
+    if third is None and not recipe.blocks and recipe.weight not in {0, 1}:
+        _check_predictions(*archives)
     return archives
 
 
@@ -143,18 +147,42 @@ def _shared(archives: Sequence[Archive]) -> set[str]:
 
 def _check_alike(archives: Sequence[Archive]) -> None:
     """Raises BadFile where one is of another family than the first."""
-    known = [identify(archive) for archive in archives]
-    first = known[0]
-    for archive, found in zip(archives, known, strict=True):
-        if _family(found) != _family(first):
-            own, other = (one.title if one else "nothing known" for one in (found, first))
-            raise BadFile(
-                archive.path, f"is a {own}, which cannot be merged into a {other}: choose models of one family"
-            )
+    first, *others = (_family(archive) for archive in archives)
+    for archive, own in zip(archives[1:], others, strict=True):
+        if own != first:
+            told = f"is a {own} model, which cannot be merged into a {first} model: choose models of one family"
+            raise BadFile(archive.path, told)
 
 
-def _family(found: Identity | None) -> str | None:
-    return None if found is None else found.family
+def _family(archive: Archive) -> str:
+    """The title of the family that opens it, else of the one that it is known by."""
+    own = _opens(archive)
+    if own is not None:
+        return own.title
+    found = identify(archive)
+    return "unknown" if found is None or found.family is None else family_title(found.family)
+
+
+def _opens(archive: Archive) -> Family | None:
+    return next((family for family in families().values() if family.single.detect(archive)), None)
+
+
+def _check_predictions(first: Archive, second: Archive) -> None:
+    """Raises BadFile for models that say that they predict two things: their sum predicts neither."""
+    own, other = _predicted(first), _predicted(second)
+    if own is not None and other is not None and own != other:
+        told = f"predicts {other}, and the first model {own}: what lies between them predicts neither"
+        raise BadFile(second.path, f"{told}; choose two that predict the same, or take whole blocks of it (--blocks)")
+
+
+def _predicted(archive: Archive) -> str | None:
+    """None where the file leaves it to its network."""
+    family = _opens(archive)
+    if family is None or (family.probe is not None and family.probe.is_silent(archive)):
+        return None
+    with suppress(BadFile):  # of models whose levels of noise cannot be sampled
+        return stated_facts(family, archive).prediction
+    return None
 
 
 def _is_merged(archive: Archive, name: str) -> bool:
@@ -271,7 +299,7 @@ def _metadata(archives: Sequence[Archive], recipe: Recipe) -> dict[str, str]:
 
 def _of_training(archive: Archive) -> Iterator[str]:
     """The tensors that nothing needs that generates: running means, and what the family of the file says of others."""
-    family = next((family for family in families().values() if family.single.detect(archive)), None)
+    family = _opens(archive)
     for name in archive.tensors:
         tolerated = family is not None and family.single.tolerated(name) and name not in family.single.markers
         if name.startswith(EMA) or tolerated:

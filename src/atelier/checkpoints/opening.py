@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import atelier.families
 from atelier.checkpoints import folder as folders
@@ -16,6 +17,7 @@ from atelier.errors import BadFile
 from atelier.families.config import Config
 from atelier.families.facts import Facts
 from atelier.families.family import Family
+from atelier.families.part import PartSpec
 from atelier.registry import discover
 from atelier.weights.archive import WAY_OUT, Archive, Stored, counted, open_any
 from atelier.weights.formats.atomic import expanded
@@ -70,15 +72,22 @@ def open_archive(path: Path, opened: Archive, known: Iterable[Family] | None = N
     parts: dict[str, Stored] = {}
     for part in family.parts:
         if any(name.startswith(part.prefix) for name in archive.tensors):
-            parts[part.name] = Stored(archive, "ldm", part.prefix, family.single.tolerated)
+            parts[part.name] = stored_in(archive, part, family)
         elif part.required:
             named = f"no tensor is called {part.prefix}*"
             is_given = part.name != family.denoiser
             raise BadFile(path, f"lacks its {part.title}: {named}; {TOGETHER if is_given else WAY_OUT}")
-    surplus = _surplus(path, archive, family)
     facts = stated_facts(family, archive)
+    surplus = _surplus(path, archive, family)
     ignored, metadata = (*_ignored(family, archive), *surplus), carried(archive.metadata)
     return _possible(Checkpoint(path, family, "ldm", facts, MappingProxyType(parts), ignored, metadata, surplus))
+
+
+def stored_in(archive: Archive, part: PartSpec[Any, Any], family: Family) -> Stored:
+    """Where a part lies in a single file of the family that has it: under the usual names, or under diffusers'."""
+    converted = part.converted and any(name.startswith(part.converted) for name in archive.tensors)
+    layout, prefix = ("diffusers", part.converted) if converted else ("ldm", part.prefix)
+    return Stored(archive, layout, prefix, family.single.tolerated)
 
 
 def stated_facts(family: Family, archive: Archive) -> Facts:

@@ -19,6 +19,9 @@ TURBO, OF_SD2 = "conditioner.embedders.0.model.", "cond_stage_model.model."
 TURBO_NORM, TURBO_WIDTH = f"{TURBO}ln_final.weight", 1024
 """What tells SD-Turbo's text encoder from that of XL's refiner, which is 1280 wide."""
 DENOISER = "model.diffusion_model."
+OUTERMOST = "model."
+PARTS = (DENOISER, "first_stage_model.", "cond_stage_model.", "conditioner.", "text_encoders.", "model_ema.")
+"""What follows where a program kept a whole model in an object."""
 OPEN_CLIP = (
     "transformer.resblocks.",
     "ln_final.",
@@ -67,6 +70,8 @@ def _usual(name: str, tower: str, *, is_turbo: bool) -> str:
         return tower + name
     if is_turbo and name.startswith(TURBO):
         return OF_SD2 + name.removeprefix(TURBO)
+    if name.startswith(OUTERMOST) and name.startswith(PARTS, len(OUTERMOST)):
+        return _usual(name.removeprefix(OUTERMOST), tower, is_turbo=is_turbo)
     inner = name.removeprefix(CLIP)
     return f"{CLIP}{LEVEL}{inner}" if inner != name and inner.startswith(OUTER) else name
 

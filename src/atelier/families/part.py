@@ -73,7 +73,8 @@ class PartSpec(Generic[S, M]):
 
     name: what it is called here; title: what messages call it. prefix: what its tensors begin with in a single file.
     folder, stem: the folder in the diffusers layout, and what its weights are called there. required: a model without
-    it is none.
+    it is none. converted: what its tensors begin with in single files that have the names of that layout for it; empty
+    where none have.
     """
 
     name: str
@@ -83,3 +84,4 @@ class PartSpec(Generic[S, M]):
     stem: str
     network: Architecture[S, M]
     required: bool = True
+    converted: str = ""

@@ -14,12 +14,26 @@ from atelier.weights.archive import Archive
 CONSISTENCY = frozenset({"LatentConsistencyModelPipeline", "LatentConsistencyModelImg2ImgPipeline"})
 PIPELINES = pipelines.named("StableDiffusion") | CONSISTENCY
 SD2_CONTEXT = 1024
+CONV_IN = "model.diffusion_model.input_blocks.0.0.weight"
+TO_K = "model.diffusion_model.input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight"
+"""What reads the text states first."""
+TEXT_PREFIX = "cond_stage_model.transformer."
 
 
 def in_file(archive: Archive) -> bool:
-    names = archive.tensors
-    text = any(name.startswith("cond_stage_model.transformer.") for name in names)
-    return text and "model.diffusion_model.input_blocks.0.0.weight" in names
+    """2.x has encoders of the same names where somebody converted them."""
+    return has_text(archive) and CONV_IN in archive.tensors and not reads_sd2(archive)
+
+
+def has_text(archive: Archive) -> bool:
+    """Whether a text encoder in the names of transformers is there."""
+    return any(name.startswith(TEXT_PREFIX) for name in archive.tensors)
+
+
+def reads_sd2(archive: Archive) -> bool:
+    """Whether the U-Net reads text states as wide as those of Stable Diffusion 2.x."""
+    to_k = archive.tensors.get(TO_K)
+    return to_k is not None and to_k.shape[1:] == (SD2_CONTEXT,)
 
 
 def in_folder(index: Config) -> bool:

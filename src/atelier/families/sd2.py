@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from atelier.models.unet import UNet
 
 TOWER = "cond_stage_model.model."
-CONV_IN = "model.diffusion_model.input_blocks.0.0.weight"
 OTHERS = ("embedder.", "noise_augmentor.", "low_scale_model.")
 """What the names of the unCLIP and upscaling models have beside."""
 NOISE_LEVELS = "model.diffusion_model.label_emb.weight"
@@ -37,7 +36,13 @@ BASE_STEPS = "875000"
 """Steps of training that the published 512-base was saved after, which its file says."""
 OF_BASE = ("512", "base")
 """Said by the names of files that predict epsilon; Stability's are called so."""
-FIRST = (CONV_IN, CONV_IN.removeprefix("model."), "input_blocks.0.0.weight", "unet.conv_in.weight", "conv_in.weight")
+FIRST = (
+    sd1.CONV_IN,
+    sd1.CONV_IN.removeprefix("model."),
+    "input_blocks.0.0.weight",
+    "unet.conv_in.weight",
+    "conv_in.weight",
+)
 """The first layer of a U-Net in a model, and of one in a file of its own."""
 LAST = 999
 """The level that a network is asked at: nearly all noise, which a network that predicts epsilon gives back."""
@@ -46,9 +51,10 @@ LAST = 999
 def in_file(archive: Archive) -> bool:
     names = archive.tensors
     others = NOISE_LEVELS in names or any(name.startswith(OTHERS) for name in names)
-    if CONV_IN not in names or others or names[CONV_IN].shape[1:2] in OTHER_CHANNELS:
+    if sd1.CONV_IN not in names or others or names[sd1.CONV_IN].shape[1:2] in OTHER_CHANNELS:
         return False
-    return any(name.startswith(TOWER) for name in names)
+    converted = sd1.has_text(archive) and sd1.reads_sd2(archive)
+    return converted or any(name.startswith(TOWER) for name in names)
 
 
 def in_folder(index: Config) -> bool:

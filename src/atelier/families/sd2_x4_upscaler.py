@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from atelier.errors import BadInput
-from atelier.families import discrete, marks, sd2
+from atelier.families import discrete, marks, sd1, sd2
 from atelier.families.config import Config
 from atelier.families.facts import Facts, LatentFormat, ModelDefaults
 from atelier.families.family import Ends, Folder, SingleFile
@@ -54,7 +54,7 @@ BUFFERS = "low_scale_model."
 
 
 def in_file(archive: Archive) -> bool:
-    return sd2.CONV_IN in archive.tensors and sd2.NOISE_LEVELS in archive.tensors
+    return sd1.CONV_IN in archive.tensors and sd2.NOISE_LEVELS in archive.tensors
 
 
 def in_folder(index: Config) -> bool:

@@ -9,6 +9,8 @@ from atelier.errors import BadFile
 
 Layout = Literal["ldm", "diffusers"]
 SINGLE_FILE = ".safetensors"
+PICKLES = (".ckpt", ".pt", ".pth", ".bin")
+"""What the names of files end with that only torch writes."""
 TAKEN = "exists already; choose another name, or add --overwrite"
 
 
@@ -35,6 +37,8 @@ def check_folder(target: Path, *, overwrite: bool) -> None:
     from atelier.checkpoints.write import written
     from atelier.weights.formats.atomic import reachable
 
+    if target.suffix.casefold() in PICKLES:
+        raise BadFile(target, f"is no name for a folder, and pickles are not written; let it end in {SINGLE_FILE}")
     if not reachable(target).exists() or (target.is_dir() and not any(target.iterdir())):
         return
     if not overwrite:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 FOREIGN = ("lora_", "model.diffusion_model.", "first_stage_model.", "cond_stage_model.", "text_model.", "down_blocks.")
 """What names of tensors begin with that are a generating model's or an adapter's, and certainly no upscaler's."""
-PREFIXES = ("", "module.", "generator.", "netG.")
+PREFIXES = ("", "generator.", "netG.")
 """What training programs put before the names of all tensors."""
 
 

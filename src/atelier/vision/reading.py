@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 M = TypeVar("M", bound="nn.Module")
 RGB = 3
-PREFIXES = ("module.", "netNetwork.")
-"""What programs that train on several devices, or keep a network in an object, put before the names of all tensors."""
+PREFIX = "netNetwork."
+"""What programs that keep a network in an object put before the names of all tensors."""
 
 
 def read(stored: Stored, network: Architecture[Any, M], device: torch.device, dtype: torch.dtype) -> M:
@@ -47,7 +47,7 @@ def read_file(
     from atelier.weights.archive import Stored, open_any
 
     archive = open_any(path)
-    prefix = next((p for p in PREFIXES if archive.tensors and all(n.startswith(p) for n in archive.tensors)), "")
+    prefix = PREFIX if archive.tensors and all(name.startswith(PREFIX) for name in archive.tensors) else ""
     stored = Stored(archive, "ldm", prefix, tolerated)
     return _built(stored, network, network.infer(Shapes.of(stored), NO_FACTS), device, torch.float32)
 

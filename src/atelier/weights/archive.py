@@ -215,14 +215,29 @@ def renamed(archive: Archive, stored: Mapping[str, str]) -> Archive:
     return Renamed(archive, stored, MappingProxyType(tensors))
 
 
+WRAPPERS = ("module.", "state_dict.")
+"""What programs that train on several devices, and conversions, put before the names of all tensors."""
+
+
 def open_any(path: Path) -> Archive:
-    """A safetensors file or one of torch.save, told apart by what they begin with; shards by their index. Raises
-    BadFile."""
+    """A safetensors file or one of torch.save, told apart by what they begin with; shards by their index. Its tensors
+    go by their names without the WRAPPERS. Raises BadFile."""
+    return _unwrapped(_open(path))
+
+
+def _open(path: Path) -> Archive:
     if path.name.endswith(INDEXES) and path.is_file():
-        return open_index(path)
+        return _shards(path)
     if torch_file.is_torch_file(path):
         return TorchFile(path, torch_file.read_header(path))
     return open_file(path)
+
+
+def _unwrapped(archive: Archive) -> Archive:
+    names, cut = archive.tensors.keys(), 0
+    while names and (own := next((w for w in WRAPPERS if all(n.startswith(w, cut) for n in names)), "")):
+        cut += len(own)
+    return renamed(archive, {name[cut:]: name for name in names}) if cut else archive
 
 
 def open_file(path: Path) -> Archive:
@@ -232,12 +247,16 @@ def open_file(path: Path) -> Archive:
 
 def open_index(path: Path) -> Archive:
     """The shards that a `*.safetensors.index.json` or `*.bin.index.json` lists; they must lie beside it and hold what
-    it says.
+    it says. Names are those of `open_any`.
 
     Raises BadFile for an index that points elsewhere, names what is not there, or disagrees with its shards.
     """
+    return _unwrapped(_shards(path))
+
+
+def _shards(path: Path) -> Shards:
     placed = _weight_map(path)
-    shards = tuple(open_any(path.parent / shard) for shard in sorted(set(placed.values())))
+    shards = tuple(_open(path.parent / shard) for shard in sorted(set(placed.values())))
     tensors: dict[str, TensorInfo] = {}
     for shard in shards:
         for name, info in shard.tensors.items():

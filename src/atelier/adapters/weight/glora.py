@@ -42,8 +42,11 @@ class Generalized(Delta):
 
 
 def _is_new(shapes: Shapes) -> bool:
+    """Whether the ranks are between the first and the second of each pair. The matrices of square layers can be
+    multiplied either way; there the ranks are the fewer."""
     a1, a2, b1, b2 = (as_matrix(shapes[slot]) for slot in SLOTS)
-    return a1[1] == a2[0] == b1[1] == b2[0]
+    between, around = {a1[1], a2[0], b1[1], b2[0]}, {a1[0], a2[1], b1[0], b2[1]}
+    return len(between) == 1 and (len(around) > 1 or min(between) <= min(around))
 
 
 def _fits(shapes: Shapes, weight: Shape) -> bool:

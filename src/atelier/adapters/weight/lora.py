@@ -102,7 +102,6 @@ SPECS = (
                 ".lora.down.weight",
                 "_lora.down.weight",
                 ".lora_A.weight",
-                ".lora_A.default.weight",
                 ".lora_linear_layer.down.weight",
             ),
             "up": (
@@ -110,7 +109,6 @@ SPECS = (
                 ".lora.up.weight",
                 "_lora.up.weight",
                 ".lora_B.weight",
-                ".lora_B.default.weight",
                 ".lora_linear_layer.up.weight",
             ),
             "mid": (".lora_mid.weight",),

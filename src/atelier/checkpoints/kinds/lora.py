@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import NamedTuple
 
+from atelier.checkpoints.adapted import HIDDEN, OF_TEXT, Module, possible
 from atelier.checkpoints.kind import Identity, Kind, Seen, Shape, of_known_family
 from atelier.checkpoints.strangers import JOINT_WIDTHS, PLAIN_WIDTHS, strange_module
 
@@ -26,8 +26,6 @@ LORA = ("lora_down", "lora_up", "lora_A", "lora.down", "lora_linear_layer", "lor
 DORA = (".dora_scale", "lora_magnitude_vector")
 OTHERS = ("ip_adapter.", "image_proj.", "id_encoder.", "input_hint_block.", "control_model.", "pmid.", "lllite_")
 """What other kinds begin with that have tensors of low rank too."""
-TEXT = {768: "sd1", 1024: "sd2"}
-"""Width of the states of a family's only text encoder."""
 CONTEXT = {768: "sd1", 1024: "sd2", 2048: "sdxl", 1280: "sdxl"}
 BASES = (
     *(("sdxl", "sdxl"), ("stable-diffusion-xl", "sdxl"), ("pony", "sdxl"), ("illustrious", "sdxl")),
@@ -36,13 +34,18 @@ BASES = (
 )
 """What metadata call the base model, from its beginning."""
 TRANSFORMER = re.compile(
-    r"(?:transformer\.|lora_transformer_|lora_unet_|lycoris_|diffusion_model\.|unet\.|base_model\.model\.)?"
+    r"(?:transformer\.|lora_transformer_|lora_unet_|lycoris_|diffusion_model\.|unet\.)?(?:base_model\.model\.)?"
     r"transformer_blocks[._]\d+[._](?P<rest>.+)"
 )
 """A layer of a transformer that is no part of a U-Net, which has its transformers in its blocks."""
 JOINT = re.compile(r"attn[._](?:to|add)_")
-INNER = ("to_q", "to_k", "to_v", "q_proj", "k_proj", "v_proj", "net_0_proj", "net.0.proj")
-"""What the names of layers that read the transformer's own states end with."""
+INNER = (
+    *("to_q", "to_k", "to_v", "q_proj", "k_proj", "v_proj", "net_0_proj"),
+    *("to_out_0", "to_add_out", "norm1_linear", "norm1_context_linear"),
+)
+"""What the names of layers that read the transformer's own states end with, underscores for dots."""
+NUMBER, FLUX_BLOCKS = re.compile(r"transformer_blocks[._](\d+)"), 19
+"""A block, and how many Flux has that read image and text apart; Qwen-Image is as wide, and deeper."""
 
 
 def is_adapter(seen: Seen) -> bool:
@@ -57,7 +60,8 @@ def recognise(seen: Seen) -> Identity | None:
     if seen.holds("motion_modules."):
         deep = seen.holds("down_blocks.3.", "up_blocks.3.")
         return Identity("lora", "sd1" if deep else "sdxl", "motion", notes=("changes a motion module (AnimateDiff)",))
-    return Identity("lora", family(seen), algorithm(seen), notes=tuple(_notes(seen)))
+    own, others = _told(seen)
+    return Identity("lora", own, algorithm(seen), fits=others, notes=tuple(_notes(seen)))
 
 
 def _is_known(seen: Seen) -> bool:
@@ -87,58 +91,67 @@ def _is_kernel(shape: Shape) -> bool:
 
 
 def family(seen: Seen) -> str | None:
-    """From the names of modules, then from their widths, then from what the metadata say, then from what is usual."""
-    if _is_transformer(seen):
-        return _by_name(seen) or _of_transformer(seen) or _by_metadata(seen)
-    return _by_name(seen) or _by_width(seen) or _by_metadata(seen) or _by_layout(seen)
+    """What an adapter is for, as far as its names and widths tell, or else its metadata."""
+    return _told(seen)[0]
 
 
-def _by_name(seen: Seen) -> str | None:
+def _told(seen: Seen) -> tuple[str | None, tuple[str, ...]]:
+    """The family, None where several may be meant; and further ones that have the same layers.
+
+    Layers of other families have names of their own; those of ours rule families out, and the metadata choose among
+    those that are left. Where all are ruled out, the model is no published one: the metadata are believed.
+    """
     other = strange_module(found[1] for found in END.finditer(seen.text))
     if other is not None:
-        return other
-    if seen.holds("joint_blocks_", "joint_blocks.", "lora_te3_", "text_encoder_3."):
-        return "sd3"
-    if seen.holds("lora_te2_", "text_encoder_2.") and not seen.starts("transformer.", "lora_transformer_"):
-        return "sdxl"
-    if seen.holds("transformer_blocks_1_", "transformer_blocks.1.") and not _is_transformer(seen):
-        return "sdxl"
-    return "sdxl" if seen.holds("up_blocks_0_attentions", "up_blocks.0.attentions") else None
+        return other, ()
+    if seen.holds("joint_blocks_", "joint_blocks."):
+        return "sd3", ()
+    stated = _by_metadata(seen)
+    if any(TRANSFORMER.match(module.name) for module in modules(seen)):
+        return _of_transformer(seen) or stated, ()
+    left = possible(modules(seen))
+    if not left:
+        return stated or _by_context(seen), ()
+    if stated in left:
+        return stated, ()
+    left = possible(modules(seen), exact=True) or left
+    usual = len(left) == 1 or {*left} == OLD or not seen.holds(*OF_UNET)
+    first = left[0] if usual else None
+    return first, tuple(own for own in left if own != first)
 
 
-def _is_transformer(seen: Seen) -> bool:
-    return any(TRANSFORMER.match(module.name) for module in modules(seen))
+OLD = {"sd1", "sd2"}
+"""Of these, 1.x is far more common."""
+OF_UNET = ("_blocks_", "_blocks.", "middle_block", "mid_block")
+"""Parts of the names of a U-Net's layers; a text encoder alone is taken for the first family that reads it."""
 
 
 def _of_transformer(seen: Seen) -> str | None:
     """By the width of its states, and whether image and text are read in one attention."""
     found = [(module, match["rest"]) for module in modules(seen) if (match := TRANSFORMER.match(module.name))]
-    width = next((module.width for module, _ in found if module.width and module.name.endswith(INNER)), 0)
+    width = next((width for module, rest in found if (width := _inner_width(module, rest))), 0)
     joint = not any("attn1" in rest or "attn2" in rest for _, rest in found) or any(JOINT.match(r) for _, r in found)
-    return (JOINT_WIDTHS if joint else PLAIN_WIDTHS).get(width)
+    named = (JOINT_WIDTHS if joint else PLAIN_WIDTHS).get(width)
+    deepest = max(int(number[1]) for module, _ in found if (number := NUMBER.search(module.name)))
+    return "qwen_image" if named == "flux" and deepest >= FLUX_BLOCKS else named
 
 
-def _by_width(seen: Seen) -> str | None:
-    """From what reads text states, or from the text encoder; hidden layers of the latter are four times as wide."""
+def _inner_width(module: Module, rest: str) -> int:
+    """Of the transformer's states, where a layer reads them; its hidden layers are four times as wide."""
+    rest = rest.replace(".", "_")
+    if rest.endswith(HIDDEN):
+        return (module.width or 0) // 4
+    return module.width or 0 if rest.endswith(INNER) else 0
+
+
+def _by_context(seen: Seen) -> str | None:
+    """From what reads text states, in a U-Net whose other widths are none of the published ones."""
     for module in modules(seen):
-        if module.name.endswith(("attn2_to_k", "attn2_to_v", "attn2.to_k", "attn2.to_v", "attn2.processor.to_k")):
+        if module.name.replace(".processor", "").replace(".", "_").endswith(OF_TEXT):
             found = CONTEXT.get(module.width or 0)
             if found is not None:
                 return found
-    for module in modules(seen):
-        if "text_model" in module.name or module.name.startswith("text_encoder."):
-            width = (module.width or 0) // (4 if module.name.endswith("fc2") else 1)
-            if width in TEXT:
-                return "sdxl" if module.name.startswith("lora_te1_") else TEXT[width]
     return None
-
-
-def _by_layout(seen: Seen) -> str | None:
-    """SDXL has no attention in its outer blocks, which SD 1 and 2 have; of these SD 1 is far more common."""
-    outer = ("down_blocks_0_attentions", "down_blocks.0.attentions", "up_blocks_3_attentions", "up_blocks.3.attentions")
-    if seen.holds(*outer):
-        return "sd1"
-    return "sdxl" if seen.holds("input_blocks_7_1", "input_blocks_8_1", "down_blocks_2_attentions") else None
 
 
 def _by_metadata(seen: Seen) -> str | None:
@@ -150,17 +163,10 @@ def _by_metadata(seen: Seen) -> str | None:
     return None
 
 
-class Module(NamedTuple):
-    """A layer that an adapter changes, and how many numbers it reads at once, where the tensors tell it."""
-
-    name: str
-    width: int | None
-
-
 def modules(seen: Seen) -> Iterator[Module]:
-    """Each layer, once for each of its tensors that tells a width."""
+    """Each layer, once for each of its tensors that tells a width, and once by its name alone."""
     for name, shape in _downs(seen):
-        yield Module(name, shape[1])
+        yield Module(name, shape[1], len(shape))
     for name, shape in _ending(seen, ".hada_w1_b"):
         yield Module(name, shape[1])
     for name, shape in _ending(seen, ".a2.weight"):
@@ -169,10 +175,11 @@ def modules(seen: Seen) -> Iterator[Module]:
         second = seen.shapes.get(f"{name}.lokr_w2") or seen.shapes.get(f"{name}.lokr_w2_b")
         yield Module(name, shape[1] * second[1] if second is not None and len(second) > 1 else None)
     for name, shape in _ending(seen, ".diff"):
-        yield Module(name, shape[1] if len(shape) > 1 else None)
+        yield Module(name, shape[1] if len(shape) > 1 else None, len(shape))
     for name, _ in _ending(seen, ".on_input"):
         scale = seen.shapes.get(f"{name}.weight", ())
         yield Module(name, max(scale, default=0) if name.endswith("fc2") else None)
+    yield from (Module(found[1]) for found in END.finditer(seen.text))
 
 
 DOWN = re.compile(

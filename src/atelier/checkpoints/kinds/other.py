@@ -6,9 +6,9 @@ from atelier.checkpoints.kind import Identity, Kind, Seen
 
 
 def motion(seen: Seen) -> Identity | None:
-    if not seen.holds("motion_modules.") or seen.holds("resnets.", "in_layers.", "_lora."):
+    if not seen.holds("motion_modules.", ".temporal_attentions.") or seen.holds("resnets.", "in_layers.", "_lora."):
         return None
-    deep = seen.find(r"(?:[\w.]*\.)?down_blocks\.3\.motion_modules\.0\.[\w.]*norm\.weight") is not None
+    deep = seen.holds("down_blocks.3.motion_modules.")
     return Identity("motion_module", "sd1" if deep else "sdxl", "base")
 
 

@@ -86,8 +86,24 @@ NETWORK = replace(clip.TEXT_NETWORK, infer=infer, names=names.names)
 READ_BEFORE_LAST = replace(NETWORK, settings=Settings(clip.TEXT_SETTINGS.read, _write_read))
 VISION_NETWORK = replace(clip.VISION_NETWORK, infer=infer_vision, names=names.vision_names)
 
-BIG_G = PartSpec("text2", "second text encoder", "conditioner.embedders.1.", "text_encoder_2", "model", NETWORK)
-CLIP_H = PartSpec("text", "text encoder", "cond_stage_model.", "text_encoder", "model", READ_BEFORE_LAST)
+BIG_G = PartSpec(
+    "text2",
+    "second text encoder",
+    "conditioner.embedders.1.",
+    "text_encoder_2",
+    "model",
+    NETWORK,
+    converted="conditioner.embedders.1.transformer.",
+)
+CLIP_H = PartSpec(
+    "text",
+    "text encoder",
+    "cond_stage_model.",
+    "text_encoder",
+    "model",
+    READ_BEFORE_LAST,
+    converted="cond_stage_model.transformer.",
+)
 
 
 def padded_with_zero() -> ClipTokenizer:
