@@ -18,7 +18,7 @@ import tiny_sd
 from atelier.checkpoints.write import write_ldm
 from atelier.cli.app import run
 from atelier.request.table import request_of
-from atelier.runtime.threads import free_cores, suit_threads_to, use_free_cores, use_granted_cores, prepare_torch
+from atelier.runtime.threads import free_cores, prepare_torch, suit_threads_to, use_free_cores, use_granted_cores
 
 NO_LIMIT = "max 100000\n"
 

@@ -1,4 +1,4 @@
-"""How a process of ours computes: its threads and its memory. For command lines and workers: a library call sets none."""
+"""How a process of ours computes: its threads, its pages. For command lines and workers: a library call sets none."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ passively: calls of up to about a tenth of a second (docs/adr/0020-busy-machines
 
 
 def prepare_torch(environment: MutableMapping[str, str]) -> None:
-    """What torch reads once, when it is loaded, and so must be set before. Whoever sets a variable themselves is obeyed.
+    """What torch reads once, when it is loaded, and so must be set before. Whoever has set a variable is obeyed.
 
     Threads that wait for each other give up their core: OpenMP's spin by default. Beside other busy processes each
     barrier then waits for a thread that has no core, while the spinning ones take the cores from it: an image of one
