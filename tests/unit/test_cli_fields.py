@@ -74,7 +74,7 @@ EXPECTED = {
     "--hires-upscaler": "hires_upscaler",
     "--hires-strength": "hires_denoising_strength",
 }
-VALUES = {"int": ("64", 64), "float": ("0.5", 0.5), "text": ("nv", "nv"), "size": ("640x480", (640, 480))}
+VALUES = {"int": ("64", 64), "float": ("0.5", 0.5), "text": ("nv", "nv"), "size": ("640x480", "640x480")}
 
 
 def said(*arguments: str) -> Mapping[str, object]:

@@ -348,14 +348,15 @@ def test_a_run_that_is_stopped_between_images_of_the_class_goes_on_with_the_rest
 
 @pytest.mark.parametrize("other", ["captions", "size", "base"])
 def test_images_of_another_class_size_or_base_are_not_taken_over(
-    other: str, tiny_file: Path, images: Path, tmp_path: Path
+    other: str, tiny_file: Path, images: Path, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
     more: dict[str, Any] = {"data__class_images": 2, "data__class_captions": ["a dog"], "run__steps": 1}
     before = teaching.changes("lora", tiny_file, images, **more)
     made(before, tmp_path, lambda: True)
     changed = {**before, **{"captions": {"data.class_captions": ["a cat"]}, "size": {"data.size": 16}}.get(other, {})}
     if other == "base":
-        changed["base"] = str(tiny.single_file(tmp_path / "other.safetensors", prediction="epsilon"))
+        changed["base"] = str(tiny.single_file(elsewhere / "other.safetensors", prediction="epsilon"))
     first, *_ = happened = made(changed, tmp_path)
     assert isinstance(first, ClassImageSaved)
     assert first.done == 1
