@@ -178,7 +178,7 @@ def recognised(seen: Seen) -> Identity | None:
 
 
 def _asked(seen: Seen) -> Iterator[Identity]:
-    for wrapped in (seen, seen.below(WRAPPER)) if seen.heads == {WRAPPER} else (seen,):
+    for wrapped in (seen, seen.below(WRAPPER)) if seen.heads == frozenset({WRAPPER}) else (seen,):
         for kind in kinds().values():
             found = kind.recognise(wrapped)
             if found is not None:
