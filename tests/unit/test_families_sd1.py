@@ -358,7 +358,7 @@ FOREIGN: dict[str, tuple[dict[str, tuple[int, ...]], str]] = {
         r"a checkpoint of Flux \(schnell\), which cannot be read yet",
     ),
     "LoRA": ({"lora_unet_down_blocks_0.lora_down.weight": (4, 8)}, "is a LoRA, and no whole checkpoint"),
-    "PEFT": ({"unet.down_blocks.0.attentions.0.to_q.lora_A.weight": (4, 320)}, "is a LoRA, and no whole"),
+    "PEFT": ({"unet.down_blocks.0.attentions.0.to_q.lora_A.weight": (4, 320)}, "is a LoRA, and no whole checkpoint"),
     "ControlNet": ({"control_model.input_hint_block.0.weight": (16, 3, 3, 3)}, "is a ControlNet"),
     "autoencoder": (
         {
