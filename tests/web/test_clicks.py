@@ -42,13 +42,13 @@ def test_text_to_image_with_hires_takes_three(page: Page) -> None:
         page.get_by_role("button", name="Generate").click()
         done(page, "a white owl on a brown background")
     image = page.get_by_role("article", name="a white owl on a brown background").locator("img").first
-    assert image.evaluate("image => image.naturalWidth") == 256
+    expect(image).to_have_js_property("naturalWidth", 256)
 
 
 def test_painting_a_part_of_an_image_anew_takes_three(page: Page, address: str) -> None:
-    typed(page, "a red apple on a blue background")
+    typed(page, "a red crab on a blue background")
     page.keyboard.press("Control+Enter")
-    done(page, "a red apple on a blue background")
+    done(page, "a red crab on a blue background")
     with at_most(page, 3):
         page.get_by_role("link", name="Edit on the canvas").first.click()
         board = page.get_by_role("application")

@@ -63,7 +63,7 @@ def test_hostile_prompts_are_shown_as_text(visit: Page) -> None:
     assert sorted(visit.locator(".job-prompt").all_text_contents()) == sorted(XSS)
     assert visit.evaluate("window.hit ?? null") is None
     assert visit.locator("article script, article .job-prompt *, iframe, [onload], [onerror]").count() == 0
-    assert visit.locator("article img").first.evaluate("image => image.naturalWidth") == 16
+    expect(visit.locator("article img").first).to_have_js_property("naturalWidth", 16)
 
 
 def test_the_fields_of_the_form_are_those_that_are_asked_for(visit: Page) -> None:

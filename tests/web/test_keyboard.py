@@ -98,7 +98,7 @@ def test_settings_come_back_are_explained_compared_and_varied(
     page.keyboard.press("Control+Enter")
     plum = page.get_by_role("article", name="a (violet:1.2) plum")
     expect(plum.first).to_have_attribute("data-state", "done")
-    assert plum.first.locator("img").evaluate("image => image.naturalWidth") == 128
+    expect(plum.first.locator("img")).to_have_js_property("naturalWidth", 128)
     shot(page, "paint-hires")
     press(page, "Twice as large (hires)", key="Space")
     press(page, re.compile("^Compare settings"))

@@ -14,16 +14,18 @@ Shot = Callable[[Page, str], None]
 
 
 def generated(page: Page, prompt: str) -> None:
-    """Asks for an image and waits for it."""
+    """Asks for an image by a prompt that no other test has, since they share a server, and waits for it."""
+    article = page.get_by_role("article", name=prompt)
+    expect(article).to_have_count(0)
     page.get_by_role("textbox", name="Prompt", exact=True).fill(prompt)
     page.get_by_role("button", name="Generate").click()
-    expect(page.get_by_role("article", name=prompt).first).to_have_attribute("data-state", "done")
+    expect(article).to_have_attribute("data-state", "done")
 
 
 def test_a_prompt_becomes_an_image(page: Page, shot: Shot, accessible: Callable[[Page], None]) -> None:
-    generated(page, "a red apple on a blue background")
-    image = page.get_by_role("article").first.locator("img")
-    assert image.evaluate("image => image.naturalWidth") == 128
+    generated(page, "a red fox on a blue background")
+    image = page.get_by_role("article", name="a red fox on a blue background").locator("img")
+    expect(image).to_have_js_property("naturalWidth", 128)
     shot(page, "paint")
     accessible(page)
 
@@ -109,7 +111,7 @@ def test_hires_is_reached_in_a_few_clicks_and_makes_a_larger_image(page: Page) -
     upscale.press("Tab")
     generated(page, "a yellow lemon on a black background")
     image = page.get_by_role("article", name="a yellow lemon on a black background").locator("img").first
-    assert image.evaluate("image => image.naturalWidth") == 256
+    expect(image).to_have_js_property("naturalWidth", 256)
 
 
 def test_an_image_and_back_by_keyboard_alone(page: Page) -> None:
