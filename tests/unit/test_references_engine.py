@@ -140,9 +140,9 @@ def test_several_images_are_one_prompt(engine: Engine, folder: Path) -> None:
     red, twice = made("red.png model=own"), made("red.png model=own", "red.png with=previous")
     assert abs(twice - red).max() <= 2
     assert abs(made("red.png model=own", "red.png model=own") - red).max() > 8
-    both = made("red.png model=own", "blue.png with=previous")
-    assert abs(both - red).max() > 4
-    assert abs(made("blue.png model=own", "red.png with=previous") - both).max() <= 2
+    alone, both = made("red.png:2 model=own"), made("red.png:2 model=own", "blue.png with=previous")
+    assert abs(both - alone).max() > 8
+    assert abs(made("blue.png:2 model=own", "red.png with=previous") - both).max() <= 2
 
 
 def test_the_infotext_of_several_images_generates_the_same_image_again(engine: Engine, folder: Path) -> None:
