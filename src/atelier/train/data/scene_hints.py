@@ -8,6 +8,7 @@ thing's box around its middle (keypoints).
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from types import MappingProxyType
 
 import numpy as np
@@ -15,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 
-from atelier.train.data.scenes import FULL, Scene, by_name, layers
+from atelier.train.data.scenes import CELLS, FULL, SMALL, Placed, Scene, by_name, layers, on, with_article
 from atelier.vision.annotate import annotator, ready
 
 COLOURS: Mapping[str, tuple[int, int, int]] = MappingProxyType(
@@ -44,6 +45,22 @@ SMOOTH = 16
 """The radius of the dome that a thing is taken for, in parts of an image's side."""
 
 Mask = NDArray[np.float32]
+
+
+def what(scene: Scene) -> str:
+    """A caption that says what a scene shows, but not where nor how large: that is left to the hint."""
+    return " and ".join(with_article(placed.name) for placed in scene.objects) + on(scene.background)
+
+
+def moved(scene: Scene, random: np.random.Generator) -> Scene:
+    """The scene with its only thing anywhere in the image, as large as a small one, a large one, or between them, and
+    with a caption that says what alone; a pair stays as it is."""
+    if scene.kind == "pair":
+        return scene
+    extent = random.uniform(SMALL, FULL)
+    x, y = random.uniform(extent / 2, CELLS - extent / 2, 2)
+    placed = Placed(scene.objects[0].name, float(x), float(y), float(extent))
+    return replace(scene, objects=(placed,), caption=what(scene))
 
 
 def segmentation(scene: Scene, size: int) -> Image.Image:
