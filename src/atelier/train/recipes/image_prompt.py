@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from atelier.checkpoints.image_encoder import ImageEncoder
     from atelier.models.ip_adapter import IpAdapterSpec
     from atelier.train.loop import Placement
-    from atelier.train.tasks.teaching import TeachingTask
+    from atelier.train.tasks.image_prompt import ImagePromptTask
     from atelier.train.teaching.base import Base
     from atelier.train.teaching.image_prompt import ImagePromptPupil
 
@@ -24,7 +24,8 @@ class ImagePromptTable(Table, frozen=True):
     """encoder: the file of what sees the images, "" for the model's own. reads: of what it makes of them, the embedding
     (a plain IP-Adapter), or the states of all places (plus). tokens: that become of an image; layers: of the perceiver
     that reads states. references: a folder with an image for each training image, of its name, which is seen in its
-    place: another one of the same thing, say. dropout: the share of images that are left out."""
+    place: another one of the same thing, say. dropout: the share of images that are left out. align: first steps in
+    which tokens learn to be what the text encoder makes of the captions."""
 
     encoder: str = ""
     reads: Literal["embedding", "states"] = "embedding"
@@ -32,6 +33,7 @@ class ImagePromptTable(Table, frozen=True):
     layers: Annotated[int, Field(ge=1, le=16)] = 4
     references: str = ""
     dropout: Share = 0.05
+    align: Annotated[int, Field(ge=0)] = 0
 
 
 class ImagePromptRecipe(TeachingRecipe, frozen=True):
@@ -82,22 +84,23 @@ def _spec(recipe: ImagePromptRecipe, base: Base, encoder: ImageEncoder) -> IpAda
 
 
 def _pupil(recipe: ImagePromptRecipe, base: Base) -> ImagePromptPupil:
-    from atelier.train.teaching.image_prompt import Seen, pupil_of
+    from atelier.train.teaching.image_prompt import FAINT, SPOKEN, Seen, pupil_of
 
     own, encoder = recipe.image_prompt, _encoder(recipe, base)
     seen = Seen(Path(own.references) if own.references else None, Path(recipe.data.source))
-    return pupil_of(base, _spec(recipe, base, encoder), encoder, seen, own.dropout, recipe.run.seed)
+    deviation = SPOKEN if own.align else FAINT
+    return pupil_of(base, _spec(recipe, base, encoder), encoder, seen, own.dropout, recipe.run.seed, deviation)
 
 
-def _build(recipe: ImagePromptRecipe, placement: Placement, folder: Path) -> TeachingTask:
-    from atelier.train.tasks.teaching import TeachingTask
+def _build(recipe: ImagePromptRecipe, placement: Placement, folder: Path) -> ImagePromptTask:
+    from atelier.train.tasks.image_prompt import ImagePromptTask
     from atelier.train.teaching.parts import base_for
     from atelier.train.teaching.training_images import training_images
 
     base = base_for(recipe, placement, trains_it=False)
-    pupil, images = _pupil(recipe, base), training_images(recipe, base.checkpoint, folder)
-    references = pupil.seen.files(images.paths)
-    return TeachingTask(recipe, placement, base, pupil, images, folder, pupil.ports, references)
+    whole = recipe.model_copy(update={"data": recipe.data.model_copy(update={"dropout": 0.0})})
+    images, captioned = (training_images(own, base.checkpoint, folder) for own in (recipe, whole))
+    return ImagePromptTask(recipe, placement, _pupil(recipe, base), images, captioned, folder)
 
 
 def _export(recipe: ImagePromptRecipe, folder: Path) -> Path:

@@ -40,6 +40,8 @@ from atelier.train.teaching.dropout import Draw
 FAINT = 0.1
 """The deviation of tokens at first, in place of 1: those of a small model that mean nothing yet cost it more than it
 learns in hundreds of steps. Not 0, where the norm's factors and the layer before them wait for each other."""
+SPOKEN = 1.0
+"""The same where tokens first learn to be what a text encoder makes of captions: that of its states."""
 CACHED = 2**30
 """Bytes of what an encoder makes of images that are kept in memory."""
 
@@ -102,6 +104,10 @@ class ImagePromptPupil:
         finally:
             self._told.draw = None
 
+    def tokens(self, batch: Sequence[Excerpt]) -> Tensor:
+        """What the images of a batch become: (B, T, context)."""
+        return self.prompt.tokens(self._features(batch))[0]
+
     def ports(
         self, batch: Sequence[Excerpt], _x: Tensor, _t: Tensor, _cond: Conditioning, negative: Tensor | None = None
     ) -> Ports:
@@ -142,16 +148,16 @@ class ImagePromptPupil:
         return torch.zeros(1, self.prompt.needs.width, device=weight.device, dtype=weight.dtype)
 
 
-def begun(spec: IpAdapterSpec, net: UNet, seed: int) -> ImagePrompt:
+def begun(spec: IpAdapterSpec, net: UNet, seed: int, deviation: float = FAINT) -> ImagePrompt:
     """One that has not learned. Its keys and values are the model's own to the text, as in the authors' script; the
-    rest is drawn, but for the last norm, which makes the tokens FAINT."""
+    rest is drawn, but for the last norm, which gives the tokens their deviation."""
     torch.manual_seed(seed)
     made = IpAdapter(spec)
     with torch.no_grad():
         if isinstance(made.projection, Resampler) and made.projection.queries is not None:
             made.projection.queries.normal_(0, made.projection.queries.shape[-1] ** -0.5)
         last = last_norm(made.projection)
-        nn.init.constant_(last.weight, FAINT)
+        nn.init.constant_(last.weight, deviation)
         nn.init.zeros_(last.bias)
         for place, to_k, to_v in zip(places(spec.unet), made.to_k, made.to_v, strict=True):
             for kind, own in (("k", to_k), ("v", to_v)):
@@ -178,11 +184,17 @@ def unet_of(base: Base) -> UNet:
 
 
 def pupil_of(
-    base: Base, spec: IpAdapterSpec, encoder: ImageEncoder, seen: Seen, dropout: float, seed: int
+    base: Base,
+    spec: IpAdapterSpec,
+    encoder: ImageEncoder,
+    seen: Seen,
+    dropout: float,
+    seed: int,
+    deviation: float = FAINT,
 ) -> ImagePromptPupil:
     """A pupil that has not learned."""
     assert needs_of(spec).image is not None
-    prompt = begun(spec, unet_of(base), seed)
+    prompt = begun(spec, unet_of(base), seed, deviation)
     prompt.net.to(base.device)
     encoder.net.to(base.device).requires_grad_(requires_grad=False)
     return ImagePromptPupil(base, prompt, encoder, seen, dropout, seed)
