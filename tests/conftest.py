@@ -22,7 +22,6 @@ SYNC = os.fsync
 
 def pytest_collection_finish() -> None:
     """What is loaded by now stays to the end: no collection of garbage looks through it again."""
-    gc.collect()
     gc.freeze()
 
 
