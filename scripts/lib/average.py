@@ -39,9 +39,15 @@ def _share(text: str) -> float:
     return share
 
 
-if __name__ == "__main__":
+def main(model: str, other: str, share: str, target: str) -> int:
+    """The exit status. What is refused is one line on standard error."""
     try:
-        averaged(Path(sys.argv[1]), Path(sys.argv[2]), _share(sys.argv[3]), Path(sys.argv[4]))
+        averaged(Path(model), Path(other), _share(share), Path(target))
     except AtelierError as error:
         print(f"average: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:5]))

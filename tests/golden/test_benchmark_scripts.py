@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import subprocess
+import runpy
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
 
+pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.filterwarnings("ignore")]
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+Program = Callable[..., str]
 
 
 @pytest.fixture(scope="module")
@@ -26,9 +29,23 @@ def harness() -> ModuleType:
     return module
 
 
-def result(script: str, *arguments: str) -> dict[str, Any]:
-    command = [sys.executable, str(BENCHMARKS / script), *arguments]
-    return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+@pytest.fixture
+def program(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Program:
+    """Runs a script as the program it is, in this process, which has loaded what it loads: what it printed."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+
+    def run(script: str, *arguments: str) -> str:
+        monkeypatch.setattr(sys, "argv", [str(BENCHMARKS / script), *arguments])
+        ended: object = 0
+        try:
+            runpy.run_path(sys.argv[0], run_name="__main__")
+        except SystemExit as leaving:
+            ended = leaving.code
+        assert ended in {0, None}
+        return capsys.readouterr().out
+
+    return run
 
 
 def test_rounds_are_interleaved_and_take_turns(harness: ModuleType) -> None:
@@ -54,25 +71,23 @@ def test_peak_memory_sees_what_was_held(harness: ModuleType) -> None:
     assert harness.peak_memory() - before >= 45_000_000
 
 
-def test_unet_call() -> None:
-    measured = result("unet_call.py", "--tiny", "--rounds", "1")
+def test_unet_call(program: Program) -> None:
+    measured: dict[str, Any] = json.loads(program("unet_call.py", "--tiny", "--rounds", "1"))
     assert measured["fp32_difference"] < 1e-4
     assert measured["results"][0]["what"] == "fp32"
     assert measured["results"][0]["ours_seconds"] > 0
 
 
-def test_train_step() -> None:
-    measured = result("train_step.py", "--tiny", "--rounds", "1", "--batch", "2")
+def test_train_step(program: Program) -> None:
+    measured: dict[str, Any] = json.loads(program("train_step.py", "--tiny", "--rounds", "1", "--batch", "2"))
     assert measured["parameters"]["ours"] == measured["parameters"]["reference"]
     assert measured["results"][0]["reference_seconds"] > 0
 
 
 @pytest.mark.parametrize("family", ["sd1", "sdxl"])
-def test_true_size_comparison_at_a_tiny_size(family: str) -> None:
-    script = [sys.executable, str(BENCHMARKS / "golden_true_size.py"), "--tiny", "--family", family]
-    subprocess.run(script, check=True, capture_output=True)
+def test_true_size_comparison_at_a_tiny_size(family: str, program: Program) -> None:
+    assert "U-Net" in program("golden_true_size.py", "--tiny", "--family", family)
 
 
-def test_true_size_comparison_of_stable_diffusion_3_at_a_tiny_size() -> None:
-    script = [sys.executable, str(BENCHMARKS / "golden_true_sd3.py"), "--tiny", "--size", "3.5-medium"]
-    subprocess.run(script, check=True, capture_output=True)
+def test_true_size_comparison_of_stable_diffusion_3_at_a_tiny_size(program: Program) -> None:
+    assert program("golden_true_sd3.py", "--tiny", "--size", "3.5-medium")

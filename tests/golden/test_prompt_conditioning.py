@@ -103,14 +103,28 @@ def chunks_by_hand(tokenizer: Any, pieces: list[tuple[str, float] | None]) -> li
     return [([BOS, *i, *[EOS] * (76 - len(i))], [1.0, *w, *[1.0] * (76 - len(w))]) for i, w in done]
 
 
-def by_hand(tokenizer: Any, clip: Any, mode: str) -> list[torch.Tensor]:
+Columns = list[tuple[torch.Tensor, torch.Tensor]]
+"""Of each chunk the states of both texts, (2, 77, 768), and the weights, (2, 77, 1)."""
+
+
+@pytest.fixture(scope="module")
+@torch.no_grad()
+def unweighted(towers: tuple[Any, Any, ClipText]) -> Columns:
+    tokenizer, clip, _ = towers
     chunked = [chunks_by_hand(tokenizer, pieces) for pieces in BY_HAND.values()]
     assert [len(chunks) for chunks in chunked] == [3, 3]
-    columns: list[torch.Tensor] = []
+    columns: Columns = []
     for column in range(3):
         ids = torch.tensor([chunks[column][0] for chunks in chunked])
         weights = torch.tensor([chunks[column][1] for chunks in chunked])[..., None]
-        z = clip(ids).last_hidden_state
+        columns.append((clip(ids).last_hidden_state, weights))
+    return columns
+
+
+def by_hand(unweighted: Columns, mode: str) -> list[torch.Tensor]:
+    columns: list[torch.Tensor] = []
+    for plain, weights in unweighted:
+        z = plain
         if mode == "Original":
             heavier = z * weights
             z = heavier * (z.mean() / heavier.mean())
@@ -127,12 +141,11 @@ def encoded(encoder: Encoder, prompt: str, mode: str) -> tuple[States, tuple[tup
 
 @torch.no_grad()
 @pytest.mark.parametrize("mode", ["Original", "No norm", "Ignore"])
-def test_a_weighted_scheduled_chunked_prompt(towers: tuple[Any, Any, ClipText], mode: str) -> None:
-    tokenizer, theirs, ours = towers
-    encoder = Encoder(ours, standard())
+def test_a_weighted_scheduled_chunked_prompt(towers: tuple[Any, Any, ClipText], unweighted: Columns, mode: str) -> None:
+    encoder = Encoder(towers[2], standard())
     states, (_, group) = encoded(encoder, PROMPT, mode)
     assert encoder.calls == 3, "two texts and the empty negative prompt"
-    for expected, text in zip(by_hand(tokenizer, theirs, mode), group, strict=True):
+    for expected, text in zip(by_hand(unweighted, mode), group, strict=True):
         found = states[group][text].tokens
         assert found.shape == (3 * 77, 768)
         assert float((found - expected).abs().max()) <= 1e-5 * float(expected.abs().max())

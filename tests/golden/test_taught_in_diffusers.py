@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,7 @@ from atelier.train.teaching.base import Base, Caption, base_of, conditioning_of,
 diffusers = pytest.importorskip("diffusers", reason="the reference extra is not installed")
 peft = pytest.importorskip("peft", reason="the reference extra is not installed")
 
-pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.usefixtures("one_thread")]
+pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.usefixtures("one_thread", "no_charts")]
 SAID = "a red cat"
 LATENTS = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(3))
 TIMES = torch.tensor([30.0, 800.0])
@@ -44,15 +43,6 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def base(model: Path) -> Base:
     return base_of(opened(str(model)), torch.device("cpu"), torch.float32)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def no_charts() -> Iterator[None]:
-    """What takes long to load and draw is not there."""
-    with pytest.MonkeyPatch.context() as patch:
-        for module in ("tensorboard", "matplotlib.figure"):
-            patch.setitem(sys.modules, module, None)
-        yield
 
 
 def pipeline(model: Path) -> Any:

@@ -27,7 +27,7 @@ from atelier.weights.archive import open_any
 from atelier.weights.names.controlnet import names
 
 diffusers = pytest.importorskip("diffusers", reason="the reference extra is not installed")
-pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.usefixtures("one_thread")]
+pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.usefixtures("one_thread", "no_charts")]
 
 RATE, BETAS, EPS, DECAY, CLIP = 0.01, (0.8, 0.95), 1e-4, 0.2, 0.05
 WIDTHS = (8, 12, 16)

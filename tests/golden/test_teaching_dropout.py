@@ -23,7 +23,7 @@ from atelier.train.teaching.base import conditioning_of
 from atelier.train.teaching.dropout import Draw, Dropout
 from atelier.train.world import World
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = pytest.mark.usefixtures("one_thread", "no_charts")
 SEED, STEP, BATCH, RANK, ALPHA = 5, 3, 4, 4, 2.0
 HIDDEN, RANKS, MODULES = 0.25, 0.5, 0.4
 ALL = {"adapter__dropout": HIDDEN, "adapter__rank_dropout": RANKS, "adapter__module_dropout": MODULES}

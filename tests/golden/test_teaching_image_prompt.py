@@ -31,7 +31,7 @@ from atelier.weights.names.ip_adapter import OF_DIFFUSERS, names
 from atelier.weights.save import stored_as
 
 diffusers = pytest.importorskip("diffusers", reason="the reference extra is not installed")
-pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.usefixtures("one_thread")]
+pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.usefixtures("one_thread", "no_charts")]
 
 RATE, BETAS, EPS, DECAY, CLIP = 0.01, (0.8, 0.95), 1e-4, 0.2, 0.05
 NUMBERS: dict[str, Any] = {

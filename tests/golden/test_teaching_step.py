@@ -22,7 +22,7 @@ from atelier.train.tasks.teaching import TeachingTask
 diffusers = pytest.importorskip("diffusers", reason="the reference extra is not installed")
 peft = pytest.importorskip("peft", reason="the reference extra is not installed")
 
-pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.usefixtures("one_thread")]
+pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.usefixtures("one_thread", "no_charts")]
 RANK, ALPHA = 4, 3.0
 RATE, BETAS, EPS, DECAY, CLIP = 0.02, (0.8, 0.95), 1e-4, 0.2, 0.05
 NUMBERS = {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,16 +12,10 @@ from atelier.runtime.jobs import database
 from job_support import FakeClock, Postgres, Stores
 
 
-@pytest.fixture
-def disk() -> None:
-    """Asked for by tests that are about what reaches the disk."""
-
-
 @pytest.fixture(autouse=True)
-def no_waiting_for_the_disk(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Only a power failure tells a file that was synced from one that was not; syncing takes most of the time."""
+def no_waiting_for_the_database(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """See `no_waiting_for_the_disk`."""
     if "disk" not in request.fixturenames:
-        monkeypatch.setattr(os, "fsync", lambda _: None)
         monkeypatch.setattr(database, "SYNCHRONOUS", "OFF")
 
 

@@ -28,14 +28,20 @@ LINES = (
 )
 
 
-@pytest.fixture
-def painted(tmp_path: Path, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+@pytest.fixture(autouse=True)
+def place(tmp_path: Path, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of its own to stand in, one library with the tiny model."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("ATELIER_MODELS", str(tiny_folder.parent))
+    return tmp_path
+
+
+@pytest.fixture
+def painted(place: Path) -> Path:
     options = "--model tiny --steps 3 --seed 5 --set eta=0.5 --set variation-strength=0.2 --set seed_resize=64x96"
     words = ["generate", "a {red|blue} (cat:1.3)", *options.split(), "--sampler", "Euler a", "-o", "cat.png"]
     assert run(words) == 0
-    return tmp_path / "cat.png"
+    return place / "cat.png"
 
 
 def said(path: Path) -> str:
@@ -87,7 +93,7 @@ def test_a_lossy_copy_is_told_from_another_picture(painted: Path, capsys: pytest
 
 
 @pytest.mark.parametrize("line", LINES)
-def test_lines_from_the_web_are_painted(line: str, painted: Path, capsys: pytest.CaptureFixture[str]):
+def test_lines_from_the_web_are_painted(line: str, capsys: pytest.CaptureFixture[str]):
     """With the model at hand standing in for theirs."""
     Path("line.txt").write_text(line, encoding="utf-8")
     assert run(["generate", "--from", "line.txt", "-o", "x.png", "--model", "tiny"]) == 2
@@ -125,7 +131,7 @@ def test_lines_from_the_web_are_painted(line: str, painted: Path, capsys: pytest
     ],
 )
 def test_what_cannot_be_painted_again_is_one_line(
-    make: Callable[[], object], told: str, painted: Path, capsys: pytest.CaptureFixture[str]
+    make: Callable[[], object], told: str, capsys: pytest.CaptureFixture[str]
 ):
     make()
     name = "no.txt" if Path("no.txt").exists() else "no.png"
@@ -145,7 +151,7 @@ def test_a_picture_is_compared_with_what_it_was_before_it_was_replaced(
     assert "sampler" not in out
 
 
-def test_what_cannot_be_done_again_is_told_in_a_line_each(painted: Path, capsys: pytest.CaptureFixture[str]):
+def test_what_cannot_be_done_again_is_told_in_a_line_each(capsys: pytest.CaptureFixture[str]):
     text = "a cat\nSteps: 2, Sampler: Euler, Seed: 5, Size: 64x64, Tiling: True, Model hash: b4201c7c37, VAE: v"
     Path("other.txt").write_text(f"{text}, Denoising strength: 0.4", encoding="utf-8")
     assert run(["generate", "--from", "other.txt", "-o", "x.png"]) == 0
@@ -170,7 +176,7 @@ def test_what_extensions_did_is_told(painted: Path, capsys: pytest.CaptureFixtur
     assert "  ControlNet 0, ADetailer model: done then, not now" in shown.out
 
 
-def test_a_list_of_sigmas_says_how_many_steps_there_are(painted: Path, capsys: pytest.CaptureFixture[str]):
+def test_a_list_of_sigmas_says_how_many_steps_there_are(capsys: pytest.CaptureFixture[str]):
     asked = ["generate", "a", "--model", "tiny", "--seed", "1", "--scheduler", "9, 4, 2, 0.5, 0", "-o", "x.png"]
     assert run([*asked, "--steps", "7", "--sampler", "DPM2"]) == 0
     assert "7 steps are ignored: the list of sigmas has 4" in capsys.readouterr().err
@@ -178,7 +184,7 @@ def test_a_list_of_sigmas_says_how_many_steps_there_are(painted: Path, capsys: p
     assert run(["generate", "--from", "x.png", "--verify", "-o", "y.png"]) == 0
 
 
-def test_comments_are_gone_before_choices_are_made(painted: Path, capsys: pytest.CaptureFixture[str]):
+def test_comments_are_gone_before_choices_are_made(capsys: pytest.CaptureFixture[str]):
     asked = ["--model", "tiny", "--steps", "2", "--seed", "3", "-o", "x.png"]
     assert run(["generate", "a cat # {red|blue} __nothing__", *asked]) == 0
     assert "nothing" not in capsys.readouterr().err
@@ -186,7 +192,7 @@ def test_comments_are_gone_before_choices_are_made(painted: Path, capsys: pytest
     assert (found.prompt.strip(), found.get("Template")) == ("a cat", None)
 
 
-def test_levels_of_old_versions_are_those_that_are_used(painted: Path):
+def test_levels_of_old_versions_are_those_that_are_used():
     asked = ["generate", "a", "--model", "tiny", "--steps", "2", "--seed", "3", "--sampler", "Euler"]
     images: set[bytes] = set()
     for number, change in enumerate(
@@ -198,7 +204,7 @@ def test_levels_of_old_versions_are_those_that_are_used(painted: Path):
     assert len(images) == 3
 
 
-def test_options_that_nothing_reads_are_told(painted: Path, capsys: pytest.CaptureFixture[str]):
+def test_options_that_nothing_reads_are_told(capsys: pytest.CaptureFixture[str]):
     asked = ["generate", "a", "--model", "tiny", "--steps", "2", "--seed", "3", "-o", "x.png"]
     options = ["--set", "eta=0.5", "--set", "rho=5", "--set", "s_churn=1"]
     assert run([*asked, *options, "--sampler", "Euler", "--scheduler", "Uniform"]) == 0

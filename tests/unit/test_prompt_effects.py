@@ -62,7 +62,8 @@ def test_editing_goes_from_one_prompt_to_the_other(engine: Engine) -> None:
     assert 0 < apart(half, apple) < apart(pizza, apple), "it began as an apple"
     assert 0 < apart(half, pizza) < apart(apple, pizza), "it ended as a pizza"
     assert apart(late, apple) < apart(half, apple) < apart(early, apple)
-    assert paint(engine, "[a red apple:a pizza:0] on a white background")[0].tobytes() == pizza[0].tobytes()
+    (at_once,) = paint(engine, "[a red apple:a pizza:0] on a white background", range(1))
+    assert at_once.tobytes() == pizza[0].tobytes()
 
 
 def test_a_weight_makes_a_word_stronger_or_weaker(engine: Engine) -> None:

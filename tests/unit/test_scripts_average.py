@@ -6,9 +6,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import torch
 from safetensors.torch import load_file
 
+import average
 import tiny
 from atelier.checkpoints.opening import open_checkpoint
 from atelier.checkpoints.write import write_diffusers
@@ -17,19 +19,14 @@ SCRIPT = Path(__file__).parents[2] / "scripts" / "lib" / "average.py"
 UNET = "unet/diffusion_pytorch_model.safetensors"
 
 
-def average(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(SCRIPT), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
-
-
 def test_every_weight_is_the_mean_and_the_rest_is_the_first_ones(tmp_path: Path) -> None:
     for name, seed in (("one", 1), ("two", 2)):
         parts = tiny.modules()
         tiny.randomize(parts.networks["unet"], seed)
         tiny.randomize(parts.networks["vae"], seed)
         write_diffusers(parts, tmp_path / name, torch.float16)
-    done = average(tmp_path / "one", tmp_path / "two", 0.75, tmp_path / "mean")
-    assert done.returncode == 0, done.stderr
+    command = [sys.executable, SCRIPT, tmp_path / "one", tmp_path / "two", "0.75", tmp_path / "mean"]
+    subprocess.run(command, check=True)
     one, two, mean = (load_file(tmp_path / name / UNET) for name in ("one", "two", "mean"))
     assert any((one[name] != two[name]).any() for name in one)
     for name, tensor in mean.items():
@@ -39,16 +36,19 @@ def test_every_weight_is_the_mean_and_the_rest_is_the_first_ones(tmp_path: Path)
     assert open_checkpoint(tmp_path / "mean").facts == open_checkpoint(tmp_path / "one").facts
 
 
-def test_models_of_other_shapes_and_shares_beyond_1_are_refused(tmp_path: Path) -> None:
+def test_models_of_other_shapes_and_shares_beyond_1_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     one, nine = tiny.folder(tmp_path / "one"), tiny.folder(tmp_path / "nine", in_channels=9)
     wrong = (
-        (one, 2, "share '2'"),
+        (one, "2", "share '2'"),
         (one, "x", "share 'x'"),
-        (tmp_path / "none", 0.5, "none"),
-        (nine, 0.5, "another shape"),
+        (tmp_path / "none", "0.5", "none"),
+        (nine, "0.5", "another shape"),
     )
     for other, share, said in wrong:
-        done = average(one, other, share, tmp_path / "mean")
-        assert (done.returncode, done.stderr.count("\n")) == (2, 1)
-        assert said in done.stderr
+        assert average.main(str(one), str(other), share, str(tmp_path / "mean")) == 2
+        shown = capsys.readouterr()
+        assert (shown.out, shown.err.count("\n")) == ("", 1)
+        assert said in shown.err
         assert not (tmp_path / "mean").exists()

@@ -38,6 +38,7 @@ from atelier.weights.hashes import HashCache
 from pipeline_support import CPU, PLENTY
 from teaching_support import save
 
+pytestmark = pytest.mark.usefixtures("no_charts")
 COLOURS = ((220, 30, 40), (30, 160, 60), (40, 70, 220))
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import io
 import shutil
-import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -25,14 +24,8 @@ from atelier.request.events import ClassImageSaved, Failed, Finished, TrainingEv
 from atelier.train.data import cache
 from atelier.train.runner import run_recipe
 
-pytestmark = pytest.mark.usefixtures("one_thread", "no_extras")
+pytestmark = pytest.mark.usefixtures("one_thread", "no_charts")
 INVERSION = {"data__prefix": "zwx "}
-
-
-@pytest.fixture
-def no_extras(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in ("tensorboard", "matplotlib.figure"):
-        monkeypatch.setitem(sys.modules, module, None)
 
 
 @pytest.fixture

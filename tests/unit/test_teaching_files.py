@@ -23,7 +23,7 @@ from atelier.train.runner import run_recipe
 from atelier.train.teaching.base import Caption, conditioning_of, opened
 from atelier.weights.formats import safetensors
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = pytest.mark.usefixtures("one_thread", "no_charts")
 DESCRIPTION = """
 [general]
 resolution = 32

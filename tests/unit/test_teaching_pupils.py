@@ -14,7 +14,7 @@ import taught_support as teaching
 from atelier.errors import BadInput
 from atelier.train.tasks.teaching import TeachingTask
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = pytest.mark.usefixtures("one_thread", "no_charts")
 WORD = {"word__word": "zwx", "word__vectors": 3, "word__like": "cat dog", "data__prefix": "zwx "}
 
 

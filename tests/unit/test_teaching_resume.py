@@ -19,7 +19,7 @@ from atelier.errors import BadFile, BadInput
 from atelier.request.events import Finished, Stepped
 from atelier.train.teaching.image_prompt import Seen
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = pytest.mark.usefixtures("one_thread", "no_charts")
 TAUGHT: dict[str, tuple[str, dict[str, Any]]] = {
     "word and DoRA": (
         "lora",

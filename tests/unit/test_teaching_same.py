@@ -22,7 +22,7 @@ from atelier.train.loop import Placement
 from atelier.train.tasks.teaching import TeachingTask
 from atelier.train.teaching.base import Base, Caption, conditioning_of
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = pytest.mark.usefixtures("one_thread", "no_charts")
 TAUGHT: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "LoRA": ("lora", {"targets__text": True}),
     "DoRA": ("lora", {"adapter__dora": True, "targets__layers": "all", "adapter__conv_rank": 2, "targets__text": True}),

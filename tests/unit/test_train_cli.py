@@ -20,6 +20,8 @@ from atelier.errors import BadInput
 from atelier.train import checkpoint
 from atelier.train.tasks.vae import VaeTask
 
+pytestmark = pytest.mark.usefixtures("no_charts")
+
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> str:
@@ -68,12 +70,6 @@ def test_a_recipe_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
     assert read(str(tmp_path / "mine.toml"), VAE) == read("vae", VAE)
 
 
-@pytest.fixture
-def no_extras(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in ("tensorboard", "matplotlib.figure"):
-        monkeypatch.setitem(sys.modules, module, None)
-
-
 @pytest.mark.parametrize(
     ("pair", "expected"),
     [
@@ -97,9 +93,7 @@ def test_changes_without_key_and_value_are_refused(pair: str) -> None:
         changes([pair])
 
 
-def test_a_training_from_the_command_line(
-    source: str, tmp_path: Path, no_extras: None, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_training_from_the_command_line(source: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     command = arguments("vae", tmp_path / "vae", source)
     assert run(command) == 0
     first = capsys.readouterr()
@@ -166,7 +160,7 @@ def test_the_denoiser_names_the_training_it_needs(tmp_path: Path, capsys: pytest
 
 
 def test_no_number_ends_with_three(
-    source: str, tmp_path: Path, no_extras: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(VaeTask, "update", lambda *_: {"loss": torch.tensor(float("nan"))})
     assert run(arguments("vae", tmp_path, source)) == 3

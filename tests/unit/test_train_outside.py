@@ -26,13 +26,7 @@ from outside import trained_line
 KNOWN = {spec.name: spec for spec in trained_line.SPECS}
 
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
-
-@pytest.fixture(autouse=True)
-def no_extras(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in ("tensorboard", "matplotlib.figure"):
-        monkeypatch.setitem(sys.modules, module, None)
+pytestmark = pytest.mark.usefixtures("one_thread", "no_charts")
 
 
 def command(*arguments: str) -> str:

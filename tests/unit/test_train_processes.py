@@ -27,7 +27,7 @@ from atelier.train.world import ALONE, World, joined, own_device
 
 CPU = torch.device("cpu")
 HERE = Path(__file__).parent.parent
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = pytest.mark.usefixtures("one_thread", "no_charts")
 
 
 @pytest.fixture(scope="module")

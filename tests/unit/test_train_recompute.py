@@ -27,7 +27,7 @@ from atelier.train.optimizer_kinds import OPTIMIZERS
 from atelier.train.recipe import Optim
 from atelier.train.recompute import recomputed
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = pytest.mark.usefixtures("one_thread", "no_charts")
 
 
 @pytest.fixture(scope="module")

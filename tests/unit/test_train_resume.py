@@ -23,7 +23,7 @@ from atelier.train.loop import train
 STEPS, EVERY = 9, 3
 
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = pytest.mark.usefixtures("one_thread", "no_charts")
 
 
 @pytest.fixture(scope="module")

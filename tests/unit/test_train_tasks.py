@@ -52,7 +52,7 @@ from atelier.train.vocabulary import learn
 from atelier.weights.names import clip as clip_names
 from atelier.weights.tokenizer import BOS, END_OF_WORD, EOS, ClipTokenizer, byte_letters
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = pytest.mark.usefixtures("one_thread", "no_charts")
 
 
 @pytest.fixture(scope="module")
@@ -921,6 +921,8 @@ def test_without_tensorboard_and_matplotlib_the_log_remains(
         monkeypatch.setitem(sys.modules, module, None)
     support.trained(support.recipe("vae", few), tmp_path / "without")
     monkeypatch.undo()
+    for module in ("tensorboard", "matplotlib.figure"):
+        monkeypatch.delitem(sys.modules, module)
     support.trained(support.recipe("vae", few), tmp_path / "with")
     left = {path.name for path in (tmp_path / "without").iterdir()}
     assert left == {"checkpoints", "samples", "log.jsonl"}

@@ -67,7 +67,9 @@ class Logbook:
         if not names:
             return
         lines, columns = -(-len(names) // COLUMNS), min(len(names), COLUMNS)
-        figure = Figure(figsize=(5 * columns, 3 * lines), layout="constrained")
+        figure = Figure(figsize=(5 * columns, 3 * lines))
+        left, below = 0.8 / (5 * columns), 0.3 / (3 * lines)
+        figure.subplots_adjust(left, below, 1 - left / 4, 1 - below, wspace=0.25, hspace=0.25)
         for place, name in enumerate(names, start=1):
             axes: Any = figure.add_subplot(lines, columns, place)
             points = [(row["step"], row[name]) for row in self.rows if name in row]
