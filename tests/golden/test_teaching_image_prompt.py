@@ -237,12 +237,36 @@ def test_its_file_acts_as_what_was_taught(reads: str, model: Path, images: Path,
     assert float((made - without).abs().max()) > 1e-4
 
 
+@pytest.mark.parametrize("reads", READS)
+def test_tokens_first_learn_to_be_the_states_of_captions(
+    reads: str, model: Path, images: Path, encoder: Path, tmp_path: Path
+) -> None:
+    """By the text encoder of transformers; then the denoiser's loss follows, with as many captions left out as wanted."""
+    more = {"image_prompt__reads": reads, "image_prompt__layers": 1, "image_prompt__align": 2, "data__dropout": 1.0}
+    task = taught(model, images, encoder, tmp_path, **more)
+    pipe = diffusers.StableDiffusionPipeline.from_pretrained(model, safety_checker=None)
+    batch, prompt = task.maker(0), pupil(task).prompt
+    assert [bool(own.caption) for step in range(4) for own in task.maker(step)] == [True] * 6 + [False] * 6
+    states = pipe.encode_prompt([own.caption for own in batch], "cpu", 1, do_classifier_free_guidance=False)[0]
+    tokens = prompt.net.projection(seen(task, encoder, reads)[0])
+    assert torch.allclose(tokens.std(-1, correction=0), torch.ones(()), atol=1e-3)
+    wanted = F.mse_loss(tokens, states[:, :4])
+    before = {name: own.clone() for name, own in prompt.net.state_dict().items()}
+    assert float(task.update(0, batch)["loss"]) == pytest.approx(float(wanted), rel=1e-4)
+    moved = {name for name, own in prompt.net.state_dict().items() if not torch.equal(own, before[name])}
+    assert moved == set(below(prompt.net, "projection"))
+    other = taught(model, images, encoder, tmp_path / "plain", **{**more, "image_prompt__align": 0})
+    pupil(other).prompt.net.load_state_dict(prompt.net.state_dict())
+    assert task.update(2, task.maker(2))["loss"] == other.update(2, other.maker(2))["loss"]
+
+
+@pytest.mark.parametrize("align", [0, 1, 3])
 def test_one_that_was_stopped_goes_on_as_if_nothing_had_happened(
-    model: Path, images: Path, encoder: Path, tmp_path: Path
+    align: int, model: Path, images: Path, encoder: Path, tmp_path: Path
 ) -> None:
     from training_support import events, known, losses, recipe, trained
 
-    chosen = recipe("image-prompt", told(model, images, encoder))
+    chosen = recipe("image-prompt", told(model, images, encoder, image_prompt__align=align))
     whole = losses(trained(chosen, tmp_path / "whole"))
     happened: list[Any] = []
     with pytest.raises(Interrupted):
