@@ -7,7 +7,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from types import MappingProxyType
@@ -18,11 +18,21 @@ from torch import Tensor
 import atelier.adapters.weight
 from atelier.adapters import dora
 from atelier.adapters.arranged import OfFirst, arranged
-from atelier.adapters.delta import ALPHA, BIAS, BIAS_DIFFERENCE, WEIGHT, Delta, Shapes, Values, WeightKind
+from atelier.adapters.delta import (
+    ALPHA,
+    BIAS,
+    BIAS_DIFFERENCE,
+    SCALE,
+    WEIGHT,
+    Delta,
+    Shapes,
+    Values,
+    WeightKind,
+)
 from atelier.adapters.inversion import BUNDLED
 from atelier.adapters.kin import is_foreign, kin
-from atelier.adapters.spelling import usual
-from atelier.adapters.stated import stated_alphas
+from atelier.adapters.spelling import WRAPPED, usual
+from atelier.adapters.stated import Stated, network_of, stated
 from atelier.adapters.targets import Target, targets
 from atelier.adapters.weight.full import of_bias
 from atelier.checkpoints.checkpoint import Checkpoint
@@ -31,9 +41,14 @@ from atelier.registry import discover
 from atelier.weights.archive import Archive, counted, open_any
 from atelier.weights.formats.safetensors import FLOATS, shown
 
-SHARED: Mapping[str, tuple[str, ...]] = {ALPHA: (".alpha",), BIAS_DIFFERENCE: (".diff_b",), **dora.ENDINGS}
+SHARED: Mapping[str, tuple[str, ...]] = {
+    ALPHA: (".alpha",),
+    SCALE: (".scale",),
+    BIAS_DIFFERENCE: (".diff_b",),
+    **dora.ENDINGS,
+}
 """Slots that every kind may have beside its own."""
-NUMBERS = frozenset({ALPHA, "on_input"})
+NUMBERS = frozenset({ALPHA, SCALE, "on_input"})
 """Slots of single numbers."""
 OF_VECTORS = frozenset({"norm", "full"})
 """Kinds that a weight of one dimension may have; DoRA and all others need a matrix."""
@@ -59,11 +74,12 @@ class AdapterLayer:
 @dataclass(frozen=True, slots=True)
 class AdapterFile:
     """A weight adapter on disk, of which only the header has been read. layers: by the file's own names; others: names
-    of tensors that are of no kind that is known."""
+    of tensors that are of no kind that is known; stated: the scales that its tensors do not say."""
 
     archive: Archive
     layers: Mapping[str, AdapterLayer]
     others: tuple[str, ...]
+    stated: Stated = field(default_factory=Stated)
 
     @property
     def path(self) -> Path:
@@ -74,18 +90,29 @@ class AdapterFile:
         return self.archive.metadata
 
     def load(self, layers: Iterable[str], dtype: torch.dtype | None = torch.float32) -> dict[str, dict[str, Tensor]]:
-        """The tensors of these layers by slot, floating ones as `dtype` (None: as they are stored); an alpha that only
-        the metadata say is among them. Raises BadFile where the file has changed since."""
+        """The tensors of these layers by slot, floating ones as `dtype` (None: as they are stored). A scale, which the
+        tensors may say or the settings of PEFT, is among them as an alpha wherever the layer has a rank. Raises BadFile
+        where the file has changed since."""
         wanted = {base: self.layers[base].tensors for base in layers}
         names = [name for own in wanted.values() for name in own.values()]
         tensors = self.archive.load(names, dtype=dtype)
-        stated = stated_alphas(self.metadata)
         made = {base: {slot: tensors[name] for slot, name in own.items()} for base, own in wanted.items()}
         for base, own in made.items():
-            alpha = stated(base, len(own["down"])) if self.layers[base].kind.ranked and ALPHA not in own else None
-            if alpha is not None:
-                own[ALPHA] = torch.tensor(alpha)
+            self._settle(base, own)
         return made
+
+    def _settle(self, base: str, own: dict[str, Tensor]) -> None:
+        """One number in place of two that may contradict each other, or of one that only the settings say."""
+        rank_of = self.layers[base].kind.rank
+        rank = None if rank_of is None else rank_of({slot: tuple(tensor.shape) for slot, tensor in own.items()})
+        scale = float(own[SCALE]) if SCALE in own else None
+        if scale is None and ALPHA not in own and rank_of is not None:
+            scale = self.stated.scale(base, rank)
+        if scale is not None and rank is not None:
+            own.pop(SCALE, None)
+            own[ALPHA] = torch.tensor(scale * rank)
+        elif scale is not None:
+            own[SCALE] = torch.tensor(scale)
 
     @property
     def kind_names(self) -> tuple[str, ...]:
@@ -127,12 +154,16 @@ def layers_of(names: Iterable[str]) -> tuple[dict[str, AdapterLayer], list[str]]
 
 
 def open_adapter(path: Path) -> AdapterFile:
-    """Raises BadFile for what cannot be read, or holds no weight adapter."""
+    """One file, with the settings of PEFT beside it. Raises BadFile for what cannot be read, or holds no weight
+    adapter."""
     archive = open_any(path)
     layers, others = layers_of(archive.tensors)
     if not layers:
         raise BadFile(path, f"is no LoRA or other weight adapter: it has {counted(archive.tensors.keys())}")
-    return AdapterFile(archive, MappingProxyType(layers), tuple(n for n in others if not n.startswith(BUNDLED)))
+    network, told = network_of(path), stated(path, archive.metadata)
+    layers = {(network if base.startswith(WRAPPED) else "") + base: layer for base, layer in layers.items()}
+    others = [name for name in others if not name.startswith(BUNDLED)]
+    return AdapterFile(archive, MappingProxyType(layers), tuple(others), told)
 
 
 def matched(file: AdapterFile, model: Checkpoint) -> Match:

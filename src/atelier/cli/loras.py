@@ -207,7 +207,7 @@ def bake(
 def _opened(library: Library, name: str) -> AdapterFile:
     from atelier.adapters.read import open_adapter
 
-    return open_adapter(Path(name) if Path(name).is_file() else library.adapter(name))
+    return open_adapter(library.adapter(name))
 
 
 def _weighted(library: Library, sources: Sequence[str]) -> list[Weighted]:

@@ -68,9 +68,14 @@ def _fits(shapes: Shapes, weight: Shape) -> bool:
 def _build(values: Values) -> Mapping[str, Delta]:
     """alpha counts only where a factor is of low rank; otherwise there is no rank to divide it by."""
     own = values.tensors
-    ranks = [len(own[slot]) for slot in ("lokr_w2_b", "lokr_w1_b") if slot in own]
     first = own["lokr_w1"] if "lokr_w1" in own else own["lokr_w1_a"] @ own["lokr_w1_b"]
-    return {WEIGHT: Kronecker(first, _second(own), values.scale(ranks[0]) if ranks else 1.0)}
+    return {
+        WEIGHT: Kronecker(first, _second(own), values.scale(_rank({slot: tuple(t.shape) for slot, t in own.items()})))
+    }
+
+
+def _rank(shapes: Shapes) -> int | None:
+    return next((shapes[slot][0] for slot in ("lokr_w2_b", "lokr_w1_b") if slot in shapes), None)
 
 
 def _second(own: Mapping[str, Tensor]) -> Tensor:
@@ -118,5 +123,6 @@ SPECS = (
         fits=_fits,
         build=_build,
         new=_new,
+        rank=_rank,
     ),
 )

@@ -117,6 +117,7 @@ SPECS = (
         fits=_fits,
         build=_build,
         ranked=True,
+        rank=lambda shapes: shapes["down"][0],
         new=_new,
         beside=True,
     ),
