@@ -29,6 +29,7 @@ LAYERS = ["to_q", "to_k", "to_v", "to_out.0", "proj_in", "conv1"]
 TO_Q, TO_K = "attn1.to_q", "attn2.to_k"
 Make = Callable[..., Any]
 PATTERNS = {
+    "^conv1": 50,
     "to_q": 5,
     r"^down_blocks\.0\.attentions\.0\.proj_in$": 2.5,
     "mid_block.resnets.1.conv1": 7,

@@ -35,6 +35,7 @@ from atelier.adapters.spelling import WRAPPED, usual
 from atelier.adapters.stated import Stated, network_of, stated
 from atelier.adapters.targets import Target, targets
 from atelier.adapters.weight.full import of_bias
+from atelier.adapters.weight.lora import PLACES, SIZE, SPARSE
 from atelier.checkpoints.checkpoint import Checkpoint
 from atelier.errors import BadFile
 from atelier.registry import discover
@@ -50,6 +51,8 @@ SHARED: Mapping[str, tuple[str, ...]] = {
 """Slots that every kind may have beside its own."""
 NUMBERS = frozenset({ALPHA, SCALE, "on_input"})
 """Slots of single numbers."""
+WHOLE = NUMBERS | {PLACES, SIZE}
+"""Slots that may hold whole numbers."""
 OF_VECTORS = frozenset({"norm", "full"})
 """Kinds that a weight of one dimension may have; DoRA and all others need a matrix."""
 NORM_BIAS = "b_norm"
@@ -196,14 +199,14 @@ def deltas(
     """What a file adds to the parameters of one part: (the delta, the block of its layer), by our names.
 
     rank: so many of the ranks are used, where a kind has them; device: where the network is. Raises BadFile where the
-    file has changed since.
+    file is damaged, or has changed since.
     """
     here = [(base, own) for base, several in found.placed.items() for own in several if own.part == part]
     tensors = found.file.load(dict.fromkeys(base for base, _ in here))
     made: dict[str, tuple[Delta, str]] = {}
     for base, target in here:
         own = {slot: own if slot in NUMBERS else own.to(device) for slot, own in tensors[base].items()}
-        for parameter, delta in built(found.file.layers[base], own, rank).items():
+        for parameter, delta in _built(found.file, base, own, rank).items():
             own_delta = arranged(delta, target.rule)
             if target.inputs and parameter == WEIGHT:
                 own_delta = OfFirst(own_delta, target.inputs)
@@ -211,8 +214,16 @@ def deltas(
     return made
 
 
+def _built(file: AdapterFile, base: str, own: Mapping[str, Tensor], rank: int | None) -> Mapping[str, Delta]:
+    try:
+        return built(file.layers[base], own, rank)
+    except ValueError as error:
+        raise BadFile(file.path, f"{error}, in {base}: it is damaged, get it again") from error
+
+
 def built(layer: AdapterLayer, tensors: Mapping[str, Tensor], rank: int | None = None) -> Mapping[str, Delta]:
-    """The deltas of one layer from its tensors (float32) by slot; by parameter. Raises RuntimeError."""
+    """The deltas of one layer from its tensors (float32) by slot; by parameter. Raises RuntimeError, and
+    ValueError for what cannot be."""
     values = Values(tensors, rank if layer.kind.ranked else None)
     return {**dora.decomposed(layer.kind.build(values), tensors), **of_bias(tensors)}
 
@@ -243,7 +254,7 @@ def _as_filed(file: AdapterFile, base: str, target: Target, channels: int) -> Ta
 def _check_layer(file: AdapterFile, base: str, target: Target) -> None:
     """Raises BadFile where the tensors do not fit the layer; only their shapes are looked at."""
     layer, infos = file.layers[base], file.archive.tensors
-    whole = next((n for s, n in layer.tensors.items() if s not in NUMBERS and infos[n].dtype not in FLOATS), None)
+    whole = next((n for s, n in layer.tensors.items() if s not in WHOLE and infos[n].dtype not in FLOATS), None)
     if whole is not None:
         raise BadFile(file.path, f"has {shown(whole)} as {infos[whole].dtype}, which are no floating numbers")
     shapes = {slot: infos[name].shape for slot, name in layer.tensors.items()}
@@ -262,7 +273,7 @@ def _check_layer(file: AdapterFile, base: str, target: Target) -> None:
 
 def fits(kind: WeightKind, shapes: Shapes, weight: tuple[int, ...]) -> bool:
     """Whether tensors of these shapes, by slot, change a weight of that shape."""
-    whole = all(len(shape) > 0 and 0 not in shape for slot, shape in shapes.items() if slot not in NUMBERS)
+    whole = all(len(shape) > 0 and 0 not in shape for slot, shape in shapes.items() if slot not in NUMBERS | SPARSE)
     single = all(math.prod(shapes[slot]) == 1 for slot in NUMBERS & shapes.keys())
     is_weight = kind.name in OF_VECTORS or len(weight) > 1
     return whole and single and is_weight and kind.fits(shapes, weight) and dora.fits(shapes, weight)
