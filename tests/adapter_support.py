@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 Array = NDArray[np.float64]
-RANK, ALPHA, SCALE = 4, 2.0, 3.0
+RANK, ALPHA, SCALE = 4, 2.0, 0.75
 OUT, IN = 12, 8
 
 

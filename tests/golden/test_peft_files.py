@@ -18,6 +18,7 @@ from atelier.adapters.read import Match, deltas, matched, open_adapter
 from atelier.checkpoints.checkpoint import Checkpoint
 from atelier.checkpoints.opening import open_checkpoint
 from atelier.checkpoints.write import write_diffusers
+from atelier.cli.app import run
 from atelier.errors import BadFile
 
 diffusers = pytest.importorskip("diffusers", reason="the reference extra is not installed")
@@ -224,3 +225,16 @@ def test_an_alpha_in_the_file_is_believed_first(ours: Checkpoint, tmp_path: Path
     save_file({**tensors, f"{next(iter(tensors)).partition('.lora_')[0]}.alpha": torch.tensor(1.0)}, path)
     (tensor,) = added(matched(open_adapter(path), ours), ours, "unet").values()
     torch.testing.assert_close(tensor, torch.full((64, 64), 1.0))
+
+
+def test_nothing_is_written_that_settings_of_another_would_count_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = saved(tmp_path / "ink", json.dumps({"peft_type": "LORA", "r": 2, "lora_alpha": 6}))
+    before = path.read_bytes()
+    for words in (["resize-lora", "--rank", "1"], ["convert-lora", "--to", "peft"]):
+        assert run(["models", words[0], str(tmp_path / "ink"), str(path), *words[1:], "--overwrite"]) == 2
+        assert "adapter_config.json" in capsys.readouterr().err
+    assert run(["models", "merge-lora", str(path), str(path), str(path), "--overwrite"]) == 2
+    assert path.read_bytes() == before
+    assert run(["models", "resize-lora", str(path), str(tmp_path / "ink" / "one.safetensors"), "--rank", "1"]) == 0

@@ -78,6 +78,12 @@ def stated(path: Path, metadata: Mapping[str, str]) -> Stated:
     return Stated(networks={network: scaling for network, scaling in found.items() if scaling is not None})
 
 
+def check_target(path: Path) -> None:
+    """Raises BadFile for an adapter that would be written beside settings of another, which would count for it too."""
+    if path.stem == STEM and (path.parent / SETTINGS).exists():
+        raise BadFile(path, f"lies beside {SETTINGS}, which would count for what is written too: choose another name")
+
+
 def network_of(path: Path) -> str:
     """The network that a file of PEFT is for, as names of layers begin, by its folder; "" where that says nothing."""
     network = f"{path.parent.name}."

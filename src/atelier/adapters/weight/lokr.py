@@ -60,9 +60,14 @@ def _fits(shapes: Shapes, weight: Shape) -> bool:
         return False
     part = (weight[0] // first[0], weight[1] // first[1], *weight[2:])
     if "lokr_w2" in shapes:
-        return shapes["lokr_w2"] == part
+        return _without_point(shapes["lokr_w2"]) == _without_point(part)
     a, b = shapes["lokr_w2_a"], shapes["lokr_w2_b"]
     return core_fits(shapes["lokr_t2"], a, b, part) if "lokr_t2" in shapes else product(a, b) == as_matrix(part)
+
+
+def _without_point(weight: Shape) -> Shape:
+    """A kernel of a point as the linear layer that it is."""
+    return weight[:2] if math.prod(weight[2:]) == 1 else weight
 
 
 def _build(values: Values) -> Mapping[str, Delta]:

@@ -28,6 +28,8 @@ from atelier.adapters.delta import (
 )
 
 SIZE, PLACES, VALUES = "bias_size", "bias_indices", "bias_values"
+WEIGHTS = "weights"
+"""The slot of what AdaLoRA multiplies the ranks with: a layer that has it is of no kind that is known."""
 SPARSE = frozenset({SIZE, PLACES, VALUES})
 """Slots of single elements of the difference: the shape of the weight, (axes,); where they are, (axes, n); (n,)."""
 
@@ -153,6 +155,7 @@ SPECS = (
             ),
             "mid": (".lora_mid.weight",),
             **{slot: (f".{slot}",) for slot in sorted(SPARSE)},
+            WEIGHTS: (".lora_E",),
         },
         is_of=lambda slots: slots - {"mid"} in ({"up", "down"}, {"up", "down", *SPARSE}),
         fits=_fits,
