@@ -109,7 +109,9 @@ def _is_scaled(config: Config) -> bool:
 
 
 def _patterns(config: Config, key: str) -> Config:
-    found = config.values.get(key) or {}
+    found = config.values.get(key)
+    if found is None:
+        return Config(config.path, {})
     if not isinstance(found, dict):
         raise config.wrong(key, "an object of numbers")
     return Config(config.path, cast("dict[str, object]", found))
