@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 Array = NDArray[np.float64]
-RANK, ALPHA = 4, 2.0
+RANK, ALPHA, SCALE = 4, 2.0, 0.75
 OUT, IN = 12, 8
 
 
@@ -282,20 +282,65 @@ def peft_dora_restated(w: Array, t: Mapping[str, Array]) -> Array:
     return dora_restated(w, {**own, "dora_scale": t["lora_magnitude_vector"]}, axis=0)
 
 
+Restated = Callable[[Array, Mapping[str, Array]], Array]
+
+
+def scaled(own: Callable[[tuple[int, ...]], Mapping[str, Tensor]]) -> Callable[[tuple[int, ...]], Mapping[str, Tensor]]:
+    """With a scale, which counts in place of an alpha."""
+    return lambda shape: {**own(shape), "scale": number(SCALE)}
+
+
+def scaled_restated(own: Restated, before: float = 1.0) -> Restated:
+    """before: what the alpha alone multiplies with."""
+    return lambda w, t: SCALE / before * own(w, t)
+
+
+def elements(shape: tuple[int, ...], own: Callable[[tuple[int, ...]], Mapping[str, Tensor]]) -> Mapping[str, Tensor]:
+    """Three single ones beside the factors, two at one place."""
+    places = torch.tensor([[0, n - 1, n - 1] for n in shape], dtype=torch.int16)
+    size = torch.tensor(shape, dtype=torch.int16)
+    return {**own(shape), "bias_size": size, "bias_indices": places, "bias_values": torch.tensor([5.0, -7.0, 1.0])}
+
+
+def elements_restated(w: Array, t: Mapping[str, Array], own: Restated) -> Array:
+    total = own(w, t)
+    total[(0,) * w.ndim] += ALPHA / RANK * 5
+    total[(-1,) * w.ndim] += ALPHA / RANK * -6
+    return total
+
+
 LINEAR, KERNEL = ((OUT, IN),), ((OUT, IN, 3, 3),)
 EXAMPLES: Mapping[str, Mapping[str, Example]] = {
-    "LoRA": {"lora": Example(lora, lora_restated), "core": Example(tucker, tucker_restated, KERNEL)},
-    "LoHa": {"loha": Example(loha, loha_restated), "cores": Example(loha_tucker, loha_tucker_restated, KERNEL)},
+    "LoRA": {
+        "lora": Example(lora, lora_restated),
+        "core": Example(tucker, tucker_restated, KERNEL),
+        "scale": Example(scaled(lora), scaled_restated(lora_restated, ALPHA / RANK)),
+        "elements": Example(lambda s: elements(s, lora), lambda w, t: elements_restated(w, t, lora_restated)),
+        "elements, core": Example(
+            lambda s: elements(s, tucker), lambda w, t: elements_restated(w, t, tucker_restated), KERNEL
+        ),
+    },
+    "LoHa": {
+        "loha": Example(loha, loha_restated),
+        "cores": Example(loha_tucker, loha_tucker_restated, KERNEL),
+        "scale": Example(scaled(loha), scaled_restated(loha_restated, ALPHA / RANK)),
+    },
     "LoKr": {
         "whole": Example(lokr, lokr_restated),
         "low": Example(lokr_low, lokr_low_restated),
         "core": Example(lokr_tucker, lokr_tucker_restated, KERNEL),
+        "scale": Example(scaled(lokr), scaled_restated(lokr_restated)),
     },
     "IA3": {
         "output": Example(lambda shape: ia3(shape, on_input=False), ia3_restated),
         "input": Example(lambda shape: ia3(shape, on_input=True), ia3_restated),
+        "scale": Example(scaled(lambda shape: ia3(shape, on_input=True)), scaled_restated(ia3_restated)),
     },
-    "GLoRA": {"now": Example(glora, glora_restated), "old": Example(glora_old, glora_old_restated)},
+    "GLoRA": {
+        "now": Example(glora, glora_restated),
+        "old": Example(glora_old, glora_old_restated),
+        "scale": Example(scaled(glora), scaled_restated(glora_restated, ALPHA / RANK)),
+    },
     "OFT": {
         "free": Example(lambda shape: oft(shape, alpha=0.0, rows=False), oft_restated),
         "limited": Example(lambda shape: oft(shape, alpha=0.01, rows=True), oft_restated),
@@ -303,8 +348,14 @@ EXAMPLES: Mapping[str, Mapping[str, Example]] = {
         "butterfly": Example(lambda shape: boft(shape, alpha=0.0, rows=False), boft_restated),
         "limited butterfly": Example(lambda shape: boft(shape, alpha=0.01, rows=True), boft_restated),
     },
-    "full": {"diff": Example(lambda shape: {"diff": drawn(*shape)}, lambda w, t: t["diff"])},
-    "norm": {"weight": Example(lambda shape: {"w_norm": drawn(*shape)}, lambda w, t: t["w_norm"], ((OUT,),))},
+    "full": {
+        "diff": Example(lambda shape: {"diff": drawn(*shape)}, lambda w, t: t["diff"]),
+        "scale": Example(scaled(lambda shape: {"diff": drawn(*shape)}), lambda w, t: SCALE * t["diff"]),
+    },
+    "norm": {
+        "weight": Example(lambda shape: {"w_norm": drawn(*shape)}, lambda w, t: t["w_norm"], ((OUT,),)),
+        "scale": Example(scaled(lambda shape: {"w_norm": drawn(*shape)}), lambda w, t: SCALE * t["w_norm"], ((OUT,),)),
+    },
 }
 """At least one for every kind."""
 DORA: Mapping[str, Example] = {

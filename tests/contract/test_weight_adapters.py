@@ -86,6 +86,21 @@ def test_what_fits_by_its_shapes_can_be_computed(name: str):
         assert not fits(layers["x"].kind, wrong, shape)
 
 
+@pytest.mark.parametrize("name", [name for name, own in (CASES | DORAS).items() if (OUT, IN) in own.shapes])
+@pytest.mark.parametrize("shape", [(OUT, IN), (OUT, IN, 1, 1)])
+def test_linear_layers_and_kernels_of_a_point_are_one(name: str, shape: tuple[int, ...]):
+    """Converted models have the one where an adapter was made for the other."""
+    tensors, other = (CASES | DORAS)[name].tensors(shape), (OUT, IN, 1, 1)[: 6 - len(shape)]
+    layers, _ = layers_of(f"x.{ending}" for ending in tensors)
+    own = {slot: tensors[key.removeprefix("x.")] for slot, key in layers["x"].tensors.items()}
+    assert fits(layers["x"].kind, {slot: tuple(tensor.shape) for slot, tensor in own.items()}, other)
+    delta, weight = built(layers["x"], own)["weight"], drawn(OUT, IN)
+    torch.testing.assert_close(
+        delta.difference(weight.reshape(other)).reshape(OUT, IN),
+        delta.difference(weight.reshape(shape)).reshape(OUT, IN),
+    )
+
+
 def layer_of(shape: tuple[int, ...]) -> tuple[nn.Module, Tensor, dict[str, object]]:
     """A layer with a weight of this shape, something for it to work on, and how it is called."""
     match shape:
@@ -209,3 +224,10 @@ def test_a_second_adapter_in_a_file_takes_nothing_of_the_first():
     layers, others = layers_of(names)
     assert [*layers["unet.x"].tensors.values()] == names[:2]
     assert others == names[2:]
+
+
+def test_factors_with_weights_of_their_ranks_are_no_lora():
+    """AdaLoRA's: without them the product would be another."""
+    layers, others = layers_of(f"unet.x.lora_{end}" for end in "ABE")
+    assert not layers
+    assert sorted(others) == [f"unet.x.lora_{end}" for end in "ABE"]

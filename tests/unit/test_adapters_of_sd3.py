@@ -78,7 +78,12 @@ def test_lengths_of_inputs_over_several_layers_are_refused(model: Checkpoint, tm
 
 
 def test_halves_that_diffusers_keeps_in_the_other_order_change_places(model: Checkpoint, tmp_path: Path):
-    names = {"transformer.norm_out.linear": True, "lora_unet_final_layer_adaLN_modulation_1": False}
+    names = {
+        "transformer.norm_out.linear": True,
+        "transformer.base_model.model.norm_out.linear": True,
+        "lora_unet_final_layer_adaLN_modulation_1": False,
+        "final_layer.adaLN_modulation.1": False,
+    }
     up, down = torch.randn(2 * WIDTH, RANK), torch.randn(RANK, WIDTH)
     for name, is_swapped in names.items():
         save_file({f"{name}.lora_up.weight": up, f"{name}.lora_down.weight": down}, tmp_path / "end.safetensors")

@@ -55,6 +55,32 @@ def test_endings_of_weight_adapters(tmp_path: Path):
     assert set(Library((tmp_path,)).adapters()) == {"a-safetensors", "a-ckpt", "a-pt", "a-pth", "a-bin"}
 
 
+IN_FOLDERS = {
+    "adapter_model": "adapter_model.safetensors",
+    "both/text_encoder": "both/text_encoder/adapter_model.safetensors",
+    "both/unet": "both/unet/adapter_model.safetensors",
+    "ink": "ink/adapter_model.safetensors",
+    "other": "ink/other.safetensors",
+    "Wash": "of me/Wash/pytorch_lora_weights.bin",
+}
+
+
+def test_adapters_of_peft_and_diffusers_are_called_as_their_folders(tmp_path: Path):
+    loras = tmp_path / "loras"
+    for place in IN_FOLDERS.values():
+        (loras / place).parent.mkdir(parents=True, exist_ok=True)
+        (loras / place).write_bytes(b"ink")
+    library = Library((tmp_path,))
+    assert dict(library.adapters()) == {name: loras / place for name, place in IN_FOLDERS.items()}
+    asked = {**{name: name for name in IN_FOLDERS}, "INK": "ink", "of me/wash": "Wash", str(loras / "ink"): "ink"}
+    for name, own in asked.items():
+        assert library.adapter(name) == loras / IN_FOLDERS[own]
+    assert library.adapter("ink/adapter_model") == loras / IN_FOLDERS["ink"]
+    for where, name in ((library, "of me"), (Library((tmp_path,), by_path=False), "ink")):
+        with pytest.raises(UnknownName):
+            where.adapter(str(loras / name))
+
+
 def test_of_a_training_only_what_it_made_is_a_model(folder: Path):
     run = folder / "run"
     (run / "checkpoints" / "step-00000009").mkdir(parents=True)

@@ -19,6 +19,8 @@ Shapes = Mapping[str, Shape]
 """Of the tensors of a layer, by slot."""
 ALPHA = "alpha"
 """The slot of the number that the difference is divided by its rank with."""
+SCALE = "scale"
+"""The slot of what the difference is multiplied by, in place of alpha divided by the rank."""
 BIAS_DIFFERENCE = "diff_b"
 """The slot of what is added to the bias of a layer, beside an adapter of any kind or alone."""
 
@@ -70,10 +72,12 @@ class Values:
     tensors: Mapping[str, Tensor]
     rank: int | None = None
 
-    def scale(self, rank: int) -> float:
-        """alpha / rank; without an alpha it is the rank."""
-        alpha = self.tensors.get(ALPHA)
-        return 1.0 if alpha is None else float(alpha) / rank
+    def scale(self, rank: int | None = None) -> float:
+        """What the file says, else alpha / rank; without a rank, or an alpha, 1."""
+        scale, alpha = self.tensors.get(SCALE), self.tensors.get(ALPHA)
+        if scale is not None:
+            return float(scale)
+        return 1.0 if alpha is None or rank is None else float(alpha) / rank
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,9 +108,10 @@ class WeightKind:
     the slots of a layer are of this kind; those that are beside any kind (`alpha`, `diff_b`, and those of
     `adapters.dora`) are not among them. fits: whether tensors of these shapes change a weight of that shape; build:
     the deltas of a layer, by parameter, from tensors that do. ranked: whether a part of its ranks can be used
-    alone; mixes: whether what it does to a row of the weight depends on the other rows. new: the tensors that training
-    begins with, None for a kind that is only read; beside: whether training is faster beside the layers than with the
-    differences added to their weights.
+    alone; rank: from the shapes of a layer's tensors, what alpha is divided by, None where there is none; mixes:
+    whether what it does to a row of the weight depends on the other rows. new: the tensors that training begins with,
+    None for a kind that is only read; beside: whether training is faster beside the layers than with the differences
+    added to their weights.
     """
 
     name: str
@@ -116,6 +121,7 @@ class WeightKind:
     build: Callable[[Values], Mapping[str, Delta]]
     aliases: tuple[str, ...] = ()
     ranked: bool = False
+    rank: Callable[[Shapes], int | None] | None = None
     mixes: bool = False
     new: New | None = None
     beside: bool = False

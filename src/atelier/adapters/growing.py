@@ -72,9 +72,10 @@ def _places(model: Checkpoint, part: PartSpec[Any, Any]) -> Iterator[Place]:
 
 
 def _unread(model: Checkpoint, part: PartSpec[Any, Any], names: Sequence[Name]) -> frozenset[str]:
-    """The layers at the end of a text encoder that other programs leave out, since nothing is read from them."""
+    """The layers at the end of a text encoder that other programs leave out, since nothing is read from them: those of
+    2.x, whose files may lack them. XL's they keep."""
     tower = next((tower for tower in model.towers if tower.part.name == part.name), None)
-    if tower is None or tower.cut_off is whole:
+    if tower is None or tower.cut_off is whole or not tower.normed:
         return frozenset()
     spec = model.spec(part)
     kept = spec.layers + tower.cut_off(spec) - (tower.least_skip - 1)

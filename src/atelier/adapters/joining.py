@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from atelier.adapters.attach import Strong, merged
-from atelier.adapters.delta import ALPHA, BIAS_DIFFERENCE
+from atelier.adapters.delta import ALPHA, BIAS_DIFFERENCE, SCALE
 from atelier.adapters.extract import Extracted, Pair, of_pairs, parameters
 from atelier.adapters.factors import decomposed_product
 from atelier.adapters.known import Known
@@ -54,7 +54,8 @@ class Joined:
 
 def is_plain(file: AdapterFile) -> bool:
     """Whether `joined` can take all of it."""
-    return not {slot for layer in file.layers.values() for slot in layer.tensors} - FACTORS - SUMMED
+    scaled = (layer.tensors.keys() - ({SCALE} if layer.kind.ranked else set()) for layer in file.layers.values())
+    return not any(slots - FACTORS - SUMMED for slots in scaled)
 
 
 def joined(adapters: Sequence[Weighted], known: Known, size: Size | None) -> Joined:

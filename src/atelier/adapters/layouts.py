@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from atelier.adapters import dora
-from atelier.adapters.delta import ALPHA, BIAS_DIFFERENCE
+from atelier.adapters.delta import ALPHA, BIAS_DIFFERENCE, SCALE
 from atelier.adapters.read import SHARED, kinds
 from atelier.adapters.spelling import Module, dotted_name, flat_name, single_name
 from atelier.errors import BadInput
@@ -25,6 +25,8 @@ LAYOUTS: tuple[Layout, ...] = get_args(Layout)
 WITH_ALPHA: frozenset[Layout] = frozenset({"kohya", "original"})
 """They have the layers of single files, any kind of adapter, and an alpha; the others have neither."""
 UP, DOWN, MID = "up", "down", "mid"
+ROWLESS = frozenset({DOWN, MID, ALPHA, SCALE})
+"""Slots of a LoRA or a full difference that are the same for every row of the weight."""
 ROWED = frozenset({UP, DOWN, ALPHA, BIAS_DIFFERENCE})
 """Slots of layers that can be kept together."""
 NAMES: Mapping[Layout, Callable[[Module, PartSpec[Any, Any], Family], str]] = {
@@ -61,7 +63,7 @@ def spelled(layers: Iterable[Layer], family: Family, layout: Layout) -> dict[str
 
 def split(slots: Slots, rows: Rows) -> Slots:
     """Of what is kept for several layers together, the part of one; ranks that it does not use are left out."""
-    made = {slot: own for slot, own in slots.items() if slot in {DOWN, MID, ALPHA}}
+    made = {slot: own for slot, own in slots.items() if slot in ROWLESS}
     for slot in slots.keys() - made.keys():
         made[slot] = slots[slot].narrow(0, rows.start, rows.count)
     if UP in made and MID not in made:
@@ -75,7 +77,7 @@ def split(slots: Slots, rows: Rows) -> Slots:
 
 def swapped_rows(slots: Slots) -> Slots:
     """With the halves of the rows of the layer in the other order."""
-    return {slot: tensor if slot in {DOWN, MID, ALPHA} else swapped(tensor) for slot, tensor in slots.items()}
+    return {slot: tensor if slot in ROWLESS else swapped(tensor) for slot, tensor in slots.items()}
 
 
 def folded(slots: Slots) -> Slots:

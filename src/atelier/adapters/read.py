@@ -7,7 +7,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from types import MappingProxyType
@@ -18,23 +18,41 @@ from torch import Tensor
 import atelier.adapters.weight
 from atelier.adapters import dora
 from atelier.adapters.arranged import OfFirst, arranged
-from atelier.adapters.delta import ALPHA, BIAS, BIAS_DIFFERENCE, WEIGHT, Delta, Shapes, Values, WeightKind
+from atelier.adapters.delta import (
+    ALPHA,
+    BIAS,
+    BIAS_DIFFERENCE,
+    SCALE,
+    WEIGHT,
+    Delta,
+    Shapes,
+    Values,
+    WeightKind,
+)
 from atelier.adapters.inversion import BUNDLED
 from atelier.adapters.kin import is_foreign, kin
-from atelier.adapters.spelling import usual
-from atelier.adapters.stated import stated_alphas
+from atelier.adapters.spelling import WRAPPED, usual
+from atelier.adapters.stated import Stated, network_of, stated
 from atelier.adapters.targets import Target, targets
 from atelier.adapters.weight.full import of_bias
+from atelier.adapters.weight.lora import PLACES, SIZE, SPARSE
 from atelier.checkpoints.checkpoint import Checkpoint
 from atelier.errors import BadFile
 from atelier.registry import discover
 from atelier.weights.archive import Archive, counted, open_any
 from atelier.weights.formats.safetensors import FLOATS, shown
 
-SHARED: Mapping[str, tuple[str, ...]] = {ALPHA: (".alpha",), BIAS_DIFFERENCE: (".diff_b",), **dora.ENDINGS}
+SHARED: Mapping[str, tuple[str, ...]] = {
+    ALPHA: (".alpha",),
+    SCALE: (".scale",),
+    BIAS_DIFFERENCE: (".diff_b",),
+    **dora.ENDINGS,
+}
 """Slots that every kind may have beside its own."""
-NUMBERS = frozenset({ALPHA, "on_input"})
+NUMBERS = frozenset({ALPHA, SCALE, "on_input"})
 """Slots of single numbers."""
+WHOLE = NUMBERS | {PLACES, SIZE}
+"""Slots that may hold whole numbers."""
 OF_VECTORS = frozenset({"norm", "full"})
 """Kinds that a weight of one dimension may have; DoRA and all others need a matrix."""
 NORM_BIAS = "b_norm"
@@ -59,11 +77,12 @@ class AdapterLayer:
 @dataclass(frozen=True, slots=True)
 class AdapterFile:
     """A weight adapter on disk, of which only the header has been read. layers: by the file's own names; others: names
-    of tensors that are of no kind that is known."""
+    of tensors that are of no kind that is known; stated: the scales that its tensors do not say."""
 
     archive: Archive
     layers: Mapping[str, AdapterLayer]
     others: tuple[str, ...]
+    stated: Stated = field(default_factory=Stated)
 
     @property
     def path(self) -> Path:
@@ -74,18 +93,29 @@ class AdapterFile:
         return self.archive.metadata
 
     def load(self, layers: Iterable[str], dtype: torch.dtype | None = torch.float32) -> dict[str, dict[str, Tensor]]:
-        """The tensors of these layers by slot, floating ones as `dtype` (None: as they are stored); an alpha that only
-        the metadata say is among them. Raises BadFile where the file has changed since."""
+        """The tensors of these layers by slot, floating ones as `dtype` (None: as they are stored). A scale, which the
+        tensors may say or the settings of PEFT, is among them as an alpha wherever the layer has a rank. Raises BadFile
+        where the file has changed since."""
         wanted = {base: self.layers[base].tensors for base in layers}
         names = [name for own in wanted.values() for name in own.values()]
         tensors = self.archive.load(names, dtype=dtype)
-        stated = stated_alphas(self.metadata)
         made = {base: {slot: tensors[name] for slot, name in own.items()} for base, own in wanted.items()}
         for base, own in made.items():
-            alpha = stated(base, len(own["down"])) if self.layers[base].kind.ranked and ALPHA not in own else None
-            if alpha is not None:
-                own[ALPHA] = torch.tensor(alpha)
+            self._settle(base, own)
         return made
+
+    def _settle(self, base: str, own: dict[str, Tensor]) -> None:
+        """One number in place of two that may contradict each other, or of one that only the settings say."""
+        rank_of = self.layers[base].kind.rank
+        rank = None if rank_of is None else rank_of({slot: tuple(tensor.shape) for slot, tensor in own.items()})
+        scale = float(own[SCALE]) if SCALE in own else None
+        if scale is None and ALPHA not in own and rank_of is not None:
+            scale = self.stated.scale(base, rank)
+        if scale is not None and rank is not None:
+            own.pop(SCALE, None)
+            own[ALPHA] = torch.tensor(scale * rank)
+        elif scale is not None:
+            own[SCALE] = torch.tensor(scale)
 
     @property
     def kind_names(self) -> tuple[str, ...]:
@@ -127,12 +157,16 @@ def layers_of(names: Iterable[str]) -> tuple[dict[str, AdapterLayer], list[str]]
 
 
 def open_adapter(path: Path) -> AdapterFile:
-    """Raises BadFile for what cannot be read, or holds no weight adapter."""
+    """One file, with the settings of PEFT beside it. Raises BadFile for what cannot be read, or holds no weight
+    adapter."""
     archive = open_any(path)
     layers, others = layers_of(archive.tensors)
     if not layers:
         raise BadFile(path, f"is no LoRA or other weight adapter: it has {counted(archive.tensors.keys())}")
-    return AdapterFile(archive, MappingProxyType(layers), tuple(n for n in others if not n.startswith(BUNDLED)))
+    network, told = network_of(path), stated(path, archive.metadata)
+    layers = {(network if base.startswith(WRAPPED) else "") + base: layer for base, layer in layers.items()}
+    others = [name for name in others if not name.startswith(BUNDLED)]
+    return AdapterFile(archive, MappingProxyType(layers), tuple(others), told)
 
 
 def matched(file: AdapterFile, model: Checkpoint) -> Match:
@@ -165,14 +199,14 @@ def deltas(
     """What a file adds to the parameters of one part: (the delta, the block of its layer), by our names.
 
     rank: so many of the ranks are used, where a kind has them; device: where the network is. Raises BadFile where the
-    file has changed since.
+    file is damaged, or has changed since.
     """
     here = [(base, own) for base, several in found.placed.items() for own in several if own.part == part]
     tensors = found.file.load(dict.fromkeys(base for base, _ in here))
     made: dict[str, tuple[Delta, str]] = {}
     for base, target in here:
         own = {slot: own if slot in NUMBERS else own.to(device) for slot, own in tensors[base].items()}
-        for parameter, delta in built(found.file.layers[base], own, rank).items():
+        for parameter, delta in _built(found.file, base, own, rank).items():
             own_delta = arranged(delta, target.rule)
             if target.inputs and parameter == WEIGHT:
                 own_delta = OfFirst(own_delta, target.inputs)
@@ -180,8 +214,16 @@ def deltas(
     return made
 
 
+def _built(file: AdapterFile, base: str, own: Mapping[str, Tensor], rank: int | None) -> Mapping[str, Delta]:
+    try:
+        return built(file.layers[base], own, rank)
+    except ValueError as error:
+        raise BadFile(file.path, f"{error}, in {base}: it is damaged, get it again") from error
+
+
 def built(layer: AdapterLayer, tensors: Mapping[str, Tensor], rank: int | None = None) -> Mapping[str, Delta]:
-    """The deltas of one layer from its tensors (float32) by slot; by parameter. Raises RuntimeError."""
+    """The deltas of one layer from its tensors (float32) by slot; by parameter. Raises RuntimeError, and
+    ValueError for what cannot be."""
     values = Values(tensors, rank if layer.kind.ranked else None)
     return {**dora.decomposed(layer.kind.build(values), tensors), **of_bias(tensors)}
 
@@ -212,7 +254,7 @@ def _as_filed(file: AdapterFile, base: str, target: Target, channels: int) -> Ta
 def _check_layer(file: AdapterFile, base: str, target: Target) -> None:
     """Raises BadFile where the tensors do not fit the layer; only their shapes are looked at."""
     layer, infos = file.layers[base], file.archive.tensors
-    whole = next((n for s, n in layer.tensors.items() if s not in NUMBERS and infos[n].dtype not in FLOATS), None)
+    whole = next((n for s, n in layer.tensors.items() if s not in WHOLE and infos[n].dtype not in FLOATS), None)
     if whole is not None:
         raise BadFile(file.path, f"has {shown(whole)} as {infos[whole].dtype}, which are no floating numbers")
     shapes = {slot: infos[name].shape for slot, name in layer.tensors.items()}
@@ -231,7 +273,7 @@ def _check_layer(file: AdapterFile, base: str, target: Target) -> None:
 
 def fits(kind: WeightKind, shapes: Shapes, weight: tuple[int, ...]) -> bool:
     """Whether tensors of these shapes, by slot, change a weight of that shape."""
-    whole = all(len(shape) > 0 and 0 not in shape for slot, shape in shapes.items() if slot not in NUMBERS)
+    whole = all(len(shape) > 0 and 0 not in shape for slot, shape in shapes.items() if slot not in NUMBERS | SPARSE)
     single = all(math.prod(shapes[slot]) == 1 for slot in NUMBERS & shapes.keys())
     is_weight = kind.name in OF_VECTORS or len(weight) > 1
     return whole and single and is_weight and kind.fits(shapes, weight) and dora.fits(shapes, weight)

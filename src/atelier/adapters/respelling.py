@@ -13,6 +13,7 @@ from atelier.adapters.known import Known
 from atelier.adapters.layouts import WITH_ALPHA, Layer, Layout, Slots, spelled, split, swapped_rows
 from atelier.adapters.read import AdapterFile
 from atelier.adapters.stated import PEFT
+from atelier.adapters.weight.lora import SPARSE
 from atelier.errors import BadFile
 from atelier.weights.names.name import Halves, Rows
 
@@ -63,8 +64,8 @@ def layers_of(
             if isinstance(own.rule, Rows) and whole:
                 yield Layer(own.part, replace(own.module, rows=None), slots)
                 break
-            if own.rule is not None and file.layers[base].kind.name not in APART:
-                kind = file.layers[base].kind.name
+            if own.rule is not None and (file.layers[base].kind.name not in APART or SPARSE & slots.keys()):
+                kind = f"{file.layers[base].kind.name}{' with single elements' if SPARSE & slots.keys() else ''}"
                 raise BadFile(file.path, f"has {base} as {kind}, which cannot be taken apart: keep kohya's layout")
             yield Layer(own.part, own.module, _arranged(slots, own.rule))
 

@@ -16,10 +16,12 @@ from atelier.families.family import Family
 from atelier.families.part import PartSpec
 from atelier.weights.names.name import Halves, Name, Rows
 
-FLAT_DENOISER = ("lora_unet_", "lycoris_", "oft_unet_", "lora_transformer_")
-DENOISER = ("", "unet.", "base_model.model.", "unet.base_model.model.", "transformer.", "lycoris.")
-SINGLE_DENOISER = ("diffusion_model.", "model.diffusion_model.")
-FIRST_TOWER = ("lora_te_", "oft_te_", "lycoris_")
+WRAPPED = "base_model.model."
+"""What PEFT puts before the names of layers."""
+FLAT_DENOISER = ("lora_unet_", "lycoris_", "lycoris_unet_", "oft_unet_", "lora_transformer_")
+DENOISER = ("", "unet.", WRAPPED, f"unet.{WRAPPED}", "transformer.", f"transformer.{WRAPPED}", "lycoris.")
+SINGLE_DENOISER = ("diffusion_model.", "model.diffusion_model.", "unet.", "")
+FIRST_TOWER = ("lora_te_", "lycoris_te_", "oft_te_", "lycoris_")
 TOWERS = ("text_encoder.", "text_encoder_2.", "text_encoder_3.")
 COMFY_TOWERS = (("clip_l", "clip_h"), ("clip_g",), ("t5xxl",))
 OLD_ATTENTION = (("q_proj", "to_q"), ("k_proj", "to_k"), ("v_proj", "to_v"), ("out_proj", "to_out"))
@@ -110,8 +112,8 @@ def in_ldm(module: Module) -> Iterator[str]:
 
 def of_tower(module: Module, number: int) -> Iterator[str]:
     """What files call a layer of text encoder `number`, from 0."""
-    flat = (f"lora_te{number + 1}_", *(FIRST_TOWER if number == 0 else ()))
-    dotted = (TOWERS[number], f"{TOWERS[number]}base_model.model.")
+    flat = (f"lora_te{number + 1}_", f"lycoris_te{number + 1}_", *(FIRST_TOWER if number == 0 else ()))
+    dotted = (TOWERS[number], f"{TOWERS[number]}{WRAPPED}", *((WRAPPED,) if number == 0 else ()))
     comfy = tuple(f"text_encoders.{name}.transformer." for name in COMFY_TOWERS[number])
     for path in module.diffusers:
         yield from (prefix + _flat(path) for prefix in flat)

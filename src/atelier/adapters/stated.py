@@ -1,45 +1,130 @@
-"""The alphas that files of PEFT say in their metadata, and nowhere else."""
+"""The scales of layers that PEFT's settings say and the tensors do not: in the metadata of a file, or beside it."""
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import cast
 
+from atelier.adapters.spelling import TOWERS, WRAPPED
+from atelier.errors import BadFile
+from atelier.families.config import Config
+from atelier.weights.formats.safetensors import shown
+
 PEFT = "lora_adapter_metadata"
-"""PEFT's settings as JSON, each key behind the name of its network."""
-NETWORKS = ("unet.", "transformer.", "text_encoder.", "text_encoder_2.", "text_encoder_3.")
+"""The key in the metadata of diffusers' files: settings as JSON, each behind the name of its network."""
+SETTINGS, STEM = "adapter_config.json", "adapter_model"
+"""What PEFT calls the settings in a folder, and the weights that they are of, without the ending."""
+NETWORKS = ("unet.", "transformer.", *TOWERS)
+ALPHAS: Mapping[str, str] = {"LORA": "lora_alpha", "LOHA": "alpha", "LOKR": "alpha"}
+"""The kinds whose difference is divided by its rank, and what the settings call the number that it is multiplied by."""
+ALPHA, RANK = 8.0, 8
+"""Where the settings say neither, in all of these kinds."""
+PATH = re.compile(r"(\^?)((?:\\?[.]|[\w-])+)\$?")
+"""A pattern of layers: the end of their paths, or all of it; dots may be escaped."""
+LOWEST = -1e6
 
 
-def stated_alphas(metadata: Mapping[str, str]) -> Callable[[str, int], float | None]:
-    """Of a layer by its name in the file, and its rank: what is said of it (`alpha_pattern`), else of its network
-    (`lora_alpha`); with `use_rslora`, where it is divided by the root of the rank, so much more."""
-    said = _settings(metadata.get(PEFT, ""))
+@dataclass(frozen=True, slots=True)
+class Scaling:
+    """Of the layers of one network. alphas, ranks: by the ends of paths, the first that fits counts, with "^" before
+    whole paths; alpha, rank: of all others. root: whether it is divided by the root of the rank."""
 
-    def alpha(layer: str, rank: int) -> float | None:
+    alpha: float
+    rank: int
+    alphas: Mapping[str, float]
+    ranks: Mapping[str, int]
+    root: bool
+
+    def of(self, path: str, rank: int | None) -> float:
+        """rank: of the tensors of the layer, where they tell it."""
+        own = rank or next((n for end, n in self.ranks.items() if _is_meant(end, path)), self.rank)
+        alpha = next((n for end, n in self.alphas.items() if _is_meant(end, path)), self.alpha)
+        return alpha / (math.sqrt(own) if self.root else own)
+
+
+@dataclass(frozen=True, slots=True)
+class Stated:
+    """beside: of all layers, where settings lie beside the file; networks: those in its metadata, by the beginning of
+    names."""
+
+    beside: Scaling | None = None
+    networks: Mapping[str, Scaling] = field(default_factory=dict[str, Scaling])
+
+    def scale(self, layer: str, rank: int | None) -> float | None:
+        """What the difference of a layer is multiplied by; layer: its name in the file. None where nobody says it."""
         network = next((own for own in NETWORKS if layer.startswith(own)), "")
-        found = plain(network, layer)
-        return found if found is None or said.get(f"{network}use_rslora") is not True else found * math.sqrt(rank)
-
-    def plain(network: str, layer: str) -> float | None:
-        patterns = said.get(f"{network}alpha_pattern")
-        for path, value in (cast("dict[str, object]", patterns) if isinstance(patterns, dict) else {}).items():
-            if f".{layer}".endswith(f".{path}"):
-                return _number(value)
-        return _number(said.get(f"{network}lora_alpha"))
-
-    return alpha
+        scaling = self.beside or self.networks.get(network)
+        path = layer.removeprefix(network).removeprefix(WRAPPED)
+        return None if scaling is None else scaling.of(path, rank)
 
 
-def _settings(text: str) -> dict[str, object]:
-    with suppress(ValueError, RecursionError):
-        found = cast("object", json.loads(text))
-        if isinstance(found, dict):
-            return cast("dict[str, object]", found)
-    return {}
+def stated(path: Path, metadata: Mapping[str, str]) -> Stated:
+    """What is said of a file. Raises BadFile for settings that cannot be read."""
+    beside = path.parent / SETTINGS
+    if path.stem == STEM and beside.is_file():
+        return Stated(_scaling(Config.read(beside)))
+    if PEFT not in metadata:
+        return Stated()
+    said = Config.parse(metadata[PEFT], path).values
+    networks = {
+        network: {k.removeprefix(network): said[k] for k in said if k.startswith(network)} for network in NETWORKS
+    }
+    alone = {key: value for key, value in said.items() if not key.startswith(NETWORKS)}
+    found = {network: _scaling(Config(path, own)) for network, own in (*networks.items(), ("", alone)) if own}
+    return Stated(networks={network: scaling for network, scaling in found.items() if scaling is not None})
 
 
-def _number(value: object) -> float | None:
-    return float(value) if isinstance(value, int | float) and 0 < value < 1e6 else None
+def check_target(path: Path) -> None:
+    """Raises BadFile for an adapter that would be written beside settings of another, which would count for it too."""
+    if path.stem == STEM and (path.parent / SETTINGS).exists():
+        raise BadFile(path, f"lies beside {SETTINGS}, which would count for what is written too: choose another name")
+
+
+def network_of(path: Path) -> str:
+    """The network that a file of PEFT is for, as names of layers begin, by its folder; "" where that says nothing."""
+    network = f"{path.parent.name}."
+    return network if path.stem == STEM and network in NETWORKS else ""
+
+
+def _scaling(config: Config) -> Scaling | None:
+    key = ALPHAS.get(config.choice("peft_type", ("LORA", *ALPHAS))) if _is_scaled(config) else None
+    if key is None:
+        return None
+    alphas, ranks = _patterns(config, "alpha_pattern"), _patterns(config, "rank_pattern")
+    return Scaling(
+        config.number(key, ALPHA, low=LOWEST),
+        config.whole("r", RANK),
+        {_end(alphas, own): alphas.number(own, ALPHA, low=LOWEST) for own in alphas.values},
+        {_end(ranks, own): ranks.whole(own, RANK) for own in ranks.values},
+        config.flag("use_rslora", default=False),
+    )
+
+
+def _is_scaled(config: Config) -> bool:
+    return config.values.get("peft_type", "LORA") in ALPHAS
+
+
+def _patterns(config: Config, key: str) -> Config:
+    found = config.values.get(key)
+    if found is None:
+        return Config(config.path, {})
+    if not isinstance(found, dict):
+        raise config.wrong(key, "an object of numbers")
+    return Config(config.path, cast("dict[str, object]", found))
+
+
+def _end(patterns: Config, own: str) -> str:
+    """Raises BadFile for other patterns than paths: an expression can be made to take years."""
+    found = PATH.fullmatch(own)
+    if found is None:
+        told = f"says of which layers by {shown(own)}: paths of layers, or their ends, are what can be used here"
+        raise BadFile(patterns.path, told)
+    return found[1] + found[2].replace("\\", "")
+
+
+def _is_meant(end: str, path: str) -> bool:
+    return path == end[1:] if end.startswith("^") else f".{path}".endswith(f".{end}")

@@ -92,7 +92,7 @@ def _base(path: Path) -> Checkpoint:
     facts = stated_facts(family, archive)
     parts: dict[str, Stored] = {}
     for part in family.parts:
-        if any(name.startswith(part.prefix) for name in archive.tensors):
+        if any(name.startswith(part.prefixes) for name in archive.tensors):
             parts[part.name] = stored_in(archive, part, family)
     denoiser = family.part(family.denoiser)
     assert denoiser is not None

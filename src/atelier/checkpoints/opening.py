@@ -71,7 +71,7 @@ def open_archive(path: Path, opened: Archive, known: Iterable[Family] | None = N
         raise BadFile(path, describe(archive))
     parts: dict[str, Stored] = {}
     for part in family.parts:
-        if any(name.startswith(part.prefix) for name in archive.tensors):
+        if any(name.startswith(part.prefixes) for name in archive.tensors):
             parts[part.name] = stored_in(archive, part, family)
         elif part.required:
             named = f"no tensor is called {part.prefix}*"

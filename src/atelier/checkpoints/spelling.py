@@ -2,10 +2,13 @@
 
 The first checkpoints of NovelAI, and merges of them, lack one level of CLIP's names. CompVis' trainings keep a running
 mean of the denoiser's weights beside them, under names without dots. SD-Turbo is of Stable Diffusion 2.x, and its text
-encoder has the name of XL's first one. OpenCLIP's own files have nothing before the names of theirs.
+encoder has the name of XL's first one. OpenCLIP's own files have nothing before the names of theirs. Some programs call
+the autoencoder by its short name.
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 from atelier.errors import BadFile
 from atelier.weights.archive import Archive, renamed
@@ -19,6 +22,10 @@ TURBO, OF_SD2 = "conditioner.embedders.0.model.", "cond_stage_model.model."
 TURBO_NORM, TURBO_WIDTH = f"{TURBO}ln_final.weight", 1024
 """What tells SD-Turbo's text encoder from that of XL's refiner, which is 1280 wide."""
 DENOISER = "model.diffusion_model."
+AUTOENCODER, SHORT = "first_stage_model.", "vae."
+"""What stands before the names of the autoencoder, and what some programs write instead."""
+SHORT_FIRST = f"{SHORT}encoder.down.0."
+"""What begins names of its layers there, where they are those of single files and not diffusers'."""
 OUTERMOST = "model."
 PARTS = (DENOISER, "first_stage_model.", "cond_stage_model.", "conditioner.", "text_encoders.", "model_ema.")
 """What follows where a program kept a whole model in an object."""
@@ -42,10 +49,9 @@ EMA_PREFIXES = (f"{EMA}diffusion_model", EMA)
 def respelled(opened: Archive) -> Archive:
     """The archive with the usual names, and float8 without scales; itself where it has them."""
     archive = unscaled(opened)
-    norm, bare = archive.tensors.get(TURBO_NORM), archive.tensors.get(OPEN_NORM)
-    is_turbo = norm is not None and norm.shape == (TURBO_WIDTH,)
+    bare, moved = archive.tensors.get(OPEN_NORM), _moved(archive)
     tower = "" if bare is None else OPEN_TOWERS.get(bare.shape[0] if bare.shape else 0, "")
-    names = {_usual(name, tower, is_turbo=is_turbo): name for name in archive.tensors}
+    names = {_usual(name, tower, moved): name for name in archive.tensors}
     changed = any(usual != name for usual, name in names.items())
     return renamed(archive, names) if changed and len(names) == len(archive.tensors) else archive
 
@@ -64,14 +70,26 @@ def has_ema(archive: Archive) -> bool:
     return any(name.startswith(EMA) and archive.tensors[name].shape for name in archive.tensors)
 
 
-def _usual(name: str, tower: str, *, is_turbo: bool) -> str:
-    """tower: what stands before OpenCLIP's names in models, where they are bare."""
+def _moved(archive: Archive) -> dict[str, str]:
+    """What stands before the names of whole parts in this file -> what usually does."""
+    norm, moved = archive.tensors.get(TURBO_NORM), dict[str, str]()
+    if norm is not None and norm.shape == (TURBO_WIDTH,):
+        moved[TURBO] = OF_SD2
+    begins = {own for own in (DENOISER, AUTOENCODER, SHORT_FIRST) if any(n.startswith(own) for n in archive.tensors)}
+    if begins == {DENOISER, SHORT_FIRST}:
+        moved[SHORT] = AUTOENCODER
+    return moved
+
+
+def _usual(name: str, tower: str, moved: Mapping[str, str]) -> str:
+    """tower: what stands before OpenCLIP's names in models, where they are bare; moved: see `_moved`."""
     if tower and name.startswith(OPEN_CLIP):
         return tower + name
-    if is_turbo and name.startswith(TURBO):
-        return OF_SD2 + name.removeprefix(TURBO)
+    for there, usual in moved.items():
+        if name.startswith(there):
+            return usual + name.removeprefix(there)
     if name.startswith(OUTERMOST) and name.startswith(PARTS, len(OUTERMOST)):
-        return _usual(name.removeprefix(OUTERMOST), tower, is_turbo=is_turbo)
+        return _usual(name.removeprefix(OUTERMOST), tower, moved)
     inner = name.removeprefix(CLIP)
     return f"{CLIP}{LEVEL}{inner}" if inner != name and inner.startswith(OUTER) else name
 

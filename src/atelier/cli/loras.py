@@ -89,7 +89,7 @@ def resize_lora(
     given: list[tuple[Rule, float]] = [(name, bound) for name, bound in rules.items() if bound is not None]
     if len(given) > 1 or (not given and rank is None):
         raise BadInput("say one of --rank, --keep, --ratio and --frobenius; --rank beside another is its limit")
-    check_file(target, overwrite=overwrite)
+    _check(target, overwrite=overwrite)
     file = _opened(library_of(models_dir), source)
     size = _size(rank or MOST, conv_rank, *given[0]) if given else _size(rank or MOST, conv_rank)
     done = resized(file, size)
@@ -118,7 +118,7 @@ def merge_lora(
     from atelier.errors import BadInput
     from atelier.weights.cast import cast, precision
 
-    check_file(target, overwrite=overwrite)
+    _check(target, overwrite=overwrite)
     library = library_of(models_dir)
     adapters = _weighted(library, sources)
     model = None if base is None else open_checkpoint(library.find(base).path)
@@ -169,7 +169,7 @@ def convert_lora(
     from atelier.weights.archive import counted
     from atelier.weights.cast import cast, precision
 
-    check_file(target, overwrite=overwrite)
+    _check(target, overwrite=overwrite)
     library = library_of(models_dir)
     file = _opened(library, source)
     known = known_for(file) if base is None else of_model(open_checkpoint(library.find(base).path))
@@ -204,10 +204,17 @@ def bake(
     typer.echo(f"wrote {target}: {checkpoint.name} with {len(adapters)} adapters, {_megabytes(target)}")
 
 
+def _check(target: Path, *, overwrite: bool) -> None:
+    from atelier.adapters.stated import check_target
+
+    check_file(target, overwrite=overwrite)
+    check_target(target)
+
+
 def _opened(library: Library, name: str) -> AdapterFile:
     from atelier.adapters.read import open_adapter
 
-    return open_adapter(Path(name) if Path(name).is_file() else library.adapter(name))
+    return open_adapter(library.adapter(name))
 
 
 def _weighted(library: Library, sources: Sequence[str]) -> list[Weighted]:

@@ -167,4 +167,4 @@ class Family:
     @property
     def prefixes(self) -> tuple[str, ...]:
         """What the tensors of all parts begin with in a single file."""
-        return tuple(part.prefix for part in self.parts)
+        return tuple(prefix for part in self.parts for prefix in part.prefixes)

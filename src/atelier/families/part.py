@@ -85,3 +85,8 @@ class PartSpec(Generic[S, M]):
     network: Architecture[S, M]
     required: bool = True
     converted: str = ""
+
+    @property
+    def prefixes(self) -> tuple[str, ...]:
+        """What its tensors begin with in a single file, whichever names it has."""
+        return (self.prefix, self.converted) if self.converted else (self.prefix,)

@@ -6,31 +6,62 @@ second, and sizes of the image, are a second condition.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from atelier.errors import BadFile
 from atelier.families import discrete, marks, pipelines
 from atelier.families.config import Config
-from atelier.families.facts import Facts, ModelDefaults
+from atelier.families.facts import Facts, ModelDefaults, PartFacts
 from atelier.families.family import Family, Folder, SingleFile, Tower
 from atelier.families.joining import side_by_side
-from atelier.families.parts import TEXT, UNET, VAE, autoencoder, unet
+from atelier.families.part import PartSpec, Settings, Surroundings
+from atelier.families.parts import TEXT, UNET, VAE, autoencoder, clip, unet
 from atelier.families.parts.clip import clip_l
 from atelier.families.parts.openclip import BIG_G, padded_with_zero
+from atelier.families.shapes import Shapes
 from atelier.families.telling import Telling, silent, with_sizes
 from atelier.weights.archive import Archive
 
 if TYPE_CHECKING:
+    from atelier.models.clip import TextSpec
     from atelier.nn.ports import Conditioning
 
-FIRST = replace(TEXT, prefix="conditioner.embedders.0.")
+LAYERS, WIDTH = 12, 768
+"""Of the published first text encoder."""
+FINAL_NORM = "final_layer_norm.weight"
 CONV_IN = "model.diffusion_model.input_blocks.0.0.weight"
 PIPELINES = pipelines.named("StableDiffusionXL")
 SIZE, TURBO_SIZE = 1024, 512
 LATENT_SCALE = 0.13025
 EDM = (("edm_vpred.", "CosXL"), ("edm_mean", "Playground 2.5"))
 """What the names of further levels of noise begin with, and who has them."""
+
+
+def infer_first(shapes: Shapes, facts: PartFacts) -> TextSpec:
+    """As of any tower; the norm behind its last layer, which is not read, may be missing. Raises BadFile."""
+    return replace(clip.infer_text(shapes, facts), normed=any(name.endswith(FINAL_NORM) for name in shapes.found))
+
+
+def cut_off(spec: TextSpec) -> int:
+    """How many layers the first tower lacks at its end: some files are without the last one, which is not read."""
+    return 1 if (spec.width, spec.layers) == (WIDTH, LAYERS - 1) else 0
+
+
+def _write_whole(spec: TextSpec, around: Surroundings) -> Mapping[str, object]:
+    """As diffusers has to count its layers, also where the last one is not in the file."""
+    return clip.TEXT_SETTINGS.write(replace(spec, layers=spec.layers + cut_off(spec)), around)
+
+
+FIRST = PartSpec(
+    TEXT.name,
+    TEXT.title,
+    "conditioner.embedders.0.",
+    TEXT.folder,
+    TEXT.stem,
+    replace(clip.TEXT_NETWORK, infer=infer_first, settings=Settings(clip.TEXT_SETTINGS.read, _write_whole)),
+)
 
 
 def in_file(archive: Archive) -> bool:
@@ -98,7 +129,7 @@ SDXL = Family(
     denoiser=UNET.name,
     autoencoder=VAE.name,
     towers=(
-        Tower(FIRST, "tokenizer", clip_l, least_skip=2, normed=False),
+        Tower(FIRST, "tokenizer", clip_l, least_skip=2, normed=False, cut_off=cut_off),
         Tower(BIG_G, "tokenizer_2", padded_with_zero, least_skip=2, normed=False),
     ),
     join=side_by_side(pooled=1),

@@ -22,7 +22,8 @@ Activation = Literal["quick_gelu", "gelu"]
 class TextSpec:
     """Everything that shapes a text tower. The defaults are CLIP-L/14, the text encoder of Stable Diffusion 1.x.
 
-    eos: the id whose first position is pooled; projection: width of the shared space, None without projection.
+    eos: the id whose first position is pooled; projection: width of the shared space, None without projection; normed:
+    whether there is a norm behind the last layer.
     """
 
     vocab: int = 49408
@@ -34,6 +35,7 @@ class TextSpec:
     act: Activation = "quick_gelu"
     projection: int | None = None
     eos: int = 49407
+    normed: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +131,7 @@ class ClipText(nn.Module):
         self.token_embedding = nn.Embedding(spec.vocab, spec.width)
         self.position_embedding = nn.Embedding(spec.positions, spec.width)
         self.layers = nn.ModuleList(Layer(spec.width, spec.heads, spec.mlp, spec.act) for _ in range(spec.layers))
-        self.final_norm = nn.LayerNorm(spec.width)
+        self.final_norm = nn.LayerNorm(spec.width) if spec.normed else nn.Identity()
         self.projection = None if spec.projection is None else nn.Linear(spec.width, spec.projection, bias=False)
 
     def forward(self, tokens: Int[Tensor, "b t"]) -> TextStates:

@@ -32,6 +32,10 @@ WEIGHT_FILES = (".safetensors", ".ckpt", ".pt", ".pth", ".bin")
 """What the names of files of weights end with, of whatever kind."""
 UPSCALER_FILES = (".pth", ".pt", ".safetensors")
 ADAPTER_FOLDERS = frozenset({"lora", "loras", "lycoris", "locon", "weight_adapters"})
+ADAPTER_STEMS = ("adapter_model", "pytorch_lora_weights")
+"""What PEFT and diffusers call the weights in the folder of an adapter."""
+NETWORK_FOLDERS = frozenset({"unet", "transformer", "text_encoder", "text_encoder_2", "text_encoder_3"})
+"""Folders of networks within the folder of an adapter that changes several."""
 HYPER_FOLDERS = frozenset({"hypernetwork", "hypernetworks"})
 """What folders of hypernetworks are called, in any case."""
 EMBEDDING_FOLDERS = frozenset({"embeddings", "embedding", "textual_inversion", "textual-inversion"})
@@ -168,8 +172,13 @@ class Library:
         return next(of_one_name, None) if wanted else None
 
     def adapters(self) -> Mapping[str, Path]:
-        """The files of weight adapters by name; the first folder wins where two hold the same name."""
-        return self._files(ADAPTER_FOLDERS, WEIGHT_FILES)
+        """The files of weight adapters by name, those in a folder of PEFT's or diffusers' by the folder's; the first
+        one wins where two have the same name."""
+        found: dict[str, Path] = {}
+        for place, path in self._placed(ADAPTER_FOLDERS, WEIGHT_FILES):
+            folder = _adapter_folder(place)
+            found.setdefault(path.stem if folder is None else _folder_name(folder), path)
+        return MappingProxyType(dict(sorted(found.items(), key=lambda item: item[0].casefold())))
 
     def embeddings(self) -> Mapping[str, Path]:
         """The files of textual inversions by name; the first folder wins where two hold the same name."""
@@ -181,18 +190,23 @@ class Library:
         return tuple(path for path in placed if not path.stem.casefold().endswith(PREVIEW))
 
     def adapter(self, name: str) -> Path:
-        """The file of a weight adapter: by path; by the file's name, with folders before it or without, in any case; by
-        what its training called it; last among the models, where it may have been put.
+        """The file of a weight adapter: by path, also that of a folder of PEFT's or diffusers'; by the file's name, or
+        such a folder's, with folders before it or without, in any case; by what its training called it; last among the
+        models, where it may have been put.
 
         Raises UnknownName with the nearest names, BadInput where two files call themselves so.
         """
-        if self.by_path and name and _is_there(path := expanded(name)) and path.is_file():
-            return path
+        if self.by_path and name and _is_there(path := expanded(name)):
+            inside = (path / f"{stem}{ending}" for stem in ADAPTER_STEMS for ending in WEIGHT_FILES)
+            found = path if path.is_file() else next((file for file in inside if file.is_file()), None)
+            if found is not None:
+                return found
         known = self.adapters()
         if name in known:
             return known[name]
         wanted = _parts(name)
         files = [(place, path) for place, path in self._placed(ADAPTER_FOLDERS, WEIGHT_FILES)]
+        files += [(folder, path) for place, path in files if (folder := _adapter_folder(place)) is not None]
         written = next((path for place, path in files if _parts(place)[-len(wanted) :] == wanted), None)
         if wanted and written is not None:
             return written
@@ -330,6 +344,18 @@ def _network_folder(path: Path) -> Path | None:
     """The folder of diffusers that a file of weights belongs to; None for a file of its own."""
     is_part = path.name.startswith(NETWORK_STEM) and (path.parent / CONFIG).is_file()
     return path.parent if is_part and path.parent.name.casefold() not in CONTROL_FOLDERS else None
+
+
+def _adapter_folder(place: str) -> str | None:
+    """The place of the folder that a file is the weights of, by its place; None for a file of its own."""
+    folder, _, file = place.rpartition("/")
+    own = folder.rpartition("/")[2]
+    return folder if file.partition(".")[0] in ADAPTER_STEMS and own and own.casefold() not in ADAPTER_FOLDERS else None
+
+
+def _folder_name(place: str) -> str:
+    parts = place.split("/")
+    return "/".join(parts[-2 if parts[-1] in NETWORK_FOLDERS else -1 :])
 
 
 def _candidates(walk: Iterator[Place]) -> Iterator[Path]:

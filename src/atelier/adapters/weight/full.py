@@ -27,7 +27,8 @@ NORM = frozenset({"w_norm", "b_norm"})
 
 
 def _build(values: Values) -> Mapping[str, Delta]:
-    return {PARAMETERS[slot]: Whole(tensor) for slot, tensor in values.tensors.items() if slot in PARAMETERS}
+    found = {PARAMETERS[slot]: tensor for slot, tensor in values.tensors.items() if slot in PARAMETERS}
+    return {name: Whole(values.scale() * own if name == WEIGHT else own) for name, own in found.items()}
 
 
 def of_bias(tensors: Mapping[str, Tensor]) -> Mapping[str, Delta]:

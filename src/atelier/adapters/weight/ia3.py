@@ -32,7 +32,7 @@ def _fits(shapes: Shapes, weight: Shape) -> bool:
 
 def _build(values: Values) -> Mapping[str, Delta]:
     own = values.tensors
-    return {WEIGHT: Scaled(own["channels"].flatten(), bool(own["on_input"]))}
+    return {WEIGHT: Scaled(values.scale() * own["channels"].flatten(), bool(own["on_input"]))}
 
 
 def _new(weight: Shape, _: Size, __: torch.Generator) -> dict[str, Tensor]:

@@ -81,5 +81,6 @@ SPECS = (
         fits=_fits,
         build=_build,
         new=_new,
+        rank=lambda shapes: shapes["hada_w1_b"][0],
     ),
 )

@@ -60,17 +60,27 @@ def _fits(shapes: Shapes, weight: Shape) -> bool:
         return False
     part = (weight[0] // first[0], weight[1] // first[1], *weight[2:])
     if "lokr_w2" in shapes:
-        return shapes["lokr_w2"] == part
+        return _without_point(shapes["lokr_w2"]) == _without_point(part)
     a, b = shapes["lokr_w2_a"], shapes["lokr_w2_b"]
     return core_fits(shapes["lokr_t2"], a, b, part) if "lokr_t2" in shapes else product(a, b) == as_matrix(part)
+
+
+def _without_point(weight: Shape) -> Shape:
+    """A kernel of a point as the linear layer that it is."""
+    return weight[:2] if math.prod(weight[2:]) == 1 else weight
 
 
 def _build(values: Values) -> Mapping[str, Delta]:
     """alpha counts only where a factor is of low rank; otherwise there is no rank to divide it by."""
     own = values.tensors
-    ranks = [len(own[slot]) for slot in ("lokr_w2_b", "lokr_w1_b") if slot in own]
     first = own["lokr_w1"] if "lokr_w1" in own else own["lokr_w1_a"] @ own["lokr_w1_b"]
-    return {WEIGHT: Kronecker(first, _second(own), values.scale(ranks[0]) if ranks else 1.0)}
+    return {
+        WEIGHT: Kronecker(first, _second(own), values.scale(_rank({slot: tuple(t.shape) for slot, t in own.items()})))
+    }
+
+
+def _rank(shapes: Shapes) -> int | None:
+    return next((shapes[slot][0] for slot in ("lokr_w2_b", "lokr_w1_b") if slot in shapes), None)
 
 
 def _second(own: Mapping[str, Tensor]) -> Tensor:
@@ -118,5 +128,6 @@ SPECS = (
         fits=_fits,
         build=_build,
         new=_new,
+        rank=_rank,
     ),
 )

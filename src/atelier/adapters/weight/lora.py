@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -25,6 +26,12 @@ from atelier.adapters.delta import (
     spread_evenly,
     tucker,
 )
+
+SIZE, PLACES, VALUES = "bias_size", "bias_indices", "bias_values"
+WEIGHTS = "weights"
+"""The slot of what AdaLoRA multiplies the ranks with: a layer that has it is of no kind that is known."""
+SPARSE = frozenset({SIZE, PLACES, VALUES})
+"""Slots of single elements of the difference: the shape of the weight, (axes,); where they are, (axes, n); (n,)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +73,30 @@ class LowRank(Delta):
         return pointwise(self.scale * hidden, self.up)
 
 
+@dataclass(frozen=True, slots=True)
+class Corrected(Delta):
+    """Another delta, and single elements beside it: what LyCORIS' extraction keeps of the difference that the factors
+    miss. places: (n,), counted through the whole weight; values: (n,)."""
+
+    inner: Delta
+    places: Tensor
+    values: Tensor
+
+    def difference(self, weight: Tensor) -> Tensor:
+        return self.inner.difference(weight).flatten().index_add(0, self.places, self.values).reshape(weight.shape)
+
+
 def _fits(shapes: Shapes, weight: Shape) -> bool:
+    return _factors_fit(shapes, weight) and (SIZE not in shapes or _elements_fit(shapes))
+
+
+def _elements_fit(shapes: Shapes) -> bool:
+    """Whether there is a place for each value; where it is, is known only when the file is read."""
+    axes, places, values = (shapes[slot] for slot in (SIZE, PLACES, VALUES))
+    return len(axes) == len(values) == 1 and places == (*axes, *values)
+
+
+def _factors_fit(shapes: Shapes, weight: Shape) -> bool:
     up, down, mid = shapes["up"], shapes["down"], shapes.get("mid")
     if mid is None:
         return product(up, down) == as_matrix(weight)
@@ -79,7 +109,19 @@ def _build(values: Values) -> Mapping[str, Delta]:
     mid, scale, rank = values.tensors.get("mid"), values.scale(len(down)), values.rank
     if mid is not None:
         mid = mid[:rank, :rank]
-    return {WEIGHT: LowRank(up[:, :rank], down[:rank], mid, scale)}
+    made = LowRank(up[:, :rank], down[:rank], mid, scale)
+    return {WEIGHT: _corrected(made, values.tensors, scale) if SIZE in values.tensors else made}
+
+
+def _corrected(inner: LowRank, own: Mapping[str, Tensor], scale: float) -> Delta:
+    """The elements are multiplied as the product is. Raises ValueError for places outside of the weight."""
+    size, places = [int(n) for n in own[SIZE]], own[PLACES].long()
+    limits = torch.tensor(size, device=places.device)[:, None]
+    count = len(inner.up) * inner.down.shape[1] * (1 if inner.mid is None else inner.mid[0, 0].numel())
+    if math.prod(size) != count or bool(((places < 0) | (places >= limits)).any()):
+        raise ValueError(f"has elements of a weight of the shape {size}, or outside of it")
+    strides = torch.tensor([math.prod(size[n + 1 :]) for n in range(len(size))], device=places.device)
+    return Corrected(inner, (places * strides[:, None]).sum(0), scale * own[VALUES].flatten())
 
 
 def _new(weight: Shape, size: Size, random: torch.Generator) -> dict[str, Tensor]:
@@ -112,11 +154,14 @@ SPECS = (
                 ".lora_linear_layer.up.weight",
             ),
             "mid": (".lora_mid.weight",),
+            **{slot: (f".{slot}",) for slot in sorted(SPARSE)},
+            WEIGHTS: (".lora_E",),
         },
-        is_of=lambda slots: {"up", "down"} <= slots <= {"up", "down", "mid"},
+        is_of=lambda slots: slots - {"mid"} in ({"up", "down"}, {"up", "down", *SPARSE}),
         fits=_fits,
         build=_build,
         ranked=True,
+        rank=lambda shapes: shapes["down"][0],
         new=_new,
         beside=True,
     ),

@@ -20,7 +20,7 @@ END = re.compile(
 ALGORITHMS = (
     *((".hada_w1", "loha"), (".lokr_w", "lokr"), (".on_input", "ia3"), (".a1.weight", "glora")),
     *((".oft_blocks", "oft"), (".oft_diag", "oft"), (".oft_R", "peft_oft"), (".boft_R", "peft_boft")),
-    *((".ia3_l", "peft_ia3"), (".vera_lambda_", "vera")),
+    *((".ia3_l", "peft_ia3"), (".vera_lambda_", "vera"), (".lora_E", "adalora")),
 )
 LORA = ("lora_down", "lora_up", "lora_A", "lora.down", "lora_linear_layer", "lora1.down", "lora2.down")
 DORA = (".dora_scale", "lora_magnitude_vector")

@@ -111,4 +111,4 @@ def _build(spec: VaeSpec) -> AutoencoderKL:
 
 
 NETWORK = Architecture(infer, names.names, _build, _facts, Settings(_read, _write))
-VAE = PartSpec("vae", "autoencoder", "first_stage_model.", "vae", "diffusion_pytorch_model", NETWORK)
+VAE = PartSpec("vae", "autoencoder", "first_stage_model.", "vae", "diffusion_pytorch_model", NETWORK, converted="vae.")

@@ -68,7 +68,8 @@ def _text(spec: TextSpec) -> Iterator[Name]:
         yield _same(f"{ours}.weight", f"text_model.embeddings.{ours}.weight")
     for i in range(spec.layers):
         yield from _layer(f"layers.{i}", f"text_model.encoder.layers.{i}")
-    yield from _both("final_norm", "text_model.final_layer_norm")
+    if spec.normed:
+        yield from _both("final_norm", "text_model.final_layer_norm")
     if spec.projection is not None:
         yield weight("projection", "text_projection", "text_projection")
 
