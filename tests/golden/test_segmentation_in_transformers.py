@@ -15,7 +15,7 @@ from torch import nn
 
 from annotator_support import Pixels, blocks
 from atelier.errors import BadFile, BadInput
-from atelier.vision import segmentation
+from atelier.vision import by_transformers, segmentation
 from atelier.vision.annotate import annotator, ready
 from atelier.vision.palette import in_colours
 
@@ -135,6 +135,6 @@ def test_other_networks_and_classes_are_refused(folders: dict[str, Path], tmp_pa
 
 
 def test_without_transformers_it_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(segmentation, "find_spec", lambda _: None)
+    monkeypatch.setattr(by_transformers, "find_spec", lambda _: None)
     with pytest.raises(BadInput, match="needs transformers: pip install"):
         segmentation.open_segmenter(tmp_path, CPU)

@@ -8,6 +8,7 @@ from types import ModuleType
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image, ImageDraw
 
 from atelier.train.data.scenes import BACKGROUNDS, Concept, concepts
@@ -21,10 +22,13 @@ def style(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     return import_module("style")
 
 
-def sprite(corners: int, *, outlined: bool) -> Image.Image:
+FILLS = ((200, 120, 40, 255), (90, 60, 160, 255))
+
+
+def sprite(corners: int, *, outlined: bool, fill: tuple[int, int, int, int] | None = FILLS[0]) -> Image.Image:
     """A regular polygon, filled or as a line."""
     image = Image.new("RGBA", (80, 80), (0, 0, 0, 0))
-    fill = None if outlined else (200, 120, 40, 255)
+    fill = None if outlined else fill
     ImageDraw.Draw(image).regular_polygon((40, 40, 38), corners, fill=fill, outline=(20, 20, 20, 255), width=4)
     return image.convert("RGBa")
 
@@ -32,13 +36,23 @@ def sprite(corners: int, *, outlined: bool) -> Image.Image:
 THINGS = [Concept(f"{corners} corners", "?", "shapes", "a") for corners in range(3, 9)]
 
 
-def test_styles_are_told_apart_on_things_that_were_not_seen(style: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(style, "ROUNDS", 60)
-    fonts = [[sprite(n, outlined=outlined) for n in (3, 4, 6, 7)] for outlined in (False, True)]
-    net = style.trained(fonts)
-    for outlined in (False, True):
-        unseen = style.renderings([sprite(n, outlined=outlined) for n in (5, 8)])
-        assert style.said_new(net, unseen) == float(outlined)
+def test_styles_are_told_apart_on_things_that_were_not_seen(style: ModuleType) -> None:
+    fonts = [[sprite(n, outlined=False, fill=fill) for n in (3, 4, 6, 7)] for fill in FILLS]
+    classifier = style.trained(fonts)
+    for font, fill in enumerate(FILLS):
+        unseen = style.renderings([sprite(n, outlined=False, fill=fill) for n in (5, 8)])
+        assert style.said_new(classifier, unseen) == font
+
+
+def test_colours_are_those_of_the_thing(style: ModuleType) -> None:
+    """Of a rectangle on blue: half a level of red above the third, all of the topmost green."""
+    image = np.zeros((64, 64, 3), np.uint8)
+    image[:] = (0, 0, 255)
+    image[6:58, 19:45] = (round(255 * 3.5 / 7), 255, 0)
+    (found,) = style.colours(torch.from_numpy(image).permute(2, 0, 1)[None].float() / 255)
+    for place in ((3, 7, 0), (4, 7, 0)):
+        assert float(found[place[0] * 64 + place[1] * 8 + place[2]]) == pytest.approx(0.5**0.5, abs=0.02)
+    assert float(found.square().sum()) == pytest.approx(1, abs=0.01)
 
 
 def test_the_right_thing_is_the_nearest_in_either_style_and_at_a_small_shift(style: ModuleType) -> None:

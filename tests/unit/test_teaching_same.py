@@ -20,7 +20,8 @@ from atelier.checkpoints.text import TextTowers
 from atelier.nn.ports import Conditioning
 from atelier.train.loop import Placement
 from atelier.train.tasks.teaching import TeachingTask
-from atelier.train.teaching.base import Base, Caption, conditioning_of
+from atelier.train.teaching import kept_captions
+from atelier.train.teaching.base import Base, states_of
 
 pytestmark = pytest.mark.usefixtures("one_thread", "no_charts")
 TAUGHT: Mapping[str, tuple[str, Mapping[str, Any]]] = {
@@ -101,12 +102,12 @@ def test_what_captions_say_depends_on_no_other_caption(
     """Products of matrices may round otherwise with other numbers of rows, and a run that goes on sees a caption beside
     others than before."""
 
-    def rounded(base: Base, encoder: TextTowers, captions: Sequence[Caption], least: int = 1) -> Conditioning:
-        found = conditioning_of(base, encoder, captions, least)
-        return replace(found, tokens=found.tokens + 0.5 * len(captions))
+    def rounded(base: Base, encoder: TextTowers, texts: Sequence[str], least: int = 1) -> Conditioning:
+        found = states_of(base, encoder, texts, least)
+        return replace(found, tokens=found.tokens + 0.5 * len(texts))
 
-    monkeypatch.setattr("atelier.train.tasks.teaching.conditioning_of", rounded)
-    unbroken, resumed = (made("Custom Diffusion", tiny_file, images, tmp_path, run__batch=3) for _ in range(2))
+    monkeypatch.setattr("atelier.train.teaching.kept_captions.states_of", rounded)
+    unbroken, resumed = (made("Custom Diffusion", tiny_file, images, tmp_path / name, run__batch=3) for name in "ab")
     unbroken.dry(unbroken.maker(0))
     teaching.gradients(unbroken, 0)
     resumed.dry(resumed.maker(1))
@@ -170,8 +171,9 @@ def test_states_of_texts_are_kept_only_where_nothing_of_them_learns(
     from atelier.train.tasks import teaching as own
 
     asked: list[int] = []
-    encode = own.conditioning_of
-    monkeypatch.setattr(own, "conditioning_of", lambda *given: asked.append(1) or encode(*given))
+    for module, name in ((own, "conditioning_of"), (kept_captions, "states_of")):
+        encode = getattr(module, name)
+        monkeypatch.setattr(module, name, lambda *given, encode=encode: asked.append(1) or encode(*given))
     for text, wanted in ((False, 0), (True, 1)):
         task = made("LoRA", tiny_file, images, tmp_path, targets__text=text)
         first = teaching.gradients(task)
@@ -181,8 +183,7 @@ def test_states_of_texts_are_kept_only_where_nothing_of_them_learns(
     monkeypatch.setattr(own, "CACHED", 1)
     task = made("LoRA", tiny_file, images, tmp_path, targets__text=False)
     teaching.gradients(task)
-    assert len(task._states) == 1, "and no more than fit"
-    assert len(task._latents) == 1
+    assert len(task._latents) == 1, "and no more than fit"
 
 
 TOGETHER = {

@@ -8,11 +8,17 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
+    from PIL.Image import Image
+
+    from atelier.train.data.captioning import Composing
     from atelier.train.data.inspecting import Report
     from atelier.train.data.subsets import Subset
     from atelier.vision.interrogate import WordList
+
+    Say = Callable[[Image], str]
+    """The caption of an image; "" where there is none."""
 
 COLUMNS = 6
 NO_WORDS = "-"
@@ -110,6 +116,16 @@ Between = Annotated[
 ]
 
 
+Blip = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FOLDER",
+        help="Whole sentences instead, by the BLIP network in a folder as transformers writes them "
+        "(BlipForConditionalGeneration).",
+    ),
+]
+
+
 def caption(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder of images.", show_default=False)],
     model: Annotated[str | None, typer.Option(help="Name or path; the embedded model if not given.")] = None,
@@ -118,36 +134,60 @@ def caption(
     least: Annotated[float, typer.Option(min=0, max=1, help="Smallest share of its list that a word needs.")] = 0.0,
     between: Between = None,
     before: Annotated[str, typer.Option(help="What every caption begins with.")] = "",
+    blip: Blip = None,
     *,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Also replace captions that are there.")] = False,
 ) -> None:
     """Write captions beside images that have none: the nearest words of lists, as the model's own CLIP sees it."""
     import os
 
-    from atelier.checkpoints.opening import open_checkpoint
-    from atelier.compose import library
-    from atelier.errors import BadFile
-    from atelier.runtime.interrogating import built_in_lists
+    from atelier.errors import BadFile, BadInput
     from atelier.runtime.threads import settle_process
-    from atelier.train.data.captioning import Composing, composed, image_of, to_caption, write
-    from atelier.vision.interrogate import Interrogator, word_lists
+    from atelier.train.data.captioning import Composing, image_of, to_caption, write
 
     settle_process(os.environ)
-    lists: Sequence[WordList] = built_in_lists() if words is None else word_lists(words)
+    if blip is not None and (model, words, between, top, least) != (None, None, None, 1, 0.0):
+        raise BadInput("--blip writes sentences: leave out --model, --words, --top, --least and --between")
     how = Composing(top, least, between if between is not None else " " if words is None else ", ", before)
-    waiting = to_caption(folder, overwrite=overwrite)
-    asked = Interrogator(open_checkpoint(library().find(model).path), lists) if waiting else None
-    for image, text in waiting:
-        assert asked is not None
+    say: Say | None = None
+    for image, text in to_caption(folder, overwrite=overwrite):
+        say = say or (_by_words(model, words, how) if blip is None else _by_sentences(blip, before))
         try:
-            said = composed(asked.ranked(image_of(image)), how)
+            said = say(image_of(image))
         except BadFile as error:
             typer.echo(f"atelier: {error}", err=True)
             continue
         if not said:
-            typer.echo(f"atelier: {image}: no word has a share of {least:g}: give a smaller --least", err=True)
+            why = f"no word has a share of {least:g}: give a smaller --least" if blip is None else "BLIP says nothing"
+            typer.echo(f"atelier: {image}: {why}", err=True)
         elif write(said, text, overwrite=overwrite):
             typer.echo(f"{text}: {said}")
+
+
+def _by_words(model: str | None, words: Path | None, how: Composing) -> Say:
+    from atelier.checkpoints.opening import open_checkpoint
+    from atelier.compose import library
+    from atelier.runtime.interrogating import built_in_lists
+    from atelier.train.data.captioning import composed
+    from atelier.vision.interrogate import Interrogator, word_lists
+
+    lists: Sequence[WordList] = built_in_lists() if words is None else word_lists(words)
+    asked = Interrogator(open_checkpoint(library().find(model).path), lists)
+    return lambda image: composed(asked.ranked(image), how)
+
+
+def _by_sentences(blip: Path, before: str) -> Say:
+    import torch
+
+    from atelier.vision.sentences import open_captioner
+
+    captioner = open_captioner(blip, torch.device("cpu"))
+
+    def say(image: Image) -> str:
+        said = captioner.caption(image)
+        return said and before + said
+
+    return say
 
 
 def _subset(size: int, step: int, words: str, *, square: bool, no_upscale: bool) -> Subset:

@@ -22,6 +22,8 @@ from atelier.weights.formats.atomic import LEFT_OVER, new_file
 
 RECIPE = "recipe.json"
 LATENTS = "latents"
+TEXTS = "texts"
+"""Of a teaching: what text encoders made of captions."""
 MODEL = "model"
 """The folder of a run that holds a whole model, where that is what it makes."""
 WRITTEN_INTO = (checkpoint.FOLDER, "samples", f"{LATENTS}/*")

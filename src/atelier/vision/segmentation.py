@@ -1,20 +1,14 @@
 """What each pixel of an image shows, of ADE20K's 150 classes, by networks as transformers builds them: UperNet (Xiao
-2018, arXiv:1807.10221), SegFormer (Xie 2021, arXiv:2105.15203), OneFormer (Jain 2022, arXiv:2211.06220).
-
-transformers is optional (`pip install 'atelier[depth]'`). It is given tensors that our own reader read, of a local
-folder, and runs no code from there.
-"""
+2018, arXiv:1807.10221), SegFormer (Xie 2021, arXiv:2105.15203), OneFormer (Jain 2022, arXiv:2211.06220)."""
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
-from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
-from atelier.errors import BadFile, BadInput
+from atelier.errors import BadFile
+from atelier.vision.by_transformers import open_net
 
 if TYPE_CHECKING:
     import numpy as np
@@ -24,7 +18,6 @@ if TYPE_CHECKING:
 
     Pixels = NDArray[np.uint8]
 
-PACKAGE, INSTALL = "transformers", "pip install 'atelier[depth]'"
 CLASSES = 150
 BY_TASK = "OneFormerForUniversalSegmentation"
 KINDS = ("UperNetForSemanticSegmentation", "SegformerForSemanticSegmentation", BY_TASK)
@@ -73,56 +66,11 @@ def open_segmenter(folder: Path, device: torch.device) -> Segmenter:
     Raises BadFile for one of another kind, other classes or without all its tensors, BadInput where transformers is not
     installed.
     """
-    if find_spec(PACKAGE) is None:
-        raise BadInput(f"telling what an image shows needs {PACKAGE}: {INSTALL}")
-    kind = _kind(folder)
-    library: Any = import_module(PACKAGE)
-    try:
-        of_kind = getattr(library, kind)
-        config = of_kind.config_class.from_pretrained(folder, local_files_only=True)
-        net, told = of_kind.from_pretrained(
-            None, config=config, state_dict=_tensors(folder), output_loading_info=True, dtype="float32"
-        )
-    except BadFile:
-        raise
-    except Exception as error:  # a library of many formats fails in many ways
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise BadFile(folder, f"is no network that can be used ({reason}): get it again") from error
-    _check(folder, config, told)
-    task = _task(config.task_seq_len, device) if kind == BY_TASK else None
-    return Segmenter(net.to(device).eval(), task, device)
-
-
-def _kind(folder: Path) -> str:
-    path = folder / "config.json"
-    try:
-        found: object = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise BadFile(path, "cannot be read: get the folder again") from error
-    named = cast("dict[str, object]", found).get("architectures") if isinstance(found, dict) else None
-    kinds = cast("list[object]", named) if isinstance(named, list) else []
-    for kind in KINDS:
-        if kind in kinds:
-            return kind
-    raise BadFile(path, f"is of another network ({', '.join(map(str, kinds)) or 'none'}): {', '.join(KINDS)} are read")
-
-
-def _tensors(folder: Path) -> dict[str, Tensor]:
-    """Raises BadFile."""
-    from atelier.checkpoints.folder import TRANSFORMERS_STEM, archive_in
-
-    archive = archive_in(folder, TRANSFORMERS_STEM)
-    return archive.load((name for name in archive.tensors if not name.endswith(COUNTER)), mapped=False)
-
-
-def _check(folder: Path, config: Any, told: Any) -> None:  # noqa: ANN401 - transformers' own
-    """Raises BadFile where tensors are missing or misshapen, which transformers would make up."""
-    lacking = sorted(map(str, (*told["missing_keys"], *told["mismatched_keys"])))
-    lacking = [name for name in lacking if COUNTER not in name]
-    if lacking:
-        raise BadFile(folder, f"lacks {len(lacking)} tensors ({', '.join(lacking[:3])}): get it again")
-    if config.num_labels != CLASSES:
-        raise BadFile(folder, f"knows {config.num_labels} classes; one of ADE20K's {CLASSES} is needed")
+    found = open_net(folder, KINDS, "telling what an image shows", COUNTER)
+    if found.config.num_labels != CLASSES:
+        raise BadFile(folder, f"knows {found.config.num_labels} classes; one of ADE20K's {CLASSES} is needed")
+    task = _task(found.config.task_seq_len, device) if found.kind == BY_TASK else None
+    return Segmenter(found.net.to(device), task, device)
 
 
 def _task(length: int, device: torch.device) -> Tensor:

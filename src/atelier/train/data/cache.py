@@ -39,7 +39,7 @@ class Cache:
             sweep(folder)
         except OSError as error:
             raise BadFile(
-                folder, f"cannot keep encoded images ({error.strerror or error}): give another place"
+                folder, f"cannot keep encoded images and captions ({error.strerror or error}): give another place"
             ) from error
         return cls(folder)
 
@@ -49,12 +49,14 @@ class Cache:
     def arrays(self, key: str, names: tuple[str, ...], make: Callable[[], Mapping[str, Floats]]) -> dict[str, Floats]:
         """The arrays of these names that are kept under a key; where there are none, or damaged ones, what `make` says.
 
+        Either lie in memory in the order of their axes: a network may round otherwise what lies in another.
+
         Raises StorageFull and BadFile where they cannot be written, and what `make` raises.
         """
         try:
             return _stored(self.path(key), names)
         except DAMAGED:
-            made = {name: np.asarray(array) for name, array in make().items()}
+            made = {name: np.ascontiguousarray(array) for name, array in make().items()}
         with new_file(self.path(key)) as file:
             np.savez(file, **cast("dict[str, Any]", {name: made[name] for name in names}))
         return {name: made[name] for name in names}
@@ -72,9 +74,10 @@ def image_digest(path: Path) -> str:
     return _digest(path, state(path))
 
 
-def text_key(text: str, encoder: str) -> str:
-    """Names what an encoder makes of a caption."""
-    return _key("text", hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest(), encoder)
+def text_key(text: str, encoder: str, clip_skip: int, chunks: int) -> str:
+    """Names what an encoder makes of a caption. encoder: its digest; clip_skip: which layer is read; chunks: how many
+    the text takes at least."""
+    return _key("text", hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest(), encoder, clip_skip, chunks)
 
 
 def _key(*parts: object) -> str:

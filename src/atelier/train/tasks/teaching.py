@@ -24,7 +24,7 @@ from atelier.train.data.excerpts import Excerpt, mask, pixels
 from atelier.train.data.sheet import sheet
 from atelier.train.data.teaching import TeachingSet
 from atelier.train.descent import Descent
-from atelier.train.folder import LATENTS
+from atelier.train.folder import LATENTS, TEXTS
 from atelier.train.latents import encoder_digest
 from atelier.train.loop import Placement, Validation
 from atelier.train.optimizers import grouped
@@ -32,16 +32,17 @@ from atelier.train.recipe import digest
 from atelier.train.recompute import recomputed
 from atelier.train.sampling import sampled
 from atelier.train.tasks.images import to_images, to_pixels
-from atelier.train.teaching.base import Base, Caption, chunks_of, conditioning_of, predict
+from atelier.train.teaching.base import Base, Caption, chunks_of, conditioning_of, predict, states_of
 from atelier.train.teaching.dropout import Draw
 from atelier.train.teaching.inpainting import all_new, beside, holes, sees_holes
+from atelier.train.teaching.kept_captions import KeptCaptions
 from atelier.train.teaching.pupils import Pupil
 from atelier.train.teaching.recipe import TeachingRecipe
 from atelier.train.teaching.training_images import StepExcerpts, side_of
 from atelier.train.validation import fixed_loss
 
 CACHED = 2**30
-"""Bytes of latents, and of states of texts, that are kept in memory."""
+"""Bytes of latents that are kept in memory."""
 MEASURED = 16
 """Training images whose loss is measured at the same noise always."""
 
@@ -77,8 +78,9 @@ def unsteered(_batch: Sequence[Excerpt], _x: Tensor, _t: Tensor, _said: Conditio
 
 
 class TeachingTask:
-    """A pupil that learns from images; see `loop.Task`. What the autoencoder makes of images is kept in `folder`;
-    steered: what enters the denoiser beside captions; further: files that this is made of."""
+    """A pupil that learns from images; see `loop.Task`. What the autoencoder makes of images is kept in `folder`,
+    and what text encoders that are not taught make of captions; steered: what enters the denoiser beside captions;
+    further: files that this is made of."""
 
     def __init__(
         self,
@@ -102,9 +104,9 @@ class TeachingTask:
         self._extra = {"model": base.checkpoint.sha256()}  # once: the file may be another one when the run is saved
         self._inpaints = sees_holes(base)
         self._latents: OrderedDict[Excerpt, tuple[Tensor, Tensor]] = OrderedDict()
-        self._states: dict[tuple[Caption, int], Conditioning] = {}
         with torch.no_grad():
-            self._positions = conditioning_of(base, base.encoder, [Caption("", 8, 8)]).tokens.shape[1]
+            empty = states_of(base, base.encoder, [""])
+        self._captions = None if pupil.reads else KeptCaptions(base, empty, folder / TEXTS)
         with pupil.at_work() as encoder:
             self._chunks = chunks_of(encoder, images.texts)
         self._cache, self._encoder = Cache.open(folder / LATENTS), encoder_digest(base.vae)
@@ -244,25 +246,10 @@ class TeachingTask:
 
     def _conditioning(self, encoder: TextTowers, batch: Sequence[Excerpt]) -> Conditioning:
         captions = [caption_of(own) for own in batch]
-        if self.pupil.reads:
+        if self._captions is None:
             with self.placement.autocast():
                 return conditioning_of(self.base, encoder, captions, self._chunks)
-        rows = [self._of_caption(encoder, caption, self._chunks) for caption in captions]
-        most = max(len(own.tokens[0]) for own in rows) // self._positions
-        return _joined(
-            rows if most == self._chunks else [self._of_caption(encoder, caption, most) for caption in captions]
-        )
-
-    def _of_caption(self, encoder: TextTowers, caption: Caption, chunks: int) -> Conditioning:
-        """One row, of so many chunks at least. Encoded by itself, so that its last bits do not depend on which others
-        were beside it when it was first seen: a run that goes on sees it beside others."""
-        key = caption, chunks
-        if key not in self._states:
-            with torch.no_grad():
-                self._states[key] = conditioning_of(self.base, encoder, [caption], chunks)
-            while len(self._states) > max(1, CACHED // self._states[key].tokens.nbytes):
-                del self._states[next(iter(self._states))]
-        return self._states[key]
+        return self._captions(captions, self._chunks)
 
     # A look at what has been learned.
 
@@ -281,7 +268,7 @@ class TeachingTask:
         ones, counts = torch.ones(len(batch), device=clean.device), self._masks(batch, clean)
         channels = self._beside(batch, 0) if self._inpaints else None
         with self.pupil.at_work() as encoder:
-            cond = conditioning_of(self.base, encoder, [caption_of(own) for own in batch], self._chunks)
+            cond = self._conditioning(encoder, batch)
 
             def losses(rows: slice, noise: Tensor, t: Tensor) -> Tensor:
                 chosen = Noised(clean, clean, None, t, ones, counts, channels).rows(rows)
@@ -333,14 +320,3 @@ def caption_of(excerpt: Excerpt) -> Caption:
 def _rows(cond: Conditioning, chosen: slice) -> Conditioning:
     pooled, sizes = (None if part is None else part[chosen] for part in (cond.pooled, cond.sizes))
     return Conditioning(cond.tokens[chosen], pooled, sizes)
-
-
-def _joined(rows: Sequence[Conditioning]) -> Conditioning:
-    """Rows of one length each, put together."""
-
-    def over(parts: Sequence[Tensor | None]) -> Tensor | None:
-        there = [part for part in parts if part is not None]
-        return torch.cat(there) if there else None
-
-    tokens = torch.cat([row.tokens for row in rows])
-    return Conditioning(tokens, over([row.pooled for row in rows]), over([row.sizes for row in rows]))

@@ -152,15 +152,24 @@ def conditioning_of(base: Base, encoder: TextTowers, captions: Sequence[Caption]
     A caption that is longer than a chunk goes on in further ones, and all rows get as many as the longest, and at least
     so many.
     """
-    texts = [caption.text for caption in captions]
-    rows = encoder.join([_rows(tower, texts, least, base.clip_skip) for tower in encoder.towers])
+    return told(base, states_of(base, encoder, [caption.text for caption in captions], least), captions)
+
+
+def states_of(base: Base, encoder: TextTowers, texts: Sequence[str], least: int = 1) -> Conditioning:
+    """What the text encoders make of texts, before the family's own is added: tokens (N, chunks * T, C), pooled (N, P);
+    least: see conditioning_of."""
+    return encoder.join([_rows(tower, texts, least, base.clip_skip) for tower in encoder.towers])
+
+
+def told(base: Base, states: Conditioning, captions: Sequence[Caption]) -> Conditioning:
+    """What the network is conditioned on by the states of captions."""
     tell = base.checkpoint.family.tell
     parts = [
         tell(
-            Conditioning(tokens, None if rows.pooled is None else rows.pooled[number]),
+            Conditioning(tokens, None if states.pooled is None else states.pooled[number]),
             Telling(caption.height, caption.width, empty=not caption.text, positively=caption.said),
         )
-        for number, (caption, tokens) in enumerate(zip(captions, rows.tokens, strict=True))
+        for number, (caption, tokens) in enumerate(zip(captions, states.tokens, strict=True))
     ]
     return Conditioning(
         torch.stack([part.tokens for part in parts]),
