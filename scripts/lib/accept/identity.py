@@ -122,19 +122,25 @@ def nearest(image: Pixels, spot: Spot, everyone: tuple[Identity, ...]) -> Identi
     """Whose face at this spot, or its mirror image, is nearest to what an image shows: the mean squared difference of
     colours, least over small shifts."""
     border = np.concatenate([image[0], image[-1], image[:, 0], image[:, -1]])
-    faces = shown(everyone, spot, tuple(int(part) for part in np.median(border, axis=0)))
+    on_black, on_white = shown(everyone, spot)
+    faces = (on_black + (on_white - on_black) * np.float32(np.median(border, axis=0) / 255)).reshape(len(on_black), -1)
     seen, shifts = reduced(image), range(-SHIFTS, SHIFTS + 1)
     shifted = np.stack([np.roll(seen, (y, x), (0, 1)).ravel() for y in shifts for x in shifts])
     distances = (shifted**2).sum(1) + (faces**2).sum(1)[:, None] - 2 * faces @ shifted.T
     return everyone[int(distances.min(1).argmin()) % len(everyone)]
 
 
-@functools.lru_cache(maxsize=16)
-def shown(everyone: tuple[Identity, ...], spot: Spot, ground: tuple[int, ...]) -> Floats:
-    """Of each face, and then of each mirrored, the image of it alone at this spot: (2 N, HALF * HALF * 3)."""
+@functools.lru_cache(maxsize=2)
+def shown(everyone: tuple[Identity, ...], spot: Spot) -> tuple[Floats, Floats]:
+    """Of each face, and then of each mirrored, the image of it alone at this spot on black and on white, between which
+    that on any other ground lies: (2 N, HALF, HALF, 3) each."""
     faces = [own.image for own in everyone]
     faces += [face.transpose(Image.Transpose.FLIP_LEFT_RIGHT) for face in faces]
-    return np.stack([reduced(np.asarray(placed(face, spot, ground))).ravel() for face in faces])
+    black, white = (
+        np.stack([reduced(np.asarray(placed(face, spot, ground))) for face in faces])
+        for ground in (BACKGROUNDS["black"], BACKGROUNDS["white"])
+    )
+    return black, white
 
 
 def reduced(image: Pixels) -> Floats:
