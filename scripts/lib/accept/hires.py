@@ -31,7 +31,7 @@ BLUR = 2.0
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=8)
-    parser.add_argument("--strength", type=float, default=0.3, help="the embedded model knows one size of image")
+    parser.add_argument("--strength", type=float, default=0.2, help="the embedded model knows one size of image")
     parser.add_argument("--upscaler", default="Lanczos")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
