@@ -241,7 +241,7 @@ def test_its_file_acts_as_what_was_taught(reads: str, model: Path, images: Path,
 def test_tokens_first_learn_to_be_the_states_of_captions(
     reads: str, model: Path, images: Path, encoder: Path, tmp_path: Path
 ) -> None:
-    """By the text encoder of transformers; then the denoiser's loss follows, with as many captions left out as wanted."""
+    """By the text encoder of transformers; then the denoiser's loss follows, and captions are left out as wanted."""
     more = {"image_prompt__reads": reads, "image_prompt__layers": 1, "image_prompt__align": 2, "data__dropout": 1.0}
     task = taught(model, images, encoder, tmp_path, **more)
     pipe = diffusers.StableDiffusionPipeline.from_pretrained(model, safety_checker=None)
