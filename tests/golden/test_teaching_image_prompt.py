@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -258,6 +259,25 @@ def test_tokens_first_learn_to_be_the_states_of_captions(
     other = taught(model, images, encoder, tmp_path / "plain", **{**more, "image_prompt__align": 0})
     pupil(other).prompt.net.load_state_dict(prompt.net.state_dict())
     assert task.update(2, task.maker(2))["loss"] == other.update(2, other.maker(2))["loss"]
+
+
+def test_it_goes_on_from_a_file(model: Path, images: Path, encoder: Path, tmp_path: Path) -> None:
+    from training_support import known, recipe, trained
+
+    chosen = recipe("image-prompt", told(model, images, encoder, dtype="fp32"))
+    trained(chosen, tmp_path / "first")
+    path = known()["image-prompt"].export(chosen, tmp_path / "first")
+    more = {"image_prompt__begin": str(path)}
+    task = taught(model, images, encoder, tmp_path / "second", **more)
+    from atelier.train.teaching.writing import learned
+
+    expected = learned(tmp_path / "first")["image_prompt"]
+    assert all(torch.equal(own, expected[name]) for name, own in pupil(task).prompt.net.state_dict().items())
+    before = task.identity
+    os.utime(path, (1, 1))
+    assert taught(model, images, encoder, tmp_path / "second", **more).identity != before, "another file, maybe"
+    with pytest.raises(BadFile, match=r"is no IP-Adapter of the shape that is taught \(LinearSpec\(.*tokens=5"):
+        taught(model, images, encoder, tmp_path / "third", image_prompt__tokens=5, **more)
 
 
 @pytest.mark.parametrize("align", [0, 1, 3])

@@ -25,7 +25,8 @@ class ImagePromptTable(Table, frozen=True):
     (a plain IP-Adapter), or the states of all places (plus). tokens: that become of an image; layers: of the perceiver
     that reads states. references: a folder with an image for each training image, of its name, which is seen in its
     place: another one of the same thing, say. dropout: the share of images that are left out. align: first steps in
-    which tokens learn to be what the text encoder makes of the captions."""
+    which tokens learn to be what the text encoder makes of the captions. begin: a file of this
+    shape, to go on from."""
 
     encoder: str = ""
     reads: Literal["embedding", "states"] = "embedding"
@@ -34,6 +35,7 @@ class ImagePromptTable(Table, frozen=True):
     references: str = ""
     dropout: Share = 0.05
     align: Annotated[int, Field(ge=0)] = 0
+    begin: str = ""
 
 
 class ImagePromptRecipe(TeachingRecipe, frozen=True):
@@ -84,12 +86,16 @@ def _spec(recipe: ImagePromptRecipe, base: Base, encoder: ImageEncoder) -> IpAda
 
 
 def _pupil(recipe: ImagePromptRecipe, base: Base) -> ImagePromptPupil:
-    from atelier.train.teaching.image_prompt import FAINT, SPOKEN, Seen, pupil_of
+    from atelier.train.teaching.image_prompt import FAINT, SPOKEN, Seen, finished, pupil_of
 
     own, encoder = recipe.image_prompt, _encoder(recipe, base)
     seen = Seen(Path(own.references) if own.references else None, Path(recipe.data.source))
     deviation = SPOKEN if own.align else FAINT
-    return pupil_of(base, _spec(recipe, base, encoder), encoder, seen, own.dropout, recipe.run.seed, deviation)
+    spec = _spec(recipe, base, encoder)
+    pupil = pupil_of(base, spec, encoder, seen, own.dropout, recipe.run.seed, deviation)
+    if own.begin:
+        pupil.prompt.net.load_state_dict(finished(Path(own.begin), base, spec))
+    return pupil
 
 
 def _build(recipe: ImagePromptRecipe, placement: Placement, folder: Path) -> ImagePromptTask:

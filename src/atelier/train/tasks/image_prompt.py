@@ -50,7 +50,8 @@ class ImagePromptTask(TeachingTask):
         captioned: TeachingSet,
         folder: Path,
     ) -> None:
-        further = pupil.seen.files(images.paths)
+        begin = recipe.image_prompt.begin
+        further = (*pupil.seen.files(images.paths), *((Path(begin),) if begin else ()))
         super().__init__(recipe, placement, pupil.base, pupil, images, folder, pupil.ports, further)
         self._prompt, self._align, self._captioned = pupil, recipe.image_prompt.align, captioned
 

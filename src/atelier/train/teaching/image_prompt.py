@@ -14,10 +14,10 @@ from torch import Tensor, nn
 
 from atelier.adapters.image_features import image_features
 from atelier.adapters.port.ip_adapter import ImagePrompt, needs_of
-from atelier.adapters.steering import Acting, Features
+from atelier.adapters.steering import Acting, Features, open_steering
 from atelier.checkpoints.image_encoder import ImageEncoder
 from atelier.checkpoints.text import TextTowers
-from atelier.errors import BadInput
+from atelier.errors import BadFile, BadInput
 from atelier.models.ip_adapter import (
     FaceTokens,
     IpAdapter,
@@ -163,6 +163,14 @@ def begun(spec: IpAdapterSpec, net: UNet, seed: int, deviation: float = FAINT) -
             for kind, own in (("k", to_k), ("v", to_v)):
                 own.get_parameter("weight").copy_(net.get_parameter(f"{place.path}.attn2.to_{kind}.weight"))
     return ImagePrompt(made)
+
+
+def finished(path: Path, base: Base, spec: IpAdapterSpec) -> Mapping[str, Tensor]:
+    """The weights in a file of an IP-Adapter, float32. Raises BadFile for one of another shape."""
+    found = open_steering(path, base.checkpoint, torch.float32)
+    if not isinstance(found, ImagePrompt) or found.net.spec != spec:
+        raise BadFile(path, f"is no IP-Adapter of the shape that is taught ({spec.projection})")
+    return found.net.state_dict()
 
 
 def last_norm(projection: LinearTokens | MlpTokens | Resampler | FaceTokens) -> nn.LayerNorm:
