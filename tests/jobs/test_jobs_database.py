@@ -7,6 +7,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import threading
 from contextlib import closing
 from pathlib import Path
 
@@ -122,6 +123,7 @@ def test_two_servers_cannot_have_one_folder(stores: Stores) -> None:
 
 SECOND = """
 import sys
+import threading
 from pathlib import Path
 from atelier.errors import AtelierError
 from atelier.runtime.jobs.store import JobStore
@@ -143,13 +145,26 @@ def test_a_second_process_is_refused_and_a_killed_one_is_not_in_the_way(sqlite_s
     assert subprocess.run(command, check=False).returncode == 0
 
 
-def test_two_folders_cannot_have_one_postgresql_database(postgres: Postgres, tmp_path: Path) -> None:
+def test_two_folders_cannot_have_one_postgresql_database(
+    postgres: Postgres, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("atelier.runtime.jobs.database.PATIENCE", 0.3)
     postgres.empty()
     store = JobStore.open(tmp_path / "a", postgres.url)
     with pytest.raises(FolderInUse, match="another server keeps its jobs here: stop it, or take another database"):
         JobStore.open(tmp_path / "b", postgres.url)
     store.close()
     JobStore.open(tmp_path / "b", postgres.url).close()
+
+
+def test_a_server_that_is_about_to_go_is_waited_for(postgres: Postgres, tmp_path: Path) -> None:
+    """PostgreSQL takes a moment to see that a client was killed."""
+    postgres.empty()
+    store = JobStore.open(tmp_path / "a", postgres.url)
+    going = threading.Timer(0.5, store.close)
+    going.start()
+    JobStore.open(tmp_path / "b", postgres.url).close()
+    going.join()
 
 
 @pytest.mark.parametrize(

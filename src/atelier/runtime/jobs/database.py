@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import sqlite3
 import threading
+import time
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -30,6 +31,8 @@ SYNCHRONOUS = "FULL"
 """Each commit is synced, and survives a power failure; tests that are not about that need not wait for the disk."""
 _LOCK_NUMBER = 0x61746C72
 """PostgreSQL's advisory lock of this program: the letters "atlr"."""
+PATIENCE, BETWEEN = 5.0, 0.1
+"""Seconds that the lock is waited for, and between tries: PostgreSQL needs a moment to see that a server was killed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +100,8 @@ class Database:
             return
         with refusals(self.place):
             self._guard = self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
-            taken = self._guard.scalar(text("SELECT pg_try_advisory_lock(:number)"), {"number": _LOCK_NUMBER})
-        if not taken:
+            is_taken = _locked(self._guard)
+        if not is_taken:
             raise FolderInUse(
                 f"{self.place.said}: another server keeps its jobs here: stop it, or take another database"
             )
@@ -108,6 +111,16 @@ class Database:
         if self._guard is not None:
             self._guard.close()
         self._engine.dispose()
+
+
+def _locked(guard: Connection) -> bool:
+    """Whether this connection has the lock now, or within PATIENCE."""
+    until = time.monotonic() + PATIENCE
+    while not guard.scalar(text("SELECT pg_try_advisory_lock(:number)"), {"number": _LOCK_NUMBER}):
+        if time.monotonic() >= until:
+            return False
+        time.sleep(BETWEEN)
+    return True
 
 
 @contextmanager
