@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -129,10 +131,22 @@ def test_an_annotator_sees_the_whole_image_at_the_scale_of_the_hint(how: Resize,
     assert bool(hint[:16].any()) is (how != "fill")
 
 
-def test_a_strip_is_not_seen_at_millions_of_pixels() -> None:
+def test_a_strip_is_not_seen_at_millions_of_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At 32 times its size, as its short side asks for, it would have 1,843,200."""
+    monkeypatch.setattr("atelier.vision.hints.MOST_PIXELS", 100_000)
     maker = ready(annotator("canny"), lambda _: None, torch.device("cpu"))
-    strip = Image.fromarray(noise(2, 9000))
+    hint, seen = Ready.hint, list[tuple[int, int]]()
+
+    def watched(self: Ready, image: Image.Image, **more: Any) -> Image.Image:
+        seen.append(image.size)
+        return hint(self, image, **more)
+
+    monkeypatch.setattr(Ready, "hint", watched)
+    strip = Image.fromarray(noise(2, 900))
     assert sized_hint(maker, strip, (64, 640), "stretch", 0, {}).size == (64, 640)
+    ((width, height),) = seen
+    assert 90_000 < width * height < 110_000
+    assert abs(max(width, height) / min(width, height) - 450) < 30
 
 
 def test_numbers_and_what_a_mask_hides() -> None:

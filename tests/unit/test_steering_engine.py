@@ -473,7 +473,10 @@ def test_nothing_is_drawn_without_what_it_takes(engine: Engine, folder: Path) ->
         engine.resolve(request(controls=("canny:sha256:ab",)))
 
 
-def test_an_image_that_is_next_to_a_line_is_refused(engine: Engine, folder: Path) -> None:
+def test_an_image_that_is_next_to_a_line_is_refused(
+    engine: Engine, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("atelier.vision.hints.MOST_PIXELS", 100_000)  # the usual ones take seconds
     path = folder / "line.png"
     Image.new("RGB", (1, 8000)).save(path)
     made = list(engine.events(request(controls=(f"canny:{path}",), width=512, height=512)))
