@@ -1,4 +1,4 @@
-"""The controls that come with the embedded model: each puts a thing where its hint says."""
+"""What steers the embedded model and comes with it: controls put a thing where their hints say, an image is a prompt."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from atelier.request.table import request_of
 from atelier.runtime.engine import Engine
 from atelier.runtime.images import data_uri
 from atelier.train.data.scene_hints import HINTS
-from atelier.train.data.scenes import Placed, Scene, render
+from atelier.train.data.scenes import Placed, Scene, concepts, large, render
+from atelier.train.judge import Judge
 from atelier.vision.annotate import annotator, ready
 from atelier.weights.archive import open_any
 
@@ -65,9 +66,23 @@ def test_a_thing_stands_where_the_hint_says(kind: str, engine: Engine, without: 
         assert controlled > alone + 0.2, scene
 
 
+def test_an_image_is_a_prompt(engine: Engine) -> None:
+    """By no words: its thing, which the model gives no other way, and its background."""
+    judge, seen, grounds = Judge(SIZE), 0, 0
+    for number, ground in enumerate(("red", "blue", "white", "black", "purple", "pink")):
+        shown = large(concepts()[57 * number].name, ground)
+        reference = f"{data_uri(Image.fromarray(render(shown, SIZE)))} model=image-prompt"
+        wanted = {"prompt": "", "seed": number, "steps": 10, "sampler": "Euler", "references": (reference,)}
+        image = np.asarray(engine.generate(request_of(wanted))[0].image)
+        seen += judge.concept(image).name == shown.objects[0].name
+        grounds += judge.background(image) == ground
+    assert seen >= 3
+    assert grounds >= 5
+
+
 def test_there_is_one_of_each_type_and_none_is_large() -> None:
     found = embedded_controls()
-    assert set(LEAST) <= set(found)
-    for name in LEAST:
+    assert set(found) == {*LEAST, "image-prompt"}
+    for name in found:
         assert found[name].stat().st_size < 6_000_000
         assert {info.dtype for info in open_any(found[name]).tensors.values()} == {"F16"}
