@@ -1,4 +1,4 @@
-"""What steers the embedded model and comes with it: controls put a thing where their hints say, an image is a prompt."""
+"""What steers the embedded model and comes with it: controls put things where hints say, an image is a prompt."""
 
 from __future__ import annotations
 
