@@ -25,7 +25,10 @@ diffusers = pytest.importorskip("diffusers", reason="the reference extra is not 
 transformers = pytest.importorskip("transformers", reason="the reference extra is not installed")
 peft = pytest.importorskip("peft", reason="the reference extra is not installed")
 
-pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.usefixtures("one_thread")]
+pytestmark = [
+    pytest.mark.usefixtures("one_thread"),
+    pytest.mark.filterwarnings("ignore:The following alpha_pattern keys"),  # PEFT's, of a pattern that is to match none
+]
 LAYERS = ["to_q", "to_k", "to_v", "to_out.0", "proj_in", "conv1"]
 TO_Q, TO_K = "attn1.to_q", "attn2.to_k"
 Make = Callable[..., Any]

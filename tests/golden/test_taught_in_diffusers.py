@@ -23,7 +23,7 @@ from atelier.train.teaching.base import Base, Caption, base_of, conditioning_of,
 diffusers = pytest.importorskip("diffusers", reason="the reference extra is not installed")
 peft = pytest.importorskip("peft", reason="the reference extra is not installed")
 
-pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.usefixtures("one_thread", "no_charts")]
+pytestmark = pytest.mark.usefixtures("one_thread", "no_charts")
 SAID = "a red cat"
 LATENTS = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(3))
 TIMES = torch.tensor([30.0, 800.0])

@@ -93,15 +93,15 @@ def measured(engine_: Engine, name: str, some: Sequence[Scene], options: argpars
             )[: 4 if is_whole else 2]
         }
         for way in ("", " without"):
-            for name_, value in compared(truth, made[way], own).items():
-                numbers.setdefault(name_ + way, []).append(value)
+            for quantity, value in compared(truth, made[way], own).items():
+                numbers.setdefault(quantity + way, []).append(value)
             if is_whole:
                 numbers.setdefault(f"known{way}", []).extend(known(made[f"caption{way}"], own))
         rows.append([Image.fromarray(truth), hint, *(Image.fromarray(image) for image in made.values())])
     if options.keep is not None:
         options.keep.mkdir(parents=True, exist_ok=True)
         sheet(rows[:12]).save(options.keep / f"{name}.png")
-    return {own: round(float(np.mean(values)), 3) for own, values in sorted(numbers.items())}
+    return {quantity: round(float(np.mean(values)), 3) for quantity, values in sorted(numbers.items())}
 
 
 def drawn(own: Scene, name: str) -> Image.Image:

@@ -7,18 +7,19 @@ folder, and runs no code from there.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from atelier.errors import BadFile, BadInput
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+M = TypeVar("M")
 PACKAGE, INSTALL = "transformers", "pip install 'atelier[depth]'"
 
 
@@ -57,7 +58,7 @@ def open_net(folder: Path, kinds: tuple[str, ...], purpose: str, left_out: str =
     return Opened(kind, net.eval(), config)
 
 
-def usable(folder: Path, made: Callable[[], Any]) -> Any:  # noqa: ANN401 - transformers' own
+def usable(folder: Path, made: Callable[[], M]) -> M:
     """What transformers makes of a folder. Raises BadFile where it does not."""
     try:
         return made()
@@ -94,7 +95,7 @@ def _tensors(folder: Path, left_out: str) -> dict[str, Tensor]:
     return archive.load(names, mapped=False)
 
 
-def _check(folder: Path, told: Any, left_out: str) -> None:  # noqa: ANN401 - transformers' own
+def _check(folder: Path, told: Mapping[str, Iterable[object]], left_out: str) -> None:
     """Raises BadFile where tensors are missing or misshapen, which transformers would make up."""
     lacking = sorted(map(str, (*told["missing_keys"], *told["mismatched_keys"])))
     lacking = [name for name in lacking if not (left_out and left_out in name)]
