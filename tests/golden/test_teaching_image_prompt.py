@@ -328,7 +328,7 @@ def test_in_validation_the_rows_without_a_prompt_see_no_image(
     first, *_ = given
     _, nothing = own.tokens(pupil(task)._features(task.maker(0)[:1]))
     assert torch.equal(first[:2], nothing.expand(2, -1, -1))
-    assert float((first[2:] - nothing).abs().amax((1, 2)).min()) > 1e-3
+    assert (first[2:] - nothing).abs().amax((1, 2)).min().item() > 1e-3
 
 
 def test_what_cannot_be_is_told(model: Path, images: Path, encoder: Path, tmp_path: Path) -> None:
