@@ -46,6 +46,6 @@ def test_what_is_good_enough(inpaint: ModuleType, change: dict[str, float], good
 
 
 def test_scenes_keep_what_is_not_masked(inpaint: ModuleType) -> None:
-    found = inpaint.measured(2)
+    found = inpaint.measured(2, 0.6)
     assert (found["changed"], found["outpaint_changed"]) == (0, 0)
     assert max(found["seam"], found["outpaint_seam"]) < 3

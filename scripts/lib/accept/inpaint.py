@@ -1,6 +1,6 @@
 """Inpainting and outpainting with the embedded model: what is kept, what is found in the mask, and the seam.
 
-    scripts/accept inpaint [--scenes N] [--json]
+    scripts/accept inpaint [--scenes N] [--outpaint-strength X] [--json]
 
 Inpainting: of `--scenes` rendered pairs of things the right half is masked, and another thing is asked for there, on
 the CPU, at strength 1. Outpainting: rendered small things grow by half of their width on both sides. Reported are
@@ -46,9 +46,12 @@ Trial = tuple[str, str, str, str]
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--scenes", type=int, default=100)
+    parser.add_argument(
+        "--outpaint-strength", type=float, default=0.6, help="above, the embedded model paints the thing once more"
+    )
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
-    found = measured(options.scenes)
+    found = measured(options.scenes, options.outpaint_strength)
     print(json.dumps(found) if options.json else "\n".join(f"{name}: {number:.3f}" for name, number in found.items()))
     return 0 if passes(found) else 1
 
@@ -67,11 +70,11 @@ def trials(count: int) -> Iterator[Trial]:
         yield left, old, new, grounds[number % len(grounds)]
 
 
-def measured(count: int) -> dict[str, float]:
+def measured(count: int, strength: float) -> dict[str, float]:
     """The numbers by name."""
     engine_ = engine(device="cpu", dtype="fp32")
     size = engine_.resources.open(engine_.library.find("embedded").path).size
-    inside, grown = list(inpainted(engine_, count, size)), list(outpainted(engine_, count, size))
+    inside, grown = list(inpainted(engine_, count, size)), list(outpainted(engine_, count, size, strength))
     return {
         "changed": float(sum(changed for changed, *_ in inside)),
         "found": float(np.mean([seen for _, seen, _, _ in inside])),
@@ -99,13 +102,14 @@ def inpainted(engine_: Engine, count: int, size: int) -> Iterator[tuple[int, boo
         yield int((made[kept] != before[kept]).any(-1).sum()), found, made, alone
 
 
-def outpainted(engine_: Engine, count: int, size: int) -> Iterator[tuple[int, Pixels]]:
+def outpainted(engine_: Engine, count: int, size: int, strength: float) -> Iterator[tuple[int, Pixels]]:
     """Of each scene: pixels changed, and the image."""
     for number, (name, _, _, background) in enumerate(trials(count)):
         scene = scenes.small(name, background)
         before = scenes.render(scene, size)
         sides = f"left={size // 2},right={size // 2}"
-        made = generated(engine_, SEED + number, scene.caption, image=uri(before), outpaint=sides)
+        grown = {"image": uri(before), "outpaint": sides, "denoising_strength": strength}
+        made = generated(engine_, SEED + number, scene.caption, **grown)
         yield int((made[:, size // 2 : -(size // 2)] != before).any(-1).sum()), made
 
 

@@ -34,7 +34,7 @@ Floats = NDArray[np.float64]
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", type=int, default=24)
+    parser.add_argument("--images", type=int, default=48)
     parser.add_argument("--steps", type=int, default=10)
     parser.add_argument("--axis", choices=AXES, action="append")
     parser.add_argument("--json", action="store_true")
