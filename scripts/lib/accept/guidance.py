@@ -84,7 +84,7 @@ class Effect:
 
 EFFECTS: Mapping[str, Effect] = {
     "PAG": Effect({"pag_scale": 0.5, "pag_layers": "up.1"}, difference, up=True),
-    "SAG": Effect({"sag_scale": 0.75, "sag_blur_sigma": 1.0}, fineness),
+    "SAG": Effect({"sag_scale": 2.0, "sag_blur_sigma": 1.0}, fineness),
     "FreeU": Effect({"freeu_b1": 1.3, "freeu_b2": 1.4, "freeu_s1": 0.9, "freeu_s2": 0.2}, difference, up=True),
     "CLIP guidance": Effect({"clip_guidance_scale": 100.0}, likeness, up=True),
 }

@@ -159,7 +159,7 @@ def _test(entry: dict) -> Test:
 
 def _recorded(tree: Path, names: Sequence[str], processes: int) -> tuple[list[dict], list[str]]:
     """The tests that pass, and the names of those that do not."""
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         command = [sys.executable, "-P", "-m", "pytest", "-q", "--tb=line", "-p", "no:schemathesis"]
         command += ["-p", "mutation.recorder", "-p", "no:cacheprovider", "--continue-on-collection-errors"]
         command += ["-n", str(processes), "--dist", "worksteal"] if processes > 1 else []
