@@ -30,7 +30,7 @@ Image_ = Annotated[
     Path | None,
     typer.Argument(metavar="IMAGE", help="Image; or keypoints (.json), which openpose draws.", show_default=False),
 ]
-Output = Annotated[str, typer.Option("--output", "--out", "-o", help="Folder, or name of a file, to save in.")]
+Output = Annotated[str, typer.Option("--output", "--out", "-o", help="Folder or file to save to.")]
 Resolution = Annotated[
     int | None,
     typer.Option(help="Bring the short side to so many pixels before, 64 to 2048.", show_default="as the image is"),

@@ -12,7 +12,7 @@ from atelier.cli.submit import destination
 from atelier.errors import BadInput
 
 app = typer.Typer(add_completion=False)
-Output = Annotated[str, typer.Option("--output", "-o", help="Folder, or name of a file, to save in.")]
+Output = Annotated[str, typer.Option("--output", "-o", help="Folder or file to save to.")]
 
 
 @app.command("fetch")

@@ -83,7 +83,7 @@ Folders = Annotated[
 UpscaleScale = Annotated[
     str | None, typer.Option(help="How many times larger, or the size: 2, 1.5, 1024x768.", show_default="2")
 ]
-Output = Annotated[str, typer.Option("--output", "--out", "-o", help="Folder, or name of a file, to save in.")]
+Output = Annotated[str, typer.Option("--output", "--out", "-o", help="Folder or file to save to.")]
 FileFormat = Annotated[
     str, typer.Option("--format", help="How images in a folder are written: png, jpg, webp or avif.")
 ]

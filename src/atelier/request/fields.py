@@ -111,14 +111,14 @@ Model = Annotated[
     Option("Model and sampling"),
 ]
 ModelHash = Annotated[
-    str, Infotext("Model hash"), Help("First digits of the model's SHA-256; you are warned where they differ.")
+    str, Infotext("Model hash"), Help("First digits of the model's SHA-256; a different model gives a warning.")
 ]
 Vae = Annotated[
     str,
     Infotext("VAE"),
     Help(
-        "Another autoencoder: a file, a folder, or a name in the folders vae of the models folders; taesd, taesdxl and "
-        "taesd3 are the tiny one beside the model.",
+        "Another autoencoder: a file, a folder, or a name in a folder vae of the models folders; taesd, taesdxl or "
+        "taesd3: the tiny autoencoder beside the model.",
         "the model's",
     ),
     Option("Model and sampling"),
@@ -132,14 +132,12 @@ TextEncoders = Annotated[
 LoraHashes = Annotated[
     str,
     Infotext("Lora hashes"),
-    Help(
-        "Hashes of LoRAs, `name: digits, …`: a name that is not there is found by them, and you are warned of others."
-    ),
+    Help("Hashes of LoRAs, `name: digits, …`: a missing name is found by its hash; another hash gives a warning."),
 ]
 TiHashes = Annotated[
     str,
     Infotext("TI hashes"),
-    Help("The same of textual inversions; one of them that a prompt names and that is not there is an error."),
+    Help("The same for textual inversions; a missing one that a prompt names is an error."),
 ]
 Steps = Annotated[
     int, STEPS, Infotext("Steps"), Help("Steps of the sampler.", "the model's"), Option("Model and sampling")
@@ -153,7 +151,7 @@ Sampler = Annotated[
 Scheduler = Annotated[
     str,
     Infotext("Schedule type", aliases=("Sampler sigma",)),
-    Help("Name of a scheduler, such as Karras, or levels of noise: 14.6,7,3,0.", "the model's, else the sampler's"),
+    Help("Name of a scheduler, such as Karras, or a list of sigmas: 14.6,7,3,0.", "the model's, else the sampler's"),
     Option("Model and sampling"),
 ]
 CfgScale = Annotated[
@@ -167,7 +165,7 @@ Seed = Annotated[
     int,
     SEED,
     Infotext("Seed", limits=ANY_SEED),
-    Help("Seed of the first image; each further one has the next. -1 draws one.", "drawn"),
+    Help("Seed of the first image; each further image has the next one. -1 is a random seed.", "drawn"),
     Option("Model and sampling"),
 ]
 Width = Annotated[int, PIXELS, Help("Width in pixels, a multiple of 8.", "the model's"), Option("Size and number")]
@@ -176,7 +174,7 @@ BatchSize = Annotated[
     int,
     Limits(1, 64),
     Infotext("Batch size", limits=Limits(1, 10_000)),  # how the image came about; not asked for again
-    Help("Images generated at once; it never changes an image."),
+    Help("Number of images generated at once; it never changes an image."),
     Option("Size and number"),
 ]
 BatchCount = Annotated[int, Limits(1, 1000), Help("Number of batches."), Option("Size and number")]
@@ -184,12 +182,12 @@ DenoisingStrength = Annotated[
     float,
     SHARE,
     Infotext("Denoising strength"),
-    Help("How much of the image is made anew, 0 to 1; at 1 nothing is left of it; also in a second pass.", "0.75"),
+    Help("How much of the image is regenerated, 0 to 1; at 1 nothing of it is left. Also for a second pass.", "0.75"),
     Option("From an image", ("--strength",)),
 ]
 Output = Annotated[
     str,
-    Help("Folder, or name of a file, to save in.", "images stay in memory"),
+    Help("Folder or file to save to.", "images stay in memory"),
     Option("Output", ("--output", "-o"), default="outputs"),
 ]
 
@@ -197,41 +195,44 @@ Output = Annotated[
 
 SourceImage = Annotated[
     str,
-    Help("Image to start from: a file, or a data: URI of one.", "noise alone"),
+    Help("Image to start from: a file, or a data: URI.", "noise alone"),
     Option("From an image", ("--image", "-i")),
 ]
 ResizeMode = Annotated[
     Literal["stretch", "crop", "fill", "latent"],
     Infotext("Resize mode"),
-    Help("How the image comes to the size: stretch, crop, fill (with its outermost pixels), or latent."),
+    Help("How the image is fitted to the size: stretch, crop, fill (with its border pixels), or latent."),
     Option("From an image"),
 ]
 ExactSteps = Annotated[
     bool,
     Infotext("Exact steps"),
-    Help("Take as many steps as are said, rather than the share of them that the strength is."),
+    Help("Make all the given steps, not only the share that the strength gives."),
     Option("From an image"),
 ]
 NoiseMultiplier = Annotated[
     float, FACTOR, Infotext("Noise multiplier"), Help("Factor on the noise that is added to the image.")
 ]
-ExtraNoise = Annotated[
-    float, FACTOR, Infotext("Extra noise"), Help("Noise added to the image beyond what its level says.")
-]
+ExtraNoise = Annotated[float, FACTOR, Infotext("Extra noise"), Help("Noise added to the image beyond its noise level.")]
 ColorCorrection = Annotated[
-    bool, Infotext("Color correction"), Help("Give the result the colours of the image."), Option("From an image")
+    bool,
+    Infotext("Color correction"),
+    Help("Match the colours of the result to those of the image."),
+    Option("From an image"),
 ]
 Outpaint = Annotated[
     str,
     Infotext("Outpaint"),
-    Help("Grow the canvas: pixels on each side (left=64,right=64,top=0,bottom=32), or the size of a frame (768x512)."),
+    Help(
+        "Extend the canvas: pixels on each side (left=64,right=64,top=0,bottom=32), or the size of a frame (768x512)."
+    ),
     Option("From an image"),
 ]
 DepthMap = Annotated[
     str,
     Help(
-        "Depth map for a depth model (Stable Diffusion 2), grey, what is near is bright: a file, or a data: URI.",
-        "estimated from the image, where the model's folder has an estimator",
+        "Depth map for a depth model (Stable Diffusion 2), grey, near is bright: a file, or a data: URI.",
+        "estimated from the image, if the model's folder has an estimator",
     ),
     Option("From an image", ("--depth",)),
 ]
@@ -239,73 +240,73 @@ ImageCfgScale = Annotated[
     float,
     FACTOR,
     Infotext("Image CFG scale", always=True),
-    Help("Editing models (InstructPix2Pix): how closely to keep to the image; 1 leaves it to the prompt's scale."),
+    Help("Editing models (InstructPix2Pix): how closely to follow the image; at 1 only the CFG scale counts."),
     Option("From an image"),
 ]
 NoiseLevel = Annotated[
     int,
     Limits(0, 350),
     Infotext("Noise level", always=True),
-    Help("Upscaling models (x4): how much noise is put on the small image; more leaves more to the prompt."),
+    Help("Upscaling models (x4): level of the noise added to the small image; more noise leaves more to the prompt."),
 ]
 MaskImage = Annotated[
     str,
-    Help("Mask: white is made anew, black is kept; a file, a data: URI, or alpha: what is transparent is made anew."),
+    Help("Mask: white is regenerated, black is kept. A file, a data: URI, or alpha: the image's transparent area."),
     Option("From an image", ("--mask",)),
 ]
 MaskMode = Annotated[
     Literal["Inpaint masked", "Inpaint not masked"],
     Infotext("Mask mode"),
-    Help("Whether what the mask shows is made anew, or everything else."),
+    Help("Whether the masked area is regenerated, or everything else."),
 ]
 MaskBlur = Annotated[
     float,
     Limits(0, 256),
     Infotext("Mask blur", always=True),  # without the key, A1111 had none
-    Help("How soft the edge of the mask is, in pixels."),
+    Help("Softness of the mask's edge, in pixels."),
     Option("From an image"),
 ]
 MaskedContent = Annotated[
     Literal["fill", "original", "latent noise", "latent nothing"],
     Infotext("Masked content", neutral="original"),
-    Help("What is under the mask at the start: original, fill (what is around it), latent noise, latent nothing."),
+    Help("What the masked area starts as: original, fill (its surroundings), latent noise, latent nothing."),
     Option("From an image"),
 ]
 InpaintArea = Annotated[
     Literal["Whole picture", "Only masked"],
     Infotext("Inpaint area", neutral="Whole picture"),
-    Help("Only masked: crop what the mask shows, generate it at full size, and put it back."),
+    Help("Only masked: crop the masked area, generate it at full size, and paste it back."),
     Option("From an image"),
 ]
 MaskedAreaPadding = Annotated[
     int,
     Limits(0, MAX_SIDE),
     Infotext("Masked area padding", always=True),
-    Help("With Only masked: pixels around the mask that are looked at."),
+    Help("With Only masked: pixels around the mask that are included."),
 ]
 ConditionalMaskWeight = Annotated[
     float,
     SHARE,
     Infotext("Conditional mask weight", always=True),  # as A1111 does
-    Help("Inpainting models: how much of what is under the mask is hidden from the network."),
+    Help("Inpainting models: how much of the masked area is hidden from the network."),
 ]
 SoftInpainting = Annotated[
     bool,
     Infotext("Soft inpainting enabled"),
-    Help("Read grey in the mask as how much is made anew, and blend old and new by what changed."),
+    Help("Read grey in the mask as how much is regenerated, and blend old and new by what changed."),
     Option("From an image"),
 ]
 SoftInpaintingScheduleBias = Annotated[
     float,
     FACTOR,
     Infotext("Soft inpainting schedule bias", always=True),
-    Help("Soft inpainting: above 1, what the mask half shows is kept for longer."),
+    Help("Soft inpainting: above 1, half-masked areas are kept for longer."),
 ]
 SoftInpaintingPreservationStrength = Annotated[
     float,
     FACTOR,
     Infotext("Soft inpainting preservation strength", always=True),
-    Help("Soft inpainting: how strongly what the mask half shows is kept."),
+    Help("Soft inpainting: how strongly half-masked areas are kept."),
 ]
 SoftInpaintingTransitionContrastBoost = Annotated[
     float,
@@ -317,19 +318,19 @@ SoftInpaintingMaskInfluence = Annotated[
     float,
     SHARE,
     Infotext("Soft inpainting mask influence", always=True),
-    Help("Soft inpainting: how far the mask, rather than what changed, decides where the result is seen."),
+    Help("Soft inpainting: how far the mask, and not the change, decides where the result is shown."),
 ]
 SoftInpaintingDifferenceThreshold = Annotated[
     float,
     FACTOR,
     Infotext("Soft inpainting difference threshold", always=True),
-    Help("Soft inpainting: how large a change must be to be seen."),
+    Help("Soft inpainting: how large a change must be to be shown."),
 ]
 SoftInpaintingDifferenceContrast = Annotated[
     float,
     FACTOR,
     Infotext("Soft inpainting difference contrast", always=True),
-    Help("Soft inpainting: how sudden a change is seen."),
+    Help("Soft inpainting: how abruptly changes are shown."),
 ]
 
 # Steering.
@@ -343,13 +344,13 @@ Controls = Annotated[
 References = Annotated[
     tuple[str, ...],
     Infotext("References", always=True),
-    Help('An image that says what is to be seen: "photo.png:0.6"; may be repeated (docs/steering.md).', "none"),
+    Help('An image that says what to generate: "photo.png:0.6"; may be repeated (docs/steering.md).', "none"),
     Option("Steering", ("--reference",)),
 ]
 Faces = Annotated[
     tuple[str, ...],
     Infotext("Faces", always=True),
-    Help('An image with the face that is to be seen: "anna.png:0.8"; may be repeated (docs/steering.md).', "none"),
+    Help('An image with the face to show: "anna.png:0.8"; may be repeated (docs/steering.md).', "none"),
     Option("Steering", ("--face",)),
 ]
 
@@ -358,7 +359,7 @@ Faces = Annotated[
 Regions = Annotated[
     tuple[str, ...],
     Infotext("Regions", always=True),  # one text in settings, not several
-    Help('A place with a prompt of its own: "box=0,0,0.5,1: a red apple"; may be repeated (docs/regions.md).', "none"),
+    Help('A place with its own prompt: "box=0,0,0.5,1: a red apple"; may be repeated (docs/regions.md).', "none"),
     Option("Layout", ("--region",)),
 ]
 RegionMethod = Annotated[
@@ -366,7 +367,7 @@ RegionMethod = Annotated[
     Infotext("Region method"),
     Help(
         "How regions act: latent (each is denoised with its own prompts and the predictions are mixed), or attention "
-        "(one prediction, whose attention to the text is divided: coherent; see region_ground)."
+        "(one prediction with divided attention to the text: more coherent; see region_ground)."
     ),
 ]
 RegionGround = Annotated[
@@ -374,8 +375,8 @@ RegionGround = Annotated[
     SHARE,
     Infotext("Region ground"),
     Help(
-        "Share of the steps at the start in which each region stands alone, on flat colours (bootstrapping).",
-        "0, of attention 0.6",
+        "Share of the steps at the start in which each region is denoised alone, on flat colours (bootstrapping).",
+        "0; 0.6 for attention",
     ),
 ]
 Tile = Annotated[
@@ -388,7 +389,7 @@ ViewMethod = Annotated[
     Literal["multidiffusion", "mixture"],
     Infotext("Views"),
     Help(
-        "Generate a large image view by view: multidiffusion averages them evenly, mixture mostly from their middles.",
+        "Generate a large image in views: multidiffusion averages them evenly, mixture mostly from their centres.",
         "in one piece",
     ),
     Option("Layout", ("--views",)),
@@ -403,7 +404,7 @@ ViewOverlap = Annotated[
     int,
     Limits(0, 4096),
     Infotext("View overlap"),
-    Help("Pixels that neighbouring views share, at least.", "half a view"),
+    Help("Minimum overlap of neighbouring views, in pixels.", "half a view"),
     Option("Layout"),
 ]
 
@@ -412,67 +413,67 @@ ViewOverlap = Annotated[
 OriginalSize = Annotated[
     Sides,
     Infotext("Original size", neutral=(0, 0)),
-    Help("XL: size that the image is said to have had before it was cut; small ones look blurred.", "the image's"),
+    Help("XL: original size of the image, as told to the model; small sizes look blurred.", "the image's"),
     Option("Size and number"),
 ]
 CropTop = Annotated[
     int,
     Limits(0, MAX_SIDE),
     Infotext("Crop top"),
-    Help("XL: pixels that are said to have been cut off at the top."),
+    Help("XL: pixels cropped at the top, as told to the model."),
     Option("Size and number"),
 ]
 CropLeft = Annotated[
     int,
     Limits(0, MAX_SIDE),
     Infotext("Crop left"),
-    Help("XL: pixels that are said to have been cut off at the left."),
+    Help("XL: pixels cropped at the left, as told to the model."),
     Option("Size and number"),
 ]
 TargetSize = Annotated[
     Sides,
     Infotext("Target size", neutral=(0, 0)),
-    Help("XL: size that the image is said to have.", "the image's"),
+    Help("XL: size of the image, as told to the model.", "the image's"),
     Option("Size and number"),
 ]
 NegativeOriginalSize = Annotated[
     Sides,
     Infotext("Negative original size", neutral=(0, 0)),
-    Help("XL: original size that goes with the negative prompt.", "that of the prompt"),
+    Help("XL: original size for the negative prompt.", "that of the prompt"),
     Option("Size and number"),
 ]
 NegativeCropTop = Annotated[
     int,
     Limits(0, MAX_SIDE),
     Infotext("Negative crop top"),
-    Help("XL: crop at the top that goes with the negative prompt.", "that of the prompt"),
+    Help("XL: crop at the top for the negative prompt.", "that of the prompt"),
     Option("Size and number"),
 ]
 NegativeCropLeft = Annotated[
     int,
     Limits(0, MAX_SIDE),
     Infotext("Negative crop left"),
-    Help("XL: crop at the left that goes with the negative prompt.", "that of the prompt"),
+    Help("XL: crop at the left for the negative prompt.", "that of the prompt"),
     Option("Size and number"),
 ]
 NegativeTargetSize = Annotated[
     Sides,
     Infotext("Negative target size", neutral=(0, 0)),
-    Help("XL: target size that goes with the negative prompt.", "that of the prompt"),
+    Help("XL: target size for the negative prompt.", "that of the prompt"),
     Option("Size and number"),
 ]
 AestheticScore = Annotated[
     float,
     FACTOR,
     Infotext("Aesthetic score"),
-    Help("XL's refiner: how good the image is said to look, about 0 to 10."),
+    Help("XL's refiner: aesthetic score, as told to the model, about 0 to 10."),
     Option("Size and number"),
 ]
 NegativeAestheticScore = Annotated[
     float,
     FACTOR,
     Infotext("Negative aesthetic score"),
-    Help("XL's refiner: the score that goes with the negative prompt."),
+    Help("XL's refiner: aesthetic score for the negative prompt."),
     Option("Size and number"),
 ]
 
@@ -482,19 +483,19 @@ SdUpscaleFactor = Annotated[
     float,
     Limits(1, 16),
     Infotext("SD upscale factor"),
-    Help("Enlarge the image so many times, and generate it again in tiles of width x height (SD upscale).", "no"),
+    Help("Enlarge the image by this factor, and generate it again in tiles of width x height (SD upscale).", "no"),
     Option("From an image", ("--sd-upscale",)),
 ]
 SdUpscaleOverlap = Annotated[
     int,
     Limits(0, 4096),
     Infotext("SD upscale overlap", limits=Limits(0, MAX_SIDE)),
-    Help("SD upscale: pixels that neighbouring tiles share, at least.", "64, or half a tile if that is less"),
+    Help("SD upscale: minimum overlap of neighbouring tiles, in pixels.", "64, or half a tile if that is less"),
 ]
 SdUpscaleUpscaler = Annotated[
     str,
     Infotext("SD upscale upscaler", always=True),
-    Help("SD upscale: what enlarges: Lanczos, Bicubic, Nearest, or a file's name, such as R-ESRGAN 4x+."),
+    Help("SD upscale: the upscaler: Lanczos, Bicubic, Nearest, or a file's name, such as R-ESRGAN 4x+."),
 ]
 
 # What is done to finished images.
@@ -503,17 +504,17 @@ PostprocessUpscaleBy = Annotated[
     float,
     Limits(0.01, 16),
     Infotext("Postprocess upscale by"),
-    Help("Enlarge the finished image so many times with an upscaler, as A1111's Extras tab does.", "no"),
+    Help("Enlarge the finished image by this factor with an upscaler, as A1111's Extras tab does.", "no"),
 ]
 PostprocessUpscaleTo = Annotated[
     Sides,
     Infotext("Postprocess upscale to", neutral=(0, 0)),
-    Help("Enlarge the finished image until it covers this size, and cut the excess off evenly.", "no"),
+    Help("Enlarge the finished image until it covers this size, and crop the excess evenly.", "no"),
 ]
 PostprocessUpscaler = Annotated[
     str,
     Infotext("Postprocess upscaler", always=True),
-    Help("What enlarges the finished image: Lanczos, Bicubic, Nearest, or a file's name, such as R-ESRGAN 4x+."),
+    Help("Upscaler for the finished image: Lanczos, Bicubic, Nearest, or a file's name, such as R-ESRGAN 4x+."),
 ]
 PostprocessUpscaler2 = Annotated[
     str, Infotext("Postprocess upscaler 2"), Help("Another upscaler, blended with the first.", "none")
@@ -522,7 +523,7 @@ PostprocessVisibility = Annotated[
     float,
     SHARE,
     Infotext("Postprocess upscaler 2 visibility", always=True),
-    Help("The share of the other upscaler, 0 to 1."),
+    Help("The share of the second upscaler, 0 to 1."),
 ]
 
 # The autoencoder.
@@ -531,8 +532,8 @@ VaeStrips = Annotated[
     Literal["auto", "always", "never"],
     Infotext("VAE in strips"),
     Help(
-        "Run the autoencoder strip by strip (tiled VAE): always, never, or auto, for images that would need more than "
-        "4 GiB. It needs less memory and more time; the image is the same but for rounding."
+        "Run the autoencoder in strips (tiled VAE): always, never, or auto, for images that would need more than 4 "
+        "GiB. It needs less memory and more time; the image is the same except for rounding."
     ),
 ]
 
@@ -544,7 +545,7 @@ Styles = Annotated[
     Option("Prompt", ("--style",)),
 ]
 Choices = Annotated[
-    bool, Help("Whether {a|b} and __name__ in prompts are drawn from the seed; else they are plain text.")
+    bool, Help("Whether {a|b} and __name__ in prompts are random choices by the seed; else they are plain text.")
 ]
 EmphasisMode = Annotated[
     str,
@@ -556,7 +557,7 @@ ClipSkip = Annotated[
     int,
     Limits(1, 12),
     Infotext("Clip skip", aliases=("Clip Skip", "CLIP skip"), neutral=1),
-    Help("Which of the text encoder's last layers is read.", "1, the last"),
+    Help("Which layer of the text encoder is read, counted from the last.", "1, the last"),
     Option("Prompt"),
 ]
 OldTimelines = Annotated[
@@ -564,7 +565,7 @@ OldTimelines = Annotated[
 ]
 Lenient = Annotated[
     bool,
-    Help("Only warn about networks and models that are not there, and generate without them.", "they are an error"),
+    Help("Only warn about missing networks and models, and generate without them.", "missing ones are an error"),
     Option("Other"),
 ]
 
@@ -573,25 +574,25 @@ Lenient = Annotated[
 Refiner = Annotated[
     str,
     Infotext("Refiner", neutral="None"),  # A1111's word for none
-    Help("Model that finishes the image, by name or path: it takes the last steps over.", "none"),
+    Help("Model that takes over the last steps, by name or path.", "none"),
     Option("Model and sampling"),
 ]
 RefinerSwitchAt = Annotated[
     float,
     SHARE,
     Infotext("Refiner switch at", always=True),
-    Help("When the refiner takes over: at this share of the levels of noise; 0 is at once, 1 is never."),
+    Help("Share of the noise levels at which the refiner takes over; 0 is at once, 1 is never."),
     Option("Model and sampling"),
 ]
 RefinerBySteps = Annotated[
     bool,
     Infotext("Refiner switch by sampling steps"),
-    Help("Count refiner_switch_at in calls of the sampler rather than in levels of noise, as A1111 before 1.9."),
+    Help("Count refiner_switch_at in sampler calls instead of noise levels, as A1111 before 1.9."),
 ]
 HiresRefiner = Annotated[
     Literal["first pass", "second pass", "both passes"],
     Infotext("Hires refiner"),
-    Help("Where there is a second pass: in which of them the refiner acts."),
+    Help("With a second pass: the passes in which the refiner acts."),
 ]
 
 # Noise.
@@ -599,20 +600,23 @@ HiresRefiner = Annotated[
 NoiseRng = Annotated[
     Rng,
     Infotext("RNG", neutral="GPU"),  # A1111's default, which it does not write
-    Help("Where noise comes from: portable is the same on every machine, cpu and nv are as in other programs."),
+    Help("Source of the noise: portable is the same on every machine, cpu and nv are as in other programs."),
     Option("Model and sampling"),
 ]
 VariationSeed = Annotated[
     int,
     SEED,
     Infotext("Variation seed", limits=ANY_SEED),
-    Help("Seed of the variation; image i has the variation seed + i, and all have one seed. -1 draws one.", "drawn"),
+    Help(
+        "Seed of the variation; image i has the variation seed + i, and all have one seed. -1 is a random seed.",
+        "drawn",
+    ),
 ]
 VariationStrength = Annotated[
     float,
     SHARE,
     Infotext("Variation seed strength", aliases=("Variation strength",)),
-    Help("How far from the seed's noise to the variation seed's."),
+    Help("How far to go from the seed's noise to the variation seed's."),
 ]
 SeedResize = Annotated[
     NoiseSides,
@@ -628,7 +632,7 @@ Ensd = Annotated[
 SgmNoiseMultiplier = Annotated[
     bool,
     Infotext("SGM noise multiplier", aliases=("SGM noise multplier",)),
-    Help("Begin with noise scaled as in ComfyUI."),
+    Help("Start with noise scaled as in ComfyUI."),
 ]
 
 # Sampling.
@@ -640,14 +644,16 @@ EtaDdim = Annotated[
     float, FACTOR, Infotext("Eta DDIM", neutral=0.0), Help("Eta for DDIM samplers; overrides eta.", "that of eta")
 ]
 Churn = Annotated[float, SIGMA, Infotext("Sigma churn"), Help("Noise added before steps.")]
-ChurnMin = Annotated[float, SIGMA, Infotext("Sigma tmin"), Help("Lowest level of noise at which s_churn acts.")]
+ChurnMin = Annotated[float, SIGMA, Infotext("Sigma tmin"), Help("Lowest noise level at which s_churn acts.")]
 ChurnMax = Annotated[
     float,
     Limits(0, 10**9),
     Infotext("Sigma tmax"),
-    Help("Highest level of noise at which s_churn acts; 0 is no limit."),
+    Help("Highest noise level at which s_churn acts; 0 is no limit."),
 ]
-NoiseFactor = Annotated[float, FACTOR, Infotext("Sigma noise"), Help("Factor on all noise that is added on the way.")]
+NoiseFactor = Annotated[
+    float, FACTOR, Infotext("Sigma noise"), Help("Factor on all noise that is added between steps.")
+]
 SigmaMin = Annotated[
     float, SIGMA, Infotext("Schedule min sigma"), Help("The schedule's smallest level above 0; 0 is the model's.")
 ]
@@ -702,84 +708,85 @@ CfgRescale = Annotated[
 SkipEarlyCfg = Annotated[
     float, SHARE, Infotext("Skip Early CFG"), Help("Share of the steps at the start without guidance.")
 ]
-Ngms = Annotated[
-    float, SIGMA, Infotext("NGMS"), Help("Below this level of noise every other step is without guidance.")
-]
+Ngms = Annotated[float, SIGMA, Infotext("NGMS"), Help("Below this noise level, every other step has no guidance.")]
 NgmsAllSteps = Annotated[
-    bool, Infotext("NGMS all steps"), Help("Leave out guidance at every step below ngms, not at every other.")
+    bool, Infotext("NGMS all steps"), Help("Leave out guidance at every step below ngms, not only at every other one.")
 ]
 
 PagScale = Annotated[
     float,
     FACTOR,
     Infotext("PAG Scale"),
-    Help("Perturbed-attention guidance: how strongly, 3 is usual; 0 is none."),
+    Help("Strength of perturbed-attention guidance; 3 is usual, 0 is off."),
     Option("Model and sampling"),
 ]
 PagLayers = Annotated[
     str,
     Infotext("PAG layers"),
-    Help("PAG: the levels whose self-attention is perturbed, such as middle,up.1; auto: those that suit the model."),
+    Help(
+        "PAG: the levels whose self-attention is perturbed, such as middle,up.1; auto chooses those that suit the "
+        "model."
+    ),
 ]
 SagScale = Annotated[
     float,
     FACTOR,
     Infotext("sag_scale", aliases=("SAG Guidance Scale",)),
-    Help("Self-attention guidance: how strongly, 0.75 is usual; 0 is none."),
+    Help("Strength of self-attention guidance; 0.75 is usual, 0 is off."),
 ]
 SagBlur = Annotated[
     float,
     Limits(0.1, 100),
     Infotext("sag_blur_sigma", aliases=("SAG Blur Sigma",), always=True),  # written wherever there is such guidance
-    Help("Self-attention guidance: how far it blurs, in positions of the latent."),
+    Help("Self-attention guidance: width of the blur, in latent positions."),
 ]
 ApgEta = Annotated[
     float,
     Limits(-10, 10),
     Infotext("APG eta"),
-    Help("Adaptive projected guidance: what is kept of the part that only adds contrast; 1 is all, 0 is usual."),
+    Help("Adaptive projected guidance: share kept of the part that only adds contrast; 1 keeps all, 0 is usual."),
 ]
 ApgNormThreshold = Annotated[
     float,
     Limits(0, 10_000),
     Infotext("APG norm threshold"),
-    Help("Adaptive projected guidance: the longest step from negative prompt to prompt, 15 is usual; 0 is any."),
+    Help("Adaptive projected guidance: limit of the step from negative prompt to prompt; 15 is usual, 0 is no limit."),
 ]
 ApgMomentum = Annotated[
     float,
     Limits(-1, 1),
     Infotext("APG momentum"),
-    Help("Adaptive projected guidance: what is added of the calls before, -0.5 is usual; 0 is nothing."),
+    Help("Adaptive projected guidance: momentum from earlier calls; -0.5 is usual, 0 is none."),
 ]
 MimicScale = Annotated[
     float,
     FACTOR,
     Infotext("Mimic scale"),
-    Help("Dynamic thresholding: the CFG scale whose range the image keeps, lower than its own; 0 is none."),
+    Help("Dynamic thresholding: the lower CFG scale whose range the image keeps; 0 is off."),
 ]
 MimicPercentile = Annotated[
     float,
     Limits(0, 100),
     Infotext("Threshold percentile", always=True),
-    Help("Dynamic thresholding: percent of the values that are not clamped."),
+    Help("Dynamic thresholding: percentage of the values that are not clamped."),
 ]
 MimicPhi = Annotated[
     float,
     SHARE,
     Infotext("Interpolate Phi"),
-    Help("Dynamic thresholding: its share of the outcome; the rest is without it."),
+    Help("Dynamic thresholding: its share of the result; the rest is without it."),
 ]
 SlgScale = Annotated[
     float,
     FACTOR,
     Infotext("SLG scale"),
-    Help("Skip-layer guidance of Stable Diffusion 3: how strongly, 2.5 is usual; 0 is none."),
+    Help("Strength of skip-layer guidance (Stable Diffusion 3); 2.5 is usual, 0 is off."),
 ]
 PerpNegScale = Annotated[
     float,
     FACTOR,
     Infotext("Perp-Neg scale"),
-    Help("Take only what the prompt does not ask for from the negative prompt, so strongly, 1 is usual; 0 is plain."),
+    Help("Perp-Neg: strength of the negative prompt's part that is perpendicular to the prompt; 1 is usual, 0 is off."),
 ]
 FreeuB1 = Annotated[
     float, FACTOR, Infotext("freeu_b1", always=True), Help("FreeU: factor on the widest level's backbone; 1 is none.")
@@ -796,22 +803,22 @@ FreeuS2 = Annotated[
 FreeuVersion = Annotated[
     Literal["1", "2", "diffusers"],
     Infotext("FreeU Version"),
-    Help("FreeU: version of the authors' rule; diffusers is the first, by level rather than by width."),
+    Help("FreeU: version of the authors' rule; diffusers is version 1, by level instead of by width."),
 ]
 CfgIntervalLow = Annotated[
-    float, SIGMA, Infotext("CFG interval low sigma"), Help("No CFG at this level of noise and below.")
+    float, SIGMA, Infotext("CFG interval low sigma"), Help("No CFG at this noise level and below.")
 ]
 CfgIntervalHigh = Annotated[
     float,
     Limits(0, 10**9),
     Infotext("CFG interval high sigma"),
-    Help("No CFG above this level of noise; 0 is no limit."),
+    Help("No CFG above this noise level; 0 is no limit."),
 ]
 ClipGuidanceScale = Annotated[
     float,
     Limits(0, 1_000_000),
     Infotext("CLIP guidance scale"),
-    Help("How strongly the model's own CLIP pulls the image to the prompt; 0 is none."),
+    Help("How strongly the model's own CLIP pulls the image to the prompt; 0 is off."),
 ]
 
 # The second pass (hires fix).
@@ -820,26 +827,28 @@ HiresUpscale = Annotated[
     float,
     Limits(1, 16),
     Infotext("Hires upscale", aliases=("Hires scale",)),
-    Help("Enlarge the image so many times, and generate it again from there.", "one pass alone"),
+    Help("Enlarge the image by this factor, and refine it in a second pass.", "one pass"),
     Option("Second pass", ("--hires",)),
 ]
 HiresResize = Annotated[
     Sides,
     Infotext("Hires resize", neutral=(0, 0)),
-    Help("Second pass: size in pixels; a side of 0 follows from the other, with both the excess is cut off."),
+    Help("Second pass: size in pixels; a side of 0 follows from the other; with both, the excess is cropped."),
 ]
 HiresSteps = Annotated[
     int,
     Limits(0, 1000),
     Infotext("Hires steps", neutral=0),
-    Help("Second pass: steps, all of which are taken; 0 is as many as in the first.", "as many as in the first"),
+    Help(
+        "Second pass: number of steps, all of which are made; 0 is as many as in the first.", "as many as in the first"
+    ),
     Option("Second pass"),
 ]
 HiresUpscaler = Annotated[
     str,
     Infotext("Hires upscaler"),
     Help(
-        "What enlarges: Latent, Latent (antialiased), Latent (bicubic), Latent (bicubic antialiased), "
+        "Second pass: the upscaler: Latent, Latent (antialiased), Latent (bicubic), Latent (bicubic antialiased), "
         "Latent (nearest), Latent (nearest-exact); or an image upscaler: Lanczos, Bicubic, Nearest, or a file's name, "
         "such as R-ESRGAN 4x+.",
         "Latent",
@@ -873,6 +882,6 @@ HiresDenoisingStrength = Annotated[
     float,
     SHARE,
     Infotext("Hires strength"),
-    Help("Second pass: how much is made anew, 0 to 1.", "the denoising strength, else 0.75"),
+    Help("Second pass: how much is regenerated, 0 to 1.", "the denoising strength, else 0.75"),
     Option("Second pass", ("--hires-strength",)),
 ]

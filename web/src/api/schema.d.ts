@@ -3130,12 +3130,12 @@ export interface components {
             model?: string | null;
             /**
              * Model Hash
-             * @description First digits of the model's SHA-256; you are warned where they differ.
+             * @description First digits of the model's SHA-256; a different model gives a warning.
              */
             model_hash?: string | null;
             /**
              * Vae
-             * @description Another autoencoder: a file, a folder, or a name in the folders vae of the models folders; taesd, taesdxl and taesd3 are the tiny one beside the model. Unless given: the model's.
+             * @description Another autoencoder: a file, a folder, or a name in a folder vae of the models folders; taesd, taesdxl or taesd3: the tiny autoencoder beside the model. Unless given: the model's.
              */
             vae?: string | null;
             /**
@@ -3151,12 +3151,12 @@ export interface components {
             steps?: number | null;
             /**
              * Sampler
-             * @description Name of a sampler, such as Euler a; DPM++ 2M Karras names a scheduler too. Unless given: DPM++ 2M.
+             * @description Name of a sampler, such as Euler a; DPM++ 2M Karras names a scheduler too. Unless given: the model's, else DPM++ 2M.
              */
             sampler?: string | null;
             /**
              * Scheduler
-             * @description Name of a scheduler, such as Karras, or levels of noise: 14.6,7,3,0. Unless given: the sampler's.
+             * @description Name of a scheduler, such as Karras, or a list of sigmas: 14.6,7,3,0. Unless given: the model's, else the sampler's.
              */
             scheduler?: string | null;
             /**
@@ -3166,7 +3166,7 @@ export interface components {
             cfg_scale?: number | null;
             /**
              * Seed
-             * @description Seed of the first image; each further one has the next. -1 draws one. Unless given: drawn.
+             * @description Seed of the first image; each further image has the next one. -1 is a random seed. Unless given: drawn.
              */
             seed?: number | null;
             /**
@@ -3181,7 +3181,7 @@ export interface components {
             height?: number | null;
             /**
              * Batch Size
-             * @description Images generated at once; it never changes an image.
+             * @description Number of images generated at once; it never changes an image.
              * @default 1
              */
             batch_size: number;
@@ -3199,7 +3199,7 @@ export interface components {
             styles: string[];
             /**
              * Choices
-             * @description Whether {a|b} and __name__ in prompts are drawn from the seed; else they are plain text.
+             * @description Whether {a|b} and __name__ in prompts are random choices by the seed; else they are plain text.
              * @default true
              */
             choices: boolean;
@@ -3211,7 +3211,7 @@ export interface components {
             emphasis: string;
             /**
              * Clip Skip
-             * @description Which of the text encoder's last layers is read. Unless given: 1, the last.
+             * @description Which layer of the text encoder is read, counted from the last. Unless given: 1, the last.
              */
             clip_skip?: number | null;
             /**
@@ -3222,59 +3222,59 @@ export interface components {
             old_timelines: boolean;
             /**
              * Lenient
-             * @description Only warn about networks and models that are not there, and generate without them. Unless given: they are an error.
+             * @description Only warn about missing networks and models, and generate without them. Unless given: missing ones are an error.
              * @default false
              */
             lenient: boolean;
             /**
              * Lora Hashes
-             * @description Hashes of LoRAs, `name: digits, …`: a name that is not there is found by them, and you are warned of others.
+             * @description Hashes of LoRAs, `name: digits, …`: a missing name is found by its hash; another hash gives a warning.
              */
             lora_hashes?: string | null;
             /**
              * Ti Hashes
-             * @description The same of textual inversions; one of them that a prompt names and that is not there is an error.
+             * @description The same for textual inversions; a missing one that a prompt names is an error.
              */
             ti_hashes?: string | null;
             /**
              * Refiner
-             * @description Model that finishes the image, by name or path: it takes the last steps over. Unless given: none.
+             * @description Model that takes over the last steps, by name or path. Unless given: none.
              */
             refiner?: string | null;
             /**
              * Refiner Switch At
-             * @description When the refiner takes over: at this share of the levels of noise; 0 is at once, 1 is never.
+             * @description Share of the noise levels at which the refiner takes over; 0 is at once, 1 is never.
              * @default 0.8
              */
             refiner_switch_at: number;
             /**
              * Refiner By Steps
-             * @description Count refiner_switch_at in calls of the sampler rather than in levels of noise, as A1111 before 1.9.
+             * @description Count refiner_switch_at in sampler calls instead of noise levels, as A1111 before 1.9.
              * @default false
              */
             refiner_by_steps: boolean;
             /**
              * Hires Refiner
-             * @description Where there is a second pass: in which of them the refiner acts.
+             * @description With a second pass: the passes in which the refiner acts.
              * @default second pass
              * @enum {string}
              */
             hires_refiner: "first pass" | "second pass" | "both passes";
             /**
              * Rng
-             * @description Where noise comes from: portable is the same on every machine, cpu and nv are as in other programs.
+             * @description Source of the noise: portable is the same on every machine, cpu and nv are as in other programs.
              * @default portable
              * @enum {string}
              */
             rng: "portable" | "cpu" | "nv";
             /**
              * Variation Seed
-             * @description Seed of the variation; image i has the variation seed + i, and all have one seed. -1 draws one. Unless given: drawn.
+             * @description Seed of the variation; image i has the variation seed + i, and all have one seed. -1 is a random seed. Unless given: drawn.
              */
             variation_seed?: number | null;
             /**
              * Variation Strength
-             * @description How far from the seed's noise to the variation seed's.
+             * @description How far to go from the seed's noise to the variation seed's.
              * @default 0
              */
             variation_strength: number;
@@ -3294,7 +3294,7 @@ export interface components {
             ensd: number;
             /**
              * Sgm Noise Multiplier
-             * @description Begin with noise scaled as in ComfyUI.
+             * @description Start with noise scaled as in ComfyUI.
              * @default false
              */
             sgm_noise_multiplier: boolean;
@@ -3316,19 +3316,19 @@ export interface components {
             s_churn: number;
             /**
              * S Tmin
-             * @description Lowest level of noise at which s_churn acts.
+             * @description Lowest noise level at which s_churn acts.
              * @default 0
              */
             s_tmin: number;
             /**
              * S Tmax
-             * @description Highest level of noise at which s_churn acts; 0 is no limit.
+             * @description Highest noise level at which s_churn acts; 0 is no limit.
              * @default 0
              */
             s_tmax: number;
             /**
              * S Noise
-             * @description Factor on all noise that is added on the way.
+             * @description Factor on all noise that is added between steps.
              * @default 1
              */
             s_noise: number;
@@ -3407,85 +3407,85 @@ export interface components {
             skip_early_cfg: number;
             /**
              * Ngms
-             * @description Below this level of noise every other step is without guidance.
+             * @description Below this noise level, every other step has no guidance.
              * @default 0
              */
             ngms: number;
             /**
              * Ngms All Steps
-             * @description Leave out guidance at every step below ngms, not at every other.
+             * @description Leave out guidance at every step below ngms, not only at every other one.
              * @default false
              */
             ngms_all_steps: boolean;
             /**
              * Pag Scale
-             * @description Perturbed-attention guidance: how strongly, 3 is usual; 0 is none.
+             * @description Strength of perturbed-attention guidance; 3 is usual, 0 is off.
              * @default 0
              */
             pag_scale: number;
             /**
              * Pag Layers
-             * @description PAG: the levels whose self-attention is perturbed, such as middle,up.1; auto: those that suit the model.
+             * @description PAG: the levels whose self-attention is perturbed, such as middle,up.1; auto chooses those that suit the model.
              * @default auto
              */
             pag_layers: string;
             /**
              * Sag Scale
-             * @description Self-attention guidance: how strongly, 0.75 is usual; 0 is none.
+             * @description Strength of self-attention guidance; 0.75 is usual, 0 is off.
              * @default 0
              */
             sag_scale: number;
             /**
              * Sag Blur Sigma
-             * @description Self-attention guidance: how far it blurs, in positions of the latent.
+             * @description Self-attention guidance: width of the blur, in latent positions.
              * @default 2
              */
             sag_blur_sigma: number;
             /**
              * Apg Eta
-             * @description Adaptive projected guidance: what is kept of the part that only adds contrast; 1 is all, 0 is usual.
+             * @description Adaptive projected guidance: share kept of the part that only adds contrast; 1 keeps all, 0 is usual.
              * @default 1
              */
             apg_eta: number;
             /**
              * Apg Norm Threshold
-             * @description Adaptive projected guidance: the longest step from negative prompt to prompt, 15 is usual; 0 is any.
+             * @description Adaptive projected guidance: limit of the step from negative prompt to prompt; 15 is usual, 0 is no limit.
              * @default 0
              */
             apg_norm_threshold: number;
             /**
              * Apg Momentum
-             * @description Adaptive projected guidance: what is added of the calls before, -0.5 is usual; 0 is nothing.
+             * @description Adaptive projected guidance: momentum from earlier calls; -0.5 is usual, 0 is none.
              * @default 0
              */
             apg_momentum: number;
             /**
              * Mimic Scale
-             * @description Dynamic thresholding: the CFG scale whose range the image keeps, lower than its own; 0 is none.
+             * @description Dynamic thresholding: the lower CFG scale whose range the image keeps; 0 is off.
              * @default 0
              */
             mimic_scale: number;
             /**
              * Mimic Percentile
-             * @description Dynamic thresholding: percent of the values that are not clamped.
+             * @description Dynamic thresholding: percentage of the values that are not clamped.
              * @default 100
              */
             mimic_percentile: number;
             /**
              * Mimic Phi
-             * @description Dynamic thresholding: its share of the outcome; the rest is without it.
+             * @description Dynamic thresholding: its share of the result; the rest is without it.
              * @default 1
              */
             mimic_phi: number;
             /**
              * Perp Neg Scale
-             * @description Take only what the prompt does not ask for from the negative prompt, so strongly, 1 is usual; 0 is plain.
+             * @description Perp-Neg: strength of the negative prompt's part that is perpendicular to the prompt; 1 is usual, 0 is off.
              * @default 0
              */
             perp_neg_scale: number;
             /**
              * Slg Scale
-             * @description Skip-layer guidance of Stable Diffusion 3: how strongly, 2.5 is usual; 0 is none.
+             * @description Strength of skip-layer guidance (Stable Diffusion 3); 2.5 is usual, 0 is off.
              * @default 0
              */
             slg_scale: number;
@@ -3515,54 +3515,54 @@ export interface components {
             freeu_s2: number;
             /**
              * Freeu Version
-             * @description FreeU: version of the authors' rule; diffusers is the first, by level rather than by width.
+             * @description FreeU: version of the authors' rule; diffusers is version 1, by level instead of by width.
              * @default 2
              * @enum {string}
              */
             freeu_version: "1" | "2" | "diffusers";
             /**
              * Cfg Interval Low
-             * @description No CFG at this level of noise and below.
+             * @description No CFG at this noise level and below.
              * @default 0
              */
             cfg_interval_low: number;
             /**
              * Cfg Interval High
-             * @description No CFG above this level of noise; 0 is no limit.
+             * @description No CFG above this noise level; 0 is no limit.
              * @default 0
              */
             cfg_interval_high: number;
             /**
              * Clip Guidance Scale
-             * @description How strongly the model's own CLIP pulls the image to the prompt; 0 is none.
+             * @description How strongly the model's own CLIP pulls the image to the prompt; 0 is off.
              * @default 0
              */
             clip_guidance_scale: number;
             /**
              * Denoising Strength
-             * @description How much of the image is made anew, 0 to 1; at 1 nothing is left of it; also in a second pass. Unless given: 0.75.
+             * @description How much of the image is regenerated, 0 to 1; at 1 nothing of it is left. Also for a second pass. Unless given: 0.75.
              */
             denoising_strength?: number | null;
             /**
              * Depth
-             * @description Depth map for a depth model (Stable Diffusion 2), grey, what is near is bright: a file, or a data: URI. Unless given: estimated from the image, where the model's folder has an estimator.
+             * @description Depth map for a depth model (Stable Diffusion 2), grey, near is bright: a file, or a data: URI. Unless given: estimated from the image, if the model's folder has an estimator.
              */
             depth?: string | null;
             /**
              * Image
-             * @description Image to start from: a file, or a data: URI of one. Unless given: noise alone.
+             * @description Image to start from: a file, or a data: URI. Unless given: noise alone.
              */
             image?: string;
             /**
              * Resize Mode
-             * @description How the image comes to the size: stretch, crop, fill (with its outermost pixels), or latent.
+             * @description How the image is fitted to the size: stretch, crop, fill (with its border pixels), or latent.
              * @default stretch
              * @enum {string}
              */
             resize_mode: "stretch" | "crop" | "fill" | "latent";
             /**
              * Exact Steps
-             * @description Take as many steps as are said, rather than the share of them that the strength is.
+             * @description Make all the given steps, not only the share that the strength gives.
              * @default false
              */
             exact_steps: boolean;
@@ -3574,92 +3574,92 @@ export interface components {
             noise_multiplier: number;
             /**
              * Extra Noise
-             * @description Noise added to the image beyond what its level says.
+             * @description Noise added to the image beyond its noise level.
              * @default 0
              */
             extra_noise: number;
             /**
              * Color Correction
-             * @description Give the result the colours of the image.
+             * @description Match the colours of the result to those of the image.
              * @default false
              */
             color_correction: boolean;
             /**
              * Image Cfg Scale
-             * @description Editing models (InstructPix2Pix): how closely to keep to the image; 1 leaves it to the prompt's scale.
+             * @description Editing models (InstructPix2Pix): how closely to follow the image; at 1 only the CFG scale counts.
              * @default 1.5
              */
             image_cfg_scale: number;
             /**
              * Noise Level
-             * @description Upscaling models (x4): how much noise is put on the small image; more leaves more to the prompt.
+             * @description Upscaling models (x4): level of the noise added to the small image; more noise leaves more to the prompt.
              * @default 20
              */
             noise_level: number;
             /**
              * Outpaint
-             * @description Grow the canvas: pixels on each side (left=64,right=64,top=0,bottom=32), or the size of a frame (768x512).
+             * @description Extend the canvas: pixels on each side (left=64,right=64,top=0,bottom=32), or the size of a frame (768x512).
              */
             outpaint?: string | null;
             /**
              * Mask
-             * @description Mask: white is made anew, black is kept; a file, a data: URI, or alpha: what is transparent is made anew.
+             * @description Mask: white is regenerated, black is kept. A file, a data: URI, or alpha: the image's transparent area.
              */
             mask?: string;
             /**
              * Mask Mode
-             * @description Whether what the mask shows is made anew, or everything else.
+             * @description Whether the masked area is regenerated, or everything else.
              * @default Inpaint masked
              * @enum {string}
              */
             mask_mode: "Inpaint masked" | "Inpaint not masked";
             /**
              * Mask Blur
-             * @description How soft the edge of the mask is, in pixels.
+             * @description Softness of the mask's edge, in pixels.
              * @default 4
              */
             mask_blur: number;
             /**
              * Masked Content
-             * @description What is under the mask at the start: original, fill (what is around it), latent noise, latent nothing.
+             * @description What the masked area starts as: original, fill (its surroundings), latent noise, latent nothing.
              * @default original
              * @enum {string}
              */
             masked_content: "fill" | "original" | "latent noise" | "latent nothing";
             /**
              * Inpaint Area
-             * @description Only masked: crop what the mask shows, generate it at full size, and put it back.
+             * @description Only masked: crop the masked area, generate it at full size, and paste it back.
              * @default Whole picture
              * @enum {string}
              */
             inpaint_area: "Whole picture" | "Only masked";
             /**
              * Masked Area Padding
-             * @description With Only masked: pixels around the mask that are looked at.
+             * @description With Only masked: pixels around the mask that are included.
              * @default 32
              */
             masked_area_padding: number;
             /**
              * Conditional Mask Weight
-             * @description Inpainting models: how much of what is under the mask is hidden from the network.
+             * @description Inpainting models: how much of the masked area is hidden from the network.
              * @default 1
              */
             conditional_mask_weight: number;
             /**
              * Soft Inpainting
-             * @description Read grey in the mask as how much is made anew, and blend old and new by what changed.
+             * @description Read grey in the mask as how much is regenerated, and blend old and new by what changed.
              * @default false
              */
             soft_inpainting: boolean;
             /**
              * Soft Inpainting Schedule Bias
-             * @description Soft inpainting: above 1, what the mask half shows is kept for longer.
+             * @description Soft inpainting: above 1, half-masked areas are kept for longer.
              * @default 1
              */
             soft_inpainting_schedule_bias: number;
             /**
              * Soft Inpainting Preservation Strength
-             * @description Soft inpainting: how strongly what the mask half shows is kept.
+             * @description Soft inpainting: how strongly half-masked areas are kept.
              * @default 0.5
              */
             soft_inpainting_preservation_strength: number;
@@ -3671,42 +3671,42 @@ export interface components {
             soft_inpainting_transition_contrast_boost: number;
             /**
              * Soft Inpainting Mask Influence
-             * @description Soft inpainting: how far the mask, rather than what changed, decides where the result is seen.
+             * @description Soft inpainting: how far the mask, and not the change, decides where the result is shown.
              * @default 0
              */
             soft_inpainting_mask_influence: number;
             /**
              * Soft Inpainting Difference Threshold
-             * @description Soft inpainting: how large a change must be to be seen.
+             * @description Soft inpainting: how large a change must be to be shown.
              * @default 0.5
              */
             soft_inpainting_difference_threshold: number;
             /**
              * Soft Inpainting Difference Contrast
-             * @description Soft inpainting: how sudden a change is seen.
+             * @description Soft inpainting: how abruptly changes are shown.
              * @default 2
              */
             soft_inpainting_difference_contrast: number;
             /**
              * Sd Upscale Factor
-             * @description Enlarge the image so many times, and generate it again in tiles of width x height (SD upscale). Unless given: no.
+             * @description Enlarge the image by this factor, and generate it again in tiles of width x height (SD upscale). Unless given: no.
              * @default 2
              */
             sd_upscale_factor: number;
             /**
              * Sd Upscale Overlap
-             * @description SD upscale: pixels that neighbouring tiles share, at least. Unless given: 64, or half a tile if that is less.
+             * @description SD upscale: minimum overlap of neighbouring tiles, in pixels. Unless given: 64, or half a tile if that is less.
              */
             sd_upscale_overlap?: number | null;
             /**
              * Sd Upscale Upscaler
-             * @description SD upscale: what enlarges: Lanczos, Bicubic, Nearest, or a file's name, such as R-ESRGAN 4x+.
+             * @description SD upscale: the upscaler: Lanczos, Bicubic, Nearest, or a file's name, such as R-ESRGAN 4x+.
              * @default Lanczos
              */
             sd_upscale_upscaler: string;
             /**
              * Original Size
-             * @description XL: size that the image is said to have had before it was cut; small ones look blurred. Unless given: the image's.
+             * @description XL: original size of the image, as told to the model; small sizes look blurred. Unless given: the image's.
              */
             original_size?: [
                 number,
@@ -3714,19 +3714,19 @@ export interface components {
             ] | null;
             /**
              * Crop Top
-             * @description XL: pixels that are said to have been cut off at the top.
+             * @description XL: pixels cropped at the top, as told to the model.
              * @default 0
              */
             crop_top: number;
             /**
              * Crop Left
-             * @description XL: pixels that are said to have been cut off at the left.
+             * @description XL: pixels cropped at the left, as told to the model.
              * @default 0
              */
             crop_left: number;
             /**
              * Target Size
-             * @description XL: size that the image is said to have. Unless given: the image's.
+             * @description XL: size of the image, as told to the model. Unless given: the image's.
              */
             target_size?: [
                 number,
@@ -3734,7 +3734,7 @@ export interface components {
             ] | null;
             /**
              * Negative Original Size
-             * @description XL: original size that goes with the negative prompt. Unless given: that of the prompt.
+             * @description XL: original size for the negative prompt. Unless given: that of the prompt.
              */
             negative_original_size?: [
                 number,
@@ -3742,17 +3742,17 @@ export interface components {
             ] | null;
             /**
              * Negative Crop Top
-             * @description XL: crop at the top that goes with the negative prompt. Unless given: that of the prompt.
+             * @description XL: crop at the top for the negative prompt. Unless given: that of the prompt.
              */
             negative_crop_top?: number | null;
             /**
              * Negative Crop Left
-             * @description XL: crop at the left that goes with the negative prompt. Unless given: that of the prompt.
+             * @description XL: crop at the left for the negative prompt. Unless given: that of the prompt.
              */
             negative_crop_left?: number | null;
             /**
              * Negative Target Size
-             * @description XL: target size that goes with the negative prompt. Unless given: that of the prompt.
+             * @description XL: target size for the negative prompt. Unless given: that of the prompt.
              */
             negative_target_size?: [
                 number,
@@ -3760,13 +3760,13 @@ export interface components {
             ] | null;
             /**
              * Aesthetic Score
-             * @description XL's refiner: how good the image is said to look, about 0 to 10.
+             * @description XL's refiner: aesthetic score, as told to the model, about 0 to 10.
              * @default 6
              */
             aesthetic_score: number;
             /**
              * Negative Aesthetic Score
-             * @description XL's refiner: the score that goes with the negative prompt.
+             * @description XL's refiner: aesthetic score for the negative prompt.
              * @default 2.5
              */
             negative_aesthetic_score: number;
@@ -3778,32 +3778,32 @@ export interface components {
             controls: string[];
             /**
              * References
-             * @description An image that says what is to be seen: "photo.png:0.6"; may be repeated (docs/steering.md). Unless given: none.
+             * @description An image that says what to generate: "photo.png:0.6"; may be repeated (docs/steering.md). Unless given: none.
              * @default []
              */
             references: string[];
             /**
              * Faces
-             * @description An image with the face that is to be seen: "anna.png:0.8"; may be repeated (docs/steering.md). Unless given: none.
+             * @description An image with the face to show: "anna.png:0.8"; may be repeated (docs/steering.md). Unless given: none.
              * @default []
              */
             faces: string[];
             /**
              * Regions
-             * @description A place with a prompt of its own: "box=0,0,0.5,1: a red apple"; may be repeated (docs/regions.md). Unless given: none.
+             * @description A place with its own prompt: "box=0,0,0.5,1: a red apple"; may be repeated (docs/regions.md). Unless given: none.
              * @default []
              */
             regions: string[];
             /**
              * Region Method
-             * @description How regions act: latent (each is denoised with its own prompts and the predictions are mixed), or attention (one prediction, whose attention to the text is divided: coherent; see region_ground).
+             * @description How regions act: latent (each is denoised with its own prompts and the predictions are mixed), or attention (one prediction with divided attention to the text: more coherent; see region_ground).
              * @default latent
              * @enum {string}
              */
             region_method: "latent" | "attention";
             /**
              * Region Ground
-             * @description Share of the steps at the start in which each region stands alone, on flat colours (bootstrapping). Unless given: 0, of attention 0.6.
+             * @description Share of the steps at the start in which each region is denoised alone, on flat colours (bootstrapping). Unless given: 0; 0.6 for attention.
              */
             region_ground?: number | null;
             /**
@@ -3815,7 +3815,7 @@ export interface components {
             tile: "none" | "x" | "y" | "xy";
             /**
              * View Method
-             * @description Generate a large image view by view: multidiffusion averages them evenly, mixture mostly from their middles. Unless given: in one piece.
+             * @description Generate a large image in views: multidiffusion averages them evenly, mixture mostly from their centres. Unless given: in one piece.
              * @enum {string}
              */
             view_method?: "multidiffusion" | "mixture";
@@ -3831,17 +3831,17 @@ export interface components {
             view_height?: number | null;
             /**
              * View Overlap
-             * @description Pixels that neighbouring views share, at least. Unless given: half a view.
+             * @description Minimum overlap of neighbouring views, in pixels. Unless given: half a view.
              */
             view_overlap?: number | null;
             /**
              * Hires Upscale
-             * @description Enlarge the image so many times, and generate it again from there. Unless given: one pass alone.
+             * @description Enlarge the image by this factor, and refine it in a second pass. Unless given: one pass.
              */
             hires_upscale?: number | null;
             /**
              * Hires Resize
-             * @description Second pass: size in pixels; a side of 0 follows from the other, with both the excess is cut off.
+             * @description Second pass: size in pixels; a side of 0 follows from the other; with both, the excess is cropped.
              */
             hires_resize?: [
                 number,
@@ -3849,12 +3849,12 @@ export interface components {
             ] | null;
             /**
              * Hires Steps
-             * @description Second pass: steps, all of which are taken; 0 is as many as in the first. Unless given: as many as in the first.
+             * @description Second pass: number of steps, all of which are made; 0 is as many as in the first. Unless given: as many as in the first.
              */
             hires_steps?: number | null;
             /**
              * Hires Upscaler
-             * @description What enlarges: Latent, Latent (antialiased), Latent (bicubic), Latent (bicubic antialiased), Latent (nearest), Latent (nearest-exact); or an image upscaler: Lanczos, Bicubic, Nearest, or a file's name, such as R-ESRGAN 4x+. Unless given: Latent.
+             * @description Second pass: the upscaler: Latent, Latent (antialiased), Latent (bicubic), Latent (bicubic antialiased), Latent (nearest), Latent (nearest-exact); or an image upscaler: Lanczos, Bicubic, Nearest, or a file's name, such as R-ESRGAN 4x+. Unless given: Latent.
              */
             hires_upscaler?: string | null;
             /**
@@ -3889,17 +3889,17 @@ export interface components {
             hires_cfg_scale?: number | null;
             /**
              * Hires Denoising Strength
-             * @description Second pass: how much is made anew, 0 to 1. Unless given: the denoising strength, else 0.75.
+             * @description Second pass: how much is regenerated, 0 to 1. Unless given: the denoising strength, else 0.75.
              */
             hires_denoising_strength?: number | null;
             /**
              * Postprocess Upscale By
-             * @description Enlarge the finished image so many times with an upscaler, as A1111's Extras tab does. Unless given: no.
+             * @description Enlarge the finished image by this factor with an upscaler, as A1111's Extras tab does. Unless given: no.
              */
             postprocess_upscale_by?: number | null;
             /**
              * Postprocess Upscale To
-             * @description Enlarge the finished image until it covers this size, and cut the excess off evenly. Unless given: no.
+             * @description Enlarge the finished image until it covers this size, and crop the excess evenly. Unless given: no.
              */
             postprocess_upscale_to?: [
                 number,
@@ -3907,7 +3907,7 @@ export interface components {
             ] | null;
             /**
              * Postprocess Upscaler
-             * @description What enlarges the finished image: Lanczos, Bicubic, Nearest, or a file's name, such as R-ESRGAN 4x+.
+             * @description Upscaler for the finished image: Lanczos, Bicubic, Nearest, or a file's name, such as R-ESRGAN 4x+.
              * @default Lanczos
              */
             postprocess_upscaler: string;
@@ -3918,13 +3918,13 @@ export interface components {
             postprocess_upscaler_2?: string | null;
             /**
              * Postprocess Upscaler 2 Visibility
-             * @description The share of the other upscaler, 0 to 1.
+             * @description The share of the second upscaler, 0 to 1.
              * @default 0.5
              */
             postprocess_upscaler_2_visibility: number;
             /**
              * Vae Strips
-             * @description Run the autoencoder strip by strip (tiled VAE): always, never, or auto, for images that would need more than 4 GiB. It needs less memory and more time; the image is the same but for rounding.
+             * @description Run the autoencoder in strips (tiled VAE): always, never, or auto, for images that would need more than 4 GiB. It needs less memory and more time; the image is the same except for rounding.
              * @default auto
              * @enum {string}
              */

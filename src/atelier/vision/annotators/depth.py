@@ -78,7 +78,7 @@ SPECS = (
     ),
     Annotator(
         "normal_midas",
-        "Normals of the surface by MiDaS, for ControlNet 1.0's normal model.",
+        "Surface normals by MiDaS, for ControlNet 1.0's normal model.",
         NeedsFile(partial(load, surface), MIDAS),
         ("normal_map",),
         (OptionSpec("background", 0.4, 0, 1, 0.01, "What is further than this share is flat."),),

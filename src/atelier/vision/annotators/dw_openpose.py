@@ -48,7 +48,7 @@ def _check(path: Path, session: Any, *, outputs: int, axis: int, count: int) -> 
 SPECS = (
     Annotator(
         "dw_openpose_full",
-        "Bodies, hands and faces of people by DWPose; its detector yolox_l.onnx lies beside its file.",
+        "Bodies, hands and faces of people by DWPose; needs its detector yolox_l.onnx beside its file.",
         NeedsFile(
             load, ("dw-ll_ucoco_384.onnx", "dw-ll_ucoco.onnx", "dw-mm_ucoco.onnx", "dw-ss_ucoco.onnx"), (DETECTOR,)
         ),

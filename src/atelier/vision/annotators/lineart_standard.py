@@ -29,7 +29,7 @@ def draw(pixels: Pixels, asked: Asked) -> Pixels:
 SPECS = (
     Annotator(
         "lineart_standard",
-        "The lines of a drawing on white, white on black, thin ones weaker; needs no file.",
+        "The lines of a drawing on white as white lines on black, thin ones weaker; needs no file.",
         draw,
         ("lineart_standard (from white bg & black line)", "LineartStandardDetector"),
         (

@@ -36,7 +36,7 @@ def load(path: Path, device: torch.device) -> Drawer:
 SPECS = (
     Annotator(
         "normal_bae",
-        "Normals of the surface by the network of Bae, for ControlNet 1.1's normal model.",
+        "Surface normals by the network of Bae, for ControlNet 1.1's normal model.",
         NeedsFile(load, ("scannet.pt",)),
         ("NormalBaeDetector", "normalbae"),
     ),

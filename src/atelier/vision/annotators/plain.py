@@ -22,14 +22,14 @@ SPECS = (
     Annotator("none", "The image is a hint already.", same, frame="own"),
     Annotator(
         "inpaint_only",
-        "The image; what its mask covers is taken out when the hint is made numbers.",
+        "The image; its masked area is removed before the network reads it.",
         same,
         ("inpaint", "inpaint_global_harmonious"),
         frame="own",
     ),
     Annotator(
         "invert",
-        "Black for white: makes a hint of a drawing of black lines on white.",
+        "The negative of an image: makes a hint from black lines on white.",
         inverted,
         ("invert (from white bg & black line)",),
         frame="own",

@@ -37,13 +37,13 @@ def differences(pixels: Pixels, asked: Asked) -> Pixels:
 SPECS = (
     Annotator(
         "scribble",
-        "The dark lines of a drawing on white, as white lines on black.",
+        "The dark lines of a drawing on white, turned into white lines on black.",
         dark_lines,
         ("scribble_thr", "fake_scribble"),
     ),
     Annotator(
         "scribble_xdog",
-        "Edges as somebody would scribble them, by differences of Gaussians.",
+        "Edges like hand-drawn scribbles, by differences of Gaussians.",
         differences,
         options=(OptionSpec("threshold", 32, 1, 64, 1, "Less draws more."),),
     ),

@@ -44,13 +44,13 @@ def load(path: Path, device: torch.device) -> Drawer:
 SPECS = (
     Annotator(
         "seg_ufade20k",
-        "What an image shows, by UperNet or SegFormer, in the colours of ADE20K's classes.",
+        "Semantic segmentation by UperNet or SegFormer, in the colours of ADE20K's classes.",
         NeedsFile(load, UPERNET),
         ("segmentation", "seg_upernet", "seg_segformer"),
     ),
     Annotator(
         "seg_ofade20k",
-        "What an image shows, by OneFormer, in the colours of ADE20K's classes.",
+        "Semantic segmentation by OneFormer, in the colours of ADE20K's classes.",
         NeedsFile(load, ONEFORMER),
         ("oneformer_ade20k", "seg_oneformer"),
     ),

@@ -50,7 +50,7 @@ def _seen(pixels: Pixels, across: NDArray[np.float64], down: NDArray[np.float64]
 SPECS = (
     Annotator(
         "shuffle",
-        "The colours of an image without its shapes; another seed shuffles otherwise.",
+        "The colours of an image without its shapes, rearranged by the seed.",
         draw,
         ("ContentShuffleDetector", "content_shuffle"),
         frame="sized",

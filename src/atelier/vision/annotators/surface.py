@@ -27,7 +27,7 @@ def coloured(pixels: Pixels, _: Asked) -> Pixels:
 SPECS = (
     Annotator(
         "normal_from_depth",
-        "Normals of the surface that a depth map shows (near is bright), for ControlNet 1.0's normal model.",
+        "Surface normals from a depth map (near is bright), for ControlNet 1.0's normal model.",
         normals_of,
         options=(OptionSpec("background", 0.4, 0, 1, 0.01, "What is further than this share is flat."),),
     ),

@@ -32,7 +32,7 @@ def blurred(pixels: Pixels, asked: Asked) -> Pixels:
 SPECS = (
     Annotator(
         "tile_resample",
-        "The image, made smaller so that a tile model finds details anew.",
+        "The image, reduced so that a tile model adds new details.",
         smaller,
         ("tile",),
         (OptionSpec("rate", 1, 1, 8, 0.01, "How many times smaller."),),
