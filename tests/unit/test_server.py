@@ -258,14 +258,3 @@ def test_the_server_holds_no_torch(server: Server) -> None:
 def test_the_log_is_lines_of_json_that_no_value_breaks(server: Server) -> None:
     server.ended(server.submit(prompt="a cat\n\x1b[31m{}"))
     assert all("time" in line for line in server.lines if "message" in line)
-
-
-def test_sigterm_gives_the_running_job_back_and_no_process_stays(server: Server) -> None:
-    """C05; the last test of this server."""
-    with server.held(2):
-        job_id = server.submit(steps=100)
-        server.until(job_id, lambda job: job["progress"]["done"] == 2)
-        children = list(server.children().values())
-        assert server.stop() == 0
-    _, alive = psutil.wait_procs(children, 10)
-    assert alive == []

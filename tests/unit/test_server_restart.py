@@ -57,7 +57,10 @@ def test_a_killed_worker_goes_on_in_the_middle_of_an_image(tmp_path: Path) -> No
             job_id = server.submit(steps=60, seed=5)
             server.until(job_id, lambda job: job["progress"]["done"] == 5)
             waiting = server.submit(seed=6)
+            children = list(server.children().values())
             assert server.stop() == 0
+        _, alive = psutil.wait_procs(children, 10)
+        assert alive == []
     with serving(tmp_path) as server:
         job = server.ended(job_id)
         assert (job["state"], job["attempt"]) == ("done", 1)
