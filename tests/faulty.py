@@ -3,7 +3,12 @@
 FAULTY is a JSON object. server: POINT:N:ACTION in the store of jobs, counted from the first job on; worker: MESSAGE:N,
 the worker dies before the n-th message of that kind; once: a file that is made then, so that it happens only once;
 armed: a file without which no message is counted; slow: seconds that each step takes; save, lease: in place of usual
-ones; fake: the processes are those of fakes.process, which need no torch. A prompt with "abort" in it ends its worker.
+ones; opened: no process begins before a file of that name is there; fake: the processes are those of fakes.process,
+which need no torch. A prompt with "abort" in it ends its worker.
+
+FAULTY_FOLDER is where tests put files while it runs. held: a number of steps, behind which no job goes on while it is
+there, unless it is told to stop; hurried: the number of a process, which the server takes for dead once it has said
+nothing for a few seconds.
 """
 
 from __future__ import annotations
@@ -22,6 +27,11 @@ from typing import Any
 from atelier import compose
 
 TOLD: dict[str, Any] = json.loads(os.environ.get("FAULTY", "{}"))
+FOLDER = Path(os.environ.get("FAULTY_FOLDER", "."))
+HURRIED = 3.0
+"""Seconds."""
+STOPPING = 120.0
+"""Seconds that a worker has to stop a job: on a busy machine a step takes long."""
 ABORTING = "abort"
 
 
@@ -31,6 +41,7 @@ def server() -> None:
     from atelier.runtime.jobs.faults import Fault, Faults
     from atelier.runtime.jobs.limits import USUAL
     from atelier.runtime.jobs.store import JobStore
+    from atelier.runtime.workers import post
 
     compose.PROCESSES = "faulty"
     real, lease = JobStore.open, TOLD.get("lease", USUAL.lease)
@@ -52,15 +63,43 @@ def server() -> None:
     staff = desk.Staff
     desk.Staff = lambda **told: staff(**told, lease=lease)  # type: ignore[misc, assignment]
     desk.WATCHING = 0.1
+    post.STOPPING = STOPPING
+    hurrying(lease)
     app.main()
+
+
+def hurrying(lease: float) -> None:
+    """Lets the lease of one process be short, which is told once it is so."""
+    import logging
+
+    from atelier.runtime.workers.post import Post
+
+    def patience(self: Post) -> float:
+        if written("hurried") != self.pid:
+            return lease
+        logging.getLogger("atelier.server").info("a worker is hurried")
+        return HURRIED
+
+    Post._lease = property(patience, lambda _self, _lease: None)  # type: ignore[assignment]
+
+
+def written(name: str) -> int | None:
+    """The number in a file of that name, None where there is none."""
+    try:
+        return int((FOLDER / name).read_text())
+    except FileNotFoundError:
+        return None
 
 
 def process() -> None:
     from atelier.runtime.workers.messages import Channel, Message
 
+    while "opened" in TOLD and not Path(TOLD["opened"]).exists():
+        time.sleep(0.01)
     if sys.argv[1] == "worker":
-        real = Channel.send
+        real, receive = Channel.send, Channel.receive
         passed: Counter[str] = Counter()
+        stopped = set[Any]()
 
         def send(self: Channel, message: Message) -> None:
             passed[message.kind] += is_armed()
@@ -69,8 +108,16 @@ def process() -> None:
             if is_armed() and f"{message.kind}:{passed[message.kind]}" == TOLD.get("worker"):
                 die()
             real(self, message)
+            while message.kind == "progress" and is_held(message) and message.data["job"] not in stopped:
+                time.sleep(0.01)
 
-        Channel.send = send  # type: ignore[method-assign]
+        def received(self: Channel) -> Message:
+            message = receive(self)
+            if message.kind == "stop":
+                stopped.add(message.data["job"])
+            return message
+
+        Channel.send, Channel.receive = send, received  # type: ignore[method-assign]
     if TOLD.get("fake"):
         from fakes import process as fake
 
@@ -116,6 +163,12 @@ def aborting(kind: Any) -> None:
     from atelier.runtime.workers import worker
 
     worker.kinds = told  # type: ignore[assignment]
+
+
+def is_held(message: Any) -> bool:
+    """Whether the job does not go on behind the step that the message tells of."""
+    last = written("held")
+    return last is not None and message.number("done") >= last
 
 
 def is_armed() -> bool:

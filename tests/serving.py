@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -86,6 +86,21 @@ class Server:
         assert answer.status_code == 200, answer.text
         return answer.json()
 
+    @contextmanager
+    def held(self, step: int) -> Iterator[None]:
+        """Of a server of `faulty`: until the block ends, no job goes on behind its step of that number, unless it is
+        told to stop."""
+        self.write("held", step)
+        try:
+            yield
+        finally:
+            (self.folder / "held").unlink()
+
+    def write(self, name: str, number: int) -> None:
+        """A file for `faulty`, there as a whole or not at all."""
+        (self.folder / f"{name}.new").write_text(str(number))
+        (self.folder / f"{name}.new").replace(self.folder / name)
+
     def until(
         self, job_id: str, test: Callable[[dict[str, Any]], bool], seconds: float = SECONDS, every: float = 0.1
     ) -> dict[str, Any]:
@@ -111,9 +126,20 @@ class Server:
         return [image["sha256"] for image in job["images"]]
 
     def children(self) -> dict[str, psutil.Process]:
-        """The processes of the server by their role: resolver, worker."""
-        found = psutil.Process(self.process.pid).children()
-        return {role: child for child in found for role in ("resolver", "worker") if role in child.cmdline()}
+        """The processes of the server by their role, resolver and worker, as soon as both are there."""
+        end, found = time.monotonic() + SECONDS, dict[str, psutil.Process]()
+        while len(found) < 2:
+            assert time.monotonic() < end, f"there is nothing but {found}"
+            for child in psutil.Process(self.process.pid).children():
+                with suppress(psutil.NoSuchProcess):  # it ended a moment ago
+                    found |= {role: child for role in ("resolver", "worker") if role in child.cmdline()}
+            time.sleep(0.01)
+        return found
+
+    def wait_until_ready(self) -> None:
+        """Until it generates."""
+        self.said("the resolver is ready")
+        self.said("a worker is ready")
 
     def kill(self) -> None:
         """As kill -9 does."""
@@ -134,6 +160,7 @@ def has_ended(job: Mapping[str, Any]) -> bool:
 def serving(folder: Path, *options: str, module: str = "atelier", ready: bool = True, **env: str) -> Iterator[Server]:
     """A server on a free port with its data in `folder`; ready: wait until it generates."""
     own = {"PYTHONUNBUFFERED": "1", "PYTHONPATH": os.pathsep.join(sys.path), "ATELIER_MODELS": str(folder / "models")}
+    own["FAULTY_FOLDER"] = str(folder)
     environment = {**os.environ, **own, **env}
     command = [sys.executable, "-m", module, "serve", "--port", "0", "--data-dir", str(folder / "data"), *options]
     process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
@@ -141,8 +168,7 @@ def serving(folder: Path, *options: str, module: str = "atelier", ready: bool = 
     try:
         server.url = server.said("Atelier serves")["url"]
         if ready:
-            server.said("the resolver is ready")
-            server.said("a worker is ready")
+            server.wait_until_ready()
         yield server
     finally:
         if process.poll() is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+from collections.abc import AsyncIterator
 
 import httpx
 import pytest
@@ -13,7 +14,7 @@ from atelier.api.settings import Settings
 from atelier.request.table import FIELDS
 from atelier.runtime.jobs.job import Owner, State
 from fakes.client import bearer, client, keyed
-from fakes.live import live, wait_for
+from fakes.live import live, post, wait_for
 from fakes.service import FakeService, png
 
 pytestmark = pytest.mark.anyio
@@ -405,16 +406,22 @@ async def test_events_tell_all_and_go_on_behind_the_last_that_was_seen(service: 
 async def test_a_quiet_stream_gives_signs_of_life() -> None:
     from atelier.api.v1.events import paced
 
-    async def slow():
-        await asyncio.sleep(0.05)
-        yield 1
-        await asyncio.sleep(0.05)
-        yield 2
+    heard = asyncio.Event()
 
-    found = [item async for item in paced(slow(), 0.02)]
-    assert [item for item in found if item is not None] == [1, 2]
-    assert found.count(None) >= 2
-    closed = paced(slow(), 0.001)
+    async def quiet() -> AsyncIterator[int]:
+        for item in (1, 2):
+            await heard.wait()
+            heard.clear()
+            yield item
+
+    found: list[int | None] = []
+    async for item in paced(quiet(), 0.001):
+        if found[-1:] != [item]:
+            found.append(item)
+        if item is None:
+            heard.set()
+    assert found == [None, 1, None, 2]
+    closed = paced(quiet(), 0.001)
     assert await anext(closed) is None
     await closed.aclose()  # type: ignore[attr-defined]
 
@@ -512,7 +519,7 @@ def test_a_webhook_gets_the_ended_job_and_is_tried_again(
         threading.Thread(target=server.serve_forever, daemon=True).start()
         address = f"http://127.0.0.1:{server.server_port}/hook"
         with live(FakeService(), Settings(webhooks=(address,))) as url:
-            job = httpx.post(url + "/v1/jobs", json={"prompt": "a"}, params={"webhook": address}).json()
+            job = post(url + "/v1/jobs", json={"prompt": "a"}, params={"webhook": address}).json()
             wait_for(lambda: len(got) == 2)
         server.shutdown()
     assert [(told["id"], told["state"]) for told in got] == [(job["id"], State.DONE)] * 2

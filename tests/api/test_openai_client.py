@@ -7,13 +7,12 @@ import io
 import warnings
 from collections.abc import Iterator
 
-import httpx
 import openai
 import pytest
 from PIL import Image
 
 from fakes.client import SECRETS, keyed
-from fakes.live import live
+from fakes.live import get, live
 from fakes.service import FakeService, png
 
 SERVICE = FakeService()
@@ -91,11 +90,11 @@ def test_an_address_in_place_of_bytes_needs_no_key(anna: openai.OpenAI, address:
     assert made.data is not None
     url = made.data[0].url or ""
     assert url.startswith(address + "/v1/files/")
-    answer = httpx.get(url)
+    answer = get(url)
     assert (answer.status_code, answer.headers["Content-Type"]) == (200, "image/png")
     assert kind_of(answer.content) == "PNG"
     assert SECRETS["anna"] not in url
-    assert httpx.get(url[:-2] + ("AA" if url[-2:] != "AA" else "BB")).status_code == 404
+    assert get(url[:-2] + ("AA" if url[-2:] != "AA" else "BB")).status_code == 404
 
 
 def test_streaming_gives_partial_images_and_then_the_whole(anna: openai.OpenAI) -> None:

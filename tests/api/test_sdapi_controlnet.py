@@ -23,7 +23,7 @@ from atelier.errors import BadFile, about
 from atelier.runtime.jobs.job import Job, NewJob, Owner, QueueFull
 from atelier.runtime.workers.names import shown
 from fakes.a1111 import PICTURE, STEERED, LikeA1111
-from fakes.live import live
+from fakes.live import SECONDS, live, post
 from fakes.service import png
 
 webuiapi = pytest.importorskip("webuiapi", reason="pip install 'atelier[test]'")
@@ -55,7 +55,7 @@ def api(address: str) -> Generator[webuiapi.WebUIApi]:
 
 @pytest.fixture
 def http(address: str) -> Generator[httpx.Client]:
-    with httpx.Client(base_url=address) as client:
+    with httpx.Client(base_url=address, timeout=SECONDS) as client:
         yield client
 
 
@@ -129,7 +129,7 @@ def test_images_are_sent_where_no_map_can_be_drawn(http: httpx.Client) -> None:
             return await super().submit(job, owner)
 
     with live(WithoutMaps()) as address:
-        answer = httpx.post(f"{address}/sdapi/v1/txt2img", json=body())
+        answer = post(f"{address}/sdapi/v1/txt2img", json=body())
     assert len(answer.json()["images"]) == 1
     assert json.loads(answer.json()["info"])["warnings"] == ["no detected map is made: 256 jobs wait"]
     assert http.post("/sdapi/v1/txt2img", json=body(send_images=False)).json()["images"] == []
@@ -168,12 +168,12 @@ def test_what_is_found_out_later_is_told_of_units(field: str) -> None:
                 raise BadFile(shown(name.removeprefix(owner.key)), "is damaged")
 
     with live(Choosy()) as address:
-        answer = httpx.post(f"{address}/sdapi/v1/txt2img", json=body(prompt="a dog"))
+        answer = post(f"{address}/sdapi/v1/txt2img", json=body(prompt="a dog"))
         assert (answer.status_code, answer.json()["errors"]) == (
             422,
             "ControlNet: canny.safetensors: is for another model",
         )
-        answer = httpx.post(f"{address}/sdapi/v1/txt2img", json=body())
+        answer = post(f"{address}/sdapi/v1/txt2img", json=body())
         assert answer.json()["errors"] == "ControlNet unit 0: image: is damaged"
 
 

@@ -13,7 +13,7 @@ import pytest
 from atelier.request.table import request_of
 from facts import FACTS
 from fakes.a1111 import PICTURE, LikeA1111
-from fakes.live import live
+from fakes.live import SECONDS, live
 
 LIST = FACTS / "requests.json"
 PREFIXES = ("/sdapi/", "/controlnet/", "/login")
@@ -118,7 +118,7 @@ def service() -> LikeA1111:
 
 @pytest.fixture(scope="module")
 def http(service: LikeA1111) -> Generator[httpx.Client]:
-    with live(service) as address, httpx.Client(base_url=address) as client:
+    with live(service) as address, httpx.Client(base_url=address, timeout=SECONDS) as client:
         yield client
 
 

@@ -15,7 +15,7 @@ from atelier.api.settings import Settings
 from atelier.runtime.jobs.job import Job, NewJob, Owner, QueueFull, State
 from fakes.a1111 import LikeA1111
 from fakes.client import SECRETS, keyed
-from fakes.live import live, wait_for
+from fakes.live import SECONDS, live, wait_for
 from fakes.service import png
 
 webuiapi = pytest.importorskip("webuiapi", reason="pip install 'atelier[test]'")
@@ -263,7 +263,7 @@ def test_lists(api: webuiapi.WebUIApi) -> None:
 
 
 def test_progress_preview_and_interrupt(address: str) -> None:
-    service = LikeA1111(delay=0.1)
+    service = LikeA1111(stays=2)
     with live(service) as slow:
         api = webuiapi.WebUIApi(baseurl=f"{slow}/sdapi/v1")
         idle = api.get_progress()
@@ -272,15 +272,15 @@ def test_progress_preview_and_interrupt(address: str) -> None:
         made = threading.Thread(target=lambda: found.append(api.txt2img(prompt="a cat", n_iter=2)))
         made.start()
         other = webuiapi.WebUIApi(baseurl=f"{slow}/sdapi/v1")
-        wait_for(lambda: other.get_progress()["progress"] >= 0.25)
+        wait_for(lambda: other.get_progress()["progress"] >= 0.5)
         running = other.get_progress()
-        assert 0.25 <= running["progress"] < 1
+        assert running["progress"] == 0.5
         assert running["state"]["job_count"] == 2
         assert running["state"]["sampling_steps"] == 2
         assert running["current_image"]
         assert other.session.get(f"{slow}/sdapi/v1/progress?skip_current_image=true").json()["current_image"] is None
         assert other.interrupt() == {}
-        made.join(10)
+        made.join(SECONDS)
         (result,) = found
         assert result.images == []  # type: ignore[attr-defined]
         assert next(iter(service.kept.values())).job.state is State.CANCELLED

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Iterator
 from contextlib import suppress
 
 import httpx
 import pytest
 
+from atelier.api.openai import streamed
 from atelier.api.settings import Settings
 from atelier.runtime.jobs.job import State
 from effort import little_work
-from fakes.live import live, wait_for
+from fakes.live import SECONDS, connected, get, live, post, sent, wait_for
 from fakes.service import FakeService, png
 
 SERVICE = FakeService()
@@ -28,15 +28,14 @@ def address() -> Iterator[str]:
 @pytest.fixture(autouse=True)
 def _healthy(address: str) -> Iterator[None]:
     """After each attack the server answers as before."""
-    SERVICE.delay = 0.0
+    SERVICE.delay, SERVICE.stays = 0.0, 0
     yield
-    assert httpx.get(address + "/healthz").json() == {"status": "ok"}
+    assert get(address + "/healthz").json() == {"status": "ok"}
 
 
 def raw(address: str, data: bytes) -> bytes:
     """All that the server answers to some bytes."""
-    url = httpx.URL(address)
-    with socket.create_connection((url.host, url.port or 80), timeout=5) as connection:
+    with connected(address) as connection:
         connection.sendall(data)
         answer = b""
         with suppress(ConnectionResetError):  # the server closed before it had read all
@@ -78,8 +77,7 @@ def test_abuse_of_the_protocol_is_refused_and_closes_the_connection(address: str
 
 def test_a_body_that_never_ends_is_cut_off(address: str) -> None:
     head = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
-    url = httpx.URL(address)
-    with socket.create_connection((url.host, url.port or 80), timeout=5) as connection:
+    with connected(address) as connection:
         connection.sendall(head)
         sent = 0
         try:
@@ -124,7 +122,7 @@ FORMS = {
 def test_bad_forms_are_refused_fast(address: str, name: str) -> None:
     kind = {"Content-Type": "multipart/form-data; boundary=x"}
     with little_work():
-        answer = httpx.post(address + "/v1/images/edits", content=FORMS[name], headers=kind, timeout=60)
+        answer = post(address + "/v1/images/edits", content=FORMS[name], headers=kind)
     assert answer.status_code in {400, 413, 422}, answer.text
     assert answer.json()["error"]["message"]
 
@@ -132,27 +130,25 @@ def test_bad_forms_are_refused_fast(address: str, name: str) -> None:
 @pytest.mark.parametrize("boundary", ["", "; boundary=", "; boundary=" + "x" * 10_000, "; boundary=é"])
 def test_bad_boundaries_are_refused(address: str, boundary: str) -> None:
     kind = {"Content-Type": ("multipart/form-data" + boundary).encode("latin-1")}
-    answer = httpx.post(address + "/v1/images/edits", content=form(TEXT % 1), headers=kind)
+    answer = post(address + "/v1/images/edits", content=form(TEXT % 1), headers=kind)
     assert answer.status_code in {400, 422, 431}
 
 
 def test_a_client_that_leaves_cancels_its_job(address: str) -> None:  # O06
-    SERVICE.delay = 0.2
-    body = b'{"prompt": "left alone"}'
-    head = b"POST /v1/images/generations HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
-    url = httpx.URL(address)
-    with socket.create_connection((url.host, url.port or 80), timeout=5) as connection:
-        connection.sendall(head + b"Content-Length: %d\r\n\r\n" % len(body) + body)
+    SERVICE.stays = 1
+    with sent(address, "/v1/images/generations", {"prompt": "left alone"}):
         wait_for(lambda: any(k.job.asked.get("prompt") == "left alone" for k in SERVICE.kept.values()))
     mine = next(k for k in SERVICE.kept.values() if k.job.asked.get("prompt") == "left alone")
     wait_for(lambda: mine.job.state.ended)
     assert mine.job.state is State.CANCELLED
 
 
-def test_a_client_that_leaves_a_stream_cancels_its_job_too(address: str) -> None:
-    SERVICE.delay = 0.2
+def test_a_client_that_leaves_a_stream_cancels_its_job_too(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is seen to be gone at the next sign of life."""
+    monkeypatch.setattr(streamed, "ALIVE_SECONDS", 0.05)
+    SERVICE.stays = 1
     body = {"prompt": "left while streaming", "stream": True, "partial_images": 1}
-    with httpx.stream("POST", address + "/v1/images/generations", json=body) as answer:
+    with httpx.stream("POST", address + "/v1/images/generations", json=body, timeout=SECONDS) as answer:
         next(answer.iter_lines())
     mine = next(k for k in SERVICE.kept.values() if k.job.asked.get("prompt") == "left while streaming")
     wait_for(lambda: mine.job.state.ended)
@@ -161,8 +157,8 @@ def test_a_client_that_leaves_a_stream_cancels_its_job_too(address: str) -> None
 
 def test_leaving_the_events_of_a_job_leaves_the_job_alone(address: str) -> None:
     SERVICE.delay = 0.05
-    job = httpx.post(address + "/v1/jobs", json={"prompt": "watched"}).json()["id"]
-    with httpx.stream("GET", f"{address}/v1/jobs/{job}/events") as answer:
+    job = post(address + "/v1/jobs", json={"prompt": "watched"}).json()["id"]
+    with httpx.stream("GET", f"{address}/v1/jobs/{job}/events", timeout=SECONDS) as answer:
         next(answer.iter_lines())
     wait_for(lambda: SERVICE.kept[job].job.state.ended)
     assert SERVICE.kept[job].job.state is State.DONE

@@ -2,8 +2,8 @@
 
 A job for the worker is a list of steps, {"do": [...]}: "progress", "image", "saved", "warning", "done", "fail", "die",
 "nonsense", "silent" (no sign of life any more), "deaf" (it does not stop), "wait" (until it is to stop), "late" (a
-while longer than that). The resolver answers "settle" with its fields, refuses where they say so, and dies, keeps
-silent or takes its time where they say that.
+while longer than that). The resolver answers "settle" with its fields, refuses where they say so, and dies or keeps
+silent where they say that; what has "until" it answers once a file of that name is there.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import socket
 import sys
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
 from atelier.runtime.workers.messages import Channel, Closed, Message
@@ -29,6 +30,7 @@ class Worker:
 
     def run(self) -> None:
         threading.Thread(target=self.listen, daemon=True).start()
+        self.live()
         threading.Thread(target=self.beat, daemon=True).start()
         self.way.send(Message("ready", {"device": "none", "model": "none"}))
         while True:
@@ -52,8 +54,11 @@ class Worker:
 
     def beat(self) -> None:
         while not self.is_silent:
-            self.way.send(Message("alive", {"loaded": ["none"], "device_free": 1, "device_total": 3}))
+            self.live()
             time.sleep(0.05)
+
+    def live(self) -> None:
+        self.way.send(Message("alive", {"loaded": ["none"], "device_free": 1, "device_total": 3}))
 
     def do(self, order: Message) -> None:
         job = order.data["job"]
@@ -78,13 +83,13 @@ class Worker:
         elif step == "nonsense":
             self.connection.sendall(b"GET / HTTP/1.1\r\n\r\n" * 2)
         elif step == "wait":
-            self.stop.wait(60)
+            self.stop.wait(600)
         elif step == "late":
-            self.stop.wait(60)
+            self.stop.wait(600)
             time.sleep(0.3)
         else:
             self.is_silent = step == "silent"
-            time.sleep(60)
+            time.sleep(600)
 
 
 def steps_of(order: Message) -> list[Any]:
@@ -151,8 +156,8 @@ def resolve(way: Channel) -> None:
         call = way.receive()
         number, fields = call.data["number"], call.data.get("fields", {})
         assert isinstance(fields, dict)
-        if fields.get("resolver") == "slow":
-            time.sleep(1.5)
+        while "until" in fields and not Path(str(fields["until"])).exists():
+            time.sleep(0.01)
         if call.kind == "catalogue":
             way.send(Message("answer", {"number": number, **CATALOGUE}))
             continue
@@ -163,7 +168,7 @@ def resolve(way: Channel) -> None:
             case "die":
                 os._exit(1)
             case "silent":
-                time.sleep(60)
+                time.sleep(600)
             case "TooLarge" | "BadInput" as kind:
                 error = {"kind": kind, "message": "no", "exit_code": 2}
                 way.send(Message("refused", {"number": number, "error": error}))

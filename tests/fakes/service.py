@@ -137,7 +137,8 @@ class Kept:
 class FakeService:
     """delay: seconds that each step takes. full, is_ready: what it says of itself. failing: the error that jobs end in.
 
-    broken: what every call raises. hold: jobs stay in the queue. calls: the names of what was called, in order.
+    broken: what every call raises. hold: jobs stay in the queue. stays: the step, of 4, at which jobs stay until
+    somebody ends them, 0 = none. calls: the names of what was called, in order.
     """
 
     delay: float = 0.0
@@ -146,6 +147,7 @@ class FakeService:
     failing: JobError | None = None
     broken: Exception | None = None
     hold: bool = False
+    stays: int = 0
     kept: dict[str, Kept] = field(default_factory=dict)
     files: dict[str, tuple[str, JobImage, bytes]] = field(default_factory=dict)
     uploads: dict[str, tuple[str, bytes]] = field(default_factory=dict)
@@ -265,6 +267,9 @@ class FakeService:
                 return
             self._change(kept, progress=JobProgress(step, steps, 0, count, step / steps), event="progress")
             self._event(kept, "preview", {"index": 0, "image": JPEG})
+            if step == self.stays:
+                await kept.done.wait()
+                return
         if self.failing is not None:
             self._end(kept, State.FAILED, error=self.failing)
             return

@@ -19,6 +19,12 @@ def no_waiting_for_the_database(request: pytest.FixtureRequest, monkeypatch: pyt
         monkeypatch.setattr(database, "SYNCHRONOUS", "OFF")
 
 
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a busy machine PostgreSQL takes long to see that a client is gone."""
+    monkeypatch.setattr(database, "PATIENCE", 120.0)
+
+
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[Postgres]:
     found = Postgres.installed()

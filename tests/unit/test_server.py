@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any
 
 import psutil
@@ -21,7 +22,7 @@ from atelier import compose
 from atelier.request.infotext.image import TEXT_KEY
 from atelier.request.table import request_of
 from atelier.runtime.store import encoded
-from serving import SMALL, Server, serving
+from serving import SECONDS, SMALL, Server, serving
 
 
 @pytest.fixture(scope="module")
@@ -29,8 +30,10 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("server")
     (folder / "models").mkdir()
     tiny.folder(folder / "models" / "tiny")
-    told = json.dumps({"slow": 0.05, "lease": 3.0})
-    with serving(folder, "--grace", "0", module="faulty", FAULTY=told) as running:
+    told = json.dumps({"opened": str(folder / "opened"), "lease": SECONDS})
+    with serving(folder, "--grace", "0", module="faulty", ready=False, FAULTY=told) as running:
+        (folder / "opened").touch()
+        running.wait_until_ready()
         yield running
 
 
@@ -62,23 +65,22 @@ def test_an_image_is_the_file_that_the_command_line_writes(server: Server) -> No
 
 def test_cancelling_stops_within_a_step_and_the_worker_goes_on(server: Server) -> None:
     pid = server.children()["worker"].pid
-    job_id = server.submit(steps=200)
-    server.until(job_id, lambda job: job["progress"]["done"] >= 2)
-    with server.client() as client:
+    with server.held(2), server.client() as client:
+        job_id = server.submit(steps=200)
+        server.until(job_id, lambda job: job["progress"]["done"] == 2)
         client.post(f"/v1/jobs/{job_id}/cancel")
-    done = server.job(job_id)["progress"]["done"]
-    job = server.ended(job_id)
+        job = server.ended(job_id)
     assert job["state"] == "cancelled"
     assert job["images"] == []
-    assert job["progress"]["done"] <= done + 2
+    assert job["progress"]["done"] <= 4
     assert server.generated() == server.generated()
     assert server.children()["worker"].pid == pid
 
 
 def test_a_job_that_runs_too_long_ends_and_frees_its_worker(server: Server) -> None:
-    with server.client() as client:
+    with server.held(2), server.client() as client:
         job_id = client.post("/v1/jobs", params={"timeout": 0.5}, json={**SMALL, "steps": 500}).json()["id"]
-    job = server.ended(job_id)
+        job = server.ended(job_id)
     assert job["state"] == "timed_out"
     assert "0.5 seconds" in job["error"]["message"]
     assert server.ended(server.submit())["state"] == "done"
@@ -86,10 +88,10 @@ def test_a_job_that_runs_too_long_ends_and_frees_its_worker(server: Server) -> N
 
 def test_a_job_that_cannot_be_done_fails_in_one_line(server: Server) -> None:
     """The file of its model goes away behind the acceptance."""
-    first, job_id = server.submit(steps=300), server.submit(model="tiny")
-    assert server.job(job_id)["resolved"]["model"]["path"] == "tiny"
-    shutil.rmtree(server.folder / "models" / "tiny")
-    with server.client() as client:
+    with server.held(1), server.client() as client:
+        first, job_id = server.submit(steps=300), server.submit(model="tiny")
+        assert server.job(job_id)["resolved"]["model"]["path"] == "tiny"
+        shutil.rmtree(server.folder / "models" / "tiny")
         client.post(f"/v1/jobs/{first}/cancel")
     job = server.ended(job_id)
     assert job["state"] == "failed"
@@ -167,9 +169,10 @@ def test_a_decoder_that_dies_takes_nothing_with_it(server: Server) -> None:
 
 def test_a_worker_that_is_killed_is_an_event_and_its_job_is_done(server: Server) -> None:
     """C01, C14: a seed that was left open is drawn when the job is accepted."""
-    job_id = server.submit(steps=30, seed=-1)
-    server.until(job_id, lambda job: job["progress"]["done"] >= 3)
-    server.children()["worker"].kill()
+    with server.held(3):
+        job_id = server.submit(steps=30, seed=-1)
+        server.until(job_id, lambda job: job["progress"]["done"] == 3)
+        server.children()["worker"].kill()
     job = server.ended(job_id)
     assert (job["state"], job["attempt"]) == ("done", 2)
     assert [image["sha256"] for image in job["images"]] == server.generated(steps=30, seed=job["images"][0]["seed"])
@@ -186,10 +189,15 @@ def test_a_job_that_kills_its_workers_is_put_aside_and_others_run(server: Server
 
 def test_a_frozen_worker_loses_its_job_and_never_comes_back_with_it(server: Server) -> None:
     """C07."""
-    job_id = server.submit(steps=30, seed=11)
-    server.until(job_id, lambda job: job["progress"]["done"] >= 3)
     worker = server.children()["worker"]
-    worker.suspend()
+    with server.held(3):
+        job_id, lines = server.submit(steps=30, seed=11), len(server.lines)
+        server.until(job_id, lambda job: job["progress"]["done"] == 3)
+        server.write("hurried", worker.pid)
+        server.said("a worker is hurried", after=lines)
+        with suppress(psutil.NoSuchProcess):  # where it had no turn for so long it was taken for dead already
+            worker.suspend()
+        server.said("a worker died", after=lines)
     job = server.ended(job_id)
     assert (job["state"], job["attempt"], len(job["images"])) == ("done", 2, 1)
     assert not worker.is_running() or worker.status() == psutil.STATUS_ZOMBIE
@@ -220,7 +228,7 @@ def test_a_second_server_on_the_folder_or_the_port_says_so_in_one_line(server: S
         (["--port", "0", "--host", "0.0.0.0"], "--api-key"),
     ):
         made = subprocess.run(
-            [sys.executable, "-m", "atelier", "serve", *options], capture_output=True, timeout=60, check=False
+            [sys.executable, "-m", "atelier", "serve", *options], capture_output=True, timeout=SECONDS, check=False
         )
         told = made.stderr.decode()
         assert made.returncode == 2, told
@@ -241,7 +249,7 @@ def test_the_server_holds_no_torch(server: Server) -> None:
     code = (
         "import sys; import atelier.api.desk, atelier.cli.serving, atelier.cli.serve; assert 'torch' not in sys.modules"
     )
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=SECONDS)
     assert atelier
     maps = {m.path for m in psutil.Process(server.process.pid).memory_maps()}
     assert not any("libtorch" in path for path in maps)
@@ -250,13 +258,3 @@ def test_the_server_holds_no_torch(server: Server) -> None:
 def test_the_log_is_lines_of_json_that_no_value_breaks(server: Server) -> None:
     server.ended(server.submit(prompt="a cat\n\x1b[31m{}"))
     assert all("time" in line for line in server.lines if "message" in line)
-
-
-def test_sigterm_gives_the_running_job_back_and_no_process_stays(server: Server) -> None:
-    """C05; the last test of this server."""
-    job_id = server.submit(steps=100)
-    server.until(job_id, lambda job: job["progress"]["done"] >= 2)
-    children = list(server.children().values())
-    assert server.stop() == 0
-    _, alive = psutil.wait_procs(children, 10)
-    assert alive == []

@@ -181,7 +181,7 @@ def test_sigterm_to_all_processes_saves_and_the_same_command_goes_on(source: str
     while process.poll() is None and not (log.exists() and log.read_text().count("\n") > 3):
         time.sleep(0.05)
     os.killpg(process.pid, signal.SIGTERM)
-    told = process.communicate(timeout=120)[1]
+    told = process.communicate(timeout=600)[1]
     assert process.returncode == 130, told
     newest = checkpoint.newest(out / "checkpoints")
     assert newest is not None

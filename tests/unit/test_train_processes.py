@@ -246,7 +246,7 @@ def started(processes: int, folder: Path, *sets: str) -> subprocess.CompletedPro
         capture_output=True,
         text=True,
         check=False,
-        timeout=120,
+        timeout=600,
     )
 
 

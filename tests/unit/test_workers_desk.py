@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import sys
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -17,8 +18,10 @@ import pytest
 from atelier.api.desk import Desk, Staff
 from atelier.api.errors import problem_of
 from atelier.errors import AtelierError, BadInput
+from atelier.runtime.jobs.clock import SYSTEM, Clock
 from atelier.runtime.jobs.faults import NO_FAULTS, Fault, Faults
 from atelier.runtime.jobs.job import Job, NewJob, NotReady, Owner, State, StoreFailed, TooLarge, UnknownJob
+from atelier.runtime.jobs.lease import Lease
 from atelier.runtime.jobs.limits import USUAL
 from atelier.runtime.jobs.store import JobStore
 from atelier.runtime.workers import post
@@ -26,8 +29,11 @@ from atelier.runtime.workers.asking import taken
 from atelier.runtime.workers.messages import Message
 from atelier.runtime.workers.process import Command
 from atelier.runtime.workers.remembered import Remembered
+from job_support import FakeClock
 
 ANNA, BEN = Owner("anna", admin=False), Owner("ben", admin=False)
+LONG = 600.0
+"""Seconds: longer than a busy machine takes for anything."""
 
 
 def process(role: str) -> Command:
@@ -48,12 +54,15 @@ async def opened(
     folder: Path,
     *,
     fault: str | None = None,
-    lease: float = 5.0,
+    lease: float = LONG,
     workers: int = 1,
     resolver: Command = process("resolver"),  # noqa: B008
+    clock: Clock = SYSTEM,
 ) -> AsyncIterator[Desk]:
+    """lease: in which the server has to hear of a worker; on a busy machine it may not for long."""
     faults = NO_FAULTS if fault is None else Faults(Fault.parsed(fault))
-    store = JobStore.open(folder, limits=replace(USUAL, lease=lease), faults=faults)
+    limits = USUAL if clock is not SYSTEM else replace(USUAL, lease=LONG)
+    store = JobStore.open(folder, limits=limits, faults=faults, clock=clock)
     commands = [process("worker")] * workers
     desk = Desk(store, Staff(resolver, commands, grace=0.0, lease=lease), remembered(folder))
     await desk.start()
@@ -65,7 +74,7 @@ async def opened(
 
 def with_desk(folder: Path, use: Callable[[Desk], Awaitable[Any]], **how: Any) -> Any:
     async def run() -> Any:
-        async with opened(folder, **how) as desk, asyncio.timeout(60):
+        async with opened(folder, **how) as desk, asyncio.timeout(LONG):
             return await use(desk)
 
     return asyncio.run(run())
@@ -148,9 +157,64 @@ def test_a_silent_worker_is_killed_and_its_job_put_aside(tmp_path: Path) -> None
     async def use(desk: Desk) -> None:
         job = await done(desk, "silent")
         assert (job.state, job.attempt) == (State.QUARANTINED, 2)
+        desk.posts[0]._lease = LONG
         assert (await done(desk, "done")).state is State.DONE
 
     with_desk(tmp_path, use, lease=0.5)
+
+
+def test_a_worker_that_the_store_hears_nothing_of_is_killed_and_its_job_put_aside(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ten seconds pass between two looks."""
+    clock, overdue = FakeClock(), JobStore.overdue
+
+    def later(store: JobStore) -> Any:
+        clock.advance(10)
+        return overdue(store)
+
+    async def use(desk: Desk) -> None:
+        with monkeypatch.context() as passing:
+            passing.setattr(JobStore, "overdue", later)
+            job = await done(desk, "silent")
+        assert (job.state, job.attempt) == (State.QUARANTINED, 2)
+        assert job.error is not None
+        assert job.error.message == "nothing was heard of worker worker-1 for 30 seconds"
+        assert (await done(desk, "done")).state is State.DONE
+
+    with_desk(tmp_path, use, clock=clock)
+
+
+def test_a_server_that_slept_does_not_take_its_worker_for_dead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It could not hear, and hears then what was said meanwhile."""
+    heartbeat, heard = JobStore.heartbeat, asyncio.Event()
+
+    async def use(desk: Desk) -> None:
+        post, loop = desk.posts[0], asyncio.get_running_loop()
+
+        def sleeping() -> None:
+            time.sleep(1.5)
+            post._lease = LONG
+
+        def beating(store: JobStore, lease: Lease) -> None:
+            heartbeat(store, lease)
+            post._lease = 0.2
+            monkeypatch.setattr(JobStore, "heartbeat", hearing)
+            loop.call_soon(sleeping)
+
+        def hearing(store: JobStore, lease: Lease) -> None:
+            heartbeat(store, lease)
+            if post._lease == LONG:
+                heard.set()
+
+        job = await desk.submit(steps("progress", "wait"), ANNA)
+        await until(desk, job, "progress")
+        pid = post.pid
+        monkeypatch.setattr(JobStore, "heartbeat", beating)
+        await heard.wait()
+        assert ((await desk.job(job.id, ANNA)).attempt, post.pid) == (1, pid)
+
+    with_desk(tmp_path, use)
 
 
 @pytest.mark.parametrize("how", ["wait", "deaf"])
@@ -215,7 +279,7 @@ def test_stopping_gives_a_running_job_back_with_its_attempt(tmp_path: Path) -> N
         job = await desk.submit(steps("saved", "progress", "wait"), ANNA)
         await until(desk, job, "progress")
         waiting = asyncio.create_task(desk.ended(job.id, ANNA))
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(0)
         await desk.stop()
         with pytest.raises(NotReady):
             await waiting
@@ -243,7 +307,7 @@ def test_stopping_gives_a_running_job_back_with_its_attempt(tmp_path: Path) -> N
 
 def test_a_job_that_ends_within_the_grace_is_done(tmp_path: Path) -> None:
     async def run() -> Job:
-        staff = Staff(process("resolver"), [process("worker")], grace=20.0)
+        staff = Staff(process("resolver"), [process("worker")], grace=LONG)
         desk = Desk(JobStore.open(tmp_path), staff, remembered(tmp_path))
         await desk.start()
         job = await desk.submit(steps("progress", "image", "progress", "done"), ANNA)
@@ -264,16 +328,15 @@ def test_a_job_that_ends_within_the_grace_is_done(tmp_path: Path) -> None:
 def test_what_the_resolver_refuses_is_refused_and_it_is_there_again(
     tmp_path: Path, how: str, error: type[Exception], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("atelier.runtime.workers.asking.SETTLING", 0.5)
-
     async def use(desk: Desk) -> None:
-        desk._asking._answering = 0.5
+        if how == "silent":
+            monkeypatch.setattr("atelier.runtime.workers.asking.SETTLING", 0.5)
+            desk._asking._answering = 0.5
         with pytest.raises(error) as refused:
             await desk.submit(steps(resolver=how), ANNA)
         assert type(refused.value) is error
         assert await desk.jobs(ANNA) == []
-        desk._asking._answering = 30.0
-        monkeypatch.setattr("atelier.runtime.workers.asking.SETTLING", 30.0)  # to start again takes longer
+        monkeypatch.setattr("atelier.runtime.workers.asking.SETTLING", LONG)
         assert (await done(desk, "done")).state is State.DONE
 
     with_desk(tmp_path, use)
@@ -284,18 +347,22 @@ def test_who_waits_behind_a_long_call_is_refused_and_the_long_one_is_answered(tm
     """Also behind one whose caller is gone."""
 
     async def use(desk: Desk) -> None:
-        asking, slow = desk._asking, {"what": "generate", "fields": {"resolver": "slow"}}
+        asking, files = desk._asking, [tmp_path / "long", tmp_path / "gone"]
         await asking.call("thumbnail", {})
         asking._answering, resolver = 0.3, asking._child
-        long, gone = (asyncio.create_task(asking.call(kind, slow)) for _ in range(2))
-        await asyncio.sleep(0.05)
+        calls = ({"what": "generate", "fields": {"until": str(file)}} for file in files)
+        long, gone = (asyncio.create_task(asking.call(kind, call)) for call in calls)
+        while len(asking._asked) < 2:
+            await asyncio.sleep(0)
         gone.cancel()
         with pytest.raises(NotReady, match="is busy with other requests"):
             await asking.call("thumbnail", {})
+        files[0].touch()
         assert (await long).kind == "answer"
         with pytest.raises(NotReady, match="is busy with other requests"):
             await asking.call("thumbnail", {})
-        asking._answering = 30.0
+        files[1].touch()
+        asking._answering = LONG
         await asking.call("thumbnail", {})
         assert asking._child is resolver
 

@@ -72,7 +72,7 @@ def test_an_end_is_told_once_and_wakes_who_waits() -> None:
         waiting = asyncio.create_task(line.change())
         await asyncio.sleep(0)
         feed.state(replace(own, state=State.CANCELLED))
-        await asyncio.wait_for(waiting, 1)
+        await asyncio.wait_for(waiting, 120)
         feed.state(replace(own, state=State.CANCELLED))
         return [str(event.data["state"]) for event in line.after(0)]
 

@@ -18,9 +18,10 @@ import tiny
 from atelier import compose
 from atelier.errors import BadFile, BadInput, UnknownName
 from atelier.models.unet import UNet
+from atelier.request.events import Preview
 from atelier.request.infotext.image import TEXT_KEY
 from atelier.runtime.engine import Engine
-from atelier.runtime.jobs.job import TooLarge
+from atelier.runtime.jobs.job import JobProgress, TooLarge
 from atelier.runtime.jobs.lease import MadeImage, SavedState
 from atelier.runtime.library import Library
 from atelier.runtime.upscalers import UpscalerNames
@@ -234,6 +235,19 @@ def test_the_middle_of_an_image_is_saved_when_it_is_due_or_the_job_is_to_stop(en
     assert [one.data for one in again if isinstance(one, MadeImage)] == [
         one.data for one in told if isinstance(one, MadeImage)
     ]
+
+
+def test_a_job_that_is_told_to_stop_between_two_steps_saves_before_it_tells_anything_else(engine: Engine) -> None:
+    """A preview here, at which its worker would stop."""
+    own, stops = bench(engine, most=Most(preview=0.0), stopping=lambda: bool(stops)), list[int]()
+    resolved, told = kinds()["generate"].settle(SMALL, own).resolved or {}, list[Any]()
+    for one in kinds()["generate"].perform(Task(resolved), own):
+        told.append(one)
+        if isinstance(one, JobProgress):
+            stops.extend([1] * one.done)
+    first = next(at for at, one in enumerate(told) if isinstance(one, JobProgress) and one.done == 1)
+    saved, seen = told[first + 1 : first + 3]
+    assert (saved.image, saved.step, type(seen)) == (0, 1, Preview)
 
 
 def test_what_another_release_settled_is_refused_in_one_line(engine: Engine) -> None:

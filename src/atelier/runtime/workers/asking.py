@@ -62,9 +62,9 @@ class Asking:
         limit = max(self._answering, SETTLING) if kind in LONG else self._answering
         answer = asyncio.get_running_loop().create_future()
         self._waiting[number] = answer
+        self._begun(number, limit)  # before its time begins, or the resolver would seem to have some left at the end
         try:
             async with asyncio.timeout(limit):
-                self._begun(number, limit)
                 await child.send(question)
                 return taken(await answer)
         except TimeoutError:

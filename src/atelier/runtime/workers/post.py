@@ -30,6 +30,8 @@ SAVING = 120.0
 """The same for kinds in LONG, which end a step, or the validation behind it, and save where they are: gigabytes."""
 LOOKING = 1.0
 """Seconds between two looks for a job that nobody told of."""
+LATE = 1.0
+"""Where the server itself wakes by so many seconds later than it wanted, it slept, and could not hear its worker."""
 ENDS = frozenset({"done", "failed", "stopped"})
 """The messages that end a job."""
 _log = logging.getLogger("atelier.server")
@@ -260,16 +262,19 @@ class Post:
 
     async def _next(self, child: Child, doing: _Doing) -> Message:
         """The next message. Raises Closed where the worker died, does not stop, or shows no sign of life."""
-        wait = min(self._lease, max(0.0, doing.by - time.monotonic()))
-        try:
-            async with asyncio.timeout(wait):
-                message = await self._messages.get()
-        except TimeoutError:
-            child.kill()
-            raise Closed(f"{self.name} does not answer") from None
-        if message is None:
-            raise Closed(f"{self.name} is gone")
-        return message
+        while True:
+            end = time.monotonic() + min(self._lease, max(0.0, doing.by - time.monotonic()))
+            try:
+                async with asyncio.timeout(end - time.monotonic()):
+                    message = await self._messages.get()
+            except TimeoutError:
+                if time.monotonic() > end + LATE:
+                    continue
+                child.kill()
+                raise Closed(f"{self.name} does not answer") from None
+            if message is None:
+                raise Closed(f"{self.name} is gone")
+            return message
 
     async def _heard(self, message: Message, doing: _Doing) -> bool:
         """Whether the job has ended with this message."""

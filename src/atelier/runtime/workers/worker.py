@@ -105,19 +105,20 @@ class Worker:
             self._job = ""
 
     def _made(self, order: Message, saved: tuple[bytes, ...]) -> Result:
-        """What the job tells in the end. Raises Stopped where it is to stop; the middle of an image is sent first, and
-        what saves where it is does so."""
+        """What the job tells in the end. Raises Stopped where it is to stop, with the first that is told by a kind that
+        could know of it: the middle of an image is sent before, and what saves where it is does so."""
         there = frozenset(cast("list[int]", order.data["there"]))
         task = Task(order.object("resolved"), there, saved[0] if saved else None, self._runs / self._job)
-        result, kind = Result(), kinds()[order.text("what")]
+        result, kind, is_known = Result(), kinds()[order.text("what")], False
         with closing(cast("Generator[Told]", kind.perform(task, self._bench))) as steps:
             for told in steps:
                 if isinstance(told, Result):
                     result = told
                 else:
                     self._relay(told)
-                if self._is_stopping() and not kind.stops_itself and not isinstance(told, SavedState):
+                if is_known and not kind.stops_itself and not isinstance(told, SavedState):
                     raise Stopped("told to stop")
+                is_known = self._is_stopping()
         return result
 
     def _error(self, error: Exception) -> dict[str, Json]:

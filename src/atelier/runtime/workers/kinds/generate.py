@@ -51,12 +51,15 @@ def perform(task: Task, bench: Bench) -> Iterator[Told]:
     resolved = _resolved(task)
     fingerprint = bench.engine.fingerprint(resolved)
     tape = Tape() if task.saved is None else Tape.of(task.saved, fingerprint)
-    pace = _Pace(bench.most.save)
+    pace, step = _Pace(bench.most.save), 0
     events = bench.engine.run(resolved, previews=bench.most.preview, tape=tape, there=task.there)
     with closing(events):
         for event in events:
-            if isinstance(event, Progress) and len(tape) and (bench.stopping() or pace.is_due()):
-                yield pace.timed(partial(_saved, tape, event, fingerprint))
+            is_within = isinstance(event, Progress | Preview | Warned)
+            is_due = isinstance(event, Progress) and pace.is_due()
+            step = event.done if isinstance(event, Progress) else step
+            if len(tape) and is_within and (is_due or bench.stopping()):
+                yield pace.timed(partial(_saved, tape, step, fingerprint))
             if not isinstance(event, ImageReady) or event.index not in task.there:
                 yield from _told(event, len(resolved.samples))
     yield Spent(tape.asked, tape.played)
@@ -88,8 +91,8 @@ class _Pace:
         return saved
 
 
-def _saved(tape: Tape, steps: Progress, fingerprint: str) -> SavedState:
-    return SavedState(image=tape.image or 0, step=steps.done, data=tape.to_bytes(fingerprint))
+def _saved(tape: Tape, step: int, fingerprint: str) -> SavedState:
+    return SavedState(image=tape.image or 0, step=step, data=tape.to_bytes(fingerprint))
 
 
 def _told(event: Event, images: int) -> Iterator[Told]:
