@@ -134,7 +134,7 @@ def markdown(result: Mapping[str, Any]) -> str:
         f"Measured on {result['date']} with {result['concepts']} concepts in {result['steps']} steps and the weights",
         f"{model['sha256'][:10]} ({model['name']}), {_told_machine(result['machine'])}: the share recognised,",
         "the share on the right background where not all are,",
-        "and the mean fidelity in dB. A star: `generate` tells of the schedule.",
+        "and the mean fidelity in dB. A star: `generate` warns of the schedule.",
         f"The standard deviation of chance at the best share is {chance:.1f} points.",
         "",
         f"| schedule | {' | '.join(samplers)} |",
@@ -153,8 +153,8 @@ def verdict(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     silent = [_name(row) for row in rows if behind[_name(row)] and not row["told"]]
     needless = [_name(row) for row in rows if not behind[_name(row)] and row["told"]]
     return [
-        f"More than {100 * BEHIND:.0f} points behind the best and not told of: {', '.join(silent) or 'none'}.",
-        f"Told of and not behind: {', '.join(needless) or 'none'}.",
+        f"More than {100 * BEHIND:.0f} points behind the best without a warning: {', '.join(silent) or 'none'}.",
+        f"Warned of but not behind: {', '.join(needless) or 'none'}.",
     ]
 
 

@@ -120,8 +120,8 @@ def test_the_section_says_what_is_behind(bench: ModuleType) -> None:
     assert "abababab" in text
     assert "16 concepts in 30 steps" in text
     assert text.endswith(
-        "More than 5 points behind the best and not told of: Euler with Beta.\n"
-        "Told of and not behind: Heun with Karras."
+        "More than 5 points behind the best without a warning: Euler with Beta.\n"
+        "Warned of but not behind: Heun with Karras."
     )
     page = "a\n<!-- pairs -->\nold\n<!-- /pairs -->\nb\n"
     assert bench.alone.replaced(page, text, "pairs") == f"a\n<!-- pairs -->\n\n{text}\n\n<!-- /pairs -->\nb\n"

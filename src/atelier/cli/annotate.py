@@ -33,11 +33,11 @@ Image_ = Annotated[
 Output = Annotated[str, typer.Option("--output", "--out", "-o", help="Folder or file to save to.")]
 Resolution = Annotated[
     int | None,
-    typer.Option(help="Bring the short side to so many pixels before, 64 to 2048.", show_default="as the image is"),
+    typer.Option(help="Resize the short side to this many pixels first, 64 to 2048.", show_default="as the image is"),
 ]
 Options = Annotated[
     list[str] | None,
-    typer.Option("--option", help="A number of the annotator's, as in low=50; may be repeated.", show_default="none"),
+    typer.Option("--option", help="An option of the annotator, such as low=50; may be repeated.", show_default="none"),
 ]
 File = Annotated[
     Path | None,
@@ -54,17 +54,17 @@ def annotate(
     resolution: Resolution = None,
     options: Options = None,
     size: Annotated[
-        str | None, typer.Option(help="Bring the hint to a size: 768x512.", show_default="as it is drawn")
+        str | None, typer.Option(help="Resize the hint to this size: 768x512.", show_default="as it is drawn")
     ] = None,
     resize_mode: Annotated[
-        Literal["stretch", "crop", "fill"], typer.Option(help="How the hint comes to --size.")
+        Literal["stretch", "crop", "fill"], typer.Option(help="How the hint is fitted to --size.")
     ] = "crop",
-    seed: Annotated[int, typer.Option(min=0, help="For annotators that draw lots (shuffle).")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed for random annotators (shuffle).")] = 0,
     file: File = None,
     shows_list: Annotated[bool, typer.Option("--list", help="List the annotators, and do nothing.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON only.")] = False,
 ) -> None:
-    """Draw the hint of an image that a model is steered by: edges, lines, depths, a pose."""
+    """Draw a hint from an image, to steer a model with: edges, lines, depth, a pose."""
     from atelier.runtime.store import Destination
 
     if shows_list:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from atelier.train.data.dataset import Dataset
     from atelier.train.data.listing import DataList
 
-app = typer.Typer(help="Training data: list what it holds, preview scenes, prepare your own.", no_args_is_help=True)
+app = typer.Typer(help="Training data: list the contents, preview scenes, prepare your own.", no_args_is_help=True)
 
 for command in (data_teaching.inspect, data_teaching.crop, data_teaching.caption):
     app.command()(command)
@@ -36,9 +36,7 @@ def list_(
 
 @app.command()
 def preview(
-    seed: Annotated[
-        int, typer.Option(min=0, help="Which endless sequence of scenes, or which part of a folder is held out.")
-    ] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the scenes, or of the held-out part of a folder.")] = 0,
     count: Annotated[int, typer.Option(min=1, max=600, help="How many images.")] = 24,
     size: Annotated[int, typer.Option(min=16, max=1024, help="Width and height of an image in pixels.")] = 128,
     output: Annotated[Path, typer.Option(help="Where the sheet is written (PNG).")] = Path("outputs/data-preview.png"),
@@ -47,7 +45,7 @@ def preview(
     ] = None,
     *,
     held_out: Annotated[
-        bool, typer.Option("--held-out", help="What training never shows: other scenes, or a tenth of the folder.")
+        bool, typer.Option("--held-out", help="Show what training never sees: other scenes, or a tenth of the folder.")
     ] = False,
 ) -> None:
     """Write a sheet of training images with their captions."""

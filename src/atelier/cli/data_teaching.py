@@ -38,7 +38,7 @@ Source = Annotated[
 Side = Annotated[
     int, typer.Option(min=16, max=8192, help="A bucket has about the area of a square of this side, in pixels.")
 ]
-Step = Annotated[int, typer.Option(min=1, max=1024, help="What the sides of buckets are multiples of, in pixels.")]
+Step = Annotated[int, typer.Option(min=1, max=1024, help="Bucket sides are multiples of this, in pixels.")]
 Square = Annotated[bool, typer.Option("--square", help="Squares of this size instead of buckets.")]
 NoUpscale = Annotated[bool, typer.Option("--no-upscale", help="Small images get small buckets and are not enlarged.")]
 Words = Annotated[str, typer.Option(help="Caption of images that have none.")]
@@ -48,25 +48,25 @@ def inspect(
     source: Source,
     size: Side = 512,
     step: Step = 64,
-    batch: Annotated[int, typer.Option(min=1, max=65536, help="Images of a step.")] = 1,
+    batch: Annotated[int, typer.Option(min=1, max=65536, help="Images in a step.")] = 1,
     words: Words = "",
     class_folder: Annotated[
-        Path | None, typer.Option("--class-dir", help="Images of the class, as kohya's reg folder has them.")
+        Path | None, typer.Option("--class-dir", help="A folder of class images, such as kohya's reg.")
     ] = None,
-    class_words: Annotated[str, typer.Option(help="Caption of images of the class that have none.")] = "",
-    masks: Annotated[Path | None, typer.Option(help="Folder of masks, called as their images.")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of the order, and of what is drawn.")] = 0,
+    class_words: Annotated[str, typer.Option(help="Caption of class images that have none.")] = "",
+    masks: Annotated[Path | None, typer.Option(help="Folder of masks, with the names of their images.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the order and of random choices.")] = 0,
     count: Annotated[int, typer.Option(min=1, max=600, help="Most images on the sheet.")] = 48,
     output: Annotated[Path, typer.Option(help="Where the sheet is written (PNG).")] = Path("outputs/data-inspect.png"),
     *,
     square: Square = False,
     no_upscale: NoUpscale = False,
-    flip: Annotated[bool, typer.Option("--flip", help="Exchange left and right in half of the steps.")] = False,
-    random_crop: Annotated[bool, typer.Option("--random-crop", help="Draw the part that is seen.")] = False,
-    alpha_mask: Annotated[bool, typer.Option("--alpha-mask", help="The alpha channel says what counts.")] = False,
+    flip: Annotated[bool, typer.Option("--flip", help="Flip images in half of the steps.")] = False,
+    random_crop: Annotated[bool, typer.Option("--random-crop", help="Crop at random places.")] = False,
+    alpha_mask: Annotated[bool, typer.Option("--alpha-mask", help="Use the alpha channel as the mask.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
 ) -> None:
-    """Show what a teaching will see of its images: a sheet of buckets, crops and captions, and what may be wrong."""
+    """Show what teaching will see: a sheet of buckets, crops and captions, and possible problems."""
     import json
     from dataclasses import asdict, replace
 
@@ -87,14 +87,14 @@ def inspect(
 
 def crop(
     source: Source,
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="A new folder for the parts.", show_default=False)],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="A new folder for the crops.", show_default=False)],
     size: Side = 512,
     step: Step = 64,
     *,
     square: Square = False,
     no_upscale: NoUpscale = False,
 ) -> None:
-    """Save the part of every image that a teaching sees, with its caption, in a folder of its own."""
+    """Save the crop of every image that teaching sees, with its caption, in a new folder."""
     from dataclasses import replace
 
     from atelier.train.data.cropping import cropped
@@ -112,7 +112,7 @@ CaptionWords = Annotated[
 ]
 Between = Annotated[
     str | None,
-    typer.Option(help="What joins words: a comma, or a space for the embedded data's."),
+    typer.Option(help="Text between words: a comma, or a space for the embedded data's."),
 ]
 
 
@@ -131,12 +131,12 @@ def caption(
     model: Annotated[str | None, typer.Option(help="Name or path; the embedded model if not given.")] = None,
     words: CaptionWords = None,
     top: Annotated[int, typer.Option(min=1, help="Words of each list.")] = 1,
-    least: Annotated[float, typer.Option(min=0, max=1, help="Smallest share of its list that a word needs.")] = 0.0,
+    least: Annotated[float, typer.Option(min=0, max=1, help="Minimum share of its list that a word needs.")] = 0.0,
     between: Between = None,
-    before: Annotated[str, typer.Option(help="What every caption begins with.")] = "",
+    before: Annotated[str, typer.Option(help="Text at the start of every caption.")] = "",
     blip: Blip = None,
     *,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Also replace captions that are there.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Also replace existing captions.")] = False,
 ) -> None:
     """Write captions beside images that have none: the nearest words of lists, as the model's own CLIP sees it."""
     import os

@@ -27,8 +27,8 @@ def evaluate(
     cfg: Annotated[
         float | None, typer.Option(min=FACTOR.low, max=FACTOR.high, help="CFG scale; the model's own if not given.")
     ] = None,
-    limit: Annotated[int, typer.Option(min=0, help="At most so many images of each kind; 0 = all.")] = 0,
-    sheets: Annotated[Path | None, typer.Option(help="Folder for sheets of the images that were judged.")] = None,
+    limit: Annotated[int, typer.Option(min=0, help="At most this many images of each kind; 0 = all.")] = 0,
+    sheets: Annotated[Path | None, typer.Option(help="Folder for sheets of the judged images.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON only.")] = False,
 ) -> None:
     """Generate every concept large and small, pairs, and combinations held out of training, and measure the images.

@@ -28,17 +28,17 @@ ModelsDir = Annotated[
 
 def extract_lora(
     base: Annotated[str, typer.Argument(help="The model that was trained on: its name or path.", show_default=False)],
-    tuned: Annotated[str, typer.Argument(help="What became of it: its name or path.", show_default=False)],
+    tuned: Annotated[str, typer.Argument(help="The tuned model: its name or path.", show_default=False)],
     target: Annotated[Path, typer.Argument(help="The .safetensors file to write.", show_default=False)],
     *,
-    rank: Annotated[int, typer.Option(min=1, max=4096, help="Of the factors of each layer.")] = 32,
+    rank: Annotated[int, typer.Option(min=1, max=4096, help="Rank of each layer.")] = 32,
     conv_rank: ConvRank = None,
     whole: Whole = False,
     dtype: Annotated[Precision, typer.Option(help="Precision.")] = Precision.FP16,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")] = False,
     models_dir: ModelsDir = None,
 ) -> None:
-    """Write what one model has learned beyond another as a LoRA, for prompts to name."""
+    """Write the difference of two models as a LoRA, for use in prompts."""
     from atelier.adapters.describing import sealed
     from atelier.adapters.extract import extract, metadata
     from atelier.checkpoints.opening import open_checkpoint

@@ -17,7 +17,7 @@ Output = Annotated[str, typer.Option("--output", "-o", help="Folder or file to s
 
 @app.command("fetch")
 def fetch(job: JobId, *, address: Address = USUAL, api_key: ApiKey = None, output: Output = "outputs") -> None:
-    """Save the images that a job of a server has made so far, each with what makes it again."""
+    """Save the images that a job on a server has finished, each with its infotext."""
     from atelier.cli.remote_events import ended, image_of, put
 
     called = server(address, api_key)

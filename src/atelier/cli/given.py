@@ -35,7 +35,7 @@ Webui = Annotated[
     list[Path] | None,
     typer.Option(
         "--webui-dir",
-        help="The folder of an A1111 or ComfyUI installation, whose models are found too; may be repeated.",
+        help="The folder of an A1111 or ComfyUI installation whose models are used too; may be repeated.",
         show_default="those of ATELIER_WEBUI",
         rich_help_panel="Model and sampling",
     ),
@@ -44,7 +44,7 @@ Preview = Annotated[
     bool | None,
     typer.Option(
         "--preview/--no-preview",
-        help="Show the image while it is made.",
+        help="Show the image while it is generated.",
         show_default="in terminals that show images",
         rich_help_panel="Output",
     ),

@@ -22,7 +22,7 @@ AxisOption = Annotated[
     str | None,
     typer.Option(
         metavar="NAME=VALUES",
-        help="What changes: any field, prompt-sr or prompt-order; values as 10,20 or 1-10 [4] or 0-1 (+0.25).",
+        help="The field to change: any field, prompt-sr or prompt-order; values as 10,20 or 1-10 [4] or 0-1 (+0.25).",
         show_default=False,
         rich_help_panel=PANEL,
     ),
@@ -30,14 +30,12 @@ AxisOption = Annotated[
 Matrix = Annotated[
     bool,
     typer.Option(
-        "--matrix", help="Of a prompt a|b|c: a with and without b, with and without c.", rich_help_panel=PANEL
+        "--matrix", help="For a prompt a|b|c: a, with and without b, with and without c.", rich_help_panel=PANEL
     ),
 ]
 VarySeed = Annotated[
     bool,
-    typer.Option(
-        "--vary-seed", help="Give every image a seed of its own, rather than all the same.", rich_help_panel=PANEL
-    ),
+    typer.Option("--vary-seed", help="Give every image its own seed instead of the same one.", rich_help_panel=PANEL),
 ]
 
 

@@ -11,7 +11,7 @@ import typer
 if TYPE_CHECKING:
     from atelier.vision.interrogate import Ranked
 
-app = typer.Typer(help="Say in words what images show.")
+app = typer.Typer(help="Describe images in words.")
 
 
 @app.command()
@@ -25,7 +25,7 @@ def interrogate(
     top: Annotated[int, typer.Option(min=1, help="Words of each list.")] = 3,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON only.")] = False,
 ) -> None:
-    """Rank the words of lists by how well they say what images show, as the model's own CLIP sees it."""
+    """Rank lists of words by how well they describe images, according to the model's own CLIP."""
     import json
     import os
 

@@ -16,11 +16,11 @@ from atelier.cli.remote import USUAL, Address, ApiKey, job_path, server
 app = typer.Typer(add_completion=False)
 WIDTH = 60
 """Characters of a prompt."""
-Limit = Annotated[int, typer.Option("--limit", "-n", min=1, max=100, help="How many are listed.")]
+Limit = Annotated[int, typer.Option("--limit", "-n", min=1, max=100, help="How many jobs to list.")]
 Cancel = Annotated[
     str | None, typer.Option("--cancel", metavar="JOB", help="Stop a job, and list nothing.", show_default=False)
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print what the server says, as JSON.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the server's answer as JSON.")]
 
 
 @app.command("jobs")
@@ -32,7 +32,7 @@ def jobs(
     cancel: Cancel = None,
     as_json: AsJson = False,
 ) -> None:
-    """List one's jobs at a server, the newest first: id, state, progress, age, prompt."""
+    """List your jobs on a server, newest first: id, state, progress, age, prompt."""
     called = server(address, api_key)
     with closing(called.client):
         if cancel is not None:

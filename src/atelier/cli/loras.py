@@ -32,10 +32,10 @@ class Layout(StrEnum):
 Source = Annotated[str, typer.Argument(help="A LoRA: its name or path.", show_default=False)]
 Sources = Annotated[
     list[str],
-    typer.Argument(help="LoRAs, names or paths, each with its strength: a:0.8 b:-0.5 (1 where none is said)."),
+    typer.Argument(help="LoRAs, names or paths, each with its strength: a:0.8 b:-0.5 (default 1)."),
 ]
 Target = Annotated[Path, typer.Argument(help="The .safetensors file to write.", show_default=False)]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")]
 Folders = Annotated[
     list[Path] | None,
     typer.Option(
@@ -46,14 +46,12 @@ Folders = Annotated[
 ]
 BaseModel = Annotated[
     str | None,
-    typer.Option("--base", help="The model that they are for.", show_default="a published one with such layers"),
+    typer.Option("--base", help="The model that they belong to.", show_default="a published one with such layers"),
 ]
-Rank = Annotated[int | None, typer.Option(min=1, max=4096, help="Of each layer, at most.", show_default="all")]
+Rank = Annotated[int | None, typer.Option(min=1, max=4096, help="Maximum rank of each layer.", show_default="all")]
 ConvRank = Annotated[
     int | None,
-    typer.Option(
-        min=1, max=4096, help="The same for convolutions that are larger than a point.", show_default="--rank"
-    ),
+    typer.Option(min=1, max=4096, help="The same for convolutions larger than 1x1.", show_default="--rank"),
 ]
 MOST = 4096
 """Of a rank, where nothing is said."""
@@ -68,14 +66,14 @@ def resize_lora(
     conv_rank: ConvRank = None,
     keep: Annotated[
         float | None,
-        typer.Option(help="Of each layer, the share of the sum of singular values that stays.", show_default="none"),
+        typer.Option(help="Share of the sum of singular values that each layer keeps.", show_default="none"),
     ] = None,
     ratio: Annotated[
         float | None,
-        typer.Option(help="Drop what is smaller than the largest singular value divided by this.", show_default="none"),
+        typer.Option(help="Drop singular values smaller than the largest divided by this.", show_default="none"),
     ] = None,
     frobenius: Annotated[
-        float | None, typer.Option(help="Of each layer, the share of its norm that stays.", show_default="none")
+        float | None, typer.Option(help="Share of its norm that each layer keeps.", show_default="none")
     ] = None,
     overwrite: Overwrite = False,
     models_dir: Folders = None,
@@ -156,7 +154,7 @@ def convert_lora(
     source: Source,
     target: Target,
     *,
-    to: Annotated[Layout, typer.Option(help="Whose names the layers go by.", show_default=False)],
+    to: Annotated[Layout, typer.Option(help="The layout of the layer names.", show_default=False)],
     base: BaseModel = None,
     dtype: Annotated[Precision | None, typer.Option(help="Precision.", show_default="as it is")] = None,
     overwrite: Overwrite = False,

@@ -43,9 +43,7 @@ Folders = Annotated[
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-Ema = Annotated[
-    bool, typer.Option("--ema", help="Take the running mean of the weights that trainings save beside them.")
-]
+Ema = Annotated[bool, typer.Option("--ema", help="Use the EMA weights that trainings save beside the others.")]
 Variant = Annotated[
     str | None, typer.Option(help="Which weights of a folder to read, such as fp16.", show_default="the plain ones")
 ]
@@ -63,9 +61,7 @@ def list_(
             show_default="none",
         ),
     ] = None,
-    every: Annotated[
-        bool, typer.Option("--all", help="Also LoRAs, autoencoders and whatever else lies there.")
-    ] = False,
+    every: Annotated[bool, typer.Option("--all", help="Also list LoRAs, autoencoders and all other files.")] = False,
     as_json: Json = False,
 ) -> None:
     """List the models: the embedded one and those in the models folders."""
@@ -93,7 +89,7 @@ def inspect(
     with_hash: Annotated[bool, typer.Option("--hash", help="Also read the whole model, for its hashes.")] = False,
     check: Annotated[
         bool,
-        typer.Option("--check", help="Also read the whole model, for tensors of NaN, infinity or nothing but zeros."),
+        typer.Option("--check", help="Also read the whole model, to find tensors with NaN, infinity or only zeros."),
     ] = False,
     as_json: Json = False,
 ) -> None:
@@ -119,12 +115,12 @@ ConvertLayout = Annotated[
 ]
 AsVariant = Annotated[
     bool,
-    typer.Option("--as-variant", help="Call the weights of a folder after --dtype, as diffusers' variants are."),
+    typer.Option("--as-variant", help="Name the weights of a folder after --dtype, like diffusers' variants."),
 ]
-Vae = Annotated[str | None, typer.Option(help="Another file that has the autoencoder.", show_default="the model's own")]
+Vae = Annotated[str | None, typer.Option(help="Another file with the autoencoder.", show_default="the model's own")]
 TextEncoder = Annotated[
     list[str] | None,
-    typer.Option(help="Another file that has a text encoder; may be repeated.", show_default="the model's own"),
+    typer.Option(help="Another file with a text encoder; may be repeated.", show_default="the model's own"),
 ]
 
 
@@ -140,7 +136,7 @@ def convert(
     ema: Ema = False,
     vae: Vae = None,
     text_encoder: TextEncoder = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")] = False,
     models_dir: Folders = None,
 ) -> None:
     """Write a model in another layout or precision; it appears complete or not at all."""
@@ -183,17 +179,17 @@ def _tell(target: Path, checkpoint: Checkpoint) -> None:
 
 Minus = Annotated[
     str | None,
-    typer.Option(help="A third model: only what the second has beyond it is added.", show_default="none"),
+    typer.Option(help="A third model: only the difference of the second from it is added.", show_default="none"),
 ]
 Weight = Annotated[
     float | None,
-    typer.Option(help="How much of the second model, from 0 to 1 and beyond.", show_default="0.5"),
+    typer.Option(help="Share of the second model, 0 to 1 or beyond.", show_default="0.5"),
 ]
 Blocks = Annotated[
     str | None,
     typer.Option(
-        help="A weight for each block of the U-Net, divided by commas: what is in no block, the input blocks, the "
-        "middle, the output blocks.",
+        help="A weight for each block of the U-Net, separated by commas: everything outside the blocks, the input "
+        "blocks, the middle, the output blocks.",
         show_default="--weight for all",
     ),
 ]
@@ -202,14 +198,14 @@ Blocks = Annotated[
 @app.command()
 def merge(
     first: Named,
-    second: Annotated[str, typer.Argument(help="The model that is mixed in.", show_default=False)],
+    second: Annotated[str, typer.Argument(help="The model to merge in.", show_default=False)],
     target: Annotated[Path, typer.Argument(help="The file to write.", show_default=False)],
     *,
     minus: Minus = None,
     weight: Weight = None,
     blocks: Blocks = None,
     dtype: Annotated[Precision | None, typer.Option(help="Precision.", show_default="that of the first")] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")] = False,
     models_dir: Folders = None,
 ) -> None:
     """Mix models of one family, tensor by tensor; the file says what was done."""
@@ -238,7 +234,7 @@ def prune(
     *,
     dtype: Annotated[Precision | None, typer.Option(help="Precision.", show_default="as it is")] = None,
     ema: Ema = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")] = False,
     models_dir: Folders = None,
 ) -> None:
     """Write a model in one file without what only trainings need, of whatever family."""

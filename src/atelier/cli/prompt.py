@@ -33,20 +33,25 @@ Wildcards = Annotated[Path | None, typer.Option(help="A folder of wildcard files
 def explain(
     text: Annotated[str, typer.Argument(help="A prompt.", show_default=False)],
     steps: Annotated[
-        int, typer.Option(min=LEAST, max=MOST, help="Model calls of the pass: twice the steps for Heun and its kin.")
+        int,
+        typer.Option(
+            min=LEAST,
+            max=MOST,
+            help="Model calls of the pass: twice the steps for Heun and other samplers with two calls.",
+        ),
     ] = 20,
     hires_steps: Annotated[
         int | None,
         typer.Option(min=LEAST, max=MOST, help="Explain the second pass of this many calls.", show_default=False),
     ] = None,
     emphasis: Annotated[str, typer.Option(help="Original, No norm, Ignore, None or Comfy.")] = "Original",
-    seed: Annotated[int, typer.Option(min=0, help="What choices and wildcards are drawn from.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of choices and wildcards.")] = 0,
     wildcards: Wildcards = None,
     style: Style = None,
-    styles_file: Annotated[Path | None, typer.Option(help="Where styles are kept.", show_default="styles.csv")] = None,
+    styles_file: Annotated[Path | None, typer.Option(help="File of saved styles.", show_default="styles.csv")] = None,
     embedding: Embedding = None,
     *,
-    old_timeline: Annotated[bool, typer.Option(help="Count moments as A1111 did before 1.6.")] = False,
+    old_timeline: Annotated[bool, typer.Option(help="Count [a:b:when] as A1111 did before 1.6.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Show weights, what is active when, parts, networks, and tokens in chunks."""

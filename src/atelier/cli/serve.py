@@ -40,7 +40,7 @@ WebuiDir = Annotated[
 ]
 DataDir = Annotated[
     Path | None,
-    typer.Option("--data-dir", help="Where jobs, images and uploads are kept.", show_default="the user's own folder"),
+    typer.Option("--data-dir", help="Folder of jobs, images and uploads.", show_default="the user's own folder"),
 ]
 Database = Annotated[
     str | None,
@@ -49,16 +49,16 @@ Database = Annotated[
 
 Host = Annotated[str, typer.Option(help="Address to listen at; others than this machine's need a key.")]
 AllowHost = Annotated[
-    list[str] | None, typer.Option("--allow-host", help="A name that clients may call the server by.")
+    list[str] | None, typer.Option("--allow-host", help="A host name that clients may use for the server.")
 ]
 AllowOrigin = Annotated[
     list[str] | None, typer.Option("--allow-origin", help="A web page's origin that may call the server.")
 ]
 AllowWebhook = Annotated[
-    list[str] | None, typer.Option("--allow-webhook", help="What addresses begin with that ended jobs are told to.")
+    list[str] | None, typer.Option("--allow-webhook", help="Prefix of addresses that may be notified of ended jobs.")
 ]
 PublicUrl = Annotated[
-    str | None, typer.Option(help="The server's address as clients behind a proxy see it, for addresses of images.")
+    str | None, typer.Option(help="The server's address as clients behind a proxy see it, for image URLs.")
 ]
 
 
@@ -68,7 +68,7 @@ def serve(
     host: Host = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen at; 0 takes a free one.")] = 7860,
     api_key: ApiKeys = None,
-    workers: Annotated[int, typer.Option(min=1, max=64, help="Processes that generate side by side.")] = 1,
+    workers: Annotated[int, typer.Option(min=1, max=64, help="Processes that generate in parallel.")] = 1,
     database: Database = None,
     models_dir: ModelsDir = None,
     webui_dir: WebuiDir = None,
@@ -77,7 +77,7 @@ def serve(
     allow_origin: AllowOrigin = None,
     allow_webhook: AllowWebhook = None,
     public_url: PublicUrl = None,
-    grace: Annotated[float, typer.Option(min=0, help="Seconds that running jobs have to end when it stops.")] = 10.0,
+    grace: Annotated[float, typer.Option(min=0, help="Seconds for running jobs to end when the server stops.")] = 10.0,
     log_text: Annotated[bool, typer.Option("--log-text", help="Write the log as text, not as lines of JSON.")] = False,
 ) -> None:
     """Serve images over HTTP: to A1111's and OpenAI's clients, and to programs of your own. Stop it with Ctrl-C."""

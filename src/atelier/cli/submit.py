@@ -37,7 +37,7 @@ Once = Annotated[
     typer.Option(
         "--once",
         metavar="KEY",
-        help="The same job is given for the same key, however often it is sent.",
+        help="The same key always returns the same job.",
         show_default="a job each time",
     ),
 ]

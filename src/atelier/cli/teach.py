@@ -40,16 +40,16 @@ Prior = Annotated[
     int | None,
     typer.Option(
         min=0,
-        help="Images of the class that the model generates first, which keep it from forgetting; 0 for none.",
+        help="Class images that the model generates first, so that it does not forget; 0 for none.",
         show_default="24 for the embedded model, else 0",
     ),
 ]
 Out = Annotated[
-    Path | None, typer.Option(help="Folder of the run; a run found there goes on.", show_default="runs/NAME")
+    Path | None, typer.Option(help="Folder of the run; an existing run is resumed.", show_default="runs/NAME")
 ]
 ModelsDir = Annotated[
     Path | None,
-    typer.Option(help="The folder of models that gets the result.", show_default="the first of those in use"),
+    typer.Option(help="The models folder for the result.", show_default="the first of those in use"),
 ]
 
 
@@ -58,10 +58,10 @@ def teach(
     method: Annotated[str, typer.Argument(metavar="METHOD", help="How: " + ", ".join(METHODS) + ".")],
     data: Data,
     *,
-    name: Annotated[str, typer.Option(help="What the result is called.", show_default="the word")] = "",
+    name: Annotated[str, typer.Option(help="Name of the result.", show_default="the word")] = "",
     base: Base = "embedded",
-    word: Annotated[str, typer.Option("--word", "--token", help="What stands for the new thing in prompts.")] = "zwx",
-    like: Annotated[str, typer.Option("--like", "--class", help="A known word for what it is, such as dog.")] = "",
+    word: Annotated[str, typer.Option("--word", "--token", help="The word for the new thing in prompts.")] = "zwx",
+    like: Annotated[str, typer.Option("--like", "--class", help="A known word for its class, such as dog.")] = "",
     preset: Annotated[str, typer.Option(help="What it is: " + ", ".join(SUBJECTS) + ".")] = "thing",
     prior: Prior = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Steps.", show_default="by the number of images")] = None,

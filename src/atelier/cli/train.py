@@ -23,11 +23,11 @@ if TYPE_CHECKING:
     from atelier.train.recipe import Run
 
 RecipeArgument = Annotated[str, typer.Argument(metavar="RECIPE", help="The name of a recipe, or a TOML file.")]
-OutOption = Annotated[Path, typer.Option(help="Folder of the run; a run found there goes on.")]
+OutOption = Annotated[Path, typer.Option(help="Folder of the run; an existing run is resumed.")]
 SetOption = Annotated[list[str] | None, typer.Option("--set", help="Change a key: run.steps=100 (repeatable).")]
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
 AcceptOption = Annotated[
-    bool, typer.Option("--accept-changes", help="Go on although the recipe or the training images have changed.")
+    bool, typer.Option("--accept-changes", help="Resume even if the recipe or the training images have changed.")
 ]
 
 LINE_EVERY = 10.0

@@ -36,7 +36,7 @@ Named = Annotated[
 Model = Annotated[
     str | None,
     typer.Option(
-        help="An upscaling model (x4), by name or path: it makes the image again, 4 times larger.",
+        help="An upscaling model (x4), by name or path: it generates the image again, 4 times larger.",
         show_default="none",
         rich_help_panel=PANEL,
     ),
@@ -52,7 +52,7 @@ NoiseLevel = Annotated[
     int | None,
     typer.Option(
         "--noise-level",
-        help="How much noise is put on the image, 0 to 350; more leaves more to the prompt.",
+        help="Level of the noise added to the image, 0 to 350; more noise leaves more to the prompt.",
         show_default="20",
         rich_help_panel=PANEL,
     ),
@@ -70,7 +70,9 @@ CfgScale = Annotated[
         rich_help_panel=PANEL,
     ),
 ]
-Second = Annotated[str | None, typer.Option("--upscaler-2", help="Another upscaler, mixed in.", show_default="none")]
+Second = Annotated[
+    str | None, typer.Option("--upscaler-2", help="Another upscaler, blended with the first.", show_default="none")
+]
 Folders = Annotated[
     list[Path] | None,
     typer.Option(
@@ -80,9 +82,7 @@ Folders = Annotated[
     ),
 ]
 
-UpscaleScale = Annotated[
-    str | None, typer.Option(help="How many times larger, or the size: 2, 1.5, 1024x768.", show_default="2")
-]
+UpscaleScale = Annotated[str | None, typer.Option(help="Factor or size: 2, 1.5, 1024x768.", show_default="2")]
 Output = Annotated[str, typer.Option("--output", "--out", "-o", help="Folder or file to save to.")]
 FileFormat = Annotated[
     str, typer.Option("--format", help="How images in a folder are written: png, jpg, webp or avif.")

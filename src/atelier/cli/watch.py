@@ -14,9 +14,7 @@ from atelier.cli.submit import destination, watched
 app = typer.Typer(add_completion=False)
 Output = Annotated[
     str | None,
-    typer.Option(
-        "--output", "-o", help="Folder, or name of a file, to save the images in.", show_default="they are not saved"
-    ),
+    typer.Option("--output", "-o", help="Folder or file to save the images to.", show_default="they are not saved"),
 ]
 
 
