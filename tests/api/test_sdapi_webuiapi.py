@@ -249,7 +249,8 @@ def test_lists(api: webuiapi.WebUIApi) -> None:
     assert api.get_loras()[0]["name"] == "detail"
     assert api.get_prompt_styles() == [{"name": "anime", "prompt": "anime, {prompt}", "negative_prompt": "photo"}]
     assert api.get_embeddings()["loaded"]["easynegative"]["vectors"] == 8
-    assert api.get_hypernetworks() == api.get_face_restorers() == []
+    assert api.get_hypernetworks() == [{"name": "ghibli", "path": "ghibli.pt"}]
+    assert api.get_face_restorers() == []
     assert api.get_realesrgan_models()[0]["name"] == "R-ESRGAN 4x+"
     assert "x/y/z plot" in api.get_scripts()["txt2img"]
     assert "sd upscale" in api.get_scripts()["img2img"]

@@ -136,6 +136,7 @@ NOTHING = (
     "latent_upscalers",
     "autoencoders",
     "loras",
+    "hypernetworks",
     "embeddings",
     "styles",
 )

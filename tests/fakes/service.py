@@ -69,6 +69,7 @@ CATALOGUE = Catalogue(
     latent_upscalers=("Latent", "Latent (nearest)"),
     autoencoders=(NamedEntry("kl-f8", "kl-f8.safetensors", {}),),
     loras=(NamedEntry("detail", "detail.safetensors", {}),),
+    hypernetworks=(NamedEntry("ghibli", "ghibli.pt", {}),),
     embeddings=(NamedEntry("easynegative", "easynegative.pt", {"vectors": 8, "width": 768}),),
     styles=(StyleEntry("anime", "anime, {prompt}", "photo"),),
 )

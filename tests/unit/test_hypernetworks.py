@@ -21,6 +21,8 @@ from atelier.pipeline.resources import DENOISER, Adapted, Merged
 from atelier.runtime.engine import Engine
 from atelier.runtime.library import Library
 from atelier.runtime.resources import bytes_of
+from atelier.runtime.workers.catalogue import listed
+from atelier.weights.hashes import HashCache
 from facts import FACTS
 from pipeline_support import PLENTY, engine_on, request
 
@@ -112,6 +114,13 @@ def engine(models: Path) -> Engine:
 def image(engine: Engine, prompt: str, **fields: object) -> bytes:
     (made,) = engine.generate(request(prompt=prompt, steps=1, **fields))
     return made.image.tobytes()
+
+
+def test_they_are_listed(engine: Engine):
+    assert listed(engine, HashCache())["hypernetworks"] == [
+        {"name": "Mood", "file": "Mood.pt", "more": {}},
+        {"name": "wide", "file": "wide.pt", "more": {}},
+    ]
 
 
 @pytest.mark.parametrize("form", FORMS)

@@ -423,6 +423,7 @@ def _catalogue(listed: Mapping[str, Json], default: str, loaded: frozenset[str])
         latent_upscalers=tuple(map(str, cast("list[Json]", listed["latent_upscalers"]))),
         autoencoders=named("autoencoders"),
         loras=named("loras"),
+        hypernetworks=named("hypernetworks"),
         embeddings=named("embeddings"),
         styles=tuple(
             StyleEntry(str(own["name"]), str(own["prompt"]), str(own["negative_prompt"])) for own in entries("styles")

@@ -102,6 +102,7 @@ class Catalogue:
     latent_upscalers: tuple[str, ...]
     autoencoders: tuple[NamedEntry, ...]
     loras: tuple[NamedEntry, ...]
+    hypernetworks: tuple[NamedEntry, ...]
     embeddings: tuple[NamedEntry, ...]
     styles: tuple[StyleEntry, ...]
     controls: tuple[NamedEntry, ...] = ()

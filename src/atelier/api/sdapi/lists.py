@@ -89,6 +89,10 @@ def _of_files(made: APIRouter, dialect: Dialect) -> None:
     async def loras(_: Caller) -> Rows:
         return [_lora(entry) for entry in (await dialect.service.catalogue()).loras]
 
+    @made.get("/hypernetworks")
+    async def hypernetworks(_: Caller) -> Rows:
+        return [{"name": own.name, "path": own.file} for own in (await dialect.service.catalogue()).hypernetworks]
+
     @made.get("/embeddings")
     async def embeddings(_: Caller) -> Answer:
         loaded: dict[str, Json] = {e.name: _embedding(e) for e in (await dialect.service.catalogue()).embeddings}
@@ -105,7 +109,7 @@ def _of_files(made: APIRouter, dialect: Dialect) -> None:
         named = [entry for entry in found if "esrgan" in entry.name.casefold()]
         return [{"name": entry.name, "path": entry.file, "scale": entry.more.get("scale", 4)} for entry in named]
 
-    for name in ("hypernetworks", "face-restorers", "extensions"):
+    for name in ("face-restorers", "extensions"):
         made.add_api_route(f"/{name}", _nothing, methods=["GET"], name=name)
 
 

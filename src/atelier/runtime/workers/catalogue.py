@@ -46,6 +46,7 @@ def listed(engine: Engine, hashes: HashCache) -> dict[str, Json]:
         "latent_upscalers": [*LATENT_MODES],
         "autoencoders": [_named(name, path) for name, path in library.autoencoders().items()],
         "loras": [_named(name, path) for name, path in library.adapters().items()],
+        "hypernetworks": [_named(name, path) for name, path in library.hypernetworks().items()],
         "embeddings": [_named(name, path) for name, path in embeddings(library).items()],
         "styles": _styles(engine),
         "controls": [_control(name, path) for name, path in library.controls().items()],
