@@ -226,8 +226,14 @@ def test_a_second_adapter_in_a_file_takes_nothing_of_the_first():
     assert others == names[2:]
 
 
-def test_factors_with_weights_of_their_ranks_are_no_lora():
-    """AdaLoRA's: without them the product would be another."""
-    layers, others = layers_of(f"unet.x.lora_{end}" for end in "ABE")
-    assert not layers
-    assert sorted(others) == [f"unet.x.lora_{end}" for end in "ABE"]
+@pytest.mark.parametrize("ending", ["", ".default"])
+def test_a_lora_may_have_weights_of_its_ranks_and_a_bias(ending: str):
+    slots = {"down": "lora_A", "up": "lora_B", "weights": "lora_E"}
+    names = {slot: f"unet.x.{name}{ending}" for slot, name in slots.items()}
+    names["factor_bias"] = f"unet.x.lora_B{ending}.bias"
+    layers, others = layers_of(names.values())
+    assert layers["unet.x"].tensors == names
+    assert others == []
+    shapes = {"down": (4, 6), "up": (8, 4), "weights": (4, 1), "factor_bias": (8,)}
+    assert fits(kinds()["LoRA"], shapes, (8, 6))
+    assert not fits(kinds()["LoRA"], {**shapes, "weights": (3, 1)}, (8, 6))

@@ -28,8 +28,10 @@ peft = pytest.importorskip("peft", reason="the reference extra is not installed"
 pytestmark = [
     pytest.mark.usefixtures("one_thread"),
     pytest.mark.filterwarnings("ignore:The following alpha_pattern keys"),  # PEFT's, of a pattern that is to match none
+    pytest.mark.filterwarnings("ignore:Adapter 'default'.*invalid shape"),  # PEFT's, of biases and of ranks taken away
 ]
 LAYERS = ["to_q", "to_k", "to_v", "to_out.0", "proj_in", "conv1"]
+WITH_BIAS = ["to_out.0", "proj_in", "conv1"]
 TO_Q, TO_K = "attn1.to_q", "attn2.to_k"
 Make = Callable[..., Any]
 PATTERNS = {
@@ -39,6 +41,12 @@ PATTERNS = {
     "mid_block.resnets.1.conv1": 7,
     "attn2.to_k": 1,
 }
+
+
+def adaptive(alpha: int) -> Any:
+    return peft.AdaLoraConfig(init_r=4, target_r=2, lora_alpha=alpha, total_step=9, target_modules=LAYERS)
+
+
 CONFIGS: Mapping[str, Callable[[], Any]] = {
     "alpha": lambda: peft.LoraConfig(r=4, lora_alpha=6, target_modules=LAYERS),
     "defaults": lambda: peft.LoraConfig(r=4, target_modules=LAYERS),
@@ -50,6 +58,9 @@ CONFIGS: Mapping[str, Callable[[], Any]] = {
     "lengths": lambda: peft.LoraConfig(r=4, lora_alpha=6, use_dora=True, target_modules=LAYERS),
     "loha": lambda: peft.LoHaConfig(r=4, alpha=6, alpha_pattern={"to_q": 3}, target_modules=LAYERS),
     "lokr": lambda: peft.LoKrConfig(r=4, alpha=6, alpha_pattern={"to_q": 3}, target_modules=LAYERS),
+    "biases of factors": lambda: peft.LoraConfig(r=4, lora_alpha=6, lora_bias=True, target_modules=WITH_BIAS),
+    "adaptive": lambda: adaptive(6),
+    "adaptive, without an alpha": lambda: adaptive(-1),
     "whole lokr": lambda: peft.LoKrConfig(r=64, alpha=16, rank_pattern={"to_q": 128}, target_modules=LAYERS),
 }
 
@@ -70,7 +81,7 @@ def taught(net: Any, config: Any) -> Any:
     random = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for name, parameter in made.named_parameters():
-            if any(mark in name for mark in ("lora_A", "lora_B", "hada", "lokr")):
+            if any(mark in name for mark in ("lora_A", "lora_B", "lora_E", "hada", "lokr")):
                 parameter.add_(0.1 * torch.randn(parameter.shape, generator=random))
             elif "magnitude" in name:
                 parameter.mul_(1.1)
@@ -80,10 +91,11 @@ def taught(net: Any, config: Any) -> Any:
 @torch.no_grad()
 def changed(made: Any) -> dict[str, Tensor]:
     """What PEFT adds to the weights when it merges, by the names of the plain network."""
-    before = {name: tensor.clone() for name, tensor in made.state_dict().items() if name.endswith("base_layer.weight")}
+    ends = ("base_layer.weight", "base_layer.bias")
+    before = {name: tensor.clone() for name, tensor in made.state_dict().items() if name.endswith(ends)}
     made.merge_adapter()
     after = made.state_dict()
-    added = {name: after[name] - tensor for name, tensor in before.items()}
+    added = {name: after[name] - tensor for name, tensor in before.items() if not torch.equal(after[name], tensor)}
     made.unmerge_adapter()
     cut = {name: name.removeprefix("base_model.model.").replace(".base_layer", "") for name in added}
     return {cut[name]: tensor for name, tensor in added.items()}
@@ -118,6 +130,39 @@ def test_settings_beside_the_file_count(name: str, model: Path, ours: Checkpoint
     found = matched(open_adapter(tmp_path / "mine" / "adapter_model.safetensors"), ours)
     assert found.unmatched == ()
     same(added(found, ours, "unet"), changed(made))
+
+
+def test_ranks_that_adalora_took_away_are_not_there(model: Path, ours: Checkpoint, tmp_path: Path) -> None:
+    """Of one layer half of them, of another all."""
+    made = taught(unet_of(model), CONFIGS["adaptive"]())
+    layer = "mid_block.attentions.0.transformer_blocks.0.attn1"
+    pattern = {f"{layer}.to_q.lora_E": [True, False, True, False], f"{layer}.to_k.lora_E": [False] * 4}
+    with torch.no_grad():
+        for name, kept in pattern.items():
+            made.get_parameter(f"base_model.model.{name}.default").mul_(torch.tensor(kept).float()[:, None])
+    made.peft_config["default"].rank_pattern = pattern
+    made.save_pretrained(tmp_path)
+    found = matched(open_adapter(tmp_path / "adapter_model.safetensors"), ours)
+    assert found.unmatched == ()
+    theirs = changed(made)
+    assert f"{layer}.to_q.weight" in theirs
+    assert f"{layer}.to_k.weight" not in theirs
+    same(added(found, ours, "unet"), theirs)
+
+
+@pytest.mark.parametrize(
+    ("settings", "scale"),
+    [
+        ({}, 8 / (12 + 1e-5)),
+        ({"init_r": 4, "lora_alpha": 6, "rank_pattern": {"x.lora_E": [True]}}, 6 / (4 + 1e-5)),
+        ({"init_r": 4, "lora_alpha": 0}, 4 / (4 + 1e-5)),
+    ],
+)
+def test_adalora_divides_by_the_rank_that_it_began_with(
+    settings: Mapping[str, object], scale: float, tmp_path: Path
+) -> None:
+    path = saved(tmp_path, json.dumps({"peft_type": "ADALORA", **settings}))
+    assert open_adapter(path).stated.scale("base_model.model.x", 1) == scale
 
 
 def test_a_pickled_one_has_them_too(model: Path, ours: Checkpoint, tmp_path: Path) -> None:
@@ -228,6 +273,24 @@ def test_an_alpha_in_the_file_is_believed_first(ours: Checkpoint, tmp_path: Path
     save_file({**tensors, f"{next(iter(tensors)).partition('.lora_')[0]}.alpha": torch.tensor(1.0)}, path)
     (tensor,) = added(matched(open_adapter(path), ours), ours, "unet").values()
     torch.testing.assert_close(tensor, torch.full((64, 64), 1.0))
+
+
+def test_a_smaller_one_keeps_the_bias_of_a_factor(model: Path, ours: Checkpoint, tmp_path: Path) -> None:
+    made = taught(unet_of(model), CONFIGS["biases of factors"]())
+    made.save_pretrained(tmp_path)
+    path, small = tmp_path / "adapter_model.safetensors", tmp_path / "small.safetensors"
+    assert run(["models", "resize-lora", str(path), str(small), "--rank", "4"]) == 0
+    found = matched(open_adapter(small), ours)
+    assert found.unmatched == ()
+    same(added(found, ours, "unet"), changed(made))
+
+
+def test_a_bias_that_the_model_does_not_have_is_refused(ours: Checkpoint, tmp_path: Path) -> None:
+    path = saved(tmp_path, "{}")
+    tensors = load_file(path)
+    save_file({**tensors, f"{next(iter(tensors)).partition('.lora_')[0]}.lora_B.bias": torch.ones(64)}, path)
+    with pytest.raises(BadFile, match=r"changes a bias of .*to_q that the model does not have"):
+        matched(open_adapter(path), ours)
 
 
 def test_nothing_is_written_that_settings_of_another_would_count_for(

@@ -23,6 +23,8 @@ SCALE = "scale"
 """The slot of what the difference is multiplied by, in place of alpha divided by the rank."""
 BIAS_DIFFERENCE = "diff_b"
 """The slot of what is added to the bias of a layer, beside an adapter of any kind or alone."""
+FACTOR_BIAS = "factor_bias"
+"""The slot of the bias of a LoRA's second factor, which is scaled as the product is."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,7 @@ from atelier.adapters.delta import (
     ALPHA,
     BIAS,
     BIAS_DIFFERENCE,
+    FACTOR_BIAS,
     SCALE,
     WEIGHT,
     Delta,
@@ -35,7 +36,7 @@ from atelier.adapters.spelling import WRAPPED, usual
 from atelier.adapters.stated import Stated, network_of, stated
 from atelier.adapters.targets import Target, targets
 from atelier.adapters.weight.full import of_bias
-from atelier.adapters.weight.lora import PLACES, SIZE, SPARSE
+from atelier.adapters.weight.lora import PLACES, SIZE, SPARSE, WEIGHTS
 from atelier.checkpoints.checkpoint import Checkpoint
 from atelier.errors import BadFile
 from atelier.registry import discover
@@ -46,6 +47,7 @@ SHARED: Mapping[str, tuple[str, ...]] = {
     ALPHA: (".alpha",),
     SCALE: (".scale",),
     BIAS_DIFFERENCE: (".diff_b",),
+    FACTOR_BIAS: (".lora_B.bias",),
     **dora.ENDINGS,
 }
 """Slots that every kind may have beside its own."""
@@ -55,8 +57,9 @@ WHOLE = NUMBERS | {PLACES, SIZE}
 """Slots that may hold whole numbers."""
 OF_VECTORS = frozenset({"norm", "full"})
 """Kinds that a weight of one dimension may have; DoRA and all others need a matrix."""
-NORM_BIAS = "b_norm"
-OF_PEFT = re.compile(r"\.(lora_[AB]|lora_magnitude_vector)(?:\.[^.]+)?(?:\.weight)?$")
+OF_BIASES = (BIAS_DIFFERENCE, FACTOR_BIAS, "b_norm")
+"""Slots that are as long as the bias of their layer."""
+OF_PEFT = re.compile(r"\.(lora_[ABE]|lora_magnitude_vector)(?:\.(?!(?:weight|bias)$)[^.]+)?(?:\.(weight|bias))?$")
 """The ends of PEFT's names, with the name that an adapter had in a training, or without."""
 
 
@@ -105,7 +108,10 @@ class AdapterFile:
         return made
 
     def _settle(self, base: str, own: dict[str, Tensor]) -> None:
-        """One number in place of two that may contradict each other, or of one that only the settings say."""
+        """One number in place of two that may contradict each other, or of one that only the settings say; what AdaLoRA
+        multiplies the ranks with goes into a factor, and the bias of a factor is one that is added to the layer's."""
+        if WEIGHTS in own:
+            own["down"] = own["down"] * own.pop(WEIGHTS).reshape(-1, *(1,) * (own["down"].ndim - 1))
         rank_of = self.layers[base].kind.rank
         rank = None if rank_of is None else rank_of({slot: tuple(tensor.shape) for slot, tensor in own.items()})
         scale = float(own[SCALE]) if SCALE in own else None
@@ -116,6 +122,8 @@ class AdapterFile:
             own[ALPHA] = torch.tensor(scale * rank)
         elif scale is not None:
             own[SCALE] = torch.tensor(scale)
+        if FACTOR_BIAS in own:
+            own[BIAS_DIFFERENCE] = Values(own).scale(rank) * own.pop(FACTOR_BIAS)
 
     @property
     def kind_names(self) -> tuple[str, ...]:
@@ -164,7 +172,11 @@ def open_adapter(path: Path) -> AdapterFile:
     if not layers:
         raise BadFile(path, f"is no LoRA or other weight adapter: it has {counted(archive.tensors.keys())}")
     network, told = network_of(path), stated(path, archive.metadata)
-    layers = {(network if base.startswith(WRAPPED) else "") + base: layer for base, layer in layers.items()}
+    layers = {
+        (network if base.startswith(WRAPPED) else "") + base: layer
+        for base, layer in layers.items()
+        if WEIGHTS not in layer.tensors or archive.tensors[layer.tensors[WEIGHTS]].shape[0] > 0
+    }
     others = [name for name in others if not name.startswith(BUNDLED)]
     return AdapterFile(archive, MappingProxyType(layers), tuple(others), told)
 
@@ -266,8 +278,7 @@ def _check_layer(file: AdapterFile, base: str, target: Target) -> None:
         own = "x".join(map(str, weight))
         told = f"has {base} of another shape than the model's layer, {own}, or as no {layer.kind.name} that is known"
         raise BadFile(file.path, f"{told}: it is for another model")
-    added = shapes.get(BIAS_DIFFERENCE) or shapes.get(NORM_BIAS)
-    if added is not None and math.prod(added) != math.prod(bias or (0,)):
+    if any(math.prod(shapes[slot]) != math.prod(bias or (0,)) for slot in OF_BIASES if slot in shapes):
         raise BadFile(file.path, f"changes a bias of {base} that the model does not have: it is for another model")
 
 
@@ -282,7 +293,7 @@ def fits(kind: WeightKind, shapes: Shapes, weight: tuple[int, ...]) -> bool:
 def _split(name: str) -> tuple[str, str] | None:
     """(the layer, the slot) of a tensor; the longest ending counts. PEFT may keep the name of an adapter in it."""
     best: tuple[str, str] | None = None
-    name = OF_PEFT.sub(r".\1.weight", name)
+    name = OF_PEFT.sub(lambda found: f".{found[1]}.{found[2] or WEIGHT}", name)
     for ending, slot in _endings():
         if name.endswith(ending) and (best is None or len(ending) > len(name) - len(best[0])):
             best = name.removesuffix(ending), slot

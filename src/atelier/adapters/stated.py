@@ -19,10 +19,13 @@ PEFT = "lora_adapter_metadata"
 SETTINGS, STEM = "adapter_config.json", "adapter_model"
 """What PEFT calls the settings in a folder, and the weights that they are of, without the ending."""
 NETWORKS = ("unet.", "transformer.", *TOWERS)
-ALPHAS: Mapping[str, str] = {"LORA": "lora_alpha", "LOHA": "alpha", "LOKR": "alpha"}
+ADALORA = "ADALORA"
+ALPHAS: Mapping[str, str] = {"LORA": "lora_alpha", "LOHA": "alpha", "LOKR": "alpha", ADALORA: "lora_alpha"}
 """The kinds whose difference is divided by its rank, and what the settings call the number that it is multiplied by."""
-ALPHA, RANK = 8.0, 8
-"""Where the settings say neither, in all of these kinds."""
+ALPHA, RANK, FIRST_RANK = 8.0, 8, 12
+"""Where the settings say neither, in all of these kinds; the rank that AdaLoRA begins with."""
+TINY = 1e-5
+"""PEFT adds it to the ranks of AdaLoRA."""
 PATH = re.compile(r"(\^?)((?:\\?[.]|[\w-])+)\$?")
 """A pattern of layers: the end of their paths, or all of it; dots may be escaped."""
 LOWEST = -1e6
@@ -31,16 +34,20 @@ LOWEST = -1e6
 @dataclass(frozen=True, slots=True)
 class Scaling:
     """Of the layers of one network. alphas, ranks: by the ends of paths, the first that fits counts, with "^" before
-    whole paths; alpha, rank: of all others. root: whether it is divided by the root of the rank."""
+    whole paths; alpha, rank: of all others. root: whether it is divided by the root of the rank. adaptive: of AdaLoRA,
+    which divides by the rank that the training began with, whatever has been taken away since."""
 
     alpha: float
     rank: int
     alphas: Mapping[str, float]
     ranks: Mapping[str, int]
     root: bool
+    adaptive: bool = False
 
     def of(self, path: str, rank: int | None) -> float:
         """rank: of the tensors of the layer, where they tell it."""
+        if self.adaptive:
+            return self.alpha / (self.rank + TINY)
         own = rank or next((n for end, n in self.ranks.items() if _is_meant(end, path)), self.rank)
         alpha = next((n for end, n in self.alphas.items() if _is_meant(end, path)), self.alpha)
         return alpha / (math.sqrt(own) if self.root else own)
@@ -91,9 +98,12 @@ def network_of(path: Path) -> str:
 
 
 def _scaling(config: Config) -> Scaling | None:
-    key = ALPHAS.get(config.choice("peft_type", ("LORA", *ALPHAS))) if _is_scaled(config) else None
-    if key is None:
+    kind = config.choice("peft_type", ("LORA", *ALPHAS)) if _is_scaled(config) else ""
+    if kind not in ALPHAS:
         return None
+    if kind == ADALORA:
+        return _of_adalora(config)
+    key = ALPHAS[kind]
     alphas, ranks = _patterns(config, "alpha_pattern"), _patterns(config, "rank_pattern")
     return Scaling(
         config.number(key, ALPHA, low=LOWEST),
@@ -102,6 +112,12 @@ def _scaling(config: Config) -> Scaling | None:
         {_end(ranks, own): ranks.whole(own, RANK) for own in ranks.values},
         config.flag("use_rslora", default=False),
     )
+
+
+def _of_adalora(config: Config) -> Scaling:
+    """An alpha that is not above zero stands for the rank. Which ranks are left, the tensors tell."""
+    rank, alpha = config.whole("init_r", FIRST_RANK), config.number(ALPHAS[ADALORA], ALPHA, low=LOWEST)
+    return Scaling(alpha if alpha > 0 else float(rank), rank, {}, {}, root=False, adaptive=True)
 
 
 def _is_scaled(config: Config) -> bool:
