@@ -33,7 +33,7 @@ def test_every_kind_has_an_example():
 
 def deltas_of(tensors: Mapping[str, Tensor]) -> Mapping[str, Delta]:
     """As a file that holds one layer says."""
-    layers, others = layers_of(f"lora_unet_x.{name}" for name in tensors)
+    layers, others = layers_of((f"lora_unet_x.{name}" for name in tensors), whole=True)
     assert not others
     (own,) = layers.values()
     return built(own, {slot: tensors[name.removeprefix("lora_unet_x.")].float() for slot, name in own.tensors.items()})
@@ -42,7 +42,7 @@ def deltas_of(tensors: Mapping[str, Tensor]) -> Mapping[str, Delta]:
 @pytest.mark.parametrize(("kind", "name"), [(kind, name) for kind, own in EXAMPLES.items() for name in own])
 def test_the_names_of_its_tensors_tell_the_kind(kind: str, name: str):
     example = EXAMPLES[kind][name]
-    layers, _ = layers_of(f"lora_unet_x.{ending}" for ending in example.tensors(example.shapes[0]))
+    layers, _ = layers_of((f"lora_unet_x.{ending}" for ending in example.tensors(example.shapes[0])), whole=True)
     found = layers["lora_unet_x"]
     assert isinstance(found, AdapterLayer)
     assert found.kind.name == kind
@@ -74,13 +74,13 @@ def test_what_fits_by_its_shapes_can_be_computed(name: str):
     example = (CASES | DORAS)[name]
     for shape in example.shapes:
         tensors = example.tensors(shape)
-        layers, _ = layers_of(f"x.{ending}" for ending in tensors)
+        layers, _ = layers_of((f"x.{ending}" for ending in tensors), whole=True)
         own = {slot: tensors[key.removeprefix("x.")] for slot, key in layers["x"].tensors.items()}
         shapes = {slot: tuple(tensor.shape) for slot, tensor in own.items()}
         assert fits(layers["x"].kind, shapes, shape)
         fitting = [other for other in WEIGHTS if fits(layers["x"].kind, shapes, other)]
         assert len(fitting) < len(WEIGHTS)
-        for other in fitting if "on_input" not in own else [shape]:
+        for other in fitting if {"on_input", "ia3_l"}.isdisjoint(own) else [shape]:
             assert built(layers["x"], own)["weight"].difference(drawn(*other)).shape == other
         wrong = {slot: (*size[:-1], size[-1] + 1) if size else size for slot, size in shapes.items()}
         assert not fits(layers["x"].kind, wrong, shape)
@@ -91,7 +91,7 @@ def test_what_fits_by_its_shapes_can_be_computed(name: str):
 def test_linear_layers_and_kernels_of_a_point_are_one(name: str, shape: tuple[int, ...]):
     """Converted models have the one where an adapter was made for the other."""
     tensors, other = (CASES | DORAS)[name].tensors(shape), (OUT, IN, 1, 1)[: 6 - len(shape)]
-    layers, _ = layers_of(f"x.{ending}" for ending in tensors)
+    layers, _ = layers_of((f"x.{ending}" for ending in tensors), whole=True)
     own = {slot: tensors[key.removeprefix("x.")] for slot, key in layers["x"].tensors.items()}
     assert fits(layers["x"].kind, {slot: tuple(tensor.shape) for slot, tensor in own.items()}, other)
     delta, weight = built(layers["x"], own)["weight"], drawn(OUT, IN)
@@ -142,7 +142,7 @@ def test_folding_is_adding_to_the_output_and_leaves_no_bit(example: Example, sha
 def test_a_part_of_the_ranks_keeps_the_scale_of_all():
     """up[:, :D] @ down[:D], still over the whole rank."""
     tensors = lora((OUT, IN))
-    layers, _ = layers_of(f"x.{name}" for name in tensors)
+    layers, _ = layers_of((f"x.{name}" for name in tensors), whole=True)
     own = layers["x"]
     values = {slot: tensors[name.removeprefix("x.")] for slot, name in own.tensors.items()}
     delta = built(own, values, rank=2)["weight"]

@@ -81,8 +81,12 @@ def taught(net: Any, config: Any) -> Any:
     random = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for name, parameter in made.named_parameters():
-            if any(mark in name for mark in ("lora_A", "lora_B", "lora_E", "hada", "lokr")):
+            if any(
+                mark in name for mark in ("lora_A", "lora_B", "lora_E", "hada", "lokr", "embedding_", "ia3_l", "oft_R")
+            ):
                 parameter.add_(0.1 * torch.randn(parameter.shape, generator=random))
+            elif "modules_to_save" in name or (parameter.requires_grad and name.endswith("bias")):
+                parameter.add_(0.1)
             elif "magnitude" in name:
                 parameter.mul_(1.1)
     return made
@@ -150,6 +154,81 @@ def test_ranks_that_adalora_took_away_are_not_there(model: Path, ours: Checkpoin
     same(added(found, ours, "unet"), theirs)
 
 
+INNER = ["to_k", "to_out.0", "ff.net.2", "conv1", "conv2", "proj_in"]
+POINTS = ["to_q", "to_out.0", "proj_in", "ff.net.2"]
+NEW: Mapping[str, Callable[[], Any]] = {
+    "ia3": lambda: peft.IA3Config(target_modules=INNER, feedforward_modules=["ff.net.2", "conv1"]),
+    "oft": lambda: peft.OFTConfig(r=0, oft_block_size=8, target_modules=POINTS),
+    "oft of two terms": lambda: oft(num_cayley_neumann_terms=2),
+    "oft of three terms": lambda: oft(num_cayley_neumann_terms=3),
+    "oft of seven terms": lambda: oft(num_cayley_neumann_terms=7),
+    "exact oft": lambda: oft(use_cayley_neumann=False),
+    "limited oft": lambda: oft(coft=True, eps=0.5),
+    "oft of one block": lambda: oft(block_share=True),
+    "biases of its layers": lambda: peft.LoraConfig(r=4, bias="lora_only", target_modules=WITH_BIAS),
+    "all biases": lambda: peft.LoraConfig(r=4, bias="all", target_modules=WITH_BIAS),
+    "whole modules": lambda: peft.LoraConfig(
+        r=4, target_modules=["to_q"], modules_to_save=["conv_in", "time_embedding", "norm_out", "conv_norm_out"]
+    ),
+}
+"""What changes more than the weights of its layers, or has no rank."""
+
+
+def oft(**settings: Any) -> Any:
+    return peft.OFTConfig(r=0, oft_block_size=8, target_modules=POINTS, **settings)
+
+
+@torch.no_grad()
+def beyond(made: Any, plain: Any) -> dict[str, Tensor]:
+    """What is other than in the plain network once PEFT has merged."""
+    made.merge_adapter()
+    after = {
+        name.removeprefix("base_model.model.")
+        .replace(".base_layer", "")
+        .replace(".modules_to_save.default", ""): tensor
+        for name, tensor in made.state_dict().items()
+    }
+    return {name: after[name] - own for name, own in plain.state_dict().items() if not torch.equal(after[name], own)}
+
+
+@pytest.mark.parametrize("name", NEW)
+def test_kinds_of_peft_alone_are_what_it_merges(name: str, model: Path, ours: Checkpoint, tmp_path: Path) -> None:
+    made = taught(unet_of(model), NEW[name]())
+    made.save_pretrained(tmp_path)
+    found = matched(open_adapter(tmp_path / "adapter_model.safetensors"), ours)
+    assert found.unmatched == ()
+    same(added(found, ours, "unet"), beyond(made, unet_of(model)))
+
+
+def test_embeddings_of_tokens_learn_too(model: Path, ours: Checkpoint, tmp_path: Path) -> None:
+    config = peft.LoraConfig(r=2, lora_alpha=5, target_modules=[*TEXT_LAYERS, "token_embedding"])
+    made = taught(transformers.CLIPTextModel.from_pretrained(model / "text_encoder"), config)
+    made.save_pretrained(tmp_path)
+    found = matched(open_adapter(tmp_path / "adapter_model.safetensors"), ours)
+    assert found.unmatched == ()
+    mine = added(found, ours, "text")
+    assert "text_model.embeddings.token_embedding.weight" in mine
+    same(mine, _renamed(changed(made)))
+
+
+@pytest.mark.parametrize("name", ["ia3", "exact oft", "whole modules", "all biases"])
+def test_no_other_layout_holds_what_peft_alone_keeps(
+    name: str, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    taught(unet_of(model), NEW[name]()).save_pretrained(tmp_path)
+    words = [str(tmp_path / "adapter_model.safetensors"), str(tmp_path / "other.safetensors"), "--to", "kohya"]
+    assert run(["models", "convert-lora", *words, "--base", str(model)]) == 2
+    assert "as PEFT alone keeps it" in capsys.readouterr().err
+
+
+def test_weights_beside_settings_of_none_are_no_adapter(ours: Checkpoint, tmp_path: Path) -> None:
+    """A part of a model is not taken for what has been trained in it."""
+    path = saved(tmp_path, json.dumps({"peft_type": "LORA", "modules_to_save": None, "bias": "none"}))
+    save_file({"base_model.model.conv_in.weight": torch.ones(32, 4, 3, 3), "conv_in.bias": torch.ones(32)}, path)
+    with pytest.raises(BadFile, match="is no LoRA or other weight adapter"):
+        open_adapter(path)
+
+
 @pytest.mark.parametrize(
     ("settings", "scale"),
     [
@@ -163,6 +242,21 @@ def test_adalora_divides_by_the_rank_that_it_began_with(
 ) -> None:
     path = saved(tmp_path, json.dumps({"peft_type": "ADALORA", **settings}))
     assert open_adapter(path).stated.scale("base_model.model.x", 1) == scale
+
+
+@pytest.mark.parametrize(
+    ("settings", "numbers"),
+    [
+        ({}, {"terms": 5, "limit": 0}),
+        ({"coft": True, "num_cayley_neumann_terms": 1000}, {"terms": 64, "limit": 6e-5}),
+        ({"use_cayley_neumann": False, "eps": 0.5}, {"terms": 0, "limit": 0}),
+    ],
+)
+def test_what_the_settings_say_of_a_rotation(
+    settings: Mapping[str, object], numbers: Mapping[str, float], tmp_path: Path
+) -> None:
+    path = saved(tmp_path, json.dumps({"peft_type": "OFT", **settings}))
+    assert open_adapter(path).stated.numbers("base_model.model.x") == numbers
 
 
 def test_a_pickled_one_has_them_too(model: Path, ours: Checkpoint, tmp_path: Path) -> None:
@@ -247,6 +341,8 @@ def saved(folder: Path, settings: str, name: str = "adapter_model") -> Path:
         ('{"peft_type": "LORA", "alpha_pattern": {"(a+)+": 6}}', "(a+)+"),
         ('{"peft_type": "LORA", "alpha_pattern": {"to_q": true}}', "to_q is true; a number"),
         ('{"peft_type": "LORA", "alpha_pattern": 6}', "alpha_pattern is 6"),
+        ('{"peft_type": "IA3", "feedforward_modules": ".*ff"}', 'feedforward_modules is ".*ff"'),
+        ('{"peft_type": "OFT", "num_cayley_neumann_terms": 0}', "num_cayley_neumann_terms"),
         ('{"peft_type": "LORA", "use_rslora": 1}', "use_rslora is 1; true or false"),
     ],
 )

@@ -23,7 +23,11 @@ from atelier.adapters.delta import (
     BIAS,
     BIAS_DIFFERENCE,
     FACTOR_BIAS,
+    LIMIT,
+    NEW_BIAS,
+    ON_INPUT,
     SCALE,
+    TERMS,
     WEIGHT,
     Delta,
     Shapes,
@@ -37,6 +41,7 @@ from atelier.adapters.stated import Stated, network_of, stated
 from atelier.adapters.targets import Target, targets
 from atelier.adapters.weight.full import of_bias
 from atelier.adapters.weight.lora import PLACES, SIZE, SPARSE, WEIGHTS
+from atelier.adapters.weight.replaced import new_bias
 from atelier.checkpoints.checkpoint import Checkpoint
 from atelier.errors import BadFile
 from atelier.registry import discover
@@ -48,18 +53,22 @@ SHARED: Mapping[str, tuple[str, ...]] = {
     SCALE: (".scale",),
     BIAS_DIFFERENCE: (".diff_b",),
     FACTOR_BIAS: (".lora_B.bias",),
+    NEW_BIAS: (".bias", ".base_layer.bias"),
     **dora.ENDINGS,
 }
 """Slots that every kind may have beside its own."""
-NUMBERS = frozenset({ALPHA, SCALE, "on_input"})
+NUMBERS = frozenset({ALPHA, SCALE, ON_INPUT, TERMS, LIMIT})
 """Slots of single numbers."""
 WHOLE = NUMBERS | {PLACES, SIZE}
 """Slots that may hold whole numbers."""
-OF_VECTORS = frozenset({"norm", "full"})
+OF_VECTORS = frozenset({"norm", "full", "replaced"})
 """Kinds that a weight of one dimension may have; DoRA and all others need a matrix."""
-OF_BIASES = (BIAS_DIFFERENCE, FACTOR_BIAS, "b_norm")
+OF_BIASES = (BIAS_DIFFERENCE, FACTOR_BIAS, NEW_BIAS, "b_norm")
 """Slots that are as long as the bias of their layer."""
-OF_PEFT = re.compile(r"\.(lora_[ABE]|lora_magnitude_vector)(?:\.(?!(?:weight|bias)$)[^.]+)?(?:\.(weight|bias))?$")
+OF_PEFT = re.compile(
+    r"\.(lora_[ABE]|lora_embedding_[AB]|lora_magnitude_vector|ia3_l|oft_R)"
+    r"(?:\.(?!(?:weight|bias)$)[^.]+)?(?:\.(weight|bias))?$"
+)
 """The ends of PEFT's names, with the name that an adapter had in a training, or without."""
 
 
@@ -124,6 +133,8 @@ class AdapterFile:
             own[SCALE] = torch.tensor(scale)
         if FACTOR_BIAS in own:
             own[BIAS_DIFFERENCE] = Values(own).scale(rank) * own.pop(FACTOR_BIAS)
+        if self.layers[base].kind.of_peft:
+            own |= {slot: torch.tensor(number) for slot, number in self.stated.numbers(base).items()}
 
     @property
     def kind_names(self) -> tuple[str, ...]:
@@ -144,8 +155,9 @@ class Match:
     unmatched: tuple[str, ...]
 
 
-def layers_of(names: Iterable[str]) -> tuple[dict[str, AdapterLayer], list[str]]:
-    """(what the names of tensors say of layers, by the file's names of them; names that are of no known kind)."""
+def layers_of(names: Iterable[str], *, whole: bool = False) -> tuple[dict[str, AdapterLayer], list[str]]:
+    """(what the names of tensors say of layers, by the file's names of them; names that are of no known kind). whole:
+    whether there may be weights and biases in place of a layer's own."""
     slots: defaultdict[str, dict[str, str]] = defaultdict(dict)
     others: list[str] = []
     for name in names:
@@ -157,7 +169,7 @@ def layers_of(names: Iterable[str]) -> tuple[dict[str, AdapterLayer], list[str]]
     layers: dict[str, AdapterLayer] = {}
     for base, own in slots.items():
         kind = _kind(own.keys())
-        if kind is None:
+        if kind is None or (not whole and (NEW_BIAS in own or kind.name == "replaced")):
             others += own.values()
         else:
             layers[base] = AdapterLayer(kind, MappingProxyType(own))
@@ -168,10 +180,10 @@ def open_adapter(path: Path) -> AdapterFile:
     """One file, with the settings of PEFT beside it. Raises BadFile for what cannot be read, or holds no weight
     adapter."""
     archive = open_any(path)
-    layers, others = layers_of(archive.tensors)
+    network, told = network_of(path), stated(path, archive.metadata)
+    layers, others = layers_of(archive.tensors, whole=told.whole)
     if not layers:
         raise BadFile(path, f"is no LoRA or other weight adapter: it has {counted(archive.tensors.keys())}")
-    network, told = network_of(path), stated(path, archive.metadata)
     layers = {
         (network if base.startswith(WRAPPED) else "") + base: layer
         for base, layer in layers.items()
@@ -219,6 +231,8 @@ def deltas(
     for base, target in here:
         own = {slot: own if slot in NUMBERS else own.to(device) for slot, own in tensors[base].items()}
         for parameter, delta in _built(found.file, base, own, rank).items():
+            if parameter not in target.shapes:
+                continue
             own_delta = arranged(delta, target.rule)
             if target.inputs and parameter == WEIGHT:
                 own_delta = OfFirst(own_delta, target.inputs)
@@ -237,7 +251,7 @@ def built(layer: AdapterLayer, tensors: Mapping[str, Tensor], rank: int | None =
     """The deltas of one layer from its tensors (float32) by slot; by parameter. Raises RuntimeError, and
     ValueError for what cannot be."""
     values = Values(tensors, rank if layer.kind.ranked else None)
-    return {**dora.decomposed(layer.kind.build(values), tensors), **of_bias(tensors)}
+    return {**dora.decomposed(layer.kind.build(values), tensors), **of_bias(tensors), **new_bias(tensors)}
 
 
 def _check(file: AdapterFile, placed: Mapping[str, tuple[Target, ...]], model: Checkpoint) -> None:
@@ -308,6 +322,6 @@ def _endings() -> tuple[tuple[str, str], ...]:
 
 def _kind(slots: AbstractSet[str]) -> WeightKind | None:
     own = slots - SHARED.keys()
-    if not own and BIAS_DIFFERENCE not in slots:
+    if not own and not {BIAS_DIFFERENCE, NEW_BIAS} & slots:
         return None
     return next((kind for kind in kinds().values() if kind.is_of(own)), None)

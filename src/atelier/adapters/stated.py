@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
 
+from atelier.adapters.delta import LIMIT, ON_INPUT, TERMS
 from atelier.adapters.spelling import TOWERS, WRAPPED
 from atelier.errors import BadFile
 from atelier.families.config import Config
@@ -24,6 +25,10 @@ ALPHAS: Mapping[str, str] = {"LORA": "lora_alpha", "LOHA": "alpha", "LOKR": "alp
 """The kinds whose difference is divided by its rank, and what the settings call the number that it is multiplied by."""
 ALPHA, RANK, FIRST_RANK = 8.0, 8, 12
 """Where the settings say neither, in all of these kinds; the rank that AdaLoRA begins with."""
+OFT_TERMS, OFT_LIMIT = 5, 6e-5
+"""Of the series of OFT's rotations, and of their norm, where the settings say neither."""
+MOST_TERMS = 64
+"""More add nothing in float32, and take time."""
 TINY = 1e-5
 """PEFT adds it to the ranks of AdaLoRA."""
 PATH = re.compile(r"(\^?)((?:\\?[.]|[\w-])+)\$?")
@@ -56,10 +61,18 @@ class Scaling:
 @dataclass(frozen=True, slots=True)
 class Stated:
     """beside: of all layers, where settings lie beside the file; networks: those in its metadata, by the beginning of
-    names."""
+    names. rotation: numbers of OFT, by slot; inputs: the ends of the paths of layers whose inputs (IA)^3 scales; whole:
+    whether the file has weights and biases that are in place of the network's own."""
 
     beside: Scaling | None = None
     networks: Mapping[str, Scaling] = field(default_factory=dict[str, Scaling])
+    rotation: Mapping[str, float] = field(default_factory=dict[str, float])
+    inputs: tuple[str, ...] = ()
+    whole: bool = False
+
+    def numbers(self, layer: str) -> Mapping[str, float]:
+        """What else the settings say of a layer, by slot."""
+        return {**self.rotation, ON_INPUT: 1.0} if self.inputs and layer.endswith(self.inputs) else self.rotation
 
     def scale(self, layer: str, rank: int | None) -> float | None:
         """What the difference of a layer is multiplied by; layer: its name in the file. None where nobody says it."""
@@ -73,7 +86,7 @@ def stated(path: Path, metadata: Mapping[str, str]) -> Stated:
     """What is said of a file. Raises BadFile for settings that cannot be read."""
     beside = path.parent / SETTINGS
     if path.stem == STEM and beside.is_file():
-        return Stated(_scaling(Config.read(beside)))
+        return _beside(Config.read(beside))
     if PEFT not in metadata:
         return Stated()
     said = Config.parse(metadata[PEFT], path).values
@@ -95,6 +108,32 @@ def network_of(path: Path) -> str:
     """The network that a file of PEFT is for, as names of layers begin, by its folder; "" where that says nothing."""
     network = f"{path.parent.name}."
     return network if path.stem == STEM and network in NETWORKS else ""
+
+
+def _beside(config: Config) -> Stated:
+    kind = config.values.get("peft_type")
+    biases = config.values.get("bias") not in (None, "none")
+    return Stated(
+        _scaling(config),
+        rotation=_rotation(config) if kind == "OFT" else {},
+        inputs=_ends(config, "feedforward_modules") if kind == "IA3" else (),
+        whole=biases or bool(config.values.get("modules_to_save")),
+    )
+
+
+def _rotation(config: Config) -> Mapping[str, float]:
+    terms = (
+        config.whole("num_cayley_neumann_terms", OFT_TERMS) if config.flag("use_cayley_neumann", default=True) else 0
+    )
+    limit = config.number("eps", OFT_LIMIT) if config.flag("coft", default=False) else 0.0
+    return {TERMS: float(min(terms, MOST_TERMS)), LIMIT: limit}
+
+
+def _ends(config: Config, key: str) -> tuple[str, ...]:
+    found = config.values.get(key) or []
+    if not isinstance(found, list) or not all(isinstance(item, str) for item in cast("list[object]", found)):
+        raise config.wrong(key, "a list of the ends of layers' paths")
+    return tuple(cast("list[str]", found))
 
 
 def _scaling(config: Config) -> Scaling | None:
