@@ -237,3 +237,10 @@ def test_a_lora_may_have_weights_of_its_ranks_and_a_bias(ending: str):
     shapes = {"down": (4, 6), "up": (8, 4), "weights": (4, 1), "factor_bias": (8,)}
     assert fits(kinds()["LoRA"], shapes, (8, 6))
     assert not fits(kinds()["LoRA"], {**shapes, "weights": (3, 1)}, (8, 6))
+
+
+def test_rotated_inputs_of_larger_kernels_are_not_read():
+    """PEFT trains one thing there and merges another."""
+    kind = kinds()["OFT of inputs"]
+    assert fits(kind, {"oft_R": (2, 6)}, (OUT, 8, 1, 1))
+    assert not fits(kind, {"oft_R": (18, 6)}, (OUT, 8, 3, 3))

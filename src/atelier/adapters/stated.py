@@ -82,10 +82,16 @@ class Stated:
         return None if scaling is None else scaling.of(path, rank)
 
 
+def settings_of(path: Path) -> Path | None:
+    """The settings that lie beside a file of PEFT and are a part of it."""
+    beside = path.parent / SETTINGS
+    return beside if path.stem == STEM and beside.is_file() else None
+
+
 def stated(path: Path, metadata: Mapping[str, str]) -> Stated:
     """What is said of a file. Raises BadFile for settings that cannot be read."""
-    beside = path.parent / SETTINGS
-    if path.stem == STEM and beside.is_file():
+    beside = settings_of(path)
+    if beside is not None:
         return _beside(Config.read(beside))
     if PEFT not in metadata:
         return Stated()
