@@ -320,6 +320,10 @@ def test_a_renamed_folder_of_peft_is_found_by_its_hash(models: Path, tmp_path: P
     (found,) = engine.resolve(asked, told.append).adapters
     assert found.path == str(path.parent.with_name("renamed") / path.name)
     assert told == [f"lora 'ink' is found by its hash: {found.path}"]
+    unread = engine_on(models / "tiny")
+    unread.library = engine.library
+    with pytest.raises(BadInput, match="lora 'ink' is not there"):
+        unread.resolve(asked)
 
 
 def test_deltas_are_made_where_the_network_is(models: Path):

@@ -259,11 +259,12 @@ def test_texts_name_images_in_memory():
     assert parse_reference(said.steering.references[0]).image == first.image
     assert parse_face(said.steering.faces[0]).pose == third.mask
     assert parse_region(said.layout.regions[0]).prompt == "a MASK"
-    for text, count in (("canny:0.8", 0), ("canny:IMAGE.png", 0), ("canny:IMAGE mask=IMAGE", 2)):
+    for text, count in (("canny:0.8", 0), ("canny:IMAGE.png", 0), ("canny:my/IMAGE", 0), ("canny:IMAGE mask=IMAGE", 2)):
         with pytest.raises(BadInput, match=rf"controls: '{text}': IMAGE stands there {count} times: write it once"):
             request_of({"prompt": "p", "controls": ((text, red),)})
-    with pytest.raises(BadInput, match="controls"):
-        request_of({"prompt": "p", "controls": (("canny:IMAGE", 3),)})
+    for other in (3, {"IMAGE": 3}, {"IMAGE": red, "MASK": 3}):
+        with pytest.raises(BadInput, match=r"controls .*IMAGE"):
+            request_of({"prompt": "p", "controls": (("canny:IMAGE", other),)})
 
 
 def _png(image: Image.Image) -> bytes:

@@ -55,13 +55,20 @@ def as_text(name: str, value: object) -> object:
 
 def _spelled(name: str, item: object) -> object:
     """Of a text and its images, the text with them in their places."""
-    match item:
-        case (str() as text, Picture() as image):
-            return _placed(name, text, {WORD: image})
-        case (str() as text, Mapping() as images) if all(isinstance(own, Picture) for own in images.values()):
-            return _placed(name, text, cast("Mapping[str, Picture]", images))
-        case _:
-            return item
+    pair: list[object] = [*cast("tuple[object, ...]", item)] if isinstance(item, tuple) else []
+    if len(pair) != 2 or not isinstance(pair[0], str):
+        return cast("object", item)
+    images = _named(pair[1])
+    return _placed(name, pair[0], images) if images else cast("object", item)
+
+
+def _named(given: object) -> Mapping[str, Picture]:
+    """One image, or several by words; none where anything else is among them."""
+    if isinstance(given, Picture):
+        return {WORD: given}
+    named: dict[str, object] = {**cast("Mapping[str, object]", given)} if isinstance(given, Mapping) else {}
+    found = {word: own for word, own in named.items() if isinstance(own, Picture)}
+    return found if len(found) == len(named) else {}
 
 
 def _placed(name: str, text: str, images: Mapping[str, Picture]) -> str:
