@@ -239,6 +239,17 @@ def test_a_lora_may_have_weights_of_its_ranks_and_a_bias(ending: str):
     assert not fits(kinds()["LoRA"], {**shapes, "weights": (3, 1)}, (8, 6))
 
 
+def test_a_bias_beside_a_lora_counts_only_where_the_settings_say_so():
+    names = ["x.lora_down.weight", "x.lora_up.weight", "x.bias"]
+    layers, others = layers_of(names)
+    assert [*layers["x"].tensors.values()] == names[:2]
+    assert others == ["x.bias"]
+    layers, others = layers_of(names, whole=True)
+    assert [*layers["x"].tensors.values()] == names
+    assert others == []
+    assert layers_of(["y.bias", "y.weight"]) == ({}, ["y.bias", "y.weight"])
+
+
 def test_rotated_inputs_of_larger_kernels_are_not_read():
     """PEFT trains one thing there and merges another."""
     kind = kinds()["OFT of inputs"]

@@ -162,14 +162,14 @@ def layers_of(names: Iterable[str], *, whole: bool = False) -> tuple[dict[str, A
     others: list[str] = []
     for name in names:
         found = _split(name)
-        if found is None or found[1] in slots[usual(found[0])]:
+        if found is None or (found[1] == NEW_BIAS and not whole) or found[1] in slots[usual(found[0])]:
             others.append(name)
         else:
             slots[usual(found[0])][found[1]] = name
     layers: dict[str, AdapterLayer] = {}
     for base, own in slots.items():
         kind = _kind(own.keys())
-        if kind is None or (not whole and (NEW_BIAS in own or kind.name == "replaced")):
+        if kind is None or (kind.name == "replaced" and not whole):
             others += own.values()
         else:
             layers[base] = AdapterLayer(kind, MappingProxyType(own))

@@ -128,18 +128,20 @@ def _beside(config: Config) -> Stated:
 
 
 def _rotation(config: Config) -> Mapping[str, float]:
-    terms = (
-        config.whole("num_cayley_neumann_terms", OFT_TERMS) if config.flag("use_cayley_neumann", default=True) else 0
-    )
+    is_series = config.flag("use_cayley_neumann", default=True)
+    terms = config.whole("num_cayley_neumann_terms", OFT_TERMS) if is_series else 0
     limit = config.number("eps", OFT_LIMIT) if config.flag("coft", default=False) else 0.0
     return {TERMS: float(min(terms, MOST_TERMS)), LIMIT: limit}
 
 
 def _ends(config: Config, key: str) -> tuple[str, ...]:
-    found = config.values.get(key) or []
-    if not isinstance(found, list) or not all(isinstance(item, str) for item in cast("list[object]", found)):
+    found = config.values.get(key)
+    if found is None:
+        return ()
+    items = cast("list[object]", found) if isinstance(found, list) else [None]
+    if not all(isinstance(item, str) for item in items):
         raise config.wrong(key, "a list of the ends of layers' paths")
-    return tuple(cast("list[str]", found))
+    return tuple(cast("list[str]", items))
 
 
 def _scaling(config: Config) -> Scaling | None:
