@@ -255,3 +255,28 @@ def test_rotated_inputs_of_larger_kernels_are_not_read():
     kind = kinds()["OFT of inputs"]
     assert fits(kind, {"oft_R": (2, 6)}, (OUT, 8, 1, 1))
     assert not fits(kind, {"oft_R": (18, 6)}, (OUT, 8, 3, 3))
+
+
+@pytest.mark.parametrize("kind", ["LoRA of embeddings", "replaced"])
+def test_embeddings_are_hooked_as_they_are_merged(kind: str):
+    tokens, layer = torch.tensor([[0, 3, OUT - 1]]), nn.Embedding(OUT, IN)
+    tensors = next(iter(EXAMPLES[kind].values())).tensors((OUT, IN))
+    changes = {"weight": [Strong(deltas_of(tensors)["weight"], 0.5)]}
+    with torch.no_grad():
+        plain = layer(tokens)
+        with attached(layer, changes, "merge"):
+            merged_ = layer(tokens)
+        with attached(layer, changes, "hook"):
+            torch.testing.assert_close(layer(tokens), merged_, rtol=TOLERANCE, atol=TOLERANCE)
+    assert float((merged_ - plain).abs().max()) > 1e-2
+
+
+def test_a_scaled_bias_is_hooked_as_it_is_merged():
+    """(IA)^3 of PEFT scales the output with its bias."""
+    layer, x, lengths = nn.Linear(IN, OUT), drawn(2, IN), drawn(OUT, 1)
+    changes = {name: [Strong(delta, 1.0)] for name, delta in deltas_of({"ia3_l": lengths}).items()}
+    with torch.no_grad():
+        expected = layer(x) * lengths.flatten()
+        for how in ("merge", "hook"):
+            with attached(layer, changes, how):
+                torch.testing.assert_close(layer(x), expected, rtol=TOLERANCE, atol=TOLERANCE)
