@@ -309,7 +309,50 @@ def elements_restated(w: Array, t: Mapping[str, Array], own: Restated) -> Array:
     return total
 
 
-LINEAR, KERNEL = ((OUT, IN),), ((OUT, IN, 3, 3),)
+def ia3_of_peft(shape: tuple[int, ...]) -> Mapping[str, Tensor]:
+    return {"ia3_l": drawn(shape[0], 1) if len(shape) == 2 else drawn(1, shape[0], 1, 1)}
+
+
+def ia3_of_peft_restated(w: Array, t: Mapping[str, Array]) -> Array:
+    """In linear layers the axis that is one tells the other."""
+    lengths, total = t["ia3_l"], np.zeros_like(w)
+    of_input = lengths.ndim == 2 and len(lengths) == 1
+    for o, i in product(range(w.shape[0]), range(w.shape[1])):
+        total[o, i] = w[o, i] * (lengths.flatten()[i if of_input else o] - 1)
+    return total
+
+
+def oft_of_inputs(shape: tuple[int, ...], blocks: int) -> Mapping[str, Tensor]:
+    return {"oft_R.weight": 0.2 * drawn(blocks, 6)}
+
+
+def oft_of_inputs_restated(w: Array, t: Mapping[str, Array]) -> Array:
+    """Without settings, five terms: I + 2Q + 2Q^2 + 2Q^3 + Q^4."""
+    total = np.zeros_like(w)
+    for block in range(IN // 4):
+        q = np.zeros((4, 4))
+        q[np.triu_indices(4, 1)] = t["oft_R.weight"][min(block, len(t["oft_R.weight"]) - 1)]
+        q -= q.T
+        rotation = np.eye(4) + 2 * q + 2 * q @ q + 2 * q @ q @ q + q @ q @ q @ q
+        for i, j in product(range(4), range(4)):
+            total[:, 4 * block + i] += rotation[i, j] * w[:, 4 * block + j]
+    return total - w
+
+
+def embedded(shape: tuple[int, ...]) -> Mapping[str, Tensor]:
+    """One row for each token."""
+    return {
+        "lora_embedding_A": drawn(RANK, shape[0]),
+        "lora_embedding_B": drawn(shape[1], RANK),
+        "alpha": number(ALPHA),
+    }
+
+
+def embedded_restated(w: Array, t: Mapping[str, Array]) -> Array:
+    return ALPHA / RANK * (t["lora_embedding_B"] @ t["lora_embedding_A"]).T.reshape(w.shape)
+
+
+LINEAR, KERNEL, POINT = ((OUT, IN),), ((OUT, IN, 3, 3),), ((OUT, IN), (OUT, IN, 1, 1))
 EXAMPLES: Mapping[str, Mapping[str, Example]] = {
     "LoRA": {
         "lora": Example(lora, lora_restated),
@@ -335,6 +378,21 @@ EXAMPLES: Mapping[str, Mapping[str, Example]] = {
         "output": Example(lambda shape: ia3(shape, on_input=False), ia3_restated),
         "input": Example(lambda shape: ia3(shape, on_input=True), ia3_restated),
         "scale": Example(scaled(lambda shape: ia3(shape, on_input=True)), scaled_restated(ia3_restated)),
+    },
+    "IA3 of PEFT": {
+        "output": Example(ia3_of_peft, ia3_of_peft_restated),
+        "input": Example(lambda shape: {"ia3_l": drawn(1, shape[1])}, ia3_of_peft_restated, ((OUT, IN),)),
+    },
+    "OFT of inputs": {
+        "blocks": Example(lambda shape: oft_of_inputs(shape, IN // 4), oft_of_inputs_restated, POINT),
+        "one block for all": Example(lambda shape: oft_of_inputs(shape, 1), oft_of_inputs_restated, POINT),
+    },
+    "LoRA of embeddings": {
+        "plain": Example(embedded, embedded_restated, LINEAR),
+    },
+    "replaced": {
+        "weight": Example(lambda shape: {"weight": 1 + drawn(*shape)}, lambda w, t: t["weight"] - w),
+        "norm": Example(lambda shape: {"weight": 1 + drawn(*shape)}, lambda w, t: t["weight"] - w, ((OUT,),)),
     },
     "GLoRA": {
         "now": Example(glora, glora_restated),

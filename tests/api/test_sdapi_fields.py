@@ -318,6 +318,9 @@ def test_always_on_scripts() -> None:
     asked = only(text(alwayson_scripts={"Dynamic Thresholding (CFG Scale Fix)": {
         "args": [True, 7, 95, "Constant", 0, "Constant", 0, 4, "enable", "MEAN", "AD", 0.9]}}))  # fmt: skip
     assert asked == {**PLAIN, "mimic_scale": 7.0, "mimic_percentile": 95.0, "mimic_phi": 0.9}
+    forges = only(text(alwayson_scripts={"DynamicThresholding (CFG-Fix) Integrated": {
+        "args": [True, 7, 0.95, "Constant", 0, "Constant", 0, 1, "enable", "MEAN", "AD", 0.9]}}))  # fmt: skip
+    assert forges == asked
     refiner = only(text(alwayson_scripts={"refiner": {"args": [True, "animagine-xl", 0.6]}}))
     assert refiner == {**PLAIN, "refiner": "animagine-xl", "refiner_switch_at": 0.6}
     sag = only(text(alwayson_scripts={"Self Attention Guidance": {"args": [True, 0.5, 1.0]}}))

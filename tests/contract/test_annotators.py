@@ -152,6 +152,9 @@ A1111 = {
     "seg_ufade20k": "seg_ufade20k",
     "seg_ofade20k": "seg_ofade20k",
     "dw_openpose_full": "dw_openpose_full",
+    "openpose_hand": "openpose_hand",
+    "openpose_face": "openpose_face",
+    "openpose_faceonly": "openpose_faceonly",
 }
 """What A1111's extension calls them in requests."""
 

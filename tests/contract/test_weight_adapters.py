@@ -33,7 +33,7 @@ def test_every_kind_has_an_example():
 
 def deltas_of(tensors: Mapping[str, Tensor]) -> Mapping[str, Delta]:
     """As a file that holds one layer says."""
-    layers, others = layers_of(f"lora_unet_x.{name}" for name in tensors)
+    layers, others = layers_of((f"lora_unet_x.{name}" for name in tensors), whole=True)
     assert not others
     (own,) = layers.values()
     return built(own, {slot: tensors[name.removeprefix("lora_unet_x.")].float() for slot, name in own.tensors.items()})
@@ -42,7 +42,7 @@ def deltas_of(tensors: Mapping[str, Tensor]) -> Mapping[str, Delta]:
 @pytest.mark.parametrize(("kind", "name"), [(kind, name) for kind, own in EXAMPLES.items() for name in own])
 def test_the_names_of_its_tensors_tell_the_kind(kind: str, name: str):
     example = EXAMPLES[kind][name]
-    layers, _ = layers_of(f"lora_unet_x.{ending}" for ending in example.tensors(example.shapes[0]))
+    layers, _ = layers_of((f"lora_unet_x.{ending}" for ending in example.tensors(example.shapes[0])), whole=True)
     found = layers["lora_unet_x"]
     assert isinstance(found, AdapterLayer)
     assert found.kind.name == kind
@@ -74,13 +74,13 @@ def test_what_fits_by_its_shapes_can_be_computed(name: str):
     example = (CASES | DORAS)[name]
     for shape in example.shapes:
         tensors = example.tensors(shape)
-        layers, _ = layers_of(f"x.{ending}" for ending in tensors)
+        layers, _ = layers_of((f"x.{ending}" for ending in tensors), whole=True)
         own = {slot: tensors[key.removeprefix("x.")] for slot, key in layers["x"].tensors.items()}
         shapes = {slot: tuple(tensor.shape) for slot, tensor in own.items()}
         assert fits(layers["x"].kind, shapes, shape)
         fitting = [other for other in WEIGHTS if fits(layers["x"].kind, shapes, other)]
         assert len(fitting) < len(WEIGHTS)
-        for other in fitting if "on_input" not in own else [shape]:
+        for other in fitting if {"on_input", "ia3_l"}.isdisjoint(own) else [shape]:
             assert built(layers["x"], own)["weight"].difference(drawn(*other)).shape == other
         wrong = {slot: (*size[:-1], size[-1] + 1) if size else size for slot, size in shapes.items()}
         assert not fits(layers["x"].kind, wrong, shape)
@@ -91,7 +91,7 @@ def test_what_fits_by_its_shapes_can_be_computed(name: str):
 def test_linear_layers_and_kernels_of_a_point_are_one(name: str, shape: tuple[int, ...]):
     """Converted models have the one where an adapter was made for the other."""
     tensors, other = (CASES | DORAS)[name].tensors(shape), (OUT, IN, 1, 1)[: 6 - len(shape)]
-    layers, _ = layers_of(f"x.{ending}" for ending in tensors)
+    layers, _ = layers_of((f"x.{ending}" for ending in tensors), whole=True)
     own = {slot: tensors[key.removeprefix("x.")] for slot, key in layers["x"].tensors.items()}
     assert fits(layers["x"].kind, {slot: tuple(tensor.shape) for slot, tensor in own.items()}, other)
     delta, weight = built(layers["x"], own)["weight"], drawn(OUT, IN)
@@ -142,7 +142,7 @@ def test_folding_is_adding_to_the_output_and_leaves_no_bit(example: Example, sha
 def test_a_part_of_the_ranks_keeps_the_scale_of_all():
     """up[:, :D] @ down[:D], still over the whole rank."""
     tensors = lora((OUT, IN))
-    layers, _ = layers_of(f"x.{name}" for name in tensors)
+    layers, _ = layers_of((f"x.{name}" for name in tensors), whole=True)
     own = layers["x"]
     values = {slot: tensors[name.removeprefix("x.")] for slot, name in own.tensors.items()}
     delta = built(own, values, rank=2)["weight"]
@@ -226,8 +226,57 @@ def test_a_second_adapter_in_a_file_takes_nothing_of_the_first():
     assert others == names[2:]
 
 
-def test_factors_with_weights_of_their_ranks_are_no_lora():
-    """AdaLoRA's: without them the product would be another."""
-    layers, others = layers_of(f"unet.x.lora_{end}" for end in "ABE")
-    assert not layers
-    assert sorted(others) == [f"unet.x.lora_{end}" for end in "ABE"]
+@pytest.mark.parametrize("ending", ["", ".default"])
+def test_a_lora_may_have_weights_of_its_ranks_and_a_bias(ending: str):
+    slots = {"down": "lora_A", "up": "lora_B", "weights": "lora_E"}
+    names = {slot: f"unet.x.{name}{ending}" for slot, name in slots.items()}
+    names["factor_bias"] = f"unet.x.lora_B{ending}.bias"
+    layers, others = layers_of(names.values())
+    assert layers["unet.x"].tensors == names
+    assert others == []
+    shapes = {"down": (4, 6), "up": (8, 4), "weights": (4, 1), "factor_bias": (8,)}
+    assert fits(kinds()["LoRA"], shapes, (8, 6))
+    assert not fits(kinds()["LoRA"], {**shapes, "weights": (3, 1)}, (8, 6))
+
+
+def test_a_bias_beside_a_lora_counts_only_where_the_settings_say_so():
+    names = ["x.lora_down.weight", "x.lora_up.weight", "x.bias"]
+    layers, others = layers_of(names)
+    assert [*layers["x"].tensors.values()] == names[:2]
+    assert others == ["x.bias"]
+    layers, others = layers_of(names, whole=True)
+    assert [*layers["x"].tensors.values()] == names
+    assert others == []
+    assert layers_of(["y.bias", "y.weight"]) == ({}, ["y.bias", "y.weight"])
+
+
+def test_rotated_inputs_of_larger_kernels_are_not_read():
+    """PEFT trains one thing there and merges another."""
+    kind = kinds()["OFT of inputs"]
+    assert fits(kind, {"oft_R": (2, 6)}, (OUT, 8, 1, 1))
+    assert not fits(kind, {"oft_R": (18, 6)}, (OUT, 8, 3, 3))
+
+
+@pytest.mark.parametrize("kind", ["LoRA of embeddings", "replaced"])
+def test_embeddings_are_hooked_as_they_are_merged(kind: str):
+    tokens, layer = torch.tensor([[0, 3, OUT - 1]]), nn.Embedding(OUT, IN)
+    tensors = next(iter(EXAMPLES[kind].values())).tensors((OUT, IN))
+    changes = {"weight": [Strong(deltas_of(tensors)["weight"], 0.5)]}
+    with torch.no_grad():
+        plain = layer(tokens)
+        with attached(layer, changes, "merge"):
+            merged_ = layer(tokens)
+        with attached(layer, changes, "hook"):
+            torch.testing.assert_close(layer(tokens), merged_, rtol=TOLERANCE, atol=TOLERANCE)
+    assert float((merged_ - plain).abs().max()) > 1e-2
+
+
+def test_a_scaled_bias_is_hooked_as_it_is_merged():
+    """(IA)^3 of PEFT scales the output with its bias."""
+    layer, x, lengths = nn.Linear(IN, OUT), drawn(2, IN), drawn(OUT, 1)
+    changes = {name: [Strong(delta, 1.0)] for name, delta in deltas_of({"ia3_l": lengths}).items()}
+    with torch.no_grad():
+        expected = layer(x) * lengths.flatten()
+        for how in ("merge", "hook"):
+            with attached(layer, changes, how):
+                torch.testing.assert_close(layer(x), expected, rtol=TOLERANCE, atol=TOLERANCE)

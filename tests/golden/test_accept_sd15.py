@@ -13,8 +13,6 @@ pytest.importorskip("diffusers", reason="the reference extra is not installed")
 
 CHECKS = Path(__file__).parents[2] / "scripts" / "lib" / "accept"
 
-pytestmark = pytest.mark.filterwarnings("ignore")
-
 
 def test_it_compares_three_ways(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path

@@ -25,7 +25,6 @@ from hint_support import Both, control_of, drawn, hint, residuals
 from weights_support import assert_close, weight_of
 
 pytest.importorskip("diffusers", reason="the reference extra is not installed")
-pytestmark = pytest.mark.filterwarnings("ignore")
 
 X, T, RANK = drawn(2, 4, 8, 12), torch.tensor([7.0, 901.0]), 3
 WHOLE = ("hint.", "outs.", "out_middle.")

@@ -35,7 +35,6 @@ from key_lists import key_list, sparse
 from weights_support import assert_close, weight_of
 
 pytest.importorskip("diffusers", reason="the reference extra is not installed")
-pytestmark = pytest.mark.filterwarnings("ignore")
 
 X, T = drawn(2, 4, 8, 12), torch.tensor([7.0, 901.0])
 WIDTHS = (8, 12, 16, 24)

@@ -39,7 +39,6 @@ PIPELINES = {
     "sd2": "StableDiffusionPipeline",
 }
 every = pytest.mark.parametrize("name", MADE)
-pytestmark = pytest.mark.filterwarnings("ignore")
 
 
 @pytest.fixture(scope="module")

@@ -35,7 +35,6 @@ def converted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(("sampler", "schedule", "scheduler", "settings"), SAMPLERS)
 def test_same_picture(
     converted: Path, sampler: str, schedule: str, scheduler: str, settings: dict[str, object]

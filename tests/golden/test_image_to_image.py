@@ -22,7 +22,6 @@ from pipeline_support import PLENTY, engine_on, planned
 
 diffusers = pytest.importorskip("diffusers", reason="the reference extra is not installed")
 
-pytestmark = pytest.mark.filterwarnings("ignore")
 
 SIDE, SEED, STEPS, SCALE, RUN = 64, 7, 10, 3.0, 7
 """RUN: of 10 steps at a strength of 0.6, as A1111 counts: 6 and one more."""

@@ -24,7 +24,6 @@ from key_lists import key_list
 from weights_support import assert_close, weight_of
 
 pytest.importorskip("diffusers", reason="the reference extra is not installed")
-pytestmark = pytest.mark.filterwarnings("ignore")
 
 X, T = drawn(2, 4, 8, 12), torch.tensor([7.0, 901.0])
 COND, INNER = 8, 6

@@ -27,7 +27,6 @@ from hint_support import drawn, hint
 from weights_support import assert_close, fill
 
 diffusers = pytest.importorskip("diffusers", reason="the reference extra is not installed")
-pytestmark = pytest.mark.filterwarnings("ignore")
 
 X, T = drawn(2, 16, 8, 12), torch.tensor([70.0, 901.0])
 COND = Conditioning(drawn(2, 5, tiny_sd3.T, seed=1), drawn(2, tiny_sd3.L + tiny_sd3.G, seed=2))

@@ -28,8 +28,10 @@ peft = pytest.importorskip("peft", reason="the reference extra is not installed"
 pytestmark = [
     pytest.mark.usefixtures("one_thread"),
     pytest.mark.filterwarnings("ignore:The following alpha_pattern keys"),  # PEFT's, of a pattern that is to match none
+    pytest.mark.filterwarnings("ignore:Adapter 'default'.*invalid shape"),  # PEFT's, of biases and of ranks taken away
 ]
 LAYERS = ["to_q", "to_k", "to_v", "to_out.0", "proj_in", "conv1"]
+WITH_BIAS = ["to_out.0", "proj_in", "conv1"]
 TO_Q, TO_K = "attn1.to_q", "attn2.to_k"
 Make = Callable[..., Any]
 PATTERNS = {
@@ -39,6 +41,12 @@ PATTERNS = {
     "mid_block.resnets.1.conv1": 7,
     "attn2.to_k": 1,
 }
+
+
+def adaptive(alpha: int) -> Any:
+    return peft.AdaLoraConfig(init_r=4, target_r=2, lora_alpha=alpha, total_step=9, target_modules=LAYERS)
+
+
 CONFIGS: Mapping[str, Callable[[], Any]] = {
     "alpha": lambda: peft.LoraConfig(r=4, lora_alpha=6, target_modules=LAYERS),
     "defaults": lambda: peft.LoraConfig(r=4, target_modules=LAYERS),
@@ -50,6 +58,9 @@ CONFIGS: Mapping[str, Callable[[], Any]] = {
     "lengths": lambda: peft.LoraConfig(r=4, lora_alpha=6, use_dora=True, target_modules=LAYERS),
     "loha": lambda: peft.LoHaConfig(r=4, alpha=6, alpha_pattern={"to_q": 3}, target_modules=LAYERS),
     "lokr": lambda: peft.LoKrConfig(r=4, alpha=6, alpha_pattern={"to_q": 3}, target_modules=LAYERS),
+    "biases of factors": lambda: peft.LoraConfig(r=4, lora_alpha=6, lora_bias=True, target_modules=WITH_BIAS),
+    "adaptive": lambda: adaptive(6),
+    "adaptive, without an alpha": lambda: adaptive(-1),
     "whole lokr": lambda: peft.LoKrConfig(r=64, alpha=16, rank_pattern={"to_q": 128}, target_modules=LAYERS),
 }
 
@@ -70,8 +81,12 @@ def taught(net: Any, config: Any) -> Any:
     random = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for name, parameter in made.named_parameters():
-            if any(mark in name for mark in ("lora_A", "lora_B", "hada", "lokr")):
+            if any(
+                mark in name for mark in ("lora_A", "lora_B", "lora_E", "hada", "lokr", "embedding_", "ia3_l", "oft_R")
+            ):
                 parameter.add_(0.1 * torch.randn(parameter.shape, generator=random))
+            elif "modules_to_save" in name or (parameter.requires_grad and name.endswith("bias")):
+                parameter.add_(0.1)
             elif "magnitude" in name:
                 parameter.mul_(1.1)
     return made
@@ -80,10 +95,11 @@ def taught(net: Any, config: Any) -> Any:
 @torch.no_grad()
 def changed(made: Any) -> dict[str, Tensor]:
     """What PEFT adds to the weights when it merges, by the names of the plain network."""
-    before = {name: tensor.clone() for name, tensor in made.state_dict().items() if name.endswith("base_layer.weight")}
+    ends = ("base_layer.weight", "base_layer.bias")
+    before = {name: tensor.clone() for name, tensor in made.state_dict().items() if name.endswith(ends)}
     made.merge_adapter()
     after = made.state_dict()
-    added = {name: after[name] - tensor for name, tensor in before.items()}
+    added = {name: after[name] - tensor for name, tensor in before.items() if not torch.equal(after[name], tensor)}
     made.unmerge_adapter()
     cut = {name: name.removeprefix("base_model.model.").replace(".base_layer", "") for name in added}
     return {cut[name]: tensor for name, tensor in added.items()}
@@ -118,6 +134,129 @@ def test_settings_beside_the_file_count(name: str, model: Path, ours: Checkpoint
     found = matched(open_adapter(tmp_path / "mine" / "adapter_model.safetensors"), ours)
     assert found.unmatched == ()
     same(added(found, ours, "unet"), changed(made))
+
+
+def test_ranks_that_adalora_took_away_are_not_there(model: Path, ours: Checkpoint, tmp_path: Path) -> None:
+    """Of one layer half of them, of another all."""
+    made = taught(unet_of(model), CONFIGS["adaptive"]())
+    layer = "mid_block.attentions.0.transformer_blocks.0.attn1"
+    pattern = {f"{layer}.to_q.lora_E": [True, False, True, False], f"{layer}.to_k.lora_E": [False] * 4}
+    with torch.no_grad():
+        for name, kept in pattern.items():
+            made.get_parameter(f"base_model.model.{name}.default").mul_(torch.tensor(kept).float()[:, None])
+    made.peft_config["default"].rank_pattern = pattern
+    made.save_pretrained(tmp_path)
+    found = matched(open_adapter(tmp_path / "adapter_model.safetensors"), ours)
+    assert found.unmatched == ()
+    theirs = changed(made)
+    assert f"{layer}.to_q.weight" in theirs
+    assert f"{layer}.to_k.weight" not in theirs
+    same(added(found, ours, "unet"), theirs)
+
+
+INNER = ["to_k", "to_out.0", "ff.net.2", "conv1", "conv2", "proj_in"]
+POINTS = ["to_q", "to_out.0", "proj_in", "ff.net.2"]
+NEW: Mapping[str, Callable[[], Any]] = {
+    "ia3": lambda: peft.IA3Config(target_modules=INNER, feedforward_modules=["ff.net.2", "conv1"]),
+    "oft": lambda: peft.OFTConfig(r=0, oft_block_size=8, target_modules=POINTS),
+    "oft of two terms": lambda: oft(num_cayley_neumann_terms=2),
+    "oft of three terms": lambda: oft(num_cayley_neumann_terms=3),
+    "oft of seven terms": lambda: oft(num_cayley_neumann_terms=7),
+    "exact oft": lambda: oft(use_cayley_neumann=False),
+    "limited oft": lambda: oft(coft=True, eps=0.5),
+    "oft of one block": lambda: oft(block_share=True),
+    "biases of its layers": lambda: peft.LoraConfig(r=4, bias="lora_only", target_modules=WITH_BIAS),
+    "all biases": lambda: peft.LoraConfig(r=4, bias="all", target_modules=WITH_BIAS),
+    "whole modules": lambda: peft.LoraConfig(
+        r=4, target_modules=["to_q"], modules_to_save=["conv_in", "time_embedding", "norm_out", "conv_norm_out"]
+    ),
+}
+"""What changes more than the weights of its layers, or has no rank."""
+
+
+def oft(**settings: Any) -> Any:
+    return peft.OFTConfig(r=0, oft_block_size=8, target_modules=POINTS, **settings)
+
+
+@torch.no_grad()
+def beyond(made: Any, plain: Any) -> dict[str, Tensor]:
+    """What is other than in the plain network once PEFT has merged."""
+    made.merge_adapter()
+    after = {
+        name.removeprefix("base_model.model.")
+        .replace(".base_layer", "")
+        .replace(".modules_to_save.default", ""): tensor
+        for name, tensor in made.state_dict().items()
+    }
+    return {name: after[name] - own for name, own in plain.state_dict().items() if not torch.equal(after[name], own)}
+
+
+@pytest.mark.parametrize("name", NEW)
+def test_kinds_of_peft_alone_are_what_it_merges(name: str, model: Path, ours: Checkpoint, tmp_path: Path) -> None:
+    made = taught(unet_of(model), NEW[name]())
+    made.save_pretrained(tmp_path)
+    found = matched(open_adapter(tmp_path / "adapter_model.safetensors"), ours)
+    assert found.unmatched == ()
+    same(added(found, ours, "unet"), beyond(made, unet_of(model)))
+
+
+def test_embeddings_of_tokens_learn_too(model: Path, ours: Checkpoint, tmp_path: Path) -> None:
+    config = peft.LoraConfig(r=2, lora_alpha=5, target_modules=[*TEXT_LAYERS, "token_embedding"])
+    made = taught(transformers.CLIPTextModel.from_pretrained(model / "text_encoder"), config)
+    made.save_pretrained(tmp_path)
+    found = matched(open_adapter(tmp_path / "adapter_model.safetensors"), ours)
+    assert found.unmatched == ()
+    mine = added(found, ours, "text")
+    assert "text_model.embeddings.token_embedding.weight" in mine
+    same(mine, _renamed(changed(made)))
+
+
+@pytest.mark.parametrize("name", ["ia3", "exact oft", "whole modules", "all biases"])
+def test_no_other_layout_holds_what_peft_alone_keeps(
+    name: str, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    taught(unet_of(model), NEW[name]()).save_pretrained(tmp_path)
+    words = [str(tmp_path / "adapter_model.safetensors"), str(tmp_path / "other.safetensors"), "--to", "kohya"]
+    assert run(["models", "convert-lora", *words, "--base", str(model)]) == 2
+    assert "as PEFT alone keeps it" in capsys.readouterr().err
+
+
+def test_weights_beside_settings_of_none_are_no_adapter(ours: Checkpoint, tmp_path: Path) -> None:
+    """A part of a model is not taken for what has been trained in it."""
+    path = saved(tmp_path, json.dumps({"peft_type": "LORA", "modules_to_save": None, "bias": "none"}))
+    save_file({"base_model.model.conv_in.weight": torch.ones(32, 4, 3, 3), "conv_in.bias": torch.ones(32)}, path)
+    with pytest.raises(BadFile, match="is no LoRA or other weight adapter"):
+        open_adapter(path)
+
+
+@pytest.mark.parametrize(
+    ("settings", "scale"),
+    [
+        ({}, 8 / (12 + 1e-5)),
+        ({"init_r": 4, "lora_alpha": 6, "rank_pattern": {"x.lora_E": [True]}}, 6 / (4 + 1e-5)),
+        ({"init_r": 4, "lora_alpha": 0}, 4 / (4 + 1e-5)),
+    ],
+)
+def test_adalora_divides_by_the_rank_that_it_began_with(
+    settings: Mapping[str, object], scale: float, tmp_path: Path
+) -> None:
+    path = saved(tmp_path, json.dumps({"peft_type": "ADALORA", **settings}))
+    assert open_adapter(path).stated.scale("base_model.model.x", 1) == scale
+
+
+@pytest.mark.parametrize(
+    ("settings", "numbers"),
+    [
+        ({}, {"terms": 5, "limit": 0}),
+        ({"coft": True, "num_cayley_neumann_terms": 1000}, {"terms": 64, "limit": 6e-5}),
+        ({"use_cayley_neumann": False, "eps": 0.5}, {"terms": 0, "limit": 0}),
+    ],
+)
+def test_what_the_settings_say_of_a_rotation(
+    settings: Mapping[str, object], numbers: Mapping[str, float], tmp_path: Path
+) -> None:
+    path = saved(tmp_path, json.dumps({"peft_type": "OFT", **settings}))
+    assert open_adapter(path).stated.numbers("base_model.model.x") == numbers
 
 
 def test_a_pickled_one_has_them_too(model: Path, ours: Checkpoint, tmp_path: Path) -> None:
@@ -202,6 +341,8 @@ def saved(folder: Path, settings: str, name: str = "adapter_model") -> Path:
         ('{"peft_type": "LORA", "alpha_pattern": {"(a+)+": 6}}', "(a+)+"),
         ('{"peft_type": "LORA", "alpha_pattern": {"to_q": true}}', "to_q is true; a number"),
         ('{"peft_type": "LORA", "alpha_pattern": 6}', "alpha_pattern is 6"),
+        ('{"peft_type": "IA3", "feedforward_modules": ".*ff"}', 'feedforward_modules is ".*ff"'),
+        ('{"peft_type": "OFT", "num_cayley_neumann_terms": 0}', "num_cayley_neumann_terms"),
         ('{"peft_type": "LORA", "use_rslora": 1}', "use_rslora is 1; true or false"),
     ],
 )
@@ -228,6 +369,24 @@ def test_an_alpha_in_the_file_is_believed_first(ours: Checkpoint, tmp_path: Path
     save_file({**tensors, f"{next(iter(tensors)).partition('.lora_')[0]}.alpha": torch.tensor(1.0)}, path)
     (tensor,) = added(matched(open_adapter(path), ours), ours, "unet").values()
     torch.testing.assert_close(tensor, torch.full((64, 64), 1.0))
+
+
+def test_a_smaller_one_keeps_the_bias_of_a_factor(model: Path, ours: Checkpoint, tmp_path: Path) -> None:
+    made = taught(unet_of(model), CONFIGS["biases of factors"]())
+    made.save_pretrained(tmp_path)
+    path, small = tmp_path / "adapter_model.safetensors", tmp_path / "small.safetensors"
+    assert run(["models", "resize-lora", str(path), str(small), "--rank", "4"]) == 0
+    found = matched(open_adapter(small), ours)
+    assert found.unmatched == ()
+    same(added(found, ours, "unet"), changed(made))
+
+
+def test_a_bias_that_the_model_does_not_have_is_refused(ours: Checkpoint, tmp_path: Path) -> None:
+    path = saved(tmp_path, "{}")
+    tensors = load_file(path)
+    save_file({**tensors, f"{next(iter(tensors)).partition('.lora_')[0]}.lora_B.bias": torch.ones(64)}, path)
+    with pytest.raises(BadFile, match=r"changes a bias of .*to_q that the model does not have"):
+        matched(open_adapter(path), ours)
 
 
 def test_nothing_is_written_that_settings_of_another_would_count_for(

@@ -91,7 +91,6 @@ def _length(pipeline: Any) -> int:
     return 256 if pipeline.text_encoder_3 is None else 9
 
 
-@pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("case", WITHOUT)
 def test_text_states_are_those_of_diffusers(case: str, folders: dict[str, Path], pipelines: dict[str, Any]) -> None:
     pipeline = pipelines[case]
@@ -106,7 +105,6 @@ def test_text_states_are_those_of_diffusers(case: str, folders: dict[str, Path],
     assert_close(ours.pooled, pooled)
 
 
-@pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("case", WITHOUT)
 def test_four_steps_are_those_of_diffusers(
     case: str, folders: dict[str, Path], pipelines: dict[str, Any], monkeypatch: pytest.MonkeyPatch
@@ -128,7 +126,6 @@ def test_four_steps_are_those_of_diffusers(
     assert image.std() > 5
 
 
-@pytest.mark.filterwarnings("ignore")
 def test_skip_layer_guidance_is_that_of_diffusers(
     folders: dict[str, Path], pipelines: dict[str, Any], tmp_path: Path
 ) -> None:

@@ -24,7 +24,6 @@ from key_lists import key_list
 from weights_support import assert_close, fill
 
 pytest.importorskip("diffusers", reason="the reference extra is not installed")
-pytestmark = pytest.mark.filterwarnings("ignore")
 
 T = torch.tensor([7.0, 901.0])
 KINDS = {

@@ -25,7 +25,6 @@ from pipeline_support import PLENTY, engine_on, planned
 from weights_support import assert_close
 
 diffusers = pytest.importorskip("diffusers", reason="the reference extra is not installed")
-pytestmark = pytest.mark.filterwarnings("ignore")
 
 SEED, STEPS, SCALE, LEVEL = 7, 4, 3.0, 150
 PROMPT, NEGATIVE = "a red cat", "dog"

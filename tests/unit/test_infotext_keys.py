@@ -205,6 +205,10 @@ ALIASES = {
     "SAG Guidance Enabled": "sag_enabled",
     "SAG Guidance Scale": "sag_scale",
     "SAG Blur Sigma": "sag_blur_sigma",
+    "dynthres_enabled": "dynamic_thresholding",
+    "dynthres_mimic_scale": "mimic_scale",
+    "dynthres_threshold_percentile": "mimic_percentile",
+    "dynthres_interpolate_phi": "mimic_phi",
 }
 LEFT_OUT = {
     **dict.fromkeys(("original_size", "target_size", "negative_original_size", "negative_target_size"), (0, 0)),

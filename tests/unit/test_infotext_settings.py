@@ -269,6 +269,32 @@ def test_comfy_means_other_things_by_some_names(names: tuple[str, str], want: tu
     assert (asked.prompting.emphasis, asked.noise.sgm_noise_multiplier) == ("Comfy", True)
 
 
+FORGES = (
+    "dynthres_enabled: True, dynthres_mimic_scale: 7, dynthres_threshold_percentile: 0.95, "
+    "dynthres_mimic_mode: Constant, dynthres_mimic_scale_min: 0, dynthres_cfg_mode: Constant, "
+    "dynthres_cfg_scale_min: 0, dynthres_sched_val: 1, dynthres_separate_feature_channels: enable, "
+    "dynthres_scaling_startpoint: MEAN, dynthres_variability_measure: AD, dynthres_interpolate_phi: 0.8"
+)
+"""As Forge writes it."""
+
+
+@pytest.mark.parametrize(
+    ("pairs", "said"),
+    [
+        (FORGES, (True, 7, 95, 0.8)),
+        ("dynthres_enabled: True, dynthres_mimic_scale: 7, dynthres_threshold_percentile: 1.0", (True, 7, 100, None)),
+        ("dynthres_enabled: True, dynthres_mimic_scale: 7, dynthres_threshold_percentile: 1", (True, 7, 100, None)),
+        ("dynthres_enabled: True, dynthres_mimic_scale: 7, dynthres_threshold_percentile: 95", (True, 7, 95, None)),
+        ("Dynamic thresholding enabled: True, Mimic scale: 7, Threshold percentile: 1", (True, 7, 1, None)),
+        ("dynthres_enabled: False, dynthres_mimic_scale: 7", (None, None, None, None)),
+    ],
+)
+def test_forges_dynamic_thresholding_is_that_of_the_extension(pairs: str, said: tuple[object, ...]) -> None:
+    found = settings_of(read(f"x\nSteps: 5, Sampler: Euler, {pairs}")).settings
+    own = (found.dynamic_thresholding, found.mimic_scale, found.mimic_percentile, found.mimic_phi)
+    assert own == said
+
+
 def test_keys_that_no_request_can_say_are_told() -> None:
     text = "x\nSteps: 5, Sampler: Euler, Refiner: r, FP8 weight: Enable, Tiling: True, VAE hash: abc, Version: v1.6.0"
     assert without_effect(read(text)) == ("FP8 weight",)
@@ -294,7 +320,10 @@ def test_keys_that_no_request_can_say_are_told() -> None:
         ("Mimic scale: 7, Mimic mode: Half Cosine Up, Mimic scale minimum: 3", ("Mimic mode",)),
         ("Mimic scale: 7, CFG mode: Linear Down", ("CFG mode",)),
         ("Denoising strength: 0.4, Final denoising strength: 0.5, Denoising curve: Lazy", ()),
-        ("dynthres_enabled: True, dynthres_mimic_scale: 7", ("dynthres_enabled",)),
+        ("dynthres_enabled: True, dynthres_mimic_scale: 7", ()),
+        (FORGES, ()),
+        (f"{FORGES}, dynthres_separate_feature_channels: disable", ("dynthres_separate_feature_channels",)),
+        ("dynthres_mimic_mode: Linear Up, dynthres_mimic_scale_min: 3", ("dynthres_mimic_mode",)),
         ("RP Active: False, RP Ratios: 1", ()),
         ("RP Active: True, RP Ratios: 1", ("RP Active",)),
         ("freeu_enabled: True, kohya_hrfix_block_number: 3", ("freeu_enabled", "kohya_hrfix_block_number")),

@@ -274,6 +274,58 @@ def test_a_renamed_file_is_found_by_its_hash_and_another_one_is_told(models: Pat
         engine.resolve(request(prompt="a cat<lora:before>", lora_hashes="before: cdcdcdcdcdcd"))
 
 
+PEFT = "base_model.model.down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_k"
+
+
+def of_peft(folder: Path, alpha: int) -> Path:
+    """A folder as PEFT saves it: alpha is beside the tensors."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path, settings = folder / "adapter_model.safetensors", f'{{"peft_type": "LORA", "r": 4, "lora_alpha": {alpha}}}'
+    save_file({f"{PEFT}.lora_A.weight": torch.ones(4, 32), f"{PEFT}.lora_B.weight": torch.ones(32, 4) / 64}, path)
+    (folder / "adapter_config.json").write_text(settings)
+    return path
+
+
+def test_the_settings_beside_a_file_are_a_part_of_it(models: Path, tmp_path: Path):
+    """Equal tensors with another alpha make another image, of another hash, also in the same place."""
+    engine = engine_on(models / "tiny", budget=PLENTY)
+    path = of_peft(tmp_path / "lora" / "ink", 4)
+    of_peft(tmp_path / "lora" / "wash", 32)
+    engine.library = Library((tmp_path, models))
+    asked = request(prompt="a red cat<lora:ink>")
+    before, (made,) = engine.resolve(asked), engine.generate(asked)
+    own = [hashlib.sha256(file.read_bytes()).hexdigest() for file in (path.with_name("adapter_config.json"), path)]
+    both = f"adapter_config.json {own[0]}\nadapter_model.safetensors {own[1]}\n"
+    digest = hashlib.sha256(both.encode()).hexdigest()
+    assert (before.adapters[0].sha256, before.adapters[0].digits) == (digest, digest[:12])
+    (other,) = engine.resolve(request(prompt="a red cat<lora:wash>")).adapters
+    assert other.sha256 != digest
+    assert other.digits != digest[:12]
+    of_peft(tmp_path / "lora" / "ink", 32)
+    assert "adapter_model.safetensors: has changed" in str(list(engine_on(models / "tiny").run(before))[-1])
+    (again,) = engine.generate(asked)
+    assert again.image.tobytes() != made.image.tobytes()
+    assert again.image.tobytes() == image(engine, "a red cat<lora:wash>")
+
+
+def test_a_renamed_folder_of_peft_is_found_by_its_hash(models: Path, tmp_path: Path):
+    path = of_peft(tmp_path / "lora" / "ink", 4)
+    engine = engine_on(models / "tiny")
+    engine.library = Library((tmp_path, models))
+    digits = engine.resolve(request(prompt="a cat<lora:ink>")).adapters[0].digits
+    (tmp_path / "lora" / "ink").rename(tmp_path / "lora" / "renamed")
+    engine.resolve(request(prompt="a cat<lora:renamed>"))
+    told: list[str] = []
+    asked = request(prompt="a cat<lora:ink>", lora_hashes=f"ink: {digits}")
+    (found,) = engine.resolve(asked, told.append).adapters
+    assert found.path == str(path.parent.with_name("renamed") / path.name)
+    assert told == [f"lora 'ink' is found by its hash: {found.path}"]
+    unread = engine_on(models / "tiny")
+    unread.library = engine.library
+    with pytest.raises(BadInput, match="lora 'ink' is not there"):
+        unread.resolve(asked)
+
+
 def test_deltas_are_made_where_the_network_is(models: Path):
     found = matched(open_adapter(models / "Lora" / "both.safetensors"), open_checkpoint(models / "tiny"))
     made = deltas(found, "unet", device=torch.device("meta"))

@@ -20,8 +20,9 @@ from atelier.pipeline.stages.prepare import Prepare
 from atelier.pipeline.values import Values
 from atelier.request import events
 from atelier.request.infotext import interpret, read, to_request
+from atelier.request.pictures import data_uri
 from atelier.runtime.engine import Engine
-from atelier.runtime.images import data_uri, read_reference, reference_to
+from atelier.runtime.images import read_reference, reference_to
 from pipeline_support import Lending, Letters, Watched, changed, engine_on, happened, planned, request, two_colours
 
 

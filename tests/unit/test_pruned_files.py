@@ -76,7 +76,6 @@ def test_a_first_text_encoder_without_what_nobody_reads_says_the_same(
         same(said(copy), said(whole))
 
 
-@pytest.mark.filterwarnings("ignore")
 def test_transformers_reads_the_same_from_what_is_written(whole: Path, tmp_path: Path) -> None:
     transformers = pytest.importorskip("transformers", reason="the reference extra is not installed")
     write_diffusers(open_checkpoint(without(whole, tmp_path / "a.safetensors", LAST, NORM)), tmp_path / "folder")

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import math
 import subprocess
 import sys
+from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
 from typing import get_type_hints
 
 import pytest
+from PIL import Image
 from pydantic import ValidationError
 
 from atelier.errors import BadInput
-from atelier.request.groups import Guidance, Hires, Noise, Prompting, Sampling, groups_of
+from atelier.request.controls import parse_control, parse_face, parse_reference
+from atelier.request.groups import Guidance, Hires, Noise, Prompting, Sampling, Source, groups_of
 from atelier.request.model import Request
+from atelier.request.pictures import Picture, Pictured
+from atelier.request.regions import parse_region
 from atelier.request.table import FIELDS, Fields, flat, given, request_of
 
 
@@ -214,7 +221,61 @@ def test_sizes_and_paths_are_taken_as_people_write_them():
     assert (named.source.image, named.inpaint.mask, named.model) == ("in/a.png", "m.png", "models/x")
 
 
+def test_images_in_memory_are_taken_where_files_are(tmp_path: Path):
+    image, mask = Image.new("RGBA", (3, 2), (1, 2, 3, 4)), Image.new("1", (2, 2))
+    depth = Image.new("I;16", (2, 2), 40000)
+    said = request_of({"prompt": "p", "image": image, "mask": mask, "depth": depth})
+    assert said.source is not None
+    assert said.inpaint is not None
+    assert said.depth is not None
+    for text, own in ((said.source.image, image), (said.inpaint.mask, mask), (said.depth, depth)):
+        assert text.startswith("data:image/png;base64,")
+        back = Image.open(io.BytesIO(base64.b64decode(text.partition(",")[2])))
+        assert (back.mode, back.tobytes()) == (own.mode, own.tobytes())
+    assert Request(prompt="p", source=Source(image=image)).source == said.source  # pyright: ignore[reportArgumentType]
+    with pytest.raises(BadInput, match="an image of the mode CMYK cannot be sent as a PNG: convert it to RGB"):
+        request_of({"prompt": "p", "image": Image.new("CMYK", (2, 2))})
+    with pytest.raises(BadInput, match="model <PIL"):
+        request_of({"prompt": "p", "model": image})
+
+
+def test_texts_name_images_in_memory():
+    """By the word IMAGE, or by words of one's own; where there is none, or two, that is told."""
+    red, grey = Image.new("RGB", (2, 2), "red"), Image.new("L", (2, 2), 9)
+    reds, greys = (base64.b64encode(_png(own)).decode() for own in (red, grey))
+    said = request_of(
+        {
+            "prompt": "p",
+            "controls": [("canny:IMAGE:0.8 end=0.5", red), "depth:d.png", ("canny:A mask=B", {"A": red, "B": grey})],
+            "references": (("IMAGE:0.6", red),),
+            "faces": (("a.png pose=IMAGE", grey),),
+            "regions": (("mask=IMAGE: a MASK", grey),),
+        }
+    )
+    first, second, third = map(parse_control, said.steering.controls)
+    assert (first.image, first.weight, first.end) == (f"data:image/png;base64,{reds}", 0.8, 0.5)
+    assert second.image == "d.png"
+    assert (third.image, third.mask) == (f"data:image/png;base64,{reds}", f"data:image/png;base64,{greys}")
+    assert parse_reference(said.steering.references[0]).image == first.image
+    assert parse_face(said.steering.faces[0]).pose == third.mask
+    assert parse_region(said.layout.regions[0]).prompt == "a MASK"
+    for text, count in (("canny:0.8", 0), ("canny:IMAGE.png", 0), ("canny:my/IMAGE", 0), ("canny:IMAGE mask=IMAGE", 2)):
+        with pytest.raises(BadInput, match=rf"controls: '{text}': IMAGE stands there {count} times: write it once"):
+            request_of({"prompt": "p", "controls": ((text, red),)})
+    for other in (3, {"IMAGE": 3}, {"IMAGE": red, "MASK": 3}):
+        with pytest.raises(BadInput, match=r"controls .*IMAGE"):
+            request_of({"prompt": "p", "controls": (("canny:IMAGE", other),)})
+
+
+def _png(image: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, format="PNG", compress_level=1)
+    return buffer.getvalue()
+
+
 FILES = {"model", "vae", "refiner", "output", "depth", "image", "mask", "hires_checkpoint"}
+IN_MEMORY = {"depth", "image", "mask"}
+WITH_IMAGES = {"controls", "references", "faces", "regions"}
 
 
 def test_signatures_name_every_field():
@@ -226,8 +287,10 @@ def test_signatures_name_every_field():
         if field.name == "prompt":
             continue
         kind = get_type_hints(owner, include_extras=True)[field.own]
-        assert said[field.name] in {kind, kind | PathLike[str]}, field.name
-        assert (said[field.name] != kind) == (field.name in FILES), field.name
+        kind = kind | PathLike[str] if field.name in FILES else kind
+        kind = kind | Picture if field.name in IN_MEMORY else kind
+        kind = kind | Sequence[str | Pictured] if field.name in WITH_IMAGES else kind
+        assert said[field.name] == kind, field.name
 
 
 def test_a_request_does_not_change():

@@ -9,9 +9,9 @@ from PIL import Image
 
 import atelier
 from atelier.checkpoints.embedded import embedded_controls
+from atelier.request.pictures import data_uri
 from atelier.request.table import request_of
 from atelier.runtime.engine import Engine
-from atelier.runtime.images import data_uri
 from atelier.train.data.scene_hints import HINTS
 from atelier.train.data.scenes import Placed, Scene, concepts, large, render
 from atelier.train.judge import Judge

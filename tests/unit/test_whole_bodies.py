@@ -217,6 +217,25 @@ def test_the_annotator_draws_everybody_found(files: Path) -> None:
     assert np.asarray(hint).any()
 
 
+PARTS = {
+    "openpose_full": ("body", "left_hand", "right_hand", "face"),
+    "openpose_hand": ("body", "left_hand", "right_hand"),
+    "openpose_face": ("body", "face"),
+    "openpose_faceonly": ("face",),
+}
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_a1111s_other_names_draw_some_of_it(name: str, files: Path) -> None:
+    pixels = scene(side=256)
+    hint = ready(annotator(name), lambda _: files, CPU).hint(Image.fromarray(pixels))
+    said = maps(np.random.default_rng(5).uniform(60, 230, (133, 2)), np.ones(133))
+    (whole,) = people(pixels, Fake(detections((100, 60, 340, 560, 0.9))), Fake(*said, size=(384, 288)))
+    some = Person(**{part: getattr(whole, part) for part in PARTS[name]})
+    assert (np.asarray(hint) == np.asarray(drawn(Pose(256, 256, (some,))))).all()
+    assert np.asarray(hint).any()
+
+
 def test_what_it_holds_is_counted(files: Path) -> None:
     size = files.stat().st_size + files.with_name("yolox_l.onnx").stat().st_size
     assert ready(annotator("dw_openpose_full"), lambda _: files, CPU).bytes == size > 1e6

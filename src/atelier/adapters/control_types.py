@@ -30,11 +30,12 @@ class ControlType:
         return folded(name) in map(folded, (self.name, self.title, *self.words))
 
 
+POSES = ("openpose", "dw_openpose_full", "openpose_hand", "openpose_face", "openpose_faceonly")
 _TYPES = (
     ControlType("canny", "Canny", ("canny", "hard edge"), ("canny", "invert"), union=3),
     ControlType("depth", "Depth", ("depth",), ("depth", "depth_anything"), union=1),
     ControlType("normal", "NormalMap", ("normal", "normal map"), ("normal_bae", "normal_midas"), union=4),
-    ControlType("openpose", "OpenPose", ("openpose", "pose"), ("openpose", "dw_openpose_full"), union=0),
+    ControlType("openpose", "OpenPose", ("openpose", "pose"), POSES, union=0),
     ControlType("mlsd", "MLSD", ("mlsd",), ("mlsd", "invert"), union=3),
     ControlType(
         "lineart", "Lineart", ("lineart",), ("lineart_standard", "lineart", "lineart_anime", "invert"), union=3

@@ -23,6 +23,12 @@ SCALE = "scale"
 """The slot of what the difference is multiplied by, in place of alpha divided by the rank."""
 BIAS_DIFFERENCE = "diff_b"
 """The slot of what is added to the bias of a layer, beside an adapter of any kind or alone."""
+FACTOR_BIAS = "factor_bias"
+"""The slot of the bias of a LoRA's second factor, which is scaled as the product is."""
+NEW_BIAS = "bias"
+"""The slot of a bias in place of the layer's own."""
+ON_INPUT, TERMS, LIMIT = "on_input", "terms", "limit"
+"""Slots of what the settings beside a file of PEFT say of (IA)^3 and OFT."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +116,8 @@ class WeightKind:
     the deltas of a layer, by parameter, from tensors that do. ranked: whether a part of its ranks can be used
     alone; rank: from the shapes of a layer's tensors, what alpha is divided by, None where there is none; mixes:
     whether what it does to a row of the weight depends on the other rows. new: the tensors that training begins with,
-    None for a kind that is only read; beside: whether training is faster beside the layers than with the differences
+    None for a kind that is only read; of_peft: whether PEFT alone keeps it, some of it in the settings beside the file;
+    beside: whether training is faster beside the layers than with the differences
     added to their weights.
     """
 
@@ -124,6 +131,7 @@ class WeightKind:
     rank: Callable[[Shapes], int | None] | None = None
     mixes: bool = False
     new: New | None = None
+    of_peft: bool = False
     beside: bool = False
 
 

@@ -22,7 +22,12 @@ from atelier.adapters.delta import (
     ALPHA,
     BIAS,
     BIAS_DIFFERENCE,
+    FACTOR_BIAS,
+    LIMIT,
+    NEW_BIAS,
+    ON_INPUT,
     SCALE,
+    TERMS,
     WEIGHT,
     Delta,
     Shapes,
@@ -35,7 +40,8 @@ from atelier.adapters.spelling import WRAPPED, usual
 from atelier.adapters.stated import Stated, network_of, stated
 from atelier.adapters.targets import Target, targets
 from atelier.adapters.weight.full import of_bias
-from atelier.adapters.weight.lora import PLACES, SIZE, SPARSE
+from atelier.adapters.weight.lora import PLACES, SIZE, SPARSE, WEIGHTS
+from atelier.adapters.weight.replaced import new_bias
 from atelier.checkpoints.checkpoint import Checkpoint
 from atelier.errors import BadFile
 from atelier.registry import discover
@@ -46,17 +52,23 @@ SHARED: Mapping[str, tuple[str, ...]] = {
     ALPHA: (".alpha",),
     SCALE: (".scale",),
     BIAS_DIFFERENCE: (".diff_b",),
+    FACTOR_BIAS: (".lora_B.bias",),
+    NEW_BIAS: (".bias", ".base_layer.bias"),
     **dora.ENDINGS,
 }
 """Slots that every kind may have beside its own."""
-NUMBERS = frozenset({ALPHA, SCALE, "on_input"})
+NUMBERS = frozenset({ALPHA, SCALE, ON_INPUT, TERMS, LIMIT})
 """Slots of single numbers."""
 WHOLE = NUMBERS | {PLACES, SIZE}
 """Slots that may hold whole numbers."""
-OF_VECTORS = frozenset({"norm", "full"})
+OF_VECTORS = frozenset({"norm", "full", "replaced"})
 """Kinds that a weight of one dimension may have; DoRA and all others need a matrix."""
-NORM_BIAS = "b_norm"
-OF_PEFT = re.compile(r"\.(lora_[AB]|lora_magnitude_vector)(?:\.[^.]+)?(?:\.weight)?$")
+OF_BIASES = (BIAS_DIFFERENCE, FACTOR_BIAS, NEW_BIAS, "b_norm")
+"""Slots that are as long as the bias of their layer."""
+OF_PEFT = re.compile(
+    r"\.(lora_[ABE]|lora_embedding_[AB]|lora_magnitude_vector|ia3_l|oft_R)"
+    r"(?:\.(?!(?:weight|bias)$)[^.]+)?(?:\.(weight|bias))?$"
+)
 """The ends of PEFT's names, with the name that an adapter had in a training, or without."""
 
 
@@ -105,7 +117,10 @@ class AdapterFile:
         return made
 
     def _settle(self, base: str, own: dict[str, Tensor]) -> None:
-        """One number in place of two that may contradict each other, or of one that only the settings say."""
+        """One number in place of two that may contradict each other, or of one that only the settings say; what AdaLoRA
+        multiplies the ranks with goes into a factor, and the bias of a factor is one that is added to the layer's."""
+        if WEIGHTS in own:
+            own["down"] = own["down"] * own.pop(WEIGHTS).reshape(-1, *(1,) * (own["down"].ndim - 1))
         rank_of = self.layers[base].kind.rank
         rank = None if rank_of is None else rank_of({slot: tuple(tensor.shape) for slot, tensor in own.items()})
         scale = float(own[SCALE]) if SCALE in own else None
@@ -116,6 +131,10 @@ class AdapterFile:
             own[ALPHA] = torch.tensor(scale * rank)
         elif scale is not None:
             own[SCALE] = torch.tensor(scale)
+        if FACTOR_BIAS in own:
+            own[BIAS_DIFFERENCE] = Values(own).scale(rank) * own.pop(FACTOR_BIAS)
+        if self.layers[base].kind.of_peft:
+            own |= {slot: torch.tensor(number) for slot, number in self.stated.numbers(base).items()}
 
     @property
     def kind_names(self) -> tuple[str, ...]:
@@ -136,20 +155,21 @@ class Match:
     unmatched: tuple[str, ...]
 
 
-def layers_of(names: Iterable[str]) -> tuple[dict[str, AdapterLayer], list[str]]:
-    """(what the names of tensors say of layers, by the file's names of them; names that are of no known kind)."""
+def layers_of(names: Iterable[str], *, whole: bool = False) -> tuple[dict[str, AdapterLayer], list[str]]:
+    """(what the names of tensors say of layers, by the file's names of them; names that are of no known kind). whole:
+    whether there may be weights and biases in place of a layer's own."""
     slots: defaultdict[str, dict[str, str]] = defaultdict(dict)
     others: list[str] = []
     for name in names:
         found = _split(name)
-        if found is None or found[1] in slots[usual(found[0])]:
+        if found is None or (found[1] == NEW_BIAS and not whole) or found[1] in slots[usual(found[0])]:
             others.append(name)
         else:
             slots[usual(found[0])][found[1]] = name
     layers: dict[str, AdapterLayer] = {}
     for base, own in slots.items():
         kind = _kind(own.keys())
-        if kind is None:
+        if kind is None or (kind.name == "replaced" and not whole):
             others += own.values()
         else:
             layers[base] = AdapterLayer(kind, MappingProxyType(own))
@@ -160,11 +180,15 @@ def open_adapter(path: Path) -> AdapterFile:
     """One file, with the settings of PEFT beside it. Raises BadFile for what cannot be read, or holds no weight
     adapter."""
     archive = open_any(path)
-    layers, others = layers_of(archive.tensors)
+    network, told = network_of(path), stated(path, archive.metadata)
+    layers, others = layers_of(archive.tensors, whole=told.whole)
     if not layers:
         raise BadFile(path, f"is no LoRA or other weight adapter: it has {counted(archive.tensors.keys())}")
-    network, told = network_of(path), stated(path, archive.metadata)
-    layers = {(network if base.startswith(WRAPPED) else "") + base: layer for base, layer in layers.items()}
+    layers = {
+        (network if base.startswith(WRAPPED) else "") + base: layer
+        for base, layer in layers.items()
+        if WEIGHTS not in layer.tensors or archive.tensors[layer.tensors[WEIGHTS]].shape[0] > 0
+    }
     others = [name for name in others if not name.startswith(BUNDLED)]
     return AdapterFile(archive, MappingProxyType(layers), tuple(others), told)
 
@@ -207,6 +231,8 @@ def deltas(
     for base, target in here:
         own = {slot: own if slot in NUMBERS else own.to(device) for slot, own in tensors[base].items()}
         for parameter, delta in _built(found.file, base, own, rank).items():
+            if parameter not in target.shapes:
+                continue
             own_delta = arranged(delta, target.rule)
             if target.inputs and parameter == WEIGHT:
                 own_delta = OfFirst(own_delta, target.inputs)
@@ -225,7 +251,7 @@ def built(layer: AdapterLayer, tensors: Mapping[str, Tensor], rank: int | None =
     """The deltas of one layer from its tensors (float32) by slot; by parameter. Raises RuntimeError, and
     ValueError for what cannot be."""
     values = Values(tensors, rank if layer.kind.ranked else None)
-    return {**dora.decomposed(layer.kind.build(values), tensors), **of_bias(tensors)}
+    return {**dora.decomposed(layer.kind.build(values), tensors), **of_bias(tensors), **new_bias(tensors)}
 
 
 def _check(file: AdapterFile, placed: Mapping[str, tuple[Target, ...]], model: Checkpoint) -> None:
@@ -266,8 +292,7 @@ def _check_layer(file: AdapterFile, base: str, target: Target) -> None:
         own = "x".join(map(str, weight))
         told = f"has {base} of another shape than the model's layer, {own}, or as no {layer.kind.name} that is known"
         raise BadFile(file.path, f"{told}: it is for another model")
-    added = shapes.get(BIAS_DIFFERENCE) or shapes.get(NORM_BIAS)
-    if added is not None and math.prod(added) != math.prod(bias or (0,)):
+    if any(math.prod(shapes[slot]) != math.prod(bias or (0,)) for slot in OF_BIASES if slot in shapes):
         raise BadFile(file.path, f"changes a bias of {base} that the model does not have: it is for another model")
 
 
@@ -282,7 +307,7 @@ def fits(kind: WeightKind, shapes: Shapes, weight: tuple[int, ...]) -> bool:
 def _split(name: str) -> tuple[str, str] | None:
     """(the layer, the slot) of a tensor; the longest ending counts. PEFT may keep the name of an adapter in it."""
     best: tuple[str, str] | None = None
-    name = OF_PEFT.sub(r".\1.weight", name)
+    name = OF_PEFT.sub(lambda found: f".{found[1]}.{found[2] or WEIGHT}", name)
     for ending, slot in _endings():
         if name.endswith(ending) and (best is None or len(ending) > len(name) - len(best[0])):
             best = name.removesuffix(ending), slot
@@ -297,6 +322,6 @@ def _endings() -> tuple[tuple[str, str], ...]:
 
 def _kind(slots: AbstractSet[str]) -> WeightKind | None:
     own = slots - SHARED.keys()
-    if not own and BIAS_DIFFERENCE not in slots:
+    if not own and not {BIAS_DIFFERENCE, NEW_BIAS} & slots:
         return None
     return next((kind for kind in kinds().values() if kind.is_of(own)), None)

@@ -98,11 +98,16 @@ def resized(file: AdapterFile, size: Size) -> Resized:
         names, new = file.layers[base].tensors, _cut(own, found, rank, alpha=ALPHA in file.layers[base].tensors)
         for name in names.values():
             del tensors[name]
-        tensors |= {names[slot]: tensor for slot, tensor in new.items()}
+        tensors |= {_name(names, slot): tensor for slot, tensor in new.items()}
     if not ranks:
         raise BadFile(file.path, f"has no LoRA to resize, but {', '.join(file.kind_names)}")
     others = tuple(sorted(file.layers.keys() - set(low)))
     return Resized(tensors, len(ranks), (min(ranks), max(ranks)), kept / total if total else 1.0, others)
+
+
+def _name(names: Mapping[str, str], slot: str) -> str:
+    """Of a tensor in the file; what is made of the bias of a factor stands beside that one."""
+    return names[slot] if slot in names else f"{names['up'].rpartition('.lora_B')[0]}.{slot}"
 
 
 def told(file: AdapterFile, size: Size, done: Resized) -> dict[str, str]:

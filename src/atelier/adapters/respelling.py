@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from atelier.adapters.delta import NEW_BIAS
 from atelier.adapters.inversion import BUNDLED
 from atelier.adapters.known import Known
 from atelier.adapters.layouts import WITH_ALPHA, Layer, Layout, Slots, spelled, split, swapped_rows
@@ -60,6 +61,8 @@ def layers_of(
     for base, slots in file.load(file.layers, dtype).items():
         if base not in known.layers:
             raise BadFile(file.path, f"has {base}, which is no layer of a {known.family.title} model")
+        if file.layers[base].kind.of_peft or NEW_BIAS in slots:
+            raise BadFile(file.path, f"has {base} as PEFT alone keeps it: put it into a model with atelier models bake")
         for own in known.layers[base]:
             if isinstance(own.rule, Rows) and whole:
                 yield Layer(own.part, replace(own.module, rows=None), slots)

@@ -194,7 +194,7 @@ def of_known_family(own: Identity) -> bool:
 
 BEYOND = (
     *("unclip", "zero123", "distilled", "motion", "ema", "asymmetric", "consistency", "half", "xs", "sparse"),
-    *("t5xxl_whole", "peft_oft", "peft_boft", "peft_ia3", "vera", "adalora"),
+    *("t5xxl_whole", "peft_boft", "vera"),
 )
 """Variants of known families with parts or inputs of their own."""
 

@@ -148,7 +148,8 @@ def again(fields: Fields, loops: int, generate: Callable[[Fields], Iterable[Path
 
 def _next_mask(fields: Fields, made: Path) -> Fields:
     """The mask for what was made of an image: of its size, and a file where it was what the image showed through."""
-    from atelier.runtime.images import data_uri, read_reference, reference_to
+    from atelier.request.pictures import data_uri
+    from atelier.runtime.images import read_reference, reference_to
     from atelier.vision.geometry import resized
     from atelier.vision.masks import mask_of, transparent_in
 

@@ -761,19 +761,19 @@ ApgMomentum = Annotated[
 MimicScale = Annotated[
     float,
     FACTOR,
-    Infotext("Mimic scale"),
+    Infotext("Mimic scale", aliases=("dynthres_mimic_scale",)),
     Help("Dynamic thresholding: the lower CFG scale whose range the image keeps; 0 is off."),
 ]
 MimicPercentile = Annotated[
     float,
     Limits(0, 100),
-    Infotext("Threshold percentile", always=True),
+    Infotext("Threshold percentile", always=True, aliases=("dynthres_threshold_percentile",)),
     Help("Dynamic thresholding: percentage of the values that are not clamped."),
 ]
 MimicPhi = Annotated[
     float,
     SHARE,
-    Infotext("Interpolate Phi"),
+    Infotext("Interpolate Phi", aliases=("dynthres_interpolate_phi",)),
     Help("Dynamic thresholding: its share of the result; the rest is without it."),
 ]
 SlgScale = Annotated[

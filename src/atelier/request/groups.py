@@ -21,6 +21,7 @@ from atelier.errors import BadInput, about, nearest
 from atelier.request import fields as f
 from atelier.request.controls import MAX_CONTROLS, parse_control, parse_face, parse_reference
 from atelier.request.fields import PIXELS, SIDE_STEP, Help, Limits, Option
+from atelier.request.pictures import as_text
 from atelier.request.regions import MAX_REGIONS, parse_region
 from atelier.request.spoken import split
 
@@ -52,9 +53,10 @@ class Group(BaseModel):
     @field_validator("*", mode="before")
     @classmethod
     def _as_written(cls, value: object, info: ValidationInfo) -> object:
-        """A path is its text, and the text of a size the two numbers."""
+        """A path is its text, an image in memory too, and the text of a size the two numbers."""
         if isinstance(value, os.PathLike):
             return os.fspath(cast("os.PathLike[str]", value))
+        value = as_text(str(info.field_name), value)
         is_size = isinstance(value, str) and kind_of(cls, str(info.field_name)) == tuple[int, int]
         return size_of(str(value)) if is_size else value
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from types import MappingProxyType
@@ -16,6 +16,7 @@ from atelier.request.events import Json
 from atelier.request.fields import Help, Infotext, Limits, Option
 from atelier.request.groups import Group, annotation_of, groups_of, kind_of, unknown
 from atelier.request.model import Request
+from atelier.request.pictures import Picture, Pictured
 
 Kind = Literal["int", "float", "flag", "text", "size", "texts"]
 _KINDS: Mapping[object, Kind] = {
@@ -123,8 +124,8 @@ class Fields(TypedDict, total=False):
     cfg_interval_high: f.CfgIntervalHigh
     clip_guidance_scale: f.ClipGuidanceScale
     denoising_strength: f.DenoisingStrength | None
-    depth: f.DepthMap | PathLike[str] | None
-    image: f.SourceImage | PathLike[str]
+    depth: f.DepthMap | PathLike[str] | Picture | None
+    image: f.SourceImage | PathLike[str] | Picture
     resize_mode: f.ResizeMode
     exact_steps: f.ExactSteps
     noise_multiplier: f.NoiseMultiplier
@@ -133,7 +134,7 @@ class Fields(TypedDict, total=False):
     image_cfg_scale: f.ImageCfgScale
     noise_level: f.NoiseLevel
     outpaint: f.Outpaint | None
-    mask: f.MaskImage | PathLike[str]
+    mask: f.MaskImage | PathLike[str] | Picture
     mask_mode: f.MaskMode
     mask_blur: f.MaskBlur
     masked_content: f.MaskedContent
@@ -160,10 +161,10 @@ class Fields(TypedDict, total=False):
     negative_target_size: f.NegativeTargetSize | None
     aesthetic_score: f.AestheticScore
     negative_aesthetic_score: f.NegativeAestheticScore
-    controls: f.Controls
-    references: f.References
-    faces: f.Faces
-    regions: f.Regions
+    controls: f.Controls | Sequence[str | Pictured]
+    references: f.References | Sequence[str | Pictured]
+    faces: f.Faces | Sequence[str | Pictured]
+    regions: f.Regions | Sequence[str | Pictured]
     region_method: f.RegionMethod
     region_ground: f.RegionGround | None
     tile: f.Tile

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from atelier.adapters.attach import Changes, Strong, with_changes, with_sources
 from atelier.adapters.attach import merged as merged_tensors
 from atelier.adapters.hypernetwork import Pair, load_hypernetwork, open_hypernetwork
+from atelier.adapters.identity import adapter_sha256
 from atelier.adapters.inversion import read_embedding
 from atelier.adapters.photomaker import photomaker_lora
 from atelier.adapters.port.ip_adapter import face_lora
@@ -126,10 +127,9 @@ def _merged_tower(tower: Known, found: Sequence[tuple[Merged, Match]], part: str
 
 def _matched(ref: AdapterRef, model: Checkpoint, hashes: HashCache) -> Match:
     """Raises BadFile."""
-    path = _unchanged(ref, hashes)
     if ref.kind == "lora":
-        return matched(open_adapter(path), model)
-    archive = open_any(path)
+        return matched(open_adapter(_same(ref, adapter_sha256(Path(ref.path), hashes))), model)
+    archive = open_any(_unchanged(ref, hashes))
     brought = face_lora(archive, model) if ref.kind == "face" else photomaker_lora(archive)
     assert brought is not None, "only a file that has one is named as such"
     return matched(brought, model)
@@ -137,7 +137,12 @@ def _matched(ref: AdapterRef, model: Checkpoint, hashes: HashCache) -> Match:
 
 def _unchanged(ref: AdapterRef, hashes: HashCache) -> Path:
     """The path of the file. Raises BadFile where it is another one by now."""
+    return _same(ref, hashes.sha256(Path(ref.path)))
+
+
+def _same(ref: AdapterRef, sha256: str) -> Path:
+    """Raises BadFile for another hash than that of the reference."""
     path = Path(ref.path)
-    if hashes.sha256(path) != ref.sha256:
+    if sha256 != ref.sha256:
         raise BadFile(path, "has changed since the request was resolved; resolve it again")
     return path

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
-import io
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -71,13 +70,6 @@ def read_reference(image: ImageRef) -> Image:
     if hashlib.sha256(data).hexdigest() != image.sha256:
         raise BadFile(_shown(image.path), "has changed since the request was resolved; resolve it again")
     return _decoded(image.path, data)
-
-
-def data_uri(image: Image) -> str:
-    """An image in memory as a data: URI, so that a request can carry it."""
-    buffer = io.BytesIO()
-    image.save(buffer, format="PNG", compress_level=1)
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
 def _bytes(path: str) -> bytes:

@@ -7,6 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from atelier.adapters.hypernetwork import open_hypernetwork
+from atelier.adapters.identity import adapter_sha256, known_quoted, quoted_hash
 from atelier.adapters.inversion import bundled, read_embedding, stored_name
 from atelier.adapters.read import AdapterFile, matched, open_adapter
 from atelier.checkpoints.checkpoint import Checkpoint
@@ -114,10 +115,8 @@ class Networks:
         for model in models:
             self._match(name, file, model)
         network.strength(self._warn)
-        digits = file.metadata.get("sshs_model_hash") or self._hashes.tensors_sha256(path)
-        reference = AdapterRef(
-            name=name, path=str(path), sha256=self._hashes.sha256(path), digits=digits[:SHORT_TENSORS].lower()
-        )
+        digits = quoted_hash(path, file.metadata, self._hashes)[:SHORT_TENSORS].lower()
+        reference = AdapterRef(name=name, path=str(path), sha256=adapter_sha256(path, self._hashes), digits=digits)
         self._compare(f"lora {name!r}", self._loras.get(listed_name(name)), reference)
         return reference
 
@@ -151,7 +150,7 @@ class Networks:
             return None
         for path in self._library.adapters().values():
             with suppress(BadFile):
-                said = open_any(path).metadata.get("sshs_model_hash") or self._hashes.known_tensors(path) or ""
+                said = known_quoted(path, open_any(path).metadata, self._hashes)
                 if said.lower().startswith(wanted):
                     self._warn(f"lora {name!r} is found by its hash: {path}")
                     return path

@@ -29,7 +29,7 @@ from atelier.adapters.delta import (
 
 SIZE, PLACES, VALUES = "bias_size", "bias_indices", "bias_values"
 WEIGHTS = "weights"
-"""The slot of what AdaLoRA multiplies the ranks with: a layer that has it is of no kind that is known."""
+"""The slot of what AdaLoRA (Zhang 2023, arXiv:2303.10512, equation 3) multiplies the ranks with, one number each."""
 SPARSE = frozenset({SIZE, PLACES, VALUES})
 """Slots of single elements of the difference: the shape of the weight, (axes,); where they are, (axes, n); (n,)."""
 
@@ -87,7 +87,8 @@ class Corrected(Delta):
 
 
 def _fits(shapes: Shapes, weight: Shape) -> bool:
-    return _factors_fit(shapes, weight) and (SIZE not in shapes or _elements_fit(shapes))
+    ranks = math.prod(shapes.get(WEIGHTS, shapes["down"][:1])) == shapes["down"][0]
+    return ranks and _factors_fit(shapes, weight) and (SIZE not in shapes or _elements_fit(shapes))
 
 
 def _elements_fit(shapes: Shapes) -> bool:
@@ -155,9 +156,9 @@ SPECS = (
             ),
             "mid": (".lora_mid.weight",),
             **{slot: (f".{slot}",) for slot in sorted(SPARSE)},
-            WEIGHTS: (".lora_E",),
+            WEIGHTS: (".lora_E.weight",),
         },
-        is_of=lambda slots: slots - {"mid"} in ({"up", "down"}, {"up", "down", *SPARSE}),
+        is_of=lambda slots: slots - {"mid", WEIGHTS} in ({"up", "down"}, {"up", "down", *SPARSE}),
         fits=_fits,
         build=_build,
         ranked=True,

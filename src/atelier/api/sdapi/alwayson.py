@@ -178,6 +178,7 @@ DONE: Mapping[str, Done] = MappingProxyType(
         "refiner": _refiner,
         "dynamic thresholding (cfg scale fix)": _thresholding,
         "dynamic thresholding": _thresholding,
+        "dynamicthresholding (cfg-fix) integrated": _thresholding,
         "self attention guidance": _self_attention,
     }
 )

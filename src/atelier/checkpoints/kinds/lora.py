@@ -11,7 +11,7 @@ from atelier.checkpoints.strangers import JOINT_WIDTHS, PLAIN_WIDTHS, strange_mo
 
 END = re.compile(
     r"\n([^\n]+?)[._](?:"
-    r"(lora)_(?:down|up|mid)\.weight|lora_([AB])(?:\.\w+)?(?:\.weight)?|lora\d?\.(?:down|up)\.weight|"
+    r"(lora)_(?:down|up|mid)\.weight|lora_([ABE])(?:\.\w+)?(?:\.(?:weight|bias))?|lora\d?\.(?:down|up)\.weight|"
     r"lora_linear_layer\.(?:down|up)\.weight|(hada)_[wt]\d(?:_[ab])?|(lokr)_[wt]\d(?:_[ab])?|([ab][12])\.weight|"
     r"(?:oft_R|boft_[Rs]|ia3_l|vera_lambda_[bd])(?:\.\w+)*|(oft)_(?:blocks|diag)|(on_input)|(diff)(?:_b)?|([wb]_norm)|(dora_scale|lora_magnitude_vector)(?:\.weight)?"
     r")(?=\n)"

@@ -16,7 +16,7 @@ _BEGINNINGS = _names(
     prompter, latent couple, freeu, kohya hrfix, kohya hires, addnet, ultimate sd upscale, ipadapter, ip adapter,
     ip-adapter, t2iadapter, t2i adapter, pag_, perturbed attention, sag_, self attention guidance, negpip, lora
     block weight, lora_, module_, animatediff, reactor, roop, composable lora, postprocess, layerdiffusion,
-    layerdiffuse, dynthres_, cfg interval, scaling startpoint, variability measure, separate feature channels,
+    layerdiffuse, cfg interval, scaling startpoint, variability measure, separate feature channels,
     mimic mode, cfg mode, sag mask, sag attention, pag start, pag end, pag sanf,
     style aligned, stylealign, refiner, latentmodifier, latent modifier, cfg zero, epsilon scaling,
     mahiro, instantid, seamless, hidiffusion, cfg end, detailer, teacache, embedding_, facetool
@@ -36,12 +36,14 @@ _WHOLE = frozenset(
 """Keys and fields that are nothing else, folded."""
 NODE = "Node "
 """What the key of a node of ComfyUI that changes an image begins with; its kind follows."""
+FORGES = "dynthres "
+"""What the keys of Forge's dynamic thresholding begin with, folded; the rest is what the extension of A1111 says."""
 _SWITCHES = ("enabled", "active")
 _NEUTRAL = {
     "cfg end": frozenset({"1", "1.0"}),
     "scaling startpoint": frozenset({"MEAN"}),
     "variability measure": frozenset({"AD"}),
-    "separate feature channels": frozenset({"True"}),
+    "separate feature channels": frozenset({"True", "enable"}),
     "mimic mode": frozenset({"Constant"}),
     "cfg mode": frozenset({"Constant"}),
     "pag start": frozenset({"0"}),
@@ -57,7 +59,7 @@ def changes(pairs: Pairs) -> tuple[str, ...]:
     found: dict[str, str] = {}
     switched_off: set[str] = set()
     for name, value in pairs:
-        folded, is_off = name.casefold().replace("_", " "), value.strip().casefold() in _OFF
+        folded, is_off = name.casefold().replace("_", " ").removeprefix(FORGES), value.strip().casefold() in _OFF
         owner = _owner(folded)
         is_off = is_off or value.strip() in _NEUTRAL.get(owner or "", ())
         if owner and is_off and folded.endswith(_SWITCHES):

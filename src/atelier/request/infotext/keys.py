@@ -357,7 +357,7 @@ KEYS: tuple[Key, ...] = (
     _field("skip_early_cfg"),
     _field("cfg_interval_low"),
     _field("cfg_interval_high"),
-    Key("Dynamic thresholding enabled", "dynamic_thresholding", "flag"),
+    Key("Dynamic thresholding enabled", "dynamic_thresholding", "flag", aliases=("dynthres_enabled",)),
     _field("mimic_scale"),
     _field("mimic_phi"),
     _field("mimic_percentile"),

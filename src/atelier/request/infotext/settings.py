@@ -53,6 +53,7 @@ def settings_of(found: Infotext) -> Reading:
     _old_hires(values, reader.other)
     prompt = found.prompt + _hypernet(reader.other)
     _back_compatible(values, found, version_of(found.get("Version")))
+    _in_percent(values, found)
     _switched_off(values)
     settings = Settings(
         prompt=prompt,
@@ -180,6 +181,17 @@ def _old_hires(values: dict[str, Value | None], other: Mapping[str, str]) -> Non
         scale = math.sqrt(_OLD_PIXELS / (final[0] * final[1]))
         first = Size(*(math.ceil(scale * side / _OLD_STEP) * _OLD_STEP for side in final))
     values["size"], values["hires_resize"] = first, final
+
+
+def _in_percent(values: dict[str, Value | None], found: Infotext) -> None:
+    """Forge says a share where the extension of A1111 says percent."""
+    percentile = values.get("mimic_percentile")
+    if (
+        found.get("dynthres_threshold_percentile") is not None
+        and isinstance(percentile, (int, float))
+        and percentile <= 1
+    ):
+        values["mimic_percentile"] = 100 * percentile
 
 
 def _switched_off(values: dict[str, Value | None]) -> None:
