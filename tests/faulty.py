@@ -94,7 +94,8 @@ def written(name: str) -> int | None:
 def process() -> None:
     from atelier.runtime.workers.messages import Channel, Message
 
-    while "opened" in TOLD and not Path(TOLD["opened"]).exists():
+    parent = os.getppid()
+    while "opened" in TOLD and not Path(TOLD["opened"]).exists() and os.getppid() == parent:
         time.sleep(0.01)
     if sys.argv[1] == "worker":
         real, receive = Channel.send, Channel.receive
