@@ -2,9 +2,9 @@
 
 FAULTY is a JSON object. server: POINT:N:ACTION in the store of jobs, counted from the first job on; worker: MESSAGE:N,
 the worker dies before the n-th message of that kind; once: a file that is made then, so that it happens only once;
-armed: a file without which no message is counted; slow: seconds that each step takes; save, lease: in place of usual
-ones; opened: no process begins before a file of that name is there; fake: the processes are those of fakes.process,
-which need no torch. A prompt with "abort" in it ends its worker.
+armed: a file without which no message is counted; slow: seconds that each step takes; save, saying, lease: in place of
+usual ones; opened: no process begins before a file of that name is there; fake: the processes are those of
+fakes.process, which need no torch. A prompt with "abort" in it ends its worker.
 
 FAULTY_FOLDER is where tests put files while it runs. held: a number of steps, behind which no job goes on while it is
 there, unless it is told to stop; hurried: the number of a process, which the server takes for dead once it has said
@@ -94,7 +94,8 @@ def written(name: str) -> int | None:
 def process() -> None:
     from atelier.runtime.workers.messages import Channel, Message
 
-    while "opened" in TOLD and not Path(TOLD["opened"]).exists():
+    parent = os.getppid()
+    while "opened" in TOLD and not Path(TOLD["opened"]).exists() and os.getppid() == parent:
         time.sleep(0.01)
     if sys.argv[1] == "worker":
         real, receive = Channel.send, Channel.receive
@@ -137,13 +138,18 @@ def real_process() -> None:
 
 
 def saving(kind: Any) -> None:
-    """Saves as often as it is told to, however long that takes: a usual worker saves less often on a busy machine."""
+    """Saves, and says how a training goes, as often as it is told to: how often a usual worker does so depends on how
+    long it takes."""
     if "save" in TOLD:
         from atelier.runtime.workers.kinds import generate
 
         most = kind.Most
         kind.Most = lambda: most(save=TOLD["save"])
         generate.SAVING_SHARE = math.inf
+    if "saying" in TOLD:
+        from atelier.runtime.workers.kinds import teach
+
+        teach.SAYING = TOLD["saying"]
 
 
 def aborting(kind: Any) -> None:

@@ -35,9 +35,11 @@ class Server:
     url: str = ""
     headers: dict[str, str] = field(default_factory=dict)
     _news: queue.Queue[None] = field(default_factory=queue.Queue)
+    _reader: threading.Thread = field(init=False)
 
     def __post_init__(self) -> None:
-        threading.Thread(target=self._read, daemon=True).start()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
 
     def _read(self) -> None:
         assert self.process.stderr is not None
@@ -54,10 +56,11 @@ class Server:
         """The first line of the log (from number `after` on) that says so, as soon as it does."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
+            is_over = not self._reader.is_alive()
             for line in self.lines[after:]:
                 if line["message"].startswith(message):
                     return line
-            if self.process.poll() is not None and self._news.empty():
+            if is_over:
                 break
             try:
                 self._news.get(timeout=0.2)

@@ -11,10 +11,7 @@ from pathlib import Path
 
 import httpx
 
-from fakes.live import wait_for
-
-SECONDS = 120.0
-"""The longest that anything may take, on a busy machine."""
+from fakes.live import SECONDS, get, wait_for
 
 
 def serve(data: Path, *options: str, port: int = 0) -> tuple[subprocess.Popen[bytes], str]:
@@ -39,15 +36,15 @@ def serve(data: Path, *options: str, port: int = 0) -> tuple[subprocess.Popen[by
         assert process.poll() is None, log.read_text()
         return re.findall(r"http://127\.0\.0\.1:\d+", log.read_text())
 
-    wait_for(told, SECONDS)
+    wait_for(told)
     url = told()[-1]
-    wait_for(lambda: _ready(url), SECONDS)
+    wait_for(lambda: _ready(url))
     return process, url
 
 
 def _ready(url: str) -> bool:
     try:
-        return httpx.get(url + "/readyz").status_code == 200
+        return get(url + "/readyz").status_code == 200
     except httpx.TransportError:
         return False
 

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from web_server import SECONDS, serve, stop
+from fakes.live import SECONDS
+from web_server import serve, stop
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
@@ -19,9 +20,14 @@ else:
     from axe_playwright_python.sync_playwright import Axe
     from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
-    expect.set_options(timeout=120_000)
+    expect.set_options(timeout=SECONDS * 1000)
 
 FLAGS = ("--no-sandbox", "--disable-dev-shm-usage")
+STAYING = f"""
+    const later = window.setTimeout;
+    window.setTimeout = (act, wait, ...rest) => later(act, wait >= 8000 ? {SECONDS * 1000} : wait, ...rest);
+"""
+"""Messages at the foot of a page, which go after 8 seconds, stay as long as a busy machine takes to look at them."""
 SHOTS = os.environ.get("ATELIER_SCREENSHOTS")
 """Where the screenshots of the documents are written; else they lie in the folder of each test."""
 
@@ -53,6 +59,7 @@ def context(chromium: Browser) -> Iterator[BrowserContext]:
     """A visitor: a browser without memory, whose pages may break no rule of the policy, and reach no other host."""
     opened = chromium.new_context(viewport={"width": 1400, "height": 900}, locale="en-GB", reduced_motion="reduce")
     opened.set_default_timeout(SECONDS * 1000)
+    opened.add_init_script(STAYING)
     wrong: list[str] = []
     opened.on("console", lambda message: wrong.append(message.text) if "Content Security" in message.text else None)
     opened.on("weberror", lambda error: wrong.append(str(error.error)))

@@ -8,12 +8,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import httpx
 from PIL import Image
 from playwright.sync_api import Page, expect
 
-from fakes.live import wait_for
-from web_server import SECONDS
+from fakes.live import get, wait_for
 
 COUNT = "window.presses = 0; addEventListener('pointerdown', () => { window.presses += 1; }, true)"
 
@@ -62,12 +60,12 @@ def test_painting_a_part_of_an_image_anew_takes_three(page: Page, address: str) 
         page.mouse.move(box["x"] + box["width"] / 2 + 30, box["y"] + box["height"] / 2 + 10, steps=4)
         page.mouse.up()
         page.get_by_role("button", name="Generate").click()
-        wait_for(lambda: "mask" in newest(address)["asked"], SECONDS)
+        wait_for(lambda: "mask" in newest(address)["asked"])
 
 
 def newest(address: str) -> dict[str, Any]:
     """The job that was asked for last."""
-    return httpx.get(address + "/v1/jobs?limit=1").json()["data"][0]
+    return get(address + "/v1/jobs?limit=1").json()["data"][0]
 
 
 def test_a_plot_of_two_axes_takes_six(page: Page) -> None:

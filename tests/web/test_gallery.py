@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import BrowserContext, Locator, Page, expect
 
+from fakes.live import wait_for
 from fakes.many_images import make
 from serving import serving
 
@@ -60,8 +61,7 @@ def name(page: Page, at: int) -> str:
 def loaded(page: Page) -> None:
     """Waits for all thumbnails that are there."""
     there = "[...document.querySelectorAll('.tile img')].every(image => image.complete && image.naturalWidth > 0)"
-    while not page.evaluate(there):
-        page.wait_for_timeout(50)
+    wait_for(lambda: page.evaluate(there))
 
 
 def test_images_are_found_by_words_and_fields(gallery: Page, shot: Shot, accessible: Check) -> None:
@@ -173,7 +173,7 @@ def test_a_board_takes_images_and_a_second_page_sees_it(gallery: Page, many: str
     expect(images(gallery)).to_be_focused()
     expect(other.get_by_role("button", name="Fruit & moons 2")).to_be_visible()
     other.get_by_role("button", name="Fruit & moons 2").click()
-    expect(other.get_by_text("2 images")).to_be_visible()
+    expect(other.get_by_text("2 images", exact=True)).to_be_visible()
     images(other).focus()
     other.keyboard.press("Home")
     other.keyboard.press("s")

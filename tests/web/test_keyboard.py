@@ -7,14 +7,12 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-import httpx
 import pytest
 from PIL import Image, ImageDraw
 from playwright.sync_api import BrowserContext, FileChooser, Locator, Page, expect
 
-from fakes.live import wait_for
+from fakes.live import get, post, wait_for
 from fakes.service import png
-from web_server import SECONDS
 
 Shot = Callable[[Page, str], None]
 Fields = dict[str, Any]
@@ -34,13 +32,13 @@ def opened(context: BrowserContext, address: str) -> Callable[[str], Page]:
     return load
 
 
-def reach(page: Page, target: Locator) -> None:
+def reach(page: Page, target: Locator, key: str = "Tab") -> None:
     """Tab, until it has the focus. A list that opens on the way hides the rest of the page, until it is left."""
     expect(target).to_be_visible()
     for _ in range(MOST):
         if target.evaluate_all("found => found.includes(document.activeElement)"):
             return
-        page.keyboard.press("Tab")
+        page.keyboard.press(key)
     raise AssertionError(f"no key leads to {target}")
 
 
@@ -77,7 +75,7 @@ def square(colour: str) -> bytes:
 
 def newest(address: str) -> Fields:
     """The job that was asked for last."""
-    return httpx.get(address + "/v1/jobs?limit=1").json()["data"][0]
+    return get(address + "/v1/jobs?limit=1").json()["data"][0]
 
 
 def test_settings_come_back_are_explained_compared_and_varied(
@@ -108,7 +106,7 @@ def test_settings_come_back_are_explained_compared_and_varied(
     reach(page, down.get_by_role("button"))
     page.keyboard.press("Enter")
     expect(page.get_by_role("listbox")).to_be_visible()
-    page.keyboard.type("CFG sc")
+    reach(page, page.get_by_role("option", name="CFG scale", exact=True), "ArrowDown")
     page.keyboard.press("Enter")
     expect(down.get_by_role("button")).to_contain_text("CFG scale")
     reach(page, down.get_by_label("Values"))
@@ -123,7 +121,7 @@ def test_settings_come_back_are_explained_compared_and_varied(
     expect(page).to_have_url(re.compile("variation_strength=0.15"))
     reach(page, prompt)
     page.keyboard.press("Control+Enter")
-    wait_for(lambda: newest(address)["asked"].get("variation_strength") == 0.15, SECONDS)
+    wait_for(lambda: newest(address)["asked"].get("variation_strength") == 0.15)
     expect(plum.first).to_have_attribute("data-state", "done")
     shot(page, "paint-variation")
 
@@ -132,11 +130,11 @@ def test_images_are_found_collected_compared_thrown_away_and_restored(
     opened: Callable[[str], Page], address: str, shot: Shot
 ) -> None:
     asked = {"prompt": "a keyed fig", "steps": 1, "width": 64, "height": 64, "batch_count": 3}
-    job = httpx.post(address + "/v1/jobs", json=asked).json()["id"]
-    wait_for(lambda: httpx.get(f"{address}/v1/jobs/{job}").json()["state"] == "done", SECONDS)
+    job = post(address + "/v1/jobs", json=asked).json()["id"]
+    wait_for(lambda: get(f"{address}/v1/jobs/{job}").json()["state"] == "done")
     page = opened("/gallery")
     write(page, "Search", "keyed fig", role="searchbox")
-    expect(page.get_by_text("3 images")).to_be_visible()
+    expect(page.get_by_text("3 images", exact=True)).to_be_visible()
     shot(page, "gallery-search")
     images = page.get_by_role("listbox", name="Images")
     reach(page, images)
@@ -159,7 +157,7 @@ def test_images_are_found_collected_compared_thrown_away_and_restored(
     page.keyboard.press("Delete")
     expect(page.get_by_text("1 image", exact=True)).to_be_visible()
     press(page, re.compile("^Trash"))
-    expect(page.get_by_text("2 images")).to_be_visible()
+    expect(page.get_by_text("2 images", exact=True)).to_be_visible()
     reach(page, images)
     page.keyboard.press("Control+a")
     expect(page.get_by_text("2 selected")).to_be_visible()
@@ -167,7 +165,7 @@ def test_images_are_found_collected_compared_thrown_away_and_restored(
     press(page, "Restore")
     expect(page.get_by_text("The trash is empty.").or_(page.get_by_text("Nothing fits this search."))).to_be_visible()
     press(page, re.compile("^All images"))
-    expect(page.get_by_text("3 images")).to_be_visible()
+    expect(page.get_by_text("3 images", exact=True)).to_be_visible()
     reach(page, images)
     page.keyboard.press("Home")
     page.keyboard.press("Enter")
@@ -176,8 +174,9 @@ def test_images_are_found_collected_compared_thrown_away_and_restored(
 
 
 def test_jobs_are_moved_cancelled_and_done_again(opened: Callable[[str], Page], address: str, shot: Shot) -> None:
-    for prompt, steps in (("a long olive", 400), ("a first pea", 1), ("a second pea", 1)):
-        httpx.post(address + "/v1/jobs", json={"prompt": prompt, "steps": steps, "width": 64, "height": 64})
+    endless = {"steps": 1000, "batch_count": 64}
+    for prompt, much in (("a long olive", endless), ("a first pea", {"steps": 1}), ("a second pea", {"steps": 1})):
+        post(address + "/v1/jobs", json={"prompt": prompt, "width": 64, "height": 64, **much})
     page = opened("/queue")
     waiting = page.get_by_role("region", name="Waiting").get_by_role("listitem")
     press(page, "Move a second pea to the front")
@@ -230,7 +229,7 @@ def test_a_model_is_converted_merged_and_used(opened: Callable[[str], Page], add
     expect(page.get_by_role("heading", name="keyed mix", level=2)).to_be_visible()
     press(page, "Use this model")
     expect(page.get_by_role("link", name=re.compile("^keyed mix")).get_by_text("in use")).to_be_visible()
-    httpx.post(f"{address}/v1/models/load", json={"model": "embedded"})
+    post(f"{address}/v1/models/load", json={"model": "embedded"})
 
 
 def test_theme_and_language_are_set(opened: Callable[[str], Page], shot: Shot) -> None:

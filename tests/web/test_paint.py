@@ -135,7 +135,7 @@ def test_an_image_and_back_by_keyboard_alone(page: Page) -> None:
 
 def test_a_variation_of_an_image_is_asked_for_with_its_seed(page: Page) -> None:
     generated(page, "an orange cat on a green background")
-    page.get_by_role("article").first.get_by_role("button").first.click()
+    page.get_by_role("article", name="an orange cat on a green background").get_by_role("button").first.click()
     page.get_by_role("button", name="Vary it").click()
     expect(page).to_have_url(re.compile(r"seed=\d+&variation_strength=0.15"))
 

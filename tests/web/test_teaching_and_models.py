@@ -4,16 +4,17 @@ set. A server of their own, whose folder of models is theirs."""
 from __future__ import annotations
 
 import io
+import json
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import httpx
 import pytest
 from PIL import Image, ImageDraw
 from playwright.sync_api import Page, expect
 
-from serving import serving
+from fakes.live import SECONDS, get, post
+from serving import Server, serving
 
 Shot = Callable[[Page, str], None]
 Check = Callable[[Page], None]
@@ -23,10 +24,17 @@ GROUNDS = ("white", "lightblue", "khaki")
 
 
 @pytest.fixture(scope="module")
-def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("workshop")
-    with serving(folder, OMP_NUM_THREADS="1", XDG_CACHE_HOME=str(folder / "cache")) as server:
-        yield server.url
+    told = json.dumps({"saying": 0.0, "lease": SECONDS})
+    own = {"OMP_NUM_THREADS": "1", "XDG_CACHE_HOME": str(folder / "cache"), "FAULTY": told}
+    with serving(folder, module="faulty", **own) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def address(server: Server) -> str:
+    return server.url
 
 
 def star(ground: str, turn: int) -> bytes:
@@ -61,7 +69,9 @@ def chosen(page: Page) -> None:
     expect(page.get_by_role("button", name="Remove spoki-3.png")).to_be_visible()
 
 
-def test_a_thing_is_taught_stopped_gone_on_with_and_used(page: Page, shot: Shot, accessible: Check) -> None:
+def test_a_thing_is_taught_stopped_gone_on_with_and_used(
+    page: Page, server: Server, shot: Shot, accessible: Check
+) -> None:
     go(page, "Teach")
     accessible(page)
     chosen(page)
@@ -79,14 +89,15 @@ def test_a_thing_is_taught_stopped_gone_on_with_and_used(page: Page, shot: Shot,
     accessible(page)
     start = page.get_by_role("button", name="Start teaching")
     start.focus()
-    page.keyboard.press("Enter")
-    page.wait_for_url(re.compile("job="))
-    first = page.url
-    expect(page.get_by_role("img", name=re.compile("^Loss over [2-9]"))).to_be_visible()
-    page.reload()
-    expect(page.get_by_role("img", name=re.compile("^Loss over"))).to_be_visible()
-    page.get_by_role("button", name="Stop").click()
-    expect(page.get_by_text(re.compile(r"^Stopped at step \d+"))).to_be_visible()
+    with server.held(6):
+        page.keyboard.press("Enter")
+        page.wait_for_url(re.compile("job="))
+        first = page.url
+        expect(page.get_by_role("img", name=re.compile("^Loss over [2-9]"))).to_be_visible()
+        page.reload()
+        expect(page.get_by_role("img", name=re.compile("^Loss over"))).to_be_visible()
+        page.get_by_role("button", name="Stop").click()
+        expect(page.get_by_text(re.compile(r"^Stopped at step \d+"))).to_be_visible()
     page.get_by_role("button", name="Go on").click()
     page.wait_for_url(lambda url: "job=" in url and url != first)
     expect(page.get_by_role("button", name="Use it now")).to_be_visible(timeout=TAUGHT)
@@ -118,7 +129,7 @@ def test_what_is_to_be_taught_is_there_after_a_reload_with_captions_of_the_model
 
 
 def test_a_method_that_nobody_has_and_too_few_steps_are_said_before_the_start(page: Page, address: str) -> None:
-    answer = httpx.post(f"{address}/v1/teaching/forecast", json={"count": 3, "method": "lorra"})
+    answer = post(f"{address}/v1/teaching/forecast", json={"count": 3, "method": "lorra"})
     assert (answer.status_code, "unknown method 'lorra'" in answer.text) == (422, True)
     go(page, "Teach")
     chosen(page)
@@ -159,9 +170,9 @@ def test_models_are_converted_merged_and_used(page: Page, shot: Shot, accessible
     page.get_by_role("button", name="Hashes").click()
     page.get_by_role("button", name="Hash and check").click()
     expect(page.get_by_text("All numbers are finite.")).to_be_visible()
-    files = httpx.get(f"{address}/v1/weights").json()["data"]
+    files = get(f"{address}/v1/weights").json()["data"]
     mixed = next(file for file in files if file["name"] == "mixed")
-    sha256 = httpx.get(f"{address}/v1/weights/{mixed['id']}").json()["sha256"]
+    sha256 = get(f"{address}/v1/weights/{mixed['id']}").json()["sha256"]
     expect(page.get_by_text(sha256)).to_be_visible()
     shot(page, "models")
     accessible(page)
@@ -169,7 +180,7 @@ def test_models_are_converted_merged_and_used(page: Page, shot: Shot, accessible
     expect(page.get_by_role("link", name=re.compile("^mixed")).get_by_text("in use")).to_be_visible()
     page.get_by_role("button", name="Free the memory").click()
     expect(page.get_by_text("The memory of all networks is free.")).to_be_visible()
-    httpx.post(f"{address}/v1/models/load", json={"model": "embedded"})
+    post(f"{address}/v1/models/load", json={"model": "embedded"})
 
 
 def test_a_name_that_is_taken_is_said_where_it_is_typed(page: Page) -> None:
