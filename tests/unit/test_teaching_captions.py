@@ -19,6 +19,8 @@ from atelier.checkpoints.text import ClipTower
 from atelier.checkpoints.write import write_diffusers
 from atelier.families.telling import Said
 from atelier.nn.ports import Conditioning
+from atelier.train.data.excerpts import Excerpt
+from atelier.train.tasks.teaching import caption_of
 from atelier.train.teaching import kept_captions
 from atelier.train.teaching.base import Base, Caption, base_of, conditioning_of, opened, states_of
 from atelier.train.teaching.kept_captions import KeptCaptions, text_encoder_digest
@@ -183,3 +185,10 @@ def test_where_texts_are_learned_nothing_is_kept(
     told = teaching.changes(kind, tiny_file, teaching.images(tmp_path / "images"), run__steps=1, **more)
     support.trained(support.recipe(kind, told), tmp_path / "run")
     assert not (tmp_path / "run" / "texts").exists()
+
+
+@pytest.mark.parametrize(("flipped", "left"), [(False, 10), (True, 6)])
+def test_a_caption_carries_the_sizes_of_its_image(flipped: bool, left: int) -> None:
+    """Height before width; in a flipped image the part lies as far from the left as it did from the right."""
+    seen = Excerpt(Path("a.png"), (64, 48), (80, 50), 10, 2, flipped=flipped, original=(800, 500), caption="a cat")
+    assert caption_of(seen) == Caption("a cat", 48, 64, Said(original=(500, 800), top=2, left=left))

@@ -152,3 +152,9 @@ def test_the_second_matrices_learn_faster_in_lora_plus(tiny_file: Path, images: 
     }
     wanted = {("unet", "down"): 0.001, ("unet", "up"): 0.016, ("text", "down"): 0.0005, ("text", "up"): 0.008}
     assert found == pytest.approx(wanted)
+
+
+def test_the_validation_counts_every_image(tiny_file: Path, images: Path, tmp_path: Path) -> None:
+    """A network of random weights is about as far from the noise as noise is from nothing."""
+    task = made("lora", tiny_file, images, tmp_path)
+    assert 0.3 < task.validate().numbers["fixed"] < 3
