@@ -30,8 +30,9 @@ from atelier.nn.conv import channels_last
 from atelier.nn.ports import Conditioning
 from atelier.request.events import Stepped, Validated
 from atelier.train import objective
-from atelier.train.batches import captioned, stack
+from atelier.train.batches import Order, captioned, stack
 from atelier.train.ema import Ema
+from atelier.train.latents import PoolBatches
 from atelier.train.loop import averaged
 from atelier.train.moving import moved
 from atelier.train.muon import Muon, orthogonal, whitening
@@ -528,6 +529,14 @@ def denoiser_task(source: str, parts: dict[str, str], folder: Path, **changes: A
     return task
 
 
+def test_a_folder_of_images_is_shuffled_from_the_first_epoch_on(
+    source: str, parts: dict[str, str], tmp_path: Path
+) -> None:
+    task = denoiser_task(source, parts, tmp_path)
+    assert isinstance(task.maker, PoolBatches)
+    assert task.maker.order == Order(44, 4, task.recipe.run.seed, first_in_turn=False, rank=0, world=1)
+
+
 def test_steps_go_through_the_compiled_network_where_the_recipe_says_so(
     source: str, parts: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -623,7 +632,10 @@ def test_a_training_starts_from_a_model_as_from_the_runs_that_made_it(
     assert all(torch.equal(p, unet_at(model)[name]) for name, p in begun.unet.named_parameters())
     assert math.isfinite(float(begun.update(0, begun.maker(0))["loss"]))
     assert vae_task(source, begin=str(model), learn="decoder").begin() is None
-    clip = support.task(support.recipe("clip", {"data.source": source, "begin": str(model)}), tmp_path / "clip")
+    others = support.draw_images(tmp_path / "others", 8)
+    for caption in others.rglob("*.txt"):
+        caption.write_text("zebra quilt", encoding="utf-8")
+    clip = support.task(support.recipe("clip", {"data.source": str(others), "begin": str(model)}), tmp_path / "clip")
     assert isinstance(clip, ClipTask)
     assert clip.vocabulary.same_as(ClipTokenizer.from_folder(towers.vocabulary))
 
