@@ -32,7 +32,7 @@ from atelier.runtime.workers.messages import Channel, Message
 from atelier.runtime.workers.worker import Worker
 from atelier.train.checkpoint import FOLDER, newest
 from atelier.train.loop import HERE
-from atelier.train.teaching.presets import METHODS, PresetInput, changes, method
+from atelier.train.teaching.presets import METHODS, SUBJECTS, PresetInput, Subject, changes, method
 from atelier.weights.formats import safetensors
 from atelier.weights.hashes import HashCache
 from pipeline_support import CPU, PLENTY
@@ -109,6 +109,13 @@ def test_methods_are_known_by_other_names_and_unknown_ones_are_named() -> None:
 def test_steps_grow_with_the_images_within_bounds(images: Path) -> None:
     steps = [changes(method("lora"), PresetInput("d", n, "m", "w", small=True))["run.steps"] for n in (1, 10, 1000)]
     assert steps == [120, 300, 3000]
+
+
+@pytest.mark.parametrize("subject", SUBJECTS)
+def test_a_lora_of_a_small_model_learns_pure_noise_as_well(subject: Subject) -> None:
+    """There it is decided what is where, and min-SNR weighs it at nothing."""
+    small = PresetInput("d", 5, "m", "zwx", small=True, subject=subject)
+    assert changes(method("lora"), small)["loss.weight"] == "even"
 
 
 def test_a_style_is_captioned_as_one_and_faces_teach_the_text_encoder() -> None:

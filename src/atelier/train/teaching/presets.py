@@ -14,6 +14,9 @@ SUBJECTS: tuple[Subject, ...] = ("thing", "face", "style")
 SMALL = 200_000_000
 """Weights of a denoiser below which a model learns at other rates than published ones; tried on the embedded one."""
 Table = Mapping[str, object]
+PURE_NOISE: Table = MappingProxyType({"loss.weight": "even"})
+"""Of small models, for methods that were measured with it: min-SNR weighs times of pure noise at nothing, at which a
+model with zero terminal SNR decides what is where (docs/adr/0010-muon-and-a-floor.md)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +46,16 @@ def _adapter(**own: object) -> dict[str, object]:
 
 
 _METHODS = (
-    Method("lora", "a LoRA: small, quick, right for most", "lora", (1e-4, 2e-3), (150, 30), 120, 3000),
+    Method(
+        "lora",
+        "a LoRA: small, quick, right for most",
+        "lora",
+        (1e-4, 2e-3),
+        (150, 30),
+        120,
+        3000,
+        small=PURE_NOISE,
+    ),
     Method(
         "locon",
         "a LoRA of the convolutions too",
