@@ -299,7 +299,6 @@ def test_lists(http: httpx.Client, number: int, keys: set[str]) -> None:
 
 
 def test_what_there_is_none_of(http: httpx.Client) -> None:
-    assert send(http, 18).json() == []
     assert send(http, 19).json() == []
     assert set(send(http, 21).json()) == {"loaded", "skipped"}
 

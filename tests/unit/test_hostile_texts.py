@@ -29,7 +29,7 @@ from effort import little_work
 
 LONG = 60_000
 SPACE, LETTERS = " " * LONG, "a" * LONG
-NOTHING = Catalogue("", (), (), (), (), (), (), (), (), ())
+NOTHING = Catalogue("", (), (), (), (), (), (), (), (), (), ())
 DIVIDED = "Steps: 20, Sampler: Euler, Seed: 1, RP Active: True, RP Divide mode: Horizontal, RP Ratios: 1"
 WORK: dict[str, Callable[[], object]] = {
     "a unit without a colon": lambda: lacking(read(f"x\nSteps: 1, Seed: 1, ControlNet 0: {LETTERS}")),

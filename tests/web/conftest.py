@@ -23,11 +23,12 @@ else:
     expect.set_options(timeout=SECONDS * 1000)
 
 FLAGS = ("--no-sandbox", "--disable-dev-shm-usage")
-STAYING = f"""
+STAYING = """
     const later = window.setTimeout;
-    window.setTimeout = (act, wait, ...rest) => later(act, wait >= 8000 ? {SECONDS * 1000} : wait, ...rest);
+    window.setTimeout = (act, wait, ...rest) => later(act, wait === 8000 || wait === 20000 ? 30000 : wait, ...rest);
 """
-"""Messages at the foot of a page, which go after 8 seconds, stay as long as a busy machine takes to look at them."""
+"""Messages at the foot of a page, which go after 8 or 20 seconds, stay longer: a busy machine takes time to look at
+them. Not for ever: a click waits for those that cover its button."""
 SHOTS = os.environ.get("ATELIER_SCREENSHOTS")
 """Where the screenshots of the documents are written; else they lie in the folder of each test."""
 

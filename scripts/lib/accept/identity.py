@@ -30,9 +30,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from atelier.compose import engine
+from atelier.request.pictures import data_uri
 from atelier.request.table import request_of
 from atelier.runtime.engine import Engine
-from atelier.runtime.images import data_uri
 from atelier.train.data.scenes import BACKGROUNDS, on
 from atelier.train.judge import Judge
 from identity_scenes import SIZE, SPOTS, Identity, Spot, another, drawn, identities, is_held_out, placed

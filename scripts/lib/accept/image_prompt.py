@@ -23,9 +23,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from atelier.compose import engine
+from atelier.request.pictures import data_uri
 from atelier.request.table import request_of
 from atelier.runtime.engine import Engine
-from atelier.runtime.images import data_uri
 from atelier.train.data.scenes import Scene, render, scene
 from atelier.train.judge import Judge
 

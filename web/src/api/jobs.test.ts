@@ -30,3 +30,13 @@ test("an answer that comes late takes no end back", () => {
   expect(afterLook(done, JOB as unknown as Job).job.state).toBe("done");
   expect(afterLook(BEGUN, done.job).job.state).toBe("done");
 });
+
+test("an answer that comes late takes no image away, and brings those of missed events", () => {
+  const made = afterEvent(BEGUN, "image", { id: "b", index: 1 });
+  const looked = afterLook(made, JOB as unknown as Job);
+  expect(looked.job.images.map((image) => image.id)).toEqual(["b"]);
+  const done = afterEvent(looked, "state", { state: "done" });
+  const found = { ...JOB, state: "running", images: [{ id: "a", index: 0, url: "/v1/images/a" }] } as unknown as Job;
+  const both = afterLook(done, found).job;
+  expect([both.state, ...both.images.map((image) => image.id)]).toEqual(["done", "a", "b"]);
+});

@@ -49,9 +49,11 @@ export function useLive(initial: Job): Live {
   return { ...live, job: { ...live.job, position: initial.position, expected: initial.expected } };
 }
 
-/** What is seen of a job after it was looked at. The answer may be older than the last event: an end is never taken back. */
+/** What is seen of a job after it was looked at. The answer may be older than the last event, and events before it may
+ * have been missed: no end is taken back, and the images are those of both. */
 export function afterLook(live: Live, found: Job): Live {
-  return hasEnded(live.job) ? live : { ...live, job: found };
+  const images = merged(found.images, live.job.images);
+  return { ...live, job: { ...(hasEnded(live.job) ? live.job : found), images } };
 }
 
 async function look(id: string): Promise<Job> {
@@ -68,11 +70,16 @@ export function afterEvent(live: Live, name: string, data: Record<string, unknow
   if (name === "progress") return { job: { ...job, progress: data as Job["progress"] }, previews };
   if (name === "image") {
     const image = addressed(data as JobImage);
-    const others = job.images.filter((other) => other.id !== image.id);
-    return { job: { ...job, images: [...others, image].sort((a, b) => a.index - b.index) }, previews };
+    return { job: { ...job, images: merged([image], job.images) }, previews };
   }
   if (name !== "preview" || typeof data["index"] !== "number" || typeof data["image"] !== "string") return live;
   return { job, previews: { ...previews, [data["index"]]: `data:image/jpeg;base64,${data["image"]}` } };
+}
+
+/** The images of both, in their order, each once. */
+function merged(these: readonly JobImage[], those: readonly JobImage[]): JobImage[] {
+  const others = those.filter((other) => these.every((image) => image.id !== other.id));
+  return [...these, ...others].sort((a, b) => a.index - b.index);
 }
 
 /** An image with its address, which events leave out. */
