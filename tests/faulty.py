@@ -58,10 +58,10 @@ def server() -> None:
             faults._fault = Fault.parsed(TOLD["server"])
         return accept(self, *given)
 
-    JobStore.accept = accepted  # type: ignore[method-assign]
-    JobStore.open = opened  # type: ignore[method-assign, assignment]
+    JobStore.accept = accepted  # type: ignore[method-assign] - replaced for the test
+    JobStore.open = opened  # type: ignore[method-assign, assignment] - replaced for the test
     staff = desk.Staff
-    desk.Staff = lambda **told: staff(**told, lease=lease)  # type: ignore[misc, assignment]
+    desk.Staff = lambda **told: staff(**told, lease=lease)  # type: ignore[misc, assignment] - replaced for the test
     desk.WATCHING = 0.1
     post.STOPPING = STOPPING
     hurrying(lease)
@@ -80,7 +80,7 @@ def hurrying(lease: float) -> None:
         logging.getLogger("atelier.server").info("a worker is hurried")
         return HURRIED
 
-    Post._lease = property(patience, lambda _self, _lease: None)  # type: ignore[assignment]
+    Post._lease = property(patience, lambda _self, _lease: None)  # type: ignore[assignment] - replaced for the test
 
 
 def written(name: str) -> int | None:
@@ -118,7 +118,7 @@ def process() -> None:
                 stopped.add(message.data["job"])
             return message
 
-        Channel.send, Channel.receive = send, received  # type: ignore[method-assign]
+        Channel.send, Channel.receive = send, received  # type: ignore[method-assign] - replaced for the test
     if TOLD.get("fake"):
         from fakes import process as fake
 
@@ -168,7 +168,7 @@ def aborting(kind: Any) -> None:
 
     from atelier.runtime.workers import worker
 
-    worker.kinds = told  # type: ignore[assignment]
+    worker.kinds = told  # type: ignore[assignment] - replaced for the test
 
 
 def is_held(message: Any) -> bool:

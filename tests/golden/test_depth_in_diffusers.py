@@ -128,8 +128,8 @@ def test_with_a_map_the_latents_are_those_of_diffusers(
 
 
 @pytest.mark.filterwarnings(
-    "ignore:In CPU autocast, but the target dtype is not supported:UserWarning"
-)  # of diffusers, in fp32
+    "ignore:In CPU autocast, but the target dtype is not supported:UserWarning"  # diffusers asks for it in fp32, too
+)
 def test_an_estimated_map_is_that_of_diffusers(
     engine: Engine, shelf: Path, images: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -232,7 +232,7 @@ def test_images_in_memory_are_taken_where_files_are(tmp_path: Path):
         assert text.startswith("data:image/png;base64,")
         back = Image.open(io.BytesIO(base64.b64decode(text.partition(",")[2])))
         assert (back.mode, back.tobytes()) == (own.mode, own.tobytes())
-    assert Request(prompt="p", source=Source(image=image)).source == said.source  # pyright: ignore[reportArgumentType]
+    assert Request(prompt="p", source=Source(image=image)).source == said.source  # pyright: ignore[reportArgumentType] - typed as text
     with pytest.raises(BadInput, match="an image of the mode CMYK cannot be sent as a PNG: convert it to RGB"):
         request_of({"prompt": "p", "image": Image.new("CMYK", (2, 2))})
     with pytest.raises(BadInput, match="model <PIL"):

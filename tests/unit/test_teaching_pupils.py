@@ -154,7 +154,7 @@ def test_the_second_matrices_learn_faster_in_lora_plus(tiny_file: Path, images: 
     assert found == pytest.approx(wanted)
 
 
-def test_the_validation_counts_every_image(tiny_file: Path, images: Path, tmp_path: Path) -> None:
+def test_a_validation_measures_the_loss(tiny_file: Path, images: Path, tmp_path: Path) -> None:
     """A network of random weights is about as far from the noise as noise is from nothing."""
     task = made("lora", tiny_file, images, tmp_path)
     assert 0.3 < task.validate().numbers["fixed"] < 3
