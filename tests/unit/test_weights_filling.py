@@ -72,15 +72,16 @@ def on_filling(act: Callable[[Stretch, bool], None], monkeypatch: pytest.MonkeyP
 
 
 def meeting(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No thread reads before the other one has something to read too."""
-    both, met = threading.Barrier(2, timeout=SECONDS), set[int]()
+    """No thread reads before the other one has something to read of the same file."""
+    both, met, fill = threading.Barrier(2, timeout=SECONDS), set[Filler](), Filler.fill
 
-    def wait(_part: Stretch, _main: bool) -> None:
-        if threading.get_ident() not in met:
-            met.add(threading.get_ident())
+    def wait(self: Filler, part: Stretch) -> None:
+        if self not in met:
+            met.add(self)
             both.wait()
+        fill(self, part)
 
-    on_filling(wait, monkeypatch)
+    monkeypatch.setattr(Filler, "fill", wait)
 
 
 def same(found: Tensor, expected: Tensor) -> bool:

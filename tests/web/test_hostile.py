@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable, Iterator
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, expect
+from playwright.sync_api import Browser, BrowserContext, Page, Route, expect
 
 from fakes.client import SECRETS, bearer, keyed
 from fakes.live import live, post, wait_for
@@ -55,6 +55,34 @@ def test_a_wrong_key_is_said(context: BrowserContext, keyed_address: str, shot: 
     page.get_by_role("button", name="Use this key").click()
     expect(page.get_by_text("The server does not know this key.")).to_be_visible()
     shot(page, "key")
+
+
+def test_refusals_that_come_late_do_not_refuse_the_key(context: BrowserContext, keyed_address: str) -> None:
+    """What the page asked for before it had the key is answered after the key was given."""
+    refused, late = list[str](), list[Route]()
+
+    def hold(route: Route) -> None:
+        if "authorization" in route.request.headers:
+            route.continue_()
+        elif refused:
+            late.append(route)
+        else:
+            refused.append(route.request.url)
+            route.fulfill(status=401)
+
+    page = context.new_page()
+    page.route("**/v1/**", hold)
+    page.goto(keyed_address)
+    page.get_by_label("Key").fill(SECRETS["anna"])
+    page.get_by_role("button", name="Use this key").click()
+    prompt = page.get_by_role("textbox", name="Prompt", exact=True)
+    prompt.wait_for()
+    assert late
+    for route in late:
+        with page.expect_event("requestfinished", lambda one, url=route.request.url: one.url == url):
+            route.fulfill(status=401)
+    expect(page.get_by_label("Key")).to_have_count(0)
+    expect(prompt).to_be_visible()
 
 
 def test_hostile_prompts_are_shown_as_text(visit: Page) -> None:

@@ -26,7 +26,6 @@ api.use(keyed);
 /** The body of an answer. Throws Refusal. */
 export async function told<T>(call: Promise<{ data?: T; error?: unknown; response: Response }>): Promise<T> {
   const { data, error, response } = await call;
-  noteStatus(response.status);
   if (!response.ok) throw refusal(response.status, error, response.headers);
   return data as T;
 }
@@ -36,7 +35,6 @@ export async function send(path: string, options: RequestInit = {}): Promise<Res
   const headers = { ...credentials(), ...(options.headers as Record<string, string> | undefined) };
   const answer = await reach(new Request(path, { ...options, headers }));
   if (answer.ok) return answer;
-  noteStatus(answer.status);
   const body: unknown = await answer.json().catch(() => null);
   throw refusal(answer.status, body, answer.headers);
 }
@@ -51,6 +49,7 @@ async function reach(request: Request): Promise<Response> {
   try {
     const answer = await fetch(request);
     noteAnswer();
+    noteStatus(answer.status, request.headers);
     return answer;
   } catch (error) {
     if (request.signal.aborted) throw error;

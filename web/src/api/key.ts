@@ -26,9 +26,10 @@ export function isRefused(): boolean {
   return refused;
 }
 
-/** Notes that the server takes no answer without another key. */
-export function noteStatus(status: number): void {
-  if (status !== UNKNOWN || refused) return;
+/** Notes the status of an answer, and with it whether the server refused the key that the request had. */
+export function noteStatus(status: number, asked: Headers): void {
+  // An answer to a request that was made before the key was given says nothing about the key.
+  if (status !== UNKNOWN || refused || asked.get("Authorization") !== (credentials()["Authorization"] ?? null)) return;
   refused = true;
   for (const listener of listeners) listener();
 }
