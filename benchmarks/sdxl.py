@@ -1,10 +1,12 @@
 """Stable Diffusion XL from a 6.9 GB fp16 file of random weights: seconds to load, and peak memory of one image, ours
 against diffusers' default.
 
-    python benchmarks/sdxl.py [--size N] [--steps N] [--dtype fp32|bf16] [--most GB] [--keep FOLDER]
+    python benchmarks/sdxl.py [--size N] [--steps N] [--dtype fp32|bf16] [--most GB] [--keep FOLDER] [--runs N]
 
 Each side runs in a process of its own, one after the other: ours loads the whole model, ours generates in a second
-process, as the command line does, and diffusers does both. The file is in the page cache by then. `--dtype` is our
+process, as the command line does, and diffusers does both. The file is read before each, so it is in the page cache.
+Of `--runs` in turn the best of each side counts: a virtual machine's host takes up to ten times as long for the first
+use of memory that it has to find for it, and no side can do anything about that. `--dtype` is our
 precision, bf16 where nothing is said; diffusers' default is fp32. The bounds are 0.5 of diffusers' in both. A process
 that needs more than `--most` gigabytes beside the file, or leaves the machine too little, ends itself, and counts as
 having needed so much. `processor_seconds` are those of all threads, which other work on the machine changes little.
@@ -48,6 +50,7 @@ def main() -> None:
     parser.add_argument("--dtype", choices=("fp32", "bf16"), default="bf16")
     parser.add_argument("--most", type=float, default=18.0, help="gigabytes")
     parser.add_argument("--load-only", action="store_true", help="generate nothing")
+    parser.add_argument("--runs", type=int, default=1, help="of each side, of which the best counts")
     parser.add_argument("--keep", help="folder for the fake file")
     parser.add_argument("--side", choices=("load", "image", "reference"), help=argparse.SUPPRESS)
     parser.add_argument("--file", help=argparse.SUPPRESS)
@@ -63,8 +66,23 @@ def main() -> None:
         common += ["--most", str(options.most), "--file", made["file"], "--settings", made["settings"]]
         common += ["--load-only"] if options.load_only else []
         sides = ["load", "reference"] if options.load_only else ["load", "image", "reference"]
-        found = {side: child(__file__, "--side", side, *common, environment=environment(side)) for side in sides}
+        runs = [{side: run(side, made["file"], common) for side in sides} for _ in range(options.runs)]
+    found = {side: best([each[side] for each in runs]) for side in sides}
     report("sdxl", "cpu", rows(found), ("torch", "diffusers"), size=options.size, steps=options.steps, sides=found)
+
+
+def run(side: str, file: str, options: list[str]) -> dict[str, Any]:
+    """One run of one side, with the file in the page cache."""
+    with Path(file).open("rb") as source:
+        while source.read(2**24):
+            pass
+    return child(__file__, "--side", side, *options, environment=environment(side))
+
+
+def best(runs: list[dict[str, Any]]) -> dict[str, Any]:
+    """The first run, with the least of all runs in each time and in each amount of memory."""
+    least = {key: min(each[key] for each in runs) for key in runs[0] if key.endswith(("seconds", "bytes"))}
+    return runs[0] | least | {"every_load": [each.get("load_seconds") for each in runs]}
 
 
 def environment(side: str) -> dict[str, str]:

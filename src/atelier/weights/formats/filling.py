@@ -14,6 +14,7 @@ from io import FileIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from atelier.weights.formats.room import claim
 from atelier.weights.formats.stamps import Stamp, check_unchanged, opened, shrank
 
 if TYPE_CHECKING:
@@ -125,6 +126,7 @@ class Filler:
 
     def fill(self, part: Stretch) -> None:
         """Raises BadFile."""
+        claim(part.rows)
         self._file.seek(part.start)
         if not part.rows.is_contiguous():
             self._rearrange(part)
