@@ -80,6 +80,9 @@ def test_units_that_are_off_are_none() -> None:
         ({"guidance_start": 0.25, "guidance_end": 0.75}, " start=0.25 end=0.75 "),
         ({"guidance": 0.5}, " end=0.5 "),
         ({"control_mode": 1}, " mode=prompt "),
+        ({"weight": 0.5, "advanced_weighting": [1, "0.25", 0]}, ":1 model="),
+        ({"weight": 0.5, "advanced_weighting": [1, "0.25", 0]}, " layers=1,0.25,0 "),
+        ({"advanced_weighting": []}, ":1 model="),
         ({"control_mode": "ControlNet is more important"}, " mode=control "),
         ({"control_mode": "My prompt is more important"}, " mode=prompt "),
         ({"guessmode": True}, " mode=control "),
@@ -319,7 +322,17 @@ def test_maps_are_only_those_that_are_wanted() -> None:
         ({"image": [PICTURE, PICTURE]}, "mask: only inpaint modules read one"),
         ({"effective_region_mask": [{"image": PICTURE}, {"image": PICTURE}]}, "effective_region_mask: several: one is"),
         ({"image": 5}, "image is no text"),
-        ({"advanced_weighting": [1, 0]}, "advanced_weighting: weights by layer"),
+        ({"advanced_weighting": [1, -0.5]}, "advanced_weighting: each can be 0 to 10"),
+        ({"advanced_weighting": [1, "much"]}, "advanced_weighting: a number is needed"),
+        ({"advanced_weighting": "much"}, "advanced_weighting: Input should be a valid list"),
+        (
+            {"advanced_weighting": [1], "module": "ip-adapter-auto", "model": "ip-adapter_sd15"},
+            "advanced_weighting: only networks that read a hint take it; give weight",
+        ),
+        (
+            {"advanced_weighting": [1], "module": "reference_only", "model": "None"},
+            "advanced_weighting: only networks that read a hint take it; give weight",
+        ),
         ({"batch_images": "/etc"}, "batch_images: folders of the server"),
         ({"input_mode": "batch"}, "input_mode: 'batch' is not taken"),
         ({"union_control_type": "Smell"}, "union_control_type: 'Smell': choose one of Canny"),
@@ -336,6 +349,8 @@ FILLED = "inpaint::1 model=mine annotator=inpaint_only"
 
 def test_an_inpaint_unit_of_img2img_reads_the_image_and_its_mask() -> None:
     """Clients send both again, or leave them out."""
+    layered = image({**INPAINT, "advanced_weighting": [2, 1]}, mask=f"data:image/png;base64,{PICTURE}")
+    assert steering(layered) == {"controls": ["inpaint::1 model=mine layers=2,1 annotator=inpaint_only"]}
     for own in ({}, {"image": PICTURE, "mask": PICTURE}, {"image": {"image": PICTURE, "mask": PICTURE}}):
         for module in ("inpaint_only", "inpaint", "inpaint_global_harmonious", "Inpaint Only"):
             asked = image({**INPAINT, **own, "module": module}, mask=f"data:image/png;base64,{PICTURE}")

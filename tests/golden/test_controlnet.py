@@ -274,6 +274,19 @@ def test_layers_further_from_the_middle_fade(models: dict[str, Both], control: A
         assert_close(one, 0.5 * factor * other)
 
 
+def test_each_layer_may_have_a_factor_of_its_own(models: dict[str, Both], control: Any) -> None:
+    """In place of those that fade: A1111's advanced weighting. With none above 0 the network is not asked."""
+    both, read, own = models["sd1"], control.read(hint(2)), (3.0, 1.0, 0.25, 2.0, 0.5)
+    assert control.layers == len(own)
+    made = residuals(control.ports(read, X, T, both.cond, Acting(weight=0.5, layers=own, fades=True)))
+    free = residuals(control.ports(read, X, T, both.cond, Acting()))
+    for factor, one, other in zip(own, made, free, strict=True):
+        assert_close(one, 0.5 * factor * other)
+    assert control.ports(read, X, T, both.cond, Acting(layers=(0.0,) * 5)) is NOTHING
+    with pytest.raises(ValueError, match="zip"):
+        control.ports(read, X, T, both.cond, Acting(layers=own[1:]))
+
+
 def test_of_published_networks_the_middle_fades_in_xl_alone() -> None:
     """Forge's list: its first nine entries and 0.825 ** 3 for XL, all thirteen for 1.x."""
     acting = Acting(fades=True)

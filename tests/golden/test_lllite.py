@@ -161,6 +161,18 @@ def test_what_acts_with_nothing_is_absent_and_rows_and_masks_count(model: Both, 
     assert_close(row, model.ours(X, T, model.cond)[0], 1e-6)
 
 
+@torch.no_grad()
+def test_each_level_may_have_a_factor_of_its_own(model: Both, path: Path) -> None:
+    net = open_steering(path, model.model, torch.float32)
+    read, own = net.read(hint()), (1.0, 3.0, 1.0, 0.5)
+    assert net.layers == len(own)
+    made, free = (net.ports(read, X, T, model.cond, acting).inputs for acting in (Acting(layers=own), Acting()))
+    places = {"down.1.attentions.0": (24, 3.0), "middle.attention": (6, 0.5)}
+    for place, (tokens, factor) in places.items():
+        patch, x = f"{place}.blocks.0.attn1.to_q", drawn(2, tokens, 64)
+        assert_close(made[patch](x) - x, factor * (free[patch](x) - x))
+
+
 def test_two_that_read_one_projection_follow_one_another(model: Both) -> None:
     first, second = Ports(inputs={"a": lambda x: x + 1, "b": lambda x: x}), Ports(inputs={"a": lambda x: x * 3})
     joined = both(first, second)

@@ -189,6 +189,10 @@ def test_a_trajectory_is_that_of_diffusers(model: Checkpoint, transformer: Any, 
 
     assert_close(flowing(here, x), flowing(there, x))
     assert net.ports(read, x.expand(2, -1, -1, -1), T, COND, Acting(weight=0)) is NOTHING
+    own = tuple(number + 1.0 for number in range(net.layers))
+    made, free = (net.ports(read, x, T[:1], COND, acting).residuals for acting in (Acting(layers=own), Acting()))
+    for factor, one, other in zip(own, made, free, strict=True):
+        assert_close(one, factor * other)
 
 
 @pytest.mark.parametrize("layers", [(1, 2), (2, 3), (3, 1)])

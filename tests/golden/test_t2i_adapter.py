@@ -157,6 +157,21 @@ def test_levels_further_from_the_middle_fade_as_in_a1111(models: dict[str, Both]
         assert_close(free[path](nothing), 0.5 * features)
 
 
+def test_each_level_may_have_a_factor_of_its_own(models: dict[str, Both], tmp_path: Path) -> None:
+    both = models["sd1-deep"]
+    _, net = opened("full", models, tmp_path)
+    read, x = net.read(hint(2)), drawn(2, 4, 8, 12)
+    assert net.layers == len(read) == 3
+    made, free = (
+        net.ports(read, x, T, both.cond, Acting(weight=0.5, layers=layers, fades=True)).features
+        for layers in ((3.0, 2.0, 0.5), (1.0, 1.0, 1.0))
+    )
+    for factor, path, features in zip((3.0, 2.0, 0.5), made, read, strict=True):
+        nothing = torch.zeros_like(features)
+        assert_close(made[path](nothing), factor * free[path](nothing))
+        assert_close(free[path](nothing), 0.5 * features)
+
+
 def test_one_for_other_widths_is_refused(models: dict[str, Both], tmp_path: Path) -> None:
     adapter("full").save_pretrained(tmp_path / "adapter")
     narrow = support.both(tmp_path, "sd1").model

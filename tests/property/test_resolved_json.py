@@ -244,6 +244,7 @@ STEERING = (
         start=0.0,
         end=1 / 3,
         mode="control",
+        layers=(0.1 + 0.2, 0.0),
         place=MaskPlace(image=SEEN),
         passes="second",
     ),

@@ -41,6 +41,10 @@ CONTROLS = {
     "canny:a.png mask=m.png pass=second resize=fill resolution=768": Control(
         type="canny", image="a.png", mask="m.png", passes="second", resize="fill", resolution=768
     ),
+    "canny:a.png mode=control layers=1,0.25,0": Control(
+        type="canny", image="a.png", mode="control", layers=(1.0, 0.25, 0.0)
+    ),
+    'canny:a.png layers="0.5, 2"': Control(type="canny", image="a.png", layers=(0.5, 2.0)),
     'canny:"v=1.png"': Control(type="canny", image="v=1.png"),
     "canny:a.png low=50 high=150.5": Control(type="canny", image="a.png", options=(("low", 50.0), ("high", 150.5))),
 }
@@ -74,6 +78,8 @@ BAD = {
     "canny:a.png pass=third": "pass 'third': choose one of both, first, second",
     "canny:a.png resize=latent": "resize 'latent': choose one of stretch, crop, fill",
     "canny:a.png resolution=32": "resolution '32': must be pixels, 64 to 2048",
+    "canny:a.png layers=1,,1": "layers '': must be a number from 0 to 10",
+    "canny:a.png layers=1,11": "layers '11': must be a number from 0 to 10",
     "canny:a.png colour=red": "colour 'red': no key of a control",
     "canny:a.png what is this": "'what is this' is no key=value",
     "canny:a.png mask=a mask=b": "mask is given twice",

@@ -136,6 +136,20 @@ def test_where_the_control_counts_more_negative_prompts_are_left_alone(
         assert torch.allclose(half[1], whole[1] * fade, atol=1e-5)
 
 
+def test_each_layer_may_have_a_factor_of_its_own(engine: Engine, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beside the weight, and in place of those that a mode has."""
+    more = "weight=0.5 mode=prompt layers=0,1,0.25,2,0.5"
+    ((_, free), *_) = ports_of(engine, monkeypatch, controls=canny(folder))
+    ((_, made), *_) = ports_of(engine, monkeypatch, controls=canny(folder, more))
+    for factor, one, other in zip((0.0, 0.5, 0.125, 1.0, 0.25), made.residuals, free.residuals, strict=True):
+        assert torch.allclose(one, factor * other, atol=1e-6)
+    with pytest.raises(
+        BadInput, match=r"control 'canny': layers: tiny_canny.* has 5 layers, and there are 2 factors"
+    ) as bad:
+        engine.generate(request(controls=canny(folder, "layers=1,1")))
+    assert bad.value.field == "controls"
+
+
 def test_one_that_shuffles_leaves_negative_prompts_alone_and_does_not_fade(
     folder: Path, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -263,7 +277,9 @@ def test_each_pass_has_a_hint_of_its_size(engine: Engine, folder: Path, monkeypa
 
 
 def test_the_infotext_generates_the_same_image_again(engine: Engine, folder: Path) -> None:
-    controls = (f"canny:{folder / 'hint.png'}:0.7 start=0.2 mode=prompt low=40 mask={folder / 'left.png'}",)
+    controls = (
+        f"canny:{folder / 'hint.png'}:0.7 start=0.2 mode=prompt low=40 mask={folder / 'left.png'} layers=1,1,1,1,0.5",
+    )
     (image,) = engine.generate(request(controls=controls))
     again = to_request(read(image.infotext))
     (same,) = engine.generate(again)

@@ -37,13 +37,15 @@ ControlNet's authors, "guess mode")."""
 class Acting:
     """How a network acts in one call of the denoiser.
 
-    weight: factor on all that it adds; fades: whether layers further from the middle count less, by FADE each; rows:
+    weight: factor on all that it adds; layers: a further one for each layer, from the outermost to the middle, () for
+    1; fades: whether layers further from the middle count less, by FADE each, where `layers` is (); rows:
     indices of the rows of x that it acts on, (R,), None for all; mask: (1 or B, 1, h, w), 0 to 1, where on the map,
     None for everywhere; hints: (B,), which of several hints each row has, None: row i has i % N; seamless: where
     opposite edges of the map meet, as in the denoiser's ports.
     """
 
     weight: float = 1.0
+    layers: tuple[float, ...] = ()
     fades: bool = False
     rows: Tensor | None = None
     mask: Tensor | None = None
@@ -52,7 +54,9 @@ class Acting:
 
     def factors(self, layers: int, whole: int | None = None) -> tuple[float, ...]:
         """Of each of so many layers, from the outermost to the middle. whole: the place, counted from 0, of the one
-        that does not fade, None for the last."""
+        that does not fade, None for the last. Raises ValueError for another number than that of `self.layers`."""
+        if self.layers:
+            return tuple(self.weight * own for _, own in zip(range(layers), self.layers, strict=True))
         place = layers - 1 if whole is None else whole
         return tuple(self.weight * (FADE ** (place - i) if self.fades else 1.0) for i in range(layers))
 
@@ -91,9 +95,11 @@ class Acting:
         own = torch.arange(rows) % len(read) if self.hints is None else self.hints
         return read.index_select(0, self.picked(own.to(read.device)))
 
-    def acts(self, layers: int = 1) -> bool:
+    @property
+    def acts(self) -> bool:
         """Whether it changes anything."""
-        return any(self.factors(layers)) and (self.rows is None or len(self.rows) > 0)
+        counts = self.weight != 0 and (not self.layers or any(self.layers))
+        return counts and (self.rows is None or len(self.rows) > 0)
 
 
 Encode = Callable[[Tensor], Tensor]
@@ -111,6 +117,11 @@ class HintNet(Protocol):
     @property
     def tasks(self) -> tuple[str, ...]:
         """The kinds of hints that it tells apart, by any of their names; () where it reads one kind alone."""
+        ...
+
+    @property
+    def layers(self) -> int:
+        """How many of its layers `Acting.layers` has factors for."""
         ...
 
     @property

@@ -421,7 +421,9 @@ def _steered(resolved: Resolved, own: _Pass) -> Iterator[_Steered]:
             lies = whole, own.window, source, _is_source(resolved, control.image)
             stage = Annotate(own.model, control, own.size, hint, *lies)
             acts = control.weight, span, control.mode, edges
-            steer = ByHint(control.network, control.type, hint, *acts, fades=_fades(control, own))
+            steer = ByHint(
+                control.network, control.type, hint, *acts, fades=_fades(control, own), layers=control.layers
+            )
             yield _Steered(stage, (steer,))
         elif isinstance(control, ResolvedExample):
             latent: Key[Tensor] = Key(name)

@@ -16,6 +16,7 @@ from atelier.adapters.steering import Acting, Encode, HintNet, ImagePromptNet
 from atelier.checkpoints.checkpoint import Checkpoint
 from atelier.diffusion.rng import DEFAULT_SOURCE, stream
 from atelier.diffusion.types import Moment, View
+from atelier.errors import BadInput, about
 from atelier.nn.ports import NOTHING, Conditioning, Ports
 from atelier.nn.seamless import EDGES, Seamless
 from atelier.pipeline.lent import Lent, Need
@@ -65,7 +66,8 @@ class Span:
 @dataclass(frozen=True, slots=True)
 class ByHint:
     """A network that reads a hint, which a stage left under `hint`. type: what the hint is, for a network that reads
-    several; edges: where opposite ones of the image meet; fades: whether layers further from the middle count less."""
+    several; edges: where opposite ones of the image meet; fades: whether layers further from the middle count less;
+    layers: a factor for each layer instead, () for none."""
 
     network: NetworkRef
     type: str
@@ -75,17 +77,23 @@ class ByHint:
     mode: Mode
     edges: Seamless = EDGES
     fades: bool = False
+    layers: tuple[float, ...] = ()
 
     def needs(self, model: ModelRef) -> tuple[Need[Any], ...]:
         """With the autoencoder, which reads the hints of some networks, as their files say."""
         return Need(model, hint_net(self.network)), Need(model, AUTOENCODER)
 
     def adapter(self, given: Given) -> PortAdapter:
+        """Raises BadInput for another number of factors than the network has layers."""
         model, have = given.model, given.have
         opened, factor = have.take(Need(model, hint_net(self.network))), have.checkpoint(model).latent.factor
         kind = control_type(self.type)
         named = self.type if kind is None else kind.name
-        acting = Acting(weight=self.weight, fades=self.fades, seamless=self.edges)
+        if self.layers and len(self.layers) != opened.net.layers:
+            told = f"{self.network.name} has {opened.net.layers} layers, and there are {len(self.layers)} factors"
+            with about("controls"):
+                raise BadInput(f"control {self.type!r}: layers: {told}")
+        acting = Acting(weight=self.weight, layers=self.layers, fades=self.fades, seamless=self.edges)
         encode = partial(_encoded, model, have)
         return _Hinted(opened.net, given.values.read(self.hint), named, factor, encode, acting, self.span, self.mode)
 
@@ -159,7 +167,7 @@ class _Hinted:
             mask=_seen(self.hint.mask, moment.views, rows),
             hints=rows.view,
         )
-        return self.net.ports(self._read(moment.views, x), x, t, cond, acting) if acting.acts() else NOTHING
+        return self.net.ports(self._read(moment.views, x), x, t, cond, acting) if acting.acts else NOTHING
 
     def _read(self, views: tuple[View, ...], x: Tensor) -> object:
         """What the network makes of the hint, once for each set of views."""

@@ -42,7 +42,7 @@ PASSES: tuple[Passes, ...] = ("both", "first", "second")
 FITS: tuple[Fit, ...] = ("stretch", "crop", "fill")
 
 WHEN = ("weight", "start", "end", "model", "mask", "pass")
-CONTROL_KEYS = (*WHEN, "mode", "annotator", "resize", "resolution")
+CONTROL_KEYS = (*WHEN, "mode", "layers", "annotator", "resize", "resolution")
 REFERENCE_KEYS = (*WHEN, "blocks", "method", "fidelity", "with")
 FACE_KEYS = (*WHEN, "blocks", "which", "lora", "control", "control_weight", "pose", "with")
 PREVIOUS = "previous"
@@ -79,12 +79,15 @@ class When:
 
 @dataclass(frozen=True, slots=True)
 class Control(When):
-    """type: what the network reads, by the name of an annotator. annotator: what makes that of the image, "" for the
-    one called as the type, "none" for an image that is it already; resize: how the image comes to the size; resolution:
-    of what the annotator sees, 0 for that of the image that is generated; options: of the annotator, by name."""
+    """type: what the network reads, by the name of an annotator. layers: a factor for each layer of the network, 0 to
+    MAX_WEIGHT, the outermost first and the middle last, () for those of `mode`. annotator: what makes that of the
+    image, "" for the one called as the type, "none" for an image that is it already; resize: how the image comes to the
+    size; resolution: of what the annotator sees, 0 for that of the image that is generated; options: of the annotator,
+    by name."""
 
     type: str = ""
     mode: Mode = "balanced"
+    layers: tuple[float, ...] = ()
     annotator: str = ""
     resize: Fit = "crop"
     resolution: int = 0
@@ -148,6 +151,7 @@ def parse_control(text: str) -> Control:
     return replace(
         control,
         mode=_one_of(own, "mode", "balanced", MODES, bad),
+        layers=_layers(own, bad),
         annotator=own.get("annotator", ""),
         resize=_one_of(own, "resize", "crop", FITS, bad),
         resolution=_resolution(own.get("resolution", "0"), bad),
@@ -206,6 +210,7 @@ def control_text(control: Control) -> str:
     """The text of a control; parsing it gives the same control."""
     own = {
         "mode": control.mode if control.mode != "balanced" else "",
+        "layers": ",".join(digits(factor) for factor in control.layers),
         "annotator": control.annotator,
         "resize": control.resize if control.resize != "crop" else "",
         "resolution": str(control.resolution) if control.resolution else "",
@@ -328,6 +333,11 @@ def _between(key: str, text: str, most: float, bad: Bad) -> float:
 
 def _maybe_weight(found: Mapping[str, str], key: str, bad: Bad) -> float | None:
     return _between(key, found[key], MAX_WEIGHT, bad) if key in found else None
+
+
+def _layers(found: Mapping[str, str], bad: Bad) -> tuple[float, ...]:
+    said = found["layers"].split(",") if "layers" in found else []
+    return tuple(_between("layers", factor.strip(), MAX_WEIGHT, bad) for factor in said)
 
 
 def _whole(found: Mapping[str, str], key: str, usual: int, most: int, bad: Bad) -> int:

@@ -445,7 +445,8 @@ class ResolvedControl(Value):
     type: what the network reads, as it was asked for; annotator: what makes that of the image, with all of its options;
     resolution: in pixels, of what the annotator sees, 0 for that of the image that is generated; resize: how the image
     comes to the size. weight: factor on what the network adds; start, end: shares of the steps; mode: what counts more,
-    the prompt or the control; place: where it acts; passes: in which of two.
+    the prompt or the control; layers: a further factor for each layer, the outermost first, in place of those of the
+    mode, () for those; place: where it acts; passes: in which of two.
     """
 
     kind: Literal["control"] = "control"
@@ -461,6 +462,7 @@ class ResolvedControl(Value):
     start: Share
     end: Share
     mode: Mode
+    layers: tuple[Finite, ...] = ()
     place: Annotated[AllOver | MaskPlace, Field(discriminator="kind")]
     passes: Passes
 

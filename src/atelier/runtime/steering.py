@@ -125,6 +125,7 @@ class Steerings:
             resolution=control.resolution,
             resize=control.resize,
             mode=control.mode,
+            layers=control.layers,
             weight=control.weight,
             start=control.start or 0,
             end=control.end,

@@ -68,6 +68,10 @@ class Control:
         return tasks_of(self.net.spec)
 
     @property
+    def layers(self) -> int:
+        return len(self.net.outs) + 1
+
+    @property
     def positive(self) -> bool:
         """A mean over the map says nothing of places: the one that shuffles leaves negative prompts alone, as in A1111
         and diffusers."""
@@ -93,9 +97,9 @@ class Control:
     @torch.no_grad()
     def ports(self, read: ReadHint, x: Tensor, t: Tensor, cond: Conditioning, acting: Acting, /) -> Ports:
         """Raises ValueError for a hint of another size than the image's."""
-        factors = acting.factors(len(self.net.outs) + 1, WHOLE)
-        if not acting.acts(len(factors)):
+        if not acting.acts:
             return NOTHING
+        factors = acting.factors(self.layers, WHOLE)
         if read.hint.shape[-2:] != x.shape[-2:]:
             raise ValueError(f"a hint of {read.hint.shape[-2:]} positions for a latent of {x.shape[-2:]}")
         rows, hint = len(x), acting.shared(read.hint, len(x))

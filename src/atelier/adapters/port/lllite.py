@@ -44,6 +44,11 @@ class Lites:
         """The number of the middle among the levels."""
         return max(self.levels.values())
 
+    @property
+    def layers(self) -> int:
+        """The levels, each with what lies on it, and the middle."""
+        return self.middle + 1
+
     @torch.no_grad()
     def read(self, hint: Tensor, _: str = "", __: Encode | None = None, /) -> tuple[Tensor, ...]:
         """What each layer makes of it, (N, C, h, w)."""
@@ -52,9 +57,9 @@ class Lites:
 
     def ports(self, read: Sequence[Tensor], x: Tensor, _t: Tensor, _: Conditioning, acting: Acting, /) -> Ports:
         """Raises ValueError for a hint of another size than the image's."""
-        factors = acting.factors(self.middle + 1)
-        if not acting.acts(len(factors)):
+        if not acting.acts:
             return NOTHING
+        factors = acting.factors(self.layers)
         patches: dict[str, InputPatch] = {}
         for own, layer, hint in zip(self.net.spec, self.net.lites(), read, strict=True):
             level = self.levels[own.path]

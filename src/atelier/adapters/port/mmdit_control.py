@@ -61,6 +61,10 @@ class Control:
     def nets(self) -> tuple[TransformerControl]:
         return (self.net,)
 
+    @property
+    def layers(self) -> int:
+        return len(self.net.outs)
+
     @torch.no_grad()
     def read(self, hint: Tensor, _: str = "", encode: Encode | None = None, /) -> Hinted:
         """The hint is read as a latent. Raises ValueError without `encode`."""
@@ -75,9 +79,9 @@ class Control:
     @torch.no_grad()
     def ports(self, read: Hinted, x: Tensor, t: Tensor, cond: Conditioning, acting: Acting, /) -> Ports:
         """Raises ValueError for a hint of another size than the image's."""
-        factors, patch = acting.factors(len(self.net.outs)), self.net.spec.mmdit.patch
-        if not acting.acts(len(factors)):
+        if not acting.acts:
             return NOTHING
+        factors, patch = acting.factors(self.layers), self.net.spec.mmdit.patch
         if read.grid != (-(-x.shape[-2] // patch), -(-x.shape[-1] // patch)):
             raise ValueError(f"a hint of {read.grid} tokens for a latent of {tuple(x.shape[-2:])}")
         rows, hint, told = len(x), acting.shared(read.tokens, len(x)), acting.told(cond)

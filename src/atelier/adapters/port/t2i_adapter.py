@@ -48,6 +48,10 @@ class Adapter:
     def nets(self) -> tuple[T2IAdapter]:
         return (self.net,)
 
+    @property
+    def layers(self) -> int:
+        return len(self.net.spec.widths)
+
     @torch.no_grad()
     def read(self, hint: Tensor, _: str = "", __: Encode | None = None, /) -> tuple[Tensor, ...]:
         """Features of each level."""
@@ -57,9 +61,9 @@ class Adapter:
 
     def ports(self, read: Sequence[Tensor], x: Tensor, _t: Tensor, _: Conditioning, acting: Acting, /) -> Ports:
         """Raises ValueError for a hint of another size than the image's."""
-        factors = tuple(acting.weight * own for own in _faded(len(read), fades=acting.fades))
-        if not acting.acts():
+        if not acting.acts:
             return NOTHING
+        factors = _factors(len(read), acting)
         patches: dict[str, FeaturePatch] = {}
         for level, (features, factor) in enumerate(zip(read, factors, strict=True)):
             added = acting.placed(acting.shared(features, len(x)) * factor, len(x))
@@ -78,10 +82,11 @@ class Adapter:
         raise ValueError(f"features of {size} positions for level {level} of a latent of {x.shape[-2:]}")
 
 
-def _faded(levels: int, *, fades: bool) -> tuple[float, ...]:
-    if not fades:
-        return (1.0,) * levels
-    return (FADED[0],) * (levels - len(FADED)) + FADED[-levels:]
+def _factors(levels: int, acting: Acting) -> tuple[float, ...]:
+    if acting.layers or not acting.fades:
+        return acting.factors(levels)
+    faded = (FADED[0],) * (levels - len(FADED)) + FADED[-levels:]
+    return tuple(acting.weight * own for own in faded)
 
 
 def _plus(added: Tensor, features: Tensor, /) -> Tensor:

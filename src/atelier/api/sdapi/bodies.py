@@ -175,7 +175,7 @@ class Unit(Body):
     inpaint_crop_input_image: Flag = True
     union_control_type: Name = ""
     input_mode: Name = ""
-    advanced_weighting: Any = None
+    advanced_weighting: list[Number] | None = None
     ipadapter_input: Any = None
     animatediff_batch: Any = None
     batch_images: Any = None

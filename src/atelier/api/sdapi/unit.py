@@ -70,7 +70,6 @@ FIT_NAMES: Mapping[str, int] = MappingProxyType(
 )
 UNDONE: Mapping[str, str] = MappingProxyType(
     {
-        "advanced_weighting": "weights by layer are not taken; give weight",
         "ipadapter_input": "embeddings of images are not taken; give image",
         "animatediff_batch": "there is no AnimateDiff here",
         "batch_images": "folders of the server are not read; give image",
@@ -124,6 +123,7 @@ def read(unit: Unit, at: At, catalogue: Catalogue, warn: list[str], beside: Besi
         image=own,
         type=_type(unit, at, maker, model),
         mode=_mode(unit, at),
+        layers=_layers(unit, at),
         annotator=maker.name,
         resize=_fit(unit, at),
         resolution=_resolution(unit, at, maker, warn),
@@ -136,7 +136,8 @@ def read(unit: Unit, at: At, catalogue: Catalogue, warn: list[str], beside: Besi
 def _prompted(
     kind: Kind, image: str, unit: Unit, at: At, model: NamedEntry, images: Mapping[str, str], beside: Beside
 ) -> Reference | Face | Pose:
-    """A unit that reads an image. A1111 leaves the LoRA of files for faces to a tag in the prompt."""
+    """A unit that reads an image. A1111 leaves the LoRA of files for faces to a tag in the prompt. Raises Refused."""
+    _check_no_layers(unit, at)
     if kind == "reference":
         return _when(Reference(image=image), unit, at, model.name, images, beside)
     face = _when(Face(image=image, lora=0.0, control=NO_CONTROL), unit, at, model.name, images, beside)
@@ -157,6 +158,7 @@ def _example(unit: Unit, at: At, images: Mapping[str, str], warn: list[str], bes
     weight above 1 is 1, as in A1111. Raises Refused."""
     if at.image("effective_region_mask") in images:
         raise at.bad("effective_region_mask", "an example acts everywhere: leave it out")
+    _check_no_layers(unit, at)
     mode = _mode(unit, at)
     fidelity = unit.threshold_a
     if not 0 <= fidelity <= 1:
@@ -179,7 +181,8 @@ def _inpaint(unit: Unit, at: At, catalogue: Catalogue, beside: Beside) -> Read:
     model = _model(unit, at, catalogue)
     if model.more.get("kind") in READ_IMAGES:
         raise at.bad("model", f"{model.name!r} reads an image, and {unit.module[:60]} is for networks that read hints")
-    control = Control(type=INPAINT_TYPE, mode=_mode(unit, at), annotator=INPAINT, resize=_fit(unit, at))
+    layers = _layers(unit, at)
+    control = Control(type=INPAINT_TYPE, mode=_mode(unit, at), layers=layers, annotator=INPAINT, resize=_fit(unit, at))
     control = _when(control, unit, at, model.name, images, beside)
     fields = {**found.fields, "resize_mode": control.resize} if found.fields else {}
     return Read(Map(control_text(replace(control, image=found.shown))), control, images, fields)
@@ -187,6 +190,18 @@ def _inpaint(unit: Unit, at: At, catalogue: Catalogue, beside: Beside) -> Read:
 
 def _mode(unit: Unit, at: At) -> Mode:
     return _chosen(2 if unit.guessmode else unit.control_mode, MODES, MODE_NAMES, "control_mode", at)
+
+
+def _layers(unit: Unit, at: At) -> tuple[float, ...]:
+    """A factor for each layer of the network. Raises Refused."""
+    if any(not 0 <= factor <= MAX_WEIGHT for factor in unit.advanced_weighting or ()):
+        raise at.bad("advanced_weighting", f"each can be 0 to {MAX_WEIGHT:g}")
+    return tuple(unit.advanced_weighting or ())
+
+
+def _check_no_layers(unit: Unit, at: At) -> None:
+    if unit.advanced_weighting:
+        raise at.bad("advanced_weighting", "only networks that read a hint take it; give weight")
 
 
 def _fit(unit: Unit, at: At) -> Fit:
@@ -287,8 +302,8 @@ def _type(unit: Unit, at: At, maker: AnnotatorEntry, model: NamedEntry) -> str:
 
 
 def _when(own: W, unit: Unit, at: At, model: str, images: Mapping[str, str], beside: Beside) -> W:
-    """With what controls and references both say. Without a second pass, `hr_option` means nothing, as in A1111. Raises
-    Refused."""
+    """With what controls and references both say. Factors for each layer replace the weight, and without a second pass
+    `hr_option` means nothing, as in A1111. Raises Refused."""
     for name, value, most in (
         ("weight", unit.weight, MAX_WEIGHT),
         ("guidance_start", unit.guidance_start, 1.0),
@@ -303,7 +318,7 @@ def _when(own: W, unit: Unit, at: At, model: str, images: Mapping[str, str], bes
     passes = _chosen(unit.hr_option, PASSES, PASS_NAMES, "hr_option", at)
     return replace(
         own,
-        weight=unit.weight,
+        weight=1.0 if unit.advanced_weighting else unit.weight,
         start=unit.guidance_start or None,
         end=unit.guidance_end,
         model=model,

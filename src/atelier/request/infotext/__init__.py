@@ -313,6 +313,7 @@ def _as_control(own: ResolvedControl) -> Control:
     control = Control(
         type=own.type,
         mode=own.mode,
+        layers=own.layers,
         annotator=own.annotator,
         resize=own.resize,
         resolution=own.resolution,
