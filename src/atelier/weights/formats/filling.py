@@ -120,7 +120,8 @@ class Filler:
 
         self._path, self._file = path, file
         self._grain = GRAIN if torch.get_num_threads() > 1 else PIECE
-        self._scratch = torch.empty(0, dtype=torch.uint8)
+        self._scratch = torch.empty(PIECE, dtype=torch.uint8)
+        self._memory = _bytes(self._scratch)
         self._wide = torch.empty(self._grain, dtype=torch.float32)
         self._narrow = torch.empty(0)
 
@@ -150,7 +151,8 @@ class Filler:
         """Between two short precisions through float32: no processor casts these in one go, and torch then takes four
         times as long. The numbers are the same, since float32 holds those of both."""
         through = into.dtype.itemsize <= 2 and found.dtype.itemsize <= 2 and found.is_floating_point()
-        for source, target in zip(_split(found, self._grain), _split(into, self._grain), strict=True):
+        for start in range(0, len(found), self._grain):
+            source, target = found[start : start + self._grain], into[start : start + self._grain]
             target.copy_(self._wide[: len(source)].copy_(source) if through else source)
 
     def _next(self, count: int, dtype: torch.dtype) -> Tensor:
@@ -158,11 +160,11 @@ class Filler:
         import torch
 
         size = count * dtype.itemsize
-        if len(self._scratch) < size:
+        if len(self._memory) < size:
             self._scratch = torch.empty(size, dtype=torch.uint8)
-        bytes_ = self._scratch[:size]
-        self._read(_bytes(bytes_))
-        return bytes_.view(dtype)
+            self._memory = _bytes(self._scratch)
+        self._read(self._memory[:size])
+        return self._scratch[:size].view(dtype)
 
     def _narrowed(self, count: int, dtype: torch.dtype) -> Tensor:
         import torch
