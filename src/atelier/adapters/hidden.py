@@ -16,7 +16,7 @@ from PIL import Image
 Nibbles = npt.NDArray[np.uint8]
 FACTOR, STEP, BELOW = 1664525, 1013904223, 255
 """Of the made-up numbers: each is FACTOR times the one before plus STEP, in 32 bits; its rest by BELOW is used."""
-LOW, HIGH = 0x0F, 4
+LOW, HIGH = np.uint8(0x0F), np.uint8(4)
 """The bits of a half, and by how many the high one is shifted."""
 ZLIB = b"\x78"
 """What compressed data begin with."""
@@ -57,8 +57,7 @@ def made_up(count: int) -> Nibbles:
 
 def _without_border(pixels: Nibbles) -> Nibbles:
     """Without the black rows and columns around everything else."""
-    lit = pixels.any(axis=2)
-    (rows,), (columns,) = np.nonzero(lit.any(axis=1)), np.nonzero(lit.any(axis=0))
+    (rows,), (columns,) = np.nonzero(pixels.any(axis=(1, 2))), np.nonzero(pixels.any(axis=(0, 2)))
     if len(rows) == 0:
         return pixels[:0, :0]
     return pixels[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
