@@ -14,7 +14,9 @@ import torch
 from safetensors.torch import save_file
 from typer.testing import CliRunner
 
+from atelier.checkpoints.assembling import assembled
 from atelier.checkpoints.kind import Identity, Seen, kinds, recognised
+from atelier.checkpoints.opening import open_checkpoint
 from atelier.cli.models import app
 from atelier.weights.archive import open_any
 
@@ -390,6 +392,50 @@ def test_wrappers_and_prefixes_change_nothing() -> None:
     assert told(whole) == ("controlnet", "sd1", "base")
 
 
+PIPELINES = {
+    "sd1": {
+        "unet.": "sd1_unet_diffusers",
+        "vae.": "vae_diffusers_old_names",
+        "text_encoder.": "text_encoder_clip_l_hf",
+    },
+    "sdxl": {
+        "unet.": "sdxl_unet_diffusers",
+        "vae.": "vae_diffusers_old_names",
+        "text_encoder_2.": "text_encoder_clip_g_hf",
+    },
+    "sd3": {
+        "transformer.": "sd3_medium_transformer_diffusers",
+        "vae.": "vae_sd3_diffusers",
+        "text_encoder_3.": "text_encoder_t5xxl",
+    },
+}
+
+
+def test_a_whole_model_is_none_of_its_parts() -> None:
+    cut = {name.removeprefix("model."): shape for name, shape in published("sd1_ldm_required").items()}
+    files = {"sd1 cut": cut, "no autoencoder": without(cut, "first_stage_model.")} | {
+        family: {k: v for prefix, name in parts.items() for k, v in prefixed(published(name), prefix).items()}
+        for family, parts in PIPELINES.items()
+    }
+    assert {name: [(own.kind, own.family) for own in asked(shapes)] for name, shapes in files.items()} == {
+        "sd1 cut": [("checkpoint", "sd1")],
+        "no autoencoder": [("checkpoint", "sd1")],
+        "sd1": [("checkpoint", "sd1")],
+        "sdxl": [("checkpoint", "sdxl")],
+        "sd3": [("checkpoint", "sd3")],
+    }
+    assert recognised(Seen(files["sd1"])) == Identity("checkpoint", "sd1", "base", prediction="epsilon")
+    assert told(prefixed(published("text_encoder_clip_g_hf"), "text_encoder_2."))[2] == "clip_g"
+    assert told(prefixed(published("text_encoder_t5xxl"), "text_encoder_3."))[2] == "t5xxl"
+
+
+@pytest.mark.parametrize("prefix", ["diffusion_model.", "transformer."])
+def test_an_adapter_of_all_parts_is_no_model(prefix: str) -> None:
+    flux = named(f"{prefix}double_blocks.0.img_attn.qkv.lora_A.weight", 4, 3072)
+    text = named("text_encoder.text_model.encoder.layers.0.mlp.fc1.lora_A.weight", 4, 768)
+    assert [(own.kind, own.family) for own in asked(flux | text)] == [("lora", "flux")]
+
+
 def test_adapters_of_half_a_model_tell_their_family() -> None:
     sdxl, sd1 = published("lora_kohya_sdxl_conv"), published("lora_kohya_sd1")
     assert told(only(sdxl, "lora_unet_input_blocks_8"))[:2] == ("lora", "sdxl")
@@ -407,7 +453,9 @@ def test_adapters_of_half_a_model_tell_their_family() -> None:
 # The command
 
 
-@pytest.mark.parametrize("wrapper", ["module.", "state_dict.", "model.", "module.model.", "state_dict.module."])
+@pytest.mark.parametrize(
+    "wrapper", ["module.", "state_dict.", "model.", "module.model.", "state_dict.module.", "_orig_mod."]
+)
 def test_what_stands_before_all_names_changes_nothing(wrapper: str, tmp_path: Path) -> None:
     whole = inspected(sparse(tmp_path / "whole.safetensors", prefixed(published("sd1_ldm_required"), wrapper)))
     assert (whole["kind"], whole["family"], whole["variant"]) == ("checkpoint", "sd1", "base")
@@ -490,6 +538,25 @@ def test_what_cannot_be_generated_with_is_named(tmp_path: Path) -> None:
         "codeformer": False,
     }.items():
         assert inspected(sparse(tmp_path / name, published(name)))["supported"] is usable, name
+
+
+def test_parts_under_other_names_are_told_with_a_way_out(tmp_path: Path) -> None:
+    text, other = "cond_stage_model.transformer.", "text_encoders.clip_l.transformer."
+    shapes = {name.replace(text, other): shape for name, shape in published("sd1_ldm_required").items()}
+    path = sparse(tmp_path / "a.safetensors", shapes)
+    assert str(inspected(path)["problem"]).endswith(
+        "which lacks a text encoder or has it under other names: name a file that has it with --text-encoder FILE "
+        "(this one, or another)"
+    )
+    assert assembled(path, None, [path]).parts["text"].prefix == other
+
+
+def test_a_model_without_the_outermost_name_opens(tmp_path: Path) -> None:
+    shapes = {name.removeprefix("model."): shape for name, shape in published("sd1_ldm_required").items()}
+    found = inspected(sparse(tmp_path / "a.safetensors", shapes))
+    assert (found["kind"], found["family"], found["supported"]) == ("checkpoint", "sd1", True)
+    short = {name.replace("first_stage_model.", "vae."): shape for name, shape in shapes.items()}
+    assert open_checkpoint(sparse(tmp_path / "b.safetensors", short)).parts["vae"].layout == "ldm"
 
 
 def test_tensors_that_are_no_numbers_are_named(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import zlib
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +18,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 import tiny
-from atelier.adapters.inversion import read_embedding
+from atelier.adapters import hidden
+from atelier.adapters.hidden import made_up
+from atelier.adapters.inversion import read_embedding, stored_name
 from atelier.errors import BadFile, BadInput
 from atelier.runtime.engine import Engine
 from atelier.runtime.library import Library
@@ -74,8 +77,33 @@ def in_image(path: Path, vectors: Tensor) -> None:
     Image.new("RGB", (8, 8)).save(path.with_name("shown.png"), pnginfo=info)
 
 
+def mixed(halves: bytes, height: int) -> Image.Image:
+    """Columns of this height, three halves in a pixel, mixed with A1111's made-up numbers, below other high bits."""
+    width, numbers, state = -(-len(halves) // (3 * height)), bytearray(), 0
+    for half in halves.ljust(3 * width * height, b"\0"):
+        state = (1664525 * state + 1013904223) % 2**32
+        numbers.append(half ^ (state % 255 & 15) | 0x50)
+    return Image.frombytes("RGB", (width, height), bytes(numbers))
+
+
+def with_pixels(path: Path, data: bytes, colour: str = "#808183") -> None:
+    """An image of the data beside a picture, a black column on both sides of it, and a black border around all."""
+    low, high = mixed(bytes(own & 15 for own in data), 64), mixed(bytes(own >> 4 for own in data), 64)
+    sheet = Image.new("RGB", (2 * low.width + 8 + 32 + 4, 72), "black")
+    sheet.paste(low, (4, 4))
+    sheet.paste(Image.new("RGB", (32, 64), colour), (4 + low.width + 1, 4))
+    sheet.paste(high, (4 + low.width + 32 + 2, 4))
+    sheet.save(path, lossless=True)
+
+
+def in_pixels(path: Path, vectors: Tensor) -> None:
+    said = {"string_to_param": {"*": {"TORCHTENSOR": vectors.tolist()}}, "name": path.stem, "step": 1}
+    with_pixels(path.with_name("drawn.webp"), zlib.compress(json.dumps(said).encode(), 9))
+
+
 FORMS: dict[str, Callable[[Path, Tensor], None]] = {
-    form.__name__: form for form in (a1111, original, one_tensor, diffusers, row_by_row, pair, with_output, in_image)
+    form.__name__: form
+    for form in (a1111, original, one_tensor, diffusers, row_by_row, pair, with_output, in_image, in_pixels)
 }
 
 
@@ -191,15 +219,60 @@ def test_one_that_changes_after_it_was_resolved_is_refused(models: Path):
     assert "has changed since the request was resolved" in str(list(engine.run(resolved))[-1])
 
 
+def test_made_up_numbers_are_those_of_the_webui():
+    numbers = made_up(100_100)
+    assert numbers[:16].tolist() == [253, 242, 127, 44, 157, 27, 239, 133, 38, 79, 167, 4, 177, 95, 130, 79]
+    assert int(numbers[100:].sum(dtype=int)) == 12731374
+
+
+def test_pixels_of_large_images_are_not_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    with_pixels(tmp_path / "a.png", zlib.compress(b'{"name": "ink"}'))
+    monkeypatch.setattr(hidden, "MOST_PIXELS", 50 * 50)
+    assert stored_name(tmp_path / "a.png") is None
+
+
+def test_images_without_one_have_no_name(tmp_path: Path):
+    too_large(tmp_path / "large.png")
+    Image.new("RGB", (8, 8), "red").save(tmp_path / "red.png")
+    assert [stored_name(tmp_path / name) for name in ("large.png", "red.png", "none.png")] == [None] * 3
+    with_pixels(tmp_path / "red.png", zlib.compress(b'{"name": "ink"}'))
+    assert stored_name(tmp_path / "red.png") == "ink"
+
+
 def broken(path: Path) -> None:
     info = PngInfo()
     info.add_text("sd-ti-embedding", "e30x")
     Image.new("RGB", (8, 8)).save(path, pnginfo=info)
 
 
+def bomb(path: Path) -> None:
+    with_pixels(path, zlib.compress(b'{"a": "%s"}' % (b" " * 40_000_000), 9))
+
+
+def uneven(path: Path) -> None:
+    drawn = Image.new("RGB", (8, 8), "red")
+    drawn.paste("black", (2, 0, 3, 8))
+    drawn.save(path)
+
+
+def too_large(path: Path) -> None:
+    """A header of an image that no program would open."""
+    Image.new("RGB", (8, 8)).save(path)
+    data = bytearray(path.read_bytes())
+    data[16:24] = (60_000).to_bytes(4, "big") * 2
+    data[29:33] = zlib.crc32(data[12:29]).to_bytes(4, "big")
+    path.write_bytes(data)
+
+
 BAD: dict[str, tuple[Callable[[Path], None], str]] = {
     "a plain image": (lambda path: Image.new("RGB", (8, 8)).save(path), "carries no textual inversion"),
     "a damaged one": (broken, "damaged"),
+    "an image with a bomb in it": (bomb, "damaged"),
+    "an image with damaged pixels": (lambda path: with_pixels(path, b"\x78\xda" + bytes(400)), "damaged"),
+    "an image of other pixels": (lambda path: with_pixels(path, b"\x79" * 400), "carries no textual inversion"),
+    "an image of uneven sides": (uneven, "carries no textual inversion"),
+    "another image": (lambda path: Image.new("RGB", (8, 8)).save(path, "GIF"), "cannot be read as an image"),
+    "an image without end": (too_large, "cannot be read as an image"),
     "no numbers": (lambda path: save_file({"emb_params": torch.full((1, 32), torch.nan)}, path), "no finite numbers"),
     "a model": (lambda path: save_file({"a.weight": torch.zeros(2000, 768)}, path), "is no textual inversion"),
     "lengths": (lambda path: save_file({"a": torch.zeros(3), "b": torch.zeros(4)}, path), "of different lengths"),

@@ -141,6 +141,40 @@ def test_bad_input_is_one_line(shelf: Path, tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["models"]
 
 
+def test_what_is_wrong_with_a_folder_names_the_file(shelf: Path) -> None:
+    folder = shelf / "more" / "folder"
+    settings = folder / "vae" / "config.json"
+    settings.write_text(settings.read_text().replace("AutoencoderKL", "AutoencoderVQ"))
+    found = json.loads(run("inspect", folder, "--json").stdout)
+    assert (found["kind"], found["supported"]) == ("checkpoint", False)
+    assert found["problem"].startswith("cannot be read: vae/config.json says _class_name is ")
+    (folder / "scheduler" / "scheduler_config.json").unlink()
+    assert "no: it cannot be read: scheduler/scheduler_config.json does not exist" in run("inspect", folder).stdout
+
+
+def test_a_folder_without_what_is_asked_for_says_what_there_is(shelf: Path) -> None:
+    folder = shelf / "more" / "folder"
+    weights, there = folder / "unet" / "diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.ema.safetensors"
+    assert str(problem("inspect", folder, "--variant", "fp8")).endswith(
+        "unet: holds no weights of the variant fp8; there is diffusion_pytorch_model.safetensors"
+    )
+    weights.rename(weights.with_name(there))
+    assert str(problem("inspect", folder)).endswith(f"non_ema); there is {there}")
+    (folder / "model_index.json").unlink()
+    said = "is no model: a diffusers folder has a model_index.json; the folders of its networks can be inspected alone"
+    assert str(problem("inspect", folder)).endswith(said)
+
+
+def test_one_of_several_shards_is_no_model(shelf: Path) -> None:
+    alone = (shelf / "single.safetensors").rename(shelf / "model-00001-of-00001.safetensors")
+    found = json.loads(run("inspect", alone, "--json").stdout)
+    assert (found["kind"], found["supported"], found["problem"]) == ("checkpoint", True, None)
+    first = alone.rename(shelf / "model-00001-of-00012.safetensors")
+    found = json.loads(run("inspect", first, "--json").stdout)
+    assert (found["kind"], found["supported"]) == ("checkpoint", False)
+    assert found["problem"] == "is one of 12 shards: name their folder or index"
+
+
 def test_names_of_files_do_nothing_to_terminals(shelf: Path) -> None:
     file = shelf / "a\n\x1b[2Jb.safetensors"
     (shelf / "single.safetensors").rename(file)

@@ -191,7 +191,16 @@ def test_names_that_attacks_use_are_called_so(tmp_path: Path) -> None:
 GENUINE = (
     *("pytorch_lightning.callbacks.model_checkpoint.ModelCheckpoint", "numpy.core.multiarray.scalar", "numpy.dtype"),
     *("_codecs.encode", "argparse.Namespace", "pathlib.PosixPath", "collections.defaultdict", "omegaconf.DictConfig"),
-    *("builtins.set", "__builtin__.long", "torch.device", "typing.Any", "functools.partial", "ldm.util.Trainer"),
+    *(
+        "builtins.set",
+        "__builtin__.long",
+        "builtins.range",
+        "__builtin__.xrange",
+        "torch.device",
+        "typing.Any",
+        "functools.partial",
+        "ldm.util.Trainer",
+    ),
 )
 
 
@@ -253,6 +262,7 @@ def deep_kind(open_: bytes = b"]") -> bytes:
     return tensor(kind=open_ * 100_000 + b"a" * 99_999)
 
 
+OF_CLASS = b"ctorch._tensor\n_rebuild_from_type_v2\n"
 BOMBS: dict[str, Callable[[], bytes]] = {
     "billion laughs": lambda: archive_of(laughs()),
     "laughing dictionaries": lambda: archive_of(laughing_dictionaries()),
@@ -264,6 +274,10 @@ BOMBS: dict[str, Callable[[], bytes]] = {
     "the same parameters": lambda: archive_of(same_parameters()),
     "a wide tuple": lambda: archive_of(wide_tuple()),
     "long names": lambda: archive_of(long_names()),
+    "a tensor of a class of what is no name": lambda: archive_of(b"\x80\x02" + OF_CLASS + b"(]N)NtR."),
+    "a tensor of a class of a class of …": lambda: archive_of(
+        b"\x80\x02" + OF_CLASS + b"q\x00" + b"(h\x00N" * 5000 + b")" + b"Nt" * 5000 + b"R."
+    ),
     "a far memo": lambda: archive_of(b"\x80\x02Nr\xff\xff\xff\xff."),
     "many memos": lambda: archive_of(
         b"\x80\x02N" + b"".join(b"r" + struct.pack("<I", n) for n in range(100_001)) + b"."

@@ -37,6 +37,7 @@ def tensors() -> dict[str, Tensor]:
         "bytes": torch.arange(5, dtype=torch.uint8),
         "flags": torch.tensor([True, False]),
         "parameter": torch.nn.Parameter(whole[0]),
+        "buffer": torch.nn.Buffer(whole[1].clone()),
         **{str(kind): (whole[0, 0] * 100).to(kind) for kind in kinds},
     }
 

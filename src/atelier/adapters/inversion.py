@@ -12,6 +12,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import cast
 
@@ -19,17 +20,20 @@ import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
+from atelier.adapters import hidden
 from atelier.errors import BadFile
 from atelier.weights.archive import Archive, open_any, renamed
 from atelier.weights.formats.safetensors import FLOATS
 
-IMAGES = (".png", ".webp")
+IMAGES, FORMATS = (".png", ".webp"), ("PNG", "WEBP")
 CHUNK = "sd-ti-embedding"
-"""The text of an image that holds one: base64 of JSON."""
+"""The text of an image that holds one: base64 of JSON. Where it was lost, the pixels hold the same JSON."""
 TENSOR = "TORCHTENSOR"
 PARAMETERS = "string_to_param"
 BUNDLED = "bundle_emb."
 """What stands before the name of one that comes with a weight adapter, and before a dot and its parts."""
+MOST_NAMES = 10_000
+"""Of images that are remembered."""
 MAX_NUMBERS = 1_000_000
 """More than any vectors that fit into a prompt."""
 _NUMBERED = re.compile(r"_(\d{1,4})$")
@@ -69,6 +73,16 @@ def bundled(archive: Archive) -> tuple[str, ...]:
 
 def stored_name(path: Path) -> str | None:
     """What an image's textual inversion is called; None where the image carries none, or cannot be read."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return _named(path, found.st_mtime_ns, found.st_size)
+
+
+@lru_cache(maxsize=MOST_NAMES)
+def _named(path: Path, _changed: int, _size: int) -> str | None:
+    """Remembered, since to look into the pixels takes a while, and most images there are pictures of something."""
     try:
         found = _in_image(path)
     except BadFile:
@@ -126,16 +140,18 @@ def _of_image(path: Path) -> dict[str, Tensor]:
 
 
 def _in_image(path: Path) -> dict[str, object] | None:
-    """What the image's text says; None where it has none. Raises BadFile."""
+    """What the image's text says, or else its pixels; None where they say nothing. Raises BadFile."""
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=FORMATS) as image:
             text = cast("object", image.info.get(CHUNK))
-    except (OSError, UnidentifiedImageError, SyntaxError, ValueError) as error:
+            packed = None if isinstance(text, str | bytes) else hidden.packed(image)
+    except (OSError, UnidentifiedImageError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise BadFile(path, "cannot be read as an image") from error
-    if not isinstance(text, str | bytes):
+    if packed is None and not isinstance(text, str | bytes):
         return None
     try:
-        found = cast("object", json.loads(base64.b64decode(text)))
+        data = base64.b64decode(text) if isinstance(text, str | bytes) else hidden.unpacked(packed or b"")
+        found = cast("object", json.loads(data))
     except (binascii.Error, ValueError, RecursionError) as error:
         raise BadFile(path, "carries a textual inversion that is damaged: get it again") from error
     return cast("dict[str, object]", found) if isinstance(found, dict) else None

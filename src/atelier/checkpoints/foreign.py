@@ -7,6 +7,11 @@ from atelier.weights.archive import Archive
 
 TOGETHER = "name one with --vae FILE or --text-encoder FILE, or keep it with the model (`atelier models convert`)"
 """The way out for a checkpoint that lacks a part."""
+ELSEWHERE = (
+    "lacks a text encoder or has it under other names: name a file that has it with --text-encoder FILE (this one, or "
+    "another)"
+)
+"""The same for one without what its family is told by."""
 _PART = "and no whole checkpoint; give a file or folder with denoiser, autoencoder and text encoder"
 
 
@@ -23,7 +28,9 @@ def describe(archive: Archive) -> str:
         return f"is {found.phrase}, {_PART}"
     named = found.phrase if found.variant in {None, "base"} else f"{found.phrase} ({found.variant})"
     lacks = _lacking(found) if of_known_family(found) else ""
-    return f"is {named}, and {lacks}" if lacks else f"is {named}, which cannot be read yet"
+    if lacks:
+        return f"is {named}, and {lacks}"
+    return f"is {named}, which {ELSEWHERE if of_known_family(found) else 'cannot be read yet'}"
 
 
 def _lacking(found: Identity) -> str:

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from atelier.checkpoints.checkpoint import PRECISIONS, Checkpoint
-from atelier.checkpoints.folder import INDEX, NETWORK_STEM, TRANSFORMERS_STEM, VARIANTS, archive_in
+from atelier.checkpoints.folder import ENDINGS, INDEX, NETWORK_STEM, TRANSFORMERS_STEM, VARIANTS, archive_in
 from atelier.checkpoints.kind import Identity, Seen, kinds, recognised
-from atelier.checkpoints.opening import check_variant, open_archive, open_checkpoint
+from atelier.checkpoints.opening import NO_INDEX, check_variant, open_archive, open_checkpoint
 from atelier.checkpoints.report import PartReport, Report, part_report, report
 from atelier.checkpoints.trained_on import TrainedOn, tags, trained_on
 from atelier.errors import BadFile
 from atelier.weights.archive import Archive, TensorInfo, open_any
 from atelier.weights.formats.atomic import expanded
-from atelier.weights.formats.safetensors import FLOATS, TORCH_NAMES
+from atelier.weights.formats.safetensors import FLOATS, TORCH_NAMES, shown
 from atelier.weights.hashes import SHORT_TENSORS, HashCache, files_sha256, short
 
 STEMS = (NETWORK_STEM, TRANSFORMERS_STEM, "pytorch_lora_weights", "adapter_model", "learned_embeds")
@@ -28,6 +29,8 @@ UNNAMED, MOST_PARTS = "all", 20
 LICENCE, TRIGGER, TAGS = "modelspec.license", "modelspec.trigger_phrase", "ss_tag_frequency"
 BASES = ("ss_sd_model_name", "ss_base_model_version", "modelspec.merged_from", "modelspec.architecture")
 """What metadata say a file was made from, in the order in which they are believed."""
+SHARD = re.compile(r"-\d+-of-0*([0-9]+)\.(?:safetensors|bin)$")
+"""The end of the name of one of several files that hold a network together, and how many they are."""
 MOST_TAGS = 10
 NOTHING = frozenset({"", "None"})
 """What kohya writes where it knows nothing."""
@@ -114,17 +117,22 @@ def inspect(path: str | Path, *, variant: str | None = None) -> FileReport:
     archive = open_any(path)
     seen = Seen.of(archive)
     identity = recognised(seen) or Identity("unknown", notes=("has tensors of names that no known kind has",))
+    shard = SHARD.search(path.name)
+    if shard is not None and int(shard[1]) > 1:
+        return _told(path, archive, identity, None, f"is one of {int(shard[1])} shards: name their folder or index")
     if identity.kind != "checkpoint":
         return _told(path, archive, identity, None, None)
     try:
         return _told(path, archive, identity, open_archive(path, archive), None)
     except BadFile as error:
-        return _told(path, archive, identity, None, error.problem)
+        return _told(path, archive, identity, None, _why(path, error))
 
 
 def _folder(path: Path, variant: str | None) -> FileReport:
     """A pipeline, or the folder of one network. Raises BadFile."""
     if not (path / INDEX).is_file():
+        if any((path / name).is_dir() for name in DENOISERS):
+            raise BadFile(path, f"{NO_INDEX}; the folders of its networks can be inspected alone")
         archive = _lone(path, variant)
         return _told(path, archive, recognised(Seen.of(archive)) or Identity("unknown"), None, None)
     denoiser = next((path / name for name in DENOISERS if (path / name).is_dir()), path)
@@ -134,7 +142,16 @@ def _folder(path: Path, variant: str | None) -> FileReport:
     try:
         return _told(path, archive, identity, open_checkpoint(path, variant=variant), None)
     except BadFile as error:
-        return _told(path, archive, identity, None, error.problem)
+        return _told(path, archive, identity, None, _why(path, error))
+
+
+def _why(path: Path, error: BadFile) -> str:
+    """What is wrong; of a folder, or with a file beside it, also the file that it is wrong with."""
+    culprit = Path(error.path)
+    if culprit == path:
+        return error.problem
+    inner = culprit.relative_to(path) if culprit.is_relative_to(path) else culprit
+    return f"cannot be read: {inner} {error.problem}"
 
 
 def _lone(folder: Path, variant: str | None) -> Archive:
@@ -145,7 +162,11 @@ def _lone(folder: Path, variant: str | None) -> Archive:
         except BadFile as error:
             if error.path != str(folder):  # a file that is there and cannot be used
                 raise
-    raise BadFile(folder, f"holds no weights that are known ({', '.join(STEMS)}, plain or {', '.join(VARIANTS)})")
+    sort = f"that are known ({', '.join(STEMS)}, plain or {', '.join(VARIANTS)})"
+    wanted = sort if variant is None else f"of the variant {shown(variant)}"
+    others = sorted(shown(path.name) for ending in ENDINGS for path in folder.glob(f"*{ending}"))
+    also = f"; there {'is' if len(others) == 1 else 'are'} {', '.join(others[:3])}" if others else ""
+    raise BadFile(folder, f"holds no weights {wanted}{also}")
 
 
 def _told(
@@ -159,7 +180,7 @@ def _told(
         name=path.name if path.is_dir() else path.stem,
         path=path,
         identity=identity if checkpoint is None else _agreed(identity, checkpoint),
-        supported=checkpoint is not None or (kind is not None and kind.reads(identity)),
+        supported=checkpoint is not None or (problem is None and kind is not None and kind.reads(identity)),
         problem=problem,
         dtype=_dtype(infos) if checkpoint is None else checkpoint.dtype,
         tensors=len(infos),

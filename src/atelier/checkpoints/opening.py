@@ -30,6 +30,8 @@ PARAMETERS = (".weight", ".bias", ".gamma", ".beta", ".alpha", ".scale")
 """What the names of layers' parameters end with; another tensor of more than one dimension counts as one too."""
 OF_TRAINING = ("embedding_manager.", "optimizer", "lr_scheduler", "callbacks", "loops.")
 """What the names begin with of things that trainings save with their networks."""
+NO_INDEX = f"is no model: a diffusers folder has a {folders.INDEX}"
+"""What is wrong with a folder without it."""
 
 
 @cache
@@ -114,7 +116,7 @@ def _is_of_network(name: str, shape: tuple[int, ...]) -> bool:
 
 def _open_folder(path: Path, variant: str | None, candidates: Iterable[Family]) -> Checkpoint:
     if not (path / folders.INDEX).is_file():
-        raise BadFile(path, f"is no model: a diffusers folder has a {folders.INDEX}")
+        raise BadFile(path, NO_INDEX)
     index = Config.read(path / folders.INDEX)
     family = next((f for f in candidates if f.folder is not None and f.folder.detect(index)), None)
     if family is None:

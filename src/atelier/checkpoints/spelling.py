@@ -21,7 +21,9 @@ OUTER = ("embeddings.", "encoder.", "final_layer_norm.")
 TURBO, OF_SD2 = "conditioner.embedders.0.model.", "cond_stage_model.model."
 TURBO_NORM, TURBO_WIDTH = f"{TURBO}ln_final.weight", 1024
 """What tells SD-Turbo's text encoder from that of XL's refiner, which is 1280 wide."""
-DENOISER = "model.diffusion_model."
+DENOISER, BARE = "model.diffusion_model.", "diffusion_model."
+"""What stands before the names of the denoiser, and what is left of it where a program saved what is inside of its
+model."""
 AUTOENCODER, SHORT = "first_stage_model.", "vae."
 """What stands before the names of the autoencoder, and what some programs write instead."""
 SHORT_FIRST = f"{SHORT}encoder.down.0."
@@ -75,7 +77,11 @@ def _moved(archive: Archive) -> dict[str, str]:
     norm, moved = archive.tensors.get(TURBO_NORM), dict[str, str]()
     if norm is not None and norm.shape == (TURBO_WIDTH,):
         moved[TURBO] = OF_SD2
-    begins = {own for own in (DENOISER, AUTOENCODER, SHORT_FIRST) if any(n.startswith(own) for n in archive.tensors)}
+    looked_for = (DENOISER, BARE, AUTOENCODER, SHORT_FIRST)
+    begins = {own for own in looked_for if any(n.startswith(own) for n in archive.tensors)}
+    if BARE in begins and DENOISER not in begins and len(begins) > 1:
+        moved[BARE] = DENOISER
+        begins = begins - {BARE} | {DENOISER}
     if begins == {DENOISER, SHORT_FIRST}:
         moved[SHORT] = AUTOENCODER
     return moved

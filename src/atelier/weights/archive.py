@@ -215,8 +215,8 @@ def renamed(archive: Archive, stored: Mapping[str, str]) -> Archive:
     return Renamed(archive, stored, MappingProxyType(tensors))
 
 
-WRAPPERS = ("module.", "state_dict.")
-"""What programs that train on several devices, and conversions, put before the names of all tensors."""
+WRAPPERS = ("module.", "state_dict.", "_orig_mod.")
+"""What programs that train on several devices, conversions and torch.compile put before the names of all tensors."""
 
 
 def open_any(path: Path) -> Archive:

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from atelier.checkpoints.denoisers import Denoiser, denoiser
 from atelier.checkpoints.kind import Identity, Kind, Seen
+from atelier.checkpoints.kinds import lora
 
 PREFIX = "model.diffusion_model."
+BARE = "diffusion_model."
+"""The same where a program saved what is inside of its model."""
+CONVERTED = ("unet.", "transformer.")
+"""The same in a file of all networks of a pipeline of diffusers."""
 OTHERS = ("first_stage_model.", "cond_stage_model.", "conditioner.", "text_encoders.", "text_encoder.", "vae.")
 """What the other parts of a model begin with; one of them at least makes it a whole one."""
-TEXT = ("cond_stage_model.", "conditioner.", "text_encoders.")
+TEXT = ("cond_stage_model.", "conditioner.", "text_encoders.", "text_encoder.")
 AUTOENCODER = ("first_stage_model.", "vae.")
 V_PRED, EDM_V = "v_pred", "edm_vpred.sigma_max"
 BASE_STEPS = "875000"
@@ -16,13 +21,20 @@ BASE_STEPS = "875000"
 
 
 def recognise(seen: Seen) -> Identity | None:
-    if not seen.starts(PREFIX) or not seen.starts(*OTHERS) or seen.starts("control_model."):
+    prefix = next((own for own in (PREFIX, BARE, *CONVERTED) if seen.starts(own)), None)
+    if prefix is None or not seen.starts(*OTHERS) or seen.starts("control_model."):
         return None
-    inner = seen.below(PREFIX)
-    found = _marked(seen) or denoiser(inner)
+    if prefix != PREFIX and lora.is_adapter(seen):
+        return None
+    found = _marked(seen) or denoiser(seen.below(prefix))
     if found is None:
         return Identity("checkpoint", None, None, notes=("its denoiser is of no known family",))
     return Identity("checkpoint", *found, prediction=predicted(seen, found), notes=tuple(_notes(seen)))
+
+
+def has_denoiser(seen: Seen) -> bool:
+    """Whether the denoiser of a model is there, so that what is beside it is no part alone."""
+    return seen.starts(PREFIX, BARE) or (seen.starts(*CONVERTED) and seen.starts("vae."))
 
 
 def _marked(seen: Seen) -> Denoiser | None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from atelier.checkpoints.kind import Identity, Kind, Seen, of_known_family
+from atelier.checkpoints.kinds.checkpoint import has_denoiser
 
 PREFIXES = (
     *(
         "",
         "text_encoder.",
+        "text_encoder_2.",
+        "text_encoder_3.",
         "cond_stage_model.transformer.",
         "cond_stage_model.model.",
         "transformer.",
@@ -47,7 +50,7 @@ LANGUAGE = (
 
 def recognise(seen: Seen) -> Identity | None:
     """The first of the encoders that a file holds names it; others are noted."""
-    if seen.starts("model.diffusion_model.", "first_stage_model.", "vae.") or seen.holds("lora", "id_encoder."):
+    if has_denoiser(seen) or seen.starts("first_stage_model.", "vae.") or seen.holds("lora", "id_encoder."):
         return None
     found = [own for prefix in PREFIXES if (own := _at(seen, prefix)) is not None]
     if not found:

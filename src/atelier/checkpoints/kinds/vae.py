@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from atelier.checkpoints.kind import Identity, Kind, Seen, of_known_family
+from atelier.checkpoints.kinds.checkpoint import has_denoiser
 from atelier.checkpoints.strangers import strange_autoencoder
 
 PREFIXES = ("", "first_stage_model.", "vae.")
@@ -16,7 +17,7 @@ DEEP = {"encoder": "down_blocks.0.resnets.", "decoder": "up_blocks.0.resnets."}
 
 
 def recognise(seen: Seen) -> Identity | None:
-    if seen.starts("model.diffusion_model."):
+    if has_denoiser(seen):
         return None
     for prefix in PREFIXES:
         inner = seen.below(prefix) if not prefix or seen.starts(prefix) else Seen({})

@@ -47,7 +47,10 @@ DANGEROUS_INNER = (
 DANGEROUS_PARTS = frozenset({"os", "posix", "nt", "sys", "subprocess", "builtins", "__builtins__", "__globals__"})
 """What no name may lead through, as in `torch.serialization.os.system`."""
 BUILTINS = ("builtins", "__builtin__")
-HARMLESS = "bool bytearray bytes complex dict float frozenset int list long object set slice str tuple type unicode"
+HARMLESS = (
+    "bool bytearray bytes complex dict float frozenset int list long object range set slice str tuple type unicode "
+    "xrange"
+)
 """Of the builtins."""
 
 
@@ -407,17 +410,30 @@ def _typed(given: tuple[object, ...]) -> object:
     return TensorRef(*given[:4], dtype=given[6])
 
 
+def _of_class(given: tuple[object, ...]) -> object:
+    """A tensor of a class of its own, or with attributes: what makes it, the class, what it is made of, and those."""
+    is_tensor = isinstance(given[0], Global) and given[0] in _TENSORS
+    return _made(given[0], given[2]) if is_tensor else Opaque(OF_CLASS)
+
+
 def _first(given: tuple[object, ...]) -> object:
     return given[0]
 
 
 _TENSOR, _FIRST = _Model(4, _tensor), _Model(1, _first)
-_MODELLED: Mapping[Global, _Model] = MappingProxyType(
+_TENSORS: Mapping[Global, _Model] = MappingProxyType(
     {
-        ORDERED_DICT: _Model(0, _dictionary),
         Global("torch._utils", "_rebuild_tensor"): _TENSOR,
         Global("torch._utils", "_rebuild_tensor_v2"): _TENSOR,
         Global("torch._utils", "_rebuild_tensor_v3"): _Model(7, _typed),
+    }
+)
+OF_CLASS = Global("torch._tensor", "_rebuild_from_type_v2")
+_MODELLED: Mapping[Global, _Model] = MappingProxyType(
+    {
+        **_TENSORS,
+        ORDERED_DICT: _Model(0, _dictionary),
+        OF_CLASS: _Model(4, _of_class),
         Global("torch._utils", "_rebuild_parameter"): _FIRST,
         Global("torch._utils", "_rebuild_parameter_with_state"): _FIRST,
         Global("torch", "Size"): _FIRST,
