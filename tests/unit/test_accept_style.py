@@ -103,3 +103,23 @@ def test_what_is_pasted_stands_in_the_middle(style: ModuleType) -> None:
     image = style.pasted(whole, (0, 0, 255), 64, 20, (0, 0))
     rows, columns = np.nonzero(image[..., 0])
     assert (rows.min(), rows.max(), columns.min(), columns.max()) == (22, 41, 22, 41)
+
+
+def test_training_images_are_on_the_models_lattice_and_captioned_without_a_word(
+    style: ModuleType, tmp_path: Path
+) -> None:
+    things = [own for own in concepts() if own.name in ("lemon", "spider")]
+    red = Image.new("RGBA", (10, 6), (255, 0, 0, 255)).convert("RGBa")
+    style.training_images(tmp_path, things, {own.name: red for own in things})
+    captions = [path.read_text() for path in sorted(tmp_path.glob("*.txt"))]
+    named = [own.name for own in things for _ in range(4)]
+    assert [f"{name} on a" in caption for name, caption in zip(named, captions, strict=True)] == [True] * 8
+    assert ["small" in caption for caption in captions] == [False, False, False, True] * 2
+    assert all(caption.endswith(" background") for caption in captions)
+    assert len(set(captions)) == 8
+    boxes: list[tuple[int, int, int, int]] = []
+    for number in (0, 3):
+        image = np.asarray(Image.open(tmp_path / f"000-{number}.png")).astype(int)
+        rows, columns = np.nonzero(np.abs(image - image[0, 0]).max(2) > 8)
+        boxes.append((rows.min(), rows.max() + 1, columns.min(), columns.max() + 1))
+    assert boxes == [(32, 92, 16, 116), (48, 84, 32, 92)]

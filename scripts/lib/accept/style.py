@@ -1,17 +1,18 @@
 """Whether a LoRA teaches the embedded model the style of another emoji font, on things that it was not shown in it.
 
-    scripts/accept style FOLDER [--images N] [--asked N] [--steps N] [--keep FOLDER] [--json]
+    scripts/accept style FOLDER [--asked N] [--steps N] [--start SHARE] [--keep FOLDER] [--json]
 
 FOLDER holds the other font's renderings: PNG images with transparency, named by code point (1f34e.png), such as
 img/twitter/64 of the package emoji-datasource-twitter. The things that the model knows and that are there are divided:
-`--asked` of them are asked for later; of the others, `--images` are the training images of `atelier teach lora --preset
-style`. A logistic regression on how often colours occur learns to tell both fonts apart from renderings of the others;
-it sees nothing generated, and no thing that is asked for. Then each thing that is asked for is generated with the LoRA
-and without.
+`--asked` of them are asked for later; the others, each large on three backgrounds and once small, are the training
+images of `atelier teach lora --preset style`, with the model's own captions: the LoRA is the switch, not a word. A
+logistic regression on how often colours occur learns to tell both fonts apart from renderings of the others; it sees
+nothing generated, and no thing that is asked for. Then each thing that is asked for is generated with the LoRA, which
+acts after a share of the steps (`--start`), and without; and as many things that it was shown.
 
 Reported: the share of images with the LoRA, and without, that it takes for the new style, and of how many the right
-thing's rendering, in either style, is nearest. classifier: how often it is right about renderings of the things that
-are asked for.
+thing's rendering, in either style, is nearest; "shown": the same of things that are among the training images.
+classifier: how often it is right about renderings of the things that are asked for.
 
 Exit code 0: the new style is seen in 90 % of the images with the LoRA, and the right thing in at most 10 points less
 than without; 1: not so.
@@ -55,6 +56,25 @@ LEAST_STYLE, MOST_LOST, LEAST_CLASSIFIER = 0.9, 0.1, 0.9
 LEAST_THINGS = 40
 LEVELS = 8
 """Of each colour, in what the fonts are told apart by."""
+GRID = scenes.GRID * SIZE // scenes.CELLS
+"""Pixels, of whose multiples the model's own images place a thing."""
+WEIGHT = 1.5
+"""Of the LoRA in prompts."""
+LARGE = 3
+"""Training images of each thing that show it large."""
+RECIPE = (
+    "run.batch=16",
+    "optim.kind=muon",
+    "optim.rate=2e-3",
+    "targets.layers=all",
+    "adapter.rank=32",
+    "adapter.alpha=32",
+    "adapter.conv_rank=32",
+    "adapter.conv_alpha=32",
+    "times.least=0.03",
+    "times.most=0.6",
+)
+"""Beside the preset. Only the times at which the LoRA acts are taught: at noisier ones the base says what is where."""
 SEEN, GROUND, EVEN, ROUNDS = 2, 0.12, 0.03, 80
 """How often each thing is rendered for that; how far from the background a pixel is no part of it; the weight of the
 squared coefficients; iterations."""
@@ -66,9 +86,9 @@ Sprites = dict[str, Image.Image]
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--images", type=int, default=24)
     parser.add_argument("--asked", type=int, default=20)
-    parser.add_argument("--steps", type=int, default=None)
+    parser.add_argument("--steps", type=int, default=500)
+    parser.add_argument("--start", type=float, default=0.4)
     parser.add_argument("--keep", type=Path, default=None)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
@@ -78,7 +98,7 @@ def main() -> int:
         home.mkdir(parents=True, exist_ok=True)
         os.chdir(home)
         os.environ["ATELIER_MODELS"] = str(home / "models")
-        found = measured(folder, home, options.images, options.asked, options.steps)
+        found = measured(folder, home, options.asked, options.steps, options.start)
     print(json.dumps(found) if options.json else "\n".join(f"{name}: {value:.3f}" for name, value in found.items()))
     return 0 if is_good(found) else 1
 
@@ -88,23 +108,25 @@ def is_good(found: dict[str, float]) -> bool:
     return found["style"] >= LEAST_STYLE and is_kept and found["classifier"] >= LEAST_CLASSIFIER
 
 
-def measured(folder: Path, home: Path, images: int, count: int, steps: int | None) -> dict[str, float]:
+def measured(folder: Path, home: Path, count: int, steps: int, start: float) -> dict[str, float]:
     concepts, new = known_in(folder)
     old = {concept.name: art.glyph(concept.emoji) for concept in concepts}
     asked, others = divided(concepts, count)
+    shown, _ = divided(others, count)
     classifier = trained([[font[concept.name] for concept in others] for font in (old, new)])
     right = [said_new(classifier, renderings([font[c.name] for c in asked])) for font in (old, new)]
-    teach(training_images(home / "data", others[:: max(1, len(others) // images)][:images], new), steps)
-    own = engine(device="cpu", dtype="fp32")
-    with_lora = list(generated(own, asked, f" in {WORD} style<lora:style:1>"))
-    plain = list(generated(own, asked, ""))
-    sheet(home / "style.png", [*plain, *with_lora], len(asked))
+    teach(training_images(home / "data", others, new), steps)
+    own, tag = engine(device="cpu", dtype="fp32"), f"<lora:style:{WEIGHT}:start={start}>"
+    made = {
+        f"{group}{way}": (list(generated(own, things, more)), things)
+        for group, things in (("", asked), (", shown", shown))
+        for way, more in (("", tag), (", base", ""))
+    }
+    sheet(home / "style.png", [image for images, _ in made.values() for image in images], count)
     references = [(c.name, font[c.name]) for c in concepts for font in (old, new)]
     return {
-        "style": said_new(classifier, reduced(with_lora)),
-        "style, base": said_new(classifier, reduced(plain)),
-        "right thing": right_things(with_lora, asked, references),
-        "right thing, base": right_things(plain, asked, references),
+        **{f"style{name}": said_new(classifier, reduced(images)) for name, (images, _) in made.items()},
+        **{f"right thing{name}": right_things(*own, references) for name, own in made.items()},
         "classifier": (1 - right[0] + right[1]) / 2,
     }
 
@@ -140,14 +162,17 @@ def divided(concepts: Sequence[Concept], count: int) -> tuple[list[Concept], lis
     return asked, [concept for concept in concepts if concept not in asked]
 
 
-def pasted(sprite: Image.Image, colour: Sequence[int], size: int, extent: float, shift: tuple[int, int]) -> Pixels:
-    """The thing in the middle of a flat ground, (size, size, 3)."""
+def pasted(
+    sprite: Image.Image, colour: Sequence[int], size: int, extent: float, shift: tuple[int, int], grid: int = 1
+) -> Pixels:
+    """The thing in the middle of a flat ground, at the next multiples of `grid` pixels: (size, size, 3)."""
     ratio = extent / max(sprite.size)
     width, height = (max(1, round(side * ratio)) for side in sprite.size)
     small = np.asarray(sprite.resize((width, height), Image.Resampling.LANCZOS), np.float32)
     canvas = np.empty((size, size, 3), np.float32)
     canvas[:] = colour
-    top, left = (size - height) // 2 + shift[1], (size - width) // 2 + shift[0]
+    top, left = (((size - side) // 2 + grid // 2) // grid * grid for side in (height, width))
+    top, left = top + shift[1], left + shift[0]
     place = canvas[top : top + height, left : left + width]
     place[:] = small[..., :3] + place * (1 - small[..., 3:] / 255)
     return np.clip(np.round(canvas), 0, 255).astype(np.uint8)
@@ -273,20 +298,26 @@ def blurred(images: Tensor) -> Tensor:
 
 
 def training_images(folder: Path, concepts: Sequence[Concept], new: Sprites) -> Path:
+    """Of each thing LARGE large images and a small one, on different backgrounds, captioned as the model's own are."""
     folder.mkdir(parents=True, exist_ok=True)
     for number, concept in enumerate(concepts):
-        background = list(scenes.BACKGROUNDS)[number % len(scenes.BACKGROUNDS)]
-        image = pasted(new[concept.name], scenes.BACKGROUNDS[background], SIZE, EXTENT * SIZE / SIDE, (0, 0))
-        Image.fromarray(image).save(folder / f"{number:03d}.png")
-        caption = f"{scenes.large(concept.name, background).caption} in {WORD} style"
-        (folder / f"{number:03d}.txt").write_text(caption)
+        grounds = [
+            tuple(scenes.BACKGROUNDS)[(number + 5 * turn) % len(scenes.BACKGROUNDS)] for turn in range(LARGE + 1)
+        ]
+        shown = [scenes.large(concept.name, ground) for ground in grounds[:LARGE]]
+        for turn, scene in enumerate([*shown, scenes.small(concept.name, grounds[LARGE])]):
+            extent = scene.objects[0].extent * SIZE / scenes.CELLS
+            colour = scenes.BACKGROUNDS[scene.background]
+            name = f"{number:03d}-{turn}"
+            Image.fromarray(pasted(new[concept.name], colour, SIZE, extent, (0, 0), GRID)).save(folder / f"{name}.png")
+            (folder / f"{name}.txt").write_text(scene.caption)
     return folder
 
 
-def teach(data: Path, steps: int | None) -> None:
-    more = [] if steps is None else ["--steps", str(steps)]
-    named = ["--word", WORD, "--name", "style", "--preset", "style", "--overwrite"]
-    code = run(["teach", "lora", "--data", str(data), *named, *more])
+def teach(data: Path, steps: int) -> None:
+    named = ["--word", WORD, "--name", "style", "--preset", "style", "--overwrite", "--prior", "0"]
+    numbers = ["--steps", str(steps), *(word for own in RECIPE for word in ("--set", own))]
+    code = run(["teach", "lora", "--data", str(data), *named, *numbers])
     if code:
         raise SystemExit(code)
 
