@@ -112,10 +112,17 @@ def test_steps_grow_with_the_images_within_bounds(images: Path) -> None:
 
 
 @pytest.mark.parametrize("subject", SUBJECTS)
-def test_a_lora_of_a_small_model_learns_pure_noise_as_well(subject: Subject) -> None:
+@pytest.mark.parametrize("name", ["lora", "dora", "loha", "lokr", "dreambooth", "pivotal", "inversion"])
+def test_a_small_model_learns_pure_noise_as_well(name: str, subject: Subject) -> None:
     """There it is decided what is where, and min-SNR weighs it at nothing."""
     small = PresetInput("d", 5, "m", "zwx", small=True, subject=subject)
-    assert changes(method("lora"), small)["loss.weight"] == "even"
+    assert changes(method(name), small)["loss.weight"] == "even"
+
+
+@pytest.mark.parametrize("name", ["locon", "custom-diffusion", "ia3", "oft"])
+def test_a_small_model_keeps_min_snr_where_the_even_loss_is_not_measured_or_worse(name: str) -> None:
+    small = PresetInput("d", 5, "m", "zwx", small=True)
+    assert changes(method(name), small)["loss.weight"] == "min-snr"
 
 
 def test_a_style_is_captioned_as_one_and_faces_teach_the_text_encoder() -> None:

@@ -16,7 +16,8 @@ SMALL = 200_000_000
 Table = Mapping[str, object]
 PURE_NOISE: Table = MappingProxyType({"loss.weight": "even"})
 """Of small models, for methods that were measured with it: min-SNR weighs times of pure noise at nothing, at which a
-model with zero terminal SNR decides what is where (docs/adr/0010-muon-and-a-floor.md)."""
+model with zero terminal SNR decides what is where (docs/adr/0010-muon-and-a-floor.md). Not of `locon`: it drew small
+things worse (docs/teaching.md)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +76,7 @@ _METHODS = (
         120,
         3000,
         _adapter(kind="LoHa", rank=8, alpha=8),
+        small=PURE_NOISE,
     ),
     Method(
         "lokr",
@@ -85,12 +87,30 @@ _METHODS = (
         120,
         3000,
         _adapter(kind="LoKr", factor=4, rank=32, alpha=32),
+        small=PURE_NOISE,
     ),
-    Method("dora", "a LoRA with lengths of its own", "lora", (1e-4, 2e-3), (150, 30), 120, 3000, _adapter(dora=True)),
+    Method(
+        "dora",
+        "a LoRA with lengths of its own",
+        "lora",
+        (1e-4, 2e-3),
+        (150, 30),
+        120,
+        3000,
+        _adapter(dora=True),
+        small=PURE_NOISE,
+    ),
     Method("ia3", "one factor a channel: a few KB", "lora", (5e-3, 2e-2), (150, 60), 120, 3000, _adapter(kind="IA3")),
     Method("oft", "rotations of channels", "lora", (1e-4, 2e-3), (150, 40), 120, 3000, _adapter(kind="OFT")),
     Method(
-        "dreambooth", "the model's own weights; writes a whole model", "dreambooth", (2e-6, 3e-4), (150, 32), 120, 3000
+        "dreambooth",
+        "the model's own weights; writes a whole model",
+        "dreambooth",
+        (2e-6, 3e-4),
+        (150, 32),
+        120,
+        3000,
+        small=PURE_NOISE,
     ),
     Method(
         "custom-diffusion",
@@ -125,6 +145,7 @@ _METHODS = (
         120,
         3000,
         {"word.vectors": 2, "word.rate": 5.0},
+        small=PURE_NOISE,
         has_word=True,
     ),
 )
