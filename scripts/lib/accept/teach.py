@@ -44,6 +44,7 @@ from atelier.train.data import scenes
 from atelier.train.data.scenes import Concept, Placed, Scene
 from atelier.train.evaluate import fidelity
 from atelier.train.judge import Judge, Kind
+from atelier.train.teaching import presets
 
 THINGS = {
     "rabbit": "\U0001f430",
@@ -127,7 +128,7 @@ class Bench:
         self.keep(name, {"seconds": round(seconds, 1), **self._measured(thing, prompt, model)})
 
     def _teach(self, method: str, thing: str, result: str, steps: int | None, *, prior: bool) -> None:
-        word = WORDS[thing] if method != "inversion" else f"{WORDS[thing]}ti"
+        word = word_of(method, thing)
         data = training_images(self._home / "data" / word, thing, word)
         more = [] if steps is None else ["--steps", str(steps)]
         command = ["teach", method, "--data", str(data), "--word", word, "--name", result, "--overwrite", *more]
@@ -221,14 +222,19 @@ class Bench:
         return {way: mean(hits) for way, hits in found.items()}
 
 
+def word_of(method: str, thing: str) -> str:
+    """Methods that learn a word have one of their own: a file of it counts in the prompts of all others."""
+    return f"{WORDS[thing]}ti" if presets.METHODS[method].has_word else WORDS[thing]
+
+
 def named(method: str, thing: str, result: str) -> tuple[str, str]:
     """(what stands for the thing in a prompt, the model)."""
-    word = WORDS[thing]
-    match method:
+    word = word_of(method, thing)
+    match presets.METHODS[method].recipe:
         case "dreambooth":
             return word, result
         case "inversion":
-            return f"{word}ti", "embedded"
+            return word, "embedded"
         case _:
             return f"{word}<lora:{result}:1>", "embedded"
 
