@@ -27,7 +27,7 @@ get, post = partial(httpx.get, timeout=SECONDS), partial(httpx.post, timeout=SEC
 @contextmanager
 def live(service: Service, settings: Settings | None = None) -> Iterator[str]:
     """Serves until the block ends; gives the address, "http://127.0.0.1:PORT"."""
-    with socket.socket() as free:
+    with socket.socket(proto=socket.IPPROTO_TCP) as free:  # told the protocol, asyncio sends each write at once
         free.bind(("127.0.0.1", 0))
         free.listen()
         server = uvicorn.Server(config(app(service, settings or Settings())))
