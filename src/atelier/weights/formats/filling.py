@@ -139,13 +139,15 @@ class Filler:
 
     def _rearrange(self, part: Stretch) -> None:
         """Casts first: torch takes half as long again where it casts and rearranges in one go."""
-        for rows in _split(part.rows, _rows_of(self._grain, part.rows)):
+        for rows in _split(part.rows, _rows_of(PIECE, part.rows)):
             found = self._next(rows.numel(), part.stored)
             if found.dtype != rows.dtype:
                 narrow = self._narrowed(len(found), rows.dtype)
                 self._cast(found, narrow)
                 found = narrow
-            rows.copy_(found.view(rows.shape))
+            few = _rows_of(self._grain, rows)
+            for source, target in zip(_split(found.view(rows.shape), few), _split(rows, few), strict=True):
+                target.copy_(source)
 
     def _cast(self, found: Tensor, into: Tensor) -> None:
         """Between two short precisions through float32: no processor casts these in one go, and torch then takes four
