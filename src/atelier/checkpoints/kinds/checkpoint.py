@@ -5,12 +5,10 @@ from __future__ import annotations
 from atelier.checkpoints.denoisers import Denoiser, denoiser
 from atelier.checkpoints.kind import Identity, Kind, Seen
 from atelier.checkpoints.kinds import lora
+from atelier.checkpoints.spelling import BARE, DENOISER
 
-PREFIX = "model.diffusion_model."
-BARE = "diffusion_model."
-"""The same where a program saved what is inside of its model."""
 CONVERTED = ("unet.", "transformer.")
-"""The same in a file of all networks of a pipeline of diffusers."""
+"""What stands before the names of the denoiser in a file of all networks of a pipeline of diffusers."""
 OTHERS = ("first_stage_model.", "cond_stage_model.", "conditioner.", "text_encoders.", "text_encoder.", "vae.")
 """What the other parts of a model begin with; one of them at least makes it a whole one."""
 TEXT = ("cond_stage_model.", "conditioner.", "text_encoders.", "text_encoder.")
@@ -21,10 +19,10 @@ BASE_STEPS = "875000"
 
 
 def recognise(seen: Seen) -> Identity | None:
-    prefix = next((own for own in (PREFIX, BARE, *CONVERTED) if seen.starts(own)), None)
+    prefix = next((own for own in (DENOISER, BARE, *CONVERTED) if seen.starts(own)), None)
     if prefix is None or not seen.starts(*OTHERS) or seen.starts("control_model."):
         return None
-    if prefix != PREFIX and lora.is_adapter(seen):
+    if prefix != DENOISER and lora.is_adapter(seen):
         return None
     found = _marked(seen) or denoiser(seen.below(prefix))
     if found is None:
@@ -34,7 +32,7 @@ def recognise(seen: Seen) -> Identity | None:
 
 def has_denoiser(seen: Seen) -> bool:
     """Whether the denoiser of a model is there, so that what is beside it is no part alone."""
-    return seen.starts(PREFIX, BARE) or (seen.starts(*CONVERTED) and seen.starts("vae."))
+    return seen.starts(DENOISER, BARE) or (seen.starts(*CONVERTED) and seen.starts("vae."))
 
 
 def _marked(seen: Seen) -> Denoiser | None:
